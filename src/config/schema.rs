@@ -1,0 +1,600 @@
+//! The document: the configuration as the YAML says it, one struct a section, defaults beside the keys.
+//!
+//! These types are the single source of the parser, of `weir schema` and of docs/configuration.md. They hold no
+//! reference to another section resolved and judge nothing that needs two keys: that is `Snapshot::compile`'s.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::values::{
+    BackendAddress, Cidr, HeaderEdits, HostPattern, Method, Name, Pattern, Percent, Period, Size, StatusRange, Target,
+};
+
+/// The whole file.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Document {
+    /// What belongs to the process; fixed for its life, but for the two waits.
+    pub server: Server,
+    /// The process's own log, on stderr.
+    pub log: Log,
+    /// The operator's listener: metrics, status page, API. Never a public address.
+    pub admin: Admin,
+    /// One line a request.
+    pub access_log: AccessLog,
+    /// Networks whose forwarded headers are believed.
+    pub trusted_proxies: Vec<Cidr>,
+    /// Which headers tell backends about the client.
+    pub forwarded: Forwarded,
+    /// Addresses that Weir accepts connections on.
+    pub listeners: Vec<Listener>,
+    /// Rules that match requests and say what happens to them. Specificity decides, not order.
+    pub routes: Vec<Route>,
+    /// Named groups of interchangeable backends.
+    pub upstreams: BTreeMap<Name, Upstream>,
+}
+
+/// `server`: what belongs to the process.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Threads that carry requests; 0: one per core.
+    pub threads: usize,
+    /// How long requests and streams under way get to finish once the listeners are closed.
+    pub shutdown_grace: Period,
+    /// How long listeners go on accepting after `/readyz` has turned 503.
+    pub lame_duck: Period,
+    /// Where to write the process id; removed at exit.
+    pub pid_file: Option<PathBuf>,
+    /// The user to become once the sockets are bound; CAP_NET_BIND_SERVICE is kept.
+    pub user: Option<String>,
+    /// Idle connections kept open to all backends together, per thread.
+    pub upstream_idle_connections: usize,
+}
+
+/// `log`: the process's own log.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// The least severe level that is written.
+    pub level: LogLevel,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// Severity of the process's own log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Only what needs a hand.
+    Error,
+    /// And what looks wrong.
+    Warn,
+    /// And what changes: starts, reloads, health.
+    #[default]
+    Info,
+    /// And each connection's troubles.
+    Debug,
+    /// And everything Pingora says.
+    Trace,
+}
+
+/// Shape of the process's own log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// `admin`: metrics, status page, API.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Where it listens; loopback by default.
+    pub address: SocketAddr,
+    /// A file whose first line is the bearer token that every request but `/healthz` and `/readyz` must show.
+    pub token_file: Option<PathBuf>,
+}
+
+/// `access_log`: one line a request.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessLog {
+    /// `stdout`, `off` or a file.
+    pub path: Target,
+    /// How a line looks.
+    pub format: AccessLogFormat,
+}
+
+/// Shape of an access log line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessLogFormat {
+    /// One object a line.
+    #[default]
+    Json,
+}
+
+/// `forwarded`: which headers tell backends about the client.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum Forwarded {
+    /// X-Forwarded-For, -Proto, -Host and X-Real-IP.
+    #[default]
+    #[serde(rename = "x-forwarded")]
+    XForwarded,
+    /// Forwarded, as RFC 7239 has it.
+    #[serde(rename = "rfc7239")]
+    Rfc7239,
+    /// Both families.
+    #[serde(rename = "both")]
+    Both,
+}
+
+/// One of `listeners`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// What it is called in metrics and logs; the address when left out.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// IP address and port; `[::]:8080` takes IPv4 too.
+    pub address: SocketAddr,
+    /// HTTP/2 by prior knowledge beside HTTP/1.1.
+    #[serde(default = "yes")]
+    pub http2: bool,
+    /// Deadlines towards clients.
+    #[serde(default)]
+    pub timeouts: ListenerTimeouts,
+    /// Bounds on what clients may ask for.
+    #[serde(default)]
+    pub limits: ListenerLimits,
+}
+
+/// `listeners[].timeouts`: deadlines towards clients.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenerTimeouts {
+    /// From a request's first byte to the end of its header; from the accept for the first one.
+    pub header: Period,
+    /// How long a connection may stay without a request.
+    pub idle: Period,
+    /// The wait for the next bytes of a request's body.
+    pub body: Period,
+    /// The wait for a client to take the next bytes of a response.
+    pub write: Period,
+}
+
+/// `listeners[].limits`: bounds on what clients may ask for.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenerLimits {
+    /// Connections open at once; 0: no limit.
+    pub connections: usize,
+    /// Bytes of a request line and its header together; 431 beyond.
+    pub header_bytes: Size,
+    /// Header fields of a request; 431 beyond. 1 to 250.
+    pub headers: usize,
+    /// Bytes of a request target; 414 beyond.
+    pub uri_bytes: Size,
+}
+
+/// One of `routes`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Route {
+    /// What it is called in metrics and logs.
+    pub name: Option<Name>,
+    /// Which requests it is for; empty: all.
+    #[serde(rename = "match")]
+    pub matches: Match,
+    /// Send to this upstream.
+    pub upstream: Option<Name>,
+    /// Send to one of several upstreams, by weight.
+    pub split: Option<Vec<Split>>,
+    /// Answer with a redirect.
+    pub redirect: Option<Redirect>,
+    /// Answer with this.
+    pub respond: Option<Respond>,
+    /// Change the path before it is sent.
+    pub rewrite: Option<Rewrite>,
+    /// The Host that backends see: `keep`, `backend` or a name.
+    pub host: HostRule,
+    /// Edits to the request's header.
+    pub request_headers: HeaderEdits,
+    /// Edits to the response's header.
+    pub response_headers: HeaderEdits,
+    /// Bounds on the request.
+    pub limits: RouteLimits,
+    /// Deadlines towards backends.
+    pub timeouts: RouteTimeouts,
+    /// When another backend is tried.
+    pub retry: Retry,
+}
+
+/// `routes[].match`: all that is written must hold.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Match {
+    /// Names without a port; `*.example.org` covers any depth below it.
+    pub hosts: Vec<HostPattern>,
+    /// This path and no other.
+    pub path: Option<String>,
+    /// This path and all below it, by whole segments.
+    pub path_prefix: Option<String>,
+    /// A regular expression searched for in the path (not anchored).
+    pub path_regex: Option<Pattern>,
+    /// Any of these.
+    pub methods: Vec<Method>,
+    /// All of these, value for value.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// One of `routes[].split`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    /// The upstream.
+    pub upstream: Name,
+    /// Its share of the sum of all weights, 0 to 65535.
+    pub weight: u16,
+}
+
+/// `routes[].redirect`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Redirect {
+    /// The Location; `{scheme}`, `{host}`, `{path}` and `{query}` (with its `?`) are the request's.
+    pub to: String,
+    /// 301, 302, 303, 307 or 308.
+    #[serde(default = "permanent_redirect")]
+    pub status: u16,
+}
+
+/// `routes[].respond`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Respond {
+    /// 200 to 599.
+    pub status: u16,
+    /// The body.
+    #[serde(default)]
+    pub body: String,
+    /// Header fields; Content-Type is text/plain unless set here.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// `routes[].rewrite`: what is stripped comes off before what is added.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rewrite {
+    /// Taken off the path's front, by whole segments.
+    pub strip_prefix: Option<String>,
+    /// Put before the path.
+    pub add_prefix: Option<String>,
+}
+
+/// `routes[].host`: the Host that backends see.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(from = "String", into = "String")]
+#[schemars(with = "String")]
+pub enum HostRule {
+    /// The client's own.
+    #[default]
+    Keep,
+    /// The backend's address as configured.
+    Backend,
+    /// This one.
+    Name(String),
+}
+
+impl From<String> for HostRule {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "keep" => Self::Keep,
+            "backend" => Self::Backend,
+            _ => Self::Name(text),
+        }
+    }
+}
+
+impl From<HostRule> for String {
+    fn from(rule: HostRule) -> Self {
+        match rule {
+            HostRule::Keep => "keep".into(),
+            HostRule::Backend => "backend".into(),
+            HostRule::Name(name) => name,
+        }
+    }
+}
+
+/// `routes[].limits`: bounds on the request.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteLimits {
+    /// Bytes of a request's body; 413 beyond. 0: no limit.
+    pub body: Size,
+}
+
+/// `routes[].timeouts`: deadlines towards backends. 0s: none.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteTimeouts {
+    /// To open a connection, TLS included.
+    pub connect: Period,
+    /// The wait for a backend's next bytes, the response header included.
+    pub read: Period,
+    /// The wait for a backend to take the next bytes.
+    pub write: Period,
+    /// The whole request, retries and body included.
+    pub request: Period,
+    /// Replaces read and write after an upgrade (WebSocket), both ways.
+    pub tunnel: Period,
+}
+
+/// `routes[].retry`: when another backend is tried.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// Tries in all, the first included; 1: no retry. 1 to 16.
+    pub attempts: u8,
+    /// What is worth another try: `connect`, `reset`, `timeout`, or a status from 400 to 599.
+    pub when: Vec<RetryWhen>,
+    /// The share of requests that may be retried after bytes were sent.
+    pub budget: Percent,
+}
+
+/// One of `routes[].retry.when`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryWhen {
+    /// No connection could be had.
+    Connect,
+    /// The connection broke before the response header was complete.
+    Reset,
+    /// The backend was silent for longer than `timeouts.read`.
+    Timeout,
+    /// The backend answered this status.
+    Status(u16),
+}
+
+/// One of `upstreams`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upstream {
+    /// The algorithm that picks a backend.
+    pub balance: Balance,
+    /// What backends speak.
+    pub protocol: Protocol,
+    /// TLS to backends.
+    pub tls: Option<UpstreamTls>,
+    /// How long an idle connection to a backend is kept.
+    pub keep_alive: Period,
+    /// The members.
+    pub backends: Vec<Backend>,
+    /// How backends are probed; without it a backend is up.
+    pub health_check: Option<HealthCheck>,
+    /// With none healthy, try them anyway.
+    pub fail_open: bool,
+}
+
+/// The algorithm that picks a backend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// Equal turns in order.
+    #[default]
+    RoundRobin,
+    /// Turns by weight, spread smoothly.
+    WeightedRoundRobin,
+    /// The fewest requests in flight for its weight.
+    LeastConnections,
+}
+
+/// What backends speak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1, over TLS when `tls` is written.
+    #[default]
+    Http1,
+    /// HTTP/2 over TLS; needs `tls`.
+    H2,
+    /// HTTP/2 by prior knowledge, without TLS.
+    H2c,
+}
+
+/// `upstreams.*.tls`: TLS to backends. Certificates are always verified.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// The name that is sent (SNI) and that the certificate must carry.
+    pub server_name: String,
+    /// A PEM file of the authorities to trust instead of the system's.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+}
+
+/// One of `upstreams.*.backends`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// What it is called in metrics and logs; the address when left out.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// `ip:port`, `[v6]:port`, `unix:/path` or `name:port`.
+    pub address: BackendAddress,
+    /// 0 to 256; 0 takes no new requests.
+    #[serde(default = "one")]
+    pub weight: u16,
+}
+
+/// `upstreams.*.health_check`: exactly one of `http` and `tcp`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthCheck {
+    /// An HTTP request.
+    pub http: Option<HttpCheck>,
+    /// A connection, nothing more.
+    pub tcp: Option<TcpCheck>,
+    /// Probe this port instead of the backend's own.
+    pub port: Option<u16>,
+    /// From one probe to the next.
+    pub interval: Period,
+    /// How long a whole probe may take.
+    pub timeout: Period,
+    /// Successes in a row that bring a backend up.
+    pub rise: u32,
+    /// Failures in a row that take it down.
+    pub fall: u32,
+    /// The share of the interval by which each wait is varied, to spread probes.
+    pub jitter: Percent,
+}
+
+/// `upstreams.*.health_check.http`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpCheck {
+    /// The request target.
+    pub path: String,
+    /// The Host header; the backend's address when left out.
+    pub host: Option<String>,
+    /// GET, HEAD, OPTIONS or POST (without a body).
+    pub method: Method,
+    /// Header fields to send.
+    pub headers: BTreeMap<String, String>,
+    /// The statuses that pass: `200` or `200-299`.
+    pub status: Vec<StatusRange>,
+    /// What the first 64 KiB of the body must show.
+    pub body: Option<BodyCheck>,
+}
+
+/// `upstreams.*.health_check.http.body`: exactly one of the two.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BodyCheck {
+    /// A text that must occur.
+    pub contains: Option<String>,
+    /// A regular expression that must match somewhere.
+    pub regex: Option<Pattern>,
+}
+
+/// `upstreams.*.health_check.tcp`: has no keys.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TcpCheck {}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            shutdown_grace: Period::from_secs(30),
+            lame_duck: Period::ZERO,
+            pid_file: None,
+            user: None,
+            upstream_idle_connections: 1024,
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { address: SocketAddr::from(([127, 0, 0, 1], 9180)), token_file: None }
+    }
+}
+
+impl Default for ListenerTimeouts {
+    fn default() -> Self {
+        Self {
+            header: Period::from_secs(10),
+            idle: Period::from_secs(75),
+            body: Period::from_secs(30),
+            write: Period::from_secs(30),
+        }
+    }
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self { connections: 0, header_bytes: Size::kib(32), headers: 100, uri_bytes: Size::kib(8) }
+    }
+}
+
+impl Default for RouteTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: Period::from_secs(3),
+            read: Period::from_secs(60),
+            write: Period::from_secs(60),
+            request: Period::ZERO,
+            tunnel: Period::from_secs(3600),
+        }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: 3, when: vec![RetryWhen::Connect, RetryWhen::Reset], budget: Percent::new(20.0) }
+    }
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            balance: Balance::default(),
+            protocol: Protocol::default(),
+            tls: None,
+            keep_alive: Period::from_secs(50),
+            backends: Vec::new(),
+            health_check: None,
+            fail_open: true,
+        }
+    }
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            http: None,
+            tcp: None,
+            port: None,
+            interval: Period::from_secs(2),
+            timeout: Period::from_secs(1),
+            rise: 2,
+            fall: 3,
+            jitter: Percent::new(10.0),
+        }
+    }
+}
+
+impl Default for HttpCheck {
+    fn default() -> Self {
+        Self {
+            path: "/healthz".into(),
+            host: None,
+            method: Method::get(),
+            headers: BTreeMap::new(),
+            status: vec![StatusRange::new(200, 299)],
+            body: None,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> u16 {
+    1
+}
+
+fn permanent_redirect() -> u16 {
+    308
+}
