@@ -1,0 +1,51 @@
+# Weir. `make` lists what there is. Cargo does the building; this file installs or names what cargo needs around it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run test test-rust test-grafana lint bench audit release soak need-build need-grafana
+
+CARGO ?= cargo
+NEED := scripts/need.sh
+# Options for `make bench` and `make run`, e.g. BENCH="--rounds 9 --only weir,bare"
+BENCH ?=
+DEMO ?=
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: need-build ## build the release binary and run the demo: three backends, the proxy, the admin page
+	$(CARGO) build --release --locked
+	target/release/weir demo $(DEMO)
+
+test: test-rust test-grafana ## every test: unit, end to end, documentation, dashboards and rules
+
+test-rust: need-build ## unit tests, the end-to-end binary and the documentation's examples
+	$(CARGO) test --locked --workspace --no-fail-fast
+
+test-grafana: need-build need-grafana ## dashboards and rules against a real Prometheus that scrapes a real weir
+	@# As cargo test builds it: a plain build would compile some dependencies again with fewer features.
+	$(CARGO) test --locked --workspace --no-run --quiet
+	python3 grafana/test.py target/debug/weir
+
+lint: need-build ## formatting, clippy, dependencies: bans, licences, sources
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	scripts/deny.sh bans licenses sources
+
+audit: need-build ## known vulnerabilities among the dependencies (fetches the RustSec database)
+	scripts/deny.sh advisories
+
+bench: need-build ## CPU per request beside a bare Pingora proxy, nginx and HAProxy (BENCH="--help" for options)
+	@$(NEED) python3=python3 nginx=nginx haproxy=haproxy wrk=wrk taskset=util-linux
+	python3 bench/run.py $(BENCH)
+
+soak: need-build ## the long tests, on the release build
+	$(CARGO) test --locked --release --test it -- --ignored --nocapture --test-threads=1
+
+release: need-build ## the release binary, its configuration and dashboards as target/dist/weir-VERSION-TARGET.tar.gz
+	scripts/release.sh
+
+need-build:
+	@$(NEED) cargo=rust cc=gcc+libc6-dev cmake=cmake
+
+need-grafana:
+	@$(NEED) python3=python3 prometheus=prometheus promtool=prometheus
