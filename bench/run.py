@@ -230,13 +230,15 @@ def measure(options, case, running, port):
 
 
 def show(case, results, names):
-    base = statistics.median(r["cpu"] for r in results["bare"]) if "bare" in results else None
     rounds = len(next(iter(results.values())))
+    base = sorted(r["cpu"] for r in results["bare"])[rounds // 2] if "bare" in results else None
     print(f"\n{CASES[case][0]}, median of {rounds} rounds\n")
     print("| proxy | CPU µs/request | user | system | against bare | requests/s | p50 ms | p99 ms | RSS MiB |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in names:
         middle = {key: statistics.median(r[key] for r in results[name]) for key in results[name][0]}
+        # User and system of the round in the middle, so that they add up.
+        middle |= {key: sorted(results[name], key=lambda r: r["cpu"])[rounds // 2][key] for key in ("cpu", "user", "system")}
         spread = max(r["cpu"] for r in results[name]) - min(r["cpu"] for r in results[name])
         against = f"{middle['cpu'] / base:.2f} ×" if base else "–"
         print(f"| {name} | {middle['cpu']:.1f} ± {spread / 2:.1f} | {middle['user']:.1f} | {middle['system']:.1f} | {against} "
