@@ -10,3 +10,4 @@ pub mod config;
 pub mod fault;
 pub mod life;
 pub mod telemetry;
+pub mod upstream;

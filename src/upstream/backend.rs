@@ -1,0 +1,147 @@
+//! One member of an upstream: its name, its address and where that is right now.
+//!
+//! It never resolves and never judges: `resolve` fills the address in, `health` the verdict.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
+use tokio::sync::Notify;
+
+use crate::config::values::BackendAddress;
+use crate::telemetry::vitals::Vitals;
+
+/// One member of an upstream.
+#[derive(Debug)]
+pub struct Backend {
+    /// What it is called in metrics and logs; the address where the document names none.
+    pub name: Arc<str>,
+    /// Where it is, as configured.
+    pub address: BackendAddress,
+    /// 0 to 256; 0 takes no new requests.
+    pub weight: u16,
+    /// Its live cells, shared with every other snapshot that has the same (upstream, address).
+    pub vitals: Arc<Vitals>,
+    /// Where it is right now, shared in the same way.
+    pub resolved: Arc<Resolved>,
+}
+
+impl Backend {
+    /// Whether the two are the same to everyone who picks or shows them: same cells, same words, same weight.
+    pub fn same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.vitals, &other.vitals)
+            && Arc::ptr_eq(&self.resolved, &other.resolved)
+            && self.name == other.name
+            && self.weight == other.weight
+    }
+}
+
+/// Where a backend is right now.
+#[derive(Debug)]
+pub struct Resolved(Source);
+
+#[derive(Debug)]
+enum Source {
+    Fixed(PeerAddress),
+    /// A path that the system does not take as a socket's.
+    Impossible,
+    Dns {
+        current: ArcSwapOption<SocketAddr>,
+        changed: Notify,
+    },
+}
+
+impl Resolved {
+    /// A fixed address is there at once; a name has none until `resolve` sets one.
+    pub fn new(address: &BackendAddress) -> Self {
+        Self(match address {
+            BackendAddress::Socket(socket) => Source::Fixed(PeerAddress::Inet(*socket)),
+            BackendAddress::Unix(path) => std::os::unix::net::SocketAddr::from_pathname(path)
+                .map_or(Source::Impossible, |unix| Source::Fixed(PeerAddress::Unix(unix))),
+            BackendAddress::Dns(..) => Source::Dns { current: ArcSwapOption::empty(), changed: Notify::new() },
+        })
+    }
+
+    /// The address to connect to; nothing while a name has not resolved.
+    pub fn current(&self) -> Option<PeerAddress> {
+        match &self.0 {
+            Source::Fixed(address) => Some(address.clone()),
+            Source::Impossible => None,
+            Source::Dns { current, .. } => current.load().as_deref().copied().map(PeerAddress::Inet),
+        }
+    }
+
+    /// Whether there is an address to connect to.
+    pub fn is_known(&self) -> bool {
+        match &self.0 {
+            Source::Fixed(_) => true,
+            Source::Impossible => false,
+            Source::Dns { current, .. } => current.load().is_some(),
+        }
+    }
+
+    /// Sets what a name resolves to; returns what it was when that is a change. A fixed address stays.
+    pub fn set(&self, address: SocketAddr) -> Option<Option<SocketAddr>> {
+        let Source::Dns { current, changed } = &self.0 else { return None };
+        let before = current.load().as_deref().copied();
+        if before == Some(address) {
+            return None;
+        }
+        current.store(Some(Arc::new(address)));
+        changed.notify_waiters();
+        Some(before)
+    }
+
+    /// Waits until there is an address; for ever if none ever comes.
+    pub async fn known(&self) -> PeerAddress {
+        loop {
+            let Source::Dns { changed, .. } = &self.0 else {
+                match self.current() {
+                    Some(address) => return address,
+                    None => std::future::pending::<()>().await,
+                }
+                continue;
+            };
+            // Registered before the look, so that no change falls between the two.
+            let notified = changed.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if let Some(address) = self.current() {
+                return address;
+            }
+            notified.await;
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_is_unknown_until_set_and_wakes_who_waits() {
+        let resolved = Arc::new(Resolved::new(&"api.internal:80".parse().unwrap()));
+        assert!(!resolved.is_known() && resolved.current().is_none());
+        let waiting = tokio::spawn({
+            let resolved = Arc::clone(&resolved);
+            async move { resolved.known().await.to_string() }
+        });
+        tokio::task::yield_now().await;
+        let address = "127.0.0.1:80".parse().unwrap();
+        assert_eq!(resolved.set(address), Some(None));
+        assert_eq!(resolved.set(address), None, "no change");
+        assert_eq!(waiting.await.unwrap(), "127.0.0.1:80");
+    }
+
+    #[test]
+    fn a_fixed_address_is_known_and_stays() {
+        for text in ["127.0.0.1:80", "[::1]:80", "unix:/tmp/a.sock"] {
+            let resolved = Resolved::new(&text.parse().unwrap());
+            assert!(resolved.is_known());
+            assert_eq!(resolved.set("127.0.0.1:81".parse().unwrap()), None);
+            assert_eq!(resolved.current().unwrap().to_string(), text.trim_start_matches("unix:"));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The same picks for other Pingora programs: `pingora_load_balancing`'s `BackendSelection` over a `Balancer`.
+//!
+//! Cells are reached through a backend's extensions as an `Arc<Vitals>`; a backend without gets fresh ones. `select`
+//! hands out a copy of the backend and cannot hand out a guard: whoever wants in-flight counts raises them
+//! (`backend.ext.get::<Arc<Vitals>>()`, `Vitals::raise`). Weir itself never comes through here.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use pingora_load_balancing::Backend;
+use pingora_load_balancing::selection::{BackendIter, BackendSelection};
+
+use super::{Balancer, Slot, Tried};
+use crate::config::schema::Balance;
+use crate::telemetry::vitals::{Labels, Vitals};
+
+/// A balancer over Pingora's backends. Those of weight 0 are never selected.
+pub struct Selection {
+    backends: Box<[Backend]>,
+    balancer: Balancer,
+}
+
+impl BackendSelection for Selection {
+    type Iter = Picks;
+    type Config = Balance;
+
+    fn build_with_config(backends: &BTreeSet<Backend>, balance: &Balance) -> Self {
+        let backends: Box<[Backend]> = backends.iter().filter(|backend| backend.weight > 0).cloned().collect();
+        let slot = |backend: &Backend| Slot::new(vitals(backend), u16::try_from(backend.weight).unwrap_or(u16::MAX));
+        let balancer = Balancer::new(*balance, backends.iter().map(slot).collect());
+        Self { backends, balancer }
+    }
+
+    fn build(backends: &BTreeSet<Backend>) -> Self {
+        Self::build_with_config(backends, &Balance::default())
+    }
+
+    fn iter(self: &Arc<Self>, _key: &[u8]) -> Picks {
+        Picks { selection: Arc::clone(self), tried: Tried::default(), left: self.backends.len() }
+    }
+}
+
+fn vitals(backend: &Backend) -> Arc<Vitals> {
+    backend.ext.get::<Arc<Vitals>>().cloned().unwrap_or_else(|| {
+        let address: Arc<str> = backend.addr.to_string().into();
+        Arc::new(Vitals::new(Labels { upstream: "".into(), backend: Arc::clone(&address), address }))
+    })
+}
+
+/// One pick after another, each of a backend that this iterator has not given yet (beyond `MAX_TRIED` it may come again).
+pub struct Picks {
+    selection: Arc<Selection>,
+    tried: Tried,
+    left: usize,
+}
+
+impl BackendIter for Picks {
+    fn next(&mut self) -> Option<&Backend> {
+        self.left = self.left.checked_sub(1)?;
+        let picked = self.selection.balancer.pick(&self.tried, 0)?;
+        self.tried.add(picked.guard.vitals());
+        self.selection.backends.get(picked.index)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use pingora_load_balancing::discovery::Static;
+    use pingora_load_balancing::{Backends, LoadBalancer};
+
+    use super::*;
+
+    async fn load_balancer(balance: Balance, weights: &[usize]) -> (LoadBalancer<Selection>, Vec<Arc<Vitals>>) {
+        let (mut set, mut cells) = (BTreeSet::new(), Vec::new());
+        for (n, weight) in weights.iter().enumerate() {
+            let mut backend = Backend::new_with_weight(&format!("10.0.0.{n}:80"), *weight).unwrap();
+            let vitals = super::super::tests::vitals(&n.to_string());
+            backend.ext.insert(Arc::clone(&vitals));
+            cells.push(vitals);
+            set.insert(backend);
+        }
+        let balancer = LoadBalancer::from_backends_with_config(Backends::new(Static::new(set)), Some(balance));
+        balancer.update().await.unwrap();
+        (balancer, cells)
+    }
+
+    fn counts(balancer: &LoadBalancer<Selection>, picks: usize) -> Vec<usize> {
+        let mut counts = vec![0; 3];
+        for _ in 0..picks {
+            let octet = balancer.select(b"", 16).unwrap().addr.to_string().as_bytes()[7];
+            counts[usize::from(octet - b'0')] += 1;
+        }
+        counts
+    }
+
+    #[tokio::test]
+    async fn a_real_load_balancer_runs_over_it() {
+        let (balancer, _) = load_balancer(Balance::WeightedRoundRobin, &[5, 3, 1]).await;
+        assert_eq!(counts(&balancer, 90), [50, 30, 10]);
+        let (balancer, _) = load_balancer(Balance::RoundRobin, &[1, 0, 1]).await;
+        assert_eq!(counts(&balancer, 10), [5, 0, 5]);
+    }
+
+    #[tokio::test]
+    async fn counts_are_reached_through_extensions() {
+        let (balancer, cells) = load_balancer(Balance::LeastConnections, &[1, 1, 1]).await;
+        let _busy = cells[1].raise();
+        assert_eq!(counts(&balancer, 10), [5, 0, 5]);
+        assert_eq!((cells[0].in_flight(), cells[1].in_flight()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_accepted_leads_to_the_next_and_to_an_end() {
+        let (balancer, _) = load_balancer(Balance::WeightedRoundRobin, &[5, 3, 1]).await;
+        let only = balancer.select_with(b"", 16, |backend, _| backend.weight == 1).unwrap();
+        assert_eq!(only.weight, 1);
+        assert!(balancer.select_with(b"", 16, |_, _| false).is_none());
+    }
+}

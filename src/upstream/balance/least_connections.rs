@@ -1,0 +1,147 @@
+//! The fewest requests in flight for its weight: a scan of plain atomics, exact over all threads.
+//!
+//! The count is raised by compare-exchange on the value that the score was made of, so two threads cannot both see the
+//! same idle backend and herd to it; who loses the race looks again. Lock-free: a lost race means that another
+//! thread has picked, or an attempt has ended. Ties go to the one picked least recently, which is even among any subset,
+//! where starting the scan after the last pick is not: there a backend that follows a busier one gets its turns.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Slot, Tried};
+use crate::telemetry::vitals::InFlight;
+
+/// The lowest `(in flight + penalty + 1) / weight` of those that were not tried, with its count raised.
+pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried) -> Option<(usize, InFlight)> {
+    loop {
+        let best = scan(slots, tried)?;
+        let slot = &slots[best.index];
+        if let Some(guard) = slot.vitals.try_raise(best.seen) {
+            // From 1: 0 is for those that were never picked.
+            slot.turn.store(cursor.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            return Some((best.index, guard));
+        }
+        std::hint::spin_loop();
+    }
+}
+
+/// A slot with what was seen of it.
+#[derive(Debug, Clone, Copy)]
+struct Score {
+    index: usize,
+    /// The count in flight that the load was made of.
+    seen: u32,
+    load: u64,
+    weight: u64,
+    turn: u64,
+}
+
+impl Score {
+    fn of(index: usize, slot: &Slot) -> Self {
+        let seen = slot.vitals.in_flight();
+        Self { index, seen, load: load(seen, 0), weight: slot.weight.into(), turn: slot.turn.load(Ordering::Relaxed) }
+    }
+
+    /// By cross multiplication: no division, nothing rounded. A load is below 2^33 and a weight at most 2^16.
+    fn beats(&self, other: &Self) -> bool {
+        let (mine, others) = (self.load * other.weight, other.load * self.weight);
+        mine < others || (mine == others && self.turn < other.turn)
+    }
+}
+
+/// What a backend carries: the seam for the penalty of faults, a cell of its own beside the count.
+fn load(in_flight: u32, penalty: u32) -> u64 {
+    u64::from(in_flight) + u64::from(penalty) + 1
+}
+
+fn scan(slots: &[Slot], tried: &Tried) -> Option<Score> {
+    let left = slots.iter().enumerate().filter(|(_, slot)| !tried.contains(&slot.vitals));
+    left.map(|(index, slot)| Score::of(index, slot)).reduce(|best, next| if next.beats(&best) { next } else { best })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::Balancer;
+    use super::super::tests::balancer;
+    use super::*;
+    use crate::config::schema::Balance;
+
+    fn pick_from(balancer: &Balancer) -> (usize, InFlight) {
+        let picked = balancer.pick(&Tried::default(), 0).unwrap();
+        (picked.index, picked.guard)
+    }
+
+    proptest! {
+        #[test]
+        fn never_beaten(weights in proptest::collection::vec(1_u16..=256, 1..20),
+                        events in proptest::collection::vec(any::<(bool, usize)>(), 1..300)) {
+            let balancer = balancer(Balance::LeastConnections, &weights);
+            let mut held = Vec::new();
+            for (ends, which) in events {
+                if ends && !held.is_empty() {
+                    held.swap_remove(which % held.len());
+                    continue;
+                }
+                let before: Vec<u64> = balancer.slots().iter().map(|s| u64::from(s.vitals.in_flight()) + 1).collect();
+                let (index, guard) = pick_from(&balancer);
+                for other in 0..weights.len() {
+                    let mine = before[index] * u64::from(weights[other]);
+                    prop_assert!(mine <= before[other] * u64::from(weights[index]), "{} beats {}", other, index);
+                }
+                held.push(guard);
+            }
+            drop(held);
+            prop_assert!(balancer.slots().iter().all(|slot| slot.vitals.in_flight() == 0));
+        }
+    }
+
+    #[test]
+    fn ties_go_round() {
+        let balancer = balancer(Balance::LeastConnections, &[1, 1, 1]);
+        let picks: Vec<_> = (0..6).map(|_| pick_from(&balancer).0).collect();
+        assert_eq!(picks, [0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
+    fn ties_of_a_subset_go_round_behind_a_busier_one() {
+        // C is best when idle, and ties with A and B while it has one: each pair of picks is C and then a tie.
+        let balancer = balancer(Balance::LeastConnections, &[1, 1, 2]);
+        let mut counts = [0; 3];
+        for _ in 0..300 {
+            let (first, held) = pick_from(&balancer);
+            assert_eq!(first, 2);
+            let (second, _) = pick_from(&balancer);
+            counts[second] += 1;
+            drop(held);
+        }
+        assert_eq!(counts, [100, 100, 100]);
+        let _busy: Vec<_> = (0..5).map(|_| balancer.slots()[1].vitals.raise()).collect();
+        let _also: Vec<_> = (0..1).map(|_| balancer.slots()[2].vitals.raise()).collect();
+        let mut counts = [0; 3];
+        for _ in 0..100 {
+            counts[pick_from(&balancer).0] += 1;
+        }
+        assert_eq!(counts, [50, 0, 50]);
+    }
+
+    #[test]
+    fn threads_do_not_herd() {
+        let balancer = balancer(Balance::LeastConnections, &[1, 1, 1, 1]);
+        let held = std::sync::Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let mine: Vec<_> = (0..500).map(|_| pick_from(&balancer).1).collect();
+                    held.lock().unwrap().extend(mine);
+                });
+            }
+        });
+        // Nothing ended meanwhile, so the counts may differ by what was in flight between a scan and its raise.
+        let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.vitals.in_flight()).collect();
+        assert_eq!(counts.iter().sum::<u32>(), 2_000);
+        assert!(counts.iter().all(|count| count.abs_diff(500) <= 4), "{counts:?}");
+        drop(held);
+    }
+}

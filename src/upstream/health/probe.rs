@@ -1,0 +1,223 @@
+//! One probe of one backend: a connection, or an HTTP request, by the upstream's own protocol and TLS.
+//!
+//! It judges one answer, never a backend. Each probe opens a connection of its own and closes it: a kept one would
+//! hide what new connections suffer, and traffic's pool is not touched.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, Uri, Version, header};
+use pingora::http::RequestHeader;
+use pingora_core::connectors::http::Connector;
+use pingora_core::protocols::http::client::HttpSession;
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora_core::{Error, ErrorType};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::schema::{BodyCheck, HealthCheck, HttpCheck, Protocol};
+use crate::config::values::{Period, StatusRange};
+use crate::upstream::peer::Wire;
+
+/// How much of a body is looked at: 64 KiB.
+pub const BODY_LIMIT: usize = 64 * 1024;
+
+/// How a backend of one upstream is probed.
+#[derive(Clone)]
+pub struct Probe {
+    check: HealthCheck,
+    wire: Arc<Wire>,
+    host: String,
+    connector: Arc<Connector>,
+}
+
+impl Probe {
+    /// `host`: the Host where the check names none. `connector`: one that only probes use.
+    pub fn new(check: HealthCheck, wire: Arc<Wire>, host: &str, connector: Arc<Connector>) -> Self {
+        // A socket's path is no authority; `localhost` is what curl sends there.
+        let host = if host.starts_with("unix:") { "localhost" } else { host };
+        let host = check.http.as_ref().and_then(|http| http.host.clone()).unwrap_or_else(|| host.to_owned());
+        Self { check, wire, host, connector }
+    }
+
+    /// Asks once. The error is for people: "connect refused", "status 500, expected 200-299", "timeout after 1s".
+    pub async fn run(&self, address: &PeerAddress) -> Result<(), String> {
+        let mut address = address.clone();
+        if let Some(port) = self.check.port {
+            address.set_port(port);
+        }
+        let asked = async {
+            match &self.check.http {
+                Some(http) => self.ask(http, address).await,
+                None => connect(&address).await,
+            }
+        };
+        let limit = self.check.timeout;
+        tokio::time::timeout(limit.get(), asked).await.unwrap_or_else(|_| Err(format!("timeout after {limit}")))
+    }
+
+    async fn ask(&self, http: &HttpCheck, address: PeerAddress) -> Result<(), String> {
+        let mut peer = self.wire.peer(address);
+        // One stream a connection: Pingora then never keeps it for another.
+        peer.options.max_h2_streams = 1;
+        let request = self.request(http).map_err(|error| explain(&error))?;
+        let (mut session, _) = self.connector.get_http_session(&peer).await.map_err(|error| explain(&error))?;
+        let head = http.method.as_http() == Method::HEAD;
+        exchange(&mut session, request, http, head).await
+    }
+
+    fn request(&self, http: &HttpCheck) -> pingora_core::Result<RequestHeader> {
+        let method = http.method.as_http();
+        let mut request = RequestHeader::build(method.clone(), http.path.as_bytes(), None)?;
+        for (name, value) in &http.headers {
+            request.insert_header(name.clone(), value)?;
+        }
+        request.insert_header(header::HOST, &self.host)?;
+        if request.headers.get(header::USER_AGENT).is_none() {
+            request.insert_header(header::USER_AGENT, "weir-health-check")?;
+        }
+        match self.wire.protocol() {
+            Protocol::Http1 => {
+                request.insert_header(header::CONNECTION, "close")?;
+                if method == Method::POST {
+                    request.insert_header(header::CONTENT_LENGTH, "0")?;
+                }
+            }
+            Protocol::H2 | Protocol::H2c => self.absolute(&mut request, &http.path)?,
+        }
+        Ok(request)
+    }
+
+    /// HTTP/2 takes `:scheme` and `:authority` from the target.
+    fn absolute(&self, request: &mut RequestHeader, path: &str) -> pingora_core::Result<()> {
+        let scheme = if self.wire.server_name().is_some() { "https" } else { "http" };
+        let uri = Uri::builder().scheme(scheme).authority(self.host.as_str()).path_and_query(path).build();
+        let bad = |error| Error::because(ErrorType::InvalidHTTPHeader, "target of the probe", error);
+        request.set_uri(uri.map_err(bad)?);
+        request.set_version(Version::HTTP_2);
+        Ok(())
+    }
+}
+
+async fn exchange(
+    session: &mut HttpSession,
+    request: RequestHeader,
+    http: &HttpCheck,
+    head: bool,
+) -> Result<(), String> {
+    session.write_request_header(Box::new(request)).await.map_err(|error| explain(&error))?;
+    session.finish_request_body().await.map_err(|error| explain(&error))?;
+    let status = loop {
+        session.read_response_header().await.map_err(|error| explain(&error))?;
+        match session.response_header().map(|header| header.status.as_u16()) {
+            // Informational: the answer is still to come.
+            Some(100..=199) => {}
+            Some(status) => break status,
+            None => return Err("no response header".into()),
+        }
+    };
+    if !http.status.iter().any(|range| range.contains(status)) {
+        return Err(format!("status {status}, expected {}", ranges(&http.status)));
+    }
+    match &http.body {
+        Some(body) if !head => look(session, body).await,
+        Some(body) => verdict(body, b""),
+        None => Ok(()),
+    }
+}
+
+fn ranges(ranges: &[StatusRange]) -> String {
+    ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Reads no further than it takes to find what is wanted, and never further than `BODY_LIMIT`.
+async fn look(session: &mut HttpSession, body: &BodyCheck) -> Result<(), String> {
+    let mut seen = Vec::new();
+    while seen.len() < BODY_LIMIT {
+        let Some(chunk) = next_chunk(session).await? else { break };
+        seen.extend_from_slice(&chunk[..chunk.len().min(BODY_LIMIT - seen.len())]);
+        // A text that has occurred stays; a pattern may be anchored to the end.
+        if body.regex.is_none() && verdict(body, &seen).is_ok() {
+            return Ok(());
+        }
+    }
+    verdict(body, &seen)
+}
+
+async fn next_chunk(session: &mut HttpSession) -> Result<Option<Bytes>, String> {
+    session.read_response_body().await.map_err(|error| explain(&error))
+}
+
+fn verdict(body: &BodyCheck, seen: &[u8]) -> Result<(), String> {
+    let text = String::from_utf8_lossy(seen);
+    if let Some(wanted) = body.contains.as_ref().filter(|wanted| !text.contains(wanted.as_str())) {
+        return Err(format!("body does not contain `{wanted}`"));
+    }
+    if let Some(pattern) = body.regex.as_ref().filter(|pattern| !pattern.regex().is_match(&text)) {
+        return Err(format!("body does not match `{pattern}`"));
+    }
+    Ok(())
+}
+
+async fn connect(address: &PeerAddress) -> Result<(), String> {
+    let connected = match address {
+        PeerAddress::Inet(socket) => TcpStream::connect(socket).await.map(drop),
+        PeerAddress::Unix(unix) => match unix.as_pathname() {
+            Some(path) => UnixStream::connect(path).await.map(drop),
+            None => return Err("no path to connect to".into()),
+        },
+    };
+    connected.map_err(|error| io_reason("connect", &error))
+}
+
+fn io_reason(what: &str, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => format!("{what} refused"),
+        std::io::ErrorKind::ConnectionReset => format!("{what} reset"),
+        std::io::ErrorKind::NotFound => format!("{what}: no such socket"),
+        std::io::ErrorKind::TimedOut => format!("{what} timed out"),
+        _ => format!("{what}: {error}"),
+    }
+}
+
+/// Pingora's error in a few words.
+fn explain(error: &Error) -> String {
+    let cause = || error.root_cause().to_string().lines().next().unwrap_or_default().trim().to_owned();
+    match error.etype() {
+        ErrorType::ConnectRefused => "connect refused".into(),
+        ErrorType::ConnectTimedout => "connect timed out".into(),
+        ErrorType::ConnectNoRoute => "no route to host".into(),
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError => format!("tls: {}", cause()),
+        ErrorType::ConnectionClosed => "connection closed before the answer".into(),
+        ErrorType::InvalidHTTPHeader | ErrorType::H1Error => "answer is not HTTP".into(),
+        ErrorType::H2Error | ErrorType::InvalidH2 | ErrorType::H2Downgrade => format!("http2: {}", cause()),
+        other => format!("{}: {}", other.as_str(), cause()),
+    }
+}
+
+#[async_trait]
+impl pingora_load_balancing::health_check::HealthCheck for Probe {
+    async fn check(&self, target: &pingora_load_balancing::Backend) -> pingora_core::Result<()> {
+        let asked = self.run(&target.addr).await;
+        asked.map_err(|reason| Error::explain(ErrorType::Custom("health check"), reason))
+    }
+
+    fn health_threshold(&self, success: bool) -> usize {
+        let needed = if success { self.check.rise } else { self.check.fall };
+        usize::try_from(needed.max(1)).unwrap_or(usize::MAX)
+    }
+}
+
+/// How long to wait for the next probe: the interval, varied by up to the jitter either way. `random`: 0 to 1.
+pub fn next_wait(interval: Period, jitter: f64, random: f64) -> Duration {
+    interval.get().mul_f64((1.0 + jitter * (2.0 * random - 1.0)).max(0.0))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+#[path = "probe_tests.rs"]
+mod tests;

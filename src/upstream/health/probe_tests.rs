@@ -1,0 +1,184 @@
+//! Probes against real sockets on port 0.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
+
+use super::*;
+use crate::config::schema;
+
+fn probe(check: &str, upstream: &str) -> Probe {
+    let check = serde_yaml::from_str(check).unwrap();
+    let settings: schema::Upstream = serde_yaml::from_str(upstream).unwrap();
+    Probe::new(check, Arc::new(Wire::new(&settings, None)), "api.internal:80", Arc::new(Connector::new(None)))
+}
+
+async fn answer(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, response: &str) -> String {
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"\r\n\r\n") && stream.read_buf(&mut seen).await.unwrap_or(0) > 0 {}
+    stream.write_all(response.as_bytes()).await.ok();
+    String::from_utf8_lossy(&seen).into_owned()
+}
+
+/// A server that answers each connection with these bytes and closes.
+async fn serve(response: impl Into<String>) -> PeerAddress {
+    let response = response.into();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            answer(stream, &response).await;
+        }
+    });
+    PeerAddress::Inet(address)
+}
+
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn what_is_expected_passes_and_what_is_not_says_why() {
+    let table = [
+        ("http: {}", ok(""), ""),
+        ("http: {}", format!("HTTP/1.1 100 Continue\r\n\r\n{}", ok("")), ""),
+        ("http: {}", "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n".into(), "status 500, expected 200-299"),
+        ("http: {status: [200, 401-403]}", "HTTP/1.1 302 No\r\n\r\n".into(), "status 302, expected 200, 401-403"),
+        ("http: {status: [503]}", "HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n".into(), ""),
+        ("http: {body: {contains: ready}}", ok("all ready here"), ""),
+        ("http: {body: {contains: ready}}", ok("starting"), "body does not contain `ready`"),
+        ("http: {body: {regex: '^v\\d+$'}}", ok("v12"), ""),
+        ("http: {body: {regex: '^v\\d+$'}}", ok("v12b"), "body does not match `^v\\d+$`"),
+        ("http: {body: {contains: end}}", ok(&format!("{}end", "x".repeat(BODY_LIMIT - 3))), ""),
+        ("http: {body: {contains: end}}", ok(&format!("{}end", "x".repeat(BODY_LIMIT))), "body does not contain `end`"),
+        ("http: {}", "garbage garbage garbage\r\n\r\n".into(), "answer is not HTTP"),
+        ("http: {}", String::new(), "connection closed before the answer"),
+        ("tcp: {}", String::new(), ""),
+    ];
+    for (check, response, reason) in table {
+        let address = serve(response.clone()).await;
+        let result = probe(check, "{}").run(&address).await;
+        assert_eq!(result.err().unwrap_or_default(), reason, "{check} of {response:.60}");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_port_refuses() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = PeerAddress::Inet(listener.local_addr().unwrap());
+    drop(listener);
+    for check in ["http: {}", "tcp: {}"] {
+        assert_eq!(probe(check, "{}").run(&address).await.unwrap_err(), "connect refused");
+    }
+    let h2c = probe("http: {}", "protocol: h2c");
+    assert_eq!(h2c.run(&address).await.unwrap_err(), "connect refused");
+    let none = PeerAddress::Unix(std::os::unix::net::SocketAddr::from_pathname("/nonexistent/a.sock").unwrap());
+    assert_eq!(probe("tcp: {}", "{}").run(&none).await.unwrap_err(), "connect: no such socket");
+}
+
+#[tokio::test]
+async fn one_that_hangs_costs_the_timeout_whole() {
+    // The kernel accepts; nobody answers. Then one that sends its header and hangs in its body.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = PeerAddress::Inet(listener.local_addr().unwrap());
+    let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stuck = PeerAddress::Inet(slow.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut stream, _) = slow.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc").await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    for (address, check) in
+        [(silent, "{http: {}, timeout: 200ms}"), (stuck, "{http: {body: {contains: x}}, timeout: 200ms}")]
+    {
+        let started = std::time::Instant::now();
+        assert_eq!(probe(check, "{}").run(&address).await.unwrap_err(), "timeout after 200ms");
+        assert!((200..2_000).contains(&started.elapsed().as_millis()));
+    }
+}
+
+#[tokio::test]
+async fn the_request_is_as_written() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let seen = tokio::spawn(async move { answer(listener.accept().await.unwrap().0, &ok("")).await });
+    let check = format!(
+        "{{http: {{path: '/up?x=1', host: a.example, method: POST, headers: {{x-probe: weir}}}}, port: {port}}}"
+    );
+    // Port 1 of the address is overridden by the check's own.
+    let elsewhere = PeerAddress::Inet(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
+    probe(&check, "{}").run(&elsewhere).await.unwrap();
+    let seen = seen.await.unwrap().to_ascii_lowercase();
+    assert!(seen.starts_with("post /up?x=1 http/1.1\r\n"), "{seen}");
+    for field in
+        ["host: a.example", "x-probe: weir", "connection: close", "content-length: 0", "user-agent: weir-health-check"]
+    {
+        assert!(seen.contains(&format!("\r\n{field}\r\n")), "{field} in {seen}");
+    }
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_probed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            answer(stream, &ok("")).await;
+        }
+    });
+    let address = PeerAddress::Unix(std::os::unix::net::SocketAddr::from_pathname(&path).unwrap());
+    for check in ["http: {}", "tcp: {}"] {
+        probe(check, "{}").run(&address).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn h2c_is_probed_by_prior_knowledge() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = PeerAddress::Inet(listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let mut asked = Vec::new();
+        for _ in 0..2 {
+            let mut connection = h2::server::handshake(listener.accept().await.unwrap().0).await.unwrap();
+            let (request, mut respond) = connection.accept().await.unwrap().unwrap();
+            asked.push(request.uri().to_string());
+            let status = if asked.len() == 1 { 204 } else { 500 };
+            respond.send_response(http::Response::builder().status(status).body(()).unwrap(), true).unwrap();
+            // The probe's end is a closed connection, not a kept one.
+            while let Some(Ok(_)) = connection.accept().await {}
+        }
+        asked
+    });
+    let probe = probe("http: {path: '/up?x=1'}", "protocol: h2c");
+    probe.run(&address).await.unwrap();
+    assert_eq!(probe.run(&address).await.unwrap_err(), "status 500, expected 200-299");
+    let asked = tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap();
+    assert_eq!(asked, ["http://api.internal:80/up?x=1"; 2]);
+    let h1_only = serve(ok("")).await;
+    let reason = probe.run(&h1_only).await.unwrap_err();
+    assert!(reason.starts_with("http2: "), "{reason}");
+}
+
+#[tokio::test]
+async fn tls_to_one_that_speaks_none_says_so() {
+    let address = serve(ok("")).await;
+    let reason = probe("http: {}", "tls: {server_name: api.internal}").run(&address).await.unwrap_err();
+    assert!(reason.starts_with("tls: "), "{reason}");
+}
+
+#[tokio::test]
+async fn it_is_pingoras_health_check_too() {
+    use pingora_load_balancing::health_check::HealthCheck as _;
+    let probe = probe("{http: {}, rise: 2, fall: 4}", "{}");
+    let target = |address: &PeerAddress| pingora_load_balancing::Backend::new(&address.to_string()).unwrap();
+    assert!(probe.check(&target(&serve(ok("")).await)).await.is_ok());
+    let error = probe.check(&target(&serve("HTTP/1.1 500 No\r\n\r\n").await)).await.unwrap_err();
+    assert!(error.to_string().contains("status 500, expected 200-299"), "{error}");
+    assert_eq!((probe.health_threshold(true), probe.health_threshold(false)), (2, 4));
+}
+
+#[test]
+fn waits_are_spread_around_the_interval() {
+    let wait = |random| next_wait(Period::from_secs(10), 0.1, random).as_secs_f64();
+    assert!((wait(0.0) - 9.0).abs() < 1e-6 && (wait(0.5) - 10.0).abs() < 1e-6 && (wait(1.0) - 11.0).abs() < 1e-6);
+}

@@ -1,0 +1,212 @@
+//! How backends are spoken to: protocol, TLS, deadlines, prebuilt once, so that an attempt only copies a template and
+//! puts the address in.
+//!
+//! It opens no connection and resolves no name. Certificates are always verified: there is no switch to turn that off.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora_core::protocols::TcpKeepalive;
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora_core::protocols::tls::CaType;
+use pingora_core::tls::RootCertStore;
+use pingora_core::upstreams::peer::{ALPN, HttpPeer};
+use pingora_core::utils::tls::{WrappedX509, parse_x509};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::backend::Backend;
+use crate::config::schema::{self, Protocol, RouteTimeouts};
+
+/// Concurrent streams on one HTTP/2 connection to a backend; the backend's own SETTINGS may allow fewer.
+const H2_STREAMS: usize = 128;
+
+/// What of an upstream's settings decides how its backends are spoken to, files included.
+#[derive(Clone)]
+pub struct Wire {
+    protocol: Protocol,
+    server_name: Option<String>,
+    keep_alive: Duration,
+    ca_pem: Option<Arc<[u8]>>,
+    ca: Option<Arc<CaType>>,
+}
+
+impl Wire {
+    /// From the settings and the bytes of `tls.ca`, if that is written. Where those are no certificates nothing is
+    /// trusted: a document is refused for that by `parse_ca` before it gets here.
+    pub fn new(settings: &schema::Upstream, ca_pem: Option<&[u8]>) -> Self {
+        let tls = settings.tls.as_ref();
+        let written = tls.is_some_and(|tls| tls.ca.is_some());
+        let ca = written.then(|| ca_pem.and_then(|pem| parse_ca(pem).ok()).unwrap_or_else(|| Arc::from(Vec::new())));
+        Self {
+            protocol: settings.protocol,
+            server_name: tls.map(|tls| tls.server_name.clone()),
+            keep_alive: settings.keep_alive.get(),
+            ca_pem: ca_pem.filter(|_| written).map(Arc::from),
+            ca,
+        }
+    }
+
+    /// The name of the certificate that backends must show, where they are spoken to over TLS.
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
+    /// What backends speak.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// Everything that Pingora's `reuse_hash` leaves out, so that no connection made under other settings is reused.
+    fn group_key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.protocol, &self.server_name, self.keep_alive, &self.ca_pem).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// A peer at this address, without deadlines.
+    pub(super) fn peer(&self, address: PeerAddress) -> HttpPeer {
+        let placeholder = std::net::SocketAddr::from(([0, 0, 0, 0], 1));
+        let tls = self.server_name.is_some();
+        let mut peer = HttpPeer::new(placeholder, tls, self.server_name.clone().unwrap_or_default());
+        peer._address = address;
+        peer.group_key = self.group_key();
+        let options = &mut peer.options;
+        options.alpn = match self.protocol {
+            Protocol::Http1 => ALPN::H1,
+            // Definite: no fallback, which Pingora would remember for ever in a map without a bound.
+            Protocol::H2 | Protocol::H2c => ALPN::H2,
+        };
+        options.ca.clone_from(&self.ca);
+        options.idle_timeout = Some(self.keep_alive);
+        options.max_h2_streams = H2_STREAMS;
+        options.tcp_keepalive = Some(TcpKeepalive {
+            idle: Duration::from_secs(60),
+            interval: Duration::from_secs(10),
+            count: 3,
+            user_timeout: Duration::ZERO,
+        });
+        peer
+    }
+}
+
+impl PartialEq for Wire {
+    fn eq(&self, other: &Self) -> bool {
+        self.protocol == other.protocol
+            && self.server_name == other.server_name
+            && self.keep_alive == other.keep_alive
+            && self.ca_pem == other.ca_pem
+            && self.ca.is_some() == other.ca.is_some()
+    }
+}
+
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire").field("protocol", &self.protocol).field("server_name", &self.server_name).finish()
+    }
+}
+
+/// The certificates of a PEM file, each fit to be an authority.
+pub fn parse_ca(pem: &[u8]) -> Result<Arc<CaType>, String> {
+    let mut store = RootCertStore::empty();
+    let mut all = Vec::new();
+    for der in CertificateDer::pem_slice_iter(pem) {
+        let der = der.map_err(|error| format!("is not PEM: {error}"))?;
+        // Parsed here first, since what wraps it for Pingora panics on what it cannot parse.
+        store.add(der.clone()).map_err(|error| format!("holds a certificate that is none: {error}"))?;
+        all.push(WrappedX509::new(der.to_vec(), parse_x509));
+    }
+    if all.is_empty() { Err("holds no certificate".into()) } else { Ok(all.into()) }
+}
+
+/// What an attempt copies: a peer with the deadlines of a route.
+#[derive(Debug, Clone)]
+pub struct PeerTemplate(HttpPeer);
+
+impl PeerTemplate {
+    /// For one upstream and one route.
+    pub fn new(wire: &Wire, timeouts: &RouteTimeouts) -> Self {
+        let mut peer = wire.peer(PeerAddress::Inet(std::net::SocketAddr::from(([0, 0, 0, 0], 1))));
+        peer.options.connection_timeout = timeouts.connect.limit();
+        peer.options.total_connection_timeout = timeouts.connect.limit();
+        peer.options.read_timeout = timeouts.read.limit();
+        peer.options.write_timeout = timeouts.write.limit();
+        Self(peer)
+    }
+
+    /// The peer for an attempt at this backend; nothing if its name has not resolved.
+    pub fn peer(&self, backend: &Backend) -> Option<Box<HttpPeer>> {
+        let address = backend.resolved.current()?;
+        let mut peer = Box::new(self.0.clone());
+        peer._address = address;
+        Some(peer)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use pingora_core::upstreams::peer::Peer;
+
+    use super::super::members::tests::backend;
+    use super::*;
+    use crate::config::values::Period;
+    use crate::telemetry::vitals::Health;
+
+    fn settings(yaml: &str) -> schema::Upstream {
+        serde_yaml::from_str(yaml).unwrap()
+    }
+
+    fn peer(yaml: &str, ca: Option<&[u8]>, address: &str) -> HttpPeer {
+        let template = PeerTemplate::new(&Wire::new(&settings(yaml), ca), &RouteTimeouts::default());
+        *template.peer(&backend("a", address, 1, Health::Up)).unwrap()
+    }
+
+    #[test]
+    fn deadlines_and_protocol_come_from_the_document() {
+        let plain = peer("{}", None, "127.0.0.1:80");
+        assert_eq!(plain.address().to_string(), "127.0.0.1:80");
+        assert!(!plain.is_tls() && plain.options.alpn == ALPN::H1);
+        assert_eq!(plain.options.idle_timeout, Some(Duration::from_secs(50)));
+        assert_eq!(plain.options.total_connection_timeout, Some(Duration::from_secs(3)));
+        assert_eq!(plain.options.read_timeout, Some(Duration::from_secs(60)));
+        let none = RouteTimeouts { connect: Period::ZERO, read: Period::ZERO, ..RouteTimeouts::default() };
+        let template = PeerTemplate::new(&Wire::new(&settings("{}"), None), &none);
+        assert_eq!((template.0.options.read_timeout, template.0.options.connection_timeout), (None, None));
+        let h2c = peer("protocol: h2c", None, "unix:/tmp/a.sock");
+        assert!(!h2c.is_tls() && h2c.options.alpn == ALPN::H2 && h2c.options.max_h2_streams >= 100);
+        assert_eq!(h2c.address().to_string(), "/tmp/a.sock");
+        let h2 = peer("{protocol: h2, tls: {server_name: api.internal}}", None, "127.0.0.1:80");
+        assert!(h2.is_tls() && h2.options.verify_cert && h2.options.verify_hostname && h2.sni == "api.internal");
+        let unresolved = backend("a", "name.invalid:80", 1, Health::Up);
+        assert!(template.peer(&unresolved).is_none());
+    }
+
+    #[test]
+    fn connections_are_not_shared_between_settings() {
+        let tls = "tls: {server_name: a}";
+        let hash = |yaml: &str, ca: Option<&[u8]>| peer(yaml, ca, "127.0.0.1:80").reuse_hash();
+        let hashes = [
+            hash("{}", None),
+            hash("protocol: h2c", None),
+            hash("keep_alive: 1s", None),
+            hash(tls, None),
+            hash("{protocol: h2, tls: {server_name: a}}", None),
+            hash("tls: {server_name: a, ca: x.pem}", Some(b"one")),
+            hash("tls: {server_name: a, ca: x.pem}", Some(b"two")),
+        ];
+        let distinct: std::collections::HashSet<_> = hashes.iter().collect();
+        assert_eq!(distinct.len(), hashes.len());
+        assert_eq!(hash(tls, None), hash(tls, None));
+    }
+
+    #[test]
+    fn a_ca_that_is_none_is_refused_and_trusts_nothing() {
+        assert_eq!(parse_ca(b"").unwrap_err(), "holds no certificate");
+        let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert!(parse_ca(broken).unwrap_err().contains("certificate that is none"));
+        let wire = Wire::new(&settings("tls: {server_name: a, ca: x.pem}"), Some(broken));
+        assert!(wire.ca.is_some_and(|ca| ca.is_empty()));
+    }
+}

@@ -1,0 +1,230 @@
+//! The process's upstreams over all its configurations: compiles a document's, and keeps the tasks of the current ones.
+//!
+//! Compiling does no I/O, spawns nothing and leaves live cells as they are, so that a refused reload leaves no trace;
+//! activating starts and stops. What survives is keyed by (upstream, address), and stays while its settings are equal.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use pingora_core::connectors::http::Connector;
+use tokio::runtime::Handle;
+
+use super::backend::{Backend, Resolved};
+use super::health::probe::Probe;
+use super::health::prober::{Changed, Owned, Prober, Spec};
+use super::peer::Wire;
+use super::resolve::Resolver;
+use super::{Upstream, clock};
+use crate::config::schema;
+use crate::config::values::{BackendAddress, Name};
+use crate::telemetry::vitals::{Health, Labels, Vitals};
+
+/// Compiled upstreams by name.
+pub type Upstreams = BTreeMap<Name, Arc<Upstream>>;
+
+/// What a file that the document names holds.
+pub type Files<'a> = dyn Fn(&Path) -> Option<Vec<u8>> + 'a;
+
+/// The process's upstreams over all its configurations.
+pub struct Registry {
+    handle: Handle,
+    vitals_of: Box<dyn Fn(Labels) -> Arc<Vitals> + Send + Sync>,
+    /// Made when the first probe needs it: it reads the system's certificates.
+    connector: OnceLock<Arc<Connector>>,
+    active: Mutex<HashMap<Identity, Active>>,
+    live: Arc<Live>,
+}
+
+/// What a backend is, whatever it is called and weighs.
+type Identity = (Arc<str>, BackendAddress);
+
+/// Every generation of an upstream that a request may still hold: a verdict reaches all of them.
+#[derive(Default)]
+struct Live(Mutex<HashMap<Arc<str>, Vec<Weak<Upstream>>>>);
+
+/// A backend of the current configuration with its tasks.
+struct Active {
+    vitals: Arc<Vitals>,
+    probing: Option<(Spec, Owned)>,
+    resolving: Option<Owned>,
+}
+
+impl Registry {
+    /// `handle`: where probes and look-ups run, apart from traffic. `vitals_of`: the cells of an identity, always
+    /// the same ones for the same (upstream, address).
+    pub fn new(handle: Handle, vitals_of: impl Fn(Labels) -> Arc<Vitals> + Send + Sync + 'static) -> Self {
+        Self {
+            handle,
+            vitals_of: Box::new(vitals_of),
+            connector: OnceLock::new(),
+            active: Mutex::default(),
+            live: Arc::default(),
+        }
+    }
+
+    /// Compiles a document's upstreams. `previous` are those of the current snapshot: one whose settings and
+    /// files are equal is taken over whole; of another the cells, addresses, budget and unchanged members are.
+    pub fn compile(
+        &self,
+        upstreams: &BTreeMap<Name, schema::Upstream>,
+        file: &Files<'_>,
+        previous: &Upstreams,
+    ) -> Upstreams {
+        let one = |(name, settings): (&Name, &schema::Upstream)| {
+            (name.clone(), self.compile_one(name, settings, file, previous.get(name)))
+        };
+        upstreams.iter().map(one).collect()
+    }
+
+    fn compile_one(
+        &self,
+        name: &Name,
+        settings: &schema::Upstream,
+        file: &Files<'_>,
+        previous: Option<&Arc<Upstream>>,
+    ) -> Arc<Upstream> {
+        let ca = settings.tls.as_ref().and_then(|tls| tls.ca.as_deref()).and_then(file);
+        let wire = Wire::new(settings, ca.as_deref());
+        if let Some(same) = previous.filter(|p| *p.settings() == *settings && **p.wire() == wire) {
+            return Arc::clone(same);
+        }
+        let upstream: Arc<str> = name.as_str().into();
+        let backends = settings.backends.iter().map(|b| self.backend(&upstream, b, previous)).collect();
+        let budget = previous.map(|previous| Arc::clone(&previous.budget)).unwrap_or_default();
+        let members = previous.map(|previous| previous.members());
+        Arc::new(Upstream::new(upstream, settings.clone(), backends, Arc::new(wire), budget, members))
+    }
+
+    fn backend(
+        &self,
+        upstream: &Arc<str>,
+        written: &schema::Backend,
+        previous: Option<&Arc<Upstream>>,
+    ) -> Arc<Backend> {
+        let address = written.address.clone();
+        let shown: Arc<str> = address.to_string().into();
+        let name: Arc<str> = written.name.as_ref().map_or_else(|| Arc::clone(&shown), |name| name.as_str().into());
+        let known = previous.and_then(|p| p.backends().iter().find(|backend| backend.address == address));
+        let (vitals, resolved) = match known {
+            Some(known) => (Arc::clone(&known.vitals), Arc::clone(&known.resolved)),
+            None => {
+                let labels = Labels { upstream: Arc::clone(upstream), backend: Arc::clone(&name), address: shown };
+                let vitals = (self.vitals_of)(labels);
+                // Not before it is activated: a refused reload must not show it.
+                vitals.set_member(false, 0);
+                (vitals, Arc::new(Resolved::new(&address)))
+            }
+        };
+        Arc::new(Backend { name, address, weight: written.weight, vitals, resolved })
+    }
+
+    /// Makes these the current ones: starts, replaces and stops probes and look-ups, publishes weights, and turns
+    /// backends that are gone into leavers.
+    pub fn activate(&self, upstreams: &Upstreams) {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *active);
+        for upstream in upstreams.values() {
+            self.live.add(upstream);
+            for backend in upstream.backends() {
+                let identity = (Arc::clone(upstream.name()), backend.address.clone());
+                let now = self.activate_one(upstream, backend, before.remove(&identity));
+                active.insert(identity, now);
+            }
+            upstream.rebuild();
+        }
+        for gone in before.into_values() {
+            gone.vitals.set_member(false, clock::now_ms());
+        }
+        self.live.sweep();
+    }
+
+    fn activate_one(&self, upstream: &Arc<Upstream>, backend: &Arc<Backend>, before: Option<Active>) -> Active {
+        let vitals = Arc::clone(&backend.vitals);
+        let weight = u32::from(backend.weight);
+        // Asked for again, by what it is called now: the cells stay, their labels follow.
+        (self.vitals_of)(Labels {
+            upstream: Arc::clone(upstream.name()),
+            backend: Arc::clone(&backend.name),
+            address: backend.address.to_string().into(),
+        });
+        vitals.set_member(true, clock::now_ms());
+        vitals.set_weights(weight, weight);
+        let (probing, resolving) = before.map_or((None, None), |before| (before.probing, before.resolving));
+        let changed: Changed = Arc::new({
+            let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));
+            move || live.rebuild(&name)
+        });
+        let resolving = resolving.or_else(|| self.resolve(backend, &changed));
+        Active { vitals, probing: self.probe(upstream, backend, probing, changed), resolving }
+    }
+
+    fn resolve(&self, backend: &Backend, changed: &Changed) -> Option<Owned> {
+        let BackendAddress::Dns(name, port) = &backend.address else { return None };
+        let resolver = Resolver::new(name, *port, Arc::clone(&backend.resolved), Arc::clone(changed));
+        Some(Owned::spawn(&self.handle, resolver.run()))
+    }
+
+    fn probe(
+        &self,
+        upstream: &Upstream,
+        backend: &Backend,
+        running: Option<(Spec, Owned)>,
+        changed: Changed,
+    ) -> Option<(Spec, Owned)> {
+        let Some(check) = upstream.settings().health_check.clone() else {
+            if backend.vitals.health() != Health::Up {
+                backend.vitals.set_health(Health::Up, "", clock::now_ms());
+            }
+            return None;
+        };
+        let spec = Spec { check, wire: Arc::clone(upstream.wire()) };
+        let verdict_holds = match running {
+            Some((was, task)) if was == spec => return Some((was, task)),
+            // Its task ends here, before the next begins.
+            Some((was, _task)) => was.check == spec.check,
+            None => false,
+        };
+        if !verdict_holds && backend.vitals.health() != Health::Unknown {
+            backend.vitals.set_health(Health::Unknown, "", clock::now_ms());
+        }
+        let connector = self.connector.get_or_init(|| Arc::new(Connector::new(None)));
+        let host = backend.address.to_string();
+        let probe = Probe::new(spec.check.clone(), Arc::clone(&spec.wire), &host, Arc::clone(connector));
+        let task = Owned::spawn(&self.handle, Prober::new(&spec, backend, probe, changed).run());
+        Some((spec, task))
+    }
+}
+
+impl Live {
+    fn add(&self, upstream: &Arc<Upstream>) {
+        let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let generations = live.entry(Arc::clone(upstream.name())).or_default();
+        if !generations.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(upstream))) {
+            generations.push(Arc::downgrade(upstream));
+        }
+    }
+
+    fn sweep(&self) {
+        let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|_, generations| {
+            generations.retain(|upstream| upstream.strong_count() > 0);
+            !generations.is_empty()
+        });
+    }
+
+    fn rebuild(&self, name: &str) {
+        let generations: Vec<_> = {
+            let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            live.get(name).into_iter().flatten().filter_map(Weak::upgrade).collect()
+        };
+        for upstream in generations {
+            upstream.rebuild();
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+#[path = "registry_tests.rs"]
+mod tests;

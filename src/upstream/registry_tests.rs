@@ -1,0 +1,189 @@
+//! Reloads as the registry sees them: what survives, what starts, what stops.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::telemetry::vitals::State;
+use crate::upstream::balance::Tried;
+
+fn registry() -> Registry {
+    let cells: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<Vitals>>> = Mutex::default();
+    Registry::new(Handle::current(), move |labels| {
+        let key = (Arc::clone(&labels.upstream), Arc::clone(&labels.address));
+        Arc::clone(cells.lock().unwrap().entry(key).or_insert_with(|| Arc::new(Vitals::new(labels))))
+    })
+}
+
+fn compile(registry: &Registry, yaml: &str, previous: &Upstreams) -> Upstreams {
+    registry.compile(&serde_yaml::from_str(yaml).unwrap(), &|_| None, previous)
+}
+
+fn of<'a>(upstreams: &'a Upstreams, name: &str) -> &'a Arc<Upstream> {
+    &upstreams[&name.parse::<Name>().unwrap()]
+}
+
+fn picks(upstream: &Upstream, count: usize) -> String {
+    (0..count).map(|_| upstream.pick(&Tried::default(), 0).unwrap().backend.name.to_string()).collect()
+}
+
+async fn until(what: impl Fn() -> bool) {
+    for _ in 0..500 {
+        if what() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("not within five seconds");
+}
+
+/// A server whose health path answers this status.
+async fn server(status: u16) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"\r\n\r\n") && stream.read_buf(&mut seen).await.unwrap_or(0) > 0 {}
+            let answer = format!("HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.ok();
+        }
+    });
+    address
+}
+
+const TWO: &str = "u: {backends: [{name: a, address: '10.0.0.1:1'}, {name: b, address: '10.0.0.2:1'}]}";
+const THREE: &str = "u: {backends: [{name: a, address: '10.0.0.1:1'}, {name: b, address: '10.0.0.2:1'},
+                                    {name: c, address: '10.0.0.3:1'}]}";
+
+#[tokio::test]
+async fn turns_go_on_where_members_are_equal() {
+    let registry = registry();
+    let first = compile(&registry, TWO, &Upstreams::new());
+    registry.activate(&first);
+    assert_eq!(picks(of(&first, "u"), 3), "aba");
+    let same = compile(&registry, TWO, &first);
+    assert!(Arc::ptr_eq(of(&first, "u"), of(&same, "u")));
+    let other = compile(&registry, &TWO.replace("u: {", "u: {keep_alive: 1s, "), &first);
+    assert!(!Arc::ptr_eq(of(&first, "u"), of(&other, "u")));
+    assert!(std::ptr::eq(of(&first, "u").budget(), of(&other, "u").budget()));
+    registry.activate(&other);
+    assert_eq!(picks(of(&other, "u"), 3), "bab");
+}
+
+#[tokio::test]
+async fn a_refused_reload_leaves_no_trace() {
+    let registry = registry();
+    let first = compile(&registry, TWO, &Upstreams::new());
+    registry.activate(&first);
+    let held = of(&first, "u").pick(&Tried::default(), 0).unwrap();
+    let refused = compile(&registry, &THREE.replace("name: a", "weight: 9, name: z"), &first);
+    let shown: Vec<_> = of(&refused, "u").backends().iter().map(|backend| backend.vitals.is_member()).collect();
+    assert_eq!(shown, [true, true, false]);
+    let a = &of(&first, "u").backends()[0].vitals;
+    assert_eq!((a.weights(), a.in_flight(), &*a.labels().backend), ((1, 1), 1, "a"));
+    assert_eq!(of(&refused, "u").backends()[0].vitals.in_flight(), 1, "one cell for both");
+    drop(held);
+    assert_eq!(a.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn one_that_is_gone_leaves_and_comes_back() {
+    let registry = registry();
+    let three = compile(&registry, THREE, &Upstreams::new());
+    registry.activate(&three);
+    let c = Arc::clone(&of(&three, "u").backends()[2].vitals);
+    let held = c.raise();
+    let two = compile(&registry, TWO, &three);
+    registry.activate(&two);
+    assert_eq!((c.is_member(), c.state(), c.in_flight()), (false, State::Draining, 1));
+    assert!(!picks(of(&two, "u"), 6).contains('c'));
+    let back = compile(&registry, THREE, &two);
+    registry.activate(&back);
+    assert!(Arc::ptr_eq(&c, &of(&back, "u").backends()[2].vitals));
+    assert_eq!((c.state(), c.in_flight()), (State::Up, 1));
+    drop(held);
+}
+
+#[tokio::test]
+async fn verdicts_come_at_once_and_reach_every_generation() {
+    let registry = registry();
+    let (up, down) = (server(200).await, server(500).await);
+    let yaml = format!(
+        "u: {{health_check: {{http: {{}}, interval: 1h}}, backends: [{{name: a, address: '{up}'}}, {{name: b, address: '{down}'}}]}}"
+    );
+    let first = compile(&registry, &yaml, &Upstreams::new());
+    assert!(of(&first, "u").verdict_pending());
+    registry.activate(&first);
+    until(|| !of(&first, "u").verdict_pending()).await;
+    assert_eq!(picks(of(&first, "u"), 3), "aaa");
+    let status = serde_json::to_value(of(&first, "u").status()).unwrap();
+    assert_eq!(status["backends"][1]["state"], "down");
+    assert_eq!(status["backends"][1]["reason"], "status 500, expected 200-299");
+    assert!(status["backends"][1]["since"].as_str().unwrap().ends_with('Z'));
+    // Another weight, the same check: verdicts stay and nobody is probed anew (the interval is an hour).
+    let second = compile(&registry, &yaml.replace("name: a", "weight: 2, name: a"), &first);
+    registry.activate(&second);
+    assert!(!of(&second, "u").verdict_pending());
+    assert_eq!(of(&second, "u").status().backends[0].effective_weight, 2);
+    // Another check: from unknown again, and the first generation hears of it too.
+    let third = compile(&registry, &yaml.replace("http: {}", "http: {status: [500]}"), &second);
+    registry.activate(&third);
+    until(|| !of(&third, "u").verdict_pending()).await;
+    assert_eq!((picks(of(&third, "u"), 2), picks(of(&first, "u"), 2)), ("bb".into(), "bb".into()));
+    // No check: up.
+    let fourth = compile(&registry, &yaml.replace("health_check: {http: {}, interval: 1h}, ", ""), &third);
+    registry.activate(&fourth);
+    assert_eq!(picks(of(&fourth, "u"), 2).len(), 2);
+    assert!(of(&fourth, "u").backends().iter().all(|backend| backend.vitals.state() == State::Up));
+}
+
+#[tokio::test]
+async fn with_nothing_up_it_fails_open_unless_told_not_to() {
+    let registry = registry();
+    let down = server(500).await;
+    let yaml = format!("u: {{health_check: {{http: {{}}}}, backends: [{{name: a, address: '{down}'}}]}}");
+    let open = compile(&registry, &yaml, &Upstreams::new());
+    registry.activate(&open);
+    until(|| !of(&open, "u").verdict_pending()).await;
+    until(|| of(&open, "u").pick(&Tried::default(), 0).is_some_and(|pick| pick.fail_open)).await;
+    let closed = compile(&registry, &yaml.replace("u: {", "u: {fail_open: false, "), &open);
+    registry.activate(&closed);
+    assert!(of(&closed, "u").pick(&Tried::default(), 0).is_none());
+}
+
+#[tokio::test]
+async fn a_name_serves_once_it_resolves_and_not_before() {
+    let registry = registry();
+    let address = server(200).await;
+    let port = address.port();
+    let yaml = format!(
+        "u: {{health_check: {{tcp: {{}}, port: {port}}}, backends: [{{name: a, address: 'localhost:{port}'}},
+        {{name: b, address: 'name.invalid:1'}}]}}"
+    );
+    let upstreams = compile(&registry, &yaml, &Upstreams::new());
+    assert!(of(&upstreams, "u").pick(&Tried::default(), 0).is_none());
+    registry.activate(&upstreams);
+    until(|| of(&upstreams, "u").pick(&Tried::default(), 0).is_some()).await;
+    assert_eq!(picks(of(&upstreams, "u"), 3), "aaa");
+    until(|| of(&upstreams, "u").status().backends[1].reason.as_deref() == Some("name does not resolve")).await;
+}
+
+#[tokio::test]
+async fn a_prober_ends_with_its_backend() {
+    let registry = registry();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let yaml = format!("u: {{health_check: {{tcp: {{}}, interval: 10ms}}, backends: [{{address: '{address}'}}]}}");
+    let upstreams = compile(&registry, &yaml, &Upstreams::new());
+    registry.activate(&upstreams);
+    for _ in 0..3 {
+        listener.accept().await.unwrap();
+    }
+    registry.activate(&Upstreams::new());
+    assert!(!of(&upstreams, "u").backends()[0].vitals.is_member());
+    while tokio::time::timeout(Duration::from_millis(300), listener.accept()).await.is_ok() {}
+}

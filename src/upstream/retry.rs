@@ -1,0 +1,159 @@
+//! The retry budget: how many tries after sent bytes an upstream may be asked for, so that retries never multiply an
+//! outage (the idea is Finagle's and linkerd's).
+//!
+//! It counts and answers; whether a failure is worth a retry at all is the proxy's rule. It reads no clock.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How far back requests and retries count, in seconds.
+pub const WINDOW_SECS: u64 = 10;
+
+/// Retries a second that are always allowed, whatever the share.
+pub const FLOOR_PER_SEC: u64 = 10;
+
+/// A power of two above the window, so that the second that turns a slot over is never one that is still summed.
+const SLOTS: usize = 16;
+
+/// The budget of one upstream: in any window retries stay at or below the larger of the share of its requests and
+/// the floor. A ring of buckets of a second each; a bucket is one word, its second above its count, so that turning
+/// it over and counting in it are one step.
+#[derive(Debug, Default)]
+pub struct RetryBudget {
+    requests: Ring,
+    retries: Ring,
+}
+
+impl RetryBudget {
+    /// Counts a request; `now_ms` in milliseconds of any clock that does not step back far.
+    pub fn count_request(&self, now_ms: u64) {
+        self.requests.add(now_ms / 1_000);
+    }
+
+    /// Takes one retry out of the budget if there is one. `share`: of requests, 0 to 1.
+    pub fn try_spend(&self, share: f64, now_ms: u64) -> bool {
+        let now = now_ms / 1_000;
+        // Taken first and given back if it was one too many: two at once may both be refused, never both let through.
+        self.retries.add(now);
+        if self.retries.sum(now) <= self.allowed(share, now) {
+            return true;
+        }
+        self.retries.take_back(now);
+        false
+    }
+
+    fn allowed(&self, share: f64, now: u64) -> u64 {
+        let by_share = (self.requests.sum(now) as f64 * share.clamp(0.0, 1.0)).floor() as u64;
+        by_share.max(FLOOR_PER_SEC * WINDOW_SECS)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Ring([AtomicU64; SLOTS]);
+
+impl Ring {
+    fn slot(&self, second: u64) -> &AtomicU64 {
+        &self.0[(second % SLOTS as u64) as usize]
+    }
+
+    fn add(&self, second: u64) {
+        let slot = self.slot(second);
+        let stamp = stamp(second);
+        let mut seen = slot.load(Ordering::Relaxed);
+        loop {
+            let next = if seen >> 32 == stamp { seen.saturating_add(1) } else { stamp << 32 | 1 };
+            match slot.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    fn take_back(&self, second: u64) {
+        let fewer = |seen: u64| (seen >> 32 == stamp(second) && seen & COUNT > 0).then(|| seen - 1);
+        // Turned over meanwhile: then there is nothing to give back.
+        let _ = self.slot(second).fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+    }
+
+    fn sum(&self, now: u64) -> u64 {
+        let first = now.saturating_sub(WINDOW_SECS - 1);
+        let count = |second| {
+            let seen = self.slot(second).load(Ordering::Relaxed);
+            if seen >> 32 == stamp(second) { seen & COUNT } else { 0 }
+        };
+        (first..=now).map(count).sum()
+    }
+}
+
+const COUNT: u64 = 0xFFFF_FFFF;
+
+/// 32 bits of seconds last for 136 years. Off by one, so that an untouched slot is no second's.
+fn stamp(second: u64) -> u64 {
+    (second + 1) & COUNT
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_floor_is_there_without_a_request() {
+        let budget = RetryBudget::default();
+        let spent = (0..500).filter(|_| budget.try_spend(0.2, 5_000)).count();
+        assert_eq!(spent, 100);
+        assert!(!budget.try_spend(0.2, 14_999), "still in the window");
+        assert!(budget.try_spend(0.2, 15_000), "out of the window");
+    }
+
+    #[test]
+    fn the_share_counts_once_it_is_larger() {
+        let budget = RetryBudget::default();
+        for n in 0..10_000 {
+            budget.count_request(n);
+        }
+        assert_eq!((0..5_000).filter(|_| budget.try_spend(0.2, 9_999)).count(), 2_000);
+        assert_eq!((0..5_000).filter(|_| budget.try_spend(1.0, 9_999)).count(), 5_000);
+    }
+
+    proptest! {
+        #[test]
+        fn never_exceeded(share in 0.0_f64..=1.0, steps in proptest::collection::vec((0_u64..700, 0_u32..60, 0_u32..60), 1..80)) {
+            let budget = RetryBudget::default();
+            let (mut now, mut requests, mut retries) = (1_000_000, Vec::new(), Vec::new());
+            for (wait, sent, wanted) in steps {
+                now += wait;
+                for _ in 0..sent {
+                    budget.count_request(now);
+                    requests.push(now / 1_000);
+                }
+                for _ in 0..wanted {
+                    if budget.try_spend(share, now) {
+                        retries.push(now / 1_000);
+                        let since = now / 1_000 - (WINDOW_SECS - 1);
+                        let within = |times: &[u64]| times.iter().filter(|t| **t >= since).count();
+                        let allowed = (within(&requests) as f64 * share).floor().max(100.0);
+                        prop_assert!(within(&retries) as f64 <= allowed);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_never_exceed_it_together() {
+        let budget = RetryBudget::default();
+        let spent = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1_000 {
+                        spent.fetch_add(u64::from(budget.try_spend(0.5, 1_000)), Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert!((90..=100).contains(&spent.load(Ordering::Relaxed)));
+    }
+}

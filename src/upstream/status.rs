@@ -1,0 +1,77 @@
+//! What an upstream looks like from outside: the data of the status page and of `/api/v1/status`.
+//!
+//! It reads cells and changes none.
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Upstream;
+use super::backend::Backend;
+use crate::config::schema::Balance;
+use crate::telemetry::vitals::State;
+
+/// An upstream as `/api/v1/status` shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct UpstreamStatus {
+    /// Its name.
+    pub name: String,
+    /// Its algorithm.
+    pub balance: Balance,
+    /// Its backends, in the document's order.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// A backend as `/api/v1/status` shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackendStatus {
+    /// Its name.
+    pub name: String,
+    /// Its address as configured.
+    pub address: String,
+    /// The one state.
+    pub state: State,
+    /// Why; null where there is nothing to say.
+    pub reason: Option<String>,
+    /// Since when (RFC 3339); null: since the start.
+    pub since: Option<String>,
+    /// Attempts under way.
+    pub in_flight: u32,
+    /// As configured.
+    pub weight: u32,
+    /// As used now.
+    pub effective_weight: u32,
+}
+
+impl Upstream {
+    /// What it looks like now.
+    pub fn status(&self) -> UpstreamStatus {
+        UpstreamStatus {
+            name: self.name().to_string(),
+            balance: self.settings().balance,
+            backends: self.backends().iter().map(|backend| status_of(backend)).collect(),
+        }
+    }
+}
+
+fn status_of(backend: &Backend) -> BackendStatus {
+    let vitals = &backend.vitals;
+    let reason = vitals.reason();
+    let reason = if reason.is_empty() && !backend.resolved.is_known() { "name does not resolve" } else { &reason };
+    BackendStatus {
+        name: backend.name.to_string(),
+        address: backend.address.to_string(),
+        state: vitals.state(),
+        reason: (!reason.is_empty()).then(|| reason.to_owned()),
+        since: rfc3339(vitals.since_ms()),
+        in_flight: vitals.in_flight(),
+        weight: backend.weight.into(),
+        effective_weight: vitals.weights().1,
+    }
+}
+
+fn rfc3339(ms: u64) -> Option<String> {
+    let nanos = i128::from(ms) * 1_000_000;
+    let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok().filter(|_| ms > 0)?;
+    at.format(&Rfc3339).ok()
+}
