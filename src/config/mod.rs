@@ -1,5 +1,35 @@
 //! Everything about the YAML: its types, reading it and the files it names, problems with their places, and what
 //! differs between two documents. All configuration I/O is here; nothing here knows a request or a socket.
+//!
+//! ```text
+//! text → locate (tree with places, ${…} replaced) → typed (document) → check, files → Checked
+//! ```
 
 pub mod schema;
 pub mod values;
+
+mod check;
+mod de;
+mod diff;
+mod effective;
+mod env;
+mod files;
+mod json_schema;
+mod labels;
+mod load;
+mod locate;
+mod problem;
+mod scalar;
+mod tree;
+mod typed;
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+
+pub use diff::{Change, Diff, diff};
+pub use effective::masked;
+pub use json_schema::json_schema;
+pub use load::{Checked, load, parse, read_named};
+pub use problem::Problem;

@@ -15,7 +15,7 @@ use super::values::{
 };
 
 /// The whole file.
-#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Document {
     /// What belongs to the process; fixed for its life, but for the two waits.
@@ -43,6 +43,7 @@ pub struct Document {
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
     /// Threads that carry requests; 0: one per core.
+    #[schemars(range(min = 0, max = 1024))]
     pub threads: usize,
     /// How long requests and streams under way get to finish once the listeners are closed.
     pub shutdown_grace: Period,
@@ -53,6 +54,7 @@ pub struct Server {
     /// The user to become once the sockets are bound; CAP_NET_BIND_SERVICE is kept.
     pub user: Option<String>,
     /// Idle connections kept open to all backends together, per thread.
+    #[schemars(range(min = 0, max = 65536))]
     pub upstream_idle_connections: usize,
 }
 
@@ -181,6 +183,7 @@ pub struct ListenerLimits {
     /// Bytes of a request line and its header together; 431 beyond.
     pub header_bytes: Size,
     /// Header fields of a request; 431 beyond. 1 to 250.
+    #[schemars(range(min = 1, max = 250))]
     pub headers: usize,
     /// Bytes of a request target; 414 beyond.
     pub uri_bytes: Size,
@@ -263,6 +266,7 @@ pub struct Redirect {
 #[serde(deny_unknown_fields)]
 pub struct Respond {
     /// 200 to 599.
+    #[schemars(range(min = 200, max = 599))]
     pub status: u16,
     /// The body.
     #[serde(default)]
@@ -345,6 +349,7 @@ pub struct RouteTimeouts {
 #[serde(default, deny_unknown_fields)]
 pub struct Retry {
     /// Tries in all, the first included; 1: no retry. 1 to 16.
+    #[schemars(range(min = 1, max = 16))]
     pub attempts: u8,
     /// What is worth another try: `connect`, `reset`, `timeout`, or a status from 400 to 599.
     pub when: Vec<RetryWhen>,
@@ -433,6 +438,7 @@ pub struct Backend {
     pub address: BackendAddress,
     /// 0 to 256; 0 takes no new requests.
     #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 256))]
     pub weight: u16,
 }
 
@@ -445,14 +451,17 @@ pub struct HealthCheck {
     /// A connection, nothing more.
     pub tcp: Option<TcpCheck>,
     /// Probe this port instead of the backend's own.
+    #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
     /// From one probe to the next.
     pub interval: Period,
     /// How long a whole probe may take.
     pub timeout: Period,
     /// Successes in a row that bring a backend up.
+    #[schemars(range(min = 1, max = 1000))]
     pub rise: u32,
     /// Failures in a row that take it down.
+    #[schemars(range(min = 1, max = 1000))]
     pub fall: u32,
     /// The share of the interval by which each wait is varied, to spread probes.
     pub jitter: Percent,

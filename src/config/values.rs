@@ -9,17 +9,27 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::schema::RetryWhen;
 
 /// Implements serde and the schema for a type that is written as text: `FromStr` with a message, `Display`.
 macro_rules! text_value {
-    ($type:ty, $title:literal, $pattern:expr) => {
+    ($type:ty, $title:literal, $pattern:expr, $expected:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                struct Text;
+                impl Visitor<'_> for Text {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expected)
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_str(Text)
             }
         }
         impl Serialize for $type {
@@ -97,7 +107,7 @@ impl fmt::Display for Period {
     }
 }
 
-text_value!(Period, "Period", r"^\d+(ms|s|m|h)$");
+text_value!(Period, "Period", r"^\d+(ms|s|m|h)$", "a duration such as `10s`");
 
 /// A number of bytes: `64KiB`, `10MiB`, `1GiB`, `512B` or a bare number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -180,7 +190,7 @@ impl fmt::Display for Percent {
     }
 }
 
-text_value!(Percent, "Percent", r"^\d+(\.\d+)?%$");
+text_value!(Percent, "Percent", r"^\d+(\.\d+)?%$", "a share such as `20%`");
 
 /// A name of a listener, route, upstream or backend: `[A-Za-z0-9_.:-]+`, at most 128 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -211,7 +221,7 @@ impl fmt::Display for Name {
     }
 }
 
-text_value!(Name, "Name", r"^[A-Za-z0-9_.:-]{1,128}$");
+text_value!(Name, "Name", r"^[A-Za-z0-9_.:-]{1,128}$", "a name");
 
 /// Where a backend is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -266,7 +276,7 @@ impl fmt::Display for BackendAddress {
     }
 }
 
-text_value!(BackendAddress, "BackendAddress", r"^(unix:/.+|\[[0-9A-Fa-f:.]+\]:\d+|[A-Za-z0-9._-]+:\d+)$");
+text_value!(BackendAddress, "BackendAddress", r"^(unix:/.+|\[[0-9A-Fa-f:.]+\]:\d+|[A-Za-z0-9._-]+:\d+)$", "an address such as `10.0.0.1:3001`");
 
 /// A network: `10.0.0.0/8`, `fd00::/8`, or a single address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -295,7 +305,7 @@ impl fmt::Display for Cidr {
     }
 }
 
-text_value!(Cidr, "Cidr", r"^[0-9A-Fa-f:.]+(/\d{1,3})?$");
+text_value!(Cidr, "Cidr", r"^[0-9A-Fa-f:.]+(/\d{1,3})?$", "a network such as `10.0.0.0/8`");
 
 /// A host to match: a name, or `*.` and a name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -338,7 +348,7 @@ impl fmt::Display for HostPattern {
     }
 }
 
-text_value!(HostPattern, "HostPattern", r"^(\*\.)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)$");
+text_value!(HostPattern, "HostPattern", r"^(\*\.)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)$", "a host such as `api.example.com`");
 
 /// A request method: a token, case kept (RFC 9110 section 9.1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -375,7 +385,7 @@ impl fmt::Display for Method {
     }
 }
 
-text_value!(Method, "Method", r"^[!#$%&'*+.^_`|~0-9A-Z-]+$");
+text_value!(Method, "Method", r"^[!#$%&'*+.^_`|~0-9A-Z-]+$", "a method such as `GET`");
 
 /// A regular expression (syntax of the `regex` crate: linear time, no look-around).
 #[derive(Debug, Clone)]
@@ -412,7 +422,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-text_value!(Pattern, "Pattern", ".*");
+text_value!(Pattern, "Pattern", ".*", "a regular expression");
 
 /// Statuses: `200` or `200-299`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -486,7 +496,7 @@ impl fmt::Display for Target {
     }
 }
 
-text_value!(Target, "Target", ".+");
+text_value!(Target, "Target", ".+", "`stdout`, `off` or a path");
 
 impl FromStr for RetryWhen {
     type Err = String;

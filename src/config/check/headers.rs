@@ -1,0 +1,65 @@
+//! Header fields wherever they are written: names, values, and the fields that Weir itself answers for.
+
+use std::collections::{BTreeMap, HashMap};
+
+use http::{HeaderName, HeaderValue};
+
+use super::super::tree::Place;
+use super::super::values::HeaderEdits;
+use super::Check;
+
+/// Fields that belong to one connection or frame the message: an edit would break what follows.
+const OURS: [&str; 9] = [
+    "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    "expect",
+];
+
+/// What may be written where.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// Only compared.
+    Matched,
+    /// Sent to a backend: `Host` has a key of its own.
+    Requested,
+    /// Sent to a client.
+    Answered,
+}
+
+/// Judges a section of header fields and their values.
+pub(super) fn fields(check: &mut Check<'_>, at: &Place, fields: &BTreeMap<String, String>, used: Use) {
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    for (field, value) in fields {
+        let here = at.key(field);
+        name(check, &here, field, used);
+        if let Some(other) = seen.insert(field.to_ascii_lowercase(), field) {
+            check.say_of_key(&here, format!("`{field}` and `{other}` are one header"), "Case does not count: keep one");
+        }
+        if HeaderValue::from_str(value).is_err() {
+            let what = format!("the value of `{field}` has a control character");
+            check.say(&here, what, "A value is one line of text");
+        }
+    }
+}
+
+/// Judges edits to a header.
+pub(super) fn edits(check: &mut Check<'_>, at: &Place, edits: &HeaderEdits, used: Use) {
+    fields(check, &at.key("set"), &edits.set, used);
+    fields(check, &at.key("add"), &edits.add, used);
+    for (index, field) in edits.remove.iter().enumerate() {
+        name(check, &at.key("remove").index(index), field, used);
+    }
+}
+
+fn name(check: &mut Check<'_>, at: &Place, field: &str, used: Use) {
+    let lower = field.to_ascii_lowercase();
+    // A key is never replaced from the environment, an element of `remove` may be.
+    let quoted = check.quote_key(at, field);
+    if HeaderName::from_bytes(field.as_bytes()).is_err() {
+        check.say_of_key(at, format!("{quoted} is not a header name"), "Use letters, digits and `-`");
+    } else if used == Use::Matched {
+    } else if OURS.contains(&lower.as_str()) {
+        check.say_of_key(at, format!("{quoted} belongs to the connection; Weir sets it itself"), "Leave it out");
+    } else if lower == "host" && used == Use::Requested {
+        check.say_of_key(at, format!("{quoted} is not set here"), "Use the key `host`");
+    }
+}

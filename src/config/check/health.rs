@@ -1,0 +1,94 @@
+//! `upstreams.*.health_check`.
+
+use super::super::schema::{HealthCheck, HttpCheck, Upstream};
+use super::super::tree::Place;
+use super::super::values::BackendAddress;
+use super::headers::{self, Use};
+use super::{Check, words};
+
+pub(super) fn check(check: &mut Check<'_>, at: &Place, health: &HealthCheck, upstream: &Upstream) {
+    one_kind(check, at);
+    times(check, at, health);
+    port(check, at, health, upstream);
+    if let Some(http) = &health.http {
+        request(check, &at.key("http"), http);
+        body(check, &at.key("http"), http);
+    }
+}
+
+fn one_kind(check: &mut Check<'_>, at: &Place) {
+    let kinds = [at.key("http"), at.key("tcp")];
+    match kinds.each_ref().map(|kind| check.is_written(kind)) {
+        [true, true] => check.say(&kinds[1], "`http` and `tcp` in one check", "Keep one of them"),
+        [false, false] => check.say_given(at, &kinds, "no kind of check", "Write `http: { path: /healthz }` or `tcp: {}`"),
+        _ => {}
+    }
+}
+
+fn times(check: &mut Check<'_>, at: &Place, health: &HealthCheck) {
+    for (key, period) in [("interval", health.interval), ("timeout", health.timeout)] {
+        if period.limit().is_none() {
+            check.say(&at.key(key), format!("`{key}` cannot be 0"), "Write a duration such as `1s`");
+        }
+    }
+    if health.timeout > health.interval && health.interval.limit().is_some() {
+        let (timeout, interval) = (at.key("timeout"), at.key("interval"));
+        let here = if check.is_written(&timeout) { &timeout } else { &interval };
+        let words = (check.quote(&timeout, &health.timeout.to_string()), check.quote(&interval, &health.interval.to_string()));
+        let what = format!("`timeout` ({}) is longer than `interval` ({}): probes would overlap", words.0, words.1);
+        check.say_given(here, &[timeout.clone(), interval.clone()], what, "Make the interval the longer one");
+    }
+    for (key, count) in [("rise", health.rise), ("fall", health.fall)] {
+        check.range(&at.key(key), count.into(), 1..=1000);
+    }
+}
+
+fn port(check: &mut Check<'_>, at: &Place, health: &HealthCheck, upstream: &Upstream) {
+    let here = at.key("port");
+    let Some(port) = health.port else { return };
+    check.range(&here, port.into(), 1..=65_535);
+    if upstream.backends.iter().any(|b| matches!(b.address, BackendAddress::Unix(_))) {
+        check.say(&here, "a backend of this upstream is a `unix:` socket and has no port", "Leave `port` out");
+    }
+}
+
+fn request(check: &mut Check<'_>, at: &Place, http: &HttpCheck) {
+    let path = at.key("path");
+    let target = http.path.split('?').next().unwrap_or_default();
+    if let Some(wrong) = words::bad_path(target) {
+        check.say(&path, format!("{} {wrong}", check.quote(&path, &http.path)), "Write a path such as `/healthz`");
+    } else if http.path.parse::<http::uri::PathAndQuery>().is_err() {
+        let what = format!("{} is not a request target", check.quote(&path, &http.path));
+        check.say(&path, what, "Percent-encode what is not a letter, a digit or punctuation");
+    }
+    if let Some(host) = http.host.as_deref().filter(|host| words::bad_host(host)) {
+        let here = at.key("host");
+        check.say(&here, format!("{} is not a host", check.quote(&here, host)), "Write a name such as `api.internal`");
+    }
+    if !matches!(http.method.as_http().as_str(), "GET" | "HEAD" | "OPTIONS" | "POST") {
+        let here = at.key("method");
+        let what = format!("{} is no method for a probe", check.quote(&here, &http.method.to_string()));
+        check.say(&here, what, "Write GET, HEAD, OPTIONS or POST");
+    }
+    if http.status.is_empty() {
+        check.say(&at.key("status"), "no status would pass", "Write `[200-299]`, or leave the key out");
+    }
+    headers::fields(check, &at.key("headers"), &http.headers, Use::Requested);
+}
+
+fn body(check: &mut Check<'_>, at: &Place, http: &HttpCheck) {
+    let Some(body) = &http.body else { return };
+    let here = at.key("body");
+    let kinds = [here.key("contains"), here.key("regex")];
+    match kinds.each_ref().map(|kind| check.is_written(kind)) {
+        [true, true] => check.say(&kinds[1], "`contains` and `regex` in one check", "Keep one of them"),
+        [false, false] => check.say_given(&here, &kinds, "nothing to look for", "Write `contains: TEXT` or `regex: PATTERN`"),
+        _ => {}
+    }
+    if body.contains.as_deref() == Some("") {
+        check.say(&kinds[0], "every body contains nothing", "Write a text, or leave `body` out");
+    }
+    if http.method.as_http() == http::Method::HEAD {
+        check.say(&here, "a response to HEAD has no body", "Write `method: GET`, or leave `body` out");
+    }
+}

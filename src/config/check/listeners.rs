@@ -1,0 +1,104 @@
+//! `listeners`, and `admin.address` beside them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::super::schema::Listener;
+use super::super::tree::Place;
+use super::Check;
+
+pub(super) fn check(check: &mut Check<'_>) {
+    let listeners = &check.document.listeners;
+    if listeners.is_empty() {
+        let hint = "Write at least `listeners: [{ address: \"0.0.0.0:8080\" }]`";
+        check.say(&Place::of("listeners"), "there is no listener: nothing would be served", hint);
+    }
+    names(check);
+    addresses(check);
+    for (index, listener) in listeners.iter().enumerate() {
+        limits(check, &Place::of("listeners").index(index), listener);
+    }
+}
+
+fn names(check: &mut Check<'_>) {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for (index, listener) in check.document.listeners.iter().enumerate() {
+        // Without a name, one address twice is reported as that.
+        if listener.name.is_none() {
+            continue;
+        }
+        let at = Place::of("listeners").index(index).key("name");
+        if let Some(first) = seen.insert(listener.label(), index) {
+            let line = check.line(&Place::of("listeners").index(first));
+            let what = format!("two listeners are called {}", check.quote(&at, &listener.label()));
+            check.say(&at, what, format!("The other is in line {line}: give each its own name"));
+        }
+    }
+}
+
+fn addresses(check: &mut Check<'_>) {
+    let admin = (Place::of("admin").key("address"), check.document.admin.address);
+    let listeners = check.document.listeners.iter().enumerate();
+    let mut bound = vec![admin];
+    for (index, listener) in listeners {
+        let at = Place::of("listeners").index(index).key("address");
+        if let Some((other, _)) = bound.iter().find(|(_, address)| overlap(*address, listener.address)) {
+            let what = if *other == bound[0].0 {
+                "the admin address listens here already".to_owned()
+            } else {
+                format!("the listener in line {} takes this address already", check.line(other))
+            };
+            check.say_given(&at, &[other.clone()], what, "Write another port or IP");
+        }
+        bound.push((at, listener.address));
+        if bound.len() > 1024 {
+            return check.say(&Place::of("listeners"), "more than 1024 listeners", "");
+        }
+    }
+}
+
+/// Whether two sockets cannot both be bound: one port, and one IP or a wildcard that covers it.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let covers = |wide: IpAddr, other: IpAddr| match wide {
+        IpAddr::V6(ip) if ip.is_unspecified() => true,
+        IpAddr::V4(ip) if ip.is_unspecified() => other.is_ipv4(),
+        _ => false,
+    };
+    let (ip_a, ip_b) = (a.ip().to_canonical(), b.ip().to_canonical());
+    // Port 0 is another free port each time.
+    a.port() == b.port() && a.port() != 0 && (ip_a == ip_b || covers(ip_a, ip_b) || covers(ip_b, ip_a))
+}
+
+fn limits(check: &mut Check<'_>, at: &Place, listener: &Listener) {
+    let (limits, timeouts) = (&listener.limits, &listener.timeouts);
+    let below = at.key("limits");
+    check.range(&below.key("headers"), limits.headers as u64, 1..=250);
+    for (key, size, least) in [("header_bytes", limits.header_bytes, 1024), ("uri_bytes", limits.uri_bytes, 1)] {
+        if !(least..=1 << 20).contains(&size.get()) {
+            let what = format!("{} is out of range", check.quote(&below.key(key), &size.to_string()));
+            check.say(&below.key(key), what, format!("Write {} to 1MiB", if least == 1 { "1B" } else { "1KiB" }));
+        }
+    }
+    for (key, period) in [("header", timeouts.header), ("idle", timeouts.idle)] {
+        if period.limit().is_none() {
+            let what = "this deadline cannot be off: a silent client would hold its connection forever";
+            check.say(&at.key("timeouts").key(key), what, "Write a duration such as `10s`");
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_cover() {
+        let overlaps = |a: &str, b: &str| overlap(a.parse().unwrap(), b.parse().unwrap());
+        assert!(overlaps("0.0.0.0:80", "127.0.0.1:80") && overlaps("127.0.0.1:80", "0.0.0.0:80"));
+        assert!(overlaps("[::]:80", "127.0.0.1:80") && overlaps("[::]:80", "0.0.0.0:80"));
+        assert!(overlaps("[::ffff:127.0.0.1]:80", "127.0.0.1:80"));
+        assert!(!overlaps("0.0.0.0:80", "[::1]:80") && !overlaps("0.0.0.0:80", "0.0.0.0:81"));
+        assert!(!overlaps("127.0.0.1:0", "127.0.0.1:0"));
+    }
+}

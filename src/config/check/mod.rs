@@ -1,0 +1,103 @@
+//! Everything that is judged on the document as a whole, once its types are right. One file a section.
+//!
+//! Each finding carries the place of the key it is about. A finding that follows only from a value that is reported
+//! already is held back. Nothing here reads a file.
+
+mod headers;
+mod health;
+mod listeners;
+mod matches;
+mod process;
+mod routes;
+mod upstreams;
+mod words;
+
+use super::problem::Problems;
+use super::schema::Document;
+use super::tree::{Kind, Node, Place, Step};
+
+/// Judges a document, of which `tree` is the file.
+pub(super) fn run(document: &Document, tree: &Node, problems: &mut Problems) {
+    let mut check = Check { document, tree, problems };
+    process::check(&mut check);
+    listeners::check(&mut check);
+    routes::check(&mut check);
+    matches::check(&mut check);
+    upstreams::check(&mut check);
+}
+
+/// The document under judgement, its places, and what was found.
+pub(super) struct Check<'a> {
+    document: &'a Document,
+    tree: &'a Node,
+    problems: &'a mut Problems,
+}
+
+impl Check<'_> {
+    /// Reports a finding about a place.
+    fn say(&mut self, at: &Place, what: impl Into<String>, hint: impl Into<String>) {
+        self.say_given(at, &[], what, hint);
+    }
+
+    /// Reports a finding about a key, not about its value.
+    fn say_of_key(&mut self, at: &Place, what: impl Into<String>, hint: impl Into<String>) {
+        let found = self.tree.find(at);
+        self.problems.add(found.key, found.place, what, hint);
+    }
+
+    /// Reports a finding that also rests on other places: it is held back where one of them was refused.
+    fn say_given(&mut self, at: &Place, rests_on: &[Place], what: impl Into<String>, hint: impl Into<String>) {
+        if self.problems.full() {
+            return;
+        }
+        let found = self.tree.find(at);
+        let whole = |place: &Place| self.tree.find(place).node.is_none_or(Node::is_whole);
+        if found.node.is_none_or(Node::is_whole) && rests_on.iter().all(whole) {
+            self.problems.add(found.mark, found.place, what, hint);
+        }
+    }
+
+    /// A value for a message: as the file has it where it came from the environment.
+    fn quote(&self, at: &Place, text: &str) -> String {
+        let raw = self.tree.find(at).node.and_then(|node| node.raw.as_deref());
+        format!("`{}`", raw.unwrap_or(text))
+    }
+
+    /// A header's name for a message: a key stands in the file as it is, an element of a list may not.
+    fn quote_key(&self, at: &Place, name: &str) -> String {
+        match at.0.last() {
+            Some(Step::Index(_)) => self.quote(at, name),
+            _ => format!("`{name}`"),
+        }
+    }
+
+    /// Whether a key is written and is not null, be its value right or wrong.
+    fn is_written(&self, at: &Place) -> bool {
+        self.tree.find(at).node.is_some_and(|node| match &node.kind {
+            Kind::Null => false,
+            Kind::Text(text) => !(text.trim().is_empty() && node.raw.is_some()),
+            _ => true,
+        })
+    }
+
+    /// The line that a place is in.
+    fn line(&self, at: &Place) -> usize {
+        self.tree.find(at).mark.line
+    }
+
+    /// The keys of a section, those included whose value was refused.
+    fn keys(&self, at: &Place) -> Vec<String> {
+        match self.tree.find(at).node.map(|node| &node.kind) {
+            Some(Kind::Map(entries)) => entries.iter().map(|entry| entry.key.clone()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Reports a number that is out of its range.
+    fn range(&mut self, at: &Place, number: u64, range: std::ops::RangeInclusive<u64>) {
+        if !range.contains(&number) {
+            let what = format!("{} is out of range", self.quote(at, &number.to_string()));
+            self.say(at, what, format!("Write {} to {}", range.start(), range.end()));
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! `server`, `admin`, `access_log`: what belongs to the process.
+
+use std::path::Path;
+
+use super::super::tree::Place;
+use super::super::values::Target;
+use super::Check;
+
+pub(super) fn check(check: &mut Check<'_>) {
+    let server = Place::of("server");
+    let (settings, log) = (&check.document.server, &check.document.access_log);
+    check.range(&server.key("threads"), settings.threads as u64, 0..=1024);
+    check.range(&server.key("upstream_idle_connections"), settings.upstream_idle_connections as u64, 0..=65_536);
+    if settings.user.as_deref() == Some("") {
+        check.say(&server.key("user"), "a user has a name", "Leave the key out to stay who you are");
+    }
+    if settings.pid_file.as_deref() == Some(Path::new("")) {
+        check.say(&server.key("pid_file"), "a file has a name", "Leave the key out to write none");
+    }
+    if let (Target::File(path), Some(pid_file)) = (&log.path, &settings.pid_file)
+        && path == pid_file
+    {
+        check.say(&Place::of("access_log").key("path"), "this is `server.pid_file` too", "Write another path");
+    }
+}

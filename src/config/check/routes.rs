@@ -1,0 +1,175 @@
+//! `routes`: names, what each does, and what it refers to. Their matches are judged in `matches`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::super::problem::did_you_mean;
+use super::super::schema::{HostRule, Redirect, Respond, Route, Split};
+use super::super::tree::Place;
+use super::super::values::Name;
+use super::headers::{self, Use};
+use super::{Check, words};
+
+const ACTIONS: [&str; 4] = ["upstream", "split", "redirect", "respond"];
+/// Keys that only mean something where a request goes on to a backend.
+const PROXYING: [&str; 5] = ["rewrite", "host", "request_headers", "timeouts", "retry"];
+
+pub(super) fn check(check: &mut Check<'_>) {
+    names(check);
+    for (index, route) in check.document.routes.iter().enumerate() {
+        let at = Place::of("routes").index(index);
+        action(check, &at, route);
+        if let Some(redirect) = &route.redirect {
+            redirects(check, &at.key("redirect"), redirect);
+        }
+        if let Some(respond) = &route.respond {
+            responds(check, &at.key("respond"), respond);
+        }
+        if let Some(name) = &route.upstream {
+            upstream(check, &at.key("upstream"), name);
+        }
+        if let Some(split) = &route.split {
+            splits(check, &at.key("split"), split);
+        }
+        rewrites(check, &at, route);
+        headers::edits(check, &at.key("request_headers"), &route.request_headers, Use::Requested);
+        headers::edits(check, &at.key("response_headers"), &route.response_headers, Use::Answered);
+        check.range(&at.key("retry").key("attempts"), route.retry.attempts.into(), 1..=16);
+    }
+}
+
+fn names(check: &mut Check<'_>) {
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for (index, route) in check.document.routes.iter().enumerate() {
+        let at = Place::of("routes").index(index);
+        let label = route.label(index);
+        let named = if route.name.is_some() { at.key("name") } else { at };
+        if label == "-" {
+            check.say(&named, "`-` stands for no route in metrics", "Give it another name");
+        }
+        if let Some(first) = seen.insert(label, index) {
+            let line = check.line(&Place::of("routes").index(first));
+            let what = format!("two routes are called {}", check.quote(&named, &route.label(index)));
+            check.say(&named, what, format!("The other is in line {line}: give each its own name"));
+        }
+    }
+}
+
+fn action(check: &mut Check<'_>, at: &Place, route: &Route) {
+    let written: Vec<&str> = ACTIONS.into_iter().filter(|key| check.is_written(&at.key(key))).collect();
+    match written.as_slice() {
+        [] => check.say(at, "this route does nothing", "Write one of `upstream`, `split`, `redirect` and `respond`"),
+        [one @ ("redirect" | "respond")] => {
+            for key in PROXYING {
+                if check.is_written(&at.key(key)) {
+                    let what = format!("`{key}` has no effect beside `{one}`");
+                    check.say(&at.key(key), what, "It is for requests that go to an upstream: leave it out");
+                }
+            }
+        }
+        [_] => {}
+        [first, rest @ ..] => {
+            let what = format!("`{first}` and `{}` in one route", rest.join("` and `"));
+            check.say(&at.key(rest[0]), what, "A route does one thing: keep one of them");
+        }
+    }
+    if let HostRule::Name(name) = &route.host {
+        let here = at.key("host");
+        let keyword = ["keep", "backend"].into_iter().find(|word| name.eq_ignore_ascii_case(word));
+        if let Some(word) = keyword {
+            check.say(&here, format!("{} is taken for a name", check.quote(&here, name)), format!("Did you mean `{word}`?"));
+        } else if words::bad_host(name) {
+            let what = format!("{} is not a host", check.quote(&here, name));
+            check.say(&here, what, "Write `keep`, `backend` or a name such as `api.internal`");
+        }
+    }
+}
+
+/// Judges a reference to an upstream.
+fn upstream(check: &mut Check<'_>, at: &Place, name: &Name) {
+    if check.document.upstreams.contains_key(name) {
+        return;
+    }
+    let known = check.keys(&Place::of("upstreams"));
+    // It is there, but wrong, and that is reported.
+    if known.iter().any(|key| key == name.as_str()) {
+        return;
+    }
+    let what = format!("there is no upstream {}", check.quote(at, name.as_str()));
+    let hint = if known.is_empty() {
+        "Define it in `upstreams`".to_owned()
+    } else {
+        did_you_mean(name.as_str(), known.iter().map(String::as_str))
+    };
+    check.say(at, what, hint);
+}
+
+fn splits(check: &mut Check<'_>, at: &Place, split: &[Split]) {
+    let mut seen: BTreeMap<&Name, usize> = BTreeMap::new();
+    for (index, share) in split.iter().enumerate() {
+        let here = at.index(index).key("upstream");
+        upstream(check, &here, &share.upstream);
+        if let Some(first) = seen.insert(&share.upstream, index) {
+            let what = format!("{} has a share already", check.quote(&here, share.upstream.as_str()));
+            check.say(&here, what, format!("Add its weights up in line {}", check.line(&at.index(first))));
+        }
+    }
+    if split.is_empty() {
+        check.say(at, "a split without a share", "Write `- { upstream: NAME, weight: 1 }`");
+    } else if split.iter().all(|share| share.weight == 0) {
+        check.say(at, "all weights are 0", "Give at least one upstream a weight of 1 or more");
+    }
+}
+
+fn redirects(check: &mut Check<'_>, at: &Place, redirect: &Redirect) {
+    let to = at.key("to");
+    if !matches!(redirect.status, 301 | 302 | 303 | 307 | 308) {
+        let what = format!("{} is not a redirect's status", check.quote(&at.key("status"), &redirect.status.to_string()));
+        check.say(&at.key("status"), what, "Write 301, 302, 303, 307 or 308");
+    }
+    let text = redirect.to.as_str();
+    if !(text.starts_with(['/', '{']) || text.contains("://")) {
+        let hint = "Write `https://{host}{path}{query}` or a path that starts with `/`";
+        check.say(&to, format!("{} leads nowhere", check.quote(&to, text)), hint);
+    } else if http::HeaderValue::from_str(text).is_err() || text.contains(' ') {
+        check.say(&to, "a Location has no spaces and no control characters", "Percent-encode them");
+    }
+    placeholders(check, &to, text);
+}
+
+fn placeholders(check: &mut Check<'_>, at: &Place, text: &str) {
+    const KNOWN: [&str; 4] = ["scheme", "host", "path", "query"];
+    for part in text.split('{').skip(1) {
+        let Some((name, _)) = part.split_once('}') else {
+            check.say(at, "`{` is not closed", "Write `{scheme}`, `{host}`, `{path}` or `{query}`");
+            continue;
+        };
+        if !KNOWN.contains(&name) {
+            let what = match check.quote(at, text) {
+                raw if raw.contains(&format!("{{{name}}}")) => format!("unknown placeholder `{{{name}}}`"),
+                raw => format!("unknown placeholder in {raw}"),
+            };
+            check.say(at, what, did_you_mean(name, KNOWN));
+        }
+    }
+}
+
+fn responds(check: &mut Check<'_>, at: &Place, respond: &Respond) {
+    check.range(&at.key("status"), respond.status.into(), 200..=599);
+    if matches!(respond.status, 204 | 304) && !respond.body.is_empty() {
+        let what = format!("a response {} has no body", check.quote(&at.key("status"), &respond.status.to_string()));
+        check.say(&at.key("body"), what, "Leave `body` out, or write another status");
+    }
+    headers::fields(check, &at.key("headers"), &respond.headers, Use::Answered);
+}
+
+fn rewrites(check: &mut Check<'_>, at: &Place, route: &Route) {
+    let Some(rewrite) = &route.rewrite else { return };
+    for (key, prefix) in [("strip_prefix", &rewrite.strip_prefix), ("add_prefix", &rewrite.add_prefix)] {
+        let here = at.key("rewrite").key(key);
+        if let Some(prefix) = prefix
+            && let Some(wrong) = words::bad_path(prefix)
+        {
+            check.say(&here, format!("{} {wrong}", check.quote(&here, prefix)), "Write a prefix such as `/api`");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! `upstreams`: backends, weights, and how backends are spoken to.
+
+use std::collections::HashMap;
+
+use super::super::schema::{Balance, Protocol, Upstream};
+use super::super::tree::Place;
+use super::{Check, health, words};
+
+/// The longest sequence of weighted turns: the sum of weights divided by their greatest common divisor.
+const LONGEST_SEQUENCE: u64 = 65_536;
+
+pub(super) fn check(check: &mut Check<'_>) {
+    for (name, upstream) in &check.document.upstreams {
+        let at = Place::of("upstreams").key(name.as_str());
+        if upstream.backends.is_empty() {
+            let here = if check.is_written(&at.key("backends")) { at.key("backends") } else { at.clone() };
+            check.say(&here, "this upstream has no backend", "Write `backends: [{ address: \"10.0.0.1:3001\" }]`");
+        }
+        members(check, &at.key("backends"), upstream);
+        weights(check, &at, upstream);
+        protocol(check, &at, upstream);
+        if let Some(health) = &upstream.health_check {
+            health::check(check, &at.key("health_check"), health, upstream);
+        }
+    }
+}
+
+fn members(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
+    let mut labels: HashMap<String, usize> = HashMap::new();
+    let mut addresses = HashMap::new();
+    for (index, backend) in upstream.backends.iter().enumerate() {
+        let here = at.index(index);
+        if let Some(first) = addresses.insert(&backend.address, index) {
+            let address = here.key("address");
+            let what = format!("{} is a backend already", check.quote(&address, &backend.address.to_string()));
+            let line = check.line(&at.index(first));
+            check.say(&address, what, format!("See line {line}: for a larger share give that one a `weight`"));
+        } else if let Some(first) = labels.get(&backend.label()) {
+            let named = if backend.name.is_some() { here.key("name") } else { here.key("address") };
+            let what = format!("two backends are called {}", check.quote(&named, &backend.label()));
+            let line = check.line(&at.index(*first));
+            check.say(&named, what, format!("The other is in line {line}: give each its own name"));
+        }
+        labels.entry(backend.label()).or_insert(index);
+        check.range(&here.key("weight"), backend.weight.into(), 0..=256);
+    }
+}
+
+fn weights(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
+    let weights: Vec<u64> = upstream.backends.iter().map(|b| b.weight.into()).collect();
+    if weights.is_empty() || weights.iter().any(|w| *w > 256) {
+        return;
+    }
+    let rests_on = [at.key("balance"), at.key("backends")];
+    if upstream.balance == Balance::RoundRobin {
+        for (index, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight != 1) {
+            let here = at.key("backends").index(index).key("weight");
+            let what = format!("`round_robin` gives equal turns and cannot honour the weight {}", check.quote(&here, &weight.to_string()));
+            check.say_given(&here, &rests_on[..1], what, "Write `balance: weighted_round_robin`");
+        }
+        return;
+    }
+    let sum: u64 = weights.iter().sum();
+    if sum == 0 {
+        let hint = "Give at least one backend a weight of 1 or more";
+        return check.say_given(&at.key("backends"), &rests_on, "all weights are 0: nothing would be served", hint);
+    }
+    let divisor = weights.iter().fold(0, |a, b| gcd(a, *b));
+    if upstream.balance == Balance::WeightedRoundRobin && sum / divisor > LONGEST_SEQUENCE {
+        let what = format!("the weights make a sequence of {} turns, more than {LONGEST_SEQUENCE}", sum / divisor);
+        let hint = "Use smaller weights or ones with a common divisor, or `least_connections`";
+        check.say_given(&at.key("backends"), &rests_on, what, hint);
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+fn protocol(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
+    let here = at.key("protocol");
+    let with_tls = check.is_written(&at.key("tls"));
+    match upstream.protocol {
+        Protocol::H2 if !with_tls => {
+            let hint = "Write `tls: { server_name: … }`, or `h2c` for HTTP/2 without TLS";
+            check.say_given(&here, &[at.key("tls")], "`h2` is HTTP/2 over TLS, and `tls` is not written", hint);
+        }
+        Protocol::H2c if with_tls => {
+            check.say_given(&here, &[at.key("tls")], "`h2c` is HTTP/2 without TLS, and `tls` is written", "Write `h2`");
+        }
+        _ => {}
+    }
+    if let Some(tls) = &upstream.tls
+        && words::bad_server_name(&tls.server_name)
+    {
+        let here = at.key("tls").key("server_name");
+        let what = format!("{} is not a server's name", check.quote(&here, &tls.server_name));
+        check.say(&here, what, "Write the name in its certificate, such as `api.internal`");
+    }
+}

@@ -1,0 +1,71 @@
+//! The configuration as the admin API shows it: all defaults filled in, secrets masked.
+
+use serde_json::Value;
+
+use super::schema::Document;
+
+/// What stands where a secret was.
+const MASK: &str = "***";
+
+/// Names, or parts of them, of header fields that carry credentials.
+const SECRET: [&str; 8] = ["authorization", "cookie", "token", "secret", "password", "api-key", "apikey", "signature"];
+
+/// The document as JSON, with the values of header fields that carry credentials masked.
+///
+/// # Errors
+/// None in practice: every type of the document has a JSON form.
+pub fn masked(document: &Document) -> Result<Value, serde_json::Error> {
+    let mut value = serde_json::to_value(document)?;
+    mask(&mut value, false);
+    Ok(value)
+}
+
+/// Masks below a value; `fields` says whether its keys are header names.
+fn mask(value: &mut Value, fields: bool) {
+    match value {
+        Value::Object(map) => {
+            for (key, inner) in map {
+                if fields && inner.is_string() && is_secret(key) {
+                    *inner = MASK.into();
+                } else {
+                    mask(inner, matches!(key.as_str(), "headers" | "set" | "add"));
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| mask(item, false)),
+        _ => {}
+    }
+}
+
+/// Whether a header field of that name carries a credential.
+pub(super) fn is_secret(header: &str) -> bool {
+    let header = header.to_ascii_lowercase();
+    SECRET.iter().any(|part| header.contains(part))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::super::tests::parsed;
+    use super::*;
+
+    #[test]
+    fn masks_credentials_and_nothing_else() {
+        let document = parsed(
+            "listeners: [{ address: '127.0.0.1:0' }]
+routes:
+  - upstream: cookie
+    match: { headers: { X-Api-Key: hunter2, x-canary: '1' } }
+    request_headers: { set: { Authorization: Bearer hunter2 }, add: { cookie: a=hunter2 } }
+upstreams:
+  cookie:
+    backends: [{ address: 'a:1' }]
+    health_check: { http: { headers: { authorization: hunter2, accept: '*/*' } } }
+",
+        );
+        let text = masked(&document).unwrap().to_string();
+        assert!(!text.contains("hunter2"), "{text}");
+        assert!(text.contains(r#""x-canary":"1""#) && text.contains(r#""accept":"*/*""#));
+        assert!(text.contains(r#""upstream":"cookie""#));
+    }
+}

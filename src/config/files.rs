@@ -1,0 +1,100 @@
+//! The files that a document names, each read once: missing, unreadable and empty ones are problems at their keys.
+//!
+//! What is in them is never printed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::problem::Problems;
+use super::schema::Document;
+use super::tree::{Node, Place};
+
+/// What reads a file.
+pub(super) type Reader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
+
+/// Reads every file that the document names; paths are relative to `folder`.
+pub(super) fn read(
+    document: &Document,
+    tree: &Node,
+    folder: &Path,
+    reader: Reader<'_>,
+    problems: &mut Problems,
+) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
+    for (place, path, judge) in named(document) {
+        if !files.contains_key(path) {
+            match reader(&folder.join(path)) {
+                Ok(bytes) => drop(files.insert(path.to_owned(), bytes)),
+                Err(error) => {
+                    let hint = "Its path is relative to the folder of this file";
+                    say(tree, &place, problems, format!("cannot be read: {}", reason(&error)), hint);
+                    continue;
+                }
+            }
+        }
+        if let Some((what, hint)) = files.get(path).and_then(|bytes| judge(bytes)) {
+            say(tree, &place, problems, what.to_owned(), hint);
+        }
+    }
+    files
+}
+
+/// What is wrong with a file's content and what to do.
+type Judge = fn(&[u8]) -> Option<(&'static str, &'static str)>;
+
+fn named(document: &Document) -> Vec<(Place, &Path, Judge)> {
+    let mut named: Vec<(Place, &Path, Judge)> = Vec::new();
+    if let Some(path) = &document.admin.token_file {
+        named.push((Place::of("admin").key("token_file"), path, bad_token));
+    }
+    for (name, upstream) in &document.upstreams {
+        if let Some(path) = upstream.tls.as_ref().and_then(|tls| tls.ca.as_deref()) {
+            named.push((Place::of("upstreams").key(name.as_str()).key("tls").key("ca"), path, bad_authorities));
+        }
+    }
+    named
+}
+
+/// The token in a token file.
+pub(super) fn token(bytes: &[u8]) -> Option<&str> {
+    let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
+    std::str::from_utf8(line).ok().map(str::trim).filter(|token| !token.is_empty())
+}
+
+fn bad_token(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    let visible = |token: &str| token.bytes().all(|b| b.is_ascii_graphic());
+    let hint = "Its first line is the token, such as `openssl rand -hex 32` makes";
+    match token(bytes) {
+        None => Some(("there is no token in this file", hint)),
+        Some(token) if !visible(token) => Some(("the token has characters that no header can carry", hint)),
+        Some(_) => None,
+    }
+}
+
+fn bad_authorities(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    use rustls_pki_types::{CertificateDer, pem::PemObject};
+    let hint = "Write a PEM file with one or more blocks `BEGIN CERTIFICATE`";
+    let mut found = 0;
+    for certificate in CertificateDer::pem_slice_iter(bytes) {
+        match certificate {
+            Ok(_) => found += 1,
+            Err(_) => return Some(("this file is not PEM to its end", hint)),
+        }
+    }
+    (found == 0).then_some(("there is no certificate in this file", hint))
+}
+
+/// An I/O error without the operating system's number.
+pub(super) fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        _ => error.to_string(),
+    }
+}
+
+fn say(tree: &Node, place: &Place, problems: &mut Problems, what: String, hint: &str) {
+    let found = tree.find(place);
+    problems.add(found.mark, found.place, what, hint);
+}

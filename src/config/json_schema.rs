@@ -1,0 +1,59 @@
+//! The JSON Schema of the configuration, from the types that read it, for editors and pipelines.
+//!
+//! It knows types, ranges and keys; what needs two keys or a file is judged by `weir check` alone.
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::transform_subschemas;
+use schemars::{Schema, json_schema};
+use serde_json::{Value, json};
+
+use super::schema::Document;
+
+/// The schema. Wherever a scalar belongs, a text with `${…}` is admitted too.
+pub fn json_schema() -> Value {
+    let mut schema = plain();
+    admit_variables(&mut schema);
+    schema.insert("title".into(), "Weir".into());
+    schema.insert("description".into(), "The configuration of Weir, an edge proxy and load balancer.".into());
+    schema.to_value()
+}
+
+/// The schema of what is left once variables are replaced.
+pub(super) fn plain() -> Schema {
+    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Document>()
+}
+
+/// Words about a value; they stay outside when the value becomes one of two.
+const ABOUT: [&str; 3] = ["title", "description", "default"];
+
+fn admit_variables(schema: &mut Schema) {
+    if !schema.as_object().is_some_and(is_narrow_scalar) {
+        return transform_subschemas(&mut admit_variables, schema);
+    }
+    let mut inner = std::mem::take(schema);
+    let mut outer = json_schema!({});
+    for key in ABOUT {
+        if let Some(words) = inner.remove(key) {
+            outer.insert(key.into(), words);
+        }
+    }
+    outer.insert("anyOf".into(), json!([inner, { "type": "string", "pattern": r"\$\{" }]));
+    *schema = outer;
+}
+
+fn is_narrow_scalar(schema: &serde_json::Map<String, Value>) -> bool {
+    let scalar = |name: &Value| matches!(name.as_str(), Some("integer" | "number" | "boolean"));
+    let typed = match schema.get("type") {
+        Some(Value::Array(names)) => names.iter().any(scalar),
+        Some(name) => scalar(name),
+        None => false,
+    };
+    let narrow = ["pattern", "enum", "const", "format"].iter().any(|key| schema.contains_key(*key));
+    let choice = ["oneOf", "anyOf"].iter().any(|key| schema.get(*key).is_some_and(only_scalars));
+    typed || narrow || choice
+}
+
+fn only_scalars(choices: &Value) -> bool {
+    let section = |choice: &Value| choice.get("properties").is_some() || choice.get("$ref").is_some();
+    choices.as_array().is_some_and(|choices| !choices.iter().any(section))
+}

@@ -1,0 +1,119 @@
+//! From a file, or its text, to a document that is right: the one way in for check, run, diff and reload.
+//!
+//! `parse` is the pure core: environment and files come in as functions. What it hands out, `Checked`, cannot be made
+//! elsewhere, so whoever has one relies on all that is judged here.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::check;
+use super::files;
+use super::locate;
+use super::problem::{Problem, Problems};
+use super::schema::Document;
+use super::tree::Mark;
+use super::typed;
+
+/// The longest file that a configuration may name, in bytes.
+const LONGEST_NAMED: u64 = 4 << 20;
+
+/// A document without problems, and the files that it names.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    path: PathBuf,
+    document: Document,
+    files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl Checked {
+    /// The document.
+    pub fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// What was in a file that the document names; `path` as it stands in the document.
+    pub fn file(&self, path: &Path) -> Option<&[u8]> {
+        self.files.get(path).map(Vec::as_slice)
+    }
+
+    /// The admin's bearer token: the first line of `admin.token_file`.
+    pub fn admin_token(&self) -> Option<&str> {
+        files::token(self.file(self.document.admin.token_file.as_deref()?)?)
+    }
+
+    /// The configuration file, as it was named.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Reads a configuration file and every file it names. The problems are sorted by their place.
+pub fn load(path: &Path) -> Result<Checked, Vec<Problem>> {
+    let bytes = match read_bounded(path, locate::LONGEST as u64) {
+        Ok(bytes) => bytes,
+        Err(error) => return Err(whole(path, Mark::START, format!("cannot be read: {}", files::reason(&error)))),
+    };
+    let text = match std::str::from_utf8(&bytes) {
+        Ok(text) => text,
+        Err(error) => return Err(whole(path, mark_after(&bytes[..error.valid_up_to()]), "not UTF-8".into())),
+    };
+    parse(path, text, &|name| std::env::var(name).ok(), &read_named)
+}
+
+/// Reads a configuration's text. `name` is what problems call it, and its folder is what the files it names are
+/// relative to; they are had through `read`, variables through `env`.
+pub fn parse(
+    name: &Path,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Result<Checked, Vec<Problem>> {
+    let mut problems = Problems::new(name);
+    if text.len() > locate::LONGEST {
+        return Err(whole(name, Mark::START, "longer than 8 MiB".into()));
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut files = BTreeMap::new();
+    let mut document = None;
+    if let Some(mut tree) = locate::read(text, env, &mut problems) {
+        document = typed::document(&mut tree, &mut problems);
+        if let Some(document) = &document {
+            check::run(document, &tree, &mut problems);
+            let folder = name.parent().unwrap_or(Path::new(""));
+            files = files::read(document, &tree, folder, read, &mut problems);
+        }
+    }
+    match document {
+        Some(document) if problems.is_empty() => Ok(Checked { path: name.to_owned(), document, files }),
+        _ => Err(problems.sorted()),
+    }
+}
+
+/// Reads a file that a configuration names: a regular file of bounded length.
+pub fn read_named(path: &Path) -> io::Result<Vec<u8>> {
+    read_bounded(path, LONGEST_NAMED)
+}
+
+fn read_bounded(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::other("it is a folder"));
+    }
+    let mut bytes = Vec::new();
+    let read = file.take(longest + 1).read_to_end(&mut bytes)?;
+    if read as u64 > longest { Err(io::Error::other("it is too long")) } else { Ok(bytes) }
+}
+
+fn whole(path: &Path, mark: Mark, what: String) -> Vec<Problem> {
+    let mut problems = Problems::new(path);
+    problems.add(mark, "", what, "");
+    problems.sorted()
+}
+
+fn mark_after(text: &[u8]) -> Mark {
+    let text = String::from_utf8_lossy(text);
+    let line = text.matches('\n').count() + 1;
+    Mark { line, column: text.rsplit('\n').next().unwrap_or_default().chars().count() + 1 }
+}

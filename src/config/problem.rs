@@ -1,0 +1,155 @@
+//! A problem: one thing wrong with a configuration, where it is and what to do about it.
+//!
+//! It never carries what an environment variable put in: whoever makes one quotes the text as the file has it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::tree::Mark;
+
+/// More are not collected: whoever has so many starts with the first.
+pub(super) const MOST: usize = 250;
+
+/// One thing wrong with a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The file, as it was named.
+    pub file: PathBuf,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// The key: `upstreams.api.backends[0].weight`; `document` where it is about the file as a whole.
+    pub path: String,
+    /// What is wrong, without a full stop.
+    pub what: String,
+    /// What to do; may be empty.
+    pub hint: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}: {}.", self.file.display(), self.line, self.column, self.path, self.what)?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, " {}", self.hint) }
+    }
+}
+
+/// The problems of one file while they are being collected.
+#[derive(Debug)]
+pub(super) struct Problems {
+    file: PathBuf,
+    found: Vec<Problem>,
+}
+
+impl Problems {
+    /// None yet.
+    pub(super) fn new(file: &Path) -> Self {
+        Self { file: file.to_owned(), found: Vec::new() }
+    }
+
+    /// Adds one, unless there are enough.
+    pub(super) fn add(&mut self, mark: Mark, path: impl fmt::Display, what: impl Into<String>, hint: impl Into<String>) {
+        if self.full() {
+            return;
+        }
+        let path = Some(path.to_string()).filter(|p| !p.is_empty()).unwrap_or_else(|| "document".into());
+        self.found.push(Problem {
+            file: self.file.clone(),
+            line: mark.line,
+            column: mark.column,
+            path: one_line(path),
+            what: one_line(what.into()),
+            hint: one_line(hint.into()),
+        });
+    }
+
+    /// Whether there are as many as are ever listed.
+    pub(super) fn full(&self) -> bool {
+        self.found.len() >= MOST
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
+    /// Those found so far.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.found.iter()
+    }
+
+    /// In the order of the file, each once.
+    pub(super) fn sorted(mut self) -> Vec<Problem> {
+        self.found.sort_by(|a, b| {
+            (a.line, a.column, &a.path, &a.what, &a.hint).cmp(&(b.line, b.column, &b.path, &b.what, &b.hint))
+        });
+        self.found.dedup();
+        self.found
+    }
+}
+
+/// A value can be any text; what quotes it stays one line of bearable length, without control characters.
+fn one_line(text: String) -> String {
+    const LONGEST: usize = 400;
+    if text.len() <= LONGEST && !text.contains(char::is_control) {
+        return text;
+    }
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut short: String = plain.take(LONGEST).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// The one of `known` that is closest to `written`, where it is close enough to be meant.
+pub(super) fn closest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let normal = |text: &str| text.to_lowercase().replace('-', "_");
+    let written = normal(written);
+    if written.len() > 128 {
+        return None;
+    }
+    let far = (written.chars().count() / 3).clamp(1, 4);
+    let distance = |name: &str| strsim::damerau_levenshtein(&written, &normal(name));
+    let nearest = known.into_iter().map(|name| (distance(name), name)).filter(|(d, _)| *d <= far);
+    nearest.min_by_key(|(d, _)| *d).map(|(_, name)| name)
+}
+
+/// What to do about a name that is none of `known`: the closest one, or the list of them.
+pub(super) fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    if let Some(name) = closest(written, known.clone()) {
+        return format!("Did you mean `{name}`?");
+    }
+    let names: Vec<String> = known.into_iter().map(|name| format!("`{name}`")).collect();
+    match names.len() {
+        0 => String::new(),
+        1 => format!("Known is {}", names[0]),
+        2..=20 => format!("Known are {}", names.join(", ")),
+        n => format!("Known are {} and {} more", names[..10].join(", "), n - 10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_as_one_line() {
+        let mut problems = Problems::new(Path::new("weir.yaml"));
+        problems.add(Mark { line: 3, column: 5 }, "log.level", "`loud` is none of its values", "Did you mean `info`?");
+        problems.add(Mark { line: 1, column: 1 }, "", "is empty", "");
+        let lines: Vec<String> = problems.sorted().iter().map(ToString::to_string).collect();
+        assert_eq!(lines[0], "weir.yaml:1:1: document: is empty.");
+        assert_eq!(lines[1], "weir.yaml:3:5: log.level: `loud` is none of its values. Did you mean `info`?");
+    }
+
+    #[test]
+    fn names_what_is_close_and_lists_what_is_not() {
+        let known = ["round_robin", "weighted_round_robin", "least_connections"];
+        assert_eq!(did_you_mean("least-conections", known), "Did you mean `least_connections`?");
+        assert_eq!(did_you_mean("zzz", ["a", "b"]), "Known are `a`, `b`");
+        assert_eq!(closest("api", ["web"]), None);
+    }
+}

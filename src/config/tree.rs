@@ -1,0 +1,237 @@
+//! The file as a tree of values that know their line and column. Reading it is `locate`'s, typing it `typed`'s.
+//!
+//! A value that turned out to be wrong is pruned: it stays in its place, so that others keep theirs, but counts as
+//! left out. Nothing here knows what any key means.
+
+use std::fmt;
+
+/// A place in the file, both from 1; columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// The line.
+    pub(super) line: usize,
+    /// The column.
+    pub(super) column: usize,
+}
+
+impl Mark {
+    /// Where a file begins.
+    pub(super) const START: Self = Self { line: 1, column: 1 };
+}
+
+/// A value and its place.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    /// Where it begins.
+    pub(super) mark: Mark,
+    /// What it is.
+    pub(super) kind: Kind,
+    /// As the file has it, where `${…}` was replaced: only this is ever quoted.
+    pub(super) raw: Option<String>,
+}
+
+/// What a value is.
+#[derive(Debug, Clone)]
+pub(super) enum Kind {
+    /// Nothing, `~` or `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Int(i128),
+    /// Any other number.
+    Float(f64),
+    /// Text; also whatever came from the environment, which fits every scalar.
+    Text(String),
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping.
+    Map(Vec<Entry>),
+    /// Was wrong and is reported; counts as left out.
+    Pruned,
+}
+
+/// A key of a mapping and its value.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// The key.
+    pub(super) key: String,
+    /// Where the key is.
+    pub(super) mark: Mark,
+    /// The value.
+    pub(super) value: Node,
+}
+
+/// One step down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Into a mapping.
+    Key(String),
+    /// Into a sequence.
+    Index(usize),
+}
+
+/// The way from the top to a value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Place(pub(super) Vec<Step>);
+
+impl Place {
+    /// A key of the top.
+    pub(super) fn of(key: &str) -> Self {
+        Self::default().key(key)
+    }
+
+    /// A key below this.
+    pub(super) fn key(&self, key: &str) -> Self {
+        self.step(Step::Key(key.to_owned()))
+    }
+
+    /// An element of this.
+    pub(super) fn index(&self, index: usize) -> Self {
+        self.step(Step::Index(index))
+    }
+
+    /// One step below this.
+    pub(super) fn step(&self, step: Step) -> Self {
+        let mut steps = self.0.clone();
+        steps.push(step);
+        Self(steps)
+    }
+
+    /// The section that this is in.
+    pub(super) fn parent(&self) -> Self {
+        Self(self.0[..self.0.len().saturating_sub(1)].to_vec())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Index(index) => write!(f, "[{index}]")?,
+                Step::Key(key) => {
+                    let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-:".contains(c));
+                    let dot = if n == 0 { "" } else { "." };
+                    if plain { write!(f, "{dot}{key}")? } else { write!(f, "{dot}{key:?}")? }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a place was found.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    /// What to point at: a scalar itself, a section's key, or the nearest section that there is.
+    pub(super) mark: Mark,
+    /// The key; an element itself.
+    pub(super) key: Mark,
+    /// The place in the file's own counting, pruned elements included.
+    pub(super) place: Place,
+    /// The value, if it is there.
+    pub(super) node: Option<&'a Node>,
+}
+
+impl Node {
+    /// A value at a mark.
+    pub(super) fn new(mark: Mark, kind: Kind) -> Self {
+        Self { mark, kind, raw: None }
+    }
+
+    /// Whether this was wrong.
+    pub(super) fn is_pruned(&self) -> bool {
+        matches!(self.kind, Kind::Pruned)
+    }
+
+    /// Whether nothing in it was wrong.
+    pub(super) fn is_whole(&self) -> bool {
+        match &self.kind {
+            Kind::Pruned => false,
+            Kind::List(items) => items.iter().all(Self::is_whole),
+            Kind::Map(entries) => entries.iter().all(|e| e.value.is_whole()),
+            _ => true,
+        }
+    }
+
+    /// The entry of a key.
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+        match &self.kind {
+            Kind::Map(entries) => entries.iter().find(|e| e.key == key),
+            _ => None,
+        }
+    }
+
+    /// The value at a place in the file's own counting.
+    pub(super) fn at(&mut self, place: &Place) -> Option<&mut Self> {
+        place.0.iter().try_fold(self, |node, step| match (step, &mut node.kind) {
+            (Step::Key(key), Kind::Map(entries)) => entries.iter_mut().find(|e| e.key == *key).map(|e| &mut e.value),
+            (Step::Index(index), Kind::List(items)) => items.get_mut(*index),
+            _ => None,
+        })
+    }
+
+    /// Finds a place in the document's counting, in which pruned elements do not exist.
+    pub(super) fn find(&self, place: &Place) -> Found<'_> {
+        let mut found = Found { mark: self.mark, key: self.mark, place: Place::default(), node: Some(self) };
+        for step in &place.0 {
+            found = match step {
+                Step::Key(key) => found.into_key(key),
+                Step::Index(index) => found.into_index(*index),
+            };
+        }
+        found
+    }
+
+    /// The heavier, the more memory it takes; for the bound on aliases.
+    pub(super) fn weight(&self) -> usize {
+        64 + match &self.kind {
+            Kind::Text(text) => text.len() + self.raw.as_ref().map_or(0, String::len),
+            Kind::List(items) => items.iter().map(Self::weight).sum(),
+            Kind::Map(entries) => entries.iter().map(|e| e.key.len() + e.value.weight()).sum(),
+            _ => 0,
+        }
+    }
+
+    /// How many levels it has.
+    pub(super) fn depth(&self) -> usize {
+        1 + match &self.kind {
+            Kind::List(items) => items.iter().map(Self::depth).max().unwrap_or(0),
+            Kind::Map(entries) => entries.iter().map(|e| e.value.depth()).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+}
+
+impl Found<'_> {
+    fn into_key(self, key: &str) -> Self {
+        let place = self.place.key(key);
+        match self.node.and_then(|node| node.entry(key)) {
+            Some(entry) => Self { mark: entry.points_at(), key: entry.mark, place, node: Some(&entry.value) },
+            None => Self { place, node: None, ..self },
+        }
+    }
+
+    fn into_index(self, index: usize) -> Self {
+        let items = match self.node.map(|node| &node.kind) {
+            Some(Kind::List(items)) => items.as_slice(),
+            _ => &[],
+        };
+        match items.iter().enumerate().filter(|(_, item)| !item.is_pruned()).nth(index) {
+            Some((real, item)) => {
+                Self { mark: item.mark, key: item.mark, place: self.place.index(real), node: Some(item) }
+            }
+            None => Self { place: self.place.index(index), node: None, ..self },
+        }
+    }
+}
+
+impl Entry {
+    /// A scalar is pointed at itself; a section, or nothing at all, by its key.
+    pub(super) fn points_at(&self) -> Mark {
+        match self.value.kind {
+            Kind::Null | Kind::List(_) | Kind::Map(_) => self.mark,
+            _ => self.value.mark,
+        }
+    }
+}
