@@ -4,6 +4,9 @@
 //! `reply` has the words of the API, `control` the door to the running process, `routes` what is answered where,
 //! `guard` who may ask, `page` the page for people, `serve` the connections.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+pub(crate) mod fake;
 mod guard;
 mod page;
 mod routes;

@@ -143,12 +143,8 @@ mod tests {
         };
         let other = Backend { effective_weight: 3, state: State::Up, ..backend.clone() };
         let problem = Problem { what: evil.into(), ..Problem::default() };
-        let last_reload = LastReload {
-            result: "rejected".into(),
-            time: "t".into(),
-            changes: vec![],
-            problems: vec![problem],
-        };
+        let last_reload =
+            LastReload { result: "rejected".into(), time: "t".into(), changes: vec![], problems: vec![problem] };
         let page = render(&Status {
             last_reload: Some(last_reload),
             upstreams: vec![Upstream { name: "u".into(), balance: "random".into(), backends: vec![backend, other] }],

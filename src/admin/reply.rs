@@ -194,14 +194,8 @@ mod tests {
     #[test]
     fn a_problem_reads_as_on_the_command_line() {
         let [file, path, what, hint] = ["weir.yaml", "routes[0].upstream", "no such upstream", "Did you mean `api`?"];
-        let mut problem = Problem {
-            file: file.into(),
-            line: 3,
-            column: 5,
-            path: path.into(),
-            what: what.into(),
-            hint: hint.into(),
-        };
+        let mut problem =
+            Problem { file: file.into(), line: 3, column: 5, path: path.into(), what: what.into(), hint: hint.into() };
         let said = "weir.yaml:3:5: routes[0].upstream: no such upstream. Did you mean `api`?";
         assert_eq!(problem.to_string(), said);
         problem = Problem { what: "unreadable".into(), file: "weir.yaml".into(), ..Problem::default() };

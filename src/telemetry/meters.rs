@@ -85,8 +85,7 @@ pub enum ConnectionResult {
 
 impl ConnectionResult {
     /// In the order of the contract.
-    pub const ALL: [Self; 5] =
-        [Self::Accepted, Self::RefusedLimit, Self::TlsError, Self::ProxyError, Self::Timeout];
+    pub const ALL: [Self; 5] = [Self::Accepted, Self::RefusedLimit, Self::TlsError, Self::ProxyError, Self::Timeout];
 
     /// The value of the `result` label.
     pub const fn label(self) -> &'static str {

@@ -34,9 +34,7 @@ impl Sink {
             Target::Off => Ok(Self::off()),
             // Not `io::stdout()` itself: that buffers by line and locks.
             Target::Stdout => Ok(Self::to(Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)))),
-            Target::File(path) => {
-                Ok(Self { path: Some(path.clone()), ..Self::to(Box::new(open_file(path)?)) })
-            }
+            Target::File(path) => Ok(Self { path: Some(path.clone()), ..Self::to(Box::new(open_file(path)?)) }),
         }
     }
 
