@@ -6,6 +6,8 @@
 //!                                  snapshot → route → policy → upstream → telemetry → fault, life → config
 //! ```
 
+pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod fault;
 pub mod life;

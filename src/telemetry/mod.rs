@@ -1,3 +1,31 @@
-//! The one exit of what Weir knows: live cells, metric families, access log. Only this room touches metric families.
+//! The one exit of what Weir knows: live cells, metric families, access log, the process's own log. Only this room
+//! touches metric families.
+//!
+//! ```text
+//! vitals, meters (made of cells) ──── read at a scrape by ──→ families → metrics::render
+//! record → Recorder ─┬→ meters
+//!                    └→ line → access_log → sink
+//! ```
 
+mod cells;
+mod families;
+mod family;
+mod json;
+mod kept;
+mod line;
+mod process;
+
+pub mod access_log;
+pub mod meters;
+pub mod metrics;
+pub mod panics;
+pub mod process_log;
+pub mod record;
+pub mod sink;
 pub mod vitals;
+
+pub use access_log::AccessLog;
+pub use cells::Count;
+pub use metrics::Metrics;
+pub use record::{AttemptRecord, Record, Recorder};
+pub use sink::Sink;

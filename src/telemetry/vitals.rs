@@ -3,14 +3,18 @@
 //!
 //! It decides nothing: health is judged in `upstream`, picks are made in `upstream::balance`.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
+
+use super::cells::Padded;
+use super::meters::BackendMeters;
 
 /// What a backend is called in metrics and logs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -50,7 +54,7 @@ pub enum Mark {
 }
 
 /// The one state that is shown of a backend, strongest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// By an operator.
@@ -140,11 +144,21 @@ pub enum RetryReason {
     Status(u16),
 }
 
+impl fmt::Display for RetryReason {
+    /// The value of the `reason` label and of the log field.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(fault) => f.write_str(fault.label()),
+            Self::Status(status) => status.fmt(f),
+        }
+    }
+}
+
 /// The live cells of a backend.
 #[derive(Debug)]
 pub struct Vitals {
     labels: ArcSwap<Labels>,
-    in_flight: AtomicU32,
+    in_flight: Padded<AtomicU32>,
     health: AtomicU8,
     mark: AtomicU8,
     member: AtomicBool,
@@ -152,6 +166,7 @@ pub struct Vitals {
     reason: ArcSwap<String>,
     configured_weight: AtomicU32,
     effective_weight: AtomicU32,
+    meters: Padded<BackendMeters>,
 }
 
 impl Vitals {
@@ -159,7 +174,7 @@ impl Vitals {
     pub fn new(labels: Labels) -> Self {
         Self {
             labels: ArcSwap::from_pointee(labels),
-            in_flight: AtomicU32::new(0),
+            in_flight: Padded::default(),
             health: AtomicU8::new(Health::Unknown as u8),
             mark: AtomicU8::new(Mark::Ready as u8),
             member: AtomicBool::new(true),
@@ -167,6 +182,7 @@ impl Vitals {
             reason: ArcSwap::default(),
             configured_weight: AtomicU32::new(1),
             effective_weight: AtomicU32::new(1),
+            meters: Padded(BackendMeters::new()),
         }
     }
 
@@ -273,29 +289,59 @@ impl Vitals {
     }
 
     /// Counts an attempt that ended.
-    pub fn count_attempt(&self, _outcome: Outcome) {}
+    pub fn count_attempt(&self, outcome: Outcome) {
+        self.meters.attempts[outcome as usize].bump();
+    }
 
     /// Counts an attempt that was followed by another.
-    pub fn count_retry(&self, _reason: RetryReason) {}
+    pub fn count_retry(&self, reason: RetryReason) {
+        self.meters.count_retry(reason);
+    }
 
     /// Counts a response by its status.
-    pub fn count_response(&self, _status: u16) {}
+    pub fn count_response(&self, status: u16) {
+        self.meters.count_response(status);
+    }
 
     /// Counts body bytes sent to and received from the backend.
-    pub fn count_bytes(&self, _sent: u64, _received: u64) {}
+    pub fn count_bytes(&self, sent: u64, received: u64) {
+        self.meters.sent.add(sent);
+        self.meters.received.add(received);
+    }
 
     /// Observes the time it took to open a connection.
-    pub fn observe_connect(&self, _took: Duration) {}
+    pub fn observe_connect(&self, took: Duration) {
+        self.meters.connect.observe(took);
+    }
 
     /// Observes the time from the pick to the response header.
-    pub fn observe_response(&self, _took: Duration) {}
+    pub fn observe_response(&self, took: Duration) {
+        self.meters.response.observe(took);
+    }
 
     /// Counts a probe and observes how long it took.
-    pub fn observe_check(&self, _pass: bool, _took: Duration) {}
+    pub fn observe_check(&self, pass: bool, took: Duration) {
+        if pass { &self.meters.passed } else { &self.meters.failed }.bump();
+        self.meters.check.observe(took);
+    }
+
+    /// What was counted, for the scrape.
+    pub(super) fn meters(&self) -> &BackendMeters {
+        &self.meters
+    }
+
+    /// Gives it another name; its counts go on.
+    pub(super) fn rename(&self, labels: Labels) {
+        if **self.labels.load() != labels {
+            self.labels.store(Arc::new(labels));
+        }
+    }
 
     fn changed(&self, before: State, now_ms: u64) {
-        if self.state() != before {
+        let now = self.state();
+        if now != before {
             self.since_ms.store(now_ms, Ordering::Relaxed);
+            self.meters.became[now as usize].bump();
         }
     }
 }

@@ -1,0 +1,38 @@
+//! What the admin listener may ask of the running process. The server room implements it; here is only the door.
+
+use std::sync::Arc;
+
+use crate::telemetry::Metrics;
+
+use super::reply::{ReloadReply, Status};
+
+/// The running process, as the admin listener sees it. No call may wait for a request's end.
+pub trait Control: Send + Sync + 'static {
+    /// How everything is.
+    fn status(&self) -> Status;
+
+    /// The effective configuration, secrets masked.
+    fn config(&self) -> serde_json::Value;
+
+    /// Reads the configuration's file and puts it in force, or says why not. May block: it is called where that is
+    /// allowed, with a runtime at hand.
+    fn reload(&self) -> ReloadReply;
+
+    /// What a reload would do if the file were this. May block.
+    fn diff(&self, yaml: &str) -> ReloadReply;
+
+    /// Whether the process should get traffic.
+    fn ready(&self) -> Readiness;
+
+    /// The registry.
+    fn metrics(&self) -> Arc<Metrics>;
+}
+
+/// Whether the process should get traffic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// It should.
+    pub ready: bool,
+    /// Why not; empty if it should.
+    pub reason: String,
+}

@@ -1,0 +1,20 @@
+//! The operator's own listener: status page, metrics, API. It shows what the rooms below know and passes wishes on;
+//! it keeps no state and decides nothing. Never on a public address.
+//!
+//! `reply` has the words of the API, `control` the door to the running process, `routes` what is answered where,
+//! `guard` who may ask, `page` the page for people, `serve` the connections.
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+pub(crate) mod fake;
+mod guard;
+mod page;
+mod routes;
+mod serve;
+
+pub mod control;
+pub mod reply;
+
+pub use control::Control;
+pub use guard::Token;
+pub use serve::serve;

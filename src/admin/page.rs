@@ -1,0 +1,160 @@
+//! The status page: what `/api/v1/status` says, for people. Made by the server, no script, nothing from elsewhere.
+//!
+//! Every value is escaped: names are the operator's, reasons may quote a backend.
+
+use std::fmt::{self, Display, Write};
+
+use super::reply::{Backend, LastReload, Listener, Status, Upstream};
+
+const HEAD: &str = r#"<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Weir</title>
+<meta http-equiv="refresh" content="3"><meta name="viewport" content="width=device-width">
+<style>
+:root{color-scheme:light dark;--line:#8884;--dim:#888;--bar:#4a90d9}
+body{font:15px/1.45 system-ui,sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.4rem;margin:0}h2{font-size:1.05rem;margin:2rem 0 .4rem}h2 small,.dim{color:var(--dim);font-weight:400}
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .8rem .3rem 0;border-top:1px solid var(--line)}
+th{font-size:.8rem;color:var(--dim);font-weight:500;border:0}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
+.state{display:inline-block;padding:0 .5rem;border-radius:.6rem;color:#fff;background:#777;font-size:.85rem}
+.up,.ok{background:#2b8a3e}.down,.bad{background:#c92a2a}.ejected{background:#d9480f}.draining{background:#1971c2}
+.bar{width:8rem;height:.6rem;background:var(--line);border-radius:.3rem}.bar i{display:block;height:100%;background:var(--bar);border-radius:.3rem}
+pre{white-space:pre-wrap;margin:.4rem 0;font-size:.85rem}
+</style></head><body>
+"#;
+
+/// The whole page.
+pub(super) fn render(status: &Status) -> String {
+    let mut page = String::with_capacity(8192);
+    // Writing to a String cannot fail.
+    let _ = write_page(&mut page, status);
+    page
+}
+
+fn write_page(out: &mut String, status: &Status) -> fmt::Result {
+    out.push_str(HEAD);
+    let (class, word) = match (status.draining, status.ready) {
+        (true, _) => ("draining", "draining"),
+        (_, true) => ("ok", "ready"),
+        _ => ("bad", "not ready"),
+    };
+    writeln!(out, "<h1>Weir <span class=\"state {class}\">{word}</span></h1>")?;
+    let (version, pid, generation) = (Escaped(&status.version), status.pid, status.generation);
+    writeln!(out, "<p class=dim>version {version} · process {pid} · generation {generation}</p>")?;
+    if let Some(reload) = &status.last_reload {
+        write_reload(out, reload)?;
+    }
+    write_listeners(out, &status.listeners)?;
+    status.upstreams.iter().try_for_each(|upstream| write_upstream(out, upstream))?;
+    out.push_str("<p class=dim><a href=\"/metrics\">metrics</a> · <a href=\"/api/v1/status\">status</a> · ");
+    out.push_str("<a href=\"/api/v1/config\">configuration</a></p></body></html>\n");
+    Ok(())
+}
+
+fn write_reload(out: &mut String, reload: &LastReload) -> fmt::Result {
+    let class = if reload.result == "applied" { "ok" } else { "bad" };
+    let (result, time) = (Escaped(&reload.result), Escaped(&reload.time));
+    writeln!(out, "<p>Last reload <span class=\"state {class}\">{result}</span> <span class=dim>{time}</span></p>")?;
+    for change in &reload.changes {
+        writeln!(out, "<pre>{}</pre>", Escaped(change))?;
+    }
+    for problem in &reload.problems {
+        writeln!(out, "<pre>{}</pre>", Escaped(problem))?;
+    }
+    Ok(())
+}
+
+fn write_listeners(out: &mut String, listeners: &[Listener]) -> fmt::Result {
+    out.push_str("<h2>Listeners</h2><table><tr><th>name<th>address<th>state<th class=n>connections</tr>\n");
+    for listener in listeners {
+        let (name, address) = (Escaped(&listener.name), Escaped(&listener.address));
+        let (class, word) = if listener.bound { ("ok", "bound") } else { ("bad", "not bound") };
+        write!(out, "<tr><td>{name}<td>{address}<td><span class=\"state {class}\">{word}</span>")?;
+        writeln!(out, "<td class=n>{}</tr>", listener.connections)?;
+    }
+    out.push_str("</table>\n");
+    Ok(())
+}
+
+fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
+    writeln!(out, "<h2>{} <small>{}</small></h2>", Escaped(&upstream.name), Escaped(&upstream.balance))?;
+    out.push_str("<table><tr><th>backend<th>address<th>state<th class=n>in flight<th class=n>weight<th>share</tr>\n");
+    let total: u64 = upstream.backends.iter().map(|backend| u64::from(backend.effective_weight)).sum();
+    upstream.backends.iter().try_for_each(|backend| write_backend(out, backend, total))?;
+    out.push_str("</table>\n");
+    Ok(())
+}
+
+fn write_backend(out: &mut String, backend: &Backend, total: u64) -> fmt::Result {
+    let state = backend.state.label();
+    let (name, address, reason) = (Escaped(&backend.name), Escaped(&backend.address), Escaped(&backend.reason));
+    write!(out, "<tr><td>{name}<td>{address}<td><span class=\"state {state}\">{state}</span>")?;
+    write!(out, " <span class=dim>{reason}")?;
+    if let Some(since) = &backend.since {
+        write!(out, " since {}", Escaped(since))?;
+    }
+    write!(out, "</span><td class=n>{}<td class=n>", backend.in_flight)?;
+    if backend.effective_weight == backend.weight {
+        write!(out, "{}", backend.weight)?;
+    } else {
+        write!(out, "{} of {}", backend.effective_weight, backend.weight)?;
+    }
+    let share = u64::from(backend.effective_weight) * 100 / total.max(1);
+    writeln!(out, "<td><div class=bar title=\"{share}%\"><i style=\"width:{share}%\"></i></div></tr>")
+}
+
+/// A value as text of the page.
+struct Escaped<T>(T);
+
+impl<T: Display> Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for letter in self.0.to_string().chars() {
+            match letter {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                other => f.write_char(other)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::super::reply::Problem;
+    use super::*;
+    use crate::telemetry::vitals::State;
+
+    #[test]
+    fn the_page_shows_all_and_escapes_it() {
+        let evil = "<script>\"&'";
+        let backend = Backend {
+            name: "b1".into(),
+            address: "10.0.0.1:1".into(),
+            state: State::Down,
+            reason: evil.into(),
+            since: Some("2023-11-14T22:13:20Z".into()),
+            in_flight: 7,
+            weight: 4,
+            effective_weight: 1,
+        };
+        let other = Backend { effective_weight: 3, state: State::Up, ..backend.clone() };
+        let problem = Problem { what: evil.into(), ..Problem::default() };
+        let last_reload =
+            LastReload { result: "rejected".into(), time: "t".into(), changes: vec![], problems: vec![problem] };
+        let page = render(&Status {
+            last_reload: Some(last_reload),
+            upstreams: vec![Upstream { name: "u".into(), balance: "random".into(), backends: vec![backend, other] }],
+            listeners: vec![Listener { name: evil.into(), address: evil.into(), bound: true, connections: 3 }],
+            ..Status::default()
+        });
+        assert!(!page.contains("<script"), "{page}");
+        assert_eq!(page.matches("&lt;script&gt;&quot;&amp;&#39;").count(), 5, "{page}");
+        for shown in ["not ready", "state down", "1 of 4", "width:25%", "width:75%", "since 2023", ">7<", "rejected"] {
+            assert!(page.contains(shown), "{shown}: {page}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What is answered where. Each handler asks `Control` and writes down the reply.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::response::{Html, IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use http::{HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use super::control::Control;
+use super::guard::{self, Guard};
+use super::page;
+use super::reply::ReloadReply;
+
+/// The largest document that a diff takes.
+pub(super) const MAX_BODY: usize = 16 << 20;
+
+/// How long a body may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// The page's own policy: it has a style and nothing else, and nobody frames it.
+const PAGE_POLICY: HeaderValue =
+    HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
+
+type Shared = State<Arc<dyn Control>>;
+
+/// All routes, guarded.
+pub(super) fn router(control: Arc<dyn Control>, guard: Guard) -> Router {
+    Router::new()
+        .route("/", get(status_page))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/api/v1/status", get(async |State(c): Shared| Json(c.status())))
+        .route("/api/v1/config", get(async |State(c): Shared| Json(c.config())))
+        .route("/api/v1/reload", post(reload))
+        .route("/api/v1/diff", post(diff))
+        .fallback(async || refuse(StatusCode::NOT_FOUND, "no such page"))
+        .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
+        .layer(middleware::from_fn_with_state(guard, guard::check))
+        .layer(middleware::map_response(harden))
+        .with_state(control)
+}
+
+/// Says no, and why.
+pub(super) fn refuse(status: StatusCode, why: &str) -> Response {
+    (status, Json(json!({ "error": why }))).into_response()
+}
+
+async fn harden(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn status_page(State(control): Shared) -> Response {
+    ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(page::render(&control.status()))).into_response()
+}
+
+async fn metrics(State(control): Shared) -> Response {
+    match blocking(move || control.metrics().render()).await {
+        Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn readyz(State(control): Shared) -> Response {
+    let readiness = control.ready();
+    if readiness.ready {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", readiness.reason)).into_response()
+    }
+}
+
+async fn reload(State(control): Shared) -> Response {
+    blocking(move || control.reload()).await.map_or_else(|refusal| refusal, answer)
+}
+
+async fn diff(State(control): Shared, body: Body) -> Response {
+    let Ok(body) = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await else {
+        return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long");
+    };
+    let Ok(body) = body else {
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or was cut");
+    };
+    let Ok(yaml) = String::from_utf8(body.into()) else {
+        return refuse(StatusCode::BAD_REQUEST, "the body is not UTF-8");
+    };
+    blocking(move || control.diff(&yaml)).await.map_or_else(|refusal| refusal, answer)
+}
+
+fn answer(reply: ReloadReply) -> Response {
+    let status = match reply {
+        ReloadReply::Rejected { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        ReloadReply::Applied { .. } | ReloadReply::Valid { .. } => StatusCode::OK,
+    };
+    (status, Json(reply)).into_response()
+}
+
+/// What may take its time does so beside the threads that answer others.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Response> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| refuse(StatusCode::INTERNAL_SERVER_ERROR, "a bug in weir; its log says more"))
+}
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;

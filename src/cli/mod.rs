@@ -1,0 +1,5 @@
+//! The subcommands, one file a family.
+
+pub mod http;
+pub mod remote;
+mod table;

@@ -1,0 +1,142 @@
+//! `weir status`, `weir reload` and `weir diff`: ask the running process by its admin address, and say what it said.
+//!
+//! Nothing is printed here: each function returns the text for stdout and the exit status.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+
+use crate::admin::reply::{Problem, ReloadReply, Status};
+
+use super::http::{Answer, Base, Call};
+use super::table;
+
+/// Done.
+pub const DONE: u8 = 0;
+/// It failed at run time: the admin address is out of reach, or refused.
+pub const FAILED: u8 = 1;
+/// The configuration has problems.
+pub const PROBLEMS: u8 = 2;
+/// `diff` found changes.
+pub const CHANGES: u8 = 3;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A reload resolves names and binds sockets.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The running process.
+#[derive(Debug, Clone, Default)]
+pub struct Remote {
+    /// The admin address: `http://host:port`.
+    pub url: String,
+    /// The bearer token, if one is needed.
+    pub token: Option<String>,
+    /// Say it as the process did, for machines.
+    pub json: bool,
+}
+
+/// What to say on stdout, and how to exit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// For stdout; ends with a line feed unless it is empty.
+    pub text: String,
+    /// The exit status of the contract.
+    pub code: u8,
+}
+
+impl Remote {
+    /// `weir status`.
+    pub fn status(&self) -> Said {
+        self.ask("GET", "/api/v1/status", None, TIMEOUT, |status: Status| (table::status(&status), DONE))
+    }
+
+    /// `weir reload`.
+    pub fn reload(&self) -> Said {
+        self.ask("POST", "/api/v1/reload", Some(("application/json", b"{}")), RELOAD_TIMEOUT, reloaded)
+    }
+
+    /// `weir diff`: what a reload to this document would change.
+    pub fn diff(&self, yaml: &[u8]) -> Said {
+        self.ask("POST", "/api/v1/diff", Some(("application/yaml", yaml)), RELOAD_TIMEOUT, differs)
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<(&str, &[u8])>,
+        timeout: Duration,
+        say: impl FnOnce(T) -> (String, u8),
+    ) -> Said {
+        let call = Call { method, path, token: self.token.as_deref(), body, timeout };
+        let answer = match Base::parse(&self.url) {
+            Ok(base) => base.call(call).map_err(|error| format!("the admin address {} fails: {error}", self.url)),
+            Err(wrong) => Err(wrong),
+        };
+        match answer {
+            Ok(answer) if matches!(answer.status, 200 | 422) => self.say(&answer, say),
+            Ok(answer) => self.fail(&refusal(&answer)),
+            Err(what) => self.fail(&what),
+        }
+    }
+
+    fn say<T: DeserializeOwned>(&self, answer: &Answer, say: impl FnOnce(T) -> (String, u8)) -> Said {
+        let Ok(reply) = serde_json::from_slice(&answer.body) else {
+            return self.fail(&format!("what answers at {} is not Weir's admin API", self.url));
+        };
+        let (text, code) = say(reply);
+        if !self.json {
+            return Said { text, code };
+        }
+        Said { text: format!("{}\n", String::from_utf8_lossy(&answer.body).trim_end()), code }
+    }
+
+    fn fail(&self, what: &str) -> Said {
+        let text = if self.json { serde_json::json!({ "error": what }).to_string() } else { format!("weir: {what}") };
+        Said { text: text + "\n", code: FAILED }
+    }
+}
+
+fn reloaded(reply: ReloadReply) -> (String, u8) {
+    match reply {
+        ReloadReply::Applied { generation, changes, fixed } | ReloadReply::Valid { generation, changes, fixed } => {
+            let mut text = changed(&changes, &fixed);
+            text += &format!("applied: generation {generation}\n");
+            (text, DONE)
+        }
+        ReloadReply::Rejected { problems } => (rejected(&problems), PROBLEMS),
+    }
+}
+
+fn differs(reply: ReloadReply) -> (String, u8) {
+    match reply {
+        ReloadReply::Applied { changes, fixed, .. } | ReloadReply::Valid { changes, fixed, .. } => {
+            let code = if changes.is_empty() && fixed.is_empty() { DONE } else { CHANGES };
+            let text = if code == DONE { "no changes\n".to_owned() } else { changed(&changes, &fixed) };
+            (text, code)
+        }
+        ReloadReply::Rejected { problems } => (rejected(&problems), PROBLEMS),
+    }
+}
+
+fn changed(changes: &[String], fixed: &[String]) -> String {
+    let mut text: String = changes.iter().map(|change| format!("{change}\n")).collect();
+    text.extend(fixed.iter().map(|key| format!("{key}: fixed for the life of the process; use `weir upgrade`\n")));
+    text
+}
+
+fn rejected(problems: &[Problem]) -> String {
+    let text: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
+    text + "rejected: the configuration in force goes on\n"
+}
+
+fn refusal(answer: &Answer) -> String {
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    let why = body["error"].as_str().unwrap_or("no reason given");
+    format!("the admin address refused with {}: {why}", answer.status)
+}
+
+#[cfg(test)]
+#[path = "remote_tests.rs"]
+mod tests;

@@ -1,0 +1,99 @@
+//! `weir status` for people: what the process says of itself, in columns.
+
+use std::fmt::Write;
+
+use crate::admin::reply::{Backend, Status};
+
+/// The whole text.
+pub(super) fn status(status: &Status) -> String {
+    let mut text = String::new();
+    let state = match (status.draining, status.ready) {
+        (true, _) => "draining",
+        (_, true) => "ready",
+        _ => "not ready",
+    };
+    // Writing to a String cannot fail.
+    let (version, pid, generation) = (&status.version, status.pid, status.generation);
+    let _ = writeln!(text, "weir {version}  pid {pid}  generation {generation}  {state}");
+    if let Some(reload) = &status.last_reload {
+        let _ = writeln!(text, "last reload {} at {}", reload.result, reload.time);
+        reload.problems.iter().for_each(|problem| text += &format!("  {problem}\n"));
+    }
+    let mut rows = vec![["LISTENER", "ADDRESS", "STATE", "CONNECTIONS"].map(str::to_owned).to_vec()];
+    rows.extend(status.listeners.iter().map(|listener| {
+        let state = if listener.bound { "bound" } else { "not bound" };
+        vec![listener.name.clone(), listener.address.clone(), state.to_owned(), listener.connections.to_string()]
+    }));
+    text.push('\n');
+    columns(&mut text, &rows);
+    let heads = ["UPSTREAM", "BACKEND", "ADDRESS", "STATE", "IN FLIGHT", "WEIGHT", "SINCE", "REASON"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for upstream in &status.upstreams {
+        rows.extend(upstream.backends.iter().map(|each| backend(&upstream.name, each)));
+        if upstream.backends.is_empty() {
+            rows.push(vec![upstream.name.clone(), "(none)".to_owned()]);
+        }
+    }
+    text.push('\n');
+    columns(&mut text, &rows);
+    text
+}
+
+fn backend(upstream: &str, backend: &Backend) -> Vec<String> {
+    let weight = if backend.weight == backend.effective_weight {
+        backend.weight.to_string()
+    } else {
+        format!("{}/{}", backend.effective_weight, backend.weight)
+    };
+    vec![
+        upstream.to_owned(),
+        backend.name.clone(),
+        backend.address.clone(),
+        backend.state.label().to_owned(),
+        backend.in_flight.to_string(),
+        weight,
+        backend.since.clone().unwrap_or_else(|| "-".to_owned()),
+        backend.reason.clone(),
+    ]
+}
+
+/// Each column as wide as its widest cell; no blanks at a line's end.
+fn columns(text: &mut String, rows: &[Vec<String>]) {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widest = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<_> = (0..count).map(|at| widest(at).unwrap_or(0)).collect();
+    for row in rows {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::admin::reply::Upstream;
+    use crate::telemetry::vitals::State;
+
+    #[test]
+    fn columns_line_up() {
+        let backend = Backend {
+            name: "a".into(),
+            address: "10.0.0.1:3001".into(),
+            state: State::Down,
+            reason: "refused".into(),
+            since: None,
+            in_flight: 2,
+            weight: 4,
+            effective_weight: 0,
+        };
+        let upstream = Upstream { name: "api".into(), balance: "round_robin".into(), backends: vec![backend] };
+        let text = status(&Status { upstreams: vec![upstream], version: "0.1.0".into(), ..Status::default() });
+        let expected = "weir 0.1.0  pid 0  generation 0  not ready\n\n\
+            LISTENER  ADDRESS  STATE  CONNECTIONS\n\n\
+            UPSTREAM  BACKEND  ADDRESS        STATE  IN FLIGHT  WEIGHT  SINCE  REASON\n\
+            api       a        10.0.0.1:3001  down   2          0/4     -      refused\n";
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,197 @@
+//! The atoms that meters are made of: a padded cell, a count, a table of statuses and a histogram.
+//!
+//! Writing is a relaxed atomic add: no lock, and no allocation but for the first status of a class. Nothing here
+//! knows a label or a family.
+
+use std::ops::Deref;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Keeps what is inside on cache lines of its own: two neighbours written by two cores would slow each other down.
+/// 128 bytes, because Intel's prefetcher fetches lines in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Padded<T>(pub T);
+
+impl<T> Deref for Padded<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Zero, where a constant is needed.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    /// One more.
+    pub fn bump(&self) {
+        self.add(1);
+    }
+
+    /// `n` more.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// How many by now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+const CLASSES: usize = 10;
+const PER_CLASS: usize = 100;
+
+/// One count a status, 0 to 999. A hundred of them are allocated when the first of their class is counted.
+#[derive(Debug, Default)]
+pub struct Statuses([OnceLock<Box<[Count; PER_CLASS]>>; CLASSES]);
+
+impl Statuses {
+    /// One more of `status`; what is no status counts as 999.
+    pub fn bump(&self, status: u16) {
+        let status = usize::from(status).min(CLASSES * PER_CLASS - 1);
+        let class = self.0[status / PER_CLASS].get_or_init(|| Box::new([const { Count::new() }; PER_CLASS]));
+        class[status % PER_CLASS].bump();
+    }
+
+    /// All that were seen, with their counts, in ascending order.
+    pub fn seen(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        let classes = self.0.iter().enumerate().filter_map(|(at, class)| Some((at, class.get()?)));
+        classes.flat_map(|(at, class)| {
+            let status = move |low| u16::try_from(at * PER_CLASS + low).unwrap_or(u16::MAX);
+            class.iter().enumerate().map(move |(low, count)| (status(low), count.get())).filter(|(_, n)| *n > 0)
+        })
+    }
+}
+
+/// Upper bounds of the buckets of request and response times, in nanoseconds: 0.5 ms to 60 s.
+pub const LATENCY: &[u64] = &[
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    30_000_000_000,
+    60_000_000_000,
+];
+
+/// Upper bounds of the buckets of connect times, in nanoseconds: 0.1 ms to 3 s.
+pub const CONNECT: &[u64] = &[
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    3_000_000_000,
+];
+
+/// A histogram of durations. An observation is two atomic adds.
+#[derive(Debug)]
+pub struct Durations {
+    bounds: &'static [u64],
+    // One more than bounds: the last is for what is longer than all of them.
+    buckets: Box<[AtomicU64]>,
+    sum: AtomicU64,
+}
+
+/// A histogram as it was at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// (upper bound in seconds, observations up to it), ascending; the last bound is not infinity.
+    pub buckets: Vec<(f64, u64)>,
+    /// All observations.
+    pub count: u64,
+    /// Their sum, in seconds.
+    pub sum: f64,
+}
+
+impl Durations {
+    /// Empty, with these upper bounds in ascending nanoseconds.
+    pub fn new(bounds: &'static [u64]) -> Self {
+        Self { bounds, buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
+    }
+
+    /// One more observation.
+    pub fn observe(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let at = self.bounds.partition_point(|bound| *bound < nanos);
+        self.buckets[at].fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// What was observed by now; `None`: nothing yet. The count is the sum of the buckets, so that a scrape amidst
+    /// observations never shows a last bucket that differs from the count.
+    pub fn observed(&self) -> Option<Observed> {
+        let mut count = 0;
+        let mut buckets = Vec::with_capacity(self.bounds.len());
+        for (at, bucket) in self.buckets.iter().enumerate() {
+            count += bucket.load(Ordering::Relaxed);
+            if let Some(bound) = self.bounds.get(at) {
+                buckets.push((*bound as f64 / 1e9, count));
+            }
+        }
+        let sum = self.sum.load(Ordering::Relaxed) as f64 / 1e9;
+        (count > 0).then_some(Observed { buckets, count, sum })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_counted_each_by_itself() {
+        let statuses = Statuses::default();
+        for status in [200, 404, 200, 0, 999, 1000, u16::MAX] {
+            statuses.bump(status);
+        }
+        assert_eq!(statuses.seen().collect::<Vec<_>>(), [(0, 1), (200, 2), (404, 1), (999, 3)]);
+    }
+
+    #[test]
+    fn a_bound_belongs_to_its_bucket() {
+        let durations = Durations::new(CONNECT);
+        assert_eq!(durations.observed(), None);
+        for nanos in [0, 100_000, 100_001, 3_000_000_000, 3_000_000_001] {
+            durations.observe(Duration::from_nanos(nanos));
+        }
+        let observed = durations.observed().unwrap();
+        assert_eq!(observed.count, 5);
+        assert_eq!(observed.buckets[0], (0.0001, 2));
+        assert_eq!(observed.buckets[1], (0.00025, 3));
+        assert_eq!(observed.buckets.last(), Some(&(3.0, 4)));
+        assert!((observed.sum - 6.000_200_002).abs() < 1e-9);
+    }
+
+    #[test]
+    fn bounds_ascend() {
+        assert!(LATENCY.is_sorted() && CONNECT.is_sorted());
+    }
+}

@@ -1,0 +1,111 @@
+//! Cells that outlive configurations: one a key, found again when a name comes back, so that no counter steps back.
+//!
+//! Whoever uses cells holds them; nobody has to say that he is done. Bounded: of those that nobody holds the ones
+//! asked for longest ago are forgotten. It is never touched on a request's way, only when a configuration is compiled
+//! and at a scrape.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How many cells that nobody holds are kept, of a kind.
+pub const MAX_KEPT: usize = 10_000;
+
+/// How many new keys may come between two looks for what to forget, so that a look costs nothing on average.
+const SLACK: usize = 1_000;
+
+/// Cells by key.
+#[derive(Debug)]
+pub(super) struct Kept<K, T> {
+    inner: Mutex<Inner<K, T>>,
+}
+
+#[derive(Debug)]
+struct Inner<K, T> {
+    cells: HashMap<K, (u64, Arc<T>)>,
+    tick: u64,
+    look_at: usize,
+}
+
+impl<K: Hash + Eq + Clone, T> Kept<K, T> {
+    pub(super) fn new() -> Self {
+        Self { inner: Mutex::new(Inner { cells: HashMap::new(), tick: 0, look_at: MAX_KEPT + SLACK }) }
+    }
+
+    /// The cells of this key; `make` makes them if there are none yet.
+    pub(super) fn get(&self, key: K, make: impl FnOnce(&K) -> T) -> Arc<T> {
+        let mut inner = self.lock();
+        inner.tick += 1;
+        let tick = inner.tick;
+        if let Some((asked, cells)) = inner.cells.get_mut(&key) {
+            *asked = tick;
+            return Arc::clone(cells);
+        }
+        let cells = Arc::new(make(&key));
+        inner.cells.insert(key, (tick, Arc::clone(&cells)));
+        if inner.cells.len() > inner.look_at {
+            inner.forget();
+        }
+        cells
+    }
+
+    /// All cells that somebody holds. Sampled, so that no lock is held while they are shown.
+    pub(super) fn held(&self) -> Vec<Arc<T>> {
+        let inner = self.lock();
+        inner.cells.values().filter(|(_, cells)| Arc::strong_count(cells) > 1).map(|(_, c)| Arc::clone(c)).collect()
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.lock().cells.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<K, T>> {
+        // Nothing under this lock can leave the map half-changed, so a panic of another thread is no reason to stop.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Hash + Eq + Clone, T> Inner<K, T> {
+    fn forget(&mut self) {
+        // Under the lock a count of one cannot rise: the only reference to clone from is the map's.
+        let idle = self.cells.iter().filter(|(_, (_, cells))| Arc::strong_count(cells) == 1);
+        let mut idle: Vec<_> = idle.map(|(key, (asked, _))| (*asked, key.clone())).collect();
+        idle.sort_unstable_by_key(|(asked, _)| *asked);
+        let excess = idle.len().saturating_sub(MAX_KEPT);
+        for (_, key) in idle.into_iter().take(excess) {
+            self.cells.remove(&key);
+        }
+        self.look_at = self.cells.len() + SLACK;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_key_finds_the_same_cells() {
+        let kept = Kept::<u32, String>::new();
+        let first = kept.get(1, |_| "made".into());
+        assert!(Arc::ptr_eq(&first, &kept.get(1, |_| panic!("made twice"))));
+        let at = Arc::as_ptr(&first);
+        drop(first);
+        assert!(kept.held().is_empty());
+        assert_eq!(Arc::as_ptr(&kept.get(1, |_| panic!("forgotten"))), at);
+    }
+
+    #[test]
+    fn what_nobody_holds_is_bounded_and_what_is_held_stays() {
+        let kept = Kept::<usize, usize>::new();
+        let held: Vec<_> = (0..100).map(|key| kept.get(key, |k| *k)).collect();
+        for key in 100..5 * MAX_KEPT {
+            kept.get(key, |k| *k);
+        }
+        assert!(kept.len() <= MAX_KEPT + held.len() + SLACK + 1, "{}", kept.len());
+        assert_eq!(kept.held().len(), held.len());
+        assert!(Arc::ptr_eq(&held[0], &kept.get(0, |_| panic!("forgotten"))));
+        kept.get(5 * MAX_KEPT - 1, |_| panic!("the newest was forgotten"));
+    }
+}

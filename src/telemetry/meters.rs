@@ -1,0 +1,264 @@
+//! What is counted of a route, a listener, an upstream and a backend: bundles of cells, found once when a
+//! configuration is compiled and then only added to.
+//!
+//! No label is looked up here, and nothing is shown: `families` reads the cells at a scrape.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::fault::Fault;
+
+use super::cells::{CONNECT, Count, Durations, LATENCY, Padded, Statuses};
+use super::vitals::{Outcome, RetryReason, State};
+
+/// The methods that have a label of their own; the last stands for all others.
+pub const METHODS: [&str; 10] =
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "other"];
+
+/// What is counted of a route.
+#[derive(Debug)]
+pub struct RouteMeters {
+    name: Arc<str>,
+    requests: [OnceLock<Box<Statuses>>; METHODS.len()],
+    duration: Padded<Durations>,
+    faults: [Count; Fault::ALL.len()],
+}
+
+impl RouteMeters {
+    /// Nothing counted yet. Use `Metrics::route`, which keeps one a name.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            requests: Default::default(),
+            duration: Padded(Durations::new(LATENCY)),
+            faults: Default::default(),
+        }
+    }
+
+    /// The route's name; `-` for requests that no route matched.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Counts a request that ended.
+    pub fn record(&self, method: &http::Method, status: u16, took: Duration, fault: Option<Fault>) {
+        let at = METHODS.iter().position(|m| *m == method.as_str()).unwrap_or(METHODS.len() - 1);
+        self.requests[at].get_or_init(Box::default).bump(status);
+        self.duration.observe(took);
+        if let Some(fault) = fault {
+            self.faults[fault as usize].bump();
+        }
+    }
+
+    /// (method, status, count) of all that were seen.
+    pub fn requests(&self) -> impl Iterator<Item = (&'static str, u16, u64)> + '_ {
+        let methods = METHODS.iter().zip(&self.requests).filter_map(|(name, cell)| Some((*name, cell.get()?)));
+        methods.flat_map(|(name, cell)| cell.seen().map(move |(status, n)| (name, status, n)))
+    }
+
+    /// (fault, count) of all that were seen.
+    pub fn faults(&self) -> impl Iterator<Item = (Fault, u64)> + '_ {
+        Fault::ALL.into_iter().zip(&self.faults).map(|(fault, n)| (fault, n.get())).filter(|(_, n)| *n > 0)
+    }
+
+    /// How long requests took.
+    pub fn duration(&self) -> &Durations {
+        &self.duration
+    }
+}
+
+/// What became of a connection that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionResult {
+    /// It was taken on.
+    Accepted,
+    /// A limit on connections refused it.
+    RefusedLimit,
+    /// The TLS handshake failed.
+    TlsError,
+    /// The PROXY header was missing, wrong, or from a stranger.
+    ProxyError,
+    /// It said nothing in time.
+    Timeout,
+}
+
+impl ConnectionResult {
+    /// In the order of the contract.
+    pub const ALL: [Self; 5] = [Self::Accepted, Self::RefusedLimit, Self::TlsError, Self::ProxyError, Self::Timeout];
+
+    /// The value of the `result` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::RefusedLimit => "refused_limit",
+            Self::TlsError => "tls_error",
+            Self::ProxyError => "proxy_error",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+/// What is counted of a listener.
+#[derive(Debug)]
+pub struct ListenerMeters {
+    name: Arc<str>,
+    open: Padded<AtomicI64>,
+    results: [Count; ConnectionResult::ALL.len()],
+}
+
+impl ListenerMeters {
+    /// Nothing counted yet. Use `Metrics::listener`, which keeps one a name.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), open: Padded::default(), results: Default::default() }
+    }
+
+    /// The listener's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Counts a connection as open until the guard is dropped. The total is `count`'s.
+    pub fn opened(self: &Arc<Self>) -> OpenConnection {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        OpenConnection(Arc::clone(self))
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> u64 {
+        u64::try_from(self.open.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Counts what became of a connection.
+    pub fn count(&self, result: ConnectionResult) {
+        self.results[result as usize].bump();
+    }
+
+    /// How often it came to this.
+    pub fn total(&self, result: ConnectionResult) -> u64 {
+        self.results[result as usize].get()
+    }
+}
+
+/// A connection that is open; dropping it lowers the count.
+#[derive(Debug)]
+pub struct OpenConnection(Arc<ListenerMeters>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What is counted of an upstream as a whole.
+#[derive(Debug)]
+pub struct UpstreamMeters {
+    name: Arc<str>,
+    fail_open: Count,
+}
+
+impl UpstreamMeters {
+    /// Nothing counted yet. Use `Metrics::upstream`, which keeps one a name.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), fail_open: Count::new() }
+    }
+
+    /// The upstream's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Counts a pick that was made though no backend is healthy.
+    pub fn count_fail_open(&self) {
+        self.fail_open.bump();
+    }
+
+    /// Picks that were made though no backend was healthy.
+    pub fn fail_open(&self) -> u64 {
+        self.fail_open.get()
+    }
+}
+
+/// The classes of a status, as the `class` label has them.
+pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// What is counted of a backend; part of its vitals.
+#[derive(Debug)]
+pub struct BackendMeters {
+    pub(super) attempts: [Count; Outcome::ALL.len()],
+    pub(super) retries_by_fault: [Count; Fault::ALL.len()],
+    pub(super) retries_by_status: Statuses,
+    pub(super) responses: [Count; CLASSES.len()],
+    pub(super) sent: Count,
+    pub(super) received: Count,
+    pub(super) passed: Count,
+    pub(super) failed: Count,
+    pub(super) became: [Count; State::ALL.len()],
+    pub(super) connect: Durations,
+    pub(super) response: Durations,
+    pub(super) check: Durations,
+}
+
+impl BackendMeters {
+    pub(super) fn new() -> Self {
+        Self {
+            attempts: Default::default(),
+            retries_by_fault: Default::default(),
+            retries_by_status: Statuses::default(),
+            responses: Default::default(),
+            sent: Count::new(),
+            received: Count::new(),
+            passed: Count::new(),
+            failed: Count::new(),
+            became: Default::default(),
+            connect: Durations::new(CONNECT),
+            response: Durations::new(LATENCY),
+            check: Durations::new(LATENCY),
+        }
+    }
+
+    pub(super) fn count_retry(&self, reason: RetryReason) {
+        match reason {
+            RetryReason::Fault(fault) => self.retries_by_fault[fault as usize].bump(),
+            RetryReason::Status(status) => self.retries_by_status.bump(status),
+        }
+    }
+
+    pub(super) fn count_response(&self, status: u16) {
+        // What a backend says beyond 599 is no class of HTTP's; it is the backend's error.
+        let class = usize::from(status / 100).clamp(1, CLASSES.len());
+        self.responses[class - 1].bump();
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_found_by_the_order_of_the_tables() {
+        assert!(Fault::ALL.iter().enumerate().all(|(at, fault)| *fault as usize == at));
+        assert!(Outcome::ALL.iter().enumerate().all(|(at, outcome)| *outcome as usize == at));
+        assert!(State::ALL.iter().enumerate().all(|(at, state)| *state as usize == at));
+        assert!(ConnectionResult::ALL.iter().enumerate().all(|(at, result)| *result as usize == at));
+    }
+
+    #[test]
+    fn an_unknown_method_is_other() {
+        let route = RouteMeters::new("r");
+        for method in ["GET", "PROPFIND", "PURGE", "get"] {
+            route.record(&method.parse().unwrap(), 200, Duration::from_millis(1), None);
+        }
+        assert_eq!(route.requests().collect::<Vec<_>>(), [("GET", 200, 1), ("other", 200, 3)]);
+    }
+
+    #[test]
+    fn open_connections_are_guards() {
+        let listener = Arc::new(ListenerMeters::new("web"));
+        let guards: Vec<_> = (0..3).map(|_| listener.opened()).collect();
+        assert_eq!(listener.open(), 3);
+        drop(guards);
+        assert_eq!(listener.open(), 0);
+    }
+}

@@ -1,0 +1,171 @@
+//! The registry, one a process: hands out meters by name and shows all of them at a scrape.
+//!
+//! A request never asks it for anything by name: that happens when a configuration is compiled. Meters that nobody
+//! holds any more are not shown but kept, so that counters go on when a name comes back.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus::{Registry, TextEncoder};
+
+use super::cells::{Count, Padded};
+use super::families::Families;
+use super::kept::Kept;
+use super::meters::{ListenerMeters, RouteMeters, UpstreamMeters};
+use super::process::Process;
+use super::vitals::{Labels, Vitals};
+
+/// The name that requests without a route are counted under.
+pub const NO_ROUTE: &str = "-";
+
+/// The registry.
+#[derive(Debug)]
+pub struct Metrics {
+    cells: Arc<Cells>,
+    no_route: Arc<RouteMeters>,
+    registry: Registry,
+}
+
+/// Everything that is shown, apart from the process's own families.
+#[derive(Debug)]
+pub(super) struct Cells {
+    pub(super) version: String,
+    pub(super) commit: String,
+    pub(super) routes: Kept<Arc<str>, RouteMeters>,
+    pub(super) listeners: Kept<Arc<str>, ListenerMeters>,
+    pub(super) upstreams: Kept<Arc<str>, UpstreamMeters>,
+    pub(super) backends: Kept<(Arc<str>, Arc<str>), Vitals>,
+    pub(super) in_flight: Padded<AtomicI64>,
+    pub(super) reloads_applied: Count,
+    pub(super) reloads_rejected: Count,
+    pub(super) last_reload_failed: AtomicBool,
+    pub(super) last_reload_secs: AtomicU64,
+    pub(super) generation: AtomicU64,
+    pub(super) log_dropped: Arc<Count>,
+}
+
+impl Metrics {
+    /// An empty registry of this version and commit.
+    pub fn new(version: &str, commit: &str) -> Arc<Self> {
+        let cells = Arc::new(Cells {
+            version: version.to_owned(),
+            commit: commit.to_owned(),
+            routes: Kept::new(),
+            listeners: Kept::new(),
+            upstreams: Kept::new(),
+            backends: Kept::new(),
+            in_flight: Padded::default(),
+            reloads_applied: Count::new(),
+            reloads_rejected: Count::new(),
+            last_reload_failed: AtomicBool::new(false),
+            last_reload_secs: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            log_dropped: Arc::default(),
+        });
+        let no_route = cells.routes.get(NO_ROUTE.into(), |name| RouteMeters::new(name));
+        let registry = Registry::new();
+        registry.register(Box::new(Families::new(Arc::clone(&cells)))).expect("the families' names differ");
+        registry.register(Box::new(Process::new())).expect("no family of ours begins with process_");
+        Arc::new(Self { cells, no_route, registry })
+    }
+
+    /// The meters of a route; shown for as long as somebody holds them.
+    pub fn route(&self, name: &str) -> Arc<RouteMeters> {
+        self.cells.routes.get(name.into(), |name| RouteMeters::new(name))
+    }
+
+    /// The meters of requests that no route matched.
+    pub fn no_route(&self) -> &Arc<RouteMeters> {
+        &self.no_route
+    }
+
+    /// The meters of a listener; shown for as long as somebody holds them.
+    pub fn listener(&self, name: &str) -> Arc<ListenerMeters> {
+        self.cells.listeners.get(name.into(), |name| ListenerMeters::new(name))
+    }
+
+    /// The meters of an upstream; shown for as long as somebody holds them.
+    pub fn upstream(&self, name: &str) -> Arc<UpstreamMeters> {
+        self.cells.upstreams.get(name.into(), |name| UpstreamMeters::new(name))
+    }
+
+    /// The live cells of the backend at (upstream, address), by its name of now. Shown while it is a member that
+    /// somebody holds, or has attempts under way.
+    pub fn vitals(&self, labels: Labels) -> Arc<Vitals> {
+        let key = (Arc::clone(&labels.upstream), Arc::clone(&labels.address));
+        let vitals = self.cells.backends.get(key, |_| Vitals::new(labels.clone()));
+        vitals.rename(labels);
+        vitals
+    }
+
+    /// Counts a request as in flight until the guard is dropped.
+    pub fn request_started(&self) -> RequestInFlight {
+        self.cells.in_flight.fetch_add(1, Ordering::Relaxed);
+        RequestInFlight(Arc::clone(&self.cells))
+    }
+
+    /// Requests in flight.
+    pub fn requests_in_flight(&self) -> u64 {
+        self.cells.in_flight()
+    }
+
+    /// The configuration that the process starts with is in force.
+    pub fn started(&self, generation: u64, at: SystemTime) {
+        self.loaded(true, at);
+        self.cells.generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// A reload was applied.
+    pub fn reload_applied(&self, generation: u64, at: SystemTime) {
+        self.cells.reloads_applied.bump();
+        self.started(generation, at);
+    }
+
+    /// A reload was rejected; the generation stays.
+    pub fn reload_rejected(&self, at: SystemTime) {
+        self.cells.reloads_rejected.bump();
+        self.loaded(false, at);
+    }
+
+    /// Where lines that the access log could not take are counted.
+    pub fn log_dropped(&self) -> Arc<Count> {
+        Arc::clone(&self.cells.log_dropped)
+    }
+
+    /// Everything, in the text format 0.0.4.
+    pub fn render(&self) -> String {
+        let families = self.registry.gather();
+        let mut text = String::with_capacity(families.iter().map(|f| 128 * (1 + f.get_metric().len())).sum());
+        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
+            tracing::error!("the metrics cannot be written: {error}");
+        }
+        text
+    }
+
+    fn loaded(&self, success: bool, at: SystemTime) {
+        let secs = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.cells.last_reload_failed.store(!success, Ordering::Relaxed);
+        self.cells.last_reload_secs.store(secs, Ordering::Relaxed);
+    }
+}
+
+impl Cells {
+    pub(super) fn in_flight(&self) -> u64 {
+        u64::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+}
+
+/// A request in flight; dropping it lowers the count.
+#[derive(Debug)]
+pub struct RequestInFlight(Arc<Cells>);
+
+impl Drop for RequestInFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

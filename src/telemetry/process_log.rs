@@ -1,0 +1,158 @@
+//! The process's own log, on stderr: level and shape as `log:` says, both changed by a reload.
+//!
+//! What libraries say comes in too, at most as warnings: at `info` a request's troubles are the access log's, not
+//! this one's, or any client could fill it. Nothing here decides what is worth a line.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::{Format, Full, Json, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt as lines, reload};
+
+use crate::config::schema::{Log, LogFormat, LogLevel};
+
+/// The handle by which a reload changes the process's log.
+#[derive(Debug, Clone)]
+pub struct ProcessLog {
+    filter: reload::Handle<Targets, Registry>,
+    json: Arc<AtomicBool>,
+}
+
+impl ProcessLog {
+    /// Installs it, for the life of the process; the `log` crate's records come in as well.
+    pub fn init(settings: &Log) -> Result<Self, String> {
+        let json = Arc::new(AtomicBool::new(settings.format == LogFormat::Json));
+        let (filter, handle) = reload::Layer::new(targets(settings.level));
+        let shape = Shape::new(Arc::clone(&json));
+        let ansi = io::stderr().is_terminal();
+        let lines = lines::layer().event_format(shape).with_ansi(ansi).with_writer(io::stderr);
+        tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|error| error.to_string())?;
+        let log = Self { filter: handle, json };
+        log.let_records_in();
+        Ok(log)
+    }
+
+    /// Applies other settings.
+    pub fn set(&self, settings: &Log) -> Result<(), String> {
+        self.json.store(settings.format == LogFormat::Json, Ordering::Relaxed);
+        self.filter.reload(targets(settings.level)).map_err(|error| error.to_string())?;
+        self.let_records_in();
+        Ok(())
+    }
+
+    /// The `log` crate has a gate of its own, which would stay as it was at the start.
+    fn let_records_in(&self) {
+        log::set_max_level(match LevelFilter::current().into_level() {
+            None => log::LevelFilter::Off,
+            Some(tracing::Level::ERROR) => log::LevelFilter::Error,
+            Some(tracing::Level::WARN) => log::LevelFilter::Warn,
+            Some(tracing::Level::INFO) => log::LevelFilter::Info,
+            Some(tracing::Level::DEBUG) => log::LevelFilter::Debug,
+            Some(tracing::Level::TRACE) => log::LevelFilter::Trace,
+        });
+    }
+}
+
+/// Who may say how much. Pingora logs each failed request and handshake as an error.
+fn targets(level: LogLevel) -> Targets {
+    let (weir, pingora, others) = match level {
+        LogLevel::Error => (LevelFilter::ERROR, LevelFilter::OFF, LevelFilter::ERROR),
+        LogLevel::Warn => (LevelFilter::WARN, LevelFilter::OFF, LevelFilter::WARN),
+        LogLevel::Info => (LevelFilter::INFO, LevelFilter::OFF, LevelFilter::WARN),
+        LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::WARN, LevelFilter::WARN),
+        LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::TRACE, LevelFilter::INFO),
+    };
+    Targets::new().with_default(others).with_target("weir", weir).with_target("pingora", pingora)
+}
+
+/// Text or JSON, as the flag says at the moment of the line.
+struct Shape {
+    json: Arc<AtomicBool>,
+    as_text: Format<Full>,
+    as_json: Format<Json>,
+}
+
+impl Shape {
+    fn new(json: Arc<AtomicBool>) -> Self {
+        let as_json = Format::default().json().flatten_event(true).with_current_span(false).with_span_list(false);
+        Self { json, as_text: Format::default().with_target(false), as_json }
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Shape
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        if self.json.load(Ordering::Relaxed) {
+            self.as_json.format_event(ctx, writer, event)
+        } else {
+            self.as_text.format_event(ctx, writer, event)
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn pingora_is_heard_from_debug_on_only() {
+        let heard = |level, target, what: Level| targets(level).would_enable(target, &what);
+        assert!(heard(LogLevel::Info, "weir::reload", Level::INFO));
+        assert!(!heard(LogLevel::Info, "weir::reload", Level::DEBUG));
+        assert!(!heard(LogLevel::Info, "pingora_proxy::proxy", Level::ERROR));
+        assert!(heard(LogLevel::Debug, "pingora_proxy::proxy", Level::WARN));
+        assert!(!heard(LogLevel::Debug, "pingora_core::server", Level::DEBUG));
+        assert!(heard(LogLevel::Trace, "pingora_core::server", Level::TRACE));
+        assert!(heard(LogLevel::Info, "h2::client", Level::WARN));
+        assert!(!heard(LogLevel::Trace, "h2::client", Level::TRACE));
+    }
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_shape_changes_between_two_lines() {
+        let (buffer, json) = (Buffer::default(), Arc::new(AtomicBool::new(false)));
+        let writer = buffer.clone();
+        let layer = lines::layer().event_format(Shape::new(Arc::clone(&json))).with_ansi(false);
+        let subscriber = tracing_subscriber::registry().with(layer.with_writer(move || writer.clone()));
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(n = 1, "plain");
+            json.store(true, Ordering::Relaxed);
+            tracing::warn!(n = 2, "shaped");
+        });
+        let text = String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap();
+        let (first, second) = text.trim_end().split_once('\n').unwrap();
+        assert!(first.ends_with("WARN plain n=1"), "{first}");
+        let second: serde_json::Value = serde_json::from_str(second).unwrap();
+        assert_eq!((&second["message"], &second["n"]), (&"shaped".into(), &2.into()));
+    }
+}

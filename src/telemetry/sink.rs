@@ -1,0 +1,171 @@
+//! Where access log lines go: standard output, a file, or nowhere. Used by the writer's thread only.
+//!
+//! A sink never fails towards its user: what cannot be written is said once in the process's log, and how many lines
+//! that cost is returned. It never holds lines back.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fmt, thread};
+
+use crate::config::values::Target;
+
+/// How often, and with what pause, a pipe that is full and non-blocking is tried again.
+const FULL_PIPE_TRIES: u32 = 1000;
+const FULL_PIPE_PAUSE: Duration = Duration::from_millis(1);
+
+/// Where lines go.
+pub struct Sink {
+    path: Option<PathBuf>,
+    out: Option<Box<dyn Write + Send>>,
+    // The last write failed: it is not said again until one succeeds.
+    failing: bool,
+    // The last write ended amidst a line.
+    torn: bool,
+}
+
+impl Sink {
+    /// Opens it, so that a configuration which names an impossible file can be refused before it is in force.
+    pub fn open(target: &Target) -> io::Result<Self> {
+        match target {
+            Target::Off => Ok(Self::off()),
+            // Not `io::stdout()` itself: that buffers by line and locks.
+            Target::Stdout => Ok(Self::to(Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)))),
+            Target::File(path) => Ok(Self { path: Some(path.clone()), ..Self::to(Box::new(open_file(path)?)) }),
+        }
+    }
+
+    /// Nowhere.
+    pub fn off() -> Self {
+        Self { path: None, out: None, failing: false, torn: false }
+    }
+
+    /// To this writer.
+    pub fn to(out: Box<dyn Write + Send>) -> Self {
+        Self { out: Some(out), ..Self::off() }
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.out.is_some()
+    }
+
+    /// Opens the file anew. If that fails the old one goes on.
+    pub(super) fn reopen(&mut self) {
+        let Some(path) = &self.path else { return };
+        match open_file(path) {
+            Ok(file) => {
+                self.out = Some(Box::new(file));
+                self.torn = false;
+            }
+            Err(error) => tracing::error!("the access log {} cannot be reopened: {error}", path.display()),
+        }
+    }
+
+    /// Writes `count` whole lines; returns how many were lost.
+    pub(super) fn write(&mut self, lines: &[u8], count: usize) -> u64 {
+        let Some(out) = self.out.as_mut().filter(|_| count > 0) else { return 0 };
+        // So that the remains of a line spoil no other one.
+        let mended = if self.torn { write_some(out, b"\n").1 } else { Ok(()) };
+        let (written, result) = match mended {
+            Ok(()) => {
+                let (written, result) = write_some(out, lines);
+                self.torn = written > 0 && lines.get(written - 1) != Some(&b'\n');
+                (written, result)
+            }
+            Err(error) => (0, Err(error)),
+        };
+        self.tell(result);
+        lines.get(written..).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count() as u64
+    }
+
+    fn tell(&mut self, result: io::Result<()>) {
+        let failed = result.is_err();
+        match (std::mem::replace(&mut self.failing, failed), result) {
+            (false, Err(error)) => {
+                tracing::error!("the access log cannot be written, its lines are dropped and counted: {error}");
+            }
+            (true, Ok(())) => tracing::info!("the access log is written again"),
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sink").field("path", &self.path).field("on", &self.is_on()).finish_non_exhaustive()
+    }
+}
+
+/// The log may tell of clients what is nobody's business: the world cannot read it.
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o640).open(path)
+}
+
+/// Like `write_all`, but says how much was written before an error.
+fn write_some(out: &mut dyn Write, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let (mut written, mut tries) = (0, 0);
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match out.write(rest) {
+            Ok(0) => return (written, Err(ErrorKind::WriteZero.into())),
+            Ok(n) => (written, tries) = (written + n, 0),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock && tries < FULL_PIPE_TRIES => {
+                tries += 1;
+                thread::sleep(FULL_PIPE_PAUSE);
+            }
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, out.flush())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// Takes `room` bytes, then fails until there is more.
+    #[derive(Clone, Default)]
+    struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut disk = self.0.lock().unwrap();
+            let n = disk.0.min(bytes.len());
+            if n == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            disk.0 -= n;
+            disk.1.extend_from_slice(&bytes[..n]);
+            Ok(n)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_costs_lines_and_nothing_else() {
+        let disk = Disk::default();
+        let mut sink = Sink::to(Box::new(disk.clone()));
+        disk.0.lock().unwrap().0 = 5;
+        assert_eq!(sink.write(b"one\ntwo\nthree\n", 3), 2);
+        assert_eq!(sink.write(b"four\n", 1), 1);
+        disk.0.lock().unwrap().0 = 100;
+        assert_eq!(sink.write(b"five\n", 1), 0);
+        assert_eq!(disk.0.lock().unwrap().1, b"one\nt\nfive\n");
+    }
+
+    #[test]
+    fn off_takes_all_and_loses_none() {
+        let mut sink = Sink::open(&Target::Off).unwrap();
+        assert!(!sink.is_on());
+        assert_eq!(sink.write(b"x\n", 1), 0);
+    }
+}
