@@ -9,7 +9,24 @@
 pub mod admin;
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod fault;
 pub mod life;
+pub mod listener;
+pub mod policy;
+pub mod proxy;
+pub mod reload;
+pub mod route;
+pub mod server;
+pub mod snapshot;
 pub mod telemetry;
 pub mod upstream;
+
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The commit of this build, where the build knows it.
+pub const COMMIT: &str = match option_env!("WEIR_COMMIT") {
+    Some(commit) => commit,
+    None => "unknown",
+};

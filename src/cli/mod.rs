@@ -1,5 +1,100 @@
-//! The subcommands, one file a family.
+//! The command line: one file a subcommand family. Results and problems go to stdout, the process's own log to stderr.
 
+mod ask;
+mod check;
+mod demo;
 pub mod http;
 pub mod remote;
+mod run;
 mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Exit status of the contract.
+mod exit {
+    pub(super) const DONE: u8 = 0;
+    pub(super) const FAILED: u8 = 1;
+    pub(super) const PROBLEMS: u8 = 2;
+    pub(super) const USAGE: u8 = 64;
+}
+
+/// An edge proxy and load balancer: routes, balances, checks, measures, reloads.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version = crate::VERSION, max_term_width = 100, after_help = AFTER)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER: &str = "\
+Exit status: 0 done, 1 failed at run time, 2 problems in the configuration or a reload rejected, 3 `diff` found changes, \
+64 usage.
+Signals to `weir run`: HUP reload, TERM or INT stop gracefully (a second one stops now), USR1 reopen log files.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run in the foreground
+    Run(ConfigFile),
+    /// Validate the configuration and list every problem as FILE:LINE:COL: path: what. hint
+    Check(ConfigFile),
+    /// Run embedded backends, a proxy before them and the admin page, and say what to try
+    Demo(demo::Demo),
+    /// Print the JSON Schema of the configuration
+    Schema,
+    /// Show what a reload would change in the running process
+    Diff(RemoteOptions),
+    /// Have the running process read its configuration again
+    Reload(RemoteOptions),
+    /// Show listeners, upstreams and backends of the running process
+    Status(RemoteOptions),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(short = 'c', long = "config", value_name = "FILE", env = "WEIR_CONFIG", default_value = "conf/weir.yaml")]
+    config: PathBuf,
+}
+
+/// How to reach the running process.
+#[derive(Debug, Args)]
+struct RemoteOptions {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The admin address, such as http://127.0.0.1:9180; admin.address of the configuration when left out
+    #[arg(long, value_name = "URL", env = "WEIR_ADMIN")]
+    admin: Option<String>,
+    /// Print JSON, for machines
+    #[arg(long)]
+    json: bool,
+}
+
+/// Parses the arguments and does what they say.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::DONE });
+        }
+    };
+    ExitCode::from(match cli.command {
+        Command::Run(file) => run::run(&file.config),
+        Command::Check(file) => check::check(&file.config),
+        Command::Demo(options) => demo::demo(&options),
+        Command::Schema => check::schema(),
+        Command::Diff(options) => ask::diff(&options),
+        Command::Reload(options) => ask::reload(&options),
+        Command::Status(options) => ask::status(&options),
+    })
+}
+
+/// Prints to stdout; a reader that is gone is no failure of ours.
+fn say(text: impl std::fmt::Display) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}

@@ -293,6 +293,11 @@ impl Vitals {
         self.meters.attempts[outcome as usize].bump();
     }
 
+    /// Attempts that have ended, however.
+    pub fn attempts(&self) -> u64 {
+        self.meters.attempts.iter().map(super::cells::Count::get).sum()
+    }
+
     /// Counts an attempt that was followed by another.
     pub fn count_retry(&self, reason: RetryReason) {
         self.meters.count_retry(reason);

@@ -14,6 +14,7 @@ pub mod peer;
 pub mod registry;
 pub mod resolve;
 pub mod retry;
+pub mod rule;
 pub mod status;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,0 +1,100 @@
+//! One listener's accept loop: takes connections, bounds them, hands each to its own task.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::conn::Conn;
+use super::edge_io::EdgeIo;
+use super::open::Open;
+use super::phase::{Phase, PhaseWatch};
+use super::{Front, Settings, http1};
+use crate::telemetry::meters::{ConnectionResult, ListenerMeters};
+
+/// The shortest and the longest rest after the kernel could not give us a connection (out of descriptors or memory).
+const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// What an accept loop needs.
+pub(super) struct Acceptor<F> {
+    pub(super) socket: TcpListener,
+    pub(super) local: SocketAddr,
+    pub(super) settings: Arc<ArcSwap<Settings>>,
+    pub(super) meters: Arc<ListenerMeters>,
+    pub(super) front: Arc<F>,
+    pub(super) phase: PhaseWatch,
+    /// Connections of the whole process.
+    pub(super) open: Arc<Open>,
+}
+
+impl<F: Front> Acceptor<F> {
+    /// Accepts until the listener is to close, then until its queue is empty: whoever got in is served.
+    pub(super) async fn run(mut self) {
+        let mut rest = REST.0;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.phase.past(Phase::Open) => break,
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    rest = REST.0;
+                    self.take(stream, peer);
+                }
+                Err(error) if is_the_clients(&error) => {}
+                Err(error) => {
+                    tracing::warn!(listener = %self.settings.load().name, %error, "cannot accept; resting {rest:?}");
+                    tokio::time::sleep(rest).await;
+                    rest = (rest * 2).min(REST.1);
+                }
+            }
+        }
+        self.empty_queue().await;
+    }
+
+    async fn empty_queue(&self) {
+        while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, self.socket.accept()).await {
+            self.take(stream, peer);
+        }
+    }
+
+    fn take(&self, stream: TcpStream, peer: SocketAddr) {
+        let settings = self.settings.load_full();
+        if settings.connections > 0 && self.meters.open() >= settings.connections as u64 {
+            self.meters.count(ConnectionResult::RefusedLimit);
+            refuse(&stream);
+            return;
+        }
+        self.meters.count(ConnectionResult::Accepted);
+        let guard = self.meters.opened();
+        let (front, phase, open) = (Arc::clone(&self.front), self.phase.clone(), self.open.enter());
+        let local = stream.local_addr().unwrap_or(self.local);
+        let meters = Arc::clone(&self.meters);
+        tokio::spawn(async move {
+            let _held = (guard, open);
+            let _ = stream.set_nodelay(true);
+            let write = settings.timeouts.write.limit();
+            let conn = Arc::new(Conn::new(Arc::clone(&settings.name), (peer, local), settings, meters, phase.clone()));
+            http1::serve(Box::new(EdgeIo::new(stream, conn, write)), &front, phase).await;
+        });
+    }
+}
+
+/// Says why in the cheapest way there is; a client that cannot take it at once gets only the close.
+fn refuse(stream: &TcpStream) {
+    let _ = stream.try_write(
+        b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+    );
+    let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+}
+
+/// Errors that say something of one connection only (accept(2)): the next accept is as good as ever.
+fn is_the_clients(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+        || matches!(error.raw_os_error(), Some(libc::EPROTO | libc::ENETDOWN | libc::EHOSTUNREACH | libc::ENETUNREACH))
+}

@@ -1,0 +1,165 @@
+//! What the rooms above know of a client's connection and of the exchange under way on it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Settings;
+use super::phase::{Phase, PhaseWatch};
+use crate::telemetry::meters::ListenerMeters;
+
+tokio::task_local! {
+    /// The exchange that the running task serves.
+    pub(super) static EXCHANGE: Arc<Exchange>;
+}
+
+/// A client's connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// What the listener is called.
+    pub listener: Arc<str>,
+    /// The other end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// The listener's settings when the connection was accepted.
+    pub settings: Arc<Settings>,
+    /// The listener's meters.
+    pub meters: Arc<ListenerMeters>,
+    phase: PhaseWatch,
+    tunnel: AtomicBool,
+    answering: AtomicBool,
+    last_words: Mutex<Option<Bytes>>,
+}
+
+impl Conn {
+    pub(super) fn new(
+        listener: Arc<str>,
+        ends: (SocketAddr, SocketAddr),
+        settings: Arc<Settings>,
+        meters: Arc<ListenerMeters>,
+        phase: PhaseWatch,
+    ) -> Self {
+        let (peer, local) = ends;
+        Self {
+            listener,
+            peer,
+            local,
+            settings,
+            meters,
+            phase,
+            tunnel: AtomicBool::new(false),
+            answering: AtomicBool::new(false),
+            last_words: Mutex::new(None),
+        }
+    }
+
+    /// The client's address as the socket has it; IPv4-mapped addresses as IPv4.
+    pub fn peer_ip(&self) -> IpAddr {
+        self.peer.ip().to_canonical()
+    }
+
+    /// Whether this connection should end with the response under way.
+    pub fn is_closing(&self) -> bool {
+        self.phase.get() != Phase::Open
+    }
+
+    /// After an upgrade everything passes, both ways.
+    pub fn set_tunnel(&self) {
+        self.tunnel.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.tunnel.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_answering(&self) {
+        self.answering.store(true, Ordering::Release);
+    }
+
+    pub(super) fn clear_answering(&self) {
+        self.answering.store(false, Ordering::Release);
+    }
+
+    fn is_answering(&self) -> bool {
+        self.answering.load(Ordering::Acquire)
+    }
+
+    pub(super) fn take_last_words(&self) -> Option<Bytes> {
+        self.last_words.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+
+    fn set_last_words(&self, words: Bytes) {
+        *self.last_words.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(words);
+    }
+}
+
+/// A request and its response: the handle by which the proxy room sets a time after which the listener cuts it.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The connection it runs on.
+    pub conn: Arc<Conn>,
+    started: Instant,
+    /// Milliseconds after `started`; 0: never.
+    cut_after: AtomicU64,
+    cut: AtomicBool,
+    changed: Notify,
+}
+
+impl Exchange {
+    pub(super) fn new(conn: Arc<Conn>) -> Self {
+        Self {
+            conn,
+            started: Instant::now(),
+            cut_after: AtomicU64::new(0),
+            cut: AtomicBool::new(false),
+            changed: Notify::new(),
+        }
+    }
+
+    /// The exchange that the running task serves.
+    pub fn current() -> Option<Arc<Self>> {
+        EXCHANGE.try_with(Arc::clone).ok()
+    }
+
+    /// Cuts the exchange after this long from now unless it ends before or this is called again; `None`: never.
+    pub fn cut_after(&self, wait: Option<Duration>) {
+        let at = wait.map_or(0, |wait| (self.started.elapsed() + wait).as_millis().max(1) as u64);
+        self.cut_after.store(at, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// Whether the listener has cut it.
+    pub fn was_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
+    /// Returns when the time has come; until then it only waits.
+    pub(super) async fn until_cut(&self) {
+        loop {
+            match self.cut_after.load(Ordering::Acquire) {
+                0 => self.changed.notified().await,
+                millis => {
+                    let at = self.started + Duration::from_millis(millis);
+                    if tokio::time::timeout_at(at, self.changed.notified()).await.is_err() {
+                        self.cut.store(true, Ordering::Release);
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the client is told if it is cut before a byte of its response was written.
+    pub(super) fn leave_last_words(&self, words: impl FnOnce() -> Bytes) {
+        if !self.conn.is_answering() {
+            self.conn.set_last_words(words());
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The byte stream of a client's connection, as Pingora sees it: it hands on one request at a time.
+//!
+//! A gate knows where the body of the request under way ends and holds back what follows, so a pipelined request
+//! waits here, unparsed, until its turn. Writes are gathered, so a header and a small body leave in one packet, and a
+//! client that takes nothing for `timeouts.write` is cut. It never parses a header: that is `head`'s.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    raw_connect::ProxyDigest,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use super::conn::Conn;
+use super::gate::Gate;
+use super::linger;
+
+/// Writes are gathered up to this many bytes.
+const GATHER: usize = 16 * 1024;
+
+/// A client's connection.
+#[derive(Debug)]
+pub(super) struct EdgeIo {
+    /// Taken only by `Drop`.
+    stream: Option<TcpStream>,
+    pub(super) conn: Arc<Conn>,
+    pub(super) inbox: BytesMut,
+    pub(super) gate: Gate,
+    outbox: BytesMut,
+    write_limit: Option<Duration>,
+    write_stall: Option<Pin<Box<Sleep>>>,
+    ended: bool,
+    http2: bool,
+    socket: Arc<SocketDigest>,
+}
+
+impl EdgeIo {
+    pub(super) fn new(stream: TcpStream, conn: Arc<Conn>, write_limit: Option<Duration>) -> Self {
+        use std::os::fd::AsRawFd;
+        let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+        let _ = digest.peer_addr.set(Some(conn.peer.into()));
+        let _ = digest.local_addr.set(Some(conn.local.into()));
+        Self {
+            stream: Some(stream),
+            conn,
+            inbox: BytesMut::new(),
+            gate: Gate::Open,
+            outbox: BytesMut::new(),
+            write_limit,
+            write_stall: None,
+            ended: false,
+            http2: false,
+            socket: Arc::new(digest),
+        }
+    }
+
+    /// From here on this is an HTTP/2 connection: everything passes.
+    pub(super) fn become_http2(&mut self) {
+        self.http2 = true;
+        self.gate = Gate::Open;
+    }
+
+    /// Reads what has come into the inbox; 0 at the end of the stream.
+    pub(super) async fn fill(&mut self) -> io::Result<usize> {
+        std::future::poll_fn(|cx| self.poll_fill(cx)).await
+    }
+
+    /// Whether something has come that nobody has looked at, without waiting.
+    pub(super) fn has_come(&mut self) -> bool {
+        if !self.inbox.is_empty() {
+            return true;
+        }
+        let Some(stream) = &self.stream else { return false };
+        matches!(stream.try_read_buf(&mut self.inbox), Ok(n) if n > 0)
+    }
+
+    /// Waits until there is something to read, without holding a buffer.
+    pub(super) async fn readable(&mut self) -> io::Result<()> {
+        match &self.stream {
+            Some(stream) => stream.readable().await,
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.inbox.reserve(4096);
+        let Some(stream) = self.stream.as_mut() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let read = ready!(tokio_util::io::poll_read_buf(Pin::new(stream), cx, &mut self.inbox))?;
+        self.ended |= read == 0;
+        Poll::Ready(Ok(read))
+    }
+
+    /// With the gate shut: nothing is handed on, only the end of the stream shows.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.ended {
+            return Poll::Ready(Ok(()));
+        }
+        if !self.inbox.is_empty() {
+            // The next request waits here. Who reads now is Pingora watching for an abort; it has other things to
+            // wake for, and the next look at this stream is ours.
+            return Poll::Pending;
+        }
+        match ready!(self.poll_fill(cx))? {
+            0 => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn poll_passing(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, most: usize) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        if self.inbox.is_empty() {
+            let read = ready!(self.poll_direct(cx, buf, most))?;
+            self.ended |= read == 0;
+        } else {
+            let some = self.inbox.len().min(most).min(buf.remaining());
+            buf.put_slice(&self.inbox[..some]);
+            self.inbox.advance(some);
+            if self.inbox.is_empty() {
+                self.inbox = BytesMut::new();
+            }
+        }
+        let excess = self.gate.passed(&buf.filled()[before..]);
+        if excess > 0 {
+            let end = buf.filled().len() - excess;
+            let mut held = BytesMut::from(&buf.filled()[end..]);
+            held.unsplit(std::mem::take(&mut self.inbox));
+            self.inbox = held;
+            buf.set_filled(end);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_direct(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, most: usize) -> Poll<io::Result<usize>> {
+        let before = buf.filled().len();
+        if most >= buf.remaining() {
+            ready!(self.stream()?.poll_read(cx, buf))?;
+            return Poll::Ready(Ok(buf.filled().len() - before));
+        }
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        ready!(self.stream()?.poll_read(cx, &mut part))?;
+        let read = part.filled().len();
+        buf.advance(read);
+        Poll::Ready(Ok(read))
+    }
+
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let Some(limit) = self.write_limit else { return Poll::Pending };
+        let stall = self.write_stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
+        ready!(stall.as_mut().poll(cx));
+        self.ended = true;
+        Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client takes no bytes"))
+    }
+
+    fn poll_outbox(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outbox.is_empty() {
+            let outbox = std::mem::take(&mut self.outbox);
+            let written = self.stream()?.poll_write(cx, &outbox);
+            self.outbox = outbox;
+            match self.progress(cx, written) {
+                Poll::Ready(Ok(some)) => self.outbox.advance(some),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn progress(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(result) => {
+                self.write_stall = None;
+                self.ended |= result.is_err();
+                Poll::Ready(result)
+            }
+            Poll::Pending => self.poll_stall(cx).map(Err),
+        }
+    }
+}
+
+impl AsyncRead for EdgeIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.conn.is_tunnel() {
+            this.gate = Gate::Open;
+        }
+        match this.gate.allows() {
+            0 => this.poll_held(cx),
+            most => this.poll_passing(cx, buf, usize::try_from(most).unwrap_or(usize::MAX)),
+        }
+    }
+}
+
+impl AsyncWrite for EdgeIo {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.conn.set_answering();
+        if this.outbox.len() + data.len() <= GATHER {
+            this.outbox.extend_from_slice(data);
+            return Poll::Ready(Ok(data.len()));
+        }
+        if this.outbox.is_empty() {
+            let written = this.stream()?.poll_write(cx, data);
+            return this.progress(cx, written);
+        }
+        let outbox = std::mem::take(&mut this.outbox);
+        let both = [io::IoSlice::new(&outbox), io::IoSlice::new(data)];
+        let written = this.stream()?.poll_write_vectored(cx, &both);
+        this.outbox = outbox;
+        let some = ready!(this.progress(cx, written))?;
+        let gathered = some.min(this.outbox.len());
+        this.outbox.advance(gathered);
+        if some > gathered { Poll::Ready(Ok(some - gathered)) } else { Pin::new(this).poll_write(cx, data) }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_outbox(cx))?;
+        if this.outbox.capacity() > 0 {
+            this.outbox = BytesMut::new();
+        }
+        this.stream()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_outbox(cx))?;
+        this.stream()?.poll_shutdown(cx)
+    }
+}
+
+impl Drop for EdgeIo {
+    fn drop(&mut self) {
+        let Some(stream) = self.stream.take() else { return };
+        let last_words = self.conn.take_last_words();
+        let unread = !self.ended && !self.http2 && (self.gate.allows() > 0 || !self.inbox.is_empty());
+        if last_words.is_some() || unread {
+            linger::close(stream, std::mem::take(&mut self.outbox), last_words);
+        }
+    }
+}
+
+#[async_trait]
+impl Shutdown for EdgeIo {
+    async fn shutdown(&mut self) {
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for EdgeIo {
+    fn id(&self) -> pingora_core::protocols::UniqueIDType {
+        use std::os::fd::AsRawFd;
+        self.stream.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+}
+
+impl Ssl for EdgeIo {
+    /// Says HTTP/2 once the preface has been seen; Pingora then takes the same way as after ALPN.
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.http2.then_some(ALPN::H2)
+    }
+}
+
+impl GetTimingDigest for EdgeIo {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for EdgeIo {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for EdgeIo {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.socket))
+    }
+}
+
+impl Peek for EdgeIo {}

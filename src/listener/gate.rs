@@ -1,0 +1,65 @@
+//! Where the request under way ends on its connection: a count for Content-Length, a scan for chunked.
+//!
+//! It guards a boundary and judges nothing else; what a body means is Pingora's to say.
+
+use crate::policy::chunked::{ChunkScanner, Progress};
+use crate::policy::framing::Body;
+
+/// What may be handed on.
+#[derive(Debug)]
+pub(super) enum Gate {
+    /// So many bytes; 0 is shut.
+    Bytes(u64),
+    /// Up to the end of a chunked body, after this much of header.
+    Chunked { head: u64, scanner: Box<ChunkScanner> },
+    /// Everything.
+    Open,
+}
+
+impl Gate {
+    /// For a request whose header takes `head` bytes.
+    pub(super) fn request(head: usize, body: Body) -> Self {
+        let head = head as u64;
+        match body {
+            Body::None => Self::Bytes(head),
+            Body::Length(length) => Self::Bytes(head.saturating_add(length)),
+            Body::Chunked => Self::Chunked { head, scanner: Box::default() },
+        }
+    }
+
+    /// How many bytes may be handed on next; more may come after them.
+    pub(super) fn allows(&self) -> u64 {
+        match self {
+            Self::Bytes(left) => *left,
+            Self::Chunked { head: 0, .. } | Self::Open => u64::MAX,
+            Self::Chunked { head, .. } => *head,
+        }
+    }
+
+    /// Takes note of bytes on their way; says how many of the last do not belong to this request.
+    pub(super) fn passed(&mut self, bytes: &[u8]) -> usize {
+        match self {
+            Self::Open => 0,
+            Self::Bytes(left) => {
+                *left = left.saturating_sub(bytes.len() as u64);
+                0
+            }
+            Self::Chunked { head, .. } if *head > 0 => {
+                *head = head.saturating_sub(bytes.len() as u64);
+                0
+            }
+            Self::Chunked { scanner, .. } => match scanner.feed(bytes) {
+                Ok(Progress::Need) => 0,
+                Ok(Progress::Done { used }) => {
+                    *self = Self::Bytes(0);
+                    bytes.len() - used
+                }
+                // Pingora's parser says so to the client. An open gate also means: no further request here.
+                Err(_) => {
+                    *self = Self::Open;
+                    0
+                }
+            },
+        }
+    }
+}

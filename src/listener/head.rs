@@ -1,0 +1,135 @@
+//! Waits for the head of the next request on a connection, under its deadlines and bounds, before Pingora sees a byte.
+//!
+//! An idle connection holds no buffer and no session. What is refused here never becomes a request of Pingora's.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::edge_io::EdgeIo;
+use super::phase::{Phase, PhaseWatch};
+use crate::fault::Fault;
+use crate::policy::framing::{BadHead, HeadFacts, HeadLimits, check_head, head_end, is_token};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a connection without a request is kept once its listener is gone, for the request that may be under way
+/// to us; its answer says `Connection: close`.
+const LAST_CALL: Duration = Duration::from_secs(5);
+/// The same when the process ends.
+const LAST_CALL_AT_EXIT: Duration = Duration::from_millis(100);
+
+/// What came next.
+pub(super) enum Next {
+    /// A request; its header is in the inbox.
+    Request(HeadFacts),
+    /// The preface of HTTP/2 (RFC 9113 section 3.4) is in the inbox.
+    Http2,
+    /// Something that must be refused.
+    Refuse(BadHead),
+    /// Nothing, and nothing will.
+    Close,
+    /// Nothing in time.
+    Silence,
+}
+
+/// Waits for what comes next. `first`: the connection is new.
+pub(super) async fn next(io: &mut EdgeIo, first: bool, phase: &mut PhaseWatch) -> Next {
+    let timeouts = &io.conn.settings.timeouts;
+    let (header, idle) = (timeouts.header.get(), timeouts.idle.get());
+    let accepted = Instant::now();
+    if io.inbox.is_empty() {
+        let wait = if first { header } else { idle };
+        match wait_for_bytes(io, accepted + wait, phase).await {
+            Wait::Bytes => {}
+            Wait::Ended => return Next::Close,
+            Wait::Late if first => return Next::Silence,
+            Wait::Late => return Next::Close,
+        }
+    }
+    let deadline = if first { accepted + header } else { Instant::now() + header };
+    read_head(io, first, deadline).await
+}
+
+enum Wait {
+    Bytes,
+    Ended,
+    Late,
+}
+
+async fn wait_for_bytes(io: &mut EdgeIo, deadline: Instant, phase: &mut PhaseWatch) -> Wait {
+    let mut deadline = deadline;
+    loop {
+        let now = phase.get();
+        match now {
+            Phase::Open => {}
+            Phase::Closing => deadline = deadline.min(Instant::now() + LAST_CALL),
+            Phase::Leaving => deadline = deadline.min(Instant::now() + LAST_CALL_AT_EXIT),
+        }
+        tokio::select! {
+            biased;
+            ready = timeout_at(deadline, io.readable()) => return match ready {
+                Ok(Ok(())) => Wait::Bytes,
+                Ok(Err(_)) => Wait::Ended,
+                Err(_) if io.has_come() => Wait::Bytes,
+                Err(_) => Wait::Late,
+            },
+            () = phase.past(now) => {}
+        }
+    }
+}
+
+async fn read_head(io: &mut EdgeIo, first: bool, deadline: Instant) -> Next {
+    let mut seen = 0;
+    loop {
+        if let Some(next) = look(io, first, &mut seen) {
+            return next;
+        }
+        match timeout_at(deadline, io.fill()).await {
+            Ok(Ok(0) | Err(_)) => return Next::Close,
+            Ok(Ok(_)) => {}
+            Err(_) if io.inbox.is_empty() => return Next::Silence,
+            Err(_) => return Next::Refuse(BadHead {
+                    status: 408,
+                    fault: Fault::RefusedPolicy,
+                    reason: "the header took too long",
+                }),
+        }
+    }
+}
+
+/// Judges what has come so far; `seen` bytes of it hold no end of a header.
+fn look(io: &mut EdgeIo, first: bool, seen: &mut usize) -> Option<Next> {
+    let settings = &io.conn.settings;
+    let inbox = &io.inbox;
+    if first && settings.http2 {
+        if inbox.starts_with(PREFACE) {
+            return Some(Next::Http2);
+        }
+        if PREFACE.starts_with(inbox) {
+            return None;
+        }
+    }
+    if !may_be_http(inbox) {
+        let reason = "this is not HTTP";
+        return Some(Next::Refuse(BadHead { status: 400, fault: Fault::BadRequest, reason }));
+    }
+    let limits = HeadLimits { target: settings.uri_bytes, fields: settings.headers };
+    match head_end(inbox, *seen) {
+        Err(bad) => Some(Next::Refuse(bad)),
+        Ok(Some(end)) if end <= settings.header_bytes => Some(match check_head(&inbox[..end], &limits) {
+            Ok(facts) => Next::Request(facts),
+            Err(bad) => Next::Refuse(bad),
+        }),
+        Ok(None) if inbox.len() <= settings.header_bytes => {
+            *seen = inbox.len();
+            None
+        }
+        Ok(_) => Some(Next::Refuse(BadHead::too_large(inbox, &limits))),
+    }
+}
+
+/// A request begins with a method, so what does not can be told at once: a TLS handshake on a plain port, say.
+fn may_be_http(inbox: &[u8]) -> bool {
+    let first = inbox.iter().find(|byte| !matches!(byte, b'\r' | b'\n'));
+    first.is_none_or(|byte| is_token(std::slice::from_ref(byte)))
+}

@@ -1,0 +1,83 @@
+//! HTTP/1 on one connection: head, request, next head. Each request goes through Pingora's proxy, one at a time.
+
+use std::sync::Arc;
+
+use pingora_core::apps::{HttpServerApp, ReusedHttpStream};
+use pingora_core::protocols::http::ServerSession;
+use tokio::io::AsyncWriteExt;
+
+use super::conn::{EXCHANGE, Exchange};
+use super::edge_io::EdgeIo;
+use super::gate::Gate;
+use super::head::{Next, next};
+use super::phase::PhaseWatch;
+use super::{Front, http2};
+use crate::policy::framing::{BadHead, HeadFacts};
+use crate::telemetry::meters::ConnectionResult;
+
+/// Serves a connection to its end.
+pub(super) async fn serve<F: Front>(mut io: Box<EdgeIo>, front: &Arc<F>, mut phase: PhaseWatch) {
+    let mut first = true;
+    loop {
+        match next(&mut io, first, &mut phase).await {
+            Next::Request(facts) => match exchange(io, facts, front, &phase).await {
+                Some(same) => io = same,
+                None => return,
+            },
+            Next::Http2 => return http2::serve(io, front, phase).await,
+            Next::Refuse(bad) => return refuse(io, &bad, front).await,
+            Next::Silence => {
+                io.conn.meters.count(ConnectionResult::Timeout);
+                return;
+            }
+            Next::Close => return,
+        }
+        first = false;
+    }
+}
+
+/// Serves one request; gives the connection back if another may follow on it.
+async fn exchange<F: Front>(
+    mut io: Box<EdgeIo>,
+    facts: HeadFacts,
+    front: &Arc<F>,
+    phase: &PhaseWatch,
+) -> Option<Box<EdgeIo>> {
+    let conn = Arc::clone(&io.conn);
+    conn.clear_answering();
+    io.gate = Gate::request(facts.head_len, facts.body);
+    let mut session = ServerSession::new_http1(io);
+    // Waits are ours (see `head`): for Pingora a header is always there already.
+    session.set_keepalive(Some(0));
+    session.set_read_timeout(conn.settings.timeouts.body.limit());
+    let exchange = Arc::new(Exchange::new(conn));
+    let served = EXCHANGE.scope(Arc::clone(&exchange), front.app().process_new_http(session, &phase.pingora));
+    let reused = {
+        tokio::pin!(served);
+        tokio::select! {
+            biased;
+            reused = &mut served => reused,
+            () = exchange.until_cut() => {
+                exchange.leave_last_words(|| front.last_words());
+                None
+            }
+        }
+    };
+    reused.and_then(take_back)
+}
+
+/// The stream as ours again, unless some of the request's body is still to come.
+fn take_back(reused: ReusedHttpStream) -> Option<Box<EdgeIo>> {
+    let (stream, _) = reused.consume();
+    let io = stream.into_any().downcast::<EdgeIo>().ok()?;
+    (io.gate.allows() == 0).then_some(io)
+}
+
+async fn refuse<F: Front>(mut io: Box<EdgeIo>, bad: &BadHead, front: &Arc<F>) {
+    // Nothing of what follows is a request; the gate stays up so that the close lingers.
+    io.gate = Gate::Open;
+    let response = front.refuse(&io.conn, &io.inbox, bad);
+    if io.write_all(&response).await.is_ok() {
+        let _ = io.flush().await;
+    }
+}

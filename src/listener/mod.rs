@@ -1,0 +1,282 @@
+//! Listeners: sockets, accept loops, and a client's connection up to the point where a request begins.
+//!
+//! It opens, bounds, times and closes connections. It never looks at a route or a backend: what it cannot serve it
+//! hands to the `Front`.
+
+mod accept;
+mod conn;
+mod edge_io;
+mod gate;
+mod head;
+mod http1;
+mod http2;
+mod linger;
+mod open;
+mod phase;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use pingora_core::apps::HttpServerApp;
+use tokio::runtime::Handle;
+
+pub use conn::{Conn, Exchange};
+pub use open::Open;
+
+use crate::config::schema::{self, ListenerTimeouts};
+pub use crate::policy::framing::BadHead;
+use crate::telemetry::meters::ListenerMeters;
+use crate::telemetry::metrics::Metrics;
+use accept::Acceptor;
+use phase::{Phase, PhaseControl};
+
+/// How often, and how far apart, an address in use is tried again.
+const REBIND: (u32, Duration) = (10, Duration::from_millis(20));
+
+/// What listeners hand their requests to.
+pub trait Front: Send + Sync + 'static {
+    /// Pingora's proxy around our gateway.
+    type App: HttpServerApp + Send + Sync + 'static;
+
+    /// Pingora's proxy around our gateway.
+    fn app(&self) -> &Arc<Self::App>;
+
+    /// Takes note of something that never became a request, and says what to answer. `head` is what came.
+    fn refuse(&self, conn: &Conn, head: &[u8], bad: &BadHead) -> Bytes;
+
+    /// What to answer when a request is cut before its response began.
+    fn last_words(&self) -> Bytes;
+}
+
+/// What a listener goes by; a reload swaps it for connections to come.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What it is called.
+    pub name: Arc<str>,
+    /// HTTP/2 by prior knowledge beside HTTP/1.1.
+    pub http2: bool,
+    /// Deadlines.
+    pub timeouts: ListenerTimeouts,
+    /// Connections open at once; 0: no limit.
+    pub connections: usize,
+    /// Bytes of a request line and its header together.
+    pub header_bytes: usize,
+    /// Header fields of a request.
+    pub headers: usize,
+    /// Bytes of a request target.
+    pub uri_bytes: usize,
+}
+
+impl Settings {
+    /// From the document.
+    pub fn new(listener: &schema::Listener) -> Self {
+        let bytes = |size: crate::config::values::Size| usize::try_from(size.get()).unwrap_or(usize::MAX);
+        Self {
+            name: listener.label().into(),
+            http2: listener.http2,
+            timeouts: listener.timeouts.clone(),
+            connections: listener.limits.connections,
+            header_bytes: bytes(listener.limits.header_bytes),
+            headers: listener.limits.headers,
+            uri_bytes: bytes(listener.limits.uri_bytes),
+        }
+    }
+}
+
+/// A socket that is bound but does not accept yet.
+#[derive(Debug)]
+pub struct Bound {
+    configured: SocketAddr,
+    actual: SocketAddr,
+    socket: std::net::TcpListener,
+}
+
+/// An address could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}")]
+pub struct BindError {
+    /// The address as configured.
+    pub address: SocketAddr,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// What is known of a running listener.
+#[derive(Debug, Clone)]
+pub struct ListenerStatus {
+    /// What it is called.
+    pub name: Arc<str>,
+    /// The address as bound.
+    pub address: SocketAddr,
+    /// Connections open now.
+    pub connections: u64,
+}
+
+/// All listeners that run, by their configured address and their place among equal ones (port 0 may repeat).
+#[derive(Debug)]
+pub struct Listeners {
+    runtime: Handle,
+    metrics: Arc<Metrics>,
+    open: Arc<Open>,
+    accepting: Arc<Open>,
+    running: Mutex<BTreeMap<(SocketAddr, usize), Running>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    actual: SocketAddr,
+    settings: Arc<ArcSwap<Settings>>,
+    meters: Arc<ListenerMeters>,
+    phase: PhaseControl,
+}
+
+impl Listeners {
+    /// None yet; their loops will run on this runtime.
+    pub fn new(runtime: Handle, metrics: Arc<Metrics>) -> Self {
+        Self { runtime, metrics, open: Arc::default(), accepting: Arc::default(), running: Mutex::default() }
+    }
+
+    /// Binds what is wanted and not there yet. Nothing accepts, nothing changes: dropping the result undoes it.
+    ///
+    /// # Errors
+    /// The first address that cannot be had.
+    pub fn bind_new(&self, wanted: &[schema::Listener]) -> Result<Vec<Bound>, BindError> {
+        let running = self.lock();
+        let new = keyed(wanted).into_iter().filter(|(key, _)| !running.contains_key(key));
+        new.map(|((address, _), _)| bind(address)).collect()
+    }
+
+    /// Makes the running listeners what is wanted: starts what `bind_new` bound, gives the others their settings,
+    /// closes those that are gone.
+    pub fn apply<F: Front>(&self, wanted: &[schema::Listener], bound: Vec<Bound>, front: &Arc<F>) {
+        let mut running = self.lock();
+        let wanted = keyed(wanted);
+        running.retain(|key, old| {
+            let stays = wanted.iter().any(|(wanted, _)| wanted == key);
+            if !stays {
+                old.phase.advance(Phase::Closing);
+            }
+            stays
+        });
+        let mut bound = bound.into_iter();
+        for (key, listener) in wanted {
+            let settings = Settings::new(listener);
+            if let Some(old) = running.get(&key) {
+                old.settings.store(Arc::new(settings));
+            } else if let Some(bound) = bound.next() {
+                debug_assert_eq!(bound.configured, key.0);
+                match self.start(bound, settings, front) {
+                    Ok(started) => drop(running.insert(key, started)),
+                    Err(error) => tracing::error!(address = %key.0, %error, "a bound socket could not be used"),
+                }
+            }
+        }
+    }
+
+    /// What runs now.
+    pub fn status(&self) -> Vec<ListenerStatus> {
+        let running = self.lock();
+        let status = |r: &Running| ListenerStatus {
+            name: Arc::clone(&r.settings.load().name),
+            address: r.actual,
+            connections: r.meters.open(),
+        };
+        running.values().map(status).collect()
+    }
+
+    /// Closes all of them; connections without a request end, the others when theirs is done.
+    pub fn close(&self) {
+        for running in self.lock().values() {
+            running.phase.advance(Phase::Leaving);
+        }
+    }
+
+    /// Returns once nothing accepts and no connection is open, those of listeners that are gone included.
+    pub async fn drained(&self) {
+        self.accepting.none().await;
+        self.open.none().await;
+    }
+
+    /// All open connections, of listeners that are gone too.
+    pub fn open(&self) -> &Arc<Open> {
+        &self.open
+    }
+
+    fn start<F: Front>(&self, bound: Bound, settings: Settings, front: &Arc<F>) -> io::Result<Running> {
+        let _on_runtime = self.runtime.enter();
+        let meters = self.metrics.listener(&settings.name);
+        let running = Running {
+            actual: bound.actual,
+            settings: Arc::new(ArcSwap::from_pointee(settings)),
+            meters: Arc::clone(&meters),
+            phase: PhaseControl::new(),
+        };
+        let acceptor = Acceptor {
+            socket: tokio::net::TcpListener::from_std(bound.socket)?,
+            local: bound.actual,
+            settings: Arc::clone(&running.settings),
+            meters,
+            front: Arc::clone(front),
+            phase: running.phase.watch(),
+            open: Arc::clone(&self.open),
+        };
+        let accepting = self.accepting.enter();
+        self.runtime.spawn(async move {
+            acceptor.run().await;
+            drop(accepting);
+        });
+        Ok(running)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(SocketAddr, usize), Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Each listener with its address and its place among those with an equal one.
+fn keyed(wanted: &[schema::Listener]) -> Vec<((SocketAddr, usize), &schema::Listener)> {
+    let place = |i: usize| wanted[..i].iter().filter(|other| other.address == wanted[i].address).count();
+    wanted.iter().enumerate().map(|(i, listener)| ((listener.address, place(i)), listener)).collect()
+}
+
+/// Binds all that are wanted, before there is a thread to run them.
+///
+/// # Errors
+/// The first address that cannot be had.
+pub fn bind_all(wanted: &[schema::Listener]) -> Result<Vec<Bound>, BindError> {
+    wanted.iter().map(|listener| bind(listener.address)).collect()
+}
+
+/// A listener that a reload removed closes its socket in its own time; one that comes back at once waits for it.
+fn bind(address: SocketAddr) -> Result<Bound, BindError> {
+    let mut tries = 0;
+    loop {
+        match try_bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < REBIND.0 => {
+                tries += 1;
+                std::thread::sleep(REBIND.1);
+            }
+            bound => return bound.map_err(|source| BindError { address, source }),
+        }
+    }
+}
+
+fn try_bind(address: SocketAddr) -> io::Result<Bound> {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    // The kernel caps it at net.core.somaxconn.
+    socket.listen(65_535)?;
+    let socket: std::net::TcpListener = socket.into();
+    Ok(Bound { configured: address, actual: socket.local_addr()?, socket })
+}

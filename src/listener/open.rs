@@ -1,0 +1,49 @@
+//! How many connections are open, and a way to wait until none is.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+/// How many connections are open.
+#[derive(Debug, Default)]
+pub struct Open {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+/// One of them; dropping it lowers the count.
+#[derive(Debug)]
+pub struct Entered(Arc<Open>);
+
+impl Open {
+    /// Counts one more.
+    pub fn enter(self: &Arc<Self>) -> Entered {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        Entered(Arc::clone(self))
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Returns when there is none.
+    pub async fn none(&self) {
+        loop {
+            let notified = self.none.notified();
+            if self.count() == 0 {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.none.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Answer: the backend's response on its way to the client, or our own.
+
+use bytes::Bytes;
+use http::{Version, header};
+use pingora::http::ResponseHeader;
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::{FailToProxy, Session};
+
+use super::arrive::{authority, refuse};
+use super::ctx::RequestCtx;
+use super::fail::{has_begun, may_try_again};
+use crate::upstream::rule::Failed;
+use super::classify;
+use crate::fault::Fault;
+use crate::life::Life;
+use crate::policy::reply::Reply;
+use crate::policy::{hop_by_hop, via};
+use crate::route::action::{Action, Requested};
+use crate::telemetry::vitals::{Outcome, RetryReason};
+
+/// Answers a route that needs no backend; false if it needs one.
+pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+    let Some(route) = ctx.route.clone() else { return Ok(false) };
+    let (mut response, body) = match &route.action {
+        Action::Upstream(_) | Action::Split(_) => return Ok(false),
+        Action::Respond(respond) => (respond.header(), respond.body()),
+        Action::Redirect(redirect) => {
+            let request = session.req_header();
+            let host = authority(request).and_then(|host| std::str::from_utf8(host).ok());
+            let requested = Requested { scheme: "http", host, path: request.uri.path(), query: request.uri.query() };
+            let Some(response) = redirect.response(&requested)? else {
+                return Err(refuse(ctx, Fault::BadRequest, None, "the request makes no valid Location"));
+            };
+            (response, Bytes::new())
+        }
+    };
+    route.response_headers.response(&mut response)?;
+    write(session, response, body).await?;
+    Ok(true)
+}
+
+async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
+    let end = body.is_empty();
+    session.write_response_header(Box::new(response), end).await?;
+    if !end {
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+/// The response header as it came from the backend.
+pub(super) fn arrived(session: &mut Session, response: &ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
+    let status = response.status.as_u16();
+    if response.status.is_informational() && status != 101 {
+        return Ok(());
+    }
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.answered(status);
+    }
+    if status < 400 || !may_try_again(session, ctx, Failed::Status(status)) {
+        return Ok(());
+    }
+    if let Some(attempt) = &ctx.attempt {
+        attempt.backend.vitals.count_retry(RetryReason::Status(status));
+    }
+    ctx.end_attempt(Outcome::Ok, Some(RetryReason::Status(status)));
+    let mut error = Error::explain(ErrorType::HTTPStatus(status), "worth another try");
+    error.as_up();
+    error.set_retry(true);
+    Err(error)
+}
+
+/// A piece of the response's body.
+pub(super) fn body(body: &Option<Bytes>, ctx: &mut RequestCtx) {
+    if let (Some(body), Some(attempt)) = (body, &mut ctx.attempt) {
+        attempt.received += body.len() as u64;
+    }
+}
+
+/// The response header as the client gets it.
+pub(super) fn header(
+    session: &mut Session,
+    response: &mut ResponseHeader,
+    ctx: &mut RequestCtx,
+    life: &Life,
+) -> Result<()> {
+    if response.status == 101 {
+        open_tunnel(session, ctx);
+        return Ok(());
+    }
+    hop_by_hop::response(response, ctx.version == Version::HTTP_2)?;
+    if response.status.is_informational() {
+        return Ok(());
+    }
+    via::response(response, response.version)?;
+    if ctx.version == Version::HTTP_10 && response.headers.contains_key(header::TRANSFER_ENCODING) {
+        // A 1.0 client knows no chunks (RFC 9112 section 6.1); the end of the connection ends the body.
+        response.remove_header(&header::TRANSFER_ENCODING);
+    }
+    if let Some(id) = &ctx.request_id {
+        response.insert_header(crate::policy::request_id::NAME, id.value())?;
+    }
+    if let Some(route) = &ctx.route {
+        route.response_headers.response(response)?;
+    }
+    close_if_leaving(session, ctx, life);
+    Ok(())
+}
+
+fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Life) {
+    if life.is_draining() || ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_closing()) {
+        session.set_keepalive(None);
+    }
+}
+
+/// From here on bytes pass both ways, under the tunnel's timer only.
+fn open_tunnel(session: &mut Session, ctx: &RequestCtx) {
+    if let Some(exchange) = &ctx.exchange {
+        exchange.conn.set_tunnel();
+        exchange.cut_after(None);
+    }
+    if let Some(route) = &ctx.route {
+        session.set_read_timeout(route.timeouts.tunnel.limit());
+    }
+}
+
+/// Our own reply for a fault, if nothing was sent yet.
+pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut RequestCtx, life: &Life) -> FailToProxy {
+    let (fault, status) = fault_of(error, ctx);
+    (ctx.fault, ctx.status) = (Some(fault), Some(status));
+    let before_pick = ctx.tries == 0;
+    if has_begun(session) || fault == Fault::ClientAbort {
+        return FailToProxy { error_code: status, can_reuse_downstream: false };
+    }
+    close_if_leaving(session, ctx, life);
+    let accept = session.req_header().headers.get(header::ACCEPT).map(|accept| accept.as_bytes());
+    let request_id = ctx.request_id.as_ref().map_or("-", |id| id.as_str());
+    let retry_after = matches!(fault, Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout).then_some(1);
+    let reply = Reply { fault, status, request_id, accept, retry_after };
+    let written = match reply.build() {
+        Ok((response, body)) => write(session, response, body).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = written {
+        tracing::debug!(%error, "the client did not take our reply");
+        session.set_keepalive(None);
+    }
+    FailToProxy { error_code: status, can_reuse_downstream: before_pick }
+}
+
+/// The fault that a phase has named, else what the error says.
+fn fault_of(error: &Error, ctx: &RequestCtx) -> (Fault, u16) {
+    if let Some(fault) = ctx.fault {
+        return (fault, ctx.status.unwrap_or(fault.status()));
+    }
+    if classify::is_the_clients(error) {
+        return classify::client(error);
+    }
+    let fault = match error.esource() {
+        pingora::ErrorSource::Upstream => classify::proxying(error).fault,
+        _ => Fault::Internal,
+    };
+    (fault, fault.status())
+}

@@ -1,0 +1,136 @@
+//! Arrive and route: who asks, whether the request is well-formed, which route it takes, and the policies that can
+//! refuse it before a backend is looked for.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::{HeaderValue, Method, Version, header};
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+
+use super::ctx::{Line, RequestCtx};
+use crate::fault::Fault;
+use crate::listener::Conn;
+use crate::policy::host;
+use crate::policy::request_id::RequestId;
+use crate::route;
+use crate::telemetry::record::trace_id;
+
+/// How long after a request's deadline the listener cuts it: Pingora's own timers, which can still say 504, go first.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Refuses the request: the fault is remembered, the error ends Pingora's way through the phases.
+pub(super) fn refuse(ctx: &mut RequestCtx, fault: Fault, status: Option<u16>, why: &'static str) -> Box<Error> {
+    ctx.fault = Some(fault);
+    ctx.status = status;
+    Error::explain(ErrorType::HTTPStatus(status.unwrap_or(fault.status())), why)
+}
+
+/// Who asks, and is it well-formed.
+pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    ctx.in_flight = Some(ctx.recorder.metrics().request_started());
+    let request = session.req_header();
+    ctx.method = request.method.clone();
+    ctx.version = request.version;
+    if ctx.recorder.wants_line() {
+        ctx.line = Some(Box::new(line(request)));
+    }
+    identify(request, ctx);
+    if ctx.version == Version::HTTP_10 {
+        // A 1.0 client does not know them (RFC 9110 section 15.2).
+        session.set_ignore_info_resp(true);
+    }
+    if ctx.method == Method::CONNECT {
+        return Err(refuse(ctx, Fault::RefusedPolicy, Some(405), "CONNECT is not served"));
+    }
+    if ctx.version == Version::HTTP_2 {
+        check_http2(session.req_header(), ctx)?;
+    }
+    Ok(())
+}
+
+fn identify(request: &RequestHeader, ctx: &mut RequestCtx) {
+    let millis = ctx.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    ctx.request_id = Some(RequestId::assign(&request.headers, millis));
+    if let Some(exchange) = &ctx.exchange {
+        let peer = exchange.conn.peer_ip();
+        ctx.client = Some(ctx.snapshot.forwarding.client_address(peer, &request.headers));
+    }
+}
+
+fn line(request: &RequestHeader) -> Line {
+    let field = |name| request.headers.get(name).cloned();
+    let traceparent = request.headers.get("traceparent").map(HeaderValue::as_bytes);
+    Line {
+        host: authority(request).map(<[u8]>::to_vec),
+        path: request.raw_path().to_vec(),
+        user_agent: field(header::USER_AGENT),
+        referer: field(header::REFERER),
+        trace_id: traceparent.and_then(trace_id).map(str::to_owned),
+    }
+}
+
+/// What the listener has checked for HTTP/1 before Pingora saw it.
+fn check_http2(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
+    let Some(conn) = ctx.exchange.as_ref().map(|exchange| Arc::clone(&exchange.conn)) else { return Ok(()) };
+    check_bounds(request, &conn, ctx)?;
+    match authority(request) {
+        Some(authority) if host::parse(authority).is_some() => Ok(()),
+        _ => Err(refuse(ctx, Fault::BadRequest, None, "no valid :authority or Host")),
+    }
+}
+
+fn check_bounds(request: &RequestHeader, conn: &Conn, ctx: &mut RequestCtx) -> Result<()> {
+    if request.raw_path().len() > conn.settings.uri_bytes {
+        return Err(refuse(ctx, Fault::HeaderTooLarge, Some(414), "request target longer than limits.uri_bytes"));
+    }
+    if request.headers.len() > conn.settings.headers {
+        return Err(refuse(ctx, Fault::HeaderTooLarge, None, "more header fields than limits.headers"));
+    }
+    Ok(())
+}
+
+/// The authority that the client asks for: the target's own, else Host (RFC 9112 section 3.3, RFC 9113 section 8.3.1).
+pub(super) fn authority(request: &RequestHeader) -> Option<&[u8]> {
+    match request.uri.authority() {
+        Some(authority) => Some(authority.as_str().as_bytes()),
+        None => request.headers.get(header::HOST).map(HeaderValue::as_bytes),
+    }
+}
+
+/// Which route.
+pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    let request = session.req_header();
+    let host = authority(request).and_then(route::host::normalise);
+    let path = route::path::normalise(request.uri.path());
+    let snapshot = Arc::clone(&ctx.snapshot);
+    let found = snapshot.routes.find(host.as_deref(), &path, &request.method, &request.headers);
+    let Some(route) = found else {
+        return Err(refuse(ctx, Fault::NoRoute, None, "no route matches"));
+    };
+    ctx.target = route.action.upstream().map(Arc::clone);
+    ctx.route = Some(Arc::clone(route));
+    Ok(())
+}
+
+/// Policies that can refuse; and the deadlines of the route, which count from the arrival.
+pub(super) fn policies(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    let Some(route) = ctx.route.clone() else { return Ok(()) };
+    if let Some(limit) = route.body_limit
+        && announced(session.req_header()).is_some_and(|length| length > limit)
+    {
+        return Err(refuse(ctx, Fault::BodyTooLarge, None, "Content-Length over limits.body"));
+    }
+    if let Some(request) = route.timeouts.request.limit() {
+        ctx.deadline = Some(ctx.started + request);
+        if let Some(exchange) = &ctx.exchange {
+            exchange.cut_after(Some(request + GRACE));
+        }
+    }
+    Ok(())
+}
+
+fn announced(request: &RequestHeader) -> Option<u64> {
+    request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}

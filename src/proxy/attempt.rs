@@ -1,0 +1,76 @@
+//! One try at one backend: its in-flight guard, its clock, its end. It ends once, in whatever way.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::ctx::RequestCtx;
+use crate::telemetry::record::AttemptRecord;
+use crate::telemetry::vitals::{InFlight, Outcome, RetryReason};
+use crate::upstream::backend::Backend;
+
+/// One try at one backend.
+pub(super) struct Attempt {
+    pub(super) backend: Arc<Backend>,
+    guard: InFlight,
+    started: Instant,
+    pub(super) reused: bool,
+    connect: Option<Duration>,
+    first_byte: Option<Duration>,
+    /// Bytes of the request's body that were handed on, and of the response's that came.
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
+impl Attempt {
+    pub(super) fn new(backend: Arc<Backend>, guard: InFlight) -> Self {
+        let started = Instant::now();
+        Self { backend, guard, started, reused: false, connect: None, first_byte: None, sent: 0, received: 0 }
+    }
+
+    /// A connection is there.
+    pub(super) fn connected(&mut self, reused: bool) {
+        self.reused = reused;
+        if !reused {
+            let took = self.started.elapsed();
+            self.connect = Some(took);
+            self.guard.vitals().observe_connect(took);
+        }
+    }
+
+    /// The response header is there.
+    pub(super) fn answered(&mut self, status: u16) {
+        let took = self.started.elapsed();
+        self.first_byte = Some(took);
+        self.guard.vitals().observe_response(took);
+        self.guard.vitals().count_response(status);
+    }
+
+    /// Whether the response header has come.
+    pub(super) fn is_answered(&self) -> bool {
+        self.first_byte.is_some()
+    }
+
+    fn end(self, outcome: Outcome, reason: Option<RetryReason>) -> AttemptRecord {
+        let vitals = self.guard.vitals();
+        vitals.count_attempt(outcome);
+        vitals.count_bytes(self.sent, self.received);
+        AttemptRecord {
+            labels: vitals.labels(),
+            outcome,
+            reason,
+            reused: self.reused,
+            connect: self.connect,
+            first_byte: self.first_byte,
+        }
+    }
+}
+
+impl RequestCtx {
+    /// Ends the attempt under way, if there is one: its backend is free again from here on.
+    pub(super) fn end_attempt(&mut self, outcome: Outcome, reason: Option<RetryReason>) {
+        if let Some(attempt) = self.attempt.take() {
+            let record = attempt.end(outcome, reason);
+            self.attempts.push(record);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What an error of Pingora's means: whose it is, which fault, how the attempt ended.
+//!
+//! The only place that looks at Pingora's error types. What follows from a fault is `fault`'s and `retry`'s to say.
+
+use pingora::{Error, ErrorSource, ErrorType};
+
+use crate::fault::Fault;
+use crate::telemetry::vitals::Outcome;
+
+/// How an attempt failed, when it was the backend's doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) outcome: Outcome,
+    pub(super) fault: Fault,
+}
+
+impl Failure {
+    const fn new(outcome: Outcome, fault: Fault) -> Self {
+        Self { outcome, fault }
+    }
+}
+
+/// For an error before a connection was there.
+pub(super) fn connecting(error: &Error) -> Failure {
+    use ErrorType as E;
+    match error.etype() {
+        E::ConnectTimedout | E::TLSHandshakeTimedout => Failure::new(Outcome::Timeout, Fault::Timeout),
+        E::TLSHandshakeFailure | E::InvalidCert | E::TLSWantX509Lookup | E::HandshakeError => {
+            Failure::new(Outcome::TlsError, Fault::Tls)
+        }
+        _ => Failure::new(Outcome::ConnectError, Fault::Connect),
+    }
+}
+
+/// For an error on a connection that was there.
+pub(super) fn proxying(error: &Error) -> Failure {
+    use ErrorType as E;
+    match error.etype() {
+        E::ReadTimedout | E::WriteTimedout => Failure::new(Outcome::Timeout, Fault::Timeout),
+        E::InvalidHTTPHeader | E::H1Error | E::InvalidH2 | E::H2Downgrade | E::Custom(_) => {
+            Failure::new(Outcome::ProtocolError, Fault::Protocol)
+        }
+        _ => Failure::new(Outcome::Reset, Fault::Reset),
+    }
+}
+
+/// Whether the client, not a backend, is where it went wrong.
+pub(super) fn is_the_clients(error: &Error) -> bool {
+    *error.esource() == ErrorSource::Downstream
+}
+
+/// For an error on the client's side: the fault, and the status where the table's is not the one.
+pub(super) fn client(error: &Error) -> (Fault, u16) {
+    use ErrorType as E;
+    match error.etype() {
+        // RFC 9110 section 15.5.9: the body did not come in time.
+        E::ReadTimedout => (Fault::RefusedPolicy, 408),
+        E::InvalidHTTPHeader | E::H1Error | E::InvalidH2 | E::Custom(_) => (Fault::BadRequest, 400),
+        _ => (Fault::ClientAbort, 499),
+    }
+}

@@ -1,0 +1,121 @@
+//! Fail: an attempt that did not work records how; the retry rule and the budget decide what follows.
+
+use pingora::{Error, ErrorType, RetryType};
+use pingora_proxy::Session;
+
+use super::classify::{self, Failure};
+use super::ctx::RequestCtx;
+use super::now_ms;
+use crate::upstream::rule::{Failed, Request, Verdict, decide};
+use crate::fault::Fault;
+use crate::telemetry::vitals::{Outcome, RetryReason};
+
+/// No connection could be had. Nothing was sent.
+pub(super) fn to_connect(session: &mut Session, ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
+    let failure = classify::connecting(&error);
+    let again = may_try_again(session, ctx, Failed::ToConnect);
+    settle(ctx, failure, again, &error);
+    error.as_up();
+    error.set_retry(again);
+    error
+}
+
+/// It went wrong on a connection that was there.
+pub(super) fn while_proxying(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    mut error: Box<Error>,
+    reused: bool,
+) -> Box<Error> {
+    if ctx.attempt.is_none() {
+        // `answer::arrived` has ended it and asked for another.
+        return error;
+    }
+    let again = if ctx.fault.is_some() {
+        // Refused by us in the middle of it.
+        ctx.end_attempt(Outcome::ClientAbort, ctx.fault.map(RetryReason::Fault));
+        false
+    } else if classify::is_the_clients(&error) {
+        let (fault, status) = classify::client(&error);
+        (ctx.fault, ctx.status) = (Some(fault), Some(status));
+        ctx.end_attempt(Outcome::ClientAbort, Some(RetryReason::Fault(fault)));
+        false
+    } else if is_stale(session, ctx, &error, reused) {
+        stale(ctx);
+        true
+    } else {
+        let failure = classify::proxying(&error);
+        let failed = if failure.fault == Fault::Timeout { Failed::Timeout } else { Failed::Reset };
+        let again = may_try_again(session, ctx, failed);
+        settle(ctx, failure, again, &error);
+        again
+    };
+    error.set_retry(again);
+    error
+}
+
+/// Whether the rule and the budget allow another try; takes from the budget.
+pub(super) fn may_try_again(session: &mut Session, ctx: &RequestCtx, failed: Failed) -> bool {
+    let Some(route) = &ctx.route else { return false };
+    match decide(&route.retry, failed, describe(session, ctx)) {
+        Verdict::GiveUp => false,
+        Verdict::Again => true,
+        Verdict::AgainWithinBudget => {
+            ctx.target.as_ref().is_some_and(|target| target.upstream.budget().try_spend(route.retry_share, now_ms()))
+        }
+    }
+}
+
+fn describe(session: &mut Session, ctx: &RequestCtx) -> Request {
+    Request {
+        tries: ctx.tries,
+        idempotent: ctx.method.is_idempotent(),
+        replayable: !session.as_ref().retry_buffer_truncated(),
+        response_begun: has_begun(session),
+        too_late: ctx.is_too_late(),
+    }
+}
+
+/// Whether the client has seen some of a final response.
+pub(super) fn has_begun(session: &Session) -> bool {
+    session.response_written().is_some_and(|response| !response.status.is_informational() || response.status == 101)
+}
+
+/// A kept connection that the backend had closed meanwhile says nothing about the backend.
+fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool) -> bool {
+    let Some(attempt) = &ctx.attempt else { return false };
+    if !reused || attempt.is_answered() || has_begun(session) || ctx.is_too_late() {
+        return false;
+    }
+    use ErrorType::{ConnectionClosed, ReadError, WriteError};
+    let broke = matches!(error.etype(), ConnectionClosed | ReadError | WriteError);
+    let nothing_written = *error.etype() == WriteError && attempt.sent == 0;
+    let request = describe(session, ctx);
+    (broke || matches!(error.retry, RetryType::ReusedOnly))
+        && (nothing_written || request.idempotent)
+        && request.replayable
+}
+
+/// Again on a fresh connection to the same backend, outside attempts and budget.
+fn stale(ctx: &mut RequestCtx) {
+    if let Some(attempt) = &ctx.attempt {
+        attempt.backend.vitals.count_retry(RetryReason::Fault(Fault::Reset));
+        ctx.fresh = Some(attempt.backend.clone());
+    }
+    ctx.end_attempt(Outcome::Reset, Some(RetryReason::Fault(Fault::Reset)));
+}
+
+fn settle(ctx: &mut RequestCtx, failure: Failure, again: bool, error: &Error) {
+    if let Some(attempt) = &ctx.attempt {
+        let backend = &*attempt.backend.name;
+        tracing::debug!(backend, outcome = failure.outcome.label(), again, %error, "an attempt failed");
+    }
+    if again {
+        if let Some(attempt) = &ctx.attempt {
+            attempt.backend.vitals.count_retry(RetryReason::Fault(failure.fault));
+        }
+    } else {
+        ctx.fault = Some(failure.fault);
+    }
+    ctx.end_attempt(failure.outcome, Some(RetryReason::Fault(failure.fault)));
+}

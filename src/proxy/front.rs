@@ -1,0 +1,101 @@
+//! The door between listeners and the gateway: Pingora's proxy, and what never becomes a request of it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{Method, Version};
+use pingora::server::configuration::ServerConf;
+use pingora_proxy::{HttpProxy, http_proxy};
+
+use super::Gateway;
+use crate::fault::Fault;
+use crate::listener::{BadHead, Conn, Front};
+use crate::policy::reply::Reply;
+use crate::policy::request_id::RequestId;
+use crate::telemetry::record::{Record, Recorder};
+
+/// Tries that Pingora lets a request have; routes have their own, smaller number (`retry.attempts` is 16 at the most, and
+/// each may be tried again on a fresh connection).
+const MOST_TRIES: usize = 64;
+
+/// What listeners hand their requests to.
+pub struct Proxy {
+    app: Arc<HttpProxy<Gateway>>,
+    recorder: Arc<Recorder>,
+}
+
+impl Proxy {
+    /// Around this gateway; `threads` and `idle` size the pool of connections to backends.
+    pub fn new(gateway: Gateway, threads: usize, idle: usize) -> Self {
+        let recorder = Arc::clone(&gateway.recorder);
+        let conf = ServerConf {
+            threads,
+            upstream_keepalive_pool_size: idle,
+            max_retries: MOST_TRIES,
+            ..ServerConf::default()
+        };
+        let mut app = http_proxy(&Arc::new(conf), gateway);
+        let mut options = pingora::apps::HttpServerOptions::default();
+        // Let in so that it is answered and recorded like everything else.
+        options.allow_connect_method_proxying = true;
+        app.server_options = Some(options);
+        Self { app: Arc::new(app), recorder }
+    }
+}
+
+impl Front for Proxy {
+    type App = HttpProxy<Gateway>;
+
+    fn app(&self) -> &Arc<Self::App> {
+        &self.app
+    }
+
+    fn refuse(&self, conn: &Conn, head: &[u8], bad: &BadHead) -> Bytes {
+        tracing::debug!(client = %conn.peer, listener = %conn.listener, reason = bad.reason, "refused a malformed request");
+        let id = RequestId::fresh(super::now_ms());
+        let (method, path) = first_line(head);
+        let record = Record {
+            started: SystemTime::now(),
+            duration: Duration::ZERO,
+            request_id: id.as_str(),
+            listener: &conn.listener,
+            client: conn.peer_ip(),
+            method: &method,
+            host: None,
+            path,
+            version: Version::HTTP_11,
+            route: None,
+            upstream: None,
+            backend: None,
+            attempts: &[],
+            status: bad.status,
+            bytes_in: 0,
+            bytes_out: 0,
+            fault: Some(bad.fault),
+            user_agent: None,
+            referer: None,
+            trace_id: None,
+        };
+        self.recorder.record(&record);
+        raw(bad.fault, bad.status, id.as_str())
+    }
+
+    fn last_words(&self) -> Bytes {
+        raw(Fault::Timeout, Fault::Timeout.status(), "-")
+    }
+}
+
+fn raw(fault: Fault, status: u16, request_id: &str) -> Bytes {
+    Reply { fault, status, request_id, accept: None, retry_after: None }.raw(SystemTime::now()).into()
+}
+
+/// Method and target as far as they can be made out.
+fn first_line(head: &[u8]) -> (Method, &[u8]) {
+    let line = head.split(|b| matches!(b, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
+    let mut words = line.split(|b| *b == b' ');
+    let method = words.next().and_then(|word| Method::from_bytes(&word[..word.len().min(16)]).ok());
+    let path = words.next().unwrap_or_default();
+    // No method is none of the standard ones, and `-` counts as such.
+    (method.or_else(|| Method::from_bytes(b"-").ok()).unwrap_or_default(), &path[..path.len().min(1024)])
+}

@@ -1,0 +1,199 @@
+//! The gateway: Pingora's `ProxyHttp`, phases in running order. Each phase is a few lines that hand over to one room;
+//! the way of a request reads from top to bottom.
+
+mod answer;
+mod arrive;
+mod attempt;
+mod classify;
+mod ctx;
+mod fail;
+mod front;
+mod pick;
+mod record;
+mod send;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+pub use ctx::RequestCtx;
+pub use front::Proxy;
+
+use crate::life::Life;
+use crate::snapshot::Shared;
+use crate::telemetry::record::Recorder;
+
+/// Weir's logic, as Pingora calls it.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    recorder: Arc<Recorder>,
+    life: Arc<Life>,
+}
+
+impl Gateway {
+    /// On these snapshots; every request is recorded here.
+    pub fn new(shared: Arc<Shared>, recorder: Arc<Recorder>, life: Arc<Life>) -> Self {
+        Self { shared, recorder, life }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = RequestCtx;
+
+    /// Arrive: the request takes the snapshot that it keeps to its end.
+    fn new_ctx(&self) -> RequestCtx {
+        RequestCtx::new(Arc::clone(&self.recorder), self.shared.load())
+    }
+
+    /// Pingora's default adds a compression module to every request; Weir has none.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    /// Arrive and route: who asks, is it well-formed, which route.
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+        arrive::arrive(session, ctx)?;
+        arrive::route(session, ctx)
+    }
+
+    /// Policies: each lets the request go on or answers it.
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+        arrive::policies(session, ctx)?;
+        answer::own_action(session, ctx).await
+    }
+
+    /// Pick: a backend for the next attempt.
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+        pick::pick(session, ctx)
+    }
+
+    /// A connection is there.
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        if let Some(attempt) = &mut ctx.attempt {
+            attempt.connected(reused);
+        }
+        Ok(())
+    }
+
+    /// Send: the header as the backend gets it.
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        send::header(session, request, ctx)
+    }
+
+    /// Send: each piece of the body.
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        send::body(body, end, ctx)
+    }
+
+    /// Fail: no connection.
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut RequestCtx,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        fail::to_connect(session, ctx, error)
+    }
+
+    /// Fail: on a connection that was there.
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut RequestCtx,
+        reused: bool,
+    ) -> Box<Error> {
+        fail::while_proxying(session, ctx, error, reused)
+    }
+
+    /// Answer: the response header as it came; a status may be worth another try.
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        answer::arrived(session, response, ctx)
+    }
+
+    /// Answer: each piece of the body as it came.
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut RequestCtx,
+    ) -> Result<Option<Duration>> {
+        answer::body(body, ctx);
+        Ok(None)
+    }
+
+    /// Answer: the header as the client gets it.
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut RequestCtx,
+    ) -> Result<()> {
+        answer::header(session, response, ctx, &self.life)
+    }
+
+    /// Answer: our own reply for a fault.
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestCtx) -> FailToProxy {
+        answer::fault(session, error, ctx, &self.life).await
+    }
+
+    /// Record: one record, whatever happened.
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx) {
+        record::done(session, error, ctx);
+    }
+
+    /// The access log and the metrics say it; Pingora's line would say it again.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &RequestCtx, _error: &Error) -> bool {
+        true
+    }
+
+    /// As above, for attempts.
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &RequestCtx,
+        _error: &Error,
+        _context: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}

@@ -1,0 +1,108 @@
+//! Pick: a backend for the next attempt, its in-flight guard, and the peer that tells Pingora how to reach it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use pingora::Result;
+use pingora::upstreams::peer::HttpPeer;
+use pingora_proxy::Session;
+
+use super::arrive::refuse;
+use super::attempt::Attempt;
+use super::ctx::RequestCtx;
+use super::now_ms;
+use crate::fault::Fault;
+use crate::snapshot::Target;
+use crate::upstream::backend::Backend;
+
+/// The shortest wait that is worth starting; Pingora takes zero for none.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// A backend for the next attempt.
+pub(super) fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+    // An attempt that is still open here was given up by Pingora; its backend must not count it any longer.
+    ctx.attempt = None;
+    let Some(target) = ctx.target.clone() else {
+        return Err(refuse(ctx, Fault::Internal, None, "no upstream was chosen"));
+    };
+    if ctx.is_too_late() {
+        return Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over"));
+    }
+    let fresh = ctx.fresh.take();
+    ctx.fresh_used = fresh.is_some();
+    let backend = match fresh {
+        Some(backend) => {
+            ctx.attempt = Some(Attempt::new(Arc::clone(&backend), backend.vitals.raise()));
+            backend
+        }
+        None => next(&target, ctx)?,
+    };
+    let template = if session.is_upgrade_req() {
+        time_handshake(ctx);
+        &target.tunnel
+    } else {
+        &target.peer
+    };
+    let Some(mut peer) = template.peer(&backend) else {
+        return Err(refuse(ctx, Fault::NoBackend, None, "the backend's name does not resolve"));
+    };
+    shorten(&mut peer, ctx.time_left());
+    if ctx.fresh_used {
+        peer.group_key = outside_the_pool();
+    }
+    Ok(peer)
+}
+
+fn next(target: &Target, ctx: &mut RequestCtx) -> Result<Arc<Backend>> {
+    let now = now_ms();
+    if ctx.tries == 0 {
+        target.upstream.budget().count_request(now);
+    }
+    let Some(pick) = target.upstream.pick(&ctx.tried, now) else {
+        return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried"));
+    };
+    if pick.fail_open {
+        target.meters.count_fail_open();
+    }
+    ctx.tries = ctx.tries.saturating_add(1);
+    ctx.tried.add(&pick.backend.vitals);
+    ctx.attempt = Some(Attempt::new(Arc::clone(&pick.backend), pick.guard));
+    Ok(pick.backend)
+}
+
+/// The peer's read timer is the tunnel's from the start, as Pingora has only one; the handshake's own is the listener's cut.
+fn time_handshake(ctx: &RequestCtx) {
+    let read = ctx.route.as_ref().and_then(|route| route.timeouts.read.limit());
+    if let Some(exchange) = &ctx.exchange {
+        exchange.cut_after(sooner(read, ctx.time_left()));
+    }
+}
+
+/// No timer of an attempt goes beyond the request's deadline.
+fn shorten(peer: &mut HttpPeer, left: Option<Duration>) {
+    if left.is_some() {
+        let options = &mut peer.options;
+        for timer in [
+            &mut options.connection_timeout,
+            &mut options.total_connection_timeout,
+            &mut options.read_timeout,
+            &mut options.write_timeout,
+        ] {
+            *timer = sooner(*timer, left);
+        }
+    }
+}
+
+fn sooner(limit: Option<Duration>, left: Option<Duration>) -> Option<Duration> {
+    match (limit, left) {
+        (Some(limit), Some(left)) => Some(limit.min(left).max(SHORTEST)),
+        (limit, left) => limit.or(left).map(|wait| wait.max(SHORTEST)),
+    }
+}
+
+/// A key under which no connection is kept, so that the attempt gets a fresh one.
+fn outside_the_pool() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,84 @@
+//! Record: one record for each request, at whichever end it comes to first.
+
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use http::HeaderValue;
+use pingora::Error;
+use pingora_proxy::Session;
+
+use super::classify;
+use super::ctx::RequestCtx;
+use crate::fault::Fault;
+use crate::telemetry::record::Record;
+use crate::telemetry::vitals::Outcome;
+
+/// The request has come to its end in the usual way, well or not.
+pub(super) fn done(session: &Session, error: Option<&Error>, ctx: &mut RequestCtx) {
+    let fault = error.and(ctx.fault).or_else(|| error.map(|error| of(error)));
+    let outcome = match error {
+        None => Outcome::Ok,
+        Some(error) if classify::is_the_clients(error) => Outcome::ClientAbort,
+        Some(error) => classify::proxying(error).outcome,
+    };
+    ctx.end_attempt(outcome, None);
+    ctx.bytes_in = session.body_bytes_read() as u64;
+    ctx.bytes_out = session.body_bytes_sent() as u64;
+    let written = session.response_written().map(|response| response.status.as_u16());
+    let status = match fault {
+        Some(Fault::ClientAbort) => Fault::ClientAbort.status(),
+        Some(fault) => written.or(ctx.status).unwrap_or(fault.status()),
+        None => written.unwrap_or(Fault::Internal.status()),
+    };
+    record(ctx, fault, status);
+}
+
+fn of(error: &Error) -> Fault {
+    if classify::is_the_clients(error) { classify::client(error).0 } else { Fault::Internal }
+}
+
+/// The context is dropped without that: cut by a deadline, cancelled with its connection, or panicked.
+pub(super) fn cut_short(ctx: &mut RequestCtx) {
+    if ctx.recorded || ctx.in_flight.is_none() {
+        return;
+    }
+    let was_cut = ctx.exchange.as_ref().is_some_and(|exchange| exchange.was_cut());
+    let (fault, outcome) = if was_cut {
+        (Fault::Timeout, Outcome::Timeout)
+    } else if std::thread::panicking() {
+        (Fault::Internal, Outcome::ClientAbort)
+    } else {
+        (Fault::ClientAbort, Outcome::ClientAbort)
+    };
+    ctx.end_attempt(outcome, None);
+    record(ctx, Some(fault), fault.status());
+}
+
+fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {
+    ctx.recorded = true;
+    let line = ctx.line.take().map(|line| *line).unwrap_or_default();
+    let bytes = HeaderValue::as_bytes;
+    let record = Record {
+        started: ctx.started_at,
+        duration: ctx.started.elapsed(),
+        request_id: ctx.request_id.as_ref().map_or("-", |id| id.as_str()),
+        listener: ctx.exchange.as_ref().map_or("-", |exchange| &exchange.conn.listener),
+        client: ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        method: &ctx.method,
+        host: line.host.as_deref(),
+        path: &line.path,
+        version: ctx.version,
+        route: ctx.route.as_ref().map(|route| &*route.meters),
+        upstream: ctx.target.as_ref().map(|target| &**target.upstream.name()),
+        backend: ctx.attempts.last().map(|attempt| &*attempt.labels.backend),
+        attempts: &ctx.attempts,
+        status,
+        bytes_in: ctx.bytes_in,
+        bytes_out: ctx.bytes_out,
+        fault,
+        user_agent: line.user_agent.as_ref().map(bytes),
+        referer: line.referer.as_ref().map(bytes),
+        trace_id: line.trace_id.as_deref(),
+    };
+    ctx.recorder.record(&record);
+}

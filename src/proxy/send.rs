@@ -1,0 +1,131 @@
+//! Send: the request as the backend gets it, header and body.
+
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderValue, Version, header};
+use pingora::Result;
+use pingora::http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::arrive::{authority, refuse};
+use super::ctx::RequestCtx;
+use crate::config::schema::Protocol;
+use crate::config::values::BackendAddress;
+use crate::fault::Fault;
+use crate::policy::forwarded::Hop;
+use crate::policy::host::HostPolicy;
+use crate::policy::{hop_by_hop, rewrite, via};
+use crate::upstream::backend::Backend;
+
+/// The header. Pingora has removed most hop-by-hop fields already (see `policy::hop_by_hop`).
+pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
+    let (Some(route), Some(target)) = (ctx.route.clone(), ctx.target.clone()) else { return Ok(()) };
+    let protocol = target.upstream.settings().protocol;
+    let client = session.req_header();
+    hop_by_hop::request(request, client, protocol != Protocol::Http1)?;
+    forward(client, request, ctx)?;
+    via::request(request, ctx.version)?;
+    rewrite::origin_form(request)?;
+    if let Some(rewrite) = &route.rewrite {
+        rewrite.apply(request)?;
+    }
+    apply_host(&route.host, request, ctx)?;
+    if ctx.version == Version::HTTP_2 && protocol == Protocol::Http1 {
+        join_cookies(request)?;
+    }
+    route.request_headers.request(request)?;
+    if ctx.fresh_used {
+        // It is outside the pool; nobody would use it again.
+        request.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
+    }
+    Ok(())
+}
+
+fn forward(client: &RequestHeader, request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
+    if let (Some(exchange), Some(address)) = (&ctx.exchange, ctx.client) {
+        let host = authority(client).and_then(|host| std::str::from_utf8(host).ok());
+        let hop = Hop { peer: exchange.conn.peer_ip(), client: address, scheme: "http", host };
+        ctx.snapshot.forwarding.apply(request, &hop)?;
+    }
+    match &ctx.request_id {
+        Some(id) => id.apply(request),
+        None => Ok(()),
+    }
+}
+
+fn apply_host(policy: &HostPolicy, request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
+    match (policy, &ctx.attempt) {
+        (HostPolicy::Keep, _) | (_, None) => Ok(()),
+        (policy, Some(attempt)) => policy.apply(request, &host_of(&attempt.backend)),
+    }
+}
+
+/// The Host that names a backend.
+fn host_of(backend: &Backend) -> HeaderValue {
+    let anonymous = HeaderValue::from_static("localhost");
+    match &backend.address {
+        BackendAddress::Unix(_) => anonymous,
+        address => HeaderValue::try_from(address.to_string()).unwrap_or(anonymous),
+    }
+}
+
+/// HTTP/2 clients may split Cookie; HTTP/1 has one field (RFC 9113 section 8.2.3).
+fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+    if request.headers.get_all(header::COOKIE).iter().nth(1).is_none() {
+        return Ok(());
+    }
+    let mut joined = BytesMut::new();
+    for crumb in request.headers.get_all(header::COOKIE) {
+        if !joined.is_empty() {
+            joined.put_slice(b"; ");
+        }
+        joined.put_slice(crumb.as_bytes());
+    }
+    if let Ok(value) = HeaderValue::from_maybe_shared(joined.freeze()) {
+        request.insert_header(header::COOKIE, value)?;
+    }
+    Ok(())
+}
+
+/// A piece of the body.
+pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
+    if end && body.as_ref().is_some_and(Bytes::is_empty) {
+        // An empty last piece would end a chunked body twice, and the second end would be read as the start of the
+        // next response's request on the kept connection (cloudflare/pingora issue 935).
+        *body = None;
+    }
+    let piece = body.as_ref().map_or(0, Bytes::len) as u64;
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.sent += piece;
+    }
+    let limit = ctx.route.as_ref().and_then(|route| route.body_limit);
+    if limit.is_some_and(|limit| sent(ctx) > limit) {
+        return Err(refuse(ctx, Fault::BodyTooLarge, None, "the body is over limits.body"));
+    }
+    if ctx.is_too_late() {
+        return Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over"));
+    }
+    Ok(())
+}
+
+/// What this attempt has sent; a later attempt sends the body from its start again.
+fn sent(ctx: &RequestCtx) -> u64 {
+    ctx.attempt.as_ref().map_or(0, |attempt| attempt.sent)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn crumbs_of_a_cookie_are_joined_in_order() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for crumb in ["a=1", "b=2", "c=3"] {
+            request.append_header("cookie", crumb).unwrap();
+        }
+        join_cookies(&mut request).unwrap();
+        let all: Vec<_> = request.headers.get_all("cookie").iter().collect();
+        assert_eq!(all, ["a=1; b=2; c=3"]);
+    }
+}

@@ -1,0 +1,208 @@
+//! A configuration's way into the running process: load → compile → bind → swap. All of it, or nothing.
+//!
+//! The start, SIGHUP and the admin API take the same way. What is refused changes nothing and says why.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use crate::config::schema::Document;
+use crate::config::{self, Change, Checked, Diff, Problem};
+use crate::listener::{Bound, Front, Listeners};
+use crate::snapshot::{Shared, Snapshot};
+use crate::telemetry::Metrics;
+use crate::upstream::registry::Registry;
+
+/// What a reload came to.
+#[derive(Debug, Clone)]
+pub enum Reloaded {
+    /// The new configuration is in force.
+    Applied {
+        /// The number of the snapshot.
+        generation: u64,
+        /// What is different now.
+        changes: Vec<String>,
+        /// What differs but is fixed for the life of the process.
+        fixed: Vec<String>,
+    },
+    /// The old configuration goes on.
+    Rejected {
+        /// Why.
+        problems: Vec<Problem>,
+    },
+}
+
+/// A reload and when it was.
+#[derive(Debug, Clone)]
+pub struct LastReload {
+    /// When.
+    pub at: SystemTime,
+    /// What it came to.
+    pub result: Reloaded,
+}
+
+/// Logs as the configuration wants them: first whether it can be done, then doing it.
+pub trait Logs: Send + Sync {
+    /// Opens what is new; the result makes it so.
+    ///
+    /// # Errors
+    /// The key and what is wrong with it.
+    fn prepare(&self, before: &Document, after: &Document) -> Result<Box<dyn FnOnce() + '_>, (&'static str, String)>;
+}
+
+/// Brings configurations into the running process, one at a time.
+pub struct Reloader<F> {
+    path: PathBuf,
+    shared: Arc<Shared>,
+    registry: Arc<Registry>,
+    listeners: Arc<Listeners>,
+    metrics: Arc<Metrics>,
+    front: Arc<F>,
+    /// What the process started with: the keys that are fixed are compared with these.
+    started_with: Arc<Document>,
+    logs: Box<dyn Logs>,
+    token: Box<dyn Fn(Option<&str>) + Send + Sync>,
+    last: ArcSwap<Option<LastReload>>,
+    one_at_a_time: Mutex<()>,
+}
+
+/// What a reloader works on.
+pub struct Parts<F> {
+    /// The file that is read again.
+    pub path: PathBuf,
+    /// The snapshot of the moment.
+    pub shared: Arc<Shared>,
+    /// Probers and resolvers.
+    pub registry: Arc<Registry>,
+    /// Accept loops.
+    pub listeners: Arc<Listeners>,
+    /// Where reloads are counted.
+    pub metrics: Arc<Metrics>,
+    /// What new listeners hand their requests to.
+    pub front: Arc<F>,
+    /// The parts that are not the snapshot's.
+    pub logs: Box<dyn Logs>,
+    /// Takes the admin's token, which a reload may change.
+    pub token: Box<dyn Fn(Option<&str>) + Send + Sync>,
+}
+
+impl<F: Front> Reloader<F> {
+    /// For the life of the process.
+    pub fn new(parts: Parts<F>) -> Self {
+        let started_with = Arc::clone(&parts.shared.load().document);
+        Self {
+            path: parts.path,
+            shared: parts.shared,
+            registry: parts.registry,
+            listeners: parts.listeners,
+            metrics: parts.metrics,
+            front: parts.front,
+            started_with,
+            logs: parts.logs,
+            token: parts.token,
+            last: ArcSwap::from_pointee(None),
+            one_at_a_time: Mutex::new(()),
+        }
+    }
+
+    /// Reads the file again and applies it. Blocks on the file system.
+    pub fn reload(&self) -> Reloaded {
+        let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = match config::load(&self.path).and_then(|checked| self.apply(&checked)) {
+            Ok(applied) => applied,
+            Err(problems) => Reloaded::Rejected { problems },
+        };
+        self.note(&result);
+        result
+    }
+
+    /// What a reload with this text would change; the generation is that of now.
+    pub fn diff(&self, yaml: &str) -> Reloaded {
+        let env = |name: &str| std::env::var(name).ok();
+        match config::parse(&self.path, yaml, &env, &config::read_named) {
+            Ok(checked) => {
+                let snapshot = self.shared.load();
+                let diff = config::diff(&snapshot.document, checked.document());
+                let fixed = config::diff(&self.started_with, checked.document()).fixed;
+                Reloaded::Applied { generation: snapshot.generation, changes: self.describe(&diff), fixed }
+            }
+            Err(problems) => Reloaded::Rejected { problems },
+        }
+    }
+
+    /// The last reload, if there was one.
+    pub fn last(&self) -> Option<LastReload> {
+        (**self.last.load()).clone()
+    }
+
+    fn apply(&self, checked: &Checked) -> Result<Reloaded, Vec<Problem>> {
+        let before = self.shared.load();
+        let document = checked.document();
+        let compiled = Snapshot::compile(checked, Some(&before), &self.registry, &self.metrics);
+        let snapshot = Arc::new(compiled.map_err(|error| vec![self.problem(&error.path, error.what)])?);
+        let bound = self.bind(document)?;
+        let logs = self.logs.prepare(&before.document, document);
+        let switch_logs = logs.map_err(|(path, what)| vec![self.problem(path, what)])?;
+        let diff = config::diff(&before.document, document);
+        let fixed = config::diff(&self.started_with, document).fixed;
+        // Described before it is done, so that what leaves still shows what it has in flight.
+        let changes = self.describe(&diff);
+        self.shared.store(Arc::clone(&snapshot));
+        self.registry.activate(&snapshot.upstreams);
+        self.listeners.apply(&document.listeners, bound, &self.front);
+        switch_logs();
+        (self.token)(checked.admin_token());
+        Ok(Reloaded::Applied { generation: snapshot.generation, changes, fixed })
+    }
+
+    fn bind(&self, document: &Document) -> Result<Vec<Bound>, Vec<Problem>> {
+        self.listeners.bind_new(&document.listeners).map_err(|error| {
+            let at = document.listeners.iter().position(|listener| listener.address == error.address);
+            let path = format!("listeners[{}].address", at.unwrap_or_default());
+            vec![self.problem(&path, format!("{error}"))]
+        })
+    }
+
+    fn problem(&self, path: &str, what: String) -> Problem {
+        let hint = "The old configuration goes on".to_owned();
+        Problem { file: self.path.clone(), line: 1, column: 1, path: path.to_owned(), what, hint }
+    }
+
+    fn describe(&self, diff: &Diff) -> Vec<String> {
+        let snapshot = self.shared.load();
+        let in_flight = |upstream: &str, backend: &str| {
+            let upstream = snapshot.upstreams.iter().find(|(name, _)| name.as_str() == upstream)?.1;
+            upstream.backends().iter().find(|b| &*b.name == backend).map(|b| b.vitals.in_flight())
+        };
+        diff.lines(|change| match change {
+            Change::BackendRemoved { upstream, backend, .. } => {
+                in_flight(upstream, backend).map(|count| format!("draining, {count} in flight"))
+            }
+            _ => None,
+        })
+    }
+
+    fn note(&self, result: &Reloaded) {
+        match result {
+            Reloaded::Applied { generation, changes, fixed } => {
+                self.metrics.reload_applied(*generation, SystemTime::now());
+                tracing::info!(generation, changes = changes.len(), "configuration reloaded");
+                for change in changes {
+                    tracing::info!("{change}");
+                }
+                for key in fixed {
+                    tracing::warn!("{key}; it is fixed while the process lives: `weir upgrade` takes it");
+                }
+            }
+            Reloaded::Rejected { problems } => {
+                self.metrics.reload_rejected(SystemTime::now());
+                tracing::error!(problems = problems.len(), "configuration rejected; the old one goes on");
+                for problem in problems {
+                    tracing::error!("{problem}");
+                }
+            }
+        }
+        self.last.store(Arc::new(Some(LastReload { at: SystemTime::now(), result: result.clone() })));
+    }
+}

@@ -1,0 +1,47 @@
+//! The end of a process: not ready, lame duck, listeners closed, what is under way finishes, the rest is cut.
+
+use std::time::Duration;
+
+use super::Ended;
+use super::control::ControlRoom;
+use super::signals::{Asked, Signals};
+use crate::config::schema::Server;
+
+/// How long the access log may take to write its last lines.
+pub(super) const FLUSH: Duration = Duration::from_secs(2);
+
+/// Drains as `server` says; a second stop signal ends it at once.
+pub(super) async fn drain(room: &ControlRoom, server: &Server, signals: &mut Signals) -> Ended {
+    room.life.set_draining();
+    tracing::info!(
+        lame_duck = %server.lame_duck,
+        grace = %server.shutdown_grace,
+        connections = room.listeners.open().count(),
+        "stopping: not ready any more"
+    );
+    tokio::select! {
+        ended = leave(room, server) => ended,
+        () = second_stop(signals) => {
+            tracing::warn!(connections = room.listeners.open().count(), "stopped at once by a second signal");
+            Ended::Now
+        }
+    }
+}
+
+async fn leave(room: &ControlRoom, server: &Server) -> Ended {
+    tokio::time::sleep(server.lame_duck.get()).await;
+    room.listeners.close();
+    match tokio::time::timeout(server.shutdown_grace.get(), room.listeners.drained()).await {
+        Ok(()) => {
+            tracing::info!("stopped: nothing was under way any more");
+            Ended::Clean
+        }
+        Err(_) => Ended::Cut(room.listeners.open().count()),
+    }
+}
+
+async fn second_stop(signals: &mut Signals) {
+    while signals.next().await != Asked::Stop {
+        tracing::warn!("stopping: only another SIGTERM or SIGINT is heard now");
+    }
+}

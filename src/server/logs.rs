@@ -1,0 +1,57 @@
+//! The two logs of the process, opened at the start and changed by a reload.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::StartError;
+use crate::config::schema::Document;
+use crate::config::values::Target;
+use crate::reload::Logs;
+use crate::telemetry::process_log::ProcessLog;
+use crate::telemetry::{AccessLog, Metrics, Sink};
+
+/// Both logs.
+#[derive(Debug, Clone)]
+pub(super) struct BothLogs {
+    pub(super) access: Arc<AccessLog>,
+    /// Absent where somebody else has installed a log for the whole process.
+    process: Option<ProcessLog>,
+    /// The folder that the configuration's paths are relative to.
+    folder: PathBuf,
+}
+
+impl BothLogs {
+    /// Opens both.
+    pub(super) fn open(document: &Document, folder: &Path, metrics: &Metrics) -> Result<Self, StartError> {
+        let process = ProcessLog::init(&document.log).ok();
+        let what = format!("access_log.path: {}", document.access_log.path);
+        let sink = Sink::open(&within(folder, &document.access_log.path));
+        let access = sink.and_then(|sink| AccessLog::start(sink, metrics.log_dropped()));
+        let access = access.map_err(|source| StartError::File { what, source })?;
+        Ok(Self { access: Arc::new(access), process, folder: folder.to_owned() })
+    }
+}
+
+impl Logs for BothLogs {
+    fn prepare(&self, before: &Document, after: &Document) -> Result<Box<dyn FnOnce() + '_>, (&'static str, String)> {
+        let changed = before.access_log.path != after.access_log.path;
+        let sink = changed.then(|| Sink::open(&within(&self.folder, &after.access_log.path))).transpose();
+        let sink = sink.map_err(|error| ("access_log.path", format!("cannot be opened: {error}")))?;
+        let settings = after.log.clone();
+        Ok(Box::new(move || {
+            if let Some(sink) = sink {
+                self.access.switch(sink);
+            }
+            if let Some(Err(error)) = self.process.as_ref().map(|log| log.set(&settings)) {
+                tracing::warn!(error, "the log's level stays as it was");
+            }
+        }))
+    }
+}
+
+fn within(folder: &Path, target: &Target) -> Target {
+    match target {
+        Target::File(path) => Target::File(folder.join(path)),
+        other => other.clone(),
+    }
+}

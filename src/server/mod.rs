@@ -1,0 +1,231 @@
+//! The composition root: binds, compiles, starts, waits for signals, drains. The order of a process's life reads here
+//! from top to bottom.
+
+mod control;
+mod drain;
+mod limits;
+mod logs;
+mod pid_file;
+mod privileges;
+mod runtimes;
+mod signals;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::admin::{self, Token};
+use crate::config::{Checked, schema::Document};
+use crate::life::Life;
+use crate::listener::{BindError, Listeners, ListenerStatus};
+use crate::proxy::{Gateway, Proxy};
+use crate::reload::{Parts, Reloader};
+use crate::snapshot::{CompileError, Shared, Snapshot};
+use crate::telemetry::{Metrics, Recorder, panics};
+use crate::upstream::registry::Registry;
+use control::ControlRoom;
+use logs::BothLogs;
+use pid_file::PidFile;
+use runtimes::Runtimes;
+use signals::{Asked, Signals};
+
+pub use privileges::PrivilegeError;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything under way was finished.
+    Clean,
+    /// The grace was over with so many connections still open.
+    Cut(usize),
+    /// A second signal ended it at once.
+    Now,
+}
+
+/// Why a run could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address of a listener.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The admin's address.
+    #[error("cannot listen on {address} (admin.address): {source}")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// `server.user`.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
+    /// A gap in the checks of the configuration.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// `access_log.path`, `server.pid_file`.
+    #[error("{what}: {source}")]
+    File {
+        /// The key and the path.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Threads, signals.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// A view of the running process.
+#[derive(Clone)]
+pub struct Running {
+    room: Arc<ControlRoom>,
+    admin: SocketAddr,
+}
+
+impl Running {
+    /// The listeners as bound.
+    pub fn listeners(&self) -> Vec<ListenerStatus> {
+        self.room.listeners.status()
+    }
+
+    /// The admin's address as bound.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Each backend's name and how many attempts at it have ended.
+    pub fn answered(&self) -> Vec<(String, u64)> {
+        let snapshot = self.room.shared.load();
+        let backends = snapshot.upstreams.values().flat_map(|upstream| upstream.backends().to_vec());
+        backends.map(|backend| (backend.name.to_string(), backend.vitals.attempts())).collect()
+    }
+}
+
+/// Runs until a signal ends it. `ready` is called once, when everything serves.
+///
+/// # Errors
+/// Anything that keeps it from serving; nothing is left half-started.
+pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, StartError> {
+    let document = checked.document();
+    let folder = checked.path().parent().unwrap_or(Path::new("")).to_owned();
+    let metrics = Metrics::new(crate::VERSION, crate::COMMIT);
+    panics::install_hook();
+
+    // Sockets first, then the user, then threads: capabilities belong to threads.
+    let bound = crate::listener::bind_all(&document.listeners)?;
+    let admin = bind_admin(document.admin.address)?;
+    if let Some(user) = &document.server.user {
+        privileges::become_user(user)?;
+    }
+    let _pid_file = document.server.pid_file.as_deref().map(|path| PidFile::write(&folder.join(path))).transpose()?;
+    let logs = BothLogs::open(document, &folder, &metrics)?;
+    limits::raise_open_files();
+    let runtimes = Runtimes::start(&document.server)?;
+    let _control = runtimes.control.enter();
+    let signals = Signals::catch()?;
+
+    let room = furnish(&checked, bound, &runtimes, &metrics, logs)?;
+    let admin_address = admin.local_addr()?;
+    let control = Arc::clone(&room) as Arc<dyn admin::Control>;
+    let admin = admin::serve(admin, control, room.token.clone(), std::future::pending());
+    runtimes.control.spawn(admin);
+    announce(&room, admin_address);
+    ready(&Running { room: Arc::clone(&room), admin: admin_address });
+    let ended = runtimes.control.block_on(serve(&room, signals, document));
+    room.logs.access.close(drain::FLUSH);
+    runtimes.end();
+    Ok(ended)
+}
+
+/// Builds the rooms and lets the listeners accept.
+fn furnish(
+    checked: &Checked,
+    bound: Vec<crate::listener::Bound>,
+    runtimes: &Runtimes,
+    metrics: &Arc<Metrics>,
+    logs: BothLogs,
+) -> Result<Arc<ControlRoom>, StartError> {
+    let document = checked.document();
+    let life = Arc::<Life>::default();
+    let vitals = Arc::clone(metrics);
+    let registry = Arc::new(Registry::new(runtimes.control.handle().clone(), move |labels| vitals.vitals(labels)));
+    let snapshot = Snapshot::compile(checked, None, &registry, metrics)?;
+    registry.activate(&snapshot.upstreams);
+    let shared = Arc::new(Shared::new(snapshot));
+    let recorder = Arc::new(Recorder::new(Arc::clone(metrics), Arc::clone(&logs.access)));
+    let gateway = Gateway::new(Arc::clone(&shared), recorder, Arc::clone(&life));
+    let front = Arc::new(Proxy::new(gateway, runtimes.threads, document.server.upstream_idle_connections));
+    let listeners = Arc::new(Listeners::new(runtimes.traffic.handle().clone(), Arc::clone(metrics)));
+    listeners.apply(&document.listeners, bound, &front);
+    life.set_bound();
+    metrics.started(1, SystemTime::now());
+    let token = Token::new(checked.admin_token().map(str::to_owned));
+    let reloader = Reloader::new(Parts {
+        path: checked.path().to_owned(),
+        shared: Arc::clone(&shared),
+        registry,
+        listeners: Arc::clone(&listeners),
+        metrics: Arc::clone(metrics),
+        front,
+        logs: Box::new(logs.clone()),
+        token: Box::new({
+            let token = token.clone();
+            move |text| token.set(text.map(str::to_owned))
+        }),
+    });
+    Ok(Arc::new(ControlRoom { metrics: Arc::clone(metrics), life, shared, listeners, reloader, logs, token }))
+}
+
+fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+    bound.map_err(|source| StartError::Admin { address, source })
+}
+
+/// The lines that scripts wait for.
+fn announce(room: &ControlRoom, admin: SocketAddr) {
+    use std::io::Write;
+    let mut stderr = io::stderr().lock();
+    for listener in room.listeners.status() {
+        let _ = writeln!(stderr, "listening {} {}", listener.name, listener.address);
+    }
+    let _ = writeln!(stderr, "listening admin {admin}");
+    let _ = writeln!(stderr, "ready");
+    notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// Tells systemd, if it started us.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// Does what signals ask until one of them ends it.
+async fn serve(room: &Arc<ControlRoom>, mut signals: Signals, document: &Document) -> Ended {
+    loop {
+        match signals.next().await {
+            Asked::Reload => reload(room).await,
+            Asked::ReopenLogs => room.logs.access.reopen(),
+            Asked::Upgrade => tracing::warn!("SIGUSR2: upgrading in place is not there yet; nothing happens"),
+            Asked::Stop => {
+                notify(&[sd_notify::NotifyState::Stopping]);
+                return drain::drain(room, &document.server, &mut signals).await;
+            }
+        }
+    }
+}
+
+async fn reload(room: &Arc<ControlRoom>) {
+    let now = sd_notify::NotifyState::monotonic_usec_now();
+    match now {
+        Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "no monotonic clock"),
+    }
+    let same = Arc::clone(room);
+    if tokio::task::spawn_blocking(move || same.reloader.reload()).await.is_err() {
+        tracing::error!("the reload broke off; the old configuration goes on");
+    }
+    notify(&[sd_notify::NotifyState::Ready]);
+}

@@ -1,0 +1,195 @@
+//! The configuration compiled: what every request looks at, swapped whole. Its only moving parts are the vitals and
+//! members of its upstreams.
+//!
+//! Compiling does no I/O, reads no clock and spawns nothing, so a refused reload leaves no trace.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::config::schema::{self, Document, RouteTimeouts};
+use crate::config::values::Name;
+use crate::config::Checked;
+use crate::policy::forwarded::Forwarding;
+use crate::policy::headers::Edits;
+use crate::policy::host::HostPolicy;
+use crate::policy::rewrite::Rewrite;
+use crate::route::action::{Action, Redirect, Respond, Split};
+use crate::route::table::Table;
+use crate::telemetry::meters::{RouteMeters, UpstreamMeters};
+use crate::telemetry::metrics::Metrics;
+use crate::upstream::Upstream;
+use crate::upstream::peer::PeerTemplate;
+use crate::upstream::registry::{Registry, Upstreams};
+use crate::upstream::rule::Rule;
+
+/// The configuration compiled.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// 1 at the start, one more with each reload that was applied.
+    pub generation: u64,
+    /// What it was compiled from.
+    pub document: Arc<Document>,
+    /// Which request goes where.
+    pub routes: Table<Arc<Route>>,
+    /// All upstreams, used or not.
+    pub upstreams: Upstreams,
+    /// Whom to believe, whom to tell.
+    pub forwarding: Forwarding,
+}
+
+/// A route compiled: nothing in it has to be looked up by name or parsed.
+#[derive(Debug)]
+pub struct Route {
+    /// Its meters, which know its name.
+    pub meters: Arc<RouteMeters>,
+    /// What happens to a request.
+    pub action: Action<Arc<Target>>,
+    /// Changes of the path.
+    pub rewrite: Option<Rewrite>,
+    /// The Host that backends see.
+    pub host: HostPolicy,
+    /// Edits to the request's header.
+    pub request_headers: Edits,
+    /// Edits to the response's header.
+    pub response_headers: Edits,
+    /// Bytes of a request's body.
+    pub body_limit: Option<u64>,
+    /// Deadlines towards backends.
+    pub timeouts: RouteTimeouts,
+    /// When another backend is tried.
+    pub retry: Rule,
+    /// The share of requests that may be retried after bytes were sent, 0 to 1.
+    pub retry_share: f64,
+}
+
+/// An upstream as a route sends to it: with the route's deadlines.
+#[derive(Debug)]
+pub struct Target {
+    /// Who may be picked.
+    pub upstream: Arc<Upstream>,
+    /// The upstream's meters.
+    pub meters: Arc<UpstreamMeters>,
+    /// What an attempt copies.
+    pub peer: PeerTemplate,
+    /// The same for a request that asks to leave HTTP.
+    pub tunnel: PeerTemplate,
+}
+
+/// A checked document that cannot be compiled all the same: a gap in the checks.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {what}")]
+pub struct CompileError {
+    /// Where in the document.
+    pub path: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl Snapshot {
+    /// Compiles a document; live cells, verdicts and sequences of `previous` live on where they still mean the same.
+    ///
+    /// # Errors
+    /// A gap in the checks of `config`.
+    pub fn compile(
+        checked: &Checked,
+        previous: Option<&Self>,
+        registry: &Registry,
+        metrics: &Metrics,
+    ) -> Result<Self, CompileError> {
+        let document = checked.document();
+        let none = Upstreams::new();
+        let before = previous.map_or(&none, |snapshot| &snapshot.upstreams);
+        let upstreams = registry.compile(&document.upstreams, &|path| checked.file(path).map(<[u8]>::to_vec), before);
+        let mut routes = Vec::with_capacity(document.routes.len());
+        for (index, route) in document.routes.iter().enumerate() {
+            let at = |what: String| CompileError { path: format!("routes[{index}]"), what };
+            let meters = metrics.route(&route.label(index));
+            routes.push((&route.matches, Arc::new(Route::compile(route, meters, &upstreams, metrics).map_err(at)?)));
+        }
+        Ok(Self {
+            generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
+            document: Arc::new(document.clone()),
+            routes: Table::build(routes.into_iter()).map_err(|what| CompileError { path: "routes".into(), what })?,
+            upstreams,
+            forwarding: Forwarding::new(document.forwarded, &document.trusted_proxies),
+        })
+    }
+}
+
+impl Route {
+    fn compile(
+        route: &schema::Route,
+        meters: Arc<RouteMeters>,
+        upstreams: &Upstreams,
+        metrics: &Metrics,
+    ) -> Result<Self, String> {
+        let rewrite = route.rewrite.as_ref().map(Rewrite::compile).transpose()?;
+        Ok(Self {
+            meters,
+            action: action(route, upstreams, metrics)?,
+            rewrite,
+            host: HostPolicy::compile(&route.host)?,
+            request_headers: Edits::compile(&route.request_headers)?,
+            response_headers: Edits::compile(&route.response_headers)?,
+            body_limit: Some(route.limits.body.get()).filter(|limit| *limit > 0),
+            timeouts: route.timeouts.clone(),
+            retry: Rule::new(&route.retry),
+            retry_share: route.retry.budget.fraction(),
+        })
+    }
+}
+
+fn action(route: &schema::Route, upstreams: &Upstreams, metrics: &Metrics) -> Result<Action<Arc<Target>>, String> {
+    let find = |name: &Name| {
+        let upstream = upstreams.get(name).ok_or_else(|| format!("no upstream `{name}`"))?;
+        Ok::<_, String>(Arc::new(Target::new(upstream, &route.timeouts, metrics)))
+    };
+    if let Some(name) = &route.upstream {
+        return Ok(Action::Upstream(find(name)?));
+    }
+    if let Some(split) = &route.split {
+        let parts = split.iter().map(|part| Ok((find(&part.upstream)?, part.weight)));
+        return Ok(Action::Split(Split::compile(parts.collect::<Result<Vec<_>, String>>()?)?));
+    }
+    if let Some(redirect) = &route.redirect {
+        return Ok(Action::Redirect(Redirect::compile(redirect)?));
+    }
+    match &route.respond {
+        Some(respond) => Ok(Action::Respond(Respond::compile(respond)?)),
+        None => Err("no action".into()),
+    }
+}
+
+impl Target {
+    fn new(upstream: &Arc<Upstream>, timeouts: &RouteTimeouts, metrics: &Metrics) -> Self {
+        let tunnel = RouteTimeouts { read: timeouts.tunnel, write: timeouts.tunnel, ..timeouts.clone() };
+        Self {
+            upstream: Arc::clone(upstream),
+            meters: metrics.upstream(upstream.name()),
+            peer: PeerTemplate::new(upstream.wire(), timeouts),
+            tunnel: PeerTemplate::new(upstream.wire(), &tunnel),
+        }
+    }
+}
+
+/// The snapshot of the moment, for all threads.
+#[derive(Debug)]
+pub struct Shared(ArcSwap<Snapshot>);
+
+impl Shared {
+    /// With the first snapshot.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self(ArcSwap::from_pointee(snapshot))
+    }
+
+    /// The one to use from here on; a request calls this once.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// Swaps it; requests under way keep theirs.
+    pub fn store(&self, snapshot: Arc<Snapshot>) {
+        self.0.store(snapshot);
+    }
+}

@@ -1,0 +1,129 @@
+//! Whether a failed attempt is followed by another: the rule of a route, without the budget. Pure.
+
+use crate::config::schema::{self, RetryWhen};
+
+/// `routes[].retry`, compiled.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    attempts: u8,
+    connect: bool,
+    reset: bool,
+    timeout: bool,
+    statuses: Box<[u16]>,
+}
+
+impl Rule {
+    /// From the document.
+    pub fn new(retry: &schema::Retry) -> Self {
+        let has = |when: RetryWhen| retry.when.contains(&when);
+        let status = |when: &RetryWhen| if let RetryWhen::Status(status) = when { Some(*status) } else { None };
+        Self {
+            attempts: retry.attempts,
+            connect: has(RetryWhen::Connect),
+            reset: has(RetryWhen::Reset),
+            timeout: has(RetryWhen::Timeout),
+            statuses: retry.when.iter().filter_map(status).collect(),
+        }
+    }
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failed {
+    /// Before a byte was sent.
+    ToConnect,
+    /// The connection broke, or what came was not HTTP.
+    Reset,
+    /// The backend was silent for too long.
+    Timeout,
+    /// The backend answered this.
+    Status(u16),
+}
+
+/// What the request is like.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    /// Tries so far, the failed one included.
+    pub tries: u8,
+    /// Doing it twice is doing it once (RFC 9110 section 9.2.2).
+    pub idempotent: bool,
+    /// All of its body that was read is still there.
+    pub replayable: bool,
+    /// The client has seen some of a response.
+    pub response_begun: bool,
+    /// Its deadline has passed.
+    pub too_late: bool,
+}
+
+/// What follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// This failure is the answer.
+    GiveUp,
+    /// Another try, whatever the budget says: nothing was sent.
+    Again,
+    /// Another try if the budget has one left.
+    AgainWithinBudget,
+}
+
+/// DESIGN: what was not sent is safe for any method; what was sent only for idempotent ones with their body at hand.
+pub fn decide(rule: &Rule, failed: Failed, request: Request) -> Verdict {
+    if request.response_begun || request.too_late || request.tries >= rule.attempts {
+        return Verdict::GiveUp;
+    }
+    let (wanted, sent) = match failed {
+        Failed::ToConnect => (rule.connect, false),
+        Failed::Reset => (rule.reset, true),
+        Failed::Timeout => (rule.timeout, true),
+        Failed::Status(status) => (rule.statuses.contains(&status), true),
+    };
+    match (wanted, sent) {
+        (false, _) => Verdict::GiveUp,
+        (true, false) if request.replayable => Verdict::Again,
+        (true, true) if request.idempotent && request.replayable => Verdict::AgainWithinBudget,
+        _ => Verdict::GiveUp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(when: &[RetryWhen]) -> Rule {
+        Rule::new(&schema::Retry { attempts: 3, when: when.to_vec(), ..Default::default() })
+    }
+
+    const FRESH: Request =
+        Request { tries: 1, idempotent: true, replayable: true, response_begun: false, too_late: false };
+
+    #[test]
+    fn what_was_not_sent_is_tried_again_for_any_method_outside_the_budget() {
+        let post = Request { idempotent: false, ..FRESH };
+        assert_eq!(decide(&rule(&[RetryWhen::Connect]), Failed::ToConnect, post), Verdict::Again);
+        assert_eq!(decide(&rule(&[RetryWhen::Reset]), Failed::ToConnect, post), Verdict::GiveUp);
+    }
+
+    #[test]
+    fn what_was_sent_is_tried_again_only_if_idempotent_and_replayable() {
+        let rule = rule(&[RetryWhen::Reset, RetryWhen::Timeout, RetryWhen::Status(503)]);
+        for failed in [Failed::Reset, Failed::Timeout, Failed::Status(503)] {
+            assert_eq!(decide(&rule, failed, FRESH), Verdict::AgainWithinBudget);
+            assert_eq!(decide(&rule, failed, Request { idempotent: false, ..FRESH }), Verdict::GiveUp);
+            assert_eq!(decide(&rule, failed, Request { replayable: false, ..FRESH }), Verdict::GiveUp);
+        }
+        assert_eq!(decide(&rule, Failed::Status(500), FRESH), Verdict::GiveUp);
+    }
+
+    #[test]
+    fn never_after_the_response_began_nor_past_the_deadline_nor_beyond_the_attempts() {
+        let rule = rule(&[RetryWhen::Connect]);
+        for request in [
+            Request { response_begun: true, ..FRESH },
+            Request { too_late: true, ..FRESH },
+            Request { tries: 3, ..FRESH },
+        ] {
+            assert_eq!(decide(&rule, Failed::ToConnect, request), Verdict::GiveUp);
+        }
+        assert_eq!(decide(&rule, Failed::ToConnect, Request { tries: 2, ..FRESH }), Verdict::Again);
+    }
+}

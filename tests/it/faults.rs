@@ -1,0 +1,177 @@
+//! What clients get when something goes wrong, and what is recorded of it.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use crate::support::{Client, Origin, Reply, Weir};
+
+fn before(address: SocketAddr, route: &str, upstream: &str) -> Weir {
+    Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up{route} }}]\n\
+         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{address}\" }}]{upstream} }} }}"
+    ))
+}
+
+/// An address where nobody listens.
+fn nobody() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn fault(weir: &Weir, method: &str, status: u16, name: &str) {
+    let mut client = Client::connect(weir.web());
+    client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\nAccept: application/json\r\nContent-Length: 0\r\n\r\n"));
+    let response = client.response(method);
+    assert_eq!(response.status, status, "{}", response.text());
+    let body = response.json();
+    assert_eq!(body["error"], name);
+    assert_eq!(body["status"], status);
+    assert!(body["request_id"].as_str().is_some_and(|id| !id.is_empty()));
+    let line = weir.access_log_of(1).pop().unwrap();
+    assert_eq!((&line["fault"], &line["status"]), (&name.into(), &status.into()), "{line}");
+    assert_eq!(weir.sum(&["weir_faults_total", &format!("\"{name}\"")]), 1.0);
+    weir.wait_for(&["weir_backend_in_flight"], 0.0);
+}
+
+#[test]
+fn a_backend_that_does_not_listen_is_502_connect() {
+    let weir = before(nobody(), "", "");
+    fault(&weir, "POST", 502, "connect");
+    assert!(weir.sum(&["weir_backend_attempts_total", "connect_error"]) >= 1.0);
+}
+
+#[test]
+fn a_backend_that_says_nothing_is_504_timeout_in_time() {
+    let origin = Origin::start(|_| Reply::new(200, "").after(Duration::from_secs(3)));
+    let weir = before(origin.address(), ", timeouts: { read: 200ms }", "");
+    let start = Instant::now();
+    fault(&weir, "GET", 504, "timeout");
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+#[test]
+fn the_whole_request_has_a_deadline_even_when_bytes_trickle() {
+    let origin = Origin::raw(|mut stream| {
+        let mut bin = [0; 1024];
+        let _ = stream.read(&mut bin);
+        for byte in b"HTTP/1.1 200 OK\r\nX-Slow: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" {
+            if stream.write_all(&[*byte]).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let weir = before(origin.address(), ", timeouts: { request: 500ms }", "");
+    let start = Instant::now();
+    let mut client = Client::connect(weir.web());
+    assert_eq!(client.get("/").status, 504);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_eq!(weir.access_log_of(1)[0]["fault"], "timeout");
+    weir.wait_for(&["weir_backend_in_flight"], 0.0);
+}
+
+#[test]
+fn a_response_past_the_deadline_is_cut() {
+    let origin = Origin::raw(|mut stream| {
+        let mut bin = [0; 1024];
+        let _ = stream.read(&mut bin);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+        while stream.write_all(b"1\r\nx\r\n").is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    let weir = before(origin.address(), ", timeouts: { request: 500ms }", "");
+    let mut client = Client::connect(weir.web());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.try_response("GET").is_none(), "the body must not look complete");
+    let line = weir.access_log_of(1).pop().unwrap();
+    assert_eq!((&line["fault"], &line["status"]), (&"timeout".into(), &200.into()), "{line}");
+}
+
+#[test]
+fn a_backend_that_breaks_off_is_502_reset() {
+    let origin = Origin::start(|_| Reply::hang_up());
+    let weir = before(origin.address(), "", "");
+    fault(&weir, "POST", 502, "reset");
+    assert_eq!(origin.requests().len(), 1, "a POST that was sent is not sent again");
+}
+
+#[test]
+fn a_backend_that_does_not_speak_http_is_502_protocol() {
+    let origin = Origin::start(|_| Reply::raw("SSH-2.0-x\r\n\r\n").and_close());
+    let weir = before(origin.address(), "", "");
+    fault(&weir, "POST", 502, "protocol");
+}
+
+#[test]
+fn a_truncated_response_does_not_look_complete() {
+    let origin = Origin::start(|_| Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").and_close());
+    let weir = before(origin.address(), "", "");
+    let mut client = Client::connect(weir.web());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.try_response("GET").is_none());
+    assert_eq!(weir.access_log_of(1)[0]["fault"], "reset");
+}
+
+#[test]
+fn with_fail_open_off_and_nothing_healthy_it_is_503_with_retry_after() {
+    let weir = before(
+        nobody(),
+        "",
+        ", fail_open: false, health_check: { tcp: {}, interval: 50ms, timeout: 40ms }",
+    );
+    weir.wait_for_state("a", "down");
+    let response = Client::connect(weir.web()).get("/");
+    assert_eq!((response.status, response.header("retry-after")), (503, Some("1")));
+    assert_eq!(weir.sum(&["weir_faults_total", "no_backend"]), 1.0);
+}
+
+#[test]
+fn a_client_that_leaves_is_499_and_its_backend_is_let_go() {
+    let origin = Origin::start(|_| Reply::new(200, "").after(Duration::from_secs(5)));
+    let weir = before(origin.address(), "", "");
+    let mut client = Client::connect(weir.web());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    weir.wait_for(&["weir_backend_in_flight"], 1.0);
+    drop(client);
+    weir.wait_for(&["weir_backend_in_flight"], 0.0);
+    let line = weir.access_log_of(1).pop().unwrap();
+    assert_eq!((&line["fault"], &line["status"]), (&"client_abort".into(), &499.into()), "{line}");
+    assert_eq!(weir.sum(&["weir_backend_attempts_total", "client_abort"]), 1.0);
+    assert_eq!(weir.sum(&["weir_requests_total", "499"]), 1.0);
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_reported_and_the_rest_serves() {
+    let origin = Origin::named("a");
+    let weir = Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
+         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}, {{ name: b, address: \"nowhere.invalid:80\" }}] }} }}",
+        origin.address()
+    ));
+    let mut client = Client::connect(weir.web());
+    assert!((0..6).all(|_| client.get("/").text() == "a"));
+    assert!(weir.status().to_string().contains("nowhere.invalid:80"));
+}
+
+#[test]
+fn a_backend_may_be_a_unix_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("origin.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut bin = [0; 4096];
+            let _ = stream.read(&mut bin);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nunix");
+        }
+    });
+    let weir = Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
+         upstreams: {{ up: {{ backends: [{{ name: a, address: \"unix:{}\" }}], health_check: {{ tcp: {{}} }} }} }}",
+        path.display()
+    ));
+    weir.wait_for_state("a", "up");
+    assert_eq!(Client::connect(weir.web()).get("/").text(), "unix");
+}

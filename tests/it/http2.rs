@@ -1,0 +1,158 @@
+//! HTTP/2 by prior knowledge on the same port.
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+
+use crate::support::{Client, Origin, Reply, Weir};
+
+fn before(origin: &Origin) -> Weir {
+    Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
+         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
+        origin.address()
+    ))
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+async fn connect(weir: &Weir) -> SendRequest<Bytes> {
+    let stream = tokio::net::TcpStream::connect(weir.web()).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    sender.ready().await.unwrap()
+}
+
+fn request(method: &str, path: &str) -> http::Request<()> {
+    http::Request::builder().method(method).uri(format!("http://example.org{path}")).body(()).unwrap()
+}
+
+async fn body(response: http::Response<h2::RecvStream>) -> Vec<u8> {
+    let mut stream = response.into_body();
+    let mut body = Vec::new();
+    while let Some(piece) = stream.data().await {
+        let piece = piece.unwrap();
+        stream.flow_control().release_capacity(piece.len()).unwrap();
+        body.extend_from_slice(&piece);
+    }
+    body
+}
+
+#[test]
+fn http2_and_http1_are_told_apart_on_one_port() {
+    let origin = Origin::start(|request| Reply::new(200, &request.target));
+    let weir = before(&origin);
+    run(async {
+        let mut client = connect(&weir).await;
+        for path in ["/1", "/2"] {
+            let (response, _) = client.send_request(request("GET", path), true).unwrap();
+            let response = response.await.unwrap();
+            assert_eq!(response.status(), 200);
+            assert!(response.headers().get("connection").is_none());
+            assert_eq!(body(response).await, path.as_bytes());
+        }
+    });
+    assert_eq!(Client::connect(weir.web()).get("/3").text(), "/3");
+    assert_eq!(origin.requests()[0].header("host"), Some("example.org"));
+    // A request that begins like the preface is HTTP/1 all the same.
+    let mut client = Client::connect(weir.web());
+    client.send("P");
+    client.send("ROPFIND / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response("PROPFIND").status, 200);
+}
+
+#[test]
+fn an_empty_last_data_frame_leaves_the_kept_connection_clean() {
+    let origin = Origin::start(|request| Reply::new(200, &request.body));
+    let weir = before(&origin);
+    run(async {
+        let mut client = connect(&weir).await;
+        for _ in 0..5 {
+            let (response, mut stream) = client.send_request(request("POST", "/"), false).unwrap();
+            stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
+            stream.send_data(Bytes::new(), true).unwrap();
+            assert_eq!(body(response.await.unwrap()).await, b"hello");
+        }
+    });
+    assert_eq!(origin.requests().len(), 5);
+    assert_eq!(origin.connections(), 1, "one connection served them all: no stray byte broke it");
+}
+
+#[test]
+fn many_streams_and_large_bodies_share_a_connection() {
+    let origin = Origin::start(|request| Reply::new(200, &request.body));
+    let weir = before(&origin);
+    let large: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 253) as u8).collect();
+    run(async {
+        let client = connect(&weir).await;
+        let tasks: Vec<_> = (0..20)
+            .map(|_| {
+                let (client, large) = (client.clone(), large.clone());
+                tokio::spawn(async move {
+                    let mut client = client.ready().await.unwrap();
+                    let (response, mut stream) = client.send_request(request("POST", "/"), false).unwrap();
+                    let mut rest = Bytes::from(large.clone());
+                    while !rest.is_empty() {
+                        stream.reserve_capacity(rest.len());
+                        let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await.unwrap().unwrap();
+                        let piece = rest.split_to(room.min(rest.len()));
+                        stream.send_data(piece, rest.is_empty()).unwrap();
+                    }
+                    assert!(body(response.await.unwrap()).await == large);
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+    });
+    weir.wait_for(&["weir_backend_in_flight"], 0.0);
+}
+
+#[test]
+fn a_stream_that_is_reset_lets_its_backend_go() {
+    let origin = Origin::start(|_| Reply::new(200, "").after(std::time::Duration::from_secs(5)));
+    let weir = before(&origin);
+    run(async {
+        let mut client = connect(&weir).await;
+        let (response, mut stream) = client.send_request(request("GET", "/"), true).unwrap();
+        tokio::task::yield_now().await;
+        tokio::time::timeout(std::time::Duration::from_millis(300), response).await.unwrap_err();
+        assert_eq!(weir.sum(&["weir_backend_in_flight"]), 1.0);
+        stream.send_reset(h2::Reason::CANCEL);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    });
+    weir.wait_for(&["weir_backend_in_flight"], 0.0);
+}
+
+#[test]
+fn faults_and_cookies_are_right_over_http2() {
+    let origin = Origin::named("a");
+    let weir = before(&origin);
+    run(async {
+        let mut client = connect(&weir).await;
+        let mut crumbs = request("GET", "/");
+        crumbs.headers_mut().append("cookie", "a=1".parse().unwrap());
+        crumbs.headers_mut().append("cookie", "b=2".parse().unwrap());
+        client.send_request(crumbs, true).unwrap().0.await.unwrap();
+        let long = request("GET", &format!("/{}", "x".repeat(9000)));
+        assert_eq!(client.send_request(long, true).unwrap().0.await.unwrap().status(), 414);
+    });
+    assert_eq!(origin.last_request().all("cookie"), ["a=1; b=2"]);
+}
+
+#[test]
+fn an_idle_http2_connection_does_not_hold_up_the_end() {
+    let origin = Origin::named("a");
+    let mut weir = before(&origin);
+    run(async {
+        let mut client = connect(&weir).await;
+        client.send_request(request("GET", "/"), true).unwrap().0.await.unwrap();
+        let start = std::time::Instant::now();
+        weir.signal(libc::SIGTERM);
+        let status = tokio::task::spawn_blocking(move || weir.wait()).await.unwrap();
+        assert_eq!(status.code(), Some(0));
+        assert!(start.elapsed() < std::time::Duration::from_secs(1), "{:?}", start.elapsed());
+    });
+}

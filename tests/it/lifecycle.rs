@@ -1,0 +1,153 @@
+//! Start and stop: ready lines, exit codes, drain.
+
+use std::time::{Duration, Instant};
+
+use crate::support::weir::command;
+use crate::support::{Client, Origin, Reply, Weir, eventually};
+
+fn yaml(origin: &Origin, server: &str) -> String {
+    format!(
+        "server: {{ {server} }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}, {{ name: six, address: \"[::1]:0\" }}]\n\
+         routes: [{{ name: all, upstream: up }}]\nupstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
+        origin.address()
+    )
+}
+
+#[test]
+fn it_says_where_it_listens_then_ready_on_ipv4_and_ipv6() {
+    let origin = Origin::named("a");
+    let weir = Weir::start(&yaml(&origin, ""));
+    assert_eq!(Client::connect(weir.web()).get("/").text(), "a");
+    assert_eq!(Client::connect(weir.address("six")).get("/").text(), "a");
+    let status = weir.status();
+    assert_eq!((&status["ready"], &status["draining"], &status["generation"]), (&true.into(), &false.into(), &1.into()));
+    assert_eq!(status["listeners"][0]["bound"], true, "{status}");
+}
+
+#[test]
+fn an_idle_process_is_gone_within_a_second_of_sigterm() {
+    let origin = Origin::named("a");
+    let mut weir = Weir::start(&yaml(&origin, ""));
+    let mut idle = Client::connect(weir.web());
+    idle.get("/");
+    let start = Instant::now();
+    weir.signal(libc::SIGTERM);
+    assert_eq!(weir.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_is_under_way_finishes_and_says_connection_close() {
+    let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_millis(700)));
+    let mut weir = Weir::start(&yaml(&origin, ""));
+    let mut client = Client::connect(weir.web());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    weir.wait_for(&["weir_backend_in_flight"], 1.0);
+    weir.signal(libc::SIGTERM);
+    eventually("not ready", || (weir.admin_get("/readyz").status == 503).then_some(()));
+    let response = client.response("GET");
+    assert_eq!((response.text().as_str(), response.header("connection")), ("a", Some("close")));
+    assert_eq!(weir.wait().code(), Some(0));
+}
+
+#[test]
+fn what_outlives_the_grace_is_cut_and_the_exit_status_says_so() {
+    let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_secs(10)));
+    let mut weir = Weir::start(&yaml(&origin, "shutdown_grace: 300ms"));
+    let mut client = Client::connect(weir.web());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    weir.wait_for(&["weir_backend_in_flight"], 1.0);
+    weir.signal(libc::SIGTERM);
+    assert_eq!(weir.wait().code(), Some(1));
+}
+
+#[test]
+fn in_the_lame_duck_it_is_not_ready_but_serves() {
+    let origin = Origin::named("a");
+    let mut weir = Weir::start(&yaml(&origin, "lame_duck: 800ms"));
+    weir.signal(libc::SIGTERM);
+    eventually("not ready", || (weir.admin_get("/readyz").status == 503).then_some(()));
+    let response = Client::connect(weir.web()).get("/");
+    assert_eq!((response.status, response.header("connection")), (200, Some("close")));
+    assert_eq!(weir.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_now() {
+    let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_secs(10)));
+    let mut weir = Weir::start(&yaml(&origin, ""));
+    let mut client = Client::connect(weir.web());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    weir.wait_for(&["weir_backend_in_flight"], 1.0);
+    weir.signal(libc::SIGINT);
+    eventually("draining", || (weir.admin_get("/readyz").status == 503).then_some(()));
+    let start = Instant::now();
+    weir.signal(libc::SIGTERM);
+    assert_eq!(weir.wait().code(), Some(1));
+    assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn an_address_in_use_is_exit_1_and_nothing_is_half_started() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let yaml = format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}, {{ name: b, address: \"{}\" }}]\nroutes: [{{ respond: {{ status: 204 }} }}]",
+        taken.local_addr().unwrap()
+    );
+    let mut weir = Weir::spawn_in(tempfile::tempdir().unwrap(), &yaml, &[]);
+    assert_eq!(weir.wait().code(), Some(1));
+    assert!(!weir.stderr().contains("ready"), "{}", weir.stderr());
+    eventually("the reason", || (weir.stdout() + &weir.stderr()).contains("in use").then_some(()));
+}
+
+#[test]
+fn problems_are_exit_2_all_listed_on_stdout() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weir.yaml");
+    std::fs::write(&file, "listeners:\n  - { name: web, adress: x }\nroutes:\n  - { upstream: nowhere }\n").unwrap();
+    for verb in ["check", "run"] {
+        let output = command(&[verb, "-c", file.to_str().unwrap()]);
+        assert_eq!(output.code, Some(2), "{}{}", output.stdout, output.stderr);
+        assert!(output.stdout.contains(&format!("{}:2:", file.display())), "{}", output.stdout);
+        assert!(output.stdout.contains("address") && output.stdout.contains("nowhere"), "{}", output.stdout);
+    }
+}
+
+#[test]
+fn check_schema_and_usage_have_their_exit_codes() {
+    let good = command(&["check", "-c", "conf/weir.yaml"]);
+    assert_eq!((good.code, good.stdout.lines().count()), (Some(0), 1), "{}", good.stdout);
+    let schema = command(&["schema"]);
+    assert_eq!(schema.code, Some(0));
+    serde_json::from_str::<serde_json::Value>(&schema.stdout).unwrap();
+    assert_eq!(command(&["no-such-command"]).code, Some(64));
+    assert_eq!(command(&["--help"]).code, Some(0));
+    let unreachable = command(&["status", "--admin", "http://127.0.0.1:1"]);
+    assert_eq!(unreachable.code, Some(1), "{}{}", unreachable.stdout, unreachable.stderr);
+}
+
+#[test]
+fn variables_of_the_environment_are_put_in_and_never_shown() {
+    let origin = Origin::named("a");
+    let yaml = yaml(&origin, "").replace("name: a", "name: \"${BACKEND}\"").replace("upstream: up", "upstream: up, response_headers: { set: { x-secret: \"${SECRET:-none}\" } }");
+    let weir = Weir::start_in(tempfile::tempdir().unwrap(), &yaml, &[("BACKEND", "from-env")]);
+    assert_eq!(Client::connect(weir.web()).get("/").header("x-secret"), Some("none"));
+    assert!(weir.status().to_string().contains("from-env"));
+}
+
+#[test]
+fn the_access_log_file_is_reopened_on_sigusr1() {
+    let origin = Origin::named("a");
+    let folder = tempfile::tempdir().unwrap();
+    let (log, moved) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
+    let weir = Weir::start_in(folder, &format!("access_log: {{ path: access.log }}\n{}", yaml(&origin, "")), &[]);
+    let lines = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default().lines().count();
+    Client::connect(weir.web()).get("/");
+    eventually("a line", || (lines(&log) == 1).then_some(()));
+    std::fs::rename(&log, &moved).unwrap();
+    weir.signal(libc::SIGUSR1);
+    eventually("a new file", || log.exists().then_some(()));
+    Client::connect(weir.web()).get("/");
+    eventually("a line in the new file", || (lines(&log) == 1).then_some(()));
+    assert_eq!(lines(&moved), 1);
+}

@@ -1,0 +1,119 @@
+//! Requests that could be served are served: other backends, stale connections, statuses, the budget.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::support::{Client, Origin, Reply, Weir};
+
+fn weir(addresses: &[(&str, String)], retry: &str) -> Weir {
+    let list: String = addresses.iter().map(|(name, at)| format!("{{ name: {name}, address: \"{at}\" }}, ")).collect();
+    Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
+         routes: [{{ name: all, upstream: up, timeouts: {{ read: 1s }}, retry: {{ {retry} }} }}]\nupstreams: {{ up: {{ backends: [{list}] }} }}"
+    ))
+}
+
+fn at(origin: &Origin) -> String {
+    origin.address().to_string()
+}
+
+#[test]
+fn a_post_goes_elsewhere_when_a_backend_does_not_listen() {
+    let origin = Origin::start(|request| Reply::new(200, &request.body));
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let weir = weir(&[("dead", dead), ("live", at(&origin))], "");
+    let mut client = Client::connect(weir.web());
+    for turn in 0..20 {
+        let body = format!("body {turn}");
+        let response = client.post("/", body.as_bytes());
+        assert_eq!((response.status, response.text()), (200, body));
+    }
+    assert!(weir.sum(&["weir_backend_retries_total", "backend=\"dead\"", "connect"]) >= 9.0);
+    let log = weir.access_log_of(20);
+    let retried = log.iter().find(|line| line["attempts"].as_array().unwrap().len() == 2).unwrap();
+    assert_eq!(retried["attempts"][0]["outcome"], "connect_error");
+    assert_eq!(retried["attempts"][1]["outcome"], "ok");
+    assert_eq!(retried["backend"], "live");
+    assert_eq!(retried["fault"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_get_is_tried_elsewhere_when_a_backend_breaks_off_a_post_is_not() {
+    let bad = Origin::start(|_| Reply::hang_up());
+    let good = Origin::named("good");
+    let weir = weir(&[("bad", at(&bad)), ("good", at(&good))], "");
+    let mut client = Client::connect(weir.web());
+    assert!((0..6).all(|_| client.get("/").text() == "good"));
+    let statuses: Vec<_> = (0..2).map(|_| Client::connect(weir.web()).post("/", b"x").status).collect();
+    assert!(statuses.contains(&502) && statuses.contains(&200), "{statuses:?}");
+}
+
+#[test]
+fn a_stale_connection_is_replaced_by_a_fresh_one_to_the_same_backend() {
+    // The origin answers once on each connection and closes it only when the next request has come.
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&served);
+    let origin = Origin::raw(move |mut stream| {
+        use std::io::{Read, Write};
+        let mut bin = [0; 4096];
+        if stream.read(&mut bin).unwrap_or(0) > 0 {
+            count.fetch_add(1, Ordering::AcqRel);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            let _ = stream.read(&mut bin);
+        }
+    });
+    let weir = weir(&[("a", at(&origin))], "attempts: 1");
+    let mut client = Client::connect(weir.web());
+    for _ in 0..5 {
+        assert_eq!(client.get("/").text(), "ok");
+    }
+    assert_eq!(served.load(Ordering::Acquire), 5);
+}
+
+#[test]
+fn a_status_is_worth_another_try_only_if_it_is_listed_and_the_last_one_passes() {
+    let bad = Origin::start(|_| Reply::with(503, &[("Retry-After", "7")], "bad"));
+    let good = Origin::named("good");
+    let both = weir(&[("bad", at(&bad)), ("good", at(&good))], "when: [connect, 503]");
+    let mut client = Client::connect(both.web());
+    assert!((0..6).all(|_| client.get("/").text() == "good"));
+    assert!(both.sum(&["weir_backend_retries_total", "reason=\"503\""]) >= 2.0);
+    let alone = weir(&[("bad", at(&bad))], "when: [503]");
+    let response = Client::connect(alone.web()).get("/");
+    assert_eq!((response.status, response.header("retry-after"), response.text().as_str()), (503, Some("7"), "bad"));
+    let unlisted = weir(&[("bad", at(&bad)), ("good", at(&good))], "");
+    let statuses: Vec<_> = (0..2).map(|_| Client::connect(unlisted.web()).get("/").status).collect();
+    assert!(statuses.contains(&503), "{statuses:?}");
+}
+
+#[test]
+fn a_timeout_is_tried_elsewhere_only_if_listed() {
+    let slow = Origin::start(|_| Reply::new(200, "slow").after(Duration::from_secs(3)));
+    let good = Origin::named("good");
+    let weir = weir(&[("slow", at(&slow)), ("good", at(&good))], "when: [timeout]");
+    let mut client = Client::connect(weir.web());
+    assert!((0..2).all(|_| client.get("/").text() == "good"));
+    assert_eq!(weir.sum(&["weir_backend_attempts_total", "backend=\"slow\"", "timeout"]), 1.0);
+}
+
+#[test]
+fn attempts_are_bounded_and_1_means_no_retry() {
+    let bad = Origin::start(|_| Reply::hang_up());
+    let weir = weir(&[("bad", at(&bad))], "attempts: 1");
+    assert_eq!(Client::connect(weir.web()).get("/").status, 502);
+    assert_eq!(bad.requests().len(), 1);
+}
+
+#[test]
+fn the_budget_bounds_retries_when_everything_fails() {
+    let bad = Origin::start(|_| Reply::hang_up());
+    let weir = weir(&[("bad", at(&bad))], "attempts: 3, budget: 0%");
+    for _ in 0..200 {
+        assert_eq!(Client::connect(weir.web()).get("/").status, 502);
+    }
+    // The floor alone: 10 a second, for the seconds this took and the window that is open.
+    let retries = weir.sum(&["weir_backend_retries_total"]);
+    assert!(retries < 200.0, "{retries} retries of 200 requests without a share");
+}

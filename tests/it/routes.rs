@@ -1,0 +1,136 @@
+//! Routing by specificity, and the actions that need no backend.
+
+use crate::support::{Client, Origin, Reply, Weir};
+
+fn route(weir: &Weir, path: &str, headers: &[(&str, &str)]) -> String {
+    let response = Client::connect(weir.web()).get_with(path, headers);
+    if response.status == 404 { "404".into() } else { response.text() }
+}
+
+#[test]
+fn the_most_specific_route_wins_whatever_its_place_in_the_file() {
+    let respond = |name: &str| format!("respond: {{ status: 200, body: {name} }}");
+    let weir = Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes:\n\
+         - {{ name: any, {any} }}\n\
+         - {{ name: wild, match: {{ hosts: [\"*.example.org\"] }}, {wild} }}\n\
+         - {{ name: deep, match: {{ hosts: [\"*.b.example.org\"] }}, {deep} }}\n\
+         - {{ name: exact, match: {{ hosts: [api.example.org] }}, {exact} }}\n\
+         - {{ name: prefix, match: {{ path_prefix: /api }}, {prefix} }}\n\
+         - {{ name: longer, match: {{ path_prefix: /api/v1 }}, {longer} }}\n\
+         - {{ name: path, match: {{ path: /api/v1 }}, {path} }}\n\
+         - {{ name: regex, match: {{ path_regex: '\\d{{3}}' }}, {regex} }}\n\
+         - {{ name: canary, match: {{ path_prefix: /api, headers: {{ x-canary: \"1\" }} }}, {canary} }}\n\
+         - {{ name: delete, match: {{ path_prefix: /api, methods: [DELETE] }}, {delete} }}\n",
+        any = respond("any"),
+        wild = respond("wild"),
+        deep = respond("deep"),
+        exact = respond("exact"),
+        prefix = respond("prefix"),
+        longer = respond("longer"),
+        path = respond("path"),
+        regex = respond("regex"),
+        canary = respond("canary"),
+        delete = respond("delete"),
+    ));
+    for (host, path, headers, expected) in [
+        ("other", "/", vec![], "any"),
+        ("x.example.org", "/", vec![], "wild"),
+        ("x.y.example.org", "/", vec![], "wild"),
+        ("a.b.example.org", "/", vec![], "deep"),
+        ("API.example.org.:8080", "/", vec![], "exact"),
+        ("example.org", "/", vec![], "any"),
+        ("other", "/api", vec![], "prefix"),
+        ("other", "/api/x", vec![], "prefix"),
+        ("other", "/apix", vec![], "any"),
+        ("other", "/api/v1/x", vec![], "longer"),
+        ("other", "/api/v1?q", vec![], "path"),
+        ("other", "/x/123", vec![], "regex"),
+        ("other", "/api/123", vec![], "prefix"),
+        ("other", "/api", vec![("X-Canary", "1")], "canary"),
+        ("other", "/api", vec![("X-Canary", "2")], "prefix"),
+    ] {
+        let mut all = vec![("Host", host)];
+        all.extend(headers);
+        assert_eq!(route(&weir, path, &all), expected, "{host} {path}");
+    }
+}
+
+#[test]
+fn what_no_route_matches_is_404_and_the_connection_goes_on() {
+    let weir = Weir::start(
+        "listeners: [{ name: web, address: \"127.0.0.1:0\" }]\n\
+         routes: [{ name: a, match: { path: /a }, respond: { status: 204 } }]",
+    );
+    let mut client = Client::connect(weir.web());
+    let missing = client.get_with("/b", &[("Accept", "application/json")]);
+    assert_eq!(missing.status, 404);
+    let body = missing.json();
+    assert_eq!(body["error"], "no_route");
+    assert_eq!(body["request_id"].as_str(), missing.header("x-request-id"));
+    assert_eq!(client.get("/a").status, 204);
+    assert_eq!(weir.sum(&["weir_faults_total", "route=\"-\"", "no_route"]), 1.0);
+}
+
+#[test]
+fn redirects_and_responses_of_our_own_are_as_configured() {
+    let weir = Weir::start(
+        "listeners: [{ name: web, address: \"127.0.0.1:0\" }]\nroutes:\n\
+         - { name: r, match: { path_prefix: /old }, redirect: { to: \"https://{host}/new{path}{query}\", status: 301 } }\n\
+         - { name: d, match: { path: /default }, redirect: { to: \"{scheme}://else{path}\" } }\n\
+         - name: t\n  match: { path: /teapot }\n  respond: { status: 418, body: short, headers: { x-pot: \"1\", content-type: text/x } }\n\
+         \x20 response_headers: { set: { x-set: \"2\" }, remove: [x-pot] }\n",
+    );
+    let mut client = Client::connect(weir.web());
+    let response = client.get_with("/old/x?a=b", &[("Host", "example.org:81")]);
+    assert_eq!((response.status, response.header("location")), (301, Some("https://example.org:81/new/old/x?a=b")));
+    let response = client.get("/default");
+    assert_eq!((response.status, response.header("location")), (308, Some("http://else/default")));
+    let response = client.get("/teapot");
+    assert_eq!((response.status, response.text().as_str()), (418, "short"));
+    assert_eq!(response.header("content-type"), Some("text/x"));
+    assert_eq!((response.header("x-pot"), response.header("x-set")), (None, Some("2")));
+    client.send("HEAD /teapot HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response("HEAD").header("content-length"), Some("5"));
+    assert_eq!(client.get("/teapot").status, 418);
+}
+
+#[test]
+fn a_split_shares_exactly_by_weight() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let weir = Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
+         routes: [{{ name: s, split: [{{ upstream: a, weight: 3 }}, {{ upstream: b, weight: 1 }}] }}]\n\
+         upstreams: {{ a: {{ backends: [{{ address: \"{}\" }}] }}, b: {{ backends: [{{ address: \"{}\" }}] }} }}",
+        a.address(),
+        b.address()
+    ));
+    let mut client = Client::connect(weir.web());
+    let answers: Vec<_> = (0..80).map(|_| client.get("/").text()).collect();
+    assert_eq!(answers.iter().filter(|answer| *answer == "b").count(), 20);
+}
+
+#[test]
+fn rewrites_and_host_rules_change_what_the_backend_sees() {
+    let origin = Origin::start(|_| Reply::new(200, ""));
+    let upstream = format!("{{ backends: [{{ name: a, address: \"{}\" }}] }}", origin.address());
+    let weir = Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes:\n\
+         - {{ name: strip, match: {{ path_prefix: /api }}, upstream: up, rewrite: {{ strip_prefix: /api, add_prefix: /v2 }}, host: backend }}\n\
+         - {{ name: named, match: {{ path_prefix: /named }}, upstream: up, host: inner.example }}\n\
+         - {{ name: kept, upstream: up }}\n\
+         upstreams: {{ up: {upstream} }}"
+    ));
+    let mut client = Client::connect(weir.web());
+    for (path, target, host) in [
+        ("/api/x%2Fy?q=%20", "/v2/x%2Fy?q=%20", origin.address().to_string()),
+        ("/api", "/v2/", origin.address().to_string()),
+        ("/named", "/named", "inner.example".into()),
+        ("/kept", "/kept", "test".into()),
+    ] {
+        client.get(path);
+        let seen = origin.last_request();
+        assert!(seen.target == target || (target == "/v2/" && seen.target == "/v2"), "{path}: {}", seen.target);
+        assert_eq!(seen.header("host"), Some(host.as_str()), "{path}");
+    }
+}

@@ -1,0 +1,244 @@
+//! The real binary with a configuration of its own. It ends with the value.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use super::{Client, DEADLINE, eventually};
+
+/// A running weir.
+pub struct Weir {
+    child: Child,
+    folder: tempfile::TempDir,
+    listening: BTreeMap<String, SocketAddr>,
+    stderr: Arc<Mutex<String>>,
+    stdout: Arc<Mutex<String>>,
+}
+
+/// The process's output of a command that ends by itself.
+pub struct Output {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs `weir` with these arguments to its end.
+pub fn command(arguments: &[&str]) -> Output {
+    let output = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(arguments)
+        .env_remove("WEIR_CONFIG")
+        .env_remove("WEIR_ADMIN")
+        .output()
+        .unwrap();
+    Output {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+impl Weir {
+    /// Starts with this configuration; `admin` is put before it, on port 0. Waits until it is ready.
+    pub fn start(yaml: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), yaml, &[])
+    }
+
+    /// The same in a folder that holds what the configuration names, with variables of the environment.
+    pub fn start_in(folder: tempfile::TempDir, yaml: &str, env: &[(&str, &str)]) -> Self {
+        let mut weir = Self::spawn_in(folder, yaml, env);
+        let deadline = Instant::now() + DEADLINE;
+        while !weir.stderr().lines().any(|line| line == "ready") {
+            assert!(weir.child.try_wait().unwrap().is_none(), "ended: {}{}", weir.stdout(), weir.stderr());
+            assert!(Instant::now() < deadline, "never ready: {}", weir.stderr());
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        for line in weir.stderr().lines() {
+            if let ["listening", name, address] = line.split(' ').collect::<Vec<_>>()[..] {
+                weir.listening.insert(name.to_owned(), address.parse().unwrap());
+            }
+        }
+        weir
+    }
+
+    /// Starts and does not wait for anything.
+    pub fn spawn_in(folder: tempfile::TempDir, yaml: &str, env: &[(&str, &str)]) -> Self {
+        let file = folder.path().join("weir.yaml");
+        std::fs::write(&file, with_admin(yaml)).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .arg("run")
+            .arg("-c")
+            .arg(&file)
+            .envs(env.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = collect(child.stderr.take().unwrap());
+        let stdout = collect(child.stdout.take().unwrap());
+        Self { child, folder, listening: BTreeMap::new(), stderr, stdout }
+    }
+
+    /// The address of the listener of that name.
+    pub fn address(&self, name: &str) -> SocketAddr {
+        self.listening[name]
+    }
+
+    /// The address of the listener `web`.
+    pub fn web(&self) -> SocketAddr {
+        self.address("web")
+    }
+
+    pub fn admin(&self) -> SocketAddr {
+        self.address("admin")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("weir.yaml")
+    }
+
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Everything it wrote to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// Everything it wrote to stdout so far.
+    pub fn stdout(&self) -> String {
+        self.stdout.lock().unwrap().clone()
+    }
+
+    /// The access log so far.
+    pub fn access_log(&self) -> Vec<serde_json::Value> {
+        self.stdout().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits for the access log to have so many lines.
+    pub fn access_log_of(&self, lines: usize) -> Vec<serde_json::Value> {
+        eventually(&format!("{lines} lines of access log"), || {
+            let log = self.access_log();
+            (log.len() >= lines).then_some(log)
+        })
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: the process is our child and has not been waited for, so the id is its own.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+    }
+
+    /// Replaces the configuration, sends SIGHUP and waits for the verdict: whether it was applied.
+    pub fn reload(&self, yaml: &str) -> bool {
+        let before = (self.metric("weir_config_reloads_total{result=\"applied\"}"), self.rejected());
+        std::fs::write(self.config_file(), with_admin(yaml)).unwrap();
+        self.signal(libc::SIGHUP);
+        eventually("the verdict of a reload", || {
+            if self.rejected() > before.1 {
+                return Some(false);
+            }
+            (self.metric("weir_config_reloads_total{result=\"applied\"}") > before.0).then_some(true)
+        })
+    }
+
+    fn rejected(&self) -> f64 {
+        self.metric("weir_config_reloads_total{result=\"rejected\"}")
+    }
+
+    /// GET of an admin path.
+    pub fn admin_get(&self, path: &str) -> super::Response {
+        Client::connect(self.admin()).get(path)
+    }
+
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.admin_get("/api/v1/status").body).unwrap()
+    }
+
+    /// All series of a scrape.
+    pub fn scrape(&self) -> BTreeMap<String, f64> {
+        let text = String::from_utf8(self.admin_get("/metrics").body).unwrap();
+        let series = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+        series
+            .map(|line| {
+                let (name, value) = line.rsplit_once(' ').unwrap();
+                (name.to_owned(), value.parse().unwrap())
+            })
+            .collect()
+    }
+
+    /// The sum of the series whose name and labels contain all of these.
+    pub fn sum(&self, parts: &[&str]) -> f64 {
+        self.scrape().iter().filter(|(name, _)| parts.iter().all(|part| name.contains(part))).map(|(_, v)| v).sum()
+    }
+
+    /// One series; 0 if it is not there.
+    pub fn metric(&self, series: &str) -> f64 {
+        self.scrape().get(series).copied().unwrap_or(0.0)
+    }
+
+    /// Waits for the sum of series to become a value.
+    pub fn wait_for(&self, parts: &[&str], value: f64) {
+        eventually(&format!("{parts:?} = {value}, is {}", self.sum(parts)), || {
+            (self.sum(parts) == value).then_some(())
+        });
+    }
+
+    /// Waits for the state of a backend.
+    pub fn wait_for_state(&self, backend: &str, state: &str) {
+        eventually(&format!("{backend} {state}; {}", self.status()), || {
+            let status = self.status();
+            let upstreams = status["upstreams"].as_array()?.clone();
+            let mut all = upstreams.iter().flat_map(|upstream| upstream["backends"].as_array().unwrap().clone());
+            all.any(|b| b["name"] == backend && b["state"] == state).then_some(())
+        });
+    }
+
+    /// Waits for the process to end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "does not end: {}", self.stderr());
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Weir {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- weir's stderr\n{}", self.stderr());
+        }
+    }
+}
+
+fn with_admin(yaml: &str) -> String {
+    if yaml.contains("admin:") { yaml.to_owned() } else { format!("{yaml}\nadmin: {{ address: \"127.0.0.1:0\" }}\n") }
+}
+
+fn collect(from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let text = Arc::new(Mutex::new(String::new()));
+    let into = Arc::clone(&text);
+    std::thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        let mut line = Vec::new();
+        while from.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+            into.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    });
+    text
+}
