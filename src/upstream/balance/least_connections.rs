@@ -116,7 +116,7 @@ mod tests {
             counts[second] += 1;
             drop(held);
         }
-        assert_eq!(counts, [100, 100, 100]);
+        assert_eq!(counts, [150, 150, 0]);
         let _busy: Vec<_> = (0..5).map(|_| balancer.slots()[1].vitals.raise()).collect();
         let _also: Vec<_> = (0..1).map(|_| balancer.slots()[2].vitals.raise()).collect();
         let mut counts = [0; 3];

@@ -117,8 +117,13 @@ impl Balancer {
             return None;
         }
         let again = !tried.is_empty() && self.slots.iter().all(|slot| tried.contains(&slot.vitals));
-        let none = Tried::default();
-        let tried = if again { &none } else { tried };
+        let none;
+        let tried = if again {
+            none = Tried::default();
+            &none
+        } else {
+            tried
+        };
         let (index, guard) = match self.kind {
             Balance::LeastConnections => least_connections::pick(&self.slots, &self.cursor, tried)?,
             Balance::WeightedRoundRobin => {

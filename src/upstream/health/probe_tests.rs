@@ -14,7 +14,9 @@ fn probe(check: &str, upstream: &str) -> Probe {
 
 async fn answer(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, response: &str) -> String {
     let mut seen = Vec::new();
-    while !seen.ends_with(b"\r\n\r\n") && stream.read_buf(&mut seen).await.unwrap_or(0) > 0 {}
+    // Up to the end of a header, or of HTTP/2's preface, or at once if it is a TLS record.
+    let enough = |seen: &[u8]| seen.first() == Some(&0x16) || seen.windows(4).any(|end| end == b"\r\n\r\n");
+    while !enough(&seen) && stream.read_buf(&mut seen).await.unwrap_or(0) > 0 {}
     stream.write_all(response.as_bytes()).await.ok();
     String::from_utf8_lossy(&seen).into_owned()
 }
@@ -181,4 +183,53 @@ async fn it_is_pingoras_health_check_too() {
 fn waits_are_spread_around_the_interval() {
     let wait = |random| next_wait(Period::from_secs(10), 0.1, random).as_secs_f64();
     assert!((wait(0.0) - 9.0).abs() < 1e-6 && (wait(0.5) - 10.0).abs() < 1e-6 && (wait(1.0) - 11.0).abs() < 1e-6);
+}
+
+const CA: &[u8] = include_bytes!("../../../tests/data/ca.pem");
+
+/// A TLS server for `api.internal` that speaks HTTP/2 if that was agreed on, and HTTP/1.1 otherwise.
+async fn serve_tls() -> PeerAddress {
+    use pingora_core::tls::{ServerConfig, TlsAcceptor};
+    use rustls_pki_types::pem::PemObject;
+    use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+    pingora_core::tls::install_default_crypto_provider();
+    let chain = CertificateDer::from_pem_slice(include_bytes!("../../../tests/data/server.pem")).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../../../tests/data/server.key")).unwrap();
+    let mut config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![chain], key).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = PeerAddress::Inet(listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(tls) = acceptor.accept(stream).await else { continue };
+            if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
+                answer(tls, &ok("")).await;
+                continue;
+            }
+            let mut connection = h2::server::handshake(tls).await.unwrap();
+            let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+            respond.send_response(http::Response::new(()), true).unwrap();
+            while let Some(Ok(_)) = connection.accept().await {}
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn tls_is_verified_as_for_traffic() {
+    let address = serve_tls().await;
+    let run = async |protocol: &str, server_name: &str, ca: &[u8]| {
+        let yaml = format!("{{protocol: {protocol}, tls: {{server_name: {server_name}, ca: ca.pem}}}}");
+        let wire = Arc::new(Wire::new(&serde_yaml::from_str(&yaml).unwrap(), Some(ca)));
+        let check = serde_yaml::from_str("http: {}").unwrap();
+        Probe::new(check, wire, "api.internal", Arc::new(Connector::new(None))).run(&address).await
+    };
+    for protocol in ["http1", "h2"] {
+        assert_eq!(run(protocol, "api.internal", CA).await, Ok(()), "{protocol}");
+        for (name, ca) in [("other.internal", CA), ("api.internal", b"")] {
+            let reason = run(protocol, name, ca).await.unwrap_err();
+            assert!(reason.starts_with("tls: "), "{reason}");
+        }
+    }
 }
