@@ -50,7 +50,7 @@ fn full() -> (Arc<Metrics>, Arc<RouteMeters>, Arc<ListenerMeters>, Arc<UpstreamM
 
 #[test]
 fn a_scrape_says_what_was_counted() {
-    let (metrics, .., vitals) = full();
+    let (metrics, _route, _listener, _upstream, vitals) = full();
     let (first, _second, _request) = (vitals.raise(), vitals.raise(), metrics.request_started());
     drop(first);
     let said = parse(&metrics.render());
@@ -110,8 +110,9 @@ fn every_family_has_its_type_and_help_and_promtool_has_no_objection() {
     };
     assert_eq!(of("# HELP "), of("# TYPE "));
     assert_eq!(of("# HELP weir_").len(), 27, "{text}");
-    let promtool = Command::new("promtool").args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let Ok(mut child) = promtool.stderr(Stdio::piped()).spawn() else {
+    let mut promtool = Command::new("promtool");
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(mut child) = promtool.spawn() else {
         println!("skipped: no promtool on PATH");
         return;
     };
