@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::control::Control;
@@ -84,7 +84,11 @@ async fn reload(State(control): Shared) -> Response {
     blocking(move || control.reload()).await.map_or_else(|refusal| refusal, answer)
 }
 
-async fn diff(State(control): Shared, body: Body) -> Response {
+async fn diff(State(control): Shared, headers: HeaderMap, body: Body) -> Response {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY) {
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
+    }
     let Ok(body) = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await else {
         return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long");
     };

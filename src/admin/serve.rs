@@ -19,7 +19,7 @@ use super::guard::{Guard, Token};
 use super::routes::router;
 
 /// Connections served at once; others wait in the kernel's queue.
-pub const MAX_CONNECTIONS: u32 = 128;
+const MAX_CONNECTIONS: u32 = 128;
 
 /// From the accept, or the last response, to the end of a header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(20);

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// 128 bytes, because Intel's prefetcher fetches lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub struct Padded<T>(pub T);
+pub(super) struct Padded<T>(pub(super) T);
 
 impl<T> Deref for Padded<T> {
     type Target = T;
@@ -53,18 +53,18 @@ const PER_CLASS: usize = 100;
 
 /// One count a status, 0 to 999. A hundred of them are allocated when the first of their class is counted.
 #[derive(Debug, Default)]
-pub struct Statuses([OnceLock<Box<[Count; PER_CLASS]>>; CLASSES]);
+pub(super) struct Statuses([OnceLock<Box<[Count; PER_CLASS]>>; CLASSES]);
 
 impl Statuses {
     /// One more of `status`; what is no status counts as 999.
-    pub fn bump(&self, status: u16) {
+    pub(super) fn bump(&self, status: u16) {
         let status = usize::from(status).min(CLASSES * PER_CLASS - 1);
         let class = self.0[status / PER_CLASS].get_or_init(|| Box::new([const { Count::new() }; PER_CLASS]));
         class[status % PER_CLASS].bump();
     }
 
     /// All that were seen, with their counts, in ascending order.
-    pub fn seen(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+    pub(super) fn seen(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
         let classes = self.0.iter().enumerate().filter_map(|(at, class)| Some((at, class.get()?)));
         classes.flat_map(|(at, class)| {
             let status = move |low| u16::try_from(at * PER_CLASS + low).unwrap_or(u16::MAX);
@@ -74,7 +74,7 @@ impl Statuses {
 }
 
 /// Upper bounds of the buckets of request and response times, in nanoseconds: 0.5 ms to 60 s.
-pub const LATENCY: &[u64] = &[
+pub(super) const LATENCY: &[u64] = &[
     500_000,
     1_000_000,
     2_500_000,
@@ -94,7 +94,7 @@ pub const LATENCY: &[u64] = &[
 ];
 
 /// Upper bounds of the buckets of connect times, in nanoseconds: 0.1 ms to 3 s.
-pub const CONNECT: &[u64] = &[
+pub(super) const CONNECT: &[u64] = &[
     100_000,
     250_000,
     500_000,
@@ -113,7 +113,7 @@ pub const CONNECT: &[u64] = &[
 
 /// A histogram of durations. An observation is two atomic adds.
 #[derive(Debug)]
-pub struct Durations {
+pub(super) struct Durations {
     bounds: &'static [u64],
     // One more than bounds: the last is for what is longer than all of them.
     buckets: Box<[AtomicU64]>,
@@ -122,23 +122,23 @@ pub struct Durations {
 
 /// A histogram as it was at one moment.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Observed {
+pub(super) struct Observed {
     /// (upper bound in seconds, observations up to it), ascending; the last bound is not infinity.
-    pub buckets: Vec<(f64, u64)>,
+    pub(super) buckets: Vec<(f64, u64)>,
     /// All observations.
-    pub count: u64,
+    pub(super) count: u64,
     /// Their sum, in seconds.
-    pub sum: f64,
+    pub(super) sum: f64,
 }
 
 impl Durations {
     /// Empty, with these upper bounds in ascending nanoseconds.
-    pub fn new(bounds: &'static [u64]) -> Self {
+    pub(super) fn new(bounds: &'static [u64]) -> Self {
         Self { bounds, buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
     }
 
     /// One more observation.
-    pub fn observe(&self, took: Duration) {
+    pub(super) fn observe(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let at = self.bounds.partition_point(|bound| *bound < nanos);
         self.buckets[at].fetch_add(1, Ordering::Relaxed);
@@ -147,7 +147,7 @@ impl Durations {
 
     /// What was observed by now; `None`: nothing yet. The count is the sum of the buckets, so that a scrape amidst
     /// observations never shows a last bucket that differs from the count.
-    pub fn observed(&self) -> Option<Observed> {
+    pub(super) fn observed(&self) -> Option<Observed> {
         let mut count = 0;
         let mut buckets = Vec::with_capacity(self.bounds.len());
         for (at, bucket) in self.buckets.iter().enumerate() {

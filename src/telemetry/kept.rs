@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many cells that nobody holds are kept, of a kind.
-pub const MAX_KEPT: usize = 10_000;
+pub(super) const MAX_KEPT: usize = 10_000;
 
 /// How many new keys may come between two looks for what to forget, so that a look costs nothing on average.
 const SLACK: usize = 1_000;

@@ -63,7 +63,7 @@ impl RouteMeters {
     }
 
     /// How long requests took.
-    pub fn duration(&self) -> &Durations {
+    pub(super) fn duration(&self) -> &Durations {
         &self.duration
     }
 }

@@ -14,6 +14,7 @@ mod json;
 mod kept;
 mod line;
 mod process;
+mod words;
 
 pub mod access_log;
 pub mod meters;

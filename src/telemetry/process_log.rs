@@ -124,6 +124,19 @@ mod tests {
         assert!(!heard(LogLevel::Trace, "h2::client", Level::TRACE));
     }
 
+    #[test]
+    fn a_reload_opens_the_gate_of_the_log_crate() {
+        let heard = |target: &str, level| log::log_enabled!(target: target, level);
+        let settings = |level| Log { level, format: LogFormat::Text };
+        let log = ProcessLog::init(&settings(LogLevel::Error)).unwrap();
+        assert!(heard("weir", log::Level::Error) && !heard("weir", log::Level::Warn));
+        assert!(!heard("pingora_core", log::Level::Error));
+        log.set(&settings(LogLevel::Debug)).unwrap();
+        assert!(heard("weir", log::Level::Debug) && heard("pingora_core", log::Level::Warn));
+        assert!(!heard("pingora_core", log::Level::Info));
+        assert!(ProcessLog::init(&settings(LogLevel::Info)).is_err(), "there is one a process");
+    }
+
     #[derive(Clone, Default)]
     struct Buffer(Arc<Mutex<Vec<u8>>>);
 

@@ -108,13 +108,18 @@ impl Recorder {
         let route = record.route.unwrap_or_else(|| self.metrics.no_route());
         route.record(record.method, record.status, record.duration, record.fault);
         if self.log.is_on() {
-            LINE.with_borrow_mut(|buffer| {
-                buffer.clear();
-                line::write(buffer, record);
-                self.log.push(buffer);
-                buffer.shrink_to(SCRATCH);
-            });
+            // A context that is dropped while its thread ends finds no buffer any more; it takes one of its own.
+            if LINE.try_with(|buffer| self.log_line(&mut buffer.borrow_mut(), record)).is_err() {
+                self.log_line(&mut Vec::new(), record);
+            }
         }
+    }
+
+    fn log_line(&self, buffer: &mut Vec<u8>, record: &Record<'_>) {
+        buffer.clear();
+        line::write(buffer, record);
+        self.log.push(buffer);
+        buffer.shrink_to(SCRATCH);
     }
 
     /// The registry.

@@ -1,0 +1,134 @@
+//! The words that say how a backend is and how attempts at it end. Labels and nothing else: `vitals` keeps the cells.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::fault::Fault;
+
+/// What probes say of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Health {
+    /// Not probed yet.
+    Unknown = 0,
+    /// Serves, or is not probed at all.
+    Up = 1,
+    /// Fails its probes.
+    Down = 2,
+}
+
+/// What an operator wants of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Mark {
+    /// Nothing special.
+    Ready = 0,
+    /// No new requests; those under way finish.
+    Draining = 1,
+    /// No requests.
+    Disabled = 2,
+}
+
+/// The one state that is shown of a backend, strongest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// By an operator.
+    Disabled,
+    /// By an operator, or no longer a member.
+    Draining,
+    /// By outlier detection.
+    Ejected,
+    /// By its probes.
+    Down,
+    /// Serves.
+    Up,
+    /// Not probed yet.
+    Unknown,
+}
+
+impl State {
+    /// In the order of the contract.
+    pub const ALL: [Self; 6] = [Self::Disabled, Self::Draining, Self::Ejected, Self::Down, Self::Up, Self::Unknown];
+
+    /// The value of the `state` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Draining => "draining",
+            Self::Ejected => "ejected",
+            Self::Down => "down",
+            Self::Up => "up",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum Outcome {
+    /// A whole response came, whatever its status.
+    Ok,
+    /// No connection.
+    ConnectError,
+    /// No TLS session.
+    TlsError,
+    /// A deadline passed.
+    Timeout,
+    /// The connection broke.
+    Reset,
+    /// What came was not HTTP.
+    ProtocolError,
+    /// The client left first.
+    ClientAbort,
+}
+
+impl Outcome {
+    /// In the order of the contract.
+    pub const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::ConnectError,
+        Self::TlsError,
+        Self::Timeout,
+        Self::Reset,
+        Self::ProtocolError,
+        Self::ClientAbort,
+    ];
+
+    /// The value of the `outcome` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ConnectError => "connect_error",
+            Self::TlsError => "tls_error",
+            Self::Timeout => "timeout",
+            Self::Reset => "reset",
+            Self::ProtocolError => "protocol_error",
+            Self::ClientAbort => "client_abort",
+        }
+    }
+}
+
+/// Why an attempt was followed by another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryReason {
+    /// It failed.
+    Fault(Fault),
+    /// It answered a status that the route retries.
+    Status(u16),
+}
+
+impl fmt::Display for RetryReason {
+    /// The value of the `reason` label and of the log field.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault(fault) => f.write_str(fault.label()),
+            Self::Status(status) => status.fmt(f),
+        }
+    }
+}
