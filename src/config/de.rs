@@ -79,7 +79,11 @@ impl de::Error for Refusal {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        Self::new(format!("unknown key `{field}`"), did_you_mean(field, expected.iter().copied()))
+        let hint = match expected {
+            [] => "No key belongs here".to_owned(),
+            known => did_you_mean(field, known.iter().copied()),
+        };
+        Self::new(format!("unknown key `{field}`"), hint)
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -186,8 +190,22 @@ impl<'de> de::Deserializer<'de> for Source<'_> {
             Kind::Text(text) => visitor.visit_enum(IntoDeserializer::<Refusal>::into_deserializer(text.as_str())),
             kind => {
                 let names: Vec<String> = values.iter().map(|v| format!("`{v}`")).collect();
-                Err(Refusal::new(format!("{} where a name belongs", kind_words(kind)), format!("Write one of {}", names.join(", "))))
+                let what = format!("{} where a name belongs", kind_words(kind));
+                Err(Refusal::new(what, format!("Write one of {}", names.join(", "))))
             }
+        }
+    }
+
+    /// Only a section is one: derived types would take a list too, by the order of their fields.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        match &self.0.kind {
+            Kind::List(_) => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
+            _ => self.deserialize_any(visitor),
         }
     }
 
@@ -210,7 +228,7 @@ impl<'de> de::Deserializer<'de> for Source<'_> {
     }
 
     forward_to_deserialize_any! {
-        i128 u128 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        i128 u128 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map identifier ignored_any
     }
 }
 

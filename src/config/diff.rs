@@ -1,150 +1,14 @@
 //! What differs between two documents, for people and for the reload.
 //!
-//! It says what is in the configuration only: whoever knows live state adds to a line through `Diff::lines`. Values
-//! of header fields, bodies and targets are never shown, only that they changed.
+//! Values of header fields, bodies and targets are never shown, only that they changed. Live state is not known here.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Serialize;
 use serde_json::Value;
 
+use super::change::{Change, Diff, Subject};
 use super::schema::{Backend, Document, Upstream};
-
-/// All that differs between two documents.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Diff {
-    /// What a reload applies, section by section.
-    pub changes: Vec<Change>,
-    /// Keys that differ and are fixed for a process's life.
-    pub fixed: Vec<String>,
-}
-
-/// One difference. `Display` is the part of the line after the subject.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// A listener, route or upstream is new.
-    Added {
-        /// Which.
-        subject: Subject,
-        /// A listener's address.
-        detail: String,
-    },
-    /// A listener, route or upstream is gone.
-    Removed {
-        /// Which.
-        subject: Subject,
-    },
-    /// Keys of a section differ.
-    Changed {
-        /// Which section.
-        subject: Subject,
-        /// `key`, or `key old → new`.
-        keys: Vec<String>,
-    },
-    /// An upstream has one backend more.
-    BackendAdded {
-        /// The upstream's name.
-        upstream: String,
-        /// The backend's label.
-        backend: String,
-        /// Its weight.
-        weight: u16,
-    },
-    /// An upstream has one backend less.
-    BackendRemoved {
-        /// The upstream's name.
-        upstream: String,
-        /// The backend's label.
-        backend: String,
-        /// Its address, which its live state is keyed by.
-        address: String,
-    },
-    /// A backend's weight differs.
-    BackendReweighted {
-        /// The upstream's name.
-        upstream: String,
-        /// The backend's label.
-        backend: String,
-        /// The weight before.
-        from: u16,
-        /// The weight after.
-        to: u16,
-    },
-}
-
-/// What a change is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Subject {
-    /// A listener, by its label.
-    Listener(String),
-    /// A route, by its label.
-    Route(String),
-    /// An upstream, by its name.
-    Upstream(String),
-    /// Another key of the top.
-    Section(&'static str),
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listener(name) => write!(f, "listener {name}"),
-            Self::Route(name) => write!(f, "route {name}"),
-            Self::Upstream(name) => write!(f, "upstream {name}"),
-            Self::Section(name) => f.write_str(name),
-        }
-    }
-}
-
-impl Change {
-    /// What it is about.
-    pub fn subject(&self) -> Subject {
-        match self {
-            Self::Added { subject, .. } | Self::Removed { subject } | Self::Changed { subject, .. } => subject.clone(),
-            Self::BackendAdded { upstream, .. }
-            | Self::BackendRemoved { upstream, .. }
-            | Self::BackendReweighted { upstream, .. } => Subject::Upstream(upstream.clone()),
-        }
-    }
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Added { detail, .. } if detail.is_empty() => f.write_str("added"),
-            Self::Added { detail, .. } => write!(f, "+ {detail}"),
-            Self::Removed { .. } => f.write_str("removed"),
-            Self::Changed { keys, .. } => write!(f, "changed ({})", keys.join(", ")),
-            Self::BackendAdded { backend, weight, .. } => write!(f, "+ {backend} (weight {weight})"),
-            Self::BackendRemoved { backend, .. } => write!(f, "- {backend}"),
-            Self::BackendReweighted { backend, from, to, .. } => write!(f, "{backend} weight {from} → {to}"),
-        }
-    }
-}
-
-impl Diff {
-    /// Whether a reload would change nothing.
-    pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
-    }
-
-    /// One line a subject; `note` may add to a change, as `(draining, 3 in flight)` to a removed backend.
-    pub fn lines(&self, note: impl Fn(&Change) -> Option<String>) -> Vec<String> {
-        let mut lines: Vec<(Subject, String)> = Vec::new();
-        for change in &self.changes {
-            let text = match note(change) {
-                Some(note) => format!("{change} ({note})"),
-                None => change.to_string(),
-            };
-            match lines.last_mut() {
-                Some((subject, line)) if *subject == change.subject() => *line = format!("{line}, {text}"),
-                _ => lines.push((change.subject(), text)),
-            }
-        }
-        lines.into_iter().map(|(subject, text)| format!("{subject}: {text}")).collect()
-    }
-}
 
 /// Compares two documents.
 pub fn diff(old: &Document, new: &Document) -> Diff {
@@ -292,8 +156,9 @@ fn compare(key: &str, old: &Value, new: &Value, found: &mut dyn FnMut(&str, Stri
             }
         }
         _ => match (word(old), word(new)) {
-            (Some(a), Some(b)) if !key.is_empty() && !secret.contains(&last) => found(key, format!("{key} {a} → {b}")),
-            _ => found(key, if key.is_empty() { "value".into() } else { key.to_owned() }),
+            (Some(a), Some(b)) if key.is_empty() => found(key, format!("{a} → {b}")),
+            (Some(a), Some(b)) if !secret.contains(&last) => found(key, format!("{key} {a} → {b}")),
+            _ => found(key, if key.is_empty() { "entries".into() } else { key.to_owned() }),
         },
     }
 }
@@ -311,4 +176,68 @@ fn word(value: &Value) -> Option<String> {
 
 fn json<T: Serialize>(value: &T) -> Value {
     serde_json::to_value(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::super::tests::parsed;
+    use super::*;
+
+    const OLD: &str = "server: { threads: 2, lame_duck: 1s }
+listeners: [{ name: web, address: '127.0.0.1:8080' }, { name: old, address: '127.0.0.1:8082' }]
+routes:
+  - { name: x, match: { path: /x }, upstream: api, timeouts: { read: 60s } }
+  - { name: y, match: { path: /y }, upstream: api, request_headers: { set: { authorization: hunter1 } } }
+upstreams:
+  api:
+    balance: weighted_round_robin
+    backends: [{ name: a, address: 'a:1' }, { name: b, address: 'b:1' }]
+";
+
+    fn between(new: &str) -> Diff {
+        diff(&parsed(OLD), &parsed(new))
+    }
+
+    #[test]
+    fn reads_like_a_log_line() {
+        let new = OLD
+            .replace("{ name: a, address: 'a:1' }, ", "")
+            .replace("'b:1' }", "'b:1', weight: 3 }, { name: c, address: 'c:1', weight: 2 }")
+            .replace("read: 60s", "read: 10s")
+            .replace("hunter1", "hunter2")
+            .replace("name: old, address: '127.0.0.1:8082'", "name: new, address: '127.0.0.1:8081'");
+        let note = |change: &Change| {
+            matches!(change, Change::BackendRemoved { .. }).then(|| "draining, 3 in flight".to_owned())
+        };
+        assert_eq!(
+            between(&new).lines(note),
+            [
+                "listener new: + 127.0.0.1:8081",
+                "listener old: removed",
+                "route x: changed (timeouts.read 1m → 10s)",
+                "route y: changed (request_headers)",
+                "upstream api: b weight 1 → 3, + c (weight 2), - a (draining, 3 in flight)",
+            ]
+        );
+    }
+
+    #[test]
+    fn names_what_is_fixed_apart() {
+        let diff = between(&OLD.replace("threads: 2, lame_duck: 1s", "threads: 3, lame_duck: 2s"));
+        assert_eq!(diff.fixed, ["server.threads"]);
+        assert_eq!(diff.lines(|_| None), ["server: changed (lame_duck 1s → 2s)"]);
+        let diff = between(&format!("{OLD}admin: {{ address: '127.0.0.1:9181' }}"));
+        assert_eq!((diff.fixed.as_slice(), diff.is_empty()), (["admin.address".to_owned()].as_slice(), true));
+    }
+
+    #[test]
+    fn knows_new_and_gone_upstreams_and_the_order_of_routes() {
+        let lines = between(&OLD.replace("  api:", "  web:").replace("upstream: api", "upstream: web")).lines(|_| None);
+        assert!(lines.contains(&"upstream web: added, + a (weight 1), + b (weight 1)".to_owned()), "{lines:?}");
+        assert!(lines.contains(&"upstream api: removed, - a, - b".to_owned()), "{lines:?}");
+        let mut turned = parsed(OLD);
+        turned.routes.reverse();
+        assert_eq!(diff(&parsed(OLD), &turned).lines(|_| None), ["routes: changed (order)"]);
+    }
 }

@@ -76,7 +76,9 @@ impl Builder<'_> {
             let mark = at(&span.start);
             match event {
                 Event::Scalar(value, style, anchor, tag) => self.scalar(&value, style, anchor, tag.as_deref(), mark)?,
-                Event::SequenceStart(anchor, tag) => self.open(mark, anchor, tag.as_deref(), State::List(Vec::new()))?,
+                Event::SequenceStart(anchor, tag) => {
+                    self.open(mark, anchor, tag.as_deref(), State::List(Vec::new()))?
+                }
                 Event::MappingStart(anchor, tag) => {
                     let state = State::Map { entries: Vec::new(), seen: HashSet::new(), key: None };
                     self.open(mark, anchor, tag.as_deref(), state)?;
@@ -115,7 +117,14 @@ impl Builder<'_> {
         self.put(Node::new(frame.mark, kind), frame.anchor)
     }
 
-    fn scalar(&mut self, text: &str, style: ScalarStyle, anchor: usize, tag: Option<&Tag>, mark: Mark) -> Result<(), Stop> {
+    fn scalar(
+        &mut self,
+        text: &str,
+        style: ScalarStyle,
+        anchor: usize,
+        tag: Option<&Tag>,
+        mark: Mark,
+    ) -> Result<(), Stop> {
         if self.take_key(text, mark) {
             return Ok(());
         }
@@ -129,7 +138,7 @@ impl Builder<'_> {
             Ok(None) => Node::new(mark, Kind::Text(text.to_owned())),
             Ok(Some(new)) => {
                 let raw = new.from_env.then(|| text.to_owned());
-                Node { mark, kind: Kind::Text(new.text), raw }
+                Node::replaced(mark, new.text, raw)
             }
             Err((what, hint)) => {
                 self.problems.add(mark, self.place(), what, hint);

@@ -8,6 +8,7 @@
 pub mod schema;
 pub mod values;
 
+mod change;
 mod check;
 mod de;
 mod diff;
@@ -24,11 +25,14 @@ mod tree;
 mod typed;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod reference;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
-pub use diff::{Change, Diff, diff};
+pub use change::{Change, Diff, Subject};
+pub use diff::diff;
 pub use effective::masked;
 pub use json_schema::json_schema;
 pub use load::{Checked, load, parse, read_named};

@@ -50,7 +50,13 @@ impl Problems {
     }
 
     /// Adds one, unless there are enough.
-    pub(super) fn add(&mut self, mark: Mark, path: impl fmt::Display, what: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn add(
+        &mut self,
+        mark: Mark,
+        path: impl fmt::Display,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         if self.full() {
             return;
         }
@@ -112,7 +118,12 @@ pub(super) fn closest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
         return None;
     }
     let far = (written.chars().count() / 3).clamp(1, 4);
-    let distance = |name: &str| strsim::damerau_levenshtein(&written, &normal(name));
+    let distance = |name: &str| {
+        let name = normal(name);
+        let begins =
+            written.len() >= 3 && name.len() >= 3 && (name.starts_with(&written) || written.starts_with(&name));
+        if begins { 1 } else { strsim::damerau_levenshtein(&written, &name) }
+    };
     let nearest = known.into_iter().map(|name| (distance(name), name)).filter(|(d, _)| *d <= far);
     nearest.min_by_key(|(d, _)| *d).map(|(_, name)| name)
 }
@@ -150,6 +161,7 @@ mod tests {
         let known = ["round_robin", "weighted_round_robin", "least_connections"];
         assert_eq!(did_you_mean("least-conections", known), "Did you mean `least_connections`?");
         assert_eq!(did_you_mean("zzz", ["a", "b"]), "Known are `a`, `b`");
+        assert_eq!(closest("warning", ["info", "warn"]), Some("warn"));
         assert_eq!(closest("api", ["web"]), None);
     }
 }

@@ -1,0 +1,156 @@
+//! Makes the tables of docs/configuration.md from the schema and holds the file to them. Only built for tests.
+//!
+//! What stands above the marker is written by hand; `WEIR_BLESS=1` writes the tables anew below it.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::json_schema;
+
+const MARKER: &str = "<!-- Below here the tables are made from src/config/schema.rs by its tests. -->\n";
+
+/// All sections in the order in which the document has them.
+fn tables() -> String {
+    let root = json_schema::plain().to_value();
+    let defs = root["$defs"].as_object().unwrap().clone();
+    let mut out = String::new();
+    section(&defs, "", &root, &mut out);
+    out
+}
+
+/// One section's table, then those of the sections below it.
+fn section(defs: &Map<String, Value>, path: &str, schema: &Value, out: &mut String) {
+    let title = if path.is_empty() { "The file".to_owned() } else { format!("`{path}`") };
+    let _ = writeln!(out, "\n## {title}\n");
+    let about = schema["description"].as_str().unwrap_or_default();
+    let about = about.split_once("`: ").map_or(about, |(_, rest)| rest).replace('\n', " ");
+    let upper = about.chars().next().map(|c| c.to_uppercase().chain(about.chars().skip(1)).collect::<String>());
+    match upper {
+        Some(upper) if !upper.starts_with('`') => drop(writeln!(out, "{upper}\n")),
+        _ => {}
+    }
+    let none = Map::new();
+    let keys = schema["properties"].as_object().unwrap_or(&none);
+    if keys.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, "| key | type | default | meaning |\n|---|---|---|---|");
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut below = Vec::new();
+    for (key, property) in keys {
+        let kind = kind(defs, property);
+        let default = default(property, required.contains(&key.as_str()), kind.section.is_some());
+        let meaning = property["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
+        let _ = writeln!(out, "| `{key}` | {} | {default} | {meaning} |", kind.words);
+        if let Some((inner, suffix)) = kind.section {
+            let dot = if path.is_empty() { "" } else { "." };
+            below.push((format!("{path}{dot}{key}{suffix}"), inner));
+        }
+    }
+    for (path, inner) in below {
+        section(defs, &path, &inner, out);
+    }
+}
+
+struct Kind {
+    words: String,
+    /// The section that a value is or holds, and how its path goes on.
+    section: Option<(Value, &'static str)>,
+}
+
+fn plain(words: impl Into<String>) -> Kind {
+    Kind { words: words.into(), section: None }
+}
+
+fn kind(defs: &Map<String, Value>, schema: &Value) -> Kind {
+    if let Some(name) = schema["$ref"].as_str() {
+        return named(name.trim_start_matches("#/$defs/"), defs);
+    }
+    if let Some(choice) = schema["anyOf"].as_array().and_then(|a| a.iter().find(|c| c["type"] != "null")) {
+        return kind(defs, choice);
+    }
+    let types = match &schema["type"] {
+        Value::Array(names) => names.iter().find(|n| *n != "null").cloned().unwrap_or_default(),
+        name => name.clone(),
+    };
+    match types.as_str() {
+        Some("array") => {
+            let inner = kind(defs, &schema["items"]);
+            let section = inner.section.map(|(schema, _)| (schema, "[]"));
+            Kind { words: format!("list: {}", inner.words), section }
+        }
+        Some("object") => {
+            let values = [&schema["additionalProperties"], &schema["patternProperties"]];
+            let inner = values[1].as_object().and_then(|p| p.values().next()).unwrap_or(values[0]);
+            let inner = kind(defs, inner);
+            let section = inner.section.map(|(schema, _)| (schema, ".*"));
+            Kind { words: format!("by name: {}", inner.words), section }
+        }
+        Some("integer") => plain(match (schema["minimum"].as_u64(), schema["maximum"].as_u64()) {
+            (Some(least), Some(most)) => format!("number, {least} to {most}"),
+            _ => "number".into(),
+        }),
+        Some("boolean") => plain("`true` or `false`"),
+        _ => plain("text"),
+    }
+}
+
+fn named(name: &str, defs: &Map<String, Value>) -> Kind {
+    let words = match name {
+        "Period" => "duration",
+        "Size" => "size",
+        "Percent" => "share",
+        "Name" => "name",
+        "BackendAddress" => "address",
+        "Cidr" => "network",
+        "HostPattern" => "host",
+        "Method" => "method",
+        "HostRule" => "`keep`, `backend` or a name",
+        "Pattern" => "regular expression",
+        "StatusRange" => "status or range",
+        "RetryWhen" => "reason",
+        "Target" => "`stdout`, `off` or a path",
+        _ => {
+            let schema = &defs[name];
+            let choices = schema["oneOf"].as_array().or(schema["anyOf"].as_array()).into_iter().flatten();
+            let values: Vec<String> = choices.map(|c| format!("`{}`", c["const"].as_str().unwrap_or("?"))).collect();
+            return match values.is_empty() {
+                true => Kind { words: "section".into(), section: Some((schema.clone(), "")) },
+                false => plain(values.join(", ")),
+            };
+        }
+    };
+    plain(words)
+}
+
+fn default(property: &Value, required: bool, section: bool) -> String {
+    match &property["default"] {
+        _ if required => "required".into(),
+        Value::Null => "–".into(),
+        Value::Object(_) if section => "–".into(),
+        Value::Array(items) if items.is_empty() => "–".into(),
+        Value::Object(fields) if fields.is_empty() => "–".into(),
+        Value::String(text) if text.is_empty() => "empty".into(),
+        Value::String(text) => format!("`{text}`"),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(|i| i.as_str().map_or(i.to_string(), str::to_owned)).collect();
+            format!("`[{}]`", items.join(", "))
+        }
+        other => format!("`{other}`"),
+    }
+}
+
+#[test]
+fn the_reference_is_what_the_schema_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let written = std::fs::read_to_string(&path).unwrap();
+    let (by_hand, _) = written.split_once(MARKER).expect("the marker");
+    let made = format!("{by_hand}{MARKER}{}", tables());
+    if std::env::var_os("WEIR_BLESS").is_some() {
+        std::fs::write(&path, made).unwrap();
+    } else {
+        assert_eq!(written, made, "docs/configuration.md: run the tests with WEIR_BLESS=1");
+    }
+}

@@ -61,7 +61,9 @@ mod tests {
         assert!(matches!(resolve("-12"), Kind::Int(-12)));
         assert!(matches!(resolve("1.5e3"), Kind::Float(_)));
         assert!(matches!(resolve(".nan"), Kind::Float(_)));
-        for text in ["no", "on", "010", "1_000", "20%", "200-299", "10s", "0x", "-", "1.2.3.4", "127.0.0.1:80", "infinity"] {
+        for text in
+            ["no", "on", "010", "1_000", "20%", "200-299", "10s", "0x", "-", "1.2.3.4", "127.0.0.1:80", "infinity"]
+        {
             assert!(matches!(resolve(text), Kind::Text(_)), "{text}");
         }
     }

@@ -1,7 +1,7 @@
 //! The document: the configuration as the YAML says it, one struct a section, defaults beside the keys.
 //!
 //! These types are the single source of the parser, of `weir schema` and of docs/configuration.md. They hold no
-//! reference to another section resolved and judge nothing that needs two keys: that is `Snapshot::compile`'s.
+//! reference to another section resolved and judge nothing that needs two keys: that is `check`'s.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -164,9 +164,9 @@ pub struct Listener {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListenerTimeouts {
-    /// From a request's first byte to the end of its header; from the accept for the first one.
+    /// From a request's first byte to the end of its header; from the accept for the first one. Cannot be off.
     pub header: Period,
-    /// How long a connection may stay without a request.
+    /// How long a connection may stay without a request; cannot be off.
     pub idle: Period,
     /// The wait for the next bytes of a request's body.
     pub body: Period,
@@ -180,12 +180,12 @@ pub struct ListenerTimeouts {
 pub struct ListenerLimits {
     /// Connections open at once; 0: no limit.
     pub connections: usize,
-    /// Bytes of a request line and its header together; 431 beyond.
+    /// Bytes of a request line and its header together, 1KiB to 1MiB; 431 beyond.
     pub header_bytes: Size,
-    /// Header fields of a request; 431 beyond. 1 to 250.
+    /// Header fields of a request; 431 beyond.
     #[schemars(range(min = 1, max = 250))]
     pub headers: usize,
-    /// Bytes of a request target; 414 beyond.
+    /// Bytes of a request target, 1B to 1MiB; 414 beyond.
     pub uri_bytes: Size,
 }
 
@@ -193,7 +193,7 @@ pub struct ListenerLimits {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Route {
-    /// What it is called in metrics and logs.
+    /// What it is called in metrics and logs; `route-N` when left out, N its place in the file from 1.
     pub name: Option<Name>,
     /// Which requests it is for; empty: all.
     #[serde(rename = "match")]
@@ -246,7 +246,7 @@ pub struct Match {
 pub struct Split {
     /// The upstream.
     pub upstream: Name,
-    /// Its share of the sum of all weights, 0 to 65535.
+    /// Its share of the sum of all weights.
     pub weight: u16,
 }
 
@@ -265,7 +265,7 @@ pub struct Redirect {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Respond {
-    /// 200 to 599.
+    /// The status; 204 and 304 have no body.
     #[schemars(range(min = 200, max = 599))]
     pub status: u16,
     /// The body.
@@ -348,7 +348,7 @@ pub struct RouteTimeouts {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retry {
-    /// Tries in all, the first included; 1: no retry. 1 to 16.
+    /// Tries in all, the first included; 1: no retry.
     #[schemars(range(min = 1, max = 16))]
     pub attempts: u8,
     /// What is worth another try: `connect`, `reset`, `timeout`, or a status from 400 to 599.
@@ -436,7 +436,7 @@ pub struct Backend {
     pub name: Option<Name>,
     /// `ip:port`, `[v6]:port`, `unix:/path` or `name:port`.
     pub address: BackendAddress,
-    /// 0 to 256; 0 takes no new requests.
+    /// Its share; 0 takes no new requests.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 256))]
     pub weight: u16,

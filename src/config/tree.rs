@@ -28,6 +28,8 @@ pub(super) struct Node {
     pub(super) kind: Kind,
     /// As the file has it, where `${…}` was replaced: only this is ever quoted.
     pub(super) raw: Option<String>,
+    /// Whether something in it, or itself, is pruned.
+    damaged: bool,
 }
 
 /// What a value is.
@@ -136,7 +138,30 @@ pub(super) struct Found<'a> {
 impl Node {
     /// A value at a mark.
     pub(super) fn new(mark: Mark, kind: Kind) -> Self {
-        Self { mark, kind, raw: None }
+        let damaged = match &kind {
+            Kind::Pruned => true,
+            Kind::List(items) => items.iter().any(|item| item.damaged),
+            Kind::Map(entries) => entries.iter().any(|entry| entry.value.damaged),
+            _ => false,
+        };
+        Self { mark, kind, raw: None, damaged }
+    }
+
+    /// A text that came from the environment, and as the file has it.
+    pub(super) fn replaced(mark: Mark, text: String, raw: Option<String>) -> Self {
+        Self { raw, ..Self::new(mark, Kind::Text(text)) }
+    }
+
+    /// Marks what is at a place as wrong.
+    pub(super) fn prune(&mut self, place: &Place) {
+        let mut node = self;
+        for step in &place.0 {
+            node.damaged = true;
+            let Some(next) = node.child(step) else { return };
+            node = next;
+        }
+        node.damaged = true;
+        node.kind = Kind::Pruned;
     }
 
     /// Whether this was wrong.
@@ -146,12 +171,7 @@ impl Node {
 
     /// Whether nothing in it was wrong.
     pub(super) fn is_whole(&self) -> bool {
-        match &self.kind {
-            Kind::Pruned => false,
-            Kind::List(items) => items.iter().all(Self::is_whole),
-            Kind::Map(entries) => entries.iter().all(|e| e.value.is_whole()),
-            _ => true,
-        }
+        !self.damaged
     }
 
     /// The entry of a key.
@@ -164,11 +184,15 @@ impl Node {
 
     /// The value at a place in the file's own counting.
     pub(super) fn at(&mut self, place: &Place) -> Option<&mut Self> {
-        place.0.iter().try_fold(self, |node, step| match (step, &mut node.kind) {
+        place.0.iter().try_fold(self, |node, step| node.child(step))
+    }
+
+    fn child(&mut self, step: &Step) -> Option<&mut Self> {
+        match (step, &mut self.kind) {
             (Step::Key(key), Kind::Map(entries)) => entries.iter_mut().find(|e| e.key == *key).map(|e| &mut e.value),
             (Step::Index(index), Kind::List(items)) => items.get_mut(*index),
             _ => None,
-        })
+        }
     }
 
     /// Finds a place in the document's counting, in which pruned elements do not exist.
@@ -217,7 +241,11 @@ impl Found<'_> {
             Some(Kind::List(items)) => items.as_slice(),
             _ => &[],
         };
-        match items.iter().enumerate().filter(|(_, item)| !item.is_pruned()).nth(index) {
+        let found = match self.node {
+            Some(node) if node.is_whole() => items.get(index).map(|item| (index, item)),
+            _ => items.iter().enumerate().filter(|(_, item)| !item.is_pruned()).nth(index),
+        };
+        match found {
             Some((real, item)) => {
                 Self { mark: item.mark, key: item.mark, place: self.place.index(real), node: Some(item) }
             }

@@ -62,7 +62,7 @@ fn settle<T: DeserializeOwned>(tree: &mut Node, base: &Place, problems: &mut Pro
                 let place = Place(base.0.iter().cloned().chain(inner).collect());
                 let refusal = unsubstituted::<T>(tree, base, &place, refusal);
                 report(tree, &place, refusal, problems);
-                tree.at(&place)?.kind = Kind::Pruned;
+                tree.prune(&place);
             }
         }
     }

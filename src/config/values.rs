@@ -89,7 +89,7 @@ impl FromStr for Period {
         };
         match millis {
             Some(millis) if millis <= 365 * 24 * 3_600_000 => Ok(Self(Duration::from_millis(millis))),
-            _ => Err(format!("`{text}` is longer than a year")),
+            _ => Err(format!("`{text}` is longer than a year; write at most `8760h`")),
         }
     }
 }
@@ -242,13 +242,13 @@ impl FromStr for BackendAddress {
             return if path.starts_with('/') && path.len() < 108 {
                 Ok(Self::Unix(path.into()))
             } else {
-                Err(format!("`{text}`: a socket's path is absolute and shorter than 108 bytes"))
+                Err(format!("`{text}` is not a socket; write `unix:` and an absolute path shorter than 108 bytes"))
             };
         }
         let wrong = || format!("`{text}` is not an address; write `ip:port`, `[v6]:port`, `unix:/path` or `name:port`");
         if let Ok(socket) = text.parse::<SocketAddr>() {
             return if socket.port() == 0 {
-                Err(format!("`{text}`: a backend's port is 1 to 65535"))
+                Err(format!("`{text}`: port 0 is nowhere; write a port from 1 to 65535"))
             } else {
                 Ok(Self::Socket(socket))
             };
@@ -276,7 +276,12 @@ impl fmt::Display for BackendAddress {
     }
 }
 
-text_value!(BackendAddress, "BackendAddress", r"^(unix:/.+|\[[0-9A-Fa-f:.]+\]:\d+|[A-Za-z0-9._-]+:\d+)$", "an address such as `10.0.0.1:3001`");
+text_value!(
+    BackendAddress,
+    "BackendAddress",
+    r"^(unix:/.+|\[[0-9A-Fa-f:.]+\]:\d+|[A-Za-z0-9._-]+:\d+)$",
+    "an address such as `10.0.0.1:3001`"
+);
 
 /// A network: `10.0.0.0/8`, `fd00::/8`, or a single address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -348,7 +353,12 @@ impl fmt::Display for HostPattern {
     }
 }
 
-text_value!(HostPattern, "HostPattern", r"^(\*\.)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)$", "a host such as `api.example.com`");
+text_value!(
+    HostPattern,
+    "HostPattern",
+    r"^(\*\.)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)$",
+    "a host such as `api.example.com`"
+);
 
 /// A request method: a token, case kept (RFC 9110 section 9.1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -373,7 +383,7 @@ impl FromStr for Method {
         let method = http::Method::from_bytes(text.as_bytes());
         match method {
             Ok(method) if !text.bytes().any(|b| b.is_ascii_lowercase()) => Ok(Self(method)),
-            Ok(_) => Err(format!("`{text}`: methods are upper case: `{}`", text.to_ascii_uppercase())),
+            Ok(_) => Err(format!("`{text}` is not upper case; write `{}`", text.to_ascii_uppercase())),
             Err(_) => Err(format!("`{text}` is not a method")),
         }
     }
@@ -480,7 +490,7 @@ impl FromStr for Target {
         match text {
             "stdout" => Ok(Self::Stdout),
             "off" => Ok(Self::Off),
-            "" => Err("write `stdout`, `off` or a file's path".into()),
+            "" => Err("nothing is no place for lines; write `stdout`, `off` or a file's path".into()),
             path => Ok(Self::File(path.into())),
         }
     }
@@ -508,7 +518,9 @@ impl FromStr for RetryWhen {
             "timeout" => Ok(Self::Timeout),
             status => match status.parse() {
                 Ok(status @ 400..=599) => Ok(Self::Status(status)),
-                _ => Err(format!("`{text}` is none of `connect`, `reset`, `timeout` and a status from 400 to 599")),
+                _ => Err(format!(
+                    "`{text}` is no reason to retry; write `connect`, `reset`, `timeout` or a status from 400 to 599"
+                )),
             },
         }
     }
@@ -527,20 +539,23 @@ impl fmt::Display for RetryWhen {
 
 /// Implements serde and the schema for a type that may be written as text or as a bare number.
 macro_rules! text_or_number {
-    ($type:ty, $title:literal, $pattern:expr) => {
+    ($type:ty, $title:literal, $pattern:expr, $expected:literal) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                #[derive(Deserialize)]
-                #[serde(untagged, expecting = "text or a number")]
-                enum Written {
-                    Number(u64),
-                    Text(String),
+                struct Written;
+                impl Visitor<'_> for Written {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expected)
+                    }
+                    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<$type, E> {
+                        self.visit_str(&number.to_string())
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
                 }
-                let text = match Written::deserialize(deserializer)? {
-                    Written::Number(number) => number.to_string(),
-                    Written::Text(text) => text,
-                };
-                text.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_any(Written)
             }
         }
         impl Serialize for $type {
@@ -563,9 +578,14 @@ macro_rules! text_or_number {
     };
 }
 
-text_or_number!(Size, "Size", r"^\d+(B|KiB|MiB|GiB)?$");
-text_or_number!(StatusRange, "StatusRange", r"^\d{3}(-\d{3})?$");
-text_or_number!(RetryWhen, "RetryWhen", r"^(connect|reset|timeout|[45]\d\d)$");
+text_or_number!(Size, "Size", r"^\d+(B|KiB|MiB|GiB)?$", "a size such as `64KiB`");
+text_or_number!(StatusRange, "StatusRange", r"^\d{3}(-\d{3})?$", "a status or a range such as `200-299`");
+text_or_number!(
+    RetryWhen,
+    "RetryWhen",
+    r"^(connect|reset|timeout|[45]\d\d)$",
+    "`connect`, `reset`, `timeout` or a status"
+);
 
 /// Edits to a header, applied in the order remove, set, add.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]

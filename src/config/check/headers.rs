@@ -10,7 +10,14 @@ use super::Check;
 
 /// Fields that belong to one connection or frame the message: an edit would break what follows.
 const OURS: [&str; 9] = [
-    "connection", "content-length", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
     "expect",
 ];
 

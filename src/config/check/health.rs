@@ -7,7 +7,7 @@ use super::headers::{self, Use};
 use super::{Check, words};
 
 pub(super) fn check(check: &mut Check<'_>, at: &Place, health: &HealthCheck, upstream: &Upstream) {
-    one_kind(check, at);
+    one_kind(check, at, health);
     times(check, at, health);
     port(check, at, health, upstream);
     if let Some(http) = &health.http {
@@ -16,11 +16,13 @@ pub(super) fn check(check: &mut Check<'_>, at: &Place, health: &HealthCheck, ups
     }
 }
 
-fn one_kind(check: &mut Check<'_>, at: &Place) {
+fn one_kind(check: &mut Check<'_>, at: &Place, health: &HealthCheck) {
     let kinds = [at.key("http"), at.key("tcp")];
-    match kinds.each_ref().map(|kind| check.is_written(kind)) {
+    match [check.has(&kinds[0], health.http.is_some()), check.has(&kinds[1], health.tcp.is_some())] {
         [true, true] => check.say(&kinds[1], "`http` and `tcp` in one check", "Keep one of them"),
-        [false, false] => check.say_given(at, &kinds, "no kind of check", "Write `http: { path: /healthz }` or `tcp: {}`"),
+        [false, false] => {
+            check.say_given(at, &kinds, "no kind of check", "Write `http: { path: /healthz }` or `tcp: {}`")
+        }
         _ => {}
     }
 }
@@ -34,7 +36,8 @@ fn times(check: &mut Check<'_>, at: &Place, health: &HealthCheck) {
     if health.timeout > health.interval && health.interval.limit().is_some() {
         let (timeout, interval) = (at.key("timeout"), at.key("interval"));
         let here = if check.is_written(&timeout) { &timeout } else { &interval };
-        let words = (check.quote(&timeout, &health.timeout.to_string()), check.quote(&interval, &health.interval.to_string()));
+        let words =
+            (check.quote(&timeout, &health.timeout.to_string()), check.quote(&interval, &health.interval.to_string()));
         let what = format!("`timeout` ({}) is longer than `interval` ({}): probes would overlap", words.0, words.1);
         check.say_given(here, &[timeout.clone(), interval.clone()], what, "Make the interval the longer one");
     }
@@ -80,9 +83,11 @@ fn body(check: &mut Check<'_>, at: &Place, http: &HttpCheck) {
     let Some(body) = &http.body else { return };
     let here = at.key("body");
     let kinds = [here.key("contains"), here.key("regex")];
-    match kinds.each_ref().map(|kind| check.is_written(kind)) {
+    match [check.has(&kinds[0], body.contains.is_some()), check.has(&kinds[1], body.regex.is_some())] {
         [true, true] => check.say(&kinds[1], "`contains` and `regex` in one check", "Keep one of them"),
-        [false, false] => check.say_given(&here, &kinds, "nothing to look for", "Write `contains: TEXT` or `regex: PATTERN`"),
+        [false, false] => {
+            check.say_given(&here, &kinds, "nothing to look for", "Write `contains: TEXT` or `regex: PATTERN`")
+        }
         _ => {}
     }
     if body.contains.as_deref() == Some("") {

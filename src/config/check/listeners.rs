@@ -48,7 +48,7 @@ fn addresses(check: &mut Check<'_>) {
             } else {
                 format!("the listener in line {} takes this address already", check.line(other))
             };
-            check.say_given(&at, &[other.clone()], what, "Write another port or IP");
+            check.say_given(&at, std::slice::from_ref(other), what, "Write another port or IP");
         }
         bound.push((at, listener.address));
         if bound.len() > 1024 {

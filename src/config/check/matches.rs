@@ -17,7 +17,9 @@ pub(super) fn check(check: &mut Check<'_>) {
 
 fn one(check: &mut Check<'_>, at: &Place, matches: &Match) {
     let keys = ["path", "path_prefix", "path_regex"];
-    let written: Vec<&str> = keys.into_iter().filter(|key| check.is_written(&at.key(key))).collect();
+    let set = [matches.path.is_some(), matches.path_prefix.is_some(), matches.path_regex.is_some()];
+    let pairs = keys.into_iter().zip(set);
+    let written: Vec<&str> = pairs.filter(|(key, set)| check.has(&at.key(key), *set)).map(|(key, _)| key).collect();
     if written.len() > 1 {
         let what = format!("`{}` in one match", written.join("` and `"));
         check.say(&at.key(written[1]), what, "A route has one condition on the path: keep one");
@@ -83,9 +85,8 @@ fn alike(check: &mut Check<'_>) {
 
 fn same(check: &mut Check<'_>, first: (usize, &Route), second: (usize, &Route), host: Option<&HostPattern>) {
     let at = |index: usize| Place::of("routes").index(index);
-    let label = |check: &Check<'_>, (index, route): (usize, &Route)| {
-        check.quote(&at(index).key("name"), &route.label(index))
-    };
+    let label =
+        |check: &Check<'_>, (index, route): (usize, &Route)| check.quote(&at(index).key("name"), &route.label(index));
     let on_host = match second.1.matches.hosts.iter().position(|h| Some(h) == host) {
         Some(n) if second.1.matches.hosts.len() > 1 || first.1.matches.hosts.len() > 1 => {
             let here = at(second.0).key("match").key("hosts").index(n);
@@ -94,7 +95,8 @@ fn same(check: &mut Check<'_>, first: (usize, &Route), second: (usize, &Route), 
         _ => String::new(),
     };
     let (one, other) = (label(check, first), label(check, second));
-    let hint = format!("Line {} comes first, so this one is never reached: change one of them", check.line(&at(first.0)));
+    let hint =
+        format!("Line {} comes first, so this one is never reached: change one of them", check.line(&at(first.0)));
     let here = if check.is_written(&at(second.0).key("match")) { at(second.0).key("match") } else { at(second.0) };
     check.say_given(&here, &[at(first.0).key("match")], format!("{other} matches what {one} matches{on_host}"), hint);
 }

@@ -71,7 +71,12 @@ impl Check<'_> {
         }
     }
 
-    /// Whether a key is written and is not null, be its value right or wrong.
+    /// Whether an optional key is written, be its value right (the document has it) or refused.
+    fn has(&self, at: &Place, in_document: bool) -> bool {
+        in_document || (!self.tree.is_whole() && self.is_written(at))
+    }
+
+    /// Whether a key is written and is not null.
     fn is_written(&self, at: &Place) -> bool {
         self.tree.find(at).node.is_some_and(|node| match &node.kind {
             Kind::Null => false,

@@ -55,12 +55,14 @@ fn names(check: &mut Check<'_>) {
 }
 
 fn action(check: &mut Check<'_>, at: &Place, route: &Route) {
-    let written: Vec<&str> = ACTIONS.into_iter().filter(|key| check.is_written(&at.key(key))).collect();
+    let set = [route.upstream.is_some(), route.split.is_some(), route.redirect.is_some(), route.respond.is_some()];
+    let pairs = ACTIONS.into_iter().zip(set);
+    let written: Vec<&str> = pairs.filter(|(key, set)| check.has(&at.key(key), *set)).map(|(key, _)| key).collect();
     match written.as_slice() {
         [] => check.say(at, "this route does nothing", "Write one of `upstream`, `split`, `redirect` and `respond`"),
         [one @ ("redirect" | "respond")] => {
             for key in PROXYING {
-                if check.is_written(&at.key(key)) {
+                if is_set(route, key) {
                     let what = format!("`{key}` has no effect beside `{one}`");
                     check.say(&at.key(key), what, "It is for requests that go to an upstream: leave it out");
                 }
@@ -76,11 +78,27 @@ fn action(check: &mut Check<'_>, at: &Place, route: &Route) {
         let here = at.key("host");
         let keyword = ["keep", "backend"].into_iter().find(|word| name.eq_ignore_ascii_case(word));
         if let Some(word) = keyword {
-            check.say(&here, format!("{} is taken for a name", check.quote(&here, name)), format!("Did you mean `{word}`?"));
+            check.say(
+                &here,
+                format!("{} is taken for a name", check.quote(&here, name)),
+                format!("Did you mean `{word}`?"),
+            );
         } else if words::bad_host(name) {
             let what = format!("{} is not a host", check.quote(&here, name));
             check.say(&here, what, "Write `keep`, `backend` or a name such as `api.internal`");
         }
+    }
+}
+
+/// Whether one of `PROXYING` differs from its default.
+fn is_set(route: &Route, key: &str) -> bool {
+    let default = Route::default();
+    match key {
+        "rewrite" => route.rewrite != default.rewrite,
+        "host" => route.host != default.host,
+        "request_headers" => route.request_headers != default.request_headers,
+        "timeouts" => route.timeouts != default.timeouts,
+        _ => route.retry != default.retry,
     }
 }
 
@@ -123,7 +141,8 @@ fn splits(check: &mut Check<'_>, at: &Place, split: &[Split]) {
 fn redirects(check: &mut Check<'_>, at: &Place, redirect: &Redirect) {
     let to = at.key("to");
     if !matches!(redirect.status, 301 | 302 | 303 | 307 | 308) {
-        let what = format!("{} is not a redirect's status", check.quote(&at.key("status"), &redirect.status.to_string()));
+        let what =
+            format!("{} is not a redirect's status", check.quote(&at.key("status"), &redirect.status.to_string()));
         check.say(&at.key("status"), what, "Write 301, 302, 303, 307 or 308");
     }
     let text = redirect.to.as_str();

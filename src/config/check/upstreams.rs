@@ -55,7 +55,10 @@ fn weights(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
     if upstream.balance == Balance::RoundRobin {
         for (index, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight != 1) {
             let here = at.key("backends").index(index).key("weight");
-            let what = format!("`round_robin` gives equal turns and cannot honour the weight {}", check.quote(&here, &weight.to_string()));
+            let what = format!(
+                "`round_robin` gives equal turns and cannot honour the weight {}",
+                check.quote(&here, &weight.to_string())
+            );
             check.say_given(&here, &rests_on[..1], what, "Write `balance: weighted_round_robin`");
         }
         return;
@@ -79,7 +82,7 @@ fn gcd(a: u64, b: u64) -> u64 {
 
 fn protocol(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
     let here = at.key("protocol");
-    let with_tls = check.is_written(&at.key("tls"));
+    let with_tls = check.has(&at.key("tls"), upstream.tls.is_some());
     match upstream.protocol {
         Protocol::H2 if !with_tls => {
             let hint = "Write `tls: { server_name: … }`, or `h2c` for HTTP/2 without TLS";
@@ -96,5 +99,27 @@ fn protocol(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
         let here = at.key("tls").key("server_name");
         let what = format!("{} is not a server's name", check.quote(&here, &tls.server_name));
         check.say(&here, what, "Write the name in its certificate, such as `api.internal`");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::super::super::tests::read;
+
+    #[test]
+    fn a_sequence_has_a_bound() {
+        let of = |weight: &dyn Fn(usize) -> usize| {
+            let backend = |n: usize| format!("{{ address: 'h{n}:1', weight: {} }}", weight(n));
+            let backends: Vec<String> = (0..300).map(backend).collect();
+            let api = format!(
+                "upstreams: {{ api: {{ balance: weighted_round_robin, backends: [{}] }} }}",
+                backends.join(", ")
+            );
+            read(&format!("listeners: [{{ address: '127.0.0.1:0' }}]\n{api}"))
+        };
+        let problems = of(&|n| if n == 0 { 255 } else { 256 }).unwrap_err();
+        assert_eq!(problems[0].what, "the weights make a sequence of 76799 turns, more than 65536");
+        assert!(of(&|_| 256).is_ok(), "a common divisor is taken out");
     }
 }
