@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
 use crate::config::schema::Document;
 use crate::config::{self, Change, Checked, Diff, Problem};
 use crate::listener::{Bound, Front, Listeners};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::Metrics;
 use crate::upstream::registry::Registry;
+use arc_swap::ArcSwap;
 
 /// What a reload came to.
 #[derive(Debug, Clone)]

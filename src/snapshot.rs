@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::config::Checked;
 use crate::config::schema::{self, Document, RouteTimeouts};
 use crate::config::values::Name;
-use crate::config::Checked;
 use crate::policy::forwarded::Forwarding;
 use crate::policy::headers::Edits;
 use crate::policy::host::HostPolicy;

@@ -88,11 +88,13 @@ async fn read_head(io: &mut EdgeIo, first: bool, deadline: Instant) -> Next {
             Ok(Ok(0) | Err(_)) => return Next::Close,
             Ok(Ok(_)) => {}
             Err(_) if io.inbox.is_empty() => return Next::Silence,
-            Err(_) => return Next::Refuse(BadHead {
+            Err(_) => {
+                return Next::Refuse(BadHead {
                     status: 408,
                     fault: Fault::RefusedPolicy,
                     reason: "the header took too long",
-                }),
+                });
+            }
         }
     }
 }

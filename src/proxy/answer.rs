@@ -1,22 +1,22 @@
 //! Answer: the backend's response on its way to the client, or our own.
 
 use bytes::Bytes;
-use http::{Version, header};
+use http::{Method, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::arrive::{authority, refuse};
+use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, may_try_again};
-use crate::upstream::rule::Failed;
-use super::classify;
 use crate::fault::Fault;
 use crate::life::Life;
 use crate::policy::reply::Reply;
 use crate::policy::{hop_by_hop, via};
 use crate::route::action::{Action, Requested};
 use crate::telemetry::vitals::{Outcome, RetryReason};
+use crate::upstream::rule::Failed;
 
 /// Answers a route that needs no backend; false if it needs one.
 pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
@@ -57,7 +57,11 @@ pub(super) fn arrived(session: &mut Session, response: &ResponseHeader, ctx: &mu
     if let Some(attempt) = &mut ctx.attempt {
         attempt.answered(status);
     }
+    let through = ctx.sent_whole && is_bodiless(response, ctx);
     if status < 400 || !may_try_again(session, ctx, Failed::Status(status)) {
+        if let Some(attempt) = ctx.attempt.as_mut().filter(|_| through) {
+            attempt.release();
+        }
         return Ok(());
     }
     if let Some(attempt) = &ctx.attempt {
@@ -71,10 +75,22 @@ pub(super) fn arrived(session: &mut Session, response: &ResponseHeader, ctx: &mu
 }
 
 /// A piece of the response's body.
-pub(super) fn body(body: &Option<Bytes>, ctx: &mut RequestCtx) {
-    if let (Some(body), Some(attempt)) = (body, &mut ctx.attempt) {
-        attempt.received += body.len() as u64;
+pub(super) fn body(body: &Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
+    let piece = body.as_ref().map_or(0, Bytes::len) as u64;
+    ctx.bytes_out += piece;
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.received += piece;
+        if end && ctx.sent_whole {
+            attempt.release();
+        }
     }
+    if ctx.is_too_late() { Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over")) } else { Ok(()) }
+}
+
+/// Whether nothing follows the header (RFC 9112 section 6.3).
+fn is_bodiless(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
+    let empty = response.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+    empty || ctx.method == Method::HEAD || matches!(response.status.as_u16(), 204 | 304)
 }
 
 /// The response header as the client gets it.
@@ -103,6 +119,7 @@ pub(super) fn header(
     if let Some(route) = &ctx.route {
         route.response_headers.response(response)?;
     }
+    ctx.begun = Some(response.status.as_u16());
     close_if_leaving(session, ctx, life);
     Ok(())
 }
@@ -114,7 +131,9 @@ fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Life) {
 }
 
 /// From here on bytes pass both ways, under the tunnel's timer only.
-fn open_tunnel(session: &mut Session, ctx: &RequestCtx) {
+fn open_tunnel(session: &mut Session, ctx: &mut RequestCtx) {
+    ctx.deadline = None;
+    ctx.begun = Some(101);
     if let Some(exchange) = &ctx.exchange {
         exchange.conn.set_tunnel();
         exchange.cut_after(None);

@@ -42,6 +42,8 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
         session.set_ignore_info_resp(true);
     }
     if ctx.method == Method::CONNECT {
+        // What follows are bytes of the tunnel that the client wanted, not requests.
+        session.set_keepalive(None);
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(405), "CONNECT is not served"));
     }
     if ctx.version == Version::HTTP_2 {

@@ -11,7 +11,7 @@ use crate::upstream::backend::Backend;
 /// One try at one backend.
 pub(super) struct Attempt {
     pub(super) backend: Arc<Backend>,
-    guard: InFlight,
+    guard: Option<InFlight>,
     started: Instant,
     pub(super) reused: bool,
     connect: Option<Duration>,
@@ -24,7 +24,16 @@ pub(super) struct Attempt {
 impl Attempt {
     pub(super) fn new(backend: Arc<Backend>, guard: InFlight) -> Self {
         let started = Instant::now();
-        Self { backend, guard, started, reused: false, connect: None, first_byte: None, sent: 0, received: 0 }
+        Self {
+            backend,
+            guard: Some(guard),
+            started,
+            reused: false,
+            connect: None,
+            first_byte: None,
+            sent: 0,
+            received: 0,
+        }
     }
 
     /// A connection is there.
@@ -33,7 +42,7 @@ impl Attempt {
         if !reused {
             let took = self.started.elapsed();
             self.connect = Some(took);
-            self.guard.vitals().observe_connect(took);
+            self.backend.vitals.observe_connect(took);
         }
     }
 
@@ -41,8 +50,14 @@ impl Attempt {
     pub(super) fn answered(&mut self, status: u16) {
         let took = self.started.elapsed();
         self.first_byte = Some(took);
-        self.guard.vitals().observe_response(took);
-        self.guard.vitals().count_response(status);
+        self.backend.vitals.observe_response(took);
+        self.backend.vitals.count_response(status);
+    }
+
+    /// The backend is through with it: free for the next request before the client has the last byte, since a client
+    /// that has it may be back at once.
+    pub(super) fn release(&mut self) {
+        self.guard = None;
     }
 
     /// Whether the response header has come.
@@ -51,7 +66,7 @@ impl Attempt {
     }
 
     fn end(self, outcome: Outcome, reason: Option<RetryReason>) -> AttemptRecord {
-        let vitals = self.guard.vitals();
+        let vitals = &self.backend.vitals;
         vitals.count_attempt(outcome);
         vitals.count_bytes(self.sent, self.received);
         AttemptRecord {

@@ -47,6 +47,10 @@ pub struct RequestCtx {
     pub(super) fault: Option<Fault>,
     /// The status where the fault's own is not the one.
     pub(super) status: Option<u16>,
+    /// The request's body was handed on to its end.
+    pub(super) sent_whole: bool,
+    /// The status of the response that the client has begun to see.
+    pub(super) begun: Option<u16>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) recorded: bool,
@@ -87,6 +91,8 @@ impl RequestCtx {
             deadline: None,
             fault: None,
             status: None,
+            sent_whole: false,
+            begun: None,
             bytes_in: 0,
             bytes_out: 0,
             recorded: false,

@@ -6,9 +6,9 @@ use pingora_proxy::Session;
 use super::classify::{self, Failure};
 use super::ctx::RequestCtx;
 use super::now_ms;
-use crate::upstream::rule::{Failed, Request, Verdict, decide};
 use crate::fault::Fault;
 use crate::telemetry::vitals::{Outcome, RetryReason};
+use crate::upstream::rule::{Failed, Request, Verdict, decide};
 
 /// No connection could be had. Nothing was sent.
 pub(super) fn to_connect(session: &mut Session, ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {

@@ -149,10 +149,10 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut RequestCtx,
     ) -> Result<Option<Duration>> {
-        answer::body(body, ctx);
+        answer::body(body, end, ctx)?;
         Ok(None)
     }
 

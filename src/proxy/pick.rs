@@ -38,16 +38,17 @@ pub(super) fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<Ht
         }
         None => next(&target, ctx)?,
     };
-    let template = if session.is_upgrade_req() {
-        time_handshake(ctx);
-        &target.tunnel
-    } else {
-        &target.peer
-    };
+    let tunnel = session.is_upgrade_req();
+    let template = if tunnel { &target.tunnel } else { &target.peer };
     let Some(mut peer) = template.peer(&backend) else {
         return Err(refuse(ctx, Fault::NoBackend, None, "the backend's name does not resolve"));
     };
-    shorten(&mut peer, ctx.time_left());
+    if tunnel {
+        time_handshake(ctx);
+    } else {
+        shorten(&mut peer, ctx.time_left());
+    }
+    ctx.sent_whole = session.is_body_empty();
     if ctx.fresh_used {
         peer.group_key = outside_the_pool();
     }

@@ -1,6 +1,5 @@
 //! Record: one record for each request, at whichever end it comes to first.
 
-
 use std::net::{IpAddr, Ipv4Addr};
 
 use http::HeaderValue;
@@ -51,7 +50,8 @@ pub(super) fn cut_short(ctx: &mut RequestCtx) {
         (Fault::ClientAbort, Outcome::ClientAbort)
     };
     ctx.end_attempt(outcome, None);
-    record(ctx, Some(fault), fault.status());
+    let status = if fault == Fault::ClientAbort { fault.status() } else { ctx.begun.unwrap_or(fault.status()) };
+    record(ctx, Some(fault), status);
 }
 
 fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {

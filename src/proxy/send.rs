@@ -1,6 +1,5 @@
 //! Send: the request as the backend gets it, header and body.
 
-
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderValue, Version, header};
 use pingora::Result;
@@ -94,6 +93,7 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) ->
         // next response's request on the kept connection (cloudflare/pingora issue 935).
         *body = None;
     }
+    ctx.sent_whole = end;
     let piece = body.as_ref().map_or(0, Bytes::len) as u64;
     if let Some(attempt) = &mut ctx.attempt {
         attempt.sent += piece;

@@ -7,7 +7,10 @@ const FEW: u64 = 4_096;
 pub(super) fn raise_open_files() {
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit < FEW => {
-            tracing::warn!(limit, "few open files allowed: a connection takes one, a backend's another. Raise LimitNOFILE or `ulimit -n`");
+            tracing::warn!(
+                limit,
+                "few open files allowed: a connection takes one, a backend's another. Raise LimitNOFILE or `ulimit -n`"
+            );
         }
         Ok(limit) => tracing::debug!(limit, "open files allowed"),
         Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),

@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use crate::admin::{self, Token};
 use crate::config::{Checked, schema::Document};
 use crate::life::Life;
-use crate::listener::{BindError, Listeners, ListenerStatus};
+use crate::listener::{BindError, ListenerStatus, Listeners};
 use crate::proxy::{Gateway, Proxy};
 use crate::reload::{Parts, Reloader};
 use crate::snapshot::{CompileError, Shared, Snapshot};

@@ -59,9 +59,8 @@ fn look_up(name: &str) -> Result<(libc::uid_t, libc::gid_t), PrivilegeError> {
     // SAFETY: `passwd` is plain old data for which all zeroes is a value.
     let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
     // SAFETY: all pointers are valid for the lengths given, for the time of the call.
-    let result = unsafe {
-        libc::getpwnam_r(c_name.as_ptr(), &raw mut entry, text.as_mut_ptr(), text.len(), &raw mut found)
-    };
+    let result =
+        unsafe { libc::getpwnam_r(c_name.as_ptr(), &raw mut entry, text.as_mut_ptr(), text.len(), &raw mut found) };
     if result != 0 || found.is_null() { Err(missing()) } else { Ok((entry.pw_uid, entry.pw_gid)) }
 }
 

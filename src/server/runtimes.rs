@@ -23,7 +23,8 @@ impl Runtimes {
     pub(super) fn start(server: &Server) -> io::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if server.threads == 0 { cores } else { server.threads };
-        let traffic = Builder::new_multi_thread().worker_threads(threads).thread_name("weir-traffic").enable_all().build()?;
+        let traffic =
+            Builder::new_multi_thread().worker_threads(threads).thread_name("weir-traffic").enable_all().build()?;
         let control = Builder::new_multi_thread().worker_threads(1).thread_name("weir-control").enable_all().build()?;
         Ok(Self { traffic, control, threads })
     }

@@ -9,7 +9,9 @@ use crate::support::{Client, Origin, Reply, Weir};
 fn weir(balance: &str, backends: &[(&str, &Origin, u16)]) -> Weir {
     let list: String = backends
         .iter()
-        .map(|(name, origin, weight)| format!("    - {{ name: {name}, address: \"{}\", weight: {weight} }}\n", origin.address()))
+        .map(|(name, origin, weight)| {
+            format!("    - {{ name: {name}, address: \"{}\", weight: {weight} }}\n", origin.address())
+        })
         .collect();
     Weir::start(&format!(
         "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
@@ -83,14 +85,16 @@ fn a_weight_of_0_takes_no_new_requests() {
 
 #[test]
 fn every_count_is_0_after_clients_that_left_at_any_byte() {
-    let origin = Origin::start(|request| Reply::new(200, vec![b'x'; request.body.len() * 3]).after(Duration::from_millis(2)));
+    let origin =
+        Origin::start(|request| Reply::new(200, vec![b'x'; request.body.len() * 3]).after(Duration::from_millis(2)));
     for balance in ["round_robin", "least_connections"] {
         let weir = weir(balance, &[("a", &origin, 1)]);
         let address = weir.web();
         let threads: Vec<_> = (0..8_usize)
             .map(|thread| {
                 std::thread::spawn(move || {
-                    let request = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n{}", "y".repeat(2000));
+                    let request =
+                        format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n{}", "y".repeat(2000));
                     for turn in 0..100_usize {
                         let mut client = Client::connect(address);
                         if turn % 3 == 0 {

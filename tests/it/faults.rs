@@ -115,11 +115,7 @@ fn a_truncated_response_does_not_look_complete() {
 
 #[test]
 fn with_fail_open_off_and_nothing_healthy_it_is_503_with_retry_after() {
-    let weir = before(
-        nobody(),
-        "",
-        ", fail_open: false, health_check: { tcp: {}, interval: 50ms, timeout: 40ms }",
-    );
+    let weir = before(nobody(), "", ", fail_open: false, health_check: { tcp: {}, interval: 50ms, timeout: 40ms }");
     weir.wait_for_state("a", "down");
     let response = Client::connect(weir.web()).get("/");
     assert_eq!((response.status, response.header("retry-after")), (503, Some("1")));

@@ -13,12 +13,29 @@ fn before(origin: &Origin, more: &str, route: &str) -> Weir {
 #[test]
 fn hop_by_hop_fields_and_those_that_connection_names_stop_here() {
     let origin = Origin::start(|_| {
-        Reply::with(200, &[("Keep-Alive", "timeout=5"), ("Connection", "X-Inner, keep-alive"), ("X-Inner", "1"), ("Proxy-Connection", "x"), ("X-Outer", "2")], "")
+        Reply::with(
+            200,
+            &[
+                ("Keep-Alive", "timeout=5"),
+                ("Connection", "X-Inner, keep-alive"),
+                ("X-Inner", "1"),
+                ("Proxy-Connection", "x"),
+                ("X-Outer", "2"),
+            ],
+            "",
+        )
     });
     let weir = before(&origin, "", "");
     let response = Client::connect(weir.web()).get_with(
         "/",
-        &[("Connection", "X-Secret"), ("X-Secret", "1"), ("Keep-Alive", "1"), ("Proxy-Authorization", "x"), ("TE", "gzip"), ("X-Kept", "1")],
+        &[
+            ("Connection", "X-Secret"),
+            ("X-Secret", "1"),
+            ("Keep-Alive", "1"),
+            ("Proxy-Authorization", "x"),
+            ("TE", "gzip"),
+            ("X-Kept", "1"),
+        ],
     );
     let seen = origin.last_request();
     for gone in ["x-secret", "keep-alive", "proxy-authorization", "te", "connection"] {
@@ -37,7 +54,13 @@ fn forwarded_fields_of_a_stranger_are_replaced() {
     let weir = before(&origin, "", "");
     Client::connect(weir.web()).get_with(
         "/",
-        &[("Host", "example.org"), ("X-Forwarded-For", "1.2.3.4"), ("X-Forwarded-Proto", "https"), ("X-Real-IP", "1.2.3.4"), ("Forwarded", "for=1.2.3.4")],
+        &[
+            ("Host", "example.org"),
+            ("X-Forwarded-For", "1.2.3.4"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Real-IP", "1.2.3.4"),
+            ("Forwarded", "for=1.2.3.4"),
+        ],
     );
     let seen = origin.last_request();
     assert_eq!(seen.all("x-forwarded-for"), ["127.0.0.1"]);
@@ -52,7 +75,8 @@ fn forwarded_fields_of_a_stranger_are_replaced() {
 fn forwarded_fields_of_a_trusted_proxy_are_appended_to_and_name_the_client() {
     let origin = Origin::named("a");
     let weir = before(&origin, "trusted_proxies: [127.0.0.0/8]", "");
-    Client::connect(weir.web()).get_with("/", &[("X-Forwarded-For", "9.9.9.9, 1.2.3.4"), ("X-Forwarded-Proto", "https")]);
+    Client::connect(weir.web())
+        .get_with("/", &[("X-Forwarded-For", "9.9.9.9, 1.2.3.4"), ("X-Forwarded-Proto", "https")]);
     let seen = origin.last_request();
     assert_eq!(seen.header("x-forwarded-for"), Some("9.9.9.9, 1.2.3.4, 127.0.0.1"));
     assert_eq!(seen.header("x-forwarded-proto"), Some("https"));
@@ -133,7 +157,10 @@ fn the_access_log_says_what_happened() {
         assert_eq!(line[key], value, "{key}: {line}");
     }
     let attempt = &line["attempts"][0];
-    assert_eq!((&attempt["outcome"], &attempt["backend"], &attempt["reused"]), (&"ok".into(), &"a".into(), &false.into()));
+    assert_eq!(
+        (&attempt["outcome"], &attempt["backend"], &attempt["reused"]),
+        (&"ok".into(), &"a".into(), &false.into())
+    );
     assert!(attempt["connect_ms"].is_number() && attempt["first_byte_ms"].is_number(), "{line}");
     assert!(line["duration_ms"].as_f64().unwrap() > 0.0);
 }

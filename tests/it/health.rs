@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use crate::support::{Client, Origin, Reply, Weir, eventually};
 
 fn with_check(origins: &[(&str, &Origin)], check: &str) -> Weir {
-    let list: String = origins.iter().map(|(n, o)| format!("{{ name: {n}, address: \"{}\" }}, ", o.address())).collect();
+    let list: String =
+        origins.iter().map(|(n, o)| format!("{{ name: {n}, address: \"{}\" }}, ", o.address())).collect();
     Weir::start(&format!(
         "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
          upstreams: {{ up: {{ backends: [{list}], health_check: {{ {check}, interval: 50ms, timeout: 50ms }} }} }}"
@@ -34,7 +35,10 @@ fn a_backend_that_fails_its_checks_is_out_and_comes_back() {
     weir.wait_for_state("a", "down");
     let mut client = Client::connect(weir.web());
     assert!((0..10).all(|_| client.get("/").text() == "b"));
-    assert_eq!(weir.metric(&format!("weir_backend_up{{address=\"{}\",backend=\"a\",upstream=\"up\"}}", a.address())), 0.0);
+    assert_eq!(
+        weir.metric(&format!("weir_backend_up{{address=\"{}\",backend=\"a\",upstream=\"up\"}}", a.address())),
+        0.0
+    );
     assert!(weir.status().to_string().contains("500"), "the reason is shown: {}", weir.status());
     health.store(204, Ordering::Release);
     weir.wait_for_state("a", "up");
@@ -49,7 +53,8 @@ fn from_unknown_one_check_decides_then_rise_and_fall_count() {
     let answers = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&answers);
     // One failure, then passes: with rise 3 it takes three of them.
-    let origin = Origin::start(move |_| Reply::new(if count.fetch_add(1, Ordering::AcqRel) == 0 { 500 } else { 200 }, ""));
+    let origin =
+        Origin::start(move |_| Reply::new(if count.fetch_add(1, Ordering::AcqRel) == 0 { 500 } else { 200 }, ""));
     let weir = with_check(&[("a", &origin)], "http: { path: /healthz }, rise: 3");
     weir.wait_for_state("a", "up");
     let log = weir.stderr();

@@ -117,7 +117,8 @@ fn a_response_trickles_through_as_it_comes() {
         use std::io::Read;
         let mut bin = [0; 1024];
         let _ = stream.read(&mut bin);
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let _ = stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
         let _ = stream.write_all(b"6\r\nfirst\n\r\n");
         std::thread::sleep(Duration::from_secs(5));
     });
@@ -162,7 +163,8 @@ fn expect_continue_is_answered_by_the_backend_before_the_body_is_sent() {
 
 #[test]
 fn a_1_0_client_gets_no_chunks_and_its_connection_ends() {
-    let origin = Origin::start(|_| Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"));
+    let origin =
+        Origin::start(|_| Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"));
     let weir = before(&origin);
     let answer = exchange(weir.web(), "GET / HTTP/1.0\r\n\r\n");
     assert!(answer.ends_with("\r\n\r\nabc"), "{answer}");
@@ -195,7 +197,8 @@ fn absolute_form_becomes_origin_form_with_the_targets_host() {
 fn large_headers_and_targets_are_refused_with_their_own_status() {
     let origin = Origin::named("a");
     let limits = "limits: { header_bytes: 4KiB, headers: 10, uri_bytes: 1KiB }";
-    let weir = Weir::start(&format!("listeners: [{{ name: web, address: \"127.0.0.1:0\", {limits} }}]\n{}", to(&origin)));
+    let weir =
+        Weir::start(&format!("listeners: [{{ name: web, address: \"127.0.0.1:0\", {limits} }}]\n{}", to(&origin)));
     let long = "x".repeat(2_000);
     let many: String = (0..20).map(|i| format!("X-{i}: 1\r\n")).collect();
     let status = |bytes: String| exchange(weir.web(), bytes).split(' ').nth(1).unwrap().to_owned();
@@ -304,7 +307,8 @@ fn a_websocket_passes_both_ways_and_outlives_the_read_timeout() {
             }
             head.push(byte[0]);
         }
-        let _ = stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
+        let _ =
+            stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n");
         while stream.read(&mut byte).is_ok_and(|read| read == 1) {
             if stream.write_all(&[byte[0] + 1]).is_err() {
                 return;

@@ -73,6 +73,8 @@ fn an_empty_last_data_frame_leaves_the_kept_connection_clean() {
             stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
             stream.send_data(Bytes::new(), true).unwrap();
             assert_eq!(body(response.await.unwrap()).await, b"hello");
+            // Then the backend's connection is back in the pool.
+            weir.wait_for(&["weir_requests_in_flight"], 0.0);
         }
     });
     assert_eq!(origin.requests().len(), 5);

@@ -20,7 +20,10 @@ fn it_says_where_it_listens_then_ready_on_ipv4_and_ipv6() {
     assert_eq!(Client::connect(weir.web()).get("/").text(), "a");
     assert_eq!(Client::connect(weir.address("six")).get("/").text(), "a");
     let status = weir.status();
-    assert_eq!((&status["ready"], &status["draining"], &status["generation"]), (&true.into(), &false.into(), &1.into()));
+    assert_eq!(
+        (&status["ready"], &status["draining"], &status["generation"]),
+        (&true.into(), &false.into(), &1.into())
+    );
     assert_eq!(status["listeners"][0]["bound"], true, "{status}");
 }
 
@@ -129,7 +132,9 @@ fn check_schema_and_usage_have_their_exit_codes() {
 #[test]
 fn variables_of_the_environment_are_put_in_and_never_shown() {
     let origin = Origin::named("a");
-    let yaml = yaml(&origin, "").replace("name: a", "name: \"${BACKEND}\"").replace("upstream: up", "upstream: up, response_headers: { set: { x-secret: \"${SECRET:-none}\" } }");
+    let yaml = yaml(&origin, "")
+        .replace("name: a,", "name: \"${BACKEND}\",")
+        .replace("upstream: up", "upstream: up, response_headers: { set: { x-secret: \"${SECRET:-none}\" } }");
     let weir = Weir::start_in(tempfile::tempdir().unwrap(), &yaml, &[("BACKEND", "from-env")]);
     assert_eq!(Client::connect(weir.web()).get("/").header("x-secret"), Some("none"));
     assert!(weir.status().to_string().contains("from-env"));

@@ -9,7 +9,9 @@ use crate::support::{Client, Origin, Reply, Weir, eventually};
 fn yaml(backends: &[(&str, &Origin, u16)], more_listeners: &str) -> String {
     let list: String = backends
         .iter()
-        .map(|(name, origin, weight)| format!("{{ name: {name}, address: \"{}\", weight: {weight} }}, ", origin.address()))
+        .map(|(name, origin, weight)| {
+            format!("{{ name: {name}, address: \"{}\", weight: {weight} }}, ", origin.address())
+        })
         .collect();
     format!(
         "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}{more_listeners}]\nroutes: [{{ name: all, upstream: up }}]\n\
@@ -33,7 +35,10 @@ fn a_reload_changes_members_and_weights_and_says_what() {
     }
     assert_eq!(weir.metric("weir_config_generation"), 2.0);
     assert_eq!(weir.sum(&["weir_backend_up{", "backend=\"a\""]), 0.0);
-    assert!(!weir.scrape().keys().any(|name| name.contains("backend=\"a\"")), "the series of a drained backend are gone");
+    assert!(
+        !weir.scrape().keys().any(|name| name.contains("backend=\"a\"")),
+        "the series of a drained backend are gone"
+    );
 }
 
 #[test]

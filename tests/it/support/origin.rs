@@ -130,7 +130,11 @@ impl Origin {
                 mine.connections.fetch_add(1, Ordering::AcqRel);
                 mine.open.lock().unwrap().push(stream.try_clone().unwrap());
                 let (state, connection) = (Arc::clone(&mine), Arc::clone(&connection));
-                std::thread::spawn(move || connection(stream, &state));
+                let closer = stream.try_clone().unwrap();
+                std::thread::spawn(move || {
+                    connection(stream, &state);
+                    let _ = closer.shutdown(Shutdown::Both);
+                });
             }
         });
         Self { address, state }

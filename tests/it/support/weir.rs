@@ -156,7 +156,7 @@ impl Weir {
 
     /// GET of an admin path.
     pub fn admin_get(&self, path: &str) -> super::Response {
-        Client::connect(self.admin()).get(path)
+        Client::connect(self.admin()).get_with(path, &[("Host", "localhost")])
     }
 
     pub fn status(&self) -> serde_json::Value {
