@@ -9,4 +9,5 @@
 pub mod config;
 pub mod fault;
 pub mod life;
+pub mod policy;
 pub mod telemetry;

@@ -1,0 +1,8 @@
+//! What is done to a request before it is sent and to a response before it is passed on, one file a policy.
+//!
+//! Functions on headers and bytes that were compiled beforehand: no I/O, no clock (time is an argument), no look-up
+//! by name. A policy never picks a backend and never decides which route a request takes.
+
+pub mod chunked;
+pub mod framing;
+pub mod host;
