@@ -4,5 +4,12 @@
 //! by name. A policy never picks a backend and never decides which route a request takes.
 
 pub mod chunked;
+pub mod forwarded;
 pub mod framing;
+pub mod headers;
+pub mod hop_by_hop;
 pub mod host;
+pub mod reply;
+pub mod request_id;
+pub mod rewrite;
+pub mod via;
