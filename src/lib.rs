@@ -10,4 +10,5 @@ pub mod config;
 pub mod fault;
 pub mod life;
 pub mod policy;
+pub mod route;
 pub mod telemetry;
