@@ -1,0 +1,176 @@
+//! Where a chunked body ends (RFC 9112 section 7.1), so that the bytes after it can be held back as the next request's.
+//!
+//! It never keeps or changes the body: Pingora decodes it. It is no laxer than the grammar, because a chunk that two
+//! readers measure differently is how one request becomes two.
+
+/// Bytes of chunk extensions that a body may have in all; nobody uses them (CVE-2023-39326 and its kin did).
+const EXTENSIONS: u32 = 8 * 1024;
+
+/// Bytes of trailers that a body may have.
+const TRAILERS: u32 = 64 * 1024;
+
+/// Enough for 2^64 - 1, zeros in front included.
+const DIGITS: u8 = 16;
+
+/// Follows one chunked body through the bytes as they come.
+#[derive(Debug, Clone)]
+pub struct ChunkScanner {
+    state: State,
+    /// Of the chunk under way: its size, then what is left of it.
+    size: u64,
+    digits: u8,
+    extensions: u32,
+    trailers: u32,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// All bytes belong to the body, and it goes on.
+    Need,
+    /// The body's last byte was the `used`-th of those just fed; the rest is not its own.
+    Done {
+        /// Bytes of this feed that belong to the body.
+        used: usize,
+    },
+}
+
+/// Not a chunked body: close the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed chunked body: {0}")]
+pub struct Malformed(pub &'static str);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Size,
+    /// Whitespace after the size, which only an extension may follow.
+    Space,
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    /// At the start of a line of the trailer section.
+    Trailer,
+    TrailerLine,
+    TrailerLf,
+    EndLf,
+    Done,
+}
+
+impl Default for ChunkScanner {
+    fn default() -> Self {
+        Self { state: State::Size, size: 0, digits: 0, extensions: 0, trailers: 0 }
+    }
+}
+
+impl ChunkScanner {
+    /// At the start of a body.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes. After `Done` it takes none.
+    ///
+    /// # Errors
+    /// Says what is no chunked body; the scanner is of no use afterwards.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Progress, Malformed> {
+        let mut at = 0;
+        while self.state != State::Done {
+            if self.state == State::Data {
+                let here = usize::try_from(self.size).unwrap_or(usize::MAX).min(bytes.len() - at);
+                at += here;
+                self.size -= here as u64;
+                if self.size > 0 {
+                    return Ok(Progress::Need);
+                }
+                self.state = State::DataCr;
+            }
+            let Some(&byte) = bytes.get(at) else { return Ok(Progress::Need) };
+            self.state = self.step(byte)?;
+            at += 1;
+        }
+        Ok(Progress::Done { used: at })
+    }
+
+    /// Whether the body's end has been seen.
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    fn step(&mut self, byte: u8) -> Result<State, Malformed> {
+        match (self.state, byte) {
+            (State::Size, _) => self.size_byte(byte),
+            (State::Space, b' ' | b'\t') | (State::Space | State::Extension, b';') => self.extension_byte(byte),
+            (State::Space, _) => Err(Malformed("space after the chunk size")),
+            (State::Extension, b'\r') => Ok(State::SizeLf),
+            (State::Extension, _) => self.extension_byte(byte),
+            (State::SizeLf, b'\n') => Ok(self.size_ends()),
+            (State::DataCr, b'\r') => Ok(State::DataLf),
+            (State::DataLf, b'\n') => Ok(State::Size),
+            (State::DataCr | State::DataLf, _) => Err(Malformed("chunk longer than its size")),
+            (State::Trailer, b'\r') => Ok(State::EndLf),
+            (State::TrailerLine, b'\r') => Ok(State::TrailerLf),
+            (State::Trailer | State::TrailerLine, _) => self.trailer_byte(byte),
+            (State::TrailerLf, b'\n') => Ok(State::Trailer),
+            (State::EndLf, b'\n') => Ok(State::Done),
+            (State::SizeLf | State::TrailerLf | State::EndLf, _) => Err(Malformed("bare CR")),
+            // `feed` deals with these two itself.
+            (State::Data | State::Done, _) => Err(Malformed("nothing to scan")),
+        }
+    }
+
+    fn size_byte(&mut self, byte: u8) -> Result<State, Malformed> {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'A'..=b'F' => byte - b'A' + 10,
+            _ if self.digits == 0 => return Err(Malformed("no chunk size")),
+            b'\r' => return Ok(State::SizeLf),
+            b';' | b' ' | b'\t' => return self.extension_byte(byte),
+            _ => return Err(Malformed("invalid byte in a chunk size")),
+        };
+        self.digits += 1;
+        if self.digits > DIGITS {
+            return Err(Malformed("chunk size too long"));
+        }
+        self.size = (self.size << 4) | u64::from(digit);
+        Ok(State::Size)
+    }
+
+    fn size_ends(&mut self) -> State {
+        self.digits = 0;
+        if self.size == 0 { State::Trailer } else { State::Data }
+    }
+
+    /// RFC 9112 section 7.1.1. Quoted strings cannot hold CR or LF, so that a line's end is its end.
+    fn extension_byte(&mut self, byte: u8) -> Result<State, Malformed> {
+        self.extensions += 1;
+        if self.extensions > EXTENSIONS {
+            return Err(Malformed("too many bytes of chunk extensions"));
+        }
+        match (self.state, byte) {
+            (State::Size | State::Space, b' ' | b'\t') => Ok(State::Space),
+            (_, b'\t' | b' '..=b'~' | 0x80..) => Ok(State::Extension),
+            _ => Err(Malformed("invalid byte in a chunk extension")),
+        }
+    }
+
+    /// RFC 9112 section 7.1.2. Pingora drops trailers, so only their lines matter; a line that begins with a space
+    /// folds the one before it, or nothing at all, and is refused as it is in a header.
+    fn trailer_byte(&mut self, byte: u8) -> Result<State, Malformed> {
+        self.trailers += 1;
+        if self.trailers > TRAILERS {
+            return Err(Malformed("too many bytes of trailers"));
+        }
+        match (self.state, byte) {
+            (State::Trailer, b' ' | b'\t' | b':') => Err(Malformed("trailer without a name")),
+            (_, b'\t' | b' '..=b'~' | 0x80..) => Ok(State::TrailerLine),
+            _ => Err(Malformed("invalid byte in a trailer")),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "chunked_tests.rs"]
+mod tests;

@@ -1,0 +1,105 @@
+//! Made-up heads: nothing panics, and Pingora's own parser is the lower bound of strictness.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::io::Cursor;
+
+use pingora::protocols::http::v1::server::HttpSession;
+use proptest::prelude::*;
+
+use super::tests::{LIMITS, status};
+use super::*;
+
+/// Whether Pingora's own server would take the head.
+fn pingora_takes(head: &[u8]) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let mut session = HttpSession::new(Box::new(Cursor::new(head.to_vec())));
+    runtime.block_on(async { matches!(session.read_request().await, Ok(Some(_))) })
+}
+
+/// Heads that are nearly right: pieces from a table, now and then a byte that does not belong there.
+fn heads() -> impl Strategy<Value = Vec<u8>> {
+    let method = prop::sample::select(vec!["GET", "GET", "GET", "POST", "POST", "OPTIONS", "CONNECT", "x!", "G T"]);
+    let target = prop::sample::select(vec![
+        "/",
+        "/a?b",
+        "*",
+        "http://a/b",
+        "http://a",
+        "a:80",
+        "http://[::1]:80/",
+        "/%41",
+        "/a|b^",
+        "/?`{}\\",
+        "/`",
+        "//a",
+        "?a",
+        "http://a%41/",
+        "http://a:/",
+        "http://a;b/",
+        "https:/\\a",
+    ]);
+    let line = prop::sample::select(vec![
+        "Host: a",
+        "Host: b",
+        "Host: [::1]:80",
+        "host:a:80",
+        "Content-Length: 3",
+        "Content-Length: 4",
+        "Content-Length: x",
+        "Transfer-Encoding: chunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Connection: close",
+        "X: y",
+        "X : y",
+        " fold",
+        "Host: a:",
+        "Host: a;b",
+        "Expect: 100-continue",
+    ]);
+    let version = prop::sample::select(vec!["HTTP/1.1", "HTTP/1.0", "HTTP/1.1", "HTTP/2.0"]);
+    let lines = prop::collection::vec(line, 0..4);
+    let noise = prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>(), any::<bool>()));
+    (method, target, version, lines, noise).prop_map(|(method, target, version, lines, noise)| {
+        let mut head = format!("{method} {target} {version}\r\nHost: a\r\n").into_bytes();
+        if lines.iter().any(|line| line.starts_with("Host")) {
+            head.truncate(head.len() - 9);
+        }
+        for line in lines {
+            head.extend_from_slice(line.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        if let Some((index, byte, insert)) = noise {
+            let at = index.index(head.len());
+            if insert { head.insert(at, byte) } else { head[at] = byte }
+        }
+        head
+    })
+}
+
+/// The property below says nothing of heads that are refused, so enough have to pass.
+#[test]
+fn many_of_the_made_heads_are_good() {
+    use proptest::strategy::ValueTree as _;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let good = (0..1_000).filter(|_| status(&heads().new_tree(&mut runner).unwrap().current()) == 200).count();
+    assert!((100..900).contains(&good), "{good}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn never_laxer_than_pingora(head in heads()) {
+        if let Ok(facts) = check_head(&head, &LIMITS) {
+            prop_assert!(pingora_takes(&head[..facts.head_len]), "{:?}", String::from_utf8_lossy(&head));
+        }
+    }
+
+    #[test]
+    fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200), seen in 0usize..200) {
+        let _ = check_head(&bytes, &LIMITS);
+        let _ = head_end(&bytes, seen);
+        let _ = BadHead::too_large(&bytes, &LIMITS);
+    }
+}

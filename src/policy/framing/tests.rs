@@ -1,0 +1,189 @@
+//! Heads as they come from the wire, good and bad, one by one.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::*;
+
+pub(super) const LIMITS: HeadLimits = HeadLimits { target: 64, fields: 8 };
+
+pub(super) fn status(head: &[u8]) -> u16 {
+    check_head(head, &LIMITS).map_or_else(|bad| bad.status, |_| 200)
+}
+
+/// `H` stands for a Host line, `|` in the second column for CRLF.
+const HEADS: &[(u16, &str)] = &[
+    (200, "GET / HTTP/1.1|H||"),
+    (200, "|GET / HTTP/1.1|H||"),
+    (400, "||GET / HTTP/1.1|H||"),
+    (400, "\nGET / HTTP/1.1|H||"),
+    (400, " |GET / HTTP/1.1|H||"),
+    (400, "GET / HTTP/1.1\nHost: a\n\n"),
+    (400, "GET / HTTP/1.1|Host: a\nX: b||"),
+    (400, "GET / HTTP/1.1|H\n|"),
+    (400, "GET / HTTP/1.1|Host: a\rX: b||"),
+    (400, "GET / HTTP/1.1\r|H||"),
+    (400, "GET / HTTP/1.1|H|X: a\r||"),
+    (400, "GET / HTTP/1.1|H|X: a| b||"),
+    (400, "GET / HTTP/1.1|H|X: a|\tb||"),
+    (400, "GET / HTTP/1.1| X: a|H||"),
+    (400, "GET / HTTP/1.1|H|X : a||"),
+    (400, "GET / HTTP/1.1|H|X\t: a||"),
+    (400, "GET / HTTP/1.1|H|: a||"),
+    (400, "GET / HTTP/1.1|H|X||"),
+    (400, "GET / HTTP/1.1|H|X(y): a||"),
+    (400, "GET / HTTP/1.1|H|X: a\0b||"),
+    (400, "GET / HTTP/1.1|H|X: a\x01b||"),
+    (400, "GET / HTTP/1.1|H|X\0: a||"),
+    (200, "GET / HTTP/1.1|H|X:||"),
+    (200, "GET / HTTP/1.1|H|X: \t é \t||"),
+    (400, "G(T / HTTP/1.1|H||"),
+    (400, "GET  / HTTP/1.1|H||"),
+    (400, "GET /  HTTP/1.1|H||"),
+    (400, "GET / HTTP/1.1 |H||"),
+    (400, "GET\t/ HTTP/1.1|H||"),
+    (400, "GET /|H||"),
+    (400, "GET|H||"),
+    (400, "GET /a b HTTP/1.1|H||"),
+    (400, "GET /a\tb HTTP/1.1|H||"),
+    (400, "GET /a\x7f HTTP/1.1|H||"),
+    (400, "GET /a\0 HTTP/1.1|H||"),
+    (400, "GET /é HTTP/1.1|H||"),
+    (400, "GET /<b> HTTP/1.1|H||"),
+    (400, "GET /?\"a\" HTTP/1.1|H||"),
+    (400, "GET /a#b HTTP/1.1|H||"),
+    (400, "GET /a\\b HTTP/1.1|H||"),
+    (400, "GET /`a HTTP/1.1|H||"),
+    (400, "GET /{a} HTTP/1.1|H||"),
+    (400, "GET /%4 HTTP/1.1|H||"),
+    (400, "GET /%zz HTTP/1.1|H||"),
+    (200, "GET /%41^?%zz{}`\\^ HTTP/1.1|H||"),
+    (505, "GET / HTTP/2.0|H||"),
+    (505, "PRI * HTTP/2.0|||"),
+    (505, "GET / HTTP/1.2|H||"),
+    (505, "GET / HTTP/0.9|H||"),
+    (400, "GET / HTTP/11|H||"),
+    (400, "GET / http/1.1|H||"),
+    (400, "GET / HTTPS/1.1|H||"),
+    (400, "GET / HTTP/1.1||"),
+    (200, "GET / HTTP/1.0||"),
+    (400, "GET / HTTP/1.1|H|H||"),
+    (400, "GET / HTTP/1.0|H|Host: b||"),
+    (400, "GET / HTTP/1.1|Host:||"),
+    (400, "GET / HTTP/1.1|Host: a b||"),
+    (400, "GET / HTTP/1.1|Host: a@b||"),
+    (400, "GET / HTTP/1.1|Host: a/b||"),
+    (400, "GET / HTTP/1.1|Host: a:b||"),
+    (400, "GET / HTTP/1.1|Host: é||"),
+    (200, "GET / HTTP/1.1|Host: [::1]:80||"),
+    (200, "GET http://a/b?c HTTP/1.1|Host: a||"),
+    (200, "GET HTTPS://a:1 HTTP/1.1|Host: a:1||"),
+    (200, "GET http://a/ HTTP/1.0||"),
+    (400, "GET http://a/ HTTP/1.1|Host: b||"),
+    (400, "GET http://a/ HTTP/1.1||"),
+    (400, "GET http://u@a/ HTTP/1.1|Host: a||"),
+    (400, "GET http:/a HTTP/1.1|Host: a||"),
+    (400, "GET http:///b HTTP/1.1|Host: a||"),
+    (400, "GET http://a\\b/ HTTP/1.1|Host: a||"),
+    (400, "GET ftp://a/ HTTP/1.1|Host: a||"),
+    (400, "GET ://a/ HTTP/1.1|Host: a||"),
+    (400, "GET a HTTP/1.1|H||"),
+    (400, "GET ?a HTTP/1.1|H||"),
+    (400, "GET * HTTP/1.1|H||"),
+    (200, "OPTIONS * HTTP/1.1|H||"),
+    (200, "CONNECT a:443 HTTP/1.1|H||"),
+    (200, "CONNECT a:443 HTTP/1.1|Host: a:443||"),
+    (400, "CONNECT a HTTP/1.1|H||"),
+    (400, "CONNECT / HTTP/1.1|H||"),
+    (400, "CONNECT b:443 HTTP/1.1|H||"),
+    (400, "GET a:443 HTTP/1.1|H||"),
+    (200, "POST / HTTP/1.1|H|Content-Length: 0||"),
+    (200, "POST / HTTP/1.1|H|content-length:5 ||"),
+    (200, "POST / HTTP/1.1|H|Content-Length: 18446744073709551615||"),
+    (400, "POST / HTTP/1.1|H|Content-Length: 18446744073709551616||"),
+    (400, "POST / HTTP/1.1|H|Content-Length: +5||"),
+    (400, "POST / HTTP/1.1|H|Content-Length: -5||"),
+    (400, "POST / HTTP/1.1|H|Content-Length: 0x5||"),
+    (400, "POST / HTTP/1.1|H|Content-Length: 5 5||"),
+    (400, "POST / HTTP/1.1|H|Content-Length:||"),
+    (400, "POST / HTTP/1.1|H|Content-Length: 5, 5||"),
+    (400, "POST / HTTP/1.1|H|Content-Length: 5|Content-Length: 5||"),
+    (400, "POST / HTTP/1.1|H|Content-Length: 5|Content-Length: 6||"),
+    (400, "POST / HTTP/1.1|H|Content-Length: 5|Transfer-Encoding: chunked||"),
+    (400, "POST / HTTP/1.1|H|Transfer-Encoding: chunked|Content-Length: 5||"),
+    (200, "POST / HTTP/1.1|H|Transfer-Encoding: Chunked||"),
+    (400, "POST / HTTP/1.0|H|Transfer-Encoding: chunked||"),
+    (501, "POST / HTTP/1.1|H|Transfer-Encoding: gzip, chunked||"),
+    (400, "POST / HTTP/1.1|H|Transfer-Encoding: chunked, gzip||"),
+    (400, "POST / HTTP/1.1|H|Transfer-Encoding: chunked, chunked||"),
+    (400, "POST / HTTP/1.1|H|Transfer-Encoding: chunked|Transfer-Encoding: chunked||"),
+    (400, "POST / HTTP/1.1|H|Transfer-Encoding: gzip|Transfer-Encoding: chunked||"),
+    (400, "POST / HTTP/1.1|H|Transfer-Encoding: identity||"),
+    (400, "POST / HTTP/1.1|H|Transfer-Encoding: xchunked||"),
+    (400, "POST / HTTP/1.1|H|Transfer-Encoding: \"chunked\"||"),
+    (400, "POST / HTTP/1.1|H|Transfer-Encoding: chunked;a=b||"),
+    (400, "POST / HTTP/1.1|H|Transfer-Encoding: \x0bchunked||"),
+    (400, "POST / HTTP/1.1|H|Transfer-Encoding:||"),
+    (400, "POST / HTTP/1.1|H|Transfer-Encoding : chunked||"),
+    (200, "GET / HTTP/1.1|H|A:|B:|C:|D:|E:|F:|G:||"),
+    (431, "GET / HTTP/1.1|H|A:|B:|C:|D:|E:|F:|G:|I:||"),
+    (200, "GET /123456789012345678901234567890123456789012345678901234567890123 HTTP/1.1|H||"),
+    (414, "GET /1234567890123456789012345678901234567890123456789012345678901234 HTTP/1.1|H||"),
+    (400, "GET / HTTP/1.1|H|"),
+    (400, ""),
+];
+
+fn expand(head: &str) -> Vec<u8> {
+    let host = |line: &str| if line == "H" { "Host: a".to_owned() } else { line.to_owned() };
+    head.split('|').map(host).collect::<Vec<_>>().join("\r\n").replace("H\n", "Host: a\n").into_bytes()
+}
+
+#[test]
+fn the_table() {
+    for (want, head) in HEADS {
+        assert_eq!(status(&expand(head)), *want, "{head:?}");
+    }
+    assert!(HEADS.len() >= 60);
+}
+
+#[test]
+fn the_facts() {
+    let facts = |head: &str| check_head(&expand(head), &LIMITS).unwrap();
+    let plain = facts("GET / HTTP/1.1|H||the next request");
+    assert_eq!((plain.head_len, plain.version, plain.body, plain.keep_alive), (27, Version::HTTP_11, Body::None, true));
+    assert_eq!(facts("|GET / HTTP/1.1|H||").head_len, 29);
+    assert!(!facts("GET / HTTP/1.1|H|Connection: x, Close||").keep_alive);
+    assert!(!facts("GET / HTTP/1.0||").keep_alive);
+    assert!(facts("GET / HTTP/1.0|Connection: Keep-Alive||").keep_alive);
+    assert_eq!(facts("POST / HTTP/1.1|H|Content-Length: 5||").body, Body::Length(5));
+    assert_eq!(facts("POST / HTTP/1.1|H|Content-Length: 0||").body, Body::None);
+    assert_eq!(facts("POST / HTTP/1.1|H|Transfer-Encoding: chunked||").body, Body::Chunked);
+    assert!(facts("POST / HTTP/1.1|H|Expect: 100-Continue||").expect_continue);
+    assert!(!facts("POST / HTTP/1.0|H|Expect: 100-continue||").expect_continue);
+    assert!(facts("GET / HTTP/1.1|H|Connection: keep-alive, Upgrade|Upgrade: websocket||").connection_upgrade);
+    assert!(!facts("GET / HTTP/1.1|H|Upgrade: websocket||").connection_upgrade);
+    assert!(facts("CONNECT a:1 HTTP/1.1|H||").method_is_connect);
+}
+
+#[test]
+fn the_end_is_found_however_it_comes() {
+    let head = b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nrest\n";
+    let end = head.len() - 5;
+    for step in 1..head.len() {
+        let (mut seen, mut found) = (0, None);
+        while found.is_none() && seen < end {
+            let len = (seen + step).min(end);
+            found = head_end(&head[..len], seen).unwrap();
+            seen = len;
+        }
+        assert_eq!(found, Some(end), "{step}");
+    }
+    assert_eq!(head_end(b"GET / HTTP/1.1\n", 0).unwrap_err().reason, "bare LF");
+    assert_eq!(head_end(b"GET / HTTP/1.1\r", 0), Ok(None));
+}
+
+#[test]
+fn what_is_too_large() {
+    let long = [b"GET /".as_slice(), &[b'a'; 100]].concat();
+    assert_eq!(BadHead::too_large(&long, &LIMITS).status, 414);
+    assert_eq!(BadHead::too_large(b"GET / HTTP/1.1\r\nX: aaaa", &LIMITS).status, 431);
+    assert_eq!(BadHead::too_large(b"", &LIMITS).status, 431);
+}

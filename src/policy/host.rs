@@ -1,0 +1,224 @@
+//! Hosts: what may stand in `Host` and `:authority`, and which one backends see.
+//!
+//! It never resolves a name and never compares a host with the routes' (that is `route::host`).
+
+use http::HeaderValue;
+use pingora::http::RequestHeader;
+
+use crate::config::schema::HostRule;
+
+/// Longer than any name that DNS has (RFC 1035 section 2.3.4), with room for brackets.
+const LONGEST: usize = 255;
+
+/// A host and perhaps a port, as they stand in `Host` (RFC 9110 section 7.2) and in an authority without userinfo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostPort<'a> {
+    /// The host as it was written: a name, an IPv4 address, or an IP literal with its brackets.
+    pub host: &'a str,
+    /// The port. An empty one counts as none (RFC 3986 section 3.2.3).
+    pub port: Option<u16>,
+}
+
+/// Reads `uri-host [ ":" port ]` (RFC 9110 section 7.2, RFC 3986 sections 3.2.2 and 3.2.3).
+///
+/// `None` for everything that is not exactly that: userinfo, an empty host (RFC 9110 section 4.2.1: to be rejected),
+/// spaces, a port that is no number or beyond 65535, more than 255 bytes of host.
+pub fn parse(text: &[u8]) -> Option<HostPort<'_>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (host, rest) = if text.starts_with('[') {
+        let end = text.find(']')? + 1;
+        is_ip_literal(&text[1..end - 1]).then(|| text.split_at(end))?
+    } else {
+        let end = text.find(':').unwrap_or(text.len());
+        is_reg_name(text[..end].as_bytes()).then(|| text.split_at(end))?
+    };
+    if host.len() > LONGEST {
+        return None;
+    }
+    Some(HostPort { host, port: parse_port(rest)? })
+}
+
+/// The host a request is for, as it came: Host, or where HTTP/2 has none `:authority`. `None` if there is none or it
+/// is none.
+pub fn requested(request: &RequestHeader) -> Option<HostPort<'_>> {
+    match request.headers.get(http::header::HOST) {
+        Some(host) => parse(host.as_bytes()),
+        None => parse(request.uri.authority()?.as_str().as_bytes()),
+    }
+}
+
+/// `""`, `":"` or `":" 1*DIGIT`; the outer `None` is a refusal.
+fn parse_port(rest: &str) -> Option<Option<u16>> {
+    if rest.is_empty() {
+        return Some(None);
+    }
+    let digits = rest.strip_prefix(':')?;
+    if digits.is_empty() {
+        return Some(None);
+    }
+    // `u16::from_str` takes a plus sign, the grammar does not.
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?.map(Some)
+}
+
+/// RFC 3986 section 3.2.2: `IPv6address / IPvFuture`. Zone identifiers mean something only on the client's machine.
+fn is_ip_literal(text: &str) -> bool {
+    if let Some(future) = text.strip_prefix(['v', 'V']) {
+        return future.split_once('.').is_some_and(|(version, address)| {
+            !version.is_empty()
+                && version.bytes().all(|b| b.is_ascii_hexdigit())
+                && !address.is_empty()
+                && address.bytes().all(|b| b == b':' || is_plain(b))
+        });
+    }
+    text.parse::<std::net::Ipv6Addr>().is_ok()
+}
+
+/// RFC 3986 section 3.2.2: `*( unreserved / pct-encoded / sub-delims )`, here at least one.
+fn is_reg_name(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some((&first, tail)) = rest.split_first() {
+        rest = match (first, tail) {
+            (b'%', [a, b, tail @ ..]) if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => tail,
+            (byte, tail) if is_plain(byte) => tail,
+            _ => return false,
+        };
+    }
+    !text.is_empty()
+}
+
+/// `unreserved / sub-delims`.
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+        )
+}
+
+/// `routes[].host`, compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPolicy {
+    /// Backends see the client's own.
+    Keep,
+    /// Backends see their own address as it is configured.
+    Backend,
+    /// Backends see this.
+    Name(HeaderValue),
+}
+
+impl HostPolicy {
+    /// From the document.
+    ///
+    /// # Errors
+    /// Says so when the name is none.
+    pub fn compile(rule: &HostRule) -> Result<Self, String> {
+        match rule {
+            HostRule::Keep => Ok(Self::Keep),
+            HostRule::Backend => Ok(Self::Backend),
+            HostRule::Name(name) => match (parse(name.as_bytes()), HeaderValue::from_str(name)) {
+                (Some(_), Ok(value)) => Ok(Self::Name(value)),
+                _ => Err(format!("`{name}` is not a host; write `keep`, `backend` or `api.example.com`")),
+            },
+        }
+    }
+
+    /// Writes the Host that the backend sees. Pingora writes an HTTP/2 `:authority` and an absolute target after it
+    /// (`reconcile_upstream_authority`, which runs once the filters are through).
+    ///
+    /// # Errors
+    /// Pingora's, when the header cannot take another field.
+    pub fn apply(&self, request: &mut RequestHeader, backend: &HeaderValue) -> pingora::Result<()> {
+        match self {
+            Self::Keep => Ok(()),
+            Self::Backend => request.insert_header("Host", backend.clone()),
+            Self::Name(name) => request.insert_header("Host", name.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_what_the_grammar_has() {
+        for (text, host, port) in [
+            ("example.com", "example.com", None),
+            ("Example.COM.:80", "Example.COM.", Some(80)),
+            ("a:", "a", None),
+            ("a_b-c~d:65535", "a_b-c~d", Some(65535)),
+            ("127.0.0.1:8080", "127.0.0.1", Some(8080)),
+            ("[::1]", "[::1]", None),
+            ("[2001:DB8::1]:443", "[2001:DB8::1]", Some(443)),
+            ("[v1.a:b]", "[v1.a:b]", None),
+            ("a%2Db", "a%2Db", None),
+        ] {
+            assert_eq!(parse(text.as_bytes()), Some(HostPort { host, port }), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_the_rest() {
+        for text in [
+            "",
+            ":80",
+            "a b",
+            "a<b>",
+            "user@a",
+            "user:pw@a",
+            "a:b",
+            "a:+1",
+            "a:65536",
+            "a:1:2",
+            "a/b",
+            "a?b",
+            "a#b",
+            "a\\b",
+            "[::1",
+            "::1",
+            "[::1]x",
+            "[::1]:x",
+            "[::g]",
+            "[fe80::1%25eth0]",
+            "[]",
+            "[v.a]",
+            "[v1.]",
+            "a%2",
+            "a%zz",
+            "é",
+            "a\tb",
+            "a\"b",
+            "[::1]]",
+            "a[b]",
+        ] {
+            assert_eq!(parse(text.as_bytes()), None, "{text}");
+        }
+        assert_eq!(parse(&[b'a'; 256]), None);
+        assert_eq!(parse(b"\xff"), None);
+    }
+
+    #[test]
+    fn host_field_then_authority() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        assert_eq!(requested(&request), None);
+        request.set_uri("http://b.example:81/".parse().unwrap());
+        assert_eq!(requested(&request), Some(HostPort { host: "b.example", port: Some(81) }));
+        request.insert_header("Host", "a.example").unwrap();
+        assert_eq!(requested(&request).unwrap().host, "a.example");
+    }
+
+    #[test]
+    fn rules_write_host() {
+        let backend = HeaderValue::from_static("10.0.0.1:3001");
+        for (rule, want) in [("keep", "client.example"), ("backend", "10.0.0.1:3001"), ("api.internal", "api.internal")]
+        {
+            let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+            request.insert_header("Host", "client.example").unwrap();
+            HostPolicy::compile(&HostRule::from(rule.to_owned())).unwrap().apply(&mut request, &backend).unwrap();
+            assert_eq!(request.headers["host"], want, "{rule}");
+            assert_eq!(request.headers.get_all("host").iter().count(), 1);
+        }
+        assert!(HostPolicy::compile(&HostRule::Name("a b".into())).is_err());
+    }
+}

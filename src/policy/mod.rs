@@ -1,0 +1,15 @@
+//! What is done to a request before it is sent and to a response before it is passed on, one file a policy.
+//!
+//! Functions on headers and bytes that were compiled beforehand: no I/O, no clock (time is an argument), no look-up
+//! by name. A policy never picks a backend and never decides which route a request takes.
+
+pub mod chunked;
+pub mod forwarded;
+pub mod framing;
+pub mod headers;
+pub mod hop_by_hop;
+pub mod host;
+pub mod reply;
+pub mod request_id;
+pub mod rewrite;
+pub mod via;

@@ -1,0 +1,219 @@
+//! A redirect: the Location made of the configuration's text and parts of the request.
+//!
+//! It never lets a request choose the host by its path, and never puts a byte into Location that a URI cannot have.
+
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use pingora::http::ResponseHeader;
+
+use crate::config::schema;
+
+/// `routes[].redirect`, compiled.
+#[derive(Debug, Clone)]
+pub struct Redirect {
+    status: StatusCode,
+    pieces: Box<[Piece]>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Piece {
+    Text(Box<str>),
+    Scheme,
+    Host,
+    Path,
+    Query,
+}
+
+/// The request's parts that a Location may have.
+#[derive(Debug, Clone, Copy)]
+pub struct Requested<'a> {
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// Without a port: the scheme may change, and its port with it.
+    pub host: Option<&'a str>,
+    /// Without the query.
+    pub path: &'a str,
+    /// Without its `?`.
+    pub query: Option<&'a str>,
+}
+
+impl Redirect {
+    /// From the document.
+    ///
+    /// # Errors
+    /// Says which status or placeholder is none.
+    pub fn compile(redirect: &schema::Redirect) -> Result<Self, String> {
+        let status = match redirect.status {
+            301 | 302 | 303 | 307 | 308 => StatusCode::from_u16(redirect.status).map_err(|error| error.to_string())?,
+            status => return Err(format!("{status} is no redirect; write 301, 302, 303, 307 or 308")),
+        };
+        Ok(Self { status, pieces: pieces(&redirect.to)?.into() })
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Where to go. `None` if that needs the host and the request has none: a malformed request.
+    pub fn location(&self, requested: &Requested<'_>) -> Option<HeaderValue> {
+        let mut location = String::with_capacity(64 + requested.path.len() + requested.query.map_or(0, str::len));
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(text) => location.push_str(text),
+                Piece::Scheme => encode(requested.scheme, &mut location),
+                Piece::Host => encode(requested.host.filter(|host| !host.is_empty())?, &mut location),
+                Piece::Path => push_path(requested.path, &mut location),
+                Piece::Query => {
+                    if let Some(query) = requested.query {
+                        location.push('?');
+                        encode(query, &mut location);
+                    }
+                }
+            }
+        }
+        HeaderValue::from_maybe_shared(Bytes::from(location)).ok()
+    }
+
+    /// The whole response; it has no body. `None` as for `location`.
+    ///
+    /// # Errors
+    /// Pingora's, when the header cannot be built.
+    pub fn response(&self, requested: &Requested<'_>) -> pingora::Result<Option<ResponseHeader>> {
+        let Some(location) = self.location(requested) else { return Ok(None) };
+        let mut header = ResponseHeader::build(self.status, Some(4))?;
+        header.insert_header("Location", location)?;
+        header.insert_header("Content-Length", HeaderValue::from_static("0"))?;
+        Ok(Some(header))
+    }
+}
+
+/// A path at the front of a Location must not become an authority: `//evil.example` (RFC 3986 section 4.2) is one.
+/// Behind a host it must not go on with the host's name.
+fn push_path(path: &str, location: &mut String) {
+    let at_front = location.is_empty() || location == "/";
+    let rest = if at_front { path.trim_start_matches(['/', '\\']) } else { path.strip_prefix('/').unwrap_or(path) };
+    if !location.ends_with('/') || location.ends_with("://") {
+        location.push('/');
+    }
+    encode(rest, location);
+}
+
+/// Percent-encodes what no URI has (RFC 3986 section 2), and leaves what is encoded already.
+fn encode(text: &str, location: &mut String) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&byte) {
+            location.push(char::from(byte));
+        } else {
+            location.extend(['%', char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 15)])]);
+        }
+    }
+}
+
+fn pieces(to: &str) -> Result<Vec<Piece>, String> {
+    let mut pieces = Vec::new();
+    let mut rest = to;
+    while let Some(open) = rest.find(['{', '}']) {
+        let (text, tail) = rest.split_at(open);
+        push_text(text, &mut pieces);
+        let unpaired = || format!("`{to}`: a brace without its other one");
+        let (name, tail) = tail.strip_prefix('{').and_then(|tail| tail.split_once('}')).ok_or_else(unpaired)?;
+        pieces.push(match name {
+            "scheme" => Piece::Scheme,
+            "host" => Piece::Host,
+            "path" => Piece::Path,
+            "query" => Piece::Query,
+            _ => return Err(format!("`{{{name}}}` is none of {{scheme}}, {{host}}, {{path}} and {{query}}")),
+        });
+        rest = tail;
+    }
+    push_text(rest, &mut pieces);
+    if pieces.is_empty() { Err("a redirect needs somewhere to go".into()) } else { Ok(pieces) }
+}
+
+fn push_text(text: &str, pieces: &mut Vec<Piece>) {
+    if !text.is_empty() {
+        let mut encoded = String::new();
+        encode(text, &mut encoded);
+        pieces.push(Piece::Text(encoded.into()));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn redirect(to: &str) -> Result<Redirect, String> {
+        Redirect::compile(&schema::Redirect { to: to.into(), status: 308 })
+    }
+
+    fn location(to: &str, path: &str, query: Option<&str>) -> String {
+        let requested = Requested { scheme: "http", host: Some("a.example"), path, query };
+        redirect(to).unwrap().location(&requested).unwrap().to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn fills_in_the_request() {
+        for (to, path, query, want) in [
+            ("https://{host}{path}", "/x", Some("q"), "https://a.example/x"),
+            ("https://{host}{path}{query}", "/x", Some("q"), "https://a.example/x?q"),
+            ("https://{host}{path}{query}", "/x", None, "https://a.example/x"),
+            ("{scheme}://b.example{query}", "/x", Some(""), "http://b.example?"),
+            ("https://b.example/new", "/x", None, "https://b.example/new"),
+            ("https://b.example/new/{path}", "/x", None, "https://b.example/new/x"),
+            ("https://b.example{path}", "//x", None, "https://b.example//x"),
+            ("https://b.example/new/{path}", "//x", None, "https://b.example/new//x"),
+            ("/é b", "/x", None, "/%C3%A9%20b"),
+            ("{path}", "/%41%zz", None, "/%41%zz"),
+        ] {
+            assert_eq!(location(to, path, query), want, "{to} {path}");
+        }
+    }
+
+    #[test]
+    fn no_request_chooses_the_host() {
+        for (to, path, want) in [
+            ("{path}", "//evil.example/x", "/evil.example/x"),
+            ("{path}", "/\\evil.example", "/evil.example"),
+            ("{path}", "///evil.example", "/evil.example"),
+            ("/{path}", "//evil.example", "/evil.example"),
+            ("https://b.example{path}", ".evil.example", "https://b.example/.evil.example"),
+            ("https://b.example{path}", "@evil.example", "https://b.example/@evil.example"),
+            ("https://b.example{path}", "*", "https://b.example/*"),
+            ("{path}", "/a\r\nSet-Cookie: b", "/a%0D%0ASet-Cookie:%20b"),
+        ] {
+            assert_eq!(location(to, path, None), want, "{to} {path}");
+        }
+    }
+
+    #[test]
+    fn builds_the_response() {
+        let requested = Requested { scheme: "http", host: None, path: "/", query: None };
+        assert!(redirect("https://{host}/").unwrap().response(&requested).unwrap().is_none());
+        let header = redirect("/x").unwrap().response(&requested).unwrap().unwrap();
+        assert_eq!((header.status.as_u16(), &header.headers["location"]), (308, &HeaderValue::from_static("/x")));
+        assert_eq!(header.headers["content-length"], "0");
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_fill_in() {
+        for to in ["", "{nope}", "a{", "a}b", "{path", "{{host}}"] {
+            assert!(redirect(to).is_err(), "{to}");
+        }
+        assert!(Redirect::compile(&schema::Redirect { to: "/".into(), status: 300 }).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn always_a_value_and_never_an_authority(path in ".{0,20}", query in prop::option::of(".{0,20}")) {
+            let requested = Requested { scheme: "http", host: Some("a"), path: &path, query: query.as_deref() };
+            let location = redirect("{path}{query}").unwrap().location(&requested).unwrap();
+            let text = location.to_str().unwrap();
+            prop_assert!(text.starts_with('/') && !text.starts_with("//") && !text.contains('\\'), "{}", text);
+        }
+    }
+}

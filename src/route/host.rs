@@ -1,0 +1,60 @@
+//! The host of a request in the writing that routes are kept in: no port, no final dot, lower case.
+//!
+//! It never decodes: a percent-encoded name equals no configured one, and meets at most the routes for any host.
+
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
+
+use crate::policy::host::{self, HostPort};
+
+/// Normalises a Host field's value or an authority; `None` if it is none. Copies only what has to change.
+pub fn normalise(text: &[u8]) -> Option<Cow<'_, str>> {
+    let HostPort { host, .. } = host::parse(text)?;
+    if let Some(v6) = host.strip_prefix('[') {
+        return Some(v6_literal(host, v6));
+    }
+    // RFC 1034 section 3.1: the dot says that the name is complete, and so are those of routes.
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.is_empty() {
+        return None;
+    }
+    Some(if host.bytes().any(|b| b.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() })
+}
+
+/// One address has many writings; routes are kept in that of RFC 5952.
+fn v6_literal<'a>(host: &'a str, inner: &str) -> Cow<'a, str> {
+    match inner.trim_end_matches(']').parse::<Ipv6Addr>() {
+        Ok(address) => format!("[{address}]").into(),
+        Err(_) => host.to_ascii_lowercase().into(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_writing_for_a_host() {
+        for (text, want) in [
+            ("a.example", "a.example"),
+            ("A.Example:8080", "a.example"),
+            ("a.example.", "a.example"),
+            ("a.example.:80", "a.example"),
+            ("127.0.0.1:80", "127.0.0.1"),
+            ("[0:0::1]:80", "[::1]"),
+            ("[2001:DB8::1]", "[2001:db8::1]"),
+            ("[V1.A]", "[v1.a]"),
+        ] {
+            assert_eq!(normalise(text.as_bytes()).unwrap(), want, "{text}");
+        }
+        assert!(matches!(normalise(b"a.example:80"), Some(Cow::Borrowed(_))));
+    }
+
+    #[test]
+    fn no_host_at_all() {
+        for text in ["", ".", ":80", "a b", "u@a", "a:x", "[::1"] {
+            assert_eq!(normalise(text.as_bytes()), None, "{text}");
+        }
+    }
+}

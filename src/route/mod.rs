@@ -1,0 +1,10 @@
+//! Which route a request takes, and what a route does.
+//!
+//! Pure: no I/O, no clock, and no knowledge of upstreams beyond the handle it is given to hold.
+
+pub mod action;
+mod by_length;
+pub mod host;
+pub mod path;
+mod rule;
+pub mod table;

@@ -1,0 +1,144 @@
+//! One route's conditions: compiled, and asked one at a time.
+//!
+//! It never knows of other routes: which of several wins is the table's.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use regex::Regex;
+
+use crate::config::schema::Match;
+use crate::config::values::HostPattern;
+
+/// The first condition that a request fails, in the order in which they are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mismatch<'a> {
+    /// None of `hosts`.
+    Host,
+    /// Not the path.
+    Path,
+    /// None of `methods`.
+    Method,
+    /// This header is missing or has another value.
+    Header(&'a HeaderName),
+}
+
+/// One route's conditions, and what it leads to.
+#[derive(Debug, Clone)]
+pub(super) struct Rule<T> {
+    /// Empty: any.
+    pub(super) hosts: Vec<HostPattern>,
+    pub(super) path: PathRule,
+    methods: Vec<Method>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) target: T,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum PathRule {
+    Exact(Box<str>),
+    /// Without slashes at its end.
+    Prefix(Box<str>),
+    /// Shared: a clone of a `Regex` would bring a cache of its own for each host.
+    Regex(Arc<Regex>),
+    Any,
+}
+
+/// Whether the path's first `len` bytes are whole segments of it.
+pub(super) fn covers(path: &str, len: usize) -> bool {
+    path.starts_with('/') && (len == path.len() || path.as_bytes().get(len) == Some(&b'/'))
+}
+
+impl<T> Rule<T> {
+    pub(super) fn compile(matches: &Match, target: T) -> Result<Self, String> {
+        let header = |(name, value): (&String, &String)| {
+            let parsed =
+                HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not a header name"))?;
+            let value =
+                HeaderValue::from_str(value).map_err(|_| format!("`{value}` cannot be the value of {parsed}"))?;
+            Ok::<_, String>((parsed, value))
+        };
+        Ok(Self {
+            hosts: matches.hosts.iter().map(canonical).collect(),
+            path: PathRule::compile(matches)?,
+            methods: matches.methods.iter().map(|method| method.as_http().clone()).collect(),
+            headers: matches.headers.iter().map(header).collect::<Result<_, _>>()?,
+            target,
+        })
+    }
+
+    /// How many there are besides host and path.
+    pub(super) fn conditions(&self) -> usize {
+        usize::from(!self.methods.is_empty()) + self.headers.len()
+    }
+
+    /// The first condition of all that the request fails.
+    pub(super) fn mismatch(
+        &self,
+        host: Option<&str>,
+        path: &str,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Option<Mismatch<'_>> {
+        if !self.takes_host(host) {
+            return Some(Mismatch::Host);
+        }
+        if !self.path.takes(path) {
+            return Some(Mismatch::Path);
+        }
+        self.condition_failed(method, headers)
+    }
+
+    fn takes_host(&self, host: Option<&str>) -> bool {
+        let takes = |pattern: &HostPattern| match (pattern, host) {
+            (_, None) => false,
+            (HostPattern::Exact(name), Some(host)) => name == host,
+            (HostPattern::Below(name), Some(host)) => {
+                host.strip_suffix(name.as_str()).is_some_and(|front| front.len() > 1 && front.ends_with('.'))
+            }
+        };
+        self.hosts.is_empty() || self.hosts.iter().any(takes)
+    }
+
+    /// Methods and headers: what is left to test once host and path fit. A header that comes several times has to have
+    /// the value once.
+    pub(super) fn condition_failed(&self, method: &Method, headers: &HeaderMap) -> Option<Mismatch<'_>> {
+        if !self.methods.is_empty() && !self.methods.contains(method) {
+            return Some(Mismatch::Method);
+        }
+        let fails = |(name, value): &&(HeaderName, HeaderValue)| !headers.get_all(name).iter().any(|has| has == value);
+        self.headers.iter().find(fails).map(|(name, _)| Mismatch::Header(name))
+    }
+}
+
+impl PathRule {
+    fn compile(matches: &Match) -> Result<Self, String> {
+        match (&matches.path, &matches.path_prefix, &matches.path_regex) {
+            (Some(path), None, None) if path.starts_with('/') || path == "*" => Ok(Self::Exact(path.as_str().into())),
+            (None, Some(path), None) if path.starts_with('/') => Ok(Self::Prefix(path.trim_end_matches('/').into())),
+            (Some(path), None, None) | (None, Some(path), None) => Err(format!("`{path}`: a path begins with `/`")),
+            (None, None, Some(pattern)) => Ok(Self::Regex(Arc::new(pattern.regex().clone()))),
+            (None, None, None) => Ok(Self::Any),
+            _ => Err("only one of path, path_prefix and path_regex".into()),
+        }
+    }
+
+    fn takes(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(exact) => **exact == *path,
+            Self::Prefix(prefix) => path.starts_with(&**prefix) && covers(path, prefix.len()),
+            Self::Regex(regex) => regex.is_match(path),
+            Self::Any => true,
+        }
+    }
+}
+
+/// IPv6 hosts in the one writing that `route::host::normalise` has for them.
+fn canonical(pattern: &HostPattern) -> HostPattern {
+    match pattern {
+        HostPattern::Exact(name) => {
+            HostPattern::Exact(super::host::normalise(name.as_bytes()).map_or_else(|| name.clone(), Into::into))
+        }
+        HostPattern::Below(name) => HostPattern::Below(name.clone()),
+    }
+}
