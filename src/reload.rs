@@ -51,6 +51,9 @@ pub trait Logs: Send + Sync {
     fn prepare(&self, before: &Document, after: &Document) -> Result<Box<dyn FnOnce() + '_>, (&'static str, String)>;
 }
 
+/// Takes the admin's token.
+pub type TakeToken = Box<dyn Fn(Option<&str>) + Send + Sync>;
+
 /// Brings configurations into the running process, one at a time.
 pub struct Reloader<F> {
     path: PathBuf,
@@ -62,7 +65,7 @@ pub struct Reloader<F> {
     /// What the process started with: the keys that are fixed are compared with these.
     started_with: Arc<Document>,
     logs: Box<dyn Logs>,
-    token: Box<dyn Fn(Option<&str>) + Send + Sync>,
+    token: TakeToken,
     last: ArcSwap<Option<LastReload>>,
     one_at_a_time: Mutex<()>,
 }
@@ -84,7 +87,7 @@ pub struct Parts<F> {
     /// The parts that are not the snapshot's.
     pub logs: Box<dyn Logs>,
     /// Takes the admin's token, which a reload may change.
-    pub token: Box<dyn Fn(Option<&str>) + Send + Sync>,
+    pub token: TakeToken,
 }
 
 impl<F: Front> Reloader<F> {

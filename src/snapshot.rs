@@ -156,7 +156,7 @@ fn action(route: &schema::Route, upstreams: &Upstreams, metrics: &Metrics) -> Re
         return Ok(Action::Redirect(Redirect::compile(redirect)?));
     }
     match &route.respond {
-        Some(respond) => Ok(Action::Respond(Respond::compile(respond)?)),
+        Some(respond) => Ok(Action::Respond(Box::new(Respond::compile(respond)?))),
         None => Err("no action".into()),
     }
 }

@@ -30,7 +30,7 @@ pub fn parse(text: &[u8]) -> Option<HostPort<'_>> {
         is_ip_literal(&text[1..end - 1]).then(|| text.split_at(end))?
     } else {
         let end = text.find(':').unwrap_or(text.len());
-        is_reg_name(text[..end].as_bytes()).then(|| text.split_at(end))?
+        is_reg_name(&text.as_bytes()[..end]).then(|| text.split_at(end))?
     };
     if host.len() > LONGEST {
         return None;

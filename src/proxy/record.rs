@@ -14,7 +14,7 @@ use crate::telemetry::vitals::Outcome;
 
 /// The request has come to its end in the usual way, well or not.
 pub(super) fn done(session: &Session, error: Option<&Error>, ctx: &mut RequestCtx) {
-    let fault = error.and(ctx.fault).or_else(|| error.map(|error| of(error)));
+    let fault = error.and(ctx.fault).or_else(|| error.map(of));
     let outcome = match error {
         None => Outcome::Ok,
         Some(error) if classify::is_the_clients(error) => Outcome::ClientAbort,

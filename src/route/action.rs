@@ -20,7 +20,7 @@ pub enum Action<U> {
     /// Answer with a redirect.
     Redirect(Redirect),
     /// Answer with this.
-    Respond(Respond),
+    Respond(Box<Respond>),
 }
 
 impl<U> Action<U> {

@@ -38,7 +38,7 @@ impl Control for ControlRoom {
             draining: self.life.is_draining(),
             last_reload: self.reloader.last().map(last_reload),
             listeners: self.listeners.status().into_iter().map(listener).collect(),
-            upstreams: snapshot.upstreams.values().map(|upstream| self::upstream(upstream)).collect(),
+            upstreams: snapshot.upstreams.values().map(upstream).collect(),
         }
     }
 

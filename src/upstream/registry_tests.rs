@@ -11,7 +11,8 @@ use crate::telemetry::vitals::State;
 use crate::upstream::balance::Tried;
 
 fn registry() -> Registry {
-    let cells: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<Vitals>>> = Mutex::default();
+    type Cells = HashMap<(Arc<str>, Arc<str>), Arc<Vitals>>;
+    let cells: Mutex<Cells> = Mutex::default();
     Registry::new(Handle::current(), move |labels| {
         let key = (Arc::clone(&labels.upstream), Arc::clone(&labels.address));
         Arc::clone(cells.lock().unwrap().entry(key).or_insert_with(|| Arc::new(Vitals::new(labels))))

@@ -226,7 +226,7 @@ fn a_header_that_trickles_is_cut_at_its_deadline() {
             std::thread::sleep(Duration::from_millis(100));
         }
     });
-    let answer = String::from_utf8(client.to_the_end()).unwrap();
+    let answer = String::from_utf8(client.read_to_end()).unwrap();
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
 }
@@ -266,7 +266,7 @@ fn connections_beyond_the_limit_are_refused_and_counted() {
     let mut second = Client::connect(weir.web());
     assert_eq!((first.get("/").status, second.get("/").status), (200, 200));
     let mut third = Client::connect(weir.web());
-    let refused = String::from_utf8_lossy(&third.to_the_end()).into_owned();
+    let refused = String::from_utf8_lossy(&third.read_to_end()).into_owned();
     assert!(refused.is_empty() || refused.starts_with("HTTP/1.1 503"), "{refused}");
     assert_eq!(weir.sum(&["weir_listener_connections_total", "refused_limit"]), 1.0);
     drop(first);

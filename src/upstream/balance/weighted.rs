@@ -24,7 +24,7 @@ pub fn sequence_len(weights: impl IntoIterator<Item = u16>) -> u64 {
     let (sum, divisor) = weights
         .into_iter()
         .fold((0, 0), |(sum, divisor), weight| (sum + u64::from(weight), gcd(divisor, weight.into())));
-    if divisor == 0 { 0 } else { sum / divisor }
+    sum.checked_div(divisor).unwrap_or(0)
 }
 
 /// The turns, as indexes into the weights. Empty where there is nothing to take turns, or too much of it

@@ -102,7 +102,7 @@ impl Client {
         response.body = match (response.header("transfer-encoding"), response.header("content-length")) {
             (Some(_), _) => self.chunked()?,
             (None, Some(length)) => self.exactly(length.parse().unwrap())?,
-            (None, None) => self.to_the_end(),
+            (None, None) => self.read_to_end(),
         };
         Some(response)
     }
@@ -116,7 +116,7 @@ impl Client {
     }
 
     /// All bytes up to the end of the connection.
-    pub fn to_the_end(&mut self) -> Vec<u8> {
+    pub fn read_to_end(&mut self) -> Vec<u8> {
         while self.more().is_some() {}
         std::mem::take(&mut self.inbox)
     }
@@ -172,7 +172,7 @@ impl Client {
 pub fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     let mut client = Client::connect(address);
     client.send(bytes);
-    String::from_utf8_lossy(&client.to_the_end()).into_owned()
+    String::from_utf8_lossy(&client.read_to_end()).into_owned()
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {

@@ -97,16 +97,8 @@ impl Weir {
         self.address("admin")
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     pub fn config_file(&self) -> PathBuf {
         self.folder.path().join("weir.yaml")
-    }
-
-    pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
     }
 
     /// Everything it wrote to stderr so far.
