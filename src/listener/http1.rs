@@ -58,7 +58,7 @@ async fn exchange<F: Front>(
             biased;
             reused = &mut served => reused,
             () = exchange.until_cut() => {
-                exchange.leave_last_words(|| front.last_words());
+                exchange.leave_last_words(|why| front.last_words(why));
                 None
             }
         }

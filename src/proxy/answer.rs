@@ -6,27 +6,27 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::arrive::{authority, refuse};
+use super::arrive::refuse;
 use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, may_try_again};
 use crate::fault::Fault;
 use crate::life::Life;
 use crate::policy::reply::Reply;
-use crate::policy::{hop_by_hop, via};
+use crate::policy::{hop_by_hop, host, request_id, via};
 use crate::route::action::{Action, Requested};
 use crate::telemetry::vitals::{Outcome, RetryReason};
 use crate::upstream::rule::Failed;
 
 /// Answers a route that needs no backend; false if it needs one.
-pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life: &Life) -> Result<bool> {
     let Some(route) = ctx.route.clone() else { return Ok(false) };
     let (mut response, body) = match &route.action {
         Action::Upstream(_) | Action::Split(_) => return Ok(false),
         Action::Respond(respond) => (respond.header(), respond.body()),
         Action::Redirect(redirect) => {
             let request = session.req_header();
-            let host = authority(request).and_then(|host| std::str::from_utf8(host).ok());
+            let host = host::requested(request).map(|requested| requested.host);
             let requested = Requested { scheme: "http", host, path: request.uri.path(), query: request.uri.query() };
             let Some(response) = redirect.response(&requested)? else {
                 return Err(refuse(ctx, Fault::BadRequest, None, "the request makes no valid Location"));
@@ -34,7 +34,11 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx) -> R
             (response, Bytes::new())
         }
     };
+    if let Some(id) = &ctx.request_id {
+        response.insert_header(request_id::NAME, id.value())?;
+    }
     route.response_headers.response(&mut response)?;
+    close_if_leaving(session, ctx, life);
     write(session, response, body).await?;
     Ok(true)
 }
@@ -114,7 +118,7 @@ pub(super) fn header(
         response.remove_header(&header::TRANSFER_ENCODING);
     }
     if let Some(id) = &ctx.request_id {
-        response.insert_header(crate::policy::request_id::NAME, id.value())?;
+        response.insert_header(request_id::NAME, id.value())?;
     }
     if let Some(route) = &ctx.route {
         route.response_headers.response(response)?;

@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 use super::ctx::{Line, RequestCtx};
 use crate::fault::Fault;
 use crate::listener::Conn;
+use crate::policy::framing::check_path_and_query;
 use crate::policy::host;
 use crate::policy::request_id::RequestId;
 use crate::route;
@@ -77,9 +78,12 @@ fn line(request: &RequestHeader) -> Line {
 fn check_http2(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
     let Some(conn) = ctx.exchange.as_ref().map(|exchange| Arc::clone(&exchange.conn)) else { return Ok(()) };
     check_bounds(request, &conn, ctx)?;
-    match authority(request) {
-        Some(authority) if host::parse(authority).is_some() => Ok(()),
-        _ => Err(refuse(ctx, Fault::BadRequest, None, "no valid :authority or Host")),
+    if let Err(bad) = check_path_and_query(request.raw_path()) {
+        return Err(refuse(ctx, bad.fault, Some(bad.status), bad.reason));
+    }
+    match host::requested(request) {
+        Some(_) => Ok(()),
+        None => Err(refuse(ctx, Fault::BadRequest, None, "no valid :authority or Host")),
     }
 }
 
@@ -123,6 +127,9 @@ pub(super) fn policies(session: &mut Session, ctx: &mut RequestCtx) -> Result<()
         && announced(session.req_header()).is_some_and(|length| length > limit)
     {
         return Err(refuse(ctx, Fault::BodyTooLarge, None, "Content-Length over limits.body"));
+    }
+    if ctx.version == Version::HTTP_2 && !session.is_body_empty() {
+        super::send::expect_body(ctx);
     }
     if let Some(request) = route.timeouts.request.limit() {
         ctx.deadline = Some(ctx.started + request);

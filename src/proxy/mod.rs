@@ -66,7 +66,7 @@ impl ProxyHttp for Gateway {
     /// Policies: each lets the request go on or answers it.
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
         arrive::policies(session, ctx)?;
-        answer::own_action(session, ctx).await
+        answer::own_action(session, ctx, &self.life).await
     }
 
     /// Pick: a backend for the next attempt.

@@ -94,6 +94,7 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) ->
         *body = None;
     }
     ctx.sent_whole = end;
+    expect_body(ctx);
     let piece = body.as_ref().map_or(0, Bytes::len) as u64;
     if let Some(attempt) = &mut ctx.attempt {
         attempt.sent += piece;
@@ -106,6 +107,17 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) ->
         return Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over"));
     }
     Ok(())
+}
+
+/// Pingora has no timer for the body of an HTTP/2 request, so the listener's cut is it. A body that waits for the backend
+/// looks the same from here, so the longer of the two waits counts.
+pub(super) fn expect_body(ctx: &RequestCtx) {
+    let (Some(exchange), Some(route)) = (&ctx.exchange, &ctx.route) else { return };
+    if ctx.version == Version::HTTP_2 {
+        let body = exchange.conn.settings.timeouts.body.limit();
+        let longest = body.and_then(|body| route.timeouts.write.limit().map(|write| write.max(body)));
+        exchange.cut_body_after(longest.filter(|_| !ctx.sent_whole));
+    }
 }
 
 /// What this attempt has sent; a later attempt sends the body from its start again.

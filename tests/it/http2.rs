@@ -121,7 +121,7 @@ fn a_stream_that_is_reset_lets_its_backend_go() {
         let (response, mut stream) = client.send_request(request("GET", "/"), true).unwrap();
         tokio::task::yield_now().await;
         tokio::time::timeout(std::time::Duration::from_millis(300), response).await.unwrap_err();
-        assert_eq!(weir.sum(&["weir_backend_in_flight"]), 1.0);
+        weir.wait_for(&["weir_backend_in_flight"], 1.0);
         stream.send_reset(h2::Reason::CANCEL);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     });
@@ -156,5 +156,60 @@ fn an_idle_http2_connection_does_not_hold_up_the_end() {
         let status = tokio::task::spawn_blocking(move || weir.wait()).await.unwrap();
         assert_eq!(status.code(), Some(0));
         assert!(start.elapsed() < std::time::Duration::from_secs(1), "{:?}", start.elapsed());
+    });
+}
+
+#[test]
+fn a_stream_whose_body_stops_is_cut_and_its_backend_let_go() {
+    let origin = Origin::named("a");
+    let weir = Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\", timeouts: {{ body: 300ms }} }}]\n\
+         routes: [{{ name: all, upstream: up, timeouts: {{ write: 300ms }} }}]\n\
+         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
+        origin.address()
+    ));
+    run(async {
+        let mut client = connect(&weir).await;
+        let (response, mut stream) = client.send_request(request("POST", "/"), false).unwrap();
+        stream.send_data(Bytes::from_static(b"half"), false).unwrap();
+        response.await.unwrap_err();
+    });
+    weir.wait_for(&["weir_backend_in_flight"], 0.0);
+    weir.wait_for(&["weir_requests_total", "408"], 1.0);
+}
+
+#[test]
+fn backends_may_speak_http2_too() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        run(async move {
+            listener.set_nonblocking(true).unwrap();
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let mut connection = h2::server::handshake(stream).await.unwrap();
+                    while let Some(Ok((request, mut respond))) = connection.accept().await {
+                        let path = request.uri().path().to_owned();
+                        let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+                        stream.send_data(Bytes::from(path), true).unwrap();
+                    }
+                });
+            }
+        });
+    });
+    let weir = Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
+         upstreams: {{ up: {{ protocol: h2c, health_check: {{ http: {{ path: / }} }}, backends: [{{ name: a, address: \"{address}\" }}] }} }}"
+    ));
+    weir.wait_for_state("a", "up");
+    let mut client = Client::connect(weir.web());
+    assert_eq!(client.get("/one").text(), "/one");
+    assert_eq!(client.get("/two").text(), "/two");
+    run(async {
+        let mut client = connect(&weir).await;
+        let (response, _) = client.send_request(request("GET", "/three"), true).unwrap();
+        assert_eq!(body(response.await.unwrap()).await, b"/three");
     });
 }

@@ -156,3 +156,18 @@ fn the_access_log_file_is_reopened_on_sigusr1() {
     eventually("a line in the new file", || (lines(&log) == 1).then_some(()));
     assert_eq!(lines(&moved), 1);
 }
+
+#[test]
+fn connections_of_a_removed_listener_do_not_hold_up_the_end() {
+    let origin = Origin::named("a");
+    let one = yaml(&origin, "");
+    let two = one.replace("{ name: six,", "{ name: more, address: \"127.0.0.1:0\" }, { name: six,");
+    let mut weir = Weir::start(&two);
+    let mut idle = Client::connect(weir.address("more"));
+    idle.get("/");
+    assert!(weir.reload(&one));
+    let start = Instant::now();
+    weir.signal(libc::SIGTERM);
+    assert_eq!(weir.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}

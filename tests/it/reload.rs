@@ -34,7 +34,7 @@ fn a_reload_changes_members_and_weights_and_says_what() {
         assert!(log.contains(part), "{part}: {log}");
     }
     assert_eq!(weir.metric("weir_config_generation"), 2.0);
-    assert_eq!(weir.sum(&["weir_backend_up{", "backend=\"a\""]), 0.0);
+    weir.wait_for(&["weir_backend_up{", "backend=\"a\""], 0.0);
     assert!(
         !weir.scrape().keys().any(|name| name.contains("backend=\"a\"")),
         "the series of a drained backend are gone"
@@ -85,7 +85,9 @@ fn a_new_listener_is_bound_before_anything_changes_and_a_removed_one_drains() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let clash = format!(", {{ name: more, address: \"{}\" }}", taken.local_addr().unwrap());
     assert!(!weir.reload(&yaml(&[("a", &a, 2)], &clash)), "an address in use refuses the whole reload");
-    assert!(weir.status().to_string().contains("in use"), "{}", weir.status());
+    let problem = &weir.status()["last_reload"]["problems"][0];
+    assert_eq!((&problem["line"], &problem["path"]), (&2.into(), &"listeners[1].address".into()), "{problem}");
+    assert!(problem["what"].as_str().unwrap().contains("in use"), "{problem}");
     let free = taken.local_addr().unwrap();
     drop(taken);
     assert!(weir.reload(&yaml(&[("a", &a, 2)], &clash)));

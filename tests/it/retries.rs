@@ -30,7 +30,7 @@ fn a_post_goes_elsewhere_when_a_backend_does_not_listen() {
         let response = client.post("/", body.as_bytes());
         assert_eq!((response.status, response.text()), (200, body));
     }
-    assert!(weir.sum(&["weir_backend_retries_total", "backend=\"dead\"", "connect"]) >= 9.0);
+    weir.wait_for_at_least(&["weir_backend_retries_total", "backend=\"dead\"", "connect"], 9.0);
     let log = weir.access_log_of(20);
     let retried = log.iter().find(|line| line["attempts"].as_array().unwrap().len() == 2).unwrap();
     assert_eq!(retried["attempts"][0]["outcome"], "connect_error");
@@ -79,7 +79,7 @@ fn a_status_is_worth_another_try_only_if_it_is_listed_and_the_last_one_passes() 
     let both = weir(&[("bad", at(&bad)), ("good", at(&good))], "when: [connect, 503]");
     let mut client = Client::connect(both.web());
     assert!((0..6).all(|_| client.get("/").text() == "good"));
-    assert!(both.sum(&["weir_backend_retries_total", "reason=\"503\""]) >= 2.0);
+    both.wait_for_at_least(&["weir_backend_retries_total", "reason=\"503\""], 2.0);
     let alone = weir(&[("bad", at(&bad))], "when: [503]");
     let response = Client::connect(alone.web()).get("/");
     assert_eq!((response.status, response.header("retry-after"), response.text().as_str()), (503, Some("7"), "bad"));
@@ -95,7 +95,7 @@ fn a_timeout_is_tried_elsewhere_only_if_listed() {
     let weir = weir(&[("slow", at(&slow)), ("good", at(&good))], "when: [timeout]");
     let mut client = Client::connect(weir.web());
     assert!((0..2).all(|_| client.get("/").text() == "good"));
-    assert!(weir.sum(&["weir_backend_attempts_total", "backend=\"slow\"", "timeout"]) >= 1.0);
+    weir.wait_for_at_least(&["weir_backend_attempts_total", "backend=\"slow\"", "timeout"], 1.0);
 }
 
 #[test]
