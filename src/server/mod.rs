@@ -113,13 +113,13 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     let metrics = Metrics::new(crate::VERSION, crate::COMMIT);
     panics::install_hook();
 
-    // Sockets first, then the user, then threads: capabilities belong to threads.
+    // Sockets and what only root may write first, then the user, then threads: capabilities belong to threads.
     let bound = crate::listener::bind_all(&document.listeners)?;
     let admin = bind_admin(document.admin.address)?;
+    let _pid_file = document.server.pid_file.as_deref().map(|path| PidFile::write(&folder.join(path))).transpose()?;
     if let Some(user) = &document.server.user {
         privileges::become_user(user)?;
     }
-    let _pid_file = document.server.pid_file.as_deref().map(|path| PidFile::write(&folder.join(path))).transpose()?;
     let logs = BothLogs::open(document, &folder, &metrics)?;
     limits::raise_open_files();
     let runtimes = Runtimes::start(&document.server)?;
@@ -134,8 +134,8 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     announce(&room, admin_address);
     ready(&Running { room: Arc::clone(&room), admin: admin_address });
     let ended = runtimes.control.block_on(serve(&room, signals, document));
-    room.logs.access.close(drain::FLUSH);
-    runtimes.end();
+    // What is cut here still gets its record.
+    runtimes.end(|| room.logs.access.close(drain::FLUSH));
     Ok(ended)
 }
 

@@ -62,6 +62,8 @@ fn what_outlives_the_grace_is_cut_and_the_exit_status_says_so() {
     weir.wait_for(&["weir_backend_in_flight"], 1.0);
     weir.signal(libc::SIGTERM);
     assert_eq!(weir.wait().code(), Some(1));
+    let line = weir.access_log_of(1).pop().unwrap();
+    assert_eq!((&line["path"], &line["status"]), (&"/".into(), &499.into()), "what was cut is recorded: {line}");
 }
 
 #[test]
