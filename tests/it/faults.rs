@@ -119,7 +119,7 @@ fn with_fail_open_off_and_nothing_healthy_it_is_503_with_retry_after() {
     weir.wait_for_state("a", "down");
     let response = Client::connect(weir.web()).get("/");
     assert_eq!((response.status, response.header("retry-after")), (503, Some("1")));
-    assert_eq!(weir.sum(&["weir_faults_total", "no_backend"]), 1.0);
+    weir.wait_for(&["weir_faults_total", "no_backend"], 1.0);
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn what_no_route_matches_is_404_and_the_connection_goes_on() {
     assert_eq!(body["error"], "no_route");
     assert_eq!(body["request_id"].as_str(), missing.header("x-request-id"));
     assert_eq!(client.get("/a").status, 204);
-    assert_eq!(weir.sum(&["weir_faults_total", "route=\"-\"", "no_route"]), 1.0);
+    weir.wait_for(&["weir_faults_total", "route=\"-\"", "no_route"], 1.0);
 }
 
 #[test]
