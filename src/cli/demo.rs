@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -13,9 +13,9 @@ use crate::config;
 use crate::demo;
 use crate::server::{self, Running, StartError};
 
-/// How often shares are looked at: the first answer shows soon.
+/// How often shares are looked at.
 const LOOK: Duration = Duration::from_millis(500);
-/// The pause between two showings of the shares, so that a load does not fill the screen.
+/// The pause between two showings of the shares under load, so that it does not fill the screen.
 const PAUSE: Duration = Duration::from_secs(5);
 /// Letters of the longest bar.
 const BAR: usize = 40;
@@ -118,18 +118,19 @@ fn introduce(running: &Running, file: &Path) {
     std::thread::spawn(move || show_shares(&status));
 }
 
-/// Who has answered how much, whenever that has changed.
+/// Who has answered how much: soon after the last answer, or every so often under load.
 fn show_shares(running: &Running) {
     let bars = std::io::stdout().is_terminal();
-    let mut before = running.answered();
+    let mut shown = running.answered();
+    let (mut before, mut at) = (shown.clone(), Instant::now());
     loop {
         std::thread::sleep(LOOK);
         let now = running.answered();
-        if now != before {
+        if now != shown && (now == before || at.elapsed() >= PAUSE) {
             say(shares(&now, bars));
-            before = now;
-            std::thread::sleep(PAUSE - LOOK);
+            (shown, at) = (now.clone(), Instant::now());
         }
+        before = now;
     }
 }
 
