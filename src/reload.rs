@@ -193,7 +193,7 @@ impl<F: Front> Reloader<F> {
                     tracing::info!("{change}");
                 }
                 for key in fixed {
-                    tracing::warn!("{key}; it is fixed while the process lives: `weir upgrade` takes it");
+                    tracing::warn!("{key}: fixed while the process lives; a restart applies it");
                 }
             }
             Reloaded::Rejected { problems } => {

@@ -35,6 +35,7 @@ fn ask(options: &RemoteOptions, question: impl FnOnce(&Remote) -> Said) -> u8 {
             Ok(checked) => format!("http://{}", checked.document().admin.address),
             Err(problems) => {
                 check::list(&problems);
+                say("weir: admin.address was looked for there; --admin URL needs no file");
                 return exit::PROBLEMS;
             }
         },

@@ -122,7 +122,7 @@ fn differs(reply: ReloadReply) -> (String, u8) {
 
 fn changed(changes: &[String], fixed: &[String]) -> String {
     let mut text: String = changes.iter().map(|change| format!("{change}\n")).collect();
-    text.extend(fixed.iter().map(|key| format!("{key}: fixed for the life of the process; use `weir upgrade`\n")));
+    text.extend(fixed.iter().map(|key| format!("{key}: fixed while the process lives; a restart applies it\n")));
     text
 }
 

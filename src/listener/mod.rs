@@ -98,12 +98,22 @@ pub struct Bound {
 
 /// An address could not be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}")]
+#[error("cannot listen on {address}: {source}{}", advice(.source))]
 pub struct BindError {
     /// The address as configured.
     pub address: SocketAddr,
     /// Why.
     pub source: io::Error,
+}
+
+/// What to do about an address that cannot be had.
+pub fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process has it (`ss -ltnp` says which)",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
+        _ => "",
+    }
 }
 
 /// What is known of a running listener.

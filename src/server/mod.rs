@@ -51,7 +51,7 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The admin's address.
-    #[error("cannot listen on {address} (admin.address): {source}")]
+    #[error("cannot listen on {address} (admin.address): {source}{}", crate::listener::advice(.source))]
     Admin {
         /// The address.
         address: SocketAddr,

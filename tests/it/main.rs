@@ -4,6 +4,8 @@
 mod support;
 
 mod balancing;
+mod demo;
+mod docs;
 mod faults;
 mod headers;
 mod health;
