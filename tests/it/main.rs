@@ -3,13 +3,17 @@
 
 mod support;
 
+mod aborts;
 mod balancing;
+mod chaos;
 mod faults;
 mod headers;
 mod health;
 mod http1;
 mod http2;
+mod integrity;
 mod lifecycle;
 mod reload;
 mod retries;
+mod rooms;
 mod routes;
