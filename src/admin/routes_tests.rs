@@ -1,3 +1,5 @@
+//! The admin page and its routes, asked over a real socket.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::io::{Read, Write};

@@ -1,3 +1,5 @@
+//! Families, labels and values as a scrape shows them.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,7 +3,9 @@
 
 mod support;
 
+mod aborts;
 mod balancing;
+mod chaos;
 mod demo;
 mod docs;
 mod faults;
@@ -11,7 +13,9 @@ mod headers;
 mod health;
 mod http1;
 mod http2;
+mod integrity;
 mod lifecycle;
 mod reload;
 mod retries;
+mod rooms;
 mod routes;
