@@ -4,6 +4,7 @@
 mod support;
 
 mod balancing;
+mod explain;
 mod faults;
 mod headers;
 mod health;
@@ -13,3 +14,4 @@ mod lifecycle;
 mod reload;
 mod retries;
 mod routes;
+mod runtime;
