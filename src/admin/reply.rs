@@ -96,7 +96,7 @@ impl Backend {
             name: labels.backend.to_string(),
             address: labels.address.to_string(),
             state: vitals.state(),
-            reason: vitals.reason().to_string(),
+            reason: vitals.why(),
             since: rfc3339(vitals.since_ms()),
             in_flight: vitals.in_flight(),
             weight,

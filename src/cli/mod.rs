@@ -3,9 +3,11 @@
 mod ask;
 mod check;
 mod demo;
+mod explain;
 pub mod http;
 pub mod remote;
 mod run;
+mod steer;
 mod table;
 
 use std::path::PathBuf;
@@ -93,6 +95,16 @@ enum Command {
     /// Show listeners, upstreams and backends of the running process
     #[command(after_help = AFTER_STATUS)]
     Status(RemoteOptions),
+    /// Give a backend no new requests; those under way finish
+    Drain(steer::Drain),
+    /// Take a backend out of use
+    Disable(steer::One),
+    /// Undo drain and disable
+    Enable(steer::One),
+    /// Give a backend another weight than the configured one, until undone
+    Weight(steer::Weight),
+    /// Say which route and which backend a request would get, and why not the others
+    Explain(explain::Explain),
 }
 
 /// Where the configuration is.
@@ -134,6 +146,11 @@ pub fn main() -> ExitCode {
         Command::Diff(options) => ask::diff(&options),
         Command::Reload(options) => ask::reload(&options),
         Command::Status(options) => ask::status(&options),
+        Command::Drain(options) => steer::drain(&options),
+        Command::Disable(options) => steer::disable(&options),
+        Command::Enable(options) => steer::enable(&options),
+        Command::Explain(options) => explain::explain(&options),
+        Command::Weight(options) => steer::weight(&options),
     })
 }
 

@@ -64,7 +64,7 @@ fn backend(upstream: &str, backend: &Backend) -> Vec<String> {
 }
 
 /// Each column as wide as its widest cell; no blanks at a line's end.
-fn columns(text: &mut String, rows: &[Vec<String>]) {
+pub(super) fn columns(text: &mut String, rows: &[Vec<String>]) {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widest = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
     let widths: Vec<_> = (0..count).map(|at| widest(at).unwrap_or(0)).collect();

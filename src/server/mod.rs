@@ -3,6 +3,7 @@
 
 mod control;
 mod drain;
+mod explain;
 mod limits;
 mod logs;
 mod pid_file;
@@ -165,7 +166,7 @@ fn furnish(
     let reloader = Reloader::new(Parts {
         path: checked.path().to_owned(),
         shared: Arc::clone(&shared),
-        registry,
+        registry: Arc::clone(&registry),
         listeners: Arc::clone(&listeners),
         metrics: Arc::clone(metrics),
         front,
@@ -175,7 +176,8 @@ fn furnish(
             move |text| token.set(text.map(str::to_owned))
         }),
     });
-    Ok(Arc::new(ControlRoom { metrics: Arc::clone(metrics), life, shared, listeners, reloader, logs, token }))
+    let metrics = Arc::clone(metrics);
+    Ok(Arc::new(ControlRoom { metrics, life, shared, listeners, registry, reloader, logs, token }))
 }
 
 fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -24,6 +24,9 @@ pub struct Labels {
     pub address: Arc<str>,
 }
 
+/// Weights end at 256.
+const NO_WEIGHT: u32 = u32::MAX;
+
 /// The live cells of a backend.
 #[derive(Debug)]
 pub struct Vitals {
@@ -36,6 +39,8 @@ pub struct Vitals {
     reason: ArcSwap<String>,
     configured_weight: AtomicU32,
     effective_weight: AtomicU32,
+    /// What an operator set at run time; `NO_WEIGHT`: nothing.
+    runtime_weight: AtomicU32,
     meters: Padded<BackendMeters>,
 }
 
@@ -52,6 +57,7 @@ impl Vitals {
             reason: ArcSwap::default(),
             configured_weight: AtomicU32::new(1),
             effective_weight: AtomicU32::new(1),
+            runtime_weight: AtomicU32::new(NO_WEIGHT),
             meters: Padded(BackendMeters::new()),
         }
     }
@@ -137,9 +143,19 @@ impl Vitals {
         }
     }
 
-    /// Why the state is what it is; empty where there is nothing to say.
+    /// What the last probe said; empty where there is nothing to say.
     pub fn reason(&self) -> Arc<String> {
         self.reason.load_full()
+    }
+
+    /// Why the state is what it is; empty where there is nothing to say.
+    pub fn why(&self) -> String {
+        match self.state() {
+            State::Disabled => "by operator".to_owned(),
+            State::Draining if self.mark() == Mark::Draining => "by operator".to_owned(),
+            State::Draining => "no longer configured".to_owned(),
+            _ => self.reason().to_string(),
+        }
     }
 
     /// Since when the state is what it is, in milliseconds since 1970; 0: since the start.
@@ -156,6 +172,16 @@ impl Vitals {
     pub fn set_weights(&self, configured: u32, effective: u32) {
         self.configured_weight.store(configured, Ordering::Relaxed);
         self.effective_weight.store(effective, Ordering::Relaxed);
+    }
+
+    /// The weight that an operator set at run time.
+    pub fn runtime_weight(&self) -> Option<u16> {
+        u16::try_from(self.runtime_weight.load(Ordering::Relaxed)).ok()
+    }
+
+    /// Sets the weight that counts instead of the configured one; nothing: the configured one again.
+    pub fn set_runtime_weight(&self, weight: Option<u16>) {
+        self.runtime_weight.store(weight.map_or(NO_WEIGHT, u32::from), Ordering::Relaxed);
     }
 
     /// Counts an attempt that ended.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::backend::Backend;
+use super::balance::preview::Preview;
 use super::balance::{Balancer, Slot, Tried};
 use crate::config::schema::Balance;
 use crate::telemetry::vitals::{Health, InFlight, Mark};
@@ -47,7 +48,8 @@ impl Members {
     /// Builds them from what the backends' cells say now.
     pub fn build(backends: &[Arc<Backend>], rules: Rules) -> Self {
         let (eligible, failed_open) = eligible(backends, rules);
-        let slots = eligible.iter().map(|backend| Slot::new(Arc::clone(&backend.vitals), backend.weight)).collect();
+        let slot = |b: &Arc<Backend>| Slot::new(Arc::clone(&b.vitals), b.weight_now(rules.balance));
+        let slots = eligible.iter().map(slot).collect();
         Self { rules, balancer: Balancer::new(rules.balance, slots), eligible: eligible.into(), failed_open }
     }
 
@@ -67,6 +69,17 @@ impl Members {
             && self.failed_open == other.failed_open
             && self.eligible.len() == other.eligible.len()
             && self.eligible.iter().zip(&other.eligible).all(|(mine, others)| mine.same_as(others))
+            && self.weights().eq(other.weights())
+    }
+
+    /// As they count in these members; an operator changes them without another backend.
+    fn weights(&self) -> impl Iterator<Item = u16> + '_ {
+        self.balancer.slots().iter().map(|slot| slot.weight)
+    }
+
+    /// Who would be picked next, as places in `eligible`.
+    pub fn preview(&self) -> Preview {
+        self.balancer.preview()
     }
 
     /// Picks one; nothing if none is eligible. One that was tried only if no other is left.
@@ -80,7 +93,7 @@ impl Members {
 /// Who may be picked, and whether that is failing open.
 fn eligible(backends: &[Arc<Backend>], rules: Rules) -> (Vec<Arc<Backend>>, bool) {
     let takes = |backend: &&Arc<Backend>| {
-        backend.weight > 0 && backend.vitals.mark() == Mark::Ready && backend.resolved.is_known()
+        backend.weight_now(rules.balance) > 0 && backend.vitals.mark() == Mark::Ready && backend.resolved.is_known()
     };
     let health = |backend: &Backend| if rules.checked { backend.vitals.health() } else { Health::Up };
     // One look at each verdict: they may change meanwhile.

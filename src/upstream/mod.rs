@@ -8,6 +8,7 @@ pub mod balance;
 mod clock;
 #[cfg(test)]
 mod counting;
+pub mod explain;
 pub mod health;
 pub mod members;
 pub mod peer;
@@ -16,6 +17,7 @@ pub mod resolve;
 pub mod retry;
 pub mod rule;
 pub mod status;
+pub mod steer;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -15,7 +15,7 @@ use super::health::probe::Probe;
 use super::health::prober::{Changed, Owned, Prober, Spec};
 use super::peer::Wire;
 use super::resolve::Resolver;
-use super::{Upstream, clock};
+use super::{Upstream, clock, steer};
 use crate::config::schema;
 use crate::config::values::{BackendAddress, Name};
 use crate::telemetry::vitals::{Health, Labels, Vitals};
@@ -139,9 +139,13 @@ impl Registry {
         self.live.sweep();
     }
 
+    /// After a change of a backend's cells: every generation of the upstream builds its members anew.
+    pub fn rebuild(&self, upstream: &str) {
+        self.live.rebuild(upstream);
+    }
+
     fn activate_one(&self, upstream: &Arc<Upstream>, backend: &Arc<Backend>, before: Option<Active>) -> Active {
         let vitals = Arc::clone(&backend.vitals);
-        let weight = u32::from(backend.weight);
         // Asked for again, by what it is called now: the cells stay, their labels follow.
         (self.vitals_of)(Labels {
             upstream: Arc::clone(upstream.name()),
@@ -149,7 +153,7 @@ impl Registry {
             address: backend.address.to_string().into(),
         });
         vitals.set_member(true, clock::now_ms());
-        vitals.set_weights(weight, weight);
+        steer::publish_weights(backend, upstream.settings().balance);
         let (probing, resolving) = before.map_or((None, None), |before| (before.probing, before.resolving));
         let changed: Changed = Arc::new({
             let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));

@@ -24,6 +24,17 @@ pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried) -> Option<(usize,
     }
 }
 
+/// Who would be picked, with nothing raised.
+pub(super) fn best(slots: &[Slot], tried: &Tried) -> Option<usize> {
+    scan(slots, tried).map(|best| best.index)
+}
+
+/// What is compared, the lowest goes first.
+pub(super) fn score(slot: &Slot) -> f64 {
+    let score = Score::of(0, slot);
+    score.load as f64 / score.weight as f64
+}
+
 /// A slot with what was seen of it.
 #[derive(Debug, Clone, Copy)]
 struct Score {

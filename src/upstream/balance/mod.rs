@@ -5,6 +5,7 @@
 
 pub mod adapter;
 pub mod least_connections;
+pub mod preview;
 pub mod round_robin;
 pub mod weighted;
 
