@@ -16,6 +16,7 @@ pub mod resolve;
 pub mod retry;
 pub mod rule;
 pub mod status;
+mod tunnel;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
