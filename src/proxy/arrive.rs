@@ -12,13 +12,13 @@ use pingora_proxy::Session;
 use super::ctx::{Line, RequestCtx};
 use crate::fault::Fault;
 use crate::listener::Conn;
-use crate::policy::host;
 use crate::policy::request_id::RequestId;
+use crate::policy::{hop_by_hop, host};
 use crate::route;
 use crate::telemetry::record::trace_id;
 
 /// How long after a request's deadline the listener cuts it: Pingora's own timers, which can still say 504, go first.
-const GRACE: Duration = Duration::from_millis(100);
+pub(super) const GRACE: Duration = Duration::from_millis(100);
 
 /// Refuses the request: the fault is remembered, the error ends Pingora's way through the phases.
 pub(super) fn refuse(ctx: &mut RequestCtx, fault: Fault, status: Option<u16>, why: &'static str) -> Box<Error> {
@@ -37,6 +37,10 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
         ctx.line = Some(Box::new(line(request)));
     }
     identify(request, ctx);
+    if !asks_for_websocket(session.req_header()) {
+        // Meant for Weir alone, which knows no other protocol to switch to; Pingora would still wait for a 101.
+        session.req_header_mut().remove_header(&header::UPGRADE);
+    }
     if ctx.version == Version::HTTP_10 {
         // A 1.0 client does not know them (RFC 9110 section 15.2).
         session.set_ignore_info_resp(true);
@@ -50,6 +54,14 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
         check_http2(session.req_header(), ctx)?;
     }
     Ok(())
+}
+
+/// RFC 9110 section 7.8: Upgrade counts only where Connection names it, and never in HTTP/1.0.
+fn asks_for_websocket(request: &RequestHeader) -> bool {
+    let upgrade = request.headers.get(header::UPGRADE);
+    request.version == Version::HTTP_11
+        && upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && hop_by_hop::connection_names(&request.headers, b"upgrade")
 }
 
 fn identify(request: &RequestHeader, ctx: &mut RequestCtx) {

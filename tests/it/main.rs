@@ -7,6 +7,7 @@ mod aborts;
 mod balancing;
 mod chaos;
 mod faults;
+mod framing;
 mod headers;
 mod health;
 mod http1;
