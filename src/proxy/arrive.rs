@@ -89,6 +89,10 @@ fn line(request: &RequestHeader) -> Line {
 fn check_http2(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
     let Some(conn) = ctx.exchange.as_ref().map(|exchange| Arc::clone(&exchange.conn)) else { return Ok(()) };
     check_bounds(request, &conn, ctx)?;
+    if request.raw_path() == b"*" && request.method != Method::OPTIONS {
+        // RFC 9112 section 3.2.4: the target of nothing but OPTIONS.
+        return Err(refuse(ctx, Fault::BadRequest, None, "`*` is a target for OPTIONS only"));
+    }
     match authority(request) {
         Some(authority) if host::parse(authority).is_some() => Ok(()),
         _ => Err(refuse(ctx, Fault::BadRequest, None, "no valid :authority or Host")),
