@@ -163,12 +163,11 @@ fn action(route: &schema::Route, upstreams: &Upstreams, metrics: &Metrics) -> Re
 
 impl Target {
     fn new(upstream: &Arc<Upstream>, timeouts: &RouteTimeouts, metrics: &Metrics) -> Self {
-        let tunnel = RouteTimeouts { read: timeouts.tunnel, write: timeouts.tunnel, ..timeouts.clone() };
         Self {
             upstream: Arc::clone(upstream),
             meters: metrics.upstream(upstream.name()),
             peer: PeerTemplate::new(upstream.wire(), timeouts),
-            tunnel: PeerTemplate::new(upstream.wire(), &tunnel),
+            tunnel: PeerTemplate::tunnel(upstream.wire(), timeouts),
         }
     }
 }

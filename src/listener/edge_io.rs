@@ -134,7 +134,13 @@ impl EdgeIo {
                 self.inbox = BytesMut::new();
             }
         }
-        let excess = self.gate.passed(&buf.filled()[before..]);
+        let excess = match self.gate.passed(&buf.filled()[before..]) {
+            Ok(excess) => excess,
+            Err(malformed) => {
+                buf.set_filled(before);
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, malformed)));
+            }
+        };
         if excess > 0 {
             let end = buf.filled().len() - excess;
             let mut held = BytesMut::from(&buf.filled()[end..]);

@@ -2,7 +2,7 @@
 //!
 //! It guards a boundary and judges nothing else; what a body means is Pingora's to say.
 
-use crate::policy::chunked::{ChunkScanner, Progress};
+use crate::policy::chunked::{ChunkScanner, Malformed, Progress};
 use crate::policy::framing::Body;
 
 /// What may be handed on.
@@ -37,8 +37,12 @@ impl Gate {
     }
 
     /// Takes note of bytes on their way; says how many of the last do not belong to this request.
-    pub(super) fn passed(&mut self, bytes: &[u8]) -> usize {
-        match self {
+    ///
+    /// # Errors
+    /// They are no chunked body. Nothing of them may go on: Pingora's parser is laxer, and takes a missing size for the
+    /// end. The gate is open from here on, which also means that no further request comes through it.
+    pub(super) fn passed(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        Ok(match self {
             Self::Open => 0,
             Self::Bytes(left) => {
                 *left = left.saturating_sub(bytes.len() as u64);
@@ -54,12 +58,11 @@ impl Gate {
                     *self = Self::Bytes(0);
                     bytes.len() - used
                 }
-                // Pingora's parser says so to the client. An open gate also means: no further request here.
-                Err(_) => {
+                Err(malformed) => {
                     *self = Self::Open;
-                    0
+                    return Err(malformed);
                 }
             },
-        }
+        })
     }
 }

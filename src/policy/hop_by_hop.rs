@@ -59,6 +59,11 @@ pub fn request(header: &mut RequestHeader, client: &RequestHeader, to_h2: bool) 
     Ok(())
 }
 
+/// Whether Connection has this option (RFC 9110 section 7.6.1).
+pub fn connection_names(headers: &HeaderMap, option: &[u8]) -> bool {
+    options(headers, &header::CONNECTION).any(|named| named.eq_ignore_ascii_case(option))
+}
+
 fn accepts_trailers(headers: &HeaderMap) -> bool {
     options(headers, &header::TE).any(|option| option.eq_ignore_ascii_case(b"trailers"))
 }

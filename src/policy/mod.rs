@@ -5,6 +5,7 @@
 
 pub mod chunked;
 pub mod forwarded;
+pub mod framed;
 pub mod framing;
 pub mod headers;
 pub mod hop_by_hop;

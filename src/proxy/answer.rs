@@ -6,14 +6,14 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::arrive::refuse;
+use super::arrive::{GRACE, refuse};
 use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, may_try_again};
 use crate::fault::Fault;
 use crate::life::Life;
 use crate::policy::reply::Reply;
-use crate::policy::{hop_by_hop, host, request_id, via};
+use crate::policy::{framed, hop_by_hop, host, request_id, via};
 use crate::route::action::{Action, Requested};
 use crate::telemetry::vitals::{Outcome, RetryReason};
 use crate::upstream::rule::Failed;
@@ -53,7 +53,10 @@ async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> 
 }
 
 /// The response header as it came from the backend.
-pub(super) fn arrived(session: &mut Session, response: &ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
+pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
+    if let Err(why) = framed::check(response, session.is_upgrade_req()) {
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
+    }
     let status = response.status.as_u16();
     if response.status.is_informational() && status != 101 {
         return Ok(());
@@ -112,6 +115,9 @@ pub(super) fn header(
     if response.status.is_informational() {
         return Ok(());
     }
+    if session.is_upgrade_req() {
+        stay_http(ctx);
+    }
     via::response(response, response.version)?;
     if ctx.version == Version::HTTP_10 && response.headers.contains_key(header::TRANSFER_ENCODING) {
         // A 1.0 client knows no chunks (RFC 9112 section 6.1); the end of the connection ends the body.
@@ -131,6 +137,13 @@ pub(super) fn header(
 fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Life) {
     if life.is_draining() || ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_closing()) {
         session.set_keepalive(None);
+    }
+}
+
+/// The upgrade was declined: this is a response like others, which takes its time; the handshake's cut is off.
+fn stay_http(ctx: &RequestCtx) {
+    if let Some(exchange) = &ctx.exchange {
+        exchange.cut_after(ctx.time_left().map(|left| left + GRACE));
     }
 }
 

@@ -13,13 +13,13 @@ use super::ctx::{Line, RequestCtx};
 use crate::fault::Fault;
 use crate::listener::Conn;
 use crate::policy::framing::check_path_and_query;
-use crate::policy::host;
 use crate::policy::request_id::RequestId;
+use crate::policy::{hop_by_hop, host};
 use crate::route;
 use crate::telemetry::record::trace_id;
 
 /// How long after a request's deadline the listener cuts it: Pingora's own timers, which can still say 504, go first.
-const GRACE: Duration = Duration::from_millis(100);
+pub(super) const GRACE: Duration = Duration::from_millis(100);
 
 /// Refuses the request: the fault is remembered, the error ends Pingora's way through the phases.
 pub(super) fn refuse(ctx: &mut RequestCtx, fault: Fault, status: Option<u16>, why: &'static str) -> Box<Error> {
@@ -38,6 +38,10 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
         ctx.line = Some(Box::new(line(request)));
     }
     identify(request, ctx);
+    if !asks_for_websocket(session.req_header()) {
+        // Meant for Weir alone, which knows no other protocol to switch to; Pingora would still wait for a 101.
+        session.req_header_mut().remove_header(&header::UPGRADE);
+    }
     if ctx.version == Version::HTTP_10 {
         // A 1.0 client does not know them (RFC 9110 section 15.2).
         session.set_ignore_info_resp(true);
@@ -51,6 +55,14 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
         check_http2(session.req_header(), ctx)?;
     }
     Ok(())
+}
+
+/// RFC 9110 section 7.8: Upgrade counts only where Connection names it, and never in HTTP/1.0.
+fn asks_for_websocket(request: &RequestHeader) -> bool {
+    let upgrade = request.headers.get(header::UPGRADE);
+    request.version == Version::HTTP_11
+        && upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && hop_by_hop::connection_names(&request.headers, b"upgrade")
 }
 
 fn identify(request: &RequestHeader, ctx: &mut RequestCtx) {
@@ -78,6 +90,10 @@ fn line(request: &RequestHeader) -> Line {
 fn check_http2(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
     let Some(conn) = ctx.exchange.as_ref().map(|exchange| Arc::clone(&exchange.conn)) else { return Ok(()) };
     check_bounds(request, &conn, ctx)?;
+    if request.raw_path() == b"*" && request.method != Method::OPTIONS {
+        // RFC 9112 section 3.2.4: the target of nothing but OPTIONS.
+        return Err(refuse(ctx, Fault::BadRequest, None, "`*` is a target for OPTIONS only"));
+    }
     if let Err(bad) = check_path_and_query(request.raw_path()) {
         return Err(refuse(ctx, bad.fault, Some(bad.status), bad.reason));
     }

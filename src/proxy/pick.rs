@@ -49,7 +49,7 @@ pub(super) fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<Ht
         shorten(&mut peer, ctx.time_left());
     }
     ctx.sent_whole = session.is_body_empty();
-    if ctx.fresh_used {
+    if ctx.fresh_used || peer.options.custom_l4.is_some() {
         peer.group_key = outside_the_pool();
     }
     Ok(peer)

@@ -54,6 +54,10 @@ fn forward(client: &RequestHeader, request: &mut RequestHeader, ctx: &RequestCtx
 
 fn apply_host(policy: &HostPolicy, request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
     match (policy, &ctx.attempt) {
+        // HTTP/1.0 may come without Host; the backend is spoken to in 1.1, which may not (RFC 9112 section 3.2).
+        (HostPolicy::Keep, Some(attempt)) if authority(request).is_none() => {
+            request.insert_header(header::HOST, host_of(&attempt.backend))
+        }
         (HostPolicy::Keep, _) | (_, None) => Ok(()),
         (policy, Some(attempt)) => policy.apply(request, &host_of(&attempt.backend)),
     }

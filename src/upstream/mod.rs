@@ -18,6 +18,7 @@ pub mod retry;
 pub mod rule;
 pub mod status;
 pub mod steer;
+mod tunnel;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

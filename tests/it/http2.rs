@@ -138,6 +138,10 @@ fn faults_and_cookies_are_right_over_http2() {
         crumbs.headers_mut().append("cookie", "a=1".parse().unwrap());
         crumbs.headers_mut().append("cookie", "b=2".parse().unwrap());
         client.send_request(crumbs, true).unwrap().0.await.unwrap();
+        let mut star = request("GET", "/");
+        *star.uri_mut() = "*".parse().unwrap();
+        star.headers_mut().append("host", "a".parse().unwrap());
+        assert_eq!(client.send_request(star, true).unwrap().0.await.unwrap().status(), 400);
         let long = request("GET", &format!("/{}", "x".repeat(9000)));
         assert_eq!(client.send_request(long, true).unwrap().0.await.unwrap().status(), 414);
     });

@@ -10,6 +10,7 @@ mod demo;
 mod docs;
 mod explain;
 mod faults;
+mod framing;
 mod headers;
 mod health;
 mod http1;

@@ -12,10 +12,14 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("cli", &["server", "admin", "demo", "config"], "starts the process, or asks a running one"),
     (
         "server",
-        &["admin", "reload", "proxy", "snapshot", "listener", "upstream", "telemetry", "life", "config"],
+        &["admin", "reload", "proxy", "snapshot", "listener", "route", "upstream", "telemetry", "life", "config"],
         "the composition root puts all of them together",
     ),
-    ("admin", &["telemetry"], "pages and routes over a trait that the server implements; it scrapes telemetry"),
+    (
+        "admin",
+        &["upstream", "telemetry"],
+        "pages and routes over a trait that the server implements, in upstream's words",
+    ),
     ("demo", &[], "backends that know nothing of Weir"),
     (
         "reload",
