@@ -11,6 +11,7 @@ mod docs;
 mod explain;
 mod faults;
 mod framing;
+mod grpc;
 mod headers;
 mod health;
 mod http1;
