@@ -44,9 +44,9 @@ fn a_response_whose_end_could_be_misread_is_refused() {
     let origin =
         Origin::start(move |request| Reply::raw(weird[request.target[1..].parse::<usize>().unwrap()]).and_close());
     let weir = before(origin.address(), "");
-    for turn in 0..weird.len() {
+    for (turn, bytes) in weird.iter().enumerate() {
         let response = Client::connect(weir.web()).get(&format!("/{turn}"));
-        assert_eq!(response.status, 502, "{}: {}", weird[turn], response.text());
+        assert_eq!(response.status, 502, "{bytes}: {}", response.text());
     }
     assert_eq!(weir.sum(&["weir_faults_total", "protocol"]), weird.len() as f64);
 }
