@@ -1,6 +1,7 @@
 //! What the rooms above know of a client's connection and of the exchange under way on it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Settings;
+use super::leaving;
 use super::phase::{Phase, PhaseWatch};
 use crate::telemetry::meters::ListenerMeters;
 
@@ -105,6 +107,8 @@ impl Conn {
 pub struct Exchange {
     /// The connection it runs on.
     pub conn: Arc<Conn>,
+    /// The client's socket, where nothing else says that the client has left.
+    socket: Option<RawFd>,
     started: Instant,
     /// Milliseconds after `started`; 0: never.
     cut_after: AtomicU64,
@@ -113,9 +117,10 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(conn: Arc<Conn>) -> Self {
+    pub(super) fn new(conn: Arc<Conn>, socket: Option<RawFd>) -> Self {
         Self {
             conn,
+            socket,
             started: Instant::now(),
             cut_after: AtomicU64::new(0),
             cut: AtomicBool::new(false),
@@ -133,6 +138,16 @@ impl Exchange {
         let at = wait.map_or(0, |wait| (self.started.elapsed() + wait).as_millis().max(1) as u64);
         self.cut_after.store(at, Ordering::Release);
         self.changed.notify_one();
+    }
+
+    /// Returns when the client of an HTTP/1 exchange has left; never for HTTP/2, whose streams say so themselves. To be
+    /// awaited by the exchange's own task only: it owns the stream.
+    pub async fn client_left(&self) {
+        let Some(socket) = self.socket else { return std::future::pending().await };
+        if let Err(error) = leaving::left(socket).await {
+            tracing::debug!(%error, "a client's socket cannot be watched");
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Whether the listener has cut it.

@@ -1,5 +1,7 @@
 //! Fail: an attempt that did not work records how; the retry rule and the budget decide what follows.
 
+use std::sync::Arc;
+
 use pingora::{Error, ErrorType, RetryType};
 use pingora_proxy::Session;
 
@@ -98,9 +100,9 @@ fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool
 
 /// Again on a fresh connection to the same backend, outside attempts and budget.
 fn stale(ctx: &mut RequestCtx) {
-    if let Some(attempt) = &ctx.attempt {
+    if let Some(attempt) = &mut ctx.attempt {
         attempt.backend.vitals.count_retry(RetryReason::Fault(Fault::Reset));
-        ctx.fresh = Some(attempt.backend.clone());
+        ctx.fresh = Some((Arc::clone(&attempt.backend), attempt.excuse()));
     }
     ctx.end_attempt(Outcome::Reset, Some(RetryReason::Fault(Fault::Reset)));
 }

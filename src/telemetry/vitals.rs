@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::cells::Padded;
 use super::meters::BackendMeters;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 pub use super::words::{Health, Mark, Outcome, RetryReason, State};
 
@@ -32,9 +32,14 @@ const NO_WEIGHT: u32 = u32::MAX;
 pub struct Vitals {
     labels: ArcSwap<Labels>,
     in_flight: Padded<AtomicU32>,
+    /// 0: none.
+    limit: AtomicU32,
+    on_free: ArcSwapOption<OnFree>,
     health: AtomicU8,
     mark: AtomicU8,
     member: AtomicBool,
+    ejected: AtomicBool,
+    ejected_why: ArcSwap<String>,
     since_ms: AtomicU64,
     reason: ArcSwap<String>,
     configured_weight: AtomicU32,
@@ -50,9 +55,13 @@ impl Vitals {
         Self {
             labels: ArcSwap::from_pointee(labels),
             in_flight: Padded::default(),
+            limit: AtomicU32::new(0),
+            on_free: ArcSwapOption::empty(),
             health: AtomicU8::new(Health::Unknown as u8),
             mark: AtomicU8::new(Mark::Ready as u8),
             member: AtomicBool::new(true),
+            ejected: AtomicBool::new(false),
+            ejected_why: ArcSwap::default(),
             since_ms: AtomicU64::new(0),
             reason: ArcSwap::default(),
             configured_weight: AtomicU32::new(1),
@@ -84,6 +93,34 @@ impl Vitals {
     pub fn raise(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
+    }
+
+    /// Whether as many attempts are under way as may be.
+    pub fn is_full(&self) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        limit > 0 && self.in_flight() >= limit
+    }
+
+    /// Raises the count unless it is full; the guard lowers it. With a limit the count never goes above it.
+    pub fn admit(self: &Arc<Self>) -> Option<InFlight> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if limit == 0 {
+            return Some(self.raise());
+        }
+        let one_more = |seen: u32| (seen < limit).then(|| seen + 1);
+        let raised = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        raised.ok().map(|_| InFlight(Arc::clone(self)))
+    }
+
+    /// The most attempts that may be under way at once; 0: no limit.
+    pub fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Sets the most attempts at once, and what is called when one ends while there is a limit.
+    pub fn set_limit(&self, limit: u32, on_free: Option<OnFree>) {
+        self.on_free.store(on_free.map(Arc::new));
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// What probes say.
@@ -132,11 +169,25 @@ impl Vitals {
         self.changed(before, now_ms);
     }
 
+    /// Whether outlier detection has taken it out; it stays so until its trial request has gone well.
+    pub fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether outlier detection has taken it out, and why.
+    pub fn set_ejected(&self, why: Option<&str>, now_ms: u64) {
+        let before = self.state();
+        self.ejected_why.store(Arc::new(why.unwrap_or_default().to_owned()));
+        self.ejected.store(why.is_some(), Ordering::Relaxed);
+        self.changed(before, now_ms);
+    }
+
     /// The one state that is shown.
     pub fn state(&self) -> State {
         match (self.mark(), self.is_member(), self.health()) {
             (Mark::Disabled, ..) => State::Disabled,
             (Mark::Draining, ..) | (_, false, _) => State::Draining,
+            _ if self.is_ejected() => State::Ejected,
             (.., Health::Down) => State::Down,
             (.., Health::Up) => State::Up,
             (.., Health::Unknown) => State::Unknown,
@@ -154,7 +205,8 @@ impl Vitals {
             State::Disabled => "by operator".to_owned(),
             State::Draining if self.mark() == Mark::Draining => "by operator".to_owned(),
             State::Draining => "no longer configured".to_owned(),
-            _ => self.reason().to_string(),
+            State::Ejected => self.ejected_why.load().to_string(),
+            State::Down | State::Up | State::Unknown => self.reason().to_string(),
         }
     }
 
@@ -247,6 +299,22 @@ impl Vitals {
     }
 }
 
+/// What is called when an attempt has ended and somebody may wait for its place.
+pub struct OnFree(Box<dyn Fn() + Send + Sync>);
+
+impl OnFree {
+    /// Must be cheap, and must not block: it is called wherever an attempt ends.
+    pub fn new(call: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Box::new(call))
+    }
+}
+
+impl std::fmt::Debug for OnFree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnFree")
+    }
+}
+
 /// One attempt under way; dropping it lowers the count.
 #[derive(Debug)]
 pub struct InFlight(Arc<Vitals>);
@@ -261,5 +329,10 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.0.limit() > 0
+            && let Some(on_free) = &*self.0.on_free.load()
+        {
+            (on_free.0)();
+        }
     }
 }

@@ -11,6 +11,8 @@ mod health;
 mod http1;
 mod http2;
 mod lifecycle;
+mod outlier;
+mod queue;
 mod reload;
 mod retries;
 mod routes;
