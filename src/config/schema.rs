@@ -355,6 +355,11 @@ pub struct Retry {
     pub when: Vec<RetryWhen>,
     /// The share of requests that may be retried after bytes were sent.
     pub budget: Percent,
+    /// Retries a second that are allowed whatever the share, on average over 10 s.
+    #[schemars(range(min = 0, max = 1000000))]
+    pub floor: u32,
+    /// The second try waits a random time up to this, each further one up to twice as long as the one before, up to 10s.
+    pub backoff: Period,
 }
 
 /// One of `routes[].retry.when`.
@@ -590,7 +595,13 @@ impl Default for RouteTimeouts {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 3, when: vec![RetryWhen::Connect, RetryWhen::Reset], budget: Percent::new(20.0) }
+        Self {
+            attempts: 3,
+            when: vec![RetryWhen::Connect, RetryWhen::Reset],
+            budget: Percent::new(20.0),
+            floor: 10,
+            backoff: Period::ZERO,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::ctx::RequestCtx;
 use super::now_ms;
 use crate::fault::Fault;
 use crate::telemetry::vitals::{Outcome, RetryReason};
+use crate::upstream::retry::RetryBudget;
 use crate::upstream::rule::{Failed, Request, Verdict, decide};
 
 /// No connection could be had. Nothing was sent.
@@ -63,7 +64,8 @@ pub(super) fn may_try_again(session: &mut Session, ctx: &RequestCtx, failed: Fai
         Verdict::GiveUp => false,
         Verdict::Again => true,
         Verdict::AgainWithinBudget => {
-            ctx.target.as_ref().is_some_and(|target| target.upstream.budget().try_spend(route.retry_share, now_ms()))
+            let spend = |budget: &RetryBudget| budget.try_spend(route.retry_share, route.retry_floor, now_ms());
+            ctx.target.as_ref().is_some_and(|target| spend(target.upstream.budget()))
         }
     }
 }

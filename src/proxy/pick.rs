@@ -39,7 +39,10 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<
             ctx.attempt = Some(attempt.watched(target.upstream.watch(&backend)));
             backend
         }
-        None => next(session, &target, ctx).await?,
+        None => {
+            queue::pause(session, ctx).await?;
+            next(session, &target, ctx).await?
+        }
     };
     let tunnel = session.is_upgrade_req();
     let template = if tunnel { &target.tunnel } else { &target.peer };

@@ -1,4 +1,4 @@
-//! Waiting for a backend with a free place, and how that ends: by a slot, by the queue's bounds, by the request's
+//! Waiting before a backend is picked: for a free place, or for the pause between tries. How that ends: by a slot, by the queue's bounds, by the request's
 //! deadline, or because the client has left, which nothing in Pingora watches for here.
 
 use pingora::Result;
@@ -9,6 +9,7 @@ use super::ctx::RequestCtx;
 use super::now_ms;
 use crate::fault::Fault;
 use crate::snapshot::Target;
+use crate::upstream::clock;
 use crate::upstream::members::Pick;
 use crate::upstream::queue::{InVain, Look};
 
@@ -23,6 +24,26 @@ pub(super) async fn pick(session: &mut Session, target: &Target, ctx: &mut Reque
         }
     }
     wait(session, target, ctx).await.map_err(|(fault, why)| refuse(ctx, fault, None, why))
+}
+
+/// The pause before a further try, where `retry.backoff` asks for one.
+pub(super) async fn pause(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    let pause = match &ctx.route {
+        Some(route) if ctx.tries > 0 => route.retry.pause(ctx.tries, clock::random()),
+        _ => return Ok(()),
+    };
+    if pause.is_zero() {
+        return Ok(());
+    }
+    let until = ctx.time_left().map_or(pause, |left| left.min(pause));
+    let left = tokio::select! {
+        () = gone(session, ctx) => true,
+        () = tokio::time::sleep(until) => false,
+    };
+    if left {
+        return Err(refuse(ctx, Fault::ClientAbort, None, "the client left before the next try"));
+    }
+    if ctx.is_too_late() { Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over")) } else { Ok(()) }
 }
 
 async fn wait(session: &mut Session, target: &Target, ctx: &RequestCtx) -> Result<Pick, (Fault, &'static str)> {

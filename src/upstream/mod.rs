@@ -5,7 +5,7 @@
 
 pub mod backend;
 pub mod balance;
-mod clock;
+pub mod clock;
 #[cfg(test)]
 mod counting;
 pub mod explain;
@@ -129,6 +129,11 @@ impl Upstream {
             None if members.eligible().is_empty() => Look::Nobody,
             None => Look::Full,
         }
+    }
+
+    /// Whether there is a backend to go to that was not tried and is not full.
+    pub fn has_another(&self, tried: &Tried) -> bool {
+        self.members.load().eligible().iter().any(|backend| !tried.excludes(&backend.vitals))
     }
 
     /// Where requests wait while all that may be picked are full.

@@ -2,7 +2,14 @@
 
 use std::sync::atomic::AtomicU32;
 
+use proptest::prelude::*;
+use tokio::task::JoinHandle;
+
+use super::super::balance::tests::balancer;
+use super::super::balance::{Balancer, Tried};
 use super::*;
+use crate::config::schema::Balance;
+use crate::telemetry::vitals::OnFree;
 
 /// Slots that are given back by hand.
 #[derive(Default)]
@@ -130,4 +137,76 @@ fn no_wake_is_lost_between_threads() {
         }
         assert_eq!((slots.queue.depth(), slots.free.load(Ordering::Relaxed)), (0, 3));
     });
+}
+
+/// Requests that take a place or wait for one, hold it, and end or are cancelled at any time.
+struct Traffic {
+    balancer: Arc<Balancer>,
+    queue: Arc<Queue>,
+    limit: u32,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Traffic {
+    fn new(kind: Balance, backends: usize, limit: u32) -> Self {
+        let (balancer, queue) = (Arc::new(balancer(kind, &vec![1; backends])), Arc::<Queue>::default());
+        for slot in balancer.slots() {
+            let queue = Arc::clone(&queue);
+            slot.vitals.set_limit(limit, Some(OnFree::new(move || queue.nudge())));
+        }
+        Self { balancer, queue, limit, tasks: Vec::new() }
+    }
+
+    fn arrive(&mut self, size: usize, holds_ms: u64) {
+        let (balancer, queue) = (Arc::clone(&self.balancer), Arc::clone(&self.queue));
+        self.tasks.push(tokio::spawn(async move {
+            let look = || balancer.pick(&Tried::default(), 0).map_or(Look::Full, Look::Slot);
+            let second = Duration::from_secs(1);
+            if let Ok(picked) = queue.wait(size, second, std::future::pending(), look).await {
+                tokio::time::sleep(Duration::from_millis(holds_ms)).await;
+                drop(picked.guard);
+            }
+        }));
+    }
+
+    fn in_flight(&self) -> Vec<u32> {
+        self.balancer.slots().iter().map(|slot| slot.vitals.in_flight()).collect()
+    }
+}
+
+proptest! {
+    /// Whatever comes, ends and is cancelled: never above the limit, never more waiting than may, nobody waits while a
+    /// place is free, and in the end nothing is in flight.
+    #[test]
+    fn limits_hold_and_everything_is_given_back(
+        kind in prop_oneof![Just(Balance::RoundRobin), Just(Balance::WeightedRoundRobin), Just(Balance::LeastConnections)],
+        (backends, limit, size) in (1_usize..4, 1_u32..4, 1_usize..6),
+        steps in proptest::collection::vec((0_u8..4, any::<usize>(), 0_u64..2_000), 1..60)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut traffic = Traffic::new(kind, backends, limit);
+            for (what, which, millis) in steps {
+                match what {
+                    0 | 1 => traffic.arrive(size, millis),
+                    2 if !traffic.tasks.is_empty() => traffic.tasks[which % traffic.tasks.len()].abort(),
+                    _ => tokio::time::sleep(Duration::from_millis(millis)).await,
+                }
+                for _ in 0..20 {
+                    tokio::task::yield_now().await;
+                }
+                let in_flight = traffic.in_flight();
+                prop_assert!(in_flight.iter().all(|count| *count <= traffic.limit), "{in_flight:?}");
+                let depth = traffic.queue.depth();
+                prop_assert!(depth <= size);
+                prop_assert!(depth == 0 || in_flight.iter().all(|count| *count == limit), "{depth} wait, {in_flight:?}");
+            }
+            traffic.tasks.iter().for_each(JoinHandle::abort);
+            for task in std::mem::take(&mut traffic.tasks) {
+                let _ = task.await;
+            }
+            prop_assert_eq!((traffic.in_flight(), traffic.queue.depth()), (vec![0; backends], 0));
+            Ok(())
+        })?;
+    }
 }
