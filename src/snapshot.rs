@@ -61,6 +61,8 @@ pub struct Route {
     pub retry: Rule,
     /// The share of requests that may be retried after bytes were sent, 0 to 1.
     pub retry_share: f64,
+    /// Retries a second that are allowed whatever the share.
+    pub retry_floor: u32,
 }
 
 /// An upstream as a route sends to it: with the route's deadlines.
@@ -136,6 +138,7 @@ impl Route {
             timeouts: route.timeouts.clone(),
             retry: Rule::new(&route.retry),
             retry_share: route.retry.budget.fraction(),
+            retry_floor: route.retry.floor,
         })
     }
 }

@@ -355,6 +355,11 @@ pub struct Retry {
     pub when: Vec<RetryWhen>,
     /// The share of requests that may be retried after bytes were sent.
     pub budget: Percent,
+    /// Retries a second that are allowed whatever the share, on average over 10 s.
+    #[schemars(range(min = 0, max = 1000000))]
+    pub floor: u32,
+    /// The second try waits a random time up to this, each further one up to twice as long as the one before, up to 10s.
+    pub backoff: Period,
 }
 
 /// One of `routes[].retry.when`.
@@ -388,6 +393,13 @@ pub struct Upstream {
     pub health_check: Option<HealthCheck>,
     /// With none healthy, try them anyway.
     pub fail_open: bool,
+    /// Ejects backends that fail their traffic; without it nothing is ejected.
+    pub outlier: Option<Outlier>,
+    /// Requests that one backend may have in flight at once; 0: no limit.
+    #[schemars(range(min = 0, max = 1000000))]
+    pub max_in_flight: u32,
+    /// Where requests wait while all backends have `max_in_flight`; without it they are answered 503 at once.
+    pub queue: Option<Queue>,
 }
 
 /// The algorithm that picks a backend.
@@ -465,6 +477,39 @@ pub struct HealthCheck {
     pub fall: u32,
     /// The share of the interval by which each wait is varied, to spread probes.
     pub jitter: Percent,
+}
+
+/// `upstreams.*.queue`: first come, first served.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queue {
+    /// Requests that may wait at once; 503 beyond.
+    #[schemars(range(min = 1, max = 1000000))]
+    pub size: u32,
+    /// How long one may wait; then 503.
+    pub timeout: Period,
+}
+
+/// `upstreams.*.outlier`: a fault is an attempt that failed by the backend's doing, or a status of 500 or more.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outlier {
+    /// So many faults in a row eject a backend; 0: however many.
+    #[schemars(range(min = 0, max = 1000))]
+    pub consecutive: u32,
+    /// Such a share of faults within `window` ejects it; 0%: whatever the share.
+    pub error_ratio: Percent,
+    /// How far back `error_ratio` looks.
+    pub window: Period,
+    /// Fewer requests than this within `window` say nothing about `error_ratio`.
+    #[schemars(range(min = 1, max = 1000000))]
+    pub min_requests: u32,
+    /// How long the first ejection takes; each further one takes twice as long as the one before.
+    pub eject: Period,
+    /// No ejection takes longer. A backend that has served for so long starts with `eject` again.
+    pub max_eject: Period,
+    /// The share of backends that may be ejected at once, rounded down; one may always be, but never the only one.
+    pub max_ejected: Percent,
 }
 
 /// `upstreams.*.health_check.http`.
@@ -550,7 +595,13 @@ impl Default for RouteTimeouts {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 3, when: vec![RetryWhen::Connect, RetryWhen::Reset], budget: Percent::new(20.0) }
+        Self {
+            attempts: 3,
+            when: vec![RetryWhen::Connect, RetryWhen::Reset],
+            budget: Percent::new(20.0),
+            floor: 10,
+            backoff: Period::ZERO,
+        }
     }
 }
 
@@ -564,6 +615,9 @@ impl Default for Upstream {
             backends: Vec::new(),
             health_check: None,
             fail_open: true,
+            outlier: None,
+            max_in_flight: 0,
+            queue: None,
         }
     }
 }
@@ -579,6 +633,26 @@ impl Default for HealthCheck {
             rise: 2,
             fall: 3,
             jitter: Percent::new(10.0),
+        }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { size: 1000, timeout: Period::from_secs(2) }
+    }
+}
+
+impl Default for Outlier {
+    fn default() -> Self {
+        Self {
+            consecutive: 5,
+            error_ratio: Percent::new(0.0),
+            window: Period::from_secs(10),
+            min_requests: 20,
+            eject: Period::from_secs(30),
+            max_eject: Period::from_secs(300),
+            max_ejected: Percent::new(50.0),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the rooms above know of a client's connection and of the exchange under way on it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -11,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Settings;
+use super::leaving;
 use super::phase::{Phase, PhaseWatch};
 use crate::telemetry::meters::ListenerMeters;
 
@@ -114,6 +116,8 @@ pub enum Cut {
 pub struct Exchange {
     /// The connection it runs on.
     pub conn: Arc<Conn>,
+    /// The client's socket, where nothing else says that the client has left.
+    socket: Option<RawFd>,
     started: Instant,
     /// Milliseconds after `started`; 0: never.
     deadline: AtomicU64,
@@ -123,9 +127,10 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(conn: Arc<Conn>) -> Self {
+    pub(super) fn new(conn: Arc<Conn>, socket: Option<RawFd>) -> Self {
         Self {
             conn,
+            socket,
             started: Instant::now(),
             deadline: AtomicU64::new(0),
             body: AtomicU64::new(0),
@@ -152,6 +157,16 @@ impl Exchange {
     /// Why the listener has cut it, if it has.
     pub fn cut(&self) -> Option<Cut> {
         self.cut.get().copied()
+    }
+
+    /// Returns when the client of an HTTP/1 exchange has left; never for HTTP/2, whose streams say so themselves. To be
+    /// awaited by the exchange's own task only: it owns the stream.
+    pub async fn client_left(&self) {
+        let Some(socket) = self.socket else { return std::future::pending().await };
+        if let Err(error) = leaving::left(socket).await {
+            tracing::debug!(%error, "a client's socket cannot be watched");
+            std::future::pending::<()>().await;
+        }
     }
 
     fn set(&self, timer: &AtomicU64, wait: Option<Duration>) {

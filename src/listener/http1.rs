@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pingora_core::apps::{HttpServerApp, ReusedHttpStream};
+use pingora_core::protocols::UniqueID;
 use pingora_core::protocols::http::ServerSession;
 use tokio::io::AsyncWriteExt;
 
@@ -45,12 +46,13 @@ async fn exchange<F: Front>(
 ) -> Option<Box<EdgeIo>> {
     let conn = Arc::clone(&io.conn);
     conn.clear_answering();
+    let socket = io.id();
     io.gate = Gate::request(facts.head_len, facts.body);
     let mut session = ServerSession::new_http1(io);
     // Waits are ours (see `head`): for Pingora a header is always there already.
     session.set_keepalive(Some(0));
     session.set_read_timeout(conn.settings.timeouts.body.limit());
-    let exchange = Arc::new(Exchange::new(conn));
+    let exchange = Arc::new(Exchange::new(conn, Some(socket)));
     let served = EXCHANGE.scope(Arc::clone(&exchange), front.app().process_new_http(session, &phase.pingora));
     let reused = {
         tokio::pin!(served);

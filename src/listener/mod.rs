@@ -10,6 +10,7 @@ mod gate;
 mod head;
 mod http1;
 mod http2;
+mod leaving;
 mod linger;
 mod open;
 mod phase;

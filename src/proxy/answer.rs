@@ -65,7 +65,7 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
         attempt.answered(status);
     }
     let through = ctx.sent_whole && is_bodiless(response, ctx);
-    if status < 400 || !may_try_again(session, ctx, Failed::Status(status)) {
+    if status < 400 || asks_to_wait(response, ctx) || !may_try_again(session, ctx, Failed::Status(status)) {
         if let Some(attempt) = ctx.attempt.as_mut().filter(|_| through) {
             attempt.release();
         }
@@ -79,6 +79,13 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
     error.as_up();
     error.set_retry(true);
     Err(error)
+}
+
+/// Whether the backend wants to be left alone for a while and there is no other: then its word is the answer, Retry-After
+/// and all. With another it is tried there at once, as nobody waits for it here.
+fn asks_to_wait(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
+    let another = || ctx.target.as_ref().is_some_and(|target| target.upstream.has_another(&ctx.tried));
+    response.headers.contains_key(header::RETRY_AFTER) && !another()
 }
 
 /// A piece of the response's body.

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ctx::RequestCtx;
+use super::now_ms;
 use crate::telemetry::record::AttemptRecord;
 use crate::telemetry::vitals::{InFlight, Outcome, RetryReason};
 use crate::upstream::backend::Backend;
+use crate::upstream::outlier::Watching;
 
 /// One try at one backend.
 pub(super) struct Attempt {
@@ -16,6 +18,9 @@ pub(super) struct Attempt {
     pub(super) reused: bool,
     connect: Option<Duration>,
     first_byte: Option<Duration>,
+    status: Option<u16>,
+    /// Its word counts in the backend's judgement; nothing where none is passed.
+    watching: Option<Watching>,
     /// Bytes of the request's body that were handed on, and of the response's that came.
     pub(super) sent: u64,
     pub(super) received: u64,
@@ -31,9 +36,22 @@ impl Attempt {
             reused: false,
             connect: None,
             first_byte: None,
+            status: None,
+            watching: None,
             sent: 0,
             received: 0,
         }
+    }
+
+    /// The same, with a word in the backend's judgement.
+    pub(super) fn watched(self, watching: Option<Watching>) -> Self {
+        Self { watching, ..self }
+    }
+
+    /// How it ends says nothing about the backend, which stays counted for the next try.
+    pub(super) fn excuse(&mut self) -> InFlight {
+        self.watching = None;
+        self.guard.take().unwrap_or_else(|| self.backend.vitals.raise())
     }
 
     /// A connection is there.
@@ -50,6 +68,10 @@ impl Attempt {
     pub(super) fn answered(&mut self, status: u16) {
         let took = self.started.elapsed();
         self.first_byte = Some(took);
+        self.status = Some(status);
+        if let Some(watching) = &mut self.watching {
+            watching.answered(status < 500, now_ms());
+        }
         self.backend.vitals.observe_response(took);
         self.backend.vitals.count_response(status);
     }
@@ -65,7 +87,19 @@ impl Attempt {
         self.first_byte.is_some()
     }
 
-    fn end(self, outcome: Outcome, reason: Option<RetryReason>) -> AttemptRecord {
+    /// Whether it went well by the backend's doing; nothing if it was not the backend's to decide.
+    fn verdict(&self, outcome: Outcome) -> Option<bool> {
+        match outcome {
+            Outcome::ClientAbort => None,
+            Outcome::Ok => Some(self.status.is_none_or(|status| status < 500)),
+            _ => Some(false),
+        }
+    }
+
+    fn end(mut self, outcome: Outcome, reason: Option<RetryReason>) -> AttemptRecord {
+        if let (Some(ok), Some(watching)) = (self.verdict(outcome), &mut self.watching) {
+            watching.ended(ok, now_ms());
+        }
         let vitals = &self.backend.vitals;
         vitals.count_attempt(outcome);
         vitals.count_bytes(self.sent, self.received);

@@ -9,6 +9,7 @@ mod ctx;
 mod fail;
 mod front;
 mod pick;
+mod queue;
 mod record;
 mod send;
 
@@ -71,7 +72,7 @@ impl ProxyHttp for Gateway {
 
     /// Pick: a backend for the next attempt.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
-        pick::pick(session, ctx)
+        pick::pick(session, ctx).await
     }
 
     /// A connection is there.

@@ -11,16 +11,17 @@ use pingora_proxy::Session;
 use super::arrive::refuse;
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
-use super::now_ms;
+use super::{now_ms, queue};
 use crate::fault::Fault;
 use crate::snapshot::Target;
+use crate::telemetry::vitals::Mark;
 use crate::upstream::backend::Backend;
 
 /// The shortest wait that is worth starting; Pingora takes zero for none.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A backend for the next attempt.
-pub(super) fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
     // An attempt that is still open here was given up by Pingora; its backend must not count it any longer.
     ctx.attempt = None;
     let Some(target) = ctx.target.clone() else {
@@ -29,14 +30,19 @@ pub(super) fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<Ht
     if ctx.is_too_late() {
         return Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over"));
     }
-    let fresh = ctx.fresh.take();
+    // Drained or disabled meanwhile: not even on a fresh connection.
+    let fresh = ctx.fresh.take().filter(|(backend, _)| backend.vitals.mark() == Mark::Ready);
     ctx.fresh_used = fresh.is_some();
     let backend = match fresh {
-        Some(backend) => {
-            ctx.attempt = Some(Attempt::new(Arc::clone(&backend), backend.vitals.raise()));
+        Some((backend, guard)) => {
+            let attempt = Attempt::new(Arc::clone(&backend), guard);
+            ctx.attempt = Some(attempt.watched(target.upstream.watch(&backend)));
             backend
         }
-        None => next(&target, ctx)?,
+        None => {
+            queue::pause(session, ctx).await?;
+            next(session, &target, ctx).await?
+        }
     };
     let tunnel = session.is_upgrade_req();
     let template = if tunnel { &target.tunnel } else { &target.peer };
@@ -55,20 +61,24 @@ pub(super) fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<Ht
     Ok(peer)
 }
 
-fn next(target: &Target, ctx: &mut RequestCtx) -> Result<Arc<Backend>> {
+async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> Result<Arc<Backend>> {
     let now = now_ms();
     if ctx.tries == 0 {
         target.upstream.budget().count_request(now);
     }
-    let Some(pick) = target.upstream.pick(&ctx.tried, now) else {
-        return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried"));
+    let (watching, pick) = match target.upstream.pick_trial(&ctx.tried, now) {
+        Some((pick, watching)) => (Some(watching), pick),
+        None => {
+            let pick = queue::pick(session, target, ctx).await?;
+            (target.upstream.watch(&pick.backend), pick)
+        }
     };
     if pick.fail_open {
         target.meters.count_fail_open();
     }
     ctx.tries = ctx.tries.saturating_add(1);
     ctx.tried.add(&pick.backend.vitals);
-    ctx.attempt = Some(Attempt::new(Arc::clone(&pick.backend), pick.guard));
+    ctx.attempt = Some(Attempt::new(Arc::clone(&pick.backend), pick.guard).watched(watching));
     Ok(pick.backend)
 }
 

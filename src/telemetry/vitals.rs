@@ -9,7 +9,11 @@ use std::time::Duration;
 
 use super::cells::Padded;
 use super::meters::BackendMeters;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+mod in_flight;
+
+pub use in_flight::{InFlight, OnFree};
 
 pub use super::words::{Health, Mark, Outcome, RetryReason, State};
 
@@ -32,9 +36,14 @@ const NO_WEIGHT: u32 = u32::MAX;
 pub struct Vitals {
     labels: ArcSwap<Labels>,
     in_flight: Padded<AtomicU32>,
+    /// 0: none.
+    limit: AtomicU32,
+    on_free: ArcSwapOption<OnFree>,
     health: AtomicU8,
     mark: AtomicU8,
     member: AtomicBool,
+    ejected: AtomicBool,
+    ejected_why: ArcSwap<String>,
     since_ms: AtomicU64,
     reason: ArcSwap<String>,
     configured_weight: AtomicU32,
@@ -50,9 +59,13 @@ impl Vitals {
         Self {
             labels: ArcSwap::from_pointee(labels),
             in_flight: Padded::default(),
+            limit: AtomicU32::new(0),
+            on_free: ArcSwapOption::empty(),
             health: AtomicU8::new(Health::Unknown as u8),
             mark: AtomicU8::new(Mark::Ready as u8),
             member: AtomicBool::new(true),
+            ejected: AtomicBool::new(false),
+            ejected_why: ArcSwap::default(),
             since_ms: AtomicU64::new(0),
             reason: ArcSwap::default(),
             configured_weight: AtomicU32::new(1),
@@ -65,25 +78,6 @@ impl Vitals {
     /// What it is called now.
     pub fn labels(&self) -> Arc<Labels> {
         self.labels.load_full()
-    }
-
-    /// Attempts under way.
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Raises the count if it still is `seen`; the guard lowers it.
-    pub fn try_raise(self: &Arc<Self>, seen: u32) -> Option<InFlight> {
-        self.in_flight
-            .compare_exchange(seen, seen.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed)
-            .ok()
-            .map(|_| InFlight(Arc::clone(self)))
-    }
-
-    /// Raises the count whatever it is; the guard lowers it.
-    pub fn raise(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
     }
 
     /// What probes say.
@@ -132,11 +126,25 @@ impl Vitals {
         self.changed(before, now_ms);
     }
 
+    /// Whether outlier detection has taken it out; it stays so until its trial request has gone well.
+    pub fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether outlier detection has taken it out, and why.
+    pub fn set_ejected(&self, why: Option<&str>, now_ms: u64) {
+        let before = self.state();
+        self.ejected_why.store(Arc::new(why.unwrap_or_default().to_owned()));
+        self.ejected.store(why.is_some(), Ordering::Relaxed);
+        self.changed(before, now_ms);
+    }
+
     /// The one state that is shown.
     pub fn state(&self) -> State {
         match (self.mark(), self.is_member(), self.health()) {
             (Mark::Disabled, ..) => State::Disabled,
             (Mark::Draining, ..) | (_, false, _) => State::Draining,
+            _ if self.is_ejected() => State::Ejected,
             (.., Health::Down) => State::Down,
             (.., Health::Up) => State::Up,
             (.., Health::Unknown) => State::Unknown,
@@ -154,7 +162,8 @@ impl Vitals {
             State::Disabled => "by operator".to_owned(),
             State::Draining if self.mark() == Mark::Draining => "by operator".to_owned(),
             State::Draining => "no longer configured".to_owned(),
-            _ => self.reason().to_string(),
+            State::Ejected => self.ejected_why.load().to_string(),
+            State::Down | State::Up | State::Unknown => self.reason().to_string(),
         }
     }
 
@@ -244,22 +253,5 @@ impl Vitals {
             self.since_ms.store(now_ms, Ordering::Relaxed);
             self.meters.became[now as usize].bump();
         }
-    }
-}
-
-/// One attempt under way; dropping it lowers the count.
-#[derive(Debug)]
-pub struct InFlight(Arc<Vitals>);
-
-impl InFlight {
-    /// The backend that it counts for.
-    pub fn vitals(&self) -> &Arc<Vitals> {
-        &self.0
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -46,7 +46,7 @@ impl Upstream {
                 eligible: at.is_some(),
                 next,
                 score: at.and_then(|at| preview.scores.get(at).copied().flatten()),
-                why: if at.is_some() { chosen(&members, next) } else { self.shut_out(backend) },
+                why: if at.is_some() { chosen(&members, next, backend) } else { self.shut_out(backend) },
             }
         };
         Outlook { fail_open: members.failed_open(), backends: self.backends().iter().map(candidate).collect() }
@@ -65,6 +65,9 @@ impl Upstream {
         if !backend.resolved.is_known() {
             return "its name does not resolve".to_owned();
         }
+        if vitals.is_ejected() {
+            return format!("ejected: {}", vitals.why());
+        }
         match vitals.health() {
             Health::Down => format!("down: {}", vitals.why()),
             Health::Unknown => "not probed yet, and others are up".to_owned(),
@@ -73,7 +76,10 @@ impl Upstream {
     }
 }
 
-fn chosen(members: &Members, next: bool) -> String {
+fn chosen(members: &Members, next: bool, backend: &Backend) -> String {
+    if backend.vitals.is_full() {
+        return format!("full: max_in_flight is {}", backend.vitals.limit());
+    }
     let what = match (next, members.preview().next.is_some()) {
         (true, _) => "next",
         (false, true) => "eligible; another goes first",

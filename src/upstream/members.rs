@@ -95,7 +95,12 @@ fn eligible(backends: &[Arc<Backend>], rules: Rules) -> (Vec<Arc<Backend>>, bool
     let takes = |backend: &&Arc<Backend>| {
         backend.weight_now(rules.balance) > 0 && backend.vitals.mark() == Mark::Ready && backend.resolved.is_known()
     };
-    let health = |backend: &Backend| if rules.checked { backend.vitals.health() } else { Health::Up };
+    // One that is ejected is as good as down, whatever its probes say: it fails what it is sent.
+    let health = |backend: &Backend| match backend.vitals.health() {
+        _ if backend.vitals.is_ejected() => Health::Down,
+        health if rules.checked => health,
+        _ => Health::Up,
+    };
     // One look at each verdict: they may change meanwhile.
     let able: Vec<_> = backends.iter().filter(takes).map(|backend| (backend, health(backend))).collect();
     let with = |wanted| able.iter().filter(move |(_, health)| *health == wanted).map(|(b, _)| Arc::clone(b)).collect();

@@ -18,7 +18,7 @@ use super::resolve::Resolver;
 use super::{Upstream, clock, steer};
 use crate::config::schema;
 use crate::config::values::{BackendAddress, Name};
-use crate::telemetry::vitals::{Health, Labels, Vitals};
+use crate::telemetry::vitals::{Health, Labels, OnFree, Vitals};
 
 /// Compiled upstreams by name.
 pub type Upstreams = BTreeMap<Name, Arc<Upstream>>;
@@ -93,7 +93,8 @@ impl Registry {
         let backends = settings.backends.iter().map(|b| self.backend(&upstream, b, previous)).collect();
         let budget = previous.map(|previous| Arc::clone(&previous.budget)).unwrap_or_default();
         let members = previous.map(|previous| previous.members());
-        Arc::new(Upstream::new(upstream, settings.clone(), backends, Arc::new(wire), budget, members))
+        let built = Upstream::new(upstream, settings.clone(), backends, Arc::new(wire), budget, members);
+        Arc::new(built.continuing(previous.map(|previous| &**previous)))
     }
 
     fn backend(
@@ -131,6 +132,7 @@ impl Registry {
                 let now = self.activate_one(upstream, backend, before.remove(&identity));
                 active.insert(identity, now);
             }
+            self.activate_detector(upstream);
             upstream.rebuild();
         }
         for gone in before.into_values() {
@@ -153,14 +155,30 @@ impl Registry {
             address: backend.address.to_string().into(),
         });
         vitals.set_member(true, clock::now_ms());
+        let queue = Arc::clone(upstream.queue());
+        vitals.set_limit(upstream.settings().max_in_flight, Some(OnFree::new(move || queue.nudge())));
         steer::publish_weights(backend, upstream.settings().balance);
         let (probing, resolving) = before.map_or((None, None), |before| (before.probing, before.resolving));
-        let changed: Changed = Arc::new({
-            let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));
-            move || live.rebuild(&name)
-        });
+        let changed = self.changed(upstream.name());
         let resolving = resolving.or_else(|| self.resolve(backend, &changed));
         Active { vitals, probing: self.probe(upstream, backend, probing, changed), resolving }
+    }
+
+    fn activate_detector(&self, upstream: &Upstream) {
+        let now = clock::now_ms();
+        match &upstream.detector {
+            Some(detector) => detector.activate(&self.changed(upstream.name()), now),
+            None => {
+                let ejected = upstream.backends().iter().filter(|backend| backend.vitals.is_ejected());
+                ejected.for_each(|backend| backend.vitals.set_ejected(None, now));
+            }
+        }
+    }
+
+    /// What is called after a change that members of this upstream depend on.
+    fn changed(&self, upstream: &Arc<str>) -> Changed {
+        let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream));
+        Arc::new(move || live.rebuild(&name))
     }
 
     fn resolve(&self, backend: &Backend, changed: &Changed) -> Option<Owned> {

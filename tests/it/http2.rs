@@ -217,3 +217,40 @@ fn backends_may_speak_http2_too() {
         assert_eq!(body(response.await.unwrap()).await, b"/three");
     });
 }
+
+#[test]
+fn a_stream_that_is_reset_while_it_waits_frees_its_place() {
+    let origin = Origin::start(|_| Reply::new(200, "").after(std::time::Duration::from_millis(1500)));
+    let weir = Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
+         upstreams: {{ up: {{ max_in_flight: 1, queue: {{ timeout: 20s }}, backends: [{{ address: \"{}\" }}] }} }}",
+        origin.address()
+    ));
+    let depth = async |count: f64| {
+        for _ in 0..500 {
+            if weir.sum(&["weir_upstream_queue_depth"]) == count {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        panic!("the queue never had {count}");
+    };
+    run(async {
+        let mut sender = connect(&weir).await;
+        let (held, _) = sender.send_request(request("GET", "/held"), true).unwrap();
+        while origin.requests().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let (waits, mut stream) = sender.send_request(request("GET", "/reset"), true).unwrap();
+        let mut other = connect(&weir).await;
+        let (cut, _) = other.send_request(request("GET", "/cut"), true).unwrap();
+        depth(2.0).await;
+        stream.send_reset(h2::Reason::CANCEL);
+        drop(waits);
+        depth(1.0).await;
+        drop((cut, other));
+        depth(0.0).await;
+        assert_eq!(held.await.unwrap().status(), 200);
+    });
+    assert_eq!(origin.requests().len(), 1);
+}

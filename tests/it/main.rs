@@ -18,6 +18,8 @@ mod http1;
 mod http2;
 mod integrity;
 mod lifecycle;
+mod outlier;
+mod queue;
 mod reload;
 mod retries;
 mod rooms;

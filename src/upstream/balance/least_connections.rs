@@ -65,7 +65,7 @@ fn load(in_flight: u32, penalty: u32) -> u64 {
 }
 
 fn scan(slots: &[Slot], tried: &Tried) -> Option<Score> {
-    let left = slots.iter().enumerate().filter(|(_, slot)| !tried.contains(&slot.vitals));
+    let left = slots.iter().enumerate().filter(|(_, slot)| !tried.excludes(&slot.vitals));
     left.map(|(index, slot)| Score::of(index, slot)).reduce(|best, next| if next.beats(&best) { next } else { best })
 }
 

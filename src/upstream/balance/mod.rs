@@ -39,6 +39,11 @@ impl Tried {
         self.cells[..self.len].iter().flatten().any(|tried| Arc::ptr_eq(tried, vitals))
     }
 
+    /// Whether it is passed over: tried, or as full as it may be.
+    pub fn excludes(&self, vitals: &Arc<Vitals>) -> bool {
+        vitals.is_full() || self.contains(vitals)
+    }
+
     /// How many were tried.
     pub fn len(&self) -> usize {
         self.len
@@ -110,14 +115,15 @@ impl Balancer {
         &self.slots
     }
 
-    /// Picks one and raises its count. One that was tried is picked only if all were; nothing only if there is no slot.
+    /// Picks one and raises its count. One that was tried is picked only if all were, or are full; nothing only if
+    /// there is no slot, or all are full.
     ///
     /// `_now_ms` is for algorithms whose scores age.
     pub fn pick(&self, tried: &Tried, _now_ms: u64) -> Option<Picked> {
         if self.slots.is_empty() {
             return None;
         }
-        let again = !tried.is_empty() && self.slots.iter().all(|slot| tried.contains(&slot.vitals));
+        let again = !tried.is_empty() && self.slots.iter().all(|slot| tried.excludes(&slot.vitals));
         let none;
         let tried = if again {
             none = Tried::default();
@@ -125,18 +131,20 @@ impl Balancer {
         } else {
             tried
         };
-        let (index, guard) = match self.kind {
-            Balance::LeastConnections => least_connections::pick(&self.slots, &self.cursor, tried)?,
-            Balance::WeightedRoundRobin => {
-                self.raise(weighted::pick(&self.slots, &self.sequence, &self.cursor, tried)?)
+        loop {
+            let index = match self.kind {
+                Balance::LeastConnections => {
+                    let (index, guard) = least_connections::pick(&self.slots, &self.cursor, tried)?;
+                    return Some(Picked { index, guard, again });
+                }
+                Balance::WeightedRoundRobin => weighted::pick(&self.slots, &self.sequence, &self.cursor, tried)?,
+                Balance::RoundRobin => round_robin::pick(&self.slots, &self.cursor, tried)?,
+            };
+            // Another thread may have taken the last place meanwhile; the next look passes it over.
+            if let Some(guard) = self.slots[index].vitals.admit() {
+                return Some(Picked { index, guard, again });
             }
-            Balance::RoundRobin => self.raise(round_robin::pick(&self.slots, &self.cursor, tried)?),
-        };
-        Some(Picked { index, guard, again })
-    }
-
-    fn raise(&self, index: usize) -> (usize, InFlight) {
-        (index, self.slots[index].vitals.raise())
+        }
     }
 }
 
@@ -192,6 +200,28 @@ pub(crate) mod tests {
             assert_eq!(sum(), 9);
             drop(guards);
             assert_eq!(sum(), 0);
+        }
+    }
+
+    #[test]
+    fn a_full_one_is_passed_over_and_its_limit_never_exceeded() {
+        for kind in ALL {
+            let balancer = balancer(kind, &[1, 9, 3]);
+            balancer.slots().iter().for_each(|slot| slot.vitals.set_limit(50, None));
+            let held = std::sync::Mutex::new(Vec::new());
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        let mine: Vec<_> = (0..60).filter_map(|_| balancer.pick(&Tried::default(), 0)).collect();
+                        held.lock().unwrap().extend(mine);
+                    });
+                }
+            });
+            let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.vitals.in_flight()).collect();
+            assert_eq!((counts, held.lock().unwrap().len()), (vec![50; 3], 150), "{kind:?}");
+            assert!(balancer.pick(&Tried::default(), 0).is_none());
+            drop(held.lock().unwrap().pop());
+            assert!(balancer.pick(&Tried::default(), 0).is_some());
         }
     }
 

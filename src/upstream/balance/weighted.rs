@@ -87,13 +87,13 @@ pub fn pick(slots: &[Slot], sequence: &[u16], cursor: &AtomicU64, tried: &Tried)
     let turn = cursor.fetch_add(1, Ordering::Relaxed);
     let start = (turn % length as u64) as usize;
     let walk = (start..length).chain(0..start).take(MAX_WALK).map(|at| usize::from(sequence[at]));
-    let fits = |index: &usize| slots.get(*index).is_some_and(|slot| !tried.contains(&slot.vitals));
+    let fits = |index: &usize| slots.get(*index).is_some_and(|slot| !tried.excludes(&slot.vitals));
     walk.into_iter().find(fits).or_else(|| pick_left(slots, turn, tried))
 }
 
 /// One of those that were not tried, by weight: the turn's number, mixed, chooses a point on the line of their weights.
 fn pick_left(slots: &[Slot], turn: u64, tried: &Tried) -> Option<usize> {
-    let left = || slots.iter().enumerate().filter(|(_, slot)| !tried.contains(&slot.vitals));
+    let left = || slots.iter().enumerate().filter(|(_, slot)| !tried.excludes(&slot.vitals));
     let total: u64 = left().map(|(_, slot)| u64::from(slot.weight)).sum();
     // Multiplying by the golden ratio of 2^64 spreads consecutive turns evenly (Knuth, TAOCP 3, 6.4).
     let mut point = (turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % total.max(1);
