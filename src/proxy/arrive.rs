@@ -2,7 +2,7 @@
 //! refuse it before a backend is looked for.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::{HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
@@ -66,8 +66,7 @@ fn asks_for_websocket(request: &RequestHeader) -> bool {
 }
 
 fn identify(request: &RequestHeader, ctx: &mut RequestCtx) {
-    let millis = ctx.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    ctx.request_id = Some(RequestId::assign(&request.headers, millis));
+    ctx.request_id = Some(RequestId::assign(&request.headers, super::millis(ctx.started_at)));
     if let Some(exchange) = &ctx.exchange {
         let peer = exchange.conn.peer_ip();
         ctx.client = Some(ctx.snapshot.forwarding.client_address(peer, &request.headers));
