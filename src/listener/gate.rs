@@ -10,20 +10,19 @@ use crate::policy::framing::Body;
 pub(super) enum Gate {
     /// So many bytes; 0 is shut.
     Bytes(u64),
-    /// Up to the end of a chunked body, after this much of header.
-    Chunked { head: u64, scanner: Box<ChunkScanner> },
+    /// Up to the end of a chunked body.
+    Chunked(Box<ChunkScanner>),
     /// Everything.
     Open,
 }
 
 impl Gate {
-    /// For a request whose header takes `head` bytes.
-    pub(super) fn request(head: usize, body: Body) -> Self {
-        let head = head as u64;
+    /// For a request's body.
+    pub(super) fn body(body: Body) -> Self {
         match body {
-            Body::None => Self::Bytes(head),
-            Body::Length(length) => Self::Bytes(head.saturating_add(length)),
-            Body::Chunked => Self::Chunked { head, scanner: Box::default() },
+            Body::None => Self::Bytes(0),
+            Body::Length(length) => Self::Bytes(length),
+            Body::Chunked => Self::Chunked(Box::default()),
         }
     }
 
@@ -31,8 +30,7 @@ impl Gate {
     pub(super) fn allows(&self) -> u64 {
         match self {
             Self::Bytes(left) => *left,
-            Self::Chunked { head: 0, .. } | Self::Open => u64::MAX,
-            Self::Chunked { head, .. } => *head,
+            Self::Chunked(_) | Self::Open => u64::MAX,
         }
     }
 
@@ -48,11 +46,7 @@ impl Gate {
                 *left = left.saturating_sub(bytes.len() as u64);
                 0
             }
-            Self::Chunked { head, .. } if *head > 0 => {
-                *head = head.saturating_sub(bytes.len() as u64);
-                0
-            }
-            Self::Chunked { scanner, .. } => match scanner.feed(bytes) {
+            Self::Chunked(scanner) => match scanner.feed(bytes) {
                 Ok(Progress::Need) => 0,
                 Ok(Progress::Done { used }) => {
                     *self = Self::Bytes(0);

@@ -1,6 +1,7 @@
 //! HTTP/1 on one connection: head, request, next head. Each request goes through Pingora's proxy, one at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pingora_core::apps::{HttpServerApp, ReusedHttpStream};
 use pingora_core::protocols::UniqueID;
@@ -19,8 +20,9 @@ use crate::telemetry::meters::ConnectionResult;
 /// Serves a connection to its end.
 pub(super) async fn serve<F: Front>(mut io: Box<EdgeIo>, front: &Arc<F>, mut phase: PhaseWatch) {
     let mut first = true;
+    let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
     loop {
-        match next(&mut io, first, &mut phase).await {
+        match next(&mut io, first, &mut phase, &mut timer).await {
             Next::Request(facts) => match exchange(io, facts, front, &phase).await {
                 Some(same) => io = same,
                 None => return,
@@ -47,8 +49,13 @@ async fn exchange<F: Front>(
     let conn = Arc::clone(&io.conn);
     conn.clear_answering();
     let socket = io.id();
-    io.gate = Gate::request(facts.head_len, facts.body);
+    io.gate = Gate::body(facts.body);
+    let head = io.take_head(facts.head_len);
     let mut session = ServerSession::new_http1(io);
+    if let ServerSession::H1(http1) = &mut session {
+        // Handed over as it is: Pingora neither reads nor copies it again.
+        http1.set_pipelined_prefix(head);
+    }
     // Waits are ours (see `head`): for Pingora a header is always there already.
     session.set_keepalive(Some(0));
     session.set_read_timeout(conn.settings.timeouts.body.limit());

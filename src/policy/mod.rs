@@ -10,6 +10,7 @@ pub mod framing;
 pub mod headers;
 pub mod hop_by_hop;
 pub mod host;
+pub mod lean;
 pub mod reply;
 pub mod request_id;
 pub mod rewrite;

@@ -13,10 +13,13 @@ use super::fail::{has_begun, may_try_again};
 use crate::fault::Fault;
 use crate::life::Life;
 use crate::policy::reply::Reply;
-use crate::policy::{framed, hop_by_hop, host, request_id, via};
+use crate::policy::{framed, hop_by_hop, host, lean, request_id, via};
 use crate::route::action::{Action, Requested};
 use crate::telemetry::vitals::{Outcome, RetryReason};
 use crate::upstream::rule::Failed;
+
+/// As many fields as a response gets on its way, and a few of the route's.
+const FIELDS: usize = 4;
 
 /// Answers a route that needs no backend; false if it needs one.
 pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life: &Life) -> Result<bool> {
@@ -117,6 +120,9 @@ pub(super) fn header(
     if response.status == 101 {
         open_tunnel(session, ctx);
         return Ok(());
+    }
+    if response.has_case() {
+        lean::response(response, FIELDS);
     }
     hop_by_hop::response(response, ctx.version == Version::HTTP_2)?;
     if response.status.is_informational() {

@@ -2,7 +2,7 @@
 //! refuse it before a backend is looked for.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::{HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::listener::Conn;
 use crate::policy::framing::check_path_and_query;
 use crate::policy::request_id::RequestId;
-use crate::policy::{hop_by_hop, host};
+use crate::policy::{hop_by_hop, host, lean};
 use crate::route;
 use crate::telemetry::record::trace_id;
 
@@ -31,6 +31,9 @@ pub(super) fn refuse(ctx: &mut RequestCtx, fault: Fault, status: Option<u16>, wh
 /// Who asks, and is it well-formed.
 pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     ctx.in_flight = Some(ctx.recorder.metrics().request_started());
+    if session.req_header().has_case() {
+        lean::request(session.req_header_mut(), 0);
+    }
     let request = session.req_header();
     ctx.method = request.method.clone();
     ctx.version = request.version;
@@ -66,8 +69,7 @@ fn asks_for_websocket(request: &RequestHeader) -> bool {
 }
 
 fn identify(request: &RequestHeader, ctx: &mut RequestCtx) {
-    let millis = ctx.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    ctx.request_id = Some(RequestId::assign(&request.headers, millis));
+    ctx.request_id = Some(RequestId::assign(&request.headers, super::millis(ctx.started_at)));
     if let Some(exchange) = &ctx.exchange {
         let peer = exchange.conn.peer_ip();
         ctx.client = Some(ctx.snapshot.forwarding.client_address(peer, &request.headers));

@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use super::arrive::refuse;
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
-use super::{now_ms, queue};
+use super::{millis, now_ms, queue};
 use crate::fault::Fault;
 use crate::snapshot::Target;
 use crate::telemetry::vitals::Mark;
@@ -62,7 +62,8 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<
 }
 
 async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> Result<Arc<Backend>> {
-    let now = now_ms();
+    // The first try follows the arrival at once: no second look at the clock.
+    let now = if ctx.tries == 0 { millis(ctx.started_at) } else { now_ms() };
     if ctx.tries == 0 {
         target.upstream.budget().count_request(now);
     }

@@ -13,14 +13,20 @@ use crate::config::values::BackendAddress;
 use crate::fault::Fault;
 use crate::policy::forwarded::Hop;
 use crate::policy::host::HostPolicy;
-use crate::policy::{hop_by_hop, rewrite, via};
+use crate::policy::{hop_by_hop, lean, rewrite, via};
 use crate::upstream::backend::Backend;
+
+/// As many fields as a request gets on its way, and a few of the route's.
+const FIELDS: usize = 10;
 
 /// The header. Pingora has removed most hop-by-hop fields already (see `policy::hop_by_hop`).
 pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
     let (Some(route), Some(target)) = (ctx.route.clone(), ctx.target.clone()) else { return Ok(()) };
     let protocol = target.upstream.settings().protocol;
     let client = session.req_header();
+    if protocol == Protocol::Http1 {
+        lean::request(request, FIELDS);
+    }
     hop_by_hop::request(request, client, protocol != Protocol::Http1)?;
     forward(client, request, ctx)?;
     via::request(request, ctx.version)?;
