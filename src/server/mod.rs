@@ -124,17 +124,17 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     let logs = BothLogs::open(document, &folder, &metrics)?;
     limits::raise_open_files();
     let runtimes = Runtimes::start(&document.server)?;
-    let _control = runtimes.control.enter();
+    let _control = runtimes.control().enter();
     let signals = Signals::catch()?;
 
     let room = furnish(&checked, bound, &runtimes, &metrics, logs)?;
     let admin_address = admin.local_addr()?;
     let control = Arc::clone(&room) as Arc<dyn admin::Control>;
     let admin = admin::serve(admin, control, room.token.clone(), std::future::pending());
-    runtimes.control.spawn(admin);
+    runtimes.control().spawn(admin);
     announce(&room, admin_address);
     ready(&Running { room: Arc::clone(&room), admin: admin_address });
-    let ended = runtimes.control.block_on(serve(&room, signals, document));
+    let ended = runtimes.block_on(serve(&room, signals, document));
     // What is cut here still gets its record.
     runtimes.end(|| room.logs.access.close(drain::FLUSH));
     Ok(ended)
@@ -151,14 +151,14 @@ fn furnish(
     let document = checked.document();
     let life = Arc::<Life>::default();
     let vitals = Arc::clone(metrics);
-    let registry = Arc::new(Registry::new(runtimes.control.handle().clone(), move |labels| vitals.vitals(labels)));
+    let registry = Arc::new(Registry::new(runtimes.control().clone(), move |labels| vitals.vitals(labels)));
     let snapshot = Snapshot::compile(checked, None, &registry, metrics)?;
     registry.activate(&snapshot.upstreams);
     let shared = Arc::new(Shared::new(snapshot));
     let recorder = Arc::new(Recorder::new(Arc::clone(metrics), Arc::clone(&logs.access)));
     let gateway = Gateway::new(Arc::clone(&shared), recorder, Arc::clone(&life));
     let front = Arc::new(Proxy::new(gateway, runtimes.threads, document.server.upstream_idle_connections));
-    let listeners = Arc::new(Listeners::new(runtimes.traffic.handle().clone(), Arc::clone(metrics)));
+    let listeners = Arc::new(Listeners::new(runtimes.traffic().clone(), Arc::clone(metrics)));
     listeners.apply(&document.listeners, bound, &front);
     life.set_bound();
     metrics.started(1, SystemTime::now());
