@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ctx::RequestCtx;
+use super::now_ms;
 use crate::telemetry::record::AttemptRecord;
 use crate::telemetry::vitals::{InFlight, Outcome, RetryReason};
 use crate::upstream::backend::Backend;
@@ -16,6 +17,8 @@ pub(super) struct Attempt {
     pub(super) reused: bool,
     connect: Option<Duration>,
     first_byte: Option<Duration>,
+    /// The backend's penalty was raised for it, or is not to be.
+    faulted: bool,
     /// Bytes of the request's body that were handed on, and of the response's that came.
     pub(super) sent: u64,
     pub(super) received: u64,
@@ -31,6 +34,7 @@ impl Attempt {
             reused: false,
             connect: None,
             first_byte: None,
+            faulted: false,
             sent: 0,
             received: 0,
         }
@@ -52,6 +56,11 @@ impl Attempt {
         self.first_byte = Some(took);
         self.backend.vitals.observe_response(took);
         self.backend.vitals.count_response(status);
+        if status >= 500 {
+            self.fault(took);
+        } else {
+            self.backend.vitals.score().observe(took, now_ms());
+        }
     }
 
     /// The backend is through with it: free for the next request before the client has the last byte, since a client
@@ -65,7 +74,22 @@ impl Attempt {
         self.first_byte.is_some()
     }
 
-    fn end(self, outcome: Outcome, reason: Option<RetryReason>) -> AttemptRecord {
+    /// It failed for a reason that says nothing of the backend.
+    pub(super) fn excuse(&mut self) {
+        self.faulted = true;
+    }
+
+    /// Once an attempt: what failed after a 5xx is the same failure.
+    fn fault(&mut self, took: Duration) {
+        if !std::mem::replace(&mut self.faulted, true) {
+            self.backend.vitals.score().fault(took, now_ms());
+        }
+    }
+
+    fn end(mut self, outcome: Outcome, reason: Option<RetryReason>) -> AttemptRecord {
+        if !matches!(outcome, Outcome::Ok | Outcome::ClientAbort) {
+            self.fault(self.started.elapsed());
+        }
         let vitals = &self.backend.vitals;
         vitals.count_attempt(outcome);
         vitals.count_bytes(self.sent, self.received);

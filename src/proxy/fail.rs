@@ -98,7 +98,8 @@ fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool
 
 /// Again on a fresh connection to the same backend, outside attempts and budget.
 fn stale(ctx: &mut RequestCtx) {
-    if let Some(attempt) = &ctx.attempt {
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.excuse();
         attempt.backend.vitals.count_retry(RetryReason::Fault(Fault::Reset));
         ctx.fresh = Some(attempt.backend.clone());
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::cells::Padded;
 use super::meters::BackendMeters;
+use super::score::Score;
 use arc_swap::ArcSwap;
 
 pub use super::words::{Health, Mark, Outcome, RetryReason, State};
@@ -29,6 +30,7 @@ pub struct Labels {
 pub struct Vitals {
     labels: ArcSwap<Labels>,
     in_flight: Padded<AtomicU32>,
+    score: Padded<Score>,
     health: AtomicU8,
     mark: AtomicU8,
     member: AtomicBool,
@@ -45,6 +47,7 @@ impl Vitals {
         Self {
             labels: ArcSwap::from_pointee(labels),
             in_flight: Padded::default(),
+            score: Padded::default(),
             health: AtomicU8::new(Health::Unknown as u8),
             mark: AtomicU8::new(Mark::Ready as u8),
             member: AtomicBool::new(true),
@@ -78,6 +81,11 @@ impl Vitals {
     pub fn raise(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
+    }
+
+    /// What balancers read of it beside that count.
+    pub fn score(&self) -> &Score {
+        &self.score
     }
 
     /// What probes say.
