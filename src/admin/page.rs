@@ -78,13 +78,13 @@ fn write_listeners(out: &mut String, listeners: &[Listener]) -> fmt::Result {
 fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
     writeln!(out, "<h2>{} <small>{}</small></h2>", Escaped(&upstream.name), Escaped(&upstream.balance))?;
     out.push_str("<table><tr><th>backend<th>address<th>state<th class=n>in flight<th class=n>weight<th>share</tr>\n");
-    let total: u64 = upstream.backends.iter().map(|backend| u64::from(backend.effective_weight)).sum();
+    let total: f64 = upstream.backends.iter().map(|backend| backend.effective_weight).sum();
     upstream.backends.iter().try_for_each(|backend| write_backend(out, backend, total))?;
     out.push_str("</table>\n");
     Ok(())
 }
 
-fn write_backend(out: &mut String, backend: &Backend, total: u64) -> fmt::Result {
+fn write_backend(out: &mut String, backend: &Backend, total: f64) -> fmt::Result {
     let state = backend.state.label();
     let (name, address, reason) = (Escaped(&backend.name), Escaped(&backend.address), Escaped(&backend.reason));
     write!(out, "<tr><td>{name}<td>{address}<td><span class=\"state {state}\">{state}</span>")?;
@@ -93,12 +93,12 @@ fn write_backend(out: &mut String, backend: &Backend, total: u64) -> fmt::Result
         write!(out, " since {}", Escaped(since))?;
     }
     write!(out, "</span><td class=n>{}<td class=n>", backend.in_flight)?;
-    if backend.effective_weight == backend.weight {
+    if backend.effective_weight == f64::from(backend.weight) {
         write!(out, "{}", backend.weight)?;
     } else {
         write!(out, "{} of {}", backend.effective_weight, backend.weight)?;
     }
-    let share = u64::from(backend.effective_weight) * 100 / total.max(1);
+    let share = if total > 0.0 { (backend.effective_weight * 100.0 / total) as u64 } else { 0 };
     writeln!(out, "<td><div class=bar title=\"{share}%\"><i style=\"width:{share}%\"></i></div></tr>")
 }
 
@@ -139,9 +139,9 @@ mod tests {
             since: Some("2023-11-14T22:13:20Z".into()),
             in_flight: 7,
             weight: 4,
-            effective_weight: 1,
+            effective_weight: 1.0,
         };
-        let other = Backend { effective_weight: 3, state: State::Up, ..backend.clone() };
+        let other = Backend { effective_weight: 3.0, state: State::Up, ..backend.clone() };
         let problem = Problem { what: evil.into(), ..Problem::default() };
         let last_reload =
             LastReload { result: "rejected".into(), time: "t".into(), changes: vec![], problems: vec![problem] };

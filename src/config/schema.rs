@@ -376,6 +376,10 @@ pub enum RetryWhen {
 pub struct Upstream {
     /// The algorithm that picks a backend.
     pub balance: Balance,
+    /// What of a request `consistent_hash` goes by, and how evenly.
+    pub hash: Option<Hash>,
+    /// How `peak_ewma` forgets.
+    pub ewma: Option<Ewma>,
     /// What backends speak.
     pub protocol: Protocol,
     /// TLS to backends.
@@ -386,6 +390,14 @@ pub struct Upstream {
     pub backends: Vec<Backend>,
     /// How backends are probed; without it a backend is up.
     pub health_check: Option<HealthCheck>,
+    /// The share of a tier, by weight, below which the next tier takes part of its requests: with half of this share up,
+    /// half of them. 0%: only when nothing of a tier is up.
+    pub tier_min_up: Percent,
+    /// How long a backend that comes up later than others takes to reach its weight, from a tenth of it on. 0s: none.
+    pub slow_start: Period,
+    /// Below this share of healthy backends in a tier, requests go to those that are down as well, rather than flood the
+    /// few that are left. 0%: never.
+    pub panic_threshold: Percent,
     /// With none healthy, try them anyway.
     pub fail_open: bool,
 }
@@ -401,6 +413,49 @@ pub enum Balance {
     WeightedRoundRobin,
     /// The fewest requests in flight for its weight.
     LeastConnections,
+    /// Of two by chance, the one with fewer requests in flight for its weight: for hundreds of backends.
+    P2c,
+    /// Of two by chance, the one that answers sooner: by latency, requests in flight and weight.
+    PeakEwma,
+    /// The same one for the same `hash`, as long as it is there.
+    ConsistentHash,
+    /// By chance, by weight.
+    Random,
+}
+
+/// `upstreams.*.hash`: what of a request `consistent_hash` goes by, exactly one of `header`, `cookie`, `query`, `path`,
+/// `host` and `client`; a request without it goes to a backend by chance.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hash {
+    /// The value of this header field.
+    pub header: Option<String>,
+    /// The value of this cookie.
+    pub cookie: Option<String>,
+    /// The value of this parameter of the query, as the client wrote it.
+    pub query: Option<String>,
+    /// The path, without the query: `{}`.
+    pub path: Option<Whole>,
+    /// The host, without the port: `{}`.
+    pub host: Option<Whole>,
+    /// The client's address: `{}`.
+    pub client: Option<Whole>,
+    /// How many times an even load, by weight, a backend may carry; what is beyond goes to others. 1 to 10; none: no bound.
+    #[schemars(range(min = 1, max = 10))]
+    pub load_factor: Option<f64>,
+}
+
+/// Something of a request that needs no name: has no keys.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Whole {}
+
+/// `upstreams.*.ewma`: how `peak_ewma` forgets.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ewma {
+    /// In which time an observed latency loses 63 % of its weight (the mean's time constant), 100 ms to 1 h.
+    pub decay: Period,
 }
 
 /// What backends speak.
@@ -440,6 +495,9 @@ pub struct Backend {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 256))]
     pub weight: u16,
+    /// Tier 0 serves first; a higher one when those before it cannot.
+    #[serde(default)]
+    pub tier: u8,
 }
 
 /// `upstreams.*.health_check`: exactly one of `http` and `tcp`.
@@ -558,13 +616,24 @@ impl Default for Upstream {
     fn default() -> Self {
         Self {
             balance: Balance::default(),
+            hash: None,
+            ewma: None,
             protocol: Protocol::default(),
             tls: None,
             keep_alive: Period::from_secs(50),
             backends: Vec::new(),
             health_check: None,
+            tier_min_up: Percent::new(0.0),
+            slow_start: Period::ZERO,
+            panic_threshold: Percent::new(0.0),
             fail_open: true,
         }
+    }
+}
+
+impl Default for Ewma {
+    fn default() -> Self {
+        Self { decay: Period::from_secs(10) }
     }
 }
 

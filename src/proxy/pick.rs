@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pingora::Result;
+use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::Session;
 
 use super::arrive::refuse;
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
+use super::hash_key;
 use super::now_ms;
 use crate::fault::Fault;
 use crate::snapshot::Target;
@@ -36,7 +38,7 @@ pub(super) fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<Ht
             ctx.attempt = Some(Attempt::new(Arc::clone(&backend), backend.vitals.raise()));
             backend
         }
-        None => next(&target, ctx)?,
+        None => next(session.req_header(), &target, ctx)?,
     };
     let tunnel = session.is_upgrade_req();
     let template = if tunnel { &target.tunnel } else { &target.peer };
@@ -55,12 +57,13 @@ pub(super) fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<Ht
     Ok(peer)
 }
 
-fn next(target: &Target, ctx: &mut RequestCtx) -> Result<Arc<Backend>> {
+fn next(request: &RequestHeader, target: &Target, ctx: &mut RequestCtx) -> Result<Arc<Backend>> {
     let now = now_ms();
     if ctx.tries == 0 {
         target.upstream.budget().count_request(now);
     }
-    let Some(pick) = target.upstream.pick(&ctx.tried, now) else {
+    let key = target.upstream.settings().hash.as_ref().and_then(|hash| hash_key::of(hash, request, ctx.client));
+    let Some(pick) = target.upstream.pick(&ctx.tried, now, key) else {
         return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried"));
     };
     if pick.fail_open {

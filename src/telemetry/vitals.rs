@@ -37,7 +37,8 @@ pub struct Vitals {
     since_ms: AtomicU64,
     reason: ArcSwap<String>,
     configured_weight: AtomicU32,
-    effective_weight: AtomicU32,
+    /// The bits of an f64.
+    effective_weight: AtomicU64,
     meters: Padded<BackendMeters>,
 }
 
@@ -54,7 +55,7 @@ impl Vitals {
             since_ms: AtomicU64::new(0),
             reason: ArcSwap::default(),
             configured_weight: AtomicU32::new(1),
-            effective_weight: AtomicU32::new(1),
+            effective_weight: AtomicU64::new(1.0_f64.to_bits()),
             meters: Padded(BackendMeters::new()),
         }
     }
@@ -155,15 +156,16 @@ impl Vitals {
         self.since_ms.load(Ordering::Relaxed)
     }
 
-    /// The weights as configured and as used now.
-    pub fn weights(&self) -> (u32, u32) {
-        (self.configured_weight.load(Ordering::Relaxed), self.effective_weight.load(Ordering::Relaxed))
+    /// The weights as configured and as used now: a part of it while it grows.
+    pub fn weights(&self) -> (u32, f64) {
+        let effective = f64::from_bits(self.effective_weight.load(Ordering::Relaxed));
+        (self.configured_weight.load(Ordering::Relaxed), effective)
     }
 
     /// Sets the weights as configured and as used now.
-    pub fn set_weights(&self, configured: u32, effective: u32) {
+    pub fn set_weights(&self, configured: u32, effective: f64) {
         self.configured_weight.store(configured, Ordering::Relaxed);
-        self.effective_weight.store(effective, Ordering::Relaxed);
+        self.effective_weight.store(effective.to_bits(), Ordering::Relaxed);
     }
 
     /// Counts an attempt that ended.
