@@ -3,6 +3,7 @@
 
 mod support;
 
+mod balancers;
 mod balancing;
 mod faults;
 mod headers;
