@@ -9,6 +9,9 @@ NEED := scripts/need.sh
 BENCH ?=
 DEMO ?=
 
+# What a release build says of itself in weir_build_info. Not for tests: each commit would build them anew.
+run bench soak release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 

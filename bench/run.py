@@ -3,7 +3,7 @@
 
 Each contestant runs with one thread on one core; load generator and backends share the other cores. Rounds are interleaved, so
 that what else the machine does falls on all of them, and medians are printed. CPU is user + system time of the contestant's
-processes from /proc, divided by the requests that were answered: unlike requests/s it does not depend on the load generator.
+processes as the scheduler counts it, divided by the requests that were answered: unlike requests/s it does not depend on the load generator.
 
 Needs nginx (it is also the backends), haproxy, wrk and taskset; `make bench` installs or names them.
 """
@@ -24,7 +24,6 @@ import tomllib
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
-TICK = os.sysconf("SC_CLK_TCK")
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 # Case → (what it is, path, method, bytes of the request's body). The backends answer each path with as many bytes as it says.
@@ -177,9 +176,12 @@ class Running:
                     yield entry.name, fields
 
     def cpu(self):
-        """User and system seconds so far."""
-        ticks = [(int(fields[11]), int(fields[12])) for _, fields in self.members()]
-        return tuple(sum(column) / TICK for column in zip(*ticks))
+        """Seconds on a core so far as the scheduler counts them, to the nanosecond; and user and system in ticks, for their shares."""
+        ticks, ran = [], 0
+        for pid, fields in self.members():
+            ticks.append((int(fields[11]), int(fields[12])))
+            ran += sum(int(task.read_text().split()[0]) for task in pathlib.Path("/proc", pid, "task").glob("*/schedstat"))
+        return ran / 1e9, *(sum(column) for column in zip(*ticks))
 
     def rss(self):
         return sum(int(fields[21]) for _, fields in self.members()) * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -224,8 +226,9 @@ def wrk(options, case, port, seconds):
 def measure(options, case, running, port):
     before = running.cpu()
     requests, rate, p50, p99 = wrk(options, case, port, options.seconds)
-    user, system = (after - start for after, start in zip(running.cpu(), before))
-    return {"user": user / requests * 1e6, "system": system / requests * 1e6, "cpu": (user + system) / requests * 1e6,
+    ran, user, system = (after - start for after, start in zip(running.cpu(), before))
+    cpu, share = ran / requests * 1e6, user / max(user + system, 1)
+    return {"user": cpu * share, "system": cpu * (1 - share), "cpu": cpu,
             "rate": rate, "p50": p50 * 1e3, "p99": p99 * 1e3, "rss": running.rss()}
 
 

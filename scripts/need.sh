@@ -10,7 +10,7 @@ for pair in "$@"; do
     # Servers live in sbin, which is not on every PATH.
     if ! PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null 2>&1; then
         if [ "$package" = rust ]; then
-            echo "need: $command is missing: install Rust 1.88 or later with rustup (components rustfmt and clippy)" >&2
+            echo "need: $command is missing: install Rust 1.91 or later with rustup (components rustfmt and clippy)" >&2
             exit 1
         fi
         # A package may bring more: a compiler without the C library's headers links nothing.

@@ -1,6 +1,7 @@
 //! The demo's backends: the scene Weir grew from, several servers that each store what is posted to `/api/data`.
 //!
-//! For `weir demo` and nothing else: memory only, bounded, loopback only.
+//! For `weir demo` and nothing else: memory only, bounded in bytes, loopback only. What is stored is kept as the text that
+//! came, since a parsed value can take many times the memory of its text.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,14 +9,18 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::{Value, json};
+use serde::de::IgnoredAny;
+use serde_json::json;
 
-/// Entries that a backend keeps; the oldest go first.
+/// Entries that a backend keeps, and their bytes; the oldest go first.
 const KEEPS: usize = 1_000;
+const KEEPS_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of a body.
 const LARGEST: usize = 8 * 1024 * 1024;
 
@@ -73,21 +78,92 @@ async fn serve(socket: std::net::TcpListener, name: String) {
 struct Store {
     name: String,
     next: AtomicU64,
-    entries: Mutex<VecDeque<Value>>,
+    entries: Mutex<Entries>,
 }
 
-async fn add(State(store): State<Arc<Store>>, Json(data): Json<Value>) -> (StatusCode, Json<Value>) {
-    let id = store.next.fetch_add(1, Ordering::Relaxed);
-    let mut entries = store.entries.lock().unwrap_or_else(PoisonError::into_inner);
-    if entries.len() == KEEPS {
-        entries.pop_front();
+/// What was posted, as JSON text.
+#[derive(Default)]
+struct Entries {
+    texts: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Entries {
+    fn add(&mut self, text: String) {
+        self.bytes += text.len();
+        self.texts.push_back(text);
+        while self.texts.len() > KEEPS || self.bytes > KEEPS_BYTES {
+            self.bytes -= self.texts.pop_front().map_or(self.bytes, |oldest| oldest.len());
+        }
     }
-    entries.push_back(json!({ "id": id, "data": data }));
+
+    fn list(&self) -> String {
+        let mut list = String::with_capacity(self.bytes + self.texts.len());
+        for text in &self.texts {
+            if !list.is_empty() {
+                list.push(',');
+            }
+            list.push_str(text);
+        }
+        list
+    }
+}
+
+impl Store {
+    fn entries(&self) -> std::sync::MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes any JSON, whatever the Content-Type says: a demo should not fail for want of a header.
+async fn add(State(store): State<Arc<Store>>, body: Bytes) -> (StatusCode, Json<serde_json::Value>) {
+    let text = std::str::from_utf8(&body).ok().filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
+    let Some(text) = text else {
+        return (StatusCode::BAD_REQUEST, Json(json!({ "message": "The body is not JSON", "backend": store.name })));
+    };
+    let id = store.next.fetch_add(1, Ordering::Relaxed);
+    store.entries().add(format!("{{\"id\":{id},\"data\":{}}}", text.trim()));
     let reply = json!({ "message": "Data stored successfully", "id": id, "backend": store.name });
     (StatusCode::CREATED, Json(reply))
 }
 
-async fn list(State(store): State<Arc<Store>>) -> Json<Value> {
-    let entries = store.entries.lock().unwrap_or_else(PoisonError::into_inner);
-    Json(json!({ "backend": store.name, "data": entries.iter().collect::<Vec<_>>() }))
+async fn list(State(store): State<Arc<Store>>) -> Response {
+    let body = format!("{{\"backend\":\"{}\",\"data\":[{}]}}", store.name, store.entries().list());
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_is_bounded_in_entries_and_in_bytes() {
+        let mut entries = Entries::default();
+        for n in 0..KEEPS + 7 {
+            entries.add(n.to_string());
+        }
+        assert_eq!((entries.texts.len(), entries.texts[0].as_str()), (KEEPS, "7"));
+        for _ in 0..5 {
+            entries.add("x".repeat(KEEPS_BYTES / 3));
+            assert!(entries.bytes <= KEEPS_BYTES);
+        }
+        assert_eq!(entries.texts.len(), 3);
+        assert_eq!(entries.bytes, entries.texts.iter().map(String::len).sum::<usize>());
+    }
+
+    #[tokio::test]
+    async fn any_json_is_stored_and_listed_and_nothing_else() {
+        let store = Store { name: "b".into(), next: AtomicU64::new(1), entries: Mutex::default() };
+        let store = Arc::new(store);
+        for (body, status) in [("{\"a\": [1]}\n", 201), ("nonsense", 400), ("\"text\"", 201), ("", 400), ("1 2", 400)] {
+            assert_eq!(add(State(Arc::clone(&store)), Bytes::from(body)).await.0, status, "{body}");
+        }
+        let body = axum::body::to_bytes(list(State(store)).await.into_body(), 1 << 20).await.unwrap();
+        let listed: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            listed,
+            json!({ "backend": "b", "data": [{ "id": 1, "data": { "a": [1] } }, { "id": 2, "data": "text" }] })
+        );
+    }
 }

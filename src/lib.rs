@@ -27,6 +27,6 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The commit of this build, where the build knows it.
 pub const COMMIT: &str = match option_env!("WEIR_COMMIT") {
-    Some(commit) => commit,
-    None => "unknown",
+    Some(commit) if !commit.is_empty() => commit,
+    _ => "unknown",
 };

@@ -14,6 +14,9 @@ use crate::telemetry::Metrics;
 use crate::upstream::registry::Registry;
 use arc_swap::ArcSwap;
 
+/// The advice of a problem that shows only when a configuration is put in force.
+const STAYS: &str = "The old configuration goes on";
+
 /// What a reload came to.
 #[derive(Debug, Clone)]
 pub enum Reloaded {
@@ -143,10 +146,10 @@ impl<F: Front> Reloader<F> {
         let before = self.shared.load();
         let document = checked.document();
         let compiled = Snapshot::compile(checked, Some(&before), &self.registry, &self.metrics);
-        let snapshot = Arc::new(compiled.map_err(|error| vec![self.problem(&error.path, error.what)])?);
-        let bound = self.bind(document)?;
+        let snapshot = Arc::new(compiled.map_err(|error| vec![checked.problem(&error.path, error.what, STAYS)])?);
+        let bound = self.bind(checked)?;
         let logs = self.logs.prepare(&before.document, document);
-        let switch_logs = logs.map_err(|(path, what)| vec![self.problem(path, what)])?;
+        let switch_logs = logs.map_err(|(path, what)| vec![checked.problem(path, what, STAYS)])?;
         let diff = config::diff(&before.document, document);
         let fixed = config::diff(&self.started_with, document).fixed;
         // Described before it is done, so that what leaves still shows what it has in flight.
@@ -159,17 +162,12 @@ impl<F: Front> Reloader<F> {
         Ok(Reloaded::Applied { generation: snapshot.generation, changes, fixed })
     }
 
-    fn bind(&self, document: &Document) -> Result<Vec<Bound>, Vec<Problem>> {
-        self.listeners.bind_new(&document.listeners).map_err(|error| {
-            let at = document.listeners.iter().position(|listener| listener.address == error.address);
-            let path = format!("listeners[{}].address", at.unwrap_or_default());
-            vec![self.problem(&path, format!("{error}"))]
+    fn bind(&self, checked: &Checked) -> Result<Vec<Bound>, Vec<Problem>> {
+        let listeners = &checked.document().listeners;
+        self.listeners.bind_new(listeners).map_err(|error| {
+            let at = listeners.iter().position(|listener| listener.address == error.address).unwrap_or_default();
+            vec![checked.listener_problem(at, error.to_string(), STAYS)]
         })
-    }
-
-    fn problem(&self, path: &str, what: String) -> Problem {
-        let hint = "The old configuration goes on".to_owned();
-        Problem { file: self.path.clone(), line: 1, column: 1, path: path.to_owned(), what, hint }
     }
 
     fn describe(&self, diff: &Diff) -> Vec<String> {
@@ -195,7 +193,7 @@ impl<F: Front> Reloader<F> {
                     tracing::info!("{change}");
                 }
                 for key in fixed {
-                    tracing::warn!("{key}; it is fixed while the process lives: `weir upgrade` takes it");
+                    tracing::warn!("{key}: fixed while the process lives; a restart applies it");
                 }
             }
             Reloaded::Rejected { problems } => {

@@ -61,6 +61,8 @@ pub struct Route {
     pub retry: Rule,
     /// The share of requests that may be retried after bytes were sent, 0 to 1.
     pub retry_share: f64,
+    /// Retries a second that are allowed whatever the share.
+    pub retry_floor: u32,
 }
 
 /// An upstream as a route sends to it: with the route's deadlines.
@@ -136,6 +138,7 @@ impl Route {
             timeouts: route.timeouts.clone(),
             retry: Rule::new(&route.retry),
             retry_share: route.retry.budget.fraction(),
+            retry_floor: route.retry.floor,
         })
     }
 }
@@ -163,12 +166,11 @@ fn action(route: &schema::Route, upstreams: &Upstreams, metrics: &Metrics) -> Re
 
 impl Target {
     fn new(upstream: &Arc<Upstream>, timeouts: &RouteTimeouts, metrics: &Metrics) -> Self {
-        let tunnel = RouteTimeouts { read: timeouts.tunnel, write: timeouts.tunnel, ..timeouts.clone() };
         Self {
             upstream: Arc::clone(upstream),
             meters: metrics.upstream(upstream.name()),
             peer: PeerTemplate::new(upstream.wire(), timeouts),
-            tunnel: PeerTemplate::new(upstream.wire(), &tunnel),
+            tunnel: PeerTemplate::tunnel(upstream.wire(), timeouts),
         }
     }
 }

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::telemetry::Metrics;
 
-use super::reply::{ReloadReply, Status};
+use super::explained::{Explained, Question};
+use super::reply::{Backend, ReloadReply, Status};
+use crate::upstream::steer::Wanted;
 
 /// The running process, as the admin listener sees it. No call may wait for a request's end.
 pub trait Control: Send + Sync + 'static {
@@ -21,6 +23,24 @@ pub trait Control: Send + Sync + 'static {
     /// What a reload would do if the file were this. May block.
     fn diff(&self, yaml: &str) -> ReloadReply;
 
+    /// How one backend is.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    fn backend(&self, upstream: &str, backend: &str) -> Result<Backend, Refused>;
+
+    /// Does what an operator wants of one backend; how it is then.
+    ///
+    /// # Errors
+    /// There is none of that name, or it cannot be honoured; then nothing has changed.
+    fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<Backend, Refused>;
+
+    /// What would become of a request, without changing a thing.
+    ///
+    /// # Errors
+    /// What is wrong with the question.
+    fn explain(&self, question: &Question) -> Result<Explained, Refused>;
+
     /// Whether the process should get traffic.
     fn ready(&self) -> Readiness;
 
@@ -35,4 +55,13 @@ pub struct Readiness {
     pub ready: bool,
     /// Why not; empty if it should.
     pub reason: String,
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// Nothing of that name; says what there is.
+    NotThere(String),
+    /// It cannot be honoured.
+    Impossible(String),
 }

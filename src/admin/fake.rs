@@ -1,15 +1,18 @@
 //! A process to test the admin listener and its client against: says what it is told to. Part of tests only.
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
 
 use crate::telemetry::Metrics;
+use crate::telemetry::vitals::State;
+use crate::upstream::steer::Wanted;
 
-use super::control::{Control, Readiness};
-use super::reply::{Problem, ReloadReply, Status};
+use super::control::{Control, Readiness, Refused};
+use super::explained::{Explained, Question};
+use super::reply::{Backend, Problem, ReloadReply, Status};
 use super::{Token, serve};
 
 pub(crate) struct Fake {
@@ -17,6 +20,8 @@ pub(crate) struct Fake {
     pub(crate) ready: AtomicBool,
     pub(crate) reply: Mutex<ReloadReply>,
     pub(crate) asked: Mutex<Vec<String>>,
+    /// In flight on `a/b c`, one less each time it is asked for.
+    pub(crate) in_flight: AtomicU32,
 }
 
 impl Control for Fake {
@@ -36,6 +41,40 @@ impl Control for Fake {
     fn diff(&self, yaml: &str) -> ReloadReply {
         self.asked.lock().unwrap().push(yaml.into());
         self.reply.lock().unwrap().clone()
+    }
+
+    fn backend(&self, upstream: &str, backend: &str) -> Result<Backend, Refused> {
+        if (upstream, backend) != ("a", "b c") {
+            return Err(Refused::NotThere(format!("no backend `{backend}`; there is `b c`")));
+        }
+        let less = |n: u32| Some(n.saturating_sub(1));
+        let in_flight = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap();
+        Ok(Backend {
+            name: backend.into(),
+            address: "10.0.0.1:1".into(),
+            state: State::Draining,
+            reason: "by operator".into(),
+            since: None,
+            in_flight,
+            weight: 1,
+            effective_weight: 1.0,
+        })
+    }
+
+    fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<Backend, Refused> {
+        self.asked.lock().unwrap().push(format!("{wanted:?}"));
+        if wanted.weight == Some(Some(300)) {
+            return Err(Refused::Impossible("300 is not a weight".into()));
+        }
+        self.backend(upstream, backend)
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explained, Refused> {
+        self.asked.lock().unwrap().push(format!("{question:?}"));
+        if question.url.is_empty() {
+            return Err(Refused::Impossible("`` is not a URL".into()));
+        }
+        Ok(Explained { method: question.method.clone(), path: "/".into(), ..Explained::default() })
     }
 
     fn ready(&self) -> Readiness {
@@ -63,6 +102,7 @@ impl Running {
             ready: AtomicBool::new(true),
             reply: Mutex::new(ReloadReply::Rejected { problems: vec![Problem::default()] }),
             asked: Mutex::default(),
+            in_flight: AtomicU32::new(0),
         });
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -2,8 +2,9 @@
 //! it keeps no state and decides nothing. Never on a public address.
 //!
 //! `reply` has the words of the API, `control` the door to the running process, `routes` what is answered where,
-//! `guard` who may ask, `page` the page for people, `serve` the connections.
+//! `explained` those of a question, `backends` steering, `guard` who may ask, `page` the page for people, `serve` the connections.
 
+mod backends;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 pub(crate) mod fake;
@@ -13,6 +14,7 @@ mod routes;
 mod serve;
 
 pub mod control;
+pub mod explained;
 pub mod reply;
 
 pub use control::Control;

@@ -4,21 +4,28 @@
 
 use std::fmt::{self, Display, Write};
 
-use super::reply::{Backend, LastReload, Listener, Status, Upstream};
+use time::OffsetDateTime;
+
+use super::reply::{Backend, LastReload, Listener, Status, Upstream, age};
+use crate::telemetry::vitals::State;
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Weir</title>
 <meta http-equiv="refresh" content="3"><meta name="viewport" content="width=device-width">
 <style>
-:root{color-scheme:light dark;--line:#8884;--dim:#888;--bar:#4a90d9}
-body{font:15px/1.45 system-ui,sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.4rem;margin:0}h2{font-size:1.05rem;margin:2rem 0 .4rem}h2 small,.dim{color:var(--dim);font-weight:400}
-table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3rem .8rem .3rem 0;border-top:1px solid var(--line)}
-th{font-size:.8rem;color:var(--dim);font-weight:500;border:0}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
-.state{display:inline-block;padding:0 .5rem;border-radius:.6rem;color:#fff;background:#777;font-size:.85rem}
+:root{color-scheme:light dark;--line:#8883;--dim:#767676;--bar:#4a90d9;--card:#8881}
+body{font:15px/1.5 system-ui,sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem}
+h1{font-size:1.5rem;margin:0}h2{font-size:1.05rem;margin:2rem 0 .5rem}h2 small,.dim{color:var(--dim);font-weight:400}
+.box{overflow-x:auto;border:1px solid var(--line);border-radius:.5rem}
+table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.4rem .9rem;border-top:1px solid var(--line);white-space:nowrap}
+td.why{white-space:normal;width:40%}
+th{font-size:.8rem;color:var(--dim);font-weight:500;border:0;background:var(--card)}.n{text-align:right;font-variant-numeric:tabular-nums}
+code,pre{font:.85rem/1.5 ui-monospace,monospace}
+.state{display:inline-block;padding:0 .55rem;border-radius:.7rem;color:#fff;background:#6c757d;font-size:.85rem;font-weight:500}
 .up,.ok{background:#2b8a3e}.down,.bad{background:#c92a2a}.ejected{background:#d9480f}.draining{background:#1971c2}
-.bar{width:8rem;height:.6rem;background:var(--line);border-radius:.3rem}.bar i{display:block;height:100%;background:var(--bar);border-radius:.3rem}
-pre{white-space:pre-wrap;margin:.4rem 0;font-size:.85rem}
+.bar{display:inline-block;width:7rem;height:.55rem;background:var(--line);border-radius:.3rem;margin-right:.6rem}
+.bar i{display:block;height:100%;background:var(--bar);border-radius:.3rem}
+pre{white-space:pre-wrap;margin:.4rem 0;padding:.5rem .9rem;background:var(--card);border-radius:.5rem}
 </style></head><body>
 "#;
 
@@ -53,53 +60,66 @@ fn write_page(out: &mut String, status: &Status) -> fmt::Result {
 fn write_reload(out: &mut String, reload: &LastReload) -> fmt::Result {
     let class = if reload.result == "applied" { "ok" } else { "bad" };
     let (result, time) = (Escaped(&reload.result), Escaped(&reload.time));
-    writeln!(out, "<p>Last reload <span class=\"state {class}\">{result}</span> <span class=dim>{time}</span></p>")?;
-    for change in &reload.changes {
-        writeln!(out, "<pre>{}</pre>", Escaped(change))?;
+    write!(out, "<p>Last reload <span class=\"state {class}\">{result}</span> <span class=dim title=\"{time}\">")?;
+    match age(&reload.time, OffsetDateTime::now_utc()) {
+        Some(age) => writeln!(out, "{age} ago</span></p>")?,
+        None => writeln!(out, "{time}</span></p>")?,
     }
-    for problem in &reload.problems {
-        writeln!(out, "<pre>{}</pre>", Escaped(problem))?;
+    if reload.changes.is_empty() && reload.problems.is_empty() {
+        return Ok(());
     }
+    out.push_str("<pre>");
+    reload.changes.iter().try_for_each(|change| writeln!(out, "{}", Escaped(change)))?;
+    reload.problems.iter().try_for_each(|problem| writeln!(out, "{}", Escaped(problem)))?;
+    out.push_str("</pre>\n");
     Ok(())
 }
 
 fn write_listeners(out: &mut String, listeners: &[Listener]) -> fmt::Result {
-    out.push_str("<h2>Listeners</h2><table><tr><th>name<th>address<th>state<th class=n>connections</tr>\n");
+    out.push_str("<h2>Listeners</h2><div class=box><table>");
+    out.push_str("<tr><th>name<th>address<th>state<th class=n>connections</tr>\n");
     for listener in listeners {
         let (name, address) = (Escaped(&listener.name), Escaped(&listener.address));
         let (class, word) = if listener.bound { ("ok", "bound") } else { ("bad", "not bound") };
-        write!(out, "<tr><td>{name}<td>{address}<td><span class=\"state {class}\">{word}</span>")?;
+        write!(out, "<tr><td>{name}<td><code>{address}</code><td><span class=\"state {class}\">{word}</span>")?;
         writeln!(out, "<td class=n>{}</tr>", listener.connections)?;
     }
-    out.push_str("</table>\n");
+    out.push_str("</table></div>\n");
     Ok(())
 }
 
 fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
     writeln!(out, "<h2>{} <small>{}</small></h2>", Escaped(&upstream.name), Escaped(&upstream.balance))?;
-    out.push_str("<table><tr><th>backend<th>address<th>state<th class=n>in flight<th class=n>weight<th>share</tr>\n");
-    let total: f64 = upstream.backends.iter().map(|backend| backend.effective_weight).sum();
-    upstream.backends.iter().try_for_each(|backend| write_backend(out, backend, total))?;
-    out.push_str("</table>\n");
+    out.push_str("<div class=box><table><tr><th>backend<th>address<th>state<th>for");
+    out.push_str("<th class=n>in flight<th class=n>weight<th>share by weight<th>reason</tr>\n");
+    let any_up = upstream.backends.iter().any(|backend| backend.state == State::Up);
+    // With one up, only those that are take requests.
+    let takes = |backend: &Backend| !any_up || backend.state == State::Up;
+    let part = |backend: &Backend| if takes(backend) { backend.effective_weight } else { 0.0 };
+    let total: f64 = upstream.backends.iter().map(part).sum();
+    let share = |backend: &Backend| if total > 0.0 { (part(backend) * 100.0 / total) as u64 } else { 0 };
+    upstream.backends.iter().try_for_each(|backend| write_backend(out, backend, share(backend)))?;
+    out.push_str("</table></div>\n");
     Ok(())
 }
 
-fn write_backend(out: &mut String, backend: &Backend, total: f64) -> fmt::Result {
+fn write_backend(out: &mut String, backend: &Backend, share: u64) -> fmt::Result {
     let state = backend.state.label();
     let (name, address, reason) = (Escaped(&backend.name), Escaped(&backend.address), Escaped(&backend.reason));
-    write!(out, "<tr><td>{name}<td>{address}<td><span class=\"state {state}\">{state}</span>")?;
-    write!(out, " <span class=dim>{reason}")?;
-    if let Some(since) = &backend.since {
-        write!(out, " since {}", Escaped(since))?;
+    write!(out, "<tr><td>{name}<td><code>{address}</code><td><span class=\"state {state}\">{state}</span>")?;
+    let since = backend.since.as_deref();
+    match since.and_then(|since| age(since, OffsetDateTime::now_utc()).map(|age| (since, age))) {
+        Some((since, age)) => write!(out, "<td class=dim title=\"since {}\">{age}", Escaped(since))?,
+        None => write!(out, "<td class=dim>–")?,
     }
-    write!(out, "</span><td class=n>{}<td class=n>", backend.in_flight)?;
+    write!(out, "<td class=n>{}<td class=n>", backend.in_flight)?;
     if backend.effective_weight == f64::from(backend.weight) {
         write!(out, "{}", backend.weight)?;
     } else {
         write!(out, "{} of {}", backend.effective_weight, backend.weight)?;
     }
-    let share = if total > 0.0 { (backend.effective_weight * 100.0 / total) as u64 } else { 0 };
-    writeln!(out, "<td><div class=bar title=\"{share}%\"><i style=\"width:{share}%\"></i></div></tr>")
+    write!(out, "<td><span class=bar><i style=\"width:{share}%\"></i></span><span class=dim>{share} %</span>")?;
+    writeln!(out, "<td class=\"dim why\">{reason}</tr>")
 }
 
 /// A value as text of the page.
@@ -126,7 +146,6 @@ impl<T: Display> Display for Escaped<T> {
 mod tests {
     use super::super::reply::Problem;
     use super::*;
-    use crate::telemetry::vitals::State;
 
     #[test]
     fn the_page_shows_all_and_escapes_it() {
@@ -153,7 +172,7 @@ mod tests {
         });
         assert!(!page.contains("<script"), "{page}");
         assert_eq!(page.matches("&lt;script&gt;&quot;&amp;&#39;").count(), 5, "{page}");
-        for shown in ["not ready", "state down", "1 of 4", "width:25%", "width:75%", "since 2023", ">7<", "rejected"] {
+        for shown in ["not ready", "state down", "1 of 4", "width:0%", "width:100%", "since 2023", ">7<", "rejected"] {
             assert!(page.contains(shown), "{shown}: {page}");
         }
     }

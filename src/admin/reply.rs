@@ -102,7 +102,7 @@ impl Backend {
             name: labels.backend.to_string(),
             address: labels.address.to_string(),
             state: vitals.state(),
-            reason: vitals.reason().to_string(),
+            reason: vitals.why(),
             since: rfc3339(vitals.since_ms()),
             in_flight: vitals.in_flight(),
             weight,
@@ -179,6 +179,20 @@ pub fn rfc3339(ms: u64) -> Option<String> {
     at.format(&Rfc3339).ok()
 }
 
+/// How long ago an RFC 3339 time was, as people say it: `42s`, `5m 2s`, `3h 7m`, `12d 4h`.
+pub fn age(time: &str, now: OffsetDateTime) -> Option<String> {
+    let at = OffsetDateTime::parse(time, &Rfc3339).ok()?;
+    // A clock that was set back meanwhile.
+    let seconds = (now - at).whole_seconds().max(0);
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    Some(match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, minutes) => format!("{minutes}m {}s", seconds % 60),
+        (0, hours, minutes) => format!("{hours}h {}m", minutes % 60),
+        (days, hours, _) => format!("{days}d {}h", hours % 24),
+    })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
@@ -212,5 +226,14 @@ mod tests {
     fn times_are_rfc3339() {
         assert_eq!(rfc3339(1_700_000_000_000).unwrap(), "2023-11-14T22:13:20Z");
         assert_eq!(rfc3339(0), None);
+    }
+
+    #[test]
+    fn ages_have_two_units_at_most() {
+        let now = OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap();
+        let ago = |seconds: u64| age(&rfc3339((1_700_000_000 - seconds) * 1_000).unwrap(), now).unwrap();
+        assert_eq!([ago(0), ago(59), ago(302), ago(11_220), ago(1_051_200)], ["0s", "59s", "5m 2s", "3h 7m", "12d 4h"]);
+        assert_eq!(age("2123-11-14T22:13:20Z", now).unwrap(), "0s");
+        assert_eq!(age("then", now), None);
     }
 }

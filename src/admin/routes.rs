@@ -11,7 +11,9 @@ use axum::{Router, middleware};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
+use super::backends;
 use super::control::Control;
+use super::explained;
 use super::guard::{self, Guard};
 use super::page;
 use super::reply::ReloadReply;
@@ -41,6 +43,8 @@ pub(super) fn router(control: Arc<dyn Control>, guard: Guard) -> Router {
         .route("/api/v1/config", get(async |State(c): Shared| Json(c.config())))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/diff", post(diff))
+        .route("/api/v1/explain", get(explained::explain))
+        .route("/api/v1/upstreams/{upstream}/backends/{backend}", get(backends::show).put(backends::change))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "no such page"))
         .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
         .layer(middleware::from_fn_with_state(guard, guard::check))

@@ -1,3 +1,5 @@
+//! The admin page and its routes, asked over a real socket.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::io::{Read, Write};
@@ -101,6 +103,35 @@ fn a_diff_takes_the_document_and_is_bounded() {
     let mut start = [0; 12];
     stream.read_exact(&mut start).unwrap();
     assert_eq!(&start, b"HTTP/1.1 413");
+}
+
+#[test]
+fn a_backend_is_found_by_its_encoded_name_and_steered() {
+    let running = Running::start(None);
+    let path = "/api/v1/upstreams/a/backends/b%20c";
+    let shown = body(&ask(&running, &format!("GET {path}"), "", ""));
+    assert_eq!(
+        (&shown["name"], &shown["state"], &shown["reason"]),
+        (&"b c".into(), &"draining".into(), &"by operator".into())
+    );
+    let put = format!("PUT {path}");
+    assert_eq!(status(&ask(&running, &put, "", "{\"state\":\"ready\"}")), 415);
+    assert_eq!(status(&ask(&running, &put, JSON, "{\"state\":\"ready\"}")), 200);
+    assert_eq!(status(&ask(&running, &put, JSON, "{\"state\":\"up\"}")), 422);
+    assert_eq!(status(&ask(&running, &put, JSON, "{\"weight\":300}")), 422);
+    let missing = ask(&running, "PUT /api/v1/upstreams/a/backends/x", JSON, "{\"weight\":3}");
+    assert_eq!((status(&missing), &body(&missing)["error"]), (404, &"no backend `x`; there is `b c`".into()));
+}
+
+#[test]
+fn a_question_may_have_several_headers() {
+    let running = Running::start(None);
+    let asked = "GET /api/v1/explain?method=PUT&url=http%3A%2F%2Fa%2F&header=a%3A%201&header=b%3A2";
+    let answer = ask(&running, asked, "", "");
+    assert_eq!((status(&answer), &body(&answer)["method"]), (200, &"PUT".into()));
+    assert!(running.fake.asked.lock().unwrap()[0].contains(r#"headers: ["a: 1", "b:2"]"#));
+    assert_eq!(status(&ask(&running, "GET /api/v1/explain", "", "")), 422);
+    assert_eq!(status(&ask(&running, "GET /api/v1/explain?url=/&heder=x", "", "")), 422);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `weir status`, `weir reload`, `weir diff`: finds the admin address and asks there.
+//! `weir status`, `weir reload`, `weir diff`, and the door for the others that ask: finds the admin address and asks there.
 
 use std::io::Write;
 
@@ -28,13 +28,15 @@ pub(super) fn diff(options: &RemoteOptions) -> u8 {
     ask(options, |remote| remote.diff(&yaml))
 }
 
-fn ask(options: &RemoteOptions, question: impl FnOnce(&Remote) -> Said) -> u8 {
+/// Finds the admin address, asks there and says what it said.
+pub(super) fn ask(options: &RemoteOptions, question: impl FnOnce(&Remote) -> Said) -> u8 {
     let url = match &options.admin {
         Some(url) => url.clone(),
         None => match config::load(&options.file.config) {
             Ok(checked) => format!("http://{}", checked.document().admin.address),
             Err(problems) => {
                 check::list(&problems);
+                say("weir: admin.address was looked for there; --admin URL needs no file");
                 return exit::PROBLEMS;
             }
         },

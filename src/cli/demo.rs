@@ -1,8 +1,9 @@
 //! `weir demo`: embedded backends, the proxy before them, the admin page, and what to try next.
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -10,10 +11,14 @@ use super::run::finish;
 use super::{check, exit, say};
 use crate::config;
 use crate::demo;
-use crate::server::{self, Running};
+use crate::server::{self, Running, StartError};
 
-/// How often the shares are shown, if anything came.
-const SHARES: Duration = Duration::from_secs(5);
+/// How often shares are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// The pause between two showings of the shares under load, so that it does not fill the screen.
+const PAUSE: Duration = Duration::from_secs(5);
+/// Letters of the longest bar.
+const BAR: usize = 40;
 
 /// Options of `weir demo`.
 #[derive(Debug, Args)]
@@ -57,7 +62,20 @@ pub(super) fn demo(options: &Demo) -> u8 {
             return exit::PROBLEMS;
         }
     };
-    finish(server::run(checked, |running| introduce(running, &file)))
+    let ended = server::run(checked, |running| introduce(running, &file));
+    let advice = ended.as_ref().err().and_then(advice);
+    let code = finish(ended);
+    advice.into_iter().for_each(say);
+    code
+}
+
+/// Ports that are taken are what goes wrong most often; the demo's are on the command line.
+fn advice(error: &StartError) -> Option<&'static str> {
+    match error {
+        StartError::Bind(_) => Some("weir: choose where the proxy listens: weir demo --listen 127.0.0.1:8081"),
+        StartError::Admin { .. } => Some("weir: choose where the admin page is: weir demo --admin 127.0.0.1:9181"),
+        _ => None,
+    }
 }
 
 fn configuration(options: &Demo, backends: &[SocketAddr]) -> String {
@@ -80,41 +98,55 @@ fn configuration(options: &Demo, backends: &[SocketAddr]) -> String {
 
 fn introduce(running: &Running, file: &Path) {
     let Some(web) = running.listeners().into_iter().next() else { return };
-    let (web, admin) = (web.address, running.admin());
+    let (web, admin, file, pid) = (web.address, running.admin(), file.display(), std::process::id());
     say(format_args!(
-        "\nWeir runs. Try:\n\n\
+        "\nWeir runs, with {backends} backends behind http://{web}. Try:\n\n\
          \x20 curl -s -X POST http://{web}/api/data -H 'content-type: application/json' -d '{{\"name\":\"Ada\"}}'\n\
          \x20 curl -s http://{web}/api/data\n\n\
          or from a browser's console or Node:\n\n\
          \x20 await (await fetch('http://{web}/api/data', {{ method: 'POST',\n\
          \x20   headers: {{ 'content-type': 'application/json' }}, body: JSON.stringify({{ name: 'Ada' }}) }})).json()\n\n\
-         Status page   http://{admin}/\n\
-         Metrics       http://{admin}/metrics\n\
-         Configuration {}  (change it, then: kill -HUP {})\n",
-        file.display(),
-        std::process::id(),
+         Status page    http://{admin}/\n\
+         Metrics        http://{admin}/metrics\n\
+         Status         weir status --admin http://{admin}\n\
+         Configuration  {file}\n\
+         \x20              change it, then: weir diff -c {file}; kill -HUP {pid}\n\
+         Stop           Ctrl-C\n",
+        backends = running.answered().len(),
     ));
     let status = running.clone();
     std::thread::spawn(move || show_shares(&status));
 }
 
+/// Who has answered how much: soon after the last answer, or every so often under load.
 fn show_shares(running: &Running) {
-    let mut before = Vec::new();
+    let bars = std::io::stdout().is_terminal();
+    let mut shown = running.answered();
+    let (mut before, mut at) = (shown.clone(), Instant::now());
     loop {
-        std::thread::sleep(SHARES);
+        std::thread::sleep(LOOK);
         let now = running.answered();
-        if now == before {
-            continue;
+        if now != shown && (now == before || at.elapsed() >= PAUSE) {
+            say(shares(&now, bars));
+            (shown, at) = (now.clone(), Instant::now());
         }
-        let total: u64 = now.iter().map(|(_, count)| count).sum();
-        for (backend, count) in &now {
-            let share = *count as f64 / total.max(1) as f64;
-            let bar = "█".repeat((share * 40.0).round() as usize);
-            say(format_args!("  {backend:<12} {bar:<40} {:>5.1} %  {count}", share * 100.0));
-        }
-        say("");
         before = now;
     }
+}
+
+fn shares(answered: &[(String, u64)], bars: bool) -> String {
+    use std::fmt::Write;
+    let total: u64 = answered.iter().map(|(_, count)| count).sum();
+    let widest = answered.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (backend, count) in answered {
+        let share = *count as f64 / total.max(1) as f64;
+        let bar = if bars { "█".repeat((share * BAR as f64).round() as usize) } else { String::new() };
+        // Writing to a String cannot fail.
+        let line = format!("  {backend:<widest$}  {:>5.1} %  {count:>7} answered  {bar}", share * 100.0);
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
 }
 
 #[cfg(test)]
@@ -129,5 +161,14 @@ mod tests {
         let read = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
         let parsed = config::parse(Path::new("demo.yaml"), &yaml, &|_| None, &read);
         assert!(parsed.is_ok(), "{yaml}\n{:?}", parsed.err());
+    }
+
+    #[test]
+    fn shares_are_a_line_a_backend() {
+        let answered = [("a".to_owned(), 3), ("backend-2".to_owned(), 1)];
+        let text = shares(&answered, false);
+        assert_eq!(text, "  a           75.0 %        3 answered\n  backend-2   25.0 %        1 answered\n");
+        assert_eq!(shares(&answered, true).matches('█').count(), BAR);
+        assert!(shares(&[("a".to_owned(), 0)], true).contains("0.0 %"));
     }
 }

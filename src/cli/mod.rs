@@ -3,9 +3,11 @@
 mod ask;
 mod check;
 mod demo;
+mod explain;
 pub mod http;
 pub mod remote;
 mod run;
+mod steer;
 mod table;
 
 use std::path::PathBuf;
@@ -32,24 +34,77 @@ struct Cli {
 const AFTER: &str = "\
 Exit status: 0 done, 1 failed at run time, 2 problems in the configuration or a reload rejected, 3 `diff` found changes, \
 64 usage.
-Signals to `weir run`: HUP reload, TERM or INT stop gracefully (a second one stops now), USR1 reopen log files.";
+Results and problems go to stdout, the process's own log to stderr.
+
+Start here:  weir demo";
+
+const AFTER_RUN: &str = "\
+Says `listening NAME ADDRESS` on stderr for each listener and for the admin, then `ready`.
+
+Signals:
+  HUP          read the configuration again; a file with problems changes nothing
+  TERM, INT    stop gracefully: /readyz turns 503, then server.lame_duck, then server.shutdown_grace; a second one stops now
+  USR1         reopen the access log's file, after a rotation
+
+Exit status: 0 nothing was cut, 1 something was cut or it could not start, 2 problems in the configuration.";
+
+const AFTER_CHECK: &str = "\
+The same judgement as at the start and at a reload: what passes here loads there. Addresses are not bound and names not \
+resolved. Exit status: 0 no problem, 2 problems.";
+
+const AFTER_DEMO: &str = "\
+The backends answer POST /api/data (any JSON body), GET /api/data and GET /healthz. They keep what they are sent in memory, up \
+to 16 MiB each, and listen on free ports of the loopback address.";
+
+const AFTER_SCHEMA: &str = "\
+For editors: weir schema > weir.schema.json, and in the YAML's first line
+# yaml-language-server: $schema=weir.schema.json";
+
+const AFTER_DIFF: &str = "\
+The file goes to the running process, which compares it with what is in force and changes nothing. Exit status: 0 no \
+change, 3 changes, 2 problems in the file, 1 the process cannot be reached.";
+
+const AFTER_RELOAD: &str = "\
+The process reads the file that it was started with; -c here only serves to find its admin address. Exit status: 0 \
+applied, 2 rejected (the problems are listed, the old configuration goes on), 1 the process cannot be reached.";
+
+const AFTER_STATUS: &str = "\
+FOR is how long a backend has been in its state; `-` is since the start. WEIGHT is shown as effective/configured where \
+the two differ. Exit status: 0 done, 1 the process cannot be reached.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run in the foreground
+    #[command(after_help = AFTER_RUN)]
     Run(ConfigFile),
     /// Validate the configuration and list every problem as FILE:LINE:COL: path: what. hint
+    #[command(after_help = AFTER_CHECK)]
     Check(ConfigFile),
     /// Run embedded backends, a proxy before them and the admin page, and say what to try
+    #[command(after_help = AFTER_DEMO)]
     Demo(demo::Demo),
     /// Print the JSON Schema of the configuration
+    #[command(after_help = AFTER_SCHEMA)]
     Schema,
     /// Show what a reload would change in the running process
+    #[command(after_help = AFTER_DIFF)]
     Diff(RemoteOptions),
     /// Have the running process read its configuration again
+    #[command(after_help = AFTER_RELOAD)]
     Reload(RemoteOptions),
     /// Show listeners, upstreams and backends of the running process
+    #[command(after_help = AFTER_STATUS)]
     Status(RemoteOptions),
+    /// Give a backend no new requests; those under way finish
+    Drain(steer::Drain),
+    /// Take a backend out of use
+    Disable(steer::One),
+    /// Undo drain and disable
+    Enable(steer::One),
+    /// Give a backend another weight than the configured one, until undone
+    Weight(steer::Weight),
+    /// Say which route and which backend a request would get, and why not the others
+    Explain(explain::Explain),
 }
 
 /// Where the configuration is.
@@ -65,7 +120,8 @@ struct ConfigFile {
 struct RemoteOptions {
     #[command(flatten)]
     file: ConfigFile,
-    /// The admin address, such as http://127.0.0.1:9180; admin.address of the configuration when left out
+    /// The admin address, such as http://127.0.0.1:9180; admin.address of the configuration when left out. A bearer token
+    /// comes from WEIR_ADMIN_TOKEN
     #[arg(long, value_name = "URL", env = "WEIR_ADMIN")]
     admin: Option<String>,
     /// Print JSON, for machines
@@ -90,6 +146,11 @@ pub fn main() -> ExitCode {
         Command::Diff(options) => ask::diff(&options),
         Command::Reload(options) => ask::reload(&options),
         Command::Status(options) => ask::status(&options),
+        Command::Drain(options) => steer::drain(&options),
+        Command::Disable(options) => steer::disable(&options),
+        Command::Enable(options) => steer::enable(&options),
+        Command::Explain(options) => explain::explain(&options),
+        Command::Weight(options) => steer::weight(&options),
     })
 }
 

@@ -20,7 +20,7 @@ pub const PROBLEMS: u8 = 2;
 /// `diff` found changes.
 pub const CHANGES: u8 = 3;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A reload resolves names and binds sockets.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -61,7 +61,7 @@ impl Remote {
         self.ask("POST", "/api/v1/diff", Some(("application/yaml", yaml)), RELOAD_TIMEOUT, differs)
     }
 
-    fn ask<T: DeserializeOwned>(
+    pub(super) fn ask<T: DeserializeOwned>(
         &self,
         method: &str,
         path: &str,
@@ -83,6 +83,9 @@ impl Remote {
 
     fn say<T: DeserializeOwned>(&self, answer: &Answer, say: impl FnOnce(T) -> (String, u8)) -> Said {
         let Ok(reply) = serde_json::from_slice(&answer.body) else {
+            if answer.status == 422 {
+                return self.fail(&refusal(answer));
+            }
             return self.fail(&format!("what answers at {} is not Weir's admin API", self.url));
         };
         let (text, code) = say(reply);
@@ -92,7 +95,7 @@ impl Remote {
         Said { text: format!("{}\n", String::from_utf8_lossy(&answer.body).trim_end()), code }
     }
 
-    fn fail(&self, what: &str) -> Said {
+    pub(super) fn fail(&self, what: &str) -> Said {
         let text = if self.json { serde_json::json!({ "error": what }).to_string() } else { format!("weir: {what}") };
         Said { text: text + "\n", code: FAILED }
     }
@@ -122,7 +125,7 @@ fn differs(reply: ReloadReply) -> (String, u8) {
 
 fn changed(changes: &[String], fixed: &[String]) -> String {
     let mut text: String = changes.iter().map(|change| format!("{change}\n")).collect();
-    text.extend(fixed.iter().map(|key| format!("{key}: fixed for the life of the process; use `weir upgrade`\n")));
+    text.extend(fixed.iter().map(|key| format!("{key}: fixed while the process lives; a restart applies it\n")));
     text
 }
 

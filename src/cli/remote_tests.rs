@@ -1,3 +1,5 @@
+//! Commands against a running process, with an admin address of the test's own.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use crate::admin::reply::{Backend, Status};
+use time::OffsetDateTime;
+
+use crate::admin::reply::{Backend, Status, age};
 
 /// The whole text.
 pub(super) fn status(status: &Status) -> String {
@@ -26,7 +28,7 @@ pub(super) fn status(status: &Status) -> String {
     }));
     text.push('\n');
     columns(&mut text, &rows);
-    let heads = ["UPSTREAM", "BACKEND", "ADDRESS", "STATE", "IN FLIGHT", "WEIGHT", "SINCE", "REASON"];
+    let heads = ["UPSTREAM", "BACKEND", "ADDRESS", "STATE", "IN FLIGHT", "WEIGHT", "FOR", "REASON"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for upstream in &status.upstreams {
         rows.extend(upstream.backends.iter().map(|each| backend(&upstream.name, each)));
@@ -52,13 +54,17 @@ fn backend(upstream: &str, backend: &Backend) -> Vec<String> {
         backend.state.label().to_owned(),
         backend.in_flight.to_string(),
         weight,
-        backend.since.clone().unwrap_or_else(|| "-".to_owned()),
+        backend
+            .since
+            .as_deref()
+            .and_then(|since| age(since, OffsetDateTime::now_utc()))
+            .unwrap_or_else(|| "-".to_owned()),
         backend.reason.clone(),
     ]
 }
 
 /// Each column as wide as its widest cell; no blanks at a line's end.
-fn columns(text: &mut String, rows: &[Vec<String>]) {
+pub(super) fn columns(text: &mut String, rows: &[Vec<String>]) {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widest = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
     let widths: Vec<_> = (0..count).map(|at| widest(at).unwrap_or(0)).collect();
@@ -92,8 +98,8 @@ mod tests {
         let text = status(&Status { upstreams: vec![upstream], version: "0.1.0".into(), ..Status::default() });
         let expected = "weir 0.1.0  pid 0  generation 0  not ready\n\n\
             LISTENER  ADDRESS  STATE  CONNECTIONS\n\n\
-            UPSTREAM  BACKEND  ADDRESS        STATE  IN FLIGHT  WEIGHT  SINCE  REASON\n\
-            api       a        10.0.0.1:3001  down   2          0/4     -      refused\n";
+            UPSTREAM  BACKEND  ADDRESS        STATE  IN FLIGHT  WEIGHT  FOR  REASON\n\
+            api       a        10.0.0.1:3001  down   2          0/4     -    refused\n";
         assert_eq!(text, expected);
     }
 }

@@ -13,7 +13,7 @@ use super::files;
 use super::locate;
 use super::problem::{Problem, Problems};
 use super::schema::Document;
-use super::tree::Mark;
+use super::tree::{Mark, Place};
 use super::typed;
 
 /// The longest file that a configuration may name, in bytes.
@@ -25,6 +25,8 @@ pub struct Checked {
     path: PathBuf,
     document: Document,
     files: BTreeMap<PathBuf, Vec<u8>>,
+    /// Where each listener's address stands.
+    listeners: Vec<Mark>,
 }
 
 impl Checked {
@@ -41,6 +43,22 @@ impl Checked {
     /// The admin's bearer token: the first line of `admin.token_file`.
     pub fn admin_token(&self) -> Option<&str> {
         files::token(self.file(self.document.admin.token_file.as_deref()?)?)
+    }
+
+    /// A problem that shows only when the document is put in force: with the address of that listener.
+    pub fn listener_problem(&self, index: usize, what: String, hint: &str) -> Problem {
+        let mark = self.listeners.get(index).copied().unwrap_or(Mark::START);
+        self.problem_at(mark, &format!("listeners[{index}].address"), what, hint)
+    }
+
+    /// The same with another key; it has no place of its own.
+    pub fn problem(&self, path: &str, what: String, hint: &str) -> Problem {
+        self.problem_at(Mark::START, path, what, hint)
+    }
+
+    fn problem_at(&self, mark: Mark, path: &str, what: String, hint: &str) -> Problem {
+        let (file, path, hint) = (self.path.clone(), path.to_owned(), hint.to_owned());
+        Problem { file, line: mark.line, column: mark.column, path, what, hint }
     }
 
     /// The configuration file, as it was named.
@@ -76,17 +94,20 @@ pub fn parse(
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut files = BTreeMap::new();
+    let mut listeners = Vec::new();
     let mut document = None;
     if let Some(mut tree) = locate::read(text, env, &mut problems) {
         document = typed::document(&mut tree, &mut problems);
         if let Some(document) = &document {
             check::run(document, &tree, &mut problems);
+            let address = |index| Place::of("listeners").index(index).key("address");
+            listeners = (0..document.listeners.len()).map(|index| tree.find(&address(index)).mark).collect();
             let folder = name.parent().unwrap_or(Path::new(""));
             files = files::read(document, &tree, folder, read, &mut problems);
         }
     }
     match document {
-        Some(document) if problems.is_empty() => Ok(Checked { path: name.to_owned(), document, files }),
+        Some(document) if problems.is_empty() => Ok(Checked { path: name.to_owned(), document, files, listeners }),
         _ => Err(problems.sorted()),
     }
 }

@@ -1,9 +1,10 @@
 //! What the rooms above know of a client's connection and of the exchange under way on it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Settings;
+use super::leaving;
 use super::phase::{Phase, PhaseWatch};
 use crate::telemetry::meters::ListenerMeters;
 
@@ -100,25 +102,39 @@ impl Conn {
     }
 }
 
-/// A request and its response: the handle by which the proxy room sets a time after which the listener cuts it.
+/// Why the listener ended an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The request's deadline.
+    Deadline,
+    /// The request's body did not come on.
+    Body,
+}
+
+/// A request and its response: the handle by which the proxy room sets times after which the listener cuts it.
 #[derive(Debug)]
 pub struct Exchange {
     /// The connection it runs on.
     pub conn: Arc<Conn>,
+    /// The client's socket, where nothing else says that the client has left.
+    socket: Option<RawFd>,
     started: Instant,
     /// Milliseconds after `started`; 0: never.
-    cut_after: AtomicU64,
-    cut: AtomicBool,
+    deadline: AtomicU64,
+    body: AtomicU64,
+    cut: OnceLock<Cut>,
     changed: Notify,
 }
 
 impl Exchange {
-    pub(super) fn new(conn: Arc<Conn>) -> Self {
+    pub(super) fn new(conn: Arc<Conn>, socket: Option<RawFd>) -> Self {
         Self {
             conn,
+            socket,
             started: Instant::now(),
-            cut_after: AtomicU64::new(0),
-            cut: AtomicBool::new(false),
+            deadline: AtomicU64::new(0),
+            body: AtomicU64::new(0),
+            cut: OnceLock::new(),
             changed: Notify::new(),
         }
     }
@@ -130,36 +146,60 @@ impl Exchange {
 
     /// Cuts the exchange after this long from now unless it ends before or this is called again; `None`: never.
     pub fn cut_after(&self, wait: Option<Duration>) {
-        let at = wait.map_or(0, |wait| (self.started.elapsed() + wait).as_millis().max(1) as u64);
-        self.cut_after.store(at, Ordering::Release);
-        self.changed.notify_one();
+        self.set(&self.deadline, wait);
     }
 
-    /// Whether the listener has cut it.
-    pub fn was_cut(&self) -> bool {
-        self.cut.load(Ordering::Acquire)
+    /// The same for the wait for the next bytes of the request's body.
+    pub fn cut_body_after(&self, wait: Option<Duration>) {
+        self.set(&self.body, wait);
+    }
+
+    /// Why the listener has cut it, if it has.
+    pub fn cut(&self) -> Option<Cut> {
+        self.cut.get().copied()
+    }
+
+    /// Returns when the client of an HTTP/1 exchange has left; never for HTTP/2, whose streams say so themselves. To be
+    /// awaited by the exchange's own task only: it owns the stream.
+    pub async fn client_left(&self) {
+        let Some(socket) = self.socket else { return std::future::pending().await };
+        if let Err(error) = leaving::left(socket).await {
+            tracing::debug!(%error, "a client's socket cannot be watched");
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn set(&self, timer: &AtomicU64, wait: Option<Duration>) {
+        let at = wait.map_or(0, |wait| (self.started.elapsed() + wait).as_millis().max(1) as u64);
+        let before = timer.swap(at, Ordering::AcqRel);
+        // A timer that moves away is looked at again when the old time comes.
+        if before == 0 || (at != 0 && at < before) {
+            self.changed.notify_one();
+        }
     }
 
     /// Returns when the time has come; until then it only waits.
     pub(super) async fn until_cut(&self) {
         loop {
-            match self.cut_after.load(Ordering::Acquire) {
-                0 => self.changed.notified().await,
-                millis => {
-                    let at = self.started + Duration::from_millis(millis);
-                    if tokio::time::timeout_at(at, self.changed.notified()).await.is_err() {
-                        self.cut.store(true, Ordering::Release);
-                        return;
-                    }
-                }
+            let timers = [(&self.deadline, Cut::Deadline), (&self.body, Cut::Body)];
+            let set = timers.iter().map(|(timer, why)| (timer.load(Ordering::Acquire), *why)).filter(|(at, _)| *at > 0);
+            let Some((millis, why)) = set.min_by_key(|(at, _)| *at) else {
+                self.changed.notified().await;
+                continue;
+            };
+            let at = self.started + Duration::from_millis(millis);
+            if Instant::now() >= at {
+                let _ = self.cut.set(why);
+                return;
             }
+            let _ = tokio::time::timeout_at(at, self.changed.notified()).await;
         }
     }
 
     /// What the client is told if it is cut before a byte of its response was written.
-    pub(super) fn leave_last_words(&self, words: impl FnOnce() -> Bytes) {
-        if !self.conn.is_answering() {
-            self.conn.set_last_words(words());
+    pub(super) fn leave_last_words(&self, words: impl FnOnce(Cut) -> Bytes) {
+        if let Some(why) = self.cut().filter(|_| !self.conn.is_answering()) {
+            self.conn.set_last_words(words(why));
         }
     }
 }

@@ -27,6 +27,9 @@ use super::linger;
 /// Writes are gathered up to this many bytes.
 const GATHER: usize = 16 * 1024;
 
+/// What is allocated for them at first.
+const SMALL: usize = 1024;
+
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct EdgeIo {
@@ -74,6 +77,20 @@ impl EdgeIo {
         std::future::poll_fn(|cx| self.poll_fill(cx)).await
     }
 
+    /// The first bytes of the inbox; what follows them waits behind the gate.
+    pub(super) fn take_head(&mut self, len: usize) -> BytesMut {
+        if self.inbox.len() == len {
+            // Splitting would make both halves share the buffer, at the cost of an allocation.
+            return std::mem::take(&mut self.inbox);
+        }
+        self.inbox.split_to(len)
+    }
+
+    /// Reads what is there into the inbox, without waiting; 0 at the end of the stream.
+    pub(super) async fn fill_now(&mut self) -> Poll<io::Result<usize>> {
+        std::future::poll_fn(|cx| Poll::Ready(self.poll_fill(cx))).await
+    }
+
     /// Whether something has come that nobody has looked at, without waiting.
     pub(super) fn has_come(&mut self) -> bool {
         if !self.inbox.is_empty() {
@@ -86,7 +103,8 @@ impl EdgeIo {
     /// Waits until there is something to read, without holding a buffer.
     pub(super) async fn readable(&mut self) -> io::Result<()> {
         match &self.stream {
-            Some(stream) => stream.readable().await,
+            // As cheap as a read that finds nothing; `readable` keeps a list of those that wait.
+            Some(stream) => std::future::poll_fn(|cx| stream.poll_read_ready(cx)).await,
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
@@ -134,7 +152,13 @@ impl EdgeIo {
                 self.inbox = BytesMut::new();
             }
         }
-        let excess = self.gate.passed(&buf.filled()[before..]);
+        let excess = match self.gate.passed(&buf.filled()[before..]) {
+            Ok(excess) => excess,
+            Err(malformed) => {
+                buf.set_filled(before);
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, malformed)));
+            }
+        };
         if excess > 0 {
             let end = buf.filled().len() - excess;
             let mut held = BytesMut::from(&buf.filled()[end..]);
@@ -211,6 +235,10 @@ impl AsyncWrite for EdgeIo {
         let this = self.get_mut();
         this.conn.set_answering();
         if this.outbox.len() + data.len() <= GATHER {
+            if this.outbox.capacity() == 0 {
+                // A header and a small body, without growing in between.
+                this.outbox.reserve(data.len().max(SMALL));
+            }
             this.outbox.extend_from_slice(data);
             return Poll::Ready(Ok(data.len()));
         }

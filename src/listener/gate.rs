@@ -2,7 +2,7 @@
 //!
 //! It guards a boundary and judges nothing else; what a body means is Pingora's to say.
 
-use crate::policy::chunked::{ChunkScanner, Progress};
+use crate::policy::chunked::{ChunkScanner, Malformed, Progress};
 use crate::policy::framing::Body;
 
 /// What may be handed on.
@@ -10,20 +10,19 @@ use crate::policy::framing::Body;
 pub(super) enum Gate {
     /// So many bytes; 0 is shut.
     Bytes(u64),
-    /// Up to the end of a chunked body, after this much of header.
-    Chunked { head: u64, scanner: Box<ChunkScanner> },
+    /// Up to the end of a chunked body.
+    Chunked(Box<ChunkScanner>),
     /// Everything.
     Open,
 }
 
 impl Gate {
-    /// For a request whose header takes `head` bytes.
-    pub(super) fn request(head: usize, body: Body) -> Self {
-        let head = head as u64;
+    /// For a request's body.
+    pub(super) fn body(body: Body) -> Self {
         match body {
-            Body::None => Self::Bytes(head),
-            Body::Length(length) => Self::Bytes(head.saturating_add(length)),
-            Body::Chunked => Self::Chunked { head, scanner: Box::default() },
+            Body::None => Self::Bytes(0),
+            Body::Length(length) => Self::Bytes(length),
+            Body::Chunked => Self::Chunked(Box::default()),
         }
     }
 
@@ -31,35 +30,33 @@ impl Gate {
     pub(super) fn allows(&self) -> u64 {
         match self {
             Self::Bytes(left) => *left,
-            Self::Chunked { head: 0, .. } | Self::Open => u64::MAX,
-            Self::Chunked { head, .. } => *head,
+            Self::Chunked(_) | Self::Open => u64::MAX,
         }
     }
 
     /// Takes note of bytes on their way; says how many of the last do not belong to this request.
-    pub(super) fn passed(&mut self, bytes: &[u8]) -> usize {
-        match self {
+    ///
+    /// # Errors
+    /// They are no chunked body. Nothing of them may go on: Pingora's parser is laxer, and takes a missing size for the
+    /// end. The gate is open from here on, which also means that no further request comes through it.
+    pub(super) fn passed(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        Ok(match self {
             Self::Open => 0,
             Self::Bytes(left) => {
                 *left = left.saturating_sub(bytes.len() as u64);
                 0
             }
-            Self::Chunked { head, .. } if *head > 0 => {
-                *head = head.saturating_sub(bytes.len() as u64);
-                0
-            }
-            Self::Chunked { scanner, .. } => match scanner.feed(bytes) {
+            Self::Chunked(scanner) => match scanner.feed(bytes) {
                 Ok(Progress::Need) => 0,
                 Ok(Progress::Done { used }) => {
                     *self = Self::Bytes(0);
                     bytes.len() - used
                 }
-                // Pingora's parser says so to the client. An open gate also means: no further request here.
-                Err(_) => {
+                Err(malformed) => {
                     *self = Self::Open;
-                    0
+                    return Err(malformed);
                 }
             },
-        }
+        })
     }
 }

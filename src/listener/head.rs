@@ -2,14 +2,16 @@
 //!
 //! An idle connection holds no buffer and no session. What is refused here never becomes a request of Pingora's.
 
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, timeout_at};
 
 use super::edge_io::EdgeIo;
 use super::phase::{Phase, PhaseWatch};
 use crate::fault::Fault;
-use crate::policy::framing::{BadHead, HeadFacts, HeadLimits, check_head, head_end, is_token};
+use crate::policy::framing::{BadHead, HeadFacts, HeadLimits, check_whole_head, head_end, is_token};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a connection without a request is kept once its listener is gone, for the request that may be under way
@@ -32,22 +34,33 @@ pub(super) enum Next {
     Silence,
 }
 
+/// The timer of a connection's idle waits. One for all of them: moving it on is cheaper than to start and stop one a
+/// request.
+pub(super) type IdleTimer = Pin<Box<Sleep>>;
+
 /// Waits for what comes next. `first`: the connection is new.
-pub(super) async fn next(io: &mut EdgeIo, first: bool, phase: &mut PhaseWatch) -> Next {
+pub(super) async fn next(io: &mut EdgeIo, first: bool, phase: &mut PhaseWatch, timer: &mut IdleTimer) -> Next {
     let timeouts = &io.conn.settings.timeouts;
     let (header, idle) = (timeouts.header.get(), timeouts.idle.get());
-    let accepted = Instant::now();
+    let mut from = Instant::now();
     if io.inbox.is_empty() {
         let wait = if first { header } else { idle };
-        match wait_for_bytes(io, accepted + wait, phase).await {
+        match wait_for_bytes(io, from + wait, phase, timer).await {
             Wait::Bytes => {}
             Wait::Ended => return Next::Close,
             Wait::Late if first => return Next::Silence,
             Wait::Late => return Next::Close,
         }
     }
-    let deadline = if first { accepted + header } else { Instant::now() + header };
-    read_head(io, first, deadline).await
+    let mut seen = 0;
+    if let Some(next) = look(io, first, &mut seen) {
+        // Most heads come whole: no timer for those.
+        return next;
+    }
+    if !first {
+        from = Instant::now();
+    }
+    read_on(io, first, seen, from + header).await
 }
 
 enum Wait {
@@ -56,7 +69,7 @@ enum Wait {
     Late,
 }
 
-async fn wait_for_bytes(io: &mut EdgeIo, deadline: Instant, phase: &mut PhaseWatch) -> Wait {
+async fn wait_for_bytes(io: &mut EdgeIo, deadline: Instant, phase: &mut PhaseWatch, timer: &mut IdleTimer) -> Wait {
     let mut deadline = deadline;
     loop {
         let now = phase.get();
@@ -65,28 +78,29 @@ async fn wait_for_bytes(io: &mut EdgeIo, deadline: Instant, phase: &mut PhaseWat
             Phase::Closing => deadline = deadline.min(Instant::now() + LAST_CALL),
             Phase::Leaving => deadline = deadline.min(Instant::now() + LAST_CALL_AT_EXIT),
         }
+        timer.as_mut().reset(deadline);
         tokio::select! {
             biased;
-            ready = timeout_at(deadline, io.readable()) => return match ready {
-                Ok(Ok(())) => Wait::Bytes,
-                Ok(Err(_)) => Wait::Ended,
-                Err(_) if io.has_come() => Wait::Bytes,
-                Err(_) => Wait::Late,
+            ready = io.readable() => match (ready, io.fill_now().await) {
+                (Ok(()), Poll::Ready(Ok(1..))) => return Wait::Bytes,
+                (Ok(()), Poll::Pending) => {}
+                _ => return Wait::Ended,
             },
+            () = timer.as_mut() => return if io.has_come() { Wait::Bytes } else { Wait::Late },
             () = phase.past(now) => {}
         }
     }
 }
 
-async fn read_head(io: &mut EdgeIo, first: bool, deadline: Instant) -> Next {
-    let mut seen = 0;
+async fn read_on(io: &mut EdgeIo, first: bool, mut seen: usize, deadline: Instant) -> Next {
     loop {
-        if let Some(next) = look(io, first, &mut seen) {
-            return next;
-        }
         match timeout_at(deadline, io.fill()).await {
             Ok(Ok(0) | Err(_)) => return Next::Close,
-            Ok(Ok(_)) => {}
+            Ok(Ok(_)) => {
+                if let Some(next) = look(io, first, &mut seen) {
+                    return next;
+                }
+            }
             Err(_) if io.inbox.is_empty() => return Next::Silence,
             Err(_) => {
                 return Next::Refuse(BadHead {
@@ -118,7 +132,7 @@ fn look(io: &mut EdgeIo, first: bool, seen: &mut usize) -> Option<Next> {
     let limits = HeadLimits { target: settings.uri_bytes, fields: settings.headers };
     match head_end(inbox, *seen) {
         Err(bad) => Some(Next::Refuse(bad)),
-        Ok(Some(end)) if end <= settings.header_bytes => Some(match check_head(&inbox[..end], &limits) {
+        Ok(Some(end)) if end <= settings.header_bytes => Some(match check_whole_head(&inbox[..end], &limits) {
             Ok(facts) => Next::Request(facts),
             Err(bad) => Next::Refuse(bad),
         }),

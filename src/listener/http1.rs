@@ -1,8 +1,10 @@
 //! HTTP/1 on one connection: head, request, next head. Each request goes through Pingora's proxy, one at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use pingora_core::apps::{HttpServerApp, ReusedHttpStream};
+use pingora_core::protocols::UniqueID;
 use pingora_core::protocols::http::ServerSession;
 use tokio::io::AsyncWriteExt;
 
@@ -18,8 +20,9 @@ use crate::telemetry::meters::ConnectionResult;
 /// Serves a connection to its end.
 pub(super) async fn serve<F: Front>(mut io: Box<EdgeIo>, front: &Arc<F>, mut phase: PhaseWatch) {
     let mut first = true;
+    let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
     loop {
-        match next(&mut io, first, &mut phase).await {
+        match next(&mut io, first, &mut phase, &mut timer).await {
             Next::Request(facts) => match exchange(io, facts, front, &phase).await {
                 Some(same) => io = same,
                 None => return,
@@ -45,12 +48,18 @@ async fn exchange<F: Front>(
 ) -> Option<Box<EdgeIo>> {
     let conn = Arc::clone(&io.conn);
     conn.clear_answering();
-    io.gate = Gate::request(facts.head_len, facts.body);
+    let socket = io.id();
+    io.gate = Gate::body(facts.body);
+    let head = io.take_head(facts.head_len);
     let mut session = ServerSession::new_http1(io);
+    if let ServerSession::H1(http1) = &mut session {
+        // Handed over as it is: Pingora neither reads nor copies it again.
+        http1.set_pipelined_prefix(head);
+    }
     // Waits are ours (see `head`): for Pingora a header is always there already.
     session.set_keepalive(Some(0));
     session.set_read_timeout(conn.settings.timeouts.body.limit());
-    let exchange = Arc::new(Exchange::new(conn));
+    let exchange = Arc::new(Exchange::new(conn, Some(socket)));
     let served = EXCHANGE.scope(Arc::clone(&exchange), front.app().process_new_http(session, &phase.pingora));
     let reused = {
         tokio::pin!(served);
@@ -58,7 +67,7 @@ async fn exchange<F: Front>(
             biased;
             reused = &mut served => reused,
             () = exchange.until_cut() => {
-                exchange.leave_last_words(|| front.last_words());
+                exchange.leave_last_words(|why| front.last_words(why));
                 None
             }
         }

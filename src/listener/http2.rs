@@ -67,7 +67,7 @@ impl<F: Front> HttpServerApp for Http2<F> {
     ) -> Option<ReusedHttpStream> {
         let _open = self.streams.open();
         session.set_write_timeout(self.conn.settings.timeouts.write.limit());
-        let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn)));
+        let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), None));
         let served = EXCHANGE.scope(Arc::clone(&exchange), self.front.app().process_new_http(session, shutdown));
         tokio::select! {
             biased;

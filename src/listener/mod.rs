@@ -10,6 +10,7 @@ mod gate;
 mod head;
 mod http1;
 mod http2;
+mod leaving;
 mod linger;
 mod open;
 mod phase;
@@ -25,7 +26,7 @@ use bytes::Bytes;
 use pingora_core::apps::HttpServerApp;
 use tokio::runtime::Handle;
 
-pub use conn::{Conn, Exchange};
+pub use conn::{Conn, Cut, Exchange};
 pub use open::Open;
 
 use crate::config::schema::{self, ListenerTimeouts};
@@ -50,7 +51,7 @@ pub trait Front: Send + Sync + 'static {
     fn refuse(&self, conn: &Conn, head: &[u8], bad: &BadHead) -> Bytes;
 
     /// What to answer when a request is cut before its response began.
-    fn last_words(&self) -> Bytes;
+    fn last_words(&self, why: Cut) -> Bytes;
 }
 
 /// What a listener goes by; a reload swaps it for connections to come.
@@ -98,12 +99,22 @@ pub struct Bound {
 
 /// An address could not be had.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}")]
+#[error("cannot listen on {address}: {source}{}", advice(.source))]
 pub struct BindError {
     /// The address as configured.
     pub address: SocketAddr,
     /// Why.
     pub source: io::Error,
+}
+
+/// What to do about an address that cannot be had.
+pub fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process has it (`ss -ltnp` says which)",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
+        _ => "",
+    }
 }
 
 /// What is known of a running listener.
@@ -125,6 +136,8 @@ pub struct Listeners {
     open: Arc<Open>,
     accepting: Arc<Open>,
     running: Mutex<BTreeMap<(SocketAddr, usize), Running>>,
+    /// Those that are gone, while they have connections: the end of the process is theirs too.
+    closing: Mutex<Vec<PhaseControl>>,
 }
 
 #[derive(Debug)]
@@ -138,7 +151,14 @@ struct Running {
 impl Listeners {
     /// None yet; their loops will run on this runtime.
     pub fn new(runtime: Handle, metrics: Arc<Metrics>) -> Self {
-        Self { runtime, metrics, open: Arc::default(), accepting: Arc::default(), running: Mutex::default() }
+        Self {
+            runtime,
+            metrics,
+            open: Arc::default(),
+            accepting: Arc::default(),
+            running: Mutex::default(),
+            closing: Mutex::default(),
+        }
     }
 
     /// Binds what is wanted and not there yet. Nothing accepts, nothing changes: dropping the result undoes it.
@@ -156,13 +176,8 @@ impl Listeners {
     pub fn apply<F: Front>(&self, wanted: &[schema::Listener], bound: Vec<Bound>, front: &Arc<F>) {
         let mut running = self.lock();
         let wanted = keyed(wanted);
-        running.retain(|key, old| {
-            let stays = wanted.iter().any(|(wanted, _)| wanted == key);
-            if !stays {
-                old.phase.advance(Phase::Closing);
-            }
-            stays
-        });
+        let gone = running.extract_if(.., |key, _| !wanted.iter().any(|(wanted, _)| wanted == key));
+        self.let_go(gone.map(|(_, running)| running.phase).collect());
         let mut bound = bound.into_iter();
         for (key, listener) in wanted {
             let settings = Settings::new(listener);
@@ -193,6 +208,18 @@ impl Listeners {
     pub fn close(&self) {
         for running in self.lock().values() {
             running.phase.advance(Phase::Leaving);
+        }
+        for phase in self.closing.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            phase.advance(Phase::Leaving);
+        }
+    }
+
+    fn let_go(&self, gone: Vec<PhaseControl>) {
+        let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        closing.retain(PhaseControl::is_watched);
+        for phase in gone {
+            phase.advance(Phase::Closing);
+            closing.push(phase);
         }
     }
 

@@ -35,6 +35,11 @@ impl PhaseControl {
         self.pingora.send_replace(true);
     }
 
+    /// Whether a connection is left.
+    pub(super) fn is_watched(&self) -> bool {
+        self.phase.receiver_count() > 0
+    }
+
     pub(super) fn watch(&self) -> PhaseWatch {
         PhaseWatch { phase: self.phase.subscribe(), pingora: self.pingora.subscribe() }
     }

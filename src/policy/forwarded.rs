@@ -88,7 +88,7 @@ impl Forwarding {
             Family::Stray => true,
         });
         if x_forwarded {
-            write_x_forwarded(request, hop)?;
+            write_x_forwarded(request, hop, trusted)?;
         }
         if rfc7239 {
             append(request, "Forwarded", element(hop))?;
@@ -134,18 +134,26 @@ fn remove(request: &mut RequestHeader, goes: impl Fn(Family) -> bool) {
     }
 }
 
-fn write_x_forwarded(request: &mut RequestHeader, hop: &Hop<'_>) -> pingora::Result<()> {
+fn write_x_forwarded(request: &mut RequestHeader, hop: &Hop<'_>, trusted: bool) -> pingora::Result<()> {
     let Some(peer) = value(hop.peer.to_canonical().to_string()) else { return Ok(()) };
     let client = if hop.client == hop.peer { Some(peer.clone()) } else { value(hop.client.to_canonical().to_string()) };
-    append(request, "X-Forwarded-For", Some(peer))?;
     if let Some(client) = client {
         request.insert_header("X-Real-IP", client)?;
     }
-    if !request.headers.contains_key("x-forwarded-proto") {
+    // Of an untrusted peer's fields none is left: there is nothing to look for.
+    let has = |request: &RequestHeader, name| trusted && request.headers.contains_key(name);
+    if has(request, "x-forwarded-for") {
+        append(request, "X-Forwarded-For", Some(peer))?;
+    } else {
+        request.insert_header("X-Forwarded-For", peer)?;
+    }
+    if !has(request, "x-forwarded-proto") {
         request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(hop.scheme))?;
     }
-    if let (Some(host), false) = (hop.host, request.headers.contains_key("x-forwarded-host")) {
-        append(request, "X-Forwarded-Host", HeaderValue::from_str(host).ok())?;
+    if !has(request, "x-forwarded-host")
+        && let Some(host) = hop.host.and_then(|host| HeaderValue::from_str(host).ok())
+    {
+        request.insert_header("X-Forwarded-Host", host)?;
     }
     Ok(())
 }

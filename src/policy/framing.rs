@@ -132,7 +132,15 @@ pub fn head_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, BadHead> {
 /// Says what is wrong with it, a head without its end included.
 pub fn check_head(bytes: &[u8], limits: &HeadLimits) -> Result<HeadFacts, BadHead> {
     let Some(head_len) = head_end(bytes, 0)? else { return Err(BadHead::bad("no end of the header")) };
-    let head = &bytes[..head_len];
+    check_whole_head(&bytes[..head_len], limits)
+}
+
+/// The same for bytes that end where `head_end` says, so that they are not searched again.
+///
+/// # Errors
+/// As `check_head`.
+pub fn check_whole_head(head: &[u8], limits: &HeadLimits) -> Result<HeadFacts, BadHead> {
+    let head_len = head.len();
     let mut storage = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let room = limits.fields.min(MOST_FIELDS);
     let mut request = httparse::Request::new(&mut []);

@@ -59,6 +59,11 @@ pub fn request(header: &mut RequestHeader, client: &RequestHeader, to_h2: bool) 
     Ok(())
 }
 
+/// Whether Connection has this option (RFC 9110 section 7.6.1).
+pub fn connection_names(headers: &HeaderMap, option: &[u8]) -> bool {
+    options(headers, &header::CONNECTION).any(|named| named.eq_ignore_ascii_case(option))
+}
+
 fn accepts_trailers(headers: &HeaderMap) -> bool {
     options(headers, &header::TE).any(|option| option.eq_ignore_ascii_case(b"trailers"))
 }
@@ -74,33 +79,35 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 /// Pingora's, when the header cannot take another field.
 pub fn response(header: &mut ResponseHeader, trailers: bool) -> pingora::Result<()> {
     let switching = header.status == StatusCode::SWITCHING_PROTOCOLS;
-    if header.headers.contains_key(header::CONNECTION) {
-        for name in nominated(&header.headers) {
-            if !(switching && name == header::UPGRADE) {
-                header.remove_header(&name);
-            }
+    for name in nominated(&header.headers) {
+        if !(switching && name == header::UPGRADE) {
+            header.remove_header(&name);
         }
-        header.remove_header(&header::CONNECTION);
     }
-    for name in ["keep-alive", "proxy-connection", "proxy-authentication-info"] {
-        header.remove_header(name);
-    }
-    header.remove_header(&header::PROXY_AUTHENTICATE);
-    header.remove_header(&header::TE);
-    if !trailers {
-        header.remove_header(&header::TRAILER);
+    // Each round takes one name away with all its values, so it ends. One look at each name there is costs less than a
+    // look-up for each there may be.
+    let goes = |name: &&HeaderName| match name.as_str() {
+        "trailer" => !trailers,
+        "upgrade" => !switching,
+        "connection" | "keep-alive" | "proxy-connection" | "te" => true,
+        "proxy-authenticate" | "proxy-authentication-info" => true,
+        _ => false,
+    };
+    while let Some(name) = header.headers.keys().find(goes).cloned() {
+        header.remove_header(&name);
     }
     if switching {
         return header.insert_header(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
-    header.remove_header(&header::UPGRADE);
     Ok(())
 }
 
 /// The fields that `Connection` names and may take away.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    let plain = |option: &&[u8]| option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close");
     options(headers, &header::CONNECTION)
         .take(NOMINATIONS)
+        .filter(|option| !plain(option))
         .filter_map(|option| HeaderName::from_bytes(option).ok())
         .filter(|name| headers.contains_key(name) && !END_TO_END.contains(name))
         .collect()

@@ -5,10 +5,12 @@
 
 pub mod chunked;
 pub mod forwarded;
+pub mod framed;
 pub mod framing;
 pub mod headers;
 pub mod hop_by_hop;
 pub mod host;
+pub mod lean;
 pub mod reply;
 pub mod request_id;
 pub mod rewrite;

@@ -5,7 +5,6 @@
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use pingora::http::RequestHeader;
 
@@ -16,7 +15,7 @@ const LONGEST: usize = 128;
 
 /// The identifier of a request: `[A-Za-z0-9._-]{1,128}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(Bytes);
+pub struct RequestId(HeaderValue);
 
 impl RequestId {
     /// The client's own where it sent exactly one that fits, else a new UUIDv7 (RFC 9562 section 5.7) of the time
@@ -30,25 +29,29 @@ impl RequestId {
         let mut values = headers.get_all("x-request-id").iter();
         let (value, None) = (values.next()?.as_bytes(), values.next()) else { return None };
         let fits = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        ((1..=LONGEST).contains(&value.len()) && value.iter().all(fits)).then(|| Self(Bytes::copy_from_slice(value)))
+        ((1..=LONGEST).contains(&value.len()) && value.iter().all(fits)).then(|| Self::of(value))
     }
 
     /// A new one.
     pub fn fresh(unix_millis: u64) -> Self {
         let uuid = uuid::Builder::from_unix_timestamp_millis(unix_millis, &random_bytes()).into_uuid();
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-        Self(Bytes::copy_from_slice(uuid.hyphenated().encode_lower(&mut text).as_bytes()))
+        Self::of(uuid.hyphenated().encode_lower(&mut text).as_bytes())
+    }
+
+    fn of(text: &[u8]) -> Self {
+        Self(HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static("-")))
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
         // Both ways to make one leave ASCII only.
-        std::str::from_utf8(&self.0).unwrap_or_default()
+        std::str::from_utf8(self.0.as_bytes()).unwrap_or_default()
     }
 
     /// As a field's value; shares the text.
     pub fn value(&self) -> HeaderValue {
-        HeaderValue::from_maybe_shared(self.0.clone()).unwrap_or_else(|_| HeaderValue::from_static("-"))
+        self.0.clone()
     }
 
     /// Writes it to a request.
@@ -60,8 +63,8 @@ impl RequestId {
     }
 }
 
-/// Ten bytes nobody outside can guess, without a system call or a lock: SipHash of a counter under the thread's own
-/// key.
+/// Ten bytes of which nobody outside can guess eight, without a system call or a lock: SipHash of a counter under the
+/// thread's own key, and the counter's end, so that no two of a thread are equal.
 fn random_bytes() -> [u8; 10] {
     thread_local! {
         static KEY: RandomState = RandomState::new();
@@ -69,10 +72,10 @@ fn random_bytes() -> [u8; 10] {
     }
     let count = COUNT.get();
     COUNT.set(count.wrapping_add(1));
-    let (a, b) = KEY.with(|key| (key.hash_one((count, 0u8)), key.hash_one((count, 1u8))));
+    let hash = KEY.with(|key| key.hash_one(count));
     let mut bytes = [0; 10];
-    bytes[..8].copy_from_slice(&a.to_ne_bytes());
-    bytes[8..].copy_from_slice(&b.to_ne_bytes()[..2]);
+    bytes[..8].copy_from_slice(&hash.to_ne_bytes());
+    bytes[8..].copy_from_slice(&count.to_le_bytes()[..2]);
     bytes
 }
 

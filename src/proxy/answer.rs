@@ -6,27 +6,30 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::arrive::{authority, refuse};
+use super::arrive::{GRACE, refuse};
 use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, may_try_again};
 use crate::fault::Fault;
 use crate::life::Life;
 use crate::policy::reply::Reply;
-use crate::policy::{hop_by_hop, via};
+use crate::policy::{framed, hop_by_hop, host, lean, request_id, via};
 use crate::route::action::{Action, Requested};
 use crate::telemetry::vitals::{Outcome, RetryReason};
 use crate::upstream::rule::Failed;
 
+/// As many fields as a response gets on its way, and a few of the route's.
+const FIELDS: usize = 4;
+
 /// Answers a route that needs no backend; false if it needs one.
-pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life: &Life) -> Result<bool> {
     let Some(route) = ctx.route.clone() else { return Ok(false) };
     let (mut response, body) = match &route.action {
         Action::Upstream(_) | Action::Split(_) => return Ok(false),
         Action::Respond(respond) => (respond.header(), respond.body()),
         Action::Redirect(redirect) => {
             let request = session.req_header();
-            let host = authority(request).and_then(|host| std::str::from_utf8(host).ok());
+            let host = host::requested(request).map(|requested| requested.host);
             let requested = Requested { scheme: "http", host, path: request.uri.path(), query: request.uri.query() };
             let Some(response) = redirect.response(&requested)? else {
                 return Err(refuse(ctx, Fault::BadRequest, None, "the request makes no valid Location"));
@@ -34,7 +37,11 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx) -> R
             (response, Bytes::new())
         }
     };
+    if let Some(id) = &ctx.request_id {
+        response.insert_header(request_id::NAME, id.value())?;
+    }
     route.response_headers.response(&mut response)?;
+    close_if_leaving(session, ctx, life);
     write(session, response, body).await?;
     Ok(true)
 }
@@ -49,7 +56,10 @@ async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> 
 }
 
 /// The response header as it came from the backend.
-pub(super) fn arrived(session: &mut Session, response: &ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
+pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
+    if let Err(why) = framed::check(response, session.is_upgrade_req()) {
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
+    }
     let status = response.status.as_u16();
     if response.status.is_informational() && status != 101 {
         return Ok(());
@@ -58,7 +68,7 @@ pub(super) fn arrived(session: &mut Session, response: &ResponseHeader, ctx: &mu
         attempt.answered(status);
     }
     let through = ctx.sent_whole && is_bodiless(response, ctx);
-    if status < 400 || !may_try_again(session, ctx, Failed::Status(status)) {
+    if status < 400 || asks_to_wait(response, ctx) || !may_try_again(session, ctx, Failed::Status(status)) {
         if let Some(attempt) = ctx.attempt.as_mut().filter(|_| through) {
             attempt.release();
         }
@@ -72,6 +82,13 @@ pub(super) fn arrived(session: &mut Session, response: &ResponseHeader, ctx: &mu
     error.as_up();
     error.set_retry(true);
     Err(error)
+}
+
+/// Whether the backend wants to be left alone for a while and there is no other: then its word is the answer, Retry-After
+/// and all. With another it is tried there at once, as nobody waits for it here.
+fn asks_to_wait(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
+    let another = || ctx.target.as_ref().is_some_and(|target| target.upstream.has_another(&ctx.tried));
+    response.headers.contains_key(header::RETRY_AFTER) && !another()
 }
 
 /// A piece of the response's body.
@@ -104,9 +121,15 @@ pub(super) fn header(
         open_tunnel(session, ctx);
         return Ok(());
     }
+    if response.has_case() {
+        lean::response(response, FIELDS);
+    }
     hop_by_hop::response(response, ctx.version == Version::HTTP_2)?;
     if response.status.is_informational() {
         return Ok(());
+    }
+    if session.is_upgrade_req() {
+        stay_http(ctx);
     }
     via::response(response, response.version)?;
     if ctx.version == Version::HTTP_10 && response.headers.contains_key(header::TRANSFER_ENCODING) {
@@ -114,7 +137,7 @@ pub(super) fn header(
         response.remove_header(&header::TRANSFER_ENCODING);
     }
     if let Some(id) = &ctx.request_id {
-        response.insert_header(crate::policy::request_id::NAME, id.value())?;
+        response.insert_header(request_id::NAME, id.value())?;
     }
     if let Some(route) = &ctx.route {
         route.response_headers.response(response)?;
@@ -127,6 +150,13 @@ pub(super) fn header(
 fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Life) {
     if life.is_draining() || ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_closing()) {
         session.set_keepalive(None);
+    }
+}
+
+/// The upgrade was declined: this is a response like others, which takes its time; the handshake's cut is off.
+fn stay_http(ctx: &RequestCtx) {
+    if let Some(exchange) = &ctx.exchange {
+        exchange.cut_after(ctx.time_left().map(|left| left + GRACE));
     }
 }
 

@@ -2,7 +2,7 @@
 //! refuse it before a backend is looked for.
 
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::{HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
@@ -12,13 +12,14 @@ use pingora_proxy::Session;
 use super::ctx::{Line, RequestCtx};
 use crate::fault::Fault;
 use crate::listener::Conn;
-use crate::policy::host;
+use crate::policy::framing::check_path_and_query;
 use crate::policy::request_id::RequestId;
+use crate::policy::{hop_by_hop, host, lean};
 use crate::route;
 use crate::telemetry::record::trace_id;
 
 /// How long after a request's deadline the listener cuts it: Pingora's own timers, which can still say 504, go first.
-const GRACE: Duration = Duration::from_millis(100);
+pub(super) const GRACE: Duration = Duration::from_millis(100);
 
 /// Refuses the request: the fault is remembered, the error ends Pingora's way through the phases.
 pub(super) fn refuse(ctx: &mut RequestCtx, fault: Fault, status: Option<u16>, why: &'static str) -> Box<Error> {
@@ -30,6 +31,9 @@ pub(super) fn refuse(ctx: &mut RequestCtx, fault: Fault, status: Option<u16>, wh
 /// Who asks, and is it well-formed.
 pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     ctx.in_flight = Some(ctx.recorder.metrics().request_started());
+    if session.req_header().has_case() {
+        lean::request(session.req_header_mut(), 0);
+    }
     let request = session.req_header();
     ctx.method = request.method.clone();
     ctx.version = request.version;
@@ -37,6 +41,10 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
         ctx.line = Some(Box::new(line(request)));
     }
     identify(request, ctx);
+    if !asks_for_websocket(session.req_header()) {
+        // Meant for Weir alone, which knows no other protocol to switch to; Pingora would still wait for a 101.
+        session.req_header_mut().remove_header(&header::UPGRADE);
+    }
     if ctx.version == Version::HTTP_10 {
         // A 1.0 client does not know them (RFC 9110 section 15.2).
         session.set_ignore_info_resp(true);
@@ -52,9 +60,16 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
     Ok(())
 }
 
+/// RFC 9110 section 7.8: Upgrade counts only where Connection names it, and never in HTTP/1.0.
+fn asks_for_websocket(request: &RequestHeader) -> bool {
+    let upgrade = request.headers.get(header::UPGRADE);
+    request.version == Version::HTTP_11
+        && upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && hop_by_hop::connection_names(&request.headers, b"upgrade")
+}
+
 fn identify(request: &RequestHeader, ctx: &mut RequestCtx) {
-    let millis = ctx.started_at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
-    ctx.request_id = Some(RequestId::assign(&request.headers, millis));
+    ctx.request_id = Some(RequestId::assign(&request.headers, super::millis(ctx.started_at)));
     if let Some(exchange) = &ctx.exchange {
         let peer = exchange.conn.peer_ip();
         ctx.client = Some(ctx.snapshot.forwarding.client_address(peer, &request.headers));
@@ -77,9 +92,16 @@ fn line(request: &RequestHeader) -> Line {
 fn check_http2(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
     let Some(conn) = ctx.exchange.as_ref().map(|exchange| Arc::clone(&exchange.conn)) else { return Ok(()) };
     check_bounds(request, &conn, ctx)?;
-    match authority(request) {
-        Some(authority) if host::parse(authority).is_some() => Ok(()),
-        _ => Err(refuse(ctx, Fault::BadRequest, None, "no valid :authority or Host")),
+    if request.raw_path() == b"*" && request.method != Method::OPTIONS {
+        // RFC 9112 section 3.2.4: the target of nothing but OPTIONS.
+        return Err(refuse(ctx, Fault::BadRequest, None, "`*` is a target for OPTIONS only"));
+    }
+    if let Err(bad) = check_path_and_query(request.raw_path()) {
+        return Err(refuse(ctx, bad.fault, Some(bad.status), bad.reason));
+    }
+    match host::requested(request) {
+        Some(_) => Ok(()),
+        None => Err(refuse(ctx, Fault::BadRequest, None, "no valid :authority or Host")),
     }
 }
 
@@ -123,6 +145,9 @@ pub(super) fn policies(session: &mut Session, ctx: &mut RequestCtx) -> Result<()
         && announced(session.req_header()).is_some_and(|length| length > limit)
     {
         return Err(refuse(ctx, Fault::BodyTooLarge, None, "Content-Length over limits.body"));
+    }
+    if ctx.version == Version::HTTP_2 && !session.is_body_empty() {
+        super::send::expect_body(ctx);
     }
     if let Some(request) = route.timeouts.request.limit() {
         ctx.deadline = Some(ctx.started + request);

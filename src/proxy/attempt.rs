@@ -8,6 +8,7 @@ use super::now_ms;
 use crate::telemetry::record::AttemptRecord;
 use crate::telemetry::vitals::{InFlight, Outcome, RetryReason};
 use crate::upstream::backend::Backend;
+use crate::upstream::outlier::Watching;
 
 /// One try at one backend.
 pub(super) struct Attempt {
@@ -17,6 +18,9 @@ pub(super) struct Attempt {
     pub(super) reused: bool,
     connect: Option<Duration>,
     first_byte: Option<Duration>,
+    status: Option<u16>,
+    /// Its word counts in the backend's judgement; nothing where none is passed.
+    watching: Option<Watching>,
     /// The backend's penalty was raised for it, or is not to be.
     faulted: bool,
     /// Bytes of the request's body that were handed on, and of the response's that came.
@@ -34,10 +38,23 @@ impl Attempt {
             reused: false,
             connect: None,
             first_byte: None,
+            status: None,
+            watching: None,
             faulted: false,
             sent: 0,
             received: 0,
         }
+    }
+
+    /// The same, with a word in the backend's judgement.
+    pub(super) fn watched(self, watching: Option<Watching>) -> Self {
+        Self { watching, ..self }
+    }
+
+    /// How it ends says nothing about the backend, which stays counted for the next try.
+    pub(super) fn excuse(&mut self) -> InFlight {
+        self.watching = None;
+        self.guard.take().unwrap_or_else(|| self.backend.vitals.raise())
     }
 
     /// A connection is there.
@@ -54,6 +71,10 @@ impl Attempt {
     pub(super) fn answered(&mut self, status: u16) {
         let took = self.started.elapsed();
         self.first_byte = Some(took);
+        self.status = Some(status);
+        if let Some(watching) = &mut self.watching {
+            watching.answered(status < 500, now_ms());
+        }
         self.backend.vitals.observe_response(took);
         self.backend.vitals.count_response(status);
         if status >= 500 {
@@ -74,11 +95,6 @@ impl Attempt {
         self.first_byte.is_some()
     }
 
-    /// It failed for a reason that says nothing of the backend.
-    pub(super) fn excuse(&mut self) {
-        self.faulted = true;
-    }
-
     /// Once an attempt: what failed after a 5xx is the same failure.
     fn fault(&mut self, took: Duration) {
         if !std::mem::replace(&mut self.faulted, true) {
@@ -86,9 +102,21 @@ impl Attempt {
         }
     }
 
+    /// Whether it went well by the backend's doing; nothing if it was not the backend's to decide.
+    fn verdict(&self, outcome: Outcome) -> Option<bool> {
+        match outcome {
+            Outcome::ClientAbort => None,
+            Outcome::Ok => Some(self.status.is_none_or(|status| status < 500)),
+            _ => Some(false),
+        }
+    }
+
     fn end(mut self, outcome: Outcome, reason: Option<RetryReason>) -> AttemptRecord {
         if !matches!(outcome, Outcome::Ok | Outcome::ClientAbort) {
             self.fault(self.started.elapsed());
+        }
+        if let (Some(ok), Some(watching)) = (self.verdict(outcome), &mut self.watching) {
+            watching.ended(ok, now_ms());
         }
         let vitals = &self.backend.vitals;
         vitals.count_attempt(outcome);

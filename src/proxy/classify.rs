@@ -56,6 +56,13 @@ pub(super) fn client(error: &Error) -> (Fault, u16) {
         // RFC 9110 section 15.5.9: the body did not come in time.
         E::ReadTimedout => (Fault::RefusedPolicy, 408),
         E::InvalidHTTPHeader | E::H1Error | E::InvalidH2 | E::Custom(_) => (Fault::BadRequest, 400),
+        _ if is_malformed(error) => (Fault::BadRequest, 400),
         _ => (Fault::ClientAbort, 499),
     }
+}
+
+/// The listener's own word for a body that is none; the connection is there to say so on.
+fn is_malformed(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::InvalidData)
 }

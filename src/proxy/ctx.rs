@@ -17,6 +17,7 @@ use crate::policy::request_id::RequestId;
 use crate::snapshot::{Route, Snapshot, Target};
 use crate::telemetry::metrics::RequestInFlight;
 use crate::telemetry::record::{AttemptRecord, Recorder};
+use crate::telemetry::vitals::InFlight;
 use crate::upstream::backend::Backend;
 use crate::upstream::balance::Tried;
 
@@ -40,8 +41,8 @@ pub struct RequestCtx {
     pub(super) tries: u8,
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: Vec<AttemptRecord>,
-    /// The backend whose kept connection turned out to be stale: to be tried again on a fresh one.
-    pub(super) fresh: Option<Arc<Backend>>,
+    /// The backend whose kept connection turned out to be stale, still counted: to be tried again on a fresh one.
+    pub(super) fresh: Option<(Arc<Backend>, InFlight)>,
     pub(super) fresh_used: bool,
     pub(super) deadline: Option<Instant>,
     pub(super) fault: Option<Fault>,

@@ -1,5 +1,7 @@
 //! Fail: an attempt that did not work records how; the retry rule and the budget decide what follows.
 
+use std::sync::Arc;
+
 use pingora::{Error, ErrorType, RetryType};
 use pingora_proxy::Session;
 
@@ -8,6 +10,7 @@ use super::ctx::RequestCtx;
 use super::now_ms;
 use crate::fault::Fault;
 use crate::telemetry::vitals::{Outcome, RetryReason};
+use crate::upstream::retry::RetryBudget;
 use crate::upstream::rule::{Failed, Request, Verdict, decide};
 
 /// No connection could be had. Nothing was sent.
@@ -61,7 +64,8 @@ pub(super) fn may_try_again(session: &mut Session, ctx: &RequestCtx, failed: Fai
         Verdict::GiveUp => false,
         Verdict::Again => true,
         Verdict::AgainWithinBudget => {
-            ctx.target.as_ref().is_some_and(|target| target.upstream.budget().try_spend(route.retry_share, now_ms()))
+            let spend = |budget: &RetryBudget| budget.try_spend(route.retry_share, route.retry_floor, now_ms());
+            ctx.target.as_ref().is_some_and(|target| spend(target.upstream.budget()))
         }
     }
 }
@@ -99,9 +103,8 @@ fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool
 /// Again on a fresh connection to the same backend, outside attempts and budget.
 fn stale(ctx: &mut RequestCtx) {
     if let Some(attempt) = &mut ctx.attempt {
-        attempt.excuse();
         attempt.backend.vitals.count_retry(RetryReason::Fault(Fault::Reset));
-        ctx.fresh = Some(attempt.backend.clone());
+        ctx.fresh = Some((Arc::clone(&attempt.backend), attempt.excuse()));
     }
     ctx.end_attempt(Outcome::Reset, Some(RetryReason::Fault(Fault::Reset)));
 }

@@ -8,9 +8,9 @@ use http::{Method, Version};
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::{HttpProxy, http_proxy};
 
-use super::Gateway;
+use super::{Gateway, record};
 use crate::fault::Fault;
-use crate::listener::{BadHead, Conn, Front};
+use crate::listener::{BadHead, Conn, Cut, Front};
 use crate::policy::reply::Reply;
 use crate::policy::request_id::RequestId;
 use crate::telemetry::record::{Record, Recorder};
@@ -81,8 +81,9 @@ impl Front for Proxy {
         raw(bad.fault, bad.status, id.as_str())
     }
 
-    fn last_words(&self) -> Bytes {
-        raw(Fault::Timeout, Fault::Timeout.status(), "-")
+    fn last_words(&self, why: Cut) -> Bytes {
+        let (fault, status) = record::of_cut(why);
+        raw(fault, status, "-")
     }
 }
 

@@ -10,11 +10,12 @@ mod fail;
 mod front;
 mod hash_key;
 mod pick;
+mod queue;
 mod record;
 mod send;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -48,31 +49,32 @@ impl Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = RequestCtx;
+    /// Boxed: Pingora moves it from future to future.
+    type CTX = Box<RequestCtx>;
 
     /// Arrive: the request takes the snapshot that it keeps to its end.
-    fn new_ctx(&self) -> RequestCtx {
-        RequestCtx::new(Arc::clone(&self.recorder), self.shared.load())
+    fn new_ctx(&self) -> Self::CTX {
+        Box::new(RequestCtx::new(Arc::clone(&self.recorder), self.shared.load()))
     }
 
     /// Pingora's default adds a compression module to every request; Weir has none.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     /// Arrive and route: who asks, is it well-formed, which route.
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
         arrive::arrive(session, ctx)?;
         arrive::route(session, ctx)
     }
 
     /// Policies: each lets the request go on or answers it.
-    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
         arrive::policies(session, ctx)?;
-        answer::own_action(session, ctx).await
+        answer::own_action(session, ctx, &self.life).await
     }
 
     /// Pick: a backend for the next attempt.
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
-        pick::pick(session, ctx)
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
+        pick::pick(session, ctx).await
     }
 
     /// A connection is there.
@@ -83,7 +85,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
-        ctx: &mut RequestCtx,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         if let Some(attempt) = &mut ctx.attempt {
             attempt.connected(reused);
@@ -96,7 +98,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut RequestCtx,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         send::header(session, request, ctx)
     }
@@ -107,7 +109,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut RequestCtx,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         send::body(body, end, ctx)
     }
@@ -117,7 +119,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut RequestCtx,
+        ctx: &mut Self::CTX,
         error: Box<Error>,
     ) -> Box<Error> {
         fail::to_connect(session, ctx, error)
@@ -129,7 +131,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        ctx: &mut RequestCtx,
+        ctx: &mut Self::CTX,
         reused: bool,
     ) -> Box<Error> {
         fail::while_proxying(session, ctx, error, reused)
@@ -140,7 +142,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut RequestCtx,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         answer::arrived(session, response, ctx)
     }
@@ -151,7 +153,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        ctx: &mut RequestCtx,
+        ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         answer::body(body, end, ctx)?;
         Ok(None)
@@ -162,23 +164,23 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut RequestCtx,
+        ctx: &mut Self::CTX,
     ) -> Result<()> {
         answer::header(session, response, ctx, &self.life)
     }
 
     /// Answer: our own reply for a fault.
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestCtx) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
         answer::fault(session, error, ctx, &self.life).await
     }
 
     /// Record: one record, whatever happened.
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestCtx) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
         record::done(session, error, ctx);
     }
 
     /// The access log and the metrics say it; Pingora's line would say it again.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &RequestCtx, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Self::CTX, _error: &Error) -> bool {
         true
     }
 
@@ -186,7 +188,7 @@ impl ProxyHttp for Gateway {
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _ctx: &RequestCtx,
+        _ctx: &Self::CTX,
         _error: &Error,
         _context: ProxyWarnLogContext,
     ) -> bool {
@@ -196,5 +198,9 @@ impl ProxyHttp for Gateway {
 
 /// Milliseconds since 1970.
 fn now_ms() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+    millis(SystemTime::now())
+}
+
+fn millis(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }

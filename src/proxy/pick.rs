@@ -5,24 +5,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pingora::Result;
-use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::Session;
 
 use super::arrive::refuse;
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
-use super::hash_key;
-use super::now_ms;
+use super::{hash_key, millis, now_ms, queue};
 use crate::fault::Fault;
 use crate::snapshot::Target;
+use crate::telemetry::vitals::Mark;
 use crate::upstream::backend::Backend;
 
 /// The shortest wait that is worth starting; Pingora takes zero for none.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A backend for the next attempt.
-pub(super) fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
     // An attempt that is still open here was given up by Pingora; its backend must not count it any longer.
     ctx.attempt = None;
     let Some(target) = ctx.target.clone() else {
@@ -31,14 +30,19 @@ pub(super) fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<Ht
     if ctx.is_too_late() {
         return Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over"));
     }
-    let fresh = ctx.fresh.take();
+    // Drained or disabled meanwhile: not even on a fresh connection.
+    let fresh = ctx.fresh.take().filter(|(backend, _)| backend.vitals.mark() == Mark::Ready);
     ctx.fresh_used = fresh.is_some();
     let backend = match fresh {
-        Some(backend) => {
-            ctx.attempt = Some(Attempt::new(Arc::clone(&backend), backend.vitals.raise()));
+        Some((backend, guard)) => {
+            let attempt = Attempt::new(Arc::clone(&backend), guard);
+            ctx.attempt = Some(attempt.watched(target.upstream.watch(&backend)));
             backend
         }
-        None => next(session.req_header(), &target, ctx)?,
+        None => {
+            queue::pause(session, ctx).await?;
+            next(session, &target, ctx).await?
+        }
     };
     let tunnel = session.is_upgrade_req();
     let template = if tunnel { &target.tunnel } else { &target.peer };
@@ -51,27 +55,33 @@ pub(super) fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<Ht
         shorten(&mut peer, ctx.time_left());
     }
     ctx.sent_whole = session.is_body_empty();
-    if ctx.fresh_used {
+    if ctx.fresh_used || peer.options.custom_l4.is_some() {
         peer.group_key = outside_the_pool();
     }
     Ok(peer)
 }
 
-fn next(request: &RequestHeader, target: &Target, ctx: &mut RequestCtx) -> Result<Arc<Backend>> {
-    let now = now_ms();
+async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> Result<Arc<Backend>> {
+    // The first try follows the arrival at once: no second look at the clock.
+    let now = if ctx.tries == 0 { millis(ctx.started_at) } else { now_ms() };
     if ctx.tries == 0 {
         target.upstream.budget().count_request(now);
     }
-    let key = target.upstream.settings().hash.as_ref().and_then(|hash| hash_key::of(hash, request, ctx.client));
-    let Some(pick) = target.upstream.pick(&ctx.tried, now, key) else {
-        return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried"));
+    let (watching, pick) = match target.upstream.pick_trial(&ctx.tried, now) {
+        Some((pick, watching)) => (Some(watching), pick),
+        None => {
+            let hash = target.upstream.settings().hash.as_ref();
+            let key = hash.and_then(|hash| hash_key::of(hash, session.req_header(), ctx.client));
+            let pick = queue::pick(session, target, ctx, key).await?;
+            (target.upstream.watch(&pick.backend), pick)
+        }
     };
     if pick.fail_open {
         target.meters.count_fail_open();
     }
     ctx.tries = ctx.tries.saturating_add(1);
     ctx.tried.add(&pick.backend.vitals);
-    ctx.attempt = Some(Attempt::new(Arc::clone(&pick.backend), pick.guard));
+    ctx.attempt = Some(Attempt::new(Arc::clone(&pick.backend), pick.guard).watched(watching));
     Ok(pick.backend)
 }
 

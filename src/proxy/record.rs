@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 use super::classify;
 use super::ctx::RequestCtx;
 use crate::fault::Fault;
+use crate::listener::Cut;
 use crate::telemetry::record::Record;
 use crate::telemetry::vitals::Outcome;
 
@@ -41,17 +42,24 @@ pub(super) fn cut_short(ctx: &mut RequestCtx) {
     if ctx.recorded || ctx.in_flight.is_none() {
         return;
     }
-    let was_cut = ctx.exchange.as_ref().is_some_and(|exchange| exchange.was_cut());
-    let (fault, outcome) = if was_cut {
-        (Fault::Timeout, Outcome::Timeout)
-    } else if std::thread::panicking() {
-        (Fault::Internal, Outcome::ClientAbort)
-    } else {
-        (Fault::ClientAbort, Outcome::ClientAbort)
+    let (fault, status) = match ctx.exchange.as_ref().and_then(|exchange| exchange.cut()) {
+        Some(why) => of_cut(why),
+        None if std::thread::panicking() => (Fault::Internal, Fault::Internal.status()),
+        None => (Fault::ClientAbort, Fault::ClientAbort.status()),
     };
+    let outcome = if fault == Fault::Timeout { Outcome::Timeout } else { Outcome::ClientAbort };
     ctx.end_attempt(outcome, None);
-    let status = if fault == Fault::ClientAbort { fault.status() } else { ctx.begun.unwrap_or(fault.status()) };
+    let status = if fault == Fault::ClientAbort { status } else { ctx.begun.unwrap_or(status) };
     record(ctx, Some(fault), status);
+}
+
+/// What it means that the listener has cut a request.
+pub(super) fn of_cut(why: Cut) -> (Fault, u16) {
+    match why {
+        Cut::Deadline => (Fault::Timeout, Fault::Timeout.status()),
+        // RFC 9110 section 15.5.9.
+        Cut::Body => (Fault::RefusedPolicy, 408),
+    }
 }
 
 fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {

@@ -13,14 +13,20 @@ use crate::config::values::BackendAddress;
 use crate::fault::Fault;
 use crate::policy::forwarded::Hop;
 use crate::policy::host::HostPolicy;
-use crate::policy::{hop_by_hop, rewrite, via};
+use crate::policy::{hop_by_hop, lean, rewrite, via};
 use crate::upstream::backend::Backend;
+
+/// As many fields as a request gets on its way, and a few of the route's.
+const FIELDS: usize = 10;
 
 /// The header. Pingora has removed most hop-by-hop fields already (see `policy::hop_by_hop`).
 pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
     let (Some(route), Some(target)) = (ctx.route.clone(), ctx.target.clone()) else { return Ok(()) };
     let protocol = target.upstream.settings().protocol;
     let client = session.req_header();
+    if protocol == Protocol::Http1 {
+        lean::request(request, FIELDS);
+    }
     hop_by_hop::request(request, client, protocol != Protocol::Http1)?;
     forward(client, request, ctx)?;
     via::request(request, ctx.version)?;
@@ -54,6 +60,10 @@ fn forward(client: &RequestHeader, request: &mut RequestHeader, ctx: &RequestCtx
 
 fn apply_host(policy: &HostPolicy, request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
     match (policy, &ctx.attempt) {
+        // HTTP/1.0 may come without Host; the backend is spoken to in 1.1, which may not (RFC 9112 section 3.2).
+        (HostPolicy::Keep, Some(attempt)) if authority(request).is_none() => {
+            request.insert_header(header::HOST, host_of(&attempt.backend))
+        }
         (HostPolicy::Keep, _) | (_, None) => Ok(()),
         (policy, Some(attempt)) => policy.apply(request, &host_of(&attempt.backend)),
     }
@@ -94,6 +104,7 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) ->
         *body = None;
     }
     ctx.sent_whole = end;
+    expect_body(ctx);
     let piece = body.as_ref().map_or(0, Bytes::len) as u64;
     if let Some(attempt) = &mut ctx.attempt {
         attempt.sent += piece;
@@ -106,6 +117,17 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) ->
         return Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over"));
     }
     Ok(())
+}
+
+/// Pingora has no timer for the body of an HTTP/2 request, so the listener's cut is it. A body that waits for the backend
+/// looks the same from here, so the longer of the two waits counts.
+pub(super) fn expect_body(ctx: &RequestCtx) {
+    let (Some(exchange), Some(route)) = (&ctx.exchange, &ctx.route) else { return };
+    if ctx.version == Version::HTTP_2 {
+        let body = exchange.conn.settings.timeouts.body.limit();
+        let longest = body.and_then(|body| route.timeouts.write.limit().map(|write| write.max(body)));
+        exchange.cut_body_after(longest.filter(|_| !ctx.sent_whole));
+    }
 }
 
 /// What this attempt has sent; a later attempt sends the body from its start again.

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::logs::BothLogs;
-use crate::admin::control::Readiness;
+use crate::admin::control::{Readiness, Refused};
+use crate::admin::explained::{Explained, Question};
 use crate::admin::reply::{self, ReloadReply, Status};
 use crate::admin::{Control, Token};
 use crate::config;
+use crate::config::schema::Balance;
 use crate::life::Life;
 use crate::listener::{ListenerStatus, Listeners};
 use crate::proxy::Proxy;
@@ -15,6 +17,10 @@ use crate::reload::{LastReload, Reloaded, Reloader};
 use crate::snapshot::Shared;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
+use crate::upstream::backend::Backend;
+use crate::upstream::registry::Registry;
+use crate::upstream::status::{BackendStatus, status_of};
+use crate::upstream::steer::Wanted;
 
 /// The rooms, for those who steer the process.
 pub(super) struct ControlRoom {
@@ -22,6 +28,7 @@ pub(super) struct ControlRoom {
     pub(super) life: Arc<Life>,
     pub(super) shared: Arc<Shared>,
     pub(super) listeners: Arc<Listeners>,
+    pub(super) registry: Arc<Registry>,
     pub(super) reloader: Reloader<Proxy>,
     pub(super) logs: BothLogs,
     pub(super) token: Token,
@@ -63,6 +70,24 @@ impl Control for ControlRoom {
         }
     }
 
+    fn backend(&self, upstream: &str, backend: &str) -> Result<reply::Backend, Refused> {
+        self.find(upstream, backend).map(|(_, backend)| shown(status_of(&backend)))
+    }
+
+    fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<reply::Backend, Refused> {
+        let (upstream, backend) = self.find(upstream, backend)?;
+        upstream.steer(&backend, wanted, millis(SystemTime::now())).map_err(Refused::Impossible)?;
+        self.registry.rebuild(upstream.name());
+        let status = status_of(&backend);
+        let (name, state, weight) = (upstream.name(), status.state.label(), status.effective_weight);
+        tracing::info!(upstream = &**name, backend = status.name, state, weight, "changed by operator");
+        Ok(shown(status))
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explained, Refused> {
+        super::explain::explain(&self.shared.load(), question).map_err(Refused::Impossible)
+    }
+
     fn ready(&self) -> Readiness {
         let pending = || self.shared.load().upstreams.values().find(|upstream| upstream.verdict_pending()).cloned();
         let reason = if self.life.is_draining() {
@@ -80,6 +105,36 @@ impl Control for ControlRoom {
     fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
     }
+}
+
+impl ControlRoom {
+    /// Of the configuration in force.
+    fn find(&self, upstream: &str, backend: &str) -> Result<(Arc<Upstream>, Arc<Backend>), Refused> {
+        let snapshot = self.shared.load();
+        let Some(found) = snapshot.upstreams.values().find(|each| &**each.name() == upstream) else {
+            let there = snapshot.upstreams.keys().map(|name| name.as_str());
+            return Err(Refused::NotThere(format!("no upstream `{upstream}`; there is {}", list(there))));
+        };
+        let Some(member) = found.backend(backend) else {
+            let there = list(found.backends().iter().map(|backend| &*backend.name));
+            return Err(Refused::NotThere(format!(
+                "upstream `{upstream}` has no backend `{backend}`; there is {there}"
+            )));
+        };
+        Ok((Arc::clone(found), Arc::clone(member)))
+    }
+}
+
+/// Names for people; not more of them than can be read.
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 20;
+    let mut names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+    if names.len() > SHOWN {
+        let more = names.len() - SHOWN;
+        names.truncate(SHOWN);
+        names.push(format!("{more} more"));
+    }
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 fn rejected(problems: &[config::Problem]) -> ReloadReply {
@@ -121,8 +176,21 @@ fn listener(status: ListenerStatus) -> reply::Listener {
 
 fn upstream(upstream: &Arc<Upstream>) -> reply::Upstream {
     let status = upstream.status();
-    let balance = serde_json::to_value(status.balance).ok();
-    let backends = status.backends.into_iter().map(|backend| reply::Backend {
+    reply::Upstream {
+        name: status.name,
+        balance: balance(status.balance),
+        backends: status.backends.into_iter().map(shown).collect(),
+    }
+}
+
+/// As the document writes it.
+pub(super) fn balance(balance: Balance) -> String {
+    let written = serde_json::to_value(balance).ok();
+    written.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+pub(super) fn shown(backend: BackendStatus) -> reply::Backend {
+    reply::Backend {
         name: backend.name,
         address: backend.address,
         state: backend.state,
@@ -131,11 +199,6 @@ fn upstream(upstream: &Arc<Upstream>) -> reply::Upstream {
         in_flight: backend.in_flight,
         weight: backend.weight,
         effective_weight: backend.effective_weight,
-    });
-    reply::Upstream {
-        name: status.name,
-        balance: balance.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default(),
-        backends: backends.collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod control;
 mod drain;
+mod explain;
 mod limits;
 mod logs;
 mod pid_file;
@@ -51,7 +52,7 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The admin's address.
-    #[error("cannot listen on {address} (admin.address): {source}")]
+    #[error("cannot listen on {address} (admin.address): {source}{}", crate::listener::advice(.source))]
     Admin {
         /// The address.
         address: SocketAddr,
@@ -113,13 +114,13 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     let metrics = Metrics::new(crate::VERSION, crate::COMMIT);
     panics::install_hook();
 
-    // Sockets first, then the user, then threads: capabilities belong to threads.
+    // Sockets and what only root may write first, then the user, then threads: capabilities belong to threads.
     let bound = crate::listener::bind_all(&document.listeners)?;
     let admin = bind_admin(document.admin.address)?;
+    let _pid_file = document.server.pid_file.as_deref().map(|path| PidFile::write(&folder.join(path))).transpose()?;
     if let Some(user) = &document.server.user {
         privileges::become_user(user)?;
     }
-    let _pid_file = document.server.pid_file.as_deref().map(|path| PidFile::write(&folder.join(path))).transpose()?;
     let logs = BothLogs::open(document, &folder, &metrics)?;
     limits::raise_open_files();
     let runtimes = Runtimes::start(&document.server)?;
@@ -134,8 +135,8 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     announce(&room, admin_address);
     ready(&Running { room: Arc::clone(&room), admin: admin_address });
     let ended = runtimes.control.block_on(serve(&room, signals, document));
-    room.logs.access.close(drain::FLUSH);
-    runtimes.end();
+    // What is cut here still gets its record.
+    runtimes.end(|| room.logs.access.close(drain::FLUSH));
     Ok(ended)
 }
 
@@ -165,7 +166,7 @@ fn furnish(
     let reloader = Reloader::new(Parts {
         path: checked.path().to_owned(),
         shared: Arc::clone(&shared),
-        registry,
+        registry: Arc::clone(&registry),
         listeners: Arc::clone(&listeners),
         metrics: Arc::clone(metrics),
         front,
@@ -175,7 +176,8 @@ fn furnish(
             move |text| token.set(text.map(str::to_owned))
         }),
     });
-    Ok(Arc::new(ControlRoom { metrics: Arc::clone(metrics), life, shared, listeners, reloader, logs, token }))
+    let metrics = Arc::clone(metrics);
+    Ok(Arc::new(ControlRoom { metrics, life, shared, listeners, registry, reloader, logs, token }))
 }
 
 fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -29,9 +29,10 @@ impl Runtimes {
         Ok(Self { traffic, control, threads })
     }
 
-    /// Cuts what still runs.
-    pub(super) fn end(self) {
+    /// Cuts what still runs; `between` runs when no request is left.
+    pub(super) fn end<T>(self, between: impl FnOnce() -> T) {
         self.traffic.shutdown_timeout(Duration::from_millis(100));
+        between();
         self.control.shutdown_background();
     }
 }

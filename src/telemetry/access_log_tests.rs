@@ -1,3 +1,5 @@
+//! Lines of the access log, down to the file.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::fs;

@@ -120,10 +120,24 @@ fn listeners(cells: &Cells) -> Vec<Family> {
         "Picks of a backend though none is healthy.",
         &["upstream"],
     );
+    let mut depth = Family::of(
+        "weir_upstream_queue_depth",
+        Kind::Gauge,
+        "Requests that wait for a backend with a free place.",
+        &["upstream"],
+    );
+    let mut waited = Family::of(
+        "weir_upstream_queue_seconds",
+        Kind::Histogram,
+        "How long requests waited for a backend with a free place, however it ended.",
+        &["upstream"],
+    );
     for upstream in cells.upstreams.held() {
         fail_open.add(&[upstream.name()], upstream.fail_open());
+        depth.add(&[upstream.name()], upstream.waiting());
+        waited.observe(&[upstream.name()], upstream.waited());
     }
-    vec![open, results, fail_open]
+    vec![open, results, fail_open, depth, waited]
 }
 
 /// What backends were sent and answered.

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::fault::Fault;
 
@@ -155,12 +155,26 @@ impl Drop for OpenConnection {
 pub struct UpstreamMeters {
     name: Arc<str>,
     fail_open: Count,
+    waiting: AtomicI64,
+    waited: Durations,
+}
+
+/// A request that waits in the queue; dropping it ends the wait and observes it.
+#[derive(Debug)]
+pub struct Waiting(Arc<UpstreamMeters>, Instant);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.0.waited.observe(self.1.elapsed());
+    }
 }
 
 impl UpstreamMeters {
     /// Nothing counted yet. Use `Metrics::upstream`, which keeps one a name.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), fail_open: Count::new() }
+        let waited = Durations::new(LATENCY);
+        Self { name: name.into(), fail_open: Count::new(), waiting: AtomicI64::new(0), waited }
     }
 
     /// The upstream's name.
@@ -171,6 +185,22 @@ impl UpstreamMeters {
     /// Counts a pick that was made though no backend is healthy.
     pub fn count_fail_open(&self) {
         self.fail_open.bump();
+    }
+
+    /// Counts a request as waiting until the guard is dropped.
+    pub fn waits(self: &Arc<Self>) -> Waiting {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(Arc::clone(self), Instant::now())
+    }
+
+    /// Requests that wait now.
+    pub fn waiting(&self) -> u64 {
+        u64::try_from(self.waiting.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// How long requests waited, however it ended.
+    pub(super) fn waited(&self) -> &Durations {
+        &self.waited
     }
 
     /// Picks that were made though no backend was healthy.

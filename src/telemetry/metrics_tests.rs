@@ -1,3 +1,5 @@
+//! Families, labels and values as a scrape shows them.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +36,7 @@ fn full() -> (Arc<Metrics>, Held, Arc<Vitals>) {
     listener.count(ConnectionResult::Accepted);
     let upstream = metrics.upstream("api");
     upstream.count_fail_open();
+    drop(upstream.waits());
     let vitals = metrics.vitals(labels("api", "a", "10.0.0.1:80"));
     vitals.set_weights(5, 4.0);
     vitals.set_health(Health::Up, "", 1);
@@ -79,6 +82,8 @@ fn a_scrape_says_what_was_counted() {
         (format!("weir_backend_checks_total{{{backend},result=\"fail\"}}"), 0.0),
         (format!("weir_backend_state_changes_total{{{backend},to=\"up\"}}"), 1.0),
         (r#"weir_upstream_fail_open_total{upstream="api"}"#.to_owned(), 1.0),
+        (r#"weir_upstream_queue_depth{upstream="api"}"#.to_owned(), 0.0),
+        (r#"weir_upstream_queue_seconds_count{upstream="api"}"#.to_owned(), 1.0),
         (r#"weir_listener_connections_total{listener="web",result="accepted"}"#.to_owned(), 1.0),
         (r#"weir_listener_connections_total{listener="web",result="timeout"}"#.to_owned(), 0.0),
         (r#"weir_config_reloads_total{result="rejected"}"#.to_owned(), 1.0),
@@ -111,7 +116,7 @@ fn every_family_has_its_type_and_help_and_promtool_has_no_objection() {
         text.lines().filter_map(|l| l.strip_prefix(what)?.split(' ').next().map(str::to_owned)).collect()
     };
     assert_eq!(of("# HELP "), of("# TYPE "));
-    assert_eq!(of("# HELP weir_").len(), 27, "{text}");
+    assert_eq!(of("# HELP weir_").len(), 29, "{text}");
     let mut promtool = Command::new("promtool");
     promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Ok(mut child) = promtool.spawn() else {

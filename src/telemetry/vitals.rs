@@ -10,7 +10,11 @@ use std::time::Duration;
 use super::cells::Padded;
 use super::meters::BackendMeters;
 use super::score::Score;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
+
+mod in_flight;
+
+pub use in_flight::{InFlight, OnFree};
 
 pub use super::words::{Health, Mark, Outcome, RetryReason, State};
 
@@ -25,20 +29,30 @@ pub struct Labels {
     pub address: Arc<str>,
 }
 
+/// Weights end at 256.
+const NO_WEIGHT: u32 = u32::MAX;
+
 /// The live cells of a backend.
 #[derive(Debug)]
 pub struct Vitals {
     labels: ArcSwap<Labels>,
     in_flight: Padded<AtomicU32>,
     score: Padded<Score>,
+    /// 0: none.
+    limit: AtomicU32,
+    on_free: ArcSwapOption<OnFree>,
     health: AtomicU8,
     mark: AtomicU8,
     member: AtomicBool,
+    ejected: AtomicBool,
+    ejected_why: ArcSwap<String>,
     since_ms: AtomicU64,
     reason: ArcSwap<String>,
     configured_weight: AtomicU32,
     /// The bits of an f64.
     effective_weight: AtomicU64,
+    /// What an operator set at run time; `NO_WEIGHT`: nothing.
+    runtime_weight: AtomicU32,
     meters: Padded<BackendMeters>,
 }
 
@@ -49,13 +63,18 @@ impl Vitals {
             labels: ArcSwap::from_pointee(labels),
             in_flight: Padded::default(),
             score: Padded::default(),
+            limit: AtomicU32::new(0),
+            on_free: ArcSwapOption::empty(),
             health: AtomicU8::new(Health::Unknown as u8),
             mark: AtomicU8::new(Mark::Ready as u8),
             member: AtomicBool::new(true),
+            ejected: AtomicBool::new(false),
+            ejected_why: ArcSwap::default(),
             since_ms: AtomicU64::new(0),
             reason: ArcSwap::default(),
             configured_weight: AtomicU32::new(1),
             effective_weight: AtomicU64::new(1.0_f64.to_bits()),
+            runtime_weight: AtomicU32::new(NO_WEIGHT),
             meters: Padded(BackendMeters::new()),
         }
     }
@@ -65,26 +84,7 @@ impl Vitals {
         self.labels.load_full()
     }
 
-    /// Attempts under way.
-    pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    /// Raises the count if it still is `seen`; the guard lowers it.
-    pub fn try_raise(self: &Arc<Self>, seen: u32) -> Option<InFlight> {
-        self.in_flight
-            .compare_exchange(seen, seen.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed)
-            .ok()
-            .map(|_| InFlight(Arc::clone(self)))
-    }
-
-    /// Raises the count whatever it is; the guard lowers it.
-    pub fn raise(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(self))
-    }
-
-    /// What balancers read of it beside that count.
+    /// What balancers read of it beside the count in flight.
     pub fn score(&self) -> &Score {
         &self.score
     }
@@ -135,20 +135,45 @@ impl Vitals {
         self.changed(before, now_ms);
     }
 
+    /// Whether outlier detection has taken it out; it stays so until its trial request has gone well.
+    pub fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether outlier detection has taken it out, and why.
+    pub fn set_ejected(&self, why: Option<&str>, now_ms: u64) {
+        let before = self.state();
+        self.ejected_why.store(Arc::new(why.unwrap_or_default().to_owned()));
+        self.ejected.store(why.is_some(), Ordering::Relaxed);
+        self.changed(before, now_ms);
+    }
+
     /// The one state that is shown.
     pub fn state(&self) -> State {
         match (self.mark(), self.is_member(), self.health()) {
             (Mark::Disabled, ..) => State::Disabled,
             (Mark::Draining, ..) | (_, false, _) => State::Draining,
+            _ if self.is_ejected() => State::Ejected,
             (.., Health::Down) => State::Down,
             (.., Health::Up) => State::Up,
             (.., Health::Unknown) => State::Unknown,
         }
     }
 
-    /// Why the state is what it is; empty where there is nothing to say.
+    /// What the last probe said; empty where there is nothing to say.
     pub fn reason(&self) -> Arc<String> {
         self.reason.load_full()
+    }
+
+    /// Why the state is what it is; empty where there is nothing to say.
+    pub fn why(&self) -> String {
+        match self.state() {
+            State::Disabled => "by operator".to_owned(),
+            State::Draining if self.mark() == Mark::Draining => "by operator".to_owned(),
+            State::Draining => "no longer configured".to_owned(),
+            State::Ejected => self.ejected_why.load().to_string(),
+            State::Down | State::Up | State::Unknown => self.reason().to_string(),
+        }
     }
 
     /// Since when the state is what it is, in milliseconds since 1970; 0: since the start.
@@ -166,6 +191,16 @@ impl Vitals {
     pub fn set_weights(&self, configured: u32, effective: f64) {
         self.configured_weight.store(configured, Ordering::Relaxed);
         self.effective_weight.store(effective.to_bits(), Ordering::Relaxed);
+    }
+
+    /// The weight that an operator set at run time.
+    pub fn runtime_weight(&self) -> Option<u16> {
+        u16::try_from(self.runtime_weight.load(Ordering::Relaxed)).ok()
+    }
+
+    /// Sets the weight that counts instead of the configured one; nothing: the configured one again.
+    pub fn set_runtime_weight(&self, weight: Option<u16>) {
+        self.runtime_weight.store(weight.map_or(NO_WEIGHT, u32::from), Ordering::Relaxed);
     }
 
     /// Counts an attempt that ended.
@@ -228,22 +263,5 @@ impl Vitals {
             self.since_ms.store(now_ms, Ordering::Relaxed);
             self.meters.became[now as usize].bump();
         }
-    }
-}
-
-/// One attempt under way; dropping it lowers the count.
-#[derive(Debug)]
-pub struct InFlight(Arc<Vitals>);
-
-impl InFlight {
-    /// The backend that it counts for.
-    pub fn vitals(&self) -> &Arc<Vitals> {
-        &self.0
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -20,7 +20,7 @@ pub enum Health {
 }
 
 /// What an operator wants of a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Mark {
@@ -30,6 +30,17 @@ pub enum Mark {
     Draining = 1,
     /// No requests.
     Disabled = 2,
+}
+
+impl Mark {
+    /// As the admin API has it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
+        }
+    }
 }
 
 /// The one state that is shown of a backend, strongest first.

@@ -9,6 +9,7 @@ use arc_swap::ArcSwapOption;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use tokio::sync::Notify;
 
+use crate::config::schema::Balance;
 use crate::config::values::BackendAddress;
 use crate::telemetry::vitals::Vitals;
 
@@ -19,7 +20,7 @@ pub struct Backend {
     pub name: Arc<str>,
     /// Where it is, as configured.
     pub address: BackendAddress,
-    /// 0 to 256; 0 takes no new requests.
+    /// As configured, 0 to 256; 0 takes no new requests. `weight_now` is what counts.
     pub weight: u16,
     /// Tier 0 serves first.
     pub tier: u8,
@@ -30,6 +31,15 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// The weight that counts: an operator's, else the configured one. `round_robin` gives equal turns, so under it
+    /// an operator's waits until a balancer that honours it is configured.
+    pub fn weight_now(&self, balance: Balance) -> u16 {
+        match balance {
+            Balance::RoundRobin => self.weight,
+            _ => self.vitals.runtime_weight().unwrap_or(self.weight),
+        }
+    }
+
     /// Whether the two are the same to everyone who picks or shows them: same cells, same words, same weight, same tier.
     pub fn same_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.vitals, &other.vitals)

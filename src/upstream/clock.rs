@@ -1,4 +1,4 @@
-//! The wall clock and chance, for the tasks of this room. The pure rooms never come here: they take `now` as an argument.
+//! The wall clock and chance, for the tasks of this room and the pauses of retries. The pure rooms never come here: they take `now` as an argument.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,6 +10,6 @@ pub(super) fn now_ms() -> u64 {
 }
 
 /// A number from 0 to 1, for jitter; nobody's secret depends on it. Each `RandomState` has keys of its own.
-pub(super) fn random() -> f64 {
+pub fn random() -> f64 {
     (RandomState::new().build_hasher().finish() >> 11) as f64 / (1_u64 << 53) as f64
 }

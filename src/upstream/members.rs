@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::backend::Backend;
 use super::balance::chance::GOLDEN;
+use super::balance::preview::Preview;
 use super::balance::weighted::{MAX_SEQUENCE, sequence_len};
 use super::balance::{Balancer, Picked, Settings, Slot, Tried};
 use super::ramp;
@@ -91,7 +92,7 @@ impl Members {
 
     /// Whether the weight of one still grows with time.
     pub fn is_ramping(&self) -> bool {
-        self.tiers.iter().any(|tier| tier.factors.iter().any(|factor| *factor < ramp::FULL))
+        self.tiers.iter().any(|tier| is_uneven(&tier.factors))
     }
 
     /// Whether some are tried although they are down, for want of anything better.
@@ -106,29 +107,65 @@ impl Members {
             && self.tiers.iter().zip(&other.tiers).all(|(mine, others)| mine.same_as(others))
     }
 
-    /// Picks one; nothing if none is eligible. One that was tried only if no other is left, of this tier or another.
+    /// Who would be picked next, as places in `eligible`.
+    pub fn preview(&self, now_ms: u64) -> Preview {
+        let first = self.next_tier();
+        let (mut all, mut count) = (Preview { next: None, scores: Vec::new() }, 0);
+        for (at, tier) in self.tiers.iter().enumerate() {
+            let Preview { next, scores } = tier.balancer.preview(now_ms);
+            if Some(at) == first {
+                all.next = next.map(|next| count + next);
+            }
+            count += scores.len();
+            all.scores.extend(scores);
+        }
+        all
+    }
+
+    /// The tier that would be next: of the one whose turn it is, and then in order, the first that is not full.
+    fn next_tier(&self) -> Option<usize> {
+        let turn = self.at(self.cursor.load(Ordering::Relaxed));
+        let has_room =
+            |at: &usize| self.tiers.get(*at).is_some_and(|tier| !tier.balancer.is_exhausted(&Tried::default()));
+        std::iter::once(turn).chain(0..self.tiers.len()).find(has_room)
+    }
+
+    /// Whether requests start in this backend's tier, and do not only come from tiers that have failed or are full.
+    pub fn takes_first(&self, backend: &Backend) -> bool {
+        let mut before = 0;
+        self.tiers.iter().any(|tier| {
+            let share = tier.until - std::mem::replace(&mut before, tier.until);
+            share > 0 && tier.members.iter().any(|member| Arc::ptr_eq(&member.vitals, &backend.vitals))
+        })
+    }
+
+    /// Picks one; nothing if none is eligible or all are full. One that was tried only if no other is left, of this tier or
+    /// another: a tier whose backends are full gives what it cannot take to the others.
     /// `key`: what `consistent_hash` goes by.
     pub fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
         let first = match &*self.tiers {
             [] => return None,
-            [only] => only,
+            [only] => return only.pick(tried, now_ms, key),
             several => self.turn(several, key)?,
         };
-        if first.balancer.all_tried(tried) {
-            let others = self.tiers.iter().filter(|tier| !tier.balancer.all_tried(tried));
-            if let Some(picked) = others.into_iter().find_map(|tier| tier.pick(tried, now_ms, key)) {
-                return Some(picked);
-            }
-        }
-        first.pick(tried, now_ms, key)
+        let in_order = || std::iter::once(first).chain(&self.tiers);
+        let with_others = in_order().filter(|tier| !tier.balancer.is_exhausted(tried));
+        with_others
+            .into_iter()
+            .find_map(|tier| tier.pick(tried, now_ms, key))
+            .or_else(|| in_order().find_map(|tier| tier.pick(tried, now_ms, key)))
     }
 
     /// The tier of a pick: by turns that spread evenly over the line of shares, or always the same for the same key.
     fn turn<'a>(&self, tiers: &'a [Tier], key: Option<u64>) -> Option<&'a Tier> {
         let key = key.filter(|_| self.rules.settings.balance == Balance::ConsistentHash);
         let turn = key.unwrap_or_else(|| self.cursor.fetch_add(1, Ordering::Relaxed));
+        tiers.get(self.at(turn))
+    }
+
+    fn at(&self, turn: u64) -> usize {
         let point = turn.wrapping_mul(GOLDEN) >> 32;
-        tiers.iter().find(|tier| point < tier.until).or(tiers.first())
+        self.tiers.iter().position(|tier| point < tier.until).unwrap_or(0)
     }
 }
 
@@ -141,13 +178,13 @@ impl Tier {
         let slow_start = if up { rules.slow_start_ms } else { 0 };
         let since: Vec<_> = members.iter().map(|backend| backend.vitals.score().serving_since_ms()).collect();
         let factors = ramp::factors(&since, now_ms, slow_start);
-        let uneven = factors.iter().any(|factor| *factor < ramp::FULL);
         let mut settings = rules.settings;
-        if uneven && settings.balance == Balance::RoundRobin {
+        if is_uneven(&factors) && settings.balance == Balance::RoundRobin {
             // Equal turns cannot grow.
             settings.balance = Balance::WeightedRoundRobin;
         }
-        let weights = weights(&members, &factors, uneven, settings.balance == Balance::WeightedRoundRobin);
+        let weights =
+            weights(&members, &factors, rules.settings.balance, settings.balance == Balance::WeightedRoundRobin);
         let slots = members.iter().zip(weights).map(|(b, weight)| Slot::new(Arc::clone(&b.vitals), weight));
         Self { balancer: Balancer::new(settings, slots.collect()), members: members.into(), factors, until, sick }
     }
@@ -158,6 +195,12 @@ impl Tier {
             && self.factors == other.factors
             && self.members.len() == other.members.len()
             && self.members.iter().zip(&other.members).all(|(mine, others)| mine.same_as(others))
+            && self.weights().eq(other.weights())
+    }
+
+    /// As they count now; an operator changes them without another backend.
+    fn weights(&self) -> impl Iterator<Item = u16> + '_ {
+        self.balancer.slots().iter().map(|slot| slot.weight)
     }
 
     fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
@@ -166,12 +209,17 @@ impl Tier {
     }
 }
 
+fn is_uneven(factors: &[u16]) -> bool {
+    factors.iter().any(|factor| *factor < ramp::FULL)
+}
+
 /// The weights of slots: with a ramp among them in parts of `ramp::FULL`, or in larger ones where the sequence of turns
 /// would be too long.
-fn weights(members: &[Arc<Backend>], factors: &[u16], uneven: bool, turns: bool) -> Vec<u16> {
+fn weights(members: &[Arc<Backend>], factors: &[u16], balance: Balance, turns: bool) -> Vec<u16> {
+    let uneven = is_uneven(factors);
     let part = |parts: u16| {
         let weight = |(backend, factor): (&Arc<Backend>, &u16)| {
-            let exact = u32::from(backend.weight) * u32::from(*factor) * u32::from(parts);
+            let exact = u32::from(backend.weight_now(balance)) * u32::from(*factor) * u32::from(parts);
             u16::try_from(exact.div_ceil(u32::from(ramp::FULL))).unwrap_or(u16::MAX)
         };
         members.iter().zip(factors).map(weight).collect::<Vec<_>>()

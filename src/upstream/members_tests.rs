@@ -150,3 +150,51 @@ fn a_sequence_that_is_too_long_for_a_ramp_gets_coarser() {
     assert!(sequence_len(slots.iter().map(|slot| slot.weight)) <= MAX_SEQUENCE);
     assert!(members.is_ramping() && slots[0].weight * 4 < slots[1].weight);
 }
+
+#[test]
+fn a_tier_that_is_full_gives_to_the_next_and_all_full_is_no_pick() {
+    use Health::Up;
+    let backends = tiered(&[(0, Up), (1, Up)]);
+    let members = Members::build(&backends, RULES, 0);
+    backends.iter().for_each(|backend| backend.vitals.set_limit(1, None));
+    let held: Vec<_> = (0..2).filter_map(|_| members.pick(&Tried::default(), 0, None)).collect();
+    assert_eq!(held.iter().map(|pick| pick.backend.tier).collect::<Vec<_>>(), [0, 1]);
+    assert!(members.pick(&Tried::default(), 0, None).is_none());
+    // The tier that is full goes first otherwise; what was tried is picked again where all else is full.
+    backends[1].vitals.set_limit(2, None);
+    let mut tried = Tried::default();
+    tried.add(&backends[1].vitals);
+    let pick = members.pick(&tried, 0, None).unwrap();
+    assert_eq!((pick.backend.tier, pick.again), (1, true));
+}
+
+#[test]
+fn an_ejected_one_counts_as_down() {
+    use Health::Up;
+    let backends = tiered(&[(0, Up), (0, Up), (1, Up)]);
+    backends[0].vitals.set_ejected(Some("5 faults in a row"), 0);
+    let build = |rules| Members::build(&backends, rules, 0);
+    assert_eq!(names(&build(RULES)), "12");
+    assert_eq!(names(&build(Rules { checked: false, ..RULES })), "12");
+    let half = build(Rules { tier_min_up: 1.0, ..RULES });
+    let second = (0..100).filter(|_| half.pick(&Tried::default(), 0, None).unwrap().backend.tier == 1).count();
+    assert!((49..=51).contains(&second), "{second}");
+    backends[1].vitals.set_ejected(Some("5 faults in a row"), 0);
+    assert_eq!(names(&build(RULES)), "2", "the next tier takes over");
+    assert_eq!(names(&Members::build(&backends[..2], RULES, 0)), "01", "fails open");
+}
+
+#[test]
+fn the_preview_says_what_comes_next_over_tiers_and_leaves_no_trace() {
+    use Health::{Down, Up};
+    let backends = tiered(&[(0, Up), (0, Down), (0, Down), (0, Down), (1, Up), (1, Up)]);
+    let members = Members::build(&backends, Rules { tier_min_up: 0.5, ..RULES }, 0);
+    for _ in 0..40 {
+        let said = members.preview(0);
+        assert_eq!(members.preview(0), said);
+        let next = members.eligible().nth(said.next.unwrap()).unwrap();
+        assert_eq!(next.name, members.pick(&Tried::default(), 0, None).unwrap().backend.name);
+    }
+    let apart = Members::build(&backends, RULES, 0);
+    assert!(apart.takes_first(&backends[0]) && !apart.takes_first(&backends[4]));
+}

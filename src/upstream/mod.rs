@@ -5,19 +5,24 @@
 
 pub mod backend;
 pub mod balance;
-mod clock;
+pub mod clock;
 #[cfg(test)]
 mod counting;
+pub mod explain;
 pub mod health;
 pub mod members;
+pub mod outlier;
 pub mod peer;
+pub mod queue;
 pub mod ramp;
 pub mod registry;
 pub mod resolve;
 pub mod retry;
 pub mod rule;
 pub mod status;
+pub mod steer;
 pub mod tiers;
+mod tunnel;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +34,9 @@ use crate::telemetry::vitals::Health;
 use backend::Backend;
 use balance::{Settings, Tried};
 use members::{Members, Pick, Rules};
+use outlier::{Detector, Watching};
 use peer::Wire;
+use queue::{Look, Queue};
 use retry::RetryBudget;
 
 /// A named group of interchangeable backends.
@@ -40,6 +47,8 @@ pub struct Upstream {
     backends: Box<[Arc<Backend>]>,
     wire: Arc<Wire>,
     budget: Arc<RetryBudget>,
+    detector: Option<Arc<Detector>>,
+    queue: Arc<Queue>,
     members: ArcSwap<Members>,
     /// Rebuilding reads cells and then swaps: one at a time, so that the last to read is the last to swap.
     rebuilding: Mutex<()>,
@@ -64,9 +73,22 @@ impl Upstream {
             backends: backends.into(),
             wire,
             budget,
+            detector: None,
+            queue: Arc::default(),
             members: ArcSwap::new(members),
             rebuilding: Mutex::new(()),
         }
+    }
+
+    /// What goes on from `previous`: its queue, and what was judged of backends while the rules are equal.
+    pub fn continuing(mut self, previous: Option<&Self>) -> Self {
+        let before = previous.and_then(|previous| previous.detector.as_deref());
+        let rules = self.settings.outlier.as_ref();
+        if let Some(previous) = previous {
+            self.queue = Arc::clone(&previous.queue);
+        }
+        self.detector = rules.map(|rules| Arc::new(Detector::new(rules, &self.backends, before)));
+        self
     }
 
     /// What it is called.
@@ -105,6 +127,37 @@ impl Upstream {
         self.members.load().pick(tried, now_ms, key)
     }
 
+    /// The same, telling apart why there is none.
+    pub fn look(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Look<Pick> {
+        let members = self.members.load();
+        match members.pick(tried, now_ms, key) {
+            Some(pick) => Look::Slot(pick),
+            None if members.eligible().next().is_none() => Look::Nobody,
+            None => Look::Full,
+        }
+    }
+
+    /// Whether there is a backend to go to that was not tried and is not full.
+    pub fn has_another(&self, tried: &Tried) -> bool {
+        self.members.load().eligible().any(|backend| !tried.excludes(&backend.vitals))
+    }
+
+    /// Where requests wait while all that may be picked are full.
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// A backend whose ejection is over, if this request may be its trial.
+    pub fn pick_trial(&self, tried: &Tried, now_ms: u64) -> Option<(Pick, Watching)> {
+        let (backend, guard, watching) = self.detector.as_ref()?.trial(&self.backends, tried, now_ms)?;
+        Some((Pick { backend: Arc::clone(backend), guard, fail_open: false, again: false }, watching))
+    }
+
+    /// Watches an attempt at one of its backends, if backends are watched.
+    pub fn watch(&self, backend: &Backend) -> Option<Watching> {
+        self.detector.as_ref()?.watch(&backend.vitals)
+    }
+
     /// Builds the members anew from what the cells say; whether they changed.
     pub fn rebuild(&self) -> bool {
         let _one_at_a_time = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,9 +172,12 @@ impl Upstream {
         if changed {
             self.members.store(Arc::new(built));
         }
+        // Who waits may have another backend to go to now, or none.
+        self.queue.nudge();
         changed
     }
 
+    /// Shows the weights as configured and as they count: an operator's or the configured one, as far as it has grown.
     fn publish_weights(&self, members: &Members) {
         let ramps: HashMap<*const Backend, f64> = members
             .ramps()
@@ -130,8 +186,8 @@ impl Upstream {
             .collect();
         for backend in &self.backends {
             let ramp = ramps.get(&Arc::as_ptr(backend)).copied().unwrap_or(1.0);
-            let weight = u32::from(backend.weight);
-            backend.vitals.set_weights(weight, f64::from(weight) * ramp);
+            let now = backend.weight_now(self.settings.balance);
+            backend.vitals.set_weights(backend.weight.into(), f64::from(now) * ramp);
         }
     }
 

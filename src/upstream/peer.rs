@@ -135,6 +135,20 @@ impl PeerTemplate {
         Self(peer)
     }
 
+    /// The same for requests that ask to switch protocols: while they are a tunnel nothing but `timeouts.tunnel` ends
+    /// them, and over HTTP/1 they have a connection of their own (see `upstream::tunnel`).
+    pub fn tunnel(wire: &Wire, timeouts: &RouteTimeouts) -> Self {
+        let mut template = Self::new(wire, timeouts);
+        let options = &mut template.0.options;
+        (options.read_timeout, options.write_timeout) = (timeouts.tunnel.limit(), timeouts.tunnel.limit());
+        if wire.protocol == Protocol::Http1 {
+            options.custom_l4 = Some(Arc::new(super::tunnel::Connect));
+            // Where the switch was declined: nobody else may have the connection.
+            options.idle_timeout = Some(Duration::from_millis(1));
+        }
+        template
+    }
+
     /// The peer for an attempt at this backend; nothing if its name has not resolved.
     pub fn peer(&self, backend: &Backend) -> Option<Box<HttpPeer>> {
         let address = backend.resolved.current()?;

@@ -16,10 +16,10 @@ use super::health::probe::Probe;
 use super::health::prober::{Changed, Owned, Prober, Spec};
 use super::peer::Wire;
 use super::resolve::Resolver;
-use super::{Upstream, clock, ramp};
+use super::{Upstream, clock, ramp, steer};
 use crate::config::schema::{self, Balance};
 use crate::config::values::{BackendAddress, Name, Period};
-use crate::telemetry::vitals::{Health, Labels, Vitals};
+use crate::telemetry::vitals::{Health, Labels, OnFree, Vitals};
 
 /// Compiled upstreams by name.
 pub type Upstreams = BTreeMap<Name, Arc<Upstream>>;
@@ -97,7 +97,8 @@ impl Registry {
         let backends = settings.backends.iter().map(|b| self.backend(&upstream, b, previous)).collect();
         let budget = previous.map(|previous| Arc::clone(&previous.budget)).unwrap_or_default();
         let members = previous.map(|previous| previous.members());
-        Arc::new(Upstream::new(upstream, settings.clone(), backends, Arc::new(wire), budget, members))
+        let built = Upstream::new(upstream, settings.clone(), backends, Arc::new(wire), budget, members);
+        Arc::new(built.continuing(previous.map(|previous| &**previous)))
     }
 
     fn backend(
@@ -135,6 +136,7 @@ impl Registry {
                 let now = self.activate_one(upstream, backend, before.remove(&identity));
                 active.insert(identity, now);
             }
+            self.activate_detector(upstream);
             upstream.rebuild();
         }
         for gone in before.into_values() {
@@ -143,6 +145,11 @@ impl Registry {
         }
         self.grow(upstreams);
         self.live.sweep();
+    }
+
+    /// After a change of a backend's cells: every generation of the upstream builds its members anew.
+    pub fn rebuild(&self, upstream: &str) {
+        self.live.rebuild(upstream);
     }
 
     fn activate_one(&self, upstream: &Arc<Upstream>, backend: &Arc<Backend>, before: Option<Active>) -> Active {
@@ -157,11 +164,11 @@ impl Registry {
         let decay = upstream.settings().ewma.clone().unwrap_or_default().decay.get();
         let read = upstream.settings().balance == Balance::PeakEwma;
         vitals.score().set_decay(if read { decay } else { Duration::ZERO });
+        let queue = Arc::clone(upstream.queue());
+        vitals.set_limit(upstream.settings().max_in_flight, Some(OnFree::new(move || queue.nudge())));
+        steer::warn_of_waiting(backend, upstream.settings().balance);
         let (probing, resolving) = before.map_or((None, None), |before| (before.probing, before.resolving));
-        let changed: Changed = Arc::new({
-            let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));
-            move || live.rebuild(&name)
-        });
+        let changed = self.changed(upstream.name());
         let resolving = resolving.or_else(|| self.resolve(backend, &changed));
         Active { vitals, probing: self.probe(upstream, backend, probing, changed), resolving }
     }
@@ -178,6 +185,23 @@ impl Registry {
             let start = || (period, Owned::spawn(&self.handle, live.grow(name, whole / ramp::STEPS)));
             growing.insert(Arc::clone(upstream.name()), running.unwrap_or_else(start));
         }
+    }
+
+    fn activate_detector(&self, upstream: &Upstream) {
+        let now = clock::now_ms();
+        match &upstream.detector {
+            Some(detector) => detector.activate(&self.changed(upstream.name()), now),
+            None => {
+                let ejected = upstream.backends().iter().filter(|backend| backend.vitals.is_ejected());
+                ejected.for_each(|backend| backend.vitals.set_ejected(None, now));
+            }
+        }
+    }
+
+    /// What is called after a change that members of this upstream depend on.
+    fn changed(&self, upstream: &Arc<str>) -> Changed {
+        let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream));
+        Arc::new(move || live.rebuild(&name))
     }
 
     fn resolve(&self, backend: &Backend, changed: &Changed) -> Option<Owned> {

@@ -217,5 +217,28 @@ async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
     of(&second, "u").rebuild();
     backend.vitals.set_mark(Mark::Ready, 0);
     of(&second, "u").rebuild();
-    assert_eq!(weights(&second), [0.1, 1.0, 1.0]);
+    let starts = |weight: f64| (0.1..0.5).contains(&weight);
+    assert!(starts(weights(&second)[0]) && weights(&second)[1..] == [1.0; 2]);
+    // So does one whose ejection ends.
+    let back = &of(&second, "u").backends()[1];
+    back.vitals.set_ejected(Some("5 faults in a row"), 0);
+    of(&second, "u").rebuild();
+    back.vitals.set_ejected(None, 0);
+    of(&second, "u").rebuild();
+    assert!(starts(weights(&second)[1]) && weights(&second)[2] == 1.0);
+}
+
+#[tokio::test]
+async fn an_operators_weight_is_what_grows() {
+    let registry = registry();
+    let yaml = TWO.replace("u: {", "u: {slow_start: 1h, balance: least_connections, ");
+    let upstreams = compile(&registry, &yaml, &Upstreams::new());
+    registry.activate(&upstreams);
+    let (upstream, [a, b]) = (of(&upstreams, "u"), of(&upstreams, "u").backends()) else { panic!("two backends") };
+    a.vitals.score().set_serving(false, 0);
+    a.vitals.score().set_serving(true, 1);
+    let wanted = steer::Wanted { weight: Some(Some(20)), mark: None };
+    upstream.steer(b, wanted, 0).unwrap();
+    assert!(upstream.rebuild());
+    assert_eq!((a.vitals.weights(), b.vitals.weights()), ((1, 1.0), (1, 2.0)));
 }

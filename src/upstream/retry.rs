@@ -8,9 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How far back requests and retries count, in seconds.
 pub const WINDOW_SECS: u64 = 10;
 
-/// Retries a second that are always allowed, whatever the share.
-pub const FLOOR_PER_SEC: u64 = 10;
-
 /// A power of two above the window, so that the second that turns a slot over is never one that is still summed.
 const SLOTS: usize = 16;
 
@@ -29,21 +26,22 @@ impl RetryBudget {
         self.requests.add(now_ms / 1_000);
     }
 
-    /// Takes one retry out of the budget if there is one. `share`: of requests, 0 to 1.
-    pub fn try_spend(&self, share: f64, now_ms: u64) -> bool {
+    /// Takes one retry out of the budget if there is one. `share`: of requests, 0 to 1. `floor`: retries a second that
+    /// are allowed whatever the share.
+    pub fn try_spend(&self, share: f64, floor: u32, now_ms: u64) -> bool {
         let now = now_ms / 1_000;
         // Taken first and given back if it was one too many: two at once may both be refused, never both let through.
         self.retries.add(now);
-        if self.retries.sum(now) <= self.allowed(share, now) {
+        if self.retries.sum(now) <= self.allowed(share, floor, now) {
             return true;
         }
         self.retries.take_back(now);
         false
     }
 
-    fn allowed(&self, share: f64, now: u64) -> u64 {
+    fn allowed(&self, share: f64, floor: u32, now: u64) -> u64 {
         let by_share = (self.requests.sum(now) as f64 * share.clamp(0.0, 1.0)).floor() as u64;
-        by_share.max(FLOOR_PER_SEC * WINDOW_SECS)
+        by_share.max(u64::from(floor) * WINDOW_SECS)
     }
 }
 
@@ -101,10 +99,18 @@ mod tests {
     #[test]
     fn the_floor_is_there_without_a_request() {
         let budget = RetryBudget::default();
-        let spent = (0..500).filter(|_| budget.try_spend(0.2, 5_000)).count();
+        let spent = (0..500).filter(|_| budget.try_spend(0.2, 10, 5_000)).count();
         assert_eq!(spent, 100);
-        assert!(!budget.try_spend(0.2, 14_999), "still in the window");
-        assert!(budget.try_spend(0.2, 15_000), "out of the window");
+        assert!(!budget.try_spend(0.2, 10, 14_999), "still in the window");
+        assert!(budget.try_spend(0.2, 10, 15_000), "out of the window");
+    }
+
+    #[test]
+    fn without_a_floor_only_the_share_counts() {
+        let budget = RetryBudget::default();
+        assert!(!budget.try_spend(1.0, 0, 5_000));
+        budget.count_request(5_000);
+        assert!(budget.try_spend(1.0, 0, 5_000) && !budget.try_spend(1.0, 0, 5_000));
     }
 
     #[test]
@@ -113,13 +119,13 @@ mod tests {
         for n in 0..10_000 {
             budget.count_request(n);
         }
-        assert_eq!((0..5_000).filter(|_| budget.try_spend(0.2, 9_999)).count(), 2_000);
-        assert_eq!((0..5_000).filter(|_| budget.try_spend(1.0, 9_999)).count(), 5_000);
+        assert_eq!((0..5_000).filter(|_| budget.try_spend(0.2, 10, 9_999)).count(), 2_000);
+        assert_eq!((0..5_000).filter(|_| budget.try_spend(1.0, 10, 9_999)).count(), 5_000);
     }
 
     proptest! {
         #[test]
-        fn never_exceeded(share in 0.0_f64..=1.0, steps in proptest::collection::vec((0_u64..700, 0_u32..60, 0_u32..60), 1..80)) {
+        fn never_exceeded(share in 0.0_f64..=1.0, floor in 0_u32..20, steps in proptest::collection::vec((0_u64..700, 0_u32..60, 0_u32..60), 1..80)) {
             let budget = RetryBudget::default();
             let (mut now, mut requests, mut retries) = (1_000_000, Vec::new(), Vec::new());
             for (wait, sent, wanted) in steps {
@@ -129,11 +135,11 @@ mod tests {
                     requests.push(now / 1_000);
                 }
                 for _ in 0..wanted {
-                    if budget.try_spend(share, now) {
+                    if budget.try_spend(share, floor, now) {
                         retries.push(now / 1_000);
                         let since = now / 1_000 - (WINDOW_SECS - 1);
                         let within = |times: &[u64]| times.iter().filter(|t| **t >= since).count();
-                        let allowed = (within(&requests) as f64 * share).floor().max(100.0);
+                        let allowed = (within(&requests) as f64 * share).floor().max(f64::from(floor) * 10.0);
                         prop_assert!(within(&retries) as f64 <= allowed);
                     }
                 }
@@ -149,7 +155,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..1_000 {
-                        spent.fetch_add(u64::from(budget.try_spend(0.5, 1_000)), Ordering::Relaxed);
+                        spent.fetch_add(u64::from(budget.try_spend(0.5, 10, 1_000)), Ordering::Relaxed);
                     }
                 });
             }

@@ -1,11 +1,14 @@
 //! Whether a failed attempt is followed by another: the rule of a route, without the budget. Pure.
 
+use std::time::Duration;
+
 use crate::config::schema::{self, RetryWhen};
 
 /// `routes[].retry`, compiled.
 #[derive(Debug, Clone)]
 pub struct Rule {
     attempts: u8,
+    backoff: Duration,
     connect: bool,
     reset: bool,
     timeout: bool,
@@ -19,11 +22,25 @@ impl Rule {
         let status = |when: &RetryWhen| if let RetryWhen::Status(status) = when { Some(*status) } else { None };
         Self {
             attempts: retry.attempts,
+            backoff: retry.backoff.get(),
             connect: has(RetryWhen::Connect),
             reset: has(RetryWhen::Reset),
             timeout: has(RetryWhen::Timeout),
             statuses: retry.when.iter().filter_map(status).collect(),
         }
+    }
+}
+
+/// No try waits longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+impl Rule {
+    /// How long the try after `tries` waits: at random up to `backoff`, doubled with each, so that those who failed
+    /// together do not come back together ("full jitter": M. Brooker, Exponential Backoff and Jitter, AWS 2015).
+    /// `chance`: 0 to 1.
+    pub fn pause(&self, tries: u8, chance: f64) -> Duration {
+        let doubled = self.backoff.saturating_mul(1 << tries.saturating_sub(1).min(16));
+        doubled.min(LONGEST_PAUSE).mul_f64(chance.clamp(0.0, 1.0))
     }
 }
 
@@ -95,6 +112,16 @@ mod tests {
 
     const FRESH: Request =
         Request { tries: 1, idempotent: true, replayable: true, response_begun: false, too_late: false };
+
+    #[test]
+    fn pauses_double_within_chance_and_end_at_ten_seconds() {
+        let backoff = crate::config::values::Period::from_secs(1);
+        let rule = Rule::new(&schema::Retry { backoff, ..Default::default() });
+        let pauses = [1, 2, 3, 4, 5, 16, 255].map(|tries| rule.pause(tries, 1.0).as_secs());
+        assert_eq!(pauses, [1, 2, 4, 8, 10, 10, 10]);
+        assert_eq!((rule.pause(3, 0.25).as_secs(), rule.pause(3, 0.0)), (1, Duration::ZERO));
+        assert_eq!(Rule::new(&schema::Retry::default()).pause(5, 1.0), Duration::ZERO);
+    }
 
     #[test]
     fn what_was_not_sent_is_tried_again_for_any_method_outside_the_budget() {

@@ -54,10 +54,11 @@ impl Upstream {
     }
 }
 
-fn status_of(backend: &Backend) -> BackendStatus {
+/// A backend as it is now.
+pub fn status_of(backend: &Backend) -> BackendStatus {
     let vitals = &backend.vitals;
-    let reason = vitals.reason();
-    let reason = if reason.is_empty() && !backend.resolved.is_known() { "name does not resolve" } else { &reason };
+    let why = vitals.why();
+    let reason = if why.is_empty() && !backend.resolved.is_known() { "name does not resolve" } else { &why };
     BackendStatus {
         name: backend.name.to_string(),
         address: backend.address.to_string(),

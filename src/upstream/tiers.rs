@@ -1,7 +1,7 @@
 //! Who may be picked, tier by tier, and which share of the requests each tier takes. Pure: cells in, choice out.
 //!
 //! Those that are up serve; while none is, those that nobody has probed yet; while there is none of them either, those that are
-//! down, if the upstream fails open. Drained, disabled, weightless and unresolved backends are never chosen.
+//! down, if the upstream fails open. Ejected ones count as down. Drained, disabled, weightless and unresolved backends are never chosen.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,23 +28,31 @@ pub fn is_able(backend: &Backend) -> bool {
     backend.vitals.mark() == Mark::Ready && backend.resolved.is_known()
 }
 
-/// What its checks say; without a check it is up.
+/// What its checks say; without a check it is up. One that is ejected is as good as down, whatever its probes say: it
+/// fails what it is sent.
 pub fn health(backend: &Backend, checked: bool) -> Health {
-    if checked { backend.vitals.health() } else { Health::Up }
+    match backend.vitals.health() {
+        _ if backend.vitals.is_ejected() => Health::Down,
+        health if checked => health,
+        _ => Health::Up,
+    }
 }
 
 /// All that may be picked, by tier, lowest first; no tier is empty, and shares sum up to 1 if there is one.
 pub fn choose(backends: &[Arc<Backend>], rules: &Rules) -> Vec<Chosen> {
     let mut tiers: BTreeMap<u8, Tally<'_>> = BTreeMap::new();
-    for backend in backends.iter().filter(|backend| backend.weight > 0) {
-        let tier = tiers.entry(backend.tier).or_default();
-        tier.weight += f64::from(backend.weight);
-        if is_able(backend) {
-            // One look at each verdict: they may change meanwhile.
-            tier.able.push((backend, health(backend, rules.checked)));
+    for backend in backends {
+        // One look at each weight and verdict: they may change meanwhile.
+        let weight = f64::from(backend.weight_now(rules.settings.balance));
+        if weight > 0.0 {
+            let tier = tiers.entry(backend.tier).or_default();
+            tier.weight += weight;
+            if is_able(backend) {
+                tier.able.push(Able { backend, weight, health: health(backend, rules.checked) });
+            }
         }
     }
-    let has = |health: Health| tiers.values().any(|tier| tier.able.iter().any(|(_, other)| *other == health));
+    let has = |health: Health| tiers.values().any(|tier| tier.able.iter().any(|able| able.health == health));
     let open = [Health::Down].into_iter().filter(|_| rules.fail_open);
     let Some(level) = [Health::Up, Health::Unknown].into_iter().chain(open).find(|health| has(*health)) else {
         return Vec::new();
@@ -59,24 +67,30 @@ pub fn choose(backends: &[Arc<Backend>], rules: &Rules) -> Vec<Chosen> {
 #[derive(Default)]
 struct Tally<'a> {
     weight: f64,
-    able: Vec<(&'a Arc<Backend>, Health)>,
+    able: Vec<Able<'a>>,
+}
+
+struct Able<'a> {
+    backend: &'a Arc<Backend>,
+    weight: f64,
+    health: Health,
 }
 
 impl Tally<'_> {
     /// The share of the tier's weight that is in this state of health.
     fn share_of(&self, level: Health) -> f64 {
-        let with = self.able.iter().filter(|(_, health)| *health == level);
-        with.map(|(backend, _)| f64::from(backend.weight)).sum::<f64>() / self.weight.max(1.0)
+        let with = self.able.iter().filter(|able| able.health == level);
+        with.map(|able| able.weight).sum::<f64>() / self.weight.max(1.0)
     }
 
     fn choose(&self, level: Health, share: Share, rules: &Rules) -> Chosen {
         let panics = level == Health::Up && share.of_requests > 0.0 && !share.relieved && {
-            let healthy = self.able.iter().filter(|(_, health)| *health != Health::Down).count();
+            let healthy = self.able.iter().filter(|able| able.health != Health::Down).count();
             (healthy as f64) < rules.panic_threshold * self.able.len() as f64
         };
         let takes = |health: Health| health == level || panics;
         Chosen {
-            members: self.able.iter().filter(|(_, h)| takes(*h)).map(|(b, _)| Arc::clone(b)).collect(),
+            members: self.able.iter().filter(|able| takes(able.health)).map(|able| Arc::clone(able.backend)).collect(),
             share: share.of_requests,
             sick: panics || level == Health::Down,
             up: level == Health::Up && !panics,

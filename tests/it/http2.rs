@@ -121,7 +121,7 @@ fn a_stream_that_is_reset_lets_its_backend_go() {
         let (response, mut stream) = client.send_request(request("GET", "/"), true).unwrap();
         tokio::task::yield_now().await;
         tokio::time::timeout(std::time::Duration::from_millis(300), response).await.unwrap_err();
-        assert_eq!(weir.sum(&["weir_backend_in_flight"]), 1.0);
+        weir.wait_for(&["weir_backend_in_flight"], 1.0);
         stream.send_reset(h2::Reason::CANCEL);
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     });
@@ -138,6 +138,10 @@ fn faults_and_cookies_are_right_over_http2() {
         crumbs.headers_mut().append("cookie", "a=1".parse().unwrap());
         crumbs.headers_mut().append("cookie", "b=2".parse().unwrap());
         client.send_request(crumbs, true).unwrap().0.await.unwrap();
+        let mut star = request("GET", "/");
+        *star.uri_mut() = "*".parse().unwrap();
+        star.headers_mut().append("host", "a".parse().unwrap());
+        assert_eq!(client.send_request(star, true).unwrap().0.await.unwrap().status(), 400);
         let long = request("GET", &format!("/{}", "x".repeat(9000)));
         assert_eq!(client.send_request(long, true).unwrap().0.await.unwrap().status(), 414);
     });
@@ -157,4 +161,96 @@ fn an_idle_http2_connection_does_not_hold_up_the_end() {
         assert_eq!(status.code(), Some(0));
         assert!(start.elapsed() < std::time::Duration::from_secs(1), "{:?}", start.elapsed());
     });
+}
+
+#[test]
+fn a_stream_whose_body_stops_is_cut_and_its_backend_let_go() {
+    let origin = Origin::named("a");
+    let weir = Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\", timeouts: {{ body: 300ms }} }}]\n\
+         routes: [{{ name: all, upstream: up, timeouts: {{ write: 300ms }} }}]\n\
+         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
+        origin.address()
+    ));
+    run(async {
+        let mut client = connect(&weir).await;
+        let (response, mut stream) = client.send_request(request("POST", "/"), false).unwrap();
+        stream.send_data(Bytes::from_static(b"half"), false).unwrap();
+        response.await.unwrap_err();
+    });
+    weir.wait_for(&["weir_backend_in_flight"], 0.0);
+    weir.wait_for(&["weir_requests_total", "408"], 1.0);
+}
+
+#[test]
+fn backends_may_speak_http2_too() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        run(async move {
+            listener.set_nonblocking(true).unwrap();
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let mut connection = h2::server::handshake(stream).await.unwrap();
+                    while let Some(Ok((request, mut respond))) = connection.accept().await {
+                        let path = request.uri().path().to_owned();
+                        let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+                        stream.send_data(Bytes::from(path), true).unwrap();
+                    }
+                });
+            }
+        });
+    });
+    let weir = Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
+         upstreams: {{ up: {{ protocol: h2c, health_check: {{ http: {{ path: / }} }}, backends: [{{ name: a, address: \"{address}\" }}] }} }}"
+    ));
+    weir.wait_for_state("a", "up");
+    let mut client = Client::connect(weir.web());
+    assert_eq!(client.get("/one").text(), "/one");
+    assert_eq!(client.get("/two").text(), "/two");
+    run(async {
+        let mut client = connect(&weir).await;
+        let (response, _) = client.send_request(request("GET", "/three"), true).unwrap();
+        assert_eq!(body(response.await.unwrap()).await, b"/three");
+    });
+}
+
+#[test]
+fn a_stream_that_is_reset_while_it_waits_frees_its_place() {
+    let origin = Origin::start(|_| Reply::new(200, "").after(std::time::Duration::from_millis(1500)));
+    let weir = Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
+         upstreams: {{ up: {{ max_in_flight: 1, queue: {{ timeout: 20s }}, backends: [{{ address: \"{}\" }}] }} }}",
+        origin.address()
+    ));
+    let depth = async |count: f64| {
+        for _ in 0..500 {
+            if weir.sum(&["weir_upstream_queue_depth"]) == count {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        panic!("the queue never had {count}");
+    };
+    run(async {
+        let mut sender = connect(&weir).await;
+        let (held, _) = sender.send_request(request("GET", "/held"), true).unwrap();
+        while origin.requests().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let (waits, mut stream) = sender.send_request(request("GET", "/reset"), true).unwrap();
+        let mut other = connect(&weir).await;
+        let (cut, _) = other.send_request(request("GET", "/cut"), true).unwrap();
+        depth(2.0).await;
+        stream.send_reset(h2::Reason::CANCEL);
+        drop(waits);
+        depth(1.0).await;
+        drop((cut, other));
+        depth(0.0).await;
+        assert_eq!(held.await.unwrap().status(), 200);
+    });
+    assert_eq!(origin.requests().len(), 1);
 }

@@ -62,6 +62,8 @@ fn what_outlives_the_grace_is_cut_and_the_exit_status_says_so() {
     weir.wait_for(&["weir_backend_in_flight"], 1.0);
     weir.signal(libc::SIGTERM);
     assert_eq!(weir.wait().code(), Some(1));
+    let line = weir.access_log_of(1).pop().unwrap();
+    assert_eq!((&line["path"], &line["status"]), (&"/".into(), &499.into()), "what was cut is recorded: {line}");
 }
 
 #[test]
@@ -155,4 +157,19 @@ fn the_access_log_file_is_reopened_on_sigusr1() {
     Client::connect(weir.web()).get("/");
     eventually("a line in the new file", || (lines(&log) == 1).then_some(()));
     assert_eq!(lines(&moved), 1);
+}
+
+#[test]
+fn connections_of_a_removed_listener_do_not_hold_up_the_end() {
+    let origin = Origin::named("a");
+    let one = yaml(&origin, "");
+    let two = one.replace("{ name: six,", "{ name: more, address: \"127.0.0.1:0\" }, { name: six,");
+    let mut weir = Weir::start(&two);
+    let mut idle = Client::connect(weir.address("more"));
+    idle.get("/");
+    assert!(weir.reload(&one));
+    let start = Instant::now();
+    weir.signal(libc::SIGTERM);
+    assert_eq!(weir.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }

@@ -3,14 +3,26 @@
 
 mod support;
 
+mod aborts;
 mod balancers;
 mod balancing;
+mod chaos;
+mod demo;
+mod docs;
+mod explain;
 mod faults;
+mod framing;
+mod grpc;
 mod headers;
 mod health;
 mod http1;
 mod http2;
+mod integrity;
 mod lifecycle;
+mod outlier;
+mod queue;
 mod reload;
 mod retries;
+mod rooms;
 mod routes;
+mod runtime;

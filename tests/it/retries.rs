@@ -30,7 +30,7 @@ fn a_post_goes_elsewhere_when_a_backend_does_not_listen() {
         let response = client.post("/", body.as_bytes());
         assert_eq!((response.status, response.text()), (200, body));
     }
-    assert!(weir.sum(&["weir_backend_retries_total", "backend=\"dead\"", "connect"]) >= 9.0);
+    weir.wait_for_at_least(&["weir_backend_retries_total", "backend=\"dead\"", "connect"], 9.0);
     let log = weir.access_log_of(20);
     let retried = log.iter().find(|line| line["attempts"].as_array().unwrap().len() == 2).unwrap();
     assert_eq!(retried["attempts"][0]["outcome"], "connect_error");
@@ -79,7 +79,7 @@ fn a_status_is_worth_another_try_only_if_it_is_listed_and_the_last_one_passes() 
     let both = weir(&[("bad", at(&bad)), ("good", at(&good))], "when: [connect, 503]");
     let mut client = Client::connect(both.web());
     assert!((0..6).all(|_| client.get("/").text() == "good"));
-    assert!(both.sum(&["weir_backend_retries_total", "reason=\"503\""]) >= 2.0);
+    both.wait_for_at_least(&["weir_backend_retries_total", "reason=\"503\""], 2.0);
     let alone = weir(&[("bad", at(&bad))], "when: [503]");
     let response = Client::connect(alone.web()).get("/");
     assert_eq!((response.status, response.header("retry-after"), response.text().as_str()), (503, Some("7"), "bad"));
@@ -95,7 +95,7 @@ fn a_timeout_is_tried_elsewhere_only_if_listed() {
     let weir = weir(&[("slow", at(&slow)), ("good", at(&good))], "when: [timeout]");
     let mut client = Client::connect(weir.web());
     assert!((0..2).all(|_| client.get("/").text() == "good"));
-    assert!(weir.sum(&["weir_backend_attempts_total", "backend=\"slow\"", "timeout"]) >= 1.0);
+    weir.wait_for_at_least(&["weir_backend_attempts_total", "backend=\"slow\"", "timeout"], 1.0);
 }
 
 #[test]
@@ -116,4 +116,44 @@ fn the_budget_bounds_retries_when_everything_fails() {
     // The floor alone: 10 a second, for the seconds this took and the window that is open.
     let retries = weir.sum(&["weir_backend_retries_total"]);
     assert!(retries < 200.0, "{retries} retries of 200 requests without a share");
+}
+
+#[test]
+fn a_floor_of_nothing_leaves_only_the_share() {
+    let bad = Origin::start(|_| Reply::hang_up());
+    let weir = weir(&[("bad", at(&bad))], "attempts: 3, budget: 0%, floor: 0");
+    assert_eq!(Client::connect(weir.web()).get("/").status, 502);
+    assert_eq!(bad.requests().len(), 1);
+}
+
+#[test]
+fn a_backoff_spreads_tries_and_ends_with_the_deadline() {
+    let bad = Origin::start(|_| Reply::new(503, "bad"));
+    let config = |retry: &str, request: &str| {
+        format!(
+            "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
+             routes: [{{ name: all, upstream: up, timeouts: {{ request: {request} }}, retry: {{ when: [503], {retry} }} }}]\n\
+             upstreams: {{ up: {{ backends: [{{ address: \"{}\" }}] }} }}",
+            at(&bad)
+        )
+    };
+    let weir = Weir::start(&config("attempts: 6, backoff: 20ms", "0s"));
+    let started = std::time::Instant::now();
+    assert_eq!(Client::connect(weir.web()).get("/").text(), "bad");
+    // Up to 20 + 40 + 80 + 160 + 320 ms; all five near nothing is one in millions.
+    assert!(started.elapsed() > Duration::from_millis(10) && bad.requests().len() == 6);
+    let late = Weir::start(&config("attempts: 16, backoff: 10s", "300ms"));
+    assert_eq!(Client::connect(late.web()).get("/").status, 504);
+}
+
+#[test]
+fn a_backend_that_asks_to_wait_is_not_tried_again_and_its_word_passes() {
+    let busy = || Origin::start(|_| Reply::with(503, &[("Retry-After", "7")], "busy"));
+    let (a, b) = (busy(), busy());
+    let alone = weir(&[("a", at(&a))], "when: [503]");
+    assert_eq!(Client::connect(alone.web()).get("/").header("retry-after"), Some("7"));
+    assert_eq!(a.requests().len(), 1, "nobody else to go to");
+    let both = weir(&[("a", at(&a)), ("b", at(&b))], "when: [503], attempts: 5");
+    assert_eq!(Client::connect(both.web()).get("/").header("retry-after"), Some("7"));
+    assert_eq!((a.requests().len(), b.requests().len()), (2, 1), "each once");
 }

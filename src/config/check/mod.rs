@@ -8,6 +8,7 @@ mod headers;
 mod health;
 mod listeners;
 mod matches;
+mod outlier;
 mod process;
 mod routes;
 mod upstreams;

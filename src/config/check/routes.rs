@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::super::problem::did_you_mean;
-use super::super::schema::{HostRule, Redirect, Respond, Route, Split};
+use super::super::schema::{HostRule, Redirect, Respond, Retry, Route, Split};
 use super::super::tree::Place;
-use super::super::values::Name;
+use super::super::values::{Name, Period};
 use super::headers::{self, Use};
 use super::{Check, words};
 
@@ -33,7 +33,17 @@ pub(super) fn check(check: &mut Check<'_>) {
         rewrites(check, &at, route);
         headers::edits(check, &at.key("request_headers"), &route.request_headers, Use::Requested);
         headers::edits(check, &at.key("response_headers"), &route.response_headers, Use::Answered);
-        check.range(&at.key("retry").key("attempts"), route.retry.attempts.into(), 1..=16);
+        retries(check, &at.key("retry"), &route.retry);
+    }
+}
+
+fn retries(check: &mut Check<'_>, at: &Place, retry: &Retry) {
+    check.range(&at.key("attempts"), retry.attempts.into(), 1..=16);
+    check.range(&at.key("floor"), retry.floor.into(), 0..=1_000_000);
+    if retry.backoff > Period::from_secs(10) {
+        let here = at.key("backoff");
+        let what = format!("{} is longer than any try waits", check.quote(&here, &retry.backoff.to_string()));
+        check.say(&here, what, "Write at most `10s`");
     }
 }
 

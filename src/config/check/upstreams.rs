@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::super::schema::{Balance, Protocol, Upstream};
 use super::super::tree::Place;
-use super::{Check, balance, health, words};
+use super::{Check, balance, health, outlier, words};
 
 /// The longest sequence of weighted turns: the sum of weights divided by their greatest common divisor.
 const LONGEST_SEQUENCE: u64 = 65_536;
@@ -20,6 +20,10 @@ pub(super) fn check(check: &mut Check<'_>) {
         weights(check, &at, upstream);
         balance::check(check, &at, upstream);
         protocol(check, &at, upstream);
+        limits(check, &at, upstream);
+        if let Some(rules) = &upstream.outlier {
+            outlier::check(check, &at.key("outlier"), rules);
+        }
         if let Some(health) = &upstream.health_check {
             health::check(check, &at.key("health_check"), health, upstream);
         }
@@ -79,6 +83,20 @@ fn weights(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
 
 fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
+}
+
+fn limits(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
+    let (most, here) = (at.key("max_in_flight"), at.key("queue"));
+    check.range(&most, upstream.max_in_flight.into(), 0..=1_000_000);
+    let Some(queue) = &upstream.queue else { return };
+    check.range(&here.key("size"), queue.size.into(), 1..=1_000_000);
+    if queue.timeout.limit().is_none() {
+        check.say(&here.key("timeout"), "`timeout` cannot be 0", "Write a duration such as `2s`, or leave `queue` out");
+    }
+    if upstream.max_in_flight == 0 {
+        let what = "nobody would ever wait: backends are full only where `max_in_flight` says so";
+        check.say_given(&here, &[most], what, "Write `max_in_flight: 100`, or leave `queue` out");
+    }
 }
 
 fn protocol(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {

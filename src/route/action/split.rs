@@ -47,6 +47,15 @@ impl<U> Split<U> {
         &self.targets[at.min(self.targets.len() - 1)].1
     }
 
+    /// The upstreams that have a weight, with their shares, 0 to 1.
+    pub fn shares(&self) -> impl Iterator<Item = (&U, f64)> {
+        let mut before = 0;
+        self.targets.iter().map(move |(until, target)| {
+            let weight = until - std::mem::replace(&mut before, *until);
+            (target, weight as f64 / self.total as f64)
+        })
+    }
+
     /// The upstreams that have a weight.
     pub fn targets(&self) -> impl Iterator<Item = &U> {
         self.targets.iter().map(|(_, target)| target)
@@ -118,6 +127,8 @@ mod tests {
     fn something_has_to_have_a_weight() {
         assert!(Split::compile([("a", 0)]).is_err());
         assert!(Split::<()>::compile([]).is_err());
+        let split = Split::compile([("a", 1), ("b", 0), ("c", 3)]).unwrap();
+        assert_eq!(split.shares().collect::<Vec<_>>(), [(&"a", 0.25), (&"c", 0.75)]);
         assert_eq!(Split::compile([("a", 0), ("b", 1)]).unwrap().targets().collect::<Vec<_>>(), [&"b"]);
     }
 }

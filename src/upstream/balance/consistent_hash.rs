@@ -42,13 +42,13 @@ impl Table {
     }
 }
 
-/// The key's backend, or the one that the key jumps to where that was tried or is full; with its count raised.
+/// The key's backend, or the one that the key jumps to where that is passed over or has no room; with its count raised.
 pub fn pick(slots: &[Slot], table: &Table, key: u64, tried: &Tried) -> Option<(usize, InFlight)> {
     loop {
         let (index, seen) = find(slots, table, key, tried)?;
         let vitals = &slots[index].vitals;
         // A bound holds only if the count still is what it was judged by.
-        let guard = if table.load_factor.is_some() { vitals.try_raise(seen) } else { Some(vitals.raise()) };
+        let guard = if table.load_factor.is_some() { vitals.try_raise(seen) } else { vitals.admit() };
         if let Some(guard) = guard {
             return Some((index, guard));
         }
@@ -65,13 +65,13 @@ fn find(slots: &[Slot], table: &Table, key: u64, tried: &Tried) -> Option<(usize
         let index = table.places.owner(at)?;
         let slot = slots.get(index)?;
         let seen = slot.vitals.in_flight();
-        if !tried.contains(&slot.vitals) && table.has_room(slot, seen, &mut total) {
+        if !tried.excludes(&slot.vitals) && table.has_room(slot, seen, &mut total) {
             return Some((index, seen));
         }
         at = mix(at.wrapping_add(GOLDEN));
     }
     let total = total();
-    let skip = |index: usize| tried.contains(&slots[index].vitals);
+    let skip = |index: usize| tried.excludes(&slots[index].vitals);
     let full = |index: usize| !table.has_room(&slots[index], slots[index].vitals.in_flight(), &mut || total);
     // All are full only if those with room were tried: then the bound gives way.
     let index = among_rest(slots, at, |index| skip(index) || full(index)).or_else(|| among_rest(slots, at, skip))?;

@@ -24,6 +24,17 @@ pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried, now_ms: u64) -> O
     }
 }
 
+/// Who would be picked, with nothing raised.
+pub(super) fn best(slots: &[Slot], tried: &Tried, now_ms: u64) -> Option<usize> {
+    scan(slots, tried, now_ms).map(|best| best.index)
+}
+
+/// What is compared, the lowest goes first.
+pub(super) fn score(slot: &Slot, now_ms: u64) -> f64 {
+    let score = Score::of(0, slot, now_ms);
+    score.load as f64 / score.weight as f64
+}
+
 /// A slot with what was seen of it.
 #[derive(Debug, Clone, Copy)]
 struct Score {
@@ -55,7 +66,7 @@ pub fn load(vitals: &Vitals, now_ms: u64) -> (u32, u64) {
 }
 
 fn scan(slots: &[Slot], tried: &Tried, now_ms: u64) -> Option<Score> {
-    let left = slots.iter().enumerate().filter(|(_, slot)| !tried.contains(&slot.vitals));
+    let left = slots.iter().enumerate().filter(|(_, slot)| !tried.excludes(&slot.vitals));
     left.map(|(index, slot)| Score::of(index, slot, now_ms))
         .reduce(|best, next| if next.beats(&best) { next } else { best })
 }

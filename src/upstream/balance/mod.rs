@@ -10,6 +10,7 @@ pub mod least_connections;
 pub mod p2c;
 pub mod peak_ewma;
 pub mod places;
+pub mod preview;
 pub mod random;
 pub mod round_robin;
 pub mod weighted;
@@ -45,6 +46,11 @@ impl Tried {
     /// Whether it was tried.
     pub fn contains(&self, vitals: &Arc<Vitals>) -> bool {
         self.cells[..self.len].iter().flatten().any(|tried| Arc::ptr_eq(tried, vitals))
+    }
+
+    /// Whether it is passed over: tried, or as full as it may be.
+    pub fn excludes(&self, vitals: &Arc<Vitals>) -> bool {
+        vitals.is_full() || self.contains(vitals)
     }
 
     /// How many were tried.
@@ -148,20 +154,20 @@ impl Balancer {
         &self.slots
     }
 
-    /// Whether all were tried, so that only one of them can be picked again.
-    pub fn all_tried(&self, tried: &Tried) -> bool {
-        // Of fewer tries than slots one is left, without a look.
-        tried.len() >= self.slots.len() && self.slots.iter().all(|slot| tried.contains(&slot.vitals))
+    /// Whether all were tried or are full, so that at best one that was tried can be picked again.
+    pub fn is_exhausted(&self, tried: &Tried) -> bool {
+        self.slots.iter().all(|slot| tried.excludes(&slot.vitals))
     }
 
-    /// Picks one and raises its count. One that was tried is picked only if all were; nothing only if there is no slot.
+    /// Picks one and raises its count. One that was tried is picked only if all were, or are full; nothing only if
+    /// there is no slot, or all are full.
     ///
     /// `now_ms`: for scores that age. `key`: what `consistent_hash` goes by; without one it picks by chance.
     pub fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Picked> {
         if self.slots.is_empty() {
             return None;
         }
-        let again = self.all_tried(tried);
+        let again = !tried.is_empty() && self.is_exhausted(tried);
         let none;
         let tried = if again {
             none = Tried::default();
@@ -175,21 +181,26 @@ impl Balancer {
 
     fn choose(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<(usize, InFlight)> {
         let (slots, cursor) = (&*self.slots, &self.cursor);
-        let index = match &self.algorithm {
-            Algorithm::LeastConnections => return least_connections::pick(slots, cursor, tried, now_ms),
-            Algorithm::ConsistentHash(table) => {
-                let key = key.unwrap_or_else(|| Chance::of_thread(Chance::draw));
-                return consistent_hash::pick(slots, table, key, tried);
+        loop {
+            let index = match &self.algorithm {
+                Algorithm::LeastConnections => return least_connections::pick(slots, cursor, tried, now_ms),
+                Algorithm::ConsistentHash(table) => {
+                    let key = key.unwrap_or_else(|| Chance::of_thread(Chance::draw));
+                    return consistent_hash::pick(slots, table, key, tried);
+                }
+                Algorithm::RoundRobin => round_robin::pick(slots, cursor, tried),
+                Algorithm::Weighted(sequence) => weighted::pick(slots, sequence, cursor, tried),
+                Algorithm::P2c(alias) => Chance::of_thread(|chance| p2c::pick(slots, alias, chance, tried, now_ms)),
+                Algorithm::PeakEwma(alias) => {
+                    Chance::of_thread(|chance| peak_ewma::pick(slots, alias, chance, tried, now_ms))
+                }
+                Algorithm::Random(alias) => Chance::of_thread(|chance| random::pick(slots, alias, chance, tried)),
+            }?;
+            // Another thread may have taken the last place meanwhile; the next look passes it over.
+            if let Some(guard) = slots.get(index)?.vitals.admit() {
+                return Some((index, guard));
             }
-            Algorithm::RoundRobin => round_robin::pick(slots, cursor, tried),
-            Algorithm::Weighted(sequence) => weighted::pick(slots, sequence, cursor, tried),
-            Algorithm::P2c(alias) => Chance::of_thread(|chance| p2c::pick(slots, alias, chance, tried, now_ms)),
-            Algorithm::PeakEwma(alias) => {
-                Chance::of_thread(|chance| peak_ewma::pick(slots, alias, chance, tried, now_ms))
-            }
-            Algorithm::Random(alias) => Chance::of_thread(|chance| random::pick(slots, alias, chance, tried)),
-        }?;
-        Some((index, slots.get(index)?.vitals.raise()))
+        }
     }
 }
 

@@ -11,16 +11,26 @@ use super::{Slot, Tried};
 /// Of two that were not tried, the one with the lower `(in flight + penalty) / weight`.
 pub fn pick(slots: &[Slot], alias: &Alias, chance: &mut Chance, tried: &Tried, now_ms: u64) -> Option<usize> {
     let (first, second) = two(slots, alias, chance, tried)?;
-    // Without the one that is to come: that would prefer the heavier of two that are idle, not draw by weight.
-    let carried = |index: usize| load(&slots[index].vitals, now_ms).1 - 1;
+    let carried = |index: usize| carried(&slots[index], now_ms);
     let (mine, others) =
         (carried(first) * u64::from(slots[second].weight), carried(second) * u64::from(slots[first].weight));
     Some(if others < mine { second } else { first })
 }
 
-/// Two different ones that were not tried, drawn by weight; the same one twice if there is no other.
+/// What it has in flight, with its penalty. Without the one that is to come: that would prefer the heavier of two that are
+/// idle, not draw by weight.
+fn carried(slot: &Slot, now_ms: u64) -> u64 {
+    load(&slot.vitals, now_ms).1 - 1
+}
+
+/// What is compared, the lower goes first.
+pub(super) fn score(slot: &Slot, now_ms: u64) -> f64 {
+    carried(slot, now_ms) as f64 / f64::from(slot.weight)
+}
+
+/// Two different ones that are not passed over, drawn by weight; the same one twice if there is no other.
 pub fn two(slots: &[Slot], alias: &Alias, chance: &mut Chance, tried: &Tried) -> Option<(usize, usize)> {
-    let tried = |index: usize| tried.contains(&slots[index].vitals);
+    let tried = |index: usize| tried.excludes(&slots[index].vitals);
     let first = alias.sample(slots, chance, tried)?;
     let second = alias.sample(slots, chance, |index| index == first || tried(index));
     Some((first, second.unwrap_or(first)))

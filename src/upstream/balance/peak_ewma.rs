@@ -20,7 +20,8 @@ pub fn pick(slots: &[Slot], alias: &Alias, chance: &mut Chance, tried: &Tried, n
     Some(if better { second } else { first })
 }
 
-fn cost(slot: &Slot, now_ms: u64) -> f32 {
+/// What is compared, the lower goes first.
+pub(super) fn cost(slot: &Slot, now_ms: u64) -> f32 {
     let load = load(&slot.vitals, now_ms).1;
     let latency = match slot.vitals.score().latency(now_ms) {
         Some(latency) => latency,

@@ -79,3 +79,28 @@ fn a_pick_does_not_allocate() {
         assert_eq!(crate::upstream::counting::allocations(), before, "{settings:?}");
     }
 }
+
+#[test]
+fn a_full_one_is_passed_over_and_its_limit_never_exceeded() {
+    let bounded = Settings { balance: Balance::ConsistentHash, load_factor: Some(1.25) };
+    for settings in ALL.into_iter().map(Settings::from).chain([bounded]) {
+        let slots = [1, 9, 3].map(|weight| Slot::new(vitals(&weight.to_string()), weight));
+        let balancer = Balancer::new(settings, slots.into());
+        balancer.slots().iter().for_each(|slot| slot.vitals.set_limit(50, None));
+        let held = std::sync::Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let pick = |_| balancer.pick(&Tried::default(), 0, Some(7));
+                    let mine: Vec<_> = (0..60).filter_map(pick).collect();
+                    held.lock().unwrap().extend(mine);
+                });
+            }
+        });
+        let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.vitals.in_flight()).collect();
+        assert_eq!((counts, held.lock().unwrap().len()), (vec![50; 3], 150), "{settings:?}");
+        assert!(balancer.pick(&Tried::default(), 0, Some(7)).is_none());
+        drop(held.lock().unwrap().pop());
+        assert!(balancer.pick(&Tried::default(), 0, Some(7)).is_some());
+    }
+}

@@ -168,6 +168,18 @@ impl Client {
     }
 }
 
+/// A body as chunks of at most so many bytes, with its end.
+pub fn chunks(body: &[u8], most: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(body.len() + 64);
+    for piece in body.chunks(most) {
+        bytes.extend(format!("{:x}\r\n", piece.len()).bytes());
+        bytes.extend_from_slice(piece);
+        bytes.extend(b"\r\n");
+    }
+    bytes.extend(b"0\r\n\r\n");
+    bytes
+}
+
 /// Sends bytes and reads to the end of the connection.
 pub fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
     let mut client = Client::connect(address);

@@ -1,13 +1,17 @@
 //! A running weir, scripted origins, raw clients. Everything waits for conditions with a deadline.
 
 pub mod client;
+pub mod echo;
 pub mod origin;
+pub mod random;
 pub mod weir;
 
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Response, exchange};
+pub use echo::Echo;
 pub use origin::{Origin, Reply};
+pub use random::Random;
 pub use weir::Weir;
 
 /// How long a condition may take to come true on a busy machine.
@@ -23,4 +27,9 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
         assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// A size from the environment, for the long versions of tests.
+pub fn size(variable: &str, default: usize) -> usize {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }

@@ -184,6 +184,13 @@ impl Weir {
         });
     }
 
+    /// Waits for the sum of series to reach a value.
+    pub fn wait_for_at_least(&self, parts: &[&str], value: f64) {
+        eventually(&format!("{parts:?} >= {value}, is {}", self.sum(parts)), || {
+            (self.sum(parts) >= value).then_some(())
+        });
+    }
+
     /// Waits for the state of a backend.
     pub fn wait_for_state(&self, backend: &str, state: &str) {
         eventually(&format!("{backend} {state}; {}", self.status()), || {

@@ -1,0 +1,91 @@
+//! `/api/v1/upstreams/{u}/backends/{b}`: how a backend is, and what an operator wants of it. It reads the words of a
+//! change and judges their form; whether they can be honoured is `Control`'s to say.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Json, Response};
+use http::StatusCode;
+use serde::{Deserialize, Deserializer};
+
+use super::control::{Control, Refused};
+use super::reply::Backend;
+use super::routes::refuse;
+use crate::telemetry::vitals::Mark;
+use crate::upstream::steer::Wanted;
+
+type Shared = State<Arc<dyn Control>>;
+
+/// The body of a change.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Body {
+    state: Option<Mark>,
+    /// Left out: as it is. `null`: as configured.
+    #[serde(deserialize_with = "written")]
+    weight: Option<Option<u16>>,
+}
+
+fn written<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u16>>, D::Error> {
+    Option::deserialize(from).map(Some)
+}
+
+/// How one backend is.
+pub(super) async fn show(State(control): Shared, Path((upstream, backend)): Path<(String, String)>) -> Response {
+    answer(control.backend(&upstream, &backend))
+}
+
+/// What an operator wants of one backend.
+pub(super) async fn change(
+    State(control): Shared,
+    Path((upstream, backend)): Path<(String, String)>,
+    body: Bytes,
+) -> Response {
+    match parse(&body) {
+        Ok(wanted) => answer(control.steer(&upstream, &backend, wanted)),
+        Err((status, why)) => refuse(status, &why),
+    }
+}
+
+fn parse(body: &[u8]) -> Result<Wanted, (StatusCode, String)> {
+    let body: Body = serde_json::from_slice(body).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+        _ => (StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}")),
+    })?;
+    let wanted = Wanted { mark: body.state, weight: body.weight };
+    if wanted == Wanted::default() {
+        let why = "nothing to change: write `state` (ready, draining or disabled) or `weight` (0 to 256, or null)";
+        return Err((StatusCode::UNPROCESSABLE_ENTITY, why.to_owned()));
+    }
+    Ok(wanted)
+}
+
+fn answer(result: Result<Backend, Refused>) -> Response {
+    match result {
+        Ok(backend) => Json(backend).into_response(),
+        Err(Refused::NotThere(why)) => refuse(StatusCode::NOT_FOUND, &why),
+        Err(Refused::Impossible(why)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &why),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_read_strictly() {
+        let of = |text: &str| parse(text.as_bytes()).map_err(|(status, _)| status.as_u16());
+        let wanted = |mark, weight| Ok(Wanted { mark, weight });
+        assert_eq!(of(r#"{"state":"draining"}"#), wanted(Some(Mark::Draining), None));
+        assert_eq!(of(r#"{"weight":7}"#), wanted(None, Some(Some(7))));
+        assert_eq!(of(r#"{"weight":null,"state":"ready"}"#), wanted(Some(Mark::Ready), Some(None)));
+        for bad in [r#"{"state":"down"}"#, r#"{"weight":-1}"#, r#"{"weight":"7"}"#, r#"{"wait":1}"#, "{}", "[]", "7"] {
+            let said = of(bad);
+            assert_eq!(said, Err(422), "{bad}");
+        }
+        assert_eq!(of("{"), Err(400));
+        assert_eq!(of(""), Err(400));
+    }
+}

@@ -1,0 +1,32 @@
+//! `upstreams.*.outlier`.
+
+use super::super::schema::Outlier;
+use super::super::tree::Place;
+use super::Check;
+
+pub(super) fn check(check: &mut Check<'_>, at: &Place, rules: &Outlier) {
+    check.range(&at.key("consecutive"), rules.consecutive.into(), 0..=1000);
+    check.range(&at.key("min_requests"), rules.min_requests.into(), 1..=1_000_000);
+    let (consecutive, ratio) = (at.key("consecutive"), at.key("error_ratio"));
+    if rules.consecutive == 0 && rules.error_ratio.fraction() == 0.0 {
+        let what = "nothing would ever be ejected: `consecutive` and `error_ratio` are both off";
+        let hint = "Write `consecutive: 5`, or `error_ratio: 50%`";
+        check.say_given(&consecutive, &[ratio], what, hint);
+    }
+    for (key, period) in [("window", rules.window), ("eject", rules.eject)] {
+        if period.limit().is_none() {
+            check.say(&at.key(key), format!("`{key}` cannot be 0"), "Write a duration such as `10s`");
+        }
+    }
+    let (eject, most) = (at.key("eject"), at.key("max_eject"));
+    if rules.eject > rules.max_eject {
+        let here = if check.is_written(&most) { &most } else { &eject };
+        let words = (check.quote(&eject, &rules.eject.to_string()), check.quote(&most, &rules.max_eject.to_string()));
+        let what = format!("`eject` ({}) is longer than `max_eject` ({})", words.0, words.1);
+        check.say_given(here, &[eject.clone(), most.clone()], what, "Make `max_eject` the longer one");
+    }
+    if rules.max_ejected.fraction() == 0.0 {
+        let hint = "Write a share such as `50%`, or leave `outlier` out";
+        check.say(&at.key("max_ejected"), "nothing may be ejected", hint);
+    }
+}

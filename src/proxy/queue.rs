@@ -1,0 +1,88 @@
+//! Waiting before a backend is picked: for a free place, or for the pause between tries. How that ends: by a slot, by the queue's bounds, by the request's
+//! deadline, or because the client has left, which nothing in Pingora watches for here.
+
+use pingora::Result;
+use pingora_proxy::Session;
+
+use super::arrive::refuse;
+use super::ctx::RequestCtx;
+use super::now_ms;
+use crate::fault::Fault;
+use crate::snapshot::Target;
+use crate::upstream::clock;
+use crate::upstream::members::Pick;
+use crate::upstream::queue::{InVain, Look};
+
+/// A backend that takes the attempt now, or when it is this request's turn. `key`: what `consistent_hash` goes by.
+pub(super) async fn pick(
+    session: &mut Session,
+    target: &Target,
+    ctx: &mut RequestCtx,
+    key: Option<u64>,
+) -> Result<Pick> {
+    // Nobody overtakes those who wait already.
+    if target.upstream.queue().depth() == 0 {
+        match target.upstream.look(&ctx.tried, now_ms(), key) {
+            Look::Slot(pick) => return Ok(pick),
+            Look::Nobody => return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried")),
+            Look::Full => {}
+        }
+    }
+    wait(session, target, ctx, key).await.map_err(|(fault, why)| refuse(ctx, fault, None, why))
+}
+
+/// The pause before a further try, where `retry.backoff` asks for one.
+pub(super) async fn pause(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    let pause = match &ctx.route {
+        Some(route) if ctx.tries > 0 => route.retry.pause(ctx.tries, clock::random()),
+        _ => return Ok(()),
+    };
+    if pause.is_zero() {
+        return Ok(());
+    }
+    let until = ctx.time_left().map_or(pause, |left| left.min(pause));
+    let left = tokio::select! {
+        () = gone(session, ctx) => true,
+        () = tokio::time::sleep(until) => false,
+    };
+    if left {
+        return Err(refuse(ctx, Fault::ClientAbort, None, "the client left before the next try"));
+    }
+    if ctx.is_too_late() { Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over")) } else { Ok(()) }
+}
+
+async fn wait(
+    session: &mut Session,
+    target: &Target,
+    ctx: &RequestCtx,
+    key: Option<u64>,
+) -> Result<Pick, (Fault, &'static str)> {
+    let Some(queue) = &target.upstream.settings().queue else {
+        return Err((Fault::QueueFull, "all backends have max_in_flight, and there is no queue"));
+    };
+    let left = ctx.time_left();
+    let limit = left.map_or(queue.timeout.get(), |left| left.min(queue.timeout.get()));
+    let look = || target.upstream.look(&ctx.tried, now_ms(), key);
+    let waiting = target.meters.waits();
+    let size = usize::try_from(queue.size).unwrap_or(usize::MAX);
+    let waited = target.upstream.queue().wait(size, limit, gone(session, ctx), look).await;
+    drop(waiting);
+    waited.map_err(|why| match why {
+        InVain::Overflow => (Fault::QueueFull, "as many wait as may"),
+        InVain::Timeout if ctx.is_too_late() => (Fault::Timeout, "timeouts.request is over"),
+        InVain::Timeout => (Fault::QueueTimeout, "waited for queue.timeout"),
+        InVain::Left => (Fault::ClientAbort, "the client left while it waited"),
+        InVain::Nobody => (Fault::NoBackend, "no backend may be tried"),
+    })
+}
+
+/// Returns when the client has left: an HTTP/2 stream says so itself, of HTTP/1 the socket has to be watched.
+async fn gone(session: &mut Session, ctx: &RequestCtx) {
+    if let Some(closed) = session.as_downstream_mut().watch_h2_stream_close() {
+        let _ = closed.await;
+    } else if let Some(exchange) = &ctx.exchange {
+        exchange.client_left().await;
+    } else {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,235 @@
+//! The judgement over one backend's traffic: serving → ejected → trial → serving. Pure: results and times in, verdicts
+//! out. How many may be ejected at once is not known here.
+
+use std::time::Duration;
+
+use super::window::Window;
+use crate::config::schema::Outlier;
+
+/// What speaks for an ejection.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cause {
+    /// So many faults in a row.
+    InARow(u32),
+    /// So many faults among so many results of the window.
+    Ratio(u32, u32),
+    /// Its trial request failed.
+    Trial,
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::InARow(count) => write!(f, "{count} faults in a row"),
+            Self::Ratio(faults, of) => write!(f, "{faults} faults in {of} requests"),
+            Self::Trial => f.write_str("its trial request failed"),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serving { since_ms: u64 },
+    Ejected { until_ms: u64 },
+    Trial,
+}
+
+/// The judgement over one backend.
+#[derive(Debug)]
+pub struct Machine {
+    rules: Outlier,
+    phase: Phase,
+    in_a_row: u32,
+    window: Window,
+    /// Ejections without a long enough time of serving between them.
+    ejections: u32,
+}
+
+impl Machine {
+    /// Serving, with nothing against it.
+    pub fn new(rules: Outlier) -> Self {
+        let window = Window::new(millis(rules.window.get()));
+        Self { rules, phase: Phase::Serving { since_ms: 0 }, in_a_row: 0, window, ejections: 0 }
+    }
+
+    /// Takes the result of a usual attempt; what speaks for an ejection from here on. What comes while it is ejected
+    /// began before, and says nothing new.
+    pub fn saw(&mut self, ok: bool, now_ms: u64) -> Option<Cause> {
+        if !matches!(self.phase, Phase::Serving { .. }) {
+            return None;
+        }
+        self.window.add(ok, now_ms);
+        if ok {
+            self.in_a_row = 0;
+            return None;
+        }
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        if self.rules.consecutive > 0 && self.in_a_row >= self.rules.consecutive {
+            return Some(Cause::InARow(self.in_a_row));
+        }
+        let (faults, all) = self.window.sums(now_ms);
+        let ratio = self.rules.error_ratio.fraction();
+        let too_many = f64::from(faults) >= ratio * f64::from(all);
+        (ratio > 0.0 && all >= self.rules.min_requests && too_many).then_some(Cause::Ratio(faults, all))
+    }
+
+    /// Ejects it; until when. Each time takes twice as long as the one before, up to `max_eject`; after serving for
+    /// `max_eject` it starts anew.
+    pub fn eject(&mut self, now_ms: u64) -> u64 {
+        let most = millis(self.rules.max_eject.get());
+        if let Phase::Serving { since_ms } = self.phase
+            && now_ms.saturating_sub(since_ms) >= most
+        {
+            self.ejections = 0;
+        }
+        let doubled = millis(self.rules.eject.get()).saturating_mul(1 << self.ejections.min(32));
+        self.ejections = self.ejections.saturating_add(1);
+        let until_ms = now_ms.saturating_add(doubled.min(most));
+        self.phase = Phase::Ejected { until_ms };
+        self.in_a_row = 0;
+        self.window.clear();
+        until_ms
+    }
+
+    /// When a trial request may go to it; nothing while it serves or is on trial.
+    pub fn due(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Ejected { until_ms } => Some(until_ms),
+            Phase::Serving { .. } | Phase::Trial => None,
+        }
+    }
+
+    /// Whether it takes no usual requests.
+    pub fn is_out(&self) -> bool {
+        !matches!(self.phase, Phase::Serving { .. })
+    }
+
+    /// Takes the one trial request if it is time.
+    pub fn try_trial(&mut self, now_ms: u64) -> bool {
+        let due = self.due().is_some_and(|until| until <= now_ms);
+        if due {
+            self.phase = Phase::Trial;
+        }
+        due
+    }
+
+    /// The trial's result; nothing: it had none, and the next request is the trial. Whether it serves again.
+    pub fn trial_ended(&mut self, ok: Option<bool>, now_ms: u64) -> bool {
+        if self.phase != Phase::Trial {
+            return false;
+        }
+        match ok {
+            Some(true) => self.phase = Phase::Serving { since_ms: now_ms },
+            Some(false) => {
+                self.eject(now_ms);
+            }
+            None => self.phase = Phase::Ejected { until_ms: now_ms },
+        }
+        ok == Some(true)
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::values::{Percent, Period};
+
+    fn rules() -> Outlier {
+        Outlier {
+            consecutive: 3,
+            error_ratio: Percent::new(50.0),
+            min_requests: 10,
+            eject: Period::from_secs(1),
+            max_eject: Period::from_secs(4),
+            ..Outlier::default()
+        }
+    }
+
+    #[test]
+    fn faults_in_a_row_speak_for_it_and_a_success_ends_the_row() {
+        let mut machine = Machine::new(rules());
+        let said: Vec<_> = [false, false, true, false, false, false].map(|ok| machine.saw(ok, 0)).into();
+        assert_eq!(said, [None, None, None, None, None, Some(Cause::InARow(3))]);
+    }
+
+    #[test]
+    fn a_ratio_needs_enough_requests_and_forgets() {
+        let mut machine = Machine::new(Outlier { consecutive: 0, ..rules() });
+        assert!((0..9).all(|_| machine.saw(false, 0).is_none()), "too few to tell");
+        assert_eq!(machine.saw(false, 0), Some(Cause::Ratio(10, 10)));
+        let later = 60_000;
+        assert_eq!(machine.saw(false, later), None, "what is out of the window is forgotten");
+        assert!((0..20).all(|_| machine.saw(true, later).is_none()));
+        assert!((0..18).all(|_| machine.saw(false, later).is_none()));
+        assert_eq!(machine.saw(false, later), Some(Cause::Ratio(20, 40)));
+    }
+
+    #[test]
+    fn each_ejection_takes_twice_as_long_up_to_the_most_and_is_forgotten() {
+        let mut machine = Machine::new(rules());
+        let mut now = 100_000;
+        for takes in [1_000, 2_000, 4_000, 4_000] {
+            assert_eq!(machine.eject(now), now + takes);
+            assert!(machine.is_out() && !machine.try_trial(now + takes - 1));
+            now += takes;
+            assert!(machine.try_trial(now) && !machine.try_trial(now), "one trial, not two");
+            assert!(machine.trial_ended(Some(true), now) && !machine.is_out());
+        }
+        assert_eq!(machine.eject(now + 3_999), now + 3_999 + 4_000);
+        assert!(machine.try_trial(now + 8_000) && machine.trial_ended(Some(true), now + 8_000));
+        assert_eq!(machine.eject(now + 12_000), now + 13_000, "served for long enough");
+    }
+
+    #[test]
+    fn a_failed_trial_ejects_for_longer_and_one_without_a_result_is_given_to_the_next() {
+        let mut machine = Machine::new(rules());
+        machine.eject(0);
+        assert!(machine.try_trial(1_000) && !machine.trial_ended(Some(false), 1_000));
+        assert_eq!(machine.due(), Some(3_000));
+        assert!(machine.try_trial(3_000) && !machine.trial_ended(None, 3_500));
+        assert!(machine.try_trial(3_500) && machine.trial_ended(Some(true), 3_600));
+    }
+
+    proptest! {
+        /// Whatever happens: out means due at some time or on trial, no ejection is longer than the most, and results
+        /// that come while it is out change nothing.
+        #[test]
+        fn invariants(steps in proptest::collection::vec((0_u64..3_000, 0_u8..5), 1..300)) {
+            let mut machine = Machine::new(rules());
+            let (mut now, mut on_trial) = (1_000, false);
+            for (wait, what) in steps {
+                now += wait;
+                match what {
+                    0 | 1 => {
+                        let out = machine.is_out();
+                        let due = machine.due();
+                        if machine.saw(what == 1, now).is_some() {
+                            prop_assert!(!out);
+                            prop_assert!(machine.eject(now) <= now + 4_000);
+                        } else {
+                            prop_assert_eq!((machine.is_out(), machine.due()), (out, due));
+                        }
+                    }
+                    2 => {
+                        let due = machine.due().is_some_and(|due| due <= now);
+                        prop_assert_eq!(machine.try_trial(now), due);
+                        on_trial |= due;
+                    }
+                    _ if on_trial => {
+                        machine.trial_ended((what == 3).then_some(now % 2 == 0), now);
+                        on_trial = false;
+                    }
+                    _ => prop_assert!(!machine.trial_ended(Some(true), now), "there was none"),
+                }
+                prop_assert_eq!(machine.is_out(), machine.due().is_some() || on_trial);
+            }
+        }
+    }
+}

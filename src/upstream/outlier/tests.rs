@@ -1,0 +1,103 @@
+//! Ejection as an upstream sees it: by which faults, how many at once, and the way back.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::sync::atomic::AtomicUsize;
+
+use super::super::members::tests::backend;
+use super::*;
+use crate::config::values::{Percent, Period};
+use crate::telemetry::vitals::State;
+
+fn rules() -> Outlier {
+    Outlier { consecutive: 2, eject: Period::from_secs(1), ..Outlier::default() }
+}
+
+fn backends(count: u16) -> Vec<Arc<Backend>> {
+    (1..=count).map(|n| backend(&format!("b{n}"), &format!("127.0.0.1:{n}"), 1, Health::Up)).collect()
+}
+
+fn fail(detector: &Arc<Detector>, backend: &Backend, times: usize, now_ms: u64) {
+    for _ in 0..times {
+        detector.watch(&backend.vitals).unwrap().ended(false, now_ms);
+    }
+}
+
+#[test]
+fn ejects_says_so_and_comes_back_by_one_trial() {
+    let backends = backends(2);
+    let detector = Arc::new(Detector::new(&rules(), &backends, None));
+    let changes = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&changes);
+    let changed: Changed = Arc::new(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    detector.activate(&changed, 0);
+    fail(&detector, &backends[0], 2, 10);
+    let vitals = &backends[0].vitals;
+    assert_eq!((vitals.state(), vitals.why().as_str()), (State::Ejected, "2 faults in a row"));
+    assert_eq!(changes.load(Ordering::Relaxed), 1);
+    let none = Tried::default();
+    assert!(detector.trial(&backends, &none, 1_009).is_none(), "not yet");
+    let (who, guard, mut trial) = detector.trial(&backends, &none, 1_010).unwrap();
+    assert_eq!((&*who.name, guard.vitals().in_flight()), ("b1", 1));
+    assert!(detector.trial(&backends, &none, 1_010).is_none(), "one, not two");
+    trial.answered(true, 1_020);
+    assert_eq!((vitals.state(), changes.load(Ordering::Relaxed)), (State::Up, 2));
+}
+
+#[test]
+fn no_more_than_the_share_are_out_at_once_and_the_only_one_never() {
+    for (count, share, most) in [(1, 100.0, 0), (2, 50.0, 1), (3, 50.0, 1), (4, 50.0, 2), (4, 100.0, 4), (5, 1.0, 1)] {
+        let backends = backends(count);
+        let rules = Outlier { max_ejected: Percent::new(share), ..rules() };
+        let detector = Arc::new(Detector::new(&rules, &backends, None));
+        backends.iter().for_each(|backend| fail(&detector, backend, 5, 10));
+        let out = backends.iter().filter(|backend| backend.vitals.is_ejected()).count();
+        assert_eq!(out, most, "{count} backends, {share} %");
+    }
+}
+
+#[test]
+fn goes_on_over_a_reload_with_equal_rules_and_ends_with_others() {
+    let backends = backends(2);
+    let changed: Changed = Arc::new(|| {});
+    let detector = Arc::new(Detector::new(&rules(), &backends, None));
+    fail(&detector, &backends[0], 2, 10);
+    let same = Arc::new(Detector::new(&rules(), &backends, Some(&detector)));
+    same.activate(&changed, 20);
+    assert!(backends[0].vitals.is_ejected() && same.trial(&backends, &Tried::default(), 1_010).is_some());
+    fail(&detector, &backends[0], 2, 10);
+    let other = Arc::new(Detector::new(&Outlier { consecutive: 9, ..rules() }, &backends, Some(&same)));
+    other.activate(&changed, 30);
+    assert!(!backends[0].vitals.is_ejected());
+}
+
+#[test]
+fn a_trial_that_says_nothing_is_given_to_the_next_and_a_failed_one_waits_longer() {
+    let backends = backends(2);
+    let detector = Arc::new(Detector::new(&rules(), &backends, None));
+    let none = Tried::default();
+    fail(&detector, &backends[0], 2, 0);
+    drop(detector.trial(&backends, &none, 1_000).unwrap());
+    let (.., mut trial) = detector.trial(&backends, &none, 1_001).unwrap();
+    trial.ended(false, 1_100);
+    drop(trial);
+    assert_eq!(backends[0].vitals.why(), "its trial request failed");
+    assert!(detector.trial(&backends, &none, 3_099).is_none());
+    assert!(detector.trial(&backends, &none, 3_100).is_some());
+}
+
+#[test]
+fn what_is_drained_down_or_tried_gets_no_trial() {
+    let backends = backends(2);
+    let detector = Arc::new(Detector::new(&rules(), &backends, None));
+    fail(&detector, &backends[0], 2, 0);
+    let mut tried = Tried::default();
+    tried.add(&backends[0].vitals);
+    assert!(detector.trial(&backends, &tried, 1_000).is_none());
+    backends[0].vitals.set_health(Health::Down, "refused", 0);
+    assert!(detector.trial(&backends, &Tried::default(), 1_500).is_none());
+    backends[0].vitals.set_health(Health::Up, "", 0);
+    assert!(detector.trial(&backends, &Tried::default(), 2_000).is_some());
+}

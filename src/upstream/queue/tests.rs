@@ -1,0 +1,212 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::sync::atomic::AtomicU32;
+
+use proptest::prelude::*;
+use tokio::task::JoinHandle;
+
+use super::super::balance::tests::balancer;
+use super::super::balance::{Balancer, Tried};
+use super::*;
+use crate::config::schema::Balance;
+use crate::telemetry::vitals::OnFree;
+
+/// Slots that are given back by hand.
+#[derive(Default)]
+struct Slots {
+    free: AtomicU32,
+    queue: Queue,
+}
+
+impl Slots {
+    fn look(&self) -> Look<()> {
+        let less = |free: u32| free.checked_sub(1);
+        match self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+            Ok(_) => Look::Slot(()),
+            Err(_) => Look::Full,
+        }
+    }
+
+    fn give(&self) {
+        self.free.fetch_add(1, Ordering::Relaxed);
+        self.queue.nudge();
+    }
+
+    async fn wait(&self, size: usize) -> Result<(), InVain> {
+        self.queue.wait(size, Duration::from_secs(3600), std::future::pending(), || self.look()).await
+    }
+}
+
+#[tokio::test]
+async fn slots_go_to_those_who_came_first() {
+    let slots = Arc::new(Slots::default());
+    let served = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = Vec::new();
+    for who in 0..20 {
+        let (slots, served) = (Arc::clone(&slots), Arc::clone(&served));
+        tasks.push(tokio::spawn(async move {
+            slots.wait(100).await.unwrap();
+            served.lock().unwrap().push(who);
+        }));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(slots.queue.depth(), 20);
+    // One, several at once, and some in between who leave.
+    tasks[3].abort();
+    tasks[0].abort();
+    tokio::task::yield_now().await;
+    (0..18).for_each(|_| slots.give());
+    for (who, task) in tasks.into_iter().enumerate() {
+        assert_eq!(task.await.is_ok(), who != 0 && who != 3);
+    }
+    let expected: Vec<_> = (0..20).filter(|who| *who != 0 && *who != 3).collect();
+    assert_eq!((served.lock().unwrap().clone(), slots.queue.depth()), (expected, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_ends_by_time_by_the_client_by_nobody_and_by_overflow() {
+    let queue = Queue::default();
+    let hour = Duration::from_secs(3600);
+    let full = || Look::<()>::Full;
+    assert_eq!(queue.wait(1, Duration::from_secs(2), std::future::pending(), full).await, Err(InVain::Timeout));
+    let gone = tokio::time::sleep(Duration::from_secs(1));
+    assert_eq!(queue.wait(1, hour, gone, full).await, Err(InVain::Left));
+    assert_eq!(queue.wait(1, hour, std::future::pending(), || Look::<()>::Nobody).await, Err(InVain::Nobody));
+    assert_eq!(queue.wait(0, hour, std::future::pending(), full).await, Err(InVain::Overflow));
+    let first = queue.wait(1, hour, std::future::pending(), full);
+    tokio::pin!(first);
+    assert!(futures_util::poll!(&mut first).is_pending());
+    assert_eq!(queue.wait(1, hour, std::future::pending(), full).await, Err(InVain::Overflow));
+    assert_eq!(queue.depth(), 1);
+}
+
+#[tokio::test]
+async fn only_the_first_is_awake() {
+    let slots = Arc::new(Slots::default());
+    let looks = Arc::new(AtomicU32::new(0));
+    let mut tasks = Vec::new();
+    for _ in 0..100 {
+        let (slots, looks) = (Arc::clone(&slots), Arc::clone(&looks));
+        tasks.push(tokio::spawn(async move {
+            let look = || {
+                looks.fetch_add(1, Ordering::Relaxed);
+                slots.look()
+            };
+            slots.queue.wait(100, Duration::from_secs(60), std::future::pending(), look).await
+        }));
+    }
+    tokio::task::yield_now().await;
+    for _ in 0..100 {
+        slots.give();
+        tokio::task::yield_now().await;
+    }
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let looks = looks.load(Ordering::Relaxed);
+    assert!(looks <= 300, "{looks} looks for 100 slots");
+}
+
+#[test]
+fn no_wake_is_lost_between_threads() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let slots = Arc::new(Slots::default());
+        (0..3).for_each(|_| slots.give());
+        let mut tasks = Vec::new();
+        for who in 0..400_u32 {
+            let slots = Arc::clone(&slots);
+            tasks.push(tokio::spawn(async move {
+                for turn in 0..25 {
+                    let gone = async {
+                        if (who + turn) % 7 == 0 {
+                            tokio::task::yield_now().await
+                        } else {
+                            std::future::pending().await
+                        }
+                    };
+                    if slots.queue.wait(1_000, Duration::from_secs(60), gone, || slots.look()).await.is_ok() {
+                        tokio::task::yield_now().await;
+                        slots.give();
+                    }
+                }
+            }));
+        }
+        for task in tasks {
+            tokio::time::timeout(Duration::from_secs(30), task).await.expect("a wake was lost").unwrap();
+        }
+        assert_eq!((slots.queue.depth(), slots.free.load(Ordering::Relaxed)), (0, 3));
+    });
+}
+
+/// Requests that take a place or wait for one, hold it, and end or are cancelled at any time.
+struct Traffic {
+    balancer: Arc<Balancer>,
+    queue: Arc<Queue>,
+    limit: u32,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Traffic {
+    fn new(kind: Balance, backends: usize, limit: u32) -> Self {
+        let (balancer, queue) = (Arc::new(balancer(kind, &vec![1; backends])), Arc::<Queue>::default());
+        for slot in balancer.slots() {
+            let queue = Arc::clone(&queue);
+            slot.vitals.set_limit(limit, Some(OnFree::new(move || queue.nudge())));
+        }
+        Self { balancer, queue, limit, tasks: Vec::new() }
+    }
+
+    fn arrive(&mut self, size: usize, holds_ms: u64) {
+        let (balancer, queue) = (Arc::clone(&self.balancer), Arc::clone(&self.queue));
+        self.tasks.push(tokio::spawn(async move {
+            let look = || balancer.pick(&Tried::default(), 0, None).map_or(Look::Full, Look::Slot);
+            let second = Duration::from_secs(1);
+            if let Ok(picked) = queue.wait(size, second, std::future::pending(), look).await {
+                tokio::time::sleep(Duration::from_millis(holds_ms)).await;
+                drop(picked.guard);
+            }
+        }));
+    }
+
+    fn in_flight(&self) -> Vec<u32> {
+        self.balancer.slots().iter().map(|slot| slot.vitals.in_flight()).collect()
+    }
+}
+
+proptest! {
+    /// Whatever comes, ends and is cancelled: never above the limit, never more waiting than may, nobody waits while a
+    /// place is free, and in the end nothing is in flight.
+    #[test]
+    fn limits_hold_and_everything_is_given_back(
+        kind in prop_oneof![Just(Balance::RoundRobin), Just(Balance::WeightedRoundRobin), Just(Balance::LeastConnections)],
+        (backends, limit, size) in (1_usize..4, 1_u32..4, 1_usize..6),
+        steps in proptest::collection::vec((0_u8..4, any::<usize>(), 0_u64..2_000), 1..60)
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut traffic = Traffic::new(kind, backends, limit);
+            for (what, which, millis) in steps {
+                match what {
+                    0 | 1 => traffic.arrive(size, millis),
+                    2 if !traffic.tasks.is_empty() => traffic.tasks[which % traffic.tasks.len()].abort(),
+                    _ => tokio::time::sleep(Duration::from_millis(millis)).await,
+                }
+                for _ in 0..20 {
+                    tokio::task::yield_now().await;
+                }
+                let in_flight = traffic.in_flight();
+                prop_assert!(in_flight.iter().all(|count| *count <= traffic.limit), "{in_flight:?}");
+                let depth = traffic.queue.depth();
+                prop_assert!(depth <= size);
+                prop_assert!(depth == 0 || in_flight.iter().all(|count| *count == limit), "{depth} wait, {in_flight:?}");
+            }
+            traffic.tasks.iter().for_each(JoinHandle::abort);
+            for task in std::mem::take(&mut traffic.tasks) {
+                let _ = task.await;
+            }
+            prop_assert_eq!((traffic.in_flight(), traffic.queue.depth()), (vec![0; backends], 0));
+            Ok(())
+        })?;
+    }
+}

@@ -1,0 +1,115 @@
+//! Connections for requests that ask to switch protocols.
+//!
+//! Pingora 0.9.1 ends a tunnel at birth when the backend is quick: its task for the backend's side takes the 101 and the
+//! note that the request's (empty) body has ended in random order, and takes the note for the end of the tunnel if it
+//! comes second (`proxy_handle_upstream`, pingora-proxy, `proxy_h1.rs`). The note is always there first; so a socket that
+//! hesitates once after a write lets it through. Nothing else differs from a plain socket.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use pingora_core::connectors::L4Connect;
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
+use pingora_core::{Error, ErrorType, Result};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Connects hesitant sockets.
+#[derive(Debug)]
+pub(super) struct Connect;
+
+#[async_trait]
+impl L4Connect for Connect {
+    async fn connect(&self, address: &PeerAddress) -> Result<Stream> {
+        let socket: io::Result<Box<dyn VirtualSocket>> = match address {
+            PeerAddress::Inet(address) => TcpStream::connect(address).await.map(|tcp| Hesitant::boxed(tcp, true)),
+            PeerAddress::Unix(address) => match address.as_pathname() {
+                Some(path) => UnixStream::connect(path).await.map(|unix| Hesitant::boxed(unix, false)),
+                None => Err(io::ErrorKind::AddrNotAvailable.into()),
+            },
+        };
+        match socket {
+            Ok(socket) => Ok(VirtualSocketStream::new(socket).into()),
+            Err(error) => Err(Error::because(kind(&error), format!("connecting to {address}"), error)),
+        }
+    }
+}
+
+/// As Pingora's own connector has them.
+fn kind(error: &io::Error) -> ErrorType {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
+        io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
+        _ => ErrorType::ConnectError,
+    }
+}
+
+/// The first read after a write lets others of its task go first.
+#[derive(Debug)]
+struct Hesitant<S> {
+    socket: S,
+    is_tcp: bool,
+    has_written: bool,
+}
+
+impl<S> Hesitant<S>
+where
+    S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + Sync + std::fmt::Debug + 'static,
+{
+    fn boxed(socket: S, is_tcp: bool) -> Box<dyn VirtualSocket> {
+        Box::new(Self { socket, is_tcp, has_written: false })
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Hesitant<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if std::mem::take(&mut this.has_written) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut this.socket).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Hesitant<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.has_written = true;
+        Pin::new(&mut this.socket).poll_write(cx, data)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
+    }
+}
+
+impl<S> VirtualSocket for Hesitant<S>
+where
+    S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + Sync + std::fmt::Debug,
+{
+    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
+        if !self.is_tcp {
+            return Ok(());
+        }
+        let socket = socket2::SockRef::from(&self.socket);
+        match option {
+            VirtualSockOpt::NoDelay => socket.set_tcp_nodelay(true),
+            VirtualSockOpt::KeepAlive(times) => {
+                let keepalive = socket2::TcpKeepalive::new().with_time(times.idle).with_interval(times.interval);
+                socket.set_tcp_keepalive(&keepalive.with_retries(u32::try_from(times.count).unwrap_or(u32::MAX)))
+            }
+            _ => Ok(()),
+        }
+    }
+}

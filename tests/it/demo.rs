@@ -1,0 +1,88 @@
+//! `weir demo`: what it prints works.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::weir::command;
+use crate::support::{Client, DEADLINE};
+
+/// A running demo and what it has said up to the line that begins with `until`.
+fn start() -> (Child, BufReader<std::process::ChildStdout>, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["demo", "--backends", "2", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let said = read_to(&mut stdout, "Stop");
+    (child, stdout, said)
+}
+
+fn read_to(from: &mut impl BufRead, until: &str) -> String {
+    let mut said = String::new();
+    while !said.lines().last().is_some_and(|line| line.trim_start().starts_with(until)) {
+        assert!(from.read_line(&mut said).unwrap() > 0, "it ended: {said}");
+    }
+    said
+}
+
+fn address(said: &str, after: &str) -> SocketAddr {
+    let rest = said.split(after).nth(1).unwrap_or_else(|| panic!("no {after:?} in {said}"));
+    rest.split(['/', ' ', '\n']).next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn what_the_demo_says_to_try_works() {
+    let (mut child, mut stdout, said) = start();
+    let web = address(&said, "POST http://");
+    let mut client = Client::connect(web);
+    let body = br#"{"name":"Ada"}"#;
+    for (backend, id) in [("backend-1", 1), ("backend-2", 1), ("backend-1", 2)] {
+        let stored = client.post("/api/data", body);
+        let expected = serde_json::json!({ "message": "Data stored successfully", "id": id, "backend": backend });
+        assert_eq!((stored.status, stored.json()), (201, expected));
+    }
+    let listed = client.get("/api/data").json();
+    assert_eq!(listed, serde_json::json!({ "backend": "backend-2", "data": [{ "id": 1, "data": { "name": "Ada" } }] }));
+    assert_eq!(client.post("/api/data", b"no json").status, 400);
+    assert_eq!(client.get("/healthz").status, 200);
+
+    let shares = read_to(&mut stdout, "backend-2");
+    assert!(shares.contains("backend-1") && shares.contains('%') && !shares.contains('█'), "{shares}");
+
+    let admin = address(&said, "weir status --admin http://");
+    assert_eq!(Client::connect(admin).get_with("/", &[("Host", "localhost")]).status, 200);
+    let status = command(&["status", "--admin", &format!("http://{admin}")]);
+    assert!(status.code == Some(0) && status.stdout.contains("backend-2"), "{}", status.stdout);
+    let file = said.lines().find_map(|line| line.strip_prefix("Configuration  ")).unwrap();
+    let diff = command(&["diff", "-c", file, "--admin", &format!("http://{admin}")]);
+    assert_eq!((diff.code, diff.stdout.as_str()), (Some(0), "no changes\n"));
+
+    // SAFETY: the process is our child and has not been waited for, so the id is its own.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+    let deadline = std::time::Instant::now() + DEADLINE;
+    let ended = loop {
+        match child.try_wait().unwrap() {
+            Some(status) => break status,
+            None => assert!(std::time::Instant::now() < deadline, "it does not end"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    assert_eq!(ended.code(), Some(0));
+    assert!(!std::path::Path::new(file).exists(), "it leaves nothing behind");
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_the_flag_that_changes_it() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (flag, other) in [("--listen", "--admin"), ("--admin", "--listen")] {
+        let output = command(&["demo", flag, &taken, other, "127.0.0.1:0"]);
+        assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+        assert!(output.stdout.contains(&taken) && output.stdout.contains(flag), "{}", output.stdout);
+        assert!(!output.stderr.contains("ready"), "{}", output.stderr);
+    }
+}

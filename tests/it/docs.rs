@@ -1,0 +1,240 @@
+//! What the documentation says is what the code does: examples load, tables match a scrape and a log line, links and the
+//! tests that are named exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::support::{Client, Origin, Reply, Weir, eventually};
+
+const PAGES: [&str; 5] =
+    ["README.md", "docs/architecture.md", "docs/configuration.md", "docs/operations.md", "grafana/README.md"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn page(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The blocks of a language, each with the line it begins on.
+fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(usize, bool, String)> = None;
+    for (number, line) in text.lines().enumerate() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(tag)) => open = Some((number + 2, tag == language, String::new())),
+            (Some(_), Some(_)) => {
+                let (line, wanted, block) = open.take().unwrap();
+                blocks.extend(wanted.then_some((line, block)));
+            }
+            (Some((_, _, block)), None) => *block += &format!("{line}\n"),
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "a block that does not end");
+    blocks
+}
+
+/// The cells of each row of the table whose first head is `head`.
+fn table(text: &str, head: &str) -> Vec<Vec<String>> {
+    let lines = text.lines().skip_while(|line| !line.starts_with(&format!("| {head} |")));
+    let rows = lines.skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()).collect()
+}
+
+/// What is between backticks.
+fn code(cell: &str) -> Vec<String> {
+    cell.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_example_of_a_configuration_loads() {
+    let mut seen = 0;
+    for name in PAGES {
+        for (line, block) in blocks(&page(name), "yaml") {
+            // An example may leave the listener out.
+            let listener =
+                if block.contains("listeners:") { "" } else { "listeners: [{ address: \"127.0.0.1:0\" }]\n" };
+            let read = |_: &Path| Ok(b"token\n".to_vec());
+            let parsed = weir::config::parse(&PathBuf::from(name), &format!("{block}{listener}"), &|_| None, &read);
+            let problems = parsed.err().unwrap_or_default();
+            assert!(problems.is_empty(), "{name}, the block at line {line}: {problems:?}\n{block}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 8, "{seen} examples");
+}
+
+#[test]
+fn every_link_to_a_file_leads_somewhere() {
+    for name in PAGES {
+        let folder = root().join(name).parent().unwrap().to_owned();
+        for link in page(name).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap();
+            if !file.is_empty() && !file.contains("://") {
+                assert!(folder.join(file).exists(), "{name}: {link}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_source_file_that_the_map_names_exists() {
+    let map = page("docs/architecture.md");
+    let (mut named, mut missing) = (0, Vec::new());
+    for path in code(&map).iter().filter(|word| word.starts_with("src/") || word.starts_with("tests/")) {
+        named += 1;
+        if !path.contains(['*', '{']) && !root().join(path).exists() {
+            missing.push(path.clone());
+        }
+    }
+    assert!(missing.is_empty() && named > 20, "{named} named, missing {missing:?}");
+}
+
+#[test]
+fn the_tests_that_the_comparison_names_exist() {
+    let mut sources = String::new();
+    let mut folders = vec![root().join("src"), root().join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources += &std::fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    let rows = table(&page("README.md"), "what an operator asks for");
+    assert!(rows.len() >= 5, "{rows:?}");
+    for row in rows {
+        let is_test = |word: &String| !word.contains(' ') && word.matches('_').count() > 2;
+        let tests: Vec<_> = code(&row[1]).into_iter().filter(is_test).collect();
+        assert!(!tests.is_empty(), "no test is named: {row:?}");
+        for test in tests {
+            assert!(sources.contains(&format!("fn {test}()")), "no test `{test}`");
+        }
+    }
+}
+
+/// Traffic that gives every family of metrics a series.
+fn busy() -> Weir {
+    let origin = Origin::named("a");
+    let slow = Origin::start(|_| Reply::new(200, "slow").after(Duration::from_millis(300)));
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let weir = Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
+         routes:\n  - {{ name: all, match: {{ path_prefix: /a }}, upstream: checked }}\n\
+         \x20 - {{ name: retried, match: {{ path_prefix: /r }}, upstream: retried }}\n\
+         \x20 - {{ name: full, match: {{ path_prefix: /f }}, upstream: full }}\n\
+         upstreams:\n  checked: {{ health_check: {{ tcp: {{}} }}, backends: [{{ name: a, address: \"{a}\" }}] }}\n\
+         \x20 retried: {{ backends: [{{ name: n, address: \"{nobody}\" }}, {{ name: a, address: \"{a}\" }}] }}\n\
+         \x20 full: {{ max_in_flight: 1, queue: {{ size: 9, timeout: 20s }}, backends: [{{ name: s, address: \"{s}\" }}] }}\n",
+        a = origin.address(),
+        s = slow.address()
+    ));
+    weir.wait_for_state("a", "up");
+    let mut client = Client::connect(weir.web());
+    assert_eq!(client.get("/a").status, 200);
+    assert_eq!((client.get("/r").status, client.get("/r").status), (200, 200));
+    assert_eq!(client.get("/nowhere").status, 404);
+    let mut first = Client::connect(weir.web());
+    first.send("GET /f HTTP/1.1\r\nHost: x\r\n\r\n");
+    eventually("the only place is taken", || (slow.requests().len() == 1).then_some(()));
+    assert_eq!(client.get("/f").status, 200, "after a wait in the queue");
+    weir.access_log_of(6);
+    weir
+}
+
+#[test]
+fn the_table_of_metrics_is_what_a_scrape_shows() {
+    let weir = busy();
+    let scrape = String::from_utf8(weir.admin_get("/metrics").body).unwrap();
+    let mut shown: BTreeMap<String, (String, BTreeSet<String>)> = BTreeMap::new();
+    for line in scrape.lines().filter(|line| line.starts_with("# TYPE weir_")) {
+        let [_, _, name, kind] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let labels = scrape.lines().filter_map(|line| {
+            let (series, labels) = line.split_once('{')?;
+            let of_it = series.strip_prefix(name).is_some_and(|rest| ["", "_bucket", "_sum", "_count"].contains(&rest));
+            labels.rsplit_once('}').filter(|_| of_it).map(|(labels, _)| labels)
+        });
+        let keys = labels.flat_map(|labels| labels.split("\",").filter_map(|label| label.split('=').next()));
+        let keys = keys.filter(|key| *key != "le").map(str::to_owned).collect();
+        shown.insert(name.to_owned(), (kind.to_owned(), keys));
+    }
+    let rows = table(&page("docs/operations.md"), "family");
+    let told: BTreeMap<_, _> = rows
+        .iter()
+        .map(|row| (code(&row[0])[0].clone(), (row[1].clone(), code(&row[2]).into_iter().collect())))
+        .collect();
+    assert_eq!(told, shown);
+    assert!(rows.iter().all(|row| row[3].len() > 10), "a family without its meaning");
+}
+
+#[test]
+fn the_table_of_log_fields_is_what_a_line_has() {
+    let weir = busy();
+    let rows = table(&page("docs/operations.md"), "field");
+    let told: BTreeSet<_> = rows.iter().map(|row| code(&row[0])[0].clone()).collect();
+    let line = &weir.access_log()[1];
+    let mut shown: BTreeSet<_> = line.as_object().unwrap().keys().cloned().collect();
+    let attempt = line["attempts"][0].as_object().unwrap();
+    shown.extend(attempt.keys().map(|key| format!("attempts[].{key}")));
+    assert_eq!(told, shown);
+}
+
+/// Rooms from the top down; those of one line do not know each other.
+const ROOMS: [&[&str]; 11] = [
+    &["cli"],
+    &["server", "demo"],
+    &["admin"],
+    &["reload", "proxy"],
+    &["snapshot"],
+    &["listener", "route"],
+    &["policy"],
+    &["upstream"],
+    &["telemetry"],
+    &["fault", "life"],
+    &["config"],
+];
+
+#[test]
+fn a_room_imports_only_rooms_below_it() {
+    let floor = |room: &str| ROOMS.iter().position(|rooms| rooms.contains(&room));
+    let mut seen = 0;
+    let mut paths = vec![root().join("src")];
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let inner = path.strip_prefix(root().join("src")).unwrap();
+        let room = inner.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        let Some(own) = floor(&room) else { continue };
+        for used in std::fs::read_to_string(&path).unwrap().split("crate::").skip(1) {
+            let word: String = used.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect();
+            if let Some(other) = floor(&word).filter(|_| word != room) {
+                assert!(other > own, "{}: {room} imports {word}", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 50, "{seen} imports");
+}
+
+#[test]
+fn the_table_of_faults_is_the_one_of_the_code() {
+    let rows = table(&page("docs/operations.md"), "label");
+    let told: BTreeMap<_, _> = rows.iter().map(|row| (code(&row[0])[0].clone(), row[1].clone())).collect();
+    // Queues are not there yet.
+    let fed = weir::fault::Fault::ALL.into_iter().filter(|fault| !fault.label().starts_with("queue_"));
+    let mut count = 0;
+    for fault in fed {
+        count += 1;
+        let statuses = told.get(fault.label()).unwrap_or_else(|| panic!("{} is not told", fault.label()));
+        assert!(statuses.contains(&fault.status().to_string()), "{}: {statuses}", fault.label());
+    }
+    assert_eq!(told.len(), count);
+}

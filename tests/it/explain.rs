@@ -1,0 +1,76 @@
+//! What would become of a request, asked of the running process; asking changes nothing.
+
+use crate::support::weir::command;
+use crate::support::{Client, Origin, Weir};
+
+fn weir(a: &Origin, b: &Origin) -> Weir {
+    Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]
+routes:
+  - {{ name: canary, match: {{ path_prefix: /api, headers: {{ x-canary: \"1\" }} }}, upstream: up }}
+  - {{ name: api, match: {{ hosts: [api.test], path_prefix: /api }}, upstream: up }}
+  - {{ name: all, respond: {{ status: 204 }} }}
+upstreams:
+  up: {{ balance: round_robin, backends: [{{ name: a, address: \"{}\" }}, {{ name: b, address: \"{}\" }}] }}",
+        a.address(),
+        b.address()
+    ))
+}
+
+fn explain(weir: &Weir, arguments: &[&str]) -> (i32, String) {
+    let admin = format!("http://{}", weir.admin());
+    let output = command(&[&["explain"], arguments, &["--admin", &admin]].concat());
+    (output.code.unwrap(), output.stdout)
+}
+
+#[test]
+fn says_which_route_and_backend_and_why_not_the_others() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let weir = weir(&a, &b);
+    let (code, said) = explain(&weir, &["GET", "http://API.test:80/api/x?q=1"]);
+    assert_eq!(code, 0, "{said}");
+    for part in [
+        "GET api.test /api/x",
+        "canary  no       the header `x-canary` is missing",
+        "api     yes      takes it",
+        "all     yes      matches, but `api` is more specific",
+        "upstream up: round_robin, 100%",
+        "next\n",
+        "another goes first",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let (_, said) = explain(&weir, &["GET", "/api", "-H", "X-Canary: 1", "-H", "Host: other.test"]);
+    assert!(said.contains("route canary: upstream"), "{said}");
+    let (_, said) = explain(&weir, &["GET", "http://api.test/"]);
+    assert!(said.contains("route all: respond") && said.contains("the path `/` does not match"), "{said}");
+    assert_eq!(explain(&weir, &["GET", "nowhere"]).0, 1);
+}
+
+#[test]
+fn asking_moves_no_turn() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let weir = weir(&a, &b);
+    let mut client = Client::connect(weir.web());
+    for turn in 0..6 {
+        for _ in 0..3 {
+            assert_eq!(explain(&weir, &["GET", "http://api.test/api"]).0, 0);
+        }
+        let (_, said) = explain(&weir, &["GET", "http://api.test/api", "--json"]);
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let backends = said["upstreams"][0]["backends"].as_array().unwrap().clone();
+        let next = backends.iter().find(|backend| backend["next"] == true).unwrap()["name"].clone();
+        let got = client.get_with("/api", &[("Host", "api.test")]).text();
+        assert_eq!(next, got.as_str(), "turn {turn}");
+    }
+}
+
+#[test]
+fn names_the_reason_of_each_backend_that_is_out() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let weir = weir(&a, &b);
+    let admin = format!("http://{}", weir.admin());
+    assert_eq!(command(&["drain", "up/a", "--admin", &admin]).code, Some(0));
+    let (_, said) = explain(&weir, &["GET", "http://api.test/api"]);
+    assert!(said.contains("draining, by operator"), "{said}");
+}

@@ -1,0 +1,175 @@
+//! `max_in_flight` and the queue: first come, first served, bounded in number and time, and left by who leaves.
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::support::{Client, Origin, Reply, Weir, eventually};
+
+/// Holds its answers until it is opened; answers the path that was asked for.
+#[derive(Clone, Default)]
+struct Gate(Arc<(Mutex<u32>, Condvar)>);
+
+impl Gate {
+    fn origin(&self) -> Origin {
+        let gate = self.clone();
+        Origin::start(move |request| {
+            let (open, changed) = &*gate.0;
+            let mut open = changed.wait_while(open.lock().unwrap(), |open| *open == 0).unwrap();
+            *open -= 1;
+            Reply::new(200, &request.target)
+        })
+    }
+
+    fn let_through(&self, count: u32) {
+        *self.0.0.lock().unwrap() += count;
+        self.0.1.notify_all();
+    }
+}
+
+fn yaml(origins: &[&Origin], settings: &str) -> String {
+    let list: String = origins.iter().map(|o| format!("{{ address: \"{}\" }}, ", o.address())).collect();
+    format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
+         upstreams: {{ up: {{ {settings}, backends: [{list}] }} }}"
+    )
+}
+
+fn ask(weir: &Weir, path: &str) -> Client {
+    let mut client = Client::connect(weir.web());
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    client
+}
+
+fn depth(weir: &Weir, count: f64) {
+    weir.wait_for(&["weir_upstream_queue_depth"], count);
+}
+
+#[test]
+fn those_who_wait_are_served_in_the_order_in_which_they_came() {
+    let gate = Gate::default();
+    let origin = gate.origin();
+    let weir = Weir::start(&yaml(&[&origin], "max_in_flight: 1, queue: { size: 10, timeout: 20s }"));
+    let mut clients = Vec::new();
+    for n in 0..5 {
+        clients.push(ask(&weir, &format!("/{n}")));
+        if n == 0 {
+            eventually("the first is under way", || (origin.requests().len() == 1).then_some(()));
+        }
+        depth(&weir, f64::from(n));
+    }
+    gate.let_through(5);
+    for (n, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.response("GET").text(), format!("/{n}"));
+    }
+    let order: Vec<_> = origin.requests().into_iter().map(|request| request.target).collect();
+    assert_eq!(order, ["/0", "/1", "/2", "/3", "/4"]);
+    depth(&weir, 0.0);
+    assert_eq!(weir.sum(&["weir_upstream_queue_seconds_count"]), 4.0);
+    weir.wait_for(&["weir_backend_in_flight"], 0.0);
+}
+
+#[test]
+fn overflow_and_timeout_are_503_with_retry_after() {
+    let gate = Gate::default();
+    let origin = gate.origin();
+    let weir = Weir::start(&yaml(&[&origin], "max_in_flight: 1, queue: { size: 1, timeout: 400ms }"));
+    let mut held = ask(&weir, "/held");
+    eventually("the first is under way", || (origin.requests().len() == 1).then_some(()));
+    let started = Instant::now();
+    let mut waits = ask(&weir, "/waits");
+    depth(&weir, 1.0);
+    let over = Client::connect(weir.web()).get("/over");
+    assert_eq!((over.status, over.header("retry-after")), (503, Some("1")));
+    let late = waits.response("GET");
+    assert_eq!((late.status, late.header("retry-after")), (503, Some("1")));
+    assert!(started.elapsed() >= Duration::from_millis(400));
+    let faults = |fault: &str| weir.sum(&["weir_faults_total", &format!("\"{fault}\"")]);
+    assert_eq!((faults("queue_full"), faults("queue_timeout")), (1.0, 1.0));
+    gate.let_through(1);
+    assert_eq!(held.response("GET").status, 200);
+    assert_eq!(origin.requests().len(), 1);
+}
+
+#[test]
+fn without_a_queue_full_backends_are_503_and_no_backend_gets_more_than_its_limit() {
+    let gates = [Gate::default(), Gate::default()];
+    let origins = [gates[0].origin(), gates[1].origin()];
+    let weir = Weir::start(&yaml(&[&origins[0], &origins[1]], "max_in_flight: 2"));
+    let mut held: Vec<_> = (0..4).map(|n| ask(&weir, &format!("/{n}"))).collect();
+    eventually("all are under way", || (origins.iter().all(|o| o.requests().len() == 2)).then_some(()));
+    assert_eq!(Client::connect(weir.web()).get("/").status, 503);
+    gates.iter().for_each(|gate| gate.let_through(2));
+    assert!(held.iter_mut().all(|client| client.response("GET").status == 200));
+    gates.iter().for_each(|gate| gate.let_through(5));
+    assert_eq!(Client::connect(weir.web()).get("/").status, 200);
+}
+
+#[test]
+fn an_http1_client_that_leaves_frees_its_place() {
+    let gate = Gate::default();
+    let origin = gate.origin();
+    let weir = Weir::start(&yaml(&[&origin], "max_in_flight: 1, queue: { size: 3, timeout: 20s }"));
+    let mut held = ask(&weir, "/held");
+    eventually("the first is under way", || (origin.requests().len() == 1).then_some(()));
+    // One with nothing to follow, one in the middle of its body, one with the next request behind it.
+    let leaves = ask(&weir, "/leaves");
+    let mut sends = Client::connect(weir.web());
+    sends.send("POST /sends HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf");
+    let mut more = ask(&weir, "/more");
+    more.send("GET /next HTTP/1.1\r\nHost: x\r\n\r\n");
+    depth(&weir, 3.0);
+    drop((leaves, sends, more));
+    depth(&weir, 0.0);
+    let mut stays = ask(&weir, "/stays");
+    depth(&weir, 1.0);
+    gate.let_through(2);
+    assert_eq!((held.response("GET").status, stays.response("GET").text()), (200, "/stays".to_owned()));
+    let asked: Vec<_> = origin.requests().into_iter().map(|request| request.target).collect();
+    assert_eq!(asked, ["/held", "/stays"]);
+    let log = weir.access_log_of(5);
+    assert_eq!(log.iter().filter(|line| line["status"] == 499 && line["fault"] == "client_abort").count(), 3);
+}
+
+#[test]
+fn a_body_that_came_while_its_request_waited_arrives_whole() {
+    let gate = Gate::default();
+    let origin = gate.origin();
+    let weir = Weir::start(&yaml(&[&origin], "max_in_flight: 1, queue: {}"));
+    let mut held = ask(&weir, "/held");
+    eventually("the first is under way", || (origin.requests().len() == 1).then_some(()));
+    let mut client = Client::connect(weir.web());
+    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234");
+    depth(&weir, 1.0);
+    client.send("56789");
+    std::thread::sleep(Duration::from_millis(30));
+    gate.let_through(2);
+    assert_eq!((held.response("GET").status, client.response("POST").status), (200, 200));
+    assert_eq!(origin.last_request().body, b"0123456789");
+}
+
+#[test]
+fn draining_the_last_backend_sends_the_waiting_away_and_a_new_one_serves_them() {
+    let gate = Gate::default();
+    let origin = gate.origin();
+    let other = Origin::named("other");
+    let config = yaml(&[&origin], "max_in_flight: 1, queue: { size: 3, timeout: 20s }");
+    let weir = Weir::start(&config);
+    let mut held = ask(&weir, "/held");
+    eventually("the first is under way", || (origin.requests().len() == 1).then_some(()));
+    let mut waits = ask(&weir, "/waits");
+    depth(&weir, 1.0);
+    let admin = format!("http://{}", weir.admin());
+    let place = format!("up/{}", origin.address());
+    assert_eq!(crate::support::weir::command(&["drain", &place, "--admin", &admin]).code, Some(0));
+    assert_eq!(waits.response("GET").status, 503);
+    assert_eq!(crate::support::weir::command(&["enable", &place, "--admin", &admin]).code, Some(0));
+    let mut waits = ask(&weir, "/waits");
+    depth(&weir, 1.0);
+    // A request keeps its snapshot; the limit counts for all of them at once.
+    let address = format!("{{ address: \"{}\" }}", origin.address());
+    let more = config.replace(&address, &format!("{address}, {{ address: \"{}\" }}", other.address()));
+    assert!(weir.reload(&more.replace("max_in_flight: 1", "max_in_flight: 2")));
+    eventually("the second is under way", || (origin.requests().len() == 2).then_some(()));
+    gate.let_through(2);
+    assert_eq!((held.response("GET").status, waits.response("GET").status), (200, 200));
+}

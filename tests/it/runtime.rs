@@ -1,0 +1,132 @@
+//! What an operator does to backends at run time, by API and command line: it counts at once and outlives reloads.
+
+use std::time::Duration;
+
+use crate::support::weir::command;
+use crate::support::{Client, Origin, Reply, Weir, eventually};
+
+fn yaml(origins: &[(&str, &Origin)], more: &str) -> String {
+    let list: String =
+        origins.iter().map(|(n, o)| format!("{{ name: {n}, address: \"{}\" }}, ", o.address())).collect();
+    format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
+         upstreams: {{ up: {{ {more} backends: [{list}] }} }}"
+    )
+}
+
+/// Runs a command against the process: its exit status and what it said.
+fn weir_says(weir: &Weir, arguments: &[&str]) -> (i32, String) {
+    let admin = format!("http://{}", weir.admin());
+    let output = command(&[arguments, &["--admin", &admin]].concat());
+    (output.code.unwrap(), output.stdout)
+}
+
+fn answers(weir: &Weir, count: usize) -> Vec<String> {
+    let mut client = Client::connect(weir.web());
+    (0..count).map(|_| client.get("/").text()).collect()
+}
+
+#[test]
+fn a_drained_backend_finishes_what_it_has_and_stays_out_over_a_reload() {
+    let a = Origin::start(|_| Reply::new(200, "a").after(Duration::from_millis(600)));
+    let b = Origin::named("b");
+    let config = yaml(&[("a", &a), ("b", &b)], "");
+    let weir = Weir::start(&config);
+    let mut slow = Client::connect(weir.web());
+    slow.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    eventually("the slow one is under way", || (a.requests().len() == 1).then_some(()));
+    let (code, said) = weir_says(&weir, &["drain", "up/a"]);
+    assert_eq!((code, said.as_str()), (0, "up/a: draining, weight 1, 1 in flight\n"));
+    let (code, said) = weir_says(&weir, &["drain", "up/a", "--wait", "--timeout", "100ms"]);
+    assert!(code == 1 && said.contains("timed out"), "{said}");
+    assert_eq!(answers(&weir, 4), ["b"; 4]);
+    let (code, said) = weir_says(&weir, &["drain", "up/a", "--wait"]);
+    assert_eq!((code, said.as_str()), (0, "up/a: draining, weight 1, 0 in flight\n"));
+    assert_eq!(slow.response("GET").text(), "a");
+    assert!(weir.reload(&config.replace("name: all", "name: every")));
+    weir.wait_for_state("a", "draining");
+    assert!(weir.status().to_string().contains("by operator"));
+    assert_eq!(weir.sum(&["weir_backend_state{", "backend=\"a\"", "\"draining\""]), 1.0);
+    assert_eq!(answers(&weir, 4), ["b"; 4]);
+    assert_eq!(weir_says(&weir, &["enable", "up/a"]).0, 0);
+    assert!(answers(&weir, 2).contains(&"a".to_owned()));
+}
+
+#[test]
+fn with_all_disabled_nothing_is_tried() {
+    let a = Origin::named("a");
+    let weir = Weir::start(&yaml(&[("a", &a)], ""));
+    let (code, said) = weir_says(&weir, &["disable", "up/a", "--json"]);
+    assert!(code == 0 && said.contains("\"state\":\"disabled\""), "{said}");
+    assert_eq!(Client::connect(weir.web()).get("/").status, 503);
+    assert_eq!(a.requests().len(), 0);
+    assert_eq!(weir_says(&weir, &["enable", "up/a"]).0, 0);
+    assert_eq!(answers(&weir, 1), ["a"]);
+}
+
+#[test]
+fn a_weight_set_at_run_time_counts_until_it_is_undone() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let config = yaml(&[("a", &a), ("b", &b)], "balance: weighted_round_robin,");
+    let weir = Weir::start(&config);
+    let count = || answers(&weir, 8).iter().filter(|name| *name == "a").count();
+    assert_eq!(weir_says(&weir, &["weight", "up/a", "3"]), (0, "up/a: up, weight 3, 0 in flight\n".into()));
+    assert_eq!(count(), 6);
+    assert!(weir.reload(&config.replace("name: all", "name: every")));
+    assert_eq!(count(), 6);
+    assert_eq!(weir.sum(&["weir_backend_weight", "backend=\"a\"", "\"effective\""]), 3.0);
+    assert_eq!(weir.sum(&["weir_backend_weight", "backend=\"a\"", "\"configured\""]), 1.0);
+    assert_eq!(weir_says(&weir, &["weight", "up/a", "configured"]).0, 0);
+    assert_eq!(count(), 4);
+}
+
+#[test]
+fn what_is_not_there_or_cannot_be_honoured_is_refused_with_what_to_do() {
+    let a = Origin::named("a");
+    let weir = Weir::start(&yaml(&[("a", &a)], ""));
+    let (code, said) = weir_says(&weir, &["weight", "up/a", "2"]);
+    assert!(code == 1 && said.contains("weighted_round_robin"), "{said}");
+    let (code, said) = weir_says(&weir, &["drain", "up/z"]);
+    assert!(code == 1 && said.contains("404") && said.contains("`a`"), "{said}");
+    let (code, said) = weir_says(&weir, &["drain", "down/a"]);
+    assert!(code == 1 && said.contains("`up`"), "{said}");
+    assert_eq!(weir_says(&weir, &["drain", "up"]).0, 64);
+    assert_eq!(weir_says(&weir, &["weight", "up/a", "many"]).0, 64);
+}
+
+#[test]
+fn a_rolling_restart_with_drain_loses_no_request() {
+    let origins: Vec<_> = ["a", "b", "c"].map(Origin::named).into();
+    let named: Vec<_> = ["a", "b", "c"].into_iter().zip(&origins).collect();
+    let weir = Weir::start(&yaml(&named, ""));
+    let addresses: Vec<_> = origins.iter().map(Origin::address).collect();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let (web, failures) = (weir.web(), std::sync::Mutex::new(Vec::new()));
+    // They outlive the clients.
+    let mut running: Vec<_> = origins.into_iter().map(Some).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = Client::connect(web);
+                while !stop.load(std::sync::atomic::Ordering::Acquire) {
+                    // A POST that has reached a backend is never sent again: a backend that went too early shows.
+                    let status = client.post("/", b"x").status;
+                    if status != 200 {
+                        failures.lock().unwrap().push(status);
+                        client = Client::connect(web);
+                    }
+                }
+            });
+        }
+        for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
+            let place = format!("up/{name}");
+            assert_eq!(weir_says(&weir, &["drain", &place, "--wait"]).0, 0);
+            drop(running[at].take());
+            std::thread::sleep(Duration::from_millis(100));
+            running[at] = Some(Origin::start_on(addresses[at], move |_| Reply::new(200, name)));
+            assert_eq!(weir_says(&weir, &["enable", &place]).0, 0);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Release);
+    });
+    assert_eq!(failures.into_inner().unwrap(), Vec::<u16>::new());
+}

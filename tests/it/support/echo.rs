@@ -1,0 +1,181 @@
+//! An origin for many and large requests: it echoes bodies and keeps nothing of them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
+
+/// What an echo does beside echoing.
+#[derive(Default)]
+pub struct Manners {
+    /// Every so many requests it hangs up instead of answering; 0: never.
+    pub hang_up_every: usize,
+    /// Every so many requests it answers 503; 0: never.
+    pub unavailable_every: usize,
+}
+
+/// An echo on a port of its own. It ends with the value.
+pub struct Echo {
+    address: SocketAddr,
+    state: Arc<State>,
+}
+
+struct State {
+    name: String,
+    manners: Manners,
+    served: AtomicUsize,
+    health: AtomicU16,
+    stop: AtomicBool,
+}
+
+struct Head {
+    first: String,
+    fields: Vec<(String, String)>,
+}
+
+impl Head {
+    fn field(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+    }
+}
+
+impl Echo {
+    pub fn start(name: &str, manners: Manners) -> Self {
+        Self::start_on(SocketAddr::from(([127, 0, 0, 1], 0)), name, manners)
+    }
+
+    pub fn start_on(address: SocketAddr, name: &str, manners: Manners) -> Self {
+        let listener = super::eventually("a port for an echo", || TcpListener::bind(address).ok());
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State {
+            name: name.to_owned(),
+            manners,
+            served: AtomicUsize::new(0),
+            health: AtomicU16::new(200),
+            stop: AtomicBool::new(false),
+        });
+        let mine = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if mine.stop.load(Ordering::Acquire) {
+                    return;
+                }
+                let state = Arc::clone(&mine);
+                std::thread::spawn(move || serve(stream, &state));
+            }
+        });
+        Self { address, state }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Requests answered with an echo.
+    pub fn served(&self) -> usize {
+        self.state.served.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.state.stop.store(true, Ordering::Release);
+        let _ = TcpStream::connect_timeout(&self.address, std::time::Duration::from_secs(1));
+    }
+}
+
+fn serve(stream: TcpStream, state: &State) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let mut writer = stream.try_clone().ok()?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let head = read_head(&mut reader)?;
+        if head.field("upgrade").is_some() {
+            return tunnel(&mut reader, &mut writer);
+        }
+        let body = read_body(&mut reader, &head)?;
+        if let Some(answer) = own_business(state, &head) {
+            writer.write_all(answer.as_bytes()).ok()?;
+            continue;
+        }
+        let turn = state.served.fetch_add(1, Ordering::AcqRel) + 1;
+        let due = |every: usize| every > 0 && turn.is_multiple_of(every);
+        if due(state.manners.hang_up_every) {
+            return None;
+        }
+        let status = if due(state.manners.unavailable_every) { 503 } else { 200 };
+        writer.write_all(&answer(status, &state.name, head.field("transfer-encoding").is_some(), &body)).ok()?;
+    }
+}
+
+/// `/healthz` answers the status that `/health/STATUS` sets.
+fn own_business(state: &State, head: &Head) -> Option<String> {
+    let path = head.first.split(' ').nth(1)?;
+    if let Some(status) = path.strip_prefix("/health/") {
+        state.health.store(status.parse().ok()?, Ordering::Release);
+    } else if path != "/healthz" {
+        return None;
+    }
+    Some(format!("HTTP/1.1 {} X\r\nContent-Length: 0\r\n\r\n", state.health.load(Ordering::Acquire)))
+}
+
+/// Answers as it was asked: with a length, or in chunks.
+fn answer(status: u16, name: &str, chunked: bool, body: &[u8]) -> Vec<u8> {
+    let framing = if chunked { "Transfer-Encoding: chunked".into() } else { format!("Content-Length: {}", body.len()) };
+    let mut bytes = format!("HTTP/1.1 {status} X\r\nX-Backend: {name}\r\n{framing}\r\n\r\n").into_bytes();
+    if chunked {
+        bytes.extend(super::client::chunks(body, 10_000));
+    } else {
+        bytes.extend_from_slice(body);
+    }
+    bytes
+}
+
+fn tunnel(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> Option<()> {
+    writer.write_all(b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").ok()?;
+    let mut piece = [0; 4096];
+    loop {
+        match reader.read(&mut piece).ok()? {
+            0 => return None,
+            some => writer.write_all(&piece[..some]).ok()?,
+        }
+    }
+}
+
+fn read_head(reader: &mut BufReader<TcpStream>) -> Option<Head> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        match line.trim_end() {
+            "" => break,
+            line => lines.push(line.to_owned()),
+        }
+    }
+    let field = |line: &String| line.split_once(':').map(|(n, v)| (n.to_owned(), v.trim().to_owned()));
+    Some(Head { first: lines.first()?.clone(), fields: lines.iter().skip(1).filter_map(field).collect() })
+}
+
+fn read_body(reader: &mut BufReader<TcpStream>, head: &Head) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    if let Some(length) = head.field("content-length") {
+        body.resize(length.parse().ok()?, 0);
+        reader.read_exact(&mut body).ok()?;
+    } else if head.field("transfer-encoding").is_some() {
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).ok()?;
+            let size = usize::from_str_radix(line.trim(), 16).ok()?;
+            let start = body.len();
+            body.resize(start + size + 2, 0);
+            reader.read_exact(&mut body[start..]).ok()?;
+            body.truncate(start + size);
+            if size == 0 {
+                break;
+            }
+        }
+    }
+    Some(body)
+}
