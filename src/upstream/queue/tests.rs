@@ -1,3 +1,5 @@
+//! The queue: its order, its bounds, and that no wake is lost.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::atomic::AtomicU32;
