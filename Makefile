@@ -1,7 +1,7 @@
 # Weir. `make` lists what there is. Cargo does the building; this file installs or names what cargo needs around it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-grafana lint bench audit release soak need-build need-grafana
+.PHONY: help run test test-rust test-grafana lint bench bench-pick audit release soak need-build need-grafana
 
 CARGO ?= cargo
 NEED := scripts/need.sh
@@ -40,6 +40,9 @@ audit: need-build ## known vulnerabilities among the dependencies (fetches the R
 bench: need-build ## CPU per request beside a bare Pingora proxy, nginx and HAProxy (BENCH="--help" for options)
 	@$(NEED) python3=python3 nginx=nginx haproxy=haproxy wrk=wrk taskset=util-linux
 	python3 bench/run.py $(BENCH)
+
+bench-pick: need-build ## nanoseconds and allocations of a pick: each balancer, 10 to 10,000 backends, 1 and 2 threads
+	$(CARGO) bench --locked --bench pick
 
 soak: need-build ## the long tests, on the release build
 	$(CARGO) test --locked --release --test it -- --ignored --nocapture --test-threads=1

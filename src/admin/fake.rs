@@ -57,7 +57,7 @@ impl Control for Fake {
             since: None,
             in_flight,
             weight: 1,
-            effective_weight: 1,
+            effective_weight: 1.0,
         })
     }
 

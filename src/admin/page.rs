@@ -94,10 +94,11 @@ fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
     out.push_str("<th class=n>in flight<th class=n>weight<th>share by weight<th>reason</tr>\n");
     let any_up = upstream.backends.iter().any(|backend| backend.state == State::Up);
     // With one up, only those that are take requests.
-    let part =
-        |backend: &Backend| u64::from(backend.effective_weight) * u64::from(!any_up || backend.state == State::Up);
-    let total: u64 = upstream.backends.iter().map(part).sum();
-    upstream.backends.iter().try_for_each(|backend| write_backend(out, backend, part(backend) * 100 / total.max(1)))?;
+    let takes = |backend: &Backend| !any_up || backend.state == State::Up;
+    let part = |backend: &Backend| if takes(backend) { backend.effective_weight } else { 0.0 };
+    let total: f64 = upstream.backends.iter().map(part).sum();
+    let share = |backend: &Backend| if total > 0.0 { (part(backend) * 100.0 / total) as u64 } else { 0 };
+    upstream.backends.iter().try_for_each(|backend| write_backend(out, backend, share(backend)))?;
     out.push_str("</table></div>\n");
     Ok(())
 }
@@ -112,7 +113,7 @@ fn write_backend(out: &mut String, backend: &Backend, share: u64) -> fmt::Result
         None => write!(out, "<td class=dim>–")?,
     }
     write!(out, "<td class=n>{}<td class=n>", backend.in_flight)?;
-    if backend.effective_weight == backend.weight {
+    if backend.effective_weight == f64::from(backend.weight) {
         write!(out, "{}", backend.weight)?;
     } else {
         write!(out, "{} of {}", backend.effective_weight, backend.weight)?;
@@ -157,9 +158,9 @@ mod tests {
             since: Some("2023-11-14T22:13:20Z".into()),
             in_flight: 7,
             weight: 4,
-            effective_weight: 1,
+            effective_weight: 1.0,
         };
-        let other = Backend { effective_weight: 3, state: State::Up, ..backend.clone() };
+        let other = Backend { effective_weight: 3.0, state: State::Up, ..backend.clone() };
         let problem = Problem { what: evil.into(), ..Problem::default() };
         let last_reload =
             LastReload { result: "rejected".into(), time: "t".into(), changes: vec![], problems: vec![problem] };

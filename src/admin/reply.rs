@@ -84,8 +84,14 @@ pub struct Backend {
     pub in_flight: u32,
     /// The weight as configured.
     pub weight: u32,
-    /// The weight as used now.
-    pub effective_weight: u32,
+    /// The weight as used now: a part of it while it grows (`slow_start`).
+    #[serde(serialize_with = "plain")]
+    pub effective_weight: f64,
+}
+
+/// A whole number as one, `2` and not `2.0`.
+fn plain<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if number.fract() == 0.0 { serializer.serialize_u64(*number as u64) } else { serializer.serialize_f64(*number) }
 }
 
 impl Backend {

@@ -42,7 +42,7 @@ pub(super) fn status(status: &Status) -> String {
 }
 
 fn backend(upstream: &str, backend: &Backend) -> Vec<String> {
-    let weight = if backend.weight == backend.effective_weight {
+    let weight = if f64::from(backend.weight) == backend.effective_weight {
         backend.weight.to_string()
     } else {
         format!("{}/{}", backend.effective_weight, backend.weight)
@@ -92,7 +92,7 @@ mod tests {
             since: None,
             in_flight: 2,
             weight: 4,
-            effective_weight: 0,
+            effective_weight: 0.0,
         };
         let upstream = Upstream { name: "api".into(), balance: "round_robin".into(), backends: vec![backend] };
         let text = status(&Status { upstreams: vec![upstream], version: "0.1.0".into(), ..Status::default() });

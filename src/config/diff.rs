@@ -124,8 +124,14 @@ fn members(upstream: &str, old: &Upstream, new: &Upstream, changes: &mut Vec<Cha
         match in_old(backend) {
             None => changes.push(Change::BackendAdded { upstream: upstream(), backend: label, weight: backend.weight }),
             Some(was) => {
+                let mut keys = Vec::new();
                 if was.label() != label {
-                    let keys = vec![format!("backend {} → {label}", was.label())];
+                    keys.push(format!("backend {} → {label}", was.label()));
+                }
+                if was.tier != backend.tier {
+                    keys.push(format!("{label} tier {} → {}", was.tier, backend.tier));
+                }
+                if !keys.is_empty() {
                     changes.push(Change::Changed { subject: Subject::Upstream(upstream()), keys });
                 }
                 if was.weight != backend.weight {

@@ -92,6 +92,7 @@ fn kind(defs: &Map<String, Value>, schema: &Value) -> Kind {
             (Some(least), Some(most)) => format!("number, {least} to {most}"),
             _ => "number".into(),
         }),
+        Some("number") => plain("number"),
         Some("boolean") => plain("`true` or `false`"),
         _ => plain("text"),
     }

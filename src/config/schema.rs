@@ -10,8 +10,13 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::values::{
-    BackendAddress, Cidr, HeaderEdits, HostPattern, Method, Name, Pattern, Percent, Period, Size, StatusRange, Target,
+use super::values::{Cidr, HeaderEdits, HostPattern, Method, Name, Pattern, Percent, Period, Size, Target};
+
+mod upstream;
+
+pub use upstream::{
+    Backend, Balance, BodyCheck, Ewma, Hash, HealthCheck, HttpCheck, Outlier, Protocol, Queue, TcpCheck, Upstream,
+    UpstreamTls, Whole,
 };
 
 /// The whole file.
@@ -375,176 +380,6 @@ pub enum RetryWhen {
     Status(u16),
 }
 
-/// One of `upstreams`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Upstream {
-    /// The algorithm that picks a backend.
-    pub balance: Balance,
-    /// What backends speak.
-    pub protocol: Protocol,
-    /// TLS to backends.
-    pub tls: Option<UpstreamTls>,
-    /// How long an idle connection to a backend is kept.
-    pub keep_alive: Period,
-    /// The members.
-    pub backends: Vec<Backend>,
-    /// How backends are probed; without it a backend is up.
-    pub health_check: Option<HealthCheck>,
-    /// With none healthy, try them anyway.
-    pub fail_open: bool,
-    /// Ejects backends that fail their traffic; without it nothing is ejected.
-    pub outlier: Option<Outlier>,
-    /// Requests that one backend may have in flight at once; 0: no limit.
-    #[schemars(range(min = 0, max = 1000000))]
-    pub max_in_flight: u32,
-    /// Where requests wait while all backends have `max_in_flight`; without it they are answered 503 at once.
-    pub queue: Option<Queue>,
-}
-
-/// The algorithm that picks a backend.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Balance {
-    /// Equal turns in order.
-    #[default]
-    RoundRobin,
-    /// Turns by weight, spread smoothly.
-    WeightedRoundRobin,
-    /// The fewest requests in flight for its weight.
-    LeastConnections,
-}
-
-/// What backends speak.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// HTTP/1.1, over TLS when `tls` is written.
-    #[default]
-    Http1,
-    /// HTTP/2 over TLS; needs `tls`.
-    H2,
-    /// HTTP/2 by prior knowledge, without TLS.
-    H2c,
-}
-
-/// `upstreams.*.tls`: TLS to backends. Certificates are always verified.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UpstreamTls {
-    /// The name that is sent (SNI) and that the certificate must carry.
-    pub server_name: String,
-    /// A PEM file of the authorities to trust instead of the system's.
-    #[serde(default)]
-    pub ca: Option<PathBuf>,
-}
-
-/// One of `upstreams.*.backends`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Backend {
-    /// What it is called in metrics and logs; the address when left out.
-    #[serde(default)]
-    pub name: Option<Name>,
-    /// `ip:port`, `[v6]:port`, `unix:/path` or `name:port`.
-    pub address: BackendAddress,
-    /// Its share; 0 takes no new requests.
-    #[serde(default = "one")]
-    #[schemars(range(min = 0, max = 256))]
-    pub weight: u16,
-}
-
-/// `upstreams.*.health_check`: exactly one of `http` and `tcp`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct HealthCheck {
-    /// An HTTP request.
-    pub http: Option<HttpCheck>,
-    /// A connection, nothing more.
-    pub tcp: Option<TcpCheck>,
-    /// Probe this port instead of the backend's own.
-    #[schemars(range(min = 1, max = 65535))]
-    pub port: Option<u16>,
-    /// From one probe to the next.
-    pub interval: Period,
-    /// How long a whole probe may take.
-    pub timeout: Period,
-    /// Successes in a row that bring a backend up.
-    #[schemars(range(min = 1, max = 1000))]
-    pub rise: u32,
-    /// Failures in a row that take it down.
-    #[schemars(range(min = 1, max = 1000))]
-    pub fall: u32,
-    /// The share of the interval by which each wait is varied, to spread probes.
-    pub jitter: Percent,
-}
-
-/// `upstreams.*.queue`: first come, first served.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Queue {
-    /// Requests that may wait at once; 503 beyond.
-    #[schemars(range(min = 1, max = 1000000))]
-    pub size: u32,
-    /// How long one may wait; then 503.
-    pub timeout: Period,
-}
-
-/// `upstreams.*.outlier`: a fault is an attempt that failed by the backend's doing, or a status of 500 or more.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Outlier {
-    /// So many faults in a row eject a backend; 0: however many.
-    #[schemars(range(min = 0, max = 1000))]
-    pub consecutive: u32,
-    /// Such a share of faults within `window` ejects it; 0%: whatever the share.
-    pub error_ratio: Percent,
-    /// How far back `error_ratio` looks.
-    pub window: Period,
-    /// Fewer requests than this within `window` say nothing about `error_ratio`.
-    #[schemars(range(min = 1, max = 1000000))]
-    pub min_requests: u32,
-    /// How long the first ejection takes; each further one takes twice as long as the one before.
-    pub eject: Period,
-    /// No ejection takes longer. A backend that has served for so long starts with `eject` again.
-    pub max_eject: Period,
-    /// The share of backends that may be ejected at once, rounded down; one may always be, but never the only one.
-    pub max_ejected: Percent,
-}
-
-/// `upstreams.*.health_check.http`.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct HttpCheck {
-    /// The request target.
-    pub path: String,
-    /// The Host header; the backend's address when left out.
-    pub host: Option<String>,
-    /// GET, HEAD, OPTIONS or POST (without a body).
-    pub method: Method,
-    /// Header fields to send.
-    pub headers: BTreeMap<String, String>,
-    /// The statuses that pass: `200` or `200-299`.
-    pub status: Vec<StatusRange>,
-    /// What the first 64 KiB of the body must show.
-    pub body: Option<BodyCheck>,
-}
-
-/// `upstreams.*.health_check.http.body`: exactly one of the two.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct BodyCheck {
-    /// A text that must occur.
-    pub contains: Option<String>,
-    /// A regular expression that must match somewhere.
-    pub regex: Option<Pattern>,
-}
-
-/// `upstreams.*.health_check.tcp`: has no keys.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TcpCheck {}
-
 impl Default for Server {
     fn default() -> Self {
         Self {
@@ -605,77 +440,8 @@ impl Default for Retry {
     }
 }
 
-impl Default for Upstream {
-    fn default() -> Self {
-        Self {
-            balance: Balance::default(),
-            protocol: Protocol::default(),
-            tls: None,
-            keep_alive: Period::from_secs(50),
-            backends: Vec::new(),
-            health_check: None,
-            fail_open: true,
-            outlier: None,
-            max_in_flight: 0,
-            queue: None,
-        }
-    }
-}
-
-impl Default for HealthCheck {
-    fn default() -> Self {
-        Self {
-            http: None,
-            tcp: None,
-            port: None,
-            interval: Period::from_secs(2),
-            timeout: Period::from_secs(1),
-            rise: 2,
-            fall: 3,
-            jitter: Percent::new(10.0),
-        }
-    }
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self { size: 1000, timeout: Period::from_secs(2) }
-    }
-}
-
-impl Default for Outlier {
-    fn default() -> Self {
-        Self {
-            consecutive: 5,
-            error_ratio: Percent::new(0.0),
-            window: Period::from_secs(10),
-            min_requests: 20,
-            eject: Period::from_secs(30),
-            max_eject: Period::from_secs(300),
-            max_ejected: Percent::new(50.0),
-        }
-    }
-}
-
-impl Default for HttpCheck {
-    fn default() -> Self {
-        Self {
-            path: "/healthz".into(),
-            host: None,
-            method: Method::get(),
-            headers: BTreeMap::new(),
-            status: vec![StatusRange::new(200, 299)],
-            body: None,
-        }
-    }
-}
-
 fn yes() -> bool {
     true
-}
-
-fn one() -> u16 {
-    1
 }
 
 fn permanent_redirect() -> u16 {

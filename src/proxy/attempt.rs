@@ -21,6 +21,8 @@ pub(super) struct Attempt {
     status: Option<u16>,
     /// Its word counts in the backend's judgement; nothing where none is passed.
     watching: Option<Watching>,
+    /// The backend's penalty was raised for it, or is not to be.
+    faulted: bool,
     /// Bytes of the request's body that were handed on, and of the response's that came.
     pub(super) sent: u64,
     pub(super) received: u64,
@@ -38,6 +40,7 @@ impl Attempt {
             first_byte: None,
             status: None,
             watching: None,
+            faulted: false,
             sent: 0,
             received: 0,
         }
@@ -74,6 +77,11 @@ impl Attempt {
         }
         self.backend.vitals.observe_response(took);
         self.backend.vitals.count_response(status);
+        if status >= 500 {
+            self.fault(took);
+        } else {
+            self.backend.vitals.score().observe(took, now_ms());
+        }
     }
 
     /// The backend is through with it: free for the next request before the client has the last byte, since a client
@@ -87,6 +95,13 @@ impl Attempt {
         self.first_byte.is_some()
     }
 
+    /// Once an attempt: what failed after a 5xx is the same failure.
+    fn fault(&mut self, took: Duration) {
+        if !std::mem::replace(&mut self.faulted, true) {
+            self.backend.vitals.score().fault(took, now_ms());
+        }
+    }
+
     /// Whether it went well by the backend's doing; nothing if it was not the backend's to decide.
     fn verdict(&self, outcome: Outcome) -> Option<bool> {
         match outcome {
@@ -97,6 +112,9 @@ impl Attempt {
     }
 
     fn end(mut self, outcome: Outcome, reason: Option<RetryReason>) -> AttemptRecord {
+        if !matches!(outcome, Outcome::Ok | Outcome::ClientAbort) {
+            self.fault(self.started.elapsed());
+        }
         if let (Some(ok), Some(watching)) = (self.verdict(outcome), &mut self.watching) {
             watching.ended(ok, now_ms());
         }

@@ -8,6 +8,7 @@ mod classify;
 mod ctx;
 mod fail;
 mod front;
+mod hash_key;
 mod pick;
 mod queue;
 mod record;

@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use super::arrive::refuse;
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
-use super::{millis, now_ms, queue};
+use super::{hash_key, millis, now_ms, queue};
 use crate::fault::Fault;
 use crate::snapshot::Target;
 use crate::telemetry::vitals::Mark;
@@ -70,7 +70,9 @@ async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> R
     let (watching, pick) = match target.upstream.pick_trial(&ctx.tried, now) {
         Some((pick, watching)) => (Some(watching), pick),
         None => {
-            let pick = queue::pick(session, target, ctx).await?;
+            let hash = target.upstream.settings().hash.as_ref();
+            let key = hash.and_then(|hash| hash_key::of(hash, session.req_header(), ctx.client));
+            let pick = queue::pick(session, target, ctx, key).await?;
             (target.upstream.watch(&pick.backend), pick)
         }
     };

@@ -13,17 +13,22 @@ use crate::upstream::clock;
 use crate::upstream::members::Pick;
 use crate::upstream::queue::{InVain, Look};
 
-/// A backend that takes the attempt now, or when it is this request's turn.
-pub(super) async fn pick(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> Result<Pick> {
+/// A backend that takes the attempt now, or when it is this request's turn. `key`: what `consistent_hash` goes by.
+pub(super) async fn pick(
+    session: &mut Session,
+    target: &Target,
+    ctx: &mut RequestCtx,
+    key: Option<u64>,
+) -> Result<Pick> {
     // Nobody overtakes those who wait already.
     if target.upstream.queue().depth() == 0 {
-        match target.upstream.look(&ctx.tried, now_ms()) {
+        match target.upstream.look(&ctx.tried, now_ms(), key) {
             Look::Slot(pick) => return Ok(pick),
             Look::Nobody => return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried")),
             Look::Full => {}
         }
     }
-    wait(session, target, ctx).await.map_err(|(fault, why)| refuse(ctx, fault, None, why))
+    wait(session, target, ctx, key).await.map_err(|(fault, why)| refuse(ctx, fault, None, why))
 }
 
 /// The pause before a further try, where `retry.backoff` asks for one.
@@ -46,13 +51,18 @@ pub(super) async fn pause(session: &mut Session, ctx: &mut RequestCtx) -> Result
     if ctx.is_too_late() { Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over")) } else { Ok(()) }
 }
 
-async fn wait(session: &mut Session, target: &Target, ctx: &RequestCtx) -> Result<Pick, (Fault, &'static str)> {
+async fn wait(
+    session: &mut Session,
+    target: &Target,
+    ctx: &RequestCtx,
+    key: Option<u64>,
+) -> Result<Pick, (Fault, &'static str)> {
     let Some(queue) = &target.upstream.settings().queue else {
         return Err((Fault::QueueFull, "all backends have max_in_flight, and there is no queue"));
     };
     let left = ctx.time_left();
     let limit = left.map_or(queue.timeout.get(), |left| left.min(queue.timeout.get()));
-    let look = || target.upstream.look(&ctx.tried, now_ms());
+    let look = || target.upstream.look(&ctx.tried, now_ms(), key);
     let waiting = target.meters.waits();
     let size = usize::try_from(queue.size).unwrap_or(usize::MAX);
     let waited = target.upstream.queue().wait(size, limit, gone(session, ctx), look).await;

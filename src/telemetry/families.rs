@@ -184,7 +184,7 @@ fn standing(shown: &[&Arc<Vitals>]) -> Vec<Family> {
         let (configured, effective) = vitals.weights();
         in_flight.add(&plain(&labels), vitals.in_flight().into());
         weight.add(&with(&labels, "configured"), configured.into());
-        weight.add(&with(&labels, "effective"), effective.into());
+        weight.push(&with(&labels, "effective"), effective);
         up.add(&plain(&labels), (vitals.health() == Health::Up).into());
         for (at, each) in State::ALL.iter().enumerate() {
             state.add(&with(&labels, each.label()), (*each == now).into());

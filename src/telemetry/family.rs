@@ -90,7 +90,8 @@ impl Family {
         family
     }
 
-    fn push(&mut self, values: &[&str], value: f64) {
+    /// Adds a series of a gauge that may be a fraction.
+    pub(super) fn push(&mut self, values: &[&str], value: f64) {
         let mut metric = self.metric(values);
         if self.kind == Kind::Counter {
             let mut counter = Counter::default();

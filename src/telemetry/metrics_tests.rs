@@ -38,7 +38,7 @@ fn full() -> (Arc<Metrics>, Held, Arc<Vitals>) {
     upstream.count_fail_open();
     drop(upstream.waits());
     let vitals = metrics.vitals(labels("api", "a", "10.0.0.1:80"));
-    vitals.set_weights(5, 4);
+    vitals.set_weights(5, 4.0);
     vitals.set_health(Health::Up, "", 1);
     vitals.count_attempt(Outcome::Reset);
     vitals.count_retry(RetryReason::Fault(Fault::Reset));

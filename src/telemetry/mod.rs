@@ -22,6 +22,7 @@ pub mod metrics;
 pub mod panics;
 pub mod process_log;
 pub mod record;
+pub mod score;
 pub mod sink;
 pub mod vitals;
 

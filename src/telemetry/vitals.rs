@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::cells::Padded;
 use super::meters::BackendMeters;
+use super::score::Score;
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 mod in_flight;
@@ -36,6 +37,7 @@ const NO_WEIGHT: u32 = u32::MAX;
 pub struct Vitals {
     labels: ArcSwap<Labels>,
     in_flight: Padded<AtomicU32>,
+    score: Padded<Score>,
     /// 0: none.
     limit: AtomicU32,
     on_free: ArcSwapOption<OnFree>,
@@ -47,7 +49,8 @@ pub struct Vitals {
     since_ms: AtomicU64,
     reason: ArcSwap<String>,
     configured_weight: AtomicU32,
-    effective_weight: AtomicU32,
+    /// The bits of an f64.
+    effective_weight: AtomicU64,
     /// What an operator set at run time; `NO_WEIGHT`: nothing.
     runtime_weight: AtomicU32,
     meters: Padded<BackendMeters>,
@@ -59,6 +62,7 @@ impl Vitals {
         Self {
             labels: ArcSwap::from_pointee(labels),
             in_flight: Padded::default(),
+            score: Padded::default(),
             limit: AtomicU32::new(0),
             on_free: ArcSwapOption::empty(),
             health: AtomicU8::new(Health::Unknown as u8),
@@ -69,7 +73,7 @@ impl Vitals {
             since_ms: AtomicU64::new(0),
             reason: ArcSwap::default(),
             configured_weight: AtomicU32::new(1),
-            effective_weight: AtomicU32::new(1),
+            effective_weight: AtomicU64::new(1.0_f64.to_bits()),
             runtime_weight: AtomicU32::new(NO_WEIGHT),
             meters: Padded(BackendMeters::new()),
         }
@@ -78,6 +82,11 @@ impl Vitals {
     /// What it is called now.
     pub fn labels(&self) -> Arc<Labels> {
         self.labels.load_full()
+    }
+
+    /// What balancers read of it beside the count in flight.
+    pub fn score(&self) -> &Score {
+        &self.score
     }
 
     /// What probes say.
@@ -172,15 +181,16 @@ impl Vitals {
         self.since_ms.load(Ordering::Relaxed)
     }
 
-    /// The weights as configured and as used now.
-    pub fn weights(&self) -> (u32, u32) {
-        (self.configured_weight.load(Ordering::Relaxed), self.effective_weight.load(Ordering::Relaxed))
+    /// The weights as configured and as used now: a part of it while it grows.
+    pub fn weights(&self) -> (u32, f64) {
+        let effective = f64::from_bits(self.effective_weight.load(Ordering::Relaxed));
+        (self.configured_weight.load(Ordering::Relaxed), effective)
     }
 
     /// Sets the weights as configured and as used now.
-    pub fn set_weights(&self, configured: u32, effective: u32) {
+    pub fn set_weights(&self, configured: u32, effective: f64) {
         self.configured_weight.store(configured, Ordering::Relaxed);
-        self.effective_weight.store(effective, Ordering::Relaxed);
+        self.effective_weight.store(effective.to_bits(), Ordering::Relaxed);
     }
 
     /// The weight that an operator set at run time.

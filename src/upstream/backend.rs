@@ -22,6 +22,8 @@ pub struct Backend {
     pub address: BackendAddress,
     /// As configured, 0 to 256; 0 takes no new requests. `weight_now` is what counts.
     pub weight: u16,
+    /// Tier 0 serves first.
+    pub tier: u8,
     /// Its live cells, shared with every other snapshot that has the same (upstream, address).
     pub vitals: Arc<Vitals>,
     /// Where it is right now, shared in the same way.
@@ -38,12 +40,13 @@ impl Backend {
         }
     }
 
-    /// Whether the two are the same to everyone who picks or shows them: same cells, same words, same weight.
+    /// Whether the two are the same to everyone who picks or shows them: same cells, same words, same weight, same tier.
     pub fn same_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.vitals, &other.vitals)
             && Arc::ptr_eq(&self.resolved, &other.resolved)
             && self.name == other.name
             && self.weight == other.weight
+            && self.tier == other.tier
     }
 }
 

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use super::Upstream;
 use super::backend::Backend;
 use super::members::Members;
 use super::status::{BackendStatus, status_of};
+use super::{Upstream, clock, tiers};
+use crate::config::schema::Balance;
 use crate::telemetry::vitals::{Health, Mark};
 
 /// What would become of the next request.
@@ -37,16 +38,20 @@ impl Upstream {
     /// What would become of the next request, without moving anything.
     pub fn outlook(&self) -> Outlook {
         let members = self.members();
-        let preview = members.preview();
+        let preview = members.preview(clock::now_ms());
         let candidate = |backend: &Arc<Backend>| {
-            let at = members.eligible().iter().position(|each| Arc::ptr_eq(&each.vitals, &backend.vitals));
+            let at = members.eligible().position(|each| Arc::ptr_eq(&each.vitals, &backend.vitals));
             let next = at.is_some() && at == preview.next;
             Candidate {
                 status: status_of(backend),
                 eligible: at.is_some(),
                 next,
                 score: at.and_then(|at| preview.scores.get(at).copied().flatten()),
-                why: if at.is_some() { chosen(&members, next, backend) } else { self.shut_out(backend) },
+                why: if at.is_some() {
+                    self.chosen(&members, preview.next.is_some(), next, backend)
+                } else {
+                    self.shut_out(backend)
+                },
             }
         };
         Outlook { fail_open: members.failed_open(), backends: self.backends().iter().map(candidate).collect() }
@@ -74,17 +79,31 @@ impl Upstream {
             Health::Up => format!("{}: {}", vitals.state().label(), vitals.why()).trim_end_matches(": ").to_owned(),
         }
     }
-}
 
-fn chosen(members: &Members, next: bool, backend: &Backend) -> String {
-    if backend.vitals.is_full() {
-        return format!("full: max_in_flight is {}", backend.vitals.limit());
+    /// `known`: it is known who would be next.
+    fn chosen(&self, members: &Members, known: bool, next: bool, backend: &Backend) -> String {
+        if backend.vitals.is_full() {
+            return format!("full: max_in_flight is {}", backend.vitals.limit());
+        }
+        let what = match (next, known, self.settings().balance) {
+            (true, ..) => "next",
+            _ if !members.takes_first(backend) => "eligible; earlier tiers go first",
+            (_, true, _) => "eligible; another goes first",
+            (.., Balance::ConsistentHash) => "eligible; the request's key decides",
+            _ => "eligible; chance decides",
+        };
+        format!("{what}{}", self.though_down(members, backend))
     }
-    let what = match (next, members.preview().next.is_some()) {
-        (true, _) => "next",
-        (false, true) => "eligible; another goes first",
-        (false, false) => "eligible; chance decides",
-    };
-    let open = if members.failed_open() { ", though down: nothing is up (fail_open)" } else { "" };
-    format!("{what}{open}")
+
+    fn though_down(&self, members: &Members, backend: &Backend) -> &'static str {
+        let checked = self.settings().health_check.is_some();
+        let is = |backend: &Backend, health| tiers::health(backend, checked) == health;
+        if !members.failed_open() || !is(backend, Health::Down) {
+            ""
+        } else if members.eligible().any(|backend| is(backend, Health::Up)) {
+            ", though down: too few are up (panic_threshold)"
+        } else {
+            ", though down: nothing is up (fail_open)"
+        }
+    }
 }

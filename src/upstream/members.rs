@@ -1,34 +1,56 @@
-//! What an upstream consists of right now: who may be picked, and the balancer over them.
+//! What an upstream consists of right now: who may be picked, tier by tier, and a balancer over each tier.
 //!
-//! Immutable: when a verdict, a mark, an address or a weight changes, new members are built and swapped in. It judges
-//! eligibility and nothing else; it never probes and never resolves.
+//! Immutable: when a verdict, a mark, an address or a weight changes, new members are built and swapped in. Who may be picked
+//! is said by `tiers`, how much of a weight counts by `ramp`. It never probes, never resolves and reads no clock.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::backend::Backend;
+use super::balance::chance::GOLDEN;
 use super::balance::preview::Preview;
-use super::balance::{Balancer, Slot, Tried};
+use super::balance::weighted::{MAX_SEQUENCE, sequence_len};
+use super::balance::{Balancer, Picked, Settings, Slot, Tried};
+use super::ramp;
+use super::tiers::{self, Chosen};
 use crate::config::schema::Balance;
-use crate::telemetry::vitals::{Health, InFlight, Mark};
+use crate::telemetry::vitals::InFlight;
 
 /// What of an upstream's settings decides its members.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Rules {
-    /// The algorithm.
-    pub balance: Balance,
+    /// How one is picked.
+    pub settings: Settings,
     /// With none up or unknown, try those that are down.
     pub fail_open: bool,
     /// Whether there is a health check: without one a backend counts as up whatever its cells say.
     pub checked: bool,
+    /// The share of a tier's weight, 0 to 1, below which the next takes part of its requests.
+    pub tier_min_up: f64,
+    /// The share of a tier's backends that are not down, 0 to 1, below which those that are down are picked as well.
+    pub panic_threshold: f64,
+    /// How long a backend that comes up later than others takes to reach its weight, in milliseconds; 0: no time.
+    pub slow_start_ms: u64,
 }
 
 /// What an upstream consists of right now.
 #[derive(Debug)]
 pub struct Members {
     rules: Rules,
-    eligible: Box<[Arc<Backend>]>,
+    tiers: Box<[Tier]>,
+    cursor: AtomicU64,
+}
+
+/// Those of one tier that may be picked.
+#[derive(Debug)]
+struct Tier {
+    members: Box<[Arc<Backend>]>,
+    /// Of each member's weight what counts now, in parts of `ramp::FULL`.
+    factors: Box<[u16]>,
     balancer: Balancer,
-    failed_open: bool,
+    /// Where on a line of 2^32 the picks of this tier end; a tier without picks ends where the one before does.
+    until: u64,
+    sick: bool,
 }
 
 /// A backend that takes an attempt.
@@ -38,7 +60,7 @@ pub struct Pick {
     pub backend: Arc<Backend>,
     /// Counts the attempt until it is dropped.
     pub guard: InFlight,
-    /// It is down, and tried because nothing is up (`weir_upstream_fail_open_total`).
+    /// It is picked among those that are down, because nothing is up or too little is (`weir_upstream_fail_open_total`).
     pub fail_open: bool,
     /// It had been tried, and no other was left.
     pub again: bool,
@@ -46,167 +68,168 @@ pub struct Pick {
 
 impl Members {
     /// Builds them from what the backends' cells say now.
-    pub fn build(backends: &[Arc<Backend>], rules: Rules) -> Self {
-        let (eligible, failed_open) = eligible(backends, rules);
-        let slot = |b: &Arc<Backend>| Slot::new(Arc::clone(&b.vitals), b.weight_now(rules.balance));
-        let slots = eligible.iter().map(slot).collect();
-        Self { rules, balancer: Balancer::new(rules.balance, slots), eligible: eligible.into(), failed_open }
+    pub fn build(backends: &[Arc<Backend>], rules: Rules, now_ms: u64) -> Self {
+        let mut end = 0.0;
+        let tier = |chosen: Chosen| {
+            end += chosen.share;
+            Tier::new(chosen, rules, now_ms, (end * WHOLE as f64).round() as u64)
+        };
+        let tiers = tiers::choose(backends, &rules).into_iter().map(tier).collect();
+        Self { rules, tiers, cursor: AtomicU64::new(0) }
     }
 
-    /// Those that may be picked.
-    pub fn eligible(&self) -> &[Arc<Backend>] {
-        &self.eligible
+    /// Those that may be picked, by tier.
+    pub fn eligible(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        self.tiers.iter().flat_map(|tier| &tier.members)
     }
 
-    /// Whether they are tried for want of anything better.
+    /// Those that may be picked with the share of their weight that counts now, 0 to 1.
+    pub fn ramps(&self) -> impl Iterator<Item = (&Arc<Backend>, f64)> {
+        let of =
+            |tier: &'_ Tier| tier.factors.iter().map(|factor| f64::from(*factor) / f64::from(ramp::FULL)).collect();
+        self.tiers.iter().flat_map(move |tier| tier.members.iter().zip::<Vec<f64>>(of(tier)))
+    }
+
+    /// Whether the weight of one still grows with time.
+    pub fn is_ramping(&self) -> bool {
+        self.tiers.iter().any(|tier| is_uneven(&tier.factors))
+    }
+
+    /// Whether some are tried although they are down, for want of anything better.
     pub fn failed_open(&self) -> bool {
-        self.failed_open
+        self.tiers.iter().any(|tier| tier.sick)
     }
 
     /// Whether `other` would pick from the same backends in the same way: then these can stay, turns and all.
     pub fn same_as(&self, other: &Self) -> bool {
-        self.rules.balance == other.rules.balance
-            && self.failed_open == other.failed_open
-            && self.eligible.len() == other.eligible.len()
-            && self.eligible.iter().zip(&other.eligible).all(|(mine, others)| mine.same_as(others))
+        self.rules.settings == other.rules.settings
+            && self.tiers.len() == other.tiers.len()
+            && self.tiers.iter().zip(&other.tiers).all(|(mine, others)| mine.same_as(others))
+    }
+
+    /// Who would be picked next, as places in `eligible`.
+    pub fn preview(&self, now_ms: u64) -> Preview {
+        let first = self.next_tier();
+        let (mut all, mut count) = (Preview { next: None, scores: Vec::new() }, 0);
+        for (at, tier) in self.tiers.iter().enumerate() {
+            let Preview { next, scores } = tier.balancer.preview(now_ms);
+            if Some(at) == first {
+                all.next = next.map(|next| count + next);
+            }
+            count += scores.len();
+            all.scores.extend(scores);
+        }
+        all
+    }
+
+    /// The tier that would be next: of the one whose turn it is, and then in order, the first that is not full.
+    fn next_tier(&self) -> Option<usize> {
+        let turn = self.at(self.cursor.load(Ordering::Relaxed));
+        let has_room =
+            |at: &usize| self.tiers.get(*at).is_some_and(|tier| !tier.balancer.is_exhausted(&Tried::default()));
+        std::iter::once(turn).chain(0..self.tiers.len()).find(has_room)
+    }
+
+    /// Whether requests start in this backend's tier, and do not only come from tiers that have failed or are full.
+    pub fn takes_first(&self, backend: &Backend) -> bool {
+        let mut before = 0;
+        self.tiers.iter().any(|tier| {
+            let share = tier.until - std::mem::replace(&mut before, tier.until);
+            share > 0 && tier.members.iter().any(|member| Arc::ptr_eq(&member.vitals, &backend.vitals))
+        })
+    }
+
+    /// Picks one; nothing if none is eligible or all are full. One that was tried only if no other is left, of this tier or
+    /// another: a tier whose backends are full gives what it cannot take to the others.
+    /// `key`: what `consistent_hash` goes by.
+    pub fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
+        let first = match &*self.tiers {
+            [] => return None,
+            [only] => return only.pick(tried, now_ms, key),
+            several => self.turn(several, key)?,
+        };
+        let in_order = || std::iter::once(first).chain(&self.tiers);
+        let with_others = in_order().filter(|tier| !tier.balancer.is_exhausted(tried));
+        with_others
+            .into_iter()
+            .find_map(|tier| tier.pick(tried, now_ms, key))
+            .or_else(|| in_order().find_map(|tier| tier.pick(tried, now_ms, key)))
+    }
+
+    /// The tier of a pick: by turns that spread evenly over the line of shares, or always the same for the same key.
+    fn turn<'a>(&self, tiers: &'a [Tier], key: Option<u64>) -> Option<&'a Tier> {
+        let key = key.filter(|_| self.rules.settings.balance == Balance::ConsistentHash);
+        let turn = key.unwrap_or_else(|| self.cursor.fetch_add(1, Ordering::Relaxed));
+        tiers.get(self.at(turn))
+    }
+
+    fn at(&self, turn: u64) -> usize {
+        let point = turn.wrapping_mul(GOLDEN) >> 32;
+        self.tiers.iter().position(|tier| point < tier.until).unwrap_or(0)
+    }
+}
+
+/// The length of the line of shares.
+const WHOLE: u64 = 1 << 32;
+
+impl Tier {
+    fn new(chosen: Chosen, rules: Rules, now_ms: u64, until: u64) -> Self {
+        let Chosen { members, sick, up, .. } = chosen;
+        let slow_start = if up { rules.slow_start_ms } else { 0 };
+        let since: Vec<_> = members.iter().map(|backend| backend.vitals.score().serving_since_ms()).collect();
+        let factors = ramp::factors(&since, now_ms, slow_start);
+        let mut settings = rules.settings;
+        if is_uneven(&factors) && settings.balance == Balance::RoundRobin {
+            // Equal turns cannot grow.
+            settings.balance = Balance::WeightedRoundRobin;
+        }
+        let weights =
+            weights(&members, &factors, rules.settings.balance, settings.balance == Balance::WeightedRoundRobin);
+        let slots = members.iter().zip(weights).map(|(b, weight)| Slot::new(Arc::clone(&b.vitals), weight));
+        Self { balancer: Balancer::new(settings, slots.collect()), members: members.into(), factors, until, sick }
+    }
+
+    fn same_as(&self, other: &Self) -> bool {
+        self.until == other.until
+            && self.sick == other.sick
+            && self.factors == other.factors
+            && self.members.len() == other.members.len()
+            && self.members.iter().zip(&other.members).all(|(mine, others)| mine.same_as(others))
             && self.weights().eq(other.weights())
     }
 
-    /// As they count in these members; an operator changes them without another backend.
+    /// As they count now; an operator changes them without another backend.
     fn weights(&self) -> impl Iterator<Item = u16> + '_ {
         self.balancer.slots().iter().map(|slot| slot.weight)
     }
 
-    /// Who would be picked next, as places in `eligible`.
-    pub fn preview(&self) -> Preview {
-        self.balancer.preview()
-    }
-
-    /// Picks one; nothing if none is eligible. One that was tried only if no other is left.
-    pub fn pick(&self, tried: &Tried, now_ms: u64) -> Option<Pick> {
-        let picked = self.balancer.pick(tried, now_ms)?;
-        let backend = Arc::clone(self.eligible.get(picked.index)?);
-        Some(Pick { backend, guard: picked.guard, fail_open: self.failed_open, again: picked.again })
+    fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
+        let Picked { index, guard, again } = self.balancer.pick(tried, now_ms, key)?;
+        Some(Pick { backend: Arc::clone(self.members.get(index)?), guard, fail_open: self.sick, again })
     }
 }
 
-/// Who may be picked, and whether that is failing open.
-fn eligible(backends: &[Arc<Backend>], rules: Rules) -> (Vec<Arc<Backend>>, bool) {
-    let takes = |backend: &&Arc<Backend>| {
-        backend.weight_now(rules.balance) > 0 && backend.vitals.mark() == Mark::Ready && backend.resolved.is_known()
+fn is_uneven(factors: &[u16]) -> bool {
+    factors.iter().any(|factor| *factor < ramp::FULL)
+}
+
+/// The weights of slots: with a ramp among them in parts of `ramp::FULL`, or in larger ones where the sequence of turns
+/// would be too long.
+fn weights(members: &[Arc<Backend>], factors: &[u16], balance: Balance, turns: bool) -> Vec<u16> {
+    let uneven = is_uneven(factors);
+    let part = |parts: u16| {
+        let weight = |(backend, factor): (&Arc<Backend>, &u16)| {
+            let exact = u32::from(backend.weight_now(balance)) * u32::from(*factor) * u32::from(parts);
+            u16::try_from(exact.div_ceil(u32::from(ramp::FULL))).unwrap_or(u16::MAX)
+        };
+        members.iter().zip(factors).map(weight).collect::<Vec<_>>()
     };
-    // One that is ejected is as good as down, whatever its probes say: it fails what it is sent.
-    let health = |backend: &Backend| match backend.vitals.health() {
-        _ if backend.vitals.is_ejected() => Health::Down,
-        health if rules.checked => health,
-        _ => Health::Up,
-    };
-    // One look at each verdict: they may change meanwhile.
-    let able: Vec<_> = backends.iter().filter(takes).map(|backend| (backend, health(backend))).collect();
-    let with = |wanted| able.iter().filter(move |(_, health)| *health == wanted).map(|(b, _)| Arc::clone(b)).collect();
-    let up: Vec<_> = with(Health::Up);
-    if !up.is_empty() {
-        return (up, false);
-    }
-    let unknown: Vec<_> = with(Health::Unknown);
-    if !unknown.is_empty() || !rules.fail_open {
-        return (unknown, false);
-    }
-    let down: Vec<_> = with(Health::Down);
-    let failed_open = !down.is_empty();
-    (down, failed_open)
+    let fits = |weights: &Vec<u16>| !turns || sequence_len(weights.iter().copied()) <= MAX_SEQUENCE;
+    let finest = if uneven { ramp::FULL } else { 1 };
+    [finest, 10, 5, 2].into_iter().filter(|parts| *parts <= finest).map(part).find(fits).unwrap_or_else(|| part(1))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
-pub(crate) mod tests {
-    use super::super::backend::Resolved;
-    use super::super::balance::tests::vitals;
-    use super::*;
-
-    /// A backend for a test.
-    pub(crate) fn backend(name: &str, address: &str, weight: u16, health: Health) -> Arc<Backend> {
-        let address = address.parse().unwrap();
-        let vitals = vitals(name);
-        vitals.set_health(health, "", 0);
-        let resolved = Arc::new(Resolved::new(&address));
-        Arc::new(Backend { name: name.into(), address, weight, vitals, resolved })
-    }
-
-    const RULES: Rules = Rules { balance: Balance::RoundRobin, fail_open: true, checked: true };
-
-    fn names(members: &Members) -> String {
-        members.eligible().iter().map(|backend| &*backend.name).collect()
-    }
-
-    #[test]
-    fn the_table_of_eligibility() {
-        use Health::{Down, Unknown, Up};
-        // Healths of a, b, c; fail_open; who is eligible; whether that is failing open.
-        let table = [
-            ([Up, Up, Up], true, "abc", false),
-            ([Up, Down, Unknown], true, "a", false),
-            ([Unknown, Down, Unknown], true, "ac", false),
-            ([Unknown, Down, Unknown], false, "ac", false),
-            ([Down, Down, Down], true, "abc", true),
-            ([Down, Down, Down], false, "", false),
-        ];
-        for (healths, fail_open, expected, failed_open) in table {
-            let backends: Vec<_> =
-                ["a", "b", "c"].iter().zip(healths).map(|(n, h)| backend(n, "127.0.0.1:1", 1, h)).collect();
-            let members = Members::build(&backends, Rules { fail_open, ..RULES });
-            assert_eq!((names(&members).as_str(), members.failed_open()), (expected, failed_open), "{healths:?}");
-            let pick = members.pick(&Tried::default(), 0);
-            assert_eq!(pick.as_ref().map(|pick| pick.fail_open), (!expected.is_empty()).then_some(failed_open));
-        }
-    }
-
-    #[test]
-    fn drained_disabled_weightless_and_unresolved_are_never_tried() {
-        let backends = [
-            backend("a", "127.0.0.1:1", 1, Health::Down),
-            backend("b", "127.0.0.1:2", 1, Health::Up),
-            backend("c", "127.0.0.1:3", 0, Health::Up),
-            backend("d", "name.invalid:4", 1, Health::Up),
-        ];
-        assert_eq!(names(&Members::build(&backends, RULES)), "b");
-        for mark in [Mark::Draining, Mark::Disabled] {
-            backends[1].vitals.set_mark(mark, 0);
-            let members = Members::build(&backends, RULES);
-            assert_eq!((names(&members).as_str(), members.failed_open()), ("a", true));
-            assert_eq!(names(&Members::build(&backends[1..], RULES)), "");
-        }
-        backends[3].resolved.set("127.0.0.1:4".parse().unwrap());
-        assert_eq!(names(&Members::build(&backends, RULES)), "d");
-    }
-
-    #[test]
-    fn without_a_check_a_backend_is_up() {
-        let backends = [backend("a", "127.0.0.1:1", 1, Health::Down), backend("b", "127.0.0.1:1", 1, Health::Unknown)];
-        let members = Members::build(&backends, Rules { checked: false, ..RULES });
-        assert_eq!((names(&members).as_str(), members.failed_open()), ("ab", false));
-    }
-
-    #[test]
-    fn the_same_is_known_as_the_same() {
-        let backends = [backend("a", "127.0.0.1:1", 1, Health::Up), backend("b", "127.0.0.1:1", 1, Health::Up)];
-        let before = Members::build(&backends, RULES);
-        assert!(before.same_as(&Members::build(&backends, RULES)));
-        assert!(!before.same_as(&Members::build(&backends[..1], RULES)));
-        let other = Rules { balance: Balance::LeastConnections, ..RULES };
-        assert!(!before.same_as(&Members::build(&backends, other)));
-    }
-
-    #[test]
-    fn a_request_keeps_what_it_tried_over_a_swap() {
-        let backends = [backend("a", "127.0.0.1:1", 1, Health::Up), backend("b", "127.0.0.1:1", 1, Health::Up)];
-        let mut tried = Tried::default();
-        let first = Members::build(&backends, RULES).pick(&tried, 0).unwrap();
-        tried.add(&first.backend.vitals);
-        let swapped: Vec<_> = backends.iter().rev().cloned().collect();
-        for _ in 0..5 {
-            let pick = Members::build(&swapped, RULES).pick(&tried, 0).unwrap();
-            assert_eq!((&*pick.backend.name, pick.again), ("b", false));
-        }
-    }
-}
+#[path = "members_tests.rs"]
+pub(crate) mod tests;

@@ -14,14 +14,17 @@ pub mod members;
 pub mod outlier;
 pub mod peer;
 pub mod queue;
+pub mod ramp;
 pub mod registry;
 pub mod resolve;
 pub mod retry;
 pub mod rule;
 pub mod status;
 pub mod steer;
+pub mod tiers;
 mod tunnel;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -29,7 +32,7 @@ use arc_swap::ArcSwap;
 use crate::config::schema;
 use crate::telemetry::vitals::Health;
 use backend::Backend;
-use balance::Tried;
+use balance::{Settings, Tried};
 use members::{Members, Pick, Rules};
 use outlier::{Detector, Watching};
 use peer::Wire;
@@ -61,7 +64,8 @@ impl Upstream {
         budget: Arc<RetryBudget>,
         previous: Option<Arc<Members>>,
     ) -> Self {
-        let built = Members::build(&backends, rules(&settings));
+        // Without a clock, and so without a ramp: that comes with `rebuild`, when it is activated.
+        let built = Members::build(&backends, rules(&settings), 0);
         let members = previous.filter(|previous| previous.same_as(&built)).unwrap_or_else(|| Arc::new(built));
         Self {
             name,
@@ -118,23 +122,24 @@ impl Upstream {
     }
 
     /// Picks a backend for an attempt; nothing if none may be tried. One that was tried only if no other is left.
-    pub fn pick(&self, tried: &Tried, now_ms: u64) -> Option<Pick> {
-        self.members.load().pick(tried, now_ms)
+    /// `key`: the hash of what `consistent_hash` goes by, where the request has it.
+    pub fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
+        self.members.load().pick(tried, now_ms, key)
     }
 
     /// The same, telling apart why there is none.
-    pub fn look(&self, tried: &Tried, now_ms: u64) -> Look<Pick> {
+    pub fn look(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Look<Pick> {
         let members = self.members.load();
-        match members.pick(tried, now_ms) {
+        match members.pick(tried, now_ms, key) {
             Some(pick) => Look::Slot(pick),
-            None if members.eligible().is_empty() => Look::Nobody,
+            None if members.eligible().next().is_none() => Look::Nobody,
             None => Look::Full,
         }
     }
 
     /// Whether there is a backend to go to that was not tried and is not full.
     pub fn has_another(&self, tried: &Tried) -> bool {
-        self.members.load().eligible().iter().any(|backend| !tried.excludes(&backend.vitals))
+        self.members.load().eligible().any(|backend| !tried.excludes(&backend.vitals))
     }
 
     /// Where requests wait while all that may be picked are full.
@@ -156,7 +161,13 @@ impl Upstream {
     /// Builds the members anew from what the cells say; whether they changed.
     pub fn rebuild(&self) -> bool {
         let _one_at_a_time = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
-        let built = Members::build(&self.backends, rules(&self.settings));
+        let (rules, now) = (rules(&self.settings), clock::now_ms());
+        for backend in &self.backends {
+            let up = tiers::is_able(backend) && tiers::health(backend, rules.checked) == Health::Up;
+            backend.vitals.score().set_serving(up && backend.vitals.is_member(), now);
+        }
+        let built = Members::build(&self.backends, rules, now);
+        self.publish_weights(&built);
         let changed = !self.members.load().same_as(&built);
         if changed {
             self.members.store(Arc::new(built));
@@ -164,6 +175,20 @@ impl Upstream {
         // Who waits may have another backend to go to now, or none.
         self.queue.nudge();
         changed
+    }
+
+    /// Shows the weights as configured and as they count: an operator's or the configured one, as far as it has grown.
+    fn publish_weights(&self, members: &Members) {
+        let ramps: HashMap<*const Backend, f64> = members
+            .ramps()
+            .filter(|(_, part)| *part < 1.0)
+            .map(|(backend, part)| (Arc::as_ptr(backend), part))
+            .collect();
+        for backend in &self.backends {
+            let ramp = ramps.get(&Arc::as_ptr(backend)).copied().unwrap_or(1.0);
+            let now = backend.weight_now(self.settings.balance);
+            backend.vitals.set_weights(backend.weight.into(), f64::from(now) * ramp);
+        }
     }
 
     /// Whether a backend still waits for its first verdict.
@@ -174,5 +199,13 @@ impl Upstream {
 }
 
 fn rules(settings: &schema::Upstream) -> Rules {
-    Rules { balance: settings.balance, fail_open: settings.fail_open, checked: settings.health_check.is_some() }
+    let load_factor = settings.hash.as_ref().and_then(|hash| hash.load_factor);
+    Rules {
+        settings: Settings { balance: settings.balance, load_factor },
+        fail_open: settings.fail_open,
+        checked: settings.health_check.is_some(),
+        tier_min_up: settings.tier_min_up.fraction(),
+        panic_threshold: settings.panic_threshold.fraction(),
+        slow_start_ms: settings.slow_start.get().as_millis() as u64,
+    }
 }

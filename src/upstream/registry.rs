@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use pingora_core::connectors::http::Connector;
 use tokio::runtime::Handle;
@@ -15,9 +16,9 @@ use super::health::probe::Probe;
 use super::health::prober::{Changed, Owned, Prober, Spec};
 use super::peer::Wire;
 use super::resolve::Resolver;
-use super::{Upstream, clock, steer};
-use crate::config::schema;
-use crate::config::values::{BackendAddress, Name};
+use super::{Upstream, clock, ramp, steer};
+use crate::config::schema::{self, Balance};
+use crate::config::values::{BackendAddress, Name, Period};
 use crate::telemetry::vitals::{Health, Labels, OnFree, Vitals};
 
 /// Compiled upstreams by name.
@@ -33,6 +34,8 @@ pub struct Registry {
     /// Made when the first probe needs it: it reads the system's certificates.
     connector: OnceLock<Arc<Connector>>,
     active: Mutex<HashMap<Identity, Active>>,
+    /// Upstreams with a slow start: a task each, that lets weights grow.
+    growing: Mutex<HashMap<Arc<str>, (Period, Owned)>>,
     live: Arc<Live>,
 }
 
@@ -59,6 +62,7 @@ impl Registry {
             vitals_of: Box::new(vitals_of),
             connector: OnceLock::new(),
             active: Mutex::default(),
+            growing: Mutex::default(),
             live: Arc::default(),
         }
     }
@@ -117,7 +121,7 @@ impl Registry {
                 (vitals, Arc::new(Resolved::new(&address)))
             }
         };
-        Arc::new(Backend { name, address, weight: written.weight, vitals, resolved })
+        Arc::new(Backend { name, address, weight: written.weight, tier: written.tier, vitals, resolved })
     }
 
     /// Makes these the current ones: starts, replaces and stops probes and look-ups, publishes weights, and turns
@@ -137,7 +141,9 @@ impl Registry {
         }
         for gone in before.into_values() {
             gone.vitals.set_member(false, clock::now_ms());
+            gone.vitals.score().set_serving(false, 0);
         }
+        self.grow(upstreams);
         self.live.sweep();
     }
 
@@ -155,13 +161,30 @@ impl Registry {
             address: backend.address.to_string().into(),
         });
         vitals.set_member(true, clock::now_ms());
+        let decay = upstream.settings().ewma.clone().unwrap_or_default().decay.get();
+        let read = upstream.settings().balance == Balance::PeakEwma;
+        vitals.score().set_decay(if read { decay } else { Duration::ZERO });
         let queue = Arc::clone(upstream.queue());
         vitals.set_limit(upstream.settings().max_in_flight, Some(OnFree::new(move || queue.nudge())));
-        steer::publish_weights(backend, upstream.settings().balance);
+        steer::warn_of_waiting(backend, upstream.settings().balance);
         let (probing, resolving) = before.map_or((None, None), |before| (before.probing, before.resolving));
         let changed = self.changed(upstream.name());
         let resolving = resolving.or_else(|| self.resolve(backend, &changed));
         Active { vitals, probing: self.probe(upstream, backend, probing, changed), resolving }
+    }
+
+    /// Starts, keeps and stops the tasks that let weights grow.
+    fn grow(&self, upstreams: &Upstreams) {
+        let mut growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *growing);
+        for upstream in upstreams.values() {
+            let period = upstream.settings().slow_start;
+            let Some(whole) = period.limit() else { continue };
+            let running = before.remove(upstream.name()).filter(|(was, _)| *was == period);
+            let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));
+            let start = || (period, Owned::spawn(&self.handle, live.grow(name, whole / ramp::STEPS)));
+            growing.insert(Arc::clone(upstream.name()), running.unwrap_or_else(start));
+        }
     }
 
     fn activate_detector(&self, upstream: &Upstream) {
@@ -236,12 +259,24 @@ impl Live {
     }
 
     fn rebuild(&self, name: &str) {
-        let generations: Vec<_> = {
-            let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            live.get(name).into_iter().flatten().filter_map(Weak::upgrade).collect()
-        };
-        for upstream in generations {
+        for upstream in self.generations(name) {
             upstream.rebuild();
+        }
+    }
+
+    fn generations(&self, name: &str) -> Vec<Arc<Upstream>> {
+        let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        live.get(name).into_iter().flatten().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Looks at the weights of an upstream in each step, while one of them grows.
+    async fn grow(self: Arc<Self>, name: Arc<str>, step: Duration) {
+        loop {
+            // A step of nothing would spin.
+            tokio::time::sleep(step.max(Duration::from_millis(10))).await;
+            for upstream in self.generations(&name).iter().filter(|upstream| upstream.members().is_ramping()) {
+                upstream.rebuild();
+            }
         }
     }
 }

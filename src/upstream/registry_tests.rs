@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::telemetry::vitals::State;
+use crate::telemetry::vitals::{Mark, State};
 use crate::upstream::balance::Tried;
 
 fn registry() -> Registry {
@@ -28,7 +28,7 @@ fn of<'a>(upstreams: &'a Upstreams, name: &str) -> &'a Arc<Upstream> {
 }
 
 fn picks(upstream: &Upstream, count: usize) -> String {
-    (0..count).map(|_| upstream.pick(&Tried::default(), 0).unwrap().backend.name.to_string()).collect()
+    (0..count).map(|_| upstream.pick(&Tried::default(), 0, None).unwrap().backend.name.to_string()).collect()
 }
 
 async fn until(what: impl Fn() -> bool) {
@@ -80,12 +80,12 @@ async fn a_refused_reload_leaves_no_trace() {
     let registry = registry();
     let first = compile(&registry, TWO, &Upstreams::new());
     registry.activate(&first);
-    let held = of(&first, "u").pick(&Tried::default(), 0).unwrap();
+    let held = of(&first, "u").pick(&Tried::default(), 0, None).unwrap();
     let refused = compile(&registry, &THREE.replace("name: a", "weight: 9, name: z"), &first);
     let shown: Vec<_> = of(&refused, "u").backends().iter().map(|backend| backend.vitals.is_member()).collect();
     assert_eq!(shown, [true, true, false]);
     let a = &of(&first, "u").backends()[0].vitals;
-    assert_eq!((a.weights(), a.in_flight(), &*a.labels().backend), ((1, 1), 1, "a"));
+    assert_eq!((a.weights(), a.in_flight(), &*a.labels().backend), ((1, 1.0), 1, "a"));
     assert_eq!(of(&refused, "u").backends()[0].vitals.in_flight(), 1, "one cell for both");
     drop(held);
     assert_eq!(a.in_flight(), 0);
@@ -129,7 +129,7 @@ async fn verdicts_come_at_once_and_reach_every_generation() {
     let second = compile(&registry, &yaml.replace("name: a", "weight: 2, name: a"), &first);
     registry.activate(&second);
     assert!(!of(&second, "u").verdict_pending());
-    assert_eq!(of(&second, "u").status().backends[0].effective_weight, 2);
+    assert_eq!(of(&second, "u").status().backends[0].effective_weight, 2.0);
     // Another check: from unknown again, and the first generation hears of it too.
     let third = compile(&registry, &yaml.replace("http: {}", "http: {status: [500]}"), &second);
     registry.activate(&third);
@@ -150,10 +150,10 @@ async fn with_nothing_up_it_fails_open_unless_told_not_to() {
     let open = compile(&registry, &yaml, &Upstreams::new());
     registry.activate(&open);
     until(|| !of(&open, "u").verdict_pending()).await;
-    until(|| of(&open, "u").pick(&Tried::default(), 0).is_some_and(|pick| pick.fail_open)).await;
+    until(|| of(&open, "u").pick(&Tried::default(), 0, None).is_some_and(|pick| pick.fail_open)).await;
     let closed = compile(&registry, &yaml.replace("u: {", "u: {fail_open: false, "), &open);
     registry.activate(&closed);
-    assert!(of(&closed, "u").pick(&Tried::default(), 0).is_none());
+    assert!(of(&closed, "u").pick(&Tried::default(), 0, None).is_none());
 }
 
 #[tokio::test]
@@ -166,9 +166,9 @@ async fn a_name_serves_once_it_resolves_and_not_before() {
         {{name: b, address: 'name.invalid:1'}}]}}"
     );
     let upstreams = compile(&registry, &yaml, &Upstreams::new());
-    assert!(of(&upstreams, "u").pick(&Tried::default(), 0).is_none());
+    assert!(of(&upstreams, "u").pick(&Tried::default(), 0, None).is_none());
     registry.activate(&upstreams);
-    until(|| of(&upstreams, "u").pick(&Tried::default(), 0).is_some()).await;
+    until(|| of(&upstreams, "u").pick(&Tried::default(), 0, None).is_some()).await;
     assert_eq!(picks(of(&upstreams, "u"), 3), "aaa");
     until(|| of(&upstreams, "u").status().backends[1].reason.as_deref() == Some("name does not resolve")).await;
 }
@@ -187,4 +187,58 @@ async fn a_prober_ends_with_its_backend() {
     registry.activate(&Upstreams::new());
     assert!(!of(&upstreams, "u").backends()[0].vitals.is_member());
     while tokio::time::timeout(Duration::from_millis(300), listener.accept()).await.is_ok() {}
+}
+
+#[tokio::test]
+async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
+    let registry = registry();
+    let slow = |yaml: &str| yaml.replace("u: {", "u: {slow_start: 2s, ");
+    let first = compile(&registry, &slow(TWO), &Upstreams::new());
+    registry.activate(&first);
+    let weights = |upstreams: &Upstreams| -> Vec<f64> {
+        of(upstreams, "u").status().backends.iter().map(|backend| backend.effective_weight).collect()
+    };
+    assert_eq!(weights(&first), [1.0, 1.0], "all came up together");
+    for backend in of(&first, "u").backends() {
+        // As if they had been up for years.
+        backend.vitals.score().set_serving(false, 0);
+        backend.vitals.score().set_serving(true, 1);
+    }
+    let second = compile(&registry, &slow(THREE), &first);
+    registry.activate(&second);
+    assert_eq!(weights(&second), [1.0, 1.0, 0.1]);
+    assert_eq!(picks(of(&second, "u"), 21).matches('c').count(), 1, "turns by weight while one grows");
+    until(|| (0.4..1.0).contains(&weights(&second)[2])).await;
+    until(|| weights(&second) == [1.0; 3]).await;
+    assert_eq!(picks(of(&second, "u"), 9).matches('c').count(), 3);
+    // An operator who takes one out and back lets it grow again.
+    let backend = &of(&second, "u").backends()[0];
+    backend.vitals.set_mark(Mark::Draining, 0);
+    of(&second, "u").rebuild();
+    backend.vitals.set_mark(Mark::Ready, 0);
+    of(&second, "u").rebuild();
+    let starts = |weight: f64| (0.1..0.5).contains(&weight);
+    assert!(starts(weights(&second)[0]) && weights(&second)[1..] == [1.0; 2]);
+    // So does one whose ejection ends.
+    let back = &of(&second, "u").backends()[1];
+    back.vitals.set_ejected(Some("5 faults in a row"), 0);
+    of(&second, "u").rebuild();
+    back.vitals.set_ejected(None, 0);
+    of(&second, "u").rebuild();
+    assert!(starts(weights(&second)[1]) && weights(&second)[2] == 1.0);
+}
+
+#[tokio::test]
+async fn an_operators_weight_is_what_grows() {
+    let registry = registry();
+    let yaml = TWO.replace("u: {", "u: {slow_start: 1h, balance: least_connections, ");
+    let upstreams = compile(&registry, &yaml, &Upstreams::new());
+    registry.activate(&upstreams);
+    let (upstream, [a, b]) = (of(&upstreams, "u"), of(&upstreams, "u").backends()) else { panic!("two backends") };
+    a.vitals.score().set_serving(false, 0);
+    a.vitals.score().set_serving(true, 1);
+    let wanted = steer::Wanted { weight: Some(Some(20)), mark: None };
+    upstream.steer(b, wanted, 0).unwrap();
+    assert!(upstream.rebuild());
+    assert_eq!((a.vitals.weights(), b.vitals.weights()), ((1, 1.0), (1, 2.0)));
 }

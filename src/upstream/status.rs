@@ -39,8 +39,8 @@ pub struct BackendStatus {
     pub in_flight: u32,
     /// As configured.
     pub weight: u32,
-    /// As used now.
-    pub effective_weight: u32,
+    /// As used now: a part of it while it grows (`slow_start`).
+    pub effective_weight: f64,
 }
 
 impl Upstream {

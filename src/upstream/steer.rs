@@ -37,7 +37,7 @@ impl Upstream {
         if let Some(weight) = wanted.weight {
             self.judge(backend, weight)?;
             backend.vitals.set_runtime_weight(weight);
-            publish_weights(backend, self.settings().balance);
+            warn_of_waiting(backend, self.settings().balance);
         }
         if let Some(mark) = wanted.mark {
             backend.vitals.set_mark(mark, now_ms);
@@ -69,10 +69,9 @@ impl Upstream {
     }
 }
 
-/// Shows the weights as configured and as they count, and says so where an operator's is not honoured.
-pub(super) fn publish_weights(backend: &Backend, balance: Balance) {
+/// Says so where an operator's weight is not honoured. Weights are shown when members are rebuilt.
+pub(super) fn warn_of_waiting(backend: &Backend, balance: Balance) {
     let now = backend.weight_now(balance);
-    backend.vitals.set_weights(backend.weight.into(), now.into());
     if let Some(wanted) = backend.vitals.runtime_weight().filter(|wanted| *wanted != now) {
         let name = &*backend.name;
         tracing::warn!(backend = name, wanted, "the weight set at run time waits: round_robin gives equal turns");
@@ -100,7 +99,7 @@ mod tests {
     }
 
     fn picks(upstream: &Upstream, count: usize) -> Vec<String> {
-        (0..count).map(|_| upstream.pick(&Tried::default(), 0).unwrap().backend.name.to_string()).collect()
+        (0..count).map(|_| upstream.pick(&Tried::default(), 0, None).unwrap().backend.name.to_string()).collect()
     }
 
     fn weight(weight: u16) -> Wanted {
@@ -129,13 +128,13 @@ mod tests {
         upstream.steer(&b0, weight(3), 0).unwrap();
         assert!(upstream.rebuild(), "the same backends, but another weight");
         assert_eq!(picks(&upstream, 8).iter().filter(|name| *name == "b0").count(), 6);
-        assert_eq!(b0.vitals.weights(), (1, 3));
+        assert_eq!(b0.vitals.weights(), (1, 3.0));
         upstream.steer(&b0, weight(0), 0).unwrap();
         assert!(upstream.rebuild());
         assert_eq!(picks(&upstream, 2), ["b1"; 2]);
         upstream.steer(&b0, Wanted { weight: Some(None), mark: None }, 0).unwrap();
         assert!(upstream.rebuild());
-        assert_eq!(b0.vitals.weights(), (1, 1));
+        assert_eq!(b0.vitals.weights(), (1, 1.0));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::support::{Client, Origin, Weir};
+use crate::support::{Client, Origin, Reply, Weir, eventually};
 
 const PAGES: [&str; 5] =
     ["README.md", "docs/architecture.md", "docs/configuration.md", "docs/operations.md", "grafana/README.md"];
@@ -121,21 +122,29 @@ fn the_tests_that_the_comparison_names_exist() {
 /// Traffic that gives every family of metrics a series.
 fn busy() -> Weir {
     let origin = Origin::named("a");
+    let slow = Origin::start(|_| Reply::new(200, "slow").after(Duration::from_millis(300)));
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let weir = Weir::start(&format!(
         "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
          routes:\n  - {{ name: all, match: {{ path_prefix: /a }}, upstream: checked }}\n\
          \x20 - {{ name: retried, match: {{ path_prefix: /r }}, upstream: retried }}\n\
+         \x20 - {{ name: full, match: {{ path_prefix: /f }}, upstream: full }}\n\
          upstreams:\n  checked: {{ health_check: {{ tcp: {{}} }}, backends: [{{ name: a, address: \"{a}\" }}] }}\n\
-         \x20 retried: {{ backends: [{{ name: n, address: \"{nobody}\" }}, {{ name: a, address: \"{a}\" }}] }}\n",
-        a = origin.address()
+         \x20 retried: {{ backends: [{{ name: n, address: \"{nobody}\" }}, {{ name: a, address: \"{a}\" }}] }}\n\
+         \x20 full: {{ max_in_flight: 1, queue: {{ size: 9, timeout: 20s }}, backends: [{{ name: s, address: \"{s}\" }}] }}\n",
+        a = origin.address(),
+        s = slow.address()
     ));
     weir.wait_for_state("a", "up");
     let mut client = Client::connect(weir.web());
     assert_eq!(client.get("/a").status, 200);
     assert_eq!((client.get("/r").status, client.get("/r").status), (200, 200));
     assert_eq!(client.get("/nowhere").status, 404);
-    weir.access_log_of(4);
+    let mut first = Client::connect(weir.web());
+    first.send("GET /f HTTP/1.1\r\nHost: x\r\n\r\n");
+    eventually("the only place is taken", || (slow.requests().len() == 1).then_some(()));
+    assert_eq!(client.get("/f").status, 200, "after a wait in the queue");
+    weir.access_log_of(6);
     weir
 }
 

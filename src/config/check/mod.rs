@@ -3,6 +3,7 @@
 //! Each finding carries the place of the key it is about. A finding that follows only from a value that is reported
 //! already is held back. Nothing here reads a file.
 
+mod balance;
 mod headers;
 mod health;
 mod listeners;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::super::schema::{Balance, Protocol, Upstream};
 use super::super::tree::Place;
-use super::{Check, health, outlier, words};
+use super::{Check, balance, health, outlier, words};
 
 /// The longest sequence of weighted turns: the sum of weights divided by their greatest common divisor.
 const LONGEST_SEQUENCE: u64 = 65_536;
@@ -18,6 +18,7 @@ pub(super) fn check(check: &mut Check<'_>) {
         }
         members(check, &at.key("backends"), upstream);
         weights(check, &at, upstream);
+        balance::check(check, &at, upstream);
         protocol(check, &at, upstream);
         limits(check, &at, upstream);
         if let Some(rules) = &upstream.outlier {

@@ -13,8 +13,12 @@ impl Vitals {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Raises the count if it still is `seen`; the guard lowers it.
+    /// Raises the count if it still is `seen` and that is not full; the guard lowers it.
     pub fn try_raise(self: &Arc<Self>, seen: u32) -> Option<InFlight> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if limit > 0 && seen >= limit {
+            return None;
+        }
         self.in_flight
             .compare_exchange(seen, seen.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed)
             .ok()

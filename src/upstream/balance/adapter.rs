@@ -10,9 +10,11 @@ use std::sync::Arc;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::selection::{BackendIter, BackendSelection};
 
+use super::chance::hash;
 use super::{Balancer, Slot, Tried};
 use crate::config::schema::Balance;
 use crate::telemetry::vitals::{Labels, Vitals};
+use crate::upstream::clock;
 
 /// A balancer over Pingora's backends. Those of weight 0 are never selected.
 pub struct Selection {
@@ -27,7 +29,7 @@ impl BackendSelection for Selection {
     fn build_with_config(backends: &BTreeSet<Backend>, balance: &Balance) -> Self {
         let backends: Box<[Backend]> = backends.iter().filter(|backend| backend.weight > 0).cloned().collect();
         let slot = |backend: &Backend| Slot::new(vitals(backend), u16::try_from(backend.weight).unwrap_or(u16::MAX));
-        let balancer = Balancer::new(*balance, backends.iter().map(slot).collect());
+        let balancer = Balancer::new((*balance).into(), backends.iter().map(slot).collect());
         Self { backends, balancer }
     }
 
@@ -35,8 +37,9 @@ impl BackendSelection for Selection {
         Self::build_with_config(backends, &Balance::default())
     }
 
-    fn iter(self: &Arc<Self>, _key: &[u8]) -> Picks {
-        Picks { selection: Arc::clone(self), tried: Tried::default(), left: self.backends.len() }
+    fn iter(self: &Arc<Self>, key: &[u8]) -> Picks {
+        let key = Some(hash(key)).filter(|_| !key.is_empty());
+        Picks { selection: Arc::clone(self), tried: Tried::default(), left: self.backends.len(), key }
     }
 }
 
@@ -52,12 +55,13 @@ pub struct Picks {
     selection: Arc<Selection>,
     tried: Tried,
     left: usize,
+    key: Option<u64>,
 }
 
 impl BackendIter for Picks {
     fn next(&mut self) -> Option<&Backend> {
         self.left = self.left.checked_sub(1)?;
-        let picked = self.selection.balancer.pick(&self.tried, 0)?;
+        let picked = self.selection.balancer.pick(&self.tried, clock::now_ms(), self.key)?;
         self.tried.add(picked.guard.vitals());
         self.selection.backends.get(picked.index)
     }
@@ -108,6 +112,14 @@ mod tests {
         let _busy = cells[1].raise();
         assert_eq!(counts(&balancer, 10), [5, 0, 5]);
         assert_eq!((cells[0].in_flight(), cells[1].in_flight()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn a_key_leads_to_its_backend() {
+        let (balancer, _) = load_balancer(Balance::ConsistentHash, &[1, 1, 1]).await;
+        let of = |n: u8| balancer.select(&[n], 16).unwrap().addr;
+        assert!((0..50).all(|n| of(n) == of(n)));
+        assert!((1..50).any(|n| of(n) != of(0)));
     }
 
     #[tokio::test]

@@ -8,12 +8,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Slot, Tried};
-use crate::telemetry::vitals::InFlight;
+use crate::telemetry::vitals::{InFlight, Vitals};
 
 /// The lowest `(in flight + penalty + 1) / weight` of those that were not tried, with its count raised.
-pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried) -> Option<(usize, InFlight)> {
+pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried, now_ms: u64) -> Option<(usize, InFlight)> {
     loop {
-        let best = scan(slots, tried)?;
+        let best = scan(slots, tried, now_ms)?;
         let slot = &slots[best.index];
         if let Some(guard) = slot.vitals.try_raise(best.seen) {
             // From 1: 0 is for those that were never picked.
@@ -25,13 +25,13 @@ pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried) -> Option<(usize,
 }
 
 /// Who would be picked, with nothing raised.
-pub(super) fn best(slots: &[Slot], tried: &Tried) -> Option<usize> {
-    scan(slots, tried).map(|best| best.index)
+pub(super) fn best(slots: &[Slot], tried: &Tried, now_ms: u64) -> Option<usize> {
+    scan(slots, tried, now_ms).map(|best| best.index)
 }
 
 /// What is compared, the lowest goes first.
-pub(super) fn score(slot: &Slot) -> f64 {
-    let score = Score::of(0, slot);
+pub(super) fn score(slot: &Slot, now_ms: u64) -> f64 {
+    let score = Score::of(0, slot, now_ms);
     score.load as f64 / score.weight as f64
 }
 
@@ -47,9 +47,9 @@ struct Score {
 }
 
 impl Score {
-    fn of(index: usize, slot: &Slot) -> Self {
-        let seen = slot.vitals.in_flight();
-        Self { index, seen, load: load(seen, 0), weight: slot.weight.into(), turn: slot.turn.load(Ordering::Relaxed) }
+    fn of(index: usize, slot: &Slot, now_ms: u64) -> Self {
+        let (seen, load) = load(&slot.vitals, now_ms);
+        Self { index, seen, load, weight: slot.weight.into(), turn: slot.turn.load(Ordering::Relaxed) }
     }
 
     /// By cross multiplication: no division, nothing rounded. A load is below 2^33 and a weight at most 2^16.
@@ -59,19 +59,23 @@ impl Score {
     }
 }
 
-/// What a backend carries: the seam for the penalty of faults, a cell of its own beside the count.
-fn load(in_flight: u32, penalty: u32) -> u64 {
-    u64::from(in_flight) + u64::from(penalty) + 1
+/// The count in flight of a backend, and what it carries with the penalty of its faults and one more request.
+pub fn load(vitals: &Vitals, now_ms: u64) -> (u32, u64) {
+    let seen = vitals.in_flight();
+    (seen, u64::from(seen) + u64::from(vitals.score().penalty(now_ms)) + 1)
 }
 
-fn scan(slots: &[Slot], tried: &Tried) -> Option<Score> {
+fn scan(slots: &[Slot], tried: &Tried, now_ms: u64) -> Option<Score> {
     let left = slots.iter().enumerate().filter(|(_, slot)| !tried.excludes(&slot.vitals));
-    left.map(|(index, slot)| Score::of(index, slot)).reduce(|best, next| if next.beats(&best) { next } else { best })
+    left.map(|(index, slot)| Score::of(index, slot, now_ms))
+        .reduce(|best, next| if next.beats(&best) { next } else { best })
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::super::Balancer;
@@ -79,23 +83,27 @@ mod tests {
     use super::*;
     use crate::config::schema::Balance;
 
+    const NOW: u64 = 1_700_000_000_000;
+
     fn pick_from(balancer: &Balancer) -> (usize, InFlight) {
-        let picked = balancer.pick(&Tried::default(), 0).unwrap();
+        let picked = balancer.pick(&Tried::default(), NOW, None).unwrap();
         (picked.index, picked.guard)
     }
 
     proptest! {
         #[test]
         fn never_beaten(weights in proptest::collection::vec(1_u16..=256, 1..20),
-                        events in proptest::collection::vec(any::<(bool, usize)>(), 1..300)) {
+                        events in proptest::collection::vec((0_u8..5, any::<usize>()), 1..300)) {
             let balancer = balancer(Balance::LeastConnections, &weights);
             let mut held = Vec::new();
-            for (ends, which) in events {
-                if ends && !held.is_empty() {
-                    held.swap_remove(which % held.len());
-                    continue;
+            for (what, which) in events {
+                match what {
+                    0 | 1 if !held.is_empty() => drop(held.swap_remove(which % held.len())),
+                    2 => balancer.slots()[which % weights.len()].vitals.score().fault(Duration::ZERO, NOW),
+                    _ => {}
                 }
-                let before: Vec<u64> = balancer.slots().iter().map(|s| u64::from(s.vitals.in_flight()) + 1).collect();
+                let carried = |s: &Slot| u64::from(s.vitals.in_flight() + s.vitals.score().penalty(NOW)) + 1;
+                let before: Vec<u64> = balancer.slots().iter().map(carried).collect();
                 let (index, guard) = pick_from(&balancer);
                 for other in 0..weights.len() {
                     let mine = before[index] * u64::from(weights[other]);
@@ -113,6 +121,28 @@ mod tests {
         let balancer = balancer(Balance::LeastConnections, &[1, 1, 1]);
         let picks: Vec<_> = (0..6).map(|_| pick_from(&balancer).0).collect();
         assert_eq!(picks, [0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
+    fn one_that_fails_at_once_gets_less_than_its_share() {
+        // Three that answer in 5 ms and one that fails in none, 64 requests at a time, for ten seconds.
+        let balancer = balancer(Balance::LeastConnections, &[1; 4]);
+        let (mut under_way, mut counts) = (std::collections::VecDeque::new(), [0_u32; 4]);
+        for now in NOW..NOW + 10_000 {
+            while under_way.front().is_some_and(|(end, _)| *end <= now) {
+                drop(under_way.pop_front());
+            }
+            // Bounded, so that without a penalty it fails and does not go on for ever.
+            while under_way.len() < 64 && counts[0] < 100_000 {
+                let picked = balancer.pick(&Tried::default(), now, None).unwrap();
+                counts[picked.index] += 1;
+                match picked.index {
+                    0 => balancer.slots()[0].vitals.score().fault(Duration::ZERO, now),
+                    _ => under_way.push_back((now + 5, picked.guard)),
+                }
+            }
+        }
+        assert!(counts[0] < counts.iter().sum::<u32>() / 1_000, "{counts:?}");
     }
 
     #[test]

@@ -1,17 +1,26 @@
 //! Picks: who of those that may be picked takes the next attempt. One file an algorithm.
 //!
-//! A pick is pure: it takes what it needs as arguments, reads and raises atomics, and neither locks, allocates,
-//! does I/O nor reads a clock. It never judges who may be picked: that is `members`.
+//! A pick is pure but for chance: it takes what it needs as arguments, reads and raises atomics, and neither locks,
+//! allocates, does I/O nor reads a clock. It never judges who may be picked: that is `members`.
 
 pub mod adapter;
+pub mod chance;
+pub mod consistent_hash;
 pub mod least_connections;
+pub mod p2c;
+pub mod peak_ewma;
+pub mod places;
 pub mod preview;
+pub mod random;
 pub mod round_robin;
 pub mod weighted;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use self::chance::Chance;
+use self::consistent_hash::Table;
+use self::random::Alias;
 use crate::config::schema::Balance;
 use crate::telemetry::vitals::{InFlight, Vitals};
 
@@ -60,7 +69,7 @@ impl Tried {
 pub struct Slot {
     /// Its live cells.
     pub vitals: Arc<Vitals>,
-    /// Its effective weight, 1 to 256.
+    /// Its effective weight beside the others', at least 1: with a ramp among them in twentieths.
     pub weight: u16,
     /// The turn at which least_connections picked it last.
     turn: AtomicU64,
@@ -84,30 +93,60 @@ pub struct Picked {
     pub again: bool,
 }
 
+/// What of an upstream's settings decides how backends are picked.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Settings {
+    /// The algorithm.
+    pub balance: Balance,
+    /// How many times an even load a backend may carry under `consistent_hash`, 1 or more; none: no bound.
+    pub load_factor: Option<f64>,
+}
+
+impl From<Balance> for Settings {
+    fn from(balance: Balance) -> Self {
+        Self { balance, load_factor: None }
+    }
+}
+
 /// An algorithm with the slots it picks from.
 #[derive(Debug)]
 pub struct Balancer {
-    kind: Balance,
     slots: Box<[Slot]>,
-    sequence: Box<[u16]>,
+    algorithm: Algorithm,
     cursor: AtomicU64,
 }
 
-impl Balancer {
-    /// For these slots; computes the sequence of `weighted_round_robin`.
-    pub fn new(kind: Balance, slots: Vec<Slot>) -> Self {
-        let sequence = match kind {
-            Balance::WeightedRoundRobin => {
-                weighted::sequence(&slots.iter().map(|slot| slot.weight).collect::<Vec<_>>())
-            }
-            Balance::RoundRobin | Balance::LeastConnections => Box::default(),
-        };
-        Self { kind, slots: slots.into(), sequence, cursor: AtomicU64::new(0) }
-    }
+/// An algorithm with what is computed when members change.
+#[derive(Debug)]
+enum Algorithm {
+    RoundRobin,
+    Weighted(Box<[u16]>),
+    LeastConnections,
+    P2c(Alias),
+    PeakEwma(Alias),
+    Random(Alias),
+    ConsistentHash(Table),
+}
 
-    /// The algorithm.
-    pub fn kind(&self) -> Balance {
-        self.kind
+impl Algorithm {
+    fn new(settings: Settings, slots: &[Slot]) -> Self {
+        let weights = || slots.iter().map(|slot| slot.weight);
+        match settings.balance {
+            Balance::RoundRobin => Self::RoundRobin,
+            Balance::WeightedRoundRobin => Self::Weighted(weighted::sequence(&weights().collect::<Vec<_>>())),
+            Balance::LeastConnections => Self::LeastConnections,
+            Balance::P2c => Self::P2c(Alias::new(weights())),
+            Balance::PeakEwma => Self::PeakEwma(Alias::new(weights())),
+            Balance::Random => Self::Random(Alias::new(weights())),
+            Balance::ConsistentHash => Self::ConsistentHash(Table::new(slots, settings.load_factor)),
+        }
+    }
+}
+
+impl Balancer {
+    /// For these slots; computes sequences and tables.
+    pub fn new(settings: Settings, slots: Vec<Slot>) -> Self {
+        Self { algorithm: Algorithm::new(settings, &slots), slots: slots.into(), cursor: AtomicU64::new(0) }
     }
 
     /// Those it picks from.
@@ -115,15 +154,20 @@ impl Balancer {
         &self.slots
     }
 
+    /// Whether all were tried or are full, so that at best one that was tried can be picked again.
+    pub fn is_exhausted(&self, tried: &Tried) -> bool {
+        self.slots.iter().all(|slot| tried.excludes(&slot.vitals))
+    }
+
     /// Picks one and raises its count. One that was tried is picked only if all were, or are full; nothing only if
     /// there is no slot, or all are full.
     ///
-    /// `_now_ms` is for algorithms whose scores age.
-    pub fn pick(&self, tried: &Tried, _now_ms: u64) -> Option<Picked> {
+    /// `now_ms`: for scores that age. `key`: what `consistent_hash` goes by; without one it picks by chance.
+    pub fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Picked> {
         if self.slots.is_empty() {
             return None;
         }
-        let again = !tried.is_empty() && self.slots.iter().all(|slot| tried.excludes(&slot.vitals));
+        let again = !tried.is_empty() && self.is_exhausted(tried);
         let none;
         let tried = if again {
             none = Tried::default();
@@ -131,18 +175,30 @@ impl Balancer {
         } else {
             tried
         };
+        let (index, guard) = self.choose(tried, now_ms, key)?;
+        Some(Picked { index, guard, again })
+    }
+
+    fn choose(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<(usize, InFlight)> {
+        let (slots, cursor) = (&*self.slots, &self.cursor);
         loop {
-            let index = match self.kind {
-                Balance::LeastConnections => {
-                    let (index, guard) = least_connections::pick(&self.slots, &self.cursor, tried)?;
-                    return Some(Picked { index, guard, again });
+            let index = match &self.algorithm {
+                Algorithm::LeastConnections => return least_connections::pick(slots, cursor, tried, now_ms),
+                Algorithm::ConsistentHash(table) => {
+                    let key = key.unwrap_or_else(|| Chance::of_thread(Chance::draw));
+                    return consistent_hash::pick(slots, table, key, tried);
                 }
-                Balance::WeightedRoundRobin => weighted::pick(&self.slots, &self.sequence, &self.cursor, tried)?,
-                Balance::RoundRobin => round_robin::pick(&self.slots, &self.cursor, tried)?,
-            };
+                Algorithm::RoundRobin => round_robin::pick(slots, cursor, tried),
+                Algorithm::Weighted(sequence) => weighted::pick(slots, sequence, cursor, tried),
+                Algorithm::P2c(alias) => Chance::of_thread(|chance| p2c::pick(slots, alias, chance, tried, now_ms)),
+                Algorithm::PeakEwma(alias) => {
+                    Chance::of_thread(|chance| peak_ewma::pick(slots, alias, chance, tried, now_ms))
+                }
+                Algorithm::Random(alias) => Chance::of_thread(|chance| random::pick(slots, alias, chance, tried)),
+            }?;
             // Another thread may have taken the last place meanwhile; the next look passes it over.
-            if let Some(guard) = self.slots[index].vitals.admit() {
-                return Some(Picked { index, guard, again });
+            if let Some(guard) = slots.get(index)?.vitals.admit() {
+                return Some((index, guard));
             }
         }
     }
@@ -150,94 +206,4 @@ impl Balancer {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::telemetry::vitals::Labels;
-
-    /// Fresh cells for a test.
-    pub(crate) fn vitals(name: &str) -> Arc<Vitals> {
-        Arc::new(Vitals::new(Labels { upstream: "u".into(), backend: name.into(), address: name.into() }))
-    }
-
-    /// A balancer over fresh cells of these weights.
-    pub(crate) fn balancer(kind: Balance, weights: &[u16]) -> Balancer {
-        let slot = |(i, weight): (usize, &u16)| Slot::new(vitals(&i.to_string()), *weight);
-        Balancer::new(kind, weights.iter().enumerate().map(slot).collect())
-    }
-
-    const ALL: [Balance; 3] = [Balance::RoundRobin, Balance::WeightedRoundRobin, Balance::LeastConnections];
-
-    #[test]
-    fn nothing_to_pick_from_is_no_pick() {
-        for kind in ALL {
-            assert!(balancer(kind, &[]).pick(&Tried::default(), 0).is_none());
-        }
-    }
-
-    #[test]
-    fn what_was_tried_comes_again_only_when_all_were() {
-        for kind in ALL {
-            let balancer = balancer(kind, &[1, 256, 3]);
-            for _ in 0..50 {
-                let mut tried = Tried::default();
-                for n in 0..3 {
-                    let picked = balancer.pick(&tried, 0).unwrap();
-                    assert!(!picked.again, "{kind:?} after {n}");
-                    assert!(!tried.contains(&balancer.slots()[picked.index].vitals));
-                    tried.add(&balancer.slots()[picked.index].vitals);
-                }
-                assert!(balancer.pick(&tried, 0).unwrap().again);
-            }
-        }
-    }
-
-    #[test]
-    fn every_guard_is_counted_and_given_back() {
-        for kind in ALL {
-            let balancer = balancer(kind, &[1, 2]);
-            let guards: Vec<_> = (0..9).map(|_| balancer.pick(&Tried::default(), 0).unwrap().guard).collect();
-            let sum = || balancer.slots().iter().map(|slot| slot.vitals.in_flight()).sum::<u32>();
-            assert_eq!(sum(), 9);
-            drop(guards);
-            assert_eq!(sum(), 0);
-        }
-    }
-
-    #[test]
-    fn a_full_one_is_passed_over_and_its_limit_never_exceeded() {
-        for kind in ALL {
-            let balancer = balancer(kind, &[1, 9, 3]);
-            balancer.slots().iter().for_each(|slot| slot.vitals.set_limit(50, None));
-            let held = std::sync::Mutex::new(Vec::new());
-            std::thread::scope(|scope| {
-                for _ in 0..4 {
-                    scope.spawn(|| {
-                        let mine: Vec<_> = (0..60).filter_map(|_| balancer.pick(&Tried::default(), 0)).collect();
-                        held.lock().unwrap().extend(mine);
-                    });
-                }
-            });
-            let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.vitals.in_flight()).collect();
-            assert_eq!((counts, held.lock().unwrap().len()), (vec![50; 3], 150), "{kind:?}");
-            assert!(balancer.pick(&Tried::default(), 0).is_none());
-            drop(held.lock().unwrap().pop());
-            assert!(balancer.pick(&Tried::default(), 0).is_some());
-        }
-    }
-
-    #[test]
-    fn a_pick_does_not_allocate() {
-        for kind in ALL {
-            let balancer = balancer(kind, &[1, 5, 3, 1]);
-            let mut tried = Tried::default();
-            tried.add(&balancer.slots()[1].vitals);
-            drop(balancer.pick(&tried, 0));
-            let before = crate::upstream::counting::allocations();
-            for _ in 0..1_000 {
-                drop(balancer.pick(&tried, 0));
-                drop(balancer.pick(&Tried::default(), 0));
-            }
-            assert_eq!(crate::upstream::counting::allocations(), before, "{kind:?}");
-        }
-    }
-}
+pub(crate) mod tests;

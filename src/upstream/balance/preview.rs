@@ -3,13 +3,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Balancer, Tried, least_connections, round_robin, weighted};
-use crate::config::schema::Balance;
+use super::{Algorithm, Balancer, Slot, Tried, least_connections, p2c, peak_ewma, round_robin, weighted};
 
 /// What a balancer would do with the next request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preview {
-    /// The slot that would be picked; nothing where there is none, or where chance decides.
+    /// The slot that would be picked; nothing where there is none, or where chance or the
+    /// request's key decides.
     pub next: Option<usize>,
     /// Each slot's score, the lowest goes first; nothing where the algorithm has no scores.
     pub scores: Vec<Option<f64>>,
@@ -17,18 +17,37 @@ pub struct Preview {
 
 impl Balancer {
     /// What it would do with the next request if nothing changed before that.
-    pub fn preview(&self) -> Preview {
+    pub fn preview(&self, now_ms: u64) -> Preview {
         let (slots, tried) = (self.slots(), Tried::default());
         // A copy: the real one stays where it is.
         let cursor = AtomicU64::new(self.cursor.load(Ordering::Relaxed));
-        let next = match self.kind {
-            Balance::RoundRobin => round_robin::pick(slots, &cursor, &tried),
-            Balance::WeightedRoundRobin => weighted::pick(slots, &self.sequence, &cursor, &tried),
-            Balance::LeastConnections => least_connections::best(slots, &tried),
+        let next = match &self.algorithm {
+            Algorithm::RoundRobin => round_robin::pick(slots, &cursor, &tried),
+            Algorithm::Weighted(sequence) => weighted::pick(slots, sequence, &cursor, &tried),
+            Algorithm::LeastConnections => least_connections::best(slots, &tried, now_ms),
+            Algorithm::P2c(_) | Algorithm::PeakEwma(_) | Algorithm::Random(_) | Algorithm::ConsistentHash(_) => {
+                only(slots)
+            }
         };
-        let score = |slot| (self.kind == Balance::LeastConnections).then(|| least_connections::score(slot));
-        Preview { next, scores: slots.iter().map(score).collect() }
+        Preview { next, scores: slots.iter().map(|slot| self.score(slot, now_ms)).collect() }
     }
+
+    fn score(&self, slot: &Slot, now_ms: u64) -> Option<f64> {
+        match &self.algorithm {
+            Algorithm::LeastConnections => Some(least_connections::score(slot, now_ms)),
+            Algorithm::P2c(_) => Some(p2c::score(slot, now_ms)),
+            Algorithm::PeakEwma(_) => Some(peak_ewma::cost(slot, now_ms).into()),
+            Algorithm::RoundRobin | Algorithm::Weighted(_) | Algorithm::Random(_) | Algorithm::ConsistentHash(_) => {
+                None
+            }
+        }
+    }
+}
+
+/// The one that is left to pick, if there is just one: then nothing else decides.
+fn only(slots: &[Slot]) -> Option<usize> {
+    let mut left = (0..slots.len()).filter(|index| !slots[*index].vitals.is_full());
+    left.next().filter(|_| left.next().is_none())
 }
 
 #[cfg(test)]
@@ -36,6 +55,7 @@ impl Balancer {
 mod tests {
     use super::super::tests::balancer;
     use super::*;
+    use crate::config::schema::Balance;
 
     #[test]
     fn says_what_the_next_pick_is_and_leaves_no_trace() {
@@ -43,22 +63,40 @@ mod tests {
             let balancer = balancer(kind, &[1, 3, 2]);
             let mut held = Vec::new();
             for _ in 0..40 {
-                let said = balancer.preview();
-                assert_eq!(balancer.preview(), said, "{kind:?}");
-                let picked = balancer.pick(&Tried::default(), 0).unwrap();
+                let said = balancer.preview(0);
+                assert_eq!(balancer.preview(0), said, "{kind:?}");
+                let picked = balancer.pick(&Tried::default(), 0, None).unwrap();
                 assert_eq!(said.next, Some(picked.index), "{kind:?}");
                 held.push(picked);
             }
             drop(held);
             assert!(balancer.slots().iter().all(|slot| slot.vitals.in_flight() == 0));
         }
-        assert_eq!(balancer(Balance::RoundRobin, &[]).preview(), Preview { next: None, scores: vec![] });
+        assert_eq!(balancer(Balance::RoundRobin, &[]).preview(0), Preview { next: None, scores: vec![] });
     }
 
     #[test]
     fn scores_are_load_over_weight() {
         let balancer = balancer(Balance::LeastConnections, &[1, 2]);
         let _busy = balancer.slots()[1].vitals.raise();
-        assert_eq!(balancer.preview().scores, [Some(1.0), Some(1.0)]);
+        assert_eq!(balancer.preview(0).scores, [Some(1.0), Some(1.0)]);
+        // A fault counts as five requests more.
+        balancer.slots()[0].vitals.score().fault(std::time::Duration::ZERO, 1_000);
+        assert_eq!(balancer.preview(1_000), Preview { next: Some(1), scores: vec![Some(6.0), Some(1.0)] });
+    }
+
+    #[test]
+    fn where_chance_decides_nobody_is_next_but_the_only_one() {
+        for (kind, scores) in [
+            (Balance::P2c, [Some(1.0), Some(0.0)]),
+            (Balance::Random, [None, None]),
+            (Balance::ConsistentHash, [None, None]),
+        ] {
+            let balancer = balancer(kind, &[1, 2]);
+            let _busy = balancer.slots()[0].vitals.raise();
+            assert_eq!(balancer.preview(0), Preview { next: None, scores: scores.into() }, "{kind:?}");
+            balancer.slots()[0].vitals.set_limit(1, None);
+            assert_eq!(balancer.preview(0).next, Some(1), "{kind:?}");
+        }
     }
 }

@@ -24,7 +24,7 @@ mod tests {
     #[test]
     fn turns_are_equal_and_in_order() {
         let balancer = balancer(Balance::RoundRobin, &[1, 1, 1]);
-        let picks: Vec<_> = (0..7).map(|_| balancer.pick(&Tried::default(), 0).unwrap().index).collect();
+        let picks: Vec<_> = (0..7).map(|_| balancer.pick(&Tried::default(), 0, None).unwrap().index).collect();
         assert_eq!(picks, [0, 1, 2, 0, 1, 2, 0]);
     }
 
@@ -33,7 +33,7 @@ mod tests {
         let balancer = balancer(Balance::RoundRobin, &[1, 1, 1]);
         let mut tried = Tried::default();
         tried.add(&balancer.slots()[0].vitals);
-        let picks: Vec<_> = (0..4).map(|_| balancer.pick(&tried, 0).unwrap().index).collect();
+        let picks: Vec<_> = (0..4).map(|_| balancer.pick(&tried, 0, None).unwrap().index).collect();
         assert_eq!(picks, [1, 1, 2, 1]);
     }
 
@@ -45,7 +45,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..1_000 {
-                        let index = balancer.pick(&Tried::default(), 0).unwrap().index;
+                        let index = balancer.pick(&Tried::default(), 0, None).unwrap().index;
                         counts[index].fetch_add(1, Ordering::Relaxed);
                     }
                 });

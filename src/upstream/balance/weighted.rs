@@ -11,6 +11,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::chance::GOLDEN;
+use super::random::among_rest;
 use super::{Slot, Tried};
 
 /// The longest sequence that is computed: 65,536 turns.
@@ -88,22 +90,9 @@ pub fn pick(slots: &[Slot], sequence: &[u16], cursor: &AtomicU64, tried: &Tried)
     let start = (turn % length as u64) as usize;
     let walk = (start..length).chain(0..start).take(MAX_WALK).map(|at| usize::from(sequence[at]));
     let fits = |index: &usize| slots.get(*index).is_some_and(|slot| !tried.excludes(&slot.vitals));
-    walk.into_iter().find(fits).or_else(|| pick_left(slots, turn, tried))
-}
-
-/// One of those that were not tried, by weight: the turn's number, mixed, chooses a point on the line of their weights.
-fn pick_left(slots: &[Slot], turn: u64, tried: &Tried) -> Option<usize> {
-    let left = || slots.iter().enumerate().filter(|(_, slot)| !tried.excludes(&slot.vitals));
-    let total: u64 = left().map(|(_, slot)| u64::from(slot.weight)).sum();
-    // Multiplying by the golden ratio of 2^64 spreads consecutive turns evenly (Knuth, TAOCP 3, 6.4).
-    let mut point = (turn.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) % total.max(1);
-    for (index, slot) in left() {
-        match point.checked_sub(u64::from(slot.weight)) {
-            Some(rest) => point = rest,
-            None => return Some(index),
-        }
-    }
-    None
+    // Multiplied by the golden ratio consecutive turns spread evenly.
+    let left = || among_rest(slots, turn.wrapping_mul(GOLDEN), |index| tried.excludes(&slots[index].vitals));
+    walk.into_iter().find(fits).or_else(left)
 }
 
 #[cfg(test)]
@@ -163,14 +152,14 @@ mod tests {
         assert_eq!(sequence(&weights).len(), 65_536);
         weights.push(1);
         assert!(sequence(&weights).is_empty());
-        assert_eq!(balancer(Balance::WeightedRoundRobin, &weights).pick(&Tried::default(), 0).unwrap().index, 0);
+        assert_eq!(balancer(Balance::WeightedRoundRobin, &weights).pick(&Tried::default(), 0, None).unwrap().index, 0);
     }
 
     #[test]
     fn picks_follow_the_sequence() {
         let weights = [5, 3, 1];
         let balancer = balancer(Balance::WeightedRoundRobin, &weights);
-        assert_bound(&weights, (0..900).map(|_| balancer.pick(&Tried::default(), 0).unwrap().index));
+        assert_bound(&weights, (0..900).map(|_| balancer.pick(&Tried::default(), 0, None).unwrap().index));
     }
 
     #[test]
@@ -180,7 +169,7 @@ mod tests {
         tried.add(&balancer.slots()[0].vitals);
         let mut counts = [0; 3];
         for _ in 0..40_000 {
-            counts[balancer.pick(&tried, 0).unwrap().index] += 1;
+            counts[balancer.pick(&tried, 0, None).unwrap().index] += 1;
         }
         assert_eq!(counts[0], 0);
         assert!((7_000..13_000).contains(&counts[1]), "{counts:?}");

@@ -1,3 +1,5 @@
+//! Ejection as an upstream sees it: by which faults, how many at once, and the way back.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::atomic::AtomicUsize;

@@ -1,3 +1,5 @@
+//! The queue: its order, its bounds, and that no wake is lost.
+
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::sync::atomic::AtomicU32;
@@ -160,7 +162,7 @@ impl Traffic {
     fn arrive(&mut self, size: usize, holds_ms: u64) {
         let (balancer, queue) = (Arc::clone(&self.balancer), Arc::clone(&self.queue));
         self.tasks.push(tokio::spawn(async move {
-            let look = || balancer.pick(&Tried::default(), 0).map_or(Look::Full, Look::Slot);
+            let look = || balancer.pick(&Tried::default(), 0, None).map_or(Look::Full, Look::Slot);
             let second = Duration::from_secs(1);
             if let Ok(picked) = queue.wait(size, second, std::future::pending(), look).await {
                 tokio::time::sleep(Duration::from_millis(holds_ms)).await;

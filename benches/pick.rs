@@ -1,0 +1,127 @@
+//! What a pick costs: nanoseconds and allocations for each balancer, among 10 to 10,000 backends, from 1 and 2 threads.
+//!
+//! A pick includes the end of its attempt. Backends have weights 1 to 4 (equal ones under round_robin); every eighth has a
+//! request in flight and all have a latency, so that no balancer takes a short cut. It judges nothing: it prints the curve.
+//! `make bench-pick`; `PICK_MS` is how long each figure is measured, in milliseconds (default 200).
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use weir::config::schema::Balance;
+use weir::telemetry::vitals::{InFlight, Labels, Vitals};
+use weir::upstream::balance::{Balancer, Settings, Slot, Tried};
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call is passed on to `System` as it came; counting touches a const-initialised thread-local without a
+// destructor, which neither allocates nor unwinds.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is `System`'s.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is `System`'s.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const NOW: u64 = 1_700_000_000_000;
+
+const ALL: [(&str, Balance, Option<f64>); 8] = [
+    ("round_robin", Balance::RoundRobin, None),
+    ("weighted_round_robin", Balance::WeightedRoundRobin, None),
+    ("least_connections", Balance::LeastConnections, None),
+    ("p2c", Balance::P2c, None),
+    ("peak_ewma", Balance::PeakEwma, None),
+    ("random", Balance::Random, None),
+    ("consistent_hash", Balance::ConsistentHash, None),
+    ("… load_factor 1.25", Balance::ConsistentHash, Some(1.25)),
+];
+
+const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
+
+fn main() {
+    let millis = std::env::var("PICK_MS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
+    let time = Duration::from_millis(millis);
+    for threads in [1, 2] {
+        println!("\nnanoseconds a pick, {threads} thread{}; backends:", if threads == 1 { "" } else { "s" });
+        println!("{:<22}{}   allocations", "", SIZES.map(|size| format!("{size:>10}")).concat());
+        for (name, balance, load_factor) in ALL {
+            let results = SIZES.map(|size| measure(Settings { balance, load_factor }, size, threads, time));
+            let figures = results.map(|(nanos, _)| format!("{nanos:>10.1}")).concat();
+            println!("{name:<22}{figures}   {}", results.iter().map(|(_, allocations)| allocations).sum::<u64>());
+        }
+    }
+}
+
+/// Nanoseconds a pick as each thread sees it, and allocations of all picks.
+fn measure(settings: Settings, size: usize, threads: u32, time: Duration) -> (f64, u64) {
+    let (balancer, _held) = balancer(settings, size);
+    let stop = AtomicBool::new(false);
+    let results = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|n| {
+                scope.spawn({
+                    let (balancer, stop) = (&balancer, &stop);
+                    move || picks(balancer, stop, u64::from(n))
+                })
+            })
+            .collect();
+        std::thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect::<Vec<_>>()
+    });
+    let nanos = results.iter().map(|(nanos, _)| nanos).sum::<f64>() / f64::from(threads);
+    (nanos, results.iter().map(|(_, allocations)| allocations).sum())
+}
+
+fn balancer(settings: Settings, size: usize) -> (Balancer, Vec<InFlight>) {
+    let mut held = Vec::new();
+    let slot = |n: usize| {
+        let name: Arc<str> = format!("10.{}.{}.{}:80", n >> 16, (n >> 8) & 255, n & 255).into();
+        let vitals = Arc::new(Vitals::new(Labels { upstream: "u".into(), backend: Arc::clone(&name), address: name }));
+        vitals.score().set_decay(Duration::from_secs(10));
+        vitals.score().observe(Duration::from_millis(5), NOW);
+        if n.is_multiple_of(8) {
+            held.push(vitals.raise());
+        }
+        Slot::new(vitals, if settings.balance == Balance::RoundRobin { 1 } else { 1 + (n % 4) as u16 })
+    };
+    let slots = (0..size).map(slot).collect();
+    (Balancer::new(settings, slots), held)
+}
+
+/// Picks until it is told to stop.
+fn picks(balancer: &Balancer, stop: &AtomicBool, salt: u64) -> (f64, u64) {
+    let tried = Tried::default();
+    let mut key = salt;
+    // Not counted: the first pick of a thread seeds its generator.
+    drop(balancer.pick(&tried, NOW, Some(key)));
+    let (before, started, mut count) = (ALLOCATIONS.with(Cell::get), Instant::now(), 0_u64);
+    loop {
+        for _ in 0..16 {
+            key = key.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            drop(black_box(balancer.pick(&tried, NOW, Some(key))));
+        }
+        count += 16;
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    (started.elapsed().as_nanos() as f64 / count as f64, ALLOCATIONS.with(Cell::get) - before)
+}

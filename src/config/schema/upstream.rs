@@ -1,0 +1,319 @@
+//! The document's `upstreams`: balancing, connections, checks, ejection and waiting, and the backends themselves.
+//!
+//! Like all of the schema it judges nothing that needs two keys: that is `check`'s.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::super::values::{BackendAddress, Method, Name, Pattern, Percent, Period, StatusRange};
+
+/// One of `upstreams`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Upstream {
+    /// The algorithm that picks a backend.
+    pub balance: Balance,
+    /// What of a request `consistent_hash` goes by, and how evenly.
+    pub hash: Option<Hash>,
+    /// How `peak_ewma` forgets.
+    pub ewma: Option<Ewma>,
+    /// What backends speak.
+    pub protocol: Protocol,
+    /// TLS to backends.
+    pub tls: Option<UpstreamTls>,
+    /// How long an idle connection to a backend is kept.
+    pub keep_alive: Period,
+    /// The members.
+    pub backends: Vec<Backend>,
+    /// How backends are probed; without it a backend is up.
+    pub health_check: Option<HealthCheck>,
+    /// The share of a tier, by weight, below which the next tier takes part of its requests: with half of this share up,
+    /// half of them. 0%: only when nothing of a tier is up.
+    pub tier_min_up: Percent,
+    /// How long a backend that comes up later than others takes to reach its weight, from a tenth of it on. 0s: none.
+    pub slow_start: Period,
+    /// Below this share of healthy backends in a tier, requests go to those that are down as well, rather than flood the
+    /// few that are left. 0%: never.
+    pub panic_threshold: Percent,
+    /// With none healthy, try them anyway.
+    pub fail_open: bool,
+    /// Ejects backends that fail their traffic; without it nothing is ejected.
+    pub outlier: Option<Outlier>,
+    /// Requests that one backend may have in flight at once; 0: no limit.
+    #[schemars(range(min = 0, max = 1000000))]
+    pub max_in_flight: u32,
+    /// Where requests wait while all backends have `max_in_flight`; without it they are answered 503 at once.
+    pub queue: Option<Queue>,
+}
+
+/// The algorithm that picks a backend.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// Equal turns in order.
+    #[default]
+    RoundRobin,
+    /// Turns by weight, spread smoothly.
+    WeightedRoundRobin,
+    /// The fewest requests in flight for its weight.
+    LeastConnections,
+    /// Of two by chance, the one with fewer requests in flight for its weight: for hundreds of backends.
+    P2c,
+    /// Of two by chance, the one that answers sooner: by latency, requests in flight and weight.
+    PeakEwma,
+    /// The same one for the same `hash`, as long as it is there.
+    ConsistentHash,
+    /// By chance, by weight.
+    Random,
+}
+
+/// `upstreams.*.hash`: what of a request `consistent_hash` goes by, exactly one of `header`, `cookie`, `query`, `path`,
+/// `host` and `client`; a request without it goes to a backend by chance.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hash {
+    /// The value of this header field.
+    pub header: Option<String>,
+    /// The value of this cookie.
+    pub cookie: Option<String>,
+    /// The value of this parameter of the query, as the client wrote it.
+    pub query: Option<String>,
+    /// The path, without the query: `{}`.
+    pub path: Option<Whole>,
+    /// The host, without the port: `{}`.
+    pub host: Option<Whole>,
+    /// The client's address: `{}`.
+    pub client: Option<Whole>,
+    /// How many times an even load, by weight, a backend may carry; what is beyond goes to others. 1 to 10; none: no bound.
+    #[schemars(range(min = 1, max = 10))]
+    pub load_factor: Option<f64>,
+}
+
+/// Something of a request that needs no name: has no keys.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Whole {}
+
+/// `upstreams.*.ewma`: how `peak_ewma` forgets.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ewma {
+    /// In which time an observed latency loses 63 % of its weight (the mean's time constant), 100 ms to 1 h.
+    pub decay: Period,
+}
+
+/// What backends speak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1, over TLS when `tls` is written.
+    #[default]
+    Http1,
+    /// HTTP/2 over TLS; needs `tls`.
+    H2,
+    /// HTTP/2 by prior knowledge, without TLS.
+    H2c,
+}
+
+/// `upstreams.*.tls`: TLS to backends. Certificates are always verified.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// The name that is sent (SNI) and that the certificate must carry.
+    pub server_name: String,
+    /// A PEM file of the authorities to trust instead of the system's.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+}
+
+/// One of `upstreams.*.backends`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backend {
+    /// What it is called in metrics and logs; the address when left out.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// `ip:port`, `[v6]:port`, `unix:/path` or `name:port`.
+    pub address: BackendAddress,
+    /// Its share; 0 takes no new requests.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 256))]
+    pub weight: u16,
+    /// Tier 0 serves first; a higher one when those before it cannot.
+    #[serde(default)]
+    pub tier: u8,
+}
+
+/// `upstreams.*.health_check`: exactly one of `http` and `tcp`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthCheck {
+    /// An HTTP request.
+    pub http: Option<HttpCheck>,
+    /// A connection, nothing more.
+    pub tcp: Option<TcpCheck>,
+    /// Probe this port instead of the backend's own.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    /// From one probe to the next.
+    pub interval: Period,
+    /// How long a whole probe may take.
+    pub timeout: Period,
+    /// Successes in a row that bring a backend up.
+    #[schemars(range(min = 1, max = 1000))]
+    pub rise: u32,
+    /// Failures in a row that take it down.
+    #[schemars(range(min = 1, max = 1000))]
+    pub fall: u32,
+    /// The share of the interval by which each wait is varied, to spread probes.
+    pub jitter: Percent,
+}
+
+/// `upstreams.*.queue`: first come, first served.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queue {
+    /// Requests that may wait at once; 503 beyond.
+    #[schemars(range(min = 1, max = 1000000))]
+    pub size: u32,
+    /// How long one may wait; then 503.
+    pub timeout: Period,
+}
+
+/// `upstreams.*.outlier`: a fault is an attempt that failed by the backend's doing, or a status of 500 or more.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outlier {
+    /// So many faults in a row eject a backend; 0: however many.
+    #[schemars(range(min = 0, max = 1000))]
+    pub consecutive: u32,
+    /// Such a share of faults within `window` ejects it; 0%: whatever the share.
+    pub error_ratio: Percent,
+    /// How far back `error_ratio` looks.
+    pub window: Period,
+    /// Fewer requests than this within `window` say nothing about `error_ratio`.
+    #[schemars(range(min = 1, max = 1000000))]
+    pub min_requests: u32,
+    /// How long the first ejection takes; each further one takes twice as long as the one before.
+    pub eject: Period,
+    /// No ejection takes longer. A backend that has served for so long starts with `eject` again.
+    pub max_eject: Period,
+    /// The share of backends that may be ejected at once, rounded down; one may always be, but never the only one.
+    pub max_ejected: Percent,
+}
+
+/// `upstreams.*.health_check.http`.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpCheck {
+    /// The request target.
+    pub path: String,
+    /// The Host header; the backend's address when left out.
+    pub host: Option<String>,
+    /// GET, HEAD, OPTIONS or POST (without a body).
+    pub method: Method,
+    /// Header fields to send.
+    pub headers: BTreeMap<String, String>,
+    /// The statuses that pass: `200` or `200-299`.
+    pub status: Vec<StatusRange>,
+    /// What the first 64 KiB of the body must show.
+    pub body: Option<BodyCheck>,
+}
+
+/// `upstreams.*.health_check.http.body`: exactly one of the two.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BodyCheck {
+    /// A text that must occur.
+    pub contains: Option<String>,
+    /// A regular expression that must match somewhere.
+    pub regex: Option<Pattern>,
+}
+
+/// `upstreams.*.health_check.tcp`: has no keys.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TcpCheck {}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            balance: Balance::default(),
+            hash: None,
+            ewma: None,
+            protocol: Protocol::default(),
+            tls: None,
+            keep_alive: Period::from_secs(50),
+            backends: Vec::new(),
+            health_check: None,
+            tier_min_up: Percent::new(0.0),
+            slow_start: Period::ZERO,
+            panic_threshold: Percent::new(0.0),
+            fail_open: true,
+            outlier: None,
+            max_in_flight: 0,
+            queue: None,
+        }
+    }
+}
+
+impl Default for Ewma {
+    fn default() -> Self {
+        Self { decay: Period::from_secs(10) }
+    }
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            http: None,
+            tcp: None,
+            port: None,
+            interval: Period::from_secs(2),
+            timeout: Period::from_secs(1),
+            rise: 2,
+            fall: 3,
+            jitter: Percent::new(10.0),
+        }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { size: 1000, timeout: Period::from_secs(2) }
+    }
+}
+
+impl Default for Outlier {
+    fn default() -> Self {
+        Self {
+            consecutive: 5,
+            error_ratio: Percent::new(0.0),
+            window: Period::from_secs(10),
+            min_requests: 20,
+            eject: Period::from_secs(30),
+            max_eject: Period::from_secs(300),
+            max_ejected: Percent::new(50.0),
+        }
+    }
+}
+
+impl Default for HttpCheck {
+    fn default() -> Self {
+        Self {
+            path: "/healthz".into(),
+            host: None,
+            method: Method::get(),
+            headers: BTreeMap::new(),
+            status: vec![StatusRange::new(200, 299)],
+            body: None,
+        }
+    }
+}
+
+fn one() -> u16 {
+    1
+}

@@ -1,0 +1,232 @@
+//! What balancers read of a backend beside its count in flight: the penalty for faults, a peak-sensitive mean of its
+//! latency, and since when it serves.
+//!
+//! Each is one atomic word and takes `now`; reading changes nothing and nothing locks. It decides nothing: who is
+//! picked is the balancers' business, who is ejected that of outlier detection.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What a fault or a 5xx adds to the penalty, in requests in flight.
+///
+/// A backend that fails at once has nothing in flight and would draw all traffic. Under `least_connections` it is picked
+/// when its penalty has drained to the `n` requests that others have in flight, so it gets about
+/// `n · ln 2 / (FAULT · HALF_LIFE)` requests a second, where another gets `n / latency`: less than its share as long as the
+/// others answer within `FAULT · HALF_LIFE / ln 2` = 7.2 s, whatever the load. One fault among idle peers keeps a backend
+/// out for 3.3 s.
+pub const FAULT: u32 = 5;
+
+/// In which time a penalty drains to its half, in milliseconds.
+pub const HALF_LIFE_MS: u64 = 1_000;
+
+/// Parts of a millisecond: the whole ones are too coarse for one fault on top of seven thousand.
+const FINE: u64 = 1_024;
+
+/// The highest penalty as a power of two: about a million requests, which drain in 21 s.
+const HIGHEST: f64 = 20.0;
+
+/// What balancers read of a backend beside its count in flight.
+#[derive(Debug, Default)]
+pub struct Score {
+    /// When the penalty will have drained to one request, in milliseconds since 1970 / `FINE`; 0: there is none. A penalty that
+    /// halves in each half-life is `2^((at - now) / HALF_LIFE)`, so that one number says level and time.
+    penalty: AtomicU64,
+    /// The mean in microseconds (f32) above the low half of the time of its last change in milliseconds; 0: none yet.
+    latency: AtomicU64,
+    /// The mean's time constant in milliseconds; 0: nobody reads it, so nothing is kept.
+    decay_ms: AtomicU32,
+    serving_since_ms: AtomicU64,
+}
+
+impl Score {
+    /// The penalty now, in requests in flight.
+    pub fn penalty(&self, now_ms: u64) -> u32 {
+        match self.penalty.load(Ordering::Relaxed) {
+            0 => 0,
+            at => (level(at, now_ms) + 0.5) as u32,
+        }
+    }
+
+    /// A fault or a 5xx that took this long: raises the penalty, and the mean latency if it is longer than that. A fast
+    /// failure says nothing of how fast the backend serves, so the mean is kept up, but never brought down by it.
+    pub fn fault(&self, took: Duration, now_ms: u64) {
+        let raised = |at| {
+            let level = if at == 0 { 0.0 } else { level(at, now_ms) };
+            let log = (level + f64::from(FAULT)).log2().min(HIGHEST);
+            Some(now_ms * FINE + (log * (HALF_LIFE_MS * FINE) as f64) as u64)
+        };
+        let _ = self.penalty.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised);
+        self.change(now_ms, |mean, _| mean.map(|mean| mean.max(micros(took))));
+    }
+
+    /// Observes how long a response header took, if anybody reads it.
+    pub fn observe(&self, took: Duration, now_ms: u64) {
+        self.change(now_ms, |mean, keep| {
+            let (took, left) = (micros(took), mean.unwrap_or(0.0) * keep);
+            Some(if took > left { took } else { left + took * (1.0 - keep) })
+        });
+    }
+
+    /// The peak-sensitive mean of the latency in microseconds, at least 1; nothing before the first observation. It decays
+    /// while nothing is observed, so that a backend that was slow once is tried again.
+    pub fn latency(&self, now_ms: u64) -> Option<f32> {
+        let (mean, keep) = unpack(self.latency.load(Ordering::Relaxed), now_ms, self.decay_ms.load(Ordering::Relaxed))?;
+        Some((mean * keep).max(1.0))
+    }
+
+    /// Sets the time constant of the mean; zero: it is not kept.
+    pub fn set_decay(&self, decay: Duration) {
+        self.decay_ms.store(u32::try_from(decay.as_millis()).unwrap_or(u32::MAX), Ordering::Relaxed);
+    }
+
+    /// Since when it may be picked because it is up, in milliseconds since 1970; 0: it is not.
+    pub fn serving_since_ms(&self) -> u64 {
+        self.serving_since_ms.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether it may be picked because it is up; the first of several that say so sets the time.
+    pub fn set_serving(&self, serving: bool, now_ms: u64) {
+        if !serving {
+            self.serving_since_ms.store(0, Ordering::Relaxed);
+        } else if self.serving_since_ms() == 0 {
+            self.serving_since_ms.store(now_ms.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Changes the mean by its last value and the share of it that is left.
+    fn change(&self, now_ms: u64, to: impl Fn(Option<f32>, f32) -> Option<f32>) {
+        let decay = self.decay_ms.load(Ordering::Relaxed);
+        if decay == 0 {
+            return;
+        }
+        let changed = |cell| {
+            let before = unpack(cell, now_ms, decay);
+            to(before.map(|(mean, _)| mean), before.map_or(0.0, |(_, keep)| keep)).map(|mean| pack(mean, now_ms))
+        };
+        let _ = self.latency.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed);
+    }
+}
+
+/// `2^((at - now) / HALF_LIFE)`; below a half it is nothing, and so is what only a clock set back can show.
+fn level(at: u64, now_ms: u64) -> f64 {
+    let (now, half_life) = (now_ms * FINE, HALF_LIFE_MS * FINE);
+    if at + half_life <= now {
+        return 0.0;
+    }
+    let ahead = at as i64 - now as i64;
+    let log = ahead as f64 / half_life as f64;
+    if log > HIGHEST + 1.0 { 0.0 } else { log.exp2() }
+}
+
+fn micros(took: Duration) -> f32 {
+    (took.as_secs_f32() * 1e6).max(1.0)
+}
+
+fn pack(mean: f32, now_ms: u64) -> u64 {
+    u64::from(mean.to_bits()) << 32 | (now_ms & 0xFFFF_FFFF)
+}
+
+/// The mean and the share of it that is left, `e^(-age / decay)`. An age is known to 49 days, beyond that it starts over.
+fn unpack(cell: u64, now_ms: u64, decay_ms: u32) -> Option<(f32, f32)> {
+    if cell == 0 {
+        return None;
+    }
+    // What looks like the future is another thread's later clock: no age.
+    let age = (now_ms as u32).wrapping_sub(cell as u32).cast_signed().max(0);
+    Some((f32::from_bits((cell >> 32) as u32), (-(age as f32) / decay_ms.max(1) as f32).exp()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DECAY: Duration = Duration::from_secs(10);
+
+    proptest! {
+        /// Against the plain sum of what each fault has left.
+        #[test]
+        fn a_penalty_is_the_sum_of_faults_that_halve(gaps in proptest::collection::vec(0_u64..3_000, 1..60),
+                                                     wait in 0_u64..10_000) {
+            let (score, mut now, mut at) = (Score::default(), 1_700_000_000_000, Vec::new());
+            for gap in gaps {
+                now += gap;
+                score.fault(Duration::ZERO, now);
+                at.push(now);
+            }
+            now += wait;
+            let left = |at: &u64| f64::from(FAULT) * (-((now - at) as f64) / HALF_LIFE_MS as f64).exp2();
+            let sum: f64 = at.iter().map(left).sum();
+            // Half a request is rounded.
+            prop_assert!((f64::from(score.penalty(now)) - sum).abs() <= 0.51 + sum * 0.001, "{} {}", score.penalty(now), sum);
+            prop_assert_eq!(score.penalty(now + 30_000), 0);
+        }
+
+        /// Never above the highest observed, never below what the last one has left.
+        #[test]
+        fn a_mean_lies_within_what_was_observed(took in proptest::collection::vec((1_u64..1_000_000, 0_u64..20_000), 1..60)) {
+            let (score, mut now) = (Score::default(), 1_700_000_000_000);
+            score.set_decay(DECAY);
+            for (micros, gap) in &took {
+                now += gap;
+                score.observe(Duration::from_micros(*micros), now);
+                prop_assert!(f64::from(score.latency(now).unwrap_or_default()) >= *micros as f64 * 0.999);
+            }
+            let highest = took.iter().map(|(micros, _)| *micros).max().unwrap_or_default();
+            prop_assert!(f64::from(score.latency(now).unwrap_or_default()) <= highest as f64 * 1.001);
+        }
+    }
+
+    #[test]
+    fn a_penalty_is_bounded_and_survives_clocks_that_are_set_back() {
+        let score = Score::default();
+        assert_eq!(score.penalty(0), 0);
+        for _ in 0..300_000 {
+            score.fault(Duration::ZERO, 50_000_000);
+        }
+        assert!((1_000_000..=1_048_576).contains(&score.penalty(50_000_000)), "{}", score.penalty(50_000_000));
+        assert_eq!(score.penalty(50_020_900), 1);
+        assert_eq!((score.penalty(50_022_000), score.penalty(40_000_000)), (0, 0));
+    }
+
+    #[test]
+    fn a_mean_jumps_up_and_comes_down_slowly() {
+        let score = Score::default();
+        score.observe(Duration::from_millis(5), 0);
+        assert_eq!(score.latency(0), None, "nobody reads it");
+        score.set_decay(DECAY);
+        assert_eq!(score.latency(0), None);
+        score.observe(Duration::from_millis(5), 1_000);
+        score.observe(Duration::from_millis(50), 1_000);
+        assert_eq!(score.latency(1_000), Some(50_000.0));
+        let after = |ms: u64| score.latency(1_000 + ms).unwrap_or_default();
+        assert!((after(10_000) - 50_000.0 / std::f32::consts::E).abs() < 1.0, "{}", after(10_000));
+        score.observe(Duration::from_millis(5), 11_000);
+        assert!((21_000.0..22_000.0).contains(&after(10_000)), "{}", after(10_000));
+    }
+
+    #[test]
+    fn a_fast_failure_does_not_make_it_look_fast() {
+        let score = Score::default();
+        score.set_decay(DECAY);
+        score.fault(Duration::from_micros(100), 0);
+        assert_eq!(score.latency(0), None, "it has never answered");
+        score.observe(Duration::from_millis(5), 1_000);
+        score.fault(Duration::from_micros(100), 9_000);
+        assert_eq!(score.latency(9_000), Some(5_000.0));
+        score.fault(Duration::from_millis(80), 9_000);
+        assert_eq!(score.latency(9_000), Some(80_000.0));
+    }
+
+    #[test]
+    fn serving_counts_from_the_first_word_of_it() {
+        let score = Score::default();
+        score.set_serving(true, 5);
+        score.set_serving(true, 9);
+        assert_eq!(score.serving_since_ms(), 5);
+        score.set_serving(false, 9);
+        score.set_serving(true, 11);
+        assert_eq!(score.serving_since_ms(), 11);
+    }
+}

@@ -1,0 +1,101 @@
+//! Chance for balancers, and hashes: small, fast, the same everywhere. Nobody's secret may depend on either.
+//!
+//! Generator and mixer are SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+/// 2^64 over the golden ratio: its multiples spread evenly (Knuth, TAOCP 3, 6.4).
+pub const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// A generator of numbers; the same ones for the same seed.
+#[derive(Debug, Clone)]
+pub struct Chance(u64);
+
+impl Chance {
+    /// From a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Runs `with` on this thread's generator: threads share nothing.
+    pub fn of_thread<T>(with: impl FnOnce(&mut Self) -> T) -> T {
+        thread_local!(static STATE: Cell<u64> = const { Cell::new(0) });
+        STATE.with(|state| {
+            // Each `RandomState` has keys of its own.
+            let seed = Some(state.get()).filter(|seed| *seed != 0);
+            let mut chance = Self(seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()));
+            let result = with(&mut chance);
+            state.set(chance.0);
+            result
+        })
+    }
+
+    /// The next number.
+    pub fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(GOLDEN);
+        mix(self.0)
+    }
+
+    /// A number below `bound`, each as likely to one part in `2^64 / bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        scale(self.draw(), bound)
+    }
+}
+
+/// Maps a number of all 64 bits to one below `bound`, in proportion (Lemire, "Fast random integer generation in an
+/// interval", 2019, without his rejection).
+pub fn scale(number: u64, bound: u64) -> u64 {
+    ((u128::from(number) * u128::from(bound)) >> 64) as u64
+}
+
+/// Makes each bit of the result depend on all of `number`. One to one.
+pub fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    number ^ (number >> 31)
+}
+
+/// A hash of some bytes, equal in every process and on every machine.
+pub fn hash(bytes: &[u8]) -> u64 {
+    let fold = |hash: u64, word: u64| mix(hash ^ word).wrapping_add(GOLDEN);
+    let mut words = bytes.chunks_exact(8);
+    let mut hash = fold(GOLDEN, bytes.len() as u64);
+    for word in words.by_ref() {
+        hash = fold(hash, word.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    }
+    mix(fold(hash, words.remainder().iter().fold(0, |word, byte| word << 8 | u64::from(*byte))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generator_is_splitmix64() {
+        // The first outputs for the seed 1234567, as the reference implementation gives them.
+        let mut chance = Chance::new(1_234_567);
+        assert_eq!([chance.draw(), chance.draw()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
+    }
+
+    #[test]
+    fn threads_do_not_get_the_same_numbers() {
+        let mine = Chance::of_thread(|chance| [chance.draw(), chance.draw()]);
+        let others = std::thread::spawn(|| Chance::of_thread(|chance| [chance.draw(), chance.draw()])).join();
+        assert_ne!(mine[0], mine[1]);
+        assert_ne!(Some(mine), others.ok());
+    }
+
+    #[test]
+    fn a_hash_is_the_same_for_ever_and_each_bit_counts() {
+        assert_eq!(hash(b"10.0.0.1:3001"), 5_483_983_832_536_740_745);
+        let texts: [&[u8]; 6] = [b"", b"\0", b"\0\0", b"abcdefgh", b"abcdefgh\0", b"abcdefgi"];
+        let hashes: std::collections::HashSet<_> = texts.iter().map(|text| hash(text)).collect();
+        assert_eq!(hashes.len(), texts.len());
+        let mut counts = [0_u32; 16];
+        for n in 0..16_000 {
+            counts[(hash(format!("user-{n}").as_bytes()) >> 60) as usize] += 1;
+        }
+        assert!(counts.iter().all(|count| (870..1_130).contains(count)), "{counts:?}");
+    }
+}

@@ -1,0 +1,158 @@
+//! The same backend for the same key, as long as it is there: a look-up in a table of places (`places`).
+//!
+//! With a load factor `c` no backend is given more than `⌈c · weight / W · (in flight over all + 1)⌉` requests; what is beyond
+//! goes on to another backend, the same ones in the same order for the same key (V. Mirrokni, M. Thorup, M. Zadimoghaddam,
+//! "Consistent hashing with bounded loads", SODA 2018; jumps instead of steps along a ring: J. Chen, B. Coleman, A. Shrivastava,
+//! "Revisiting consistent hashing with bounded loads", AAAI 2021). Only when the key's own backend is busy all counts are
+//! read. It makes no keys: what of a request is hashed is the proxy's business.
+
+use super::chance::{GOLDEN, hash, mix};
+use super::places::Places;
+use super::random::among_rest;
+use super::{Slot, Tried};
+use crate::telemetry::vitals::InFlight;
+
+/// How often a look-up jumps on before it looks at all that are left.
+const JUMPS: usize = 32;
+
+/// The table, and how much of an even load a backend may carry.
+#[derive(Debug)]
+pub struct Table {
+    places: Places,
+    total_weight: u64,
+    load_factor: Option<f64>,
+}
+
+impl Table {
+    /// For these slots. Without a load factor loads are not bounded.
+    pub fn new(slots: &[Slot], load_factor: Option<f64>) -> Self {
+        let claimant = |slot: &Slot| (hash(slot.vitals.labels().address.as_bytes()), slot.weight);
+        Self {
+            places: Places::new(&slots.iter().map(claimant).collect::<Vec<_>>()),
+            total_weight: slots.iter().map(|slot| u64::from(slot.weight)).sum(),
+            load_factor,
+        }
+    }
+
+    /// Whether a backend that has so many in flight may have one more. `total` sums all up when it is needed.
+    fn has_room(&self, slot: &Slot, seen: u32, total: &mut impl FnMut() -> u64) -> bool {
+        let Some(factor) = self.load_factor.filter(|_| seen > 0) else { return true };
+        let share = f64::from(slot.weight) / self.total_weight.max(1) as f64;
+        f64::from(seen) < (factor * share * (total() + 1) as f64).ceil()
+    }
+}
+
+/// The key's backend, or the one that the key jumps to where that is passed over or has no room; with its count raised.
+pub fn pick(slots: &[Slot], table: &Table, key: u64, tried: &Tried) -> Option<(usize, InFlight)> {
+    loop {
+        let (index, seen) = find(slots, table, key, tried)?;
+        let vitals = &slots[index].vitals;
+        // A bound holds only if the count still is what it was judged by.
+        let guard = if table.load_factor.is_some() { vitals.try_raise(seen) } else { vitals.admit() };
+        if let Some(guard) = guard {
+            return Some((index, guard));
+        }
+        std::hint::spin_loop();
+    }
+}
+
+fn find(slots: &[Slot], table: &Table, key: u64, tried: &Tried) -> Option<(usize, u32)> {
+    let mut summed = None;
+    let mut total =
+        || *summed.get_or_insert_with(|| slots.iter().map(|slot| u64::from(slot.vitals.in_flight())).sum::<u64>());
+    let mut at = key;
+    for _ in 0..JUMPS {
+        let index = table.places.owner(at)?;
+        let slot = slots.get(index)?;
+        let seen = slot.vitals.in_flight();
+        if !tried.excludes(&slot.vitals) && table.has_room(slot, seen, &mut total) {
+            return Some((index, seen));
+        }
+        at = mix(at.wrapping_add(GOLDEN));
+    }
+    let total = total();
+    let skip = |index: usize| tried.excludes(&slots[index].vitals);
+    let full = |index: usize| !table.has_room(&slots[index], slots[index].vitals.in_flight(), &mut || total);
+    // All are full only if those with room were tried: then the bound gives way.
+    let index = among_rest(slots, at, |index| skip(index) || full(index)).or_else(|| among_rest(slots, at, skip))?;
+    Some((index, slots[index].vitals.in_flight()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::balancer;
+    use super::super::{Balancer, Settings};
+    use super::*;
+    use crate::config::schema::Balance;
+
+    fn bounded(weights: &[u16], factor: f64) -> Balancer {
+        let slot = |(n, weight): (usize, &u16)| Slot::new(super::super::tests::vitals(&n.to_string()), *weight);
+        let settings = Settings { balance: Balance::ConsistentHash, load_factor: Some(factor) };
+        Balancer::new(settings, weights.iter().enumerate().map(slot).collect())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn no_load_goes_beyond_its_bound(weights in proptest::collection::vec(1_u16..=256, 1..12), factor in 1.0_f64..3.0,
+                                         events in proptest::collection::vec((any::<bool>(), any::<usize>(), 0_u64..4), 1..200)) {
+            let balancer = bounded(&weights, factor);
+            let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+            let mut held = Vec::new();
+            for (ends, which, key) in events {
+                if ends && !held.is_empty() {
+                    held.swap_remove(which % held.len());
+                    continue;
+                }
+                let picked = balancer.pick(&Tried::default(), 0, Some(hash(&[key as u8]))).unwrap();
+                held.push(picked.guard);
+                let bound = (factor * f64::from(weights[picked.index]) / sum * held.len() as f64).ceil();
+                let count = f64::from(balancer.slots()[picked.index].vitals.in_flight());
+                prop_assert!(count <= bound, "{} over {} of {:?}", count, bound, weights);
+            }
+        }
+
+        #[test]
+        fn a_key_has_one_backend_and_one_order_to_fall_back_on(key in any::<u64>(), weights in proptest::collection::vec(1_u16..=9, 1..9)) {
+            let balancer = balancer(Balance::ConsistentHash, &weights);
+            let order = || {
+                let mut tried = Tried::default();
+                let next = |_| {
+                    let picked = balancer.pick(&tried, 0, Some(key)).unwrap();
+                    tried.add(picked.guard.vitals());
+                    picked.index
+                };
+                (0..weights.len()).map(next).collect::<Vec<_>>()
+            };
+            let first = order();
+            prop_assert_eq!(&first, &order());
+            let different: std::collections::HashSet<_> = first.iter().collect();
+            prop_assert_eq!(different.len(), weights.len());
+        }
+    }
+
+    #[test]
+    fn one_hot_key_spreads_over_just_as_many_as_it_needs() {
+        let balancer = bounded(&[1; 10], 2.0);
+        let held: Vec<_> = (0..100).map(|_| balancer.pick(&Tried::default(), 0, Some(42)).unwrap()).collect();
+        let mut counts: Vec<_> = balancer.slots().iter().map(|slot| slot.vitals.in_flight()).collect();
+        counts.sort_unstable();
+        assert_eq!(counts[9], 20);
+        assert!(counts.iter().filter(|count| **count > 0).count() <= 10);
+        drop(held);
+        let one = || balancer.pick(&Tried::default(), 0, Some(42)).unwrap().index;
+        let first = one();
+        assert_eq!(first, one());
+    }
+
+    #[test]
+    fn without_a_key_picks_spread_by_weight() {
+        let balancer = balancer(Balance::ConsistentHash, &[1, 3]);
+        let picks: Vec<_> = (0..4_000).map(|_| balancer.pick(&Tried::default(), 0, None).unwrap().index).collect();
+        let heavier = picks.iter().filter(|index| **index == 1).count();
+        assert!((2_830..3_170).contains(&heavier), "{heavier}");
+    }
+}

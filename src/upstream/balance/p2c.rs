@@ -1,0 +1,100 @@
+//! Two choices: of two backends drawn by weight, the one with fewer requests in flight for its weight (M. Mitzenmacher,
+//! "The power of two choices in randomized load balancing", IEEE TPDS 12, 2001). Constant time, however many there are.
+//!
+//! Ties go to the first that was drawn: idle backends are picked in proportion to their weights.
+
+use super::chance::Chance;
+use super::least_connections::load;
+use super::random::Alias;
+use super::{Slot, Tried};
+
+/// Of two that were not tried, the one with the lower `(in flight + penalty) / weight`.
+pub fn pick(slots: &[Slot], alias: &Alias, chance: &mut Chance, tried: &Tried, now_ms: u64) -> Option<usize> {
+    let (first, second) = two(slots, alias, chance, tried)?;
+    let carried = |index: usize| carried(&slots[index], now_ms);
+    let (mine, others) =
+        (carried(first) * u64::from(slots[second].weight), carried(second) * u64::from(slots[first].weight));
+    Some(if others < mine { second } else { first })
+}
+
+/// What it has in flight, with its penalty. Without the one that is to come: that would prefer the heavier of two that are
+/// idle, not draw by weight.
+fn carried(slot: &Slot, now_ms: u64) -> u64 {
+    load(&slot.vitals, now_ms).1 - 1
+}
+
+/// What is compared, the lower goes first.
+pub(super) fn score(slot: &Slot, now_ms: u64) -> f64 {
+    carried(slot, now_ms) as f64 / f64::from(slot.weight)
+}
+
+/// Two different ones that are not passed over, drawn by weight; the same one twice if there is no other.
+pub fn two(slots: &[Slot], alias: &Alias, chance: &mut Chance, tried: &Tried) -> Option<(usize, usize)> {
+    let tried = |index: usize| tried.excludes(&slots[index].vitals);
+    let first = alias.sample(slots, chance, tried)?;
+    let second = alias.sample(slots, chance, |index| index == first || tried(index));
+    Some((first, second.unwrap_or(first)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::super::random::tests::assert_proportional;
+    use super::super::tests::balancer;
+    use super::*;
+    use crate::config::schema::Balance;
+
+    proptest! {
+        #[test]
+        fn idle_ones_are_picked_in_proportion(weights in proptest::collection::vec(1_u16..=256, 1..12), seed in any::<u64>()) {
+            let (balancer, alias) = (balancer(Balance::P2c, &weights), Alias::new(weights.iter().copied()));
+            let (mut chance, mut counts) = (Chance::new(seed), vec![0; weights.len()]);
+            for _ in 0..5_000 {
+                counts[pick(balancer.slots(), &alias, &mut chance, &Tried::default(), 0).unwrap()] += 1;
+            }
+            assert_proportional(&counts, &weights);
+        }
+
+        /// Never the one that carries more for its weight than every other.
+        #[test]
+        fn the_worst_is_never_picked(loads in proptest::collection::vec((1_u16..=8, 0_u32..20, any::<bool>()), 2..9), seed in any::<u64>()) {
+            let weights: Vec<_> = loads.iter().map(|(weight, ..)| *weight).collect();
+            let (balancer, alias) = (balancer(Balance::P2c, &weights), Alias::new(weights.iter().copied()));
+            let mut held = Vec::new();
+            for (slot, (_, count, faulty)) in balancer.slots().iter().zip(&loads) {
+                held.extend((0..*count).map(|_| slot.vitals.raise()));
+                if *faulty {
+                    slot.vitals.score().fault(Duration::ZERO, 1_000);
+                }
+            }
+            let carried: Vec<f64> = loads.iter().map(|(w, n, faulty)| f64::from(n + if *faulty { 5 } else { 0 }) / f64::from(*w)).collect();
+            let mut chance = Chance::new(seed);
+            for _ in 0..50 {
+                let index = pick(balancer.slots(), &alias, &mut chance, &Tried::default(), 1_000).unwrap();
+                let better_than_none = (0..carried.len()).all(|other| other == index || carried[other] < carried[index]);
+                prop_assert!(!better_than_none, "{} of {:?}", index, carried);
+            }
+        }
+    }
+
+    #[test]
+    fn load_stays_close_together() {
+        let (balancer, alias) = (balancer(Balance::P2c, &[1; 100]), Alias::new([1; 100].into_iter()));
+        let mut chance = Chance::new(3);
+        let held: Vec<_> = (0..10_000)
+            .map(|_| {
+                balancer.slots()[pick(balancer.slots(), &alias, &mut chance, &Tried::default(), 0).unwrap()]
+                    .vitals
+                    .raise()
+            })
+            .collect();
+        let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.vitals.in_flight()).collect();
+        // Theory: the fullest is above the mean of 100 by log2(ln 100) + O(1), where chance alone has 25 and more.
+        assert!(counts.iter().max() <= Some(&106), "{counts:?}");
+        drop(held);
+    }
+}

@@ -1,0 +1,113 @@
+//! Two choices by latency: of two backends drawn by weight, the one that will answer sooner. The cost of a backend is its
+//! peak-sensitive mean latency times what it carries, over its weight; the balancer of Twitter's Finagle
+//! (`p2c/PeakEwma`) and of Linkerd. The mean is kept in the backend's cells (`telemetry::score`).
+//!
+//! It never waits for a latency: a backend without one is tried when it is idle.
+
+use super::chance::Chance;
+use super::least_connections::load;
+use super::random::Alias;
+use super::{Slot, Tried, p2c};
+
+/// The latency of a backend that has something in flight and has not answered yet, in microseconds. A second: worse than
+/// most that are known, so that a new backend gets one request, and more only when it has answered that.
+const UNKNOWN: f32 = 1e6;
+
+/// Of two that were not tried, the one with the lower `latency · (in flight + penalty + 1) / weight`.
+pub fn pick(slots: &[Slot], alias: &Alias, chance: &mut Chance, tried: &Tried, now_ms: u64) -> Option<usize> {
+    let (first, second) = p2c::two(slots, alias, chance, tried)?;
+    let better = cost(&slots[second], now_ms) < cost(&slots[first], now_ms);
+    Some(if better { second } else { first })
+}
+
+/// What is compared, the lower goes first.
+pub(super) fn cost(slot: &Slot, now_ms: u64) -> f32 {
+    let load = load(&slot.vitals, now_ms).1;
+    let latency = match slot.vitals.score().latency(now_ms) {
+        Some(latency) => latency,
+        None if load == 1 => 0.0,
+        None => UNKNOWN,
+    };
+    latency * load as f32 / f32::from(slot.weight)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::tests::balancer;
+    use super::*;
+    use crate::config::schema::Balance;
+
+    const NOW: u64 = 1_700_000_000_000;
+
+    fn with_latencies(weights: &[u16], millis: &[u64]) -> super::super::Balancer {
+        let balancer = balancer(Balance::PeakEwma, weights);
+        for (slot, millis) in balancer.slots().iter().zip(millis) {
+            slot.vitals.score().set_decay(Duration::from_secs(10));
+            if *millis > 0 {
+                slot.vitals.score().observe(Duration::from_millis(*millis), NOW);
+            }
+        }
+        balancer
+    }
+
+    /// What 64 requests at a time come to: the share of picks of each backend, each answering in its own time.
+    fn closed_loop(balancer: &super::super::Balancer, millis: &[u64]) -> Vec<f64> {
+        let mut under_way = std::collections::BinaryHeap::new();
+        let (mut guards, mut counts, mut now) = (std::collections::HashMap::new(), vec![0.0; millis.len()], NOW);
+        for n in 0_u64..20_000 {
+            if n >= 64 {
+                let std::cmp::Reverse((end, _, index, started)) = under_way.pop().unwrap();
+                now = end;
+                let slot: &Slot = &balancer.slots()[index];
+                slot.vitals.score().observe(Duration::from_millis(end - started), end);
+                guards.remove(&(started, index)).map(|mut all: Vec<_>| {
+                    drop(all.pop());
+                    guards.insert((started, index), all)
+                });
+            }
+            let picked = balancer.pick(&Tried::default(), now, None).unwrap();
+            counts[picked.index] += 1.0;
+            guards.entry((now, picked.index)).or_insert_with(Vec::new).push(picked.guard);
+            under_way.push(std::cmp::Reverse((now + millis[picked.index], n, picked.index, now)));
+        }
+        counts.iter().map(|count| count / 20_000.0).collect()
+    }
+
+    #[test]
+    fn one_ten_times_slower_gets_less_than_a_twentieth() {
+        let millis = [5, 5, 5, 50];
+        let shares = closed_loop(&with_latencies(&[1; 4], &[0; 4]), &millis);
+        assert!(shares[3] < 0.05, "{shares:?}");
+        assert!(shares[..3].iter().all(|share| (0.3..0.37).contains(share)), "{shares:?}");
+    }
+
+    #[test]
+    fn a_new_one_gets_one_request_until_it_has_answered() {
+        let balancer = with_latencies(&[1, 1], &[5, 0]);
+        let pick = || balancer.pick(&Tried::default(), NOW, None).unwrap();
+        let first = pick();
+        assert_eq!(first.index, 1);
+        let more: Vec<_> = (0..20).map(|_| pick()).collect();
+        assert!(more.iter().all(|picked| picked.index == 0));
+        balancer.slots()[1].vitals.score().observe(Duration::from_millis(5), NOW);
+        assert_eq!(pick().index, 1);
+    }
+
+    #[test]
+    fn one_that_only_fails_is_not_fast() {
+        let balancer = with_latencies(&[1, 1], &[5, 0]);
+        balancer.slots()[1].vitals.score().fault(Duration::from_micros(100), NOW);
+        assert!((0..20).all(|_| balancer.pick(&Tried::default(), NOW, None).unwrap().index == 0));
+    }
+
+    #[test]
+    fn weights_count() {
+        let balancer = with_latencies(&[1, 3], &[5, 5]);
+        let held: Vec<_> = (0..400).map(|_| balancer.pick(&Tried::default(), NOW, None).unwrap()).collect();
+        let heavier = held.iter().filter(|picked| picked.index == 1).count();
+        assert!((295..=305).contains(&heavier), "{heavier}");
+    }
+}

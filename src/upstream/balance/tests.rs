@@ -1,0 +1,106 @@
+//! What holds for every balancer.
+
+use super::*;
+use crate::telemetry::vitals::Labels;
+
+/// Fresh cells for a test.
+pub(crate) fn vitals(name: &str) -> Arc<Vitals> {
+    Arc::new(Vitals::new(Labels { upstream: "u".into(), backend: name.into(), address: name.into() }))
+}
+
+/// A balancer over fresh cells of these weights.
+pub(crate) fn balancer(kind: Balance, weights: &[u16]) -> Balancer {
+    let slot = |(i, weight): (usize, &u16)| Slot::new(vitals(&i.to_string()), *weight);
+    Balancer::new(kind.into(), weights.iter().enumerate().map(slot).collect())
+}
+
+const ALL: [Balance; 7] = [
+    Balance::RoundRobin,
+    Balance::WeightedRoundRobin,
+    Balance::LeastConnections,
+    Balance::P2c,
+    Balance::PeakEwma,
+    Balance::Random,
+    Balance::ConsistentHash,
+];
+
+#[test]
+fn nothing_to_pick_from_is_no_pick() {
+    for kind in ALL {
+        assert!(balancer(kind, &[]).pick(&Tried::default(), 0, Some(7)).is_none());
+    }
+}
+
+#[test]
+fn what_was_tried_comes_again_only_when_all_were() {
+    for kind in ALL {
+        let balancer = balancer(kind, &[1, 256, 3]);
+        for _ in 0..50 {
+            let mut tried = Tried::default();
+            for n in 0..3 {
+                let picked = balancer.pick(&tried, 0, Some(7)).unwrap();
+                assert!(!picked.again, "{kind:?} after {n}");
+                assert!(!tried.contains(&balancer.slots()[picked.index].vitals));
+                tried.add(&balancer.slots()[picked.index].vitals);
+            }
+            assert!(balancer.pick(&tried, 0, Some(7)).unwrap().again);
+        }
+    }
+}
+
+#[test]
+fn every_guard_is_counted_and_given_back() {
+    for kind in ALL {
+        let balancer = balancer(kind, &[1, 2]);
+        let guards: Vec<_> = (0..9).map(|_| balancer.pick(&Tried::default(), 0, Some(7)).unwrap().guard).collect();
+        let sum = || balancer.slots().iter().map(|slot| slot.vitals.in_flight()).sum::<u32>();
+        assert_eq!(sum(), 9);
+        drop(guards);
+        assert_eq!(sum(), 0);
+    }
+}
+
+#[test]
+fn a_pick_does_not_allocate() {
+    let bounded = Settings { balance: Balance::ConsistentHash, load_factor: Some(1.25) };
+    for settings in ALL.into_iter().map(Settings::from).chain([bounded]) {
+        let slots = [1, 5, 3, 1].map(|weight| Slot::new(vitals(&weight.to_string()), weight));
+        let balancer = Balancer::new(settings, slots.into());
+        balancer.slots()[0].vitals.score().fault(std::time::Duration::ZERO, 1);
+        let _busy = balancer.slots()[2].vitals.raise();
+        let mut tried = Tried::default();
+        tried.add(&balancer.slots()[1].vitals);
+        drop(balancer.pick(&tried, 0, Some(7)));
+        let before = crate::upstream::counting::allocations();
+        for _ in 0..1_000 {
+            drop(balancer.pick(&tried, 0, Some(7)));
+            drop(balancer.pick(&Tried::default(), 0, Some(7)));
+        }
+        assert_eq!(crate::upstream::counting::allocations(), before, "{settings:?}");
+    }
+}
+
+#[test]
+fn a_full_one_is_passed_over_and_its_limit_never_exceeded() {
+    let bounded = Settings { balance: Balance::ConsistentHash, load_factor: Some(1.25) };
+    for settings in ALL.into_iter().map(Settings::from).chain([bounded]) {
+        let slots = [1, 9, 3].map(|weight| Slot::new(vitals(&weight.to_string()), weight));
+        let balancer = Balancer::new(settings, slots.into());
+        balancer.slots().iter().for_each(|slot| slot.vitals.set_limit(50, None));
+        let held = std::sync::Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let pick = |_| balancer.pick(&Tried::default(), 0, Some(7));
+                    let mine: Vec<_> = (0..60).filter_map(pick).collect();
+                    held.lock().unwrap().extend(mine);
+                });
+            }
+        });
+        let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.vitals.in_flight()).collect();
+        assert_eq!((counts, held.lock().unwrap().len()), (vec![50; 3], 150), "{settings:?}");
+        assert!(balancer.pick(&Tried::default(), 0, Some(7)).is_none());
+        drop(held.lock().unwrap().pop());
+        assert!(balancer.pick(&Tried::default(), 0, Some(7)).is_some());
+    }
+}

@@ -1,0 +1,200 @@
+//! Who may be picked, and what survives a swap.
+
+use super::super::backend::Resolved;
+use super::super::balance::tests::vitals;
+use super::*;
+use crate::telemetry::vitals::{Health, Mark};
+
+/// A backend for a test.
+pub(crate) fn backend(name: &str, address: &str, weight: u16, health: Health) -> Arc<Backend> {
+    let address = address.parse().unwrap();
+    let vitals = vitals(name);
+    vitals.set_health(health, "", 0);
+    let resolved = Arc::new(Resolved::new(&address));
+    Arc::new(Backend { name: name.into(), address, weight, tier: 0, vitals, resolved })
+}
+
+const RULES: Rules = Rules {
+    settings: Settings { balance: Balance::RoundRobin, load_factor: None },
+    fail_open: true,
+    checked: true,
+    tier_min_up: 0.0,
+    panic_threshold: 0.0,
+    slow_start_ms: 0,
+};
+
+fn names(members: &Members) -> String {
+    members.eligible().map(|backend| &*backend.name).collect()
+}
+
+#[test]
+fn the_table_of_eligibility() {
+    use Health::{Down, Unknown, Up};
+    // Healths of a, b, c; fail_open; who is eligible; whether that is failing open.
+    let table = [
+        ([Up, Up, Up], true, "abc", false),
+        ([Up, Down, Unknown], true, "a", false),
+        ([Unknown, Down, Unknown], true, "ac", false),
+        ([Unknown, Down, Unknown], false, "ac", false),
+        ([Down, Down, Down], true, "abc", true),
+        ([Down, Down, Down], false, "", false),
+    ];
+    for (healths, fail_open, expected, failed_open) in table {
+        let backends: Vec<_> =
+            ["a", "b", "c"].iter().zip(healths).map(|(n, h)| backend(n, "127.0.0.1:1", 1, h)).collect();
+        let members = Members::build(&backends, Rules { fail_open, ..RULES }, 0);
+        assert_eq!((names(&members).as_str(), members.failed_open()), (expected, failed_open), "{healths:?}");
+        let pick = members.pick(&Tried::default(), 0, None);
+        assert_eq!(pick.as_ref().map(|pick| pick.fail_open), (!expected.is_empty()).then_some(failed_open));
+    }
+}
+
+#[test]
+fn drained_disabled_weightless_and_unresolved_are_never_tried() {
+    let backends = [
+        backend("a", "127.0.0.1:1", 1, Health::Down),
+        backend("b", "127.0.0.1:2", 1, Health::Up),
+        backend("c", "127.0.0.1:3", 0, Health::Up),
+        backend("d", "name.invalid:4", 1, Health::Up),
+    ];
+    assert_eq!(names(&Members::build(&backends, RULES, 0)), "b");
+    for mark in [Mark::Draining, Mark::Disabled] {
+        backends[1].vitals.set_mark(mark, 0);
+        let members = Members::build(&backends, RULES, 0);
+        assert_eq!((names(&members).as_str(), members.failed_open()), ("a", true));
+        assert_eq!(names(&Members::build(&backends[1..], RULES, 0)), "");
+    }
+    backends[3].resolved.set("127.0.0.1:4".parse().unwrap());
+    assert_eq!(names(&Members::build(&backends, RULES, 0)), "d");
+}
+
+#[test]
+fn without_a_check_a_backend_is_up() {
+    let backends = [backend("a", "127.0.0.1:1", 1, Health::Down), backend("b", "127.0.0.1:1", 1, Health::Unknown)];
+    let members = Members::build(&backends, Rules { checked: false, ..RULES }, 0);
+    assert_eq!((names(&members).as_str(), members.failed_open()), ("ab", false));
+}
+
+#[test]
+fn the_same_is_known_as_the_same() {
+    let backends = [backend("a", "127.0.0.1:1", 1, Health::Up), backend("b", "127.0.0.1:1", 1, Health::Up)];
+    let before = Members::build(&backends, RULES, 0);
+    assert!(before.same_as(&Members::build(&backends, RULES, 0)));
+    assert!(!before.same_as(&Members::build(&backends[..1], RULES, 0)));
+    let other = Rules { settings: Balance::LeastConnections.into(), ..RULES };
+    assert!(!before.same_as(&Members::build(&backends, other, 0)));
+}
+
+#[test]
+fn a_request_keeps_what_it_tried_over_a_swap() {
+    let backends = [backend("a", "127.0.0.1:1", 1, Health::Up), backend("b", "127.0.0.1:1", 1, Health::Up)];
+    let mut tried = Tried::default();
+    let first = Members::build(&backends, RULES, 0).pick(&tried, 0, None).unwrap();
+    tried.add(&first.backend.vitals);
+    let swapped: Vec<_> = backends.iter().rev().cloned().collect();
+    for _ in 0..5 {
+        let pick = Members::build(&swapped, RULES, 0).pick(&tried, 0, None).unwrap();
+        assert_eq!((&*pick.backend.name, pick.again), ("b", false));
+    }
+}
+
+/// One in each tier, of these weights.
+fn tiered(healths: &[(u8, Health)]) -> Vec<Arc<Backend>> {
+    let one = |(n, (tier, health)): (usize, &(u8, Health))| {
+        let mut backend = Arc::into_inner(backend(&n.to_string(), "127.0.0.1:1", 1, *health)).unwrap();
+        backend.tier = *tier;
+        Arc::new(backend)
+    };
+    healths.iter().enumerate().map(one).collect()
+}
+
+#[test]
+fn tiers_take_their_share_of_picks() {
+    use Health::{Down, Up};
+    let backends = tiered(&[(0, Up), (0, Down), (0, Down), (0, Down), (1, Up)]);
+    let members = Members::build(&backends, Rules { tier_min_up: 0.5, ..RULES }, 0);
+    let picks: Vec<_> = (0..1_000).map(|_| members.pick(&Tried::default(), 0, None).unwrap().backend).collect();
+    let second = picks.iter().filter(|backend| backend.tier == 1).count();
+    assert!((495..=505).contains(&second), "{second}");
+    // A key keeps its tier.
+    let hashed = Rules { tier_min_up: 0.5, settings: Balance::ConsistentHash.into(), ..RULES };
+    let members = Members::build(&backends, hashed, 0);
+    let tiers = |key| (0..9).map(|_| members.pick(&Tried::default(), 0, Some(key)).unwrap().backend.tier).sum::<u8>();
+    assert!((0..100).all(|key| [0, 9].contains(&tiers(key))));
+}
+
+#[test]
+fn a_retry_goes_to_another_tier_before_it_goes_back() {
+    use Health::Up;
+    let backends = tiered(&[(0, Up), (1, Up), (2, Up)]);
+    let members = Members::build(&backends, RULES, 0);
+    let mut tried = Tried::default();
+    for expected in ["0", "1", "2"] {
+        let pick = members.pick(&tried, 0, None).unwrap();
+        assert_eq!((&*pick.backend.name, pick.again), (expected, false));
+        tried.add(&pick.backend.vitals);
+    }
+    let pick = members.pick(&tried, 0, None).unwrap();
+    assert_eq!((&*pick.backend.name, pick.again), ("0", true));
+}
+
+#[test]
+fn a_sequence_that_is_too_long_for_a_ramp_gets_coarser() {
+    let long: Vec<_> = (0..200).map(|n| backend("a", "127.0.0.1:1", 200 + n % 57, Health::Up)).collect();
+    for (n, one) in long.iter().enumerate() {
+        one.vitals.score().set_serving(true, if n == 0 { 100_000 } else { 1_000 });
+    }
+    let rules = Rules { slow_start_ms: 30_000, settings: Balance::WeightedRoundRobin.into(), ..RULES };
+    let members = Members::build(&long, rules, 101_000);
+    let slots = members.tiers[0].balancer.slots();
+    assert!(sequence_len(slots.iter().map(|slot| slot.weight)) <= MAX_SEQUENCE);
+    assert!(members.is_ramping() && slots[0].weight * 4 < slots[1].weight);
+}
+
+#[test]
+fn a_tier_that_is_full_gives_to_the_next_and_all_full_is_no_pick() {
+    use Health::Up;
+    let backends = tiered(&[(0, Up), (1, Up)]);
+    let members = Members::build(&backends, RULES, 0);
+    backends.iter().for_each(|backend| backend.vitals.set_limit(1, None));
+    let held: Vec<_> = (0..2).filter_map(|_| members.pick(&Tried::default(), 0, None)).collect();
+    assert_eq!(held.iter().map(|pick| pick.backend.tier).collect::<Vec<_>>(), [0, 1]);
+    assert!(members.pick(&Tried::default(), 0, None).is_none());
+    // The tier that is full goes first otherwise; what was tried is picked again where all else is full.
+    backends[1].vitals.set_limit(2, None);
+    let mut tried = Tried::default();
+    tried.add(&backends[1].vitals);
+    let pick = members.pick(&tried, 0, None).unwrap();
+    assert_eq!((pick.backend.tier, pick.again), (1, true));
+}
+
+#[test]
+fn an_ejected_one_counts_as_down() {
+    use Health::Up;
+    let backends = tiered(&[(0, Up), (0, Up), (1, Up)]);
+    backends[0].vitals.set_ejected(Some("5 faults in a row"), 0);
+    let build = |rules| Members::build(&backends, rules, 0);
+    assert_eq!(names(&build(RULES)), "12");
+    assert_eq!(names(&build(Rules { checked: false, ..RULES })), "12");
+    let half = build(Rules { tier_min_up: 1.0, ..RULES });
+    let second = (0..100).filter(|_| half.pick(&Tried::default(), 0, None).unwrap().backend.tier == 1).count();
+    assert!((49..=51).contains(&second), "{second}");
+    backends[1].vitals.set_ejected(Some("5 faults in a row"), 0);
+    assert_eq!(names(&build(RULES)), "2", "the next tier takes over");
+    assert_eq!(names(&Members::build(&backends[..2], RULES, 0)), "01", "fails open");
+}
+
+#[test]
+fn the_preview_says_what_comes_next_over_tiers_and_leaves_no_trace() {
+    use Health::{Down, Up};
+    let backends = tiered(&[(0, Up), (0, Down), (0, Down), (0, Down), (1, Up), (1, Up)]);
+    let members = Members::build(&backends, Rules { tier_min_up: 0.5, ..RULES }, 0);
+    for _ in 0..40 {
+        let said = members.preview(0);
+        assert_eq!(members.preview(0), said);
+        let next = members.eligible().nth(said.next.unwrap()).unwrap();
+        assert_eq!(next.name, members.pick(&Tried::default(), 0, None).unwrap().backend.name);
+    }
+    let apart = Members::build(&backends, RULES, 0);
+    assert!(apart.takes_first(&backends[0]) && !apart.takes_first(&backends[4]));
+}

@@ -1,0 +1,62 @@
+//! Slow start: how much of its weight a backend has that came up later than its peers. Pure.
+//!
+//! A backend starts with a tenth and grows in a line, in twentieths. It is compared with the peer that is up for longest,
+//! which always has all of its weight: so when all come up together, as at the proxy's own start, nobody is held back.
+
+/// All of a weight; what counts of it is given in parts of this.
+pub const FULL: u16 = 20;
+
+/// With what a backend starts.
+const START: f64 = 0.1;
+
+/// How often weights are looked at again while one grows, in steps over a whole `slow_start`.
+pub const STEPS: u32 = 20;
+
+/// For backends that are up since these times (0: from now on), the part of each weight that counts, 1 to `FULL`.
+pub fn factors(since_ms: &[u64], now_ms: u64, slow_start_ms: u64) -> Box<[u16]> {
+    let grown = |since: &u64| {
+        // A clock that was set back makes nobody older.
+        let age = if *since == 0 { 0 } else { now_ms.saturating_sub(*since) };
+        (START + (1.0 - START) * age as f64 / slow_start_ms.max(1) as f64).min(1.0)
+    };
+    let eldest = since_ms.iter().map(grown).fold(START, f64::max);
+    // Less than a hundredth of a step is what a comparison of milliseconds leaves.
+    let part = |since: &u64| (grown(since) / eldest * f64::from(FULL) - 0.01).ceil().max(1.0) as u16;
+    since_ms.iter().map(|since| if slow_start_ms == 0 { FULL } else { part(since).min(FULL) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn one_that_comes_later_grows_in_a_line_from_a_tenth() {
+        let at = |age: u64| factors(&[1_000, 100_000], 100_000 + age, 30_000);
+        let seen: Vec<_> = [0, 1_000, 3_000, 7_500, 15_000, 29_000, 30_000].into_iter().map(|age| at(age)[1]).collect();
+        assert_eq!(seen, [2, 3, 4, 7, 11, 20, 20]);
+        assert!((0..40_000).all(|age| at(age)[0] == FULL));
+    }
+
+    #[test]
+    fn those_that_come_together_have_all_of_it() {
+        assert_eq!(*factors(&[100_000; 3], 100_000, 30_000), [FULL; 3]);
+        assert_eq!(*factors(&[0; 3], 100_000, 30_000), [FULL; 3]);
+        // Five seconds apart soon after the start: by how much of its start each has behind it.
+        assert_eq!(*factors(&[100_000, 105_000], 110_000, 30_000), [FULL, 13]);
+        assert_eq!(*factors(&[1, 100_000], 100_000, 0), [FULL; 2]);
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_shrinks_and_the_eldest_is_whole(since in proptest::collection::vec(1_u64..100_000, 1..9), wait in 0_u64..60_000) {
+            let now = 100_000;
+            let (first, later) = (factors(&since, now, 30_000), factors(&since, now + wait, 30_000));
+            let eldest = since.iter().zip(&first).min().map(|(_, part)| *part);
+            prop_assert_eq!(eldest, Some(FULL));
+            prop_assert!(first.iter().zip(&later).all(|(before, after)| after >= before && (1..=FULL).contains(before)));
+            prop_assert!(factors(&since, now + 30_000, 30_000).iter().all(|part| *part == FULL));
+        }
+    }
+}

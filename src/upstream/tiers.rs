@@ -1,0 +1,212 @@
+//! Who may be picked, tier by tier, and which share of the requests each tier takes. Pure: cells in, choice out.
+//!
+//! Those that are up serve; while none is, those that nobody has probed yet; while there is none of them either, those that are
+//! down, if the upstream fails open. Ejected ones count as down. Drained, disabled, weightless and unresolved backends are never chosen.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::backend::Backend;
+use super::members::Rules;
+use crate::telemetry::vitals::{Health, Mark};
+
+/// Those of one tier that may be picked.
+#[derive(Debug)]
+pub struct Chosen {
+    /// In the document's order.
+    pub members: Vec<Arc<Backend>>,
+    /// The share of requests that starts here, 0 to 1. A tier of share 0 is for those that have tried all others.
+    pub share: f64,
+    /// Some of them are down.
+    pub sick: bool,
+    /// They were chosen because they are up.
+    pub up: bool,
+}
+
+/// Whether it takes requests, its health apart.
+pub fn is_able(backend: &Backend) -> bool {
+    backend.vitals.mark() == Mark::Ready && backend.resolved.is_known()
+}
+
+/// What its checks say; without a check it is up. One that is ejected is as good as down, whatever its probes say: it
+/// fails what it is sent.
+pub fn health(backend: &Backend, checked: bool) -> Health {
+    match backend.vitals.health() {
+        _ if backend.vitals.is_ejected() => Health::Down,
+        health if checked => health,
+        _ => Health::Up,
+    }
+}
+
+/// All that may be picked, by tier, lowest first; no tier is empty, and shares sum up to 1 if there is one.
+pub fn choose(backends: &[Arc<Backend>], rules: &Rules) -> Vec<Chosen> {
+    let mut tiers: BTreeMap<u8, Tally<'_>> = BTreeMap::new();
+    for backend in backends {
+        // One look at each weight and verdict: they may change meanwhile.
+        let weight = f64::from(backend.weight_now(rules.settings.balance));
+        if weight > 0.0 {
+            let tier = tiers.entry(backend.tier).or_default();
+            tier.weight += weight;
+            if is_able(backend) {
+                tier.able.push(Able { backend, weight, health: health(backend, rules.checked) });
+            }
+        }
+    }
+    let has = |health: Health| tiers.values().any(|tier| tier.able.iter().any(|able| able.health == health));
+    let open = [Health::Down].into_iter().filter(|_| rules.fail_open);
+    let Some(level) = [Health::Up, Health::Unknown].into_iter().chain(open).find(|health| has(*health)) else {
+        return Vec::new();
+    };
+    let tiers: Vec<_> = tiers.into_values().collect();
+    let shares = shares(&tiers.iter().map(|tier| tier.share_of(level)).collect::<Vec<_>>(), rules.tier_min_up);
+    let chosen = tiers.iter().zip(shares).map(|(tier, share)| tier.choose(level, share, rules));
+    chosen.filter(|chosen| !chosen.members.is_empty()).collect()
+}
+
+/// What there is of a tier.
+#[derive(Default)]
+struct Tally<'a> {
+    weight: f64,
+    able: Vec<Able<'a>>,
+}
+
+struct Able<'a> {
+    backend: &'a Arc<Backend>,
+    weight: f64,
+    health: Health,
+}
+
+impl Tally<'_> {
+    /// The share of the tier's weight that is in this state of health.
+    fn share_of(&self, level: Health) -> f64 {
+        let with = self.able.iter().filter(|able| able.health == level);
+        with.map(|able| able.weight).sum::<f64>() / self.weight.max(1.0)
+    }
+
+    fn choose(&self, level: Health, share: Share, rules: &Rules) -> Chosen {
+        let panics = level == Health::Up && share.of_requests > 0.0 && !share.relieved && {
+            let healthy = self.able.iter().filter(|able| able.health != Health::Down).count();
+            (healthy as f64) < rules.panic_threshold * self.able.len() as f64
+        };
+        let takes = |health: Health| health == level || panics;
+        Chosen {
+            members: self.able.iter().filter(|able| takes(able.health)).map(|able| Arc::clone(able.backend)).collect(),
+            share: share.of_requests,
+            sick: panics || level == Health::Down,
+            up: level == Health::Up && !panics,
+        }
+    }
+}
+
+/// What a tier takes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Share {
+    of_requests: f64,
+    /// Later tiers have taken all that it was offered and did not take.
+    relieved: bool,
+}
+
+/// Each tier takes of what those before it left: all if at least `min_up` of it is up, else in proportion,
+/// `up / min_up`. What nobody takes is shared like the rest.
+fn shares(up: &[f64], min_up: f64) -> Vec<Share> {
+    let mut left = 1.0;
+    let mut take = |up: f64| {
+        let able = if up <= 0.0 {
+            0.0
+        } else if up >= min_up {
+            1.0
+        } else {
+            up / min_up
+        };
+        let taken = left * able;
+        left -= taken;
+        (taken, able > 0.0 && able < 1.0)
+    };
+    let taken: Vec<_> = up.iter().map(|up| take(*up)).collect();
+    let sum = 1.0 - left;
+    let share = |(taken, partly): &(f64, bool)| Share {
+        of_requests: if sum > 0.0 { taken / sum } else { 0.0 },
+        relieved: *partly && left <= 0.0,
+    };
+    taken.iter().map(share).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::members::tests::backend;
+    use super::*;
+
+    /// Backends written as `tier:healths`, such as `0:UUD 1:U`.
+    fn backends(text: &str) -> Vec<Arc<Backend>> {
+        let mut all = Vec::new();
+        for part in text.split(' ') {
+            let (tier, healths) = part.split_once(':').unwrap();
+            for (n, letter) in healths.chars().enumerate() {
+                let health = match letter {
+                    'U' => Health::Up,
+                    'D' => Health::Down,
+                    _ => Health::Unknown,
+                };
+                let mut one = Arc::into_inner(backend(&format!("{tier}{n}"), "127.0.0.1:1", 1, health)).unwrap();
+                one.tier = tier.parse().unwrap();
+                all.push(Arc::new(one));
+            }
+        }
+        all
+    }
+
+    /// The choice written as `names share%`, with `!` where some are down.
+    fn chosen(text: &str, min_up: f64, panic_threshold: f64) -> String {
+        let rules = Rules { fail_open: true, checked: true, tier_min_up: min_up, panic_threshold, ..Rules::default() };
+        let show = |chosen: Chosen| {
+            let names: Vec<_> = chosen.members.iter().map(|backend| &*backend.name).collect();
+            format!("{} {:.0}%{}", names.join(","), chosen.share * 100.0, if chosen.sick { "!" } else { "" })
+        };
+        choose(&backends(text), &rules).into_iter().map(show).collect::<Vec<_>>().join(" | ")
+    }
+
+    #[test]
+    fn the_next_tier_takes_over_when_nothing_is_left() {
+        assert_eq!(chosen("0:UU 1:U", 0.0, 0.0), "00,01 100% | 10 0%");
+        assert_eq!(chosen("0:UD 1:U", 0.0, 0.0), "00 100% | 10 0%");
+        assert_eq!(chosen("0:DD 1:U 2:U", 0.0, 0.0), "10 100% | 20 0%");
+        assert_eq!(chosen("0:?? 1:U", 0.0, 0.0), "10 100%", "unknown serves only while nothing is up");
+        assert_eq!(chosen("0:D? 1:?", 0.0, 0.0), "01 100% | 10 0%");
+        assert_eq!(chosen("0:DD 1:D", 0.0, 0.0), "00,01 100%! | 10 0%!");
+    }
+
+    #[test]
+    fn or_as_a_share_when_too_little_is() {
+        assert_eq!(chosen("0:UUUD 1:U", 0.75, 0.0), "00,01,02 100% | 10 0%");
+        assert_eq!(chosen("0:UUDD 1:U", 0.8, 0.0), "00,01 62% | 10 38%");
+        assert_eq!(chosen("0:UDDD 1:UD 2:U", 1.0, 0.0), "00 25% | 10 38% | 20 38%");
+        assert_eq!(chosen("0:UDDD", 1.0, 0.0), "00 100%", "nobody else");
+        assert_eq!(chosen("0:UDDD 1:UDDD", 1.0, 0.0), "00 57% | 10 43%", "25 to 75 times 25");
+    }
+
+    #[test]
+    fn below_the_threshold_those_that_are_down_take_part() {
+        assert_eq!(chosen("0:UDDD", 0.0, 0.5), "00,01,02,03 100%!");
+        assert_eq!(chosen("0:UUDD", 0.0, 0.5), "00,01 100%");
+        assert_eq!(chosen("0:U?DD", 0.0, 0.5), "00 100%", "unknown is not sick");
+        assert_eq!(chosen("0:DDDD 1:U", 0.0, 0.5), "10 100%", "the next tier takes over");
+        assert_eq!(chosen("0:UDDD 1:U", 0.5, 0.5), "00 50% | 10 50%", "the next tier relieves it");
+        assert_eq!(chosen("0:UDDD 1:UDDD", 0.5, 0.5), "00,01,02,03 67%! | 10,11,12,13 33%!", "nobody is relieved");
+    }
+
+    proptest! {
+        #[test]
+        fn shares_sum_up_and_never_flood(up in proptest::collection::vec(0.0_f64..=1.0, 1..5), min_up in 0.0_f64..=1.0) {
+            let shares = shares(&up, min_up);
+            let sum: f64 = shares.iter().map(|share| share.of_requests).sum();
+            prop_assert!((sum - 1.0).abs() < 1e-9 || up.iter().all(|up| *up <= 0.0));
+            for (share, up) in shares.iter().zip(&up) {
+                prop_assert!(share.of_requests <= 0.0 || *up > 0.0);
+                prop_assert!(!share.relieved || share.of_requests <= up / min_up + 1e-9);
+            }
+        }
+    }
+}
