@@ -22,8 +22,8 @@ pub(super) struct Runtimes {
     pub(super) threads: usize,
 }
 
-/// Carries requests. One thread alone has nobody to steal from and needs no locks on its queue: measured, the difference
-/// is a tenth of a small request.
+/// Carries requests. One thread alone has nobody to steal from and needs no locks on its queue (docs/architecture.md
+/// has the figures).
 enum Traffic {
     Many(Runtime),
     One { handle: Handle, stop: oneshot::Sender<()>, thread: JoinHandle<()> },
