@@ -54,6 +54,7 @@ impl Attempt {
     /// How it ends says nothing about the backend, which stays counted for the next try.
     pub(super) fn excuse(&mut self) -> InFlight {
         self.watching = None;
+        self.faulted = true;
         self.guard.take().unwrap_or_else(|| self.backend.vitals.raise())
     }
 
@@ -138,6 +139,33 @@ impl RequestCtx {
         if let Some(attempt) = self.attempt.take() {
             let record = attempt.end(outcome, reason);
             self.attempts.push(record);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::values::BackendAddress;
+    use crate::telemetry::vitals::{Labels, Vitals};
+    use crate::upstream::backend::Resolved;
+
+    fn backend() -> Arc<Backend> {
+        let address: BackendAddress = "127.0.0.1:80".parse().unwrap();
+        let labels = Labels { upstream: "u".into(), backend: "a".into(), address: "127.0.0.1:80".into() };
+        let (vitals, resolved) = (Arc::new(Vitals::new(labels)), Arc::new(Resolved::new(&address)));
+        Arc::new(Backend { name: "a".into(), address, weight: 1, tier: 0, vitals, resolved })
+    }
+
+    #[test]
+    fn a_stale_connection_raises_no_penalty_and_a_reset_does() {
+        for (excused, raised) in [(true, false), (false, true)] {
+            let backend = backend();
+            let mut attempt = Attempt::new(Arc::clone(&backend), backend.vitals.raise());
+            let _guard = excused.then(|| attempt.excuse());
+            attempt.end(Outcome::Reset, None);
+            assert_eq!(backend.vitals.score().penalty(now_ms()) > 0, raised, "excused: {excused}");
         }
     }
 }
