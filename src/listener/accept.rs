@@ -12,7 +12,8 @@ use super::conn::Conn;
 use super::edge_io::EdgeIo;
 use super::open::Open;
 use super::phase::{Phase, PhaseWatch};
-use super::{Front, Settings, http1};
+use super::transport::Transport;
+use super::{Front, Settings, http1, secure};
 use crate::telemetry::meters::{ConnectionResult, ListenerMeters};
 
 /// The shortest and the longest rest after the kernel could not give us a connection (out of descriptors or memory).
@@ -66,7 +67,9 @@ impl<F: Front> Acceptor<F> {
         let settings = self.settings.load_full();
         if settings.connections > 0 && self.meters.open() >= settings.connections as u64 {
             self.meters.count(ConnectionResult::RefusedLimit);
-            refuse(&stream);
+            if settings.tls.is_none() {
+                refuse(&stream);
+            }
             return;
         }
         self.meters.count(ConnectionResult::Accepted);
@@ -77,9 +80,15 @@ impl<F: Front> Acceptor<F> {
         tokio::spawn(async move {
             let _held = (guard, open);
             let _ = stream.set_nodelay(true);
-            let write = settings.timeouts.write.limit();
-            let conn = Arc::new(Conn::new(Arc::clone(&settings.name), (peer, local), settings, meters, phase.clone()));
-            http1::serve(Box::new(EdgeIo::new(stream, conn, write)), &front, phase).await;
+            let (write, tls) = (settings.timeouts.write.limit(), settings.tls.clone());
+            let conn = Conn::new(Arc::clone(&settings.name), (peer, local), settings, meters, phase.clone());
+            match tls {
+                Some(endpoint) => secure::serve(stream, conn, &endpoint, &front, phase).await,
+                None => {
+                    let io = EdgeIo::new(Transport::Plain(stream), Arc::new(conn), write);
+                    http1::serve(Box::new(io), &front, phase).await;
+                }
+            }
         });
     }
 }

@@ -15,6 +15,7 @@ use super::Settings;
 use super::leaving;
 use super::phase::{Phase, PhaseWatch};
 use crate::telemetry::meters::ListenerMeters;
+use crate::tls::Session;
 
 tokio::task_local! {
     /// The exchange that the running task serves.
@@ -34,6 +35,8 @@ pub struct Conn {
     pub settings: Arc<Settings>,
     /// The listener's meters.
     pub meters: Arc<ListenerMeters>,
+    /// What the handshake came to; nothing on a plain port.
+    pub tls: Option<Session>,
     phase: PhaseWatch,
     tunnel: AtomicBool,
     answering: AtomicBool,
@@ -55,6 +58,7 @@ impl Conn {
             local,
             settings,
             meters,
+            tls: None,
             phase,
             tunnel: AtomicBool::new(false),
             answering: AtomicBool::new(false),
@@ -65,6 +69,11 @@ impl Conn {
     /// The client's address as the socket has it; IPv4-mapped addresses as IPv4.
     pub fn peer_ip(&self) -> IpAddr {
         self.peer.ip().to_canonical()
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// Whether this connection should end with the response under way.

@@ -14,6 +14,8 @@ mod leaving;
 mod linger;
 mod open;
 mod phase;
+mod secure;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,10 +31,12 @@ use tokio::runtime::Handle;
 pub use conn::{Conn, Cut, Exchange};
 pub use open::Open;
 
+use crate::config::Checked;
 use crate::config::schema::{self, ListenerTimeouts};
 pub use crate::policy::framing::BadHead;
 use crate::telemetry::meters::ListenerMeters;
 use crate::telemetry::metrics::Metrics;
+use crate::tls;
 use accept::Acceptor;
 use phase::{Phase, PhaseControl};
 
@@ -59,8 +63,12 @@ pub trait Front: Send + Sync + 'static {
 pub struct Settings {
     /// What it is called.
     pub name: Arc<str>,
-    /// HTTP/2 by prior knowledge beside HTTP/1.1.
+    /// HTTP/2 by prior knowledge beside HTTP/1.1; under TLS the handshake decides.
     pub http2: bool,
+    /// TLS; nothing: the port is plain.
+    pub tls: Option<Arc<tls::Endpoint>>,
+    /// The port of https where every request is sent there.
+    pub redirect_https: Option<u16>,
     /// Deadlines.
     pub timeouts: ListenerTimeouts,
     /// Connections open at once; 0: no limit.
@@ -74,12 +82,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// From the document.
-    pub fn new(listener: &schema::Listener) -> Self {
+    /// From the document, with what was prepared for its `tls`.
+    pub fn new(listener: &schema::Listener, tls: Option<Arc<tls::Endpoint>>) -> Self {
         let bytes = |size: crate::config::values::Size| usize::try_from(size.get()).unwrap_or(usize::MAX);
         Self {
             name: listener.label().into(),
             http2: listener.http2,
+            tls,
+            redirect_https: listener.redirect_https.0,
             timeouts: listener.timeouts.clone(),
             connections: listener.limits.connections,
             header_bytes: bytes(listener.limits.header_bytes),
@@ -135,6 +145,7 @@ pub struct Listeners {
     metrics: Arc<Metrics>,
     open: Arc<Open>,
     accepting: Arc<Open>,
+    tls: tls::Store,
     running: Mutex<BTreeMap<(SocketAddr, usize), Running>>,
     /// Those that are gone, while they have connections: the end of the process is theirs too.
     closing: Mutex<Vec<PhaseControl>>,
@@ -153,6 +164,7 @@ impl Listeners {
     pub fn new(runtime: Handle, metrics: Arc<Metrics>) -> Self {
         Self {
             runtime,
+            tls: tls::Store::new(Arc::clone(&metrics)),
             metrics,
             open: Arc::default(),
             accepting: Arc::default(),
@@ -171,16 +183,35 @@ impl Listeners {
         new.map(|((address, _), _)| bind(address)).collect()
     }
 
+    /// Reads certificates and keys. Nothing changes: dropping the result undoes it.
+    ///
+    /// # Errors
+    /// A gap in the checks of `config`.
+    pub fn prepare(&self, checked: &Checked) -> Result<tls::Prepared, tls::StoreError> {
+        self.tls.prepare(checked)
+    }
+
+    /// The certificates of all listeners.
+    pub fn certificates(&self) -> &tls::Store {
+        &self.tls
+    }
+
     /// Makes the running listeners what is wanted: starts what `bind_new` bound, gives the others their settings,
     /// closes those that are gone.
-    pub fn apply<F: Front>(&self, wanted: &[schema::Listener], bound: Vec<Bound>, front: &Arc<F>) {
+    pub fn apply<F: Front>(
+        &self,
+        wanted: &[schema::Listener],
+        prepared: tls::Prepared,
+        bound: Vec<Bound>,
+        front: &Arc<F>,
+    ) {
         let mut running = self.lock();
         let wanted = keyed(wanted);
         let gone = running.extract_if(.., |key, _| !wanted.iter().any(|(wanted, _)| wanted == key));
         self.let_go(gone.map(|(_, running)| running.phase).collect());
         let mut bound = bound.into_iter();
-        for (key, listener) in wanted {
-            let settings = Settings::new(listener);
+        for ((key, listener), tls) in wanted.into_iter().zip(prepared.endpoints()) {
+            let settings = Settings::new(listener, tls.clone());
             if let Some(old) = running.get(&key) {
                 old.settings.store(Arc::new(settings));
             } else if let Some(bound) = bound.next() {
@@ -191,6 +222,7 @@ impl Listeners {
                 }
             }
         }
+        self.tls.adopt(prepared);
     }
 
     /// What runs now.

@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::life::Life;
 use crate::policy::reply::Reply;
 use crate::policy::{framed, hop_by_hop, host, lean, request_id, via};
-use crate::route::action::{Action, Requested};
+use crate::route::action::{Action, Redirect, Requested};
 use crate::telemetry::vitals::{Outcome, RetryReason};
 use crate::upstream::rule::Failed;
 
@@ -23,6 +23,9 @@ const FIELDS: usize = 4;
 
 /// Answers a route that needs no backend; false if it needs one.
 pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life: &Life) -> Result<bool> {
+    if let Some(port) = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.settings.redirect_https) {
+        return to_https(session, ctx, life, port).await;
+    }
     let Some(route) = ctx.route.clone() else { return Ok(false) };
     let (mut response, body) = match &route.action {
         Action::Upstream(_) | Action::Split(_) => return Ok(false),
@@ -30,7 +33,8 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
         Action::Redirect(redirect) => {
             let request = session.req_header();
             let host = host::requested(request).map(|requested| requested.host);
-            let requested = Requested { scheme: "http", host, path: request.uri.path(), query: request.uri.query() };
+            let scheme = ctx.exchange.as_ref().map_or("http", |exchange| exchange.conn.scheme());
+            let requested = Requested { scheme, host, path: request.uri.path(), query: request.uri.query() };
             let Some(response) = redirect.response(&requested)? else {
                 return Err(refuse(ctx, Fault::BadRequest, None, "the request makes no valid Location"));
             };
@@ -40,10 +44,36 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     if let Some(id) = &ctx.request_id {
         response.insert_header(request_id::NAME, id.value())?;
     }
+    security(&mut response, ctx)?;
     route.response_headers.response(&mut response)?;
     close_if_leaving(session, ctx, life);
     write(session, response, body).await?;
     Ok(true)
+}
+
+/// The same address by https, method and body kept (RFC 9110 section 15.4.9).
+async fn to_https(session: &mut Session, ctx: &mut RequestCtx, life: &Life, port: u16) -> Result<bool> {
+    let request = session.req_header();
+    let host = host::requested(request).map(|requested| requested.host);
+    let requested = Requested { scheme: "https", host, path: request.uri.path(), query: request.uri.query() };
+    let Some(mut response) = Redirect::to_https(port).response(&requested)? else {
+        return Err(refuse(ctx, Fault::BadRequest, None, "the request makes no valid Location"));
+    };
+    if let Some(id) = &ctx.request_id {
+        response.insert_header(request_id::NAME, id.value())?;
+    }
+    close_if_leaving(session, ctx, life);
+    write(session, response, Bytes::new()).await?;
+    Ok(true)
+}
+
+/// What a response says of the connections to come (RFC 6797 section 7.1): Weir's word in place of a backend's.
+fn security(response: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
+    let tls = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.tls.as_ref());
+    match tls.and_then(|tls| tls.hsts()) {
+        Some(hsts) => response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts),
+        None => Ok(()),
+    }
 }
 
 async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
@@ -139,6 +169,7 @@ pub(super) fn header(
     if let Some(id) = &ctx.request_id {
         response.insert_header(request_id::NAME, id.value())?;
     }
+    security(response, ctx)?;
     if let Some(route) = &ctx.route {
         route.response_headers.response(response)?;
     }
@@ -187,7 +218,10 @@ pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut Reques
     let retry_after = matches!(fault, Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout).then_some(1);
     let reply = Reply { fault, status, request_id, accept, retry_after };
     let written = match reply.build() {
-        Ok((response, body)) => write(session, response, body).await,
+        Ok((mut response, body)) => match security(&mut response, ctx) {
+            Ok(()) => write(session, response, body).await,
+            Err(error) => Err(error),
+        },
         Err(error) => Err(error),
     };
     if let Err(error) = written {

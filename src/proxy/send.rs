@@ -49,8 +49,12 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut R
 fn forward(client: &RequestHeader, request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
     if let (Some(exchange), Some(address)) = (&ctx.exchange, ctx.client) {
         let host = authority(client).and_then(|host| std::str::from_utf8(host).ok());
-        let hop = Hop { peer: exchange.conn.peer_ip(), client: address, scheme: "http", host };
+        let hop = Hop { peer: exchange.conn.peer_ip(), client: address, scheme: exchange.conn.scheme(), host };
         ctx.snapshot.forwarding.apply(request, &hop)?;
+        // What the client itself sent under these names is gone by now.
+        for (name, value) in exchange.conn.tls.iter().flat_map(|tls| tls.client()) {
+            request.insert_header(*name, value)?;
+        }
     }
     match &ctx.request_id {
         Some(id) => id.apply(request),

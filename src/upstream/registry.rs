@@ -88,8 +88,7 @@ impl Registry {
         file: &Files<'_>,
         previous: Option<&Arc<Upstream>>,
     ) -> Arc<Upstream> {
-        let ca = settings.tls.as_ref().and_then(|tls| tls.ca.as_deref()).and_then(file);
-        let wire = Wire::new(settings, ca.as_deref());
+        let wire = Wire::new(settings, file);
         if let Some(same) = previous.filter(|p| *p.settings() == *settings && **p.wire() == wire) {
             return Arc::clone(same);
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::support::{Client, Origin, Reply, Weir, eventually};
+use crate::support::{Client, Origin, Pki, Reply, Weir, eventually};
 
 const PAGES: [&str; 5] =
     ["README.md", "docs/architecture.md", "docs/configuration.md", "docs/operations.md", "grafana/README.md"];
@@ -57,7 +57,7 @@ fn every_example_of_a_configuration_loads() {
             // An example may leave the listener out.
             let listener =
                 if block.contains("listeners:") { "" } else { "listeners: [{ address: \"127.0.0.1:0\" }]\n" };
-            let read = |_: &Path| Ok(b"token\n".to_vec());
+            let read = |path: &Path| Ok(Pki::example(path).unwrap_or_else(|| b"token\n".to_vec()));
             let parsed = weir::config::parse(&PathBuf::from(name), &format!("{block}{listener}"), &|_| None, &read);
             let problems = parsed.err().unwrap_or_default();
             assert!(problems.is_empty(), "{name}, the block at line {line}: {problems:?}\n{block}");

@@ -26,3 +26,6 @@ mod retries;
 mod rooms;
 mod routes;
 mod runtime;
+mod tls;
+mod tls_clients;
+mod tls_renewal;

@@ -3,7 +3,9 @@
 pub mod client;
 pub mod echo;
 pub mod origin;
+pub mod pki;
 pub mod random;
+pub mod tls;
 pub mod weir;
 
 use std::time::{Duration, Instant};
@@ -11,7 +13,9 @@ use std::time::{Duration, Instant};
 pub use client::{Client, Response, exchange};
 pub use echo::Echo;
 pub use origin::{Origin, Reply};
+pub use pki::Pki;
 pub use random::Random;
+pub use tls::{TlsClient, tls_config};
 pub use weir::Weir;
 
 /// How long a condition may take to come true on a busy machine.
