@@ -152,7 +152,7 @@ fn http2_is_served_under_tls() {
         let tcp = tokio::net::TcpStream::connect(weir.web()).await.unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let stream = connector.connect("a.test".try_into().unwrap(), tcp).await.unwrap();
-        let (mut sender, connection) = h2::client::handshake::<_, bytes::Bytes>(stream).await.unwrap();
+        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
         tokio::spawn(connection);
         for (host, status) in [("a.test", 200), ("b.test", 200), ("c.test", 421), ("a.test", 200)] {
             let request = http::Request::get(format!("https://{host}/x")).body(()).unwrap();
@@ -187,8 +187,8 @@ fn a_host_that_the_certificate_does_not_cover_is_misdirected() {
 #[test]
 fn responses_through_tls_say_that_browsers_should_come_back_by_it() {
     let origin = Origin::start(|request| {
-        Reply::new(if request.target == "/fails" { 500 } else { 200 }, "ok")
-            .with("Strict-Transport-Security", "max-age=1")
+        let status = if request.target == "/fails" { 500 } else { 200 };
+        Reply::with(status, &[("Strict-Transport-Security", "max-age=1")], "ok")
     });
     let pki = Pki::new();
     let pair = pki.issue(&["a.test"]);
@@ -286,7 +286,7 @@ fn a_connection_ends_with_a_goodbye() {
 
 #[test]
 fn large_bodies_pass_both_ways_and_slow_readers_are_waited_for() {
-    let origin = Origin::start(|request| Reply::new(200, &String::from_utf8_lossy(&request.body)));
+    let origin = Origin::start(|request| Reply::new(200, &request.body));
     let pki = Pki::new();
     let pair = pki.issue(&["a.test"]);
     let weir = before(&origin, &[("a", &pair)], "", "timeouts: { write: 20s },");
