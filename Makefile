@@ -54,4 +54,4 @@ need-build:
 	@$(NEED) cargo=rust cc=gcc+libc6-dev cmake=cmake
 
 need-grafana:
-	@$(NEED) python3=python3 prometheus=prometheus promtool=prometheus
+	@$(NEED) python3=python3 openssl=openssl prometheus=prometheus promtool=prometheus

@@ -51,13 +51,15 @@ impl Table {
         Self { exact, wild, default }
     }
 
-    /// For a client that asks for this name, in lower case, and can check these signatures.
+    /// For a client that asks for this name, in lower case, and can check these signatures. Where it can check none that
+    /// are there, rustls says so in the right words once it has one of them.
     fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Arc<Certificate>> {
         let name = name.map(|name| name.strip_suffix('.').unwrap_or(name));
         let exact = name.and_then(|name| self.exact.get(name));
         let wild = || name.and_then(|name| self.wild.get(name.split_once('.')?.1));
         let choice = exact.or_else(wild).unwrap_or(&self.default);
-        choice.0.iter().find(|certificate| certificate.key.key.choose_scheme(schemes).is_some())
+        let fits = |certificate: &&Arc<Certificate>| certificate.key.key.choose_scheme(schemes).is_some();
+        choice.0.iter().find(fits).or(choice.0.first())
     }
 }
 
