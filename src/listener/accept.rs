@@ -11,7 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use super::conn::Conn;
 use super::edge_io::EdgeIo;
 use super::open::Open;
+use super::per_ip::{self, PerIp};
 use super::phase::{Phase, PhaseWatch};
+use super::proxied::{self, Said};
 use super::{Front, Settings, http1};
 use crate::telemetry::meters::{ConnectionResult, ListenerMeters};
 
@@ -28,6 +30,8 @@ pub(super) struct Acceptor<F> {
     pub(super) phase: PhaseWatch,
     /// Connections of the whole process.
     pub(super) open: Arc<Open>,
+    /// Of this listener, under whatever settings.
+    pub(super) per_ip: Arc<PerIp>,
 }
 
 impl<F: Front> Acceptor<F> {
@@ -62,25 +66,82 @@ impl<F: Front> Acceptor<F> {
         }
     }
 
-    fn take(&self, stream: TcpStream, peer: SocketAddr) {
+    fn take(&self, mut stream: TcpStream, peer: SocketAddr) {
         let settings = self.settings.load_full();
         if settings.connections > 0 && self.meters.open() >= settings.connections as u64 {
             self.meters.count(ConnectionResult::RefusedLimit);
             refuse(&stream);
             return;
         }
+        if settings.proxied_by.as_ref().is_some_and(|by| !by.iter().any(|net| net.contains(peer.ip()))) {
+            self.meters.count(ConnectionResult::ProxyError);
+            tracing::debug!(listener = %settings.name, %peer, "a PROXY header is not believed from here");
+            return;
+        }
         self.meters.count(ConnectionResult::Accepted);
         let guard = self.meters.opened();
         let (front, phase, open) = (Arc::clone(&self.front), self.phase.clone(), self.open.enter());
         let local = stream.local_addr().unwrap_or(self.local);
-        let meters = Arc::clone(&self.meters);
+        let (meters, per_ip) = (Arc::clone(&self.meters), Arc::clone(&self.per_ip));
         tokio::spawn(async move {
             let _held = (guard, open);
             let _ = stream.set_nodelay(true);
+            let Some((peer, local)) = ends(&mut stream, (peer, local), &settings, &meters).await else { return };
+            let Ok(_entered) = admit(&stream, peer, &settings, &per_ip, &meters) else { return };
             let write = settings.timeouts.write.limit();
             let conn = Arc::new(Conn::new(Arc::clone(&settings.name), (peer, local), settings, meters, phase.clone()));
             http1::serve(Box::new(EdgeIo::new(stream, conn, write)), &front, phase).await;
         });
+    }
+}
+
+/// The ends of the client's connection: as the PROXY header has them where the listener wants one, else the socket's.
+/// Nothing if the connection is to be closed.
+async fn ends(
+    stream: &mut TcpStream,
+    own: (SocketAddr, SocketAddr),
+    settings: &Settings,
+    meters: &ListenerMeters,
+) -> Option<(SocketAddr, SocketAddr)> {
+    if settings.proxied_by.is_none() {
+        return Some(own);
+    }
+    let said = tokio::time::timeout(settings.timeouts.header.get(), proxied::read(stream)).await;
+    let (listener, peer) = (&settings.name, own.0);
+    match said {
+        Ok(Ok(Said::Ends(ends))) => return Some((ends.source, ends.destination)),
+        Ok(Ok(Said::Nothing)) => return Some(own),
+        Ok(Ok(Said::Left)) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(%listener, %peer, %error, "no PROXY header");
+            meters.count(ConnectionResult::ProxyError);
+        }
+        Err(_) => meters.count(ConnectionResult::Timeout),
+    }
+    None
+}
+
+/// Counts the connection for its client's address, where that has a limit.
+///
+/// # Errors
+/// The client has as many as it may.
+fn admit(
+    stream: &TcpStream,
+    peer: SocketAddr,
+    settings: &Settings,
+    per_ip: &Arc<PerIp>,
+    meters: &ListenerMeters,
+) -> Result<Option<per_ip::Entered>, ()> {
+    if settings.connections_per_ip == 0 {
+        return Ok(None);
+    }
+    match per_ip.enter(peer.ip(), settings.connections_per_ip) {
+        Some(entered) => Ok(Some(entered)),
+        None => {
+            meters.count(ConnectionResult::RefusedLimit);
+            refuse(stream);
+            Err(())
+        }
     }
 }
 

@@ -159,7 +159,7 @@ fn furnish(
     let gateway = Gateway::new(Arc::clone(&shared), recorder, Arc::clone(&life));
     let front = Arc::new(Proxy::new(gateway, runtimes.threads, document.server.upstream_idle_connections));
     let listeners = Arc::new(Listeners::new(runtimes.traffic().clone(), Arc::clone(metrics)));
-    listeners.apply(&document.listeners, bound, &front);
+    listeners.apply(document.into(), bound, &front);
     life.set_bound();
     metrics.started(1, SystemTime::now());
     let token = Token::new(checked.admin_token().map(str::to_owned));
