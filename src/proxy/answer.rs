@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{Method, Version, header};
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
@@ -47,12 +48,15 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
 }
 
 async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
-    let end = body.is_empty();
-    session.write_response_header(Box::new(response), end).await?;
-    if !end {
-        session.write_response_body(Some(body), true).await?;
+    if !body.is_empty() {
+        session.write_response_header(Box::new(response), false).await?;
+        return session.write_response_body(Some(body), true).await;
     }
-    Ok(())
+    match &mut *session.downstream_session {
+        // Pingora's own way leaves the end to a frame of its own, and gRPC wants it on the header.
+        ServerSession::H2(http2) => http2.write_response_header(Box::new(response), true),
+        _ => session.write_response_header(Box::new(response), true).await,
+    }
 }
 
 /// The response header as it came from the backend.

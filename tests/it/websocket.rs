@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, O
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
-use crate::support::{Weir, size};
+use crate::support::{Weir, eventually, size};
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
@@ -46,7 +46,7 @@ fn echo() -> SocketAddr {
 fn yaml(backend: SocketAddr, timeouts: &str, weight: u16) -> String {
     format!(
         "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up, timeouts: {{ read: 1s, {timeouts} }} }}]\n\
+         routes: [{{ name: all, upstream: up, timeouts: {{ {timeouts} }} }}]\n\
          upstreams: {{ up: {{ balance: weighted_round_robin, backends: [{{ name: a, address: \"{backend}\", weight: {weight} }}] }} }}"
     )
 }
@@ -101,7 +101,7 @@ fn a_close_passes_with_its_code_and_its_words() {
 
 #[test]
 fn silence_ends_it_only_after_its_own_time_and_a_ping_is_no_silence() {
-    let weir = Weir::start(&yaml(echo(), "tunnel: 2s", 1));
+    let weir = Weir::start(&yaml(echo(), "read: 1s, tunnel: 2s", 1));
     run(async {
         let mut socket = open(weir.web()).await;
         // Longer than `read`, and in all longer than `tunnel`.
@@ -157,9 +157,9 @@ fn outlive_reloads(sockets: usize, reloads: usize, every: Duration) {
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
         assert_eq!(weir.sum(&["weir_backend_in_flight"]), sockets as f64);
     }
+    eventually("each has had a word", || (turns.load(Ordering::Acquire) >= sockets).then_some(()));
     stop.store(true, Ordering::Release);
     clients.join().unwrap();
-    assert!(turns.load(Ordering::Acquire) >= sockets);
     weir.wait_for(&["weir_backend_in_flight"], 0.0);
     weir.wait_for(&["weir_requests_total", "status=\"101\""], sockets as f64);
     assert_eq!(weir.sum(&["weir_faults_total"]), 0.0);
