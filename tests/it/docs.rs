@@ -124,8 +124,9 @@ fn busy() -> Weir {
     let origin = Origin::named("a");
     let slow = Origin::start(|_| Reply::new(200, "slow").after(Duration::from_millis(300)));
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
+    let yaml = format!(
+        "listeners:\n  - {{ name: web, address: \"127.0.0.1:0\" }}\n\
+         \x20 - {{ name: tls, address: \"127.0.0.1:0\", tls: {{ certificates: [{{ cert: a.pem, key: a.key }}] }} }}\n\
          routes:\n  - {{ name: all, match: {{ path_prefix: /a }}, upstream: checked }}\n\
          \x20 - {{ name: retried, match: {{ path_prefix: /r }}, upstream: retried }}\n\
          \x20 - {{ name: full, match: {{ path_prefix: /f }}, upstream: full }}\n\
@@ -134,7 +135,8 @@ fn busy() -> Weir {
          \x20 full: {{ max_in_flight: 1, queue: {{ size: 9, timeout: 20s }}, backends: [{{ name: s, address: \"{s}\" }}] }}\n",
         a = origin.address(),
         s = slow.address()
-    ));
+    );
+    let weir = Weir::start_in(crate::tls::folder(&[("a", &Pki::new().issue(&["a.test"]))]), &yaml, &[]);
     weir.wait_for_state("a", "up");
     let mut client = Client::connect(weir.web());
     assert_eq!(client.get("/a").status, 200);

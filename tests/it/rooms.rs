@@ -43,7 +43,6 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
         &[
             "snapshot",
             "listener",
-            "tls",
             "route",
             "policy",
             "upstream",
