@@ -15,8 +15,8 @@ use super::values::{Cidr, HeaderEdits, HostPattern, Method, Name, Pattern, Perce
 mod upstream;
 
 pub use upstream::{
-    Backend, Balance, BodyCheck, Ewma, Hash, HealthCheck, HttpCheck, Outlier, Protocol, Queue, TcpCheck, Upstream,
-    UpstreamTls, Whole,
+    Backend, Balance, BodyCheck, Discover, Ewma, Hash, HealthCheck, HttpCheck, Outlier, Protocol, Queue, TcpCheck,
+    Upstream, UpstreamTls, Whole,
 };
 
 /// The whole file.
