@@ -228,6 +228,8 @@ def upstreams():
             (total("upstream", f"weir_backend_in_flight{{{UP}}}"), "{{upstream}}"))
     d.lines("Fail-open", "Requests tried on backends that are down because none was up.",
             (total("upstream", rate("weir_upstream_fail_open_total", UP)), "{{upstream}}"), unit="reqps", line=0.001)
+    d.lines("Looks for backends", "Upstreams that find their backends in DNS or a file. After a failure what was found before stays.",
+            (total("upstream, result", rate("weir_upstream_discoveries_total", UP)), "{{upstream}} {{result}}"), unit="cps")
 
     d.row("Backends side by side")
     # `or` takes the first that is there: worst first.

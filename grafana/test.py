@@ -179,6 +179,7 @@ class Scene:
         backends = "\n".join(f"      - {{ name: {n}, address: 127.0.0.1:{self.ports[n]}, weight: {weight if n == 'c' else w} }}"
                              for n, w in BACKENDS.items())
         health = "{ http: { path: /healthz }, interval: 300ms, timeout: 200ms, rise: 1, fall: 2 }"
+        (self.path / "found.yaml").write_text(f"- address: 127.0.0.1:{self.ports['a']}\n")
         (self.path / "weir.yaml").write_text(f"""
 server: {{ threads: 2, shutdown_grace: 1s }}
 admin: {{ address: 127.0.0.1:0 }}
@@ -204,6 +205,7 @@ upstreams:
   lone:
     health_check: {health}
     backends: [{{ name: lone, address: 127.0.0.1:{self.ports["lone"]} }}]
+  found: {{ discover: {{ file: found.yaml }} }}
 """)
 
     def start_weir(self):
