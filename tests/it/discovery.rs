@@ -129,7 +129,7 @@ fn a_zone_in_trouble(clients: usize, silence: Duration) {
     let served: usize = load.into_iter().map(|thread| thread.join().unwrap()).sum();
     weir.wait_for(&["weir_requests_total", "status=\"200\""], served as f64);
     assert_eq!(weir.sum(&["weir_requests_total"]), served as f64, "and nothing else was answered");
-    let retries = weir.sum(&["weir_backend_retries_total"]);
+    let retries = weir.sum(&["weir_backend_retries_total"]) as u64;
     println!(
         "{served} requests in {:.1} s from {clients} clients: 0 failed, {retries} tried again; silent for {:.1} s, {failed} looks failed",
         started.elapsed().as_secs_f64(),

@@ -18,9 +18,9 @@ use super::answer::{self, Addresses, Reply, Service, Services};
 use crate::config::schema::Discover;
 use crate::config::values::NameServer;
 
-/// How long one server may take to answer, and how often it is asked.
+/// How long one server may take to answer, and how often it is asked again.
 const TIMEOUT: Duration = Duration::from_secs(2);
-const ATTEMPTS: usize = 2;
+const ATTEMPTS: usize = 1;
 
 /// How long the questions about one name may take in all, whatever search lists and servers there are.
 const WHOLE: Duration = Duration::from_secs(10);
