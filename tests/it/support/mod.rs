@@ -3,6 +3,8 @@
 pub mod client;
 pub mod dns;
 pub mod echo;
+pub mod frames;
+pub mod grpc;
 pub mod origin;
 pub mod random;
 pub mod weir;
