@@ -8,11 +8,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::Look;
 use crate::config::{self, schema};
 
 /// From one look at the metadata to the next.
 const INTERVAL: Duration = Duration::from_millis(500);
+
+/// A file with problems is read again after this long as it is, so that whoever counts failures sees that they go on.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Tells one state of a file from another; of no file there is nothing to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,12 +32,13 @@ pub struct Watched {
     path: PathBuf,
     upstream: schema::Upstream,
     seen: Option<Stamp>,
+    failed: bool,
 }
 
 impl Watched {
     /// `upstream`: what the list is for, and is judged with.
     pub fn new(path: PathBuf, upstream: &schema::Upstream) -> Self {
-        Self { path, upstream: upstream.clone(), seen: None }
+        Self { path, upstream: upstream.clone(), seen: None, failed: false }
     }
 
     /// Reads the file.
@@ -40,6 +46,7 @@ impl Watched {
         self.seen = stamp(&self.path).await;
         let (path, upstream) = (self.path.clone(), self.upstream.clone());
         let read = tokio::task::spawn_blocking(move || config::backends_in(&path, &upstream)).await;
+        self.failed = !matches!(read, Ok(Ok(_)));
         match read {
             Ok(Ok(list)) => Look { list: Some(list), ..Look::default() },
             Ok(Err(problems)) => Look { wrong: problems.iter().map(ToString::to_string).collect(), ..Look::default() },
@@ -47,13 +54,14 @@ impl Watched {
         }
     }
 
-    /// Waits until it is another one than the one that was read.
+    /// Waits until it is to be read again: when it is another one than the one that was read, or if that had problems.
     pub async fn changed(&self) {
+        let again = Some(Instant::now() + AGAIN).filter(|_| self.failed);
         let mut before = self.seen;
         loop {
             tokio::time::sleep(INTERVAL).await;
             let now = stamp(&self.path).await;
-            if is_due(self.seen, before, now) {
+            if is_due(self.seen, before, now) || again.is_some_and(|again| Instant::now() >= again) {
                 return;
             }
             before = now;
