@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::conn::Conn;
 use super::edge_io::EdgeIo;
+use super::head::LAST_CALL_AT_EXIT;
 use super::open::Open;
 use super::per_ip::{self, PerIp};
 use super::phase::{Phase, PhaseWatch};
@@ -86,13 +87,20 @@ impl<F: Front> Acceptor<F> {
         tokio::spawn(async move {
             let _held = (guard, open);
             let _ = stream.set_nodelay(true);
-            let Some((peer, local)) = ends(&mut stream, (peer, local), &settings, &meters).await else { return };
+            let ends = ends(&mut stream, (peer, local), &settings, &meters, &phase).await;
+            let Some((peer, local)) = ends else { return };
             let Ok(_entered) = admit(&stream, peer, &settings, &per_ip, &meters) else { return };
             let write = settings.timeouts.write.limit();
             let conn = Arc::new(Conn::new(Arc::clone(&settings.name), (peer, local), settings, meters, phase.clone()));
             http1::serve(Box::new(EdgeIo::new(stream, conn, write)), &front, phase).await;
         });
     }
+}
+
+/// Returns when a connection that has not said whose it is should be given up.
+async fn end_of_process(mut phase: PhaseWatch) {
+    phase.past(Phase::Closing).await;
+    tokio::time::sleep(LAST_CALL_AT_EXIT).await;
 }
 
 /// The ends of the client's connection: as the PROXY header has them where the listener wants one, else the socket's.
@@ -102,11 +110,16 @@ async fn ends(
     own: (SocketAddr, SocketAddr),
     settings: &Settings,
     meters: &ListenerMeters,
+    phase: &PhaseWatch,
 ) -> Option<(SocketAddr, SocketAddr)> {
     if settings.proxied_by.is_none() {
         return Some(own);
     }
-    let said = tokio::time::timeout(settings.timeouts.header.get(), proxied::read(stream)).await;
+    let said = tokio::select! {
+        biased;
+        said = tokio::time::timeout(settings.timeouts.header.get(), proxied::read(stream)) => said,
+        () = end_of_process(phase.clone()) => return None,
+    };
     let (listener, peer) = (&settings.name, own.0);
     match said {
         Ok(Ok(Said::Ends(ends))) => return Some((ends.source, ends.destination)),
