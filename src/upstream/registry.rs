@@ -31,11 +31,14 @@ pub type Upstreams = BTreeMap<Name, Arc<Upstream>>;
 /// What a file that the document names holds.
 pub type Files<'a> = dyn Fn(&Path) -> Option<Vec<u8>> + 'a;
 
+/// Finds an upstream's meters by its name.
+type MetersOf = Box<dyn Fn(&str) -> Arc<UpstreamMeters> + Send + Sync>;
+
 /// The process's upstreams over all its configurations.
 pub struct Registry {
     handle: Handle,
     vitals_of: Box<dyn Fn(Labels) -> Arc<Vitals> + Send + Sync>,
-    meters_of: Box<dyn Fn(&str) -> Arc<UpstreamMeters> + Send + Sync>,
+    meters_of: MetersOf,
     /// For the tasks that find backends: they end with it.
     me: Weak<Self>,
     /// Made when the first probe needs it: it reads the system's certificates.
