@@ -19,6 +19,8 @@ pub mod registry;
 pub mod resolve;
 pub mod retry;
 pub mod rule;
+#[cfg(test)]
+mod simulation;
 pub mod status;
 pub mod steer;
 pub mod tiers;
@@ -48,6 +50,8 @@ pub struct Upstream {
     wire: Arc<Wire>,
     budget: Arc<RetryBudget>,
     detector: Option<Arc<Detector>>,
+    /// Of the generation before, where its judgement ends with it.
+    superseded: Option<Arc<Detector>>,
     queue: Arc<Queue>,
     members: ArcSwap<Members>,
     /// Rebuilding reads cells and then swaps: one at a time, so that the last to read is the last to swap.
@@ -74,6 +78,7 @@ impl Upstream {
             wire,
             budget,
             detector: None,
+            superseded: None,
             queue: Arc::default(),
             members: ArcSwap::new(members),
             rebuilding: Mutex::new(()),
@@ -82,8 +87,11 @@ impl Upstream {
 
     /// What goes on from `previous`: its queue, and what was judged of backends while the rules are equal.
     pub fn continuing(mut self, previous: Option<&Self>) -> Self {
-        let before = previous.and_then(|previous| previous.detector.as_deref());
+        let before = previous.and_then(|previous| previous.detector.as_ref());
         let rules = self.settings.outlier.as_ref();
+        let ends = |before: &&Arc<Detector>| !rules.is_some_and(|rules| before.goes_on_with(rules));
+        self.superseded = before.filter(ends).map(Arc::clone);
+        let before = before.map(|before| &**before);
         if let Some(previous) = previous {
             self.queue = Arc::clone(&previous.queue);
         }
@@ -160,8 +168,12 @@ impl Upstream {
 
     /// Builds the members anew from what the cells say; whether they changed.
     pub fn rebuild(&self) -> bool {
+        self.rebuild_at(clock::now_ms())
+    }
+
+    fn rebuild_at(&self, now: u64) -> bool {
         let _one_at_a_time = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
-        let (rules, now) = (rules(&self.settings), clock::now_ms());
+        let rules = rules(&self.settings);
         for backend in &self.backends {
             let up = tiers::is_able(backend) && tiers::health(backend, rules.checked) == Health::Up;
             backend.vitals.score().set_serving(up && backend.vitals.is_member(), now);
