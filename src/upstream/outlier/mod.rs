@@ -140,6 +140,7 @@ impl Detector {
         let scope = std::mem::take(&mut *self.common.scope());
         let ejected = scope.judged.iter().filter(|watch| watch.vitals.is_ejected());
         ejected.for_each(|watch| watch.vitals.set_ejected(None, now_ms));
+        self.look_for_due();
     }
 
     /// Watches a usual attempt at a backend.
@@ -158,12 +159,15 @@ impl Detector {
         if now_ms < self.common.due_ms.load(Ordering::Relaxed) {
             return None;
         }
+        let scope = self.common.scope();
         let found = backends.iter().find_map(|backend| {
             let watch = self.watches.get(&key(&backend.vitals)).filter(|_| may_be_tried(backend, tried))?;
+            let watch = Some(watch).filter(|watch| scope.has(watch))?;
             let mut machine = watch.machine();
             let guard = machine.due().filter(|due| *due <= now_ms).and_then(|_| backend.vitals.admit())?;
             machine.try_trial(now_ms).then_some((backend, watch, guard))
         });
+        drop(scope);
         self.look_for_due();
         let Some((backend, watch, guard)) = found else {
             // Due, but drained, down, full or tried already: not to be looked for at every pick.

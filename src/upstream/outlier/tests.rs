@@ -118,6 +118,7 @@ fn an_attempt_that_outlives_its_rules_ejects_nobody() {
     other.activate(&changed, 2_100);
     trial.ended(false, 2_200);
     late.ended(false, 2_200);
+    assert!(before.trial(&backends, &Tried::default(), 9_000).is_none(), "a retry of a request that outlived them");
     assert!(backends.iter().all(|backend| !backend.vitals.is_ejected()), "nothing would bring them back");
 }
 
