@@ -195,6 +195,7 @@ routes:
     upstream: {"nowhere" if broken else "api"}
     retry: {{ attempts: 3, when: [connect, reset, 503] }}
   - {{ name: lone, match: {{ path_prefix: /lone }}, upstream: lone }}
+  - {{ name: narrow, match: {{ path_prefix: /narrow }}, upstream: narrow }}
   - {{ name: hello, match: {{ path: /hello }}, respond: {{ status: 200, body: hello }} }}
 upstreams:
   api:
@@ -206,6 +207,10 @@ upstreams:
     health_check: {health}
     backends: [{{ name: lone, address: 127.0.0.1:{self.ports["lone"]} }}]
   found: {{ discover: {{ file: found.yaml }} }}
+  narrow:
+    max_in_flight: 1
+    queue: {{ size: 2, timeout: 300ms }}
+    backends: [{{ name: narrow, address: 127.0.0.1:{self.ports["a"]} }}]
 """)
 
     def start_weir(self):
@@ -258,7 +263,8 @@ def wait(what, done, seconds):
 
 def load(scene):
     """Requests of every kind, over and over, at a pace that leaves the machine room; failures are part of it."""
-    connection, paths = None, ["/api/x", "/api/x", "/api/flaky", "/api/slow", "/api/reset", "/lone", "/hello", "/nothing"]
+    connection, paths = None, ["/api/x", "/api/x", "/api/flaky", "/api/slow", "/api/reset", "/lone", "/hello", "/nothing",
+                         "/narrow/slow", "/narrow/slow", "/narrow/slow"]
     while not scene.stop.is_set():
         time.sleep(0.01)
         try:

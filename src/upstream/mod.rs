@@ -21,6 +21,8 @@ pub mod registry;
 pub mod resolve;
 pub mod retry;
 pub mod rule;
+#[cfg(test)]
+mod simulation;
 pub mod status;
 pub mod steer;
 pub mod tiers;
@@ -53,6 +55,8 @@ pub struct Upstream {
     wire: Arc<Wire>,
     budget: Arc<RetryBudget>,
     detector: ArcSwapOption<Detector>,
+    /// Of the generation before, where its judgement ends with it.
+    superseded: Option<Arc<Detector>>,
     queue: Arc<Queue>,
     members: ArcSwap<Members>,
     /// Rebuilding reads cells and then swaps: one at a time, so that the last to read is the last to swap.
@@ -80,6 +84,7 @@ impl Upstream {
             wire,
             budget,
             detector: ArcSwapOption::empty(),
+            superseded: None,
             queue: Arc::default(),
             members: ArcSwap::new(members),
             rebuilding: Mutex::new(()),
@@ -89,6 +94,9 @@ impl Upstream {
     /// What goes on from `previous`: its queue, and what was judged of backends while the rules are equal.
     pub fn continuing(mut self, previous: Option<&Self>) -> Self {
         let before = previous.and_then(|previous| previous.detector.load_full());
+        let rules = self.settings.outlier.as_ref();
+        let ends = |before: &&Arc<Detector>| !rules.is_some_and(|rules| before.goes_on_with(rules));
+        self.superseded = before.as_ref().filter(ends).map(Arc::clone);
         if let Some(previous) = previous {
             self.queue = Arc::clone(&previous.queue);
         }
@@ -188,8 +196,12 @@ impl Upstream {
 
     /// Builds the members anew from what the cells say; whether they changed.
     pub fn rebuild(&self) -> bool {
+        self.rebuild_at(clock::now_ms())
+    }
+
+    fn rebuild_at(&self, now: u64) -> bool {
         let _one_at_a_time = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
-        let (rules, now) = (rules(&self.settings), clock::now_ms());
+        let rules = rules(&self.settings);
         let backends = self.backends.load_full();
         for backend in backends.iter() {
             let up = tiers::is_able(backend) && tiers::health(backend, rules.checked) == Health::Up;

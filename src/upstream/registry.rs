@@ -161,6 +161,7 @@ impl Registry {
         before.into_values().for_each(Active::leave);
         self.grow(upstreams);
         self.find(upstreams);
+        self.live.retire_without(upstreams);
         self.live.sweep();
     }
 
@@ -206,9 +207,13 @@ impl Registry {
 
     fn activate_detector(&self, upstream: &Upstream) {
         let now = clock::now_ms();
+        if let Some(before) = &upstream.superseded {
+            before.retire(now);
+        }
         match &*upstream.detector.load() {
             Some(detector) => detector.activate(&self.changed(upstream.name()), now),
             None => {
+                // One that was ejected when it went and is back belongs to no detector.
                 let backends = upstream.backends();
                 let ejected = backends.iter().filter(|backend| backend.vitals.is_ejected());
                 ejected.for_each(|backend| backend.vitals.set_ejected(None, now));
@@ -282,6 +287,14 @@ impl Live {
             generations.retain(|upstream| upstream.strong_count() > 0);
             !generations.is_empty()
         });
+    }
+
+    /// Attempts of upstreams that are gone judge nobody: the same backends may be back before they end.
+    fn retire_without(&self, upstreams: &Upstreams) {
+        let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = live.iter().filter(|(name, _)| !upstreams.values().any(|upstream| upstream.name() == *name));
+        let detectors = gone.flat_map(|(_, all)| all).filter_map(|one| one.upgrade()?.detector.load_full());
+        detectors.for_each(|detector| detector.retire(clock::now_ms()));
     }
 
     fn rebuild(&self, name: &str) {
