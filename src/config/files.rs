@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::list;
+use super::locate::Env;
 use super::pem::{self, BadPair};
 use super::problem::Problems;
-use super::schema::{CertificatePair, ClientAuth, Document};
+use super::schema::{CertificatePair, ClientAuth, Document, Upstream};
 use super::tree::{Node, Place};
 
 /// What reads a file.
@@ -20,6 +22,7 @@ pub(super) fn read(
     tree: &Node,
     folder: &Path,
     reader: Reader<'_>,
+    env: Env<'_>,
     problems: &mut Problems,
 ) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
@@ -34,32 +37,55 @@ pub(super) fn read(
                 }
             }
         }
-        if let Some((what, hint)) = files.get(path).and_then(|bytes| judge(bytes)) {
-            say(tree, &place, problems, what, hint);
+        match (files.get(path), judge) {
+            (Some(bytes), Judge::Here(judge)) => {
+                if let Some((what, hint)) = judge(bytes) {
+                    say(tree, &place, problems, what, hint);
+                }
+            }
+            // It has places of its own.
+            (Some(bytes), Judge::List(upstream)) => {
+                let read = list::read(&folder.join(path), bytes, upstream, env);
+                problems.extend(read.err().unwrap_or_default());
+            }
+            (Some(_), Judge::Together) | (None, _) => {}
         }
     }
     belong_together(document, tree, &files, problems);
     files
 }
 
-/// What is wrong with a file's content and what to do.
-type Judge = fn(&[u8]) -> Option<pem::Fault>;
+/// Who judges a file's content.
+enum Judge<'a> {
+    /// What is wrong with it and what to do, said at the key that names it.
+    Here(fn(&[u8]) -> Option<pem::Fault>),
+    /// Nobody before its other half is there.
+    Together,
+    /// It is a list of backends for this upstream.
+    List(&'a Upstream),
+}
 
-fn named(document: &Document) -> Vec<(Place, &Path, Judge)> {
-    let mut named: Vec<(Place, &Path, Judge)> = Vec::new();
+fn named(document: &Document) -> Vec<(Place, &Path, Judge<'_>)> {
+    let mut named: Vec<(Place, &Path, Judge<'_>)> = Vec::new();
     if let Some(path) = &document.admin.token_file {
-        named.push((Place::of("admin").key("token_file"), path, bad_token));
+        named.push((Place::of("admin").key("token_file"), path, Judge::Here(bad_token)));
     }
     for (at, pair) in pairs(document) {
-        named.extend([(at.key("cert"), &*pair.cert, any as Judge), (at.key("key"), &*pair.key, any)]);
+        let halves = [(at.key("cert"), &*pair.cert), (at.key("key"), &*pair.key)];
+        named.extend(halves.map(|(at, path)| (at, path, Judge::Together)));
     }
     for (at, auth) in client_auths(document) {
-        named.push((at.key("ca"), &auth.ca, bad_authorities));
-        named.extend(auth.crl.as_deref().map(|crl| (at.key("crl"), crl, any as Judge)));
+        named.push((at.key("ca"), &auth.ca, Judge::Here(bad_authorities)));
+        named.extend(auth.crl.as_deref().map(|crl| (at.key("crl"), crl, Judge::Together)));
     }
     for (name, upstream) in &document.upstreams {
         if let Some(path) = upstream.tls.as_ref().and_then(|tls| tls.ca.as_deref()) {
-            named.push((Place::of("upstreams").key(name.as_str()).key("tls").key("ca"), path, bad_authorities));
+            let place = Place::of("upstreams").key(name.as_str()).key("tls").key("ca");
+            named.push((place, path, Judge::Here(bad_authorities)));
+        }
+        if let Some(path) = upstream.discover.as_ref().and_then(|source| source.file.as_deref()) {
+            let place = Place::of("upstreams").key(name.as_str()).key("discover").key("file");
+            named.push((place, path, Judge::List(upstream)));
         }
     }
     named
@@ -109,11 +135,6 @@ fn belong_together(document: &Document, tree: &Node, files: &BTreeMap<PathBuf, V
             say(tree, &at.key("crl"), problems, what, hint);
         }
     }
-}
-
-/// Judged with its other half.
-fn any(_: &[u8]) -> Option<pem::Fault> {
-    None
 }
 
 /// The token in a token file.

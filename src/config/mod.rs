@@ -18,6 +18,7 @@ mod env;
 mod files;
 mod json_schema;
 mod labels;
+mod list;
 mod load;
 mod locate;
 mod problem;
@@ -33,8 +34,9 @@ mod reference;
 mod tests;
 
 pub use change::{Change, Diff, Subject};
-pub use diff::diff;
+pub use diff::{diff, diff_of_backends};
 pub use effective::masked;
 pub use json_schema::json_schema;
+pub use list::{backends_in, parse_backends};
 pub use load::{Checked, load, parse, read_named};
 pub use problem::Problem;

@@ -18,8 +18,8 @@ mod upstream;
 pub use tls::{CertificatePair, ClientAuth, ClientAuthMode, Hsts, ListenerTls, RedirectHttps, Suite};
 
 pub use upstream::{
-    Backend, Balance, BodyCheck, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Outlier, Protocol, Queue, SendProxy,
-    TcpCheck, Upstream, UpstreamTls, Whole,
+    Backend, Balance, BodyCheck, Discover, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Outlier, Protocol, Queue,
+    SendProxy, TcpCheck, Upstream, UpstreamTls, Whole,
 };
 
 /// The whole file.
