@@ -8,12 +8,15 @@ use super::now_ms;
 use crate::telemetry::record::AttemptRecord;
 use crate::telemetry::vitals::{InFlight, Outcome, RetryReason};
 use crate::upstream::backend::Backend;
+use crate::upstream::lease::Lease;
 use crate::upstream::outlier::Watching;
 
 /// One try at one backend.
 pub(super) struct Attempt {
     pub(super) backend: Arc<Backend>,
     guard: Option<InFlight>,
+    /// Its connection, where that is not Pingora's.
+    pub(super) lease: Option<Arc<Lease>>,
     started: Instant,
     pub(super) reused: bool,
     connect: Option<Duration>,
@@ -23,6 +26,8 @@ pub(super) struct Attempt {
     watching: Option<Watching>,
     /// The backend's penalty was raised for it, or is not to be.
     faulted: bool,
+    /// The response has come to its end.
+    pub(super) ended: bool,
     /// Bytes of the request's body that were handed on, and of the response's that came.
     pub(super) sent: u64,
     pub(super) received: u64,
@@ -34,6 +39,7 @@ impl Attempt {
         Self {
             backend,
             guard: Some(guard),
+            lease: None,
             started,
             reused: false,
             connect: None,
@@ -41,6 +47,7 @@ impl Attempt {
             status: None,
             watching: None,
             faulted: false,
+            ended: false,
             sent: 0,
             received: 0,
         }
@@ -60,8 +67,8 @@ impl Attempt {
 
     /// A connection is there.
     pub(super) fn connected(&mut self, reused: bool) {
-        self.reused = reused;
-        if !reused {
+        self.reused = reused || self.lease.as_ref().is_some_and(|lease| lease.is_reused());
+        if !self.reused {
             let took = self.started.elapsed();
             self.connect = Some(took);
             self.backend.vitals.observe_connect(took);
@@ -89,6 +96,9 @@ impl Attempt {
     /// that has it may be back at once.
     pub(super) fn release(&mut self) {
         self.guard = None;
+        if let Some(lease) = &self.lease {
+            lease.set_over();
+        }
     }
 
     /// Whether the response header has come.

@@ -163,8 +163,9 @@ impl Fleet {
         if let Some(before) = &upstream.superseded {
             before.retire(now);
         }
-        let ejected = || upstream.backends().iter().filter(|backend| backend.vitals.is_ejected());
-        match &upstream.detector {
+        let backends = upstream.backends();
+        let ejected = || backends.iter().filter(|backend| backend.vitals.is_ejected());
+        match &*upstream.detector.load() {
             Some(detector) => detector.activate(&self.changed(), now),
             None => ejected().for_each(|backend| backend.vitals.set_ejected(None, now)),
         }
