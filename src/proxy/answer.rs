@@ -1,7 +1,7 @@
 //! Answer: the backend's response on its way to the client, or our own.
 
 use bytes::Bytes;
-use http::{Method, Version, header};
+use http::{HeaderMap, Method, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
@@ -39,7 +39,7 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
         }
     };
     if let Some(id) = &ctx.request_id {
-        response.insert_header(request_id::NAME, id.value())?;
+        response.insert_header(&request_id::NAME, id.value())?;
     }
     route.response_headers.response(&mut response)?;
     close_if_leaving(session, ctx, life);
@@ -126,27 +126,22 @@ pub(super) fn header(
         open_tunnel(session, ctx);
         return Ok(());
     }
-    if response.has_case() {
-        lean::response(response, FIELDS);
-    }
-    hop_by_hop::response(response, ctx.version == Version::HTTP_2)?;
-    if response.status.is_informational() {
+    let (status, received) = (response.status, response.version);
+    lean::edit_response(response, FIELDS, |headers| {
+        hop_by_hop::response(headers, status, ctx.version == Version::HTTP_2);
+        if !status.is_informational() {
+            ours(headers, received, ctx);
+        }
+    });
+    if status.is_informational() {
         return Ok(());
     }
     if session.is_upgrade_req() {
         stay_http(ctx);
     }
-    via::response(response, response.version)?;
     if matches!(response.version, Version::HTTP_09 | Version::HTTP_10) {
         // What we send is in our own version, whatever the backend speaks (RFC 9110 section 6.2).
         response.set_version(Version::HTTP_11);
-    }
-    if ctx.version == Version::HTTP_10 && response.headers.contains_key(header::TRANSFER_ENCODING) {
-        // A 1.0 client knows no chunks (RFC 9112 section 6.1); the end of the connection ends the body.
-        response.remove_header(&header::TRANSFER_ENCODING);
-    }
-    if let Some(id) = &ctx.request_id {
-        response.insert_header(request_id::NAME, id.value())?;
     }
     if let Some(route) = &ctx.route {
         route.response_headers.response(response)?;
@@ -154,6 +149,18 @@ pub(super) fn header(
     ctx.begun = Some(response.status.as_u16());
     close_if_leaving(session, ctx, life);
     Ok(())
+}
+
+/// What a final response gets on its way.
+fn ours(headers: &mut HeaderMap, received: Version, ctx: &RequestCtx) {
+    via::add(headers, received);
+    if ctx.version == Version::HTTP_10 {
+        // A 1.0 client knows no chunks (RFC 9112 section 6.1); the end of the connection ends the body.
+        headers.remove(header::TRANSFER_ENCODING);
+    }
+    if let Some(id) = &ctx.request_id {
+        id.apply(headers);
+    }
 }
 
 fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Life) {

@@ -1,7 +1,7 @@
 //! Send: the request as the backend gets it, header and body.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderValue, Version, header};
+use http::{HeaderMap, HeaderValue, Version, header};
 use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
@@ -24,13 +24,12 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut R
     let (Some(route), Some(target)) = (ctx.route.clone(), ctx.target.clone()) else { return Ok(()) };
     let protocol = target.upstream.settings().protocol;
     let client = session.req_header();
-    if protocol == Protocol::Http1 {
-        lean::request(request, FIELDS);
-    }
-    hop_by_hop::request(request, client, protocol != Protocol::Http1)?;
-    forward(client, request, ctx)?;
-    via::request(request, ctx.version)?;
     rewrite::origin_form(request)?;
+    lean::edit_request(request, FIELDS, |headers| {
+        hop_by_hop::request(headers, &client.headers, protocol != Protocol::Http1);
+        forward(client, headers, ctx);
+        via::add(headers, ctx.version);
+    });
     if let Some(rewrite) = &route.rewrite {
         rewrite.apply(request)?;
     }
@@ -47,15 +46,14 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut R
     Ok(())
 }
 
-fn forward(client: &RequestHeader, request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
+fn forward(client: &RequestHeader, headers: &mut HeaderMap, ctx: &RequestCtx) {
     if let (Some(exchange), Some(address)) = (&ctx.exchange, ctx.client) {
         let host = authority(client).and_then(|host| std::str::from_utf8(host).ok());
         let hop = Hop { peer: exchange.conn.peer_ip(), client: address, scheme: "http", host };
-        ctx.snapshot.forwarding.apply(request, &hop)?;
+        ctx.snapshot.forwarding.apply(headers, &hop);
     }
-    match &ctx.request_id {
-        Some(id) => id.apply(request),
-        None => Ok(()),
+    if let Some(id) = &ctx.request_id {
+        id.apply(headers);
     }
 }
 
