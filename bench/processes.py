@@ -80,11 +80,12 @@ class Running:
     def signal(self, sign):
         os.killpg(self.process.pid, sign)
 
-    def end(self):
+    def end(self, patience=2):
+        """Gracefully; after so many seconds, and so many again, with force."""
         for sign in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
             try:
                 self.signal(sign)
-                self.process.wait(2)
+                self.process.wait(patience)
                 return
             except subprocess.TimeoutExpired:
                 continue
@@ -105,9 +106,9 @@ class Stage:
         running.wait_for(port)
         return running
 
-    def end(self, *which):
+    def end(self, *which, patience=2):
         for running in which or list(self.started):
-            running.end()
+            running.end(patience)
             self.started.remove(running)
 
     def __enter__(self):
