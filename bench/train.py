@@ -38,7 +38,7 @@ routes:
 {others}
 upstreams:
   all: {{ balance: {balance}, health_check: {{ http: {{ path: /0.1k }}, interval: 1s }}, backends: [{members(backends)}] }}
-  hashed: {{ balance: consistent_hash, hash: {{ path: true }}, backends: [{members(backends)}] }}
+  hashed: {{ balance: consistent_hash, hash: {{ path: {{}} }}, backends: [{members(backends)}] }}
   echoes: {{ backends: [{members(echoes)}] }}
   gone: {{ backends: [{{ name: gone, address: 127.0.0.1:1 }}] }}
 """

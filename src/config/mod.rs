@@ -32,7 +32,7 @@ mod reference;
 mod tests;
 
 pub use change::{Change, Diff, Subject};
-pub use diff::diff;
+pub use diff::{diff, fixed};
 pub use effective::masked;
 pub use json_schema::json_schema;
 pub use load::{Checked, load, parse, read_named};
