@@ -18,7 +18,7 @@ class Case:
 
 
 def wrk(**options):
-    return lambda stage, port, seconds, connections: load.wrk(stage, port, seconds, connections=connections, **options)
+    return lambda stage, port, seconds, connections: load.wrk(stage, port, seconds, **{"connections": connections, **options})
 
 
 def multiplexed(stage, port, seconds, connections):
@@ -38,7 +38,7 @@ CASES = {
     "get": Case("Small GET", wrk()),
     "post": Case("POST of 1 KiB", wrk(path="/post", body=1024)),
     "100k": Case("Response of 100 KiB", wrk(path="/100k"), buffering_matters=True),
-    "10m": Case("Response of 10 MiB", wrk(path="/10m"), buffering_matters=True),
+    "10m": Case("Response of 10 MiB, four connections", wrk(path="/10m", connections=4), buffering_matters=True),
     "close": Case("New connection for each request", wrk(headers=["Connection: close"])),
     "h2c": Case("HTTP/2, eight requests at once on each connection", multiplexed, front="h2c"),
     "websocket": Case("WebSocket, messages of 128 bytes and their echoes", websocket, unit="message", websocket=True),

@@ -178,6 +178,9 @@ def start(stage, name, setup):
     if not shutil.which(str(command[0])):
         print(f"bench: {name} left out: {command[0]} is not there", file=sys.stderr)
         return None
+    if name in WEIRS and setup.front == "tls" and subprocess.run([command[0], "check", *command[2:]], capture_output=True).returncode:
+        print(f"bench: {name} left out: its listeners take no TLS", file=sys.stderr)
+        return None
     return stage.start(f"{name}-{setup.port}", stage.core, command, setup.port, ENV.get(name))
 
 
