@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# pgo.sh: builds weir with a profile of a training run, as target/pgo/HOST/release/weir, and prints that path.
+# pgo.sh: builds weir with a profile of a training run, as target/pgo/optimised/HOST/release/weir, and prints that path.
 #   1. instrumented build   2. bench/train.py puts a mixed load on it   3. the build that uses what was counted
 # Exit status 3, and a word on stderr, where what it takes is not there: an llvm-profdata of rustc's LLVM, and load generators.
 set -euo pipefail
@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 host=$(rustc -vV | sed -n 's/^host: //p')
 llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 profiles=$PWD/target/pgo/profiles
-binary=target/pgo/$host/release/weir
+weir=$host/release/weir
 
 # Of the toolchain itself where rustup has llvm-tools, else of the distribution; an older one cannot read the format.
 profdata() {
@@ -23,8 +23,8 @@ profdata() {
     return 1
 }
 
-# --target keeps the flags away from build scripts, which would leave profiles of their own.
-build() { RUSTFLAGS="${RUSTFLAGS:-} $1" cargo build --release --locked --bin weir --target "$host" --target-dir target/pgo >&2; }
+# build FOLDER FLAGS. --target keeps the flags away from build scripts, which would leave profiles of their own.
+build() { RUSTFLAGS="${RUSTFLAGS:-} $2" cargo build --release --locked --bin weir --target "$host" --target-dir "target/pgo/$1" >&2; }
 
 if ! tool=$(profdata); then
     scripts/need.sh "llvm-profdata-$llvm=llvm-$llvm" >&2 || true
@@ -41,10 +41,13 @@ fi
 rm -rf "$profiles"
 mkdir -p "$profiles"
 echo "pgo: 1/3 the instrumented build" >&2
-build "-Cprofile-generate=$profiles"
+build instrumented "-Cprofile-generate=$profiles"
 echo "pgo: 2/3 the training run" >&2
-LLVM_PROFILE_FILE=$profiles/weir-%p-%m.profraw python3 bench/train.py "$binary" >&2
-"$tool" merge -o "$profiles/weir.profdata" "$profiles"/*.profraw
+LLVM_PROFILE_FILE=$profiles/weir-%p-%m.profraw python3 bench/train.py "target/pgo/instrumented/$weir" >&2
+"$tool" merge -o "$profiles/merged" "$profiles"/*.profraw
+# Named after what is in it: cargo builds anew where the flags differ, and does not look into the file.
+profile=$profiles/$(sha256sum "$profiles/merged" | cut -c1-16).profdata
+mv "$profiles/merged" "$profile"
 echo "pgo: 3/3 the build that uses $(find "$profiles" -name '*.profraw' | wc -l) profiles" >&2
-build "-Cprofile-use=$profiles/weir.profdata"
-echo "$binary"
+build optimised "-Cprofile-use=$profile"
+echo "target/pgo/optimised/$weir"
