@@ -10,10 +10,14 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::conn::Conn;
 use super::edge_io::EdgeIo;
-use super::open::Open;
+use super::head::LAST_CALL_AT_EXIT;
+use super::open::{Entered, Open};
+use super::per_ip::{self, PerIp};
 use super::phase::{Phase, PhaseWatch};
+use super::proxied::{self, Said};
+use super::workers::{Place, Workers};
 use super::{Front, Settings, http1};
-use crate::telemetry::meters::{ConnectionResult, ListenerMeters};
+use crate::telemetry::meters::{ConnectionResult, ListenerMeters, OpenConnection};
 
 /// The shortest and the longest rest after the kernel could not give us a connection (out of descriptors or memory).
 const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -24,10 +28,16 @@ pub(super) struct Acceptor<F> {
     pub(super) local: SocketAddr,
     pub(super) settings: Arc<ArcSwap<Settings>>,
     pub(super) meters: Arc<ListenerMeters>,
-    pub(super) front: Arc<F>,
+    /// One for each thread.
+    pub(super) fronts: Arc<[Arc<F>]>,
+    pub(super) workers: Arc<Workers>,
+    /// The thread that this loop runs on.
+    pub(super) here: usize,
     pub(super) phase: PhaseWatch,
     /// Connections of the whole process.
     pub(super) open: Arc<Open>,
+    /// Of this listener, under whatever settings.
+    pub(super) per_ip: Arc<PerIp>,
 }
 
 impl<F: Front> Acceptor<F> {
@@ -69,18 +79,130 @@ impl<F: Front> Acceptor<F> {
             refuse(&stream);
             return;
         }
+        if settings.proxied_by.as_ref().is_some_and(|by| !by.iter().any(|net| net.contains(peer.ip()))) {
+            self.meters.count(ConnectionResult::ProxyError);
+            tracing::debug!(listener = %settings.name, %peer, "a PROXY header is not believed from here");
+            return;
+        }
         self.meters.count(ConnectionResult::Accepted);
-        let guard = self.meters.opened();
-        let (front, phase, open) = (Arc::clone(&self.front), self.phase.clone(), self.open.enter());
-        let local = stream.local_addr().unwrap_or(self.local);
-        let meters = Arc::clone(&self.meters);
-        tokio::spawn(async move {
-            let _held = (guard, open);
-            let _ = stream.set_nodelay(true);
-            let write = settings.timeouts.write.limit();
-            let conn = Arc::new(Conn::new(Arc::clone(&settings.name), (peer, local), settings, meters, phase.clone()));
-            http1::serve(Box::new(EdgeIo::new(stream, conn, write)), &front, phase).await;
-        });
+        let place = self.workers.place(self.here);
+        let accepted = Accepted {
+            ends: (peer, stream.local_addr().unwrap_or(self.local)),
+            settings,
+            guard: self.meters.opened(),
+            meters: Arc::clone(&self.meters),
+            front: Arc::clone(&self.fronts[place.worker]),
+            phase: self.phase.clone(),
+            open: self.open.enter(),
+            per_ip: Arc::clone(&self.per_ip),
+            place,
+        };
+        self.hand_over(stream, accepted);
+    }
+
+    fn hand_over(&self, stream: TcpStream, accepted: Accepted<F>) {
+        if accepted.place.worker == self.here {
+            tokio::spawn(accepted.serve(stream));
+            return;
+        }
+        // The stream belongs to this thread's reactor; its own has to take it.
+        match stream.into_std() {
+            Ok(stream) => drop(self.workers.runtime(accepted.place.worker).spawn(async move {
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => accepted.serve(stream).await,
+                    Err(error) => tracing::warn!(%error, "a connection could not be handed over"),
+                }
+            })),
+            Err(error) => tracing::warn!(%error, "a connection could not be handed over"),
+        }
+    }
+}
+
+/// A connection on its way to its thread.
+struct Accepted<F> {
+    ends: (SocketAddr, SocketAddr),
+    settings: Arc<Settings>,
+    meters: Arc<ListenerMeters>,
+    front: Arc<F>,
+    phase: PhaseWatch,
+    guard: OpenConnection,
+    open: Entered,
+    per_ip: Arc<PerIp>,
+    place: Place,
+}
+
+impl<F: Front> Accepted<F> {
+    async fn serve(self, mut stream: TcpStream) {
+        let _held = (self.guard, self.open, self.place);
+        let _ = stream.set_nodelay(true);
+        let ends = ends(&mut stream, self.ends, &self.settings, &self.meters, &self.phase).await;
+        let Some(ends) = ends else { return };
+        let Ok(_entered) = admit(&stream, ends.0, &self.settings, &self.per_ip, &self.meters) else { return };
+        let write = self.settings.timeouts.write.limit();
+        let name = Arc::clone(&self.settings.name);
+        let conn = Arc::new(Conn::new(name, ends, self.settings, self.meters, self.phase.clone()));
+        http1::serve(Box::new(EdgeIo::new(stream, conn, write)), &self.front, self.phase).await;
+    }
+}
+
+/// Returns when a connection that has not said whose it is should be given up.
+async fn end_of_process(mut phase: PhaseWatch) {
+    phase.past(Phase::Closing).await;
+    tokio::time::sleep(LAST_CALL_AT_EXIT).await;
+}
+
+/// The ends of the client's connection: as the PROXY header has them where the listener wants one, else the socket's.
+/// Nothing if the connection is to be closed.
+async fn ends(
+    stream: &mut TcpStream,
+    own: (SocketAddr, SocketAddr),
+    settings: &Settings,
+    meters: &ListenerMeters,
+    phase: &PhaseWatch,
+) -> Option<(SocketAddr, SocketAddr)> {
+    if settings.proxied_by.is_none() {
+        return Some(own);
+    }
+    let said = tokio::select! {
+        biased;
+        said = tokio::time::timeout(settings.timeouts.header.get(), proxied::read(stream)) => said,
+        () = end_of_process(phase.clone()) => return None,
+    };
+    let (listener, peer) = (&settings.name, own.0);
+    match said {
+        Ok(Ok(Said::Ends(ends))) => return Some((ends.source, ends.destination)),
+        Ok(Ok(Said::Nothing)) => return Some(own),
+        Ok(Ok(Said::Left)) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(%listener, %peer, %error, "no PROXY header");
+            meters.count(ConnectionResult::ProxyError);
+        }
+        Err(_) => meters.count(ConnectionResult::Timeout),
+    }
+    None
+}
+
+/// Counts the connection for its client's address, where that has a limit.
+///
+/// # Errors
+/// The client has as many as it may.
+fn admit(
+    stream: &TcpStream,
+    peer: SocketAddr,
+    settings: &Settings,
+    per_ip: &Arc<PerIp>,
+    meters: &ListenerMeters,
+) -> Result<Option<per_ip::Entered>, ()> {
+    if settings.connections_per_ip == 0 {
+        return Ok(None);
+    }
+    match per_ip.enter(peer.ip(), settings.connections_per_ip) {
+        Some(entered) => Ok(Some(entered)),
+        None => {
+            meters.count(ConnectionResult::RefusedLimit);
+            refuse(stream);
+            Err(())
+        }
     }
 }
 

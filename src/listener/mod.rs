@@ -13,11 +13,15 @@ mod http2;
 mod leaving;
 mod linger;
 mod open;
+mod per_ip;
 mod phase;
+mod proxied;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,11 +34,14 @@ pub use conn::{Conn, Cut, Exchange};
 pub use open::Open;
 
 use crate::config::schema::{self, ListenerTimeouts};
+use crate::config::values::Cidr;
 pub use crate::policy::framing::BadHead;
 use crate::telemetry::meters::ListenerMeters;
 use crate::telemetry::metrics::Metrics;
 use accept::Acceptor;
+use per_ip::PerIp;
 use phase::{Phase, PhaseControl};
+use workers::Workers;
 
 /// How often, and how far apart, an address in use is tried again.
 const REBIND: (u32, Duration) = (10, Duration::from_millis(20));
@@ -61,10 +68,18 @@ pub struct Settings {
     pub name: Arc<str>,
     /// HTTP/2 by prior knowledge beside HTTP/1.1.
     pub http2: bool,
+    /// Whose PROXY header every connection must begin with; nothing: there is none.
+    pub proxied_by: Option<Arc<[Cidr]>>,
     /// Deadlines.
     pub timeouts: ListenerTimeouts,
     /// Connections open at once; 0: no limit.
     pub connections: usize,
+    /// The same for each client's address.
+    pub connections_per_ip: usize,
+    /// Requests that a connection may bring; 0: no limit.
+    pub requests_per_connection: usize,
+    /// HTTP/2 streams open at once on a connection.
+    pub streams: u32,
     /// Bytes of a request line and its header together.
     pub header_bytes: usize,
     /// Header fields of a request.
@@ -74,14 +89,18 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// From the document.
-    pub fn new(listener: &schema::Listener) -> Self {
+    /// From the document; `trusted`: its `trusted_proxies`.
+    pub fn new(listener: &schema::Listener, trusted: &[Cidr]) -> Self {
         let bytes = |size: crate::config::values::Size| usize::try_from(size.get()).unwrap_or(usize::MAX);
         Self {
             name: listener.label().into(),
             http2: listener.http2,
+            proxied_by: listener.proxy_protocol.then(|| trusted.into()),
             timeouts: listener.timeouts.clone(),
             connections: listener.limits.connections,
+            connections_per_ip: listener.limits.connections_per_ip,
+            requests_per_connection: listener.limits.requests_per_connection,
+            streams: listener.limits.streams,
             header_bytes: bytes(listener.limits.header_bytes),
             headers: listener.limits.headers,
             uri_bytes: bytes(listener.limits.uri_bytes),
@@ -131,7 +150,9 @@ pub struct ListenerStatus {
 /// All listeners that run, by their configured address and their place among equal ones (port 0 may repeat).
 #[derive(Debug)]
 pub struct Listeners {
-    runtime: Handle,
+    workers: Arc<Workers>,
+    /// Accept loops started so far: each on the next thread.
+    started: AtomicUsize,
     metrics: Arc<Metrics>,
     open: Arc<Open>,
     accepting: Arc<Open>,
@@ -148,11 +169,27 @@ struct Running {
     phase: PhaseControl,
 }
 
+/// What a document says of listeners.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The listeners.
+    pub listeners: &'a [schema::Listener],
+    /// Whose PROXY headers are believed.
+    pub trusted: &'a [Cidr],
+}
+
+impl<'a> From<&'a schema::Document> for Wanted<'a> {
+    fn from(document: &'a schema::Document) -> Self {
+        Self { listeners: &document.listeners, trusted: &document.trusted_proxies }
+    }
+}
+
 impl Listeners {
-    /// None yet; their loops will run on this runtime.
-    pub fn new(runtime: Handle, metrics: Arc<Metrics>) -> Self {
+    /// None yet; connections will be spread over these single-threaded runtimes.
+    pub fn new(runtimes: Vec<Handle>, metrics: Arc<Metrics>) -> Self {
         Self {
-            runtime,
+            workers: Arc::new(Workers::new(runtimes)),
+            started: AtomicUsize::new(0),
             metrics,
             open: Arc::default(),
             accepting: Arc::default(),
@@ -172,20 +209,21 @@ impl Listeners {
     }
 
     /// Makes the running listeners what is wanted: starts what `bind_new` bound, gives the others their settings,
-    /// closes those that are gone.
-    pub fn apply<F: Front>(&self, wanted: &[schema::Listener], bound: Vec<Bound>, front: &Arc<F>) {
+    /// closes those that are gone. `fronts`: one for each runtime.
+    pub fn apply<F: Front>(&self, wanted: Wanted<'_>, bound: Vec<Bound>, fronts: &Arc<[Arc<F>]>) {
         let mut running = self.lock();
-        let wanted = keyed(wanted);
+        let trusted = wanted.trusted;
+        let wanted = keyed(wanted.listeners);
         let gone = running.extract_if(.., |key, _| !wanted.iter().any(|(wanted, _)| wanted == key));
         self.let_go(gone.map(|(_, running)| running.phase).collect());
         let mut bound = bound.into_iter();
         for (key, listener) in wanted {
-            let settings = Settings::new(listener);
+            let settings = Settings::new(listener, trusted);
             if let Some(old) = running.get(&key) {
                 old.settings.store(Arc::new(settings));
             } else if let Some(bound) = bound.next() {
                 debug_assert_eq!(bound.configured, key.0);
-                match self.start(bound, settings, front) {
+                match self.start(bound, settings, fronts) {
                     Ok(started) => drop(running.insert(key, started)),
                     Err(error) => tracing::error!(address = %key.0, %error, "a bound socket could not be used"),
                 }
@@ -234,8 +272,10 @@ impl Listeners {
         &self.open
     }
 
-    fn start<F: Front>(&self, bound: Bound, settings: Settings, front: &Arc<F>) -> io::Result<Running> {
-        let _on_runtime = self.runtime.enter();
+    fn start<F: Front>(&self, bound: Bound, settings: Settings, fronts: &Arc<[Arc<F>]>) -> io::Result<Running> {
+        let here = self.started.fetch_add(1, Ordering::Relaxed) % self.workers.len();
+        let runtime = self.workers.runtime(here);
+        let _on_runtime = runtime.enter();
         let meters = self.metrics.listener(&settings.name);
         let running = Running {
             actual: bound.actual,
@@ -248,12 +288,15 @@ impl Listeners {
             local: bound.actual,
             settings: Arc::clone(&running.settings),
             meters,
-            front: Arc::clone(front),
+            fronts: Arc::clone(fronts),
+            workers: Arc::clone(&self.workers),
+            here,
             phase: running.phase.watch(),
             open: Arc::clone(&self.open),
+            per_ip: Arc::new(PerIp::default()),
         };
         let accepting = self.accepting.enter();
-        self.runtime.spawn(async move {
+        runtime.spawn(async move {
             acceptor.run().await;
             drop(accepting);
         });
