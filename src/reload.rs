@@ -130,7 +130,7 @@ impl<F: Front> Reloader<F> {
             Ok(checked) => {
                 let snapshot = self.shared.load();
                 let diff = config::diff(&snapshot.document, checked.document());
-                let fixed = config::diff(&self.started_with, checked.document()).fixed;
+                let fixed = config::fixed(&self.started_with, checked.document());
                 Reloaded::Applied { generation: snapshot.generation, changes: self.describe(&diff), fixed }
             }
             Err(problems) => Reloaded::Rejected { problems },
@@ -151,7 +151,7 @@ impl<F: Front> Reloader<F> {
         let logs = self.logs.prepare(&before.document, document);
         let switch_logs = logs.map_err(|(path, what)| vec![checked.problem(path, what, STAYS)])?;
         let diff = config::diff(&before.document, document);
-        let fixed = config::diff(&self.started_with, document).fixed;
+        let fixed = config::fixed(&self.started_with, document);
         // Described before it is done, so that what leaves still shows what it has in flight.
         let changes = self.describe(&diff);
         self.shared.store(Arc::clone(&snapshot));

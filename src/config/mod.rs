@@ -33,7 +33,7 @@ mod reference;
 mod tests;
 
 pub use change::{Change, Diff, Subject};
-pub use diff::{diff, diff_of_backends};
+pub use diff::{diff, diff_of_backends, fixed};
 pub use effective::masked;
 pub use json_schema::json_schema;
 pub use list::{backends_in, parse_backends};

@@ -15,7 +15,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::admin::{self, Token};
 use crate::config::{Checked, schema::Document};
@@ -133,6 +133,7 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     let control = Arc::clone(&room) as Arc<dyn admin::Control>;
     let admin = admin::serve(admin, control, room.token.clone(), std::future::pending());
     runtimes.control().spawn(admin);
+    runtimes.control().spawn(sweep(Arc::clone(&room.shared)));
     announce(&room, admin_address);
     ready(&Running { room: Arc::clone(&room), admin: admin_address });
     let ended = runtimes.block_on(serve(&room, signals, document));
@@ -223,6 +224,22 @@ async fn serve(room: &Arc<ControlRoom>, mut signals: Signals, document: &Documen
                 notify(&[sd_notify::NotifyState::Stopping]);
                 return drain::drain(room, &document.server, &mut signals).await;
             }
+        }
+    }
+}
+
+/// Takes replaced configurations apart once the last request that began with them is gone.
+async fn sweep(shared: Arc<Shared>) {
+    let mut turns = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        turns.tick().await;
+        if !shared.has_replaced() {
+            continue;
+        }
+        let same = Arc::clone(&shared);
+        // A large one takes long enough to hold up probes.
+        if tokio::task::spawn_blocking(move || same.sweep()).await.is_err() {
+            tracing::error!("a replaced configuration could not be taken apart");
         }
     }
 }
