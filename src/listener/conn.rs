@@ -8,12 +8,14 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Settings;
 use super::leaving;
 use super::phase::{Phase, PhaseWatch};
+use crate::policy::forwarded::text_of;
 use crate::telemetry::meters::ListenerMeters;
 
 tokio::task_local! {
@@ -35,6 +37,7 @@ pub struct Conn {
     /// The listener's meters.
     pub meters: Arc<ListenerMeters>,
     phase: PhaseWatch,
+    peer_text: OnceLock<HeaderValue>,
     tunnel: AtomicBool,
     answering: AtomicBool,
     /// The request under way is the last that the connection may bring.
@@ -58,6 +61,7 @@ impl Conn {
             settings,
             meters,
             phase,
+            peer_text: OnceLock::new(),
             tunnel: AtomicBool::new(false),
             answering: AtomicBool::new(false),
             spent: AtomicBool::new(false),
@@ -68,6 +72,11 @@ impl Conn {
     /// The client's address as the socket has it; IPv4-mapped addresses as IPv4.
     pub fn peer_ip(&self) -> IpAddr {
         self.peer.ip().to_canonical()
+    }
+
+    /// The same as a field's value.
+    pub fn peer_text(&self) -> &HeaderValue {
+        self.peer_text.get_or_init(|| text_of(self.peer.ip()))
     }
 
     /// Whether this connection should end with the response under way.

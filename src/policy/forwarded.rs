@@ -33,6 +33,8 @@ pub struct Forwarding {
 pub struct Hop<'a> {
     /// The other end of the connection.
     pub peer: IpAddr,
+    /// The same as text, made once a connection.
+    pub peer_text: &'a HeaderValue,
     /// Who the client is: `client_address`'s answer.
     pub client: IpAddr,
     /// `http` or `https`.
@@ -135,11 +137,9 @@ fn remove(headers: &mut HeaderMap, goes: impl Fn(Family) -> bool) {
 }
 
 fn write_x_forwarded(headers: &mut HeaderMap, hop: &Hop<'_>, trusted: bool) {
-    let Some(peer) = value(hop.peer.to_canonical().to_string()) else { return };
-    let client = if hop.client == hop.peer { Some(peer.clone()) } else { value(hop.client.to_canonical().to_string()) };
-    if let Some(client) = client {
-        headers.insert(&X_REAL_IP, client);
-    }
+    let peer = hop.peer_text.clone();
+    let client = if hop.client == hop.peer { peer.clone() } else { text_of(hop.client) };
+    headers.insert(&X_REAL_IP, client);
     // Of an untrusted peer's fields none is left: there is nothing to look for.
     let has = |headers: &HeaderMap, name: &HeaderName| trusted && headers.contains_key(name);
     if has(headers, &X_FORWARDED_FOR) {
@@ -172,6 +172,11 @@ fn append(headers: &mut HeaderMap, name: &'static HeaderName, entry: Option<Head
     list.extend_from_slice(entry.as_bytes());
     let list = HeaderValue::from_maybe_shared(Bytes::from(list));
     headers.insert(name, list.unwrap_or(entry));
+}
+
+/// An address as a field's value; IPv4-mapped ones as IPv4.
+pub fn text_of(address: IpAddr) -> HeaderValue {
+    value(address.to_canonical().to_string()).expect("an address is printable ASCII")
 }
 
 fn value(text: String) -> Option<HeaderValue> {

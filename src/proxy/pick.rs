@@ -64,6 +64,10 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc
     }
     ctx.sent_whole = session.is_body_empty();
     if let (Some(lease), Some(attempt)) = (lease, &mut ctx.attempt) {
+        if lease.is_reused() {
+            // Nothing to wait for.
+            peer.options.total_connection_timeout = None;
+        }
         peer.options.custom_l4 = Some(lease.connector());
         attempt.lease = Some(lease);
     } else if ctx.fresh_used || peer.options.custom_l4.is_some() {

@@ -49,7 +49,8 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut R
 fn forward(client: &RequestHeader, headers: &mut HeaderMap, ctx: &RequestCtx) {
     if let (Some(exchange), Some(address)) = (&ctx.exchange, ctx.client) {
         let host = authority(client).and_then(|host| std::str::from_utf8(host).ok());
-        let hop = Hop { peer: exchange.conn.peer_ip(), client: address, scheme: "http", host };
+        let conn = &exchange.conn;
+        let hop = Hop { peer: conn.peer_ip(), peer_text: conn.peer_text(), client: address, scheme: "http", host };
         ctx.snapshot.forwarding.apply(headers, &hop);
     }
     if let Some(id) = &ctx.request_id {
