@@ -29,7 +29,8 @@ fn variable(name: &str) -> Option<String> {
 fn named_file(path: &Path) -> io::Result<Vec<u8>> {
     match path.to_str() {
         Some("empty.token") => Ok(b"\n".to_vec()),
-        Some("some.token") => Ok(b"hunter2\n".to_vec()),
+        Some("some.token" | "short.key") => Ok(b"hunter2\n".to_vec()),
+        Some("foreign.key") => Err(io::ErrorKind::PermissionDenied.into()),
         _ => Err(io::ErrorKind::NotFound.into()),
     }
 }

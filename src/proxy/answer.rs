@@ -10,6 +10,7 @@ use super::arrive::{GRACE, refuse};
 use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, may_try_again};
+use super::sticky;
 use crate::fault::Fault;
 use crate::life::Life;
 use crate::policy::reply::Reply;
@@ -118,6 +119,7 @@ pub(super) fn header(
     life: &Life,
 ) -> Result<()> {
     if response.status == 101 {
+        sticky::reveal(session, response, ctx)?;
         open_tunnel(session, ctx);
         return Ok(());
     }
@@ -142,6 +144,7 @@ pub(super) fn header(
     if let Some(route) = &ctx.route {
         route.response_headers.response(response)?;
     }
+    sticky::reveal(session, response, ctx)?;
     ctx.begun = Some(response.status.as_u16());
     close_if_leaving(session, ctx, life);
     Ok(())

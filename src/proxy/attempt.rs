@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::ctx::RequestCtx;
 use super::now_ms;
 use crate::telemetry::record::AttemptRecord;
-use crate::telemetry::vitals::{InFlight, Outcome, RetryReason};
+use crate::telemetry::vitals::{InFlight, Outcome, RetryReason, Why};
 use crate::upstream::backend::Backend;
 use crate::upstream::outlier::Watching;
 
@@ -14,6 +14,7 @@ use crate::upstream::outlier::Watching;
 pub(super) struct Attempt {
     pub(super) backend: Arc<Backend>,
     guard: Option<InFlight>,
+    why: Why,
     started: Instant,
     pub(super) reused: bool,
     connect: Option<Duration>,
@@ -29,11 +30,12 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    pub(super) fn new(backend: Arc<Backend>, guard: InFlight) -> Self {
+    pub(super) fn new(backend: Arc<Backend>, guard: InFlight, why: Why) -> Self {
         let started = Instant::now();
         Self {
             backend,
             guard: Some(guard),
+            why,
             started,
             reused: false,
             connect: None,
@@ -124,6 +126,7 @@ impl Attempt {
         vitals.count_bytes(self.sent, self.received);
         AttemptRecord {
             labels: vitals.labels(),
+            why: self.why,
             outcome,
             reason,
             reused: self.reused,
@@ -155,14 +158,14 @@ mod tests {
         let address: BackendAddress = "127.0.0.1:80".parse().unwrap();
         let labels = Labels { upstream: "u".into(), backend: "a".into(), address: "127.0.0.1:80".into() };
         let (vitals, resolved) = (Arc::new(Vitals::new(labels)), Arc::new(Resolved::new(&address)));
-        Arc::new(Backend { name: "a".into(), address, weight: 1, tier: 0, vitals, resolved })
+        Arc::new(Backend { name: "a".into(), address, weight: 1, tier: 0, token: None, vitals, resolved })
     }
 
     #[test]
     fn a_stale_connection_raises_no_penalty_and_a_reset_does() {
         for (excused, raised) in [(true, false), (false, true)] {
             let backend = backend();
-            let mut attempt = Attempt::new(Arc::clone(&backend), backend.vitals.raise());
+            let mut attempt = Attempt::new(Arc::clone(&backend), backend.vitals.raise(), Why::Next);
             let _guard = excused.then(|| attempt.excuse());
             attempt.end(Outcome::Reset, None);
             assert_eq!(backend.vitals.score().penalty(now_ms()) > 0, raised, "excused: {excused}");

@@ -52,6 +52,7 @@ fn attempts(out: &mut Vec<u8>, attempts: &[AttemptRecord]) {
         let mut object = Object::open(out);
         object.text("backend", Some(attempt.labels.backend.as_bytes()));
         object.text("address", Some(attempt.labels.address.as_bytes()));
+        object.text("why", Some(attempt.why.label()));
         object.text("outcome", Some(attempt.outcome.label()));
         let place = object.key("reason");
         // A reason is a label or a status: nothing to escape.
@@ -98,7 +99,7 @@ pub(super) mod tests {
     use super::*;
     use crate::fault::Fault;
     use crate::telemetry::meters::RouteMeters;
-    use crate::telemetry::vitals::{Labels, Outcome, RetryReason};
+    use crate::telemetry::vitals::{Labels, Outcome, RetryReason, Why};
 
     pub(in crate::telemetry) fn plain() -> Record<'static> {
         Record {
@@ -149,6 +150,7 @@ pub(super) mod tests {
         let labels = Arc::new(Labels { upstream: "u".into(), backend: "b".into(), address: "10.0.0.1:1".into() });
         let failed = AttemptRecord {
             labels,
+            why: Why::Sticky,
             outcome: Outcome::ConnectError,
             reason: Some(RetryReason::Fault(Fault::Connect)),
             reused: false,
@@ -157,6 +159,7 @@ pub(super) mod tests {
         };
         let took = Some(Duration::from_micros(1500));
         let served = AttemptRecord {
+            why: Why::StickyTried,
             outcome: Outcome::Ok,
             reason: None,
             reused: true,
@@ -170,10 +173,10 @@ pub(super) mod tests {
         assert_eq!(
             line["attempts"],
             json!([
-                { "backend": "b", "address": "10.0.0.1:1", "outcome": "connect_error", "reason": "connect",
-                  "reused": false, "connect_ms": null, "first_byte_ms": null },
-                { "backend": "b", "address": "10.0.0.1:1", "outcome": "ok", "reason": null,
-                  "reused": true, "connect_ms": 1.5, "first_byte_ms": 1.5 },
+                { "backend": "b", "address": "10.0.0.1:1", "why": "sticky", "outcome": "connect_error",
+                  "reason": "connect", "reused": false, "connect_ms": null, "first_byte_ms": null },
+                { "backend": "b", "address": "10.0.0.1:1", "why": "sticky_tried", "outcome": "ok",
+                  "reason": null, "reused": true, "connect_ms": 1.5, "first_byte_ms": 1.5 },
             ])
         );
     }

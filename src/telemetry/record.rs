@@ -14,7 +14,7 @@ use super::access_log::AccessLog;
 use super::line;
 use super::meters::RouteMeters;
 use super::metrics::Metrics;
-use super::vitals::{Labels, Outcome, RetryReason};
+use super::vitals::{Labels, Outcome, RetryReason, Why};
 
 /// A request that has ended.
 #[derive(Debug, Clone)]
@@ -66,6 +66,8 @@ pub struct Record<'a> {
 pub struct AttemptRecord {
     /// The backend's labels when it was picked.
     pub labels: Arc<Labels>,
+    /// Why it was this backend.
+    pub why: Why,
     /// How it ended.
     pub outcome: Outcome,
     /// Why it was not good enough: a fault, or a status that the route retries.

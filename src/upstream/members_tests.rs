@@ -11,7 +11,7 @@ pub(crate) fn backend(name: &str, address: &str, weight: u16, health: Health) ->
     let vitals = vitals(name);
     vitals.set_health(health, "", 0);
     let resolved = Arc::new(Resolved::new(&address));
-    Arc::new(Backend { name: name.into(), address, weight, tier: 0, vitals, resolved })
+    Arc::new(Backend { name: name.into(), address, weight, tier: 0, token: None, vitals, resolved })
 }
 
 const RULES: Rules = Rules {

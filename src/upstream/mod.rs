@@ -21,6 +21,7 @@ pub mod retry;
 pub mod rule;
 pub mod status;
 pub mod steer;
+pub mod sticky;
 pub mod tiers;
 mod tunnel;
 
@@ -30,7 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::config::schema;
-use crate::telemetry::vitals::Health;
+use crate::telemetry::vitals::{Health, Why};
 use backend::Backend;
 use balance::{Settings, Tried};
 use members::{Members, Pick, Rules};
@@ -38,6 +39,16 @@ use outlier::{Detector, Watching};
 use peer::Wire;
 use queue::{Look, Queue};
 use retry::RetryBudget;
+use sticky::{Sticky, Token};
+
+/// What a request brings that speaks for one backend.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// The hash of what `consistent_hash` goes by.
+    pub key: Option<u64>,
+    /// The backend that the client's cookie names.
+    pub named: Option<Token>,
+}
 
 /// A named group of interchangeable backends.
 #[derive(Debug)]
@@ -49,6 +60,7 @@ pub struct Upstream {
     budget: Arc<RetryBudget>,
     detector: Option<Arc<Detector>>,
     queue: Arc<Queue>,
+    sticky: Option<Sticky>,
     members: ArcSwap<Members>,
     /// Rebuilding reads cells and then swaps: one at a time, so that the last to read is the last to swap.
     rebuilding: Mutex<()>,
@@ -75,6 +87,7 @@ impl Upstream {
             budget,
             detector: None,
             queue: Arc::default(),
+            sticky: None,
             members: ArcSwap::new(members),
             rebuilding: Mutex::new(()),
         }
@@ -89,6 +102,11 @@ impl Upstream {
         }
         self.detector = rules.map(|rules| Arc::new(Detector::new(rules, &self.backends, before)));
         self
+    }
+
+    /// The same with cookies that bring clients back; its backends have their tokens from these.
+    pub fn sticking(self, sticky: Option<Sticky>) -> Self {
+        Self { sticky, ..self }
     }
 
     /// What it is called.
@@ -116,6 +134,11 @@ impl Upstream {
         &self.budget
     }
 
+    /// The cookies that bring clients back, where it has some.
+    pub fn sticky(&self) -> Option<&Sticky> {
+        self.sticky.as_ref()
+    }
+
     /// What it consists of now.
     pub fn members(&self) -> Arc<Members> {
         self.members.load_full()
@@ -127,11 +150,19 @@ impl Upstream {
         self.members.load().pick(tried, now_ms, key)
     }
 
-    /// The same, telling apart why there is none.
-    pub fn look(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Look<Pick> {
+    /// The same, telling apart why there is none. The backend that a client's cookie names goes before what the balancer
+    /// would pick.
+    pub fn look(&self, tried: &Tried, now_ms: u64, wish: Wish) -> Look<Pick> {
         let members = self.members.load();
-        match members.pick(tried, now_ms, key) {
-            Some(pick) => Look::Slot(pick),
+        let named = wish.named.map(|token| members.pick_named(&token, tried));
+        let instead = match named {
+            Some(Ok(pick)) => return Look::Slot(pick),
+            Some(Err(why)) => Some(why),
+            None => None,
+        };
+        match members.pick(tried, now_ms, wish.key) {
+            Some(pick) if pick.again => Look::Slot(pick),
+            Some(pick) => Look::Slot(Pick { why: instead.unwrap_or(pick.why), ..pick }),
             None if members.eligible().next().is_none() => Look::Nobody,
             None => Look::Full,
         }
@@ -147,10 +178,13 @@ impl Upstream {
         &self.queue
     }
 
-    /// A backend whose ejection is over, if this request may be its trial.
-    pub fn pick_trial(&self, tried: &Tried, now_ms: u64) -> Option<(Pick, Watching)> {
+    /// A backend whose ejection is over, if this request may be its trial: not one whose cookie names a backend that serves.
+    pub fn pick_trial(&self, tried: &Tried, now_ms: u64, named: Option<&Token>) -> Option<(Pick, Watching)> {
+        if named.is_some_and(|token| self.members.load().named(token, tried).is_ok()) {
+            return None;
+        }
         let (backend, guard, watching) = self.detector.as_ref()?.trial(&self.backends, tried, now_ms)?;
-        Some((Pick { backend: Arc::clone(backend), guard, fail_open: false, again: false }, watching))
+        Some((Pick { backend: Arc::clone(backend), guard, fail_open: false, again: false, why: Why::Trial }, watching))
     }
 
     /// Watches an attempt at one of its backends, if backends are watched.

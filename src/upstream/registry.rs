@@ -16,6 +16,7 @@ use super::health::probe::Probe;
 use super::health::prober::{Changed, Owned, Prober, Spec};
 use super::peer::Wire;
 use super::resolve::Resolver;
+use super::sticky::Sticky;
 use super::{Upstream, clock, ramp, steer};
 use crate::config::schema::{self, Balance};
 use crate::config::values::{BackendAddress, Name, Period};
@@ -90,15 +91,23 @@ impl Registry {
     ) -> Arc<Upstream> {
         let ca = settings.tls.as_ref().and_then(|tls| tls.ca.as_deref()).and_then(file);
         let wire = Wire::new(settings, ca.as_deref());
-        if let Some(same) = previous.filter(|p| *p.settings() == *settings && **p.wire() == wire) {
+        let sticky = settings.sticky.as_ref();
+        let sticky = sticky.and_then(|sticky| Some(Sticky::new(name.as_str(), sticky, &file(&sticky.key_file)?)));
+        let has_the_secret = |previous: &Upstream| match (previous.sticky(), &sticky) {
+            (Some(before), Some(now)) => before.has_secret_of(now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        let same = previous.filter(|p| *p.settings() == *settings && **p.wire() == wire && has_the_secret(p));
+        if let Some(same) = same {
             return Arc::clone(same);
         }
         let upstream: Arc<str> = name.as_str().into();
-        let backends = settings.backends.iter().map(|b| self.backend(&upstream, b, previous)).collect();
+        let backends =
+            settings.backends.iter().map(|b| self.backend(&upstream, b, previous, sticky.as_ref())).collect();
         let budget = previous.map(|previous| Arc::clone(&previous.budget)).unwrap_or_default();
         let members = previous.map(|previous| previous.members());
         let built = Upstream::new(upstream, settings.clone(), backends, Arc::new(wire), budget, members);
-        Arc::new(built.continuing(previous.map(|previous| &**previous)))
+        Arc::new(built.sticking(sticky).continuing(previous.map(|previous| &**previous)))
     }
 
     fn backend(
@@ -106,6 +115,7 @@ impl Registry {
         upstream: &Arc<str>,
         written: &schema::Backend,
         previous: Option<&Arc<Upstream>>,
+        sticky: Option<&Sticky>,
     ) -> Arc<Backend> {
         let address = written.address.clone();
         let shown: Arc<str> = address.to_string().into();
@@ -121,7 +131,8 @@ impl Registry {
                 (vitals, Arc::new(Resolved::new(&address)))
             }
         };
-        Arc::new(Backend { name, address, weight: written.weight, tier: written.tier, vitals, resolved })
+        let token = sticky.map(|sticky| sticky.token(&address));
+        Arc::new(Backend { name, address, weight: written.weight, tier: written.tier, token, vitals, resolved })
     }
 
     /// Makes these the current ones: starts, replaces and stops probes and look-ups, publishes weights, and turns

@@ -26,3 +26,4 @@ mod retries;
 mod rooms;
 mod routes;
 mod runtime;
+mod sticky;

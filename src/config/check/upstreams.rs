@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::super::schema::{Balance, Protocol, Upstream};
 use super::super::tree::Place;
-use super::{Check, balance, health, outlier, words};
+use super::{Check, balance, health, outlier, sticky, words};
 
 /// The longest sequence of weighted turns: the sum of weights divided by their greatest common divisor.
 const LONGEST_SEQUENCE: u64 = 65_536;
@@ -23,6 +23,9 @@ pub(super) fn check(check: &mut Check<'_>) {
         limits(check, &at, upstream);
         if let Some(rules) = &upstream.outlier {
             outlier::check(check, &at.key("outlier"), rules);
+        }
+        if let Some(rules) = &upstream.sticky {
+            sticky::check(check, &at.key("sticky"), rules, upstream);
         }
         if let Some(health) = &upstream.health_check {
             health::check(check, &at.key("health_check"), health, upstream);
