@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::ctx::RequestCtx;
 use super::now_ms;
-use crate::telemetry::record::AttemptRecord;
+use crate::telemetry::record::{AttemptRecord, PassedOver};
 use crate::telemetry::vitals::{InFlight, Outcome, RetryReason, Why};
 use crate::upstream::backend::Backend;
 use crate::upstream::outlier::Watching;
@@ -15,6 +15,7 @@ pub(super) struct Attempt {
     pub(super) backend: Arc<Backend>,
     guard: Option<InFlight>,
     why: Why,
+    passed_over: Option<Arc<Vec<PassedOver>>>,
     started: Instant,
     pub(super) reused: bool,
     connect: Option<Duration>,
@@ -36,6 +37,7 @@ impl Attempt {
             backend,
             guard: Some(guard),
             why,
+            passed_over: None,
             started,
             reused: false,
             connect: None,
@@ -51,6 +53,11 @@ impl Attempt {
     /// The same, with a word in the backend's judgement.
     pub(super) fn watched(self, watching: Option<Watching>) -> Self {
         Self { watching, ..self }
+    }
+
+    /// The same, and who could not be picked instead.
+    pub(super) fn instead_of(self, passed_over: Option<Arc<Vec<PassedOver>>>) -> Self {
+        Self { passed_over, ..self }
     }
 
     /// How it ends says nothing about the backend, which stays counted for the next try.
@@ -127,6 +134,7 @@ impl Attempt {
         AttemptRecord {
             labels: vitals.labels(),
             why: self.why,
+            passed_over: self.passed_over,
             outcome,
             reason,
             reused: self.reused,

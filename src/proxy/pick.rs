@@ -84,7 +84,9 @@ async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> R
     ctx.stay.picked(pick.why);
     ctx.tries = ctx.tries.saturating_add(1);
     ctx.tried.add(&pick.backend.vitals);
-    ctx.attempt = Some(Attempt::new(Arc::clone(&pick.backend), pick.guard, pick.why).watched(watching));
+    let passed_over = if ctx.recorder.wants_line() { target.upstream.passed_over() } else { None };
+    let attempt = Attempt::new(Arc::clone(&pick.backend), pick.guard, pick.why);
+    ctx.attempt = Some(attempt.watched(watching).instead_of(passed_over));
     Ok(pick.backend)
 }
 

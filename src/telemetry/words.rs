@@ -190,6 +190,55 @@ impl Why {
     }
 }
 
+/// Why a backend cannot be picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Out {
+    /// By an operator: what it has finishes.
+    Draining,
+    /// By an operator.
+    Disabled,
+    /// Weight 0 takes no new requests.
+    Weightless,
+    /// Its name does not resolve.
+    Unresolved,
+    /// By outlier detection.
+    Ejected,
+    /// By its probes.
+    Down,
+    /// Not probed yet, while others are up.
+    Unknown,
+    /// It is on its way in.
+    Changing,
+}
+
+impl Out {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Draining,
+        Self::Disabled,
+        Self::Weightless,
+        Self::Unresolved,
+        Self::Ejected,
+        Self::Down,
+        Self::Unknown,
+        Self::Changing,
+    ];
+
+    /// The value of the log field.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
+            Self::Weightless => "weight_0",
+            Self::Unresolved => "unresolved",
+            Self::Ejected => "ejected",
+            Self::Down => "down",
+            Self::Unknown => "unknown",
+            Self::Changing => "changing",
+        }
+    }
+}
+
 /// Why an attempt was followed by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryReason {

@@ -28,9 +28,10 @@ mod tunnel;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::config::schema;
+use crate::telemetry::record::PassedOver;
 use crate::telemetry::vitals::{Health, Why};
 use backend::Backend;
 use balance::{Settings, Tried};
@@ -62,6 +63,8 @@ pub struct Upstream {
     queue: Arc<Queue>,
     sticky: Option<Sticky>,
     members: ArcSwap<Members>,
+    /// Who is not among the members.
+    passed_over: ArcSwapOption<Vec<PassedOver>>,
     /// Rebuilding reads cells and then swaps: one at a time, so that the last to read is the last to swap.
     rebuilding: Mutex<()>,
 }
@@ -89,6 +92,7 @@ impl Upstream {
             queue: Arc::default(),
             sticky: None,
             members: ArcSwap::new(members),
+            passed_over: ArcSwapOption::empty(),
             rebuilding: Mutex::new(()),
         }
     }
@@ -202,6 +206,7 @@ impl Upstream {
         }
         let built = Members::build(&self.backends, rules, now);
         self.publish_weights(&built);
+        self.passed_over.store(self.outsiders(&built).map(Arc::new));
         let changed = !self.members.load().same_as(&built);
         if changed {
             self.members.store(Arc::new(built));
@@ -209,6 +214,11 @@ impl Upstream {
         // Who waits may have another backend to go to now, or none.
         self.queue.nudge();
         changed
+    }
+
+    /// Those that cannot be picked, and why, for the log; nothing if all can.
+    pub fn passed_over(&self) -> Option<Arc<Vec<PassedOver>>> {
+        self.passed_over.load_full()
     }
 
     /// Shows the weights as configured and as they count: an operator's or the configured one, as far as it has grown.

@@ -57,7 +57,7 @@ fn every_example_of_a_configuration_loads() {
             // An example may leave the listener out.
             let listener =
                 if block.contains("listeners:") { "" } else { "listeners: [{ address: \"127.0.0.1:0\" }]\n" };
-            let read = |_: &Path| Ok(b"token\n".to_vec());
+            let read = |_: &Path| Ok(b"a token that is long enough for a key\n".to_vec());
             let parsed = weir::config::parse(&PathBuf::from(name), &format!("{block}{listener}"), &|_| None, &read);
             let problems = parsed.err().unwrap_or_default();
             assert!(problems.is_empty(), "{name}, the block at line {line}: {problems:?}\n{block}");
@@ -183,6 +183,17 @@ fn the_table_of_log_fields_is_what_a_line_has() {
     let attempt = line["attempts"][0].as_object().unwrap();
     shown.extend(attempt.keys().map(|key| format!("attempts[].{key}")));
     assert_eq!(told, shown);
+}
+
+#[test]
+fn the_tables_of_reasons_are_those_of_the_code() {
+    let told = |head: &str| -> BTreeSet<String> {
+        table(&page("docs/operations.md"), head).iter().flat_map(|row| code(&row[0])).collect()
+    };
+    use weir::telemetry::vitals::{Out, Why};
+    let labels = Why::ALL.iter().map(|why| why.label().to_owned()).collect();
+    assert_eq!(told("`why` of an attempt"), labels);
+    assert_eq!(told("`why` of one passed over"), Out::ALL.iter().map(|out| out.label().to_owned()).collect());
 }
 
 #[test]

@@ -54,7 +54,12 @@ fn secure(check: &mut Check<'_>, at: &Place, sticky: &Sticky) {
     let is_secure = attributes.secure == Some(true);
     if attributes.same_site == SameSite::None && !is_secure {
         let what = "clients take `none` with `secure` alone";
-        check.say_given(&at.key("same_site"), &[secure.clone()], what, "Write `secure: true`, or `same_site: lax`");
+        check.say_given(
+            &at.key("same_site"),
+            std::slice::from_ref(&secure),
+            what,
+            "Write `secure: true`, or `same_site: lax`",
+        );
     }
     let begins = |prefix: &str| sticky.cookie.get(..prefix.len()).is_some_and(|part| part.eq_ignore_ascii_case(prefix));
     let bound = begins("__Host-");
