@@ -64,7 +64,7 @@ pub struct Reloader<F> {
     registry: Arc<Registry>,
     listeners: Arc<Listeners>,
     metrics: Arc<Metrics>,
-    front: Arc<F>,
+    fronts: Arc<[Arc<F>]>,
     /// What the process started with: the keys that are fixed are compared with these.
     started_with: Arc<Document>,
     logs: Box<dyn Logs>,
@@ -86,7 +86,7 @@ pub struct Parts<F> {
     /// Where reloads are counted.
     pub metrics: Arc<Metrics>,
     /// What new listeners hand their requests to.
-    pub front: Arc<F>,
+    pub fronts: Arc<[Arc<F>]>,
     /// The parts that are not the snapshot's.
     pub logs: Box<dyn Logs>,
     /// Takes the admin's token, which a reload may change.
@@ -103,7 +103,7 @@ impl<F: Front> Reloader<F> {
             registry: parts.registry,
             listeners: parts.listeners,
             metrics: parts.metrics,
-            front: parts.front,
+            fronts: parts.fronts,
             started_with,
             logs: parts.logs,
             token: parts.token,
@@ -155,7 +155,7 @@ impl<F: Front> Reloader<F> {
         let changes = self.describe(&diff);
         self.shared.store(Arc::clone(&snapshot));
         self.registry.activate(&snapshot.upstreams);
-        self.listeners.apply(&document.listeners, bound, &self.front);
+        self.listeners.apply(&document.listeners, bound, &self.fronts);
         switch_logs();
         (self.token)(checked.admin_token());
         Ok(Reloaded::Applied { generation: snapshot.generation, changes, fixed })

@@ -10,10 +10,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::conn::Conn;
 use super::edge_io::EdgeIo;
-use super::open::Open;
+use super::open::{Entered, Open};
 use super::phase::{Phase, PhaseWatch};
+use super::workers::{Place, Workers};
 use super::{Front, Settings, http1};
-use crate::telemetry::meters::{ConnectionResult, ListenerMeters};
+use crate::telemetry::meters::{ConnectionResult, ListenerMeters, OpenConnection};
 
 /// The shortest and the longest rest after the kernel could not give us a connection (out of descriptors or memory).
 const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -24,7 +25,11 @@ pub(super) struct Acceptor<F> {
     pub(super) local: SocketAddr,
     pub(super) settings: Arc<ArcSwap<Settings>>,
     pub(super) meters: Arc<ListenerMeters>,
-    pub(super) front: Arc<F>,
+    /// One for each thread.
+    pub(super) fronts: Arc<[Arc<F>]>,
+    pub(super) workers: Arc<Workers>,
+    /// The thread that this loop runs on.
+    pub(super) here: usize,
     pub(super) phase: PhaseWatch,
     /// Connections of the whole process.
     pub(super) open: Arc<Open>,
@@ -70,17 +75,58 @@ impl<F: Front> Acceptor<F> {
             return;
         }
         self.meters.count(ConnectionResult::Accepted);
-        let guard = self.meters.opened();
-        let (front, phase, open) = (Arc::clone(&self.front), self.phase.clone(), self.open.enter());
-        let local = stream.local_addr().unwrap_or(self.local);
-        let meters = Arc::clone(&self.meters);
-        tokio::spawn(async move {
-            let _held = (guard, open);
-            let _ = stream.set_nodelay(true);
-            let write = settings.timeouts.write.limit();
-            let conn = Arc::new(Conn::new(Arc::clone(&settings.name), (peer, local), settings, meters, phase.clone()));
-            http1::serve(Box::new(EdgeIo::new(stream, conn, write)), &front, phase).await;
-        });
+        let place = self.workers.place(self.here);
+        let accepted = Accepted {
+            ends: (peer, stream.local_addr().unwrap_or(self.local)),
+            settings,
+            guard: self.meters.opened(),
+            meters: Arc::clone(&self.meters),
+            front: Arc::clone(&self.fronts[place.worker]),
+            phase: self.phase.clone(),
+            open: self.open.enter(),
+            place,
+        };
+        self.hand_over(stream, accepted);
+    }
+
+    fn hand_over(&self, stream: TcpStream, accepted: Accepted<F>) {
+        if accepted.place.worker == self.here {
+            tokio::spawn(accepted.serve(stream));
+            return;
+        }
+        // The stream belongs to this thread's reactor; its own has to take it.
+        match stream.into_std() {
+            Ok(stream) => drop(self.workers.runtime(accepted.place.worker).spawn(async move {
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => accepted.serve(stream).await,
+                    Err(error) => tracing::warn!(%error, "a connection could not be handed over"),
+                }
+            })),
+            Err(error) => tracing::warn!(%error, "a connection could not be handed over"),
+        }
+    }
+}
+
+/// A connection on its way to its thread.
+struct Accepted<F> {
+    ends: (SocketAddr, SocketAddr),
+    settings: Arc<Settings>,
+    meters: Arc<ListenerMeters>,
+    front: Arc<F>,
+    phase: PhaseWatch,
+    guard: OpenConnection,
+    open: Entered,
+    place: Place,
+}
+
+impl<F: Front> Accepted<F> {
+    async fn serve(self, stream: TcpStream) {
+        let _held = (self.guard, self.open, self.place);
+        let _ = stream.set_nodelay(true);
+        let write = self.settings.timeouts.write.limit();
+        let name = Arc::clone(&self.settings.name);
+        let conn = Arc::new(Conn::new(name, self.ends, self.settings, self.meters, self.phase.clone()));
+        http1::serve(Box::new(EdgeIo::new(stream, conn, write)), &self.front, self.phase).await;
     }
 }
 

@@ -14,10 +14,12 @@ mod leaving;
 mod linger;
 mod open;
 mod phase;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +37,7 @@ use crate::telemetry::meters::ListenerMeters;
 use crate::telemetry::metrics::Metrics;
 use accept::Acceptor;
 use phase::{Phase, PhaseControl};
+use workers::Workers;
 
 /// How often, and how far apart, an address in use is tried again.
 const REBIND: (u32, Duration) = (10, Duration::from_millis(20));
@@ -131,7 +134,9 @@ pub struct ListenerStatus {
 /// All listeners that run, by their configured address and their place among equal ones (port 0 may repeat).
 #[derive(Debug)]
 pub struct Listeners {
-    runtime: Handle,
+    workers: Arc<Workers>,
+    /// Accept loops started so far: each on the next thread.
+    started: AtomicUsize,
     metrics: Arc<Metrics>,
     open: Arc<Open>,
     accepting: Arc<Open>,
@@ -149,10 +154,11 @@ struct Running {
 }
 
 impl Listeners {
-    /// None yet; their loops will run on this runtime.
-    pub fn new(runtime: Handle, metrics: Arc<Metrics>) -> Self {
+    /// None yet; connections will be spread over these single-threaded runtimes.
+    pub fn new(runtimes: Vec<Handle>, metrics: Arc<Metrics>) -> Self {
         Self {
-            runtime,
+            workers: Arc::new(Workers::new(runtimes)),
+            started: AtomicUsize::new(0),
             metrics,
             open: Arc::default(),
             accepting: Arc::default(),
@@ -172,8 +178,8 @@ impl Listeners {
     }
 
     /// Makes the running listeners what is wanted: starts what `bind_new` bound, gives the others their settings,
-    /// closes those that are gone.
-    pub fn apply<F: Front>(&self, wanted: &[schema::Listener], bound: Vec<Bound>, front: &Arc<F>) {
+    /// closes those that are gone. `fronts`: one for each runtime.
+    pub fn apply<F: Front>(&self, wanted: &[schema::Listener], bound: Vec<Bound>, fronts: &Arc<[Arc<F>]>) {
         let mut running = self.lock();
         let wanted = keyed(wanted);
         let gone = running.extract_if(.., |key, _| !wanted.iter().any(|(wanted, _)| wanted == key));
@@ -185,7 +191,7 @@ impl Listeners {
                 old.settings.store(Arc::new(settings));
             } else if let Some(bound) = bound.next() {
                 debug_assert_eq!(bound.configured, key.0);
-                match self.start(bound, settings, front) {
+                match self.start(bound, settings, fronts) {
                     Ok(started) => drop(running.insert(key, started)),
                     Err(error) => tracing::error!(address = %key.0, %error, "a bound socket could not be used"),
                 }
@@ -234,8 +240,10 @@ impl Listeners {
         &self.open
     }
 
-    fn start<F: Front>(&self, bound: Bound, settings: Settings, front: &Arc<F>) -> io::Result<Running> {
-        let _on_runtime = self.runtime.enter();
+    fn start<F: Front>(&self, bound: Bound, settings: Settings, fronts: &Arc<[Arc<F>]>) -> io::Result<Running> {
+        let here = self.started.fetch_add(1, Ordering::Relaxed) % self.workers.len();
+        let runtime = self.workers.runtime(here);
+        let _on_runtime = runtime.enter();
         let meters = self.metrics.listener(&settings.name);
         let running = Running {
             actual: bound.actual,
@@ -248,12 +256,14 @@ impl Listeners {
             local: bound.actual,
             settings: Arc::clone(&running.settings),
             meters,
-            front: Arc::clone(front),
+            fronts: Arc::clone(fronts),
+            workers: Arc::clone(&self.workers),
+            here,
             phase: running.phase.watch(),
             open: Arc::clone(&self.open),
         };
         let accepting = self.accepting.enter();
-        self.runtime.spawn(async move {
+        runtime.spawn(async move {
             acceptor.run().await;
             drop(accepting);
         });

@@ -26,11 +26,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Around this gateway; `threads` and `idle` size the pool of connections to backends.
-    pub fn new(gateway: Gateway, threads: usize, idle: usize) -> Self {
+    /// Around this gateway, for one thread; it keeps up to `idle` connections to backends.
+    pub fn new(gateway: Gateway, idle: usize) -> Self {
         let recorder = Arc::clone(&gateway.recorder);
         let conf = ServerConf {
-            threads,
+            threads: 1,
             upstream_keepalive_pool_size: idle,
             max_retries: MOST_TRIES,
             ..ServerConf::default()

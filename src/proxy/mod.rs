@@ -35,6 +35,7 @@ use crate::snapshot::Shared;
 use crate::telemetry::record::Recorder;
 
 /// Weir's logic, as Pingora calls it.
+#[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,
     recorder: Arc<Recorder>,

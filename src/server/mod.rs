@@ -158,9 +158,11 @@ fn furnish(
     let shared = Arc::new(Shared::new(snapshot));
     let recorder = Arc::new(Recorder::new(Arc::clone(metrics), Arc::clone(&logs.access)));
     let gateway = Gateway::new(Arc::clone(&shared), recorder, Arc::clone(&life));
-    let front = Arc::new(Proxy::new(gateway, runtimes.threads, document.server.upstream_idle_connections));
-    let listeners = Arc::new(Listeners::new(runtimes.traffic().clone(), Arc::clone(metrics)));
-    listeners.apply(&document.listeners, bound, &front);
+    // One for each thread, with a pool of connections of its own.
+    let idle = document.server.upstream_idle_connections;
+    let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway.clone(), idle))).collect();
+    let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics)));
+    listeners.apply(&document.listeners, bound, &fronts);
     life.set_bound();
     metrics.started(1, SystemTime::now());
     let token = Token::new(checked.admin_token().map(str::to_owned));
@@ -170,7 +172,7 @@ fn furnish(
         registry: Arc::clone(&registry),
         listeners: Arc::clone(&listeners),
         metrics: Arc::clone(metrics),
-        front,
+        fronts,
         logs: Box::new(logs.clone()),
         token: Box::new({
             let token = token.clone();

@@ -14,19 +14,19 @@ use crate::config::schema::Server;
 /// How long what is cut may take to end.
 const CUT: Duration = Duration::from_millis(100);
 
-/// The two runtimes.
+/// All runtimes.
 pub(super) struct Runtimes {
-    traffic: Traffic,
+    /// Each with a thread, a reactor and timers of its own: what belongs to a connection is never woken on another
+    /// core, and no queue needs a lock (docs/architecture.md has the figures).
+    traffic: Vec<Traffic>,
     control: Runtime,
-    /// Threads that carry requests.
-    pub(super) threads: usize,
 }
 
-/// Carries requests. One thread alone has nobody to steal from and needs no locks on its queue (docs/architecture.md
-/// has the figures).
-enum Traffic {
-    Many(Runtime),
-    One { handle: Handle, stop: oneshot::Sender<()>, thread: JoinHandle<()> },
+/// A thread that carries requests.
+struct Traffic {
+    handle: Handle,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Runtimes {
@@ -35,15 +35,18 @@ impl Runtimes {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if server.threads == 0 { cores } else { server.threads };
         let control = Builder::new_multi_thread().worker_threads(1).thread_name("weir-control").enable_all().build()?;
-        Ok(Self { traffic: Traffic::start(threads)?, control, threads })
+        let traffic = (0..threads).map(Traffic::start).collect::<io::Result<_>>()?;
+        Ok(Self { traffic, control })
     }
 
     /// Where requests are carried.
-    pub(super) fn traffic(&self) -> &Handle {
-        match &self.traffic {
-            Traffic::Many(runtime) => runtime.handle(),
-            Traffic::One { handle, .. } => handle,
-        }
+    pub(super) fn traffic(&self) -> Vec<Handle> {
+        self.traffic.iter().map(|traffic| traffic.handle.clone()).collect()
+    }
+
+    /// How many threads carry requests.
+    pub(super) fn threads(&self) -> usize {
+        self.traffic.len()
     }
 
     /// Signals, admin, probes, resolvers.
@@ -58,12 +61,10 @@ impl Runtimes {
 
     /// Cuts what still runs; `between` runs when no request is left.
     pub(super) fn end<T>(self, between: impl FnOnce() -> T) {
-        match self.traffic {
-            Traffic::Many(runtime) => runtime.shutdown_timeout(CUT),
-            Traffic::One { stop, thread, .. } => {
-                let _ = stop.send(());
-                let _ = thread.join();
-            }
+        let stopping = self.traffic.into_iter().map(Traffic::stop).collect::<Vec<_>>();
+        for thread in stopping {
+            // A panic of the thread's has been told by the hook; there is nothing to add.
+            let _ = thread.join();
         }
         between();
         self.control.shutdown_background();
@@ -71,19 +72,19 @@ impl Runtimes {
 }
 
 impl Traffic {
-    fn start(threads: usize) -> io::Result<Self> {
-        const NAME: &str = "weir-traffic";
-        if threads > 1 {
-            let mut builder = Builder::new_multi_thread();
-            return Ok(Self::Many(builder.worker_threads(threads).thread_name(NAME).enable_all().build()?));
-        }
+    fn start(number: usize) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new().name(NAME.into()).spawn(move || {
+        let thread = std::thread::Builder::new().name(format!("weir-traffic-{number}")).spawn(move || {
             let _ = runtime.block_on(stopped);
             runtime.shutdown_timeout(CUT);
         })?;
-        Ok(Self::One { handle, stop, thread })
+        Ok(Self { handle, stop, thread })
+    }
+
+    fn stop(self) -> JoinHandle<()> {
+        let _ = self.stop.send(());
+        self.thread
     }
 }
