@@ -57,7 +57,7 @@ fn every_example_of_a_configuration_loads() {
             // An example may leave the listener out.
             let listener =
                 if block.contains("listeners:") { "" } else { "listeners: [{ address: \"127.0.0.1:0\" }]\n" };
-            let read = |_: &Path| Ok(b"a token that is long enough for a key\n".to_vec());
+            let read = |_: &Path| Ok(b"0123456789abcdef0123456789abcdef\n".to_vec());
             let parsed = weir::config::parse(&PathBuf::from(name), &format!("{block}{listener}"), &|_| None, &read);
             let problems = parsed.err().unwrap_or_default();
             assert!(problems.is_empty(), "{name}, the block at line {line}: {problems:?}\n{block}");
