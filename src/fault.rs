@@ -1,4 +1,4 @@
-//! Why a request was not served as asked: the one table from a fault to blame, status and label.
+//! Why a request was not served as asked: the one table from a fault to blame, status, label and gRPC's status.
 //!
 //! Nothing else in Weir maps a failure to a status. It never looks at a session or an error of Pingora's: the proxy
 //! room classifies, this one decides what a class means.
@@ -74,23 +74,24 @@ impl Fault {
         Self::Internal,
     ];
 
-    const fn row(self) -> (&'static str, u16, Blame) {
+    /// Label, status, blame, status of gRPC.
+    const fn row(self) -> (&'static str, u16, Blame, u8) {
         match self {
-            Self::BadRequest => ("bad_request", 400, Blame::Client),
-            Self::NoRoute => ("no_route", 404, Blame::Client),
-            Self::RefusedPolicy => ("refused_policy", 403, Blame::Client),
-            Self::BodyTooLarge => ("body_too_large", 413, Blame::Client),
-            Self::HeaderTooLarge => ("header_too_large", 431, Blame::Client),
-            Self::NoBackend => ("no_backend", 503, Blame::Operator),
-            Self::QueueFull => ("queue_full", 503, Blame::Operator),
-            Self::QueueTimeout => ("queue_timeout", 503, Blame::Operator),
-            Self::Connect => ("connect", 502, Blame::Backend),
-            Self::Tls => ("tls", 502, Blame::Backend),
-            Self::Timeout => ("timeout", 504, Blame::Backend),
-            Self::Reset => ("reset", 502, Blame::Backend),
-            Self::Protocol => ("protocol", 502, Blame::Backend),
-            Self::ClientAbort => ("client_abort", 499, Blame::Client),
-            Self::Internal => ("internal", 500, Blame::Weir),
+            Self::BadRequest => ("bad_request", 400, Blame::Client, 13),
+            Self::NoRoute => ("no_route", 404, Blame::Client, 12),
+            Self::RefusedPolicy => ("refused_policy", 403, Blame::Client, 7),
+            Self::BodyTooLarge => ("body_too_large", 413, Blame::Client, 8),
+            Self::HeaderTooLarge => ("header_too_large", 431, Blame::Client, 8),
+            Self::NoBackend => ("no_backend", 503, Blame::Operator, 14),
+            Self::QueueFull => ("queue_full", 503, Blame::Operator, 14),
+            Self::QueueTimeout => ("queue_timeout", 503, Blame::Operator, 14),
+            Self::Connect => ("connect", 502, Blame::Backend, 14),
+            Self::Tls => ("tls", 502, Blame::Backend, 14),
+            Self::Timeout => ("timeout", 504, Blame::Backend, 4),
+            Self::Reset => ("reset", 502, Blame::Backend, 14),
+            Self::Protocol => ("protocol", 502, Blame::Backend, 13),
+            Self::ClientAbort => ("client_abort", 499, Blame::Client, 1),
+            Self::Internal => ("internal", 500, Blame::Weir, 13),
         }
     }
 
@@ -103,6 +104,12 @@ impl Fault {
     /// and a long request target is 414 instead of 431.
     pub const fn status(self) -> u16 {
         self.row().1
+    }
+
+    /// The `grpc-status` that a gRPC client gets, whose HTTP status is always 200 (gRPC's statuscodes.md): what may be tried
+    /// again is UNAVAILABLE (14), what took too long DEADLINE_EXCEEDED (4), what is nobody's to serve UNIMPLEMENTED (12).
+    pub const fn grpc_status(self) -> u8 {
+        self.row().3
     }
 
     /// Whose doing it is.

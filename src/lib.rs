@@ -15,6 +15,7 @@ pub mod life;
 pub mod listener;
 pub mod policy;
 pub mod proxy;
+pub mod proxy_protocol;
 pub mod reload;
 pub mod route;
 pub mod server;

@@ -155,7 +155,7 @@ impl<F: Front> Reloader<F> {
         let changes = self.describe(&diff);
         self.shared.store(Arc::clone(&snapshot));
         self.registry.activate(&snapshot.upstreams);
-        self.listeners.apply(&document.listeners, bound, &self.fronts);
+        self.listeners.apply(document.into(), bound, &self.fronts);
         switch_logs();
         (self.token)(checked.admin_token());
         Ok(Reloaded::Applied { generation: snapshot.generation, changes, fixed })

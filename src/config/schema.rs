@@ -17,8 +17,8 @@ mod upstream;
 
 pub use sticky::{CookieAttributes, SameSite, Sticky};
 pub use upstream::{
-    Backend, Balance, BodyCheck, Ewma, Hash, HealthCheck, HttpCheck, Outlier, Protocol, Queue, TcpCheck, Upstream,
-    UpstreamTls, Whole,
+    Backend, Balance, BodyCheck, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Outlier, Protocol, Queue, SendProxy,
+    TcpCheck, Upstream, UpstreamTls, Whole,
 };
 
 /// The whole file.
@@ -159,6 +159,9 @@ pub struct Listener {
     /// HTTP/2 by prior knowledge beside HTTP/1.1.
     #[serde(default = "yes")]
     pub http2: bool,
+    /// Whether every connection begins with a PROXY header (version 1 or 2), which is believed from `trusted_proxies` only.
+    #[serde(default)]
+    pub proxy_protocol: bool,
     /// Deadlines towards clients.
     #[serde(default)]
     pub timeouts: ListenerTimeouts,
@@ -187,6 +190,10 @@ pub struct ListenerTimeouts {
 pub struct ListenerLimits {
     /// Connections open at once; 0: no limit.
     pub connections: usize,
+    /// The same for each client: an IPv4 address, or an IPv6 network of 64 bits. 0: no limit.
+    pub connections_per_ip: usize,
+    /// Requests that a connection may bring before it is closed; 0: no limit.
+    pub requests_per_connection: usize,
     /// Bytes of a request line and its header together, 1KiB to 1MiB; 431 beyond.
     pub header_bytes: Size,
     /// Header fields of a request; 431 beyond.
@@ -194,6 +201,9 @@ pub struct ListenerLimits {
     pub headers: usize,
     /// Bytes of a request target, 1B to 1MiB; 414 beyond.
     pub uri_bytes: Size,
+    /// HTTP/2 streams open at once on a connection.
+    #[schemars(range(min = 1, max = 10000))]
+    pub streams: u32,
 }
 
 /// One of `routes`.
@@ -414,7 +424,15 @@ impl Default for ListenerTimeouts {
 
 impl Default for ListenerLimits {
     fn default() -> Self {
-        Self { connections: 0, header_bytes: Size::kib(32), headers: 100, uri_bytes: Size::kib(8) }
+        Self {
+            connections: 0,
+            connections_per_ip: 0,
+            requests_per_connection: 0,
+            header_bytes: Size::kib(32),
+            headers: 100,
+            uri_bytes: Size::kib(8),
+            streams: 100,
+        }
     }
 }
 

@@ -11,7 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use super::conn::Conn;
 use super::edge_io::EdgeIo;
 use super::open::{Entered, Open};
+use super::per_ip::{self, PerIp};
 use super::phase::{Phase, PhaseWatch};
+use super::proxied::{self, Said};
 use super::workers::{Place, Workers};
 use super::{Front, Settings, http1};
 use crate::telemetry::meters::{ConnectionResult, ListenerMeters, OpenConnection};
@@ -33,6 +35,8 @@ pub(super) struct Acceptor<F> {
     pub(super) phase: PhaseWatch,
     /// Connections of the whole process.
     pub(super) open: Arc<Open>,
+    /// Of this listener, under whatever settings.
+    pub(super) per_ip: Arc<PerIp>,
 }
 
 impl<F: Front> Acceptor<F> {
@@ -74,6 +78,11 @@ impl<F: Front> Acceptor<F> {
             refuse(&stream);
             return;
         }
+        if settings.proxied_by.as_ref().is_some_and(|by| !by.iter().any(|net| net.contains(peer.ip()))) {
+            self.meters.count(ConnectionResult::ProxyError);
+            tracing::debug!(listener = %settings.name, %peer, "a PROXY header is not believed from here");
+            return;
+        }
         self.meters.count(ConnectionResult::Accepted);
         let place = self.workers.place(self.here);
         let accepted = Accepted {
@@ -84,6 +93,7 @@ impl<F: Front> Acceptor<F> {
             front: Arc::clone(&self.fronts[place.worker]),
             phase: self.phase.clone(),
             open: self.open.enter(),
+            per_ip: Arc::clone(&self.per_ip),
             place,
         };
         self.hand_over(stream, accepted);
@@ -116,17 +126,70 @@ struct Accepted<F> {
     phase: PhaseWatch,
     guard: OpenConnection,
     open: Entered,
+    per_ip: Arc<PerIp>,
     place: Place,
 }
 
 impl<F: Front> Accepted<F> {
-    async fn serve(self, stream: TcpStream) {
+    async fn serve(self, mut stream: TcpStream) {
         let _held = (self.guard, self.open, self.place);
         let _ = stream.set_nodelay(true);
+        let Some(ends) = ends(&mut stream, self.ends, &self.settings, &self.meters).await else { return };
+        let Ok(_entered) = admit(&stream, ends.0, &self.settings, &self.per_ip, &self.meters) else { return };
         let write = self.settings.timeouts.write.limit();
         let name = Arc::clone(&self.settings.name);
-        let conn = Arc::new(Conn::new(name, self.ends, self.settings, self.meters, self.phase.clone()));
+        let conn = Arc::new(Conn::new(name, ends, self.settings, self.meters, self.phase.clone()));
         http1::serve(Box::new(EdgeIo::new(stream, conn, write)), &self.front, self.phase).await;
+    }
+}
+
+/// The ends of the client's connection: as the PROXY header has them where the listener wants one, else the socket's.
+/// Nothing if the connection is to be closed.
+async fn ends(
+    stream: &mut TcpStream,
+    own: (SocketAddr, SocketAddr),
+    settings: &Settings,
+    meters: &ListenerMeters,
+) -> Option<(SocketAddr, SocketAddr)> {
+    if settings.proxied_by.is_none() {
+        return Some(own);
+    }
+    let said = tokio::time::timeout(settings.timeouts.header.get(), proxied::read(stream)).await;
+    let (listener, peer) = (&settings.name, own.0);
+    match said {
+        Ok(Ok(Said::Ends(ends))) => return Some((ends.source, ends.destination)),
+        Ok(Ok(Said::Nothing)) => return Some(own),
+        Ok(Ok(Said::Left)) => {}
+        Ok(Err(error)) => {
+            tracing::debug!(%listener, %peer, %error, "no PROXY header");
+            meters.count(ConnectionResult::ProxyError);
+        }
+        Err(_) => meters.count(ConnectionResult::Timeout),
+    }
+    None
+}
+
+/// Counts the connection for its client's address, where that has a limit.
+///
+/// # Errors
+/// The client has as many as it may.
+fn admit(
+    stream: &TcpStream,
+    peer: SocketAddr,
+    settings: &Settings,
+    per_ip: &Arc<PerIp>,
+    meters: &ListenerMeters,
+) -> Result<Option<per_ip::Entered>, ()> {
+    if settings.connections_per_ip == 0 {
+        return Ok(None);
+    }
+    match per_ip.enter(peer.ip(), settings.connections_per_ip) {
+        Some(entered) => Ok(Some(entered)),
+        None => {
+            meters.count(ConnectionResult::RefusedLimit);
+            refuse(stream);
+            Err(())
+        }
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Conn {
     phase: PhaseWatch,
     tunnel: AtomicBool,
     answering: AtomicBool,
+    /// The request under way is the last that the connection may bring.
+    spent: AtomicBool,
     last_words: Mutex<Option<Bytes>>,
 }
 
@@ -58,6 +60,7 @@ impl Conn {
             phase,
             tunnel: AtomicBool::new(false),
             answering: AtomicBool::new(false),
+            spent: AtomicBool::new(false),
             last_words: Mutex::new(None),
         }
     }
@@ -69,7 +72,12 @@ impl Conn {
 
     /// Whether this connection should end with the response under way.
     pub fn is_closing(&self) -> bool {
-        self.phase.get() != Phase::Open
+        self.phase.get() != Phase::Open || self.spent.load(Ordering::Acquire)
+    }
+
+    /// The request under way is the last that the connection may bring.
+    pub(super) fn set_spent(&self) {
+        self.spent.store(true, Ordering::Release);
     }
 
     /// After an upgrade everything passes, both ways.
@@ -123,6 +131,7 @@ pub struct Exchange {
     deadline: AtomicU64,
     body: AtomicU64,
     cut: OnceLock<Cut>,
+    given_up: AtomicBool,
     changed: Notify,
 }
 
@@ -135,6 +144,7 @@ impl Exchange {
             deadline: AtomicU64::new(0),
             body: AtomicU64::new(0),
             cut: OnceLock::new(),
+            given_up: AtomicBool::new(false),
             changed: Notify::new(),
         }
     }
@@ -157,6 +167,15 @@ impl Exchange {
     /// Why the listener has cut it, if it has.
     pub fn cut(&self) -> Option<Cut> {
         self.cut.get().copied()
+    }
+
+    /// The client has left before its response began.
+    pub fn set_given_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
     }
 
     /// Returns when the client of an HTTP/1 exchange has left; never for HTTP/2, whose streams say so themselves. To be

@@ -20,13 +20,21 @@ use crate::telemetry::meters::ConnectionResult;
 /// Serves a connection to its end.
 pub(super) async fn serve<F: Front>(mut io: Box<EdgeIo>, front: &Arc<F>, mut phase: PhaseWatch) {
     let mut first = true;
+    let mut requests = 0;
     let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
     loop {
         match next(&mut io, first, &mut phase, &mut timer).await {
-            Next::Request(facts) => match exchange(io, facts, front, &phase).await {
-                Some(same) => io = same,
-                None => return,
-            },
+            Next::Request(facts) => {
+                requests += 1;
+                let most = io.conn.settings.requests_per_connection;
+                if most > 0 && requests >= most {
+                    io.conn.set_spent();
+                }
+                match exchange(io, facts, front, &phase).await {
+                    Some(same) => io = same,
+                    None => return,
+                }
+            }
             Next::Http2 => return http2::serve(io, front, phase).await,
             Next::Refuse(bad) => return refuse(io, &bad, front).await,
             Next::Silence => {

@@ -13,7 +13,9 @@ mod http2;
 mod leaving;
 mod linger;
 mod open;
+mod per_ip;
 mod phase;
+mod proxied;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -32,10 +34,12 @@ pub use conn::{Conn, Cut, Exchange};
 pub use open::Open;
 
 use crate::config::schema::{self, ListenerTimeouts};
+use crate::config::values::Cidr;
 pub use crate::policy::framing::BadHead;
 use crate::telemetry::meters::ListenerMeters;
 use crate::telemetry::metrics::Metrics;
 use accept::Acceptor;
+use per_ip::PerIp;
 use phase::{Phase, PhaseControl};
 use workers::Workers;
 
@@ -64,10 +68,18 @@ pub struct Settings {
     pub name: Arc<str>,
     /// HTTP/2 by prior knowledge beside HTTP/1.1.
     pub http2: bool,
+    /// Whose PROXY header every connection must begin with; nothing: there is none.
+    pub proxied_by: Option<Arc<[Cidr]>>,
     /// Deadlines.
     pub timeouts: ListenerTimeouts,
     /// Connections open at once; 0: no limit.
     pub connections: usize,
+    /// The same for each client's address.
+    pub connections_per_ip: usize,
+    /// Requests that a connection may bring; 0: no limit.
+    pub requests_per_connection: usize,
+    /// HTTP/2 streams open at once on a connection.
+    pub streams: u32,
     /// Bytes of a request line and its header together.
     pub header_bytes: usize,
     /// Header fields of a request.
@@ -77,14 +89,18 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// From the document.
-    pub fn new(listener: &schema::Listener) -> Self {
+    /// From the document; `trusted`: its `trusted_proxies`.
+    pub fn new(listener: &schema::Listener, trusted: &[Cidr]) -> Self {
         let bytes = |size: crate::config::values::Size| usize::try_from(size.get()).unwrap_or(usize::MAX);
         Self {
             name: listener.label().into(),
             http2: listener.http2,
+            proxied_by: listener.proxy_protocol.then(|| trusted.into()),
             timeouts: listener.timeouts.clone(),
             connections: listener.limits.connections,
+            connections_per_ip: listener.limits.connections_per_ip,
+            requests_per_connection: listener.limits.requests_per_connection,
+            streams: listener.limits.streams,
             header_bytes: bytes(listener.limits.header_bytes),
             headers: listener.limits.headers,
             uri_bytes: bytes(listener.limits.uri_bytes),
@@ -153,6 +169,21 @@ struct Running {
     phase: PhaseControl,
 }
 
+/// What a document says of listeners.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The listeners.
+    pub listeners: &'a [schema::Listener],
+    /// Whose PROXY headers are believed.
+    pub trusted: &'a [Cidr],
+}
+
+impl<'a> From<&'a schema::Document> for Wanted<'a> {
+    fn from(document: &'a schema::Document) -> Self {
+        Self { listeners: &document.listeners, trusted: &document.trusted_proxies }
+    }
+}
+
 impl Listeners {
     /// None yet; connections will be spread over these single-threaded runtimes.
     pub fn new(runtimes: Vec<Handle>, metrics: Arc<Metrics>) -> Self {
@@ -179,14 +210,15 @@ impl Listeners {
 
     /// Makes the running listeners what is wanted: starts what `bind_new` bound, gives the others their settings,
     /// closes those that are gone. `fronts`: one for each runtime.
-    pub fn apply<F: Front>(&self, wanted: &[schema::Listener], bound: Vec<Bound>, fronts: &Arc<[Arc<F>]>) {
+    pub fn apply<F: Front>(&self, wanted: Wanted<'_>, bound: Vec<Bound>, fronts: &Arc<[Arc<F>]>) {
         let mut running = self.lock();
-        let wanted = keyed(wanted);
+        let trusted = wanted.trusted;
+        let wanted = keyed(wanted.listeners);
         let gone = running.extract_if(.., |key, _| !wanted.iter().any(|(wanted, _)| wanted == key));
         self.let_go(gone.map(|(_, running)| running.phase).collect());
         let mut bound = bound.into_iter();
         for (key, listener) in wanted {
-            let settings = Settings::new(listener);
+            let settings = Settings::new(listener, trusted);
             if let Some(old) = running.get(&key) {
                 old.settings.store(Arc::new(settings));
             } else if let Some(bound) = bound.next() {
@@ -261,6 +293,7 @@ impl Listeners {
             here,
             phase: running.phase.watch(),
             open: Arc::clone(&self.open),
+            per_ip: Arc::new(PerIp::default()),
         };
         let accepting = self.accepting.enter();
         runtime.spawn(async move {

@@ -1,4 +1,4 @@
-//! The body of Weir's own answers to faults: a line of text, or JSON where the client would rather have it.
+//! Weir's own answers to faults: a line of text, JSON where the client would rather have it, or gRPC's status.
 //!
 //! It never names a backend, an address or an error of the system: what went wrong inside is in the log, under the
 //! request id that the answer carries.
@@ -28,6 +28,8 @@ pub struct Reply<'a> {
     pub accept: Option<&'a [u8]>,
     /// When to come back, in seconds.
     pub retry_after: Option<u32>,
+    /// Whether it answers a call of gRPC, whose clients look at `grpc-status` and nothing else.
+    pub grpc: bool,
 }
 
 impl Reply<'_> {
@@ -36,6 +38,9 @@ impl Reply<'_> {
     /// # Errors
     /// Pingora's, for a status outside 100 to 999.
     pub fn build(&self) -> pingora::Result<(ResponseHeader, Bytes)> {
+        if self.grpc {
+            return self.trailers_only();
+        }
         let (content_type, body) = self.body();
         let mut header = ResponseHeader::build(self.status, Some(6))?;
         header.insert_header("Content-Type", content_type)?;
@@ -46,6 +51,17 @@ impl Reply<'_> {
             header.insert_header("Retry-After", seconds)?;
         }
         Ok((header, body))
+    }
+
+    /// Header and end in one, as gRPC has it for a call that brought no message (PROTOCOL-HTTP2.md, "Trailers-Only").
+    fn trailers_only(&self) -> pingora::Result<(ResponseHeader, Bytes)> {
+        let mut header = ResponseHeader::build(200, Some(5))?;
+        header.insert_header("Content-Type", "application/grpc")?;
+        header.insert_header("grpc-status", u16::from(self.fault.grpc_status()))?;
+        // Plain ASCII without a percent sign: nothing in it has to be encoded.
+        header.insert_header("grpc-message", self.message())?;
+        header.insert_header(request_id::NAME, self.request_id)?;
+        Ok((header, Bytes::new()))
     }
 
     /// The response for a connection that has no session yet, as HTTP/1.1, and the last on it (RFC 9112 section 9.6).
@@ -101,6 +117,14 @@ impl Reply<'_> {
     }
 }
 
+/// Whether a Content-Type is gRPC's: `application/grpc`, with or without a suffix. Other words that begin so, such as
+/// `application/grpc-web`, are other protocols.
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let begins = content_type.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC));
+    begins && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';' | b' '))
+}
+
 /// How well a type fits an Accept field: its weight, how precisely it is named, and where (earlier is better).
 type Fit = (u16, u8, std::cmp::Reverse<usize>);
 
@@ -152,8 +176,14 @@ fn quality<'a>(parameters: impl Iterator<Item = &'a [u8]>) -> u16 {
 mod tests {
     use super::*;
 
-    const REPLY: Reply<'static> =
-        Reply { fault: Fault::NoBackend, status: 503, request_id: "r-1", accept: None, retry_after: Some(2) };
+    const REPLY: Reply<'static> = Reply {
+        fault: Fault::NoBackend,
+        status: 503,
+        request_id: "r-1",
+        accept: None,
+        retry_after: Some(2),
+        grpc: false,
+    };
 
     #[test]
     fn json_only_where_it_is_liked_better() {
@@ -201,6 +231,31 @@ mod tests {
             })
         );
         assert_eq!(header.headers["content-type"], "application/json");
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_content_type_and_answered_in_a_header_alone() {
+        for (content_type, want) in [
+            ("application/grpc", true),
+            ("Application/GRPC+proto", true),
+            ("application/grpc; charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web+proto", false),
+            ("application/grp", false),
+            ("text/plain", false),
+        ] {
+            assert_eq!(is_grpc(content_type.as_bytes()), want, "{content_type}");
+        }
+        let (header, body) = Reply { grpc: true, ..REPLY }.build().unwrap();
+        assert_eq!((header.status.as_u16(), body.len()), (200, 0));
+        assert_eq!(header.headers["content-type"], "application/grpc");
+        assert_eq!(header.headers["grpc-status"], "14");
+        assert_eq!(header.headers["grpc-message"], "No server is available.");
+        for fault in Fault::ALL {
+            let (header, _) = Reply { fault, grpc: true, ..REPLY }.build().unwrap();
+            let message = header.headers["grpc-message"].to_str().unwrap();
+            assert!(!message.contains('%') && (1..=16).contains(&fault.grpc_status()), "{fault:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{Method, Version, header};
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
@@ -13,7 +14,7 @@ use super::fail::{has_begun, may_try_again};
 use super::sticky;
 use crate::fault::Fault;
 use crate::life::Life;
-use crate::policy::reply::Reply;
+use crate::policy::reply::{self, Reply};
 use crate::policy::{framed, hop_by_hop, host, lean, request_id, via};
 use crate::route::action::{Action, Requested};
 use crate::telemetry::vitals::{Outcome, RetryReason};
@@ -48,12 +49,15 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
 }
 
 async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
-    let end = body.is_empty();
-    session.write_response_header(Box::new(response), end).await?;
-    if !end {
-        session.write_response_body(Some(body), true).await?;
+    if !body.is_empty() {
+        session.write_response_header(Box::new(response), false).await?;
+        return session.write_response_body(Some(body), true).await;
     }
-    Ok(())
+    match &mut *session.downstream_session {
+        // Pingora's own way leaves the end to a frame of its own, and gRPC wants it on the header.
+        ServerSession::H2(http2) => http2.write_response_header(Box::new(response), true),
+        _ => session.write_response_header(Box::new(response), true).await,
+    }
 }
 
 /// The response header as it came from the backend.
@@ -188,7 +192,7 @@ pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut Reques
     let accept = session.req_header().headers.get(header::ACCEPT).map(|accept| accept.as_bytes());
     let request_id = ctx.request_id.as_ref().map_or("-", |id| id.as_str());
     let retry_after = matches!(fault, Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout).then_some(1);
-    let reply = Reply { fault, status, request_id, accept, retry_after };
+    let reply = Reply { fault, status, request_id, accept, retry_after, grpc: asks_grpc(session) };
     let written = match reply.build() {
         Ok((response, body)) => write(session, response, body).await,
         Err(error) => Err(error),
@@ -198,6 +202,13 @@ pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut Reques
         session.set_keepalive(None);
     }
     FailToProxy { error_code: status, can_reuse_downstream: before_pick }
+}
+
+/// gRPC is spoken over HTTP/2 alone.
+fn asks_grpc(session: &Session) -> bool {
+    let request = session.req_header();
+    let content_type = request.headers.get(header::CONTENT_TYPE);
+    request.version == Version::HTTP_2 && content_type.is_some_and(|kind| reply::is_grpc(kind.as_bytes()))
 }
 
 /// The fault that a phase has named, else what the error says.

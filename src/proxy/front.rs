@@ -88,7 +88,7 @@ impl Front for Proxy {
 }
 
 fn raw(fault: Fault, status: u16, request_id: &str) -> Bytes {
-    Reply { fault, status, request_id, accept: None, retry_after: None }.raw(SystemTime::now()).into()
+    Reply { fault, status, request_id, accept: None, retry_after: None, grpc: false }.raw(SystemTime::now()).into()
 }
 
 /// Method and target as far as they can be made out.

@@ -1,5 +1,6 @@
 //! Pick: a backend for the next attempt, its in-flight guard, and the peer that tells Pingora how to reach it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,10 +14,12 @@ use super::attempt::Attempt;
 use super::ctx::RequestCtx;
 use super::{hash_key, millis, now_ms, queue, sticky};
 use crate::fault::Fault;
+use crate::proxy_protocol::Ends;
 use crate::snapshot::Target;
 use crate::telemetry::vitals::{Mark, Why};
 use crate::upstream::Wish;
 use crate::upstream::backend::Backend;
+use crate::upstream::connect::Connect;
 
 /// The shortest wait that is worth starting; Pingora takes zero for none.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -55,6 +58,9 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<
     } else {
         shorten(&mut peer, ctx.time_left());
     }
+    if target.upstream.wire().announces() {
+        Connect::announce(&mut peer, ends(ctx), tunnel);
+    }
     ctx.sent_whole = session.is_body_empty();
     if ctx.fresh_used || peer.options.custom_l4.is_some() {
         peer.group_key = outside_the_pool();
@@ -88,6 +94,13 @@ async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> R
     let attempt = Attempt::new(Arc::clone(&pick.backend), pick.guard, pick.why);
     ctx.attempt = Some(attempt.watched(watching).instead_of(passed_over));
     Ok(pick.backend)
+}
+
+/// The ends of the client's connection, the client as forwarded headers have it: then its port is not known.
+fn ends(ctx: &RequestCtx) -> Option<Ends> {
+    let (conn, client) = (&ctx.exchange.as_ref()?.conn, ctx.client?);
+    let port = if client == conn.peer_ip() { conn.peer.port() } else { 0 };
+    Some(Ends { source: SocketAddr::new(client, port), destination: conn.local })
 }
 
 /// The peer's read timer is the tunnel's from the start, as Pingora has only one; the handshake's own is the listener's cut.

@@ -64,6 +64,9 @@ pub(super) fn of_cut(why: Cut) -> (Fault, u16) {
 
 fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {
     ctx.recorded = true;
+    if let Some(exchange) = ctx.exchange.as_ref().filter(|_| fault == Some(Fault::ClientAbort) && ctx.begun.is_none()) {
+        exchange.set_given_up();
+    }
     let line = ctx.line.take().map(|line| *line).unwrap_or_default();
     let bytes = HeaderValue::as_bytes;
     let record = Record {

@@ -41,7 +41,8 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut R
         join_cookies(request)?;
     }
     route.request_headers.request(request)?;
-    if ctx.fresh_used {
+    let alone = ctx.fresh_used || (target.upstream.wire().announces() && !session.is_upgrade_req());
+    if alone {
         // It is outside the pool; nobody would use it again.
         request.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
     }

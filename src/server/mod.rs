@@ -162,7 +162,7 @@ fn furnish(
     let idle = document.server.upstream_idle_connections;
     let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway.clone(), idle))).collect();
     let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics)));
-    listeners.apply(&document.listeners, bound, &fronts);
+    listeners.apply(document.into(), bound, &fronts);
     life.set_bound();
     metrics.started(1, SystemTime::now());
     let token = Token::new(checked.admin_token().map(str::to_owned));

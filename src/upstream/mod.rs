@@ -6,6 +6,7 @@
 pub mod backend;
 pub mod balance;
 pub mod clock;
+pub mod connect;
 #[cfg(test)]
 mod counting;
 pub mod explain;

@@ -17,10 +17,13 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::backend::Backend;
+use super::connect::Connect;
 use crate::config::schema::{self, Protocol, RouteTimeouts};
 
 /// Concurrent streams on one HTTP/2 connection to a backend; the backend's own SETTINGS may allow fewer.
 const H2_STREAMS: usize = 128;
+/// As long as Pingora keeps a connection that nobody else may have: zero would be for ever.
+const NOT_KEPT: Duration = Duration::from_millis(1);
 
 /// What of an upstream's settings decides how its backends are spoken to, files included.
 #[derive(Clone)]
@@ -28,6 +31,7 @@ pub struct Wire {
     protocol: Protocol,
     server_name: Option<String>,
     keep_alive: Duration,
+    send_proxy: bool,
     ca_pem: Option<Arc<[u8]>>,
     ca: Option<Arc<CaType>>,
 }
@@ -43,6 +47,7 @@ impl Wire {
             protocol: settings.protocol,
             server_name: tls.map(|tls| tls.server_name.clone()),
             keep_alive: settings.keep_alive.get(),
+            send_proxy: settings.send_proxy.is_some(),
             ca_pem: ca_pem.filter(|_| written).map(Arc::from),
             ca,
         }
@@ -56,6 +61,11 @@ impl Wire {
     /// What backends speak.
     pub fn protocol(&self) -> Protocol {
         self.protocol
+    }
+
+    /// Whether connections begin with a PROXY header.
+    pub fn announces(&self) -> bool {
+        self.send_proxy
     }
 
     /// Everything that Pingora's `reuse_hash` leaves out, so that no connection made under other settings is reused.
@@ -96,6 +106,7 @@ impl PartialEq for Wire {
         self.protocol == other.protocol
             && self.server_name == other.server_name
             && self.keep_alive == other.keep_alive
+            && self.send_proxy == other.send_proxy
             && self.ca_pem == other.ca_pem
             && self.ca.is_some() == other.ca.is_some()
     }
@@ -132,6 +143,9 @@ impl PeerTemplate {
         peer.options.total_connection_timeout = timeouts.connect.limit();
         peer.options.read_timeout = timeouts.read.limit();
         peer.options.write_timeout = timeouts.write.limit();
+        if wire.send_proxy {
+            peer.options.idle_timeout = Some(NOT_KEPT);
+        }
         Self(peer)
     }
 
@@ -142,9 +156,9 @@ impl PeerTemplate {
         let options = &mut template.0.options;
         (options.read_timeout, options.write_timeout) = (timeouts.tunnel.limit(), timeouts.tunnel.limit());
         if wire.protocol == Protocol::Http1 {
-            options.custom_l4 = Some(Arc::new(super::tunnel::Connect));
+            options.custom_l4 = Some(Arc::new(Connect::tunnel()));
             // Where the switch was declined: nobody else may have the connection.
-            options.idle_timeout = Some(Duration::from_millis(1));
+            options.idle_timeout = Some(NOT_KEPT);
         }
         template
     }

@@ -10,44 +10,19 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use async_trait::async_trait;
-use pingora_core::connectors::L4Connect;
-use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
-use pingora_core::{Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// Connects hesitant sockets.
-#[derive(Debug)]
-pub(super) struct Connect;
-
-#[async_trait]
-impl L4Connect for Connect {
-    async fn connect(&self, address: &PeerAddress) -> Result<Stream> {
-        let socket: io::Result<Box<dyn VirtualSocket>> = match address {
-            PeerAddress::Inet(address) => TcpStream::connect(address).await.map(|tcp| Hesitant::boxed(tcp, true)),
-            PeerAddress::Unix(address) => match address.as_pathname() {
-                Some(path) => UnixStream::connect(path).await.map(|unix| Hesitant::boxed(unix, false)),
-                None => Err(io::ErrorKind::AddrNotAvailable.into()),
-            },
-        };
-        match socket {
-            Ok(socket) => Ok(VirtualSocketStream::new(socket).into()),
-            Err(error) => Err(Error::because(kind(&error), format!("connecting to {address}"), error)),
-        }
-    }
+/// A connection over TCP.
+pub(super) fn tcp(socket: TcpStream) -> Stream {
+    Hesitant::stream(socket, true)
 }
 
-/// As Pingora's own connector has them.
-fn kind(error: &io::Error) -> ErrorType {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
-        io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
-        _ => ErrorType::ConnectError,
-    }
+/// A connection to a socket of Unix.
+pub(super) fn unix(socket: UnixStream) -> Stream {
+    Hesitant::stream(socket, false)
 }
 
 /// The first read after a write lets others of its task go first.
@@ -62,8 +37,8 @@ impl<S> Hesitant<S>
 where
     S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + Sync + std::fmt::Debug + 'static,
 {
-    fn boxed(socket: S, is_tcp: bool) -> Box<dyn VirtualSocket> {
-        Box::new(Self { socket, is_tcp, has_written: false })
+    fn stream(socket: S, is_tcp: bool) -> Stream {
+        VirtualSocketStream::new(Box::new(Self { socket, is_tcp, has_written: false })).into()
     }
 }
 

@@ -162,6 +162,29 @@ fn expect_continue_is_answered_by_the_backend_before_the_body_is_sent() {
 }
 
 #[test]
+fn early_hints_reach_clients_of_1_1_and_no_others() {
+    let origin = Origin::start(|_| {
+        Reply::raw(
+            "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n\
+             HTTP/1.1 103 Early Hints\r\nLink: </b.css>; rel=preload\r\n\r\n\
+             HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        )
+    });
+    let weir = before(&origin);
+    let mut client = Client::connect(weir.web());
+    for _ in 0..2 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        for hint in ["</a.css>; rel=preload", "</b.css>; rel=preload"] {
+            let early = client.any_response("GET").unwrap();
+            assert_eq!((early.status, early.header("link")), (103, Some(hint)));
+        }
+        assert_eq!(client.any_response("GET").unwrap().text(), "ok");
+    }
+    let old = exchange(weir.web(), "GET / HTTP/1.0\r\n\r\n");
+    assert!(old.starts_with("HTTP/1.1 200 ") && !old.contains("103"), "{old}");
+}
+
+#[test]
 fn a_1_0_client_gets_no_chunks_and_its_connection_ends() {
     let origin =
         Origin::start(|_| Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"));

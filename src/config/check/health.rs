@@ -1,6 +1,6 @@
 //! `upstreams.*.health_check`.
 
-use super::super::schema::{HealthCheck, HttpCheck, Upstream};
+use super::super::schema::{HealthCheck, HttpCheck, Protocol, Upstream};
 use super::super::tree::Place;
 use super::super::values::BackendAddress;
 use super::headers::{self, Use};
@@ -8,6 +8,7 @@ use super::{Check, words};
 
 pub(super) fn check(check: &mut Check<'_>, at: &Place, health: &HealthCheck, upstream: &Upstream) {
     one_kind(check, at, health);
+    grpc(check, at, health, upstream);
     times(check, at, health);
     port(check, at, health, upstream);
     if let Some(http) = &health.http {
@@ -17,13 +18,26 @@ pub(super) fn check(check: &mut Check<'_>, at: &Place, health: &HealthCheck, ups
 }
 
 fn one_kind(check: &mut Check<'_>, at: &Place, health: &HealthCheck) {
-    let kinds = [at.key("http"), at.key("tcp")];
-    match [check.has(&kinds[0], health.http.is_some()), check.has(&kinds[1], health.tcp.is_some())] {
-        [true, true] => check.say(&kinds[1], "`http` and `tcp` in one check", "Keep one of them"),
-        [false, false] => {
-            check.say_given(at, &kinds, "no kind of check", "Write `http: { path: /healthz }` or `tcp: {}`")
+    let kinds = [("http", health.http.is_some()), ("tcp", health.tcp.is_some()), ("grpc", health.grpc.is_some())];
+    let written: Vec<&str> = kinds.iter().filter(|(key, here)| check.has(&at.key(key), *here)).map(|k| k.0).collect();
+    match written[..] {
+        [] => {
+            let keys = kinds.map(|(key, _)| at.key(key));
+            check.say_given(at, &keys, "no kind of check", "Write `http: { path: /healthz }`, `tcp: {}` or `grpc: {}`");
         }
-        _ => {}
+        [_] => {}
+        [first, .., last] => {
+            check.say(&at.key(last), format!("`{first}` and `{last}` in one check"), "Keep one of them");
+        }
+    }
+}
+
+fn grpc(check: &mut Check<'_>, at: &Place, health: &HealthCheck, upstream: &Upstream) {
+    if health.grpc.is_some() && upstream.protocol == Protocol::Http1 {
+        let protocol = at.parent().key("protocol");
+        let what = "gRPC is spoken over HTTP/2, and these backends are spoken to in HTTP/1.1";
+        let hint = "Write `protocol: h2c`, or `h2` with `tls`, or check them with `http` or `tcp`";
+        check.say_given(&at.key("grpc"), &[protocol], what, hint);
     }
 }
 

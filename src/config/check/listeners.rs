@@ -16,7 +16,9 @@ pub(super) fn check(check: &mut Check<'_>) {
     names(check);
     addresses(check);
     for (index, listener) in listeners.iter().enumerate() {
-        limits(check, &Place::of("listeners").index(index), listener);
+        let at = Place::of("listeners").index(index);
+        limits(check, &at, listener);
+        proxied(check, &at, listener);
     }
 }
 
@@ -69,10 +71,25 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && (ip_a == ip_b || covers(ip_a, ip_b) || covers(ip_b, ip_a))
 }
 
+/// A PROXY header is believed from somebody, or from nobody: then every connection would be closed.
+fn proxied(check: &mut Check<'_>, at: &Place, listener: &Listener) {
+    let (here, trusted) = (at.key("proxy_protocol"), Place::of("trusted_proxies"));
+    if listener.proxy_protocol && check.document.trusted_proxies.is_empty() {
+        let what = "`trusted_proxies` is empty: nobody's PROXY header would be believed, and every connection closed";
+        let hint = "Write the proxies' networks, such as `trusted_proxies: [10.0.0.0/8]`";
+        check.say_given(&here, &[trusted], what, hint);
+    }
+}
+
 fn limits(check: &mut Check<'_>, at: &Place, listener: &Listener) {
     let (limits, timeouts) = (&listener.limits, &listener.timeouts);
     let below = at.key("limits");
     check.range(&below.key("headers"), limits.headers as u64, 1..=250);
+    check.range(&below.key("streams"), limits.streams.into(), 1..=10_000);
+    if !listener.http2 && check.is_written(&below.key("streams")) {
+        let what = "HTTP/1.1 has no streams, and `http2` is off";
+        check.say_given(&below.key("streams"), &[at.key("http2")], what, "Leave `streams` out, or write `http2: true`");
+    }
     for (key, size, least) in [("header_bytes", limits.header_bytes, 1024), ("uri_bytes", limits.uri_bytes, 1)] {
         if !(least..=1 << 20).contains(&size.get()) {
             let what = format!("{} is out of range", check.quote(&below.key(key), &size.to_string()));

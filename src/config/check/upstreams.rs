@@ -20,6 +20,7 @@ pub(super) fn check(check: &mut Check<'_>) {
         weights(check, &at, upstream);
         balance::check(check, &at, upstream);
         protocol(check, &at, upstream);
+        send_proxy(check, &at, upstream);
         limits(check, &at, upstream);
         if let Some(rules) = &upstream.outlier {
             outlier::check(check, &at.key("outlier"), rules);
@@ -121,6 +122,23 @@ fn protocol(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
         let here = at.key("tls").key("server_name");
         let what = format!("{} is not a server's name", check.quote(&here, &tls.server_name));
         check.say(&here, what, "Write the name in its certificate, such as `api.internal`");
+    }
+}
+
+/// A PROXY header names one client for all that follows on its connection.
+fn send_proxy(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
+    if upstream.send_proxy.is_none() {
+        return;
+    }
+    let (here, protocol, keep_alive) = (at.key("send_proxy"), at.key("protocol"), at.key("keep_alive"));
+    if upstream.protocol != Protocol::Http1 {
+        let what = "a PROXY header names one client for its connection, and HTTP/2 carries many clients on one";
+        let hint =
+            "Write `protocol: http1`, or leave `send_proxy` out: forwarded headers name the client of each request";
+        check.say_given(&here, &[protocol], what, hint);
+    } else if check.is_written(&keep_alive) {
+        let what = "with `send_proxy` no connection is kept: the next client would go by the name of this one";
+        check.say_given(&keep_alive, &[here], what, "Leave `keep_alive` out");
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// TLS to backends.
     pub tls: Option<UpstreamTls>,
+    /// Begin each connection to a backend with a PROXY header that names the client; no connection is kept then.
+    pub send_proxy: Option<SendProxy>,
     /// How long an idle connection to a backend is kept.
     pub keep_alive: Period,
     /// The members.
@@ -121,6 +123,14 @@ pub enum Protocol {
     H2c,
 }
 
+/// The version of the PROXY header that backends get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SendProxy {
+    /// Binary.
+    V2,
+}
+
 /// `upstreams.*.tls`: TLS to backends. Certificates are always verified.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -150,7 +160,7 @@ pub struct Backend {
     pub tier: u8,
 }
 
-/// `upstreams.*.health_check`: exactly one of `http` and `tcp`.
+/// `upstreams.*.health_check`: exactly one of `http`, `tcp` and `grpc`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HealthCheck {
@@ -158,6 +168,8 @@ pub struct HealthCheck {
     pub http: Option<HttpCheck>,
     /// A connection, nothing more.
     pub tcp: Option<TcpCheck>,
+    /// A call of gRPC's own health check (grpc.health.v1.Health/Check); needs `protocol: h2` or `h2c`.
+    pub grpc: Option<GrpcCheck>,
     /// Probe this port instead of the backend's own.
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
@@ -241,6 +253,14 @@ pub struct BodyCheck {
 #[serde(deny_unknown_fields)]
 pub struct TcpCheck {}
 
+/// `upstreams.*.health_check.grpc`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrpcCheck {
+    /// The service that must be SERVING; empty: the server as a whole.
+    pub service: String,
+}
+
 impl Default for Upstream {
     fn default() -> Self {
         Self {
@@ -249,6 +269,7 @@ impl Default for Upstream {
             ewma: None,
             protocol: Protocol::default(),
             tls: None,
+            send_proxy: None,
             keep_alive: Period::from_secs(50),
             backends: Vec::new(),
             health_check: None,
@@ -275,6 +296,7 @@ impl Default for HealthCheck {
         Self {
             http: None,
             tcp: None,
+            grpc: None,
             port: None,
             interval: Period::from_secs(2),
             timeout: Period::from_secs(1),

@@ -2,6 +2,7 @@
 //!
 //! Probes never share a connection with traffic, and run where the composition root says, apart from it.
 
+mod grpc;
 pub mod machine;
 pub mod probe;
 pub mod prober;

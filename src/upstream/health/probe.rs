@@ -13,11 +13,14 @@ use pingora::http::RequestHeader;
 use pingora_core::connectors::http::Connector;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::config::schema::{BodyCheck, HealthCheck, HttpCheck, Protocol};
+use super::grpc;
+use crate::config::schema::{BodyCheck, GrpcCheck, HealthCheck, HttpCheck, Protocol};
 use crate::config::values::{Period, StatusRange};
+use crate::upstream::connect::Connect;
 use crate::upstream::peer::Wire;
 
 /// How much of a body is looked at: 64 KiB.
@@ -48,9 +51,10 @@ impl Probe {
             address.set_port(port);
         }
         let asked = async {
-            match &self.check.http {
-                Some(http) => self.ask(http, address).await,
-                None => connect(&address).await,
+            match (&self.check.http, &self.check.grpc) {
+                (Some(http), _) => self.ask(http, address).await,
+                (None, Some(grpc)) => self.call(grpc, address).await,
+                (None, None) => self.connect(&address).await,
             }
         };
         let limit = self.check.timeout;
@@ -58,13 +62,55 @@ impl Probe {
     }
 
     async fn ask(&self, http: &HttpCheck, address: PeerAddress) -> Result<(), String> {
-        let mut peer = self.wire.peer(address);
-        // One stream a connection: Pingora then never keeps it for another.
-        peer.options.max_h2_streams = 1;
+        let peer = self.peer(address);
         let request = self.request(http).map_err(|error| explain(&error))?;
         let (mut session, _) = self.connector.get_http_session(&peer).await.map_err(|error| explain(&error))?;
         let head = http.method.as_http() == Method::HEAD;
         exchange(&mut session, request, http, head).await
+    }
+
+    fn peer(&self, address: PeerAddress) -> HttpPeer {
+        let mut peer = self.wire.peer(address);
+        // One stream a connection: Pingora then never keeps it for another.
+        peer.options.max_h2_streams = 1;
+        if self.wire.announces() {
+            // LOCAL: it is nobody's request but Weir's.
+            Connect::announce(&mut peer, None, false);
+        }
+        peer
+    }
+
+    async fn call(&self, check: &GrpcCheck, address: PeerAddress) -> Result<(), String> {
+        let request = self.call_header().map_err(|error| explain(&error))?;
+        let opened = self.connector.get_http_session(&self.peer(address)).await;
+        let (mut session, _) = opened.map_err(|error| explain(&error))?;
+        session.write_request_header(Box::new(request)).await.map_err(|error| explain(&error))?;
+        let message = grpc::request(&check.service).into();
+        session.write_request_body(message, true).await.map_err(|error| explain(&error))?;
+        judge_call(&mut session).await
+    }
+
+    fn call_header(&self) -> pingora_core::Result<RequestHeader> {
+        let mut request = RequestHeader::build(Method::POST, grpc::PATH.as_bytes(), None)?;
+        request.insert_header(header::CONTENT_TYPE, "application/grpc")?;
+        request.insert_header(header::TE, "trailers")?;
+        request.insert_header(header::USER_AGENT, "weir-health-check")?;
+        // Milliseconds, 8 digits at the most.
+        let wait = self.check.timeout.get().as_millis().min(99_999_999);
+        request.insert_header("grpc-timeout", format!("{wait}m"))?;
+        self.absolute(&mut request, grpc::PATH)?;
+        Ok(request)
+    }
+
+    async fn connect(&self, address: &PeerAddress) -> Result<(), String> {
+        if !self.wire.announces() {
+            return connect(address).await;
+        }
+        let mut peer = self.peer(address.clone());
+        match peer.options.custom_l4.take() {
+            Some(l4) => l4.connect(address).await.map(drop).map_err(|error| explain(&error)),
+            None => connect(address).await,
+        }
     }
 
     fn request(&self, http: &HttpCheck) -> pingora_core::Result<RequestHeader> {
@@ -125,6 +171,31 @@ async fn exchange(
         Some(body) => verdict(body, b""),
         None => Ok(()),
     }
+}
+
+/// A health response of SERVING, in a call that ended well.
+async fn judge_call(session: &mut HttpSession) -> Result<(), String> {
+    session.read_response_header().await.map_err(|error| explain(&error))?;
+    let Some(header) = session.response_header() else { return Err("no response header".into()) };
+    if header.status != 200 {
+        return Err(format!("status {}, expected 200 as gRPC has it", header.status.as_u16()));
+    }
+    if header.headers.contains_key("grpc-status") {
+        grpc::check_status(&header.headers)?;
+    }
+    let mut message = Vec::new();
+    while let Some(piece) = next_chunk(session).await? {
+        message.extend_from_slice(&piece);
+        if message.len() > grpc::MOST {
+            return Err("answer is no health response".into());
+        }
+    }
+    let trailers = match session {
+        HttpSession::H2(session) => session.read_trailers().await.map_err(|error| explain(&error))?,
+        _ => None,
+    };
+    grpc::check_status(&trailers.unwrap_or_default())?;
+    grpc::check_message(&message)
 }
 
 fn ranges(ranges: &[StatusRange]) -> String {

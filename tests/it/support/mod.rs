@@ -2,6 +2,8 @@
 
 pub mod client;
 pub mod echo;
+pub mod frames;
+pub mod grpc;
 pub mod origin;
 pub mod random;
 pub mod weir;

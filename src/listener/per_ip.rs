@@ -1,0 +1,96 @@
+//! How many connections each client has open on a listener. A client without a connection leaves no trace, so the table
+//! is never larger than the listener has connections.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Tables behind a lock each; connections of one client share one.
+const SHARDS: usize = 16;
+
+/// The connections of each client.
+#[derive(Debug, Default)]
+pub(super) struct PerIp([Mutex<HashMap<IpAddr, usize>>; SHARDS]);
+
+/// One of them; dropping it lowers the count.
+#[derive(Debug)]
+pub(super) struct Entered(Arc<PerIp>, IpAddr);
+
+impl PerIp {
+    /// Counts one more; nothing if that would be more than `most`.
+    pub(super) fn enter(self: &Arc<Self>, ip: IpAddr, most: usize) -> Option<Entered> {
+        let client = client(ip);
+        let mut counts = self.shard(client);
+        let count = counts.entry(client).or_default();
+        // One that is not there yet is always let in: the limit is 1 at least.
+        if *count >= most.max(1) {
+            return None;
+        }
+        *count += 1;
+        Some(Entered(Arc::clone(self), client))
+    }
+
+    fn shard(&self, client: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        let last = match client {
+            IpAddr::V4(v4) => v4.octets()[3],
+            // The last byte of the part that is kept.
+            IpAddr::V6(v6) => v6.octets()[7],
+        };
+        self.0[usize::from(last) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who counts as one: an IPv4 address, or an IPv6 network of 64 bits, of which a client has every address.
+fn client(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
+        v4 => v4,
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut counts = self.0.shard(self.1);
+        if let Some(count) = counts.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.1);
+                if counts.is_empty() {
+                    // After a rush the room it took is given back.
+                    counts.shrink_to_fit();
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn each_client_has_its_own_count_and_leaves_nothing_behind() {
+        let all = Arc::<PerIp>::default();
+        let first = [all.enter(ip("192.0.2.1"), 2).unwrap(), all.enter(ip("::ffff:192.0.2.1"), 2).unwrap()];
+        assert!(all.enter(ip("192.0.2.1"), 2).is_none());
+        let other = all.enter(ip("192.0.2.2"), 2).unwrap();
+        drop(first);
+        let again = all.enter(ip("192.0.2.1"), 1).unwrap();
+        assert!(all.enter(ip("192.0.2.1"), 1).is_none());
+        drop((other, again));
+        assert!(all.0.iter().all(|shard| shard.lock().unwrap().is_empty()));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one_client() {
+        let all = Arc::<PerIp>::default();
+        let _one = all.enter(ip("2001:db8:0:1::1"), 1).unwrap();
+        assert!(all.enter(ip("2001:db8:0:1:ffff::2"), 1).is_none());
+        assert!(all.enter(ip("2001:db8:0:2::1"), 1).is_some());
+    }
+}

@@ -1,0 +1,210 @@
+//! The header of the PROXY protocol, versions 1 and 2: bytes to addresses and back, without I/O.
+//!
+//! After HAProxy's specification (proxy-protocol.txt, sections 2.1 and 2.2). It decides nobody's trust and reads no
+//! socket; how many bytes belong to a header is said here, so that whoever reads takes not one more. Own code rather than
+//! a crate: those take a header only whole, up to 64 KiB of it, and where it ends is half of the work.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The longest line of version 1, CR LF included.
+pub const V1_MOST: usize = 107;
+/// Fewer bytes than any header of either version has; enough to tell them apart.
+pub const TELLING: usize = 12;
+/// What every header of version 2 begins with: signature, version and command, family, length.
+pub const V2_FIXED: usize = 16;
+/// The most bytes of addresses that are looked at (two of IPv6 with their ports).
+pub const V2_ADDRESSES: usize = 36;
+
+const V1_START: &[u8] = b"PROXY ";
+const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
+
+/// The two ends of the connection that a client opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ends {
+    /// The client's.
+    pub source: SocketAddr,
+    /// The one that it connected to.
+    pub destination: SocketAddr,
+}
+
+/// Why bytes are no header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Neither version begins like this.
+    #[error("no PROXY header")]
+    Start,
+    /// A line of version 1 does not say what it has to.
+    #[error("a malformed line of version 1")]
+    Line,
+    /// A line of version 1 does not end within 107 bytes.
+    #[error("a line of version 1 without its end")]
+    Endless,
+    /// Another version than 2, or a command, family or transport that does not exist.
+    #[error("an unknown version, command, family or transport")]
+    Unknown,
+    /// The length is too small for the addresses.
+    #[error("a length too small for its addresses")]
+    Length,
+}
+
+/// Which version a header has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// A line of text.
+    One,
+    /// Binary.
+    Two,
+}
+
+/// Tells the version by the first `TELLING` bytes.
+///
+/// # Errors
+/// It is neither.
+pub fn version(start: &[u8; TELLING]) -> Result<Version, Malformed> {
+    match start {
+        start if *start == V2_SIGNATURE => Ok(Version::Two),
+        start if start.starts_with(V1_START) => Ok(Version::One),
+        _ => Err(Malformed::Start),
+    }
+}
+
+/// The ends that a line of version 1 names, its CR LF included; nothing for `UNKNOWN`: the socket's own count.
+///
+/// # Errors
+/// It is no such line.
+pub fn parse_v1(line: &[u8]) -> Result<Option<Ends>, Malformed> {
+    if line.len() > V1_MOST {
+        return Err(Malformed::Endless);
+    }
+    let inner = line.strip_prefix(V1_START).and_then(|line| line.strip_suffix(b"\r\n")).ok_or(Malformed::Line)?;
+    // Whatever else follows UNKNOWN has to be ignored.
+    if inner == b"UNKNOWN" || inner.starts_with(b"UNKNOWN ") {
+        return Ok(None);
+    }
+    let text = std::str::from_utf8(inner).map_err(|_| Malformed::Line)?;
+    let words: Vec<&str> = text.split(' ').collect();
+    let [family, source, destination, from, to] = words[..] else { return Err(Malformed::Line) };
+    let address = |text: &str| match family {
+        "TCP4" => text.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
+        "TCP6" => text.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        _ => None,
+    };
+    let end = |ip: &str, number: &str| Some(SocketAddr::new(address(ip)?, port(number)?));
+    match (end(source, from), end(destination, to)) {
+        (Some(source), Some(destination)) => Ok(Some(Ends { source, destination })),
+        _ => Err(Malformed::Line),
+    }
+}
+
+/// 0 to 65535 without leading zeros.
+fn port(text: &str) -> Option<u16> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let leads = text.len() > 1 && text.starts_with('0');
+    text.parse().ok().filter(|_| digits && !leads)
+}
+
+/// What the fixed part of a version 2 header says of the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct V2 {
+    family: Family,
+    /// How many bytes follow the fixed part, whatever they are.
+    pub length: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    /// The proxy's own connection, or an address that is none of IP: the socket's own ends count.
+    None,
+    V4,
+    V6,
+}
+
+impl V2 {
+    /// From the fixed part.
+    ///
+    /// # Errors
+    /// Something in it does not exist, or the length cannot be.
+    pub fn parse(fixed: &[u8; V2_FIXED]) -> Result<Self, Malformed> {
+        if fixed[..TELLING] != V2_SIGNATURE {
+            return Err(Malformed::Start);
+        }
+        let family = match (fixed[12], fixed[13]) {
+            // LOCAL: the proxy speaks for itself, and what it says of addresses has to be thrown away.
+            (0x20, _) => Family::None,
+            (0x21, 0x11) => Family::V4,
+            (0x21, 0x21) => Family::V6,
+            // UNSPEC, datagrams and sockets of Unix, which no client of a TCP listener comes by.
+            (0x21, 0x00..=0x02 | 0x10 | 0x12 | 0x20 | 0x22 | 0x30..=0x32) => Family::None,
+            _ => return Err(Malformed::Unknown),
+        };
+        let length = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
+        let v2 = Self { family, length };
+        if length < v2.addresses() { Err(Malformed::Length) } else { Ok(v2) }
+    }
+
+    /// How many of the bytes that follow hold addresses; the others (TLVs) are to be skipped.
+    pub fn addresses(self) -> usize {
+        match self.family {
+            Family::None => 0,
+            Family::V4 => 12,
+            Family::V6 => V2_ADDRESSES,
+        }
+    }
+
+    /// The ends that those bytes name; nothing where the socket's own count.
+    pub fn ends(self, addresses: &[u8]) -> Option<Ends> {
+        let (source, destination): (IpAddr, IpAddr) = match self.family {
+            Family::None => return None,
+            Family::V4 => (four(addresses)?.into(), four(addresses.get(4..)?)?.into()),
+            Family::V6 => (six(addresses)?.into(), six(addresses.get(16..)?)?.into()),
+        };
+        let ports = addresses.get(self.addresses() - 4..)?.first_chunk::<4>()?;
+        let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
+        Some(Ends { source: SocketAddr::new(source, port(0)), destination: SocketAddr::new(destination, port(2)) })
+    }
+}
+
+fn four(bytes: &[u8]) -> Option<Ipv4Addr> {
+    bytes.first_chunk::<4>().map(|bytes| Ipv4Addr::from(*bytes))
+}
+
+fn six(bytes: &[u8]) -> Option<Ipv6Addr> {
+    bytes.first_chunk::<16>().map(|bytes| Ipv6Addr::from(*bytes))
+}
+
+/// A header of version 2 for a client's connection; without ends it is LOCAL: Weir speaks for itself.
+pub fn encode_v2(ends: Option<Ends>) -> Vec<u8> {
+    let mut header = Vec::with_capacity(V2_FIXED + V2_ADDRESSES);
+    header.extend(V2_SIGNATURE);
+    let Some(Ends { source, destination }) = ends else {
+        header.extend([0x20, 0x00, 0, 0]);
+        return header;
+    };
+    match (source.ip().to_canonical(), destination.ip().to_canonical()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            header.extend([0x21, 0x11, 0, 12]);
+            header.extend(from.octets());
+            header.extend(to.octets());
+        }
+        // Both have to be of one family; an IPv4 address has a form in IPv6.
+        (from, to) => {
+            header.extend([0x21, 0x21, 0, 36]);
+            header.extend(mapped(from).octets());
+            header.extend(mapped(to).octets());
+        }
+    }
+    header.extend(source.port().to_be_bytes());
+    header.extend(destination.port().to_be_bytes());
+    header
+}
+
+fn mapped(ip: IpAddr) -> Ipv6Addr {
+    match ip {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

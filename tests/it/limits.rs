@@ -1,0 +1,118 @@
+//! What a listener lets one client have: connections, requests on one of them, streams.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+
+use crate::support::{Client, Origin, Reply, Weir, eventually};
+
+fn yaml(limits: &str, origin: &Origin) -> String {
+    format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\", limits: {{ {limits} }} }}]\nroutes: [{{ name: all, upstream: up }}]\n\
+         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
+        origin.address()
+    )
+}
+
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+async fn connect(weir: &Weir) -> (SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>) {
+    let stream = tokio::net::TcpStream::connect(weir.web()).await.unwrap();
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    (sender.ready().await.unwrap(), tokio::spawn(connection))
+}
+
+fn get() -> http::Request<()> {
+    http::Request::get("http://example.org/").body(()).unwrap()
+}
+
+#[test]
+fn a_client_may_have_so_many_connections_and_those_it_closes_count_no_longer() {
+    let origin = Origin::named("a");
+    let weir = Weir::start(&yaml("connections_per_ip: 2", &origin));
+    let mut first = Client::connect(weir.web());
+    let mut second = Client::connect(weir.web());
+    assert_eq!((first.get("/").status, second.get("/").status), (200, 200));
+    let refused = String::from_utf8_lossy(&Client::connect(weir.web()).read_to_end()).into_owned();
+    assert!(refused.is_empty() || refused.starts_with("HTTP/1.1 503"), "{refused}");
+    weir.wait_for(&["weir_listener_connections_total", "refused_limit"], 1.0);
+    // Under other settings the count goes on.
+    assert!(weir.reload(&yaml("connections_per_ip: 1", &origin)));
+    drop(first);
+    weir.wait_for(&["weir_listener_connections{"], 1.0);
+    Client::connect(weir.web()).read_to_end();
+    weir.wait_for(&["weir_listener_connections_total", "refused_limit"], 2.0);
+    drop(second);
+    weir.wait_for(&["weir_listener_connections{"], 0.0);
+    assert_eq!(Client::connect(weir.web()).get("/").status, 200);
+}
+
+#[test]
+fn the_last_request_that_a_connection_may_bring_says_close() {
+    let origin = Origin::named("a");
+    let weir = Weir::start(&yaml("requests_per_connection: 3", &origin));
+    let mut client = Client::connect(weir.web());
+    for _ in 0..2 {
+        assert_eq!(client.get("/").header("connection"), Some("keep-alive"));
+    }
+    let last = client.get("/");
+    assert_eq!((last.status, last.header("connection")), (200, Some("close")));
+    assert!(client.is_closed_within(Duration::from_secs(10)));
+    // Those that came along are not served.
+    let mut client = Client::connect(weir.web());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(5));
+    for _ in 0..3 {
+        assert_eq!(client.response("GET").status, 200);
+    }
+    assert!(client.try_response("GET").is_none());
+    assert_eq!(origin.requests().len(), 6);
+}
+
+#[test]
+fn an_http2_connection_says_goaway_after_its_last_request_and_serves_it() {
+    let origin = Origin::named("a");
+    let weir = Weir::start(&yaml("requests_per_connection: 3", &origin));
+    run(async {
+        let (mut client, connection) = connect(&weir).await;
+        for _ in 0..3 {
+            client = client.ready().await.unwrap();
+            assert_eq!(client.send_request(get(), true).unwrap().0.await.unwrap().status(), 200);
+        }
+        drop(client);
+        tokio::time::timeout(Duration::from_secs(10), connection).await.unwrap().unwrap().unwrap();
+    });
+    weir.wait_for(&["weir_listener_connections{"], 0.0);
+}
+
+#[test]
+fn a_client_may_have_so_many_streams_at_once() {
+    let origin = Origin::start(|_| Reply::new(200, "").after(Duration::from_millis(700)));
+    let weir = Weir::start(&yaml("streams: 2", &origin));
+    run(async {
+        let (mut client, _connection) = connect(&weir).await;
+        // The client knows the limit once it has seen SETTINGS.
+        client.send_request(get(), true).unwrap().0.await.unwrap();
+        let responses: Vec<_> = (0..6)
+            .map(|_| {
+                let mut client = client.clone();
+                tokio::spawn(async move {
+                    client = client.ready().await.unwrap();
+                    client.send_request(get(), true).unwrap().0.await.unwrap().status()
+                })
+            })
+            .collect();
+        let mut most = 0.0_f64;
+        while responses.iter().any(|response| !response.is_finished()) {
+            most = most.max(weir.sum(&["weir_requests_in_flight"]));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(most <= 2.0, "{most} at once");
+        for response in responses {
+            assert_eq!(response.await.unwrap(), 200);
+        }
+    });
+    eventually("all served", || (origin.requests().len() == 7).then_some(()));
+}

@@ -1,0 +1,180 @@
+//! A gRPC server and client as far as HTTP/2 shows them: messages, trailers, statuses. What a path does is in `serve`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use h2::client::{ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, Request, Response};
+
+/// Runs on a runtime of its own.
+pub fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// The next piece of a body.
+pub async fn next(body: &mut RecvStream) -> Option<Bytes> {
+    let piece = body.data().await?.unwrap();
+    body.flow_control().release_capacity(piece.len()).unwrap();
+    Some(piece)
+}
+
+/// All that is left of a body.
+pub async fn rest(body: &mut RecvStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let Some(piece) = next(body).await {
+        all.extend_from_slice(&piece);
+    }
+    all
+}
+
+/// Sends all of it as the window opens.
+pub async fn send_all(out: &mut SendStream<Bytes>, mut bytes: Bytes, end: bool) {
+    while !bytes.is_empty() {
+        out.reserve_capacity(bytes.len());
+        let room = std::future::poll_fn(|cx| out.poll_capacity(cx)).await.unwrap().unwrap();
+        let piece = bytes.split_to(room.min(bytes.len()));
+        out.send_data(piece, end && bytes.is_empty()).unwrap();
+    }
+}
+
+/// One message with its prefix.
+pub fn message(payload: &[u8]) -> Bytes {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    Bytes::from([&[0][..], &length, payload].concat())
+}
+
+/// The next message of a body, without its prefix.
+pub async fn next_message(body: &mut RecvStream, inbox: &mut BytesMut) -> Option<Bytes> {
+    loop {
+        if inbox.len() >= 5 {
+            let length = u32::from_be_bytes(inbox[1..5].try_into().unwrap()) as usize;
+            if inbox.len() >= 5 + length {
+                return Some(inbox.split_to(5 + length).freeze().slice(5..));
+            }
+        }
+        inbox.extend_from_slice(&next(body).await?);
+    }
+}
+
+/// A server on a port of its own, and what its health service says.
+pub struct Server {
+    pub address: SocketAddr,
+    pub health: Arc<AtomicU8>,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let health = Arc::new(AtomicU8::new(1));
+        let mine = Arc::clone(&health);
+        std::thread::spawn(move || {
+            run(async move {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                while let Ok((stream, _)) = listener.accept().await {
+                    tokio::spawn(connection(stream, Arc::clone(&mine)));
+                }
+            });
+        });
+        Self { address, health }
+    }
+}
+
+async fn connection(stream: tokio::net::TcpStream, health: Arc<AtomicU8>) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        tokio::spawn(serve(request, respond, Arc::clone(&health)));
+    }
+}
+
+fn trailers(status: &str) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", status.parse().unwrap());
+    trailers.insert("grpc-message", "as%20asked".parse().unwrap());
+    trailers
+}
+
+async fn serve(request: Request<RecvStream>, mut respond: h2::server::SendResponse<Bytes>, health: Arc<AtomicU8>) {
+    let field = |name: &str| request.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
+    let header = Response::builder().header("content-type", "application/grpc");
+    let header = header.header("x-te", field("te")).header("x-timeout", field("grpc-timeout"));
+    let path = request.uri().path().to_owned();
+    let mut body = request.into_body();
+    if path == "/fails" {
+        respond.send_response(header.header("grpc-status", "5").body(()).unwrap(), true).unwrap();
+        return;
+    }
+    if path == "/silent" {
+        std::future::pending::<()>().await;
+    }
+    let mut out = respond.send_response(header.body(()).unwrap(), false).unwrap();
+    let mut status = "0";
+    let mut inbox = BytesMut::new();
+    match path.as_str() {
+        "/grpc.health.v1.Health/Check" => {
+            let asked = next_message(&mut body, &mut inbox).await.unwrap();
+            match &asked[..] {
+                b"" | b"\x0a\x04shop" => out.send_data(message(&[8, health.load(Ordering::Acquire)]), false).unwrap(),
+                _ => status = "5",
+            }
+        }
+        "/server-stream" => {
+            for turn in 0..5_u8 {
+                out.send_data(message(&[turn]), false).unwrap();
+                tokio::task::yield_now().await;
+            }
+        }
+        "/client-stream" => {
+            let mut count = 0_u8;
+            while next_message(&mut body, &mut inbox).await.is_some() {
+                count += 1;
+            }
+            out.send_data(message(&[count]), false).unwrap();
+        }
+        "/breaks" => {
+            out.send_data(message(b"half"), false).unwrap();
+            status = "13";
+        }
+        // Unary calls and streams both ways: each message comes back as it came.
+        _ => {
+            while let Some(one) = next_message(&mut body, &mut inbox).await {
+                send_all(&mut out, message(&one), false).await;
+            }
+        }
+    }
+    let _ = out.send_trailers(trailers(status));
+}
+
+/// A client's connection.
+pub async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(1 << 20).initial_connection_window_size(1 << 22);
+    let (sender, connection) = builder.handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    sender.ready().await.unwrap()
+}
+
+/// Begins a call.
+pub fn call(client: &mut SendRequest<Bytes>, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
+    let request = Request::builder().method("POST").uri(format!("http://example.org{path}"));
+    let request = request.header("te", "trailers").header("content-type", "application/grpc+proto");
+    client.send_request(request.header("grpc-timeout", "7S").body(()).unwrap(), false).unwrap()
+}
+
+/// How a call ended: `grpc-status`, from the trailers or from a header that is all there is.
+pub async fn status(response: Response<RecvStream>) -> String {
+    assert_eq!(response.status(), 200);
+    let text = |fields: &HeaderMap| fields.get("grpc-status").map(|status| status.to_str().unwrap().to_owned());
+    if let Some(status) = text(response.headers()) {
+        assert!(response.into_body().is_end_stream());
+        return status;
+    }
+    let mut body = response.into_body();
+    rest(&mut body).await;
+    text(&body.trailers().await.unwrap().unwrap()).unwrap()
+}
