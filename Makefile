@@ -1,7 +1,7 @@
 # Weir. `make` lists what there is. Cargo does the building; this file installs or names what cargo needs around it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-grafana lint bench bench-pick audit release soak need-build need-grafana
+.PHONY: help run test test-rust test-grafana lint bench bench-pick bench-balance audit release soak need-build need-dns need-grafana
 
 CARGO ?= cargo
 NEED := scripts/need.sh
@@ -10,7 +10,7 @@ BENCH ?=
 DEMO ?=
 
 # What a release build says of itself in weir_build_info. Not for tests: each commit would build them anew.
-run bench soak release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+run bench bench-balance soak release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ run: need-build ## build the release binary and run the demo: three backends, th
 
 test: test-rust test-grafana ## every test: unit, end to end, documentation, dashboards and rules
 
-test-rust: need-build ## unit tests, the end-to-end binary and the documentation's examples
+test-rust: need-build need-dns ## unit tests, the end-to-end binary and the documentation's examples
 	$(CARGO) test --locked --workspace --no-fail-fast
 
 test-grafana: need-build need-grafana ## dashboards and rules against a real Prometheus that scrapes a real weir
@@ -44,7 +44,12 @@ bench: need-build ## CPU per request beside a bare Pingora proxy, nginx and HAPr
 bench-pick: need-build ## nanoseconds and allocations of a pick: each balancer, 10 to 10,000 backends, 1 and 2 threads
 	$(CARGO) bench --locked --bench pick
 
-soak: need-build ## the long tests, on the release build
+bench-balance: need-build ## balancers among unequal and failing backends beside nginx and HAProxy (BENCH="--help" for options)
+	@$(NEED) python3=python3 nginx=nginx haproxy=haproxy wrk=wrk taskset=util-linux
+	python3 bench/balance.py $(BENCH)
+
+soak: need-build need-dns ## the long tests: the simulation with overflow checks, the rest on the release build
+	$(CARGO) test --locked --lib -- --ignored --nocapture --test-threads=1
 	$(CARGO) test --locked --release --test it -- --ignored --nocapture --test-threads=1
 
 release: need-build ## the release binary, its configuration and dashboards as target/dist/weir-VERSION-TARGET.tar.gz
@@ -52,6 +57,9 @@ release: need-build ## the release binary, its configuration and dashboards as t
 
 need-build:
 	@$(NEED) cargo=rust cc=gcc+libc6-dev cmake=cmake
+
+need-dns:
+	@$(NEED) dnsmasq=dnsmasq-base
 
 need-grafana:
 	@$(NEED) python3=python3 prometheus=prometheus promtool=prometheus

@@ -183,7 +183,7 @@ def fleet():
             unit="percentunit", line=0.05)
     d.lines("Faults by kind", "Why requests were not served as asked. `client_abort` is the client's doing.",
             (total("fault", rate("weir_faults_total", route)), "{{fault}}"), unit="reqps", stack=True)
-    d.lines("Fail-open", "Requests tried on backends that are down because none was up: their health checks may be wrong.",
+    d.lines("Fail-open", "Requests tried on backends that are down because too few were up: their health checks may be wrong.",
             (total("upstream", rate("weir_upstream_fail_open_total")), "{{upstream}}"), unit="reqps", line=0.001)
 
     d.row("Upstreams and listeners")
@@ -226,8 +226,20 @@ def upstreams():
             (quantile(0.99, "weir_backend_response_seconds", "upstream", UP), "{{upstream}} p99"), unit="s")
     d.lines("In flight", "Requests that backends are working on: the number the balancer reads.",
             (total("upstream", f"weir_backend_in_flight{{{UP}}}"), "{{upstream}}"))
-    d.lines("Fail-open", "Requests tried on backends that are down because none was up.",
+    d.lines("Fail-open", "Requests tried on backends that are down because none was up, or fewer than `panic_threshold`.",
             (total("upstream", rate("weir_upstream_fail_open_total", UP)), "{{upstream}}"), unit="reqps", line=0.001)
+    d.lines("Looks for backends", "Upstreams that find their backends in DNS or a file. After a failure what was found before stays.",
+            (total("upstream, result", rate("weir_upstream_discoveries_total", UP)), "{{upstream}} {{result}}"), unit="cps")
+
+    d.row("Queues")
+    d.lines("Waiting", "Requests that wait because all backends have `max_in_flight`. Beyond `queue.size` they are answered 503.",
+            (total("upstream", f"weir_upstream_queue_depth{{{UP}}}"), "{{upstream}}"))
+    d.lines("Time in the queue", "Of requests that had to wait, however that ended. None is longer than `queue.timeout`.",
+            (quantile(0.5, "weir_upstream_queue_seconds", "upstream", UP), "{{upstream}} p50"),
+            (quantile(0.99, "weir_upstream_queue_seconds", "upstream", UP), "{{upstream}} p99"), unit="s")
+    refused = FLEET + ',fault=~"queue_full|queue_timeout"'
+    d.lines("Turned away", "`queue_full`: no room to wait, or no queue. `queue_timeout`: waited for `queue.timeout`. By route: faults know no upstream.",
+            (total("route, fault", rate("weir_faults_total", refused)), "{{route}} {{fault}}"), unit="reqps", line=0.001)
 
     d.row("Backends side by side")
     # `or` takes the first that is there: worst first.

@@ -179,6 +179,7 @@ class Scene:
         backends = "\n".join(f"      - {{ name: {n}, address: 127.0.0.1:{self.ports[n]}, weight: {weight if n == 'c' else w} }}"
                              for n, w in BACKENDS.items())
         health = "{ http: { path: /healthz }, interval: 300ms, timeout: 200ms, rise: 1, fall: 2 }"
+        (self.path / "found.yaml").write_text(f"- address: 127.0.0.1:{self.ports['a']}\n")
         (self.path / "weir.yaml").write_text(f"""
 server: {{ threads: 2, shutdown_grace: 1s }}
 admin: {{ address: 127.0.0.1:0 }}
@@ -194,6 +195,7 @@ routes:
     upstream: {"nowhere" if broken else "api"}
     retry: {{ attempts: 3, when: [connect, reset, 503] }}
   - {{ name: lone, match: {{ path_prefix: /lone }}, upstream: lone }}
+  - {{ name: narrow, match: {{ path_prefix: /narrow }}, upstream: narrow }}
   - {{ name: hello, match: {{ path: /hello }}, respond: {{ status: 200, body: hello }} }}
 upstreams:
   api:
@@ -204,6 +206,11 @@ upstreams:
   lone:
     health_check: {health}
     backends: [{{ name: lone, address: 127.0.0.1:{self.ports["lone"]} }}]
+  found: {{ discover: {{ file: found.yaml }} }}
+  narrow:
+    max_in_flight: 1
+    queue: {{ size: 2, timeout: 300ms }}
+    backends: [{{ name: narrow, address: 127.0.0.1:{self.ports["a"]} }}]
 """)
 
     def start_weir(self):
@@ -256,7 +263,8 @@ def wait(what, done, seconds):
 
 def load(scene):
     """Requests of every kind, over and over, at a pace that leaves the machine room; failures are part of it."""
-    connection, paths = None, ["/api/x", "/api/x", "/api/flaky", "/api/slow", "/api/reset", "/lone", "/hello", "/nothing"]
+    connection, paths = None, ["/api/x", "/api/x", "/api/flaky", "/api/slow", "/api/reset", "/lone", "/hello", "/nothing",
+                         "/narrow/slow", "/narrow/slow", "/narrow/slow"]
     while not scene.stop.is_set():
         time.sleep(0.01)
         try:

@@ -3,6 +3,7 @@
 //!
 //! Compiling does no I/O, reads no clock and spawns nothing, so a refused reload leaves no trace.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -103,7 +104,8 @@ impl Snapshot {
         let none = Upstreams::new();
         let before = previous.map_or(&none, |snapshot| &snapshot.upstreams);
         has_its_keys(checked)?;
-        let upstreams = registry.compile(&document.upstreams, &|path| checked.file(path).map(<[u8]>::to_vec), before);
+        let file = |path: &Path| checked.file(path).map(<[u8]>::to_vec);
+        let upstreams = registry.compile(&document.upstreams, checked.folder(), &file, before);
         let mut routes = Vec::with_capacity(document.routes.len());
         for (index, route) in document.routes.iter().enumerate() {
             let at = |what: String| CompileError { path: format!("routes[{index}]"), what };

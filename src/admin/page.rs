@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Write};
 
 use time::OffsetDateTime;
 
-use super::reply::{Backend, LastReload, Listener, Status, Upstream, age};
+use super::reply::{Backend, Discovery, LastReload, Listener, Status, Upstream, age};
 use crate::telemetry::vitals::State;
 
 const HEAD: &str = r#"<!doctype html>
@@ -90,6 +90,9 @@ fn write_listeners(out: &mut String, listeners: &[Listener]) -> fmt::Result {
 
 fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
     writeln!(out, "<h2>{} <small>{}</small></h2>", Escaped(&upstream.name), Escaped(&upstream.balance))?;
+    if let Some(discovery) = &upstream.discovery {
+        write_discovery(out, discovery)?;
+    }
     out.push_str("<div class=box><table><tr><th>backend<th>address<th>state<th>for");
     out.push_str("<th class=n>in flight<th class=n>weight<th>share by weight<th>reason</tr>\n");
     let any_up = upstream.backends.iter().any(|backend| backend.state == State::Up);
@@ -100,6 +103,21 @@ fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
     let share = |backend: &Backend| if total > 0.0 { (part(backend) * 100.0 / total) as u64 } else { 0 };
     upstream.backends.iter().try_for_each(|backend| write_backend(out, backend, share(backend)))?;
     out.push_str("</table></div>\n");
+    Ok(())
+}
+
+fn write_discovery(out: &mut String, discovery: &Discovery) -> fmt::Result {
+    let (class, word) = if discovery.error.is_none() { ("ok", "ok") } else { ("bad", "fails") };
+    let at = discovery.last_success.as_deref();
+    let since = at.and_then(|at| age(at, OffsetDateTime::now_utc())).map_or("never".to_owned(), |age| age + " ago");
+    write!(
+        out,
+        "<p>Found by <code>{}</code> <span class=\"state {class}\">{word}</span> ",
+        Escaped(&discovery.source)
+    )?;
+    write!(out, "<span class=dim>last success {since}</span>")?;
+    discovery.error.iter().try_for_each(|error| write!(out, " {}", Escaped(error)))?;
+    out.push_str("</p>\n");
     Ok(())
 }
 
@@ -161,18 +179,36 @@ mod tests {
             effective_weight: 1.0,
         };
         let other = Backend { effective_weight: 3.0, state: State::Up, ..backend.clone() };
+        let (source, error) = ("dns a:80".to_owned(), Some(evil.to_owned()));
+        let discovery = Discovery { source, last_success: None, error, failures: 1 };
         let problem = Problem { what: evil.into(), ..Problem::default() };
         let last_reload =
             LastReload { result: "rejected".into(), time: "t".into(), changes: vec![], problems: vec![problem] };
         let page = render(&Status {
             last_reload: Some(last_reload),
-            upstreams: vec![Upstream { name: "u".into(), balance: "random".into(), backends: vec![backend, other] }],
+            upstreams: vec![Upstream {
+                name: "u".into(),
+                balance: "random".into(),
+                discovery: Some(discovery),
+                backends: vec![backend, other],
+            }],
             listeners: vec![Listener { name: evil.into(), address: evil.into(), bound: true, connections: 3 }],
             ..Status::default()
         });
         assert!(!page.contains("<script"), "{page}");
-        assert_eq!(page.matches("&lt;script&gt;&quot;&amp;&#39;").count(), 5, "{page}");
-        for shown in ["not ready", "state down", "1 of 4", "width:0%", "width:100%", "since 2023", ">7<", "rejected"] {
+        assert_eq!(page.matches("&lt;script&gt;&quot;&amp;&#39;").count(), 6, "{page}");
+        for shown in [
+            "not ready",
+            "state down",
+            "1 of 4",
+            "dns a:80",
+            "never",
+            "width:0%",
+            "width:100%",
+            "since 2023",
+            ">7<",
+            "rejected",
+        ] {
             assert!(page.contains(shown), "{shown}: {page}");
         }
     }

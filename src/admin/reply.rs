@@ -63,8 +63,24 @@ pub struct Upstream {
     pub name: String,
     /// Its balancer.
     pub balance: String,
-    /// In the order of the configuration; those that are gone but not drained come last.
+    /// How looking for backends goes; left out where the configuration names all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discovery: Option<Discovery>,
+    /// In the order of the configuration, and then those that were found.
     pub backends: Vec<Backend>,
+}
+
+/// How looking for an upstream's backends goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Discovery {
+    /// Where it is looked: `dns NAME:PORT`, `srv NAME` or `file PATH`.
+    pub source: String,
+    /// When a look last went well, RFC 3339; null: never.
+    pub last_success: Option<String>,
+    /// What is wrong now; null: nothing. What was found before stays.
+    pub error: Option<String>,
+    /// Looks in a row that went wrong.
+    pub failures: u64,
 }
 
 /// A backend.

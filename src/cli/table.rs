@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use time::OffsetDateTime;
 
-use crate::admin::reply::{Backend, Status, age};
+use crate::admin::reply::{Backend, Discovery, Status, Upstream, age};
 
 /// The whole text.
 pub(super) fn status(status: &Status) -> String {
@@ -38,7 +38,23 @@ pub(super) fn status(status: &Status) -> String {
     }
     text.push('\n');
     columns(&mut text, &rows);
+    discoveries(&mut text, status);
     text
+}
+
+fn discoveries(text: &mut String, status: &Status) {
+    let row = |name: &str, discovery: &Discovery| {
+        let since = discovery.last_success.as_deref().and_then(|since| age(since, OffsetDateTime::now_utc()));
+        let since = since.map_or_else(|| "never".to_owned(), |since| format!("{since} ago"));
+        vec![name.to_owned(), discovery.source.clone(), since, discovery.error.clone().unwrap_or_default()]
+    };
+    let each = |upstream: &Upstream| Some(row(&upstream.name, upstream.discovery.as_ref()?));
+    let mut rows = vec![["UPSTREAM", "DISCOVERY", "LAST SUCCESS", "ERROR"].map(str::to_owned).to_vec()];
+    rows.extend(status.upstreams.iter().filter_map(each));
+    if rows.len() > 1 {
+        text.push('\n');
+        columns(text, &rows);
+    }
 }
 
 fn backend(upstream: &str, backend: &Backend) -> Vec<String> {
@@ -79,7 +95,6 @@ pub(super) fn columns(text: &mut String, rows: &[Vec<String>]) {
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::admin::reply::Upstream;
     use crate::telemetry::vitals::State;
 
     #[test]
@@ -94,12 +109,21 @@ mod tests {
             weight: 4,
             effective_weight: 0.0,
         };
-        let upstream = Upstream { name: "api".into(), balance: "round_robin".into(), backends: vec![backend] };
+        let discovery = Discovery {
+            source: "dns api.internal:80".into(),
+            last_success: None,
+            error: Some("api.internal: has no address".into()),
+            failures: 3,
+        };
+        let (name, discovery) = ("api".into(), Some(discovery));
+        let upstream = Upstream { name, balance: "round_robin".into(), discovery, backends: vec![backend] };
         let text = status(&Status { upstreams: vec![upstream], version: "0.1.0".into(), ..Status::default() });
         let expected = "weir 0.1.0  pid 0  generation 0  not ready\n\n\
             LISTENER  ADDRESS  STATE  CONNECTIONS\n\n\
             UPSTREAM  BACKEND  ADDRESS        STATE  IN FLIGHT  WEIGHT  FOR  REASON\n\
-            api       a        10.0.0.1:3001  down   2          0/4     -    refused\n";
+            api       a        10.0.0.1:3001  down   2          0/4     -    refused\n\n\
+            UPSTREAM  DISCOVERY            LAST SUCCESS  ERROR\n\
+            api       dns api.internal:80  never         api.internal: has no address\n";
         assert_eq!(text, expected);
     }
 }

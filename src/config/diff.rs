@@ -23,6 +23,14 @@ pub fn diff(old: &Document, new: &Document) -> Diff {
     diff
 }
 
+/// What differs between two lists of an upstream's backends.
+pub fn diff_of_backends(upstream: &str, old: &[Backend], new: &[Backend]) -> Diff {
+    let of = |backends: &[Backend]| Upstream { backends: backends.to_vec(), ..Upstream::default() };
+    let mut diff = Diff::default();
+    members(upstream, &of(old), &of(new), &mut diff.changes);
+    diff
+}
+
 /// Keys that a process keeps from its start to its end.
 const FIXED: [&str; 5] =
     ["server.threads", "server.user", "server.pid_file", "server.upstream_idle_connections", "admin.address"];

@@ -8,8 +8,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::keys::Had;
+use super::list;
+use super::locate::Env;
 use super::problem::Problems;
-use super::schema::Document;
+use super::schema::{Document, Upstream};
 use super::tree::{Node, Place};
 
 /// What the files of a document are had with.
@@ -38,6 +40,7 @@ pub(super) fn read(
     tree: &Node,
     folder: &Path,
     source: Source<'_>,
+    env: Env<'_>,
     problems: &mut Problems,
 ) -> Files {
     let mut files: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
@@ -52,8 +55,18 @@ pub(super) fn read(
                 }
             }
         }
-        if let Some((what, hint)) = files.get(path).and_then(|bytes| judge(bytes)) {
-            say(tree, &place, problems, what.to_owned(), hint);
+        match (files.get(path), judge) {
+            (Some(bytes), Judge::Here(judge)) => {
+                if let Some((what, hint)) = judge(bytes) {
+                    say(tree, &place, problems, what.to_owned(), hint);
+                }
+            }
+            // It has places of its own.
+            (Some(bytes), Judge::List(upstream)) => {
+                let read = list::read(&folder.join(path), bytes, upstream, env);
+                problems.extend(read.err().unwrap_or_default());
+            }
+            (None, _) => {}
         }
     }
     let mut files = Files { held: files, made: Vec::new() };
@@ -95,17 +108,27 @@ fn keys(
     }
 }
 
-/// What is wrong with a file's content and what to do.
-type Judge = fn(&[u8]) -> Option<(&'static str, &'static str)>;
+/// Who judges a file's content.
+enum Judge<'a> {
+    /// What is wrong with it and what to do, said at the key that names it.
+    Here(fn(&[u8]) -> Option<(&'static str, &'static str)>),
+    /// It is a list of backends for this upstream.
+    List(&'a Upstream),
+}
 
-fn named(document: &Document) -> Vec<(Place, &Path, Judge)> {
-    let mut named: Vec<(Place, &Path, Judge)> = Vec::new();
+fn named(document: &Document) -> Vec<(Place, &Path, Judge<'_>)> {
+    let mut named: Vec<(Place, &Path, Judge<'_>)> = Vec::new();
     if let Some(path) = &document.admin.token_file {
-        named.push((Place::of("admin").key("token_file"), path, bad_token));
+        named.push((Place::of("admin").key("token_file"), path, Judge::Here(bad_token)));
     }
     for (name, upstream) in &document.upstreams {
         if let Some(path) = upstream.tls.as_ref().and_then(|tls| tls.ca.as_deref()) {
-            named.push((Place::of("upstreams").key(name.as_str()).key("tls").key("ca"), path, bad_authorities));
+            let place = Place::of("upstreams").key(name.as_str()).key("tls").key("ca");
+            named.push((place, path, Judge::Here(bad_authorities)));
+        }
+        if let Some(path) = upstream.discover.as_ref().and_then(|source| source.file.as_deref()) {
+            let place = Place::of("upstreams").key(name.as_str()).key("discover").key("file");
+            named.push((place, path, Judge::List(upstream)));
         }
     }
     named

@@ -66,6 +66,11 @@ impl Checked {
         Problem { file, line: mark.line, column: mark.column, path, what, hint }
     }
 
+    /// The folder that the files it names are relative to.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+
     /// The configuration file, as it was named.
     pub fn path(&self) -> &Path {
         &self.path
@@ -138,7 +143,7 @@ fn parse_with(
             let address = |index| Place::of("listeners").index(index).key("address");
             listeners = (0..document.listeners.len()).map(|index| tree.find(&address(index)).mark).collect();
             let folder = name.parent().unwrap_or(Path::new(""));
-            files = files::read(document, &tree, folder, source, &mut problems);
+            files = files::read(document, &tree, folder, source, env, &mut problems);
         }
     }
     match document {
@@ -148,7 +153,7 @@ fn parse_with(
 }
 
 /// Reads a file that a configuration names: a regular file of bounded length.
-fn read_named(path: &Path) -> io::Result<Vec<u8>> {
+pub fn read_named(path: &Path) -> io::Result<Vec<u8>> {
     read_bounded(path, LONGEST_NAMED)
 }
 
@@ -162,13 +167,13 @@ fn read_bounded(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
     if read as u64 > longest { Err(io::Error::other("it is too long")) } else { Ok(bytes) }
 }
 
-fn whole(path: &Path, mark: Mark, what: String) -> Vec<Problem> {
+pub(super) fn whole(path: &Path, mark: Mark, what: String) -> Vec<Problem> {
     let mut problems = Problems::new(path);
     problems.add(mark, "", what, "");
     problems.sorted()
 }
 
-fn mark_after(text: &[u8]) -> Mark {
+pub(super) fn mark_after(text: &[u8]) -> Mark {
     let text = String::from_utf8_lossy(text);
     let line = text.matches('\n').count() + 1;
     Mark { line, column: text.rsplit('\n').next().unwrap_or_default().chars().count() + 1 }

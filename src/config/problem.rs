@@ -71,6 +71,12 @@ impl Problems {
         });
     }
 
+    /// Adds those of another file.
+    pub(super) fn extend(&mut self, others: Vec<Problem>) {
+        let room = MOST.saturating_sub(self.found.len());
+        self.found.extend(others.into_iter().take(room));
+    }
+
     /// Whether there are as many as are ever listed.
     pub(super) fn full(&self) -> bool {
         self.found.len() >= MOST
@@ -86,11 +92,14 @@ impl Problems {
         self.found.iter()
     }
 
-    /// In the order of the file, each once.
+    /// In the order of the file, each once; those of other files after its own.
     pub(super) fn sorted(mut self) -> Vec<Problem> {
-        self.found.sort_by(|a, b| {
-            (a.line, a.column, &a.path, &a.what, &a.hint).cmp(&(b.line, b.column, &b.path, &b.what, &b.hint))
-        });
+        let own = self.file;
+        let order = |problem: &Problem| {
+            let Problem { file, line, column, path, what, hint } = problem.clone();
+            (file != own, file, line, column, path, what, hint)
+        };
+        self.found.sort_by_cached_key(order);
         self.found.dedup();
         self.found
     }

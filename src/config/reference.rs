@@ -106,6 +106,8 @@ fn named(name: &str, defs: &Map<String, Value>) -> Kind {
         "Name" => "name",
         "BackendAddress" => "address",
         "Cidr" => "network",
+        "DnsName" => "name in DNS",
+        "NameServer" => "`ip` or `ip:port`",
         "HostPattern" => "host",
         "Method" => "method",
         "HostRule" => "`keep`, `backend` or a name",

@@ -17,8 +17,8 @@ mod upstream;
 
 pub use sticky::{CookieAttributes, SameSite, Sticky};
 pub use upstream::{
-    Backend, Balance, BodyCheck, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Outlier, Protocol, Queue, SendProxy,
-    TcpCheck, Upstream, UpstreamTls, Whole,
+    Backend, Balance, BodyCheck, Discover, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Outlier, Protocol, Queue,
+    SendProxy, TcpCheck, Upstream, UpstreamTls, Whole,
 };
 
 /// The whole file.

@@ -34,6 +34,11 @@ pub(super) fn document(tree: &mut Node, problems: &mut Problems) -> Option<Docum
     settle(tree, &Place::default(), problems)
 }
 
+/// A file that is no document but a section of its own; nothing where too much is wrong.
+pub(super) fn section<T: DeserializeOwned>(tree: &mut Node, problems: &mut Problems) -> Option<T> {
+    settle(tree, &Place::default(), problems)
+}
+
 /// The elements of the long sections.
 fn elements(tree: &Node) -> Vec<Place> {
     let mut places = Vec::new();

@@ -48,6 +48,10 @@ macro_rules! text_value {
     };
 }
 
+mod dns;
+
+pub use dns::{DnsName, NameServer};
+
 /// A span of time: `250ms`, `2s`, `5m`, `1h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Period(Duration);

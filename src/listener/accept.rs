@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::conn::Conn;
 use super::edge_io::EdgeIo;
+use super::head::LAST_CALL_AT_EXIT;
 use super::open::{Entered, Open};
 use super::per_ip::{self, PerIp};
 use super::phase::{Phase, PhaseWatch};
@@ -134,13 +135,20 @@ impl<F: Front> Accepted<F> {
     async fn serve(self, mut stream: TcpStream) {
         let _held = (self.guard, self.open, self.place);
         let _ = stream.set_nodelay(true);
-        let Some(ends) = ends(&mut stream, self.ends, &self.settings, &self.meters).await else { return };
+        let ends = ends(&mut stream, self.ends, &self.settings, &self.meters, &self.phase).await;
+        let Some(ends) = ends else { return };
         let Ok(_entered) = admit(&stream, ends.0, &self.settings, &self.per_ip, &self.meters) else { return };
         let write = self.settings.timeouts.write.limit();
         let name = Arc::clone(&self.settings.name);
         let conn = Arc::new(Conn::new(name, ends, self.settings, self.meters, self.phase.clone()));
         http1::serve(Box::new(EdgeIo::new(stream, conn, write)), &self.front, self.phase).await;
     }
+}
+
+/// Returns when a connection that has not said whose it is should be given up.
+async fn end_of_process(mut phase: PhaseWatch) {
+    phase.past(Phase::Closing).await;
+    tokio::time::sleep(LAST_CALL_AT_EXIT).await;
 }
 
 /// The ends of the client's connection: as the PROXY header has them where the listener wants one, else the socket's.
@@ -150,11 +158,16 @@ async fn ends(
     own: (SocketAddr, SocketAddr),
     settings: &Settings,
     meters: &ListenerMeters,
+    phase: &PhaseWatch,
 ) -> Option<(SocketAddr, SocketAddr)> {
     if settings.proxied_by.is_none() {
         return Some(own);
     }
-    let said = tokio::time::timeout(settings.timeouts.header.get(), proxied::read(stream)).await;
+    let said = tokio::select! {
+        biased;
+        said = tokio::time::timeout(settings.timeouts.header.get(), proxied::read(stream)) => said,
+        () = end_of_process(phase.clone()) => return None,
+    };
     let (listener, peer) = (&settings.name, own.0);
     match said {
         Ok(Ok(Said::Ends(ends))) => return Some((ends.source, ends.destination)),

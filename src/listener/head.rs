@@ -18,7 +18,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// to us; its answer says `Connection: close`.
 const LAST_CALL: Duration = Duration::from_secs(5);
 /// The same when the process ends.
-const LAST_CALL_AT_EXIT: Duration = Duration::from_millis(100);
+pub(super) const LAST_CALL_AT_EXIT: Duration = Duration::from_millis(100);
 
 /// What came next.
 pub(super) enum Next {

@@ -27,9 +27,11 @@ pub(super) enum Said {
 /// The stream's; `InvalidData` where it is no header.
 pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Said> {
     let mut line = [0; proxy::V1_MOST];
-    match stream.read(&mut line[..proxy::TELLING]).await? {
-        0 => return Ok(Said::Left),
-        some => stream.read_exact(&mut line[some..proxy::TELLING]).await?,
+    match stream.read(&mut line[..proxy::TELLING]).await {
+        Ok(0) => return Ok(Said::Left),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Said::Left),
+        Ok(some) => stream.read_exact(&mut line[some..proxy::TELLING]).await?,
+        Err(error) => return Err(error),
     };
     let start = line.first_chunk().ok_or(io::ErrorKind::InvalidData)?;
     let ends = match proxy::version(start).map_err(invalid)? {

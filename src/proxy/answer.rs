@@ -138,6 +138,10 @@ pub(super) fn header(
         stay_http(ctx);
     }
     via::response(response, response.version)?;
+    if matches!(response.version, Version::HTTP_09 | Version::HTTP_10) {
+        // What we send is in our own version, whatever the backend speaks (RFC 9110 section 6.2).
+        response.set_version(Version::HTTP_11);
+    }
     if ctx.version == Version::HTTP_10 && response.headers.contains_key(header::TRANSFER_ENCODING) {
         // A 1.0 client knows no chunks (RFC 9112 section 6.1); the end of the connection ends the body.
         response.remove_header(&header::TRANSFER_ENCODING);

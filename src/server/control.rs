@@ -19,7 +19,7 @@ use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 use crate::upstream::backend::Backend;
 use crate::upstream::registry::Registry;
-use crate::upstream::status::{BackendStatus, status_of};
+use crate::upstream::status::{BackendStatus, DiscoveryStatus, status_of};
 use crate::upstream::steer::Wanted;
 
 /// The rooms, for those who steer the process.
@@ -95,7 +95,8 @@ impl Control for ControlRoom {
         } else if !self.life.is_bound() {
             "listeners are not bound yet".to_owned()
         } else if let Some(upstream) = pending() {
-            format!("upstream {} waits for its first health checks", upstream.name())
+            let first = if upstream.look_pending() { "look for backends" } else { "health checks" };
+            format!("upstream {} waits for its first {first}", upstream.name())
         } else {
             String::new()
         };
@@ -121,7 +122,7 @@ impl ControlRoom {
                 "upstream `{upstream}` has no backend `{backend}`; there is {there}"
             )));
         };
-        Ok((Arc::clone(found), Arc::clone(member)))
+        Ok((Arc::clone(found), member))
     }
 }
 
@@ -179,8 +180,14 @@ fn upstream(upstream: &Arc<Upstream>) -> reply::Upstream {
     reply::Upstream {
         name: status.name,
         balance: balance(status.balance),
+        discovery: status.discovery.map(discovery),
         backends: status.backends.into_iter().map(shown).collect(),
     }
+}
+
+fn discovery(status: DiscoveryStatus) -> reply::Discovery {
+    let DiscoveryStatus { source, last_success, error, failures } = status;
+    reply::Discovery { source, last_success, error, failures }
 }
 
 /// As the document writes it.

@@ -151,8 +151,12 @@ fn furnish(
 ) -> Result<Arc<ControlRoom>, StartError> {
     let document = checked.document();
     let life = Arc::<Life>::default();
-    let vitals = Arc::clone(metrics);
-    let registry = Arc::new(Registry::new(runtimes.control().clone(), move |labels| vitals.vitals(labels)));
+    let (vitals, meters) = (Arc::clone(metrics), Arc::clone(metrics));
+    let registry = Registry::new(
+        runtimes.control().clone(),
+        move |labels| vitals.vitals(labels),
+        move |upstream| meters.upstream(upstream),
+    );
     let snapshot = Snapshot::compile(checked, None, &registry, metrics)?;
     registry.activate(&snapshot.upstreams);
     let shared = Arc::new(Shared::new(snapshot));

@@ -46,6 +46,7 @@ fn collect(cells: &Cells) -> Vec<Family> {
     let mut families = process(cells);
     families.extend(routes(cells));
     families.extend(listeners(cells));
+    families.extend(upstreams(cells));
     let backends = cells.backends.held();
     let shown: Vec<_> = backends.iter().filter(|v| v.is_member() || v.in_flight() > 0).collect();
     families.extend(traffic(&shown));
@@ -114,6 +115,10 @@ fn listeners(cells: &Cells) -> Vec<Family> {
             results.add(&[listener.name(), result.label()], listener.total(result));
         }
     }
+    vec![open, results]
+}
+
+fn upstreams(cells: &Cells) -> Vec<Family> {
     let mut fail_open = Family::of(
         "weir_upstream_fail_open_total",
         Kind::Counter,
@@ -132,12 +137,30 @@ fn listeners(cells: &Cells) -> Vec<Family> {
         "How long requests waited for a backend with a free place, however it ended.",
         &["upstream"],
     );
+    let mut looks = Family::of(
+        "weir_upstream_discoveries_total",
+        Kind::Counter,
+        "Looks for backends in DNS or a file by result.",
+        &["upstream", "result"],
+    );
+    let mut found = Family::of(
+        "weir_upstream_discovery_last_success_timestamp_seconds",
+        Kind::Gauge,
+        "When a look for backends last went well; 0: never.",
+        &["upstream"],
+    );
     for upstream in cells.upstreams.held() {
+        for (result, n) in upstream.discoveries().into_iter().flatten() {
+            looks.add(&[upstream.name(), result], n);
+        }
+        if upstream.discoveries().is_some() {
+            found.push(&[upstream.name()], upstream.discovered_ms() as f64 / 1_000.0);
+        }
         fail_open.add(&[upstream.name()], upstream.fail_open());
         depth.add(&[upstream.name()], upstream.waiting());
         waited.observe(&[upstream.name()], upstream.waited());
     }
-    vec![open, results, fail_open, depth, waited]
+    vec![fail_open, depth, waited, looks, found]
 }
 
 /// What backends were sent and answered.

@@ -3,7 +3,7 @@
 //!
 //! No label is looked up here, and nothing is shown: `families` reads the cells at a scrape.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -157,6 +157,8 @@ pub struct UpstreamMeters {
     fail_open: Count,
     waiting: AtomicI64,
     waited: Durations,
+    looks: [Count; 2],
+    found_ms: AtomicU64,
 }
 
 /// A request that waits in the queue; dropping it ends the wait and observes it.
@@ -174,7 +176,8 @@ impl UpstreamMeters {
     /// Nothing counted yet. Use `Metrics::upstream`, which keeps one a name.
     pub fn new(name: &str) -> Self {
         let waited = Durations::new(LATENCY);
-        Self { name: name.into(), fail_open: Count::new(), waiting: AtomicI64::new(0), waited }
+        let (waiting, found_ms) = (AtomicI64::new(0), AtomicU64::new(0));
+        Self { name: name.into(), fail_open: Count::new(), waiting, waited, looks: Default::default(), found_ms }
     }
 
     /// The upstream's name.
@@ -201,6 +204,25 @@ impl UpstreamMeters {
     /// How long requests waited, however it ended.
     pub(super) fn waited(&self) -> &Durations {
         &self.waited
+    }
+
+    /// Counts a look for backends; `now_ms`: milliseconds since 1970.
+    pub fn count_discovery(&self, ok: bool, now_ms: u64) {
+        self.looks[usize::from(!ok)].bump();
+        if ok {
+            self.found_ms.store(now_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks for backends by result; nothing while there was none.
+    pub fn discoveries(&self) -> Option<[(&'static str, u64); 2]> {
+        let [ok, failed] = [self.looks[0].get(), self.looks[1].get()];
+        (ok + failed > 0).then_some([("ok", ok), ("failed", failed)])
+    }
+
+    /// When a look last went well, in milliseconds since 1970; 0: never.
+    pub fn discovered_ms(&self) -> u64 {
+        self.found_ms.load(Ordering::Relaxed)
     }
 
     /// Picks that were made though no backend was healthy.

@@ -10,7 +10,7 @@ use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use tokio::sync::Notify;
 
 use super::sticky::Token;
-use crate::config::schema::Balance;
+use crate::config::schema::{self, Balance};
 use crate::config::values::BackendAddress;
 use crate::telemetry::vitals::Vitals;
 
@@ -41,6 +41,12 @@ impl Backend {
             Balance::RoundRobin => self.weight,
             _ => self.vitals.runtime_weight().unwrap_or(self.weight),
         }
+    }
+
+    /// As a document would write it.
+    pub fn listed(&self) -> schema::Backend {
+        let name = self.name.parse().ok().filter(|_| *self.name != *self.address.to_string());
+        schema::Backend { name, address: self.address.clone(), weight: self.weight, tier: self.tier }
     }
 
     /// Whether the two are the same to everyone who picks or shows them: same cells, same words, same weight, same tier, same token.

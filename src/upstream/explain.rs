@@ -73,14 +73,14 @@ impl Upstream {
         Outlook { fail_open: members.failed_open(), backends: self.backends().iter().map(candidate).collect() }
     }
 
-    /// Those of its backends that are not among these members: the first few, and why.
-    pub(super) fn outsiders(&self, members: &Members) -> Option<Vec<PassedOver>> {
+    /// Those of these backends that are not among these members: the first few, and why.
+    pub(super) fn outsiders(&self, backends: &[Arc<Backend>], members: &Members) -> Option<Vec<PassedOver>> {
         let inside: HashSet<_> = members.eligible().map(|backend| Arc::as_ptr(&backend.vitals)).collect();
-        if inside.len() == self.backends().len() {
+        if inside.len() == backends.len() {
             return None;
         }
         let is_out = |backend: &&Arc<Backend>| !inside.contains(&Arc::as_ptr(&backend.vitals));
-        let outside = self.backends().iter().filter(is_out).take(MOST_TOLD);
+        let outside = backends.iter().filter(is_out).take(MOST_TOLD);
         let tell = |b: &Arc<Backend>| PassedOver { backend: Arc::clone(&b.name), why: self.out(b) };
         Some(outside.map(tell).collect())
     }

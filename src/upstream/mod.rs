@@ -9,6 +9,7 @@ pub mod clock;
 pub mod connect;
 #[cfg(test)]
 mod counting;
+pub mod discovery;
 pub mod explain;
 pub mod health;
 pub mod members;
@@ -20,6 +21,8 @@ pub mod registry;
 pub mod resolve;
 pub mod retry;
 pub mod rule;
+#[cfg(test)]
+mod simulation;
 pub mod status;
 pub mod steer;
 pub mod sticky;
@@ -36,6 +39,7 @@ use crate::telemetry::record::PassedOver;
 use crate::telemetry::vitals::{Health, Why};
 use backend::Backend;
 use balance::{Settings, Tried};
+use discovery::found::Found;
 use members::{Members, Pick, Rules};
 use outlier::{Detector, Watching};
 use peer::Wire;
@@ -57,10 +61,14 @@ pub struct Wish {
 pub struct Upstream {
     name: Arc<str>,
     settings: schema::Upstream,
-    backends: Box<[Arc<Backend>]>,
+    /// Only what is discovered changes.
+    backends: ArcSwap<Box<[Arc<Backend>]>>,
+    found: Option<Arc<Found>>,
     wire: Arc<Wire>,
     budget: Arc<RetryBudget>,
-    detector: Option<Arc<Detector>>,
+    detector: ArcSwapOption<Detector>,
+    /// Of the generation before, where its judgement ends with it.
+    superseded: Option<Arc<Detector>>,
     queue: Arc<Queue>,
     sticky: Option<Sticky>,
     members: ArcSwap<Members>,
@@ -86,10 +94,12 @@ impl Upstream {
         Self {
             name,
             settings,
-            backends: backends.into(),
+            backends: ArcSwap::from_pointee(backends.into()),
+            found: None,
             wire,
             budget,
-            detector: None,
+            detector: ArcSwapOption::empty(),
+            superseded: None,
             queue: Arc::default(),
             sticky: None,
             members: ArcSwap::new(members),
@@ -100,18 +110,42 @@ impl Upstream {
 
     /// What goes on from `previous`: its queue, and what was judged of backends while the rules are equal.
     pub fn continuing(mut self, previous: Option<&Self>) -> Self {
-        let before = previous.and_then(|previous| previous.detector.as_deref());
+        let before = previous.and_then(|previous| previous.detector.load_full());
         let rules = self.settings.outlier.as_ref();
+        let ends = |before: &&Arc<Detector>| !rules.is_some_and(|rules| before.goes_on_with(rules));
+        self.superseded = before.as_ref().filter(ends).map(Arc::clone);
         if let Some(previous) = previous {
             self.queue = Arc::clone(&previous.queue);
         }
-        self.detector = rules.map(|rules| Arc::new(Detector::new(rules, &self.backends, before)));
+        self.watch_all(before.as_deref());
         self
     }
 
     /// The same with cookies that bring clients back; its backends have their tokens from these.
     pub fn sticking(self, sticky: Option<Sticky>) -> Self {
         Self { sticky, ..self }
+    }
+
+    /// With what is found for it while it runs.
+    pub fn finding(mut self, found: Option<Arc<Found>>) -> Self {
+        self.found = found;
+        self
+    }
+
+    /// What is found for it while it runs, if it looks for backends.
+    pub fn found(&self) -> Option<&Arc<Found>> {
+        self.found.as_ref()
+    }
+
+    /// Other backends, because others were found. Members follow with `rebuild`.
+    pub fn set_backends(&self, backends: Vec<Arc<Backend>>) {
+        self.backends.store(Arc::new(backends.into()));
+        self.watch_all(self.detector.load_full().as_deref());
+    }
+
+    fn watch_all(&self, before: Option<&Detector>) {
+        let watch = |rules| Arc::new(Detector::new(rules, &self.backends.load(), before));
+        self.detector.store(self.settings.outlier.as_ref().map(watch));
     }
 
     /// What it is called.
@@ -124,9 +158,9 @@ impl Upstream {
         &self.settings
     }
 
-    /// All that are configured, in the document's order.
-    pub fn backends(&self) -> &[Arc<Backend>] {
-        &self.backends
+    /// All that are configured, in the document's order, and then those that were found.
+    pub fn backends(&self) -> Arc<Box<[Arc<Backend>]>> {
+        self.backends.load_full()
     }
 
     /// How they are spoken to.
@@ -188,32 +222,41 @@ impl Upstream {
         if named.is_some_and(|token| self.members.load().named(token, tried).is_ok()) {
             return None;
         }
-        let (backend, guard, watching) = self.detector.as_ref()?.trial(&self.backends, tried, now_ms)?;
+        let (detector, backends) = (self.detector.load(), self.backends.load());
+        let (backend, guard, watching) = detector.as_ref()?.trial(&backends, tried, now_ms)?;
         Some((Pick { backend: Arc::clone(backend), guard, fail_open: false, again: false, why: Why::Trial }, watching))
     }
 
     /// Watches an attempt at one of its backends, if backends are watched.
     pub fn watch(&self, backend: &Backend) -> Option<Watching> {
-        self.detector.as_ref()?.watch(&backend.vitals)
+        self.detector.load().as_ref()?.watch(&backend.vitals)
     }
 
     /// Builds the members anew from what the cells say; whether they changed.
     pub fn rebuild(&self) -> bool {
+        self.rebuild_at(clock::now_ms())
+    }
+
+    fn rebuild_at(&self, now: u64) -> bool {
         let _one_at_a_time = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
-        let (rules, now) = (rules(&self.settings), clock::now_ms());
-        for backend in &self.backends {
+        let rules = rules(&self.settings);
+        let backends = self.backends.load_full();
+        for backend in backends.iter() {
             let up = tiers::is_able(backend) && tiers::health(backend, rules.checked) == Health::Up;
             backend.vitals.score().set_serving(up && backend.vitals.is_member(), now);
         }
-        let built = Members::build(&self.backends, rules, now);
-        self.publish_weights(&built);
-        self.passed_over.store(self.outsiders(&built).map(Arc::new));
+        let built = Members::build(&backends, rules, now);
+        self.publish_weights(&backends, &built);
+        self.passed_over.store(self.outsiders(&backends, &built).map(Arc::new));
         let changed = !self.members.load().same_as(&built);
         if changed {
             self.members.store(Arc::new(built));
         }
         // Who waits may have another backend to go to now, or none.
         self.queue.nudge();
+        if let Some(found) = self.found.as_ref().filter(|_| !self.verdict_pending()) {
+            found.settle();
+        }
         changed
     }
 
@@ -223,23 +266,31 @@ impl Upstream {
     }
 
     /// Shows the weights as configured and as they count: an operator's or the configured one, as far as it has grown.
-    fn publish_weights(&self, members: &Members) {
+    fn publish_weights(&self, backends: &[Arc<Backend>], members: &Members) {
         let ramps: HashMap<*const Backend, f64> = members
             .ramps()
             .filter(|(_, part)| *part < 1.0)
             .map(|(backend, part)| (Arc::as_ptr(backend), part))
             .collect();
-        for backend in &self.backends {
+        for backend in backends {
             let ramp = ramps.get(&Arc::as_ptr(backend)).copied().unwrap_or(1.0);
             let now = backend.weight_now(self.settings.balance);
             backend.vitals.set_weights(backend.weight.into(), f64::from(now) * ramp);
         }
     }
 
-    /// Whether a backend still waits for its first verdict.
+    /// Whether it is still looked for for the first time.
+    pub fn look_pending(&self) -> bool {
+        self.found.as_ref().is_some_and(|found| !found.was_looked_for())
+    }
+
+    /// Whether a backend still waits for its first verdict, or is still looked for. One that is found later holds up nothing.
     pub fn verdict_pending(&self) -> bool {
+        if self.found.as_ref().is_some_and(|found| found.is_settled()) {
+            return false;
+        }
         let unknown = |backend: &Arc<Backend>| backend.vitals.health() == Health::Unknown;
-        self.settings.health_check.is_some() && self.backends.iter().any(unknown)
+        self.look_pending() || self.settings.health_check.is_some() && self.backends.load().iter().any(unknown)
     }
 }
 

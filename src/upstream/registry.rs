@@ -3,6 +3,8 @@
 //! Compiling does no I/O, spawns nothing and leaves live cells as they are, so that a refused reload leaves no trace;
 //! activating starts and stops. What survives is keyed by (upstream, address), and stays while its settings are equal.
 
+mod finding;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -11,6 +13,7 @@ use std::time::Duration;
 use pingora_core::connectors::http::Connector;
 use tokio::runtime::Handle;
 
+use self::finding::Finding;
 use super::backend::{Backend, Resolved};
 use super::health::probe::Probe;
 use super::health::prober::{Changed, Owned, Prober, Spec};
@@ -20,6 +23,7 @@ use super::sticky::Sticky;
 use super::{Upstream, clock, ramp, steer};
 use crate::config::schema::{self, Balance};
 use crate::config::values::{BackendAddress, Name, Period};
+use crate::telemetry::meters::UpstreamMeters;
 use crate::telemetry::vitals::{Health, Labels, OnFree, Vitals};
 
 /// Compiled upstreams by name.
@@ -28,15 +32,23 @@ pub type Upstreams = BTreeMap<Name, Arc<Upstream>>;
 /// What a file that the document names holds.
 pub type Files<'a> = dyn Fn(&Path) -> Option<Vec<u8>> + 'a;
 
+/// Finds an upstream's meters by its name.
+type MetersOf = Box<dyn Fn(&str) -> Arc<UpstreamMeters> + Send + Sync>;
+
 /// The process's upstreams over all its configurations.
 pub struct Registry {
     handle: Handle,
     vitals_of: Box<dyn Fn(Labels) -> Arc<Vitals> + Send + Sync>,
+    meters_of: MetersOf,
+    /// For the tasks that find backends: they end with it.
+    me: Weak<Self>,
     /// Made when the first probe needs it: it reads the system's certificates.
     connector: OnceLock<Arc<Connector>>,
     active: Mutex<HashMap<Identity, Active>>,
     /// Upstreams with a slow start: a task each, that lets weights grow.
     growing: Mutex<HashMap<Arc<str>, (Period, Owned)>>,
+    /// Upstreams that look for backends: a task each.
+    finding: Mutex<HashMap<Arc<str>, Finding>>,
     live: Arc<Live>,
 }
 
@@ -56,28 +68,37 @@ struct Active {
 
 impl Registry {
     /// `handle`: where probes and look-ups run, apart from traffic. `vitals_of`: the cells of an identity, always
-    /// the same ones for the same (upstream, address).
-    pub fn new(handle: Handle, vitals_of: impl Fn(Labels) -> Arc<Vitals> + Send + Sync + 'static) -> Self {
-        Self {
+    /// the same ones for the same (upstream, address). `meters_of`: an upstream's meters by its name.
+    pub fn new(
+        handle: Handle,
+        vitals_of: impl Fn(Labels) -> Arc<Vitals> + Send + Sync + 'static,
+        meters_of: impl Fn(&str) -> Arc<UpstreamMeters> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
             handle,
             vitals_of: Box::new(vitals_of),
+            meters_of: Box::new(meters_of),
+            me: Weak::clone(me),
             connector: OnceLock::new(),
             active: Mutex::default(),
             growing: Mutex::default(),
+            finding: Mutex::default(),
             live: Arc::default(),
-        }
+        })
     }
 
     /// Compiles a document's upstreams. `previous` are those of the current snapshot: one whose settings and
     /// files are equal is taken over whole; of another the cells, addresses, budget and unchanged members are.
+    /// `folder`: what the paths of files are relative to.
     pub fn compile(
         &self,
         upstreams: &BTreeMap<Name, schema::Upstream>,
+        folder: &Path,
         file: &Files<'_>,
         previous: &Upstreams,
     ) -> Upstreams {
         let one = |(name, settings): (&Name, &schema::Upstream)| {
-            (name.clone(), self.compile_one(name, settings, file, previous.get(name)))
+            (name.clone(), self.compile_one(name, settings, folder, file, previous.get(name)))
         };
         upstreams.iter().map(one).collect()
     }
@@ -86,6 +107,7 @@ impl Registry {
         &self,
         name: &Name,
         settings: &schema::Upstream,
+        folder: &Path,
         file: &Files<'_>,
         previous: Option<&Arc<Upstream>>,
     ) -> Arc<Upstream> {
@@ -102,25 +124,25 @@ impl Registry {
             return Arc::clone(same);
         }
         let upstream: Arc<str> = name.as_str().into();
-        let backends =
-            settings.backends.iter().map(|b| self.backend(&upstream, b, previous, sticky.as_ref())).collect();
+        let found = self.found(&upstream, settings, folder, file, previous);
+        let known = previous.map(|previous| previous.backends().to_vec()).unwrap_or_default();
+        let backends = self.backends(&upstream, settings, found.as_deref(), sticky.as_ref(), &known);
         let budget = previous.map(|previous| Arc::clone(&previous.budget)).unwrap_or_default();
         let members = previous.map(|previous| previous.members());
         let built = Upstream::new(upstream, settings.clone(), backends, Arc::new(wire), budget, members);
-        Arc::new(built.sticking(sticky).continuing(previous.map(|previous| &**previous)))
+        Arc::new(built.sticking(sticky).finding(found).continuing(previous.map(|previous| &**previous)))
     }
 
     fn backend(
         &self,
         upstream: &Arc<str>,
         written: &schema::Backend,
-        previous: Option<&Arc<Upstream>>,
         sticky: Option<&Sticky>,
+        known: Option<&Arc<Backend>>,
     ) -> Arc<Backend> {
         let address = written.address.clone();
         let shown: Arc<str> = address.to_string().into();
         let name: Arc<str> = written.name.as_ref().map_or_else(|| Arc::clone(&shown), |name| name.as_str().into());
-        let known = previous.and_then(|p| p.backends().iter().find(|backend| backend.address == address));
         let (vitals, resolved) = match known {
             Some(known) => (Arc::clone(&known.vitals), Arc::clone(&known.resolved)),
             None => {
@@ -142,7 +164,8 @@ impl Registry {
         let mut before = std::mem::take(&mut *active);
         for upstream in upstreams.values() {
             self.live.add(upstream);
-            for backend in upstream.backends() {
+            self.bring_in(upstream);
+            for backend in upstream.backends().iter() {
                 let identity = (Arc::clone(upstream.name()), backend.address.clone());
                 let now = self.activate_one(upstream, backend, before.remove(&identity));
                 active.insert(identity, now);
@@ -150,11 +173,10 @@ impl Registry {
             self.activate_detector(upstream);
             upstream.rebuild();
         }
-        for gone in before.into_values() {
-            gone.vitals.set_member(false, clock::now_ms());
-            gone.vitals.score().set_serving(false, 0);
-        }
+        before.into_values().for_each(Active::leave);
         self.grow(upstreams);
+        self.find(upstreams);
+        self.live.retire_without(upstreams);
         self.live.sweep();
     }
 
@@ -200,10 +222,15 @@ impl Registry {
 
     fn activate_detector(&self, upstream: &Upstream) {
         let now = clock::now_ms();
-        match &upstream.detector {
+        if let Some(before) = &upstream.superseded {
+            before.retire(now);
+        }
+        match &*upstream.detector.load() {
             Some(detector) => detector.activate(&self.changed(upstream.name()), now),
             None => {
-                let ejected = upstream.backends().iter().filter(|backend| backend.vitals.is_ejected());
+                // One that was ejected when it went and is back belongs to no detector.
+                let backends = upstream.backends();
+                let ejected = backends.iter().filter(|backend| backend.vitals.is_ejected());
                 ejected.for_each(|backend| backend.vitals.set_ejected(None, now));
             }
         }
@@ -252,6 +279,14 @@ impl Registry {
     }
 }
 
+impl Active {
+    /// It belongs to nothing any more: its tasks end, and it drains.
+    fn leave(self) {
+        self.vitals.set_member(false, clock::now_ms());
+        self.vitals.score().set_serving(false, 0);
+    }
+}
+
 impl Live {
     fn add(&self, upstream: &Arc<Upstream>) {
         let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -267,6 +302,14 @@ impl Live {
             generations.retain(|upstream| upstream.strong_count() > 0);
             !generations.is_empty()
         });
+    }
+
+    /// Attempts of upstreams that are gone judge nobody: the same backends may be back before they end.
+    fn retire_without(&self, upstreams: &Upstreams) {
+        let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = live.iter().filter(|(name, _)| !upstreams.values().any(|upstream| upstream.name() == *name));
+        let detectors = gone.flat_map(|(_, all)| all).filter_map(|one| one.upgrade()?.detector.load_full());
+        detectors.for_each(|detector| detector.retire(clock::now_ms()));
     }
 
     fn rebuild(&self, name: &str) {

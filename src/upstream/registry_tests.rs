@@ -9,18 +9,20 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::telemetry::vitals::{Mark, State};
 use crate::upstream::balance::Tried;
+use crate::upstream::discovery::Look;
 
-fn registry() -> Registry {
+fn registry() -> Arc<Registry> {
     type Cells = HashMap<(Arc<str>, Arc<str>), Arc<Vitals>>;
     let cells: Mutex<Cells> = Mutex::default();
-    Registry::new(Handle::current(), move |labels| {
+    let vitals_of = move |labels: Labels| {
         let key = (Arc::clone(&labels.upstream), Arc::clone(&labels.address));
         Arc::clone(cells.lock().unwrap().entry(key).or_insert_with(|| Arc::new(Vitals::new(labels))))
-    })
+    };
+    Registry::new(Handle::current(), vitals_of, |name| Arc::new(UpstreamMeters::new(name)))
 }
 
 fn compile(registry: &Registry, yaml: &str, previous: &Upstreams) -> Upstreams {
-    registry.compile(&serde_yaml::from_str(yaml).unwrap(), &|_| None, previous)
+    registry.compile(&serde_yaml::from_str(yaml).unwrap(), Path::new(""), &|_| None, previous)
 }
 
 fn of<'a>(upstreams: &'a Upstreams, name: &str) -> &'a Arc<Upstream> {
@@ -84,7 +86,7 @@ async fn a_refused_reload_leaves_no_trace() {
     let refused = compile(&registry, &THREE.replace("name: a", "weight: 9, name: z"), &first);
     let shown: Vec<_> = of(&refused, "u").backends().iter().map(|backend| backend.vitals.is_member()).collect();
     assert_eq!(shown, [true, true, false]);
-    let a = &of(&first, "u").backends()[0].vitals;
+    let a = Arc::clone(&of(&first, "u").backends()[0].vitals);
     assert_eq!((a.weights(), a.in_flight(), &*a.labels().backend), ((1, 1.0), 1, "a"));
     assert_eq!(of(&refused, "u").backends()[0].vitals.in_flight(), 1, "one cell for both");
     drop(held);
@@ -199,7 +201,7 @@ async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
         of(upstreams, "u").status().backends.iter().map(|backend| backend.effective_weight).collect()
     };
     assert_eq!(weights(&first), [1.0, 1.0], "all came up together");
-    for backend in of(&first, "u").backends() {
+    for backend in of(&first, "u").backends().iter() {
         // As if they had been up for years.
         backend.vitals.score().set_serving(false, 0);
         backend.vitals.score().set_serving(true, 1);
@@ -212,7 +214,7 @@ async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
     until(|| weights(&second) == [1.0; 3]).await;
     assert_eq!(picks(of(&second, "u"), 9).matches('c').count(), 3);
     // An operator who takes one out and back lets it grow again.
-    let backend = &of(&second, "u").backends()[0];
+    let backend = Arc::clone(&of(&second, "u").backends()[0]);
     backend.vitals.set_mark(Mark::Draining, 0);
     of(&second, "u").rebuild();
     backend.vitals.set_mark(Mark::Ready, 0);
@@ -220,7 +222,7 @@ async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
     let starts = |weight: f64| (0.1..0.5).contains(&weight);
     assert!(starts(weights(&second)[0]) && weights(&second)[1..] == [1.0; 2]);
     // So does one whose ejection ends.
-    let back = &of(&second, "u").backends()[1];
+    let back = Arc::clone(&of(&second, "u").backends()[1]);
     back.vitals.set_ejected(Some("5 faults in a row"), 0);
     of(&second, "u").rebuild();
     back.vitals.set_ejected(None, 0);
@@ -234,11 +236,90 @@ async fn an_operators_weight_is_what_grows() {
     let yaml = TWO.replace("u: {", "u: {slow_start: 1h, balance: least_connections, ");
     let upstreams = compile(&registry, &yaml, &Upstreams::new());
     registry.activate(&upstreams);
-    let (upstream, [a, b]) = (of(&upstreams, "u"), of(&upstreams, "u").backends()) else { panic!("two backends") };
+    let (upstream, backends) = (of(&upstreams, "u"), of(&upstreams, "u").backends());
+    let [a, b] = &backends[..] else { panic!("two backends") };
     a.vitals.score().set_serving(false, 0);
     a.vitals.score().set_serving(true, 1);
     let wanted = steer::Wanted { weight: Some(Some(20)), mark: None };
     upstream.steer(b, wanted, 0).unwrap();
     assert!(upstream.rebuild());
     assert_eq!((a.vitals.weights(), b.vitals.weights()), ((1, 1.0), (1, 2.0)));
+}
+
+/// A list of backends in a file of its own, replaced as a whole.
+fn put(path: &Path, addresses: &[&str]) {
+    let list: String = addresses.iter().map(|address| format!("- {{ address: '{address}' }}\n")).collect();
+    let new = path.with_extension("new");
+    std::fs::write(&new, list).unwrap();
+    std::fs::rename(new, path).unwrap();
+}
+
+fn names(upstream: &Upstream) -> Vec<String> {
+    upstream.backends().iter().map(|backend| backend.name.to_string()).collect()
+}
+
+#[tokio::test]
+async fn what_is_found_reaches_every_generation_and_what_is_gone_drains() {
+    let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("list");
+    let (up, other) = (server(200).await.to_string(), server(200).await.to_string());
+    put(&path, &["10.0.0.1:1", &up]);
+    let yaml = "u: {outlier: {}, backends: [{name: own, address: '10.0.0.1:1', tier: 1}], discover: {file: list},
+                    health_check: {tcp: {}, interval: 1h, timeout: 1s}}";
+    let compile = |yaml: &str, previous: &Upstreams| {
+        let file = |named: &Path| std::fs::read(folder.path().join(named)).ok();
+        registry.compile(&serde_yaml::from_str(yaml).unwrap(), folder.path(), &file, previous)
+    };
+    let first = compile(yaml, &Upstreams::new());
+    assert_eq!(names(of(&first, "u")), ["own", up.as_str()], "what is written counts where both have an address");
+    assert!(of(&first, "u").verdict_pending());
+    registry.activate(&first);
+    until(|| !of(&first, "u").verdict_pending()).await;
+    let second = compile(&yaml.replace("u: {", "u: {keep_alive: 1s, "), &first);
+    registry.activate(&second);
+    assert!(Arc::ptr_eq(of(&first, "u").found().unwrap(), of(&second, "u").found().unwrap()));
+    let gone = Arc::clone(&of(&second, "u").backends()[1].vitals);
+    let held = gone.raise();
+
+    put(&path, &[&other]);
+    until(|| names(of(&second, "u")) == ["own", other.as_str()]).await;
+    until(|| names(of(&first, "u")) == ["own", other.as_str()]).await;
+    until(|| !gone.is_member()).await;
+    assert_eq!((gone.state(), gone.in_flight()), (State::Draining, 1));
+    assert!(!of(&second, "u").verdict_pending(), "one that is found later holds up nothing");
+    let cells = |upstreams: &Upstreams| Arc::clone(&of(upstreams, "u").backends()[1].vitals);
+    assert!(Arc::ptr_eq(&cells(&first), &cells(&second)) && cells(&second).is_member());
+    until(|| cells(&first).health() == Health::Up).await;
+    assert_eq!(picks(of(&first, "u"), 1), other);
+    assert!(of(&second, "u").watch(&of(&second, "u").backends()[1]).is_some(), "it is watched for outliers");
+
+    std::fs::write(&path, "nonsense").unwrap();
+    until(|| of(&second, "u").status().discovery.unwrap().failures == 1).await;
+    put(&path, &[&up, &other]);
+    until(|| gone.is_member()).await;
+    assert_eq!(gone.in_flight(), 1, "the same cells");
+    drop(held);
+    let third = compile(&yaml.replace("discover: {file: list},", ""), &second);
+    registry.activate(&third);
+    assert_eq!(names(of(&third, "u")), ["own"]);
+    assert!(!gone.is_member());
+}
+
+#[tokio::test]
+async fn another_place_to_look_goes_on_with_what_the_old_one_had() {
+    let registry = registry();
+    let yaml = "u: {backends: [], discover: {dns: name.invalid, port: 80, resolver: '127.0.0.1:9', max_ttl: 1s}}";
+    let first = compile(&registry, yaml, &Upstreams::new());
+    let look = Look { list: Some(serde_yaml::from_str("[{address: '10.0.0.1:80'}]").unwrap()), ..Look::default() };
+    assert!(of(&first, "u").verdict_pending(), "nobody has looked yet");
+    assert!(of(&first, "u").found().unwrap().take(look, 1));
+    registry.activate(&first);
+    assert_eq!(picks(of(&first, "u"), 1), "10.0.0.1:80", "found while it was compiled");
+    let second = compile(&registry, &yaml.replace("port: 80", "port: 81"), &first);
+    registry.activate(&second);
+    assert!(!Arc::ptr_eq(of(&first, "u").found().unwrap(), of(&second, "u").found().unwrap()));
+    assert_eq!(picks(of(&second, "u"), 1), "10.0.0.1:80");
+    until(|| of(&second, "u").status().discovery.unwrap().error.is_some()).await;
+    assert_eq!(picks(of(&second, "u"), 1), "10.0.0.1:80");
+    assert!(!of(&second, "u").verdict_pending());
 }

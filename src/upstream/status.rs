@@ -8,6 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Upstream;
 use super::backend::Backend;
+use super::discovery::found::Found;
 use crate::config::schema::Balance;
 use crate::telemetry::vitals::State;
 
@@ -18,8 +19,23 @@ pub struct UpstreamStatus {
     pub name: String,
     /// Its algorithm.
     pub balance: Balance,
-    /// Its backends, in the document's order.
+    /// How looking for backends goes, where it is looked for any.
+    pub discovery: Option<DiscoveryStatus>,
+    /// Its backends, in the document's order, and then those that were found.
     pub backends: Vec<BackendStatus>,
+}
+
+/// Discovery as `/api/v1/status` shows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct DiscoveryStatus {
+    /// Where it is looked: `dns NAME:PORT`, `srv NAME` or `file PATH`.
+    pub source: String,
+    /// When a look last went well (RFC 3339); null: never.
+    pub last_success: Option<String>,
+    /// What is wrong now; null: nothing.
+    pub error: Option<String>,
+    /// Looks in a row that went wrong.
+    pub failures: u64,
 }
 
 /// A backend as `/api/v1/status` shows it.
@@ -49,8 +65,19 @@ impl Upstream {
         UpstreamStatus {
             name: self.name().to_string(),
             balance: self.settings().balance,
+            discovery: self.found().map(|found| discovery_of(found)),
             backends: self.backends().iter().map(|backend| status_of(backend)).collect(),
         }
+    }
+}
+
+fn discovery_of(found: &Found) -> DiscoveryStatus {
+    let state = found.state();
+    DiscoveryStatus {
+        source: found.source(),
+        last_success: rfc3339(state.last_success_ms),
+        error: Some(state.wrong.join("; ")).filter(|wrong| !wrong.is_empty()),
+        failures: state.failures,
     }
 }
 

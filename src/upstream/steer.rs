@@ -25,8 +25,8 @@ pub struct Wanted {
 
 impl Upstream {
     /// Finds a backend by its name.
-    pub fn backend(&self, name: &str) -> Option<&Arc<Backend>> {
-        self.backends().iter().find(|backend| &*backend.name == name)
+    pub fn backend(&self, name: &str) -> Option<Arc<Backend>> {
+        self.backends().iter().find(|backend| &*backend.name == name).cloned()
     }
 
     /// Writes down what an operator wants of one of its backends; all of it, or nothing.
@@ -56,7 +56,8 @@ impl Upstream {
             let hint = "configure `balance: weighted_round_robin`";
             return Err(format!("`round_robin` gives equal turns and cannot honour the weight {weight}; {hint}"));
         }
-        let of = |each: &Arc<Backend>| if std::ptr::eq(&**each, backend) { weight } else { each.weight_now(balance) };
+        let is = |each: &Arc<Backend>| Arc::ptr_eq(&each.vitals, &backend.vitals);
+        let of = |each: &Arc<Backend>| if is(each) { weight } else { each.weight_now(balance) };
         let weights: Vec<u16> = self.backends().iter().map(of).collect();
         if weights.iter().all(|weight| *weight == 0) {
             return Err("all weights would be 0: nothing would be served; drain the backend instead".to_owned());
@@ -109,7 +110,7 @@ mod tests {
     #[test]
     fn a_mark_takes_a_backend_out_and_is_undone() {
         let upstream = upstream(Balance::RoundRobin, &[1, 1]);
-        let b0 = Arc::clone(upstream.backend("b0").unwrap());
+        let b0 = upstream.backend("b0").unwrap();
         for (mark, state) in [(Mark::Draining, State::Draining), (Mark::Disabled, State::Disabled)] {
             upstream.steer(&b0, Wanted { mark: Some(mark), weight: None }, 7).unwrap();
             upstream.rebuild();
@@ -124,7 +125,7 @@ mod tests {
     #[test]
     fn a_weight_counts_and_is_undone() {
         let upstream = upstream(Balance::WeightedRoundRobin, &[1, 1]);
-        let b0 = Arc::clone(upstream.backend("b0").unwrap());
+        let b0 = upstream.backend("b0").unwrap();
         upstream.steer(&b0, weight(3), 0).unwrap();
         assert!(upstream.rebuild(), "the same backends, but another weight");
         assert_eq!(picks(&upstream, 8).iter().filter(|name| *name == "b0").count(), 6);
@@ -140,13 +141,13 @@ mod tests {
     #[test]
     fn what_cannot_be_honoured_is_refused_whole() {
         let equal = upstream(Balance::RoundRobin, &[1, 1]);
-        let b0 = equal.backend("b0").unwrap();
+        let b0 = &equal.backend("b0").unwrap();
         let both = Wanted { mark: Some(Mark::Disabled), weight: Some(Some(2)) };
         assert!(equal.steer(b0, both, 0).unwrap_err().contains("weighted_round_robin"));
         assert_eq!((b0.vitals.mark(), b0.vitals.runtime_weight()), (Mark::Ready, None));
         assert!(equal.steer(b0, weight(1), 0).is_ok());
         let weighted = upstream(Balance::WeightedRoundRobin, &[1, 0]);
-        let b0 = weighted.backend("b0").unwrap();
+        let b0 = &weighted.backend("b0").unwrap();
         assert!(weighted.steer(b0, weight(257), 0).unwrap_err().contains("0 to 256"));
         assert!(weighted.steer(b0, weight(0), 0).unwrap_err().contains("all weights"));
     }

@@ -57,7 +57,11 @@ fn every_example_of_a_configuration_loads() {
             // An example may leave the listener out.
             let listener =
                 if block.contains("listeners:") { "" } else { "listeners: [{ address: \"127.0.0.1:0\" }]\n" };
-            let read = |_: &Path| Ok(b"0123456789abcdef0123456789abcdef\n".to_vec());
+            let list = b"- address: 10.0.0.1:3001\n";
+            let is_list = |path: &Path| path.extension().is_some_and(|extension| extension == "yaml");
+            let read = |path: &Path| {
+                Ok(if is_list(path) { list.to_vec() } else { b"0123456789abcdef0123456789abcdef\n".to_vec() })
+            };
             let parsed = weir::config::parse(&PathBuf::from(name), &format!("{block}{listener}"), &|_| None, &read);
             let problems = parsed.err().unwrap_or_default();
             assert!(problems.is_empty(), "{name}, the block at line {line}: {problems:?}\n{block}");
@@ -124,17 +128,22 @@ fn busy() -> Weir {
     let origin = Origin::named("a");
     let slow = Origin::start(|_| Reply::new(200, "slow").after(Duration::from_millis(300)));
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let weir = Weir::start(&format!(
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("found.yaml"), format!("- address: {}\n", origin.address())).unwrap();
+    let yaml = format!(
         "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
          routes:\n  - {{ name: all, match: {{ path_prefix: /a }}, upstream: checked }}\n\
          \x20 - {{ name: retried, match: {{ path_prefix: /r }}, upstream: retried }}\n\
          \x20 - {{ name: full, match: {{ path_prefix: /f }}, upstream: full }}\n\
          upstreams:\n  checked: {{ health_check: {{ tcp: {{}} }}, backends: [{{ name: a, address: \"{a}\" }}] }}\n\
+         \x20 found: {{ discover: {{ file: found.yaml }} }}\n\
          \x20 retried: {{ backends: [{{ name: n, address: \"{nobody}\" }}, {{ name: a, address: \"{a}\" }}] }}\n\
          \x20 full: {{ max_in_flight: 1, queue: {{ size: 9, timeout: 20s }}, backends: [{{ name: s, address: \"{s}\" }}] }}\n",
         a = origin.address(),
         s = slow.address()
-    ));
+    );
+    let weir = Weir::start_in(folder, &yaml, &[]);
+    weir.wait_for_at_least(&["weir_upstream_discoveries_total"], 1.0);
     weir.wait_for_state("a", "up");
     let mut client = Client::connect(weir.web());
     assert_eq!(client.get("/a").status, 200);

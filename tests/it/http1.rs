@@ -195,6 +195,15 @@ fn a_1_0_client_gets_no_chunks_and_its_connection_ends() {
 }
 
 #[test]
+fn a_1_0_backend_is_answered_for_in_1_1() {
+    let origin = Origin::start(|_| Reply::raw("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok").and_close());
+    let weir = before(&origin);
+    let answer = exchange(weir.web(), "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.to_lowercase().contains("via: 1.0 "), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+}
+
+#[test]
 fn a_1_0_client_that_asks_for_it_keeps_its_connection() {
     let origin = Origin::named("a");
     let weir = before(&origin);

@@ -8,6 +8,7 @@ mod balancers;
 mod balancing;
 mod chaos;
 mod demo;
+mod discovery;
 mod docs;
 mod explain;
 mod faults;

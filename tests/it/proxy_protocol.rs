@@ -178,6 +178,35 @@ fn connections_are_limited_by_the_address_in_the_header() {
     weir.wait_for(&["weir_listener_connections_total", "refused_limit"], 1.0);
 }
 
+#[test]
+fn a_hash_of_the_client_goes_by_the_header() {
+    let origins = [Origin::named("a"), Origin::named("b"), Origin::named("c")];
+    let backends: Vec<_> = origins.iter().map(|o| format!("{{ address: \"{}\" }}", o.address())).collect();
+    let weir = Weir::start(&format!(
+        "trusted_proxies: [127.0.0.1/32]\nlisteners: [{{ name: web, address: \"127.0.0.1:0\", proxy_protocol: true }}]\n\
+         routes: [{{ upstream: up }}]\n\
+         upstreams: {{ up: {{ balance: consistent_hash, hash: {{ client: {{}} }}, backends: [{}] }} }}",
+        backends.join(", ")
+    ));
+    let of = |client: u8| with_header(&weir, &v2([192, 0, 2, client], 4000, 0)).get("/").text();
+    let first: Vec<_> = (0..30).map(of).collect();
+    assert_eq!((0..30).map(of).collect::<Vec<_>>(), first, "a client stays where it is");
+    assert!(["a", "b", "c"].iter().all(|name| first.iter().any(|answer| answer == name)), "{first:?}");
+}
+
+#[test]
+fn a_connection_that_has_not_said_whose_it_is_does_not_hold_up_the_end() {
+    let origin = Origin::named("a");
+    let mut weir = before(&origin);
+    let client = Client::connect(weir.web());
+    weir.wait_for(&["weir_listener_connections{"], 1.0);
+    let start = std::time::Instant::now();
+    weir.signal(libc::SIGTERM);
+    assert_eq!(weir.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(5), "not at the deadline of the header: {:?}", start.elapsed());
+    drop(client);
+}
+
 /// Reads a header of version 2 and the head of a request behind it; then answers.
 fn announced(mut stream: TcpStream) -> Option<(Vec<u8>, String)> {
     let mut fixed = [0; 16];

@@ -94,39 +94,73 @@ fn what_is_not_there_or_cannot_be_honoured_is_refused_with_what_to_do() {
     assert_eq!(weir_says(&weir, &["weight", "up/a", "many"]).0, 64);
 }
 
-#[test]
-fn a_rolling_restart_with_drain_loses_no_request() {
-    let origins: Vec<_> = ["a", "b", "c"].map(Origin::named).into();
-    let named: Vec<_> = ["a", "b", "c"].into_iter().zip(&origins).collect();
-    let weir = Weir::start(&yaml(&named, ""));
-    let addresses: Vec<_> = origins.iter().map(Origin::address).collect();
+/// A rolling restart under load: how many clients, how often each backend is restarted, how long a response takes.
+struct Rolling {
+    clients: usize,
+    rounds: usize,
+    takes: Duration,
+    down: Duration,
+}
+
+/// Every backend is drained, restarted and enabled in turn: how many requests were answered, and what failed.
+fn roll(balance: &str, rolling: &Rolling) -> (usize, Vec<u16>) {
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+    let takes = rolling.takes;
+    let origins = NAMES.map(|name| Origin::start(move |_| Reply::new(200, name).after(takes)));
+    let addresses = origins.each_ref().map(Origin::address);
+    let weir = Weir::start(&yaml(&NAMES.into_iter().zip(&origins).collect::<Vec<_>>(), balance));
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let (web, failures) = (weir.web(), std::sync::Mutex::new(Vec::new()));
+    let (web, answers) = (weir.web(), std::sync::Mutex::new((0, Vec::new())));
     // They outlive the clients.
-    let mut running: Vec<_> = origins.into_iter().map(Some).collect();
+    let mut running = origins.map(Some);
     std::thread::scope(|scope| {
-        for _ in 0..4 {
+        for _ in 0..rolling.clients {
             scope.spawn(|| {
                 let mut client = Client::connect(web);
                 while !stop.load(std::sync::atomic::Ordering::Acquire) {
                     // A POST that has reached a backend is never sent again: a backend that went too early shows.
                     let status = client.post("/", b"x").status;
+                    let mut answers = answers.lock().unwrap();
+                    answers.0 += 1;
                     if status != 200 {
-                        failures.lock().unwrap().push(status);
+                        answers.1.push(status);
                         client = Client::connect(web);
                     }
                 }
             });
         }
-        for (at, name) in ["a", "b", "c"].into_iter().enumerate() {
-            let place = format!("up/{name}");
+        for round in 0..rolling.rounds * NAMES.len() {
+            let at = round % NAMES.len();
+            let place = format!("up/{}", NAMES[at]);
             assert_eq!(weir_says(&weir, &["drain", &place, "--wait"]).0, 0);
             drop(running[at].take());
-            std::thread::sleep(Duration::from_millis(100));
-            running[at] = Some(Origin::start_on(addresses[at], move |_| Reply::new(200, name)));
+            std::thread::sleep(rolling.down);
+            running[at] = Some(Origin::start_on(addresses[at], move |_| Reply::new(200, NAMES[at]).after(takes)));
             assert_eq!(weir_says(&weir, &["enable", &place]).0, 0);
+            let takes_part = || running[at].as_ref().filter(|origin| !origin.requests().is_empty()).map(drop);
+            eventually("it takes requests again", takes_part);
         }
         stop.store(true, std::sync::atomic::Ordering::Release);
     });
-    assert_eq!(failures.into_inner().unwrap(), Vec::<u16>::new());
+    answers.into_inner().unwrap()
+}
+
+#[test]
+fn a_rolling_restart_with_drain_loses_no_request() {
+    let short = Rolling { clients: 4, rounds: 1, takes: Duration::from_millis(2), down: Duration::from_millis(100) };
+    let (answered, failed) = roll("", &short);
+    assert_eq!((answered > 0, failed), (true, Vec::new()));
+}
+
+#[test]
+#[ignore = "long: make soak"]
+fn rolling_restarts_of_every_balancer_lose_no_request() {
+    let rounds = crate::support::size("WEIR_ROLLS", 5);
+    let long = Rolling { clients: 16, rounds, takes: Duration::from_millis(5), down: Duration::from_millis(300) };
+    for balance in ["round_robin", "weighted_round_robin", "least_connections", "p2c", "peak_ewma", "random"] {
+        let more = format!("balance: {balance}, health_check: {{ tcp: {{}}, interval: 200ms }}, outlier: {{}},");
+        let (answered, failed) = roll(&more, &long);
+        println!("{balance}: {answered} requests through {} restarts", rounds * 3);
+        assert_eq!(failed, Vec::<u16>::new(), "{balance}");
+    }
 }

@@ -92,7 +92,11 @@ fn names(check: &mut Check<'_>, at: &Place, hash: &Hash) {
 
 fn tiers(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
     let here = at.key("tier_min_up");
-    let one_tier = upstream.backends.windows(2).all(|pair| pair[0].tier == pair[1].tier);
+    // What DNS finds by name is of tier 0; records of services and files say for themselves.
+    let found = upstream.discover.as_ref().map(|source| source.dns.is_some().then_some(0));
+    let mut tiers = upstream.backends.iter().map(|backend| Some(backend.tier)).chain(found);
+    let first = tiers.next();
+    let one_tier = first != Some(None) && tiers.all(|tier| Some(tier) == first);
     if upstream.tier_min_up.fraction() > 0.0 && one_tier {
         let what = "`tier_min_up` does nothing: all backends are of one tier";
         check.say_given(&here, &[at.key("backends")], what, "Write `tier: 1` with those that take over");

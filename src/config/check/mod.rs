@@ -4,6 +4,7 @@
 //! already is held back. Nothing here reads a file.
 
 mod balance;
+mod discover;
 mod headers;
 mod health;
 mod listeners;
@@ -16,7 +17,7 @@ mod upstreams;
 mod words;
 
 use super::problem::Problems;
-use super::schema::Document;
+use super::schema::{Document, Upstream};
 use super::tree::{Kind, Node, Place, Step};
 
 /// Judges a document, of which `tree` is the file.
@@ -27,6 +28,13 @@ pub(super) fn run(document: &Document, tree: &Node, problems: &mut Problems) {
     routes::check(&mut check);
     matches::check(&mut check);
     upstreams::check(&mut check);
+}
+
+/// Judges a list of backends that stands in a file of its own; `upstream` is the one it is for, with the list as its
+/// backends, and `tree` the file.
+pub(super) fn list(upstream: &Upstream, tree: &Node, problems: &mut Problems) {
+    let document = Document::default();
+    upstreams::list(&mut Check { document: &document, tree, problems }, upstream);
 }
 
 /// The document under judgement, its places, and what was found.

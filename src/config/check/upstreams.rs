@@ -4,7 +4,11 @@ use std::collections::HashMap;
 
 use super::super::schema::{Balance, Protocol, Upstream};
 use super::super::tree::Place;
-use super::{Check, balance, health, outlier, sticky, words};
+use super::super::values::BackendAddress;
+use super::{Check, balance, discover, health, outlier, sticky, words};
+
+/// The longest list of backends in a file of its own.
+const LONGEST_LIST: usize = 4_096;
 
 /// The longest sequence of weighted turns: the sum of weights divided by their greatest common divisor.
 const LONGEST_SEQUENCE: u64 = 65_536;
@@ -12,9 +16,12 @@ const LONGEST_SEQUENCE: u64 = 65_536;
 pub(super) fn check(check: &mut Check<'_>) {
     for (name, upstream) in &check.document.upstreams {
         let at = Place::of("upstreams").key(name.as_str());
-        if upstream.backends.is_empty() {
+        if upstream.backends.is_empty() && !check.has(&at.key("discover"), upstream.discover.is_some()) {
             let here = if check.is_written(&at.key("backends")) { at.key("backends") } else { at.clone() };
             check.say(&here, "this upstream has no backend", "Write `backends: [{ address: \"10.0.0.1:3001\" }]`");
+        }
+        if let Some(source) = &upstream.discover {
+            discover::check(check, &at.key("discover"), source, upstream);
         }
         members(check, &at.key("backends"), upstream);
         weights(check, &at, upstream);
@@ -31,6 +38,30 @@ pub(super) fn check(check: &mut Check<'_>) {
         if let Some(health) = &upstream.health_check {
             health::check(check, &at.key("health_check"), health, upstream);
         }
+    }
+}
+
+/// Judges a list that stands in a file of its own, with the settings of the upstream that it is for.
+pub(super) fn list(check: &mut Check<'_>, upstream: &Upstream) {
+    let at = Place::of("backends");
+    if upstream.backends.is_empty() {
+        let hint = "Write `[{ address: \"10.0.0.1:3001\" }]`; to take a backend out of service, drain it";
+        check.say(&at, "there is no backend in this list", hint);
+    }
+    if upstream.backends.len() > LONGEST_LIST {
+        check.say(&at, format!("{} backends in one list", upstream.backends.len()), "Write at most 4096");
+    }
+    members(check, &at, upstream);
+    weights(check, &Place::default(), upstream);
+    let has_port = upstream.health_check.as_ref().is_some_and(|health| health.port.is_some());
+    let sockets = upstream.backends.iter().enumerate().filter(|(_, b)| matches!(b.address, BackendAddress::Unix(_)));
+    for (index, _) in sockets.filter(|_| has_port) {
+        let here = at.index(index).key("address");
+        check.say(
+            &here,
+            "a `unix:` socket has no port, and `health_check.port` probes one",
+            "Leave it out of this list",
+        );
     }
 }
 
@@ -73,6 +104,9 @@ fn weights(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
         return;
     }
     let sum: u64 = weights.iter().sum();
+    if sum == 0 && check.has(&at.key("discover"), upstream.discover.is_some()) {
+        return;
+    }
     if sum == 0 {
         let hint = "Give at least one backend a weight of 1 or more";
         return check.say_given(&at.key("backends"), &rests_on, "all weights are 0: nothing would be served", hint);

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::values::{BackendAddress, Method, Name, Pattern, Percent, Period, StatusRange};
+use super::super::values::{BackendAddress, DnsName, Method, Name, NameServer, Pattern, Percent, Period, StatusRange};
 use super::Sticky;
 
 /// One of `upstreams`.
@@ -31,6 +31,8 @@ pub struct Upstream {
     pub keep_alive: Period,
     /// The members.
     pub backends: Vec<Backend>,
+    /// Where more members are found, while it runs.
+    pub discover: Option<Discover>,
     /// How backends are probed; without it a backend is up.
     pub health_check: Option<HealthCheck>,
     /// The share of a tier, by weight, below which the next tier takes part of its requests: with half of this share up,
@@ -160,6 +162,28 @@ pub struct Backend {
     pub tier: u8,
 }
 
+/// `upstreams.*.discover`: exactly one of `dns`, `srv` and `file`. What is found is kept until something else is.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Discover {
+    /// A name: each of its addresses (A and AAAA) is a backend at `port`.
+    pub dns: Option<DnsName>,
+    /// The port of what `dns` finds.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<u16>,
+    /// A service (`_http._tcp.api.internal`): each address of its targets is a backend, with the record's port, weight and,
+    /// as its tier, priority.
+    pub srv: Option<DnsName>,
+    /// A file with a list like that of `backends`, as YAML or JSON; it is read again when it changes.
+    pub file: Option<PathBuf>,
+    /// The DNS server that is asked, `ip` or `ip:port`; the system's when left out.
+    pub resolver: Option<NameServer>,
+    /// A name is not asked for again sooner, whatever its TTL; 100 ms to 24 h.
+    pub min_ttl: Period,
+    /// A name is asked for again after this long, whatever its TTL; 100 ms to 24 h.
+    pub max_ttl: Period,
+}
+
 /// `upstreams.*.health_check`: exactly one of `http`, `tcp` and `grpc`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -272,6 +296,7 @@ impl Default for Upstream {
             send_proxy: None,
             keep_alive: Period::from_secs(50),
             backends: Vec::new(),
+            discover: None,
             health_check: None,
             tier_min_up: Percent::new(0.0),
             slow_start: Period::ZERO,
@@ -288,6 +313,20 @@ impl Default for Upstream {
 impl Default for Ewma {
     fn default() -> Self {
         Self { decay: Period::from_secs(10) }
+    }
+}
+
+impl Default for Discover {
+    fn default() -> Self {
+        Self {
+            dns: None,
+            port: None,
+            srv: None,
+            file: None,
+            resolver: None,
+            min_ttl: Period::from_secs(1),
+            max_ttl: Period::from_secs(60),
+        }
     }
 }
 

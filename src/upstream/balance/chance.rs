@@ -8,6 +8,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 /// 2^64 over the golden ratio: its multiples spread evenly (Knuth, TAOCP 3, 6.4).
 pub const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
+thread_local!(static STATE: Cell<u64> = const { Cell::new(0) });
+
 /// A generator of numbers; the same ones for the same seed.
 #[derive(Debug, Clone)]
 pub struct Chance(u64);
@@ -20,7 +22,6 @@ impl Chance {
 
     /// Runs `with` on this thread's generator: threads share nothing.
     pub fn of_thread<T>(with: impl FnOnce(&mut Self) -> T) -> T {
-        thread_local!(static STATE: Cell<u64> = const { Cell::new(0) });
         STATE.with(|state| {
             // Each `RandomState` has keys of its own.
             let seed = Some(state.get()).filter(|seed| *seed != 0);
@@ -29,6 +30,12 @@ impl Chance {
             state.set(chance.0);
             result
         })
+    }
+
+    /// Gives this thread's generator a seed, for tests that have to repeat themselves.
+    #[cfg(test)]
+    pub(crate) fn seed_thread(seed: u64) {
+        STATE.with(|state| state.set(seed.max(1)));
     }
 
     /// The next number.

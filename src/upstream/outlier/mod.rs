@@ -31,14 +31,39 @@ pub struct Detector {
     common: Arc<Common>,
 }
 
-/// What all generations of an upstream share.
+/// What all generations of an upstream share while the rules are equal.
 #[derive(Default)]
 struct Common {
     /// When the next trial may be due.
     due_ms: AtomicU64,
-    /// Ejecting counts those that are out: one at a time.
-    ejecting: Mutex<()>,
+    /// Whom the current generation judges. Ejecting counts those that are out: one at a time.
+    scope: Mutex<Scope>,
     changed: OnceLock<Changed>,
+}
+
+impl Common {
+    fn scope(&self) -> MutexGuard<'_, Scope> {
+        self.scope.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whom a generation judges, and how many of them may be ejected at once. An attempt may end long after its generation: what
+/// it says counts only for a backend that is still judged by the same watch, and then as the current generation has it.
+#[derive(Debug, Clone, Default)]
+struct Scope {
+    judged: Vec<Arc<Watch>>,
+    most: usize,
+}
+
+impl Scope {
+    fn has(&self, watch: &Arc<Watch>) -> bool {
+        self.judged.iter().any(|judged| Arc::ptr_eq(judged, watch))
+    }
+
+    fn may_eject(&self, watch: &Arc<Watch>) -> bool {
+        let out = self.judged.iter().filter(|judged| judged.vitals.is_ejected()).count();
+        self.has(watch) && !watch.vitals.is_ejected() && out < self.most
+    }
 }
 
 impl std::fmt::Debug for Common {
@@ -62,7 +87,7 @@ impl Watch {
 impl Detector {
     /// For these backends; those that `previous` knows go on where they are if its rules are equal.
     pub fn new(rules: &Outlier, backends: &[Arc<Backend>], previous: Option<&Self>) -> Self {
-        let previous = previous.filter(|previous| previous.rules == *rules);
+        let previous = previous.filter(|previous| previous.goes_on_with(rules));
         let watch = |backend: &Arc<Backend>| {
             let known = previous.and_then(|previous| previous.watches.get(&key(&backend.vitals)));
             let fresh = || {
@@ -72,24 +97,49 @@ impl Detector {
             (key(&backend.vitals), known.map_or_else(fresh, Arc::clone))
         };
         let share = (rules.max_ejected.fraction() * backends.len() as f64).floor() as usize;
-        Self {
+        // Of one there is nobody to take over; of several at least one may go, or the key would do nothing.
+        let most = if backends.len() > 1 { share.max(1) } else { 0 };
+        let new = Self {
             rules: rules.clone(),
             watches: backends.iter().map(watch).collect(),
-            // Of one there is nobody to take over; of several at least one may go, or the key would do nothing.
-            most: if backends.len() > 1 { share.max(1) } else { 0 },
+            most,
             common: previous.map(|previous| Arc::clone(&previous.common)).unwrap_or_default(),
+        };
+        if previous.is_none() {
+            *new.common.scope() = new.scope();
         }
+        new
+    }
+
+    /// Whether a detector with these rules goes on where this one is.
+    pub fn goes_on_with(&self, rules: &Outlier) -> bool {
+        self.rules == *rules
+    }
+
+    fn scope(&self) -> Scope {
+        Scope { judged: self.watches.values().map(Arc::clone).collect(), most: self.most }
     }
 
     /// These are the current ones now: the cells show what the machines say. `changed` is called after each change.
     pub fn activate(&self, changed: &Changed, now_ms: u64) {
         let _ = self.common.changed.set(Arc::clone(changed));
+        let mut scope = self.common.scope();
+        *scope = self.scope();
         for watch in self.watches.values() {
             let out = watch.machine().is_out();
             if watch.vitals.is_ejected() && !out {
                 watch.vitals.set_ejected(None, now_ms);
             }
         }
+        drop(scope);
+        self.look_for_due();
+    }
+
+    /// It judges nobody any longer, whatever attempts under its watch come to: there are other rules, or none.
+    pub fn retire(&self, now_ms: u64) {
+        let scope = std::mem::take(&mut *self.common.scope());
+        let ejected = scope.judged.iter().filter(|watch| watch.vitals.is_ejected());
+        ejected.for_each(|watch| watch.vitals.set_ejected(None, now_ms));
         self.look_for_due();
     }
 
@@ -109,12 +159,15 @@ impl Detector {
         if now_ms < self.common.due_ms.load(Ordering::Relaxed) {
             return None;
         }
+        let scope = self.common.scope();
         let found = backends.iter().find_map(|backend| {
             let watch = self.watches.get(&key(&backend.vitals)).filter(|_| may_be_tried(backend, tried))?;
+            let watch = Some(watch).filter(|watch| scope.has(watch))?;
             let mut machine = watch.machine();
             let guard = machine.due().filter(|due| *due <= now_ms).and_then(|_| backend.vitals.admit())?;
             machine.try_trial(now_ms).then_some((backend, watch, guard))
         });
+        drop(scope);
         self.look_for_due();
         let Some((backend, watch, guard)) = found else {
             // Due, but drained, down, full or tried already: not to be looked for at every pick.
@@ -126,16 +179,15 @@ impl Detector {
     }
 
     fn look_for_due(&self) {
-        let due = self.watches.values().filter_map(|watch| watch.machine().due()).min();
+        let due = self.common.scope().judged.iter().filter_map(|watch| watch.machine().due()).min();
         self.common.due_ms.store(due.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    fn saw(&self, watch: &Watch, ok: bool, now_ms: u64) {
+    fn saw(&self, watch: &Arc<Watch>, ok: bool, now_ms: u64) {
         let Some(cause) = watch.machine().saw(ok, now_ms) else { return };
         {
-            let _one_at_a_time = self.common.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
-            let out = self.watches.values().filter(|each| each.vitals.is_ejected()).count();
-            if watch.vitals.is_ejected() || out >= self.most {
+            let scope = self.common.scope();
+            if !scope.may_eject(watch) {
                 return;
             }
             let until = watch.machine().eject(now_ms);
@@ -146,14 +198,21 @@ impl Detector {
         self.rebuild();
     }
 
-    fn trial_ended(&self, watch: &Watch, ok: Option<bool>, now_ms: u64) {
+    fn trial_ended(&self, watch: &Arc<Watch>, ok: Option<bool>, now_ms: u64) {
         let serves = watch.machine().trial_ended(ok, now_ms);
-        if serves {
-            watch.vitals.set_ejected(None, now_ms);
+        let judged = {
+            let scope = self.common.scope();
+            let judged = scope.has(watch);
+            if judged && serves {
+                watch.vitals.set_ejected(None, now_ms);
+            } else if judged && ok == Some(false) {
+                watch.vitals.set_ejected(Some(&machine::Cause::Trial.to_string()), now_ms);
+            }
+            judged
+        };
+        if judged && serves {
             say(&watch.vitals, None);
             self.rebuild();
-        } else if ok == Some(false) {
-            watch.vitals.set_ejected(Some(&machine::Cause::Trial.to_string()), now_ms);
         }
         self.look_for_due();
     }

@@ -101,3 +101,49 @@ fn what_is_drained_down_or_tried_gets_no_trial() {
     backends[0].vitals.set_health(Health::Up, "", 0);
     assert!(detector.trial(&backends, &Tried::default(), 2_000).is_some());
 }
+
+#[test]
+fn an_attempt_that_outlives_its_rules_ejects_nobody() {
+    let backends = backends(2);
+    let changed: Changed = Arc::new(|| {});
+    let before = Arc::new(Detector::new(&rules(), &backends, None));
+    before.activate(&changed, 0);
+    fail(&before, &backends[0], 2, 10);
+    let (.., mut trial) = before.trial(&backends, &Tried::default(), 2_000).unwrap();
+    let mut late = before.watch(&backends[1].vitals).unwrap();
+    fail(&before, &backends[1], 1, 20);
+    // Other rules, or none.
+    before.retire(2_100);
+    let other = Arc::new(Detector::new(&Outlier { consecutive: 9, ..rules() }, &backends, Some(&before)));
+    other.activate(&changed, 2_100);
+    trial.ended(false, 2_200);
+    late.ended(false, 2_200);
+    assert!(before.trial(&backends, &Tried::default(), 9_000).is_none(), "a retry of a request that outlived them");
+    assert!(backends.iter().all(|backend| !backend.vitals.is_ejected()), "nothing would bring them back");
+}
+
+#[test]
+fn an_attempt_that_outlives_its_generation_counts_as_the_current_one_has_it() {
+    let backends = backends(5);
+    let changed: Changed = Arc::new(|| {});
+    let rules = Outlier { max_ejected: Percent::new(50.0), ..rules() };
+    let before = Arc::new(Detector::new(&rules, &backends, None));
+    before.activate(&changed, 0);
+    let current = Arc::new(Detector::new(&rules, &backends[..2], Some(&before)));
+    current.activate(&changed, 10);
+    // Two of five might be out, but there are only two left. The last is gone.
+    [0, 1, 4].iter().for_each(|n: &usize| fail(&before, &backends[*n], 2, 20));
+    let out: Vec<_> = backends.iter().map(|backend| backend.vitals.is_ejected()).collect();
+    assert_eq!(out, [true, false, false, false, false]);
+    // It is back, and what was said of it before is forgotten.
+    let back = Arc::new(Detector::new(&rules, &backends, Some(&current)));
+    back.activate(&changed, 30);
+    fail(&before, &backends[4], 2, 40);
+    assert!(!backends[4].vitals.is_ejected(), "by a watch that nobody would look at again");
+    // The end of an old trial does not hide that another is due.
+    fail(&back, &backends[4], 2, 50);
+    let (.., trial) = back.trial(&backends, &Tried::default(), 1_020).unwrap();
+    drop(trial);
+    fail(&before, &backends[0], 1, 1_030);
+    assert!(back.trial(&backends[4..], &Tried::default(), 1_050).is_some());
+}

@@ -1,6 +1,7 @@
 //! A running weir, scripted origins, raw clients. Everything waits for conditions with a deadline.
 
 pub mod client;
+pub mod dns;
 pub mod echo;
 pub mod frames;
 pub mod grpc;
@@ -11,6 +12,7 @@ pub mod weir;
 use std::time::{Duration, Instant};
 
 pub use client::{Client, Response, exchange};
+pub use dns::Dns;
 pub use echo::Echo;
 pub use origin::{Origin, Reply};
 pub use random::Random;

@@ -1,0 +1,86 @@
+//! Discovery for other Pingora programs: `pingora_load_balancing`'s `ServiceDiscovery` over a `Source`.
+//!
+//! Pingora asks when its own interval is over (`update_frequency`) and knows neither TTLs nor tiers: of several tiers
+//! only the first is given, and of a file only what has an address. Weir itself never comes through here.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+use async_trait::async_trait;
+use http::Extensions;
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_core::{Error, ErrorType, Result};
+use pingora_load_balancing::Backend;
+use pingora_load_balancing::discovery::ServiceDiscovery;
+use tokio::sync::Mutex;
+
+use super::Source;
+use crate::config::schema;
+use crate::config::values::BackendAddress;
+
+/// A source of backends; what was found last stays through failures.
+pub struct Discovery(Mutex<(Source, Vec<schema::Backend>)>);
+
+impl Discovery {
+    /// As the upstream's `discover` says; nothing where it says nothing. `folder`: what a file's path is relative to.
+    pub fn of(upstream: &schema::Upstream, folder: &Path) -> Option<Box<Self>> {
+        let source = Source::of(upstream, folder)?;
+        Some(Box::new(Self(Mutex::new((source, Vec::new())))))
+    }
+}
+
+#[async_trait]
+impl ServiceDiscovery for Discovery {
+    async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+        let mut state = self.0.lock().await;
+        let look = state.0.look().await;
+        match look.list {
+            Some(list) => state.1 = list,
+            None if state.1.is_empty() => return Error::e_explain(ErrorType::InternalError, look.wrong.join("; ")),
+            None => {}
+        }
+        let first = state.1.iter().map(|backend| backend.tier).min();
+        let of_first = state.1.iter().filter(|backend| Some(backend.tier) == first);
+        Ok((of_first.filter_map(shown).collect(), HashMap::new()))
+    }
+}
+
+fn shown(backend: &schema::Backend) -> Option<Backend> {
+    match backend.address {
+        BackendAddress::Socket(address) => {
+            Some(Backend { addr: SocketAddr::Inet(address), weight: backend.weight.into(), ext: Extensions::new() })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use pingora_load_balancing::selection::RoundRobin;
+    use pingora_load_balancing::{Backends, LoadBalancer};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_real_load_balancer_finds_its_backends() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = folder.path().join("list.yaml");
+        std::fs::write(
+            &list,
+            "[{address: '10.0.0.1:80'}, {address: '10.0.0.2:80'}, {address: '10.0.0.3:80', tier: 1}]",
+        )
+        .unwrap();
+        let upstream: schema::Upstream = serde_yaml::from_str("discover: {file: list.yaml}").unwrap();
+        let discovery = Discovery::of(&upstream, folder.path()).unwrap();
+        let balancer = LoadBalancer::<RoundRobin>::from_backends(Backends::new(discovery));
+        balancer.update().await.unwrap();
+        let picked =
+            || -> BTreeSet<String> { (0..4).map(|_| balancer.select(b"", 16).unwrap().addr.to_string()).collect() };
+        assert_eq!(picked(), ["10.0.0.1:80", "10.0.0.2:80"].map(str::to_owned).into());
+        std::fs::write(&list, "[{address").unwrap();
+        balancer.update().await.unwrap();
+        assert_eq!(picked().len(), 2, "the last good list");
+        assert!(Discovery::of(&schema::Upstream::default(), folder.path()).is_none());
+    }
+}

@@ -1,0 +1,85 @@
+//! Backends that are found while Weir runs: by name in DNS, or in a file.
+//!
+//! `answer` and `schedule` are pure: what an answer makes of the list, and when the next look is due. `names` asks DNS,
+//! `file` looks at a file, `found` keeps the list over reloads, and here they are put together: the task of one
+//! upstream. Whatever fails, the last good list stays, and no look ever empties a list. Nothing here touches
+//! members: the registry brings what was found into the upstream. No request ever waits for a look.
+
+pub mod adapter;
+pub mod answer;
+pub mod file;
+pub mod found;
+pub mod names;
+pub mod schedule;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::file::Watched;
+use self::found::Found;
+use self::names::Names;
+use super::clock;
+use super::health::prober::Changed;
+use crate::config::schema;
+
+/// What a look came to.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Look {
+    /// The whole list as it is now; nothing: the one before stays.
+    pub list: Option<Vec<schema::Backend>>,
+    /// What went wrong, in whole or in part, a line each.
+    pub wrong: Vec<String>,
+    /// How long the answer may be relied on.
+    pub ttl: Option<Duration>,
+}
+
+/// Where backends are looked for.
+pub enum Source {
+    /// In DNS.
+    Names(Box<Names>),
+    /// In a file.
+    File(Box<Watched>),
+}
+
+impl Source {
+    /// As the upstream's `discover` says; nothing where it says nothing. `folder`: what a file's path is relative to.
+    pub fn of(upstream: &schema::Upstream, folder: &Path) -> Option<Self> {
+        let settings = upstream.discover.as_ref()?;
+        match &settings.file {
+            Some(path) => Some(Self::File(Box::new(Watched::new(folder.join(path), upstream)))),
+            None => Names::of(settings).map(|names| Self::Names(Box::new(names))),
+        }
+    }
+
+    /// Looks once.
+    pub async fn look(&mut self) -> Look {
+        match self {
+            Self::Names(names) => names.look().await,
+            Self::File(file) => file.look().await,
+        }
+    }
+
+    /// Waits until the next look is due: for so long, or until the file is another.
+    async fn next(&mut self, wait: Duration) {
+        match self {
+            Self::Names(_) => tokio::time::sleep(wait).await,
+            Self::File(file) => file.changed().await,
+        }
+    }
+}
+
+/// Looks for the backends of one upstream for as long as it is configured so. `changed` is called after the list has
+/// changed, and after the first look whatever it came to.
+pub async fn run(mut source: Source, settings: schema::Discover, found: Arc<Found>, changed: Changed) {
+    let mut failures = 0;
+    loop {
+        let look = source.look().await;
+        failures = if look.wrong.is_empty() { 0 } else { failures + 1 };
+        let wait = schedule::wait(&settings, look.ttl, failures, clock::random());
+        if found.take(look, clock::now_ms()) {
+            changed();
+        }
+        source.next(wait).await;
+    }
+}

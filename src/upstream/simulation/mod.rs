@@ -1,0 +1,83 @@
+//! A seeded simulation of a whole upstream: requests arrive, wait, are tried, fail, are tried again, leave and panic, while backends
+//! sicken and recover, operators steer and configurations are reloaded. After each event the invariants hold.
+//!
+//! The rooms are the real ones; the clock is virtual, and there is no I/O and one thread, so that a seed says it all: the same
+//! one gives the same trace. It never measures. What is simulated, and how likely, is a `Plan`; who keeps count is the `Ledger`.
+//! `WEIR_SIM_SEED` repeats one seed, `WEIR_SIM_EVENTS` says how many events a world has.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod fleet;
+mod ledger;
+mod line;
+mod plan;
+mod request;
+mod spread;
+mod world;
+
+use plan::{Plan, WORLDS};
+use world::{Summary, World};
+
+/// Runs one world; the seed is said if it fails.
+fn run(plan: Plan, seed: u64, events: u64) -> Summary {
+    struct Said(String);
+    impl Drop for Said {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("{}", self.0);
+            }
+        }
+    }
+    let said = Said(format!("{plan:?}: repeat with WEIR_SIM_SEED={seed} WEIR_SIM_EVENTS={events}"));
+    // A world of its own has a thread of its own: balancers draw from the thread's generator.
+    let world = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(tokio::task::unconstrained(async { World::new(plan, seed).run(events).await }))
+    };
+    let outcome = std::thread::spawn(world).join();
+    let summary = outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    drop(said);
+    summary
+}
+
+fn from_env(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap())
+}
+
+/// All worlds for each seed.
+fn all(seeds: std::ops::Range<u64>, events: u64) -> Summary {
+    let seeds = from_env("WEIR_SIM_SEED").map_or(seeds, |seed| seed..seed + 1);
+    let events = from_env("WEIR_SIM_EVENTS").unwrap_or(events);
+    let mut sum = Summary::default();
+    for seed in seeds {
+        for plan in WORLDS {
+            // Most of the time there goes into tables.
+            let events = if plan.changes_seldom() { events / 3 } else { events };
+            sum += run(plan, seed, events);
+        }
+    }
+    sum
+}
+
+#[test]
+fn invariants_hold_whatever_happens() {
+    let sum = all(1..2, 6_000);
+    assert!(sum.is_telling(), "a check that is never made checks nothing: {sum:?}");
+}
+
+#[test]
+#[ignore = "long: make soak"]
+fn invariants_hold_through_millions_of_events() {
+    let started = std::time::Instant::now();
+    let sum = all(100..104, 100_000);
+    println!("{sum:#?} in {:.1?}", started.elapsed());
+    assert!(sum.is_telling() && (sum.events >= 1_000_000 || from_env("WEIR_SIM_EVENTS").is_some()), "{sum:?}");
+}
+
+#[test]
+fn a_seed_says_it_all() {
+    let plan = WORLDS[2];
+    let [first, again, other] = [7, 7, 8].map(|seed| run(plan, seed, 4_000).trace);
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+}

@@ -1,0 +1,85 @@
+//! A request of the simulation: what it is like, how far it is, and what an attempt of it comes to. It decides nothing by itself.
+
+use std::sync::Arc;
+
+use super::fleet::Mood;
+use super::line::Waiting;
+use crate::telemetry::vitals::InFlight;
+use crate::upstream::Upstream;
+use crate::upstream::backend::Backend;
+use crate::upstream::balance::Tried;
+use crate::upstream::balance::chance::Chance;
+use crate::upstream::outlier::Watching;
+use crate::upstream::rule::{self, Failed};
+
+/// A request on its way.
+pub struct Request {
+    /// The generation that it came in.
+    pub upstream: Arc<Upstream>,
+    pub key: Option<u64>,
+    pub tried: Tried,
+    pub tries: u8,
+    pub idempotent: bool,
+    pub replayable: bool,
+    pub stage: Stage,
+}
+
+/// How far it is.
+pub enum Stage {
+    /// Between two tries.
+    Idle,
+    Waiting(Box<Waiting>),
+    Trying(Attempt),
+}
+
+impl Request {
+    pub fn new(upstream: &Arc<Upstream>, chance: &mut Chance) -> Self {
+        Self {
+            upstream: Arc::clone(upstream),
+            key: (chance.below(8) > 0).then(|| chance.draw()),
+            tried: Tried::default(),
+            tries: 0,
+            idempotent: chance.below(4) > 0,
+            replayable: chance.below(10) > 0,
+            stage: Stage::Idle,
+        }
+    }
+
+    /// As the retry rule sees it.
+    pub fn described(&self) -> rule::Request {
+        rule::Request {
+            tries: self.tries,
+            idempotent: self.idempotent,
+            replayable: self.replayable,
+            response_begun: false,
+            too_late: false,
+        }
+    }
+}
+
+/// One try at one backend.
+pub struct Attempt {
+    pub backend: Arc<Backend>,
+    pub watching: Option<Watching>,
+    pub outcome: Outcome,
+    /// Held until the attempt is dropped.
+    pub _guard: InFlight,
+}
+
+/// What it comes to, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome {
+    pub took_ms: u64,
+    pub failed: Option<Failed>,
+}
+
+impl Outcome {
+    pub fn draw(mood: Mood, chance: &mut Chance) -> Self {
+        let kinds = [Failed::ToConnect, Failed::Reset, Failed::Timeout, Failed::Status(503), Failed::Status(500)];
+        let fails = chance.below(100) < mood.fails;
+        Self {
+            took_ms: chance.below(2 * mood.latency_ms + 1),
+            failed: fails.then(|| kinds[chance.below(kinds.len() as u64) as usize]),
+        }
+    }
+}
