@@ -102,6 +102,7 @@ pub(super) fn body(body: &Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Res
     ctx.bytes_out += piece;
     if let Some(attempt) = &mut ctx.attempt {
         attempt.received += piece;
+        attempt.ended |= end;
         if end && ctx.sent_whole {
             attempt.release();
         }

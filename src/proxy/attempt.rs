@@ -8,6 +8,7 @@ use super::now_ms;
 use crate::telemetry::record::{AttemptRecord, PassedOver};
 use crate::telemetry::vitals::{InFlight, Outcome, RetryReason, Why};
 use crate::upstream::backend::Backend;
+use crate::upstream::lease::Lease;
 use crate::upstream::outlier::Watching;
 
 /// One try at one backend.
@@ -16,6 +17,8 @@ pub(super) struct Attempt {
     guard: Option<InFlight>,
     why: Why,
     passed_over: Option<Arc<Vec<PassedOver>>>,
+    /// Its connection, where that is not Pingora's.
+    pub(super) lease: Option<Arc<Lease>>,
     started: Instant,
     pub(super) reused: bool,
     connect: Option<Duration>,
@@ -25,6 +28,8 @@ pub(super) struct Attempt {
     watching: Option<Watching>,
     /// The backend's penalty was raised for it, or is not to be.
     faulted: bool,
+    /// The response has come to its end.
+    pub(super) ended: bool,
     /// Bytes of the request's body that were handed on, and of the response's that came.
     pub(super) sent: u64,
     pub(super) received: u64,
@@ -38,6 +43,7 @@ impl Attempt {
             guard: Some(guard),
             why,
             passed_over: None,
+            lease: None,
             started,
             reused: false,
             connect: None,
@@ -45,6 +51,7 @@ impl Attempt {
             status: None,
             watching: None,
             faulted: false,
+            ended: false,
             sent: 0,
             received: 0,
         }
@@ -69,8 +76,8 @@ impl Attempt {
 
     /// A connection is there.
     pub(super) fn connected(&mut self, reused: bool) {
-        self.reused = reused;
-        if !reused {
+        self.reused = reused || self.lease.as_ref().is_some_and(|lease| lease.is_reused());
+        if !self.reused {
             let took = self.started.elapsed();
             self.connect = Some(took);
             self.backend.vitals.observe_connect(took);
@@ -98,6 +105,9 @@ impl Attempt {
     /// that has it may be back at once.
     pub(super) fn release(&mut self) {
         self.guard = None;
+        if let Some(lease) = &self.lease {
+            lease.set_over();
+        }
     }
 
     /// Whether the response header has come.

@@ -20,12 +20,13 @@ use crate::telemetry::vitals::{Mark, Why};
 use crate::upstream::Wish;
 use crate::upstream::backend::Backend;
 use crate::upstream::connect::Connect;
+use crate::upstream::kept::Kept;
 
 /// The shortest wait that is worth starting; Pingora takes zero for none.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A backend for the next attempt.
-pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc<Kept>) -> Result<Box<HttpPeer>> {
     // An attempt that is still open here was given up by Pingora; its backend must not count it any longer.
     ctx.attempt = None;
     let Some(target) = ctx.target.clone() else {
@@ -50,6 +51,7 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<
     };
     let tunnel = session.is_upgrade_req();
     let template = if tunnel { &target.tunnel } else { &target.peer };
+    let lease = template.lease(&backend, kept, ctx.time_left(), ctx.fresh_used);
     let Some(mut peer) = template.peer(&backend) else {
         return Err(refuse(ctx, Fault::NoBackend, None, "the backend's name does not resolve"));
     };
@@ -62,7 +64,10 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<
         Connect::announce(&mut peer, ends(ctx), tunnel);
     }
     ctx.sent_whole = session.is_body_empty();
-    if ctx.fresh_used || peer.options.custom_l4.is_some() {
+    if let (Some(lease), Some(attempt)) = (lease, &mut ctx.attempt) {
+        peer.options.custom_l4 = Some(lease.connector());
+        attempt.lease = Some(lease);
+    } else if ctx.fresh_used || peer.options.custom_l4.is_some() {
         peer.group_key = outside_the_pool();
     }
     Ok(peer)

@@ -111,6 +111,9 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) ->
     let piece = body.as_ref().map_or(0, Bytes::len) as u64;
     if let Some(attempt) = &mut ctx.attempt {
         attempt.sent += piece;
+        if end && attempt.ended {
+            attempt.release();
+        }
     }
     let limit = ctx.route.as_ref().and_then(|route| route.body_limit);
     if limit.is_some_and(|limit| sent(ctx) > limit) {

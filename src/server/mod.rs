@@ -25,6 +25,7 @@ use crate::proxy::{Gateway, Proxy};
 use crate::reload::{Parts, Reloader};
 use crate::snapshot::{CompileError, Shared, Snapshot};
 use crate::telemetry::{Metrics, Recorder, panics};
+use crate::upstream::kept::Kept;
 use crate::upstream::registry::Registry;
 use control::ControlRoom;
 use logs::BothLogs;
@@ -161,10 +162,11 @@ fn furnish(
     registry.activate(&snapshot.upstreams);
     let shared = Arc::new(Shared::new(snapshot));
     let recorder = Arc::new(Recorder::new(Arc::clone(metrics), Arc::clone(&logs.access)));
-    let gateway = Gateway::new(Arc::clone(&shared), recorder, Arc::clone(&life));
-    // One for each thread, with a pool of connections of its own.
+    // One for each thread, with connections to backends of its own.
     let idle = document.server.upstream_idle_connections;
-    let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway.clone(), idle))).collect();
+    let gateway =
+        || Gateway::new(Arc::clone(&shared), Arc::clone(&recorder), Arc::clone(&life), Arc::new(Kept::new(idle)));
+    let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway(), idle))).collect();
     let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics)));
     listeners.apply(document.into(), bound, &fronts);
     life.set_bound();

@@ -12,6 +12,8 @@ mod counting;
 pub mod discovery;
 pub mod explain;
 pub mod health;
+pub mod kept;
+pub mod lease;
 pub mod members;
 pub mod outlier;
 pub mod peer;

@@ -20,6 +20,7 @@ mod http1;
 mod http2;
 mod http2_abuse;
 mod integrity;
+mod kept;
 mod lifecycle;
 mod limits;
 mod outlier;

@@ -32,6 +32,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
         &["upstream", "telemetry"],
         "pages and routes over a trait that the server implements, in upstream's words",
     ),
+    ("allocator", &[], "the binary's own"),
     ("demo", &[], "backends that know nothing of Weir"),
     (
         "reload",
