@@ -342,3 +342,48 @@ fn looking_at_a_configuration_makes_no_key_and_a_bad_key_is_refused() {
     assert!(output.stdout.contains("sticky.key_file: everybody on this machine may read"), "{}", output.stdout);
     assert_eq!(given(&back(&weir, &cookie)), None, "the old one goes on");
 }
+
+#[test]
+fn clients_stay_with_backends_that_are_found_while_others_come_and_go() {
+    let (origins, folder) = (origins(4), tempfile::tempdir().unwrap());
+    let list = folder.path().join("list.yaml");
+    let put = |members: &[&Origin]| {
+        let text: String = members.iter().map(|origin| format!("- address: {}\n", origin.address())).collect();
+        let next = list.with_extension("next");
+        std::fs::write(&next, text).unwrap();
+        std::fs::rename(next, &list).unwrap();
+    };
+    let [a, b, c, d] = [0, 1, 2, 3].map(|at| &origins[at]);
+    put(&[a, b]);
+    let settings = format!("sticky: {{}}, discover: {{ file: \"{}\" }}", list.display());
+    let weir = Weir::start(&yaml(&[], &settings));
+    let clients = [come(&weir), come(&weir)];
+    assert_eq!([&*clients[0].0, &*clients[1].0], ["a", "b"]);
+    let there = |members: &[&Origin]| {
+        eventually("the list is in force", || {
+            let status = weir.status();
+            let backends = status["upstreams"][0]["backends"].as_array()?;
+            let addresses = backends.iter().map(|backend| backend["address"].as_str().unwrap().to_owned());
+            addresses.eq(members.iter().map(|origin| origin.address().to_string())).then_some(())
+        });
+    };
+    // One comes at the head, so that every other has another place.
+    put(&[c, a, b]);
+    there(&[c, a, b]);
+    for _ in 0..3 {
+        all_stay(&weir, &clients);
+    }
+    // One that was found later has clients of its own; one that goes gives its clients away, and no other does.
+    let late = eventually("a client of the one that came", || Some(come(&weir)).filter(|(backend, _)| backend == "c"));
+    put(&[d, b, c]);
+    there(&[d, b, c]);
+    for _ in 0..3 {
+        all_stay(&weir, &[clients[1].clone(), late.clone()]);
+    }
+    let moved = back(&weir, &clients[0].1);
+    assert_ne!(moved.text(), "a");
+    let moved = (moved.text(), pair(given(&moved).expect("a cookie of the other one")));
+    put(&[a, b, c, d]);
+    there(&[a, b, c, d]);
+    all_stay(&weir, &[moved, clients[1].clone(), late]);
+}
