@@ -103,6 +103,7 @@ impl Snapshot {
         let document = checked.document();
         let none = Upstreams::new();
         let before = previous.map_or(&none, |snapshot| &snapshot.upstreams);
+        has_its_keys(checked)?;
         let file = |path: &Path| checked.file(path).map(<[u8]>::to_vec);
         let upstreams = registry.compile(&document.upstreams, checked.folder(), &file, before);
         let mut routes = Vec::with_capacity(document.routes.len());
@@ -119,6 +120,17 @@ impl Snapshot {
             forwarding: Forwarding::new(document.forwarded, &document.trusted_proxies),
         })
     }
+}
+
+/// A document that was only looked at may lack the keys that are made when it is put in force.
+fn has_its_keys(checked: &Checked) -> Result<(), CompileError> {
+    for (name, upstream) in &checked.document().upstreams {
+        if upstream.sticky.as_ref().is_some_and(|sticky| checked.file(&sticky.key_file).is_none()) {
+            let path = format!("upstreams.{name}.sticky.key_file");
+            return Err(CompileError { path, what: "there is no such file".into() });
+        }
+    }
+    Ok(())
 }
 
 impl Route {

@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::values::{Cidr, HeaderEdits, HostPattern, Method, Name, Pattern, Percent, Period, Size, Target};
 
+mod sticky;
 mod upstream;
 
+pub use sticky::{CookieAttributes, SameSite, Sticky};
 pub use upstream::{
     Backend, Balance, BodyCheck, Discover, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Outlier, Protocol, Queue,
     SendProxy, TcpCheck, Upstream, UpstreamTls, Whole,

@@ -78,6 +78,28 @@ impl Forwarding {
         client
     }
 
+    /// Whether the peer is a trusted proxy and says that its client came over TLS.
+    pub fn says_https(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        if !self.trusts(peer.to_canonical()) {
+            return false;
+        }
+        let https = |value: &[u8]| unquote(value.trim_ascii()).eq_ignore_ascii_case(b"https");
+        // The first entry of either is of the hop from the client.
+        let first = |name: &str| Some(*split_unquoted(headers.get(name)?.as_bytes(), b',').first()?);
+        let x_forwarded = || first("x-forwarded-proto").is_some_and(https);
+        let proto = |pair: &[u8]| {
+            let at = pair.iter().position(|b| *b == b'=')?;
+            pair[..at].trim_ascii().eq_ignore_ascii_case(b"proto").then(|| https(&pair[at + 1..]))
+        };
+        let rfc7239 =
+            || first("forwarded").and_then(|element| split_unquoted(element, b';').into_iter().find_map(proto));
+        match self.family {
+            Forwarded::XForwarded => x_forwarded(),
+            Forwarded::Rfc7239 => rfc7239() == Some(true),
+            Forwarded::Both => x_forwarded() || rfc7239() == Some(true),
+        }
+    }
+
     /// Writes the chosen families for a backend. What an untrusted peer sent of them is replaced, what a trusted one
     /// sent is appended to; Proto and Host, which are no lists, stay as a trusted peer sent them.
     pub fn apply(&self, headers: &mut HeaderMap, hop: &Hop<'_>) {

@@ -128,3 +128,23 @@ fn the_walk_is_bounded() {
     let headers = request(&[("x-forwarded-for", &list)]);
     assert_eq!(forwarding(Forwarded::XForwarded).client_address(ip("10.0.0.1"), &headers), ip("10.0.0.2"));
 }
+
+#[test]
+fn only_a_trusted_proxy_says_that_its_client_came_over_tls() {
+    let says = |family, peer: &str, fields: &[(&str, &str)]| {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        Forwarding::new(family, &["10.0.0.0/8".parse().unwrap()]).says_https(peer.parse().unwrap(), &headers)
+    };
+    let x = [("x-forwarded-proto", "HTTPS, http")];
+    let rfc7239 = [("forwarded", "for=192.0.2.1; Proto=\"https\", for=10.0.0.2;proto=http")];
+    for (family, by_x, by_rfc7239) in
+        [(Forwarded::XForwarded, true, false), (Forwarded::Rfc7239, false, true), (Forwarded::Both, true, true)]
+    {
+        assert_eq!((says(family, "10.0.0.1", &x), says(family, "10.0.0.1", &rfc7239)), (by_x, by_rfc7239));
+        assert!(!says(family, "192.0.2.1", &x) && !says(family, "192.0.2.1", &rfc7239));
+        assert!(!says(family, "10.0.0.1", &[("x-forwarded-proto", "http, https"), ("forwarded", "proto=http")]));
+    }
+}

@@ -11,6 +11,7 @@ use super::arrive::{GRACE, refuse};
 use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, may_try_again};
+use super::sticky;
 use crate::fault::Fault;
 use crate::life::Life;
 use crate::policy::reply::{self, Reply};
@@ -123,6 +124,7 @@ pub(super) fn header(
     life: &Life,
 ) -> Result<()> {
     if response.status == 101 {
+        sticky::reveal(session, response, ctx)?;
         open_tunnel(session, ctx);
         return Ok(());
     }
@@ -146,6 +148,7 @@ pub(super) fn header(
     if let Some(route) = &ctx.route {
         route.response_headers.response(response)?;
     }
+    sticky::reveal(session, response, ctx)?;
     ctx.begun = Some(response.status.as_u16());
     close_if_leaving(session, ctx, life);
     Ok(())

@@ -13,6 +13,7 @@ mod pick;
 mod queue;
 mod record;
 mod send;
+mod sticky;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use super::arrive::{authority, refuse};
 use super::ctx::RequestCtx;
+use super::sticky;
 use crate::config::schema::Protocol;
 use crate::config::values::BackendAddress;
 use crate::fault::Fault;
@@ -34,6 +35,7 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut R
         rewrite.apply(request)?;
     }
     apply_host(&route.host, request, ctx)?;
+    sticky::conceal(request, &target)?;
     if ctx.version == Version::HTTP_2 && protocol == Protocol::Http1 {
         join_cookies(request)?;
     }

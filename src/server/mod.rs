@@ -120,6 +120,7 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     let admin = bind_admin(document.admin.address)?;
     let _pid_file = document.server.pid_file.as_deref().map(|path| PidFile::write(&folder.join(path))).transpose()?;
     if let Some(user) = &document.server.user {
+        privileges::hand_over(user, checked.made())?;
         privileges::become_user(user)?;
     }
     let logs = BothLogs::open(document, &folder, &metrics)?;

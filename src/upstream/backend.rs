@@ -10,6 +10,7 @@ use arc_swap::ArcSwapOption;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use tokio::sync::Notify;
 
+use super::sticky::Token;
 use crate::config::schema::{self, Balance};
 use crate::config::values::BackendAddress;
 use crate::telemetry::vitals::Vitals;
@@ -25,6 +26,8 @@ pub struct Backend {
     pub weight: u16,
     /// Tier 0 serves first.
     pub tier: u8,
+    /// What stands for it in cookies, where its upstream is sticky.
+    pub token: Option<Token>,
     /// Its live cells, shared with every other snapshot that has the same (upstream, address).
     pub vitals: Arc<Vitals>,
     /// Where it is right now, shared in the same way.
@@ -47,13 +50,14 @@ impl Backend {
         schema::Backend { name, address: self.address.clone(), weight: self.weight, tier: self.tier }
     }
 
-    /// Whether the two are the same to everyone who picks or shows them: same cells, same words, same weight, same tier.
+    /// Whether the two are the same to everyone who picks or shows them: same cells, same words, same weight, same tier, same token.
     pub fn same_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.vitals, &other.vitals)
             && Arc::ptr_eq(&self.resolved, &other.resolved)
             && self.name == other.name
             && self.weight == other.weight
             && self.tier == other.tier
+            && self.token == other.token
     }
 }
 

@@ -59,7 +59,9 @@ fn every_example_of_a_configuration_loads() {
                 if block.contains("listeners:") { "" } else { "listeners: [{ address: \"127.0.0.1:0\" }]\n" };
             let list = b"- address: 10.0.0.1:3001\n";
             let is_list = |path: &Path| path.extension().is_some_and(|extension| extension == "yaml");
-            let read = |path: &Path| Ok(if is_list(path) { list.to_vec() } else { b"token\n".to_vec() });
+            let read = |path: &Path| {
+                Ok(if is_list(path) { list.to_vec() } else { b"0123456789abcdef0123456789abcdef\n".to_vec() })
+            };
             let parsed = weir::config::parse(&PathBuf::from(name), &format!("{block}{listener}"), &|_| None, &read);
             let problems = parsed.err().unwrap_or_default();
             assert!(problems.is_empty(), "{name}, the block at line {line}: {problems:?}\n{block}");
@@ -190,6 +192,17 @@ fn the_table_of_log_fields_is_what_a_line_has() {
     let attempt = line["attempts"][0].as_object().unwrap();
     shown.extend(attempt.keys().map(|key| format!("attempts[].{key}")));
     assert_eq!(told, shown);
+}
+
+#[test]
+fn the_tables_of_reasons_are_those_of_the_code() {
+    let told = |head: &str| -> BTreeSet<String> {
+        table(&page("docs/operations.md"), head).iter().flat_map(|row| code(&row[0])).collect()
+    };
+    use weir::telemetry::vitals::{Out, Why};
+    let labels = Why::ALL.iter().map(|why| why.label().to_owned()).collect();
+    assert_eq!(told("`why` of an attempt"), labels);
+    assert_eq!(told("`why` of one passed over"), Out::ALL.iter().map(|out| out.label().to_owned()).collect());
 }
 
 #[test]

@@ -31,4 +31,5 @@ mod retries;
 mod rooms;
 mod routes;
 mod runtime;
+mod sticky;
 mod websocket;

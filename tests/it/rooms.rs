@@ -12,8 +12,20 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("cli", &["server", "admin", "demo", "config"], "starts the process, or asks a running one"),
     (
         "server",
-        &["admin", "reload", "proxy", "snapshot", "listener", "route", "upstream", "telemetry", "life", "config"],
-        "the composition root puts all of them together",
+        &[
+            "admin",
+            "reload",
+            "proxy",
+            "snapshot",
+            "listener",
+            "route",
+            "policy",
+            "upstream",
+            "telemetry",
+            "life",
+            "config",
+        ],
+        "the composition root puts all of them together; explains a request with the words of all",
     ),
     (
         "admin",
