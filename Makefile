@@ -1,16 +1,20 @@
 # Weir. `make` lists what there is. Cargo does the building; this file installs or names what cargo needs around it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-grafana lint bench bench-pick bench-balance audit release soak need-build need-dns need-grafana
+.PHONY: help run test test-rust test-grafana lint bench bench-pick bench-route bench-balance bench-scale audit release \
+	soak soak-run soak-tests need-build need-dns need-grafana need-load
 
 CARGO ?= cargo
 NEED := scripts/need.sh
 # Options for `make bench` and `make run`, e.g. BENCH="--rounds 9 --only weir,bare"
 BENCH ?=
+SCALE ?=
 DEMO ?=
+# How long `make soak` puts its mixed load, in seconds; bash's own SECONDS is not meant.
+SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),300)
 
 # What a release build says of itself in weir_build_info. Not for tests: each commit would build them anew.
-run bench bench-balance soak release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+run bench bench-balance bench-scale soak soak-run release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,8 +41,9 @@ lint: need-build ## formatting, clippy, dependencies: bans, licences, sources
 audit: need-build ## known vulnerabilities among the dependencies (fetches the RustSec database)
 	scripts/deny.sh advisories
 
-bench: need-build ## CPU per request beside a bare Pingora proxy, nginx and HAProxy (BENCH="--help" for options)
-	@$(NEED) python3=python3 nginx=nginx haproxy=haproxy wrk=wrk taskset=util-linux
+bench: need-build need-load ## beside a bare Pingora proxy, nginx, HAProxy and Caddy (BENCH="--cases all", "--help")
+	@$(NEED) haproxy=haproxy
+	@bench/caddy.sh
 	python3 bench/run.py $(BENCH)
 
 bench-pick: need-build ## nanoseconds and allocations of a pick: each balancer, 10 to 10,000 backends, 1 and 2 threads
@@ -48,11 +53,25 @@ bench-balance: need-build ## balancers among unequal and failing backends beside
 	@$(NEED) python3=python3 nginx=nginx haproxy=haproxy wrk=wrk taskset=util-linux
 	python3 bench/balance.py $(BENCH)
 
-soak: need-build need-dns ## the long tests: the simulation with overflow checks, the rest on the release build
+bench-route: need-build ## nanoseconds of a route look-up: 10 to 10,000 hosts
+	$(CARGO) bench --locked --bench route
+
+bench-scale: need-build need-load ## 10 to 10,000 routes and backends: start, reload, memory, scrape, CPU per request
+	$(CARGO) build --release --locked --bin weir
+	python3 bench/scale.py $(SCALE)
+
+soak: soak-tests soak-run ## the long tests, then mixed traffic with reloads, kills and aborts for SECONDS=300
+
+soak-run: need-build need-load
+	$(CARGO) build --release --locked --bin weir
+	python3 bench/soak.py --seconds $(SECONDS)
+
+soak-tests: need-build need-dns
+	@# The simulation with overflow checks, the rest on the release build.
 	$(CARGO) test --locked --lib -- --ignored --nocapture --test-threads=1
 	$(CARGO) test --locked --release --test it -- --ignored --nocapture --test-threads=1
 
-release: need-build ## the release binary, its configuration and dashboards as target/dist/weir-VERSION-TARGET.tar.gz
+release: need-build ## the release binary, with a profile of a training run, packed as target/dist/weir-VERSION-TARGET.tar.gz
 	scripts/release.sh
 
 need-build:
@@ -60,6 +79,8 @@ need-build:
 
 need-dns:
 	@$(NEED) dnsmasq=dnsmasq-base
+need-load:
+	@$(NEED) python3=python3 nginx=nginx wrk=wrk h2load=nghttp2-client openssl=openssl taskset=util-linux
 
 need-grafana:
 	@$(NEED) python3=python3 openssl=openssl prometheus=prometheus promtool=prometheus

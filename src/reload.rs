@@ -115,7 +115,7 @@ impl<F: Front> Reloader<F> {
     /// Reads the file again and applies it. Blocks on the file system.
     pub fn reload(&self) -> Reloaded {
         let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = match config::load(&self.path).and_then(|checked| self.apply(&checked)) {
+        let result = match config::load_to_run(&self.path).and_then(|checked| self.apply(&checked)) {
             Ok(applied) => applied,
             Err(problems) => Reloaded::Rejected { problems },
         };
@@ -125,12 +125,11 @@ impl<F: Front> Reloader<F> {
 
     /// What a reload with this text would change; the generation is that of now.
     pub fn diff(&self, yaml: &str) -> Reloaded {
-        let env = |name: &str| std::env::var(name).ok();
-        match config::parse(&self.path, yaml, &env, &config::read_named) {
+        match config::parse_in_place(&self.path, yaml) {
             Ok(checked) => {
                 let snapshot = self.shared.load();
                 let diff = config::diff(&snapshot.document, checked.document());
-                let fixed = config::diff(&self.started_with, checked.document()).fixed;
+                let fixed = config::fixed(&self.started_with, checked.document());
                 Reloaded::Applied { generation: snapshot.generation, changes: self.describe(&diff), fixed }
             }
             Err(problems) => Reloaded::Rejected { problems },
@@ -153,7 +152,7 @@ impl<F: Front> Reloader<F> {
         let logs = self.logs.prepare(&before.document, document);
         let switch_logs = logs.map_err(|(path, what)| vec![checked.problem(path, what, STAYS)])?;
         let diff = config::diff(&before.document, document);
-        let fixed = config::diff(&self.started_with, document).fixed;
+        let fixed = config::fixed(&self.started_with, document);
         // Described before it is done, so that what leaves still shows what it has in flight.
         let changes = self.describe(&diff);
         self.shared.store(Arc::clone(&snapshot));

@@ -4,7 +4,7 @@
 //! Compiling does no I/O, reads no clock and spawns nothing, so a refused reload leaves no trace.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
@@ -103,6 +103,7 @@ impl Snapshot {
         let document = checked.document();
         let none = Upstreams::new();
         let before = previous.map_or(&none, |snapshot| &snapshot.upstreams);
+        has_its_keys(checked)?;
         let file = |path: &Path| checked.file(path).map(<[u8]>::to_vec);
         let upstreams = registry.compile(&document.upstreams, checked.folder(), &file, before);
         let mut routes = Vec::with_capacity(document.routes.len());
@@ -119,6 +120,17 @@ impl Snapshot {
             forwarding: Forwarding::new(document.forwarded, &document.trusted_proxies),
         })
     }
+}
+
+/// A document that was only looked at may lack the keys that are made when it is put in force.
+fn has_its_keys(checked: &Checked) -> Result<(), CompileError> {
+    for (name, upstream) in &checked.document().upstreams {
+        if upstream.sticky.as_ref().is_some_and(|sticky| checked.file(&sticky.key_file).is_none()) {
+            let path = format!("upstreams.{name}.sticky.key_file");
+            return Err(CompileError { path, what: "there is no such file".into() });
+        }
+    }
+    Ok(())
 }
 
 impl Route {
@@ -179,21 +191,82 @@ impl Target {
 
 /// The snapshot of the moment, for all threads.
 #[derive(Debug)]
-pub struct Shared(ArcSwap<Snapshot>);
+pub struct Shared {
+    now: ArcSwap<Snapshot>,
+    replaced: Replaced<Snapshot>,
+}
 
 impl Shared {
     /// With the first snapshot.
     pub fn new(snapshot: Snapshot) -> Self {
-        Self(ArcSwap::from_pointee(snapshot))
+        Self { now: ArcSwap::from_pointee(snapshot), replaced: Replaced::default() }
     }
 
     /// The one to use from here on; a request calls this once.
     pub fn load(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+        self.now.load_full()
     }
 
     /// Swaps it; requests under way keep theirs.
     pub fn store(&self, snapshot: Arc<Snapshot>) {
-        self.0.store(snapshot);
+        self.replaced.add(self.now.swap(snapshot));
+    }
+
+    /// Whether there is something to sweep, or soon will be.
+    pub fn has_replaced(&self) -> bool {
+        !self.replaced.lock().is_empty()
+    }
+
+    /// Drops the snapshots that were replaced and that no request holds any more. To be called now and then, apart
+    /// from traffic: it takes as long as they are large.
+    pub fn sweep(&self) {
+        self.replaced.sweep();
+    }
+}
+
+/// What was replaced and may still be used. It is held here too, so that it is never a request that holds a large
+/// configuration last and has to take it apart while others wait.
+#[derive(Debug)]
+struct Replaced<T>(Mutex<Vec<Arc<T>>>);
+
+impl<T> Default for Replaced<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T> Replaced<T> {
+    fn add(&self, one: Arc<T>) {
+        self.lock().push(one);
+    }
+
+    fn sweep(&self) {
+        let all = std::mem::take(&mut *self.lock());
+        // A count of one cannot rise: the only reference to clone from is ours.
+        let (unused, used): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| Arc::strong_count(one) == 1);
+        self.lock().extend(used);
+        drop(unused);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<T>>> {
+        // Nothing under this lock can leave the list half-changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_replaced_goes_when_nobody_uses_it_and_not_by_the_hand_of_its_last_user() {
+        let (replaced, one) = (Replaced::default(), Arc::new(()));
+        let gone = Arc::downgrade(&one);
+        replaced.add(Arc::clone(&one));
+        replaced.sweep();
+        drop(one);
+        assert_eq!(gone.strong_count(), 1, "its last user did not take it apart");
+        replaced.sweep();
+        assert_eq!(gone.strong_count(), 0);
     }
 }

@@ -8,7 +8,7 @@ use crate::server::{self, Ended};
 
 /// Loads the file and runs until a signal ends it.
 pub(super) fn run(path: &Path) -> u8 {
-    let checked = match config::load(path) {
+    let checked = match config::load_to_run(path) {
         Ok(checked) => checked,
         Err(problems) => {
             check::list(&problems);

@@ -8,15 +8,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::change::{Change, Diff, Subject};
-use super::schema::{Backend, Document, Upstream};
+use super::schema::{Backend, Document, Listener, Route, Upstream};
 
 /// Compares two documents.
 pub fn diff(old: &Document, new: &Document) -> Diff {
     let mut diff = Diff::default();
     sections(old, new, &mut diff);
-    let listeners = |d: &Document| d.listeners.iter().map(|l| (l.label(), json(l))).collect();
     named(listeners(old), listeners(new), Subject::Listener, &mut diff.changes);
-    let routes = |d: &Document| d.routes.iter().enumerate().map(|(i, r)| (r.label(i), json(r))).collect();
     named(routes(old), routes(new), Subject::Route, &mut diff.changes);
     order(old, new, &mut diff.changes);
     upstreams(old, new, &mut diff.changes);
@@ -29,6 +27,21 @@ pub fn diff_of_backends(upstream: &str, old: &[Backend], new: &[Backend]) -> Dif
     let mut diff = Diff::default();
     members(upstream, &of(old), &of(new), &mut diff.changes);
     diff
+}
+
+/// The keys that differ but are fixed for the life of a process.
+pub fn fixed(old: &Document, new: &Document) -> Vec<String> {
+    let mut diff = Diff::default();
+    sections(old, new, &mut diff);
+    diff.fixed
+}
+
+fn listeners(document: &Document) -> BTreeMap<String, &Listener> {
+    document.listeners.iter().map(|listener| (listener.label(), listener)).collect()
+}
+
+fn routes(document: &Document) -> BTreeMap<String, &Route> {
+    document.routes.iter().enumerate().map(|(index, route)| (route.label(index), route)).collect()
 }
 
 /// Keys that a process keeps from its start to its end.
@@ -59,20 +72,22 @@ fn sections(old: &Document, new: &Document, diff: &mut Diff) {
     }
 }
 
-fn named(
-    old: BTreeMap<String, Value>,
-    new: BTreeMap<String, Value>,
+/// Equals are told by the types: of a large document that is as good as all, and their JSON would be most of a reload.
+fn named<T: Serialize + PartialEq>(
+    old: BTreeMap<String, &T>,
+    new: BTreeMap<String, &T>,
     subject: fn(String) -> Subject,
     changes: &mut Vec<Change>,
 ) {
     for (name, after) in &new {
-        let subject = subject(name.clone());
         match old.get(name) {
+            Some(before) if before == after => {}
+            Some(before) => changed(subject(name.clone()), &json(before), &json(after), changes),
             None => {
+                let after = json(after);
                 let address = after.get("address").and_then(Value::as_str).unwrap_or_default();
-                changes.push(Change::Added { subject, detail: address.to_owned() });
+                changes.push(Change::Added { subject: subject(name.clone()), detail: address.to_owned() });
             }
-            Some(before) => changed(subject, before, after, changes),
         }
     }
     let gone = old.into_keys().filter(|name| !new.contains_key(name));
@@ -104,9 +119,10 @@ fn changed(subject: Subject, before: &Value, after: &Value, changes: &mut Vec<Ch
 fn upstreams(old: &Document, new: &Document, changes: &mut Vec<Change>) {
     let none = Upstream::default();
     for (name, after) in &new.upstreams {
+        let before = old.upstreams.get(name);
         let name = name.to_string();
-        let before = old.upstreams.iter().find(|(other, _)| other.as_str() == name).map(|(_, upstream)| upstream);
         match before {
+            Some(before) if before == after => continue,
             Some(before) => changed(Subject::Upstream(name.clone()), &settings(before), &settings(after), changes),
             None => changes.push(Change::Added { subject: Subject::Upstream(name.clone()), detail: String::new() }),
         }

@@ -1,4 +1,5 @@
-//! The files that a document names, each read once: missing, unreadable and empty ones are problems at their keys.
+//! The files that a document names, each read once: missing, unreadable and empty ones are problems at their keys. Those of
+//! secrets that Weir makes itself (`keys`) may be missing.
 //!
 //! What is in them is never printed.
 
@@ -6,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::keys::Had;
 use super::list;
 use super::locate::Env;
 use super::pem::{self, BadPair};
@@ -13,22 +15,39 @@ use super::problem::Problems;
 use super::schema::{CertificatePair, ClientAuth, Document, Upstream};
 use super::tree::{Node, Place};
 
-/// What reads a file.
-pub(super) type Reader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
+/// What the files of a document are had with.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    /// Reads a file.
+    pub(super) read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    /// Reads a key file.
+    pub(super) key: &'a dyn Fn(&Path) -> Had,
+    /// Makes one that is missing, if the document is about to be put in force.
+    pub(super) make: Option<&'a dyn Fn(&Path) -> Had>,
+}
+
+/// What was in the files that a document names.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Files {
+    /// By the path as the document has it.
+    pub(super) held: BTreeMap<PathBuf, Vec<u8>>,
+    /// Key files that were made; the whole path.
+    pub(super) made: Vec<PathBuf>,
+}
 
 /// Reads every file that the document names; paths are relative to `folder`.
 pub(super) fn read(
     document: &Document,
     tree: &Node,
     folder: &Path,
-    reader: Reader<'_>,
+    source: Source<'_>,
     env: Env<'_>,
     problems: &mut Problems,
-) -> BTreeMap<PathBuf, Vec<u8>> {
+) -> Files {
     let mut files: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
     for (place, path, judge) in named(document) {
         if !files.contains_key(path) {
-            match reader(&folder.join(path)) {
+            match (source.read)(&folder.join(path)) {
                 Ok(bytes) => drop(files.insert(path.to_owned(), bytes)),
                 Err(error) => {
                     let hint = "Its path is relative to the folder of this file";
@@ -52,7 +71,43 @@ pub(super) fn read(
         }
     }
     belong_together(document, tree, &files, problems);
+    let mut files = Files { held: files, made: Vec::new() };
+    keys(document, tree, folder, source, problems, &mut files);
     files
+}
+
+/// Reads the key files, then makes those that are missing: only where nothing at all is wrong, so that what is refused
+/// leaves no trace.
+fn keys(
+    document: &Document,
+    tree: &Node,
+    folder: &Path,
+    source: Source<'_>,
+    problems: &mut Problems,
+    files: &mut Files,
+) {
+    let mut missing = Vec::new();
+    let named = document.upstreams.iter().filter_map(|(name, upstream)| Some((name, upstream.sticky.as_ref()?)));
+    for (name, sticky) in named {
+        let place = Place::of("upstreams").key(name.as_str()).key("sticky").key("key_file");
+        match (source.key)(&folder.join(&sticky.key_file)) {
+            Had::Key(key) => drop(files.held.insert(sticky.key_file.clone(), key)),
+            Had::Missing => missing.push((place, &sticky.key_file)),
+            Had::Unfit(what, hint) => say(tree, &place, problems, what, hint),
+        }
+    }
+    let Some(make) = source.make.filter(|_| problems.is_empty()) else { return };
+    for (place, path) in missing {
+        let whole = folder.join(path);
+        match make(&whole) {
+            Had::Key(key) => {
+                files.held.insert(path.clone(), key);
+                files.made.push(whole);
+            }
+            Had::Missing => say(tree, &place, problems, "was made and is gone again".into(), ""),
+            Had::Unfit(what, hint) => say(tree, &place, problems, what, hint),
+        }
+    }
 }
 
 /// Who judges a file's content.

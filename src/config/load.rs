@@ -3,13 +3,13 @@
 //! `parse` is the pure core: environment and files come in as functions. What it hands out, `Checked`, cannot be made
 //! elsewhere, so whoever has one relies on all that is judged here.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::check;
-use super::files;
+use super::files::{self, Files, Source};
+use super::keys::{self, Had, Keys};
 use super::locate;
 use super::problem::{Problem, Problems};
 use super::schema::Document;
@@ -24,7 +24,7 @@ const LONGEST_NAMED: u64 = 4 << 20;
 pub struct Checked {
     path: PathBuf,
     document: Document,
-    files: BTreeMap<PathBuf, Vec<u8>>,
+    files: Files,
     /// Where each listener's address stands.
     listeners: Vec<Mark>,
 }
@@ -37,7 +37,12 @@ impl Checked {
 
     /// What was in a file that the document names; `path` as it stands in the document.
     pub fn file(&self, path: &Path) -> Option<&[u8]> {
-        self.files.get(path).map(Vec::as_slice)
+        self.files.held.get(path).map(Vec::as_slice)
+    }
+
+    /// The key files that were made on the way here, which belong to who made them.
+    pub fn made(&self) -> &[PathBuf] {
+        &self.files.made
     }
 
     /// The admin's bearer token: the first line of `admin.token_file`.
@@ -74,6 +79,15 @@ impl Checked {
 
 /// Reads a configuration file and every file it names. The problems are sorted by their place.
 pub fn load(path: &Path) -> Result<Checked, Vec<Problem>> {
+    load_with(path, Keys::Read)
+}
+
+/// The same for a configuration that is about to be put in force: key files that are not there are made.
+pub fn load_to_run(path: &Path) -> Result<Checked, Vec<Problem>> {
+    load_with(path, Keys::Make)
+}
+
+fn load_with(path: &Path, keys: Keys) -> Result<Checked, Vec<Problem>> {
     let bytes = match read_bounded(path, locate::LONGEST as u64) {
         Ok(bytes) => bytes,
         Err(error) => return Err(whole(path, Mark::START, format!("cannot be read: {}", files::reason(&error)))),
@@ -82,7 +96,18 @@ pub fn load(path: &Path) -> Result<Checked, Vec<Problem>> {
         Ok(text) => text,
         Err(error) => return Err(whole(path, mark_after(&bytes[..error.valid_up_to()]), "not UTF-8".into())),
     };
-    parse(path, text, &|name| std::env::var(name).ok(), &read_named)
+    from_disk(path, text, keys)
+}
+
+/// Reads a configuration's text as if it stood in the file `name`: with this process's variables, and the files on the disk.
+pub fn parse_in_place(name: &Path, text: &str) -> Result<Checked, Vec<Problem>> {
+    from_disk(name, text, Keys::Read)
+}
+
+fn from_disk(name: &Path, text: &str, keys: Keys) -> Result<Checked, Vec<Problem>> {
+    let make: Option<&dyn Fn(&Path) -> Had> = if keys == Keys::Make { Some(&keys::make) } else { None };
+    let source = Source { read: &read_named, key: &keys::read, make };
+    parse_with(name, text, &|name| std::env::var(name).ok(), source)
 }
 
 /// Reads a configuration's text. `name` is what problems call it, and its folder is what the files it names are
@@ -93,12 +118,22 @@ pub fn parse(
     env: &dyn Fn(&str) -> Option<String>,
     read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
 ) -> Result<Checked, Vec<Problem>> {
+    let key = |path: &Path| keys::from(read(path));
+    parse_with(name, text, env, Source { read, key: &key, make: None })
+}
+
+fn parse_with(
+    name: &Path,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    source: Source<'_>,
+) -> Result<Checked, Vec<Problem>> {
     let mut problems = Problems::new(name);
     if text.len() > locate::LONGEST {
         return Err(whole(name, Mark::START, "longer than 8 MiB".into()));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut files = BTreeMap::new();
+    let mut files = Files::default();
     let mut listeners = Vec::new();
     let mut document = None;
     if let Some(mut tree) = locate::read(text, env, &mut problems) {
@@ -108,7 +143,7 @@ pub fn parse(
             let address = |index| Place::of("listeners").index(index).key("address");
             listeners = (0..document.listeners.len()).map(|index| tree.find(&address(index)).mark).collect();
             let folder = name.parent().unwrap_or(Path::new(""));
-            files = files::read(document, &tree, folder, read, env, &mut problems);
+            files = files::read(document, &tree, folder, source, env, &mut problems);
         }
     }
     match document {

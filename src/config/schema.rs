@@ -12,11 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use super::values::{Cidr, HeaderEdits, HostPattern, Method, Name, Pattern, Percent, Period, Size, Target};
 
+mod sticky;
 mod tls;
 mod upstream;
 
+pub use sticky::{CookieAttributes, SameSite, Sticky};
 pub use tls::{CertificatePair, ClientAuth, ClientAuthMode, Hsts, ListenerTls, RedirectHttps, Suite};
-
 pub use upstream::{
     Backend, Balance, BodyCheck, Discover, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Outlier, Protocol, Queue,
     SendProxy, TcpCheck, Upstream, UpstreamTls, Whole,

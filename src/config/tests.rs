@@ -29,11 +29,12 @@ fn variable(name: &str) -> Option<String> {
 fn named_file(path: &Path) -> io::Result<Vec<u8>> {
     match path.to_str() {
         Some("empty.token") => Ok(b"\n".to_vec()),
+        Some("some.token" | "short.key") => Ok(b"hunter2\n".to_vec()),
+        Some("foreign.key") => Err(io::ErrorKind::PermissionDenied.into()),
         Some("some.list") => {
             Ok(b"- { address: '10.0.0.1:80', weight: 3 }\n- adress: 10.0.0.2:80\n- address: nowhere\n".to_vec())
         }
         Some("no.list") => Ok(b"# nobody\n".to_vec()),
-        Some("some.token") => Ok(b"hunter2\n".to_vec()),
         Some("a.pem" | "b.pem" | "ca.pem" | "clients.pem") => Ok(pair().0.into_bytes()),
         Some("a.key" | "b.key") => Ok(pair().1.into_bytes()),
         Some("other.key") => Ok(rcgen::KeyPair::generate().unwrap().serialize_pem().into_bytes()),

@@ -8,12 +8,14 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderValue;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Settings;
 use super::leaving;
 use super::phase::{Phase, PhaseWatch};
+use crate::policy::forwarded::text_of;
 use crate::telemetry::meters::ListenerMeters;
 use crate::tls::Session;
 
@@ -38,6 +40,7 @@ pub struct Conn {
     /// What the handshake came to; nothing on a plain port.
     pub tls: Option<Session>,
     phase: PhaseWatch,
+    peer_text: OnceLock<HeaderValue>,
     tunnel: AtomicBool,
     answering: AtomicBool,
     /// The request under way is the last that the connection may bring.
@@ -62,6 +65,7 @@ impl Conn {
             meters,
             tls: None,
             phase,
+            peer_text: OnceLock::new(),
             tunnel: AtomicBool::new(false),
             answering: AtomicBool::new(false),
             spent: AtomicBool::new(false),
@@ -77,6 +81,11 @@ impl Conn {
     /// `http` or `https`.
     pub fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// The same as a field's value.
+    pub fn peer_text(&self) -> &HeaderValue {
+        self.peer_text.get_or_init(|| text_of(self.peer.ip()))
     }
 
     /// Whether this connection should end with the response under way.

@@ -7,12 +7,16 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use pingora::http::RequestHeader;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::config::schema::Forwarded;
 use crate::config::values::Cidr;
 use crate::policy::framing::is_token;
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Entries of a list that are looked at, from its end.
 const HOPS: usize = 32;
@@ -32,6 +36,8 @@ pub struct Forwarding {
 pub struct Hop<'a> {
     /// The other end of the connection.
     pub peer: IpAddr,
+    /// The same as text, made once a connection.
+    pub peer_text: &'a HeaderValue,
     /// Who the client is: `client_address`'s answer.
     pub client: IpAddr,
     /// `http` or `https`.
@@ -75,28 +81,46 @@ impl Forwarding {
         client
     }
 
+    /// Whether the peer is a trusted proxy and says that its client came over TLS.
+    pub fn says_https(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        if !self.trusts(peer.to_canonical()) {
+            return false;
+        }
+        let https = |value: &[u8]| unquote(value.trim_ascii()).eq_ignore_ascii_case(b"https");
+        // The first entry of either is of the hop from the client.
+        let first = |name: &str| Some(*split_unquoted(headers.get(name)?.as_bytes(), b',').first()?);
+        let x_forwarded = || first("x-forwarded-proto").is_some_and(https);
+        let proto = |pair: &[u8]| {
+            let at = pair.iter().position(|b| *b == b'=')?;
+            pair[..at].trim_ascii().eq_ignore_ascii_case(b"proto").then(|| https(&pair[at + 1..]))
+        };
+        let rfc7239 =
+            || first("forwarded").and_then(|element| split_unquoted(element, b';').into_iter().find_map(proto));
+        match self.family {
+            Forwarded::XForwarded => x_forwarded(),
+            Forwarded::Rfc7239 => rfc7239() == Some(true),
+            Forwarded::Both => x_forwarded() || rfc7239() == Some(true),
+        }
+    }
+
     /// Writes the chosen families for a backend. What an untrusted peer sent of them is replaced, what a trusted one
     /// sent is appended to; Proto and Host, which are no lists, stay as a trusted peer sent them.
-    ///
-    /// # Errors
-    /// Pingora's, when the header cannot take another field.
-    pub fn apply(&self, request: &mut RequestHeader, hop: &Hop<'_>) -> pingora::Result<()> {
+    pub fn apply(&self, headers: &mut HeaderMap, hop: &Hop<'_>) {
         let trusted = self.trusts(hop.peer);
         let x_forwarded = self.family != Forwarded::Rfc7239;
         let rfc7239 = self.family != Forwarded::XForwarded;
-        remove(request, |family| match family {
+        remove(headers, |family| match family {
             Family::X => !(trusted && x_forwarded),
             Family::Rfc7239 => !(trusted && rfc7239),
             Family::Other => !trusted,
             Family::Stray => true,
         });
         if x_forwarded {
-            write_x_forwarded(request, hop, trusted)?;
+            write_x_forwarded(headers, hop, trusted);
         }
         if rfc7239 {
-            append(request, "Forwarded", element(hop))?;
+            append(headers, &header::FORWARDED, element(hop));
         }
-        Ok(())
     }
 }
 
@@ -132,54 +156,55 @@ fn family(name: &HeaderName) -> Option<Family> {
     ours.then_some(if name.contains('_') { Family::Stray } else { Family::Other })
 }
 
-fn remove(request: &mut RequestHeader, goes: impl Fn(Family) -> bool) {
-    let found = |request: &RequestHeader| request.headers.keys().find(|name| family(name).is_some_and(&goes)).cloned();
+fn remove(headers: &mut HeaderMap, goes: impl Fn(Family) -> bool) {
+    let found = |headers: &HeaderMap| headers.keys().find(|name| family(name).is_some_and(&goes)).cloned();
     // Each round takes one name away with all its values, so it ends.
-    while let Some(name) = found(request) {
-        request.remove_header(&name);
+    while let Some(name) = found(headers) {
+        headers.remove(&name);
     }
 }
 
-fn write_x_forwarded(request: &mut RequestHeader, hop: &Hop<'_>, trusted: bool) -> pingora::Result<()> {
-    let Some(peer) = value(hop.peer.to_canonical().to_string()) else { return Ok(()) };
-    let client = if hop.client == hop.peer { Some(peer.clone()) } else { value(hop.client.to_canonical().to_string()) };
-    if let Some(client) = client {
-        request.insert_header("X-Real-IP", client)?;
-    }
+fn write_x_forwarded(headers: &mut HeaderMap, hop: &Hop<'_>, trusted: bool) {
+    let peer = hop.peer_text.clone();
+    let client = if hop.client == hop.peer { peer.clone() } else { text_of(hop.client) };
+    headers.insert(&X_REAL_IP, client);
     // Of an untrusted peer's fields none is left: there is nothing to look for.
-    let has = |request: &RequestHeader, name| trusted && request.headers.contains_key(name);
-    if has(request, "x-forwarded-for") {
-        append(request, "X-Forwarded-For", Some(peer))?;
+    let has = |headers: &HeaderMap, name: &HeaderName| trusted && headers.contains_key(name);
+    if has(headers, &X_FORWARDED_FOR) {
+        append(headers, &X_FORWARDED_FOR, Some(peer));
     } else {
-        request.insert_header("X-Forwarded-For", peer)?;
+        headers.insert(&X_FORWARDED_FOR, peer);
     }
-    if !has(request, "x-forwarded-proto") {
-        request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(hop.scheme))?;
+    if !has(headers, &X_FORWARDED_PROTO) {
+        headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(hop.scheme));
     }
-    if !has(request, "x-forwarded-host")
+    if !has(headers, &X_FORWARDED_HOST)
         && let Some(host) = hop.host.and_then(|host| HeaderValue::from_str(host).ok())
     {
-        request.insert_header("X-Forwarded-Host", host)?;
+        headers.insert(&X_FORWARDED_HOST, host);
     }
-    Ok(())
 }
 
 /// Adds to the end of the list: into the one field there is, as software that reads but the first line is common.
-fn append(request: &mut RequestHeader, name: &'static str, entry: Option<HeaderValue>) -> pingora::Result<()> {
-    let Some(entry) = entry else { return Ok(()) };
+fn append(headers: &mut HeaderMap, name: &'static HeaderName, entry: Option<HeaderValue>) {
+    let Some(entry) = entry else { return };
     let mut list = Vec::new();
-    for line in request.headers.get_all(name) {
+    for line in headers.get_all(name) {
         list.extend_from_slice(line.as_bytes());
         list.extend_from_slice(b", ");
     }
     if list.is_empty() {
-        return request.insert_header(name, entry);
+        headers.insert(name, entry);
+        return;
     }
     list.extend_from_slice(entry.as_bytes());
-    match HeaderValue::from_maybe_shared(Bytes::from(list)) {
-        Ok(list) => request.insert_header(name, list),
-        Err(_) => request.insert_header(name, entry),
-    }
+    let list = HeaderValue::from_maybe_shared(Bytes::from(list));
+    headers.insert(name, list.unwrap_or(entry));
+}
+
+/// An address as a field's value; IPv4-mapped ones as IPv4.
+pub fn text_of(address: IpAddr) -> HeaderValue {
+    value(address.to_canonical().to_string()).expect("an address is printable ASCII")
 }
 
 fn value(text: String) -> Option<HeaderValue> {

@@ -11,21 +11,21 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn request(fields: &[(&'static str, &str)]) -> RequestHeader {
-    let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+fn request(fields: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
     for (name, value) in fields {
-        request.append_header(*name, *value).unwrap();
+        headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
     }
-    request
+    headers
 }
 
 fn told(family: Forwarded, peer: &str, fields: &[(&'static str, &str)]) -> Vec<String> {
     let forwarding = forwarding(family);
     let mut request = request(fields);
-    let client = forwarding.client_address(ip(peer), &request.headers);
-    let hop = Hop { peer: ip(peer), client, scheme: "http", host: Some("a.example:81") };
-    forwarding.apply(&mut request, &hop).unwrap();
-    let mut told: Vec<_> = request.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+    let client = forwarding.client_address(ip(peer), &request);
+    let hop = Hop { peer: ip(peer), peer_text: &text_of(ip(peer)), client, scheme: "http", host: Some("a.example:81") };
+    forwarding.apply(&mut request, &hop);
+    let mut told: Vec<_> = request.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
     told.sort();
     told
 }
@@ -100,12 +100,8 @@ fn the_client_is_the_rightmost_untrusted() {
         ("::ffff:10.0.0.9", "10.0.0.9"),
     ] {
         let headers = request(&[("x-forwarded-for", list)]);
-        assert_eq!(
-            forwarding(Forwarded::XForwarded).client_address(ip("10.0.0.1"), &headers.headers),
-            ip(want),
-            "{list}"
-        );
-        assert_eq!(forwarding(Forwarded::XForwarded).client_address(ip("9.9.9.9"), &headers.headers), ip("9.9.9.9"));
+        assert_eq!(forwarding(Forwarded::XForwarded).client_address(ip("10.0.0.1"), &headers), ip(want), "{list}");
+        assert_eq!(forwarding(Forwarded::XForwarded).client_address(ip("9.9.9.9"), &headers), ip("9.9.9.9"));
     }
 }
 
@@ -119,10 +115,10 @@ fn forwarded_is_read_with_its_quotes() {
         ("for=1.1.1.1, host=\"\\\",for=2.2.2.2\"", "10.0.0.1"),
     ] {
         let headers = request(&[("forwarded", list)]);
-        assert_eq!(forwarding(Forwarded::Rfc7239).client_address(ip("10.0.0.1"), &headers.headers), ip(want), "{list}");
-        assert_eq!(forwarding(Forwarded::Both).client_address(ip("10.0.0.1"), &headers.headers), ip(want), "{list}");
+        assert_eq!(forwarding(Forwarded::Rfc7239).client_address(ip("10.0.0.1"), &headers), ip(want), "{list}");
+        assert_eq!(forwarding(Forwarded::Both).client_address(ip("10.0.0.1"), &headers), ip(want), "{list}");
         // Not the chosen family: not believed.
-        assert_eq!(forwarding(Forwarded::XForwarded).client_address(ip("10.0.0.1"), &headers.headers), ip("10.0.0.1"));
+        assert_eq!(forwarding(Forwarded::XForwarded).client_address(ip("10.0.0.1"), &headers), ip("10.0.0.1"));
     }
 }
 
@@ -130,5 +126,25 @@ fn forwarded_is_read_with_its_quotes() {
 fn the_walk_is_bounded() {
     let list = format!("1.1.1.1{}", ", 10.0.0.2".repeat(40));
     let headers = request(&[("x-forwarded-for", &list)]);
-    assert_eq!(forwarding(Forwarded::XForwarded).client_address(ip("10.0.0.1"), &headers.headers), ip("10.0.0.2"));
+    assert_eq!(forwarding(Forwarded::XForwarded).client_address(ip("10.0.0.1"), &headers), ip("10.0.0.2"));
+}
+
+#[test]
+fn only_a_trusted_proxy_says_that_its_client_came_over_tls() {
+    let says = |family, peer: &str, fields: &[(&str, &str)]| {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+        }
+        Forwarding::new(family, &["10.0.0.0/8".parse().unwrap()]).says_https(peer.parse().unwrap(), &headers)
+    };
+    let x = [("x-forwarded-proto", "HTTPS, http")];
+    let rfc7239 = [("forwarded", "for=192.0.2.1; Proto=\"https\", for=10.0.0.2;proto=http")];
+    for (family, by_x, by_rfc7239) in
+        [(Forwarded::XForwarded, true, false), (Forwarded::Rfc7239, false, true), (Forwarded::Both, true, true)]
+    {
+        assert_eq!((says(family, "10.0.0.1", &x), says(family, "10.0.0.1", &rfc7239)), (by_x, by_rfc7239));
+        assert!(!says(family, "192.0.2.1", &x) && !says(family, "192.0.2.1", &rfc7239));
+        assert!(!says(family, "10.0.0.1", &[("x-forwarded-proto", "http, https"), ("forwarded", "proto=http")]));
+    }
 }

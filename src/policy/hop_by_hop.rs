@@ -10,7 +10,6 @@
 //! Content-Length are Pingora's.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use pingora::http::{RequestHeader, ResponseHeader};
 
 /// What a Connection field cannot take away: the field is meant for all recipients, so that nominating it is an error
 /// of the sender ("MUST NOT send a connection option corresponding to a field intended for all recipients of the
@@ -43,20 +42,17 @@ const NOMINATIONS: usize = 32;
 /// `client` is the request as it came. Proxy-Authorization ends here, as it is "consumed by the first inbound proxy
 /// that was expecting to receive credentials" (RFC 9110 section 11.7.2), and so does Proxy-Authenticate, which
 /// requests do not have. To HTTP/2, `te: trailers` is what remains of the client's TE (RFC 9113 section 8.2.2).
-///
-/// # Errors
-/// Pingora's, when the header cannot take another field.
-pub fn request(header: &mut RequestHeader, client: &RequestHeader, to_h2: bool) -> pingora::Result<()> {
-    header.remove_header(&header::PROXY_AUTHORIZATION);
-    header.remove_header(&header::PROXY_AUTHENTICATE);
-    if !client.headers.contains_key(header::TE) {
-        return Ok(());
+pub fn request(headers: &mut HeaderMap, client: &HeaderMap, to_h2: bool) {
+    headers.remove(header::PROXY_AUTHORIZATION);
+    headers.remove(header::PROXY_AUTHENTICATE);
+    if !client.contains_key(header::TE) {
+        return;
     }
-    if to_h2 && accepts_trailers(&client.headers) {
-        return header.insert_header(header::TE, HeaderValue::from_static("trailers"));
+    if to_h2 && accepts_trailers(client) {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    } else {
+        headers.remove(header::TE);
     }
-    header.remove_header(&header::TE);
-    Ok(())
 }
 
 /// Whether Connection has this option (RFC 9110 section 7.6.1).
@@ -74,14 +70,11 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 /// or to HTTP/1. Upgrade stays on 101, with the Connection it needs. Proxy-Authenticate and Proxy-Authentication-Info
 /// speak to the next outbound client of a proxy that asks for credentials (RFC 9110 sections 11.7.1 and 11.7.3):
 /// towards a backend that is Weir, which has none to give.
-///
-/// # Errors
-/// Pingora's, when the header cannot take another field.
-pub fn response(header: &mut ResponseHeader, trailers: bool) -> pingora::Result<()> {
-    let switching = header.status == StatusCode::SWITCHING_PROTOCOLS;
-    for name in nominated(&header.headers) {
+pub fn response(headers: &mut HeaderMap, status: StatusCode, trailers: bool) {
+    let switching = status == StatusCode::SWITCHING_PROTOCOLS;
+    for name in nominated(headers) {
         if !(switching && name == header::UPGRADE) {
-            header.remove_header(&name);
+            headers.remove(&name);
         }
     }
     // Each round takes one name away with all its values, so it ends. One look at each name there is costs less than a
@@ -93,13 +86,12 @@ pub fn response(header: &mut ResponseHeader, trailers: bool) -> pingora::Result<
         "proxy-authenticate" | "proxy-authentication-info" => true,
         _ => false,
     };
-    while let Some(name) = header.headers.keys().find(goes).cloned() {
-        header.remove_header(&name);
+    while let Some(name) = headers.keys().find(goes).cloned() {
+        headers.remove(&name);
     }
     if switching {
-        return header.insert_header(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
-    Ok(())
 }
 
 /// The fields that `Connection` names and may take away.
@@ -125,12 +117,12 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, fields: &[(&'static str, &str)], trailers: bool) -> Vec<String> {
-        let mut header = ResponseHeader::build(status, None).unwrap();
+        let mut headers = HeaderMap::new();
         for (name, value) in fields {
-            header.append_header(*name, *value).unwrap();
+            headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
         }
-        response(&mut header, trailers).unwrap();
-        header.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect()
+        response(&mut headers, StatusCode::from_u16(status).unwrap(), trailers);
+        headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect()
     }
 
     #[test]
@@ -181,15 +173,15 @@ mod tests {
             (Some("gzip"), true, None),
             (None, true, None),
         ] {
-            let mut client = RequestHeader::build("POST", b"/", None).unwrap();
+            let mut client = HeaderMap::new();
             if let Some(te) = te {
-                client.insert_header("te", te).unwrap();
+                client.insert("te", te.parse().unwrap());
             }
-            client.insert_header("proxy-authorization", "Basic x").unwrap();
+            client.insert("proxy-authorization", "Basic x".parse().unwrap());
             let mut sent = client.clone();
-            request(&mut sent, &client, to_h2).unwrap();
-            assert_eq!(sent.headers.get("te").map(|v| v.to_str().unwrap()), want, "{te:?} {to_h2}");
-            assert!(!sent.headers.contains_key("proxy-authorization"));
+            request(&mut sent, &client, to_h2);
+            assert_eq!(sent.get("te").map(|v| v.to_str().unwrap()), want, "{te:?} {to_h2}");
+            assert!(!sent.contains_key("proxy-authorization"));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! by name. A policy never picks a backend and never decides which route a request takes.
 
 pub mod chunked;
+pub mod cookie;
 pub mod forwarded;
 pub mod framed;
 pub mod framing;

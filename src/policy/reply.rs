@@ -46,7 +46,7 @@ impl Reply<'_> {
         header.insert_header("Content-Type", content_type)?;
         header.insert_header("Content-Length", body.len())?;
         header.insert_header("Cache-Control", "no-store")?;
-        header.insert_header(request_id::NAME, self.request_id)?;
+        header.insert_header(&request_id::NAME, self.request_id)?;
         if let Some(seconds) = self.retry_after {
             header.insert_header("Retry-After", seconds)?;
         }
@@ -60,7 +60,7 @@ impl Reply<'_> {
         header.insert_header("grpc-status", u16::from(self.fault.grpc_status()))?;
         // Plain ASCII without a percent sign: nothing in it has to be encoded.
         header.insert_header("grpc-message", self.message())?;
-        header.insert_header(request_id::NAME, self.request_id)?;
+        header.insert_header(&request_id::NAME, self.request_id)?;
         Ok((header, Bytes::new()))
     }
 

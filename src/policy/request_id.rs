@@ -5,11 +5,10 @@
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
-use http::{HeaderMap, HeaderValue};
-use pingora::http::RequestHeader;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The field's name.
-pub const NAME: &str = "X-Request-Id";
+pub static NAME: HeaderName = HeaderName::from_static("x-request-id");
 
 const LONGEST: usize = 128;
 
@@ -26,7 +25,7 @@ impl RequestId {
 
     /// What the client brought, if it fits.
     pub fn brought(headers: &HeaderMap) -> Option<Self> {
-        let mut values = headers.get_all("x-request-id").iter();
+        let mut values = headers.get_all(&NAME).iter();
         let (value, None) = (values.next()?.as_bytes(), values.next()) else { return None };
         let fits = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
         ((1..=LONGEST).contains(&value.len()) && value.iter().all(fits)).then(|| Self::of(value))
@@ -54,12 +53,9 @@ impl RequestId {
         self.0.clone()
     }
 
-    /// Writes it to a request.
-    ///
-    /// # Errors
-    /// Pingora's, when the header cannot take another field.
-    pub fn apply(&self, request: &mut RequestHeader) -> pingora::Result<()> {
-        request.insert_header(NAME, self.value())
+    /// Writes it to a message.
+    pub fn apply(&self, headers: &mut HeaderMap) {
+        headers.insert(&NAME, self.value());
     }
 }
 

@@ -2,27 +2,13 @@
 //!
 //! It never looks for loops: a loop ends at its first hop's limits, and gateways may leave detection out.
 
-use http::{HeaderValue, Version};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::{HeaderMap, HeaderValue, Version, header};
 
-const NAME: &str = "Via";
-
-/// Adds our entry to a request, after those of proxies before us (RFC 9110 section 7.6.3).
+/// Adds our entry to a message, after those of proxies before us (RFC 9110 section 7.6.3).
 ///
 /// `received` is the version in which Weir received the message, not that in which it goes on.
-///
-/// # Errors
-/// Pingora's, when the header cannot take another field.
-pub fn request(header: &mut RequestHeader, received: Version) -> pingora::Result<()> {
-    header.append_header(NAME, entry(received)).map(drop)
-}
-
-/// Adds our entry to a response: `received` is the version in which the backend sent it.
-///
-/// # Errors
-/// Pingora's, when the header cannot take another field.
-pub fn response(header: &mut ResponseHeader, received: Version) -> pingora::Result<()> {
-    header.append_header(NAME, entry(received)).map(drop)
+pub fn add(headers: &mut HeaderMap, received: Version) {
+    headers.append(header::VIA, entry(received));
 }
 
 fn entry(received: Version) -> HeaderValue {
@@ -40,17 +26,12 @@ mod tests {
 
     #[test]
     fn appends_and_keeps_order() {
-        let mut header = RequestHeader::build("GET", b"/", None).unwrap();
-        header.append_header("Via", "1.0 fred").unwrap();
-        request(&mut header, Version::HTTP_2).unwrap();
-        let values: Vec<_> = header.headers.get_all("via").iter().map(|v| v.to_str().unwrap()).collect();
-        assert_eq!(values, ["1.0 fred", "2 weir"]);
-    }
-
-    #[test]
-    fn responses_too() {
-        let mut header = ResponseHeader::build(200, None).unwrap();
-        response(&mut header, Version::HTTP_11).unwrap();
-        assert_eq!(header.headers["via"], "1.1 weir");
+        let mut headers = HeaderMap::new();
+        headers.append("via", "1.0 fred".parse().unwrap());
+        for received in [Version::HTTP_2, Version::HTTP_11] {
+            add(&mut headers, received);
+        }
+        let values: Vec<_> = headers.get_all("via").iter().map(|v| v.to_str().unwrap()).collect();
+        assert_eq!(values, ["1.0 fred", "2 weir", "1.1 weir"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Answer: the backend's response on its way to the client, or our own.
 
 use bytes::Bytes;
-use http::{Method, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
@@ -11,6 +11,7 @@ use super::arrive::{GRACE, refuse};
 use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, may_try_again};
+use super::sticky;
 use crate::fault::Fault;
 use crate::life::Life;
 use crate::policy::reply::{self, Reply};
@@ -43,9 +44,11 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
         }
     };
     if let Some(id) = &ctx.request_id {
-        response.insert_header(request_id::NAME, id.value())?;
+        response.insert_header(&request_id::NAME, id.value())?;
     }
-    security(&mut response, ctx)?;
+    if let Some(hsts) = hsts(ctx) {
+        response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+    }
     route.response_headers.response(&mut response)?;
     close_if_leaving(session, ctx, life);
     write(session, response, body).await?;
@@ -61,7 +64,7 @@ async fn to_https(session: &mut Session, ctx: &mut RequestCtx, life: &Life, port
         return Err(refuse(ctx, Fault::BadRequest, None, "the request makes no valid Location"));
     };
     if let Some(id) = &ctx.request_id {
-        response.insert_header(request_id::NAME, id.value())?;
+        response.insert_header(&request_id::NAME, id.value())?;
     }
     close_if_leaving(session, ctx, life);
     write(session, response, Bytes::new()).await?;
@@ -69,12 +72,8 @@ async fn to_https(session: &mut Session, ctx: &mut RequestCtx, life: &Life, port
 }
 
 /// What a response says of the connections to come (RFC 6797 section 7.1): Weir's word in place of a backend's.
-fn security(response: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
-    let tls = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.tls.as_ref());
-    match tls.and_then(|tls| tls.hsts()) {
-        Some(hsts) => response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts),
-        None => Ok(()),
-    }
+fn hsts(ctx: &RequestCtx) -> Option<&HeaderValue> {
+    ctx.exchange.as_ref()?.conn.tls.as_ref()?.hsts()
 }
 
 async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
@@ -131,6 +130,7 @@ pub(super) fn body(body: &Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Res
     ctx.bytes_out += piece;
     if let Some(attempt) = &mut ctx.attempt {
         attempt.received += piece;
+        attempt.ended |= end;
         if end && ctx.sent_whole {
             attempt.release();
         }
@@ -152,38 +152,49 @@ pub(super) fn header(
     life: &Life,
 ) -> Result<()> {
     if response.status == 101 {
+        sticky::reveal(session, response, ctx)?;
         open_tunnel(session, ctx);
         return Ok(());
     }
-    if response.has_case() {
-        lean::response(response, FIELDS);
-    }
-    hop_by_hop::response(response, ctx.version == Version::HTTP_2)?;
-    if response.status.is_informational() {
+    let (status, received) = (response.status, response.version);
+    lean::edit_response(response, FIELDS, |headers| {
+        hop_by_hop::response(headers, status, ctx.version == Version::HTTP_2);
+        if !status.is_informational() {
+            ours(headers, received, ctx);
+        }
+    });
+    if status.is_informational() {
         return Ok(());
     }
     if session.is_upgrade_req() {
         stay_http(ctx);
     }
-    via::response(response, response.version)?;
     if matches!(response.version, Version::HTTP_09 | Version::HTTP_10) {
         // What we send is in our own version, whatever the backend speaks (RFC 9110 section 6.2).
         response.set_version(Version::HTTP_11);
     }
-    if ctx.version == Version::HTTP_10 && response.headers.contains_key(header::TRANSFER_ENCODING) {
-        // A 1.0 client knows no chunks (RFC 9112 section 6.1); the end of the connection ends the body.
-        response.remove_header(&header::TRANSFER_ENCODING);
-    }
-    if let Some(id) = &ctx.request_id {
-        response.insert_header(request_id::NAME, id.value())?;
-    }
-    security(response, ctx)?;
     if let Some(route) = &ctx.route {
         route.response_headers.response(response)?;
     }
+    sticky::reveal(session, response, ctx)?;
     ctx.begun = Some(response.status.as_u16());
     close_if_leaving(session, ctx, life);
     Ok(())
+}
+
+/// What a final response gets on its way.
+fn ours(headers: &mut HeaderMap, received: Version, ctx: &RequestCtx) {
+    via::add(headers, received);
+    if ctx.version == Version::HTTP_10 {
+        // A 1.0 client knows no chunks (RFC 9112 section 6.1); the end of the connection ends the body.
+        headers.remove(header::TRANSFER_ENCODING);
+    }
+    if let Some(id) = &ctx.request_id {
+        id.apply(headers);
+    }
+    if let Some(hsts) = hsts(ctx) {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
 }
 
 fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Life) {
@@ -225,11 +236,14 @@ pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut Reques
     let request_id = ctx.request_id.as_ref().map_or("-", |id| id.as_str());
     let retry_after = matches!(fault, Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout).then_some(1);
     let reply = Reply { fault, status, request_id, accept, retry_after, grpc: asks_grpc(session) };
-    let written = match reply.build() {
-        Ok((mut response, body)) => match security(&mut response, ctx) {
-            Ok(()) => write(session, response, body).await,
-            Err(error) => Err(error),
-        },
+    let built = reply.build().and_then(|(mut response, body)| {
+        if let Some(hsts) = hsts(ctx) {
+            response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+        }
+        Ok((response, body))
+    });
+    let written = match built {
+        Ok((response, body)) => write(session, response, body).await,
         Err(error) => Err(error),
     };
     if let Err(error) = written {

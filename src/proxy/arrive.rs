@@ -32,7 +32,7 @@ pub(super) fn refuse(ctx: &mut RequestCtx, fault: Fault, status: Option<u16>, wh
 pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     ctx.in_flight = Some(ctx.recorder.metrics().request_started());
     if session.req_header().has_case() {
-        lean::request(session.req_header_mut(), 0);
+        lean::request(session.req_header_mut());
     }
     let request = session.req_header();
     ctx.method = request.method.clone();

@@ -5,15 +5,20 @@ use std::time::{Duration, Instant};
 
 use super::ctx::RequestCtx;
 use super::now_ms;
-use crate::telemetry::record::AttemptRecord;
-use crate::telemetry::vitals::{InFlight, Outcome, RetryReason};
+use crate::telemetry::record::{AttemptRecord, PassedOver};
+use crate::telemetry::vitals::{InFlight, Outcome, RetryReason, Why};
 use crate::upstream::backend::Backend;
+use crate::upstream::lease::Lease;
 use crate::upstream::outlier::Watching;
 
 /// One try at one backend.
 pub(super) struct Attempt {
     pub(super) backend: Arc<Backend>,
     guard: Option<InFlight>,
+    why: Why,
+    passed_over: Option<Arc<Vec<PassedOver>>>,
+    /// Its connection, where that is not Pingora's.
+    pub(super) lease: Option<Arc<Lease>>,
     started: Instant,
     pub(super) reused: bool,
     connect: Option<Duration>,
@@ -23,17 +28,22 @@ pub(super) struct Attempt {
     watching: Option<Watching>,
     /// The backend's penalty was raised for it, or is not to be.
     faulted: bool,
+    /// The response has come to its end.
+    pub(super) ended: bool,
     /// Bytes of the request's body that were handed on, and of the response's that came.
     pub(super) sent: u64,
     pub(super) received: u64,
 }
 
 impl Attempt {
-    pub(super) fn new(backend: Arc<Backend>, guard: InFlight) -> Self {
+    pub(super) fn new(backend: Arc<Backend>, guard: InFlight, why: Why) -> Self {
         let started = Instant::now();
         Self {
             backend,
             guard: Some(guard),
+            why,
+            passed_over: None,
+            lease: None,
             started,
             reused: false,
             connect: None,
@@ -41,6 +51,7 @@ impl Attempt {
             status: None,
             watching: None,
             faulted: false,
+            ended: false,
             sent: 0,
             received: 0,
         }
@@ -49,6 +60,11 @@ impl Attempt {
     /// The same, with a word in the backend's judgement.
     pub(super) fn watched(self, watching: Option<Watching>) -> Self {
         Self { watching, ..self }
+    }
+
+    /// The same, and who could not be picked instead.
+    pub(super) fn instead_of(self, passed_over: Option<Arc<Vec<PassedOver>>>) -> Self {
+        Self { passed_over, ..self }
     }
 
     /// How it ends says nothing about the backend, which stays counted for the next try.
@@ -60,8 +76,8 @@ impl Attempt {
 
     /// A connection is there.
     pub(super) fn connected(&mut self, reused: bool) {
-        self.reused = reused;
-        if !reused {
+        self.reused = reused || self.lease.as_ref().is_some_and(|lease| lease.is_reused());
+        if !self.reused {
             let took = self.started.elapsed();
             self.connect = Some(took);
             self.backend.vitals.observe_connect(took);
@@ -89,6 +105,9 @@ impl Attempt {
     /// that has it may be back at once.
     pub(super) fn release(&mut self) {
         self.guard = None;
+        if let Some(lease) = &self.lease {
+            lease.set_over();
+        }
     }
 
     /// Whether the response header has come.
@@ -124,6 +143,8 @@ impl Attempt {
         vitals.count_bytes(self.sent, self.received);
         AttemptRecord {
             labels: vitals.labels(),
+            why: self.why,
+            passed_over: self.passed_over,
             outcome,
             reason,
             reused: self.reused,
@@ -155,14 +176,14 @@ mod tests {
         let address: BackendAddress = "127.0.0.1:80".parse().unwrap();
         let labels = Labels { upstream: "u".into(), backend: "a".into(), address: "127.0.0.1:80".into() };
         let (vitals, resolved) = (Arc::new(Vitals::new(labels)), Arc::new(Resolved::new(&address)));
-        Arc::new(Backend { name: "a".into(), address, weight: 1, tier: 0, vitals, resolved })
+        Arc::new(Backend { name: "a".into(), address, weight: 1, tier: 0, token: None, vitals, resolved })
     }
 
     #[test]
     fn a_stale_connection_raises_no_penalty_and_a_reset_does() {
         for (excused, raised) in [(true, false), (false, true)] {
             let backend = backend();
-            let mut attempt = Attempt::new(Arc::clone(&backend), backend.vitals.raise());
+            let mut attempt = Attempt::new(Arc::clone(&backend), backend.vitals.raise(), Why::Next);
             let _guard = excused.then(|| attempt.excuse());
             attempt.end(Outcome::Reset, None);
             assert_eq!(backend.vitals.score().penalty(now_ms()) > 0, raised, "excused: {excused}");

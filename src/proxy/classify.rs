@@ -36,12 +36,26 @@ pub(super) fn connecting(error: &Error) -> Failure {
 pub(super) fn proxying(error: &Error) -> Failure {
     use ErrorType as E;
     match error.etype() {
-        E::ReadTimedout | E::WriteTimedout => Failure::new(Outcome::Timeout, Fault::Timeout),
+        _ if is_timeout(error) => Failure::new(Outcome::Timeout, Fault::Timeout),
         E::InvalidHTTPHeader | E::H1Error | E::InvalidH2 | E::H2Downgrade | E::Custom(_) => {
             Failure::new(Outcome::ProtocolError, Fault::Protocol)
         }
         _ => Failure::new(Outcome::Reset, Fault::Reset),
     }
+}
+
+/// Whether the backend was silent for too long: by Pingora's timers, or by those of a leased socket.
+pub(super) fn is_timeout(error: &Error) -> bool {
+    use ErrorType as E;
+    match error.etype() {
+        E::ReadTimedout | E::WriteTimedout => true,
+        E::ReadError | E::WriteError => io_kind(error) == Some(std::io::ErrorKind::TimedOut),
+        _ => false,
+    }
+}
+
+fn io_kind(error: &Error) -> Option<std::io::ErrorKind> {
+    error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind)
 }
 
 /// Whether the client, not a backend, is where it went wrong.
@@ -63,6 +77,5 @@ pub(super) fn client(error: &Error) -> (Fault, u16) {
 
 /// The listener's own word for a body that is none; the connection is there to say so on.
 fn is_malformed(error: &Error) -> bool {
-    let cause = error.root_cause().downcast_ref::<std::io::Error>();
-    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::InvalidData)
+    io_kind(error) == Some(std::io::ErrorKind::InvalidData)
 }

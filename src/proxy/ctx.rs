@@ -11,6 +11,7 @@ use http::{HeaderValue, Method, Version};
 
 use super::attempt::Attempt;
 use super::record;
+use super::sticky::Stay;
 use crate::fault::Fault;
 use crate::listener::Exchange;
 use crate::policy::request_id::RequestId;
@@ -39,6 +40,7 @@ pub struct RequestCtx {
     pub(super) target: Option<Arc<Target>>,
     pub(super) tried: Tried,
     pub(super) tries: u8,
+    pub(super) stay: Stay,
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: Vec<AttemptRecord>,
     /// The backend whose kept connection turned out to be stale, still counted: to be tried again on a fresh one.
@@ -85,6 +87,7 @@ impl RequestCtx {
             target: None,
             tried: Tried::default(),
             tries: 0,
+            stay: Stay::default(),
             attempt: None,
             attempts: Vec::new(),
             fresh: None,

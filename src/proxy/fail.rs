@@ -88,7 +88,8 @@ pub(super) fn has_begun(session: &Session) -> bool {
 /// A kept connection that the backend had closed meanwhile says nothing about the backend.
 fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool) -> bool {
     let Some(attempt) = &ctx.attempt else { return false };
-    if !reused || attempt.is_answered() || has_begun(session) || ctx.is_too_late() {
+    let reused = reused || attempt.reused;
+    if !reused || classify::is_timeout(error) || attempt.is_answered() || has_begun(session) || ctx.is_too_late() {
         return false;
     }
     use ErrorType::{ConnectionClosed, ReadError, WriteError};

@@ -4,11 +4,11 @@
 
 use std::net::IpAddr;
 
-use http::header;
 use pingora::http::RequestHeader;
 
 use super::arrive::authority;
 use crate::config::schema::Hash;
+use crate::policy::cookie;
 use crate::route::host;
 use crate::upstream::balance::chance;
 
@@ -19,7 +19,7 @@ pub(super) fn of(hash: &Hash, request: &RequestHeader, client: Option<IpAddr>) -
         return request.headers.get(name.as_str()).and_then(|value| some(value.as_bytes()));
     }
     if let Some(name) = &hash.cookie {
-        return cookie(request, name.as_bytes()).and_then(some);
+        return cookie::values(&request.headers, name.as_bytes()).next().and_then(some);
     }
     if let Some(name) = &hash.query {
         return parameter(request.uri.query()?.as_bytes(), name.as_bytes()).and_then(some);
@@ -36,20 +36,9 @@ pub(super) fn of(hash: &Hash, request: &RequestHeader, client: Option<IpAddr>) -
     }
 }
 
-/// The value of the first cookie of that name (RFC 6265 section 5.4).
-fn cookie<'a>(request: &'a RequestHeader, name: &[u8]) -> Option<&'a [u8]> {
-    let fields = request.headers.get_all(header::COOKIE).into_iter();
-    let mut pairs = fields.flat_map(|field| field.as_bytes().split(|byte| *byte == b';'));
-    pairs.find_map(|pair| value(pair.trim_ascii(), name))
-}
-
 /// The value of the first parameter of that name, as it is written.
 fn parameter<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    query.split(|byte| *byte == b'&').find_map(|pair| value(pair, name))
-}
-
-fn value<'a>(pair: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    pair.strip_prefix(name)?.strip_prefix(b"=")
+    query.split(|byte| *byte == b'&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
 }
 
 #[cfg(test)]

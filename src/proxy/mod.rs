@@ -13,6 +13,7 @@ mod pick;
 mod queue;
 mod record;
 mod send;
+mod sticky;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,19 +33,21 @@ pub use front::Proxy;
 use crate::life::Life;
 use crate::snapshot::Shared;
 use crate::telemetry::record::Recorder;
+use crate::upstream::kept::Kept;
 
 /// Weir's logic, as Pingora calls it.
-#[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,
     recorder: Arc<Recorder>,
     life: Arc<Life>,
+    /// Of the thread that this gateway serves on.
+    kept: Arc<Kept>,
 }
 
 impl Gateway {
     /// On these snapshots; every request is recorded here.
-    pub fn new(shared: Arc<Shared>, recorder: Arc<Recorder>, life: Arc<Life>) -> Self {
-        Self { shared, recorder, life }
+    pub fn new(shared: Arc<Shared>, recorder: Arc<Recorder>, life: Arc<Life>, kept: Arc<Kept>) -> Self {
+        Self { shared, recorder, life, kept }
     }
 }
 
@@ -75,7 +78,7 @@ impl ProxyHttp for Gateway {
 
     /// Pick: a backend for the next attempt.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
-        pick::pick(session, ctx).await
+        pick::pick(session, ctx, &self.kept).await
     }
 
     /// A connection is there.

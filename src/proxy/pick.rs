@@ -12,19 +12,21 @@ use pingora_proxy::Session;
 use super::arrive::refuse;
 use super::attempt::Attempt;
 use super::ctx::RequestCtx;
-use super::{hash_key, millis, now_ms, queue};
+use super::{hash_key, millis, now_ms, queue, sticky};
 use crate::fault::Fault;
 use crate::proxy_protocol::Ends;
 use crate::snapshot::Target;
-use crate::telemetry::vitals::Mark;
+use crate::telemetry::vitals::{Mark, Why};
+use crate::upstream::Wish;
 use crate::upstream::backend::Backend;
 use crate::upstream::connect::Connect;
+use crate::upstream::kept::Kept;
 
 /// The shortest wait that is worth starting; Pingora takes zero for none.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A backend for the next attempt.
-pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<Box<HttpPeer>> {
+pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc<Kept>) -> Result<Box<HttpPeer>> {
     // An attempt that is still open here was given up by Pingora; its backend must not count it any longer.
     ctx.attempt = None;
     let Some(target) = ctx.target.clone() else {
@@ -38,7 +40,7 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<
     ctx.fresh_used = fresh.is_some();
     let backend = match fresh {
         Some((backend, guard)) => {
-            let attempt = Attempt::new(Arc::clone(&backend), guard);
+            let attempt = Attempt::new(Arc::clone(&backend), guard, Why::FreshConnection);
             ctx.attempt = Some(attempt.watched(target.upstream.watch(&backend)));
             backend
         }
@@ -49,6 +51,7 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<
     };
     let tunnel = session.is_upgrade_req();
     let template = if tunnel { &target.tunnel } else { &target.peer };
+    let lease = template.lease(&backend, kept, ctx.time_left(), ctx.fresh_used);
     let Some(mut peer) = template.peer(&backend) else {
         return Err(refuse(ctx, Fault::NoBackend, None, "the backend's name does not resolve"));
     };
@@ -61,7 +64,14 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx) -> Result<
         Connect::announce(&mut peer, ends(ctx), tunnel);
     }
     ctx.sent_whole = session.is_body_empty();
-    if ctx.fresh_used || peer.options.custom_l4.is_some() {
+    if let (Some(lease), Some(attempt)) = (lease, &mut ctx.attempt) {
+        if lease.is_reused() {
+            // Nothing to wait for.
+            peer.options.total_connection_timeout = None;
+        }
+        peer.options.custom_l4 = Some(lease.connector());
+        attempt.lease = Some(lease);
+    } else if ctx.fresh_used || peer.options.custom_l4.is_some() {
         peer.group_key = outside_the_pool();
     }
     Ok(peer)
@@ -73,21 +83,25 @@ async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> R
     if ctx.tries == 0 {
         target.upstream.budget().count_request(now);
     }
-    let (watching, pick) = match target.upstream.pick_trial(&ctx.tried, now) {
+    let named = sticky::named(session, target, ctx, now);
+    let (watching, pick) = match target.upstream.pick_trial(&ctx.tried, now, named.as_ref()) {
         Some((pick, watching)) => (Some(watching), pick),
         None => {
             let hash = target.upstream.settings().hash.as_ref();
             let key = hash.and_then(|hash| hash_key::of(hash, session.req_header(), ctx.client));
-            let pick = queue::pick(session, target, ctx, key).await?;
+            let pick = queue::pick(session, target, ctx, Wish { key, named }).await?;
             (target.upstream.watch(&pick.backend), pick)
         }
     };
     if pick.fail_open {
         target.meters.count_fail_open();
     }
+    ctx.stay.picked(pick.why);
     ctx.tries = ctx.tries.saturating_add(1);
     ctx.tried.add(&pick.backend.vitals);
-    ctx.attempt = Some(Attempt::new(Arc::clone(&pick.backend), pick.guard).watched(watching));
+    let passed_over = if ctx.recorder.wants_line() { target.upstream.passed_over() } else { None };
+    let attempt = Attempt::new(Arc::clone(&pick.backend), pick.guard, pick.why);
+    ctx.attempt = Some(attempt.watched(watching).instead_of(passed_over));
     Ok(pick.backend)
 }
 

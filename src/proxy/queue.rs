@@ -9,26 +9,22 @@ use super::ctx::RequestCtx;
 use super::now_ms;
 use crate::fault::Fault;
 use crate::snapshot::Target;
+use crate::upstream::Wish;
 use crate::upstream::clock;
 use crate::upstream::members::Pick;
 use crate::upstream::queue::{InVain, Look};
 
-/// A backend that takes the attempt now, or when it is this request's turn. `key`: what `consistent_hash` goes by.
-pub(super) async fn pick(
-    session: &mut Session,
-    target: &Target,
-    ctx: &mut RequestCtx,
-    key: Option<u64>,
-) -> Result<Pick> {
+/// A backend that takes the attempt now, or when it is this request's turn.
+pub(super) async fn pick(session: &mut Session, target: &Target, ctx: &mut RequestCtx, wish: Wish) -> Result<Pick> {
     // Nobody overtakes those who wait already.
     if target.upstream.queue().depth() == 0 {
-        match target.upstream.look(&ctx.tried, now_ms(), key) {
+        match target.upstream.look(&ctx.tried, now_ms(), wish) {
             Look::Slot(pick) => return Ok(pick),
             Look::Nobody => return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried")),
             Look::Full => {}
         }
     }
-    wait(session, target, ctx, key).await.map_err(|(fault, why)| refuse(ctx, fault, None, why))
+    wait(session, target, ctx, wish).await.map_err(|(fault, why)| refuse(ctx, fault, None, why))
 }
 
 /// The pause before a further try, where `retry.backoff` asks for one.
@@ -55,14 +51,14 @@ async fn wait(
     session: &mut Session,
     target: &Target,
     ctx: &RequestCtx,
-    key: Option<u64>,
+    wish: Wish,
 ) -> Result<Pick, (Fault, &'static str)> {
     let Some(queue) = &target.upstream.settings().queue else {
         return Err((Fault::QueueFull, "all backends have max_in_flight, and there is no queue"));
     };
     let left = ctx.time_left();
     let limit = left.map_or(queue.timeout.get(), |left| left.min(queue.timeout.get()));
-    let look = || target.upstream.look(&ctx.tried, now_ms(), key);
+    let look = || target.upstream.look(&ctx.tried, now_ms(), wish);
     let waiting = target.meters.waits();
     let size = usize::try_from(queue.size).unwrap_or(usize::MAX);
     let waited = target.upstream.queue().wait(size, limit, gone(session, ctx), look).await;

@@ -1,13 +1,14 @@
 //! Send: the request as the backend gets it, header and body.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderValue, Version, header};
+use http::{HeaderMap, HeaderValue, Version, header};
 use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::arrive::{authority, refuse};
 use super::ctx::RequestCtx;
+use super::sticky;
 use crate::config::schema::Protocol;
 use crate::config::values::BackendAddress;
 use crate::fault::Fault;
@@ -24,17 +25,17 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut R
     let (Some(route), Some(target)) = (ctx.route.clone(), ctx.target.clone()) else { return Ok(()) };
     let protocol = target.upstream.settings().protocol;
     let client = session.req_header();
-    if protocol == Protocol::Http1 {
-        lean::request(request, FIELDS);
-    }
-    hop_by_hop::request(request, client, protocol != Protocol::Http1)?;
-    forward(client, request, ctx)?;
-    via::request(request, ctx.version)?;
     rewrite::origin_form(request)?;
+    lean::edit_request(request, FIELDS, |headers| {
+        hop_by_hop::request(headers, &client.headers, protocol != Protocol::Http1);
+        forward(client, headers, ctx);
+        via::add(headers, ctx.version);
+    });
     if let Some(rewrite) = &route.rewrite {
         rewrite.apply(request)?;
     }
     apply_host(&route.host, request, ctx)?;
+    sticky::conceal(request, &target)?;
     if ctx.version == Version::HTTP_2 && protocol == Protocol::Http1 {
         join_cookies(request)?;
     }
@@ -47,19 +48,20 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut R
     Ok(())
 }
 
-fn forward(client: &RequestHeader, request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
+fn forward(client: &RequestHeader, headers: &mut HeaderMap, ctx: &RequestCtx) {
     if let (Some(exchange), Some(address)) = (&ctx.exchange, ctx.client) {
         let host = authority(client).and_then(|host| std::str::from_utf8(host).ok());
-        let hop = Hop { peer: exchange.conn.peer_ip(), client: address, scheme: exchange.conn.scheme(), host };
-        ctx.snapshot.forwarding.apply(request, &hop)?;
+        let conn = &exchange.conn;
+        let hop =
+            Hop { peer: conn.peer_ip(), peer_text: conn.peer_text(), client: address, scheme: conn.scheme(), host };
+        ctx.snapshot.forwarding.apply(headers, &hop);
         // What the client itself sent under these names is gone by now.
-        for (name, value) in exchange.conn.tls.iter().flat_map(|tls| tls.client()) {
-            request.insert_header(*name, value)?;
+        for (name, value) in conn.tls.iter().flat_map(|tls| tls.client()) {
+            headers.insert(name, value.clone());
         }
     }
-    match &ctx.request_id {
-        Some(id) => id.apply(request),
-        None => Ok(()),
+    if let Some(id) = &ctx.request_id {
+        id.apply(headers);
     }
 }
 
@@ -113,6 +115,9 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) ->
     let piece = body.as_ref().map_or(0, Bytes::len) as u64;
     if let Some(attempt) = &mut ctx.attempt {
         attempt.sent += piece;
+        if end && attempt.ended {
+            attempt.release();
+        }
     }
     let limit = ctx.route.as_ref().and_then(|route| route.body_limit);
     if limit.is_some_and(|limit| sent(ctx) > limit) {

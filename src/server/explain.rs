@@ -8,10 +8,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::control::shown;
 use crate::admin::explained::{Explained, ExplainedBackend, ExplainedRoute, ExplainedUpstream, Question};
+use crate::policy::cookie;
 use crate::route::action::Action;
 use crate::route::table::Mismatch;
 use crate::route::{host, path};
 use crate::snapshot::{Route, Snapshot, Target};
+use crate::upstream::clock;
 
 /// The request that is asked about.
 struct Asked {
@@ -28,7 +30,7 @@ pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explai
     let chosen = snapshot.routes.find(host.as_deref(), path, method, headers);
     let all = snapshot.routes.mismatches(host.as_deref(), path, method, headers);
     let routes = all.map(|(route, mismatch)| one_route(route, mismatch, chosen, &asked)).collect();
-    let upstreams = chosen.map(|route| upstreams(route)).unwrap_or_default();
+    let upstreams = chosen.map(|route| upstreams(route, headers)).unwrap_or_default();
     Ok(Explained {
         method: method.to_string(),
         route: chosen.map(|route| route.meters.name().to_string()),
@@ -96,17 +98,21 @@ fn action(route: &Route) -> &'static str {
     }
 }
 
-fn upstreams(route: &Route) -> Vec<ExplainedUpstream> {
+fn upstreams(route: &Route, headers: &HeaderMap) -> Vec<ExplainedUpstream> {
     match &route.action {
-        Action::Upstream(target) => vec![one_upstream(target, 1.0)],
-        Action::Split(split) => split.shares().map(|(target, share)| one_upstream(target, share)).collect(),
+        Action::Upstream(target) => vec![one_upstream(target, 1.0, headers)],
+        Action::Split(split) => split.shares().map(|(target, share)| one_upstream(target, share, headers)).collect(),
         Action::Redirect(_) | Action::Respond(_) => Vec::new(),
     }
 }
 
-fn one_upstream(target: &Target, share: f64) -> ExplainedUpstream {
+fn one_upstream(target: &Target, share: f64, headers: &HeaderMap) -> ExplainedUpstream {
     let upstream = &target.upstream;
-    let outlook = upstream.outlook();
+    let seen = upstream.sticky().and_then(|sticky| {
+        let values = cookie::values(headers, sticky.cookie().as_bytes());
+        sticky.read(values, clock::now_ms() / 1_000)
+    });
+    let outlook = upstream.outlook(seen.map(|seen| seen.token));
     let backends = outlook.backends.into_iter().map(|candidate| ExplainedBackend {
         status: shown(candidate.status),
         eligible: candidate.eligible,

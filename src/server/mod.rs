@@ -26,6 +26,7 @@ use crate::reload::{Parts, Reloader};
 use crate::snapshot::{CompileError, Shared, Snapshot};
 use crate::telemetry::{Metrics, Recorder, panics};
 use crate::tls::{self, StoreError};
+use crate::upstream::kept::Kept;
 use crate::upstream::registry::Registry;
 use control::ControlRoom;
 use logs::BothLogs;
@@ -127,6 +128,7 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     let admin = bind_admin(document.admin.address)?;
     let _pid_file = document.server.pid_file.as_deref().map(|path| PidFile::write(&folder.join(path))).transpose()?;
     if let Some(user) = &document.server.user {
+        privileges::hand_over(user, checked.made())?;
         privileges::become_user(user)?;
     }
     let logs = BothLogs::open(document, &folder, &metrics)?;
@@ -141,6 +143,7 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     let admin = admin::serve(admin, control, room.token.clone(), std::future::pending());
     runtimes.control().spawn(admin);
     runtimes.control().spawn(look_after_certificates(Arc::clone(&room.listeners)));
+    runtimes.control().spawn(sweep(Arc::clone(&room.shared)));
     announce(&room, admin_address);
     ready(&Running { room: Arc::clone(&room), admin: admin_address });
     let ended = runtimes.block_on(serve(&room, signals, document));
@@ -169,10 +172,11 @@ fn furnish(
     registry.activate(&snapshot.upstreams);
     let shared = Arc::new(Shared::new(snapshot));
     let recorder = Arc::new(Recorder::new(Arc::clone(metrics), Arc::clone(&logs.access)));
-    let gateway = Gateway::new(Arc::clone(&shared), recorder, Arc::clone(&life));
-    // One for each thread, with a pool of connections of its own.
+    // One for each thread, with connections to backends of its own.
     let idle = document.server.upstream_idle_connections;
-    let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway.clone(), idle))).collect();
+    let gateway =
+        || Gateway::new(Arc::clone(&shared), Arc::clone(&recorder), Arc::clone(&life), Arc::new(Kept::new(idle)));
+    let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway(), idle))).collect();
     let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics)));
     let tls = listeners.prepare(checked)?;
     listeners.apply(document.into(), tls, bound, &fronts);
@@ -242,6 +246,22 @@ async fn look_after_certificates(listeners: Arc<Listeners>) {
         let same = Arc::clone(&listeners);
         if tokio::task::spawn_blocking(move || same.certificates().refresh()).await.is_err() {
             tracing::error!("looking at the files of certificates broke off; it is tried again");
+        }
+    }
+}
+
+/// Takes replaced configurations apart once the last request that began with them is gone.
+async fn sweep(shared: Arc<Shared>) {
+    let mut turns = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        turns.tick().await;
+        if !shared.has_replaced() {
+            continue;
+        }
+        let same = Arc::clone(&shared);
+        // A large one takes long enough to hold up probes.
+        if tokio::task::spawn_blocking(move || same.sweep()).await.is_err() {
+            tracing::error!("a replaced configuration could not be taken apart");
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::CString;
 use std::io;
+use std::path::PathBuf;
 
 use caps::{CapSet, Capability, CapsHashSet};
 
@@ -45,6 +46,17 @@ pub(super) fn become_user(name: &str) -> Result<(), PrivilegeError> {
         call(libc::setuid(uid)).map_err(refused("set user"))?;
     }
     keep_only_bind().map_err(refused("drop capabilities"))
+}
+
+/// Gives files that were just made to the user, so that a reload can read them. Call while still root.
+pub(super) fn hand_over(name: &str, made: &[PathBuf]) -> Result<(), PrivilegeError> {
+    let (uid, gid) = look_up(name)?;
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return Ok(());
+    }
+    let refused = |source| PrivilegeError::Refused { user: name.to_owned(), step: "give it its key files", source };
+    made.iter().try_for_each(|path| std::os::unix::fs::chown(path, Some(uid), Some(gid))).map_err(refused)
 }
 
 fn call(result: libc::c_int) -> io::Result<()> {

@@ -10,7 +10,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::json::Object;
-use super::record::{AttemptRecord, Record};
+use super::record::{AttemptRecord, PassedOver, Record};
 
 const RFC3339: &[BorrowedFormatItem<'_>] =
     format_description!("\"[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z\"");
@@ -53,6 +53,8 @@ fn attempts(out: &mut Vec<u8>, attempts: &[AttemptRecord]) {
         let mut object = Object::open(out);
         object.text("backend", Some(attempt.labels.backend.as_bytes()));
         object.text("address", Some(attempt.labels.address.as_bytes()));
+        object.text("why", Some(attempt.why.label()));
+        passed_over(object.key("passed_over"), attempt.passed_over.as_deref());
         object.text("outcome", Some(attempt.outcome.label()));
         let place = object.key("reason");
         // A reason is a label or a status: nothing to escape.
@@ -63,6 +65,21 @@ fn attempts(out: &mut Vec<u8>, attempts: &[AttemptRecord]) {
         object.key("reused").extend_from_slice(if attempt.reused { &b"true"[..] } else { b"false" });
         object.millis("connect_ms", attempt.connect);
         object.millis("first_byte_ms", attempt.first_byte);
+        object.close();
+    }
+    out.push(b']');
+}
+
+fn passed_over(out: &mut Vec<u8>, backends: Option<&Vec<PassedOver>>) {
+    let Some(backends) = backends else { return out.extend_from_slice(b"null") };
+    out.push(b'[');
+    for (at, passed) in backends.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        let mut object = Object::open(out);
+        object.text("backend", Some(passed.backend.as_bytes()));
+        object.text("why", Some(passed.why.label()));
         object.close();
     }
     out.push(b']');
@@ -99,7 +116,7 @@ pub(super) mod tests {
     use super::*;
     use crate::fault::Fault;
     use crate::telemetry::meters::RouteMeters;
-    use crate::telemetry::vitals::{Labels, Outcome, RetryReason};
+    use crate::telemetry::vitals::{Labels, Out, Outcome, RetryReason, Why};
 
     pub(in crate::telemetry) fn plain() -> Record<'static> {
         Record {
@@ -151,6 +168,8 @@ pub(super) mod tests {
         let labels = Arc::new(Labels { upstream: "u".into(), backend: "b".into(), address: "10.0.0.1:1".into() });
         let failed = AttemptRecord {
             labels,
+            why: Why::Sticky,
+            passed_over: None,
             outcome: Outcome::ConnectError,
             reason: Some(RetryReason::Fault(Fault::Connect)),
             reused: false,
@@ -159,6 +178,11 @@ pub(super) mod tests {
         };
         let took = Some(Duration::from_micros(1500));
         let served = AttemptRecord {
+            why: Why::StickyTried,
+            passed_over: Some(Arc::new(vec![
+                PassedOver { backend: "c".into(), why: Out::Draining },
+                PassedOver { backend: "d".into(), why: Out::Down },
+            ])),
             outcome: Outcome::Ok,
             reason: None,
             reused: true,
@@ -172,10 +196,11 @@ pub(super) mod tests {
         assert_eq!(
             line["attempts"],
             json!([
-                { "backend": "b", "address": "10.0.0.1:1", "outcome": "connect_error", "reason": "connect",
-                  "reused": false, "connect_ms": null, "first_byte_ms": null },
-                { "backend": "b", "address": "10.0.0.1:1", "outcome": "ok", "reason": null,
-                  "reused": true, "connect_ms": 1.5, "first_byte_ms": 1.5 },
+                { "backend": "b", "address": "10.0.0.1:1", "why": "sticky", "passed_over": null, "outcome": "connect_error",
+                  "reason": "connect", "reused": false, "connect_ms": null, "first_byte_ms": null },
+                { "backend": "b", "address": "10.0.0.1:1", "why": "sticky_tried", "outcome": "ok",
+                  "passed_over": [{ "backend": "c", "why": "draining" }, { "backend": "d", "why": "down" }],
+                  "reason": null, "reused": true, "connect_ms": 1.5, "first_byte_ms": 1.5 },
             ])
         );
     }

@@ -14,7 +14,7 @@ use super::access_log::AccessLog;
 use super::line;
 use super::meters::RouteMeters;
 use super::metrics::Metrics;
-use super::vitals::{Labels, Outcome, RetryReason};
+use super::vitals::{Labels, Out, Outcome, RetryReason, Why};
 
 /// A request that has ended.
 #[derive(Debug, Clone)]
@@ -68,6 +68,10 @@ pub struct Record<'a> {
 pub struct AttemptRecord {
     /// The backend's labels when it was picked.
     pub labels: Arc<Labels>,
+    /// Why it was this backend.
+    pub why: Why,
+    /// Those that could not be picked; nothing if all could.
+    pub passed_over: Option<Arc<Vec<PassedOver>>>,
     /// How it ended.
     pub outcome: Outcome,
     /// Why it was not good enough: a fault, or a status that the route retries.
@@ -78,6 +82,15 @@ pub struct AttemptRecord {
     pub connect: Option<Duration>,
     /// From the pick to the response header, if one came.
     pub first_byte: Option<Duration>,
+}
+
+/// A backend that could not be picked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Its name.
+    pub backend: Arc<str>,
+    /// Why not.
+    pub why: Out,
 }
 
 /// The one exit of what is known of requests.

@@ -16,7 +16,7 @@ mod in_flight;
 
 pub use in_flight::{InFlight, OnFree};
 
-pub use super::words::{Health, Mark, Outcome, RetryReason, State};
+pub use super::words::{Health, Mark, Out, Outcome, RetryReason, State, Why};
 
 /// What a backend is called in metrics and logs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

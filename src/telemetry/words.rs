@@ -125,6 +125,120 @@ impl Outcome {
     }
 }
 
+/// Why an attempt went to its backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Its turn, or the lowest score.
+    Next,
+    /// Chance, by weight or between two.
+    Chance,
+    /// The request's key.
+    Key,
+    /// Its tier takes over: those before it have been tried or are full.
+    Tier,
+    /// It is down, or among such, and nothing better is there.
+    FailOpen,
+    /// It was tried already, and no other is left.
+    Again,
+    /// Its ejection is over, and this request is its trial.
+    Trial,
+    /// The kept connection to it was closed: again on a fresh one.
+    FreshConnection,
+    /// The client's cookie names it.
+    Sticky,
+    /// The cookie names one that is out, or gone.
+    StickyOut,
+    /// The cookie names one that has `max_in_flight`.
+    StickyFull,
+    /// The cookie names one that was tried already.
+    StickyTried,
+}
+
+impl Why {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Next,
+        Self::Chance,
+        Self::Key,
+        Self::Tier,
+        Self::FailOpen,
+        Self::Again,
+        Self::Trial,
+        Self::FreshConnection,
+        Self::Sticky,
+        Self::StickyOut,
+        Self::StickyFull,
+        Self::StickyTried,
+    ];
+
+    /// The value of the log field.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Next => "next",
+            Self::Chance => "chance",
+            Self::Key => "key",
+            Self::Tier => "tier",
+            Self::FailOpen => "fail_open",
+            Self::Again => "again",
+            Self::Trial => "trial",
+            Self::FreshConnection => "fresh_connection",
+            Self::Sticky => "sticky",
+            Self::StickyOut => "sticky_out",
+            Self::StickyFull => "sticky_full",
+            Self::StickyTried => "sticky_tried",
+        }
+    }
+}
+
+/// Why a backend cannot be picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Out {
+    /// By an operator: what it has finishes.
+    Draining,
+    /// By an operator.
+    Disabled,
+    /// Weight 0 takes no new requests.
+    Weightless,
+    /// Its name does not resolve.
+    Unresolved,
+    /// By outlier detection.
+    Ejected,
+    /// By its probes.
+    Down,
+    /// Not probed yet, while others are up.
+    Unknown,
+    /// It is on its way in.
+    Changing,
+}
+
+impl Out {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Draining,
+        Self::Disabled,
+        Self::Weightless,
+        Self::Unresolved,
+        Self::Ejected,
+        Self::Down,
+        Self::Unknown,
+        Self::Changing,
+    ];
+
+    /// The value of the log field.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
+            Self::Weightless => "weight_0",
+            Self::Unresolved => "unresolved",
+            Self::Ejected => "ejected",
+            Self::Down => "down",
+            Self::Unknown => "unknown",
+            Self::Changing => "changing",
+        }
+    }
+}
+
 /// Why an attempt was followed by another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryReason {

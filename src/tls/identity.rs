@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -19,24 +19,27 @@ use super::names::address;
 /// The longest subject and the longest list of names that are told, in bytes.
 const LONGEST: usize = 4096;
 
+const VERIFY: HeaderName = HeaderName::from_static("x-client-cert-verify");
+const FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
+const SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
+const SAN: HeaderName = HeaderName::from_static("x-client-cert-san");
+
 /// A client in the fields that tell backends of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Identity(Vec<(&'static str, HeaderValue)>);
+pub(super) struct Identity(Vec<(HeaderName, HeaderValue)>);
 
 impl Identity {
     /// Of one that showed no certificate.
     pub(super) fn none() -> Self {
-        Self(vec![("X-Client-Cert-Verify", HeaderValue::from_static("NONE"))])
+        Self(vec![(VERIFY, HeaderValue::from_static("NONE"))])
     }
 
     /// Of one whose certificate was verified; nothing if that cannot be read.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-        let mut fields = vec![
-            ("X-Client-Cert-Verify", HeaderValue::from_static("SUCCESS")),
-            ("X-Client-Cert-Fingerprint", value(fingerprint(certificate))?),
-        ];
-        let told = [("X-Client-Cert-Subject", subject(parsed.subject())), ("X-Client-Cert-San", san(&parsed))];
+        let mut fields =
+            vec![(VERIFY, HeaderValue::from_static("SUCCESS")), (FINGERPRINT, value(fingerprint(certificate))?)];
+        let told = [(SUBJECT, subject(parsed.subject())), (SAN, san(&parsed))];
         for (name, text) in told {
             if !text.is_empty() {
                 fields.push((name, value(text)?));
@@ -45,7 +48,7 @@ impl Identity {
         Some(Self(fields))
     }
 
-    pub(super) fn fields(&self) -> &[(&'static str, HeaderValue)] {
+    pub(super) fn fields(&self) -> &[(HeaderName, HeaderValue)] {
         &self.0
     }
 }
@@ -146,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    fn told(name: &str, names: Vec<SanType>) -> Vec<(&'static str, String)> {
+    fn told(name: &str, names: Vec<SanType>) -> Vec<(String, String)> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "Ex, Inc.");
@@ -154,7 +157,7 @@ mod tests {
         params.subject_alt_names = names;
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         let identity = Identity::of(certificate.der()).unwrap();
-        identity.fields().iter().map(|(name, value)| (*name, value.to_str().unwrap().to_owned())).collect()
+        identity.fields().iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
     }
 
     #[test]
@@ -165,8 +168,8 @@ mod tests {
             SanType::IpAddress("192.0.2.1".parse().unwrap()),
         ];
         let fields = told("Zoë\r\nX-Admin: 1+CN=root", names);
-        assert_eq!(fields[0], ("X-Client-Cert-Verify", "SUCCESS".to_owned()));
-        assert_eq!((fields[1].0, fields[1].1.len()), ("X-Client-Cert-Fingerprint", 64));
+        assert_eq!(fields[0], ("x-client-cert-verify".to_owned(), "SUCCESS".to_owned()));
+        assert_eq!((&*fields[1].0, fields[1].1.len()), ("x-client-cert-fingerprint", 64));
         assert_eq!(fields[2].1, "CN=Zo\\C3\\AB\\0D\\0AX-Admin: 1\\+CN\\=root,O=Ex\\, Inc.");
         assert_eq!(fields[3].1, "DNS:a.example, URI:spiffe://x/y%2C%20URI:spiffe://admin, IP:192.0.2.1");
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::certificate::Certificate;
 use super::identity::Identity;
@@ -35,7 +35,7 @@ impl Session {
     }
 
     /// What backends are told of the client: names and values; nothing where it was not asked who it is.
-    pub fn client(&self) -> &[(&'static str, HeaderValue)] {
+    pub fn client(&self) -> &[(HeaderName, HeaderValue)] {
         self.client.as_deref().map_or(&[], Identity::fields)
     }
 

@@ -4,11 +4,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use tokio::sync::Notify;
 
+use super::sticky::Token;
 use crate::config::schema::{self, Balance};
 use crate::config::values::BackendAddress;
 use crate::telemetry::vitals::Vitals;
@@ -24,6 +26,8 @@ pub struct Backend {
     pub weight: u16,
     /// Tier 0 serves first.
     pub tier: u8,
+    /// What stands for it in cookies, where its upstream is sticky.
+    pub token: Option<Token>,
     /// Its live cells, shared with every other snapshot that has the same (upstream, address).
     pub vitals: Arc<Vitals>,
     /// Where it is right now, shared in the same way.
@@ -46,19 +50,29 @@ impl Backend {
         schema::Backend { name, address: self.address.clone(), weight: self.weight, tier: self.tier }
     }
 
-    /// Whether the two are the same to everyone who picks or shows them: same cells, same words, same weight, same tier.
+    /// Whether the two are the same to everyone who picks or shows them: same cells, same words, same weight, same tier, same token.
     pub fn same_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.vitals, &other.vitals)
             && Arc::ptr_eq(&self.resolved, &other.resolved)
             && self.name == other.name
             && self.weight == other.weight
             && self.tier == other.tier
+            && self.token == other.token
     }
 }
 
 /// Where a backend is right now.
 #[derive(Debug)]
-pub struct Resolved(Source);
+pub struct Resolved {
+    source: Source,
+    identity: AtomicU64,
+}
+
+/// No two places have the same, nor one before and after it moved.
+fn new_identity() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
 
 #[derive(Debug)]
 enum Source {
@@ -74,17 +88,23 @@ enum Source {
 impl Resolved {
     /// A fixed address is there at once; a name has none until `resolve` sets one.
     pub fn new(address: &BackendAddress) -> Self {
-        Self(match address {
+        let source = match address {
             BackendAddress::Socket(socket) => Source::Fixed(PeerAddress::Inet(*socket)),
             BackendAddress::Unix(path) => std::os::unix::net::SocketAddr::from_pathname(path)
                 .map_or(Source::Impossible, |unix| Source::Fixed(PeerAddress::Unix(unix))),
             BackendAddress::Dns(..) => Source::Dns { current: ArcSwapOption::empty(), changed: Notify::new() },
-        })
+        };
+        Self { source, identity: AtomicU64::new(new_identity()) }
+    }
+
+    /// What connections to this place may be kept under: another one whenever the address becomes another.
+    pub fn identity(&self) -> u64 {
+        self.identity.load(Ordering::Acquire)
     }
 
     /// The address to connect to; nothing while a name has not resolved.
     pub fn current(&self) -> Option<PeerAddress> {
-        match &self.0 {
+        match &self.source {
             Source::Fixed(address) => Some(address.clone()),
             Source::Impossible => None,
             Source::Dns { current, .. } => current.load().as_deref().copied().map(PeerAddress::Inet),
@@ -93,7 +113,7 @@ impl Resolved {
 
     /// Whether there is an address to connect to.
     pub fn is_known(&self) -> bool {
-        match &self.0 {
+        match &self.source {
             Source::Fixed(_) => true,
             Source::Impossible => false,
             Source::Dns { current, .. } => current.load().is_some(),
@@ -102,12 +122,13 @@ impl Resolved {
 
     /// Sets what a name resolves to; returns what it was when that is a change. A fixed address stays.
     pub fn set(&self, address: SocketAddr) -> Option<Option<SocketAddr>> {
-        let Source::Dns { current, changed } = &self.0 else { return None };
+        let Source::Dns { current, changed } = &self.source else { return None };
         let before = current.load().as_deref().copied();
         if before == Some(address) {
             return None;
         }
         current.store(Some(Arc::new(address)));
+        self.identity.store(new_identity(), Ordering::Release);
         changed.notify_waiters();
         Some(before)
     }
@@ -115,7 +136,7 @@ impl Resolved {
     /// Waits until there is an address; for ever if none ever comes.
     pub async fn known(&self) -> PeerAddress {
         loop {
-            let Source::Dns { changed, .. } = &self.0 else {
+            let Source::Dns { changed, .. } = &self.source else {
                 match self.current() {
                     Some(address) => return address,
                     None => std::future::pending::<()>().await,

@@ -5,12 +5,14 @@
 //! such a connection afterwards.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use pingora_core::connectors::L4Connect;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::protocols::l4::virt::VirtualSockOpt;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result};
 use tokio::io::AsyncWriteExt;
@@ -68,8 +70,21 @@ impl Connect {
     }
 }
 
+/// Sets what Pingora wants of a socket that it does not know.
+pub(super) fn set_option(socket: &impl AsFd, option: VirtualSockOpt) -> io::Result<()> {
+    let socket = socket2::SockRef::from(socket);
+    match option {
+        VirtualSockOpt::NoDelay => socket.set_tcp_nodelay(true),
+        VirtualSockOpt::KeepAlive(times) => {
+            let keepalive = socket2::TcpKeepalive::new().with_time(times.idle).with_interval(times.interval);
+            socket.set_tcp_keepalive(&keepalive.with_retries(u32::try_from(times.count).unwrap_or(u32::MAX)))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// As Pingora's own connector has them.
-fn kind(error: &io::Error) -> ErrorType {
+pub(super) fn kind(error: &io::Error) -> ErrorType {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,

@@ -1,14 +1,24 @@
 //! Why each backend of an upstream would or would not take the next request, in words. It reads cells and members and
 //! changes none.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::backend::Backend;
+use super::balance::Tried;
 use super::members::Members;
 use super::status::{BackendStatus, status_of};
+use super::sticky::Token;
 use super::{Upstream, clock, tiers};
 use crate::config::schema::Balance;
-use crate::telemetry::vitals::{Health, Mark};
+use crate::telemetry::record::PassedOver;
+use crate::telemetry::vitals::{Health, Mark, Out};
+
+/// As many of those that are out are told with each attempt.
+const MOST_TOLD: usize = 8;
+
+/// What is added of the backend that the request's cookie names and that cannot be picked.
+const CANNOT: &str = "; the request's cookie names it, so another is picked";
 
 /// What would become of the next request.
 #[derive(Debug, Clone)]
@@ -35,48 +45,71 @@ pub struct Candidate {
 }
 
 impl Upstream {
-    /// What would become of the next request, without moving anything.
-    pub fn outlook(&self) -> Outlook {
+    /// What would become of the next request, without moving anything. `named`: the backend that its cookie names.
+    pub fn outlook(&self, named: Option<Token>) -> Outlook {
         let members = self.members();
-        let preview = members.preview(clock::now_ms());
+        let mut preview = members.preview(clock::now_ms());
+        let place = |of: &Arc<Backend>| members.eligible().position(|each| Arc::ptr_eq(&each.vitals, &of.vitals));
+        let kept = named.and_then(|token| members.named(&token, &Tried::default()).ok());
+        let kept = kept.and_then(|(_, backend)| place(backend));
+        preview.next = kept.or(preview.next);
         let candidate = |backend: &Arc<Backend>| {
-            let at = members.eligible().position(|each| Arc::ptr_eq(&each.vitals, &backend.vitals));
+            let at = place(backend);
             let next = at.is_some() && at == preview.next;
             Candidate {
                 status: status_of(backend),
                 eligible: at.is_some(),
                 next,
                 score: at.and_then(|at| preview.scores.get(at).copied().flatten()),
-                why: if at.is_some() {
-                    self.chosen(&members, preview.next.is_some(), next, backend)
-                } else {
-                    self.shut_out(backend)
-                },
+                why: match at {
+                    Some(_) if next && kept.is_some() => {
+                        format!("next: the request's cookie names it{}", self.though_down(&members, backend))
+                    }
+                    Some(_) => self.chosen(&members, preview.next.is_some(), next, backend),
+                    None => self.shut_out(backend),
+                } + if named.is_some() && named == backend.token && !next { CANNOT } else { "" },
             }
         };
         Outlook { fail_open: members.failed_open(), backends: self.backends().iter().map(candidate).collect() }
     }
 
+    /// Those of these backends that are not among these members: the first few, and why.
+    pub(super) fn outsiders(&self, backends: &[Arc<Backend>], members: &Members) -> Option<Vec<PassedOver>> {
+        let inside: HashSet<_> = members.eligible().map(|backend| Arc::as_ptr(&backend.vitals)).collect();
+        if inside.len() == backends.len() {
+            return None;
+        }
+        let is_out = |backend: &&Arc<Backend>| !inside.contains(&Arc::as_ptr(&backend.vitals));
+        let outside = backends.iter().filter(is_out).take(MOST_TOLD);
+        let tell = |b: &Arc<Backend>| PassedOver { backend: Arc::clone(&b.name), why: self.out(b) };
+        Some(outside.map(tell).collect())
+    }
+
+    /// Why a backend that may not be picked may not.
+    fn out(&self, backend: &Backend) -> Out {
+        match (backend.vitals.mark(), backend.vitals.health()) {
+            (Mark::Draining, _) => Out::Draining,
+            (Mark::Disabled, _) => Out::Disabled,
+            _ if backend.weight_now(self.settings().balance) == 0 => Out::Weightless,
+            _ if !backend.resolved.is_known() => Out::Unresolved,
+            _ if backend.vitals.is_ejected() => Out::Ejected,
+            (_, Health::Down) => Out::Down,
+            (_, Health::Unknown) => Out::Unknown,
+            (_, Health::Up) => Out::Changing,
+        }
+    }
+
     fn shut_out(&self, backend: &Backend) -> String {
         let vitals = &backend.vitals;
-        match vitals.mark() {
-            Mark::Draining => return "draining, by operator: takes no new requests".to_owned(),
-            Mark::Disabled => return "disabled, by operator".to_owned(),
-            Mark::Ready => {}
-        }
-        if backend.weight_now(self.settings().balance) == 0 {
-            return "weight 0 takes no new requests".to_owned();
-        }
-        if !backend.resolved.is_known() {
-            return "its name does not resolve".to_owned();
-        }
-        if vitals.is_ejected() {
-            return format!("ejected: {}", vitals.why());
-        }
-        match vitals.health() {
-            Health::Down => format!("down: {}", vitals.why()),
-            Health::Unknown => "not probed yet, and others are up".to_owned(),
-            Health::Up => format!("{}: {}", vitals.state().label(), vitals.why()).trim_end_matches(": ").to_owned(),
+        match self.out(backend) {
+            Out::Draining => "draining, by operator: takes no new requests".to_owned(),
+            Out::Disabled => "disabled, by operator".to_owned(),
+            Out::Weightless => "weight 0 takes no new requests".to_owned(),
+            Out::Unresolved => "its name does not resolve".to_owned(),
+            Out::Ejected => format!("ejected: {}", vitals.why()),
+            Out::Down => format!("down: {}", vitals.why()),
+            Out::Unknown => "not probed yet, and others are up".to_owned(),
+            Out::Changing => format!("{}: {}", vitals.state().label(), vitals.why()).trim_end_matches(": ").to_owned(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! Immutable: when a verdict, a mark, an address or a weight changes, new members are built and swapped in. Who may be picked
 //! is said by `tiers`, how much of a weight counts by `ramp`. It never probes, never resolves and reads no clock.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,9 +13,10 @@ use super::balance::preview::Preview;
 use super::balance::weighted::{MAX_SEQUENCE, sequence_len};
 use super::balance::{Balancer, Picked, Settings, Slot, Tried};
 use super::ramp;
+use super::sticky::Token;
 use super::tiers::{self, Chosen};
 use crate::config::schema::Balance;
-use crate::telemetry::vitals::InFlight;
+use crate::telemetry::vitals::{Health, InFlight, Why};
 
 /// What of an upstream's settings decides its members.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -38,12 +40,14 @@ pub struct Rules {
 pub struct Members {
     rules: Rules,
     tiers: Box<[Tier]>,
+    /// The tier and the place of those that cookies name.
+    named: HashMap<Token, (usize, usize)>,
     cursor: AtomicU64,
 }
 
 /// Those of one tier that may be picked.
 #[derive(Debug)]
-struct Tier {
+pub(super) struct Tier {
     members: Box<[Arc<Backend>]>,
     /// Of each member's weight what counts now, in parts of `ramp::FULL`.
     factors: Box<[u16]>,
@@ -64,6 +68,8 @@ pub struct Pick {
     pub fail_open: bool,
     /// It had been tried, and no other was left.
     pub again: bool,
+    /// Why it is this one.
+    pub why: Why,
 }
 
 impl Members {
@@ -74,8 +80,11 @@ impl Members {
             end += chosen.share;
             Tier::new(chosen, rules, now_ms, (end * WHOLE as f64).round() as u64)
         };
-        let tiers = tiers::choose(backends, &rules).into_iter().map(tier).collect();
-        Self { rules, tiers, cursor: AtomicU64::new(0) }
+        let tiers: Box<[Tier]> = tiers::choose(backends, &rules).into_iter().map(tier).collect();
+        let places = tiers.iter().enumerate().flat_map(|(at, tier)| {
+            tier.members.iter().enumerate().filter_map(move |(index, member)| Some((member.token?, (at, index))))
+        });
+        Self { rules, named: places.collect(), tiers, cursor: AtomicU64::new(0) }
     }
 
     /// Those that may be picked, by tier.
@@ -149,11 +158,44 @@ impl Members {
             several => self.turn(several, key)?,
         };
         let in_order = || std::iter::once(first).chain(&self.tiers);
-        let with_others = in_order().filter(|tier| !tier.balancer.is_exhausted(tried));
-        with_others
-            .into_iter()
-            .find_map(|tier| tier.pick(tried, now_ms, key))
-            .or_else(|| in_order().find_map(|tier| tier.pick(tried, now_ms, key)))
+        let from = |tier: &Tier| {
+            let pick = tier.pick(tried, now_ms, key)?;
+            let usual = std::ptr::eq(tier, first) || pick.again || pick.fail_open;
+            Some(if usual { pick } else { Pick { why: Why::Tier, ..pick } })
+        };
+        let mut with_others = in_order().filter(|tier| !tier.balancer.is_exhausted(tried));
+        with_others.find_map(from).or_else(|| in_order().find_map(from))
+    }
+
+    /// Picks the one that a client's cookie names.
+    ///
+    /// # Errors
+    /// Why another has to be picked instead.
+    pub fn pick_named(&self, token: &Token, tried: &Tried) -> Result<Pick, Why> {
+        let (tier, backend) = self.named(token, tried)?;
+        let guard = backend.vitals.admit().ok_or(Why::StickyFull)?;
+        Ok(Pick { backend: Arc::clone(backend), guard, fail_open: tier.sick, again: false, why: Why::Sticky })
+    }
+
+    /// The one that a client's cookie names, if it may be picked.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn named(&self, token: &Token, tried: &Tried) -> Result<(&Tier, &Arc<Backend>), Why> {
+        let (at, index) = self.named.get(token).ok_or(Why::StickyOut)?;
+        let tier = self.tiers.get(*at).ok_or(Why::StickyOut)?;
+        let backend = tier.members.get(*index).ok_or(Why::StickyOut)?;
+        let is_down = |backend: &Backend| tiers::health(backend, self.rules.checked) == Health::Down;
+        // Below the panic threshold those that are down get a share, not the same clients again and again.
+        if tier.sick && is_down(backend) && !tier.members.iter().all(|member| is_down(member)) {
+            Err(Why::StickyOut)
+        } else if tried.contains(&backend.vitals) {
+            Err(Why::StickyTried)
+        } else if backend.vitals.is_full() {
+            Err(Why::StickyFull)
+        } else {
+            Ok((tier, backend))
+        }
     }
 
     /// The tier of a pick: by turns that spread evenly over the line of shares, or always the same for the same key.
@@ -205,7 +247,14 @@ impl Tier {
 
     fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
         let Picked { index, guard, again } = self.balancer.pick(tried, now_ms, key)?;
-        Some(Pick { backend: Arc::clone(self.members.get(index)?), guard, fail_open: self.sick, again })
+        let why = if again {
+            Why::Again
+        } else if self.sick {
+            Why::FailOpen
+        } else {
+            self.balancer.why(key)
+        };
+        Some(Pick { backend: Arc::clone(self.members.get(index)?), guard, fail_open: self.sick, again, why })
     }
 }
 

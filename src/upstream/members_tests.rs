@@ -11,7 +11,7 @@ pub(crate) fn backend(name: &str, address: &str, weight: u16, health: Health) ->
     let vitals = vitals(name);
     vitals.set_health(health, "", 0);
     let resolved = Arc::new(Resolved::new(&address));
-    Arc::new(Backend { name: name.into(), address, weight, tier: 0, vitals, resolved })
+    Arc::new(Backend { name: name.into(), address, weight, tier: 0, token: None, vitals, resolved })
 }
 
 const RULES: Rules = Rules {
@@ -197,4 +197,83 @@ fn the_preview_says_what_comes_next_over_tiers_and_leaves_no_trace() {
     }
     let apart = Members::build(&backends, RULES, 0);
     assert!(apart.takes_first(&backends[0]) && !apart.takes_first(&backends[4]));
+}
+
+/// Backends that cookies can name, of these healths.
+fn sticky(healths: &[Health]) -> Vec<Arc<Backend>> {
+    let sticky = super::super::sticky::Sticky::new("u", &crate::config::schema::Sticky::default(), &[1; 32]);
+    let one = |(n, health): (usize, &Health)| {
+        let mut one = Arc::into_inner(backend(&n.to_string(), &format!("127.0.0.1:{}", n + 1), 1, *health)).unwrap();
+        one.token = Some(sticky.token(&one.address));
+        Arc::new(one)
+    };
+    healths.iter().enumerate().map(one).collect()
+}
+
+/// Who a cookie leads to, or why nobody.
+fn led(members: &Members, backend: &Backend, tried: &Tried) -> Result<(String, Why), Why> {
+    members.pick_named(&backend.token.unwrap(), tried).map(|pick| (pick.backend.name.to_string(), pick.why))
+}
+
+#[test]
+fn a_cookie_leads_to_its_backend_while_that_may_be_picked() {
+    use Health::{Down, Up};
+    let backends = sticky(&[Up, Up, Down]);
+    let members = Members::build(&backends, RULES, 0);
+    let mut tried = Tried::default();
+    for (n, backend) in backends[..2].iter().enumerate() {
+        assert_eq!(led(&members, backend, &tried), Ok((n.to_string(), Why::Sticky)));
+    }
+    assert_eq!(led(&members, &backends[2], &tried), Err(Why::StickyOut));
+    backends[1].vitals.set_limit(1, None);
+    let held = members.pick_named(&backends[1].token.unwrap(), &tried).unwrap();
+    assert_eq!((backends[1].vitals.in_flight(), led(&members, &backends[1], &tried)), (1, Err(Why::StickyFull)));
+    drop(held);
+    assert_eq!(backends[1].vitals.in_flight(), 0);
+    tried.add(&backends[1].vitals);
+    assert_eq!(led(&members, &backends[1], &tried), Err(Why::StickyTried));
+    backends[0].vitals.set_mark(Mark::Draining, 0);
+    assert_eq!(led(&Members::build(&backends, RULES, 0), &backends[0], &tried), Err(Why::StickyOut));
+}
+
+#[test]
+fn with_nothing_up_cookies_lead_to_those_that_are_down_but_not_below_the_panic_threshold() {
+    use Health::{Down, Up};
+    let none = Tried::default();
+    let backends = sticky(&[Down, Down]);
+    assert!(led(&Members::build(&backends, RULES, 0), &backends[0], &none).is_ok());
+    let backends = sticky(&[Up, Down, Down]);
+    let members = Members::build(&backends, Rules { panic_threshold: 0.5, ..RULES }, 0);
+    assert_eq!(members.eligible().count(), 3);
+    assert!(led(&members, &backends[0], &none).is_ok());
+    assert_eq!(led(&members, &backends[1], &none), Err(Why::StickyOut));
+}
+
+#[test]
+fn a_pick_says_why() {
+    let backends = sticky(&[Health::Up, Health::Up]);
+    let why = |balance: Balance, key: Option<u64>, tried: &Tried| {
+        let rules = Rules { settings: balance.into(), ..RULES };
+        Members::build(&backends, rules, 0).pick(tried, 0, key).unwrap().why
+    };
+    let mut tried = Tried::default();
+    for balance in [Balance::RoundRobin, Balance::WeightedRoundRobin, Balance::LeastConnections] {
+        assert_eq!(why(balance, Some(1), &tried), Why::Next);
+    }
+    for balance in [Balance::P2c, Balance::PeakEwma, Balance::Random, Balance::ConsistentHash] {
+        assert_eq!(why(balance, None, &tried), Why::Chance);
+    }
+    assert_eq!(why(Balance::ConsistentHash, Some(1), &tried), Why::Key);
+    backends.iter().for_each(|backend| tried.add(&backend.vitals));
+    assert_eq!(why(Balance::Random, None, &tried), Why::Again);
+    let down = [backend("a", "127.0.0.1:1", 1, Health::Down)];
+    let pick = Members::build(&down, RULES, 0).pick(&Tried::default(), 0, None).unwrap();
+    assert_eq!(pick.why, Why::FailOpen);
+    let mut later = Arc::into_inner(backend("b", "127.0.0.1:2", 1, Health::Up)).unwrap();
+    later.tier = 1;
+    let tiers = [backend("a", "127.0.0.1:1", 1, Health::Up), Arc::new(later)];
+    let mut tried = Tried::default();
+    tried.add(&tiers[0].vitals);
+    let pick = Members::build(&tiers, RULES, 0).pick(&tried, 0, None).unwrap();
+    assert_eq!((&*pick.backend.name, pick.why), ("b", Why::Tier));
 }

@@ -12,6 +12,8 @@ mod counting;
 pub mod discovery;
 pub mod explain;
 pub mod health;
+pub mod kept;
+pub mod lease;
 pub mod members;
 pub mod outlier;
 pub mod peer;
@@ -25,6 +27,7 @@ pub mod rule;
 mod simulation;
 pub mod status;
 pub mod steer;
+pub mod sticky;
 pub mod tiers;
 mod tunnel;
 
@@ -34,7 +37,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::config::schema;
-use crate::telemetry::vitals::Health;
+use crate::telemetry::record::PassedOver;
+use crate::telemetry::vitals::{Health, Why};
 use backend::Backend;
 use balance::{Settings, Tried};
 use discovery::found::Found;
@@ -43,6 +47,16 @@ use outlier::{Detector, Watching};
 use peer::Wire;
 use queue::{Look, Queue};
 use retry::RetryBudget;
+use sticky::{Sticky, Token};
+
+/// What a request brings that speaks for one backend.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// The hash of what `consistent_hash` goes by.
+    pub key: Option<u64>,
+    /// The backend that the client's cookie names.
+    pub named: Option<Token>,
+}
 
 /// A named group of interchangeable backends.
 #[derive(Debug)]
@@ -58,7 +72,10 @@ pub struct Upstream {
     /// Of the generation before, where its judgement ends with it.
     superseded: Option<Arc<Detector>>,
     queue: Arc<Queue>,
+    sticky: Option<Sticky>,
     members: ArcSwap<Members>,
+    /// Who is not among the members.
+    passed_over: ArcSwapOption<Vec<PassedOver>>,
     /// Rebuilding reads cells and then swaps: one at a time, so that the last to read is the last to swap.
     rebuilding: Mutex<()>,
 }
@@ -86,7 +103,9 @@ impl Upstream {
             detector: ArcSwapOption::empty(),
             superseded: None,
             queue: Arc::default(),
+            sticky: None,
             members: ArcSwap::new(members),
+            passed_over: ArcSwapOption::empty(),
             rebuilding: Mutex::new(()),
         }
     }
@@ -102,6 +121,11 @@ impl Upstream {
         }
         self.watch_all(before.as_deref());
         self
+    }
+
+    /// The same with cookies that bring clients back; its backends have their tokens from these.
+    pub fn sticking(self, sticky: Option<Sticky>) -> Self {
+        Self { sticky, ..self }
     }
 
     /// With what is found for it while it runs.
@@ -151,6 +175,11 @@ impl Upstream {
         &self.budget
     }
 
+    /// The cookies that bring clients back, where it has some.
+    pub fn sticky(&self) -> Option<&Sticky> {
+        self.sticky.as_ref()
+    }
+
     /// What it consists of now.
     pub fn members(&self) -> Arc<Members> {
         self.members.load_full()
@@ -162,11 +191,19 @@ impl Upstream {
         self.members.load().pick(tried, now_ms, key)
     }
 
-    /// The same, telling apart why there is none.
-    pub fn look(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Look<Pick> {
+    /// The same, telling apart why there is none. The backend that a client's cookie names goes before what the balancer
+    /// would pick.
+    pub fn look(&self, tried: &Tried, now_ms: u64, wish: Wish) -> Look<Pick> {
         let members = self.members.load();
-        match members.pick(tried, now_ms, key) {
-            Some(pick) => Look::Slot(pick),
+        let named = wish.named.map(|token| members.pick_named(&token, tried));
+        let instead = match named {
+            Some(Ok(pick)) => return Look::Slot(pick),
+            Some(Err(why)) => Some(why),
+            None => None,
+        };
+        match members.pick(tried, now_ms, wish.key) {
+            Some(pick) if pick.again => Look::Slot(pick),
+            Some(pick) => Look::Slot(Pick { why: instead.unwrap_or(pick.why), ..pick }),
             None if members.eligible().next().is_none() => Look::Nobody,
             None => Look::Full,
         }
@@ -182,11 +219,14 @@ impl Upstream {
         &self.queue
     }
 
-    /// A backend whose ejection is over, if this request may be its trial.
-    pub fn pick_trial(&self, tried: &Tried, now_ms: u64) -> Option<(Pick, Watching)> {
+    /// A backend whose ejection is over, if this request may be its trial: not one whose cookie names a backend that serves.
+    pub fn pick_trial(&self, tried: &Tried, now_ms: u64, named: Option<&Token>) -> Option<(Pick, Watching)> {
+        if named.is_some_and(|token| self.members.load().named(token, tried).is_ok()) {
+            return None;
+        }
         let (detector, backends) = (self.detector.load(), self.backends.load());
         let (backend, guard, watching) = detector.as_ref()?.trial(&backends, tried, now_ms)?;
-        Some((Pick { backend: Arc::clone(backend), guard, fail_open: false, again: false }, watching))
+        Some((Pick { backend: Arc::clone(backend), guard, fail_open: false, again: false, why: Why::Trial }, watching))
     }
 
     /// Watches an attempt at one of its backends, if backends are watched.
@@ -209,6 +249,7 @@ impl Upstream {
         }
         let built = Members::build(&backends, rules, now);
         self.publish_weights(&backends, &built);
+        self.passed_over.store(self.outsiders(&backends, &built).map(Arc::new));
         let changed = !self.members.load().same_as(&built);
         if changed {
             self.members.store(Arc::new(built));
@@ -219,6 +260,11 @@ impl Upstream {
             found.settle();
         }
         changed
+    }
+
+    /// Those that cannot be picked, and why, for the log; nothing if all can.
+    pub fn passed_over(&self) -> Option<Arc<Vec<PassedOver>>> {
+        self.passed_over.load_full()
     }
 
     /// Shows the weights as configured and as they count: an operator's or the configured one, as far as it has grown.

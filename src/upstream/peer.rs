@@ -21,6 +21,8 @@ use x509_parser::prelude::FromDer;
 
 use super::backend::Backend;
 use super::connect::Connect;
+use super::kept::{Kept, Key};
+use super::lease::{Lease, Limits};
 use crate::config::pem;
 use crate::config::schema::{self, Protocol, RouteTimeouts};
 
@@ -77,6 +79,11 @@ impl Wire {
     /// Whether connections begin with a PROXY header.
     pub fn announces(&self) -> bool {
         self.send_proxy
+    }
+
+    /// Whether it is HTTP/1 over the bare socket.
+    fn is_plain(&self) -> bool {
+        self.protocol == Protocol::Http1 && self.server_name.is_none() && !self.send_proxy
     }
 
     /// Everything that Pingora's `reuse_hash` leaves out, so that no connection made under other settings is reused.
@@ -161,7 +168,19 @@ pub fn parse_ca(pem: &[u8]) -> Result<Arc<CaType>, String> {
 
 /// What an attempt copies: a peer with the deadlines of a route.
 #[derive(Debug, Clone)]
-pub struct PeerTemplate(HttpPeer);
+pub struct PeerTemplate {
+    peer: HttpPeer,
+    /// For plain HTTP/1; other connections are Pingora's to keep.
+    terms: Option<Terms>,
+}
+
+/// What a lease goes by.
+#[derive(Debug, Clone)]
+struct Terms {
+    settings: u64,
+    keep: Duration,
+    limits: Limits,
+}
 
 impl PeerTemplate {
     /// For one upstream and one route.
@@ -174,14 +193,21 @@ impl PeerTemplate {
         if wire.send_proxy {
             peer.options.idle_timeout = Some(NOT_KEPT);
         }
-        Self(peer)
+        let terms = wire.is_plain().then(|| Terms {
+            settings: wire.group_key(),
+            keep: wire.keep_alive,
+            // The leased socket's own, so that Pingora starts no timers.
+            limits: Limits { read: peer.options.read_timeout.take(), write: peer.options.write_timeout.take() },
+        });
+        Self { peer, terms }
     }
 
     /// The same for requests that ask to switch protocols: while they are a tunnel nothing but `timeouts.tunnel` ends
     /// them, and over HTTP/1 they have a connection of their own (see `upstream::tunnel`).
     pub fn tunnel(wire: &Wire, timeouts: &RouteTimeouts) -> Self {
         let mut template = Self::new(wire, timeouts);
-        let options = &mut template.0.options;
+        template.terms = None;
+        let options = &mut template.peer.options;
         (options.read_timeout, options.write_timeout) = (timeouts.tunnel.limit(), timeouts.tunnel.limit());
         if wire.protocol == Protocol::Http1 {
             options.custom_l4 = Some(Arc::new(Connect::tunnel()));
@@ -191,10 +217,25 @@ impl PeerTemplate {
         template
     }
 
+    /// The connection for an attempt at this backend, no wait on it longer than what is `left`; nothing where Pingora
+    /// keeps them. To be had before the peer: an address that changes in between must not meet the old one's connections.
+    pub fn lease(
+        &self,
+        backend: &Backend,
+        kept: &Arc<Kept>,
+        left: Option<Duration>,
+        fresh: bool,
+    ) -> Option<Arc<Lease>> {
+        let terms = self.terms.as_ref()?;
+        let key = Key { backend: backend.resolved.identity(), settings: terms.settings };
+        let limits = terms.limits.within(left);
+        Some(Arc::new(Lease::new(kept, key, terms.keep, limits, fresh)))
+    }
+
     /// The peer for an attempt at this backend; nothing if its name has not resolved.
     pub fn peer(&self, backend: &Backend) -> Option<Box<HttpPeer>> {
         let address = backend.resolved.current()?;
-        let mut peer = Box::new(self.0.clone());
+        let mut peer = Box::new(self.peer.clone());
         peer._address = address;
         Some(peer)
     }
@@ -227,10 +268,12 @@ mod tests {
         assert!(!plain.is_tls() && plain.options.alpn == ALPN::H1);
         assert_eq!(plain.options.idle_timeout, Some(Duration::from_secs(50)));
         assert_eq!(plain.options.total_connection_timeout, Some(Duration::from_secs(3)));
-        assert_eq!(plain.options.read_timeout, Some(Duration::from_secs(60)));
+        assert_eq!(plain.options.read_timeout, None, "the lease's");
+        let tls = peer("tls: {server_name: a}", None, "127.0.0.1:80");
+        assert_eq!(tls.options.read_timeout, Some(Duration::from_secs(60)));
         let none = RouteTimeouts { connect: Period::ZERO, read: Period::ZERO, ..RouteTimeouts::default() };
         let template = PeerTemplate::new(&Wire::new(&settings("{}"), &|_| None), &none);
-        assert_eq!((template.0.options.read_timeout, template.0.options.connection_timeout), (None, None));
+        assert_eq!((template.peer.options.read_timeout, template.peer.options.connection_timeout), (None, None));
         let h2c = peer("protocol: h2c", None, "unix:/tmp/a.sock");
         assert!(!h2c.is_tls() && h2c.options.alpn == ALPN::H2 && h2c.options.max_h2_streams >= 100);
         assert_eq!(h2c.address().to_string(), "/tmp/a.sock");

@@ -19,6 +19,7 @@ use super::health::probe::Probe;
 use super::health::prober::{Changed, Owned, Prober, Spec};
 use super::peer::Wire;
 use super::resolve::Resolver;
+use super::sticky::Sticky;
 use super::{Upstream, clock, ramp, steer};
 use crate::config::schema::{self, Balance};
 use crate::config::values::{BackendAddress, Name, Period};
@@ -111,20 +112,33 @@ impl Registry {
         previous: Option<&Arc<Upstream>>,
     ) -> Arc<Upstream> {
         let wire = Wire::new(settings, file);
-        if let Some(same) = previous.filter(|p| *p.settings() == *settings && **p.wire() == wire) {
+        let sticky = settings.sticky.as_ref();
+        let sticky = sticky.and_then(|sticky| Some(Sticky::new(name.as_str(), sticky, &file(&sticky.key_file)?)));
+        let has_the_secret = |previous: &Upstream| match (previous.sticky(), &sticky) {
+            (Some(before), Some(now)) => before.has_secret_of(now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        let same = previous.filter(|p| *p.settings() == *settings && **p.wire() == wire && has_the_secret(p));
+        if let Some(same) = same {
             return Arc::clone(same);
         }
         let upstream: Arc<str> = name.as_str().into();
         let found = self.found(&upstream, settings, folder, file, previous);
         let known = previous.map(|previous| previous.backends().to_vec()).unwrap_or_default();
-        let backends = self.backends(&upstream, settings, found.as_deref(), &known);
+        let backends = self.backends(&upstream, settings, found.as_deref(), sticky.as_ref(), &known);
         let budget = previous.map(|previous| Arc::clone(&previous.budget)).unwrap_or_default();
         let members = previous.map(|previous| previous.members());
         let built = Upstream::new(upstream, settings.clone(), backends, Arc::new(wire), budget, members);
-        Arc::new(built.finding(found).continuing(previous.map(|previous| &**previous)))
+        Arc::new(built.sticking(sticky).finding(found).continuing(previous.map(|previous| &**previous)))
     }
 
-    fn backend(&self, upstream: &Arc<str>, written: &schema::Backend, known: Option<&Arc<Backend>>) -> Arc<Backend> {
+    fn backend(
+        &self,
+        upstream: &Arc<str>,
+        written: &schema::Backend,
+        sticky: Option<&Sticky>,
+        known: Option<&Arc<Backend>>,
+    ) -> Arc<Backend> {
         let address = written.address.clone();
         let shown: Arc<str> = address.to_string().into();
         let name: Arc<str> = written.name.as_ref().map_or_else(|| Arc::clone(&shown), |name| name.as_str().into());
@@ -138,7 +152,8 @@ impl Registry {
                 (vitals, Arc::new(Resolved::new(&address)))
             }
         };
-        Arc::new(Backend { name, address, weight: written.weight, tier: written.tier, vitals, resolved })
+        let token = sticky.map(|sticky| sticky.token(&address));
+        Arc::new(Backend { name, address, weight: written.weight, tier: written.tier, token, vitals, resolved })
     }
 
     /// Makes these the current ones: starts, replaces and stops probes and look-ups, publishes weights, and turns

@@ -10,6 +10,8 @@ use super::*;
 use crate::telemetry::vitals::{Mark, State};
 use crate::upstream::balance::Tried;
 use crate::upstream::discovery::Look;
+use crate::upstream::sticky::Token;
+use crate::upstream::{Wish, counting, queue};
 
 fn registry() -> Arc<Registry> {
     type Cells = HashMap<(Arc<str>, Arc<str>), Arc<Vitals>>;
@@ -322,4 +324,89 @@ async fn another_place_to_look_goes_on_with_what_the_old_one_had() {
     until(|| of(&second, "u").status().discovery.unwrap().error.is_some()).await;
     assert_eq!(picks(of(&second, "u"), 1), "10.0.0.1:80");
     assert!(!of(&second, "u").verdict_pending());
+}
+
+fn tokens(upstream: &Upstream) -> Vec<Option<Token>> {
+    upstream.backends().iter().map(|backend| backend.token).collect()
+}
+
+#[tokio::test]
+async fn one_that_is_found_has_its_token_in_every_generation_by_that_generations_secret() {
+    let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("list");
+    let (a, b, c) = ("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1");
+    put(&path, &[a, b]);
+    let yaml = "u: {discover: {file: list}, sticky: {key_file: k}}";
+    let compile = |yaml: &str, secret: &str, previous: &Upstreams| {
+        let file = |named: &Path| match named.to_str() {
+            Some("k") => Some(secret.as_bytes().to_vec()),
+            _ => std::fs::read(folder.path().join(named)).ok(),
+        };
+        registry.compile(&serde_yaml::from_str(yaml).unwrap(), folder.path(), &file, previous)
+    };
+    let of_all = |upstream: &Upstream, addresses: &[&str]| {
+        let token = |address: &&str| upstream.sticky().map(|sticky| sticky.token(&address.parse().unwrap()));
+        addresses.iter().map(token).collect::<Vec<_>>()
+    };
+    let first = compile(yaml, "one secret", &Upstreams::new());
+    registry.activate(&first);
+    let second = compile(yaml, "another secret", &first);
+    registry.activate(&second);
+    let third = compile("u: {discover: {file: list}}", "", &second);
+    registry.activate(&third);
+    assert!(Arc::ptr_eq(of(&first, "u").found().unwrap(), of(&third, "u").found().unwrap()));
+    assert_ne!(tokens(of(&first, "u")), tokens(of(&second, "u")));
+
+    put(&path, &[c, a]);
+    for (upstreams, sticky) in [(&first, true), (&second, true), (&third, false)] {
+        let upstream = of(upstreams, "u");
+        until(|| names(upstream) == [c, a]).await;
+        until(|| upstream.members().eligible().map(|backend| &*backend.name).eq([c, a])).await;
+        assert_eq!(tokens(upstream), of_all(upstream, &[c, a]));
+        assert_eq!(tokens(upstream)[0].is_some(), sticky);
+    }
+    let wish = Wish { key: None, named: tokens(of(&second, "u"))[1] };
+    for _ in 0..4 {
+        let queue::Look::Slot(pick) = of(&second, "u").look(&Tried::default(), 0, wish) else { panic!("a backend") };
+        assert_eq!(&*pick.backend.name, a);
+    }
+}
+
+#[tokio::test]
+async fn neither_a_pick_by_a_cookie_nor_one_by_the_balancer_allocates() {
+    let registry = registry();
+    let yaml = "u: {backends: [{address: '10.0.0.1:1'}, {address: '10.0.0.2:1'}, {address: '10.0.0.3:1', tier: 1}],
+                    outlier: {}, max_in_flight: 1, sticky: {}}";
+    let secret = |_: &Path| Some(b"secret".to_vec());
+    let upstreams = registry.compile(&serde_yaml::from_str(yaml).unwrap(), Path::new(""), &secret, &Upstreams::new());
+    registry.activate(&upstreams);
+    let (upstream, tokens, none) = (of(&upstreams, "u"), tokens(of(&upstreams, "u")), Tried::default());
+    let gone = upstream.sticky().unwrap().token(&"10.0.0.9:1".parse().unwrap());
+    let backends = upstream.backends();
+    let _full = backends[1].vitals.raise();
+    let mut tried = Tried::default();
+    tried.add(&backends[0].vitals);
+    // Named and there; full; of a later tier; not there; none.
+    let named = [tokens[0], tokens[1], tokens[2], Some(gone), None];
+    let cookie = upstream.sticky().unwrap().write(gone, std::iter::empty(), 1, false).unwrap();
+    let value = &cookie.as_bytes()[b"weir=".len()..];
+    let all = || {
+        for named in named {
+            let trial = upstream.pick_trial(&none, 0, named.as_ref());
+            assert!(trial.is_none());
+            for tried in [&none, &tried] {
+                let look = upstream.look(tried, 0, Wish { key: None, named });
+                let queue::Look::Slot(pick) = look else { panic!("a backend") };
+                drop((upstream.watch(&pick.backend), pick));
+            }
+        }
+        let entry = value.split(|byte| *byte == b';').next();
+        assert_eq!(upstream.sticky().unwrap().read(entry.into_iter(), 2).unwrap().token, gone);
+        upstream.passed_over()
+    };
+    // What a thread's first look at a swapped value takes is its own.
+    drop(all());
+    let before = counting::allocations();
+    (0..1_000).for_each(|_| drop(all()));
+    assert_eq!(counting::allocations(), before);
 }

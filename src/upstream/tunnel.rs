@@ -74,17 +74,6 @@ where
     S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + Sync + std::fmt::Debug,
 {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
-        if !self.is_tcp {
-            return Ok(());
-        }
-        let socket = socket2::SockRef::from(&self.socket);
-        match option {
-            VirtualSockOpt::NoDelay => socket.set_tcp_nodelay(true),
-            VirtualSockOpt::KeepAlive(times) => {
-                let keepalive = socket2::TcpKeepalive::new().with_time(times.idle).with_interval(times.interval);
-                socket.set_tcp_keepalive(&keepalive.with_retries(u32::try_from(times.count).unwrap_or(u32::MAX)))
-            }
-            _ => Ok(()),
-        }
+        if self.is_tcp { super::connect::set_option(&self.socket, option) } else { Ok(()) }
     }
 }

@@ -63,7 +63,7 @@ fn every_example_of_a_configuration_loads() {
                 Ok(if is_list(path) {
                     list.to_vec()
                 } else {
-                    Pki::example(path).unwrap_or_else(|| b"token\n".to_vec())
+                    Pki::example(path).unwrap_or_else(|| b"0123456789abcdef0123456789abcdef\n".to_vec())
                 })
             };
             let parsed = weir::config::parse(&PathBuf::from(name), &format!("{block}{listener}"), &|_| None, &read);
@@ -197,6 +197,17 @@ fn the_table_of_log_fields_is_what_a_line_has() {
     let attempt = line["attempts"][0].as_object().unwrap();
     shown.extend(attempt.keys().map(|key| format!("attempts[].{key}")));
     assert_eq!(told, shown);
+}
+
+#[test]
+fn the_tables_of_reasons_are_those_of_the_code() {
+    let told = |head: &str| -> BTreeSet<String> {
+        table(&page("docs/operations.md"), head).iter().flat_map(|row| code(&row[0])).collect()
+    };
+    use weir::telemetry::vitals::{Out, Why};
+    let labels = Why::ALL.iter().map(|why| why.label().to_owned()).collect();
+    assert_eq!(told("`why` of an attempt"), labels);
+    assert_eq!(told("`why` of one passed over"), Out::ALL.iter().map(|out| out.label().to_owned()).collect());
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod matches;
 mod outlier;
 mod process;
 mod routes;
+mod sticky;
 mod tls;
 mod upstreams;
 mod words;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::schema::{Balance, Protocol, Upstream};
 use super::super::tree::Place;
 use super::super::values::BackendAddress;
-use super::{Check, balance, discover, health, outlier, words};
+use super::{Check, balance, discover, health, outlier, sticky, words};
 
 /// The longest list of backends in a file of its own.
 const LONGEST_LIST: usize = 4_096;
@@ -31,6 +31,9 @@ pub(super) fn check(check: &mut Check<'_>) {
         limits(check, &at, upstream);
         if let Some(rules) = &upstream.outlier {
             outlier::check(check, &at.key("outlier"), rules);
+        }
+        if let Some(rules) = &upstream.sticky {
+            sticky::check(check, &at.key("sticky"), rules, upstream);
         }
         if let Some(health) = &upstream.health_check {
             health::check(check, &at.key("health_check"), health, upstream);

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::values::{BackendAddress, DnsName, Method, Name, NameServer, Pattern, Percent, Period, StatusRange};
-use super::CertificatePair;
+use super::{CertificatePair, Sticky};
 
 /// One of `upstreams`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -52,6 +52,8 @@ pub struct Upstream {
     pub max_in_flight: u32,
     /// Where requests wait while all backends have `max_in_flight`; without it they are answered 503 at once.
     pub queue: Option<Queue>,
+    /// Keeps a client with the backend that served it first; without it the balancer decides each request anew.
+    pub sticky: Option<Sticky>,
 }
 
 /// The algorithm that picks a backend.
@@ -306,6 +308,7 @@ impl Default for Upstream {
             outlier: None,
             max_in_flight: 0,
             queue: None,
+            sticky: None,
         }
     }
 }

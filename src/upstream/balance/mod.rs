@@ -22,7 +22,7 @@ use self::chance::Chance;
 use self::consistent_hash::Table;
 use self::random::Alias;
 use crate::config::schema::Balance;
-use crate::telemetry::vitals::{InFlight, Vitals};
+use crate::telemetry::vitals::{InFlight, Vitals, Why};
 
 /// How many backends one request can have tried: `routes[].retry.attempts` is at most 16.
 pub const MAX_TRIED: usize = 16;
@@ -157,6 +157,17 @@ impl Balancer {
     /// Whether all were tried or are full, so that at best one that was tried can be picked again.
     pub fn is_exhausted(&self, tried: &Tried) -> bool {
         self.slots.iter().all(|slot| tried.excludes(&slot.vitals))
+    }
+
+    /// What decides among those that may be picked.
+    pub fn why(&self, key: Option<u64>) -> Why {
+        match &self.algorithm {
+            Algorithm::RoundRobin | Algorithm::Weighted(_) | Algorithm::LeastConnections => Why::Next,
+            Algorithm::ConsistentHash(_) if key.is_some() => Why::Key,
+            Algorithm::P2c(_) | Algorithm::PeakEwma(_) | Algorithm::Random(_) | Algorithm::ConsistentHash(_) => {
+                Why::Chance
+            }
+        }
     }
 
     /// Picks one and raises its count. One that was tried is picked only if all were, or are full; nothing only if

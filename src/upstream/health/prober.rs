@@ -1,4 +1,5 @@
-//! The task that probes one backend for as long as its settings stay: first at once, then every interval with jitter.
+//! The task that probes one backend for as long as its settings stay: first at once, then at a
+//! moment of the interval that chance picks, then every interval with jitter.
 //!
 //! It writes verdicts into the backend's cells and says when members have to be rebuilt; it never picks.
 
@@ -70,14 +71,19 @@ impl Prober {
 
     /// Probes for ever.
     pub async fn run(mut self) {
+        self.probe_once().await;
+        // Anywhere in the first interval: backends that a configuration brought together are not asked together ever after.
+        pause(self.check.interval.get().mul_f64(clock::random())).await;
         loop {
-            let started = Instant::now();
-            let result = self.once().await;
-            self.judge(result, started.elapsed());
-            let interval = next_wait(self.check.interval, self.check.jitter.fraction(), clock::random());
-            // An interval of nothing would spin.
-            tokio::time::sleep(interval.max(Duration::from_millis(1))).await;
+            self.probe_once().await;
+            pause(next_wait(self.check.interval, self.check.jitter.fraction(), clock::random())).await;
         }
+    }
+
+    async fn probe_once(&mut self) {
+        let started = Instant::now();
+        let result = self.once().await;
+        self.judge(result, started.elapsed());
     }
 
     /// A name that has not resolved yet gets as long as a probe to do so.
@@ -117,4 +123,9 @@ impl Prober {
             tracing::info!(upstream, backend, address, "backend is up");
         }
     }
+}
+
+/// An interval of nothing would spin.
+async fn pause(interval: Duration) {
+    tokio::time::sleep(interval.max(Duration::from_millis(1))).await;
 }

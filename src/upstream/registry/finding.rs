@@ -12,6 +12,7 @@ use super::super::Upstream;
 use super::super::backend::Backend;
 use super::super::discovery::{self, Source, found::Found};
 use super::super::health::prober::Owned;
+use super::super::sticky::Sticky;
 use super::{Files, Registry, Upstreams};
 use crate::config::schema::{self, Discover};
 use crate::config::{self, Change};
@@ -62,13 +63,14 @@ impl Registry {
         Some(Arc::new(Found::new(upstream, source, folder, list.unwrap_or_default(), meters)))
     }
 
-    /// An upstream's backends: those that are written, then those that were found at other addresses. `known`: whose cells are
-    /// at hand.
+    /// An upstream's backends: those that are written, then those that were found at other addresses. `sticky`: what gives them
+    /// their tokens. `known`: whose cells are at hand.
     pub(super) fn backends(
         &self,
         upstream: &Arc<str>,
         settings: &schema::Upstream,
         found: Option<&Found>,
+        sticky: Option<&Sticky>,
         known: &[Arc<Backend>],
     ) -> Vec<Arc<Backend>> {
         let known: HashMap<_, _> = known.iter().rev().map(|backend| (&backend.address, backend)).collect();
@@ -84,7 +86,7 @@ impl Registry {
                 // What is written has the name: this one goes by its address.
                 written.name = None;
             }
-            all.push(self.backend(upstream, &written, known.get(&written.address).copied()));
+            all.push(self.backend(upstream, &written, sticky, known.get(&written.address).copied()));
         }
         all
     }
@@ -93,7 +95,8 @@ impl Registry {
     pub(super) fn bring_in(&self, upstream: &Upstream) {
         if let Some(found) = upstream.found() {
             let known = upstream.backends();
-            upstream.set_backends(self.backends(upstream.name(), upstream.settings(), Some(found), &known));
+            let (name, settings) = (upstream.name(), upstream.settings());
+            upstream.set_backends(self.backends(name, settings, Some(found), upstream.sticky(), &known));
         }
     }
 
@@ -136,7 +139,7 @@ impl Registry {
         let others = others.iter().filter(|other| !Arc::ptr_eq(other, &current));
         for other in others.filter(|other| other.found().is_some_and(|of| Arc::ptr_eq(of, found))) {
             let known = [&other.backends()[..], &now[..]].concat();
-            other.set_backends(self.backends(name, other.settings(), Some(found), &known));
+            other.set_backends(self.backends(name, other.settings(), Some(found), other.sticky(), &known));
         }
         for backend in now.iter() {
             let identity = (Arc::clone(name), backend.address.clone());

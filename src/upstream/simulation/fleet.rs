@@ -138,7 +138,7 @@ impl Fleet {
             let (weight, tier) = site.written?;
             let (vitals, resolved) = (Arc::clone(&site.vitals), Arc::clone(&site.resolved));
             let name = format!("b{n}").into();
-            Some(Arc::new(Backend { name, address: site.address.clone(), weight, tier, vitals, resolved }))
+            Some(Arc::new(Backend { name, address: site.address.clone(), weight, tier, token: None, vitals, resolved }))
         };
         let backends = self.sites.iter().enumerate().filter_map(backend).collect();
         let (wire, budget) = (Arc::clone(before.wire()), Arc::clone(&before.budget));
@@ -163,8 +163,9 @@ impl Fleet {
         if let Some(before) = &upstream.superseded {
             before.retire(now);
         }
-        let ejected = || upstream.backends().iter().filter(|backend| backend.vitals.is_ejected());
-        match &upstream.detector {
+        let backends = upstream.backends();
+        let ejected = || backends.iter().filter(|backend| backend.vitals.is_ejected());
+        match &*upstream.detector.load() {
             Some(detector) => detector.activate(&self.changed(), now),
             None => ejected().for_each(|backend| backend.vitals.set_ejected(None, now)),
         }

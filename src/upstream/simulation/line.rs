@@ -11,10 +11,10 @@ use tokio::sync::oneshot;
 
 use super::fleet::Clock;
 use crate::config::schema;
-use crate::upstream::Upstream;
 use crate::upstream::balance::Tried;
 use crate::upstream::members::Pick;
 use crate::upstream::queue::{InVain, Look};
+use crate::upstream::{Upstream, Wish};
 
 type Wait = Pin<Box<dyn Future<Output = (Result<Pick, InVain>, Tried)>>>;
 
@@ -59,7 +59,7 @@ impl Waiting {
                 if fuse.take() {
                     std::panic::resume_unwind(Box::new(Simulated));
                 }
-                let look = upstream.look(tried, clock.now_ms(), key);
+                let look = upstream.look(tried, clock.now_ms(), Wish { key, named: None });
                 vain.set(vain.get() || matches!(look, Look::Full));
                 look
             }

@@ -14,6 +14,7 @@ use super::plan::Plan;
 use super::request::{Attempt, Outcome, Request, Stage};
 use crate::config::schema;
 use crate::telemetry::vitals::Vitals;
+use crate::upstream::Wish;
 use crate::upstream::balance::Tried;
 use crate::upstream::balance::chance::{Chance, GOLDEN, mix};
 use crate::upstream::members::Pick;
@@ -200,12 +201,12 @@ impl World {
     /// A backend for the next try: as the proxy finds one.
     fn next(&mut self, id: u64, mut request: Request) {
         let (upstream, now) = (Arc::clone(&request.upstream), self.clock.now_ms());
-        if let Some((pick, watching)) = upstream.pick_trial(&request.tried, now) {
+        if let Some((pick, watching)) = upstream.pick_trial(&request.tried, now, None) {
             assert!(!request.tried.contains(&pick.backend.vitals) && pick.backend.vitals.is_ejected());
             return self.begin(id, request, pick, Some(watching));
         }
         if upstream.queue().depth() == 0 {
-            match upstream.look(&request.tried, now, request.key) {
+            match upstream.look(&request.tried, now, Wish { key: request.key, named: None }) {
                 Look::Slot(pick) => {
                     self.ledger.picked(&upstream, &pick, &request.tried, request.key, now);
                     let watching = upstream.watch(&pick.backend);

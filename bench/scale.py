@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""What size costs: Weir with 10, 100, 1,000 and 10,000 routes and as many backends, health checks on.
+
+For each size: time to `ready` and to the first verdict of every backend, memory, a scrape, a reload that changes one
+weight, and CPU per request of the traffic thread, with one hot host and with requests all over the hosts. For the largest: how
+evenly checks are spread, and what reloads do to requests that come at a fixed rate. Everything may grow with the size, at most in
+proportion, but for CPU per request on a hot host, which may not. The exit status is 1 where that is not so.
+
+Backends are addresses of 127.0.0.0/8 at one nginx. `make bench-scale` builds what is measured.
+"""
+import argparse
+import collections
+import http.client
+import json
+import pathlib
+import shlex
+import statistics
+import sys
+import tempfile
+import threading
+import time
+
+import contestants
+import load
+import report
+from processes import ROOT, Stage, free_port, machine, raise_limits
+
+SIZES = (10, 100, 1_000, 10_000)
+PER_UPSTREAM = 10
+INTERVAL = 10  # seconds between two checks of a backend
+RELOAD_LIMIT = 50  # ms that a reload may cost a request
+
+
+def document(size, ports, origin, weight=1):
+    """A tenth as many hosts and upstreams as routes and backends; `weight` is that of the last backend."""
+    groups = max(size // PER_UPSTREAM, 1)
+    routes = (f"  - {{ name: r{n}, match: {{ hosts: [h{n % groups}.example.com], path_prefix: /p{n // groups} }}, upstream: u{n % groups} }}" for n in range(size))
+    return "\n".join([
+        "server: { threads: 1, upstream_idle_connections: 20000 }", "log: { level: warn }", "access_log: { path: off }",
+        f"admin: {{ address: 127.0.0.1:{ports['admin']} }}", f"listeners: [{{ name: web, address: 127.0.0.1:{ports['web']} }}]",
+        "routes:", *routes, "upstreams:", *(upstream(group, origin, weight if group == groups - 1 else 1) for group in range(groups))]) + "\n"
+
+
+def upstream(group, origin, weight):
+    members = []
+    for n in range(group * PER_UPSTREAM, (group + 1) * PER_UPSTREAM):
+        last = weight if n % PER_UPSTREAM == PER_UPSTREAM - 1 else 1
+        members.append(f"{{ name: b{n}, address: 127.1.{n // 250}.{n % 250 + 1}:{origin}, weight: {last} }}")
+    return (f"  u{group}: {{ balance: weighted_round_robin, health_check: {{ http: {{ path: /healthz }}, interval: {INTERVAL}s }}, "
+            f"backends: [{', '.join(members)}] }}")
+
+
+class Weir:
+    """One Weir with so many backends."""
+
+    def __init__(self, stage, binary, size, origin):
+        self.stage, self.size, self.origin = stage, size, origin
+        self.ports = {"web": free_port(), "admin": free_port()}
+        self.file = stage.folder / f"weir-{size}.yaml"
+        self.write(1)
+        started = time.monotonic()
+        self.process = stage.start(f"weir-{size}", stage.core, [binary, "run", "-c", self.file], self.ports["web"])
+        until("weir is ready", lambda: "\nready" in "\n" + self.process.said())
+        self.ready = time.monotonic() - started
+        until("every backend has a verdict", lambda: self.ask("GET", "/readyz")[0] == 200)
+        self.verdicts = time.monotonic() - started
+
+    def write(self, weight):
+        self.file.write_text(document(self.size, self.ports, self.origin, weight))
+
+    def ask(self, method, path):
+        """Status, bytes of the body, seconds."""
+        started = time.monotonic()
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports["admin"], timeout=120)
+        connection.request(method, path, body="{}" if method == "POST" else None, headers={"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        body = answer.read()
+        return answer.status, len(body), time.monotonic() - started
+
+    def reload(self, weight):
+        self.write(weight)
+        status, _, took = self.ask("POST", "/api/v1/reload")
+        if status != 200:
+            sys.exit(f"scale: a reload was refused with {status}:\n{self.process.said()[-2000:]}")
+        return took
+
+    def traffic_cpu(self):
+        """Seconds that the traffic threads ran: probes and scrapes have a thread of their own."""
+        ran = 0
+        for task in pathlib.Path("/proc", str(self.process.process.pid), "task").iterdir():
+            if (task / "comm").read_text().startswith("weir-traffic"):
+                ran += int((task / "schedstat").read_text().split()[0])
+        return ran / 1e9
+
+    def cost(self, seconds, script):
+        load.wrk(self.stage, self.ports["web"], 1, script=script)
+        before = self.traffic_cpu()
+        done = load.wrk(self.stage, self.ports["web"], seconds, script=script)
+        return (self.traffic_cpu() - before) / done.requests * 1e6
+
+
+def until(what, holds, seconds=120):
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            sys.exit(f"scale: not within {seconds} s: {what}")
+        time.sleep(0.005)
+
+
+def one_host(size):
+    return f'wrk.headers["Host"] = "h{size // PER_UPSTREAM // 2}.example.com"\nwrk.path = "/p3/0.1k"\n'
+
+
+def all_hosts(size):
+    """A host after the other, in steps that leave no cache line warm."""
+    hosts = max(size // PER_UPSTREAM, 1)
+    return f"""local n = 0
+request = function()
+  n = (n + 377) % {hosts}
+  return "GET /p3/0.1k HTTP/1.1\\r\\nHost: h" .. n .. ".example.com\\r\\n\\r\\n"
+end
+"""
+
+
+def start_origin(stage):
+    """One port on all of 127.0.0.0/8; when it was asked for its health is in a file."""
+    port = free_port()
+    server = f"""
+    log_format when "$msec";
+    server {{
+        listen 0.0.0.0:{port} backlog=16384; keepalive_requests 1000000000; keepalive_timeout 1h;
+        location / {{ return 200 "{'x' * 100}"; }}
+        location = /healthz {{ access_log {stage.folder}/checks.log when; return 200 "ok"; }}
+    }}"""
+    stage.start("origin", stage.load_cores, contestants.nginx_command(stage.folder, "origin", server), port)
+    return port
+
+
+def measure(weir, seconds):
+    rss, scrapes = weir.process.rss(), [weir.ask("GET", "/metrics") for _ in range(3)]
+    return {"ready": weir.ready * 1e3, "verdicts": weir.verdicts * 1e3, "rss": rss,
+            "scrape": statistics.median(took for *_, took in scrapes) * 1e3, "bytes": scrapes[-1][1],
+            "reload": statistics.median(weir.reload(2 + turn) for turn in range(3)) * 1e3,
+            "hot": weir.cost(seconds, one_host(weir.size)), "all": weir.cost(seconds, all_hosts(weir.size))}
+
+
+def spread(folder, seconds):
+    """Checks a second over so many seconds: mean, least and most of them."""
+    log = folder / "checks.log"
+    begin = time.time()
+    time.sleep(seconds + 1)
+    when = (float(line) for line in log.read_text().split() if float(line) >= begin)
+    counts = collections.Counter(int(at - begin) for at in when)
+    counts = [counts[second] for second in range(seconds)]
+    return {"mean": statistics.mean(counts), "least": min(counts), "most": max(counts)}
+
+
+def under_reloads(weir, seconds, rate):
+    """The slowest request and p99, without and with reloads one after another."""
+    def steady():
+        return load.h2load(weir.stage, weir.ports["web"], seconds, "--h1", path="/p0/x", host="h0.example.com", rate=rate)
+
+    still, took, over = steady(), [], threading.Event()
+
+    def reloads():
+        while not over.is_set():
+            took.append(weir.reload(2 + len(took) % 100))
+
+    thread = threading.Thread(target=reloads)
+    thread.start()
+    busy = steady()
+    over.set()
+    thread.join()
+    return {"still": still.worst, "still_p99": still.p99, "busy": busy.worst, "busy_p99": busy.p99, "reloads": len(took), "rate": rate}
+
+
+COLUMNS = {"ready": ("ms to `ready`", ",.0f"), "verdicts": ("ms to all verdicts", ",.0f"), "rss": ("RSS MiB", ".0f"), "reload": ("reload ms", ",.0f"),
+           "scrape": ("scrape ms", ",.0f"), "bytes": ("scrape bytes", ",d"), "hot": ("CPU µs/request, one host", ".1f"),
+           "all": ("CPU µs/request, all hosts", ".1f")}
+
+
+def table(results):
+    lines = ["| routes and backends | " + " | ".join(title for title, _ in COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    for size, row in results["sizes"].items():
+        lines.append(f"| {size:,} | " + " | ".join(format(row[key], form) for key, (_, form) in COLUMNS.items()) + " |")
+    checks, reloads = results.get("checks"), results.get("reloads")
+    if checks:
+        lines.append(f"\nChecks of {max(results['sizes']):,} backends every {INTERVAL} s: {checks['mean']:,.0f} a second, "
+                     f"in each second between {checks['least']:,} and {checks['most']:,}.")
+    if reloads:
+        lines.append(f"\nAt {reloads['rate']:,.0f} requests/s: the slowest took {reloads['still']:.1f} ms (p99 {reloads['still_p99']:.2f}); "
+                     f"during {reloads['reloads']} reloads, one after another, {reloads['busy']:.1f} ms (p99 {reloads['busy_p99']:.2f}).")
+    return "\n".join(lines)
+
+
+def faults(results):
+    """What grew more than it may: noise is given a third."""
+    rows = list(results["sizes"].items())
+    for (small, before), (large, after) in zip(rows, rows[1:]):
+        for key in ("ready", "rss", "reload", "scrape", "bytes"):
+            if after[key] > before[key] * large / small * 1.33:
+                yield f"{COLUMNS[key][0]} grew from {before[key]:,.0f} to {after[key]:,.0f} from {small:,} to {large:,}"
+    if rows[-1][1]["hot"] > rows[0][1]["hot"] * 1.33:
+        yield f"a request on one host costs {rows[-1][1]['hot']:.1f} µs at {rows[-1][0]:,}, {rows[0][1]['hot']:.1f} at {rows[0][0]:,}"
+    reloads = results.get("reloads")
+    if reloads and reloads["busy"] > max(reloads["still"], RELOAD_LIMIT):
+        yield f"a request took {reloads['busy']:.0f} ms during a reload, {reloads['still']:.0f} without"
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default=",".join(map(str, SIZES)), help="by commas, in ascending order")
+    parser.add_argument("--seconds", type=int, default=3, help="of one measurement of requests; three times that under reloads")
+    parser.add_argument("--rate", type=float, default=1000, help="requests/s under reloads")
+    parser.add_argument("--core", default="0", help="of weir")
+    parser.add_argument("--load-cores", default="1", help="of load and backends")
+    parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/weir")
+    parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--write", metavar="PAGE", help="put the table into the page's section `scale`")
+    options = parser.parse_args()
+    options.sizes = [int(size) for size in options.sizes.split(",")]
+    return options
+
+
+def run(options, stage):
+    origin, results = start_origin(stage), {"sizes": {}}
+    for size in options.sizes:
+        weir = Weir(stage, options.binary, size, origin)
+        results["sizes"][size] = measure(weir, options.seconds)
+        if size == options.sizes[-1]:
+            results["reloads"] = under_reloads(weir, options.seconds * 3, options.rate)
+            # Reloads keep the probes' turns; what is counted is the steady state after them.
+            results["checks"] = spread(stage.folder, INTERVAL * 2)
+        stage.end(weir.process)
+    return results
+
+
+def main():
+    options = arguments()
+    raise_limits()
+    with tempfile.TemporaryDirectory(prefix="weir-scale-") as folder, Stage(pathlib.Path(folder), options.core, options.load_cores) as stage:
+        results = run(options, stage)
+    text = table(results)
+    print(text)
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(results, indent=2) + "\n")
+    if options.write:
+        command = shlex.join(["make", "bench-scale"])
+        report.write(options.write, "scale", f"{text}\n\n{report.today()}, {machine()}; weir {contestants.version('weir')} on one core. `{command}`")
+    wrong = list(faults(results))
+    for fault in wrong:
+        print(f"scale: {fault}", file=sys.stderr)
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+//! Files of secrets that Weir makes itself where they are not there: read and judged on every way in, made only when the
+//! document is about to be put in force.
+//!
+//! What is in them is never printed, and a file that is there is never written to.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::files;
+
+/// The shortest secret, in bytes: as long as what HMAC-SHA-256 makes of it (RFC 2104 section 3).
+const SHORTEST: usize = 32;
+
+/// The longest file that is read, in bytes.
+const LONGEST: u64 = 4096;
+
+/// Where key files are had from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keys {
+    /// From the disk; one that is not there is no problem.
+    Read,
+    /// From the disk; one that is not there is made.
+    Make,
+}
+
+/// What became of a key file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Had {
+    /// It was there.
+    Key(Vec<u8>),
+    /// There is no such file.
+    Missing,
+    /// It cannot be used: what is wrong, and what to do.
+    Unfit(String, &'static str),
+}
+
+/// Reads and judges a key file.
+pub(super) fn read(path: &Path) -> Had {
+    match read_private(path) {
+        Ok(None) => Had::Unfit("everybody on this machine may read or write it".into(), "Take that away: `chmod 600`"),
+        Ok(Some(bytes)) => from(Ok(bytes)),
+        Err(error) => from(Err(error)),
+    }
+}
+
+/// Judges what reading a key file came to.
+pub(super) fn from(read: io::Result<Vec<u8>>) -> Had {
+    match read {
+        Ok(bytes) => judge(&bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Had::Missing,
+        Err(error) => {
+            let hint = "It has to be readable for who runs Weir: `server.user`, where that is written";
+            Had::Unfit(format!("cannot be read: {}", files::reason(&error)), hint)
+        }
+    }
+}
+
+/// Makes a key file, for its owner alone, and gives what is in it: another's where somebody else was faster.
+pub(super) fn make(path: &Path) -> Had {
+    match write_new(path) {
+        Ok(()) => read(path),
+        Err(error) => {
+            let hint = "Its folder has to be writable for who starts Weir; or make it: `openssl rand -hex 32`";
+            Had::Unfit(format!("cannot be made: {}", files::reason(&error)), hint)
+        }
+    }
+}
+
+/// The secret of a file: all of it but the space around it.
+fn judge(bytes: &[u8]) -> Had {
+    let key = bytes.trim_ascii();
+    if key.len() < SHORTEST {
+        let hint = "Make one with `openssl rand -hex 32`, or remove the file to have one made";
+        return Had::Unfit(format!("the secret in this file is shorter than {SHORTEST} bytes"), hint);
+    }
+    Had::Key(key.to_vec())
+}
+
+/// Nothing where others than its owner and group may use it.
+fn read_private(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = File::open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    if about.permissions().mode() & 0o006 != 0 {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST { Err(io::Error::other("it is too long")) } else { Ok(Some(bytes)) }
+}
+
+/// Whole or not at all: written aside, then put in place unless something is there.
+fn write_new(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut secret = [0; SHORTEST];
+    getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
+    // Files of this kind are made with mode 0600.
+    let mut aside = tempfile::Builder::new().prefix(".weir-key-").tempfile_in(folder)?;
+    let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    writeln!(aside, "{text}")?;
+    aside.as_file().sync_all()?;
+    match aside.persist_noclobber(path) {
+        Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => return Err(refused.error),
+        _ => {}
+    }
+    // The name has to last as well; a file system that cannot say so has done what it can.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn unfit(had: Had) -> String {
+        match had {
+            Had::Unfit(what, _) => what,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_key_is_made_once_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sticky.key");
+        assert_eq!(read(&path), Had::Missing);
+        let Had::Key(key) = make(&path) else { panic!("no key") };
+        assert!(key.len() == 64 && key.iter().all(u8::is_ascii_hexdigit));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(make(&path), Had::Key(key.clone()), "what is there stays");
+        assert_eq!(read(&path), Had::Key(key.clone()));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+        assert_ne!(make(&folder.path().join("another.key")), Had::Key(key));
+    }
+
+    #[test]
+    fn many_who_make_it_at_once_have_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k");
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let path = path.clone();
+                std::thread::spawn(move || make(&path))
+            })
+            .collect();
+        let keys: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert!(matches!(keys[0], Had::Key(_)) && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    }
+
+    #[test]
+    fn what_is_no_secret_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("k");
+        std::fs::write(&path, "a".repeat(64)).unwrap();
+        for (mode, fit) in [(0o600, true), (0o640, true), (0o644, false), (0o602, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(matches!(read(&path), Had::Key(_)), fit, "{mode:o}");
+        }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(&path, format!("  {} \n", "a".repeat(31))).unwrap();
+        assert!(unfit(read(&path)).contains("shorter than 32 bytes"));
+        std::fs::write(&path, "a".repeat(5_000)).unwrap();
+        assert!(unfit(read(&path)).contains("too long"));
+        assert!(unfit(read(folder.path())).contains("no regular file"));
+        assert!(unfit(make(Path::new("/no/such/folder/k"))).contains("cannot be made"));
+    }
+}

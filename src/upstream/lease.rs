@@ -1,0 +1,235 @@
+//! A connection to a plain HTTP/1 backend for one attempt: taken from those that are kept or opened, and kept again when
+//! the response has come whole.
+//!
+//! Pingora's own pool starts a task for each connection that it takes back and asks the kernel for the other end's
+//! address each time it gives one out; its timers are made anew for each read. This does neither (docs/architecture.md has
+//! the figures). It never decides that a connection may be used again: Pingora does, and hands it back (`release_stream`,
+//! pingora-core, `connectors/mod.rs`) by a look for one byte, which is all that Pingora reads once the response is over.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::connectors::L4Connect;
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
+use pingora_core::{Error, Result};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, Sleep};
+
+use super::connect;
+use super::kept::{Idle, Kept, Key, Socket};
+
+/// The terms of a lease: shared by the attempt and by the socket that Pingora gets.
+#[derive(Debug)]
+pub struct Lease {
+    kept: Arc<Kept>,
+    key: Key,
+    /// How long it may wait for the next request; zero: nobody else may have it.
+    keep: Duration,
+    limits: Limits,
+    idle: Mutex<Option<Idle>>,
+    reused: bool,
+    over: AtomicBool,
+}
+
+/// How long the backend may take. `None`: for ever.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// For its next bytes.
+    pub(super) read: Option<Duration>,
+    /// To take some.
+    pub(super) write: Option<Duration>,
+}
+
+impl Limits {
+    /// None longer than what is left, if that is bounded.
+    pub(super) fn within(self, left: Option<Duration>) -> Self {
+        let shorter = |limit: Option<Duration>| match (limit, left) {
+            (Some(limit), Some(left)) => Some(limit.min(left)),
+            (limit, left) => limit.or(left),
+        };
+        Self { read: shorter(self.read), write: shorter(self.write) }
+    }
+}
+
+impl Lease {
+    /// A connection that is kept, if there is one that may be used; else one will be opened.
+    pub(super) fn new(kept: &Arc<Kept>, key: Key, keep: Duration, limits: Limits, fresh: bool) -> Self {
+        let idle = if fresh { None } else { kept.take(key) };
+        Self {
+            kept: Arc::clone(kept),
+            key,
+            keep: if fresh { Duration::ZERO } else { keep },
+            limits,
+            reused: idle.is_some(),
+            idle: Mutex::new(idle),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the connection has served a request before.
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// The response has come to its end, and the request has gone whole.
+    pub fn set_over(&self) {
+        self.over.store(true, Ordering::Release);
+    }
+
+    /// Pingora's connector as the lease wants it.
+    pub fn connector(self: &Arc<Self>) -> Arc<dyn L4Connect + Send + Sync> {
+        Arc::new(Connector(Arc::clone(self)))
+    }
+}
+
+#[derive(Debug)]
+struct Connector(Arc<Lease>);
+
+#[async_trait]
+impl L4Connect for Connector {
+    async fn connect(&self, address: &PeerAddress) -> Result<Stream> {
+        let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (socket, timer) = match idle {
+            Some(idle) => (idle.socket, idle.timer),
+            None => (open(address).await?, None),
+        };
+        let lease = Arc::clone(&self.0);
+        let leased = Leased { socket: Some(socket), lease, timer, read_until: None, write_until: None };
+        Ok(VirtualSocketStream::new(Box::new(leased)).into())
+    }
+}
+
+async fn open(address: &PeerAddress) -> Result<Socket> {
+    let opened = match address {
+        PeerAddress::Inet(address) => TcpStream::connect(address).await.map(Socket::Tcp),
+        PeerAddress::Unix(address) => match address.as_pathname() {
+            Some(path) => UnixStream::connect(path).await.map(Socket::Unix),
+            None => Err(io::ErrorKind::AddrNotAvailable.into()),
+        },
+    };
+    opened.map_err(|error| Error::because(connect::kind(&error), format!("connecting to {address}"), error))
+}
+
+/// The socket as Pingora sees it during one attempt.
+#[derive(Debug)]
+struct Leased {
+    /// Gone once it is handed back.
+    socket: Option<Socket>,
+    lease: Arc<Lease>,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// While Pingora waits for bytes, or for the backend to take some: when it has waited long enough.
+    read_until: Option<Instant>,
+    write_until: Option<Instant>,
+}
+
+impl Leased {
+    fn socket(&mut self) -> io::Result<Pin<&mut Socket>> {
+        self.socket.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Pingora tests whether the connection is still good before it keeps it. It is told that it is not, and drops its
+    /// side of it.
+    fn hand_back(&mut self) {
+        if let Some(socket) = self.socket.take()
+            && !self.lease.keep.is_zero()
+        {
+            self.lease.kept.put(self.lease.key, socket, self.timer.take(), self.lease.keep);
+        }
+    }
+
+    /// Ready when the time has come. One timer serves all waits: it goes off at the earliest and is set again.
+    fn poll_until(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<io::Error> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if timer.deadline() > until {
+            timer.as_mut().reset(until);
+        }
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if Instant::now() >= until {
+                return Poll::Ready(io::ErrorKind::TimedOut.into());
+            }
+            timer.as_mut().reset(until);
+        }
+    }
+
+    fn poll_written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let (Poll::Pending, Some(limit)) = (&written, self.lease.limits.write) {
+            let until = *self.write_until.get_or_insert_with(|| Instant::now() + limit);
+            return self.poll_until(cx, until).map(Err);
+        }
+        self.write_until = None;
+        if let (Some(until), Some(limit)) = (&mut self.read_until, self.lease.limits.read) {
+            // A backend that takes the request's body is not silent.
+            *until = Instant::now() + limit;
+        }
+        written
+    }
+}
+
+impl AsyncRead for Leased {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if buf.remaining() == 1 && this.lease.over.load(Ordering::Acquire) {
+            this.hand_back();
+            return Poll::Ready(Ok(()));
+        }
+        match (this.socket()?.poll_read(cx, buf), this.lease.limits.read) {
+            (Poll::Pending, Some(limit)) => {
+                let until = *this.read_until.get_or_insert_with(|| Instant::now() + limit);
+                this.poll_until(cx, until).map(Err)
+            }
+            (read, _) => {
+                this.read_until = None;
+                read
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Leased {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = this.socket()?.poll_write(cx, data);
+        this.poll_written(cx, written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = this.socket()?.poll_write_vectored(cx, data);
+        this.poll_written(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().socket()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().socket()?.poll_shutdown(cx)
+    }
+}
+
+impl VirtualSocket for Leased {
+    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
+        match &self.socket {
+            // One that has served before has its options.
+            Some(Socket::Tcp(tcp)) if !self.lease.reused => connect::set_option(tcp, option),
+            _ => Ok(()),
+        }
+    }
+}

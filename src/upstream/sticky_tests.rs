@@ -1,0 +1,119 @@
+//! What a cookie tells, to whom, for how long, and what is written into it.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::values::Period;
+
+const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+const NOW: u64 = 1_800_000_000;
+
+fn sticky(upstream: &str, ttl: u64) -> Sticky {
+    let settings = schema::Sticky { ttl: Period::from_secs(ttl), ..schema::Sticky::default() };
+    Sticky::new(upstream, &settings, SECRET)
+}
+
+fn address(port: u16) -> BackendAddress {
+    format!("10.0.0.1:{port}").parse().unwrap()
+}
+
+/// What is written, up to the attributes.
+fn value(sticky: &Sticky, port: u16, held: &[u8], now_s: u64) -> Vec<u8> {
+    let written = sticky.write(sticky.token(&address(port)), [held].into_iter(), now_s, false).unwrap();
+    let pair = written.as_bytes().split(|byte| *byte == b';').next().unwrap();
+    pair.strip_prefix(b"weir=").unwrap().to_vec()
+}
+
+fn read(sticky: &Sticky, held: &[u8], now_s: u64) -> Option<Seen> {
+    sticky.read([held].into_iter(), now_s)
+}
+
+#[test]
+fn a_backend_is_the_same_in_every_process_and_nobody_elses() {
+    let (one, other) = (sticky("api", 3600), sticky("api", 60));
+    assert_eq!(one.token(&address(1)), other.token(&address(1)), "whatever the ttl");
+    assert_ne!(one.token(&address(1)), one.token(&address(2)));
+    assert_ne!(one.token(&address(1)), sticky("web", 3600).token(&address(1)), "nor another upstream's");
+    let foreign = Sticky::new("api", &schema::Sticky::default(), &[7; 32]);
+    assert_ne!(one.token(&address(1)), foreign.token(&address(1)));
+    assert!(one.has_secret_of(&other) && !one.has_secret_of(&foreign));
+    // As Python's hmac, hashlib and base64 have it: what clients hold must mean the same in every version of Weir.
+    assert_eq!(value(&one, 1, b"", 0x6b49_d200), b"wkR8eFm-cdCJTpzKBbm9ndh96b49d200");
+}
+
+#[test]
+fn attributes_are_as_configured() {
+    let yaml = "{ cookie: id, ttl: 1500ms, attributes: { path: /a, domain: example.com, http_only: false, same_site: strict } }";
+    let settings: schema::Sticky = serde_yaml::from_str(yaml).unwrap();
+    let line = |secure: Option<bool>, by_tls| {
+        let mut settings = settings.clone();
+        settings.attributes.secure = secure;
+        let sticky = Sticky::new("api", &settings, SECRET);
+        let written = sticky.write(sticky.token(&address(1)), std::iter::empty(), NOW, by_tls).unwrap();
+        written.to_str().unwrap().split_once("; ").unwrap().1.to_owned()
+    };
+    assert_eq!(line(None, false), "Path=/a; Domain=example.com; Max-Age=2; SameSite=Strict");
+    assert!(line(None, true).ends_with("; Secure") && line(Some(true), false).ends_with("; Secure"));
+    assert!(!line(Some(false), true).contains("Secure"));
+    let session = sticky("api", 0).write(sticky("api", 0).token(&address(1)), std::iter::empty(), NOW, false).unwrap();
+    assert!(session.to_str().unwrap().ends_with("; Path=/; HttpOnly; SameSite=Lax"), "{session:?}");
+}
+
+#[test]
+fn it_lasts_for_its_ttl_and_is_renewed_after_half_of_it() {
+    let sticky = sticky("api", 100);
+    let held = value(&sticky, 1, b"", NOW);
+    let seen = |now_s: u64| read(&sticky, &held, now_s).map(|seen| seen.fresh);
+    assert_eq!([NOW, NOW + 49, NOW + 50, NOW + 100].map(seen), [Some(true), Some(true), Some(false), Some(false)]);
+    assert_eq!(seen(NOW + 101), None);
+    assert_eq!(seen(NOW - 5), Some(false), "a clock that is behind");
+    let session = self::sticky("api", 0);
+    assert_eq!(read(&session, &held, NOW + 1_000_000).map(|seen| seen.fresh), Some(true));
+}
+
+#[test]
+fn upstreams_share_a_cookie() {
+    let all = ["a", "b", "c", "d", "e"].map(|name| sticky(name, 100));
+    let mut held = Vec::new();
+    for (n, sticky) in all.iter().enumerate() {
+        held = value(sticky, n as u16 + 1, &held, NOW);
+        assert_eq!(read(sticky, &held, NOW).unwrap().token, sticky.token(&address(n as u16 + 1)));
+    }
+    let known = |held: &[u8]| all.each_ref().map(|sticky| read(sticky, held, NOW).is_some());
+    assert_eq!(known(&held), [false, true, true, true, true], "the oldest gives way");
+    let again = value(&all[2], 9, &held, NOW);
+    assert_eq!(known(&again), [false, true, true, true, true]);
+    assert_eq!(read(&all[2], &again, NOW).unwrap().token, all[2].token(&address(9)));
+    assert_eq!(again.len(), held.len());
+}
+
+#[test]
+fn what_is_not_ours_says_nothing_and_is_not_kept() {
+    let sticky = sticky("api", 100);
+    let good = value(&sticky, 1, b"", NOW);
+    let cut = &good[..good.len() - 1];
+    for held in [&b""[..], b".", b"10.0.0.1:1", cut, &[b"x", &good[..]].concat(), &[b'A'; ENTRY]] {
+        assert_eq!(read(&sticky, held, NOW), None, "{:?}", String::from_utf8_lossy(held));
+    }
+    assert_eq!(value(&sticky, 1, b"\"; x.<script>", NOW), good);
+    let mut bad_time = good.clone();
+    bad_time[ENTRY - 1] = b'g';
+    assert_eq!(read(&sticky, &bad_time, NOW), None);
+    // Of several cookies of the name the first that has an entry counts.
+    let (first, second) = (value(&sticky, 1, b"", NOW), value(&sticky, 2, b"", NOW));
+    let seen = sticky.read([&b"nothing"[..], &first, &second].into_iter(), NOW);
+    assert_eq!(seen.unwrap().token, sticky.token(&address(1)));
+}
+
+proptest! {
+    /// Whatever a client sends is read without harm, and what is written back is short, plain and names the backend.
+    #[test]
+    fn any_cookie_does_no_harm(held in proptest::collection::vec(any::<u8>(), 0..300), now in 0_u64..u64::from(u32::MAX)) {
+        let sticky = sticky("api", 100);
+        let _ = read(&sticky, &held, now);
+        let written = value(&sticky, 1, &held, now);
+        prop_assert!(written.len() <= ENTRIES * (ENTRY + 1));
+        prop_assert!(written.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b)));
+        prop_assert_eq!(read(&sticky, &written, now), Some(Seen { token: sticky.token(&address(1)), fresh: true }));
+    }
+}

@@ -1,0 +1,90 @@
+//! Connections to backends between requests: used again whenever that is safe, closed when they are old or not.
+
+use std::io::{Read, Write};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::support::{Client, Origin, Reply, Weir};
+
+fn weir(origin: &Origin, upstream: &str) -> Weir {
+    Weir::start(&format!(
+        "server: {{ threads: 1 }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
+         routes: [{{ name: all, upstream: up, timeouts: {{ read: 1s }} }}]\n\
+         upstreams: {{ up: {{ {upstream} backends: [{{ name: a, address: \"{}\" }}] }} }}",
+        origin.address()
+    ))
+}
+
+#[test]
+fn one_connection_serves_every_kind_of_answer() {
+    let origin = Origin::start(|request| match request.target.as_str() {
+        "/chunked" => Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+        "/empty" => Reply::new(200, ""),
+        "/204" => Reply::raw("HTTP/1.1 204 No Content\r\n\r\n"),
+        "/304" => Reply::raw("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"),
+        "/500" => Reply::new(500, "sorry"),
+        "/large" => Reply::new(200, vec![b'x'; 300_000]),
+        _ => Reply::new(200, &request.body),
+    });
+    let weir = weir(&origin, "");
+    let mut client = Client::connect(weir.web());
+    for path in ["/", "/chunked", "/empty", "/204", "/304", "/500", "/large"] {
+        client.get(path);
+        client.post("/", &vec![b'y'; 100_000]);
+    }
+    client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(client.response("HEAD").status, 200);
+    client.get("/");
+    assert_eq!(origin.connections(), 1);
+    let log = weir.access_log_of(16);
+    assert!(log[1..].iter().all(|line| line["attempts"][0]["reused"] == true), "{log:?}");
+}
+
+#[test]
+fn an_answer_that_comes_before_its_request_has_gone_costs_the_connection() {
+    let origin = Origin::raw(|mut stream| {
+        let mut bin = [0; 4096];
+        while stream.read(&mut bin).is_ok_and(|n| n > 0) {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let weir = weir(&origin, "");
+    for _ in 0..3 {
+        let mut early = Client::connect(weir.web());
+        early.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345");
+        assert_eq!(early.response("POST").text(), "ok");
+        drop(early);
+        assert_eq!(Client::connect(weir.web()).get("/").text(), "ok");
+    }
+}
+
+#[test]
+fn an_upload_that_goes_on_is_no_silence_of_the_backend() {
+    let origin = Origin::start(|request| Reply::new(200, request.body.len().to_string()));
+    let weir = weir(&origin, "");
+    let mut client = Client::connect(weir.web());
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
+    let began = Instant::now();
+    for _ in 0..10 {
+        // The client is slow on purpose: more than `timeouts.read` in all, less from piece to piece.
+        std::thread::sleep(Duration::from_millis(200));
+        client.send("x");
+    }
+    assert!(began.elapsed() > Duration::from_secs(1));
+    assert_eq!(client.response("POST").text(), "10");
+}
+
+#[test]
+fn a_connection_that_nobody_uses_is_closed_after_keep_alive() {
+    let (closed, when) = mpsc::channel();
+    let origin = Origin::raw(move |mut stream| {
+        let mut bin = [0; 4096];
+        let _ = stream.read(&mut bin);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        let _ = stream.read(&mut bin);
+        let _ = closed.send(());
+    });
+    let weir = weir(&origin, "keep_alive: 1s,");
+    assert_eq!(Client::connect(weir.web()).get("/").text(), "ok");
+    when.recv_timeout(Duration::from_secs(20)).unwrap();
+}
