@@ -62,16 +62,18 @@ impl ProcessLog {
     }
 }
 
-/// Who may say how much. Pingora logs each failed request and handshake as an error.
+/// Who may say how much. Pingora logs each failed request as an error and rustls each odd message of a client as a
+/// warning: anybody could fill the log.
 fn targets(level: LogLevel) -> Targets {
-    let (weir, pingora, others) = match level {
+    let (weir, chatty, others) = match level {
         LogLevel::Error => (LevelFilter::ERROR, LevelFilter::OFF, LevelFilter::ERROR),
         LogLevel::Warn => (LevelFilter::WARN, LevelFilter::OFF, LevelFilter::WARN),
         LogLevel::Info => (LevelFilter::INFO, LevelFilter::OFF, LevelFilter::WARN),
         LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::WARN, LevelFilter::WARN),
         LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::TRACE, LevelFilter::INFO),
     };
-    Targets::new().with_default(others).with_target("weir", weir).with_target("pingora", pingora)
+    let targets = Targets::new().with_default(others).with_target("weir", weir);
+    targets.with_target("pingora", chatty).with_target("rustls", chatty)
 }
 
 /// Text or JSON, as the flag says at the moment of the line.
@@ -112,12 +114,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pingora_is_heard_from_debug_on_only() {
+    fn what_clients_can_provoke_is_heard_from_debug_on_only() {
         let heard = |level, target, what: Level| targets(level).would_enable(target, &what);
         assert!(heard(LogLevel::Info, "weir::reload", Level::INFO));
         assert!(!heard(LogLevel::Info, "weir::reload", Level::DEBUG));
         assert!(!heard(LogLevel::Info, "pingora_proxy::proxy", Level::ERROR));
         assert!(heard(LogLevel::Debug, "pingora_proxy::proxy", Level::WARN));
+        assert!(!heard(LogLevel::Info, "rustls::common_state", Level::WARN));
+        assert!(heard(LogLevel::Debug, "rustls::common_state", Level::WARN));
         assert!(!heard(LogLevel::Debug, "pingora_core::server", Level::DEBUG));
         assert!(heard(LogLevel::Trace, "pingora_core::server", Level::TRACE));
         assert!(heard(LogLevel::Info, "h2::client", Level::WARN));
