@@ -83,4 +83,4 @@ need-load:
 	@$(NEED) python3=python3 nginx=nginx wrk=wrk h2load=nghttp2-client openssl=openssl taskset=util-linux
 
 need-grafana:
-	@$(NEED) python3=python3 prometheus=prometheus promtool=prometheus
+	@$(NEED) python3=python3 openssl=openssl prometheus=prometheus promtool=prometheus

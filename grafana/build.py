@@ -194,6 +194,10 @@ def fleet():
             (total("instance, listener", f"weir_listener_connections{{{FLEET}}}"), "{{instance}} {{listener}}"))
     d.lines("New connections", "`refused_limit`: beyond the listener's connection limit. `timeout`: no request came in time.",
             (total("listener, result", rate("weir_listener_connections_total")), "{{listener}} {{result}}"), unit="cps")
+    d.lines("Certificates end in", "What is left of each certificate that listeners show; the first of all instances counts.",
+            (f"min by (certificate) (weir_tls_certificate_expiry_timestamp_seconds{{{FLEET}}}) - time()", "{{certificate}}"), unit="s")
+    d.lines("Certificates changed", "Files that were read again. `rejected`: the pair does not fit, and the one before goes on.",
+            (total("certificate, result", rate("weir_tls_certificate_reloads_total")), "{{certificate}} {{result}}"), unit="ops")
 
     d.row("Instances")
     d.lines("Requests by instance", "Uneven lines: look at what spreads traffic over the instances.",

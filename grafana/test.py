@@ -189,6 +189,9 @@ listeners:
     address: 127.0.0.1:0
     timeouts: {{ header: 1s }}
     limits: {{ connections: 60 }}
+  - name: secure
+    address: 127.0.0.1:0
+    tls: {{ certificates: [{{ cert: edge.pem, key: edge.key }}] }}
 routes:
   - name: api
     match: {{ path_prefix: /api }}
@@ -213,7 +216,12 @@ upstreams:
     backends: [{{ name: narrow, address: 127.0.0.1:{self.ports["a"]} }}]
 """)
 
+    def make_certificate(self):
+        command("a certificate", "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days",
+                "365", "-subj", "/CN=localhost", "-keyout", self.path / "edge.key", "-out", self.path / "edge.pem")
+
     def start_weir(self):
+        self.make_certificate()
         self.write_config()
         self.weir = self.start("weir", self.weir_path, "run", "-c", self.path / "weir.yaml")
         wait("weir says ready", lambda: re.search(r"\bready\b", self.log("weir")) or self.weir.poll() is not None, 15)

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cli → server → admin → reload ┐
-//!       server → proxy ─────────┴→ snapshot → listener
+//!       server → proxy ─────────┴→ snapshot → listener → tls
 //!                                  snapshot → route → policy → upstream → telemetry → fault, life → config
 //! ```
 
@@ -21,6 +21,7 @@ pub mod route;
 pub mod server;
 pub mod snapshot;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;
 
 /// The version of this build.

@@ -146,6 +146,8 @@ impl<F: Front> Reloader<F> {
         let document = checked.document();
         let compiled = Snapshot::compile(checked, Some(&before), &self.registry, &self.metrics);
         let snapshot = Arc::new(compiled.map_err(|error| vec![checked.problem(&error.path, error.what, STAYS)])?);
+        let tls = self.listeners.prepare(checked);
+        let tls = tls.map_err(|error| vec![checked.problem(&error.path, error.what, STAYS)])?;
         let bound = self.bind(checked)?;
         let logs = self.logs.prepare(&before.document, document);
         let switch_logs = logs.map_err(|(path, what)| vec![checked.problem(path, what, STAYS)])?;
@@ -155,7 +157,7 @@ impl<F: Front> Reloader<F> {
         let changes = self.describe(&diff);
         self.shared.store(Arc::clone(&snapshot));
         self.registry.activate(&snapshot.upstreams);
-        self.listeners.apply(document.into(), bound, &self.fronts);
+        self.listeners.apply(document.into(), tls, bound, &self.fronts);
         switch_logs();
         (self.token)(checked.admin_token());
         Ok(Reloaded::Applied { generation: snapshot.generation, changes, fixed })

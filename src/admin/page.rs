@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Write};
 
 use time::OffsetDateTime;
 
-use super::reply::{Backend, Discovery, LastReload, Listener, Status, Upstream, age};
+use super::reply::{Backend, Certificate, Discovery, LastReload, Listener, Status, Upstream, age};
 use crate::telemetry::vitals::State;
 
 const HEAD: &str = r#"<!doctype html>
@@ -51,6 +51,7 @@ fn write_page(out: &mut String, status: &Status) -> fmt::Result {
         write_reload(out, reload)?;
     }
     write_listeners(out, &status.listeners)?;
+    write_certificates(out, &status.certificates)?;
     status.upstreams.iter().try_for_each(|upstream| write_upstream(out, upstream))?;
     out.push_str("<p class=dim><a href=\"/metrics\">metrics</a> · <a href=\"/api/v1/status\">status</a> · ");
     out.push_str("<a href=\"/api/v1/config\">configuration</a></p></body></html>\n");
@@ -83,6 +84,25 @@ fn write_listeners(out: &mut String, listeners: &[Listener]) -> fmt::Result {
         let (class, word) = if listener.bound { ("ok", "bound") } else { ("bad", "not bound") };
         write!(out, "<tr><td>{name}<td><code>{address}</code><td><span class=\"state {class}\">{word}</span>")?;
         writeln!(out, "<td class=n>{}</tr>", listener.connections)?;
+    }
+    out.push_str("</table></div>\n");
+    Ok(())
+}
+
+fn write_certificates(out: &mut String, certificates: &[Certificate]) -> fmt::Result {
+    /// Certificates of 90 days are renewed with a third of them left.
+    const SOON: i64 = 14;
+    if certificates.is_empty() {
+        return Ok(());
+    }
+    out.push_str("<h2>Certificates</h2><div class=box><table>");
+    out.push_str("<tr><th>file<th>names<th>ends<th class=n>days left</tr>\n");
+    for certificate in certificates {
+        let (name, names) = (Escaped(&certificate.name), Escaped(certificate.names.join(" ")));
+        let (ends, left) = (Escaped(&certificate.not_after), certificate.days_left);
+        let class = if left < SOON { "bad" } else { "ok" };
+        write!(out, "<tr><td><code>{name}</code><td class=why>{names}<td>{ends}")?;
+        writeln!(out, "<td class=n><span class=\"state {class}\">{left}</span></tr>")?;
     }
     out.push_str("</table></div>\n");
     Ok(())

@@ -24,6 +24,9 @@ pub struct Status {
     pub last_reload: Option<LastReload>,
     /// In the order of the configuration.
     pub listeners: Vec<Listener>,
+    /// Those that listeners show, by name.
+    #[serde(default)]
+    pub certificates: Vec<Certificate>,
     /// By name.
     pub upstreams: Vec<Upstream>,
 }
@@ -54,6 +57,19 @@ pub struct Listener {
     pub bound: bool,
     /// Connections open now.
     pub connections: u64,
+}
+
+/// A certificate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The path of its file as configured.
+    pub name: String,
+    /// The names it is for.
+    pub names: Vec<String>,
+    /// When it ends, RFC 3339.
+    pub not_after: String,
+    /// Whole days until then; less than none: it has expired.
+    pub days_left: i64,
 }
 
 /// An upstream.

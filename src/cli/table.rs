@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use time::OffsetDateTime;
 
-use crate::admin::reply::{Backend, Discovery, Status, Upstream, age};
+use crate::admin::reply::{Backend, Certificate, Discovery, Status, Upstream, age};
 
 /// The whole text.
 pub(super) fn status(status: &Status) -> String {
@@ -28,6 +28,12 @@ pub(super) fn status(status: &Status) -> String {
     }));
     text.push('\n');
     columns(&mut text, &rows);
+    if !status.certificates.is_empty() {
+        let mut rows = vec![["CERTIFICATE", "NAMES", "ENDS", "DAYS LEFT"].map(str::to_owned).to_vec()];
+        rows.extend(status.certificates.iter().map(certificate));
+        text.push('\n');
+        columns(&mut text, &rows);
+    }
     let heads = ["UPSTREAM", "BACKEND", "ADDRESS", "STATE", "IN FLIGHT", "WEIGHT", "FOR", "REASON"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for upstream in &status.upstreams {
@@ -40,6 +46,16 @@ pub(super) fn status(status: &Status) -> String {
     columns(&mut text, &rows);
     discoveries(&mut text, status);
     text
+}
+
+fn certificate(certificate: &Certificate) -> Vec<String> {
+    const SHOWN: usize = 3;
+    let mut names = certificate.names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(" ");
+    if certificate.names.len() > SHOWN {
+        names += &format!(" +{}", certificate.names.len() - SHOWN);
+    }
+    let left = if certificate.days_left < 0 { "expired".to_owned() } else { certificate.days_left.to_string() };
+    vec![certificate.name.clone(), names, certificate.not_after.clone(), left]
 }
 
 fn discoveries(text: &mut String, status: &Status) {

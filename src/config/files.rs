@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use super::keys::Had;
 use super::list;
 use super::locate::Env;
+use super::pem::{self, BadPair};
 use super::problem::Problems;
-use super::schema::{Document, Upstream};
+use super::schema::{CertificatePair, ClientAuth, Document, Upstream};
 use super::tree::{Node, Place};
 
 /// What the files of a document are had with.
@@ -58,7 +59,7 @@ pub(super) fn read(
         match (files.get(path), judge) {
             (Some(bytes), Judge::Here(judge)) => {
                 if let Some((what, hint)) = judge(bytes) {
-                    say(tree, &place, problems, what.to_owned(), hint);
+                    say(tree, &place, problems, what, hint);
                 }
             }
             // It has places of its own.
@@ -66,9 +67,10 @@ pub(super) fn read(
                 let read = list::read(&folder.join(path), bytes, upstream, env);
                 problems.extend(read.err().unwrap_or_default());
             }
-            (None, _) => {}
+            (Some(_), Judge::Together) | (None, _) => {}
         }
     }
+    belong_together(document, tree, &files, problems);
     let mut files = Files { held: files, made: Vec::new() };
     keys(document, tree, folder, source, problems, &mut files);
     files
@@ -111,7 +113,9 @@ fn keys(
 /// Who judges a file's content.
 enum Judge<'a> {
     /// What is wrong with it and what to do, said at the key that names it.
-    Here(fn(&[u8]) -> Option<(&'static str, &'static str)>),
+    Here(fn(&[u8]) -> Option<pem::Fault>),
+    /// Nobody before its other half is there.
+    Together,
     /// It is a list of backends for this upstream.
     List(&'a Upstream),
 }
@@ -120,6 +124,14 @@ fn named(document: &Document) -> Vec<(Place, &Path, Judge<'_>)> {
     let mut named: Vec<(Place, &Path, Judge<'_>)> = Vec::new();
     if let Some(path) = &document.admin.token_file {
         named.push((Place::of("admin").key("token_file"), path, Judge::Here(bad_token)));
+    }
+    for (at, pair) in pairs(document) {
+        let halves = [(at.key("cert"), &*pair.cert), (at.key("key"), &*pair.key)];
+        named.extend(halves.map(|(at, path)| (at, path, Judge::Together)));
+    }
+    for (at, auth) in client_auths(document) {
+        named.push((at.key("ca"), &auth.ca, Judge::Here(bad_authorities)));
+        named.extend(auth.crl.as_deref().map(|crl| (at.key("crl"), crl, Judge::Together)));
     }
     for (name, upstream) in &document.upstreams {
         if let Some(path) = upstream.tls.as_ref().and_then(|tls| tls.ca.as_deref()) {
@@ -134,33 +146,70 @@ fn named(document: &Document) -> Vec<(Place, &Path, Judge<'_>)> {
     named
 }
 
+/// All certificates with their keys, and where they stand.
+fn pairs(document: &Document) -> Vec<(Place, &CertificatePair)> {
+    let mut pairs = Vec::new();
+    for (index, listener) in document.listeners.iter().enumerate() {
+        let at = Place::of("listeners").index(index).key("tls").key("certificates");
+        let certificates = listener.tls.iter().flat_map(|tls| &tls.certificates);
+        pairs.extend(certificates.enumerate().map(|(index, pair)| (at.index(index), pair)));
+    }
+    for (name, upstream) in &document.upstreams {
+        let at = Place::of("upstreams").key(name.as_str()).key("tls").key("certificate");
+        pairs.extend(upstream.tls.as_ref().and_then(|tls| tls.certificate.as_ref()).map(|pair| (at, pair)));
+    }
+    pairs
+}
+
+fn client_auths(document: &Document) -> Vec<(Place, &ClientAuth)> {
+    let mut auths = Vec::new();
+    for (index, listener) in document.listeners.iter().enumerate() {
+        let at = Place::of("listeners").index(index).key("tls").key("client_auth");
+        let auth = listener.tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
+        auths.extend(auth.map(|auth| (at, auth)));
+    }
+    auths
+}
+
+/// What only two files together can be judged by.
+fn belong_together(document: &Document, tree: &Node, files: &BTreeMap<PathBuf, Vec<u8>>, problems: &mut Problems) {
+    for (at, pair) in pairs(document) {
+        let (Some(cert), Some(key)) = (files.get(&pair.cert), files.get(&pair.key)) else { continue };
+        if let Err(bad) = pem::pair(cert, key) {
+            let at = if matches!(bad, BadPair::Cert(..)) { at.key("cert") } else { at.key("key") };
+            say(tree, &at, problems, bad.to_string(), bad.hint());
+        }
+    }
+    for (at, auth) in client_auths(document) {
+        let (Some(ca), Some(crl)) = (files.get(&auth.ca), auth.crl.as_ref().and_then(|crl| files.get(crl))) else {
+            continue;
+        };
+        if pem::authorities(ca).is_ok()
+            && let Err((what, hint)) = pem::client_verifier(auth.mode, ca, Some(crl))
+        {
+            say(tree, &at.key("crl"), problems, what, hint);
+        }
+    }
+}
+
 /// The token in a token file.
 pub(super) fn token(bytes: &[u8]) -> Option<&str> {
     let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
     std::str::from_utf8(line).ok().map(str::trim).filter(|token| !token.is_empty())
 }
 
-fn bad_token(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+fn bad_token(bytes: &[u8]) -> Option<pem::Fault> {
     let visible = |token: &str| token.bytes().all(|b| b.is_ascii_graphic());
     let hint = "Its first line is the token, such as `openssl rand -hex 32` makes";
     match token(bytes) {
-        None => Some(("there is no token in this file", hint)),
-        Some(token) if !visible(token) => Some(("the token has characters that no header can carry", hint)),
+        None => Some(("there is no token in this file".into(), hint)),
+        Some(token) if !visible(token) => Some(("the token has characters that no header can carry".into(), hint)),
         Some(_) => None,
     }
 }
 
-fn bad_authorities(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
-    use rustls_pki_types::{CertificateDer, pem::PemObject};
-    let hint = "Write a PEM file with one or more blocks `BEGIN CERTIFICATE`";
-    let mut found = 0;
-    for certificate in CertificateDer::pem_slice_iter(bytes) {
-        match certificate {
-            Ok(_) => found += 1,
-            Err(_) => return Some(("this file is not PEM to its end", hint)),
-        }
-    }
-    (found == 0).then_some(("there is no certificate in this file", hint))
+fn bad_authorities(bytes: &[u8]) -> Option<pem::Fault> {
+    pem::authorities(bytes).err()
 }
 
 /// An I/O error without the operating system's number.

@@ -115,6 +115,9 @@ fn named(name: &str, defs: &Map<String, Value>) -> Kind {
         "StatusRange" => "status or range",
         "RetryWhen" => "reason",
         "Target" => "`stdout`, `off` or a path",
+        "TlsVersion" => "`\"1.2\"` or `\"1.3\"`",
+        "Suite" => "cipher suite",
+        "RedirectHttps" => "`true`, `false` or a port",
         _ => {
             let schema = &defs[name];
             let choices = schema["oneOf"].as_array().or(schema["anyOf"].as_array()).into_iter().flatten();

@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 use super::values::{Cidr, HeaderEdits, HostPattern, Method, Name, Pattern, Percent, Period, Size, Target};
 
 mod sticky;
+mod tls;
 mod upstream;
 
 pub use sticky::{CookieAttributes, SameSite, Sticky};
+pub use tls::{CertificatePair, ClientAuth, ClientAuthMode, Hsts, ListenerTls, RedirectHttps, Suite};
 pub use upstream::{
     Backend, Balance, BodyCheck, Discover, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Outlier, Protocol, Queue,
     SendProxy, TcpCheck, Upstream, UpstreamTls, Whole,
@@ -156,9 +158,16 @@ pub struct Listener {
     pub name: Option<Name>,
     /// IP address and port; `[::]:8080` takes IPv4 too.
     pub address: SocketAddr,
-    /// HTTP/2 by prior knowledge beside HTTP/1.1.
+    /// HTTP/2 beside HTTP/1.1: by ALPN under TLS, by prior knowledge on a plain port.
     #[serde(default = "yes")]
     pub http2: bool,
+    /// TLS towards clients; without it the port is plain.
+    #[serde(default)]
+    pub tls: Option<ListenerTls>,
+    /// On a plain port: every request is answered with a redirect (308) to the same address by https; a number is the port
+    /// there where it is not 443.
+    #[serde(default)]
+    pub redirect_https: RedirectHttps,
     /// Whether every connection begins with a PROXY header (version 1 or 2), which is believed from `trusted_proxies` only.
     #[serde(default)]
     pub proxy_protocol: bool,
@@ -182,6 +191,8 @@ pub struct ListenerTimeouts {
     pub body: Period,
     /// The wait for a client to take the next bytes of a response.
     pub write: Period,
+    /// The whole TLS handshake, from the accept; cannot be off.
+    pub handshake: Period,
 }
 
 /// `listeners[].limits`: bounds on what clients may ask for.
@@ -418,6 +429,7 @@ impl Default for ListenerTimeouts {
             idle: Period::from_secs(75),
             body: Period::from_secs(30),
             write: Period::from_secs(30),
+            handshake: Period::from_secs(10),
         }
     }
 }

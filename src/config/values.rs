@@ -113,6 +113,40 @@ impl fmt::Display for Period {
 
 text_value!(Period, "Period", r"^\d+(ms|s|m|h)$", "a duration such as `10s`");
 
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[default]
+    V12,
+    /// RFC 8446.
+    V13,
+}
+
+impl FromStr for TlsVersion {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "1.2" => Ok(Self::V12),
+            "1.3" => Ok(Self::V13),
+            "1.0" | "1.1" => Err(format!("TLS `{text}` is broken and not spoken; write `\"1.2\"` or `\"1.3\"`")),
+            _ => Err(format!("`{text}` is not a version of TLS; write `\"1.2\"` or `\"1.3\"`")),
+        }
+    }
+}
+
+impl fmt::Display for TlsVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V12 => "1.2",
+            Self::V13 => "1.3",
+        })
+    }
+}
+
+text_value!(TlsVersion, "TlsVersion", r"^1\.[23]$", "text");
+
 /// A number of bytes: `64KiB`, `10MiB`, `1GiB`, `512B` or a bare number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Size(u64);

@@ -15,8 +15,9 @@ use super::open::{Entered, Open};
 use super::per_ip::{self, PerIp};
 use super::phase::{Phase, PhaseWatch};
 use super::proxied::{self, Said};
+use super::transport::Transport;
 use super::workers::{Place, Workers};
-use super::{Front, Settings, http1};
+use super::{Front, Settings, http1, secure};
 use crate::telemetry::meters::{ConnectionResult, ListenerMeters, OpenConnection};
 
 /// The shortest and the longest rest after the kernel could not give us a connection (out of descriptors or memory).
@@ -76,7 +77,9 @@ impl<F: Front> Acceptor<F> {
         let settings = self.settings.load_full();
         if settings.connections > 0 && self.meters.open() >= settings.connections as u64 {
             self.meters.count(ConnectionResult::RefusedLimit);
-            refuse(&stream);
+            if settings.tls.is_none() {
+                refuse(&stream);
+            }
             return;
         }
         if settings.proxied_by.as_ref().is_some_and(|by| !by.iter().any(|net| net.contains(peer.ip()))) {
@@ -138,10 +141,16 @@ impl<F: Front> Accepted<F> {
         let ends = ends(&mut stream, self.ends, &self.settings, &self.meters, &self.phase).await;
         let Some(ends) = ends else { return };
         let Ok(_entered) = admit(&stream, ends.0, &self.settings, &self.per_ip, &self.meters) else { return };
-        let write = self.settings.timeouts.write.limit();
+        let (write, tls) = (self.settings.timeouts.write.limit(), self.settings.tls.clone());
         let name = Arc::clone(&self.settings.name);
-        let conn = Arc::new(Conn::new(name, ends, self.settings, self.meters, self.phase.clone()));
-        http1::serve(Box::new(EdgeIo::new(stream, conn, write)), &self.front, self.phase).await;
+        let conn = Conn::new(name, ends, self.settings, self.meters, self.phase.clone());
+        match tls {
+            Some(endpoint) => secure::serve(stream, conn, &endpoint, &self.front, self.phase).await,
+            None => {
+                let io = EdgeIo::new(Transport::Plain(stream), Arc::new(conn), write);
+                http1::serve(Box::new(io), &self.front, self.phase).await;
+            }
+        }
     }
 }
 
@@ -200,7 +209,9 @@ fn admit(
         Some(entered) => Ok(Some(entered)),
         None => {
             meters.count(ConnectionResult::RefusedLimit);
-            refuse(stream);
+            if settings.tls.is_none() {
+                refuse(stream);
+            }
             Err(())
         }
     }

@@ -17,6 +17,7 @@ use super::leaving;
 use super::phase::{Phase, PhaseWatch};
 use crate::policy::forwarded::text_of;
 use crate::telemetry::meters::ListenerMeters;
+use crate::tls::Session;
 
 tokio::task_local! {
     /// The exchange that the running task serves.
@@ -36,6 +37,8 @@ pub struct Conn {
     pub settings: Arc<Settings>,
     /// The listener's meters.
     pub meters: Arc<ListenerMeters>,
+    /// What the handshake came to; nothing on a plain port.
+    pub tls: Option<Session>,
     phase: PhaseWatch,
     peer_text: OnceLock<HeaderValue>,
     tunnel: AtomicBool,
@@ -60,6 +63,7 @@ impl Conn {
             local,
             settings,
             meters,
+            tls: None,
             phase,
             peer_text: OnceLock::new(),
             tunnel: AtomicBool::new(false),
@@ -72,6 +76,11 @@ impl Conn {
     /// The client's address as the socket has it; IPv4-mapped addresses as IPv4.
     pub fn peer_ip(&self) -> IpAddr {
         self.peer.ip().to_canonical()
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// The same as a field's value.

@@ -17,12 +17,12 @@ use pingora_core::protocols::{
     raw_connect::ProxyDigest,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::conn::Conn;
 use super::gate::Gate;
 use super::linger;
+use super::transport::Transport;
 
 /// Writes are gathered up to this many bytes.
 const GATHER: usize = 16 * 1024;
@@ -34,20 +34,22 @@ const SMALL: usize = 1024;
 #[derive(Debug)]
 pub(super) struct EdgeIo {
     /// Taken only by `Drop`.
-    stream: Option<TcpStream>,
+    stream: Option<Transport>,
     pub(super) conn: Arc<Conn>,
     pub(super) inbox: BytesMut,
     pub(super) gate: Gate,
     outbox: BytesMut,
     write_limit: Option<Duration>,
     write_stall: Option<Pin<Box<Sleep>>>,
+    /// What the kernel had taken when a flush last waited.
+    taken: u64,
     ended: bool,
     http2: bool,
     socket: Arc<SocketDigest>,
 }
 
 impl EdgeIo {
-    pub(super) fn new(stream: TcpStream, conn: Arc<Conn>, write_limit: Option<Duration>) -> Self {
+    pub(super) fn new(stream: Transport, conn: Arc<Conn>, write_limit: Option<Duration>) -> Self {
         use std::os::fd::AsRawFd;
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         let _ = digest.peer_addr.set(Some(conn.peer.into()));
@@ -60,6 +62,7 @@ impl EdgeIo {
             outbox: BytesMut::new(),
             write_limit,
             write_stall: None,
+            taken: 0,
             ended: false,
             http2: false,
             socket: Arc::new(digest),
@@ -96,20 +99,20 @@ impl EdgeIo {
         if !self.inbox.is_empty() {
             return true;
         }
-        let Some(stream) = &self.stream else { return false };
-        matches!(stream.try_read_buf(&mut self.inbox), Ok(n) if n > 0)
+        let Some(stream) = &mut self.stream else { return false };
+        matches!(stream.try_read(&mut self.inbox), Ok(n) if n > 0)
     }
 
     /// Waits until there is something to read, without holding a buffer.
     pub(super) async fn readable(&mut self) -> io::Result<()> {
-        match &self.stream {
+        match &mut self.stream {
             // As cheap as a read that finds nothing; `readable` keeps a list of those that wait.
-            Some(stream) => std::future::poll_fn(|cx| stream.poll_read_ready(cx)).await,
+            Some(stream) => std::future::poll_fn(|cx| stream.poll_readable(cx)).await,
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
-    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+    fn stream(&mut self) -> io::Result<Pin<&mut Transport>> {
         self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
@@ -204,6 +207,15 @@ impl EdgeIo {
         Poll::Ready(Ok(()))
     }
 
+    /// The stream has taken all and holds some of it back: the client's time runs on from the last byte that left.
+    fn poll_unflushed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let taken = self.stream.as_ref().map_or(0, Transport::taken);
+        if taken != self.taken {
+            (self.taken, self.write_stall) = (taken, None);
+        }
+        self.poll_stall(cx).map(Err)
+    }
+
     fn progress(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -262,7 +274,10 @@ impl AsyncWrite for EdgeIo {
         if this.outbox.capacity() > 0 {
             this.outbox = BytesMut::new();
         }
-        this.stream()?.poll_flush(cx)
+        match this.stream()?.poll_flush(cx) {
+            Poll::Pending => this.poll_unflushed(cx),
+            flushed => flushed,
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -274,11 +289,13 @@ impl AsyncWrite for EdgeIo {
 
 impl Drop for EdgeIo {
     fn drop(&mut self) {
-        let Some(stream) = self.stream.take() else { return };
+        let Some(mut stream) = self.stream.take() else { return };
         let last_words = self.conn.take_last_words();
         let unread = !self.ended && !self.http2 && (self.gate.allows() > 0 || !self.inbox.is_empty());
         if last_words.is_some() || unread {
             linger::close(stream, std::mem::take(&mut self.outbox), last_words);
+        } else {
+            stream.part();
         }
     }
 }

@@ -12,6 +12,7 @@ use super::edge_io::EdgeIo;
 use super::phase::{Phase, PhaseWatch};
 use crate::fault::Fault;
 use crate::policy::framing::{BadHead, HeadFacts, HeadLimits, check_whole_head, head_end, is_token};
+use crate::tls::Session;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a connection without a request is kept once its listener is gone, for the request that may be under way
@@ -117,12 +118,17 @@ async fn read_on(io: &mut EdgeIo, first: bool, mut seen: usize, deadline: Instan
 fn look(io: &mut EdgeIo, first: bool, seen: &mut usize) -> Option<Next> {
     let settings = &io.conn.settings;
     let inbox = &io.inbox;
-    if first && settings.http2 {
+    let tls = io.conn.tls.as_ref();
+    // Under TLS it is agreed on or not spoken (RFC 9113 section 3.2).
+    if first && tls.map_or(settings.http2, Session::is_http2) {
         if inbox.starts_with(PREFACE) {
             return Some(Next::Http2);
         }
         if PREFACE.starts_with(inbox) {
             return None;
+        }
+        if tls.is_some() {
+            return Some(Next::Close);
         }
     }
     if !may_be_http(inbox) {

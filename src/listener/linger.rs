@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+
+use super::transport::Transport;
 
 /// How long the client may go on sending.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -13,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MOST: usize = 1024 * 1024;
 
 /// Sends what is left to say and closes in the background.
-pub(super) fn close(stream: TcpStream, outbox: BytesMut, last_words: Option<Bytes>) {
+pub(super) fn close(stream: Transport, outbox: BytesMut, last_words: Option<Bytes>) {
     // Outside a runtime (the process is ending) there is nobody to wait: the drop closes it.
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(async move {
@@ -22,7 +23,7 @@ pub(super) fn close(stream: TcpStream, outbox: BytesMut, last_words: Option<Byte
     }
 }
 
-async fn say_and_wait(mut stream: TcpStream, outbox: BytesMut, last_words: Option<Bytes>) -> std::io::Result<()> {
+async fn say_and_wait(mut stream: Transport, outbox: BytesMut, last_words: Option<Bytes>) -> std::io::Result<()> {
     stream.write_all(&outbox).await?;
     if let Some(words) = last_words {
         stream.write_all(&words).await?;

@@ -16,6 +16,8 @@ mod open;
 mod per_ip;
 mod phase;
 mod proxied;
+mod secure;
+mod transport;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -33,11 +35,13 @@ use tokio::runtime::Handle;
 pub use conn::{Conn, Cut, Exchange};
 pub use open::Open;
 
+use crate::config::Checked;
 use crate::config::schema::{self, ListenerTimeouts};
 use crate::config::values::Cidr;
 pub use crate::policy::framing::BadHead;
 use crate::telemetry::meters::ListenerMeters;
 use crate::telemetry::metrics::Metrics;
+use crate::tls;
 use accept::Acceptor;
 use per_ip::PerIp;
 use phase::{Phase, PhaseControl};
@@ -66,8 +70,12 @@ pub trait Front: Send + Sync + 'static {
 pub struct Settings {
     /// What it is called.
     pub name: Arc<str>,
-    /// HTTP/2 by prior knowledge beside HTTP/1.1.
+    /// HTTP/2 by prior knowledge beside HTTP/1.1; under TLS the handshake decides.
     pub http2: bool,
+    /// TLS; nothing: the port is plain.
+    pub tls: Option<Arc<tls::Endpoint>>,
+    /// The port of https where every request is sent there.
+    pub redirect_https: Option<u16>,
     /// Whose PROXY header every connection must begin with; nothing: there is none.
     pub proxied_by: Option<Arc<[Cidr]>>,
     /// Deadlines.
@@ -89,12 +97,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// From the document; `trusted`: its `trusted_proxies`.
-    pub fn new(listener: &schema::Listener, trusted: &[Cidr]) -> Self {
+    /// From the document, with what was prepared for its `tls`; `trusted`: its `trusted_proxies`.
+    pub fn new(listener: &schema::Listener, tls: Option<Arc<tls::Endpoint>>, trusted: &[Cidr]) -> Self {
         let bytes = |size: crate::config::values::Size| usize::try_from(size.get()).unwrap_or(usize::MAX);
         Self {
             name: listener.label().into(),
             http2: listener.http2,
+            tls,
+            redirect_https: listener.redirect_https.0,
             proxied_by: listener.proxy_protocol.then(|| trusted.into()),
             timeouts: listener.timeouts.clone(),
             connections: listener.limits.connections,
@@ -156,6 +166,7 @@ pub struct Listeners {
     metrics: Arc<Metrics>,
     open: Arc<Open>,
     accepting: Arc<Open>,
+    tls: tls::Store,
     running: Mutex<BTreeMap<(SocketAddr, usize), Running>>,
     /// Those that are gone, while they have connections: the end of the process is theirs too.
     closing: Mutex<Vec<PhaseControl>>,
@@ -188,6 +199,7 @@ impl Listeners {
     /// None yet; connections will be spread over these single-threaded runtimes.
     pub fn new(runtimes: Vec<Handle>, metrics: Arc<Metrics>) -> Self {
         Self {
+            tls: tls::Store::new(Arc::clone(&metrics)),
             workers: Arc::new(Workers::new(runtimes)),
             started: AtomicUsize::new(0),
             metrics,
@@ -208,17 +220,36 @@ impl Listeners {
         new.map(|((address, _), _)| bind(address)).collect()
     }
 
+    /// Reads certificates and keys. Nothing changes: dropping the result undoes it.
+    ///
+    /// # Errors
+    /// A gap in the checks of `config`.
+    pub fn prepare(&self, checked: &Checked) -> Result<tls::Prepared, tls::StoreError> {
+        self.tls.prepare(checked)
+    }
+
+    /// The certificates of all listeners.
+    pub fn certificates(&self) -> &tls::Store {
+        &self.tls
+    }
+
     /// Makes the running listeners what is wanted: starts what `bind_new` bound, gives the others their settings,
     /// closes those that are gone. `fronts`: one for each runtime.
-    pub fn apply<F: Front>(&self, wanted: Wanted<'_>, bound: Vec<Bound>, fronts: &Arc<[Arc<F>]>) {
+    pub fn apply<F: Front>(
+        &self,
+        wanted: Wanted<'_>,
+        prepared: tls::Prepared,
+        bound: Vec<Bound>,
+        fronts: &Arc<[Arc<F>]>,
+    ) {
         let mut running = self.lock();
         let trusted = wanted.trusted;
         let wanted = keyed(wanted.listeners);
         let gone = running.extract_if(.., |key, _| !wanted.iter().any(|(wanted, _)| wanted == key));
         self.let_go(gone.map(|(_, running)| running.phase).collect());
         let mut bound = bound.into_iter();
-        for (key, listener) in wanted {
-            let settings = Settings::new(listener, trusted);
+        for ((key, listener), tls) in wanted.into_iter().zip(prepared.endpoints()) {
+            let settings = Settings::new(listener, tls.clone(), trusted);
             if let Some(old) = running.get(&key) {
                 old.settings.store(Arc::new(settings));
             } else if let Some(bound) = bound.next() {
@@ -229,6 +260,7 @@ impl Listeners {
                 }
             }
         }
+        self.tls.adopt(prepared);
     }
 
     /// What runs now.

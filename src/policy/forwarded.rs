@@ -21,6 +21,9 @@ static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 /// Entries of a list that are looked at, from its end.
 const HOPS: usize = 32;
 
+/// What the names of fields begin with that tell of a client's certificate.
+const CLIENT_CERT: &str = "x-client-cert-";
+
 /// `forwarded` and `trusted_proxies`, compiled.
 #[derive(Debug, Clone)]
 pub struct Forwarding {
@@ -127,7 +130,8 @@ enum Family {
     Rfc7239,
     /// What else begins with `X-Forwarded-`: Port, Server, User… Trusted proxies may have a use for it, nobody else.
     Other,
-    /// Underscores: CGI-like backends cannot tell such a name from ours, so it is nobody's to send.
+    /// Nobody's to send: what a handshake says of the client, and underscores, as CGI-like backends cannot tell such a
+    /// name from ours.
     Stray,
 }
 
@@ -138,6 +142,7 @@ fn family(name: &HeaderName) -> Option<Family> {
     match name {
         "forwarded" => return Some(Family::Rfc7239),
         "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-real-ip" => return Some(Family::X),
+        _ if name.starts_with(CLIENT_CERT) => return Some(Family::Stray),
         _ if name.starts_with("x-forwarded-") => {}
         _ if name.starts_with('x') && name.contains('_') => {}
         _ => return None,
@@ -146,7 +151,8 @@ fn family(name: &HeaderName) -> Option<Family> {
         let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
         name.len() >= known.len() && name.bytes().zip(known.bytes()).all(same)
     };
-    let ours = begins("x-forwarded-") || (begins("x-real-ip") && name.len() == "x-real-ip".len());
+    let ours =
+        begins("x-forwarded-") || begins(CLIENT_CERT) || (begins("x-real-ip") && name.len() == "x-real-ip".len());
     ours.then_some(if name.contains('_') { Family::Stray } else { Family::Other })
 }
 

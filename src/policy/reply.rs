@@ -99,6 +99,7 @@ impl Reply<'_> {
             (501, Fault::BadRequest) => "The transfer coding is not implemented.",
             (505, Fault::BadRequest) => "The HTTP version is not supported.",
             (405, _) => "The method is not allowed.",
+            (421, _) => "This connection does not serve that host.",
             (408, _) => "The request took too long to arrive.",
             (_, Fault::BadRequest) => "The request is malformed.",
             (_, Fault::NoRoute) => "Nothing is served here.",

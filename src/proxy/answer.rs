@@ -1,7 +1,7 @@
 //! Answer: the backend's response on its way to the client, or our own.
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
@@ -16,7 +16,7 @@ use crate::fault::Fault;
 use crate::life::Life;
 use crate::policy::reply::{self, Reply};
 use crate::policy::{framed, hop_by_hop, host, lean, request_id, via};
-use crate::route::action::{Action, Requested};
+use crate::route::action::{Action, Redirect, Requested};
 use crate::telemetry::vitals::{Outcome, RetryReason};
 use crate::upstream::rule::Failed;
 
@@ -25,6 +25,9 @@ const FIELDS: usize = 4;
 
 /// Answers a route that needs no backend; false if it needs one.
 pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life: &Life) -> Result<bool> {
+    if let Some(port) = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.settings.redirect_https) {
+        return to_https(session, ctx, life, port).await;
+    }
     let Some(route) = ctx.route.clone() else { return Ok(false) };
     let (mut response, body) = match &route.action {
         Action::Upstream(_) | Action::Split(_) => return Ok(false),
@@ -32,7 +35,8 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
         Action::Redirect(redirect) => {
             let request = session.req_header();
             let host = host::requested(request).map(|requested| requested.host);
-            let requested = Requested { scheme: "http", host, path: request.uri.path(), query: request.uri.query() };
+            let scheme = ctx.exchange.as_ref().map_or("http", |exchange| exchange.conn.scheme());
+            let requested = Requested { scheme, host, path: request.uri.path(), query: request.uri.query() };
             let Some(response) = redirect.response(&requested)? else {
                 return Err(refuse(ctx, Fault::BadRequest, None, "the request makes no valid Location"));
             };
@@ -42,10 +46,34 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     if let Some(id) = &ctx.request_id {
         response.insert_header(&request_id::NAME, id.value())?;
     }
+    if let Some(hsts) = hsts(ctx) {
+        response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+    }
     route.response_headers.response(&mut response)?;
     close_if_leaving(session, ctx, life);
     write(session, response, body).await?;
     Ok(true)
+}
+
+/// The same address by https, method and body kept (RFC 9110 section 15.4.9).
+async fn to_https(session: &mut Session, ctx: &mut RequestCtx, life: &Life, port: u16) -> Result<bool> {
+    let request = session.req_header();
+    let host = host::requested(request).map(|requested| requested.host);
+    let requested = Requested { scheme: "https", host, path: request.uri.path(), query: request.uri.query() };
+    let Some(mut response) = Redirect::to_https(port).response(&requested)? else {
+        return Err(refuse(ctx, Fault::BadRequest, None, "the request makes no valid Location"));
+    };
+    if let Some(id) = &ctx.request_id {
+        response.insert_header(&request_id::NAME, id.value())?;
+    }
+    close_if_leaving(session, ctx, life);
+    write(session, response, Bytes::new()).await?;
+    Ok(true)
+}
+
+/// What a response says of the connections to come (RFC 6797 section 7.1): Weir's word in place of a backend's.
+fn hsts(ctx: &RequestCtx) -> Option<&HeaderValue> {
+    ctx.exchange.as_ref()?.conn.tls.as_ref()?.hsts()
 }
 
 async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
@@ -164,6 +192,9 @@ fn ours(headers: &mut HeaderMap, received: Version, ctx: &RequestCtx) {
     if let Some(id) = &ctx.request_id {
         id.apply(headers);
     }
+    if let Some(hsts) = hsts(ctx) {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
 }
 
 fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Life) {
@@ -205,7 +236,13 @@ pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut Reques
     let request_id = ctx.request_id.as_ref().map_or("-", |id| id.as_str());
     let retry_after = matches!(fault, Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout).then_some(1);
     let reply = Reply { fault, status, request_id, accept, retry_after, grpc: asks_grpc(session) };
-    let written = match reply.build() {
+    let built = reply.build().and_then(|(mut response, body)| {
+        if let Some(hsts) = hsts(ctx) {
+            response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+        }
+        Ok((response, body))
+    });
+    let written = match built {
         Ok((response, body)) => write(session, response, body).await,
         Err(error) => Err(error),
     };

@@ -123,10 +123,19 @@ pub(super) fn authority(request: &RequestHeader) -> Option<&[u8]> {
     }
 }
 
-/// Which route.
+/// Which route; none where the listener sends everything to https.
 pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     let request = session.req_header();
     let host = authority(request).and_then(route::host::normalise);
+    if let Some(conn) = ctx.exchange.as_ref().map(|exchange| &exchange.conn) {
+        if conn.settings.redirect_https.is_some() {
+            return Ok(());
+        }
+        if host.as_deref().is_some_and(|host| conn.tls.as_ref().is_some_and(|tls| !tls.covers(host))) {
+            // RFC 9110 section 15.5.20: a client may have taken this connection for one to that host too.
+            return Err(refuse(ctx, Fault::RefusedPolicy, Some(421), "the certificate does not cover this host"));
+        }
+    }
     let path = route::path::normalise(request.uri.path());
     let snapshot = Arc::clone(&ctx.snapshot);
     let found = snapshot.routes.find(host.as_deref(), &path, &request.method, &request.headers);

@@ -60,6 +60,7 @@ impl Front for Proxy {
             duration: Duration::ZERO,
             request_id: id.as_str(),
             listener: &conn.listener,
+            scheme: conn.scheme(),
             client: conn.peer_ip(),
             method: &method,
             host: None,

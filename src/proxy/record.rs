@@ -74,6 +74,7 @@ fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {
         duration: ctx.started.elapsed(),
         request_id: ctx.request_id.as_ref().map_or("-", |id| id.as_str()),
         listener: ctx.exchange.as_ref().map_or("-", |exchange| &exchange.conn.listener),
+        scheme: ctx.exchange.as_ref().map_or("http", |exchange| exchange.conn.scheme()),
         client: ctx.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
         method: &ctx.method,
         host: line.host.as_deref(),

@@ -52,8 +52,13 @@ fn forward(client: &RequestHeader, headers: &mut HeaderMap, ctx: &RequestCtx) {
     if let (Some(exchange), Some(address)) = (&ctx.exchange, ctx.client) {
         let host = authority(client).and_then(|host| std::str::from_utf8(host).ok());
         let conn = &exchange.conn;
-        let hop = Hop { peer: conn.peer_ip(), peer_text: conn.peer_text(), client: address, scheme: "http", host };
+        let hop =
+            Hop { peer: conn.peer_ip(), peer_text: conn.peer_text(), client: address, scheme: conn.scheme(), host };
         ctx.snapshot.forwarding.apply(headers, &hop);
+        // What the client itself sent under these names is gone by now.
+        for (name, value) in conn.tls.iter().flat_map(|tls| tls.client()) {
+            headers.insert(name, value.clone());
+        }
     }
     if let Some(id) = &ctx.request_id {
         id.apply(headers);

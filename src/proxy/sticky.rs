@@ -55,10 +55,10 @@ pub(super) fn reveal(session: &Session, response: &mut ResponseHeader, ctx: &Req
     }
     let headers = &session.req_header().headers;
     let held = cookie::values(headers, sticky.cookie().as_bytes());
-    let by_tls = ctx
-        .exchange
-        .as_ref()
-        .is_some_and(|exchange| ctx.snapshot.forwarding.says_https(exchange.conn.peer_ip(), headers));
+    let by_tls = ctx.exchange.as_ref().is_some_and(|exchange| {
+        let conn = &exchange.conn;
+        conn.tls.is_some() || ctx.snapshot.forwarding.says_https(conn.peer_ip(), headers)
+    });
     let written = sticky.write(token, held, super::now_ms() / 1_000, by_tls);
     let line = written.map_err(|error| Error::because(ErrorType::InternalError, "a cookie's line", error))?;
     response.append_header(header::SET_COOKIE, line)?;

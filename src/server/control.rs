@@ -16,6 +16,7 @@ use crate::proxy::Proxy;
 use crate::reload::{LastReload, Reloaded, Reloader};
 use crate::snapshot::Shared;
 use crate::telemetry::Metrics;
+use crate::tls::CertificateStatus;
 use crate::upstream::Upstream;
 use crate::upstream::backend::Backend;
 use crate::upstream::registry::Registry;
@@ -45,6 +46,7 @@ impl Control for ControlRoom {
             draining: self.life.is_draining(),
             last_reload: self.reloader.last().map(last_reload),
             listeners: self.listeners.status().into_iter().map(listener).collect(),
+            certificates: self.listeners.certificates().status().into_iter().map(certificate).collect(),
             upstreams: snapshot.upstreams.values().map(upstream).collect(),
         }
     }
@@ -172,6 +174,16 @@ fn listener(status: ListenerStatus) -> reply::Listener {
         address: status.address.to_string(),
         bound: true,
         connections: status.connections,
+    }
+}
+
+fn certificate(status: CertificateStatus) -> reply::Certificate {
+    let left = status.not_after - i64::try_from(millis(SystemTime::now()) / 1000).unwrap_or(i64::MAX);
+    reply::Certificate {
+        name: status.name,
+        names: status.names,
+        not_after: reply::rfc3339(u64::try_from(status.not_after).unwrap_or_default() * 1000).unwrap_or_default(),
+        days_left: left.div_euclid(24 * 3600),
     }
 }
 

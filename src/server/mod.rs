@@ -25,6 +25,7 @@ use crate::proxy::{Gateway, Proxy};
 use crate::reload::{Parts, Reloader};
 use crate::snapshot::{CompileError, Shared, Snapshot};
 use crate::telemetry::{Metrics, Recorder, panics};
+use crate::tls::{self, StoreError};
 use crate::upstream::kept::Kept;
 use crate::upstream::registry::Registry;
 use control::ControlRoom;
@@ -34,6 +35,9 @@ use runtimes::Runtimes;
 use signals::{Asked, Signals};
 
 pub use privileges::PrivilegeError;
+
+/// How often the files of certificates are looked at; a change is taken up at the second look.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +70,9 @@ pub enum StartError {
     /// A gap in the checks of the configuration.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// The same in that of certificates.
+    #[error(transparent)]
+    Tls(#[from] StoreError),
     /// `access_log.path`, `server.pid_file`.
     #[error("{what}: {source}")]
     File {
@@ -114,6 +121,7 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     let folder = checked.path().parent().unwrap_or(Path::new("")).to_owned();
     let metrics = Metrics::new(crate::VERSION, crate::COMMIT);
     panics::install_hook();
+    tls::install();
 
     // Sockets and what only root may write first, then the user, then threads: capabilities belong to threads.
     let bound = crate::listener::bind_all(&document.listeners)?;
@@ -134,6 +142,7 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     let control = Arc::clone(&room) as Arc<dyn admin::Control>;
     let admin = admin::serve(admin, control, room.token.clone(), std::future::pending());
     runtimes.control().spawn(admin);
+    runtimes.control().spawn(look_after_certificates(Arc::clone(&room.listeners)));
     runtimes.control().spawn(sweep(Arc::clone(&room.shared)));
     announce(&room, admin_address);
     ready(&Running { room: Arc::clone(&room), admin: admin_address });
@@ -169,7 +178,8 @@ fn furnish(
         || Gateway::new(Arc::clone(&shared), Arc::clone(&recorder), Arc::clone(&life), Arc::new(Kept::new(idle)));
     let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway(), idle))).collect();
     let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics)));
-    listeners.apply(document.into(), bound, &fronts);
+    let tls = listeners.prepare(checked)?;
+    listeners.apply(document.into(), tls, bound, &fronts);
     life.set_bound();
     metrics.started(1, SystemTime::now());
     let token = Token::new(checked.admin_token().map(str::to_owned));
@@ -225,6 +235,17 @@ async fn serve(room: &Arc<ControlRoom>, mut signals: Signals, document: &Documen
                 notify(&[sd_notify::NotifyState::Stopping]);
                 return drain::drain(room, &document.server, &mut signals).await;
             }
+        }
+    }
+}
+
+/// Takes up certificates whose files have changed, for as long as the process lives.
+async fn look_after_certificates(listeners: Arc<Listeners>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let same = Arc::clone(&listeners);
+        if tokio::task::spawn_blocking(move || same.certificates().refresh()).await.is_err() {
+            tracing::error!("looking at the files of certificates broke off; it is tried again");
         }
     }
 }

@@ -46,6 +46,7 @@ fn collect(cells: &Cells) -> Vec<Family> {
     let mut families = process(cells);
     families.extend(routes(cells));
     families.extend(listeners(cells));
+    families.extend(certificates(cells));
     families.extend(upstreams(cells));
     let backends = cells.backends.held();
     let shown: Vec<_> = backends.iter().filter(|v| v.is_member() || v.in_flight() > 0).collect();
@@ -161,6 +162,31 @@ fn upstreams(cells: &Cells) -> Vec<Family> {
         waited.observe(&[upstream.name()], upstream.waited());
     }
     vec![fail_open, depth, waited, looks, found]
+}
+
+fn certificates(cells: &Cells) -> Vec<Family> {
+    let mut expiry = Family::of(
+        "weir_tls_certificate_expiry_timestamp_seconds",
+        Kind::Gauge,
+        "When the certificate that is served ends.",
+        &["certificate"],
+    );
+    let mut reloads = Family::of(
+        "weir_tls_certificate_reloads_total",
+        Kind::Counter,
+        "Changed certificate files by what became of them; of a rejected one the old goes on.",
+        &["certificate", "result"],
+    );
+    for certificate in cells.certificates.held() {
+        let name = &**certificate.name();
+        if let Some(seconds) = certificate.expiry() {
+            expiry.push(&[name], seconds as f64);
+        }
+        let (applied, rejected) = certificate.reloads();
+        reloads.add(&[name, "applied"], applied);
+        reloads.add(&[name, "rejected"], rejected);
+    }
+    vec![expiry, reloads]
 }
 
 /// What backends were sent and answered.

@@ -26,6 +26,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
     line.text("method", Some(record.method.as_str()));
     line.text("host", record.host);
     line.text("path", Some(record.path));
+    line.text("scheme", Some(record.scheme));
     line.text("version", Some(version(record.version)));
     line.text("route", record.route.map(|route| route.name().as_bytes()));
     line.text("upstream", record.upstream);
@@ -123,6 +124,7 @@ pub(super) mod tests {
             duration: Duration::from_micros(12_345),
             request_id: "id-1",
             listener: "web",
+            scheme: "http",
             client: "::ffff:192.0.2.1".parse().unwrap(),
             method: &http::Method::GET,
             host: None,
@@ -153,8 +155,8 @@ pub(super) mod tests {
     fn what_is_absent_is_null() {
         let expected = json!({
             "time": "2023-11-14T22:13:20.007Z", "request_id": "id-1", "listener": "web", "client": "192.0.2.1",
-            "method": "GET", "host": null, "path": "/", "version": "HTTP/1.1", "route": null, "upstream": null,
-            "backend": null, "status": 200, "bytes_in": 0, "bytes_out": 9, "duration_ms": 12.345, "attempts": [],
+            "method": "GET", "host": null, "path": "/", "scheme": "http", "version": "HTTP/1.1", "route": null,
+            "upstream": null, "backend": null, "status": 200, "bytes_in": 0, "bytes_out": 9, "duration_ms": 12.345, "attempts": [],
             "fault": null, "user_agent": null, "referer": null, "trace_id": null,
         });
         assert_eq!(written(&plain()), expected);

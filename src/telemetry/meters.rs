@@ -150,6 +150,48 @@ impl Drop for OpenConnection {
     }
 }
 
+/// What is known and counted of a certificate.
+#[derive(Debug)]
+pub struct CertificateMeters {
+    name: Arc<str>,
+    /// Seconds since 1970; 0: it has no end of its own, as a list of authorities.
+    expiry: AtomicI64,
+    applied: Count,
+    rejected: Count,
+}
+
+impl CertificateMeters {
+    /// Nothing known yet. Use `Metrics::certificate`, which keeps one a name.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), expiry: AtomicI64::new(0), applied: Count::new(), rejected: Count::new() }
+    }
+
+    /// The path of its file as configured.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Takes note of when the one that is served ends, in seconds since 1970.
+    pub fn set_expiry(&self, seconds: i64) {
+        self.expiry.store(seconds, Ordering::Relaxed);
+    }
+
+    /// When the one that is served ends.
+    pub fn expiry(&self) -> Option<i64> {
+        Some(self.expiry.load(Ordering::Relaxed)).filter(|seconds| *seconds != 0)
+    }
+
+    /// Counts what became of its files when they had changed.
+    pub fn count_reload(&self, applied: bool) {
+        if applied { self.applied.bump() } else { self.rejected.bump() }
+    }
+
+    /// (applied, rejected).
+    pub fn reloads(&self) -> (u64, u64) {
+        (self.applied.get(), self.rejected.get())
+    }
+}
+
 /// What is counted of an upstream as a whole.
 #[derive(Debug)]
 pub struct UpstreamMeters {

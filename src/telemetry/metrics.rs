@@ -12,7 +12,7 @@ use prometheus::{Registry, TextEncoder};
 use super::cells::{Count, Padded};
 use super::families::Families;
 use super::kept::Kept;
-use super::meters::{ListenerMeters, RouteMeters, UpstreamMeters};
+use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::process::Process;
 use super::vitals::{Labels, Vitals};
 
@@ -34,6 +34,7 @@ pub(super) struct Cells {
     pub(super) commit: String,
     pub(super) routes: Kept<Arc<str>, RouteMeters>,
     pub(super) listeners: Kept<Arc<str>, ListenerMeters>,
+    pub(super) certificates: Kept<Arc<str>, CertificateMeters>,
     pub(super) upstreams: Kept<Arc<str>, UpstreamMeters>,
     pub(super) backends: Kept<(Arc<str>, Arc<str>), Vitals>,
     pub(super) in_flight: Padded<AtomicI64>,
@@ -53,6 +54,7 @@ impl Metrics {
             commit: commit.to_owned(),
             routes: Kept::new(),
             listeners: Kept::new(),
+            certificates: Kept::new(),
             upstreams: Kept::new(),
             backends: Kept::new(),
             in_flight: Padded::default(),
@@ -83,6 +85,11 @@ impl Metrics {
     /// The meters of a listener; shown for as long as somebody holds them.
     pub fn listener(&self, name: &str) -> Arc<ListenerMeters> {
         self.cells.listeners.get(name.into(), |name| ListenerMeters::new(name))
+    }
+
+    /// The meters of a certificate, by the path of its file; shown for as long as somebody holds them.
+    pub fn certificate(&self, name: &str) -> Arc<CertificateMeters> {
+        self.cells.certificates.get(name.into(), |name| CertificateMeters::new(name))
     }
 
     /// The meters of an upstream; shown for as long as somebody holds them.

@@ -27,6 +27,8 @@ pub struct Record<'a> {
     pub request_id: &'a str,
     /// The listener that it came to.
     pub listener: &'a str,
+    /// `https` where its connection was under TLS, else `http`.
+    pub scheme: &'static str,
     /// Whom it is from, trusted proxies believed.
     pub client: IpAddr,
     /// Its method.

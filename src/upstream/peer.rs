@@ -4,6 +4,7 @@
 //! It opens no connection and resolves no name. Certificates are always verified: there is no switch to turn that off.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,14 +13,17 @@ use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::protocols::tls::CaType;
 use pingora_core::tls::RootCertStore;
 use pingora_core::upstreams::peer::{ALPN, HttpPeer};
-use pingora_core::utils::tls::{WrappedX509, parse_x509};
-use rustls_pki_types::CertificateDer;
+use pingora_core::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use super::backend::Backend;
 use super::connect::Connect;
 use super::kept::{Kept, Key};
 use super::lease::{Lease, Limits};
+use crate::config::pem;
 use crate::config::schema::{self, Protocol, RouteTimeouts};
 
 /// Concurrent streams on one HTTP/2 connection to a backend; the backend's own SETTINGS may allow fewer.
@@ -36,13 +40,19 @@ pub struct Wire {
     send_proxy: bool,
     ca_pem: Option<Arc<[u8]>>,
     ca: Option<Arc<CaType>>,
+    /// What backends are shown that ask, and the text of it.
+    shown: Option<(Arc<CertKey>, Arc<[u8]>)>,
 }
 
 impl Wire {
-    /// From the settings and the bytes of `tls.ca`, if that is written. Where those are no certificates nothing is
-    /// trusted: a document is refused for that by `parse_ca` before it gets here.
-    pub fn new(settings: &schema::Upstream, ca_pem: Option<&[u8]>) -> Self {
+    /// From the settings and the bytes of the files that `tls` names. Where those of `ca` are no certificates nothing is
+    /// trusted, and where those of `certificate` are no pair nothing is shown: a document is refused for that before it
+    /// gets here.
+    pub fn new(settings: &schema::Upstream, file: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Self {
         let tls = settings.tls.as_ref();
+        let ca_pem = tls.and_then(|tls| tls.ca.as_deref()).and_then(file);
+        let ca_pem = ca_pem.as_deref();
+        let pair = tls.and_then(|tls| tls.certificate.as_ref());
         let written = tls.is_some_and(|tls| tls.ca.is_some());
         let ca = written.then(|| ca_pem.and_then(|pem| parse_ca(pem).ok()).unwrap_or_else(|| Arc::from(Vec::new())));
         Self {
@@ -52,6 +62,7 @@ impl Wire {
             send_proxy: settings.send_proxy.is_some(),
             ca_pem: ca_pem.filter(|_| written).map(Arc::from),
             ca,
+            shown: pair.and_then(|pair| parse_pair(&file(&pair.cert)?, &file(&pair.key)?)),
         }
     }
 
@@ -78,8 +89,12 @@ impl Wire {
     /// Everything that Pingora's `reuse_hash` leaves out, so that no connection made under other settings is reused.
     fn group_key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        (self.protocol, &self.server_name, self.keep_alive, &self.ca_pem).hash(&mut hasher);
+        (self.protocol, &self.server_name, self.keep_alive, &self.ca_pem, self.shown_pem()).hash(&mut hasher);
         hasher.finish()
+    }
+
+    fn shown_pem(&self) -> Option<&[u8]> {
+        self.shown.as_ref().map(|(_, pem)| &**pem)
     }
 
     /// A peer at this address, without deadlines.
@@ -88,6 +103,7 @@ impl Wire {
         let tls = self.server_name.is_some();
         let mut peer = HttpPeer::new(placeholder, tls, self.server_name.clone().unwrap_or_default());
         peer._address = address;
+        peer.client_cert_key = self.shown.as_ref().map(|(pair, _)| Arc::clone(pair));
         peer.group_key = self.group_key();
         let options = &mut peer.options;
         options.alpn = match self.protocol {
@@ -116,6 +132,7 @@ impl PartialEq for Wire {
             && self.send_proxy == other.send_proxy
             && self.ca_pem == other.ca_pem
             && self.ca.is_some() == other.ca.is_some()
+            && self.shown_pem() == other.shown_pem()
     }
 }
 
@@ -123,6 +140,17 @@ impl std::fmt::Debug for Wire {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Wire").field("protocol", &self.protocol).field("server_name", &self.server_name).finish()
     }
+}
+
+/// A certificate with those that lead to its authority, and its key, as Pingora takes them; and the text of it.
+fn parse_pair(cert: &[u8], key: &[u8]) -> Option<(Arc<CertKey>, Arc<[u8]>)> {
+    let pair = pem::pair(cert, key).ok()?;
+    let der = PrivateKeyDer::from_pem_slice(key).ok()?;
+    // Pingora panics on what it cannot parse.
+    let parses = |der: &CertificateDer<'_>| X509Certificate::from_der(der).is_ok();
+    let chain: Vec<Vec<u8>> = pair.cert.iter().filter(|der| parses(der)).map(|der| der.to_vec()).collect();
+    let whole = chain.len() == pair.cert.len();
+    whole.then(|| (Arc::new(CertKey::new(chain, der.secret_der().to_vec())), [cert, key].concat().into()))
 }
 
 /// The certificates of a PEM file, each fit to be an authority.
@@ -228,7 +256,8 @@ mod tests {
     }
 
     fn peer(yaml: &str, ca: Option<&[u8]>, address: &str) -> HttpPeer {
-        let template = PeerTemplate::new(&Wire::new(&settings(yaml), ca), &RouteTimeouts::default());
+        let template =
+            PeerTemplate::new(&Wire::new(&settings(yaml), &|_| ca.map(<[u8]>::to_vec)), &RouteTimeouts::default());
         *template.peer(&backend("a", address, 1, Health::Up)).unwrap()
     }
 
@@ -243,7 +272,7 @@ mod tests {
         let tls = peer("tls: {server_name: a}", None, "127.0.0.1:80");
         assert_eq!(tls.options.read_timeout, Some(Duration::from_secs(60)));
         let none = RouteTimeouts { connect: Period::ZERO, read: Period::ZERO, ..RouteTimeouts::default() };
-        let template = PeerTemplate::new(&Wire::new(&settings("{}"), None), &none);
+        let template = PeerTemplate::new(&Wire::new(&settings("{}"), &|_| None), &none);
         assert_eq!((template.peer.options.read_timeout, template.peer.options.connection_timeout), (None, None));
         let h2c = peer("protocol: h2c", None, "unix:/tmp/a.sock");
         assert!(!h2c.is_tls() && h2c.options.alpn == ALPN::H2 && h2c.options.max_h2_streams >= 100);
@@ -277,7 +306,7 @@ mod tests {
         assert_eq!(parse_ca(b"").unwrap_err(), "holds no certificate");
         let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(parse_ca(broken).unwrap_err().contains("certificate that is none"));
-        let wire = Wire::new(&settings("tls: {server_name: a, ca: x.pem}"), Some(broken));
+        let wire = Wire::new(&settings("tls: {server_name: a, ca: x.pem}"), &|_| Some(broken.to_vec()));
         assert!(wire.ca.is_some_and(|ca| ca.is_empty()));
     }
 }

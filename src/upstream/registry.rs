@@ -111,8 +111,7 @@ impl Registry {
         file: &Files<'_>,
         previous: Option<&Arc<Upstream>>,
     ) -> Arc<Upstream> {
-        let ca = settings.tls.as_ref().and_then(|tls| tls.ca.as_deref()).and_then(file);
-        let wire = Wire::new(settings, ca.as_deref());
+        let wire = Wire::new(settings, file);
         let sticky = settings.sticky.as_ref();
         let sticky = sticky.and_then(|sticky| Some(Sticky::new(name.as_str(), sticky, &file(&sticky.key_file)?)));
         let has_the_secret = |previous: &Upstream| match (previous.sticky(), &sticky) {

@@ -95,7 +95,7 @@ mod tests {
             backend(&format!("b{n}"), &format!("127.0.0.1:{}", n + 1), *weight, Health::Up)
         };
         let backends = weights.iter().enumerate().map(one).collect();
-        let wire = Arc::new(Wire::new(&settings, None));
+        let wire = Arc::new(Wire::new(&settings, &|_| None));
         Upstream::new("u".into(), settings, backends, wire, Arc::default(), None)
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::support::{Client, Origin, Reply, Weir, eventually};
+use crate::support::{Client, Origin, Pki, Reply, Weir, eventually};
 
 const PAGES: [&str; 5] =
     ["README.md", "docs/architecture.md", "docs/configuration.md", "docs/operations.md", "grafana/README.md"];
@@ -60,7 +60,11 @@ fn every_example_of_a_configuration_loads() {
             let list = b"- address: 10.0.0.1:3001\n";
             let is_list = |path: &Path| path.extension().is_some_and(|extension| extension == "yaml");
             let read = |path: &Path| {
-                Ok(if is_list(path) { list.to_vec() } else { b"0123456789abcdef0123456789abcdef\n".to_vec() })
+                Ok(if is_list(path) {
+                    list.to_vec()
+                } else {
+                    Pki::example(path).unwrap_or_else(|| b"0123456789abcdef0123456789abcdef\n".to_vec())
+                })
             };
             let parsed = weir::config::parse(&PathBuf::from(name), &format!("{block}{listener}"), &|_| None, &read);
             let problems = parsed.err().unwrap_or_default();
@@ -128,10 +132,11 @@ fn busy() -> Weir {
     let origin = Origin::named("a");
     let slow = Origin::start(|_| Reply::new(200, "slow").after(Duration::from_millis(300)));
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::tls::folder(&[("a", &Pki::new().issue(&["a.test"]))]);
     std::fs::write(folder.path().join("found.yaml"), format!("- address: {}\n", origin.address())).unwrap();
     let yaml = format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
+        "listeners:\n  - {{ name: web, address: \"127.0.0.1:0\" }}\n\
+         \x20 - {{ name: tls, address: \"127.0.0.1:0\", tls: {{ certificates: [{{ cert: a.pem, key: a.key }}] }} }}\n\
          routes:\n  - {{ name: all, match: {{ path_prefix: /a }}, upstream: checked }}\n\
          \x20 - {{ name: retried, match: {{ path_prefix: /r }}, upstream: retried }}\n\
          \x20 - {{ name: full, match: {{ path_prefix: /f }}, upstream: full }}\n\

@@ -32,4 +32,7 @@ mod rooms;
 mod routes;
 mod runtime;
 mod sticky;
+mod tls;
+mod tls_clients;
+mod tls_renewal;
 mod websocket;

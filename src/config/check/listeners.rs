@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::super::schema::Listener;
 use super::super::tree::Place;
-use super::Check;
+use super::{Check, tls};
 
 pub(super) fn check(check: &mut Check<'_>) {
     let listeners = &check.document.listeners;
@@ -18,6 +18,7 @@ pub(super) fn check(check: &mut Check<'_>) {
     for (index, listener) in listeners.iter().enumerate() {
         let at = Place::of("listeners").index(index);
         limits(check, &at, listener);
+        tls::check(check, &at, listener);
         proxied(check, &at, listener);
     }
 }
@@ -96,7 +97,7 @@ fn limits(check: &mut Check<'_>, at: &Place, listener: &Listener) {
             check.say(&below.key(key), what, format!("Write {} to 1MiB", if least == 1 { "1B" } else { "1KiB" }));
         }
     }
-    for (key, period) in [("header", timeouts.header), ("idle", timeouts.idle)] {
+    for (key, period) in [("header", timeouts.header), ("idle", timeouts.idle), ("handshake", timeouts.handshake)] {
         if period.limit().is_none() {
             let what = "this deadline cannot be off: a silent client would hold its connection forever";
             check.say(&at.key("timeouts").key(key), what, "Write a duration such as `10s`");

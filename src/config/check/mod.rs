@@ -13,6 +13,7 @@ mod outlier;
 mod process;
 mod routes;
 mod sticky;
+mod tls;
 mod upstreams;
 mod words;
 

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::values::{BackendAddress, DnsName, Method, Name, NameServer, Pattern, Percent, Period, StatusRange};
-use super::Sticky;
+use super::{CertificatePair, Sticky};
 
 /// One of `upstreams`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -142,6 +142,9 @@ pub struct UpstreamTls {
     /// A PEM file of the authorities to trust instead of the system's.
     #[serde(default)]
     pub ca: Option<PathBuf>,
+    /// What Weir shows of itself where backends ask.
+    #[serde(default)]
+    pub certificate: Option<CertificatePair>,
 }
 
 /// One of `upstreams.*.backends`.

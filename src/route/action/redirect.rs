@@ -50,6 +50,14 @@ impl Redirect {
         Ok(Self { status, pieces: pieces(&redirect.to)?.into() })
     }
 
+    /// To the same address by https at this port.
+    pub fn to_https(port: u16) -> Self {
+        let host = [Piece::Text("https://".into()), Piece::Host];
+        let port = (port != 443).then(|| Piece::Text(format!(":{port}").into()));
+        let pieces = host.into_iter().chain(port).chain([Piece::Path, Piece::Query]).collect();
+        Self { status: StatusCode::PERMANENT_REDIRECT, pieces }
+    }
+
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.status

@@ -91,7 +91,7 @@ impl Fleet {
     pub fn new(plan: Plan, clock: Clock, chance: &mut Chance) -> Self {
         let sites = (0..3 + chance.below(8) as usize).map(Site::new).collect();
         let (settings, live) = (plan.settings(chance), Arc::default());
-        let wire = Arc::new(Wire::new(&settings, None));
+        let wire = Arc::new(Wire::new(&settings, &|_| None));
         let upstream = Arc::new(Upstream::new("u".into(), settings, Vec::new(), wire, Arc::default(), None));
         let mut fleet = Self { sites, upstream, plan, clock, live };
         for _ in 0..5 {

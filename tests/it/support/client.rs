@@ -30,8 +30,8 @@ impl Response {
 }
 
 /// A connection, kept as long as the value.
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     inbox: Vec<u8>,
 }
 
@@ -41,6 +41,26 @@ impl Client {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+
+    /// Whether the other end has closed, waiting for it at most this long.
+    pub fn is_closed_within(&mut self, wait: Duration) -> bool {
+        self.stream.set_read_timeout(Some(wait)).unwrap();
+        let mut byte = [0];
+        let closed = match self.stream.read(&mut byte) {
+            Ok(0) => true,
+            Ok(_) => panic!("unexpected byte {byte:?}"),
+            Err(error) => !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+        };
+        self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        closed
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Over a stream that is open.
+    pub fn over(stream: S) -> Self {
         Self { stream, inbox: Vec::new() }
     }
 
@@ -119,19 +139,6 @@ impl Client {
     pub fn read_to_end(&mut self) -> Vec<u8> {
         while self.more().is_some() {}
         std::mem::take(&mut self.inbox)
-    }
-
-    /// Whether the other end has closed, waiting for it at most this long.
-    pub fn is_closed_within(&mut self, wait: Duration) -> bool {
-        self.stream.set_read_timeout(Some(wait)).unwrap();
-        let mut byte = [0];
-        let closed = match self.stream.read(&mut byte) {
-            Ok(0) => true,
-            Ok(_) => panic!("unexpected byte {byte:?}"),
-            Err(error) => !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
-        };
-        self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        closed
     }
 
     fn chunked(&mut self) -> Option<Vec<u8>> {

@@ -6,7 +6,9 @@ pub mod echo;
 pub mod frames;
 pub mod grpc;
 pub mod origin;
+pub mod pki;
 pub mod random;
+pub mod tls;
 pub mod weir;
 
 use std::time::{Duration, Instant};
@@ -15,7 +17,9 @@ pub use client::{Client, Response, exchange};
 pub use dns::Dns;
 pub use echo::Echo;
 pub use origin::{Origin, Reply};
+pub use pki::Pki;
 pub use random::Random;
+pub use tls::{TlsClient, tls_config};
 pub use weir::Weir;
 
 /// How long a condition may take to come true on a busy machine.

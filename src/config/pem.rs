@@ -1,0 +1,133 @@
+//! What the PEM files hold that a document names: certificates with their keys, authorities, revocation lists.
+//!
+//! It parses bytes and says what is wrong with them; nothing of a key is ever printed. Whether a certificate is in date is
+//! not judged here: that needs a clock.
+
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::{self, sign::any_supported_type};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, RootCertStore};
+use rustls_pki_types::pem::{self, PemObject};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+
+use super::schema::ClientAuthMode;
+
+/// What is wrong with a file, and what to do.
+pub type Fault = (String, &'static str);
+
+/// Which of a pair's files is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadPair {
+    /// The certificate's.
+    #[error("{0}")]
+    Cert(String, &'static str),
+    /// The key's.
+    #[error("{0}")]
+    Key(String, &'static str),
+}
+
+impl BadPair {
+    /// What to do.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Cert(_, hint) | Self::Key(_, hint) => hint,
+        }
+    }
+}
+
+const WANT_CERTIFICATE: &str = "Write a PEM file with one or more blocks `BEGIN CERTIFICATE`";
+const WANT_KEY: &str = "Write a PEM file with one block `BEGIN PRIVATE KEY`";
+
+/// A certificate, those that lead to its authority, and its key.
+///
+/// # Errors
+/// Says which of the two files is wrong, or that they do not belong together.
+pub fn pair(cert: &[u8], key: &[u8]) -> Result<CertifiedKey, BadPair> {
+    let chain = certificates(cert).map_err(|(what, hint)| BadPair::Cert(what, hint))?;
+    let key = private_key(key).map_err(|(what, hint)| BadPair::Key(what, hint))?;
+    let unsupported = |_| BadPair::Key("this kind of key is not spoken".into(), "Make an ECDSA, Ed25519 or RSA key");
+    let signer = any_supported_type(&key).map_err(unsupported)?;
+    let pair = CertifiedKey::new(chain, signer);
+    match pair.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(pair),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            let later = pair
+                .cert
+                .iter()
+                .skip(1)
+                .any(|other| CertifiedKey::new(vec![other.clone()], Arc::clone(&pair.key)).keys_match().is_ok());
+            Err(if later {
+                BadPair::Cert("the key belongs to a later certificate of the file".into(), "Put that one first")
+            } else {
+                BadPair::Key("the key does not belong to the certificate".into(), "Write the pair as it was issued")
+            })
+        }
+        Err(error) => Err(BadPair::Cert(format!("the first certificate cannot be used: {error}"), WANT_CERTIFICATE)),
+    }
+}
+
+/// All certificates of a file.
+///
+/// # Errors
+/// There is none, or it is not PEM.
+pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    let all: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(bytes).collect();
+    let all = all.map_err(|_| ("this file is not PEM to its end".to_owned(), WANT_CERTIFICATE))?;
+    if all.is_empty() {
+        return Err(("there is no certificate in this file".to_owned(), WANT_CERTIFICATE));
+    }
+    Ok(all)
+}
+
+fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
+    const ENCRYPTED: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
+    if ENCRYPTED.iter().any(|mark| bytes.windows(mark.len()).any(|window| window == *mark)) {
+        let hint = "Decrypt it (`openssl pkey -in … -out …`) and guard the file by its mode";
+        return Err(("the key is encrypted".to_owned(), hint));
+    }
+    PrivateKeyDer::from_pem_slice(bytes).map_err(|_| ("there is no private key in this file".to_owned(), WANT_KEY))
+}
+
+/// Authorities, each fit to be one.
+///
+/// # Errors
+/// There is none, or one is none.
+pub(super) fn authorities(bytes: &[u8]) -> Result<RootCertStore, Fault> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(bytes)? {
+        let none = |_| ("a certificate in this file is no authority's".to_owned(), WANT_CERTIFICATE);
+        roots.add(certificate).map_err(none)?;
+    }
+    Ok(roots)
+}
+
+fn revoked(bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, Fault> {
+    let hint = "Write a PEM file with one or more blocks `BEGIN X509 CRL`";
+    let all: Result<Vec<_>, pem::Error> = CertificateRevocationListDer::pem_slice_iter(bytes).collect();
+    let all = all.map_err(|_| ("this file is not PEM to its end".to_owned(), hint))?;
+    if all.is_empty() { Err(("there is no revocation list in this file".to_owned(), hint)) } else { Ok(all) }
+}
+
+/// What verifies the certificates of clients, from the files of `client_auth`.
+///
+/// # Errors
+/// A file does not hold what it should; where the authorities are right it is the other.
+pub fn client_verifier(
+    mode: ClientAuthMode,
+    ca: &[u8],
+    crl: Option<&[u8]>,
+) -> Result<Arc<dyn ClientCertVerifier>, Fault> {
+    let roots = authorities(ca)?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    if let Some(crl) = crl {
+        builder = builder.with_crls(revoked(crl)?);
+    }
+    if mode == ClientAuthMode::Optional {
+        builder = builder.allow_unauthenticated();
+    }
+    builder.build().map_err(|error| (format!("cannot be used: {error}"), "Fetch it from its authority anew"))
+}

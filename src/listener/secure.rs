@@ -1,0 +1,74 @@
+//! What comes before HTTP on a listener with TLS: the handshake, under its deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::conn::Conn;
+use super::edge_io::EdgeIo;
+use super::gate::Gate;
+use super::phase::{Phase, PhaseWatch};
+use super::transport::Transport;
+use super::{BadHead, Front, http1};
+use crate::fault::Fault;
+use crate::telemetry::meters::ConnectionResult;
+use crate::tls::{self, Endpoint, Failed};
+
+/// How long a handshake may go on when the process ends.
+const LAST_CALL: Duration = Duration::from_millis(300);
+
+/// Does the handshake, then serves the connection to its end.
+pub(super) async fn serve<F: Front>(
+    tcp: TcpStream,
+    mut conn: Conn,
+    endpoint: &Endpoint,
+    front: &Arc<F>,
+    mut phase: PhaseWatch,
+) {
+    let limit = conn.settings.timeouts.handshake.get();
+    // Boxed: its state is large, and gone once it is done.
+    let handshake = Box::pin(timeout(limit, tls::handshake(tcp, endpoint)));
+    let done = tokio::select! {
+        biased;
+        done = handshake => done,
+        () = leaving(&mut phase) => return,
+    };
+    let write = conn.settings.timeouts.write.limit();
+    match done {
+        Ok(Ok((stream, session))) => {
+            conn.tls = Some(session);
+            let io = EdgeIo::new(Transport::Tls(stream), Arc::new(conn), write);
+            http1::serve(Box::new(io), front, phase).await;
+        }
+        Ok(Err(Failed::PlainHttp(tcp))) => {
+            conn.meters.count(ConnectionResult::TlsError);
+            refuse_plain(EdgeIo::new(Transport::Plain(tcp), Arc::new(conn), write), front).await;
+        }
+        Ok(Err(Failed::Broken(error))) => {
+            conn.meters.count(ConnectionResult::TlsError);
+            tracing::debug!(client = %conn.peer, listener = %conn.listener, %error, "no TLS session");
+        }
+        Ok(Err(Failed::Left)) => {}
+        Err(_) => conn.meters.count(ConnectionResult::Timeout),
+    }
+}
+
+async fn leaving(phase: &mut PhaseWatch) {
+    phase.past(Phase::Closing).await;
+    tokio::time::sleep(LAST_CALL).await;
+}
+
+/// Somebody typed `http://` before a port of TLS: told in words, since nothing else would be understood.
+async fn refuse_plain<F: Front>(mut io: EdgeIo, front: &Arc<F>) {
+    let reason = "plain HTTP on a port of TLS";
+    // Of a client that goes on sending nothing is read; the close lingers.
+    io.gate = Gate::Open;
+    let bad = BadHead { status: 400, fault: Fault::BadRequest, reason };
+    let response = front.refuse(&io.conn, b"", &bad);
+    if io.write_all(&response).await.is_ok() {
+        let _ = io.flush().await;
+    }
+}

@@ -1,0 +1,97 @@
+//! Which certificate a client is shown: by the name it asks for, and by the signatures it can check.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{SignatureAlgorithm, SignatureScheme};
+
+use super::certificate::Certificate;
+
+thread_local! {
+    /// What the last choice on this thread was.
+    static CHOSEN: RefCell<Option<Arc<Certificate>>> = const { RefCell::new(None) };
+}
+
+/// Certificates by name. Immutable: another set is another table.
+#[derive(Debug)]
+pub(super) struct Table {
+    exact: HashMap<Box<str>, Choice>,
+    /// By what stands after `*.`.
+    wild: HashMap<Box<str>, Choice>,
+    default: Choice,
+}
+
+/// At most one certificate of each kind of key, those that cost us least first.
+#[derive(Debug, Clone, Default)]
+struct Choice(Vec<Arc<Certificate>>);
+
+impl Table {
+    /// Of certificates in the order of the configuration: of two for one name with one kind of key the first counts, and
+    /// the first of all is the default.
+    pub(super) fn new(certificates: &[Arc<Certificate>]) -> Self {
+        let (mut exact, mut wild): (HashMap<_, Choice>, HashMap<_, Choice>) = Default::default();
+        let mut default = Choice::default();
+        for certificate in certificates {
+            for name in &certificate.names.exact {
+                exact.entry(name.clone()).or_default().add(certificate);
+            }
+            for name in &certificate.names.wild {
+                wild.entry(name.clone()).or_default().add(certificate);
+            }
+            let first = &certificates[0].names;
+            let twin = || certificate.names.exact.iter().any(|name| first.exact.contains(name));
+            let wild_twin = || certificate.names.wild.iter().any(|name| first.wild.contains(name));
+            if default.0.is_empty() || twin() || wild_twin() {
+                default.add(certificate);
+            }
+        }
+        Self { exact, wild, default }
+    }
+
+    /// For a client that asks for this name, in lower case, and can check these signatures. Where it can check none that
+    /// are there, rustls says so in the right words once it has one of them.
+    fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Arc<Certificate>> {
+        let name = name.map(|name| name.strip_suffix('.').unwrap_or(name));
+        let exact = name.and_then(|name| self.exact.get(name));
+        let wild = || name.and_then(|name| self.wild.get(name.split_once('.')?.1));
+        let choice = exact.or_else(wild).unwrap_or(&self.default);
+        let fits = |certificate: &&Arc<Certificate>| certificate.key.key.choose_scheme(schemes).is_some();
+        choice.0.iter().find(fits).or(choice.0.first())
+    }
+}
+
+impl Choice {
+    fn add(&mut self, certificate: &Arc<Certificate>) {
+        let kind = certificate.algorithm();
+        if self.0.iter().all(|other| other.algorithm() != kind) {
+            self.0.push(Arc::clone(certificate));
+            self.0.sort_by_key(|certificate| cost(certificate.algorithm()));
+        }
+    }
+}
+
+/// An RSA signature costs us some twenty times that of ECDSA.
+fn cost(algorithm: SignatureAlgorithm) -> u8 {
+    match algorithm {
+        SignatureAlgorithm::ECDSA => 0,
+        SignatureAlgorithm::ED25519 | SignatureAlgorithm::ED448 => 1,
+        _ => 2,
+    }
+}
+
+/// What was chosen on this thread since this was last asked. rustls tells nobody which certificate it showed; but it asks
+/// for one in the same call that takes in the client's first message, so that is the place to pick it up.
+pub(super) fn take_chosen() -> Option<Arc<Certificate>> {
+    CHOSEN.take()
+}
+
+impl ResolvesServerCert for Table {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let chosen = self.choose(hello.server_name(), hello.signature_schemes())?;
+        CHOSEN.set(Some(Arc::clone(chosen)));
+        Some(Arc::clone(&chosen.key))
+    }
+}

@@ -1,0 +1,93 @@
+//! Which files have changed, by what the file system says of them (links followed).
+//!
+//! A file counts as changed once it has stayed the same between two looks: who writes a certificate and then its key is
+//! not caught half-way. It reads no file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// What the file system says of a file; nothing where there is none.
+pub(super) type Stamp = Option<(i64, i64, u64, u64, u64)>;
+
+/// Of the file at this path now.
+pub(super) fn stamp(path: &Path) -> Stamp {
+    let data = fs::metadata(path).ok()?;
+    Some((data.mtime(), data.mtime_nsec(), data.len(), data.ino(), data.dev()))
+}
+
+/// What was seen of each file.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    files: BTreeMap<PathBuf, Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// At the last look.
+    last: Option<Stamp>,
+    /// When it was last handed out as changed.
+    handled: Option<Stamp>,
+}
+
+impl Watch {
+    /// Looks at these files, forgets others, and says which have changed and are quiet since the last look. `groups`: files that belong together are handed out together, once all
+    /// are quiet. A file seen for the first time counts as changed, as nobody knows what it was when it was read.
+    pub(super) fn look(&mut self, groups: &[Vec<PathBuf>], stamp: &dyn Fn(&Path) -> Stamp) -> BTreeSet<PathBuf> {
+        let mut before = std::mem::take(&mut self.files);
+        let mut quiet = BTreeSet::new();
+        for path in groups.iter().flatten() {
+            if self.files.contains_key(path) {
+                continue;
+            }
+            let (seen, now) = (before.remove(path).unwrap_or_default(), stamp(path));
+            if seen.last == Some(now) {
+                quiet.insert(path.clone());
+            }
+            self.files.insert(path.clone(), Seen { last: Some(now), handled: seen.handled });
+        }
+        let mut due = BTreeSet::new();
+        for group in groups {
+            let changed = |path: &PathBuf| self.files.get(path).is_some_and(|seen| seen.handled != seen.last);
+            if group.iter().all(|path| quiet.contains(path)) && group.iter().any(changed) {
+                due.extend(group.iter().cloned());
+            }
+        }
+        for path in &due {
+            if let Some(seen) = self.files.get_mut(path) {
+                seen.handled = seen.last;
+            }
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_handed_out_once_when_both_files_are_quiet() {
+        let groups = vec![vec![PathBuf::from("cert"), PathBuf::from("key")]];
+        let mut watch = Watch::default();
+        let mut look = |cert: i64, key: i64| {
+            let stamp = |path: &Path| Some((if path.ends_with("cert") { cert } else { key }, 0, 0, 0, 0));
+            watch.look(&groups, &stamp).len()
+        };
+        assert_eq!((look(1, 1), look(1, 1), look(1, 1)), (0, 2, 0), "new to us: once");
+        assert_eq!((look(2, 1), look(2, 2), look(2, 2), look(2, 2)), (0, 0, 2, 0), "the key comes later");
+        assert_eq!((look(3, 2), look(2, 2), look(2, 2)), (0, 0, 0), "back to what it was");
+    }
+
+    #[test]
+    fn a_file_that_is_gone_has_changed() {
+        let groups = vec![vec![PathBuf::from("a")]];
+        let mut watch = Watch::default();
+        let there: &dyn Fn(&Path) -> Stamp = &|_| Some((1, 0, 0, 0, 0));
+        let gone: &dyn Fn(&Path) -> Stamp = &|_| None;
+        let counts = [there, there, gone, gone, gone].map(|stamp| watch.look(&groups, stamp).len());
+        assert_eq!(counts, [0, 1, 0, 1, 0]);
+    }
+}
