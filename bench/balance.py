@@ -9,6 +9,7 @@ begin with a warm-up of a second; medians are printed. `make bench-balance`; nee
 """
 import argparse
 import json
+import os
 import pathlib
 import re
 import signal
@@ -19,7 +20,9 @@ import tempfile
 import time
 import urllib.request
 
-import run
+import contestants
+from load import SECONDS
+from processes import ROOT, Running, free_port, machine
 
 FAST, SLOW, FAILING = (5000, 200), (50_000, 200), (100, 500)
 CASES = {"slow": ("one of four backends is ten times slower", [FAST] * 3 + [SLOW]),
@@ -33,20 +36,20 @@ def weir(balance, outlier=False):
         path.write_text(f"""
 server: {{ threads: 1 }}
 log: {{ level: error }}
-admin: {{ address: 127.0.0.1:{run.free_port()} }}
+admin: {{ address: 127.0.0.1:{free_port()} }}
 access_log: {{ path: off }}
 listeners: [{{ name: bench, address: 127.0.0.1:{port} }}]
 routes: [{{ name: all, upstream: all }}]
 upstreams: {{ all: {{ balance: {balance}, {"outlier: {}, " if outlier else ""}backends: [{members}] }} }}
 """)
-        return [run.ROOT / "target/release/weir", "run", "-c", path]
+        return [ROOT / "target/release/weir", "run", "-c", path]
     return command
 
 
 def nginx(server="", proxy=""):
     def command(folder, port, backends):
         members = "\n".join(f"server {address} {server};" for address in backends)
-        return run.nginx_command(folder, f"nginx-{port}", f"""
+        return contestants.nginx_command(folder, f"nginx-{port}", f"""
     upstream all {{ least_conn; {members} keepalive 1024; keepalive_requests 1000000000; }}
     server {{
         listen 127.0.0.1:{port};
@@ -112,9 +115,9 @@ FIELDS = {
 
 def build_origin():
     """From one file with nothing to fetch."""
-    path = run.ROOT / "target/bench/origin"
+    path = ROOT / "target/bench/origin"
     path.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["rustc", "-O", "--edition=2024", run.HERE / "origin.rs", "-o", path], check=True)
+    subprocess.run(["rustc", "-O", "--edition=2024", contestants.BENCH / "origin.rs", "-o", path], check=True)
     return path
 
 
@@ -134,7 +137,7 @@ def wrk(options, port, seconds):
 
     def quantile(percent):
         value, unit = re.search(rf"^ +{percent}% +([\d.]+)(\w+)", done, re.M).groups()
-        return float(value) * run.SECONDS[unit] * 1e3
+        return float(value) * SECONDS[unit] * 1e3
 
     failed = re.search(r"Non-2xx or 3xx responses: (\d+)", done)
     return float(re.search(r"Requests/sec: +([\d.]+)", done)[1]), quantile(50), quantile(99), int(failed[1]) if failed else 0
@@ -178,7 +181,7 @@ def arguments():
     parser.add_argument("--skip-build", action="store_true", help="take target/release/weir as it is")
     parser.add_argument("--json", help="write every measurement to this file")
     options = parser.parse_args()
-    others = sorted(run.os.sched_getaffinity(0) - {int(options.core)})
+    others = sorted(os.sched_getaffinity(0) - {int(options.core)})
     if not others:
         sys.exit("bench: one core only: load and proxy would fight over it")
     options.load_cores = ",".join(map(str, others))
@@ -188,14 +191,12 @@ def arguments():
 def main():
     options = arguments()
     if not options.skip_build:
-        run.build(["weir"])
+        contestants.build(["weir"])
     origin = build_origin()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     everything = {}
-    model = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
-    print(f"{model[1] if model else 'unknown CPU'}, {run.os.cpu_count()} cores, Linux {run.os.uname().release}; proxies on core "
-          f"{options.core}, load and backends on {options.load_cores}; {options.connections} connections, {options.rounds} × {options.seconds} s")
-    print(", ".join(f"{name} {run.version(name)}" for name in ("weir", "nginx", "haproxy")))
+    print(f"{machine()}; proxies on core {options.core}, load and backends on {options.load_cores}; {options.connections} connections, {options.rounds} × {options.seconds} s")
+    print(", ".join(f"{name} {contestants.version(name)}" for name in ("weir", "nginx", "haproxy")))
     for case in options.cases.split(","):
         with tempfile.TemporaryDirectory(prefix="weir-balance-") as folder:
             options.folder, started = pathlib.Path(folder), []
@@ -210,18 +211,18 @@ def main():
 
 def bench(options, case, origin, started):
     def start(name, cores, command, port):
-        running = run.Running(re.sub(r"\W+", "-", name), cores, command, options.folder)
+        running = Running(re.sub(r"\W+", "-", name), cores, command, options.folder)
         started.append(running)
         running.wait_for(port)
         return running
 
     origins = []
     for n, (delay, status) in enumerate(CASES[case][1]):
-        origins.append(run.free_port())
+        origins.append(free_port())
         start(f"origin{n}", options.load_cores, [origin, f"127.0.0.1:{origins[n]}", delay, status], origins[n])
     field = {}
     for name, command in FIELDS[case].items():
-        port = run.free_port()
+        port = free_port()
         backends = [f"127.0.0.1:{origin}" for origin in origins]
         field[name] = (start(name, options.core, command(options.folder, port, backends), port), port)
     results = {name: [] for name in field}
