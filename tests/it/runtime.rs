@@ -158,7 +158,9 @@ fn rolling_restarts_of_every_balancer_lose_no_request() {
     let rounds = crate::support::size("WEIR_ROLLS", 5);
     let long = Rolling { clients: 16, rounds, takes: Duration::from_millis(5), down: Duration::from_millis(300) };
     for balance in ["round_robin", "weighted_round_robin", "least_connections", "p2c", "peak_ewma", "random"] {
-        let more = format!("balance: {balance}, health_check: {{ tcp: {{}}, interval: 200ms, timeout: 200ms }}, outlier: {{}},");
+        let more = format!(
+            "balance: {balance}, health_check: {{ tcp: {{}}, interval: 200ms, timeout: 200ms }}, outlier: {{}},"
+        );
         let (answered, failed) = roll(&more, &long);
         println!("{balance}: {answered} requests through {} restarts", rounds * 3);
         assert_eq!(failed, Vec::<u16>::new(), "{balance}");
