@@ -12,7 +12,7 @@ if [ "${PGO:-on}" != off ]; then
     binary=$(scripts/pgo.sh) || status=$?
     case $status in
         0) built=with ;;
-        3) echo "release: WITHOUT a profile, for the reason above: expect about a fifth more CPU a request" >&2 ;;
+        3) echo "release: WITHOUT a profile, for the reason above: expect more CPU a request" >&2 ;;
         *) exit "$status" ;;
     esac
 fi
