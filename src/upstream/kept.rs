@@ -7,12 +7,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
+use tokio_util::either::Either;
 
 /// How often those that wait are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -26,14 +25,8 @@ pub(super) struct Key {
     pub(super) settings: u64,
 }
 
-/// The socket of a connection.
-#[derive(Debug)]
-pub(super) enum Socket {
-    /// Over TCP.
-    Tcp(TcpStream),
-    /// To a path.
-    Unix(UnixStream),
-}
+/// The socket of a connection: over TCP, or to a path.
+pub(super) type Socket = Either<TcpStream, UnixStream>;
 
 /// A connection between two requests.
 #[derive(Debug)]
@@ -72,7 +65,7 @@ impl Kept {
         let mut waiting = self.lock();
         loop {
             let idle = waiting.pop(key)?;
-            if idle.until > Instant::now() && idle.socket.is_quiet() {
+            if idle.until > Instant::now() && is_quiet(&idle.socket) {
                 return Some(idle);
             }
         }
@@ -140,68 +133,21 @@ impl Waiting {
 
     fn sweep(&mut self, now: Instant) {
         for idle in self.by_key.values_mut() {
-            idle.retain(|idle| idle.until > now && idle.socket.is_quiet());
+            idle.retain(|idle| idle.until > now && is_quiet(&idle.socket));
         }
         self.by_key.retain(|_, idle| !idle.is_empty());
         self.count = self.by_key.values().map(VecDeque::len).sum();
     }
 }
 
-impl Socket {
-    /// Whether nothing has come, not even the end. Costs a system call only if something has.
-    fn is_quiet(&self) -> bool {
-        let mut byte = [0];
-        let read = match self {
-            Self::Tcp(tcp) => tcp.try_read(&mut byte),
-            Self::Unix(unix) => unix.try_read(&mut byte),
-        };
-        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Unix(unix) => Pin::new(unix).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, data),
-            Self::Unix(unix) => Pin::new(unix).poll_write(cx, data),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, data),
-            Self::Unix(unix) => Pin::new(unix).poll_write_vectored(cx, data),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Sockets hold nothing back.
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Unix(unix) => Pin::new(unix).poll_shutdown(cx),
-        }
-    }
+/// Whether nothing has come, not even the end. Costs a system call only if something has.
+fn is_quiet(socket: &Socket) -> bool {
+    let mut byte = [0];
+    let read = match socket {
+        Either::Left(tcp) => tcp.try_read(&mut byte),
+        Either::Right(unix) => unix.try_read(&mut byte),
+    };
+    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 #[cfg(test)]
@@ -217,13 +163,13 @@ mod tests {
     async fn pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (Socket::Tcp(ours), listener.accept().await.unwrap().0)
+        (Either::Left(ours), listener.accept().await.unwrap().0)
     }
 
     fn port(idle: &Idle) -> u16 {
         match &idle.socket {
-            Socket::Tcp(tcp) => tcp.local_addr().unwrap().port(),
-            Socket::Unix(_) => 0,
+            Either::Left(tcp) => tcp.local_addr().unwrap().port(),
+            Either::Right(_) => 0,
         }
     }
 
@@ -253,7 +199,7 @@ mod tests {
         for write in [false, true] {
             let kept = Arc::new(Kept::new(8));
             let (ours, mut theirs) = pair().await;
-            if let Socket::Tcp(tcp) = &ours {
+            if let Either::Left(tcp) = &ours {
                 let mut byte = [0];
                 assert!(tcp.try_read(&mut byte).is_err());
             }

@@ -22,6 +22,7 @@ use pingora_core::{Error, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
+use tokio_util::either::Either;
 
 use super::connect;
 use super::kept::{Idle, Kept, Key, Socket};
@@ -109,9 +110,9 @@ impl L4Connect for Connector {
 
 async fn open(address: &PeerAddress) -> Result<Socket> {
     let opened = match address {
-        PeerAddress::Inet(address) => TcpStream::connect(address).await.map(Socket::Tcp),
+        PeerAddress::Inet(address) => TcpStream::connect(address).await.map(Either::Left),
         PeerAddress::Unix(address) => match address.as_pathname() {
-            Some(path) => UnixStream::connect(path).await.map(Socket::Unix),
+            Some(path) => UnixStream::connect(path).await.map(Either::Right),
             None => Err(io::ErrorKind::AddrNotAvailable.into()),
         },
     };
@@ -228,7 +229,7 @@ impl VirtualSocket for Leased {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
         match &self.socket {
             // One that has served before has its options.
-            Some(Socket::Tcp(tcp)) if !self.lease.reused => connect::set_option(tcp, option),
+            Some(Either::Left(tcp)) if !self.lease.reused => connect::set_option(tcp, option),
             _ => Ok(()),
         }
     }

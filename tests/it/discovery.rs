@@ -6,13 +6,12 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::support::dns::ZONE;
 use crate::support::echo::Manners;
 use crate::support::weir::command;
-use crate::support::{Client, Dns, Echo, Origin, Reply, Weir, eventually, size};
+use crate::support::{Client, Dns, Echo, Origin, Reply, Weir, busy, eventually, size};
 
 /// 127.0.0.N: all of them are this machine.
 fn ip(n: u8) -> IpAddr {
@@ -72,22 +71,7 @@ fn weir_says(weir: &Weir, arguments: &[&str]) -> (i32, String) {
     (output.code.unwrap(), output.stdout)
 }
 
-/// Clients that send one request after another; any answer but 200 fails the test. How many there were.
-fn busy(weir: &Weir, clients: usize, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<usize>> {
-    let address = weir.web();
-    let client = move |stop: Arc<AtomicBool>| {
-        let mut client = Client::connect(address);
-        let mut served = 0;
-        while !stop.load(Ordering::Acquire) {
-            assert_eq!(client.get("/").status, 200);
-            served += 1;
-        }
-        served
-    };
-    (0..clients).map(|_| Arc::clone(stop)).map(|stop| std::thread::spawn(move || client(stop))).collect()
-}
-
-/// The issue's own figure: a zone that loses one address, swaps another, and then stops answering, under load.
+/// A zone that loses one address, swaps another, and then stops answering, under load.
 fn a_zone_in_trouble(clients: usize, silence: Duration) {
     let (mut origins, port) = echoes(4);
     let at = |n: u8| SocketAddr::new(ip(n), port);
@@ -97,7 +81,7 @@ fn a_zone_in_trouble(clients: usize, silence: Duration) {
     wait_for_list(&weir, &[at(1), at(2), at(3)]);
     eventually("ready", || (weir.admin_get("/readyz").status == 200).then_some(()));
     let stop = Arc::new(AtomicBool::new(false));
-    let load = busy(&weir, clients, &stop);
+    let load = busy(weir.web(), clients, &stop);
     let started = Instant::now();
     weir.wait_for_at_least(&["weir_backend_requests_total{", "127.0.0.3:", "2xx"], 5.0);
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::echo::Manners;
-use crate::support::{Client, Echo, Origin, Reply, Weir, eventually, size};
+use crate::support::{Client, Echo, Origin, Reply, Weir, busy, eventually, size};
 
 fn yaml(backends: &[(&str, &Origin, u16)], more_listeners: &str) -> String {
     let backends: Vec<_> = backends.iter().map(|(name, origin, weight)| (*name, origin.address(), *weight)).collect();
@@ -129,20 +129,6 @@ fn diff_shows_what_a_reload_would_change_and_changes_nothing() {
     assert_eq!(output.code, Some(3), "{}{}", output.stdout, output.stderr);
     assert!(output.stdout.contains("+ b (weight 2)"), "{}", output.stdout);
     assert_eq!(weir.metric("weir_config_generation"), 1.0);
-}
-
-/// Busy clients on one listener; how many answers they got.
-fn busy(address: SocketAddr, clients: usize, stop: &Arc<AtomicBool>) -> Vec<std::thread::JoinHandle<usize>> {
-    let client = move |stop: Arc<AtomicBool>| {
-        let mut client = Client::connect(address);
-        let mut served = 0;
-        while !stop.load(Ordering::Acquire) {
-            assert_eq!(client.get("/").status, 200);
-            served += 1;
-        }
-        served
-    };
-    (0..clients).map(|_| Arc::clone(stop)).map(|stop| std::thread::spawn(move || client(stop))).collect()
 }
 
 /// A connection to the second listener, before and after it goes: its last answer says so.

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::DEADLINE;
@@ -196,4 +198,18 @@ pub fn exchange(address: SocketAddr, bytes: impl AsRef<[u8]>) -> String {
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|window| window == needle)
+}
+
+/// Clients that send one request after another until `stop`; any answer but 200 fails the test. How many there were.
+pub fn busy(address: SocketAddr, clients: usize, stop: &Arc<AtomicBool>) -> Vec<std::thread::JoinHandle<usize>> {
+    let client = move |stop: Arc<AtomicBool>| {
+        let mut client = Client::connect(address);
+        let mut served = 0;
+        while !stop.load(Ordering::Acquire) {
+            assert_eq!(client.get("/").status, 200);
+            served += 1;
+        }
+        served
+    };
+    (0..clients).map(|_| Arc::clone(stop)).map(|stop| std::thread::spawn(move || client(stop))).collect()
 }

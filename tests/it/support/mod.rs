@@ -13,7 +13,7 @@ pub mod weir;
 
 use std::time::{Duration, Instant};
 
-pub use client::{Client, Response, exchange};
+pub use client::{Client, Response, busy, exchange};
 pub use dns::Dns;
 pub use echo::Echo;
 pub use origin::{Origin, Reply};
