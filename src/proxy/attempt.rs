@@ -37,14 +37,13 @@ pub(super) struct Attempt {
 
 impl Attempt {
     pub(super) fn new(backend: Arc<Backend>, guard: InFlight, why: Why) -> Self {
-        let started = Instant::now();
         Self {
             backend,
             guard: Some(guard),
             why,
             passed_over: None,
             lease: None,
-            started,
+            started: Instant::now(),
             reused: false,
             connect: None,
             first_byte: None,
@@ -74,6 +73,11 @@ impl Attempt {
         self.guard.take().unwrap_or_else(|| self.backend.vitals.raise())
     }
 
+    /// When it began.
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// A connection is there.
     pub(super) fn connected(&mut self, reused: bool) {
         self.reused = reused || self.lease.as_ref().is_some_and(|lease| lease.is_reused());
@@ -86,18 +90,18 @@ impl Attempt {
 
     /// The response header is there.
     pub(super) fn answered(&mut self, status: u16) {
-        let took = self.started.elapsed();
+        let (took, now) = (self.started.elapsed(), now_ms());
         self.first_byte = Some(took);
         self.status = Some(status);
         if let Some(watching) = &mut self.watching {
-            watching.answered(status < 500, now_ms());
+            watching.answered(status < 500, now);
         }
         self.backend.vitals.observe_response(took);
         self.backend.vitals.count_response(status);
         if status >= 500 {
-            self.fault(took);
+            self.fault(took, now);
         } else {
-            self.backend.vitals.score().observe(took, now_ms());
+            self.backend.vitals.score().observe(took, now);
         }
     }
 
@@ -116,9 +120,9 @@ impl Attempt {
     }
 
     /// Once an attempt: what failed after a 5xx is the same failure.
-    fn fault(&mut self, took: Duration) {
+    fn fault(&mut self, took: Duration, now: u64) {
         if !std::mem::replace(&mut self.faulted, true) {
-            self.backend.vitals.score().fault(took, now_ms());
+            self.backend.vitals.score().fault(took, now);
         }
     }
 
@@ -133,7 +137,7 @@ impl Attempt {
 
     fn end(mut self, outcome: Outcome, reason: Option<RetryReason>) -> AttemptRecord {
         if !matches!(outcome, Outcome::Ok | Outcome::ClientAbort) {
-            self.fault(self.started.elapsed());
+            self.fault(self.started.elapsed(), now_ms());
         }
         if let (Some(ok), Some(watching)) = (self.verdict(outcome), &mut self.watching) {
             watching.ended(ok, now_ms());

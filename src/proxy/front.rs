@@ -1,12 +1,14 @@
 //! The door between listeners and the gateway: Pingora's proxy, and what never becomes a request of it.
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Method, Version};
 use pingora::server::configuration::ServerConf;
-use pingora_proxy::{HttpProxy, http_proxy};
+use pingora::services::listening::Service;
+use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
 
 use super::{Gateway, record};
 use crate::fault::Fault;
@@ -14,14 +16,17 @@ use crate::listener::{BadHead, Conn, Cut, Front};
 use crate::policy::reply::Reply;
 use crate::policy::request_id::RequestId;
 use crate::telemetry::record::{Record, Recorder};
+use crate::upstream::connector::LeaseConnector;
 
 /// Tries that Pingora lets a request have; routes have their own, smaller number (`retry.attempts` is 16 at the most, and
 /// each may be tried again on a fresh connection).
 const MOST_TRIES: usize = 64;
 
+type App = HttpProxy<Gateway, LeaseConnector>;
+
 /// What listeners hand their requests to.
 pub struct Proxy {
-    app: Arc<HttpProxy<Gateway>>,
+    app: Arc<App>,
     recorder: Arc<Recorder>,
 }
 
@@ -35,17 +40,28 @@ impl Proxy {
             max_retries: MOST_TRIES,
             ..ServerConf::default()
         };
-        let mut app = http_proxy(&Arc::new(conf), gateway);
+        let connector = LeaseConnector(Arc::clone(&gateway.leases));
         let mut options = pingora::apps::HttpServerOptions::default();
         // Let in so that it is answered and recorded like everything else.
         options.allow_connect_method_proxying = true;
-        app.server_options = Some(options);
-        Self { app: Arc::new(app), recorder }
+        let builder = ProxyServiceBuilder::new(&Arc::new(conf), gateway).server_options(options);
+        let service = builder.custom(connector, Arc::new(|_, _, _| Box::pin(async { None }))).build();
+        Self { app: Arc::new(taken_out(service)), recorder }
     }
 }
 
+/// Pingora gives a proxy with a connector of one's own only inside a service, which Weir has no use for (it accepts
+/// connections itself), and has no way to take it out.
+fn taken_out(service: Service<App>) -> App {
+    let service = ManuallyDrop::new(service);
+    let app = service.app_logic().expect("a service that was never started has its application");
+    // SAFETY: `app` is a valid value behind a reference. It is not read or dropped a second time: the service, its only
+    // owner, is never dropped nor used again.
+    unsafe { std::ptr::read(app) }
+}
+
 impl Front for Proxy {
-    type App = HttpProxy<Gateway>;
+    type App = App;
 
     fn app(&self) -> &Arc<Self::App> {
         &self.app

@@ -33,6 +33,7 @@ pub use front::Proxy;
 use crate::life::Life;
 use crate::snapshot::Shared;
 use crate::telemetry::record::Recorder;
+use crate::upstream::connector::Leases;
 use crate::upstream::kept::Kept;
 
 /// Weir's logic, as Pingora calls it.
@@ -41,13 +42,13 @@ pub struct Gateway {
     recorder: Arc<Recorder>,
     life: Arc<Life>,
     /// Of the thread that this gateway serves on.
-    kept: Arc<Kept>,
+    leases: Arc<Leases>,
 }
 
 impl Gateway {
     /// On these snapshots; every request is recorded here.
     pub fn new(shared: Arc<Shared>, recorder: Arc<Recorder>, life: Arc<Life>, kept: Arc<Kept>) -> Self {
-        Self { shared, recorder, life, kept }
+        Self { shared, recorder, life, leases: Arc::new(Leases::new(kept)) }
     }
 }
 
@@ -78,7 +79,7 @@ impl ProxyHttp for Gateway {
 
     /// Pick: a backend for the next attempt.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
-        pick::pick(session, ctx, &self.kept).await
+        pick::pick(session, ctx, &self.leases).await
     }
 
     /// A connection is there.

@@ -20,13 +20,13 @@ use crate::telemetry::vitals::{Mark, Why};
 use crate::upstream::Wish;
 use crate::upstream::backend::Backend;
 use crate::upstream::connect::Connect;
-use crate::upstream::kept::Kept;
+use crate::upstream::connector::Leases;
 
 /// The shortest wait that is worth starting; Pingora takes zero for none.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A backend for the next attempt.
-pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc<Kept>) -> Result<Box<HttpPeer>> {
+pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, leases: &Leases) -> Result<Box<HttpPeer>> {
     // An attempt that is still open here was given up by Pingora; its backend must not count it any longer.
     ctx.attempt = None;
     let Some(target) = ctx.target.clone() else {
@@ -51,7 +51,8 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc
     };
     let tunnel = session.is_upgrade_req();
     let template = if tunnel { &target.tunnel } else { &target.peer };
-    let lease = template.lease(&backend, kept, ctx.time_left(), ctx.fresh_used);
+    let now = ctx.attempt.as_ref().map_or(ctx.started, Attempt::started);
+    let lease = template.lease(&backend, leases, ctx.time_left(), ctx.fresh_used, now);
     let Some(mut peer) = template.peer(&backend) else {
         return Err(refuse(ctx, Fault::NoBackend, None, "the backend's name does not resolve"));
     };
@@ -65,11 +66,7 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc
     }
     ctx.sent_whole = session.is_body_empty();
     if let (Some(lease), Some(attempt)) = (lease, &mut ctx.attempt) {
-        if lease.is_reused() {
-            // Nothing to wait for.
-            peer.options.total_connection_timeout = None;
-        }
-        peer.options.custom_l4 = Some(lease.connector());
+        leases.offer(&mut peer, Arc::clone(&lease));
         attempt.lease = Some(lease);
     } else if ctx.fresh_used || peer.options.custom_l4.is_some() {
         peer.group_key = outside_the_pool();

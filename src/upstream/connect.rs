@@ -7,9 +7,11 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::connectors::L4Connect;
+use pingora_core::protocols::TcpKeepalive;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::protocols::l4::virt::VirtualSockOpt;
@@ -17,7 +19,9 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
+use tokio_util::either::Either;
 
+use super::kept::Socket;
 use super::tunnel;
 use crate::proxy_protocol::{Ends, encode_v2};
 
@@ -70,17 +74,50 @@ impl Connect {
     }
 }
 
+/// A socket for HTTP/1 in plain, opened within this time, kept alive by the kernel so.
+pub(super) async fn open(
+    address: &PeerAddress,
+    within: Option<Duration>,
+    alive: Option<&TcpKeepalive>,
+) -> Result<Socket> {
+    let opening = dial(address, alive);
+    let opened = match within {
+        Some(within) => tokio::time::timeout(within, opening).await.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
+        None => opening.await,
+    };
+    opened.map_err(|error| Error::because(kind(&error), format!("connecting to {address}"), error))
+}
+
+async fn dial(address: &PeerAddress, alive: Option<&TcpKeepalive>) -> io::Result<Socket> {
+    match address {
+        PeerAddress::Inet(address) => {
+            let tcp = TcpStream::connect(address).await?;
+            tcp.set_nodelay(true)?;
+            if let Some(times) = alive {
+                keep_alive(&tcp, times)?;
+            }
+            Ok(Either::Left(tcp))
+        }
+        PeerAddress::Unix(address) => {
+            let path = address.as_pathname().ok_or(io::ErrorKind::AddrNotAvailable)?;
+            Ok(Either::Right(UnixStream::connect(path).await?))
+        }
+    }
+}
+
 /// Sets what Pingora wants of a socket that it does not know.
 pub(super) fn set_option(socket: &impl AsFd, option: VirtualSockOpt) -> io::Result<()> {
-    let socket = socket2::SockRef::from(socket);
     match option {
-        VirtualSockOpt::NoDelay => socket.set_tcp_nodelay(true),
-        VirtualSockOpt::KeepAlive(times) => {
-            let keepalive = socket2::TcpKeepalive::new().with_time(times.idle).with_interval(times.interval);
-            socket.set_tcp_keepalive(&keepalive.with_retries(u32::try_from(times.count).unwrap_or(u32::MAX)))
-        }
+        VirtualSockOpt::NoDelay => socket2::SockRef::from(socket).set_tcp_nodelay(true),
+        VirtualSockOpt::KeepAlive(times) => keep_alive(socket, &times),
         _ => Ok(()),
     }
+}
+
+fn keep_alive(socket: &impl AsFd, times: &TcpKeepalive) -> io::Result<()> {
+    let keepalive = socket2::TcpKeepalive::new().with_time(times.idle).with_interval(times.interval);
+    let keepalive = keepalive.with_retries(u32::try_from(times.count).unwrap_or(u32::MAX));
+    socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive)
 }
 
 /// As Pingora's own connector has them.

@@ -61,11 +61,11 @@ impl Kept {
     }
 
     /// One that can be used at once.
-    pub(super) fn take(&self, key: Key) -> Option<Idle> {
+    pub(super) fn take(&self, key: Key, now: Instant) -> Option<Idle> {
         let mut waiting = self.lock();
         loop {
             let idle = waiting.pop(key)?;
-            if idle.until > Instant::now() && is_quiet(&idle.socket) {
+            if idle.until > now && is_quiet(&idle.socket) {
                 return Some(idle);
             }
         }
@@ -187,11 +187,11 @@ mod tests {
             kept.put(A, ours, None, LONG);
             others.push(theirs);
         }
-        assert!(kept.take(B).is_none());
-        assert!(kept.take(Key { settings: 2, ..A }).is_none());
-        assert_eq!(kept.take(A).map(|idle| port(&idle)), Some(ports[1]));
-        assert_eq!(kept.take(A).map(|idle| port(&idle)), Some(ports[0]));
-        assert!(kept.take(A).is_none());
+        assert!(kept.take(B, Instant::now()).is_none());
+        assert!(kept.take(Key { settings: 2, ..A }, Instant::now()).is_none());
+        assert_eq!(kept.take(A, Instant::now()).map(|idle| port(&idle)), Some(ports[1]));
+        assert_eq!(kept.take(A, Instant::now()).map(|idle| port(&idle)), Some(ports[0]));
+        assert!(kept.take(A, Instant::now()).is_none());
     }
 
     #[tokio::test]
@@ -214,7 +214,7 @@ mod tests {
                 kept.lock().sweep(Instant::now());
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            assert!(kept.take(A).is_none());
+            assert!(kept.take(A, Instant::now()).is_none());
         }
     }
 

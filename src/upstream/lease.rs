@@ -7,20 +7,22 @@
 //! pingora-core, `connectors/mod.rs`) by a look for one byte, which is all that Pingora reads once the response is over.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant as StdInstant};
 
 use async_trait::async_trait;
-use pingora_core::connectors::L4Connect;
+use pingora_core::Result;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
-use pingora_core::protocols::l4::stream::Stream;
-use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
-use pingora_core::{Error, Result};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TcpKeepalive, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_util::either::Either;
 
@@ -62,8 +64,15 @@ impl Limits {
 
 impl Lease {
     /// A connection that is kept, if there is one that may be used; else one will be opened.
-    pub(super) fn new(kept: &Arc<Kept>, key: Key, keep: Duration, limits: Limits, fresh: bool) -> Self {
-        let idle = if fresh { None } else { kept.take(key) };
+    pub(super) fn new(
+        kept: &Arc<Kept>,
+        key: Key,
+        keep: Duration,
+        limits: Limits,
+        fresh: bool,
+        now: StdInstant,
+    ) -> Self {
+        let idle = if fresh { None } else { kept.take(key, now) };
         Self {
             kept: Arc::clone(kept),
             key,
@@ -85,43 +94,26 @@ impl Lease {
         self.over.store(true, Ordering::Release);
     }
 
-    /// Pingora's connector as the lease wants it.
-    pub fn connector(self: &Arc<Self>) -> Arc<dyn L4Connect + Send + Sync> {
-        Arc::new(Connector(Arc::clone(self)))
-    }
-}
-
-#[derive(Debug)]
-struct Connector(Arc<Lease>);
-
-#[async_trait]
-impl L4Connect for Connector {
-    async fn connect(&self, address: &PeerAddress) -> Result<Stream> {
-        let idle = self.0.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
+    /// The socket for the attempt: the one that was kept, else a new one, opened within `within` and kept alive so.
+    pub(super) async fn socket(
+        self: &Arc<Self>,
+        address: &PeerAddress,
+        within: Option<Duration>,
+        alive: Option<&TcpKeepalive>,
+    ) -> Result<Leased> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (socket, timer) = match idle {
             Some(idle) => (idle.socket, idle.timer),
-            None => (open(address).await?, None),
+            None => (connect::open(address, within, alive).await?, None),
         };
-        let lease = Arc::clone(&self.0);
-        let leased = Leased { socket: Some(socket), lease, timer, read_until: None, write_until: None };
-        Ok(VirtualSocketStream::new(Box::new(leased)).into())
+        let lease = Arc::clone(self);
+        Ok(Leased { socket: Some(socket), lease, timer, read_until: None, write_until: None })
     }
-}
-
-async fn open(address: &PeerAddress) -> Result<Socket> {
-    let opened = match address {
-        PeerAddress::Inet(address) => TcpStream::connect(address).await.map(Either::Left),
-        PeerAddress::Unix(address) => match address.as_pathname() {
-            Some(path) => UnixStream::connect(path).await.map(Either::Right),
-            None => Err(io::ErrorKind::AddrNotAvailable.into()),
-        },
-    };
-    opened.map_err(|error| Error::because(connect::kind(&error), format!("connecting to {address}"), error))
 }
 
 /// The socket as Pingora sees it during one attempt.
 #[derive(Debug)]
-struct Leased {
+pub(super) struct Leased {
     /// Gone once it is handed back.
     socket: Option<Socket>,
     lease: Arc<Lease>,
@@ -225,12 +217,41 @@ impl AsyncWrite for Leased {
     }
 }
 
-impl VirtualSocket for Leased {
-    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
+#[async_trait]
+impl Shutdown for Leased {
+    async fn shutdown(&mut self) {
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for Leased {
+    fn id(&self) -> UniqueIDType {
         match &self.socket {
-            // One that has served before has its options.
-            Some(Either::Left(tcp)) if !self.lease.reused => connect::set_option(tcp, option),
-            _ => Ok(()),
+            Some(Either::Left(tcp)) => tcp.as_raw_fd(),
+            Some(Either::Right(unix)) => unix.as_raw_fd(),
+            None => -1,
         }
     }
 }
+
+impl Ssl for Leased {}
+
+impl GetTimingDigest for Leased {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Leased {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Leased {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        None
+    }
+}
+
+impl Peek for Leased {}

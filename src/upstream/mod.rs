@@ -7,6 +7,7 @@ pub mod backend;
 pub mod balance;
 pub mod clock;
 pub mod connect;
+pub mod connector;
 #[cfg(test)]
 mod counting;
 pub mod discovery;

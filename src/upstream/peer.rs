@@ -6,7 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
@@ -21,7 +21,8 @@ use x509_parser::prelude::FromDer;
 
 use super::backend::Backend;
 use super::connect::Connect;
-use super::kept::{Kept, Key};
+use super::connector::{self, Leases};
+use super::kept::Key;
 use super::lease::{Lease, Limits};
 use crate::config::pem;
 use crate::config::schema::{self, Protocol, RouteTimeouts};
@@ -193,6 +194,9 @@ impl PeerTemplate {
         if wire.send_proxy {
             peer.options.idle_timeout = Some(NOT_KEPT);
         }
+        if wire.is_plain() {
+            peer.options.alpn = connector::alpn();
+        }
         let terms = wire.is_plain().then(|| Terms {
             settings: wire.group_key(),
             keep: wire.keep_alive,
@@ -206,8 +210,10 @@ impl PeerTemplate {
     /// them, and over HTTP/1 they have a connection of their own (see `upstream::tunnel`).
     pub fn tunnel(wire: &Wire, timeouts: &RouteTimeouts) -> Self {
         let mut template = Self::new(wire, timeouts);
-        template.terms = None;
         let options = &mut template.peer.options;
+        if template.terms.take().is_some() {
+            options.alpn = ALPN::H1;
+        }
         (options.read_timeout, options.write_timeout) = (timeouts.tunnel.limit(), timeouts.tunnel.limit());
         if wire.protocol == Protocol::Http1 {
             options.custom_l4 = Some(Arc::new(Connect::tunnel()));
@@ -222,14 +228,15 @@ impl PeerTemplate {
     pub fn lease(
         &self,
         backend: &Backend,
-        kept: &Arc<Kept>,
+        leases: &Leases,
         left: Option<Duration>,
         fresh: bool,
+        now: Instant,
     ) -> Option<Arc<Lease>> {
         let terms = self.terms.as_ref()?;
         let key = Key { backend: backend.resolved.identity(), settings: terms.settings };
         let limits = terms.limits.within(left);
-        Some(Arc::new(Lease::new(kept, key, terms.keep, limits, fresh)))
+        Some(Arc::new(Lease::new(&leases.kept, key, terms.keep, limits, fresh, now)))
     }
 
     /// The peer for an attempt at this backend; nothing if its name has not resolved.
@@ -265,7 +272,7 @@ mod tests {
     fn deadlines_and_protocol_come_from_the_document() {
         let plain = peer("{}", None, "127.0.0.1:80");
         assert_eq!(plain.address().to_string(), "127.0.0.1:80");
-        assert!(!plain.is_tls() && plain.options.alpn == ALPN::H1);
+        assert!(!plain.is_tls() && matches!(plain.options.alpn, ALPN::Custom(_)), "leased");
         assert_eq!(plain.options.idle_timeout, Some(Duration::from_secs(50)));
         assert_eq!(plain.options.total_connection_timeout, Some(Duration::from_secs(3)));
         assert_eq!(plain.options.read_timeout, None, "the lease's");

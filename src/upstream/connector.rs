@@ -1,0 +1,89 @@
+//! The way by which leased connections get to Pingora: past its own connector and its pool.
+//!
+//! Pingora asks the connector of a custom protocol first, and takes a stream from it for an HTTP/1 session. That saves an
+//! attempt on a kept connection Pingora's look for one of its own, the future that could open one (8 KiB, copied once) and the
+//! layers around its sockets. Peers that are not leased never get here.
+
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::connectors::http::custom::{Connection, Connector};
+use pingora_core::protocols::tls::CustomALPN;
+use pingora_core::upstreams::peer::{ALPN, HttpPeer, Peer};
+use pingora_core::{Error, ErrorType, Result};
+
+use super::kept::Kept;
+use super::lease::Lease;
+
+/// The leases of one thread, from the pick to the connection.
+#[derive(Debug)]
+pub struct Leases {
+    /// The connections that wait.
+    pub(super) kept: Arc<Kept>,
+    /// Of the attempt that connects next. One is enough: Pingora connects as soon as a peer was chosen, in one go.
+    offered: Mutex<Offer>,
+}
+
+#[derive(Debug, Default)]
+struct Offer {
+    number: u64,
+    lease: Option<Arc<Lease>>,
+}
+
+impl Leases {
+    /// Those of a thread that keeps connections here.
+    pub fn new(kept: Arc<Kept>) -> Self {
+        Self { kept, offered: Mutex::default() }
+    }
+
+    /// The attempt at this peer is to have this connection.
+    pub fn offer(&self, peer: &mut HttpPeer, lease: Arc<Lease>) {
+        let mut offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner);
+        offered.number = offered.number.wrapping_add(1);
+        peer.group_key = offered.number;
+        offered.lease = Some(lease);
+    }
+
+    fn take(&self, peer: &dyn Any) -> Option<Arc<Lease>> {
+        let number = peer.downcast_ref::<HttpPeer>()?.group_key;
+        let mut offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner);
+        if offered.number == number { offered.lease.take() } else { None }
+    }
+}
+
+/// What makes Pingora ask here. The name never leaves the process.
+pub(super) fn alpn() -> ALPN {
+    ALPN::Custom(CustomALPN::new(b"leased".to_vec()))
+}
+
+/// For Pingora.
+pub struct LeaseConnector(pub Arc<Leases>);
+
+#[async_trait]
+impl Connector for LeaseConnector {
+    type Session = ();
+
+    async fn get_http_session<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<(Connection<()>, bool)> {
+        let Some(lease) = self.0.take(peer) else {
+            return Error::e_explain(ErrorType::InternalError, "no connection was leased for this attempt");
+        };
+        let alive = peer.tcp_keepalive();
+        let leased = lease.socket(peer.address(), peer.total_connection_timeout(), alive).await?;
+        // For Pingora each is new: whether it has served before decides nothing there.
+        Ok((Connection::Stream(Box::new(leased)), false))
+    }
+
+    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<()> {
+        None
+    }
+
+    async fn release_http_session<P: Peer + Send + Sync + 'static>(
+        &self,
+        _session: (),
+        _peer: &P,
+        _idle_timeout: Option<Duration>,
+    ) {
+    }
+}
