@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::DEADLINE;
@@ -82,6 +83,7 @@ type Handler = dyn Fn(&Request) -> Reply + Send + Sync;
 pub struct Origin {
     address: SocketAddr,
     state: Arc<State>,
+    accepting: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -121,7 +123,7 @@ impl Origin {
         let address = listener.local_addr().unwrap();
         let state = Arc::<State>::default();
         let (mine, connection) = (Arc::clone(&state), Arc::new(connection));
-        std::thread::spawn(move || {
+        let accepting = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if mine.stop.load(Ordering::Acquire) {
                     return;
@@ -137,7 +139,7 @@ impl Origin {
                 });
             }
         });
-        Self { address, state }
+        Self { address, state, accepting: Some(accepting) }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -166,6 +168,8 @@ impl Drop for Origin {
         for stream in self.state.open.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
         }
+        // From here on connections are refused.
+        let _ = self.accepting.take().map(JoinHandle::join);
     }
 }
 
