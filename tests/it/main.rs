@@ -7,6 +7,7 @@ mod aborts;
 mod balancers;
 mod balancing;
 mod chaos;
+mod conformance;
 mod demo;
 mod discovery;
 mod docs;
