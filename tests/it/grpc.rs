@@ -9,58 +9,35 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::support::grpc::{Caller, Server, message, next, next_message, rest, run, send_all, status};
-use crate::support::{Client, Origin, Pki, Weir, eventually, pki, size};
+use crate::support::{Client, Origin, PLAIN, THROUGHOUT, WAYS, Way, Weir, eventually, size};
 
-/// Who speaks TLS: clients with Weir, Weir with the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Way {
-    client: bool,
-    server: bool,
+fn yaml(way: Way, backend: SocketAddr, route: &str, upstream: &str) -> String {
+    let protocol = if way.backend { "h2" } else { "h2c" };
+    format!(
+        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\"{} }}]\n\
+         routes: [{{ name: all, match: {{ hosts: [example.org] }}, upstream: up, {route} }}]\n\
+         upstreams: {{ up: {{ protocol: {protocol}, {}{upstream} backends: [{{ name: a, address: \"{backend}\" }}] }} }}",
+        way.listener(),
+        way.upstream()
+    )
 }
 
-const PLAIN: Way = Way { client: false, server: false };
-const EDGE: Way = Way { client: true, server: false };
-const THROUGHOUT: Way = Way { client: true, server: true };
-const WAYS: [Way; 3] = [PLAIN, EDGE, THROUGHOUT];
+/// A server, and Weir before it.
+fn start(way: Way, route: &str) -> (Server, Weir) {
+    let (folder, certificate) = way.files();
+    let server = Server::start_with(certificate.as_ref());
+    let weir = Weir::start_in(folder, &yaml(way, server.address, route, ""), &[]);
+    (server, weir)
+}
 
-impl Way {
-    fn yaml(self, backend: SocketAddr, route: &str, upstream: &str) -> String {
-        let tls = if self.client { ", tls: { certificates: [{ cert: edge.pem, key: edge.key }] }" } else { "" };
-        let protocol = match self.server {
-            false => "protocol: h2c",
-            true => "protocol: h2, tls: { server_name: server.test, ca: ca.pem }",
-        };
-        format!(
-            "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\"{tls} }}]\n\
-             routes: [{{ name: all, match: {{ hosts: [example.org] }}, upstream: up, {route} }}]\n\
-             upstreams: {{ up: {{ {protocol}, {upstream} backends: [{{ name: a, address: \"{backend}\" }}] }} }}"
-        )
-    }
-
-    async fn connect(self, weir: &Weir) -> Caller {
-        Caller::connect(weir.web(), self.client).await
-    }
-
-    /// A server, and Weir before it.
-    fn start(self) -> (Server, Weir) {
-        self.start_with("")
-    }
-
-    fn start_with(self, route: &str) -> (Server, Weir) {
-        let (pki, folder) = (Pki::new(), tempfile::tempdir().unwrap());
-        // One certificate covers every name that a test asks for.
-        pki.issue(&["example.org", "example.com"]).put(folder.path(), "edge");
-        pki::put(folder.path(), "ca.pem", &pki.ca());
-        let server = Server::start_with(self.server.then(|| pki.issue(&["server.test"])).as_ref());
-        let weir = Weir::start_in(folder, &self.yaml(server.address, route, ""), &[]);
-        (server, weir)
-    }
+async fn connect(way: Way, weir: &Weir) -> Caller {
+    Caller::connect(weir.web(), way.client).await
 }
 
 /// Does it each way.
 fn each_way(test: impl AsyncFn(Way, &Server, &Weir)) {
     for way in WAYS {
-        let (server, weir) = way.start();
+        let (server, weir) = start(way, "");
         run(test(way, &server, &weir));
         weir.wait_for(&["weir_backend_in_flight"], 0.0);
     }
@@ -74,7 +51,7 @@ fn nobody() -> SocketAddr {
 #[test]
 fn all_four_kinds_of_calls_end_in_their_trailers() {
     each_way(async |way, _, weir| {
-        let mut client = way.connect(weir).await;
+        let mut client = connect(way, weir).await;
         for (path, sent, want) in [
             ("/unary", vec![&b"one"[..]], vec![&b"one"[..]]),
             ("/server-stream", vec![b""], vec![b"\x00", b"\x01", b"\x02", b"\x03", b"\x04"]),
@@ -104,7 +81,7 @@ fn all_four_kinds_of_calls_end_in_their_trailers() {
 #[test]
 fn a_stream_both_ways_carries_each_message_as_it_comes() {
     each_way(async |way, _, weir| {
-        let mut client = way.connect(weir).await;
+        let mut client = connect(way, weir).await;
         let (response, mut out) = client.call("/chat").await;
         out.send_data(message(b"one"), false).unwrap();
         let mut body = response.await.unwrap().into_body();
@@ -123,7 +100,7 @@ fn a_stream_both_ways_carries_each_message_as_it_comes() {
 #[test]
 fn errors_of_the_server_pass_alone_and_behind_messages() {
     each_way(async |way, _, weir| {
-        let mut client = way.connect(weir).await;
+        let mut client = connect(way, weir).await;
         for (path, want) in [("/fails", "5"), ("/breaks", "13")] {
             let (response, mut out) = client.call(path).await;
             out.send_data(message(b"x"), true).unwrap();
@@ -136,7 +113,7 @@ fn errors_of_the_server_pass_alone_and_behind_messages() {
 fn a_message_of_10_mib_passes_both_ways() {
     let large: Vec<u8> = (0..10 << 20_u32).map(|i: u32| (i % 251) as u8).collect();
     each_way(async |way, _, weir| {
-        let mut client = way.connect(weir).await;
+        let mut client = connect(way, weir).await;
         let (response, mut out) = client.call("/unary").await;
         let sending = message(&large);
         let sender = tokio::spawn(async move { send_all(&mut out, sending, true).await });
@@ -150,7 +127,7 @@ fn a_message_of_10_mib_passes_both_ways() {
 #[test]
 fn a_call_that_its_client_gives_up_is_given_up_at_the_server() {
     each_way(async |way, server, weir| {
-        let mut client = way.connect(weir).await;
+        let mut client = connect(way, weir).await;
         for count in 1..=3 {
             let (response, mut out) = client.call("/silent").await;
             out.send_data(message(b"x"), count % 2 == 0).unwrap();
@@ -176,9 +153,9 @@ async fn wait_until(mut condition: impl FnMut() -> bool) {
 
 #[test]
 fn a_server_that_cannot_be_reached_is_unavailable_in_grpcs_words() {
-    let weir = Weir::start(&PLAIN.yaml(nobody(), "", ""));
+    let weir = Weir::start(&yaml(PLAIN, nobody(), "", ""));
     run(async {
-        let mut client = PLAIN.connect(&weir).await;
+        let mut client = connect(PLAIN, &weir).await;
         let (response, mut out) = client.call("/unary").await;
         out.send_data(message(b"x"), true).unwrap();
         let response = response.await.unwrap();
@@ -195,9 +172,9 @@ fn a_server_that_cannot_be_reached_is_unavailable_in_grpcs_words() {
 #[test]
 fn the_deadline_of_a_route_and_a_route_that_is_not_there_have_their_statuses() {
     for way in WAYS {
-        let (_server, weir) = way.start_with("timeouts: { request: 500ms }");
+        let (_server, weir) = start(way, "timeouts: { request: 500ms }");
         run(async {
-            let mut client = way.connect(&weir).await;
+            let mut client = connect(way, &weir).await;
             let (response, mut out) = client.call("/silent").await;
             out.send_data(message(b"x"), true).unwrap();
             assert_eq!(status(response.await.unwrap()).await, "4", "DEADLINE_EXCEEDED");
@@ -212,7 +189,7 @@ fn the_deadline_of_a_route_and_a_route_that_is_not_there_have_their_statuses() {
 #[test]
 fn the_health_service_decides() {
     let server = Server::start();
-    let yaml = |check: &str| PLAIN.yaml(server.address, "", check);
+    let yaml = |check: &str| yaml(PLAIN, server.address, "", check);
     let check = |service: &str| {
         format!(
             "health_check: {{ grpc: {{ service: {service} }}, interval: 200ms, timeout: 200ms, rise: 1, fall: 1 }},"
@@ -238,7 +215,7 @@ fn the_health_service_decides() {
 #[test]
 fn a_server_without_grpc_fails_the_health_check() {
     let origin = Origin::named("not even HTTP/2");
-    let weir = Weir::start(&PLAIN.yaml(origin.address(), "", "health_check: { grpc: {}, interval: 1s },"));
+    let weir = Weir::start(&yaml(PLAIN, origin.address(), "", "health_check: { grpc: {}, interval: 1s },"));
     weir.wait_for_state("a", "down");
 }
 
@@ -262,7 +239,7 @@ async fn chat(mut client: Caller, stop: Arc<AtomicBool>) {
 }
 
 fn outlive_reloads(way: Way, streams: usize, reloads: usize, every: Duration) {
-    let (server, weir) = way.start();
+    let (server, weir) = start(way, "");
     let stop = Arc::new(AtomicBool::new(false));
     let (address, flag) = (weir.web(), Arc::clone(&stop));
     let clients = std::thread::spawn(move || {
@@ -283,7 +260,7 @@ fn outlive_reloads(way: Way, streams: usize, reloads: usize, every: Duration) {
     weir.wait_for(&["weir_backend_in_flight"], streams as f64);
     for round in 0..reloads {
         let next = Instant::now() + every;
-        assert!(weir.reload(&way.yaml(server.address, "", &format!("keep_alive: {}s,", 10 + round % 2))));
+        assert!(weir.reload(&yaml(way, server.address, "", &format!("keep_alive: {}s,", 10 + round % 2))));
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     stop.store(true, Ordering::Release);

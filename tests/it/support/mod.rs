@@ -9,6 +9,7 @@ pub mod origin;
 pub mod pki;
 pub mod random;
 pub mod tls;
+pub mod ways;
 pub mod weir;
 
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ pub use origin::{Origin, Reply};
 pub use pki::Pki;
 pub use random::Random;
 pub use tls::{TlsClient, tls_config};
+pub use ways::{EDGE, PLAIN, THROUGHOUT, WAYS, Way};
 pub use weir::Weir;
 
 /// How long a condition may take to come true on a busy machine.
