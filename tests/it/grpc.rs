@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::support::grpc::{Caller, Server, message, next, next_message, rest, run, send_all, status};
-use crate::support::{Client, Origin, PLAIN, THROUGHOUT, WAYS, Way, Weir, eventually, size};
+use crate::support::{Client, Origin, PLAIN, THROUGHOUT, WAYS, Way, Weir, eventually, size, wait_until};
 
 fn yaml(way: Way, backend: SocketAddr, route: &str, upstream: &str) -> String {
     let protocol = if way.backend { "h2" } else { "h2c" };
@@ -133,22 +133,13 @@ fn a_call_that_its_client_gives_up_is_given_up_at_the_server() {
             out.send_data(message(b"x"), count % 2 == 0).unwrap();
             tokio::time::timeout(Duration::from_millis(100), response).await.unwrap_err();
             out.send_reset(h2::Reason::CANCEL);
-            wait_until(|| server.cancelled() == count).await;
+            wait_until("the server has heard of it", || server.cancelled() == count).await;
         }
         // The connection to the server has outlived it.
         let (response, mut out) = client.call("/unary").await;
         out.send_data(message(b"x"), true).unwrap();
         assert_eq!(status(response.await.unwrap()).await, "0");
     });
-}
-
-/// Waits and lets other tasks of the test go on.
-async fn wait_until(mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + crate::support::DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < deadline);
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod conformance;
 mod demo;
 mod discovery;
 mod docs;
+mod empty_data;
 mod explain;
 mod faults;
 mod framing;

@@ -8,16 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
 use crate::support::grpc::run;
-use crate::support::pki::Issued;
-use crate::support::tls::{Socket as Stream, acceptor};
+use crate::support::tls::{Accepted, Socket as Stream, listen};
 use crate::support::{
     Client, EDGE, Origin, PLAIN, THROUGHOUT, TlsClient, WAYS, Way, Weir, eventually, size, tls, tls_config,
 };
@@ -32,7 +29,7 @@ struct Setup {
 impl Setup {
     fn start(way: Way, timeouts: &str) -> Self {
         let (folder, certificate) = way.files();
-        let backend = echo(certificate);
+        let backend = listen(certificate.as_ref(), "http/1.1", echo);
         let weir = Weir::start_in(folder, &yaml(way, backend, timeouts, 1), &[]);
         Self { way, backend, weir }
     }
@@ -54,33 +51,11 @@ fn each_way(test: impl AsyncFn(&Setup)) {
     }
 }
 
-/// Echoes text and binary messages; answers pings and closes as the library does.
-fn echo(certificate: Option<Issued>) -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    let tls = certificate.map(|issued| acceptor(&issued, "http/1.1"));
-    std::thread::spawn(move || {
-        run(async move {
-            let listener = TcpListener::from_std(listener).unwrap();
-            while let Ok((stream, _)) = listener.accept().await {
-                let tls = tls.clone();
-                tokio::spawn(async move {
-                    match tls {
-                        None => serve(stream).await,
-                        Some(tls) => serve(tls.accept(stream).await.unwrap()).await,
-                    }
-                });
-            }
-        });
-    });
-    address
-}
-
 /// What makes the backend close its connection without another word.
 const LEAVE: &str = "leave";
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin) {
+/// Echoes text and binary messages; answers pings and closes as the library does.
+async fn echo(stream: Accepted) {
     let Ok(mut socket) = accept_async(stream).await else { return };
     while let Some(Ok(message)) = socket.next().await {
         if message == Message::text(LEAVE) {

@@ -8,10 +8,9 @@ use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::pki::Issued;
-use super::tls::{acceptor, open};
+use super::tls::{Accepted, listen, open};
 
 /// Runs on a runtime of its own.
 pub fn run<T>(future: impl Future<Output = T>) -> T {
@@ -84,25 +83,9 @@ impl Server {
 
     /// Under TLS if there is a certificate.
     pub fn start_with(certificate: Option<&Issued>) -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
         let state = Arc::new(State { health: AtomicU8::new(1), ..State::default() });
-        let (mine, tls) = (Arc::clone(&state), certificate.map(|issued| acceptor(issued, "h2")));
-        std::thread::spawn(move || {
-            run(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                while let Ok((stream, _)) = listener.accept().await {
-                    let (state, tls) = (Arc::clone(&mine), tls.clone());
-                    tokio::spawn(async move {
-                        match tls {
-                            None => connection(stream, state).await,
-                            Some(tls) => connection(tls.accept(stream).await.unwrap(), state).await,
-                        }
-                    });
-                }
-            });
-        });
+        let mine = Arc::clone(&state);
+        let address = listen(certificate, "h2", move |stream| connection(stream, Arc::clone(&mine)));
         Self { address, state }
     }
 
@@ -117,7 +100,7 @@ impl Server {
     }
 }
 
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, state: Arc<State>) {
+async fn connection(stream: Accepted, state: Arc<State>) {
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
         tokio::spawn(serve(request, respond, Arc::clone(&state)));

@@ -62,8 +62,40 @@ pub async fn open(address: SocketAddr, protocol: Option<&str>) -> Socket {
     Either::Right(stream)
 }
 
-/// A server's side that shows this certificate and speaks this.
-pub fn acceptor(issued: &Issued, protocol: &str) -> TlsAcceptor {
+/// A server's socket, plain or under TLS.
+pub type Accepted = Either<tokio::net::TcpStream, tokio_rustls::server::TlsStream<tokio::net::TcpStream>>;
+
+/// Listens on a port of its own, under TLS if there is a certificate, speaks this protocol there and does this with each
+/// connection. It ends with the process.
+pub fn listen<F: Future<Output = ()> + Send + 'static>(
+    certificate: Option<&Issued>,
+    protocol: &str,
+    connection: impl Fn(Accepted) -> F + Send + Clone + 'static,
+) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let tls = certificate.map(|issued| acceptor(issued, protocol));
+    let accepting = async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        while let Ok((tcp, _)) = listener.accept().await {
+            let (tls, connection) = (tls.clone(), connection.clone());
+            tokio::spawn(async move {
+                match tls {
+                    None => connection(Either::Left(tcp)).await,
+                    Some(tls) => match tls.accept(tcp).await {
+                        Ok(stream) => connection(Either::Right(stream)).await,
+                        Err(error) => eprintln!("a handshake of a test's server: {error}"),
+                    },
+                }
+            });
+        }
+    };
+    std::thread::spawn(move || super::grpc::run(accepting));
+    address
+}
+
+fn acceptor(issued: &Issued, protocol: &str) -> TlsAcceptor {
     let (chain, key) = parsed(issued);
     let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
     let builder = builder.with_protocol_versions(rustls::ALL_VERSIONS).unwrap().with_no_client_auth();
