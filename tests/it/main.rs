@@ -26,6 +26,7 @@ mod kept;
 mod lifecycle;
 mod limits;
 mod outlier;
+mod passing;
 mod proxy_protocol;
 mod queue;
 mod reload;
