@@ -166,14 +166,44 @@ fn the_deadline_of_a_route_and_a_route_that_is_not_there_have_their_statuses() {
         let (_server, weir) = start(way, "timeouts: { request: 500ms }");
         run(async {
             let mut client = connect(way, &weir).await;
-            let (response, mut out) = client.call("/silent").await;
-            out.send_data(message(b"x"), true).unwrap();
-            assert_eq!(status(response.await.unwrap()).await, "4", "DEADLINE_EXCEEDED");
+            for ends in [true, false] {
+                let (response, mut out) = client.call("/silent").await;
+                out.send_data(message(b"x"), ends).unwrap();
+                assert_eq!(status(response.await.unwrap()).await, "4", "DEADLINE_EXCEEDED");
+            }
             let (response, mut out) = client.call_at("example.com", "/").await;
             out.send_data(message(b"x"), true).unwrap();
             assert_eq!(status(response.await.unwrap()).await, "12", "UNIMPLEMENTED");
         });
-        weir.wait_for(&["weir_faults_total", "timeout"], 1.0);
+        weir.wait_for(&["weir_faults_total", "timeout"], 2.0);
+    }
+}
+
+#[test]
+fn a_deadline_has_its_status_whatever_the_client_is_at() {
+    for way in WAYS {
+        let (_server, weir) = start(way, "timeouts: { request: 500ms }");
+        run(async {
+            let mut client = connect(way, &weir).await;
+            // It goes on talking.
+            let (response, mut out) = client.call("/silent").await;
+            let talking = tokio::spawn(async move {
+                while out.send_data(message(b"x"), false).is_ok() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            });
+            assert_eq!(status(response.await.unwrap()).await, "4", "{way:?}: talking");
+            talking.await.unwrap();
+            // It cannot get rid of what it has to say.
+            let (response, mut out) = client.call("/silent").await;
+            let sender = tokio::spawn(async move {
+                let _ = out.send_data(message(&vec![7; 10 << 20]), true);
+                std::future::poll_fn(|cx| out.poll_reset(cx)).await
+            });
+            assert_eq!(status(response.await.unwrap()).await, "4", "{way:?}: stuck");
+            sender.abort();
+        });
+        weir.wait_for(&["weir_faults_total", "timeout"], 2.0);
     }
 }
 
