@@ -95,7 +95,8 @@ pub fn listen<F: Future<Output = ()> + Send + 'static>(
     address
 }
 
-fn acceptor(issued: &Issued, protocol: &str) -> TlsAcceptor {
+/// The server side of a handshake, with this certificate and this protocol.
+pub fn acceptor(issued: &Issued, protocol: &str) -> TlsAcceptor {
     let (chain, key) = parsed(issued);
     let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
     let builder = builder.with_protocol_versions(rustls::ALL_VERSIONS).unwrap().with_no_client_auth();
