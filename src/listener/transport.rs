@@ -42,10 +42,10 @@ impl Transport {
     pub(super) fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.try_read_buf(into),
-            Self::Tls(_) => {
+            Self::Tls(stream) => {
                 // Who asks so looks again or closes: nobody waits for a wake-up that is lost here.
                 let mut cx = Context::from_waker(Waker::noop());
-                match tokio_util::io::poll_read_buf(Pin::new(self), &mut cx, into) {
+                match tokio_util::io::poll_read_buf(Pin::new(&mut **stream), &mut cx, into) {
                     Poll::Ready(read) => read,
                     Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
                 }
@@ -96,12 +96,7 @@ impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::Tls(stream) => match Pin::new(stream).poll_read(cx, buf) {
-                // Many clients just close. What they send says itself where it ends, so nothing can be cut off unseen
-                // (RFC 9112 section 9.8).
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-                read => read,
-            },
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
