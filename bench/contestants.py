@@ -60,7 +60,7 @@ def bare(setup):
 def nginx(setup, buffering=True):
     members = "\n".join(f"server {address};" for address in setup.backends)
     listen = {"http": "", "h2c": "http2", "tls": "ssl"}[setup.front]
-    tls = f"ssl_certificate {setup.cert}; ssl_certificate_key {setup.key}; ssl_session_cache shared:s:10m;" if setup.front == "tls" else ""
+    tls = f"ssl_certificate {setup.cert}; ssl_certificate_key {setup.key}; ssl_session_cache shared:s:10m; ssl_protocols TLSv1.2 TLSv1.3;" if setup.front == "tls" else ""
     return nginx_command(setup.folder, f"nginx-{setup.port}", f"""
     map $http_upgrade $connection_to_backend {{ default upgrade; "" ""; }}
     upstream all {{ {"least_conn;" if setup.least else ""} {members} keepalive 1024; keepalive_requests 1000000000; }}

@@ -109,6 +109,8 @@ def main():
         contestants.build(options.names)
     if "websocket" in options.cases and not options.skip_build:
         contestants.helper("ws")
+    if {"handshake", "resumed"} & set(options.cases) and not options.skip_build:
+        contestants.helper("tls")
     if missing := [tool for tool in ("wrk", "h2load", "taskset", "nginx", "openssl") if not shutil.which(tool)]:
         sys.exit(f"bench: missing: {', '.join(missing)} (see `make bench`)")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

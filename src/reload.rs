@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::config::schema::Document;
+use crate::config::watch::{Watch, stamp};
 use crate::config::{self, Change, Checked, Diff, Problem};
 use crate::listener::{Bound, Front, Listeners};
 use crate::snapshot::{Shared, Snapshot};
@@ -71,6 +72,15 @@ pub struct Reloader<F> {
     token: TakeToken,
     last: ArcSwap<Option<LastReload>>,
     one_at_a_time: Mutex<()>,
+    backends: Mutex<BackendFiles>,
+}
+
+/// What looks after the files of `upstreams.*.tls`.
+#[derive(Default)]
+struct BackendFiles {
+    /// What is in force, where it names such files.
+    checked: Option<Checked>,
+    watch: Watch,
 }
 
 /// What a reloader works on.
@@ -94,10 +104,10 @@ pub struct Parts<F> {
 }
 
 impl<F: Front> Reloader<F> {
-    /// For the life of the process.
-    pub fn new(parts: Parts<F>) -> Self {
+    /// For the life of the process, which begins with this configuration.
+    pub fn new(parts: Parts<F>, checked: &Checked) -> Self {
         let started_with = Arc::clone(&parts.shared.load().document);
-        Self {
+        let this = Self {
             path: parts.path,
             shared: parts.shared,
             registry: parts.registry,
@@ -109,7 +119,10 @@ impl<F: Front> Reloader<F> {
             token: parts.token,
             last: ArcSwap::from_pointee(None),
             one_at_a_time: Mutex::new(()),
-        }
+            backends: Mutex::default(),
+        };
+        this.look_after(checked);
+        this
     }
 
     /// Reads the file again and applies it. Blocks on the file system.
@@ -121,6 +134,37 @@ impl<F: Front> Reloader<F> {
         };
         self.note(&result);
         result
+    }
+
+    /// Looks at the files of `upstreams.*.tls` and puts in what has changed: connections from here on are made by it. Blocks
+    /// on the file system. To be called again and again: a change is taken up at the second look that sees it.
+    pub fn refresh(&self) {
+        let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        let BackendFiles { checked: Some(checked), watch } = &mut *backends else { return };
+        let changed = watch.look(&checked.backend_files(), &stamp);
+        let (renewed, unfit) = checked.with_backend_files(&changed, &config::read_named);
+        for what in unfit {
+            tracing::error!("for backends, changed on disk, but cannot be used; the old one goes on: {what}");
+        }
+        let Some(renewed) = renewed else { return };
+        let before = self.shared.load();
+        match Snapshot::compile(&renewed, Some(&before), &self.registry, &self.metrics) {
+            Ok(snapshot) => {
+                // The configuration is the one that it was.
+                let snapshot = Arc::new(Snapshot { generation: before.generation, ..snapshot });
+                self.shared.store(Arc::clone(&snapshot));
+                self.registry.activate(&snapshot.upstreams);
+                tracing::info!("certificates for backends renewed from their files");
+                *checked = renewed;
+            }
+            Err(error) => tracing::error!(%error, "certificates for backends could not be put in; the old ones go on"),
+        }
+    }
+
+    fn look_after(&self, checked: &Checked) {
+        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        backends.checked = (!checked.backend_files().is_empty()).then(|| checked.clone());
     }
 
     /// What a reload with this text would change; the generation is that of now.
@@ -160,6 +204,7 @@ impl<F: Front> Reloader<F> {
         self.listeners.apply(document.into(), tls, bound, &self.fronts);
         switch_logs();
         (self.token)(checked.admin_token());
+        self.look_after(checked);
         Ok(Reloaded::Applied { generation: snapshot.generation, changes, fixed })
     }
 

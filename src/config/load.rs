@@ -71,6 +71,14 @@ impl Checked {
         self.path.parent().unwrap_or(Path::new(""))
     }
 
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    pub(super) fn with_files(&self, files: Files) -> Self {
+        Self { files, ..self.clone() }
+    }
+
     /// The configuration file, as it was named.
     pub fn path(&self) -> &Path {
         &self.path

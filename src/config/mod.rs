@@ -8,6 +8,7 @@
 pub mod pem;
 pub mod schema;
 pub mod values;
+pub mod watch;
 
 mod change;
 mod check;
@@ -23,6 +24,7 @@ mod list;
 mod load;
 mod locate;
 mod problem;
+mod renewed;
 mod scalar;
 mod tree;
 mod typed;

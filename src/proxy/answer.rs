@@ -10,7 +10,7 @@ use pingora_proxy::{FailToProxy, Session};
 use super::arrive::{GRACE, refuse};
 use super::classify;
 use super::ctx::RequestCtx;
-use super::fail::{has_begun, may_try_again};
+use super::fail::{has_begun, is_end_of_tunnel, may_try_again};
 use super::sticky;
 use crate::fault::Fault;
 use crate::life::Life;
@@ -225,6 +225,9 @@ fn open_tunnel(session: &mut Session, ctx: &mut RequestCtx) {
 
 /// Our own reply for a fault, if nothing was sent yet.
 pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut RequestCtx, life: &Life) -> FailToProxy {
+    if is_end_of_tunnel(ctx, error) {
+        return FailToProxy { error_code: 101, can_reuse_downstream: false };
+    }
     let (fault, status) = fault_of(error, ctx);
     (ctx.fault, ctx.status) = (Some(fault), Some(status));
     let before_pick = ctx.tries == 0;

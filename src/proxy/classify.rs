@@ -54,6 +54,11 @@ pub(super) fn is_timeout(error: &Error) -> bool {
     }
 }
 
+/// Whether the other end closed without TLS' goodbye (RFC 8446 section 6.1).
+pub(super) fn is_bare_end(error: &Error) -> bool {
+    io_kind(error) == Some(std::io::ErrorKind::UnexpectedEof)
+}
+
 fn io_kind(error: &Error) -> Option<std::io::ErrorKind> {
     error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind)
 }

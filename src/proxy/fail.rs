@@ -34,6 +34,11 @@ pub(super) fn while_proxying(
         // `answer::arrived` has ended it and asked for another.
         return error;
     }
+    if is_end_of_tunnel(ctx, &error) {
+        ctx.end_attempt(Outcome::Ok, None);
+        error.set_retry(false);
+        return error;
+    }
     let again = if ctx.fault.is_some() {
         // Refused by us in the middle of it.
         ctx.end_attempt(Outcome::ClientAbort, ctx.fault.map(RetryReason::Fault));
@@ -83,6 +88,12 @@ fn describe(session: &mut Session, ctx: &RequestCtx) -> Request {
 /// Whether the client has seen some of a final response.
 pub(super) fn has_begun(session: &Session) -> bool {
     session.response_written().is_some_and(|response| !response.status.is_informational() || response.status == 101)
+}
+
+/// Whether this is how a tunnel has ended: many ends close without TLS' goodbye. Whether something is missing they know
+/// themselves, as the protocol that they have switched to has an end of its own.
+pub(super) fn is_end_of_tunnel(ctx: &RequestCtx, error: &Error) -> bool {
+    ctx.begun == Some(101) && classify::is_bare_end(error)
 }
 
 /// A kept connection that the backend had closed meanwhile says nothing about the backend.

@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use super::classify;
 use super::ctx::RequestCtx;
+use super::fail::is_end_of_tunnel;
 use crate::fault::Fault;
 use crate::listener::Cut;
 use crate::telemetry::record::Record;
@@ -15,6 +16,7 @@ use crate::telemetry::vitals::Outcome;
 
 /// The request has come to its end in the usual way, well or not.
 pub(super) fn done(session: &Session, error: Option<&Error>, ctx: &mut RequestCtx) {
+    let error = error.filter(|error| !is_end_of_tunnel(ctx, error));
     let fault = error.and(ctx.fault).or_else(|| error.map(of));
     let outcome = match error {
         None => Outcome::Ok,

@@ -142,7 +142,7 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     let control = Arc::clone(&room) as Arc<dyn admin::Control>;
     let admin = admin::serve(admin, control, room.token.clone(), std::future::pending());
     runtimes.control().spawn(admin);
-    runtimes.control().spawn(look_after_certificates(Arc::clone(&room.listeners)));
+    runtimes.control().spawn(look_after_certificates(Arc::clone(&room)));
     runtimes.control().spawn(sweep(Arc::clone(&room.shared)));
     announce(&room, admin_address);
     ready(&Running { room: Arc::clone(&room), admin: admin_address });
@@ -183,7 +183,7 @@ fn furnish(
     life.set_bound();
     metrics.started(1, SystemTime::now());
     let token = Token::new(checked.admin_token().map(str::to_owned));
-    let reloader = Reloader::new(Parts {
+    let parts = Parts {
         path: checked.path().to_owned(),
         shared: Arc::clone(&shared),
         registry: Arc::clone(&registry),
@@ -195,7 +195,8 @@ fn furnish(
             let token = token.clone();
             move |text| token.set(text.map(str::to_owned))
         }),
-    });
+    };
+    let reloader = Reloader::new(parts, checked);
     let metrics = Arc::clone(metrics);
     Ok(Arc::new(ControlRoom { metrics, life, shared, listeners, registry, reloader, logs, token }))
 }
@@ -240,11 +241,15 @@ async fn serve(room: &Arc<ControlRoom>, mut signals: Signals, document: &Documen
 }
 
 /// Takes up certificates whose files have changed, for as long as the process lives.
-async fn look_after_certificates(listeners: Arc<Listeners>) {
+async fn look_after_certificates(room: Arc<ControlRoom>) {
     loop {
         tokio::time::sleep(LOOK).await;
-        let same = Arc::clone(&listeners);
-        if tokio::task::spawn_blocking(move || same.certificates().refresh()).await.is_err() {
+        let same = Arc::clone(&room);
+        let look = move || {
+            same.listeners.certificates().refresh();
+            same.reloader.refresh();
+        };
+        if tokio::task::spawn_blocking(look).await.is_err() {
             tracing::error!("looking at the files of certificates broke off; it is tried again");
         }
     }

@@ -20,7 +20,6 @@ mod session;
 mod store;
 mod table;
 mod tickets;
-mod watch;
 mod wire;
 
 pub use certificate::Certificate;

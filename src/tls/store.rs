@@ -12,9 +12,9 @@ use super::client::Clients;
 use super::endpoint::{Endpoint, Terms, strict_transport_security};
 use super::provider::provider;
 use super::tickets::{Resumption, Under};
-use super::watch::Watch;
 use crate::config::Checked;
 use crate::config::schema::{CertificatePair, Listener, ListenerTls};
+use crate::config::watch::Watch;
 use crate::telemetry::meters::CertificateMeters;
 use crate::telemetry::metrics::Metrics;
 

@@ -1,5 +1,5 @@
-//! gRPC through Weir: all kinds of calls with their trailers, errors and deadlines, Weir's own faults in gRPC's words, and
-//! the health check.
+//! gRPC through Weir, with and without TLS on either side: all kinds of calls with their trailers, errors and deadlines,
+//! Weir's own faults in gRPC's words, and the health check.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,19 +8,39 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::support::grpc::{Server, call, connect, message, next, next_message, rest, run, send_all, status};
-use crate::support::{Client, Origin, Weir, eventually, size};
+use crate::support::grpc::{Caller, Server, message, next, next_message, rest, run, send_all, status};
+use crate::support::{Client, Origin, PLAIN, THROUGHOUT, WAYS, Way, Weir, eventually, size, wait_until};
 
-fn yaml(backend: SocketAddr, route: &str, upstream: &str) -> String {
+fn yaml(way: Way, backend: SocketAddr, route: &str, upstream: &str) -> String {
+    let protocol = if way.backend { "h2" } else { "h2c" };
     format!(
-        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
+        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\"{} }}]\n\
          routes: [{{ name: all, match: {{ hosts: [example.org] }}, upstream: up, {route} }}]\n\
-         upstreams: {{ up: {{ protocol: h2c, {upstream} backends: [{{ name: a, address: \"{backend}\" }}] }} }}"
+         upstreams: {{ up: {{ protocol: {protocol}, {}{upstream} backends: [{{ name: a, address: \"{backend}\" }}] }} }}",
+        way.listener(),
+        way.upstream()
     )
 }
 
-fn before(server: &Server) -> Weir {
-    Weir::start(&yaml(server.address, "", ""))
+/// A server, and Weir before it.
+fn start(way: Way, route: &str) -> (Server, Weir) {
+    let (folder, certificate) = way.files();
+    let server = Server::start_with(certificate.as_ref());
+    let weir = Weir::start_in(folder, &yaml(way, server.address, route, ""), &[]);
+    (server, weir)
+}
+
+async fn connect(way: Way, weir: &Weir) -> Caller {
+    Caller::connect(weir.web(), way.client).await
+}
+
+/// Does it each way.
+fn each_way(test: impl AsyncFn(Way, &Server, &Weir)) {
+    for way in WAYS {
+        let (server, weir) = start(way, "");
+        run(test(way, &server, &weir));
+        weir.wait_for(&["weir_backend_in_flight"], 0.0);
+    }
 }
 
 /// An address where nobody listens.
@@ -30,18 +50,15 @@ fn nobody() -> SocketAddr {
 
 #[test]
 fn all_four_kinds_of_calls_end_in_their_trailers() {
-    let server = Server::start();
-    let weir = before(&server);
-    run(async {
-        let mut client = connect(weir.web()).await;
+    each_way(async |way, _, weir| {
+        let mut client = connect(way, weir).await;
         for (path, sent, want) in [
             ("/unary", vec![&b"one"[..]], vec![&b"one"[..]]),
             ("/server-stream", vec![b""], vec![b"\x00", b"\x01", b"\x02", b"\x03", b"\x04"]),
             ("/client-stream", vec![b"a", b"b", b"c"], vec![b"\x03"]),
             ("/both", vec![b"a", b"bc", b""], vec![b"a", b"bc", b""]),
         ] {
-            client = client.ready().await.unwrap();
-            let (response, mut out) = call(&mut client, path);
+            let (response, mut out) = client.call(path).await;
             for (at, one) in sent.iter().enumerate() {
                 out.send_data(message(one), at + 1 == sent.len()).unwrap();
             }
@@ -59,16 +76,13 @@ fn all_four_kinds_of_calls_end_in_their_trailers() {
             assert_eq!(trailers["grpc-message"], "as%20asked", "{path}");
         }
     });
-    weir.wait_for(&["weir_backend_in_flight"], 0.0);
 }
 
 #[test]
 fn a_stream_both_ways_carries_each_message_as_it_comes() {
-    let server = Server::start();
-    let weir = before(&server);
-    run(async {
-        let mut client = connect(weir.web()).await;
-        let (response, mut out) = call(&mut client, "/chat");
+    each_way(async |way, _, weir| {
+        let mut client = connect(way, weir).await;
+        let (response, mut out) = client.call("/chat").await;
         out.send_data(message(b"one"), false).unwrap();
         let mut body = response.await.unwrap().into_body();
         let mut inbox = BytesMut::new();
@@ -85,27 +99,22 @@ fn a_stream_both_ways_carries_each_message_as_it_comes() {
 
 #[test]
 fn errors_of_the_server_pass_alone_and_behind_messages() {
-    let server = Server::start();
-    let weir = before(&server);
-    run(async {
-        let mut client = connect(weir.web()).await;
+    each_way(async |way, _, weir| {
+        let mut client = connect(way, weir).await;
         for (path, want) in [("/fails", "5"), ("/breaks", "13")] {
-            let (response, mut out) = call(&mut client, path);
+            let (response, mut out) = client.call(path).await;
             out.send_data(message(b"x"), true).unwrap();
             assert_eq!(status(response.await.unwrap()).await, want);
-            client = client.ready().await.unwrap();
         }
     });
 }
 
 #[test]
 fn a_message_of_10_mib_passes_both_ways() {
-    let server = Server::start();
-    let weir = before(&server);
     let large: Vec<u8> = (0..10 << 20_u32).map(|i: u32| (i % 251) as u8).collect();
-    run(async {
-        let mut client = connect(weir.web()).await;
-        let (response, mut out) = call(&mut client, "/unary");
+    each_way(async |way, _, weir| {
+        let mut client = connect(way, weir).await;
+        let (response, mut out) = client.call("/unary").await;
         let sending = message(&large);
         let sender = tokio::spawn(async move { send_all(&mut out, sending, true).await });
         let mut body = response.await.unwrap().into_body();
@@ -113,15 +122,32 @@ fn a_message_of_10_mib_passes_both_ways() {
         assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");
         sender.await.unwrap();
     });
-    weir.wait_for(&["weir_backend_in_flight"], 0.0);
+}
+
+#[test]
+fn a_call_that_its_client_gives_up_is_given_up_at_the_server() {
+    each_way(async |way, server, weir| {
+        let mut client = connect(way, weir).await;
+        for count in 1..=3 {
+            let (response, mut out) = client.call("/silent").await;
+            out.send_data(message(b"x"), count % 2 == 0).unwrap();
+            tokio::time::timeout(Duration::from_millis(100), response).await.unwrap_err();
+            out.send_reset(h2::Reason::CANCEL);
+            wait_until("the server has heard of it", || server.cancelled() == count).await;
+        }
+        // The connection to the server has outlived it.
+        let (response, mut out) = client.call("/unary").await;
+        out.send_data(message(b"x"), true).unwrap();
+        assert_eq!(status(response.await.unwrap()).await, "0");
+    });
 }
 
 #[test]
 fn a_server_that_cannot_be_reached_is_unavailable_in_grpcs_words() {
-    let weir = Weir::start(&yaml(nobody(), "", ""));
+    let weir = Weir::start(&yaml(PLAIN, nobody(), "", ""));
     run(async {
-        let mut client = connect(weir.web()).await;
-        let (response, mut out) = call(&mut client, "/unary");
+        let mut client = connect(PLAIN, &weir).await;
+        let (response, mut out) = client.call("/unary").await;
         out.send_data(message(b"x"), true).unwrap();
         let response = response.await.unwrap();
         assert_eq!(response.headers()["content-type"], "application/grpc");
@@ -136,57 +162,87 @@ fn a_server_that_cannot_be_reached_is_unavailable_in_grpcs_words() {
 
 #[test]
 fn the_deadline_of_a_route_and_a_route_that_is_not_there_have_their_statuses() {
-    let server = Server::start();
-    let weir = Weir::start(&yaml(server.address, "timeouts: { request: 500ms }", ""));
-    run(async {
-        let mut client = connect(weir.web()).await;
-        let (response, mut out) = call(&mut client, "/silent");
-        out.send_data(message(b"x"), true).unwrap();
-        assert_eq!(status(response.await.unwrap()).await, "4", "DEADLINE_EXCEEDED");
-        client = client.ready().await.unwrap();
-        let elsewhere = http::Request::post("http://example.com/").header("content-type", "application/grpc");
-        let (response, _) = client.send_request(elsewhere.body(()).unwrap(), true).unwrap();
-        assert_eq!(status(response.await.unwrap()).await, "12", "UNIMPLEMENTED");
-    });
-    weir.wait_for(&["weir_faults_total", "timeout"], 1.0);
+    for way in WAYS {
+        let (_server, weir) = start(way, "timeouts: { request: 500ms }");
+        run(async {
+            let mut client = connect(way, &weir).await;
+            for ends in [true, false] {
+                let (response, mut out) = client.call("/silent").await;
+                out.send_data(message(b"x"), ends).unwrap();
+                assert_eq!(status(response.await.unwrap()).await, "4", "DEADLINE_EXCEEDED");
+            }
+            let (response, mut out) = client.call_at("example.com", "/").await;
+            out.send_data(message(b"x"), true).unwrap();
+            assert_eq!(status(response.await.unwrap()).await, "12", "UNIMPLEMENTED");
+        });
+        weir.wait_for(&["weir_faults_total", "timeout"], 2.0);
+    }
+}
+
+#[test]
+fn a_deadline_has_its_status_whatever_the_client_is_at() {
+    for way in WAYS {
+        let (_server, weir) = start(way, "timeouts: { request: 500ms }");
+        run(async {
+            let mut client = connect(way, &weir).await;
+            // It goes on talking.
+            let (response, mut out) = client.call("/silent").await;
+            let talking = tokio::spawn(async move {
+                while out.send_data(message(b"x"), false).is_ok() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            });
+            assert_eq!(status(response.await.unwrap()).await, "4", "{way:?}: talking");
+            talking.await.unwrap();
+            // It cannot get rid of what it has to say.
+            let (response, mut out) = client.call("/silent").await;
+            let sender = tokio::spawn(async move {
+                let _ = out.send_data(message(&vec![7; 10 << 20]), true);
+                std::future::poll_fn(|cx| out.poll_reset(cx)).await
+            });
+            assert_eq!(status(response.await.unwrap()).await, "4", "{way:?}: stuck");
+            sender.abort();
+        });
+        weir.wait_for(&["weir_faults_total", "timeout"], 2.0);
+    }
 }
 
 #[test]
 fn the_health_service_decides() {
     let server = Server::start();
+    let yaml = |check: &str| yaml(PLAIN, server.address, "", check);
     let check = |service: &str| {
         format!(
             "health_check: {{ grpc: {{ service: {service} }}, interval: 200ms, timeout: 200ms, rise: 1, fall: 1 }},"
         )
     };
-    let weir = Weir::start(&yaml(server.address, "", &check("shop")));
+    let weir = Weir::start(&yaml(&check("shop")));
     weir.wait_for_state("a", "up");
-    server.health.store(2, Ordering::Release);
+    server.set_health(2);
     weir.wait_for_state("a", "down");
     let reason = |weir: &Weir, want: &str| {
         eventually(want, || weir.status().to_string().contains(want).then_some(()));
     };
     reason(&weir, "health status NOT_SERVING, expected SERVING");
-    server.health.store(1, Ordering::Release);
+    server.set_health(1);
     weir.wait_for_state("a", "up");
-    assert!(weir.reload(&yaml(server.address, "", &check("other"))));
+    assert!(weir.reload(&yaml(&check("other"))));
     weir.wait_for_state("a", "down");
     reason(&weir, "NOT_FOUND");
-    assert!(weir.reload(&yaml(server.address, "", &check("\"\""))));
+    assert!(weir.reload(&yaml(&check("\"\""))));
     weir.wait_for_state("a", "up");
 }
 
 #[test]
 fn a_server_without_grpc_fails_the_health_check() {
     let origin = Origin::named("not even HTTP/2");
-    let weir = Weir::start(&yaml(origin.address(), "", "health_check: { grpc: {}, interval: 1s },"));
+    let weir = Weir::start(&yaml(PLAIN, origin.address(), "", "health_check: { grpc: {}, interval: 1s },"));
     weir.wait_for_state("a", "down");
 }
 
 /// Says its turn and waits for it to come back, until told to stop; then ends the stream and reads its status.
-async fn chat(address: SocketAddr, stop: Arc<AtomicBool>) {
-    let mut client = connect(address).await;
-    let (response, mut out) = call(&mut client, "/chat");
+async fn chat(mut client: Caller, stop: Arc<AtomicBool>) {
+    let (response, mut out) = client.call("/chat").await;
     out.send_data(message(b"first"), false).unwrap();
     let mut body = response.await.unwrap().into_body();
     let mut inbox = BytesMut::new();
@@ -203,14 +259,20 @@ async fn chat(address: SocketAddr, stop: Arc<AtomicBool>) {
     assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");
 }
 
-fn outlive_reloads(streams: usize, reloads: usize, every: Duration) {
-    let server = Server::start();
-    let weir = before(&server);
+fn outlive_reloads(way: Way, streams: usize, reloads: usize, every: Duration) {
+    let (server, weir) = start(way, "");
     let stop = Arc::new(AtomicBool::new(false));
     let (address, flag) = (weir.web(), Arc::clone(&stop));
     let clients = std::thread::spawn(move || {
         run(async move {
-            let chats: Vec<_> = (0..streams).map(|_| tokio::spawn(chat(address, Arc::clone(&flag)))).collect();
+            let mut chats = Vec::new();
+            let mut client = Caller::connect(address, way.client).await;
+            for stream in 0..streams {
+                if stream % 50 == 0 {
+                    client = Caller::connect(address, way.client).await;
+                }
+                chats.push(tokio::spawn(chat(client.clone(), Arc::clone(&flag))));
+            }
             for chat in chats {
                 chat.await.unwrap();
             }
@@ -219,7 +281,7 @@ fn outlive_reloads(streams: usize, reloads: usize, every: Duration) {
     weir.wait_for(&["weir_backend_in_flight"], streams as f64);
     for round in 0..reloads {
         let next = Instant::now() + every;
-        assert!(weir.reload(&yaml(server.address, "", &format!("keep_alive: {}s,", 10 + round % 2))));
+        assert!(weir.reload(&yaml(way, server.address, "", &format!("keep_alive: {}s,", 10 + round % 2))));
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
     stop.store(true, Ordering::Release);
@@ -231,11 +293,21 @@ fn outlive_reloads(streams: usize, reloads: usize, every: Duration) {
 
 #[test]
 fn streams_outlive_reloads() {
-    outlive_reloads(100, 3, Duration::from_millis(300));
+    outlive_reloads(PLAIN, 100, 3, Duration::from_millis(300));
 }
 
 #[test]
-#[ignore = "long: 300 streams and a reload a second for two minutes"]
+fn streams_under_tls_outlive_reloads() {
+    outlive_reloads(THROUGHOUT, 100, 3, Duration::from_millis(300));
+}
+
+#[test]
+#[ignore = "long: 300 streams each way and a reload a second for two minutes"]
 fn streams_outlive_reloads_for_two_minutes() {
-    outlive_reloads(size("WEIR_SOAK_STREAMS", 300), size("WEIR_SOAK_RELOADS", 120), Duration::from_secs(1));
+    let (streams, reloads) = (size("WEIR_SOAK_STREAMS", 300), size("WEIR_SOAK_RELOADS", 120));
+    std::thread::scope(|scope| {
+        for way in WAYS {
+            scope.spawn(move || outlive_reloads(way, streams, reloads, Duration::from_secs(1)));
+        }
+    });
 }

@@ -4,7 +4,13 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::support::{Client, Origin, Reply, Weir, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
+
+use crate::support::grpc::run;
+use crate::support::pki::Issued;
+use crate::support::tls::acceptor;
+use crate::support::{Client, Origin, Reply, THROUGHOUT, Weir, eventually};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -318,6 +324,58 @@ fn a_websocket_begins_with_the_header_too() {
     assert_eq!(client.response("GET").status, 101);
     client.send("echo");
     assert_eq!(client.exactly(4).unwrap(), b"echo");
+}
+
+/// A backend that reads the header in plain and speaks TLS behind it; what it was told.
+fn announced_under_tls(issued: &Issued) -> (SocketAddr, Seen) {
+    let (seen, tls) = (Seen::default(), acceptor(issued, "http/1.1"));
+    let mine = std::sync::Arc::clone(&seen);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = async move |mut tcp: tokio::net::TcpStream, tls: TlsAcceptor, seen: Seen| -> std::io::Result<()> {
+        let mut fixed = [0; 16];
+        tcp.read_exact(&mut fixed).await?;
+        let mut rest = vec![0; usize::from(u16::from_be_bytes([fixed[14], fixed[15]]))];
+        tcp.read_exact(&mut rest).await?;
+        let mut stream = tls.accept(tcp).await?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await?);
+        }
+        seen.lock().unwrap().push(([&fixed[12..14], &rest].concat(), String::from_utf8_lossy(&head).into_owned()));
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await?;
+        stream.flush().await?;
+        // Nothing else may come by this name.
+        assert!(stream.read_u8().await.is_err());
+        Ok(())
+    };
+    std::thread::spawn(move || {
+        run(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((tcp, _)) = listener.accept().await {
+                tokio::spawn(serve(tcp, tls.clone(), std::sync::Arc::clone(&mine)));
+            }
+        });
+    });
+    (address, seen)
+}
+
+#[test]
+fn the_header_goes_before_the_handshake_with_a_backend_under_tls() {
+    let (folder, issued) = THROUGHOUT.files();
+    let (backend, seen) = announced_under_tls(&issued.unwrap());
+    let upstream = ", send_proxy: v2, tls: { server_name: server.test, ca: ca.pem }, \
+                    health_check: { http: { path: /healthz }, interval: 1s }";
+    let weir = Weir::start_in(folder, &yaml("", upstream, backend), &[]);
+    weir.wait_for_state("a", "up");
+    let mut client = with_header(&weir, &v2([192, 0, 2, 1], 4000, 0));
+    assert_eq!((client.get("/1").text(), client.get("/2").text()), ("ok".into(), "ok".into()));
+    let seen = seen.lock().unwrap().clone();
+    let of = |path: &str| seen.iter().find(|(_, head)| head.starts_with(&format!("GET {path} "))).unwrap().0.clone();
+    let four = [&[0x21, 0x11, 192, 0, 2, 1, 198, 51, 100, 7][..], &4000_u16.to_be_bytes(), &443_u16.to_be_bytes()];
+    assert_eq!((of("/1"), of("/2")), (four.concat(), four.concat()));
+    assert_eq!(of("/healthz"), [0x20, 0], "probes say LOCAL");
 }
 
 #[test]

@@ -180,6 +180,17 @@ fn backends_are_shown_our_certificate() {
     assert_eq!(Client::connect(weir.web()).get("/asked").status, 200);
     let seen = origin.requests().into_iter().find(|request| request.target == "/asked").unwrap();
     assert_eq!(seen.header("x-client-cert-subject"), Some("CN=weir"));
+    // Another one in its place, and then one that is none: the last that is good is shown, without a reload.
+    pki.client("renewed").put(weir.config_file().parent().unwrap(), "ours");
+    eventually("the new one is shown", || {
+        assert_eq!(Client::connect(weir.web()).get("/again").status, 200);
+        (origin.last_request().header("x-client-cert-subject") == Some("CN=renewed")).then_some(())
+    });
+    put(weir.config_file().parent().unwrap(), "ours.key", "nothing");
+    eventually("it is told", || weir.stderr().contains("for backends, changed on disk").then_some(()));
+    assert_eq!(Client::connect(weir.web()).get("/still").status, 200);
+    assert_eq!(weir.metric("weir_config_generation"), 1.0);
+    pki.client("good").put(weir.config_file().parent().unwrap(), "ours");
     // Without it: refused, for traffic and probes alike.
     let none = ", certificate: { cert: ours.pem, key: ours.key }";
     assert!(weir.reload(&yaml.replace(none, "")));

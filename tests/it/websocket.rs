@@ -1,61 +1,89 @@
-//! WebSockets through Weir, spoken by a real library on both sides: messages, fragments, pings, closes, and many at once
-//! while the configuration changes.
+//! WebSockets through Weir, with and without TLS on either side, spoken by a real library on both: messages, fragments,
+//! pings, closes, and many at once while the configuration changes.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
-use crate::support::{Weir, eventually, size};
+use crate::support::grpc::run;
+use crate::support::tls::{Accepted, Socket as Stream, listen};
+use crate::support::{
+    Client, EDGE, Origin, PLAIN, THROUGHOUT, TlsClient, WAYS, Way, Weir, eventually, size, tls, tls_config,
+};
 
-fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+/// A Weir before a backend that echoes.
+struct Setup {
+    way: Way,
+    backend: SocketAddr,
+    weir: Weir,
 }
+
+impl Setup {
+    fn start(way: Way, timeouts: &str) -> Self {
+        let (folder, certificate) = way.files();
+        let backend = listen(certificate.as_ref(), "http/1.1", echo);
+        let weir = Weir::start_in(folder, &yaml(way, backend, timeouts, 1), &[]);
+        Self { way, backend, weir }
+    }
+
+    async fn open(&self) -> Socket {
+        open(self.weir.web(), self.way).await
+    }
+}
+
+/// Does it each way.
+fn each_way(test: impl AsyncFn(&Setup)) {
+    for way in WAYS {
+        let setup = Setup::start(way, "");
+        run(test(&setup));
+        setup.weir.wait_for(&["weir_backend_in_flight"], 0.0);
+        let faults: Vec<_> =
+            setup.weir.scrape().into_iter().filter(|(name, _)| name.contains("weir_faults_total")).collect();
+        assert!(faults.is_empty(), "{way:?} {faults:?}");
+    }
+}
+
+/// What makes the backend close its connection without another word.
+const LEAVE: &str = "leave";
 
 /// Echoes text and binary messages; answers pings and closes as the library does.
-fn echo() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        run(async move {
-            let listener = TcpListener::from_std(listener).unwrap();
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(async move {
-                    let Ok(mut socket) = accept_async(stream).await else { return };
-                    while let Some(Ok(message)) = socket.next().await {
-                        let echoed = message.is_text() || message.is_binary();
-                        if echoed && socket.send(message).await.is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-        });
-    });
-    address
+async fn echo(stream: Accepted) {
+    let Ok(mut socket) = accept_async(stream).await else { return };
+    while let Some(Ok(message)) = socket.next().await {
+        if message == Message::text(LEAVE) {
+            return;
+        }
+        let echoed = message.is_text() || message.is_binary();
+        if echoed && socket.send(message).await.is_err() {
+            return;
+        }
+    }
 }
 
-fn yaml(backend: SocketAddr, timeouts: &str, weight: u16) -> String {
+fn yaml(way: Way, backend: SocketAddr, timeouts: &str, weight: u16) -> String {
     format!(
-        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
+        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\"{} }}]\n\
          routes: [{{ name: all, upstream: up, timeouts: {{ {timeouts} }} }}]\n\
-         upstreams: {{ up: {{ balance: weighted_round_robin, backends: [{{ name: a, address: \"{backend}\", weight: {weight} }}] }} }}"
+         upstreams: {{ up: {{ {}balance: weighted_round_robin, backends: [{{ name: a, address: \"{backend}\", weight: {weight} }}] }} }}",
+        way.listener(),
+        way.upstream()
     )
 }
 
-type Socket = WebSocketStream<TcpStream>;
+type Socket = WebSocketStream<Stream>;
 
-async fn open(address: SocketAddr) -> Socket {
-    let stream = TcpStream::connect(address).await.unwrap();
-    client_async("ws://example.org/chat", stream).await.unwrap().0
+async fn open(address: SocketAddr, way: Way) -> Socket {
+    let stream = tls::open(address, way.client.then_some("http/1.1")).await;
+    let url = if way.client { "wss://example.org/chat" } else { "ws://example.org/chat" };
+    client_async(url, stream).await.unwrap().0
 }
 
 async fn next(socket: &mut Socket) -> Message {
@@ -64,9 +92,8 @@ async fn next(socket: &mut Socket) -> Message {
 
 #[test]
 fn text_binary_fragments_and_pings_pass_both_ways() {
-    let weir = Weir::start(&yaml(echo(), "", 1));
-    run(async {
-        let mut socket = open(weir.web()).await;
+    each_way(async |setup| {
+        let mut socket = setup.open().await;
         socket.send(Message::text("grüße")).await.unwrap();
         assert_eq!(next(&mut socket).await, Message::text("grüße"));
         let large: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 251) as u8).collect();
@@ -79,31 +106,96 @@ fn text_binary_fragments_and_pings_pass_both_ways() {
         socket.send(piece("two ", Data::Continue, false)).await.unwrap();
         socket.send(piece("three", Data::Continue, true)).await.unwrap();
         assert_eq!(next(&mut socket).await, Message::text("one two three"));
+        socket.close(None).await.unwrap();
+        assert!(next(&mut socket).await.is_close());
     });
 }
 
 #[test]
 fn a_close_passes_with_its_code_and_its_words() {
-    let weir = Weir::start(&yaml(echo(), "", 1));
-    run(async {
+    each_way(async |setup| {
         for code in [CloseCode::Normal, CloseCode::Away, CloseCode::Library(4242)] {
-            let mut socket = open(weir.web()).await;
+            let mut socket = setup.open().await;
             let frame = CloseFrame { code, reason: "bye".into() };
             socket.send(Message::Close(Some(frame.clone()))).await.unwrap();
             assert_eq!(next(&mut socket).await, Message::Close(Some(frame)));
             assert!(socket.next().await.is_none_or(|end| end.is_err()));
         }
+        setup.weir.wait_for(&["weir_requests_total", "status=\"101\""], 3.0);
     });
-    weir.wait_for(&["weir_backend_in_flight"], 0.0);
-    weir.wait_for(&["weir_requests_total", "status=\"101\""], 3.0);
-    assert_eq!(weir.sum(&["weir_faults_total"]), 0.0);
+}
+
+#[test]
+fn an_end_without_a_goodbye_is_an_end() {
+    each_way(async |setup| {
+        // The client just goes away.
+        let mut socket = setup.open().await;
+        socket.send(Message::text("one")).await.unwrap();
+        assert_eq!(next(&mut socket).await, Message::text("one"));
+        drop(socket);
+        // The backend goes at a word.
+        let mut socket = setup.open().await;
+        socket.send(Message::text(LEAVE)).await.unwrap();
+        assert!(socket.next().await.is_none_or(|end| end.is_err()));
+        setup.weir.wait_for(&["weir_requests_total", "status=\"101\""], 2.0);
+    });
+}
+
+#[test]
+fn compression_is_agreed_on_by_the_ends_and_its_frames_pass_as_they_are() {
+    let origin = Origin::raw(|mut stream| {
+        let mut head = String::new();
+        let mut byte = [0];
+        while !head.ends_with("\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
+            head.push(char::from(byte[0]));
+        }
+        assert!(head.contains("permessage-deflate; client_max_window_bits"), "{head}");
+        let _ = stream.write_all(
+            b"HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+              Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits=12\r\n\r\n",
+        );
+        while stream.read(&mut byte).is_ok_and(|read| read == 1) {
+            let _ = stream.write_all(&byte);
+        }
+    });
+    let ask = "GET / HTTP/1.1\r\nHost: example.org\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+               Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
+    // A text frame, the last of its message, compressed (RFC 7692 section 7.2.3.1), masked by zeros.
+    let frame = b"\xc1\x87\0\0\0\0\xf2\x48\xcd\xc9\xc9\x07\x00";
+    for way in [PLAIN, EDGE] {
+        let (folder, _) = way.files();
+        let weir = Weir::start_in(folder, &yaml(way, origin.address(), "", 1), &[]);
+        if way.client {
+            deflated(TlsClient::secure(weir.web(), "example.org", &Arc::new(tls_config(None))), ask, frame);
+        } else {
+            deflated(Client::connect(weir.web()), ask, frame);
+        }
+    }
+}
+
+fn deflated<S: Read + Write>(mut client: Client<S>, ask: &str, frame: &[u8]) {
+    client.send(ask);
+    let response = client.response("GET");
+    assert_eq!(response.status, 101);
+    let agreed = response.header("sec-websocket-extensions");
+    assert_eq!(agreed, Some("permessage-deflate; client_max_window_bits=12"));
+    client.send(frame);
+    assert_eq!(client.exactly(frame.len()).unwrap(), frame);
 }
 
 #[test]
 fn silence_ends_it_only_after_its_own_time_and_a_ping_is_no_silence() {
-    let weir = Weir::start(&yaml(echo(), "read: 1s, tunnel: 2s", 1));
+    std::thread::scope(|scope| {
+        for way in WAYS {
+            scope.spawn(move || silence(way));
+        }
+    });
+}
+
+fn silence(way: Way) {
+    let setup = Setup::start(way, "read: 1s, tunnel: 2s");
     run(async {
-        let mut socket = open(weir.web()).await;
+        let mut socket = setup.open().await;
         // Longer than `read`, and in all longer than `tunnel`.
         for _ in 0..3 {
             tokio::time::sleep(Duration::from_millis(1200)).await;
@@ -115,12 +207,12 @@ fn silence_ends_it_only_after_its_own_time_and_a_ping_is_no_silence() {
         assert!(end.is_none_or(|end| end.is_err()));
         assert!(silent.elapsed() >= Duration::from_millis(1500), "{:?}", silent.elapsed());
     });
-    weir.wait_for(&["weir_backend_in_flight"], 0.0);
+    setup.weir.wait_for(&["weir_backend_in_flight"], 0.0);
 }
 
 /// Each says its turn and waits for it to come back, until told to stop; then closes. How many turns in all.
-async fn chat(address: SocketAddr, stop: Arc<AtomicBool>, turns: Arc<AtomicUsize>, pace: Duration) {
-    let mut socket = open(address).await;
+async fn chat(address: SocketAddr, way: Way, stop: Arc<AtomicBool>, turns: Arc<AtomicUsize>, pace: Duration) {
+    let mut socket = open(address, way).await;
     let mut turn = 0_u64;
     while !stop.load(Ordering::Acquire) {
         turn += 1;
@@ -135,15 +227,14 @@ async fn chat(address: SocketAddr, stop: Arc<AtomicBool>, turns: Arc<AtomicUsize
 }
 
 /// So many sockets, talking while the configuration is reloaded: none breaks, none is lost count of.
-fn outlive_reloads(sockets: usize, reloads: usize, every: Duration) {
-    let backend = echo();
-    let weir = Weir::start(&yaml(backend, "", 1));
+fn outlive_reloads(way: Way, sockets: usize, reloads: usize, every: Duration) {
+    let Setup { backend, weir, .. } = Setup::start(way, "");
     let (stop, turns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let (address, flag, count) = (weir.web(), Arc::clone(&stop), Arc::clone(&turns));
     let clients = std::thread::spawn(move || {
         run(async move {
             let pace = Duration::from_millis(sockets as u64);
-            let chats = (0..sockets).map(|_| chat(address, Arc::clone(&flag), Arc::clone(&count), pace));
+            let chats = (0..sockets).map(|_| chat(address, way, Arc::clone(&flag), Arc::clone(&count), pace));
             let chats: Vec<_> = chats.map(tokio::spawn).collect();
             for chat in chats {
                 chat.await.unwrap();
@@ -153,7 +244,7 @@ fn outlive_reloads(sockets: usize, reloads: usize, every: Duration) {
     weir.wait_for(&["weir_backend_in_flight"], sockets as f64);
     for round in 0..reloads {
         let next = Instant::now() + every;
-        assert!(weir.reload(&yaml(backend, "", 2 + (round % 2) as u16)), "{}", weir.stderr());
+        assert!(weir.reload(&yaml(way, backend, "", 2 + (round % 2) as u16)), "{}", weir.stderr());
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
         assert_eq!(weir.sum(&["weir_backend_in_flight"]), sockets as f64);
     }
@@ -167,23 +258,36 @@ fn outlive_reloads(sockets: usize, reloads: usize, every: Duration) {
 
 #[test]
 fn a_thousand_at_once_outlive_reloads() {
-    outlive_reloads(1000, 2, Duration::from_millis(500));
+    outlive_reloads(PLAIN, 1000, 2, Duration::from_millis(500));
 }
 
 #[test]
-#[ignore = "long: 1,000 WebSockets and a reload a second for two minutes"]
+fn hundreds_under_tls_outlive_reloads() {
+    outlive_reloads(THROUGHOUT, 300, 2, Duration::from_millis(500));
+}
+
+#[test]
+#[ignore = "long: 1,000 WebSockets each way and a reload a second for two minutes"]
 fn a_thousand_at_once_outlive_reloads_for_two_minutes() {
-    outlive_reloads(size("WEIR_SOAK_WEBSOCKETS", 1000), size("WEIR_SOAK_RELOADS", 120), Duration::from_secs(1));
+    let (sockets, reloads) = (size("WEIR_SOAK_WEBSOCKETS", 1000), size("WEIR_SOAK_RELOADS", 120));
+    for way in WAYS {
+        outlive_reloads(way, sockets, reloads, Duration::from_secs(1));
+    }
 }
 
 #[test]
 #[ignore = "long: two minutes of silence"]
 fn one_that_is_idle_for_two_minutes_is_still_there() {
-    let weir = Weir::start(&yaml(echo(), "", 1));
+    let setups = WAYS.map(|way| Setup::start(way, ""));
     run(async {
-        let mut socket = open(weir.web()).await;
+        let mut sockets = Vec::new();
+        for setup in &setups {
+            sockets.push(setup.open().await);
+        }
         tokio::time::sleep(Duration::from_secs(120)).await;
-        socket.send(Message::text("still")).await.unwrap();
-        assert_eq!(next(&mut socket).await, Message::text("still"));
+        for socket in &mut sockets {
+            socket.send(Message::text("still")).await.unwrap();
+            assert_eq!(next(socket).await, Message::text("still"));
+        }
     });
 }

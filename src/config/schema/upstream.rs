@@ -139,7 +139,7 @@ pub enum SendProxy {
 pub struct UpstreamTls {
     /// The name that is sent (SNI) and that the certificate must carry.
     pub server_name: String,
-    /// A PEM file of the authorities to trust instead of the system's.
+    /// A PEM file of the authorities to trust instead of the system's. Read again when it changes.
     #[serde(default)]
     pub ca: Option<PathBuf>,
     /// What Weir shows of itself where backends ask.

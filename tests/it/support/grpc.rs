@@ -2,12 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
+
+use super::pki::Issued;
+use super::tls::{Accepted, listen, open};
 
 /// Runs on a runtime of its own.
 pub fn run<T>(future: impl Future<Output = T>) -> T {
@@ -59,35 +62,48 @@ pub async fn next_message(body: &mut RecvStream, inbox: &mut BytesMut) -> Option
     }
 }
 
-/// A server on a port of its own, and what its health service says.
+/// What a server's tasks share with its test.
+#[derive(Default)]
+struct State {
+    health: AtomicU8,
+    cancelled: AtomicUsize,
+}
+
+/// A server on a port of its own.
 pub struct Server {
     pub address: SocketAddr,
-    pub health: Arc<AtomicU8>,
+    state: Arc<State>,
 }
 
 impl Server {
+    /// In plain.
     pub fn start() -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
-        let health = Arc::new(AtomicU8::new(1));
-        let mine = Arc::clone(&health);
-        std::thread::spawn(move || {
-            run(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(connection(stream, Arc::clone(&mine)));
-                }
-            });
-        });
-        Self { address, health }
+        Self::start_with(None)
+    }
+
+    /// Under TLS if there is a certificate.
+    pub fn start_with(certificate: Option<&Issued>) -> Self {
+        let state = Arc::new(State { health: AtomicU8::new(1), ..State::default() });
+        let mine = Arc::clone(&state);
+        let address = listen(certificate, "h2", move |stream| connection(stream, Arc::clone(&mine)));
+        Self { address, state }
+    }
+
+    /// What its health service says from now on.
+    pub fn set_health(&self, health: u8) {
+        self.state.health.store(health, Ordering::Release);
+    }
+
+    /// Calls that were reset while it had not answered.
+    pub fn cancelled(&self) -> usize {
+        self.state.cancelled.load(Ordering::Acquire)
     }
 }
 
-async fn connection(stream: tokio::net::TcpStream, health: Arc<AtomicU8>) {
+async fn connection(stream: Accepted, state: Arc<State>) {
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
-        tokio::spawn(serve(request, respond, Arc::clone(&health)));
+        tokio::spawn(serve(request, respond, Arc::clone(&state)));
     }
 }
 
@@ -98,7 +114,7 @@ fn trailers(status: &str) -> HeaderMap {
     trailers
 }
 
-async fn serve(request: Request<RecvStream>, mut respond: h2::server::SendResponse<Bytes>, health: Arc<AtomicU8>) {
+async fn serve(request: Request<RecvStream>, mut respond: h2::server::SendResponse<Bytes>, state: Arc<State>) {
     let field = |name: &str| request.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
     let header = Response::builder().header("content-type", "application/grpc");
     let header = header.header("x-te", field("te")).header("x-timeout", field("grpc-timeout"));
@@ -109,7 +125,9 @@ async fn serve(request: Request<RecvStream>, mut respond: h2::server::SendRespon
         return;
     }
     if path == "/silent" {
-        std::future::pending::<()>().await;
+        std::future::poll_fn(|cx| respond.poll_reset(cx)).await.unwrap();
+        state.cancelled.fetch_add(1, Ordering::AcqRel);
+        return;
     }
     let mut out = respond.send_response(header.body(()).unwrap(), false).unwrap();
     let mut status = "0";
@@ -118,7 +136,9 @@ async fn serve(request: Request<RecvStream>, mut respond: h2::server::SendRespon
         "/grpc.health.v1.Health/Check" => {
             let asked = next_message(&mut body, &mut inbox).await.unwrap();
             match &asked[..] {
-                b"" | b"\x0a\x04shop" => out.send_data(message(&[8, health.load(Ordering::Acquire)]), false).unwrap(),
+                b"" | b"\x0a\x04shop" => {
+                    out.send_data(message(&[8, state.health.load(Ordering::Acquire)]), false).unwrap()
+                }
                 _ => status = "5",
             }
         }
@@ -150,20 +170,34 @@ async fn serve(request: Request<RecvStream>, mut respond: h2::server::SendRespon
 }
 
 /// A client's connection.
-pub async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
-    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let mut builder = h2::client::Builder::new();
-    builder.initial_window_size(1 << 20).initial_connection_window_size(1 << 22);
-    let (sender, connection) = builder.handshake(stream).await.unwrap();
-    tokio::spawn(connection);
-    sender.ready().await.unwrap()
+#[derive(Clone)]
+pub struct Caller {
+    sender: SendRequest<Bytes>,
+    scheme: &'static str,
 }
 
-/// Begins a call.
-pub fn call(client: &mut SendRequest<Bytes>, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
-    let request = Request::builder().method("POST").uri(format!("http://example.org{path}"));
-    let request = request.header("te", "trailers").header("content-type", "application/grpc+proto");
-    client.send_request(request.header("grpc-timeout", "7S").body(()).unwrap(), false).unwrap()
+impl Caller {
+    pub async fn connect(address: SocketAddr, tls: bool) -> Self {
+        let stream = open(address, tls.then_some("h2")).await;
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(1 << 20).initial_connection_window_size(1 << 22);
+        let (sender, connection) = builder.handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        Self { sender, scheme: if tls { "https" } else { "http" } }
+    }
+
+    /// Begins a call.
+    pub async fn call(&mut self, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
+        self.call_at("example.org", path).await
+    }
+
+    /// Begins a call at this host.
+    pub async fn call_at(&mut self, host: &str, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
+        self.sender = self.sender.clone().ready().await.unwrap();
+        let request = Request::builder().method("POST").uri(format!("{}://{host}{path}", self.scheme));
+        let request = request.header("te", "trailers").header("content-type", "application/grpc+proto");
+        self.sender.send_request(request.header("grpc-timeout", "7S").body(()).unwrap(), false).unwrap()
+    }
 }
 
 /// How a call ended: `grpc-status`, from the trailers or from a header that is all there is.

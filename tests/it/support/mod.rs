@@ -9,6 +9,7 @@ pub mod origin;
 pub mod pki;
 pub mod random;
 pub mod tls;
+pub mod ways;
 pub mod weir;
 
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ pub use origin::{Origin, Reply};
 pub use pki::Pki;
 pub use random::Random;
 pub use tls::{TlsClient, tls_config};
+pub use ways::{EDGE, PLAIN, THROUGHOUT, WAYS, Way};
 pub use weir::Weir;
 
 /// How long a condition may take to come true on a busy machine.
@@ -34,6 +36,15 @@ pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T 
         }
         assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until the condition holds, and lets other tasks of the test go on.
+pub async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -223,7 +223,9 @@ fn read_body(reader: &mut BufReader<TcpStream>, request: &Request) -> Option<Vec
     } else if request.header("transfer-encoding").is_some() {
         loop {
             let mut line = String::new();
-            reader.read_line(&mut line).ok()?;
+            if reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
             let size = usize::from_str_radix(line.trim(), 16).unwrap_or_else(|_| panic!("chunk size {line:?}"));
             let start = body.len();
             body.resize(start + size + 2, 0);

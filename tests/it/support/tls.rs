@@ -1,4 +1,4 @@
-//! A client over TLS that says what became of its handshake.
+//! TLS for tests: a client that says what became of its handshake, and sockets for libraries.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -6,9 +6,13 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, SignatureScheme, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, ServerConfig, SignatureScheme, StreamOwned,
+};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_util::either::Either;
 
 use super::client::Client;
 use super::pki::Issued;
@@ -31,14 +35,74 @@ pub fn tls_config_with(
     let trusting = Arc::new(TrustsAll(schemes.to_vec()));
     let builder = builder.with_protocol_versions(versions).unwrap();
     let builder = builder.dangerous().with_custom_certificate_verifier(trusting);
-    match client {
+    match client.map(parsed) {
         None => builder.with_no_client_auth(),
-        Some(issued) => {
-            let chain = vec![CertificateDer::from_pem_slice(issued.cert.as_bytes()).unwrap()];
-            let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
-            builder.with_client_auth_cert(chain, key).unwrap()
-        }
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
     }
+}
+
+fn parsed(issued: &Issued) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+    let chain = vec![CertificateDer::from_pem_slice(issued.cert.as_bytes()).unwrap()];
+    (chain, PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap())
+}
+
+/// A client's socket, plain or under TLS.
+pub type Socket = Either<tokio::net::TcpStream, tokio_rustls::client::TlsStream<tokio::net::TcpStream>>;
+
+/// Connects: under TLS, for `example.org`, if a protocol is to be agreed on.
+pub async fn open(address: SocketAddr, protocol: Option<&str>) -> Socket {
+    let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+    tcp.set_nodelay(true).unwrap();
+    let Some(protocol) = protocol else { return Either::Left(tcp) };
+    let mut config = tls_config(None);
+    config.alpn_protocols = vec![protocol.into()];
+    let name = "example.org".try_into().unwrap();
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(protocol.as_bytes()));
+    Either::Right(stream)
+}
+
+/// A server's socket, plain or under TLS.
+pub type Accepted = Either<tokio::net::TcpStream, tokio_rustls::server::TlsStream<tokio::net::TcpStream>>;
+
+/// Listens on a port of its own, under TLS if there is a certificate, speaks this protocol there and does this with each
+/// connection. It ends with the process.
+pub fn listen<F: Future<Output = ()> + Send + 'static>(
+    certificate: Option<&Issued>,
+    protocol: &str,
+    connection: impl Fn(Accepted) -> F + Send + Clone + 'static,
+) -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let tls = certificate.map(|issued| acceptor(issued, protocol));
+    let accepting = async move {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        while let Ok((tcp, _)) = listener.accept().await {
+            let (tls, connection) = (tls.clone(), connection.clone());
+            tokio::spawn(async move {
+                match tls {
+                    None => connection(Either::Left(tcp)).await,
+                    Some(tls) => match tls.accept(tcp).await {
+                        Ok(stream) => connection(Either::Right(stream)).await,
+                        Err(error) => eprintln!("a handshake of a test's server: {error}"),
+                    },
+                }
+            });
+        }
+    };
+    std::thread::spawn(move || super::grpc::run(accepting));
+    address
+}
+
+/// The server side of a handshake, with this certificate and this protocol.
+pub fn acceptor(issued: &Issued, protocol: &str) -> TlsAcceptor {
+    let (chain, key) = parsed(issued);
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_protocol_versions(rustls::ALL_VERSIONS).unwrap().with_no_client_auth();
+    let mut config = builder.with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = vec![protocol.into()];
+    TlsAcceptor::from(Arc::new(config))
 }
 
 impl TlsClient {

@@ -1,0 +1,105 @@
+//! The files of `upstreams.*.tls` read again, for a document that goes on as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Checked;
+use super::files::{Files, reason};
+use super::pem;
+use super::schema::Document;
+
+/// Paths of files that belong together, as the document has them.
+type Group<'a> = Vec<&'a Path>;
+
+/// By what backends are known, and what they are shown.
+fn groups(document: &Document) -> Vec<Group<'_>> {
+    let mut groups = Vec::new();
+    for tls in document.upstreams.values().filter_map(|upstream| upstream.tls.as_ref()) {
+        groups.extend(tls.ca.as_deref().map(|ca| vec![ca]));
+        groups.extend(tls.certificate.as_ref().map(|pair| vec![&*pair.cert, &*pair.key]));
+    }
+    groups
+}
+
+impl Checked {
+    /// The files of `upstreams.*.tls` by whole paths, those together that belong together.
+    pub fn backend_files(&self) -> Vec<Vec<PathBuf>> {
+        let whole = |group: Group<'_>| group.into_iter().map(|path| self.folder().join(path)).collect();
+        groups(self.document()).into_iter().map(whole).collect()
+    }
+
+    /// The same document with those of these files that are others now; nothing if none is. What cannot be used is told,
+    /// and stays what it was.
+    pub fn with_backend_files(
+        &self,
+        changed: &BTreeSet<PathBuf>,
+        read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> (Option<Self>, Vec<String>) {
+        let (mut new, mut unfit) = (BTreeMap::new(), Vec::new());
+        for group in groups(self.document()) {
+            if !group.iter().any(|path| changed.contains(&self.folder().join(path))) {
+                continue;
+            }
+            match self.read_group(&group, read) {
+                Ok(files) => new.extend(files),
+                Err(what) => unfit.push(what),
+            }
+        }
+        new.retain(|path, bytes| self.file(path) != Some(bytes.as_slice()));
+        let renewed = (!new.is_empty()).then(|| {
+            let mut held = self.files().held.clone();
+            held.extend(new);
+            self.with_files(Files { held, made: self.made().to_vec() })
+        });
+        (renewed, unfit)
+    }
+
+    fn read_group(
+        &self,
+        group: &[&Path],
+        read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<Vec<(PathBuf, Vec<u8>)>, String> {
+        let mut files = Vec::new();
+        for path in group {
+            let bytes = read(&self.folder().join(path));
+            let bytes = bytes.map_err(|error| format!("{} cannot be read: {}", path.display(), reason(&error)))?;
+            files.push((path.to_path_buf(), bytes));
+        }
+        let judged = match files.as_slice() {
+            [(_, cert), (_, key)] => pem::pair(cert, key).map(drop).map_err(|bad| bad.to_string()),
+            _ => files.iter().try_for_each(|(_, ca)| pem::authorities(ca).map(drop).map_err(|(what, _)| what)),
+        };
+        judged.map_err(|what| format!("{}: {what}", group[0].display()))?;
+        Ok(files)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_same_changes_nothing_and_what_is_unfit_is_told() {
+        let yaml = "listeners: [{ address: \"127.0.0.1:1\" }]\nroutes: [{ upstream: up }]\n\
+                    upstreams: { up: { tls: { server_name: a, ca: ca.pem }, backends: [{ address: \"127.0.0.1:2\" }] } }";
+        let authority = |name: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            rcgen::CertificateParams::new(vec![name.into()]).unwrap().self_signed(&key).unwrap().pem().into_bytes()
+        };
+        let (one, other) = (authority("one"), authority("other"));
+        let read = |_: &Path| Ok(one.clone());
+        let checked = super::super::parse(Path::new("/etc/weir.yaml"), yaml, &|_| None, &read).unwrap();
+        let files = checked.backend_files();
+        assert_eq!(files, [[PathBuf::from("/etc/ca.pem")]]);
+        let changed: BTreeSet<_> = files.into_iter().flatten().collect();
+        assert!(checked.with_backend_files(&BTreeSet::new(), &|_| panic!("not asked for")).0.is_none());
+        assert!(checked.with_backend_files(&changed, &read).0.is_none());
+        let (renewed, unfit) = checked.with_backend_files(&changed, &|_| Ok(other.clone()));
+        assert_eq!(renewed.unwrap().file(Path::new("ca.pem")), Some(&*other));
+        assert!(unfit.is_empty());
+        let (renewed, unfit) = checked.with_backend_files(&changed, &|_| Ok(b"nothing".to_vec()));
+        assert!(renewed.is_none() && unfit[0].starts_with("ca.pem: "), "{unfit:?}");
+    }
+}
