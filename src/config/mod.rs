@@ -24,6 +24,7 @@ mod load;
 mod locate;
 mod problem;
 mod scalar;
+mod state_dir;
 mod tree;
 mod typed;
 

@@ -74,6 +74,8 @@ pub struct Settings {
     pub http2: bool,
     /// TLS; nothing: the port is plain.
     pub tls: Option<Arc<tls::Endpoint>>,
+    /// What ACME servers are answered on a plain port.
+    pub challenges: Arc<tls::Challenges>,
     /// The port of https where every request is sent there.
     pub redirect_https: Option<u16>,
     /// Whose PROXY header every connection must begin with; nothing: there is none.
@@ -98,12 +100,18 @@ pub struct Settings {
 
 impl Settings {
     /// From the document, with what was prepared for its `tls`; `trusted`: its `trusted_proxies`.
-    pub fn new(listener: &schema::Listener, tls: Option<Arc<tls::Endpoint>>, trusted: &[Cidr]) -> Self {
+    pub fn new(
+        listener: &schema::Listener,
+        tls: Option<Arc<tls::Endpoint>>,
+        challenges: &Arc<tls::Challenges>,
+        trusted: &[Cidr],
+    ) -> Self {
         let bytes = |size: crate::config::values::Size| usize::try_from(size.get()).unwrap_or(usize::MAX);
         Self {
             name: listener.label().into(),
             http2: listener.http2,
             tls,
+            challenges: Arc::clone(challenges),
             redirect_https: listener.redirect_https.0,
             proxied_by: listener.proxy_protocol.then(|| trusted.into()),
             timeouts: listener.timeouts.clone(),
@@ -249,7 +257,7 @@ impl Listeners {
         self.let_go(gone.map(|(_, running)| running.phase).collect());
         let mut bound = bound.into_iter();
         for ((key, listener), tls) in wanted.into_iter().zip(prepared.endpoints()) {
-            let settings = Settings::new(listener, tls.clone(), trusted);
+            let settings = Settings::new(listener, tls.clone(), self.tls.challenges(), trusted);
             if let Some(old) = running.get(&key) {
                 old.settings.store(Arc::new(settings));
             } else if let Some(bound) = bound.next() {

@@ -123,6 +123,15 @@ pub(super) fn authority(request: &RequestHeader) -> Option<&[u8]> {
     }
 }
 
+/// Whether an ACME server looks for one of our challenges: answered before all that is configured, a redirect to https too.
+pub(super) async fn is_challenge(session: &Session, ctx: &mut RequestCtx) -> bool {
+    let request = session.req_header();
+    if let Some(exchange) = ctx.exchange.as_ref().filter(|_| request.method == Method::GET) {
+        ctx.challenge = exchange.conn.challenge(request.uri.path()).await;
+    }
+    ctx.challenge.is_some()
+}
+
 /// Which route; none where the listener sends everything to https.
 pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     let request = session.req_header();
