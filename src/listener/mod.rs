@@ -174,7 +174,7 @@ pub struct Listeners {
     metrics: Arc<Metrics>,
     open: Arc<Open>,
     accepting: Arc<Open>,
-    tls: tls::Store,
+    tls: Arc<tls::Store>,
     running: Mutex<BTreeMap<(SocketAddr, usize), Running>>,
     /// Those that are gone, while they have connections: the end of the process is theirs too.
     closing: Mutex<Vec<PhaseControl>>,
@@ -207,7 +207,7 @@ impl Listeners {
     /// None yet; connections will be spread over these single-threaded runtimes.
     pub fn new(runtimes: Vec<Handle>, metrics: Arc<Metrics>) -> Self {
         Self {
-            tls: tls::Store::new(Arc::clone(&metrics)),
+            tls: Arc::new(tls::Store::new(Arc::clone(&metrics))),
             workers: Arc::new(Workers::new(runtimes)),
             started: AtomicUsize::new(0),
             metrics,
@@ -237,7 +237,7 @@ impl Listeners {
     }
 
     /// The certificates of all listeners.
-    pub fn certificates(&self) -> &tls::Store {
+    pub fn certificates(&self) -> &Arc<tls::Store> {
         &self.tls
     }
 

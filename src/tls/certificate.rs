@@ -18,6 +18,7 @@ pub struct Certificate {
     pub(super) label: Arc<str>,
     pub(super) names: Names,
     /// Seconds since 1970.
+    not_before: i64,
     pub(super) not_after: i64,
     pub(super) key: Arc<CertifiedKey>,
     /// Of the bytes it was read from.
@@ -51,10 +52,21 @@ impl Certificate {
         Ok(Self {
             label: label.into(),
             names: Names::of(&parsed),
+            not_before: parsed.validity().not_before.timestamp(),
             not_after: parsed.validity().not_after.timestamp(),
             digest: digest_of(&[cert, key]),
             key: Arc::new(pair),
         })
+    }
+
+    /// From when on it is valid, in seconds since 1970.
+    pub fn not_before(&self) -> i64 {
+        self.not_before
+    }
+
+    /// Until when it is valid, in seconds since 1970.
+    pub fn not_after(&self) -> i64 {
+        self.not_after
     }
 
     /// Whether a host, normalised as routes have it, is one of its names.

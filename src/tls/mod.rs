@@ -36,4 +36,5 @@ pub use managed::{Issuer, Managed};
 pub use provider::install;
 pub use session::Session;
 pub use store::{CertificateStatus, Prepared, Store, StoreError};
+pub use watch::{Stamp, stamp};
 pub use wire::Wire;

@@ -9,10 +9,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What the file system says of a file; nothing where there is none.
-pub(super) type Stamp = Option<(i64, i64, u64, u64, u64)>;
+pub type Stamp = Option<(i64, i64, u64, u64, u64)>;
 
 /// Of the file at this path now.
-pub(super) fn stamp(path: &Path) -> Stamp {
+pub fn stamp(path: &Path) -> Stamp {
     let data = fs::metadata(path).ok()?;
     Some((data.mtime(), data.mtime_nsec(), data.len(), data.ino(), data.dev()))
 }
