@@ -171,16 +171,20 @@ impl Agent {
             tokio::spawn(async move {
                 let _slot = slot;
                 let order = tokio::spawn(attempt(Arc::clone(&same.store), managed.clone(), tries));
-                let broken = |_| Ended::Failed(Trouble::Local, "the order broke off".to_owned());
-                let ended = order.await.unwrap_or_else(broken);
-                let _ = tokio::task::spawn_blocking(move || same.note(&managed, ended)).await;
+                let broken = |_| (Ended::Failed(Trouble::Local, "the order broke off".to_owned()), false);
+                let (ended, kept) = order.await.unwrap_or_else(broken);
+                let _ = tokio::task::spawn_blocking(move || same.note(&managed, ended, kept)).await;
             });
         }
     }
 
-    /// Takes note of how an order ended.
-    fn note(&self, managed: &Managed, ended: Ended) {
+    /// Takes note of how an order ended; `kept`: there is a new file.
+    fn note(&self, managed: &Managed, ended: Ended, kept: bool) {
         let mut inner = self.lock();
+        if kept {
+            // It is looked at again: somebody may have taken it away since.
+            inner.seen.insert(managed.file.clone(), Some(Default::default()));
+        }
         let meters = inner.meters.get(&managed.name).cloned();
         let count = |result| meters.iter().for_each(|meters| meters.orders().count(result));
         let certificate = &*managed.label;
@@ -218,8 +222,9 @@ impl Inner {
     }
 }
 
-/// One order, unless another process has it in work or has just done it.
-async fn attempt(store: Arc<Store>, managed: Managed, tries: Tries) -> Ended {
+/// One order, unless another process has it in work or has just done it. Also says whether something new is kept.
+async fn attempt(store: Arc<Store>, managed: Managed, tries: Tries) -> (Ended, bool) {
+    let failed = |failure: Failure| (Ended::Failed(failure.trouble, failure.error), false);
     let same = managed.clone();
     let taken = blocking(move || {
         let Some(lock) = home::take(&same)? else { return Ok(None) };
@@ -228,19 +233,19 @@ async fn attempt(store: Arc<Store>, managed: Managed, tries: Tries) -> Ended {
     });
     let (_lock, kept, theirs) = match taken.await {
         Ok(Some(taken)) => taken,
-        Ok(None) => return Ended::Busy,
+        Ok(None) => return (Ended::Busy, false),
         Err(error) => return failed(Failure::local("nothing can be kept in the state directory", &error)),
     };
     // What was brought forward here, by a reload, is older than that: ours counts.
     let latest = if theirs.last > tries.last { theirs } else { tries };
     if latest.due(kept) > now() {
-        return Ended::Stands(kept, latest);
+        return (Ended::Stands(kept, latest), false);
     }
     let obtained = tokio::time::timeout(LONGEST, order::obtain(&managed, store.challenges())).await;
     let late = || Failure { trouble: Trouble::Unreachable, error: "the order took too long".to_owned() };
     match obtained.unwrap_or_else(|_| Err(late())) {
         Ok(pem) => match blocking(move || Ok(put(&store, &managed, &pem))).await {
-            Ok(ended) => ended,
+            Ok(put) => put,
             Err(error) => failed(Failure::local("it cannot be kept", &error)),
         },
         Err(failure) => failed(failure),
@@ -248,23 +253,21 @@ async fn attempt(store: Arc<Store>, managed: Managed, tries: Tries) -> Ended {
 }
 
 /// Keeps what was issued, and serves it; also where it cannot be kept.
-fn put(store: &Store, managed: &Managed, pem: &[u8]) -> Ended {
+fn put(store: &Store, managed: &Managed, pem: &[u8]) -> (Ended, bool) {
+    let refused = |what| (Ended::Failed(Trouble::Refused, what), false);
     let certificate = match managed.parse(pem) {
         Ok(certificate) if certificate.not_after() > now() => certificate,
-        Ok(_) => return Ended::Failed(Trouble::Refused, "what the server issued has expired already".to_owned()),
-        Err(what) => return Ended::Failed(Trouble::Refused, format!("what the server issued cannot be used: {what}")),
+        Ok(_) => return refused("what the server issued has expired already".to_owned()),
+        Err(what) => return refused(format!("what the server issued cannot be used: {what}")),
     };
-    if let Err(error) = crate::tls::private::write(&managed.file, pem) {
+    let written = crate::tls::private::write(&managed.file, pem);
+    if let Err(error) = &written {
         let path = managed.file.display();
         tracing::error!(certificate = &*managed.label, %path, %error, "issued, but it cannot be kept; it is served until the end");
     }
     let term = term(&certificate);
     store.put(managed, certificate);
-    Ended::Issued(term)
-}
-
-fn failed(failure: Failure) -> Ended {
-    Ended::Failed(failure.trouble, failure.error)
+    (Ended::Issued(term), written.is_ok())
 }
 
 fn result_of(trouble: Trouble) -> OrderResult {

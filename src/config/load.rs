@@ -12,8 +12,8 @@ use super::files::{self, Files, Source};
 use super::keys::{self, Had, Keys};
 use super::locate;
 use super::problem::{Problem, Problems};
-use super::state_dir::{self, State};
 use super::schema::Document;
+use super::state_dir::{self, State};
 use super::tree::{Mark, Place};
 use super::typed;
 

@@ -90,7 +90,11 @@ impl Conn {
 
     /// What an ACME server that looks for a challenge at this path is answered; nothing where none is pending, and under TLS.
     pub async fn challenge(&self, path: &str) -> Option<String> {
-        if self.tls.is_some() || !path.starts_with(WELL_KNOWN) { None } else { self.settings.challenges.at_path(path).await }
+        if self.tls.is_some() || !path.starts_with(WELL_KNOWN) {
+            None
+        } else {
+            self.settings.challenges.at_path(path).await
+        }
     }
 
     /// Whether this connection should end with the response under way.

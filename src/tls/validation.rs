@@ -7,7 +7,9 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::server::ClientHello;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::PrivateKeyDer;
 use tokio::io::AsyncWriteExt;
 use tokio_rustls::StartHandshake;
@@ -42,7 +44,9 @@ fn config(name: &str, key_authorization: &str) -> Result<ServerConfig, Box<dyn s
     let certificate = params.self_signed(&key)?.der().clone();
     let builder = ServerConfig::builder_with_provider(provider(None)).with_safe_default_protocol_versions()?;
     let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-    let mut config = builder.with_no_client_auth().with_single_cert(vec![certificate], key)?;
+    // rustls' own check of a pair stumbles over an extension that must be understood.
+    let pair = CertifiedKey::new(vec![certificate], any_supported_type(&key)?);
+    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
     config.alpn_protocols = vec![PROTOCOL.to_vec()];
     Ok(config)
 }
