@@ -17,7 +17,7 @@ use super::leaving;
 use super::phase::{Phase, PhaseWatch};
 use crate::policy::forwarded::text_of;
 use crate::telemetry::meters::ListenerMeters;
-use crate::tls::{Session, WELL_KNOWN};
+use crate::tls::Session;
 
 tokio::task_local! {
     /// The exchange that the running task serves.
@@ -86,15 +86,6 @@ impl Conn {
     /// The same as a field's value.
     pub fn peer_text(&self) -> &HeaderValue {
         self.peer_text.get_or_init(|| text_of(self.peer.ip()))
-    }
-
-    /// What an ACME server that looks for a challenge at this path is answered; nothing where none is pending, and under TLS.
-    pub async fn challenge(&self, path: &str) -> Option<String> {
-        if self.tls.is_some() || !path.starts_with(WELL_KNOWN) {
-            None
-        } else {
-            self.settings.challenges.at_path(path).await
-        }
     }
 
     /// Whether this connection should end with the response under way.

@@ -42,6 +42,7 @@ pub use crate::policy::framing::BadHead;
 use crate::telemetry::meters::ListenerMeters;
 use crate::telemetry::metrics::Metrics;
 use crate::tls;
+pub use crate::tls::WELL_KNOWN;
 use accept::Acceptor;
 use per_ip::PerIp;
 use phase::{Phase, PhaseControl};

@@ -59,13 +59,13 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
 }
 
 /// RFC 8555 section 8.3.
-async fn to_acme(session: &mut Session, ctx: &mut RequestCtx, life: &Life, challenge: String) -> Result<bool> {
+async fn to_acme(session: &mut Session, ctx: &mut RequestCtx, life: &Life, challenge: Box<str>) -> Result<bool> {
     let mut response = ResponseHeader::build(200, Some(FIELDS))?;
     response.insert_header(header::CONTENT_TYPE, "application/octet-stream")?;
     response.insert_header(header::CONTENT_LENGTH, challenge.len())?;
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
     close_if_leaving(session, ctx, life);
-    write(session, response, challenge.into()).await?;
+    write(session, response, Bytes::from(String::from(challenge))).await?;
     Ok(true)
 }
 

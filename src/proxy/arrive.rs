@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 
 use super::ctx::{Line, RequestCtx};
 use crate::fault::Fault;
-use crate::listener::Conn;
+use crate::listener::{Conn, WELL_KNOWN};
 use crate::policy::framing::check_path_and_query;
 use crate::policy::request_id::RequestId;
 use crate::policy::{hop_by_hop, host, lean};
@@ -126,8 +126,11 @@ pub(super) fn authority(request: &RequestHeader) -> Option<&[u8]> {
 /// Whether an ACME server looks for one of our challenges: answered before all that is configured, a redirect to https too.
 pub(super) async fn is_challenge(session: &Session, ctx: &mut RequestCtx) -> bool {
     let request = session.req_header();
-    if let Some(exchange) = ctx.exchange.as_ref().filter(|_| request.method == Method::GET) {
-        ctx.challenge = exchange.conn.challenge(request.uri.path()).await;
+    let path = request.uri.path();
+    let Some(exchange) = ctx.exchange.as_ref().filter(|_| path.starts_with(WELL_KNOWN)) else { return false };
+    if request.method == Method::GET && exchange.conn.tls.is_none() {
+        // Boxed: what it holds while it waits would be a part of every request's state.
+        ctx.challenge = Box::pin(exchange.conn.settings.challenges.at_path(path)).await.map(Into::into);
     }
     ctx.challenge.is_some()
 }

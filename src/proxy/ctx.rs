@@ -39,7 +39,7 @@ pub struct RequestCtx {
     pub(super) route: Option<Arc<Route>>,
     pub(super) target: Option<Arc<Target>>,
     /// What an ACME server is answered that looks for it.
-    pub(super) challenge: Option<String>,
+    pub(super) challenge: Option<Box<str>>,
     pub(super) tried: Tried,
     pub(super) tries: u8,
     pub(super) stay: Stay,

@@ -59,9 +59,10 @@ pub async fn handshake(tcp: TcpStream, endpoint: &Endpoint) -> Result<(Box<Strea
     let server_name: Option<Box<str>> = start.client_hello().server_name().map(Box::from);
     if validation::is_asked_for(&start.client_hello())
         && let Some(name) = &server_name
-        && let Some(key_authorization) = endpoint.terms.challenges.for_name(name).await
+        // Boxed, as next to no handshake comes here.
+        && let Some(key_authorization) = Box::pin(endpoint.terms.challenges.for_name(name)).await
     {
-        validation::answer(start, name, &key_authorization).await?;
+        Box::pin(validation::answer(start, name, &key_authorization)).await?;
         return Err(Failed::Validated);
     }
     if let Some(lacking) = endpoint.lacks(&served, server_name.as_deref()) {

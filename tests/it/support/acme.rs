@@ -1,8 +1,15 @@
 //! A real ACME server: Debian's pebble, with a DNS server for the names that it looks at. It ends with the value.
 
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::dns::ZONE;
 use super::pki::put;
@@ -82,6 +89,28 @@ impl Pebble {
             let _ = server.wait();
         }
     }
+}
+
+/// An ACME server in its place that asks to be left alone for so many seconds; it ends with the process.
+pub fn start_grudging(pebble: &Pebble, seconds: u64) {
+    let issued = pebble.pki.issue(&["127.0.0.1"]);
+    let chain = vec![CertificateDer::from_pem_slice(issued.cert.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+    let config = Arc::new(builder.with_single_cert(chain, key).unwrap());
+    let listener = TcpListener::bind(("127.0.0.1", pebble.port)).unwrap();
+    std::thread::spawn(move || {
+        for tcp in listener.incoming().flatten() {
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(session, tcp);
+            let _ = stream.read(&mut [0; 4096]);
+            let head = "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n";
+            let _ = write!(stream, "{head}Retry-After: {seconds}\r\n\r\n");
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    });
 }
 
 impl Drop for Pebble {
