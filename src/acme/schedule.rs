@@ -162,5 +162,6 @@ impl Schedule {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 #[path = "schedule_tests.rs"]
 mod tests;
