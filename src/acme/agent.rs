@@ -6,25 +6,23 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::attempt::{ask, attempt, now, term};
 use super::home;
-use super::order::{self, Failure, blocking};
 use super::schedule::{Ended, Schedule, Tries};
-use super::waits::{Term, Trouble};
+use super::waits::{self, Trouble};
 use crate::telemetry::Metrics;
 use crate::telemetry::meters::CertificateMeters;
 use crate::telemetry::orders::OrderResult;
-use crate::tls::{Certificate, Managed, Stamp, Store, stamp, sweep};
+use crate::tls::{Managed, Stamp, Store, stamp, sweep};
 
 /// How often it looks.
 const TURN: Duration = Duration::from_secs(1);
 /// Orders under way at once.
 const ORDERS: usize = 4;
-/// How long an order may take.
-const LONGEST: Duration = Duration::from_secs(180);
 /// How old a challenge is that nobody waits for any more.
 const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 
@@ -76,25 +74,27 @@ impl Agent {
                 tracing::error!("looking after issued certificates broke off; it is tried again");
             }
             self.order_what_is_due();
+            self.ask_for_advice();
             tokio::time::sleep(TURN).await;
         }
     }
 
-    /// All names, in their order.
+    /// All names, in their order; of one that is new nothing is known yet.
     pub fn status(&self) -> Vec<Status> {
+        let wanted = self.store.managed();
         let inner = self.lock();
         let status = |managed: &Managed| {
-            let standing = inner.schedule.of(&managed.name)?;
+            let standing = inner.schedule.of(&managed.name).cloned().unwrap_or_default();
             let state = match (standing.held, standing.tries.failures) {
                 (_, 1..) => "failing",
                 (Some(_), 0) => "issued",
                 (None, 0) => "pending",
             };
-            let next = Some(standing.tries.due(standing.held)).filter(|next| *next > 0);
-            let (failures, error) = (standing.tries.failures, standing.tries.error.clone());
-            Some(Status { name: managed.name.to_string(), state, failures, error, next })
+            let next = Some(standing.due()).filter(|next| *next > 0);
+            let (failures, error) = (standing.tries.failures, standing.tries.error);
+            Status { name: managed.name.to_string(), state, failures, error, next }
         };
-        inner.managed.iter().filter_map(status).collect()
+        wanted.iter().map(status).collect()
     }
 
     /// Takes up what is new in the configuration and on disk.
@@ -165,15 +165,33 @@ impl Agent {
         for name in inner.schedule.due(now()) {
             let Ok(slot) = Arc::clone(&self.orders).try_acquire_owned() else { return };
             let Some(managed) = inner.managed.iter().find(|managed| managed.name == name).cloned() else { continue };
-            let tries = inner.schedule.of(&name).map(|standing| standing.tries.clone()).unwrap_or_default();
+            let standing = inner.schedule.of(&name).cloned().unwrap_or_default();
             inner.schedule.started(&name);
             let same = Arc::clone(self);
             tokio::spawn(async move {
                 let _slot = slot;
-                let order = tokio::spawn(attempt(Arc::clone(&same.store), managed.clone(), tries));
+                let order = tokio::spawn(attempt(Arc::clone(&same.store), managed.clone(), standing));
                 let broken = |_| (Ended::Failed(Trouble::Local, "the order broke off".to_owned()), false);
                 let (ended, kept) = order.await.unwrap_or_else(broken);
                 let _ = tokio::task::spawn_blocking(move || same.note(&managed, ended, kept)).await;
+            });
+        }
+    }
+
+    /// Asks servers when they want what they issued to be renewed: at once where it is revoked (RFC 9773).
+    fn ask_for_advice(self: &Arc<Self>) {
+        let mut inner = self.lock();
+        for name in inner.schedule.to_ask(now()) {
+            let Ok(slot) = Arc::clone(&self.orders).try_acquire_owned() else { return };
+            let Some(managed) = inner.managed.iter().find(|managed| managed.name == name).cloned() else { continue };
+            // Whatever becomes of it.
+            inner.schedule.advise(&name, now().saturating_add(waits::until_asked(None)), None, 0.0);
+            let same = Arc::clone(self);
+            tokio::spawn(async move {
+                let _slot = slot;
+                let Some((advice, wait)) = ask(&same.store, &managed).await else { return };
+                let again = now().saturating_add(waits::until_asked(wait));
+                same.lock().schedule.advise(&managed.name, again, advice, chance());
             });
         }
     }
@@ -222,54 +240,6 @@ impl Inner {
     }
 }
 
-/// One order, unless another process has it in work or has just done it. Also says whether something new is kept.
-async fn attempt(store: Arc<Store>, managed: Managed, tries: Tries) -> (Ended, bool) {
-    let failed = |failure: Failure| (Ended::Failed(failure.trouble, failure.error), false);
-    let same = managed.clone();
-    let taken = blocking(move || {
-        let Some(lock) = home::take(&same)? else { return Ok(None) };
-        let kept = same.read().ok().flatten().map(|certificate| term(&certificate));
-        Ok(Some((lock, kept, home::tries(&same)?)))
-    });
-    let (_lock, kept, theirs) = match taken.await {
-        Ok(Some(taken)) => taken,
-        Ok(None) => return (Ended::Busy, false),
-        Err(error) => return failed(Failure::local("nothing can be kept in the state directory", &error)),
-    };
-    // What was brought forward here, by a reload, is older than that: ours counts.
-    let latest = if theirs.last > tries.last { theirs } else { tries };
-    if latest.due(kept) > now() {
-        return (Ended::Stands(kept, latest), false);
-    }
-    let obtained = tokio::time::timeout(LONGEST, order::obtain(&managed, store.challenges())).await;
-    let late = || Failure { trouble: Trouble::Unreachable, error: "the order took too long".to_owned() };
-    match obtained.unwrap_or_else(|_| Err(late())) {
-        Ok(pem) => match blocking(move || Ok(put(&store, &managed, &pem))).await {
-            Ok(put) => put,
-            Err(error) => failed(Failure::local("it cannot be kept", &error)),
-        },
-        Err(failure) => failed(failure),
-    }
-}
-
-/// Keeps what was issued, and serves it; also where it cannot be kept.
-fn put(store: &Store, managed: &Managed, pem: &[u8]) -> (Ended, bool) {
-    let refused = |what| (Ended::Failed(Trouble::Refused, what), false);
-    let certificate = match managed.parse(pem) {
-        Ok(certificate) if certificate.not_after() > now() => certificate,
-        Ok(_) => return refused("what the server issued has expired already".to_owned()),
-        Err(what) => return refused(format!("what the server issued cannot be used: {what}")),
-    };
-    let written = crate::tls::private::write(&managed.file, pem);
-    if let Err(error) = &written {
-        let path = managed.file.display();
-        tracing::error!(certificate = &*managed.label, %path, %error, "issued, but it cannot be kept; it is served until the end");
-    }
-    let term = term(&certificate);
-    store.put(managed, certificate);
-    (Ended::Issued(term), written.is_ok())
-}
-
 fn result_of(trouble: Trouble) -> OrderResult {
     match trouble {
         Trouble::Unreachable => OrderResult::Unreachable,
@@ -277,16 +247,6 @@ fn result_of(trouble: Trouble) -> OrderResult {
         Trouble::Limited(_) => OrderResult::RateLimited,
         Trouble::Local => OrderResult::Error,
     }
-}
-
-fn term(certificate: &Certificate) -> Term {
-    Term { not_before: certificate.not_before(), not_after: certificate.not_after() }
-}
-
-/// Seconds since 1970.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// 0 to 1; without randomness nothing is spread.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Agent (one a process) ── Schedule (pure: who is due when) ── waits (pure: how long after a failure)
-//!    ├ order (the dialogue) ── http
+//!    ├ attempt (lock, order, file) ── order (the dialogue) ── http
 //!    └ home (files, locks)        tls::Store is given what was issued, tls::Challenges what is asked
 //! ```
 //!
@@ -11,6 +11,7 @@
 //! on whatever happens here.
 
 mod agent;
+mod attempt;
 mod home;
 mod http;
 mod order;

@@ -7,16 +7,17 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use instant_acme::{
-    AccountCredentials, AuthorizationHandle, AuthorizationStatus, ChallengeType, Error, Identifier, NewAccount,
-    NewOrder, Order, OrderStatus, RetryPolicy,
+    AccountCredentials, AuthorizationHandle, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use rustls_pki_types::Der;
 
 use super::home;
 use super::http::{Http, LastRefusal};
 use super::waits::Trouble;
 use crate::config::schema::AcmeChallenge;
-use crate::tls::{Challenges, Issuer, Managed, Pending};
+use crate::tls::{Certificate, Challenges, Issuer, Managed, Pending};
 
 /// How long a server may take to see that a name leads here, and then to issue.
 const PATIENCE: RetryPolicy =
@@ -60,6 +61,41 @@ pub(super) async fn obtain(managed: &Managed, challenges: &Arc<Challenges>) -> R
         dropped.map_err(|error| Failure::local("the account cannot be put away", &error))?;
     }
     result.map_err(judge)
+}
+
+/// What a server says of a certificate that it issued (RFC 9773 section 4.2).
+#[derive(Debug)]
+pub(super) struct Advice {
+    /// When it wants it to be renewed, in seconds since 1970.
+    pub(super) window: (i64, i64),
+    /// For how many seconds that holds.
+    pub(super) wait: i64,
+}
+
+/// Asks a server when it wants a certificate to be renewed.
+///
+/// # Errors
+/// It does not say.
+pub(super) async fn advice(
+    managed: &Managed,
+    challenges: &Arc<Challenges>,
+    certificate: &Certificate,
+) -> Result<Advice, Failure> {
+    let unknown = || Failure::refused("the certificate does not say whose it is");
+    let (authority, serial) = certificate.issued_as().ok_or_else(unknown)?;
+    let last = LastRefusal::default();
+    let dialogue = Dialogue { managed, challenges, last: Arc::clone(&last) };
+    let asked = async {
+        let (account, _) = dialogue.account().await?;
+        let name = CertificateIdentifier::new(Der::from_slice(&authority), Der::from_slice(&serial));
+        Ok(account.renewal_info(&name).await?)
+    };
+    let (info, wait) = asked.await.map_err(|error: Failed| match error {
+        Failed::Here(failure) => failure,
+        Failed::There(error) => judged(&error, &last),
+    })?;
+    let window = (info.suggested_window.start.unix_timestamp(), info.suggested_window.end.unix_timestamp());
+    Ok(Advice { window, wait: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX) })
 }
 
 /// What an order ends early with: on our side, or on the server's.

@@ -36,6 +36,10 @@ pub(super) struct Standing {
     /// What is served.
     pub(super) held: Option<Term>,
     pub(super) tries: Tries,
+    /// When the server wants it to be renewed.
+    advised: Option<i64>,
+    /// When it is asked for that again.
+    ask: i64,
     /// An order is under way.
     running: bool,
     /// Another process has it in work until then.
@@ -61,15 +65,35 @@ pub(super) struct Schedule {
     names: BTreeMap<Arc<str>, Standing>,
 }
 
-impl Tries {
-    /// When the next order is due. Nothing there and nothing wrong: it is new, or somebody took it away to have another.
-    pub(super) fn due(&self, held: Option<Term>) -> i64 {
-        match held {
-            None if self.failures == 0 => i64::MIN,
-            held => held.map_or(i64::MIN, Term::renewal).max(self.next),
+impl Standing {
+    fn have(&mut self, held: Option<Term>) {
+        if self.held != held {
+            (self.held, self.advised, self.ask) = (held, None, 0);
         }
     }
 
+    /// When the next order is due.
+    pub(super) fn due(&self) -> i64 {
+        let tries = &self.tries;
+        match (self.held, self.advised) {
+            // Nothing there and nothing wrong: it is new, or somebody took it away to have another.
+            (None, _) if tries.failures == 0 => i64::MIN,
+            // The server's own word goes before the rest that a new certificate is given.
+            (Some(held), Some(advised)) if tries.failures == 0 && advised < held.renewal() => {
+                advised.max(tries.last.saturating_add(RELOAD))
+            }
+            (held, advised) => held.map_or(i64::MIN, Term::renewal).min(advised.unwrap_or(i64::MAX)).max(tries.next),
+        }
+    }
+
+    /// The same once another certificate may have come; what was said of the one before means nothing for it.
+    pub(super) fn as_kept(&self, held: Option<Term>, tries: Tries) -> Self {
+        let advised = self.advised.filter(|_| held == self.held);
+        Self { held, tries, advised, ..Self::default() }
+    }
+}
+
+impl Tries {
     /// After an order that ended so; `left` and `chance` as `waits` has them.
     fn failed(&self, trouble: Trouble, error: String, now: i64, left: i64, chance: f64) -> Self {
         let failures = self.failures.saturating_add(1);
@@ -111,12 +135,31 @@ impl Schedule {
             standing.tries.failures = 0;
             standing.tries.error = None;
         }
-        standing.held = held;
+        standing.have(held);
+    }
+
+    /// The names of which the server is to be asked when it wants them to be renewed.
+    pub(super) fn to_ask(&self, now: i64) -> Vec<Arc<str>> {
+        let due = |standing: &Standing| !standing.running && standing.held.is_some() && standing.ask <= now;
+        self.names.iter().filter(|(_, standing)| due(standing)).map(|(name, _)| Arc::clone(name)).collect()
+    }
+
+    /// The server was asked: when it is asked again, and the window in which it wants this certificate to be renewed, if it
+    /// said so. A moment that was drawn stays while it is in the window.
+    pub(super) fn advise(&mut self, name: &str, ask: i64, advice: Option<(Term, (i64, i64))>, chance: f64) {
+        let Some(standing) = self.names.get_mut(name) else { return };
+        standing.ask = ask;
+        if let Some((of, window)) = advice
+            && standing.held == Some(of)
+        {
+            let drawn = standing.advised.filter(|at| (window.0..=window.1).contains(at));
+            standing.advised = drawn.or_else(|| Some(waits::within(window, chance)));
+        }
     }
 
     /// The names that are due for an order, the most urgent first.
     pub(super) fn due(&self, now: i64) -> Vec<Arc<str>> {
-        let due = |standing: &Standing| standing.tries.due(standing.held).max(standing.busy);
+        let due = |standing: &Standing| standing.due().max(standing.busy);
         let mut names: Vec<_> = self.names.iter().filter(|(_, each)| !each.running && due(each) <= now).collect();
         names.sort_by_key(|(_, standing)| standing.held.map(|held| held.not_after));
         names.into_iter().map(|(name, _)| Arc::clone(name)).collect()
@@ -136,14 +179,14 @@ impl Schedule {
         match ended {
             Ended::Issued(term) => {
                 standing.tries = Tries::went_well(term, now);
-                standing.held = Some(term);
+                standing.have(Some(term));
             }
             Ended::Failed(trouble, error) => {
                 let left = standing.held.map_or(0, |held| held.left(now));
                 standing.tries = standing.tries.failed(trouble, error, now, left, chance);
             }
             Ended::Stands(held, tries) => {
-                standing.held = held;
+                standing.have(held);
                 standing.tries = tries;
             }
             Ended::Busy => standing.busy = now.saturating_add(BUSY),

@@ -145,6 +145,32 @@ fn a_certificate_that_comes_old_is_not_replaced_for_ever() {
 }
 
 #[test]
+fn a_certificate_that_the_server_wants_back_is_replaced_at_once_and_not_in_a_loop() {
+    let mut schedule = schedule(&["a"]);
+    schedule.ended("a", Ended::Issued(ninety_days(0)), 0, 0.5);
+    assert_eq!(schedule.to_ask(DAY), ["a".into()]);
+    schedule.advise("a", 2 * DAY, Some((ninety_days(0), (DAY - HOUR, DAY - HOUR))), 0.5);
+    assert_eq!((schedule.to_ask(DAY).len(), due(&schedule, DAY)), (0, vec!["a".to_owned()]));
+    schedule.ended("a", Ended::Failed(Trouble::Refused, "no".into()), DAY, 1.0);
+    assert_eq!((due(&schedule, DAY + 59), due(&schedule, DAY + 60)), (vec![], vec!["a".to_owned()]));
+    schedule.ended("a", Ended::Issued(ninety_days(DAY)), DAY + 60, 1.0);
+    assert!(due(&schedule, 2 * DAY).is_empty(), "it was said of the one before");
+    schedule.advise("a", 3 * DAY, Some((ninety_days(0), (DAY, DAY))), 0.5);
+    assert!(due(&schedule, 2 * DAY).is_empty(), "and so is an answer that comes late");
+    schedule.advise("a", 3 * DAY, Some((ninety_days(DAY), (0, 0))), 0.5);
+    assert_eq!(due(&schedule, DAY + 119), Vec::<String>::new(), "whatever it says, not twice a minute");
+    assert_eq!(due(&schedule, DAY + 120), ["a"]);
+}
+
+#[test]
+fn an_advice_that_comes_after_two_thirds_changes_nothing() {
+    let mut schedule = schedule(&["a"]);
+    schedule.hold("a", Some(ninety_days(0)));
+    schedule.advise("a", DAY, Some((ninety_days(0), (80 * DAY, 80 * DAY))), 0.5);
+    assert_eq!((due(&schedule, 60 * DAY - 1), due(&schedule, 60 * DAY)), (vec![], vec!["a".to_owned()]));
+}
+
+#[test]
 fn names_come_and_go() {
     let mut schedule = schedule(&["a", "b"]);
     schedule.ended("a", Ended::Issued(ninety_days(0)), 0, 0.5);
@@ -164,7 +190,7 @@ proptest! {
         let (mut now, mut at) = (0i64, Vec::new());
         for outcome in outcomes {
             let standing = schedule.of("a").unwrap();
-            now = now.max(standing.tries.due(standing.held)).max(now + 2);
+            now = now.max(standing.due()).max(now + 2);
             prop_assert_eq!(due(&schedule, now), vec!["a".to_owned()]);
             at.push(now);
             schedule.started("a");
@@ -176,10 +202,10 @@ proptest! {
                 _ => Ended::Issued(Term { not_before: now, not_after: now + 9 * DAY }),
             }, now, chance);
             let standing = schedule.of("a").unwrap();
-            prop_assert!(standing.tries.due(standing.held) > now);
-            prop_assert!(standing.tries.due(standing.held) <= now + 7 * DAY);
+            prop_assert!(standing.due() > now);
+            prop_assert!(standing.due() <= now + 7 * DAY);
             if outcome == 4 {
-                prop_assert_eq!(standing.tries.due(standing.held), now + 6 * DAY);
+                prop_assert_eq!(standing.due(), now + 6 * DAY);
             }
         }
         prop_assert!(at.windows(2).all(|pair| pair[1] > pair[0]));

@@ -30,6 +30,8 @@ const UNREACHABLE: (i64, i64) = (2, 10 * MINUTE);
 const REFUSED: (i64, i64) = (MINUTE, 6 * HOUR);
 /// The longest while a name has nothing to be served with.
 const BARE: i64 = HOUR;
+/// How often a server is asked when it wants a certificate to be renewed, unless it says so itself.
+const ASK: i64 = 6 * HOUR;
 /// The longest time that a server's word keeps us silent.
 const LIMITED: i64 = 7 * DAY;
 
@@ -43,6 +45,16 @@ impl Term {
     pub(super) fn left(self, now: i64) -> i64 {
         self.not_after.saturating_sub(now)
     }
+}
+
+/// A moment of the window in which a server wants a certificate to be renewed (RFC 9773 section 4.2).
+pub(super) fn within((start, end): (i64, i64), chance: f64) -> i64 {
+    start.saturating_add((end.saturating_sub(start).max(0) as f64 * chance.clamp(0.0, 1.0)) as i64)
+}
+
+/// Seconds until a server is asked again for that window, where it says so (RFC 9773 section 4.3).
+pub(super) fn until_asked(wait: Option<i64>) -> i64 {
+    wait.unwrap_or(ASK).clamp(MINUTE, DAY)
 }
 
 /// Seconds to wait after the failure that is the `failures`th in a row, from 1 on; `left`: for how many seconds the name
@@ -96,6 +108,13 @@ mod tests {
         assert_eq!(after(Trouble::Limited(Some(3 * HOUR)), 1, DAY, 0.0), 3 * HOUR);
         assert_eq!(after(Trouble::Limited(Some(i64::MAX)), 1, DAY, 0.0), LIMITED, "and not forever");
         assert_eq!(after(Trouble::Limited(None), 1, DAY, 1.0), MINUTE);
+    }
+
+    #[test]
+    fn a_moment_of_the_window_is_within_it() {
+        assert_eq!([0.0, 0.5, 1.0].map(|chance| within((100, 200), chance)), [100, 150, 200]);
+        assert_eq!(within((200, 100), 0.7), 200, "whatever servers say");
+        assert_eq!([None, Some(0), Some(7200), Some(i64::MAX)].map(until_asked), [6 * HOUR, MINUTE, 7200, DAY]);
     }
 
     proptest! {

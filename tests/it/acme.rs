@@ -105,7 +105,7 @@ fn a_name_gets_its_certificate_by_a_file_at_the_plain_port() {
     let said = || weir.stderr().contains("asks for a name that has no certificate yet").then_some(());
     eventually("it is said", said);
     eventually("the server is missed", || (orders(&weir, "a", "unreachable") > 0.0).then_some(()));
-    assert_eq!(standing(&weir, "a")["state"], "failing");
+    eventually("and so is that", || (standing(&weir, "a")["state"] == "failing").then_some(()));
     stage.pebble.start(&Ports::of(&weir), YEAR);
     issued(&weir, "a");
     let mut client = TlsClient::secure(weir.address("secure"), "a.zone.test", &Arc::new(tls_config(None)));
@@ -116,7 +116,8 @@ fn a_name_gets_its_certificate_by_a_file_at_the_plain_port() {
         let ends = weir.metric("weir_tls_certificate_expiry_timestamp_seconds{certificate=\"acme:a.zone.test\"}");
         (ends > 0.0 && weir.metric("weir_acme_failed_orders{certificate=\"acme:a.zone.test\"}") == 0.0).then_some(())
     });
-    assert_eq!((orders(&weir, "a", "issued"), &standing(&weir, "a")["state"]), (1.0, &"issued".into()));
+    eventually("it is told", || (standing(&weir, "a")["state"] == "issued").then_some(()));
+    assert_eq!(orders(&weir, "a", "issued"), 1.0);
     let shown = crate::support::weir::command(&["status", "--admin", &format!("http://{}", weir.admin())]).stdout;
     assert!(shown.lines().any(|line| line.starts_with("a.zone.test ") && line.contains(" issued ")), "{shown}");
     for file in stage.files("") {
@@ -166,6 +167,7 @@ fn a_name_that_cannot_be_had_stops_no_other() {
     stage.pebble.start(&Ports::of(&weir), YEAR);
     issued(&weir, "good");
     eventually("the other is refused", || (orders(&weir, "bad", "refused") > 0.0).then_some(()));
+    eventually("it waits", || standing(&weir, "bad")["error"].as_str().map(drop));
     assert!(shown(&weir, "bad").is_none(), "it is not shown another's certificate");
     let bad = standing(&weir, "bad");
     assert!(bad["error"].as_str().unwrap().contains("urn:ietf:params:acme:error:"), "{bad}");
@@ -232,6 +234,26 @@ fn one_that_is_taken_away_is_replaced_while_it_serves() {
     let second = replaced(&weir, "a", &first);
     let key = |der: &[u8]| X509Certificate::from_der(der).unwrap().1.public_key().raw.to_vec();
     assert_ne!(key(&first), key(&second), "and its key with it");
+}
+
+#[test]
+fn one_that_the_server_wants_back_is_ordered_anew_at_once_and_serves_on() {
+    let mut stage = Stage::new(&["a"]);
+    let weir = stage.start(&["a"], "");
+    stage.pebble.start(&Ports::of(&weir), YEAR);
+    let first = issued(&weir, "a");
+    stage.file("a.zone.test.json");
+    drop(weir);
+    // It is revoked: the server that knows so says that it should have been renewed.
+    stage.pebble.stop();
+    start_grudging(&stage.pebble, 7200);
+    let text = std::fs::read_to_string(stage.file("a.zone.test.json")).unwrap();
+    let mut tries: serde_json::Value = serde_json::from_str(&text).unwrap();
+    tries["last"] = 0.into();
+    std::fs::write(stage.file("a.zone.test.json"), tries.to_string()).unwrap();
+    let weir = stage.start(&["a"], "");
+    eventually("it is ordered", || (orders(&weir, "a", "rate_limited") == 1.0).then_some(()));
+    assert_eq!(shown(&weir, "a").as_ref(), Some(&first));
 }
 
 #[test]

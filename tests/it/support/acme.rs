@@ -28,6 +28,8 @@ impl Ports {
     }
 }
 
+const ADVICE: &str = r#"{ "suggestedWindow": { "start": "2024-01-01T00:00:00Z", "end": "2024-01-02T00:00:00Z" } }"#;
+
 pub struct Pebble {
     folder: tempfile::TempDir,
     dns: Dns,
@@ -91,7 +93,8 @@ impl Pebble {
     }
 }
 
-/// An ACME server in its place that asks to be left alone for so many seconds; it ends with the process.
+/// An ACME server in its place that asks to be left alone for so many seconds, but says of every certificate that it should
+/// have been renewed long ago; it ends with the process.
 pub fn start_grudging(pebble: &Pebble, seconds: u64) {
     let issued = pebble.pki.issue(&["127.0.0.1"]);
     let chain = vec![CertificateDer::from_pem_slice(issued.cert.as_bytes()).unwrap()];
@@ -100,13 +103,25 @@ pub fn start_grudging(pebble: &Pebble, seconds: u64) {
     let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
     let config = Arc::new(builder.with_single_cert(chain, key).unwrap());
     let listener = TcpListener::bind(("127.0.0.1", pebble.port)).unwrap();
+    let of = |path| format!("https://127.0.0.1:{}/{path}", pebble.port);
+    let directory = serde_json::json!({
+        "newNonce": of("nonce"), "newAccount": of("account"), "newOrder": of("order"), "renewalInfo": of("advice"),
+    });
+    let directory = directory.to_string();
     std::thread::spawn(move || {
         for tcp in listener.incoming().flatten() {
             let session = ServerConnection::new(Arc::clone(&config)).unwrap();
             let mut stream = StreamOwned::new(session, tcp);
-            let _ = stream.read(&mut [0; 4096]);
-            let head = "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\nConnection: close\r\n";
-            let _ = write!(stream, "{head}Retry-After: {seconds}\r\n\r\n");
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap_or_default();
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let (status, body) = match request.split(' ').nth(1).unwrap_or_default() {
+                "/dir" => ("200 OK", directory.clone()),
+                path if path.starts_with("/advice/") => ("200 OK", ADVICE.to_owned()),
+                _ => ("429 Too Many Requests", String::new()),
+            };
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n", body.len());
+            let _ = write!(stream, "{head}Retry-After: {seconds}\r\n\r\n{body}");
             stream.conn.send_close_notify();
             let _ = stream.flush();
         }
