@@ -224,12 +224,13 @@ impl<'a> Preparing<'a> {
         Self { checked, before, resumption, read, challenges, managed, issued: Issued::new() }
     }
 
-    /// What was issued of that which is wanted: as it is served now, else as it is kept. What cannot be read is not there;
-    /// the room that has it issued says so.
+    /// What was issued of that which is wanted: as it is served now, else as it is kept, else what another server has issued
+    /// for the name, until this one has. What cannot be read is not there; the room that has it issued says so.
     fn take_issued(&mut self, now: &Issued) {
         for managed in self.managed.values() {
             let kept = || managed.read().ok().flatten().map(Arc::new);
-            if let Some(certificate) = now.get(&managed.file).cloned().or_else(kept) {
+            let others = || now.values().find(|certificate| certificate.label == managed.label).cloned();
+            if let Some(certificate) = now.get(&managed.file).cloned().or_else(kept).or_else(others) {
                 self.issued.insert(managed.file.clone(), certificate);
             }
         }
