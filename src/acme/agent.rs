@@ -14,10 +14,11 @@ use super::attempt::{ask, attempt, now, term};
 use super::home;
 use super::schedule::{Ended, Schedule, Tries};
 use super::waits::{self, Trouble};
+use crate::config::watch::{Stamp, stamp};
 use crate::telemetry::Metrics;
 use crate::telemetry::meters::CertificateMeters;
 use crate::telemetry::orders::OrderResult;
-use crate::tls::{Managed, Stamp, Store, stamp, sweep};
+use crate::tls::{Managed, Store, sweep};
 
 /// How often it looks.
 const TURN: Duration = Duration::from_secs(1);

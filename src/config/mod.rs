@@ -8,6 +8,7 @@
 pub mod pem;
 pub mod schema;
 pub mod values;
+pub mod watch;
 
 mod change;
 mod check;

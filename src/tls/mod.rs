@@ -25,7 +25,6 @@ mod store;
 mod table;
 mod tickets;
 mod validation;
-mod watch;
 mod wire;
 
 pub use certificate::Certificate;
@@ -36,5 +35,4 @@ pub use managed::{Issuer, Managed};
 pub use provider::install;
 pub use session::Session;
 pub use store::{CertificateStatus, Prepared, Store, StoreError};
-pub use watch::{Stamp, stamp};
 pub use wire::Wire;

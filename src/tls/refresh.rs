@@ -10,9 +10,9 @@ use super::certificate::Certificate;
 use super::client::Clients;
 use super::endpoint::Endpoint;
 use super::store::{Inner, Store, label};
-use super::watch::stamp;
 use crate::config::read_named;
 use crate::config::schema::{CertificatePair, ClientAuth};
+use crate::config::watch::stamp;
 
 /// New certificates by the files they are from.
 type Renewed = BTreeMap<CertificatePair, Arc<Certificate>>;

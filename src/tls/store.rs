@@ -14,9 +14,9 @@ use super::endpoint::{Endpoint, Terms, strict_transport_security};
 use super::managed::{self, Managed};
 use super::provider::provider;
 use super::tickets::{Resumption, Under};
-use super::watch::Watch;
 use crate::config::Checked;
 use crate::config::schema::{CertificatePair, Listener, ListenerTls};
+use crate::config::watch::Watch;
 use crate::telemetry::meters::CertificateMeters;
 use crate::telemetry::metrics::Metrics;
 

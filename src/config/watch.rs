@@ -19,7 +19,7 @@ pub fn stamp(path: &Path) -> Stamp {
 
 /// What was seen of each file.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub struct Watch {
     files: BTreeMap<PathBuf, Seen>,
 }
 
@@ -34,7 +34,7 @@ struct Seen {
 impl Watch {
     /// Looks at these files, forgets others, and says which have changed and are quiet since the last look. `groups`: files that belong together are handed out together, once all
     /// are quiet. A file seen for the first time counts as changed, as nobody knows what it was when it was read.
-    pub(super) fn look(&mut self, groups: &[Vec<PathBuf>], stamp: &dyn Fn(&Path) -> Stamp) -> BTreeSet<PathBuf> {
+    pub fn look(&mut self, groups: &[Vec<PathBuf>], stamp: &dyn Fn(&Path) -> Stamp) -> BTreeSet<PathBuf> {
         let mut before = std::mem::take(&mut self.files);
         let mut quiet = BTreeSet::new();
         for path in groups.iter().flatten() {
