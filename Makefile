@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-grafana lint bench bench-pick bench-route bench-balance bench-scale audit release \
-	soak soak-run soak-tests need-build need-dns need-grafana need-load
+	soak soak-run soak-tests need-build need-servers need-grafana need-load
 
 CARGO ?= cargo
 NEED := scripts/need.sh
@@ -25,7 +25,7 @@ run: need-build ## build the release binary and run the demo: three backends, th
 
 test: test-rust test-grafana ## every test: unit, end to end, documentation, dashboards and rules
 
-test-rust: need-build need-dns ## unit tests, the end-to-end binary and the documentation's examples
+test-rust: need-build need-servers ## unit tests, the end-to-end binary and the documentation's examples
 	$(CARGO) test --locked --workspace --no-fail-fast
 
 test-grafana: need-build need-grafana ## dashboards and rules against a real Prometheus that scrapes a real weir
@@ -66,7 +66,7 @@ soak-run: need-build need-load
 	$(CARGO) build --release --locked --bin weir
 	python3 bench/soak.py --seconds $(SECONDS)
 
-soak-tests: need-build need-dns
+soak-tests: need-build need-servers
 	@# The simulation with overflow checks, the rest on the release build.
 	$(CARGO) test --locked --lib -- --ignored --nocapture --test-threads=1
 	$(CARGO) test --locked --release --test it -- --ignored --nocapture --test-threads=1
@@ -77,8 +77,8 @@ release: need-build ## the release binary, with a profile of a training run, pac
 need-build:
 	@$(NEED) cargo=rust cc=gcc+libc6-dev cmake=cmake
 
-need-dns:
-	@$(NEED) dnsmasq=dnsmasq-base
+need-servers:
+	@$(NEED) dnsmasq=dnsmasq-base pebble=pebble
 need-load:
 	@$(NEED) python3=python3 nginx=nginx wrk=wrk h2load=nghttp2-client openssl=openssl taskset=util-linux
 

@@ -198,6 +198,8 @@ def fleet():
             (f"min by (certificate) (weir_tls_certificate_expiry_timestamp_seconds{{{FLEET}}}) - time()", "{{certificate}}"), unit="s")
     d.lines("Certificates changed", "Files that were read again. `rejected`: the pair does not fit, and the one before goes on.",
             (total("certificate, result", rate("weir_tls_certificate_reloads_total")), "{{certificate}} {{result}}"), unit="ops")
+    d.lines("Certificate orders", "Orders at ACME servers by how they ended. `refused`: the server said no; `weir status` has its words.",
+            (total("certificate, result", rate("weir_acme_orders_total")), "{{certificate}} {{result}}"), unit="ops")
 
     d.row("Instances")
     d.lines("Requests by instance", "Uneven lines: look at what spreads traffic over the instances.",

@@ -181,7 +181,7 @@ class Scene:
         health = "{ http: { path: /healthz }, interval: 300ms, timeout: 200ms, rise: 1, fall: 2 }"
         (self.path / "found.yaml").write_text(f"- address: 127.0.0.1:{self.ports['a']}\n")
         (self.path / "weir.yaml").write_text(f"""
-server: {{ threads: 2, shutdown_grace: 1s }}
+server: {{ threads: 2, shutdown_grace: 1s, state_dir: state }}
 admin: {{ address: 127.0.0.1:0 }}
 access_log: {{ path: access.log }}
 listeners:
@@ -191,7 +191,10 @@ listeners:
     limits: {{ connections: 60 }}
   - name: secure
     address: 127.0.0.1:0
-    tls: {{ certificates: [{{ cert: edge.pem, key: edge.key }}] }}
+    tls:
+      certificates: [{{ cert: edge.pem, key: edge.key }}]
+      # Nobody is there: its orders fail.
+      acme: {{ names: [never.test.example], directory: "https://127.0.0.1:1/dir", directory_ca: edge.pem }}
 routes:
   - name: api
     match: {{ path_prefix: /api }}

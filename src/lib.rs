@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! cli → server → admin → reload ┐
+//!       server → acme ──────────────────────────────→ tls
 //!       server → proxy ─────────┴→ snapshot → listener → tls
 //!                                  snapshot → route → policy → upstream → telemetry → fault, life → config
 //! ```
 
+pub mod acme;
 pub mod admin;
 pub mod cli;
 pub mod config;

@@ -6,7 +6,7 @@ use std::fmt::{self, Display, Write};
 
 use time::OffsetDateTime;
 
-use super::reply::{Backend, Certificate, Discovery, LastReload, Listener, Status, Upstream, age};
+use super::reply::{Acme, Backend, Certificate, Discovery, LastReload, Listener, Status, Upstream, age};
 use crate::telemetry::vitals::State;
 
 const HEAD: &str = r#"<!doctype html>
@@ -52,6 +52,7 @@ fn write_page(out: &mut String, status: &Status) -> fmt::Result {
     }
     write_listeners(out, &status.listeners)?;
     write_certificates(out, &status.certificates)?;
+    write_acme(out, &status.acme)?;
     status.upstreams.iter().try_for_each(|upstream| write_upstream(out, upstream))?;
     out.push_str("<p class=dim><a href=\"/metrics\">metrics</a> · <a href=\"/api/v1/status\">status</a> · ");
     out.push_str("<a href=\"/api/v1/config\">configuration</a></p></body></html>\n");
@@ -103,6 +104,23 @@ fn write_certificates(out: &mut String, certificates: &[Certificate]) -> fmt::Re
         let class = if left < SOON { "bad" } else { "ok" };
         write!(out, "<tr><td><code>{name}</code><td class=why>{names}<td>{ends}")?;
         writeln!(out, "<td class=n><span class=\"state {class}\">{left}</span></tr>")?;
+    }
+    out.push_str("</table></div>\n");
+    Ok(())
+}
+
+fn write_acme(out: &mut String, acme: &[Acme]) -> fmt::Result {
+    if acme.is_empty() {
+        return Ok(());
+    }
+    out.push_str("<h2>Issued by ACME</h2><div class=box><table>");
+    out.push_str("<tr><th>name<th>state<th class=n>failures<th>next order<th>error</tr>\n");
+    for name in acme {
+        let (state, error) = (Escaped(&name.state), Escaped(name.error.as_deref().unwrap_or_default()));
+        let next = Escaped(name.next_order.as_deref().unwrap_or("now"));
+        let class = if name.failures > 0 { "bad" } else { "ok" };
+        write!(out, "<tr><td>{}<td><span class=\"state {class}\">{state}</span>", Escaped(&name.name))?;
+        writeln!(out, "<td class=n>{}<td>{next}<td class=why>{error}</tr>", name.failures)?;
     }
     out.push_str("</table></div>\n");
     Ok(())

@@ -27,6 +27,9 @@ pub struct Status {
     /// Those that listeners show, by name.
     #[serde(default)]
     pub certificates: Vec<Certificate>,
+    /// Those that ACME servers issue, by name.
+    #[serde(default)]
+    pub acme: Vec<Acme>,
     /// By name.
     pub upstreams: Vec<Upstream>,
 }
@@ -70,6 +73,21 @@ pub struct Certificate {
     pub not_after: String,
     /// Whole days until then; less than none: it has expired.
     pub days_left: i64,
+}
+
+/// A name whose certificate an ACME server issues.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Acme {
+    /// The name.
+    pub name: String,
+    /// `issued`, `pending` while there is none yet, `failing` where the last order failed.
+    pub state: String,
+    /// Orders that have failed since the last that went well.
+    pub failures: u32,
+    /// What went wrong the last time.
+    pub error: Option<String>,
+    /// When the next order is due, RFC 3339; null: now.
+    pub next_order: Option<String>,
 }
 
 /// An upstream.

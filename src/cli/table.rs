@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use time::OffsetDateTime;
 
-use crate::admin::reply::{Backend, Certificate, Discovery, Status, Upstream, age};
+use crate::admin::reply::{Acme, Backend, Certificate, Discovery, Status, Upstream, age};
 
 /// The whole text.
 pub(super) fn status(status: &Status) -> String {
@@ -34,6 +34,12 @@ pub(super) fn status(status: &Status) -> String {
         text.push('\n');
         columns(&mut text, &rows);
     }
+    if !status.acme.is_empty() {
+        let mut rows = vec![["ACME", "STATE", "FAILURES", "NEXT ORDER", "ERROR"].map(str::to_owned).to_vec()];
+        rows.extend(status.acme.iter().map(ordered));
+        text.push('\n');
+        columns(&mut text, &rows);
+    }
     let heads = ["UPSTREAM", "BACKEND", "ADDRESS", "STATE", "IN FLIGHT", "WEIGHT", "FOR", "REASON"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for upstream in &status.upstreams {
@@ -56,6 +62,12 @@ fn certificate(certificate: &Certificate) -> Vec<String> {
     }
     let left = if certificate.days_left < 0 { "expired".to_owned() } else { certificate.days_left.to_string() };
     vec![certificate.name.clone(), names, certificate.not_after.clone(), left]
+}
+
+fn ordered(acme: &Acme) -> Vec<String> {
+    let next = acme.next_order.clone().unwrap_or_else(|| "now".to_owned());
+    let (failures, error) = (acme.failures.to_string(), acme.error.clone().unwrap_or_default());
+    vec![acme.name.clone(), acme.state.clone(), failures, next, error]
 }
 
 fn discoveries(text: &mut String, status: &Status) {
@@ -133,9 +145,19 @@ mod tests {
         };
         let (name, discovery) = ("api".into(), Some(discovery));
         let upstream = Upstream { name, balance: "round_robin".into(), discovery, backends: vec![backend] };
-        let text = status(&Status { upstreams: vec![upstream], version: "0.1.0".into(), ..Status::default() });
+        let acme = Acme {
+            name: "www.example.com".into(),
+            state: "failing".into(),
+            failures: 2,
+            error: Some("no address".into()),
+            next_order: None,
+        };
+        let (upstreams, acme, version) = (vec![upstream], vec![acme], "0.1.0".into());
+        let text = status(&Status { upstreams, acme, version, ..Status::default() });
         let expected = "weir 0.1.0  pid 0  generation 0  not ready\n\n\
             LISTENER  ADDRESS  STATE  CONNECTIONS\n\n\
+            ACME             STATE    FAILURES  NEXT ORDER  ERROR\n\
+            www.example.com  failing  2         now         no address\n\n\
             UPSTREAM  BACKEND  ADDRESS        STATE  IN FLIGHT  WEIGHT  FOR  REASON\n\
             api       a        10.0.0.1:3001  down   2          0/4     -    refused\n\n\
             UPSTREAM  DISCOVERY            LAST SUCCESS  ERROR\n\

@@ -13,6 +13,7 @@ use super::locate::Env;
 use super::pem::{self, BadPair};
 use super::problem::Problems;
 use super::schema::{CertificatePair, ClientAuth, Document, Upstream};
+use super::state_dir::{self, State};
 use super::tree::{Node, Place};
 
 /// What the files of a document are had with.
@@ -24,6 +25,8 @@ pub(super) struct Source<'a> {
     pub(super) key: &'a dyn Fn(&Path) -> Had,
     /// Makes one that is missing, if the document is about to be put in force.
     pub(super) make: Option<&'a dyn Fn(&Path) -> Had>,
+    /// Looks at the folder of what is kept.
+    pub(super) state: &'a dyn Fn(&Path) -> State,
 }
 
 /// What was in the files that a document names.
@@ -31,7 +34,7 @@ pub(super) struct Source<'a> {
 pub(super) struct Files {
     /// By the path as the document has it.
     pub(super) held: BTreeMap<PathBuf, Vec<u8>>,
-    /// Key files that were made; the whole path.
+    /// Key files and the folder of what is kept, where they were made; the whole path.
     pub(super) made: Vec<PathBuf>,
 }
 
@@ -96,7 +99,14 @@ fn keys(
             Had::Unfit(what, hint) => say(tree, &place, problems, what, hint),
         }
     }
+    let missing_state = state(document, tree, folder, source, problems);
     let Some(make) = source.make.filter(|_| problems.is_empty()) else { return };
+    if let Some(path) = missing_state {
+        match state_dir::make(&path) {
+            State::Unfit(what, hint) => say(tree, &state_place(), problems, what, hint),
+            State::There | State::Missing => files.made.push(path),
+        }
+    }
     for (place, path) in missing {
         let whole = folder.join(path);
         match make(&whole) {
@@ -108,6 +118,29 @@ fn keys(
             Had::Unfit(what, hint) => say(tree, &place, problems, what, hint),
         }
     }
+}
+
+/// Looks at `server.state_dir`; the whole path if it has to be made.
+fn state(
+    document: &Document,
+    tree: &Node,
+    folder: &Path,
+    source: Source<'_>,
+    problems: &mut Problems,
+) -> Option<PathBuf> {
+    let path = folder.join(document.server.state_dir.as_deref().filter(|path| *path != Path::new(""))?);
+    match (source.state)(&path) {
+        State::There => None,
+        State::Missing => Some(path),
+        State::Unfit(what, hint) => {
+            say(tree, &state_place(), problems, what, hint);
+            None
+        }
+    }
+}
+
+fn state_place() -> Place {
+    Place::of("server").key("state_dir")
 }
 
 /// Who judges a file's content.
@@ -128,6 +161,11 @@ fn named(document: &Document) -> Vec<(Place, &Path, Judge<'_>)> {
     for (at, pair) in pairs(document) {
         let halves = [(at.key("cert"), &*pair.cert), (at.key("key"), &*pair.key)];
         named.extend(halves.map(|(at, path)| (at, path, Judge::Together)));
+    }
+    for (index, listener) in document.listeners.iter().enumerate() {
+        let at = Place::of("listeners").index(index).key("tls").key("acme").key("directory_ca");
+        let ca = listener.tls.as_ref().and_then(|tls| tls.acme.as_ref()?.directory_ca.as_deref());
+        named.extend(ca.map(|ca| (at, ca, Judge::Here(bad_authorities))));
     }
     for (at, auth) in client_auths(document) {
         named.push((at.key("ca"), &auth.ca, Judge::Here(bad_authorities)));

@@ -13,6 +13,7 @@ use super::keys::{self, Had, Keys};
 use super::locate;
 use super::problem::{Problem, Problems};
 use super::schema::Document;
+use super::state_dir::{self, State};
 use super::tree::{Mark, Place};
 use super::typed;
 
@@ -40,7 +41,7 @@ impl Checked {
         self.files.held.get(path).map(Vec::as_slice)
     }
 
-    /// The key files that were made on the way here, which belong to who made them.
+    /// The key files and folders that were made on the way here, which belong to who made them.
     pub fn made(&self) -> &[PathBuf] {
         &self.files.made
     }
@@ -114,7 +115,7 @@ pub fn parse_in_place(name: &Path, text: &str) -> Result<Checked, Vec<Problem>> 
 
 fn from_disk(name: &Path, text: &str, keys: Keys) -> Result<Checked, Vec<Problem>> {
     let make: Option<&dyn Fn(&Path) -> Had> = if keys == Keys::Make { Some(&keys::make) } else { None };
-    let source = Source { read: &read_named, key: &keys::read, make };
+    let source = Source { read: &read_named, key: &keys::read, make, state: &state_dir::look };
     parse_with(name, text, &|name| std::env::var(name).ok(), source)
 }
 
@@ -127,7 +128,11 @@ pub fn parse(
     read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
 ) -> Result<Checked, Vec<Problem>> {
     let key = |path: &Path| keys::from(read(path));
-    parse_with(name, text, env, Source { read, key: &key, make: None })
+    let state = |path: &Path| match read(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => state_dir::unfit(&error),
+        _ => State::There,
+    };
+    parse_with(name, text, env, Source { read, key: &key, make: None, state: &state })
 }
 
 fn parse_with(

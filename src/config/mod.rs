@@ -26,6 +26,7 @@ mod locate;
 mod problem;
 mod renewed;
 mod scalar;
+mod state_dir;
 mod tree;
 mod typed;
 

@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 
 use super::values::{Cidr, HeaderEdits, HostPattern, Method, Name, Pattern, Percent, Period, Size, Target};
 
+mod acme;
 mod sticky;
 mod tls;
 mod upstream;
 
+pub use acme::{Acme, AcmeChallenge};
 pub use sticky::{CookieAttributes, SameSite, Sticky};
 pub use tls::{CertificatePair, ClientAuth, ClientAuthMode, Hsts, ListenerTls, RedirectHttps, Suite};
 pub use upstream::{
@@ -65,6 +67,8 @@ pub struct Server {
     /// Idle connections kept open to all backends together, per thread.
     #[schemars(range(min = 0, max = 65536))]
     pub upstream_idle_connections: usize,
+    /// The folder of what Weir keeps over restarts: accounts and certificates of `tls.acme`. Several processes may share it.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// `log`: the process's own log.
@@ -412,6 +416,7 @@ impl Default for Server {
             pid_file: None,
             user: None,
             upstream_idle_connections: 1024,
+            state_dir: None,
         }
     }
 }

@@ -30,7 +30,7 @@ fn named_file(path: &Path) -> io::Result<Vec<u8>> {
     match path.to_str() {
         Some("empty.token") => Ok(b"\n".to_vec()),
         Some("some.token" | "short.key") => Ok(b"hunter2\n".to_vec()),
-        Some("foreign.key") => Err(io::ErrorKind::PermissionDenied.into()),
+        Some("foreign.key" | "foreign") => Err(io::ErrorKind::PermissionDenied.into()),
         Some("some.list") => {
             Ok(b"- { address: '10.0.0.1:80', weight: 3 }\n- adress: 10.0.0.2:80\n- address: nowhere\n".to_vec())
         }

@@ -42,6 +42,7 @@ pub use crate::policy::framing::BadHead;
 use crate::telemetry::meters::ListenerMeters;
 use crate::telemetry::metrics::Metrics;
 use crate::tls;
+pub use crate::tls::WELL_KNOWN;
 use accept::Acceptor;
 use per_ip::PerIp;
 use phase::{Phase, PhaseControl};
@@ -74,6 +75,8 @@ pub struct Settings {
     pub http2: bool,
     /// TLS; nothing: the port is plain.
     pub tls: Option<Arc<tls::Endpoint>>,
+    /// What ACME servers are answered on a plain port.
+    pub challenges: Arc<tls::Challenges>,
     /// The port of https where every request is sent there.
     pub redirect_https: Option<u16>,
     /// Whose PROXY header every connection must begin with; nothing: there is none.
@@ -98,12 +101,18 @@ pub struct Settings {
 
 impl Settings {
     /// From the document, with what was prepared for its `tls`; `trusted`: its `trusted_proxies`.
-    pub fn new(listener: &schema::Listener, tls: Option<Arc<tls::Endpoint>>, trusted: &[Cidr]) -> Self {
+    pub fn new(
+        listener: &schema::Listener,
+        tls: Option<Arc<tls::Endpoint>>,
+        challenges: &Arc<tls::Challenges>,
+        trusted: &[Cidr],
+    ) -> Self {
         let bytes = |size: crate::config::values::Size| usize::try_from(size.get()).unwrap_or(usize::MAX);
         Self {
             name: listener.label().into(),
             http2: listener.http2,
             tls,
+            challenges: Arc::clone(challenges),
             redirect_https: listener.redirect_https.0,
             proxied_by: listener.proxy_protocol.then(|| trusted.into()),
             timeouts: listener.timeouts.clone(),
@@ -166,7 +175,7 @@ pub struct Listeners {
     metrics: Arc<Metrics>,
     open: Arc<Open>,
     accepting: Arc<Open>,
-    tls: tls::Store,
+    tls: Arc<tls::Store>,
     running: Mutex<BTreeMap<(SocketAddr, usize), Running>>,
     /// Those that are gone, while they have connections: the end of the process is theirs too.
     closing: Mutex<Vec<PhaseControl>>,
@@ -199,7 +208,7 @@ impl Listeners {
     /// None yet; connections will be spread over these single-threaded runtimes.
     pub fn new(runtimes: Vec<Handle>, metrics: Arc<Metrics>) -> Self {
         Self {
-            tls: tls::Store::new(Arc::clone(&metrics)),
+            tls: Arc::new(tls::Store::new(Arc::clone(&metrics))),
             workers: Arc::new(Workers::new(runtimes)),
             started: AtomicUsize::new(0),
             metrics,
@@ -229,7 +238,7 @@ impl Listeners {
     }
 
     /// The certificates of all listeners.
-    pub fn certificates(&self) -> &tls::Store {
+    pub fn certificates(&self) -> &Arc<tls::Store> {
         &self.tls
     }
 
@@ -249,7 +258,7 @@ impl Listeners {
         self.let_go(gone.map(|(_, running)| running.phase).collect());
         let mut bound = bound.into_iter();
         for ((key, listener), tls) in wanted.into_iter().zip(prepared.endpoints()) {
-            let settings = Settings::new(listener, tls.clone(), trusted);
+            let settings = Settings::new(listener, tls.clone(), self.tls.challenges(), trusted);
             if let Some(old) = running.get(&key) {
                 old.settings.store(Arc::new(settings));
             } else if let Some(bound) = bound.next() {

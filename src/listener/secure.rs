@@ -51,6 +51,15 @@ pub(super) async fn serve<F: Front>(
             conn.meters.count(ConnectionResult::TlsError);
             tracing::debug!(client = %conn.peer, listener = %conn.listener, %error, "no TLS session");
         }
+        Ok(Err(Failed::Lacking(name))) => {
+            conn.meters.count(ConnectionResult::TlsError);
+            if endpoint.says_lacking() {
+                tracing::warn!(client = %conn.peer, listener = %conn.listener, %name, "asks for a name that has no certificate yet");
+            }
+        }
+        Ok(Err(Failed::Validated)) => {
+            tracing::info!(client = %conn.peer, listener = %conn.listener, "an ACME server saw its challenge answered");
+        }
         Ok(Err(Failed::Left)) => {}
         Err(_) => conn.meters.count(ConnectionResult::Timeout),
     }

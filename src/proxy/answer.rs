@@ -25,6 +25,9 @@ const FIELDS: usize = 4;
 
 /// Answers a route that needs no backend; false if it needs one.
 pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life: &Life) -> Result<bool> {
+    if let Some(challenge) = ctx.challenge.take() {
+        return to_acme(session, ctx, life, challenge).await;
+    }
     if let Some(port) = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.settings.redirect_https) {
         return to_https(session, ctx, life, port).await;
     }
@@ -52,6 +55,17 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     route.response_headers.response(&mut response)?;
     close_if_leaving(session, ctx, life);
     write(session, response, body).await?;
+    Ok(true)
+}
+
+/// RFC 8555 section 8.3.
+async fn to_acme(session: &mut Session, ctx: &mut RequestCtx, life: &Life, challenge: Box<str>) -> Result<bool> {
+    let mut response = ResponseHeader::build(200, Some(FIELDS))?;
+    response.insert_header(header::CONTENT_TYPE, "application/octet-stream")?;
+    response.insert_header(header::CONTENT_LENGTH, challenge.len())?;
+    response.insert_header(header::CACHE_CONTROL, "no-store")?;
+    close_if_leaving(session, ctx, life);
+    write(session, response, Bytes::from(String::from(challenge))).await?;
     Ok(true)
 }
 

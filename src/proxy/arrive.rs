@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 
 use super::ctx::{Line, RequestCtx};
 use crate::fault::Fault;
-use crate::listener::Conn;
+use crate::listener::{Conn, WELL_KNOWN};
 use crate::policy::framing::check_path_and_query;
 use crate::policy::request_id::RequestId;
 use crate::policy::{hop_by_hop, host, lean};
@@ -121,6 +121,18 @@ pub(super) fn authority(request: &RequestHeader) -> Option<&[u8]> {
         Some(authority) => Some(authority.as_str().as_bytes()),
         None => request.headers.get(header::HOST).map(HeaderValue::as_bytes),
     }
+}
+
+/// Whether an ACME server looks for one of our challenges: answered before all that is configured, a redirect to https too.
+pub(super) async fn is_challenge(session: &Session, ctx: &mut RequestCtx) -> bool {
+    let request = session.req_header();
+    let path = request.uri.path();
+    let Some(exchange) = ctx.exchange.as_ref().filter(|_| path.starts_with(WELL_KNOWN)) else { return false };
+    if request.method == Method::GET && exchange.conn.tls.is_none() {
+        // Boxed: what it holds while it waits would be a part of every request's state.
+        ctx.challenge = Box::pin(exchange.conn.settings.challenges.at_path(path)).await.map(Into::into);
+    }
+    ctx.challenge.is_some()
 }
 
 /// Which route; none where the listener sends everything to https.

@@ -38,6 +38,8 @@ pub struct RequestCtx {
     pub(super) request_id: Option<RequestId>,
     pub(super) route: Option<Arc<Route>>,
     pub(super) target: Option<Arc<Target>>,
+    /// What an ACME server is answered that looks for it.
+    pub(super) challenge: Option<Box<str>>,
     pub(super) tried: Tried,
     pub(super) tries: u8,
     pub(super) stay: Stay,
@@ -85,6 +87,7 @@ impl RequestCtx {
             request_id: None,
             route: None,
             target: None,
+            challenge: None,
             tried: Tried::default(),
             tries: 0,
             stay: Stay::default(),

@@ -68,6 +68,9 @@ impl ProxyHttp for Gateway {
     /// Arrive and route: who asks, is it well-formed, which route.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
         arrive::arrive(session, ctx)?;
+        if arrive::is_challenge(session, ctx).await {
+            return Ok(());
+        }
         arrive::route(session, ctx)
     }
 

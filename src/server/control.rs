@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::logs::BothLogs;
+use crate::acme;
 use crate::admin::control::{Readiness, Refused};
 use crate::admin::explained::{Explained, Question};
 use crate::admin::reply::{self, ReloadReply, Status};
@@ -25,6 +26,7 @@ use crate::upstream::steer::Wanted;
 
 /// The rooms, for those who steer the process.
 pub(super) struct ControlRoom {
+    pub(super) acme: Arc<acme::Agent>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) life: Arc<Life>,
     pub(super) shared: Arc<Shared>,
@@ -47,6 +49,7 @@ impl Control for ControlRoom {
             last_reload: self.reloader.last().map(last_reload),
             listeners: self.listeners.status().into_iter().map(listener).collect(),
             certificates: self.listeners.certificates().status().into_iter().map(certificate).collect(),
+            acme: self.acme.status().into_iter().map(ordered).collect(),
             upstreams: snapshot.upstreams.values().map(upstream).collect(),
         }
     }
@@ -184,6 +187,17 @@ fn certificate(status: CertificateStatus) -> reply::Certificate {
         names: status.names,
         not_after: reply::rfc3339(u64::try_from(status.not_after).unwrap_or_default() * 1000).unwrap_or_default(),
         days_left: left.div_euclid(24 * 3600),
+    }
+}
+
+fn ordered(status: acme::Status) -> reply::Acme {
+    let next = |at| reply::rfc3339(u64::try_from(at).unwrap_or_default() * 1000).unwrap_or_default();
+    reply::Acme {
+        name: status.name,
+        state: status.state.to_owned(),
+        failures: status.failures,
+        error: status.error,
+        next_order: status.next.map(next),
     }
 }
 

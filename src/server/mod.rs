@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::acme;
 use crate::admin::{self, Token};
 use crate::config::{Checked, schema::Document};
 use crate::life::Life;
@@ -73,7 +74,7 @@ pub enum StartError {
     /// The same in that of certificates.
     #[error(transparent)]
     Tls(#[from] StoreError),
-    /// `access_log.path`, `server.pid_file`.
+    /// `access_log.path`, `server.pid_file`, `server.state_dir`.
     #[error("{what}: {source}")]
     File {
         /// The key and the path.
@@ -131,6 +132,11 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
         privileges::hand_over(user, checked.made())?;
         privileges::become_user(user)?;
     }
+    if let Some(state_dir) = &document.server.state_dir {
+        let path = folder.join(state_dir);
+        let what = || format!("server.state_dir: {}", path.display());
+        acme::prove(&path).map_err(|source| StartError::File { what: what(), source })?;
+    }
     let logs = BothLogs::open(document, &folder, &metrics)?;
     limits::raise_open_files();
     let runtimes = Runtimes::start(&document.server)?;
@@ -143,6 +149,7 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     let admin = admin::serve(admin, control, room.token.clone(), std::future::pending());
     runtimes.control().spawn(admin);
     runtimes.control().spawn(look_after_certificates(Arc::clone(&room)));
+    runtimes.control().spawn(Arc::clone(&room.acme).run());
     runtimes.control().spawn(sweep(Arc::clone(&room.shared)));
     announce(&room, admin_address);
     ready(&Running { room: Arc::clone(&room), admin: admin_address });
@@ -198,7 +205,8 @@ fn furnish(
     };
     let reloader = Reloader::new(parts, checked);
     let metrics = Arc::clone(metrics);
-    Ok(Arc::new(ControlRoom { metrics, life, shared, listeners, registry, reloader, logs, token }))
+    let acme = acme::Agent::new(Arc::clone(listeners.certificates()), Arc::clone(&metrics));
+    Ok(Arc::new(ControlRoom { acme, metrics, life, shared, listeners, registry, reloader, logs, token }))
 }
 
 fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {

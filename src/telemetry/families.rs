@@ -14,6 +14,7 @@ use crate::fault::Fault;
 use super::family::{Family, Kind};
 use super::meters::{CLASSES, ConnectionResult};
 use super::metrics::Cells;
+use super::orders::OrderResult;
 use super::panics;
 use super::vitals::{Health, Labels, Outcome, RetryReason, State, Vitals};
 
@@ -177,6 +178,18 @@ fn certificates(cells: &Cells) -> Vec<Family> {
         "Changed certificate files by what became of them; of a rejected one the old goes on.",
         &["certificate", "result"],
     );
+    let mut orders = Family::of(
+        "weir_acme_orders_total",
+        Kind::Counter,
+        "Orders for certificates from ACME servers by how they ended.",
+        &["certificate", "result"],
+    );
+    let mut failures = Family::of(
+        "weir_acme_failed_orders",
+        Kind::Gauge,
+        "Orders that have failed since the last that ended with a certificate.",
+        &["certificate"],
+    );
     for certificate in cells.certificates.held() {
         let name = &**certificate.name();
         if let Some(seconds) = certificate.expiry() {
@@ -185,8 +198,11 @@ fn certificates(cells: &Cells) -> Vec<Family> {
         let (applied, rejected) = certificate.reloads();
         reloads.add(&[name, "applied"], applied);
         reloads.add(&[name, "rejected"], rejected);
+        let Some(ordered) = certificate.ordered() else { continue };
+        OrderResult::ALL.iter().for_each(|result| orders.add(&[name, result.label()], ordered.total(*result)));
+        failures.add(&[name], ordered.failures());
     }
-    vec![expiry, reloads]
+    vec![expiry, reloads, orders, failures]
 }
 
 /// What backends were sent and answered.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::fault::Fault;
 
 use super::cells::{CONNECT, Count, Durations, LATENCY, Padded, Statuses};
+use super::orders::Orders;
 use super::vitals::{Outcome, RetryReason, State};
 
 /// The methods that have a label of their own; the last stands for all others.
@@ -158,15 +159,18 @@ pub struct CertificateMeters {
     expiry: AtomicI64,
     applied: Count,
     rejected: Count,
+    /// Of one that is issued for us.
+    orders: OnceLock<Orders>,
 }
 
 impl CertificateMeters {
     /// Nothing known yet. Use `Metrics::certificate`, which keeps one a name.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), expiry: AtomicI64::new(0), applied: Count::new(), rejected: Count::new() }
+        let (applied, rejected, orders) = Default::default();
+        Self { name: name.into(), expiry: AtomicI64::new(0), applied, rejected, orders }
     }
 
-    /// The path of its file as configured.
+    /// The path of its file as configured; `acme:NAME` for one that is issued.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
@@ -184,6 +188,16 @@ impl CertificateMeters {
     /// Counts what became of its files when they had changed.
     pub fn count_reload(&self, applied: bool) {
         if applied { self.applied.bump() } else { self.rejected.bump() }
+    }
+
+    /// Its orders, shown from here on.
+    pub fn orders(&self) -> &Orders {
+        self.orders.get_or_init(Orders::default)
+    }
+
+    /// Its orders, if it is one that is ordered.
+    pub fn ordered(&self) -> Option<&Orders> {
+        self.orders.get()
     }
 
     /// (applied, rejected).

@@ -19,6 +19,7 @@ mod words;
 pub mod access_log;
 pub mod meters;
 pub mod metrics;
+pub mod orders;
 pub mod panics;
 pub mod process_log;
 pub mod record;

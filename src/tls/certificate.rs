@@ -7,6 +7,7 @@ use aws_lc_rs::digest;
 use rustls::SignatureAlgorithm;
 use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
 use super::names::Names;
@@ -18,6 +19,7 @@ pub struct Certificate {
     pub(super) label: Arc<str>,
     pub(super) names: Names,
     /// Seconds since 1970.
+    not_before: i64,
     pub(super) not_after: i64,
     pub(super) key: Arc<CertifiedKey>,
     /// Of the bytes it was read from.
@@ -51,10 +53,32 @@ impl Certificate {
         Ok(Self {
             label: label.into(),
             names: Names::of(&parsed),
+            not_before: parsed.validity().not_before.timestamp(),
             not_after: parsed.validity().not_after.timestamp(),
             digest: digest_of(&[cert, key]),
             key: Arc::new(pair),
         })
+    }
+
+    /// From when on it is valid, in seconds since 1970.
+    pub fn not_before(&self) -> i64 {
+        self.not_before
+    }
+
+    /// Until when it is valid, in seconds since 1970.
+    pub fn not_after(&self) -> i64 {
+        self.not_after
+    }
+
+    /// What it is known by to who issued it: the identifier of that one's key, and its serial number as it is encoded (RFC
+    /// 9773 section 4.1).
+    pub fn issued_as(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        let (_, parsed) = X509Certificate::from_der(self.key.cert.first()?).ok()?;
+        let authority = parsed.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+            ParsedExtension::AuthorityKeyIdentifier(authority) => authority.key_identifier.as_ref(),
+            _ => None,
+        });
+        Some((authority?.0.to_vec(), parsed.tbs_certificate.raw_serial().to_vec()))
     }
 
     /// Whether a host, normalised as routes have it, is one of its names.

@@ -1,6 +1,8 @@
 //! A listener's TLS: its terms, and what it serves at the moment.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
@@ -9,7 +11,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::version::{TLS12, TLS13};
 
 use super::certificate::Certificate;
+use super::challenges::Challenges;
 use super::client::Clients;
+use super::managed::Managed;
 use super::table::Table;
 use super::tickets::Resumption;
 use crate::config::schema::{CertificatePair, ClientAuth, Hsts};
@@ -20,7 +24,12 @@ use crate::config::values::TlsVersion;
 pub struct Endpoint {
     pub(super) terms: Terms,
     served: ArcSwap<Served>,
+    /// When it was last said that a certificate is lacking, in seconds since 1970.
+    said: AtomicU64,
 }
+
+/// How long a listener keeps silent about clients that ask for names without a certificate, in seconds.
+const SILENCE: u64 = 60;
 
 /// What only a reload changes.
 #[derive(Debug)]
@@ -32,6 +41,10 @@ pub(super) struct Terms {
     pub(super) hsts: Option<HeaderValue>,
     /// The files of `Served::certificates`, one for one.
     pub(super) pairs: Vec<CertificatePair>,
+    /// What is issued for `Served::issued`, one for one.
+    pub(super) managed: Vec<Managed>,
+    /// Those of the process.
+    pub(super) challenges: Arc<Challenges>,
     /// Those of `Served::clients`.
     pub(super) client_auth: Option<ClientAuth>,
 }
@@ -41,6 +54,8 @@ pub(super) struct Terms {
 pub(super) struct Served {
     pub(super) config: Arc<ServerConfig>,
     pub(super) certificates: Vec<Arc<Certificate>>,
+    /// Nothing where none has been issued yet.
+    pub(super) issued: Vec<Option<Arc<Certificate>>>,
     pub(super) clients: Option<Clients>,
 }
 
@@ -50,10 +65,11 @@ impl Endpoint {
     pub(super) fn new(
         terms: Terms,
         certificates: Vec<Arc<Certificate>>,
+        issued: Vec<Option<Arc<Certificate>>>,
         clients: Option<Clients>,
     ) -> Result<Self, rustls::Error> {
-        let served = ArcSwap::from_pointee(terms.serve(certificates, clients)?);
-        Ok(Self { terms, served })
+        let served = ArcSwap::from_pointee(terms.serve(certificates, issued, clients)?);
+        Ok(Self { terms, served, said: AtomicU64::new(0) })
     }
 
     /// What is served now.
@@ -61,7 +77,7 @@ impl Endpoint {
         self.served.load_full()
     }
 
-    /// Serves these from here on.
+    /// Serves these from here on, and what is issued as before. One at a time.
     ///
     /// # Errors
     /// As `new`; then nothing changes.
@@ -70,13 +86,55 @@ impl Endpoint {
         certificates: Vec<Arc<Certificate>>,
         clients: Option<Clients>,
     ) -> Result<(), rustls::Error> {
-        self.served.store(Arc::new(self.terms.serve(certificates, clients)?));
+        let issued = self.served().issued.clone();
+        self.served.store(Arc::new(self.terms.serve(certificates, issued, clients)?));
+        Ok(())
+    }
+
+    /// Serves a certificate that was issued from here on, if it is one of its own. One at a time.
+    ///
+    /// # Errors
+    /// As `new`; then nothing changes.
+    pub(super) fn put(&self, managed: &Managed, certificate: &Arc<Certificate>) -> Result<(), rustls::Error> {
+        let Some(at) = self.terms.managed.iter().position(|own| own.file == managed.file) else { return Ok(()) };
+        let served = self.served();
+        let mut issued = served.issued.clone();
+        issued[at] = Some(Arc::clone(certificate));
+        let next = self.terms.serve(served.certificates.clone(), issued, served.clients.clone())?;
+        self.served.store(Arc::new(next));
         Ok(())
     }
 }
 
+impl Endpoint {
+    /// Whether it is to be said that a client asked for a name that has no certificate: once a minute, as clients ask often.
+    pub fn says_lacking(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let last = self.said.load(Ordering::Relaxed);
+        let due = now.saturating_sub(last) >= SILENCE;
+        due && self.said.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// The name that a client asks for, if there is no certificate to show it: none at all, or one that is yet to be issued.
+    pub(super) fn lacks<'a>(&self, served: &Served, name: Option<&'a str>) -> Option<&'a str> {
+        let issued = || served.issued.iter().flatten();
+        if served.certificates.is_empty() && issued().next().is_none() {
+            return Some(name.unwrap_or("-"));
+        }
+        let name = name.map(|name| name.strip_suffix('.').unwrap_or(name))?;
+        let at = self.terms.managed.iter().position(|own| *own.name == *name)?;
+        let covered = || served.certificates.iter().chain(issued()).any(|certificate| certificate.covers(name));
+        (served.issued[at].is_none() && !covered()).then_some(name)
+    }
+}
+
 impl Terms {
-    fn serve(&self, certificates: Vec<Arc<Certificate>>, clients: Option<Clients>) -> Result<Served, rustls::Error> {
+    fn serve(
+        &self,
+        certificates: Vec<Arc<Certificate>>,
+        issued: Vec<Option<Arc<Certificate>>>,
+        clients: Option<Clients>,
+    ) -> Result<Served, rustls::Error> {
         let versions = match self.min_version {
             TlsVersion::V12 => &[&TLS13, &TLS12][..],
             TlsVersion::V13 => &[&TLS13],
@@ -87,14 +145,14 @@ impl Terms {
             Some(clients) => builder.with_client_cert_verifier(Arc::clone(&clients.verifier)),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(Table::new(&certificates)));
+        let mut config = builder.with_cert_resolver(Arc::new(Table::new(&certificates, issued.iter().flatten())));
         let protocols: &[&[u8]] = if self.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         // Ours is AES-256 before AES-128 before ChaCha20; scanners count a client's choice as a fault.
         config.ignore_client_order = true;
         config.ticketer = Arc::clone(&self.resumption.tickets);
         config.session_storage = Arc::clone(&self.resumption.sessions);
-        Ok(Served { config: Arc::new(config), certificates, clients })
+        Ok(Served { config: Arc::new(config), certificates, issued, clients })
     }
 }
 

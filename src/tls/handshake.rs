@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::server::Acceptor;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -11,10 +12,14 @@ use tokio_rustls::server::TlsStream;
 use super::endpoint::Endpoint;
 use super::session::Session;
 use super::table;
+use super::validation;
 use super::wire::Wire;
 
 /// A connection whose handshake is done.
 pub type Stream = TlsStream<Wire>;
+
+/// A fatal alert as the first record from us: in the clear (RFC 8446 section 5.1, RFC 6066 section 3).
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// Why there is no session.
 #[derive(Debug)]
@@ -23,6 +28,10 @@ pub enum Failed {
     Left,
     /// It speaks plain HTTP; nothing of that has been read.
     PlainHttp(TcpStream),
+    /// An ACME server asked whether its challenge leads here, and was answered.
+    Validated,
+    /// There is no certificate for the name that the client asks for, yet; it was told so.
+    Lacking(Box<str>),
     /// The handshake broke off; the client was told why, where it could be.
     Broken(io::Error),
 }
@@ -45,9 +54,21 @@ pub async fn handshake(tcp: TcpStream, endpoint: &Endpoint) -> Result<(Box<Strea
         Ok(_) if first[0].is_ascii_uppercase() => return Err(Failed::PlainHttp(tcp)),
         Ok(_) => {}
     }
-    let start = LazyConfigAcceptor::new(Acceptor::default(), Wire::new(tcp)).await?;
+    let mut start = LazyConfigAcceptor::new(Acceptor::default(), Wire::new(tcp)).await?;
     let served = endpoint.served();
-    let server_name = start.client_hello().server_name().map(Box::from);
+    let server_name: Option<Box<str>> = start.client_hello().server_name().map(Box::from);
+    if validation::is_asked_for(&start.client_hello())
+        && let Some(name) = &server_name
+        // Boxed, as next to no handshake comes here.
+        && let Some(key_authorization) = Box::pin(endpoint.terms.challenges.for_name(name)).await
+    {
+        Box::pin(validation::answer(start, name, &key_authorization)).await?;
+        return Err(Failed::Validated);
+    }
+    if let Some(lacking) = endpoint.lacks(&served, server_name.as_deref()) {
+        start.io.write_all(&UNRECOGNIZED_NAME).await?;
+        return Err(Failed::Lacking(lacking.into()));
+    }
     let accept = start.into_stream(Arc::clone(&served.config));
     let chosen = table::take_chosen();
     let stream = Box::new(accept.await?);

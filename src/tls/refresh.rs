@@ -10,7 +10,6 @@ use super::certificate::Certificate;
 use super::client::Clients;
 use super::endpoint::Endpoint;
 use super::store::{Inner, Store, label};
-
 use crate::config::read_named;
 use crate::config::schema::{CertificatePair, ClientAuth};
 use crate::config::watch::stamp;

@@ -1,15 +1,17 @@
 //! All certificates of a process: read for a configuration, shared among listeners, put in anew when their files change.
 //!
-//! What is refused leaves what is served as it is. Whoever has a certificate from elsewhere than a file puts it in by the
-//! same door, `Endpoint::serve`.
+//! What is refused leaves what is served as it is. What ACME servers issue is read from where it is kept when a configuration
+//! is prepared, and put in by who had it issued.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::certificate::{Certificate, Digest};
+use super::challenges::Challenges;
 use super::client::Clients;
 use super::endpoint::{Endpoint, Terms, strict_transport_security};
+use super::managed::{self, Managed};
 use super::provider::provider;
 use super::tickets::{Resumption, Under};
 use crate::config::Checked;
@@ -22,6 +24,7 @@ use crate::telemetry::metrics::Metrics;
 #[derive(Debug)]
 pub struct Store {
     metrics: Arc<Metrics>,
+    challenges: Arc<Challenges>,
     pub(super) inner: Mutex<Inner>,
 }
 
@@ -34,7 +37,14 @@ pub(super) struct Inner {
     pub(super) meters: BTreeMap<Arc<str>, Arc<CertificateMeters>>,
     pub(super) watch: Watch,
     resumption: BTreeMap<Under, Resumption>,
+    /// What the configuration in force wants to have issued.
+    managed: Arc<[Managed]>,
+    /// What was issued of that, by its file.
+    issued: Issued,
 }
+
+/// What ACME servers have issued, by its file.
+type Issued = BTreeMap<PathBuf, Arc<Certificate>>;
 
 /// A configuration's endpoints, not in force yet: dropping them leaves no trace.
 #[derive(Debug)]
@@ -42,6 +52,9 @@ pub struct Prepared {
     folder: PathBuf,
     endpoints: Vec<Option<Arc<Endpoint>>>,
     resumption: BTreeMap<Under, Resumption>,
+    managed: Arc<[Managed]>,
+    issued: Issued,
+    challenges: Option<PathBuf>,
 }
 
 /// A checked document whose TLS cannot be set up all the same: a gap in the checks.
@@ -75,7 +88,33 @@ impl Prepared {
 impl Store {
     /// Empty; what it reads is told here.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, inner: Mutex::default() }
+        Self { metrics, challenges: Arc::default(), inner: Mutex::default() }
+    }
+
+    /// What ACME servers are to be answered.
+    pub fn challenges(&self) -> &Arc<Challenges> {
+        &self.challenges
+    }
+
+    /// What the configuration in force wants to have issued. The same one until another is in force.
+    pub fn managed(&self) -> Arc<[Managed]> {
+        Arc::clone(&self.lock().managed)
+    }
+
+    /// Serves a certificate that was issued from here on, wherever the configuration in force wants it.
+    pub fn put(&self, managed: &Managed, certificate: Certificate) {
+        let mut inner = self.lock();
+        if !inner.managed.contains(managed) {
+            return;
+        }
+        let certificate = Arc::new(certificate);
+        for endpoint in &inner.endpoints {
+            if let Err(error) = endpoint.put(managed, &certificate) {
+                tracing::error!(certificate = &*managed.label, %error, "an issued certificate could not be put in");
+            }
+        }
+        inner.show(&certificate);
+        inner.issued.insert(managed.file.clone(), certificate);
     }
 
     /// Sets up the endpoints of a configuration. Sessions of the ones in force go on where they mean the same.
@@ -84,7 +123,12 @@ impl Store {
     /// A gap in the checks of `config`.
     pub fn prepare(&self, checked: &Checked) -> Result<Prepared, StoreError> {
         let folder = checked.path().parent().unwrap_or(Path::new("")).to_owned();
-        let mut preparing = Preparing { checked, before: self.lock().resumption.clone(), ..Preparing::new(checked) };
+        let mut preparing = Preparing::new(checked, &self.challenges);
+        {
+            let inner = self.lock();
+            preparing.before.clone_from(&inner.resumption);
+            preparing.take_issued(&inner.issued);
+        }
         let listeners = checked.document().listeners.iter().enumerate();
         let endpoints = listeners.map(|(index, listener)| {
             let error = |what| StoreError { path: format!("listeners[{index}].tls"), what };
@@ -92,7 +136,10 @@ impl Store {
             endpoint.transpose().map(|endpoint| endpoint.map(Arc::new)).map_err(error)
         });
         let endpoints = endpoints.collect::<Result<_, _>>()?;
-        Ok(Prepared { folder, endpoints, resumption: preparing.resumption })
+        let managed = preparing.managed.into_values().collect();
+        let challenges = managed::home(checked).map(|home| home.join("challenges"));
+        let Preparing { resumption, issued, .. } = preparing;
+        Ok(Prepared { folder, endpoints, resumption, managed, issued, challenges })
     }
 
     /// Takes note that these are in force.
@@ -102,11 +149,15 @@ impl Store {
         inner.folder = prepared.folder;
         inner.endpoints = prepared.endpoints.into_iter().flatten().collect();
         inner.resumption = prepared.resumption;
-        let served: Vec<_> =
-            inner.endpoints.iter().flat_map(|endpoint| endpoint.served().certificates.clone()).collect();
+        // A new list says that a new configuration is in force, be they the same.
+        inner.managed = prepared.managed;
+        inner.issued = prepared.issued;
+        self.challenges.set_folder(prepared.challenges);
+        let served: Vec<_> = inner.endpoints.iter().flat_map(|endpoint| all(endpoint)).collect();
         let authorities = inner.endpoints.iter().filter_map(|endpoint| endpoint.terms.client_auth.as_ref());
         let mut names: Vec<Arc<str>> = authorities.map(|auth| label(&auth.ca)).collect();
         names.extend(served.iter().map(|certificate| Arc::clone(&certificate.label)));
+        names.extend(inner.managed.iter().map(|managed| Arc::clone(&managed.label)));
         inner.meters = names.iter().map(meters).collect();
         inner.watch = Watch::default();
         served.iter().for_each(|certificate| inner.show(certificate));
@@ -115,7 +166,7 @@ impl Store {
     /// The certificates that are served, each once.
     pub fn status(&self) -> Vec<CertificateStatus> {
         let inner = self.lock();
-        let served = inner.endpoints.iter().flat_map(|endpoint| endpoint.served().certificates.clone());
+        let served = inner.endpoints.iter().flat_map(|endpoint| all(endpoint));
         let status = |certificate: Arc<Certificate>| {
             let (name, names) = (certificate.label.to_string(), certificate.names.shown());
             (name.clone(), CertificateStatus { name, names, not_after: certificate.not_after })
@@ -142,6 +193,12 @@ impl Inner {
     }
 }
 
+/// All that an endpoint serves.
+fn all(endpoint: &Endpoint) -> Vec<Arc<Certificate>> {
+    let served = endpoint.served();
+    served.certificates.iter().chain(served.issued.iter().flatten()).cloned().collect()
+}
+
 /// What a file is called.
 pub(super) fn label(path: &Path) -> Arc<str> {
     path.display().to_string().into()
@@ -154,11 +211,29 @@ struct Preparing<'a> {
     before: BTreeMap<Under, Resumption>,
     resumption: BTreeMap<Under, Resumption>,
     read: BTreeMap<CertificatePair, Arc<Certificate>>,
+    challenges: &'a Arc<Challenges>,
+    /// By name.
+    managed: BTreeMap<Arc<str>, Managed>,
+    issued: Issued,
 }
 
 impl<'a> Preparing<'a> {
-    fn new(checked: &'a Checked) -> Self {
-        Self { checked, before: BTreeMap::new(), resumption: BTreeMap::new(), read: BTreeMap::new() }
+    fn new(checked: &'a Checked, challenges: &'a Arc<Challenges>) -> Self {
+        let (before, resumption, read) = Default::default();
+        let managed = managed::wanted(checked);
+        Self { checked, before, resumption, read, challenges, managed, issued: Issued::new() }
+    }
+
+    /// What was issued of that which is wanted: as it is served now, else as it is kept, else what another server has issued
+    /// for the name, until this one has. What cannot be read is not there; the room that has it issued says so.
+    fn take_issued(&mut self, now: &Issued) {
+        for managed in self.managed.values() {
+            let kept = || managed.read().ok().flatten().map(Arc::new);
+            let others = || now.values().find(|certificate| certificate.label == managed.label).cloned();
+            if let Some(certificate) = now.get(&managed.file).cloned().or_else(kept).or_else(others) {
+                self.issued.insert(managed.file.clone(), certificate);
+            }
+        }
     }
 
     fn endpoint(&mut self, listener: &Listener, tls: &ListenerTls) -> Result<Endpoint, String> {
@@ -171,6 +246,9 @@ impl<'a> Preparing<'a> {
             }
             None => None,
         };
+        let names = tls.acme.iter().flat_map(|acme| &acme.names);
+        let managed: Vec<_> = names.filter_map(|name| self.managed.get(&*name.to_string()).cloned()).collect();
+        let issued = managed.iter().map(|managed| self.issued.get(&managed.file).cloned()).collect();
         let demands = clients.as_ref().map(|clients| clients.terms).unwrap_or_default();
         let terms = Terms {
             provider: provider(tls.suites.as_deref()),
@@ -179,9 +257,11 @@ impl<'a> Preparing<'a> {
             resumption: self.resumption(listener, demands)?,
             hsts: tls.hsts.as_ref().and_then(strict_transport_security),
             pairs: tls.certificates.clone(),
+            managed,
+            challenges: Arc::clone(self.challenges),
             client_auth: tls.client_auth.clone(),
         };
-        Endpoint::new(terms, certificates, clients).map_err(|error| error.to_string())
+        Endpoint::new(terms, certificates, issued, clients).map_err(|error| error.to_string())
     }
 
     fn certificate(&mut self, pair: &CertificatePair) -> Result<Arc<Certificate>, String> {

@@ -29,26 +29,38 @@ pub(super) struct Table {
 struct Choice(Vec<Arc<Certificate>>);
 
 impl Table {
-    /// Of certificates in the order of the configuration: of two for one name with one kind of key the first counts, and
-    /// the first of all is the default.
-    pub(super) fn new(certificates: &[Arc<Certificate>]) -> Self {
+    /// Of certificates in the order of the configuration: of two for one name with one kind of key the first counts, what
+    /// was issued for the name before others; the default is the first of those that are listed, or the first that was
+    /// issued where none is.
+    pub(super) fn new<'a>(
+        listed: &'a [Arc<Certificate>],
+        issued: impl Iterator<Item = &'a Arc<Certificate>> + Clone,
+    ) -> Self {
         let (mut exact, mut wild): (HashMap<_, Choice>, HashMap<_, Choice>) = Default::default();
-        let mut default = Choice::default();
-        for certificate in certificates {
+        for certificate in issued.clone().chain(listed) {
             for name in &certificate.names.exact {
                 exact.entry(name.clone()).or_default().add(certificate);
             }
             for name in &certificate.names.wild {
                 wild.entry(name.clone()).or_default().add(certificate);
             }
-            let first = &certificates[0].names;
-            let twin = || certificate.names.exact.iter().any(|name| first.exact.contains(name));
-            let wild_twin = || certificate.names.wild.iter().any(|name| first.wild.contains(name));
-            if default.0.is_empty() || twin() || wild_twin() {
+        }
+        Self { exact, wild, default: Self::default(listed.iter().chain(issued)) }
+    }
+
+    /// The first, and those that share a name with it.
+    fn default<'a>(mut certificates: impl Iterator<Item = &'a Arc<Certificate>>) -> Choice {
+        let mut default = Choice::default();
+        let Some(first) = certificates.next() else { return default };
+        default.add(first);
+        for certificate in certificates {
+            let twin = || certificate.names.exact.iter().any(|name| first.names.exact.contains(name));
+            let wild_twin = || certificate.names.wild.iter().any(|name| first.names.wild.contains(name));
+            if twin() || wild_twin() {
                 default.add(certificate);
             }
         }
-        Self { exact, wild, default }
+        default
     }
 
     /// For a client that asks for this name, in lower case, and can check these signatures. Where it can check none that

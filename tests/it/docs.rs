@@ -134,9 +134,11 @@ fn busy() -> Weir {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let folder = crate::tls::folder(&[("a", &Pki::new().issue(&["a.test"]))]);
     std::fs::write(folder.path().join("found.yaml"), format!("- address: {}\n", origin.address())).unwrap();
+    let acme = format!("names: [never.test.example], directory: \"https://{nobody}/dir\", directory_ca: a.pem");
     let yaml = format!(
-        "listeners:\n  - {{ name: web, address: \"127.0.0.1:0\" }}\n\
-         \x20 - {{ name: tls, address: \"127.0.0.1:0\", tls: {{ certificates: [{{ cert: a.pem, key: a.key }}] }} }}\n\
+        "server: {{ state_dir: state }}\nlisteners:\n  - {{ name: web, address: \"127.0.0.1:0\" }}\n\
+         \x20 - {{ name: tls, address: \"127.0.0.1:0\", tls: {{ acme: {{ {acme} }},\n\
+         \x20     certificates: [{{ cert: a.pem, key: a.key }}] }} }}\n\
          routes:\n  - {{ name: all, match: {{ path_prefix: /a }}, upstream: checked }}\n\
          \x20 - {{ name: retried, match: {{ path_prefix: /r }}, upstream: retried }}\n\
          \x20 - {{ name: full, match: {{ path_prefix: /f }}, upstream: full }}\n\
@@ -149,6 +151,7 @@ fn busy() -> Weir {
     );
     let weir = Weir::start_in(folder, &yaml, &[]);
     weir.wait_for_at_least(&["weir_upstream_discoveries_total"], 1.0);
+    weir.wait_for_at_least(&["weir_acme_orders_total"], 1.0);
     weir.wait_for_state("a", "up");
     let mut client = Client::connect(weir.web());
     assert_eq!(client.get("/a").status, 200);

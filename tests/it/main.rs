@@ -4,6 +4,7 @@
 mod support;
 
 mod aborts;
+mod acme;
 mod balancers;
 mod balancing;
 mod chaos;

@@ -13,6 +13,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     (
         "server",
         &[
+            "acme",
             "admin",
             "reload",
             "proxy",
@@ -33,6 +34,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
         &["upstream", "telemetry"],
         "pages and routes over a trait that the server implements, in upstream's words",
     ),
+    ("acme", &["tls", "telemetry", "config"], "gives the store of certificates what it has had issued"),
     ("allocator", &[], "the binary's own"),
     ("demo", &[], "backends that know nothing of Weir"),
     (

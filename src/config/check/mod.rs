@@ -3,6 +3,7 @@
 //! Each finding carries the place of the key it is about. A finding that follows only from a value that is reported
 //! already is held back. Nothing here reads a file.
 
+mod acme;
 mod balance;
 mod discover;
 mod headers;
@@ -26,6 +27,7 @@ pub(super) fn run(document: &Document, tree: &Node, problems: &mut Problems) {
     let mut check = Check { document, tree, problems };
     process::check(&mut check);
     listeners::check(&mut check);
+    acme::check(&mut check);
     routes::check(&mut check);
     matches::check(&mut check);
     upstreams::check(&mut check);

@@ -17,6 +17,9 @@ pub(super) fn check(check: &mut Check<'_>) {
     if settings.pid_file.as_deref() == Some(Path::new("")) {
         check.say(&server.key("pid_file"), "a file has a name", "Leave the key out to write none");
     }
+    if settings.state_dir.as_deref() == Some(Path::new("")) {
+        check.say(&server.key("state_dir"), "a folder has a name", "Write one such as `/var/lib/weir`");
+    }
     if let (Target::File(path), Some(pid_file)) = (&log.path, &settings.pid_file)
         && path == pid_file
     {

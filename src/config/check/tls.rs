@@ -25,9 +25,9 @@ pub(super) fn check(check: &mut Check<'_>, at: &Place, listener: &Listener) {
 
 fn certificates(check: &mut Check<'_>, at: &Place, tls: &ListenerTls) {
     let here = at.key("certificates");
-    if tls.certificates.is_empty() {
+    if tls.certificates.is_empty() && !check.has(&at.key("acme"), tls.acme.is_some()) {
         let place = if check.is_written(&here) { here } else { at.clone() };
-        let hint = "Write `certificates: [{ cert: tls/edge.pem, key: tls/edge.key }]`";
+        let hint = "Write `certificates: [{ cert: tls/edge.pem, key: tls/edge.key }]`, or `acme`";
         return check.say(&place, "there is no certificate to show", hint);
     }
     for (index, pair) in tls.certificates.iter().enumerate() {

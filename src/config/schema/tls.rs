@@ -9,6 +9,7 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::values::{Period, TlsVersion};
+use super::Acme;
 
 /// `listeners[].tls`: TLS towards clients.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -18,6 +19,9 @@ pub struct ListenerTls {
     /// for one name may differ in the kind of their key (ECDSA, RSA): the client's abilities choose.
     #[serde(default)]
     pub certificates: Vec<CertificatePair>,
+    /// Certificates that Weir has issued for itself, and renews (RFC 8555).
+    #[serde(default)]
+    pub acme: Option<Acme>,
     /// The oldest version that is spoken: "1.2" or "1.3".
     #[serde(default)]
     pub min_version: TlsVersion,

@@ -1,5 +1,6 @@
 //! A running weir, scripted origins, raw clients. Everything waits for conditions with a deadline.
 
+pub mod acme;
 pub mod client;
 pub mod dns;
 pub mod echo;
@@ -14,6 +15,7 @@ pub mod weir;
 
 use std::time::{Duration, Instant};
 
+pub use acme::Pebble;
 pub use client::{Client, Response, busy, exchange};
 pub use dns::Dns;
 pub use echo::Echo;

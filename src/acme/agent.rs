@@ -1,0 +1,256 @@
+//! Keeps the certificates that the configuration wants to have issued: looks at what is kept, orders what is due, and puts
+//! in what has come, from whichever process.
+//!
+//! It never takes away what is served.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::attempt::{ask, attempt, now, term};
+use super::home;
+use super::schedule::{Ended, Schedule, Tries};
+use super::waits::{self, Trouble};
+use crate::config::watch::{Stamp, stamp};
+use crate::telemetry::Metrics;
+use crate::telemetry::meters::CertificateMeters;
+use crate::telemetry::orders::OrderResult;
+use crate::tls::{Managed, Store, sweep};
+
+/// How often it looks.
+const TURN: Duration = Duration::from_secs(1);
+/// Orders under way at once.
+const ORDERS: usize = 4;
+/// How old a challenge is that nobody waits for any more.
+const LEFT_BEHIND: Duration = Duration::from_secs(3600);
+
+/// Keeps the certificates that are issued.
+#[derive(Debug)]
+pub struct Agent {
+    store: Arc<Store>,
+    metrics: Arc<Metrics>,
+    inner: Mutex<Inner>,
+    orders: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Of the configuration in force.
+    managed: Arc<[Managed]>,
+    schedule: Schedule,
+    /// What was last seen of each file.
+    seen: BTreeMap<PathBuf, Stamp>,
+    meters: BTreeMap<Arc<str>, Arc<CertificateMeters>>,
+}
+
+/// How a name stands, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The name.
+    pub name: String,
+    /// `issued`, `pending` while there is none yet, `failing` where the last order failed.
+    pub state: &'static str,
+    /// Orders that have failed since the last that went well.
+    pub failures: u32,
+    /// What went wrong the last time.
+    pub error: Option<String>,
+    /// When the next order is due, in seconds since 1970; nothing: now.
+    pub next: Option<i64>,
+}
+
+impl Agent {
+    /// For the certificates of this store.
+    pub fn new(store: Arc<Store>, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { store, metrics, inner: Mutex::default(), orders: Arc::new(Semaphore::new(ORDERS)) })
+    }
+
+    /// Goes on for as long as the process lives.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            let same = Arc::clone(&self);
+            if tokio::task::spawn_blocking(move || same.look()).await.is_err() {
+                tracing::error!("looking after issued certificates broke off; it is tried again");
+            }
+            self.order_what_is_due();
+            self.ask_for_advice();
+            tokio::time::sleep(TURN).await;
+        }
+    }
+
+    /// All names, in their order; of one that is new nothing is known yet.
+    pub fn status(&self) -> Vec<Status> {
+        let wanted = self.store.managed();
+        let inner = self.lock();
+        let status = |managed: &Managed| {
+            let standing = inner.schedule.of(&managed.name).cloned().unwrap_or_default();
+            let state = match (standing.held, standing.tries.failures) {
+                (_, 1..) => "failing",
+                (Some(_), 0) => "issued",
+                (None, 0) => "pending",
+            };
+            let next = Some(standing.due()).filter(|next| *next > 0);
+            let (failures, error) = (standing.tries.failures, standing.tries.error);
+            Status { name: managed.name.to_string(), state, failures, error, next }
+        };
+        wanted.iter().map(status).collect()
+    }
+
+    /// Takes up what is new in the configuration and on disk.
+    fn look(&self) {
+        let wanted = self.store.managed();
+        let mut inner = self.lock();
+        if !Arc::ptr_eq(&wanted, &inner.managed) {
+            self.adopt(&mut inner, wanted);
+        }
+        for managed in Arc::clone(&inner.managed).iter() {
+            let now = stamp(&managed.file);
+            if inner.seen.insert(managed.file.clone(), now) != Some(now) {
+                self.take_up(&mut inner, managed);
+            }
+        }
+    }
+
+    fn adopt(&self, inner: &mut Inner, wanted: Arc<[Managed]>) {
+        let before = std::mem::replace(&mut inner.managed, wanted);
+        let managed = Arc::clone(&inner.managed);
+        inner.schedule.want(&managed.iter().map(|each| Arc::clone(&each.name)).collect::<Vec<_>>());
+        inner.schedule.reloaded(now());
+        // The store has prepared anew: what it has not seen is put in again.
+        inner.seen.clear();
+        inner.meters.clear();
+        for each in managed.iter() {
+            if !before.contains(each) {
+                let tries = home::tries(each).unwrap_or_else(|error| {
+                    tracing::warn!(certificate = &*each.label, %error, "how its orders went cannot be read");
+                    Tries::default()
+                });
+                inner.schedule.found(&each.name, tries);
+            }
+            let meters = self.metrics.certificate(&each.label);
+            meters.orders();
+            inner.meters.insert(Arc::clone(&each.name), meters);
+        }
+        let folder = managed.first().and_then(|each| Some(each.issuer.folder.parent()?.join("challenges")));
+        if let Some(Err(error)) = folder.filter(|folder| folder.exists()).map(|folder| sweep(&folder, LEFT_BEHIND)) {
+            tracing::warn!(%error, "old challenges could not be removed");
+        }
+    }
+
+    /// Puts in what is kept of a name.
+    fn take_up(&self, inner: &mut Inner, managed: &Managed) {
+        match managed.read() {
+            Ok(Some(certificate)) => {
+                inner.schedule.hold(&managed.name, Some(term(&certificate)));
+                inner.show_failures(&managed.name);
+                self.store.put(managed, certificate);
+            }
+            Ok(None) => inner.schedule.hold(&managed.name, None),
+            Err(what) => {
+                if let Some(meters) = inner.meters.get(&managed.name) {
+                    meters.count_reload(false);
+                }
+                let aside = home::set_aside(&managed.file);
+                let aside = aside.map_or_else(|error| format!("not moved aside: {error}"), |p| p.display().to_string());
+                let certificate = &*managed.label;
+                tracing::error!(certificate, aside, "what is kept of it cannot be used; another is ordered: {what}");
+                inner.schedule.hold(&managed.name, None);
+            }
+        }
+    }
+
+    fn order_what_is_due(self: &Arc<Self>) {
+        let mut inner = self.lock();
+        for name in inner.schedule.due(now()) {
+            let Ok(slot) = Arc::clone(&self.orders).try_acquire_owned() else { return };
+            let Some(managed) = inner.managed.iter().find(|managed| managed.name == name).cloned() else { continue };
+            let standing = inner.schedule.of(&name).cloned().unwrap_or_default();
+            inner.schedule.started(&name);
+            let same = Arc::clone(self);
+            tokio::spawn(async move {
+                let _slot = slot;
+                let order = tokio::spawn(attempt(Arc::clone(&same.store), managed.clone(), standing));
+                let broken = |_| (Ended::Failed(Trouble::Local, "the order broke off".to_owned()), false);
+                let (ended, kept) = order.await.unwrap_or_else(broken);
+                let _ = tokio::task::spawn_blocking(move || same.note(&managed, ended, kept)).await;
+            });
+        }
+    }
+
+    /// Asks servers when they want what they issued to be renewed: at once where it is revoked (RFC 9773).
+    fn ask_for_advice(self: &Arc<Self>) {
+        let mut inner = self.lock();
+        for name in inner.schedule.to_ask(now()) {
+            let Ok(slot) = Arc::clone(&self.orders).try_acquire_owned() else { return };
+            let Some(managed) = inner.managed.iter().find(|managed| managed.name == name).cloned() else { continue };
+            // Whatever becomes of it.
+            inner.schedule.advise(&name, now().saturating_add(waits::until_asked(None)), None, 0.0);
+            let same = Arc::clone(self);
+            tokio::spawn(async move {
+                let _slot = slot;
+                let Some((advice, wait)) = ask(&same.store, &managed).await else { return };
+                let again = now().saturating_add(waits::until_asked(wait));
+                same.lock().schedule.advise(&managed.name, again, advice, chance());
+            });
+        }
+    }
+
+    /// Takes note of how an order ended; `kept`: there is a new file.
+    fn note(&self, managed: &Managed, ended: Ended, kept: bool) {
+        let mut inner = self.lock();
+        if kept {
+            // It is looked at again: somebody may have taken it away since.
+            inner.seen.insert(managed.file.clone(), Some(Default::default()));
+        }
+        let meters = inner.meters.get(&managed.name).cloned();
+        let count = |result| meters.iter().for_each(|meters| meters.orders().count(result));
+        let certificate = &*managed.label;
+        match &ended {
+            Ended::Issued(_) => {
+                count(OrderResult::Issued);
+                tracing::info!(certificate, "issued");
+            }
+            Ended::Failed(trouble, error) => {
+                count(result_of(*trouble));
+                tracing::warn!(certificate, error, "no certificate could be had; what is served goes on");
+            }
+            Ended::Stands(..) | Ended::Busy => {}
+        }
+        let keep = matches!(ended, Ended::Issued(_) | Ended::Failed(..));
+        inner.schedule.ended(&managed.name, ended, now(), chance());
+        inner.show_failures(&managed.name);
+        let Some(tries) = inner.schedule.of(&managed.name).map(|standing| standing.tries.clone()) else { return };
+        drop(inner);
+        if keep && let Err(error) = home::keep_tries(managed, &tries) {
+            tracing::error!(certificate, %error, "how its order went cannot be kept");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn show_failures(&self, name: &str) {
+        if let (Some(meters), Some(standing)) = (self.meters.get(name), self.schedule.of(name)) {
+            meters.orders().set_failures(standing.tries.failures.into());
+        }
+    }
+}
+
+fn result_of(trouble: Trouble) -> OrderResult {
+    match trouble {
+        Trouble::Unreachable => OrderResult::Unreachable,
+        Trouble::Refused => OrderResult::Refused,
+        Trouble::Limited(_) => OrderResult::RateLimited,
+        Trouble::Local => OrderResult::Error,
+    }
+}
+
+/// 0 to 1; without randomness nothing is spread.
+fn chance() -> f64 {
+    f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX)
+}

@@ -1,0 +1,22 @@
+//! Certificates that Weir has issued for itself (RFC 8555): when to order, the dialogue with the server, what is kept.
+//!
+//! ```text
+//! Agent (one a process) ── Schedule (pure: who is due when) ── waits (pure: how long after a failure)
+//!    ├ attempt (lock, order, file) ── order (the dialogue) ── http
+//!    └ home (files, locks)        tls::Store is given what was issued, tls::Challenges what is asked
+//! ```
+//!
+//! Each name has a certificate, a key and an order of its own: one that cannot be had takes no other with it, and a name
+//! that comes or goes touches no other's. It runs on the control runtime and never on a request's way; what is served goes
+//! on whatever happens here.
+
+mod agent;
+mod attempt;
+mod home;
+mod http;
+mod order;
+mod schedule;
+mod waits;
+
+pub use agent::{Agent, Status};
+pub use home::prove;

@@ -1,0 +1,213 @@
+//! The schedule under a virtual clock: servers that are down, that say no, that ask for time.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+
+fn schedule(names: &[&str]) -> Schedule {
+    let mut schedule = Schedule::default();
+    schedule.want(&names.iter().map(|name| Arc::from(*name)).collect::<Vec<_>>());
+    schedule
+}
+
+fn due(schedule: &Schedule, now: i64) -> Vec<String> {
+    schedule.due(now).iter().map(ToString::to_string).collect()
+}
+
+fn ninety_days(now: i64) -> Term {
+    Term { not_before: now, not_after: now + 90 * DAY }
+}
+
+/// Lets time pass second by second until a moment; `server` says how each order ends. Gives when orders were made.
+fn pass(
+    schedule: &mut Schedule,
+    from: i64,
+    until: i64,
+    mut server: impl FnMut(&str, i64) -> Ended,
+) -> Vec<(String, i64)> {
+    let mut orders = Vec::new();
+    let mut now = from;
+    while now < until {
+        for name in schedule.due(now) {
+            schedule.started(&name);
+            assert!(!schedule.due(now).contains(&name), "one order at a time");
+            orders.push((name.to_string(), now));
+            schedule.ended(&name, server(&name, now), now, 0.5);
+        }
+        now += 1;
+    }
+    orders
+}
+
+#[test]
+fn what_is_new_is_ordered_at_once_and_renewed_at_two_thirds() {
+    let mut schedule = schedule(&["a"]);
+    let orders = pass(&mut schedule, 0, 10, |_, now| Ended::Issued(ninety_days(now)));
+    assert_eq!(orders, [("a".to_owned(), 0)]);
+    assert_eq!((due(&schedule, 60 * DAY - 1), due(&schedule, 60 * DAY)), (vec![], vec!["a".to_owned()]));
+}
+
+#[test]
+fn a_server_that_is_down_for_an_hour_is_asked_seldom_and_soon_after() {
+    let mut schedule = schedule(&["a"]);
+    let down = |_: &str, now| match now {
+        ..HOUR => Ended::Failed(Trouble::Unreachable, "down".into()),
+        _ => Ended::Issued(ninety_days(now)),
+    };
+    let orders = pass(&mut schedule, 0, 2 * HOUR, down);
+    let last = orders.last().unwrap().1;
+    assert!((HOUR..HOUR + 600).contains(&last), "issued within ten minutes: {last}");
+    assert!(orders.len() < 20, "{orders:?}");
+    assert_eq!(schedule.of("a").unwrap().tries.failures, 0);
+}
+
+#[test]
+fn a_server_that_is_down_while_renewing_leaves_what_is_held() {
+    let mut schedule = schedule(&["a"]);
+    schedule.hold("a", Some(ninety_days(0)));
+    let from = 60 * DAY;
+    let down = |_: &str, _| Ended::Failed(Trouble::Unreachable, "down".into());
+    pass(&mut schedule, from, from + HOUR, down);
+    let standing = schedule.of("a").unwrap();
+    assert_eq!(standing.held, Some(ninety_days(0)));
+    assert!(standing.tries.failures > 5 && standing.tries.error.as_deref() == Some("down"));
+}
+
+#[test]
+fn a_rate_limited_name_waits_as_long_as_it_is_told_and_the_others_do_not() {
+    let mut schedule = schedule(&["a", "b"]);
+    let limited = |name: &str, now| match name {
+        "a" if now < 5 * HOUR => Ended::Failed(Trouble::Limited(Some(5 * HOUR - now)), "too many".into()),
+        _ => Ended::Issued(ninety_days(now)),
+    };
+    let orders = pass(&mut schedule, 0, 6 * HOUR, limited);
+    let of = |name| orders.iter().filter(|(each, _)| each == name).map(|(_, at)| *at).collect::<Vec<_>>();
+    assert_eq!(of("b"), [0]);
+    assert_eq!((of("a").len(), of("a")[0]), (2, 0), "{orders:?}");
+    assert!(of("a")[1] >= 5 * HOUR);
+}
+
+#[test]
+fn a_reload_brings_a_refused_name_forward_but_no_limited_one() {
+    let mut schedule = schedule(&["a", "b"]);
+    let (refused, limited) = (Trouble::Refused, Trouble::Limited(Some(DAY)));
+    for _ in 0..8 {
+        schedule.ended("a", Ended::Failed(refused, "no".into()), 1_000, 1.0);
+    }
+    schedule.ended("b", Ended::Failed(limited, "no".into()), 1_000, 1.0);
+    schedule.reloaded(1_010);
+    assert_eq!((due(&schedule, 1_059), due(&schedule, 1_060)), (vec![], vec!["a".to_owned()]), "not in a loop");
+    schedule.reloaded(2_000);
+    assert_eq!(due(&schedule, 2_000), ["a"]);
+}
+
+#[test]
+fn what_is_taken_away_is_ordered_anew_and_what_another_brought_ends_the_failures() {
+    let mut schedule = schedule(&["a"]);
+    schedule.ended("a", Ended::Issued(ninety_days(0)), 0, 0.5);
+    assert!(due(&schedule, 10).is_empty());
+    schedule.hold("a", None);
+    assert_eq!(due(&schedule, 10), ["a"]);
+    schedule.ended("a", Ended::Failed(Trouble::Refused, "no".into()), 10, 0.5);
+    schedule.hold("a", Some(ninety_days(20)));
+    assert_eq!(schedule.of("a").unwrap().tries.failures, 0);
+    assert!(due(&schedule, DAY).is_empty());
+}
+
+#[test]
+fn names_that_fail_are_not_forgotten_when_they_are_taken_away() {
+    let mut schedule = schedule(&["a"]);
+    schedule.hold("a", Some(ninety_days(0)));
+    schedule.ended("a", Ended::Failed(Trouble::Refused, "no".into()), 61 * DAY, 1.0);
+    schedule.hold("a", None);
+    assert!(due(&schedule, 61 * DAY).is_empty(), "a server that says no is not asked more often for it");
+}
+
+#[test]
+fn a_name_that_another_process_has_in_work_is_looked_at_again() {
+    let mut schedule = schedule(&["a"]);
+    schedule.started("a");
+    schedule.ended("a", Ended::Busy, 100, 0.5);
+    assert_eq!((due(&schedule, 101), due(&schedule, 102)), (vec![], vec!["a".to_owned()]));
+    schedule.ended("a", Ended::Stands(Some(ninety_days(100)), Tries::default()), 102, 0.5);
+    assert!(due(&schedule, DAY).is_empty());
+}
+
+#[test]
+fn a_certificate_that_comes_old_is_not_replaced_for_ever() {
+    let mut schedule = schedule(&["a"]);
+    let old = |now| Ended::Issued(Term { not_before: now - 10 * DAY, not_after: now + HOUR });
+    let orders = pass(&mut schedule, 0, HOUR, |_, now| old(now));
+    assert_eq!(orders.len(), 2, "{orders:?}");
+}
+
+#[test]
+fn a_certificate_that_the_server_wants_back_is_replaced_at_once_and_not_in_a_loop() {
+    let mut schedule = schedule(&["a"]);
+    schedule.ended("a", Ended::Issued(ninety_days(0)), 0, 0.5);
+    assert_eq!(schedule.to_ask(DAY), ["a".into()]);
+    schedule.advise("a", 2 * DAY, Some((ninety_days(0), (DAY - HOUR, DAY - HOUR))), 0.5);
+    assert_eq!((schedule.to_ask(DAY).len(), due(&schedule, DAY)), (0, vec!["a".to_owned()]));
+    schedule.ended("a", Ended::Failed(Trouble::Refused, "no".into()), DAY, 1.0);
+    assert_eq!((due(&schedule, DAY + 59), due(&schedule, DAY + 60)), (vec![], vec!["a".to_owned()]));
+    schedule.ended("a", Ended::Issued(ninety_days(DAY)), DAY + 60, 1.0);
+    assert!(due(&schedule, 2 * DAY).is_empty(), "it was said of the one before");
+    schedule.advise("a", 3 * DAY, Some((ninety_days(0), (DAY, DAY))), 0.5);
+    assert!(due(&schedule, 2 * DAY).is_empty(), "and so is an answer that comes late");
+    schedule.advise("a", 3 * DAY, Some((ninety_days(DAY), (0, 0))), 0.5);
+    assert_eq!(due(&schedule, DAY + 119), Vec::<String>::new(), "whatever it says, not twice a minute");
+    assert_eq!(due(&schedule, DAY + 120), ["a"]);
+}
+
+#[test]
+fn an_advice_that_comes_after_two_thirds_changes_nothing() {
+    let mut schedule = schedule(&["a"]);
+    schedule.hold("a", Some(ninety_days(0)));
+    schedule.advise("a", DAY, Some((ninety_days(0), (80 * DAY, 80 * DAY))), 0.5);
+    assert_eq!((due(&schedule, 60 * DAY - 1), due(&schedule, 60 * DAY)), (vec![], vec!["a".to_owned()]));
+}
+
+#[test]
+fn names_come_and_go() {
+    let mut schedule = schedule(&["a", "b"]);
+    schedule.ended("a", Ended::Issued(ninety_days(0)), 0, 0.5);
+    schedule.want(&["a".into(), "c".into()]);
+    assert_eq!(due(&schedule, 1), ["c"]);
+    assert!(schedule.of("b").is_none());
+    schedule.ended("b", Ended::Issued(ninety_days(0)), 0, 0.5);
+    assert!(schedule.of("b").is_none(), "an order that ends after its name is gone");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// Whatever servers do, a name that can be had is held from then on, and nobody is flooded.
+    #[test]
+    fn no_server_is_flooded_and_no_name_forgotten(outcomes in prop::collection::vec(0..5u8, 1..40), chance in 0.0..=1.0f64) {
+        let mut schedule = schedule(&["a"]);
+        let (mut now, mut at) = (0i64, Vec::new());
+        for outcome in outcomes {
+            let standing = schedule.of("a").unwrap();
+            now = now.max(standing.due()).max(now + 2);
+            prop_assert_eq!(due(&schedule, now), vec!["a".to_owned()]);
+            at.push(now);
+            schedule.started("a");
+            schedule.ended("a", match outcome {
+                0 => Ended::Failed(Trouble::Unreachable, String::new()),
+                1 => Ended::Failed(Trouble::Refused, String::new()),
+                2 => Ended::Failed(Trouble::Limited(Some(1_000)), String::new()),
+                3 => Ended::Failed(Trouble::Local, String::new()),
+                _ => Ended::Issued(Term { not_before: now, not_after: now + 9 * DAY }),
+            }, now, chance);
+            let standing = schedule.of("a").unwrap();
+            prop_assert!(standing.due() > now);
+            prop_assert!(standing.due() <= now + 7 * DAY);
+            if outcome == 4 {
+                prop_assert_eq!(standing.due(), now + 6 * DAY);
+            }
+        }
+        prop_assert!(at.windows(2).all(|pair| pair[1] > pair[0]));
+    }
+}

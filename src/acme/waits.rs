@@ -1,0 +1,137 @@
+//! How long to wait after a failure, and when a certificate is due for renewal. Pure: no clock, no chance of its own.
+
+/// Why an order did not end with a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// There was no talking to the server: it costs nothing to ask again soon.
+    Unreachable,
+    /// It said no. Servers limit how often they may be made to.
+    Refused,
+    /// It asks to be left alone, for so many seconds if it says so.
+    Limited(Option<i64>),
+    /// Something here: a file that cannot be written.
+    Local,
+}
+
+/// When a certificate is valid, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Term {
+    pub(super) not_before: i64,
+    pub(super) not_after: i64,
+}
+
+const MINUTE: i64 = 60;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+/// The shortest and the longest wait for a server that cannot be reached, in seconds.
+const UNREACHABLE: (i64, i64) = (2, 10 * MINUTE);
+/// The same for one that says no. Let's Encrypt forgives five failures an hour for an account and name.
+const REFUSED: (i64, i64) = (MINUTE, 6 * HOUR);
+/// The longest while a name has nothing to be served with.
+const BARE: i64 = HOUR;
+/// How often a server is asked when it wants a certificate to be renewed, unless it says so itself.
+const ASK: i64 = 6 * HOUR;
+/// The longest time that a server's word keeps us silent.
+const LIMITED: i64 = 7 * DAY;
+
+impl Term {
+    /// Two thirds of its time: what is left is for failures.
+    pub(super) fn renewal(self) -> i64 {
+        self.not_before.saturating_add(self.not_after.saturating_sub(self.not_before) / 3 * 2)
+    }
+
+    /// Seconds left.
+    pub(super) fn left(self, now: i64) -> i64 {
+        self.not_after.saturating_sub(now)
+    }
+}
+
+/// A moment of the window in which a server wants a certificate to be renewed (RFC 9773 section 4.2).
+pub(super) fn within((start, end): (i64, i64), chance: f64) -> i64 {
+    start.saturating_add((end.saturating_sub(start).max(0) as f64 * chance.clamp(0.0, 1.0)) as i64)
+}
+
+/// Seconds until a server is asked again for that window, where it says so (RFC 9773 section 4.3).
+pub(super) fn until_asked(wait: Option<i64>) -> i64 {
+    wait.unwrap_or(ASK).clamp(MINUTE, DAY)
+}
+
+/// Seconds to wait after the failure that is the `failures`th in a row, from 1 on; `left`: for how many seconds the name
+/// can still be served; `chance`: 0 to 1, spreads many who failed at once.
+pub(super) fn after(trouble: Trouble, failures: u32, left: i64, chance: f64) -> i64 {
+    let (shortest, longest) = match trouble {
+        Trouble::Unreachable => UNREACHABLE,
+        Trouble::Refused | Trouble::Limited(_) | Trouble::Local => REFUSED,
+    };
+    // The nearer the end, the more often.
+    let longest = if left > 0 { longest.min((left / 8).max(shortest)) } else { longest.min(BARE) };
+    let doublings = failures.saturating_sub(1).min(20);
+    let full = shortest.saturating_mul(1 << doublings).min(longest);
+    let spread = |from: i64, over: f64| from + (over * chance.clamp(0.0, 1.0)) as i64;
+    let own = spread(full - full / 2, (full / 2) as f64);
+    match trouble {
+        // Never before the server says, and not all of us at that moment.
+        Trouble::Limited(Some(asked)) => {
+            let asked = asked.clamp(0, LIMITED);
+            own.max(spread(asked, asked as f64 / 10.0))
+        }
+        _ => own,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_of_ninety_days_is_renewed_after_sixty() {
+        let term = Term { not_before: 1_000, not_after: 1_000 + 90 * DAY };
+        assert_eq!((term.renewal(), term.left(1_000 + 89 * DAY)), (1_000 + 60 * DAY, DAY));
+    }
+
+    #[test]
+    fn waits_double_and_end_where_they_are_long_enough() {
+        let waits = |trouble, left| (1..=12).map(|n| after(trouble, n, left, 1.0)).collect::<Vec<_>>();
+        assert_eq!(waits(Trouble::Unreachable, 30 * DAY), [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600]);
+        let minutes = |waits: Vec<i64>| waits.into_iter().map(|wait| wait / MINUTE).collect::<Vec<_>>();
+        assert_eq!(minutes(waits(Trouble::Refused, 30 * DAY)), [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360, 360]);
+        assert_eq!(minutes(waits(Trouble::Refused, 0)), [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60, 60]);
+        assert_eq!(minutes(waits(Trouble::Refused, 16 * HOUR))[11], 120, "more often towards the end");
+    }
+
+    #[test]
+    fn a_server_that_asks_for_time_gets_it() {
+        assert_eq!(after(Trouble::Limited(Some(3 * HOUR)), 1, DAY, 0.0), 3 * HOUR);
+        assert_eq!(after(Trouble::Limited(Some(i64::MAX)), 1, DAY, 0.0), LIMITED, "and not forever");
+        assert_eq!(after(Trouble::Limited(None), 1, DAY, 1.0), MINUTE);
+    }
+
+    #[test]
+    fn a_moment_of_the_window_is_within_it() {
+        assert_eq!([0.0, 0.5, 1.0].map(|chance| within((100, 200), chance)), [100, 150, 200]);
+        assert_eq!(within((200, 100), 0.7), 200, "whatever servers say");
+        assert_eq!([None, Some(0), Some(7200), Some(i64::MAX)].map(until_asked), [6 * HOUR, MINUTE, 7200, DAY]);
+    }
+
+    proptest! {
+        #[test]
+        fn waits_stay_within_bounds(
+            kind in 0..4u8, failures in 0..u32::MAX, left in any::<i64>(), chance in 0.0..=1.0f64, asked in any::<i64>(),
+        ) {
+            let trouble = [Trouble::Unreachable, Trouble::Refused, Trouble::Limited(Some(asked)), Trouble::Local];
+            let trouble = trouble[usize::from(kind)];
+            let wait = after(trouble, failures, left, chance);
+            prop_assert!((1..=LIMITED + LIMITED / 10).contains(&wait));
+            if let Trouble::Limited(_) = trouble {
+                prop_assert!(wait >= asked.clamp(0, LIMITED));
+            } else {
+                prop_assert!(wait <= 6 * HOUR);
+                prop_assert!(wait <= after(trouble, failures.saturating_add(1), left, 1.0));
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! `server.state_dir`: the folder of what is kept over restarts, looked at on every way in, made only when the document is
+//! about to be put in force.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use super::files::reason;
+
+/// What became of the folder.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// It is there, and files can be made in it.
+    There,
+    /// It is not there.
+    Missing,
+    /// It cannot be used: what is wrong, and what to do.
+    Unfit(String, &'static str),
+}
+
+/// Whether files can be made in it: one is, without a name.
+pub(super) fn look(path: &Path) -> State {
+    match tempfile::tempfile_in(path) {
+        Ok(_) => State::There,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && has_parent(path) => State::Missing,
+        Err(error) => unfit(&error),
+    }
+}
+
+/// Makes it, for its owner alone.
+pub(super) fn make(path: &Path) -> State {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => State::There,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => look(path),
+        Err(error) => unfit(&error),
+    }
+}
+
+/// Says why it cannot be used.
+pub(super) fn unfit(error: &io::Error) -> State {
+    let what = match error.kind() {
+        io::ErrorKind::NotFound => "cannot be made: the folder that it belongs in is not there".to_owned(),
+        io::ErrorKind::NotADirectory => "this is no folder".to_owned(),
+        _ => format!("nothing can be written there: {}", reason(error)),
+    };
+    State::Unfit(what, "It has to be a folder that belongs to who runs Weir: `server.user`, where that is written")
+}
+
+fn has_parent(path: &Path) -> bool {
+    match path.parent() {
+        Some(parent) if parent == Path::new("") => true,
+        Some(parent) => parent.is_dir(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn it_is_made_for_its_owner_alone_and_only_when_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state");
+        assert_eq!((look(&path), path.exists()), (State::Missing, false));
+        assert_eq!((make(&path), look(&path)), (State::There, State::There));
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(path.read_dir().unwrap().count(), 0, "looking leaves nothing behind");
+    }
+
+    #[test]
+    fn a_file_and_a_folder_in_nowhere_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        for (path, what) in [(file.clone(), "no folder"), (folder.path().join("a/b"), "is not there")] {
+            assert!(matches!(look(&path), State::Unfit(said, _) if said.contains(what)), "{}", path.display());
+        }
+    }
+}

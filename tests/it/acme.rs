@@ -1,0 +1,329 @@
+//! Certificates that an ACME server issues: a real one, Debian's pebble.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::support::acme::{Ports, start_grudging};
+use crate::support::{Client, Origin, Pebble, TlsClient, Weir, eventually, tls_config};
+
+const YEAR: u64 = 365 * 24 * 3600;
+
+/// An ACME server that is not there yet, a state directory, and what Weirs send to.
+struct Stage {
+    pebble: Pebble,
+    state: tempfile::TempDir,
+    origin: Origin,
+}
+
+impl Stage {
+    fn new(hosts: &[&str]) -> Self {
+        Self { pebble: Pebble::new(hosts), state: tempfile::tempdir().unwrap(), origin: Origin::named("a") }
+    }
+
+    /// A plain listener that sends everything to https, one with TLS for these names.
+    fn config(&self, folder: &Path, names: &[&str], more: &str) -> String {
+        let (section, state) = (self.pebble.section(folder, names, more), self.state.path().join("made"));
+        let state = state.display();
+        format!(
+            "server: {{ state_dir: {state} }}
+listeners:
+  - {{ name: web, address: \"127.0.0.1:0\", redirect_https: true }}
+  - {{ name: secure, address: \"127.0.0.1:0\", tls: {{ {section} }} }}
+routes: [{{ upstream: api }}]
+upstreams: {{ api: {{ backends: [{{ address: \"{}\" }}] }} }}
+",
+            self.origin.address()
+        )
+    }
+
+    fn start(&self, names: &[&str], more: &str) -> Weir {
+        let folder = tempfile::tempdir().unwrap();
+        let yaml = self.config(folder.path(), names, more);
+        Weir::start_in(folder, &yaml, &[])
+    }
+
+    /// The file of the state directory of that name, in whatever folder; waits for it.
+    fn file(&self, name: &str) -> PathBuf {
+        eventually(name, || self.files(name).into_iter().find(|path| path.ends_with(name)))
+    }
+
+    fn files(&self, part: &str) -> Vec<PathBuf> {
+        let (mut found, mut folders) = (Vec::new(), vec![self.state.path().to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { folders.push(path) } else { found.push(path) }
+            }
+        }
+        found.retain(|path| path.to_string_lossy().contains(part));
+        found
+    }
+}
+
+/// What is shown to who asks for `NAME.zone.test`.
+fn shown(weir: &Weir, name: &str) -> Option<Vec<u8>> {
+    let name = format!("{name}.zone.test");
+    let client = TlsClient::handshake(weir.address("secure"), &name, &Arc::new(tls_config(None))).ok()?;
+    let shown = client.shown();
+    let (_, certificate) = X509Certificate::from_der(&shown).unwrap();
+    let names = certificate.subject_alternative_name().unwrap().unwrap();
+    assert!(format!("{names:?}").contains(&name), "shown for {name}: {names:?}");
+    Some(shown)
+}
+
+fn issued(weir: &Weir, name: &str) -> Vec<u8> {
+    eventually(&format!("{name} is served"), || shown(weir, name))
+}
+
+/// Waits for another certificate than this; there must be one at every moment.
+fn replaced(weir: &Weir, name: &str, old: &[u8]) -> Vec<u8> {
+    eventually(&format!("another is served for {name}"), || Some(shown(weir, name).unwrap()).filter(|new| new != old))
+}
+
+fn orders(weir: &Weir, name: &str, result: &str) -> f64 {
+    let certificate = format!("certificate=\"acme:{name}.zone.test\"");
+    weir.sum(&["weir_acme_orders_total", &certificate, &format!("result=\"{result}\"")])
+}
+
+fn standing(weir: &Weir, name: &str) -> serde_json::Value {
+    let all = weir.status()["acme"].as_array().unwrap().clone();
+    all.into_iter().find(|each| each["name"] == format!("{name}.zone.test")).unwrap()
+}
+
+#[test]
+fn a_name_gets_its_certificate_by_a_file_at_the_plain_port() {
+    let mut stage = Stage::new(&["a"]);
+    let weir = stage.start(&["a"], ", email: ops@zone.test");
+    let early = TlsClient::handshake(weir.address("secure"), "a.zone.test", &Arc::new(tls_config(None)));
+    assert!(
+        early.err().unwrap().to_string().contains("UnrecognisedName"),
+        "nothing is shown before there is something"
+    );
+    let said = || weir.stderr().contains("asks for a name that has no certificate yet").then_some(());
+    eventually("it is said", said);
+    eventually("the server is missed", || (orders(&weir, "a", "unreachable") > 0.0).then_some(()));
+    eventually("and so is that", || (standing(&weir, "a")["state"] == "failing").then_some(()));
+    stage.pebble.start(&Ports::of(&weir), YEAR);
+    issued(&weir, "a");
+    let mut client = TlsClient::secure(weir.address("secure"), "a.zone.test", &Arc::new(tls_config(None)));
+    assert_eq!(client.get_with("/", &[("Host", "a.zone.test")]).status, 200);
+    let other = Client::connect(weir.web()).get_with("/.well-known/acme-challenge/x", &[("Host", "a.zone.test")]);
+    assert_eq!(other.status, 308, "only what is pending is answered");
+    eventually("its end is a metric", || {
+        let ends = weir.metric("weir_tls_certificate_expiry_timestamp_seconds{certificate=\"acme:a.zone.test\"}");
+        (ends > 0.0 && weir.metric("weir_acme_failed_orders{certificate=\"acme:a.zone.test\"}") == 0.0).then_some(())
+    });
+    eventually("it is told", || (standing(&weir, "a")["state"] == "issued").then_some(()));
+    assert_eq!(orders(&weir, "a", "issued"), 1.0);
+    let shown = crate::support::weir::command(&["status", "--admin", &format!("http://{}", weir.admin())]).stdout;
+    assert!(shown.lines().any(|line| line.starts_with("a.zone.test ") && line.contains(" issued ")), "{shown}");
+    for file in stage.files("") {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+    }
+    assert!(stage.files("challenges").is_empty(), "nothing is pending any more");
+}
+
+#[test]
+fn a_name_gets_its_certificate_by_a_handshake() {
+    let mut stage = Stage::new(&["a", "b"]);
+    let weir = stage.start(&["a", "b"], ", challenge: tls-alpn-01");
+    stage.pebble.start(&Ports::of(&weir), YEAR);
+    issued(&weir, "a");
+    issued(&weir, "b");
+    let mut asking = tls_config(None);
+    asking.alpn_protocols = vec![b"acme-tls/1".to_vec()];
+    let asked = TlsClient::handshake(weir.address("secure"), "a.zone.test", &Arc::new(asking));
+    assert!(asked.err().unwrap().to_string().contains("NoApplicationProtocol"), "only what is pending is answered");
+}
+
+#[test]
+fn what_was_issued_is_served_at_once_after_a_restart_and_renewed_when_the_server_is_back() {
+    let mut stage = Stage::new(&["a"]);
+    let weir = stage.start(&["a"], ", challenge: tls-alpn-01");
+    stage.pebble.start(&Ports::of(&weir), 12);
+    let first = issued(&weir, "a");
+    let account = std::fs::read(stage.file("account.json")).unwrap();
+    drop(weir);
+    stage.pebble.stop();
+    let weir = stage.start(&["a"], ", challenge: tls-alpn-01");
+    assert_eq!(shown(&weir, "a").as_ref(), Some(&first));
+    let missed = || (orders(&weir, "a", "unreachable") > 0.0).then_some(());
+    eventually("the renewal misses the server", missed);
+    assert_eq!(shown(&weir, "a").as_ref(), Some(&first), "and what is there goes on");
+    // It has forgotten the account, too.
+    stage.pebble.start(&Ports::of(&weir), 12);
+    replaced(&weir, "a", &first);
+    assert_ne!(std::fs::read(stage.file("account.json")).unwrap(), account);
+    eventually("it is counted", || (orders(&weir, "a", "issued") == 1.0).then_some(()));
+}
+
+#[test]
+fn a_name_that_cannot_be_had_stops_no_other() {
+    let mut stage = Stage::new(&["good"]);
+    let weir = stage.start(&["bad", "good"], "");
+    stage.pebble.start(&Ports::of(&weir), YEAR);
+    issued(&weir, "good");
+    eventually("the other is refused", || (orders(&weir, "bad", "refused") > 0.0).then_some(()));
+    eventually("it waits", || standing(&weir, "bad")["error"].as_str().map(drop));
+    assert!(shown(&weir, "bad").is_none(), "it is not shown another's certificate");
+    let bad = standing(&weir, "bad");
+    assert!(bad["error"].as_str().unwrap().contains("urn:ietf:params:acme:error:"), "{bad}");
+    assert_eq!((&bad["state"], bad["next_order"].is_string()), (&"failing".into(), true), "{bad}");
+}
+
+#[test]
+fn files_that_cannot_be_read_are_moved_aside_and_had_anew() {
+    let mut stage = Stage::new(&["a"]);
+    let weir = stage.start(&["a"], "");
+    stage.pebble.start(&Ports::of(&weir), YEAR);
+    let first = issued(&weir, "a");
+    for file in ["account.json", "a.zone.test.json"] {
+        std::fs::write(stage.file(file), "{ broken").unwrap();
+    }
+    std::fs::write(stage.file("a.zone.test.pem"), "nothing\n").unwrap();
+    let second = replaced(&weir, "a", &first);
+    let said = || weir.stderr().contains("what is kept of it cannot be used").then_some(());
+    eventually("it is said", said);
+    let rejected = "weir_tls_certificate_reloads_total{certificate=\"acme:a.zone.test\",result=\"rejected\"}";
+    assert_eq!((weir.metric(rejected), stage.files(".bad-").len()), (1.0, 3));
+    std::fs::write(stage.file("a.zone.test.pem"), "nothing again\n").unwrap();
+    drop(weir);
+    let weir = stage.start(&["a"], "");
+    stage.pebble.stop();
+    stage.pebble.start(&Ports::of(&weir), YEAR);
+    assert_ne!(issued(&weir, "a"), second, "a start with it is a start all the same");
+}
+
+#[test]
+fn processes_that_share_a_directory_share_what_is_asked_and_what_is_issued() {
+    let mut stage = Stage::new(&["a", "b"]);
+    for challenge in [", challenge: http-01", ", challenge: tls-alpn-01"] {
+        let name = if challenge.ends_with("http-01") { "a" } else { "b" };
+        // The server looks at one of them, whichever has the name in work.
+        let weirs = [stage.start(&[name], challenge), stage.start(&[name], challenge)];
+        stage.pebble.start(&Ports::of(&weirs[1]), YEAR);
+        let certificates = weirs.each_ref().map(|weir| issued(weir, name));
+        assert_eq!(certificates[0], certificates[1], "one is enough");
+        let all = || weirs.iter().map(|weir| orders(weir, name, "issued")).sum::<f64>();
+        eventually("it is counted", || (all() > 0.0).then_some(()));
+        assert_eq!(all(), 1.0);
+        let accounts = stage.files("account.json");
+        assert_eq!(accounts.iter().filter(|path| path.ends_with("account.json")).count(), 1, "{accounts:?}");
+        stage.pebble.stop();
+    }
+}
+
+#[test]
+fn a_process_answers_for_another_that_has_the_name_in_work() {
+    let mut stage = Stage::new(&["a"]);
+    let ordering = stage.start(&["a"], "");
+    // It wants nothing of that server, but the server looks at it.
+    let asked = stage.start(&["other"], "");
+    stage.pebble.start(&Ports::of(&asked), YEAR);
+    issued(&ordering, "a");
+    eventually("it is counted", || (orders(&ordering, "a", "issued") == 1.0).then_some(()));
+}
+
+#[test]
+fn one_that_is_taken_away_is_replaced_while_it_serves() {
+    let mut stage = Stage::new(&["a"]);
+    let weir = stage.start(&["a"], "");
+    stage.pebble.start(&Ports::of(&weir), YEAR);
+    let first = issued(&weir, "a");
+    std::fs::remove_file(stage.file("a.zone.test.pem")).unwrap();
+    let second = replaced(&weir, "a", &first);
+    let key = |der: &[u8]| X509Certificate::from_der(der).unwrap().1.public_key().raw.to_vec();
+    assert_ne!(key(&first), key(&second), "and its key with it");
+}
+
+#[test]
+fn one_that_the_server_wants_back_is_ordered_anew_at_once_and_serves_on() {
+    let mut stage = Stage::new(&["a"]);
+    let weir = stage.start(&["a"], "");
+    stage.pebble.start(&Ports::of(&weir), YEAR);
+    let first = issued(&weir, "a");
+    stage.file("a.zone.test.json");
+    drop(weir);
+    // It is revoked: the server that knows so says that it should have been renewed.
+    stage.pebble.stop();
+    start_grudging(&stage.pebble, 7200);
+    let text = std::fs::read_to_string(stage.file("a.zone.test.json")).unwrap();
+    let mut tries: serde_json::Value = serde_json::from_str(&text).unwrap();
+    tries["last"] = 0.into();
+    std::fs::write(stage.file("a.zone.test.json"), tries.to_string()).unwrap();
+    let weir = stage.start(&["a"], "");
+    eventually("it is ordered", || (orders(&weir, "a", "rate_limited") == 1.0).then_some(()));
+    assert_eq!(shown(&weir, "a").as_ref(), Some(&first));
+}
+
+#[test]
+fn names_come_and_go_by_reload() {
+    let mut stage = Stage::new(&["a", "b"]);
+    let weir = stage.start(&["a"], "");
+    stage.pebble.start(&Ports::of(&weir), YEAR);
+    let first = issued(&weir, "a");
+    let folder = weir.config_file().parent().unwrap().to_owned();
+    assert!(weir.reload(&stage.config(&folder, &["a", "b"], ", email: ops@zone.test")));
+    assert_eq!(shown(&weir, "a").as_ref(), Some(&first), "what is there is kept");
+    issued(&weir, "b");
+    let account = std::fs::read_to_string(stage.file("account.json")).unwrap();
+    assert!(account.contains("ops@zone.test"), "the server was told of the new address");
+    assert!(weir.reload(&stage.config(&folder, &["b"], "")));
+    let series = || weir.scrape().keys().filter(|name| name.contains("acme:a.zone.test")).count();
+    eventually("nothing is shown of the other", || (series() == 0).then_some(()));
+    assert!(weir.status()["acme"].as_array().unwrap().len() == 1);
+    assert!(weir.reload(&stage.config(&folder, &["a", "b"], "")));
+    assert_eq!(shown(&weir, "a").as_ref(), Some(&first), "it was kept, too");
+    let elsewhere = stage.config(&folder, &["a"], "").replace("/dir\"", "/elsewhere\"");
+    assert!(weir.reload(&elsewhere));
+    eventually("it is ordered there", || (standing(&weir, "a")["state"] == "failing").then_some(()));
+    assert_eq!(shown(&weir, "a").as_ref(), Some(&first), "until another server has issued one");
+}
+
+#[test]
+fn a_server_that_asks_for_time_gets_it_over_reload_and_restart() {
+    let stage = Stage::new(&["a"]);
+    start_grudging(&stage.pebble, 7200);
+    let weir = stage.start(&["a"], "");
+    let limited = |weir: &Weir| {
+        let standing = eventually("a wait", || Some(standing(weir, "a")).filter(|each| each["next_order"].is_string()));
+        let next = time::OffsetDateTime::parse(
+            standing["next_order"].as_str().unwrap(),
+            &time::format_description::well_known::Rfc3339,
+        );
+        let wait = (next.unwrap() - time::OffsetDateTime::now_utc()).whole_seconds();
+        assert!((6000..=8000).contains(&wait), "{standing}");
+        assert_eq!((&standing["state"], &standing["failures"]), (&"failing".into(), &1.into()));
+    };
+    eventually("it is limited", || (orders(&weir, "a", "rate_limited") == 1.0).then_some(()));
+    limited(&weir);
+    let folder = weir.config_file().parent().unwrap().to_owned();
+    assert!(weir.reload(&stage.config(&folder, &["a"], "")));
+    limited(&weir);
+    stage.file("a.zone.test.json");
+    drop(weir);
+    limited(&stage.start(&["a"], ""));
+}
+
+#[test]
+fn what_is_kept_belongs_to_the_user_that_weir_becomes() {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return;
+    }
+    let mut stage = Stage::new(&["a"]);
+    let folder = tempfile::tempdir().unwrap();
+    for path in [folder.path(), stage.state.path()] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let yaml = stage.config(folder.path(), &["a"], "").replace("server: {", "server: { user: nobody,");
+    let weir = Weir::start_in(folder, &yaml, &[]);
+    stage.pebble.start(&Ports::of(&weir), YEAR);
+    issued(&weir, "a");
+    let owner = |path: &Path| std::os::unix::fs::MetadataExt::uid(&path.metadata().unwrap());
+    assert_ne!(owner(&stage.file("a.zone.test.pem")), 0);
+    assert_eq!(owner(&stage.state.path().join("made")), owner(&stage.file("account.json")));
+}
