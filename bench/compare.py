@@ -6,7 +6,11 @@ import contestants
 import origins
 import plot
 from contestants import Setup
-from processes import free_port
+from processes import free_port, stolen
+
+# Share of a core that the hypervisor may take during a measurement before it is tried again, so often in all.
+BEARABLE = 0.01
+TRIES = 6
 
 
 
@@ -45,6 +49,20 @@ def run(stage, options, key):
 
 
 def measure(stage, options, case, running, port):
+    """As undisturbed as it is to be had: the scheduler counts what the hypervisor takes from the core as the proxy's."""
+    best = None
+    for _ in range(TRIES):
+        taken = stolen()
+        measured = once(stage, options, case, running, port)
+        taken = (stolen() - taken) / options.seconds
+        if best is None or taken < best[0]:
+            best = taken, measured
+        if taken <= BEARABLE:
+            break
+    return best[1]
+
+
+def once(stage, options, case, running, port):
     before = running.cpu()
     done = case.run(stage, port, options.seconds, options.connections)
     ran, user, system = (after - start for after, start in zip(running.cpu(), before))

@@ -30,6 +30,11 @@ def machine():
     return f"{model[1] if model else 'unknown CPU'}, {os.cpu_count()} cores, Linux {os.uname().release}"
 
 
+def stolen():
+    """Seconds that the hypervisor has taken from all cores (proc(5), /proc/stat)."""
+    return int(pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) / os.sysconf("SC_CLK_TCK")
+
+
 class Running:
     """A process group that this script started, on the cores named; ended as a whole."""
 
