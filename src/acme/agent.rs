@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::attempt::{ask, attempt, now, term};
+use super::attempt::{Fate, ask, attempt, now, term};
 use super::home;
 use super::schedule::{Ended, Schedule, Tries};
+use super::unkept::{self, Unkept};
 use super::waits::{self, Trouble};
 use crate::config::watch::{Stamp, stamp};
 use crate::telemetry::Metrics;
@@ -43,6 +44,7 @@ struct Inner {
     schedule: Schedule,
     /// What was last seen of each file.
     seen: BTreeMap<PathBuf, Stamp>,
+    unkept: Unkept,
     meters: BTreeMap<Arc<str>, Arc<CertificateMeters>>,
 }
 
@@ -71,7 +73,11 @@ impl Agent {
     pub async fn run(self: Arc<Self>) {
         loop {
             let same = Arc::clone(&self);
-            if tokio::task::spawn_blocking(move || same.look()).await.is_err() {
+            let turn = move || {
+                same.look();
+                same.write_again();
+            };
+            if tokio::task::spawn_blocking(turn).await.is_err() {
                 tracing::error!("looking after issued certificates broke off; it is tried again");
             }
             self.order_what_is_due();
@@ -120,6 +126,7 @@ impl Agent {
         inner.schedule.reloaded(now());
         // The store has prepared anew: what it has not seen is put in again.
         inner.seen.clear();
+        inner.unkept.want(&managed);
         inner.meters.clear();
         for each in managed.iter() {
             if !before.contains(each) {
@@ -142,12 +149,14 @@ impl Agent {
     /// Puts in what is kept of a name.
     fn take_up(&self, inner: &mut Inner, managed: &Managed) {
         match managed.read() {
-            Ok(Some(certificate)) => {
-                inner.schedule.hold(&managed.name, Some(term(&certificate)));
-                inner.show_failures(&managed.name);
-                self.store.put(managed, certificate);
+            Ok(kept) => {
+                let newest = inner.unkept.newest(managed, kept);
+                inner.schedule.hold(&managed.name, newest.as_ref().map(term));
+                if let Some(certificate) = newest {
+                    inner.show_failures(&managed.name);
+                    self.store.put(managed, certificate);
+                }
             }
-            Ok(None) => inner.schedule.hold(&managed.name, None),
             Err(what) => {
                 if let Some(meters) = inner.meters.get(&managed.name) {
                     meters.count_reload(false);
@@ -156,8 +165,27 @@ impl Agent {
                 let aside = aside.map_or_else(|error| format!("not moved aside: {error}"), |p| p.display().to_string());
                 let certificate = &*managed.label;
                 tracing::error!(certificate, aside, "what is kept of it cannot be used; another is ordered: {what}");
-                inner.schedule.hold(&managed.name, None);
+                let unkept = inner.unkept.newest(managed, None);
+                inner.schedule.hold(&managed.name, unkept.as_ref().map(term));
             }
+        }
+    }
+
+    /// Writes what could not be written when it was issued. That it cannot be was said then.
+    fn write_again(&self) {
+        let managed = Arc::clone(&self.lock().managed);
+        for each in managed.iter() {
+            let Some(pem) = self.lock().unkept.of(each) else { continue };
+            let Ok(Some(())) = unkept::write(each, &pem) else { continue };
+            tracing::info!(certificate = &*each.label, "what was issued is written now");
+            let mut inner = self.lock();
+            // Unless there is another by now.
+            if inner.unkept.of(each).is_some_and(|now| Arc::ptr_eq(&now, &pem)) {
+                inner.unkept.remove(each);
+            }
+            let tries = inner.schedule.of(&each.name).map(|standing| standing.tries.clone());
+            drop(inner);
+            keep(each, &tries.unwrap_or_default());
         }
     }
 
@@ -172,9 +200,9 @@ impl Agent {
             tokio::spawn(async move {
                 let _slot = slot;
                 let order = tokio::spawn(attempt(Arc::clone(&same.store), managed.clone(), standing));
-                let broken = |_| (Ended::Failed(Trouble::Local, "the order broke off".to_owned()), false);
-                let (ended, kept) = order.await.unwrap_or_else(broken);
-                let _ = tokio::task::spawn_blocking(move || same.note(&managed, ended, kept)).await;
+                let broken = |_| (Ended::Failed(Trouble::Local, "the order broke off".to_owned()), Fate::Untouched);
+                let (ended, fate) = order.await.unwrap_or_else(broken);
+                let _ = tokio::task::spawn_blocking(move || same.note(&managed, ended, fate)).await;
             });
         }
     }
@@ -197,13 +225,10 @@ impl Agent {
         }
     }
 
-    /// Takes note of how an order ended; `kept`: there is a new file.
-    fn note(&self, managed: &Managed, ended: Ended, kept: bool) {
+    /// Takes note of how an order ended, and what became of the file.
+    fn note(&self, managed: &Managed, ended: Ended, fate: Fate) {
         let mut inner = self.lock();
-        if kept {
-            // It is looked at again: somebody may have taken it away since.
-            inner.seen.insert(managed.file.clone(), Some(Default::default()));
-        }
+        inner.note(managed, fate);
         let meters = inner.meters.get(&managed.name).cloned();
         let count = |result| meters.iter().for_each(|meters| meters.orders().count(result));
         let certificate = &*managed.label;
@@ -218,13 +243,13 @@ impl Agent {
             }
             Ended::Stands(..) | Ended::Busy => {}
         }
-        let keep = matches!(ended, Ended::Issued(_) | Ended::Failed(..));
+        let keeps = matches!(ended, Ended::Issued(_) | Ended::Failed(..));
         inner.schedule.ended(&managed.name, ended, now(), chance());
         inner.show_failures(&managed.name);
         let Some(tries) = inner.schedule.of(&managed.name).map(|standing| standing.tries.clone()) else { return };
         drop(inner);
-        if keep && let Err(error) = home::keep_tries(managed, &tries) {
-            tracing::error!(certificate, %error, "how its order went cannot be kept");
+        if keeps {
+            keep(managed, &tries);
         }
     }
 
@@ -234,10 +259,26 @@ impl Agent {
 }
 
 impl Inner {
+    fn note(&mut self, managed: &Managed, fate: Fate) {
+        match fate {
+            Fate::Untouched => return,
+            Fate::Written => self.unkept.remove(managed),
+            Fate::Unwritten(pem) => self.unkept.add(managed, pem),
+        }
+        // It is looked at again: since then somebody may have taken it away, or put in what was kept before.
+        self.seen.insert(managed.file.clone(), Some(Default::default()));
+    }
+
     fn show_failures(&self, name: &str) {
         if let (Some(meters), Some(standing)) = (self.meters.get(name), self.schedule.of(name)) {
             meters.orders().set_failures(standing.tries.failures.into());
         }
+    }
+}
+
+fn keep(managed: &Managed, tries: &Tries) {
+    if let Err(error) = home::keep_tries(managed, tries) {
+        tracing::error!(certificate = &*managed.label, %error, "how its order went cannot be kept");
     }
 }
 

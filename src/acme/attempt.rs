@@ -12,9 +12,20 @@ use crate::tls::{Certificate, Managed, Store};
 /// How long an order may take.
 const LONGEST: Duration = Duration::from_secs(180);
 
-/// One order, unless another process has it in work or has just done it. Also says whether something new is kept.
-pub(super) async fn attempt(store: Arc<Store>, managed: Managed, standing: Standing) -> (Ended, bool) {
-    let failed = |failure: Failure| (Ended::Failed(failure.trouble, failure.error), false);
+/// What became of the file of a name.
+pub(super) enum Fate {
+    /// It is as it was.
+    Untouched,
+    /// It is new.
+    Written,
+    /// It could not be written; this belongs into it.
+    Unwritten(Vec<u8>),
+}
+
+/// One order, unless another process has it in work or has just done it.
+pub(super) async fn attempt(store: Arc<Store>, managed: Managed, standing: Standing) -> (Ended, Fate) {
+    let failed = |failure: Failure| (Ended::Failed(failure.trouble, failure.error), Fate::Untouched);
+    let local = |error| failed(Failure::local("nothing can be kept in the state directory", &error));
     let same = managed.clone();
     let taken = blocking(move || {
         let Some(lock) = home::take(&same)? else { return Ok(None) };
@@ -23,18 +34,23 @@ pub(super) async fn attempt(store: Arc<Store>, managed: Managed, standing: Stand
     });
     let (_lock, kept, theirs) = match taken.await {
         Ok(Some(taken)) => taken,
-        Ok(None) => return (Ended::Busy, false),
-        Err(error) => return failed(Failure::local("nothing can be kept in the state directory", &error)),
+        Ok(None) => return (Ended::Busy, Fate::Untouched),
+        Err(error) => return local(error),
     };
     // What was brought forward here, by a reload, is older than that: ours counts.
     let latest = if theirs.last > standing.tries.last { theirs } else { standing.tries.clone() };
     if standing.as_kept(kept, latest.clone()).due() > now() {
-        return (Ended::Stands(kept, latest), false);
+        return (Ended::Stands(kept, latest), Fate::Untouched);
+    }
+    // What is issued counts with the server whether it can be kept or not.
+    let issuer = Arc::clone(&managed.issuer);
+    if let Err(error) = blocking(move || home::prove_room(&issuer)).await {
+        return local(error);
     }
     let obtained = tokio::time::timeout(LONGEST, order::obtain(&managed, store.challenges())).await;
     let late = || Failure { trouble: Trouble::Unreachable, error: "the order took too long".to_owned() };
     match obtained.unwrap_or_else(|_| Err(late())) {
-        Ok(pem) => match blocking(move || Ok(put(&store, &managed, &pem))).await {
+        Ok(pem) => match blocking(move || Ok(put(&store, &managed, pem))).await {
             Ok(put) => put,
             Err(error) => failed(Failure::local("it cannot be kept", &error)),
         },
@@ -43,21 +59,24 @@ pub(super) async fn attempt(store: Arc<Store>, managed: Managed, standing: Stand
 }
 
 /// Keeps what was issued, and serves it; also where it cannot be kept.
-fn put(store: &Store, managed: &Managed, pem: &[u8]) -> (Ended, bool) {
-    let refused = |what| (Ended::Failed(Trouble::Refused, what), false);
-    let certificate = match managed.parse(pem) {
+fn put(store: &Store, managed: &Managed, pem: Vec<u8>) -> (Ended, Fate) {
+    let refused = |what| (Ended::Failed(Trouble::Refused, what), Fate::Untouched);
+    let certificate = match managed.parse(&pem) {
         Ok(certificate) if certificate.not_after() > now() => certificate,
         Ok(_) => return refused("what the server issued has expired already".to_owned()),
         Err(what) => return refused(format!("what the server issued cannot be used: {what}")),
     };
-    let written = crate::tls::private::write(&managed.file, pem);
-    if let Err(error) = &written {
-        let path = managed.file.display();
-        tracing::error!(certificate = &*managed.label, %path, %error, "issued, but it cannot be kept; it is served until the end");
-    }
+    let fate = match crate::tls::private::write(&managed.file, &pem) {
+        Ok(()) => Fate::Written,
+        Err(error) => {
+            let (certificate, path) = (&*managed.label, managed.file.display());
+            tracing::error!(certificate, %path, %error, "issued, but it cannot be written; it is served, and that is tried again");
+            Fate::Unwritten(pem)
+        }
+    };
     let term = term(&certificate);
     store.put(managed, certificate);
-    (Ended::Issued(term), written.is_ok())
+    (Ended::Issued(term), fate)
 }
 
 /// What a server wants of the certificate that is kept: which it is, the window in which it is to be renewed; and for how

@@ -11,7 +11,7 @@
 //! What cannot be read is moved aside and said; it stops nothing. Everything here blocks on the file system.
 
 use std::fs::{File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,6 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use super::schedule::Tries;
 use crate::tls::{Issuer, Managed, private};
+
+/// A key and a chain of certificates have some 10 KiB.
+const ROOM: usize = 16 << 10;
 
 /// An account, as it is kept.
 #[derive(Serialize, Deserialize)]
@@ -37,6 +40,13 @@ pub fn prove(state_dir: &Path) -> io::Result<()> {
     let home = state_dir.join("acme");
     private::make_folder(&home)?;
     tempfile::tempfile_in(&home).map(drop)
+}
+
+/// Whether a file of a certificate's size can be made where all of a server is kept.
+pub(super) fn prove_room(issuer: &Issuer) -> io::Result<()> {
+    let mut file = tempfile::tempfile_in(&issuer.folder)?;
+    file.write_all(&[0; ROOM])?;
+    file.sync_all()
 }
 
 /// Takes a name for an order, and makes the folder it is kept in; nothing if another process has it. The lock ends with the

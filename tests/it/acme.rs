@@ -3,10 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::support::acme::{Ports, start_grudging};
+use crate::support::acme::{Ports, serial, start_grudging};
 use crate::support::{Client, Origin, Pebble, TlsClient, Weir, eventually, tls_config};
 
 const YEAR: u64 = 365 * 24 * 3600;
@@ -45,6 +46,23 @@ upstreams: {{ api: {{ backends: [{{ address: \"{}\" }}] }} }}
         Weir::start_in(folder, &yaml, &[])
     }
 
+    /// As a user whom modes of files bind; the superuser they do not.
+    fn start_bound(&self) -> Weir {
+        let folder = tempfile::tempdir().unwrap();
+        for path in [folder.path(), self.state.path()] {
+            set_mode(path, 0o755);
+        }
+        let yaml = self.bound_config(folder.path(), &["a"]);
+        Weir::start_in(folder, &yaml, &[])
+    }
+
+    fn bound_config(&self, folder: &Path, names: &[&str]) -> String {
+        let yaml = self.config(folder, names, "");
+        // SAFETY: geteuid has no preconditions and cannot fail.
+        let root = unsafe { libc::geteuid() } == 0;
+        if root { yaml.replace("server: {", "server: { user: nobody,") } else { yaml }
+    }
+
     /// The file of the state directory of that name, in whatever folder; waits for it.
     fn file(&self, name: &str) -> PathBuf {
         eventually(name, || self.files(name).into_iter().find(|path| path.ends_with(name)))
@@ -61,6 +79,10 @@ upstreams: {{ api: {{ backends: [{{ address: \"{}\" }}] }} }}
         found.retain(|path| path.to_string_lossy().contains(part));
         found
     }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// What is shown to who asks for `NAME.zone.test`.
@@ -228,15 +250,46 @@ fn a_process_answers_for_another_that_has_the_name_in_work() {
 }
 
 #[test]
-fn one_that_is_taken_away_is_replaced_while_it_serves() {
+fn one_that_is_revoked_is_replaced_while_it_serves() {
     let mut stage = Stage::new(&["a"]);
     let weir = stage.start(&["a"], "");
     stage.pebble.start(&Ports::of(&weir), YEAR);
     let first = issued(&weir, "a");
-    std::fs::remove_file(stage.file("a.zone.test.pem")).unwrap();
-    let second = replaced(&weir, "a", &first);
+    let kept = stage.file("a.zone.test.pem");
+    let stop = AtomicBool::new(false);
+    let second = std::thread::scope(|scope| {
+        let clients = [(); 3].map(|()| scope.spawn(|| one_after_the_other(&weir, &stop)));
+        // As operations.md has it where the key has leaked, in the harder order.
+        assert_eq!(stage.pebble.status(&first), "Valid");
+        stage.pebble.revoke(&kept);
+        assert_eq!(stage.pebble.status(&first), "Revoked");
+        std::fs::rename(&kept, kept.with_extension("leaked")).unwrap();
+        let second = replaced(&weir, "a", &first);
+        stop.store(true, Ordering::Release);
+        for shown in clients.map(|client| client.join().unwrap()) {
+            assert!(shown.iter().all(|each| *each == first || *each == second) && shown.contains(&first));
+            assert!(shown.is_sorted_by_key(|each| *each == second), "the old one does not come back");
+        }
+        second
+    });
     let key = |der: &[u8]| X509Certificate::from_der(der).unwrap().1.public_key().raw.to_vec();
-    assert_ne!(key(&first), key(&second), "and its key with it");
+    assert!(serial(&first) != serial(&second) && key(&first) != key(&second), "another number, another key");
+    assert_eq!(stage.pebble.status(&second), "Valid");
+    drop(weir);
+    stage.pebble.stop();
+    let weir = stage.start(&["a"], "");
+    assert_eq!(shown(&weir, "a"), Some(second), "and a restart serves it");
+}
+
+/// Handshakes and requests, each of which must work; what was shown, in order.
+fn one_after_the_other(weir: &Weir, stop: &AtomicBool) -> Vec<Vec<u8>> {
+    let (config, mut shown) = (Arc::new(tls_config(None)), Vec::new());
+    while !stop.load(Ordering::Acquire) {
+        let mut client = TlsClient::secure(weir.address("secure"), "a.zone.test", &config);
+        assert_eq!(client.get_with("/", &[("Host", "a.zone.test")]).status, 200);
+        shown.push(client.shown());
+    }
+    shown
 }
 
 #[test]
@@ -257,6 +310,47 @@ fn one_that_the_server_wants_back_is_ordered_anew_at_once_and_serves_on() {
     let weir = stage.start(&["a"], "");
     eventually("it is ordered", || (orders(&weir, "a", "rate_limited") == 1.0).then_some(()));
     assert_eq!(shown(&weir, "a").as_ref(), Some(&first));
+}
+
+#[test]
+fn one_that_cannot_be_written_is_served_and_written_later_not_ordered_again() {
+    let mut stage = Stage::new(&["a"]);
+    let weir = stage.start_bound();
+    stage.pebble.names().falls_silent();
+    stage.pebble.start(&Ports::of(&weir), YEAR);
+    // The server looks for the name: all that was written before the order is there.
+    eventually("a challenge is pending", || stage.files("challenges/").pop());
+    let folder = stage.file("account.json").parent().unwrap().to_owned();
+    set_mode(&folder, 0o500);
+    stage.pebble.names().speaks_again();
+    let first = issued(&weir, "a");
+    let config = weir.config_file();
+    assert!(weir.reload(&stage.bound_config(config.parent().unwrap(), &["a", "b"])));
+    // What is looked at for one is looked at for all.
+    eventually("the reload is taken up", || (standing(&weir, "b")["state"] == "failing").then_some(()));
+    assert!(standing(&weir, "b")["error"].as_str().unwrap().contains("nothing can be kept"));
+    assert_eq!(standing(&weir, "a")["state"], "issued", "{}", standing(&weir, "a"));
+    assert!(stage.files("a.zone.test.pem").is_empty());
+    set_mode(&folder, 0o700);
+    stage.file("a.zone.test.pem");
+    eventually("it is said", || weir.stderr().contains("what was issued is written now").then_some(()));
+    assert_eq!((orders(&weir, "a", "issued"), shown(&weir, "a")), (1.0, Some(first.clone())));
+    drop(weir);
+    stage.pebble.stop();
+    assert_eq!(shown(&stage.start_bound(), "a"), Some(first), "and a restart serves it");
+}
+
+#[test]
+fn nothing_is_ordered_that_could_not_be_kept() {
+    let mut stage = Stage::new(&["a"]);
+    let weir = stage.start_bound();
+    eventually("the server is missed", || (standing(&weir, "a")["state"] == "failing").then_some(()));
+    set_mode(stage.file("a.zone.test.lock").parent().unwrap(), 0o500);
+    stage.pebble.start(&Ports::of(&weir), YEAR);
+    let said = || standing(&weir, "a")["error"].as_str().unwrap().contains("nothing can be kept").then_some(());
+    eventually("it is said", said);
+    assert!(stage.files("account").iter().all(|path| path.ends_with("account.lock")), "the server was not asked");
+    set_mode(stage.file("a.zone.test.lock").parent().unwrap(), 0o700);
 }
 
 #[test]
@@ -315,12 +409,7 @@ fn what_is_kept_belongs_to_the_user_that_weir_becomes() {
         return;
     }
     let mut stage = Stage::new(&["a"]);
-    let folder = tempfile::tempdir().unwrap();
-    for path in [folder.path(), stage.state.path()] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    let yaml = stage.config(folder.path(), &["a"], "").replace("server: {", "server: { user: nobody,");
-    let weir = Weir::start_in(folder, &yaml, &[]);
+    let weir = stage.start_bound();
     stage.pebble.start(&Ports::of(&weir), YEAR);
     issued(&weir, "a");
     let owner = |path: &Path| std::os::unix::fs::MetadataExt::uid(&path.metadata().unwrap());

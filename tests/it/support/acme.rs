@@ -6,14 +6,19 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::dns::ZONE;
 use super::pki::put;
-use super::{Dns, Pki, Weir, eventually};
+use super::{Dns, Pki, TlsClient, Weir, eventually, tls_config};
 
 /// The listeners that pebble looks for its challenges at.
 pub struct Ports {
@@ -34,6 +39,7 @@ pub struct Pebble {
     folder: tempfile::TempDir,
     dns: Dns,
     port: u16,
+    management: u16,
     pki: Pki,
     server: Option<Child>,
 }
@@ -45,8 +51,9 @@ impl Pebble {
         pki.issue(&["127.0.0.1"]).put(folder.path(), "pebble");
         let here: &[IpAddr] = &[IpAddr::V4(Ipv4Addr::LOCALHOST)];
         let dns = Dns::start(&hosts.iter().map(|host| (*host, here)).collect::<Vec<_>>());
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { folder, dns, port, pki, server: None }
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [port, management] = free.map(|listener| listener.local_addr().unwrap().port());
+        Self { folder, dns, port, management, pki, server: None }
     }
 
     /// What `tls.acme` needs to know of it; `ca.pem` is put into the folder.
@@ -64,6 +71,7 @@ impl Pebble {
         let of = |name| self.folder.path().join(name).display().to_string();
         let config = serde_json::json!({ "pebble": {
             "listenAddress": format!("127.0.0.1:{}", self.port),
+            "managementListenAddress": format!("127.0.0.1:{}", self.management),
             "certificate": of("pebble.pem"),
             "privateKey": of("pebble.key"),
             "httpPort": ports.http,
@@ -81,7 +89,42 @@ impl Pebble {
             .spawn()
             .unwrap_or_else(|error| panic!("pebble: {error}; Debian's package pebble has it"));
         self.server = Some(server);
-        eventually("pebble listens", || TcpStream::connect(("127.0.0.1", self.port)).ok());
+        for port in [self.port, self.management] {
+            eventually("pebble listens", || TcpStream::connect(("127.0.0.1", port)).ok());
+        }
+    }
+
+    /// What it says of a certificate that it issued: `Valid` or `Revoked`.
+    pub fn status(&self, certificate: &[u8]) -> String {
+        let serial: String = serial(certificate).iter().map(|byte| format!("{byte:02x}")).collect();
+        let answer = client(self.management).get(&format!("/cert-status-by-serial/{serial}"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["Status"].as_str().unwrap().to_owned()
+    }
+
+    /// Has it revoke a certificate: `kept` is the file with it and its key, which is all that it takes (RFC 8555 section 7.6).
+    pub fn revoke(&self, kept: &Path) {
+        let pem = std::fs::read(kept).unwrap();
+        let certificate = CertificateDer::from_pem_slice(&pem).unwrap();
+        // 1: the key is known to others (RFC 5280 section 5.3.1).
+        let payload = serde_json::json!({ "certificate": base64(&certificate), "reason": 1 }).to_string();
+        eventually("it is revoked", || {
+            let nonce = client(self.port).get("/nonce-plz").header("replay-nonce").unwrap().to_owned();
+            let url = format!("https://127.0.0.1:{}/revoke-cert", self.port);
+            let body = signed(&PrivateKeyDer::from_pem_slice(&pem).unwrap(), &nonce, &url, &payload);
+            let mut client = client(self.port);
+            client.send(format!("POST /revoke-cert HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n", self.port));
+            client.send(format!("Content-Type: application/jose+json\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+            let answer = client.response("POST");
+            // It refuses nonces now and then, so that clients learn to ask again (RFC 8555 section 6.5).
+            assert!(answer.status == 200 || answer.text().contains("badNonce"), "{}", answer.text());
+            (answer.status == 200).then_some(())
+        });
+    }
+
+    /// The DNS server that it asks where names lead.
+    pub fn names(&self) -> &Dns {
+        &self.dns
     }
 
     /// Ends it: what it knew is forgotten.
@@ -91,6 +134,31 @@ impl Pebble {
             let _ = server.wait();
         }
     }
+}
+
+/// The number of a certificate (DER).
+pub fn serial(certificate: &[u8]) -> Vec<u8> {
+    X509Certificate::from_der(certificate).unwrap().1.raw_serial().to_vec()
+}
+
+fn client(port: u16) -> TlsClient {
+    TlsClient::secure(([127, 0, 0, 1], port).into(), "127.0.0.1", &Arc::new(tls_config(None)))
+}
+
+fn base64(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// A request that this key signs (RFC 8555 section 6.2).
+fn signed(key: &PrivateKeyDer, nonce: &str, url: &str, payload: &str) -> String {
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, key.secret_der()).unwrap();
+    let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+    let jwk = serde_json::json!({ "kty": "EC", "crv": "P-256", "x": base64(x), "y": base64(y) });
+    let protected = serde_json::json!({ "alg": "ES256", "jwk": jwk, "nonce": nonce, "url": url });
+    let (protected, payload) = (base64(protected.to_string().as_bytes()), base64(payload.as_bytes()));
+    let signature = key.sign(&SystemRandom::new(), format!("{protected}.{payload}").as_bytes()).unwrap();
+    let signature = base64(signature.as_ref());
+    serde_json::json!({ "protected": protected, "payload": payload, "signature": signature }).to_string()
 }
 
 /// An ACME server in its place that asks to be left alone for so many seconds, but says of every certificate that it should
