@@ -22,7 +22,7 @@ import urllib.request
 
 import contestants
 from load import SECONDS
-from processes import ROOT, Running, free_port, machine
+from processes import ROOT, Running, free_port, machine, undisturbed
 
 FAST, SLOW, FAILING = (5000, 200), (50_000, 200), (100, 500)
 CASES = {"slow": ("one of four backends is ten times slower", [FAST] * 3 + [SLOW]),
@@ -230,7 +230,7 @@ def bench(options, case, origin, started):
     for turn in range(options.rounds):
         # Each round begins with another one: none is always the first after a pause.
         for name in names[turn % len(names):] + names[:turn % len(names)]:
-            results[name].append(measure(options, *field[name], origins))
+            results[name].append(undisturbed(lambda: measure(options, *field[name], origins)))
     show(case, results, options.rounds)
     return results
 

@@ -6,12 +6,7 @@ import contestants
 import origins
 import plot
 from contestants import Setup
-from processes import free_port, stolen
-
-# Share of a core that the hypervisor may take during a measurement before it is tried again, so often in all.
-BEARABLE = 0.01
-TRIES = 6
-
+from processes import free_port, undisturbed
 
 
 def field(stage, options, backends, names, **setup):
@@ -44,25 +39,11 @@ def run(stage, options, key):
     for turn, order in rounds(there, options.rounds):
         for name in order:
             options.say(f"{key}: round {turn + 1}/{options.rounds} {name}")
-            results[name].append(measure(stage, options, case, *there[name]))
+            results[name].append(undisturbed(lambda: measure(stage, options, case, *there[name])))
     return results
 
 
 def measure(stage, options, case, running, port):
-    """As undisturbed as it is to be had: the scheduler counts what the hypervisor takes from the core as the proxy's."""
-    best = None
-    for _ in range(TRIES):
-        taken = stolen()
-        measured = once(stage, options, case, running, port)
-        taken = (stolen() - taken) / options.seconds
-        if best is None or taken < best[0]:
-            best = taken, measured
-        if taken <= BEARABLE:
-            break
-    return best[1]
-
-
-def once(stage, options, case, running, port):
     before = running.cpu()
     done = case.run(stage, port, options.seconds, options.connections)
     ran, user, system = (after - start for after, start in zip(running.cpu(), before))

@@ -4,6 +4,7 @@ import statistics
 import compare
 import load
 import origins
+from processes import undisturbed
 
 
 def run(stage, options, _key):
@@ -13,7 +14,7 @@ def run(stage, options, _key):
     for turn, order in compare.rounds(there, options.rounds):
         for name in order:
             options.say(f"rate: round {turn + 1}/{options.rounds} {name}")
-            done = load.h2load(stage, there[name][1], options.seconds, "--h1", connections=options.connections, rate=rate)
+            done = undisturbed(lambda: load.h2load(stage, there[name][1], options.seconds, "--h1", connections=options.connections, rate=rate))
             results[name].append({"asked": rate, "rate": done.rate, "p50": done.p50, "p99": done.p99, "worst": done.worst})
     return results
 

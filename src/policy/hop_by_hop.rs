@@ -43,9 +43,13 @@ const NOMINATIONS: usize = 32;
 /// that was expecting to receive credentials" (RFC 9110 section 11.7.2), and so does Proxy-Authenticate, which
 /// requests do not have. To HTTP/2, `te: trailers` is what remains of the client's TE (RFC 9113 section 8.2.2).
 pub fn request(headers: &mut HeaderMap, client: &HeaderMap, to_h2: bool) {
-    headers.remove(header::PROXY_AUTHORIZATION);
-    headers.remove(header::PROXY_AUTHENTICATE);
-    if !client.contains_key(header::TE) {
+    // One look at each name there is costs less than a look-up for each there may be.
+    let asks = |name: &HeaderName| name == header::PROXY_AUTHORIZATION || name == header::PROXY_AUTHENTICATE;
+    if headers.keys().any(asks) {
+        headers.remove(header::PROXY_AUTHORIZATION);
+        headers.remove(header::PROXY_AUTHENTICATE);
+    }
+    if !client.keys().any(|name| name == header::TE) {
         return;
     }
     if to_h2 && accepts_trailers(client) {
@@ -72,13 +76,14 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 /// towards a backend that is Weir, which has none to give.
 pub fn response(headers: &mut HeaderMap, status: StatusCode, trailers: bool) {
     let switching = status == StatusCode::SWITCHING_PROTOCOLS;
-    for name in nominated(headers) {
-        if !(switching && name == header::UPGRADE) {
-            headers.remove(&name);
+    if headers.keys().any(|name| name == header::CONNECTION) {
+        for name in nominated(headers) {
+            if !(switching && name == header::UPGRADE) {
+                headers.remove(&name);
+            }
         }
     }
-    // Each round takes one name away with all its values, so it ends. One look at each name there is costs less than a
-    // look-up for each there may be.
+    // Each round takes one name away with all its values, so it ends.
     let goes = |name: &&HeaderName| match name.as_str() {
         "trailer" => !trailers,
         "upgrade" => !switching,

@@ -41,7 +41,8 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
         ctx.line = Some(Box::new(line(request)));
     }
     identify(request, ctx);
-    if !asks_for_websocket(session.req_header()) {
+    let request = session.req_header();
+    if request.headers.contains_key(header::UPGRADE) && !asks_for_websocket(request) {
         // Meant for Weir alone, which knows no other protocol to switch to; Pingora would still wait for a 101.
         session.req_header_mut().remove_header(&header::UPGRADE);
     }

@@ -222,7 +222,8 @@ impl Upstream {
 
     /// A backend whose ejection is over, if this request may be its trial: not one whose cookie names a backend that serves.
     pub fn pick_trial(&self, tried: &Tried, now_ms: u64, named: Option<&Token>) -> Option<(Pick, Watching)> {
-        if named.is_some_and(|token| self.members.load().named(token, tried).is_ok()) {
+        if self.settings.outlier.is_none() || named.is_some_and(|token| self.members.load().named(token, tried).is_ok())
+        {
             return None;
         }
         let (detector, backends) = (self.detector.load(), self.backends.load());
@@ -232,6 +233,7 @@ impl Upstream {
 
     /// Watches an attempt at one of its backends, if backends are watched.
     pub fn watch(&self, backend: &Backend) -> Option<Watching> {
+        self.settings.outlier.as_ref()?;
         self.detector.load().as_ref()?.watch(&backend.vitals)
     }
 
