@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::attempt::{Fate, ask, attempt, now, term};
 use super::home;
 use super::schedule::{Ended, Schedule, Tries};
+use super::status::Status;
 use super::unkept::{self, Unkept};
 use super::waits::{self, Trouble};
 use crate::config::watch::{Stamp, stamp};
@@ -48,21 +49,6 @@ struct Inner {
     meters: BTreeMap<Arc<str>, Arc<CertificateMeters>>,
 }
 
-/// How a name stands, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// The name.
-    pub name: String,
-    /// `issued`, `pending` while there is none yet, `failing` where the last order failed.
-    pub state: &'static str,
-    /// Orders that have failed since the last that went well.
-    pub failures: u32,
-    /// What went wrong the last time.
-    pub error: Option<String>,
-    /// When the next order is due, in seconds since 1970; nothing: now.
-    pub next: Option<i64>,
-}
-
 impl Agent {
     /// For the certificates of this store.
     pub fn new(store: Arc<Store>, metrics: Arc<Metrics>) -> Arc<Self> {
@@ -90,17 +76,7 @@ impl Agent {
     pub fn status(&self) -> Vec<Status> {
         let wanted = self.store.managed();
         let inner = self.lock();
-        let status = |managed: &Managed| {
-            let standing = inner.schedule.of(&managed.name).cloned().unwrap_or_default();
-            let state = match (standing.held, standing.tries.failures) {
-                (_, 1..) => "failing",
-                (Some(_), 0) => "issued",
-                (None, 0) => "pending",
-            };
-            let next = Some(standing.due()).filter(|next| *next > 0);
-            let (failures, error) = (standing.tries.failures, standing.tries.error);
-            Status { name: managed.name.to_string(), state, failures, error, next }
-        };
+        let status = |managed: &Managed| Status::of(&managed.name, inner.schedule.of(&managed.name));
         wanted.iter().map(status).collect()
     }
 
@@ -238,7 +214,7 @@ impl Agent {
                 tracing::info!(certificate, "issued");
             }
             Ended::Failed(trouble, error) => {
-                count(result_of(*trouble));
+                count(trouble.into());
                 tracing::warn!(certificate, error, "no certificate could be had; what is served goes on");
             }
             Ended::Stands(..) | Ended::Busy => {}
@@ -279,15 +255,6 @@ impl Inner {
 fn keep(managed: &Managed, tries: &Tries) {
     if let Err(error) = home::keep_tries(managed, tries) {
         tracing::error!(certificate = &*managed.label, %error, "how its order went cannot be kept");
-    }
-}
-
-fn result_of(trouble: Trouble) -> OrderResult {
-    match trouble {
-        Trouble::Unreachable => OrderResult::Unreachable,
-        Trouble::Refused => OrderResult::Refused,
-        Trouble::Limited(_) => OrderResult::RateLimited,
-        Trouble::Local => OrderResult::Error,
     }
 }
 

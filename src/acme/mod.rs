@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Agent (one a process) ── Schedule (pure: who is due when) ── waits (pure: how long after a failure)
+//!    ├ status (how things stand, for people)
 //!    ├ unkept (what was issued and could not be written)
 //!    ├ attempt (lock, order, file) ── order (the dialogue) ── http
 //!    └ home (files, locks)        tls::Store is given what was issued, tls::Challenges what is asked
@@ -17,8 +18,10 @@ mod home;
 mod http;
 mod order;
 mod schedule;
+mod status;
 mod unkept;
 mod waits;
 
-pub use agent::{Agent, Status};
+pub use agent::Agent;
 pub use home::prove;
+pub use status::Status;
