@@ -38,6 +38,7 @@ def arguments():
     parser.add_argument("--only", help=f"contestants, by commas, of {', '.join(contestants.names())} (default: all)")
     parser.add_argument("--binary", action="append", default=[], metavar="NAME=PATH", help="another weir beside them; may be repeated")
     parser.add_argument("--cases", default="get", help=f"by commas, of {', '.join(SECTIONS)}; or all (default: get)")
+    parser.add_argument("--starts", type=int, default=1, help="how often all are started anew, each time for so many rounds")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="of one measurement")
     parser.add_argument("--connections", type=int, default=32)
@@ -92,8 +93,8 @@ def measure(options, key):
 def conditions(options, key, results):
     """What a reader needs to judge the figures, and to have them again."""
     versions = ", ".join(f"{name} {contestants.version(name)}" for name in results)
-    load = f"{options.idle:,} connections" if key == "idle" else f"{options.connections} connections, {options.rounds} × {options.seconds} s interleaved"
-    command = f"make bench BENCH={shlex.quote(shlex.join(['--cases', key, '--rounds', str(options.rounds), '--seconds', str(options.seconds)]))}"
+    load = f"{options.idle:,} connections" if key == "idle" else f"{options.connections} connections, {options.starts} × {options.rounds} × {options.seconds} s interleaved"
+    command = f"make bench BENCH={shlex.quote(shlex.join(['--cases', key, '--starts', str(options.starts), '--rounds', str(options.rounds), '--seconds', str(options.seconds)]))}"
     return f"{report.today()}, {machine()}; one core for the proxy; {load}, medians. {versions}. `{command}`"
 
 
@@ -117,7 +118,7 @@ def main():
     raise_limits()
     everything = {}
     print(f"{machine()}; proxies on core {options.core}, load and backends on {options.load_cores}; {options.connections} connections, "
-          f"{options.rounds} × {options.seconds} s")
+          f"{options.starts} × {options.rounds} × {options.seconds} s")
     for key in options.cases:
         title, results, table = measure(options, key)
         everything[key] = results
