@@ -17,6 +17,10 @@ use pingora_core::{Error, ErrorType, Result};
 use super::kept::Kept;
 use super::lease::Lease;
 
+/// Sets the numbers of leases apart from those of attempts outside of Pingora's pool, so that none of these is ever taken for a
+/// leased one at the same address: Pingora looks into its pool in between.
+const LEASED: u64 = 1 << 63;
+
 /// The leases of one thread, from the pick to the connection.
 #[derive(Debug)]
 pub struct Leases {
@@ -41,7 +45,7 @@ impl Leases {
     /// The attempt at this peer is to have this connection.
     pub fn offer(&self, peer: &mut HttpPeer, lease: Arc<Lease>) {
         let mut offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner);
-        offered.number = offered.number.wrapping_add(1);
+        offered.number = offered.number.wrapping_add(1) | LEASED;
         peer.group_key = offered.number;
         offered.lease = Some(lease);
     }
@@ -85,5 +89,32 @@ impl Connector for LeaseConnector {
         _peer: &P,
         _idle_timeout: Option<Duration>,
     ) {
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::super::lease::Limits;
+    use super::*;
+
+    fn lease(leases: &Leases) -> Arc<Lease> {
+        let key = super::super::kept::Key { backend: 1, settings: 1 };
+        let limits = Limits { read: None, write: None };
+        Arc::new(Lease::new(&leases.kept, key, Duration::ZERO, limits, true, std::time::Instant::now()))
+    }
+
+    #[test]
+    fn only_the_attempt_that_it_was_offered_to_gets_a_lease_and_once() {
+        let leases = Leases::new(Arc::new(Kept::new(1)));
+        let [mut first, mut second] = [80, 81].map(|port| HttpPeer::new(("127.0.0.1", port), false, String::new()));
+        leases.offer(&mut first, lease(&leases));
+        let ours = lease(&leases);
+        leases.offer(&mut second, Arc::clone(&ours));
+        assert!(leases.take(&first).is_none());
+        assert!(leases.take(&second).is_some_and(|taken| Arc::ptr_eq(&taken, &ours)));
+        assert!(leases.take(&second).is_none());
+        // Small numbers are those of attempts outside of the pool.
+        assert!(first.group_key >= LEASED && second.group_key >= LEASED);
     }
 }

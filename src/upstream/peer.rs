@@ -194,14 +194,11 @@ impl PeerTemplate {
         if wire.send_proxy {
             peer.options.idle_timeout = Some(NOT_KEPT);
         }
-        if wire.is_plain() {
+        let terms = wire.is_plain().then(|| {
             peer.options.alpn = connector::alpn();
-        }
-        let terms = wire.is_plain().then(|| Terms {
-            settings: wire.group_key(),
-            keep: wire.keep_alive,
             // The leased socket's own, so that Pingora starts no timers.
-            limits: Limits { read: peer.options.read_timeout.take(), write: peer.options.write_timeout.take() },
+            let limits = Limits { read: peer.options.read_timeout.take(), write: peer.options.write_timeout.take() };
+            Terms { settings: wire.group_key(), keep: wire.keep_alive, limits }
         });
         Self { peer, terms }
     }
