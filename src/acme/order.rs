@@ -117,6 +117,7 @@ impl From<Error> for Failed {
 }
 
 /// RFC 8555 section 6.7.
+const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
 const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
 const SERVER_INTERNAL: &str = "urn:ietf:params:acme:error:serverInternal";
@@ -127,8 +128,9 @@ fn judged(error: &Error, last: &LastRefusal) -> Failure {
         (_, Some(refusal)) if refusal.limited || refusal.wait.is_some() => Trouble::Limited(refusal.wait),
         (Error::Api(problem), _) => match problem.r#type.as_deref() {
             Some(RATE_LIMITED) => Trouble::Limited(None),
-            // It has forgotten us, as servers for tests do: there will be another account.
-            Some(NO_ACCOUNT | SERVER_INTERNAL) => Trouble::Unreachable,
+            // It has forgotten us, as servers for tests do: there will be another account. Nonces it forgets more often, and
+            // several in a row say nothing of the order (section 6.5).
+            Some(NO_ACCOUNT | BAD_NONCE | SERVER_INTERNAL) => Trouble::Unreachable,
             _ => Trouble::Refused,
         },
         _ => Trouble::Unreachable,
@@ -183,7 +185,8 @@ impl Dialogue<'_> {
         drop(pending);
         match ready {
             Ok(OrderStatus::Ready) => {}
-            Ok(_) | Err(Error::Api(_)) => return Err(self.why_not(&mut order).await.into()),
+            Ok(_) => return Err(self.why_not(&mut order).await.unwrap_or_else(unsaid).into()),
+            Err(error @ Error::Api(_)) => return Err(self.why_not(&mut order).await.map_or(error.into(), Into::into)),
             Err(error) => return Err(error.into()),
         }
         let (key, request) = request(&self.managed.name)?;
@@ -258,17 +261,21 @@ impl Dialogue<'_> {
         }
     }
 
-    /// What the server did not like: it stands at the challenge.
-    async fn why_not(&self, order: &mut Order) -> Failure {
+    /// What the server did not like, if it says so: it stands at the challenge.
+    async fn why_not(&self, order: &mut Order) -> Option<Failure> {
         let mut authorizations = order.authorizations();
         while let Some(Ok(mut authorization)) = authorizations.next().await {
             let Ok(state) = authorization.refresh().await else { continue };
             if let Some(problem) = state.challenges.iter().find_map(|challenge| challenge.error.as_ref()) {
-                return Failure::refused(problem.to_string());
+                return Some(Failure::refused(problem.to_string()));
             }
         }
-        Failure::refused("the server refused the order and does not say why")
+        None
     }
+}
+
+fn unsaid() -> Failure {
+    Failure::refused("the server refused the order and does not say why")
 }
 
 /// Where the server may write to, as it wants it (RFC 8555 section 7.1.2).
@@ -292,4 +299,33 @@ fn request(name: &str) -> Result<(String, Vec<u8>), Failure> {
         Ok::<_, rcgen::Error>((key.serialize_pem(), request))
     };
     made().map_err(|error| Failure { trouble: Trouble::Local, error: format!("no key could be made: {error}") })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::super::http::Refusal;
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_is_weighed_by_its_kind() {
+        let weighed = |kind: &str, refusal| {
+            let kind = format!("urn:ietf:params:acme:error:{kind}");
+            let problem = serde_json::from_value(serde_json::json!({ "type": kind, "detail": "so it is" })).unwrap();
+            let last = LastRefusal::default();
+            *last.lock().unwrap() = refusal;
+            judged(&Error::Api(problem), &last).trouble
+        };
+        for (kind, trouble) in [
+            ("badNonce", Trouble::Unreachable),
+            ("accountDoesNotExist", Trouble::Unreachable),
+            ("serverInternal", Trouble::Unreachable),
+            ("rateLimited", Trouble::Limited(None)),
+            ("rejectedIdentifier", Trouble::Refused),
+        ] {
+            assert_eq!(weighed(kind, None), trouble, "{kind}");
+        }
+        let busy = Some(Refusal { limited: false, wait: Some(60) });
+        assert_eq!(weighed("serverInternal", busy), Trouble::Limited(Some(60)));
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::support::{Client, Origin, Pki, Reply, Weir, eventually};
+use crate::support::{Client, Origin, Pki, Reply, Weir, eventually, spare};
 
 const PAGES: [&str; 5] =
     ["README.md", "docs/architecture.md", "docs/configuration.md", "docs/operations.md", "grafana/README.md"];
@@ -131,7 +131,7 @@ fn the_tests_that_the_comparison_names_exist() {
 fn busy() -> Weir {
     let origin = Origin::named("a");
     let slow = Origin::start(|_| Reply::new(200, "slow").after(Duration::from_millis(300)));
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = spare();
     let folder = crate::tls::folder(&[("a", &Pki::new().issue(&["a.test"]))]);
     std::fs::write(folder.path().join("found.yaml"), format!("- address: {}\n", origin.address())).unwrap();
     let acme = format!("names: [never.test.example], directory: \"https://{nobody}/dir\", directory_ca: a.pem");

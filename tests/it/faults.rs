@@ -1,21 +1,16 @@
 //! What clients get when something goes wrong, and what is recorded of it.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Origin, Reply, Weir};
+use crate::support::{Client, Origin, Reply, Weir, spare};
 
 fn before(address: SocketAddr, route: &str, upstream: &str) -> Weir {
     Weir::start(&format!(
         "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up{route} }}]\n\
          upstreams: {{ up: {{ backends: [{{ name: a, address: \"{address}\" }}]{upstream} }} }}"
     ))
-}
-
-/// An address where nobody listens.
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn fault(weir: &Weir, method: &str, status: u16, name: &str) {
@@ -35,7 +30,7 @@ fn fault(weir: &Weir, method: &str, status: u16, name: &str) {
 
 #[test]
 fn a_backend_that_does_not_listen_is_502_connect() {
-    let weir = before(nobody(), "", "");
+    let weir = before(spare(), "", "");
     fault(&weir, "POST", 502, "connect");
     weir.wait_for_at_least(&["weir_backend_attempts_total", "connect_error"], 1.0);
 }
@@ -115,7 +110,7 @@ fn a_truncated_response_does_not_look_complete() {
 
 #[test]
 fn with_fail_open_off_and_nothing_healthy_it_is_503_with_retry_after() {
-    let weir = before(nobody(), "", ", fail_open: false, health_check: { tcp: {}, interval: 50ms, timeout: 40ms }");
+    let weir = before(spare(), "", ", fail_open: false, health_check: { tcp: {}, interval: 50ms, timeout: 40ms }");
     weir.wait_for_state("a", "down");
     let response = Client::connect(weir.web()).get("/");
     assert_eq!((response.status, response.header("retry-after")), (503, Some("1")));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use crate::support::grpc::{Caller, Server, message, next, next_message, rest, run, send_all, status};
-use crate::support::{Client, Origin, PLAIN, THROUGHOUT, WAYS, Way, Weir, eventually, size, wait_until};
+use crate::support::{Client, Origin, PLAIN, THROUGHOUT, WAYS, Way, Weir, eventually, size, spare, wait_until};
 
 fn yaml(way: Way, backend: SocketAddr, route: &str, upstream: &str) -> String {
     let protocol = if way.backend { "h2" } else { "h2c" };
@@ -41,11 +41,6 @@ fn each_way(test: impl AsyncFn(Way, &Server, &Weir)) {
         run(test(way, &server, &weir));
         weir.wait_for(&["weir_backend_in_flight"], 0.0);
     }
-}
-
-/// An address where nobody listens.
-fn nobody() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 #[test]
@@ -144,7 +139,7 @@ fn a_call_that_its_client_gives_up_is_given_up_at_the_server() {
 
 #[test]
 fn a_server_that_cannot_be_reached_is_unavailable_in_grpcs_words() {
-    let weir = Weir::start(&yaml(PLAIN, nobody(), "", ""));
+    let weir = Weir::start(&yaml(PLAIN, spare(), "", ""));
     run(async {
         let mut client = connect(PLAIN, &weir).await;
         let (response, mut out) = client.call("/unary").await;

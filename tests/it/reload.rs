@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::echo::Manners;
-use crate::support::{Client, Echo, Origin, Reply, Weir, busy, eventually, size};
+use crate::support::{Client, Echo, Origin, Reply, Weir, busy, eventually, size, spare};
 
 fn yaml(backends: &[(&str, &Origin, u16)], more_listeners: &str) -> String {
     let backends: Vec<_> = backends.iter().map(|(name, origin, weight)| (*name, origin.address(), *weight)).collect();
@@ -87,7 +87,7 @@ fn the_admin_api_reloads_and_reports_problems_with_their_place() {
 fn a_new_listener_is_bound_before_anything_changes_and_a_removed_one_drains() {
     let a = Origin::start(|_| Reply::new(200, "a").after(Duration::from_millis(400)));
     let weir = Weir::start(&yaml(&[("a", &a, 1)], ""));
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = std::net::TcpListener::bind(spare()).unwrap();
     let clash = format!(", {{ name: more, address: \"{}\" }}", taken.local_addr().unwrap());
     assert!(!weir.reload(&yaml(&[("a", &a, 2)], &clash)), "an address in use refuses the whole reload");
     let problem = &weir.status()["last_reload"]["problems"][0];
@@ -150,7 +150,7 @@ fn reloads_lose_nothing(clients: usize, reloads: usize, pace: Duration) {
         Echo::start("c", Manners::default()),
     ];
     let [a, b, c] = origins.each_ref().map(Echo::address);
-    let spare = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let spare = spare();
     let second = format!(", {{ name: second, address: \"{spare}\" }}");
     let shapes = [
         yaml_at(&[("a", a, 5), ("b", b, 3), ("c", c, 1)], ""),

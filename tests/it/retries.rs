@@ -1,11 +1,10 @@
 //! Requests that could be served are served: other backends, stale connections, statuses, the budget.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::support::{Client, Origin, Reply, Weir};
+use crate::support::{Client, Origin, Reply, Weir, spare};
 
 fn weir(addresses: &[(&str, String)], retry: &str) -> Weir {
     let list: String = addresses.iter().map(|(name, at)| format!("{{ name: {name}, address: \"{at}\" }}, ")).collect();
@@ -22,7 +21,7 @@ fn at(origin: &Origin) -> String {
 #[test]
 fn a_post_goes_elsewhere_when_a_backend_does_not_listen() {
     let origin = Origin::start(|request| Reply::new(200, &request.body));
-    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let dead = spare().to_string();
     let weir = weir(&[("dead", dead), ("live", at(&origin))], "");
     let mut client = Client::connect(weir.web());
     for turn in 0..20 {

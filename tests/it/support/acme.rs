@@ -1,5 +1,6 @@
 //! A real ACME server: Debian's pebble, with a DNS server for the names that it looks at. It ends with the value.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
@@ -18,7 +19,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::dns::ZONE;
 use super::pki::put;
-use super::{Dns, Pki, TlsClient, Weir, eventually, tls_config};
+use super::{Dns, Pki, TlsClient, Weir, eventually, spare, tls_config};
 
 /// The listeners that pebble looks for its challenges at.
 pub struct Ports {
@@ -51,8 +52,7 @@ impl Pebble {
         pki.issue(&["127.0.0.1"]).put(folder.path(), "pebble");
         let here: &[IpAddr] = &[IpAddr::V4(Ipv4Addr::LOCALHOST)];
         let dns = Dns::start(&hosts.iter().map(|host| (*host, here)).collect::<Vec<_>>());
-        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [port, management] = free.map(|listener| listener.local_addr().unwrap().port());
+        let [port, management] = [(); 2].map(|()| spare().port());
         Self { folder, dns, port, management, pki, server: None }
     }
 
@@ -84,7 +84,7 @@ impl Pebble {
             .env("PEBBLE_VA_NOSLEEP", "1")
             .env("PEBBLE_AUTHZREUSE", "0")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(File::create(of("said")).unwrap())
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("pebble: {error}; Debian's package pebble has it"));
@@ -199,5 +199,8 @@ pub fn start_grudging(pebble: &Pebble, seconds: u64) {
 impl Drop for Pebble {
     fn drop(&mut self) {
         self.stop();
+        if std::thread::panicking() {
+            eprintln!("--- pebble\n{}", std::fs::read_to_string(self.folder.path().join("said")).unwrap_or_default());
+        }
     }
 }

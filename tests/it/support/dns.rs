@@ -1,10 +1,10 @@
 //! A real DNS server on a port of its own: Debian's dnsmasq, with a zone that a test changes. It ends with the value.
 
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use super::eventually;
+use super::{eventually, spare};
 
 /// The zone that it knows everything about: names in it that it does not have do not exist.
 pub const ZONE: &str = "zone.test";
@@ -26,7 +26,7 @@ impl Dns {
     pub fn start_with(hosts: &[(&str, &[IpAddr])], services: &[String]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         write(folder.path(), hosts);
-        let address = free();
+        let address = spare();
         let server = spawn(folder.path(), address, services);
         let dns = Self { folder, address, server, services: services.to_vec() };
         dns.wait();
@@ -80,14 +80,6 @@ impl Drop for Dns {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// A port that is free for both of DNS's protocols.
-fn free() -> SocketAddr {
-    eventually("a port for DNS", || {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        UdpSocket::bind(address).is_ok().then_some(address)
-    })
 }
 
 fn write(folder: &Path, hosts: &[(&str, &[IpAddr])]) {
