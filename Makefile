@@ -1,7 +1,7 @@
 # Weir. `make` lists what there is. Cargo does the building; this file installs or names what cargo needs around it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-grafana lint bench bench-pick bench-route bench-balance bench-scale audit release \
+.PHONY: help run test test-rust test-grafana lint bench bench-pick bench-route bench-balance bench-scale audit testssl release \
 	soak soak-run soak-tests need-build need-servers need-grafana need-load
 
 CARGO ?= cargo
@@ -40,6 +40,11 @@ lint: need-build ## formatting, clippy, dependencies: bans, licences, sources
 
 audit: need-build ## known vulnerabilities among the dependencies (fetches the RustSec database)
 	scripts/deny.sh advisories
+
+testssl: need-build ## what testssl.sh finds on a listener with TLS: nothing above LOW
+	@$(NEED) testssl=testssl.sh openssl=openssl python3=python3
+	$(CARGO) build --release --locked --bin weir
+	scripts/testssl.sh target/release/weir
 
 bench: need-build need-load ## beside a bare Pingora proxy, nginx, HAProxy and Caddy (BENCH="--cases all", "--help")
 	@$(NEED) haproxy=haproxy
