@@ -24,18 +24,27 @@ pub struct HostPort<'a> {
 /// `None` for everything that is not exactly that: userinfo, an empty host (RFC 9110 section 4.2.1: to be rejected),
 /// spaces, a port that is no number or beyond 65535, more than 255 bytes of host.
 pub fn parse(text: &[u8]) -> Option<HostPort<'_>> {
-    let text = std::str::from_utf8(text).ok()?;
-    let (host, rest) = if text.starts_with('[') {
-        let end = text.find(']')? + 1;
-        is_ip_literal(&text[1..end - 1]).then(|| text.split_at(end))?
-    } else {
-        let end = text.find(':').unwrap_or(text.len());
-        is_reg_name(&text.as_bytes()[..end]).then(|| text.split_at(end))?
+    let plain = text.iter().position(|&byte| !PLAIN[usize::from(byte)]).unwrap_or(text.len());
+    let end = match text.get(plain) {
+        None | Some(b':') if plain > 0 => plain,
+        _ => rare(text)?,
     };
-    if host.len() > LONGEST {
+    if end > LONGEST {
         return None;
     }
+    let (host, rest) = std::str::from_utf8(text).ok()?.split_at_checked(end)?;
     Some(HostPort { host, port: parse_port(rest)? })
+}
+
+/// Where a host ends that is an IP literal, or has octets written with `%`.
+#[cold]
+fn rare(text: &[u8]) -> Option<usize> {
+    if text.first() == Some(&b'[') {
+        let end = text.iter().position(|&byte| byte == b']')?;
+        return is_ip_literal(std::str::from_utf8(&text[1..end]).ok()?).then_some(end + 1);
+    }
+    let end = text.iter().position(|&byte| byte == b':').unwrap_or(text.len());
+    is_reg_name(&text[..end]).then_some(end)
 }
 
 /// The host a request is for, as it came: Host, or where HTTP/2 has none `:authority`. `None` if there is none or it
@@ -67,7 +76,7 @@ fn is_ip_literal(text: &str) -> bool {
             !version.is_empty()
                 && version.bytes().all(|b| b.is_ascii_hexdigit())
                 && !address.is_empty()
-                && address.bytes().all(|b| b == b':' || is_plain(b))
+                && address.bytes().all(|b| b == b':' || PLAIN[usize::from(b)])
         });
     }
     text.parse::<std::net::Ipv6Addr>().is_ok()
@@ -79,21 +88,29 @@ fn is_reg_name(text: &[u8]) -> bool {
     while let Some((&first, tail)) = rest.split_first() {
         rest = match (first, tail) {
             (b'%', [a, b, tail @ ..]) if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => tail,
-            (byte, tail) if is_plain(byte) => tail,
+            (byte, tail) if PLAIN[usize::from(byte)] => tail,
             _ => return false,
         };
     }
     !text.is_empty()
 }
 
-/// `unreserved / sub-delims`.
-const fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
-        )
-}
+/// Which bytes are `unreserved / sub-delims`.
+static PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        plain[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let others = b"-._~!$&'()*+,;=";
+    let mut at = 0;
+    while at < others.len() {
+        plain[others[at] as usize] = true;
+        at += 1;
+    }
+    plain
+};
 
 /// `routes[].host`, compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
