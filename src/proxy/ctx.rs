@@ -42,6 +42,8 @@ pub struct RequestCtx {
     pub(super) challenge: Option<Box<str>>,
     pub(super) tried: Tried,
     pub(super) tries: u8,
+    /// How long it has waited for a free place, over all tries.
+    pub(super) queued: Duration,
     pub(super) stay: Stay,
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: Vec<AttemptRecord>,
@@ -90,6 +92,7 @@ impl RequestCtx {
             challenge: None,
             tried: Tried::default(),
             tries: 0,
+            queued: Duration::ZERO,
             stay: Stay::default(),
             attempt: None,
             attempts: Vec::new(),

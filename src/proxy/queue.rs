@@ -1,6 +1,8 @@
 //! Waiting before a backend is picked: for a free place, or for the pause between tries. How that ends: by a slot, by the queue's bounds, by the request's
 //! deadline, or because the client has left, which nothing in Pingora watches for here.
 
+use std::time::Instant;
+
 use pingora::Result;
 use pingora_proxy::Session;
 
@@ -21,10 +23,17 @@ pub(super) async fn pick(session: &mut Session, target: &Target, ctx: &mut Reque
         match target.upstream.look(&ctx.tried, now_ms(), wish) {
             Look::Slot(pick) => return Ok(pick),
             Look::Nobody => return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried")),
-            Look::Full => {}
+            Look::Full | Look::ForOthers => {}
         }
     }
-    wait(session, target, ctx, wish).await.map_err(|(fault, why)| refuse(ctx, fault, None, why))
+    let (fault, why) = match wait(session, target, ctx, wish).await {
+        Ok(pick) => return Ok(pick),
+        Err(in_vain) => in_vain,
+    };
+    // Nobody else can be waited for any longer: one that was tried is still better than a refusal.
+    let cannot_wait = matches!(fault, Fault::QueueFull | Fault::QueueTimeout);
+    let back = if cannot_wait { target.upstream.go_back(&ctx.tried, now_ms(), wish.key) } else { None };
+    back.ok_or_else(|| refuse(ctx, fault, None, why))
 }
 
 /// The pause before a further try, where `retry.backoff` asks for one.
@@ -50,19 +59,20 @@ pub(super) async fn pause(session: &mut Session, ctx: &mut RequestCtx) -> Result
 async fn wait(
     session: &mut Session,
     target: &Target,
-    ctx: &RequestCtx,
+    ctx: &mut RequestCtx,
     wish: Wish,
 ) -> Result<Pick, (Fault, &'static str)> {
     let Some(queue) = &target.upstream.settings().queue else {
         return Err((Fault::QueueFull, "all backends have max_in_flight, and there is no queue"));
     };
-    let left = ctx.time_left();
-    let limit = left.map_or(queue.timeout.get(), |left| left.min(queue.timeout.get()));
+    let (started, timeout) = (Instant::now(), queue.timeout.get().saturating_sub(ctx.queued));
+    let limit = ctx.time_left().map_or(timeout, |left| left.min(timeout));
     let look = || target.upstream.look(&ctx.tried, now_ms(), wish);
     let waiting = target.meters.waits();
-    let size = usize::try_from(queue.size).unwrap_or(usize::MAX);
-    let waited = target.upstream.queue().wait(size, limit, gone(session, ctx), look).await;
+    let bounds = (target.upstream.kind(&ctx.tried), usize::try_from(queue.size).unwrap_or(usize::MAX));
+    let waited = target.upstream.queue().wait(bounds, limit, gone(session, ctx), look).await;
     drop(waiting);
+    ctx.queued += started.elapsed();
     waited.map_err(|why| match why {
         InVain::Overflow => (Fault::QueueFull, "as many wait as may"),
         InVain::Timeout if ctx.is_too_late() => (Fault::Timeout, "timeouts.request is over"),

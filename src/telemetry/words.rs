@@ -138,7 +138,7 @@ pub enum Why {
     Tier,
     /// It is down, or among such, and nothing better is there.
     FailOpen,
-    /// It was tried already, and no other is left.
+    /// It was tried already; no other is left, or has a place in time.
     Again,
     /// Its ejection is over, and this request is its trial.
     Trial,

@@ -66,7 +66,7 @@ pub struct Pick {
     pub guard: InFlight,
     /// It is picked among those that are down, because nothing is up or too little is (`weir_upstream_fail_open_total`).
     pub fail_open: bool,
-    /// It had been tried, and no other was left.
+    /// It had been tried before, and no other was left, or none that had a place.
     pub again: bool,
     /// Why it is this one.
     pub why: Why,
@@ -148,23 +148,46 @@ impl Members {
         })
     }
 
-    /// Picks one; nothing if none is eligible or all are full. One that was tried only if no other is left, of this tier or
+    /// Picks one; nothing if none is eligible or all are full. One that was tried only if no other has a place, of this tier or
     /// another: a tier whose backends are full gives what it cannot take to the others.
     /// `key`: what `consistent_hash` goes by.
     pub fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
+        self.pick_other(tried, now_ms, key).or_else(|| self.pick_again(tried, now_ms, key))
+    }
+
+    /// The same without going back to one that was tried.
+    pub fn pick_other(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
+        let has_others = |tier: &Tier| !tier.balancer.is_exhausted(tried);
+        self.pick_by(key, has_others, |balancer| balancer.pick_other(tried, now_ms, key))
+    }
+
+    /// Picks one whether it was tried or not; nothing for a first try.
+    pub fn pick_again(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
+        self.pick_by(key, |_| !tried.is_empty(), |balancer| balancer.pick_again(tried, now_ms, key))
+    }
+
+    fn pick_by(
+        &self,
+        key: Option<u64>,
+        may: impl Fn(&Tier) -> bool,
+        by: impl Fn(&Balancer) -> Option<Picked>,
+    ) -> Option<Pick> {
         let first = match &*self.tiers {
             [] => return None,
-            [only] => return only.pick(tried, now_ms, key),
+            [only] => return only.picked(by(&only.balancer)?, key),
             several => self.turn(several, key)?,
         };
-        let in_order = || std::iter::once(first).chain(&self.tiers);
-        let from = |tier: &Tier| {
-            let pick = tier.pick(tried, now_ms, key)?;
+        let in_order = std::iter::once(first).chain(&self.tiers);
+        in_order.filter(|tier| may(tier)).find_map(|tier| {
+            let pick = tier.picked(by(&tier.balancer)?, key)?;
             let usual = std::ptr::eq(tier, first) || pick.again || pick.fail_open;
             Some(if usual { pick } else { Pick { why: Why::Tier, ..pick } })
-        };
-        let mut with_others = in_order().filter(|tier| !tier.balancer.is_exhausted(tried));
-        with_others.find_map(from).or_else(|| in_order().find_map(from))
+        })
+    }
+
+    /// Whether there is one that was not tried, full or not.
+    pub fn has_untried(&self, tried: &Tried) -> bool {
+        self.eligible().any(|backend| !tried.contains(&backend.vitals))
     }
 
     /// Picks the one that a client's cookie names.
@@ -245,8 +268,8 @@ impl Tier {
         self.balancer.slots().iter().map(|slot| slot.weight)
     }
 
-    fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
-        let Picked { index, guard, again } = self.balancer.pick(tried, now_ms, key)?;
+    fn picked(&self, picked: Picked, key: Option<u64>) -> Option<Pick> {
+        let Picked { index, guard, again } = picked;
         let why = if again {
             Why::Again
         } else if self.sick {

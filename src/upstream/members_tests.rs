@@ -166,6 +166,8 @@ fn a_tier_that_is_full_gives_to_the_next_and_all_full_is_no_pick() {
     tried.add(&backends[1].vitals);
     let pick = members.pick(&tried, 0, None).unwrap();
     assert_eq!((pick.backend.tier, pick.again), (1, true));
+    // Not for who can wait.
+    assert!(members.pick_other(&tried, 0, None).is_none() && members.has_untried(&tried));
 }
 
 #[test]

@@ -41,6 +41,7 @@ use crate::config::schema;
 use crate::telemetry::record::PassedOver;
 use crate::telemetry::vitals::{Health, Why};
 use backend::Backend;
+use balance::chance::mix;
 use balance::{Settings, Tried};
 use discovery::found::Found;
 use members::{Members, Pick, Rules};
@@ -192,8 +193,8 @@ impl Upstream {
         self.members.load().pick(tried, now_ms, key)
     }
 
-    /// The same, telling apart why there is none. The backend that a client's cookie names goes before what the balancer
-    /// would pick.
+    /// The same for who may wait, telling apart why there is none: back to one that was tried only if no other is left, not
+    /// because the others are full. The backend that a client's cookie names goes before what the balancer would pick.
     pub fn look(&self, tried: &Tried, now_ms: u64, wish: Wish) -> Look<Pick> {
         let members = self.members.load();
         let named = wish.named.map(|token| members.pick_named(&token, tried));
@@ -202,12 +203,28 @@ impl Upstream {
             Some(Err(why)) => Some(why),
             None => None,
         };
-        match members.pick(tried, now_ms, wish.key) {
-            Some(pick) if pick.again => Look::Slot(pick),
-            Some(pick) => Look::Slot(Pick { why: instead.unwrap_or(pick.why), ..pick }),
+        if let Some(pick) = members.pick_other(tried, now_ms, wish.key) {
+            return Look::Slot(Pick { why: instead.unwrap_or(pick.why), ..pick });
+        }
+        if members.has_untried(tried) {
+            let all_full = members.eligible().all(|backend| backend.vitals.is_full());
+            return if all_full { Look::Full } else { Look::ForOthers };
+        }
+        match members.pick_again(tried, now_ms, wish.key) {
+            Some(pick) => Look::Slot(pick),
             None if members.eligible().next().is_none() => Look::Nobody,
             None => Look::Full,
         }
+    }
+
+    /// A backend for who cannot wait any longer, be it one that was tried; nothing for a first try, which overtakes nobody.
+    pub fn go_back(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
+        self.members.load().pick_again(tried, now_ms, key)
+    }
+
+    /// The same number for all requests of this generation that have tried the same: they wait for the same places.
+    pub fn kind(&self, tried: &Tried) -> u64 {
+        tried.kind().wrapping_add(mix(std::ptr::from_ref(self) as u64))
     }
 
     /// Whether there is a backend to go to that was not tried and is not full.

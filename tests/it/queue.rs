@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Origin, Reply, Weir, eventually};
+use crate::support::{Client, Origin, Reply, Weir, eventually, spare};
 
 /// Holds its answers until it is opened; answers the path that was asked for.
 #[derive(Clone, Default)]
@@ -172,4 +172,57 @@ fn draining_the_last_backend_sends_the_waiting_away_and_a_new_one_serves_them() 
     eventually("the second is under way", || (origin.requests().len() == 2).then_some(()));
     gate.let_through(2);
     assert_eq!((held.response("GET").status, waits.response("GET").status), (200, 200));
+}
+
+/// Two that take one request each, and nobody listens at the other: no request is lost that could have waited.
+#[test]
+fn a_request_that_a_dead_backend_refused_waits_for_the_one_that_lives() {
+    for settings in ["", "balance: least_connections, ", "balance: random, "] {
+        let gate = Gate::default();
+        let (origin, dead) = (gate.origin(), spare());
+        let weir = Weir::start(&format!(
+            "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
+             upstreams: {{ up: {{ {settings}max_in_flight: 1, queue: {{ size: 100, timeout: 20s }}, \
+             backends: [{{ name: alive, address: \"{}\" }}, {{ name: dead, address: \"{dead}\" }}] }} }}",
+            origin.address()
+        ));
+        let mut clients: Vec<_> = (0..8).map(|n| ask(&weir, &format!("/{n}"))).collect();
+        depth(&weir, 7.0);
+        gate.let_through(8);
+        for client in &mut clients {
+            assert_eq!(client.response("GET").status, 200, "{settings}");
+        }
+        let log = weir.access_log_of(8);
+        let attempts: Vec<_> = log.iter().flat_map(|line| line["attempts"].as_array().unwrap().clone()).collect();
+        assert!(attempts.iter().all(|attempt| attempt["why"] != "again"), "{settings}: {attempts:?}");
+        let to_dead = |line: &&serde_json::Value| line["attempts"].to_string().matches("\"dead\"").count() > 1;
+        assert_eq!(log.iter().filter(to_dead).count(), 0, "{settings}: once each at the most");
+        weir.wait_for(&["weir_backend_in_flight"], 0.0);
+    }
+}
+
+/// What cannot be waited for any longer does not keep a request from the backend that is left.
+#[test]
+fn a_retry_goes_back_when_the_queue_is_full_or_over_its_time() {
+    let gate = Gate::default();
+    let origin = gate.origin();
+    let flaky = Origin::start(|request| match request.target.as_str() {
+        "/late" | "/over" => Reply::new(503, "busy"),
+        _ => Reply::new(200, "fine"),
+    });
+    let yaml =
+        yaml(&[&origin, &flaky], "balance: least_connections, max_in_flight: 1, queue: { size: 1, timeout: 1500ms }");
+    let yaml = yaml.replace("upstream: up }", "upstream: up, retry: { attempts: 2, when: [503], floor: 10 } }");
+    let weir = Weir::start(&yaml);
+    let mut held = ask(&weir, "/held");
+    eventually("the first is under way", || (origin.requests().len() == 1).then_some(()));
+    let mut late = ask(&weir, "/late");
+    depth(&weir, 1.0);
+    let over = Client::connect(weir.web()).get("/over");
+    assert_eq!(over.status, 503, "the backend's, from its second try");
+    assert_eq!((late.response("GET").text(), flaky.requests().len()), ("busy".to_owned(), 4));
+    gate.let_through(1);
+    assert_eq!(held.response("GET").status, 200);
+    let whys: Vec<_> = weir.access_log_of(3).iter().map(|line| line["attempts"].to_string()).collect();
+    assert_eq!(whys.iter().filter(|attempts| attempts.contains("\"again\"")).count(), 2, "{whys:?}");
 }

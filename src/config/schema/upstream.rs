@@ -221,7 +221,7 @@ pub struct Queue {
     /// Requests that may wait at once; 503 beyond.
     #[schemars(range(min = 1, max = 1000000))]
     pub size: u32,
-    /// How long one may wait; then 503.
+    /// How long one may wait, over all its tries; then 503, or a backend that it has tried.
     pub timeout: Period,
 }
 

@@ -18,7 +18,7 @@ pub mod weighted;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use self::chance::Chance;
+use self::chance::{Chance, mix};
 use self::consistent_hash::Table;
 use self::random::Alias;
 use crate::config::schema::Balance;
@@ -51,6 +51,12 @@ impl Tried {
     /// Whether it is passed over: tried, or as full as it may be.
     pub fn excludes(&self, vitals: &Arc<Vitals>) -> bool {
         vitals.is_full() || self.contains(vitals)
+    }
+
+    /// The same number for the same backends, in whatever order they were tried; 0 for none. Others may share it by chance.
+    pub fn kind(&self) -> u64 {
+        let number = |cell: &Arc<Vitals>| mix(Arc::as_ptr(cell) as u64);
+        self.cells[..self.len].iter().flatten().fold(0, |sum, cell| sum.wrapping_add(number(cell)))
     }
 
     /// How many were tried.
@@ -89,7 +95,7 @@ pub struct Picked {
     pub index: usize,
     /// Counts the attempt until it is dropped.
     pub guard: InFlight,
-    /// It had been tried, and no other was left.
+    /// It had been tried before.
     pub again: bool,
 }
 
@@ -175,23 +181,29 @@ impl Balancer {
     ///
     /// `now_ms`: for scores that age. `key`: what `consistent_hash` goes by; without one it picks by chance.
     pub fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Picked> {
-        if self.slots.is_empty() {
+        self.pick_other(tried, now_ms, key).or_else(|| self.pick_again(tried, now_ms, key))
+    }
+
+    /// The same without going back to one that was tried.
+    pub fn pick_other(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Picked> {
+        let (index, guard) = self.choose(tried, now_ms, key)?;
+        Some(Picked { index, guard, again: false })
+    }
+
+    /// Picks one whether it was tried or not; nothing for a first try.
+    pub fn pick_again(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Picked> {
+        if tried.is_empty() {
             return None;
         }
-        let again = !tried.is_empty() && self.is_exhausted(tried);
-        let none;
-        let tried = if again {
-            none = Tried::default();
-            &none
-        } else {
-            tried
-        };
-        let (index, guard) = self.choose(tried, now_ms, key)?;
-        Some(Picked { index, guard, again })
+        let (index, guard) = self.choose(&Tried::default(), now_ms, key)?;
+        Some(Picked { again: tried.contains(&self.slots.get(index)?.vitals), index, guard })
     }
 
     fn choose(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<(usize, InFlight)> {
         let (slots, cursor) = (&*self.slots, &self.cursor);
+        if slots.is_empty() {
+            return None;
+        }
         loop {
             let index = match &self.algorithm {
                 Algorithm::LeastConnections => return least_connections::pick(slots, cursor, tried, now_ms),

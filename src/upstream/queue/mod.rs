@@ -3,8 +3,12 @@
 //! Only the first in line is ever awake. It is woken when a slot becomes free, and when it becomes the first; so a wake
 //! costs the same however many wait, nobody overtakes, and no wake is lost: whoever leaves, with a slot or without, wakes
 //! the next. Whoever comes while somebody waits joins the line. It never polls, and picks nothing itself.
+//!
+//! Who has tried a backend does not want its slots: those who have tried the same are of one kind and wait for the same
+//! slots. If the first cannot take one that is free, it wakes the first that came after it of another kind.
 
 mod line;
+mod lines;
 
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use line::{Line, Ticket};
+use lines::{Lines, Standing};
 
 /// What a look for a slot came to.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub enum Look<T> {
     Slot(T),
     /// All are taken.
     Full,
+    /// Some are free, but not for this one: it waits for others.
+    ForOthers,
     /// Nobody is left whose slots could become free.
     Nobody,
 }
@@ -41,7 +47,7 @@ pub enum InVain {
 /// Those who wait for a slot of one upstream.
 #[derive(Debug, Default)]
 pub struct Queue {
-    line: Mutex<Line<Arc<Notify>>>,
+    lines: Mutex<Lines<Arc<Notify>>>,
     /// The line's length, for those who only ask whether somebody waits.
     depth: AtomicUsize,
 }
@@ -58,56 +64,67 @@ impl Queue {
         // joined is seen here.
         fence(Ordering::SeqCst);
         if self.depth() > 0
-            && let Some(first) = self.line().first()
+            && let Some(first) = self.lines().first()
         {
             first.notify_one();
         }
     }
 
     /// Waits for a slot: `look` takes one if it can, and is asked only when it is this one's turn. `gone` ends when the
-    /// client has left. At most `size` wait, none for longer than `limit`.
+    /// client has left. At most `size` wait, none for longer than `limit`. `kind`: the same for those who want the same slots.
     ///
     /// # Errors
     /// Why there is none.
     pub async fn wait<T>(
         &self,
-        size: usize,
+        (kind, size): (u64, usize),
         limit: Duration,
         gone: impl Future<Output = ()>,
         mut look: impl FnMut() -> Look<T>,
     ) -> Result<T, InVain> {
-        let place = self.join(size).ok_or(InVain::Overflow)?;
+        let Some(place) = self.join(kind, size) else {
+            // No room to wait; what is free may still be what none of those who wait wants.
+            let is_wanted = self.lines().has(kind);
+            let look = if is_wanted { Look::Full } else { look() };
+            return if let Look::Slot(slot) = look { Ok(slot) } else { Err(InVain::Overflow) };
+        };
         let over = tokio::time::sleep(limit);
         tokio::pin!(over, gone);
+        let mut turn = place.is_oldest();
+        if !turn {
+            // What is free now may be what those before this one do not want; they are asked first.
+            self.nudge();
+        }
         loop {
-            if place.is_first() {
+            if turn {
                 match look() {
                     Look::Slot(slot) => return Ok(slot),
                     Look::Nobody => return Err(InVain::Nobody),
+                    Look::ForOthers => place.pass_on(),
                     Look::Full => {}
                 }
             }
             tokio::select! {
                 biased;
                 () = &mut gone => return Err(InVain::Left),
-                () = place.turn.notified() => {}
+                () = place.turn.notified() => turn = place.is_first(),
                 () = &mut over => return Err(InVain::Timeout),
             }
         }
     }
 
-    fn join(&self, size: usize) -> Option<Place<'_>> {
+    fn join(&self, kind: u64, size: usize) -> Option<Place<'_>> {
         let turn = Arc::new(Notify::new());
-        let mut line = self.line();
-        let ticket = line.join(Arc::clone(&turn), size)?;
-        self.depth.store(line.len(), Ordering::Relaxed);
-        drop(line);
+        let mut lines = self.lines();
+        let standing = lines.join(kind, Arc::clone(&turn), size)?;
+        self.depth.store(lines.len(), Ordering::Relaxed);
+        drop(lines);
         fence(Ordering::SeqCst);
-        Some(Place { queue: self, turn, ticket: Some(ticket) })
+        Some(Place { queue: self, turn, standing: Some(standing) })
     }
 
-    fn line(&self) -> MutexGuard<'_, Line<Arc<Notify>>> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lines(&self) -> MutexGuard<'_, Lines<Arc<Notify>>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -115,23 +132,36 @@ impl Queue {
 struct Place<'a> {
     queue: &'a Queue,
     turn: Arc<Notify>,
-    ticket: Option<Ticket>,
+    standing: Option<Standing>,
 }
 
 impl Place<'_> {
+    /// Of its kind.
     fn is_first(&self) -> bool {
-        self.ticket.as_ref().is_some_and(|ticket| self.queue.line().is_first(ticket))
+        self.standing.as_ref().is_some_and(|standing| self.queue.lines().is_first(standing))
+    }
+
+    /// Of all.
+    fn is_oldest(&self) -> bool {
+        self.standing.as_ref().is_some_and(|standing| self.queue.lines().is_oldest(standing))
+    }
+
+    fn pass_on(&self) {
+        let lines = self.queue.lines();
+        if let Some(next) = self.standing.as_ref().and_then(|standing| lines.first_after(standing)) {
+            next.notify_one();
+        }
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut line = self.queue.line();
-        if let Some(ticket) = self.ticket.take() {
-            line.leave(ticket);
+        let mut lines = self.queue.lines();
+        if let Some(standing) = self.standing.take() {
+            lines.leave(standing);
         }
-        self.queue.depth.store(line.len(), Ordering::Relaxed);
-        if let Some(first) = line.first() {
+        self.queue.depth.store(lines.len(), Ordering::Relaxed);
+        if let Some(first) = lines.first() {
             first.notify_one();
         }
     }

@@ -35,7 +35,7 @@ impl Slots {
     }
 
     async fn wait(&self, size: usize) -> Result<(), InVain> {
-        self.queue.wait(size, Duration::from_secs(3600), std::future::pending(), || self.look()).await
+        self.queue.wait((0, size), Duration::from_secs(3600), std::future::pending(), || self.look()).await
     }
 }
 
@@ -70,16 +70,71 @@ async fn waiting_ends_by_time_by_the_client_by_nobody_and_by_overflow() {
     let queue = Queue::default();
     let hour = Duration::from_secs(3600);
     let full = || Look::<()>::Full;
-    assert_eq!(queue.wait(1, Duration::from_secs(2), std::future::pending(), full).await, Err(InVain::Timeout));
+    assert_eq!(queue.wait((0, 1), Duration::from_secs(2), std::future::pending(), full).await, Err(InVain::Timeout));
     let gone = tokio::time::sleep(Duration::from_secs(1));
-    assert_eq!(queue.wait(1, hour, gone, full).await, Err(InVain::Left));
-    assert_eq!(queue.wait(1, hour, std::future::pending(), || Look::<()>::Nobody).await, Err(InVain::Nobody));
-    assert_eq!(queue.wait(0, hour, std::future::pending(), full).await, Err(InVain::Overflow));
-    let first = queue.wait(1, hour, std::future::pending(), full);
+    assert_eq!(queue.wait((0, 1), hour, gone, full).await, Err(InVain::Left));
+    assert_eq!(queue.wait((0, 1), hour, std::future::pending(), || Look::<()>::Nobody).await, Err(InVain::Nobody));
+    assert_eq!(queue.wait((0, 0), hour, std::future::pending(), full).await, Err(InVain::Overflow));
+    let first = queue.wait((0, 1), hour, std::future::pending(), full);
     tokio::pin!(first);
     assert!(futures_util::poll!(&mut first).is_pending());
-    assert_eq!(queue.wait(1, hour, std::future::pending(), full).await, Err(InVain::Overflow));
+    assert_eq!(queue.wait((0, 1), hour, std::future::pending(), full).await, Err(InVain::Overflow));
     assert_eq!(queue.depth(), 1);
+}
+
+/// Two backends of one slot each. Who has tried one waits for the other.
+#[tokio::test]
+async fn a_slot_that_the_first_does_not_want_goes_to_the_next_that_does() {
+    let (queue, free) = (Arc::new(Queue::default()), Arc::new([const { AtomicU32::new(0) }; 2]));
+    let served = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = Vec::new();
+    for (who, tried) in [Some(0), Some(0), None, Some(1), None].into_iter().enumerate() {
+        let (queue, free, served) = (Arc::clone(&queue), Arc::clone(&free), Arc::clone(&served));
+        tasks.push(tokio::spawn(async move {
+            let look = || {
+                let mut others = false;
+                for (at, slot) in free.iter().enumerate().filter(|(_, slot)| slot.load(Ordering::Relaxed) > 0) {
+                    if Some(at) != tried {
+                        slot.fetch_sub(1, Ordering::Relaxed);
+                        return Look::Slot(());
+                    }
+                    others = true;
+                }
+                if others { Look::ForOthers } else { Look::Full }
+            };
+            let kind = tried.map_or(0, |at| at as u64 + 1);
+            queue.wait((kind, 10), Duration::from_secs(60), std::future::pending(), look).await.unwrap();
+            served.lock().unwrap().push(who);
+        }));
+        tokio::task::yield_now().await;
+    }
+    // The first backend again and again: those who have tried it let the others pass, in their order.
+    for at in [0, 0, 0, 1, 1] {
+        free[at].fetch_add(1, Ordering::Relaxed);
+        queue.nudge();
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+    for task in tasks {
+        tokio::time::timeout(Duration::from_secs(30), task).await.expect("a slot was lost").unwrap();
+    }
+    assert_eq!((served.lock().unwrap().as_slice(), queue.depth()), ([2, 3, 4, 0, 1].as_slice(), 0));
+}
+
+/// Who comes is not held up by those who wait for something else.
+#[tokio::test]
+async fn who_wants_what_is_free_does_not_wait_behind_those_who_do_not() {
+    let queue = Arc::new(Queue::default());
+    let waits = {
+        let queue = Arc::clone(&queue);
+        let hour = Duration::from_secs(3600);
+        tokio::spawn(async move { queue.wait((7, 10), hour, std::future::pending(), || Look::<()>::ForOthers).await })
+    };
+    tokio::task::yield_now().await;
+    let newcomer = queue.wait((0, 10), Duration::from_secs(60), std::future::pending(), || Look::Slot(()));
+    assert_eq!((newcomer.await, queue.depth()), (Ok(()), 1));
+    waits.abort();
 }
 
 #[tokio::test]
@@ -94,7 +149,7 @@ async fn only_the_first_is_awake() {
                 looks.fetch_add(1, Ordering::Relaxed);
                 slots.look()
             };
-            slots.queue.wait(100, Duration::from_secs(60), std::future::pending(), look).await
+            slots.queue.wait((0, 100), Duration::from_secs(60), std::future::pending(), look).await
         }));
     }
     tokio::task::yield_now().await;
@@ -127,7 +182,7 @@ fn no_wake_is_lost_between_threads() {
                             std::future::pending().await
                         }
                     };
-                    if slots.queue.wait(1_000, Duration::from_secs(60), gone, || slots.look()).await.is_ok() {
+                    if slots.queue.wait((0, 1_000), Duration::from_secs(60), gone, || slots.look()).await.is_ok() {
                         tokio::task::yield_now().await;
                         slots.give();
                     }
@@ -164,7 +219,7 @@ impl Traffic {
         self.tasks.push(tokio::spawn(async move {
             let look = || balancer.pick(&Tried::default(), 0, None).map_or(Look::Full, Look::Slot);
             let second = Duration::from_secs(1);
-            if let Ok(picked) = queue.wait(size, second, std::future::pending(), look).await {
+            if let Ok(picked) = queue.wait((0, size), second, std::future::pending(), look).await {
                 tokio::time::sleep(Duration::from_millis(holds_ms)).await;
                 drop(picked.guard);
             }

@@ -26,6 +26,8 @@ pub struct Checks {
     pub retries: u64,
     pub ejections: u64,
     pub full: u64,
+    pub passed: u64,
+    pub back: u64,
 }
 
 /// One that could be picked, as it was before the pick.
@@ -65,14 +67,27 @@ impl Ledger {
         assert_eq!(vitals.in_flight(), counted, "in flight at {}", vitals.labels().address);
     }
 
-    /// A backend was picked: it may be, it is not full, and the algorithm keeps its promise.
-    pub fn picked(&mut self, upstream: &Upstream, pick: &Pick, tried: &Tried, key: Option<u64>, now_ms: u64) {
+    /// A backend was picked for who could not wait any longer: it may be, and it is not full.
+    pub fn picked_back(&mut self, upstream: &Upstream, pick: &Pick, tried: &Tried) {
+        assert!(!tried.is_empty() && pick.again == tried.contains(&pick.backend.vitals), "again");
+        self.checks.back += u64::from(pick.again && upstream.members().has_untried(tried));
+        self.may_take(upstream, pick);
+        self.turns.lose_count(&upstream.members());
+    }
+
+    fn may_take(&mut self, upstream: &Upstream, pick: &Pick) {
         self.checks.picks += 1;
-        let (members, settings, vitals) = (upstream.members(), upstream.settings(), &pick.backend.vitals);
+        let vitals = &pick.backend.vitals;
         may_be_picked(upstream, &pick.backend, pick.fail_open);
         assert!(vitals.limit() == 0 || vitals.in_flight() <= vitals.limit(), "max_in_flight");
+    }
+
+    /// A backend was picked: it may be, it is not full, and the algorithm keeps its promise.
+    pub fn picked(&mut self, upstream: &Upstream, pick: &Pick, tried: &Tried, key: Option<u64>, now_ms: u64) {
+        self.may_take(upstream, pick);
+        let (members, settings, vitals) = (upstream.members(), upstream.settings(), &pick.backend.vitals);
         let all = choices(&members, settings.balance, vitals, tried);
-        assert_eq!(pick.again, !tried.is_empty() && all.iter().all(|choice| choice.excluded), "again");
+        assert_eq!(pick.again, !tried.is_empty() && !members.has_untried(tried), "again");
         let tier: Vec<_> = all.into_iter().filter(|choice| choice.backend.tier == pick.backend.tier).collect();
         let at = tier.iter().position(|choice| Arc::ptr_eq(&choice.backend.vitals, vitals)).unwrap();
         assert!(pick.again || !tier[at].excluded, "a backend that was tried or is full");
@@ -99,6 +114,15 @@ impl Ledger {
         let open = upstream.settings().fail_open;
         let could = |backend: &Arc<Backend>| is_able(upstream, backend) && (open || health(backend) != Health::Down);
         assert!(!nobody || !upstream.backends().iter().any(could), "there is somebody");
+    }
+
+    /// All that it has not tried are full, and one that it has tried is not.
+    pub fn found_only_for_others(&mut self, upstream: &Upstream, tried: &Tried) {
+        let members = upstream.members();
+        self.turns.lose_count(&members);
+        self.checks.passed += 1;
+        assert!(is_no_place_for(&members, tried) && members.has_untried(tried), "one has a place");
+        assert!(members.eligible().any(|backend| !backend.vitals.is_full()), "all are full");
     }
 
     fn in_turn(&mut self, members: &Arc<Members>, tier: &[Choice], at: usize) {
@@ -192,6 +216,12 @@ impl Ledger {
     }
 }
 
+/// Whether nobody has a place for who has tried these and can wait.
+pub fn is_no_place_for(members: &Members, tried: &Tried) -> bool {
+    let goes_back = !members.has_untried(tried);
+    members.eligible().all(|b| b.vitals.is_full() || !goes_back && tried.contains(&b.vitals))
+}
+
 /// As the words of the design say, from the cells alone.
 fn may_be_picked(upstream: &Upstream, backend: &Backend, fail_open: bool) {
     assert!(is_able(upstream, backend), "drained, disabled or weightless");
@@ -234,8 +264,8 @@ fn choices(members: &Members, balance: Balance, picked: &Arc<Vitals>, tried: &Tr
 impl Checks {
     /// How often the rarest was made.
     pub fn least(&self) -> u64 {
-        let Self { picks, beaten, turns, keys, moves, bounds, retries, ejections, full } = *self;
-        [picks, beaten, turns, keys, moves, bounds, retries, ejections, full].into_iter().min().unwrap()
+        let Self { picks, beaten, turns, keys, moves, bounds, retries, ejections, full, passed, back } = *self;
+        [picks, beaten, turns, keys, moves, bounds, retries, ejections, full, passed, back].into_iter().min().unwrap()
     }
 }
 
@@ -250,5 +280,7 @@ impl std::ops::AddAssign for Checks {
         self.retries += other.retries;
         self.ejections += other.ejections;
         self.full += other.full;
+        self.passed += other.passed;
+        self.back += other.back;
     }
 }

@@ -16,7 +16,7 @@ use crate::upstream::members::Pick;
 use crate::upstream::queue::{InVain, Look};
 use crate::upstream::{Upstream, Wish};
 
-type Wait = Pin<Box<dyn Future<Output = (Result<Pick, InVain>, Tried)>>>;
+type Wait = Pin<Box<dyn Future<Output = Result<Pick, InVain>>>>;
 
 /// Whose futures were woken, in order.
 pub type Ready = Arc<Mutex<VecDeque<u64>>>;
@@ -26,15 +26,23 @@ pub struct Simulated;
 
 /// A request that waits.
 pub struct Waiting {
+    pub tried: Rc<Tried>,
     pub limit_ms: u64,
     pub size: usize,
     /// Since when; nothing before it has joined.
     pub joined_ms: Option<u64>,
     /// Sending or dropping it is the client's leaving.
     pub client: Option<oneshot::Sender<()>>,
-    looked_in_vain: Rc<Cell<bool>>,
+    looked_in_vain: Rc<Cell<Option<Vain>>>,
     waker: Waker,
     wait: Wait,
+}
+
+/// A look that found nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vain {
+    Full,
+    ForOthers,
 }
 
 /// What makes the next look panic.
@@ -51,38 +59,44 @@ impl Waiting {
     ) -> Self {
         let (limit, size) = (queue.timeout.get(), queue.size as usize);
         let (client, gone) = oneshot::channel();
-        let looked_in_vain = Rc::new(Cell::new(false));
+        let looked_in_vain = Rc::new(Cell::new(None));
+        let tried = Rc::new(tried);
         let turn = Turn { id, ready: Arc::clone(ready) };
         let look = {
             let (upstream, fuse, vain) = (Arc::clone(upstream), Rc::clone(fuse), Rc::clone(&looked_in_vain));
-            move |tried: &Tried| {
+            let tried = Rc::clone(&tried);
+            move || {
                 if fuse.take() {
                     std::panic::resume_unwind(Box::new(Simulated));
                 }
-                let look = upstream.look(tried, clock.now_ms(), Wish { key, named: None });
-                vain.set(vain.get() || matches!(look, Look::Full));
+                let look = upstream.look(&tried, clock.now_ms(), Wish { key, named: None });
+                vain.set(match look {
+                    Look::Full => Some(Vain::Full),
+                    Look::ForOthers => Some(Vain::ForOthers),
+                    _ => vain.get(),
+                });
                 look
             }
         };
         let queue = Arc::clone(upstream.queue());
+        let kind = upstream.kind(&tried);
         let wait = Box::pin(async move {
             let gone = async {
                 let _ = gone.await;
             };
-            let result = queue.wait(size, limit, gone, || look(&tried)).await;
-            (result, tried)
+            queue.wait((kind, size), limit, gone, look).await
         });
         let waker = Waker::from(Arc::new(turn));
         let limit_ms = limit.as_millis() as u64;
-        Self { limit_ms, size, joined_ms: None, client: Some(client), looked_in_vain, waker, wait }
+        Self { tried, limit_ms, size, joined_ms: None, client: Some(client), looked_in_vain, waker, wait }
     }
 
-    pub fn poll(&mut self) -> Poll<(Result<Pick, InVain>, Tried)> {
+    pub fn poll(&mut self) -> Poll<Result<Pick, InVain>> {
         self.wait.as_mut().poll(&mut Context::from_waker(&self.waker))
     }
 
-    /// Whether it was its turn since this was asked last, and all were full.
-    pub fn looked_in_vain(&self) -> bool {
+    /// What it found if it was its turn since this was asked last, and there was no place for it.
+    pub fn looked_in_vain(&self) -> Option<Vain> {
         self.looked_in_vain.take()
     }
 }
@@ -107,18 +121,18 @@ impl Line {
         self.0.len()
     }
 
-    pub fn first(&self) -> Option<u64> {
-        self.0.front().copied()
+    pub fn in_order(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// Those who came before this one.
+    pub fn before(&self, id: u64) -> impl Iterator<Item = u64> + '_ {
+        self.in_order().take_while(move |other| *other != id)
     }
 
     pub fn joins(&mut self, id: u64, size: usize) {
         assert!(self.len() < size, "more wait than may");
         self.0.push_back(id);
-    }
-
-    /// Served in the order in which they came.
-    pub fn is_served(&mut self, id: u64) {
-        assert_eq!(self.0.pop_front(), Some(id), "not the first");
     }
 
     pub fn leaves(&mut self, id: u64) {

@@ -3,19 +3,19 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use super::fleet::{Clock, Fleet};
-use super::ledger::{Checks, Ledger};
-use super::line::{Fuse, Line, Ready, Simulated, Waiting};
+use super::ledger::{Checks, Ledger, is_no_place_for};
+use super::line::{Fuse, Line, Ready, Simulated, Vain, Waiting};
 use super::plan::Plan;
 use super::request::{Attempt, Outcome, Request, Stage};
 use crate::config::schema;
 use crate::telemetry::vitals::Vitals;
 use crate::upstream::Wish;
-use crate::upstream::balance::Tried;
 use crate::upstream::balance::chance::{Chance, GOLDEN, mix};
 use crate::upstream::members::Pick;
 use crate::upstream::outlier::Watching;
@@ -214,6 +214,7 @@ impl World {
                 }
                 Look::Nobody => return self.ledger.found_none(&upstream, true),
                 Look::Full => self.ledger.found_none(&upstream, false),
+                Look::ForOthers => self.ledger.found_only_for_others(&upstream, &request.tried),
             }
         }
         if let Some(queue) = &upstream.settings().queue {
@@ -222,6 +223,18 @@ impl World {
             request.stage = Stage::Waiting(Box::new(waiting));
             self.requests.insert(id, request);
             self.poll(id);
+        } else {
+            self.back(id, request);
+        }
+    }
+
+    /// It cannot wait: back to one that was tried, if that has a place.
+    fn back(&mut self, id: u64, request: Request) {
+        let upstream = Arc::clone(&request.upstream);
+        if let Some(pick) = upstream.go_back(&request.tried, self.clock.now_ms(), request.key) {
+            self.ledger.picked_back(&upstream, &pick, &request.tried);
+            let watching = upstream.watch(&pick.backend);
+            self.begin(id, request, pick, watching);
         }
     }
 
@@ -337,8 +350,12 @@ impl World {
         let Some(Request { stage: Stage::Waiting(waiting), upstream, .. }) = self.requests.get_mut(&id) else { return };
         let (upstream, now) = (Arc::clone(upstream), self.clock.now_ms());
         let polled = catch_unwind(AssertUnwindSafe(|| waiting.poll()));
-        if waiting.looked_in_vain() && matches!(polled, Ok(Poll::Pending)) {
-            self.ledger.found_none(&upstream, false);
+        match waiting.looked_in_vain() {
+            Some(Vain::Full) if matches!(polled, Ok(Poll::Pending)) => self.ledger.found_none(&upstream, false),
+            Some(Vain::ForOthers) if matches!(polled, Ok(Poll::Pending)) => {
+                self.ledger.found_only_for_others(&upstream, &waiting.tried);
+            }
+            _ => {}
         }
         match polled {
             Ok(Poll::Pending) if waiting.joined_ms.is_none() => {
@@ -347,7 +364,7 @@ impl World {
                 self.line.joins(id, size);
             }
             Ok(Poll::Pending) => {}
-            Ok(Poll::Ready((result, tried))) => self.waited(id, result, tried),
+            Ok(Poll::Ready(result)) => self.waited(id, result),
             Err(panic) => {
                 assert!(panic.is::<Simulated>() || { resume_unwind(panic) });
                 self.summary.panics += 1;
@@ -357,28 +374,53 @@ impl World {
     }
 
     /// It has waited, for something or nothing.
-    fn waited(&mut self, id: u64, result: Result<Pick, InVain>, tried: Tried) {
+    fn waited(&mut self, id: u64, result: Result<Pick, InVain>) {
+        if let Ok(pick) = &result {
+            self.overtakes_nobody(id, pick);
+        }
         let mut request = self.requests.remove(&id).unwrap();
         let Stage::Waiting(waiting) = std::mem::replace(&mut request.stage, Stage::Idle) else { unreachable!() };
         let (now, upstream) = (self.clock.now_ms(), Arc::clone(&request.upstream));
+        let Waiting { tried, joined_ms, limit_ms, size, client, .. } = *waiting;
+        request.tried = Rc::into_inner(tried).unwrap();
         self.summary.waited += 1;
-        let is_turn = matches!(result, Ok(_) | Err(InVain::Nobody));
-        match waiting.joined_ms {
-            Some(_) if is_turn => self.line.is_served(id),
-            Some(_) => self.line.leaves(id),
-            None => assert!(!is_turn || self.line.len() == 0, "overtakes"),
-        }
+        self.line.leaves(id);
         match result {
             Ok(pick) => {
-                self.ledger.picked(&upstream, &pick, &tried, request.key, now);
-                request.tried = tried;
+                self.ledger.picked(&upstream, &pick, &request.tried, request.key, now);
                 let watching = upstream.watch(&pick.backend);
                 self.begin(id, request, pick, watching);
             }
-            Err(InVain::Overflow) => assert!(self.line.len() >= waiting.size, "there is room to wait"),
-            Err(InVain::Timeout) => assert!(now >= waiting.joined_ms.unwrap() + waiting.limit_ms, "too early"),
-            Err(InVain::Left) => assert!(waiting.client.is_none(), "the client is there"),
+            Err(InVain::Overflow) => {
+                assert!(self.line.len() >= size, "there is room to wait");
+                self.back(id, request);
+            }
+            Err(InVain::Timeout) => {
+                assert!(now >= joined_ms.unwrap() + limit_ms, "too early");
+                self.back(id, request);
+            }
+            Err(InVain::Left) => assert!(client.is_none(), "the client is there"),
             Err(InVain::Nobody) => self.ledger.found_none(&upstream, true),
+        }
+    }
+
+    fn waiting(&self, id: u64) -> (&Request, &Waiting) {
+        let request = &self.requests[&id];
+        let Stage::Waiting(waiting) = &request.stage else { unreachable!() };
+        (request, waiting)
+    }
+
+    /// Those who came before it and still wait did not want what it has got.
+    fn overtakes_nobody(&self, id: u64, pick: &Pick) {
+        let kind = |request: &Request, waiting: &Waiting| request.upstream.kind(&waiting.tried);
+        let (request, waiting) = self.waiting(id);
+        let own = kind(request, waiting);
+        for elder in self.line.before(id) {
+            let (request, waiting) = self.waiting(elder);
+            let members = request.upstream.members();
+            let knows = members.eligible().any(|backend| Arc::ptr_eq(&backend.vitals, &pick.backend.vitals));
+            let wants = knows && !(waiting.tried.contains(&pick.backend.vitals) && members.has_untried(&waiting.tried));
+            assert!(!wants && kind(request, waiting) != own, "overtakes");
         }
     }
 
@@ -389,13 +431,17 @@ impl World {
         }
         self.ledger.ejections_are_bounded(&self.fleet.upstream, event == Event::Reload);
         assert_eq!(self.fleet.upstream.queue().depth(), self.line.len(), "who waits");
-        let Some(first) = self.line.first() else { return };
-        let request = &self.requests[&first];
-        let Stage::Waiting(waiting) = &request.stage else { unreachable!() };
-        let members = request.upstream.members();
-        assert!(members.eligible().all(|backend| backend.vitals.is_full()), "waits although one has a place");
-        let until = waiting.joined_ms.unwrap() + waiting.limit_ms;
-        assert!(self.clock.now_ms() <= until + 1, "waits for longer than it may");
+        for id in self.line.in_order() {
+            let (request, waiting) = self.waiting(id);
+            let members = request.upstream.members();
+            assert!(is_no_place_for(&members, &waiting.tried), "waits although one has a place");
+            let until = waiting.joined_ms.unwrap() + waiting.limit_ms;
+            assert!(self.clock.now_ms() <= until + 1, "waits for longer than it may");
+            if members.eligible().all(|backend| backend.vitals.is_full()) {
+                // Of a generation with others, those behind it may see a place: it holds them up.
+                return;
+            }
+        }
     }
 }
 
