@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod fault;
+pub mod lack;
 pub mod life;
 pub mod listener;
 pub mod policy;

@@ -2,18 +2,23 @@
 //!
 //! The start, SIGHUP and the admin API take the same way. What is refused changes nothing and says why.
 
-use std::path::PathBuf;
+use std::cell::Cell;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use crate::config::schema::Document;
 use crate::config::watch::{Watch, stamp};
 use crate::config::{self, Change, Checked, Diff, Problem};
+use crate::lack::{self, Warning};
 use crate::listener::{Bound, Front, Listeners};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::Metrics;
 use crate::upstream::registry::Registry;
 use arc_swap::ArcSwap;
+
+static CANNOT_READ: Warning = Warning::new();
 
 /// The advice of a problem that shows only when a configuration is put in force.
 const STAYS: &str = "The old configuration goes on";
@@ -143,9 +148,21 @@ impl<F: Front> Reloader<F> {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
         let BackendFiles { checked: Some(checked), watch } = &mut *backends else { return };
         let changed = watch.look(&checked.backend_files(), &stamp);
-        let (renewed, unfit) = checked.with_backend_files(&changed, &config::read_named);
+        let lacks = Cell::new(false);
+        let read = |path: &Path| {
+            let lack = |error: &io::Error| lacks.set(lacks.get() || lack::of(error).is_some());
+            config::read_named(path).inspect_err(lack)
+        };
+        let (renewed, unfit) = checked.with_backend_files(&changed, &read);
         for what in unfit {
-            tracing::error!("for backends, changed on disk, but cannot be used; the old one goes on: {what}");
+            if lacks.get() {
+                CANNOT_READ.tell("certificates for backends cannot be looked into; that is tried again", what);
+            } else {
+                tracing::error!("for backends, changed on disk, but cannot be used; the old one goes on: {what}");
+            }
+        }
+        if lacks.get() {
+            watch.again(&changed);
         }
         let Some(renewed) = renewed else { return };
         let before = self.shared.load();

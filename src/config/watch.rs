@@ -61,6 +61,15 @@ impl Watch {
         }
         due
     }
+
+    /// These could not be looked into, for no fault of theirs: they are handed out once more.
+    pub fn again(&mut self, paths: &BTreeSet<PathBuf>) {
+        for path in paths {
+            if let Some(seen) = self.files.get_mut(path) {
+                seen.handled = None;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -79,6 +88,16 @@ mod tests {
         assert_eq!((look(1, 1), look(1, 1), look(1, 1)), (0, 2, 0), "new to us: once");
         assert_eq!((look(2, 1), look(2, 2), look(2, 2), look(2, 2)), (0, 0, 2, 0), "the key comes later");
         assert_eq!((look(3, 2), look(2, 2), look(2, 2)), (0, 0, 0), "back to what it was");
+    }
+
+    #[test]
+    fn what_could_not_be_looked_into_is_handed_out_again() {
+        let (groups, mut watch) = (vec![vec![PathBuf::from("a")]], Watch::default());
+        let stamp: &dyn Fn(&Path) -> Stamp = &|_| Some((1, 0, 0, 0, 0));
+        assert_eq!(watch.look(&groups, stamp).len(), 0);
+        let due = watch.look(&groups, stamp);
+        watch.again(&due);
+        assert_eq!((watch.look(&groups, stamp), watch.look(&groups, stamp).len()), (due, 0));
     }
 
     #[test]

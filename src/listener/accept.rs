@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,10 +19,13 @@ use super::proxied::{self, Said};
 use super::transport::Transport;
 use super::workers::{Place, Workers};
 use super::{Front, Settings, http1, secure};
+use crate::lack::Warning;
 use crate::telemetry::meters::{ConnectionResult, ListenerMeters, OpenConnection};
 
 /// The shortest and the longest rest after the kernel could not give us a connection (out of descriptors or memory).
 const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+static NO_MORE: Warning = Warning::new();
 
 /// What an accept loop needs.
 pub(super) struct Acceptor<F> {
@@ -39,6 +43,8 @@ pub(super) struct Acceptor<F> {
     pub(super) open: Arc<Open>,
     /// Of this listener, under whatever settings.
     pub(super) per_ip: Arc<PerIp>,
+    /// Descriptors from this number on are not for clients.
+    pub(super) reserved: RawFd,
 }
 
 impl<F: Front> Acceptor<F> {
@@ -75,7 +81,15 @@ impl<F: Front> Acceptor<F> {
 
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
         let settings = self.settings.load_full();
-        if settings.connections > 0 && self.meters.open() >= settings.connections as u64 {
+        // The system gives the lowest number that is free, so clients never hold one of the last: those are for backends.
+        let is_last = stream.as_raw_fd() >= self.reserved;
+        if is_last {
+            NO_MORE.tell(
+                "a connection was refused",
+                "almost all descriptors are in use, and the rest is kept for backends",
+            );
+        }
+        if is_last || settings.connections > 0 && self.meters.open() >= settings.connections as u64 {
             self.meters.count(ConnectionResult::RefusedLimit);
             if settings.tls.is_none() {
                 refuse(&stream);

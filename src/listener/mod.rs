@@ -23,6 +23,7 @@ mod workers;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -169,6 +170,7 @@ pub struct ListenerStatus {
 /// All listeners that run, by their configured address and their place among equal ones (port 0 may repeat).
 #[derive(Debug)]
 pub struct Listeners {
+    reserved: RawFd,
     workers: Arc<Workers>,
     /// Accept loops started so far: each on the next thread.
     started: AtomicUsize,
@@ -205,9 +207,11 @@ impl<'a> From<&'a schema::Document> for Wanted<'a> {
 }
 
 impl Listeners {
-    /// None yet; connections will be spread over these single-threaded runtimes.
-    pub fn new(runtimes: Vec<Handle>, metrics: Arc<Metrics>) -> Self {
+    /// None yet; connections will be spread over these single-threaded runtimes. `reserved`: descriptors from this number
+    /// on are not for clients.
+    pub fn new(runtimes: Vec<Handle>, metrics: Arc<Metrics>, reserved: RawFd) -> Self {
         Self {
+            reserved,
             tls: Arc::new(tls::Store::new(Arc::clone(&metrics))),
             workers: Arc::new(Workers::new(runtimes)),
             started: AtomicUsize::new(0),
@@ -335,6 +339,7 @@ impl Listeners {
             phase: running.phase.watch(),
             open: Arc::clone(&self.open),
             per_ip: Arc::new(PerIp::default()),
+            reserved: self.reserved,
         };
         let accepting = self.accepting.enter();
         runtime.spawn(async move {

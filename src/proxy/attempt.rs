@@ -28,6 +28,8 @@ pub(super) struct Attempt {
     watching: Option<Watching>,
     /// The backend's penalty was raised for it, or is not to be.
     faulted: bool,
+    /// It failed for want of something here, and is none of the backend's attempts.
+    ours: bool,
     /// The response has come to its end.
     pub(super) ended: bool,
     /// Bytes of the request's body that were handed on, and of the response's that came.
@@ -50,6 +52,7 @@ impl Attempt {
             status: None,
             watching: None,
             faulted: false,
+            ours: false,
             ended: false,
             sent: 0,
             received: 0,
@@ -71,6 +74,12 @@ impl Attempt {
         self.watching = None;
         self.faulted = true;
         self.guard.take().unwrap_or_else(|| self.backend.vitals.raise())
+    }
+
+    /// It failed for want of something here: the backend is free, and nothing is counted of it.
+    pub(super) fn disown(&mut self) {
+        drop(self.excuse());
+        self.ours = true;
     }
 
     /// When it began.
@@ -143,7 +152,9 @@ impl Attempt {
             watching.ended(ok, now_ms());
         }
         let vitals = &self.backend.vitals;
-        vitals.count_attempt(outcome);
+        if !self.ours {
+            vitals.count_attempt(outcome);
+        }
         vitals.count_bytes(self.sent, self.received);
         AttemptRecord {
             labels: vitals.labels(),

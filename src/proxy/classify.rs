@@ -5,9 +5,10 @@
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::fault::Fault;
+use crate::lack;
 use crate::telemetry::vitals::Outcome;
 
-/// How an attempt failed, when it was the backend's doing.
+/// How an attempt failed, when it was not the client's doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Failure {
     pub(super) outcome: Outcome,
@@ -24,6 +25,7 @@ impl Failure {
 pub(super) fn connecting(error: &Error) -> Failure {
     use ErrorType as E;
     match error.etype() {
+        _ if is_ours(error) => Failure::new(Outcome::ConnectError, Fault::Internal),
         E::ConnectTimedout | E::TLSHandshakeTimedout => Failure::new(Outcome::Timeout, Fault::Timeout),
         E::TLSHandshakeFailure | E::InvalidCert | E::TLSWantX509Lookup | E::HandshakeError => {
             Failure::new(Outcome::TlsError, Fault::Tls)
@@ -36,6 +38,7 @@ pub(super) fn connecting(error: &Error) -> Failure {
 pub(super) fn proxying(error: &Error) -> Failure {
     use ErrorType as E;
     match error.etype() {
+        _ if is_ours(error) => Failure::new(Outcome::Reset, Fault::Internal),
         _ if is_timeout(error) => Failure::new(Outcome::Timeout, Fault::Timeout),
         E::InvalidHTTPHeader | E::H1Error | E::InvalidH2 | E::H2Downgrade | E::Custom(_) => {
             Failure::new(Outcome::ProtocolError, Fault::Protocol)
@@ -59,8 +62,17 @@ pub(super) fn is_bare_end(error: &Error) -> bool {
     io_kind(error) == Some(std::io::ErrorKind::UnexpectedEof)
 }
 
+/// Whether it is for want of something here, such as descriptors, which says nothing about the backend.
+fn is_ours(error: &Error) -> bool {
+    io(error).is_some_and(|error| lack::of(error).is_some())
+}
+
 fn io_kind(error: &Error) -> Option<std::io::ErrorKind> {
-    error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind)
+    io(error).map(std::io::Error::kind)
+}
+
+fn io(error: &Error) -> Option<&std::io::Error> {
+    error.root_cause().downcast_ref()
 }
 
 /// Whether the client, not a backend, is where it went wrong.

@@ -9,9 +9,12 @@ use super::classify::{self, Failure};
 use super::ctx::RequestCtx;
 use super::now_ms;
 use crate::fault::Fault;
+use crate::lack::Warning;
 use crate::telemetry::vitals::{Outcome, RetryReason};
 use crate::upstream::retry::RetryBudget;
 use crate::upstream::rule::{Failed, Request, Verdict, decide};
+
+static CANNOT_TRY: Warning = Warning::new();
 
 /// No connection could be had. Nothing was sent.
 pub(super) fn to_connect(session: &mut Session, ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
@@ -122,6 +125,12 @@ fn stale(ctx: &mut RequestCtx) {
 }
 
 fn settle(ctx: &mut RequestCtx, failure: Failure, again: bool, error: &Error) {
+    if failure.fault == Fault::Internal {
+        CANNOT_TRY.tell("a backend could not be tried", error.root_cause());
+        if let Some(attempt) = &mut ctx.attempt {
+            attempt.disown();
+        }
+    }
     if let Some(attempt) = &ctx.attempt {
         let backend = &*attempt.backend.name;
         tracing::debug!(backend, outcome = failure.outcome.label(), again, %error, "an attempt failed");

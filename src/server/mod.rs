@@ -13,6 +13,7 @@ mod signals;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -138,12 +139,12 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
         acme::prove(&path).map_err(|source| StartError::File { what: what(), source })?;
     }
     let logs = BothLogs::open(document, &folder, &metrics)?;
-    limits::raise_open_files();
+    let reserved = limits::raise_open_files(Runtimes::wanted(&document.server))?;
     let runtimes = Runtimes::start(&document.server)?;
     let _control = runtimes.control().enter();
     let signals = Signals::catch()?;
 
-    let room = furnish(&checked, bound, &runtimes, &metrics, logs)?;
+    let room = furnish(&checked, bound, (&runtimes, reserved), &metrics, logs)?;
     let admin_address = admin.local_addr()?;
     let control = Arc::clone(&room) as Arc<dyn admin::Control>;
     let admin = admin::serve(admin, control, room.token.clone(), std::future::pending());
@@ -163,7 +164,7 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
 fn furnish(
     checked: &Checked,
     bound: Vec<crate::listener::Bound>,
-    runtimes: &Runtimes,
+    (runtimes, reserved): (&Runtimes, RawFd),
     metrics: &Arc<Metrics>,
     logs: BothLogs,
 ) -> Result<Arc<ControlRoom>, StartError> {
@@ -184,7 +185,7 @@ fn furnish(
     let gateway =
         || Gateway::new(Arc::clone(&shared), Arc::clone(&recorder), Arc::clone(&life), Arc::new(Kept::new(idle)));
     let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway(), idle))).collect();
-    let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics)));
+    let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics), reserved));
     let tls = listeners.prepare(checked)?;
     listeners.apply(document.into(), tls, bound, &fronts);
     life.set_bound();

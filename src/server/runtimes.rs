@@ -30,10 +30,15 @@ struct Traffic {
 }
 
 impl Runtimes {
+    /// How many threads are to carry requests.
+    pub(super) fn wanted(server: &Server) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        if server.threads == 0 { cores } else { server.threads }
+    }
+
     /// Starts the threads.
     pub(super) fn start(server: &Server) -> io::Result<Self> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = if server.threads == 0 { cores } else { server.threads };
+        let threads = Self::wanted(server);
         let control = Builder::new_multi_thread().worker_threads(1).thread_name("weir-control").enable_all().build()?;
         let traffic = (0..threads).map(Traffic::start).collect::<io::Result<_>>()?;
         Ok(Self { traffic, control })

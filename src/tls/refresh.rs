@@ -13,6 +13,9 @@ use super::store::{Inner, Store, label};
 use crate::config::read_named;
 use crate::config::schema::{CertificatePair, ClientAuth};
 use crate::config::watch::stamp;
+use crate::lack::{self, Warning};
+
+static CANNOT_READ: Warning = Warning::new();
 
 /// New certificates by the files they are from.
 type Renewed = BTreeMap<CertificatePair, Arc<Certificate>>;
@@ -29,6 +32,9 @@ impl Store {
         let renewed = inner.renewed(&changed);
         for endpoint in &inner.endpoints {
             inner.bring(endpoint, &renewed, &changed);
+        }
+        if inner.lacks.take() {
+            inner.watch.again(&changed);
         }
     }
 }
@@ -53,7 +59,10 @@ impl Inner {
     }
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
-        read_named(&self.whole(path)).map_err(|error| format!("{} cannot be read: {error}", path.display()))
+        read_named(&self.whole(path)).map_err(|error| {
+            self.lacks.set(self.lacks.get() || lack::of(&error).is_some());
+            format!("{} cannot be read: {error}", path.display())
+        })
     }
 
     /// Reads the pairs that have changed, each once.
@@ -127,6 +136,9 @@ impl Inner {
     }
 
     fn reject(&self, name: &str, what: &str) {
+        if self.lacks.get() {
+            return CANNOT_READ.tell("certificates cannot be looked into; that is tried again", what);
+        }
         self.count(name, false);
         tracing::error!(certificate = name, "changed on disk, but cannot be used; the old one goes on: {what}");
     }

@@ -3,6 +3,7 @@
 //! What is refused leaves what is served as it is. What ACME servers issue is read from where it is kept when a configuration
 //! is prepared, and put in by who had it issued.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,6 +37,8 @@ pub(super) struct Inner {
     pub(super) endpoints: Vec<Arc<Endpoint>>,
     pub(super) meters: BTreeMap<Arc<str>, Arc<CertificateMeters>>,
     pub(super) watch: Watch,
+    /// A file could not be read for want of descriptors or the like.
+    pub(super) lacks: Cell<bool>,
     resumption: BTreeMap<Under, Resumption>,
     /// What the configuration in force wants to have issued.
     managed: Arc<[Managed]>,

@@ -10,6 +10,7 @@ mod balancing;
 mod chaos;
 mod conformance;
 mod demo;
+mod descriptors;
 mod discovery;
 mod docs;
 mod empty_data;

@@ -39,7 +39,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("demo", &[], "backends that know nothing of Weir"),
     (
         "reload",
-        &["snapshot", "listener", "upstream", "telemetry", "config"],
+        &["snapshot", "listener", "upstream", "telemetry", "lack", "config"],
         "binds, compiles, swaps: the rooms that a swap touches",
     ),
     (
@@ -54,6 +54,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
             "fault",
             "life",
             "proxy_protocol",
+            "lack",
             "config",
         ],
         "the way of a request passes through every room below",
@@ -61,16 +62,17 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("snapshot", &["route", "policy", "upstream", "telemetry", "config"], "the document, compiled to what they match"),
     (
         "listener",
-        &["tls", "policy", "telemetry", "fault", "proxy_protocol", "config"],
+        &["tls", "policy", "telemetry", "fault", "proxy_protocol", "lack", "config"],
         "it bounds heads and bodies by the rules of policy, and never knows a route or a backend",
     ),
-    ("tls", &["telemetry", "config"], "certificates and handshakes; it never sees a request"),
+    ("tls", &["telemetry", "lack", "config"], "certificates and handshakes; it never sees a request"),
     ("route", &["policy", "config"], "an answer of a route's own is made of policy's words"),
     ("policy", &["fault", "config"], "steps on one request; no backend, no meter"),
-    ("upstream", &["telemetry", "proxy_protocol", "config"], "its vitals are telemetry's cells"),
+    ("upstream", &["telemetry", "proxy_protocol", "lack", "config"], "its vitals are telemetry's cells"),
     ("telemetry", &["fault", "config"], "the labels of faults, the settings of logs"),
     ("proxy_protocol", &[], "bytes to addresses and back"),
     ("fault", &[], "one table"),
+    ("lack", &[], "errors of the system that are nobody else's fault"),
     ("life", &[], "two flags"),
     ("config", &[], "the document; nothing below it"),
 ];

@@ -20,11 +20,27 @@ use tokio::net::{TcpStream, UnixStream};
 use super::grpc;
 use crate::config::schema::{BodyCheck, GrpcCheck, HealthCheck, HttpCheck, Protocol};
 use crate::config::values::{Period, StatusRange};
+use crate::lack::{self, Lack};
 use crate::upstream::connect::Connect;
 use crate::upstream::peer::Wire;
 
 /// How much of a body is looked at: 64 KiB.
 pub const BODY_LIMIT: usize = 64 * 1024;
+
+/// Why a probe did not pass.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    /// For people.
+    pub(super) reason: String,
+    /// What Weir lacked to ask at all: it says nothing about the backend.
+    pub(super) lack: Option<Lack>,
+}
+
+impl From<String> for Wrong {
+    fn from(reason: String) -> Self {
+        Self { reason, lack: None }
+    }
+}
 
 /// How a backend of one upstream is probed.
 #[derive(Clone)]
@@ -46,6 +62,11 @@ impl Probe {
 
     /// Asks once. The error is for people: "connect refused", "status 500, expected 200-299", "timeout after 1s".
     pub async fn run(&self, address: &PeerAddress) -> Result<(), String> {
+        self.ask_once(address).await.map_err(|wrong| wrong.reason)
+    }
+
+    /// The same, telling apart what says nothing about the backend.
+    pub(super) async fn ask_once(&self, address: &PeerAddress) -> Result<(), Wrong> {
         let mut address = address.clone();
         if let Some(port) = self.check.port {
             address.set_port(port);
@@ -58,15 +79,15 @@ impl Probe {
             }
         };
         let limit = self.check.timeout;
-        tokio::time::timeout(limit.get(), asked).await.unwrap_or_else(|_| Err(format!("timeout after {limit}")))
+        tokio::time::timeout(limit.get(), asked).await.unwrap_or_else(|_| Err(format!("timeout after {limit}").into()))
     }
 
-    async fn ask(&self, http: &HttpCheck, address: PeerAddress) -> Result<(), String> {
+    async fn ask(&self, http: &HttpCheck, address: PeerAddress) -> Result<(), Wrong> {
         let peer = self.peer(address);
         let request = self.request(http).map_err(|error| explain(&error))?;
-        let (mut session, _) = self.connector.get_http_session(&peer).await.map_err(|error| explain(&error))?;
+        let (mut session, _) = self.connector.get_http_session(&peer).await.map_err(|error| unopened(&error))?;
         let head = http.method.as_http() == Method::HEAD;
-        exchange(&mut session, request, http, head).await
+        Ok(exchange(&mut session, request, http, head).await?)
     }
 
     fn peer(&self, address: PeerAddress) -> HttpPeer {
@@ -80,14 +101,14 @@ impl Probe {
         peer
     }
 
-    async fn call(&self, check: &GrpcCheck, address: PeerAddress) -> Result<(), String> {
+    async fn call(&self, check: &GrpcCheck, address: PeerAddress) -> Result<(), Wrong> {
         let request = self.call_header().map_err(|error| explain(&error))?;
         let opened = self.connector.get_http_session(&self.peer(address)).await;
-        let (mut session, _) = opened.map_err(|error| explain(&error))?;
+        let (mut session, _) = opened.map_err(|error| unopened(&error))?;
         session.write_request_header(Box::new(request)).await.map_err(|error| explain(&error))?;
         let message = grpc::request(&check.service).into();
         session.write_request_body(message, true).await.map_err(|error| explain(&error))?;
-        judge_call(&mut session).await
+        Ok(judge_call(&mut session).await?)
     }
 
     fn call_header(&self) -> pingora_core::Result<RequestHeader> {
@@ -102,13 +123,13 @@ impl Probe {
         Ok(request)
     }
 
-    async fn connect(&self, address: &PeerAddress) -> Result<(), String> {
+    async fn connect(&self, address: &PeerAddress) -> Result<(), Wrong> {
         if !self.wire.announces() {
             return connect(address).await;
         }
         let mut peer = self.peer(address.clone());
         match peer.options.custom_l4.take() {
-            Some(l4) => l4.connect(address).await.map(drop).map_err(|error| explain(&error)),
+            Some(l4) => l4.connect(address).await.map(drop).map_err(|error| unopened(&error)),
             None => connect(address).await,
         }
     }
@@ -231,15 +252,15 @@ fn verdict(body: &BodyCheck, seen: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-async fn connect(address: &PeerAddress) -> Result<(), String> {
+async fn connect(address: &PeerAddress) -> Result<(), Wrong> {
     let connected = match address {
         PeerAddress::Inet(socket) => TcpStream::connect(socket).await.map(drop),
         PeerAddress::Unix(unix) => match unix.as_pathname() {
             Some(path) => UnixStream::connect(path).await.map(drop),
-            None => return Err("no path to connect to".into()),
+            None => return Err("no path to connect to".to_owned().into()),
         },
     };
-    connected.map_err(|error| io_reason("connect", &error))
+    connected.map_err(|error| Wrong { reason: io_reason("connect", &error), lack: lack::of(&error) })
 }
 
 fn io_reason(what: &str, error: &std::io::Error) -> String {
@@ -250,6 +271,12 @@ fn io_reason(what: &str, error: &std::io::Error) -> String {
         std::io::ErrorKind::TimedOut => format!("{what} timed out"),
         _ => format!("{what}: {error}"),
     }
+}
+
+/// No connection could be had.
+fn unopened(error: &Error) -> Wrong {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    Wrong { reason: explain(error), lack: cause.and_then(lack::of) }
 }
 
 /// Pingora's error in a few words.

@@ -10,12 +10,15 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use super::machine::Machine;
-use super::probe::{Probe, next_wait};
+use super::probe::{Probe, Wrong, next_wait};
 use crate::config::schema::HealthCheck;
+use crate::lack::{Lack, Warning};
 use crate::telemetry::vitals::{Health, Vitals};
 use crate::upstream::backend::{Backend, Resolved};
 use crate::upstream::clock;
 use crate::upstream::peer::Wire;
+
+static CANNOT_ASK: Warning = Warning::new();
 
 /// Called after a change that members depend on.
 pub type Changed = Arc<dyn Fn() + Send + Sync>;
@@ -87,16 +90,21 @@ impl Prober {
     }
 
     /// A name that has not resolved yet gets as long as a probe to do so.
-    async fn once(&self) -> Result<(), String> {
+    async fn once(&self) -> Result<(), Wrong> {
         match tokio::time::timeout(self.check.timeout.get(), self.resolved.known()).await {
-            Ok(address) => self.probe.run(&address).await,
-            Err(_) => Err("name does not resolve".into()),
+            Ok(address) => self.probe.ask_once(&address).await,
+            Err(_) => Err("name does not resolve".to_owned().into()),
         }
     }
 
-    fn judge(&mut self, result: Result<(), String>, took: Duration) {
+    fn judge(&mut self, result: Result<(), Wrong>, took: Duration) {
+        if let Err(Wrong { reason, lack: Some(lack) }) = &result
+            && self.says_nothing(*lack)
+        {
+            return CANNOT_ASK.tell("backends cannot be probed; the last verdicts stay", reason);
+        }
         self.vitals.observe_check(result.is_ok(), took);
-        let reason = result.err().unwrap_or_default();
+        let reason = result.err().map(|wrong| wrong.reason).unwrap_or_default();
         match self.machine.step(reason.is_empty()) {
             Some(verdict) => {
                 self.vitals.set_health(verdict, &reason, clock::now_ms());
@@ -112,6 +120,11 @@ impl Prober {
             }
             None => {}
         }
+    }
+
+    /// A backend that never was reached may be at an address that nothing here leads to, which no port would change.
+    fn says_nothing(&self, lack: Lack) -> bool {
+        lack != Lack::Ports || self.machine.verdict() != Health::Unknown
     }
 
     fn say(&self, verdict: Health, reason: &str) {

@@ -41,6 +41,13 @@ pub fn command(arguments: &[&str]) -> Output {
     }
 }
 
+/// `weir` with a limit of open files.
+fn with_files(limit: u32) -> Command {
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_weir"));
+    command
+}
+
 impl Weir {
     /// Starts with this configuration; `admin` is put before it, on port 0. Waits until it is ready.
     pub fn start(yaml: &str) -> Self {
@@ -49,7 +56,25 @@ impl Weir {
 
     /// The same in a folder that holds what the configuration names, with variables of the environment.
     pub fn start_in(folder: tempfile::TempDir, yaml: &str, env: &[(&str, &str)]) -> Self {
-        let mut weir = Self::spawn_in(folder, yaml, env);
+        Self::spawn_in(folder, yaml, env).ready()
+    }
+
+    /// The same with so many descriptors at most.
+    pub fn start_with_files(folder: tempfile::TempDir, yaml: &str, limit: u32) -> Self {
+        Self::spawn_by(with_files(limit), folder, yaml).ready()
+    }
+
+    /// The same to the end that it comes to before it is ready.
+    pub fn ended_with_files(folder: tempfile::TempDir, yaml: &str, limit: u32) -> Output {
+        let mut weir = Self::spawn_by(with_files(limit), folder, yaml);
+        let ended = eventually("the end", || weir.child.try_wait().unwrap());
+        // What was in its pipes is read soon.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        Output { code: ended.code(), stdout: weir.stdout(), stderr: weir.stderr() }
+    }
+
+    fn ready(self) -> Self {
+        let mut weir = self;
         let deadline = Instant::now() + DEADLINE;
         while !weir.stderr().lines().any(|line| line == "ready") {
             assert!(weir.child.try_wait().unwrap().is_none(), "ended: {}{}", weir.stdout(), weir.stderr());
@@ -66,13 +91,18 @@ impl Weir {
 
     /// Starts and does not wait for anything.
     pub fn spawn_in(folder: tempfile::TempDir, yaml: &str, env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.envs(env.iter().copied());
+        Self::spawn_by(command, folder, yaml)
+    }
+
+    fn spawn_by(mut command: Command, folder: tempfile::TempDir, yaml: &str) -> Self {
         let file = folder.path().join("weir.yaml");
         std::fs::write(&file, with_admin(yaml)).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
+        let mut child = command
             .arg("run")
             .arg("-c")
             .arg(&file)
-            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
