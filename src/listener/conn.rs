@@ -16,6 +16,7 @@ use super::Settings;
 use super::leaving;
 use super::open::Open;
 use super::phase::{Phase, PhaseWatch};
+use super::returned::Returned;
 use crate::policy::forwarded::text_of;
 use crate::telemetry::meters::ListenerMeters;
 use crate::tls::Session;
@@ -51,6 +52,7 @@ pub struct Conn {
     /// Nothing was under way when the process began to end, nor since.
     idle_at_end: AtomicBool,
     last_words: Mutex<Option<Bytes>>,
+    pub(super) returned: Returned,
     /// Of all listeners.
     pub(super) open: Arc<Open>,
 }
@@ -80,6 +82,7 @@ impl Conn {
             unsent: AtomicBool::new(false),
             idle_at_end: AtomicBool::new(false),
             last_words: Mutex::new(None),
+            returned: Returned::default(),
             open,
         }
     }
@@ -107,6 +110,12 @@ impl Conn {
     /// The request under way is the last that the connection may bring.
     pub(super) fn set_spent(&self) {
         self.spent.store(true, Ordering::Release);
+    }
+
+    /// The response under way ends whole and says that the connection goes on: it does, should Pingora give it up, unless some
+    /// of the request is still to come. HTTP/1 only.
+    pub fn keep(&self) {
+        self.returned.ask();
     }
 
     /// After an upgrade everything passes, both ways.

@@ -72,6 +72,20 @@ impl EdgeIo {
         }
     }
 
+    /// The connection again that was left behind between two requests, if it was.
+    pub(super) fn returned(conn: &Arc<Conn>) -> Option<Box<Self>> {
+        let (stream, inbox) = conn.returned.take()?;
+        let mut io = Self::new(stream, Arc::clone(conn), conn.settings.timeouts.write.limit());
+        io.inbox = inbox;
+        Some(Box::new(io))
+    }
+
+    /// Whether the request under way was read to its end, the response has left, and nothing speaks against another.
+    fn is_between_requests(&self) -> bool {
+        let usable = !self.http2 && !self.shut && !self.ended && !self.conn.is_tunnel();
+        usable && self.gate.allows() == 0 && self.outbox.is_empty()
+    }
+
     /// From here on this is an HTTP/2 connection: everything passes.
     pub(super) fn become_http2(&mut self) {
         self.http2 = true;
@@ -302,6 +316,9 @@ impl AsyncWrite for EdgeIo {
 impl Drop for EdgeIo {
     fn drop(&mut self) {
         let Some(mut stream) = self.stream.take() else { return };
+        if self.conn.returned.is_asked() && self.is_between_requests() {
+            return self.conn.returned.leave((stream, std::mem::take(&mut self.inbox)));
+        }
         let last_words = self.conn.take_last_words();
         // An HTTP/2 client has something to say of every response, if only how much more it would take.
         let unread = match self.http2 {

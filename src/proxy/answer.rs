@@ -244,11 +244,14 @@ pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut Reques
     }
     let (fault, status) = fault_of(error, ctx);
     (ctx.fault, ctx.status) = (Some(fault), Some(status));
-    let before_pick = ctx.tries == 0;
     if has_begun(session) || fault == Fault::ClientAbort {
         return FailToProxy { error_code: status, can_reuse_downstream: false };
     }
     close_if_leaving(session, ctx, life);
+    if session.is_upgrade_req() {
+        // What the client says next may be meant for the other protocol.
+        session.set_keepalive(None);
+    }
     let accept = session.req_header().headers.get(header::ACCEPT).map(|accept| accept.as_bytes());
     let request_id = ctx.request_id.as_ref().map_or("-", |id| id.as_str());
     let retry_after = matches!(fault, Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout).then_some(1);
@@ -263,11 +266,23 @@ pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut Reques
         Ok((response, body)) => write(session, response, body).await,
         Err(error) => Err(error),
     };
-    if let Err(error) = written {
-        tracing::debug!(%error, "the client did not take our reply");
-        session.set_keepalive(None);
+    match written {
+        Ok(()) if ctx.handed_over => keep(session, ctx),
+        Ok(()) => {}
+        Err(error) => {
+            tracing::debug!(%error, "the client did not take our reply");
+            session.set_keepalive(None);
+        }
     }
-    FailToProxy { error_code: status, can_reuse_downstream: before_pick }
+    FailToProxy { error_code: status, can_reuse_downstream: true }
+}
+
+/// Pingora would close the connection, whatever our reply has just said of it.
+fn keep(session: &Session, ctx: &RequestCtx) {
+    let (ServerSession::H1(http1), Some(exchange)) = (&*session.downstream_session, &ctx.exchange) else { return };
+    if http1.will_keepalive() {
+        exchange.conn.keep();
+    }
 }
 
 /// gRPC is spoken over HTTP/2 alone.

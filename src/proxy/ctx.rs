@@ -42,6 +42,8 @@ pub struct RequestCtx {
     pub(super) challenge: Option<Box<str>>,
     pub(super) tried: Tried,
     pub(super) tries: u8,
+    /// Pingora looks for a backend: should it find none that answers, it gives up the client's connection too.
+    pub(super) handed_over: bool,
     pub(super) stay: Stay,
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: Vec<AttemptRecord>,
@@ -90,6 +92,7 @@ impl RequestCtx {
             challenge: None,
             tried: Tried::default(),
             tries: 0,
+            handed_over: false,
             stay: Stay::default(),
             attempt: None,
             attempts: Vec::new(),
