@@ -190,6 +190,13 @@ pub(super) fn header(
     if let Some(route) = &ctx.route {
         route.response_headers.response(response)?;
     }
+    if ctx.version == Version::HTTP_10
+        && !response.headers.contains_key(header::CONTENT_LENGTH)
+        && !is_bodiless(response, ctx)
+    {
+        // The end of the connection is the end of the body: to be said, as 1.0 has no other way (RFC 9112 section 9.3).
+        session.set_keepalive(None);
+    }
     sticky::reveal(session, response, ctx)?;
     ctx.begun = Some(response.status.as_u16());
     close_if_leaving(session, ctx, life);

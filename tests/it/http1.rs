@@ -215,6 +215,23 @@ fn a_1_0_client_that_asks_for_it_keeps_its_connection() {
 }
 
 #[test]
+fn a_1_0_client_is_told_that_the_close_ends_a_body_without_a_length() {
+    let origin = Origin::start(|request| match request.target.as_str() {
+        "/chunked" => Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        _ => Reply::raw("HTTP/1.1 200 OK\r\n\r\nok").and_close(),
+    });
+    let weir = before(&origin);
+    for path in ["/chunked", "/closed"] {
+        let mut client = Client::connect(weir.web());
+        client.send(format!("HEAD {path} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+        assert_eq!(client.response("HEAD").header("connection"), Some("keep-alive"), "{path}");
+        client.send(format!("GET {path} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+        let response = client.response("GET");
+        assert_eq!((response.header("connection"), response.text().as_str()), (Some("close"), "ok"), "{path}");
+    }
+}
+
+#[test]
 fn absolute_form_becomes_origin_form_with_the_targets_host() {
     let origin = Origin::named("a");
     let weir = before(&origin);
