@@ -166,6 +166,8 @@ pub(super) fn header(
     life: &Life,
 ) -> Result<()> {
     if response.status == 101 {
+        response.remove_header(&header::CONTENT_LENGTH);
+        response.remove_header(&header::TRANSFER_ENCODING);
         sticky::reveal(session, response, ctx)?;
         open_tunnel(session, ctx);
         return Ok(());
@@ -173,6 +175,7 @@ pub(super) fn header(
     let (status, received) = (response.status, response.version);
     lean::edit_response(response, FIELDS, |headers| {
         hop_by_hop::response(headers, status, ctx.version == Version::HTTP_2);
+        framed::bare(headers, status);
         if !status.is_informational() {
             ours(headers, received, ctx);
         }
