@@ -11,7 +11,7 @@ use super::arrive::{GRACE, refuse};
 use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, is_end_of_tunnel, may_try_again};
-use super::sticky;
+use super::{last_hop, sticky};
 use crate::fault::Fault;
 use crate::life::Life;
 use crate::policy::reply::{self, Reply};
@@ -33,6 +33,9 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     }
     let Some(route) = ctx.route.clone() else { return Ok(false) };
     let (mut response, body) = match &route.action {
+        Action::Upstream(_) | Action::Split(_) if last_hop::is_last(session, ctx) => {
+            return last_hop::answer(session, ctx, life).await;
+        }
         Action::Upstream(_) | Action::Split(_) => return Ok(false),
         Action::Respond(respond) => (respond.header(), respond.body()),
         Action::Redirect(redirect) => {
@@ -86,11 +89,11 @@ async fn to_https(session: &mut Session, ctx: &mut RequestCtx, life: &Life, port
 }
 
 /// What a response says of the connections to come (RFC 6797 section 7.1): Weir's word in place of a backend's.
-fn hsts(ctx: &RequestCtx) -> Option<&HeaderValue> {
+pub(super) fn hsts(ctx: &RequestCtx) -> Option<&HeaderValue> {
     ctx.exchange.as_ref()?.conn.tls.as_ref()?.hsts()
 }
 
-async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
+pub(super) async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
     if !body.is_empty() {
         session.write_response_header(Box::new(response), false).await?;
         return session.write_response_body(Some(body), true).await;
@@ -221,7 +224,7 @@ fn ours(headers: &mut HeaderMap, received: Version, ctx: &RequestCtx) {
     }
 }
 
-fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Life) {
+pub(super) fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Life) {
     if life.is_draining() || ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_closing()) {
         session.set_keepalive(None);
     }
