@@ -29,6 +29,9 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
         return to_acme(session, ctx, life, challenge).await;
     }
     if let Some(port) = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.settings.redirect_https) {
+        if last_hop::is_about_the_server(session, ctx) {
+            return last_hop::answer(session, ctx, life).await;
+        }
         return to_https(session, ctx, life, port).await;
     }
     let Some(route) = ctx.route.clone() else { return Ok(false) };

@@ -1,5 +1,5 @@
 //! Requests that a client sends to learn of the way: OPTIONS and TRACE, which say how far they want to go (Max-Forwards,
-//! RFC 9110 section 7.6.2).
+//! RFC 9110 section 7.6.2), and `OPTIONS *`, which is meant for no resource.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -20,6 +20,11 @@ const FIELDS: usize = 5;
 /// Whether the request is meant for whoever has it now, not for a backend.
 pub(super) fn is_last(session: &Session, ctx: &RequestCtx) -> bool {
     counts(&ctx.method) && left(&session.req_header().headers) == Some(0)
+}
+
+/// Whether it asks about the server as a whole, so that there is no address to send it to (RFC 9110 section 9.3.7).
+pub(super) fn is_about_the_server(session: &Session, ctx: &RequestCtx) -> bool {
+    ctx.method == Method::OPTIONS && session.req_header().raw_path() == b"*"
 }
 
 /// Answers it.
