@@ -101,11 +101,10 @@ fn load_with(path: &Path, keys: Keys) -> Result<Checked, Vec<Problem>> {
         Ok(bytes) => bytes,
         Err(error) => return Err(whole(path, Mark::START, format!("cannot be read: {}", files::reason(&error)))),
     };
-    let text = match std::str::from_utf8(&bytes) {
-        Ok(text) => text,
-        Err(error) => return Err(whole(path, mark_after(&bytes[..error.valid_up_to()]), "not UTF-8".into())),
-    };
-    from_disk(path, text, keys)
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        whole(path, mark_after(valid), "not UTF-8".into())
+    })
 }
 
 /// Reads a configuration's text as if it stood in the file `name`: with this process's variables, and the files on the disk.
@@ -121,6 +120,11 @@ fn from_disk(name: &Path, text: &str, keys: Keys) -> Result<Checked, Vec<Problem
 
 /// Reads a configuration's text. `name` is what problems call it, and its folder is what the files it names are
 /// relative to; they are had through `read`, variables through `env`.
+    from_disk(path, &read_text(path)?, keys)
+}
+
+/// What is in a configuration file.
+pub(super) fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
 pub fn parse(
     name: &Path,
     text: &str,
