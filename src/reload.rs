@@ -164,6 +164,7 @@ impl<F: Front> Reloader<F> {
 
     fn look_after(&self, checked: &Checked) {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        backends.watch = checked.watch();
         backends.checked = (!checked.backend_files().is_empty()).then(|| checked.clone());
     }
 

@@ -88,7 +88,7 @@ impl Agent {
             self.adopt(&mut inner, wanted);
         }
         for managed in Arc::clone(&inner.managed).iter() {
-            let now = stamp(&managed.file);
+            let now = stamp(&managed.file).flatten();
             if inner.seen.insert(managed.file.clone(), now) != Some(now) {
                 self.take_up(&mut inner, managed);
             }

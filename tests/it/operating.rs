@@ -53,3 +53,46 @@ fn commands_find_the_process_whatever_else_is_wrong_with_its_file() {
         assert!(said.stdout.contains("--admin URL needs no file"), "{}", said.stdout);
     }
 }
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn files_that_the_user_cannot_read_are_told_at_the_start_and_have_not_changed() {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return;
+    }
+    let (origin, pki) = (Origin::named("a"), Pki::new());
+    let folder =
+        folder(&[("a", &pki.issue(&["a.test"])), ("b", &pki.issue(&["b.test"])), ("c", &pki.issue(&["c.test"]))]);
+    set_mode(folder.path(), 0o755);
+    set_mode(&folder.path().join("a.key"), 0o600);
+    let locked = folder.path().join("locked");
+    std::fs::create_dir(&locked).unwrap();
+    for name in ["c.pem", "c.key"] {
+        std::fs::rename(folder.path().join(name), locked.join(name)).unwrap();
+    }
+    set_mode(&locked, 0o700);
+    for name in ["a.pem", "a.key", "b.pem", "b.key", "locked/c.pem", "locked/c.key"] {
+        let file = std::fs::File::options().append(true).open(folder.path().join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(60)).unwrap();
+    }
+    let yaml = config(&["a", "b", "locked/c"], "", "", &origin) + "\nserver: { user: nobody }\n";
+    let weir = Weir::start_in(folder, &yaml, &[]);
+    eventually("it is told", || {
+        let said = weir.stderr();
+        let told = |file: &str| said.lines().any(|l| l.contains("WARN") && l.contains("`nobody`") && l.contains(file));
+        (told("a.key") && told("locked/c.key") && !told("b.key")).then_some(())
+    });
+    let here = weir.config_file().parent().unwrap().to_owned();
+    pki.issue(&["b.test"]).put(&here, "b");
+    eventually("b is renewed", || weir.stderr().contains("renewed from its files").then_some(()));
+    assert!(!weir.stderr().contains("changed on disk"), "{}", weir.stderr());
+    weir.wait_for(&["weir_tls_certificate_reloads_total", "rejected"], 0.0);
+    assert!(!weir.reload(&yaml.replace("name: all", "name: every")));
+    let problem = weir.status()["last_reload"]["problems"].to_string();
+    assert!(problem.contains("certificates[0].key") && problem.contains("server.user"), "{problem}");
+    assert!(!problem.contains("relative to the folder"), "{problem}");
+}
