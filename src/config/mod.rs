@@ -40,6 +40,7 @@ mod tests;
 
 pub use admin_address::admin_address;
 pub use change::{Change, Diff, Subject};
+pub use check::overlap;
 pub use diff::{diff, diff_of_backends, fixed};
 pub use effective::masked;
 pub use json_schema::json_schema;

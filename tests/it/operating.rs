@@ -96,3 +96,24 @@ fn files_that_the_user_cannot_read_are_told_at_the_start_and_have_not_changed() 
     assert!(problem.contains("certificates[0].key") && problem.contains("server.user"), "{problem}");
     assert!(!problem.contains("relative to the folder"), "{problem}");
 }
+
+#[test]
+fn an_address_that_weir_has_itself_is_not_blamed_on_another_process() {
+    let own = spare();
+    let yaml = |address: &str, more: &str| {
+        format!(
+            "listeners:\n  - {{ name: edge, address: \"{address}\" }}\n{more}routes: [{{ respond: {{ status: 204 }} }}]\n"
+        )
+    };
+    let weir = Weir::start(&yaml(&own.to_string(), ""));
+    let wide = format!("0.0.0.0:{}", own.port());
+    assert!(!weir.reload(&yaml(&wide, "")));
+    let problem = weir.status()["last_reload"]["problems"][0].clone();
+    let (what, hint) = (problem["what"].as_str().unwrap(), problem["hint"].as_str().unwrap());
+    assert!(what.contains("`edge`") && what.contains(&own.to_string()), "{problem}");
+    assert!(!what.contains("another process") && hint.contains("two"), "{problem}");
+    assert_eq!(problem["line"], 2);
+    assert_eq!(Client::connect(own).get("/").status, 204, "the old one goes on");
+    let aside = yaml("127.0.0.1:0", "");
+    assert!(weir.reload(&aside) && weir.reload(&yaml(&wide, "")), "in two steps");
+}
