@@ -117,3 +117,27 @@ fn an_address_that_weir_has_itself_is_not_blamed_on_another_process() {
     let aside = yaml("127.0.0.1:0", "");
     assert!(weir.reload(&aside) && weir.reload(&yaml(&wide, "")), "in two steps");
 }
+
+#[test]
+fn a_broken_revocation_list_is_told_once_and_by_its_name() {
+    let (origin, pki) = (Origin::named("a"), Pki::new());
+    let folder = folder(&[("a", &pki.issue(&["a.test"]))]);
+    put(folder.path(), "ca.pem", &pki.ca());
+    put(folder.path(), "cur.crl", &pki.revoke(&[]));
+    let more = "client_auth: { mode: required, ca: ca.pem, crl: cur.crl }";
+    let yaml = config(&["a"], more, "", &origin);
+    let other = "  - { name: other, address: \"127.0.0.1:0\", tls: { certificates: [{ cert: a.pem, key: a.key }], ";
+    let yaml = yaml.replace("routes:", &format!("{other}{more} }} }}\nroutes:"));
+    let weir = Weir::start_in(folder, &yaml, &[]);
+    let here = weir.config_file().parent().unwrap().to_owned();
+    put(&here, "cur.crl", "x\n");
+    let rejected = ["weir_tls_certificate_reloads_total", "ca.pem", "rejected"];
+    weir.wait_for_at_least(&rejected, 1.0);
+    put(&here, "cur.crl", &pki.revoke(&[7]));
+    let applied = ["weir_tls_certificate_reloads_total", "ca.pem", "applied"];
+    weir.wait_for_at_least(&applied, 1.0);
+    let log = weir.stderr();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("no revocation list")).collect();
+    assert!(told.len() == 1 && told[0].contains("cur.crl") && !told[0].contains("ca.pem"), "{told:?}");
+    assert_eq!((weir.sum(&rejected), weir.sum(&applied)), (1.0, 1.0), "two listeners, one file");
+}
