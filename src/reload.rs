@@ -57,8 +57,8 @@ pub trait Logs: Send + Sync {
     /// Opens what is new; the result makes it so.
     ///
     /// # Errors
-    /// The key and what is wrong with it.
-    fn prepare(&self, before: &Document, after: &Document) -> Result<Box<dyn FnOnce() + '_>, (&'static str, String)>;
+    /// What is wrong with `access_log.path`.
+    fn prepare(&self, before: &Document, after: &Document) -> Result<Box<dyn FnOnce() + '_>, String>;
 }
 
 /// Takes the admin's token.
@@ -201,7 +201,7 @@ impl<F: Front> Reloader<F> {
         let tls = tls.map_err(|error| vec![checked.problem(&error.path, error.what, STAYS)])?;
         let bound = self.bind(checked)?;
         let logs = self.logs.prepare(&before.document, document);
-        let switch_logs = logs.map_err(|(path, what)| vec![checked.problem(path, what, STAYS)])?;
+        let switch_logs = logs.map_err(|what| vec![checked.access_log_problem(what, STAYS)])?;
         let diff = config::diff(&before.document, document);
         let fixed = config::fixed(&self.started_with, document);
         // Described before it is done, so that what leaves still shows what it has in flight.

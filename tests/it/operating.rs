@@ -119,6 +119,15 @@ fn an_address_that_weir_has_itself_is_not_blamed_on_another_process() {
 }
 
 #[test]
+fn an_access_log_that_cannot_be_opened_refuses_a_reload_at_its_key() {
+    let weir = Weir::start(&serving("127.0.0.1:0", ""));
+    assert!(!weir.reload(&serving("127.0.0.1:0", "access_log:\n  path: no/such/folder/access.log\n")));
+    let problem = weir.status()["last_reload"]["problems"][0].clone();
+    let place = (&problem["path"], &problem["line"], &problem["column"]);
+    assert_eq!(place, (&"access_log.path".into(), &6.into(), &9.into()), "{problem}");
+}
+
+#[test]
 fn a_broken_revocation_list_is_told_once_and_by_its_name() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let folder = folder(&[("a", &pki.issue(&["a.test"]))]);
