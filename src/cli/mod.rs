@@ -65,7 +65,8 @@ The file goes to the running process, which compares it with what is in force an
 change, 3 changes, 2 problems in the file, 1 the process cannot be reached.";
 
 const AFTER_RELOAD: &str = "\
-The process reads the file that it was started with; -c here only serves to find its admin address. Exit status: 0 \
+The process reads the file that it was started with; -c here only serves to find its admin address, and \
+with --admin it is not looked at. Exit status: 0 \
 applied, 2 rejected (the problems are listed, the old configuration goes on), 1 the process cannot be reached.";
 
 const AFTER_STATUS: &str = "\
