@@ -42,9 +42,9 @@ const AFTER_RUN: &str = "\
 Says `listening NAME ADDRESS` on stderr for each listener and for the admin, then `ready`.
 
 Signals:
-  HUP          read the configuration again; a file with problems changes nothing
-  TERM, INT    stop gracefully: /readyz turns 503, then server.lame_duck, then server.shutdown_grace; a second one stops now
-  USR1         reopen the access log's file, after a rotation
+  HUP              read the configuration again; a file with problems changes nothing
+  TERM, INT, QUIT  stop gracefully: /readyz turns 503, then server.lame_duck, then server.shutdown_grace; a second one stops now
+  USR1             reopen the access log's file, after a rotation
 
 Exit status: 0 nothing was cut, 1 something was cut or it could not start, 2 problems in the configuration.";
 

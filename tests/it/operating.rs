@@ -150,3 +150,19 @@ fn a_broken_revocation_list_is_told_once_and_by_its_name() {
     assert!(told.len() == 1 && told[0].contains("cur.crl") && !told[0].contains("ca.pem"), "{told:?}");
     assert_eq!((weir.sum(&rejected), weir.sum(&applied)), (1.0, 1.0), "two listeners, one file");
 }
+
+#[test]
+fn sigquit_stops_gracefully() {
+    let origin = Origin::start(|_| crate::support::Reply::new(200, "a").after(std::time::Duration::from_millis(700)));
+    let mut weir = Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ upstream: up }}]\n\
+         upstreams: {{ up: {{ backends: [{{ address: \"{}\" }}] }} }}",
+        origin.address()
+    ));
+    let mut client = Client::connect(weir.web());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    weir.wait_for(&["weir_backend_in_flight"], 1.0);
+    weir.signal(libc::SIGQUIT);
+    assert_eq!(client.response("GET").text(), "a", "what is under way finishes");
+    assert_eq!(weir.wait().code(), Some(0));
+}
