@@ -215,7 +215,9 @@ impl Agent {
             }
             Ended::Failed(trouble, error) => {
                 count(trouble.into());
-                tracing::warn!(certificate, error, "no certificate could be had; what is served goes on");
+                let serves = inner.schedule.of(&managed.name).is_some_and(|standing| standing.held.is_some());
+                let rest = if serves { "what is served goes on" } else { "until there is one its handshakes end" };
+                tracing::warn!(certificate, error, "no certificate could be had; {rest}");
             }
             Ended::Stands(..) | Ended::Busy => {}
         }
