@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::check;
@@ -84,11 +85,13 @@ impl Checked {
         Watch::since(self.seen.clone())
     }
 
-    /// Those of its files, the configuration itself among them, that cannot be read now, and why.
-    pub fn unreadable(&self) -> Vec<(PathBuf, String)> {
+    /// Those of its files, the configuration itself among them, that this process may not read as who it is now.
+    pub fn forbidden(&self) -> Vec<PathBuf> {
+        // A pipe would have it wait for somebody who writes.
+        let open = |path: &Path| File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let forbidden = |path: &PathBuf| open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
         let named = self.files.held.keys().map(|path| self.folder().join(path));
-        let all = std::iter::once(self.path.clone()).chain(named);
-        all.filter_map(|path| File::open(&path).err().map(|error| (path, files::reason(&error)))).collect()
+        std::iter::once(self.path.clone()).chain(named).filter(forbidden).collect()
     }
 
     /// The folder that the files it names are relative to.

@@ -214,10 +214,10 @@ fn furnish(
 
 /// What was read before the user was changed has to be readable after it, too.
 fn tell_of_closed_files(user: &str, checked: &Checked) {
-    for (path, why) in checked.unreadable() {
+    for path in checked.forbidden() {
         let path = path.display();
         tracing::warn!(
-            "server.user: `{user}` cannot read {path} ({why}): a reload will be refused, and no change of it is seen"
+            "server.user: `{user}` may not read {path}: a reload will be refused, and no change of it is seen"
         );
     }
 }
