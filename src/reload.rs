@@ -4,6 +4,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -22,6 +23,10 @@ static CANNOT_READ: Warning = Warning::new();
 
 /// The advice of a problem that shows only when a configuration is put in force.
 const STAYS: &str = "The old configuration goes on";
+
+/// The same where it is us who are in the way: a socket is bound before the one that it replaces is closed.
+const IN_TWO_STEPS: &str =
+    "Take it in two reloads, the first without that listener; or restart. The old configuration goes on";
 
 /// What a reload came to.
 #[derive(Debug, Clone)]
@@ -56,8 +61,8 @@ pub trait Logs: Send + Sync {
     /// Opens what is new; the result makes it so.
     ///
     /// # Errors
-    /// The key and what is wrong with it.
-    fn prepare(&self, before: &Document, after: &Document) -> Result<Box<dyn FnOnce() + '_>, (&'static str, String)>;
+    /// What is wrong with `access_log.path`.
+    fn prepare(&self, before: &Document, after: &Document) -> Result<Box<dyn FnOnce() + '_>, String>;
 }
 
 /// Takes the admin's token.
@@ -181,6 +186,7 @@ impl<F: Front> Reloader<F> {
 
     fn look_after(&self, checked: &Checked) {
         let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        backends.watch = checked.watch();
         backends.checked = (!checked.backend_files().is_empty()).then(|| checked.clone());
     }
 
@@ -211,7 +217,7 @@ impl<F: Front> Reloader<F> {
         let tls = tls.map_err(|error| vec![checked.problem(&error.path, error.what, STAYS)])?;
         let bound = self.bind(checked)?;
         let logs = self.logs.prepare(&before.document, document);
-        let switch_logs = logs.map_err(|(path, what)| vec![checked.problem(path, what, STAYS)])?;
+        let switch_logs = logs.map_err(|what| vec![checked.access_log_problem(what, STAYS)])?;
         let diff = config::diff(&before.document, document);
         let fixed = config::fixed(&self.started_with, document);
         // Described before it is done, so that what leaves still shows what it has in flight.
@@ -229,8 +235,22 @@ impl<F: Front> Reloader<F> {
         let listeners = &checked.document().listeners;
         self.listeners.bind_new(listeners).map_err(|error| {
             let at = listeners.iter().position(|listener| listener.address == error.address).unwrap_or_default();
-            vec![checked.listener_problem(at, error.to_string(), STAYS)]
+            let ours = (error.source.kind() == io::ErrorKind::AddrInUse).then(|| self.holder_of(error.address));
+            vec![match ours.flatten() {
+                Some((name, holds)) => {
+                    let what = format!("cannot listen on {}: Weir itself has {holds} as `{name}`", error.address);
+                    checked.listener_problem(at, what, IN_TWO_STEPS)
+                }
+                None => checked.listener_problem(at, error.to_string(), STAYS),
+            }]
         })
+    }
+
+    /// Which of our own sockets is in the way of one at this address, and where.
+    fn holder_of(&self, wanted: SocketAddr) -> Option<(Arc<str>, SocketAddr)> {
+        let running = self.listeners.status().into_iter().map(|listener| (listener.name, listener.address));
+        let admin = ("admin".into(), self.started_with.admin.address);
+        running.chain([admin]).find(|(_, holds)| config::overlap(*holds, wanted))
     }
 
     fn describe(&self, diff: &Diff) -> Vec<String> {

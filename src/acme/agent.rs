@@ -88,7 +88,7 @@ impl Agent {
             self.adopt(&mut inner, wanted);
         }
         for managed in Arc::clone(&inner.managed).iter() {
-            let now = stamp(&managed.file);
+            let now = stamp(&managed.file).flatten();
             if inner.seen.insert(managed.file.clone(), now) != Some(now) {
                 self.take_up(&mut inner, managed);
             }
@@ -215,7 +215,9 @@ impl Agent {
             }
             Ended::Failed(trouble, error) => {
                 count(trouble.into());
-                tracing::warn!(certificate, error, "no certificate could be had; what is served goes on");
+                let serves = inner.schedule.of(&managed.name).is_some_and(|standing| standing.held.is_some());
+                let rest = if serves { "what is served goes on" } else { "until there is one its handshakes end" };
+                tracing::warn!(certificate, error, "no certificate could be had; {rest}");
             }
             Ended::Stands(..) | Ended::Busy => {}
         }

@@ -49,7 +49,7 @@ pub(super) async fn obtain(managed: &Managed, challenges: &Arc<Challenges>) -> R
     let dialogue = Dialogue { managed, challenges, last: Arc::clone(&last) };
     let judge = |error: Failed| match error {
         Failed::Here(failure) => failure,
-        Failed::There(error) => judged(&error, &last),
+        Failed::There(error) => judged(&error, &last, &managed.issuer),
     };
     let (account, other_address) = dialogue.account().await.map_err(judge)?;
     let result = dialogue.run(&account, other_address).await;
@@ -92,7 +92,7 @@ pub(super) async fn advice(
     };
     let (info, wait) = asked.await.map_err(|error: Failed| match error {
         Failed::Here(failure) => failure,
-        Failed::There(error) => judged(&error, &last),
+        Failed::There(error) => judged(&error, &last, &managed.issuer),
     })?;
     let window = (info.suggested_window.start.unix_timestamp(), info.suggested_window.end.unix_timestamp());
     Ok(Advice { window, wait: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX) })
@@ -122,7 +122,7 @@ const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
 const SERVER_INTERNAL: &str = "urn:ietf:params:acme:error:serverInternal";
 
-fn judged(error: &Error, last: &LastRefusal) -> Failure {
+fn judged(error: &Error, last: &LastRefusal, issuer: &Issuer) -> Failure {
     let refusal = *last.lock().unwrap_or_else(PoisonError::into_inner);
     let trouble = match (error, refusal) {
         (_, Some(refusal)) if refusal.limited || refusal.wait.is_some() => Trouble::Limited(refusal.wait),
@@ -135,7 +135,19 @@ fn judged(error: &Error, last: &LastRefusal) -> Failure {
         },
         _ => Trouble::Unreachable,
     };
-    Failure { trouble, error: with_causes(error) }
+    let error = with_causes(error);
+    let error = if trouble == Trouble::Unreachable { at_directory(&error, issuer) } else { error };
+    Failure { trouble, error }
+}
+
+/// Who it is that cannot be reached, and what to do where nobody vouches for it.
+fn at_directory(error: &str, issuer: &Issuer) -> String {
+    let hint = match &issuer.authorities {
+        _ if !["UnknownIssuer", "BadSignature"].iter().any(|kind| error.contains(kind)) => "",
+        Some(_) => "; its certificate does not come from `directory_ca`",
+        None => "; the system does not know who issued its certificate: write that authority as `directory_ca`",
+    };
+    format!("{}: {error}{hint}", issuer.directory)
 }
 
 /// An error and what it came from, each once.
@@ -309,12 +321,14 @@ mod tests {
 
     #[test]
     fn what_a_server_says_is_weighed_by_its_kind() {
+        let (directory, folder) = ("https://ca.test/dir".to_owned(), "".into());
+        let issuer = Issuer { directory, email: None, authorities: None, folder };
         let weighed = |kind: &str, refusal| {
             let kind = format!("urn:ietf:params:acme:error:{kind}");
             let problem = serde_json::from_value(serde_json::json!({ "type": kind, "detail": "so it is" })).unwrap();
             let last = LastRefusal::default();
             *last.lock().unwrap() = refusal;
-            judged(&Error::Api(problem), &last).trouble
+            judged(&Error::Api(problem), &last, &issuer).trouble
         };
         for (kind, trouble) in [
             ("badNonce", Trouble::Unreachable),

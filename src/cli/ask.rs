@@ -32,8 +32,8 @@ pub(super) fn diff(options: &RemoteOptions) -> u8 {
 pub(super) fn ask(options: &RemoteOptions, question: impl FnOnce(&Remote) -> Said) -> u8 {
     let url = match &options.admin {
         Some(url) => url.clone(),
-        None => match config::load(&options.file.config) {
-            Ok(checked) => format!("http://{}", checked.document().admin.address),
+        None => match config::admin_address(&options.file.config) {
+            Ok(address) => format!("http://{address}"),
             Err(problems) => {
                 check::list(&problems);
                 say("weir: admin.address was looked for there; --admin URL needs no file");

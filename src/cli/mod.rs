@@ -42,9 +42,9 @@ const AFTER_RUN: &str = "\
 Says `listening NAME ADDRESS` on stderr for each listener and for the admin, then `ready`.
 
 Signals:
-  HUP          read the configuration again; a file with problems changes nothing
-  TERM, INT    stop gracefully: /readyz turns 503, then server.lame_duck, then server.shutdown_grace; a second one stops now
-  USR1         reopen the access log's file, after a rotation
+  HUP              read the configuration again; a file with problems changes nothing
+  TERM, INT, QUIT  stop gracefully: /readyz turns 503, then server.lame_duck, then server.shutdown_grace; a second one stops now
+  USR1             reopen the access log's file, after a rotation
 
 Exit status: 0 nothing was cut, 1 something was cut or it could not start, 2 problems in the configuration.";
 
@@ -65,7 +65,8 @@ The file goes to the running process, which compares it with what is in force an
 change, 3 changes, 2 problems in the file, 1 the process cannot be reached.";
 
 const AFTER_RELOAD: &str = "\
-The process reads the file that it was started with; -c here only serves to find its admin address. Exit status: 0 \
+The process reads the file that it was started with; -c here only serves to find its admin address, and \
+with --admin it is not looked at. Exit status: 0 \
 applied, 2 rejected (the problems are listed, the old configuration goes on), 1 the process cannot be reached.";
 
 const AFTER_STATUS: &str = "\

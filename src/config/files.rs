@@ -16,6 +16,9 @@ use super::schema::{CertificatePair, ClientAuth, Document, Upstream};
 use super::state_dir::{self, State};
 use super::tree::{Node, Place};
 
+/// What to do about a file that is closed to this process.
+pub(super) const TO_BE_READ: &str = "It has to be readable for who runs Weir: `server.user`, where that is written";
+
 /// What the files of a document are had with.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
@@ -53,7 +56,10 @@ pub(super) fn read(
             match (source.read)(&folder.join(path)) {
                 Ok(bytes) => drop(files.insert(path.to_owned(), bytes)),
                 Err(error) => {
-                    let hint = "Its path is relative to the folder of this file";
+                    let hint = match error.kind() {
+                        io::ErrorKind::PermissionDenied => TO_BE_READ,
+                        _ => "Its path is relative to the folder of this file",
+                    };
                     say(tree, &place, problems, format!("cannot be read: {}", reason(&error)), hint);
                     continue;
                 }

@@ -50,10 +50,7 @@ pub(super) fn from(read: io::Result<Vec<u8>>) -> Had {
     match read {
         Ok(bytes) => judge(&bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Had::Missing,
-        Err(error) => {
-            let hint = "It has to be readable for who runs Weir: `server.user`, where that is written";
-            Had::Unfit(format!("cannot be read: {}", files::reason(&error)), hint)
-        }
+        Err(error) => Had::Unfit(format!("cannot be read: {}", files::reason(&error)), files::TO_BE_READ),
     }
 }
 

@@ -3,8 +3,11 @@
 //! `parse` is the pure core: environment and files come in as functions. What it hands out, `Checked`, cannot be made
 //! elsewhere, so whoever has one relies on all that is judged here.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::check;
@@ -16,6 +19,7 @@ use super::schema::Document;
 use super::state_dir::{self, State};
 use super::tree::{Mark, Place};
 use super::typed;
+use super::watch::{self, Stamp, Watch};
 
 /// The longest file that a configuration may name, in bytes.
 const LONGEST_NAMED: u64 = 4 << 20;
@@ -28,6 +32,10 @@ pub struct Checked {
     files: Files,
     /// Where each listener's address stands.
     listeners: Vec<Mark>,
+    /// Where `access_log.path` stands.
+    access_log: Mark,
+    /// What the file system said of its files when they were read, by their whole paths.
+    seen: BTreeMap<PathBuf, Stamp>,
 }
 
 impl Checked {
@@ -57,6 +65,11 @@ impl Checked {
         self.problem_at(mark, &format!("listeners[{index}].address"), what, hint)
     }
 
+    /// The same with `access_log.path`.
+    pub fn access_log_problem(&self, what: String, hint: &str) -> Problem {
+        self.problem_at(self.access_log, "access_log.path", what, hint)
+    }
+
     /// The same with another key; it has no place of its own.
     pub fn problem(&self, path: &str, what: String, hint: &str) -> Problem {
         self.problem_at(Mark::START, path, what, hint)
@@ -65,6 +78,20 @@ impl Checked {
     fn problem_at(&self, mark: Mark, path: &str, what: String, hint: &str) -> Problem {
         let (file, path, hint) = (self.path.clone(), path.to_owned(), hint.to_owned());
         Problem { file, line: mark.line, column: mark.column, path, what, hint }
+    }
+
+    /// What looks after its files from when they were read on.
+    pub fn watch(&self) -> Watch {
+        Watch::since(self.seen.clone())
+    }
+
+    /// Those of its files, the configuration itself among them, that this process may not read as who it is now.
+    pub fn forbidden(&self) -> Vec<PathBuf> {
+        // A pipe would have it wait for somebody who writes.
+        let open = |path: &Path| File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let forbidden = |path: &PathBuf| open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+        let named = self.files.held.keys().map(|path| self.folder().join(path));
+        std::iter::once(self.path.clone()).chain(named).filter(forbidden).collect()
     }
 
     /// The folder that the files it names are relative to.
@@ -97,15 +124,19 @@ pub fn load_to_run(path: &Path) -> Result<Checked, Vec<Problem>> {
 }
 
 fn load_with(path: &Path, keys: Keys) -> Result<Checked, Vec<Problem>> {
+    from_disk(path, &read_text(path)?, keys)
+}
+
+/// What is in a configuration file.
+pub(super) fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
     let bytes = match read_bounded(path, locate::LONGEST as u64) {
         Ok(bytes) => bytes,
         Err(error) => return Err(whole(path, Mark::START, format!("cannot be read: {}", files::reason(&error)))),
     };
-    let text = match std::str::from_utf8(&bytes) {
-        Ok(text) => text,
-        Err(error) => return Err(whole(path, mark_after(&bytes[..error.valid_up_to()]), "not UTF-8".into())),
-    };
-    from_disk(path, text, keys)
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        whole(path, mark_after(valid), "not UTF-8".into())
+    })
 }
 
 /// Reads a configuration's text as if it stood in the file `name`: with this process's variables, and the files on the disk.
@@ -115,8 +146,14 @@ pub fn parse_in_place(name: &Path, text: &str) -> Result<Checked, Vec<Problem>> 
 
 fn from_disk(name: &Path, text: &str, keys: Keys) -> Result<Checked, Vec<Problem>> {
     let make: Option<&dyn Fn(&Path) -> Had> = if keys == Keys::Make { Some(&keys::make) } else { None };
-    let source = Source { read: &read_named, key: &keys::read, make, state: &state_dir::look };
-    parse_with(name, text, &|name| std::env::var(name).ok(), source)
+    let seen = RefCell::new(BTreeMap::new());
+    let read = |path: &Path| {
+        seen.borrow_mut().extend(watch::stamp_to_go_by(path).map(|stamp| (path.to_owned(), stamp)));
+        read_named(path)
+    };
+    let source = Source { read: &read, key: &keys::read, make, state: &state_dir::look };
+    let checked = parse_with(name, text, &|name| std::env::var(name).ok(), source)?;
+    Ok(Checked { seen: seen.take(), ..checked })
 }
 
 /// Reads a configuration's text. `name` is what problems call it, and its folder is what the files it names are
@@ -147,7 +184,7 @@ fn parse_with(
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut files = Files::default();
-    let mut listeners = Vec::new();
+    let (mut listeners, mut access_log) = (Vec::new(), Mark::START);
     let mut document = None;
     if let Some(mut tree) = locate::read(text, env, &mut problems) {
         document = typed::document(&mut tree, &mut problems);
@@ -155,12 +192,15 @@ fn parse_with(
             check::run(document, &tree, &mut problems);
             let address = |index| Place::of("listeners").index(index).key("address");
             listeners = (0..document.listeners.len()).map(|index| tree.find(&address(index)).mark).collect();
+            access_log = tree.find(&Place::of("access_log").key("path")).mark;
             let folder = name.parent().unwrap_or(Path::new(""));
             files = files::read(document, &tree, folder, source, env, &mut problems);
         }
     }
     match document {
-        Some(document) if problems.is_empty() => Ok(Checked { path: name.to_owned(), document, files, listeners }),
+        Some(document) if problems.is_empty() => {
+            Ok(Checked { path: name.to_owned(), document, files, listeners, access_log, seen: BTreeMap::new() })
+        }
         _ => Err(problems.sorted()),
     }
 }

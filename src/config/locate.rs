@@ -25,13 +25,21 @@ pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Reads a file's text. Nothing where it cannot be read to its end; an empty file is an empty section.
 pub(super) fn read(text: &str, env: Env<'_>, problems: &mut Problems) -> Option<Node> {
+    read_as_far(text, env, problems).ok()
+}
+
+/// The same; what comes before the place where it cannot be read on, otherwise.
+pub(super) fn read_as_far(text: &str, env: Env<'_>, problems: &mut Problems) -> Result<Node, Node> {
     let mut builder = Builder { env, problems, frames: Vec::new(), anchors: HashMap::new(), top: None, weight: 0 };
-    match builder.run(text) {
-        Ok(()) => Some(builder.top.unwrap_or(Node::new(Mark::START, Kind::Null))),
-        Err(stop) => {
-            let place = builder.place();
+    let stopped = builder.run(text).err().map(|stop| (builder.place(), stop));
+    // What is open at the end of a text is open because it was stopped there.
+    while !builder.frames.is_empty() && builder.close().is_ok() {}
+    let top = builder.top.unwrap_or(Node::new(Mark::START, Kind::Null));
+    match stopped {
+        None => Ok(top),
+        Some((place, stop)) => {
             problems.add(stop.mark, place, stop.what, stop.hint);
-            None
+            Err(top)
         }
     }
 }

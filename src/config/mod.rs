@@ -10,6 +10,7 @@ pub mod schema;
 pub mod values;
 pub mod watch;
 
+mod admin_address;
 mod change;
 mod check;
 mod de;
@@ -37,7 +38,9 @@ mod reference;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
+pub use admin_address::admin_address;
 pub use change::{Change, Diff, Subject};
+pub use check::overlap;
 pub use diff::{diff, diff_of_backends, fixed};
 pub use effective::masked;
 pub use json_schema::json_schema;

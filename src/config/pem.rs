@@ -12,6 +12,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::{FromDer, X509Version};
 
 use super::schema::ClientAuthMode;
 
@@ -65,8 +67,21 @@ pub fn pair(cert: &[u8], key: &[u8]) -> Result<CertifiedKey, BadPair> {
                 BadPair::Key("the key does not belong to the certificate".into(), "Write the pair as it was issued")
             })
         }
-        Err(error) => Err(BadPair::Cert(format!("the first certificate cannot be used: {error}"), WANT_CERTIFICATE)),
+        Err(_) if pair.cert.first().is_some_and(|first| is_version_1(first)) => Err(BadPair::Cert(
+            "the first certificate is X.509 version 1, which no client takes".into(),
+            "Have it issued as version 3, with the names in subjectAltName",
+        )),
+        Err(error) => Err(BadPair::Cert(
+            format!("the first certificate cannot be used: {error}"),
+            "Have it issued anew; `openssl x509 -text -noout -in …` shows what is in it",
+        )),
     }
+}
+
+/// RFC 5280 section 4.1: what is of version 1 does not say which it is.
+fn is_version_1(certificate: &CertificateDer<'_>) -> bool {
+    let parsed = X509Certificate::from_der(certificate);
+    parsed.is_ok_and(|(_, certificate)| certificate.version() == X509Version::V1)
 }
 
 /// All certificates of a file.
@@ -130,4 +145,35 @@ pub fn client_verifier(
         builder = builder.allow_unauthenticated();
     }
     builder.build().map_err(|error| (format!("cannot be used: {error}"), "Fetch it from its authority anew"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    /// `openssl x509 -req` without `-extfile`, for a test and nothing else; nothing here makes such certificates.
+    const VERSION_1: [&str; 2] = [
+        "-----BEGIN CERTIFICATE-----\n\
+         MIIBMTCB1wIUami4AyKm7iAeoWhX4FPxMoS2wBUwCgYIKoZIzj0EAwIwGjEYMBYG\n\
+         A1UEAwwPb2xkLmV4YW1wbGUuY29tMCAXDTI2MTEyMzA1MjQ0OVoYDzIxMjYxMDMw\n\
+         MDUyNDQ5WjAaMRgwFgYDVQQDDA9vbGQuZXhhbXBsZS5jb20wWTATBgcqhkjOPQIB\n\
+         BggqhkjOPQMBBwNCAASEcVhNymNCPRhOynK55GihKzVrar1w/oJNhp4NKUi8SBtw\n\
+         5QAPzQshD44+TBJLGn0Nay4NRSBlVmNj2EHR0tFEMAoGCCqGSM49BAMCA0kAMEYC\n\
+         IQDjyafuGAXCKVWg9QjeBGnaLP5ihaAdi3r+Jqky47NvUwIhALdbHzuzu14ZrB60\n\
+         oWRSAG8jfh8ldW+sw4Q3+VUvFoTL\n\
+         -----END CERTIFICATE-----\n",
+        "-----BEGIN PRIVATE KEY-----\n\
+         MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgJPn2df5K5AqIjl6o\n\
+         x8ep1LtNkkBIB2C/RuVWtNXCwzChRANCAASEcVhNymNCPRhOynK55GihKzVrar1w\n\
+         /oJNhp4NKUi8SBtw5QAPzQshD44+TBJLGn0Nay4NRSBlVmNj2EHR0tFE\n\
+         -----END PRIVATE KEY-----\n",
+    ];
+
+    #[test]
+    fn a_certificate_of_version_1_is_told_as_that() {
+        let bad = pair(VERSION_1[0].as_bytes(), VERSION_1[1].as_bytes()).unwrap_err();
+        assert!(matches!(bad, BadPair::Cert(..)) && bad.to_string().contains("X.509 version 1"), "{bad}");
+        assert!(bad.hint().contains("version 3"), "{}", bad.hint());
+    }
 }

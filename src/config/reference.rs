@@ -41,7 +41,11 @@ fn section(defs: &Map<String, Value>, path: &str, schema: &Value, out: &mut Stri
     let mut below = Vec::new();
     for (key, property) in keys {
         let kind = kind(defs, property);
-        let default = default(property, required.contains(&key.as_str()), kind.section.is_some());
+        let mut default = default(property, required.contains(&key.as_str()), kind.section.is_some());
+        if kind.words.starts_with("`\"") {
+            // As it has to be written: without quotes it is a number.
+            default = format!("`\"{}\"`", default.trim_matches('`'));
+        }
         let meaning = property["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
         let _ = writeln!(out, "| `{key}` | {} | {default} | {meaning} |", kind.words);
         if let Some((inner, suffix)) = kind.section {

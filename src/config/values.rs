@@ -376,6 +376,9 @@ impl FromStr for HostPattern {
             || name.len() > 253
             || !(is_v6 || (name.bytes().all(plain) && !name.split('.').any(str::is_empty)))
         {
+            if !text.is_ascii() {
+                return Err(format!("`{text}` is not a host; write it as DNS has it, such as `xn--bcher-kva.example`"));
+            }
             return Err(format!("`{text}` is not a host; write `api.example.com` or `*.example.com`, without a port"));
         }
         Ok(if below { Self::Below(name.to_owned()) } else { Self::Exact(name.to_owned()) })

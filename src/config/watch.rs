@@ -5,15 +5,34 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// What the file system says of a file; nothing where there is none.
 pub type Stamp = Option<(i64, i64, u64, u64, u64)>;
 
-/// Of the file at this path now.
-pub fn stamp(path: &Path) -> Stamp {
+/// How old a change is by which the next can be told: file systems count in ticks of some milliseconds.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Of the file at this path now; nothing where nobody can tell, as its folder is closed to this user.
+pub fn stamp(path: &Path) -> Option<Stamp> {
+    match fs::metadata(path) {
+        Ok(data) => Some(of(&data)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        Err(_) => Some(None),
+    }
+}
+
+/// Of a file that is about to be read, if whatever changes it afterwards leaves another.
+pub(super) fn stamp_to_go_by(path: &Path) -> Option<Stamp> {
     let data = fs::metadata(path).ok()?;
+    let age = SystemTime::now().duration_since(data.modified().ok()?).ok()?;
+    (age >= TICK).then(|| of(&data))
+}
+
+fn of(data: &fs::Metadata) -> Stamp {
     Some((data.mtime(), data.mtime_nsec(), data.len(), data.ino(), data.dev()))
 }
 
@@ -32,9 +51,16 @@ struct Seen {
 }
 
 impl Watch {
-    /// Looks at these files, forgets others, and says which have changed and are quiet since the last look. `groups`: files that belong together are handed out together, once all
-    /// are quiet. A file seen for the first time counts as changed, as nobody knows what it was when it was read.
-    pub fn look(&mut self, groups: &[Vec<PathBuf>], stamp: &dyn Fn(&Path) -> Stamp) -> BTreeSet<PathBuf> {
+    /// Of files that were read when they were like this.
+    pub fn since(read: BTreeMap<PathBuf, Stamp>) -> Self {
+        let seen = |stamp| Seen { last: Some(stamp), handled: Some(stamp) };
+        Self { files: read.into_iter().map(|(path, stamp)| (path, seen(stamp))).collect() }
+    }
+
+    /// Looks at these files, forgets others, and says which have changed and are quiet since the last look. `groups`: files
+    /// that belong together are handed out together, once all are quiet. A file seen for the first time counts as changed, as
+    /// nobody knows what it was when it was read; one that `stamp` cannot tell anything of does not.
+    pub fn look(&mut self, groups: &[Vec<PathBuf>], stamp: &dyn Fn(&Path) -> Option<Stamp>) -> BTreeSet<PathBuf> {
         let mut before = std::mem::take(&mut self.files);
         let mut quiet = BTreeSet::new();
         for path in groups.iter().flatten() {
@@ -42,10 +68,11 @@ impl Watch {
                 continue;
             }
             let (seen, now) = (before.remove(path).unwrap_or_default(), stamp(path));
-            if seen.last == Some(now) {
+            let now = now.or(seen.last);
+            if now.is_some() && seen.last == now {
                 quiet.insert(path.clone());
             }
-            self.files.insert(path.clone(), Seen { last: Some(now), handled: seen.handled });
+            self.files.insert(path.clone(), Seen { last: now, handled: seen.handled });
         }
         let mut due = BTreeSet::new();
         for group in groups {
@@ -82,7 +109,7 @@ mod tests {
         let groups = vec![vec![PathBuf::from("cert"), PathBuf::from("key")]];
         let mut watch = Watch::default();
         let mut look = |cert: i64, key: i64| {
-            let stamp = |path: &Path| Some((if path.ends_with("cert") { cert } else { key }, 0, 0, 0, 0));
+            let stamp = |path: &Path| Some(Some((if path.ends_with("cert") { cert } else { key }, 0, 0, 0, 0)));
             watch.look(&groups, &stamp).len()
         };
         assert_eq!((look(1, 1), look(1, 1), look(1, 1)), (0, 2, 0), "new to us: once");
@@ -93,7 +120,7 @@ mod tests {
     #[test]
     fn what_could_not_be_looked_into_is_handed_out_again() {
         let (groups, mut watch) = (vec![vec![PathBuf::from("a")]], Watch::default());
-        let stamp: &dyn Fn(&Path) -> Stamp = &|_| Some((1, 0, 0, 0, 0));
+        let stamp: &dyn Fn(&Path) -> Option<Stamp> = &|_| Some(Some((1, 0, 0, 0, 0)));
         assert_eq!(watch.look(&groups, stamp).len(), 0);
         let due = watch.look(&groups, stamp);
         watch.again(&due);
@@ -104,9 +131,30 @@ mod tests {
     fn a_file_that_is_gone_has_changed() {
         let groups = vec![vec![PathBuf::from("a")]];
         let mut watch = Watch::default();
-        let there: &dyn Fn(&Path) -> Stamp = &|_| Some((1, 0, 0, 0, 0));
-        let gone: &dyn Fn(&Path) -> Stamp = &|_| None;
+        let there: &dyn Fn(&Path) -> Option<Stamp> = &|_| Some(Some((1, 0, 0, 0, 0)));
+        let gone: &dyn Fn(&Path) -> Option<Stamp> = &|_| Some(None);
         let counts = [there, there, gone, gone, gone].map(|stamp| watch.look(&groups, stamp).len());
         assert_eq!(counts, [0, 1, 0, 1, 0]);
+    }
+
+    #[test]
+    fn what_is_as_it_was_read_and_what_cannot_be_told_have_not_changed() {
+        let (path, was, is) = (PathBuf::from("a"), Some((1, 0, 0, 0, 0)), Some((2, 0, 0, 0, 0)));
+        let groups = vec![vec![path.clone()]];
+        let mut watch = Watch::since(BTreeMap::from([(path, was)]));
+        let counts = [Some(was), None, Some(was), Some(is), None, Some(is)].map(|s| watch.look(&groups, &|_| s).len());
+        assert_eq!(counts, [0, 0, 0, 0, 1, 0]);
+        let mut watch = Watch::default();
+        let counts = [None, None, Some(is), Some(is)].map(|stamp| watch.look(&groups, &|_| stamp).len());
+        assert_eq!(counts, [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_young_file_is_nothing_to_go_by() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let aged = |age| file.as_file().set_modified(SystemTime::now() - age).map(|()| stamp_to_go_by(file.path()));
+        assert_eq!(aged(Duration::ZERO).unwrap(), None);
+        assert_eq!(aged(Duration::from_secs(60)).unwrap(), stamp(file.path()));
+        assert_eq!((stamp(Path::new("/nowhere")), stamp_to_go_by(Path::new("/nowhere"))), (Some(None), None));
     }
 }

@@ -150,14 +150,14 @@ struct Accepted<F> {
 
 impl<F: Front> Accepted<F> {
     async fn serve(self, mut stream: TcpStream) {
-        let _held = (self.guard, self.open, self.place);
+        let (_guard, open, _place) = (self.guard, self.open, self.place);
         let _ = stream.set_nodelay(true);
         let ends = ends(&mut stream, self.ends, &self.settings, &self.meters, &self.phase).await;
         let Some(ends) = ends else { return };
         let Ok(_entered) = admit(&stream, ends.0, &self.settings, &self.per_ip, &self.meters) else { return };
         let (write, tls) = (self.settings.timeouts.write.limit(), self.settings.tls.clone());
         let name = Arc::clone(&self.settings.name);
-        let conn = Conn::new(name, ends, self.settings, self.meters, self.phase.clone());
+        let conn = Conn::new(name, ends, self.settings, self.meters, self.phase.clone(), Arc::clone(open.of()));
         match tls {
             Some(endpoint) => secure::serve(stream, conn, &endpoint, &self.front, self.phase).await,
             None => {

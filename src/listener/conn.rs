@@ -14,7 +14,9 @@ use tokio::time::Instant;
 
 use super::Settings;
 use super::leaving;
+use super::open::Open;
 use super::phase::{Phase, PhaseWatch};
+use super::returned::Returned;
 use crate::policy::forwarded::text_of;
 use crate::telemetry::meters::ListenerMeters;
 use crate::tls::Session;
@@ -45,7 +47,14 @@ pub struct Conn {
     answering: AtomicBool,
     /// The request under way is the last that the connection may bring.
     spent: AtomicBool,
+    /// Some of what was written has not left yet. Of HTTP/2 only.
+    unsent: AtomicBool,
+    /// Nothing was under way when the process began to end, nor since.
+    idle_at_end: AtomicBool,
     last_words: Mutex<Option<Bytes>>,
+    pub(super) returned: Returned,
+    /// Of all listeners.
+    pub(super) open: Arc<Open>,
 }
 
 impl Conn {
@@ -55,6 +64,7 @@ impl Conn {
         settings: Arc<Settings>,
         meters: Arc<ListenerMeters>,
         phase: PhaseWatch,
+        open: Arc<Open>,
     ) -> Self {
         let (peer, local) = ends;
         Self {
@@ -69,7 +79,11 @@ impl Conn {
             tunnel: AtomicBool::new(false),
             answering: AtomicBool::new(false),
             spent: AtomicBool::new(false),
+            unsent: AtomicBool::new(false),
+            idle_at_end: AtomicBool::new(false),
             last_words: Mutex::new(None),
+            returned: Returned::default(),
+            open,
         }
     }
 
@@ -98,6 +112,12 @@ impl Conn {
         self.spent.store(true, Ordering::Release);
     }
 
+    /// The response under way ends whole and says that the connection goes on: it does, should Pingora give it up, unless some
+    /// of the request is still to come. HTTP/1 only.
+    pub fn keep(&self) {
+        self.returned.ask();
+    }
+
     /// After an upgrade everything passes, both ways.
     pub fn set_tunnel(&self) {
         self.tunnel.store(true, Ordering::Release);
@@ -117,6 +137,22 @@ impl Conn {
 
     fn is_answering(&self) -> bool {
         self.answering.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_unsent(&self, unsent: bool) {
+        self.unsent.store(unsent, Ordering::Release);
+    }
+
+    pub(super) fn is_unsent(&self) -> bool {
+        self.unsent.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_idle_at_end(&self, idle: bool) {
+        self.idle_at_end.store(idle, Ordering::Release);
+    }
+
+    pub(super) fn is_idle_at_end(&self) -> bool {
+        self.idle_at_end.load(Ordering::Acquire)
     }
 
     pub(super) fn take_last_words(&self) -> Option<Bytes> {

@@ -45,6 +45,8 @@ pub(super) struct EdgeIo {
     taken: u64,
     ended: bool,
     http2: bool,
+    /// The client was told that nothing follows.
+    shut: bool,
     socket: Arc<SocketDigest>,
 }
 
@@ -65,8 +67,23 @@ impl EdgeIo {
             taken: 0,
             ended: false,
             http2: false,
+            shut: false,
             socket: Arc::new(digest),
         }
+    }
+
+    /// The connection again that was left behind between two requests, if it was.
+    pub(super) fn returned(conn: &Arc<Conn>) -> Option<Box<Self>> {
+        let (stream, inbox) = conn.returned.take()?;
+        let mut io = Self::new(stream, Arc::clone(conn), conn.settings.timeouts.write.limit());
+        io.inbox = inbox;
+        Some(Box::new(io))
+    }
+
+    /// Whether the request under way was read to its end, the response has left, and nothing speaks against another.
+    fn is_between_requests(&self) -> bool {
+        let usable = !self.http2 && !self.shut && !self.ended && !self.conn.is_tunnel();
+        usable && self.gate.allows() == 0 && self.outbox.is_empty()
     }
 
     /// From here on this is an HTTP/2 connection: everything passes.
@@ -246,6 +263,9 @@ impl AsyncWrite for EdgeIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.conn.set_answering();
+        if this.http2 {
+            this.conn.set_unsent(true);
+        }
         if this.outbox.len() + data.len() <= GATHER {
             if this.outbox.capacity() == 0 {
                 // A header and a small body, without growing in between.
@@ -276,13 +296,19 @@ impl AsyncWrite for EdgeIo {
         }
         match this.stream()?.poll_flush(cx) {
             Poll::Pending => this.poll_unflushed(cx),
-            flushed => flushed,
+            flushed => {
+                if this.http2 {
+                    this.conn.set_unsent(false);
+                }
+                flushed
+            }
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.poll_outbox(cx))?;
+        this.shut = true;
         this.stream()?.poll_shutdown(cx)
     }
 }
@@ -290,10 +316,17 @@ impl AsyncWrite for EdgeIo {
 impl Drop for EdgeIo {
     fn drop(&mut self) {
         let Some(mut stream) = self.stream.take() else { return };
+        if self.conn.returned.is_asked() && self.is_between_requests() {
+            return self.conn.returned.leave((stream, std::mem::take(&mut self.inbox)));
+        }
         let last_words = self.conn.take_last_words();
-        let unread = !self.ended && !self.http2 && (self.gate.allows() > 0 || !self.inbox.is_empty());
-        if last_words.is_some() || unread {
-            linger::close(stream, std::mem::take(&mut self.outbox), last_words);
+        // An HTTP/2 client has something to say of every response, if only how much more it would take.
+        let unread = match self.http2 {
+            true => self.shut && !self.conn.is_idle_at_end(),
+            false => self.gate.allows() > 0 || !self.inbox.is_empty(),
+        };
+        if last_words.is_some() || (unread && !self.ended) {
+            linger::close(stream, std::mem::take(&mut self.outbox), last_words, self.conn.open.enter());
         } else {
             stream.part();
         }

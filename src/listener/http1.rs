@@ -80,7 +80,10 @@ async fn exchange<F: Front>(
             }
         }
     };
-    reused.and_then(take_back)
+    match reused {
+        Some(reused) => take_back(reused),
+        None => EdgeIo::returned(&exchange.conn),
+    }
 }
 
 /// The stream as ours again, unless some of the request's body is still to come.

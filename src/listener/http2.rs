@@ -21,6 +21,8 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How long a client may take to acknowledge that we are leaving, with nothing under way.
 const GOODBYE: Duration = Duration::from_millis(300);
+/// The same after its last response, which it may still be reading.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Requests that a client gives up before their answer began, from which on it is looked at whether they are more than
 /// half of all: work is cheap to ask for in this way, and dear to do (CVE-2023-44487). Beyond this a client is asked to
 /// come back on another connection; beyond twice as many it is cut. h2 itself bounds those that are reset before they
@@ -95,13 +97,24 @@ impl<F: Front> Http2<F> {
         }
     }
 
-    /// Returns once the process ends and no stream is left; a client that is gone never acknowledges a GOAWAY.
+    /// Returns once the process ends, no stream is left and the client has had time to acknowledge that, which ends the
+    /// connection by itself; one that is gone never does.
     async fn left_alone(&self, phase: &mut PhaseWatch) {
         phase.past(Phase::Open).await;
         self.last_call.send_replace(true);
         phase.past(Phase::Closing).await;
-        tokio::time::sleep(GOODBYE).await;
-        self.streams.none_left().await;
+        self.conn.set_idle_at_end(!self.streams.is_any());
+        let mut patience = GOODBYE;
+        loop {
+            let (any, before) = (self.streams.is_any(), self.requests.load(Ordering::Relaxed));
+            tokio::time::sleep(patience).await;
+            let idle = !any && before == self.requests.load(Ordering::Relaxed);
+            if idle && !self.conn.is_unsent() {
+                return;
+            }
+            self.streams.none_left().await;
+            patience = FAREWELL;
+        }
     }
 }
 
@@ -116,6 +129,7 @@ impl<F: Front> HttpServerApp for Http2<F> {
             return None;
         }
         let _open = self.streams.open();
+        self.conn.set_idle_at_end(false);
         session.set_write_timeout(self.conn.settings.timeouts.write.limit());
         let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), None));
         let served = EXCHANGE.scope(Arc::clone(&exchange), self.front.app().process_new_http(session, shutdown));
@@ -158,8 +172,12 @@ impl Streams {
         OpenStream(Arc::clone(self))
     }
 
+    fn is_any(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > 0
+    }
+
     async fn none_left(&self) {
-        while self.count.load(Ordering::Relaxed) > 0 {
+        while self.is_any() {
             self.none.notified().await;
         }
     }

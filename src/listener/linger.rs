@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::open::Entered;
 use super::transport::Transport;
 
 /// How long the client may go on sending.
@@ -13,11 +14,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How many bytes are read and thrown away.
 const MOST: usize = 1024 * 1024;
 
-/// Sends what is left to say and closes in the background.
-pub(super) fn close(stream: Transport, outbox: BytesMut, last_words: Option<Bytes>) {
+/// Sends what is left to say and closes in the background. The connection counts as open until then: the end of the process
+/// would be as abrupt.
+pub(super) fn close(stream: Transport, outbox: BytesMut, last_words: Option<Bytes>, open: Entered) {
     // Outside a runtime (the process is ending) there is nobody to wait: the drop closes it.
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(async move {
+            let _open = open;
             let _ = tokio::time::timeout(PATIENCE, say_and_wait(stream, outbox, last_words)).await;
         });
     }

@@ -16,6 +16,7 @@ mod open;
 mod per_ip;
 mod phase;
 mod proxied;
+mod returned;
 mod secure;
 mod transport;
 mod workers;

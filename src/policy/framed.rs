@@ -1,7 +1,7 @@
 //! How a backend's response is framed. A client must be able to tell where it ends exactly as Weir does: what two readers
 //! could measure differently is refused or made plain before it goes on. Bodies are Pingora's.
 
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
 
 /// Checks the header of a response and leaves one Content-Length in it at the most.
@@ -16,6 +16,17 @@ pub fn check(response: &mut ResponseHeader, asked_to_switch: bool) -> Result<(),
     }
     one_coding(response)?;
     one_length(response)
+}
+
+/// Takes away what frames a body from a status that has none. 1xx and 204 never have either field (RFC 9110 section 8.6,
+/// RFC 9112 section 6.1); 304 may say what a 200 would have, but its coding was the backend's connection's.
+pub fn bare(headers: &mut HeaderMap, status: StatusCode) {
+    if status.is_informational() || status == StatusCode::NO_CONTENT {
+        headers.remove(header::CONTENT_LENGTH);
+        headers.remove(header::TRANSFER_ENCODING);
+    } else if status == StatusCode::NOT_MODIFIED {
+        headers.remove(header::TRANSFER_ENCODING);
+    }
 }
 
 /// Other codings would have to be undone here, as the client was not asked whether it knows them (RFC 9112 section 6.1).

@@ -39,7 +39,10 @@ impl RequestId {
     }
 
     fn of(text: &[u8]) -> Self {
-        Self(HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static("-")))
+        let mut value = HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static("-"));
+        // It does not come again: in HPACK's table (RFC 7541 section 2.3.2) it would displace what does.
+        value.set_sensitive(true);
+        Self(value)
     }
 
     /// The text.
@@ -101,6 +104,15 @@ mod tests {
             let uuid = uuid::Uuid::parse_str(id.as_str()).unwrap();
             assert_eq!(uuid.get_version_num(), 7, "{values:?}");
             assert_eq!(uuid.get_timestamp().unwrap().to_unix(), (1_700_000_000, 0));
+        }
+    }
+
+    #[test]
+    fn stays_out_of_the_table_of_http2() {
+        let mut headers = HeaderMap::new();
+        for values in [&["brought"][..], &[]] {
+            assign(values).apply(&mut headers);
+            assert!(headers[&NAME].is_sensitive());
         }
     }
 

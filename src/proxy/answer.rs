@@ -11,7 +11,7 @@ use super::arrive::{GRACE, refuse};
 use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, is_end_of_tunnel, may_try_again};
-use super::sticky;
+use super::{last_hop, sticky};
 use crate::fault::Fault;
 use crate::life::Life;
 use crate::policy::reply::{self, Reply};
@@ -29,10 +29,16 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
         return to_acme(session, ctx, life, challenge).await;
     }
     if let Some(port) = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.settings.redirect_https) {
+        if last_hop::is_about_the_server(session, ctx) {
+            return last_hop::answer(session, ctx, life).await;
+        }
         return to_https(session, ctx, life, port).await;
     }
     let Some(route) = ctx.route.clone() else { return Ok(false) };
     let (mut response, body) = match &route.action {
+        Action::Upstream(_) | Action::Split(_) if last_hop::is_last(session, ctx) => {
+            return last_hop::answer(session, ctx, life).await;
+        }
         Action::Upstream(_) | Action::Split(_) => return Ok(false),
         Action::Respond(respond) => (respond.header(), respond.body()),
         Action::Redirect(redirect) => {
@@ -86,11 +92,11 @@ async fn to_https(session: &mut Session, ctx: &mut RequestCtx, life: &Life, port
 }
 
 /// What a response says of the connections to come (RFC 6797 section 7.1): Weir's word in place of a backend's.
-fn hsts(ctx: &RequestCtx) -> Option<&HeaderValue> {
+pub(super) fn hsts(ctx: &RequestCtx) -> Option<&HeaderValue> {
     ctx.exchange.as_ref()?.conn.tls.as_ref()?.hsts()
 }
 
-async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
+pub(super) async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
     if !body.is_empty() {
         session.write_response_header(Box::new(response), false).await?;
         return session.write_response_body(Some(body), true).await;
@@ -166,6 +172,8 @@ pub(super) fn header(
     life: &Life,
 ) -> Result<()> {
     if response.status == 101 {
+        response.remove_header(&header::CONTENT_LENGTH);
+        response.remove_header(&header::TRANSFER_ENCODING);
         sticky::reveal(session, response, ctx)?;
         open_tunnel(session, ctx);
         return Ok(());
@@ -173,6 +181,7 @@ pub(super) fn header(
     let (status, received) = (response.status, response.version);
     lean::edit_response(response, FIELDS, |headers| {
         hop_by_hop::response(headers, status, ctx.version == Version::HTTP_2);
+        framed::bare(headers, status);
         if !status.is_informational() {
             ours(headers, received, ctx);
         }
@@ -189,6 +198,13 @@ pub(super) fn header(
     }
     if let Some(route) = &ctx.route {
         route.response_headers.response(response)?;
+    }
+    if ctx.version == Version::HTTP_10
+        && !response.headers.contains_key(header::CONTENT_LENGTH)
+        && !is_bodiless(response, ctx)
+    {
+        // The end of the connection is the end of the body: to be said, as 1.0 has no other way (RFC 9112 section 9.3).
+        session.set_keepalive(None);
     }
     sticky::reveal(session, response, ctx)?;
     ctx.begun = Some(response.status.as_u16());
@@ -211,7 +227,7 @@ fn ours(headers: &mut HeaderMap, received: Version, ctx: &RequestCtx) {
     }
 }
 
-fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Life) {
+pub(super) fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Life) {
     if life.is_draining() || ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_closing()) {
         session.set_keepalive(None);
     }
@@ -244,11 +260,14 @@ pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut Reques
     }
     let (fault, status) = fault_of(error, ctx);
     (ctx.fault, ctx.status) = (Some(fault), Some(status));
-    let before_pick = ctx.tries == 0;
     if has_begun(session) || fault == Fault::ClientAbort {
         return FailToProxy { error_code: status, can_reuse_downstream: false };
     }
     close_if_leaving(session, ctx, life);
+    if session.is_upgrade_req() {
+        // What the client says next may be meant for the other protocol.
+        session.set_keepalive(None);
+    }
     let accept = session.req_header().headers.get(header::ACCEPT).map(|accept| accept.as_bytes());
     let request_id = ctx.request_id.as_ref().map_or("-", |id| id.as_str());
     let retry_after = matches!(fault, Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout).then_some(1);
@@ -263,11 +282,23 @@ pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut Reques
         Ok((response, body)) => write(session, response, body).await,
         Err(error) => Err(error),
     };
-    if let Err(error) = written {
-        tracing::debug!(%error, "the client did not take our reply");
-        session.set_keepalive(None);
+    match written {
+        Ok(()) if ctx.handed_over => keep(session, ctx),
+        Ok(()) => {}
+        Err(error) => {
+            tracing::debug!(%error, "the client did not take our reply");
+            session.set_keepalive(None);
+        }
     }
-    FailToProxy { error_code: status, can_reuse_downstream: before_pick }
+    FailToProxy { error_code: status, can_reuse_downstream: true }
+}
+
+/// Pingora would close the connection, whatever our reply has just said of it.
+fn keep(session: &Session, ctx: &RequestCtx) {
+    let (ServerSession::H1(http1), Some(exchange)) = (&*session.downstream_session, &ctx.exchange) else { return };
+    if http1.will_keepalive() {
+        exchange.conn.keep();
+    }
 }
 
 /// gRPC is spoken over HTTP/2 alone.

@@ -44,6 +44,8 @@ pub struct RequestCtx {
     pub(super) tries: u8,
     /// How long it has waited for a free place, over all tries.
     pub(super) queued: Duration,
+    /// Pingora looks for a backend: should it find none that answers, it gives up the client's connection too.
+    pub(super) handed_over: bool,
     pub(super) stay: Stay,
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: Vec<AttemptRecord>,
@@ -93,6 +95,7 @@ impl RequestCtx {
             tried: Tried::default(),
             tries: 0,
             queued: Duration::ZERO,
+            handed_over: false,
             stay: Stay::default(),
             attempt: None,
             attempts: Vec::new(),

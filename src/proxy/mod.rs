@@ -9,6 +9,7 @@ mod ctx;
 mod fail;
 mod front;
 mod hash_key;
+mod last_hop;
 mod pick;
 mod queue;
 mod record;

@@ -29,6 +29,7 @@ const SHORTEST: Duration = Duration::from_millis(1);
 pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, leases: &Leases) -> Result<Box<HttpPeer>> {
     // An attempt that is still open here was given up by Pingora; its backend must not count it any longer.
     ctx.attempt = None;
+    ctx.handed_over = true;
     let Some(target) = ctx.target.clone() else {
         return Err(refuse(ctx, Fault::Internal, None, "no upstream was chosen"));
     };

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::arrive::{authority, refuse};
 use super::ctx::RequestCtx;
-use super::sticky;
+use super::{last_hop, sticky};
 use crate::config::schema::Protocol;
 use crate::config::values::BackendAddress;
 use crate::fault::Fault;
@@ -30,6 +30,7 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut R
         hop_by_hop::request(headers, &client.headers, protocol != Protocol::Http1);
         forward(client, headers, ctx);
         via::add(headers, ctx.version);
+        last_hop::count(&ctx.method, headers);
     });
     if let Some(rewrite) = &route.rewrite {
         rewrite.apply(request)?;

@@ -42,6 +42,6 @@ async fn leave(room: &ControlRoom, server: &Server) -> Ended {
 
 async fn second_stop(signals: &mut Signals) {
     while signals.next().await != Asked::Stop {
-        tracing::warn!("stopping: only another SIGTERM or SIGINT is heard now");
+        tracing::warn!("stopping: only another SIGTERM, SIGINT or SIGQUIT is heard now");
     }
 }

@@ -46,8 +46,10 @@ fn parse(question: &Question) -> Result<Asked, String> {
     let method = question.method.parse().map_err(|_| format!("`{}` is not a method", question.method))?;
     let wrong = || format!("`{}` is not a URL; write http://HOST/PATH or /PATH", question.url);
     let uri: Uri = question.url.parse().map_err(|_| wrong())?;
-    if uri.scheme().is_none() && !question.url.starts_with('/') {
-        return Err(wrong());
+    match uri.scheme_str() {
+        Some("http" | "https") => {}
+        None if question.url.starts_with('/') => {}
+        _ => return Err(wrong()),
     }
     let mut headers = HeaderMap::new();
     for line in &question.headers {

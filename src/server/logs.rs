@@ -33,10 +33,10 @@ impl BothLogs {
 }
 
 impl Logs for BothLogs {
-    fn prepare(&self, before: &Document, after: &Document) -> Result<Box<dyn FnOnce() + '_>, (&'static str, String)> {
+    fn prepare(&self, before: &Document, after: &Document) -> Result<Box<dyn FnOnce() + '_>, String> {
         let changed = before.access_log.path != after.access_log.path;
         let sink = changed.then(|| Sink::open(&within(&self.folder, &after.access_log.path))).transpose();
-        let sink = sink.map_err(|error| ("access_log.path", format!("cannot be opened: {error}")))?;
+        let sink = sink.map_err(|error| format!("cannot be opened: {error}"))?;
         let settings = after.log.clone();
         Ok(Box::new(move || {
             if let Some(sink) = sink {

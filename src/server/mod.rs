@@ -139,6 +139,9 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
         acme::prove(&path).map_err(|source| StartError::File { what: what(), source })?;
     }
     let logs = BothLogs::open(document, &folder, &metrics)?;
+    if let Some(user) = &document.server.user {
+        tell_of_closed_files(user, &checked);
+    }
     let reserved = limits::raise_open_files(Runtimes::wanted(&document.server))?;
     let runtimes = Runtimes::start(&document.server)?;
     let _control = runtimes.control().enter();
@@ -208,6 +211,16 @@ fn furnish(
     let metrics = Arc::clone(metrics);
     let acme = acme::Agent::new(Arc::clone(listeners.certificates()), Arc::clone(&metrics));
     Ok(Arc::new(ControlRoom { acme, metrics, life, shared, listeners, registry, reloader, logs, token }))
+}
+
+/// What was read before the user was changed has to be readable after it, too.
+fn tell_of_closed_files(user: &str, checked: &Checked) {
+    for path in checked.forbidden() {
+        let path = path.display();
+        tracing::warn!(
+            "server.user: `{user}` may not read {path}: a reload will be refused, and no change of it is seen"
+        );
+    }
 }
 
 fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(super) enum Asked {
     /// SIGHUP.
     Reload,
-    /// SIGTERM or SIGINT.
+    /// SIGTERM, SIGINT or SIGQUIT.
     Stop,
     /// SIGUSR1.
     ReopenLogs,
@@ -23,6 +23,7 @@ pub(super) struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
     user1: Signal,
     user2: Signal,
 }
@@ -34,6 +35,7 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
         })
@@ -44,6 +46,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Asked::Stop,
             _ = self.interrupt.recv() => Asked::Stop,
+            _ = self.quit.recv() => Asked::Stop,
             _ = self.hangup.recv() => Asked::Reload,
             _ = self.user1.recv() => Asked::ReopenLogs,
             _ = self.user2.recv() => Asked::Upgrade,

@@ -124,7 +124,7 @@ fn upstreams(cells: &Cells) -> Vec<Family> {
     let mut fail_open = Family::of(
         "weir_upstream_fail_open_total",
         Kind::Counter,
-        "Picks of a backend though none is healthy.",
+        "Picks while backends that are down are picked too, as none is up, or too few are.",
         &["upstream"],
     );
     let mut depth = Family::of(

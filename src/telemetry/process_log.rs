@@ -62,8 +62,8 @@ impl ProcessLog {
     }
 }
 
-/// Who may say how much. Pingora logs each failed request as an error and rustls each odd message of a client as a
-/// warning: anybody could fill the log.
+/// Who may say how much. Pingora logs each failed request as an error, rustls each odd message of a client and h2 each
+/// connection that resets too much as a warning, without a word of whose it was: anybody could fill the log.
 fn targets(level: LogLevel) -> Targets {
     let (weir, chatty, others) = match level {
         LogLevel::Error => (LevelFilter::ERROR, LevelFilter::OFF, LevelFilter::ERROR),
@@ -73,7 +73,7 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Trace => (LevelFilter::TRACE, LevelFilter::TRACE, LevelFilter::INFO),
     };
     let targets = Targets::new().with_default(others).with_target("weir", weir);
-    targets.with_target("pingora", chatty).with_target("rustls", chatty)
+    targets.with_target("pingora", chatty).with_target("rustls", chatty).with_target("h2", chatty)
 }
 
 /// Text or JSON, as the flag says at the moment of the line.
@@ -124,8 +124,10 @@ mod tests {
         assert!(heard(LogLevel::Debug, "rustls::common_state", Level::WARN));
         assert!(!heard(LogLevel::Debug, "pingora_core::server", Level::DEBUG));
         assert!(heard(LogLevel::Trace, "pingora_core::server", Level::TRACE));
-        assert!(heard(LogLevel::Info, "h2::client", Level::WARN));
-        assert!(!heard(LogLevel::Trace, "h2::client", Level::TRACE));
+        assert!(!heard(LogLevel::Info, "h2::proto::streams::recv", Level::WARN));
+        assert!(heard(LogLevel::Debug, "h2::proto::streams::recv", Level::WARN));
+        assert!(heard(LogLevel::Info, "hickory_resolver", Level::WARN));
+        assert!(!heard(LogLevel::Trace, "hickory_resolver", Level::TRACE));
     }
 
     #[test]

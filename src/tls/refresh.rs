@@ -10,15 +10,20 @@ use super::certificate::Certificate;
 use super::client::Clients;
 use super::endpoint::Endpoint;
 use super::store::{Inner, Store, label};
+use crate::config::pem::{self, BadPair};
 use crate::config::read_named;
 use crate::config::schema::{CertificatePair, ClientAuth};
 use crate::config::watch::stamp;
 use crate::lack::{self, Warning};
 
 static CANNOT_READ: Warning = Warning::new();
+const CANNOT_LOOK: &str = "certificates cannot be looked into; that is tried again";
 
 /// New certificates by the files they are from.
 type Renewed = BTreeMap<CertificatePair, Arc<Certificate>>;
+
+/// New authorities of clients by how they are asked for.
+type RenewedClients = Vec<(ClientAuth, Clients)>;
 
 impl Store {
     /// Looks at all files of the configuration in force, and serves what has changed. Blocks on the file system. To be
@@ -30,8 +35,9 @@ impl Store {
             return;
         }
         let renewed = inner.renewed(&changed);
+        let clients = inner.renewed_clients(&changed);
         for endpoint in &inner.endpoints {
-            inner.bring(endpoint, &renewed, &changed);
+            inner.bring(endpoint, &renewed, &clients);
         }
         if inner.lacks.take() {
             inner.watch.again(&changed);
@@ -76,8 +82,7 @@ impl Inner {
                 continue;
             }
             let name = &before.label;
-            let read = || Certificate::read(name, &self.read(&pair.cert)?, &self.read(&pair.key)?);
-            match read() {
+            match self.certificate(name, pair) {
                 Ok(same) if same.digest == before.digest => {}
                 Ok(certificate) => {
                     self.count(name, true);
@@ -91,15 +96,23 @@ impl Inner {
         renewed
     }
 
+    fn certificate(&self, name: &str, pair: &CertificatePair) -> Result<Certificate, String> {
+        let (cert, key) = (self.read(&pair.cert)?, self.read(&pair.key)?);
+        Certificate::read(name, &cert, &key).map_err(|what| match pem::pair(&cert, &key) {
+            Err(BadPair::Key(..)) => format!("{}: {what}", pair.key.display()),
+            _ => what,
+        })
+    }
+
     /// Brings an endpoint to what its files say.
-    fn bring(&self, endpoint: &Endpoint, renewed: &Renewed, changed: &BTreeSet<PathBuf>) {
+    fn bring(&self, endpoint: &Endpoint, renewed: &Renewed, clients: &RenewedClients) {
         let served = endpoint.served();
         let current = endpoint.terms.pairs.iter().zip(&served.certificates);
         let certificates: Vec<_> =
             current.map(|(pair, before)| Arc::clone(renewed.get(pair).unwrap_or(before))).collect();
         let same = certificates.iter().zip(&served.certificates).all(|(new, old)| Arc::ptr_eq(new, old));
-        let auth = endpoint.terms.client_auth.as_ref().filter(|auth| changed.contains(&self.whole(&auth.ca)));
-        let clients = auth.and_then(|auth| self.clients(auth, served.clients.as_ref()));
+        let asked = endpoint.terms.client_auth.as_ref();
+        let clients = clients.iter().find(|(auth, _)| Some(auth) == asked).map(|(_, clients)| clients.clone());
         if same && clients.is_none() {
             return;
         }
@@ -108,25 +121,45 @@ impl Inner {
         }
     }
 
-    /// The authorities of clients, if they are others than before.
-    fn clients(&self, auth: &ClientAuth, before: Option<&Clients>) -> Option<Clients> {
-        let name = label(&auth.ca);
-        let read = || {
-            let crl = auth.crl.as_deref().map(|crl| self.read(crl)).transpose()?;
-            Clients::read(auth.mode, &self.read(&auth.ca)?, crl.as_deref())
-        };
-        match read() {
-            Ok(same) if before.is_some_and(|before| before.digest == same.digest) => None,
-            Ok(clients) => {
-                self.count(&name, true);
-                tracing::info!(authorities = &*name, "authorities of clients renewed from their files");
-                Some(clients)
-            }
-            Err(what) => {
-                self.reject(&name, &what);
-                None
+    /// The authorities of clients that are others than before. Listeners that share files have them read for each, but told
+    /// and counted once.
+    fn renewed_clients(&self, changed: &BTreeSet<PathBuf>) -> RenewedClients {
+        let mut renewed = RenewedClients::new();
+        let mut told = BTreeSet::new();
+        for endpoint in &self.endpoints {
+            let auth = endpoint.terms.client_auth.as_ref().filter(|auth| changed.contains(&self.whole(&auth.ca)));
+            let Some(auth) = auth.filter(|auth| renewed.iter().all(|(done, _)| done != *auth)) else { continue };
+            let (name, first) = (label(&auth.ca), told.insert((&auth.ca, &auth.crl)));
+            match self.clients(auth) {
+                Ok(same) if endpoint.served().clients.as_ref().is_some_and(|before| before.digest == same.digest) => {}
+                Ok(clients) => {
+                    if first {
+                        self.count(&name, true);
+                        tracing::info!(authorities = &*name, "authorities of clients renewed from their files");
+                    }
+                    renewed.push((auth.clone(), clients));
+                }
+                Err((_, what)) if self.lacks.get() => CANNOT_READ.tell(CANNOT_LOOK, what),
+                Err((file, what)) if first => {
+                    self.count(&name, false);
+                    let file = &*label(file);
+                    tracing::error!(file, "changed on disk, but cannot be used; the old one goes on: {what}");
+                }
+                Err(_) => {}
             }
         }
+        renewed
+    }
+
+    /// What the files of `client_auth` say now; otherwise which of them is wrong, and how.
+    fn clients<'a>(&self, auth: &'a ClientAuth) -> Result<Clients, (&'a Path, String)> {
+        let read = |path: &'a Path| self.read(path).map_err(|what| (path, what));
+        let (ca, list) = (read(&auth.ca)?, auth.crl.as_deref());
+        let crl = list.map(read).transpose()?;
+        Clients::read(auth.mode, &ca, crl.as_deref()).map_err(|what| match list {
+            Some(list) if Clients::read(auth.mode, &ca, None).is_ok() => (list, what),
+            _ => (&*auth.ca, what),
+        })
     }
 
     fn count(&self, name: &str, applied: bool) {
@@ -137,7 +170,7 @@ impl Inner {
 
     fn reject(&self, name: &str, what: &str) {
         if self.lacks.get() {
-            return CANNOT_READ.tell("certificates cannot be looked into; that is tried again", what);
+            return CANNOT_READ.tell(CANNOT_LOOK, what);
         }
         self.count(name, false);
         tracing::error!(certificate = name, "changed on disk, but cannot be used; the old one goes on: {what}");

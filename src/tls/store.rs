@@ -53,6 +53,7 @@ type Issued = BTreeMap<PathBuf, Arc<Certificate>>;
 #[derive(Debug)]
 pub struct Prepared {
     folder: PathBuf,
+    watch: Watch,
     endpoints: Vec<Option<Arc<Endpoint>>>,
     resumption: BTreeMap<Under, Resumption>,
     managed: Arc<[Managed]>,
@@ -142,7 +143,7 @@ impl Store {
         let managed = preparing.managed.into_values().collect();
         let challenges = managed::home(checked).map(|home| home.join("challenges"));
         let Preparing { resumption, issued, .. } = preparing;
-        Ok(Prepared { folder, endpoints, resumption, managed, issued, challenges })
+        Ok(Prepared { folder, watch: checked.watch(), endpoints, resumption, managed, issued, challenges })
     }
 
     /// Takes note that these are in force.
@@ -162,7 +163,7 @@ impl Store {
         names.extend(served.iter().map(|certificate| Arc::clone(&certificate.label)));
         names.extend(inner.managed.iter().map(|managed| Arc::clone(&managed.label)));
         inner.meters = names.iter().map(meters).collect();
-        inner.watch = Watch::default();
+        inner.watch = prepared.watch;
         served.iter().for_each(|certificate| inner.show(certificate));
     }
 

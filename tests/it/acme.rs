@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::support::acme::{Ports, serial, start_grudging};
-use crate::support::{Client, Origin, Pebble, TlsClient, Weir, eventually, tls_config};
+use crate::support::pki::put;
+use crate::support::{Client, Origin, Pebble, Pki, TlsClient, Weir, eventually, tls_config};
+use crate::tls::{config, folder};
 
 const YEAR: u64 = 365 * 24 * 3600;
 
@@ -420,4 +422,23 @@ fn what_is_kept_belongs_to_the_user_that_weir_becomes() {
     let owner = |path: &Path| std::os::unix::fs::MetadataExt::uid(&path.metadata().unwrap());
     assert_ne!(owner(&stage.file("a.zone.test.pem")), 0);
     assert_eq!(owner(&stage.state.path().join("made")), owner(&stage.file("account.json")));
+}
+
+#[test]
+fn a_server_that_nobody_vouches_for_is_told_with_what_to_write() {
+    let (pki, origin) = (Pki::new(), Origin::named("a"));
+    let server = Weir::start_in(folder(&[("a", &pki.issue(&["127.0.0.1"]))]), &config(&["a"], "", "", &origin), &[]);
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "other.pem", &Pki::new().ca());
+    let directory = format!("https://{}/dir", server.web());
+    let yaml = format!(
+        "server: {{ state_dir: state }}\nlisteners:\n  - {{ name: web, address: \"127.0.0.1:0\" }}\n  \
+         - {{ name: secure, address: \"127.0.0.1:0\", tls: {{ acme: {{ names: [a.zone.test], \
+         directory: \"{directory}\", directory_ca: other.pem }} }} }}\nroutes: [{{ respond: {{ status: 204 }} }}]\n"
+    );
+    let weir = Weir::start_in(folder, &yaml, &[]);
+    let error = eventually("it fails", || standing(&weir, "a")["error"].as_str().map(str::to_owned));
+    assert!(error.contains(&directory) && error.contains("`directory_ca`"), "{error}");
+    eventually("it is logged", || weir.stderr().contains("no certificate could be had").then_some(()));
+    assert!(!weir.stderr().contains("what is served goes on"), "{}", weir.stderr());
 }

@@ -48,6 +48,17 @@ fn says_which_route_and_backend_and_why_not_the_others() {
 }
 
 #[test]
+fn a_url_of_another_scheme_is_none() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let weir = weir(&a, &b);
+    for url in ["ftp://x/", "x/y", "https:///"] {
+        let (code, said) = explain(&weir, &["GET", url]);
+        assert!(code == 1 && said.contains("is not a URL"), "{url}: {said}");
+    }
+    assert_eq!(explain(&weir, &["GET", "HTTPS://x/"]).0, 0);
+}
+
+#[test]
 fn asking_moves_no_turn() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let weir = weir(&a, &b);

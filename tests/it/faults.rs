@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::{Client, Origin, Reply, Weir, spare};
@@ -165,4 +166,81 @@ fn a_backend_may_be_a_unix_socket() {
     ));
     weir.wait_for_state("a", "up");
     assert_eq!(Client::connect(weir.web()).get("/").text(), "unix");
+}
+
+/// An origin that answers requests for `/ok` and fails the others in a way of its own.
+fn failing(route: &str) -> (Origin, Weir) {
+    let origin = Origin::start(|request| match request.target.as_str() {
+        "/ok" => Reply::new(200, "ok"),
+        "/slow" => Reply::new(200, "").after(Duration::from_secs(3)),
+        "/nonsense" => Reply::raw("nonsense\r\n\r\n").and_close(),
+        _ => Reply::hang_up(),
+    });
+    let weir = before(origin.address(), route, "");
+    (origin, weir)
+}
+
+#[test]
+fn after_a_fault_of_the_backend_the_clients_connection_goes_on() {
+    let (_origin, weir) = failing(", retry: { attempts: 1 }, timeouts: { read: 300ms }");
+    let mut client = Client::connect(weir.web());
+    for (request, status) in [
+        ("GET /gone HTTP/1.1\r\nHost: a\r\n\r\n", 502),
+        ("GET /nonsense HTTP/1.1\r\nHost: a\r\n\r\n", 502),
+        ("HEAD /gone HTTP/1.1\r\nHost: a\r\n\r\n", 502),
+        ("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", 504),
+        ("POST /gone HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody", 502),
+        ("POST /gone HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n", 502),
+        ("GET /ok HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+    ] {
+        client.send(request);
+        let response = client.response(request.split(' ').next().unwrap());
+        assert_eq!((response.status, response.header("connection")), (status, Some("keep-alive")), "{request}");
+    }
+    // What was sent ahead waits for its turn.
+    client.send("GET /gone HTTP/1.1\r\nHost: a\r\n\r\nGET /ok HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!((client.response("GET").status, client.response("GET").text().as_str()), (502, "ok"));
+    client.send("GET /gone HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    assert_eq!(client.response("GET").header("connection"), Some("close"));
+    assert!(client.is_closed_within(Duration::from_secs(2)));
+}
+
+#[test]
+fn with_no_backend_at_all_the_clients_connection_goes_on() {
+    let weir =
+        before(spare(), "", ", fail_open: false, health_check: { tcp: {}, interval: 200ms, timeout: 100ms, fall: 1 }");
+    weir.wait_for_state("a", "down");
+    let mut client = Client::connect(weir.web());
+    for _ in 0..3 {
+        let response = client.get("/");
+        assert_eq!((response.status, response.header("connection")), (503, Some("keep-alive")));
+    }
+}
+
+#[test]
+fn after_a_fault_in_the_middle_of_a_requests_body_nothing_of_it_becomes_a_request() {
+    let heads = Arc::new(Mutex::new(String::new()));
+    let seen = Arc::clone(&heads);
+    let origin = Origin::raw(move |mut stream| {
+        let mut head = [0; 1024];
+        let some = stream.read(&mut head).unwrap_or(0);
+        seen.lock().unwrap().push_str(&String::from_utf8_lossy(&head[..some]));
+    });
+    let weir = before(origin.address(), ", retry: { attempts: 1 }", "");
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+    for head in [
+        format!("POST /gone HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n1234", 4 + smuggled.len()),
+        format!("POST /gone HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n", smuggled.len()),
+        "GET /gone HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n".to_owned(),
+    ] {
+        let mut client = Client::connect(weir.web());
+        client.send(&head);
+        let response = client.response("POST");
+        assert_eq!((response.status, response.header("connection")), (502, Some("close")), "{head}");
+        let _ = client.stream.write_all(smuggled.as_bytes());
+        assert!(client.is_closed_within(Duration::from_secs(5)), "{head}");
+    }
+    let heads = heads.lock().unwrap();
+    assert!(heads.contains("/gone"), "{heads}");
+    assert_eq!(weir.access_log_of(3).len(), 3);
 }

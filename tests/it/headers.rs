@@ -164,3 +164,31 @@ fn the_access_log_says_what_happened() {
     assert!(attempt["connect_ms"].is_number() && attempt["first_byte_ms"].is_number(), "{line}");
     assert!(line["duration_ms"].as_f64().unwrap() > 0.0);
 }
+
+#[test]
+fn max_forwards_says_how_far_options_and_trace_go() {
+    let origin = Origin::named("a");
+    let weir = before(&origin, "", "");
+    let mut client = Client::connect(weir.web());
+    let mut ask = |method: &str, target: &str, hops: &str| {
+        let fields = "Host: a\r\nCookie: secret\r\nAuthorization: secret";
+        client.send(format!("{method} {target} HTTP/1.1\r\n{fields}\r\nMax-Forwards: {hops}\r\n\r\n"));
+        client.response(method)
+    };
+    for (method, hops, left) in
+        [("OPTIONS", "3", "2"), ("TRACE", "1", "0"), ("GET", "0", "0"), ("GET", "7", "7"), ("OPTIONS", "x", "x")]
+    {
+        assert_eq!(ask(method, "/", hops).status, 200, "{method} {hops}");
+        assert_eq!(origin.last_request().header("max-forwards"), Some(left), "{method} {hops}");
+    }
+    let before = origin.requests().len();
+    for target in ["/", "*"] {
+        let options = ask("OPTIONS", target, "0");
+        assert_eq!((options.status, options.header("content-length")), (200, Some("0")), "{target}");
+    }
+    let trace = ask("TRACE", "/", "0");
+    assert_eq!(trace.status, 405);
+    assert!(!trace.text().contains("secret"));
+    assert_eq!(origin.requests().len(), before, "it goes no further");
+    assert_eq!(ask("GET", "/", "1").status, 200, "the connection is kept");
+}

@@ -215,6 +215,63 @@ fn a_1_0_client_that_asks_for_it_keeps_its_connection() {
 }
 
 #[test]
+fn a_1_0_client_is_told_that_the_close_ends_a_body_without_a_length() {
+    let origin = Origin::start(|request| match request.target.as_str() {
+        "/chunked" => Reply::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+        _ => Reply::raw("HTTP/1.1 200 OK\r\n\r\nok").and_close(),
+    });
+    let weir = before(&origin);
+    for path in ["/chunked", "/closed"] {
+        let mut client = Client::connect(weir.web());
+        client.send(format!("HEAD {path} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+        assert_eq!(client.response("HEAD").header("connection"), Some("keep-alive"), "{path}");
+        client.send(format!("GET {path} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+        let response = client.response("GET");
+        assert_eq!((response.header("connection"), response.text().as_str()), (Some("close"), "ok"), "{path}");
+    }
+}
+
+#[test]
+fn what_has_no_body_is_not_framed_as_one() {
+    let origin = Origin::start(|request| {
+        let (status, field) = request.target[1..].split_once('/').unwrap();
+        let field = match field {
+            "length" => "Content-Length: 0",
+            "some" => "Content-Length: 4",
+            _ => "Transfer-Encoding: chunked",
+        };
+        Reply::raw(format!("HTTP/1.1 {status} X\r\nX-Kept: 1\r\n{field}\r\n\r\n"))
+    });
+    let weir = before(&origin);
+    let mut client = Client::connect(weir.web());
+    for (path, length) in [
+        ("/204/length", None),
+        ("/204/some", None),
+        ("/204/chunked", None),
+        ("/304/chunked", None),
+        ("/304/some", Some("4")),
+    ] {
+        let response = client.get(path);
+        assert_eq!(response.header("x-kept"), Some("1"), "{path}");
+        assert_eq!((response.header("content-length"), response.header("transfer-encoding")), (length, None), "{path}");
+    }
+}
+
+#[test]
+fn interim_responses_are_not_framed() {
+    let origin = Origin::start(|_| {
+        let hints = "HTTP/1.1 103 X\r\nLink: </a>\r\nContent-Length: 0\r\n\r\n";
+        Reply::raw(format!("{hints}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+    });
+    let weir = before(&origin);
+    let mut client = Client::connect(weir.web());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let hints = client.any_response("GET").unwrap();
+    assert_eq!((hints.status, hints.header("link"), hints.header("content-length")), (103, Some("</a>"), None));
+    assert_eq!(client.response("GET").text(), "ok");
+}
+
+#[test]
 fn absolute_form_becomes_origin_form_with_the_targets_host() {
     let origin = Origin::named("a");
     let weir = before(&origin);

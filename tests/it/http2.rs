@@ -1,8 +1,11 @@
 //! HTTP/2 by prior knowledge on the same port.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use h2::client::SendRequest;
 
+use crate::support::frames::{ACK, DATA, END_HEADERS, END_STREAM, Frames, GET, HEADERS, PING, WINDOW_UPDATE, frame};
 use crate::support::{Client, Origin, Reply, Weir};
 
 fn before(origin: &Origin) -> Weir {
@@ -114,16 +117,16 @@ fn many_streams_and_large_bodies_share_a_connection() {
 
 #[test]
 fn a_stream_that_is_reset_lets_its_backend_go() {
-    let origin = Origin::start(|_| Reply::new(200, "").after(std::time::Duration::from_secs(5)));
+    let origin = Origin::start(|_| Reply::new(200, "").after(Duration::from_secs(5)));
     let weir = before(&origin);
     run(async {
         let mut client = connect(&weir).await;
         let (response, mut stream) = client.send_request(request("GET", "/"), true).unwrap();
         tokio::task::yield_now().await;
-        tokio::time::timeout(std::time::Duration::from_millis(300), response).await.unwrap_err();
+        tokio::time::timeout(Duration::from_millis(300), response).await.unwrap_err();
         weir.wait_for(&["weir_backend_in_flight"], 1.0);
         stream.send_reset(h2::Reason::CANCEL);
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     });
     weir.wait_for(&["weir_backend_in_flight"], 0.0);
 }
@@ -155,11 +158,11 @@ fn an_idle_http2_connection_does_not_hold_up_the_end() {
     run(async {
         let mut client = connect(&weir).await;
         client.send_request(request("GET", "/"), true).unwrap().0.await.unwrap();
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         weir.signal(libc::SIGTERM);
         let status = tokio::task::spawn_blocking(move || weir.wait()).await.unwrap();
         assert_eq!(status.code(), Some(0));
-        assert!(start.elapsed() < std::time::Duration::from_secs(1), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     });
 }
 
@@ -220,7 +223,7 @@ fn backends_may_speak_http2_too() {
 
 #[test]
 fn a_stream_that_is_reset_while_it_waits_frees_its_place() {
-    let origin = Origin::start(|_| Reply::new(200, "").after(std::time::Duration::from_millis(1500)));
+    let origin = Origin::start(|_| Reply::new(200, "").after(Duration::from_millis(1500)));
     let weir = Weir::start(&format!(
         "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
          upstreams: {{ up: {{ max_in_flight: 1, queue: {{ timeout: 20s }}, backends: [{{ address: \"{}\" }}] }} }}",
@@ -231,7 +234,7 @@ fn a_stream_that_is_reset_while_it_waits_frees_its_place() {
             if weir.sum(&["weir_upstream_queue_depth"]) == count {
                 return;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         panic!("the queue never had {count}");
     };
@@ -239,7 +242,7 @@ fn a_stream_that_is_reset_while_it_waits_frees_its_place() {
         let mut sender = connect(&weir).await;
         let (held, _) = sender.send_request(request("GET", "/held"), true).unwrap();
         while origin.requests().is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let (waits, mut stream) = sender.send_request(request("GET", "/reset"), true).unwrap();
         let mut other = connect(&weir).await;
@@ -253,4 +256,62 @@ fn a_stream_that_is_reset_while_it_waits_frees_its_place() {
         assert_eq!(held.await.unwrap().status(), 200);
     });
     assert_eq!(origin.requests().len(), 1);
+}
+
+/// Clients whose answer comes only after the process was asked to stop.
+fn answered_at_the_end(weir: &Weir, clients: usize) -> Vec<Frames> {
+    let ask = |_| {
+        let mut client = Frames::connect(weir.web());
+        assert!(client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, GET)));
+        client
+    };
+    let mut clients: Vec<_> = (0..clients).map(ask).collect();
+    weir.wait_for(&["weir_backend_in_flight"], clients.len() as f64);
+    weir.signal(libc::SIGTERM);
+    for client in &mut clients {
+        let ping = client.next_of(PING).unwrap();
+        assert!(client.send(&frame(PING, ACK, 0, &ping.payload)));
+        let data = std::iter::from_fn(|| client.next()).find(|frame| frame.kind == DATA && frame.flags == END_STREAM);
+        assert!(data.is_some_and(|data| data.stream == 1), "the response was cut");
+    }
+    clients
+}
+
+#[test]
+fn what_is_under_way_over_http2_at_the_end_arrives_whole() {
+    let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_millis(700)));
+    let mut weir = before(&origin);
+    let clients = answered_at_the_end(&weir, 12);
+    drop(clients);
+    assert_eq!(weir.wait().code(), Some(0));
+}
+
+#[test]
+fn at_the_end_an_http2_client_may_finish_speaking_before_the_close() {
+    let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_millis(700)));
+    let mut weir = before(&origin);
+    let mut clients = answered_at_the_end(&weir, 1);
+    let client = &mut clients[0];
+    while client.next().is_some() {}
+    for _ in 0..10 {
+        assert!(client.send(&frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])), "reset while it spoke");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(clients);
+    assert_eq!(weir.wait().code(), Some(0));
+}
+
+#[test]
+fn an_idle_http2_client_that_stays_does_not_hold_up_the_end() {
+    let origin = Origin::named("a");
+    let mut weir = before(&origin);
+    let mut client = Frames::connect(weir.web());
+    assert!(client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, GET)));
+    client.next_of(DATA).unwrap();
+    let start = Instant::now();
+    weir.signal(libc::SIGTERM);
+    let ping = client.next_of(PING).unwrap();
+    client.send(&frame(PING, ACK, 0, &ping.payload));
+    assert_eq!(weir.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }

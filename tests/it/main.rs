@@ -27,6 +27,7 @@ mod integrity;
 mod kept;
 mod lifecycle;
 mod limits;
+mod operating;
 mod outlier;
 mod passing;
 mod proxy_protocol;

@@ -229,6 +229,9 @@ fn a_plain_listener_sends_everything_to_https() {
         assert_eq!(client.get_with(path, &[("Host", "[::1]:80")]).status, 308, "the connection is kept");
     }
     let mut client = Client::connect(weir.web());
+    client.send("OPTIONS * HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    let response = client.response("OPTIONS");
+    assert_eq!((response.status, response.header("location")), (200, None), "it is about no address");
     let response = client.post("//evil.test", b"body");
     assert_eq!((response.status, response.header("location")), (308, Some("https://test//evil.test")));
     assert_eq!(crate::support::exchange(weir.web(), "GET / HTTP/1.0\r\n\r\n").split(' ').nth(1), Some("400"));

@@ -52,8 +52,18 @@ fn names(check: &mut Check<'_>, at: &Place, acme: &Acme) {
             check.say(&here, format!("{quoted}: no challenge that can be met here proves a wildcard"), hint);
         } else if !can_be_had(&name.to_string()) {
             let what = format!("{quoted} is no public name: nobody issues a certificate for it");
-            check.say(&here, what, "Write a name with a dot, such as `www.example.com`, and no address");
+            check.say(&here, what, instead_of(&name.to_string()));
         }
+    }
+}
+
+fn instead_of(name: &str) -> &'static str {
+    if name.contains('_') {
+        "Write it with letters, digits and hyphens: `_` is in no name that a certificate can be for"
+    } else if name.contains('.') || name.contains(':') {
+        "Write a name such as `www.example.com`, and no address"
+    } else {
+        "Write the whole name, with its dots, such as `www.example.com`"
     }
 }
 

@@ -61,7 +61,7 @@ fn addresses(check: &mut Check<'_>) {
 }
 
 /// Whether two sockets cannot both be bound: one port, and one IP or a wildcard that covers it.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+pub fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let covers = |wide: IpAddr, other: IpAddr| match wide {
         IpAddr::V6(ip) if ip.is_unspecified() => true,
         IpAddr::V4(ip) if ip.is_unspecified() => other.is_ipv4(),

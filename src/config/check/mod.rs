@@ -18,6 +18,8 @@ mod tls;
 mod upstreams;
 mod words;
 
+pub use listeners::overlap;
+
 use super::problem::Problems;
 use super::schema::{Document, Upstream};
 use super::tree::{Kind, Node, Place, Step};

@@ -91,8 +91,8 @@ impl Queue {
         let over = tokio::time::sleep(limit);
         tokio::pin!(over, gone);
         let mut turn = place.is_oldest();
-        if !turn {
-            // What is free now may be what those before this one do not want; they are asked first.
+        if !turn && place.is_first() {
+            // What is free now may be what those of other kinds do not want; they are asked first.
             self.nudge();
         }
         loop {

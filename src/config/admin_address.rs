@@ -1,0 +1,79 @@
+//! Where the process of a configuration file is reached, for commands that ask it: whatever else is wrong with the file, and
+//! with the files it names, is no matter there.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::de::Source;
+use super::load;
+use super::locate;
+use super::problem::{Problem, Problems};
+use super::schema::Admin;
+use super::tree::Place;
+use super::typed;
+
+/// `admin.address` of a configuration file.
+///
+/// # Errors
+/// It cannot be read: the problems that keep it from that, and no others.
+pub fn admin_address(path: &Path) -> Result<SocketAddr, Vec<Problem>> {
+    let text = load::read_text(path)?;
+    find(path, &text, &|name| std::env::var(name).ok())
+}
+
+fn find(path: &Path, text: &str, env: locate::Env<'_>) -> Result<SocketAddr, Vec<Problem>> {
+    let mut problems = Problems::new(path);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let read = locate::read_as_far(text, env, &mut problems);
+    let whole = read.is_ok();
+    let mut tree = read.unwrap_or_else(|seen| seen);
+    let written =
+        tree.at(&Place::of("admin").key("address")).and_then(|node| SocketAddr::deserialize(Source(node)).ok());
+    if let Some(address) = written {
+        return Ok(address);
+    }
+    if !whole {
+        return Err(problems.sorted());
+    }
+    // Left out, or refused, or written under a name that is none.
+    typed::document(&mut tree, &mut problems);
+    let mut doubts = problems.sorted();
+    doubts.retain(|problem| problem.path.starts_with("admin") || !problem.path.contains(['.', '[']));
+    if doubts.is_empty() { Ok(Admin::default().address) } else { Err(doubts) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Result<String, String> {
+        let env = |name: &str| (name == "ADMIN").then(|| "127.0.0.1:2".to_owned());
+        let found = find(Path::new("weir.yaml"), text, &env);
+        found.map(|address| address.to_string()).map_err(|problems| problems[0].path.clone())
+    }
+
+    #[test]
+    fn it_is_found_beside_whatever_is_wrong() {
+        let usual = Ok("127.0.0.1:9180".to_owned());
+        assert_eq!((of(""), of("admin: {}"), of("listeners: [{ adress: x }]")), (usual.clone(), usual.clone(), usual));
+        let given = Ok("127.0.0.1:1".to_owned());
+        let admin = "admin: { address: \"127.0.0.1:1\" }\n";
+        for more in ["", "x: 1", "log: ${NONE}", "routes: [", "admin: {}", "\t- x"] {
+            assert_eq!(of(&format!("{admin}{more}")), given, "{more}");
+        }
+        assert_eq!(of("admin: { address: \"${ADMIN}\" }"), Ok("127.0.0.1:2".to_owned()));
+    }
+
+    #[test]
+    fn what_may_be_meant_for_it_is_told() {
+        assert_eq!(of("admin: { address: here }"), Err("admin.address".to_owned()));
+        assert_eq!(of("admin: { address: \"${NONE}\" }"), Err("admin.address".to_owned()));
+        assert_eq!(of("admin: { adress: \"127.0.0.1:1\" }"), Err("admin.adress".to_owned()));
+        assert_eq!(of("admn: { address: \"127.0.0.1:1\" }"), Err("admn".to_owned()));
+        assert_eq!(of("admin: 1"), Err("admin".to_owned()));
+        assert!(of("routes: [\nadmin: { address: \"127.0.0.1:1\" }").is_err(), "not read that far");
+    }
+}

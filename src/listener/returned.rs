@@ -1,0 +1,44 @@
+//! A connection that comes back although Pingora has given it up: after each failed attempt it drops the client's stream,
+//! whatever was answered. Whoever answers asks for it here, and the stream leaves itself behind as it is dropped.
+//!
+//! It knows nothing of requests: whether the stream stands between two of them is the stream's to say.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::BytesMut;
+
+use super::transport::Transport;
+
+/// The socket, and what has come of the next request.
+pub(super) type Left = (Transport, BytesMut);
+
+/// The place where it is left.
+#[derive(Debug, Default)]
+pub(super) struct Returned {
+    asked: AtomicBool,
+    left: Mutex<Option<Box<Left>>>,
+}
+
+impl Returned {
+    /// Of the exchange under way.
+    pub(super) fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    pub(super) fn leave(&self, left: Left) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(left));
+    }
+
+    /// What was left, once; nobody has asked any longer.
+    pub(super) fn take(&self) -> Option<Left> {
+        if !self.asked.swap(false, Ordering::AcqRel) {
+            return None;
+        }
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).take().map(|left| *left)
+    }
+}

@@ -1,0 +1,168 @@
+//! What operators meet when something is not as it should be: commands beside a broken file, files that a user cannot read,
+//! addresses and files that are taken.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::support::pki::put;
+use crate::support::weir::command;
+use crate::support::{Client, Origin, Pki, Weir, eventually, spare};
+use crate::tls::{config, folder};
+
+fn serving(admin: &str, more: &str) -> String {
+    format!(
+        "admin: {{ address: \"{admin}\" }}\nlisteners:\n  - {{ name: web, address: \"127.0.0.1:0\" }}\n\
+         routes: [{{ respond: {{ status: 204 }} }}]\n{more}"
+    )
+}
+
+#[test]
+fn commands_find_the_process_whatever_else_is_wrong_with_its_file() {
+    let admin = spare().to_string();
+    let weir = Weir::start(&serving(&admin, ""));
+    let file = weir.config_file();
+    let ask = |what: &str, text: &str| {
+        std::fs::write(&file, text).unwrap();
+        command(&[what, "-c", file.to_str().unwrap()])
+    };
+    let tls = serving(&admin, "")
+        .replace("127.0.0.1:0\" }", "127.0.0.1:0\", tls: { certificates: [{ cert: no.pem, key: no.key }] } }");
+    let broken = [
+        serving(&admin, "colour: blue\n"),
+        serving(&admin, "log: { level: \"${NOBODY_SET_THIS}\" }\n"),
+        serving(&admin, "upstreams: [\n"),
+        serving(&admin, "log: { level: loud }\n").replace(" }\nlisteners", ", adress: x }\nlisteners"),
+        tls,
+    ];
+    for text in &broken {
+        let said = ask("status", text);
+        assert!(said.code == Some(0) && said.stdout.contains("web"), "{text}: {}{}", said.stdout, said.stderr);
+    }
+    let said = ask("reload", &broken[0]);
+    assert!(said.code == Some(2) && said.stdout.contains("weir.yaml:5:1: colour: "), "{}", said.stdout);
+    assert_eq!(weir.status()["last_reload"]["result"], "rejected", "the process was asked");
+    for (text, why) in [
+        (serving("nowhere", ""), "weir.yaml:1:19: admin.address: `nowhere` is not an address"),
+        (serving("${NOBODY_SET_THIS}", ""), "admin.address: "),
+        (serving(&admin, "").replacen("address", "adress", 1), "admin.adress: unknown key"),
+        (serving(&admin, "").replace("admin:", "admn:"), "admn: unknown key"),
+        (format!("routes: [\n{}", serving(&admin, "")), "not YAML"),
+    ] {
+        let said = ask("status", &text);
+        assert!(said.code == Some(2) && said.stdout.contains(why), "{text}: {}", said.stdout);
+        assert!(said.stdout.contains("--admin URL needs no file"), "{}", said.stdout);
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn files_that_the_user_cannot_read_are_told_at_the_start_and_have_not_changed() {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        return;
+    }
+    let (origin, pki) = (Origin::named("a"), Pki::new());
+    let folder =
+        folder(&[("a", &pki.issue(&["a.test"])), ("b", &pki.issue(&["b.test"])), ("c", &pki.issue(&["c.test"]))]);
+    set_mode(folder.path(), 0o755);
+    set_mode(&folder.path().join("a.key"), 0o600);
+    let locked = folder.path().join("locked");
+    std::fs::create_dir(&locked).unwrap();
+    for name in ["c.pem", "c.key"] {
+        std::fs::rename(folder.path().join(name), locked.join(name)).unwrap();
+    }
+    set_mode(&locked, 0o700);
+    for name in ["a.pem", "a.key", "b.pem", "b.key", "locked/c.pem", "locked/c.key"] {
+        let file = std::fs::File::options().append(true).open(folder.path().join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(60)).unwrap();
+    }
+    let yaml = config(&["a", "b", "locked/c"], "", "", &origin) + "\nserver: { user: nobody }\n";
+    let weir = Weir::start_in(folder, &yaml, &[]);
+    eventually("it is told", || {
+        let said = weir.stderr();
+        let told = |file: &str| said.lines().any(|l| l.contains("WARN") && l.contains("`nobody`") && l.contains(file));
+        (told("a.key") && told("locked/c.key") && !told("b.key")).then_some(())
+    });
+    let here = weir.config_file().parent().unwrap().to_owned();
+    pki.issue(&["b.test"]).put(&here, "b");
+    eventually("b is renewed", || weir.stderr().contains("renewed from its files").then_some(()));
+    assert!(!weir.stderr().contains("changed on disk"), "{}", weir.stderr());
+    weir.wait_for(&["weir_tls_certificate_reloads_total", "rejected"], 0.0);
+    assert!(!weir.reload(&yaml.replace("name: all", "name: every")));
+    let problem = weir.status()["last_reload"]["problems"].to_string();
+    assert!(problem.contains("certificates[0].key") && problem.contains("server.user"), "{problem}");
+    assert!(!problem.contains("relative to the folder"), "{problem}");
+}
+
+#[test]
+fn an_address_that_weir_has_itself_is_not_blamed_on_another_process() {
+    let own = spare();
+    let yaml = |address: &str, more: &str| {
+        format!(
+            "listeners:\n  - {{ name: edge, address: \"{address}\" }}\n{more}routes: [{{ respond: {{ status: 204 }} }}]\n"
+        )
+    };
+    let weir = Weir::start(&yaml(&own.to_string(), ""));
+    let wide = format!("0.0.0.0:{}", own.port());
+    assert!(!weir.reload(&yaml(&wide, "")));
+    let problem = weir.status()["last_reload"]["problems"][0].clone();
+    let (what, hint) = (problem["what"].as_str().unwrap(), problem["hint"].as_str().unwrap());
+    assert!(what.contains("`edge`") && what.contains(&own.to_string()), "{problem}");
+    assert!(!what.contains("another process") && hint.contains("two"), "{problem}");
+    assert_eq!(problem["line"], 2);
+    assert_eq!(Client::connect(own).get("/").status, 204, "the old one goes on");
+    let aside = yaml("127.0.0.1:0", "");
+    assert!(weir.reload(&aside) && weir.reload(&yaml(&wide, "")), "in two steps");
+}
+
+#[test]
+fn an_access_log_that_cannot_be_opened_refuses_a_reload_at_its_key() {
+    let weir = Weir::start(&serving("127.0.0.1:0", ""));
+    assert!(!weir.reload(&serving("127.0.0.1:0", "access_log:\n  path: no/such/folder/access.log\n")));
+    let problem = weir.status()["last_reload"]["problems"][0].clone();
+    let place = (&problem["path"], &problem["line"], &problem["column"]);
+    assert_eq!(place, (&"access_log.path".into(), &6.into(), &9.into()), "{problem}");
+}
+
+#[test]
+fn a_broken_revocation_list_is_told_once_and_by_its_name() {
+    let (origin, pki) = (Origin::named("a"), Pki::new());
+    let folder = folder(&[("a", &pki.issue(&["a.test"]))]);
+    put(folder.path(), "ca.pem", &pki.ca());
+    put(folder.path(), "cur.crl", &pki.revoke(&[]));
+    let more = "client_auth: { mode: required, ca: ca.pem, crl: cur.crl }";
+    let yaml = config(&["a"], more, "", &origin);
+    let other = "  - { name: other, address: \"127.0.0.1:0\", tls: { certificates: [{ cert: a.pem, key: a.key }], ";
+    let yaml = yaml.replace("routes:", &format!("{other}{more} }} }}\nroutes:"));
+    let weir = Weir::start_in(folder, &yaml, &[]);
+    let here = weir.config_file().parent().unwrap().to_owned();
+    put(&here, "cur.crl", "x\n");
+    let rejected = ["weir_tls_certificate_reloads_total", "ca.pem", "rejected"];
+    weir.wait_for_at_least(&rejected, 1.0);
+    put(&here, "cur.crl", &pki.revoke(&[7]));
+    let applied = ["weir_tls_certificate_reloads_total", "ca.pem", "applied"];
+    weir.wait_for_at_least(&applied, 1.0);
+    let log = weir.stderr();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("no revocation list")).collect();
+    assert!(told.len() == 1 && told[0].contains("cur.crl") && !told[0].contains("ca.pem"), "{told:?}");
+    assert_eq!((weir.sum(&rejected), weir.sum(&applied)), (1.0, 1.0), "two listeners, one file");
+}
+
+#[test]
+fn sigquit_stops_gracefully() {
+    let origin = Origin::start(|_| crate::support::Reply::new(200, "a").after(std::time::Duration::from_millis(700)));
+    let mut weir = Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ upstream: up }}]\n\
+         upstreams: {{ up: {{ backends: [{{ address: \"{}\" }}] }} }}",
+        origin.address()
+    ));
+    let mut client = Client::connect(weir.web());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    weir.wait_for(&["weir_backend_in_flight"], 1.0);
+    weir.signal(libc::SIGQUIT);
+    assert_eq!(client.response("GET").text(), "a", "what is under way finishes");
+    assert_eq!(weir.wait().code(), Some(0));
+}
