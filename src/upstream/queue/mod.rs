@@ -5,7 +5,7 @@
 //! the next. Whoever comes while somebody waits joins the line. It never polls, and picks nothing itself.
 //!
 //! Who has tried a backend does not want its slots: those who have tried the same are of one kind and wait for the same
-//! slots. If the first cannot take one that is free, it wakes the first that came after it of another kind.
+//! slots. If the first finds none for itself, it wakes the first that came after it of another kind.
 
 mod line;
 mod lines;
@@ -100,8 +100,7 @@ impl Queue {
                 match look() {
                     Look::Slot(slot) => return Ok(slot),
                     Look::Nobody => return Err(InVain::Nobody),
-                    Look::ForOthers => place.pass_on(),
-                    Look::Full => {}
+                    Look::Full | Look::ForOthers => place.pass_on(),
                 }
             }
             tokio::select! {

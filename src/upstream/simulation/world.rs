@@ -437,10 +437,6 @@ impl World {
             assert!(is_no_place_for(&members, &waiting.tried), "waits although one has a place");
             let until = waiting.joined_ms.unwrap() + waiting.limit_ms;
             assert!(self.clock.now_ms() <= until + 1, "waits for longer than it may");
-            if members.eligible().all(|backend| backend.vitals.is_full()) {
-                // Of a generation with others, those behind it may see a place: it holds them up.
-                return;
-            }
         }
     }
 }
