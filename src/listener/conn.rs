@@ -1,16 +1,18 @@
 //! What the rooms above know of a client's connection and of the exchange under way on it.
 
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Settings;
 use super::leaving;
@@ -41,6 +43,7 @@ pub struct Conn {
     pub meters: Arc<ListenerMeters>,
     /// What the handshake came to; nothing on a plain port.
     pub tls: Option<Session>,
+    since: Instant,
     phase: PhaseWatch,
     peer_text: OnceLock<HeaderValue>,
     tunnel: AtomicBool,
@@ -74,6 +77,7 @@ impl Conn {
             settings,
             meters,
             tls: None,
+            since: Instant::now(),
             phase,
             peer_text: OnceLock::new(),
             tunnel: AtomicBool::new(false),
@@ -180,13 +184,11 @@ pub struct Exchange {
     pub conn: Arc<Conn>,
     /// The client's socket, where nothing else says that the client has left.
     socket: Option<RawFd>,
-    started: Instant,
-    /// Milliseconds after `started`; 0: never.
+    /// Milliseconds after the connection came; 0: never.
     deadline: AtomicU64,
     body: AtomicU64,
     cut: OnceLock<Cut>,
     given_up: AtomicBool,
-    changed: Notify,
 }
 
 impl Exchange {
@@ -194,12 +196,10 @@ impl Exchange {
         Self {
             conn,
             socket,
-            started: Instant::now(),
             deadline: AtomicU64::new(0),
             body: AtomicU64::new(0),
             cut: OnceLock::new(),
             given_up: AtomicBool::new(false),
-            changed: Notify::new(),
         }
     }
 
@@ -243,30 +243,38 @@ impl Exchange {
     }
 
     fn set(&self, timer: &AtomicU64, wait: Option<Duration>) {
-        let at = wait.map_or(0, |wait| (self.started.elapsed() + wait).as_millis().max(1) as u64);
-        let before = timer.swap(at, Ordering::AcqRel);
-        // A timer that moves away is looked at again when the old time comes.
-        if before == 0 || (at != 0 && at < before) {
-            self.changed.notify_one();
-        }
+        let at = wait.map_or(0, |wait| (self.conn.since.elapsed() + wait).as_millis().max(1) as u64);
+        timer.store(at, Ordering::Release);
     }
 
-    /// Returns when the time has come; until then it only waits.
+    /// Returns when the time has come. To be polled by the exchange's own task after all that sets times: then nobody has to be
+    /// woken for one that was set.
     pub(super) async fn until_cut(&self) {
-        loop {
-            let timers = [(&self.deadline, Cut::Deadline), (&self.body, Cut::Body)];
-            let set = timers.iter().map(|(timer, why)| (timer.load(Ordering::Acquire), *why)).filter(|(at, _)| *at > 0);
-            let Some((millis, why)) = set.min_by_key(|(at, _)| *at) else {
-                self.changed.notified().await;
-                continue;
-            };
-            let at = self.started + Duration::from_millis(millis);
+        let mut timer = None;
+        poll_fn(|cx| self.poll_cut(&mut timer, cx)).await;
+    }
+
+    fn poll_cut(&self, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some((at, why)) = self.soonest() {
+            let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+            if at < timer.deadline() {
+                timer.as_mut().reset(at);
+            }
+            ready!(timer.as_mut().poll(cx));
             if Instant::now() >= at {
                 let _ = self.cut.set(why);
-                return;
+                return Poll::Ready(());
             }
-            let _ = tokio::time::timeout_at(at, self.changed.notified()).await;
+            // The time has moved away meanwhile: cheaper to see that now than to move the timer each time.
+            timer.as_mut().reset(at);
         }
+        Poll::Pending
+    }
+
+    fn soonest(&self) -> Option<(Instant, Cut)> {
+        let timers = [(&self.deadline, Cut::Deadline), (&self.body, Cut::Body)];
+        let set = timers.iter().map(|(timer, why)| (timer.load(Ordering::Acquire), *why)).filter(|(at, _)| *at > 0);
+        set.min_by_key(|(at, _)| *at).map(|(at, why)| (self.conn.since + Duration::from_millis(at), why))
     }
 
     /// What the client is told if it is cut before a byte of its response was written.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, timeout_at};
 
 use super::edge_io::EdgeIo;
-use super::phase::{Phase, PhaseWatch};
+use super::phase::{Phase, Turn};
 use crate::fault::Fault;
 use crate::policy::framing::{BadHead, HeadFacts, HeadLimits, check_whole_head, head_end, is_token};
 use crate::tls::Session;
@@ -40,13 +40,13 @@ pub(super) enum Next {
 pub(super) type IdleTimer = Pin<Box<Sleep>>;
 
 /// Waits for what comes next. `first`: the connection is new.
-pub(super) async fn next(io: &mut EdgeIo, first: bool, phase: &mut PhaseWatch, timer: &mut IdleTimer) -> Next {
+pub(super) async fn next(io: &mut EdgeIo, first: bool, turn: &mut Turn, timer: &mut IdleTimer) -> Next {
     let timeouts = &io.conn.settings.timeouts;
     let (header, idle) = (timeouts.header.get(), timeouts.idle.get());
     let mut from = Instant::now();
     if io.inbox.is_empty() {
         let wait = if first { header } else { idle };
-        match wait_for_bytes(io, from + wait, phase, timer).await {
+        match wait_for_bytes(io, from + wait, turn, timer).await {
             Wait::Bytes => {}
             Wait::Ended => return Next::Close,
             Wait::Late if first => return Next::Silence,
@@ -70,11 +70,10 @@ enum Wait {
     Late,
 }
 
-async fn wait_for_bytes(io: &mut EdgeIo, deadline: Instant, phase: &mut PhaseWatch, timer: &mut IdleTimer) -> Wait {
+async fn wait_for_bytes(io: &mut EdgeIo, deadline: Instant, turn: &mut Turn, timer: &mut IdleTimer) -> Wait {
     let mut deadline = deadline;
     loop {
-        let now = phase.get();
-        match now {
+        match turn.now() {
             Phase::Open => {}
             Phase::Closing => deadline = deadline.min(Instant::now() + LAST_CALL),
             Phase::Leaving => deadline = deadline.min(Instant::now() + LAST_CALL_AT_EXIT),
@@ -88,7 +87,7 @@ async fn wait_for_bytes(io: &mut EdgeIo, deadline: Instant, phase: &mut PhaseWat
                 _ => return Wait::Ended,
             },
             () = timer.as_mut() => return if io.has_come() { Wait::Bytes } else { Wait::Late },
-            () = phase.past(now) => {}
+            () = turn.changed() => {}
         }
     }
 }

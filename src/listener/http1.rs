@@ -18,12 +18,13 @@ use crate::policy::framing::{BadHead, HeadFacts};
 use crate::telemetry::meters::ConnectionResult;
 
 /// Serves a connection to its end.
-pub(super) async fn serve<F: Front>(mut io: Box<EdgeIo>, front: &Arc<F>, mut phase: PhaseWatch) {
+pub(super) async fn serve<F: Front>(mut io: Box<EdgeIo>, front: &Arc<F>, phase: PhaseWatch) {
     let mut first = true;
     let mut requests = 0;
     let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
+    let mut turn = phase.turn();
     loop {
-        match next(&mut io, first, &mut phase, &mut timer).await {
+        match next(&mut io, first, &mut turn, &mut timer).await {
             Next::Request(facts) => {
                 requests += 1;
                 let most = io.conn.settings.requests_per_connection;

@@ -1,5 +1,7 @@
 //! How far a listener is on its way out. Only ever forward.
 
+use std::pin::Pin;
+
 use tokio::sync::watch;
 
 /// How far a listener is on its way out.
@@ -59,8 +61,43 @@ impl PhaseWatch {
 
     /// Returns once the phase is past this one; never if nobody is left to say so.
     pub(super) async fn past(&mut self, phase: Phase) {
-        if self.phase.wait_for(|now| *now > phase).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        past(&mut self.phase, phase).await;
+    }
+
+    /// For those who wait again and again.
+    pub(super) fn turn(&self) -> Turn {
+        Turn::of(self.phase.clone())
+    }
+}
+
+/// A wait for the next phase that lasts over many others: to go on with it is cheaper than to begin and end one a request.
+pub(super) struct Turn {
+    phase: watch::Receiver<Phase>,
+    now: Phase,
+    past: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Turn {
+    fn of(phase: watch::Receiver<Phase>) -> Self {
+        let now = *phase.borrow();
+        let mut waiting = phase.clone();
+        Self { phase, now, past: Box::pin(async move { past(&mut waiting, now).await }) }
+    }
+
+    /// The phase, as far as `changed` has told.
+    pub(super) fn now(&self) -> Phase {
+        self.now
+    }
+
+    /// Returns once the phase is another. May be dropped and called again.
+    pub(super) async fn changed(&mut self) {
+        self.past.as_mut().await;
+        *self = Self::of(self.phase.clone());
+    }
+}
+
+async fn past(watched: &mut watch::Receiver<Phase>, phase: Phase) {
+    if watched.wait_for(|now| *now > phase).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -43,7 +43,7 @@ pub struct Hop<'a> {
     /// `http` or `https`.
     pub scheme: &'static str,
     /// Host or `:authority` as the client sent it.
-    pub host: Option<&'a str>,
+    pub host: Option<&'a HeaderValue>,
 }
 
 impl Forwarding {
@@ -179,9 +179,9 @@ fn write_x_forwarded(headers: &mut HeaderMap, hop: &Hop<'_>, trusted: bool) {
         headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(hop.scheme));
     }
     if !has(headers, &X_FORWARDED_HOST)
-        && let Some(host) = hop.host.and_then(|host| HeaderValue::from_str(host).ok())
+        && let Some(host) = hop.host
     {
-        headers.insert(&X_FORWARDED_HOST, host);
+        headers.insert(&X_FORWARDED_HOST, host.clone());
     }
 }
 
@@ -219,7 +219,7 @@ fn element(hop: &Hop<'_>) -> Option<HeaderValue> {
         IpAddr::V4(v4) => write!(text, "for={v4}"),
         IpAddr::V6(v6) => write!(text, "for=\"[{v6}]\""),
     };
-    match hop.host {
+    match hop.host.and_then(|host| host.to_str().ok()) {
         // Hosts that `policy::host` lets through have neither quotes nor backslashes.
         Some(host) if host.bytes().any(|b| b == b'"' || b == b'\\') => {}
         Some(host) if is_token(host.as_bytes()) => text.extend([";host=", host]),

@@ -23,7 +23,8 @@ fn told(family: Forwarded, peer: &str, fields: &[(&'static str, &str)]) -> Vec<S
     let forwarding = forwarding(family);
     let mut request = request(fields);
     let client = forwarding.client_address(ip(peer), &request);
-    let hop = Hop { peer: ip(peer), peer_text: &text_of(ip(peer)), client, scheme: "http", host: Some("a.example:81") };
+    let host = HeaderValue::from_static("a.example:81");
+    let hop = Hop { peer: ip(peer), peer_text: &text_of(ip(peer)), client, scheme: "http", host: Some(&host) };
     forwarding.apply(&mut request, &hop);
     let mut told: Vec<_> = request.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
     told.sort();

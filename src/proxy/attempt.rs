@@ -11,6 +11,26 @@ use crate::upstream::backend::Backend;
 use crate::upstream::lease::Lease;
 use crate::upstream::outlier::Watching;
 
+/// When something was, by both clocks: durations are measured by one and decay by the other, and a look at either costs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) instant: Instant,
+    /// Milliseconds since 1970.
+    pub(super) unix_ms: u64,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self { instant: Instant::now(), unix_ms: now_ms() }
+    }
+
+    /// The time since, and the time of day now.
+    fn elapsed(self) -> (Duration, u64) {
+        let since = self.instant.elapsed();
+        (since, self.unix_ms.saturating_add(since.as_millis() as u64))
+    }
+}
+
 /// One try at one backend.
 pub(super) struct Attempt {
     pub(super) backend: Arc<Backend>,
@@ -19,7 +39,7 @@ pub(super) struct Attempt {
     passed_over: Option<Arc<Vec<PassedOver>>>,
     /// Its connection, where that is not Pingora's.
     pub(super) lease: Option<Arc<Lease>>,
-    started: Instant,
+    started: Moment,
     pub(super) reused: bool,
     connect: Option<Duration>,
     first_byte: Option<Duration>,
@@ -38,14 +58,14 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    pub(super) fn new(backend: Arc<Backend>, guard: InFlight, why: Why) -> Self {
+    pub(super) fn new(backend: Arc<Backend>, guard: InFlight, why: Why, started: Moment) -> Self {
         Self {
             backend,
             guard: Some(guard),
             why,
             passed_over: None,
             lease: None,
-            started: Instant::now(),
+            started,
             reused: false,
             connect: None,
             first_byte: None,
@@ -84,14 +104,14 @@ impl Attempt {
 
     /// When it began.
     pub(super) fn started(&self) -> Instant {
-        self.started
+        self.started.instant
     }
 
     /// A connection is there.
     pub(super) fn connected(&mut self, reused: bool) {
         self.reused = reused || self.lease.as_ref().is_some_and(|lease| lease.is_reused());
         if !self.reused {
-            let took = self.started.elapsed();
+            let (took, _) = self.started.elapsed();
             self.connect = Some(took);
             self.backend.vitals.observe_connect(took);
         }
@@ -99,7 +119,7 @@ impl Attempt {
 
     /// The response header is there.
     pub(super) fn answered(&mut self, status: u16) {
-        let (took, now) = (self.started.elapsed(), now_ms());
+        let (took, now) = self.started.elapsed();
         self.first_byte = Some(took);
         self.status = Some(status);
         if let Some(watching) = &mut self.watching {
@@ -146,10 +166,11 @@ impl Attempt {
 
     fn end(mut self, outcome: Outcome, reason: Option<RetryReason>) -> AttemptRecord {
         if !matches!(outcome, Outcome::Ok | Outcome::ClientAbort) {
-            self.fault(self.started.elapsed(), now_ms());
+            let (took, now) = self.started.elapsed();
+            self.fault(took, now);
         }
         if let (Some(ok), Some(watching)) = (self.verdict(outcome), &mut self.watching) {
-            watching.ended(ok, now_ms());
+            watching.ended(ok, self.started.elapsed().1);
         }
         let vitals = &self.backend.vitals;
         if !self.ours {
@@ -198,7 +219,7 @@ mod tests {
     fn a_stale_connection_raises_no_penalty_and_a_reset_does() {
         for (excused, raised) in [(true, false), (false, true)] {
             let backend = backend();
-            let mut attempt = Attempt::new(Arc::clone(&backend), backend.vitals.raise(), Why::Next);
+            let mut attempt = Attempt::new(Arc::clone(&backend), backend.vitals.raise(), Why::Next, Moment::now());
             let _guard = excused.then(|| attempt.excuse());
             attempt.end(Outcome::Reset, None);
             assert_eq!(backend.vitals.score().penalty(now_ms()) > 0, raised, "excused: {excused}");

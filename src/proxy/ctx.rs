@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Method, Version};
 
-use super::attempt::Attempt;
-use super::record;
+use super::attempt::{Attempt, Moment};
+use super::{millis, record};
 use super::sticky::Stay;
 use crate::fault::Fault;
 use crate::listener::Exchange;
@@ -110,6 +110,11 @@ impl RequestCtx {
             bytes_out: 0,
             recorded: false,
         }
+    }
+
+    /// When the request arrived.
+    pub(super) fn arrived(&self) -> Moment {
+        Moment { instant: self.started, unix_ms: millis(self.started_at) }
     }
 
     /// What is left until the deadline; zero when it has passed.

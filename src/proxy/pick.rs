@@ -10,9 +10,9 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::Session;
 
 use super::arrive::refuse;
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Moment};
 use super::ctx::RequestCtx;
-use super::{hash_key, millis, now_ms, queue, sticky};
+use super::{hash_key, queue, sticky};
 use crate::fault::Fault;
 use crate::proxy_protocol::Ends;
 use crate::snapshot::Target;
@@ -41,7 +41,7 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, leases: &L
     ctx.fresh_used = fresh.is_some();
     let backend = match fresh {
         Some((backend, guard)) => {
-            let attempt = Attempt::new(Arc::clone(&backend), guard, Why::FreshConnection);
+            let attempt = Attempt::new(Arc::clone(&backend), guard, Why::FreshConnection, Moment::now());
             ctx.attempt = Some(attempt.watched(target.upstream.watch(&backend)));
             backend
         }
@@ -77,8 +77,10 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, leases: &L
 
 async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> Result<Arc<Backend>> {
     // The first try follows the arrival at once: no second look at the clock.
-    let now = if ctx.tries == 0 { millis(ctx.started_at) } else { now_ms() };
-    if ctx.tries == 0 {
+    let first = ctx.tries == 0;
+    let started = if first { ctx.arrived() } else { Moment::now() };
+    let (now, queued) = (started.unix_ms, ctx.queued);
+    if first {
         target.upstream.budget().count_request(now);
     }
     let named = sticky::named(session, target, ctx, now);
@@ -87,7 +89,7 @@ async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> R
         None => {
             let hash = target.upstream.settings().hash.as_ref();
             let key = hash.and_then(|hash| hash_key::of(hash, session.req_header(), ctx.client));
-            let pick = queue::pick(session, target, ctx, Wish { key, named }).await?;
+            let pick = queue::pick(session, target, ctx, Wish { key, named }, now).await?;
             (target.upstream.watch(&pick.backend), pick)
         }
     };
@@ -98,7 +100,8 @@ async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> R
     ctx.tries = ctx.tries.saturating_add(1);
     ctx.tried.add(&pick.backend.vitals);
     let passed_over = if ctx.recorder.wants_line() { target.upstream.passed_over() } else { None };
-    let attempt = Attempt::new(Arc::clone(&pick.backend), pick.guard, pick.why);
+    let started = if ctx.queued == queued { started } else { Moment::now() };
+    let attempt = Attempt::new(Arc::clone(&pick.backend), pick.guard, pick.why, started);
     ctx.attempt = Some(attempt.watched(watching).instead_of(passed_over));
     Ok(pick.backend)
 }

@@ -17,10 +17,10 @@ use crate::upstream::members::Pick;
 use crate::upstream::queue::{InVain, Look};
 
 /// A backend that takes the attempt now, or when it is this request's turn.
-pub(super) async fn pick(session: &mut Session, target: &Target, ctx: &mut RequestCtx, wish: Wish) -> Result<Pick> {
+pub(super) async fn pick(session: &mut Session, target: &Target, ctx: &mut RequestCtx, wish: Wish, now: u64) -> Result<Pick> {
     // Nobody overtakes those who wait already.
     if target.upstream.queue().depth() == 0 {
-        match target.upstream.look(&ctx.tried, now_ms(), wish) {
+        match target.upstream.look(&ctx.tried, now, wish) {
             Look::Slot(pick) => return Ok(pick),
             Look::Nobody => return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried")),
             Look::Full | Look::ForOthers => {}

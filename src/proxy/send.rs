@@ -51,7 +51,8 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut R
 
 fn forward(client: &RequestHeader, headers: &mut HeaderMap, ctx: &RequestCtx) {
     if let (Some(exchange), Some(address)) = (&ctx.exchange, ctx.client) {
-        let host = authority(client).and_then(|host| std::str::from_utf8(host).ok());
+        let of_target = client.uri.authority().and_then(|named| HeaderValue::from_str(named.as_str()).ok());
+        let host = of_target.as_ref().or_else(|| client.headers.get(header::HOST));
         let conn = &exchange.conn;
         let hop =
             Hop { peer: conn.peer_ip(), peer_text: conn.peer_text(), client: address, scheme: conn.scheme(), host };
