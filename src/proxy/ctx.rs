@@ -10,8 +10,8 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderValue, Method, Version};
 
 use super::attempt::{Attempt, Moment};
-use super::{millis, record};
 use super::sticky::Stay;
+use super::{millis, record};
 use crate::fault::Fault;
 use crate::listener::Exchange;
 use crate::policy::request_id::RequestId;

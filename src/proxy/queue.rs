@@ -17,7 +17,13 @@ use crate::upstream::members::Pick;
 use crate::upstream::queue::{InVain, Look};
 
 /// A backend that takes the attempt now, or when it is this request's turn.
-pub(super) async fn pick(session: &mut Session, target: &Target, ctx: &mut RequestCtx, wish: Wish, now: u64) -> Result<Pick> {
+pub(super) async fn pick(
+    session: &mut Session,
+    target: &Target,
+    ctx: &mut RequestCtx,
+    wish: Wish,
+    now: u64,
+) -> Result<Pick> {
     // Nobody overtakes those who wait already.
     if target.upstream.queue().depth() == 0 {
         match target.upstream.look(&ctx.tried, now, wish) {
