@@ -3,6 +3,7 @@
 //!
 //! Compiling does no I/O, reads no clock and spawns nothing, so a refused reload leaves no trace.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -106,11 +107,12 @@ impl Snapshot {
         has_its_keys(checked)?;
         let file = |path: &Path| checked.file(path).map(<[u8]>::to_vec);
         let upstreams = registry.compile(&document.upstreams, checked.folder(), &file, before);
+        let mut targets = Targets { upstreams: &upstreams, metrics, made: HashMap::new() };
         let mut routes = Vec::with_capacity(document.routes.len());
         for (index, route) in document.routes.iter().enumerate() {
             let at = |what: String| CompileError { path: format!("routes[{index}]"), what };
             let meters = metrics.route(&route.label(index));
-            routes.push((&route.matches, Arc::new(Route::compile(route, meters, &upstreams, metrics).map_err(at)?)));
+            routes.push((&route.matches, Arc::new(Route::compile(route, meters, &mut targets).map_err(at)?)));
         }
         Ok(Self {
             generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
@@ -134,16 +136,11 @@ fn has_its_keys(checked: &Checked) -> Result<(), CompileError> {
 }
 
 impl Route {
-    fn compile(
-        route: &schema::Route,
-        meters: Arc<RouteMeters>,
-        upstreams: &Upstreams,
-        metrics: &Metrics,
-    ) -> Result<Self, String> {
+    fn compile(route: &schema::Route, meters: Arc<RouteMeters>, targets: &mut Targets<'_>) -> Result<Self, String> {
         let rewrite = route.rewrite.as_ref().map(Rewrite::compile).transpose()?;
         Ok(Self {
             meters,
-            action: action(route, upstreams, metrics)?,
+            action: action(route, targets)?,
             rewrite,
             host: HostPolicy::compile(&route.host)?,
             request_headers: Edits::compile(&route.request_headers)?,
@@ -157,11 +154,8 @@ impl Route {
     }
 }
 
-fn action(route: &schema::Route, upstreams: &Upstreams, metrics: &Metrics) -> Result<Action<Arc<Target>>, String> {
-    let find = |name: &Name| {
-        let upstream = upstreams.get(name).ok_or_else(|| format!("no upstream `{name}`"))?;
-        Ok::<_, String>(Arc::new(Target::new(upstream, &route.timeouts, metrics)))
-    };
+fn action(route: &schema::Route, targets: &mut Targets<'_>) -> Result<Action<Arc<Target>>, String> {
+    let mut find = |name: &Name| targets.find(name, &route.timeouts);
     if let Some(name) = &route.upstream {
         return Ok(Action::Upstream(find(name)?));
     }
@@ -175,6 +169,21 @@ fn action(route: &schema::Route, upstreams: &Upstreams, metrics: &Metrics) -> Re
     match &route.respond {
         Some(respond) => Ok(Action::Respond(Box::new(Respond::compile(respond)?))),
         None => Err("no action".into()),
+    }
+}
+
+/// One for all routes that send to an upstream with the same deadlines: there may be thousands of them.
+struct Targets<'a> {
+    upstreams: &'a Upstreams,
+    metrics: &'a Metrics,
+    made: HashMap<(Name, RouteTimeouts), Arc<Target>>,
+}
+
+impl Targets<'_> {
+    fn find(&mut self, name: &Name, timeouts: &RouteTimeouts) -> Result<Arc<Target>, String> {
+        let upstream = self.upstreams.get(name).ok_or_else(|| format!("no upstream `{name}`"))?;
+        let made = self.made.entry((name.clone(), timeouts.clone()));
+        Ok(Arc::clone(made.or_insert_with(|| Arc::new(Target::new(upstream, timeouts, self.metrics)))))
     }
 }
 
@@ -255,8 +264,29 @@ impl<T> Replaced<T> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
+    use crate::telemetry::vitals::Vitals;
+
+    #[tokio::test]
+    async fn routes_to_one_upstream_with_the_same_deadlines_share_what_they_send_to() {
+        let registry = Registry::new(
+            tokio::runtime::Handle::current(),
+            |labels| Arc::new(Vitals::new(labels)),
+            |name| Arc::new(UpstreamMeters::new(name)),
+        );
+        let yaml = "{u: {backends: [{address: '127.0.0.1:1'}]}}";
+        let written = serde_yaml::from_str(yaml).unwrap();
+        let upstreams = registry.compile(&written, Path::new(""), &|_| None, &Upstreams::new());
+        let metrics = Metrics::new("1", "c");
+        let mut targets = Targets { upstreams: &upstreams, metrics: &metrics, made: HashMap::new() };
+        let (name, usual): (Name, _) = ("u".parse().unwrap(), RouteTimeouts::default());
+        let shorter = RouteTimeouts { read: "1s".parse().unwrap(), ..usual.clone() };
+        let [one, same, other] = [&usual, &usual, &shorter].map(|timeouts| targets.find(&name, timeouts).unwrap());
+        assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
+        assert_eq!(targets.find(&"v".parse().unwrap(), &usual).unwrap_err(), "no upstream `v`");
+    }
 
     #[test]
     fn what_was_replaced_goes_when_nobody_uses_it_and_not_by_the_hand_of_its_last_user() {

@@ -2,7 +2,8 @@
 //! it keeps no state and decides nothing. Never on a public address.
 //!
 //! `reply` has the words of the API, `control` the door to the running process, `routes` what is answered where,
-//! `explained` those of a question, `backends` steering, `guard` who may ask, `page` the page for people, `serve` the connections.
+//! `explained` those of a question, `backends` steering, `guard` who may ask, `page` the page for people, `scrape` the metrics, `serve` the
+//! connections.
 
 mod backends;
 #[cfg(test)]
@@ -11,6 +12,7 @@ pub(crate) mod fake;
 mod guard;
 mod page;
 mod routes;
+mod scrape;
 mod serve;
 
 pub mod control;

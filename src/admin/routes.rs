@@ -17,6 +17,8 @@ use super::explained;
 use super::guard::{self, Guard};
 use super::page;
 use super::reply::ReloadReply;
+use super::scrape;
+use crate::chores::{self, Broken};
 
 /// The largest document that a diff takes.
 pub(super) const MAX_BODY: usize = 16 << 20;
@@ -69,9 +71,9 @@ async fn status_page(State(control): Shared) -> Response {
 }
 
 async fn metrics(State(control): Shared) -> Response {
-    match blocking(move || control.metrics().render()).await {
+    match scrape::body(control.metrics()).await {
         Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
-        Err(refusal) => refusal,
+        Err(broken) => failed(&broken),
     }
 }
 
@@ -85,7 +87,7 @@ async fn readyz(State(control): Shared) -> Response {
 }
 
 async fn reload(State(control): Shared) -> Response {
-    blocking(move || control.reload()).await.map_or_else(|refusal| refusal, answer)
+    chore(move || control.reload()).await.map_or_else(|refusal| refusal, answer)
 }
 
 async fn diff(State(control): Shared, headers: HeaderMap, body: Body) -> Response {
@@ -102,7 +104,7 @@ async fn diff(State(control): Shared, headers: HeaderMap, body: Body) -> Respons
     let Ok(yaml) = String::from_utf8(body.into()) else {
         return refuse(StatusCode::BAD_REQUEST, "the body is not UTF-8");
     };
-    blocking(move || control.diff(&yaml)).await.map_or_else(|refusal| refusal, answer)
+    chore(move || control.diff(&yaml)).await.map_or_else(|refusal| refusal, answer)
 }
 
 fn answer(reply: ReloadReply) -> Response {
@@ -114,9 +116,13 @@ fn answer(reply: ReloadReply) -> Response {
 }
 
 /// What may take its time does so beside the threads that answer others.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Response> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| refuse(StatusCode::INTERNAL_SERVER_ERROR, "a bug in weir; its log says more"))
+async fn chore<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Response> {
+    chores::run(work).await.map_err(|broken| failed(&broken))
+}
+
+fn failed(broken: &Broken) -> Response {
+    tracing::error!("the admin listener cannot answer: {broken}");
+    refuse(StatusCode::INTERNAL_SERVER_ERROR, "a bug in weir; its log says more")
 }
 
 #[cfg(test)]

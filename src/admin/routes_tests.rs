@@ -172,3 +172,23 @@ fn a_stop_closes_idle_connections_at_once() {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert!(TcpStream::connect(running.address).is_err());
 }
+
+#[test]
+fn a_large_scrape_comes_whole_though_in_pieces() {
+    let running = Running::start(None);
+    let few = ask(&running, "GET /metrics", "", "");
+    assert!(few.contains("content-length: "), "{few}");
+    let routes: Vec<_> = (0..3000).map(|n| running.fake.metrics.route(&format!("r{n}"))).collect();
+    routes.iter().for_each(|route| route.record(&http::Method::GET, 200, Duration::from_millis(1), None));
+    let many = ask(&running, "GET /metrics", "", "");
+    assert!(many.contains("transfer-encoding: chunked") && many.ends_with("\r\n0\r\n\r\n"), "{:.400}", many);
+    // A piece's frame may stand between two lines, never within one.
+    let counts = many.lines().filter(|line| line.starts_with("weir_requests_total{route=\"r")).count();
+    assert_eq!(counts, routes.len());
+    // One that goes away amidst it takes nothing with it.
+    let mut stream = TcpStream::connect(running.address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    stream.read_exact(&mut [0; 100]).unwrap();
+    drop(stream);
+    assert_eq!(status(&ask(&running, "GET /metrics", "", "")), 200);
+}

@@ -2,13 +2,14 @@
 //!
 //! Values of header fields, bodies and targets are never shown, only that they changed. Live state is not known here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::change::{Change, Diff, Subject};
 use super::schema::{Backend, Document, Listener, Route, Upstream};
+use super::values::BackendAddress;
 
 /// Compares two documents.
 pub fn diff(old: &Document, new: &Document) -> Diff {
@@ -142,10 +143,11 @@ fn settings(upstream: &Upstream) -> Value {
 /// Backends are told apart by address: that is what their live state is keyed by.
 fn members(upstream: &str, old: &Upstream, new: &Upstream, changes: &mut Vec<Change>) {
     let upstream = || upstream.to_owned();
-    let in_old = |b: &Backend| old.backends.iter().find(|o| o.address == b.address).cloned();
+    // The first where an address is written twice.
+    let (in_old, in_new) = (by_address(old), by_address(new));
     for backend in &new.backends {
         let label = backend.label();
-        match in_old(backend) {
+        match in_old.get(&backend.address) {
             None => changes.push(Change::BackendAdded { upstream: upstream(), backend: label, weight: backend.weight }),
             Some(was) => {
                 let mut keys = Vec::new();
@@ -165,10 +167,14 @@ fn members(upstream: &str, old: &Upstream, new: &Upstream, changes: &mut Vec<Cha
             }
         }
     }
-    for backend in old.backends.iter().filter(|o| new.backends.iter().all(|n| n.address != o.address)) {
+    for backend in old.backends.iter().filter(|gone| !in_new.contains_key(&gone.address)) {
         let (backend, address) = (backend.label(), backend.address.to_string());
         changes.push(Change::BackendRemoved { upstream: upstream(), backend, address });
     }
+}
+
+fn by_address(upstream: &Upstream) -> HashMap<&BackendAddress, &Backend> {
+    upstream.backends.iter().rev().map(|backend| (&backend.address, backend)).collect()
 }
 
 /// Calls `found` with each key that differs, and with what to say of it.

@@ -361,7 +361,7 @@ pub struct RouteLimits {
 }
 
 /// `routes[].timeouts`: deadlines towards backends. 0s: none.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteTimeouts {
     /// To open a connection, TLS included.

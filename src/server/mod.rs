@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::acme;
 use crate::admin::{self, Token};
+use crate::chores;
 use crate::config::{Checked, schema::Document};
 use crate::life::Life;
 use crate::listener::{BindError, ListenerStatus, Listeners};
@@ -271,7 +272,7 @@ async fn look_after_certificates(room: Arc<ControlRoom>) {
             same.listeners.certificates().refresh();
             same.reloader.refresh();
         };
-        if tokio::task::spawn_blocking(look).await.is_err() {
+        if chores::run(look).await.is_err() {
             tracing::error!("looking at the files of certificates broke off; it is tried again");
         }
     }
@@ -287,7 +288,7 @@ async fn sweep(shared: Arc<Shared>) {
         }
         let same = Arc::clone(&shared);
         // A large one takes long enough to hold up probes.
-        if tokio::task::spawn_blocking(move || same.sweep()).await.is_err() {
+        if chores::run(move || same.sweep()).await.is_err() {
             tracing::error!("a replaced configuration could not be taken apart");
         }
     }
@@ -300,8 +301,8 @@ async fn reload(room: &Arc<ControlRoom>) {
         Err(error) => tracing::debug!(%error, "no monotonic clock"),
     }
     let same = Arc::clone(room);
-    if tokio::task::spawn_blocking(move || same.reloader.reload()).await.is_err() {
-        tracing::error!("the reload broke off; the old configuration goes on");
+    if let Err(error) = chores::run(move || same.reloader.reload()).await {
+        tracing::error!(%error, "the reload broke off; the old configuration goes on");
     }
     notify(&[sd_notify::NotifyState::Ready]);
 }

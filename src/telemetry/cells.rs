@@ -123,12 +123,12 @@ pub(super) struct Durations {
 /// A histogram as it was at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Observed {
-    /// (upper bound in seconds, observations up to it), ascending; the last bound is not infinity.
-    pub(super) buckets: Vec<(f64, u64)>,
+    /// (upper bound in nanoseconds, observations up to it), ascending; the last bound is not infinity.
+    pub(super) buckets: Vec<(u64, u64)>,
     /// All observations.
     pub(super) count: u64,
-    /// Their sum, in seconds.
-    pub(super) sum: f64,
+    /// Their sum.
+    pub(super) nanos: u64,
 }
 
 impl Durations {
@@ -153,11 +153,11 @@ impl Durations {
         for (at, bucket) in self.buckets.iter().enumerate() {
             count += bucket.load(Ordering::Relaxed);
             if let Some(bound) = self.bounds.get(at) {
-                buckets.push((*bound as f64 / 1e9, count));
+                buckets.push((*bound, count));
             }
         }
-        let sum = self.sum.load(Ordering::Relaxed) as f64 / 1e9;
-        (count > 0).then_some(Observed { buckets, count, sum })
+        let nanos = self.sum.load(Ordering::Relaxed);
+        (count > 0).then_some(Observed { buckets, count, nanos })
     }
 }
 
@@ -184,10 +184,10 @@ mod tests {
         }
         let observed = durations.observed().unwrap();
         assert_eq!(observed.count, 5);
-        assert_eq!(observed.buckets[0], (0.0001, 2));
-        assert_eq!(observed.buckets[1], (0.00025, 3));
-        assert_eq!(observed.buckets.last(), Some(&(3.0, 4)));
-        assert!((observed.sum - 6.000_200_002).abs() < 1e-9);
+        assert_eq!(observed.buckets[0], (100_000, 2));
+        assert_eq!(observed.buckets[1], (250_000, 3));
+        assert_eq!(observed.buckets.last(), Some(&(3_000_000_000, 4)));
+        assert_eq!(observed.nanos, 6_000_200_002);
     }
 
     #[test]

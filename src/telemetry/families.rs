@@ -1,286 +1,341 @@
-//! The scrape: reads the cells and builds every family of the contract. The one place that knows families' names,
-//! their help and their labels.
+//! Every family of the contract: its name, help and labels, and what each cell has to say of it. The one place that knows them.
 //!
-//! It changes nothing and keeps nothing between scrapes; the work grows with the number of series shown.
+//! It changes nothing and keeps nothing; `scrape` goes through it.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
 
 use crate::fault::Fault;
 
-use super::family::{Family, Kind};
-use super::meters::{CLASSES, ConnectionResult};
+use super::family::{Family, Kind, Series};
+use super::meters::{CLASSES, CertificateMeters, ConnectionResult, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::metrics::Cells;
 use super::orders::OrderResult;
 use super::panics;
 use super::vitals::{Health, Labels, Outcome, RetryReason, State, Vitals};
 
-const BACKEND: [&str; 3] = ["upstream", "backend", "address"];
-
-/// The collector of all families that come from cells.
-pub(super) struct Families {
-    cells: Arc<Cells>,
-    descs: Vec<Desc>,
+/// A family and where its series come from.
+pub(super) struct Shown {
+    pub(super) family: Family,
+    pub(super) of: Of,
 }
 
-impl Families {
-    pub(super) fn new(cells: Arc<Cells>) -> Self {
-        let families = collect(&cells);
-        Self { cells, descs: families.iter().map(Family::desc).collect() }
-    }
+/// Writes the series that one set of cells has in a family.
+pub(super) type Write<T> = fn(&mut Series<'_>, &T);
+
+/// Which cells have series in a family.
+pub(super) enum Of {
+    /// The process.
+    Process(Write<Cells>),
+    /// Each route.
+    Routes(Write<RouteMeters>),
+    /// Each listener.
+    Listeners(Write<ListenerMeters>),
+    /// Each certificate.
+    Certificates(Write<CertificateMeters>),
+    /// Each upstream.
+    Upstreams(Write<UpstreamMeters>),
+    /// Each backend.
+    Backends(fn(&mut Series<'_>, &Vitals, &Labels)),
 }
 
-impl Collector for Families {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descs.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        collect(&self.cells).into_iter().map(Family::into_proto).collect()
-    }
-}
-
-fn collect(cells: &Cells) -> Vec<Family> {
-    let mut families = process(cells);
-    families.extend(routes(cells));
-    families.extend(listeners(cells));
-    families.extend(certificates(cells));
-    families.extend(upstreams(cells));
-    let backends = cells.backends.held();
-    let shown: Vec<_> = backends.iter().filter(|v| v.is_member() || v.in_flight() > 0).collect();
-    families.extend(traffic(&shown));
-    families.extend(standing(&shown));
-    families
-}
-
-fn process(cells: &Cells) -> Vec<Family> {
-    let gauge = |name, help, value| Family::single(name, Kind::Gauge, help, value);
-    let counter = |name, help, value: u64| Family::single(name, Kind::Counter, help, value as f64);
-    let reloads = Family::of("weir_config_reloads_total", Kind::Counter, "Reloads of the configuration.", &["result"])
-        .with(&["applied"], cells.reloads_applied.get())
-        .with(&["rejected"], cells.reloads_rejected.get());
-    let failed = f64::from(u8::from(!cells.last_reload_failed.load(Relaxed)));
-    let seconds = cells.last_reload_secs.load(Relaxed) as f64;
-    let generation = cells.generation.load(Relaxed) as f64;
-    vec![
-        gauge("weir_requests_in_flight", "Requests that have begun and not ended.", cells.in_flight() as f64),
-        reloads,
-        gauge("weir_config_last_reload_success", "1 if the last load of the configuration was applied.", failed),
-        gauge("weir_config_last_reload_timestamp_seconds", "When the configuration was last loaded.", seconds),
-        gauge("weir_config_generation", "How many configurations have been in force, this one included.", generation),
-        counter("weir_access_log_dropped_total", "Access log lines lost.", cells.log_dropped.get()),
-        counter("weir_panics_total", "Panics that were caught; each one is a bug.", panics::count()),
-        Family::of("weir_build_info", Kind::Gauge, "Always 1; the labels say what runs.", &["version", "commit"])
-            .with(&[&cells.version, &cells.commit], 1),
-    ]
-}
-
-fn routes(cells: &Cells) -> Vec<Family> {
-    let mut requests = Family::of(
-        "weir_requests_total",
-        Kind::Counter,
-        "Requests by the status that the client got; 499: it left first.",
-        &["route", "method", "status"],
-    );
-    let mut duration = Family::of(
-        "weir_request_duration_seconds",
-        Kind::Histogram,
-        "From the arrival of a request to the end of its response.",
-        &["route"],
-    );
-    let mut faults =
-        Family::of("weir_faults_total", Kind::Counter, "Requests not served as asked.", &["route", "fault"]);
-    for route in cells.routes.held() {
-        let name = &**route.name();
-        route.requests().for_each(|(method, status, n)| requests.add(&[name, method, &status.to_string()], n));
-        duration.observe(&[name], route.duration());
-        route.faults().for_each(|(fault, n)| faults.add(&[name, fault.label()], n));
-    }
-    vec![requests, duration, faults]
-}
-
-fn listeners(cells: &Cells) -> Vec<Family> {
-    let mut open =
-        Family::of("weir_listener_connections", Kind::Gauge, "Connections of clients open now.", &["listener"]);
-    let mut results = Family::of(
-        "weir_listener_connections_total",
-        Kind::Counter,
-        "Connections of clients by what became of them.",
-        &["listener", "result"],
-    );
-    for listener in cells.listeners.held() {
-        open.add(&[listener.name()], listener.open());
-        for result in ConnectionResult::ALL {
-            results.add(&[listener.name(), result.label()], listener.total(result));
-        }
-    }
-    vec![open, results]
-}
-
-fn upstreams(cells: &Cells) -> Vec<Family> {
-    let mut fail_open = Family::of(
-        "weir_upstream_fail_open_total",
-        Kind::Counter,
-        "Picks while backends that are down are picked too, as none is up, or too few are.",
-        &["upstream"],
-    );
-    let mut depth = Family::of(
-        "weir_upstream_queue_depth",
-        Kind::Gauge,
-        "Requests that wait for a backend with a free place.",
-        &["upstream"],
-    );
-    let mut waited = Family::of(
-        "weir_upstream_queue_seconds",
-        Kind::Histogram,
-        "How long requests waited for a backend with a free place, however it ended.",
-        &["upstream"],
-    );
-    let mut looks = Family::of(
-        "weir_upstream_discoveries_total",
-        Kind::Counter,
-        "Looks for backends in DNS or a file by result.",
-        &["upstream", "result"],
-    );
-    let mut found = Family::of(
-        "weir_upstream_discovery_last_success_timestamp_seconds",
-        Kind::Gauge,
-        "When a look for backends last went well; 0: never.",
-        &["upstream"],
-    );
-    for upstream in cells.upstreams.held() {
-        for (result, n) in upstream.discoveries().into_iter().flatten() {
-            looks.add(&[upstream.name(), result], n);
-        }
-        if upstream.discoveries().is_some() {
-            found.push(&[upstream.name()], upstream.discovered_ms() as f64 / 1_000.0);
-        }
-        fail_open.add(&[upstream.name()], upstream.fail_open());
-        depth.add(&[upstream.name()], upstream.waiting());
-        waited.observe(&[upstream.name()], upstream.waited());
-    }
-    vec![fail_open, depth, waited, looks, found]
-}
-
-fn certificates(cells: &Cells) -> Vec<Family> {
-    let mut expiry = Family::of(
-        "weir_tls_certificate_expiry_timestamp_seconds",
-        Kind::Gauge,
-        "When the certificate that is served ends.",
-        &["certificate"],
-    );
-    let mut reloads = Family::of(
-        "weir_tls_certificate_reloads_total",
-        Kind::Counter,
-        "Changed certificate files by what became of them; of a rejected one the old goes on.",
-        &["certificate", "result"],
-    );
-    let mut orders = Family::of(
-        "weir_acme_orders_total",
-        Kind::Counter,
-        "Orders for certificates from ACME servers by how they ended.",
-        &["certificate", "result"],
-    );
-    let mut failures = Family::of(
+/// All families, by name.
+pub(super) const ALL: &[Shown] = &[
+    counter(
+        "weir_access_log_dropped_total",
+        "Access log lines lost.",
+        &[],
+        Of::Process(|s, c| s.add(&[], c.log_dropped.get())),
+    ),
+    gauge(
         "weir_acme_failed_orders",
-        Kind::Gauge,
         "Orders that have failed since the last that ended with a certificate.",
         &["certificate"],
-    );
-    for certificate in cells.certificates.held() {
-        let name = &**certificate.name();
-        if let Some(seconds) = certificate.expiry() {
-            expiry.push(&[name], seconds as f64);
-        }
-        let (applied, rejected) = certificate.reloads();
-        reloads.add(&[name, "applied"], applied);
-        reloads.add(&[name, "rejected"], rejected);
-        let Some(ordered) = certificate.ordered() else { continue };
-        OrderResult::ALL.iter().for_each(|result| orders.add(&[name, result.label()], ordered.total(*result)));
-        failures.add(&[name], ordered.failures());
-    }
-    vec![expiry, reloads, orders, failures]
-}
-
-/// What backends were sent and answered.
-fn traffic(shown: &[&Arc<Vitals>]) -> Vec<Family> {
-    let mut requests = backend("weir_backend_requests_total", Kind::Counter, "Responses by class.", Some("class"));
-    let mut attempts = backend("weir_backend_attempts_total", Kind::Counter, "Attempts by outcome.", Some("outcome"));
-    let mut retries = backend(
+        Of::Certificates(|s, certificate| {
+            if let Some(orders) = certificate.ordered() {
+                s.add(&[certificate.name()], orders.failures());
+            }
+        }),
+    ),
+    counter(
+        "weir_acme_orders_total",
+        "Orders for certificates from ACME servers by how they ended.",
+        &["certificate", "result"],
+        Of::Certificates(|s, certificate| {
+            let Some(orders) = certificate.ordered() else { return };
+            OrderResult::ALL
+                .iter()
+                .for_each(|result| s.add(&[certificate.name(), result.label()], orders.total(*result)));
+        }),
+    ),
+    counter(
+        "weir_backend_attempts_total",
+        "Attempts by outcome.",
+        &[UPSTREAM, BACKEND, ADDRESS, "outcome"],
+        Of::Backends(|s, vitals, labels| {
+            let attempts = Outcome::ALL.iter().zip(&vitals.meters().attempts);
+            attempts.for_each(|(outcome, n)| s.add(&with(labels, outcome.label()), n.get()));
+        }),
+    ),
+    counter(
+        "weir_backend_bytes_total",
+        "Bytes of bodies.",
+        &[UPSTREAM, BACKEND, ADDRESS, "direction"],
+        Of::Backends(|s, vitals, labels| {
+            s.add(&with(labels, "sent"), vitals.meters().sent.get());
+            s.add(&with(labels, "received"), vitals.meters().received.get());
+        }),
+    ),
+    histogram(
+        "weir_backend_check_seconds",
+        "How long health checks took.",
+        &[UPSTREAM, BACKEND, ADDRESS],
+        Of::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().check)),
+    ),
+    counter(
+        "weir_backend_checks_total",
+        "Health checks by result.",
+        &[UPSTREAM, BACKEND, ADDRESS, "result"],
+        Of::Backends(|s, vitals, labels| {
+            let (passed, failed) = (vitals.meters().passed.get(), vitals.meters().failed.get());
+            // A backend without a health check has no series that say it passed none.
+            if passed + failed > 0 {
+                s.add(&with(labels, "pass"), passed);
+                s.add(&with(labels, "fail"), failed);
+            }
+        }),
+    ),
+    histogram(
+        "weir_backend_connect_seconds",
+        "Time to open a connection, TLS included.",
+        &[UPSTREAM, BACKEND, ADDRESS],
+        Of::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().connect)),
+    ),
+    gauge(
+        "weir_backend_in_flight",
+        "Attempts under way: the number that balancers read.",
+        &[UPSTREAM, BACKEND, ADDRESS],
+        Of::Backends(|s, vitals, labels| s.add(&plain(labels), vitals.in_flight().into())),
+    ),
+    counter(
+        "weir_backend_requests_total",
+        "Responses by class.",
+        &[UPSTREAM, BACKEND, ADDRESS, "class"],
+        Of::Backends(|s, vitals, labels| {
+            let responses = CLASSES.iter().zip(&vitals.meters().responses);
+            responses.for_each(|(class, n)| s.add(&with(labels, class), n.get()));
+        }),
+    ),
+    histogram(
+        "weir_backend_response_seconds",
+        "From the pick to the response header.",
+        &[UPSTREAM, BACKEND, ADDRESS],
+        Of::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().response)),
+    ),
+    counter(
         "weir_backend_retries_total",
-        Kind::Counter,
         "Attempts that failed and were followed by another, on the backend that failed.",
-        Some("reason"),
-    );
-    let mut bytes = backend("weir_backend_bytes_total", Kind::Counter, "Bytes of bodies.", Some("direction"));
-    let mut response =
-        backend("weir_backend_response_seconds", Kind::Histogram, "From the pick to the response header.", None);
-    let mut connect =
-        backend("weir_backend_connect_seconds", Kind::Histogram, "Time to open a connection, TLS included.", None);
-    for vitals in shown {
-        let (labels, meters) = (vitals.labels(), vitals.meters());
-        CLASSES.iter().zip(&meters.responses).for_each(|(class, n)| requests.add(&with(&labels, class), n.get()));
-        Outcome::ALL.iter().zip(&meters.attempts).for_each(|(o, n)| attempts.add(&with(&labels, o.label()), n.get()));
-        add_retries(&mut retries, vitals);
-        bytes.add(&with(&labels, "sent"), meters.sent.get());
-        bytes.add(&with(&labels, "received"), meters.received.get());
-        response.observe(&plain(&labels), &meters.response);
-        connect.observe(&plain(&labels), &meters.connect);
-    }
-    vec![requests, attempts, retries, bytes, response, connect]
+        &[UPSTREAM, BACKEND, ADDRESS, "reason"],
+        Of::Backends(retries),
+    ),
+    gauge(
+        "weir_backend_state",
+        "1 for the one state that it is in.",
+        &[UPSTREAM, BACKEND, ADDRESS, "state"],
+        Of::Backends(|s, vitals, labels| {
+            let now = vitals.state();
+            State::ALL.iter().for_each(|state| s.add(&with(labels, state.label()), (*state == now).into()));
+        }),
+    ),
+    counter(
+        "weir_backend_state_changes_total",
+        "Changes of state by the new one.",
+        &[UPSTREAM, BACKEND, ADDRESS, "to"],
+        Of::Backends(|s, vitals, labels| {
+            let became = State::ALL.iter().zip(&vitals.meters().became);
+            became.for_each(|(state, n)| s.add(&with(labels, state.label()), n.get()));
+        }),
+    ),
+    gauge(
+        "weir_backend_up",
+        "1 while its checks say that it serves.",
+        &[UPSTREAM, BACKEND, ADDRESS],
+        Of::Backends(|s, vitals, labels| s.add(&plain(labels), (vitals.health() == Health::Up).into())),
+    ),
+    gauge(
+        "weir_backend_weight",
+        "Weight as configured and as used.",
+        &[UPSTREAM, BACKEND, ADDRESS, "kind"],
+        Of::Backends(|s, vitals, labels| {
+            let (configured, effective) = vitals.weights();
+            s.add(&with(labels, "configured"), configured.into());
+            s.push(&with(labels, "effective"), effective);
+        }),
+    ),
+    gauge(
+        "weir_build_info",
+        "Always 1; the labels say what runs.",
+        &["version", "commit"],
+        Of::Process(|s, c| s.add(&[&c.version, &c.commit], 1)),
+    ),
+    gauge(
+        "weir_config_generation",
+        "How many configurations have been in force, this one included.",
+        &[],
+        Of::Process(|s, c| s.add(&[], c.generation.load(Relaxed))),
+    ),
+    gauge(
+        "weir_config_last_reload_success",
+        "1 if the last load of the configuration was applied.",
+        &[],
+        Of::Process(|s, c| s.add(&[], (!c.last_reload_failed.load(Relaxed)).into())),
+    ),
+    gauge(
+        "weir_config_last_reload_timestamp_seconds",
+        "When the configuration was last loaded.",
+        &[],
+        Of::Process(|s, c| s.add(&[], c.last_reload_secs.load(Relaxed))),
+    ),
+    counter(
+        "weir_config_reloads_total",
+        "Reloads of the configuration.",
+        &["result"],
+        Of::Process(|s, c| {
+            s.add(&["applied"], c.reloads_applied.get());
+            s.add(&["rejected"], c.reloads_rejected.get());
+        }),
+    ),
+    counter(
+        "weir_faults_total",
+        "Requests not served as asked.",
+        &["route", "fault"],
+        Of::Routes(|s, route| route.faults().for_each(|(fault, n)| s.add(&[route.name(), fault.label()], n))),
+    ),
+    gauge(
+        "weir_listener_connections",
+        "Connections of clients open now.",
+        &["listener"],
+        Of::Listeners(|s, listener| s.add(&[listener.name()], listener.open())),
+    ),
+    counter(
+        "weir_listener_connections_total",
+        "Connections of clients by what became of them.",
+        &["listener", "result"],
+        Of::Listeners(|s, listener| {
+            ConnectionResult::ALL
+                .into_iter()
+                .for_each(|result| s.add(&[listener.name(), result.label()], listener.total(result)));
+        }),
+    ),
+    counter(
+        "weir_panics_total",
+        "Panics that were caught; each one is a bug.",
+        &[],
+        Of::Process(|s, _| s.add(&[], panics::count())),
+    ),
+    histogram(
+        "weir_request_duration_seconds",
+        "From the arrival of a request to the end of its response.",
+        &["route"],
+        Of::Routes(|s, route| s.observe(&[route.name()], route.duration())),
+    ),
+    gauge(
+        "weir_requests_in_flight",
+        "Requests that have begun and not ended.",
+        &[],
+        Of::Process(|s, c| s.add(&[], c.in_flight())),
+    ),
+    counter(
+        "weir_requests_total",
+        "Requests by the status that the client got; 499: it left first.",
+        &["route", "method", "status"],
+        Of::Routes(|s, route| {
+            let name = route.name();
+            route
+                .requests()
+                .for_each(|(method, status, n)| s.add(&[name, method, itoa::Buffer::new().format(status)], n));
+        }),
+    ),
+    gauge(
+        "weir_tls_certificate_expiry_timestamp_seconds",
+        "When the certificate that is served ends.",
+        &["certificate"],
+        Of::Certificates(|s, certificate| {
+            if let Some(seconds) = certificate.expiry() {
+                s.push(&[certificate.name()], seconds as f64);
+            }
+        }),
+    ),
+    counter(
+        "weir_tls_certificate_reloads_total",
+        "Changed certificate files by what became of them; of a rejected one the old goes on.",
+        &["certificate", "result"],
+        Of::Certificates(|s, certificate| {
+            let (applied, rejected) = certificate.reloads();
+            s.add(&[certificate.name(), "applied"], applied);
+            s.add(&[certificate.name(), "rejected"], rejected);
+        }),
+    ),
+    counter(
+        "weir_upstream_discoveries_total",
+        "Looks for backends in DNS or a file by result.",
+        &["upstream", "result"],
+        Of::Upstreams(|s, upstream| {
+            upstream.discoveries().into_iter().flatten().for_each(|(result, n)| s.add(&[upstream.name(), result], n));
+        }),
+    ),
+    gauge(
+        "weir_upstream_discovery_last_success_timestamp_seconds",
+        "When a look for backends last went well; 0: never.",
+        &["upstream"],
+        Of::Upstreams(|s, upstream| {
+            if upstream.discoveries().is_some() {
+                s.push(&[upstream.name()], upstream.discovered_ms() as f64 / 1_000.0);
+            }
+        }),
+    ),
+    counter(
+        "weir_upstream_fail_open_total",
+        "Picks while backends that are down are picked too, as none is up, or too few are.",
+        &["upstream"],
+        Of::Upstreams(|s, upstream| s.add(&[upstream.name()], upstream.fail_open())),
+    ),
+    gauge(
+        "weir_upstream_queue_depth",
+        "Requests that wait for a backend with a free place.",
+        &["upstream"],
+        Of::Upstreams(|s, upstream| s.add(&[upstream.name()], upstream.waiting())),
+    ),
+    histogram(
+        "weir_upstream_queue_seconds",
+        "How long requests waited for a backend with a free place, however it ended.",
+        &["upstream"],
+        Of::Upstreams(|s, upstream| s.observe(&[upstream.name()], upstream.waited())),
+    ),
+];
+
+const UPSTREAM: &str = "upstream";
+const BACKEND: &str = "backend";
+const ADDRESS: &str = "address";
+
+const fn counter(name: &'static str, help: &'static str, labels: &'static [&'static str], of: Of) -> Shown {
+    Shown { family: Family { name, kind: Kind::Counter, help, labels }, of }
 }
 
-/// How backends are.
-fn standing(shown: &[&Arc<Vitals>]) -> Vec<Family> {
-    let mut in_flight =
-        backend("weir_backend_in_flight", Kind::Gauge, "Attempts under way: the number that balancers read.", None);
-    let mut weight = backend("weir_backend_weight", Kind::Gauge, "Weight as configured and as used.", Some("kind"));
-    let mut up = backend("weir_backend_up", Kind::Gauge, "1 while its checks say that it serves.", None);
-    let mut state = backend("weir_backend_state", Kind::Gauge, "1 for the one state that it is in.", Some("state"));
-    let mut checks = backend("weir_backend_checks_total", Kind::Counter, "Health checks by result.", Some("result"));
-    let mut check = backend("weir_backend_check_seconds", Kind::Histogram, "How long health checks took.", None);
-    let mut changes =
-        backend("weir_backend_state_changes_total", Kind::Counter, "Changes of state by the new one.", Some("to"));
-    for vitals in shown {
-        let (labels, meters, now) = (vitals.labels(), vitals.meters(), vitals.state());
-        let (configured, effective) = vitals.weights();
-        in_flight.add(&plain(&labels), vitals.in_flight().into());
-        weight.add(&with(&labels, "configured"), configured.into());
-        weight.push(&with(&labels, "effective"), effective);
-        up.add(&plain(&labels), (vitals.health() == Health::Up).into());
-        for (at, each) in State::ALL.iter().enumerate() {
-            state.add(&with(&labels, each.label()), (*each == now).into());
-            changes.add(&with(&labels, each.label()), meters.became[at].get());
-        }
-        // A backend without a health check has no series that say it passed none.
-        if meters.passed.get() + meters.failed.get() > 0 {
-            checks.add(&with(&labels, "pass"), meters.passed.get());
-            checks.add(&with(&labels, "fail"), meters.failed.get());
-        }
-        check.observe(&plain(&labels), &meters.check);
-    }
-    vec![in_flight, weight, up, state, checks, check, changes]
+const fn gauge(name: &'static str, help: &'static str, labels: &'static [&'static str], of: Of) -> Shown {
+    Shown { family: Family { name, kind: Kind::Gauge, help, labels }, of }
 }
 
-fn add_retries(family: &mut Family, vitals: &Vitals) {
-    let (labels, meters) = (vitals.labels(), vitals.meters());
+const fn histogram(name: &'static str, help: &'static str, labels: &'static [&'static str], of: Of) -> Shown {
+    Shown { family: Family { name, kind: Kind::Histogram, help, labels }, of }
+}
+
+fn retries(series: &mut Series<'_>, vitals: &Vitals, labels: &Labels) {
+    let meters = vitals.meters();
     for (fault, n) in Fault::ALL.into_iter().zip(&meters.retries_by_fault).filter(|(_, n)| n.get() > 0) {
-        family.add(&with(&labels, &RetryReason::Fault(fault).to_string()), n.get());
+        series.add(&with(labels, &RetryReason::Fault(fault).to_string()), n.get());
     }
     for (status, n) in meters.retries_by_status.seen() {
-        family.add(&with(&labels, &RetryReason::Status(status).to_string()), n);
-    }
-}
-
-/// A family whose labels are a backend's, and one more.
-fn backend(name: &'static str, kind: Kind, help: &'static str, more: Option<&'static str>) -> Family {
-    let [upstream, backend, address] = BACKEND;
-    match more {
-        Some(more) => Family::of(name, kind, help, &[upstream, backend, address, more]),
-        None => Family::of(name, kind, help, &BACKEND),
+        series.add(&with(labels, &RetryReason::Status(status).to_string()), n);
     }
 }
 
@@ -290,4 +345,15 @@ fn plain(labels: &Labels) -> [&str; 3] {
 
 fn with<'a>(labels: &'a Labels, more: &'a str) -> [&'a str; 4] {
     [&labels.upstream, &labels.backend, &labels.address, more]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_are_in_order_and_their_help_is_one_plain_line() {
+        assert!(ALL.iter().map(|shown| shown.family.name).is_sorted_by(|one, next| one < next));
+        assert!(ALL.iter().all(|shown| !shown.family.help.is_empty() && !shown.family.help.contains(['\\', '\n'])));
+    }
 }

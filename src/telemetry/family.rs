@@ -1,11 +1,9 @@
-//! A metric family while it is being built at a scrape: labels beside values, turned into Prometheus' own types.
+//! A metric family as it is written at a scrape, in the text format 0.0.4
+//! (prometheus.io/docs/instrumenting/exposition_formats).
 //!
-//! It knows no family by name.
+//! It knows no family by name, and keeps nothing: a series is text as soon as its value is read.
 
-use std::collections::HashMap;
-
-use prometheus::core::Desc;
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use std::fmt::Write;
 
 use super::cells::Durations;
 
@@ -17,102 +15,205 @@ pub(super) enum Kind {
     Histogram,
 }
 
-/// A family and its series.
-#[derive(Debug)]
+/// What there is to say of a family.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Family {
-    name: &'static str,
-    kind: Kind,
-    help: &'static str,
-    labels: Vec<&'static str>,
-    series: Vec<Metric>,
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// Without a backslash or a line's end.
+    pub(super) help: &'static str,
+    pub(super) labels: &'static [&'static str],
 }
 
-impl Family {
-    /// Without series yet; one without any is not shown.
-    pub(super) fn of(name: &'static str, kind: Kind, help: &'static str, labels: &[&'static str]) -> Self {
-        Self { name, kind, help, labels: labels.to_vec(), series: Vec::new() }
-    }
+/// Where the series of one family are written. One without any is not shown.
+pub(super) struct Series<'a> {
+    family: &'a Family,
+    out: &'a mut String,
+    /// Whether the family's head has been written.
+    begun: &'a mut bool,
+}
 
-    /// One series that has no labels.
-    pub(super) fn single(name: &'static str, kind: Kind, help: &'static str, value: f64) -> Self {
-        let mut family = Self::of(name, kind, help, &[]);
-        family.push(&[], value);
-        family
-    }
-
-    /// And this series.
-    pub(super) fn with(mut self, values: &[&str], value: u64) -> Self {
-        self.add(values, value);
-        self
+impl<'a> Series<'a> {
+    pub(super) fn new(family: &'a Family, out: &'a mut String, begun: &'a mut bool) -> Self {
+        Self { family, out, begun }
     }
 
     /// Adds a series of a counter or a gauge.
     pub(super) fn add(&mut self, values: &[&str], value: u64) {
-        self.push(values, value as f64);
+        self.name(values);
+        self.end(value);
+    }
+
+    /// Adds a series of a gauge that may be a fraction.
+    pub(super) fn push(&mut self, values: &[&str], value: f64) {
+        self.name(values);
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.out, " {value}");
     }
 
     /// Adds a series of a histogram, once it has an observation.
     pub(super) fn observe(&mut self, values: &[&str], durations: &Durations) {
         let Some(observed) = durations.observed() else { return };
-        let bucket = |(bound, count)| {
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(bound);
-            bucket.set_cumulative_count(count);
-            bucket
-        };
-        let mut histogram = Histogram::default();
-        histogram.set_bucket(observed.buckets.into_iter().map(bucket).collect());
-        histogram.set_sample_count(observed.count);
-        histogram.set_sample_sum(observed.sum);
-        let mut metric = self.metric(values);
-        metric.set_histogram(histogram);
-        self.series.push(metric);
-    }
-
-    /// What the registry wants to know at registration.
-    pub(super) fn desc(&self) -> Desc {
-        let labels = self.labels.iter().map(|label| (*label).to_owned()).collect();
-        Desc::new(self.name.to_owned(), self.help.to_owned(), labels, HashMap::new())
-            .expect("names, labels and help are constants that a test registers")
-    }
-
-    /// Prometheus' own type.
-    pub(super) fn into_proto(self) -> MetricFamily {
-        let mut family = MetricFamily::default();
-        family.set_name(self.name.to_owned());
-        family.set_help(self.help.to_owned());
-        family.set_field_type(match self.kind {
-            Kind::Counter => MetricType::COUNTER,
-            Kind::Gauge => MetricType::GAUGE,
-            Kind::Histogram => MetricType::HISTOGRAM,
-        });
-        family.set_metric(self.series);
-        family
-    }
-
-    /// Adds a series of a gauge that may be a fraction.
-    pub(super) fn push(&mut self, values: &[&str], value: f64) {
-        let mut metric = self.metric(values);
-        if self.kind == Kind::Counter {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
+        self.head();
+        let mut labels = String::with_capacity(128);
+        pairs(&mut labels, self.family.labels, values);
+        let comma = if labels.is_empty() { "" } else { "," };
+        for (bound, count) in observed.buckets {
+            self.part("_bucket{", &[&labels, comma, "le=\""]);
+            seconds(self.out, bound);
+            self.out.push_str("\"}");
+            self.end(count);
         }
-        self.series.push(metric);
+        self.part("_bucket{", &[&labels, comma, "le=\"+Inf\"}"]);
+        self.end(observed.count);
+        let braces = if labels.is_empty() { ["", "", ""] } else { ["{", &labels, "}"] };
+        self.part("_sum", &braces);
+        self.out.push(' ');
+        seconds(self.out, observed.nanos);
+        self.out.push('\n');
+        self.part("_count", &braces);
+        self.end(observed.count);
     }
 
-    fn metric(&self, values: &[&str]) -> Metric {
-        debug_assert_eq!(self.labels.len(), values.len(), "{}", self.name);
-        let pair = |(name, value): (&&str, &&str)| {
-            let mut pair = LabelPair::default();
-            pair.set_name((*name).to_owned());
-            pair.set_value((*value).to_owned());
-            pair
+    /// How much has been written, whoever wrote it.
+    pub(super) fn written(&self) -> usize {
+        self.out.len()
+    }
+
+    fn name(&mut self, values: &[&str]) {
+        self.head();
+        self.out.push_str(self.family.name);
+        if !values.is_empty() {
+            self.out.push('{');
+            pairs(self.out, self.family.labels, values);
+            self.out.push('}');
+        }
+    }
+
+    /// The family's name, what follows it, and these.
+    fn part(&mut self, suffix: &str, rest: &[&str]) {
+        self.out.push_str(self.family.name);
+        self.out.push_str(suffix);
+        rest.iter().for_each(|piece| self.out.push_str(piece));
+    }
+
+    fn end(&mut self, value: u64) {
+        self.out.push(' ');
+        self.out.push_str(itoa::Buffer::new().format(value));
+        self.out.push('\n');
+    }
+
+    fn head(&mut self) {
+        if std::mem::replace(self.begun, true) {
+            return;
+        }
+        let Family { name, help, .. } = self.family;
+        let kind = match self.family.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
-        Metric::from_label(self.labels.iter().zip(values).map(pair).collect())
+        let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+}
+
+fn pairs(out: &mut String, names: &[&str], values: &[&str]) {
+    debug_assert_eq!(names.len(), values.len(), "{names:?}");
+    for (at, (name, value)) in names.iter().zip(values).enumerate() {
+        out.push_str(if at > 0 { "," } else { "" });
+        out.push_str(name);
+        out.push_str("=\"");
+        escaped(out, value);
+        out.push('"');
+    }
+}
+
+fn escaped(out: &mut String, value: &str) {
+    if !value.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
+        return out.push_str(value);
+    }
+    for letter in value.chars() {
+        match letter {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            letter => out.push(letter),
+        }
+    }
+}
+
+/// Nanoseconds as seconds, in full and without an exponent.
+fn seconds(out: &mut String, nanos: u64) {
+    out.push_str(itoa::Buffer::new().format(nanos / 1_000_000_000));
+    let mut rest = nanos % 1_000_000_000;
+    if rest == 0 {
+        return;
+    }
+    let mut digits = 9;
+    while rest.is_multiple_of(10) {
+        rest /= 10;
+        digits -= 1;
+    }
+    let mut buffer = itoa::Buffer::new();
+    let rest = buffer.format(rest);
+    out.push('.');
+    (rest.len()..digits).for_each(|_| out.push('0'));
+    out.push_str(rest);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GAUGE: Family = Family { name: "g", kind: Kind::Gauge, help: "Of what.", labels: &["a", "b"] };
+
+    fn written(family: &Family, write: impl Fn(&mut Series<'_>)) -> String {
+        let (mut out, mut begun) = (String::new(), false);
+        write(&mut Series::new(family, &mut out, &mut begun));
+        out
+    }
+
+    #[test]
+    fn a_family_has_its_head_once_and_none_without_series() {
+        assert_eq!(written(&GAUGE, |_| {}), "");
+        let text = written(&GAUGE, |series| {
+            series.add(&["x", "y"], u64::MAX);
+            series.push(&["\"\\\n", "ü"], 0.25);
+        });
+        let series = "g{a=\"x\",b=\"y\"} 18446744073709551615\ng{a=\"\\\"\\\\\\n\",b=\"ü\"} 0.25\n";
+        assert_eq!(text, format!("# HELP g Of what.\n# TYPE g gauge\n{series}"));
+    }
+
+    #[test]
+    fn a_histogram_is_cumulative_with_and_without_labels() {
+        let durations = Durations::new(&[500_000, 60_000_000_000]);
+        [400_000, 500_001, 61_000_000_000].into_iter().for_each(|nanos| durations.observe(Duration::from_nanos(nanos)));
+        let family = Family { name: "h", kind: Kind::Histogram, help: "Help.", labels: &["a"] };
+        let labelled = written(&family, |series| series.observe(&["x"], &durations));
+        let expected = "h_bucket{a=\"x\",le=\"0.0005\"} 1\nh_bucket{a=\"x\",le=\"60\"} 2\nh_bucket{a=\"x\",le=\"+Inf\"} 3\n\
+                        h_sum{a=\"x\"} 61.000900001\nh_count{a=\"x\"} 3\n";
+        assert_eq!(labelled, format!("# HELP h Help.\n# TYPE h histogram\n{expected}"));
+        let bare = written(&Family { labels: &[], ..family }, |series| series.observe(&[], &durations));
+        assert!(
+            bare.contains("h_bucket{le=\"0.0005\"} 1\n") && bare.ends_with("h_sum 61.000900001\nh_count 3\n"),
+            "{bare}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn seconds_are_exact(nanos in prop_oneof![any::<u64>(), 0..10_000_000_000_u64, (0..100_u64).prop_map(|n| n * 10_000_000)]) {
+            let mut out = String::new();
+            seconds(&mut out, nanos);
+            let (whole, rest) = out.split_once('.').unwrap_or((&out, ""));
+            prop_assert!(!rest.ends_with('0'));
+            let rest: u64 = format!("{rest:0<9}").parse().unwrap();
+            prop_assert_eq!(whole.parse::<u64>().unwrap() * 1_000_000_000 + rest, nanos);
+        }
     }
 }

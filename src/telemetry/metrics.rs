@@ -7,13 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use prometheus::{Registry, TextEncoder};
-
 use super::cells::{Count, Padded};
-use super::families::Families;
 use super::kept::Kept;
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::process::Process;
+use super::scrape::Scrape;
 use super::vitals::{Labels, Vitals};
 
 /// The name that requests without a route are counted under.
@@ -24,7 +22,7 @@ pub const NO_ROUTE: &str = "-";
 pub struct Metrics {
     cells: Arc<Cells>,
     no_route: Arc<RouteMeters>,
-    registry: Registry,
+    process: Process,
 }
 
 /// Everything that is shown, apart from the process's own families.
@@ -66,10 +64,7 @@ impl Metrics {
             log_dropped: Arc::default(),
         });
         let no_route = cells.routes.get(NO_ROUTE.into(), |name| RouteMeters::new(name));
-        let registry = Registry::new();
-        registry.register(Box::new(Families::new(Arc::clone(&cells)))).expect("the families' names differ");
-        registry.register(Box::new(Process::new())).expect("no family of ours begins with process_");
-        Arc::new(Self { cells, no_route, registry })
+        Arc::new(Self { cells, no_route, process: Process::new() })
     }
 
     /// The meters of a route; shown for as long as somebody holds them.
@@ -140,14 +135,14 @@ impl Metrics {
         Arc::clone(&self.cells.log_dropped)
     }
 
-    /// Everything, in the text format 0.0.4.
+    /// Everything, piece by piece. To be called and gone on with where a millisecond of work holds nobody up.
+    pub fn scrape(&self) -> Scrape {
+        Scrape::new(&self.cells, &self.process)
+    }
+
+    /// Everything at once.
     pub fn render(&self) -> String {
-        let families = self.registry.gather();
-        let mut text = String::with_capacity(families.iter().map(|f| 128 * (1 + f.get_metric().len())).sum());
-        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
-            tracing::error!("the metrics cannot be written: {error}");
-        }
-        text
+        self.scrape().collect()
     }
 
     fn loaded(&self, success: bool, at: SystemTime) {

@@ -193,3 +193,31 @@ fn counts_of_many_threads_add_up() {
     assert_eq!((metrics.requests_in_flight(), vitals.in_flight()), (0, 0));
     assert_eq!(metrics.no_route().requests().map(|(_, _, n)| n).sum::<u64>(), 4000);
 }
+
+#[test]
+fn a_large_scrape_comes_in_pieces_of_whole_lines_each_family_once_and_in_order() {
+    let metrics = Metrics::new("1", "c");
+    let backends: Vec<_> =
+        (0..2000).map(|n| metrics.vitals(labels("u", &format!("b{n}"), &format!("a:{n}")))).collect();
+    backends.iter().for_each(|vitals| vitals.observe_check(true, Duration::from_millis(2)));
+    let pieces: Vec<_> = metrics.scrape().collect();
+    assert!(pieces.len() > 10 && pieces.iter().all(|piece| piece.ends_with('\n') && piece.len() < 256 << 10));
+    let text = pieces.concat();
+    let types: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE weir_")).collect();
+    assert!(types.is_sorted_by(|one, next| one < next), "{types:?}");
+    for series in ["weir_backend_up{", "weir_backend_check_seconds_count{"] {
+        assert_eq!(text.lines().filter(|line| line.starts_with(series)).count(), backends.len());
+    }
+}
+
+#[test]
+fn a_scrape_that_nobody_takes_further_keeps_nothing_shown() {
+    let metrics = Metrics::new("1", "c");
+    let (route, vitals) = (metrics.route("r"), metrics.vitals(labels("u", "b", "a:1")));
+    route.record(&http::Method::GET, 200, Duration::ZERO, None);
+    let begun = metrics.scrape();
+    drop((route, vitals));
+    let said = metrics.render();
+    assert!(!said.contains("route=\"r\"") && !said.contains("weir_backend_"), "{said}");
+    assert!(begun.collect::<String>().contains("weir_build_info"));
+}

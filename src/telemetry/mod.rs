@@ -14,6 +14,7 @@ mod json;
 mod kept;
 mod line;
 mod process;
+mod scrape;
 mod words;
 
 pub mod access_log;
@@ -31,4 +32,5 @@ pub use access_log::AccessLog;
 pub use cells::Count;
 pub use metrics::Metrics;
 pub use record::{AttemptRecord, Record, Recorder};
+pub use scrape::Scrape;
 pub use sink::Sink;

@@ -7,6 +7,7 @@ use prometheus::proto::{Counter, MetricFamily};
 
 const CPU: &str = "process_cpu_seconds_total";
 
+#[derive(Debug)]
 pub(super) struct Process(ProcessCollector);
 
 impl Process {

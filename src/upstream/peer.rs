@@ -83,7 +83,7 @@ impl Wire {
     }
 
     /// Whether it is HTTP/1 over the bare socket.
-    fn is_plain(&self) -> bool {
+    pub(super) fn is_plain(&self) -> bool {
         self.protocol == Protocol::Http1 && self.server_name.is_none() && !self.send_proxy
     }
 

@@ -4,8 +4,9 @@
 //! activating starts and stops. What survives is keyed by (upstream, address), and stays while its settings are equal.
 
 mod finding;
+mod pace;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -58,6 +59,16 @@ type Identity = (Arc<str>, BackendAddress);
 /// Every generation of an upstream that a request may still hold: a verdict reaches all of them.
 #[derive(Default)]
 struct Live(Mutex<HashMap<Arc<str>, Vec<Weak<Upstream>>>>);
+
+/// What all backends of an upstream are activated with.
+struct Common<'a> {
+    upstream: &'a Arc<Upstream>,
+    /// How they are probed.
+    spec: Option<Spec>,
+    /// After a change that members depend on; `judged`: after one that a probe made.
+    changed: Changed,
+    judged: Changed,
+}
 
 /// A backend of the current configuration with its tasks.
 struct Active {
@@ -164,9 +175,10 @@ impl Registry {
         for upstream in upstreams.values() {
             self.live.add(upstream);
             self.bring_in(upstream);
+            let common = self.common(upstream);
             for backend in upstream.backends().iter() {
                 let identity = (Arc::clone(upstream.name()), backend.address.clone());
-                let now = self.activate_one(upstream, backend, before.remove(&identity));
+                let now = self.activate_one(&common, backend, before.remove(&identity));
                 active.insert(identity, now);
             }
             self.activate_detector(upstream);
@@ -184,7 +196,14 @@ impl Registry {
         self.live.rebuild(upstream);
     }
 
-    fn activate_one(&self, upstream: &Arc<Upstream>, backend: &Arc<Backend>, before: Option<Active>) -> Active {
+    fn common<'a>(&self, upstream: &'a Arc<Upstream>) -> Common<'a> {
+        let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));
+        let judged = pace::paced(self.handle.clone(), move || live.rebuild(&name));
+        Common { upstream, spec: Spec::of(upstream), changed: self.changed(upstream.name()), judged }
+    }
+
+    fn activate_one(&self, common: &Common<'_>, backend: &Arc<Backend>, before: Option<Active>) -> Active {
+        let upstream = common.upstream;
         let vitals = Arc::clone(&backend.vitals);
         // Asked for again, by what it is called now: the cells stay, their labels follow.
         (self.vitals_of)(Labels {
@@ -200,9 +219,8 @@ impl Registry {
         vitals.set_limit(upstream.settings().max_in_flight, Some(OnFree::new(move || queue.nudge())));
         steer::warn_of_waiting(backend, upstream.settings().balance);
         let (probing, resolving) = before.map_or((None, None), |before| (before.probing, before.resolving));
-        let changed = self.changed(upstream.name());
-        let resolving = resolving.or_else(|| self.resolve(backend, &changed));
-        Active { vitals, probing: self.probe(upstream, backend, probing, changed), resolving }
+        let resolving = resolving.or_else(|| self.resolve(backend, &common.changed));
+        Active { vitals, probing: self.probe(common, backend, probing), resolving }
     }
 
     /// Starts, keeps and stops the tasks that let weights grow.
@@ -247,20 +265,13 @@ impl Registry {
         Some(Owned::spawn(&self.handle, resolver.run()))
     }
 
-    fn probe(
-        &self,
-        upstream: &Upstream,
-        backend: &Backend,
-        running: Option<(Spec, Owned)>,
-        changed: Changed,
-    ) -> Option<(Spec, Owned)> {
-        let Some(check) = upstream.settings().health_check.clone() else {
+    fn probe(&self, common: &Common<'_>, backend: &Backend, running: Option<(Spec, Owned)>) -> Option<(Spec, Owned)> {
+        let Some(spec) = common.spec.clone() else {
             if backend.vitals.health() != Health::Up {
                 backend.vitals.set_health(Health::Up, "", clock::now_ms());
             }
             return None;
         };
-        let spec = Spec { check, wire: Arc::clone(upstream.wire()) };
         let verdict_holds = match running {
             Some((was, task)) if was == spec => return Some((was, task)),
             // Its task ends here, before the next begins.
@@ -272,8 +283,8 @@ impl Registry {
         }
         let connector = self.connector.get_or_init(|| Arc::new(Connector::new(None)));
         let host = backend.address.to_string();
-        let probe = Probe::new(spec.check.clone(), Arc::clone(&spec.wire), &host, Arc::clone(connector));
-        let task = Owned::spawn(&self.handle, Prober::new(&spec, backend, probe, changed).run());
+        let probe = Probe::new(Arc::clone(&spec.check), Arc::clone(&spec.wire), &host, Arc::clone(connector));
+        let task = Owned::spawn(&self.handle, Prober::new(&spec, backend, probe, Arc::clone(&common.judged)).run());
         Some((spec, task))
     }
 }
@@ -306,7 +317,8 @@ impl Live {
     /// Attempts of upstreams that are gone judge nobody: the same backends may be back before they end.
     fn retire_without(&self, upstreams: &Upstreams) {
         let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = live.iter().filter(|(name, _)| !upstreams.values().any(|upstream| upstream.name() == *name));
+        let stays: HashSet<_> = upstreams.values().map(|upstream| upstream.name()).collect();
+        let gone = live.iter().filter(|(name, _)| !stays.contains(name));
         let detectors = gone.flat_map(|(_, all)| all).filter_map(|one| one.upgrade()?.detector.load_full());
         detectors.for_each(|detector| detector.retire(clock::now_ms()));
     }

@@ -1,9 +1,10 @@
 //! The task that probes one backend for as long as its settings stay: first at once, then at a
 //! moment of the interval that chance picks, then every interval with jitter.
 //!
-//! It writes verdicts into the backend's cells and says when members have to be rebuilt; it never picks.
+//! It writes verdicts into the backend's cells and says when members have to be rebuilt; it never picks. Between two probes it
+//! holds a timer and little else: there may be thousands of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
@@ -14,11 +15,16 @@ use super::probe::{Probe, Wrong, next_wait};
 use crate::config::schema::HealthCheck;
 use crate::lack::{Lack, Warning};
 use crate::telemetry::vitals::{Health, Vitals};
+use crate::upstream::Upstream;
 use crate::upstream::backend::{Backend, Resolved};
 use crate::upstream::clock;
 use crate::upstream::peer::Wire;
 
 static CANNOT_ASK: Warning = Warning::new();
+
+/// Probes begin on a grid of this, or of a hundredth of their interval where that is finer: with thousands of backends the thread
+/// wakes once for several of them, and disturbs whom it shares a core with less often.
+const GRID: Duration = Duration::from_millis(16);
 
 /// Called after a change that members depend on.
 pub type Changed = Arc<dyn Fn() + Send + Sync>;
@@ -44,15 +50,23 @@ impl Drop for Owned {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
     /// How backends are probed.
-    pub check: HealthCheck,
+    pub check: Arc<HealthCheck>,
     /// How they are spoken to.
     pub wire: Arc<Wire>,
+}
+
+impl Spec {
+    /// Of an upstream that has its backends probed: one for all of them.
+    pub fn of(upstream: &Upstream) -> Option<Self> {
+        let check = upstream.settings().health_check.clone()?;
+        Some(Self { check: Arc::new(check), wire: Arc::clone(upstream.wire()) })
+    }
 }
 
 /// Probes one backend until it is aborted.
 pub struct Prober {
     probe: Probe,
-    check: HealthCheck,
+    check: Arc<HealthCheck>,
     vitals: Arc<Vitals>,
     resolved: Arc<Resolved>,
     machine: Machine,
@@ -64,7 +78,7 @@ impl Prober {
     pub fn new(spec: &Spec, backend: &Backend, probe: Probe, changed: Changed) -> Self {
         Self {
             probe,
-            check: spec.check.clone(),
+            check: Arc::clone(&spec.check),
             vitals: Arc::clone(&backend.vitals),
             resolved: Arc::clone(&backend.resolved),
             machine: Machine::new(backend.vitals.health(), spec.check.rise, spec.check.fall),
@@ -76,16 +90,23 @@ impl Prober {
     pub async fn run(mut self) {
         self.probe_once().await;
         // Anywhere in the first interval: backends that a configuration brought together are not asked together ever after.
-        pause(self.check.interval.get().mul_f64(clock::random())).await;
+        self.pause(self.check.interval.get().mul_f64(clock::random())).await;
         loop {
             self.probe_once().await;
-            pause(next_wait(self.check.interval, self.check.jitter.fraction(), clock::random())).await;
+            self.pause(next_wait(self.check.interval, self.check.jitter.fraction(), clock::random())).await;
         }
+    }
+
+    async fn pause(&self, wait: Duration) {
+        // An interval of nothing would spin.
+        let until = tokio::time::Instant::now() + wait.max(Duration::from_millis(1));
+        tokio::time::sleep_until(on_grid(until, GRID.min(self.check.interval.get() / 100))).await;
     }
 
     async fn probe_once(&mut self) {
         let started = Instant::now();
-        let result = self.once().await;
+        // In a box of its own, as it is some ten kilobytes large: the task is there all the time, a probe seldom.
+        let result = Box::pin(self.once()).await;
         self.judge(result, started.elapsed());
     }
 
@@ -138,7 +159,51 @@ impl Prober {
     }
 }
 
-/// An interval of nothing would spin.
-async fn pause(interval: Duration) {
-    tokio::time::sleep(interval.max(Duration::from_millis(1))).await;
+/// The first moment of a grid, the same for all, that is not before this one.
+fn on_grid(at: tokio::time::Instant, grid: Duration) -> tokio::time::Instant {
+    static ORIGIN: OnceLock<tokio::time::Instant> = OnceLock::new();
+    let since = at.saturating_duration_since(*ORIGIN.get_or_init(tokio::time::Instant::now));
+    let beyond = since.as_nanos().checked_rem(grid.as_nanos()).filter(|beyond| *beyond > 0);
+    let short = beyond.map_or(0, |beyond| grid.as_nanos() - beyond);
+    at + Duration::from_nanos(u64::try_from(short).unwrap_or_default())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use tokio::time::Instant as Moment;
+
+    use super::super::super::members::tests::backend;
+    use super::*;
+    use crate::config::schema;
+
+    fn prober(check: &str) -> Prober {
+        let check: Arc<HealthCheck> = Arc::new(serde_yaml::from_str(check).unwrap());
+        let settings: schema::Upstream = serde_yaml::from_str("{}").unwrap();
+        let spec = Spec { check: Arc::clone(&check), wire: Arc::new(Wire::new(&settings, &|_| None)) };
+        let connector = Arc::new(pingora_core::connectors::http::Connector::new(None));
+        let probe = Probe::new(check, Arc::clone(&spec.wire), "127.0.0.1:1", connector);
+        Prober::new(&spec, &backend("a", "127.0.0.1:1", 1, Health::Up), probe, Arc::new(|| {}))
+    }
+
+    #[tokio::test]
+    async fn a_task_that_waits_is_small() {
+        for check in ["http: {}", "tcp: {}", "grpc: {}"] {
+            let size = size_of_val(&prober(check).run());
+            assert!(size <= 1536, "{check}: {size} bytes for each backend, probed or not");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_probe_begins_on_the_grid_and_never_early() {
+        on_grid(Moment::now(), GRID);
+        let now = Moment::now();
+        let moments: Vec<_> = (0..100).map(|n| on_grid(now + Duration::from_micros(n * 160), GRID)).collect();
+        let (first, last) = (moments[0], moments[99]);
+        assert!(first >= now && first < now + GRID);
+        assert!(moments.iter().all(|at| *at == first || *at == last) && last <= first + GRID);
+        assert_eq!(on_grid(first, GRID), first);
+        let fine = now + Duration::from_nanos(1);
+        assert_eq!(on_grid(fine, Duration::ZERO), fine, "no grid");
+    }
 }

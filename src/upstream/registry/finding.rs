@@ -134,6 +134,7 @@ impl Registry {
         let Some(current) = current else { return };
         let before = current.backends();
         self.bring_in(&current);
+        let common = self.common(&current);
         let now = current.backends();
         let others = self.live.generations(name);
         let others = others.iter().filter(|other| !Arc::ptr_eq(other, &current));
@@ -146,7 +147,7 @@ impl Registry {
             let renamed = backend.vitals.labels().backend != backend.name;
             if renamed || !active.contains_key(&identity) {
                 let was = active.remove(&identity);
-                active.insert(identity, self.activate_one(&current, backend, was));
+                active.insert(identity, self.activate_one(&common, backend, was));
             }
         }
         say(name, &before, &now);

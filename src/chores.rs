@@ -1,0 +1,85 @@
+//! Work that takes its time and that no request waits for: reading and compiling a configuration, taking one apart, writing down a
+//! scrape. It runs on threads of its own, of lower priority than those that carry requests, so that where cores are scarce
+//! it takes what they leave.
+//!
+//! It knows nothing of what is done.
+
+use std::io;
+use std::sync::OnceLock;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// How nice these threads are: beside a busy thread of the usual niceness they get a tenth of a core (setpriority(2), sched(7)).
+const NICE: libc::c_int = 10;
+
+/// Why a chore has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// It panicked.
+    #[error("it broke off: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+    /// The threads could not be had.
+    #[error("no thread for it: {0}")]
+    NoThread(#[source] io::Error),
+}
+
+/// Does this apart from the threads that carry requests. It may block, and spawn on the runtime that it was asked for on.
+///
+/// # Errors
+/// It panicked, or there is no thread for it.
+pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Broken> {
+    let asked_on = Handle::current();
+    let work = move || {
+        let _on = asked_on.enter();
+        work()
+    };
+    Ok(pool().map_err(Broken::NoThread)?.spawn_blocking(work).await?)
+}
+
+/// One for the process, whose threads come and go with the work.
+fn pool() -> io::Result<&'static Runtime> {
+    static POOL: OnceLock<Runtime> = OnceLock::new();
+    if let Some(pool) = POOL.get() {
+        return Ok(pool);
+    }
+    // Nothing runs on it but what is spawned as blocking, so it needs neither a reactor nor timers.
+    let made = Builder::new_current_thread().thread_name("weir-chores").on_thread_start(be_nice).build()?;
+    Ok(POOL.get_or_init(|| made))
+}
+
+fn be_nice() {
+    // SAFETY: the call takes numbers and no memory. On Linux it is about the calling thread alone.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
+        tracing::debug!("chores have the priority of traffic: {}", io::Error::last_os_error());
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn niceness() -> libc::c_int {
+        // SAFETY: as above.
+        unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+    }
+
+    #[tokio::test]
+    async fn a_chore_is_nicer_than_who_asked_for_it_and_spawns_there() {
+        let before = niceness();
+        let (spawned, ran) = tokio::sync::oneshot::channel();
+        let nice = run(move || {
+            tokio::spawn(async move { spawned.send(niceness()) });
+            niceness()
+        });
+        assert_eq!(nice.await.unwrap(), NICE.max(before));
+        assert_eq!((ran.await.unwrap(), niceness()), (before, before));
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_its_end_alone() {
+        let broken = run(|| -> () { panic!("as a test wants it") }).await;
+        assert!(matches!(broken, Err(Broken::Panicked(_))));
+        assert_eq!(run(|| 7).await.unwrap(), 7);
+    }
+}

@@ -1,0 +1,128 @@
+//! A scrape under way: the text of all families, piece by piece, so that no piece is much work and nobody holds all of it.
+//!
+//! What is shown is settled at its beginning, values are read as they are written. It holds nothing that it shows: what is gone
+//! meanwhile is gone for others.
+
+use std::sync::{Arc, Weak};
+
+use prometheus::TextEncoder;
+use prometheus::core::Collector;
+
+use super::families::{ALL, Of, Shown};
+use super::family::Series;
+use super::kept::Kept;
+use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
+use super::metrics::Cells;
+use super::process::Process;
+use super::vitals::{Labels, Vitals};
+
+/// How large a piece grows before it is handed out, in bytes.
+const PIECE: usize = 128 << 10;
+
+/// No series of one set of cells is longer than this, usually.
+const SLACK: usize = 8 << 10;
+
+/// A scrape under way; its pieces in their order are the text format 0.0.4.
+pub struct Scrape {
+    cells: Arc<Cells>,
+    /// The process's own families, which come first.
+    process: Option<String>,
+    routes: Vec<Weak<RouteMeters>>,
+    listeners: Vec<Weak<ListenerMeters>>,
+    certificates: Vec<Weak<CertificateMeters>>,
+    upstreams: Vec<Weak<UpstreamMeters>>,
+    backends: Vec<Weak<Vitals>>,
+    /// Where it has come to: a family, whether its head is written, and which of its cells are next.
+    family: usize,
+    begun: bool,
+    next: usize,
+}
+
+impl Scrape {
+    pub(super) fn new(cells: &Arc<Cells>, process: &Process) -> Self {
+        let mut own = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&process.collect(), &mut own) {
+            tracing::error!("the metrics of the process cannot be written: {error}");
+        }
+        Self {
+            cells: Arc::clone(cells),
+            process: Some(own),
+            routes: ordered(&cells.routes, |route| Arc::clone(route.name())),
+            listeners: ordered(&cells.listeners, |listener| Arc::clone(listener.name())),
+            certificates: ordered(&cells.certificates, |certificate| Arc::clone(certificate.name())),
+            upstreams: ordered(&cells.upstreams, |upstream| Arc::clone(upstream.name())),
+            backends: backends(&cells.backends),
+            family: 0,
+            begun: false,
+            next: 0,
+        }
+    }
+
+    /// Takes as many cells into `out` as make a piece of the family under way. False: it is written.
+    fn go_on(&mut self, shown: &'static Shown, out: &mut String) -> bool {
+        let Self { cells, next, .. } = self;
+        let mut series = Series::new(&shown.family, out, &mut self.begun);
+        match shown.of {
+            Of::Process(write) => {
+                write(&mut series, cells);
+                false
+            }
+            Of::Routes(write) => each(&self.routes, next, &mut series, write),
+            Of::Listeners(write) => each(&self.listeners, next, &mut series, write),
+            Of::Certificates(write) => each(&self.certificates, next, &mut series, write),
+            Of::Upstreams(write) => each(&self.upstreams, next, &mut series, write),
+            Of::Backends(write) => {
+                each(&self.backends, next, &mut series, |series, vitals| write(series, vitals, &vitals.labels()))
+            }
+        }
+    }
+}
+
+impl Iterator for Scrape {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let mut out = self.process.take().unwrap_or_default();
+        out.reserve(PIECE + SLACK);
+        while out.len() < PIECE {
+            let Some(shown) = ALL.get(self.family) else { break };
+            if !self.go_on(shown, &mut out) {
+                (self.family, self.begun, self.next) = (self.family + 1, false, 0);
+            }
+        }
+        (!out.is_empty()).then_some(out)
+    }
+}
+
+/// Writes what cells from the next one on have to say, until there is a piece of it. False: that were all.
+fn each<T>(all: &[Weak<T>], next: &mut usize, series: &mut Series<'_>, write: impl Fn(&mut Series<'_>, &T)) -> bool {
+    while let Some(cells) = all.get(*next) {
+        if series.written() >= PIECE {
+            return true;
+        }
+        *next += 1;
+        if let Some(cells) = cells.upgrade() {
+            write(series, &cells);
+        }
+    }
+    false
+}
+
+/// All that somebody holds, by name.
+fn ordered<T>(kept: &Kept<Arc<str>, T>, name: impl Fn(&T) -> Arc<str>) -> Vec<Weak<T>> {
+    let mut held = kept.held();
+    held.sort_by_cached_key(|cells| name(cells));
+    held.iter().map(Arc::downgrade).collect()
+}
+
+/// Those that belong to an upstream, or have attempts under way, by what they are called.
+fn backends(kept: &Kept<(Arc<str>, Arc<str>), Vitals>) -> Vec<Weak<Vitals>> {
+    let mut held = kept.held();
+    held.retain(|vitals| vitals.is_member() || vitals.in_flight() > 0);
+    held.sort_by_cached_key(|vitals| {
+        let labels = vitals.labels();
+        let Labels { upstream, backend, address } = &*labels;
+        (Arc::clone(upstream), Arc::clone(backend), Arc::clone(address))
+    });
+    held.iter().map(Arc::downgrade).collect()
+}
