@@ -15,6 +15,9 @@ use crate::policy::request_id;
 /// Ranges of an Accept field that are looked at.
 const RANGES: usize = 32;
 
+/// For Allow, which 405 has to have (RFC 9110 section 15.5.6): what Weir hands on. What stands behind it may allow fewer, or more.
+const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// What to answer with.
 #[derive(Debug, Clone, Copy)]
 pub struct Reply<'a> {
@@ -42,13 +45,16 @@ impl Reply<'_> {
             return self.trailers_only();
         }
         let (content_type, body) = self.body();
-        let mut header = ResponseHeader::build(self.status, Some(6))?;
+        let mut header = ResponseHeader::build(self.status, Some(7))?;
         header.insert_header("Content-Type", content_type)?;
         header.insert_header("Content-Length", body.len())?;
         header.insert_header("Cache-Control", "no-store")?;
         header.insert_header(&request_id::NAME, self.request_id)?;
         if let Some(seconds) = self.retry_after {
             header.insert_header("Retry-After", seconds)?;
+        }
+        if self.status == 405 {
+            header.insert_header("Allow", ALLOWED)?;
         }
         Ok((header, body))
     }

@@ -188,6 +188,7 @@ fn max_forwards_says_how_far_options_and_trace_go() {
     }
     let trace = ask("TRACE", "/", "0");
     assert_eq!(trace.status, 405);
+    assert!(trace.header("allow").is_some_and(|allow| allow.contains("GET") && !allow.contains("TRACE")), "{trace:?}");
     assert!(!trace.text().contains("secret"));
     assert_eq!(origin.requests().len(), before, "it goes no further");
     assert_eq!(ask("GET", "/", "1").status, 200, "the connection is kept");

@@ -55,6 +55,7 @@ fn malformed_requests_are_refused_and_never_reach_a_backend() {
         let answer = exchange(weir.web(), bytes);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes:?}: {answer}");
         assert!(!answer.to_lowercase().contains("pingora"), "{answer}");
+        assert_eq!(answer.to_lowercase().contains("\r\nallow: get"), status == 405, "{answer}");
     }
     assert_eq!(origin.requests().len(), 0);
     weir.wait_for(&["weir_faults_total", "bad_request"], 13.0);
