@@ -184,6 +184,8 @@ pub struct Exchange {
     pub conn: Arc<Conn>,
     /// The client's socket, where nothing else says that the client has left.
     socket: Option<RawFd>,
+    /// The request has a body, some of it came with the header, and the client waits for nobody's leave to send it.
+    pub body_is_here: bool,
     /// Milliseconds after the connection came; 0: never.
     deadline: AtomicU64,
     body: AtomicU64,
@@ -192,10 +194,11 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(conn: Arc<Conn>, socket: Option<RawFd>) -> Self {
+    pub(super) fn new(conn: Arc<Conn>, socket: Option<RawFd>, body_is_here: bool) -> Self {
         Self {
             conn,
             socket,
+            body_is_here,
             deadline: AtomicU64::new(0),
             body: AtomicU64::new(0),
             cut: OnceLock::new(),

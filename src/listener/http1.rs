@@ -14,7 +14,7 @@ use super::gate::Gate;
 use super::head::{Next, next};
 use super::phase::PhaseWatch;
 use super::{Front, http2};
-use crate::policy::framing::{BadHead, HeadFacts};
+use crate::policy::framing::{BadHead, Body, HeadFacts};
 use crate::telemetry::meters::ConnectionResult;
 
 /// Serves a connection to its end.
@@ -60,6 +60,7 @@ async fn exchange<F: Front>(
     let socket = io.id();
     io.gate = Gate::body(facts.body);
     let head = io.take_head(facts.head_len);
+    let body_is_here = matches!(facts.body, Body::Length(_)) && !facts.expect_continue && !io.inbox.is_empty();
     let mut session = ServerSession::new_http1(io);
     if let ServerSession::H1(http1) = &mut session {
         // Handed over as it is: Pingora neither reads nor copies it again.
@@ -68,7 +69,7 @@ async fn exchange<F: Front>(
     // Waits are ours (see `head`): for Pingora a header is always there already.
     session.set_keepalive(Some(0));
     session.set_read_timeout(conn.settings.timeouts.body.limit());
-    let exchange = Arc::new(Exchange::new(conn, Some(socket)));
+    let exchange = Arc::new(Exchange::new(conn, Some(socket), body_is_here));
     let served = EXCHANGE.scope(Arc::clone(&exchange), front.app().process_new_http(session, &phase.pingora));
     let reused = {
         tokio::pin!(served);

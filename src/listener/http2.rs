@@ -131,7 +131,7 @@ impl<F: Front> HttpServerApp for Http2<F> {
         let _open = self.streams.open();
         self.conn.set_idle_at_end(false);
         session.set_write_timeout(self.conn.settings.timeouts.write.limit());
-        let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), None));
+        let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), None, false));
         let served = EXCHANGE.scope(Arc::clone(&exchange), self.front.app().process_new_http(session, shutdown));
         tokio::select! {
             biased;

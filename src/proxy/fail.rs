@@ -108,7 +108,10 @@ fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool
     }
     use ErrorType::{ConnectionClosed, ReadError, WriteError};
     let broke = matches!(error.etype(), ConnectionClosed | ReadError | WriteError);
-    let nothing_written = *error.etype() == WriteError && attempt.sent == 0;
+    let nothing_written = match &attempt.lease {
+        Some(lease) => !lease.is_begun(),
+        None => *error.etype() == WriteError && attempt.sent == 0,
+    };
     let request = describe(session, ctx);
     (broke || matches!(error.retry, RetryType::ReusedOnly))
         && (nothing_written || request.idempotent)

@@ -67,6 +67,9 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, leases: &L
     }
     ctx.sent_whole = session.is_body_empty();
     if let (Some(lease), Some(attempt)) = (lease, &mut ctx.attempt) {
+        if ctx.exchange.as_ref().is_some_and(|exchange| exchange.body_is_here) {
+            lease.set_together();
+        }
         leases.offer(&mut peer, Arc::clone(&lease));
         attempt.lease = Some(lease);
     } else if ctx.fresh_used || peer.options.custom_l4.is_some() {

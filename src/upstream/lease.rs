@@ -28,6 +28,7 @@ use tokio_util::either::Either;
 
 use super::connect;
 use super::kept::{Idle, Kept, Key, Socket};
+use super::together::Together;
 
 /// The terms of a lease: shared by the attempt and by the socket that Pingora gets.
 #[derive(Debug)]
@@ -39,6 +40,10 @@ pub struct Lease {
     limits: Limits,
     idle: Mutex<Option<Idle>>,
     reused: bool,
+    /// The first bytes of the request's body are here, to go with its header.
+    together: AtomicBool,
+    /// The backend has got a whole header, and perhaps more.
+    begun: AtomicBool,
     over: AtomicBool,
 }
 
@@ -80,6 +85,8 @@ impl Lease {
             limits,
             reused: idle.is_some(),
             idle: Mutex::new(idle),
+            together: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
             over: AtomicBool::new(false),
         }
     }
@@ -87,6 +94,16 @@ impl Lease {
     /// Whether the connection has served a request before.
     pub fn is_reused(&self) -> bool {
         self.reused
+    }
+
+    /// The first bytes of the request's body are here already: its header goes with them. Before the socket is had.
+    pub fn set_together(&self) {
+        self.together.store(true, Ordering::Release);
+    }
+
+    /// Whether the backend may have begun to serve the request.
+    pub fn is_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// The response has come to its end, and the request has gone whole.
@@ -106,8 +123,9 @@ impl Lease {
             Some(idle) => (idle.socket, idle.timer),
             None => (connect::open(address, within, alive).await?, None),
         };
+        let together = Together::new(self.together.load(Ordering::Acquire));
         let lease = Arc::clone(self);
-        Ok(Leased { socket: Some(socket), lease, timer, read_until: None, write_until: None })
+        Ok(Leased { socket: Some(socket), lease, together, timer, read_until: None, write_until: None })
     }
 }
 
@@ -117,6 +135,7 @@ pub(super) struct Leased {
     /// Gone once it is handed back.
     socket: Option<Socket>,
     lease: Arc<Lease>,
+    together: Together,
     timer: Option<Pin<Box<Sleep>>>,
     /// While Pingora waits for bytes, or for the backend to take some: when it has waited long enough.
     read_until: Option<Instant>,
@@ -133,6 +152,7 @@ impl Leased {
     fn hand_back(&mut self) {
         if let Some(socket) = self.socket.take()
             && !self.lease.keep.is_zero()
+            && self.together.is_empty()
         {
             self.lease.kept.put(self.lease.key, socket, self.timer.take(), self.lease.keep);
         }
@@ -190,7 +210,11 @@ impl AsyncRead for Leased {
 impl AsyncWrite for Leased {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = this.socket()?.poll_write(cx, data);
+        let socket = this.socket.as_mut().map(Pin::new).ok_or(io::ErrorKind::NotConnected)?;
+        let written = this.together.poll_write(socket, cx, data);
+        if matches!(written, Poll::Ready(Ok(1..))) && this.together.is_empty() {
+            this.lease.begun.store(true, Ordering::Release);
+        }
         this.poll_written(cx, written)
     }
 
@@ -199,6 +223,10 @@ impl AsyncWrite for Leased {
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if !self.together.is_empty() {
+            let first = data.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+            return self.poll_write(cx, first);
+        }
         let this = self.get_mut();
         let written = this.socket()?.poll_write_vectored(cx, data);
         this.poll_written(cx, written)

@@ -30,6 +30,7 @@ pub mod status;
 pub mod steer;
 pub mod sticky;
 pub mod tiers;
+mod together;
 mod tunnel;
 
 use std::collections::HashMap;

@@ -1,0 +1,91 @@
+//! A request's header that waits for the first bytes of its body where those are here already, so that the backend gets both at once:
+//! one packet, and one wake-up, instead of two.
+//!
+//! It never waits for bytes that are still to come.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::AsyncWrite;
+
+/// What is held back of what was written.
+#[derive(Debug)]
+pub(super) struct Together {
+    waits: bool,
+    held: BytesMut,
+}
+
+impl Together {
+    /// `body_is_here`: what is written first waits for more.
+    pub(super) fn new(body_is_here: bool) -> Self {
+        Self { waits: body_is_here, held: BytesMut::new() }
+    }
+
+    /// Whether nothing is held back.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Writes this after what is held back, unless it is to wait itself; how much of it is taken.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub(super) fn poll_write<S: AsyncWrite>(
+        &mut self,
+        mut stream: Pin<&mut S>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if std::mem::take(&mut self.waits) {
+            self.held.extend_from_slice(data);
+            return Poll::Ready(Ok(data.len()));
+        }
+        while !self.held.is_empty() {
+            let both = [IoSlice::new(&self.held), IoSlice::new(data)];
+            let gone = ready!(stream.as_mut().poll_write_vectored(cx, &both))?;
+            if gone == 0 {
+                return Poll::Ready(Ok(0));
+            }
+            let of_held = gone.min(self.held.len());
+            self.held.advance(of_held);
+            if gone > of_held {
+                return Poll::Ready(Ok(gone - of_held));
+            }
+        }
+        stream.poll_write(cx, data)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_held_goes_first_whatever_the_stream_takes_at_once() {
+        for room in 1..20 {
+            let (mut near, mut far) = tokio::io::duplex(room);
+            let reading = tokio::spawn(async move {
+                let mut all = String::new();
+                far.read_to_string(&mut all).await.unwrap();
+                all
+            });
+            let mut together = Together::new(true);
+            for mut data in [&b"header "[..], b"and ", b"body"] {
+                while !data.is_empty() {
+                    let gone = poll_fn(|cx| together.poll_write(Pin::new(&mut near), cx, data)).await.unwrap();
+                    assert_eq!(together.is_empty(), !data.starts_with(b"header"), "the body has gone when it is taken");
+                    data = &data[gone..];
+                }
+            }
+            drop(near);
+            assert_eq!(reading.await.unwrap(), "header and body", "{room}");
+        }
+    }
+}
