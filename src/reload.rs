@@ -267,10 +267,12 @@ impl<F: Front> Reloader<F> {
         })
     }
 
+    /// The counters come last: who has waited for them finds the rest said.
     fn note(&self, result: &Reloaded) {
+        let at = SystemTime::now();
+        self.last.store(Arc::new(Some(LastReload { at, result: result.clone() })));
         match result {
             Reloaded::Applied { generation, changes, fixed } => {
-                self.metrics.reload_applied(*generation, SystemTime::now());
                 tracing::info!(generation, changes = changes.len(), "configuration reloaded");
                 for change in changes {
                     tracing::info!("{change}");
@@ -278,15 +280,15 @@ impl<F: Front> Reloader<F> {
                 for key in fixed {
                     tracing::warn!("{key}: fixed while the process lives; a restart applies it");
                 }
+                self.metrics.reload_applied(*generation, at);
             }
             Reloaded::Rejected { problems } => {
-                self.metrics.reload_rejected(SystemTime::now());
                 tracing::error!(problems = problems.len(), "configuration rejected; the old one goes on");
                 for problem in problems {
                     tracing::error!("{problem}");
                 }
+                self.metrics.reload_rejected(at);
             }
         }
-        self.last.store(Arc::new(Some(LastReload { at: SystemTime::now(), result: result.clone() })));
     }
 }

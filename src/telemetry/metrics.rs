@@ -120,14 +120,14 @@ impl Metrics {
 
     /// A reload was applied.
     pub fn reload_applied(&self, generation: u64, at: SystemTime) {
-        self.cells.reloads_applied.bump();
         self.started(generation, at);
+        self.cells.reloads_applied.bump();
     }
 
     /// A reload was rejected; the generation stays.
     pub fn reload_rejected(&self, at: SystemTime) {
-        self.cells.reloads_rejected.bump();
         self.loaded(false, at);
+        self.cells.reloads_rejected.bump();
     }
 
     /// Where lines that the access log could not take are counted.
