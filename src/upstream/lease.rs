@@ -152,7 +152,7 @@ impl Leased {
     fn hand_back(&mut self) {
         if let Some(socket) = self.socket.take()
             && !self.lease.keep.is_zero()
-            && self.together.is_empty()
+            && self.together.has_sent()
         {
             self.lease.kept.put(self.lease.key, socket, self.timer.take(), self.lease.keep);
         }
@@ -212,7 +212,7 @@ impl AsyncWrite for Leased {
         let this = self.get_mut();
         let socket = this.socket.as_mut().map(Pin::new).ok_or(io::ErrorKind::NotConnected)?;
         let written = this.together.poll_write(socket, cx, data);
-        if matches!(written, Poll::Ready(Ok(1..))) && this.together.is_empty() {
+        if this.together.has_sent() {
             this.lease.begun.store(true, Ordering::Release);
         }
         this.poll_written(cx, written)
@@ -223,7 +223,7 @@ impl AsyncWrite for Leased {
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if !self.together.is_empty() {
+        if !self.together.has_sent() {
             let first = data.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
             return self.poll_write(cx, first);
         }

@@ -88,3 +88,34 @@ fn a_connection_that_nobody_uses_is_closed_after_keep_alive() {
     assert_eq!(Client::connect(weir.web()).get("/").text(), "ok");
     when.recv_timeout(Duration::from_secs(20)).unwrap();
 }
+
+#[test]
+fn a_body_that_is_here_goes_with_its_header_and_one_that_is_still_to_come_holds_none_up() {
+    let (got, pieces) = mpsc::channel();
+    let origin = Origin::raw(move |mut stream| {
+        let mut piece = [0; 4096];
+        while let Ok(length @ 1..) = stream.read(&mut piece) {
+            let text = String::from_utf8_lossy(&piece[..length]).into_owned();
+            if text.ends_with("12345") {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            }
+            let _ = got.send(text);
+        }
+    });
+    let weir = weir(&origin, "");
+    let next = || pieces.recv_timeout(Duration::from_secs(20)).unwrap();
+    let mut client = Client::connect(weir.web());
+    for more in ["", "Connection: Upgrade\r\nUpgrade: other\r\n"] {
+        let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n{more}\r\n");
+        client.send(format!("{head}12345"));
+        let together = next();
+        assert!(together.starts_with("POST / ") && together.ends_with("\r\n\r\n12345"), "{together}");
+        assert_eq!(client.response("POST").text(), "ok");
+        client.send(head);
+        assert!(next().ends_with("\r\n\r\n"));
+        client.send("12345");
+        assert_eq!(next(), "12345");
+        assert_eq!(client.response("POST").text(), "ok");
+    }
+    assert_eq!(origin.connections(), 1);
+}
