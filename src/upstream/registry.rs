@@ -65,6 +65,8 @@ struct Common<'a> {
     upstream: &'a Arc<Upstream>,
     /// How they are probed.
     spec: Option<Spec>,
+    /// When they are brought in, in milliseconds since 1970.
+    at_ms: u64,
     /// After a change that members depend on; `judged`: after one that a probe made.
     changed: Changed,
     judged: Changed,
@@ -199,7 +201,13 @@ impl Registry {
     fn common<'a>(&self, upstream: &'a Arc<Upstream>) -> Common<'a> {
         let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));
         let judged = pace::paced(self.handle.clone(), move || live.rebuild(&name));
-        Common { upstream, spec: Spec::of(upstream), changed: self.changed(upstream.name()), judged }
+        Common {
+            upstream,
+            spec: Spec::of(upstream),
+            at_ms: clock::now_ms(),
+            changed: self.changed(upstream.name()),
+            judged,
+        }
     }
 
     fn activate_one(&self, common: &Common<'_>, backend: &Arc<Backend>, before: Option<Active>) -> Active {
@@ -284,7 +292,8 @@ impl Registry {
         let connector = self.connector.get_or_init(|| Arc::new(Connector::new(None)));
         let host = backend.address.to_string();
         let probe = Probe::new(Arc::clone(&spec.check), Arc::clone(&spec.wire), &host, Arc::clone(connector));
-        let task = Owned::spawn(&self.handle, Prober::new(&spec, backend, probe, Arc::clone(&common.judged)).run());
+        let prober = Prober::new(&spec, backend, probe, common.at_ms, Arc::clone(&common.judged));
+        let task = Owned::spawn(&self.handle, prober.run());
         Some((spec, task))
     }
 }

@@ -70,18 +70,21 @@ pub struct Prober {
     vitals: Arc<Vitals>,
     resolved: Arc<Resolved>,
     machine: Machine,
+    since_ms: u64,
     changed: Changed,
 }
 
 impl Prober {
-    /// Goes on from the verdict in the backend's cells.
-    pub fn new(spec: &Spec, backend: &Backend, probe: Probe, changed: Changed) -> Self {
+    /// Goes on from the verdict in the backend's cells. `since_ms`: when it was brought in, in milliseconds since 1970, the same for
+    /// all that came with it.
+    pub fn new(spec: &Spec, backend: &Backend, probe: Probe, since_ms: u64, changed: Changed) -> Self {
         Self {
             probe,
             check: Arc::clone(&spec.check),
             vitals: Arc::clone(&backend.vitals),
             resolved: Arc::clone(&backend.resolved),
             machine: Machine::new(backend.vitals.health(), spec.check.rise, spec.check.fall),
+            since_ms,
             changed,
         }
     }
@@ -126,8 +129,13 @@ impl Prober {
         }
         self.vitals.observe_check(result.is_ok(), took);
         let reason = result.err().map(|wrong| wrong.reason).unwrap_or_default();
+        let first = self.machine.verdict() == Health::Unknown;
         match self.machine.step(reason.is_empty()) {
             Some(verdict) => {
+                if first && verdict == Health::Up {
+                    // That it was asked before others, or answered sooner, is no lead over them.
+                    self.vitals.score().set_serving(true, self.since_ms);
+                }
                 self.vitals.set_health(verdict, &reason, clock::now_ms());
                 self.say(verdict, &reason);
                 (self.changed)();
@@ -177,20 +185,35 @@ mod tests {
     use super::*;
     use crate::config::schema;
 
-    fn prober(check: &str) -> Prober {
+    fn prober(check: &str, health: Health, since_ms: u64) -> Prober {
         let check: Arc<HealthCheck> = Arc::new(serde_yaml::from_str(check).unwrap());
         let settings: schema::Upstream = serde_yaml::from_str("{}").unwrap();
         let spec = Spec { check: Arc::clone(&check), wire: Arc::new(Wire::new(&settings, &|_| None)) };
         let connector = Arc::new(pingora_core::connectors::http::Connector::new(None));
         let probe = Probe::new(check, Arc::clone(&spec.wire), "127.0.0.1:1", connector);
-        Prober::new(&spec, &backend("a", "127.0.0.1:1", 1, Health::Up), probe, Arc::new(|| {}))
+        Prober::new(&spec, &backend("a", "127.0.0.1:1", 1, health), probe, since_ms, Arc::new(|| {}))
     }
 
     #[tokio::test]
     async fn a_task_that_waits_is_small() {
         for check in ["http: {}", "tcp: {}", "grpc: {}"] {
-            let size = size_of_val(&prober(check).run());
+            let size = size_of_val(&prober(check, Health::Up, 0).run());
             assert!(size <= 1536, "{check}: {size} bytes for each backend, probed or not");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_is_up_at_first_sight_has_been_since_it_was_brought_in_and_others_from_their_verdict_on() {
+        for (health, results, since) in
+            [(Health::Unknown, "+", 7), (Health::Unknown, "-++", 0), (Health::Down, "++", 0)]
+        {
+            let mut prober = prober("{http: {}, rise: 2}", health, 7);
+            for result in results.chars() {
+                let result = if result == '+' { Ok(()) } else { Err("refused".to_owned().into()) };
+                prober.judge(result, Duration::ZERO);
+            }
+            assert_eq!(prober.vitals.health(), Health::Up);
+            assert_eq!(prober.vitals.score().serving_since_ms(), since, "{health:?} {results}");
         }
     }
 
