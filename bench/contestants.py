@@ -12,6 +12,7 @@ from processes import ROOT, free_port
 
 BENCH = ROOT / "bench"
 CADDY = ROOT / "target/bench/caddy/bin/caddy"
+SOZU = ROOT / "target/bench/sozu/bin/sozu"
 
 
 @dataclasses.dataclass
@@ -84,7 +85,7 @@ def nginx_command(folder, name, servers, workers=1):
 {user} daemon off; worker_processes {workers}; pid {folder}/{name}.pid; error_log {folder}/{name}.err warn;
 worker_rlimit_nofile 20000; events {{ worker_connections 16384; }}
 http {{
-    access_log off; sendfile on; tcp_nopush on; open_file_cache max=100;
+    access_log off; sendfile on; open_file_cache max=100;
     client_body_temp_path {folder}/{name}-body; proxy_temp_path {folder}/{name}-proxy; fastcgi_temp_path {folder}/{name}-f;
     uwsgi_temp_path {folder}/{name}-u; scgi_temp_path {folder}/{name}-s;
 {servers}
@@ -151,10 +152,37 @@ def caddy(setup):
     return [CADDY, "run", "--config", file, "--adapter", "caddyfile"]
 
 
+def sozu(setup):
+    """Plain HTTP in turn only: the version that is measured has no least connections for one worker, and no h2c."""
+    members = ", ".join(f'{{ address = "{address}" }}' for address in setup.backends)
+    file = setup.folder / f"sozu-{setup.port}.toml"
+    file.write_text(f"""
+log_level = "error"
+log_target = "stdout"
+command_socket = "{setup.folder}/sozu-{setup.port}.sock"
+worker_count = 1
+worker_automatic_restart = false
+handle_process_affinity = false
+max_connections = 8000
+activate_listeners = true
+
+[[listeners]]
+protocol = "http"
+address = "127.0.0.1:{setup.port}"
+
+[clusters.all]
+protocol = "http"
+load_balancing = "ROUND_ROBIN"
+frontends = [{{ address = "127.0.0.1:{setup.port}", hostname = "127.0.0.1" }}]
+backends = [{members}]
+""")
+    return [SOZU, "start", "-c", file]
+
+
 ENV = {"caddy": {"GOMAXPROCS": "1"}}
 # Weir's binaries by the name that they run under; `target/dist/weir` is what `make release` packs.
 WEIRS = {"weir": ROOT / "target/release/weir", "weir-release": ROOT / "target/dist/weir"}
-OTHERS = {"bare": bare, "nginx": nginx, "nginx-unbuffered": nginx_unbuffered, "haproxy": haproxy, "caddy": caddy}
+OTHERS = {"bare": bare, "nginx": nginx, "nginx-unbuffered": nginx_unbuffered, "haproxy": haproxy, "sozu": sozu, "caddy": caddy}
 NOTES = {
     "weir": "as `cargo build --release` makes it",
     "weir-release": "as `make release` makes it, with a profile",
@@ -187,10 +215,10 @@ def start(stage, name, setup):
 def version(name):
     if name == "bare":
         return "Pingora " + re.search(r'name = "pingora-core"\nversion = "(.*)"', (BENCH / "bare/Cargo.lock").read_text())[1]
-    asks = {"nginx": ["nginx", "-v"], "nginx-unbuffered": ["nginx", "-v"], "haproxy": ["haproxy", "-v"], "caddy": [CADDY, "version"]}
+    asks = {"nginx": ["nginx", "-v"], "nginx-unbuffered": ["nginx", "-v"], "haproxy": ["haproxy", "-v"], "sozu": [SOZU, "--version"], "caddy": [CADDY, "version"]}
     done = subprocess.run(asks.get(name) or [WEIRS[name], "--version"], capture_output=True, text=True)
     first = (done.stdout or done.stderr).splitlines()[0].split(" - ")[0]
-    return re.sub(r"^(nginx version: nginx/|HAProxy version |weir )|( h1:.*)$", "", first)
+    return re.sub(r"^(nginx version: nginx/|HAProxy version |weir |sozu )|( h1:.*| \(\))$", "", first)
 
 
 def build(names):
