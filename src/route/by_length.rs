@@ -5,18 +5,21 @@
 
 use std::collections::HashMap;
 
+/// Values by text. Hashed in the quick way: the keys are the configuration's, clients add none, so that no collisions can be
+/// brought about; and the hash is another one in each process.
+pub(super) type ByText<V> = HashMap<Box<str>, V, foldhash::fast::RandomState>;
+
 /// Values by text, with the lengths that occur.
 #[derive(Debug, Clone)]
 pub(super) struct ByLength<V> {
-    /// Keyed by the standard library's hasher, which clients cannot flood with collisions.
-    map: HashMap<Box<str>, V>,
+    map: ByText<V>,
     /// Descending, each once.
     lengths: Vec<usize>,
 }
 
 impl<V> Default for ByLength<V> {
     fn default() -> Self {
-        Self { map: HashMap::new(), lengths: Vec::new() }
+        Self { map: ByText::default(), lengths: Vec::new() }
     }
 }
 

@@ -9,14 +9,13 @@
 //! and `/api/x`, not `/apix`. Paths are compared byte for byte, case and percent-encoding included (`route::path`
 //! makes one writing of those that RFC 3986 section 6.2.2 calls equivalent).
 
-use std::collections::HashMap;
 use std::iter;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 use regex::Regex;
 
-use super::by_length::ByLength;
+use super::by_length::{ByLength, ByText};
 pub use super::rule::Mismatch;
 use super::rule::{PathRule, Rule, covers};
 use crate::config::schema::Match;
@@ -29,7 +28,7 @@ type Index = usize;
 #[derive(Debug, Clone)]
 pub struct Table<T> {
     rules: Vec<Rule<T>>,
-    exact: HashMap<Box<str>, Paths>,
+    exact: ByText<Paths>,
     below: ByLength<Paths>,
     any: Paths,
 }
@@ -37,7 +36,7 @@ pub struct Table<T> {
 /// The routes of one host; lists are in order of precedence.
 #[derive(Debug, Clone, Default)]
 struct Paths {
-    exact: HashMap<Box<str>, Vec<Index>>,
+    exact: ByText<Vec<Index>>,
     prefix: ByLength<Vec<Index>>,
     regex: Vec<(Arc<Regex>, Index)>,
     any: Vec<Index>,
@@ -54,7 +53,7 @@ impl<T> Table<T> {
         // Stable: equals keep the order of the file.
         order.sort_by_key(|&index| std::cmp::Reverse(rules[index].conditions()));
         let mut table =
-            Self { rules: Vec::new(), exact: HashMap::new(), below: ByLength::default(), any: Paths::default() };
+            Self { rules: Vec::new(), exact: ByText::default(), below: ByLength::default(), any: Paths::default() };
         for index in order {
             let rule = &rules[index];
             if rule.hosts.is_empty() {
