@@ -26,6 +26,7 @@ pub mod server;
 pub mod snapshot;
 pub mod telemetry;
 pub mod tls;
+pub mod turn;
 pub mod upstream;
 
 /// The version of this build.

@@ -23,6 +23,7 @@ use super::conn::Conn;
 use super::gate::Gate;
 use super::linger;
 use super::transport::Transport;
+use crate::turn::Turn;
 
 /// Writes are gathered up to this many bytes.
 const GATHER: usize = 16 * 1024;
@@ -39,6 +40,7 @@ pub(super) struct EdgeIo {
     pub(super) inbox: BytesMut,
     pub(super) gate: Gate,
     outbox: BytesMut,
+    turn: Turn,
     write_limit: Option<Duration>,
     write_stall: Option<Pin<Box<Sleep>>>,
     /// What the kernel had taken when a flush last waited.
@@ -62,6 +64,7 @@ impl EdgeIo {
             inbox: BytesMut::new(),
             gate: Gate::Open,
             outbox: BytesMut::new(),
+            turn: Turn::default(),
             write_limit,
             write_stall: None,
             taken: 0,
@@ -290,6 +293,9 @@ impl AsyncWrite for EdgeIo {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.outbox.is_empty() {
+            ready!(this.turn.poll_pass(cx));
+        }
         ready!(this.poll_outbox(cx))?;
         if this.outbox.capacity() > 0 {
             this.outbox = BytesMut::new();

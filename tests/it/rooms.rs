@@ -63,19 +63,20 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("snapshot", &["route", "policy", "upstream", "telemetry", "config"], "the document, compiled to what they match"),
     (
         "listener",
-        &["tls", "policy", "telemetry", "fault", "proxy_protocol", "lack", "config"],
+        &["tls", "policy", "telemetry", "fault", "proxy_protocol", "lack", "turn", "config"],
         "it bounds heads and bodies by the rules of policy, and never knows a route or a backend",
     ),
     ("tls", &["telemetry", "lack", "config"], "certificates and handshakes; it never sees a request"),
     ("route", &["policy", "config"], "an answer of a route's own is made of policy's words"),
     ("policy", &["fault", "config"], "steps on one request; no backend, no meter"),
-    ("upstream", &["telemetry", "proxy_protocol", "lack", "config"], "its vitals are telemetry's cells"),
+    ("upstream", &["telemetry", "proxy_protocol", "lack", "turn", "config"], "its vitals are telemetry's cells"),
     ("telemetry", &["fault", "config"], "the labels of faults, the settings of logs"),
     ("proxy_protocol", &[], "bytes to addresses and back"),
     ("chores", &[], "threads for what no request waits for"),
     ("fault", &[], "one table"),
     ("lack", &[], "errors of the system that are nobody else's fault"),
     ("life", &[], "two flags"),
+    ("turn", &[], "a flag, and whoever is polled"),
     ("config", &[], "the document; nothing below it"),
 ];
 
