@@ -1,10 +1,9 @@
 //! A turn of a thread: a task lets those that are ready go first, so that what several of them send leaves one after
 //! another.
 //!
-//! A thread that sends after each request it has read wakes the receiver each time, which costs much of the sending where
-//! that has gone to sleep in between. Of many sends in a row the first wakes it, and the others find it awake. It never
-//! waits for what is not ready: where nothing else is, a turn is over at once. And only so many wait as the processor's
-//! cache has room for what they work on; the others go on.
+//! Sending right after each read costs more time in the kernel than many sends in a row (docs/architecture.md has the
+//! figures). It never waits for what is not ready: where nothing else is, a turn is over at once. And only so many wait
+//! as the processor's cache has room for what they work on; the others go on.
 
 use std::cell::Cell;
 use std::task::{Context, Poll};
