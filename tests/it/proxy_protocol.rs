@@ -250,9 +250,11 @@ fn backend() -> (Origin, Seen) {
     (origin, seen)
 }
 
+/// By their paths: they are seen when their connections end, and which of two ends first is nobody's promise.
 fn requests(seen: &Seen, count: usize) -> Vec<(Vec<u8>, String)> {
     eventually(&format!("{count} announced requests"), || {
-        let seen: Vec<_> = seen.lock().unwrap().iter().filter(|(_, head)| !head.is_empty()).cloned().collect();
+        let mut seen: Vec<_> = seen.lock().unwrap().iter().filter(|(_, head)| !head.is_empty()).cloned().collect();
+        seen.sort_by(|(_, one), (_, other)| one.cmp(other));
         (seen.len() >= count).then_some(seen)
     })
 }
