@@ -2,6 +2,7 @@
 //!
 //! A file that cannot be used is told and counted once, and what was read before goes on.
 
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,8 +35,9 @@ impl Store {
         if changed.is_empty() {
             return;
         }
-        let renewed = inner.renewed(&changed);
-        let clients = inner.renewed_clients(&changed);
+        let files = Files::new(&inner.folder, &inner.lacks);
+        let renewed = inner.renewed(&changed, &files);
+        let clients = inner.renewed_clients(&changed, &files);
         for endpoint in &inner.endpoints {
             inner.bring(endpoint, &renewed, &clients);
         }
@@ -64,15 +66,8 @@ impl Inner {
         self.folder.join(path)
     }
 
-    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
-        read_named(&self.whole(path)).map_err(|error| {
-            self.lacks.set(self.lacks.get() || lack::of(&error).is_some());
-            format!("{} cannot be read: {error}", path.display())
-        })
-    }
-
     /// Reads the pairs that have changed, each once.
-    fn renewed(&self, changed: &BTreeSet<PathBuf>) -> Renewed {
+    fn renewed(&self, changed: &BTreeSet<PathBuf>, files: &Files<'_>) -> Renewed {
         let served = self.endpoints.iter().map(|endpoint| endpoint.served()).collect::<Vec<_>>();
         let pairs = self.endpoints.iter().map(|endpoint| &endpoint.terms.pairs);
         let mut renewed = Renewed::new();
@@ -82,7 +77,7 @@ impl Inner {
                 continue;
             }
             let name = &before.label;
-            match self.certificate(name, pair) {
+            match certificate(files, name, pair) {
                 Ok(same) if same.digest == before.digest => {}
                 Ok(certificate) => {
                     self.count(name, true);
@@ -94,14 +89,6 @@ impl Inner {
             }
         }
         renewed
-    }
-
-    fn certificate(&self, name: &str, pair: &CertificatePair) -> Result<Certificate, String> {
-        let (cert, key) = (self.read(&pair.cert)?, self.read(&pair.key)?);
-        Certificate::read(name, &cert, &key).map_err(|what| match pem::pair(&cert, &key) {
-            Err(BadPair::Key(..)) => format!("{}: {what}", pair.key.display()),
-            _ => what,
-        })
     }
 
     /// Brings an endpoint to what its files say.
@@ -121,16 +108,15 @@ impl Inner {
         }
     }
 
-    /// The authorities of clients that are others than before. Listeners that share files have them read for each, but told
-    /// and counted once.
-    fn renewed_clients(&self, changed: &BTreeSet<PathBuf>) -> RenewedClients {
+    /// The authorities of clients that are others than before. Listeners that share files are told and counted once.
+    fn renewed_clients(&self, changed: &BTreeSet<PathBuf>, files: &Files<'_>) -> RenewedClients {
         let mut renewed = RenewedClients::new();
         let mut told = BTreeSet::new();
         for endpoint in &self.endpoints {
             let auth = endpoint.terms.client_auth.as_ref().filter(|auth| changed.contains(&self.whole(&auth.ca)));
             let Some(auth) = auth.filter(|auth| renewed.iter().all(|(done, _)| done != *auth)) else { continue };
             let (name, first) = (label(&auth.ca), told.insert((&auth.ca, &auth.crl)));
-            match self.clients(auth) {
+            match clients(files, auth) {
                 Ok(same) if endpoint.served().clients.as_ref().is_some_and(|before| before.digest == same.digest) => {}
                 Ok(clients) => {
                     if first {
@@ -151,17 +137,6 @@ impl Inner {
         renewed
     }
 
-    /// What the files of `client_auth` say now; otherwise which of them is wrong, and how.
-    fn clients<'a>(&self, auth: &'a ClientAuth) -> Result<Clients, (&'a Path, String)> {
-        let read = |path: &'a Path| self.read(path).map_err(|what| (path, what));
-        let (ca, list) = (read(&auth.ca)?, auth.crl.as_deref());
-        let crl = list.map(read).transpose()?;
-        Clients::read(auth.mode, &ca, crl.as_deref()).map_err(|what| match list {
-            Some(list) if Clients::read(auth.mode, &ca, None).is_ok() => (list, what),
-            _ => (&*auth.ca, what),
-        })
-    }
-
     fn count(&self, name: &str, applied: bool) {
         if let Some(meters) = self.meters.get(name) {
             meters.count_reload(applied);
@@ -174,5 +149,74 @@ impl Inner {
         }
         self.count(name, false);
         tracing::error!(certificate = name, "changed on disk, but cannot be used; the old one goes on: {what}");
+    }
+}
+
+/// What is in a file, or why it cannot be read.
+type Contents = Result<Arc<[u8]>, String>;
+
+/// The files of one look. Each is read once, so that all who share one judge the same, whatever becomes of it meanwhile.
+struct Files<'a> {
+    /// What their paths are relative to.
+    folder: &'a Path,
+    lacks: &'a Cell<bool>,
+    read: RefCell<BTreeMap<PathBuf, Contents>>,
+}
+
+impl<'a> Files<'a> {
+    fn new(folder: &'a Path, lacks: &'a Cell<bool>) -> Self {
+        Self { folder, lacks, read: RefCell::default() }
+    }
+
+    fn read(&self, path: &Path) -> Contents {
+        self.read.borrow_mut().entry(path.to_owned()).or_insert_with(|| self.fetch(path)).clone()
+    }
+
+    fn fetch(&self, path: &Path) -> Contents {
+        read_named(&self.folder.join(path)).map(Arc::from).map_err(|error| {
+            self.lacks.set(self.lacks.get() || lack::of(&error).is_some());
+            format!("{} cannot be read: {error}", path.display())
+        })
+    }
+}
+
+fn certificate(files: &Files<'_>, name: &str, pair: &CertificatePair) -> Result<Certificate, String> {
+    let (cert, key) = (files.read(&pair.cert)?, files.read(&pair.key)?);
+    Certificate::read(name, &cert, &key).map_err(|what| match pem::pair(&cert, &key) {
+        Err(BadPair::Key(..)) => format!("{}: {what}", pair.key.display()),
+        _ => what,
+    })
+}
+
+/// What the files of `client_auth` say now; otherwise which of them is wrong, and how.
+fn clients<'a>(files: &Files<'_>, auth: &'a ClientAuth) -> Result<Clients, (&'a Path, String)> {
+    let read = |path: &'a Path| files.read(path).map_err(|what| (path, what));
+    let (ca, list) = (read(&auth.ca)?, auth.crl.as_deref());
+    let crl = list.map(read).transpose()?;
+    Clients::read(auth.mode, &ca, crl.as_deref()).map_err(|what| match list {
+        Some(list) if Clients::read(auth.mode, &ca, None).is_ok() => (list, what),
+        _ => (&*auth.ca, what),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_who_share_a_file_judge_the_same_whatever_becomes_of_it_meanwhile() {
+        let (folder, lacks) = (tempfile::tempdir().unwrap(), Cell::default());
+        let put = |text: &str| std::fs::write(folder.path().join("ca.crl"), text).unwrap();
+        let read = |files: &Files<'_>| files.read(Path::new("ca.crl")).map(|bytes| bytes.to_vec());
+        let missing = Files::new(folder.path(), &lacks);
+        assert!(read(&missing).is_err());
+        put("bad");
+        assert!(read(&missing).is_err_and(|what| what.contains("ca.crl cannot be read")));
+        let files = Files::new(folder.path(), &lacks);
+        assert_eq!(read(&files).unwrap(), b"bad");
+        put("good");
+        assert_eq!(read(&files).unwrap(), b"bad");
+        assert_eq!(read(&Files::new(folder.path(), &lacks)).unwrap(), b"good");
     }
 }
