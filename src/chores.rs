@@ -5,7 +5,7 @@
 //! It knows nothing of what is done.
 
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -33,18 +33,34 @@ pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
         let _on = asked_on.enter();
         work()
     };
-    Ok(pool().map_err(Broken::NoThread)?.spawn_blocking(work).await?)
+    static POOL: Pool = Pool::new();
+    Ok(POOL.get().map_err(Broken::NoThread)?.spawn_blocking(work).await?)
 }
 
 /// One for the process, whose threads come and go with the work.
-fn pool() -> io::Result<&'static Runtime> {
-    static POOL: OnceLock<Runtime> = OnceLock::new();
-    if let Some(pool) = POOL.get() {
-        return Ok(pool);
+struct Pool {
+    made: OnceLock<Runtime>,
+    /// Held by whoever makes it. A second one could not be dropped where it is asked for: tokio panics there.
+    making: Mutex<()>,
+}
+
+impl Pool {
+    const fn new() -> Self {
+        Self { made: OnceLock::new(), making: Mutex::new(()) }
     }
-    // Nothing runs on it but what is spawned as blocking, so it needs neither a reactor nor timers.
-    let made = Builder::new_current_thread().thread_name("weir-chores").on_thread_start(be_nice).build()?;
-    Ok(POOL.get_or_init(|| made))
+
+    fn get(&self) -> io::Result<&Runtime> {
+        if let Some(pool) = self.made.get() {
+            return Ok(pool);
+        }
+        let _alone = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = self.made.get() {
+            return Ok(pool);
+        }
+        // Nothing runs on it but what is spawned as blocking, so it needs neither a reactor nor timers.
+        let made = Builder::new_current_thread().thread_name("weir-chores").on_thread_start(be_nice).build()?;
+        Ok(self.made.get_or_init(|| made))
+    }
 }
 
 fn be_nice() {
@@ -74,6 +90,23 @@ mod tests {
         });
         assert_eq!(nice.await.unwrap(), NICE.max(before));
         assert_eq!((ran.await.unwrap(), niceness()), (before, before));
+    }
+
+    #[test]
+    fn who_asks_first_at_the_same_time_gets_the_same_threads() {
+        for _ in 0..20 {
+            let (pool, start) = (Pool::new(), std::sync::Barrier::new(8));
+            let ask = || {
+                let asking = Builder::new_current_thread().build().unwrap();
+                start.wait();
+                asking.block_on(async { std::ptr::from_ref(pool.get().unwrap()) as usize })
+            };
+            let got: Vec<usize> = std::thread::scope(|scope| {
+                let asked = [(); 8].map(|()| scope.spawn(ask));
+                asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+            });
+            assert!(got.iter().all(|pool| *pool == got[0]));
+        }
     }
 
     #[tokio::test]
