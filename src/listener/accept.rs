@@ -21,6 +21,7 @@ use super::workers::{Place, Workers};
 use super::{Front, Settings, http1, secure};
 use crate::lack::Warning;
 use crate::telemetry::meters::{ConnectionResult, ListenerMeters, OpenConnection};
+use crate::turn::Straight;
 
 /// The shortest and the longest rest after the kernel could not give us a connection (out of descriptors or memory).
 const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -119,17 +120,17 @@ impl<F: Front> Acceptor<F> {
 
     fn hand_over(&self, stream: TcpStream, accepted: Accepted<F>) {
         if accepted.place.worker == self.here {
-            tokio::spawn(accepted.serve(stream));
+            tokio::spawn(Straight::new(accepted.serve(stream)));
             return;
         }
         // The stream belongs to this thread's reactor; its own has to take it.
         match stream.into_std() {
-            Ok(stream) => drop(self.workers.runtime(accepted.place.worker).spawn(async move {
+            Ok(stream) => drop(self.workers.runtime(accepted.place.worker).spawn(Straight::new(async move {
                 match TcpStream::from_std(stream) {
                     Ok(stream) => accepted.serve(stream).await,
                     Err(error) => tracing::warn!(%error, "a connection could not be handed over"),
                 }
-            })),
+            }))),
             Err(error) => tracing::warn!(%error, "a connection could not be handed over"),
         }
     }

@@ -1,0 +1,171 @@
+//! A task that goes on at once where it woke itself.
+//!
+//! Pingora passes a response from the half of a request that reads it to the half that writes it, and the one wakes the
+//! other. By way of the thread's queue others come in between, and a large piece has left the processor's cache before it
+//! is sent. It never keeps the thread from others for long, and lets them go first where a `Turn` was passed.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::LEAVES;
+
+/// How often a task goes on before others have their turn: a response's header, a piece of its body, and their sending.
+const ROUNDS: usize = 4;
+
+const WAITS: u8 = 0;
+const RUNS: u8 = 1;
+/// Woken, and not polled since.
+const WOKEN: u8 = 2;
+
+/// A task.
+pub struct Straight<F> {
+    task: Pin<Box<F>>,
+    bell: Arc<Bell>,
+    /// The bell, as the task knows it.
+    waker: Waker,
+}
+
+impl<F: Future> Straight<F> {
+    /// For the runtime to poll in place of this.
+    pub fn new(task: F) -> Self {
+        let bell = Arc::new(Bell { state: AtomicU8::new(WAITS), outer: Mutex::new(Waker::noop().clone()) });
+        Self { task: Box::pin(task), waker: Waker::from(Arc::clone(&bell)), bell }
+    }
+}
+
+impl<F: Future> Future for Straight<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        this.bell.goes_to(cx.waker());
+        let mut inner = Context::from_waker(&this.waker);
+        for _ in 0..ROUNDS {
+            LEAVES.set(false);
+            // What was done before a call that came until now is seen from here on; a later call shows below.
+            this.bell.state.swap(RUNS, Ordering::AcqRel);
+            if let Poll::Ready(output) = this.task.as_mut().poll(&mut inner) {
+                return Poll::Ready(output);
+            }
+            if this.bell.state.compare_exchange(RUNS, WAITS, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                return Poll::Pending;
+            }
+            if LEAVES.get() {
+                break;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// What wakes the task: here while it runs, by the runtime while it waits.
+struct Bell {
+    state: AtomicU8,
+    outer: Mutex<Waker>,
+}
+
+impl Bell {
+    fn goes_to(&self, waker: &Waker) {
+        let mut outer = self.outer.lock().unwrap_or_else(PoisonError::into_inner);
+        if !outer.will_wake(waker) {
+            outer.clone_from(waker);
+        }
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.state.swap(WOKEN, Ordering::AcqRel) == WAITS {
+            self.outer.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use super::super::Turn;
+    use super::*;
+
+    /// Notes itself and wakes itself so many times.
+    async fn noting(seen: Arc<Mutex<Vec<u8>>>, name: u8, times: usize) {
+        let mut left = times;
+        poll_fn(|cx| {
+            seen.lock().unwrap().push(name);
+            if left == 0 {
+                return Poll::Ready(());
+            }
+            left -= 1;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_task_that_woke_itself_goes_on_but_not_for_ever() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let tasks =
+            [(1, 2), (2, 5)].map(|(name, times)| tokio::spawn(Straight::new(noting(Arc::clone(&seen), name, times))));
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(*seen.lock().unwrap(), [1, 1, 1, 2, 2, 2, 2, 2, 2]);
+        seen.lock().unwrap().clear();
+        let tasks =
+            [(1, 5), (2, 1)].map(|(name, times)| tokio::spawn(Straight::new(noting(Arc::clone(&seen), name, times))));
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(*seen.lock().unwrap(), [1, 1, 1, 1, 2, 2, 1, 1], "others go first after some rounds");
+    }
+
+    #[tokio::test]
+    async fn a_turn_lets_others_go_first_all_the_same() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let tasks = [1, 2].map(|name| {
+            let seen = Arc::clone(&seen);
+            tokio::spawn(Straight::new(async move {
+                seen.lock().unwrap().push(("reads", name));
+                let mut turn = Turn::default();
+                poll_fn(|cx| turn.poll_pass(cx)).await;
+                seen.lock().unwrap().push(("sends", name));
+            }))
+        });
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(*seen.lock().unwrap(), [("reads", 1), ("reads", 2), ("sends", 1), ("sends", 2)]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_call_is_lost_whoever_wakes_it_and_when() {
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+        let sending = tokio::spawn(Straight::new(async move {
+            for number in 0..20_000_u32 {
+                sender.send(number).await.unwrap();
+            }
+        }));
+        let receiving = tokio::spawn(Straight::new(async move {
+            let mut next = 0;
+            while let Some(number) = receiver.recv().await {
+                assert_eq!(number, next);
+                next += 1;
+            }
+            next
+        }));
+        let both = async { (sending.await.unwrap(), receiving.await.unwrap()) };
+        assert_eq!(tokio::time::timeout(Duration::from_secs(20), both).await.unwrap().1, 20_000);
+    }
+}
