@@ -6,7 +6,8 @@
 //! Proxy-Authenticate, Proxy-Authorization, TE, Trailer, Transfer-Encoding, HTTP2-Settings, and Upgrade with its
 //! Connection unless it is a WebSocket's; `sanitize_h2_upstream_request` does so from HTTP/1 to HTTP/2. Left to us:
 //! from HTTP/2 to HTTP/2 nothing is removed, and `te: trailers`, which gRPC needs, is lost from HTTP/1 to HTTP/2.
-//! Responses: Pingora removes nothing towards HTTP/1. This room never frames a message: Transfer-Encoding and
+//! A request that `upstream::plain` calls plain passes Pingora by: it has none of these but Connection, which `proxy::send`
+//! takes away. Responses: Pingora removes nothing towards HTTP/1. This room never frames a message: Transfer-Encoding and
 //! Content-Length are Pingora's.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};

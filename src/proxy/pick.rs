@@ -21,6 +21,7 @@ use crate::upstream::Wish;
 use crate::upstream::backend::Backend;
 use crate::upstream::connect::Connect;
 use crate::upstream::connector::Leases;
+use crate::upstream::plain;
 
 /// The shortest wait that is worth starting; Pingora takes zero for none.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -69,6 +70,9 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, leases: &L
     if let (Some(lease), Some(attempt)) = (lease, &mut ctx.attempt) {
         if ctx.exchange.as_ref().is_some_and(|exchange| exchange.body_is_here) {
             lease.set_together();
+        }
+        if !tunnel && plain::is_request(session.req_header(), ctx.sent_whole) {
+            lease.set_plain();
         }
         leases.offer(&mut peer, Arc::clone(&lease));
         attempt.lease = Some(lease);

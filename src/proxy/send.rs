@@ -25,12 +25,18 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut R
     let (Some(route), Some(target)) = (ctx.route.clone(), ctx.target.clone()) else { return Ok(()) };
     let protocol = target.upstream.settings().protocol;
     let client = session.req_header();
+    // Pingora has removed nothing of it, and Connection is all that there may be to remove.
+    let is_plain =
+        ctx.attempt.as_ref().and_then(|attempt| attempt.lease.as_ref()).is_some_and(|lease| lease.is_plain());
     rewrite::origin_form(request)?;
     lean::edit_request(request, FIELDS, |headers| {
         hop_by_hop::request(headers, &client.headers, protocol != Protocol::Http1);
         forward(client, headers, ctx);
         via::add(headers, ctx.version);
         last_hop::count(&ctx.method, headers);
+        if is_plain {
+            headers.remove(header::CONNECTION);
+        }
     });
     if let Some(rewrite) = &route.rewrite {
         rewrite.apply(request)?;

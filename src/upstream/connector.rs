@@ -16,6 +16,7 @@ use pingora_core::{Error, ErrorType, Result};
 
 use super::kept::Kept;
 use super::lease::Lease;
+use super::session::PlainSession;
 
 /// Sets the numbers of leases apart from those of attempts outside of Pingora's pool, so that none of these is ever taken for a
 /// leased one at the same address: Pingora looks into its pool in between.
@@ -67,28 +68,35 @@ pub struct LeaseConnector(pub Arc<Leases>);
 
 #[async_trait]
 impl Connector for LeaseConnector {
-    type Session = ();
+    type Session = PlainSession;
 
-    async fn get_http_session<P: Peer + Send + Sync + 'static>(&self, peer: &P) -> Result<(Connection<()>, bool)> {
+    async fn get_http_session<P: Peer + Send + Sync + 'static>(
+        &self,
+        peer: &P,
+    ) -> Result<(Connection<PlainSession>, bool)> {
         let Some(lease) = self.0.take(peer) else {
             return Error::e_explain(ErrorType::InternalError, "no connection was leased for this attempt");
         };
         let alive = peer.tcp_keepalive();
         let leased = lease.socket(peer.address(), peer.total_connection_timeout(), alive).await?;
         // For Pingora each is new: whether it has served before decides nothing there.
-        Ok((Connection::Stream(Box::new(leased)), false))
+        match lease.is_plain() {
+            true => Ok((Connection::Session(PlainSession::new(leased)), false)),
+            false => Ok((Connection::Stream(Box::new(leased)), false)),
+        }
     }
 
-    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<()> {
+    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<PlainSession> {
         None
     }
 
     async fn release_http_session<P: Peer + Send + Sync + 'static>(
         &self,
-        _session: (),
+        session: PlainSession,
         _peer: &P,
         _idle_timeout: Option<Duration>,
     ) {
+        session.release().await;
     }
 }
 

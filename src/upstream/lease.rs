@@ -43,6 +43,8 @@ pub struct Lease {
     reused: bool,
     /// The first bytes of the request's body are here, to go with its header.
     together: AtomicBool,
+    /// The request is of the plainest kind.
+    plain: AtomicBool,
     /// The backend has got a whole header, and perhaps more.
     begun: AtomicBool,
     over: AtomicBool,
@@ -87,6 +89,7 @@ impl Lease {
             reused: idle.is_some(),
             idle: Mutex::new(idle),
             together: AtomicBool::new(false),
+            plain: AtomicBool::new(false),
             begun: AtomicBool::new(false),
             over: AtomicBool::new(false),
         }
@@ -100,6 +103,16 @@ impl Lease {
     /// The first bytes of the request's body are here already: its header goes with them. Before the socket is had.
     pub fn set_together(&self) {
         self.together.store(true, Ordering::Release);
+    }
+
+    /// The request is of the plainest kind (`plain::is_request`). Before the socket is had.
+    pub fn set_plain(&self) {
+        self.plain.store(true, Ordering::Release);
+    }
+
+    /// Whether it is.
+    pub fn is_plain(&self) -> bool {
+        self.plain.load(Ordering::Acquire)
     }
 
     /// Whether the backend may have begun to serve the request.
@@ -152,7 +165,7 @@ impl Leased {
 
     /// Pingora tests whether the connection is still good before it keeps it. It is told that it is not, and drops its
     /// side of it.
-    fn hand_back(&mut self) {
+    pub(super) fn hand_back(&mut self) {
         if let Some(socket) = self.socket.take()
             && !self.lease.keep.is_zero()
             && self.together.has_sent()

@@ -30,6 +30,7 @@ mod limits;
 mod operating;
 mod outlier;
 mod passing;
+mod plain;
 mod proxy_protocol;
 mod queue;
 mod reload;

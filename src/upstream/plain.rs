@@ -1,0 +1,323 @@
+//! Which requests and responses are of the plainest kind, so that `session` deals with them itself.
+//!
+//! It judges by what may be there and refuses nothing: what is not plain is Pingora's to read.
+
+use std::mem::MaybeUninit;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+
+/// The largest body of a plain request. A larger one may be answered before it has come, and then is Pingora's to end.
+const BODY: usize = 64 * 1024;
+
+/// Fields beyond these are not looked for here.
+const FIELDS: usize = 64;
+
+/// As many fields as a response gets on its way.
+const MORE: usize = 6;
+
+/// What the bytes of a response begin with.
+#[derive(Debug)]
+pub(super) enum Head {
+    Partial,
+    Plain(Plain),
+    /// Anything else; the bytes are all still there.
+    Other,
+}
+
+/// A plain response.
+#[derive(Debug)]
+pub(super) struct Plain {
+    pub(super) response: Box<ResponseHeader>,
+    /// Of its body.
+    pub(super) length: usize,
+    /// Whether the backend keeps the connection.
+    pub(super) keeps: bool,
+}
+
+/// Whether a request of a client, which has passed the listener's look, has no fields but Connection that end at Weir
+/// (RFC 9110 section 7.6.1), and a small body of a known length, if any.
+pub fn is_request(request: &RequestHeader, bodiless: bool) -> bool {
+    let origin_form = request.raw_path().first() == Some(&b'/');
+    let small = || length(&request.headers).is_some_and(|length| length <= BODY);
+    request.version == Version::HTTP_11
+        && origin_form
+        && !request.headers.keys().any(ends_here)
+        && keeps(&request.headers).is_some()
+        && (bodiless || small())
+}
+
+fn ends_here(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "expect"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+/// The one length that there is, in digits.
+pub(super) fn length(headers: &HeaderMap) -> Option<usize> {
+    let mut all = headers.get_all(header::CONTENT_LENGTH).iter();
+    let (Some(one), None) = (all.next(), all.next()) else { return None };
+    number(one.as_bytes())
+}
+
+fn number(digits: &[u8]) -> Option<usize> {
+    let plain = (1..=15).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let sum = digits.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit.wrapping_sub(b'0')));
+    plain.then_some(sum)
+}
+
+/// What Connection says of the connection's future, if it says nothing else: it goes on, unless it is said to end
+/// (RFC 9112 section 9.3).
+fn keeps(headers: &HeaderMap) -> Option<bool> {
+    let mut all = headers.get_all(header::CONNECTION).iter();
+    match (all.next(), all.next()) {
+        (None, _) => Some(true),
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"keep-alive") => Some(true),
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"close") => Some(false),
+        _ => None,
+    }
+}
+
+/// Where a field is within a head.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    name: (usize, usize),
+    value: (usize, usize),
+}
+
+/// What decides how the rest is read, seen on the way through the fields.
+#[derive(Default)]
+struct Seen {
+    length: Option<usize>,
+    closes: bool,
+}
+
+impl Seen {
+    /// Nothing where a field is not a plain response's.
+    fn note(&mut self, name: &str, value: &[u8]) -> Option<()> {
+        match name.len() {
+            10 if name.eq_ignore_ascii_case("connection") => {
+                self.closes |= value.eq_ignore_ascii_case(b"close");
+                (self.closes || value.eq_ignore_ascii_case(b"keep-alive")).then_some(())
+            }
+            14 if name.eq_ignore_ascii_case("content-length") => {
+                let first = self.length.is_none();
+                self.length = number(value);
+                (first && self.length.is_some()).then_some(())
+            }
+            17 if name.eq_ignore_ascii_case("transfer-encoding") => None,
+            _ => Some(()),
+        }
+    }
+}
+
+/// Takes the head off these bytes if it is plain. `bodiless`: the request was HEAD.
+pub(super) fn head(bytes: &mut BytesMut, bodiless: bool) -> Head {
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
+    let mut parsed = httparse::Response::new(&mut []);
+    let strict = httparse::ParserConfig::default();
+    let end = match strict.parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields) {
+        Ok(httparse::Status::Complete(end)) => end,
+        Ok(httparse::Status::Partial) => return Head::Partial,
+        Err(_) => return Head::Other,
+    };
+    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let (Some(1), Some(status)) = (parsed.version, status.filter(|status| !status.is_informational())) else {
+        return Head::Other;
+    };
+    let base = bytes.as_ptr() as usize;
+    let place = |part: &[u8]| (part.as_ptr() as usize - base, part.as_ptr() as usize - base + part.len());
+    let mut places = [Place::default(); FIELDS];
+    let mut seen = Seen::default();
+    for (field, at) in parsed.headers.iter().zip(&mut places) {
+        if seen.note(field.name, field.value).is_none() {
+            return Head::Other;
+        }
+        *at = Place { name: place(field.name.as_bytes()), value: place(field.value) };
+    }
+    let bodiless = bodiless || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let Some(length) = (if bodiless { Some(0) } else { seen.length }) else { return Head::Other };
+    let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason()).map(str::to_owned);
+    let places = &places[..parsed.headers.len()];
+    let Some(headers) = map(&bytes[..end], places) else { return Head::Other };
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    (parts.status, parts.headers) = (status, headers);
+    let mut response = Box::new(ResponseHeader::from(parts));
+    if let Some(reason) = reason
+        && response.set_reason_phrase(Some(&reason)).is_err()
+    {
+        return Head::Other;
+    }
+    bytes.advance(end);
+    Head::Plain(Plain { response, length, keeps: !seen.closes })
+}
+
+/// The fields; nothing if one could not be.
+fn map(head: &[u8], places: &[Place]) -> Option<HeaderMap> {
+    let shared = Bytes::copy_from_slice(head);
+    let mut headers = HeaderMap::with_capacity(places.len() + MORE);
+    for Place { name, value } in places {
+        let name = HeaderName::from_bytes(&head[name.0..name.1]).ok()?;
+        headers.append(name, HeaderValue::from_maybe_shared(shared.slice(value.0..value.1)).ok()?);
+    }
+    Some(headers)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn request(fields: &[(&'static str, &'static str)]) -> RequestHeader {
+        let mut request = RequestHeader::build("POST", b"/a", None).unwrap();
+        request.set_version(Version::HTTP_11);
+        for (name, value) in fields {
+            request.append_header(*name, *value).unwrap();
+        }
+        request
+    }
+
+    #[test]
+    fn a_plain_request_has_nothing_that_ends_here_and_a_small_body_at_the_most() {
+        for fields in [
+            &[("host", "a")][..],
+            &[("connection", "keep-alive"), ("x-a", "1")],
+            &[("Connection", "Close")],
+            &[("content-length", "65536")],
+        ] {
+            assert!(is_request(&request(fields), fields[0].0 != "content-length"), "{fields:?}");
+        }
+        for fields in [
+            &[("connection", "x-a"), ("x-a", "1")][..],
+            &[("connection", "close"), ("connection", "x-a")],
+            &[("connection", "close, x-a")],
+            &[("te", "trailers")],
+            &[("trailer", "x-a")],
+            &[("upgrade", "websocket")],
+            &[("expect", "100-continue")],
+            &[("transfer-encoding", "chunked")],
+            &[("keep-alive", "1")],
+            &[("proxy-connection", "close")],
+            &[("proxy-authorization", "x")],
+            &[("http2-settings", "x")],
+        ] {
+            assert!(!is_request(&request(fields), true), "{fields:?}");
+        }
+        for lengths in [&[][..], &[("content-length", "65537")], &[("content-length", "1"), ("content-length", "1")]] {
+            assert!(!is_request(&request(lengths), false), "{lengths:?}");
+        }
+        let mut old = request(&[]);
+        old.set_version(Version::HTTP_10);
+        let absolute = RequestHeader::build("GET", b"http://a/b", None).unwrap();
+        assert!(!is_request(&old, true) && !is_request(&absolute, true));
+    }
+
+    #[test]
+    fn a_length_is_digits_and_one() {
+        let of = |text: &'static str| length(&request(&[("content-length", text)]).headers);
+        assert_eq!((of("0"), of("007"), of("999999999999999")), (Some(0), Some(7), Some(999_999_999_999_999)));
+        for none in ["", "+1", "-1", "1 ", "1,1", "0x1", "a", "1000000000000000"] {
+            assert_eq!(of(none), None, "{none:?}");
+        }
+    }
+
+    fn read(text: &str, bodiless: bool) -> (Head, BytesMut) {
+        let mut bytes = BytesMut::from(text);
+        (head(&mut bytes, bodiless), bytes)
+    }
+
+    #[test]
+    fn a_plain_response_is_taken_off_and_its_body_stays() {
+        let text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-A: 1\r\nx-a: \t2 \r\nConnection: keep-alive\r\n\r\nabc";
+        let (Head::Plain(plain), rest) = read(text, false) else { panic!("not plain") };
+        assert_eq!((plain.length, plain.keeps, &rest[..]), (3, true, &b"abc"[..]));
+        let all: Vec<_> = plain.response.headers.get_all("x-a").iter().collect();
+        assert_eq!(all, ["1", "2"]);
+        assert_eq!((plain.response.status.as_u16(), plain.response.version), (200, Version::HTTP_11));
+        let (Head::Plain(closes), _) =
+            read("HTTP/1.1 200 Fine\r\nContent-Length: 0\r\nconnection: CLOSE\r\n\r\n", false)
+        else {
+            panic!("not plain")
+        };
+        assert_eq!((closes.keeps, closes.response.get_reason_phrase()), (false, Some("Fine")));
+    }
+
+    #[test]
+    fn where_there_is_no_body_no_length_is_needed_and_none_counts() {
+        for (text, bodiless) in [
+            ("HTTP/1.1 204 No Content\r\n\r\n", false),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\n\r\n", true),
+        ] {
+            let (Head::Plain(plain), _) = read(text, bodiless) else { panic!("{text}") };
+            assert_eq!(plain.length, 0, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_stays_as_it_came() {
+        for text in [
+            "HTTP/1.1 200 OK\r\n\r\n",
+            "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 100 Continue\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 101 X\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close, x-a\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-A: 1\r\n 2\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-A : 1\r\n\r\n",
+            "220 ready\r\n\r\n",
+        ] {
+            let (head, rest) = read(text, false);
+            assert!(matches!(head, Head::Other), "{text}");
+            assert_eq!(rest, text.as_bytes());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_head_is_taken_whole_or_not_at_all(
+            values in proptest::collection::vec("[!-~]{0,12}", 0..8),
+            rest in proptest::collection::vec(any::<u8>(), 0..20),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let fields: String = values.iter().enumerate().map(|(at, value)| format!("X-{at}: {value}\r\n")).collect();
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n", rest.len());
+            let cut = cut.index(text.len());
+            let mut part = BytesMut::from(&text.as_bytes()[..cut]);
+            prop_assert!(matches!(head(&mut part, false), Head::Partial));
+            prop_assert_eq!(&part[..], &text.as_bytes()[..cut]);
+            let mut whole = BytesMut::from(text.as_bytes());
+            whole.extend_from_slice(&rest);
+            let Head::Plain(plain) = head(&mut whole, false) else { panic!("not plain: {text}") };
+            prop_assert_eq!((plain.length, &whole[..]), (rest.len(), &rest[..]));
+            for (at, value) in values.iter().enumerate() {
+                prop_assert_eq!(plain.response.headers[format!("x-{at}")].as_bytes(), value.as_bytes());
+            }
+        }
+
+        #[test]
+        fn whatever_comes_is_looked_at_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200), bodiless: bool) {
+            let mut whole = BytesMut::from(&bytes[..]);
+            if !matches!(head(&mut whole, bodiless), Head::Plain(_)) {
+                prop_assert_eq!(&whole[..], &bytes[..]);
+            }
+        }
+    }
+}
