@@ -35,7 +35,7 @@ const HEAD: usize = 4096;
 const LONGEST_HEAD: usize = 16 * 1024;
 /// A piece of a body: most responses have less in all, and are handed on in one.
 const PIECE: usize = 128 * 1024;
-/// Bodies from this size on are handed on piece by piece: those that Pingora gets at once it copies into one.
+/// Bodies larger than this are handed on piece by piece: those that Pingora gets at once it copies into one.
 const LARGE: usize = 16 * 1024;
 /// A piece is handed on in the buffer that it was read into if it fills one part of so many.
 const WORTH: usize = 4;
@@ -278,8 +278,8 @@ impl Session for PlainSession {
     }
 
     fn take_request_body_writer(&mut self) -> Option<Box<dyn BodyWrite>> {
-        let length = self.request.as_ref().and_then(|request| plain::length(&request.headers));
-        match length.filter(|_| !self.line.is_sent()) {
+        let unsent = self.request.as_ref().filter(|_| !self.line.is_sent());
+        match unsent.and_then(|request| plain::length(&request.headers)) {
             Some(length) => Some(Box::new(Body::new(Arc::clone(&self.line), length))),
             None => Some(Box::new(NoBody)),
         }
