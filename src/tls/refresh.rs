@@ -41,6 +41,7 @@ impl Store {
         for endpoint in &inner.endpoints {
             inner.bring(endpoint, &renewed, &clients);
         }
+        inner.tell(&renewed, &clients);
         if inner.lacks.take() {
             inner.watch.again(&changed);
         }
@@ -80,9 +81,6 @@ impl Inner {
             match certificate(files, name, pair) {
                 Ok(same) if same.digest == before.digest => {}
                 Ok(certificate) => {
-                    self.count(name, true);
-                    self.show(&certificate);
-                    tracing::info!(certificate = &**name, "renewed from its files");
                     renewed.insert(pair.clone(), Arc::new(certificate));
                 }
                 Err(what) => self.reject(name, &what),
@@ -108,7 +106,23 @@ impl Inner {
         }
     }
 
-    /// The authorities of clients that are others than before. Listeners that share files are told and counted once.
+    /// Tells and counts what is served from here on, not before: who sees that a list was applied may rely on it.
+    fn tell(&self, renewed: &Renewed, clients: &RenewedClients) {
+        for certificate in renewed.values() {
+            self.count(&certificate.label, true);
+            self.show(certificate);
+            tracing::info!(certificate = &*certificate.label, "renewed from its files");
+        }
+        let files: BTreeSet<_> = clients.iter().map(|(auth, _)| (&auth.ca, &auth.crl)).collect();
+        for (ca, _) in files {
+            let name = label(ca);
+            self.count(&name, true);
+            tracing::info!(authorities = &*name, "authorities of clients renewed from their files");
+        }
+    }
+
+    /// The authorities of clients that are others than before. Files that are wrong are told and counted once for all
+    /// listeners that share them.
     fn renewed_clients(&self, changed: &BTreeSet<PathBuf>, files: &Files<'_>) -> RenewedClients {
         let mut renewed = RenewedClients::new();
         let mut told = BTreeSet::new();
@@ -118,13 +132,7 @@ impl Inner {
             let (name, first) = (label(&auth.ca), told.insert((&auth.ca, &auth.crl)));
             match clients(files, auth) {
                 Ok(same) if endpoint.served().clients.as_ref().is_some_and(|before| before.digest == same.digest) => {}
-                Ok(clients) => {
-                    if first {
-                        self.count(&name, true);
-                        tracing::info!(authorities = &*name, "authorities of clients renewed from their files");
-                    }
-                    renewed.push((auth.clone(), clients));
-                }
+                Ok(clients) => renewed.push((auth.clone(), clients)),
                 Err((_, what)) if self.lacks.get() => CANNOT_READ.tell(CANNOT_LOOK, what),
                 Err((file, what)) if first => {
                     self.count(&name, false);
