@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 
 import contestants
 import report
@@ -135,8 +136,9 @@ def generators(stage, weir, rate):
     def h2load(share, connections, *options, path="/0.1k"):
         return ["h2load", "-t1", f"-c{connections}", f"-D{seconds}", "--rps", f"{rate * share / connections:.3f}", *options, url + path]
 
-    return [h2load(0.4, 8, "--h1"), h2load(0.1, 4, "--h1", path="/100k"), h2load(0.2, 4, "--h1", f"-d{body}", path="/post"),
-            h2load(0.2, 2, "-m4"), [ROOT / "target/bench/release/ws", "load", f"127.0.0.1:{weir.web}", 8, seconds, rate * 0.1]]
+    return {"GET": h2load(0.4, 8, "--h1"), "GET of 100 KiB": h2load(0.1, 4, "--h1", path="/100k"),
+            "POST": h2load(0.2, 4, "--h1", f"-d{body}", path="/post"), "h2c": h2load(0.2, 2, "-m4"),
+            "WebSocket": [ROOT / "target/bench/release/ws", "load", f"127.0.0.1:{weir.web}", 8, seconds, rate * 0.1]}
 
 
 ABORTS = [b"GET /0.1k HTT", b"GET /0.1k HTTP/1.1\r\nHost: a\r\n", b"POST /post HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\nxxxx",
@@ -156,9 +158,10 @@ def break_off(port):
 
 
 def turn(stage, weir, backends, number, rate):
-    """One turn; answers that failed, of those that the generators counted."""
-    running = [subprocess.Popen(["taskset", "-c", stage.load_cores, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-               for command in generators(stage, weir, rate)]
+    """One turn; answers that failed, of those that the generators counted, by kind."""
+    running = {kind: subprocess.Popen(["taskset", "-c", stage.load_cores, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                      text=True)
+               for kind, command in generators(stage, weir, rate).items()}
     began, victim = time.monotonic(), backends.ports[number % 3]
     steps = {1: lambda: weir.reload(number), 2: lambda: backends.kill(victim), 4: lambda: backends.start(victim), 5: lambda: weir.reload(number + 1)}
     while (passed := time.monotonic() - began) < TURN - 3:
@@ -169,7 +172,7 @@ def turn(stage, weir, backends, number, rate):
         time.sleep(0.05)
     for step in steps.values():
         step()
-    return sum(failed(process) for process in running)
+    return Counter({kind: failed(process) for kind, process in running.items()})
 
 
 def failed(process):
@@ -195,15 +198,21 @@ def judge(before, after):
         yield f"panics: {after['panics']:.0f}"
 
 
+def said(errors):
+    """How many failed, and which."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in errors.items() if count)
+    return f"{errors.total()} ({kinds})" if kinds else "0"
+
+
 def line(number, passed, state, errors):
-    print(f"{passed:6.0f} s, turn {number}: {state['requests']:,.0f} requests, {errors} failed, {state['reloads']:.0f} reloads, "
+    print(f"{passed:6.0f} s, turn {number}: {state['requests']:,.0f} requests, {said(errors)} failed, {state['reloads']:.0f} reloads, "
           f"{state['rss']:.1f} MiB, {state['descriptors']} descriptors", flush=True)
 
 
 def soak(options, stage):
     backends = Backends(stage)
     weir = Weir(stage, options.binary, backends)
-    began, number, errors, before = time.monotonic(), 0, 0, None
+    began, number, errors, before = time.monotonic(), 0, Counter(), None
     until = began + options.seconds
     warm = max(WARM_UP, options.seconds // TURN // 10)
     while before is None or time.monotonic() < until:
@@ -237,7 +246,7 @@ def publish(options, before, after, errors, turns, verdict):
     text = "\n".join(["| at rest | after warm-up | at the end |", "|---|---|---|",
                       *(f"| {title} | {before[key]:{form}} | {after[key]:{form}} |" for title, key, form in rows)])
     command = shlex.join(["make", "soak", f"SECONDS={options.seconds}"])
-    report.write(options.write, "soak", f"{text}\n\n{options.seconds:,} s, {turns} turns, {after['requests']:,.0f} requests, {errors} of them failed while "
+    report.write(options.write, "soak", f"{text}\n\n{options.seconds:,} s, {turns} turns, {after['requests']:,.0f} requests, {said(errors)} of them failed while "
                  f"{turns} backends were killed, {after['reloads']:.0f} reloads: {verdict}. {report.today()}, {machine()}; weir {contestants.version('weir')}. "
                  f"`{command}`")
 
