@@ -1,6 +1,10 @@
-//! mimalloc, asked in the cheapest way: what every block of it is aligned to is not asked for.
+//! mimalloc, asked in the cheapest way: what every block of it is aligned to is not asked for, and a small one is always
+//! had.
 //!
-//! The `mimalloc` crate asks for the alignment each time, which takes the slow way for most sizes.
+//! The `mimalloc` crate asks for the alignment each time, which takes the slow way for most sizes. Where there is no memory
+//! for a small block the process ends here, as it would a step later: so the compiler sees that boxing cannot fail. If it
+//! could, it might unwind; what is boxed would have to be kept for its destructor, made on the stack and then copied, and a
+//! request's future has 13 KiB.
 
 use std::alloc::{GlobalAlloc, Layout};
 
@@ -14,6 +18,28 @@ pub struct Mimalloc;
 /// As malloc(3) has it: what is at least that large is aligned to it.
 const MIN_ALIGN: usize = 16;
 
+/// Whoever asks for more, in bytes, may be told that there is none: a file to be read may say that it is larger than any memory.
+const SURE: usize = 1 << 20;
+
+/// Ends the process where there is no memory for a small block.
+#[inline(always)]
+fn sure(block: *mut libc::c_void, size: usize) -> *mut u8 {
+    if block.is_null() && size <= SURE {
+        out_of_memory();
+    }
+    block.cast()
+}
+
+/// Says so, and ends the process: a panic would allocate.
+#[cold]
+#[inline(never)]
+extern "C" fn out_of_memory() -> ! {
+    const WORDS: &[u8] = b"weir: out of memory\n";
+    // SAFETY: the words are as long as they are.
+    unsafe { libc::write(libc::STDERR_FILENO, WORDS.as_ptr().cast(), WORDS.len()) };
+    std::process::abort()
+}
+
 fn is_usual(layout: Layout) -> bool {
     layout.align() <= MIN_ALIGN && layout.align() <= layout.size()
 }
@@ -24,18 +50,18 @@ fn is_usual(layout: Layout) -> bool {
 unsafe impl GlobalAlloc for Mimalloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's layout has a size above zero.
-        unsafe {
+        let block = unsafe {
             if is_usual(layout) { mi_malloc(layout.size()) } else { mi_malloc_aligned(layout.size(), layout.align()) }
-                .cast()
-        }
+        };
+        sure(block, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as above.
-        unsafe {
+        let block = unsafe {
             if is_usual(layout) { mi_zalloc(layout.size()) } else { mi_zalloc_aligned(layout.size(), layout.align()) }
-                .cast()
-        }
+        };
+        sure(block, layout.size())
     }
 
     unsafe fn dealloc(&self, block: *mut u8, _layout: Layout) {
