@@ -81,3 +81,22 @@ unsafe impl GlobalAlloc for Mimalloc {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_larger_than_any_memory_is_refused_and_the_process_goes_on() {
+        let sizes = [SURE + 1, 1 << 47].map(|size| Layout::array::<u8>(size).expect("a layout"));
+        // SAFETY: the layouts have a size above zero; what was given goes back with the layout that it was asked for.
+        unsafe {
+            let block = Mimalloc.alloc(sizes[0]);
+            assert!(!block.is_null());
+            assert!(Mimalloc.realloc(block, sizes[0], sizes[1].size()).is_null(), "the old block stays");
+            Mimalloc.dealloc(block, sizes[0]);
+            assert!(Mimalloc.alloc(sizes[1]).is_null());
+            assert!(Mimalloc.alloc_zeroed(sizes[1]).is_null());
+        }
+    }
+}

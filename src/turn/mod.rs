@@ -1,5 +1,5 @@
-//! A turn of a thread: a task lets those that are ready go first, so that what several of them send leaves one after
-//! another.
+//! A turn of a thread: a task lets those that are ready go first, so that what several of them send to clients leaves one
+//! after another.
 //!
 //! Sending right after each read costs more time in the kernel than many sends in a row (docs/architecture.md has the
 //! figures). It never waits for what is not ready: where nothing else is, a turn is over at once. And only so many wait

@@ -6,8 +6,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::LEAVES;
@@ -23,16 +23,14 @@ const WOKEN: u8 = 2;
 /// A task.
 pub struct Straight<F> {
     task: Pin<Box<F>>,
-    bell: Arc<Bell>,
-    /// The bell, as the task knows it.
-    waker: Waker,
+    /// As the task knows it; none before it runs.
+    bell: Option<(Arc<Bell>, Waker)>,
 }
 
 impl<F: Future> Straight<F> {
     /// For the runtime to poll in place of this.
     pub fn new(task: F) -> Self {
-        let bell = Arc::new(Bell { state: AtomicU8::new(WAITS), outer: Mutex::new(Waker::noop().clone()) });
-        Self { task: Box::pin(task), waker: Waker::from(Arc::clone(&bell)), bell }
+        Self { task: Box::pin(task), bell: None }
     }
 }
 
@@ -41,16 +39,17 @@ impl<F: Future> Future for Straight<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        this.bell.goes_to(cx.waker());
-        let mut inner = Context::from_waker(&this.waker);
+        let same = this.bell.take().filter(|(bell, _)| bell.outer.will_wake(cx.waker()));
+        let (bell, waker) = this.bell.insert(same.unwrap_or_else(|| Bell::of(cx.waker())));
+        let mut inner = Context::from_waker(waker);
         for _ in 0..ROUNDS {
             LEAVES.set(false);
             // What was done before a call that came until now is seen from here on; a later call shows below.
-            this.bell.state.swap(RUNS, Ordering::AcqRel);
+            bell.state.swap(RUNS, Ordering::AcqRel);
             if let Poll::Ready(output) = this.task.as_mut().poll(&mut inner) {
                 return Poll::Ready(output);
             }
-            if this.bell.state.compare_exchange(RUNS, WAITS, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            if bell.state.compare_exchange(RUNS, WAITS, Ordering::AcqRel, Ordering::Acquire).is_ok() {
                 return Poll::Pending;
             }
             if LEAVES.get() {
@@ -65,15 +64,14 @@ impl<F: Future> Future for Straight<F> {
 /// What wakes the task: here while it runs, by the runtime while it waits.
 struct Bell {
     state: AtomicU8,
-    outer: Mutex<Waker>,
+    /// The runtime's, which is the same one for as long as a task lives: another one gets a bell of its own.
+    outer: Waker,
 }
 
 impl Bell {
-    fn goes_to(&self, waker: &Waker) {
-        let mut outer = self.outer.lock().unwrap_or_else(PoisonError::into_inner);
-        if !outer.will_wake(waker) {
-            outer.clone_from(waker);
-        }
+    fn of(outer: &Waker) -> (Arc<Self>, Waker) {
+        let bell = Arc::new(Self { state: AtomicU8::new(WAITS), outer: outer.clone() });
+        (Arc::clone(&bell), Waker::from(bell))
     }
 }
 
@@ -84,7 +82,7 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.state.swap(WOKEN, Ordering::AcqRel) == WAITS {
-            self.outer.lock().unwrap_or_else(PoisonError::into_inner).wake_by_ref();
+            self.outer.wake_by_ref();
         }
     }
 }
@@ -93,6 +91,7 @@ impl Wake for Bell {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::future::poll_fn;
+    use std::sync::Mutex;
     use std::time::Duration;
 
     use super::super::Turn;

@@ -29,7 +29,6 @@ use tokio_util::either::Either;
 use super::connect;
 use super::kept::{Idle, Kept, Key, Socket};
 use super::together::Together;
-use crate::turn::Turn;
 
 /// The terms of a lease: shared by the attempt and by the socket that Pingora gets.
 #[derive(Debug)]
@@ -139,8 +138,7 @@ impl Lease {
         };
         let together = Together::new(self.together.load(Ordering::Acquire));
         let lease = Arc::clone(self);
-        let turn = Turn::default();
-        Ok(Leased { socket: Some(socket), lease, together, turn, timer, read_until: None, write_until: None })
+        Ok(Leased { socket: Some(socket), lease, together, timer, read_until: None, write_until: None })
     }
 }
 
@@ -151,7 +149,6 @@ pub(super) struct Leased {
     socket: Option<Socket>,
     lease: Arc<Lease>,
     together: Together,
-    turn: Turn,
     timer: Option<Pin<Box<Sleep>>>,
     /// While Pingora waits for bytes, or for the backend to take some: when it has waited long enough.
     read_until: Option<Instant>,
@@ -226,9 +223,6 @@ impl AsyncRead for Leased {
 impl AsyncWrite for Leased {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if !this.together.waits() {
-            ready!(this.turn.poll_pass(cx));
-        }
         let socket = this.socket.as_mut().map(Pin::new).ok_or(io::ErrorKind::NotConnected)?;
         let written = this.together.poll_write(socket, cx, data);
         if this.together.has_sent() {
@@ -247,7 +241,6 @@ impl AsyncWrite for Leased {
             return self.poll_write(cx, first);
         }
         let this = self.get_mut();
-        ready!(this.turn.poll_pass(cx));
         let written = this.socket()?.poll_write_vectored(cx, data);
         this.poll_written(cx, written)
     }

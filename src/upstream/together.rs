@@ -24,11 +24,6 @@ impl Together {
         Self { waits: body_is_here, held: BytesMut::new(), sent: false }
     }
 
-    /// Whether what is written next waits for more, and nothing leaves.
-    pub(super) fn waits(&self) -> bool {
-        self.waits
-    }
-
     /// Whether the stream has taken all that was held back, or something if nothing was.
     pub(super) fn has_sent(&self) -> bool {
         self.sent
