@@ -193,17 +193,12 @@ def table(results):
     return "\n".join(lines)
 
 
-# ms: the first of two sizes counts for as much at least. A time below it says nothing of how it grows.
-LEAST = 2
-
-
 def faults(results):
     """What grew more than it may: noise is given a third."""
     rows = list(results["sizes"].items())
     for (small, before), (large, after) in zip(rows, rows[1:]):
         for key in ("ready", "rss", "reload", "scrape", "bytes"):
-            base = max(before[key], LEAST) if key in ("ready", "reload", "scrape") else before[key]
-            if after[key] > base * large / small * 1.33:
+            if after[key] > before[key] * large / small * 1.33:
                 yield f"{COLUMNS[key][0]} grew from {before[key]:,.0f} to {after[key]:,.0f} from {small:,} to {large:,}"
     if rows[-1][1]["hot"] > rows[0][1]["hot"] * 1.33:
         yield f"a request on one host costs {rows[-1][1]['hot']:.1f} µs at {rows[-1][0]:,}, {rows[0][1]['hot']:.1f} at {rows[0][0]:,}"
