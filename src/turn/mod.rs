@@ -5,6 +5,7 @@
 //! figures). It never waits for what is not ready: where nothing else is, a turn is over at once. And only so many wait
 //! as the processor's cache has room for what they work on; the others go on.
 
+mod bell;
 mod straight;
 
 use std::cell::Cell;

@@ -6,25 +6,19 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 
 use super::LEAVES;
+use super::bell::Bell;
 
 /// How often a task goes on before others have their turn: a response's header, a piece of its body, and their sending.
 const ROUNDS: usize = 4;
 
-const WAITS: u8 = 0;
-const RUNS: u8 = 1;
-/// Woken, and not polled since.
-const WOKEN: u8 = 2;
-
 /// A task.
 pub struct Straight<F> {
     task: Pin<Box<F>>,
-    /// As the task knows it; none before it runs.
-    bell: Option<(Arc<Bell>, Waker)>,
+    /// None before it runs.
+    bell: Option<Bell>,
 }
 
 impl<F: Future> Straight<F> {
@@ -39,17 +33,21 @@ impl<F: Future> Future for Straight<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        let same = this.bell.take().filter(|(bell, _)| bell.outer.will_wake(cx.waker()));
-        let (bell, waker) = this.bell.insert(same.unwrap_or_else(|| Bell::of(cx.waker())));
-        let mut inner = Context::from_waker(waker);
+        match this.bell.as_ref().map(|bell| bell.is_for(cx.waker())) {
+            Some(Some(true)) => {}
+            // It has moved on to another thread, where it goes as others do.
+            Some(None) => return this.task.as_mut().poll(cx),
+            _ => this.bell = Bell::hang(cx.waker()),
+        }
+        let Some(bell) = &this.bell else { return this.task.as_mut().poll(cx) };
+        let mut inner = Context::from_waker(bell.waker());
         for _ in 0..ROUNDS {
             LEAVES.set(false);
-            // What was done before a call that came until now is seen from here on; a later call shows below.
-            bell.state.swap(RUNS, Ordering::AcqRel);
+            bell.runs();
             if let Poll::Ready(output) = this.task.as_mut().poll(&mut inner) {
                 return Poll::Ready(output);
             }
-            if bell.state.compare_exchange(RUNS, WAITS, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            if bell.rests() {
                 return Poll::Pending;
             }
             if LEAVES.get() {
@@ -61,37 +59,11 @@ impl<F: Future> Future for Straight<F> {
     }
 }
 
-/// What wakes the task: here while it runs, by the runtime while it waits.
-struct Bell {
-    state: AtomicU8,
-    /// The runtime's, which is the same one for as long as a task lives: another one gets a bell of its own.
-    outer: Waker,
-}
-
-impl Bell {
-    fn of(outer: &Waker) -> (Arc<Self>, Waker) {
-        let bell = Arc::new(Self { state: AtomicU8::new(WAITS), outer: outer.clone() });
-        (Arc::clone(&bell), Waker::from(bell))
-    }
-}
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.swap(WOKEN, Ordering::AcqRel) == WAITS {
-            self.outer.wake_by_ref();
-        }
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::future::poll_fn;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
     use super::super::Turn;
