@@ -17,7 +17,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::Settings;
 use super::leaving;
 use super::open::Open;
-use super::phase::{Phase, PhaseWatch};
+use super::phase::PhaseWatch;
 use super::returned::Returned;
 use crate::policy::forwarded::text_of;
 use crate::telemetry::meters::ListenerMeters;
@@ -108,7 +108,7 @@ impl Conn {
 
     /// Whether this connection should end with the response under way.
     pub fn is_closing(&self) -> bool {
-        self.phase.get() != Phase::Open || self.spent.load(Ordering::Acquire)
+        self.phase.is_ending() || self.spent.load(Ordering::Acquire)
     }
 
     /// The request under way is the last that the connection may bring.

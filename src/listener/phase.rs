@@ -1,6 +1,8 @@
 //! How far a listener is on its way out. Only ever forward.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
@@ -19,16 +21,19 @@ pub(super) enum Phase {
 #[derive(Debug)]
 pub(super) struct PhaseControl {
     phase: watch::Sender<Phase>,
+    /// Whether it is past `Open`, for those who look with every request: what is watched is locked for a look.
+    ending: Arc<AtomicBool>,
     /// What Pingora understands: true once past `Open`.
     pingora: watch::Sender<bool>,
 }
 
 impl PhaseControl {
     pub(super) fn new() -> Self {
-        Self { phase: watch::Sender::new(Phase::Open), pingora: watch::Sender::new(false) }
+        Self { phase: watch::Sender::new(Phase::Open), ending: Arc::default(), pingora: watch::Sender::new(false) }
     }
 
     pub(super) fn advance(&self, to: Phase) {
+        self.ending.fetch_or(to > Phase::Open, Ordering::AcqRel);
         self.phase.send_if_modified(|phase| {
             let forward = to > *phase;
             *phase = to.max(*phase);
@@ -43,7 +48,11 @@ impl PhaseControl {
     }
 
     pub(super) fn watch(&self) -> PhaseWatch {
-        PhaseWatch { phase: self.phase.subscribe(), pingora: self.pingora.subscribe() }
+        PhaseWatch {
+            phase: self.phase.subscribe(),
+            ending: Arc::clone(&self.ending),
+            pingora: self.pingora.subscribe(),
+        }
     }
 }
 
@@ -51,12 +60,14 @@ impl PhaseControl {
 #[derive(Debug, Clone)]
 pub(super) struct PhaseWatch {
     phase: watch::Receiver<Phase>,
+    ending: Arc<AtomicBool>,
     pub(super) pingora: watch::Receiver<bool>,
 }
 
 impl PhaseWatch {
-    pub(super) fn get(&self) -> Phase {
-        *self.phase.borrow()
+    /// Whether it is past `Open`.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
     }
 
     /// Returns once the phase is past this one; never if nobody is left to say so.

@@ -34,11 +34,12 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
         }
         return to_https(session, ctx, life, port).await;
     }
+    if ctx.target.is_some() {
+        let is_last = last_hop::is_last(session, ctx);
+        return if is_last { last_hop::answer(session, ctx, life).await } else { Ok(false) };
+    }
     let Some(route) = ctx.route.clone() else { return Ok(false) };
     let (mut response, body) = match &route.action {
-        Action::Upstream(_) | Action::Split(_) if last_hop::is_last(session, ctx) => {
-            return last_hop::answer(session, ctx, life).await;
-        }
         Action::Upstream(_) | Action::Split(_) => return Ok(false),
         Action::Respond(respond) => (respond.header(), respond.body()),
         Action::Redirect(redirect) => {
@@ -110,6 +111,10 @@ pub(super) async fn write(session: &mut Session, response: ResponseHeader, body:
 
 /// The response header as it came from the backend.
 pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
+    let lease = ctx.attempt.as_ref().and_then(|attempt| attempt.lease.as_ref());
+    if let Some(whole) = lease.and_then(|lease| lease.take_response()) {
+        *response = *whole;
+    }
     if let Err(why) = framed::check(response, session.is_upgrade_req()) {
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
     }

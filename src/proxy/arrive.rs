@@ -150,20 +150,20 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
         }
     }
     let path = route::path::normalise(request.uri.path());
-    let snapshot = Arc::clone(&ctx.snapshot);
-    let found = snapshot.routes.find(host.as_deref(), &path, &request.method, &request.headers);
-    let Some(route) = found else {
+    let found = ctx.snapshot.routes.find(host.as_deref(), &path, &request.method, &request.headers);
+    let Some(route) = found.map(Arc::clone) else {
         return Err(refuse(ctx, Fault::NoRoute, None, "no route matches"));
     };
     ctx.target = route.action.upstream().map(Arc::clone);
-    ctx.route = Some(Arc::clone(route));
+    ctx.route = Some(route);
     Ok(())
 }
 
 /// Policies that can refuse; and the deadlines of the route, which count from the arrival.
 pub(super) fn policies(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
-    let Some(route) = ctx.route.clone() else { return Ok(()) };
-    if let Some(limit) = route.body_limit
+    let Some(route) = &ctx.route else { return Ok(()) };
+    let (body, time) = (route.body_limit, route.timeouts.request.limit());
+    if let Some(limit) = body
         && announced(session.req_header()).is_some_and(|length| length > limit)
     {
         return Err(refuse(ctx, Fault::BodyTooLarge, None, "Content-Length over limits.body"));
@@ -171,10 +171,10 @@ pub(super) fn policies(session: &mut Session, ctx: &mut RequestCtx) -> Result<()
     if ctx.version == Version::HTTP_2 && !session.is_body_empty() {
         super::send::expect_body(ctx);
     }
-    if let Some(request) = route.timeouts.request.limit() {
-        ctx.deadline = Some(ctx.started + request);
+    if let Some(time) = time {
+        ctx.deadline = Some(ctx.started + time);
         if let Some(exchange) = &ctx.exchange {
-            exchange.cut_after(Some(request + GRACE));
+            exchange.cut_after(Some(time + GRACE));
         }
     }
     Ok(())

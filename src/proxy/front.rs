@@ -40,12 +40,11 @@ impl Proxy {
             max_retries: MOST_TRIES,
             ..ServerConf::default()
         };
-        let connector = LeaseConnector(Arc::clone(&gateway.leases));
         let mut options = pingora::apps::HttpServerOptions::default();
         // Let in so that it is answered and recorded like everything else.
         options.allow_connect_method_proxying = true;
         let builder = ProxyServiceBuilder::new(&Arc::new(conf), gateway).server_options(options);
-        let service = builder.custom(connector, Arc::new(|_, _, _| Box::pin(async { None }))).build();
+        let service = builder.custom(LeaseConnector, Arc::new(|_, _, _| Box::pin(async { None }))).build();
         Self { app: Arc::new(taken_out(service)), recorder }
     }
 }

@@ -34,7 +34,6 @@ pub use front::Proxy;
 use crate::life::Life;
 use crate::snapshot::Shared;
 use crate::telemetry::record::Recorder;
-use crate::upstream::connector::Leases;
 use crate::upstream::kept::Kept;
 
 /// Weir's logic, as Pingora calls it.
@@ -42,14 +41,14 @@ pub struct Gateway {
     shared: Arc<Shared>,
     recorder: Arc<Recorder>,
     life: Arc<Life>,
-    /// Of the thread that this gateway serves on.
-    leases: Arc<Leases>,
+    /// The connections to backends of the thread that this gateway serves on.
+    kept: Arc<Kept>,
 }
 
 impl Gateway {
     /// On these snapshots; every request is recorded here.
     pub fn new(shared: Arc<Shared>, recorder: Arc<Recorder>, life: Arc<Life>, kept: Arc<Kept>) -> Self {
-        Self { shared, recorder, life, leases: Arc::new(Leases::new(kept)) }
+        Self { shared, recorder, life, kept }
     }
 }
 
@@ -83,7 +82,7 @@ impl ProxyHttp for Gateway {
 
     /// Pick: a backend for the next attempt.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
-        pick::pick(session, ctx, &self.leases).await
+        pick::pick(session, ctx, &self.kept).await
     }
 
     /// A connection is there.

@@ -18,16 +18,16 @@ use crate::proxy_protocol::Ends;
 use crate::snapshot::Target;
 use crate::telemetry::vitals::{Mark, Why};
 use crate::upstream::Wish;
-use crate::upstream::backend::Backend;
 use crate::upstream::connect::Connect;
-use crate::upstream::connector::Leases;
+use crate::upstream::connector;
+use crate::upstream::kept::Kept;
 use crate::upstream::plain;
 
 /// The shortest wait that is worth starting; Pingora takes zero for none.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A backend for the next attempt.
-pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, leases: &Leases) -> Result<Box<HttpPeer>> {
+pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc<Kept>) -> Result<Box<HttpPeer>> {
     // An attempt that is still open here was given up by Pingora; its backend must not count it any longer.
     ctx.attempt = None;
     ctx.handed_over = true;
@@ -40,11 +40,10 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, leases: &L
     // Drained or disabled meanwhile: not even on a fresh connection.
     let fresh = ctx.fresh.take().filter(|(backend, _)| backend.vitals.mark() == Mark::Ready);
     ctx.fresh_used = fresh.is_some();
-    let backend = match fresh {
+    let attempt = match fresh {
         Some((backend, guard)) => {
-            let attempt = Attempt::new(Arc::clone(&backend), guard, Why::FreshConnection, Moment::now());
-            ctx.attempt = Some(attempt.watched(target.upstream.watch(&backend)));
-            backend
+            let watching = target.upstream.watch(&backend);
+            Attempt::new(backend, guard, Why::FreshConnection, Moment::now()).watched(watching)
         }
         None => {
             queue::pause(session, ctx).await?;
@@ -53,9 +52,10 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, leases: &L
     };
     let tunnel = session.is_upgrade_req();
     let template = if tunnel { &target.tunnel } else { &target.peer };
-    let now = ctx.attempt.as_ref().map_or(ctx.started, Attempt::started);
-    let lease = template.lease(&backend, leases, ctx.time_left(), ctx.fresh_used, now);
-    let Some(mut peer) = template.peer(&backend) else {
+    let grant = template.lease(&attempt.backend, kept, ctx.time_left(), ctx.fresh_used, attempt.started());
+    let peer = template.peer(&attempt.backend);
+    ctx.attempt = Some(attempt);
+    let Some(mut peer) = peer else {
         return Err(refuse(ctx, Fault::NoBackend, None, "the backend's name does not resolve"));
     };
     if tunnel {
@@ -67,22 +67,21 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, leases: &L
         Connect::announce(&mut peer, ends(ctx), tunnel);
     }
     ctx.sent_whole = session.is_body_empty();
-    if let (Some(lease), Some(attempt)) = (lease, &mut ctx.attempt) {
+    if let (Some(mut grant), Some(attempt)) = (grant, &mut ctx.attempt) {
         if ctx.exchange.as_ref().is_some_and(|exchange| exchange.body_is_here) {
-            lease.set_together();
+            grant.set_together();
         }
         if !tunnel && plain::is_request(session.req_header(), ctx.sent_whole) {
-            lease.set_plain();
+            grant.set_plain();
         }
-        leases.offer(&mut peer, Arc::clone(&lease));
-        attempt.lease = Some(lease);
+        attempt.lease = Some(connector::offer(&mut peer, grant));
     } else if ctx.fresh_used || peer.options.custom_l4.is_some() {
         peer.group_key = outside_the_pool();
     }
     Ok(peer)
 }
 
-async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> Result<Arc<Backend>> {
+async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> Result<Attempt> {
     // The first try follows the arrival at once: no second look at the clock.
     let first = ctx.tries == 0;
     let started = if first { ctx.arrived() } else { Moment::now() };
@@ -108,9 +107,8 @@ async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> R
     ctx.tried.add(&pick.backend.vitals);
     let passed_over = if ctx.recorder.wants_line() { target.upstream.passed_over() } else { None };
     let started = if ctx.queued == queued { started } else { Moment::now() };
-    let attempt = Attempt::new(Arc::clone(&pick.backend), pick.guard, pick.why, started);
-    ctx.attempt = Some(attempt.watched(watching).instead_of(passed_over));
-    Ok(pick.backend)
+    let attempt = Attempt::new(pick.backend, pick.guard, pick.why, started);
+    Ok(attempt.watched(watching).instead_of(passed_over))
 }
 
 /// The ends of the client's connection, the client as forwarded headers have it: then its port is not known.

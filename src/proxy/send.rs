@@ -21,8 +21,8 @@ use crate::upstream::backend::Backend;
 const FIELDS: usize = 10;
 
 /// The header. Pingora has removed most hop-by-hop fields already (see `policy::hop_by_hop`).
-pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
-    let (Some(route), Some(target)) = (ctx.route.clone(), ctx.target.clone()) else { return Ok(()) };
+pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
+    let (Some(route), Some(target)) = (&ctx.route, &ctx.target) else { return Ok(()) };
     let protocol = target.upstream.settings().protocol;
     let client = session.req_header();
     // Pingora has removed nothing of it, and Connection is all that there may be to remove.
@@ -42,7 +42,7 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &mut R
         rewrite.apply(request)?;
     }
     apply_host(&route.host, request, ctx)?;
-    sticky::conceal(request, &target)?;
+    sticky::conceal(request, target)?;
     if ctx.version == Version::HTTP_2 && protocol == Protocol::Http1 {
         join_cookies(request)?;
     }

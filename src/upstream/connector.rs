@@ -5,7 +5,8 @@
 //! layers around its sockets. Peers that are not leased never get here.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,48 +15,39 @@ use pingora_core::protocols::tls::CustomALPN;
 use pingora_core::upstreams::peer::{ALPN, HttpPeer, Peer};
 use pingora_core::{Error, ErrorType, Result};
 
-use super::kept::Kept;
-use super::lease::Lease;
+use super::kept::Idle;
+use super::lease::{Grant, Lease};
 use super::session::PlainSession;
 
 /// Sets the numbers of leases apart from those of attempts outside of Pingora's pool, so that none of these is ever taken for a
 /// leased one at the same address: Pingora looks into its pool in between.
 const LEASED: u64 = 1 << 63;
 
-/// The leases of one thread, from the pick to the connection.
-#[derive(Debug)]
-pub struct Leases {
-    /// The connections that wait.
-    pub(super) kept: Arc<Kept>,
-    /// Of the attempt that connects next. One is enough: Pingora connects as soon as a peer was chosen, in one go.
-    offered: Mutex<Offer>,
+thread_local! {
+    /// To the attempt of this thread that connects next. One is enough: Pingora connects as soon as a peer was chosen, in
+    /// one go.
+    static OFFER: RefCell<Offer> = const { RefCell::new(Offer { number: LEASED, leased: None }) };
 }
 
-#[derive(Debug, Default)]
 struct Offer {
     number: u64,
-    lease: Option<Arc<Lease>>,
+    leased: Option<(Arc<Lease>, Option<Idle>)>,
 }
 
-impl Leases {
-    /// Those of a thread that keeps connections here.
-    pub fn new(kept: Arc<Kept>) -> Self {
-        Self { kept, offered: Mutex::default() }
-    }
+/// The attempt at this peer, which connects next on this thread, is to have this connection.
+pub fn offer(peer: &mut HttpPeer, grant: Grant) -> Arc<Lease> {
+    let lease = Arc::new(grant.lease);
+    OFFER.with_borrow_mut(|offer| {
+        offer.number = offer.number.wrapping_add(1) | LEASED;
+        peer.group_key = offer.number;
+        offer.leased = Some((Arc::clone(&lease), grant.idle));
+    });
+    lease
+}
 
-    /// The attempt at this peer is to have this connection.
-    pub fn offer(&self, peer: &mut HttpPeer, lease: Arc<Lease>) {
-        let mut offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner);
-        offered.number = offered.number.wrapping_add(1) | LEASED;
-        peer.group_key = offered.number;
-        offered.lease = Some(lease);
-    }
-
-    fn take(&self, peer: &dyn Any) -> Option<Arc<Lease>> {
-        let number = peer.downcast_ref::<HttpPeer>()?.group_key;
-        let mut offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner);
-        if offered.number == number { offered.lease.take() } else { None }
-    }
+fn take(peer: &dyn Any) -> Option<(Arc<Lease>, Option<Idle>)> {
+    let number = peer.downcast_ref::<HttpPeer>()?.group_key;
+    OFFER.with_borrow_mut(|offer| if offer.number == number { offer.leased.take() } else { None })
 }
 
 /// What makes Pingora ask here. The name never leaves the process.
@@ -64,7 +56,7 @@ pub(super) fn alpn() -> ALPN {
 }
 
 /// For Pingora.
-pub struct LeaseConnector(pub Arc<Leases>);
+pub struct LeaseConnector;
 
 #[async_trait]
 impl Connector for LeaseConnector {
@@ -74,13 +66,13 @@ impl Connector for LeaseConnector {
         &self,
         peer: &P,
     ) -> Result<(Connection<PlainSession>, bool)> {
-        let Some(lease) = self.0.take(peer) else {
+        let Some((lease, idle)) = take(peer) else {
             return Error::e_explain(ErrorType::InternalError, "no connection was leased for this attempt");
         };
-        let alive = peer.tcp_keepalive();
-        let leased = lease.socket(peer.address(), peer.total_connection_timeout(), alive).await?;
+        let (plain, alive) = (lease.is_plain(), peer.tcp_keepalive());
+        let leased = lease.socket(idle, peer.address(), peer.total_connection_timeout(), alive).await?;
         // For Pingora each is new: whether it has served before decides nothing there.
-        match lease.is_plain() {
+        match plain {
             true => Ok((Connection::Session(PlainSession::new(leased)), false)),
             false => Ok((Connection::Stream(Box::new(leased)), false)),
         }
@@ -103,25 +95,24 @@ impl Connector for LeaseConnector {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use super::super::kept::{Kept, Key};
     use super::super::lease::Limits;
     use super::*;
 
-    fn lease(leases: &Leases) -> Arc<Lease> {
-        let key = super::super::kept::Key { backend: 1, settings: 1 };
+    fn grant() -> Grant {
+        let (kept, key) = (Arc::new(Kept::new(1)), Key { backend: 1, settings: 1 });
         let limits = Limits { read: None, write: None };
-        Arc::new(Lease::new(&leases.kept, key, Duration::ZERO, limits, true, std::time::Instant::now()))
+        Grant::new(&kept, key, Duration::ZERO, limits, true, std::time::Instant::now())
     }
 
     #[test]
     fn only_the_attempt_that_it_was_offered_to_gets_a_lease_and_once() {
-        let leases = Leases::new(Arc::new(Kept::new(1)));
         let [mut first, mut second] = [80, 81].map(|port| HttpPeer::new(("127.0.0.1", port), false, String::new()));
-        leases.offer(&mut first, lease(&leases));
-        let ours = lease(&leases);
-        leases.offer(&mut second, Arc::clone(&ours));
-        assert!(leases.take(&first).is_none());
-        assert!(leases.take(&second).is_some_and(|taken| Arc::ptr_eq(&taken, &ours)));
-        assert!(leases.take(&second).is_none());
+        offer(&mut first, grant());
+        let ours = offer(&mut second, grant());
+        assert!(take(&first).is_none());
+        assert!(take(&second).is_some_and(|(taken, _)| Arc::ptr_eq(&taken, &ours)));
+        assert!(take(&second).is_none());
         // Small numbers are those of attempts outside of the pool.
         assert!(first.group_key >= LEASED && second.group_key >= LEASED);
     }

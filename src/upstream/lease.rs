@@ -15,6 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant as StdInstant};
 
 use async_trait::async_trait;
+use pingora::http::ResponseHeader;
 use pingora_core::Result;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -38,15 +39,16 @@ pub struct Lease {
     /// How long it may wait for the next request; zero: nobody else may have it.
     keep: Duration,
     limits: Limits,
-    idle: Mutex<Option<Idle>>,
     reused: bool,
     /// The first bytes of the request's body are here, to go with its header.
-    together: AtomicBool,
+    together: bool,
     /// The request is of the plainest kind.
-    plain: AtomicBool,
+    plain: bool,
     /// The backend has got a whole header, and perhaps more.
     begun: AtomicBool,
     over: AtomicBool,
+    /// The header of the response, between the session that has read it and the filter that hands it on.
+    response: Mutex<Option<Box<ResponseHeader>>>,
 }
 
 /// How long the backend may take. `None`: for ever.
@@ -69,7 +71,14 @@ impl Limits {
     }
 }
 
-impl Lease {
+/// A lease whose terms may still change, and the connection that was kept for it.
+#[derive(Debug)]
+pub struct Grant {
+    pub(super) lease: Lease,
+    pub(super) idle: Option<Idle>,
+}
+
+impl Grant {
     /// A connection that is kept, if there is one that may be used; else one will be opened.
     pub(super) fn new(
         kept: &Arc<Kept>,
@@ -80,38 +89,41 @@ impl Lease {
         now: StdInstant,
     ) -> Self {
         let idle = if fresh { None } else { kept.take(key, now) };
-        Self {
+        let lease = Lease {
             kept: Arc::clone(kept),
             key,
             keep: if fresh { Duration::ZERO } else { keep },
             limits,
             reused: idle.is_some(),
-            idle: Mutex::new(idle),
-            together: AtomicBool::new(false),
-            plain: AtomicBool::new(false),
+            together: false,
+            plain: false,
             begun: AtomicBool::new(false),
             over: AtomicBool::new(false),
-        }
+            response: Mutex::default(),
+        };
+        Self { lease, idle }
     }
 
+    /// The first bytes of the request's body are here already: its header goes with them.
+    pub fn set_together(&mut self) {
+        self.lease.together = true;
+    }
+
+    /// The request is of the plainest kind (`plain::is_request`).
+    pub fn set_plain(&mut self) {
+        self.lease.plain = true;
+    }
+}
+
+impl Lease {
     /// Whether the connection has served a request before.
     pub fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// The first bytes of the request's body are here already: its header goes with them. Before the socket is had.
-    pub fn set_together(&self) {
-        self.together.store(true, Ordering::Release);
-    }
-
-    /// The request is of the plainest kind (`plain::is_request`). Before the socket is had.
-    pub fn set_plain(&self) {
-        self.plain.store(true, Ordering::Release);
-    }
-
-    /// Whether it is.
+    /// Whether the request is of the plainest kind.
     pub fn is_plain(&self) -> bool {
-        self.plain.load(Ordering::Acquire)
+        self.plain
     }
 
     /// Whether the backend may have begun to serve the request.
@@ -124,21 +136,29 @@ impl Lease {
         self.over.store(true, Ordering::Release);
     }
 
+    /// The header that the session has read, if Pingora was given none of its fields: it copies what it is given.
+    pub fn take_response(&self) -> Option<Box<ResponseHeader>> {
+        self.response.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn put_response(&self, response: Box<ResponseHeader>) {
+        *self.response.lock().unwrap_or_else(PoisonError::into_inner) = Some(response);
+    }
+
     /// The socket for the attempt: the one that was kept, else a new one, opened within `within` and kept alive so.
     pub(super) async fn socket(
-        self: &Arc<Self>,
+        self: Arc<Self>,
+        idle: Option<Idle>,
         address: &PeerAddress,
         within: Option<Duration>,
         alive: Option<&TcpKeepalive>,
     ) -> Result<Leased> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (socket, timer) = match idle {
             Some(idle) => (idle.socket, idle.timer),
             None => (connect::open(address, within, alive).await?, None),
         };
-        let together = Together::new(self.together.load(Ordering::Acquire));
-        let lease = Arc::clone(self);
-        Ok(Leased { socket: Some(socket), lease, together, timer, read_until: None, write_until: None })
+        let together = Together::new(self.together);
+        Ok(Leased { socket: Some(socket), lease: self, together, timer, read_until: None, write_until: None })
     }
 }
 
@@ -156,6 +176,22 @@ pub(super) struct Leased {
 }
 
 impl Leased {
+    /// What there is of it, for another owner; this one is left without a socket.
+    pub(super) fn take(&mut self) -> Self {
+        Self {
+            socket: self.socket.take(),
+            lease: Arc::clone(&self.lease),
+            together: std::mem::take(&mut self.together),
+            timer: self.timer.take(),
+            read_until: self.read_until,
+            write_until: self.write_until,
+        }
+    }
+
+    pub(super) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
     fn socket(&mut self) -> io::Result<Pin<&mut Socket>> {
         self.socket.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }

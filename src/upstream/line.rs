@@ -9,62 +9,124 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
 use pingora_core::protocols::http::custom::BodyWrite;
+use pingora_core::protocols::{UniqueID, UniqueIDType};
 use pingora_core::{Error, ErrorType, Result};
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
 use super::lease::Leased;
 
+/// The socket: the response's own, or shared with the request's body while there is one on its way.
+#[derive(Debug)]
+pub(super) enum Line {
+    Own {
+        leased: Box<Leased>,
+        /// The request has gone whole.
+        sent: bool,
+    },
+    Shared(Arc<Shared>),
+}
+
 /// The socket, as the request's body and the response share it.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct Shared {
     leased: Mutex<Leased>,
-    sent_whole: AtomicBool,
+    sent: AtomicBool,
     /// Why the backend takes no more. It may have answered all the same.
     broken: Mutex<Option<Box<Error>>>,
 }
 
 impl Line {
     pub(super) fn new(leased: Leased) -> Self {
-        Self { leased: Mutex::new(leased), sent_whole: AtomicBool::new(false), broken: Mutex::new(None) }
+        Self::Own { leased: Box::new(leased), sent: false }
+    }
+
+    /// The socket from here on for another, too.
+    pub(super) fn share(&mut self) -> Arc<Shared> {
+        match self {
+            Self::Own { leased, sent } => {
+                let (leased, sent) = (Mutex::new(leased.take()), AtomicBool::new(*sent));
+                let shared = Arc::new(Shared { leased, sent, broken: Mutex::default() });
+                *self = Self::Shared(Arc::clone(&shared));
+                shared
+            }
+            Self::Shared(shared) => Arc::clone(shared),
+        }
+    }
+
+    pub(super) fn with<T>(&mut self, act: impl FnOnce(&mut Leased) -> T) -> T {
+        match self {
+            Self::Own { leased, .. } => act(leased),
+            Self::Shared(shared) => act(&mut shared.lock()),
+        }
+    }
+
+    pub(super) fn id(&self) -> UniqueIDType {
+        match self {
+            Self::Own { leased, .. } => leased.id(),
+            Self::Shared(shared) => shared.lock().id(),
+        }
     }
 
     /// Whether the request has gone whole.
     pub(super) fn is_sent(&self) -> bool {
-        self.sent_whole.load(Ordering::Acquire)
+        match self {
+            Self::Own { sent, .. } => *sent,
+            Self::Shared(shared) => shared.sent.load(Ordering::Acquire),
+        }
     }
 
-    pub(super) fn set_sent(&self, whole: bool) {
-        self.sent_whole.store(whole, Ordering::Release);
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, Leased> {
-        self.leased.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) async fn write(&self, data: &mut impl Buf) -> io::Result<()> {
-        while data.has_remaining() {
-            let gone = std::future::poll_fn(|cx| Pin::new(&mut *self.lock()).poll_write(cx, data.chunk())).await?;
-            if gone == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            data.advance(gone);
+    /// Writes the request's header, which is all of it or not.
+    pub(super) async fn write(&mut self, header: &mut impl Buf, whole: bool) -> io::Result<()> {
+        write(header, |cx, data| self.with(|leased| Pin::new(leased).poll_write(cx, data))).await?;
+        match self {
+            Self::Own { sent, .. } => *sent = whole,
+            Self::Shared(shared) => shared.sent.store(whole, Ordering::Release),
         }
         Ok(())
     }
 
-    pub(super) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
-        poll_read_buf(Pin::new(&mut *self.lock()), cx, buf)
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
+        self.with(|leased| poll_read_buf(Pin::new(leased), cx, buf))
+    }
+
+    /// The first that went wrong is what the attempt failed by.
+    pub(super) fn failed(&self, error: Box<Error>) -> Box<Error> {
+        match self {
+            Self::Own { .. } => error,
+            Self::Shared(shared) => {
+                shared.broken.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error)
+            }
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Leased> {
+        self.leased.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn write(&self, data: &mut impl Buf) -> io::Result<()> {
+        write(data, |cx, data| Pin::new(&mut *self.lock()).poll_write(cx, data)).await
     }
 
     fn broke(&self, error: Box<Error>) {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
+}
 
-    /// The first that went wrong is what the attempt failed by.
-    pub(super) fn failed(&self, error: Box<Error>) -> Box<Error> {
-        self.broken.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error)
+async fn write(
+    data: &mut impl Buf,
+    mut poll: impl FnMut(&mut Context<'_>, &[u8]) -> Poll<io::Result<usize>>,
+) -> io::Result<()> {
+    while data.has_remaining() {
+        let gone = std::future::poll_fn(|cx| poll(cx, data.chunk())).await?;
+        if gone == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        data.advance(gone);
     }
+    Ok(())
 }
 
 /// For a request without a body.
@@ -90,13 +152,13 @@ impl BodyWrite for NoBody {
 
 /// The body of a request on its way.
 pub(super) struct Body {
-    line: Arc<Line>,
+    line: Arc<Shared>,
     left: usize,
 }
 
 impl Body {
     /// Of so many bytes.
-    pub(super) fn new(line: Arc<Line>, left: usize) -> Self {
+    pub(super) fn new(line: Arc<Shared>, left: usize) -> Self {
         Self { line, left }
     }
 }
@@ -118,7 +180,7 @@ impl BodyWrite for Body {
     }
 
     async fn finish(&mut self) -> Result<()> {
-        self.line.set_sent(self.left == 0);
+        self.line.sent.store(self.left == 0, Ordering::Release);
         Ok(())
     }
 

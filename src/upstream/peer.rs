@@ -21,9 +21,9 @@ use x509_parser::prelude::FromDer;
 
 use super::backend::Backend;
 use super::connect::Connect;
-use super::connector::{self, Leases};
-use super::kept::Key;
-use super::lease::{Lease, Limits};
+use super::connector;
+use super::kept::{Kept, Key};
+use super::lease::{Grant, Limits};
 use crate::config::pem;
 use crate::config::schema::{self, Protocol, RouteTimeouts};
 
@@ -225,15 +225,15 @@ impl PeerTemplate {
     pub fn lease(
         &self,
         backend: &Backend,
-        leases: &Leases,
+        kept: &Arc<Kept>,
         left: Option<Duration>,
         fresh: bool,
         now: Instant,
-    ) -> Option<Arc<Lease>> {
+    ) -> Option<Grant> {
         let terms = self.terms.as_ref()?;
         let key = Key { backend: backend.resolved.identity(), settings: terms.settings };
         let limits = terms.limits.within(left);
-        Some(Arc::new(Lease::new(&leases.kept, key, terms.keep, limits, fresh, now)))
+        Some(Grant::new(kept, key, terms.keep, limits, fresh, now))
     }
 
     /// The peer for an attempt at this backend; nothing if its name has not resolved.

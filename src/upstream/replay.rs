@@ -14,17 +14,17 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::line::Line;
+use super::line::Shared;
 
 /// Gives what was read, then what comes. What is written goes nowhere: the request has left by another way.
 #[derive(Debug)]
 pub(super) struct Replay {
     read: BytesMut,
-    line: Arc<Line>,
+    line: Arc<Shared>,
 }
 
 impl Replay {
-    pub(super) fn new(read: BytesMut, line: Arc<Line>) -> Self {
+    pub(super) fn new(read: BytesMut, line: Arc<Shared>) -> Self {
         Self { read, line }
     }
 }

@@ -7,7 +7,6 @@
 //! fields that end at Weir (`plain::is_request`).
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,11 +19,11 @@ use pingora_core::protocols::http::custom::client::Session;
 use pingora_core::protocols::http::custom::{BodyWrite, CustomMessageWrite};
 use pingora_core::protocols::http::v1::client::{HttpSession, http_req_header_to_wire};
 use pingora_core::protocols::l4::socket::SocketAddr;
-use pingora_core::protocols::{Digest, UniqueID, UniqueIDType};
+use pingora_core::protocols::{Digest, UniqueIDType};
 use pingora_core::{Error, ErrorType, OkOrErr, OrErr, Result};
 use tokio::io::AsyncWrite;
 
-use super::lease::Leased;
+use super::lease::{Lease, Leased};
 use super::line::{Body, Line, NoBody};
 use super::plain::{self, Head};
 use super::replay::Replay;
@@ -49,6 +48,13 @@ enum State {
     Other(Box<HttpSession>),
 }
 
+/// What Pingora is to see of this header, which it copies: the status. The fields wait in the lease.
+fn without_fields(lease: &Lease, response: Box<ResponseHeader>) -> Result<Box<ResponseHeader>> {
+    let bare = ResponseHeader::build_no_case(response.status, Some(0))?;
+    lease.put_response(response);
+    Ok(Box::new(bare))
+}
+
 /// Lets the other half of the exchange go first.
 async fn pause() {
     let mut passed = false;
@@ -64,7 +70,7 @@ async fn pause() {
 
 /// One exchange.
 pub struct PlainSession {
-    line: Arc<Line>,
+    line: Line,
     request: Option<Box<RequestHeader>>,
     /// What came and was not handed on.
     buf: BytesMut,
@@ -78,7 +84,7 @@ pub struct PlainSession {
 impl PlainSession {
     pub(super) fn new(leased: Leased) -> Self {
         Self {
-            line: Arc::new(Line::new(leased)),
+            line: Line::new(leased),
             request: None,
             buf: BytesMut::new(),
             state: State::Head,
@@ -89,7 +95,7 @@ impl PlainSession {
     }
 
     /// Keeps the connection if both sides are through with it.
-    pub(super) async fn release(self) {
+    pub(super) async fn release(mut self) {
         let good = match self.state {
             State::Head => false,
             State::Body(left) => left == 0 && self.keeps && self.buf.is_empty(),
@@ -99,7 +105,7 @@ impl PlainSession {
             }
         };
         if good && self.line.is_sent() {
-            self.line.lock().hand_back();
+            self.line.with(Leased::hand_back);
         }
     }
 
@@ -129,7 +135,7 @@ impl PlainSession {
 
     /// Pingora's session, as if it had sent the request and read nothing yet.
     async fn hand_over(&mut self) -> Result<Box<HttpSession>> {
-        let replay = Replay::new(std::mem::take(&mut self.buf), Arc::clone(&self.line));
+        let replay = Replay::new(std::mem::take(&mut self.buf), self.line.share());
         let mut session = Box::new(HttpSession::new(Box::new(replay)));
         if let Some(request) = self.request.take() {
             session.write_request_header(request).await?;
@@ -166,8 +172,7 @@ impl Session for PlainSession {
     async fn write_request_header(&mut self, request: Box<RequestHeader>, end: bool) -> Result<()> {
         let wire = http_req_header_to_wire(&request).filter(|_| end || plain::length(&request.headers).is_some());
         let mut wire = wire.or_err(ErrorType::InvalidHTTPHeader, "a request that cannot be sent")?;
-        self.line.write(&mut wire).await.or_err(ErrorType::WriteError, "while writing the request's header")?;
-        self.line.set_sent(end);
+        self.line.write(&mut wire, end).await.or_err(ErrorType::WriteError, "while writing the request's header")?;
         self.request = Some(request);
         Ok(())
     }
@@ -192,7 +197,7 @@ impl Session for PlainSession {
                 Head::Plain(plain) => {
                     (self.state, self.keeps) = (State::Body(plain.length), plain.keeps);
                     self.large = plain.length > LARGE;
-                    self.response = Some(plain.response);
+                    self.response = Some(self.line.with(|leased| without_fields(leased.lease(), plain.response))?);
                     return Ok(());
                 }
                 _ => self.state = State::Other(self.hand_over().await?),
@@ -230,7 +235,7 @@ impl Session for PlainSession {
     }
 
     async fn shutdown(&mut self, _code: u32, _ctx: &str) {
-        let _ = std::future::poll_fn(|cx| Pin::new(&mut *self.line.lock()).poll_shutdown(cx)).await;
+        let _ = std::future::poll_fn(|cx| self.line.with(|leased| Pin::new(leased).poll_shutdown(cx))).await;
     }
 
     fn response_header(&self) -> Option<&ResponseHeader> {
@@ -263,7 +268,7 @@ impl Session for PlainSession {
     }
 
     fn fd(&self) -> UniqueIDType {
-        self.line.lock().id()
+        self.line.id()
     }
 
     async fn check_response_end_or_error(&mut self, _headers: bool) -> Result<bool> {
@@ -280,7 +285,7 @@ impl Session for PlainSession {
     fn take_request_body_writer(&mut self) -> Option<Box<dyn BodyWrite>> {
         let unsent = self.request.as_ref().filter(|_| !self.line.is_sent());
         match unsent.and_then(|request| plain::length(&request.headers)) {
-            Some(length) => Some(Box::new(Body::new(Arc::clone(&self.line), length))),
+            Some(length) => Some(Box::new(Body::new(self.line.share(), length))),
             None => Some(Box::new(NoBody)),
         }
     }

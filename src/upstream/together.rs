@@ -11,7 +11,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
 
 /// What is held back of what was written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Together {
     waits: bool,
     held: BytesMut,
