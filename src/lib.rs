@@ -9,6 +9,7 @@
 
 pub mod acme;
 pub mod admin;
+pub mod allocator;
 pub mod chores;
 pub mod cli;
 pub mod config;

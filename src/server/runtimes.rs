@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
+use crate::allocator::Keeping;
 use crate::config::schema::Server;
 
 /// How long what is cut may take to end.
@@ -82,6 +83,7 @@ impl Traffic {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("weir-traffic-{number}")).spawn(move || {
+            let _keeping = Keeping::new();
             let _ = runtime.block_on(stopped);
             runtime.shutdown_timeout(CUT);
         })?;

@@ -26,6 +26,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
             "telemetry",
             "chores",
             "life",
+            "allocator",
             "config",
         ],
         "the composition root puts all of them together; explains a request with the words of all",
@@ -36,7 +37,6 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
         "pages and routes over a trait that the server implements, in upstream's words",
     ),
     ("acme", &["tls", "telemetry", "config"], "gives the store of certificates what it has had issued"),
-    ("allocator", &[], "the binary's own"),
     ("demo", &[], "backends that know nothing of Weir"),
     (
         "reload",
@@ -77,6 +77,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("lack", &[], "errors of the system that are nobody else's fault"),
     ("life", &[], "two flags"),
     ("turn", &[], "a flag, and whoever is polled"),
+    ("allocator", &[], "blocks of bytes"),
     ("config", &[], "the document; nothing below it"),
 ];
 
