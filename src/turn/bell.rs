@@ -24,6 +24,11 @@ thread_local! {
     static HERE: Here = Here::new();
 }
 
+/// Whether it is a bell's.
+pub(super) fn is_one(waker: &Waker) -> bool {
+    ptr::eq(waker.vtable(), &raw const VTABLE)
+}
+
 /// A task's bell. It belongs to the thread on which it was hung.
 pub(super) struct Bell {
     number: usize,
@@ -56,10 +61,10 @@ impl Bell {
         self.near(|task| task.state.set(State::Runs));
     }
 
-    /// Whether the task waits now: not if it was rung for since it runs.
-    pub(super) fn rests(&self) -> bool {
+    /// Whether the task waits now: not if it was rung for since it runs, unless it rests `anyway`.
+    pub(super) fn rests(&self, anyway: bool) -> bool {
         let rests = self.near(|task| {
-            let rests = task.state.get() != State::Rung;
+            let rests = anyway || task.state.get() != State::Rung;
             if rests {
                 task.state.set(State::Waits);
             }
@@ -185,12 +190,13 @@ mod tests {
         waker.wake_by_ref();
         assert_eq!(count(&calls), 1);
         bell.runs();
-        assert!(bell.rests());
+        assert!(bell.rests(false));
         bell.runs();
         waker.wake();
-        assert_eq!((count(&calls), bell.rests()), (1, false));
+        assert_eq!((count(&calls), bell.rests(false)), (1, false));
+        assert!(bell.rests(true));
         bell.runs();
-        assert!(bell.rests());
+        assert!(bell.rests(false));
         bell.waker().wake_by_ref();
         assert_eq!(count(&calls), 2);
     }
@@ -209,7 +215,7 @@ mod tests {
                 assert_eq!(bell.is_for(&outer), None);
             });
         });
-        assert_eq!((count(&calls), bell.rests()), (2, true));
+        assert_eq!((count(&calls), bell.rests(false)), (2, true));
     }
 
     #[test]

@@ -8,8 +8,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::LEAVES;
+use tokio::task::coop::has_budget_remaining;
+
 use super::bell::Bell;
+use super::{LEAVES, RESTS};
 
 /// How often a task goes on before others have their turn: a response's header, a piece of its body, and their sending.
 const ROUNDS: usize = 4;
@@ -43,11 +45,14 @@ impl<F: Future> Future for Straight<F> {
         let mut inner = Context::from_waker(bell.waker());
         for _ in 0..ROUNDS {
             LEAVES.set(false);
+            RESTS.set(false);
             bell.runs();
             if let Poll::Ready(output) = this.task.as_mut().poll(&mut inner) {
                 return Poll::Ready(output);
             }
-            if bell.rests() {
+            // Without a budget the runtime may have let a part of the task wait that need not.
+            let rests = RESTS.get() && has_budget_remaining();
+            if bell.rests(rests) {
                 return Poll::Pending;
             }
             if LEAVES.get() {
@@ -100,6 +105,46 @@ mod tests {
             task.await.unwrap();
         }
         assert_eq!(*seen.lock().unwrap(), [1, 1, 1, 1, 2, 2, 1, 1], "others go first after some rounds");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_rests_waits_for_what_comes_from_outside_though_it_woke_itself() {
+        let polls = Arc::new(Mutex::new(0));
+        let (outside, mut inside) = tokio::sync::mpsc::channel::<()>(1);
+        let task = tokio::spawn(Straight::new({
+            let polls = Arc::clone(&polls);
+            poll_fn(move |cx| {
+                *polls.lock().unwrap() += 1;
+                cx.waker().wake_by_ref();
+                super::super::rest(cx);
+                inside.poll_recv(cx)
+            })
+        }));
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*polls.lock().unwrap(), 1);
+        outside.send(()).await.unwrap();
+        assert_eq!(task.await.unwrap(), Some(()));
+        assert_eq!(*polls.lock().unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn who_has_spent_what_the_runtime_gives_at_once_does_not_rest() {
+        let (outside, mut inside) = tokio::sync::mpsc::channel(1000);
+        for number in 0..1000 {
+            outside.send(number).await.unwrap();
+        }
+        let task = tokio::spawn(Straight::new(poll_fn(move |cx| {
+            super::super::rest(cx);
+            while let Poll::Ready(number) = inside.poll_recv(cx) {
+                if number == Some(999) {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        })));
+        tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
     }
 
     #[tokio::test]

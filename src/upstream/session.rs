@@ -27,6 +27,7 @@ use super::lease::{Lease, Leased};
 use super::line::{Body, Line, NoBody};
 use super::plain::{self, Head};
 use super::replay::Replay;
+use crate::turn;
 
 /// Room for the head of a response, and for a small body behind it.
 const HEAD: usize = 4096;
@@ -121,7 +122,16 @@ impl PlainSession {
                 }
             }
             self.buf.reserve(HEAD);
-            let come = std::future::poll_fn(|cx| self.line.poll_read(cx, &mut self.buf)).await;
+            let come = std::future::poll_fn(|cx| {
+                let come = self.line.poll_read(cx, &mut self.buf);
+                if come.is_pending() && self.line.only_reads() {
+                    // Pingora's forwarders of messages end in the first poll and wake the rest of the exchange to tell
+                    // it, which is of no use before the backend answers.
+                    turn::rest(cx);
+                }
+                come
+            })
+            .await;
             match come.or_err(ErrorType::ReadError, "while reading the response's header") {
                 Ok(1..) => {}
                 Ok(_) => {

@@ -69,7 +69,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("tls", &["telemetry", "lack", "config"], "certificates and handshakes; it never sees a request"),
     ("route", &["policy", "config"], "an answer of a route's own is made of policy's words"),
     ("policy", &["fault", "config"], "steps on one request; no backend, no meter"),
-    ("upstream", &["telemetry", "proxy_protocol", "lack", "config"], "its vitals are telemetry's cells"),
+    ("upstream", &["telemetry", "proxy_protocol", "lack", "turn", "config"], "its vitals are telemetry's cells"),
     ("telemetry", &["fault", "config"], "the labels of faults, the settings of logs"),
     ("proxy_protocol", &[], "bytes to addresses and back"),
     ("chores", &[], "threads for what no request waits for"),
