@@ -29,7 +29,7 @@ SIZES = (10, 100, 1_000, 10_000)
 PER_UPSTREAM = 10
 INTERVAL = 10  # seconds between two checks of a backend
 RELOAD_LIMIT = 50  # ms that a reload may cost a request
-# Scrapes and reloads of a size. The first few meet memory that the kernel has yet to clear: 5 ms for each huge page on a virtual machine.
+# Scrapes and reloads of a size. Many of a young process meet memory that the kernel has yet to clear: 5 ms for each huge page on a virtual machine.
 TURNS = 9
 
 

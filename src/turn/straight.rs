@@ -8,8 +8,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::task::coop::has_budget_remaining;
-
 use super::bell::Bell;
 use super::{LEAVES, RESTS};
 
@@ -50,9 +48,7 @@ impl<F: Future> Future for Straight<F> {
             if let Poll::Ready(output) = this.task.as_mut().poll(&mut inner) {
                 return Poll::Ready(output);
             }
-            // Without a budget the runtime may have let a part of the task wait that need not.
-            let rests = RESTS.get() && has_budget_remaining();
-            if bell.rests(rests) {
+            if bell.rests(RESTS.get()) {
                 return Poll::Pending;
             }
             if LEAVES.get() {
@@ -130,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_spent_what_the_runtime_gives_at_once_does_not_rest() {
+    async fn a_task_that_rests_goes_on_where_the_runtime_has_put_off_a_part_of_it() {
         let (outside, mut inside) = tokio::sync::mpsc::channel(1000);
         for number in 0..1000 {
             outside.send(number).await.unwrap();
