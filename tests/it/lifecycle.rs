@@ -173,3 +173,15 @@ fn connections_of_a_removed_listener_do_not_hold_up_the_end() {
     assert_eq!(weir.wait().code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
+
+/// The kernel clears a huge page when it is first touched, and all that its processor should carry waits for that.
+#[test]
+fn it_asks_for_no_huge_pages() {
+    let origin = Origin::named("a");
+    let weir = Weir::start(&yaml(&origin, ""));
+    assert_eq!(Client::connect(weir.web()).get("/").text(), "a");
+    let maps = weir.kernel_says("smaps");
+    let flags: Vec<&str> = maps.lines().filter(|line| line.starts_with("VmFlags:")).collect();
+    assert!(!flags.is_empty(), "{maps}");
+    assert!(flags.iter().all(|line| !line.split(' ').any(|flag| flag == "hg")), "{maps}");
+}

@@ -131,6 +131,11 @@ impl Weir {
         self.folder.path().join("weir.yaml")
     }
 
+    /// What the kernel says of the process in `/proc/ID/NAME`.
+    pub fn kernel_says(&self, name: &str) -> String {
+        std::fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).unwrap()
+    }
+
     /// Everything it wrote to stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
