@@ -34,6 +34,11 @@ pub fn rest(cx: &Context<'_>) {
     }
 }
 
+/// Takes `rest` back: what the task waited for has ended, and what it does now is not its knower's any longer.
+pub fn rise() {
+    RESTS.set(false);
+}
+
 /// Whether a turn is being let pass.
 #[derive(Debug, Default)]
 pub struct Turn {

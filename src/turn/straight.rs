@@ -22,7 +22,8 @@ pub struct Straight<F> {
 }
 
 impl<F: Future> Straight<F> {
-    /// For the runtime to poll in place of this.
+    /// For the runtime to poll in place of this, and to drop where it polled it: elsewhere its bell stays hung until the
+    /// thread of that ends.
     pub fn new(task: F) -> Self {
         Self { task: Box::pin(task), bell: None }
     }
@@ -48,7 +49,8 @@ impl<F: Future> Future for Straight<F> {
             if let Poll::Ready(output) = this.task.as_mut().poll(&mut inner) {
                 return Poll::Ready(output);
             }
-            if bell.rests(RESTS.get()) {
+            // Who lets a turn pass has only that call of its own.
+            if bell.rests(RESTS.get() && !LEAVES.get()) {
                 return Poll::Pending;
             }
             if LEAVES.get() {
@@ -139,6 +141,35 @@ mod tests {
                 }
             }
             Poll::Pending
+        })));
+        tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_turn_ends_though_another_part_of_the_task_rests() {
+        for rests_first in [true, false] {
+            let mut turn = Turn::default();
+            let task = tokio::spawn(Straight::new(poll_fn(move |cx| {
+                if rests_first {
+                    super::super::rest(cx);
+                }
+                let passed = turn.poll_pass(cx);
+                super::super::rest(cx);
+                passed
+            })));
+            tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_whose_wait_has_ended_in_this_poll_is_not_one_that_rests() {
+        let mut polls = 0;
+        let task = tokio::spawn(Straight::new(poll_fn(move |cx| {
+            super::super::rest(cx);
+            super::super::rise();
+            polls += 1;
+            cx.waker().wake_by_ref();
+            if polls == 2 { Poll::Ready(()) } else { Poll::Pending }
         })));
         tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
     }

@@ -27,6 +27,11 @@ impl Replay {
     pub(super) fn new(read: BytesMut, line: Arc<Shared>) -> Self {
         Self { read, line }
     }
+
+    /// Whether all that was read has been given.
+    pub(super) fn is_spent(&self) -> bool {
+        self.read.is_empty()
+    }
 }
 
 impl AsyncRead for Replay {

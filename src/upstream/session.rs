@@ -97,12 +97,15 @@ impl PlainSession {
 
     /// Keeps the connection if both sides are through with it.
     pub(super) async fn release(mut self) {
+        turn::rise();
         let good = match self.state {
             State::Head => false,
             State::Body(left) => left == 0 && self.keeps && self.buf.is_empty(),
             State::Other(mut session) => {
                 session.respect_keepalive();
-                session.reuse().await.is_some()
+                // Pingora has not seen what it has not asked for.
+                let stream = session.reuse().await.and_then(|stream| stream.into_any().downcast::<Replay>().ok());
+                stream.is_some_and(|replay| replay.is_spent())
             }
         };
         if good && self.line.is_sent() {

@@ -128,3 +128,32 @@ fn a_response_that_breaks_off_is_never_taken_for_a_whole_one() {
         weir.wait_for(&["weir_faults_total", "reset"], 1.0);
     }
 }
+
+/// Pingora reads 4,096 bytes at first, and asks for no more where they end with the response.
+#[test]
+fn a_connection_with_bytes_that_nobody_asked_for_is_not_kept_though_pingora_has_not_seen_them() {
+    let body = "x".repeat(4000);
+    let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: ";
+    let tail = |room: usize| format!("\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n", room, &body[..room]);
+    let room = 3000;
+    let fill = 4096 - head.len() - tail(room).len();
+    let all = format!("{head}{}{}HTTP/1.1 200 OK\r\n", "y".repeat(fill), tail(room));
+    let origin = Origin::raw(move |stream| {
+        let mut writer = stream.try_clone().unwrap();
+        writer.set_nodelay(true).unwrap();
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if line.is_empty() {
+                // In two pieces, so that Weir has room for more than Pingora reads.
+                let _ = writer.write_all(&all.as_bytes()[..100]);
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                let _ = writer.write_all(&all.as_bytes()[100..]);
+            }
+        }
+    });
+    let weir = weir(&origin);
+    let mut client = Client::connect(weir.web());
+    for _ in 0..2 {
+        assert_eq!(client.get("/").body.len(), room);
+    }
+    assert_eq!(origin.connections(), 2);
+}

@@ -249,6 +249,30 @@ fn plain_http_on_a_port_of_tls_is_told_so() {
 }
 
 #[test]
+fn garbage_while_a_backend_is_at_work_ends_the_request() {
+    // So late that nothing of it comes into this test.
+    let origin = Origin::start(|_| Reply::new(200, "late").after(Duration::from_secs(60)));
+    let pki = Pki::new();
+    let weir = before(&origin, &[("a", &pki.issue(&["a.test"]))], "", "");
+    for asked in 1..=3 {
+        let mut client = TlsClient::secure(weir.web(), "a.test", &any());
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        eventually("the backend is asked", || (origin.requests().len() == asked).then_some(()));
+        let mut tcp = &client.stream.sock;
+        tcp.write_all(&[&[0x17, 3, 3, 0, 32][..], &[7; 32]].concat()).unwrap();
+        let mut after = Vec::new();
+        // A reset is an end, too.
+        let ended = tcp
+            .read_to_end(&mut after)
+            .map_or_else(|error| error.kind() == std::io::ErrorKind::ConnectionReset, |_| true);
+        assert!(ended, "the connection is left open");
+    }
+    let log = weir.access_log_of(3);
+    assert!(log.iter().all(|line| line["status"] == 400 && line["fault"] == "bad_request"), "{log:?}");
+    assert_eq!(weir.sum(&["weir_backend_in_flight{"]), 0.0);
+}
+
+#[test]
 fn garbage_and_silence_end_in_time_and_are_counted() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let pair = pki.issue(&["a.test"]);
