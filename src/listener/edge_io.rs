@@ -141,7 +141,13 @@ impl EdgeIo {
         let Some(stream) = self.stream.as_mut() else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        let read = ready!(tokio_util::io::poll_read_buf(Pin::new(stream), cx, &mut self.inbox))?;
+        let Poll::Ready(read) = tokio_util::io::poll_read_buf(Pin::new(stream), cx, &mut self.inbox) else {
+            if self.inbox.is_empty() {
+                self.inbox = BytesMut::new();
+            }
+            return Poll::Pending;
+        };
+        let read = read?;
         self.ended |= read == 0;
         Poll::Ready(Ok(read))
     }
@@ -156,6 +162,8 @@ impl EdgeIo {
             // wake for, and the next look at this stream is ours.
             return Poll::Pending;
         }
+        // No buffer for what may never come: between two requests it would be held.
+        ready!(self.stream.as_mut().map_or(Poll::Ready(Ok(())), |stream| stream.poll_readable(cx)))?;
         match ready!(self.poll_fill(cx))? {
             0 => Poll::Ready(Ok(())),
             _ => Poll::Pending,

@@ -334,6 +334,29 @@ fn an_idle_connection_is_closed_after_its_time() {
 }
 
 #[test]
+fn an_idle_connection_holds_no_buffer() {
+    let origin = Origin::named("a");
+    let weir = Weir::start(&format!("server: {{ threads: 1 }}\n{LISTENER}\n{}", to(&origin)));
+    let served = |count| -> Vec<Client> {
+        let mut clients: Vec<_> = (0..count).map(|_| Client::connect(weir.web())).collect();
+        clients.iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
+        clients
+    };
+    // KiB of memory of its own.
+    let held = || -> usize {
+        let said = weir.kernel_says("status");
+        let line = said.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+        line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    // What it makes once, it has made after some.
+    let _first = served(50);
+    let (before, count) = (held(), 400);
+    let _idle = served(count);
+    let each = (held() - before) * 1024 / count;
+    assert!(each < 7 * 1024, "{each} bytes for each");
+}
+
+#[test]
 fn a_body_that_stops_is_answered_408() {
     let origin = Origin::named("a");
     let weir = Weir::start(&format!(
