@@ -15,6 +15,7 @@ use http::HeaderValue;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Settings;
+use super::held::Held;
 use super::leaving;
 use super::open::Open;
 use super::phase::PhaseWatch;
@@ -56,6 +57,8 @@ pub struct Conn {
     idle_at_end: AtomicBool,
     last_words: Mutex<Option<Bytes>>,
     pub(super) returned: Returned,
+    /// Of HTTP/1 only.
+    pub(super) held: Held,
     /// Of all listeners.
     pub(super) open: Arc<Open>,
 }
@@ -87,6 +90,7 @@ impl Conn {
             idle_at_end: AtomicBool::new(false),
             last_words: Mutex::new(None),
             returned: Returned::default(),
+            held: Held::default(),
             open,
         }
     }

@@ -1,8 +1,8 @@
 //! The byte stream of a client's connection, as Pingora sees it: it hands on one request at a time.
 //!
 //! A gate knows where the body of the request under way ends and holds back what follows, so a pipelined request
-//! waits here, unparsed, until its turn. Writes are gathered, so a header and a small body leave in one packet, and a
-//! client that takes nothing for `timeouts.write` is cut. It never parses a header: that is `head`'s.
+//! waits here, unparsed, until its turn. Writes are gathered, so a header and a small body leave in one packet, but not for
+//! long (`held`), and a client that takes nothing for `timeouts.write` is cut. It never parses a header: that is `head`'s.
 
 use std::io;
 use std::pin::Pin;
@@ -23,6 +23,7 @@ use super::conn::Conn;
 use super::gate::Gate;
 use super::linger;
 use super::transport::Transport;
+use crate::policy::framing::Body;
 use crate::turn::Turn;
 
 /// Writes are gathered up to this many bytes.
@@ -62,7 +63,7 @@ impl EdgeIo {
             stream: Some(stream),
             conn,
             inbox: BytesMut::new(),
-            gate: Gate::Open,
+            gate: Gate::body(Body::None),
             outbox: BytesMut::new(),
             turn: Turn::default(),
             write_limit,
@@ -232,6 +233,7 @@ impl EdgeIo {
                 Poll::Pending => return Poll::Pending,
             }
         }
+        self.conn.held.none();
         Poll::Ready(Ok(()))
     }
 
@@ -263,6 +265,11 @@ impl AsyncRead for EdgeIo {
         if this.conn.is_tunnel() {
             this.gate = Gate::Open;
         }
+        if this.conn.held.is_due()
+            && let Poll::Ready(sent) = this.poll_outbox(cx)
+        {
+            sent?;
+        }
         match this.gate.allows() {
             0 => this.poll_held(cx),
             most => this.poll_passing(cx, buf, usize::try_from(most).unwrap_or(usize::MAX)),
@@ -274,8 +281,9 @@ impl AsyncWrite for EdgeIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.conn.set_answering();
-        if this.http2 {
-            this.conn.set_unsent(true);
+        match this.http2 {
+            true => this.conn.set_unsent(true),
+            false => this.conn.held.some(),
         }
         if this.outbox.len() + data.len() <= GATHER {
             if this.outbox.capacity() == 0 {
@@ -286,6 +294,7 @@ impl AsyncWrite for EdgeIo {
             return Poll::Ready(Ok(data.len()));
         }
         if this.outbox.is_empty() {
+            this.conn.held.none();
             let written = this.stream()?.poll_write(cx, data);
             return this.progress(cx, written);
         }
@@ -296,12 +305,17 @@ impl AsyncWrite for EdgeIo {
         let some = ready!(this.progress(cx, written))?;
         let gathered = some.min(this.outbox.len());
         this.outbox.advance(gathered);
+        if this.outbox.is_empty() {
+            this.conn.held.none();
+        }
         if some > gathered { Poll::Ready(Ok(some - gathered)) } else { Pin::new(this).poll_write(cx, data) }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.outbox.is_empty() {
+            // On its way.
+            this.conn.held.none();
             ready!(this.turn.poll_pass(cx));
         }
         ready!(this.poll_outbox(cx))?;
@@ -339,7 +353,10 @@ impl Drop for EdgeIo {
             true => self.shut && !self.conn.is_idle_at_end(),
             false => self.gate.allows() > 0 || !self.inbox.is_empty(),
         };
-        if last_words.is_some() || (unread && !self.ended) {
+        // What came of a response that broke off: to hear nothing at all would look to a client as if its request had met a
+        // connection that was just being closed, and many send such a request again.
+        let unsaid = !self.http2 && !self.outbox.is_empty();
+        if last_words.is_some() || ((unread || unsaid) && !self.ended) {
             linger::close(stream, std::mem::take(&mut self.outbox), last_words, self.conn.open.enter());
         } else {
             stream.part();

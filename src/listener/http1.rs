@@ -80,6 +80,7 @@ async fn exchange<F: Front>(
                 exchange.leave_last_words(|why| front.last_words(why));
                 None
             }
+            never = exchange.conn.held.watch() => match never {},
         }
     };
     match reused {

@@ -8,6 +8,7 @@ mod conn;
 mod edge_io;
 mod gate;
 mod head;
+mod held;
 mod http1;
 mod http2;
 mod leaving;

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::classify;
 use super::ctx::RequestCtx;
-use super::fail::is_end_of_tunnel;
+use super::fail::{has_begun, is_end_of_tunnel};
 use crate::fault::Fault;
 use crate::listener::Cut;
 use crate::telemetry::record::Record;
@@ -26,7 +26,7 @@ pub(super) fn done(session: &Session, error: Option<&Error>, ctx: &mut RequestCt
     ctx.end_attempt(outcome, None);
     ctx.bytes_in = session.body_bytes_read() as u64;
     ctx.bytes_out = session.body_bytes_sent() as u64;
-    let written = session.response_written().map(|response| response.status.as_u16());
+    let written = session.response_written().filter(|_| has_begun(session)).map(|response| response.status.as_u16());
     let status = match fault {
         Some(Fault::ClientAbort) => Fault::ClientAbort.status(),
         Some(fault) => written.or(ctx.status).unwrap_or(fault.status()),

@@ -2,9 +2,10 @@
 //!
 //! It never resolves and never judges: `resolve` fills the address in, `health` the verdict.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
@@ -68,10 +69,30 @@ pub struct Resolved {
     identity: AtomicU64,
 }
 
+/// The identities of places that something may still be sent to.
+static IN_USE: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+
+fn in_use() -> MutexGuard<'static, BTreeSet<u64>> {
+    IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a place has this identity: connections to one that is gone, or has moved, are of no use.
+pub(super) fn is_in_use(identity: u64) -> bool {
+    in_use().contains(&identity)
+}
+
 /// No two places have the same, nor one before and after it moved.
 fn new_identity() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+    let identity = NEXT.fetch_add(1, Ordering::Relaxed);
+    in_use().insert(identity);
+    identity
+}
+
+impl Drop for Resolved {
+    fn drop(&mut self) {
+        in_use().remove(self.identity.get_mut());
+    }
 }
 
 #[derive(Debug)]
@@ -128,7 +149,8 @@ impl Resolved {
             return None;
         }
         current.store(Some(Arc::new(address)));
-        self.identity.store(new_identity(), Ordering::Release);
+        let moved_from = self.identity.swap(new_identity(), Ordering::AcqRel);
+        in_use().remove(&moved_from);
         changed.notify_waiters();
         Some(before)
     }

@@ -13,6 +13,8 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
 use tokio_util::either::Either;
 
+use super::backend::is_in_use;
+
 /// How often those that wait are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -91,13 +93,13 @@ impl Kept {
     }
 }
 
-/// Closes what has grown old or was closed by the backend, until nothing waits.
+/// Closes what has grown old, was closed by the backend or leads where nothing is sent any more, until nothing waits.
 async fn watch(kept: Weak<Kept>) {
     loop {
         tokio::time::sleep(LOOK).await;
         let Some(kept) = kept.upgrade() else { return };
         let mut waiting = kept.lock();
-        waiting.sweep(Instant::now());
+        waiting.sweep(Instant::now(), is_in_use);
         if waiting.count == 0 {
             waiting.watched = false;
             return;
@@ -131,7 +133,8 @@ impl Waiting {
         }
     }
 
-    fn sweep(&mut self, now: Instant) {
+    fn sweep(&mut self, now: Instant, is_in_use: impl Fn(u64) -> bool) {
+        self.by_key.retain(|key, _| is_in_use(key.backend));
         for idle in self.by_key.values_mut() {
             idle.retain(|idle| idle.until > now && is_quiet(&idle.socket));
         }
@@ -211,7 +214,7 @@ mod tests {
             let until = Instant::now() + Duration::from_secs(10);
             while kept.lock().count > 0 {
                 assert!(Instant::now() < until, "still kept");
-                kept.lock().sweep(Instant::now());
+                kept.lock().sweep(Instant::now(), |_| true);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             assert!(kept.take(A, Instant::now()).is_none());
@@ -232,7 +235,9 @@ mod tests {
             (waiting.count, [A, B].map(|key| waiting.by_key.get(&key).map_or(0, VecDeque::len)))
         };
         assert_eq!(counts(&kept), (3, [1, 2]));
-        kept.lock().sweep(Instant::now() + LONG + LONG);
+        kept.lock().sweep(Instant::now(), |backend| backend == B.backend);
+        assert_eq!(counts(&kept), (2, [0, 2]), "one is no backend any more");
+        kept.lock().sweep(Instant::now() + LONG + LONG, |_| true);
         assert_eq!(counts(&kept), (0, [0, 0]));
     }
 }

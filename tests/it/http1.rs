@@ -1,6 +1,6 @@
 //! HTTP/1 by the byte: framing, pipelining, keep-alive, interim responses, deadlines.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use crate::support::{Client, Origin, Reply, Weir, exchange};
@@ -115,7 +115,6 @@ fn bodies_stream_both_ways_whole_whatever_their_framing() {
 #[test]
 fn a_response_trickles_through_as_it_comes() {
     let origin = Origin::raw(|mut stream| {
-        use std::io::Read;
         let mut bin = [0; 1024];
         let _ = stream.read(&mut bin);
         let _ = stream
@@ -127,11 +126,48 @@ fn a_response_trickles_through_as_it_comes() {
     let mut client = Client::connect(weir.web());
     let start = Instant::now();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    let mut seen = Vec::new();
-    while !seen.ends_with(b"6\r\nfirst\n\r\n") {
-        seen.extend(client.exactly(1).unwrap());
-    }
+    client.until(b"6\r\nfirst\n\r\n").unwrap();
     assert!(start.elapsed() < Duration::from_secs(4), "buffered for {:?}", start.elapsed());
+}
+
+#[test]
+fn what_has_come_of_a_response_leaves_though_the_rest_of_it_does_not_come() {
+    // The rest of a GET's comes once the client has the beginning.
+    let (seen, wait) = std::sync::mpsc::channel();
+    let wait = std::sync::Mutex::new(wait);
+    let origin = Origin::raw(move |mut stream| {
+        let mut bin = [0; 1024];
+        while let Ok(1..) = stream.read(&mut bin) {
+            if bin[0] == b'G' {
+                for piece in ["HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", "abc", "def"] {
+                    let _ = stream.write_all(piece.as_bytes());
+                    wait.lock().unwrap().recv_timeout(Duration::from_secs(20)).unwrap();
+                }
+                continue;
+            }
+            // That of a POST's when it is asked for by a byte of the request's body.
+            let piece = match bin[0] {
+                b'P' => "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n",
+                _ => "abc",
+            };
+            let _ = stream.write_all(piece.as_bytes());
+        }
+    });
+    let weir = before(&origin);
+    let mut client = Client::connect(weir.web());
+    for _ in 0..2 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        for end in ["\r\n\r\n", "abc", "def"] {
+            client.until(end.as_bytes()).unwrap();
+            seen.send(()).unwrap();
+        }
+    }
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n");
+    client.until(b"\r\n\r\n").unwrap();
+    for _ in 0..3 {
+        client.send("x");
+        assert_eq!(client.exactly(3).unwrap(), b"abc");
+    }
 }
 
 #[test]
@@ -411,7 +447,6 @@ fn an_early_answer_reaches_a_client_that_is_still_sending() {
 #[test]
 fn a_websocket_passes_both_ways_and_outlives_the_read_timeout() {
     let origin = Origin::raw(|mut stream| {
-        use std::io::Read;
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {

@@ -90,6 +90,36 @@ fn a_connection_that_nobody_uses_is_closed_after_keep_alive() {
 }
 
 #[test]
+fn a_backend_that_is_taken_out_loses_its_connections_and_one_that_stays_keeps_them() {
+    let other = Origin::named("other");
+    let (closed, when) = mpsc::channel();
+    let origin = Origin::raw(move |mut stream| {
+        let mut bin = [0; 4096];
+        while stream.read(&mut bin).is_ok_and(|n| n > 0) {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+        let _ = closed.send(());
+    });
+    let yaml = |backends: &[(&str, std::net::SocketAddr)]| {
+        let list: String =
+            backends.iter().map(|(name, at)| format!("{{ name: {name}, address: \"{at}\" }}, ")).collect();
+        format!(
+            "server: {{ threads: 1 }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
+             upstreams: {{ up: {{ keep_alive: 10m, backends: [{list}] }} }}"
+        )
+    };
+    let (stays, leaves) = (("stays", other.address()), ("leaves", origin.address()));
+    let weir = Weir::start(&yaml(&[stays, leaves]));
+    let mut client = Client::connect(weir.web());
+    let answers = [client.get("/").text(), client.get("/").text()];
+    assert!(answers.contains(&"ok".to_owned()) && answers.contains(&"other".to_owned()), "{answers:?}");
+    assert!(weir.reload(&yaml(&[stays])));
+    when.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(client.get("/").text(), "other");
+    assert_eq!(other.connections(), 1);
+}
+
+#[test]
 fn a_body_that_is_here_goes_with_its_header_and_one_that_is_still_to_come_holds_none_up() {
     let (got, pieces) = mpsc::channel();
     let origin = Origin::raw(move |mut stream| {

@@ -40,6 +40,18 @@ fn an_idle_process_is_gone_within_a_second_of_sigterm() {
 }
 
 #[test]
+fn a_connection_that_never_said_a_word_does_not_hold_up_the_end() {
+    let origin = Origin::named("a");
+    let mut weir = Weir::start(&yaml(&origin, ""));
+    let _silent = Client::connect(weir.web());
+    weir.wait_for(&["weir_listener_connections{", "web"], 1.0);
+    let start = Instant::now();
+    weir.signal(libc::SIGTERM);
+    assert_eq!(weir.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[test]
 fn what_is_under_way_finishes_and_says_connection_close() {
     let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_millis(700)));
     let mut weir = Weir::start(&yaml(&origin, ""));

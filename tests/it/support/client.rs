@@ -129,6 +129,15 @@ impl<S: Read + Write> Client<S> {
         Some(response)
     }
 
+    /// Up to and with these bytes.
+    pub fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
+        let mut seen = Vec::new();
+        while !seen.ends_with(end) {
+            seen.extend(self.exactly(1)?);
+        }
+        Some(seen)
+    }
+
     /// So many bytes.
     pub fn exactly(&mut self, length: usize) -> Option<Vec<u8>> {
         while self.inbox.len() < length {
