@@ -1,7 +1,8 @@
 # Weir. `make` lists what there is. Cargo does the building; this file installs or names what cargo needs around it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-grafana lint bench bench-pick bench-route bench-balance bench-scale audit testssl release \
+.PHONY: help run test test-rust test-grafana lint bench bench-pick bench-route bench-balance bench-scale bench-instructions \
+	bench-failing-backend audit testssl release \
 	soak soak-run soak-tests need-build need-servers need-grafana need-load
 
 CARGO ?= cargo
@@ -14,7 +15,7 @@ DEMO ?=
 SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),300)
 
 # What a release build says of itself in weir_build_info. Not for tests: each commit would build them anew.
-run bench bench-balance bench-scale soak soak-run release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+run bench bench-balance bench-scale bench-instructions bench-failing-backend soak soak-run release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +65,17 @@ bench-route: need-build ## nanoseconds of a route look-up: 10 to 10,000 hosts
 bench-scale: need-build need-load ## 10 to 10,000 routes and backends: start, reload, memory, scrape, CPU per request
 	$(CARGO) build --release --locked --bin weir
 	python3 bench/scale.py $(SCALE)
+
+bench-instructions: need-build need-load ## instructions a request, by callgrind (BENCH="--binary NAME=PATH" for another weir beside it)
+	@$(NEED) valgrind=valgrind
+	$(CARGO) build --release --locked --bin weir
+	python3 bench/instructions.py $(BENCH)
+
+bench-failing-backend: need-build ## lost requests while one of three backends fails, beside nginx, HAProxy and Caddy
+	@$(NEED) python3=python3 nginx=nginx haproxy=haproxy taskset=util-linux
+	@bench/caddy.sh
+	$(CARGO) build --release --locked --bin weir
+	python3 bench/failing_backend.py $(BENCH)
 
 soak: soak-tests soak-run ## the long tests, then mixed traffic with reloads, kills and aborts for SECONDS=300
 
