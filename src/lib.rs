@@ -4,7 +4,7 @@
 //! cli → server → admin → reload ┐
 //!       server → acme ──────────────────────────────→ tls
 //!       server → proxy ─────────┴→ snapshot → listener → tls
-//!                                  snapshot → route → policy → upstream → telemetry → fault, life → config
+//!                                  snapshot → route → policy → upstream → telemetry → fault, life → config → path
 //! ```
 
 pub mod acme;
@@ -18,6 +18,7 @@ pub mod fault;
 pub mod lack;
 pub mod life;
 pub mod listener;
+pub mod path;
 pub mod policy;
 pub mod proxy;
 pub mod proxy_protocol;

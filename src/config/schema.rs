@@ -13,11 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::values::{Cidr, HeaderEdits, HostPattern, Method, Name, Pattern, Percent, Period, Size, Target};
 
 mod acme;
+mod paths;
 mod sticky;
 mod tls;
 mod upstream;
 
 pub use acme::{Acme, AcmeChallenge};
+pub use paths::{EncodedSlash, ListenerPaths};
 pub use sticky::{CookieAttributes, SameSite, Sticky};
 pub use tls::{CertificatePair, ClientAuth, ClientAuthMode, Hsts, ListenerTls, RedirectHttps, Suite};
 pub use upstream::{
@@ -175,6 +177,9 @@ pub struct Listener {
     /// Whether every connection begins with a PROXY header (version 1 or 2), which is believed from `trusted_proxies` only.
     #[serde(default)]
     pub proxy_protocol: bool,
+    /// How paths are read before routes are matched.
+    #[serde(default)]
+    pub paths: ListenerPaths,
     /// Deadlines towards clients.
     #[serde(default)]
     pub timeouts: ListenerTimeouts,
@@ -260,7 +265,7 @@ pub struct Route {
 pub struct Match {
     /// Names without a port; `*.example.org` covers any depth below it.
     pub hosts: Vec<HostPattern>,
-    /// This path and no other.
+    /// This path and no other; `*` is that of `OPTIONS *`.
     pub path: Option<String>,
     /// This path and all below it, by whole segments.
     pub path_prefix: Option<String>,

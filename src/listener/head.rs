@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, timeout_at};
 use super::edge_io::EdgeIo;
 use super::phase::{Phase, Turn};
 use crate::fault::Fault;
-use crate::policy::framing::{BadHead, HeadFacts, HeadLimits, check_whole_head, head_end, is_token};
+use crate::policy::framing::{BadHead, HeadFacts, HeadLimits, head_end, is_token, read_whole_head};
 use crate::tls::Session;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -137,8 +137,13 @@ fn look(io: &mut EdgeIo, first: bool, seen: &mut usize) -> Option<Next> {
     let limits = HeadLimits { target: settings.uri_bytes, fields: settings.headers };
     match head_end(inbox, *seen) {
         Err(bad) => Some(Next::Refuse(bad)),
-        Ok(Some(end)) if end <= settings.header_bytes => Some(match check_whole_head(&inbox[..end], &limits) {
-            Ok(facts) => Next::Request(facts),
+        Ok(Some(end)) if end <= settings.header_bytes => Some(match read_whole_head(&inbox[..end], &limits) {
+            Ok((facts, None)) => Next::Request(facts),
+            Ok((facts, Some(mut encoded))) => {
+                encoded.extend_from_slice(&inbox[end..]);
+                io.inbox = encoded;
+                Next::Request(facts)
+            }
             Err(bad) => Next::Refuse(bad),
         }),
         Ok(None) if inbox.len() <= settings.header_bytes => {

@@ -39,7 +39,7 @@ pub use conn::{Conn, Cut, Exchange};
 pub use open::Open;
 
 use crate::config::Checked;
-use crate::config::schema::{self, ListenerTimeouts};
+use crate::config::schema::{self, ListenerPaths, ListenerTimeouts};
 use crate::config::values::Cidr;
 pub use crate::policy::framing::BadHead;
 use crate::telemetry::meters::ListenerMeters;
@@ -84,6 +84,8 @@ pub struct Settings {
     pub redirect_https: Option<u16>,
     /// Whose PROXY header every connection must begin with; nothing: there is none.
     pub proxied_by: Option<Arc<[Cidr]>>,
+    /// How paths are read before routes are matched.
+    pub paths: ListenerPaths,
     /// Deadlines.
     pub timeouts: ListenerTimeouts,
     /// Connections open at once; 0: no limit.
@@ -118,6 +120,7 @@ impl Settings {
             challenges: Arc::clone(challenges),
             redirect_https: listener.redirect_https.0,
             proxied_by: listener.proxy_protocol.then(|| trusted.into()),
+            paths: listener.paths,
             timeouts: listener.timeouts.clone(),
             connections: listener.limits.connections,
             connections_per_ip: listener.limits.connections_per_ip,

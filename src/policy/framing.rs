@@ -1,7 +1,8 @@
 //! A strict look at an HTTP/1 request head's bytes before Pingora parses them, so that nobody can read it in two ways.
 //!
 //! What RFC 9112 calls invalid is refused, never repaired: a request that another parser on the way may have read
-//! otherwise is an attack or a bug, and both are better told. It never looks at a body and never decides what a
+//! otherwise is an attack or a bug, and both are better told. One thing is changed: bytes in a path or query that many
+//! clients send although no URI contains them are percent-encoded. It never looks at a body and never decides what a
 //! request is for.
 
 mod fields;
@@ -9,6 +10,7 @@ mod target;
 
 use std::mem::MaybeUninit;
 
+use bytes::BytesMut;
 use http::Version;
 
 use crate::fault::Fault;
@@ -132,14 +134,32 @@ pub fn head_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, BadHead> {
 /// Says what is wrong with it, a head without its end included.
 pub fn check_head(bytes: &[u8], limits: &HeadLimits) -> Result<HeadFacts, BadHead> {
     let Some(head_len) = head_end(bytes, 0)? else { return Err(BadHead::bad("no end of the header")) };
-    check_whole_head(&bytes[..head_len], limits)
+    read_whole_head(&bytes[..head_len], limits).map(|(facts, _)| facts)
 }
 
-/// The same for bytes that end where `head_end` says, so that they are not searched again.
+/// The same for bytes that end where `head_end` says, so that they are not searched again. Where the target has bytes
+/// that have to be percent-encoded, it comes with the head to read instead of the client's.
 ///
 /// # Errors
 /// As `check_head`.
-pub fn check_whole_head(head: &[u8], limits: &HeadLimits) -> Result<HeadFacts, BadHead> {
+pub fn read_whole_head(head: &[u8], limits: &HeadLimits) -> Result<(HeadFacts, Option<BytesMut>), BadHead> {
+    match check_whole_head(head, limits) {
+        Ok(facts) => Ok((facts, None)),
+        Err(bad) => encode_and_check(head, limits, bad),
+    }
+}
+
+/// Apart from the way of usual requests.
+#[cold]
+fn encode_and_check(head: &[u8], limits: &HeadLimits, bad: BadHead) -> Result<(HeadFacts, Option<BytesMut>), BadHead> {
+    let Some(encoded) = target::encode(head) else { return Err(bad) };
+    // The limit is on the bytes that the client sent.
+    let target = limits.target.saturating_add(encoded.len() - head.len());
+    let facts = check_whole_head(&encoded, &HeadLimits { target, ..*limits })?;
+    Ok((facts, Some(encoded)))
+}
+
+fn check_whole_head(head: &[u8], limits: &HeadLimits) -> Result<HeadFacts, BadHead> {
     let head_len = head.len();
     let mut storage = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let room = limits.fields.min(MOST_FIELDS);

@@ -16,7 +16,7 @@ use crate::policy::request_id;
 const RANGES: usize = 32;
 
 /// For Allow, which 405 has to have (RFC 9110 section 15.5.6): what Weir hands on. What stands behind it may allow fewer, or more.
-const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+pub const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// What to answer with.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! The request target that backends see: origin-form, with prefixes taken off and put on by whole segments.
 //!
-//! It never decodes or encodes: the bytes that stay are the client's. Matching was done before, on the client's path.
+//! A rewrite works on the path in the normal form in which routes are matched, and that is what the backend gets. The
+//! client's own bytes could match in one way and be resolved by the backend in another, past `add_prefix`.
 
 use std::fmt::Write as _;
 
@@ -8,6 +9,7 @@ use http::Uri;
 use pingora::http::RequestHeader;
 
 use crate::config::schema;
+use crate::path::{self, Rules};
 
 /// `routes[].rewrite`, compiled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +29,7 @@ impl Rewrite {
         Ok(Self { strip: prefix(rewrite.strip_prefix.as_deref())?, add: prefix(rewrite.add_prefix.as_deref())? })
     }
 
-    /// The path and query to send for those that came. A path without the prefix keeps all of itself.
+    /// The path and query to send for a path in normal form. A path without the prefix keeps all of itself.
     pub fn target(&self, path: &str, query: Option<&str>) -> String {
         let rest = strip(path, &self.strip).unwrap_or(path);
         let mut target = String::with_capacity(self.add.len() + rest.len() + query.map_or(0, str::len) + 2);
@@ -42,15 +44,15 @@ impl Rewrite {
         target
     }
 
-    /// Rewrites a request. `OPTIONS *` has no path to rewrite.
+    /// Rewrites a request that came to a listener with these rules. `OPTIONS *` has no path to rewrite.
     ///
     /// # Errors
     /// Pingora's or the http crate's, when the result is no request target.
-    pub fn apply(&self, request: &mut RequestHeader) -> pingora::Result<()> {
+    pub fn apply(&self, request: &mut RequestHeader, rules: Rules) -> pingora::Result<()> {
         if request.uri.path() == "*" {
             return Ok(());
         }
-        let target = self.target(request.uri.path(), request.uri.query());
+        let target = self.target(&path::normalise(request.uri.path(), rules), request.uri.query());
         set_target(request, &target)
     }
 }
@@ -76,8 +78,11 @@ pub fn origin_form(request: &mut RequestHeader) -> pingora::Result<()> {
     request.set_raw_path(target.as_bytes())
 }
 
-/// Requests that came by HTTP/2 have their authority in the URI, and nowhere else it may be.
-fn set_target(request: &mut RequestHeader, target: &str) -> pingora::Result<()> {
+/// Replaces path and query. Requests that came by HTTP/2 may have their authority in the URI and nowhere else.
+///
+/// # Errors
+/// Pingora's or the http crate's, when this is no request target.
+pub fn set_target(request: &mut RequestHeader, target: &str) -> pingora::Result<()> {
     if request.uri.authority().is_none() {
         return request.set_raw_path(target.as_bytes());
     }
@@ -96,17 +101,21 @@ fn strip<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
 
 fn prefix(text: Option<&str>) -> Result<Box<str>, String> {
     let Some(text) = text else { return Ok(Box::default()) };
-    let fits = |b: u8| b.is_ascii_graphic() && !b"\"#<>?\\^`{|}".contains(&b);
+    let fits = |b: u8| !b.is_ascii() || b.is_ascii_graphic() && !b"#?".contains(&b);
     if !text.starts_with('/') || !text.bytes().all(fits) {
         return Err(format!("`{text}` is not a path prefix; write `/v2`, percent-encoded where needed"));
     }
-    Ok(text.trim_end_matches('/').into())
+    Ok(path::configured_prefix(text).into())
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    const KEEP: Rules = Rules { decode_slash: false, merge_slashes: false };
 
     fn rewrite(strip: &str, add: &str) -> Rewrite {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -127,14 +136,63 @@ mod tests {
             ("/api", "/v2", "/other?", "/v2/other?"),
             ("", "/v2", "/", "/v2/"),
             ("/", "", "/x", "/x"),
-            ("/a%2Fb", "", "/a%2Fb/%41%zz", "/%41%zz"),
+            ("/a%2Fb", "", "/a%2Fb/|^", "/|^"),
             ("/a", "", "/a//b", "//b"),
+            ("/%61%2fb", "", "/a%2Fb/x", "/x"),
+            ("/a/./", "/b/../c", "/a/x", "/c/x"),
+            ("", "/é", "/x", "/%C3%A9/x"),
         ] {
             let (path, query) = from.split_once('?').map_or((from, None), |(p, q)| (p, Some(q)));
             assert_eq!(rewrite(strip, add).target(path, query), to, "{strip} {add} {from}");
             let mut request = RequestHeader::build("GET", from.as_bytes(), None).unwrap();
-            rewrite(strip, add).apply(&mut request).unwrap();
+            rewrite(strip, add).apply(&mut request, Rules::default()).unwrap();
             assert_eq!(request.raw_path(), to.as_bytes(), "{strip} {add} {from}");
+        }
+    }
+
+    #[test]
+    fn rewrites_the_path_that_was_matched_not_the_bytes_that_came() {
+        let (decode, merge) = (Rules { decode_slash: true, ..KEEP }, Rules { merge_slashes: true, ..KEEP });
+        for (rules, strip, add, from, to) in [
+            (KEEP, "", "/tenant-a", "/../tenant-b/secret", "/tenant-a/tenant-b/secret"),
+            (KEEP, "", "/tenant-a", "/%2e%2e/secret?a=/../%2e", "/tenant-a/secret?a=/../%2e"),
+            (KEEP, "", "/tenant-a", "/x/../../secret", "/tenant-a/secret"),
+            (KEEP, "/pub", "/v2", "/p%75b/x", "/v2/x"),
+            (KEEP, "/pub", "/v2", "/./pub/x", "/v2/x"),
+            (KEEP, "/pub", "/v2", "/y/../pub/x", "/v2/x"),
+            (KEEP, "/pub", "/v2", "/pub/..%2fx", "/v2/..%2Fx"),
+            (decode, "/pub", "/v2", "/pub/..%2fx", "/v2/x"),
+            (merge, "/pub", "/v2", "//pub//x", "/v2/x"),
+        ] {
+            let mut request = RequestHeader::build("GET", from.as_bytes(), None).unwrap();
+            rewrite(strip, add).apply(&mut request, rules).unwrap();
+            assert_eq!(request.raw_path(), to.as_bytes(), "{strip} {add} {from}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_sent_path_is_below_the_added_prefix_and_is_the_matched_path_rewritten(
+            target in "(/|\\.|%2e|%2E|%2F|%2f|%25|%61|;|a|b|\\|){0,14}(\\?[a./%]{0,5})?",
+            strip in "(/(a|b|%61|\\.\\.|a%2fb)){0,3}/?",
+            add in "(/(a|b|\\.|\\.\\.|%2e%2E)){0,3}/?",
+            decode_slash: bool,
+            merge_slashes: bool,
+        ) {
+            let (rules, target) = (Rules { decode_slash, merge_slashes }, format!("/{target}"));
+            let absolute = |prefix: String| if prefix.is_empty() { None } else { Some(prefix) };
+            let schema = schema::Rewrite { strip_prefix: absolute(strip), add_prefix: absolute(add) };
+            let rewrite = Rewrite::compile(&schema).unwrap();
+            let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+            rewrite.apply(&mut request, rules).unwrap();
+            let sent = std::str::from_utf8(request.raw_path()).unwrap();
+            let (path, query) = sent.split_once('?').map_or((sent, None), |(path, query)| (path, Some(query)));
+            let below = path.strip_prefix(&*rewrite.add).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            prop_assert!(path.starts_with('/') && below, "{} -> {}", target, sent);
+            let (came, asked) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
+            prop_assert_eq!(query, asked);
+            prop_assert_eq!(path::normalise(path, KEEP), path, "the backend has nothing left to resolve");
+            prop_assert_eq!(path, rewrite.target(&path::normalise(came, rules), None));
         }
     }
 
@@ -142,7 +200,7 @@ mod tests {
     fn keeps_the_authority_of_http2() {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         request.set_uri("http://a.example:81/api/x?q".parse().unwrap());
-        rewrite("/api", "/v2").apply(&mut request).unwrap();
+        rewrite("/api", "/v2").apply(&mut request, Rules::default()).unwrap();
         assert_eq!(request.uri, "http://a.example:81/v2/x?q");
     }
 
@@ -167,13 +225,13 @@ mod tests {
     #[test]
     fn asterisk_is_left_alone() {
         let mut request = RequestHeader::build("OPTIONS", b"*", None).unwrap();
-        rewrite("", "/v2").apply(&mut request).unwrap();
+        rewrite("", "/v2").apply(&mut request, Rules::default()).unwrap();
         assert_eq!(request.raw_path(), b"*");
     }
 
     #[test]
     fn refuses_what_is_no_prefix() {
-        for text in ["v2", "", "/a b", "/a?b", "/é", "/a#"] {
+        for text in ["v2", "", "/a b", "/a?b", "/a#", "/a\u{7f}"] {
             let rewrite = schema::Rewrite { strip_prefix: None, add_prefix: Some(text.into()) };
             assert!(Rewrite::compile(&rewrite).is_err(), "{text}");
         }

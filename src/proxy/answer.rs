@@ -38,10 +38,14 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
         let is_last = last_hop::is_last(session, ctx);
         return if is_last { last_hop::answer(session, ctx, life).await } else { Ok(false) };
     }
-    let Some(route) = ctx.route.clone() else { return Ok(false) };
+    let about_the_server = last_hop::is_about_the_server(session, ctx);
+    let Some(route) = ctx.route.clone() else {
+        return if about_the_server { last_hop::answer(session, ctx, life).await } else { Ok(false) };
+    };
     let (mut response, body) = match &route.action {
         Action::Upstream(_) | Action::Split(_) => return Ok(false),
         Action::Respond(respond) => (respond.header(), respond.body()),
+        Action::Redirect(_) if about_the_server => return last_hop::answer(session, ctx, life).await,
         Action::Redirect(redirect) => {
             let request = session.req_header();
             let host = host::requested(request).map(|requested| requested.host);

@@ -1,6 +1,7 @@
 //! Arrive and route: who asks, whether the request is well-formed, which route it takes, and the policies that can
 //! refuse it before a backend is looked for.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,11 +11,13 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::ctx::{Line, RequestCtx};
+use super::last_hop;
 use crate::fault::Fault;
-use crate::listener::{Conn, WELL_KNOWN};
+use crate::listener::{BadHead, Conn, WELL_KNOWN};
+use crate::path;
 use crate::policy::framing::check_path_and_query;
 use crate::policy::request_id::RequestId;
-use crate::policy::{hop_by_hop, host, lean};
+use crate::policy::{hop_by_hop, host, lean, rewrite};
 use crate::route;
 use crate::telemetry::record::trace_id;
 
@@ -31,16 +34,21 @@ pub(super) fn refuse(ctx: &mut RequestCtx, fault: Fault, status: Option<u16>, wh
 /// Who asks, and is it well-formed.
 pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     ctx.in_flight = Some(ctx.recorder.metrics().request_started());
-    if session.req_header().has_case() {
-        lean::request(session.req_header_mut());
-    }
     let request = session.req_header();
     ctx.method = request.method.clone();
     ctx.version = request.version;
     if ctx.recorder.wants_line() {
         ctx.line = Some(Box::new(line(request)));
     }
-    identify(request, ctx);
+    if ctx.version != Version::HTTP_2 {
+        // Now, not when it is sent: routes have to see the path that backends get.
+        rewrite::origin_form(session.req_header_mut())
+            .map_err(|_| refuse(ctx, Fault::BadRequest, None, "the target makes no origin form"))?;
+    }
+    if session.req_header().has_case() {
+        lean::request(session.req_header_mut());
+    }
+    identify(session.req_header(), ctx);
     let request = session.req_header();
     if request.headers.contains_key(header::UPGRADE) && !asks_for_websocket(request) {
         // Meant for Weir alone, which knows no other protocol to switch to; Pingora would still wait for a 101.
@@ -56,9 +64,9 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(405), "CONNECT is not served"));
     }
     if ctx.version == Version::HTTP_2 {
-        check_http2(session.req_header(), ctx)?;
+        check_http2(session, ctx)?;
     }
-    Ok(())
+    check_slashes(session.req_header(), ctx)
 }
 
 /// RFC 9110 section 7.8: Upgrade counts only where Connection names it, and never in HTTP/1.0.
@@ -90,20 +98,41 @@ fn line(request: &RequestHeader) -> Line {
 }
 
 /// What the listener has checked for HTTP/1 before Pingora saw it.
-fn check_http2(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
+fn check_http2(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     let Some(conn) = ctx.exchange.as_ref().map(|exchange| Arc::clone(&exchange.conn)) else { return Ok(()) };
+    let request = session.req_header();
     check_bounds(request, &conn, ctx)?;
     if request.raw_path() == b"*" && request.method != Method::OPTIONS {
         // RFC 9112 section 3.2.4: the target of nothing but OPTIONS.
         return Err(refuse(ctx, Fault::BadRequest, None, "`*` is a target for OPTIONS only"));
     }
     if let Err(bad) = check_path_and_query(request.raw_path()) {
-        return Err(refuse(ctx, bad.fault, Some(bad.status), bad.reason));
+        encode_target(session.req_header_mut(), bad)
+            .map_err(|bad| refuse(ctx, bad.fault, Some(bad.status), bad.reason))?;
     }
-    match host::requested(request) {
+    match host::requested(session.req_header()) {
         Some(_) => Ok(()),
         None => Err(refuse(ctx, Fault::BadRequest, None, "no valid :authority or Host")),
     }
+}
+
+/// Percent-encodes unusual bytes, as the listener does for HTTP/1. `bad`: what is wrong without that.
+#[cold]
+fn encode_target(request: &mut RequestHeader, bad: BadHead) -> std::result::Result<(), BadHead> {
+    let Cow::Owned(encoded) = path::encode_unusual(request.raw_path()) else { return Err(bad) };
+    check_path_and_query(&encoded)?;
+    let target = std::str::from_utf8(&encoded).map_err(|_| bad)?;
+    rewrite::set_target(request, target).map_err(|_| bad)
+}
+
+fn check_slashes(request: &RequestHeader, ctx: &mut RequestCtx) -> Result<()> {
+    let rejects = |conn: &Conn| conn.settings.paths.rejects_encoded_slash();
+    if ctx.exchange.as_ref().is_some_and(|exchange| rejects(&exchange.conn))
+        && path::has_encoded_slash(request.uri.path())
+    {
+        return Err(refuse(ctx, Fault::BadRequest, None, "an encoded slash in the path"));
+    }
+    Ok(())
 }
 
 fn check_bounds(request: &RequestHeader, conn: &Conn, ctx: &mut RequestCtx) -> Result<()> {
@@ -149,9 +178,13 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
             return Err(refuse(ctx, Fault::RefusedPolicy, Some(421), "the certificate does not cover this host"));
         }
     }
-    let path = route::path::normalise(request.uri.path());
+    let path = path::normalise(request.uri.path(), ctx.path_rules());
     let found = ctx.snapshot.routes.find(host.as_deref(), &path, &request.method, &request.headers);
     let Some(route) = found.map(Arc::clone) else {
+        if last_hop::is_about_the_server(session, ctx) {
+            // `own_action` answers it.
+            return Ok(());
+        }
         return Err(refuse(ctx, Fault::NoRoute, None, "no route matches"));
     };
     ctx.target = route.action.upstream().map(Arc::clone);

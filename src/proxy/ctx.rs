@@ -14,6 +14,7 @@ use super::sticky::Stay;
 use super::{millis, record};
 use crate::fault::Fault;
 use crate::listener::Exchange;
+use crate::path::Rules;
 use crate::policy::request_id::RequestId;
 use crate::snapshot::{Route, Snapshot, Target};
 use crate::telemetry::metrics::RequestInFlight;
@@ -115,6 +116,11 @@ impl RequestCtx {
     /// When the request arrived.
     pub(super) fn arrived(&self) -> Moment {
         Moment { instant: self.started, unix_ms: millis(self.started_at) }
+    }
+
+    /// How the listener reads paths.
+    pub(super) fn path_rules(&self) -> Rules {
+        self.exchange.as_ref().map_or_else(Rules::default, |exchange| exchange.conn.settings.paths.rules())
     }
 
     /// What is left until the deadline; zero when it has passed.

@@ -1,5 +1,6 @@
 //! Requests that a client sends to learn of the way: OPTIONS and TRACE, which say how far they want to go (Max-Forwards,
-//! RFC 9110 section 7.6.2), and `OPTIONS *`, which is meant for no resource.
+//! RFC 9110 section 7.6.2), and `OPTIONS *`, which is meant for no resource. It goes to a backend where a route takes
+//! it (one for any path, or with `path: "*"`). Otherwise Weir answers it.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -12,10 +13,10 @@ use super::arrive::refuse;
 use super::ctx::RequestCtx;
 use crate::fault::Fault;
 use crate::life::Life;
-use crate::policy::request_id;
+use crate::policy::{reply, request_id};
 
 /// As many fields as such an answer has.
-const FIELDS: usize = 5;
+const FIELDS: usize = 6;
 
 /// Whether the request is meant for whoever has it now, not for a backend.
 pub(super) fn is_last(session: &Session, ctx: &RequestCtx) -> bool {
@@ -38,6 +39,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, life: &L
     }
     let mut response = ResponseHeader::build(200, Some(FIELDS))?;
     response.insert_header(header::CONTENT_LENGTH, 0)?;
+    response.insert_header(header::ALLOW, HeaderValue::from_static(reply::ALLOWED))?;
     if let Some(id) = &ctx.request_id {
         response.insert_header(&request_id::NAME, id.value())?;
     }

@@ -14,7 +14,7 @@ use crate::config::values::BackendAddress;
 use crate::fault::Fault;
 use crate::policy::forwarded::Hop;
 use crate::policy::host::HostPolicy;
-use crate::policy::{hop_by_hop, lean, rewrite, via};
+use crate::policy::{hop_by_hop, lean, via};
 use crate::upstream::backend::Backend;
 
 /// As many fields as a request gets on its way, and a few of the route's.
@@ -28,7 +28,6 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
     // Pingora has removed nothing of it, and Connection is all that there may be to remove.
     let is_plain =
         ctx.attempt.as_ref().and_then(|attempt| attempt.lease.as_ref()).is_some_and(|lease| lease.is_plain());
-    rewrite::origin_form(request)?;
     lean::edit_request(request, FIELDS, |headers| {
         hop_by_hop::request(headers, &client.headers, protocol != Protocol::Http1);
         forward(client, headers, ctx);
@@ -39,7 +38,7 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
         }
     });
     if let Some(rewrite) = &route.rewrite {
-        rewrite.apply(request)?;
+        rewrite.apply(request, ctx.path_rules())?;
     }
     apply_host(&route.host, request, ctx)?;
     sticky::conceal(request, target)?;

@@ -5,6 +5,5 @@
 pub mod action;
 mod by_length;
 pub mod host;
-pub mod path;
 mod rule;
 pub mod table;

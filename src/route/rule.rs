@@ -9,6 +9,7 @@ use regex::Regex;
 
 use crate::config::schema::Match;
 use crate::config::values::HostPattern;
+use crate::path;
 
 /// The first condition that a request fails, in the order in which they are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,8 +115,10 @@ impl<T> Rule<T> {
 impl PathRule {
     fn compile(matches: &Match) -> Result<Self, String> {
         match (&matches.path, &matches.path_prefix, &matches.path_regex) {
-            (Some(path), None, None) if path.starts_with('/') || path == "*" => Ok(Self::Exact(path.as_str().into())),
-            (None, Some(path), None) if path.starts_with('/') => Ok(Self::Prefix(path.trim_end_matches('/').into())),
+            (Some(path), None, None) if path.starts_with('/') || path == "*" => {
+                Ok(Self::Exact(path::configured(path).into()))
+            }
+            (None, Some(path), None) if path.starts_with('/') => Ok(Self::Prefix(path::configured_prefix(path).into())),
             (Some(path), None, None) | (None, Some(path), None) => Err(format!("`{path}`: a path begins with `/`")),
             (None, None, Some(pattern)) => Ok(Self::Regex(Arc::new(pattern.regex().clone()))),
             (None, None, None) => Ok(Self::Any),

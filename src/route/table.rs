@@ -6,8 +6,8 @@
 //! so the routes for `*.example.org` also serve `a.example.org` where its own routes do not match.
 //!
 //! A prefix covers whole segments, and slashes at its end do not count: `/api` and `/api/` both match `/api`, `/api/`
-//! and `/api/x`, not `/apix`. Paths are compared byte for byte, case and percent-encoding included (`route::path`
-//! makes one writing of those that RFC 3986 section 6.2.2 calls equivalent).
+//! and `/api/x`, not `/apix`. Paths are compared byte for byte, case and percent-encoding included, in the normal form of
+//! `path`: those of the file are brought into it when the table is built.
 
 use std::iter;
 use std::sync::Arc;

@@ -7,11 +7,13 @@ use http::uri::Uri;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::control::shown;
+use super::explain_path;
 use crate::admin::explained::{Explained, ExplainedBackend, ExplainedRoute, ExplainedUpstream, Question};
+use crate::config::schema::Listener;
 use crate::policy::cookie;
 use crate::route::action::Action;
+use crate::route::host;
 use crate::route::table::Mismatch;
-use crate::route::{host, path};
 use crate::snapshot::{Route, Snapshot, Target};
 use crate::upstream::clock;
 
@@ -25,7 +27,7 @@ struct Asked {
 
 /// Answers a question; what is wrong with it otherwise.
 pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explained, String> {
-    let asked = parse(question)?;
+    let asked = parse(question, &snapshot.document.listeners)?;
     let Asked { method, host, path, headers } = &asked;
     let chosen = snapshot.routes.find(host.as_deref(), path, method, headers);
     let all = snapshot.routes.mismatches(host.as_deref(), path, method, headers);
@@ -42,12 +44,14 @@ pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explai
     })
 }
 
-fn parse(question: &Question) -> Result<Asked, String> {
+fn parse(question: &Question, listeners: &[Listener]) -> Result<Asked, String> {
     let method = question.method.parse().map_err(|_| format!("`{}` is not a method", question.method))?;
     let wrong = || format!("`{}` is not a URL; write http://HOST/PATH or /PATH", question.url);
-    let uri: Uri = question.url.parse().map_err(|_| wrong())?;
+    let about_the_server = explain_path::is_about_the_server(&method, &question.url);
+    let uri: Uri = explain_path::encoded(&question.url).parse().map_err(|_| wrong())?;
     match uri.scheme_str() {
         Some("http" | "https") => {}
+        None if about_the_server => {}
         None if question.url.starts_with('/') => {}
         _ => return Err(wrong()),
     }
@@ -62,8 +66,12 @@ fn parse(question: &Question) -> Result<Asked, String> {
     let authority = uri.authority().map(|authority| authority.as_str().as_bytes());
     let named = authority.or_else(|| headers.get(header::HOST).map(HeaderValue::as_bytes));
     let host = named.and_then(host::normalise).map(Into::into);
-    let path = if uri.path().is_empty() { "/" } else { uri.path() };
-    Ok(Asked { method, host, path: path::normalise(path).into(), headers })
+    let path = match uri.path() {
+        _ if about_the_server => "*",
+        "" => "/",
+        path => path,
+    };
+    Ok(Asked { method, host, path: explain_path::matched(path, listeners.iter())?, headers })
 }
 
 fn one_route(

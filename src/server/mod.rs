@@ -4,6 +4,7 @@
 mod control;
 mod drain;
 mod explain;
+mod explain_path;
 mod limits;
 mod logs;
 mod pid_file;

@@ -28,6 +28,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
             "life",
             "allocator",
             "config",
+            "path",
         ],
         "the composition root puts all of them together; explains a request with the words of all",
     ),
@@ -57,6 +58,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
             "proxy_protocol",
             "lack",
             "config",
+            "path",
         ],
         "the way of a request passes through every room below",
     ),
@@ -67,8 +69,8 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
         "it bounds heads and bodies by the rules of policy, and never knows a route or a backend",
     ),
     ("tls", &["telemetry", "lack", "config"], "certificates and handshakes; it never sees a request"),
-    ("route", &["policy", "config"], "an answer of a route's own is made of policy's words"),
-    ("policy", &["fault", "config"], "steps on one request; no backend, no meter"),
+    ("route", &["policy", "config", "path"], "an answer of a route's own is made of policy's words"),
+    ("policy", &["fault", "config", "path"], "steps on one request; no backend, no meter"),
     ("upstream", &["telemetry", "proxy_protocol", "lack", "turn", "config"], "its vitals are telemetry's cells"),
     ("telemetry", &["fault", "config"], "the labels of faults, the settings of logs"),
     ("proxy_protocol", &[], "bytes to addresses and back"),
@@ -78,7 +80,8 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("life", &[], "two flags"),
     ("turn", &[], "a flag, and whoever is polled"),
     ("allocator", &[], "blocks of bytes"),
-    ("config", &[], "the document; nothing below it"),
+    ("config", &["path"], "the document; two matches on paths that mean the same are alike"),
+    ("path", &[], "text to text: the normal form of a path"),
 ];
 
 /// A source file without what only tests see.

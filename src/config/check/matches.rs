@@ -1,5 +1,6 @@
 //! `routes[].match`: each by itself, and no two alike.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use super::super::schema::{Match, Route};
@@ -7,6 +8,7 @@ use super::super::tree::Place;
 use super::super::values::HostPattern;
 use super::headers::{self, Use};
 use super::{Check, words};
+use crate::path;
 
 pub(super) fn check(check: &mut Check<'_>) {
     for (index, route) in check.document.routes.iter().enumerate() {
@@ -27,6 +29,8 @@ fn one(check: &mut Check<'_>, at: &Place, matches: &Match) {
     for (key, path) in [("path", &matches.path), ("path_prefix", &matches.path_prefix)] {
         let here = at.key(key);
         if let Some(path) = path
+            // `OPTIONS *` (RFC 9112 section 3.2.4).
+            && !(key == "path" && path == "*")
             && let Some(wrong) = words::bad_path(path)
         {
             check.say(&here, format!("{} {wrong}", check.quote(&here, path)), "Write a path such as `/api`");
@@ -46,17 +50,18 @@ fn one(check: &mut Check<'_>, at: &Place, matches: &Match) {
 #[derive(PartialEq, Eq, Hash)]
 struct Condition<'a> {
     host: Option<&'a HostPattern>,
-    path: (u8, &'a str),
+    /// As routes compare it.
+    path: (u8, Cow<'a, str>),
     methods: BTreeSet<&'a str>,
     headers: Vec<(String, &'a str)>,
 }
 
 fn condition<'a>(matches: &'a Match, host: Option<&'a HostPattern>) -> Condition<'a> {
     let path = match (&matches.path, &matches.path_prefix, &matches.path_regex) {
-        (Some(path), _, _) => (1, path.as_str()),
-        (_, Some(prefix), _) => (2, prefix.as_str()),
-        (_, _, Some(regex)) => (3, regex.regex().as_str()),
-        _ => (0, ""),
+        (Some(path), _, _) => (1, path::configured(path).into()),
+        (_, Some(prefix), _) => (2, path::configured_prefix(prefix).into()),
+        (_, _, Some(regex)) => (3, regex.regex().as_str().into()),
+        _ => (0, "".into()),
     };
     let mut headers: Vec<_> = matches.headers.iter().map(|(k, v)| (k.to_ascii_lowercase(), v.as_str())).collect();
     headers.sort();

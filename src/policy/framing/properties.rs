@@ -31,6 +31,8 @@ fn heads() -> impl Strategy<Value = Vec<u8>> {
         "/a|b^",
         "/?`{}\\",
         "/`",
+        "/é<>",
+        "http://a/\"?é",
         "//a",
         "?a",
         "http://a%41/",
@@ -91,8 +93,11 @@ proptest! {
 
     #[test]
     fn never_laxer_than_pingora(head in heads()) {
-        if let Ok(facts) = check_head(&head, &LIMITS) {
-            prop_assert!(pingora_takes(&head[..facts.head_len]), "{:?}", String::from_utf8_lossy(&head));
+        let Ok(Some(end)) = head_end(&head, 0) else { return Ok(()) };
+        if let Ok((facts, encoded)) = read_whole_head(&head[..end], &LIMITS) {
+            let passed = encoded.as_deref().unwrap_or(&head[..end]);
+            prop_assert_eq!(facts.head_len, passed.len());
+            prop_assert!(pingora_takes(passed), "{:?}", String::from_utf8_lossy(&head));
         }
     }
 
@@ -102,4 +107,25 @@ proptest! {
         let _ = head_end(&bytes, seen);
         let _ = BadHead::too_large(&bytes, &LIMITS);
     }
+
+    #[test]
+    fn a_path_or_query_is_never_refused_for_unusual_bytes(
+        path in prop::collection::vec(prop::sample::select(UNUSUAL.to_vec()), 0..12),
+        query in prop::option::of(prop::collection::vec(prop::sample::select(UNUSUAL.to_vec()), 0..12)),
+        absolute: bool,
+    ) {
+        let query = query.map_or_else(Vec::new, |query| [b"?", &query[..]].concat());
+        let start: &[u8] = if absolute { b"GET http://a/" } else { b"GET /" };
+        let head = [start, &path, &query, b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+        let (_, encoded) = read_whole_head(&head, &LIMITS).unwrap();
+        let passed = encoded.as_deref().unwrap_or(&head);
+        let decode = |bytes: &[u8]| percent_encoding::percent_decode(bytes).collect::<Vec<_>>();
+        prop_assert!(passed.is_ascii());
+        prop_assert_eq!(decode(passed), decode(&head), "no byte means anything else");
+        let separators = |bytes: &[u8]| bytes.iter().filter(|b| b"/?".contains(b)).count();
+        prop_assert_eq!(separators(passed), separators(&head));
+    }
 }
+
+/// Bytes of paths that are percent-encoded, and some that are not.
+const UNUSUAL: &[u8] = b"\"<>{}\\`\x80\xc3\xa9\xff|^a/.;";

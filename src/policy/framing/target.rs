@@ -1,12 +1,16 @@
 //! The request target: its four forms (RFC 9112 section 3.2) and whether it says the same as Host.
 //!
-//! It never decodes or normalises. Of the bytes that RFC 3986 does not allow, those are refused that readers disagree
-//! on: spaces, controls, `"`, `<`, `>`, `#` and non-ASCII anywhere; `\` (some read it as `/`), `` ` ``, `{` `}` and a
-//! `%` without its two digits in a path. `|` and `^` in a path and all of these in a query pass: browsers send them.
+//! It never decodes or normalises. Bytes that no URI contains but that clients send (non-ASCII and `" < > { } \` and
+//! backtick) are percent-encoded before the check, in path and query only. Spaces, controls, `#` and a `%` without two
+//! digits in a path are refused: readers disagree on them. `|`, `^` and such a `%` in a query pass.
 
+use std::borrow::Cow;
+
+use bytes::BytesMut;
 use http::uri::Authority;
 
 use super::BadHead;
+use crate::path;
 use crate::policy::host;
 
 /// Checks a path and query that came by HTTP/2, in `:path` (RFC 9113 section 8.3.1), as strictly as one that came by
@@ -35,11 +39,39 @@ pub(super) fn check(method: &str, target: &[u8], host: Option<&[u8]>) -> Result<
     }
 }
 
-fn bytes(target: &[u8]) -> Result<(), BadHead> {
-    if target.iter().any(|b| !b.is_ascii_graphic() || b"\"<>#".contains(b)) {
-        return Err(BadHead::bad("invalid byte in the target"));
+/// The head with the unusual bytes in the path and query of its target percent-encoded; nothing if there are none.
+pub(super) fn encode(head: &[u8]) -> Option<BytesMut> {
+    let (from, to) = path_and_query_in(head)?;
+    let Cow::Owned(encoded) = path::encode_unusual(&head[from..to]) else { return None };
+    let mut changed = BytesMut::with_capacity(head.len() + encoded.len() - (to - from));
+    for part in [&head[..from], &encoded, &head[to..]] {
+        changed.extend_from_slice(part);
     }
-    Ok(())
+    Some(changed)
+}
+
+/// Where path and query are in a head. Authorities are left out: what is unusual there is refused.
+fn path_and_query_in(head: &[u8]) -> Option<(usize, usize)> {
+    let start = if head.starts_with(b"\r\n") { 2 } else { 0 };
+    let line = &head[start..];
+    let line = &line[..line.iter().position(|b| *b == b'\r')?];
+    let before = line.iter().position(|b| *b == b' ')? + 1;
+    let target = &line[before..];
+    let target = &target[..target.iter().position(|b| *b == b' ')?];
+    let path = match target {
+        [b'/', ..] => 0,
+        _ => {
+            let authority = target.windows(3).position(|three| three == b"://")? + 3;
+            authority + target[authority..].iter().position(|b| b"/?".contains(b))?
+        }
+    };
+    Some((start + before + path, start + before + target.len()))
+}
+
+fn bytes(target: &[u8]) -> Result<(), BadHead> {
+    // Graphic ASCII without `"`, `#`, `<`, `>`, `\`, backtick, `{` and `}`.
+    let fits = |b: &u8| matches!(b, b'!' | b'$'..=b';' | b'=' | b'?'..=b'[' | b']'..=b'_' | b'a'..=b'z' | b'|' | b'~');
+    if target.iter().all(fits) { Ok(()) } else { Err(BadHead::bad("invalid byte in the target")) }
 }
 
 /// RFC 9112 section 3.2.3: CONNECT's, and a port is part of it. Host may leave the port out, as Pingora lets it.
@@ -87,7 +119,7 @@ fn path_and_query(text: &[u8]) -> Result<(), BadHead> {
     while let Some((&first, tail)) = rest.split_first() {
         rest = match (first, tail) {
             (b'%', [a, b, tail @ ..]) if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => tail,
-            (b'%' | b'\\' | b'`' | b'{' | b'}', _) => return Err(BadHead::bad("invalid byte in the path")),
+            (b'%', _) => return Err(BadHead::bad("`%` without two digits in the path")),
             (_, tail) => tail,
         };
     }

@@ -46,13 +46,23 @@ const HEADS: &[(u16, &str)] = &[
     (400, "GET /a\tb HTTP/1.1|H||"),
     (400, "GET /a\x7f HTTP/1.1|H||"),
     (400, "GET /a\0 HTTP/1.1|H||"),
-    (400, "GET /é HTTP/1.1|H||"),
-    (400, "GET /<b> HTTP/1.1|H||"),
-    (400, "GET /?\"a\" HTTP/1.1|H||"),
+    (200, "GET /é HTTP/1.1|H||"),
+    (200, "GET /<b> HTTP/1.1|H||"),
+    (200, "GET /?\"a\" HTTP/1.1|H||"),
     (400, "GET /a#b HTTP/1.1|H||"),
-    (400, "GET /a\\b HTTP/1.1|H||"),
-    (400, "GET /`a HTTP/1.1|H||"),
-    (400, "GET /{a} HTTP/1.1|H||"),
+    (400, "GET /?a#é HTTP/1.1|H||"),
+    (400, "GET /é b HTTP/1.1|H||"),
+    (400, "GET /é\0 HTTP/1.1|H||"),
+    (400, "GET /é|H||"),
+    (200, "GET /a\\b HTTP/1.1|H||"),
+    (200, "GET /`a HTTP/1.1|H||"),
+    (200, "GET /{a} HTTP/1.1|H||"),
+    (200, "|GET /é HTTP/1.1|H||"),
+    (400, "GET é HTTP/1.1|H||"),
+    (400, "GET *é HTTP/1.1|H||"),
+    (400, "OPTIONS *< HTTP/1.1|H||"),
+    (400, "CONNECT a<:443 HTTP/1.1|H||"),
+    (400, "Gé / HTTP/1.1|H||"),
     (400, "GET /%4 HTTP/1.1|H||"),
     (400, "GET /%zz HTTP/1.1|H||"),
     (200, "GET /%41^?%zz{}`\\^ HTTP/1.1|H||"),
@@ -83,6 +93,10 @@ const HEADS: &[(u16, &str)] = &[
     (400, "GET http:/a HTTP/1.1|Host: a||"),
     (400, "GET http:///b HTTP/1.1|Host: a||"),
     (400, "GET http://a\\b/ HTTP/1.1|Host: a||"),
+    (400, "GET http://a<b/ HTTP/1.1|Host: a%3Cb||"),
+    (400, "GET http://é/ HTTP/1.1|Host: a||"),
+    (200, "GET http://a/é HTTP/1.1|Host: a||"),
+    (200, "GET http://a?é HTTP/1.1|Host: a||"),
     (400, "GET ftp://a/ HTTP/1.1|Host: a||"),
     (400, "GET ://a/ HTTP/1.1|Host: a||"),
     (400, "GET a HTTP/1.1|H||"),
@@ -127,6 +141,8 @@ const HEADS: &[(u16, &str)] = &[
     (431, "GET / HTTP/1.1|H|A:|B:|C:|D:|E:|F:|G:|I:||"),
     (200, "GET /123456789012345678901234567890123456789012345678901234567890123 HTTP/1.1|H||"),
     (414, "GET /1234567890123456789012345678901234567890123456789012345678901234 HTTP/1.1|H||"),
+    (200, "GET /<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<< HTTP/1.1|H||"),
+    (414, "GET /<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<<< HTTP/1.1|H||"),
     (400, "GET / HTTP/1.1|H|"),
     (400, ""),
 ];
@@ -186,4 +202,26 @@ fn what_is_too_large() {
     assert_eq!(BadHead::too_large(&long, &LIMITS).status, 414);
     assert_eq!(BadHead::too_large(b"GET / HTTP/1.1\r\nX: aaaa", &LIMITS).status, 431);
     assert_eq!(BadHead::too_large(b"", &LIMITS).status, 431);
+}
+
+#[test]
+fn unusual_bytes_of_a_target_are_percent_encoded_and_the_rest_of_the_head_stays() {
+    for (head, want) in [
+        ("GET /é?é HTTP/1.1|Host: a|X: é<||", Some("GET /%C3%A9?%C3%A9 HTTP/1.1|Host: a|X: é<||")),
+        ("|GET /a\\..\\b HTTP/1.1|Host: a||", Some("|GET /a%5C..%5Cb HTTP/1.1|Host: a||")),
+        ("GET http://a/\"<>{}` HTTP/1.1|Host: a||", Some("GET http://a/%22%3C%3E%7B%7D%60 HTTP/1.1|Host: a||")),
+        ("GET /a^%zz HTTP/1.1|Host: a||", None),
+        ("GET /?a^%zz HTTP/1.1|Host: a|X: é||", None),
+    ] {
+        let (head, want) = (head.replace('|', "\r\n"), want.map(|want| want.replace('|', "\r\n")));
+        let read = read_whole_head(head.as_bytes(), &LIMITS).ok();
+        let encoded = read.as_ref().and_then(|(_, encoded)| encoded.clone());
+        assert_eq!(encoded.as_deref(), want.as_ref().map(|want| want.as_bytes()), "{head}");
+        if let (Some((facts, _)), Some(want)) = (read, want) {
+            assert_eq!(facts.head_len, want.len());
+        }
+    }
+    let latin = b"GET /\xe9\xff?\x80 HTTP/1.1\r\nHost: a\r\n\r\n";
+    let (_, encoded) = read_whole_head(latin, &LIMITS).unwrap();
+    assert_eq!(&encoded.unwrap()[..], b"GET /%E9%FF?%80 HTTP/1.1\r\nHost: a\r\n\r\n");
 }

@@ -1,0 +1,151 @@
+//! Backends of every protocol that answer with the target they got, and clients of every kind that send one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Request;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::client::Client;
+use super::grpc::{rest, run};
+use super::tls::{Accepted, TlsClient, listen, open, tls_config};
+use super::ways::THROUGHOUT;
+use super::weir::Weir;
+
+/// The upstreams that `Targets` has.
+pub const BACKENDS: [&str; 4] = ["http1", "tls", "h2c", "h2"];
+
+/// Who asks. `Uncommon` has a field because of which Weir leaves the backend's connection to Pingora.
+pub const CLIENTS: [Kind; 5] = [Kind::Http1, Kind::Uncommon, Kind::Tls, Kind::H2c, Kind::H2];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Http1,
+    Uncommon,
+    Tls,
+    H2c,
+    H2,
+}
+
+impl Kind {
+    pub fn is_http2(self) -> bool {
+        matches!(self, Self::H2c | Self::H2)
+    }
+
+    fn is_tls(self) -> bool {
+        matches!(self, Self::Tls | Self::H2)
+    }
+}
+
+/// Weir before a backend of each protocol, as upstreams `http1`, `tls`, `h2c` and `h2`.
+pub struct Targets {
+    pub weir: Weir,
+    upstreams: String,
+}
+
+impl Targets {
+    /// With these routes. Listeners `web` and `tls` have `paths` as given.
+    pub fn start(paths: &str, routes: &str) -> Self {
+        let (folder, certificate) = THROUGHOUT.files();
+        let addresses = [
+            listen(None, "http/1.1", http1),
+            listen(certificate.as_ref(), "http/1.1", http1),
+            listen(None, "h2", http2),
+            listen(certificate.as_ref(), "h2", http2),
+        ];
+        let upstream = |name: &&str, address: SocketAddr| {
+            let tls = if ["tls", "h2"].contains(name) { THROUGHOUT.upstream() } else { "" };
+            let protocol = if *name == "tls" { "http1" } else { name };
+            format!(
+                "  {name}: {{ {tls}protocol: {protocol}, backends: [{{ name: {name}, address: \"{address}\" }}] }}\n"
+            )
+        };
+        let upstreams: String = BACKENDS.iter().zip(addresses).map(|(name, address)| upstream(name, address)).collect();
+        let weir = Weir::start_in(folder, &yaml(paths, routes, &upstreams), &[]);
+        Self { weir, upstreams }
+    }
+
+    /// Replaces routes and `paths`.
+    pub fn reload(&self, paths: &str, routes: &str) {
+        assert!(self.weir.reload(&yaml(paths, routes, &self.upstreams)));
+    }
+
+    /// The target that the backend got of a GET for this host, or the status if that is not 200.
+    pub fn ask(&self, kind: Kind, host: &str, target: &str) -> Result<String, u16> {
+        self.ask_by(kind, "GET", host, target)
+    }
+
+    /// The same with another method.
+    pub fn ask_by(&self, kind: Kind, method: &str, host: &str, target: &str) -> Result<String, u16> {
+        let (status, body) = if kind.is_http2() {
+            self.http2(kind, method, host, target)
+        } else {
+            self.http1(kind, method, host, target)
+        };
+        if status == 200 { Ok(body) } else { Err(status) }
+    }
+
+    fn http1(&self, kind: Kind, method: &str, host: &str, target: &str) -> (u16, String) {
+        let fields = if kind == Kind::Uncommon { "TE: trailers\r\nConnection: TE\r\n" } else { "" };
+        let request = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
+        let response = if kind.is_tls() {
+            let mut client = TlsClient::secure(self.weir.address("tls"), host, &Arc::new(tls_config(None)));
+            client.send(request);
+            client.response(method)
+        } else {
+            let mut client = Client::connect(self.weir.web());
+            client.send(request);
+            client.response(method)
+        };
+        (response.status, response.text())
+    }
+
+    fn http2(&self, kind: Kind, method: &str, host: &str, target: &str) -> (u16, String) {
+        let (scheme, listener) = if kind.is_tls() { ("https", "tls") } else { ("http", "web") };
+        run(async {
+            let stream = open(self.weir.address(listener), kind.is_tls().then_some("h2")).await;
+            let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            let uri = http::Uri::builder().scheme(scheme).authority(host).path_and_query(target).build().unwrap();
+            let request = Request::builder().method(method).uri(uri).body(()).unwrap();
+            let response = sender.ready().await.unwrap().send_request(request, true).unwrap().0.await.unwrap();
+            let status = response.status().as_u16();
+            (status, String::from_utf8(rest(&mut response.into_body()).await).unwrap())
+        })
+    }
+}
+
+fn yaml(paths: &str, routes: &str, upstreams: &str) -> String {
+    let tls = THROUGHOUT.listener();
+    let paths = if paths.is_empty() { String::new() } else { format!(", paths: {{ {paths} }}") };
+    format!(
+        "listeners:\n  - {{ name: web, address: \"127.0.0.1:0\"{paths} }}\n  \
+         - {{ name: tls, address: \"127.0.0.1:0\"{paths}{tls} }}\nroutes:\n{routes}upstreams:\n{upstreams}"
+    )
+}
+
+async fn http1(mut stream: Accepted) {
+    loop {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let Ok(byte) = stream.read_u8().await else { return };
+            head.push(byte);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let target = head.split(' ').nth(1).unwrap();
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len());
+        if stream.write_all(answer.as_bytes()).await.is_err() || stream.flush().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn http2(stream: Accepted) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let target = request.uri().path_and_query().unwrap().as_str().to_owned();
+        let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+        stream.send_data(Bytes::from(target), true).unwrap();
+    }
+}
