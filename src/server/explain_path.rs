@@ -11,7 +11,7 @@ use crate::path;
 pub(super) fn encoded(url: &str) -> String {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let from = url[authority..].find(['/', '?']).map_or(url.len(), |at| authority + at);
-    match path::encode_unusual(url[from..].as_bytes()) {
+    match path::encode_unusual(&url.as_bytes()[from..]) {
         Cow::Borrowed(_) => url.to_owned(),
         Cow::Owned(encoded) => format!("{}{}", &url[..from], String::from_utf8_lossy(&encoded)),
     }
