@@ -169,7 +169,7 @@ pub struct Listener {
     #[serde(default)]
     pub tls: Option<ListenerTls>,
     /// On a plain port: every request is answered with a redirect (308) to the same address by https; a number is the port
-    /// there where it is not 443.
+    /// there where it is not 443. Routes that name this listener are served all the same.
     #[serde(default)]
     pub redirect_https: RedirectHttps,
     /// Whether every connection begins with a PROXY header (version 1 or 2), which is believed from `trusted_proxies` only.
@@ -258,6 +258,8 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Match {
+    /// Names of listeners; the route does not exist on any other. Empty: all listeners.
+    pub listeners: Vec<String>,
     /// Names without a port; `*.example.org` covers any depth below it.
     pub hosts: Vec<HostPattern>,
     /// This path and no other.

@@ -28,7 +28,8 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     if let Some(challenge) = ctx.challenge.take() {
         return to_acme(session, ctx, life, challenge).await;
     }
-    if let Some(port) = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.settings.redirect_https) {
+    let redirect_https = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.settings.redirect_https);
+    if let Some(port) = redirect_https.filter(|_| ctx.route.is_none()) {
         if last_hop::is_about_the_server(session, ctx) {
             return last_hop::answer(session, ctx, life).await;
         }

@@ -17,6 +17,8 @@ use crate::policy::request_id::RequestId;
 use crate::policy::{hop_by_hop, host, lean};
 use crate::route;
 use crate::telemetry::record::trace_id;
+use crate::route::table::OnListener;
+use crate::snapshot::Target;
 
 /// How long after a request's deadline the listener cuts it: Pingora's own timers, which can still say 504, go first.
 pub(super) const GRACE: Duration = Duration::from_millis(100);
@@ -136,24 +138,27 @@ pub(super) async fn is_challenge(session: &Session, ctx: &mut RequestCtx) -> boo
     ctx.challenge.is_some()
 }
 
-/// Which route; none where the listener sends everything to https.
+/// Which route; none where the listener redirects to https and no route that names it matches.
 pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     let request = session.req_header();
     let host = authority(request).and_then(route::host::normalise);
-    if let Some(conn) = ctx.exchange.as_ref().map(|exchange| &exchange.conn) {
-        if conn.settings.redirect_https.is_some() {
-            return Ok(());
-        }
-        if host.as_deref().is_some_and(|host| conn.tls.as_ref().is_some_and(|tls| !tls.covers(host))) {
-            // RFC 9110 section 15.5.20: a client may have taken this connection for one to that host too.
-            return Err(refuse(ctx, Fault::RefusedPolicy, Some(421), "the certificate does not cover this host"));
-        }
+    let on = listener(ctx);
+    if on.redirects && on.name.is_none() {
+        return Ok(());
+    }
+    let tls = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.tls.as_ref());
+    if host.as_deref().is_some_and(|host| tls.is_some_and(|tls| !tls.covers(host))) {
+        // RFC 9110 section 15.5.20: a client may have taken this connection for one to that host too.
+        return Err(refuse(ctx, Fault::RefusedPolicy, Some(421), "the certificate does not cover this host"));
     }
     let path = route::path::normalise(request.uri.path());
-    let found = ctx.snapshot.routes.find(host.as_deref(), &path, &request.method, &request.headers);
+    let found = ctx.snapshot.routes.find(on, host.as_deref(), &path, &request.method, &request.headers);
     let Some(route) = found.map(Arc::clone) else {
         return Err(refuse(ctx, Fault::NoRoute, None, "no route matches"));
     };
+        if on.redirects {
+            return Ok(());
+        }
     ctx.target = route.action.upstream().map(Arc::clone);
     ctx.route = Some(route);
     Ok(())
@@ -166,6 +171,16 @@ pub(super) fn policies(session: &mut Session, ctx: &mut RequestCtx) -> Result<()
     if let Some(limit) = body
         && announced(session.req_header()).is_some_and(|length| length > limit)
     {
+/// The listener that the request came in on. Its name is looked up only where a route names listeners.
+fn listener(ctx: &RequestCtx) -> OnListener<'_> {
+    let Some(exchange) = &ctx.exchange else { return OnListener::default() };
+    let conn = &*exchange.conn;
+    // One that is gone keeps the name that it had.
+    let name = || ctx.snapshot.listeners.get(&conn.settings.key).unwrap_or(&conn.listener);
+    let name = ctx.snapshot.routes.names_listeners().then(name);
+    OnListener { name, redirects: conn.settings.redirect_https.is_some() }
+}
+
         return Err(refuse(ctx, Fault::BodyTooLarge, None, "Content-Length over limits.body"));
     }
     if ctx.version == Version::HTTP_2 && !session.is_body_empty() {

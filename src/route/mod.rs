@@ -5,6 +5,7 @@
 pub mod action;
 mod by_length;
 pub mod host;
+pub mod listener_names;
 pub mod path;
 mod rule;
 pub mod table;

@@ -27,6 +27,7 @@ mod integrity;
 mod kept;
 mod lifecycle;
 mod limits;
+mod match_listeners;
 mod operating;
 mod outlier;
 mod passing;
