@@ -1,7 +1,10 @@
 //! Who the client is, and how backends are told: X-Forwarded-For, -Proto, -Host and X-Real-IP, or Forwarded (RFC 7239).
 //!
 //! It never believes a field from a peer outside `trusted_proxies`, and never one of the family that is not chosen: a
-//! trusted proxy that keeps only the other family passes what its own clients write there.
+//! trusted proxy that keeps only the other family passes what its own clients write there. A field that Weir vouches for
+//! is removed in every spelling that CGI takes for the same name (`policy::cgi_name`).
+
+mod agree;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -11,6 +14,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::config::schema::Forwarded;
 use crate::config::values::Cidr;
+use crate::policy::cgi_name;
 use crate::policy::framing::is_token;
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -25,6 +29,9 @@ const HOPS: usize = 32;
 const CLIENT_CERT: &str = "x-client-cert-";
 
 /// `forwarded` and `trusted_proxies`, compiled.
+/// What the names of the X-Forwarded fields begin with.
+const X_FORWARDED: &str = "x-forwarded-";
+
 #[derive(Debug, Clone)]
 pub struct Forwarding {
     family: Forwarded,
@@ -147,13 +154,13 @@ fn family(name: &HeaderName) -> Option<Family> {
         _ if name.starts_with('x') && name.contains('_') => {}
         _ => return None,
     }
-    let begins = |known: &str| {
-        let same = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
-        name.len() >= known.len() && name.bytes().zip(known.bytes()).all(same)
-    };
-    let ours =
-        begins("x-forwarded-") || begins(CLIENT_CERT) || (begins("x-real-ip") && name.len() == "x-real-ip".len());
-    ours.then_some(if name.contains('_') { Family::Stray } else { Family::Other })
+    if !cgi_name::is_alias(name) {
+        return name.starts_with(X_FORWARDED).then_some(Family::Other);
+    }
+    let whole = [X_REAL_IP.as_str(), request_id::NAME.as_str()];
+    let ours = [X_FORWARDED, CLIENT_CERT].iter().any(|prefix| cgi_name::begins(name, prefix))
+        || whole.iter().any(|known| cgi_name::same(name, known));
+    ours.then_some(Family::Stray)
 }
 
 fn remove(headers: &mut HeaderMap, goes: impl Fn(Family) -> bool) {

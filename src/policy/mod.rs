@@ -3,6 +3,7 @@
 //! Functions on headers and bytes that were compiled beforehand: no I/O, no clock (time is an argument), no look-up
 //! by name. A policy never picks a backend and never decides which route a request takes.
 
+pub mod cgi_name;
 pub mod chunked;
 pub mod cookie;
 pub mod forwarded;

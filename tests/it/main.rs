@@ -43,4 +43,6 @@ mod sticky;
 mod tls;
 mod tls_clients;
 mod tls_renewal;
+mod versions_and_options;
+mod vouched_fields;
 mod websocket;
