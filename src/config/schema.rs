@@ -288,7 +288,8 @@ pub struct Split {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redirect {
-    /// The Location; `{scheme}`, `{host}`, `{path}` and `{query}` (with its `?`) are the request's.
+    /// The Location; `{scheme}`, `{host}` (with its port), `{hostname}`, `{port}`, `{path}` and `{query}` (with its `?`) are the
+    /// request's. Where the request names no port, `{port}` is its scheme's, 80 or 443.
     pub to: String,
     /// 301, 302, 303, 307 or 308.
     #[serde(default = "permanent_redirect")]

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, timeout_at};
 use super::edge_io::EdgeIo;
 use super::phase::{Phase, Turn};
 use crate::fault::Fault;
-use crate::policy::framing::{BadHead, HeadFacts, HeadLimits, check_whole_head, head_end, is_token};
+use crate::policy::framing::{BadHead, HeadFacts, HeadLimits, check_whole_head, head_end, is_token, lower_minor};
 use crate::tls::Session;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -137,15 +137,24 @@ fn look(io: &mut EdgeIo, first: bool, seen: &mut usize) -> Option<Next> {
     let limits = HeadLimits { target: settings.uri_bytes, fields: settings.headers };
     match head_end(inbox, *seen) {
         Err(bad) => Some(Next::Refuse(bad)),
-        Ok(Some(end)) if end <= settings.header_bytes => Some(match check_whole_head(&inbox[..end], &limits) {
-            Ok(facts) => Next::Request(facts),
-            Err(bad) => Next::Refuse(bad),
-        }),
+        Ok(Some(end)) if end <= settings.header_bytes => Some(judge(&mut io.inbox[..end], &limits)),
         Ok(None) if inbox.len() <= settings.header_bytes => {
             *seen = inbox.len();
             None
         }
         Ok(_) => Some(Next::Refuse(BadHead::too_large(inbox, &limits))),
+    }
+}
+
+/// Judges a whole head. One of a higher minor version is made HTTP/1.1, which it is served as.
+fn judge(head: &mut [u8], limits: &HeadLimits) -> Next {
+    let mut judged = check_whole_head(head, limits);
+    if judged.is_err_and(|bad| bad.status == 505) && lower_minor(head) {
+        judged = check_whole_head(head, limits);
+    }
+    match judged {
+        Ok(facts) => Next::Request(facts),
+        Err(bad) => Next::Refuse(bad),
     }
 }
 

@@ -20,6 +20,7 @@ mod proxied;
 mod returned;
 mod secure;
 mod transport;
+mod upgrade_option;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -39,8 +40,8 @@ pub use conn::{Conn, Cut, Exchange};
 pub use open::Open;
 
 use crate::config::Checked;
-use crate::config::schema::{self, ListenerTimeouts};
 use crate::config::listener_key::{ListenerKey, keyed};
+use crate::config::schema::{self, ListenerTimeouts};
 use crate::config::values::Cidr;
 pub use crate::policy::framing::BadHead;
 use crate::telemetry::meters::ListenerMeters;
@@ -73,9 +74,9 @@ pub trait Front: Send + Sync + 'static {
 /// What a listener goes by; a reload swaps it for connections to come.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What it is called.
     /// Which socket it is; a reload never changes it.
     pub key: ListenerKey,
+    /// What it is called.
     pub name: Arc<str>,
     /// HTTP/2 by prior knowledge beside HTTP/1.1; under TLS the handshake decides.
     pub http2: bool,
@@ -108,16 +109,16 @@ pub struct Settings {
 impl Settings {
     /// From the document, with what was prepared for its `tls`; `trusted`: its `trusted_proxies`.
     pub fn new(
-        listener: &schema::Listener,
         key: ListenerKey,
+        listener: &schema::Listener,
         tls: Option<Arc<tls::Endpoint>>,
         challenges: &Arc<tls::Challenges>,
         trusted: &[Cidr],
     ) -> Self {
         let bytes = |size: crate::config::values::Size| usize::try_from(size.get()).unwrap_or(usize::MAX);
         Self {
-            name: listener.label().into(),
             key,
+            name: listener.label().into(),
             http2: listener.http2,
             tls,
             challenges: Arc::clone(challenges),

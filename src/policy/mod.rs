@@ -13,6 +13,7 @@ pub mod headers;
 pub mod hop_by_hop;
 pub mod host;
 pub mod lean;
+pub mod nominations;
 pub mod reply;
 pub mod request_id;
 pub mod rewrite;

@@ -10,15 +10,16 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::ctx::{Line, RequestCtx};
+use crate::config::schema::Protocol;
 use crate::fault::Fault;
 use crate::listener::{Conn, WELL_KNOWN};
 use crate::policy::framing::check_path_and_query;
 use crate::policy::request_id::RequestId;
-use crate::policy::{hop_by_hop, host, lean};
+use crate::policy::{hop_by_hop, host, lean, nominations};
 use crate::route;
-use crate::telemetry::record::trace_id;
 use crate::route::table::OnListener;
 use crate::snapshot::Target;
+use crate::telemetry::record::trace_id;
 
 /// How long after a request's deadline the listener cuts it: Pingora's own timers, which can still say 504, go first.
 pub(super) const GRACE: Duration = Duration::from_millis(100);
@@ -48,6 +49,7 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
         // Meant for Weir alone, which knows no other protocol to switch to; Pingora would still wait for a 101.
         session.req_header_mut().remove_header(&header::UPGRADE);
     }
+    nominations::remove(session.req_header_mut());
     if ctx.version == Version::HTTP_10 {
         // A 1.0 client does not know them (RFC 9110 section 15.2).
         session.set_ignore_info_resp(true);
@@ -140,12 +142,12 @@ pub(super) async fn is_challenge(session: &Session, ctx: &mut RequestCtx) -> boo
 
 /// Which route; none where the listener redirects to https and no route that names it matches.
 pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
-    let request = session.req_header();
-    let host = authority(request).and_then(route::host::normalise);
     let on = listener(ctx);
     if on.redirects && on.name.is_none() {
         return Ok(());
     }
+    let request = session.req_header();
+    let host = authority(request).and_then(route::host::normalise);
     let tls = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.tls.as_ref());
     if host.as_deref().is_some_and(|host| tls.is_some_and(|tls| !tls.covers(host))) {
         // RFC 9110 section 15.5.20: a client may have taken this connection for one to that host too.
@@ -154,23 +156,21 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     let path = route::path::normalise(request.uri.path());
     let found = ctx.snapshot.routes.find(on, host.as_deref(), &path, &request.method, &request.headers);
     let Some(route) = found.map(Arc::clone) else {
-        return Err(refuse(ctx, Fault::NoRoute, None, "no route matches"));
-    };
         if on.redirects {
             return Ok(());
         }
+        return Err(refuse(ctx, Fault::NoRoute, None, "no route matches"));
+    };
     ctx.target = route.action.upstream().map(Arc::clone);
     ctx.route = Some(route);
+    let speaks_http1 = |target: &Arc<Target>| target.upstream.settings().protocol == Protocol::Http1;
+    if session.is_upgrade_req() && !ctx.target.as_ref().is_none_or(speaks_http1) {
+        // RFC 8441 would need Extended CONNECT, which Weir does not speak. Sent on, it would be another request.
+        return Err(refuse(ctx, Fault::RefusedPolicy, Some(501), "a WebSocket, and the upstream speaks HTTP/2"));
+    }
     Ok(())
 }
 
-/// Policies that can refuse; and the deadlines of the route, which count from the arrival.
-pub(super) fn policies(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
-    let Some(route) = &ctx.route else { return Ok(()) };
-    let (body, time) = (route.body_limit, route.timeouts.request.limit());
-    if let Some(limit) = body
-        && announced(session.req_header()).is_some_and(|length| length > limit)
-    {
 /// The listener that the request came in on. Its name is looked up only where a route names listeners.
 fn listener(ctx: &RequestCtx) -> OnListener<'_> {
     let Some(exchange) = &ctx.exchange else { return OnListener::default() };
@@ -181,6 +181,13 @@ fn listener(ctx: &RequestCtx) -> OnListener<'_> {
     OnListener { name, redirects: conn.settings.redirect_https.is_some() }
 }
 
+/// Policies that can refuse; and the deadlines of the route, which count from the arrival.
+pub(super) fn policies(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    let Some(route) = &ctx.route else { return Ok(()) };
+    let (body, time) = (route.body_limit, route.timeouts.request.limit());
+    if let Some(limit) = body
+        && announced(session.req_header()).is_some_and(|length| length > limit)
+    {
         return Err(refuse(ctx, Fault::BodyTooLarge, None, "Content-Length over limits.body"));
     }
     if ctx.version == Version::HTTP_2 && !session.is_body_empty() {
