@@ -4,7 +4,7 @@
 //! trusted proxy that keeps only the other family passes what its own clients write there. A field that Weir vouches for
 //! is removed in every spelling that CGI takes for the same name (`policy::cgi_name`).
 
-mod agree;
+mod both;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -75,7 +75,7 @@ impl Forwarding {
         }
         let hops = match self.family {
             Forwarded::Rfc7239 => rfc7239_hops(headers),
-            Forwarded::Both if !by_x_forwarded(headers) => rfc7239_hops(headers),
+            Forwarded::Both if !has_x_forwarded_for(headers) => rfc7239_hops(headers),
             Forwarded::XForwarded | Forwarded::Both => x_forwarded_hops(headers),
         };
         let mut client = peer;
@@ -101,14 +101,14 @@ impl Forwarding {
         match self.family {
             Forwarded::XForwarded => x_forwarded(),
             Forwarded::Rfc7239 => rfc7239(),
-            Forwarded::Both if by_x_forwarded(headers) || elements(headers).next().is_none() => x_forwarded(),
+            Forwarded::Both if has_x_forwarded_for(headers) || elements(headers).next().is_none() => x_forwarded(),
             Forwarded::Both => rfc7239(),
         }
     }
 
     /// Writes the chosen families for a backend. What an untrusted peer sent of them is replaced, what a trusted one
     /// sent is appended to; Proto and Host, which are no lists, stay as a trusted peer sent them. Where both families are
-    /// chosen, they tell the same.
+    /// chosen, they agree.
     pub fn apply(&self, headers: &mut HeaderMap, hop: &Hop<'_>) {
         let trusted = self.trusts(hop.peer);
         let x_forwarded = self.family != Forwarded::Rfc7239;
@@ -120,7 +120,7 @@ impl Forwarding {
             Family::Stray => true,
         });
         if trusted && x_forwarded && rfc7239 {
-            return agree::write(headers, hop);
+            return both::write(headers, hop);
         }
         if x_forwarded {
             write_x_forwarded(headers, hop, trusted);
@@ -137,7 +137,7 @@ enum Family {
     Rfc7239,
     /// What else begins with `X-Forwarded-`: Port, Server, User… Trusted proxies may have a use for it, nobody else.
     Other,
-    /// Not for anyone to send: what Weir tells of a client's certificate, and aliases of the names that Weir writes.
+    /// Removed from every request: the fields that describe a client's certificate, and aliases of the names that Weir writes.
     Stray,
 }
 
@@ -275,7 +275,7 @@ fn parameter<'a>(element: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
 }
 
 /// Whether X-Forwarded-For has an entry: of two families it is the one that is believed.
-fn by_x_forwarded(headers: &HeaderMap) -> bool {
+fn has_x_forwarded_for(headers: &HeaderMap) -> bool {
     entries(headers, &X_FORWARDED_FOR).next().is_some()
 }
 

@@ -44,13 +44,13 @@ routes:
         ),
         &[],
     );
-    let (nobody, partner) = (Arc::new(tls_config(None)), Arc::new(tls_config(Some(&pki.client("p")))));
+    let (anonymous, partner) = (Arc::new(tls_config(None)), Arc::new(tls_config(Some(&pki.client("p")))));
     let ask = |listener: &str, config| {
         let mut client = TlsClient::secure(weir.address(listener), "a.test", config);
         client.get_with("/api/x", &[("Host", "a.test")]).text()
     };
     assert_eq!(ask("partners", &partner), "secret");
-    assert_eq!(ask("web", &nobody), "public");
+    assert_eq!(ask("web", &anonymous), "public");
     assert_eq!(ask("web", &partner), "public");
 }
 
