@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method};
 use weir::config::schema::Match;
-use weir::route::table::Table;
+use weir::route::table::{OnListener, Table};
 
 const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
 const PATHS: usize = 10;
@@ -50,10 +50,11 @@ fn table(hosts: usize) -> Table<usize> {
 fn measure(table: &Table<usize>, hosts: usize, question: Question, time: Duration) -> f64 {
     let asked: Vec<String> = (0..hosts.max(1_000)).map(|n| question(hosts, n)).collect();
     let (method, headers) = (Method::GET, HeaderMap::new());
+    let on = OnListener { name: Some("web"), redirects: false };
     let (started, mut count) = (Instant::now(), 0_u64);
     while started.elapsed() < time {
         for host in &asked {
-            black_box(table.find(Some(host), black_box("/api/v7/users/42"), &method, &headers));
+            black_box(table.find(on, Some(host), black_box("/api/v7/users/42"), &method, &headers));
         }
         count += asked.len() as u64;
     }

@@ -17,6 +17,7 @@ use crate::policy::headers::Edits;
 use crate::policy::host::HostPolicy;
 use crate::policy::rewrite::Rewrite;
 use crate::route::action::{Action, Redirect, Respond, Split};
+use crate::route::listener_names::ListenerNames;
 use crate::route::table::Table;
 use crate::telemetry::meters::{RouteMeters, UpstreamMeters};
 use crate::telemetry::metrics::Metrics;
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub document: Arc<Document>,
     /// Which request goes where.
     pub routes: Table<Arc<Route>>,
+    /// What listeners are called, for routes that name them.
+    pub listeners: ListenerNames,
     /// All upstreams, used or not.
     pub upstreams: Upstreams,
     /// Whom to believe, whom to tell.
@@ -118,6 +121,7 @@ impl Snapshot {
             generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
             document: Arc::new(document.clone()),
             routes: Table::build(routes.into_iter()).map_err(|what| CompileError { path: "routes".into(), what })?,
+            listeners: ListenerNames::new(&document.listeners),
             upstreams,
             forwarding: Forwarding::new(document.forwarded, &document.trusted_proxies),
         })

@@ -20,9 +20,12 @@ pub struct Explained {
     pub host: Option<String>,
     /// The path as it was looked for.
     pub path: String,
-    /// The route that takes it; null: none does, it is answered 404.
+    /// The listener that the request is taken to come in on; null: none was named, and there are several.
+    #[serde(default)]
+    pub listener: Option<String>,
+    /// The route that takes it; null: none does, it is answered 404, or redirected if `action` says so.
     pub route: Option<String>,
-    /// What the route does: `upstream`, `split`, `redirect` or `respond`.
+    /// What happens: `upstream`, `split`, `redirect` or `respond` by the route, or `redirect_https` by the listener.
     pub action: Option<String>,
     /// All routes in the file's order.
     pub routes: Vec<ExplainedRoute>,
@@ -81,6 +84,8 @@ pub struct Question {
     pub url: String,
     /// Header fields, `name: value`.
     pub headers: Vec<String>,
+    /// The name of the listener that the request comes in on.
+    pub listener: Option<String>,
 }
 
 pub(super) async fn explain(
@@ -93,6 +98,7 @@ pub(super) async fn explain(
             "method" => question.method = value,
             "url" => question.url = value,
             "header" => question.headers.push(value),
+            "listener" => question.listener = Some(value),
             _ => return refuse(StatusCode::UNPROCESSABLE_ENTITY, &format!("unknown parameter `{key}`")),
         }
     }

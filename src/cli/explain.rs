@@ -20,21 +20,24 @@ pub(super) struct Explain {
     /// A header field of the request; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
+    /// The name of the listener that the request comes in on; needed where there are several and routes name them
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
     #[command(flatten)]
     remote: RemoteOptions,
 }
 
 pub(super) fn explain(options: &Explain) -> u8 {
-    ask(&options.remote, |remote| remote.explain(&options.method, &options.url, &options.headers))
+    ask(&options.remote, |remote| remote.explain(options))
 }
 
 impl Remote {
-    fn explain(&self, method: &str, url: &str, headers: &[String]) -> Said {
-        let mut path =
-            format!("/api/v1/explain?method={}&url={}", super::steer::encode(method), super::steer::encode(url));
-        for header in headers {
-            path += "&header=";
-            path += &super::steer::encode(header);
+    fn explain(&self, options: &Explain) -> Said {
+        let (method, url) = (super::steer::encode(&options.method), super::steer::encode(&options.url));
+        let mut path = format!("/api/v1/explain?method={method}&url={url}");
+        let headers = options.headers.iter().map(|header| ("header", header));
+        for (key, value) in headers.chain(options.listener.iter().map(|name| ("listener", name))) {
+            path += &format!("&{key}={}", super::steer::encode(value));
         }
         self.ask("GET", &path, None, TIMEOUT, |explained| (text(&explained), DONE))
     }
@@ -42,13 +45,15 @@ impl Remote {
 
 fn text(explained: &Explained) -> String {
     let host = explained.host.as_deref().unwrap_or("(no host)");
-    let mut text = format!("{} {host} {}\n\n", explained.method, explained.path);
+    let on = explained.listener.as_ref().map(|name| format!(" on {name}")).unwrap_or_default();
+    let mut text = format!("{} {host} {}{on}\n\n", explained.method, explained.path);
     let mut rows = vec![vec!["ROUTE".to_owned(), "MATCHES".to_owned(), "WHY".to_owned()]];
     let yes = |matches| if matches { "yes" } else { "no" }.to_owned();
     rows.extend(explained.routes.iter().map(|route| vec![route.name.clone(), yes(route.matches), route.why.clone()]));
     columns(&mut text, &rows);
     text += &match (&explained.route, &explained.action) {
         (Some(route), Some(action)) => format!("\nroute {route}: {action}\n"),
+        (None, Some(_)) => "\nno route: 308 to https, by `redirect_https` of the listener\n".to_owned(),
         _ => "\nno route: 404\n".to_owned(),
     };
     explained.upstreams.iter().for_each(|upstream| add_upstream(&mut text, upstream));

@@ -5,6 +5,7 @@
 //! text → locate (tree with places, ${…} replaced) → typed (document) → check, files → Checked
 //! ```
 
+pub mod listener_key;
 pub mod pem;
 pub mod schema;
 pub mod values;

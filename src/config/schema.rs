@@ -171,7 +171,7 @@ pub struct Listener {
     #[serde(default)]
     pub tls: Option<ListenerTls>,
     /// On a plain port: every request is answered with a redirect (308) to the same address by https; a number is the port
-    /// there where it is not 443.
+    /// there where it is not 443. Routes that name this listener are served all the same.
     #[serde(default)]
     pub redirect_https: RedirectHttps,
     /// Whether every connection begins with a PROXY header (version 1 or 2), which is believed from `trusted_proxies` only.
@@ -263,6 +263,8 @@ pub struct Route {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Match {
+    /// Names of listeners; the route does not exist on any other. Empty: all listeners.
+    pub listeners: Vec<String>,
     /// Names without a port; `*.example.org` covers any depth below it.
     pub hosts: Vec<HostPattern>,
     /// This path and no other; `*` is that of `OPTIONS *`.
@@ -291,7 +293,8 @@ pub struct Split {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redirect {
-    /// The Location; `{scheme}`, `{host}`, `{path}` and `{query}` (with its `?`) are the request's.
+    /// The Location; `{scheme}`, `{host}` (with its port), `{hostname}`, `{port}`, `{path}` and `{query}` (with its `?`) are the
+    /// request's. Where the request names no port, `{port}` is its scheme's, 80 or 443.
     pub to: String,
     /// 301, 302, 303, 307 or 308.
     #[serde(default = "permanent_redirect")]

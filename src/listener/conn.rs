@@ -55,6 +55,8 @@ pub struct Conn {
     unsent: AtomicBool,
     /// Nothing was under way when the process began to end, nor since.
     idle_at_end: AtomicBool,
+    /// The next head that is written needs `Upgrade` among its connection options. HTTP/1 only.
+    upgrade_option: AtomicBool,
     last_words: Mutex<Option<Bytes>>,
     pub(super) returned: Returned,
     /// Of HTTP/1 only.
@@ -88,6 +90,7 @@ impl Conn {
             spent: AtomicBool::new(false),
             unsent: AtomicBool::new(false),
             idle_at_end: AtomicBool::new(false),
+            upgrade_option: AtomicBool::new(false),
             last_words: Mutex::new(None),
             returned: Returned::default(),
             held: Held::default(),
@@ -124,6 +127,15 @@ impl Conn {
     /// of the request is still to come. HTTP/1 only.
     pub fn keep(&self) {
         self.returned.ask();
+    }
+
+    /// The response header that comes next gets `Upgrade` among its connection options. HTTP/1 only.
+    pub fn add_upgrade_option(&self) {
+        self.upgrade_option.store(true, Ordering::Release);
+    }
+
+    pub(super) fn takes_upgrade_option(&self) -> bool {
+        self.upgrade_option.load(Ordering::Acquire) && self.upgrade_option.swap(false, Ordering::AcqRel)
     }
 
     /// After an upgrade everything passes, both ways.

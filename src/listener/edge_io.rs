@@ -23,6 +23,7 @@ use super::conn::Conn;
 use super::gate::Gate;
 use super::linger;
 use super::transport::Transport;
+use super::upgrade_option;
 use crate::policy::framing::Body;
 use crate::turn::Turn;
 
@@ -290,7 +291,8 @@ impl AsyncWrite for EdgeIo {
                 // A header and a small body, without growing in between.
                 this.outbox.reserve(data.len().max(SMALL));
             }
-            this.outbox.extend_from_slice(data);
+            let added = if this.conn.takes_upgrade_option() { upgrade_option::added(data) } else { None };
+            this.outbox.extend_from_slice(added.as_deref().unwrap_or(data));
             return Poll::Ready(Ok(data.len()));
         }
         if this.outbox.is_empty() {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, Sleep, timeout_at};
 use super::edge_io::EdgeIo;
 use super::phase::{Phase, Turn};
 use crate::fault::Fault;
-use crate::policy::framing::{BadHead, HeadFacts, HeadLimits, head_end, is_token, read_whole_head};
+use crate::policy::framing::{BadHead, HeadFacts, HeadLimits, head_end, is_token, lower_minor, read_whole_head};
 use crate::tls::Session;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -137,20 +137,30 @@ fn look(io: &mut EdgeIo, first: bool, seen: &mut usize) -> Option<Next> {
     let limits = HeadLimits { target: settings.uri_bytes, fields: settings.headers };
     match head_end(inbox, *seen) {
         Err(bad) => Some(Next::Refuse(bad)),
-        Ok(Some(end)) if end <= settings.header_bytes => Some(match read_whole_head(&inbox[..end], &limits) {
-            Ok((facts, None)) => Next::Request(facts),
-            Ok((facts, Some(mut encoded))) => {
-                encoded.extend_from_slice(&inbox[end..]);
-                io.inbox = encoded;
-                Next::Request(facts)
-            }
-            Err(bad) => Next::Refuse(bad),
-        }),
+        Ok(Some(end)) if end <= settings.header_bytes => Some(judge(io, end, &limits)),
         Ok(None) if inbox.len() <= settings.header_bytes => {
             *seen = inbox.len();
             None
         }
         Ok(_) => Some(Next::Refuse(BadHead::too_large(inbox, &limits))),
+    }
+}
+
+/// Judges the head that ends at `end`. One of a higher minor version is made HTTP/1.1, which it is served as; one whose
+/// target has bytes to percent-encode is replaced.
+fn judge(io: &mut EdgeIo, end: usize, limits: &HeadLimits) -> Next {
+    let mut judged = read_whole_head(&io.inbox[..end], limits);
+    if judged.as_ref().is_err_and(|bad| bad.status == 505) && lower_minor(&mut io.inbox[..end]) {
+        judged = read_whole_head(&io.inbox[..end], limits);
+    }
+    match judged {
+        Ok((facts, None)) => Next::Request(facts),
+        Ok((facts, Some(mut encoded))) => {
+            encoded.extend_from_slice(&io.inbox[end..]);
+            io.inbox = encoded;
+            Next::Request(facts)
+        }
+        Err(bad) => Next::Refuse(bad),
     }
 }
 

@@ -20,6 +20,7 @@ mod proxied;
 mod returned;
 mod secure;
 mod transport;
+mod upgrade_option;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -39,6 +40,7 @@ pub use conn::{Conn, Cut, Exchange};
 pub use open::Open;
 
 use crate::config::Checked;
+use crate::config::listener_key::{ListenerKey, keyed};
 use crate::config::schema::{self, ListenerPaths, ListenerTimeouts};
 use crate::config::values::Cidr;
 pub use crate::policy::framing::BadHead;
@@ -72,6 +74,8 @@ pub trait Front: Send + Sync + 'static {
 /// What a listener goes by; a reload swaps it for connections to come.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Which socket it is; a reload never changes it.
+    pub key: ListenerKey,
     /// What it is called.
     pub name: Arc<str>,
     /// HTTP/2 by prior knowledge beside HTTP/1.1; under TLS the handshake decides.
@@ -107,6 +111,7 @@ pub struct Settings {
 impl Settings {
     /// From the document, with what was prepared for its `tls`; `trusted`: its `trusted_proxies`.
     pub fn new(
+        key: ListenerKey,
         listener: &schema::Listener,
         tls: Option<Arc<tls::Endpoint>>,
         challenges: &Arc<tls::Challenges>,
@@ -114,6 +119,7 @@ impl Settings {
     ) -> Self {
         let bytes = |size: crate::config::values::Size| usize::try_from(size.get()).unwrap_or(usize::MAX);
         Self {
+            key,
             name: listener.label().into(),
             http2: listener.http2,
             tls,
@@ -183,7 +189,7 @@ pub struct Listeners {
     open: Arc<Open>,
     accepting: Arc<Open>,
     tls: Arc<tls::Store>,
-    running: Mutex<BTreeMap<(SocketAddr, usize), Running>>,
+    running: Mutex<BTreeMap<ListenerKey, Running>>,
     /// Those that are gone, while they have connections: the end of the process is theirs too.
     closing: Mutex<Vec<PhaseControl>>,
 }
@@ -267,7 +273,7 @@ impl Listeners {
         self.let_go(gone.map(|(_, running)| running.phase).collect());
         let mut bound = bound.into_iter();
         for ((key, listener), tls) in wanted.into_iter().zip(prepared.endpoints()) {
-            let settings = Settings::new(listener, tls.clone(), self.tls.challenges(), trusted);
+            let settings = Settings::new(key, listener, tls.clone(), self.tls.challenges(), trusted);
             if let Some(old) = running.get(&key) {
                 old.settings.store(Arc::new(settings));
             } else if let Some(bound) = bound.next() {
@@ -354,15 +360,9 @@ impl Listeners {
         Ok(running)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(SocketAddr, usize), Running>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ListenerKey, Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Each listener with its address and its place among those with an equal one.
-fn keyed(wanted: &[schema::Listener]) -> Vec<((SocketAddr, usize), &schema::Listener)> {
-    let place = |i: usize| wanted[..i].iter().filter(|other| other.address == wanted[i].address).count();
-    wanted.iter().enumerate().map(|(i, listener)| ((listener.address, place(i)), listener)).collect()
 }
 
 /// Binds all that are wanted, before there is a thread to run them.

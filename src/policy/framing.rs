@@ -7,6 +7,7 @@
 
 mod fields;
 mod target;
+mod version;
 
 use std::mem::MaybeUninit;
 
@@ -16,6 +17,7 @@ use http::Version;
 use crate::fault::Fault;
 use fields::Fields;
 pub use target::check_path_and_query;
+pub use version::lower_minor;
 
 /// As many fields as the largest `listeners[].limits.headers` allows.
 const MOST_FIELDS: usize = 250;

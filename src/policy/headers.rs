@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use crate::config::values::HeaderEdits;
+use crate::policy::cgi_name;
 
 /// Fields that decide where a message ends, what the connection does, or whom the request is for (`routes[].host`).
 const OURS: [&str; 6] = ["connection", "content-length", "host", "keep-alive", "transfer-encoding", "upgrade"];
@@ -20,6 +21,8 @@ pub struct Edits {
     remove: Box<[HeaderName]>,
     set: Box<[Field]>,
     add: Box<[Field]>,
+    /// The names of `remove` and `set`, in lower case.
+    owned: Box<[Box<str>]>,
 }
 
 impl Edits {
@@ -34,7 +37,9 @@ impl Edits {
                 HeaderValue::from_str(value).map_err(|_| format!("`{value}` cannot be the value of {parsed}"))?;
             Ok::<_, String>((Bytes::copy_from_slice(name.as_bytes()), value))
         };
+        let owned = edits.remove.iter().chain(edits.set.keys()).map(|name| name.to_ascii_lowercase().into());
         Ok(Self {
+            owned: owned.collect(),
             remove: edits.remove.iter().map(|name| self::name(name)).collect::<Result<_, _>>()?,
             set: edits.set.iter().map(field).collect::<Result<_, _>>()?,
             add: edits.add.iter().map(field).collect::<Result<_, _>>()?,
@@ -46,11 +51,17 @@ impl Edits {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
-    /// Edits a request.
+    /// Edits a request. A field that is set or removed is also removed in the spellings that CGI takes for it, or a client
+    /// could bring it past the edit.
     ///
     /// # Errors
     /// Pingora's, when the header cannot take another field.
     pub fn request(&self, header: &mut RequestHeader) -> pingora::Result<()> {
+        if !self.owned.is_empty() {
+            while let Some(alias) = header.headers.keys().find(|name| self.is_alias(name.as_str())).cloned() {
+                header.remove_header(&alias);
+            }
+        }
         for name in &self.remove {
             header.remove_header(name);
         }
@@ -61,6 +72,11 @@ impl Edits {
             header.append_header(name.clone(), value.clone())?;
         }
         Ok(())
+    }
+
+    /// Whether CGI takes this name for one that is set or removed. It is not that name itself.
+    fn is_alias(&self, name: &str) -> bool {
+        cgi_name::is_alias(name) && self.owned.iter().any(|owned| cgi_name::same(name, owned))
     }
 
     /// Edits a response.
@@ -126,6 +142,19 @@ mod tests {
         let mut wire = Vec::new();
         request.header_to_h1_wire(&mut wire);
         assert!(String::from_utf8(wire).unwrap().contains("X-A: new"));
+    }
+
+    #[test]
+    fn a_field_that_is_set_or_removed_does_not_pass_in_another_spelling() {
+        let edits = Edits::compile(&edits()).unwrap();
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for name in ["x_a", "X.B", "x~c", "x_d", "x-a_b"] {
+            request.append_header(name, "client").unwrap();
+        }
+        edits.request(&mut request).unwrap();
+        let mut left: Vec<_> = request.headers.keys().map(|name| name.as_str()).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["x-a", "x-a_b", "x-b", "x_d"]);
     }
 
     #[test]

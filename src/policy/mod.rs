@@ -3,6 +3,7 @@
 //! Functions on headers and bytes that were compiled beforehand: no I/O, no clock (time is an argument), no look-up
 //! by name. A policy never picks a backend and never decides which route a request takes.
 
+pub mod cgi_name;
 pub mod chunked;
 pub mod cookie;
 pub mod forwarded;
@@ -12,6 +13,7 @@ pub mod headers;
 pub mod hop_by_hop;
 pub mod host;
 pub mod lean;
+pub mod nominations;
 pub mod reply;
 pub mod request_id;
 pub mod rewrite;

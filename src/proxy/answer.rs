@@ -1,7 +1,7 @@
 //! Answer: the backend's response on its way to the client, or our own.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
@@ -28,7 +28,8 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     if let Some(challenge) = ctx.challenge.take() {
         return to_acme(session, ctx, life, challenge).await;
     }
-    if let Some(port) = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.settings.redirect_https) {
+    let redirect_https = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.settings.redirect_https);
+    if let Some(port) = redirect_https.filter(|_| ctx.route.is_none()) {
         if last_hop::is_about_the_server(session, ctx) {
             return last_hop::answer(session, ctx, life).await;
         }
@@ -48,7 +49,7 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
         Action::Redirect(_) if about_the_server => return last_hop::answer(session, ctx, life).await,
         Action::Redirect(redirect) => {
             let request = session.req_header();
-            let host = host::requested(request).map(|requested| requested.host);
+            let host = host::requested(request);
             let scheme = ctx.exchange.as_ref().map_or("http", |exchange| exchange.conn.scheme());
             let requested = Requested { scheme, host, path: request.uri.path(), query: request.uri.query() };
             let Some(response) = redirect.response(&requested)? else {
@@ -83,7 +84,7 @@ async fn to_acme(session: &mut Session, ctx: &mut RequestCtx, life: &Life, chall
 /// The same address by https, method and body kept (RFC 9110 section 15.4.9).
 async fn to_https(session: &mut Session, ctx: &mut RequestCtx, life: &Life, port: u16) -> Result<bool> {
     let request = session.req_header();
-    let host = host::requested(request).map(|requested| requested.host);
+    let host = host::requested(request);
     let requested = Requested { scheme: "https", host, path: request.uri.path(), query: request.uri.query() };
     let Some(mut response) = Redirect::to_https(port).response(&requested)? else {
         return Err(refuse(ctx, Fault::BadRequest, None, "the request makes no valid Location"));
@@ -189,7 +190,11 @@ pub(super) fn header(
     }
     let (status, received) = (response.status, response.version);
     lean::edit_response(response, FIELDS, |headers| {
+        let upgrade = upgrade_required(headers, status, ctx);
         hop_by_hop::response(headers, status, ctx.version == Version::HTTP_2);
+        for protocols in upgrade {
+            headers.append(header::UPGRADE, protocols);
+        }
         framed::bare(headers, status);
         if !status.is_informational() {
             ours(headers, received, ctx);
@@ -219,6 +224,18 @@ pub(super) fn header(
     ctx.begun = Some(response.status.as_u16());
     close_if_leaving(session, ctx, life);
     Ok(())
+}
+
+/// What 426 says of the protocol to switch to, which it must say (RFC 9110 section 15.5.22). HTTP/2 has no such field.
+fn upgrade_required(headers: &HeaderMap, status: StatusCode, ctx: &RequestCtx) -> Vec<HeaderValue> {
+    if status != StatusCode::UPGRADE_REQUIRED || ctx.version == Version::HTTP_2 {
+        return Vec::new();
+    }
+    let protocols: Vec<_> = headers.get_all(header::UPGRADE).iter().cloned().collect();
+    if let Some(exchange) = ctx.exchange.as_ref().filter(|_| !protocols.is_empty()) {
+        exchange.conn.add_upgrade_option();
+    }
+    protocols
 }
 
 /// What a final response gets on its way.

@@ -12,13 +12,16 @@ use pingora_proxy::Session;
 
 use super::ctx::{Line, RequestCtx};
 use super::last_hop;
+use crate::config::schema::Protocol;
 use crate::fault::Fault;
 use crate::listener::{BadHead, Conn, WELL_KNOWN};
 use crate::path;
 use crate::policy::framing::check_path_and_query;
 use crate::policy::request_id::RequestId;
-use crate::policy::{hop_by_hop, host, lean, rewrite};
+use crate::policy::{hop_by_hop, host, lean, nominations, rewrite};
 use crate::route;
+use crate::route::table::OnListener;
+use crate::snapshot::Target;
 use crate::telemetry::record::trace_id;
 
 /// How long after a request's deadline the listener cuts it: Pingora's own timers, which can still say 504, go first.
@@ -54,6 +57,7 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
         // Meant for Weir alone, which knows no other protocol to switch to; Pingora would still wait for a 101.
         session.req_header_mut().remove_header(&header::UPGRADE);
     }
+    nominations::remove(session.req_header_mut());
     if ctx.version == Version::HTTP_10 {
         // A 1.0 client does not know them (RFC 9110 section 15.2).
         session.set_ignore_info_resp(true);
@@ -165,23 +169,23 @@ pub(super) async fn is_challenge(session: &Session, ctx: &mut RequestCtx) -> boo
     ctx.challenge.is_some()
 }
 
-/// Which route; none where the listener sends everything to https.
+/// Which route; none where the listener redirects to https and no route that names it matches.
 pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    let on = listener(ctx);
+    if on.redirects && on.name.is_none() {
+        return Ok(());
+    }
     let request = session.req_header();
     let host = authority(request).and_then(route::host::normalise);
-    if let Some(conn) = ctx.exchange.as_ref().map(|exchange| &exchange.conn) {
-        if conn.settings.redirect_https.is_some() {
-            return Ok(());
-        }
-        if host.as_deref().is_some_and(|host| conn.tls.as_ref().is_some_and(|tls| !tls.covers(host))) {
-            // RFC 9110 section 15.5.20: a client may have taken this connection for one to that host too.
-            return Err(refuse(ctx, Fault::RefusedPolicy, Some(421), "the certificate does not cover this host"));
-        }
+    let tls = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.tls.as_ref());
+    if host.as_deref().is_some_and(|host| tls.is_some_and(|tls| !tls.covers(host))) {
+        // RFC 9110 section 15.5.20: a client may have taken this connection for one to that host too.
+        return Err(refuse(ctx, Fault::RefusedPolicy, Some(421), "the certificate does not cover this host"));
     }
     let path = path::normalise(request.uri.path(), ctx.path_rules());
-    let found = ctx.snapshot.routes.find(host.as_deref(), &path, &request.method, &request.headers);
+    let found = ctx.snapshot.routes.find(on, host.as_deref(), &path, &request.method, &request.headers);
     let Some(route) = found.map(Arc::clone) else {
-        if last_hop::is_about_the_server(session, ctx) {
+        if on.redirects || last_hop::is_about_the_server(session, ctx) {
             // `own_action` answers it.
             return Ok(());
         }
@@ -189,7 +193,22 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     };
     ctx.target = route.action.upstream().map(Arc::clone);
     ctx.route = Some(route);
+    let speaks_http1 = |target: &Arc<Target>| target.upstream.settings().protocol == Protocol::Http1;
+    if session.is_upgrade_req() && !ctx.target.as_ref().is_none_or(speaks_http1) {
+        // RFC 8441 would need Extended CONNECT, which Weir does not speak. Sent on, it would be another request.
+        return Err(refuse(ctx, Fault::RefusedPolicy, Some(501), "a WebSocket, and the upstream speaks HTTP/2"));
+    }
     Ok(())
+}
+
+/// The listener that the request came in on. Its name is looked up only where a route names listeners.
+fn listener(ctx: &RequestCtx) -> OnListener<'_> {
+    let Some(exchange) = &ctx.exchange else { return OnListener::default() };
+    let conn = &*exchange.conn;
+    // One that is gone keeps the name that it had.
+    let name = || ctx.snapshot.listeners.get(&conn.settings.key).unwrap_or(&conn.listener);
+    let name = ctx.snapshot.routes.names_listeners().then(name);
+    OnListener { name, redirects: conn.settings.redirect_https.is_some() }
 }
 
 /// Policies that can refuse; and the deadlines of the route, which count from the arrival.

@@ -5,5 +5,6 @@
 pub mod action;
 mod by_length;
 pub mod host;
+pub mod listener_names;
 mod rule;
 pub mod table;

@@ -11,9 +11,22 @@ use crate::config::schema::Match;
 use crate::config::values::HostPattern;
 use crate::path;
 
+/// The listener that a request came in on. It decides which routes exist for the request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OnListener<'a> {
+    /// Its name. Without one, no route that names listeners exists.
+    pub name: Option<&'a str>,
+    /// It redirects to https: only routes that name it exist.
+    pub redirects: bool,
+}
+
 /// The first condition that a request fails, in the order in which they are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mismatch<'a> {
+    /// None of `listeners`.
+    Listener,
+    /// The listener redirects to https, and the route does not name it.
+    Redirected,
     /// None of `hosts`.
     Host,
     /// Not the path.
@@ -27,6 +40,8 @@ pub enum Mismatch<'a> {
 /// One route's conditions, and what it leads to.
 #[derive(Debug, Clone)]
 pub(super) struct Rule<T> {
+    /// Names in order; empty: any.
+    listeners: Box<[Box<str>]>,
     /// Empty: any.
     pub(super) hosts: Vec<HostPattern>,
     pub(super) path: PathRule,
@@ -59,7 +74,10 @@ impl<T> Rule<T> {
                 HeaderValue::from_str(value).map_err(|_| format!("`{value}` cannot be the value of {parsed}"))?;
             Ok::<_, String>((parsed, value))
         };
+        let mut listeners: Vec<Box<str>> = matches.listeners.iter().map(|name| name.as_str().into()).collect();
+        listeners.sort_unstable();
         Ok(Self {
+            listeners: listeners.into(),
             hosts: matches.hosts.iter().map(canonical).collect(),
             path: PathRule::compile(matches)?,
             methods: matches.methods.iter().map(|method| method.as_http().clone()).collect(),
@@ -73,14 +91,37 @@ impl<T> Rule<T> {
         usize::from(!self.methods.is_empty()) + self.headers.len()
     }
 
+    /// Whether it names the listeners that it is for.
+    pub(super) fn names_listeners(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
+    /// Whether the route exists on this listener.
+    pub(super) fn exists_on(&self, listener: OnListener<'_>) -> bool {
+        self.absent_on(listener).is_none()
+    }
+
+    /// Why the route does not exist on this listener.
+    fn absent_on(&self, listener: OnListener<'_>) -> Option<Mismatch<'_>> {
+        if self.listeners.is_empty() {
+            return listener.redirects.then_some(Mismatch::Redirected);
+        }
+        let named = |name: &str| self.listeners.binary_search_by(|known| (**known).cmp(name)).is_ok();
+        if listener.name.is_some_and(named) { None } else { Some(Mismatch::Listener) }
+    }
+
     /// The first condition of all that the request fails.
     pub(super) fn mismatch(
         &self,
+        listener: OnListener<'_>,
         host: Option<&str>,
         path: &str,
         method: &Method,
         headers: &HeaderMap,
     ) -> Option<Mismatch<'_>> {
+        if let Some(absent) = self.absent_on(listener) {
+            return Some(absent);
+        }
         if !self.takes_host(host) {
             return Some(Mismatch::Host);
         }

@@ -2,13 +2,18 @@
 //!
 //! Specificity, not order: exact host, then the longest wildcard, then any host; within those the exact path, then the
 //! longest prefix, then regular expressions, then any path; within those more conditions (methods count as one, each
-//! header as one); the order in the file comes last. What fails on a later test falls back to the next in that order,
-//! so the routes for `*.example.org` also serve `a.example.org` where its own routes do not match.
+//! header as one); a route that names the listener comes before one that names none; the order in the file comes last.
+//! What fails on a later test falls back to the next in that order, so the routes for `*.example.org` also serve
+//! `a.example.org` where its own routes do not match.
+//!
+//! A route that names listeners does not exist on any other listener. It is skipped like one whose method differs, so it
+//! never hides a less specific route.
 //!
 //! A prefix covers whole segments, and slashes at its end do not count: `/api` and `/api/` both match `/api`, `/api/`
 //! and `/api/x`, not `/apix`. Paths are compared byte for byte, case and percent-encoding included, in the normal form of
 //! `path`: those of the file are brought into it when the table is built.
 
+use std::cmp::Reverse;
 use std::iter;
 use std::sync::Arc;
 
@@ -16,7 +21,7 @@ use http::{HeaderMap, Method};
 use regex::Regex;
 
 use super::by_length::{ByLength, ByText};
-pub use super::rule::Mismatch;
+pub use super::rule::{Mismatch, OnListener};
 use super::rule::{PathRule, Rule, covers};
 use crate::config::schema::Match;
 use crate::config::values::HostPattern;
@@ -28,6 +33,8 @@ type Index = usize;
 #[derive(Debug, Clone)]
 pub struct Table<T> {
     rules: Vec<Rule<T>>,
+    /// Some route names listeners.
+    names_listeners: bool,
     exact: ByText<Paths>,
     below: ByLength<Paths>,
     any: Paths,
@@ -51,9 +58,14 @@ impl<T> Table<T> {
         let rules = routes.map(|(matches, target)| Rule::compile(matches, target)).collect::<Result<Vec<_>, _>>()?;
         let mut order: Vec<Index> = (0..rules.len()).collect();
         // Stable: equals keep the order of the file.
-        order.sort_by_key(|&index| std::cmp::Reverse(rules[index].conditions()));
-        let mut table =
-            Self { rules: Vec::new(), exact: ByText::default(), below: ByLength::default(), any: Paths::default() };
+        order.sort_by_key(|&index| (Reverse(rules[index].conditions()), Reverse(rules[index].names_listeners())));
+        let mut table = Self {
+            rules: Vec::new(),
+            names_listeners: rules.iter().any(Rule::names_listeners),
+            exact: ByText::default(),
+            below: ByLength::default(),
+            any: Paths::default(),
+        };
         for index in order {
             let rule = &rules[index];
             if rule.hosts.is_empty() {
@@ -79,21 +91,35 @@ impl<T> Table<T> {
     }
 
     /// The route for a request. `host` is as `route::host::normalise` writes it, `path` without the query.
-    pub fn find(&self, host: Option<&str>, path: &str, method: &Method, headers: &HeaderMap) -> Option<&T> {
+    pub fn find(
+        &self,
+        listener: OnListener<'_>,
+        host: Option<&str>,
+        path: &str,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Option<&T> {
         let mut candidates = self.scopes(host).flat_map(|paths| paths.candidates(path)).map(|index| &self.rules[index]);
-        candidates.find(|rule| rule.condition_failed(method, headers).is_none()).map(|rule| &rule.target)
+        let takes = |rule: &&Rule<T>| rule.exists_on(listener) && rule.condition_failed(method, headers).is_none();
+        candidates.find(takes).map(|rule| &rule.target)
+    }
+
+    /// Whether some route names the listeners that it is for. Without one, the listener's name does not matter.
+    pub fn names_listeners(&self) -> bool {
+        self.names_listeners
     }
 
     /// For each route in the file's order, what keeps the request from it; the first without is not always the one that
     /// `find` takes, as specificity decides. Looks at every route: for questions of operators, not for requests.
     pub fn mismatches<'a>(
         &'a self,
+        listener: OnListener<'a>,
         host: Option<&'a str>,
         path: &'a str,
         method: &'a Method,
         headers: &'a HeaderMap,
     ) -> impl Iterator<Item = (&'a T, Option<Mismatch<'a>>)> {
-        self.rules.iter().map(move |rule| (&rule.target, rule.mismatch(host, path, method, headers)))
+        self.rules.iter().map(move |rule| (&rule.target, rule.mismatch(listener, host, path, method, headers)))
     }
 
     /// How many routes there are.

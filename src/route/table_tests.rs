@@ -15,8 +15,11 @@ fn table(matches: &[&str]) -> Table<usize> {
     Table::build(matches.iter().zip(0..)).unwrap()
 }
 
+/// A listener that no route of these tests names.
+const ANY: OnListener<'static> = OnListener { name: Some("web"), redirects: false };
+
 fn get(table: &Table<usize>, host: &str, path: &str) -> Option<usize> {
-    table.find(Some(host), path, &Method::GET, &HeaderMap::new()).copied()
+    table.find(ANY, Some(host), path, &Method::GET, &HeaderMap::new()).copied()
 }
 
 #[test]
@@ -42,7 +45,7 @@ fn hosts_by_specificity_with_fallback() {
     ] {
         assert_eq!(get(&table, host, path), Some(want), "{host} {path}");
     }
-    assert_eq!(table.find(None, "/", &Method::GET, &HeaderMap::new()), Some(&0));
+    assert_eq!(table.find(ANY, None, "/", &Method::GET, &HeaderMap::new()), Some(&0));
 }
 
 #[test]
@@ -80,7 +83,7 @@ fn conditions_then_order() {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        table.find(Some("h"), "/", method, &headers).copied().unwrap()
+        table.find(ANY, Some("h"), "/", method, &headers).copied().unwrap()
     };
     assert_eq!(find(&Method::GET, &[]), 0);
     assert_eq!(find(&Method::POST, &[]), 3);
@@ -90,10 +93,43 @@ fn conditions_then_order() {
 }
 
 #[test]
+fn a_route_that_names_listeners_does_not_exist_on_others() {
+    let table = table(&[
+        "{path_prefix: /a}",
+        "{path_prefix: /a}",
+        "{listeners: [in, out], path_prefix: /a}",
+        "{listeners: [in], hosts: [h], path: /a/secret}",
+        "{listeners: [red], path_prefix: /.well-known}",
+    ]);
+    let (headers, on) = (HeaderMap::new(), |name, redirects| OnListener { name, redirects });
+    let find = |on, path| table.find(on, Some("h"), path, &Method::GET, &headers).copied();
+    for (name, path, want) in [
+        (Some("in"), "/a/secret", Some(3)),
+        // The more specific route does not hide what is there on this listener.
+        (Some("out"), "/a/secret", Some(2)),
+        (Some("web"), "/a/secret", Some(0)),
+        (None, "/a/secret", Some(0)),
+        (Some("in"), "/a", Some(2)),
+        (Some("web"), "/.well-known/x", None),
+    ] {
+        assert_eq!(find(on(name, false), path), want, "{name:?} {path}");
+    }
+    assert_eq!(find(on(Some("red"), true), "/.well-known/x"), Some(4));
+    assert_eq!(find(on(Some("red"), true), "/a"), None);
+    let why =
+        |on| table.mismatches(on, Some("h"), "/a", &Method::GET, &headers).map(|(_, why)| why).collect::<Vec<_>>();
+    assert_eq!(
+        why(on(Some("red"), true))[..3],
+        [Some(Mismatch::Redirected), Some(Mismatch::Redirected), Some(Mismatch::Listener)]
+    );
+    assert!(table.names_listeners());
+}
+
+#[test]
 fn says_what_keeps_a_request_away() {
     let table = table(&["{hosts: [a]}", "{path: /x}", "{methods: [PUT]}", "{headers: {x-a: '1'}}", "{}"]);
     let headers = HeaderMap::new();
-    let why: Vec<_> = table.mismatches(Some("h"), "/", &Method::GET, &headers).map(|(_, why)| why).collect();
+    let why: Vec<_> = table.mismatches(ANY, Some("h"), "/", &Method::GET, &headers).map(|(_, why)| why).collect();
     let name = HeaderName::from_static("x-a");
     let want =
         [Some(Mismatch::Host), Some(Mismatch::Path), Some(Mismatch::Method), Some(Mismatch::Header(&name)), None];
@@ -123,7 +159,14 @@ fn ten_thousand_hosts_are_one_look_up() {
 }
 
 /// Orders routes by the rule and takes the first that fits: slow, and easy to believe.
-fn reference(matches: &[Match], host: &str, path: &str, method: &Method, headers: &HeaderMap) -> Option<usize> {
+fn reference(
+    matches: &[Match],
+    on: OnListener<'_>,
+    host: &str,
+    path: &str,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Option<usize> {
     let segments = |text: &str| text.split('/').map(str::to_owned).collect::<Vec<_>>();
     let host_rank = |m: &Match| {
         let ranks = m.hosts.iter().filter_map(|pattern| match pattern {
@@ -146,6 +189,10 @@ fn reference(matches: &[Match], host: &str, path: &str, method: &Method, headers
         }
     };
     let rank = |(index, m): (usize, &Match)| {
+        let names_it = m.listeners.iter().any(|name| Some(name.as_str()) == on.name);
+        if !names_it && (on.redirects || !m.listeners.is_empty()) {
+            return None;
+        }
         let method_fits = m.methods.is_empty() || m.methods.iter().any(|has| has.as_http() == method);
         let header_fits =
             |(name, value): (&String, &String)| headers.get_all(name).iter().any(|has| has == value.as_str());
@@ -153,9 +200,9 @@ fn reference(matches: &[Match], host: &str, path: &str, method: &Method, headers
             return None;
         }
         let conditions = usize::from(!m.methods.is_empty()) + m.headers.len();
-        Some((host_rank(m)?, path_rank(m)?, conditions, std::cmp::Reverse(index)))
+        Some((host_rank(m)?, path_rank(m)?, conditions, names_it, Reverse(index)))
     };
-    matches.iter().enumerate().filter_map(rank).max().map(|(_, _, _, index)| index.0)
+    matches.iter().enumerate().filter_map(rank).max().map(|(_, _, _, _, index)| index.0)
 }
 
 fn matches() -> impl Strategy<Value = Match> {
@@ -164,9 +211,11 @@ fn matches() -> impl Strategy<Value = Match> {
     let regex = prop::sample::select(vec!["a", "^/b", "b$", "a/b"]);
     let method = prop::sample::subsequence(vec!["GET", "POST"], 0..2);
     let headers = prop::collection::btree_map("x-[ab]", "[12]", 0..3);
-    (prop::collection::vec(host, 0..3), path, regex, method, headers).prop_map(
-        |(hosts, path, regex, methods, headers)| {
+    let listeners = prop_oneof![Just(Vec::new()), prop::collection::vec("[pqr]", 1..3)];
+    (listeners, prop::collection::vec(host, 0..3), path, regex, method, headers).prop_map(
+        |(listeners, hosts, path, regex, methods, headers)| {
             let mut made = Match {
+                listeners,
                 hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
                 methods: methods.iter().map(|method| method.parse().unwrap()).collect(),
                 headers,
@@ -183,11 +232,12 @@ fn matches() -> impl Strategy<Value = Match> {
     )
 }
 
-type Request = (String, String, bool, Vec<(String, String)>);
+type Request = (Option<String>, bool, String, String, bool, Vec<(String, String)>);
 
 fn request() -> impl Strategy<Value = Request> {
     let fields = prop::collection::vec(("x-[ab]", "[12]"), 0..3);
-    ("([abc]\\.){0,3}[ab]", "(/[ab]{1,2}){1,4}/?|/", any::<bool>(), fields)
+    let listener = prop::option::of("[pqrs]");
+    (listener, prop::bool::weighted(0.2), "([abc]\\.){0,3}[ab]", "(/[ab]{1,2}){1,4}/?|/", any::<bool>(), fields)
 }
 
 proptest! {
@@ -199,15 +249,16 @@ proptest! {
         requests in prop::collection::vec(request(), 1..20),
     ) {
         let table = Table::build(routes.iter().zip(0usize..)).unwrap();
-        for (host, path, get, fields) in requests {
+        for (listener, redirects, host, path, get, fields) in requests {
+            let on = OnListener { name: listener.as_deref(), redirects };
             let method = if get { Method::GET } else { Method::POST };
             let mut headers = HeaderMap::new();
             for (name, value) in &fields {
                 headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
             }
-            let found = table.find(Some(&host), &path, &method, &headers).copied();
-            prop_assert_eq!(found, reference(&routes, &host, &path, &method, &headers));
-            let all = table.mismatches(Some(&host), &path, &method, &headers);
+            let found = table.find(on, Some(&host), &path, &method, &headers).copied();
+            prop_assert_eq!(found, reference(&routes, on, &host, &path, &method, &headers));
+            let all = table.mismatches(on, Some(&host), &path, &method, &headers);
             let open: Vec<_> = all.filter(|(_, why)| why.is_none()).collect();
             prop_assert_eq!(found.is_none(), open.is_empty());
             prop_assert!(found.is_none_or(|index| open.iter().any(|(open, _)| **open == index)));

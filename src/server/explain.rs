@@ -9,42 +9,77 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use super::control::shown;
 use super::explain_path;
 use crate::admin::explained::{Explained, ExplainedBackend, ExplainedRoute, ExplainedUpstream, Question};
-use crate::config::schema::Listener;
+use crate::config::schema::{self, Listener};
 use crate::policy::cookie;
 use crate::route::action::Action;
 use crate::route::host;
-use crate::route::table::Mismatch;
+use crate::route::table::{Mismatch, OnListener};
 use crate::snapshot::{Route, Snapshot, Target};
 use crate::upstream::clock;
 
 /// The request that is asked about.
 struct Asked {
+    listener: Option<OfListener>,
     method: Method,
     host: Option<String>,
     path: String,
     headers: HeaderMap,
 }
 
+/// The listener that the request comes in on.
+struct OfListener {
+    name: String,
+    redirects: bool,
+}
+
 /// Answers a question; what is wrong with it otherwise.
 pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explained, String> {
     let asked = parse(question, &snapshot.document.listeners)?;
-    let Asked { method, host, path, headers } = &asked;
-    let chosen = snapshot.routes.find(host.as_deref(), path, method, headers);
-    let all = snapshot.routes.mismatches(host.as_deref(), path, method, headers);
-    let routes = all.map(|(route, mismatch)| one_route(route, mismatch, chosen, &asked)).collect();
+    let Asked { method, host, path, headers, .. } = &asked;
+    let on = asked.on();
+    let chosen = snapshot.routes.find(on, host.as_deref(), path, method, headers);
+    let all = snapshot.routes.mismatches(on, host.as_deref(), path, method, headers);
+    let all = all.zip(&snapshot.document.routes);
+    let routes = all.map(|((route, mismatch), written)| one_route(route, mismatch, chosen, &asked, written)).collect();
+    let by_listener = on.redirects.then_some("redirect_https");
     let upstreams = chosen.map(|route| upstreams(route, headers)).unwrap_or_default();
     Ok(Explained {
         method: method.to_string(),
         route: chosen.map(|route| route.meters.name().to_string()),
-        action: chosen.map(|route| action(route).to_owned()),
+        action: chosen.map(|route| action(route)).or(by_listener).map(str::to_owned),
         routes,
         upstreams,
         host: asked.host.clone(),
         path: asked.path.clone(),
+        listener: asked.listener.as_ref().map(|listener| listener.name.clone()),
     })
 }
 
+impl Asked {
+    fn on(&self) -> OnListener<'_> {
+        match &self.listener {
+            Some(listener) => OnListener { name: Some(&listener.name), redirects: listener.redirects },
+            None => OnListener::default(),
+        }
+    }
+}
+
+/// The listener that the question names, or the only one there is.
+fn listener(question: &Question, listeners: &[Listener]) -> Result<Option<OfListener>, String> {
+    let found = match (&question.listener, listeners) {
+        (Some(name), _) => {
+            let known = || listeners.iter().map(|listener| format!("`{}`", listener.label())).collect::<Vec<_>>();
+            let found = listeners.iter().find(|listener| listener.label() == *name);
+            Some(found.ok_or_else(|| format!("there is no listener `{name}`; known are {}", known().join(", ")))?)
+        }
+        (None, [only]) => Some(only),
+        (None, _) => None,
+    };
+    Ok(found.map(|listener| OfListener { name: listener.label(), redirects: listener.redirect_https.0.is_some() }))
+}
+
 fn parse(question: &Question, listeners: &[Listener]) -> Result<Asked, String> {
+    let listener = listener(question, listeners)?;
     let method = question.method.parse().map_err(|_| format!("`{}` is not a method", question.method))?;
     let wrong = || format!("`{}` is not a URL; write http://HOST/PATH or /PATH", question.url);
     let about_the_server = explain_path::is_about_the_server(&method, &question.url);
@@ -71,7 +106,9 @@ fn parse(question: &Question, listeners: &[Listener]) -> Result<Asked, String> {
         "" => "/",
         path => path,
     };
-    Ok(Asked { method, host, path: explain_path::matched(path, listeners.iter())?, headers })
+    let read_by = listeners.iter().filter(|one| listener.as_ref().is_none_or(|named| one.label() == named.name));
+    let path = explain_path::matched(path, read_by)?;
+    Ok(Asked { listener, method, host, path, headers })
 }
 
 fn one_route(
@@ -79,9 +116,10 @@ fn one_route(
     mismatch: Option<Mismatch<'_>>,
     chosen: Option<&Arc<Route>>,
     asked: &Asked,
+    written: &schema::Route,
 ) -> ExplainedRoute {
     let why = match (mismatch, chosen) {
-        (Some(mismatch), _) => words(mismatch, asked),
+        (Some(mismatch), _) => words(mismatch, asked, &written.matches.listeners),
         (None, Some(chosen)) if Arc::ptr_eq(chosen, route) => "takes it".to_owned(),
         (None, Some(chosen)) => format!("matches, but `{}` is more specific or comes first", chosen.meters.name()),
         (None, None) => "matches".to_owned(),
@@ -89,8 +127,13 @@ fn one_route(
     ExplainedRoute { name: route.meters.name().to_string(), matches: mismatch.is_none(), why }
 }
 
-fn words(mismatch: Mismatch<'_>, asked: &Asked) -> String {
+fn words(mismatch: Mismatch<'_>, asked: &Asked, listeners: &[String]) -> String {
     match (mismatch, &asked.host) {
+        (Mismatch::Listener, _) => match &asked.listener {
+            Some(listener) => format!("the listener `{}` is none of its listeners", listener.name),
+            None => format!("it is only on {}: ask with --listener", listeners.join(", ")),
+        },
+        (Mismatch::Redirected, _) => "the listener redirects to https, and the route does not name it".to_owned(),
         (Mismatch::Host, Some(host)) => format!("the host `{host}` is none of its hosts"),
         (Mismatch::Host, None) => "it wants a host, and there is none".to_owned(),
         (Mismatch::Path, _) => format!("the path `{}` does not match", asked.path),

@@ -76,7 +76,8 @@ fn what_no_route_matches_is_404_and_the_connection_goes_on() {
 fn redirects_and_responses_of_our_own_are_as_configured() {
     let weir = Weir::start(
         "listeners: [{ name: web, address: \"127.0.0.1:0\" }]\nroutes:\n\
-         - { name: r, match: { path_prefix: /old }, redirect: { to: \"https://{host}/new{path}{query}\", status: 301 } }\n\
+         - { name: r, match: { path_prefix: /old }, redirect: { to: \"https://{hostname}/new{path}{query}\", status: 301 } }\n\
+         - { name: p, match: { path_prefix: /parts }, redirect: { to: \"http://{host}/{hostname}/{port}\" } }\n\
          - { name: d, match: { path: /default }, redirect: { to: \"{scheme}://else{path}\" } }\n\
          - name: t\n  match: { path: /teapot }\n  respond: { status: 418, body: short, headers: { x-pot: \"1\", content-type: text/x } }\n\
          \x20 response_headers: { set: { x-set: \"2\" }, remove: [x-pot] }\n",
@@ -84,6 +85,14 @@ fn redirects_and_responses_of_our_own_are_as_configured() {
     let mut client = Client::connect(weir.web());
     let response = client.get_with("/old/x?a=b", &[("Host", "example.org:81")]);
     assert_eq!((response.status, response.header("location")), (301, Some("https://example.org/new/old/x?a=b")));
+    for (host, location) in [
+        ("example.org:81", "http://example.org:81/example.org/81"),
+        ("example.org", "http://example.org/example.org/80"),
+        ("[::1]:8080", "http://[::1]:8080/[::1]/8080"),
+    ] {
+        let response = client.get_with("/parts", &[("Host", host)]);
+        assert_eq!(response.header("location"), Some(location), "{host}: `{{host}}` keeps the port");
+    }
     let response = client.get("/default");
     assert_eq!((response.status, response.header("location")), (308, Some("http://else/default")));
     let response = client.get("/teapot");

@@ -21,6 +21,9 @@ const OURS: [&str; 9] = [
     "expect",
 ];
 
+/// What the names of the fields begin with that tell of a client's certificate.
+const CLIENT_CERT: &str = "x-client-cert-";
+
 /// What may be written where.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
@@ -64,6 +67,10 @@ fn name(check: &mut Check<'_>, at: &Place, field: &str, used: Use) {
     if HeaderName::from_bytes(field.as_bytes()).is_err() {
         check.say_of_key(at, format!("{quoted} is not a header name"), "Use letters, digits and `-`");
     } else if used == Use::Matched {
+        if lower.starts_with(CLIENT_CERT) {
+            let what = format!("{quoted} is the client's own word here: Weir sets it after the route is chosen");
+            check.say_of_key(at, what, "Write `listeners`, with one that has `client_auth`");
+        }
     } else if OURS.contains(&lower.as_str()) {
         check.say_of_key(at, format!("{quoted} belongs to the connection; Weir sets it itself"), "Leave it out");
     } else if lower == "host" && used == Use::Requested {

@@ -157,7 +157,7 @@ fn redirects(check: &mut Check<'_>, at: &Place, redirect: &Redirect) {
     }
     let text = redirect.to.as_str();
     if !(text.starts_with(['/', '{']) || text.contains("://")) {
-        let hint = "Write `https://{host}{path}{query}` or a path that starts with `/`";
+        let hint = "Write `https://{hostname}{path}{query}` or a path that starts with `/`";
         check.say(&to, format!("{} leads nowhere", check.quote(&to, text)), hint);
     } else if http::HeaderValue::from_str(text).is_err() || text.contains(' ') {
         check.say(&to, "a Location has no spaces and no control characters", "Percent-encode them");
@@ -166,10 +166,14 @@ fn redirects(check: &mut Check<'_>, at: &Place, redirect: &Redirect) {
 }
 
 fn placeholders(check: &mut Check<'_>, at: &Place, text: &str) {
-    const KNOWN: [&str; 4] = ["scheme", "host", "path", "query"];
+    const KNOWN: [&str; 6] = ["scheme", "host", "hostname", "port", "path", "query"];
     for part in text.split('{').skip(1) {
         let Some((name, _)) = part.split_once('}') else {
-            check.say(at, "`{` is not closed", "Write `{scheme}`, `{host}`, `{path}` or `{query}`");
+            check.say(
+                at,
+                "`{` is not closed",
+                "Write `{scheme}`, `{host}`, `{hostname}`, `{port}`, `{path}` or `{query}`",
+            );
             continue;
         };
         if !KNOWN.contains(&name) {

@@ -7,6 +7,7 @@ use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
 use crate::config::schema;
+use crate::policy::host::HostPort;
 
 /// `routes[].redirect`, compiled.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ enum Piece {
     Text(Box<str>),
     Scheme,
     Host,
+    Hostname,
+    Port,
     Path,
     Query,
 }
@@ -29,8 +32,8 @@ enum Piece {
 pub struct Requested<'a> {
     /// `http` or `https`.
     pub scheme: &'a str,
-    /// Without a port: the scheme may change, and its port with it.
-    pub host: Option<&'a str>,
+    /// Host and port as the request has them.
+    pub host: Option<HostPort<'a>>,
     /// Without the query.
     pub path: &'a str,
     /// Without its `?`.
@@ -50,9 +53,9 @@ impl Redirect {
         Ok(Self { status, pieces: pieces(&redirect.to)?.into() })
     }
 
-    /// To the same address by https at this port.
+    /// To the same address by https at this port: the scheme changes, and the request's port with it.
     pub fn to_https(port: u16) -> Self {
-        let host = [Piece::Text("https://".into()), Piece::Host];
+        let host = [Piece::Text("https://".into()), Piece::Hostname];
         let port = (port != 443).then(|| Piece::Text(format!(":{port}").into()));
         let pieces = host.into_iter().chain(port).chain([Piece::Path, Piece::Query]).collect();
         Self { status: StatusCode::PERMANENT_REDIRECT, pieces }
@@ -70,7 +73,9 @@ impl Redirect {
             match piece {
                 Piece::Text(text) => location.push_str(text),
                 Piece::Scheme => encode(requested.scheme, &mut location),
-                Piece::Host => encode(requested.host.filter(|host| !host.is_empty())?, &mut location),
+                Piece::Host => push_host(requested.host?, &mut location),
+                Piece::Hostname => encode(requested.host?.host, &mut location),
+                Piece::Port => location.push_str(&port(requested).to_string()),
                 Piece::Path => push_path(requested.path, &mut location),
                 Piece::Query => {
                     if let Some(query) = requested.query {
@@ -94,6 +99,19 @@ impl Redirect {
         header.insert_header("Content-Length", HeaderValue::from_static("0"))?;
         Ok(Some(header))
     }
+}
+
+fn push_host(host: HostPort<'_>, location: &mut String) {
+    encode(host.host, location);
+    if let Some(port) = host.port {
+        location.push_str(&format!(":{port}"));
+    }
+}
+
+/// The request's port; where it names none, that of its scheme (RFC 9110 section 4.2).
+fn port(requested: &Requested<'_>) -> u16 {
+    let of_scheme = if requested.scheme == "https" { 443 } else { 80 };
+    requested.host.and_then(|host| host.port).unwrap_or(of_scheme)
 }
 
 /// A path at the front of a Location must not become an authority: `//evil.example` (RFC 3986 section 4.2) is one.
@@ -130,9 +148,14 @@ fn pieces(to: &str) -> Result<Vec<Piece>, String> {
         pieces.push(match name {
             "scheme" => Piece::Scheme,
             "host" => Piece::Host,
+            "hostname" => Piece::Hostname,
+            "port" => Piece::Port,
             "path" => Piece::Path,
             "query" => Piece::Query,
-            _ => return Err(format!("`{{{name}}}` is none of {{scheme}}, {{host}}, {{path}} and {{query}}")),
+            _ => {
+                let known = "{scheme}, {host}, {hostname}, {port}, {path} and {query}";
+                return Err(format!("`{{{name}}}` is none of {known}"));
+            }
         });
         rest = tail;
     }
@@ -155,12 +178,14 @@ mod tests {
 
     use super::*;
 
+    const HOST: HostPort<'static> = HostPort { host: "a.example", port: None };
+
     fn redirect(to: &str) -> Result<Redirect, String> {
         Redirect::compile(&schema::Redirect { to: to.into(), status: 308 })
     }
 
     fn location(to: &str, path: &str, query: Option<&str>) -> String {
-        let requested = Requested { scheme: "http", host: Some("a.example"), path, query };
+        let requested = Requested { scheme: "http", host: Some(HOST), path, query };
         redirect(to).unwrap().location(&requested).unwrap().to_str().unwrap().to_owned()
     }
 
@@ -180,6 +205,28 @@ mod tests {
         ] {
             assert_eq!(location(to, path, query), want, "{to} {path}");
         }
+    }
+
+    #[test]
+    fn host_keeps_the_port_and_hostname_and_port_are_its_parts() {
+        let at = |to: &str, scheme, port| {
+            let host = Some(HostPort { host: "[::1]", port });
+            let location = redirect(to).unwrap().location(&Requested { scheme, host, path: "/x", query: None });
+            location.unwrap().to_str().unwrap().to_owned()
+        };
+        for (to, scheme, port, want) in [
+            ("{scheme}://{host}/y", "http", Some(8080), "http://[::1]:8080/y"),
+            ("{scheme}://{host}/y", "http", None, "http://[::1]/y"),
+            ("https://{hostname}{path}", "http", Some(8080), "https://[::1]/x"),
+            ("{scheme}://{hostname}:{port}/", "http", Some(8080), "http://[::1]:8080/"),
+            ("{scheme}://{hostname}:{port}/", "http", None, "http://[::1]:80/"),
+            ("{scheme}://{hostname}:{port}/", "https", None, "https://[::1]:443/"),
+        ] {
+            assert_eq!(at(to, scheme, port), want, "{to}");
+        }
+        let requested =
+            Requested { scheme: "http", host: Some(HostPort { host: "a", port: Some(81) }), path: "/", query: None };
+        assert_eq!(Redirect::to_https(8443).location(&requested).unwrap(), "https://a:8443/");
     }
 
     #[test]
@@ -218,7 +265,7 @@ mod tests {
     proptest! {
         #[test]
         fn always_a_value_and_never_an_authority(path in ".{0,20}", query in prop::option::of(".{0,20}")) {
-            let requested = Requested { scheme: "http", host: Some("a"), path: &path, query: query.as_deref() };
+            let requested = Requested { scheme: "http", host: Some(HOST), path: &path, query: query.as_deref() };
             let location = redirect("{path}{query}").unwrap().location(&requested).unwrap();
             let text = location.to_str().unwrap();
             prop_assert!(text.starts_with('/') && !text.starts_with("//") && !text.contains('\\'), "{}", text);
