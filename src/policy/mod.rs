@@ -11,6 +11,7 @@ pub mod framing;
 pub mod headers;
 pub mod hop_by_hop;
 pub mod host;
+pub mod keep_alive;
 pub mod lean;
 pub mod reply;
 pub mod request_id;
