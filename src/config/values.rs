@@ -49,8 +49,10 @@ macro_rules! text_value {
 }
 
 mod dns;
+mod unicast;
 
 pub use dns::{DnsName, NameServer};
+pub use unicast::is_unicast;
 
 /// A span of time: `250ms`, `2s`, `5m`, `1h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -287,6 +289,10 @@ impl FromStr for BackendAddress {
         if let Ok(socket) = text.parse::<SocketAddr>() {
             return if socket.port() == 0 {
                 Err(format!("`{text}`: port 0 is nowhere; write a port from 1 to 65535"))
+            } else if !is_unicast(socket.ip()) {
+                Err(format!(
+                    "`{text}` is not the address of one host; write the backend's own, such as `127.0.0.1:3001`"
+                ))
             } else {
                 Ok(Self::Socket(socket))
             };

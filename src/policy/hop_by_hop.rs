@@ -42,13 +42,17 @@ const NOMINATIONS: usize = 32;
 ///
 /// `client` is the request as it came. Proxy-Authorization ends here, as it is "consumed by the first inbound proxy
 /// that was expecting to receive credentials" (RFC 9110 section 11.7.2), and so does Proxy-Authenticate, which
-/// requests do not have. To HTTP/2, `te: trailers` is what remains of the client's TE (RFC 9113 section 8.2.2).
+/// requests do not have. Trailer goes, as Pingora passes no trailers of requests. To HTTP/2, `te: trailers` is what remains
+/// of the client's TE (RFC 9113 section 8.2.2).
 pub fn request(headers: &mut HeaderMap, client: &HeaderMap, to_h2: bool) {
     // One look at each name there is costs less than a look-up for each there may be.
-    let asks = |name: &HeaderName| name == header::PROXY_AUTHORIZATION || name == header::PROXY_AUTHENTICATE;
-    if headers.keys().any(asks) {
+    let ends_here = |name: &HeaderName| {
+        name == header::PROXY_AUTHORIZATION || name == header::PROXY_AUTHENTICATE || name == header::TRAILER
+    };
+    if headers.keys().any(ends_here) {
         headers.remove(header::PROXY_AUTHORIZATION);
         headers.remove(header::PROXY_AUTHENTICATE);
+        headers.remove(header::TRAILER);
     }
     if !client.keys().any(|name| name == header::TE) {
         return;
@@ -184,10 +188,11 @@ mod tests {
                 client.insert("te", te.parse().unwrap());
             }
             client.insert("proxy-authorization", "Basic x".parse().unwrap());
+            client.insert("trailer", "x-sum".parse().unwrap());
             let mut sent = client.clone();
             request(&mut sent, &client, to_h2);
             assert_eq!(sent.get("te").map(|v| v.to_str().unwrap()), want, "{te:?} {to_h2}");
-            assert!(!sent.contains_key("proxy-authorization"));
+            assert!(!sent.contains_key("proxy-authorization") && !sent.contains_key("trailer"));
         }
     }
 }

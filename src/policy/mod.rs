@@ -12,6 +12,7 @@ pub mod framing;
 pub mod headers;
 pub mod hop_by_hop;
 pub mod host;
+pub mod keep_alive;
 pub mod lean;
 pub mod nominations;
 pub mod reply;

@@ -15,7 +15,7 @@ use super::{last_hop, sticky};
 use crate::fault::Fault;
 use crate::life::Life;
 use crate::policy::reply::{self, Reply};
-use crate::policy::{framed, hop_by_hop, host, lean, request_id, via};
+use crate::policy::{framed, hop_by_hop, host, keep_alive, lean, request_id, via};
 use crate::route::action::{Action, Redirect, Requested};
 use crate::telemetry::vitals::{Outcome, RetryReason};
 use crate::upstream::rule::Failed;
@@ -129,6 +129,11 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
     }
     if let Some(attempt) = &mut ctx.attempt {
         attempt.answered(status);
+        if let (Version::HTTP_11 | Version::HTTP_10, Some(limit)) =
+            (response.version, keep_alive::idle_limit(&response.headers))
+        {
+            attempt.limit_idle(limit);
+        }
     }
     let through = ctx.sent_whole && is_bodiless(response, ctx);
     if status < 400 || asks_to_wait(response, ctx) || !may_try_again(session, ctx, Failed::Status(status)) {
@@ -191,7 +196,8 @@ pub(super) fn header(
     let (status, received) = (response.status, response.version);
     lean::edit_response(response, FIELDS, |headers| {
         let upgrade = upgrade_required(headers, status, ctx);
-        hop_by_hop::response(headers, status, ctx.version == Version::HTTP_2);
+        let trailers_pass = ctx.version == Version::HTTP_2 && received == Version::HTTP_2;
+        hop_by_hop::response(headers, status, trailers_pass);
         for protocols in upgrade {
             headers.append(header::UPGRADE, protocols);
         }

@@ -1,13 +1,17 @@
 //! One try at one backend: its in-flight guard, its clock, its end. It ends once, in whatever way.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use pingora::{Error, ErrorType, Result};
 
 use super::ctx::RequestCtx;
 use super::now_ms;
 use crate::telemetry::record::{AttemptRecord, PassedOver};
 use crate::telemetry::vitals::{InFlight, Outcome, RetryReason, Why};
 use crate::upstream::backend::Backend;
+use crate::upstream::idle_limit;
 use crate::upstream::lease::Lease;
 use crate::upstream::outlier::Watching;
 
@@ -41,6 +45,8 @@ pub(super) struct Attempt {
     pub(super) lease: Option<Arc<Lease>>,
     started: Moment,
     pub(super) reused: bool,
+    /// Of a connection that is Pingora's.
+    fd: RawFd,
     connect: Option<Duration>,
     first_byte: Option<Duration>,
     status: Option<u16>,
@@ -67,6 +73,7 @@ impl Attempt {
             lease: None,
             started,
             reused: false,
+            fd: -1,
             connect: None,
             first_byte: None,
             status: None,
@@ -108,12 +115,32 @@ impl Attempt {
     }
 
     /// A connection is there.
-    pub(super) fn connected(&mut self, reused: bool) {
+    ///
+    /// # Errors
+    /// It has waited for longer than its backend said that it would keep it. Nothing was sent.
+    pub(super) fn connected(&mut self, reused: bool, fd: RawFd) -> Result<()> {
         self.reused = reused || self.lease.as_ref().is_some_and(|lease| lease.is_reused());
+        if self.lease.is_none() {
+            self.fd = fd;
+            if idle_limit::take_is_over(fd, Instant::now()) && reused {
+                return Err(
+                    Error::explain(ErrorType::WriteError, "the backend keeps this connection no longer").into_up()
+                );
+            }
+        }
         if !self.reused {
             let (took, _) = self.started.elapsed();
             self.connect = Some(took);
             self.backend.vitals.observe_connect(took);
+        }
+        Ok(())
+    }
+
+    /// The backend has said how long it keeps the connection idle.
+    pub(super) fn limit_idle(&self, limit: Duration) {
+        match &self.lease {
+            Some(lease) => lease.limit_idle(limit),
+            None => idle_limit::set(self.fd, limit, Instant::now()),
         }
     }
 

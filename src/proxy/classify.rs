@@ -34,6 +34,11 @@ pub(super) fn connecting(error: &Error) -> Failure {
     }
 }
 
+/// For an error on a connection that was there, before a response header came.
+pub(super) fn unanswered(error: &Error) -> Failure {
+    if is_unprocessed(error) { Failure::new(Outcome::ConnectError, Fault::Connect) } else { proxying(error) }
+}
+
 /// For an error on a connection that was there.
 pub(super) fn proxying(error: &Error) -> Failure {
     use ErrorType as E;
@@ -44,6 +49,27 @@ pub(super) fn proxying(error: &Error) -> Failure {
             Failure::new(Outcome::ProtocolError, Fault::Protocol)
         }
         _ => Failure::new(Outcome::Reset, Fault::Reset),
+    }
+}
+
+/// Whether the backend cannot have processed the request, so that any method may be sent again. Either the backend
+/// declares it: GOAWAY with a lower last stream, which h2 reports to the streams above it only (RFC 9113 section 6.8),
+/// or RST_STREAM with REFUSED_STREAM (section 8.7). Or the HTTP/2 connection failed before the request was sent on it.
+/// Valid only while no response header has come.
+pub(super) fn is_unprocessed(error: &Error) -> bool {
+    let Some(cause) = error.root_cause().downcast_ref::<h2::Error>() else { return false };
+    // A backend that wants HTTP/1.1 would refuse each stream.
+    if cause.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED) {
+        return false;
+    }
+    let context = error.context.as_ref().map(|context| context.as_str());
+    match context {
+        // Pingora's words for the two steps before a request leaves (connectors/http/v2.rs, protocols/http/v2/client.rs).
+        Some("while creating new stream") => true,
+        // Not an error of the request itself, which the next connection would not take either.
+        Some("while sending request") => cause.is_io() || cause.is_go_away() || cause.is_reset(),
+        _ if !cause.is_remote() => false,
+        _ => cause.is_go_away() || cause.reason() == Some(h2::Reason::REFUSED_STREAM),
     }
 }
 

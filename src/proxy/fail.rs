@@ -18,9 +18,15 @@ static CANNOT_TRY: Warning = Warning::new();
 
 /// No connection could be had. Nothing was sent.
 pub(super) fn to_connect(session: &mut Session, ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
-    let failure = classify::connecting(&error);
-    let again = may_try_again(session, ctx, Failed::ToConnect);
-    settle(ctx, failure, again, &error);
+    let again = if may_go_fresh(session, ctx, &error) {
+        retry_fresh(ctx);
+        true
+    } else {
+        let failure = classify::connecting(&error);
+        let again = may_try_again(session, ctx, Failed::ToConnect);
+        settle(ctx, failure, again, &error);
+        again
+    };
     error.as_up();
     error.set_retry(again);
     error
@@ -51,12 +57,17 @@ pub(super) fn while_proxying(
         (ctx.fault, ctx.status) = (Some(fault), Some(status));
         ctx.end_attempt(Outcome::ClientAbort, Some(RetryReason::Fault(fault)));
         false
-    } else if is_stale(session, ctx, &error, reused) {
-        stale(ctx);
+    } else if may_go_fresh(session, ctx, &error) || is_stale(session, ctx, &error, reused) {
+        retry_fresh(ctx);
         true
     } else {
-        let failure = classify::proxying(&error);
-        let failed = if failure.fault == Fault::Timeout { Failed::Timeout } else { Failed::Reset };
+        let answered = ctx.attempt.as_ref().is_some_and(|attempt| attempt.is_answered());
+        let failure = if answered { classify::proxying(&error) } else { classify::unanswered(&error) };
+        let failed = match failure.fault {
+            Fault::Timeout => Failed::Timeout,
+            Fault::Connect => Failed::ToConnect,
+            _ => Failed::Reset,
+        };
         let again = may_try_again(session, ctx, failed);
         settle(ctx, failure, again, &error);
         again
@@ -118,8 +129,19 @@ fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool
         && request.replayable
 }
 
-/// Again on a fresh connection to the same backend, outside attempts and budget.
-fn stale(ctx: &mut RequestCtx) {
+/// Whether the backend has not processed the request because of the connection: then a fresh one to the same backend is
+/// tried, for any method. If the fresh one refuses the request too, that is a failure to connect.
+fn may_go_fresh(session: &mut Session, ctx: &RequestCtx, error: &Error) -> bool {
+    let Some(attempt) = &ctx.attempt else { return false };
+    if ctx.fresh_used || attempt.is_answered() || !classify::is_unprocessed(error) {
+        return false;
+    }
+    let request = describe(session, ctx);
+    request.replayable && !request.response_begun && !request.too_late
+}
+
+/// Again on a fresh connection to the same backend, outside attempts and budget. It says nothing about the backend.
+fn retry_fresh(ctx: &mut RequestCtx) {
     if let Some(attempt) = &mut ctx.attempt {
         attempt.backend.vitals.count_retry(RetryReason::Fault(Fault::Reset));
         ctx.fresh = Some((Arc::clone(&attempt.backend), attempt.excuse()));

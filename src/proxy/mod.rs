@@ -91,14 +91,14 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
-        _fd: std::os::unix::io::RawFd,
+        fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        if let Some(attempt) = &mut ctx.attempt {
-            attempt.connected(reused);
+        match &mut ctx.attempt {
+            Some(attempt) => attempt.connected(reused, fd),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Send: the header as the backend gets it.

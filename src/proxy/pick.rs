@@ -13,6 +13,7 @@ use super::arrive::refuse;
 use super::attempt::{Attempt, Moment};
 use super::ctx::RequestCtx;
 use super::{hash_key, queue, sticky};
+use crate::config::schema::Protocol;
 use crate::fault::Fault;
 use crate::proxy_protocol::Ends;
 use crate::snapshot::Target;
@@ -21,6 +22,8 @@ use crate::upstream::Wish;
 use crate::upstream::connect::Connect;
 use crate::upstream::connector;
 use crate::upstream::kept::Kept;
+use crate::upstream::lease::Grant;
+use crate::upstream::peer::NOT_KEPT;
 use crate::upstream::plain;
 
 /// The shortest wait that is worth starting; Pingora takes zero for none.
@@ -64,21 +67,40 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc
         shorten(&mut peer, ctx.time_left());
     }
     if target.upstream.wire().announces() {
-        Connect::announce(&mut peer, ends(ctx), tunnel);
+        let addresses = ctx.attempt.as_ref().and_then(|attempt| attempt.backend.resolved.addresses());
+        Connect::announce(&mut peer, ends(ctx), tunnel, addresses);
+    }
+    if target.upstream.wire().protocol() != Protocol::Http1 {
+        // A GOAWAY that has arrived is read before Pingora chooses a connection. A write to a connection that the backend
+        // has closed would fail, and h2 would give it up before it has read which requests were not processed.
+        tokio::task::yield_now().await;
     }
     ctx.sent_whole = session.is_body_empty();
-    if let (Some(mut grant), Some(attempt)) = (grant, &mut ctx.attempt) {
-        if ctx.exchange.as_ref().is_some_and(|exchange| exchange.body_is_here) {
-            grant.set_together();
-        }
-        if !tunnel && plain::is_request(session.req_header(), ctx.sent_whole) {
-            grant.set_plain();
-        }
-        attempt.lease = Some(connector::offer(&mut peer, grant));
-    } else if ctx.fresh_used || peer.options.custom_l4.is_some() {
-        peer.group_key = outside_the_pool();
+    match grant {
+        Some(grant) => lease(session, ctx, &mut peer, grant),
+        None if ctx.fresh_used || template.is_exclusive() => leave_pool(&mut peer),
+        None => {}
     }
     Ok(peer)
+}
+
+fn lease(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut grant: Grant) {
+    if ctx.exchange.as_ref().is_some_and(|exchange| exchange.body_is_here) {
+        grant.set_together();
+    }
+    if !session.is_upgrade_req() && plain::is_request(session.req_header(), ctx.sent_whole) {
+        grant.set_plain();
+    }
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.lease = Some(connector::offer(peer, grant));
+    }
+}
+
+/// The attempt gets a fresh connection, which no other request gets afterwards.
+fn leave_pool(peer: &mut HttpPeer) {
+    peer.group_key = outside_the_pool();
+    // An HTTP/2 connection would else stay open, waiting for other requests.
+    peer.options.idle_timeout = Some(NOT_KEPT);
 }
 
 async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> Result<Attempt> {

@@ -3,7 +3,6 @@
 //! It never resolves and never judges: `resolve` fills the address in, `health` the verdict.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +10,7 @@ use arc_swap::ArcSwapOption;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use tokio::sync::Notify;
 
+use super::addresses::{Addresses, Destination};
 use super::sticky::Token;
 use crate::config::schema::{self, Balance};
 use crate::config::values::BackendAddress;
@@ -101,7 +101,7 @@ enum Source {
     /// A path that the system does not take as a socket's.
     Impossible,
     Dns {
-        current: ArcSwapOption<SocketAddr>,
+        current: ArcSwapOption<Addresses>,
         changed: Notify,
     },
 }
@@ -118,17 +118,25 @@ impl Resolved {
         Self { source, identity: AtomicU64::new(new_identity()) }
     }
 
-    /// What connections to this place may be kept under: another one whenever the address becomes another.
+    /// What connections to this place may be kept under: another one whenever an address is gone.
     pub fn identity(&self) -> u64 {
         self.identity.load(Ordering::Acquire)
     }
 
-    /// The address to connect to; nothing while a name has not resolved.
-    pub fn current(&self) -> Option<PeerAddress> {
+    /// Where to connect to; nothing while a name has not resolved.
+    pub fn current(&self) -> Option<Destination> {
         match &self.source {
-            Source::Fixed(address) => Some(address.clone()),
+            Source::Fixed(address) => Some(Destination::One(address.clone())),
             Source::Impossible => None,
-            Source::Dns { current, .. } => current.load().as_deref().copied().map(PeerAddress::Inet),
+            Source::Dns { current, .. } => current.load_full().map(Destination::Any),
+        }
+    }
+
+    /// The addresses of a name that has resolved.
+    pub fn addresses(&self) -> Option<Arc<Addresses>> {
+        match &self.source {
+            Source::Dns { current, .. } => current.load_full(),
+            Source::Fixed(_) | Source::Impossible => None,
         }
     }
 
@@ -141,22 +149,29 @@ impl Resolved {
         }
     }
 
-    /// Sets what a name resolves to; returns what it was when that is a change. A fixed address stays.
-    pub fn set(&self, address: SocketAddr) -> Option<Option<SocketAddr>> {
+    /// Sets what a name resolves to; returns what it was when that is a change. A fixed address stays. Connections to the
+    /// addresses that stay are kept, unless another one is gone: which of them leads where is not known.
+    pub fn set(&self, addresses: impl Into<Addresses>) -> Option<Option<Arc<Addresses>>> {
         let Source::Dns { current, changed } = &self.source else { return None };
-        let before = current.load().as_deref().copied();
-        if before == Some(address) {
+        let (before, addresses) = (current.load_full(), addresses.into());
+        if before.as_ref().is_some_and(|before| before.same_as(&addresses)) {
             return None;
         }
-        current.store(Some(Arc::new(address)));
-        let moved_from = self.identity.swap(new_identity(), Ordering::AcqRel);
-        in_use().remove(&moved_from);
+        if let Some(good) = before.as_ref().and_then(|before| before.in_order().next()) {
+            addresses.set_good(good);
+        }
+        let all_stay = before.as_ref().is_some_and(|before| addresses.covers(before));
+        current.store(Some(Arc::new(addresses)));
+        if !all_stay {
+            let moved_from = self.identity.swap(new_identity(), Ordering::AcqRel);
+            in_use().remove(&moved_from);
+        }
         changed.notify_waiters();
         Some(before)
     }
 
     /// Waits until there is an address; for ever if none ever comes.
-    pub async fn known(&self) -> PeerAddress {
+    pub async fn known(&self) -> Destination {
         loop {
             let Source::Dns { changed, .. } = &self.source else {
                 match self.current() {
@@ -180,7 +195,27 @@ impl Resolved {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
+
+    #[test]
+    fn connections_outlive_a_new_address_and_not_one_that_is_gone() {
+        let resolved = Resolved::new(&"api.internal:80".parse().unwrap());
+        let set = |list: &[&str]| {
+            resolved.set(Addresses::new(list.iter().map(|ip| format!("{ip}:80").parse().unwrap())).unwrap());
+            resolved.identity()
+        };
+        let first = set(&["10.0.0.1", "10.0.0.2"]);
+        assert_eq!(set(&["10.0.0.2", "10.0.0.1"]), first, "rotated");
+        assert_eq!(set(&["10.0.0.3", "10.0.0.2", "10.0.0.1"]), first, "one more");
+        assert!(is_in_use(first));
+        resolved.addresses().unwrap().set_good("10.0.0.2:80".parse().unwrap());
+        assert_ne!(set(&["10.0.0.3", "10.0.0.2"]), first, "one is gone");
+        assert!(!is_in_use(first));
+        let first_tried = resolved.addresses().unwrap().in_order().next().unwrap();
+        assert_eq!(first_tried.to_string(), "10.0.0.2:80", "still the one that works");
+    }
 
     #[tokio::test]
     async fn a_name_is_unknown_until_set_and_wakes_who_waits() {
@@ -191,9 +226,9 @@ mod tests {
             async move { resolved.known().await.to_string() }
         });
         tokio::task::yield_now().await;
-        let address = "127.0.0.1:80".parse().unwrap();
-        assert_eq!(resolved.set(address), Some(None));
-        assert_eq!(resolved.set(address), None, "no change");
+        let address: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        assert!(matches!(resolved.set(address), Some(None)));
+        assert!(resolved.set(address).is_none(), "no change");
         assert_eq!(waiting.await.unwrap(), "127.0.0.1:80");
     }
 
@@ -202,7 +237,7 @@ mod tests {
         for text in ["127.0.0.1:80", "[::1]:80", "unix:/tmp/a.sock"] {
             let resolved = Resolved::new(&text.parse().unwrap());
             assert!(resolved.is_known());
-            assert_eq!(resolved.set("127.0.0.1:81".parse().unwrap()), None);
+            assert!(resolved.set("127.0.0.1:81".parse::<SocketAddr>().unwrap()).is_none());
             assert_eq!(resolved.current().unwrap().to_string(), text.trim_start_matches("unix:"));
         }
     }

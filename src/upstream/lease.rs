@@ -9,7 +9,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant as StdInstant};
@@ -27,6 +27,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_util::either::Either;
 
+use super::addresses::{Addresses, Destination};
 use super::connect;
 use super::kept::{Idle, Kept, Key, Socket};
 use super::together::Together;
@@ -38,8 +39,12 @@ pub struct Lease {
     key: Key,
     /// How long it may wait for the next request; zero: nobody else may have it.
     keep: Duration,
+    /// The same by the backend's word, in seconds.
+    announced: AtomicU64,
     limits: Limits,
     reused: bool,
+    /// Where to connect to, if that is a name; else Pingora has the address.
+    addresses: Option<Arc<Addresses>>,
     /// The first bytes of the request's body are here, to go with its header.
     together: bool,
     /// The request is of the plainest kind.
@@ -93,8 +98,10 @@ impl Grant {
             kept: Arc::clone(kept),
             key,
             keep: if fresh { Duration::ZERO } else { keep },
+            announced: AtomicU64::new(u64::MAX),
             limits,
             reused: idle.is_some(),
+            addresses: None,
             together: false,
             plain: false,
             begun: AtomicBool::new(false),
@@ -102,6 +109,12 @@ impl Grant {
             response: Mutex::default(),
         };
         Self { lease, idle }
+    }
+
+    /// The same, to a backend that is a name.
+    pub(super) fn to(mut self, addresses: Option<Arc<Addresses>>) -> Self {
+        self.lease.addresses = addresses;
+        self
     }
 
     /// The first bytes of the request's body are here already: its header goes with them.
@@ -131,6 +144,15 @@ impl Lease {
         self.begun.load(Ordering::Acquire)
     }
 
+    /// The backend keeps the connection idle for so long.
+    pub fn limit_idle(&self, limit: Duration) {
+        self.announced.store(limit.as_secs(), Ordering::Release);
+    }
+
+    fn keep(&self) -> Duration {
+        self.keep.min(Duration::from_secs(self.announced.load(Ordering::Acquire)))
+    }
+
     /// The response has come to its end, and the request has gone whole.
     pub fn set_over(&self) {
         self.over.store(true, Ordering::Release);
@@ -155,7 +177,13 @@ impl Lease {
     ) -> Result<Leased> {
         let (socket, timer) = match idle {
             Some(idle) => (idle.socket, idle.timer),
-            None => (connect::open(address, within, alive).await?, None),
+            None => {
+                let to = match &self.addresses {
+                    Some(all) => Destination::Any(Arc::clone(all)),
+                    None => Destination::One(address.clone()),
+                };
+                (connect::open(&to, within, alive).await?, None)
+            }
         };
         let together = Together::new(self.together);
         Ok(Leased { socket: Some(socket), lease: self, together, timer, read_until: None, write_until: None })
@@ -200,10 +228,10 @@ impl Leased {
     /// side of it.
     pub(super) fn hand_back(&mut self) {
         if let Some(socket) = self.socket.take()
-            && !self.lease.keep.is_zero()
+            && !self.lease.keep().is_zero()
             && self.together.has_sent()
         {
-            self.lease.kept.put(self.lease.key, socket, self.timer.take(), self.lease.keep);
+            self.lease.kept.put(self.lease.key, socket, self.timer.take(), self.lease.keep());
         }
     }
 

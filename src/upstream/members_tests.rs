@@ -64,7 +64,7 @@ fn drained_disabled_weightless_and_unresolved_are_never_tried() {
         assert_eq!((names(&members).as_str(), members.failed_open()), ("a", true));
         assert_eq!(names(&Members::build(&backends[1..], RULES, 0)), "");
     }
-    backends[3].resolved.set("127.0.0.1:4".parse().unwrap());
+    backends[3].resolved.set("127.0.0.1:4".parse::<std::net::SocketAddr>().unwrap());
     assert_eq!(names(&Members::build(&backends, RULES, 0)), "d");
 }
 

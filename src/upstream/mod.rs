@@ -3,6 +3,7 @@
 //! This room knows nothing of routes, sessions or metric families. What changes at run time are the cells of
 //! backends (`telemetry::vitals`) and the members made from them; everything else is as compiled.
 
+pub mod addresses;
 pub mod backend;
 pub mod balance;
 pub mod clock;
@@ -13,9 +14,11 @@ mod counting;
 pub mod discovery;
 pub mod explain;
 pub mod health;
+pub mod idle_limit;
 pub mod kept;
 pub mod lease;
 mod line;
+mod lookup;
 pub mod members;
 pub mod outlier;
 pub mod peer;

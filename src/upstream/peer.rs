@@ -19,6 +19,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
+use super::addresses::{Addresses, Destination};
 use super::backend::Backend;
 use super::connect::Connect;
 use super::connector;
@@ -29,8 +30,17 @@ use crate::config::schema::{self, Protocol, RouteTimeouts};
 
 /// Concurrent streams on one HTTP/2 connection to a backend; the backend's own SETTINGS may allow fewer.
 const H2_STREAMS: usize = 128;
+/// Stands for the addresses of a name, of which the connector chooses one. Pingora takes a kept connection for this address
+/// wherever it leads (`check_fd_match`, pingora-core, protocols/mod.rs); which name it belongs to is in the peer's key.
+const NO_ADDRESS: std::net::SocketAddr =
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 1);
+
+fn any_address() -> PeerAddress {
+    PeerAddress::Inet(NO_ADDRESS)
+}
+
 /// As long as Pingora keeps a connection that nobody else may have: zero would be for ever.
-const NOT_KEPT: Duration = Duration::from_millis(1);
+pub const NOT_KEPT: Duration = Duration::from_millis(1);
 
 /// What of an upstream's settings decides how its backends are spoken to, files included.
 #[derive(Clone)]
@@ -98,11 +108,22 @@ impl Wire {
         self.shown.as_ref().map(|(_, pem)| &**pem)
     }
 
+    /// A peer at this place, without deadlines.
+    pub(super) fn peer_at(&self, place: Destination) -> HttpPeer {
+        match place {
+            Destination::One(address) => self.peer(address),
+            Destination::Any(addresses) => {
+                let mut peer = self.peer(any_address());
+                peer.options.custom_l4 = Some(Arc::new(Connect::to(Some(addresses), false)));
+                peer
+            }
+        }
+    }
+
     /// A peer at this address, without deadlines.
-    pub(super) fn peer(&self, address: PeerAddress) -> HttpPeer {
-        let placeholder = std::net::SocketAddr::from(([0, 0, 0, 0], 1));
+    fn peer(&self, address: PeerAddress) -> HttpPeer {
         let tls = self.server_name.is_some();
-        let mut peer = HttpPeer::new(placeholder, tls, self.server_name.clone().unwrap_or_default());
+        let mut peer = HttpPeer::new(NO_ADDRESS, tls, self.server_name.clone().unwrap_or_default());
         peer._address = address;
         peer.client_cert_key = self.shown.as_ref().map(|(pair, _)| Arc::clone(pair));
         peer.group_key = self.group_key();
@@ -173,6 +194,10 @@ pub struct PeerTemplate {
     peer: HttpPeer,
     /// For plain HTTP/1; other connections are Pingora's to keep.
     terms: Option<Terms>,
+    /// The request asks to switch protocols, over HTTP/1.
+    tunnel: bool,
+    /// Each request has a connection of its own.
+    exclusive: bool,
 }
 
 /// What a lease goes by.
@@ -186,7 +211,7 @@ struct Terms {
 impl PeerTemplate {
     /// For one upstream and one route.
     pub fn new(wire: &Wire, timeouts: &RouteTimeouts) -> Self {
-        let mut peer = wire.peer(PeerAddress::Inet(std::net::SocketAddr::from(([0, 0, 0, 0], 1))));
+        let mut peer = wire.peer(any_address());
         peer.options.connection_timeout = timeouts.connect.limit();
         peer.options.total_connection_timeout = timeouts.connect.limit();
         peer.options.read_timeout = timeouts.read.limit();
@@ -200,7 +225,7 @@ impl PeerTemplate {
             let limits = Limits { read: peer.options.read_timeout.take(), write: peer.options.write_timeout.take() };
             Terms { settings: wire.group_key(), keep: wire.keep_alive, limits }
         });
-        Self { peer, terms }
+        Self { peer, terms, tunnel: false, exclusive: wire.send_proxy }
     }
 
     /// The same for requests that ask to switch protocols: while they are a tunnel nothing but `timeouts.tunnel` ends
@@ -213,7 +238,8 @@ impl PeerTemplate {
         }
         (options.read_timeout, options.write_timeout) = (timeouts.tunnel.limit(), timeouts.tunnel.limit());
         if wire.protocol == Protocol::Http1 {
-            options.custom_l4 = Some(Arc::new(Connect::tunnel()));
+            options.custom_l4 = Some(Arc::new(Connect::to(None, true)));
+            (template.tunnel, template.exclusive) = (true, true);
             // Where the switch was declined: nobody else may have the connection.
             options.idle_timeout = Some(NOT_KEPT);
         }
@@ -233,15 +259,32 @@ impl PeerTemplate {
         let terms = self.terms.as_ref()?;
         let key = Key { backend: backend.resolved.identity(), settings: terms.settings };
         let limits = terms.limits.within(left);
-        Some(Grant::new(kept, key, terms.keep, limits, fresh, now))
+        Some(Grant::new(kept, key, terms.keep, limits, fresh, now).to(backend.resolved.addresses()))
     }
 
     /// The peer for an attempt at this backend; nothing if its name has not resolved.
     pub fn peer(&self, backend: &Backend) -> Option<Box<HttpPeer>> {
-        let address = backend.resolved.current()?;
+        let identity = backend.resolved.identity();
+        let place = backend.resolved.current()?;
         let mut peer = Box::new(self.peer.clone());
-        peer._address = address;
+        match place {
+            Destination::One(address) => peer._address = address,
+            // The lease knows them.
+            Destination::Any(_) if self.terms.is_some() => {}
+            Destination::Any(addresses) => self.aim(&mut peer, addresses, identity),
+        }
         Some(peer)
+    }
+
+    fn aim(&self, peer: &mut HttpPeer, addresses: Arc<Addresses>, identity: u64) {
+        // Multiplied, so that identities, which are small, do not undo each other.
+        peer.group_key ^= identity.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        peer.options.custom_l4 = Some(Arc::new(Connect::to(Some(addresses), self.tunnel)));
+    }
+
+    /// Whether each request has a connection of its own.
+    pub fn is_exclusive(&self) -> bool {
+        self.exclusive
     }
 }
 

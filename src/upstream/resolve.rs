@@ -1,5 +1,5 @@
-//! Resolves a backend's `name:port` in the background: the first address counts, the last good one stays through
-//! failures, changes are logged.
+//! Resolves a backend's `name:port` in the background: all addresses count, the last good ones stay through failures,
+//! changes are logged.
 //!
 //! No request ever waits for a name.
 
@@ -7,9 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::addresses::Addresses;
 use super::backend::Resolved;
 use super::clock;
 use super::health::prober::Changed;
+use super::lookup::Lookup;
 
 /// From one look-up to the next.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -19,45 +21,47 @@ const JITTER: f64 = 0.1;
 
 /// Resolves one name for as long as it is configured.
 pub struct Resolver {
-    name: String,
-    port: u16,
+    lookup: Lookup,
     resolved: Arc<Resolved>,
     changed: Changed,
     failures: u32,
 }
 
 impl Resolver {
-    /// `changed` is called after the address has changed.
+    /// `changed` is called after the addresses have changed.
     pub fn new(name: &str, port: u16, resolved: Arc<Resolved>, changed: Changed) -> Self {
-        Self { name: name.to_owned(), port, resolved, changed, failures: 0 }
+        Self { lookup: Lookup::new(name, port), resolved, changed, failures: 0 }
     }
 
     /// Resolves for ever.
     pub async fn run(mut self) {
         loop {
-            let answer = tokio::net::lookup_host((self.name.as_str(), self.port)).await;
-            let first = answer.map(|mut addresses| addresses.next());
-            let wait = self.take(first);
+            let answer = self.lookup.look().await;
+            let wait = self.take(answer);
             tokio::time::sleep(wait.mul_f64(1.0 + JITTER * (2.0 * clock::random() - 1.0))).await;
         }
     }
 
     /// Takes an answer; how long to wait for the next.
-    fn take(&mut self, answer: std::io::Result<Option<SocketAddr>>) -> Duration {
-        let name = self.name.as_str();
+    fn take(&mut self, answer: std::io::Result<Vec<SocketAddr>>) -> Duration {
+        let name = self.lookup.name();
         let failed = match answer {
-            Ok(Some(address)) => {
-                if let Some(before) = self.resolved.set(address) {
-                    let before = before.map(|before| before.to_string());
-                    tracing::info!(name, %address, before, "backend's name resolves to another address");
-                    (self.changed)();
-                } else if self.failures > 0 {
-                    tracing::info!(name, %address, "backend's name resolves again");
+            Ok(list) if list.is_empty() => "no address".to_owned(),
+            Ok(list) => match Addresses::new(list.iter().copied()) {
+                Some(addresses) => {
+                    let text = addresses.to_string();
+                    if let Some(before) = self.resolved.set(addresses) {
+                        let before = before.map(|before| before.to_string());
+                        tracing::info!(name, addresses = text, before, "backend's name resolves to other addresses");
+                        (self.changed)();
+                    } else if self.failures > 0 {
+                        tracing::info!(name, addresses = text, "backend's name resolves again");
+                    }
+                    self.failures = 0;
+                    return INTERVAL;
                 }
-                self.failures = 0;
-                return INTERVAL;
-            }
-            Ok(None) => "no address".to_owned(),
+                None => format!("no address that a host can have, only such as {}", list[0].ip()),
+            },
             Err(error) => error.to_string(),
         };
         if self.failures == 0 {
@@ -100,13 +104,14 @@ mod tests {
         let waits: Vec<_> = (0..6).map(|_| resolver.take(failure()).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
         assert!(!resolved.is_known());
-        assert_eq!(resolver.take(Ok(Some(one))), INTERVAL);
-        assert_eq!(resolver.take(Ok(None)).as_secs(), 1);
+        assert_eq!(resolver.take(Ok(vec![one])), INTERVAL);
+        assert_eq!(resolver.take(Ok(Vec::new())).as_secs(), 1);
         assert_eq!(resolver.take(failure()).as_secs(), 2);
+        assert_eq!(resolver.take(Ok(vec!["0.0.0.0:80".parse().unwrap()])).as_secs(), 4, "no host's address");
         assert_eq!(resolved.current().unwrap().to_string(), "10.0.0.1:80");
-        resolver.take(Ok(Some(one)));
+        resolver.take(Ok(vec![one]));
         assert_eq!(changes.load(Ordering::Relaxed), 1);
-        resolver.take(Ok(Some(two)));
+        resolver.take(Ok(vec![two]));
         assert_eq!(
             (changes.load(Ordering::Relaxed), resolved.current().unwrap().to_string().as_str()),
             (2, "10.0.0.2:80")

@@ -27,7 +27,7 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// Begin each connection to a backend with a PROXY header that names the client; no connection is kept then.
     pub send_proxy: Option<SendProxy>,
-    /// How long an idle connection to a backend is kept.
+    /// How long an idle connection to a backend is kept; shorter where the backend says so (`Keep-Alive: timeout=n`, minus 1 s).
     pub keep_alive: Period,
     /// The members.
     pub backends: Vec<Backend>,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::Look;
 use crate::config::schema::Backend;
-use crate::config::values::BackendAddress;
+use crate::config::values::{BackendAddress, is_unicast};
 
 /// The largest weight of a backend.
 const HEAVIEST: u64 = 256;
@@ -82,7 +82,12 @@ impl Addresses {
         for (family, known, reply) in [("A", &mut self.v4, v4), ("AAAA", &mut self.v6, v6)] {
             match reply {
                 Reply::Records(records, ttl) => {
-                    *known = records.into_iter().collect();
+                    let (usable, others): (BTreeSet<_>, BTreeSet<_>) =
+                        records.into_iter().partition(|ip| is_unicast(*ip));
+                    judged
+                        .wrong
+                        .extend(others.iter().map(|ip| format!("{name} ({family}): {ip} is no host's address")));
+                    *known = usable;
                     judged.holds(ttl);
                 }
                 Reply::Nothing => known.clear(),

@@ -1,12 +1,13 @@
 //! Backends that are found while Weir runs: by name in DNS, or in a file.
 //!
-//! `answer` and `schedule` are pure: what an answer makes of the list, and when the next look is due. `names` asks DNS,
+//! `answer` and `schedule` are pure: what an answer makes of the list, and when the next look is due. `names` asks DNS (by `asker`),
 //! `file` looks at a file, `found` keeps the list over reloads, and here they are put together: the task of one
 //! upstream. Whatever fails, the last good list stays, and no look ever empties a list. Nothing here touches
 //! members: the registry brings what was found into the upstream. No request ever waits for a look.
 
 pub mod adapter;
 pub mod answer;
+mod asker;
 pub mod file;
 pub mod found;
 pub mod names;

@@ -1,37 +1,30 @@
 //! Asks DNS: the addresses of a name, or a service's records and the addresses of their targets.
 //!
-//! Nothing is cached here but what `answer` keeps: when to ask again is `schedule`'s. The system's settings (resolv.conf,
-//! hosts) are read anew after a look that failed, so that another server there needs no restart.
+//! Nothing is cached here but what `answer` keeps: when to ask again is `schedule`'s. How one question is asked is
+//! `asker`'s.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::task::JoinSet;
 
 use super::Look;
 use super::answer::{self, Addresses, Reply, Service, Services};
+use super::asker::Asker;
 use crate::config::schema::Discover;
 use crate::config::values::NameServer;
-
-/// How long one server may take to answer, and how often it is asked again.
-const TIMEOUT: Duration = Duration::from_secs(2);
-const ATTEMPTS: usize = 1;
-
-/// How long the questions about one name may take in all, whatever search lists and servers there are.
-const WHOLE: Duration = Duration::from_secs(10);
 
 /// Targets of one service that are asked for at once.
 const AT_ONCE: usize = 16;
 
+/// The longest chain of aliases (CNAME) to a service.
+const MOST_ALIASES: usize = 8;
+
 /// A name or a service, with its last good answers.
 pub struct Names {
     server: Option<NameServer>,
-    resolver: Option<TokioResolver>,
+    asker: Option<Asker>,
     wanted: Wanted,
 }
 
@@ -50,37 +43,38 @@ impl Names {
             (_, _, Some(name)) => Wanted::Service { name: name.as_str().to_owned(), known: Services::default() },
             _ => return None,
         };
-        Some(Self { server: settings.resolver, resolver: None, wanted })
+        Some(Self { server: settings.resolver, asker: None, wanted })
     }
 
-    /// Looks once.
+    /// Looks once. The system's settings (resolv.conf, hosts) are read anew after a look that failed, so that another server
+    /// there needs no restart.
     pub async fn look(&mut self) -> Look {
-        let resolver = match self.resolver.take().map_or_else(|| resolver(self.server), Ok) {
-            Ok(resolver) => resolver,
+        let asker = match self.asker.take().map_or_else(|| Asker::new(self.server), Ok) {
+            Ok(asker) => asker,
             Err(error) => return Look { wrong: vec![format!("no DNS server to ask: {error}")], ..Look::default() },
         };
         let look = match &mut self.wanted {
             Wanted::Name { name, port, known } => {
-                let (v4, v6) = addresses(&resolver, name).await;
+                let (v4, v6) = addresses(&asker, name).await;
                 let judged = known.take(name, v4, v6);
                 answer::look(known.backends(*port), judged)
             }
-            Wanted::Service { name, known } => service(&resolver, name, known).await,
+            Wanted::Service { name, known } => service(&asker, name, known).await,
         };
-        self.resolver = Some(resolver).filter(|_| look.wrong.is_empty());
+        self.asker = Some(asker).filter(|_| look.wrong.is_empty());
         look
     }
 }
 
-async fn service(resolver: &TokioResolver, name: &str, known: &mut Services) -> Look {
-    let (mut judged, targets) = known.take(name, services(resolver, name).await);
+async fn service(asker: &Asker, name: &str, known: &mut Services) -> Look {
+    let (mut judged, targets) = known.take(name, services(asker, name).await);
     let mut left: Vec<String> = targets.into_iter().collect();
     while !left.is_empty() {
         let mut asked = JoinSet::new();
         for target in left.split_off(left.len().saturating_sub(AT_ONCE)) {
-            let resolver = resolver.clone();
+            let asker = asker.clone();
             asked.spawn(async move {
-                let answer = addresses(&resolver, &target).await;
+                let answer = addresses(&asker, &target).await;
                 (target, answer)
             });
         }
@@ -92,45 +86,48 @@ async fn service(resolver: &TokioResolver, name: &str, known: &mut Services) -> 
     answer::look(known.backends(), judged)
 }
 
-fn resolver(server: Option<NameServer>) -> Result<TokioResolver, NetError> {
-    let mut builder = match server {
-        Some(server) => TokioResolver::builder_with_config(asking(server.get()), TokioRuntimeProvider::default()),
-        None => TokioResolver::builder_tokio()?,
-    };
-    let options = builder.options_mut();
-    (options.timeout, options.attempts, options.cache_size) = (TIMEOUT, ATTEMPTS, 0);
-    if server.is_some() {
-        options.use_hosts_file = ResolveHosts::Never;
-    }
-    // The TTL of an alias counts as well.
-    options.preserve_intermediates = true;
-    builder.build()
-}
-
-/// UDP first, TCP for what does not fit.
-fn asking(server: SocketAddr) -> ResolverConfig {
-    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-        connection.port = server.port();
-        connection
-    });
-    let server = NameServerConfig::new(server.ip(), true, connections.into());
-    ResolverConfig::from_parts(None, Vec::new(), vec![server])
-}
-
-async fn addresses(resolver: &TokioResolver, name: &str) -> (Reply<IpAddr>, Reply<IpAddr>) {
-    let v4 = ask(resolver, name, RecordType::A, |data| match data {
+async fn addresses(asker: &Asker, name: &str) -> (Reply<IpAddr>, Reply<IpAddr>) {
+    let v4 = asker.ask(name, RecordType::A, |data| match data {
         RData::A(address) => Some(IpAddr::V4(address.0)),
         _ => None,
     });
-    let v6 = ask(resolver, name, RecordType::AAAA, |data| match data {
+    let v6 = asker.ask(name, RecordType::AAAA, |data| match data {
         RData::AAAA(address) => Some(IpAddr::V6(address.0)),
         _ => None,
     });
     tokio::join!(v4, v6)
 }
 
-async fn services(resolver: &TokioResolver, name: &str) -> Reply<Service> {
-    ask(resolver, name, RecordType::SRV, |data| match data {
+/// The resolver follows an alias for addresses only: behind SRV it looks for the target.
+async fn services(asker: &Asker, name: &str) -> Reply<Service> {
+    let mut alias: (String, Option<Duration>) = (name.to_owned(), None);
+    for _ in 0..=MOST_ALIASES {
+        let (name, ttl) = &alias;
+        let reply = asker.ask(name, RecordType::SRV, service_of).await;
+        match reply {
+            Reply::Records(records, own) => return Reply::Records(records, ttl.map_or(own, |ttl| own.min(ttl))),
+            Reply::Failed(why) => return Reply::Failed(why),
+            Reply::Nothing => {}
+        }
+        let next = asker.ask(name, RecordType::CNAME, |data| match data {
+            RData::CNAME(target) => Some(target.0.to_ascii()),
+            _ => None,
+        });
+        match next.await {
+            Reply::Records(targets, own) => {
+                let ttl = Some(ttl.map_or(own, |ttl| own.min(ttl)));
+                let Some(target) = targets.into_iter().next() else { return Reply::Nothing };
+                alias = (target, ttl);
+            }
+            Reply::Nothing => return Reply::Nothing,
+            Reply::Failed(why) => return Reply::Failed(why),
+        }
+    }
+    Reply::Failed(format!("more than {MOST_ALIASES} aliases"))
+}
+
+fn service_of(data: &RData) -> Option<Service> {
+    match data {
         RData::SRV(record) => Some(Service {
             target: record.target.to_ascii().to_ascii_lowercase(),
             port: record.port,
@@ -138,32 +135,5 @@ async fn services(resolver: &TokioResolver, name: &str) -> Reply<Service> {
             weight: record.weight,
         }),
         _ => None,
-    })
-    .await
-}
-
-async fn ask<T>(
-    resolver: &TokioResolver,
-    name: &str,
-    kind: RecordType,
-    wanted: impl Fn(&RData) -> Option<T>,
-) -> Reply<T> {
-    match tokio::time::timeout(WHOLE, resolver.lookup(name, kind)).await {
-        Err(_) => Reply::Failed("no answer in time".into()),
-        Ok(Err(error)) => refused(&error),
-        Ok(Ok(lookup)) => {
-            let records: Vec<T> = lookup.answers().iter().filter_map(|record| wanted(&record.data)).collect();
-            let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
-            if records.is_empty() { Reply::Nothing } else { Reply::Records(records, Duration::from_secs(ttl.into())) }
-        }
-    }
-}
-
-fn refused<T>(error: &NetError) -> Reply<T> {
-    match error {
-        NetError::Dns(DnsError::NoRecordsFound(_)) => Reply::Nothing,
-        NetError::Dns(DnsError::ResponseCode(code)) => Reply::Failed(format!("the server says: {code}")),
-        NetError::Timeout => Reply::Failed("no answer in time".into()),
-        other => Reply::Failed(other.to_string()),
     }
 }

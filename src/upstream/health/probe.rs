@@ -18,14 +18,14 @@ use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType};
-use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
 
 use super::grpc;
 use crate::config::schema::{BodyCheck, GrpcCheck, HealthCheck, HttpCheck, Protocol};
 use crate::config::values::{Period, StatusRange};
 use crate::lack::{self, Lack};
-use crate::upstream::connect::{Connect, open};
+use crate::upstream::addresses::Destination;
+use crate::upstream::connect::{Connect, dial, open};
 use crate::upstream::peer::Wire;
 
 /// How much of a body is looked at: 64 KiB.
@@ -66,58 +66,56 @@ impl Probe {
 
     /// Asks once. The error is for people: "connect refused", "status 500, expected 200-299", "timeout after 1s".
     pub async fn run(&self, address: &PeerAddress) -> Result<(), String> {
-        self.ask_once(address).await.map_err(|wrong| wrong.reason)
+        self.ask_once(&Destination::One(address.clone())).await.map_err(|wrong| wrong.reason)
     }
 
-    /// The same, telling apart what says nothing about the backend.
-    pub(super) async fn ask_once(&self, address: &PeerAddress) -> Result<(), Wrong> {
-        let mut address = address.clone();
-        if let Some(port) = self.check.port {
-            address.set_port(port);
-        }
+    /// The same, telling apart what says nothing about the backend. Of a name's addresses one has to answer.
+    pub(super) async fn ask_once(&self, place: &Destination) -> Result<(), Wrong> {
+        let place = self.check.port.map_or_else(|| place.clone(), |port| place.with_port(port));
         let asked = async {
             match (&self.check.http, &self.check.grpc) {
-                (Some(http), _) => self.ask(http, address).await,
-                (None, Some(grpc)) => self.call(grpc, address).await,
-                (None, None) => self.connect(&address).await,
+                (Some(http), _) => self.ask(http, place).await,
+                (None, Some(grpc)) => self.call(grpc, place).await,
+                (None, None) => self.connect(place).await,
             }
         };
         let limit = self.check.timeout;
         tokio::time::timeout(limit.get(), asked).await.unwrap_or_else(|_| Err(format!("timeout after {limit}").into()))
     }
 
-    async fn ask(&self, http: &HttpCheck, address: PeerAddress) -> Result<(), Wrong> {
+    async fn ask(&self, http: &HttpCheck, place: Destination) -> Result<(), Wrong> {
         let request = self.request(http).map_err(|error| explain(&error))?;
-        let mut session = self.session(address).await.map_err(|error| unopened(&error))?;
+        let mut session = self.session(place).await.map_err(|error| unopened(&error))?;
         let head = http.method.as_http() == Method::HEAD;
         Ok(exchange(&mut session, request, http, head).await?)
     }
 
-    async fn session(&self, address: PeerAddress) -> pingora_core::Result<HttpSession> {
+    async fn session(&self, place: Destination) -> pingora_core::Result<HttpSession> {
         if !self.wire.is_plain() {
-            return self.connector.get_http_session(&self.peer(address)).await.map(|(session, _)| session);
+            return self.connector.get_http_session(&self.peer(place)).await.map(|(session, _)| session);
         }
-        let stream: Stream = match open(&address, None, None).await? {
+        let stream: Stream = match open(&place, None, None).await? {
             Either::Left(tcp) => tcp.into(),
             Either::Right(unix) => unix.into(),
         };
         Ok(HttpSession::H1(Http1Session::new(Box::new(stream))))
     }
 
-    fn peer(&self, address: PeerAddress) -> HttpPeer {
-        let mut peer = self.wire.peer(address);
+    fn peer(&self, place: Destination) -> HttpPeer {
+        let addresses = if let Destination::Any(all) = &place { Some(Arc::clone(all)) } else { None };
+        let mut peer = self.wire.peer_at(place);
         // One stream a connection: Pingora then never keeps it for another.
         peer.options.max_h2_streams = 1;
         if self.wire.announces() {
             // LOCAL: it is nobody's request but Weir's.
-            Connect::announce(&mut peer, None, false);
+            Connect::announce(&mut peer, None, false, addresses);
         }
         peer
     }
 
-    async fn call(&self, check: &GrpcCheck, address: PeerAddress) -> Result<(), Wrong> {
+    async fn call(&self, check: &GrpcCheck, place: Destination) -> Result<(), Wrong> {
         let request = self.call_header().map_err(|error| explain(&error))?;
-        let mut session = self.session(address).await.map_err(|error| unopened(&error))?;
+        let mut session = self.session(place).await.map_err(|error| unopened(&error))?;
         session.write_request_header(Box::new(request)).await.map_err(|error| explain(&error))?;
         let message = grpc::request(&check.service).into();
         session.write_request_body(message, true).await.map_err(|error| explain(&error))?;
@@ -136,14 +134,14 @@ impl Probe {
         Ok(request)
     }
 
-    async fn connect(&self, address: &PeerAddress) -> Result<(), Wrong> {
+    async fn connect(&self, place: Destination) -> Result<(), Wrong> {
         if !self.wire.announces() {
-            return connect(address).await;
+            return connect(&place).await;
         }
-        let mut peer = self.peer(address.clone());
+        let mut peer = self.peer(place);
         match peer.options.custom_l4.take() {
-            Some(l4) => l4.connect(address).await.map(drop).map_err(|error| unopened(&error)),
-            None => connect(address).await,
+            Some(l4) => l4.connect(&peer._address).await.map(drop).map_err(|error| unopened(&error)),
+            None => Err("no PROXY header to send".to_owned().into()),
         }
     }
 
@@ -265,14 +263,8 @@ fn verdict(body: &BodyCheck, seen: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-async fn connect(address: &PeerAddress) -> Result<(), Wrong> {
-    let connected = match address {
-        PeerAddress::Inet(socket) => TcpStream::connect(socket).await.map(drop),
-        PeerAddress::Unix(unix) => match unix.as_pathname() {
-            Some(path) => UnixStream::connect(path).await.map(drop),
-            None => return Err("no path to connect to".to_owned().into()),
-        },
-    };
+async fn connect(place: &Destination) -> Result<(), Wrong> {
+    let connected = dial(place).await.map(drop);
     connected.map_err(|error| Wrong { reason: io_reason("connect", &error), lack: lack::of(&error) })
 }
 

@@ -118,7 +118,9 @@ async fn serve(request: Request<RecvStream>, mut respond: h2::server::SendRespon
     let field = |name: &str| request.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
     let header = Response::builder().header("content-type", "application/grpc");
     let header = header.header("x-te", field("te")).header("x-timeout", field("grpc-timeout"));
+    let header = header.header("x-trailer", field("trailer"));
     let path = request.uri().path().to_owned();
+    let header = if path == "/announces" { header.header("trailer", "x-sum") } else { header };
     let mut body = request.into_body();
     if path == "/fails" {
         respond.send_response(header.header("grpc-status", "5").body(()).unwrap(), true).unwrap();

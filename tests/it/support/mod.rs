@@ -6,6 +6,7 @@ pub mod dns;
 pub mod echo;
 pub mod frames;
 pub mod grpc;
+pub mod names;
 pub mod origin;
 pub mod pki;
 pub mod random;
@@ -14,6 +15,7 @@ pub mod targets;
 pub mod tls;
 pub mod ways;
 pub mod weir;
+pub mod zone;
 
 use std::time::{Duration, Instant};
 
@@ -21,6 +23,7 @@ pub use acme::Pebble;
 pub use client::{Client, Response, busy, exchange};
 pub use dns::Dns;
 pub use echo::Echo;
+pub use names::Names;
 pub use origin::{Origin, Reply};
 pub use pki::Pki;
 pub use random::Random;

@@ -1,0 +1,105 @@
+//! Look-ups of names by the system (getaddrinfo), on threads of their own.
+//!
+//! A call may take as long as the resolver's settings let it, and cannot be interrupted. On a runtime's own threads for
+//! blocking work, look-ups that hang would keep reloads and file reads waiting.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+
+/// Calls that may hang at the same time; others wait for their turn.
+const THREADS: usize = 32;
+
+/// A thread with nothing to do ends after this.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// How long an answer is waited for.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The look-ups of one name: one at a time.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    name: String,
+    port: u16,
+    under_way: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
+}
+
+impl Lookup {
+    pub(super) fn new(name: &str, port: u16) -> Self {
+        Self { name: name.to_owned(), port, under_way: None }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The addresses in the system's order. A call that is late is not repeated: the next look takes its answer.
+    pub(super) async fn look(&mut self) -> io::Result<Vec<SocketAddr>> {
+        self.look_within(DEADLINE, |name, port| Ok((name, port).to_socket_addrs()?.collect())).await
+    }
+
+    async fn look_within(
+        &mut self,
+        deadline: Duration,
+        call: impl FnOnce(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + 'static,
+    ) -> io::Result<Vec<SocketAddr>> {
+        if self.under_way.is_none() {
+            let (name, port) = (self.name.clone(), self.port);
+            self.under_way = Some(pool()?.spawn_blocking(move || call(&name, port)));
+        }
+        let Some(under_way) = &mut self.under_way else { return Err(io::ErrorKind::NotFound.into()) };
+        match tokio::time::timeout(deadline, under_way).await {
+            Ok(answer) => {
+                self.under_way = None;
+                answer.unwrap_or_else(|error| Err(io::Error::other(error)))
+            }
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the system's resolver does not answer in time")),
+        }
+    }
+}
+
+/// A runtime of which only the threads for blocking work are used.
+fn pool() -> io::Result<&'static Runtime> {
+    static POOL: OnceLock<Runtime> = OnceLock::new();
+    if let Some(pool) = POOL.get() {
+        return Ok(pool);
+    }
+    let pool = Builder::new_current_thread()
+        .max_blocking_threads(THREADS)
+        .thread_keep_alive(IDLE)
+        .thread_name("lookup")
+        .build()?;
+    Ok(POOL.get_or_init(|| pool))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_that_hangs_is_given_up_and_its_answer_is_taken_once_it_comes() {
+        let mut lookup = Lookup::new("api.internal", 80);
+        let (go, wait) = mpsc::channel::<()>();
+        let address: SocketAddr = "10.0.0.1:80".parse().unwrap();
+        let soon = Duration::from_millis(20);
+        let hanging = move |_: &str, _: u16| {
+            wait.recv().unwrap();
+            Ok(vec![address])
+        };
+        let late = lookup.look_within(soon, hanging).await.unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::TimedOut);
+        let second = lookup.look_within(soon, |_, _| Err(io::Error::other("asked twice"))).await.unwrap_err();
+        assert_eq!(second.kind(), io::ErrorKind::TimedOut, "one call at a time");
+        go.send(()).unwrap();
+        let long = Duration::from_secs(10);
+        assert_eq!(lookup.look_within(long, |_, _| Ok(Vec::new())).await.unwrap(), [address]);
+        assert!(lookup.look_within(long, |_, _| Ok(Vec::new())).await.unwrap().is_empty());
+    }
+}
