@@ -16,6 +16,7 @@ use crate::policy::framing::check_path_and_query;
 use crate::policy::request_id::RequestId;
 use crate::policy::{hop_by_hop, host, lean};
 use crate::route;
+use crate::snapshot::Snapshot;
 use crate::telemetry::record::trace_id;
 
 /// How long after a request's deadline the listener cuts it: Pingora's own timers, which can still say 504, go first.
@@ -70,10 +71,10 @@ fn asks_for_websocket(request: &RequestHeader) -> bool {
 }
 
 fn identify(request: &RequestHeader, ctx: &mut RequestCtx) {
-    ctx.request_id = Some(RequestId::assign(&request.headers, super::millis(ctx.started_at)));
-    if let Some(exchange) = &ctx.exchange {
+    ctx.request_id = Some(RequestId::assign(&request.headers, super::unix_ms(ctx.started_at)));
+    if let (Some(exchange), Some(snapshot)) = (&ctx.exchange, &ctx.snapshot) {
         let peer = exchange.conn.peer_ip();
-        ctx.client = Some(ctx.snapshot.forwarding.client_address(peer, &request.headers));
+        ctx.client = Some(snapshot.forwarding.client_address(peer, &request.headers));
     }
 }
 
@@ -150,8 +151,8 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
         }
     }
     let path = route::path::normalise(request.uri.path());
-    let found = ctx.snapshot.routes.find(host.as_deref(), &path, &request.method, &request.headers);
-    let Some(route) = found.map(Arc::clone) else {
+    let find = |s: &Arc<Snapshot>| s.routes.find(host.as_deref(), &path, &request.method, &request.headers).cloned();
+    let Some(route) = ctx.snapshot.as_ref().and_then(find) else {
         return Err(refuse(ctx, Fault::NoRoute, None, "no route matches"));
     };
     ctx.target = route.action.upstream().map(Arc::clone);
