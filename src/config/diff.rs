@@ -242,10 +242,10 @@ upstreams:
     fn outlier_detection_that_is_turned_off_or_on_is_said_in_words() {
         let off = OLD.replace("  api:\n", "  api:\n    outlier: off\n");
         let said = |diff: Diff| diff.lines(|_| None);
-        assert_eq!(said(between(&off)), ["upstream api: outlier on → off"]);
-        assert_eq!(said(diff(&parsed(&off), &parsed(OLD))), ["upstream api: outlier off → on"]);
+        assert_eq!(said(between(&off)), ["upstream api: changed (outlier on → off)"]);
+        assert_eq!(said(diff(&parsed(&off), &parsed(OLD))), ["upstream api: changed (outlier off → on)"]);
         let other = OLD.replace("  api:\n", "  api:\n    outlier: { eject: 30s }\n");
-        assert_eq!(said(between(&other)), ["upstream api: outlier.eject 10s → 30s"]);
+        assert_eq!(said(between(&other)), ["upstream api: changed (outlier.eject 10s → 30s)"]);
         let written = OLD.replace("  api:\n", "  api:\n    outlier: {}\n");
         assert!(said(between(&written)).is_empty(), "the same defaults, written or not");
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{Client, Origin, Reply, Weir, eventually, size};
@@ -43,10 +43,11 @@ fn p99(times: impl Iterator<Item = Duration>) -> Duration {
 #[test]
 #[ignore = "measures latency: wants a quiet machine"]
 fn p99_of_traffic_while_20_of_50_backends_are_ejected_under_consistent_hash_is_within_one_and_a_half_of_before() {
-    let failing = Arc::new(AtomicBool::new(false));
+    // One after the other begins to fail.
+    let failing = Arc::new(AtomicUsize::new(0));
     let origin = |n: usize| {
         let failing = Arc::clone(&failing);
-        Origin::start(move |_| match n < EJECTED && failing.load(Ordering::Acquire) {
+        Origin::start(move |_| match n < failing.load(Ordering::Acquire) {
             true => Reply::new(500, "failed"),
             false => Reply::new(200, "ok"),
         })
@@ -59,13 +60,16 @@ fn p99_of_traffic_while_20_of_50_backends_are_ejected_under_consistent_hash_is_w
     let weir = Weir::start(&format!(
         "access_log: {{ path: \"off\" }}\nserver: {{ threads: 1 }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
          routes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ balance: consistent_hash, hash: {{ path: {{}} }}, backends: [{backends}] }} }}"
+         upstreams: {{ up: {{ balance: consistent_hash, hash: {{ path: {{}} }}, outlier: {{}}, backends: [{backends}] }} }}"
     ));
     let stop = Arc::new(AtomicBool::new(false));
     let clients = load(&weir, &stop);
     std::thread::sleep(Duration::from_secs(8));
     let began = Instant::now();
-    failing.store(true, Ordering::Release);
+    for n in 1..=EJECTED {
+        failing.store(n, Ordering::Release);
+        std::thread::sleep(Duration::from_millis(250));
+    }
     eventually("20 are ejected", || {
         (weir.sum(&["weir_backend_state{", "\"ejected\""]) == EJECTED as f64).then_some(())
     });

@@ -109,7 +109,8 @@ fn good() -> [Origin; 2] {
 #[test]
 fn a_backend_that_drops_requests_is_ejected_by_default_after_five_failed_attempts() {
     let bad = Origin::start(|_| Reply::hang_up());
-    let weir = shipped(&bad, &good(), "");
+    let others = good();
+    let weir = shipped(&bad, &others, "");
     let mut client = Client::connect(weir.web());
     assert!((0..40).all(|_| client.get("/").status == 200), "each is tried elsewhere");
     weir.wait_for_state("b0", "ejected");
@@ -120,7 +121,8 @@ fn a_backend_that_drops_requests_is_ejected_by_default_after_five_failed_attempt
 #[test]
 fn requests_that_cannot_be_sent_twice_are_not_risked_on_a_backend_that_has_just_dropped_one() {
     let bad = Origin::start(|_| Reply::hang_up());
-    let weir = shipped(&bad, &good(), "");
+    let others = good();
+    let weir = shipped(&bad, &others, "");
     let mut client = Client::connect(weir.web());
     let failed = (0..60).filter(|_| client.post("/", b"x").status == 502).count();
     assert_eq!(failed, 1, "the first; the other backends take the rest");
@@ -131,7 +133,8 @@ fn requests_that_cannot_be_sent_twice_are_not_risked_on_a_backend_that_has_just_
 #[test]
 fn a_backend_that_answers_500_is_ejected_by_default_after_eight() {
     let bad = Origin::start(|_| Reply::new(500, "bad"));
-    let weir = shipped(&bad, &good(), "");
+    let others = good();
+    let weir = shipped(&bad, &others, "");
     let mut client = Client::connect(weir.web());
     assert_eq!((0..90).filter(|_| client.get("/").status == 500).count(), 8);
     weir.wait_for_state("b0", "ejected");
