@@ -181,7 +181,7 @@ impl Attempt {
     fn end(mut self, outcome: Outcome, reason: Option<RetryReason>) -> AttemptRecord {
         if !matches!(outcome, Outcome::Ok | Outcome::ClientAbort) {
             let (took, now) = self.started.elapsed();
-            if !self.faulted {
+            if !self.faulted && outcome != Outcome::ConnectError {
                 self.backend.vitals.set_failed(now);
             }
             self.fault(took, now);

@@ -89,7 +89,7 @@ async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> R
     if first {
         target.upstream.budget().count_request(now);
     }
-    if !ctx.method.is_idempotent() {
+    if !ctx.method.is_idempotent() && target.upstream.settings().outlier.is_on() {
         ctx.tried.be_careful(now);
     }
     let named = sticky::named(session, target, ctx);

@@ -154,7 +154,7 @@ impl Vitals {
         self.changed(before, now_ms);
     }
 
-    /// An attempt failed: no complete response came.
+    /// An attempt failed after bytes of the request may have been sent: no complete response came.
     pub fn set_failed(&self, now_ms: u64) {
         self.failed_ms.store(now_ms, Ordering::Relaxed);
     }

@@ -8,6 +8,7 @@ mod acme;
 mod balancers;
 mod balancing;
 mod chaos;
+mod clock;
 mod conformance;
 mod demo;
 mod descriptors;
