@@ -40,7 +40,7 @@ admin: {{ address: 127.0.0.1:{free_port()} }}
 access_log: {{ path: off }}
 listeners: [{{ name: bench, address: 127.0.0.1:{port} }}]
 routes: [{{ name: all, upstream: all }}]
-upstreams: {{ all: {{ balance: {balance}, {"outlier: {}, " if outlier else ""}backends: [{members}] }} }}
+upstreams: {{ all: {{ balance: {balance}, outlier: {"{}" if outlier else "off"}, backends: [{members}] }} }}
 """)
         return [ROOT / "target/release/weir", "run", "-c", path]
     return command

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::telemetry::vitals::{State, Vitals};
+use crate::upstream::clock;
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -153,7 +154,7 @@ impl Backend {
             address: labels.address.to_string(),
             state: vitals.state(),
             reason: vitals.why(),
-            since: rfc3339(vitals.since_ms()),
+            since: rfc3339(clock::to_unix_ms(vitals.since_ms())),
             in_flight: vitals.in_flight(),
             weight,
             effective_weight,

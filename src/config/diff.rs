@@ -194,6 +194,9 @@ fn compare(key: &str, old: &Value, new: &Value, found: &mut dyn FnMut(&str, Stri
         _ => match (word(old), word(new)) {
             (Some(a), Some(b)) if key.is_empty() => found(key, format!("{a} → {b}")),
             (Some(a), Some(b)) if !secret.contains(&last) => found(key, format!("{key} {a} → {b}")),
+            // A section that the word `off` may stand for.
+            (None, Some(b)) if old.is_object() && b == "off" => found(key, format!("{key} on → off")),
+            (Some(a), None) if new.is_object() && a == "off" => found(key, format!("{key} off → on")),
             _ => found(key, if key.is_empty() { "entries".into() } else { key.to_owned() }),
         },
     }
@@ -233,6 +236,18 @@ upstreams:
 
     fn between(new: &str) -> Diff {
         diff(&parsed(OLD), &parsed(new))
+    }
+
+    #[test]
+    fn outlier_detection_that_is_turned_off_or_on_is_said_in_words() {
+        let off = OLD.replace("  api:\n", "  api:\n    outlier: off\n");
+        let said = |diff: Diff| diff.lines(|_| None);
+        assert_eq!(said(between(&off)), ["upstream api: changed (outlier on → off)"]);
+        assert_eq!(said(diff(&parsed(&off), &parsed(OLD))), ["upstream api: changed (outlier off → on)"]);
+        let other = OLD.replace("  api:\n", "  api:\n    outlier: { eject: 30s }\n");
+        assert_eq!(said(between(&other)), ["upstream api: changed (outlier.eject 10s → 30s)"]);
+        let written = OLD.replace("  api:\n", "  api:\n    outlier: {}\n");
+        assert!(said(between(&written)).is_empty(), "the same defaults, written or not");
     }
 
     #[test]

@@ -72,8 +72,12 @@ fn kind(defs: &Map<String, Value>, schema: &Value) -> Kind {
     if let Some(name) = schema["$ref"].as_str() {
         return named(name.trim_start_matches("#/$defs/"), defs);
     }
-    if let Some(choice) = schema["anyOf"].as_array().and_then(|a| a.iter().find(|c| c["type"] != "null")) {
-        return kind(defs, choice);
+    let choices = schema["anyOf"].as_array();
+    if let Some(choice) = choices.and_then(|a| a.iter().find(|c| c["type"] != "null")) {
+        let Kind { words, section } = kind(defs, choice);
+        // A section that one word may stand for.
+        let word = choices.and_then(|a| a.iter().find_map(|c| c["const"].as_str()));
+        return Kind { words: word.map_or(words.clone(), |word| format!("{words} or `{word}`")), section };
     }
     let types = match &schema["type"] {
         Value::Array(names) => names.iter().find(|n| *n != "null").cloned().unwrap_or_default(),

@@ -13,18 +13,20 @@ use serde::{Deserialize, Serialize};
 use super::values::{Cidr, HeaderEdits, HostPattern, Method, Name, Pattern, Percent, Period, Size, Target};
 
 mod acme;
+mod outlier;
 mod paths;
 mod sticky;
 mod tls;
 mod upstream;
 
 pub use acme::{Acme, AcmeChallenge};
+pub use outlier::{Outlier, OutlierDetection};
 pub use paths::{EncodedSlash, ListenerPaths};
 pub use sticky::{CookieAttributes, SameSite, Sticky};
 pub use tls::{CertificatePair, ClientAuth, ClientAuthMode, Hsts, ListenerTls, RedirectHttps, Suite};
 pub use upstream::{
-    Backend, Balance, BodyCheck, Discover, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Outlier, Protocol, Queue,
-    SendProxy, TcpCheck, Upstream, UpstreamTls, Whole,
+    Backend, Balance, BodyCheck, Discover, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Protocol, Queue, SendProxy,
+    TcpCheck, Upstream, UpstreamTls, Whole,
 };
 
 /// The whole file.

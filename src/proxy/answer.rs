@@ -229,6 +229,9 @@ pub(super) fn header(
     sticky::reveal(session, response, ctx)?;
     ctx.begun = Some(response.status.as_u16());
     close_if_leaving(session, ctx, life);
+    if may_last(response, ctx) {
+        ctx.let_go();
+    }
     Ok(())
 }
 
@@ -242,6 +245,19 @@ fn upgrade_required(headers: &HeaderMap, status: StatusCode, ctx: &RequestCtx) -
         exchange.conn.add_upgrade_option();
     }
     protocols
+}
+
+/// A longer response may take its time.
+const LONG: u64 = 1 << 20;
+
+/// Whether the response is long, or of unknown length: a stream of events or of messages may take hours.
+fn may_last(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
+    match response.headers.get(header::CONTENT_LENGTH) {
+        Some(length) => {
+            length.to_str().ok().and_then(|length| length.parse().ok()).is_none_or(|length: u64| length > LONG)
+        }
+        None => !is_bodiless(response, ctx),
+    }
 }
 
 /// What a final response gets on its way.
@@ -283,6 +299,10 @@ fn open_tunnel(session: &mut Session, ctx: &mut RequestCtx) {
     if let Some(route) = &ctx.route {
         session.set_read_timeout(route.timeouts.tunnel.limit());
     }
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.became_tunnel();
+    }
+    ctx.let_go();
 }
 
 /// Our own reply for a fault, if nothing was sent yet.

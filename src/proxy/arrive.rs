@@ -21,7 +21,7 @@ use crate::policy::request_id::RequestId;
 use crate::policy::{hop_by_hop, host, lean, nominations, rewrite};
 use crate::route;
 use crate::route::table::OnListener;
-use crate::snapshot::Target;
+use crate::snapshot::{Snapshot, Target};
 use crate::telemetry::record::trace_id;
 
 /// How long after a request's deadline the listener cuts it: Pingora's own timers, which can still say 504, go first.
@@ -82,10 +82,10 @@ fn asks_for_websocket(request: &RequestHeader) -> bool {
 }
 
 fn identify(request: &RequestHeader, ctx: &mut RequestCtx) {
-    ctx.request_id = Some(RequestId::assign(&request.headers, super::millis(ctx.started_at)));
-    if let Some(exchange) = &ctx.exchange {
+    ctx.request_id = Some(RequestId::assign(&request.headers, super::unix_ms(ctx.started_at)));
+    if let (Some(exchange), Some(snapshot)) = (&ctx.exchange, &ctx.snapshot) {
         let peer = exchange.conn.peer_ip();
-        ctx.client = Some(ctx.snapshot.forwarding.client_address(peer, &request.headers));
+        ctx.client = Some(snapshot.forwarding.client_address(peer, &request.headers));
     }
 }
 
@@ -183,8 +183,9 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(421), "the certificate does not cover this host"));
     }
     let path = path::normalise(request.uri.path(), ctx.path_rules());
-    let found = ctx.snapshot.routes.find(on, host.as_deref(), &path, &request.method, &request.headers);
-    let Some(route) = found.map(Arc::clone) else {
+    let find =
+        |s: &Arc<Snapshot>| s.routes.find(on, host.as_deref(), &path, &request.method, &request.headers).cloned();
+    let Some(route) = ctx.snapshot.as_ref().and_then(find) else {
         if on.redirects || last_hop::is_about_the_server(session, ctx) {
             // `own_action` answers it.
             return Ok(());
@@ -206,8 +207,8 @@ fn listener(ctx: &RequestCtx) -> OnListener<'_> {
     let Some(exchange) = &ctx.exchange else { return OnListener::default() };
     let conn = &*exchange.conn;
     // One that is gone keeps the name that it had.
-    let name = || ctx.snapshot.listeners.get(&conn.settings.key).unwrap_or(&conn.listener);
-    let name = ctx.snapshot.routes.names_listeners().then(name);
+    let snapshot = ctx.snapshot.as_ref().filter(|snapshot| snapshot.routes.names_listeners());
+    let name = snapshot.map(|snapshot| snapshot.listeners.get(&conn.settings.key).unwrap_or(&conn.listener));
     OnListener { name, redirects: conn.settings.redirect_https.is_some() }
 }
 

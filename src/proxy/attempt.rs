@@ -7,31 +7,35 @@ use std::time::{Duration, Instant};
 use pingora::{Error, ErrorType, Result};
 
 use super::ctx::RequestCtx;
-use super::now_ms;
 use crate::telemetry::record::{AttemptRecord, PassedOver};
 use crate::telemetry::vitals::{InFlight, Outcome, RetryReason, Why};
 use crate::upstream::backend::Backend;
-use crate::upstream::idle_limit;
 use crate::upstream::lease::Lease;
 use crate::upstream::outlier::Watching;
+use crate::upstream::{clock, idle_limit};
 
-/// When something was, by both clocks: durations are measured by one and decay by the other, and a look at either costs.
+/// A moment of the monotonic clock, and the same in milliseconds, which penalties and ejections count in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     pub(super) instant: Instant,
-    /// Milliseconds since 1970.
-    pub(super) unix_ms: u64,
+    pub(super) ms: u64,
+}
+
+impl From<Instant> for Moment {
+    fn from(instant: Instant) -> Self {
+        Self { instant, ms: clock::ms_of(instant) }
+    }
 }
 
 impl Moment {
     pub(super) fn now() -> Self {
-        Self { instant: Instant::now(), unix_ms: now_ms() }
+        Instant::now().into()
     }
 
-    /// The time since, and the time of day now.
+    /// The time since, and the moment now in milliseconds.
     fn elapsed(self) -> (Duration, u64) {
         let since = self.instant.elapsed();
-        (since, self.unix_ms.saturating_add(since.as_millis() as u64))
+        (since, self.ms.saturating_add(since.as_millis() as u64))
     }
 }
 
@@ -158,7 +162,16 @@ impl Attempt {
             self.fault(took, now);
         } else {
             self.backend.vitals.score().observe(took, now);
+            self.backend.vitals.set_answered();
         }
+    }
+
+    /// It has become a tunnel: the backend has done its part, and how the tunnel ends says nothing about it.
+    pub(super) fn became_tunnel(&mut self) {
+        if let Some(mut watching) = self.watching.take() {
+            watching.ended(true, self.started.elapsed().1);
+        }
+        self.passed_over = None;
     }
 
     /// The backend is through with it: free for the next request before the client has the last byte, since a client
@@ -194,6 +207,9 @@ impl Attempt {
     fn end(mut self, outcome: Outcome, reason: Option<RetryReason>) -> AttemptRecord {
         if !matches!(outcome, Outcome::Ok | Outcome::ClientAbort) {
             let (took, now) = self.started.elapsed();
+            if !self.faulted && outcome != Outcome::ConnectError {
+                self.backend.vitals.set_failed(now);
+            }
             self.fault(took, now);
         }
         if let (Some(ok), Some(watching)) = (self.verdict(outcome), &mut self.watching) {
@@ -249,7 +265,7 @@ mod tests {
             let mut attempt = Attempt::new(Arc::clone(&backend), backend.vitals.raise(), Why::Next, Moment::now());
             let _guard = excused.then(|| attempt.excuse());
             attempt.end(Outcome::Reset, None);
-            assert_eq!(backend.vitals.score().penalty(now_ms()) > 0, raised, "excused: {excused}");
+            assert_eq!(backend.vitals.score().penalty(clock::now_ms()) > 0, raised, "excused: {excused}");
         }
     }
 }

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderValue, Method, Version};
 
 use super::attempt::{Attempt, Moment};
+use super::record;
 use super::sticky::Stay;
-use super::{millis, record};
 use crate::fault::Fault;
 use crate::listener::Exchange;
 use crate::path::Rules;
 use crate::policy::request_id::RequestId;
 use crate::snapshot::{Route, Snapshot, Target};
+use crate::telemetry::meters::RouteMeters;
 use crate::telemetry::metrics::RequestInFlight;
 use crate::telemetry::record::{AttemptRecord, Recorder};
 use crate::telemetry::vitals::InFlight;
@@ -26,7 +27,8 @@ use crate::upstream::balance::Tried;
 /// The context of a request.
 pub struct RequestCtx {
     pub(super) recorder: Arc<Recorder>,
-    pub(super) snapshot: Arc<Snapshot>,
+    /// None once the request has let go of it.
+    pub(super) snapshot: Option<Arc<Snapshot>>,
     pub(super) exchange: Option<Arc<Exchange>>,
     pub(super) started: Instant,
     pub(super) started_at: SystemTime,
@@ -39,6 +41,8 @@ pub struct RequestCtx {
     pub(super) request_id: Option<RequestId>,
     pub(super) route: Option<Arc<Route>>,
     pub(super) target: Option<Arc<Target>>,
+    /// What a tunnel or a long response keeps of its route.
+    pub(super) lasting: Option<Box<Lasting>>,
     /// What an ACME server is answered that looks for it.
     pub(super) challenge: Option<Box<str>>,
     pub(super) tried: Tried,
@@ -76,11 +80,21 @@ pub(super) struct Line {
     pub(super) trace_id: Option<String>,
 }
 
+/// What a tunnel or a long response keeps of its route: enough for its bounds and its record, and nothing that keeps a
+/// configuration in memory.
+#[derive(Debug)]
+pub(super) struct Lasting {
+    pub(super) meters: Arc<RouteMeters>,
+    pub(super) upstream: Option<Arc<str>>,
+    body_limit: Option<u64>,
+    write: Option<Duration>,
+}
+
 impl RequestCtx {
     pub(super) fn new(recorder: Arc<Recorder>, snapshot: Arc<Snapshot>) -> Self {
         Self {
             recorder,
-            snapshot,
+            snapshot: Some(snapshot),
             exchange: Exchange::current(),
             started: Instant::now(),
             started_at: SystemTime::now(),
@@ -92,6 +106,7 @@ impl RequestCtx {
             request_id: None,
             route: None,
             target: None,
+            lasting: None,
             challenge: None,
             tried: Tried::default(),
             tries: 0,
@@ -113,9 +128,47 @@ impl RequestCtx {
         }
     }
 
+    /// Lets go of the configuration: no other attempt can follow, and the request may last for hours. The snapshot goes last,
+    /// as a request must never be the last to hold a part of it: taking it apart takes long.
+    pub(super) fn let_go(&mut self) {
+        let Some(route) = self.route.take() else { return };
+        let upstream = self.target.take().map(|target| Arc::clone(target.upstream.name()));
+        let (meters, write) = (Arc::clone(&route.meters), route.timeouts.write.limit());
+        self.lasting = Some(Box::new(Lasting { meters, upstream, body_limit: route.body_limit, write }));
+        self.fresh = None;
+        drop(route);
+        self.snapshot = None;
+    }
+
+    /// The meters of the route.
+    pub(super) fn route_meters(&self) -> Option<&RouteMeters> {
+        let lasting = || self.lasting.as_ref().map(|lasting| &*lasting.meters);
+        self.route.as_ref().map(|route| &*route.meters).or_else(lasting)
+    }
+
+    /// The name of the upstream.
+    pub(super) fn upstream(&self) -> Option<&str> {
+        let lasting = || self.lasting.as_ref()?.upstream.as_deref();
+        self.target.as_ref().map(|target| &**target.upstream.name()).or_else(lasting)
+    }
+
+    /// Bytes of the request's body that the route allows.
+    pub(super) fn body_limit(&self) -> Option<u64> {
+        match (&self.route, &self.lasting) {
+            (Some(route), _) => route.body_limit,
+            (None, lasting) => lasting.as_ref()?.body_limit,
+        }
+    }
+
+    /// How long a backend may take to accept bytes. The outer `None`: there is no route.
+    pub(super) fn write_limit(&self) -> Option<Option<Duration>> {
+        let lasting = || self.lasting.as_ref().map(|lasting| lasting.write);
+        self.route.as_ref().map(|route| route.timeouts.write.limit()).or_else(lasting)
+    }
+
     /// When the request arrived.
     pub(super) fn arrived(&self) -> Moment {
-        Moment { instant: self.started, unix_ms: millis(self.started_at) }
+        self.started.into()
     }
 
     /// How the listener reads paths.

@@ -7,10 +7,10 @@ use pingora_proxy::Session;
 
 use super::classify::{self, Failure};
 use super::ctx::RequestCtx;
-use super::now_ms;
 use crate::fault::Fault;
 use crate::lack::Warning;
 use crate::telemetry::vitals::{Outcome, RetryReason};
+use crate::upstream::clock;
 use crate::upstream::retry::RetryBudget;
 use crate::upstream::rule::{Failed, Request, Verdict, decide};
 
@@ -83,7 +83,7 @@ pub(super) fn may_try_again(session: &mut Session, ctx: &RequestCtx, failed: Fai
         Verdict::GiveUp => false,
         Verdict::Again => true,
         Verdict::AgainWithinBudget => {
-            let spend = |budget: &RetryBudget| budget.try_spend(route.retry_share, route.retry_floor, now_ms());
+            let spend = |budget: &RetryBudget| budget.try_spend(route.retry_share, route.retry_floor, clock::now_ms());
             ctx.target.as_ref().is_some_and(|target| spend(target.upstream.budget()))
         }
     }

@@ -68,7 +68,7 @@ impl Front for Proxy {
 
     fn refuse(&self, conn: &Conn, head: &[u8], bad: &BadHead) -> Bytes {
         tracing::debug!(client = %conn.peer, listener = %conn.listener, reason = bad.reason, "refused a malformed request");
-        let id = RequestId::fresh(super::now_ms());
+        let id = RequestId::fresh(super::unix_ms(SystemTime::now()));
         let (method, path) = first_line(head);
         let record = Record {
             started: SystemTime::now(),

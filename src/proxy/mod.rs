@@ -204,11 +204,7 @@ impl ProxyHttp for Gateway {
     }
 }
 
-/// Milliseconds since 1970.
-fn now_ms() -> u64 {
-    millis(SystemTime::now())
-}
-
-fn millis(at: SystemTime) -> u64 {
+/// Milliseconds since 1970, for what people read and for cookies; intervals go by `upstream::clock`.
+fn unix_ms(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }

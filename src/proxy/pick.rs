@@ -107,11 +107,14 @@ async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> R
     // The first try follows the arrival at once: no second look at the clock.
     let first = ctx.tries == 0;
     let started = if first { ctx.arrived() } else { Moment::now() };
-    let (now, queued) = (started.unix_ms, ctx.queued);
+    let (now, queued) = (started.ms, ctx.queued);
     if first {
         target.upstream.budget().count_request(now);
     }
-    let named = sticky::named(session, target, ctx, now);
+    if !ctx.method.is_idempotent() && target.upstream.settings().outlier.is_on() {
+        ctx.tried.be_careful(now);
+    }
+    let named = sticky::named(session, target, ctx);
     let (watching, pick) = match target.upstream.pick_trial(&ctx.tried, now, named.as_ref()) {
         Some((pick, watching)) => (Some(watching), pick),
         None => {

@@ -8,7 +8,6 @@ use pingora_proxy::Session;
 
 use super::arrive::refuse;
 use super::ctx::RequestCtx;
-use super::now_ms;
 use crate::fault::Fault;
 use crate::snapshot::Target;
 use crate::upstream::Wish;
@@ -38,7 +37,7 @@ pub(super) async fn pick(
     };
     // Nobody else can be waited for any longer: one that was tried is still better than a refusal.
     let cannot_wait = matches!(fault, Fault::QueueFull | Fault::QueueTimeout);
-    let back = if cannot_wait { target.upstream.go_back(&ctx.tried, now_ms(), wish.key) } else { None };
+    let back = if cannot_wait { target.upstream.go_back(&ctx.tried, clock::now_ms(), wish.key) } else { None };
     back.ok_or_else(|| refuse(ctx, fault, None, why))
 }
 
@@ -73,7 +72,7 @@ async fn wait(
     };
     let (started, timeout) = (Instant::now(), queue.timeout.get().saturating_sub(ctx.queued));
     let limit = ctx.time_left().map_or(timeout, |left| left.min(timeout));
-    let look = || target.upstream.look(&ctx.tried, now_ms(), wish);
+    let look = || target.upstream.look(&ctx.tried, clock::now_ms(), wish);
     let waiting = target.meters.waits();
     let bounds = (target.upstream.kind(&ctx.tried), usize::try_from(queue.size).unwrap_or(usize::MAX));
     let waited = target.upstream.queue().wait(bounds, limit, gone(session, ctx), look).await;

@@ -61,7 +61,9 @@ fn forward(client: &RequestHeader, headers: &mut HeaderMap, ctx: &RequestCtx) {
         let conn = &exchange.conn;
         let hop =
             Hop { peer: conn.peer_ip(), peer_text: conn.peer_text(), client: address, scheme: conn.scheme(), host };
-        ctx.snapshot.forwarding.apply(headers, &hop);
+        if let Some(snapshot) = &ctx.snapshot {
+            snapshot.forwarding.apply(headers, &hop);
+        }
         // What the client itself sent under these names is gone by now.
         for (name, value) in conn.tls.iter().flat_map(|tls| tls.client()) {
             headers.insert(name, value.clone());
@@ -126,8 +128,7 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) ->
             attempt.release();
         }
     }
-    let limit = ctx.route.as_ref().and_then(|route| route.body_limit);
-    if limit.is_some_and(|limit| sent(ctx) > limit) {
+    if ctx.body_limit().is_some_and(|limit| sent(ctx) > limit) {
         return Err(refuse(ctx, Fault::BodyTooLarge, None, "the body is over limits.body"));
     }
     if ctx.is_too_late() {
@@ -139,10 +140,10 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) ->
 /// Pingora has no timer for the body of an HTTP/2 request, so the listener's cut is it. A body that waits for the backend
 /// looks the same from here, so the longer of the two waits counts.
 pub(super) fn expect_body(ctx: &RequestCtx) {
-    let (Some(exchange), Some(route)) = (&ctx.exchange, &ctx.route) else { return };
+    let (Some(exchange), Some(write)) = (&ctx.exchange, ctx.write_limit()) else { return };
     if ctx.version == Version::HTTP_2 {
         let body = exchange.conn.settings.timeouts.body.limit();
-        let longest = body.and_then(|body| route.timeouts.write.limit().map(|write| write.max(body)));
+        let longest = body.and_then(|body| write.map(|write| write.max(body)));
         exchange.cut_body_after(longest.filter(|_| !ctx.sent_whole));
     }
 }

@@ -1,12 +1,15 @@
 //! Where a client's cookie brings its request, and the cookie that goes back: read at the pick, taken out of what the
 //! backend sees, written with the response. What a cookie says is `upstream::sticky`'s.
 
+use std::time::SystemTime;
+
 use http::{HeaderValue, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
+use super::unix_ms;
 use crate::policy::cookie;
 use crate::snapshot::Target;
 use crate::telemetry::vitals::Why;
@@ -28,11 +31,11 @@ impl Stay {
 }
 
 /// The backend that the client's cookie names.
-pub(super) fn named(session: &Session, target: &Target, ctx: &mut RequestCtx, now_ms: u64) -> Option<Token> {
+pub(super) fn named(session: &Session, target: &Target, ctx: &mut RequestCtx) -> Option<Token> {
     let sticky = target.upstream.sticky()?;
     if ctx.tries == 0 {
         let values = cookie::values(&session.req_header().headers, sticky.cookie().as_bytes());
-        ctx.stay.seen = sticky.read(values, now_ms / 1_000);
+        ctx.stay.seen = sticky.read(values, unix_ms(ctx.started_at) / 1_000);
     }
     ctx.stay.seen.map(|seen| seen.token)
 }
@@ -57,9 +60,10 @@ pub(super) fn reveal(session: &Session, response: &mut ResponseHeader, ctx: &Req
     let held = cookie::values(headers, sticky.cookie().as_bytes());
     let by_tls = ctx.exchange.as_ref().is_some_and(|exchange| {
         let conn = &exchange.conn;
-        conn.tls.is_some() || ctx.snapshot.forwarding.says_https(conn.peer_ip(), headers)
+        let says_https = || ctx.snapshot.as_ref().is_some_and(|s| s.forwarding.says_https(conn.peer_ip(), headers));
+        conn.tls.is_some() || says_https()
     });
-    let written = sticky.write(token, held, super::now_ms() / 1_000, by_tls);
+    let written = sticky.write(token, held, unix_ms(SystemTime::now()) / 1_000, by_tls);
     let line = written.map_err(|error| Error::because(ErrorType::InternalError, "a cookie's line", error))?;
     response.append_header(header::SET_COOKIE, line)?;
     // A cache that others share must not hand one client's cookie to all (RFC 9111 sections 5.2.2.7 and 7.3).

@@ -20,6 +20,7 @@ use crate::telemetry::Metrics;
 use crate::tls::CertificateStatus;
 use crate::upstream::Upstream;
 use crate::upstream::backend::Backend;
+use crate::upstream::clock;
 use crate::upstream::registry::Registry;
 use crate::upstream::status::{BackendStatus, DiscoveryStatus, status_of};
 use crate::upstream::steer::Wanted;
@@ -81,7 +82,7 @@ impl Control for ControlRoom {
 
     fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<reply::Backend, Refused> {
         let (upstream, backend) = self.find(upstream, backend)?;
-        upstream.steer(&backend, wanted, millis(SystemTime::now())).map_err(Refused::Impossible)?;
+        upstream.steer(&backend, wanted, clock::now_ms()).map_err(Refused::Impossible)?;
         self.registry.rebuild(upstream.name());
         let status = status_of(&backend);
         let (name, state, weight) = (upstream.name(), status.state.label(), status.effective_weight);

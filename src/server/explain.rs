@@ -163,7 +163,7 @@ fn one_upstream(target: &Target, share: f64, headers: &HeaderMap) -> ExplainedUp
     let upstream = &target.upstream;
     let seen = upstream.sticky().and_then(|sticky| {
         let values = cookie::values(headers, sticky.cookie().as_bytes());
-        sticky.read(values, clock::now_ms() / 1_000)
+        sticky.read(values, clock::unix_ms() / 1_000)
     });
     let outlook = upstream.outlook(seen.map(|seen| seen.token));
     let backends = outlook.backends.into_iter().map(|candidate| ExplainedBackend {

@@ -1,7 +1,7 @@
 //! What balancers read of a backend beside its count in flight: the penalty for faults, a peak-sensitive mean of its
 //! latency, and since when it serves.
 //!
-//! Each is one atomic word and takes `now`; reading changes nothing and nothing locks. It decides nothing: who is
+//! Each is one atomic word and takes `now`, of a monotonic clock; reading changes nothing and nothing locks. It decides nothing: who is
 //! picked is the balancers' business, who is ejected that of outlier detection.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -28,7 +28,7 @@ const HIGHEST: f64 = 20.0;
 /// What balancers read of a backend beside its count in flight.
 #[derive(Debug, Default)]
 pub struct Score {
-    /// When the penalty will have drained to one request, in milliseconds since 1970 / `FINE`; 0: there is none. A penalty that
+    /// When the penalty will have drained to one request, in milliseconds / `FINE`; 0: there is none. A penalty that
     /// halves in each half-life is `2^((at - now) / HALF_LIFE)`, so that one number says level and time.
     penalty: AtomicU64,
     /// The mean in microseconds (f32) above the low half of the time of its last change in milliseconds; 0: none yet.
@@ -79,7 +79,7 @@ impl Score {
         self.decay_ms.store(u32::try_from(decay.as_millis()).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    /// Since when it may be picked because it is up, in milliseconds since 1970; 0: it is not.
+    /// Since when it may be picked because it is up, in milliseconds; 0: it is not.
     pub fn serving_since_ms(&self) -> u64 {
         self.serving_since_ms.load(Ordering::Relaxed)
     }

@@ -29,6 +29,9 @@ pub struct Labels {
     pub address: Arc<str>,
 }
 
+/// How long a failed attempt keeps requests away that cannot be sent twice.
+const FAILED_FOR_MS: u64 = 4_000;
+
 /// Weights end at 256.
 const NO_WEIGHT: u32 = u32::MAX;
 
@@ -46,6 +49,8 @@ pub struct Vitals {
     member: AtomicBool,
     ejected: AtomicBool,
     ejected_why: ArcSwap<String>,
+    /// When the last attempt failed, if none was answered below 500 since; 0: one was.
+    failed_ms: AtomicU64,
     since_ms: AtomicU64,
     reason: ArcSwap<String>,
     configured_weight: AtomicU32,
@@ -70,6 +75,7 @@ impl Vitals {
             member: AtomicBool::new(true),
             ejected: AtomicBool::new(false),
             ejected_why: ArcSwap::default(),
+            failed_ms: AtomicU64::new(0),
             since_ms: AtomicU64::new(0),
             reason: ArcSwap::default(),
             configured_weight: AtomicU32::new(1),
@@ -98,7 +104,7 @@ impl Vitals {
         }
     }
 
-    /// Sets what probes say, why, and when (milliseconds since 1970) if that changes the state.
+    /// Sets what probes say, why, and when (milliseconds of the monotonic clock) if that changes the state.
     pub fn set_health(&self, health: Health, reason: &str, now_ms: u64) {
         let before = self.state();
         self.health.store(health as u8, Ordering::Relaxed);
@@ -148,6 +154,24 @@ impl Vitals {
         self.changed(before, now_ms);
     }
 
+    /// An attempt failed after bytes of the request may have been sent: no complete response came.
+    pub fn set_failed(&self, now_ms: u64) {
+        self.failed_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// A response below 500 came.
+    pub fn set_answered(&self) {
+        if self.failed_ms.load(Ordering::Relaxed) != 0 {
+            self.failed_ms.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the last attempt failed, and not long ago.
+    pub fn has_failed(&self, now_ms: u64) -> bool {
+        let failed_ms = self.failed_ms.load(Ordering::Relaxed);
+        failed_ms != 0 && now_ms.saturating_sub(failed_ms) < FAILED_FOR_MS
+    }
+
     /// The one state that is shown.
     pub fn state(&self) -> State {
         match (self.mark(), self.is_member(), self.health()) {
@@ -176,7 +200,7 @@ impl Vitals {
         }
     }
 
-    /// Since when the state is what it is, in milliseconds since 1970; 0: since the start.
+    /// Since when the state is what it is, in milliseconds of the monotonic clock; 0: since the start.
     pub fn since_ms(&self) -> u64 {
         self.since_ms.load(Ordering::Relaxed)
     }

@@ -1,8 +1,8 @@
 //! A listener's TLS: its terms, and what it serves at the moment.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
@@ -109,7 +109,8 @@ impl Endpoint {
 impl Endpoint {
     /// Whether it is to be said that a client asked for a name that has no certificate: once a minute, as clients ask often.
     pub fn says_lacking(&self) -> bool {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        static START: OnceLock<Instant> = OnceLock::new();
+        let now = START.get_or_init(Instant::now).elapsed().as_secs() + SILENCE;
         let last = self.said.load(Ordering::Relaxed);
         let due = now.saturating_sub(last) >= SILENCE;
         due && self.said.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()

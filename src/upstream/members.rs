@@ -185,9 +185,47 @@ impl Members {
         })
     }
 
+    /// Those that may be picked, without those that were ejected since these members were built.
+    fn serving(&self) -> impl Iterator<Item = &Arc<Backend>> {
+        let ejected = |tier: &Tier, backend: &Backend| !tier.sick && backend.vitals.is_ejected();
+        self.tiers.iter().flat_map(move |tier| tier.members.iter().filter(move |member| !ejected(tier, member)))
+    }
+
+    /// Whether none may be picked.
+    pub fn is_empty(&self) -> bool {
+        let none = if self.rules.fail_open { self.eligible().next() } else { self.serving().next() };
+        none.is_none()
+    }
+
     /// Whether there is one that was not tried, full or not.
     pub fn has_untried(&self, tried: &Tried) -> bool {
-        self.eligible().any(|backend| !tried.contains(&backend.vitals))
+        self.serving().any(|backend| !tried.contains(&backend.vitals))
+    }
+
+    /// Whether there is one that was not tried and is not full.
+    pub fn has_room_elsewhere(&self, tried: &Tried) -> bool {
+        self.serving().any(|backend| !backend.vitals.is_full() && !tried.contains(&backend.vitals))
+    }
+
+    /// Whether all that may be picked are full.
+    pub fn are_full(&self) -> bool {
+        self.serving().all(|backend| backend.vitals.is_full())
+    }
+
+    /// Picks one where all were ejected since these members were built: with `fail_open` any is better than none.
+    pub fn pick_ejected(&self, tried: &Tried) -> Option<Pick> {
+        if !self.rules.fail_open || self.serving().next().is_some() {
+            return None;
+        }
+        let turn = self.cursor.fetch_add(1, Ordering::Relaxed) as usize;
+        let all: Vec<_> = self.eligible().collect();
+        let in_turn = (0..all.len()).filter_map(|step| all.get((turn.wrapping_add(step)) % all.len()));
+        let untried = in_turn.clone().filter(|backend| !tried.contains(&backend.vitals));
+        untried.chain(in_turn).find_map(|backend| {
+            let (guard, again) = (backend.vitals.admit()?, tried.contains(&backend.vitals));
+            let why = if again { Why::Again } else { Why::FailOpen };
+            Some(Pick { backend: Arc::clone(backend), guard, fail_open: true, again, why })
+        })
     }
 
     /// Picks the one that a client's cookie names.
@@ -210,7 +248,8 @@ impl Members {
         let backend = tier.members.get(*index).ok_or(Why::StickyOut)?;
         let is_down = |backend: &Backend| tiers::health(backend, self.rules.checked) == Health::Down;
         // Below the panic threshold those that are down get a share, not the same clients again and again.
-        if tier.sick && is_down(backend) && !tier.members.iter().all(|member| is_down(member)) {
+        let is_out = !tier.sick && backend.vitals.is_ejected();
+        if is_out || tier.sick && is_down(backend) && !tier.members.iter().all(|member| is_down(member)) {
             Err(Why::StickyOut)
         } else if tried.contains(&backend.vitals) {
             Err(Why::StickyTried)
@@ -250,7 +289,8 @@ impl Tier {
         }
         let weights =
             weights(&members, &factors, rules.settings.balance, settings.balance == Balance::WeightedRoundRobin);
-        let slots = members.iter().zip(weights).map(|(b, weight)| Slot::new(Arc::clone(&b.vitals), weight));
+        let slot = |(b, weight): (&Arc<Backend>, u16)| Slot::new(Arc::clone(&b.vitals), weight).serving_ejected(sick);
+        let slots = members.iter().zip(weights).map(slot);
         Self { balancer: Balancer::new(settings, slots.collect()), members: members.into(), factors, until, sick }
     }
 

@@ -12,6 +12,8 @@ pub mod connector;
 #[cfg(test)]
 mod counting;
 pub mod discovery;
+#[cfg(test)]
+mod ejection_tests;
 pub mod explain;
 pub mod health;
 pub mod idle_limit;
@@ -41,9 +43,10 @@ mod together;
 mod tunnel;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
 use crate::config::schema;
 use crate::telemetry::record::PassedOver;
@@ -88,6 +91,13 @@ pub struct Upstream {
     passed_over: ArcSwapOption<Vec<PassedOver>>,
     /// Rebuilding reads cells and then swaps: one at a time, so that the last to read is the last to swap.
     rebuilding: Mutex<()>,
+    /// How often the current generation has built its members anew; all generations share it.
+    builds: Arc<AtomicU64>,
+    /// There is a newer generation: its count of builds. Nothing rebuilds this one any more; a request that still holds it
+    /// does so before it picks, if the newer one was rebuilt since.
+    superseded_by: OnceLock<Arc<AtomicU64>>,
+    /// The newer generation's builds that are in these members.
+    followed: AtomicU64,
 }
 
 impl Upstream {
@@ -117,17 +127,21 @@ impl Upstream {
             members: ArcSwap::new(members),
             passed_over: ArcSwapOption::empty(),
             rebuilding: Mutex::new(()),
+            builds: Arc::default(),
+            superseded_by: OnceLock::new(),
+            followed: AtomicU64::new(0),
         }
     }
 
     /// What goes on from `previous`: its queue, and what was judged of backends while the rules are equal.
     pub fn continuing(mut self, previous: Option<&Self>) -> Self {
         let before = previous.and_then(|previous| previous.detector.load_full());
-        let rules = self.settings.outlier.as_ref();
+        let rules = self.settings.outlier.rules();
         let ends = |before: &&Arc<Detector>| !rules.is_some_and(|rules| before.goes_on_with(rules));
         self.superseded = before.as_ref().filter(ends).map(Arc::clone);
         if let Some(previous) = previous {
             self.queue = Arc::clone(&previous.queue);
+            self.builds = Arc::clone(&previous.builds);
         }
         self.watch_all(before.as_deref());
         self
@@ -157,7 +171,7 @@ impl Upstream {
 
     fn watch_all(&self, before: Option<&Detector>) {
         let watch = |rules| Arc::new(Detector::new(rules, &self.backends.load(), before));
-        self.detector.store(self.settings.outlier.as_ref().map(watch));
+        self.detector.store(self.settings.outlier.rules().map(watch));
     }
 
     /// What it is called.
@@ -192,19 +206,49 @@ impl Upstream {
 
     /// What it consists of now.
     pub fn members(&self) -> Arc<Members> {
+        if self.is_superseded() {
+            self.follow(clock::now_ms());
+        }
         self.members.load_full()
+    }
+
+    /// For a pick.
+    fn members_at(&self, now_ms: u64) -> Guard<Arc<Members>> {
+        if self.is_superseded() {
+            self.follow(now_ms);
+        }
+        self.members.load()
+    }
+
+    fn is_superseded(&self) -> bool {
+        self.superseded_by.get().is_some()
+    }
+
+    /// `newer` is the current generation from here on: verdicts rebuild that one alone, however many older ones requests
+    /// still hold.
+    pub fn supersede(&self, newer: &Self) {
+        let _ = self.superseded_by.set(Arc::clone(&newer.builds));
+    }
+
+    /// Rebuilds the members of a superseded generation if the current one was rebuilt since.
+    fn follow(&self, now_ms: u64) {
+        let Some(builds) = self.superseded_by.get() else { return };
+        let builds = builds.load(Ordering::Acquire);
+        if self.followed.swap(builds, Ordering::AcqRel) != builds {
+            self.rebuild_at(now_ms);
+        }
     }
 
     /// Picks a backend for an attempt; nothing if none may be tried. One that was tried only if no other is left.
     /// `key`: the hash of what `consistent_hash` goes by, where the request has it.
     pub fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
-        self.members.load().pick(tried, now_ms, key)
+        self.members_at(now_ms).pick(tried, now_ms, key)
     }
 
     /// The same for who may wait, telling apart why there is none: back to one that was tried only if no other is left, not
     /// because the others are full. The backend that a client's cookie names goes before what the balancer would pick.
     pub fn look(&self, tried: &Tried, now_ms: u64, wish: Wish) -> Look<Pick> {
-        let members = self.members.load();
+        let members = self.members_at(now_ms);
         let named = wish.named.map(|token| members.pick_named(&token, tried));
         let instead = match named {
             Some(Ok(pick)) => return Look::Slot(pick),
@@ -215,19 +259,19 @@ impl Upstream {
             return Look::Slot(Pick { why: instead.unwrap_or(pick.why), ..pick });
         }
         if members.has_untried(tried) {
-            let all_full = members.eligible().all(|backend| backend.vitals.is_full());
-            return if all_full { Look::Full } else { Look::ForOthers };
+            return if members.are_full() { Look::Full } else { Look::ForOthers };
         }
-        match members.pick_again(tried, now_ms, wish.key) {
+        let pick = members.pick_again(tried, now_ms, wish.key).or_else(|| members.pick_ejected(tried));
+        match pick {
             Some(pick) => Look::Slot(pick),
-            None if members.eligible().next().is_none() => Look::Nobody,
+            None if members.is_empty() => Look::Nobody,
             None => Look::Full,
         }
     }
 
     /// A backend for who cannot wait any longer, be it one that was tried; nothing for a first try, which overtakes nobody.
     pub fn go_back(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
-        self.members.load().pick_again(tried, now_ms, key)
+        self.members_at(now_ms).pick_again(tried, now_ms, key)
     }
 
     /// The same number for all requests of this generation that have tried the same: they wait for the same places.
@@ -237,7 +281,7 @@ impl Upstream {
 
     /// Whether there is a backend to go to that was not tried and is not full.
     pub fn has_another(&self, tried: &Tried) -> bool {
-        self.members.load().eligible().any(|backend| !tried.excludes(&backend.vitals))
+        self.members.load().has_room_elsewhere(tried)
     }
 
     /// Where requests wait while all that may be picked are full.
@@ -247,18 +291,18 @@ impl Upstream {
 
     /// A backend whose ejection is over, if this request may be its trial: not one whose cookie names a backend that serves.
     pub fn pick_trial(&self, tried: &Tried, now_ms: u64, named: Option<&Token>) -> Option<(Pick, Watching)> {
-        if self.settings.outlier.is_none() || named.is_some_and(|token| self.members.load().named(token, tried).is_ok())
-        {
+        let detector = self.detector.load();
+        let detector = detector.as_ref().filter(|detector| detector.has_due(now_ms))?;
+        if named.is_some_and(|token| self.members.load().named(token, tried).is_ok()) {
             return None;
         }
-        let (detector, backends) = (self.detector.load(), self.backends.load());
-        let (backend, guard, watching) = detector.as_ref()?.trial(&backends, tried, now_ms)?;
+        let backends = self.backends.load();
+        let (backend, guard, watching) = detector.trial(&backends, tried, now_ms)?;
         Some((Pick { backend: Arc::clone(backend), guard, fail_open: false, again: false, why: Why::Trial }, watching))
     }
 
     /// Watches an attempt at one of its backends, if backends are watched.
     pub fn watch(&self, backend: &Backend) -> Option<Watching> {
-        self.settings.outlier.as_ref()?;
         self.detector.load().as_ref()?.watch(&backend.vitals)
     }
 
@@ -271,20 +315,27 @@ impl Upstream {
         let _one_at_a_time = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
         let rules = rules(&self.settings);
         let backends = self.backends.load_full();
-        for backend in backends.iter() {
+        // Serving times and weights are shown as the current generation has them.
+        let is_current = !self.is_superseded();
+        for backend in backends.iter().filter(|_| is_current) {
             let up = tiers::is_able(backend) && tiers::health(backend, rules.checked) == Health::Up;
             backend.vitals.score().set_serving(up && backend.vitals.is_member(), now);
         }
         let built = Members::build(&backends, rules, now);
-        self.publish_weights(&backends, &built);
+        if is_current {
+            self.publish_weights(&backends, &built);
+        }
         self.passed_over.store(self.outsiders(&backends, &built).map(Arc::new));
         let changed = !self.members.load().same_as(&built);
         if changed {
             self.members.store(Arc::new(built));
         }
-        // Who waits may have another backend to go to now, or none.
-        self.queue.nudge();
-        if let Some(found) = self.found.as_ref().filter(|_| !self.verdict_pending()) {
+        if is_current {
+            self.builds.fetch_add(1, Ordering::Release);
+            // A request that waits may have another backend to go to now, or none.
+            self.queue.nudge();
+        }
+        if let Some(found) = self.found.as_ref().filter(|_| is_current && !self.verdict_pending()) {
             found.settle();
         }
         changed

@@ -8,7 +8,7 @@ mod pace;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use pingora_core::connectors::http::Connector;
@@ -56,16 +56,23 @@ pub struct Registry {
 /// What a backend is, whatever it is called and weighs.
 type Identity = (Arc<str>, BackendAddress);
 
-/// Every generation of an upstream that a request may still hold: a verdict reaches all of them.
+/// The generations of each upstream.
 #[derive(Default)]
-struct Live(Mutex<HashMap<Arc<str>, Vec<Weak<Upstream>>>>);
+struct Live(Mutex<HashMap<Arc<str>, Generations>>);
+
+/// The current generation of an upstream, and the older ones that requests still hold. A verdict rebuilds the current one.
+#[derive(Default)]
+struct Generations {
+    current: Weak<Upstream>,
+    older: Vec<Weak<Upstream>>,
+}
 
 /// What all backends of an upstream are activated with.
 struct Common<'a> {
     upstream: &'a Arc<Upstream>,
     /// How they are probed.
     spec: Option<Spec>,
-    /// When they are brought in, in milliseconds since 1970.
+    /// When they are brought in, by the monotonic clock.
     at_ms: u64,
     /// After a change that members depend on; `judged`: after one that a probe made.
     changed: Changed,
@@ -193,7 +200,7 @@ impl Registry {
         self.live.sweep();
     }
 
-    /// After a change of a backend's cells: every generation of the upstream builds its members anew.
+    /// After a change of a backend's cells: the upstream builds its members anew.
     pub fn rebuild(&self, upstream: &str) {
         self.live.rebuild(upstream);
     }
@@ -251,7 +258,11 @@ impl Registry {
             before.retire(now);
         }
         match &*upstream.detector.load() {
-            Some(detector) => detector.activate(&self.changed(upstream.name()), now),
+            Some(detector) => {
+                let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));
+                let changed = pace::paced_elsewhere(self.handle.clone(), move || live.rebuild(&name));
+                detector.activate(&changed, now);
+            }
             None => {
                 // One that was ejected when it went and is back belongs to no detector.
                 let backends = upstream.backends();
@@ -306,41 +317,65 @@ impl Active {
     }
 }
 
-impl Live {
-    fn add(&self, upstream: &Arc<Upstream>) {
-        let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let generations = live.entry(Arc::clone(upstream.name())).or_default();
-        if !generations.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(upstream))) {
-            generations.push(Arc::downgrade(upstream));
+impl Generations {
+    fn all(&self) -> impl Iterator<Item = Arc<Upstream>> {
+        self.older.iter().chain([&self.current]).filter_map(Weak::upgrade)
+    }
+
+    /// This one is the current one now.
+    fn add(&mut self, upstream: &Arc<Upstream>) {
+        if std::ptr::eq(self.current.as_ptr(), Arc::as_ptr(upstream)) {
+            return;
+        }
+        let before = std::mem::replace(&mut self.current, Arc::downgrade(upstream));
+        if let Some(superseded) = before.upgrade() {
+            superseded.supersede(upstream);
+            self.older.push(before);
         }
     }
 
+    /// Whether one of them is still held.
+    fn sweep(&mut self) -> bool {
+        self.older.retain(|upstream| upstream.strong_count() > 0);
+        self.current.strong_count() > 0 || !self.older.is_empty()
+    }
+}
+
+impl Live {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Generations>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, upstream: &Arc<Upstream>) {
+        self.lock().entry(Arc::clone(upstream.name())).or_default().add(upstream);
+    }
+
     fn sweep(&self) {
-        let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        live.retain(|_, generations| {
-            generations.retain(|upstream| upstream.strong_count() > 0);
-            !generations.is_empty()
-        });
+        self.lock().retain(|_, generations| generations.sweep());
     }
 
     /// Attempts of upstreams that are gone judge nobody: the same backends may be back before they end.
     fn retire_without(&self, upstreams: &Upstreams) {
-        let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = self.lock();
         let stays: HashSet<_> = upstreams.values().map(|upstream| upstream.name()).collect();
         let gone = live.iter().filter(|(name, _)| !stays.contains(name));
-        let detectors = gone.flat_map(|(_, all)| all).filter_map(|one| one.upgrade()?.detector.load_full());
+        let detectors = gone.flat_map(|(_, all)| all.all()).filter_map(|one| one.detector.load_full());
         detectors.for_each(|detector| detector.retire(clock::now_ms()));
     }
 
+    /// Older generations follow when a request picks from them.
     fn rebuild(&self, name: &str) {
-        for upstream in self.generations(name) {
+        if let Some(upstream) = self.current(name) {
             upstream.rebuild();
         }
     }
 
+    fn current(&self, name: &str) -> Option<Arc<Upstream>> {
+        self.lock().get(name)?.current.upgrade()
+    }
+
     fn generations(&self, name: &str) -> Vec<Arc<Upstream>> {
-        let live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        live.get(name).into_iter().flatten().filter_map(Weak::upgrade).collect()
+        self.lock().get(name).into_iter().flat_map(Generations::all).collect()
     }
 
     /// Looks at the weights of an upstream in each step, while one of them grows.
@@ -348,7 +383,7 @@ impl Live {
         loop {
             // A step of nothing would spin.
             tokio::time::sleep(step.max(Duration::from_millis(10))).await;
-            for upstream in self.generations(&name).iter().filter(|upstream| upstream.members().is_ramping()) {
+            if let Some(upstream) = self.current(&name).filter(|upstream| upstream.members().is_ramping()) {
                 upstream.rebuild();
             }
         }

@@ -410,3 +410,57 @@ async fn neither_a_pick_by_a_cookie_nor_one_by_the_balancer_allocates() {
     (0..1_000).for_each(|_| drop(all()));
     assert_eq!(counting::allocations(), before);
 }
+
+const HASHED: &str = "u: {outlier: {consecutive: 2}, balance: consistent_hash, hash: {path: {}}, backends: [
+    {name: a, address: '10.0.0.1:1'}, {name: b, address: '10.0.0.2:1'}, {name: c, address: '10.0.0.3:1'}]}";
+
+fn fail(upstream: &Upstream, at: usize, times: usize) {
+    let backends = upstream.backends();
+    (0..times).for_each(|_| upstream.watch(&backends[at]).unwrap().ended(false, clock::now_ms()));
+}
+
+#[tokio::test]
+async fn an_ejection_counts_for_picks_at_once_and_members_are_built_on_the_runtime_later() {
+    let registry = registry();
+    let first = compile(&registry, HASHED, &Upstreams::new());
+    registry.activate(&first);
+    let upstream = of(&first, "u");
+    let before = upstream.members.load_full();
+    fail(upstream, 0, 2);
+    assert!(Arc::ptr_eq(&before, &upstream.members.load_full()), "nothing was built on this thread");
+    let (tried, now) = (Tried::default(), clock::now_ms());
+    let picked = |key: u64| upstream.pick(&tried, now, Some(key << 50)).unwrap().backend.name.to_string();
+    assert!((0..2_000).all(|key| picked(key) != "a"), "passed over at once");
+    until(|| !Arc::ptr_eq(&before, &upstream.members.load_full())).await;
+    assert_eq!(upstream.members().eligible().count(), 2);
+}
+
+#[tokio::test]
+async fn a_verdict_rebuilds_the_current_generation_alone_and_an_older_one_follows_when_it_picks() {
+    let registry = registry();
+    let mut current = compile(&registry, HASHED, &Upstreams::new());
+    registry.activate(&current);
+    let mut held = Vec::new();
+    for generation in 1..=60 {
+        held.push(Arc::clone(of(&current, "u")));
+        let yaml = HASHED.replace("u: {", &format!("u: {{keep_alive: {generation}s, "));
+        current = compile(&registry, &yaml, &current);
+        registry.activate(&current);
+    }
+    let members = |upstream: &Arc<Upstream>| upstream.members.load_full();
+    let (newest, before) = (of(&current, "u"), held.iter().map(members).collect::<Vec<_>>());
+    let newest_before = members(newest);
+    newest.backends()[2].vitals.set_health(Health::Down, "refused", 0);
+    newest.backends()[2].vitals.set_mark(Mark::Draining, 0);
+    registry.rebuild("u");
+    assert!(!Arc::ptr_eq(&newest_before, &members(newest)));
+    let untouched = held.iter().zip(&before).all(|(upstream, before)| Arc::ptr_eq(before, &members(upstream)));
+    assert!(untouched, "work grows with the generations that requests hold");
+    for old in &held {
+        assert!((0..200).all(|key| &*old.pick(&Tried::default(), 0, Some(key << 56)).unwrap().backend.name != "c"));
+    }
+    assert!(held.iter().zip(&before).all(|(upstream, before)| !Arc::ptr_eq(before, &members(upstream))));
+    drop((held, before));
+    registry.activate(&current);
+    assert_eq!(registry.live.generations("u").len(), 1, "nothing is left of those that nobody holds");
+}

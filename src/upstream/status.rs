@@ -8,6 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Upstream;
 use super::backend::Backend;
+use super::clock;
 use super::discovery::found::Found;
 use crate::config::schema::Balance;
 use crate::telemetry::vitals::State;
@@ -91,7 +92,7 @@ pub fn status_of(backend: &Backend) -> BackendStatus {
         address: backend.address.to_string(),
         state: vitals.state(),
         reason: (!reason.is_empty()).then(|| reason.to_owned()),
-        since: rfc3339(vitals.since_ms()),
+        since: rfc3339(clock::to_unix_ms(vitals.since_ms())),
         in_flight: vitals.in_flight(),
         weight: backend.weight.into(),
         effective_weight: vitals.weights().1,

@@ -140,7 +140,7 @@ fn before(backends: &[&Backend]) -> Weir {
     Weir::start(&format!(
         "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
          routes: [{{ name: all, upstream: up, timeouts: {{ connect: 300ms, read: 500ms }}, retry: {{ when: [connect, reset, timeout] }} }}]\n\
-         upstreams: {{ up: {{ balance: least_connections, backends: [{list}], \
+         upstreams: {{ up: {{ balance: least_connections, outlier: off, backends: [{list}], \
          health_check: {{ http: {{ path: /healthz }}, interval: 200ms, timeout: 200ms, rise: 3, fall: 2 }} }} }}"
     ))
 }

@@ -24,13 +24,13 @@ fn yaml(origins: &[(&str, &Origin)], outlier: &str) -> String {
 #[test]
 fn a_backend_that_answers_500_is_ejected_tried_once_and_back() {
     let ((a, status), (b, _)) = (switchable("a"), switchable("b"));
-    let weir = Weir::start(&yaml(&[("a", &a), ("b", &b)], "consecutive: 3, eject: 600ms"));
+    let weir = Weir::start(&yaml(&[("a", &a), ("b", &b)], "consecutive_5xx: 3, eject: 600ms"));
     status.store(500, Ordering::Release);
     let mut client = Client::connect(weir.web());
     let failed = (0..20).filter(|_| client.get("/").status == 500).count();
     assert_eq!(failed, 3, "three in a row, then none");
     weir.wait_for_state("a", "ejected");
-    assert!(weir.status().to_string().contains("3 faults in a row"));
+    assert!(weir.status().to_string().contains("3 5xx responses in a row"));
     assert_eq!(weir.sum(&["weir_backend_state_changes_total", "backend=\"a\"", "\"ejected\""]), 1.0);
     let before = a.requests().len();
     // The trial fails: one request, and out for longer.
@@ -73,12 +73,10 @@ fn a_backend_that_breaks_off_is_ejected_by_its_ratio_and_stays_so_over_a_reload(
 
 #[test]
 fn no_more_than_the_share_are_ejected_and_clients_that_leave_eject_nothing() {
-    let ((a, sa), (b, sb)) = (switchable("a"), switchable("b"));
+    let [a, b] = [(); 2].map(|()| Origin::start(|_| Reply::hang_up()));
     let weir = Weir::start(&yaml(&[("a", &a), ("b", &b)], "consecutive: 2"));
-    sa.store(503, Ordering::Release);
-    sb.store(503, Ordering::Release);
     let mut client = Client::connect(weir.web());
-    assert!((0..20).all(|_| client.get("/").status == 503));
+    assert!((0..20).all(|_| client.get("/").status == 502));
     assert_eq!(weir.sum(&["weir_backend_state{", "\"ejected\""]), 1.0);
 
     let slow = Origin::start(|_| Reply::new(200, "slow").after(std::time::Duration::from_millis(300)));
@@ -90,5 +88,91 @@ fn no_more_than_the_share_are_ejected_and_clients_that_leave_eject_nothing() {
         std::thread::sleep(std::time::Duration::from_millis(30));
     }
     weir.wait_for(&["weir_backend_attempts_total", "client_abort"], 3.0);
+    assert_eq!(weir.sum(&["weir_backend_state{", "\"ejected\""]), 0.0);
+}
+
+/// Three backends, of which the first does this; nothing is said of outliers.
+fn shipped(bad: &Origin, good: &[Origin], more: &str) -> Weir {
+    let all = [bad].into_iter().chain(good);
+    let list: String =
+        all.enumerate().map(|(n, o)| format!("{{ name: b{n}, address: \"{}\" }}, ", o.address())).collect();
+    Weir::start(&format!(
+        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
+         upstreams: {{ up: {{ {more} backends: [{list}] }} }}"
+    ))
+}
+
+fn good() -> [Origin; 2] {
+    ["b1", "b2"].map(Origin::named)
+}
+
+#[test]
+fn a_backend_that_drops_requests_is_ejected_by_default_after_five_failed_attempts() {
+    let bad = Origin::start(|_| Reply::hang_up());
+    let others = good();
+    let weir = shipped(&bad, &others, "");
+    let mut client = Client::connect(weir.web());
+    assert!((0..40).all(|_| client.get("/").status == 200), "each is tried elsewhere");
+    weir.wait_for_state("b0", "ejected");
+    assert!(weir.status().to_string().contains("5 failed attempts in a row"));
+    assert_eq!(bad.requests().len(), 5, "and then none");
+}
+
+#[test]
+fn requests_that_cannot_be_sent_twice_are_not_risked_on_a_backend_that_has_just_dropped_one() {
+    let bad = Origin::start(|_| Reply::hang_up());
+    let others = good();
+    let weir = shipped(&bad, &others, "");
+    let mut client = Client::connect(weir.web());
+    let failed = (0..60).filter(|_| client.post("/", b"x").status == 502).count();
+    assert_eq!(failed, 1, "the first; the other backends take the rest");
+    assert!((0..60).all(|_| client.get("/").status == 200), "others find out how it is");
+    weir.wait_for_state("b0", "ejected");
+}
+
+#[test]
+fn a_backend_that_answers_500_is_ejected_by_default_after_eight() {
+    let bad = Origin::start(|_| Reply::new(500, "bad"));
+    let others = good();
+    let weir = shipped(&bad, &others, "");
+    let mut client = Client::connect(weir.web());
+    assert_eq!((0..90).filter(|_| client.get("/").status == 500).count(), 8);
+    weir.wait_for_state("b0", "ejected");
+    assert!(weir.status().to_string().contains("8 5xx responses in a row"));
+}
+
+#[test]
+fn backends_that_all_answer_500_are_not_ejected() {
+    let bad = Origin::start(|_| Reply::new(500, "bad"));
+    let others = ["c", "d"].map(|_| Origin::start(|_| Reply::new(503, "bad")));
+    let weir = shipped(&bad, &others, "");
+    let mut client = Client::connect(weir.web());
+    assert!((0..90).all(|_| client.get("/").status >= 500));
+    assert_eq!(weir.sum(&["weir_backend_state{", "\"ejected\""]), 0.0);
+    assert_eq!(bad.requests().len(), 30);
+}
+
+#[test]
+fn outlier_off_ejects_nothing_and_a_reload_that_turns_it_off_ends_ejections() {
+    let bad = Origin::start(|_| Reply::new(500, "bad"));
+    let others = good();
+    let weir = shipped(&bad, &others, "");
+    let mut client = Client::connect(weir.web());
+    (0..60).for_each(|_| drop(client.get("/")));
+    weir.wait_for_state("b0", "ejected");
+    let text = std::fs::read_to_string(weir.config_file()).unwrap();
+    assert!(weir.reload(&text.replace("up: { ", "up: { outlier: off, ")));
+    weir.wait_for_state("b0", "up");
+    assert_eq!((0..90).filter(|_| client.get("/").status == 500).count(), 30);
+    let config: serde_json::Value = serde_json::from_slice(&weir.admin_get("/api/v1/config").body).unwrap();
+    assert!(config.to_string().contains(r#""outlier":"off""#), "{config}");
+}
+
+#[test]
+fn the_only_backend_is_never_ejected() {
+    let bad = Origin::start(|_| Reply::hang_up());
+    let weir = shipped(&bad, &[], "");
+    let mut client = Client::connect(weir.web());
+    assert!((0..20).all(|_| client.get("/").status == 502));
     assert_eq!(weir.sum(&["weir_backend_state{", "\"ejected\""]), 0.0);
 }

@@ -10,7 +10,7 @@ fn weir(addresses: &[(&str, String)], retry: &str) -> Weir {
     let list: String = addresses.iter().map(|(name, at)| format!("{{ name: {name}, address: \"{at}\" }}, ")).collect();
     Weir::start(&format!(
         "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up, timeouts: {{ read: 1s }}, retry: {{ {retry} }} }}]\nupstreams: {{ up: {{ backends: [{list}] }} }}"
+         routes: [{{ name: all, upstream: up, timeouts: {{ read: 1s }}, retry: {{ {retry} }} }}]\nupstreams: {{ up: {{ outlier: off, backends: [{list}] }} }}"
     ))
 }
 

@@ -210,6 +210,36 @@ fn only_telemetry_touches_metric_families() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// The files of the way of a request and of upstreams that read the wall clock, and what for.
+const WALL_CLOCK: [&str; 8] = [
+    "proxy/arrive.rs",           // the id of a request
+    "proxy/ctx.rs",              // when a request arrived, for the access log, its id and its cookie
+    "proxy/front.rs",            // the same for a request that is refused at the listener
+    "proxy/mod.rs",              // the conversion
+    "proxy/sticky.rs",           // when a cookie was written
+    "upstream/clock.rs",         // the conversion
+    "upstream/status.rs",        // since when a backend is what it is, for people
+    "upstream/discovery/mod.rs", // when backends were last found, for people and the metric
+];
+
+#[test]
+fn intervals_of_upstreams_go_by_the_monotonic_clock() {
+    let mut wrong = Vec::new();
+    let rooms = ["proxy", "upstream"];
+    for source in sources().iter().filter(|s| !is_of_tests(s) && rooms.contains(&s.room().as_str())) {
+        let path = source.path.to_string_lossy().into_owned();
+        let words = ["SystemTime::now", "UNIX_EPOCH", "unix_ms("];
+        let reads = |line: &str| words.iter().any(|word| line.contains(word)) && !line.contains("fn ");
+        for (number, line) in source.code().filter(|(_, line)| reads(line) && !WALL_CLOCK.contains(&path.as_str())) {
+            wrong.push(format!("src/{path}:{number}: {line}"));
+        }
+    }
+    let clock = sources().into_iter().find(|source| source.path == Path::new("upstream/clock.rs")).unwrap();
+    let now = clock.text.split("pub fn now_ms()").nth(1).unwrap().split('}').next().unwrap().to_owned();
+    assert!(!now.contains("SystemTime"), "the clock of intervals is one that can be set");
+    assert!(wrong.is_empty(), "the wall clock can be set back:\n{}", wrong.join("\n"));
+}
+
 #[test]
 fn every_file_says_what_it_is_for_and_stays_short() {
     let mut wrong = Vec::new();

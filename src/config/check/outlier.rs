@@ -7,11 +7,11 @@ use super::Check;
 pub(super) fn check(check: &mut Check<'_>, at: &Place, rules: &Outlier) {
     check.range(&at.key("consecutive"), rules.consecutive.into(), 0..=1000);
     check.range(&at.key("min_requests"), rules.min_requests.into(), 1..=1_000_000);
-    let (consecutive, ratio) = (at.key("consecutive"), at.key("error_ratio"));
-    if rules.consecutive == 0 && rules.error_ratio.fraction() == 0.0 {
-        let what = "nothing would ever be ejected: `consecutive` and `error_ratio` are both off";
-        let hint = "Write `consecutive: 5`, or `error_ratio: 50%`";
-        check.say_given(&consecutive, &[ratio], what, hint);
+    check.range(&at.key("consecutive_5xx"), rules.consecutive_5xx.into(), 0..=1000);
+    if rules.consecutive == 0 && rules.consecutive_5xx == 0 && rules.error_ratio.fraction() == 0.0 {
+        let what = "nothing would ever be ejected: `consecutive`, `consecutive_5xx` and `error_ratio` are all off";
+        let others = [at.key("consecutive_5xx"), at.key("error_ratio")];
+        check.say_given(&at.key("consecutive"), &others, what, "Write `outlier: off`, or `consecutive: 5`");
     }
     for (key, period) in [("window", rules.window), ("eject", rules.eject)] {
         if period.limit().is_none() {
@@ -26,7 +26,7 @@ pub(super) fn check(check: &mut Check<'_>, at: &Place, rules: &Outlier) {
         check.say_given(here, &[eject.clone(), most.clone()], what, "Make `max_eject` the longer one");
     }
     if rules.max_ejected.fraction() == 0.0 {
-        let hint = "Write a share such as `50%`, or leave `outlier` out";
+        let hint = "Write a share such as `50%`, or `outlier: off`";
         check.say(&at.key("max_ejected"), "nothing may be ejected", hint);
     }
 }

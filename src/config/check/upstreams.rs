@@ -29,7 +29,7 @@ pub(super) fn check(check: &mut Check<'_>) {
         protocol(check, &at, upstream);
         send_proxy(check, &at, upstream);
         limits(check, &at, upstream);
-        if let Some(rules) = &upstream.outlier {
+        if let Some(rules) = upstream.outlier.rules() {
             outlier::check(check, &at.key("outlier"), rules);
         }
         if let Some(rules) = &upstream.sticky {

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::values::{BackendAddress, DnsName, Method, Name, NameServer, Pattern, Percent, Period, StatusRange};
-use super::{CertificatePair, Sticky};
+use super::{CertificatePair, OutlierDetection, Sticky};
 
 /// One of `upstreams`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -45,8 +45,8 @@ pub struct Upstream {
     pub panic_threshold: Percent,
     /// With none healthy, try them anyway.
     pub fail_open: bool,
-    /// Ejects backends that fail their traffic; without it nothing is ejected.
-    pub outlier: Option<Outlier>,
+    /// Ejects backends that fail their traffic; on by default.
+    pub outlier: OutlierDetection,
     /// Requests that one backend may have in flight at once; 0: no limit.
     #[schemars(range(min = 0, max = 1000000))]
     pub max_in_flight: u32,
@@ -225,28 +225,6 @@ pub struct Queue {
     pub timeout: Period,
 }
 
-/// `upstreams.*.outlier`: a fault is an attempt that failed by the backend's doing, or a status of 500 or more.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Outlier {
-    /// So many faults in a row eject a backend; 0: however many.
-    #[schemars(range(min = 0, max = 1000))]
-    pub consecutive: u32,
-    /// Such a share of faults within `window` ejects it; 0%: whatever the share.
-    pub error_ratio: Percent,
-    /// How far back `error_ratio` looks.
-    pub window: Period,
-    /// Fewer requests than this within `window` say nothing about `error_ratio`.
-    #[schemars(range(min = 1, max = 1000000))]
-    pub min_requests: u32,
-    /// How long the first ejection takes; each further one takes twice as long as the one before.
-    pub eject: Period,
-    /// No ejection takes longer. A backend that has served for so long starts with `eject` again.
-    pub max_eject: Period,
-    /// The share of backends that may be ejected at once, rounded down; one may always be, but never the only one.
-    pub max_ejected: Percent,
-}
-
 /// `upstreams.*.health_check.http`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -305,7 +283,7 @@ impl Default for Upstream {
             slow_start: Period::ZERO,
             panic_threshold: Percent::new(0.0),
             fail_open: true,
-            outlier: None,
+            outlier: OutlierDetection::default(),
             max_in_flight: 0,
             queue: None,
             sticky: None,
@@ -352,20 +330,6 @@ impl Default for HealthCheck {
 impl Default for Queue {
     fn default() -> Self {
         Self { size: 1000, timeout: Period::from_secs(2) }
-    }
-}
-
-impl Default for Outlier {
-    fn default() -> Self {
-        Self {
-            consecutive: 5,
-            error_ratio: Percent::new(0.0),
-            window: Period::from_secs(10),
-            min_requests: 20,
-            eject: Period::from_secs(30),
-            max_eject: Period::from_secs(300),
-            max_ejected: Percent::new(50.0),
-        }
     }
 }
 

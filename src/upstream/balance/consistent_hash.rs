@@ -65,13 +65,13 @@ fn find(slots: &[Slot], table: &Table, key: u64, tried: &Tried) -> Option<(usize
         let index = table.places.owner(at)?;
         let slot = slots.get(index)?;
         let seen = slot.vitals.in_flight();
-        if !tried.excludes(&slot.vitals) && table.has_room(slot, seen, &mut total) {
+        if !tried.excludes(slot) && table.has_room(slot, seen, &mut total) {
             return Some((index, seen));
         }
         at = mix(at.wrapping_add(GOLDEN));
     }
     let total = total();
-    let skip = |index: usize| tried.excludes(&slots[index].vitals);
+    let skip = |index: usize| tried.excludes(&slots[index]);
     let full = |index: usize| !table.has_room(&slots[index], slots[index].vitals.in_flight(), &mut || total);
     // All are full only if those with room were tried: then the bound gives way.
     let index = among_rest(slots, at, |index| skip(index) || full(index)).or_else(|| among_rest(slots, at, skip))?;

@@ -66,7 +66,7 @@ pub fn load(vitals: &Vitals, now_ms: u64) -> (u32, u64) {
 }
 
 fn scan(slots: &[Slot], tried: &Tried, now_ms: u64) -> Option<Score> {
-    let left = slots.iter().enumerate().filter(|(_, slot)| !tried.excludes(&slot.vitals));
+    let left = slots.iter().enumerate().filter(|(_, slot)| !tried.excludes(slot));
     left.map(|(index, slot)| Score::of(index, slot, now_ms))
         .reduce(|best, next| if next.beats(&best) { next } else { best })
 }

@@ -16,7 +16,7 @@ pub mod round_robin;
 pub mod weighted;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::chance::{Chance, mix};
 use self::consistent_hash::Table;
@@ -32,6 +32,8 @@ pub const MAX_TRIED: usize = 16;
 pub struct Tried {
     cells: [Option<Arc<Vitals>>; MAX_TRIED],
     len: usize,
+    /// When a pick may not fail, because the request cannot be sent twice; 0: it may.
+    careful_ms: AtomicU64,
 }
 
 impl Tried {
@@ -48,9 +50,29 @@ impl Tried {
         self.cells[..self.len].iter().flatten().any(|tried| Arc::ptr_eq(tried, vitals))
     }
 
-    /// Whether it is passed over: tried, or as full as it may be.
-    pub fn excludes(&self, vitals: &Arc<Vitals>) -> bool {
-        vitals.is_full() || self.contains(vitals)
+    /// From here on backends whose last attempt failed shortly before `now_ms` are passed over while others of the tier can
+    /// take the request: it cannot be sent twice.
+    pub fn be_careful(&mut self, now_ms: u64) {
+        *self.careful_ms.get_mut() = now_ms;
+    }
+
+    /// Whether it is passed over: it cannot take the request, or its last attempt failed and the request cannot be sent twice.
+    pub fn excludes(&self, slot: &Slot) -> bool {
+        let careful_ms = self.careful_ms.load(Ordering::Relaxed);
+        self.rules_out(slot) || careful_ms > 0 && slot.vitals.has_failed(careful_ms)
+    }
+
+    /// Whether it cannot take the request: ejected since the members were built, tried, or as full as it may be.
+    pub fn rules_out(&self, slot: &Slot) -> bool {
+        slot.is_out() || slot.vitals.is_full() || self.contains(&slot.vitals)
+    }
+
+    /// The same pick without care, if it was one with care.
+    fn without_care<T>(&self, pick: impl FnOnce() -> Option<T>) -> Option<T> {
+        let careful_ms = self.careful_ms.swap(0, Ordering::Relaxed);
+        let picked = if careful_ms > 0 { pick() } else { None };
+        self.careful_ms.store(careful_ms, Ordering::Relaxed);
+        picked
     }
 
     /// The same number for the same backends, in whatever order they were tried; 0 for none. Others may share it by chance.
@@ -79,12 +101,24 @@ pub struct Slot {
     pub weight: u16,
     /// The turn at which least_connections picked it last.
     turn: AtomicU64,
+    /// It may be picked while it is ejected: for want of anything better.
+    serves_ejected: bool,
 }
 
 impl Slot {
     /// A weight of 0 counts as 1: whoever takes no requests has no slot.
     pub fn new(vitals: Arc<Vitals>, weight: u16) -> Self {
-        Self { vitals, weight: weight.max(1), turn: AtomicU64::new(0) }
+        Self { vitals, weight: weight.max(1), turn: AtomicU64::new(0), serves_ejected: false }
+    }
+
+    /// The same; `serves`: even while it is ejected.
+    pub fn serving_ejected(self, serves: bool) -> Self {
+        Self { serves_ejected: serves, ..self }
+    }
+
+    /// Whether it was ejected after the members were built, which follow a little later. No lock, no wait.
+    pub fn is_out(&self) -> bool {
+        self.vitals.is_ejected() && !self.serves_ejected
     }
 }
 
@@ -162,7 +196,7 @@ impl Balancer {
 
     /// Whether all were tried or are full, so that at best one that was tried can be picked again.
     pub fn is_exhausted(&self, tried: &Tried) -> bool {
-        self.slots.iter().all(|slot| tried.excludes(&slot.vitals))
+        self.slots.iter().all(|slot| tried.rules_out(slot))
     }
 
     /// What decides among those that may be picked.
@@ -186,7 +220,8 @@ impl Balancer {
 
     /// The same without going back to one that was tried.
     pub fn pick_other(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Picked> {
-        let (index, guard) = self.choose(tried, now_ms, key)?;
+        let choose = || self.choose(tried, now_ms, key);
+        let (index, guard) = choose().or_else(|| tried.without_care(choose))?;
         Some(Picked { index, guard, again: false })
     }
 

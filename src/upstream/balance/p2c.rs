@@ -30,7 +30,7 @@ pub(super) fn score(slot: &Slot, now_ms: u64) -> f64 {
 
 /// Two different ones that are not passed over, drawn by weight; the same one twice if there is no other.
 pub fn two(slots: &[Slot], alias: &Alias, chance: &mut Chance, tried: &Tried) -> Option<(usize, usize)> {
-    let tried = |index: usize| tried.excludes(&slots[index].vitals);
+    let tried = |index: usize| tried.excludes(&slots[index]);
     let first = alias.sample(slots, chance, tried)?;
     let second = alias.sample(slots, chance, |index| index == first || tried(index));
     Some((first, second.unwrap_or(first)))

@@ -67,7 +67,7 @@ fn narrow(number: u64) -> u32 {
 
 /// A slot by chance.
 pub fn pick(slots: &[Slot], alias: &Alias, chance: &mut Chance, tried: &Tried) -> Option<usize> {
-    alias.sample(slots, chance, |index| tried.excludes(&slots[index].vitals))
+    alias.sample(slots, chance, |index| tried.excludes(&slots[index]))
 }
 
 /// One of the slots that are not to be skipped, by a walk along their weights to a point that `number` of 64 bits says.

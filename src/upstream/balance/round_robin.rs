@@ -11,7 +11,7 @@ pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried) -> Option<usize> 
     let count = slots.len();
     let turn = cursor.fetch_add(1, Ordering::Relaxed);
     let start = (turn % u64::try_from(count).ok().filter(|n| *n > 0)?) as usize;
-    (start..count).chain(0..start).find(|index| !tried.excludes(&slots[*index].vitals))
+    (start..count).chain(0..start).find(|index| !tried.excludes(&slots[*index]))
 }
 
 #[cfg(test)]

@@ -89,9 +89,9 @@ pub fn pick(slots: &[Slot], sequence: &[u16], cursor: &AtomicU64, tried: &Tried)
     let turn = cursor.fetch_add(1, Ordering::Relaxed);
     let start = (turn % length as u64) as usize;
     let walk = (start..length).chain(0..start).take(MAX_WALK).map(|at| usize::from(sequence[at]));
-    let fits = |index: &usize| slots.get(*index).is_some_and(|slot| !tried.excludes(&slot.vitals));
+    let fits = |index: &usize| slots.get(*index).is_some_and(|slot| !tried.excludes(slot));
     // Multiplied by the golden ratio consecutive turns spread evenly.
-    let left = || among_rest(slots, turn.wrapping_mul(GOLDEN), |index| tried.excludes(&slots[index].vitals));
+    let left = || among_rest(slots, turn.wrapping_mul(GOLDEN), |index| tried.excludes(&slots[index]));
     walk.into_iter().find(fits).or_else(left)
 }
 

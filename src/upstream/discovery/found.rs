@@ -97,14 +97,14 @@ impl Found {
     }
 
     /// Takes a look; whether there is something to do about it: another list, or the first look of all.
-    pub fn take(&self, look: Look, now_ms: u64) -> bool {
+    pub fn take(&self, look: Look, unix_ms: u64) -> bool {
         let Look { list, wrong, .. } = look;
         let whole = wrong.is_empty();
-        self.meters.count_discovery(whole, now_ms);
+        self.meters.count_discovery(whole, unix_ms);
         let before = {
             let mut state = self.lock();
             let next = State {
-                last_success_ms: if whole { now_ms } else { state.last_success_ms },
+                last_success_ms: if whole { unix_ms } else { state.last_success_ms },
                 failures: if whole { 0 } else { state.failures + 1 },
                 wrong,
             };

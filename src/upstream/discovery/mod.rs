@@ -78,7 +78,7 @@ pub async fn run(mut source: Source, settings: schema::Discover, found: Arc<Foun
         let look = source.look().await;
         failures = if look.wrong.is_empty() { 0 } else { failures + 1 };
         let wait = schedule::wait(&settings, look.ttl, failures, clock::random());
-        if found.take(look, clock::now_ms()) {
+        if found.take(look, clock::unix_ms()) {
             changed();
         }
         source.next(wait).await;

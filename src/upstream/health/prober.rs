@@ -75,8 +75,7 @@ pub struct Prober {
 }
 
 impl Prober {
-    /// Goes on from the verdict in the backend's cells. `since_ms`: when it was brought in, in milliseconds since 1970, the same for
-    /// all that came with it.
+    /// Goes on from the verdict in the backend's cells. `since_ms`: when it was brought in, the same for all that came with it.
     pub fn new(spec: &Spec, backend: &Backend, probe: Probe, since_ms: u64, changed: Changed) -> Self {
         Self {
             probe,

@@ -6,11 +6,13 @@ use std::time::Duration;
 use super::window::Window;
 use crate::config::schema::Outlier;
 
-/// What speaks for an ejection.
+/// The reason for an ejection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cause {
-    /// So many faults in a row.
-    InARow(u32),
+    /// So many failed attempts in a row.
+    Failed(u32),
+    /// So many responses of 500 or more in a row, the first of them at `since_ms`.
+    ServerErrors { count: u32, since_ms: u64 },
     /// So many faults among so many results of the window.
     Ratio(u32, u32),
     /// Its trial request failed.
@@ -20,11 +22,33 @@ pub enum Cause {
 impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::InARow(count) => write!(f, "{count} faults in a row"),
+            Self::Failed(1) => f.write_str("a failed attempt"),
+            Self::Failed(count) => write!(f, "{count} failed attempts in a row"),
+            Self::ServerErrors { count: 1, .. } => f.write_str("a 5xx response"),
+            Self::ServerErrors { count, .. } => write!(f, "{count} 5xx responses in a row"),
             Self::Ratio(faults, of) => write!(f, "{faults} faults in {of} requests"),
             Self::Trial => f.write_str("its trial request failed"),
         }
     }
+}
+
+/// The result of one attempt, as far as its backend is responsible for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// A response below 500 came to its end.
+    Success,
+    /// The response header says 500 or more.
+    ServerError,
+    /// There is no complete response: connect, TLS, reset, timeout, protocol.
+    Failed,
+}
+
+/// A run of failed attempts that a response header has ended. It goes on if the rest of that response fails, unless
+/// another response came to its end meanwhile: a backend that breaks off every response is ejected too.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EndedRun {
+    count: u32,
+    successes: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +63,13 @@ enum Phase {
 pub struct Machine {
     rules: Outlier,
     phase: Phase,
-    in_a_row: u32,
+    /// Failed attempts since the last response below 500.
+    failed: u32,
+    /// Responses of 500 or more since the last response below 500, and when the first of them came.
+    errors: u32,
+    errors_since_ms: u64,
+    /// Responses below 500 that came to their end, counted while there is something to forget.
+    successes: u32,
     window: Window,
     /// Ejections without a long enough time of serving between them.
     ejections: u32,
@@ -49,28 +79,65 @@ impl Machine {
     /// Serving, with nothing against it.
     pub fn new(rules: Outlier) -> Self {
         let window = Window::new(millis(rules.window.get()));
-        Self { rules, phase: Phase::Serving { since_ms: 0 }, in_a_row: 0, window, ejections: 0 }
+        let phase = Phase::Serving { since_ms: 0 };
+        Self { rules, phase, failed: 0, errors: 0, errors_since_ms: 0, successes: 0, window, ejections: 0 }
     }
 
-    /// Takes the result of a usual attempt; what speaks for an ejection from here on. What comes while it is ejected
-    /// began before, and says nothing new.
-    pub fn saw(&mut self, ok: bool, now_ms: u64) -> Option<Cause> {
+    /// Whether no run is under way, so that a success changes nothing.
+    pub fn is_clean(&self) -> bool {
+        self.failed == 0 && self.errors == 0
+    }
+
+    /// A response header below 500 ends both runs.
+    pub fn answered(&mut self) -> EndedRun {
+        let ended = EndedRun { count: self.failed, successes: self.successes };
+        (self.failed, self.errors) = (0, 0);
+        ended
+    }
+
+    /// Takes the result of a usual attempt; returns the reason for an ejection from here on. While the backend is ejected,
+    /// results are of attempts that began before, and are ignored.
+    pub fn saw(&mut self, report: Report, ended: EndedRun, now_ms: u64) -> Option<Cause> {
         if !matches!(self.phase, Phase::Serving { .. }) {
             return None;
         }
-        self.window.add(ok, now_ms);
-        if ok {
-            self.in_a_row = 0;
+        self.window.add(report == Report::Success, now_ms);
+        match report {
+            Report::Success => {
+                self.failed = 0;
+                self.successes = self.successes.wrapping_add(1);
+                return None;
+            }
+            Report::ServerError => {
+                if self.errors == 0 {
+                    self.errors_since_ms = now_ms;
+                }
+                self.errors = self.errors.saturating_add(1);
+            }
+            Report::Failed => {
+                let before = if ended.successes == self.successes { ended.count } else { 0 };
+                self.failed = self.failed.max(before).saturating_add(1);
+            }
+        }
+        self.cause(report, now_ms)
+    }
+
+    fn cause(&self, report: Report, now_ms: u64) -> Option<Cause> {
+        let reached = |count: u32, limit: u32| limit > 0 && count >= limit;
+        match report {
+            Report::Failed if reached(self.failed, self.rules.consecutive) => return Some(Cause::Failed(self.failed)),
+            Report::ServerError if reached(self.errors, self.rules.consecutive_5xx) => {
+                return Some(Cause::ServerErrors { count: self.errors, since_ms: self.errors_since_ms });
+            }
+            _ => {}
+        }
+        let ratio = self.rules.error_ratio.fraction();
+        if ratio <= 0.0 {
             return None;
         }
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        if self.rules.consecutive > 0 && self.in_a_row >= self.rules.consecutive {
-            return Some(Cause::InARow(self.in_a_row));
-        }
         let (faults, all) = self.window.sums(now_ms);
-        let ratio = self.rules.error_ratio.fraction();
         let too_many = f64::from(faults) >= ratio * f64::from(all);
-        (ratio > 0.0 && all >= self.rules.min_requests && too_many).then_some(Cause::Ratio(faults, all))
+        (all >= self.rules.min_requests && too_many).then_some(Cause::Ratio(faults, all))
     }
 
     /// Ejects it; until when. Each time takes twice as long as the one before, up to `max_eject`; after serving for
@@ -86,9 +153,16 @@ impl Machine {
         self.ejections = self.ejections.saturating_add(1);
         let until_ms = now_ms.saturating_add(doubled.min(most));
         self.phase = Phase::Ejected { until_ms };
-        self.in_a_row = 0;
+        (self.failed, self.errors) = (0, 0);
         self.window.clear();
         until_ms
+    }
+
+    /// Ends an ejection without a trial.
+    pub fn release(&mut self, now_ms: u64) {
+        if self.is_out() {
+            self.phase = Phase::Serving { since_ms: now_ms };
+        }
     }
 
     /// When a trial request may go to it; nothing while it serves or is on trial.
@@ -153,22 +227,69 @@ mod tests {
     }
 
     #[test]
-    fn faults_in_a_row_speak_for_it_and_a_success_ends_the_row() {
+    fn failed_attempts_in_a_row_eject_and_a_success_ends_the_run() {
         let mut machine = Machine::new(rules());
-        let said: Vec<_> = [false, false, true, false, false, false].map(|ok| machine.saw(ok, 0)).into();
-        assert_eq!(said, [None, None, None, None, None, Some(Cause::InARow(3))]);
+        let said: Vec<_> = [false, false, true, false, false, false].map(|ok| machine.see(ok, 0)).into();
+        assert_eq!(said, [None, None, None, None, None, Some(Cause::Failed(3))]);
+    }
+
+    #[test]
+    fn responses_of_500_count_apart_from_failed_attempts_and_each_run_ends_with_a_response_below_500() {
+        let mut machine = Machine::new(Outlier { consecutive_5xx: 4, ..rules() });
+        let none = EndedRun::default();
+        let mut saw = |report, now| machine.saw(report, none, now);
+        for now in 1..=2 {
+            assert_eq!(saw(Report::Failed, now), None);
+        }
+        for now in 3..=5 {
+            assert_eq!(saw(Report::ServerError, now), None, "neither run ends the other");
+        }
+        assert_eq!(saw(Report::Failed, 6), Some(Cause::Failed(3)));
+        assert_eq!(saw(Report::ServerError, 7), Some(Cause::ServerErrors { count: 4, since_ms: 3 }));
+        machine.answered();
+        assert!(machine.is_clean());
+        assert_eq!(machine.saw(Report::ServerError, none, 8), None);
+        assert_eq!(machine.saw(Report::ServerError, none, 9), None);
+        let off = Outlier { consecutive: 0, consecutive_5xx: 0, error_ratio: Percent::new(0.0), ..rules() };
+        let mut off = Machine::new(off);
+        let reports = [Report::ServerError, Report::Failed];
+        assert!((0..2_000).all(|n| off.saw(reports[n % 2], none, 0).is_none()), "0: never");
+    }
+
+    #[test]
+    fn a_backend_that_breaks_off_each_response_is_ejected_although_each_had_a_header() {
+        let by_runs = || Machine::new(Outlier { error_ratio: Percent::new(0.0), ..rules() });
+        let mut machine = by_runs();
+        let mut broken = || {
+            let ended = machine.answered();
+            machine.saw(Report::Failed, ended, 0)
+        };
+        assert_eq!([broken(), broken(), broken()], [None, None, Some(Cause::Failed(3))]);
+        let mut machine = by_runs();
+        for _ in 0..10 {
+            let ended = machine.answered();
+            assert!(machine.saw(Report::Success, EndedRun::default(), 0).is_none());
+            assert!(machine.saw(Report::Failed, ended, 0).is_none(), "another came to its end meanwhile");
+        }
+    }
+
+    impl Machine {
+        fn see(&mut self, ok: bool, now_ms: u64) -> Option<Cause> {
+            let report = if ok { Report::Success } else { Report::Failed };
+            self.saw(report, EndedRun::default(), now_ms)
+        }
     }
 
     #[test]
     fn a_ratio_needs_enough_requests_and_forgets() {
         let mut machine = Machine::new(Outlier { consecutive: 0, ..rules() });
-        assert!((0..9).all(|_| machine.saw(false, 0).is_none()), "too few to tell");
-        assert_eq!(machine.saw(false, 0), Some(Cause::Ratio(10, 10)));
+        assert!((0..9).all(|_| machine.see(false, 0).is_none()), "too few to tell");
+        assert_eq!(machine.see(false, 0), Some(Cause::Ratio(10, 10)));
         let later = 60_000;
-        assert_eq!(machine.saw(false, later), None, "what is out of the window is forgotten");
-        assert!((0..20).all(|_| machine.saw(true, later).is_none()));
-        assert!((0..18).all(|_| machine.saw(false, later).is_none()));
-        assert_eq!(machine.saw(false, later), Some(Cause::Ratio(20, 40)));
+        assert_eq!(machine.see(false, later), None, "what is out of the window is forgotten");
+        assert!((0..20).all(|_| machine.see(true, later).is_none()));
+        assert!((0..18).all(|_| machine.see(false, later).is_none()));
+        assert_eq!(machine.see(false, later), Some(Cause::Ratio(20, 40)));
     }
 
     #[test]
@@ -210,7 +331,7 @@ mod tests {
                     0 | 1 => {
                         let out = machine.is_out();
                         let due = machine.due();
-                        if machine.saw(what == 1, now).is_some() {
+                        if machine.see(what == 1, now).is_some() {
                             prop_assert!(!out);
                             prop_assert!(machine.eject(now) <= now + 4_000);
                         } else {

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::members::tests::backend;
 use super::*;
 use crate::config::values::{Percent, Period};
-use crate::telemetry::vitals::State;
+use crate::telemetry::vitals::{Health, State};
 
 fn rules() -> Outlier {
     Outlier { consecutive: 2, eject: Period::from_secs(1), ..Outlier::default() }
@@ -35,7 +35,7 @@ fn ejects_says_so_and_comes_back_by_one_trial() {
     detector.activate(&changed, 0);
     fail(&detector, &backends[0], 2, 10);
     let vitals = &backends[0].vitals;
-    assert_eq!((vitals.state(), vitals.why().as_str()), (State::Ejected, "2 faults in a row"));
+    assert_eq!((vitals.state(), vitals.why().as_str()), (State::Ejected, "2 failed attempts in a row"));
     assert_eq!(changes.load(Ordering::Relaxed), 1);
     let none = Tried::default();
     assert!(detector.trial(&backends, &none, 1_009).is_none(), "not yet");
@@ -146,4 +146,95 @@ fn an_attempt_that_outlives_its_generation_counts_as_the_current_one_has_it() {
     drop(trial);
     fail(&before, &backends[0], 1, 1_030);
     assert!(back.trial(&backends[4..], &Tried::default(), 1_050).is_some());
+}
+
+/// Answers of 500 or more at these times.
+fn errors(detector: &Arc<Detector>, backend: &Backend, times: impl IntoIterator<Item = u64>) {
+    times.into_iter().for_each(|now_ms| detector.watch(&backend.vitals).unwrap().answered(false, now_ms));
+}
+
+fn answers(detector: &Arc<Detector>, backend: &Backend, now_ms: u64) {
+    detector.watch(&backend.vitals).unwrap().answered(true, now_ms);
+}
+
+#[test]
+fn a_run_of_5xx_ejects_only_if_another_of_the_tier_has_answered_below_500_since_it_began() {
+    let tiers = |tiers: [u8; 3]| -> Vec<_> {
+        let one = |(n, tier): (u16, &u8)| {
+            let made = backend(&format!("b{n}"), &format!("127.0.0.1:{}", n + 1), 1, Health::Up);
+            let mut made = Arc::into_inner(made).unwrap();
+            made.tier = *tier;
+            Arc::new(made)
+        };
+        (0..).zip(&tiers).map(one).collect()
+    };
+    let detector_of = |backends: &[Arc<Backend>]| {
+        let rules = Outlier { consecutive_5xx: 3, ..rules() };
+        Arc::new(Detector::new(&rules, backends, None))
+    };
+    // All fail alike: the requests, or something behind all of them, are the reason.
+    let all = tiers([0, 0, 0]);
+    let detector = detector_of(&all);
+    answers(&detector, &all[1], 5);
+    errors(&detector, &all[0], 10..30);
+    errors(&detector, &all[1], 10..30);
+    assert!(all.iter().all(|backend| !backend.vitals.is_ejected()), "the answer at 5 was before the run");
+    answers(&detector, &all[2], 31);
+    errors(&detector, &all[0], [32]);
+    assert_eq!(all[0].vitals.why(), "21 5xx responses in a row");
+    assert!(!all[1].vitals.is_ejected());
+    // Of another tier, or ejected, or down: says nothing.
+    for spoil in 0..3 {
+        let all = tiers([0, if spoil == 0 { 1 } else { 0 }, 1]);
+        let detector = detector_of(&all);
+        errors(&detector, &all[0], 10..30);
+        answers(&detector, &all[1], 31);
+        match spoil {
+            1 => all[1].vitals.set_health(Health::Down, "refused", 31),
+            2 => all[1].vitals.set_ejected(Some("before"), 31),
+            _ => {}
+        }
+        errors(&detector, &all[0], [32]);
+        assert!(!all[0].vitals.is_ejected(), "{spoil}");
+    }
+}
+
+#[test]
+fn shipped_defaults_eject_after_five_failed_attempts_or_eight_5xx_for_ten_seconds() {
+    let detector_of = |backends: &[Arc<Backend>]| Arc::new(Detector::new(&Outlier::default(), backends, None));
+    let all = backends(3);
+    let detector = detector_of(&all);
+    fail(&detector, &all[0], 4, 10);
+    assert!(!all[0].vitals.is_ejected());
+    fail(&detector, &all[0], 1, 10);
+    assert!(all[0].vitals.is_ejected());
+    assert!(detector.trial(&all, &Tried::default(), 10_009).is_none());
+    assert!(detector.trial(&all, &Tried::default(), 10_010).is_some());
+    let all = backends(3);
+    let detector = detector_of(&all);
+    errors(&detector, &all[0], 10..17);
+    answers(&detector, &all[1], 17);
+    assert!(!all[0].vitals.is_ejected());
+    errors(&detector, &all[0], [18]);
+    assert!(all[0].vitals.is_ejected());
+}
+
+#[test]
+fn the_last_backend_that_takes_requests_is_never_ejected() {
+    let all = backends(3);
+    let detector = Arc::new(Detector::new(&rules(), &all, None));
+    all[1].vitals.set_mark(crate::telemetry::vitals::Mark::Draining, 0);
+    all[2].vitals.set_health(Health::Down, "refused", 0);
+    fail(&detector, &all[0], 9, 10);
+    assert!(!all[0].vitals.is_ejected());
+    all[2].vitals.set_health(Health::Up, "", 0);
+    fail(&detector, &all[0], 1, 20);
+    assert!(all[0].vitals.is_ejected());
+    // The others leave with a reload: it is the only one then.
+    let changed: Changed = Arc::new(|| {});
+    let only = Arc::new(Detector::new(&rules(), &all[..1], Some(&detector)));
+    only.activate(&changed, 30);
+    assert!(!all[0].vitals.is_ejected());
+    fail(&only, &all[0], 9, 40);
+    assert!(!all[0].vitals.is_ejected());
 }

@@ -1,4 +1,4 @@
-//! How often members are built anew for what probes say: at once, but never for more than a tenth of the time.
+//! How often members are built anew for verdicts of probes and of traffic: at once, but never for more than a tenth of the time.
 //!
 //! With thousands of backends in one upstream a build takes milliseconds, and their first verdicts come all together: a build
 //! for each would take minutes.
@@ -16,7 +16,14 @@ const REST: u32 = 9;
 /// Calls `build` at once, or once later for all who ask until then. `runtime`: where later is.
 pub(super) fn paced(runtime: Handle, build: impl Fn() + Send + Sync + 'static) -> Changed {
     let pace = Arc::new(Pace { build, runtime, turn: Mutex::default() });
-    Arc::new(move || pace.ask())
+    Arc::new(move || pace.ask(true))
+}
+
+/// The same, but never on the caller's thread: traffic asks, and a build takes milliseconds and a lock that threads of low
+/// priority take too.
+pub(super) fn paced_elsewhere(runtime: Handle, build: impl Fn() + Send + Sync + 'static) -> Changed {
+    let pace = Arc::new(Pace { build, runtime, turn: Mutex::default() });
+    Arc::new(move || pace.ask(false))
 }
 
 struct Pace<F> {
@@ -34,13 +41,13 @@ struct Turn {
 }
 
 impl<F: Fn() + Send + Sync + 'static> Pace<F> {
-    fn ask(self: &Arc<Self>) {
+    fn ask(self: &Arc<Self>, may_build: bool) {
         let mut turn = self.turn();
         if turn.coming {
             return;
         }
         let rest = turn.free.map_or(Duration::ZERO, |free| free.saturating_duration_since(Instant::now()));
-        if rest.is_zero() {
+        if rest.is_zero() && may_build {
             drop(turn);
             return self.build();
         }
@@ -72,6 +79,20 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_traffic_asks_for_is_built_on_another_thread() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+        let (built, seen) = tokio::sync::oneshot::channel();
+        let built = Mutex::new(Some(built));
+        let changed = paced_elsewhere(runtime.handle().clone(), move || {
+            let thread = std::thread::current().id();
+            built.lock().unwrap().take().into_iter().for_each(|built| built.send(thread).unwrap());
+        });
+        changed();
+        assert_ne!(seen.await.unwrap(), std::thread::current().id());
+        runtime.shutdown_background();
+    }
 
     #[tokio::test]
     async fn the_first_is_at_once_and_many_that_follow_are_one() {

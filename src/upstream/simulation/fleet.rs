@@ -101,7 +101,7 @@ impl Fleet {
         fleet
     }
 
-    /// Every generation that somebody still holds builds its members anew.
+    /// The current generation builds its members anew; older ones follow when they are asked.
     pub fn rebuild(&self) {
         rebuild(&self.live, self.clock.now_ms());
     }
@@ -115,6 +115,7 @@ impl Fleet {
         };
         let before = Arc::clone(&self.upstream);
         self.upstream = Arc::new(self.compile(settings, &before));
+        before.supersede(&self.upstream);
         self.live.lock().unwrap().push(Arc::downgrade(&self.upstream));
         self.live.lock().unwrap().retain(|generation| generation.strong_count() > 0);
         self.activate(&before);
@@ -227,8 +228,8 @@ impl Fleet {
 }
 
 fn rebuild(live: &Mutex<Vec<Weak<Upstream>>>, now_ms: u64) {
-    let generations: Vec<_> = live.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
-    for upstream in generations {
+    let current = live.lock().unwrap().last().and_then(Weak::upgrade);
+    if let Some(upstream) = current {
         upstream.rebuild_at(now_ms);
     }
 }

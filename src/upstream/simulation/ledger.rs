@@ -205,8 +205,8 @@ impl Ledger {
     pub fn ejections_are_bounded(&mut self, upstream: &Upstream, reloaded: bool) {
         let backends = upstream.backends();
         let out = backends.iter().filter(|backend| backend.vitals.is_ejected()).count();
-        let share = upstream.settings().outlier.as_ref().map_or(0.0, |rules| rules.max_ejected.fraction());
-        let most = match (backends.len(), upstream.settings().outlier.is_some()) {
+        let share = upstream.settings().outlier.rules().map_or(0.0, |rules| rules.max_ejected.fraction());
+        let most = match (backends.len(), upstream.settings().outlier.is_on()) {
             (0 | 1, _) | (_, false) => 0,
             (count, true) => ((share * count as f64).floor() as usize).max(1),
         };

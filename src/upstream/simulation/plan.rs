@@ -1,6 +1,6 @@
 //! What a world is like: the algorithm, its limits, and how rough it gets. It does nothing.
 
-use crate::config::schema::{self, Balance, Outlier, RetryWhen};
+use crate::config::schema::{self, Balance, Outlier, OutlierDetection, RetryWhen};
 use crate::config::values::{Percent, Period};
 use crate::upstream::balance::chance::Chance;
 
@@ -52,14 +52,19 @@ impl Plan {
             slow_start: Period::from_secs([0, 0, 1][chance.below(3) as usize]),
             ..schema::Upstream::default()
         };
-        if !self.calm {
+        if self.calm {
+            settings.outlier = OutlierDetection::Off;
+        } else {
             settings.tier_min_up = Percent::new([0.0, 0.0, 60.0][chance.below(3) as usize]);
             settings.panic_threshold = Percent::new([0.0, 0.0, 50.0][chance.below(3) as usize]);
             settings.max_in_flight = [0, 2, 3, 5, 8][chance.below(5) as usize];
             let size = 1 + chance.below(20) as u32;
             let timeout = millis(5 + chance.below(400));
             settings.queue = (chance.below(5) > 0).then_some(schema::Queue { size, timeout });
-            settings.outlier = (chance.below(5) > 0).then(|| outlier(chance));
+            settings.outlier = match chance.below(5) {
+                0 => OutlierDetection::Off,
+                _ => OutlierDetection::On(outlier(chance)),
+            };
         }
         settings
     }
@@ -75,8 +80,10 @@ impl Plan {
 }
 
 fn outlier(chance: &mut Chance) -> Outlier {
+    let (consecutive, consecutive_5xx) = [(0, 4), (3, 0), (5, 8)][chance.below(3) as usize];
     Outlier {
-        consecutive: [0, 3, 5][chance.below(3) as usize],
+        consecutive,
+        consecutive_5xx,
         error_ratio: Percent::new([0.0, 50.0][chance.below(2) as usize]),
         window: Period::from_secs(5),
         min_requests: 10,

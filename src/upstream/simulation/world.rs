@@ -417,6 +417,7 @@ impl World {
         let own = kind(request, waiting);
         for elder in self.line.before(id) {
             let (request, waiting) = self.waiting(elder);
+            request.upstream.follow(self.clock.now_ms());
             let members = request.upstream.members();
             let knows = members.eligible().any(|backend| Arc::ptr_eq(&backend.vitals, &pick.backend.vitals));
             let wants = knows && !(waiting.tried.contains(&pick.backend.vitals) && members.has_untried(&waiting.tried));
@@ -433,6 +434,7 @@ impl World {
         assert_eq!(self.fleet.upstream.queue().depth(), self.line.len(), "who waits");
         for id in self.line.in_order() {
             let (request, waiting) = self.waiting(id);
+            request.upstream.follow(self.clock.now_ms());
             let members = request.upstream.members();
             assert!(is_no_place_for(&members, &waiting.tried), "waits although one has a place");
             let until = waiting.joined_ms.unwrap() + waiting.limit_ms;

@@ -1,0 +1,134 @@
+//! `upstreams.*.outlier`: passive outlier detection. On by default; `off` turns it off.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::generate::SchemaGenerator;
+use schemars::{JsonSchema, Schema, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::super::values::{Percent, Period};
+
+/// The word that turns it off.
+const OFF: &str = "off";
+
+/// `upstreams.*.outlier`: the rules, or `off`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutlierDetection {
+    /// Backends that fail their traffic are ejected by these rules.
+    On(Outlier),
+    /// No backend is ejected.
+    Off,
+}
+
+impl OutlierDetection {
+    /// The rules; nothing where it is off.
+    pub fn rules(&self) -> Option<&Outlier> {
+        match self {
+            Self::On(rules) => Some(rules),
+            Self::Off => None,
+        }
+    }
+
+    /// Whether backends can be ejected.
+    pub fn is_on(&self) -> bool {
+        matches!(self, Self::On(_))
+    }
+}
+
+impl Default for OutlierDetection {
+    fn default() -> Self {
+        Self::On(Outlier::default())
+    }
+}
+
+/// `upstreams.*.outlier`: ejects backends that fail their traffic. `outlier: off` turns it off.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outlier {
+    /// So many failed attempts in a row eject a backend (connect, TLS, reset, timeout, protocol); 0: however many.
+    #[schemars(range(min = 0, max = 1000))]
+    pub consecutive: u32,
+    /// So many responses of 500 or more in a row eject it, if another backend of its tier has answered below 500 meanwhile;
+    /// 0: never.
+    #[schemars(range(min = 0, max = 1000))]
+    pub consecutive_5xx: u32,
+    /// Such a share of failed attempts and responses of 500 or more within `window` ejects it; 0%: whatever the share.
+    pub error_ratio: Percent,
+    /// How far back `error_ratio` looks.
+    pub window: Period,
+    /// Fewer requests than this within `window` say nothing about `error_ratio`.
+    #[schemars(range(min = 1, max = 1000000))]
+    pub min_requests: u32,
+    /// How long the first ejection takes; each further one takes twice as long as the one before.
+    pub eject: Period,
+    /// No ejection takes longer. A backend that has served for so long starts with `eject` again.
+    pub max_eject: Period,
+    /// The share of the backends that take requests that may be ejected at once, rounded down. One may always be, but never
+    /// the only one.
+    pub max_ejected: Percent,
+}
+
+impl Default for Outlier {
+    fn default() -> Self {
+        Self {
+            consecutive: 5,
+            consecutive_5xx: 8,
+            error_ratio: Percent::new(0.0),
+            window: Period::from_secs(10),
+            min_requests: 20,
+            eject: Period::from_secs(10),
+            max_eject: Period::from_secs(300),
+            max_ejected: Percent::new(50.0),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OutlierDetection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SectionOrOff;
+        impl<'de> Visitor<'de> for SectionOrOff {
+            type Value = OutlierDetection;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a section or `off`")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OutlierDetection, A::Error> {
+                Outlier::deserialize(MapAccessDeserializer::new(map)).map(OutlierDetection::On)
+            }
+            /// A key without a value is as good as none.
+            fn visit_unit<E: Error>(self) -> Result<OutlierDetection, E> {
+                Ok(OutlierDetection::default())
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<OutlierDetection, E> {
+                if text == OFF {
+                    return Ok(OutlierDetection::Off);
+                }
+                Err(E::custom(format!("`{text}` where a section or `off` belongs; write `off`, or leave the key out")))
+            }
+        }
+        deserializer.deserialize_any(SectionOrOff)
+    }
+}
+
+impl Serialize for OutlierDetection {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::On(rules) => rules.serialize(serializer),
+            Self::Off => serializer.serialize_str(OFF),
+        }
+    }
+}
+
+impl JsonSchema for OutlierDetection {
+    fn schema_name() -> Cow<'static, str> {
+        "OutlierDetection".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [generator.subschema_for::<Outlier>(), { "const": OFF }] })
+    }
+}

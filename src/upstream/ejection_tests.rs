@@ -1,0 +1,121 @@
+//! Between an ejection and the members that follow: picks pass the backend over, whatever the algorithm.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use super::balance::Tried;
+use super::members::tests::backend;
+use super::peer::Wire;
+use super::queue::Look;
+use super::{Upstream, Wish};
+use crate::config::schema::{self, Balance};
+use crate::telemetry::vitals::{Health, Why};
+
+const ALL: [Balance; 7] = [
+    Balance::RoundRobin,
+    Balance::WeightedRoundRobin,
+    Balance::LeastConnections,
+    Balance::P2c,
+    Balance::PeakEwma,
+    Balance::ConsistentHash,
+    Balance::Random,
+];
+
+fn upstream(balance: Balance, fail_open: bool, tiers: &[u8]) -> Upstream {
+    let settings = schema::Upstream { balance, fail_open, ..schema::Upstream::default() };
+    let one = |(n, tier): (usize, &u8)| {
+        let made = backend(&format!("b{n}"), &format!("127.0.0.1:{}", n + 1), 1, Health::Up);
+        let mut made = Arc::into_inner(made).unwrap();
+        made.tier = *tier;
+        Arc::new(made)
+    };
+    let backends = tiers.iter().enumerate().map(one).collect();
+    let wire = Arc::new(Wire::new(&settings, &|_| None));
+    Upstream::new("u".into(), settings, backends, wire, Arc::default(), None)
+}
+
+fn eject(upstream: &Upstream, which: &[usize]) {
+    let backends = upstream.backends();
+    which.iter().for_each(|at| backends[*at].vitals.set_ejected(Some("5 failed attempts in a row"), 0));
+}
+
+fn look(upstream: &Upstream, tried: &Tried, key: u64) -> Look<super::members::Pick> {
+    upstream.look(tried, 0, Wish { key: Some(key << 48), named: None })
+}
+
+#[test]
+fn a_backend_that_was_just_ejected_is_not_picked_before_members_follow() {
+    for balance in ALL {
+        let upstream = upstream(balance, true, &[0, 0, 0]);
+        eject(&upstream, &[1]);
+        for key in 0..300 {
+            let Look::Slot(pick) = look(&upstream, &Tried::default(), key) else { panic!("{balance:?}: others serve") };
+            assert!(&*pick.backend.name != "b1" && !pick.fail_open, "{balance:?}");
+        }
+        upstream.rebuild();
+        upstream.backends()[1].vitals.set_ejected(None, 1);
+        upstream.rebuild();
+        let back = (0..300).any(
+            |key| matches!(look(&upstream, &Tried::default(), key), Look::Slot(pick) if &*pick.backend.name == "b1"),
+        );
+        assert!(back, "{balance:?}: it serves again");
+    }
+}
+
+#[test]
+fn a_request_that_cannot_be_sent_twice_avoids_a_backend_whose_last_attempt_failed() {
+    for balance in ALL {
+        let upstream = upstream(balance, true, &[0, 0, 1]);
+        let backends = upstream.backends();
+        let (mut careful, any) = (Tried::default(), Tried::default());
+        careful.be_careful(10_000);
+        let picks = |tried: &Tried| -> Vec<String> {
+            let name = |key| match look(&upstream, tried, key) {
+                Look::Slot(pick) => pick.backend.name.to_string(),
+                _ => panic!("{balance:?}: one serves"),
+            };
+            (0..300).map(name).collect()
+        };
+        backends[0].vitals.set_failed(9_000);
+        assert!(picks(&careful).iter().all(|name| name == "b1"), "{balance:?}");
+        assert!(picks(&any).iter().any(|name| name == "b0"), "{balance:?}: others find out how it is");
+        // Where all of the tier have failed, it is still they that are asked, not those that stand in for them.
+        backends[1].vitals.set_failed(9_000);
+        assert!(picks(&careful).iter().all(|name| name != "b2"), "{balance:?}");
+        backends[0].vitals.set_answered();
+        assert!(picks(&careful).iter().all(|name| name == "b0"), "{balance:?}");
+        backends[1].vitals.set_failed(5_000);
+        assert!(picks(&careful).iter().any(|name| name == "b1"), "{balance:?}: long ago");
+    }
+}
+
+#[test]
+fn where_all_of_a_tier_were_just_ejected_the_next_tier_takes_their_requests() {
+    for balance in ALL {
+        let upstream = upstream(balance, true, &[0, 1]);
+        eject(&upstream, &[0]);
+        let Look::Slot(pick) = look(&upstream, &Tried::default(), 1) else { panic!("{balance:?}") };
+        assert_eq!((&*pick.backend.name, pick.fail_open, pick.why), ("b1", false, Why::Tier), "{balance:?}");
+        // It was tried, and nothing else serves.
+        let mut tried = Tried::default();
+        tried.add(&pick.backend.vitals);
+        assert!(!upstream.has_another(&tried));
+        let Look::Slot(again) = look(&upstream, &tried, 1) else { panic!("{balance:?}") };
+        assert_eq!((&*again.backend.name, again.again), ("b1", true), "{balance:?}");
+    }
+}
+
+#[test]
+fn where_all_were_just_ejected_fail_open_decides() {
+    for balance in ALL {
+        let open = upstream(balance, true, &[0, 0]);
+        eject(&open, &[0, 1]);
+        let picks =
+            (0..4).filter(|key| matches!(look(&open, &Tried::default(), *key), Look::Slot(pick) if pick.fail_open));
+        assert_eq!(picks.count(), 4, "{balance:?}: any is better than none");
+        let shut = upstream(balance, false, &[0, 0]);
+        eject(&shut, &[0, 1]);
+        assert!(matches!(look(&shut, &Tried::default(), 1), Look::Nobody), "{balance:?}");
+    }
+}

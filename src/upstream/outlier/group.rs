@@ -1,0 +1,215 @@
+//! The backends of an upstream that are judged together: how many may be ejected at once, and when a trial is due.
+//!
+//! It is shared by all generations of the upstream while the rules are equal. Traffic threads decide ejections here; the
+//! members follow on the control runtime. No lock of this file is held by a thread of low priority.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use super::super::backend::Backend;
+use super::super::health::prober::Changed;
+use super::machine::Cause;
+use super::watch::Watch;
+use crate::telemetry::vitals::{Health, Mark, Vitals};
+
+/// A look at all backends that led to no ejection is not repeated for a millisecond for each so many backends.
+const BACKENDS_PER_MS: u64 = 64;
+
+/// What all generations of an upstream share while the rules are equal.
+pub(super) struct Group {
+    /// When the next trial may be due.
+    due_ms: AtomicU64,
+    scope: ArcSwap<Scope>,
+    /// Ejecting counts the backends that are out: one at a time.
+    deciding: Mutex<()>,
+    /// After a look in vain: when the next is worth its time.
+    look_again_ms: AtomicU64,
+    changed: OnceLock<Changed>,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self {
+            due_ms: AtomicU64::new(u64::MAX),
+            scope: ArcSwap::default(),
+            deciding: Mutex::default(),
+            look_again_ms: AtomicU64::default(),
+            changed: OnceLock::new(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Group {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Group").field("due_ms", &self.due_ms).finish_non_exhaustive()
+    }
+}
+
+/// The backends that the current generation judges. An attempt may end long after its generation: its result counts only
+/// for a backend that is still judged by the same watch, and then as the current generation has it.
+#[derive(Debug, Default)]
+pub(super) struct Scope {
+    pub(super) judged: Vec<Judged>,
+    /// The share of those that take requests that may be ejected at once, 0 to 1.
+    pub(super) max_ejected: f64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Judged {
+    pub(super) watch: Arc<Watch>,
+    pub(super) backend: Arc<Backend>,
+}
+
+impl Judged {
+    fn is(&self, watch: &Arc<Watch>) -> bool {
+        Arc::ptr_eq(&self.watch, watch)
+    }
+
+    fn is_ejected(&self) -> bool {
+        self.watch.vitals.is_ejected()
+    }
+}
+
+/// Whether it takes requests while it is not ejected.
+pub(super) fn takes_requests(backend: &Backend) -> bool {
+    let vitals: &Vitals = &backend.vitals;
+    vitals.mark() == Mark::Ready
+        && vitals.runtime_weight().unwrap_or(backend.weight) > 0
+        && vitals.health() != Health::Down
+        && backend.resolved.is_known()
+}
+
+impl Scope {
+    /// Whether so few are out that this one may follow: of all, and of those that take requests. Where none but this one takes
+    /// requests, it may not.
+    fn has_room_for(&self, watch: &Arc<Watch>) -> bool {
+        let (mut out, mut others, mut out_of_others) = (0, 0, 0);
+        for other in self.judged.iter().filter(|judged| !judged.is(watch)) {
+            let (ejected, takes) = (other.is_ejected(), takes_requests(&other.backend));
+            out += usize::from(ejected);
+            others += usize::from(takes);
+            out_of_others += usize::from(takes && ejected);
+        }
+        // Of several at least one may be out, or the key would do nothing.
+        let most = |count: usize| ((self.max_ejected * count as f64).floor() as usize).max(1);
+        others > 0 && out < most(self.judged.len()) && out_of_others < most(others + 1)
+    }
+
+    /// Whether another backend of its tier has answered below 500 since then: else the requests may be the reason.
+    fn another_answered(&self, watch: &Arc<Watch>, since_ms: u64) -> bool {
+        let Some(tier) = self.judged.iter().find(|judged| judged.is(watch)).map(|judged| judged.backend.tier) else {
+            return false;
+        };
+        let others = self.judged.iter().filter(|judged| judged.backend.tier == tier && !judged.is(watch));
+        others
+            .filter(|judged| judged.watch.last_answer_ms() > since_ms)
+            .any(|judged| !judged.is_ejected() && takes_requests(&judged.backend))
+    }
+
+    fn allows(&self, watch: &Arc<Watch>, cause: Cause) -> bool {
+        let confirmed = match cause {
+            Cause::ServerErrors { since_ms, .. } => self.another_answered(watch, since_ms),
+            Cause::Failed(_) | Cause::Ratio(..) | Cause::Trial => true,
+        };
+        confirmed && self.has_room_for(watch)
+    }
+}
+
+impl Group {
+    /// Judges these and no others from here on. Those that stay are not touched.
+    pub(super) fn judge(&self, scope: Scope) {
+        let now: HashSet<_> = scope.judged.iter().map(|judged| Arc::as_ptr(&judged.watch)).collect();
+        for judged in &scope.judged {
+            judged.watch.set_judged(true);
+        }
+        let before = self.scope.swap(Arc::new(scope));
+        let gone = before.judged.iter().filter(|judged| !now.contains(&Arc::as_ptr(&judged.watch)));
+        gone.for_each(|judged| judged.watch.set_judged(false));
+    }
+
+    /// What is called after each change; the first one given stays.
+    pub(super) fn on_change(&self, changed: &Changed) {
+        let _ = self.changed.set(Arc::clone(changed));
+    }
+
+    /// The cells show what is judged. The only backend is never ejected.
+    pub(super) fn settle(&self, now_ms: u64) {
+        let scope = self.scope.load_full();
+        let may_be_ejected = scope.judged.len() > 1;
+        scope.judged.iter().for_each(|judged| judged.watch.settle(may_be_ejected, now_ms));
+        self.refresh_due();
+    }
+
+    /// It judges nothing any longer, whatever attempts under way come to.
+    pub(super) fn retire(&self, now_ms: u64) {
+        let scope = self.scope.swap(Arc::default());
+        scope.judged.iter().for_each(|judged| judged.watch.retire(now_ms));
+        self.refresh_due();
+    }
+
+    pub(super) fn due_ms(&self) -> u64 {
+        self.due_ms.load(Ordering::Relaxed)
+    }
+
+    /// A due trial has no backend to go to: it is not looked for again until then.
+    pub(super) fn put_off(&self, until_ms: u64) {
+        self.due_ms.fetch_max(until_ms, Ordering::SeqCst);
+    }
+
+    /// First the latest, then the earliest that there is: a backend that is ejected meanwhile lowers it after the first
+    /// step, or is seen in the second.
+    pub(super) fn refresh_due(&self) {
+        self.due_ms.store(u64::MAX, Ordering::SeqCst);
+        let due = self.scope.load().judged.iter().map(|judged| judged.watch.due_ms()).min();
+        self.due_ms.fetch_min(due.unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    /// Ejects a backend for this reason, if it may be.
+    pub(super) fn eject(&self, watch: &Arc<Watch>, cause: Cause, now_ms: u64) {
+        if now_ms < self.look_again_ms.load(Ordering::Relaxed) {
+            return;
+        }
+        let until_ms = {
+            let _one_at_a_time = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+            let scope = self.scope.load();
+            if !scope.allows(watch, cause) {
+                let pause = scope.judged.len() as u64 / BACKENDS_PER_MS;
+                self.look_again_ms.store(now_ms.saturating_add(pause), Ordering::Relaxed);
+                return;
+            }
+            watch.eject(cause, now_ms)
+        };
+        if let Some(until_ms) = until_ms {
+            self.due_ms.fetch_min(until_ms, Ordering::SeqCst);
+            say(&watch.vitals, Some(&cause.to_string()));
+            self.rebuild();
+        }
+    }
+
+    /// A trial has ended; `serves`: well, and the backend is judged.
+    pub(super) fn trial_ended(&self, watch: &Watch, serves: bool) {
+        if serves {
+            say(&watch.vitals, None);
+            self.rebuild();
+        }
+        self.refresh_due();
+    }
+
+    fn rebuild(&self) {
+        if let Some(changed) = self.changed.get() {
+            changed();
+        }
+    }
+}
+
+fn say(vitals: &Vitals, cause: Option<&str>) {
+    let labels = vitals.labels();
+    let (upstream, backend, address) = (&*labels.upstream, &*labels.backend, &*labels.address);
+    match cause {
+        Some(cause) => tracing::warn!(upstream, backend, address, cause, "backend is ejected"),
+        None => tracing::info!(upstream, backend, address, "backend is back after its trial request"),
+    }
+}
