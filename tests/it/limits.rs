@@ -118,6 +118,23 @@ fn a_client_may_have_so_many_streams_at_once() {
 }
 
 #[test]
+fn a_connection_that_is_only_being_closed_counts_under_both_limits() {
+    for limit in ["connections: 1", "connections_per_ip: 1"] {
+        let origin = Origin::named("a");
+        let weir = Weir::start(&yaml(limit, &origin));
+        let mut first = Client::connect(weir.web());
+        // It may be sending still, so its end is waited for.
+        first.send("GET / HTTP/9.9\r\nHost: a\r\n\r\nmore");
+        assert_eq!(first.response("GET").status, 505);
+        Client::connect(weir.web()).read_to_end();
+        weir.wait_for(&["weir_listener_connections_total", "refused_limit"], 1.0);
+        drop(first);
+        weir.wait_for(&["weir_listener_connections{"], 0.0);
+        assert_eq!(Client::connect(weir.web()).get("/").status, 200, "{limit}");
+    }
+}
+
+#[test]
 fn the_crumbs_of_a_cookie_are_one_field_and_the_authority_is_another() {
     let origin = Origin::named("a");
     let weir = Weir::start(&yaml("headers: 10", &origin));
