@@ -13,7 +13,7 @@ use futures_util::task::AtomicWaker;
 const FRAME: &[u8] = &[0, 0, 5, 1, 4];
 const BLOCK: &[u8] = b"\x08\x03100";
 
-/// Those that wait to be sent.
+/// The streams that wait for their frame.
 #[derive(Debug, Default)]
 pub(super) struct Continues {
     any: AtomicBool,
@@ -22,19 +22,19 @@ pub(super) struct Continues {
 }
 
 impl Continues {
-    /// Of the task that sends.
+    /// The task that writes the frames.
     pub(super) fn register(&self, waker: &Waker) {
         self.connection.register(waker);
     }
 
-    /// This stream's client is to get one.
+    /// The client of this stream is to get one.
     pub(super) fn ask(&self, stream: u32) {
         self.streams().push(stream);
         self.any.store(true, Ordering::Release);
         self.connection.wake();
     }
 
-    /// Nor is it any longer, if it was not sent: nothing may come behind the final response.
+    /// Takes that back, if the frame was not written: no interim response may follow the final one (RFC 9110 section 15.2).
     pub(super) fn take_back(&self, stream: u32) {
         self.streams().retain(|asked| *asked != stream);
     }

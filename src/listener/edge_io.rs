@@ -379,10 +379,11 @@ impl AsyncWrite for EdgeIo {
 impl Drop for EdgeIo {
     fn drop(&mut self) {
         let Some(mut stream) = self.stream.take() else { return };
-        if self.conn.returned.is_asked() && self.is_between_requests() {
-            if let Some(admitted) = self.admitted.take() {
-                return self.conn.returned.leave((stream, admitted, std::mem::take(&mut self.inbox)));
-            }
+        if self.conn.returned.is_asked()
+            && self.is_between_requests()
+            && let Some(admitted) = self.admitted.take()
+        {
+            return self.conn.returned.leave((stream, admitted, std::mem::take(&mut self.inbox)));
         }
         let last_words = self.conn.take_last_words();
         // An HTTP/2 client has something to say of every response, if only how much more it would take.

@@ -14,7 +14,7 @@ use super::leaving::{self, Wait};
 
 /// How long the response has time to begin before the client is asked whether it is there: most need less.
 const ASK_AFTER: Duration = Duration::from_millis(250);
-/// Nothing can be asked in the middle of a response. A pause of this length in it counts as the client's leave.
+/// Nothing can be asked in the middle of a response. A pause of this length counts as the client's leave.
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// What is to be done now.

@@ -119,10 +119,9 @@ fn post(path: &str) -> Vec<u8> {
 /// The statuses of the header blocks on this stream, up to the end of the stream; the body is sent at the 100.
 fn statuses(client: &mut Frames, stream: u32) -> Vec<String> {
     let mut seen = Vec::new();
-    let mut decoder = Statuses::default();
     while let Some(got) = client.next() {
         if got.kind == HEADERS {
-            let status = decoder.status(&got.payload);
+            let status = status(&got.payload);
             if got.stream == stream {
                 seen.push(status.clone());
                 if status == "100" {
@@ -138,19 +137,14 @@ fn statuses(client: &mut Frames, stream: u32) -> Vec<String> {
     panic!("the connection ended after {seen:?}");
 }
 
-/// Knows the first field of a block, which is the status: as an index of the static table, or written out.
-#[derive(Default)]
-struct Statuses;
-
-impl Statuses {
-    fn status(&mut self, block: &[u8]) -> String {
-        // A change of the dynamic table's size may come first.
-        let block = if block[0] & 0xe0 == 0x20 { &block[1..] } else { block };
-        match block[0] {
-            0x88 => "200".to_owned(),
-            0x08 if block[1] == 3 => String::from_utf8(block[2..5].to_vec()).unwrap(),
-            _ => format!("{:02x?}", &block[..5.min(block.len())]),
-        }
+/// The status of a block, which is its first field: as an index of the static table, or written out.
+fn status(block: &[u8]) -> String {
+    // A change of the dynamic table's size may come first.
+    let block = if block[0] & 0xe0 == 0x20 { &block[1..] } else { block };
+    match block[0] {
+        0x88 => "200".to_owned(),
+        0x08 if block[1] == 3 => String::from_utf8(block[2..5].to_vec()).unwrap(),
+        _ => format!("{:02x?}", &block[..5.min(block.len())]),
     }
 }
 
@@ -185,7 +179,7 @@ fn each_of_many_streams_at_once_gets_its_own_100() {
     let mut continued = Vec::new();
     while continued.len() < 10 {
         let got = client.next().expect("the connection goes on");
-        if got.kind == HEADERS && Statuses.status(&got.payload) == "100" {
+        if got.kind == HEADERS && status(&got.payload) == "100" {
             continued.push(got.stream);
         }
     }
