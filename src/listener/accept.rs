@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::admitted::Admitted;
 use super::conn::Conn;
 use super::edge_io::EdgeIo;
 use super::head::LAST_CALL_AT_EXIT;
@@ -151,18 +152,19 @@ struct Accepted<F> {
 
 impl<F: Front> Accepted<F> {
     async fn serve(self, mut stream: TcpStream) {
-        let (_guard, open, _place) = (self.guard, self.open, self.place);
+        let _place = self.place;
         let _ = stream.set_nodelay(true);
         let ends = ends(&mut stream, self.ends, &self.settings, &self.meters, &self.phase).await;
         let Some(ends) = ends else { return };
-        let Ok(_entered) = admit(&stream, ends.0, &self.settings, &self.per_ip, &self.meters) else { return };
+        let Ok(client) = admit(&stream, ends.0, &self.settings, &self.per_ip, &self.meters) else { return };
+        let admitted = Admitted::new(self.open, self.guard, client);
         let (write, tls) = (self.settings.timeouts.write.limit(), self.settings.tls.clone());
         let name = Arc::clone(&self.settings.name);
-        let conn = Conn::new(name, ends, self.settings, self.meters, self.phase.clone(), Arc::clone(open.of()));
+        let conn = Conn::new(name, ends, self.settings, self.meters, self.phase.clone());
         match tls {
-            Some(endpoint) => secure::serve(stream, conn, &endpoint, &self.front, self.phase).await,
+            Some(endpoint) => secure::serve(stream, (conn, admitted), &endpoint, &self.front, self.phase).await,
             None => {
-                let io = EdgeIo::new(Transport::Plain(stream), Arc::new(conn), write);
+                let io = EdgeIo::new(Transport::Plain(stream), Arc::new(conn), admitted, write);
                 http1::serve(Box::new(io), &self.front, self.phase).await;
             }
         }

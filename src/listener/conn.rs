@@ -2,7 +2,6 @@
 
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::RawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,9 +14,9 @@ use http::HeaderValue;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Settings;
+use super::continues::Continues;
 use super::held::Held;
-use super::leaving;
-use super::open::Open;
+use super::opening::Opening;
 use super::phase::PhaseWatch;
 use super::returned::Returned;
 use crate::policy::forwarded::text_of;
@@ -61,8 +60,12 @@ pub struct Conn {
     pub(super) returned: Returned,
     /// Of HTTP/1 only.
     pub(super) held: Held,
-    /// Of all listeners.
-    pub(super) open: Arc<Open>,
+    /// Nothing is read of the client now: only whether it has left is of interest.
+    watched: AtomicBool,
+    /// Of HTTP/2 only.
+    pub(super) opening: Opening,
+    /// Of HTTP/2 only.
+    pub(super) continues: Continues,
 }
 
 impl Conn {
@@ -72,7 +75,6 @@ impl Conn {
         settings: Arc<Settings>,
         meters: Arc<ListenerMeters>,
         phase: PhaseWatch,
-        open: Arc<Open>,
     ) -> Self {
         let (peer, local) = ends;
         Self {
@@ -94,7 +96,9 @@ impl Conn {
             last_words: Mutex::new(None),
             returned: Returned::default(),
             held: Held::default(),
-            open,
+            watched: AtomicBool::new(false),
+            opening: Opening::default(),
+            continues: Continues::default(),
         }
     }
 
@@ -155,8 +159,19 @@ impl Conn {
         self.answering.store(false, Ordering::Release);
     }
 
-    fn is_answering(&self) -> bool {
+    /// Whether some of the response under way was written.
+    pub(super) fn is_answering(&self) -> bool {
         self.answering.load(Ordering::Acquire)
+    }
+
+    /// Until the guard is dropped, a read of the stream gives nothing but its end, once the client has left. HTTP/1 only.
+    pub fn watch(&self) -> Watching<'_> {
+        self.watched.store(true, Ordering::Release);
+        Watching(self)
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Acquire)
     }
 
     pub(super) fn set_unsent(&self, unsent: bool) {
@@ -184,6 +199,16 @@ impl Conn {
     }
 }
 
+/// The client is only watched, not read from.
+#[derive(Debug)]
+pub struct Watching<'a>(&'a Conn);
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        self.0.watched.store(false, Ordering::Release);
+    }
+}
+
 /// Why the listener ended an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
@@ -198,8 +223,10 @@ pub enum Cut {
 pub struct Exchange {
     /// The connection it runs on.
     pub conn: Arc<Conn>,
-    /// The client's socket, where nothing else says that the client has left.
-    socket: Option<RawFd>,
+    /// Its stream on the connection, where that is known; 0: it is not.
+    stream: u32,
+    /// The client of HTTP/2 was to get 100 (Continue).
+    continued: AtomicBool,
     /// The request has a body, some of it came with the header, and the client waits for nobody's leave to send it.
     pub body_is_here: bool,
     /// Milliseconds after the connection came; 0: never.
@@ -210,10 +237,11 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(conn: Arc<Conn>, socket: Option<RawFd>, body_is_here: bool) -> Self {
+    pub(super) fn new(conn: Arc<Conn>, stream: u32, body_is_here: bool) -> Self {
         Self {
             conn,
-            socket,
+            stream,
+            continued: AtomicBool::new(false),
             body_is_here,
             deadline: AtomicU64::new(0),
             body: AtomicU64::new(0),
@@ -242,6 +270,21 @@ impl Exchange {
         self.cut.get().copied()
     }
 
+    /// The client of HTTP/2 waits for 100 (Continue) and gets it, once, if its final response does not begin first. One of
+    /// HTTP/1 gets it from its stream as that is read.
+    pub fn send_continue(&self) {
+        if self.stream != 0 && !self.continued.swap(true, Ordering::AcqRel) {
+            self.conn.continues.ask(self.stream);
+        }
+    }
+
+    /// The final response begins.
+    pub fn begin_response(&self) {
+        if self.continued.load(Ordering::Acquire) {
+            self.conn.continues.take_back(self.stream);
+        }
+    }
+
     /// The client has left before its response began.
     pub fn set_given_up(&self) {
         self.given_up.store(true, Ordering::Release);
@@ -249,16 +292,6 @@ impl Exchange {
 
     pub(super) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
-    }
-
-    /// Returns when the client of an HTTP/1 exchange has left; never for HTTP/2, whose streams say so themselves. To be
-    /// awaited by the exchange's own task only: it owns the stream.
-    pub async fn client_left(&self) {
-        let Some(socket) = self.socket else { return std::future::pending().await };
-        if let Err(error) = leaving::left(socket).await {
-            tracing::debug!(%error, "a client's socket cannot be watched");
-            std::future::pending::<()>().await;
-        }
     }
 
     fn set(&self, timer: &AtomicU64, wait: Option<Duration>) {
@@ -301,5 +334,11 @@ impl Exchange {
         if let Some(why) = self.cut().filter(|_| !self.conn.is_answering()) {
             self.conn.set_last_words(words(why));
         }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.begin_response();
     }
 }

@@ -4,6 +4,9 @@
 //! waits here, unparsed, until its turn. Writes are gathered, so a header and a small body leave in one packet, but not for
 //! long (`held`), and a client that takes nothing for `timeouts.write` is cut. It never parses a header: that is `head`'s.
 
+mod frames;
+mod presence;
+
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
+use http::Version;
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
     raw_connect::ProxyDigest,
@@ -19,12 +23,16 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::admitted::Admitted;
+use super::blocks::Blocks;
 use super::conn::Conn;
 use super::gate::Gate;
+use super::half_closed::HalfClosed;
+use super::leaving::Wait;
 use super::linger;
 use super::transport::Transport;
 use super::upgrade_option;
-use crate::policy::framing::Body;
+use crate::policy::framing::{Body, HeadFacts};
 use crate::turn::Turn;
 
 /// Writes are gathered up to this many bytes.
@@ -38,6 +46,7 @@ const SMALL: usize = 1024;
 pub(super) struct EdgeIo {
     /// Taken only by `Drop`.
     stream: Option<Transport>,
+    admitted: Option<Admitted>,
     pub(super) conn: Arc<Conn>,
     pub(super) inbox: BytesMut,
     pub(super) gate: Gate,
@@ -47,21 +56,36 @@ pub(super) struct EdgeIo {
     write_stall: Option<Pin<Box<Sleep>>>,
     /// What the kernel had taken when a flush last waited.
     taken: u64,
+    /// The client sends nothing more.
     ended: bool,
+    /// Nothing can be sent any more, or the client is gone.
+    broken: bool,
+    /// Some of the response was written since `half_closed` looked last.
+    moved: bool,
+    half_closed: Option<Box<HalfClosed>>,
+    /// For the client's end, where what it has sent is not read.
+    end: Option<Wait>,
+    /// The client understands interim responses (HTTP/1.1).
+    interim: bool,
+    /// The client waits for 100 (Continue), and the request's body was not read yet.
+    owes_continue: bool,
     http2: bool,
+    /// Of HTTP/2 only.
+    blocks: Option<Box<Blocks>>,
     /// The client was told that nothing follows.
     shut: bool,
     socket: Arc<SocketDigest>,
 }
 
 impl EdgeIo {
-    pub(super) fn new(stream: Transport, conn: Arc<Conn>, write_limit: Option<Duration>) -> Self {
+    pub(super) fn new(stream: Transport, conn: Arc<Conn>, admitted: Admitted, write_limit: Option<Duration>) -> Self {
         use std::os::fd::AsRawFd;
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         let _ = digest.peer_addr.set(Some(conn.peer.into()));
         let _ = digest.local_addr.set(Some(conn.local.into()));
         Self {
             stream: Some(stream),
+            admitted: Some(admitted),
             conn,
             inbox: BytesMut::new(),
             gate: Gate::body(Body::None),
@@ -71,7 +95,14 @@ impl EdgeIo {
             write_stall: None,
             taken: 0,
             ended: false,
+            broken: false,
+            moved: false,
+            half_closed: None,
+            end: None,
+            interim: false,
+            owes_continue: false,
             http2: false,
+            blocks: None,
             shut: false,
             socket: Arc::new(digest),
         }
@@ -79,21 +110,29 @@ impl EdgeIo {
 
     /// The connection again that was left behind between two requests, if it was.
     pub(super) fn returned(conn: &Arc<Conn>) -> Option<Box<Self>> {
-        let (stream, inbox) = conn.returned.take()?;
-        let mut io = Self::new(stream, Arc::clone(conn), conn.settings.timeouts.write.limit());
+        let (stream, admitted, inbox) = conn.returned.take()?;
+        let mut io = Self::new(stream, Arc::clone(conn), admitted, conn.settings.timeouts.write.limit());
         io.inbox = inbox;
         Some(Box::new(io))
     }
 
     /// Whether the request under way was read to its end, the response has left, and nothing speaks against another.
     fn is_between_requests(&self) -> bool {
-        let usable = !self.http2 && !self.shut && !self.ended && !self.conn.is_tunnel();
+        let usable = !self.http2 && !self.shut && !self.broken && !self.conn.is_tunnel();
         usable && self.gate.allows() == 0 && self.outbox.is_empty()
+    }
+
+    /// A request begins, whose head comes next.
+    pub(super) fn begin(&mut self, facts: &HeadFacts) {
+        self.gate = Gate::body(facts.body);
+        self.interim = facts.version == Version::HTTP_11;
+        self.owes_continue = facts.expect_continue && facts.body != Body::None;
     }
 
     /// From here on this is an HTTP/2 connection: everything passes.
     pub(super) fn become_http2(&mut self) {
         self.http2 = true;
+        self.blocks = Some(Box::new(Blocks::new()));
         self.gate = Gate::Open;
     }
 
@@ -154,24 +193,6 @@ impl EdgeIo {
         Poll::Ready(Ok(read))
     }
 
-    /// With the gate shut: nothing is handed on, only the end of the stream shows.
-    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.ended {
-            return Poll::Ready(Ok(()));
-        }
-        if !self.inbox.is_empty() {
-            // The next request waits here. Who reads now is Pingora watching for an abort; it has other things to
-            // wake for, and the next look at this stream is ours.
-            return Poll::Pending;
-        }
-        // No buffer for what may never come: between two requests it would be held.
-        ready!(self.stream.as_mut().map_or(Poll::Ready(Ok(())), |stream| stream.poll_readable(cx)))?;
-        match ready!(self.poll_fill(cx))? {
-            0 => Poll::Ready(Ok(())),
-            _ => Poll::Pending,
-        }
-    }
-
     fn poll_passing(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, most: usize) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         if self.inbox.is_empty() {
@@ -219,7 +240,7 @@ impl EdgeIo {
         let Some(limit) = self.write_limit else { return Poll::Pending };
         let stall = self.write_stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
         ready!(stall.as_mut().poll(cx));
-        self.ended = true;
+        self.broken = true;
         Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, "the client takes no bytes"))
     }
 
@@ -252,7 +273,7 @@ impl EdgeIo {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             Poll::Ready(result) => {
                 self.write_stall = None;
-                self.ended |= result.is_err();
+                self.broken |= result.is_err();
                 Poll::Ready(result)
             }
             Poll::Pending => self.poll_stall(cx).map(Err),
@@ -271,8 +292,18 @@ impl AsyncRead for EdgeIo {
         {
             sent?;
         }
+        if this.http2 {
+            return this.poll_frames(cx, buf);
+        }
+        if this.conn.is_watched() {
+            return this.poll_held(cx);
+        }
         match this.gate.allows() {
             0 => this.poll_held(cx),
+            _ if std::mem::take(&mut this.owes_continue) && this.inbox.is_empty() => {
+                this.send_continue(cx)?;
+                Pin::new(this).poll_read(cx, buf)
+            }
             most => this.poll_passing(cx, buf, usize::try_from(most).unwrap_or(usize::MAX)),
         }
     }
@@ -282,6 +313,7 @@ impl AsyncWrite for EdgeIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.conn.set_answering();
+        this.moved = true;
         match this.http2 {
             true => this.conn.set_unsent(true),
             false => this.conn.held.some(),
@@ -315,6 +347,9 @@ impl AsyncWrite for EdgeIo {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.http2 {
+            this.put_interims();
+        }
         if !this.outbox.is_empty() {
             // On its way.
             this.conn.held.none();
@@ -346,22 +381,27 @@ impl AsyncWrite for EdgeIo {
 impl Drop for EdgeIo {
     fn drop(&mut self) {
         let Some(mut stream) = self.stream.take() else { return };
-        if self.conn.returned.is_asked() && self.is_between_requests() {
-            return self.conn.returned.leave((stream, std::mem::take(&mut self.inbox)));
+        if self.conn.returned.is_asked()
+            && self.is_between_requests()
+            && let Some(admitted) = self.admitted.take()
+        {
+            return self.conn.returned.leave((stream, admitted, std::mem::take(&mut self.inbox)));
         }
         let last_words = self.conn.take_last_words();
         // An HTTP/2 client has something to say of every response, if only how much more it would take.
         let unread = match self.http2 {
             true => self.shut && !self.conn.is_idle_at_end(),
             false => self.gate.allows() > 0 || !self.inbox.is_empty(),
-        };
+        } && !self.ended;
         // What came of a response that broke off: to hear nothing at all would look to a client as if its request had met a
         // connection that was just being closed, and many send such a request again.
         let unsaid = !self.http2 && !self.outbox.is_empty();
-        if last_words.is_some() || ((unread || unsaid) && !self.ended) {
-            linger::close(stream, std::mem::take(&mut self.outbox), last_words, self.conn.open.enter());
-        } else {
-            stream.part();
+        match self.admitted.take() {
+            Some(admitted) if last_words.is_some() || ((unread || unsaid) && !self.broken) => {
+                linger::close(stream, std::mem::take(&mut self.outbox), last_words, admitted);
+            }
+            // Until the socket is closed.
+            _admitted => stream.part(),
         }
     }
 }

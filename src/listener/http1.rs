@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::apps::{HttpServerApp, ReusedHttpStream};
-use pingora_core::protocols::UniqueID;
 use pingora_core::protocols::http::ServerSession;
 use tokio::io::AsyncWriteExt;
 
@@ -57,8 +56,7 @@ async fn exchange<F: Front>(
 ) -> Option<Box<EdgeIo>> {
     let conn = Arc::clone(&io.conn);
     conn.clear_answering();
-    let socket = io.id();
-    io.gate = Gate::body(facts.body);
+    io.begin(&facts);
     let head = io.take_head(facts.head_len);
     let body_is_here = matches!(facts.body, Body::Length(_)) && !facts.expect_continue && !io.inbox.is_empty();
     let mut session = ServerSession::new_http1(io);
@@ -69,7 +67,7 @@ async fn exchange<F: Front>(
     // Waits are ours (see `head`): for Pingora a header is always there already.
     session.set_keepalive(Some(0));
     session.set_read_timeout(conn.settings.timeouts.body.limit());
-    let exchange = Arc::new(Exchange::new(conn, Some(socket), body_is_here));
+    let exchange = Arc::new(Exchange::new(conn, 0, body_is_here));
     let served = EXCHANGE.scope(Arc::clone(&exchange), front.app().process_new_http(session, &phase.pingora));
     let reused = {
         tokio::pin!(served);
@@ -77,7 +75,7 @@ async fn exchange<F: Front>(
             biased;
             reused = &mut served => reused,
             () = exchange.until_cut() => {
-                exchange.leave_last_words(|why| front.last_words(why));
+                exchange.leave_last_words(|why| front.last_words(why, facts.method_is_head));
                 None
             }
             never = exchange.conn.held.watch() => match never {},

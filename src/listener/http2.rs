@@ -1,14 +1,16 @@
 //! HTTP/2 on one connection, by prior knowledge. Framing and flow control are Pingora's and h2's; the bounds are ours.
 
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
-use pingora_core::server::ShutdownWatch;
+use pingora_core::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
+use pingora_core::protocols::{Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl};
 use tokio::sync::{Notify, watch};
 
 use super::Front;
@@ -28,14 +30,15 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// come back on another connection; beyond twice as many it is cut. h2 itself bounds those that are reset before they
 /// are taken up.
 const GIVEN_UP: usize = 100;
+/// How many requests that Pingora refuses as malformed a connection may bring.
+const MALFORMED: usize = 31;
 
 /// Serves a connection to its end; the preface is still in the inbox.
 pub(super) async fn serve<F: Front>(mut io: Box<EdgeIo>, front: &Arc<F>, mut phase: PhaseWatch) {
     io.become_http2();
     let app = Arc::new(Http2::new(Arc::clone(front), Arc::clone(&io.conn)));
-    let shutdown = app.last_call.subscribe();
     tokio::select! {
-        _ = app.process_new(io, &shutdown) => {}
+        () = app.accept(io) => {}
         () = app.left_alone(&mut phase) => {}
         () = app.cut.notified() => {}
     }
@@ -44,7 +47,6 @@ pub(super) async fn serve<F: Front>(mut io: Box<EdgeIo>, front: &Arc<F>, mut pha
 struct Http2<F> {
     front: Arc<F>,
     conn: Arc<Conn>,
-    options: HttpServerOptions,
     streams: Arc<Streams>,
     /// Pingora's word for a GOAWAY: true once no further stream is wanted.
     last_call: watch::Sender<bool>,
@@ -56,13 +58,9 @@ struct Http2<F> {
 
 impl<F: Front> Http2<F> {
     fn new(front: Arc<F>, conn: Arc<Conn>) -> Self {
-        let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = conn.settings.timeouts.idle.limit();
-        options.allow_connect_method_proxying = true;
         Self {
             front,
             conn,
-            options,
             streams: Arc::default(),
             last_call: watch::Sender::new(false),
             cut: Notify::new(),
@@ -118,21 +116,82 @@ impl<F: Front> Http2<F> {
     }
 }
 
-#[async_trait]
-impl<F: Front> HttpServerApp for Http2<F> {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        if !self.takes_another() {
-            return None;
+impl<F: Front> Http2<F> {
+    /// Takes requests up until the connection ends. Pingora's own loop would not tell which stream a request came on.
+    async fn accept(self: &Arc<Self>, io: Box<EdgeIo>) {
+        let digest = Arc::new(Digest {
+            ssl_digest: io.get_ssl_digest(),
+            timing_digest: io.get_timing_digest(),
+            proxy_digest: io.get_proxy_digest(),
+            socket_digest: io.get_socket_digest(),
+        });
+        let mut last_call = self.last_call.subscribe();
+        let Ok(mut h2) = handshake(io, Some(self.options())).await else { return };
+        let (mut leaving, mut malformed) = (false, 0);
+        loop {
+            let come = async {
+                let mut come = pin!(HttpSession::from_h2_conn(&mut h2, Arc::clone(&digest)));
+                poll_fn(|cx| self.poll_come(come.as_mut(), cx)).await
+            };
+            let (come, stream) = tokio::select! {
+                biased;
+                _ = last_call.changed(), if !leaving => {
+                    h2.graceful_shutdown();
+                    leaving = true;
+                    continue;
+                }
+                come = come => come,
+                () = self.idle(), if !leaving => return,
+            };
+            match come {
+                Ok(Some(H2Accept::Session(session))) => self.begin(ServerSession::new_http2(session), stream),
+                Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED => malformed += 1,
+                _ => return,
+            }
         }
-        let _open = self.streams.open();
+    }
+
+    /// What comes next, and the stream that it came on, if that is known.
+    fn poll_come<T>(
+        &self,
+        mut come: Pin<&mut impl Future<Output = T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<(T, Option<u32>)> {
+        self.conn.continues.register(cx.waker());
+        loop {
+            match come.as_mut().poll(cx) {
+                Poll::Ready(come) => return Poll::Ready((come, self.conn.opening.came())),
+                Poll::Pending if self.conn.opening.none_came() => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Returns once no stream was open for `timeouts.idle`.
+    async fn idle(&self) {
+        let Some(idle) = self.conn.settings.timeouts.idle.limit() else { return std::future::pending().await };
+        self.streams.none_left().await;
+        tokio::time::sleep(idle).await;
+    }
+
+    /// Serves a request in a task of its own.
+    fn begin(self: &Arc<Self>, session: ServerSession, stream: Option<u32>) {
+        let (this, open) = (Arc::clone(self), self.streams.open());
+        tokio::spawn(async move {
+            let _open = open;
+            this.process(session, stream).await;
+        });
+    }
+
+    async fn process(&self, mut session: ServerSession, stream: Option<u32>) {
+        if !self.takes_another() {
+            return;
+        }
         self.conn.set_idle_at_end(false);
         session.set_write_timeout(self.conn.settings.timeouts.write.limit());
-        let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), None, false));
-        let served = EXCHANGE.scope(Arc::clone(&exchange), self.front.app().process_new_http(session, shutdown));
+        let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), stream.unwrap_or(0), false));
+        let shutdown = self.last_call.subscribe();
+        let served = EXCHANGE.scope(Arc::clone(&exchange), self.front.app().process_new_http(session, &shutdown));
         tokio::select! {
             biased;
             _ = served => {}
@@ -141,20 +200,15 @@ impl<F: Front> HttpServerApp for Http2<F> {
         if exchange.is_given_up() {
             self.note_given_up();
         }
-        None
     }
 
-    fn h2_options(&self) -> Option<H2Options> {
+    fn options(&self) -> H2Options {
         let mut options = default_h2_options();
         options.max_concurrent_streams(self.conn.settings.streams);
         options.max_header_list_size(u32::try_from(self.conn.settings.header_bytes).unwrap_or(u32::MAX));
         options.initial_window_size(STREAM_WINDOW);
         options.initial_connection_window_size(CONNECTION_WINDOW);
-        Some(options)
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
+        options
     }
 }
 
@@ -177,8 +231,12 @@ impl Streams {
     }
 
     async fn none_left(&self) {
-        while self.is_any() {
-            self.none.notified().await;
+        loop {
+            let none = self.none.notified();
+            if !self.is_any() {
+                return;
+            }
+            none.await;
         }
     }
 }
@@ -186,7 +244,7 @@ impl Streams {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.none.notify_one();
+            self.0.none.notify_waiters();
         }
     }
 }

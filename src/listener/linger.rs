@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::open::Entered;
+use super::admitted::Admitted;
 use super::transport::Transport;
 
 /// How long the client may go on sending.
@@ -14,13 +14,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How many bytes are read and thrown away.
 const MOST: usize = 1024 * 1024;
 
-/// Sends what is left to say and closes in the background. The connection counts as open until then: the end of the process
-/// would be as abrupt.
-pub(super) fn close(stream: Transport, outbox: BytesMut, last_words: Option<Bytes>, open: Entered) {
+/// Sends what is left to say and closes in the background. The connection counts as open until then, under every limit:
+/// its socket is there, and the end of the process would be as abrupt.
+pub(super) fn close(stream: Transport, outbox: BytesMut, last_words: Option<Bytes>, admitted: Admitted) {
     // Outside a runtime (the process is ending) there is nobody to wait: the drop closes it.
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(async move {
-            let _open = open;
+            let _admitted = admitted;
             let _ = tokio::time::timeout(PATIENCE, say_and_wait(stream, outbox, last_words)).await;
         });
     }

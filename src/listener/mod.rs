@@ -4,9 +4,13 @@
 //! hands to the `Front`.
 
 mod accept;
+mod admitted;
+mod blocks;
 mod conn;
+mod continues;
 mod edge_io;
 mod gate;
+mod half_closed;
 mod head;
 mod held;
 mod http1;
@@ -14,6 +18,7 @@ mod http2;
 mod leaving;
 mod linger;
 mod open;
+mod opening;
 mod per_ip;
 mod phase;
 mod proxied;
@@ -67,8 +72,8 @@ pub trait Front: Send + Sync + 'static {
     /// Takes note of something that never became a request, and says what to answer. `head` is what came.
     fn refuse(&self, conn: &Conn, head: &[u8], bad: &BadHead) -> Bytes;
 
-    /// What to answer when a request is cut before its response began.
-    fn last_words(&self, why: Cut) -> Bytes;
+    /// What to answer when a request is cut before its response began; `head`: a HEAD request.
+    fn last_words(&self, why: Cut, head: bool) -> Bytes;
 }
 
 /// What a listener goes by; a reload swaps it for connections to come.

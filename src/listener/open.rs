@@ -40,13 +40,6 @@ impl Open {
     }
 }
 
-impl Entered {
-    /// What it counts in.
-    pub fn of(&self) -> &Arc<Open> {
-        &self.0
-    }
-}
-
 impl Drop for Entered {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {

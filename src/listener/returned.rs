@@ -8,10 +8,11 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::BytesMut;
 
+use super::admitted::Admitted;
 use super::transport::Transport;
 
-/// The socket, and what has come of the next request.
-pub(super) type Left = (Transport, BytesMut);
+/// The socket, its place under the limits, and what has come of the next request.
+pub(super) type Left = (Transport, Admitted, BytesMut);
 
 /// The place where it is left.
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::admitted::Admitted;
 use super::conn::Conn;
 use super::edge_io::EdgeIo;
 use super::gate::Gate;
@@ -23,7 +24,7 @@ const LAST_CALL: Duration = Duration::from_millis(300);
 /// Does the handshake, then serves the connection to its end.
 pub(super) async fn serve<F: Front>(
     tcp: TcpStream,
-    mut conn: Conn,
+    (mut conn, admitted): (Conn, Admitted),
     endpoint: &Endpoint,
     front: &Arc<F>,
     mut phase: PhaseWatch,
@@ -40,12 +41,13 @@ pub(super) async fn serve<F: Front>(
     match done {
         Ok(Ok((stream, session))) => {
             conn.tls = Some(session);
-            let io = EdgeIo::new(Transport::Tls(stream), Arc::new(conn), write);
+            let io = EdgeIo::new(Transport::Tls(stream), Arc::new(conn), admitted, write);
             http1::serve(Box::new(io), front, phase).await;
         }
         Ok(Err(Failed::PlainHttp(tcp))) => {
             conn.meters.count(ConnectionResult::TlsError);
-            refuse_plain(EdgeIo::new(Transport::Plain(tcp), Arc::new(conn), write), front).await;
+            let io = EdgeIo::new(Transport::Plain(tcp), Arc::new(conn), admitted, write);
+            refuse_plain(io, front).await;
         }
         Ok(Err(Failed::Broken(error))) => {
             conn.meters.count(ConnectionResult::TlsError);

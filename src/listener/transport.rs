@@ -1,7 +1,7 @@
 //! The socket of a client's connection, plain or under TLS: one byte stream for the rest of the room.
 
 use std::io::{self, BufRead, IoSlice};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -89,6 +89,12 @@ impl io::Write for TryWrite<'_> {
 impl AsRawFd for Transport {
     fn as_raw_fd(&self) -> RawFd {
         self.tcp().as_raw_fd()
+    }
+}
+
+impl AsFd for Transport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.tcp().as_fd()
     }
 }
 

@@ -51,6 +51,8 @@ pub struct HeadFacts {
     pub connection_upgrade: bool,
     /// CONNECT: the bytes after the head would be a tunnel's, if there was one.
     pub method_is_connect: bool,
+    /// HEAD: the response has no body, whatever its fields say.
+    pub method_is_head: bool,
 }
 
 /// How a request's body is framed (RFC 9112 section 6.3).
@@ -180,7 +182,7 @@ fn check_whole_head(head: &[u8], limits: &HeadLimits) -> Result<HeadFacts, BadHe
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };
     let fields = Fields::read(request.headers, version)?;
     target::check(method, target.as_bytes(), fields.host)?;
-    Ok(fields.facts(head_len, version, method == "CONNECT"))
+    Ok(fields.facts(head_len, version, method))
 }
 
 /// Whether this is a `token` (RFC 9110 section 5.6.2).

@@ -42,8 +42,9 @@ const NOMINATIONS: usize = 32;
 ///
 /// `client` is the request as it came. Proxy-Authorization ends here, as it is "consumed by the first inbound proxy
 /// that was expecting to receive credentials" (RFC 9110 section 11.7.2), and so does Proxy-Authenticate, which
-/// requests do not have. Trailer goes, as Pingora passes no trailers of requests. To HTTP/2, `te: trailers` is what remains
-/// of the client's TE (RFC 9113 section 8.2.2).
+/// requests do not have. So does `Expect: 100-continue`: Weir sends the 100 itself as soon as it reads the body (RFC 9110
+/// section 10.1.1 lets a proxy do so). Trailer goes, as Pingora passes no trailers of requests. To HTTP/2, `te: trailers` is
+/// what remains of the client's TE (RFC 9113 section 8.2.2).
 pub fn request(headers: &mut HeaderMap, client: &HeaderMap, to_h2: bool) {
     // One look at each name there is costs less than a look-up for each there may be.
     let ends_here = |name: &HeaderName| {
@@ -54,7 +55,15 @@ pub fn request(headers: &mut HeaderMap, client: &HeaderMap, to_h2: bool) {
         headers.remove(header::PROXY_AUTHENTICATE);
         headers.remove(header::TRAILER);
     }
-    if !client.keys().any(|name| name == header::TE) {
+    let (mut te, mut expect) = (false, false);
+    for name in client.keys() {
+        te |= name == header::TE;
+        expect |= name == header::EXPECT;
+    }
+    if expect && expects_continue(client) {
+        headers.remove(header::EXPECT);
+    }
+    if !te {
         return;
     }
     if to_h2 && accepts_trailers(client) {
@@ -67,6 +76,11 @@ pub fn request(headers: &mut HeaderMap, client: &HeaderMap, to_h2: bool) {
 /// Whether Connection has this option (RFC 9110 section 7.6.1).
 pub fn connection_names(headers: &HeaderMap, option: &[u8]) -> bool {
     options(headers, &header::CONNECTION).any(|named| named.eq_ignore_ascii_case(option))
+}
+
+/// Whether the client waits for 100 (Continue) before it sends its body.
+pub fn expects_continue(headers: &HeaderMap) -> bool {
+    options(headers, &header::EXPECT).any(|expected| expected.eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn accepts_trailers(headers: &HeaderMap) -> bool {

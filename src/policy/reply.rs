@@ -71,11 +71,12 @@ impl Reply<'_> {
     }
 
     /// The response for a connection that has no session yet, as HTTP/1.1, and the last on it (RFC 9112 section 9.6).
-    pub fn raw(&self, now: SystemTime) -> Vec<u8> {
+    /// `head`: the request was HEAD, whose response has no body (RFC 9110 section 9.3.2).
+    pub fn raw(&self, now: SystemTime, head: bool) -> Vec<u8> {
         let (content_type, body) = self.body();
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
         let retry_after = self.retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
-        let head = format!(
+        let fields = format!(
             "HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
              Cache-Control: no-store\r\nX-Request-Id: {}\r\n{retry_after}Connection: close\r\n\r\n",
             status.as_u16(),
@@ -84,7 +85,7 @@ impl Reply<'_> {
             body.len(),
             self.request_id,
         );
-        [head.as_bytes(), &body].concat()
+        if head { fields.into_bytes() } else { [fields.as_bytes(), &body].concat() }
     }
 
     fn body(&self) -> (&'static str, Bytes) {
@@ -268,8 +269,8 @@ mod tests {
 
     #[test]
     fn raw_parses_and_closes() {
-        let raw =
-            Reply { fault: Fault::BadRequest, status: 505, retry_after: None, ..REPLY }.raw(SystemTime::UNIX_EPOCH);
+        let raw = Reply { fault: Fault::BadRequest, status: 505, retry_after: None, ..REPLY }
+            .raw(SystemTime::UNIX_EPOCH, false);
         let mut fields = [httparse::EMPTY_HEADER; 16];
         let mut response = httparse::Response::new(&mut fields);
         let httparse::Status::Complete(end) = response.parse(&raw).unwrap() else { panic!("incomplete") };
@@ -280,6 +281,12 @@ mod tests {
         assert_eq!(field("Connection"), Some("close"));
         assert_eq!(field("Date"), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
         assert_eq!(field("Content-Length"), Some((raw.len() - end).to_string().as_str()));
+    }
+
+    #[test]
+    fn raw_to_head_is_the_same_header_without_the_body() {
+        let [whole, bare] = [false, true].map(|head| REPLY.raw(SystemTime::UNIX_EPOCH, head));
+        assert!(whole.starts_with(&bare) && bare.ends_with(b"\r\n\r\n") && bare.len() < whole.len());
     }
 
     #[test]

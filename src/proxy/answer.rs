@@ -14,6 +14,7 @@ use super::fail::{has_begun, is_end_of_tunnel, may_try_again};
 use super::{last_hop, sticky};
 use crate::fault::Fault;
 use crate::life::Life;
+use crate::listener::Exchange;
 use crate::policy::reply::{self, Reply};
 use crate::policy::{framed, hop_by_hop, host, keep_alive, lean, request_id, via};
 use crate::route::action::{Action, Redirect, Requested};
@@ -102,8 +103,13 @@ pub(super) fn hsts(ctx: &RequestCtx) -> Option<&HeaderValue> {
     ctx.exchange.as_ref()?.conn.tls.as_ref()?.hsts()
 }
 
+/// Weir's own response. One to HEAD has the fields that GET would have got, and no body (RFC 9110 section 9.3.2): Pingora
+/// drops it towards HTTP/1 only.
 pub(super) async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
-    if !body.is_empty() {
+    if let Some(exchange) = Exchange::current() {
+        exchange.begin_response();
+    }
+    if !body.is_empty() && session.req_header().method != Method::HEAD {
         session.write_response_header(Box::new(response), false).await?;
         return session.write_response_body(Some(body), true).await;
     }
@@ -209,6 +215,7 @@ pub(super) fn header(
     if status.is_informational() {
         return Ok(());
     }
+    ctx.exchange.iter().for_each(|exchange| exchange.begin_response());
     if session.is_upgrade_req() {
         stay_http(ctx);
     }
@@ -258,6 +265,18 @@ fn may_last(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
         }
         None => !is_bodiless(response, ctx),
     }
+}
+
+/// Writes the header of an HTTP/2 backend's response to a 1.0 client if the response has no length: the end of the connection
+/// ends the body. Pingora would announce chunks after all filters, and send them (RFC 9112 section 6.1). It writes no second header.
+pub(super) async fn to_old_client(session: &mut Session, response: &ResponseHeader, ctx: &RequestCtx) -> Result<()> {
+    let final_one = !response.status.is_informational() && !is_bodiless(response, ctx);
+    if !final_one || response.headers.contains_key(header::CONTENT_LENGTH) {
+        return Ok(());
+    }
+    let mut response = response.clone();
+    response.set_version(Version::HTTP_11);
+    session.as_downstream_mut().write_response_header(Box::new(response)).await.map_err(|error| error.into_down())
 }
 
 /// What a final response gets on its way.

@@ -143,10 +143,19 @@ fn check_bounds(request: &RequestHeader, conn: &Conn, ctx: &mut RequestCtx) -> R
     if request.raw_path().len() > conn.settings.uri_bytes {
         return Err(refuse(ctx, Fault::HeaderTooLarge, Some(414), "request target longer than limits.uri_bytes"));
     }
-    if request.headers.len() > conn.settings.headers {
+    if fields(request) > conn.settings.headers {
         return Err(refuse(ctx, Fault::HeaderTooLarge, None, "more header fields than limits.headers"));
     }
     Ok(())
+}
+
+/// How many fields the same request would have over HTTP/1: one Host for the authority, and one Cookie for all its crumbs
+/// (RFC 9113 section 8.2.3).
+fn fields(request: &RequestHeader) -> usize {
+    let headers = &request.headers;
+    let host = request.uri.authority().is_some() && !headers.contains_key(header::HOST);
+    let crumbs = headers.get_all(header::COOKIE).iter().count();
+    headers.len() + usize::from(host) - crumbs.saturating_sub(1)
 }
 
 /// The authority that the client asks for: the target's own, else Host (RFC 9112 section 3.3, RFC 9113 section 8.3.1).

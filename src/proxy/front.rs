@@ -94,17 +94,18 @@ impl Front for Proxy {
             trace_id: None,
         };
         self.recorder.record(&record);
-        raw(bad.fault, bad.status, id.as_str())
+        raw(bad.fault, bad.status, id.as_str(), method == Method::HEAD)
     }
 
-    fn last_words(&self, why: Cut) -> Bytes {
+    fn last_words(&self, why: Cut, head: bool) -> Bytes {
         let (fault, status) = record::of_cut(why);
-        raw(fault, status, "-")
+        raw(fault, status, "-", head)
     }
 }
 
-fn raw(fault: Fault, status: u16, request_id: &str) -> Bytes {
-    Reply { fault, status, request_id, accept: None, retry_after: None, grpc: false }.raw(SystemTime::now()).into()
+fn raw(fault: Fault, status: u16, request_id: &str, head: bool) -> Bytes {
+    let reply = Reply { fault, status, request_id, accept: None, retry_after: None, grpc: false };
+    reply.raw(SystemTime::now(), head).into()
 }
 
 /// Method and target as far as they can be made out.

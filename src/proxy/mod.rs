@@ -21,6 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::Version;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -174,7 +175,12 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        answer::header(session, response, ctx, &self.life)
+        let received = response.version;
+        answer::header(session, response, ctx, &self.life)?;
+        if ctx.version == Version::HTTP_10 && received == Version::HTTP_2 {
+            answer::to_old_client(session, response, ctx).await?;
+        }
+        Ok(())
     }
 
     /// Answer: our own reply for a fault.

@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use pingora::Result;
+use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
 
 use super::arrive::refuse;
@@ -87,13 +88,17 @@ async fn wait(
     })
 }
 
-/// Returns when the client has left: an HTTP/2 stream says so itself, of HTTP/1 the socket has to be watched.
+/// Returns when the client has left: an HTTP/2 stream says so itself, the stream of HTTP/1 where it is watched.
 async fn gone(session: &mut Session, ctx: &RequestCtx) {
     if let Some(closed) = session.as_downstream_mut().watch_h2_stream_close() {
         let _ = closed.await;
-    } else if let Some(exchange) = &ctx.exchange {
-        exchange.client_left().await;
-    } else {
-        std::future::pending::<()>().await;
+        return;
+    }
+    match (session.as_downstream_mut(), &ctx.exchange) {
+        (ServerSession::H1(http1), Some(exchange)) => {
+            let _watching = exchange.conn.watch();
+            let _ = http1.idle().await;
+        }
+        _ => std::future::pending::<()>().await,
     }
 }

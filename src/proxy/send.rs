@@ -28,6 +28,10 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
     // Pingora has removed nothing of it, and Connection is all that there may be to remove.
     let is_plain =
         ctx.attempt.as_ref().and_then(|attempt| attempt.lease.as_ref()).is_some_and(|lease| lease.is_plain());
+    if ctx.version == Version::HTTP_2 && !ctx.sent_whole && hop_by_hop::expects_continue(&client.headers) {
+        // The body is read from here on.
+        ctx.exchange.iter().for_each(|exchange| exchange.send_continue());
+    }
     lean::edit_request(request, FIELDS, |headers| {
         hop_by_hop::request(headers, &client.headers, protocol != Protocol::Http1);
         forward(client, headers, ctx);

@@ -188,7 +188,7 @@ fn head_204_and_304_have_no_body_and_the_connection_goes_on() {
 }
 
 #[test]
-fn expect_continue_is_answered_by_the_backend_before_the_body_is_sent() {
+fn expect_continue_is_answered_before_the_body_is_sent() {
     let origin = Origin::start(|request| Reply::new(200, &request.body));
     let weir = before(&origin);
     let mut client = Client::connect(weir.web());
@@ -196,6 +196,7 @@ fn expect_continue_is_answered_by_the_backend_before_the_body_is_sent() {
     assert_eq!(client.any_response("POST").unwrap().status, 100);
     client.send("hello");
     assert_eq!(client.response("POST").text(), "hello");
+    assert_eq!(origin.last_request().header("expect"), None);
 }
 
 #[test]

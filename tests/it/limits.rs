@@ -116,3 +116,47 @@ fn a_client_may_have_so_many_streams_at_once() {
     });
     eventually("all served", || (origin.requests().len() == 7).then_some(()));
 }
+
+#[test]
+fn a_connection_that_is_only_being_closed_counts_under_both_limits() {
+    for limit in ["connections: 1", "connections_per_ip: 1"] {
+        let origin = Origin::named("a");
+        let weir = Weir::start(&yaml(limit, &origin));
+        let mut first = Client::connect(weir.web());
+        // It may be sending still, so its end is waited for.
+        first.send("GET / HTTP/9.9\r\nHost: a\r\n\r\nmore");
+        assert_eq!(first.response("GET").status, 505);
+        Client::connect(weir.web()).read_to_end();
+        weir.wait_for(&["weir_listener_connections_total", "refused_limit"], 1.0);
+        drop(first);
+        weir.wait_for(&["weir_listener_connections{"], 0.0);
+        assert_eq!(Client::connect(weir.web()).get("/").status, 200, "{limit}");
+    }
+}
+
+#[test]
+fn the_crumbs_of_a_cookie_are_one_field_and_the_authority_is_another() {
+    let origin = Origin::named("a");
+    let weir = Weir::start(&yaml("headers: 10", &origin));
+    for (fields, status) in [(8, 200), (9, 431)] {
+        run(async {
+            let (mut client, _connection) = connect(&weir).await;
+            let mut request = get();
+            for at in 0..fields {
+                let name: http::HeaderName = format!("x-{at}").parse().unwrap();
+                request.headers_mut().insert(name, "1".parse().unwrap());
+            }
+            for at in 0..40 {
+                request.headers_mut().append("cookie", format!("c{at}=1").parse().unwrap());
+            }
+            assert_eq!(client.send_request(request, true).unwrap().0.await.unwrap().status(), status);
+        });
+        // The same over HTTP/1.
+        let mut client = Client::connect(weir.web());
+        let lines: String = (0..fields).map(|at| format!("X-{at}: 1\r\n")).collect();
+        client.send(format!("GET / HTTP/1.1\r\nHost: example.org\r\n{lines}Cookie: a=1; b=2\r\n\r\n"));
+        assert_eq!(client.response("GET").status, status);
+    }
+    let cookie = origin.requests()[0].all("cookie").join("");
+    assert_eq!(cookie.matches("; ").count(), 39, "{cookie}");
+}

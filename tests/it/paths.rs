@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::support::weir::command;
-use crate::support::{BACKENDS, CLIENTS, Client, Kind, Origin, Reply, Targets, Weir};
+use crate::support::{BACKENDS, CLIENTS, Client, ClientKind, Origin, Reply, Targets, Weir};
 
 /// For each backend: `add.NAME.example.org` puts a prefix before all paths, `NAME.example.org` rewrites below `/pub` and
 /// sends the rest as it comes.
@@ -77,7 +77,7 @@ fn no_writing_of_a_path_leaves_the_prefix_that_a_route_adds() {
 #[test]
 fn what_matches_a_prefix_in_another_writing_has_it_stripped() {
     let targets = Targets::start("", &routes());
-    for kind in [Kind::Http1, Kind::Uncommon, Kind::H2c] {
+    for kind in [ClientKind::Http1, ClientKind::Uncommon, ClientKind::H2c] {
         for backend in BACKENDS {
             for path in ["/pub/x", "/p%75b/x", "/./pub/x", "/y/../pub/x", "/%70%75%62/./x"] {
                 let sent = targets.ask(kind, &format!("{backend}.example.org"), path);
@@ -138,18 +138,20 @@ fn each_attempt_at_a_backend_has_the_rewritten_path() {
 #[test]
 fn an_empty_rewrite_sends_the_normal_form() {
     let targets = Targets::start("", "  - { name: all, upstream: http1, rewrite: {} }\n");
-    assert_eq!(targets.ask(Kind::Http1, "a", "/x/../%61%2f//b?%61"), Ok("/a%2F//b?%61".into()));
+    assert_eq!(targets.ask(ClientKind::Http1, "a", "/x/../%61%2f//b?%61"), Ok("/a%2F//b?%61".into()));
 }
 
 #[test]
 fn whatever_the_target_the_sent_path_is_below_the_prefix_and_is_the_one_that_was_matched() {
     let targets = Targets::start("", &routes());
     let target = "(/|\\.\\.|\\.|%2e|%2E|%2F|%2f|pub|p%75b|;|a|%61|\\||%25){0,10}(\\?[a./]{0,4})?";
-    let way =
-        (prop::sample::select(vec![Kind::Http1, Kind::Uncommon, Kind::H2c]), prop::sample::select(BACKENDS.to_vec()));
+    let way = (
+        prop::sample::select(vec![ClientKind::Http1, ClientKind::Uncommon, ClientKind::H2c]),
+        prop::sample::select(BACKENDS.to_vec()),
+    );
     let seen = RefCell::new(BTreeMap::<&str, usize>::new());
     let mut runner = TestRunner::new(Config { cases: 200, failure_persistence: None, ..Config::default() });
-    let property = |((kind, backend), rest): ((Kind, &str), String)| {
+    let property = |((kind, backend), rest): ((ClientKind, &str), String)| {
         let target = format!("/{rest}");
         let path = target.split('?').next().unwrap();
         let matched = weir::path::normalise(path, weir::path::Rules::default());
@@ -178,7 +180,7 @@ fn whatever_the_target_the_sent_path_is_below_the_prefix_and_is_the_one_that_was
 fn double_slashes_parameters_and_encoded_slashes_do_not_meet_a_route_for_admin() {
     let routes = "  - { name: admin, match: { path_prefix: /admin }, respond: { status: 403 } }\n  - { name: all, upstream: http1 }\n";
     let keep = Targets::start("", routes);
-    for kind in [Kind::Http1, Kind::H2c] {
+    for kind in [ClientKind::Http1, ClientKind::H2c] {
         for path in ["/admin", "/admin/", "/admin/x", "/%61dmin", "/x/../admin", "/./admin"] {
             assert_eq!(keep.ask(kind, "a", path), Err(403), "{path}");
         }
@@ -196,7 +198,7 @@ fn listeners_merge_slashes_and_decode_or_reject_encoded_ones_and_go_on_with_it_a
     let strict = "encoded_slash: decode, merge_slashes: true";
     let targets = Targets::start(strict, routes);
     let decodes = |targets: &Targets| {
-        for kind in [Kind::Http1, Kind::H2c] {
+        for kind in [ClientKind::Http1, ClientKind::H2c] {
             for path in ["//admin", "/admin%2Fx", "/x/..%2fadmin", "/%2Fadmin", "/a//../admin"] {
                 assert_eq!(targets.ask(kind, "a", path), Err(403), "{path}");
             }
@@ -213,7 +215,7 @@ fn listeners_merge_slashes_and_decode_or_reject_encoded_ones_and_go_on_with_it_a
     );
     decodes(&targets);
     targets.reload("encoded_slash: reject", routes);
-    for kind in [Kind::Http1, Kind::H2c] {
+    for kind in [ClientKind::Http1, ClientKind::H2c] {
         for path in ["/b%2Fc", "/b%2fc", "/%2f"] {
             assert_eq!(targets.ask(kind, "a", path), Err(400), "{path}");
         }
@@ -222,7 +224,7 @@ fn listeners_merge_slashes_and_decode_or_reject_encoded_ones_and_go_on_with_it_a
     }
     targets.weir.wait_for(&["weir_faults_total", "bad_request"], 6.0);
     targets.reload("", routes);
-    assert_eq!(targets.ask(Kind::Http1, "a", "/b%2Fc"), Ok("/b%2Fc".into()));
+    assert_eq!(targets.ask(ClientKind::Http1, "a", "/b%2Fc"), Ok("/b%2Fc".into()));
 }
 
 #[test]
@@ -234,7 +236,7 @@ fn routes_match_however_their_own_paths_are_written() {
          - { name: encoded, match: { path: /%70ub/../priv }, respond: { status: 203 } }\n  \
          - { name: braces, match: { path_prefix: \"/{id}\" }, respond: { status: 205 } }\n",
     );
-    for kind in [Kind::Http1, Kind::H2c] {
+    for kind in [ClientKind::Http1, ClientKind::H2c] {
         for (path, status) in [
             ("/a%2Fb/x", 201),
             ("/a%2fb", 201),

@@ -5,7 +5,7 @@ use std::io::Read;
 use crate::support::frames::{
     DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, block, frame, reason,
 };
-use crate::support::{BACKENDS, CLIENTS, Client, Kind, Targets};
+use crate::support::{BACKENDS, CLIENTS, Client, ClientKind, Targets};
 
 /// All that is percent-encoded in a path and a query, as text.
 const UNUSUAL: &str = "é\u{80}\u{10ffff}\"<>{}\\`";
@@ -31,7 +31,7 @@ fn raw(targets: &Targets, target: &[u8]) -> (u16, String) {
 #[test]
 fn unusual_bytes_reach_every_backend_percent_encoded_in_upper_case() {
     let targets = Targets::start("", &all());
-    for kind in [Kind::Http1, Kind::Uncommon, Kind::Tls] {
+    for kind in [ClientKind::Http1, ClientKind::Uncommon, ClientKind::Tls] {
         for backend in BACKENDS {
             let (target, sent) =
                 (format!("/{backend}/{UNUSUAL}?{UNUSUAL}|^%zz"), format!("/{backend}/{ENCODED}?{ENCODED}|^%zz"));
@@ -39,7 +39,7 @@ fn unusual_bytes_reach_every_backend_percent_encoded_in_upper_case() {
         }
     }
     // These bytes pass the HTTP/2 library.
-    for kind in [Kind::H2c, Kind::H2] {
+    for kind in [ClientKind::H2c, ClientKind::H2] {
         for backend in BACKENDS {
             let sent = targets.ask(kind, "example.org", &format!("/{backend}/é\"{{}}\\?é`{{}}\\|^"));
             let wanted = format!("/{backend}/%C3%A9%22%7B%7D%5C?%C3%A9%60%7B%7D%5C|^");
@@ -67,12 +67,12 @@ fn routes_see_the_percent_encoded_path_and_a_backslash_is_no_slash() {
          - { name: admin, match: { path_prefix: /admin }, respond: { status: 403 } }\n  \
          - { name: all, upstream: http1, rewrite: { add_prefix: /t } }\n",
     );
-    for kind in [Kind::Http1, Kind::H2c] {
+    for kind in [ClientKind::Http1, ClientKind::H2c] {
         assert_eq!(targets.ask(kind, "a", "/é/x"), Err(201));
         assert_eq!(targets.ask(kind, "a", "/a\\b/c"), Err(202));
         assert_eq!(targets.ask(kind, "a", "/x\\..\\admin"), Ok("/t/x%5C..%5Cadmin".into()));
     }
-    assert_eq!(targets.ask(Kind::Http1, "a", "\\admin"), Err(400), "a target begins with a slash");
+    assert_eq!(targets.ask(ClientKind::Http1, "a", "\\admin"), Err(400), "a target begins with a slash");
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn options_of_the_server_reaches_every_backend_by_a_route_for_any_path() {
         "",
         &format!("{routes}  - {{ name: exact, match: {{ hosts: [exact.test], path: \"*\" }}, upstream: http1 }}\n"),
     );
-    assert_eq!(targets.ask_by(Kind::Http1, "OPTIONS", "exact.test", "*"), Ok("*".into()));
+    assert_eq!(targets.ask_by(ClientKind::Http1, "OPTIONS", "exact.test", "*"), Ok("*".into()));
     for backend in BACKENDS {
         for target in ["*", "http://a.test"] {
             let mut client = Client::connect(targets.weir.web());
@@ -217,7 +217,7 @@ fn options_of_the_server_that_no_route_takes_is_answered_by_weir() {
         client.stream.read_to_end(&mut rest).unwrap();
     }
     assert_eq!(
-        targets.ask_by(Kind::Http1, "OPTIONS", "rewritten.test", "*"),
+        targets.ask_by(ClientKind::Http1, "OPTIONS", "rewritten.test", "*"),
         Ok("*".into()),
         "there is no path to rewrite"
     );

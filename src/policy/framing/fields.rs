@@ -49,7 +49,8 @@ impl<'a> Fields<'a> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.host(value),
             6 if name.eq_ignore_ascii_case(b"expect") => {
-                self.expect_continue |= value.eq_ignore_ascii_case(b"100-continue");
+                let mut expected = value.split(|b| *b == b',').map(<[u8]>::trim_ascii);
+                self.expect_continue |= expected.any(|one| one.eq_ignore_ascii_case(b"100-continue"));
                 Ok(())
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
@@ -112,7 +113,7 @@ impl<'a> Fields<'a> {
     }
 
     /// What the listener has to know.
-    pub(super) fn facts(&self, head_len: usize, version: Version, method_is_connect: bool) -> HeadFacts {
+    pub(super) fn facts(&self, head_len: usize, version: Version, method: &str) -> HeadFacts {
         let http_11 = version == Version::HTTP_11;
         HeadFacts {
             head_len,
@@ -127,7 +128,8 @@ impl<'a> Fields<'a> {
             expect_continue: self.expect_continue && http_11,
             // RFC 9110 section 7.8: likewise.
             connection_upgrade: self.upgrade && self.upgrade_option && http_11,
-            method_is_connect,
+            method_is_connect: method == "CONNECT",
+            method_is_head: method == "HEAD",
         }
     }
 }

@@ -17,10 +17,11 @@ use super::weir::Weir;
 pub const BACKENDS: [&str; 4] = ["http1", "tls", "h2c", "h2"];
 
 /// Who asks. `Uncommon` has a field because of which Weir leaves the backend's connection to Pingora.
-pub const CLIENTS: [Kind; 5] = [Kind::Http1, Kind::Uncommon, Kind::Tls, Kind::H2c, Kind::H2];
+pub const CLIENTS: [ClientKind; 5] =
+    [ClientKind::Http1, ClientKind::Uncommon, ClientKind::Tls, ClientKind::H2c, ClientKind::H2];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ClientKind {
     Http1,
     Uncommon,
     Tls,
@@ -28,7 +29,7 @@ pub enum Kind {
     H2,
 }
 
-impl Kind {
+impl ClientKind {
     pub fn is_http2(self) -> bool {
         matches!(self, Self::H2c | Self::H2)
     }
@@ -72,12 +73,12 @@ impl Targets {
     }
 
     /// The target that the backend got of a GET for this host, or the status if that is not 200.
-    pub fn ask(&self, kind: Kind, host: &str, target: &str) -> Result<String, u16> {
+    pub fn ask(&self, kind: ClientKind, host: &str, target: &str) -> Result<String, u16> {
         self.ask_by(kind, "GET", host, target)
     }
 
     /// The same with another method.
-    pub fn ask_by(&self, kind: Kind, method: &str, host: &str, target: &str) -> Result<String, u16> {
+    pub fn ask_by(&self, kind: ClientKind, method: &str, host: &str, target: &str) -> Result<String, u16> {
         let (status, body) = if kind.is_http2() {
             self.http2(kind, method, host, target)
         } else {
@@ -86,8 +87,8 @@ impl Targets {
         if status == 200 { Ok(body) } else { Err(status) }
     }
 
-    fn http1(&self, kind: Kind, method: &str, host: &str, target: &str) -> (u16, String) {
-        let fields = if kind == Kind::Uncommon { "TE: trailers\r\nConnection: TE\r\n" } else { "" };
+    fn http1(&self, kind: ClientKind, method: &str, host: &str, target: &str) -> (u16, String) {
+        let fields = if kind == ClientKind::Uncommon { "TE: trailers\r\nConnection: TE\r\n" } else { "" };
         let request = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
         let response = if kind.is_tls() {
             let mut client = TlsClient::secure(self.weir.address("tls"), host, &Arc::new(tls_config(None)));
@@ -101,7 +102,7 @@ impl Targets {
         (response.status, response.text())
     }
 
-    fn http2(&self, kind: Kind, method: &str, host: &str, target: &str) -> (u16, String) {
+    fn http2(&self, kind: ClientKind, method: &str, host: &str, target: &str) -> (u16, String) {
         let (scheme, listener) = if kind.is_tls() { ("https", "tls") } else { ("http", "web") };
         run(async {
             let stream = open(self.weir.address(listener), kind.is_tls().then_some("h2")).await;

@@ -1,0 +1,77 @@
+//! The streams of an HTTP/2 connection whose clients are to get 100 (Continue). The library sends no interim responses for
+//! Pingora, so the connection's stream puts them between its frames.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use bytes::{BufMut, BytesMut};
+use futures_util::task::AtomicWaker;
+
+/// HEADERS with END_HEADERS, whose block is `:status: 100`: the static table's name, and a value that is not indexed, so
+/// that neither side's table changes (RFC 7541 section 6.2.2).
+const FRAME: &[u8] = &[0, 0, 5, 1, 4];
+const BLOCK: &[u8] = b"\x08\x03100";
+
+/// The streams that wait for their frame.
+#[derive(Debug, Default)]
+pub(super) struct Continues {
+    any: AtomicBool,
+    streams: Mutex<Vec<u32>>,
+    connection: AtomicWaker,
+}
+
+impl Continues {
+    /// The task that writes the frames.
+    pub(super) fn register(&self, waker: &Waker) {
+        self.connection.register(waker);
+    }
+
+    /// The client of this stream is to get one.
+    pub(super) fn ask(&self, stream: u32) {
+        self.streams().push(stream);
+        self.any.store(true, Ordering::Release);
+        self.connection.wake();
+    }
+
+    /// Takes that back, if the frame was not written: no interim response may follow the final one (RFC 9110 section 15.2).
+    pub(super) fn take_back(&self, stream: u32) {
+        self.streams().retain(|asked| *asked != stream);
+    }
+
+    /// Writes their frames. To be called between two frames.
+    pub(super) fn put(&self, outbox: &mut BytesMut) {
+        if !self.any.load(Ordering::Acquire) {
+            return;
+        }
+        self.any.store(false, Ordering::Release);
+        for stream in self.streams().drain(..) {
+            outbox.put_slice(FRAME);
+            outbox.put_u32(stream);
+            outbox.put_slice(BLOCK);
+        }
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_gets_one_unless_its_response_was_faster() {
+        let (continues, mut outbox) = (Continues::default(), BytesMut::new());
+        for stream in [1, 3, 257] {
+            continues.ask(stream);
+        }
+        continues.take_back(3);
+        continues.put(&mut outbox);
+        assert_eq!(&outbox[..], b"\0\0\x05\x01\x04\0\0\0\x01\x08\x03100\0\0\x05\x01\x04\0\0\x01\x01\x08\x03100");
+        outbox.clear();
+        continues.put(&mut outbox);
+        assert!(outbox.is_empty());
+    }
+}
