@@ -72,8 +72,12 @@ fn kind(defs: &Map<String, Value>, schema: &Value) -> Kind {
     if let Some(name) = schema["$ref"].as_str() {
         return named(name.trim_start_matches("#/$defs/"), defs);
     }
-    if let Some(choice) = schema["anyOf"].as_array().and_then(|a| a.iter().find(|c| c["type"] != "null")) {
-        return kind(defs, choice);
+    if let Some(choices) = schema["anyOf"].as_array()
+        && let Some(choice) = choices.iter().find(|c| c["type"] != "null")
+    {
+        let kind = kind(defs, choice);
+        let off = choices.iter().any(|choice| choice["const"] == "off");
+        return if off { Kind { words: format!("{} or `off`", kind.words), ..kind } } else { kind };
     }
     let types = match &schema["type"] {
         Value::Array(names) => names.iter().find(|n| *n != "null").cloned().unwrap_or_default(),
@@ -108,6 +112,7 @@ fn named(name: &str, defs: &Map<String, Value>) -> Kind {
         "Size" => "size",
         "Percent" => "share",
         "Name" => "name",
+        "AdminAddress" => "`ip:port` or `unix:/path`",
         "BackendAddress" => "address",
         "Cidr" => "network",
         "DnsName" => "name in DNS",

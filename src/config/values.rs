@@ -48,8 +48,10 @@ macro_rules! text_value {
     };
 }
 
+mod admin_address;
 mod dns;
 
+pub use admin_address::AdminAddress;
 pub use dns::{DnsName, NameServer};
 
 /// A span of time: `250ms`, `2s`, `5m`, `1h`.

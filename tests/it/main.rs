@@ -5,6 +5,7 @@ mod support;
 
 mod aborts;
 mod acme;
+mod admin_access;
 mod balancers;
 mod balancing;
 mod chaos;
