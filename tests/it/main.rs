@@ -6,6 +6,7 @@ mod support;
 mod aborts;
 mod acme;
 mod admin_access;
+mod admin_responsive;
 mod balancers;
 mod balancing;
 mod chaos;
