@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use crate::config::schema::Document;
@@ -65,8 +65,8 @@ pub trait Logs: Send + Sync {
     fn prepare(&self, before: &Document, after: &Document) -> Result<Box<dyn FnOnce() + '_>, String>;
 }
 
-/// Takes the admin's token.
-pub type TakeToken = Box<dyn Fn(Option<&str>) + Send + Sync>;
+/// Takes the admin's token from a configuration that is in force.
+pub type TakeToken = Box<dyn Fn(&Checked) + Send + Sync>;
 
 /// Brings configurations into the running process, one at a time.
 pub struct Reloader<F> {
@@ -89,7 +89,8 @@ pub struct Reloader<F> {
 #[derive(Default)]
 struct BackendFiles {
     /// What is in force, where it names such files.
-    checked: Option<Checked>,
+    checked: Option<Arc<Checked>>,
+    /// Empty while a refresh has it.
     watch: Watch,
 }
 
@@ -147,28 +148,22 @@ impl<F: Front> Reloader<F> {
     }
 
     /// Looks at the files of `upstreams.*.tls` and puts in what has changed: connections from here on are made by it. Blocks
-    /// on the file system. To be called again and again: a change is taken up at the second look that sees it.
+    /// on the file system, but holds no lock meanwhile, so that a reload does not wait for it. To be called again and again, one
+    /// at a time: a change is taken up at the second look that sees it.
     pub fn refresh(&self) {
-        let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
-        let BackendFiles { checked: Some(checked), watch } = &mut *backends else { return };
-        let changed = watch.look(&checked.backend_files(), &stamp);
-        let lacks = Cell::new(false);
-        let read = |path: &Path| {
-            let lack = |error: &io::Error| lacks.set(lacks.get() || lack::of(error).is_some());
-            config::read_named(path).inspect_err(lack)
+        let (checked, mut watch) = {
+            let mut backends = self.backends();
+            let Some(checked) = backends.checked.clone() else { return };
+            (checked, std::mem::take(&mut backends.watch))
         };
-        let (renewed, unfit) = checked.with_backend_files(&changed, &read);
-        for what in unfit {
-            if lacks.get() {
-                CANNOT_READ.tell("certificates for backends cannot be looked into; that is tried again", what);
-            } else {
-                tracing::error!("for backends, changed on disk, but cannot be used; the old one goes on: {what}");
-            }
+        let renewed = read_again(&checked, &mut watch);
+        let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut backends = self.backends();
+        // Another configuration that came into force meanwhile has read its files itself.
+        if backends.checked.as_ref().is_none_or(|now| !Arc::ptr_eq(now, &checked)) {
+            return;
         }
-        if lacks.get() {
-            watch.again(&changed);
-        }
+        backends.watch = watch;
         let Some(renewed) = renewed else { return };
         let before = self.shared.load();
         match Snapshot::compile(&renewed, Some(&before), &self.registry, &self.metrics) {
@@ -178,16 +173,20 @@ impl<F: Front> Reloader<F> {
                 self.shared.store(Arc::clone(&snapshot));
                 self.registry.activate(&snapshot.upstreams);
                 tracing::info!("certificates for backends renewed from their files");
-                *checked = renewed;
+                backends.checked = Some(Arc::new(renewed));
             }
             Err(error) => tracing::error!(%error, "certificates for backends could not be put in; the old ones go on"),
         }
     }
 
     fn look_after(&self, checked: &Checked) {
-        let mut backends = self.backends.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut backends = self.backends();
         backends.watch = checked.watch();
-        backends.checked = (!checked.backend_files().is_empty()).then(|| checked.clone());
+        backends.checked = (!checked.backend_files().is_empty()).then(|| Arc::new(checked.clone()));
+    }
+
+    fn backends(&self) -> MutexGuard<'_, BackendFiles> {
+        self.backends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a reload with this text would change; the generation is that of now.
@@ -226,7 +225,7 @@ impl<F: Front> Reloader<F> {
         self.registry.activate(&snapshot.upstreams);
         self.listeners.apply(document.into(), tls, bound, &self.fronts);
         switch_logs();
-        (self.token)(checked.admin_token());
+        (self.token)(checked);
         self.look_after(checked);
         Ok(Reloaded::Applied { generation: snapshot.generation, changes, fixed })
     }
@@ -249,8 +248,9 @@ impl<F: Front> Reloader<F> {
     /// Which of our own sockets is in the way of one at this address, and where.
     fn holder_of(&self, wanted: SocketAddr) -> Option<(Arc<str>, SocketAddr)> {
         let running = self.listeners.status().into_iter().map(|listener| (listener.name, listener.address));
-        let admin = ("admin".into(), self.started_with.admin.address);
-        running.chain([admin]).find(|(_, holds)| config::overlap(*holds, wanted))
+        let admin = self.started_with.admin.settings().and_then(|settings| settings.address.socket());
+        let admin = admin.map(|address| ("admin".into(), address));
+        running.chain(admin).find(|(_, holds)| config::overlap(*holds, wanted))
     }
 
     fn describe(&self, diff: &Diff) -> Vec<String> {
@@ -291,4 +291,26 @@ impl<F: Front> Reloader<F> {
             }
         }
     }
+}
+
+/// Reads the files of `upstreams.*.tls` that have changed; nothing where all that can be used is as it was.
+fn read_again(checked: &Checked, watch: &mut Watch) -> Option<Checked> {
+    let changed = watch.look(&checked.backend_files(), &stamp);
+    let lacks = Cell::new(false);
+    let read = |path: &Path| {
+        let lack = |error: &io::Error| lacks.set(lacks.get() || lack::of(error).is_some());
+        config::read_named(path).inspect_err(lack)
+    };
+    let (renewed, unfit) = checked.with_backend_files(&changed, &read);
+    for what in unfit {
+        if lacks.get() {
+            CANNOT_READ.tell("certificates for backends cannot be looked into; that is tried again", what);
+        } else {
+            tracing::error!("for backends, changed on disk, but cannot be used; the old one goes on: {what}");
+        }
+    }
+    if lacks.get() {
+        watch.again(&changed);
+    }
+    renewed
 }

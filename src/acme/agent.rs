@@ -46,8 +46,11 @@ struct Inner {
     /// What was last seen of each file.
     seen: BTreeMap<PathBuf, Stamp>,
     unkept: Unkept,
-    meters: BTreeMap<Arc<str>, Arc<CertificateMeters>>,
+    meters: Meters,
 }
+
+/// By name.
+type Meters = BTreeMap<Arc<str>, Arc<CertificateMeters>>;
 
 impl Agent {
     /// For the certificates of this store.
@@ -80,71 +83,70 @@ impl Agent {
         wanted.iter().map(status).collect()
     }
 
-    /// Takes up what is new in the configuration and on disk.
+    /// Takes up what is new in the configuration and on disk. It reads files without the lock, which the control thread takes
+    /// too. One at a time.
     fn look(&self) {
-        let wanted = self.store.managed();
-        let mut inner = self.lock();
-        if !Arc::ptr_eq(&wanted, &inner.managed) {
-            self.adopt(&mut inner, wanted);
-        }
-        for managed in Arc::clone(&inner.managed).iter() {
+        self.adopt(&self.store.managed());
+        let managed = Arc::clone(&self.lock().managed);
+        for managed in managed.iter() {
             let now = stamp(&managed.file).flatten();
-            if inner.seen.insert(managed.file.clone(), now) != Some(now) {
-                self.take_up(&mut inner, managed);
+            let before = self.lock().seen.insert(managed.file.clone(), now);
+            if before != Some(now) {
+                self.take_up(managed, now);
             }
         }
     }
 
-    fn adopt(&self, inner: &mut Inner, wanted: Arc<[Managed]>) {
-        let before = std::mem::replace(&mut inner.managed, wanted);
-        let managed = Arc::clone(&inner.managed);
-        inner.schedule.want(&managed.iter().map(|each| Arc::clone(&each.name)).collect::<Vec<_>>());
-        inner.schedule.reloaded(now());
-        // The store has prepared anew: what it has not seen is put in again.
-        inner.seen.clear();
-        inner.unkept.want(&managed);
-        inner.meters.clear();
-        for each in managed.iter() {
-            if !before.contains(each) {
-                let tries = home::tries(each).unwrap_or_else(|error| {
-                    tracing::warn!(certificate = &*each.label, %error, "how its orders went cannot be read");
-                    Tries::default()
-                });
-                inner.schedule.found(&each.name, tries);
-            }
-            let meters = self.metrics.certificate(&each.label);
-            meters.orders();
-            inner.meters.insert(Arc::clone(&each.name), meters);
+    /// Goes by this configuration, if it is another one than before.
+    fn adopt(&self, wanted: &Arc<[Managed]>) {
+        let before = Arc::clone(&self.lock().managed);
+        if Arc::ptr_eq(wanted, &before) {
+            return;
         }
-        let folder = managed.first().and_then(|each| Some(each.issuer.folder.parent()?.join("challenges")));
+        let new = wanted.iter().filter(|each| !before.contains(each));
+        let tries: Vec<_> = new.map(|each| (Arc::clone(&each.name), tries(each))).collect();
+        let meters = wanted.iter().map(|each| (Arc::clone(&each.name), self.metrics.certificate(&each.label)));
+        let meters: BTreeMap<_, _> = meters.collect();
+        for meters in meters.values() {
+            // Shown from here on, before the first order has ended.
+            meters.orders();
+        }
+        self.lock().adopt(wanted, tries, meters);
+        let folder = wanted.first().and_then(|each| Some(each.issuer.folder.parent()?.join("challenges")));
         if let Some(Err(error)) = folder.filter(|folder| folder.exists()).map(|folder| sweep(&folder, LEFT_BEHIND)) {
             tracing::warn!(%error, "old challenges could not be removed");
         }
     }
 
-    /// Puts in what is kept of a name.
-    fn take_up(&self, inner: &mut Inner, managed: &Managed) {
-        match managed.read() {
-            Ok(kept) => {
-                let newest = inner.unkept.newest(managed, kept);
-                inner.schedule.hold(&managed.name, newest.as_ref().map(term));
-                if let Some(certificate) = newest {
-                    inner.show_failures(&managed.name);
-                    self.store.put(managed, certificate);
-                }
-            }
-            Err(what) => {
-                if let Some(meters) = inner.meters.get(&managed.name) {
-                    meters.count_reload(false);
-                }
-                let aside = home::set_aside(&managed.file);
-                let aside = aside.map_or_else(|error| format!("not moved aside: {error}"), |p| p.display().to_string());
-                let certificate = &*managed.label;
-                tracing::error!(certificate, aside, "what is kept of it cannot be used; another is ordered: {what}");
-                let unkept = inner.unkept.newest(managed, None);
-                inner.schedule.hold(&managed.name, unkept.as_ref().map(term));
-            }
+    /// Puts in what is kept of a name. `seen`: what the file was like before it is read.
+    fn take_up(&self, managed: &Managed, seen: Stamp) {
+        let kept = managed.read();
+        if let Err(what) = &kept {
+            self.set_aside(managed, what);
         }
+        let (failed, kept) = (kept.is_err(), kept.ok().flatten());
+        let mut inner = self.lock();
+        if inner.seen.get(&managed.file) != Some(&seen) {
+            // An order has ended meanwhile: the file is looked at again.
+            return;
+        }
+        let newest = inner.unkept.newest(managed, kept);
+        inner.schedule.hold(&managed.name, newest.as_ref().map(term));
+        let Some(certificate) = newest.filter(|_| !failed) else { return };
+        inner.show_failures(&managed.name);
+        drop(inner);
+        self.store.put(managed, certificate);
+    }
+
+    /// Moves a file that cannot be used out of the way.
+    fn set_aside(&self, managed: &Managed, what: &str) {
+        if let Some(meters) = self.lock().meters.get(&managed.name) {
+            meters.count_reload(false);
+        }
+        let aside = home::set_aside(&managed.file);
+        let aside = aside.map_or_else(|error| format!("not moved aside: {error}"), |p| p.display().to_string());
+        let certificate = &*managed.label;
+        tracing::error!(certificate, aside, "what is kept of it cannot be used; another is ordered: {what}");
     }
 
     /// Writes what could not be written when it was issued. That it cannot be was said then.
@@ -237,6 +239,18 @@ impl Agent {
 }
 
 impl Inner {
+    /// Goes by this configuration. `tries`: how the orders of names went that are new.
+    fn adopt(&mut self, wanted: &Arc<[Managed]>, tries: Vec<(Arc<str>, Tries)>, meters: Meters) {
+        self.managed = Arc::clone(wanted);
+        self.schedule.want(&wanted.iter().map(|each| Arc::clone(&each.name)).collect::<Vec<_>>());
+        self.schedule.reloaded(now());
+        // The store has prepared anew: what it has not seen is put in again.
+        self.seen.clear();
+        self.unkept.want(wanted);
+        self.meters = meters;
+        tries.into_iter().for_each(|(name, tries)| self.schedule.found(&name, tries));
+    }
+
     fn note(&mut self, managed: &Managed, fate: Fate) {
         match fate {
             Fate::Untouched => return,
@@ -252,6 +266,14 @@ impl Inner {
             meters.orders().set_failures(standing.tries.failures.into());
         }
     }
+}
+
+/// How the orders of a name went.
+fn tries(managed: &Managed) -> Tries {
+    home::tries(managed).unwrap_or_else(|error| {
+        tracing::warn!(certificate = &*managed.label, %error, "how its orders went cannot be read");
+        Tries::default()
+    })
 }
 
 fn keep(managed: &Managed, tries: &Tries) {

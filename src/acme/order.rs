@@ -12,6 +12,7 @@ use instant_acme::{
 };
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use rustls_pki_types::Der;
+use tokio::runtime::Handle;
 
 use super::home;
 use super::http::{Http, LastRefusal};
@@ -171,6 +172,20 @@ pub(super) async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
+/// A challenge that is answered until this is dropped. Its file is removed on a thread that may block: orders run on the
+/// control thread.
+struct Answered(Option<Pending>);
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        let pending = self.0.take();
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(pending))),
+            Err(_) => drop(pending),
+        }
+    }
+}
+
 struct Dialogue<'a> {
     managed: &'a Managed,
     challenges: &'a Arc<Challenges>,
@@ -235,7 +250,7 @@ impl Dialogue<'_> {
     }
 
     /// Answers what the server asks, and says that it may look.
-    async fn prove(&self, order: &mut Order) -> Result<Vec<Pending>, Failed> {
+    async fn prove(&self, order: &mut Order) -> Result<Vec<Answered>, Failed> {
         let mut pending = Vec::new();
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
@@ -249,7 +264,7 @@ impl Dialogue<'_> {
         Ok(pending)
     }
 
-    async fn answer<'a>(&self, authorization: &'a mut AuthorizationHandle<'a>) -> Result<Pending, Failed> {
+    async fn answer<'a>(&self, authorization: &'a mut AuthorizationHandle<'a>) -> Result<Answered, Failed> {
         let (kind, what) = self.wanted();
         let Some(mut challenge) = authorization.challenge(kind) else {
             return Err(Failure::refused(format!("the server has no challenge {what} for this name")).into());
@@ -262,6 +277,7 @@ impl Dialogue<'_> {
         let answer = challenge.key_authorization().as_str().to_owned();
         let pending = blocking(move || challenges.answer(kind, &key, &answer)).await;
         let pending = pending.map_err(|error| Failure::local("the challenge cannot be answered", &error))?;
+        let pending = Answered(Some(pending));
         challenge.set_ready().await?;
         Ok(pending)
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::control::{Control, Refused};
 use super::reply::Backend;
-use super::routes::refuse;
+use super::routes::{off_thread, refuse};
 
 /// What becomes of a request like this.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -102,8 +102,9 @@ pub(super) async fn explain(
             _ => return refuse(StatusCode::UNPROCESSABLE_ENTITY, &format!("unknown parameter `{key}`")),
         }
     }
-    match control.explain(&question) {
+    off_thread(move || match control.explain(&question) {
         Ok(explained) => Json(explained).into_response(),
         Err(Refused::NotThere(why) | Refused::Impossible(why)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &why),
-    }
+    })
+    .await
 }

@@ -13,7 +13,7 @@ use crate::upstream::steer::Wanted;
 use super::control::{Control, Readiness, Refused};
 use super::explained::{Explained, Question};
 use super::reply::{Backend, Problem, ReloadReply, Status};
-use super::{Token, serve};
+use super::{Socket, Token, serve};
 
 pub(crate) struct Fake {
     pub(crate) metrics: Arc<Metrics>,
@@ -22,14 +22,28 @@ pub(crate) struct Fake {
     pub(crate) asked: Mutex<Vec<String>>,
     /// In flight on `a/b c`, one less each time it is asked for.
     pub(crate) in_flight: AtomicU32,
+    /// Where each answer was made: its name and the thread's.
+    pub(crate) made_on: Mutex<Vec<(&'static str, String)>>,
+    /// While it is locked no status is made.
+    pub(crate) hold_status: Mutex<()>,
+}
+
+impl Fake {
+    fn note(&self, what: &'static str) {
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        self.made_on.lock().unwrap().push((what, thread));
+    }
 }
 
 impl Control for Fake {
     fn status(&self) -> Status {
+        self.note("status");
+        drop(self.hold_status.lock());
         Status { pid: 7, version: "9.9.9".into(), generation: 3, ready: true, ..Status::default() }
     }
 
     fn config(&self) -> serde_json::Value {
+        self.note("config");
         serde_json::json!({ "routes": [] })
     }
 
@@ -70,6 +84,7 @@ impl Control for Fake {
     }
 
     fn explain(&self, question: &Question) -> Result<Explained, Refused> {
+        self.note("explain");
         self.asked.lock().unwrap().push(format!("{question:?}"));
         if question.url.is_empty() {
             return Err(Refused::Impossible("`` is not a URL".into()));
@@ -93,27 +108,36 @@ pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) stop: Option<oneshot::Sender<()>>,
     pub(crate) thread: Option<std::thread::JoinHandle<()>>,
+    pub(crate) token: Token,
 }
 
 impl Running {
     pub(crate) fn start(token: Option<&str>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        Self::start_on(Socket::Tcp(listener), address, token)
+    }
+
+    /// On this socket; the address is for those who ask by it.
+    pub(crate) fn start_on(socket: Socket, address: SocketAddr, token: Option<&str>) -> Self {
         let fake = Arc::new(Fake {
             metrics: Metrics::new("9.9.9", "c"),
             ready: AtomicBool::new(true),
             reply: Mutex::new(ReloadReply::Rejected { problems: vec![Problem::default()] }),
             asked: Mutex::default(),
             in_flight: AtomicU32::new(0),
+            made_on: Mutex::default(),
+            hold_status: Mutex::default(),
         });
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let (control, token) = (Arc::clone(&fake), Token::new(token.map(str::to_owned)));
+        let asked = token.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let shutdown = async move { drop(stopped.await) };
-            runtime.block_on(serve(listener, control, token, shutdown)).unwrap();
+            runtime.block_on(serve(socket, control, asked, shutdown)).unwrap();
         });
-        Self { fake, address, stop: Some(stop), thread: Some(thread) }
+        Self { fake, address, stop: Some(stop), thread: Some(thread), token }
     }
 }
 

@@ -1,91 +1,128 @@
-//! Who may ask: the bearer token, the Host header, the content type of changes. It answers those who may not, and
-//! looks at nothing else of a request.
+//! Authorizes requests: the bearer token or a browser's session, the Host and Origin headers, the content type of changes. It
+//! answers those that are refused, and looks at nothing else of a request.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
 
+use super::attempts::Attempts;
+use super::login;
+use super::origin::{self, Origin};
 use super::routes::refuse;
-
-/// The bearer token; a reload may change it. Empty: none is asked for.
-#[derive(Debug, Clone, Default)]
-pub struct Token(Arc<ArcSwapOption<String>>);
-
-impl Token {
-    /// This token from the start.
-    pub fn new(token: Option<String>) -> Self {
-        let guard = Self::default();
-        guard.set(token);
-        guard
-    }
-
-    /// From now on this token.
-    pub fn set(&self, token: Option<String>) {
-        self.0.store(token.map(Arc::new));
-    }
-}
+use super::token::Token;
 
 /// What the guard needs to know.
 #[derive(Debug, Clone)]
 pub(super) struct Guard {
     pub(super) token: Token,
+    pub(super) attempts: Arc<Attempts>,
+    /// Only this machine reaches the address, by a name or an IP address.
     pub(super) loopback: bool,
+    /// The session cookie. It has the port in it, as browsers give cookies to all ports of a host.
+    pub(super) cookie: Arc<str>,
+}
+
+/// By which right a request comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// There is no token, so none is asked for.
+    Anyone,
+    /// With the bearer token.
+    Bearer,
+    /// With the cookie of a session.
+    Browser,
+    /// By none.
+    Unknown,
+}
+
+impl Guard {
+    pub(super) fn new(token: Token, loopback: bool, port: u16) -> Self {
+        Self { token, attempts: Arc::default(), loopback, cookie: format!("weir_admin_{port}").into() }
+    }
+
+    /// The id of the session that a request names.
+    pub(super) fn session<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        let fields = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let mut pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        pairs.find(|(name, _)| *name == &*self.cookie).map(|(_, id)| id)
+    }
+
+    fn caller(&self, headers: &HeaderMap) -> Caller {
+        if !self.token.is_set() {
+            Caller::Anyone
+        } else if bearer(headers).is_some_and(|shown| self.token.is(shown)) {
+            Caller::Bearer
+        } else if self.session(headers).is_some_and(|id| self.token.has_session(id, Instant::now())) {
+            Caller::Browser
+        } else {
+            Caller::Unknown
+        }
+    }
 }
 
 /// Lets a request pass or refuses it.
-pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+pub(super) async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     // Load balancers and kubelets have no token, and what they learn is no secret.
     if matches!(request.uri().path(), "/healthz" | "/readyz") {
         return next.run(request).await;
     }
-    match guard.judge(&request) {
-        Ok(()) => next.run(request).await,
+    let caller = guard.caller(request.headers());
+    match judge(&guard, caller, &request) {
+        Ok(()) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
         Err(refusal) => refusal,
     }
 }
 
-impl Guard {
-    // The refusal is a response: large, but made for few.
-    #[allow(clippy::result_large_err)]
-    fn judge(&self, request: &Request) -> Result<(), Response> {
-        match &*self.token.0.load() {
-            Some(token) if !has_token(request.headers(), token) => {
-                let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
-                return Err((challenge, refuse(StatusCode::UNAUTHORIZED, "a bearer token is needed")).into_response());
-            }
-            Some(_) => {}
-            // Without a token loopback is the only wall, and a web page whose name resolves to 127.0.0.1 climbs it.
-            // It cannot do so with an address as its host.
-            None if self.loopback && !is_local(request.headers()) => {
-                let what = "the Host must be `localhost` or an IP address here";
-                return Err(refuse(StatusCode::FORBIDDEN, what));
-            }
-            None => {}
-        }
-        let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-        // A browser sends JSON across sites only after asking, and nobody here answers that.
-        if changes && request.uri().path() != "/api/v1/diff" && !is_json(request.headers()) {
-            return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "changes need `Content-Type: application/json`"));
-        }
-        Ok(())
+// The refusal is a response: large, but made for few.
+#[allow(clippy::result_large_err)]
+fn judge(guard: &Guard, caller: Caller, request: &Request) -> Result<(), Response> {
+    let (headers, method, path) = (request.headers(), request.method(), request.uri().path());
+    if caller == Caller::Unknown && path != login::LOGIN {
+        return Err(unauthorized(headers, method, request.uri()));
     }
+    // Without a token loopback is the only wall, and a web page whose name resolves to 127.0.0.1 climbs it. It cannot do so with
+    // an address as its host.
+    if caller == Caller::Anyone && guard.loopback && !is_local(headers) {
+        return Err(refuse(StatusCode::FORBIDDEN, "the Host must be `localhost` or an IP address here"));
+    }
+    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Ok(());
+    }
+    match origin::of(headers) {
+        Origin::Same => {}
+        // Programs send none. Browsers do with every change, so a cookie without it comes from something odd.
+        Origin::Missing if caller != Caller::Browser => {}
+        Origin::Missing => return Err(refuse(StatusCode::FORBIDDEN, "a change by a browser needs an Origin")),
+        Origin::Other(what) => return Err(refuse(StatusCode::FORBIDDEN, &what)),
+    }
+    // A browser sends JSON across sites only after asking, and nothing here answers that.
+    if !matches!(path, "/api/v1/diff" | login::LOGIN | login::LOGOUT) && !is_json(headers) {
+        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "changes need `Content-Type: application/json`"));
+    }
+    Ok(())
 }
 
-fn has_token(headers: &HeaderMap, token: &str) -> bool {
-    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let shown =
-        value.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-    shown.is_some_and(|(_, shown)| same(shown.trim().as_bytes(), token.as_bytes()))
+/// Browsers get the login form where they wanted a page, programs an error.
+fn unauthorized(headers: &HeaderMap, method: &Method, uri: &Uri) -> Response {
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+    if login::wants_html(headers) && matches!(*method, Method::GET | Method::HEAD) {
+        let next = uri.path_and_query().map_or("/", |wanted| wanted.as_str());
+        return (challenge, login::page(StatusCode::UNAUTHORIZED, next, "")).into_response();
+    }
+    (challenge, refuse(StatusCode::UNAUTHORIZED, "a bearer token is needed")).into_response()
 }
 
-/// Compares in a time that tells of the lengths only.
-fn same(a: &[u8], b: &[u8]) -> bool {
-    let differences = a.iter().zip(b).fold(0, |all, (a, b)| std::hint::black_box(all | (a ^ b)));
-    a.len() == b.len() && differences == 0
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, shown) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| shown.trim())
 }
 
 fn is_local(headers: &HeaderMap) -> bool {
@@ -112,12 +149,35 @@ mod tests {
 
     #[test]
     fn tokens_are_compared_whole() {
-        for (value, good) in
-            [("Bearer abc", true), ("bearer  abc", true), ("Bearer ab", false), ("Bearer abcd", false), ("abc", false)]
-        {
-            assert_eq!(has_token(&with(header::AUTHORIZATION, value), "abc"), good, "{value}");
+        let guard = Guard::new(Token::new(Some("abc".into())), true, 1);
+        for (value, good) in [
+            ("Bearer abc", true),
+            ("bearer  abc", true),
+            ("Bearer ab", false),
+            ("Bearer abcd", false),
+            ("abc", false),
+            ("Basic YWJjOmFiYw==", false),
+        ] {
+            let expected = if good { Caller::Bearer } else { Caller::Unknown };
+            assert_eq!(guard.caller(&with(header::AUTHORIZATION, value)), expected, "{value}");
         }
-        assert!(!has_token(&HeaderMap::new(), "abc"));
+        assert_eq!(guard.caller(&HeaderMap::new()), Caller::Unknown);
+    }
+
+    #[test]
+    fn a_session_is_found_among_other_cookies_and_those_of_other_ports_are_none() {
+        let guard = Guard::new(Token::new(Some("abc".into())), true, 9180);
+        let id = guard.token.log_in("abc", Instant::now()).unwrap().unwrap();
+        for (value, good) in [
+            (format!("weir_admin_9180={id}"), true),
+            (format!("a=b; weir_admin_9180={id}; c"), true),
+            (format!("weir_admin_9181={id}"), false),
+            (format!("weir_admin_9180=x{id}"), false),
+            ("weir_admin_9180=".to_owned(), false),
+        ] {
+            let expected = if good { Caller::Browser } else { Caller::Unknown };
+            assert_eq!(guard.caller(&with(header::COOKIE, &value)), expected, "{value}");
+        }
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::fmt::{self, Display, Write};
 
 use time::OffsetDateTime;
 
+use super::guard::Caller;
+use super::login::LOGOUT;
 use super::reply::{Acme, Backend, Certificate, Discovery, LastReload, Listener, Status, Upstream, age};
 use crate::telemetry::vitals::State;
 
@@ -30,14 +32,14 @@ pre{white-space:pre-wrap;margin:.4rem 0;padding:.5rem .9rem;background:var(--car
 "#;
 
 /// The whole page.
-pub(super) fn render(status: &Status) -> String {
+pub(super) fn render(status: &Status, caller: Caller) -> String {
     let mut page = String::with_capacity(8192);
     // Writing to a String cannot fail.
-    let _ = write_page(&mut page, status);
+    let _ = write_page(&mut page, status, caller);
     page
 }
 
-fn write_page(out: &mut String, status: &Status) -> fmt::Result {
+fn write_page(out: &mut String, status: &Status, caller: Caller) -> fmt::Result {
     out.push_str(HEAD);
     let (class, word) = match (status.draining, status.ready) {
         (true, _) => ("draining", "draining"),
@@ -55,7 +57,11 @@ fn write_page(out: &mut String, status: &Status) -> fmt::Result {
     write_acme(out, &status.acme)?;
     status.upstreams.iter().try_for_each(|upstream| write_upstream(out, upstream))?;
     out.push_str("<p class=dim><a href=\"/metrics\">metrics</a> · <a href=\"/api/v1/status\">status</a> · ");
-    out.push_str("<a href=\"/api/v1/config\">configuration</a></p></body></html>\n");
+    out.push_str("<a href=\"/api/v1/config\">configuration</a></p>");
+    if caller == Caller::Browser {
+        write!(out, "<form method=\"post\" action=\"{LOGOUT}\"><button>Log out</button></form>")?;
+    }
+    out.push_str("</body></html>\n");
     Ok(())
 }
 
@@ -178,8 +184,8 @@ fn write_backend(out: &mut String, backend: &Backend, share: u64) -> fmt::Result
     writeln!(out, "<td class=\"dim why\">{reason}</tr>")
 }
 
-/// A value as text of the page.
-struct Escaped<T>(T);
+/// A value as text of a page.
+pub(super) struct Escaped<T>(pub(super) T);
 
 impl<T: Display> Display for Escaped<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -222,7 +228,7 @@ mod tests {
         let problem = Problem { what: evil.into(), ..Problem::default() };
         let last_reload =
             LastReload { result: "rejected".into(), time: "t".into(), changes: vec![], problems: vec![problem] };
-        let page = render(&Status {
+        let status = Status {
             last_reload: Some(last_reload),
             upstreams: vec![Upstream {
                 name: "u".into(),
@@ -232,7 +238,9 @@ mod tests {
             }],
             listeners: vec![Listener { name: evil.into(), address: evil.into(), bound: true, connections: 3 }],
             ..Status::default()
-        });
+        };
+        let page = render(&status, Caller::Anyone);
+        assert!(!page.contains(LOGOUT) && render(&status, Caller::Browser).contains(LOGOUT));
         assert!(!page.contains("<script"), "{page}");
         assert_eq!(page.matches("&lt;script&gt;&quot;&amp;&#39;").count(), 6, "{page}");
         for shown in [

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::backends;
 use super::control::Control;
 use super::explained;
-use super::guard::{self, Guard};
+use super::guard::{self, Caller, Guard};
+use super::login;
 use super::page;
 use super::reply::ReloadReply;
 use super::scrape;
@@ -28,30 +29,37 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// The page's own policy: it has a style and nothing else, and nobody frames it.
-const PAGE_POLICY: HeaderValue =
-    HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
+/// The page's own policy: it has a style and a form to log out, and no page may frame it.
+const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+);
 
 type Shared = State<Arc<dyn Control>>;
 
 /// All routes, guarded.
 pub(super) fn router(control: Arc<dyn Control>, guard: Guard) -> Router {
+    let sessions = Router::new()
+        .route(login::LOGIN, get(login::form).post(login::log_in))
+        .route(login::LOGOUT, post(login::log_out))
+        .layer(DefaultBodyLimit::max(login::MAX_FORM_BYTES))
+        .with_state(guard.clone());
     Router::new()
         .route("/", get(status_page))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
-        .route("/api/v1/status", get(async |State(c): Shared| Json(c.status())))
-        .route("/api/v1/config", get(async |State(c): Shared| Json(c.config())))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/config", get(config))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/diff", post(diff))
         .route("/api/v1/explain", get(explained::explain))
         .route("/api/v1/upstreams/{upstream}/backends/{backend}", get(backends::show).put(backends::change))
+        .with_state(control)
+        .merge(sessions)
         .fallback(async || refuse(StatusCode::NOT_FOUND, "no such page"))
         .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
         .layer(middleware::from_fn_with_state(guard, guard::check))
         .layer(middleware::map_response(harden))
-        .with_state(control)
 }
 
 /// Says no, and why.
@@ -66,8 +74,17 @@ async fn harden(mut response: Response) -> Response {
     response
 }
 
-async fn status_page(State(control): Shared) -> Response {
-    ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], Html(page::render(&control.status()))).into_response()
+async fn status_page(State(control): Shared, Extension(caller): Extension<Caller>) -> Response {
+    let page = move || Html(page::render(&control.status(), caller));
+    off_thread(move || ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], page()).into_response()).await
+}
+
+async fn status(State(control): Shared) -> Response {
+    off_thread(move || Json(control.status()).into_response()).await
+}
+
+async fn config(State(control): Shared) -> Response {
+    off_thread(move || Json(control.config()).into_response()).await
 }
 
 async fn metrics(State(control): Shared) -> Response {
@@ -87,7 +104,7 @@ async fn readyz(State(control): Shared) -> Response {
 }
 
 async fn reload(State(control): Shared) -> Response {
-    chore(move || control.reload()).await.map_or_else(|refusal| refusal, answer)
+    off_thread(move || answer(control.reload())).await
 }
 
 async fn diff(State(control): Shared, headers: HeaderMap, body: Body) -> Response {
@@ -104,7 +121,7 @@ async fn diff(State(control): Shared, headers: HeaderMap, body: Body) -> Respons
     let Ok(yaml) = String::from_utf8(body.into()) else {
         return refuse(StatusCode::BAD_REQUEST, "the body is not UTF-8");
     };
-    chore(move || control.diff(&yaml)).await.map_or_else(|refusal| refusal, answer)
+    off_thread(move || answer(control.diff(&yaml))).await
 }
 
 fn answer(reply: ReloadReply) -> Response {
@@ -115,9 +132,10 @@ fn answer(reply: ReloadReply) -> Response {
     (status, Json(reply)).into_response()
 }
 
-/// What may take its time does so beside the threads that answer others.
-async fn chore<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Response> {
-    chores::run(work).await.map_err(|broken| failed(&broken))
+/// Makes an answer on a background thread, JSON included: it grows with the configuration, and probes and signals share the
+/// control thread with this listener.
+pub(super) async fn off_thread(work: impl FnOnce() -> Response + Send + 'static) -> Response {
+    chores::run(work).await.unwrap_or_else(|broken| failed(&broken))
 }
 
 fn failed(broken: &Broken) -> Response {
@@ -128,3 +146,7 @@ fn failed(broken: &Broken) -> Response {
 #[cfg(test)]
 #[path = "routes_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "login_tests.rs"]
+mod login_tests;

@@ -1,10 +1,12 @@
 //! `weir status`, `weir reload`, `weir diff`, and the door for the others that ask: finds the admin address and asks there.
 
 use std::io::Write;
+use std::path::Path;
 
 use super::remote::{Remote, Said};
 use super::{RemoteOptions, check, exit, say};
 use crate::config;
+use crate::config::values::AdminAddress;
 
 /// Shows the running process.
 pub(super) fn status(options: &RemoteOptions) -> u8 {
@@ -30,10 +32,14 @@ pub(super) fn diff(options: &RemoteOptions) -> u8 {
 
 /// Finds the admin address, asks there and says what it said.
 pub(super) fn ask(options: &RemoteOptions, question: impl FnOnce(&Remote) -> Said) -> u8 {
+    let token = std::env::var("WEIR_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
+    let remote = |url| Remote { url, token: token.clone(), json: options.json };
     let url = match &options.admin {
         Some(url) => url.clone(),
         None => match config::admin_address(&options.file.config) {
-            Ok(address) => format!("http://{address}"),
+            Ok(Some(address @ AdminAddress::Unix(_))) => address.to_string(),
+            Ok(Some(address)) => format!("http://{address}"),
+            Ok(None) => return print(&remote(String::new()).fail(&off(&options.file.config))),
             Err(problems) => {
                 check::list(&problems);
                 say("weir: admin.address was looked for there; --admin URL needs no file");
@@ -41,8 +47,17 @@ pub(super) fn ask(options: &RemoteOptions, question: impl FnOnce(&Remote) -> Sai
             }
         },
     };
-    let token = std::env::var("WEIR_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
-    let said = question(&Remote { url, token, json: options.json });
+    print(&question(&remote(url)))
+}
+
+fn print(said: &Said) -> u8 {
     let _ = std::io::stdout().lock().write_all(said.text.as_bytes());
     said.code
+}
+
+fn off(file: &Path) -> String {
+    format!(
+        "{}: `admin: off`: the process takes no commands and has no metrics; SIGHUP reloads it, SIGTERM stops it",
+        file.display()
+    )
 }

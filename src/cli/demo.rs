@@ -10,6 +10,7 @@ use clap::Args;
 use super::run::finish;
 use super::{check, exit, say};
 use crate::config;
+use crate::config::values::AdminAddress;
 use crate::demo;
 use crate::server::{self, Running, StartError};
 
@@ -29,9 +30,19 @@ pub(super) struct Demo {
     /// Where the proxy listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where the admin page is
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9180")]
+    /// Where the admin page is: an address of loopback, as it asks for no token
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9180", value_parser = loopback)]
     admin: SocketAddr,
+}
+
+fn loopback(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| "write IP:PORT, such as 127.0.0.1:9180".to_owned())?;
+    if AdminAddress::Socket(address).is_exposed() {
+        return Err(
+            "other machines would reach the admin page, which asks for no token here; write 127.0.0.1:PORT".into()
+        );
+    }
+    Ok(address)
 }
 
 /// Runs it until a signal ends it.
@@ -97,8 +108,8 @@ fn configuration(options: &Demo, backends: &[SocketAddr]) -> String {
 }
 
 fn introduce(running: &Running, file: &Path) {
-    let Some(web) = running.listeners().into_iter().next() else { return };
-    let (web, admin, file, pid) = (web.address, running.admin(), file.display(), std::process::id());
+    let (Some(web), Some(admin)) = (running.listeners().into_iter().next(), running.admin()) else { return };
+    let (web, file, pid) = (web.address, file.display(), std::process::id());
     say(format_args!(
         "\nWeir runs, with {backends} backends behind http://{web}. Try:\n\n\
          \x20 curl -s -X POST http://{web}/api/data -H 'content-type: application/json' -d '{{\"name\":\"Ada\"}}'\n\

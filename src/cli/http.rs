@@ -1,9 +1,12 @@
 //! A small blocking HTTP/1.1 client for the admin address: one request a connection, a deadline for the whole, a
-//! bound on the answer. No TLS, no redirects: the admin address is loopback or inside the operator's network.
+//! bound on the answer. No TLS, no redirects: the admin address is loopback, a Unix socket, or inside the operator's network.
 
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::ToSocketAddrs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The longest answer that is read.
 const MAX_ANSWER: u64 = 64 << 20;
@@ -14,8 +17,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Where the admin API is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
-    authority: String,
+    place: Place,
     prefix: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    /// `HOST:PORT`.
+    Authority(String),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
 }
 
 /// A request.
@@ -43,9 +54,14 @@ pub struct Answer {
 }
 
 impl Base {
-    /// Of `http://host:port`, or `host:port`.
+    /// Of `http://host:port`, `host:port` or `unix:/path`.
     pub fn parse(url: &str) -> Result<Self, String> {
-        let wrong = || format!("`{url}` is not an admin address; write http://HOST:PORT");
+        let wrong = || format!("`{url}` is not an admin address; write http://HOST:PORT or unix:/PATH");
+        if let Some(path) = url.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            let place = Place::Unix(path.into());
+            return if path.starts_with('/') { Ok(Self { place, prefix: String::new() }) } else { Err(wrong()) };
+        }
         let rest = match url.split_once("://") {
             Some(("http", rest)) => rest,
             Some(_) => return Err(wrong()),
@@ -57,7 +73,8 @@ impl Base {
             return Err(wrong());
         }
         let port = parsed.port_u16().unwrap_or(80);
-        Ok(Self { authority: format!("{}:{port}", parsed.host()), prefix: prefix.trim_end_matches('/').to_owned() })
+        let place = Place::Authority(format!("{}:{port}", parsed.host()));
+        Ok(Self { place, prefix: prefix.trim_end_matches('/').to_owned() })
     }
 
     /// Sends the request and reads the whole answer.
@@ -75,10 +92,19 @@ impl Base {
         }
     }
 
-    fn connect(&self, deadline: Instant) -> io::Result<TcpStream> {
+    fn connect(&self, deadline: Instant) -> io::Result<Socket> {
+        let connect = |domain, address: &SockAddr| {
+            let socket = Socket::new(domain, Type::STREAM, None)?;
+            socket.connect_timeout(address, left(deadline)?.min(CONNECT_TIMEOUT))?;
+            Ok(socket)
+        };
+        let authority = match &self.place {
+            Place::Unix(path) => return connect(Domain::UNIX, &SockAddr::unix(path)?),
+            Place::Authority(authority) => authority,
+        };
         let mut last = io::Error::other("the name has no address");
-        for address in self.authority.to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, left(deadline)?.min(CONNECT_TIMEOUT)) {
+        for address in authority.to_socket_addrs()? {
+            match connect(Domain::for_address(address), &address.into()) {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
             }
@@ -87,7 +113,11 @@ impl Base {
     }
 
     fn head(&self, call: Call<'_>) -> io::Result<String> {
-        let (method, prefix, path, host) = (call.method, &self.prefix, call.path, &self.authority);
+        let host = match &self.place {
+            Place::Authority(authority) => authority,
+            Place::Unix(_) => "localhost",
+        };
+        let (method, prefix, path) = (call.method, &self.prefix, call.path);
         let mut head = format!("{method} {prefix}{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
         if let Some(token) = call.token {
             if token.bytes().any(|b| b.is_ascii_control()) {
@@ -104,7 +134,7 @@ impl Base {
 
 /// A stream whose every wait ends at the deadline.
 struct Timed {
-    stream: TcpStream,
+    stream: Socket,
     deadline: Instant,
 }
 
@@ -175,11 +205,15 @@ mod tests {
 
     #[test]
     fn addresses_are_parsed() {
-        let base = |url: &str| Base::parse(url).map(|base| (base.authority, base.prefix));
-        assert_eq!(base("http://127.0.0.1:9180"), Ok(("127.0.0.1:9180".into(), String::new())));
-        assert_eq!(base("[::1]:9180"), Ok(("[::1]:9180".into(), String::new())));
-        assert_eq!(base("http://host/weir/"), Ok(("host:80".into(), "/weir".into())));
-        for wrong in ["https://a:1", "http://", "http://a b", "http://u@a", "", "http://a/ x"] {
+        let base = |url: &str| Base::parse(url).map(|base| (base.place, base.prefix));
+        let at = |authority: &str, prefix: &str| Ok((Place::Authority(authority.into()), prefix.to_owned()));
+        assert_eq!(base("http://127.0.0.1:9180"), at("127.0.0.1:9180", ""));
+        assert_eq!(base("[::1]:9180"), at("[::1]:9180", ""));
+        assert_eq!(base("http://host/weir/"), at("host:80", "/weir"));
+        for unix in ["unix:/run/a.sock", "unix:///run/a.sock"] {
+            assert_eq!(base(unix), Ok((Place::Unix("/run/a.sock".into()), String::new())), "{unix}");
+        }
+        for wrong in ["https://a:1", "http://", "http://a b", "http://u@a", "", "http://a/ x", "unix:", "unix:a.sock"] {
             assert!(base(wrong).is_err(), "{wrong}");
         }
     }

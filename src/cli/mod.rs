@@ -121,8 +121,8 @@ struct ConfigFile {
 struct RemoteOptions {
     #[command(flatten)]
     file: ConfigFile,
-    /// The admin address, such as http://127.0.0.1:9180; admin.address of the configuration when left out. A bearer token
-    /// comes from WEIR_ADMIN_TOKEN
+    /// The admin address, such as http://127.0.0.1:9180 or unix:/run/weir/admin.sock; admin.address of the configuration when
+    /// left out. A bearer token comes from WEIR_ADMIN_TOKEN
     #[arg(long, value_name = "URL", env = "WEIR_ADMIN")]
     admin: Option<String>,
     /// Print JSON, for machines

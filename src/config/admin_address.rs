@@ -1,7 +1,6 @@
 //! Where the process of a configuration file is reached, for commands that ask it: whatever else is wrong with the file, and
 //! with the files it names, is no matter there.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -10,29 +9,32 @@ use super::de::Source;
 use super::load;
 use super::locate;
 use super::problem::{Problem, Problems};
-use super::schema::Admin;
-use super::tree::Place;
+use super::tree::{Kind, Node, Place};
 use super::typed;
+use super::values::AdminAddress;
 
-/// `admin.address` of a configuration file.
+/// `admin.address` of a configuration file; nothing where it says `admin: off`.
 ///
 /// # Errors
 /// It cannot be read: the problems that keep it from that, and no others.
-pub fn admin_address(path: &Path) -> Result<SocketAddr, Vec<Problem>> {
+pub fn admin_address(path: &Path) -> Result<Option<AdminAddress>, Vec<Problem>> {
     let text = load::read_text(path)?;
     find(path, &text, &|name| std::env::var(name).ok())
 }
 
-fn find(path: &Path, text: &str, env: locate::Env<'_>) -> Result<SocketAddr, Vec<Problem>> {
+fn find(path: &Path, text: &str, env: locate::Env<'_>) -> Result<Option<AdminAddress>, Vec<Problem>> {
     let mut problems = Problems::new(path);
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let read = locate::read_as_far(text, env, &mut problems);
     let whole = read.is_ok();
     let mut tree = read.unwrap_or_else(|seen| seen);
+    if tree.at(&Place::of("admin")).is_some_and(|node| is_off(node)) {
+        return Ok(None);
+    }
     let written =
-        tree.at(&Place::of("admin").key("address")).and_then(|node| SocketAddr::deserialize(Source(node)).ok());
+        tree.at(&Place::of("admin").key("address")).and_then(|node| AdminAddress::deserialize(Source(node)).ok());
     if let Some(address) = written {
-        return Ok(address);
+        return Ok(Some(address));
     }
     if !whole {
         return Err(problems.sorted());
@@ -41,7 +43,11 @@ fn find(path: &Path, text: &str, env: locate::Env<'_>) -> Result<SocketAddr, Vec
     typed::document(&mut tree, &mut problems);
     let mut doubts = problems.sorted();
     doubts.retain(|problem| problem.path.starts_with("admin") || !problem.path.contains(['.', '[']));
-    if doubts.is_empty() { Ok(Admin::default().address) } else { Err(doubts) }
+    if doubts.is_empty() { Ok(Some(AdminAddress::default())) } else { Err(doubts) }
+}
+
+fn is_off(admin: &Node) -> bool {
+    matches!(&admin.kind, Kind::Text(text) if text.trim() == "off")
 }
 
 #[cfg(test)]
@@ -52,7 +58,9 @@ mod tests {
     fn of(text: &str) -> Result<String, String> {
         let env = |name: &str| (name == "ADMIN").then(|| "127.0.0.1:2".to_owned());
         let found = find(Path::new("weir.yaml"), text, &env);
-        found.map(|address| address.to_string()).map_err(|problems| problems[0].path.clone())
+        found
+            .map(|address| address.map_or("off".to_owned(), |address| address.to_string()))
+            .map_err(|problems| problems[0].path.clone())
     }
 
     #[test]
@@ -65,6 +73,15 @@ mod tests {
             assert_eq!(of(&format!("{admin}{more}")), given, "{more}");
         }
         assert_eq!(of("admin: { address: \"${ADMIN}\" }"), Ok("127.0.0.1:2".to_owned()));
+        assert_eq!(of("admin: { address: \"unix:/run/a.sock\" }\nx: 1"), Ok("unix:/run/a.sock".to_owned()));
+        assert_eq!(of("admin: { address: \"0.0.0.0:1\" }"), Ok("0.0.0.0:1".to_owned()), "without a token");
+    }
+
+    #[test]
+    fn it_may_be_off() {
+        for text in ["admin: off", "admin: \"off\"\nlisteners: [{ adress: x }]", "admin: ${OFF:-off}"] {
+            assert_eq!(of(text), Ok("off".to_owned()), "{text}");
+        }
     }
 
     #[test]

@@ -46,8 +46,11 @@ fn routes(document: &Document) -> BTreeMap<String, &Route> {
 }
 
 /// Keys that a process keeps from its start to its end.
-const FIXED: [&str; 5] =
-    ["server.threads", "server.user", "server.pid_file", "server.upstream_idle_connections", "admin.address"];
+const FIXED: [&str; 6] =
+    ["server.threads", "server.user", "server.pid_file", "server.upstream_idle_connections", "admin.address", ADMIN];
+
+/// The whole section, which differs as a whole where one of both is `off`.
+const ADMIN: &str = "admin";
 
 fn sections(old: &Document, new: &Document, diff: &mut Diff) {
     let pairs = [
@@ -61,7 +64,8 @@ fn sections(old: &Document, new: &Document, diff: &mut Diff) {
     for (section, old, new) in pairs {
         let mut keys = Vec::new();
         compare("", &old, &new, &mut |key, words| {
-            let fixed = FIXED.iter().find(|fixed| **fixed == format!("{section}.{key}"));
+            let path = if key.is_empty() { section.to_owned() } else { format!("{section}.{key}") };
+            let fixed = FIXED.iter().find(|fixed| **fixed == path);
             match fixed {
                 Some(fixed) => diff.fixed.push((*fixed).to_owned()),
                 None => keys.push(words),
@@ -235,7 +239,11 @@ upstreams:
 ";
 
     fn between(new: &str) -> Diff {
-        diff(&parsed(OLD), &parsed(new))
+        diff_of(OLD, new)
+    }
+
+    fn diff_of(old: &str, new: &str) -> Diff {
+        diff(&parsed(old), &parsed(new))
     }
 
     #[test]
@@ -280,6 +288,15 @@ upstreams:
         assert_eq!(diff.lines(|_| None), ["server: changed (lame_duck 1s → 2s)"]);
         let diff = between(&format!("{OLD}admin: {{ address: '127.0.0.1:9181' }}"));
         assert_eq!((diff.fixed.as_slice(), diff.is_empty()), (["admin.address".to_owned()].as_slice(), true));
+        for (old, new) in [("admin: off", ""), ("", "admin: off"), ("admin: off", "admin: { token_file: some.token }")]
+        {
+            let diff = diff_of(&format!("{OLD}{old}"), &format!("{OLD}{new}"));
+            assert_eq!(
+                (diff.fixed.as_slice(), diff.is_empty()),
+                (["admin".to_owned()].as_slice(), true),
+                "{old} {new}"
+            );
+        }
     }
 
     #[test]

@@ -159,9 +159,14 @@ enum Judge<'a> {
     List(&'a Upstream),
 }
 
+/// `admin.token_file`.
+pub(super) fn token_file(document: &Document) -> Option<&Path> {
+    document.admin.settings()?.token_file.as_deref()
+}
+
 fn named(document: &Document) -> Vec<(Place, &Path, Judge<'_>)> {
     let mut named: Vec<(Place, &Path, Judge<'_>)> = Vec::new();
-    if let Some(path) = &document.admin.token_file {
+    if let Some(path) = token_file(document) {
         named.push((Place::of("admin").key("token_file"), path, Judge::Here(bad_token)));
     }
     for (at, pair) in pairs(document) {

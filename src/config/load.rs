@@ -56,7 +56,7 @@ impl Checked {
 
     /// The admin's bearer token: the first line of `admin.token_file`.
     pub fn admin_token(&self) -> Option<&str> {
-        files::token(self.file(self.document.admin.token_file.as_deref()?)?)
+        files::token(self.file(files::token_file(&self.document)?)?)
     }
 
     /// A problem that shows only when the document is put in force: with the address of that listener.

@@ -112,6 +112,7 @@ fn named(name: &str, defs: &Map<String, Value>) -> Kind {
         "Size" => "size",
         "Percent" => "share",
         "Name" => "name",
+        "AdminAddress" => "`ip:port` or `unix:/path`",
         "BackendAddress" => "address",
         "Cidr" => "network",
         "DnsName" => "name in DNS",

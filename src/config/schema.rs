@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::values::{Cidr, HeaderEdits, HostPattern, Method, Name, Pattern, Percent, Period, Size, Target};
 
 mod acme;
+mod admin;
 mod outlier;
 mod paths;
 mod sticky;
@@ -20,6 +21,7 @@ mod tls;
 mod upstream;
 
 pub use acme::{Acme, AcmeChallenge};
+pub use admin::{Admin, AdminSettings};
 pub use outlier::{Outlier, OutlierDetection};
 pub use paths::{EncodedSlash, ListenerPaths};
 pub use sticky::{CookieAttributes, SameSite, Sticky};
@@ -37,7 +39,7 @@ pub struct Document {
     pub server: Server,
     /// The process's own log, on stderr.
     pub log: Log,
-    /// The operator's listener: metrics, status page, API. Never a public address.
+    /// The operator's listener: metrics, status page, API; `off`: none. Never a public address.
     pub admin: Admin,
     /// One line a request.
     pub access_log: AccessLog,
@@ -111,16 +113,6 @@ pub enum LogFormat {
     Text,
     /// One object a line.
     Json,
-}
-
-/// `admin`: metrics, status page, API.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Admin {
-    /// Where it listens; loopback by default.
-    pub address: SocketAddr,
-    /// A file whose first line is the bearer token that every request but `/healthz` and `/readyz` must show.
-    pub token_file: Option<PathBuf>,
 }
 
 /// `access_log`: one line a request.
@@ -428,12 +420,6 @@ impl Default for Server {
             upstream_idle_connections: 1024,
             state_dir: None,
         }
-    }
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self { address: SocketAddr::from(([127, 0, 0, 1], 9180)), token_file: None }
     }
 }
 

@@ -151,6 +151,16 @@ fn the_schema_admits_variables_and_no_nonsense() {
     let valid = |yaml: &str| schema.is_valid(&serde_yaml::from_str(yaml).unwrap());
     assert!(valid("{ server: { threads: '${N}', pid_file: null }, log: { level: '${L:-info}' } }"));
     assert!(valid("{ upstreams: { a: { fail_open: '${F}', health_check: { tcp: {}, port: '${P}' } } } }"));
+    for admin in
+        ["off", "{ address: 'unix:/a.sock' }", "{ address: '0.0.0.0:1', insecure: true }", "{ address: '${A}' }"]
+    {
+        assert!(valid(&format!("{{ admin: {admin} }}")), "{admin}");
+    }
+    for admin in
+        ["on", "false", "{ address: 'unix:' }", "{ address: 'localhost' }", "{ insecure: 1 }", "{ adress: 'x' }"]
+    {
+        assert!(!valid(&format!("{{ admin: {admin} }}")), "{admin}");
+    }
     assert!(!valid("{ server: { threads: many } }"));
     assert!(!valid("{ log: { level: loud } }"));
     assert!(!valid("{ server: { thread: 1 } }"));

@@ -48,9 +48,11 @@ macro_rules! text_value {
     };
 }
 
+mod admin_address;
 mod dns;
 mod unicast;
 
+pub use admin_address::AdminAddress;
 pub use dns::{DnsName, NameServer};
 pub use unicast::is_unicast;
 

@@ -244,9 +244,12 @@ impl Listeners {
     /// # Errors
     /// The first address that cannot be had.
     pub fn bind_new(&self, wanted: &[schema::Listener]) -> Result<Vec<Bound>, BindError> {
-        let running = self.lock();
-        let new = keyed(wanted).into_iter().filter(|(key, _)| !running.contains_key(key));
-        new.map(|((address, _), _)| bind(address)).collect()
+        let mut new = keyed(wanted);
+        {
+            let running = self.lock();
+            new.retain(|(key, _)| !running.contains_key(key));
+        }
+        new.into_iter().map(|((address, _), _)| bind(address)).collect()
     }
 
     /// Reads certificates and keys. Nothing changes: dropping the result undoes it.

@@ -1,6 +1,7 @@
 //! The composition root: binds, compiles, starts, waits for signals, drains. The order of a process's life reads here
 //! from top to bottom.
 
+mod admin_socket;
 mod control;
 mod drain;
 mod explain;
@@ -13,7 +14,6 @@ mod runtimes;
 mod signals;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use std::time::{Duration, SystemTime};
 use crate::acme;
 use crate::admin::{self, Token};
 use crate::chores;
-use crate::config::{Checked, schema::Document};
+use crate::config::{Checked, schema::Document, values::AdminAddress};
 use crate::life::Life;
 use crate::listener::{BindError, ListenerStatus, Listeners};
 use crate::proxy::{Gateway, Proxy};
@@ -32,6 +32,7 @@ use crate::telemetry::{Metrics, Recorder, panics};
 use crate::tls::{self, StoreError};
 use crate::upstream::kept::Kept;
 use crate::upstream::registry::Registry;
+use admin_socket::{AdminSocket, SocketFile};
 use control::ControlRoom;
 use logs::BothLogs;
 use pid_file::PidFile;
@@ -61,10 +62,10 @@ pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The admin's address.
-    #[error("cannot listen on {address} (admin.address): {source}{}", crate::listener::advice(.source))]
+    #[error("cannot listen on {address} (admin.address): {source}{}", admin_socket::advice(.address, .source))]
     Admin {
         /// The address.
-        address: SocketAddr,
+        address: AdminAddress,
         /// Why.
         source: io::Error,
     },
@@ -94,7 +95,7 @@ pub enum StartError {
 #[derive(Clone)]
 pub struct Running {
     room: Arc<ControlRoom>,
-    admin: SocketAddr,
+    admin: Option<AdminAddress>,
 }
 
 impl Running {
@@ -103,9 +104,9 @@ impl Running {
         self.room.listeners.status()
     }
 
-    /// The admin's address as bound.
-    pub fn admin(&self) -> SocketAddr {
-        self.admin
+    /// The admin's address as bound; nothing where it is off.
+    pub fn admin(&self) -> Option<&AdminAddress> {
+        self.admin.as_ref()
     }
 
     /// Each backend's name and how many attempts at it have ended.
@@ -129,10 +130,12 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
 
     // Sockets and what only root may write first, then the user, then threads: capabilities belong to threads.
     let bound = crate::listener::bind_all(&document.listeners)?;
-    let admin = bind_admin(document.admin.address)?;
+    let admin = document.admin.settings().map(|settings| AdminSocket::bind(&settings.address)).transpose()?;
     let _pid_file = document.server.pid_file.as_deref().map(|path| PidFile::write(&folder.join(path))).transpose()?;
     if let Some(user) = &document.server.user {
         privileges::hand_over(user, checked.made())?;
+        let socket_file = admin.as_ref().and_then(|admin| admin.file.as_ref());
+        privileges::hand_over(user, socket_file.map(|file| file.path().to_owned()).as_slice())?;
         privileges::become_user(user)?;
     }
     if let Some(state_dir) = &document.server.state_dir {
@@ -150,15 +153,12 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     let signals = Signals::catch()?;
 
     let room = furnish(&checked, bound, (&runtimes, reserved), &metrics, logs)?;
-    let admin_address = admin.local_addr()?;
-    let control = Arc::clone(&room) as Arc<dyn admin::Control>;
-    let admin = admin::serve(admin, control, room.token.clone(), std::future::pending());
-    runtimes.control().spawn(admin);
+    let (admin, _socket_file) = admin.map(|admin| serve_admin(admin, &room, &runtimes)).unzip();
     runtimes.control().spawn(look_after_certificates(Arc::clone(&room)));
     runtimes.control().spawn(Arc::clone(&room.acme).run());
     runtimes.control().spawn(sweep(Arc::clone(&room.shared)));
-    announce(&room, admin_address);
-    ready(&Running { room: Arc::clone(&room), admin: admin_address });
+    announce(&room, admin.as_ref());
+    ready(&Running { room: Arc::clone(&room), admin });
     let ended = runtimes.block_on(serve(&room, signals, document));
     // What is cut here still gets its record.
     runtimes.end(|| room.logs.access.close(drain::FLUSH));
@@ -206,7 +206,8 @@ fn furnish(
         logs: Box::new(logs.clone()),
         token: Box::new({
             let token = token.clone();
-            move |text| token.set(text.map(str::to_owned))
+            let exposed = document.admin.settings().is_some_and(|settings| settings.address.is_exposed());
+            move |checked| take_token(&token, exposed, checked)
         }),
     };
     let reloader = Reloader::new(parts, checked);
@@ -225,19 +226,35 @@ fn tell_of_closed_files(user: &str, checked: &Checked) {
     }
 }
 
-fn bind_admin(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bound = TcpListener::bind(address).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
-    bound.map_err(|source| StartError::Admin { address, source })
+/// Serves the admin API on the control runtime. Gives the address, and the file to hold until the end.
+fn serve_admin(admin: AdminSocket, room: &Arc<ControlRoom>, runtimes: &Runtimes) -> (AdminAddress, Option<SocketFile>) {
+    let control = Arc::clone(room) as Arc<dyn admin::Control>;
+    runtimes.control().spawn(admin::serve(admin.socket, control, room.token.clone(), std::future::pending()));
+    (admin.address, admin.file)
+}
+
+/// Takes the token of a reload. The address is fixed for the life of the process: where other machines reach it, a reload that
+/// moves it elsewhere and drops the token must not open it before the restart.
+fn take_token(token: &Token, exposed: bool, checked: &Checked) {
+    let insecure = checked.document().admin.settings().is_some_and(|settings| settings.insecure);
+    let new = checked.admin_token();
+    if new.is_none() && exposed && !insecure {
+        tracing::warn!("admin: other machines reach the address until a restart, so the token stays until then");
+        return;
+    }
+    token.set(new.map(str::to_owned));
 }
 
 /// The lines that scripts wait for.
-fn announce(room: &ControlRoom, admin: SocketAddr) {
+fn announce(room: &ControlRoom, admin: Option<&AdminAddress>) {
     use std::io::Write;
     let mut stderr = io::stderr().lock();
     for listener in room.listeners.status() {
         let _ = writeln!(stderr, "listening {} {}", listener.name, listener.address);
     }
-    let _ = writeln!(stderr, "listening admin {admin}");
+    if let Some(admin) = admin {
+        let _ = writeln!(stderr, "listening admin {admin}");
+    }
     let _ = writeln!(stderr, "ready");
     notify(&[sd_notify::NotifyState::Ready]);
 }

@@ -55,7 +55,7 @@ pub(super) fn hand_over(name: &str, made: &[PathBuf]) -> Result<(), PrivilegeErr
     if unsafe { libc::geteuid() } != 0 {
         return Ok(());
     }
-    let refused = |source| PrivilegeError::Refused { user: name.to_owned(), step: "give it its key files", source };
+    let refused = |source| PrivilegeError::Refused { user: name.to_owned(), step: "give it its files", source };
     made.iter().try_for_each(|path| std::os::unix::fs::chown(path, Some(uid), Some(gid))).map_err(refused)
 }
 

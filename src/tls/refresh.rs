@@ -10,11 +10,11 @@ use std::sync::Arc;
 use super::certificate::Certificate;
 use super::client::Clients;
 use super::endpoint::Endpoint;
-use super::store::{Inner, Store, label};
+use super::store::{Meters, Store, label, show};
 use crate::config::pem::{self, BadPair};
 use crate::config::read_named;
 use crate::config::schema::{CertificatePair, ClientAuth};
-use crate::config::watch::stamp;
+use crate::config::watch::{Watch, stamp};
 use crate::lack::{self, Warning};
 
 static CANNOT_READ: Warning = Warning::new();
@@ -27,32 +27,67 @@ type Renewed = BTreeMap<CertificatePair, Arc<Certificate>>;
 type RenewedClients = Vec<(ClientAuth, Clients)>;
 
 impl Store {
-    /// Looks at all files of the configuration in force, and serves what has changed. Blocks on the file system. To be
-    /// called again and again: a change is taken up at the second look that sees it.
+    /// Looks at all files of the configuration in force, and serves what has changed. Blocks on the file system, without the
+    /// store's lock. To be called again and again, one at a time: a change is taken up at the second look that sees it.
     pub fn refresh(&self) {
+        let mut look = self.begin_look();
+        let groups = look.groups();
+        let changed = look.watch.look(&groups, &stamp);
+        let found = (!changed.is_empty()).then(|| look.read(&changed));
+        if found.as_ref().is_some_and(|found| found.lacks) {
+            look.watch.again(&changed);
+        }
+        self.end_look(look, found);
+    }
+
+    /// Takes what a look at the files needs, so that it needs no lock.
+    fn begin_look(&self) -> Look {
         let mut inner = self.lock();
-        let changed = inner.look();
-        if changed.is_empty() {
+        Look {
+            folder: inner.folder.clone(),
+            endpoints: Arc::clone(&inner.endpoints),
+            meters: Arc::clone(&inner.meters),
+            watch: std::mem::take(&mut inner.watch),
+        }
+    }
+
+    /// Serves what was found, unless another configuration has come into force meanwhile: it has read its files itself.
+    fn end_look(&self, look: Look, found: Option<Found>) {
+        let mut inner = self.lock();
+        if !Arc::ptr_eq(&inner.endpoints, &look.endpoints) {
             return;
         }
-        let files = Files::new(&inner.folder, &inner.lacks);
-        let renewed = inner.renewed(&changed, &files);
-        let clients = inner.renewed_clients(&changed, &files);
-        for endpoint in &inner.endpoints {
-            inner.bring(endpoint, &renewed, &clients);
-        }
-        inner.tell(&renewed, &clients);
-        if inner.lacks.take() {
-            inner.watch.again(&changed);
-        }
+        let Look { endpoints, meters, watch, .. } = look;
+        inner.watch = watch;
+        let Some(found) = found else { return };
+        endpoints.iter().for_each(|endpoint| found.bring(endpoint));
+        drop(inner);
+        found.tell(&meters);
     }
 }
 
-impl Inner {
-    /// The files that have changed; paths are whole.
-    fn look(&mut self) -> BTreeSet<PathBuf> {
+/// One look at the files of the configuration in force.
+struct Look {
+    /// What paths are relative to.
+    folder: PathBuf,
+    endpoints: Arc<[Arc<Endpoint>]>,
+    meters: Arc<Meters>,
+    watch: Watch,
+}
+
+/// What a look has found.
+struct Found {
+    renewed: Renewed,
+    clients: RenewedClients,
+    /// A file could not be read for want of descriptors or the like.
+    lacks: bool,
+}
+
+impl Look {
+    /// The files to look at, those together that belong together; paths are whole.
+    fn groups(&self) -> Vec<Vec<PathBuf>> {
         let mut groups: Vec<Vec<PathBuf>> = Vec::new();
-        for endpoint in &self.endpoints {
+        for endpoint in self.endpoints.iter() {
             let terms = &endpoint.terms;
             groups.extend(terms.pairs.iter().map(|pair| vec![self.whole(&pair.cert), self.whole(&pair.key)]));
             groups.extend(terms.client_auth.iter().map(|auth| {
@@ -60,11 +95,18 @@ impl Inner {
                 std::iter::once(self.whole(&auth.ca)).chain(crl).collect()
             }));
         }
-        self.watch.look(&groups, &stamp)
+        groups
     }
 
     fn whole(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
+    }
+
+    /// Reads what has changed.
+    fn read(&self, changed: &BTreeSet<PathBuf>) -> Found {
+        let files = Files::new(&self.folder);
+        let (renewed, clients) = (self.renewed(changed, &files), self.renewed_clients(changed, &files));
+        Found { renewed, clients, lacks: files.lacks.get() }
     }
 
     /// Reads the pairs that have changed, each once.
@@ -83,21 +125,55 @@ impl Inner {
                 Ok(certificate) => {
                     renewed.insert(pair.clone(), Arc::new(certificate));
                 }
-                Err(what) => self.reject(name, &what),
+                Err(what) if files.lacks.get() => CANNOT_READ.tell(CANNOT_LOOK, what),
+                Err(what) => {
+                    count(&self.meters, name, false);
+                    let name = &**name;
+                    tracing::error!(
+                        certificate = name,
+                        "changed on disk, but cannot be used; the old one goes on: {what}"
+                    );
+                }
             }
         }
         renewed
     }
 
+    /// The authorities of clients that are others than before. Files that are wrong are told and counted once for all
+    /// listeners that share them.
+    fn renewed_clients(&self, changed: &BTreeSet<PathBuf>, files: &Files<'_>) -> RenewedClients {
+        let mut renewed = RenewedClients::new();
+        let mut told = BTreeSet::new();
+        for endpoint in self.endpoints.iter() {
+            let auth = endpoint.terms.client_auth.as_ref().filter(|auth| changed.contains(&self.whole(&auth.ca)));
+            let Some(auth) = auth.filter(|auth| renewed.iter().all(|(done, _)| done != *auth)) else { continue };
+            let (name, first) = (label(&auth.ca), told.insert((&auth.ca, &auth.crl)));
+            match clients(files, auth) {
+                Ok(same) if endpoint.served().clients.as_ref().is_some_and(|before| before.digest == same.digest) => {}
+                Ok(clients) => renewed.push((auth.clone(), clients)),
+                Err((_, what)) if files.lacks.get() => CANNOT_READ.tell(CANNOT_LOOK, what),
+                Err((file, what)) if first => {
+                    count(&self.meters, &name, false);
+                    let file = &*label(file);
+                    tracing::error!(file, "changed on disk, but cannot be used; the old one goes on: {what}");
+                }
+                Err(_) => {}
+            }
+        }
+        renewed
+    }
+}
+
+impl Found {
     /// Brings an endpoint to what its files say.
-    fn bring(&self, endpoint: &Endpoint, renewed: &Renewed, clients: &RenewedClients) {
+    fn bring(&self, endpoint: &Endpoint) {
         let served = endpoint.served();
         let current = endpoint.terms.pairs.iter().zip(&served.certificates);
         let certificates: Vec<_> =
-            current.map(|(pair, before)| Arc::clone(renewed.get(pair).unwrap_or(before))).collect();
+            current.map(|(pair, before)| Arc::clone(self.renewed.get(pair).unwrap_or(before))).collect();
         let same = certificates.iter().zip(&served.certificates).all(|(new, old)| Arc::ptr_eq(new, old));
         let asked = endpoint.terms.client_auth.as_ref();
-        let clients = clients.iter().find(|(auth, _)| Some(auth) == asked).map(|(_, clients)| clients.clone());
+        let clients = self.clients.iter().find(|(auth, _)| Some(auth) == asked).map(|(_, clients)| clients.clone());
         if same && clients.is_none() {
             return;
         }
@@ -107,56 +183,24 @@ impl Inner {
     }
 
     /// Tells and counts what is served from here on, not before: who sees that a list was applied may rely on it.
-    fn tell(&self, renewed: &Renewed, clients: &RenewedClients) {
-        for certificate in renewed.values() {
-            self.count(&certificate.label, true);
-            self.show(certificate);
+    fn tell(&self, meters: &Meters) {
+        for certificate in self.renewed.values() {
+            count(meters, &certificate.label, true);
+            show(meters, certificate);
             tracing::info!(certificate = &*certificate.label, "renewed from its files");
         }
-        let files: BTreeSet<_> = clients.iter().map(|(auth, _)| (&auth.ca, &auth.crl)).collect();
+        let files: BTreeSet<_> = self.clients.iter().map(|(auth, _)| (&auth.ca, &auth.crl)).collect();
         for (ca, _) in files {
             let name = label(ca);
-            self.count(&name, true);
+            count(meters, &name, true);
             tracing::info!(authorities = &*name, "authorities of clients renewed from their files");
         }
     }
+}
 
-    /// The authorities of clients that are others than before. Files that are wrong are told and counted once for all
-    /// listeners that share them.
-    fn renewed_clients(&self, changed: &BTreeSet<PathBuf>, files: &Files<'_>) -> RenewedClients {
-        let mut renewed = RenewedClients::new();
-        let mut told = BTreeSet::new();
-        for endpoint in &self.endpoints {
-            let auth = endpoint.terms.client_auth.as_ref().filter(|auth| changed.contains(&self.whole(&auth.ca)));
-            let Some(auth) = auth.filter(|auth| renewed.iter().all(|(done, _)| done != *auth)) else { continue };
-            let (name, first) = (label(&auth.ca), told.insert((&auth.ca, &auth.crl)));
-            match clients(files, auth) {
-                Ok(same) if endpoint.served().clients.as_ref().is_some_and(|before| before.digest == same.digest) => {}
-                Ok(clients) => renewed.push((auth.clone(), clients)),
-                Err((_, what)) if self.lacks.get() => CANNOT_READ.tell(CANNOT_LOOK, what),
-                Err((file, what)) if first => {
-                    self.count(&name, false);
-                    let file = &*label(file);
-                    tracing::error!(file, "changed on disk, but cannot be used; the old one goes on: {what}");
-                }
-                Err(_) => {}
-            }
-        }
-        renewed
-    }
-
-    fn count(&self, name: &str, applied: bool) {
-        if let Some(meters) = self.meters.get(name) {
-            meters.count_reload(applied);
-        }
-    }
-
-    fn reject(&self, name: &str, what: &str) {
-        if self.lacks.get() {
-            return CANNOT_READ.tell(CANNOT_LOOK, what);
-        }
-        self.count(name, false);
-        tracing::error!(certificate = name, "changed on disk, but cannot be used; the old one goes on: {what}");
+fn count(meters: &Meters, name: &str, applied: bool) {
+    if let Some(meters) = meters.get(name) {
+        meters.count_reload(applied);
     }
 }
 
@@ -167,13 +211,14 @@ type Contents = Result<Arc<[u8]>, String>;
 struct Files<'a> {
     /// What their paths are relative to.
     folder: &'a Path,
-    lacks: &'a Cell<bool>,
+    /// One could not be read for want of descriptors or the like.
+    lacks: Cell<bool>,
     read: RefCell<BTreeMap<PathBuf, Contents>>,
 }
 
 impl<'a> Files<'a> {
-    fn new(folder: &'a Path, lacks: &'a Cell<bool>) -> Self {
-        Self { folder, lacks, read: RefCell::default() }
+    fn new(folder: &'a Path) -> Self {
+        Self { folder, lacks: Cell::default(), read: RefCell::default() }
     }
 
     fn read(&self, path: &Path) -> Contents {
@@ -214,17 +259,17 @@ mod tests {
 
     #[test]
     fn all_who_share_a_file_judge_the_same_whatever_becomes_of_it_meanwhile() {
-        let (folder, lacks) = (tempfile::tempdir().unwrap(), Cell::default());
+        let folder = tempfile::tempdir().unwrap();
         let put = |text: &str| std::fs::write(folder.path().join("ca.crl"), text).unwrap();
         let read = |files: &Files<'_>| files.read(Path::new("ca.crl")).map(|bytes| bytes.to_vec());
-        let missing = Files::new(folder.path(), &lacks);
+        let missing = Files::new(folder.path());
         assert!(read(&missing).is_err());
         put("bad");
         assert!(read(&missing).is_err_and(|what| what.contains("ca.crl cannot be read")));
-        let files = Files::new(folder.path(), &lacks);
+        let files = Files::new(folder.path());
         assert_eq!(read(&files).unwrap(), b"bad");
         put("good");
         assert_eq!(read(&files).unwrap(), b"bad");
-        assert_eq!(read(&Files::new(folder.path(), &lacks)).unwrap(), b"good");
+        assert_eq!(read(&Files::new(folder.path())).unwrap(), b"good");
     }
 }

@@ -1,9 +1,9 @@
 //! All certificates of a process: read for a configuration, shared among listeners, put in anew when their files change.
 //!
-//! What is refused leaves what is served as it is. What ACME servers issue is read from where it is kept when a configuration
+//! What is refused leaves what is served as it is. The lock is never held while a file is read: the control thread takes it too.
+//! What ACME servers issue is read from where it is kept when a configuration
 //! is prepared, and put in by who had it issued.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,18 +33,20 @@ pub struct Store {
 pub(super) struct Inner {
     /// What the paths of files are relative to.
     pub(super) folder: PathBuf,
-    /// Those of the configuration in force.
-    pub(super) endpoints: Vec<Arc<Endpoint>>,
-    pub(super) meters: BTreeMap<Arc<str>, Arc<CertificateMeters>>,
+    /// Those of the configuration in force. The same `Arc` until another is in force.
+    pub(super) endpoints: Arc<[Arc<Endpoint>]>,
+    pub(super) meters: Arc<Meters>,
+    /// Empty while a refresh has it.
     pub(super) watch: Watch,
-    /// A file could not be read for want of descriptors or the like.
-    pub(super) lacks: Cell<bool>,
     resumption: BTreeMap<Under, Resumption>,
     /// What the configuration in force wants to have issued.
     managed: Arc<[Managed]>,
     /// What was issued of that, by its file.
     issued: Issued,
 }
+
+/// Meters by the name of what they measure.
+pub(super) type Meters = BTreeMap<Arc<str>, Arc<CertificateMeters>>;
 
 /// What ACME servers have issued, by its file.
 type Issued = BTreeMap<PathBuf, Arc<Certificate>>;
@@ -112,12 +114,12 @@ impl Store {
             return;
         }
         let certificate = Arc::new(certificate);
-        for endpoint in &inner.endpoints {
+        for endpoint in inner.endpoints.iter() {
             if let Err(error) = endpoint.put(managed, &certificate) {
                 tracing::error!(certificate = &*managed.label, %error, "an issued certificate could not be put in");
             }
         }
-        inner.show(&certificate);
+        show(&inner.meters, &certificate);
         inner.issued.insert(managed.file.clone(), certificate);
     }
 
@@ -128,11 +130,12 @@ impl Store {
     pub fn prepare(&self, checked: &Checked) -> Result<Prepared, StoreError> {
         let folder = checked.path().parent().unwrap_or(Path::new("")).to_owned();
         let mut preparing = Preparing::new(checked, &self.challenges);
-        {
+        let issued = {
             let inner = self.lock();
             preparing.before.clone_from(&inner.resumption);
-            preparing.take_issued(&inner.issued);
-        }
+            inner.issued.clone()
+        };
+        preparing.take_issued(&issued);
         let listeners = checked.document().listeners.iter().enumerate();
         let endpoints = listeners.map(|(index, listener)| {
             let error = |what| StoreError { path: format!("listeners[{index}].tls"), what };
@@ -162,9 +165,9 @@ impl Store {
         let mut names: Vec<Arc<str>> = authorities.map(|auth| label(&auth.ca)).collect();
         names.extend(served.iter().map(|certificate| Arc::clone(&certificate.label)));
         names.extend(inner.managed.iter().map(|managed| Arc::clone(&managed.label)));
-        inner.meters = names.iter().map(meters).collect();
+        inner.meters = Arc::new(names.iter().map(meters).collect());
         inner.watch = prepared.watch;
-        served.iter().for_each(|certificate| inner.show(certificate));
+        served.iter().for_each(|certificate| show(&inner.meters, certificate));
     }
 
     /// The certificates that are served, each once.
@@ -183,17 +186,15 @@ impl Store {
     }
 }
 
-impl Inner {
-    /// Tells of a certificate that is served from here on.
-    pub(super) fn show(&self, certificate: &Certificate) {
-        if let Some(meters) = self.meters.get(&certificate.label) {
-            meters.set_expiry(certificate.not_after);
-        }
-        let ends = time::OffsetDateTime::from_unix_timestamp(certificate.not_after).map(|at| at.date().to_string());
-        if certificate.not_after < time::OffsetDateTime::now_utc().unix_timestamp() {
-            let ended = ends.unwrap_or_default();
-            tracing::warn!(certificate = &*certificate.label, ended, "this certificate has expired");
-        }
+/// Tells of a certificate that is served from here on.
+pub(super) fn show(meters: &Meters, certificate: &Certificate) {
+    if let Some(meters) = meters.get(&certificate.label) {
+        meters.set_expiry(certificate.not_after);
+    }
+    let ends = time::OffsetDateTime::from_unix_timestamp(certificate.not_after).map(|at| at.date().to_string());
+    if certificate.not_after < time::OffsetDateTime::now_utc().unix_timestamp() {
+        let ended = ends.unwrap_or_default();
+        tracing::warn!(certificate = &*certificate.label, ended, "this certificate has expired");
     }
 }
 

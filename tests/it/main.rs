@@ -6,6 +6,8 @@ mod support;
 mod aborts;
 mod acme;
 mod addresses;
+mod admin_access;
+mod admin_responsive;
 mod answers_of_dns;
 mod balancers;
 mod balancing;

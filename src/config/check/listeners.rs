@@ -40,13 +40,14 @@ fn names(check: &mut Check<'_>) {
 }
 
 fn addresses(check: &mut Check<'_>) {
-    let admin = (Place::of("admin").key("address"), check.document.admin.address);
+    let admin = Place::of("admin").key("address");
     let listeners = check.document.listeners.iter().enumerate();
-    let mut bound = vec![admin];
+    let admin_socket = check.document.admin.settings().and_then(|settings| settings.address.socket());
+    let mut bound: Vec<_> = admin_socket.map(|address| (admin.clone(), address)).into_iter().collect();
     for (index, listener) in listeners {
         let at = Place::of("listeners").index(index).key("address");
         if let Some((other, _)) = bound.iter().find(|(_, address)| overlap(*address, listener.address)) {
-            let what = if *other == bound[0].0 {
+            let what = if *other == admin {
                 "the admin address listens here already".to_owned()
             } else {
                 format!("the listener in line {} takes this address already", check.line(other))

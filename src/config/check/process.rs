@@ -25,4 +25,21 @@ pub(super) fn check(check: &mut Check<'_>) {
     {
         check.say(&Place::of("access_log").key("path"), "this is `server.pid_file` too", "Write another path");
     }
+    admin(check);
 }
+
+/// Everybody who reaches the admin API may reconfigure the process, so an address that others reach needs a token.
+fn admin(check: &mut Check<'_>) {
+    let Some(settings) = check.document.admin.settings() else { return };
+    let at = Place::of("admin");
+    let (address, token_file) = (at.key("address"), at.key("token_file"));
+    if !settings.address.is_exposed() || settings.insecure || check.has(&token_file, settings.token_file.is_some()) {
+        return;
+    }
+    let quoted = check.quote(&address, &settings.address.to_string());
+    let what = format!("other machines reach {quoted}, and without `token_file` everybody there controls Weir");
+    check.say_given(&address, &[token_file, at.key("insecure")], what, EXPOSED);
+}
+
+const EXPOSED: &str = "Write `token_file: FILE` (`openssl rand -hex 32 > FILE` makes one), or listen on `127.0.0.1:PORT` or \
+                       `unix:/path`, or write `insecure: true` if a firewall keeps others out, or `admin: off`";

@@ -83,7 +83,10 @@ impl Weir {
         }
         for line in weir.stderr().lines() {
             if let ["listening", name, address] = line.split(' ').collect::<Vec<_>>()[..] {
-                weir.listening.insert(name.to_owned(), address.parse().unwrap());
+                // A Unix socket has no such address.
+                if let Ok(address) = address.parse() {
+                    weir.listening.insert(name.to_owned(), address);
+                }
             }
         }
         weir
@@ -125,6 +128,13 @@ impl Weir {
 
     pub fn admin(&self) -> SocketAddr {
         self.address("admin")
+    }
+
+    /// Ends it as a crash would: nothing is cleaned up. The folder is left.
+    pub fn crash(mut self) -> tempfile::TempDir {
+        self.signal(libc::SIGKILL);
+        self.wait();
+        std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
     }
 
     pub fn config_file(&self) -> PathBuf {

@@ -1,0 +1,97 @@
+//! `admin`: where the metrics, the status page and the API are served, and to whom.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::super::values::AdminAddress;
+
+/// How the process is administered. Fixed for its life, but for the token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admin {
+    /// Not at all: no page, no metrics, no commands.
+    Off,
+    /// By an address of its own.
+    On(AdminSettings),
+}
+
+/// `admin`: metrics, status page, API. `off`: none of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminSettings {
+    /// Where it listens: `IP:PORT`, or `unix:/path` (mode 0660). An address other than loopback needs `token_file`.
+    pub address: AdminAddress,
+    /// A file whose first line is the bearer token that every request but `/healthz` and `/readyz` must show. Browsers get a
+    /// login form.
+    pub token_file: Option<PathBuf>,
+    /// Accept an address other than loopback without a token: everybody who reaches it controls Weir.
+    pub insecure: bool,
+}
+
+impl Admin {
+    /// The settings; nothing if it is off.
+    pub fn settings(&self) -> Option<&AdminSettings> {
+        match self {
+            Self::Off => None,
+            Self::On(settings) => Some(settings),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self::On(AdminSettings::default())
+    }
+}
+
+impl<'de> Deserialize<'de> for Admin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Written;
+        impl<'de> Visitor<'de> for Written {
+            type Value = Admin;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a section or `off`")
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Admin, E> {
+                match text {
+                    "off" => Ok(Admin::Off),
+                    _ => Err(E::custom(format!(
+                        "`{text}` where a section or `off` belongs; write `off`, or `{{ address: \"{text}\" }}`"
+                    ))),
+                }
+            }
+            fn visit_bool<E: serde::de::Error>(self, on: bool) -> Result<Admin, E> {
+                Err(E::custom(format!("`{on}` where a section or `off` belongs; write `off` to turn it off")))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Admin, A::Error> {
+                AdminSettings::deserialize(MapAccessDeserializer::new(map)).map(Admin::On)
+            }
+        }
+        deserializer.deserialize_any(Written)
+    }
+}
+
+impl Serialize for Admin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => serializer.serialize_str("off"),
+            Self::On(settings) => settings.serialize(serializer),
+        }
+    }
+}
+
+impl JsonSchema for Admin {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Admin".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let settings = generator.subschema_for::<AdminSettings>();
+        json_schema!({ "anyOf": [settings, { "type": "string", "const": "off" }] })
+    }
+}

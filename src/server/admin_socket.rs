@@ -1,0 +1,173 @@
+//! The socket of the admin API: bound at the start; one in the file system is removed at the end.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Type};
+
+use super::StartError;
+use crate::admin::Socket;
+use crate::config::values::AdminAddress;
+
+/// Who may connect: the owner and the group.
+const MODE: u32 = 0o660;
+/// Connections that the kernel queues.
+const BACKLOG: i32 = 128;
+
+/// The file of a Unix socket; removed when it is dropped.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode, so that the file of another process is not removed.
+    id: (u64, u64),
+}
+
+/// A bound socket and what belongs to it.
+#[derive(Debug)]
+pub(super) struct AdminSocket {
+    pub(super) socket: Socket,
+    /// The address as bound; the real port where 0 was asked for.
+    pub(super) address: AdminAddress,
+    /// Of a Unix socket.
+    pub(super) file: Option<SocketFile>,
+}
+
+impl AdminSocket {
+    /// Binds the address.
+    pub(super) fn bind(address: &AdminAddress) -> Result<Self, StartError> {
+        let bound = match address {
+            AdminAddress::Socket(address) => std::net::TcpListener::bind(address).and_then(|socket| {
+                let address = AdminAddress::Socket(socket.local_addr()?);
+                Ok(Self { socket: Socket::Tcp(socket), address, file: None })
+            }),
+            AdminAddress::Unix(path) => bind_unix(path),
+        };
+        bound.map_err(|source| StartError::Admin { address: address.clone(), source })
+    }
+}
+
+impl SocketFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path).is_ok_and(|data| id(&data) == self.id);
+        if ours && let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!(%error, path = %self.path.display(), "the admin socket could not be removed");
+        }
+    }
+}
+
+/// What to do about an admin address that cannot be bound.
+pub(super) fn advice(address: &AdminAddress, error: &io::Error) -> &'static str {
+    match (address, error.kind()) {
+        (AdminAddress::Socket(_), _) => crate::listener::advice(error),
+        (_, io::ErrorKind::AddrInUse) => "; another process listens there (`ss -lxp` says which)",
+        (_, io::ErrorKind::NotFound) => "; its folder does not exist",
+        (_, io::ErrorKind::PermissionDenied) => {
+            "; the user that starts Weir may not make it, or not connect to what is there"
+        }
+        _ => "",
+    }
+}
+
+fn bind_unix(path: &Path) -> io::Result<AdminSocket> {
+    remove_stale(path)?;
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile { path: path.to_owned(), id: id(&fs::symlink_metadata(path)?) };
+    // Before the socket accepts, so that at no time anybody else can connect.
+    fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    socket.listen(BACKLOG)?;
+    let address = AdminAddress::Unix(path.to_owned());
+    Ok(AdminSocket { socket: Socket::Unix(socket.into()), address, file: Some(file) })
+}
+
+/// Removes the socket of a process that has ended: nothing accepts connections there.
+fn remove_stale(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(data) if data.file_type().is_socket() => {}
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is not a socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A process whose queue is full must not hold up the start.
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) => match error.kind() {
+            io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+            io::ErrorKind::NotFound => Ok(()),
+            io::ErrorKind::WouldBlock => Err(io::ErrorKind::AddrInUse.into()),
+            _ => Err(error),
+        },
+    }
+}
+
+fn id(data: &fs::Metadata) -> (u64, u64) {
+    (data.dev(), data.ino())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn bind(path: &Path) -> Result<AdminSocket, String> {
+        AdminSocket::bind(&AdminAddress::Unix(path.to_owned())).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_socket_is_for_owner_and_group_and_goes_with_the_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let bound = bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        let said = bind(&path).unwrap_err();
+        assert!(said.contains("in use") && said.contains("admin.address") && said.contains("ss -lxp"), "{said}");
+        assert!(path.exists(), "a live socket stays");
+        drop(bound);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_socket_of_a_process_that_has_ended_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "left behind");
+        assert!(bind(&path).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_a_socket_is_never_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        fs::write(&path, "precious").unwrap();
+        let said = bind(&path).unwrap_err();
+        assert!(said.contains("not a socket"), "{said}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+        let said = bind(&folder.path().join("no/admin.sock")).unwrap_err();
+        assert!(said.contains("folder does not exist"), "{said}");
+    }
+
+    #[test]
+    fn the_socket_of_a_successor_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("admin.sock");
+        let bound = bind(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let successor = UnixListener::bind(&path).unwrap();
+        drop(bound);
+        assert!(path.exists());
+        drop(successor);
+    }
+}
