@@ -20,7 +20,7 @@ use crate::config::watch::{Stamp, stamp};
 use crate::telemetry::Metrics;
 use crate::telemetry::meters::CertificateMeters;
 use crate::telemetry::orders::OrderResult;
-use crate::tls::{Managed, Store, sweep};
+use crate::tls::{Managed, Store, Unusable, sweep};
 
 /// How often it looks.
 const TURN: Duration = Duration::from_secs(1);
@@ -133,7 +133,11 @@ impl Agent {
                     self.store.put(managed, certificate);
                 }
             }
-            Err(what) => {
+            Err(Unusable::NoAnswer(error)) => {
+                tracing::warn!(certificate = &*managed.label, "what is kept of it cannot be read: {error}");
+                inner.seen.remove(&managed.file);
+            }
+            Err(Unusable::Bad(what)) => {
                 if let Some(meters) = inner.meters.get(&managed.name) {
                     meters.count_reload(false);
                 }

@@ -11,10 +11,9 @@ use super::certificate::Certificate;
 use super::client::Clients;
 use super::endpoint::Endpoint;
 use super::store::{Inner, Store, label};
+use crate::config::Disk;
 use crate::config::pem::{self, BadPair};
-use crate::config::read_named;
 use crate::config::schema::{CertificatePair, ClientAuth};
-use crate::config::watch::stamp;
 use crate::lack::{self, Warning};
 
 static CANNOT_READ: Warning = Warning::new();
@@ -60,7 +59,10 @@ impl Inner {
                 std::iter::once(self.whole(&auth.ca)).chain(crl).collect()
             }));
         }
-        self.watch.look(&groups, &stamp)
+        self.watch.look_on_disk(&groups).unwrap_or_else(|error| {
+            CANNOT_READ.say(CANNOT_LOOK, error);
+            BTreeSet::new()
+        })
     }
 
     fn whole(&self, path: &Path) -> PathBuf {
@@ -133,7 +135,7 @@ impl Inner {
             match clients(files, auth) {
                 Ok(same) if endpoint.served().clients.as_ref().is_some_and(|before| before.digest == same.digest) => {}
                 Ok(clients) => renewed.push((auth.clone(), clients)),
-                Err((_, what)) if self.lacks.get() => CANNOT_READ.tell(CANNOT_LOOK, what),
+                Err((_, what)) if self.lacks.get() => CANNOT_READ.say(CANNOT_LOOK, what),
                 Err((file, what)) if first => {
                     self.count(&name, false);
                     let file = &*label(file);
@@ -153,7 +155,7 @@ impl Inner {
 
     fn reject(&self, name: &str, what: &str) {
         if self.lacks.get() {
-            return CANNOT_READ.tell(CANNOT_LOOK, what);
+            return CANNOT_READ.say(CANNOT_LOOK, what);
         }
         self.count(name, false);
         tracing::error!(certificate = name, "changed on disk, but cannot be used; the old one goes on: {what}");
@@ -168,12 +170,13 @@ struct Files<'a> {
     /// What their paths are relative to.
     folder: &'a Path,
     lacks: &'a Cell<bool>,
+    disk: Disk,
     read: RefCell<BTreeMap<PathBuf, Contents>>,
 }
 
 impl<'a> Files<'a> {
     fn new(folder: &'a Path, lacks: &'a Cell<bool>) -> Self {
-        Self { folder, lacks, read: RefCell::default() }
+        Self { folder, lacks, disk: Disk::default(), read: RefCell::default() }
     }
 
     fn read(&self, path: &Path) -> Contents {
@@ -181,8 +184,8 @@ impl<'a> Files<'a> {
     }
 
     fn fetch(&self, path: &Path) -> Contents {
-        read_named(&self.folder.join(path)).map(Arc::from).map_err(|error| {
-            self.lacks.set(self.lacks.get() || lack::of(&error).is_some());
+        self.disk.read_named(&self.folder.join(path)).map(Arc::from).map_err(|error| {
+            self.lacks.set(self.lacks.get() || lack::is_passing(&error));
             format!("{} cannot be read: {error}", path.display())
         })
     }
