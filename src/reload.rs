@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::config::schema::Document;
 use crate::config::watch::Watch;
@@ -16,7 +16,7 @@ use crate::config::{self, Change, Checked, Diff, Disk, Problem};
 use crate::lack::{self, Warning};
 use crate::listener::{Front, Listeners, Registered};
 use crate::snapshot::{Shared, Snapshot};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, process_log};
 use crate::upstream::registry::Registry;
 use arc_swap::ArcSwap;
 
@@ -29,6 +29,9 @@ const STAYS: &str = "The old configuration goes on";
 /// The same where it is us who are in the way: a socket is bound before the one that it replaces is closed.
 const IN_TWO_STEPS: &str =
     "Take it in two reloads, the first without that listener; or restart. The old configuration goes on";
+
+/// How long the log may take to write the verdict before it is counted.
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What a reload came to.
 #[derive(Debug, Clone)]
@@ -290,6 +293,7 @@ impl<F: Front> Reloader<F> {
                 for key in fixed {
                     tracing::warn!("{key}: fixed while the process lives; a restart applies it");
                 }
+                process_log::flush(LOG_FLUSH_TIMEOUT);
                 self.metrics.reload_applied(*generation, at);
             }
             Reloaded::Rejected { problems } => {
@@ -297,6 +301,7 @@ impl<F: Front> Reloader<F> {
                 for problem in problems {
                     tracing::error!("{problem}");
                 }
+                process_log::flush(LOG_FLUSH_TIMEOUT);
                 self.metrics.reload_rejected(at);
             }
         }
