@@ -42,10 +42,9 @@ fn metric(admin: std::net::SocketAddr, series: &str) -> f64 {
 #[test]
 fn signals_are_caught_before_the_configuration_is_read_and_take_effect_once_it_is_ready() {
     let mut weir = Process::start(&["run", "-c", "/dev/stdin"], Stdio::piped(), Stdio::piped());
-    weir.wait_for_handler(libc::SIGHUP);
-    for signal in [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2] {
-        weir.signal(signal);
-    }
+    let signals = [libc::SIGHUP, libc::SIGUSR1, libc::SIGUSR2];
+    signals.iter().for_each(|signal| weir.wait_for_handler(*signal));
+    signals.iter().for_each(|signal| weir.signal(*signal));
     let mut stdin = weir.0.stdin.take().unwrap();
     stdin.write_all(yaml("").as_bytes()).unwrap();
     drop(stdin);
