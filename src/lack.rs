@@ -28,6 +28,12 @@ pub fn of(error: &io::Error) -> Option<Lack> {
     }
 }
 
+/// Whether a file that could not be read for this may be read later as it is: something is lacking here, or its file system
+/// does not answer.
+pub fn is_passing(error: &io::Error) -> bool {
+    of(error).is_some() || error.kind() == io::ErrorKind::TimedOut
+}
+
 /// A warning that is told at most once in ten seconds.
 #[derive(Debug, Default)]
 pub struct Warning {
@@ -38,6 +44,8 @@ pub struct Warning {
 /// How long a warning is not repeated.
 const PAUSE: Duration = Duration::from_secs(10);
 
+static STARTED: OnceLock<Instant> = OnceLock::new();
+
 impl Warning {
     /// One that was not told yet.
     pub const fn new() -> Self {
@@ -46,9 +54,15 @@ impl Warning {
 
     /// Tells what could not be done and why, if that was not told a moment ago.
     pub fn tell(&self, what: &str, why: impl Display) {
-        static STARTED: OnceLock<Instant> = OnceLock::new();
         if self.is_due(STARTED.get_or_init(Instant::now).elapsed()) {
             tracing::warn!("{what}: weir itself lacks something ({why})");
+        }
+    }
+
+    /// The same where it may be something else that is lacking.
+    pub fn say(&self, what: &str, why: impl Display) {
+        if self.is_due(STARTED.get_or_init(Instant::now).elapsed()) {
+            tracing::warn!("{what}: {why}");
         }
     }
 

@@ -1,25 +1,27 @@
-//! A configuration's way into the running process: load → compile → bind → swap. All of it, or nothing.
+//! A configuration's way into the running process: load → bind → make files → compile → swap. All of it, or nothing.
 //!
 //! The start, SIGHUP and the admin API take the same way. What is refused changes nothing and says why.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::config::schema::Document;
-use crate::config::watch::{Watch, stamp};
-use crate::config::{self, Change, Checked, Diff, Problem};
+use crate::config::watch::Watch;
+use crate::config::{self, Change, Checked, Diff, Disk, Problem};
 use crate::lack::{self, Warning};
-use crate::listener::{Bound, Front, Listeners};
+use crate::listener::{Front, Listeners, Registered};
 use crate::snapshot::{Shared, Snapshot};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, process_log};
 use crate::upstream::registry::Registry;
 use arc_swap::ArcSwap;
 
 static CANNOT_READ: Warning = Warning::new();
+const CANNOT_LOOK: &str = "certificates for backends cannot be looked into; that is tried again";
 
 /// The advice of a problem that shows only when a configuration is put in force.
 const STAYS: &str = "The old configuration goes on";
@@ -27,6 +29,9 @@ const STAYS: &str = "The old configuration goes on";
 /// The same where it is us who are in the way: a socket is bound before the one that it replaces is closed.
 const IN_TWO_STEPS: &str =
     "Take it in two reloads, the first without that listener; or restart. The old configuration goes on";
+
+/// How long the log may take to write the verdict before it is counted.
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What a reload came to.
 #[derive(Debug, Clone)]
@@ -139,7 +144,7 @@ impl<F: Front> Reloader<F> {
     /// Reads the file again and applies it. Blocks on the file system.
     pub fn reload(&self) -> Reloaded {
         let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = match config::load_to_run(&self.path).and_then(|checked| self.apply(&checked)) {
+        let result = match config::load(&self.path).and_then(|checked| self.apply(checked)) {
             Ok(applied) => applied,
             Err(problems) => Reloaded::Rejected { problems },
         };
@@ -207,30 +212,35 @@ impl<F: Front> Reloader<F> {
         (**self.last.load()).clone()
     }
 
-    fn apply(&self, checked: &Checked) -> Result<Reloaded, Vec<Problem>> {
+    /// The steps that may fail come first, and those among them that write files come last.
+    fn apply(&self, checked: Checked) -> Result<Reloaded, Vec<Problem>> {
         let before = self.shared.load();
+        if self.listeners.are_closed() {
+            return Err(vec![checked.problem("document", "the process is stopping".to_owned(), "Start it again")]);
+        }
+        let new = self.bind(&checked)?;
+        let logs = self.logs.prepare(&before.document, checked.document());
+        let switch_logs = logs.map_err(|what| vec![checked.access_log_problem(what, STAYS)])?;
+        let checked = &checked.make_files()?;
         let document = checked.document();
         let compiled = Snapshot::compile(checked, Some(&before), &self.registry, &self.metrics);
         let snapshot = Arc::new(compiled.map_err(|error| vec![checked.problem(&error.path, error.what, STAYS)])?);
         let tls = self.listeners.prepare(checked);
         let tls = tls.map_err(|error| vec![checked.problem(&error.path, error.what, STAYS)])?;
-        let bound = self.bind(checked)?;
-        let logs = self.logs.prepare(&before.document, document);
-        let switch_logs = logs.map_err(|what| vec![checked.access_log_problem(what, STAYS)])?;
         let diff = config::diff(&before.document, document);
         let fixed = config::fixed(&self.started_with, document);
         // Described before it is done, so that what leaves still shows what it has in flight.
         let changes = self.describe(&diff);
         self.shared.store(Arc::clone(&snapshot));
         self.registry.activate(&snapshot.upstreams);
-        self.listeners.apply(document.into(), tls, bound, &self.fronts);
+        self.listeners.apply(document.into(), tls, new, &self.fronts);
         switch_logs();
         (self.token)(checked);
         self.look_after(checked);
         Ok(Reloaded::Applied { generation: snapshot.generation, changes, fixed })
     }
 
-    fn bind(&self, checked: &Checked) -> Result<Vec<Bound>, Vec<Problem>> {
+    fn bind(&self, checked: &Checked) -> Result<Vec<Registered>, Vec<Problem>> {
         let listeners = &checked.document().listeners;
         self.listeners.bind_new(listeners).map_err(|error| {
             let at = listeners.iter().position(|listener| listener.address == error.address).unwrap_or_default();
@@ -280,6 +290,7 @@ impl<F: Front> Reloader<F> {
                 for key in fixed {
                     tracing::warn!("{key}: fixed while the process lives; a restart applies it");
                 }
+                process_log::flush(LOG_FLUSH_TIMEOUT);
                 self.metrics.reload_applied(*generation, at);
             }
             Reloaded::Rejected { problems } => {
@@ -287,6 +298,7 @@ impl<F: Front> Reloader<F> {
                 for problem in problems {
                     tracing::error!("{problem}");
                 }
+                process_log::flush(LOG_FLUSH_TIMEOUT);
                 self.metrics.reload_rejected(at);
             }
         }
@@ -295,16 +307,19 @@ impl<F: Front> Reloader<F> {
 
 /// Reads the files of `upstreams.*.tls` that have changed; nothing where all that can be used is as it was.
 fn read_again(checked: &Checked, watch: &mut Watch) -> Option<Checked> {
-    let changed = watch.look(&checked.backend_files(), &stamp);
-    let lacks = Cell::new(false);
+    let changed = watch.look_on_disk(&checked.backend_files()).unwrap_or_else(|error| {
+        CANNOT_READ.say(CANNOT_LOOK, error);
+        BTreeSet::new()
+    });
+    let (lacks, disk) = (Cell::new(false), Disk::default());
     let read = |path: &Path| {
-        let lack = |error: &io::Error| lacks.set(lacks.get() || lack::of(error).is_some());
-        config::read_named(path).inspect_err(lack)
+        let lack = |error: &io::Error| lacks.set(lacks.get() || lack::is_passing(error));
+        disk.read_named(path).inspect_err(lack)
     };
     let (renewed, unfit) = checked.with_backend_files(&changed, &read);
     for what in unfit {
         if lacks.get() {
-            CANNOT_READ.tell("certificates for backends cannot be looked into; that is tried again", what);
+            CANNOT_READ.say(CANNOT_LOOK, what);
         } else {
             tracing::error!("for backends, changed on disk, but cannot be used; the old one goes on: {what}");
         }

@@ -16,11 +16,12 @@ use super::schedule::{Ended, Schedule, Tries};
 use super::status::Status;
 use super::unkept::{self, Unkept};
 use super::waits::{self, Trouble};
+use crate::config::Disk;
 use crate::config::watch::{Stamp, stamp};
 use crate::telemetry::Metrics;
 use crate::telemetry::meters::CertificateMeters;
 use crate::telemetry::orders::OrderResult;
-use crate::tls::{Managed, Store, sweep};
+use crate::tls::{Managed, Store, Unusable, sweep};
 
 /// How often it looks.
 const TURN: Duration = Duration::from_secs(1);
@@ -88,8 +89,12 @@ impl Agent {
     fn look(&self) {
         self.adopt(&self.store.managed());
         let managed = Arc::clone(&self.lock().managed);
+        let disk = Disk::default();
         for managed in managed.iter() {
-            let now = stamp(&managed.file).flatten();
+            let file = managed.file.clone();
+            // A file system that does not answer changes nothing: the next look asks again.
+            let Ok(stamp) = disk.run(&managed.file, move || stamp(&file)) else { continue };
+            let now = stamp.flatten();
             let before = self.lock().seen.insert(managed.file.clone(), now);
             if before != Some(now) {
                 self.take_up(managed, now);
@@ -121,8 +126,14 @@ impl Agent {
     /// Puts in what is kept of a name. `seen`: what the file was like before it is read.
     fn take_up(&self, managed: &Managed, seen: Stamp) {
         let kept = managed.read();
-        if let Err(what) = &kept {
-            self.set_aside(managed, what);
+        match &kept {
+            Ok(_) => {}
+            Err(Unusable::NoAnswer(error)) => {
+                tracing::warn!(certificate = &*managed.label, "the stored certificate cannot be read: {error}");
+                self.lock().seen.remove(&managed.file);
+                return;
+            }
+            Err(Unusable::Bad(what)) => self.set_aside(managed, what),
         }
         let (failed, kept) = (kept.is_err(), kept.ok().flatten());
         let mut inner = self.lock();

@@ -19,6 +19,7 @@ use instant_acme::AccountCredentials;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::Tries;
+use crate::config::read_named;
 use crate::tls::{Issuer, Managed, private};
 
 /// A key and a chain of certificates have some 10 KiB.
@@ -118,7 +119,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Nothing where there is no such file, and none that can be read: that one is moved aside.
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    let bytes = match std::fs::read(path) {
+    let bytes = match read_named(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),

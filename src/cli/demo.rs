@@ -12,7 +12,7 @@ use super::{check, exit, say};
 use crate::config;
 use crate::config::values::AdminAddress;
 use crate::demo;
-use crate::server::{self, Running, StartError};
+use crate::server::{self, Running, Signals, StartError};
 
 /// How often shares are looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -46,7 +46,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Runs it until a signal ends it.
-pub(super) fn demo(options: &Demo) -> u8 {
+pub(super) fn demo(options: &Demo, signals: &Signals) -> u8 {
     let backends = match demo::Backends::start(options.backends) {
         Ok(backends) => backends,
         Err(error) => {
@@ -73,7 +73,7 @@ pub(super) fn demo(options: &Demo) -> u8 {
             return exit::PROBLEMS;
         }
     };
-    let ended = server::run(checked, |running| introduce(running, &file));
+    let ended = server::run(checked, signals, |running| introduce(running, &file));
     let advice = ended.as_ref().err().and_then(advice);
     let code = finish(ended);
     advice.into_iter().for_each(say);

@@ -10,10 +10,13 @@ mod run;
 mod steer;
 mod table;
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::server::Signals;
 
 /// Exit status of the contract.
 mod exit {
@@ -132,6 +135,9 @@ struct RemoteOptions {
 
 /// Parses the arguments and does what they say.
 pub fn main() -> ExitCode {
+    // Before all else: until they are caught most signals kill the process. Commands that end by themselves leave them alone.
+    let serves = std::env::args_os().nth(1).is_some_and(|command| command == "run" || command == "demo");
+    let signals = serves.then(Signals::catch);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -140,9 +146,9 @@ pub fn main() -> ExitCode {
         }
     };
     ExitCode::from(match cli.command {
-        Command::Run(file) => run::run(&file.config),
+        Command::Run(file) => with(signals, |signals| run::run(&file.config, signals)),
         Command::Check(file) => check::check(&file.config),
-        Command::Demo(options) => demo::demo(&options),
+        Command::Demo(options) => with(signals, |signals| demo::demo(&options, signals)),
         Command::Schema => check::schema(),
         Command::Diff(options) => ask::diff(&options),
         Command::Reload(options) => ask::reload(&options),
@@ -155,8 +161,19 @@ pub fn main() -> ExitCode {
     })
 }
 
+/// Does what needs signals, once they are caught.
+fn with(caught: Option<io::Result<Signals>>, serve: impl FnOnce(&Signals) -> u8) -> u8 {
+    match caught.unwrap_or_else(Signals::catch) {
+        Ok(signals) => serve(&signals),
+        Err(error) => {
+            say(format_args!("weir: cannot catch signals: {error}"));
+            exit::FAILED
+        }
+    }
+}
+
 /// Prints to stdout; a reader that is gone is no failure of ours.
 fn say(text: impl std::fmt::Display) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    let _ = writeln!(io::stdout().lock(), "{text}");
 }

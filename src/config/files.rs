@@ -3,18 +3,21 @@
 //!
 //! What is in them is never printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::keys::Had;
+use super::authority::Peer;
+use super::disk::Disk;
+use super::keys::{self, Had};
 use super::list;
 use super::locate::Env;
 use super::pem::{self, BadPair};
+use super::pem_blocks;
 use super::problem::Problems;
 use super::schema::{CertificatePair, ClientAuth, Document, Upstream};
 use super::state_dir::{self, State};
-use super::tree::{Node, Place};
+use super::tree::{Mark, Node, Place};
 
 /// What to do about a file that is closed to this process.
 pub(super) const TO_BE_READ: &str = "It has to be readable for who runs Weir: `server.user`, where that is written";
@@ -26,8 +29,6 @@ pub(super) struct Source<'a> {
     pub(super) read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
     /// Reads a key file.
     pub(super) key: &'a dyn Fn(&Path) -> Had,
-    /// Makes one that is missing, if the document is about to be put in force.
-    pub(super) make: Option<&'a dyn Fn(&Path) -> Had>,
     /// Looks at the folder of what is kept.
     pub(super) state: &'a dyn Fn(&Path) -> State,
 }
@@ -39,6 +40,52 @@ pub(super) struct Files {
     pub(super) held: BTreeMap<PathBuf, Vec<u8>>,
     /// Key files and the folder of what is kept, where they were made; the whole path.
     pub(super) made: Vec<PathBuf>,
+    /// Those that have to be made before the document is put in force.
+    pub(super) missing: Vec<Missing>,
+}
+
+/// A file or folder that Weir makes itself, and that is not there.
+#[derive(Debug, Clone)]
+pub(super) struct Missing {
+    /// Where the key that names it stands, and the key.
+    pub(super) mark: Mark,
+    pub(super) place: String,
+    /// The whole path.
+    whole: PathBuf,
+    /// The path of a key file as the document has it; nothing: it is the folder of what is kept.
+    key: Option<PathBuf>,
+}
+
+impl Missing {
+    fn new(tree: &Node, place: &Place, whole: PathBuf, key: Option<&Path>) -> Self {
+        let found = tree.find(place);
+        Self { mark: found.mark, place: found.place.to_string(), whole, key: key.map(Path::to_owned) }
+    }
+}
+
+impl Files {
+    /// Makes one that is missing.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    pub(super) fn make(&mut self, missing: &Missing, disk: &Disk) -> Result<(), (String, &'static str)> {
+        let whole = missing.whole.clone();
+        if let Some(path) = &missing.key {
+            let made = disk.run(&missing.whole, move || keys::make(&whole));
+            match made.unwrap_or_else(|error| keys::from(Err(error))) {
+                Had::Key(key) => drop(self.held.insert(path.clone(), key)),
+                Had::Missing => return Err(("was made and is gone again".into(), "")),
+                Had::Unfit(what, hint) => return Err((what, hint)),
+            }
+        } else {
+            let made = disk.run(&missing.whole, move || state_dir::make(&whole));
+            if let State::Unfit(what, hint) = made.unwrap_or_else(|error| state_dir::unfit(&error)) {
+                return Err((what, hint));
+            }
+        }
+        self.made.push(missing.whole.clone());
+        Ok(())
+    }
 }
 
 /// Reads every file that the document names; paths are relative to `folder`.
@@ -51,13 +98,23 @@ pub(super) fn read(
     problems: &mut Problems,
 ) -> Files {
     let mut files: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
+    let mut broken = BTreeSet::new();
     for (place, path, judge) in named(document) {
+        if broken.contains(path) {
+            continue;
+        }
         if !files.contains_key(path) {
             match (source.read)(&folder.join(path)) {
+                Ok(bytes) if judge.is_pem() && broken_blocks(&folder.join(path), &bytes, &place, problems) => {
+                    broken.insert(path);
+                    continue;
+                }
                 Ok(bytes) => drop(files.insert(path.to_owned(), bytes)),
                 Err(error) => {
                     let hint = match error.kind() {
                         io::ErrorKind::PermissionDenied => TO_BE_READ,
+                        io::ErrorKind::InvalidInput => "Name a regular file",
+                        io::ErrorKind::TimedOut => "Look at its file system: `stat` on the file hangs as well",
                         _ => "Its path is relative to the folder of this file",
                     };
                     say(tree, &place, problems, format!("cannot be read: {}", reason(&error)), hint);
@@ -66,7 +123,7 @@ pub(super) fn read(
             }
         }
         match (files.get(path), judge) {
-            (Some(bytes), Judge::Here(judge)) => {
+            (Some(bytes), Judge::Here(judge) | Judge::Pem(judge)) => {
                 if let Some((what, hint)) = judge(bytes) {
                     say(tree, &place, problems, what, hint);
                 }
@@ -80,14 +137,13 @@ pub(super) fn read(
         }
     }
     belong_together(document, tree, &files, problems);
-    let mut files = Files { held: files, made: Vec::new() };
-    keys(document, tree, folder, source, problems, &mut files);
+    let mut files = Files { held: files, ..Files::default() };
+    key_files(document, tree, folder, source, problems, &mut files);
     files
 }
 
-/// Reads the key files, then makes those that are missing: only where nothing at all is wrong, so that what is refused
-/// leaves no trace.
-fn keys(
+/// Reads the key files, and notes those that are missing.
+fn key_files(
     document: &Document,
     tree: &Node,
     folder: &Path,
@@ -95,34 +151,20 @@ fn keys(
     problems: &mut Problems,
     files: &mut Files,
 ) {
-    let mut missing = Vec::new();
     let named = document.upstreams.iter().filter_map(|(name, upstream)| Some((name, upstream.sticky.as_ref()?)));
     for (name, sticky) in named {
         let place = Place::of("upstreams").key(name.as_str()).key("sticky").key("key_file");
         match (source.key)(&folder.join(&sticky.key_file)) {
             Had::Key(key) => drop(files.held.insert(sticky.key_file.clone(), key)),
-            Had::Missing => missing.push((place, &sticky.key_file)),
-            Had::Unfit(what, hint) => say(tree, &place, problems, what, hint),
-        }
-    }
-    let missing_state = state(document, tree, folder, source, problems);
-    let Some(make) = source.make.filter(|_| problems.is_empty()) else { return };
-    if let Some(path) = missing_state {
-        match state_dir::make(&path) {
-            State::Unfit(what, hint) => say(tree, &state_place(), problems, what, hint),
-            State::There | State::Missing => files.made.push(path),
-        }
-    }
-    for (place, path) in missing {
-        let whole = folder.join(path);
-        match make(&whole) {
-            Had::Key(key) => {
-                files.held.insert(path.clone(), key);
-                files.made.push(whole);
+            Had::Missing => {
+                let path = &sticky.key_file;
+                files.missing.push(Missing::new(tree, &place, folder.join(path), Some(path)));
             }
-            Had::Missing => say(tree, &place, problems, "was made and is gone again".into(), ""),
             Had::Unfit(what, hint) => say(tree, &place, problems, what, hint),
         }
+    }
+    if let Some(path) = state(document, tree, folder, source, problems) {
+        files.missing.insert(0, Missing::new(tree, &state_place(), path, None));
     }
 }
 
@@ -153,7 +195,9 @@ fn state_place() -> Place {
 enum Judge<'a> {
     /// What is wrong with it and what to do, said at the key that names it.
     Here(fn(&[u8]) -> Option<pem::Fault>),
-    /// Nobody before its other half is there.
+    /// The same of a PEM file.
+    Pem(fn(&[u8]) -> Option<pem::Fault>),
+    /// It is a PEM file that is judged together with its other half.
     Together,
     /// It is a list of backends for this upstream.
     List(&'a Upstream),
@@ -162,6 +206,12 @@ enum Judge<'a> {
 /// `admin.token_file`.
 pub(super) fn token_file(document: &Document) -> Option<&Path> {
     document.admin.settings()?.token_file.as_deref()
+}
+
+impl Judge<'_> {
+    fn is_pem(&self) -> bool {
+        matches!(self, Self::Pem(_) | Self::Together)
+    }
 }
 
 fn named(document: &Document) -> Vec<(Place, &Path, Judge<'_>)> {
@@ -176,16 +226,16 @@ fn named(document: &Document) -> Vec<(Place, &Path, Judge<'_>)> {
     for (index, listener) in document.listeners.iter().enumerate() {
         let at = Place::of("listeners").index(index).key("tls").key("acme").key("directory_ca");
         let ca = listener.tls.as_ref().and_then(|tls| tls.acme.as_ref()?.directory_ca.as_deref());
-        named.extend(ca.map(|ca| (at, ca, Judge::Here(bad_authorities))));
+        named.extend(ca.map(|ca| (at, ca, Judge::Pem(bad_authorities_of_servers))));
     }
     for (at, auth) in client_auths(document) {
-        named.push((at.key("ca"), &auth.ca, Judge::Here(bad_authorities)));
+        named.push((at.key("ca"), &auth.ca, Judge::Pem(bad_authorities_of_clients)));
         named.extend(auth.crl.as_deref().map(|crl| (at.key("crl"), crl, Judge::Together)));
     }
     for (name, upstream) in &document.upstreams {
         if let Some(path) = upstream.tls.as_ref().and_then(|tls| tls.ca.as_deref()) {
             let place = Place::of("upstreams").key(name.as_str()).key("tls").key("ca");
-            named.push((place, path, Judge::Here(bad_authorities)));
+            named.push((place, path, Judge::Pem(bad_authorities_of_servers)));
         }
         if let Some(path) = upstream.discover.as_ref().and_then(|source| source.file.as_deref()) {
             let place = Place::of("upstreams").key(name.as_str()).key("discover").key("file");
@@ -233,7 +283,7 @@ fn belong_together(document: &Document, tree: &Node, files: &BTreeMap<PathBuf, V
         let (Some(ca), Some(crl)) = (files.get(&auth.ca), auth.crl.as_ref().and_then(|crl| files.get(crl))) else {
             continue;
         };
-        if pem::authorities(ca).is_ok()
+        if pem::authorities(ca, Peer::Client).is_ok()
             && let Err((what, hint)) = pem::client_verifier(auth.mode, ca, Some(crl))
         {
             say(tree, &at.key("crl"), problems, what, hint);
@@ -257,8 +307,23 @@ fn bad_token(bytes: &[u8]) -> Option<pem::Fault> {
     }
 }
 
-fn bad_authorities(bytes: &[u8]) -> Option<pem::Fault> {
-    pem::authorities(bytes).err()
+fn bad_authorities_of_servers(bytes: &[u8]) -> Option<pem::Fault> {
+    pem::authorities(bytes, Peer::Server).err()
+}
+
+fn bad_authorities_of_clients(bytes: &[u8]) -> Option<pem::Fault> {
+    pem::authorities(bytes, Peer::Client).err()
+}
+
+/// Tells each marker that belongs to no whole block, at its line of the file itself; whether there is one.
+fn broken_blocks(whole: &Path, bytes: &[u8], place: &Place, problems: &mut Problems) -> bool {
+    let strays = pem_blocks::strays(bytes);
+    let mut of_file = Problems::new(whole);
+    for stray in &strays {
+        of_file.add(Mark { line: stray.line, column: 1 }, place, stray.what.clone(), stray.hint);
+    }
+    problems.extend(of_file.sorted());
+    !strays.is_empty()
 }
 
 /// An I/O error without the operating system's number.

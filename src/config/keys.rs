@@ -4,26 +4,17 @@
 //! What is in them is never printed, and a file that is there is never written to.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::files;
+use super::{disk, files};
 
 /// The shortest secret, in bytes: as long as what HMAC-SHA-256 makes of it (RFC 2104 section 3).
 const SHORTEST: usize = 32;
 
 /// The longest file that is read, in bytes.
 const LONGEST: u64 = 4096;
-
-/// Where key files are had from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keys {
-    /// From the disk; one that is not there is no problem.
-    Read,
-    /// From the disk; one that is not there is made.
-    Make,
-}
 
 /// What became of a key file.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,17 +68,11 @@ fn judge(bytes: &[u8]) -> Had {
 
 /// Nothing where others than its owner and group may use it.
 fn read_private(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = File::open(path)?;
-    let about = file.metadata()?;
-    if !about.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    if about.permissions().mode() & 0o006 != 0 {
+    let file = disk::open_regular(path)?;
+    if file.metadata()?.permissions().mode() & 0o006 != 0 {
         return Ok(None);
     }
-    let mut bytes = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST { Err(io::Error::other("it is too long")) } else { Ok(Some(bytes)) }
+    disk::read_bounded(file, LONGEST).map(Some)
 }
 
 /// Whole or not at all: written aside, then put in place unless something is there.
@@ -163,7 +148,7 @@ mod tests {
         assert!(unfit(read(&path)).contains("shorter than 32 bytes"));
         std::fs::write(&path, "a".repeat(5_000)).unwrap();
         assert!(unfit(read(&path)).contains("too long"));
-        assert!(unfit(read(folder.path())).contains("no regular file"));
+        assert!(unfit(read(folder.path())).contains("not a regular file"));
         assert!(unfit(make(Path::new("/no/such/folder/k"))).contains("cannot be made"));
     }
 }

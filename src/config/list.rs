@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::load::{mark_after, read_named, whole};
+use super::disk::read_named;
+use super::load::{mark_after, whole};
 use super::locate::{self, Env};
 use super::problem::{Problem, Problems};
 use super::schema::{Backend, Upstream};

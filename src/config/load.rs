@@ -6,13 +6,14 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::check;
+use super::disk::{self, Disk};
 use super::files::{self, Files, Source};
-use super::keys::{self, Had, Keys};
+use super::keys;
 use super::locate;
 use super::problem::{Problem, Problems};
 use super::schema::Document;
@@ -20,9 +21,6 @@ use super::state_dir::{self, State};
 use super::tree::{Mark, Place};
 use super::typed;
 use super::watch::{self, Stamp, Watch};
-
-/// The longest file that a configuration may name, in bytes.
-const LONGEST_NAMED: u64 = 4 << 20;
 
 /// A document without problems, and the files that it names.
 #[derive(Debug, Clone)]
@@ -49,9 +47,24 @@ impl Checked {
         self.files.held.get(path).map(Vec::as_slice)
     }
 
-    /// The key files and folders that were made on the way here, which belong to who made them.
+    /// The key files and folders that `make_files` made, which belong to the user that made them.
     pub fn made(&self) -> &[PathBuf] {
         &self.files.made
+    }
+
+    /// Makes the key files and the folder of `server.state_dir` that are not there yet. To be called when nothing else
+    /// can keep the configuration from being put in force, so that a refused one leaves no trace.
+    ///
+    /// # Errors
+    /// One of them cannot be made.
+    pub fn make_files(mut self) -> Result<Self, Vec<Problem>> {
+        let disk = Disk::default();
+        for missing in std::mem::take(&mut self.files.missing) {
+            if let Err((what, hint)) = self.files.make(&missing, &disk) {
+                return Err(vec![self.problem_at(missing.mark, &missing.place, what, hint)]);
+            }
+        }
+        Ok(self)
     }
 
     /// The admin's bearer token: the first line of `admin.token_file`.
@@ -115,21 +128,17 @@ impl Checked {
 
 /// Reads a configuration file and every file it names. The problems are sorted by their place.
 pub fn load(path: &Path) -> Result<Checked, Vec<Problem>> {
-    load_with(path, Keys::Read)
-}
-
-/// The same for a configuration that is about to be put in force: key files that are not there are made.
-pub fn load_to_run(path: &Path) -> Result<Checked, Vec<Problem>> {
-    load_with(path, Keys::Make)
-}
-
-fn load_with(path: &Path, keys: Keys) -> Result<Checked, Vec<Problem>> {
-    from_disk(path, &read_text(path)?, keys)
+    let disk = Disk::default();
+    from_disk(path, &read_text_by(&disk, path)?, &disk)
 }
 
 /// What is in a configuration file.
 pub(super) fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
-    let bytes = match read_bounded(path, locate::LONGEST as u64) {
+    read_text_by(&Disk::default(), path)
+}
+
+fn read_text_by(disk: &Disk, path: &Path) -> Result<String, Vec<Problem>> {
+    let bytes = match disk.read_main(path, locate::LONGEST as u64) {
         Ok(bytes) => bytes,
         Err(error) => return Err(whole(path, Mark::START, format!("cannot be read: {}", files::reason(&error)))),
     };
@@ -141,17 +150,26 @@ pub(super) fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
 
 /// Reads a configuration's text as if it stood in the file `name`: with this process's variables, and the files on the disk.
 pub fn parse_in_place(name: &Path, text: &str) -> Result<Checked, Vec<Problem>> {
-    from_disk(name, text, Keys::Read)
+    from_disk(name, text, &Disk::default())
 }
 
-fn from_disk(name: &Path, text: &str, keys: Keys) -> Result<Checked, Vec<Problem>> {
-    let make: Option<&dyn Fn(&Path) -> Had> = if keys == Keys::Make { Some(&keys::make) } else { None };
+fn from_disk(name: &Path, text: &str, disk: &Disk) -> Result<Checked, Vec<Problem>> {
     let seen = RefCell::new(BTreeMap::new());
     let read = |path: &Path| {
-        seen.borrow_mut().extend(watch::stamp_to_go_by(path).map(|stamp| (path.to_owned(), stamp)));
-        read_named(path)
+        let whole = path.to_owned();
+        let (stamp, bytes) = disk.run(path, move || (watch::stamp_to_go_by(&whole), disk::read_regular(&whole)))?;
+        seen.borrow_mut().extend(stamp.map(|stamp| (path.to_owned(), stamp)));
+        bytes
     };
-    let source = Source { read: &read, key: &keys::read, make, state: &state_dir::look };
+    let key = |path: &Path| {
+        let whole = path.to_owned();
+        disk.run(path, move || keys::read(&whole)).unwrap_or_else(|error| keys::from(Err(error)))
+    };
+    let state = |path: &Path| {
+        let whole = path.to_owned();
+        disk.run(path, move || state_dir::look(&whole)).unwrap_or_else(|error| state_dir::unfit(&error))
+    };
+    let source = Source { read: &read, key: &key, state: &state };
     let checked = parse_with(name, text, &|name| std::env::var(name).ok(), source)?;
     Ok(Checked { seen: seen.take(), ..checked })
 }
@@ -169,7 +187,7 @@ pub fn parse(
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => state_dir::unfit(&error),
         _ => State::There,
     };
-    parse_with(name, text, env, Source { read, key: &key, make: None, state: &state })
+    parse_with(name, text, env, Source { read, key: &key, state: &state })
 }
 
 fn parse_with(
@@ -203,21 +221,6 @@ fn parse_with(
         }
         _ => Err(problems.sorted()),
     }
-}
-
-/// Reads a file that a configuration names: a regular file of bounded length.
-pub fn read_named(path: &Path) -> io::Result<Vec<u8>> {
-    read_bounded(path, LONGEST_NAMED)
-}
-
-fn read_bounded(path: &Path, longest: u64) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(io::Error::other("it is a folder"));
-    }
-    let mut bytes = Vec::new();
-    let read = file.take(longest + 1).read_to_end(&mut bytes)?;
-    if read as u64 > longest { Err(io::Error::other("it is too long")) } else { Ok(bytes) }
 }
 
 pub(super) fn whole(path: &Path, mark: Mark, what: String) -> Vec<Problem> {

@@ -15,6 +15,8 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyD
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::{FromDer, X509Version};
 
+use super::authority::{Peer, never_verifies};
+use super::pem_blocks;
 use super::schema::ClientAuthMode;
 
 /// What is wrong with a file, and what to do.
@@ -89,6 +91,7 @@ fn is_version_1(certificate: &CertificateDer<'_>) -> bool {
 /// # Errors
 /// There is none, or it is not PEM.
 pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+    whole_blocks(bytes)?;
     let all: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(bytes).collect();
     let all = all.map_err(|_| ("this file is not PEM to its end".to_owned(), WANT_CERTIFICATE))?;
     if all.is_empty() {
@@ -97,7 +100,14 @@ pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     Ok(all)
 }
 
+/// A marker outside of a whole block would silently be skipped, and the block with it.
+fn whole_blocks(bytes: &[u8]) -> Result<(), Fault> {
+    let first = pem_blocks::strays(bytes).into_iter().next();
+    first.map_or(Ok(()), |stray| Err((format!("line {}: {}", stray.line, stray.what), stray.hint)))
+}
+
 fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
+    whole_blocks(bytes)?;
     const ENCRYPTED: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
     if ENCRYPTED.iter().any(|mark| bytes.windows(mark.len()).any(|window| window == *mark)) {
         let hint = "Decrypt it (`openssl pkey -in … -out …`) and guard the file by its mode";
@@ -109,10 +119,14 @@ fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
 /// Authorities, each fit to be one.
 ///
 /// # Errors
-/// There is none, or one is none.
-pub(super) fn authorities(bytes: &[u8]) -> Result<RootCertStore, Fault> {
+/// There is none, or one is none, or none of them can ever verify such a peer.
+pub(super) fn authorities(bytes: &[u8], peer: Peer) -> Result<RootCertStore, Fault> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(bytes)? {
+    let certificates = certificates(bytes)?;
+    if let Some(fault) = never_verifies(&certificates, peer) {
+        return Err(fault);
+    }
+    for certificate in certificates {
         let none = |_| ("a certificate in this file is no authority's".to_owned(), WANT_CERTIFICATE);
         roots.add(certificate).map_err(none)?;
     }
@@ -120,6 +134,7 @@ pub(super) fn authorities(bytes: &[u8]) -> Result<RootCertStore, Fault> {
 }
 
 fn revoked(bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, Fault> {
+    whole_blocks(bytes)?;
     let hint = "Write a PEM file with one or more blocks `BEGIN X509 CRL`";
     let all: Result<Vec<_>, pem::Error> = CertificateRevocationListDer::pem_slice_iter(bytes).collect();
     let all = all.map_err(|_| ("this file is not PEM to its end".to_owned(), hint))?;
@@ -135,7 +150,7 @@ pub fn client_verifier(
     ca: &[u8],
     crl: Option<&[u8]>,
 ) -> Result<Arc<dyn ClientCertVerifier>, Fault> {
-    let roots = authorities(ca)?;
+    let roots = authorities(ca, Peer::Client)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     if let Some(crl) = crl {
@@ -149,11 +164,11 @@ pub fn client_verifier(
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// `openssl x509 -req` without `-extfile`, for a test and nothing else; nothing here makes such certificates.
-    const VERSION_1: [&str; 2] = [
+    pub(in crate::config) const VERSION_1: [&str; 2] = [
         "-----BEGIN CERTIFICATE-----\n\
          MIIBMTCB1wIUami4AyKm7iAeoWhX4FPxMoS2wBUwCgYIKoZIzj0EAwIwGjEYMBYG\n\
          A1UEAwwPb2xkLmV4YW1wbGUuY29tMCAXDTI2MTEyMzA1MjQ0OVoYDzIxMjYxMDMw\n\

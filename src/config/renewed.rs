@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Checked;
+use super::authority::Peer;
 use super::files::{Files, reason};
 use super::pem;
 use super::schema::Document;
@@ -50,7 +51,7 @@ impl Checked {
         let renewed = (!new.is_empty()).then(|| {
             let mut held = self.files().held.clone();
             held.extend(new);
-            self.with_files(Files { held, made: self.made().to_vec() })
+            self.with_files(Files { held, ..self.files().clone() })
         });
         (renewed, unfit)
     }
@@ -68,7 +69,9 @@ impl Checked {
         }
         let judged = match files.as_slice() {
             [(_, cert), (_, key)] => pem::pair(cert, key).map(drop).map_err(|bad| bad.to_string()),
-            _ => files.iter().try_for_each(|(_, ca)| pem::authorities(ca).map(drop).map_err(|(what, _)| what)),
+            _ => files
+                .iter()
+                .try_for_each(|(_, ca)| pem::authorities(ca, Peer::Server).map(drop).map_err(|(what, _)| what)),
         };
         judged.map_err(|what| format!("{}: {what}", group[0].display()))?;
         Ok(files)

@@ -41,11 +41,36 @@ fn named_file(path: &Path) -> io::Result<Vec<u8>> {
         Some("locked.key") => {
             Ok(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n".to_vec())
         }
+        Some("joined.pem") => {
+            Ok(lines_of(&pair().0, 3).repeat(2).replacen("-----\n-----BEGIN", "----------BEGIN", 1).into_bytes())
+        }
+        Some("broken.key") => Ok(pair().1.replacen("-----BEGIN", "----BEGIN", 1).into_bytes()),
+        Some("broken-twice.pem") => Ok(format!("{0}-{0}-{0}", lines_of(&pair().0, 3)).into_bytes()),
+        Some("version-1.pem") => Ok(pem::tests::VERSION_1[0].as_bytes().to_vec()),
+        Some("common-name.pem") => Ok(self_signed(rcgen::IsCa::ExplicitNoCa).into_bytes()),
+        Some("authority.pem") => Ok(self_signed(rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained)).into_bytes()),
         Some("reversed.pem") => {
             Ok((rcgen::generate_simple_self_signed(["o".into()]).unwrap().cert.pem() + &pair().0).into_bytes())
         }
         _ => Err(io::ErrorKind::NotFound.into()),
     }
+}
+
+/// A certificate without a name that a server is known by.
+fn self_signed(is_ca: rcgen::IsCa) -> String {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = is_ca;
+    params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+}
+
+/// The same block in so many lines, so that problems have places that do not depend on its length.
+fn lines_of(pem: &str, count: usize) -> String {
+    let lines: Vec<_> = pem.trim_end().lines().collect();
+    let body = lines[1..lines.len() - 1].concat();
+    let size = body.len().div_ceil(count);
+    let body: Vec<_> =
+        (0..count).map(|i| &body[(i * size).min(body.len())..((i + 1) * size).min(body.len())]).collect();
+    format!("{}\n{}\n{}\n", lines[0], body.join("\n"), lines[lines.len() - 1])
 }
 
 /// A certificate and its key.
@@ -215,7 +240,7 @@ fn a_file_that_cannot_be_read_is_a_problem() {
     let what = |path: &Path| load(path).unwrap_err()[0].to_string();
     assert_eq!(what(Path::new("/no/such.yaml")), "/no/such.yaml:1:1: document: cannot be read: there is no such file.");
     let folder = tempfile::tempdir().unwrap();
-    assert!(what(folder.path()).ends_with("it is a folder."));
+    assert!(what(folder.path()).ends_with("it is a folder, not a regular file."));
     let path = folder.path().join("latin.yaml");
     std::fs::write(&path, b"log: {}\n# caf\xe9\n").unwrap();
     assert!(what(&path).ends_with("latin.yaml:2:6: document: not UTF-8."), "{}", what(&path));

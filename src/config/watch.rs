@@ -10,6 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::disk::Disk;
+
 /// What the file system says of a file; nothing where there is none.
 pub type Stamp = Option<(i64, i64, u64, u64, u64)>;
 
@@ -87,6 +89,20 @@ impl Watch {
             }
         }
         due
+    }
+
+    /// The same with what the file system says now. It blocks, but not for ever.
+    ///
+    /// # Errors
+    /// The file system does not answer; the look does not count.
+    pub fn look_on_disk(&mut self, groups: &[Vec<PathBuf>]) -> io::Result<BTreeSet<PathBuf>> {
+        let Some(first) = groups.iter().flatten().next() else { return Ok(self.look(groups, &|_| None)) };
+        let paths: Vec<PathBuf> = groups.iter().flatten().cloned().collect();
+        let stamps = Disk::default().run(first, move || {
+            let stamped = paths.into_iter().map(|path| (stamp(&path), path));
+            stamped.map(|(stamp, path)| (path, stamp)).collect::<BTreeMap<_, _>>()
+        })?;
+        Ok(self.look(groups, &|path| stamps.get(path).copied().flatten()))
     }
 
     /// These could not be looked into, for no fault of theirs: they are handed out once more.

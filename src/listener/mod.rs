@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -152,6 +152,16 @@ pub struct Bound {
     socket: std::net::TcpListener,
 }
 
+/// A bound socket that a thread of traffic can accept from. Nothing that follows can fail.
+#[derive(Debug)]
+pub struct Registered {
+    configured: SocketAddr,
+    actual: SocketAddr,
+    /// The thread of its accept loop.
+    worker: usize,
+    socket: tokio::net::TcpListener,
+}
+
 /// An address could not be had.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}{}", advice(.source))]
@@ -168,6 +178,7 @@ pub fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::AddrInUse => "; another process has it (`ss -ltnp` says which)",
         io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
         io::ErrorKind::AddrNotAvailable => "; no interface of this machine has that address",
+        io::ErrorKind::StorageFull => "; the kernel watches no more sockets (fs.epoll.max_user_watches)",
         _ => "",
     }
 }
@@ -188,13 +199,15 @@ pub struct ListenerStatus {
 pub struct Listeners {
     reserved: RawFd,
     workers: Arc<Workers>,
-    /// Accept loops started so far: each on the next thread.
+    /// Sockets registered so far: each on the next thread.
     started: AtomicUsize,
     metrics: Arc<Metrics>,
     open: Arc<Open>,
     accepting: Arc<Open>,
     tls: Arc<tls::Store>,
     running: Mutex<BTreeMap<ListenerKey, Running>>,
+    /// The process is stopping: no listener starts any more. Changed under the lock of `running`.
+    closed: AtomicBool,
     /// Those that are gone, while they have connections: the end of the process is theirs too.
     closing: Mutex<Vec<PhaseControl>>,
 }
@@ -235,6 +248,7 @@ impl Listeners {
             open: Arc::default(),
             accepting: Arc::default(),
             running: Mutex::default(),
+            closed: AtomicBool::new(false),
             closing: Mutex::default(),
         }
     }
@@ -243,13 +257,30 @@ impl Listeners {
     ///
     /// # Errors
     /// The first address that cannot be had.
-    pub fn bind_new(&self, wanted: &[schema::Listener]) -> Result<Vec<Bound>, BindError> {
+    pub fn bind_new(&self, wanted: &[schema::Listener]) -> Result<Vec<Registered>, BindError> {
         let mut new = keyed(wanted);
         {
+            // Not held while an address in use is tried again: others wait for this lock, the end of the process too.
             let running = self.lock();
             new.retain(|(key, _)| !running.contains_key(key));
         }
-        new.into_iter().map(|((address, _), _)| bind(address)).collect()
+        self.register(new.into_iter().map(|((address, _), _)| bind(address)).collect::<Result<_, _>>()?)
+    }
+
+    /// Registers bound sockets with the threads that are to accept from them, each with the next.
+    ///
+    /// # Errors
+    /// The first one that cannot be registered; the kernel's bounds are the usual reason.
+    pub fn register(&self, bound: Vec<Bound>) -> Result<Vec<Registered>, BindError> {
+        bound.into_iter().map(|bound| self.register_one(bound)).collect()
+    }
+
+    fn register_one(&self, bound: Bound) -> Result<Registered, BindError> {
+        let worker = self.started.fetch_add(1, Ordering::Relaxed) % self.workers.len();
+        let _on_runtime = self.workers.runtime(worker).enter();
+        let socket = tokio::net::TcpListener::from_std(bound.socket)
+            .map_err(|source| BindError { address: bound.configured, source })?;
+        Ok(Registered { configured: bound.configured, actual: bound.actual, worker, socket })
     }
 
     /// Reads certificates and keys. Nothing changes: dropping the result undoes it.
@@ -266,12 +297,12 @@ impl Listeners {
     }
 
     /// Makes the running listeners what is wanted: starts what `bind_new` bound, gives the others their settings,
-    /// closes those that are gone. `fronts`: one for each runtime.
+    /// closes those that are gone. `fronts`: one for each runtime. Once all are closed it starts none.
     pub fn apply<F: Front>(
         &self,
         wanted: Wanted<'_>,
         prepared: tls::Prepared,
-        bound: Vec<Bound>,
+        new: Vec<Registered>,
         fronts: &Arc<[Arc<F>]>,
     ) {
         let mut running = self.lock();
@@ -279,17 +310,14 @@ impl Listeners {
         let wanted = keyed(wanted.listeners);
         let gone = running.extract_if(.., |key, _| !wanted.iter().any(|(wanted, _)| wanted == key));
         self.let_go(gone.map(|(_, running)| running.phase).collect());
-        let mut bound = bound.into_iter();
+        let mut new = if self.are_closed() { Vec::new() } else { new }.into_iter();
         for ((key, listener), tls) in wanted.into_iter().zip(prepared.endpoints()) {
             let settings = Settings::new(key, listener, tls.clone(), self.tls.challenges(), trusted);
             if let Some(old) = running.get(&key) {
                 old.settings.store(Arc::new(settings));
-            } else if let Some(bound) = bound.next() {
-                debug_assert_eq!(bound.configured, key.0);
-                match self.start(bound, settings, fronts) {
-                    Ok(started) => drop(running.insert(key, started)),
-                    Err(error) => tracing::error!(address = %key.0, %error, "a bound socket could not be used"),
-                }
+            } else if let Some(new) = new.next() {
+                debug_assert_eq!(new.configured, key.0);
+                running.insert(key, self.start(new, settings, fronts));
             }
         }
         self.tls.adopt(prepared);
@@ -308,12 +336,20 @@ impl Listeners {
 
     /// Closes all of them; connections without a request end, the others when theirs is done.
     pub fn close(&self) {
-        for running in self.lock().values() {
+        let running = self.lock();
+        self.closed.store(true, Ordering::Relaxed);
+        for running in running.values() {
             running.phase.advance(Phase::Leaving);
         }
+        drop(running);
         for phase in self.closing.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             phase.advance(Phase::Leaving);
         }
+    }
+
+    /// Whether `close` was called.
+    pub fn are_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     fn let_go(&self, gone: Vec<PhaseControl>) {
@@ -336,25 +372,23 @@ impl Listeners {
         &self.open
     }
 
-    fn start<F: Front>(&self, bound: Bound, settings: Settings, fronts: &Arc<[Arc<F>]>) -> io::Result<Running> {
-        let here = self.started.fetch_add(1, Ordering::Relaxed) % self.workers.len();
-        let runtime = self.workers.runtime(here);
-        let _on_runtime = runtime.enter();
+    fn start<F: Front>(&self, new: Registered, settings: Settings, fronts: &Arc<[Arc<F>]>) -> Running {
+        let runtime = self.workers.runtime(new.worker);
         let meters = self.metrics.listener(&settings.name);
         let running = Running {
-            actual: bound.actual,
+            actual: new.actual,
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             meters: Arc::clone(&meters),
             phase: PhaseControl::new(),
         };
         let acceptor = Acceptor {
-            socket: tokio::net::TcpListener::from_std(bound.socket)?,
-            local: bound.actual,
+            socket: new.socket,
+            local: new.actual,
             settings: Arc::clone(&running.settings),
             meters,
             fronts: Arc::clone(fronts),
             workers: Arc::clone(&self.workers),
-            here,
+            here: new.worker,
             phase: running.phase.watch(),
             open: Arc::clone(&self.open),
             per_ip: Arc::new(PerIp::default()),
@@ -365,7 +399,7 @@ impl Listeners {
             acceptor.run().await;
             drop(accepting);
         });
-        Ok(running)
+        running
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ListenerKey, Running>> {
@@ -408,4 +442,30 @@ fn try_bind(address: SocketAddr) -> io::Result<Bound> {
     socket.listen(65_535)?;
     let socket: std::net::TcpListener = socket.into();
     Ok(Bound { configured: address, actual: socket.local_addr()?, socket })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+
+    #[test]
+    fn a_bound_socket_that_cannot_be_registered_is_an_error_before_anything_changes() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        let metrics = Metrics::new("0", "test");
+        let listeners = Listeners::new(vec![runtime.handle().clone()], metrics, RawFd::MAX);
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let sound = || bind(address).unwrap();
+        assert_eq!(listeners.register(vec![sound(), sound()]).unwrap().len(), 2);
+        // epoll takes no regular file.
+        let file = tempfile::tempfile().unwrap();
+        let unfit = Bound { configured: address, actual: address, socket: OwnedFd::from(file).into() };
+        unfit.socket.set_nonblocking(true).unwrap();
+        let error = listeners.register(vec![sound(), unfit]).unwrap_err();
+        assert_eq!(error.address, address);
+        assert!(error.to_string().starts_with("cannot listen on 127.0.0.1:0: "), "{error}");
+        assert!(listeners.status().is_empty());
+    }
 }

@@ -11,7 +11,7 @@ use crate::config::schema::Server;
 pub(super) const FLUSH: Duration = Duration::from_secs(2);
 
 /// Drains as `server` says; a second stop signal ends it at once.
-pub(super) async fn drain(room: &ControlRoom, server: &Server, signals: &mut Signals) -> Ended {
+pub(super) async fn drain(room: &ControlRoom, server: &Server, signals: &Signals) -> Ended {
     room.life.set_draining();
     tracing::info!(
         lame_duck = %server.lame_duck,
@@ -36,11 +36,15 @@ async fn leave(room: &ControlRoom, server: &Server) -> Ended {
             tracing::info!("stopped: nothing was under way any more");
             Ended::Clean
         }
-        Err(_) => Ended::Cut(room.listeners.open().count()),
+        Err(_) => {
+            let connections = room.listeners.open().count();
+            tracing::warn!(connections, "the grace is over: what was still open was cut");
+            Ended::Cut
+        }
     }
 }
 
-async fn second_stop(signals: &mut Signals) {
+async fn second_stop(signals: &Signals) {
     while signals.next().await != Asked::Stop {
         tracing::warn!("stopping: only another SIGTERM, SIGINT or SIGQUIT is heard now");
     }

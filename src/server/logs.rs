@@ -1,13 +1,15 @@
 //! The two logs of the process, opened at the start and changed by a reload.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::StartError;
+use crate::config::Disk;
 use crate::config::schema::Document;
 use crate::config::values::Target;
 use crate::reload::Logs;
-use crate::telemetry::process_log::ProcessLog;
+use crate::telemetry::process_log::{self, ProcessLog};
 use crate::telemetry::{AccessLog, Metrics, Sink};
 
 /// Both logs.
@@ -23,9 +25,10 @@ pub(super) struct BothLogs {
 impl BothLogs {
     /// Opens both.
     pub(super) fn open(document: &Document, folder: &Path, metrics: &Metrics) -> Result<Self, StartError> {
+        process_log::start()?;
         let process = ProcessLog::init(&document.log).ok();
         let what = format!("access_log.path: {}", document.access_log.path);
-        let sink = Sink::open(&within(folder, &document.access_log.path));
+        let sink = open(within(folder, &document.access_log.path));
         let access = sink.and_then(|sink| AccessLog::start(sink, metrics.log_dropped()));
         let access = access.map_err(|source| StartError::File { what, source })?;
         Ok(Self { access: Arc::new(access), process, folder: folder.to_owned() })
@@ -35,7 +38,7 @@ impl BothLogs {
 impl Logs for BothLogs {
     fn prepare(&self, before: &Document, after: &Document) -> Result<Box<dyn FnOnce() + '_>, String> {
         let changed = before.access_log.path != after.access_log.path;
-        let sink = changed.then(|| Sink::open(&within(&self.folder, &after.access_log.path))).transpose();
+        let sink = changed.then(|| open(within(&self.folder, &after.access_log.path))).transpose();
         let sink = sink.map_err(|error| format!("cannot be opened: {error}"))?;
         let settings = after.log.clone();
         Ok(Box::new(move || {
@@ -47,6 +50,12 @@ impl Logs for BothLogs {
             }
         }))
     }
+}
+
+/// Opens it under a deadline: a FIFO that nobody reads blocks whoever opens it.
+fn open(target: Target) -> io::Result<Sink> {
+    let path = if let Target::File(path) = &target { path.clone() } else { PathBuf::new() };
+    Disk::default().run(&path, move || Sink::open(&target))?
 }
 
 fn within(folder: &Path, target: &Target) -> Target {

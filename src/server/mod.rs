@@ -1,5 +1,7 @@
 //! The composition root: binds, compiles, starts, waits for signals, drains. The order of a process's life reads here
 //! from top to bottom.
+//!
+//! Sockets are bound first: what fails most often leaves no trace.
 
 mod admin_socket;
 mod control;
@@ -22,13 +24,13 @@ use std::time::{Duration, SystemTime};
 use crate::acme;
 use crate::admin::{self, Token};
 use crate::chores;
-use crate::config::{Checked, schema::Document, values::AdminAddress};
+use crate::config::{Checked, Problem, schema::Document, values::AdminAddress};
 use crate::life::Life;
 use crate::listener::{BindError, ListenerStatus, Listeners};
 use crate::proxy::{Gateway, Proxy};
 use crate::reload::{Parts, Reloader};
 use crate::snapshot::{CompileError, Shared, Snapshot};
-use crate::telemetry::{Metrics, Recorder, panics};
+use crate::telemetry::{Metrics, Recorder, panics, process_log};
 use crate::tls::{self, StoreError};
 use crate::upstream::kept::Kept;
 use crate::upstream::registry::Registry;
@@ -37,9 +39,10 @@ use control::ControlRoom;
 use logs::BothLogs;
 use pid_file::PidFile;
 use runtimes::Runtimes;
-use signals::{Asked, Signals};
+use signals::Asked;
 
 pub use privileges::PrivilegeError;
+pub use signals::Signals;
 
 /// How often the files of certificates are looked at; a change is taken up at the second look.
 const LOOK: Duration = Duration::from_secs(1);
@@ -47,10 +50,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// Everything under way was finished.
+    /// Everything under way was finished, or a signal ended the start.
     Clean,
-    /// The grace was over with so many connections still open.
-    Cut(usize),
+    /// The grace was over with connections still open.
+    Cut,
     /// A second signal ended it at once.
     Now,
 }
@@ -69,6 +72,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Key files, `server.state_dir`.
+    #[error("the configuration has problems")]
+    Config(Vec<Problem>),
     /// `server.user`.
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),
@@ -121,16 +127,36 @@ impl Running {
 ///
 /// # Errors
 /// Anything that keeps it from serving; nothing is left half-started.
-pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, StartError> {
-    let document = checked.document();
+pub fn run(checked: Checked, signals: &Signals, ready: impl FnOnce(&Running)) -> Result<Ended, StartError> {
+    // A panic of this thread gets its line as well.
+    let _flush = FlushLog;
+    if signals.stop_asked() {
+        return Ok(Ended::Clean);
+    }
+    start(checked, signals, ready)
+}
+
+/// Writes the last lines of the process log.
+struct FlushLog;
+
+impl Drop for FlushLog {
+    fn drop(&mut self) {
+        process_log::flush(signals::LOG_FLUSH_TIMEOUT);
+    }
+}
+
+fn start(checked: Checked, signals: &Signals, ready: impl FnOnce(&Running)) -> Result<Ended, StartError> {
     let folder = checked.path().parent().unwrap_or(Path::new("")).to_owned();
     let metrics = Metrics::new(crate::VERSION, crate::COMMIT);
     panics::install_hook();
     tls::install();
 
     // Sockets and what only root may write first, then the user, then threads: capabilities belong to threads.
-    let bound = crate::listener::bind_all(&document.listeners)?;
-    let admin = document.admin.settings().map(|settings| AdminSocket::bind(&settings.address)).transpose()?;
+    let bound = crate::listener::bind_all(&checked.document().listeners)?;
+    let admin = checked.document().admin.settings();
+    let admin = admin.map(|settings| AdminSocket::bind(&settings.address)).transpose()?;
+    let checked = checked.make_files().map_err(StartError::Config)?;
+    let document = checked.document();
     let _pid_file = document.server.pid_file.as_deref().map(|path| PidFile::write(&folder.join(path))).transpose()?;
     if let Some(user) = &document.server.user {
         privileges::hand_over(user, checked.made())?;
@@ -150,13 +176,14 @@ pub fn run(checked: Checked, ready: impl FnOnce(&Running)) -> Result<Ended, Star
     let reserved = limits::raise_open_files(Runtimes::wanted(&document.server))?;
     let runtimes = Runtimes::start(&document.server)?;
     let _control = runtimes.control().enter();
-    let signals = Signals::catch()?;
-
     let room = furnish(&checked, bound, (&runtimes, reserved), &metrics, logs)?;
     let (admin, _socket_file) = admin.map(|admin| serve_admin(admin, &room, &runtimes)).unzip();
     runtimes.control().spawn(look_after_certificates(Arc::clone(&room)));
     runtimes.control().spawn(Arc::clone(&room.acme).run());
     runtimes.control().spawn(sweep(Arc::clone(&room.shared)));
+    if !signals.end_start() {
+        return Ok(Ended::Clean);
+    }
     announce(&room, admin.as_ref());
     ready(&Running { room: Arc::clone(&room), admin });
     let ended = runtimes.block_on(serve(&room, signals, document));
@@ -192,7 +219,7 @@ fn furnish(
     let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway(), idle))).collect();
     let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics), reserved));
     let tls = listeners.prepare(checked)?;
-    listeners.apply(document.into(), tls, bound, &fronts);
+    listeners.apply(document.into(), tls, listeners.register(bound)?, &fronts);
     life.set_bound();
     metrics.started(1, SystemTime::now());
     let token = Token::new(checked.admin_token().map(str::to_owned));
@@ -247,15 +274,13 @@ fn take_token(token: &Token, exposed: bool, checked: &Checked) {
 
 /// The lines that scripts wait for.
 fn announce(room: &ControlRoom, admin: Option<&AdminAddress>) {
-    use std::io::Write;
-    let mut stderr = io::stderr().lock();
     for listener in room.listeners.status() {
-        let _ = writeln!(stderr, "listening {} {}", listener.name, listener.address);
+        process_log::say(&format!("listening {} {}", listener.name, listener.address));
     }
     if let Some(admin) = admin {
-        let _ = writeln!(stderr, "listening admin {admin}");
+        process_log::say(&format!("listening admin {admin}"));
     }
-    let _ = writeln!(stderr, "ready");
+    process_log::say("ready");
     notify(&[sd_notify::NotifyState::Ready]);
 }
 
@@ -266,16 +291,29 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// Does what signals ask until one of them ends it.
-async fn serve(room: &Arc<ControlRoom>, mut signals: Signals, document: &Document) -> Ended {
+/// Does what signals ask until one of them ends it. None waits behind a reload but another reload.
+async fn serve(room: &Arc<ControlRoom>, signals: &Signals, document: &Document) -> Ended {
+    let mut reloading = tokio::task::JoinSet::new();
+    let mut reload_again = false;
     loop {
-        match signals.next().await {
-            Asked::Reload => reload(room).await,
+        let asked = tokio::select! {
+            asked = signals.next() => asked,
+            Some(_) = reloading.join_next() => {
+                if !std::mem::take(&mut reload_again) {
+                    continue;
+                }
+                Asked::Reload
+            }
+        };
+        match asked {
+            Asked::Reload if reloading.is_empty() => drop(reloading.spawn(reload(Arc::clone(room)))),
+            Asked::Reload => reload_again = true,
             Asked::ReopenLogs => room.logs.access.reopen(),
             Asked::Upgrade => tracing::warn!("SIGUSR2: upgrading in place is not there yet; nothing happens"),
             Asked::Stop => {
                 notify(&[sd_notify::NotifyState::Stopping]);
-                return drain::drain(room, &document.server, &mut signals).await;
+                reloading.detach_all();
+                return drain::drain(room, &document.server, signals).await;
             }
         }
     }
@@ -312,15 +350,18 @@ async fn sweep(shared: Arc<Shared>) {
     }
 }
 
-async fn reload(room: &Arc<ControlRoom>) {
+async fn reload(room: Arc<ControlRoom>) {
     let now = sd_notify::NotifyState::monotonic_usec_now();
     match now {
         Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
         Err(error) => tracing::debug!(%error, "no monotonic clock"),
     }
-    let same = Arc::clone(room);
+    let same = Arc::clone(&room);
     if let Err(error) = chores::run(move || same.reloader.reload()).await {
         tracing::error!(%error, "the reload broke off; the old configuration goes on");
     }
-    notify(&[sd_notify::NotifyState::Ready]);
+    // systemd takes READY=1 as the end of STOPPING=1.
+    if !room.life.is_draining() {
+        notify(&[sd_notify::NotifyState::Ready]);
+    }
 }

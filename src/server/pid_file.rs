@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::Disk;
+
 use super::StartError;
 
 /// The file, as long as the process lives.
@@ -20,7 +22,9 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
+        let path = self.0.clone();
+        let removed = Disk::default().run(&self.0, move || std::fs::remove_file(path));
+        if let Err(error) = removed.and_then(|removed| removed) {
             tracing::debug!(%error, path = %self.0.display(), "the pid file could not be removed");
         }
     }

@@ -1,8 +1,27 @@
-//! The signals of the contract, each turned into one word. What the words do is `server`'s.
+//! Process signals: caught from the first instruction of `main` on, and remembered until the process can act on them.
+//!
+//! Several signals of a kind that wait count as one, except those that stop.
 
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::Signals as Caught;
+use tokio::sync::Notify;
+
+use crate::telemetry::process_log;
+
+/// How long a start that is to stop may take to end by itself; it may hang in the file system.
+const STARTUP_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the process log may take to write its last lines.
+pub(super) const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Exit statuses of a start that was stopped by one signal, or by two.
+const STOPPED: i32 = 0;
+const STOPPED_AT_ONCE: i32 = 1;
 
 /// What an operator asks of the process by a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,39 +36,148 @@ pub(super) enum Asked {
     Upgrade,
 }
 
-/// All of them, caught from here on.
+/// The signals that the process has caught and not handled yet.
 #[derive(Debug)]
-pub(super) struct Signals {
-    hangup: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-    quit: Signal,
-    user1: Signal,
-    user2: Signal,
+pub struct Signals {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    pending: Mutex<Pending>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    stops: u32,
+    reload: bool,
+    reopen: bool,
+    upgrade: bool,
+    /// The start is over: from here on `next` is called.
+    started: bool,
 }
 
 impl Signals {
-    /// Catches them. Must run on a tokio runtime.
-    pub(super) fn catch() -> io::Result<Self> {
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
-        })
+    /// Catches them from here on, for the life of the process.
+    ///
+    /// # Errors
+    /// No descriptor or no thread is left.
+    pub fn catch() -> io::Result<Self> {
+        let mut caught = Caught::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
+        let shared = Arc::<Shared>::default();
+        let into = Arc::clone(&shared);
+        let note = move || caught.forever().for_each(|signal| into.note(signal));
+        thread::Builder::new().name("weir-signals".into()).spawn(note)?;
+        Ok(Self { shared })
     }
 
-    /// Waits for the next.
-    pub(super) async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            _ = self.quit.recv() => Asked::Stop,
-            _ = self.hangup.recv() => Asked::Reload,
-            _ = self.user1.recv() => Asked::ReopenLogs,
-            _ = self.user2.recv() => Asked::Upgrade,
+    /// Whether a signal has asked for the end. A start looks between its steps.
+    pub fn stop_asked(&self) -> bool {
+        self.shared.lock().stops > 0
+    }
+
+    /// Ends the start: from here on signals are acted on by the caller of `next`. Not if a stop was asked for before.
+    pub(super) fn end_start(&self) -> bool {
+        let mut pending = self.shared.lock();
+        pending.started = pending.stops == 0;
+        pending.started
+    }
+
+    /// Waits for the next; a stop comes before the others.
+    pub(super) async fn next(&self) -> Asked {
+        loop {
+            let pending = self.shared.lock().take();
+            match pending {
+                Some(asked) => return asked,
+                None => self.shared.arrived.notified().await,
+            }
         }
+    }
+}
+
+impl Shared {
+    fn note(self: &Arc<Self>, signal: i32) {
+        let mut pending = self.lock();
+        match signal {
+            SIGHUP => pending.reload = true,
+            SIGUSR1 => pending.reopen = true,
+            SIGUSR2 => pending.upgrade = true,
+            _ => pending.stops += 1,
+        }
+        let stops_the_start = !pending.started && pending.stops > 0;
+        let stops = pending.stops;
+        drop(pending);
+        self.arrived.notify_one();
+        if stops_the_start {
+            self.end_the_start(stops);
+        }
+    }
+
+    /// A start may hang where nothing can interrupt it, so it is given some time and then ended.
+    fn end_the_start(self: &Arc<Self>, stops: u32) {
+        if stops > 1 {
+            exit(STOPPED_AT_ONCE);
+        }
+        let same = Arc::clone(self);
+        let end = move || {
+            thread::sleep(STARTUP_STOP_TIMEOUT);
+            if !same.lock().started {
+                exit(STOPPED);
+            }
+        };
+        if thread::Builder::new().name("weir-stop".into()).spawn(end).is_err() {
+            exit(STOPPED);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pending {
+    fn take(&mut self) -> Option<Asked> {
+        if self.stops > 0 {
+            self.stops -= 1;
+            return Some(Asked::Stop);
+        }
+        let waiting = [
+            (&mut self.reload, Asked::Reload),
+            (&mut self.reopen, Asked::ReopenLogs),
+            (&mut self.upgrade, Asked::Upgrade),
+        ];
+        waiting.into_iter().find_map(|(waits, asked)| std::mem::take(waits).then_some(asked))
+    }
+}
+
+fn exit(code: i32) -> ! {
+    process_log::flush(LOG_FLUSH_TIMEOUT);
+    std::process::exit(code)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_comes_before_a_reload_that_came_earlier_and_each_stop_counts() {
+        let shared = Arc::<Shared>::default();
+        shared.lock().started = true;
+        for signal in [SIGHUP, SIGUSR1, SIGHUP, SIGTERM, SIGUSR2, SIGINT] {
+            shared.note(signal);
+        }
+        let taken: Vec<_> = std::iter::from_fn(|| shared.lock().take()).collect();
+        assert_eq!(taken, [Asked::Stop, Asked::Stop, Asked::Reload, Asked::ReopenLogs, Asked::Upgrade]);
+    }
+
+    #[tokio::test]
+    async fn a_signal_that_comes_before_the_wait_is_not_lost() {
+        let signals = Signals { shared: Arc::default() };
+        signals.shared.note(SIGHUP);
+        assert_eq!(signals.next().await, Asked::Reload);
+        let (next, ()) = tokio::join!(signals.next(), async { signals.shared.note(SIGUSR1) });
+        assert_eq!(next, Asked::ReopenLogs);
     }
 }

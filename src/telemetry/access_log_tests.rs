@@ -5,10 +5,13 @@
 use std::fs;
 use std::io::Write;
 use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
 
 use super::*;
 use crate::config::values::Target;
 use crate::telemetry::line::tests::plain;
+use crate::telemetry::line_queue::GATHER;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Recorder;
 
@@ -74,7 +77,7 @@ fn lines_reach_the_file_and_follow_a_rotation_and_a_switch() {
     log.push(b"3\n");
     wait_for(&first, "3\n");
     log.switch(open(&second));
-    wait_until(|| log.shared.lock().switch.is_none());
+    wait_until(|| log.lines.is_switched());
     thread::sleep(3 * GATHER);
     log.push(b"4\n");
     assert!(log.close(LONG));

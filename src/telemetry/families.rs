@@ -11,6 +11,7 @@ use super::meters::{CLASSES, CertificateMeters, ConnectionResult, ListenerMeters
 use super::metrics::Cells;
 use super::orders::OrderResult;
 use super::panics;
+use super::process_log;
 use super::vitals::{Health, Labels, Outcome, RetryReason, State, Vitals};
 
 /// A family and where its series come from.
@@ -231,6 +232,12 @@ pub(super) const ALL: &[Shown] = &[
         "Panics that were caught; each one is a bug.",
         &[],
         Of::Process(|s, _| s.add(&[], panics::count())),
+    ),
+    counter(
+        "weir_process_log_dropped_total",
+        "Process log lines lost.",
+        &[],
+        Of::Process(|s, _| s.add(&[], process_log::dropped())),
     ),
     histogram(
         "weir_request_duration_seconds",

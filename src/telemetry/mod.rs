@@ -4,7 +4,8 @@
 //! ```text
 //! vitals, meters (made of cells) ──── read at a scrape by ──→ families → metrics::render
 //! record → Recorder ─┬→ meters
-//!                    └→ line → access_log → sink
+//!                    └→ line → access_log → line_queue → sink
+//! tracing events ─────→ process_log ──────→ line_queue → sink
 //! ```
 
 mod cells;
@@ -13,6 +14,7 @@ mod family;
 mod json;
 mod kept;
 mod line;
+mod line_queue;
 mod process;
 mod scrape;
 mod words;

@@ -2,8 +2,13 @@
 
 use std::panic;
 use std::sync::Once;
+use std::time::Duration;
 
 use super::cells::Count;
+use super::process_log;
+
+/// How long a panic may wait for its line to be written: it may be the last act of the process.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 static PANICS: Count = Count::new();
 static INSTALL: Once = Once::new();
@@ -17,6 +22,7 @@ pub fn install_hook() {
             if tracing::dispatcher::has_been_set() {
                 let thread = std::thread::current();
                 tracing::error!(thread = thread.name().unwrap_or("-"), "a bug in weir: {info}");
+                process_log::flush(FLUSH_TIMEOUT);
             } else {
                 before(info);
             }

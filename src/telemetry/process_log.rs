@@ -2,15 +2,20 @@
 //!
 //! What libraries say comes in too, at most as warnings: at `info` a request's troubles are the access log's, not
 //! this one's, or any client could fill it. Nothing here decides what is worth a line.
+//!
+//! Lines are written by a thread of their own (`line_queue`), so that a reader of stderr that stops reading stops nothing
+//! else. Lines that find the queue full are dropped and counted.
 
 use std::fmt;
-use std::io::{self, IsTerminal};
-use std::sync::Arc;
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Format, Full, Json, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
@@ -18,7 +23,48 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt as lines, reload};
 
+use super::cells::Count;
+use super::line_queue::LineQueue;
+use super::sink::Sink;
 use crate::config::schema::{Log, LogFormat, LogLevel};
+
+/// The queue to stderr, one for the process.
+static LINES: OnceLock<LineQueue> = OnceLock::new();
+static DROPPED: LazyLock<Arc<Count>> = LazyLock::new(Arc::default);
+
+/// Modules whose lines are worth the queue's reserved room: start and stop of the process, and panics.
+const IMPORTANT: [&str; 2] = ["weir::server", "weir::telemetry::panics"];
+
+/// Lines of the process log that were lost.
+pub fn dropped() -> u64 {
+    DROPPED.get()
+}
+
+/// Starts the thread that writes to stderr. A second call does nothing.
+///
+/// # Errors
+/// No thread or no descriptor is left.
+pub fn start() -> io::Result<()> {
+    if LINES.get().is_none() {
+        let _ = LINES.set(LineQueue::start("process-log", Sink::stderr()?, Arc::clone(&DROPPED))?);
+    }
+    Ok(())
+}
+
+/// Writes a line to stderr as it is, in its place among the lines of the log.
+pub fn say(line: &str) {
+    match LINES.get() {
+        Some(lines) => lines.push_important(format!("{line}\n").as_bytes()),
+        None => drop(writeln!(io::stderr().lock(), "{line}")),
+    }
+}
+
+/// Waits until the lines so far are written, at most this long.
+pub fn flush(wait: Duration) {
+    if let Some(lines) = LINES.get() {
+        lines.flush(wait);
+    }
+}
 
 /// The handle by which a reload changes the process's log.
 #[derive(Debug, Clone)]
@@ -34,7 +80,7 @@ impl ProcessLog {
         let (filter, handle) = reload::Layer::new(targets(settings.level));
         let shape = Shape::new(Arc::clone(&json));
         let ansi = io::stderr().is_terminal();
-        let lines = lines::layer().event_format(shape).with_ansi(ansi).with_writer(io::stderr);
+        let lines = lines::layer().event_format(shape).with_ansi(ansi).with_writer(ToStderr);
         tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|error| error.to_string())?;
         let log = Self { filter: handle, json };
         log.let_records_in();
@@ -59,6 +105,43 @@ impl ProcessLog {
             Some(tracing::Level::DEBUG) => log::LevelFilter::Debug,
             Some(tracing::Level::TRACE) => log::LevelFilter::Trace,
         });
+    }
+}
+
+/// Gives each event a writer into the queue.
+#[derive(Debug, Clone, Copy)]
+struct ToStderr;
+
+impl<'a> MakeWriter<'a> for ToStderr {
+    type Writer = Line;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Line { important: false }
+    }
+
+    fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
+        Line { important: IMPORTANT.iter().any(|module| meta.target().starts_with(module)) }
+    }
+}
+
+/// Takes one event, which is formatted before it is written.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    important: bool,
+}
+
+impl Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match LINES.get() {
+            Some(lines) if self.important => lines.push_important(line),
+            Some(lines) => lines.push(line),
+            None => return io::stderr().write(line),
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -146,7 +229,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Buffer(Arc<Mutex<Vec<u8>>>);
 
-    impl io::Write for Buffer {
+    impl Write for Buffer {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())

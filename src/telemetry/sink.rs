@@ -1,4 +1,4 @@
-//! Where access log lines go: standard output, a file, or nowhere. Used by the writer's thread only.
+//! Where log lines go: standard output or error, a file, or nowhere. Used by the writer's thread only.
 //!
 //! A sink never fails towards its user: what cannot be written is said once in the process's log, and how many lines
 //! that cost is returned. It never holds lines back.
@@ -19,6 +19,8 @@ const FULL_PIPE_PAUSE: Duration = Duration::from_millis(1);
 
 /// Where lines go.
 pub struct Sink {
+    /// Whose lines they are, for messages.
+    log: &'static str,
     path: Option<PathBuf>,
     out: Option<Box<dyn Write + Send>>,
     // The last write failed: it is not said again until one succeeds.
@@ -32,15 +34,19 @@ impl Sink {
     pub fn open(target: &Target) -> io::Result<Self> {
         match target {
             Target::Off => Ok(Self::off()),
-            // Not `io::stdout()` itself: that buffers by line and locks.
-            Target::Stdout => Ok(Self::to(Box::new(File::from(io::stdout().as_fd().try_clone_to_owned()?)))),
+            Target::Stdout => Ok(Self::to(Box::new(unbuffered(&io::stdout())?))),
             Target::File(path) => Ok(Self { path: Some(path.clone()), ..Self::to(Box::new(open_file(path)?)) }),
         }
     }
 
+    /// The process log, to standard error.
+    pub(super) fn stderr() -> io::Result<Self> {
+        Ok(Self { log: "process log", ..Self::to(Box::new(unbuffered(&io::stderr())?)) })
+    }
+
     /// Nowhere.
     pub fn off() -> Self {
-        Self { path: None, out: None, failing: false, torn: false }
+        Self { log: "access log", path: None, out: None, failing: false, torn: false }
     }
 
     /// To this writer.
@@ -60,7 +66,7 @@ impl Sink {
                 self.out = Some(Box::new(file));
                 self.torn = false;
             }
-            Err(error) => tracing::error!("the access log {} cannot be reopened: {error}", path.display()),
+            Err(error) => tracing::error!("the {} {} cannot be reopened: {error}", self.log, path.display()),
         }
     }
 
@@ -85,9 +91,9 @@ impl Sink {
         let failed = result.is_err();
         match (std::mem::replace(&mut self.failing, failed), result) {
             (false, Err(error)) => {
-                tracing::error!("the access log cannot be written, its lines are dropped and counted: {error}");
+                tracing::error!("the {} cannot be written, its lines are dropped and counted: {error}", self.log);
             }
-            (true, Ok(())) => tracing::info!("the access log is written again"),
+            (true, Ok(())) => tracing::info!("the {} is written again", self.log),
             _ => {}
         }
     }
@@ -97,6 +103,11 @@ impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sink").field("path", &self.path).field("on", &self.is_on()).finish_non_exhaustive()
     }
+}
+
+/// Not `io::stdout()` or `io::stderr()` itself: they lock, and the first one buffers by line.
+fn unbuffered(stream: &impl AsFd) -> io::Result<File> {
+    Ok(File::from(stream.as_fd().try_clone_to_owned()?))
 }
 
 /// The log may tell of clients what is nobody's business: the world cannot read it.

@@ -13,6 +13,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
 
 use super::private;
+use crate::config::read_named;
 use crate::config::schema::AcmeChallenge;
 
 /// Where a server looks for the answer at a plain port; the token follows.
@@ -86,8 +87,8 @@ impl Challenges {
         let path = self.folder.load_full()?.join(file);
         let _look = self.looks.acquire().await.ok()?;
         // The folder's file system may be slow; threads that carry requests never wait for it.
-        let text = tokio::fs::read_to_string(path).await.ok()?;
-        Some(text).filter(|text| !text.is_empty())
+        let read = tokio::task::spawn_blocking(move || read_named(&path)).await.ok()?;
+        String::from_utf8(read.ok()?).ok().filter(|text| !text.is_empty())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {

@@ -3,12 +3,13 @@
 //! It reads them. The room `acme` has them issued, and writes them.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::certificate::{Certificate, digest_of};
-use crate::config::Checked;
 use crate::config::schema::{Acme, AcmeChallenge};
+use crate::config::{Checked, Disk};
 
 /// A certificate that the configuration wants to have issued.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,16 +68,33 @@ pub(super) fn wanted(checked: &Checked) -> BTreeMap<Arc<str>, Managed> {
     sections.flat_map(of).collect()
 }
 
+/// Why a file of an issued certificate gives none.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    /// Its file system does not answer; the file itself may be right.
+    #[error("cannot be read: {0}")]
+    NoAnswer(#[source] std::io::Error),
+    /// The file.
+    #[error("{0}")]
+    Bad(String),
+}
+
 impl Managed {
     /// What is kept of it; nothing where there is no such file.
     ///
     /// # Errors
     /// The file cannot be used.
-    pub fn read(&self) -> Result<Option<Certificate>, String> {
-        match crate::config::read_named(&self.file) {
-            Ok(bytes) => Ok(Some(self.parse(&bytes)?)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(format!("cannot be read: {error}")),
+    pub fn read(&self) -> Result<Option<Certificate>, Unusable> {
+        self.read_by(&Disk::default())
+    }
+
+    /// The same as one of several files.
+    pub(super) fn read_by(&self, disk: &Disk) -> Result<Option<Certificate>, Unusable> {
+        match disk.read_named(&self.file) {
+            Ok(bytes) => self.parse(&bytes).map(Some).map_err(Unusable::Bad),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Err(Unusable::NoAnswer(error)),
+            Err(error) => Err(Unusable::Bad(format!("cannot be read: {error}"))),
         }
     }
 

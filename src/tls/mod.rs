@@ -31,7 +31,7 @@ pub use certificate::Certificate;
 pub use challenges::{Challenges, Pending, WELL_KNOWN, sweep};
 pub use endpoint::Endpoint;
 pub use handshake::{Failed, Stream, handshake};
-pub use managed::{Issuer, Managed};
+pub use managed::{Issuer, Managed, Unusable};
 pub use provider::install;
 pub use session::Session;
 pub use store::{CertificateStatus, Prepared, Store, StoreError};

@@ -11,10 +11,10 @@ use super::certificate::Certificate;
 use super::client::Clients;
 use super::endpoint::Endpoint;
 use super::store::{Meters, Store, label, show};
+use crate::config::Disk;
 use crate::config::pem::{self, BadPair};
-use crate::config::read_named;
 use crate::config::schema::{CertificatePair, ClientAuth};
-use crate::config::watch::{Watch, stamp};
+use crate::config::watch::Watch;
 use crate::lack::{self, Warning};
 
 static CANNOT_READ: Warning = Warning::new();
@@ -32,7 +32,10 @@ impl Store {
     pub fn refresh(&self) {
         let mut look = self.begin_look();
         let groups = look.groups();
-        let changed = look.watch.look(&groups, &stamp);
+        let changed = look.watch.look_on_disk(&groups).unwrap_or_else(|error| {
+            CANNOT_READ.say(CANNOT_LOOK, error);
+            BTreeSet::new()
+        });
         let found = (!changed.is_empty()).then(|| look.read(&changed));
         if found.as_ref().is_some_and(|found| found.lacks) {
             look.watch.again(&changed);
@@ -125,7 +128,7 @@ impl Look {
                 Ok(certificate) => {
                     renewed.insert(pair.clone(), Arc::new(certificate));
                 }
-                Err(what) if files.lacks.get() => CANNOT_READ.tell(CANNOT_LOOK, what),
+                Err(what) if files.lacks.get() => CANNOT_READ.say(CANNOT_LOOK, what),
                 Err(what) => {
                     count(&self.meters, name, false);
                     let name = &**name;
@@ -151,7 +154,7 @@ impl Look {
             match clients(files, auth) {
                 Ok(same) if endpoint.served().clients.as_ref().is_some_and(|before| before.digest == same.digest) => {}
                 Ok(clients) => renewed.push((auth.clone(), clients)),
-                Err((_, what)) if files.lacks.get() => CANNOT_READ.tell(CANNOT_LOOK, what),
+                Err((_, what)) if files.lacks.get() => CANNOT_READ.say(CANNOT_LOOK, what),
                 Err((file, what)) if first => {
                     count(&self.meters, &name, false);
                     let file = &*label(file);
@@ -213,12 +216,13 @@ struct Files<'a> {
     folder: &'a Path,
     /// One could not be read for want of descriptors or the like.
     lacks: Cell<bool>,
+    disk: Disk,
     read: RefCell<BTreeMap<PathBuf, Contents>>,
 }
 
 impl<'a> Files<'a> {
     fn new(folder: &'a Path) -> Self {
-        Self { folder, lacks: Cell::default(), read: RefCell::default() }
+        Self { folder, lacks: Cell::default(), disk: Disk::default(), read: RefCell::default() }
     }
 
     fn read(&self, path: &Path) -> Contents {
@@ -226,8 +230,8 @@ impl<'a> Files<'a> {
     }
 
     fn fetch(&self, path: &Path) -> Contents {
-        read_named(&self.folder.join(path)).map(Arc::from).map_err(|error| {
-            self.lacks.set(self.lacks.get() || lack::of(&error).is_some());
+        self.disk.read_named(&self.folder.join(path)).map(Arc::from).map_err(|error| {
+            self.lacks.set(self.lacks.get() || lack::is_passing(&error));
             format!("{} cannot be read: {error}", path.display())
         })
     }

@@ -15,9 +15,9 @@ use super::endpoint::{Endpoint, Terms, strict_transport_security};
 use super::managed::{self, Managed};
 use super::provider::provider;
 use super::tickets::{Resumption, Under};
-use crate::config::Checked;
 use crate::config::schema::{CertificatePair, Listener, ListenerTls};
 use crate::config::watch::Watch;
+use crate::config::{Checked, Disk};
 use crate::telemetry::meters::CertificateMeters;
 use crate::telemetry::metrics::Metrics;
 
@@ -232,8 +232,9 @@ impl<'a> Preparing<'a> {
     /// What was issued of that which is wanted: as it is served now, else as it is kept, else what another server has issued
     /// for the name, until this one has. What cannot be read is not there; the room that has it issued says so.
     fn take_issued(&mut self, now: &Issued) {
+        let disk = Disk::default();
         for managed in self.managed.values() {
-            let kept = || managed.read().ok().flatten().map(Arc::new);
+            let kept = || managed.read_by(&disk).ok().flatten().map(Arc::new);
             let others = || now.values().find(|certificate| certificate.label == managed.label).cloned();
             if let Some(certificate) = now.get(&managed.file).cloned().or_else(kept).or_else(others) {
                 self.issued.insert(managed.file.clone(), certificate);

@@ -132,9 +132,11 @@ fn busy() -> Weir {
     let origin = Origin::named("a");
     let slow = Origin::start(|_| Reply::new(200, "slow").after(Duration::from_millis(300)));
     let nobody = spare();
-    let folder = crate::tls::folder(&[("a", &Pki::new().issue(&["a.test"]))]);
+    let pki = Pki::new();
+    let folder = crate::tls::folder(&[("a", &pki.issue(&["a.test"]))]);
+    std::fs::write(folder.path().join("ca.pem"), pki.ca()).unwrap();
     std::fs::write(folder.path().join("found.yaml"), format!("- address: {}\n", origin.address())).unwrap();
-    let acme = format!("names: [never.test.example], directory: \"https://{nobody}/dir\", directory_ca: a.pem");
+    let acme = format!("names: [never.test.example], directory: \"https://{nobody}/dir\", directory_ca: ca.pem");
     let yaml = format!(
         "server: {{ state_dir: state }}\nlisteners:\n  - {{ name: web, address: \"127.0.0.1:0\" }}\n\
          \x20 - {{ name: tls, address: \"127.0.0.1:0\", tls: {{ acme: {{ {acme} }},\n\

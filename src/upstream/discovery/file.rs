@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Look;
-use crate::config::{self, schema};
+use crate::config::{self, Disk, schema};
 
 /// From one look at the metadata to the next.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -76,8 +76,11 @@ fn is_due(read: Option<Stamp>, before: Option<Stamp>, now: Option<Stamp>) -> boo
     now != read && (another || now == before)
 }
 
+/// Nothing where there is no file, and where its file system does not answer.
 async fn stamp(path: &Path) -> Option<Stamp> {
-    let found = tokio::fs::metadata(path).await.ok()?;
+    let path = path.to_owned();
+    let look = || Disk::default().run(&path.clone(), move || std::fs::metadata(path));
+    let found = tokio::task::spawn_blocking(look).await.ok()?.ok()?.ok()?;
     Some(Stamp {
         file: (found.dev(), found.ino()),
         size: found.size(),

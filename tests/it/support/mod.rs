@@ -1,6 +1,7 @@
 //! A running weir, scripted origins, raw clients. Everything waits for conditions with a deadline.
 
 pub mod acme;
+pub mod child;
 pub mod client;
 pub mod dns;
 pub mod echo;

@@ -1,0 +1,124 @@
+//! The process log while stderr is not read.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{ChildStderr, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::child::Process;
+use crate::support::{Client, eventually, spare};
+
+const MARGIN: Duration = Duration::from_secs(5);
+const PIPE_BYTES: libc::c_int = 4096;
+
+/// Runs it at this level, and reads stderr up to `ready` and no further.
+fn start(level: &str) -> (tempfile::TempDir, Process, BufReader<ChildStderr>, SocketAddr, SocketAddr) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("weir.yaml");
+    let yaml = format!(
+        "admin: {{ address: \"127.0.0.1:0\" }}\nlog: {{ level: {level} }}\naccess_log: {{ path: \"off\" }}\n\
+         listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ upstream: up }}]\n\
+         upstreams: {{ up: {{ backends: [{{ address: \"127.0.0.1:1\" }}] }} }}\n"
+    );
+    std::fs::write(&config, yaml).unwrap();
+    let mut weir = Process::start(&["run", "-c", config.to_str().unwrap()], Stdio::null(), Stdio::piped());
+    let stderr = weir.0.stderr.take().unwrap();
+    shrink(stderr.as_raw_fd());
+    let mut stderr = BufReader::with_capacity(1, stderr);
+    let (mut web, mut admin) = (None, None);
+    loop {
+        let mut line = String::new();
+        assert!(stderr.read_line(&mut line).unwrap() > 0, "it ended");
+        web = line.strip_prefix("listening web ").map(|address| address.trim().parse().unwrap()).or(web);
+        admin = line.strip_prefix("listening admin ").map(|address| address.trim().parse().unwrap()).or(admin);
+        if line == "ready\n" {
+            return (folder, weir, stderr, web.unwrap(), admin.unwrap());
+        }
+    }
+}
+
+fn shrink(pipe: i32) {
+    // SAFETY: the descriptor is open; the call takes numbers only.
+    assert!(unsafe { libc::fcntl(pipe, libc::F_SETPIPE_SZ, PIPE_BYTES) } >= PIPE_BYTES);
+}
+
+/// Makes it log more than the pipe holds: each attempt that fails is a line at `debug`.
+fn fill(web: SocketAddr) {
+    let mut client = Client::connect(web);
+    for _ in 0..200 {
+        assert_eq!(client.get("/").status, 502);
+    }
+}
+
+fn scrape(admin: SocketAddr) -> String {
+    Client::connect(admin).get_with("/metrics", &[("Host", "localhost")]).text()
+}
+
+#[test]
+fn an_unread_stderr_stops_neither_traffic_nor_admin_nor_the_end() {
+    let (_folder, mut weir, _stderr, web, admin) = start("debug");
+    fill(web);
+    assert!(scrape(admin).contains("\nweir_process_log_dropped_total 0\n"));
+    let began = Instant::now();
+    weir.signal(libc::SIGTERM);
+    assert_eq!(weir.wait().code(), Some(0));
+    assert!(began.elapsed() < MARGIN, "{:?}", began.elapsed());
+}
+
+#[test]
+fn the_last_lines_arrive_once_stderr_is_read_again() {
+    let (_folder, mut weir, mut stderr, web, _) = start("debug");
+    fill(web);
+    weir.signal(libc::SIGTERM);
+    let mut text = String::new();
+    stderr.read_to_string(&mut text).unwrap();
+    assert_eq!(weir.wait().code(), Some(0));
+    assert!(text.contains("an attempt failed"), "{text}");
+    assert!(text.trim_end().ends_with("stopped: nothing was under way any more"), "{text}");
+}
+
+/// A pipe without room.
+fn full_pipe() -> (File, OwnedFd) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    shrink(reader.as_raw_fd());
+    let mut writer = File::from(OwnedFd::from(writer));
+    std::io::Write::write_all(&mut writer, &[b'x'; PIPE_BYTES as usize]).unwrap();
+    (File::from(OwnedFd::from(reader)), writer.into())
+}
+
+#[test]
+fn with_a_full_stderr_the_demo_starts_serves_and_ends() {
+    let (_reader, writer) = full_pipe();
+    let arguments = ["demo", "--backends", "1", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut weir = Process::start(&arguments, Stdio::null(), writer);
+    let mut stdout = BufReader::new(weir.0.stdout.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("Ctrl-C") {
+        assert!(stdout.read_line(&mut said).unwrap() > 0, "it ended: {said}");
+    }
+    let web = said.split("POST http://").nth(1).unwrap().split('/').next().unwrap().parse().unwrap();
+    assert_eq!(Client::connect(web).get("/healthz").status, 200);
+    weir.signal(libc::SIGTERM);
+    assert_eq!(weir.wait().code(), Some(0));
+}
+
+#[test]
+fn with_a_full_stderr_it_starts_serves_and_can_be_stopped() {
+    let (_reader, writer) = full_pipe();
+    let (folder, web) = (tempfile::tempdir().unwrap(), spare());
+    let config = folder.path().join("weir.yaml");
+    let yaml = format!(
+        "admin: {{ address: \"127.0.0.1:0\" }}\naccess_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"{web}\" }}]\n\
+         routes: [{{ respond: {{ status: 200, body: here }} }}]\n"
+    );
+    std::fs::write(&config, yaml).unwrap();
+    let mut weir = Process::start(&["run", "-c", config.to_str().unwrap()], Stdio::null(), writer);
+    eventually("it listens", || std::net::TcpStream::connect(web).ok());
+    assert_eq!(Client::connect(web).get("/").text(), "here");
+    let began = Instant::now();
+    weir.signal(libc::SIGTERM);
+    assert_eq!(weir.wait().code(), Some(0));
+    assert!(began.elapsed() < MARGIN, "{:?}", began.elapsed());
+}

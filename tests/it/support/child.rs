@@ -1,0 +1,60 @@
+//! The real binary with its pipes in the hands of the test.
+
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use super::eventually;
+
+/// A running `weir`. It is killed with the value.
+pub struct Process(pub Child);
+
+impl Process {
+    /// Runs it with these arguments and pipes.
+    pub fn start(arguments: &[&str], stdin: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(arguments).env_remove("WEIR_CONFIG").env_remove("WEIR_ADMIN");
+        Self(command.stdin(stdin).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap())
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: the process is our child and has not been waited for, so the id is its own.
+        assert_eq!(unsafe { libc::kill(self.0.id() as i32, signal) }, 0);
+    }
+
+    /// Waits until it has a handler for this signal.
+    pub fn wait_for_handler(&mut self, signal: i32) {
+        let status = format!("/proc/{}/status", self.0.id());
+        eventually("a handler of the signal", || {
+            assert_eq!(self.0.try_wait().unwrap(), None, "it ended");
+            let text = std::fs::read_to_string(&status).unwrap();
+            let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+            (u64::from_str_radix(mask, 16).unwrap() & (1 << (signal - 1)) != 0).then_some(())
+        });
+    }
+
+    /// Whether a thread of this name is there.
+    pub fn has_thread(&self, name: &str) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        names.into_iter().any(|thread| thread.trim() == name)
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        eventually("the end of the process", || self.0.try_wait().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Makes a FIFO.
+pub fn fifo(path: &Path) {
+    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: the name is a C string that outlives the call.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+}
