@@ -58,11 +58,13 @@ fn the_admin_api_answers_while_an_issued_certificate_hangs() {
     let yaml = format!(
         "server: {{ state_dir: state }}\nlisteners:\n  - {{ name: web, address: \"127.0.0.1:0\" }}\n\
          \x20 - {{ name: tls, address: \"127.0.0.1:0\", tls: {{ acme: {{ names: [a.test.example], \
-         directory: \"https://{}/dir\", directory_ca: a.pem }} }} }}\n\
+         directory: \"https://{}/dir\", directory_ca: ca.pem }} }} }}\n\
          routes: [{{ respond: {{ status: 204 }} }}]\n",
         spare()
     );
-    let weir = Weir::start_in(folder(&[("a", &Pki::new().issue(&["a.test"]))]), &yaml, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    crate::support::pki::put(folder.path(), "ca.pem", &Pki::new().ca());
+    let weir = Weir::start_in(folder, &yaml, &[]);
     weir.wait_for_at_least(&["weir_acme_orders_total"], 1.0);
     let state = weir.config_file().with_file_name("state").join("acme");
     let kept =
