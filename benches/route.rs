@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method};
 use weir::config::schema::Match;
-use weir::route::table::{OnListener, Table};
+use weir::route::table::{OnListener, RouteTable};
 
 const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
 const PATHS: usize = 10;
@@ -38,16 +38,16 @@ fn main() {
 }
 
 /// Exact hosts and as many wildcards.
-fn table(hosts: usize) -> Table<usize> {
+fn table(hosts: usize) -> RouteTable<usize> {
     let matches: Vec<Match> = (0..hosts)
         .flat_map(|host| [format!("h{host}.example.com"), format!("'*.w{host}.example.org'")])
         .flat_map(|host| (0..PATHS).map(move |path| format!("{{ hosts: [{host}], path_prefix: /api/v{path} }}")))
         .map(|yaml| serde_yaml::from_str(&yaml).unwrap())
         .collect();
-    Table::build(matches.iter().enumerate().map(|(at, matches)| (matches, at))).unwrap()
+    RouteTable::build(matches.iter().enumerate().map(|(at, matches)| (matches, at))).unwrap()
 }
 
-fn measure(table: &Table<usize>, hosts: usize, question: Question, time: Duration) -> f64 {
+fn measure(table: &RouteTable<usize>, hosts: usize, question: Question, time: Duration) -> f64 {
     let asked: Vec<String> = (0..hosts.max(1_000)).map(|n| question(hosts, n)).collect();
     let (method, headers) = (Method::GET, HeaderMap::new());
     let on = OnListener { name: Some("web"), redirects: false };

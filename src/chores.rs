@@ -14,7 +14,7 @@ const NICE: libc::c_int = 10;
 
 /// Why a chore has no result.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub enum BackgroundError {
     /// It panicked.
     #[error("it broke off: {0}")]
     Panicked(#[from] tokio::task::JoinError),
@@ -27,14 +27,14 @@ pub enum Broken {
 ///
 /// # Errors
 /// It panicked, or there is no thread for it.
-pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Broken> {
+pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BackgroundError> {
     let asked_on = Handle::current();
     let work = move || {
         let _on = asked_on.enter();
         work()
     };
     static POOL: Pool = Pool::new();
-    Ok(POOL.get().map_err(Broken::NoThread)?.spawn_blocking(work).await?)
+    Ok(POOL.get().map_err(BackgroundError::NoThread)?.spawn_blocking(work).await?)
 }
 
 /// One for the process, whose threads come and go with the work.
@@ -112,7 +112,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_its_end_alone() {
         let broken = run(|| -> () { panic!("as a test wants it") }).await;
-        assert!(matches!(broken, Err(Broken::Panicked(_))));
+        assert!(matches!(broken, Err(BackgroundError::Panicked(_))));
         assert_eq!(run(|| 7).await.unwrap(), 7);
     }
 }

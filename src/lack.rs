@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// What there is too little of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lack {
+pub enum Exhaustion {
     /// EMFILE, ENFILE.
     Descriptors,
     /// ENOMEM, ENOBUFS.
@@ -19,11 +19,11 @@ pub enum Lack {
 }
 
 /// What this error says is lacking here; nothing if it is about something else.
-pub fn of(error: &io::Error) -> Option<Lack> {
+pub fn of(error: &io::Error) -> Option<Exhaustion> {
     match error.raw_os_error()? {
-        libc::EMFILE | libc::ENFILE => Some(Lack::Descriptors),
-        libc::ENOMEM | libc::ENOBUFS => Some(Lack::Memory),
-        libc::EADDRNOTAVAIL => Some(Lack::Ports),
+        libc::EMFILE | libc::ENFILE => Some(Exhaustion::Descriptors),
+        libc::ENOMEM | libc::ENOBUFS => Some(Exhaustion::Memory),
+        libc::EADDRNOTAVAIL => Some(Exhaustion::Ports),
         _ => None,
     }
 }
@@ -36,7 +36,7 @@ pub fn is_passing(error: &io::Error) -> bool {
 
 /// A warning that is told at most once in ten seconds.
 #[derive(Debug, Default)]
-pub struct Warning {
+pub struct LimitedWarning {
     /// When it may be told next, in milliseconds of the process.
     next: AtomicU64,
 }
@@ -46,14 +46,14 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 static STARTED: OnceLock<Instant> = OnceLock::new();
 
-impl Warning {
+impl LimitedWarning {
     /// One that was not told yet.
     pub const fn new() -> Self {
         Self { next: AtomicU64::new(0) }
     }
 
     /// Tells what could not be done and why, if that was not told a moment ago.
-    pub fn tell(&self, what: &str, why: impl Display) {
+    pub fn emit(&self, what: &str, why: impl Display) {
         if self.is_due(STARTED.get_or_init(Instant::now).elapsed()) {
             tracing::warn!("{what}: weir itself lacks something ({why})");
         }
@@ -80,15 +80,15 @@ mod tests {
     #[test]
     fn what_is_lacking_here_is_told_from_what_the_other_end_says() {
         let lack = |number| of(&io::Error::from_raw_os_error(number));
-        assert_eq!((lack(libc::EMFILE), lack(libc::ENFILE)), (Some(Lack::Descriptors), Some(Lack::Descriptors)));
-        assert_eq!((lack(libc::ENOBUFS), lack(libc::EADDRNOTAVAIL)), (Some(Lack::Memory), Some(Lack::Ports)));
+        assert_eq!((lack(libc::EMFILE), lack(libc::ENFILE)), (Some(Exhaustion::Descriptors), Some(Exhaustion::Descriptors)));
+        assert_eq!((lack(libc::ENOBUFS), lack(libc::EADDRNOTAVAIL)), (Some(Exhaustion::Memory), Some(Exhaustion::Ports)));
         assert_eq!((lack(libc::ECONNREFUSED), lack(libc::EACCES)), (None, None));
         assert_eq!(of(&io::ErrorKind::AddrNotAvailable.into()), None, "not the system's word");
     }
 
     #[test]
     fn a_warning_is_told_once_in_a_while() {
-        let warning = Warning::new();
+        let warning = LimitedWarning::new();
         let told = [0, 1, 9, 10, 19, 20].map(|seconds| warning.is_due(Duration::from_secs(seconds)));
         assert_eq!(told, [true, false, false, true, false, true]);
     }

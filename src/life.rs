@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether the process should get traffic.
 #[derive(Debug, Default)]
-pub struct Life {
+pub struct Lifecycle {
     bound: AtomicBool,
     draining: AtomicBool,
 }
 
-impl Life {
+impl Lifecycle {
     /// Every listener is bound.
     pub fn set_bound(&self) {
         self.bound.store(true, Ordering::Release);

@@ -7,9 +7,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The longest line of version 1, CR LF included.
-pub const V1_MOST: usize = 107;
+pub const V1_MAX_LEN: usize = 107;
 /// Fewer bytes than any header of either version has; enough to tell them apart.
-pub const TELLING: usize = 12;
+pub const MIN_PREFIX_LEN: usize = 12;
 /// What every header of version 2 begins with: signature, version and command, family, length.
 pub const V2_FIXED: usize = 16;
 /// The most bytes of addresses that are looked at (two of IPv6 with their ports).
@@ -20,7 +20,7 @@ const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
 /// The two ends of the connection that a client opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ends {
+pub struct AddressPair {
     /// The client's.
     pub source: SocketAddr,
     /// The one that it connected to.
@@ -60,7 +60,7 @@ pub enum Version {
 ///
 /// # Errors
 /// It is neither.
-pub fn version(start: &[u8; TELLING]) -> Result<Version, Malformed> {
+pub fn version(start: &[u8; MIN_PREFIX_LEN]) -> Result<Version, Malformed> {
     match start {
         start if *start == V2_SIGNATURE => Ok(Version::Two),
         start if start.starts_with(V1_START) => Ok(Version::One),
@@ -72,8 +72,8 @@ pub fn version(start: &[u8; TELLING]) -> Result<Version, Malformed> {
 ///
 /// # Errors
 /// It is no such line.
-pub fn parse_v1(line: &[u8]) -> Result<Option<Ends>, Malformed> {
-    if line.len() > V1_MOST {
+pub fn parse_v1(line: &[u8]) -> Result<Option<AddressPair>, Malformed> {
+    if line.len() > V1_MAX_LEN {
         return Err(Malformed::Endless);
     }
     let inner = line.strip_prefix(V1_START).and_then(|line| line.strip_suffix(b"\r\n")).ok_or(Malformed::Line)?;
@@ -91,7 +91,7 @@ pub fn parse_v1(line: &[u8]) -> Result<Option<Ends>, Malformed> {
     };
     let end = |ip: &str, number: &str| Some(SocketAddr::new(address(ip)?, port(number)?));
     match (end(source, from), end(destination, to)) {
-        (Some(source), Some(destination)) => Ok(Some(Ends { source, destination })),
+        (Some(source), Some(destination)) => Ok(Some(AddressPair { source, destination })),
         _ => Err(Malformed::Line),
     }
 }
@@ -125,7 +125,7 @@ impl V2 {
     /// # Errors
     /// Something in it does not exist, or the length cannot be.
     pub fn parse(fixed: &[u8; V2_FIXED]) -> Result<Self, Malformed> {
-        if fixed[..TELLING] != V2_SIGNATURE {
+        if fixed[..MIN_PREFIX_LEN] != V2_SIGNATURE {
             return Err(Malformed::Start);
         }
         let family = match (fixed[12], fixed[13]) {
@@ -152,7 +152,7 @@ impl V2 {
     }
 
     /// The ends that those bytes name; nothing where the socket's own count.
-    pub fn ends(self, addresses: &[u8]) -> Option<Ends> {
+    pub fn ends(self, addresses: &[u8]) -> Option<AddressPair> {
         let (source, destination): (IpAddr, IpAddr) = match self.family {
             Family::None => return None,
             Family::V4 => (four(addresses)?.into(), four(addresses.get(4..)?)?.into()),
@@ -160,7 +160,7 @@ impl V2 {
         };
         let ports = addresses.get(self.addresses() - 4..)?.first_chunk::<4>()?;
         let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
-        Some(Ends { source: SocketAddr::new(source, port(0)), destination: SocketAddr::new(destination, port(2)) })
+        Some(AddressPair { source: SocketAddr::new(source, port(0)), destination: SocketAddr::new(destination, port(2)) })
     }
 }
 
@@ -173,10 +173,10 @@ fn six(bytes: &[u8]) -> Option<Ipv6Addr> {
 }
 
 /// A header of version 2 for a client's connection; without ends it is LOCAL: Weir speaks for itself.
-pub fn encode_v2(ends: Option<Ends>) -> Vec<u8> {
+pub fn encode_v2(ends: Option<AddressPair>) -> Vec<u8> {
     let mut header = Vec::with_capacity(V2_FIXED + V2_ADDRESSES);
     header.extend(V2_SIGNATURE);
-    let Some(Ends { source, destination }) = ends else {
+    let Some(AddressPair { source, destination }) = ends else {
         header.extend([0x20, 0x00, 0, 0]);
         return header;
     };

@@ -12,15 +12,15 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::schema::Document;
 use crate::config::watch::Watch;
-use crate::config::{self, Change, Checked, Diff, Disk, Problem};
-use crate::lack::{self, Warning};
-use crate::listener::{Front, Listeners, Registered};
+use crate::config::{self, Change, ValidatedConfig, Diff, Disk, Problem};
+use crate::lack::{self, LimitedWarning};
+use crate::listener::{HttpService, Listeners, Registered};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::{Metrics, process_log};
 use crate::upstream::registry::Registry;
 use arc_swap::ArcSwap;
 
-static CANNOT_READ: Warning = Warning::new();
+static CANNOT_READ: LimitedWarning = LimitedWarning::new();
 const CANNOT_LOOK: &str = "certificates for backends cannot be looked into; that is tried again";
 
 /// The advice of a problem that shows only when a configuration is put in force.
@@ -35,7 +35,7 @@ const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// What a reload came to.
 #[derive(Debug, Clone)]
-pub enum Reloaded {
+pub enum ReloadOutcome {
     /// The new configuration is in force.
     Applied {
         /// The number of the snapshot.
@@ -58,7 +58,7 @@ pub struct LastReload {
     /// When.
     pub at: SystemTime,
     /// What it came to.
-    pub result: Reloaded,
+    pub result: ReloadOutcome,
 }
 
 /// Logs as the configuration wants them: first whether it can be done, then doing it.
@@ -71,7 +71,7 @@ pub trait Logs: Send + Sync {
 }
 
 /// Takes the admin's token from a configuration that is in force.
-pub type TakeToken = Box<dyn Fn(&Checked) + Send + Sync>;
+pub type TakeToken = Box<dyn Fn(&ValidatedConfig) + Send + Sync>;
 
 /// Brings configurations into the running process, one at a time.
 pub struct Reloader<F> {
@@ -94,13 +94,13 @@ pub struct Reloader<F> {
 #[derive(Default)]
 struct BackendFiles {
     /// What is in force, where it names such files.
-    checked: Option<Arc<Checked>>,
+    checked: Option<Arc<ValidatedConfig>>,
     /// Empty while a refresh has it.
     watch: Watch,
 }
 
 /// What a reloader works on.
-pub struct Parts<F> {
+pub struct ReloaderParts<F> {
     /// The file that is read again.
     pub path: PathBuf,
     /// The snapshot of the moment.
@@ -119,9 +119,9 @@ pub struct Parts<F> {
     pub token: TakeToken,
 }
 
-impl<F: Front> Reloader<F> {
+impl<F: HttpService> Reloader<F> {
     /// For the life of the process, which begins with this configuration.
-    pub fn new(parts: Parts<F>, checked: &Checked) -> Self {
+    pub fn new(parts: ReloaderParts<F>, checked: &ValidatedConfig) -> Self {
         let started_with = Arc::clone(&parts.shared.load().document);
         let this = Self {
             path: parts.path,
@@ -137,16 +137,16 @@ impl<F: Front> Reloader<F> {
             one_at_a_time: Mutex::new(()),
             backends: Mutex::default(),
         };
-        this.look_after(checked);
+        this.watch_backend_files(checked);
         this
     }
 
     /// Reads the file again and applies it. Blocks on the file system.
-    pub fn reload(&self) -> Reloaded {
+    pub fn reload(&self) -> ReloadOutcome {
         let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
         let result = match config::load(&self.path).and_then(|checked| self.apply(checked)) {
             Ok(applied) => applied,
-            Err(problems) => Reloaded::Rejected { problems },
+            Err(problems) => ReloadOutcome::Rejected { problems },
         };
         self.note(&result);
         result
@@ -184,7 +184,7 @@ impl<F: Front> Reloader<F> {
         }
     }
 
-    fn look_after(&self, checked: &Checked) {
+    fn watch_backend_files(&self, checked: &ValidatedConfig) {
         let mut backends = self.backends();
         backends.watch = checked.watch();
         backends.checked = (!checked.backend_files().is_empty()).then(|| Arc::new(checked.clone()));
@@ -195,15 +195,15 @@ impl<F: Front> Reloader<F> {
     }
 
     /// What a reload with this text would change; the generation is that of now.
-    pub fn diff(&self, yaml: &str) -> Reloaded {
+    pub fn diff(&self, yaml: &str) -> ReloadOutcome {
         match config::parse_in_place(&self.path, yaml) {
             Ok(checked) => {
                 let snapshot = self.shared.load();
                 let diff = config::diff(&snapshot.document, checked.document());
                 let fixed = config::fixed(&self.started_with, checked.document());
-                Reloaded::Applied { generation: snapshot.generation, changes: self.describe(&diff), fixed }
+                ReloadOutcome::Applied { generation: snapshot.generation, changes: self.describe(&diff), fixed }
             }
-            Err(problems) => Reloaded::Rejected { problems },
+            Err(problems) => ReloadOutcome::Rejected { problems },
         }
     }
 
@@ -213,7 +213,7 @@ impl<F: Front> Reloader<F> {
     }
 
     /// The steps that may fail come first, and those among them that write files come last.
-    fn apply(&self, checked: Checked) -> Result<Reloaded, Vec<Problem>> {
+    fn apply(&self, checked: ValidatedConfig) -> Result<ReloadOutcome, Vec<Problem>> {
         let before = self.shared.load();
         if self.listeners.are_closed() {
             return Err(vec![checked.problem("document", "the process is stopping".to_owned(), "Start it again")]);
@@ -236,11 +236,11 @@ impl<F: Front> Reloader<F> {
         self.listeners.apply(document.into(), tls, new, &self.fronts);
         switch_logs();
         (self.token)(checked);
-        self.look_after(checked);
-        Ok(Reloaded::Applied { generation: snapshot.generation, changes, fixed })
+        self.watch_backend_files(checked);
+        Ok(ReloadOutcome::Applied { generation: snapshot.generation, changes, fixed })
     }
 
-    fn bind(&self, checked: &Checked) -> Result<Vec<Registered>, Vec<Problem>> {
+    fn bind(&self, checked: &ValidatedConfig) -> Result<Vec<Registered>, Vec<Problem>> {
         let listeners = &checked.document().listeners;
         self.listeners.bind_new(listeners).map_err(|error| {
             let at = listeners.iter().position(|listener| listener.address == error.address).unwrap_or_default();
@@ -278,11 +278,11 @@ impl<F: Front> Reloader<F> {
     }
 
     /// The counters come last: who has waited for them finds the rest said.
-    fn note(&self, result: &Reloaded) {
+    fn note(&self, result: &ReloadOutcome) {
         let at = SystemTime::now();
         self.last.store(Arc::new(Some(LastReload { at, result: result.clone() })));
         match result {
-            Reloaded::Applied { generation, changes, fixed } => {
+            ReloadOutcome::Applied { generation, changes, fixed } => {
                 tracing::info!(generation, changes = changes.len(), "configuration reloaded");
                 for change in changes {
                     tracing::info!("{change}");
@@ -293,7 +293,7 @@ impl<F: Front> Reloader<F> {
                 process_log::flush(LOG_FLUSH_TIMEOUT);
                 self.metrics.reload_applied(*generation, at);
             }
-            Reloaded::Rejected { problems } => {
+            ReloadOutcome::Rejected { problems } => {
                 tracing::error!(problems = problems.len(), "configuration rejected; the old one goes on");
                 for problem in problems {
                     tracing::error!("{problem}");
@@ -306,7 +306,7 @@ impl<F: Front> Reloader<F> {
 }
 
 /// Reads the files of `upstreams.*.tls` that have changed; nothing where all that can be used is as it was.
-fn read_again(checked: &Checked, watch: &mut Watch) -> Option<Checked> {
+fn read_again(checked: &ValidatedConfig, watch: &mut Watch) -> Option<ValidatedConfig> {
     let changed = watch.look_on_disk(&checked.backend_files()).unwrap_or_else(|error| {
         CANNOT_READ.say(CANNOT_LOOK, error);
         BTreeSet::new()

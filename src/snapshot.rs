@@ -9,16 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use crate::config::Checked;
+use crate::config::ValidatedConfig;
 use crate::config::schema::{self, Document, RouteTimeouts};
 use crate::config::values::Name;
-use crate::policy::forwarded::Forwarding;
-use crate::policy::headers::Edits;
+use crate::policy::forwarded::ForwardedHeaders;
+use crate::policy::headers::CompiledHeaderEdits;
 use crate::policy::host::HostPolicy;
 use crate::policy::rewrite::Rewrite;
 use crate::route::action::{Action, Redirect, Respond, Split};
 use crate::route::listener_names::ListenerNames;
-use crate::route::table::Table;
+use crate::route::table::RouteTable;
 use crate::telemetry::meters::{RouteMeters, UpstreamMeters};
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Upstream;
@@ -34,13 +34,13 @@ pub struct Snapshot {
     /// What it was compiled from.
     pub document: Arc<Document>,
     /// Which request goes where.
-    pub routes: Table<Arc<Route>>,
+    pub routes: RouteTable<Arc<Route>>,
     /// What listeners are called, for routes that name them.
     pub listeners: ListenerNames,
     /// All upstreams, used or not.
     pub upstreams: Upstreams,
     /// Whom to believe, whom to tell.
-    pub forwarding: Forwarding,
+    pub forwarding: ForwardedHeaders,
 }
 
 /// A route compiled: nothing in it has to be looked up by name or parsed.
@@ -55,9 +55,9 @@ pub struct Route {
     /// The Host that backends see.
     pub host: HostPolicy,
     /// Edits to the request's header.
-    pub request_headers: Edits,
+    pub request_headers: CompiledHeaderEdits,
     /// Edits to the response's header.
-    pub response_headers: Edits,
+    pub response_headers: CompiledHeaderEdits,
     /// Bytes of a request's body.
     pub body_limit: Option<u64>,
     /// Deadlines towards backends.
@@ -99,7 +99,7 @@ impl Snapshot {
     /// # Errors
     /// A gap in the checks of `config`.
     pub fn compile(
-        checked: &Checked,
+        checked: &ValidatedConfig,
         previous: Option<&Self>,
         registry: &Registry,
         metrics: &Metrics,
@@ -120,16 +120,16 @@ impl Snapshot {
         Ok(Self {
             generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
             document: Arc::new(document.clone()),
-            routes: Table::build(routes.into_iter()).map_err(|what| CompileError { path: "routes".into(), what })?,
+            routes: RouteTable::build(routes.into_iter()).map_err(|what| CompileError { path: "routes".into(), what })?,
             listeners: ListenerNames::new(&document.listeners),
             upstreams,
-            forwarding: Forwarding::new(document.forwarded, &document.trusted_proxies),
+            forwarding: ForwardedHeaders::new(document.forwarded, &document.trusted_proxies),
         })
     }
 }
 
 /// A document that was only looked at may lack the keys that are made when it is put in force.
-fn has_its_keys(checked: &Checked) -> Result<(), CompileError> {
+fn has_its_keys(checked: &ValidatedConfig) -> Result<(), CompileError> {
     for (name, upstream) in &checked.document().upstreams {
         if upstream.sticky.as_ref().is_some_and(|sticky| checked.file(&sticky.key_file).is_none()) {
             let path = format!("upstreams.{name}.sticky.key_file");
@@ -147,8 +147,8 @@ impl Route {
             action: action(route, targets)?,
             rewrite,
             host: HostPolicy::compile(&route.host)?,
-            request_headers: Edits::compile(&route.request_headers)?,
-            response_headers: Edits::compile(&route.response_headers)?,
+            request_headers: CompiledHeaderEdits::compile(&route.request_headers)?,
+            response_headers: CompiledHeaderEdits::compile(&route.response_headers)?,
             body_limit: Some(route.limits.body.get()).filter(|limit| *limit > 0),
             timeouts: route.timeouts.clone(),
             retry: Rule::new(&route.retry),
@@ -206,13 +206,13 @@ impl Target {
 #[derive(Debug)]
 pub struct Shared {
     now: ArcSwap<Snapshot>,
-    replaced: Replaced<Snapshot>,
+    replaced: Retired<Snapshot>,
 }
 
 impl Shared {
     /// With the first snapshot.
     pub fn new(snapshot: Snapshot) -> Self {
-        Self { now: ArcSwap::from_pointee(snapshot), replaced: Replaced::default() }
+        Self { now: ArcSwap::from_pointee(snapshot), replaced: Retired::default() }
     }
 
     /// The one to use from here on; a request calls this once.
@@ -232,7 +232,7 @@ impl Shared {
 
     /// Drops the snapshots that were replaced and that no request holds any more. To be called now and then, apart
     /// from traffic: it takes as long as they are large.
-    pub fn sweep(&self) {
+    pub fn reap(&self) {
         self.replaced.sweep();
     }
 }
@@ -240,15 +240,15 @@ impl Shared {
 /// What was replaced and may still be used. It is held here too, so that it is never a request that holds a large
 /// configuration last and has to take it apart while others wait.
 #[derive(Debug)]
-struct Replaced<T>(Mutex<Vec<Arc<T>>>);
+struct Retired<T>(Mutex<Vec<Arc<T>>>);
 
-impl<T> Default for Replaced<T> {
+impl<T> Default for Retired<T> {
     fn default() -> Self {
         Self(Mutex::default())
     }
 }
 
-impl<T> Replaced<T> {
+impl<T> Retired<T> {
     fn add(&self, one: Arc<T>) {
         self.lock().push(one);
     }
@@ -271,13 +271,13 @@ impl<T> Replaced<T> {
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::telemetry::vitals::Vitals;
+    use crate::telemetry::vitals::BackendState;
 
     #[tokio::test]
     async fn routes_to_one_upstream_with_the_same_deadlines_share_what_they_send_to() {
         let registry = Registry::new(
             tokio::runtime::Handle::current(),
-            |labels| Arc::new(Vitals::new(labels)),
+            |labels| Arc::new(BackendState::new(labels)),
             |name| Arc::new(UpstreamMeters::new(name)),
         );
         let yaml = "{u: {backends: [{address: '127.0.0.1:1'}]}}";
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn what_was_replaced_goes_when_nobody_uses_it_and_not_by_the_hand_of_its_last_user() {
-        let (replaced, one) = (Replaced::default(), Arc::new(()));
+        let (replaced, one) = (Retired::default(), Arc::new(()));
         let gone = Arc::downgrade(&one);
         replaced.add(Arc::clone(&one));
         replaced.sweep();

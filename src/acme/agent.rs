@@ -10,30 +10,30 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::attempt::{Fate, ask, attempt, now, term};
+use super::attempt::{IssuanceOutcome, ask, attempt, now, term};
 use super::home;
 use super::schedule::{Ended, Schedule, Tries};
 use super::status::Status;
-use super::unkept::{self, Unkept};
-use super::waits::{self, Trouble};
+use super::unkept::{self, PendingWrites};
+use super::waits::{self, FailureKind};
 use crate::config::Disk;
 use crate::config::watch::{Stamp, stamp};
 use crate::telemetry::Metrics;
 use crate::telemetry::meters::CertificateMeters;
 use crate::telemetry::orders::OrderResult;
-use crate::tls::{Managed, Store, Unusable, sweep};
+use crate::tls::{AcmeCerts, CertStore, Unusable, sweep};
 
 /// How often it looks.
-const TURN: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Orders under way at once.
-const ORDERS: usize = 4;
+const MAX_CONCURRENT_ORDERS: usize = 4;
 /// How old a challenge is that nobody waits for any more.
-const LEFT_BEHIND: Duration = Duration::from_secs(3600);
+const STALE_AFTER: Duration = Duration::from_secs(3600);
 
 /// Keeps the certificates that are issued.
 #[derive(Debug)]
-pub struct Agent {
-    store: Arc<Store>,
+pub struct AcmeManager {
+    store: Arc<CertStore>,
     metrics: Arc<Metrics>,
     inner: Mutex<Inner>,
     orders: Arc<Semaphore>,
@@ -42,21 +42,21 @@ pub struct Agent {
 #[derive(Debug, Default)]
 struct Inner {
     /// Of the configuration in force.
-    managed: Arc<[Managed]>,
+    managed: Arc<[AcmeCerts]>,
     schedule: Schedule,
     /// What was last seen of each file.
     seen: BTreeMap<PathBuf, Stamp>,
-    unkept: Unkept,
+    unkept: PendingWrites,
     meters: Meters,
 }
 
 /// By name.
 type Meters = BTreeMap<Arc<str>, Arc<CertificateMeters>>;
 
-impl Agent {
+impl AcmeManager {
     /// For the certificates of this store.
-    pub fn new(store: Arc<Store>, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { store, metrics, inner: Mutex::default(), orders: Arc::new(Semaphore::new(ORDERS)) })
+    pub fn new(store: Arc<CertStore>, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { store, metrics, inner: Mutex::default(), orders: Arc::new(Semaphore::new(MAX_CONCURRENT_ORDERS)) })
     }
 
     /// Goes on for as long as the process lives.
@@ -72,7 +72,7 @@ impl Agent {
             }
             self.order_what_is_due();
             self.ask_for_advice();
-            tokio::time::sleep(TURN).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -80,7 +80,7 @@ impl Agent {
     pub fn status(&self) -> Vec<Status> {
         let wanted = self.store.managed();
         let inner = self.lock();
-        let status = |managed: &Managed| Status::of(&managed.name, inner.schedule.of(&managed.name));
+        let status = |managed: &AcmeCerts| Status::of(&managed.name, inner.schedule.of(&managed.name));
         wanted.iter().map(status).collect()
     }
 
@@ -103,7 +103,7 @@ impl Agent {
     }
 
     /// Goes by this configuration, if it is another one than before.
-    fn adopt(&self, wanted: &Arc<[Managed]>) {
+    fn adopt(&self, wanted: &Arc<[AcmeCerts]>) {
         let before = Arc::clone(&self.lock().managed);
         if Arc::ptr_eq(wanted, &before) {
             return;
@@ -118,13 +118,13 @@ impl Agent {
         }
         self.lock().adopt(wanted, tries, meters);
         let folder = wanted.first().and_then(|each| Some(each.issuer.folder.parent()?.join("challenges")));
-        if let Some(Err(error)) = folder.filter(|folder| folder.exists()).map(|folder| sweep(&folder, LEFT_BEHIND)) {
+        if let Some(Err(error)) = folder.filter(|folder| folder.exists()).map(|folder| sweep(&folder, STALE_AFTER)) {
             tracing::warn!(%error, "old challenges could not be removed");
         }
     }
 
     /// Puts in what is kept of a name. `seen`: what the file was like before it is read.
-    fn take_up(&self, managed: &Managed, seen: Stamp) {
+    fn take_up(&self, managed: &AcmeCerts, seen: Stamp) {
         let kept = managed.read();
         match &kept {
             Ok(_) => {}
@@ -150,7 +150,7 @@ impl Agent {
     }
 
     /// Moves a file that cannot be used out of the way.
-    fn set_aside(&self, managed: &Managed, what: &str) {
+    fn set_aside(&self, managed: &AcmeCerts, what: &str) {
         if let Some(meters) = self.lock().meters.get(&managed.name) {
             meters.count_reload(false);
         }
@@ -189,7 +189,7 @@ impl Agent {
             tokio::spawn(async move {
                 let _slot = slot;
                 let order = tokio::spawn(attempt(Arc::clone(&same.store), managed.clone(), standing));
-                let broken = |_| (Ended::Failed(Trouble::Local, "the order broke off".to_owned()), Fate::Untouched);
+                let broken = |_| (Ended::Failed(FailureKind::Local, "the order broke off".to_owned()), IssuanceOutcome::Untouched);
                 let (ended, fate) = order.await.unwrap_or_else(broken);
                 let _ = tokio::task::spawn_blocking(move || same.note(&managed, ended, fate)).await;
             });
@@ -215,7 +215,7 @@ impl Agent {
     }
 
     /// Takes note of how an order ended, and what became of the file.
-    fn note(&self, managed: &Managed, ended: Ended, fate: Fate) {
+    fn note(&self, managed: &AcmeCerts, ended: Ended, fate: IssuanceOutcome) {
         let mut inner = self.lock();
         inner.note(managed, fate);
         let meters = inner.meters.get(&managed.name).cloned();
@@ -251,7 +251,7 @@ impl Agent {
 
 impl Inner {
     /// Goes by this configuration. `tries`: how the orders of names went that are new.
-    fn adopt(&mut self, wanted: &Arc<[Managed]>, tries: Vec<(Arc<str>, Tries)>, meters: Meters) {
+    fn adopt(&mut self, wanted: &Arc<[AcmeCerts]>, tries: Vec<(Arc<str>, Tries)>, meters: Meters) {
         self.managed = Arc::clone(wanted);
         self.schedule.want(&wanted.iter().map(|each| Arc::clone(&each.name)).collect::<Vec<_>>());
         self.schedule.reloaded(now());
@@ -262,11 +262,11 @@ impl Inner {
         tries.into_iter().for_each(|(name, tries)| self.schedule.found(&name, tries));
     }
 
-    fn note(&mut self, managed: &Managed, fate: Fate) {
+    fn note(&mut self, managed: &AcmeCerts, fate: IssuanceOutcome) {
         match fate {
-            Fate::Untouched => return,
-            Fate::Written => self.unkept.remove(managed),
-            Fate::Unwritten(pem) => self.unkept.add(managed, pem),
+            IssuanceOutcome::Untouched => return,
+            IssuanceOutcome::Written => self.unkept.remove(managed),
+            IssuanceOutcome::Unwritten(pem) => self.unkept.add(managed, pem),
         }
         // It is looked at again: since then somebody may have taken it away, or put in what was kept before.
         self.seen.insert(managed.file.clone(), Some(Default::default()));
@@ -280,14 +280,14 @@ impl Inner {
 }
 
 /// How the orders of a name went.
-fn tries(managed: &Managed) -> Tries {
+fn tries(managed: &AcmeCerts) -> Tries {
     home::tries(managed).unwrap_or_else(|error| {
         tracing::warn!(certificate = &*managed.label, %error, "how its orders went cannot be read");
         Tries::default()
     })
 }
 
-fn keep(managed: &Managed, tries: &Tries) {
+fn keep(managed: &AcmeCerts, tries: &Tries) {
     if let Err(error) = home::keep_tries(managed, tries) {
         tracing::error!(certificate = &*managed.label, %error, "how its order went cannot be kept");
     }

@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::home;
 use super::order::{self, Failure, blocking};
 use super::schedule::{Ended, Standing};
-use super::waits::{Term, Trouble};
-use crate::tls::{Certificate, Managed, Store};
+use super::waits::{Term, FailureKind};
+use crate::tls::{Certificate, AcmeCerts, CertStore};
 
 /// How long an order may take.
-const LONGEST: Duration = Duration::from_secs(180);
+const MAX_ISSUANCE_TIME: Duration = Duration::from_secs(180);
 
 /// What became of the file of a name.
-pub(super) enum Fate {
+pub(super) enum IssuanceOutcome {
     /// It is as it was.
     Untouched,
     /// It is new.
@@ -23,8 +23,8 @@ pub(super) enum Fate {
 }
 
 /// One order, unless another process has it in work or has just done it.
-pub(super) async fn attempt(store: Arc<Store>, managed: Managed, standing: Standing) -> (Ended, Fate) {
-    let failed = |failure: Failure| (Ended::Failed(failure.trouble, failure.error), Fate::Untouched);
+pub(super) async fn attempt(store: Arc<CertStore>, managed: AcmeCerts, standing: Standing) -> (Ended, IssuanceOutcome) {
+    let failed = |failure: Failure| (Ended::Failed(failure.trouble, failure.error), IssuanceOutcome::Untouched);
     let local = |error| failed(Failure::local("nothing can be kept in the state directory", &error));
     let same = managed.clone();
     let taken = blocking(move || {
@@ -34,21 +34,21 @@ pub(super) async fn attempt(store: Arc<Store>, managed: Managed, standing: Stand
     });
     let (_lock, kept, theirs) = match taken.await {
         Ok(Some(taken)) => taken,
-        Ok(None) => return (Ended::Busy, Fate::Untouched),
+        Ok(None) => return (Ended::Busy, IssuanceOutcome::Untouched),
         Err(error) => return local(error),
     };
     // What was brought forward here, by a reload, is older than that: ours counts.
     let latest = if theirs.last > standing.tries.last { theirs } else { standing.tries.clone() };
     if standing.as_kept(kept, latest.clone()).due() > now() {
-        return (Ended::Stands(kept, latest), Fate::Untouched);
+        return (Ended::Stands(kept, latest), IssuanceOutcome::Untouched);
     }
     // What is issued counts with the server whether it can be kept or not.
     let issuer = Arc::clone(&managed.issuer);
     if let Err(error) = blocking(move || home::prove_room(&issuer)).await {
         return local(error);
     }
-    let obtained = tokio::time::timeout(LONGEST, order::obtain(&managed, store.challenges())).await;
-    let late = || Failure { trouble: Trouble::Unreachable, error: "the order took too long".to_owned() };
+    let obtained = tokio::time::timeout(MAX_ISSUANCE_TIME, order::obtain(&managed, store.challenges())).await;
+    let late = || Failure { trouble: FailureKind::Unreachable, error: "the order took too long".to_owned() };
     match obtained.unwrap_or_else(|_| Err(late())) {
         Ok(pem) => match blocking(move || Ok(put(&store, &managed, pem))).await {
             Ok(put) => put,
@@ -59,19 +59,19 @@ pub(super) async fn attempt(store: Arc<Store>, managed: Managed, standing: Stand
 }
 
 /// Keeps what was issued, and serves it; also where it cannot be kept.
-fn put(store: &Store, managed: &Managed, pem: Vec<u8>) -> (Ended, Fate) {
-    let refused = |what| (Ended::Failed(Trouble::Refused, what), Fate::Untouched);
+fn put(store: &CertStore, managed: &AcmeCerts, pem: Vec<u8>) -> (Ended, IssuanceOutcome) {
+    let refused = |what| (Ended::Failed(FailureKind::Refused, what), IssuanceOutcome::Untouched);
     let certificate = match managed.parse(&pem) {
         Ok(certificate) if certificate.not_after() > now() => certificate,
         Ok(_) => return refused("what the server issued has expired already".to_owned()),
         Err(what) => return refused(format!("what the server issued cannot be used: {what}")),
     };
     let fate = match crate::tls::private::write(&managed.file, &pem) {
-        Ok(()) => Fate::Written,
+        Ok(()) => IssuanceOutcome::Written,
         Err(error) => {
             let (certificate, path) = (&*managed.label, managed.file.display());
             tracing::error!(certificate, %path, %error, "issued, but it cannot be written; it is served, and that is tried again");
-            Fate::Unwritten(pem)
+            IssuanceOutcome::Unwritten(pem)
         }
     };
     let term = term(&certificate);
@@ -81,10 +81,10 @@ fn put(store: &Store, managed: &Managed, pem: Vec<u8>) -> (Ended, Fate) {
 
 /// What a server wants of the certificate that is kept: which it is, the window in which it is to be renewed; and for how
 /// many seconds that holds. Nothing where it does not say.
-pub(super) async fn ask(store: &Store, managed: &Managed) -> Option<(Option<(Term, (i64, i64))>, Option<i64>)> {
+pub(super) async fn ask(store: &CertStore, managed: &AcmeCerts) -> Option<(Option<(Term, (i64, i64))>, Option<i64>)> {
     let same = managed.clone();
     let kept = blocking(move || Ok(same.read().ok().flatten())).await.ok()??;
-    let asked = tokio::time::timeout(LONGEST, order::advice(managed, store.challenges(), &kept)).await;
+    let asked = tokio::time::timeout(MAX_ISSUANCE_TIME, order::advice(managed, store.challenges(), &kept)).await;
     match asked.ok()? {
         Ok(advice) => Some((Some((term(&kept), advice.window)), Some(advice.wait))),
         Err(failure) => {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schedule::Tries;
 use crate::config::read_named;
-use crate::tls::{Issuer, Managed, private};
+use crate::tls::{Issuer, AcmeCerts, private};
 
 /// A key and a chain of certificates have some 10 KiB.
 const ROOM: usize = 16 << 10;
@@ -52,7 +52,7 @@ pub(super) fn prove_room(issuer: &Issuer) -> io::Result<()> {
 
 /// Takes a name for an order, and makes the folder it is kept in; nothing if another process has it. The lock ends with the
 /// file, and with the process.
-pub(super) fn take(managed: &Managed) -> io::Result<Option<File>> {
+pub(super) fn take(managed: &AcmeCerts) -> io::Result<Option<File>> {
     private::make_folder(&managed.issuer.folder)?;
     let file = open(&managed.file.with_extension("lock"))?;
     match file.try_lock() {
@@ -87,11 +87,11 @@ pub(super) fn drop_account(issuer: &Issuer, id: &str) -> io::Result<()> {
 }
 
 /// How the orders of a name went.
-pub(super) fn tries(managed: &Managed) -> io::Result<Tries> {
+pub(super) fn tries(managed: &AcmeCerts) -> io::Result<Tries> {
     read_json(&tries_file(managed)).map(Option::unwrap_or_default)
 }
 
-pub(super) fn keep_tries(managed: &Managed, tries: &Tries) -> io::Result<()> {
+pub(super) fn keep_tries(managed: &AcmeCerts, tries: &Tries) -> io::Result<()> {
     private::write(&tries_file(managed), &serde_json::to_vec_pretty(tries)?)
 }
 
@@ -108,7 +108,7 @@ fn account_file(issuer: &Issuer) -> PathBuf {
     issuer.folder.join("account.json")
 }
 
-fn tries_file(managed: &Managed) -> PathBuf {
+fn tries_file(managed: &AcmeCerts) -> PathBuf {
     managed.file.with_extension("json")
 }
 
@@ -143,12 +143,12 @@ mod tests {
     use super::*;
     use crate::config::schema::AcmeChallenge;
 
-    fn managed(folder: &Path) -> Managed {
+    fn managed(folder: &Path) -> AcmeCerts {
         let folder = folder.join("acme/ca");
         let file = folder.join("a.example.pem");
         let issuer = Issuer { directory: "https://ca/dir".into(), email: None, authorities: None, folder };
         let (name, label) = ("a.example".into(), "acme:a.example".into());
-        Managed { name, label, issuer: Arc::new(issuer), challenge: AcmeChallenge::Http01, file }
+        AcmeCerts { name, label, issuer: Arc::new(issuer), challenge: AcmeChallenge::Http01, file }
     }
 
     #[test]

@@ -19,9 +19,9 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 /// How long a request may take.
-const LONGEST: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest answer, in bytes: a chain of certificates has some 10 KiB.
-const LARGEST: usize = 1 << 20;
+const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 /// How a server said that it cannot be asked now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,12 +79,12 @@ impl HttpClient for Http {
         Box::pin(async move {
             let whole = async {
                 let (parts, body) = answer.await.map_err(|error| Error::Other(Box::new(error)))?.into_parts();
-                let body = Limited::new(body, LARGEST).collect().await.map_err(Error::Other)?.to_bytes();
+                let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(Error::Other)?.to_bytes();
                 let refusal = refusal(parts.status, &parts.headers, SystemTime::now());
                 *last.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
                 Ok(BytesResponse { parts, body: Box::new(body) })
             };
-            tokio::time::timeout(LONGEST, whole).await.unwrap_or(Err(Error::Str("no answer in time")))
+            tokio::time::timeout(REQUEST_TIMEOUT, whole).await.unwrap_or(Err(Error::Str("no answer in time")))
         })
     }
 }

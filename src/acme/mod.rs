@@ -22,6 +22,6 @@ mod status;
 mod unkept;
 mod waits;
 
-pub use agent::Agent;
+pub use agent::AcmeManager;
 pub use home::prove;
 pub use status::Status;

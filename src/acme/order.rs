@@ -16,9 +16,9 @@ use tokio::runtime::Handle;
 
 use super::home;
 use super::http::{Http, LastRefusal};
-use super::waits::Trouble;
+use super::waits::FailureKind;
 use crate::config::schema::AcmeChallenge;
-use crate::tls::{Certificate, Challenges, Issuer, Managed, Pending};
+use crate::tls::{Certificate, Challenges, Issuer, AcmeCerts, Pending};
 
 /// How long a server may take to see that a name leads here, and then to issue.
 const PATIENCE: RetryPolicy =
@@ -27,17 +27,17 @@ const PATIENCE: RetryPolicy =
 /// Why there is no certificate.
 #[derive(Debug)]
 pub(super) struct Failure {
-    pub(super) trouble: Trouble,
+    pub(super) trouble: FailureKind,
     pub(super) error: String,
 }
 
 impl Failure {
     pub(super) fn local(what: &str, error: &io::Error) -> Self {
-        Self { trouble: Trouble::Local, error: format!("{what}: {error}") }
+        Self { trouble: FailureKind::Local, error: format!("{what}: {error}") }
     }
 
     fn refused(error: impl Into<String>) -> Self {
-        Self { trouble: Trouble::Refused, error: error.into() }
+        Self { trouble: FailureKind::Refused, error: error.into() }
     }
 }
 
@@ -45,16 +45,16 @@ impl Failure {
 ///
 /// # Errors
 /// There is none, for now.
-pub(super) async fn obtain(managed: &Managed, challenges: &Arc<Challenges>) -> Result<Vec<u8>, Failure> {
+pub(super) async fn obtain(managed: &AcmeCerts, challenges: &Arc<Challenges>) -> Result<Vec<u8>, Failure> {
     let last = LastRefusal::default();
     let dialogue = Dialogue { managed, challenges, last: Arc::clone(&last) };
-    let judge = |error: Failed| match error {
-        Failed::Here(failure) => failure,
-        Failed::There(error) => judged(&error, &last, &managed.issuer),
+    let judge = |error: OrderError| match error {
+        OrderError::Here(failure) => failure,
+        OrderError::There(error) => judged(&error, &last, &managed.issuer),
     };
     let (account, other_address) = dialogue.account().await.map_err(judge)?;
     let result = dialogue.run(&account, other_address).await;
-    if let Err(Failed::There(Error::Api(problem))) = &result
+    if let Err(OrderError::There(Error::Api(problem))) = &result
         && problem.r#type.as_deref() == Some(NO_ACCOUNT)
     {
         let (issuer, id) = (Arc::clone(&managed.issuer), account.id().to_owned());
@@ -78,7 +78,7 @@ pub(super) struct Advice {
 /// # Errors
 /// It does not say.
 pub(super) async fn advice(
-    managed: &Managed,
+    managed: &AcmeCerts,
     challenges: &Arc<Challenges>,
     certificate: &Certificate,
 ) -> Result<Advice, Failure> {
@@ -91,27 +91,27 @@ pub(super) async fn advice(
         let name = CertificateIdentifier::new(Der::from_slice(&authority), Der::from_slice(&serial));
         Ok(account.renewal_info(&name).await?)
     };
-    let (info, wait) = asked.await.map_err(|error: Failed| match error {
-        Failed::Here(failure) => failure,
-        Failed::There(error) => judged(&error, &last, &managed.issuer),
+    let (info, wait) = asked.await.map_err(|error: OrderError| match error {
+        OrderError::Here(failure) => failure,
+        OrderError::There(error) => judged(&error, &last, &managed.issuer),
     })?;
     let window = (info.suggested_window.start.unix_timestamp(), info.suggested_window.end.unix_timestamp());
     Ok(Advice { window, wait: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX) })
 }
 
 /// What an order ends early with: on our side, or on the server's.
-enum Failed {
+enum OrderError {
     Here(Failure),
     There(Error),
 }
 
-impl From<Failure> for Failed {
+impl From<Failure> for OrderError {
     fn from(failure: Failure) -> Self {
         Self::Here(failure)
     }
 }
 
-impl From<Error> for Failed {
+impl From<Error> for OrderError {
     fn from(error: Error) -> Self {
         Self::There(error)
     }
@@ -126,18 +126,18 @@ const SERVER_INTERNAL: &str = "urn:ietf:params:acme:error:serverInternal";
 fn judged(error: &Error, last: &LastRefusal, issuer: &Issuer) -> Failure {
     let refusal = *last.lock().unwrap_or_else(PoisonError::into_inner);
     let trouble = match (error, refusal) {
-        (_, Some(refusal)) if refusal.limited || refusal.wait.is_some() => Trouble::Limited(refusal.wait),
+        (_, Some(refusal)) if refusal.limited || refusal.wait.is_some() => FailureKind::Limited(refusal.wait),
         (Error::Api(problem), _) => match problem.r#type.as_deref() {
-            Some(RATE_LIMITED) => Trouble::Limited(None),
+            Some(RATE_LIMITED) => FailureKind::Limited(None),
             // It has forgotten us, as servers for tests do: there will be another account. Nonces it forgets more often, and
             // several in a row say nothing of the order (section 6.5).
-            Some(NO_ACCOUNT | BAD_NONCE | SERVER_INTERNAL) => Trouble::Unreachable,
-            _ => Trouble::Refused,
+            Some(NO_ACCOUNT | BAD_NONCE | SERVER_INTERNAL) => FailureKind::Unreachable,
+            _ => FailureKind::Refused,
         },
-        _ => Trouble::Unreachable,
+        _ => FailureKind::Unreachable,
     };
     let error = with_causes(error);
-    let error = if trouble == Trouble::Unreachable { at_directory(&error, issuer) } else { error };
+    let error = if trouble == FailureKind::Unreachable { at_directory(&error, issuer) } else { error };
     Failure { trouble, error }
 }
 
@@ -187,7 +187,7 @@ impl Drop for Answered {
 }
 
 struct Dialogue<'a> {
-    managed: &'a Managed,
+    managed: &'a AcmeCerts,
     challenges: &'a Arc<Challenges>,
     last: LastRefusal,
 }
@@ -198,7 +198,7 @@ impl Dialogue<'_> {
         &self,
         account: &instant_acme::Account,
         other_address: Option<AccountCredentials>,
-    ) -> Result<Vec<u8>, Failed> {
+    ) -> Result<Vec<u8>, OrderError> {
         if let Some(credentials) = other_address {
             let contact = contact(&self.managed.issuer);
             account.update_contacts(&contact.iter().map(String::as_str).collect::<Vec<_>>()).await?;
@@ -223,7 +223,7 @@ impl Dialogue<'_> {
     }
 
     /// The account that is kept, or a new one. One at a time, so that processes that start together make one.
-    async fn account(&self) -> Result<(instant_acme::Account, Option<AccountCredentials>), Failed> {
+    async fn account(&self) -> Result<(instant_acme::Account, Option<AccountCredentials>), OrderError> {
         let issuer = Arc::clone(&self.managed.issuer);
         let kept = blocking(move || Ok((home::take_account(&issuer)?, home::account(&issuer)?))).await;
         let (_lock, kept) = kept.map_err(|error| Failure::local("the account cannot be read", &error))?;
@@ -245,12 +245,12 @@ impl Dialogue<'_> {
 
     fn builder(&self) -> Result<instant_acme::AccountBuilder, Failure> {
         let http = Http::new(self.managed.issuer.authorities.as_deref(), Arc::clone(&self.last));
-        let http = http.map_err(|error| Failure { trouble: Trouble::Local, error })?;
+        let http = http.map_err(|error| Failure { trouble: FailureKind::Local, error })?;
         Ok(instant_acme::Account::builder_with_http(Box::new(http)))
     }
 
     /// Answers what the server asks, and says that it may look.
-    async fn prove(&self, order: &mut Order) -> Result<Vec<Answered>, Failed> {
+    async fn prove(&self, order: &mut Order) -> Result<Vec<Answered>, OrderError> {
         let mut pending = Vec::new();
         let mut authorizations = order.authorizations();
         while let Some(authorization) = authorizations.next().await {
@@ -264,7 +264,7 @@ impl Dialogue<'_> {
         Ok(pending)
     }
 
-    async fn answer<'a>(&self, authorization: &'a mut AuthorizationHandle<'a>) -> Result<Answered, Failed> {
+    async fn answer<'a>(&self, authorization: &'a mut AuthorizationHandle<'a>) -> Result<Answered, OrderError> {
         let (kind, what) = self.wanted();
         let Some(mut challenge) = authorization.challenge(kind) else {
             return Err(Failure::refused(format!("the server has no challenge {what} for this name")).into());
@@ -326,7 +326,7 @@ fn request(name: &str) -> Result<(String, Vec<u8>), Failure> {
         let request = params.serialize_request(&key)?.der().to_vec();
         Ok::<_, rcgen::Error>((key.serialize_pem(), request))
     };
-    made().map_err(|error| Failure { trouble: Trouble::Local, error: format!("no key could be made: {error}") })
+    made().map_err(|error| Failure { trouble: FailureKind::Local, error: format!("no key could be made: {error}") })
 }
 
 #[cfg(test)]
@@ -347,15 +347,15 @@ mod tests {
             judged(&Error::Api(problem), &last, &issuer).trouble
         };
         for (kind, trouble) in [
-            ("badNonce", Trouble::Unreachable),
-            ("accountDoesNotExist", Trouble::Unreachable),
-            ("serverInternal", Trouble::Unreachable),
-            ("rateLimited", Trouble::Limited(None)),
-            ("rejectedIdentifier", Trouble::Refused),
+            ("badNonce", FailureKind::Unreachable),
+            ("accountDoesNotExist", FailureKind::Unreachable),
+            ("serverInternal", FailureKind::Unreachable),
+            ("rateLimited", FailureKind::Limited(None)),
+            ("rejectedIdentifier", FailureKind::Refused),
         ] {
             assert_eq!(weighed(kind, None), trouble, "{kind}");
         }
         let busy = Some(Refusal { limited: false, wait: Some(60) });
-        assert_eq!(weighed("serverInternal", busy), Trouble::Limited(Some(60)));
+        assert_eq!(weighed("serverInternal", busy), FailureKind::Limited(Some(60)));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::waits::{self, Term, Trouble};
+use super::waits::{self, Term, FailureKind};
 
 /// How long after a try a reload may bring the next, in seconds.
 const RELOAD: i64 = 60;
@@ -52,7 +52,7 @@ pub(super) enum Ended {
     /// With a certificate.
     Issued(Term),
     /// Without.
-    Failed(Trouble, String),
+    Failed(FailureKind, String),
     /// Another process was at it already; this is how things stand.
     Stands(Option<Term>, Tries),
     /// Another process is at it.
@@ -95,10 +95,10 @@ impl Standing {
 
 impl Tries {
     /// After an order that ended so; `left` and `chance` as `waits` has them.
-    fn failed(&self, trouble: Trouble, error: String, now: i64, left: i64, chance: f64) -> Self {
+    fn failed(&self, trouble: FailureKind, error: String, now: i64, left: i64, chance: f64) -> Self {
         let failures = self.failures.saturating_add(1);
         let next = now.saturating_add(waits::after(trouble, failures, left, chance));
-        Self { failures, last: now, next, limited: matches!(trouble, Trouble::Limited(_)), error: Some(error) }
+        Self { failures, last: now, next, limited: matches!(trouble, FailureKind::Limited(_)), error: Some(error) }
     }
 
     /// After one that went well: a certificate that is past two thirds when it comes is not replaced at once, for ever.

@@ -54,7 +54,7 @@ fn what_is_new_is_ordered_at_once_and_renewed_at_two_thirds() {
 fn a_server_that_is_down_for_an_hour_is_asked_seldom_and_soon_after() {
     let mut schedule = schedule(&["a"]);
     let down = |_: &str, now| match now {
-        ..HOUR => Ended::Failed(Trouble::Unreachable, "down".into()),
+        ..HOUR => Ended::Failed(FailureKind::Unreachable, "down".into()),
         _ => Ended::Issued(ninety_days(now)),
     };
     let orders = pass(&mut schedule, 0, 2 * HOUR, down);
@@ -69,7 +69,7 @@ fn a_server_that_is_down_while_renewing_leaves_what_is_held() {
     let mut schedule = schedule(&["a"]);
     schedule.hold("a", Some(ninety_days(0)));
     let from = 60 * DAY;
-    let down = |_: &str, _| Ended::Failed(Trouble::Unreachable, "down".into());
+    let down = |_: &str, _| Ended::Failed(FailureKind::Unreachable, "down".into());
     pass(&mut schedule, from, from + HOUR, down);
     let standing = schedule.of("a").unwrap();
     assert_eq!(standing.held, Some(ninety_days(0)));
@@ -80,7 +80,7 @@ fn a_server_that_is_down_while_renewing_leaves_what_is_held() {
 fn a_rate_limited_name_waits_as_long_as_it_is_told_and_the_others_do_not() {
     let mut schedule = schedule(&["a", "b"]);
     let limited = |name: &str, now| match name {
-        "a" if now < 5 * HOUR => Ended::Failed(Trouble::Limited(Some(5 * HOUR - now)), "too many".into()),
+        "a" if now < 5 * HOUR => Ended::Failed(FailureKind::Limited(Some(5 * HOUR - now)), "too many".into()),
         _ => Ended::Issued(ninety_days(now)),
     };
     let orders = pass(&mut schedule, 0, 6 * HOUR, limited);
@@ -93,7 +93,7 @@ fn a_rate_limited_name_waits_as_long_as_it_is_told_and_the_others_do_not() {
 #[test]
 fn a_reload_brings_a_refused_name_forward_but_no_limited_one() {
     let mut schedule = schedule(&["a", "b"]);
-    let (refused, limited) = (Trouble::Refused, Trouble::Limited(Some(DAY)));
+    let (refused, limited) = (FailureKind::Refused, FailureKind::Limited(Some(DAY)));
     for _ in 0..8 {
         schedule.ended("a", Ended::Failed(refused, "no".into()), 1_000, 1.0);
     }
@@ -111,7 +111,7 @@ fn what_is_taken_away_is_ordered_anew_and_what_another_brought_ends_the_failures
     assert!(due(&schedule, 10).is_empty());
     schedule.hold("a", None);
     assert_eq!(due(&schedule, 10), ["a"]);
-    schedule.ended("a", Ended::Failed(Trouble::Refused, "no".into()), 10, 0.5);
+    schedule.ended("a", Ended::Failed(FailureKind::Refused, "no".into()), 10, 0.5);
     schedule.hold("a", Some(ninety_days(20)));
     assert_eq!(schedule.of("a").unwrap().tries.failures, 0);
     assert!(due(&schedule, DAY).is_empty());
@@ -121,7 +121,7 @@ fn what_is_taken_away_is_ordered_anew_and_what_another_brought_ends_the_failures
 fn names_that_fail_are_not_forgotten_when_they_are_taken_away() {
     let mut schedule = schedule(&["a"]);
     schedule.hold("a", Some(ninety_days(0)));
-    schedule.ended("a", Ended::Failed(Trouble::Refused, "no".into()), 61 * DAY, 1.0);
+    schedule.ended("a", Ended::Failed(FailureKind::Refused, "no".into()), 61 * DAY, 1.0);
     schedule.hold("a", None);
     assert!(due(&schedule, 61 * DAY).is_empty(), "a server that says no is not asked more often for it");
 }
@@ -151,7 +151,7 @@ fn a_certificate_that_the_server_wants_back_is_replaced_at_once_and_not_in_a_loo
     assert_eq!(schedule.to_ask(DAY), ["a".into()]);
     schedule.advise("a", 2 * DAY, Some((ninety_days(0), (DAY - HOUR, DAY - HOUR))), 0.5);
     assert_eq!((schedule.to_ask(DAY).len(), due(&schedule, DAY)), (0, vec!["a".to_owned()]));
-    schedule.ended("a", Ended::Failed(Trouble::Refused, "no".into()), DAY, 1.0);
+    schedule.ended("a", Ended::Failed(FailureKind::Refused, "no".into()), DAY, 1.0);
     assert_eq!((due(&schedule, DAY + 59), due(&schedule, DAY + 60)), (vec![], vec!["a".to_owned()]));
     schedule.ended("a", Ended::Issued(ninety_days(DAY)), DAY + 60, 1.0);
     assert!(due(&schedule, 2 * DAY).is_empty(), "it was said of the one before");
@@ -195,10 +195,10 @@ proptest! {
             at.push(now);
             schedule.started("a");
             schedule.ended("a", match outcome {
-                0 => Ended::Failed(Trouble::Unreachable, String::new()),
-                1 => Ended::Failed(Trouble::Refused, String::new()),
-                2 => Ended::Failed(Trouble::Limited(Some(1_000)), String::new()),
-                3 => Ended::Failed(Trouble::Local, String::new()),
+                0 => Ended::Failed(FailureKind::Unreachable, String::new()),
+                1 => Ended::Failed(FailureKind::Refused, String::new()),
+                2 => Ended::Failed(FailureKind::Limited(Some(1_000)), String::new()),
+                3 => Ended::Failed(FailureKind::Local, String::new()),
                 _ => Ended::Issued(Term { not_before: now, not_after: now + 9 * DAY }),
             }, now, chance);
             let standing = schedule.of("a").unwrap();

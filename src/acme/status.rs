@@ -1,7 +1,7 @@
 //! How names and orders stand, for people and for metrics.
 
 use super::schedule::Standing;
-use super::waits::Trouble;
+use super::waits::FailureKind;
 use crate::telemetry::orders::OrderResult;
 
 /// How a name stands, for people.
@@ -34,13 +34,13 @@ impl Status {
     }
 }
 
-impl From<&Trouble> for OrderResult {
-    fn from(trouble: &Trouble) -> Self {
+impl From<&FailureKind> for OrderResult {
+    fn from(trouble: &FailureKind) -> Self {
         match trouble {
-            Trouble::Unreachable => Self::Unreachable,
-            Trouble::Refused => Self::Refused,
-            Trouble::Limited(_) => Self::RateLimited,
-            Trouble::Local => Self::Error,
+            FailureKind::Unreachable => Self::Unreachable,
+            FailureKind::Refused => Self::Refused,
+            FailureKind::Limited(_) => Self::RateLimited,
+            FailureKind::Local => Self::Error,
         }
     }
 }

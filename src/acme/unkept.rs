@@ -8,44 +8,44 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::home;
-use crate::tls::{Certificate, Managed, private};
+use crate::tls::{Certificate, AcmeCerts, private};
 
 /// Keys and certificates, PEM, by the file that they are to be kept in.
 #[derive(Default)]
-pub(super) struct Unkept {
+pub(super) struct PendingWrites {
     files: BTreeMap<PathBuf, Arc<[u8]>>,
 }
 
-impl fmt::Debug for Unkept {
+impl fmt::Debug for PendingWrites {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never the keys.
         f.debug_set().entries(self.files.keys()).finish()
     }
 }
 
-impl Unkept {
+impl PendingWrites {
     /// These are wanted from here on; the others are let go.
-    pub(super) fn want(&mut self, managed: &[Managed]) {
+    pub(super) fn want(&mut self, managed: &[AcmeCerts]) {
         self.files.retain(|file, _| managed.iter().any(|each| each.file == *file));
     }
 
     /// This could not be written.
-    pub(super) fn add(&mut self, managed: &Managed, pem: Vec<u8>) {
+    pub(super) fn add(&mut self, managed: &AcmeCerts, pem: Vec<u8>) {
         self.files.insert(managed.file.clone(), pem.into());
     }
 
     /// Nothing of this name is left to be written.
-    pub(super) fn remove(&mut self, managed: &Managed) {
+    pub(super) fn remove(&mut self, managed: &AcmeCerts) {
         self.files.remove(&managed.file);
     }
 
     /// What is still to be written.
-    pub(super) fn of(&self, managed: &Managed) -> Option<Arc<[u8]>> {
+    pub(super) fn of(&self, managed: &AcmeCerts) -> Option<Arc<[u8]>> {
         self.files.get(&managed.file).cloned()
     }
 
     /// The newer of what is kept and what could not be; that is let go where it is not.
-    pub(super) fn newest(&mut self, managed: &Managed, kept: Option<Certificate>) -> Option<Certificate> {
+    pub(super) fn newest(&mut self, managed: &AcmeCerts, kept: Option<Certificate>) -> Option<Certificate> {
         match self.files.get(&managed.file).and_then(|pem| newer(managed, pem, kept.as_ref())) {
             Some(ours) => Some(ours),
             None => {
@@ -60,7 +60,7 @@ impl Unkept {
 ///
 /// # Errors
 /// It still cannot be written.
-pub(super) fn write(managed: &Managed, pem: &[u8]) -> io::Result<Option<()>> {
+pub(super) fn write(managed: &AcmeCerts, pem: &[u8]) -> io::Result<Option<()>> {
     let Some(_lock) = home::take(managed)? else { return Ok(None) };
     let kept = managed.read().ok().flatten();
     if newer(managed, pem, kept.as_ref()).is_some() {
@@ -70,7 +70,7 @@ pub(super) fn write(managed: &Managed, pem: &[u8]) -> io::Result<Option<()>> {
 }
 
 /// This, if it is newer than what is kept.
-fn newer(managed: &Managed, pem: &[u8], kept: Option<&Certificate>) -> Option<Certificate> {
+fn newer(managed: &AcmeCerts, pem: &[u8], kept: Option<&Certificate>) -> Option<Certificate> {
     let ours = managed.parse(pem).ok()?;
     kept.is_none_or(|kept| kept.not_before() < ours.not_before()).then_some(ours)
 }
@@ -84,11 +84,11 @@ mod tests {
     use crate::config::schema::AcmeChallenge;
     use crate::tls::Issuer;
 
-    fn managed(folder: &std::path::Path) -> Managed {
+    fn managed(folder: &std::path::Path) -> AcmeCerts {
         let (file, folder) = (folder.join("a.example.pem"), folder.to_owned());
         let issuer = Issuer { directory: "https://ca/dir".into(), email: None, authorities: None, folder };
         let (name, label) = ("a.example".into(), "acme:a.example".into());
-        Managed { name, label, issuer: Arc::new(issuer), challenge: AcmeChallenge::Http01, file }
+        AcmeCerts { name, label, issuer: Arc::new(issuer), challenge: AcmeChallenge::Http01, file }
     }
 
     fn issued(year: i32) -> Vec<u8> {
@@ -104,7 +104,7 @@ mod tests {
         let managed = managed(folder.path());
         let (old, new) = (issued(2020), issued(2021));
         private::write(&managed.file, &old).unwrap();
-        let mut unkept = Unkept::default();
+        let mut unkept = PendingWrites::default();
         unkept.add(&managed, new.clone());
         unkept.want(std::slice::from_ref(&managed));
         let newest = unkept.newest(&managed, managed.read().unwrap()).unwrap();
@@ -124,7 +124,7 @@ mod tests {
         private::write(&managed.file, &theirs).unwrap();
         assert_eq!(write(&managed, &ours).unwrap(), Some(()));
         assert_eq!(std::fs::read(&managed.file).unwrap(), theirs);
-        let mut unkept = Unkept::default();
+        let mut unkept = PendingWrites::default();
         unkept.add(&managed, ours);
         assert!(unkept.newest(&managed, managed.read().unwrap()).is_some());
         assert!(unkept.of(&managed).is_none());
@@ -134,7 +134,7 @@ mod tests {
     fn keys_are_not_shown_and_names_that_go_are_let_go() {
         let folder = tempfile::tempdir().unwrap();
         let managed = managed(folder.path());
-        let mut unkept = Unkept::default();
+        let mut unkept = PendingWrites::default();
         unkept.add(&managed, issued(2020));
         assert!(!format!("{unkept:?}").contains("PRIVATE"));
         unkept.want(&[]);

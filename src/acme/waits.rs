@@ -2,7 +2,7 @@
 
 /// Why an order did not end with a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(super) enum FailureKind {
     /// There was no talking to the server: it costs nothing to ask again soon.
     Unreachable,
     /// It said no. Servers limit how often they may be made to.
@@ -59,10 +59,10 @@ pub(super) fn until_asked(wait: Option<i64>) -> i64 {
 
 /// Seconds to wait after the failure that is the `failures`th in a row, from 1 on; `left`: for how many seconds the name
 /// can still be served; `chance`: 0 to 1, spreads many who failed at once.
-pub(super) fn after(trouble: Trouble, failures: u32, left: i64, chance: f64) -> i64 {
+pub(super) fn after(trouble: FailureKind, failures: u32, left: i64, chance: f64) -> i64 {
     let (shortest, longest) = match trouble {
-        Trouble::Unreachable => UNREACHABLE,
-        Trouble::Refused | Trouble::Limited(_) | Trouble::Local => REFUSED,
+        FailureKind::Unreachable => UNREACHABLE,
+        FailureKind::Refused | FailureKind::Limited(_) | FailureKind::Local => REFUSED,
     };
     // The nearer the end, the more often.
     let longest = if left > 0 { longest.min((left / 8).max(shortest)) } else { longest.min(BARE) };
@@ -72,7 +72,7 @@ pub(super) fn after(trouble: Trouble, failures: u32, left: i64, chance: f64) -> 
     let own = spread(full - full / 2, (full / 2) as f64);
     match trouble {
         // Never before the server says, and not all of us at that moment.
-        Trouble::Limited(Some(asked)) => {
+        FailureKind::Limited(Some(asked)) => {
             let asked = asked.clamp(0, LIMITED);
             own.max(spread(asked, asked as f64 / 10.0))
         }
@@ -96,18 +96,18 @@ mod tests {
     #[test]
     fn waits_double_and_end_where_they_are_long_enough() {
         let waits = |trouble, left| (1..=12).map(|n| after(trouble, n, left, 1.0)).collect::<Vec<_>>();
-        assert_eq!(waits(Trouble::Unreachable, 30 * DAY), [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600]);
+        assert_eq!(waits(FailureKind::Unreachable, 30 * DAY), [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600]);
         let minutes = |waits: Vec<i64>| waits.into_iter().map(|wait| wait / MINUTE).collect::<Vec<_>>();
-        assert_eq!(minutes(waits(Trouble::Refused, 30 * DAY)), [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360, 360]);
-        assert_eq!(minutes(waits(Trouble::Refused, 0)), [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60, 60]);
-        assert_eq!(minutes(waits(Trouble::Refused, 16 * HOUR))[11], 120, "more often towards the end");
+        assert_eq!(minutes(waits(FailureKind::Refused, 30 * DAY)), [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360, 360]);
+        assert_eq!(minutes(waits(FailureKind::Refused, 0)), [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60, 60]);
+        assert_eq!(minutes(waits(FailureKind::Refused, 16 * HOUR))[11], 120, "more often towards the end");
     }
 
     #[test]
     fn a_server_that_asks_for_time_gets_it() {
-        assert_eq!(after(Trouble::Limited(Some(3 * HOUR)), 1, DAY, 0.0), 3 * HOUR);
-        assert_eq!(after(Trouble::Limited(Some(i64::MAX)), 1, DAY, 0.0), LIMITED, "and not forever");
-        assert_eq!(after(Trouble::Limited(None), 1, DAY, 1.0), MINUTE);
+        assert_eq!(after(FailureKind::Limited(Some(3 * HOUR)), 1, DAY, 0.0), 3 * HOUR);
+        assert_eq!(after(FailureKind::Limited(Some(i64::MAX)), 1, DAY, 0.0), LIMITED, "and not forever");
+        assert_eq!(after(FailureKind::Limited(None), 1, DAY, 1.0), MINUTE);
     }
 
     #[test]
@@ -122,11 +122,11 @@ mod tests {
         fn waits_stay_within_bounds(
             kind in 0..4u8, failures in 0..u32::MAX, left in any::<i64>(), chance in 0.0..=1.0f64, asked in any::<i64>(),
         ) {
-            let trouble = [Trouble::Unreachable, Trouble::Refused, Trouble::Limited(Some(asked)), Trouble::Local];
+            let trouble = [FailureKind::Unreachable, FailureKind::Refused, FailureKind::Limited(Some(asked)), FailureKind::Local];
             let trouble = trouble[usize::from(kind)];
             let wait = after(trouble, failures, left, chance);
             prop_assert!((1..=LIMITED + LIMITED / 10).contains(&wait));
-            if let Trouble::Limited(_) = trouble {
+            if let FailureKind::Limited(_) = trouble {
                 prop_assert!(wait >= asked.clamp(0, LIMITED));
             } else {
                 prop_assert!(wait <= 6 * HOUR);

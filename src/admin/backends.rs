@@ -9,10 +9,10 @@ use axum::response::{IntoResponse, Json, Response};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer};
 
-use super::control::{Control, Refused};
+use super::control::{Control, ControlError};
 use super::reply::Backend;
 use super::routes::refuse;
-use crate::telemetry::vitals::Mark;
+use crate::telemetry::vitals::AdminState;
 use crate::upstream::steer::Wanted;
 
 type Shared = State<Arc<dyn Control>>;
@@ -21,7 +21,7 @@ type Shared = State<Arc<dyn Control>>;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Body {
-    state: Option<Mark>,
+    state: Option<AdminState>,
     /// Left out: as it is. `null`: as configured.
     #[serde(deserialize_with = "written")]
     weight: Option<Option<u16>>,
@@ -61,11 +61,11 @@ fn parse(body: &[u8]) -> Result<Wanted, (StatusCode, String)> {
     Ok(wanted)
 }
 
-fn answer(result: Result<Backend, Refused>) -> Response {
+fn answer(result: Result<Backend, ControlError>) -> Response {
     match result {
         Ok(backend) => Json(backend).into_response(),
-        Err(Refused::NotThere(why)) => refuse(StatusCode::NOT_FOUND, &why),
-        Err(Refused::Impossible(why)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &why),
+        Err(ControlError::NotThere(why)) => refuse(StatusCode::NOT_FOUND, &why),
+        Err(ControlError::Impossible(why)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &why),
     }
 }
 
@@ -78,9 +78,9 @@ mod tests {
     fn bodies_are_read_strictly() {
         let of = |text: &str| parse(text.as_bytes()).map_err(|(status, _)| status.as_u16());
         let wanted = |mark, weight| Ok(Wanted { mark, weight });
-        assert_eq!(of(r#"{"state":"draining"}"#), wanted(Some(Mark::Draining), None));
+        assert_eq!(of(r#"{"state":"draining"}"#), wanted(Some(AdminState::Draining), None));
         assert_eq!(of(r#"{"weight":7}"#), wanted(None, Some(Some(7))));
-        assert_eq!(of(r#"{"weight":null,"state":"ready"}"#), wanted(Some(Mark::Ready), Some(None)));
+        assert_eq!(of(r#"{"weight":null,"state":"ready"}"#), wanted(Some(AdminState::Ready), Some(None)));
         for bad in [r#"{"state":"down"}"#, r#"{"weight":-1}"#, r#"{"weight":"7"}"#, r#"{"wait":1}"#, "{}", "[]", "7"] {
             let said = of(bad);
             assert_eq!(said, Err(422), "{bad}");

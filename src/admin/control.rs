@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::telemetry::Metrics;
 
-use super::explained::{Explained, Question};
+use super::explained::{Explanation, Question};
 use super::reply::{Backend, ReloadReply, Status};
 use crate::upstream::steer::Wanted;
 
@@ -27,19 +27,19 @@ pub trait Control: Send + Sync + 'static {
     ///
     /// # Errors
     /// There is none of that name.
-    fn backend(&self, upstream: &str, backend: &str) -> Result<Backend, Refused>;
+    fn backend(&self, upstream: &str, backend: &str) -> Result<Backend, ControlError>;
 
     /// Does what an operator wants of one backend; how it is then.
     ///
     /// # Errors
     /// There is none of that name, or it cannot be honoured; then nothing has changed.
-    fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<Backend, Refused>;
+    fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<Backend, ControlError>;
 
     /// What would become of a request, without changing a thing.
     ///
     /// # Errors
     /// What is wrong with the question.
-    fn explain(&self, question: &Question) -> Result<Explained, Refused>;
+    fn explain(&self, question: &Question) -> Result<Explanation, ControlError>;
 
     /// Whether the process should get traffic.
     fn ready(&self) -> Readiness;
@@ -59,7 +59,7 @@ pub struct Readiness {
 
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
+pub enum ControlError {
     /// Nothing of that name; says what there is.
     NotThere(String),
     /// It cannot be honoured.

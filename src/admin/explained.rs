@@ -7,13 +7,13 @@ use axum::response::{IntoResponse, Json, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::control::{Control, Refused};
+use super::control::{Control, ControlError};
 use super::reply::Backend;
 use super::routes::{off_thread, refuse};
 
 /// What becomes of a request like this.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Explained {
+pub struct Explanation {
     /// The method as it was looked for.
     pub method: String,
     /// The host as it was looked for; null: none.
@@ -104,7 +104,7 @@ pub(super) async fn explain(
     }
     off_thread(move || match control.explain(&question) {
         Ok(explained) => Json(explained).into_response(),
-        Err(Refused::NotThere(why) | Refused::Impossible(why)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &why),
+        Err(ControlError::NotThere(why) | ControlError::Impossible(why)) => refuse(StatusCode::UNPROCESSABLE_ENTITY, &why),
     })
     .await
 }

@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 use crate::telemetry::Metrics;
-use crate::telemetry::vitals::State;
+use crate::telemetry::vitals::BackendCondition;
 use crate::upstream::steer::Wanted;
 
-use super::control::{Control, Readiness, Refused};
-use super::explained::{Explained, Question};
+use super::control::{Control, Readiness, ControlError};
+use super::explained::{Explanation, Question};
 use super::reply::{Backend, Problem, ReloadReply, Status};
 use super::{Socket, Token, serve};
 
-pub(crate) struct Fake {
+pub(crate) struct TestDouble {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) ready: AtomicBool,
     pub(crate) reply: Mutex<ReloadReply>,
@@ -28,14 +28,14 @@ pub(crate) struct Fake {
     pub(crate) hold_status: Mutex<()>,
 }
 
-impl Fake {
+impl TestDouble {
     fn note(&self, what: &'static str) {
         let thread = std::thread::current().name().unwrap_or_default().to_owned();
         self.made_on.lock().unwrap().push((what, thread));
     }
 }
 
-impl Control for Fake {
+impl Control for TestDouble {
     fn status(&self) -> Status {
         self.note("status");
         drop(self.hold_status.lock());
@@ -57,16 +57,16 @@ impl Control for Fake {
         self.reply.lock().unwrap().clone()
     }
 
-    fn backend(&self, upstream: &str, backend: &str) -> Result<Backend, Refused> {
+    fn backend(&self, upstream: &str, backend: &str) -> Result<Backend, ControlError> {
         if (upstream, backend) != ("a", "b c") {
-            return Err(Refused::NotThere(format!("no backend `{backend}`; there is `b c`")));
+            return Err(ControlError::NotThere(format!("no backend `{backend}`; there is `b c`")));
         }
         let less = |n: u32| Some(n.saturating_sub(1));
         let in_flight = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap();
         Ok(Backend {
             name: backend.into(),
             address: "10.0.0.1:1".into(),
-            state: State::Draining,
+            state: BackendCondition::Draining,
             reason: "by operator".into(),
             since: None,
             in_flight,
@@ -75,21 +75,21 @@ impl Control for Fake {
         })
     }
 
-    fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<Backend, Refused> {
+    fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<Backend, ControlError> {
         self.asked.lock().unwrap().push(format!("{wanted:?}"));
         if wanted.weight == Some(Some(300)) {
-            return Err(Refused::Impossible("300 is not a weight".into()));
+            return Err(ControlError::Impossible("300 is not a weight".into()));
         }
         self.backend(upstream, backend)
     }
 
-    fn explain(&self, question: &Question) -> Result<Explained, Refused> {
+    fn explain(&self, question: &Question) -> Result<Explanation, ControlError> {
         self.note("explain");
         self.asked.lock().unwrap().push(format!("{question:?}"));
         if question.url.is_empty() {
-            return Err(Refused::Impossible("`` is not a URL".into()));
+            return Err(ControlError::Impossible("`` is not a URL".into()));
         }
-        Ok(Explained { method: question.method.clone(), path: "/".into(), ..Explained::default() })
+        Ok(Explanation { method: question.method.clone(), path: "/".into(), ..Explanation::default() })
     }
 
     fn ready(&self) -> Readiness {
@@ -104,7 +104,7 @@ impl Control for Fake {
 
 /// A served fake; dropping it stops the listener.
 pub(crate) struct Running {
-    pub(crate) fake: Arc<Fake>,
+    pub(crate) fake: Arc<TestDouble>,
     pub(crate) address: SocketAddr,
     pub(crate) stop: Option<oneshot::Sender<()>>,
     pub(crate) thread: Option<std::thread::JoinHandle<()>>,
@@ -120,7 +120,7 @@ impl Running {
 
     /// On this socket; the address is for those who ask by it.
     pub(crate) fn start_on(socket: Socket, address: SocketAddr, token: Option<&str>) -> Self {
-        let fake = Arc::new(Fake {
+        let fake = Arc::new(TestDouble {
             metrics: Metrics::new("9.9.9", "c"),
             ready: AtomicBool::new(true),
             reply: Mutex::new(ReloadReply::Rejected { problems: vec![Problem::default()] }),

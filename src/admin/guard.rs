@@ -17,7 +17,7 @@ use super::token::Token;
 
 /// What the guard needs to know.
 #[derive(Debug, Clone)]
-pub(super) struct Guard {
+pub(super) struct AuthLayer {
     pub(super) token: Token,
     pub(super) attempts: Arc<Attempts>,
     /// Only this machine reaches the address, by a name or an IP address.
@@ -39,7 +39,7 @@ pub(super) enum Caller {
     Unknown,
 }
 
-impl Guard {
+impl AuthLayer {
     pub(super) fn new(token: Token, loopback: bool, port: u16) -> Self {
         Self { token, attempts: Arc::default(), loopback, cookie: format!("weir_admin_{port}").into() }
     }
@@ -65,7 +65,7 @@ impl Guard {
 }
 
 /// Lets a request pass or refuses it.
-pub(super) async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+pub(super) async fn check(State(guard): State<AuthLayer>, mut request: Request, next: Next) -> Response {
     // Load balancers and kubelets have no token, and what they learn is no secret.
     if matches!(request.uri().path(), "/healthz" | "/readyz") {
         return next.run(request).await;
@@ -82,7 +82,7 @@ pub(super) async fn check(State(guard): State<Guard>, mut request: Request, next
 
 // The refusal is a response: large, but made for few.
 #[allow(clippy::result_large_err)]
-fn judge(guard: &Guard, caller: Caller, request: &Request) -> Result<(), Response> {
+fn judge(guard: &AuthLayer, caller: Caller, request: &Request) -> Result<(), Response> {
     let (headers, method, path) = (request.headers(), request.method(), request.uri().path());
     if caller == Caller::Unknown && path != login::LOGIN {
         return Err(unauthorized(headers, method, request.uri()));
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn tokens_are_compared_whole() {
-        let guard = Guard::new(Token::new(Some("abc".into())), true, 1);
+        let guard = AuthLayer::new(Token::new(Some("abc".into())), true, 1);
         for (value, good) in [
             ("Bearer abc", true),
             ("bearer  abc", true),
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_session_is_found_among_other_cookies_and_those_of_other_ports_are_none() {
-        let guard = Guard::new(Token::new(Some("abc".into())), true, 9180);
+        let guard = AuthLayer::new(Token::new(Some("abc".into())), true, 9180);
         let id = guard.token.log_in("abc", Instant::now()).unwrap().unwrap();
         for (value, good) in [
             (format!("weir_admin_9180={id}"), true),

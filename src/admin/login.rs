@@ -11,7 +11,7 @@ use http::header::{CONTENT_SECURITY_POLICY, LOCATION, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
-use super::guard::{Caller, Guard};
+use super::guard::{Caller, AuthLayer};
 use super::origin;
 use super::page::Escaped;
 use super::routes::refuse;
@@ -54,7 +54,7 @@ pub(super) async fn form(Extension(caller): Extension<Caller>) -> Response {
 }
 
 /// `POST /login`.
-pub(super) async fn log_in(State(guard): State<Guard>, request: Request) -> Response {
+pub(super) async fn log_in(State(guard): State<AuthLayer>, request: Request) -> Response {
     let headers = request.headers().clone();
     let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
     let Ok(form) = tokio::time::timeout(FORM_TIMEOUT, Form::<Sent>::from_request(request, &())).await else {
@@ -92,7 +92,7 @@ pub(super) async fn log_in(State(guard): State<Guard>, request: Request) -> Resp
 }
 
 /// `POST /logout`.
-pub(super) async fn log_out(State(guard): State<Guard>, headers: HeaderMap) -> Response {
+pub(super) async fn log_out(State(guard): State<AuthLayer>, headers: HeaderMap) -> Response {
     if let Some(id) = guard.session(&headers) {
         guard.token.log_out(id);
     }
@@ -147,7 +147,7 @@ fn go_to(path: &str) -> Response {
     (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response()
 }
 
-fn with_cookie(guard: &Guard, id: &str, lifetime: Duration, secure: &str, response: Response) -> Response {
+fn with_cookie(guard: &AuthLayer, id: &str, lifetime: Duration, secure: &str, response: Response) -> Response {
     let (name, seconds) = (&guard.cookie, lifetime.as_secs());
     let cookie = format!("{name}={id}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
     match HeaderValue::try_from(cookie) {

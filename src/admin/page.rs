@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::guard::Caller;
 use super::login::LOGOUT;
 use super::reply::{Acme, Backend, Certificate, Discovery, LastReload, Listener, Status, Upstream, age};
-use crate::telemetry::vitals::State;
+use crate::telemetry::vitals::BackendCondition;
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Weir</title>
@@ -139,9 +139,9 @@ fn write_upstream(out: &mut String, upstream: &Upstream) -> fmt::Result {
     }
     out.push_str("<div class=box><table><tr><th>backend<th>address<th>state<th>for");
     out.push_str("<th class=n>in flight<th class=n>weight<th>share by weight<th>reason</tr>\n");
-    let any_up = upstream.backends.iter().any(|backend| backend.state == State::Up);
+    let any_up = upstream.backends.iter().any(|backend| backend.state == BackendCondition::Up);
     // With one up, only those that are take requests.
-    let takes = |backend: &Backend| !any_up || backend.state == State::Up;
+    let takes = |backend: &Backend| !any_up || backend.state == BackendCondition::Up;
     let part = |backend: &Backend| if takes(backend) { backend.effective_weight } else { 0.0 };
     let total: f64 = upstream.backends.iter().map(part).sum();
     let share = |backend: &Backend| if total > 0.0 { (part(backend) * 100.0 / total) as u64 } else { 0 };
@@ -215,14 +215,14 @@ mod tests {
         let backend = Backend {
             name: "b1".into(),
             address: "10.0.0.1:1".into(),
-            state: State::Down,
+            state: BackendCondition::Down,
             reason: evil.into(),
             since: Some("2023-11-14T22:13:20Z".into()),
             in_flight: 7,
             weight: 4,
             effective_weight: 1.0,
         };
-        let other = Backend { effective_weight: 3.0, state: State::Up, ..backend.clone() };
+        let other = Backend { effective_weight: 3.0, state: BackendCondition::Up, ..backend.clone() };
         let (source, error) = ("dns a:80".to_owned(), Some(evil.to_owned()));
         let discovery = Discovery { source, last_success: None, error, failures: 1 };
         let problem = Problem { what: evil.into(), ..Problem::default() };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::telemetry::vitals::{State, Vitals};
+use crate::telemetry::vitals::{BackendCondition, BackendState};
 use crate::upstream::clock;
 
 /// `GET /api/v1/status`.
@@ -126,7 +126,7 @@ pub struct Backend {
     /// Its address as configured.
     pub address: String,
     /// The one state that is shown.
-    pub state: State,
+    pub state: BackendCondition,
     /// Why; empty where there is nothing to say.
     pub reason: String,
     /// Since when, RFC 3339; null: since the start.
@@ -147,7 +147,7 @@ fn plain<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::
 
 impl Backend {
     /// What its live cells say.
-    pub fn of(vitals: &Vitals) -> Self {
+    pub fn of(vitals: &BackendState) -> Self {
         let (labels, (weight, effective_weight)) = (vitals.labels(), vitals.weights());
         Self {
             name: labels.backend.to_string(),

@@ -14,12 +14,12 @@ use serde_json::json;
 use super::backends;
 use super::control::Control;
 use super::explained;
-use super::guard::{self, Caller, Guard};
+use super::guard::{self, Caller, AuthLayer};
 use super::login;
 use super::page;
 use super::reply::ReloadReply;
 use super::scrape;
-use crate::chores::{self, Broken};
+use crate::chores::{self, BackgroundError};
 
 /// The largest document that a diff takes.
 pub(super) const MAX_BODY: usize = 16 << 20;
@@ -37,7 +37,7 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
 type Shared = State<Arc<dyn Control>>;
 
 /// All routes, guarded.
-pub(super) fn router(control: Arc<dyn Control>, guard: Guard) -> Router {
+pub(super) fn router(control: Arc<dyn Control>, guard: AuthLayer) -> Router {
     let sessions = Router::new()
         .route(login::LOGIN, get(login::form).post(login::log_in))
         .route(login::LOGOUT, post(login::log_out))
@@ -138,7 +138,7 @@ pub(super) async fn off_thread(work: impl FnOnce() -> Response + Send + 'static)
     chores::run(work).await.unwrap_or_else(|broken| failed(&broken))
 }
 
-fn failed(broken: &Broken) -> Response {
+fn failed(broken: &BackgroundError) -> Response {
     tracing::error!("the admin listener cannot answer: {broken}");
     refuse(StatusCode::INTERNAL_SERVER_ERROR, "a bug in weir; its log says more")
 }

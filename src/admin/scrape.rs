@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use hyper::body::Frame;
 use tokio::sync::mpsc;
 
-use crate::chores::{self, Broken};
+use crate::chores::{self, BackgroundError};
 use crate::telemetry::{Metrics, Scrape};
 
 /// How many pieces may wait for the client.
@@ -19,7 +19,7 @@ const AHEAD: usize = 1;
 ///
 /// # Errors
 /// A bug, or no thread.
-pub(super) async fn body(metrics: Arc<Metrics>) -> Result<Body, Broken> {
+pub(super) async fn body(metrics: Arc<Metrics>) -> Result<Body, BackgroundError> {
     let begin = move || {
         let mut scrape = metrics.scrape();
         (scrape.next(), scrape.next(), scrape)
@@ -33,7 +33,7 @@ pub(super) async fn body(metrics: Arc<Metrics>) -> Result<Body, Broken> {
 }
 
 /// Ends with the scrape, or when nobody takes it any more.
-async fn write(mut scrape: Scrape, begun: [String; 2], pieces: mpsc::Sender<Result<Bytes, Broken>>) {
+async fn write(mut scrape: Scrape, begun: [String; 2], pieces: mpsc::Sender<Result<Bytes, BackgroundError>>) {
     for piece in begun {
         if pieces.send(Ok(piece.into())).await.is_err() {
             return;
@@ -53,13 +53,13 @@ async fn write(mut scrape: Scrape, begun: [String; 2], pieces: mpsc::Sender<Resu
     }
 }
 
-struct Pieces(mpsc::Receiver<Result<Bytes, Broken>>);
+struct Pieces(mpsc::Receiver<Result<Bytes, BackgroundError>>);
 
 impl hyper::body::Body for Pieces {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BackgroundError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BackgroundError>>> {
         self.get_mut().0.poll_recv(cx).map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::control::Control;
-use super::guard::Guard;
+use super::guard::AuthLayer;
 use super::login::Peer;
 use super::routes::router;
 use super::token::Token;
@@ -100,7 +100,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let (listener, address) = socket.listen()?;
     let loopback = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
-    let guard = Guard::new(token, loopback, address.map_or(0, |address| address.port()));
+    let guard = AuthLayer::new(token, loopback, address.map_or(0, |address| address.port()));
     let app = router(control, guard);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
     let (stop, stopped) = watch::channel(());

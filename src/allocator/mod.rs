@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use libmimalloc_sys::{
     mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
 };
-use store::Kind;
+use store::SizeClass;
 
 /// mimalloc.
 pub struct Mimalloc;
@@ -24,12 +24,12 @@ pub struct Mimalloc;
 const MIN_ALIGN: usize = 16;
 
 /// Whoever asks for more, in bytes, may be told that there is none: a file to be read may say that it is larger than any memory.
-const SURE: usize = 1 << 20;
+const INFALLIBLE_MAX_BYTES: usize = 1 << 20;
 
 /// Ends the process where there is no memory for a small block.
 #[inline(always)]
 fn sure(block: *mut libc::c_void, size: usize) -> *mut u8 {
-    if block.is_null() && size <= SURE {
+    if block.is_null() && size <= INFALLIBLE_MAX_BYTES {
         out_of_memory();
     }
     block.cast()
@@ -47,9 +47,9 @@ extern "C" fn out_of_memory() -> ! {
 
 /// While it lives, its thread keeps blocks that it gives back, up to 4.4 MiB.
 #[derive(Debug)]
-pub struct Keeping(PhantomData<*const ()>);
+pub struct ThreadCacheGuard(PhantomData<*const ()>);
 
-impl Keeping {
+impl ThreadCacheGuard {
     /// For a thread that has the same to do again and again.
     #[expect(clippy::new_without_default, reason = "it changes what the thread does")]
     pub fn new() -> Self {
@@ -58,7 +58,7 @@ impl Keeping {
     }
 }
 
-impl Drop for Keeping {
+impl Drop for ThreadCacheGuard {
     fn drop(&mut self) {
         // SAFETY: what is kept came from mimalloc, and nobody else has it.
         store::close(|block| unsafe { mi_free(block.as_ptr().cast()) });
@@ -68,7 +68,7 @@ impl Drop for Keeping {
 /// What is asked for, for so many bytes: the whole of what blocks of that kind have, so that they may stand for one another.
 #[inline(always)]
 fn room(size: usize) -> usize {
-    Kind::of(size).map_or(size, Kind::room)
+    SizeClass::of(size).map_or(size, SizeClass::room)
 }
 
 fn is_usual(layout: Layout) -> bool {
@@ -86,7 +86,7 @@ unsafe impl GlobalAlloc for Mimalloc {
             // SAFETY: the caller's layout has a size above zero.
             return sure(unsafe { mi_malloc_aligned(layout.size(), layout.align()) }, layout.size());
         }
-        if let Some(kept) = Kind::of(layout.size()).and_then(store::take) {
+        if let Some(kept) = SizeClass::of(layout.size()).and_then(store::take) {
             return kept.as_ptr();
         }
         // SAFETY: as above.
@@ -107,7 +107,7 @@ unsafe impl GlobalAlloc for Mimalloc {
     #[inline(always)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         if is_usual(layout)
-            && let (Some(block), Some(kind)) = (NonNull::new(block), Kind::of(layout.size()))
+            && let (Some(block), Some(kind)) = (NonNull::new(block), SizeClass::of(layout.size()))
             // SAFETY: the caller's block is from here, with this layout, and given back.
             && unsafe { store::put(block, kind) }
         {
@@ -147,29 +147,29 @@ mod tests {
         let (small, same_kind) = (layout(1000), layout(1008));
         // SAFETY: each block goes back once, with the layout of its kind; addresses alone are compared.
         unsafe {
-            let keeping = Keeping::new();
+            let keeping = ThreadCacheGuard::new();
             let blocks = [(); 3].map(|()| Mimalloc.alloc(small));
             blocks.into_iter().for_each(|block| Mimalloc.dealloc(block, small));
             let again = [(); 3].map(|()| Mimalloc.alloc(same_kind));
             assert_eq!(again, [blocks[2], blocks[1], blocks[0]]);
             again.into_iter().for_each(|block| Mimalloc.dealloc(block, same_kind));
             drop(keeping);
-            assert_eq!(Kind::of(1000).and_then(store::take), None, "nothing is left");
+            assert_eq!(SizeClass::of(1000).and_then(store::take), None, "nothing is left");
             let block = Mimalloc.alloc(small);
             Mimalloc.dealloc(block, small);
-            assert_eq!(Kind::of(1000).and_then(store::take), None);
+            assert_eq!(SizeClass::of(1000).and_then(store::take), None);
         }
     }
 
     #[test]
     fn no_more_is_kept_than_was_said() {
-        let _keeping = Keeping::new();
+        let _keeping = ThreadCacheGuard::new();
         let large = layout(4096);
         // SAFETY: each block goes back once, with its layout; those that are taken here go to mimalloc.
         unsafe {
             let blocks: Vec<_> = (0..100).map(|_| Mimalloc.alloc(large)).collect();
             blocks.into_iter().for_each(|block| Mimalloc.dealloc(block, large));
-            let kept: Vec<_> = std::iter::from_fn(|| store::take(Kind::of(4096)?)).collect();
+            let kept: Vec<_> = std::iter::from_fn(|| store::take(SizeClass::of(4096)?)).collect();
             assert_eq!(kept.len(), 16);
             kept.into_iter().for_each(|block| mi_free(block.as_ptr().cast()));
         }
@@ -222,7 +222,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_block_is_its_owners_alone_whatever_is_asked_for_and_given_back(steps in steps()) {
-            let _keeping = Keeping::new();
+            let _keeping = ThreadCacheGuard::new();
             let mut held: Vec<Held> = Vec::new();
             for (number, step) in (0_u8..=255).cycle().zip(steps) {
                 match step {
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_block_larger_than_any_memory_is_refused_and_the_process_goes_on() {
-        let sizes = [SURE + 1, 1 << 47].map(|size| Layout::array::<u8>(size).expect("a layout"));
+        let sizes = [INFALLIBLE_MAX_BYTES + 1, 1 << 47].map(|size| Layout::array::<u8>(size).expect("a layout"));
         // SAFETY: the layouts have a size above zero; what was given goes back with the layout that it was asked for.
         unsafe {
             let block = Mimalloc.alloc(sizes[0]);

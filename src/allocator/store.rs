@@ -24,9 +24,9 @@ thread_local! {
 
 /// The kinds of blocks that stand for one another: those of one number of bytes, which is a multiple of `FINE`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Kind(usize);
+pub(super) struct SizeClass(usize);
 
-impl Kind {
+impl SizeClass {
     /// That of the smallest blocks with room for so many bytes; none if they are not kept.
     #[inline(always)]
     pub(super) fn of(size: usize) -> Option<Self> {
@@ -50,7 +50,7 @@ impl Kind {
 
 /// A block of this kind that the thread has kept, if it has one.
 #[inline(always)]
-pub(super) fn take(kind: Kind) -> Option<NonNull<u8>> {
+pub(super) fn take(kind: SizeClass) -> Option<NonNull<u8>> {
     STORE.with(|store| store.classes[kind.0].take())
 }
 
@@ -59,7 +59,7 @@ pub(super) fn take(kind: Kind) -> Option<NonNull<u8>> {
 /// # Safety
 /// The block has `kind.room()` bytes and is aligned to a pointer, and nobody uses it from here on if it is kept.
 #[inline(always)]
-pub(super) unsafe fn put(block: NonNull<u8>, kind: Kind) -> bool {
+pub(super) unsafe fn put(block: NonNull<u8>, kind: SizeClass) -> bool {
     // SAFETY: the caller's.
     STORE.with(|store| unsafe { store.classes[kind.0].put(block) })
 }
@@ -68,7 +68,7 @@ pub(super) unsafe fn put(block: NonNull<u8>, kind: Kind) -> bool {
 pub(super) fn open() {
     STORE.with(|store| {
         for (at, class) in store.classes.iter().enumerate() {
-            class.left.set(MOST / Kind(at).room());
+            class.left.set(MOST / SizeClass(at).room());
         }
     });
 }
@@ -131,13 +131,13 @@ mod tests {
     fn a_kind_has_room_for_what_it_is_of_and_little_more() {
         let mut kinds = std::collections::BTreeSet::new();
         for size in 1..=LARGEST {
-            let kind = Kind::of(size).expect("kept");
+            let kind = SizeClass::of(size).expect("kept");
             let spare = kind.room() - size;
             assert!(spare < if size <= SMALL { FINE } else { COARSE }, "{size}");
-            assert_eq!(Kind::of(kind.room()), Some(kind));
+            assert_eq!(SizeClass::of(kind.room()), Some(kind));
             kinds.insert(kind.0);
         }
         assert_eq!((kinds.len(), kinds.last()), (CLASSES, Some(&(CLASSES - 1))));
-        assert_eq!((Kind::of(0), Kind::of(LARGEST + 1)), (None, None));
+        assert_eq!((SizeClass::of(0), SizeClass::of(LARGEST + 1)), (None, None));
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::remote::{Remote, Said};
+use super::remote::{Remote, CommandOutput};
 use super::{RemoteOptions, check, exit, say};
 use crate::config;
 use crate::config::values::AdminAddress;
@@ -31,7 +31,7 @@ pub(super) fn diff(options: &RemoteOptions) -> u8 {
 }
 
 /// Finds the admin address, asks there and says what it said.
-pub(super) fn ask(options: &RemoteOptions, question: impl FnOnce(&Remote) -> Said) -> u8 {
+pub(super) fn ask(options: &RemoteOptions, question: impl FnOnce(&Remote) -> CommandOutput) -> u8 {
     let token = std::env::var("WEIR_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
     let remote = |url| Remote { url, token: token.clone(), json: options.json };
     let url = match &options.admin {
@@ -50,7 +50,7 @@ pub(super) fn ask(options: &RemoteOptions, question: impl FnOnce(&Remote) -> Sai
     print(&question(&remote(url)))
 }
 
-fn print(said: &Said) -> u8 {
+fn print(said: &CommandOutput) -> u8 {
     let _ = std::io::stdout().lock().write_all(said.text.as_bytes());
     said.code
 }

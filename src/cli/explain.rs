@@ -4,9 +4,9 @@ use clap::Args;
 
 use super::RemoteOptions;
 use super::ask::ask;
-use super::remote::{DONE, Remote, Said, TIMEOUT};
+use super::remote::{DONE, Remote, CommandOutput, TIMEOUT};
 use super::table::columns;
-use crate::admin::explained::{Explained, ExplainedBackend, ExplainedUpstream};
+use crate::admin::explained::{Explanation, ExplainedBackend, ExplainedUpstream};
 
 /// `weir explain`.
 #[derive(Debug, Args)]
@@ -32,7 +32,7 @@ pub(super) fn explain(options: &Explain) -> u8 {
 }
 
 impl Remote {
-    fn explain(&self, options: &Explain) -> Said {
+    fn explain(&self, options: &Explain) -> CommandOutput {
         let (method, url) = (super::steer::encode(&options.method), super::steer::encode(&options.url));
         let mut path = format!("/api/v1/explain?method={method}&url={url}");
         let headers = options.headers.iter().map(|header| ("header", header));
@@ -43,7 +43,7 @@ impl Remote {
     }
 }
 
-fn text(explained: &Explained) -> String {
+fn text(explained: &Explanation) -> String {
     let host = explained.host.as_deref().unwrap_or("(no host)");
     let on = explained.listener.as_ref().map(|name| format!(" on {name}")).unwrap_or_default();
     let mut text = format!("{} {host} {}{on}\n\n", explained.method, explained.path);

@@ -38,7 +38,7 @@ pub struct Remote {
 
 /// What to say on stdout, and how to exit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
+pub struct CommandOutput {
     /// For stdout; ends with a line feed unless it is empty.
     pub text: String,
     /// The exit status of the contract.
@@ -47,17 +47,17 @@ pub struct Said {
 
 impl Remote {
     /// `weir status`.
-    pub fn status(&self) -> Said {
+    pub fn status(&self) -> CommandOutput {
         self.ask("GET", "/api/v1/status", None, TIMEOUT, |status: Status| (table::status(&status), DONE))
     }
 
     /// `weir reload`.
-    pub fn reload(&self) -> Said {
+    pub fn reload(&self) -> CommandOutput {
         self.ask("POST", "/api/v1/reload", Some(("application/json", b"{}")), RELOAD_TIMEOUT, reloaded)
     }
 
     /// `weir diff`: what a reload to this document would change.
-    pub fn diff(&self, yaml: &[u8]) -> Said {
+    pub fn diff(&self, yaml: &[u8]) -> CommandOutput {
         self.ask("POST", "/api/v1/diff", Some(("application/yaml", yaml)), RELOAD_TIMEOUT, differs)
     }
 
@@ -68,7 +68,7 @@ impl Remote {
         body: Option<(&str, &[u8])>,
         timeout: Duration,
         say: impl FnOnce(T) -> (String, u8),
-    ) -> Said {
+    ) -> CommandOutput {
         let call = Call { method, path, token: self.token.as_deref(), body, timeout };
         let answer = match Base::parse(&self.url) {
             Ok(base) => base.call(call).map_err(|error| format!("the admin address {} fails: {error}", self.url)),
@@ -81,7 +81,7 @@ impl Remote {
         }
     }
 
-    fn say<T: DeserializeOwned>(&self, answer: &Answer, say: impl FnOnce(T) -> (String, u8)) -> Said {
+    fn say<T: DeserializeOwned>(&self, answer: &Answer, say: impl FnOnce(T) -> (String, u8)) -> CommandOutput {
         let Ok(reply) = serde_json::from_slice(&answer.body) else {
             if answer.status == 422 {
                 return self.fail(&refusal(answer));
@@ -90,14 +90,14 @@ impl Remote {
         };
         let (text, code) = say(reply);
         if !self.json {
-            return Said { text, code };
+            return CommandOutput { text, code };
         }
-        Said { text: format!("{}\n", String::from_utf8_lossy(&answer.body).trim_end()), code }
+        CommandOutput { text: format!("{}\n", String::from_utf8_lossy(&answer.body).trim_end()), code }
     }
 
-    pub(super) fn fail(&self, what: &str) -> Said {
+    pub(super) fn fail(&self, what: &str) -> CommandOutput {
         let text = if self.json { serde_json::json!({ "error": what }).to_string() } else { format!("weir: {what}") };
-        Said { text: text + "\n", code: FAILED }
+        CommandOutput { text: text + "\n", code: FAILED }
     }
 }
 

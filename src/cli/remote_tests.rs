@@ -37,14 +37,14 @@ fn a_reload_exits_by_its_result() {
     assert_eq!((said.code, said.text.lines().next()), (PROBLEMS, Some("no such upstream")));
     answers(&running, ReloadReply::Applied { generation: 5, changes: vec!["upstream api: + c".into()], fixed: vec![] });
     let said = remote(&running).reload();
-    assert_eq!(said, Said { text: "upstream api: + c\napplied: generation 5\n".into(), code: DONE });
+    assert_eq!(said, CommandOutput { text: "upstream api: + c\napplied: generation 5\n".into(), code: DONE });
 }
 
 #[test]
 fn a_diff_exits_by_what_it_finds() {
     let running = Running::start(None);
     answers(&running, valid(&[], &[]));
-    assert_eq!(remote(&running).diff(b"x"), Said { text: "no changes\n".into(), code: DONE });
+    assert_eq!(remote(&running).diff(b"x"), CommandOutput { text: "no changes\n".into(), code: DONE });
     answers(&running, valid(&["route a: new"], &["server.threads"]));
     let said = remote(&running).diff(b"x");
     assert_eq!(said.code, CHANGES);

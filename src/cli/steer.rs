@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::RemoteOptions;
 use super::ask::ask;
-use super::remote::{DONE, FAILED, Remote, Said, TIMEOUT};
+use super::remote::{DONE, FAILED, Remote, CommandOutput, TIMEOUT};
 use crate::admin::reply::Backend;
 use crate::config::values::Period;
 
@@ -120,15 +120,15 @@ pub(super) fn encode(text: &str) -> String {
 }
 
 impl Remote {
-    fn set_state(&self, place: &Place, state: &str) -> Said {
+    fn set_state(&self, place: &Place, state: &str) -> CommandOutput {
         self.change(place, &serde_json::json!({ "state": state }))
     }
 
-    fn set_weight(&self, place: &Place, weight: Option<u16>) -> Said {
+    fn set_weight(&self, place: &Place, weight: Option<u16>) -> CommandOutput {
         self.change(place, &serde_json::json!({ "weight": weight }))
     }
 
-    fn change(&self, place: &Place, body: &serde_json::Value) -> Said {
+    fn change(&self, place: &Place, body: &serde_json::Value) -> CommandOutput {
         let body = body.to_string();
         let body = Some(("application/json", body.as_bytes()));
         self.ask("PUT", &place.path(), body, TIMEOUT, |backend| (say(place, &backend), DONE))
@@ -136,7 +136,7 @@ impl Remote {
 
     /// Waits until nothing is in flight. Two looks in a row have to say so: a request that was picking its backend
     /// when the mark was set shows up between them.
-    fn wait(&self, place: &Place, limit: Option<Duration>, show: &mut dyn FnMut(Option<u32>)) -> Said {
+    fn wait(&self, place: &Place, limit: Option<Duration>, show: &mut dyn FnMut(Option<u32>)) -> CommandOutput {
         let started = Instant::now();
         let mut idle = 0;
         loop {
@@ -154,7 +154,7 @@ impl Remote {
             if limit.is_some_and(|limit| started.elapsed() >= limit) {
                 show(None);
                 return if self.json {
-                    Said { code: FAILED, ..said }
+                    CommandOutput { code: FAILED, ..said }
                 } else {
                     self.fail(&format!("timed out: {}", said.text.trim_end()))
                 };
@@ -196,7 +196,7 @@ mod tests {
     fn a_change_is_sent_and_its_answer_said() {
         let running = Running::start(None);
         let said = remote(&running).set_state(&place("a/b c").unwrap(), "draining");
-        assert_eq!(said, Said { text: "a/b c: draining, weight 1, 0 in flight\n".into(), code: DONE });
+        assert_eq!(said, CommandOutput { text: "a/b c: draining, weight 1, 0 in flight\n".into(), code: DONE });
         let said = Remote { json: true, ..remote(&running) }.set_weight(&place("a/b c").unwrap(), None);
         assert!(said.code == DONE && serde_json::from_str::<Backend>(&said.text).is_ok(), "{}", said.text);
         let asked = running.fake.asked.lock().unwrap().join(" ");

@@ -123,14 +123,14 @@ pub(super) fn columns(text: &mut String, rows: &[Vec<String>]) {
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::telemetry::vitals::State;
+    use crate::telemetry::vitals::BackendCondition;
 
     #[test]
     fn columns_line_up() {
         let backend = Backend {
             name: "a".into(),
             address: "10.0.0.1:3001".into(),
-            state: State::Down,
+            state: BackendCondition::Down,
             reason: "refused".into(),
             since: None,
             in_flight: 2,

@@ -17,7 +17,7 @@ use super::pem_blocks;
 use super::problem::Problems;
 use super::schema::{CertificatePair, ClientAuth, Document, Upstream};
 use super::state_dir::{self, State};
-use super::tree::{Mark, Node, Place};
+use super::tree::{Position, Node, Place};
 
 /// What to do about a file that is closed to this process.
 pub(super) const TO_BE_READ: &str = "It has to be readable for who runs Weir: `server.user`, where that is written";
@@ -48,7 +48,7 @@ pub(super) struct Files {
 #[derive(Debug, Clone)]
 pub(super) struct Missing {
     /// Where the key that names it stands, and the key.
-    pub(super) mark: Mark,
+    pub(super) mark: Position,
     pub(super) place: String,
     /// The whole path.
     whole: PathBuf,
@@ -320,7 +320,7 @@ fn broken_blocks(whole: &Path, bytes: &[u8], place: &Place, problems: &mut Probl
     let strays = pem_blocks::strays(bytes);
     let mut of_file = Problems::new(whole);
     for stray in &strays {
-        of_file.add(Mark { line: stray.line, column: 1 }, place, stray.what.clone(), stray.hint);
+        of_file.add(Position { line: stray.line, column: 1 }, place, stray.what.clone(), stray.hint);
     }
     problems.extend(of_file.sorted());
     !strays.is_empty()

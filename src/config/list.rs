@@ -10,7 +10,7 @@ use super::load::{mark_after, whole};
 use super::locate::{self, Env};
 use super::problem::{Problem, Problems};
 use super::schema::{Backend, Upstream};
-use super::tree::{Entry, Kind, Mark, Node};
+use super::tree::{Entry, Kind, Position, Node};
 use super::{check, files, typed};
 
 /// What to write into such a file.
@@ -30,7 +30,7 @@ struct List {
 pub fn backends_in(path: &Path, upstream: &Upstream) -> Result<Vec<Backend>, Vec<Problem>> {
     match read_named(path) {
         Ok(bytes) => parse_backends(path, &bytes, upstream),
-        Err(error) => Err(whole(path, Mark::START, format!("cannot be read: {}", files::reason(&error)))),
+        Err(error) => Err(whole(path, Position::START, format!("cannot be read: {}", files::reason(&error)))),
     }
 }
 
@@ -51,7 +51,7 @@ pub(super) fn read(path: &Path, bytes: &[u8], upstream: &Upstream, env: Env<'_>)
     let list = locate::read(text, env, &mut problems).and_then(|tree| {
         // Cut off before its first entry, a file is not an empty list.
         if matches!(tree.kind, Kind::Null) {
-            problems.add(Mark::START, "", "there is no list of backends in this file", HINT);
+            problems.add(Position::START, "", "there is no list of backends in this file", HINT);
             return None;
         }
         let mut tree = as_section(tree);
@@ -70,7 +70,7 @@ fn as_section(tree: Node) -> Node {
     if matches!(tree.kind, Kind::Map(_)) {
         return tree;
     }
-    Node::new(Mark::START, Kind::Map(vec![Entry { key: "backends".into(), mark: Mark::START, value: tree }]))
+    Node::new(Position::START, Kind::Map(vec![Entry { key: "backends".into(), mark: Position::START, value: tree }]))
 }
 
 /// The upstream as if the list were all that it has. Where it has backends of its own, the list alone need not serve.

@@ -18,25 +18,25 @@ use super::locate;
 use super::problem::{Problem, Problems};
 use super::schema::Document;
 use super::state_dir::{self, State};
-use super::tree::{Mark, Place};
+use super::tree::{Position, Place};
 use super::typed;
 use super::watch::{self, Stamp, Watch};
 
 /// A document without problems, and the files that it names.
 #[derive(Debug, Clone)]
-pub struct Checked {
+pub struct ValidatedConfig {
     path: PathBuf,
     document: Document,
     files: Files,
     /// Where each listener's address stands.
-    listeners: Vec<Mark>,
+    listeners: Vec<Position>,
     /// Where `access_log.path` stands.
-    access_log: Mark,
+    access_log: Position,
     /// What the file system said of its files when they were read, by their whole paths.
     seen: BTreeMap<PathBuf, Stamp>,
 }
 
-impl Checked {
+impl ValidatedConfig {
     /// The document.
     pub fn document(&self) -> &Document {
         &self.document
@@ -74,7 +74,7 @@ impl Checked {
 
     /// A problem that shows only when the document is put in force: with the address of that listener.
     pub fn listener_problem(&self, index: usize, what: String, hint: &str) -> Problem {
-        let mark = self.listeners.get(index).copied().unwrap_or(Mark::START);
+        let mark = self.listeners.get(index).copied().unwrap_or(Position::START);
         self.problem_at(mark, &format!("listeners[{index}].address"), what, hint)
     }
 
@@ -85,10 +85,10 @@ impl Checked {
 
     /// The same with another key; it has no place of its own.
     pub fn problem(&self, path: &str, what: String, hint: &str) -> Problem {
-        self.problem_at(Mark::START, path, what, hint)
+        self.problem_at(Position::START, path, what, hint)
     }
 
-    fn problem_at(&self, mark: Mark, path: &str, what: String, hint: &str) -> Problem {
+    fn problem_at(&self, mark: Position, path: &str, what: String, hint: &str) -> Problem {
         let (file, path, hint) = (self.path.clone(), path.to_owned(), hint.to_owned());
         Problem { file, line: mark.line, column: mark.column, path, what, hint }
     }
@@ -127,7 +127,7 @@ impl Checked {
 }
 
 /// Reads a configuration file and every file it names. The problems are sorted by their place.
-pub fn load(path: &Path) -> Result<Checked, Vec<Problem>> {
+pub fn load(path: &Path) -> Result<ValidatedConfig, Vec<Problem>> {
     let disk = Disk::default();
     from_disk(path, &read_text_by(&disk, path)?, &disk)
 }
@@ -140,7 +140,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
 fn read_text_by(disk: &Disk, path: &Path) -> Result<String, Vec<Problem>> {
     let bytes = match disk.read_main(path, locate::LONGEST as u64) {
         Ok(bytes) => bytes,
-        Err(error) => return Err(whole(path, Mark::START, format!("cannot be read: {}", files::reason(&error)))),
+        Err(error) => return Err(whole(path, Position::START, format!("cannot be read: {}", files::reason(&error)))),
     };
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -149,11 +149,11 @@ fn read_text_by(disk: &Disk, path: &Path) -> Result<String, Vec<Problem>> {
 }
 
 /// Reads a configuration's text as if it stood in the file `name`: with this process's variables, and the files on the disk.
-pub fn parse_in_place(name: &Path, text: &str) -> Result<Checked, Vec<Problem>> {
+pub fn parse_in_place(name: &Path, text: &str) -> Result<ValidatedConfig, Vec<Problem>> {
     from_disk(name, text, &Disk::default())
 }
 
-fn from_disk(name: &Path, text: &str, disk: &Disk) -> Result<Checked, Vec<Problem>> {
+fn from_disk(name: &Path, text: &str, disk: &Disk) -> Result<ValidatedConfig, Vec<Problem>> {
     let seen = RefCell::new(BTreeMap::new());
     let read = |path: &Path| {
         let whole = path.to_owned();
@@ -171,7 +171,7 @@ fn from_disk(name: &Path, text: &str, disk: &Disk) -> Result<Checked, Vec<Proble
     };
     let source = Source { read: &read, key: &key, state: &state };
     let checked = parse_with(name, text, &|name| std::env::var(name).ok(), source)?;
-    Ok(Checked { seen: seen.take(), ..checked })
+    Ok(ValidatedConfig { seen: seen.take(), ..checked })
 }
 
 /// Reads a configuration's text. `name` is what problems call it, and its folder is what the files it names are
@@ -181,7 +181,7 @@ pub fn parse(
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
     read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
-) -> Result<Checked, Vec<Problem>> {
+) -> Result<ValidatedConfig, Vec<Problem>> {
     let key = |path: &Path| keys::from(read(path));
     let state = |path: &Path| match read(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => state_dir::unfit(&error),
@@ -195,14 +195,14 @@ fn parse_with(
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
     source: Source<'_>,
-) -> Result<Checked, Vec<Problem>> {
+) -> Result<ValidatedConfig, Vec<Problem>> {
     let mut problems = Problems::new(name);
     if text.len() > locate::LONGEST {
-        return Err(whole(name, Mark::START, "longer than 8 MiB".into()));
+        return Err(whole(name, Position::START, "longer than 8 MiB".into()));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut files = Files::default();
-    let (mut listeners, mut access_log) = (Vec::new(), Mark::START);
+    let (mut listeners, mut access_log) = (Vec::new(), Position::START);
     let mut document = None;
     if let Some(mut tree) = locate::read(text, env, &mut problems) {
         document = typed::document(&mut tree, &mut problems);
@@ -217,20 +217,20 @@ fn parse_with(
     }
     match document {
         Some(document) if problems.is_empty() => {
-            Ok(Checked { path: name.to_owned(), document, files, listeners, access_log, seen: BTreeMap::new() })
+            Ok(ValidatedConfig { path: name.to_owned(), document, files, listeners, access_log, seen: BTreeMap::new() })
         }
         _ => Err(problems.sorted()),
     }
 }
 
-pub(super) fn whole(path: &Path, mark: Mark, what: String) -> Vec<Problem> {
+pub(super) fn whole(path: &Path, mark: Position, what: String) -> Vec<Problem> {
     let mut problems = Problems::new(path);
     problems.add(mark, "", what, "");
     problems.sorted()
 }
 
-pub(super) fn mark_after(text: &[u8]) -> Mark {
+pub(super) fn mark_after(text: &[u8]) -> Position {
     let text = String::from_utf8_lossy(text);
     let line = text.matches('\n').count() + 1;
-    Mark { line, column: text.rsplit('\n').next().unwrap_or_default().chars().count() + 1 }
+    Position { line, column: text.rsplit('\n').next().unwrap_or_default().chars().count() + 1 }
 }

@@ -11,7 +11,7 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag
 use super::env;
 use super::problem::Problems;
 use super::scalar;
-use super::tree::{Entry, Kind, Mark, Node, Place, Step};
+use super::tree::{Entry, Kind, Position, Node, Place, Step};
 
 /// The longest file that is read, in bytes.
 pub(super) const LONGEST: usize = 8 << 20;
@@ -34,7 +34,7 @@ pub(super) fn read_as_far(text: &str, env: Env<'_>, problems: &mut Problems) -> 
     let stopped = builder.run(text).err().map(|stop| (builder.place(), stop));
     // What is open at the end of a text is open because it was stopped there.
     while !builder.frames.is_empty() && builder.close().is_ok() {}
-    let top = builder.top.unwrap_or(Node::new(Mark::START, Kind::Null));
+    let top = builder.top.unwrap_or(Node::new(Position::START, Kind::Null));
     match stopped {
         None => Ok(top),
         Some((place, stop)) => {
@@ -46,25 +46,25 @@ pub(super) fn read_as_far(text: &str, env: Env<'_>, problems: &mut Problems) -> 
 
 /// Why reading ends early.
 struct Stop {
-    mark: Mark,
+    mark: Position,
     what: String,
     hint: String,
 }
 
-fn stop<T>(mark: Mark, what: &str, hint: &str) -> Result<T, Stop> {
+fn stop<T>(mark: Position, what: &str, hint: &str) -> Result<T, Stop> {
     Err(Stop { mark, what: what.into(), hint: hint.into() })
 }
 
 /// A list or section whose end has not been seen.
 struct Frame {
-    mark: Mark,
+    mark: Position,
     anchor: usize,
     state: State,
 }
 
 enum State {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, seen: HashSet<String>, key: Option<(String, Mark)> },
+    Map { entries: Vec<Entry>, seen: HashSet<String>, key: Option<(String, Position)> },
 }
 
 struct Builder<'a> {
@@ -103,7 +103,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn open(&mut self, mark: Mark, anchor: usize, tag: Option<&Tag>, state: State) -> Result<(), Stop> {
+    fn open(&mut self, mark: Position, anchor: usize, tag: Option<&Tag>, state: State) -> Result<(), Stop> {
         if self.wants_key() {
             return stop(mark, "a key must be plain text", "");
         }
@@ -131,7 +131,7 @@ impl Builder<'_> {
         style: ScalarStyle,
         anchor: usize,
         tag: Option<&Tag>,
-        mark: Mark,
+        mark: Position,
     ) -> Result<(), Stop> {
         if self.take_key(text, mark) {
             return Ok(());
@@ -157,7 +157,7 @@ impl Builder<'_> {
         self.put(node, anchor)
     }
 
-    fn alias(&mut self, anchor: usize, mark: Mark) -> Result<(), Stop> {
+    fn alias(&mut self, anchor: usize, mark: Position) -> Result<(), Stop> {
         if self.wants_key() {
             return stop(mark, "a key must be plain text", "");
         }
@@ -202,7 +202,7 @@ impl Builder<'_> {
     }
 
     /// Takes a scalar as the next key, where one is due.
-    fn take_key(&mut self, text: &str, mark: Mark) -> bool {
+    fn take_key(&mut self, text: &str, mark: Position) -> bool {
         let Some(Frame { state: State::Map { entries, seen, key }, .. }) = self.frames.last_mut() else { return false };
         if key.is_some() {
             return false;
@@ -216,7 +216,7 @@ impl Builder<'_> {
         true
     }
 
-    fn refuse_tag(&mut self, tag: Option<&Tag>, mark: Mark) {
+    fn refuse_tag(&mut self, tag: Option<&Tag>, mark: Position) {
         if let Some(tag) = tag {
             let what = format!("the tag `{}{}` is not supported", tag.handle, tag.suffix);
             self.problems.add(mark, self.place(), what, "Leave it out; quotes make a value text");
@@ -252,8 +252,8 @@ impl Builder<'_> {
     }
 }
 
-fn at(marker: &Marker) -> Mark {
-    Mark { line: marker.line().max(1), column: marker.col() + 1 }
+fn at(marker: &Marker) -> Position {
+    Position { line: marker.line().max(1), column: marker.col() + 1 }
 }
 
 fn syntax(error: &ScanError, text: &str) -> Stop {

@@ -50,5 +50,5 @@ pub use disk::{Disk, FILE_TIMEOUT, read_named};
 pub use effective::masked;
 pub use json_schema::json_schema;
 pub use list::{backends_in, parse_backends};
-pub use load::{Checked, load, parse, parse_in_place};
+pub use load::{ValidatedConfig, load, parse, parse_in_place};
 pub use problem::Problem;

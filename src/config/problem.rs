@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::tree::Mark;
+use super::tree::Position;
 
 /// More are not collected: whoever has so many starts with the first.
 pub(super) const MOST: usize = 250;
@@ -52,7 +52,7 @@ impl Problems {
     /// Adds one, unless there are enough.
     pub(super) fn add(
         &mut self,
-        mark: Mark,
+        mark: Position,
         path: impl fmt::Display,
         what: impl Into<String>,
         hint: impl Into<String>,
@@ -158,8 +158,8 @@ mod tests {
     #[test]
     fn reads_as_one_line() {
         let mut problems = Problems::new(Path::new("weir.yaml"));
-        problems.add(Mark { line: 3, column: 5 }, "log.level", "`loud` is none of its values", "Did you mean `info`?");
-        problems.add(Mark { line: 1, column: 1 }, "", "is empty", "");
+        problems.add(Position { line: 3, column: 5 }, "log.level", "`loud` is none of its values", "Did you mean `info`?");
+        problems.add(Position { line: 1, column: 1 }, "", "is empty", "");
         let lines: Vec<String> = problems.sorted().iter().map(ToString::to_string).collect();
         assert_eq!(lines[0], "weir.yaml:1:1: document: is empty.");
         assert_eq!(lines[1], "weir.yaml:3:5: log.level: `loud` is none of its values. Did you mean `info`?");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Checked;
+use super::ValidatedConfig;
 use super::authority::Peer;
 use super::files::{Files, reason};
 use super::pem;
@@ -23,7 +23,7 @@ fn groups(document: &Document) -> Vec<Group<'_>> {
     groups
 }
 
-impl Checked {
+impl ValidatedConfig {
     /// The files of `upstreams.*.tls` by whole paths, those together that belong together.
     pub fn backend_files(&self) -> Vec<Vec<PathBuf>> {
         let whole = |group: Group<'_>| group.into_iter().map(|path| self.folder().join(path)).collect();

@@ -84,7 +84,7 @@ fn pair() -> (String, String) {
 }
 
 /// Reads a text with the variables and files above.
-pub(super) fn read(text: &str) -> Result<Checked, Vec<Problem>> {
+pub(super) fn read(text: &str) -> Result<ValidatedConfig, Vec<Problem>> {
     parse(Path::new("weir.yaml"), text, &variable, &named_file)
 }
 

@@ -7,14 +7,14 @@ use std::fmt;
 
 /// A place in the file, both from 1; columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Mark {
+pub(super) struct Position {
     /// The line.
     pub(super) line: usize,
     /// The column.
     pub(super) column: usize,
 }
 
-impl Mark {
+impl Position {
     /// Where a file begins.
     pub(super) const START: Self = Self { line: 1, column: 1 };
 }
@@ -23,7 +23,7 @@ impl Mark {
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     /// Where it begins.
-    pub(super) mark: Mark,
+    pub(super) mark: Position,
     /// What it is.
     pub(super) kind: Kind,
     /// As the file has it, where `${…}` was replaced: only this is ever quoted.
@@ -59,7 +59,7 @@ pub(super) struct Entry {
     /// The key.
     pub(super) key: String,
     /// Where the key is.
-    pub(super) mark: Mark,
+    pub(super) mark: Position,
     /// The value.
     pub(super) value: Node,
 }
@@ -126,9 +126,9 @@ impl fmt::Display for Place {
 #[derive(Debug)]
 pub(super) struct Found<'a> {
     /// What to point at: a scalar itself, a section's key, or the nearest section that there is.
-    pub(super) mark: Mark,
+    pub(super) mark: Position,
     /// The key; an element itself.
-    pub(super) key: Mark,
+    pub(super) key: Position,
     /// The place in the file's own counting, pruned elements included.
     pub(super) place: Place,
     /// The value, if it is there.
@@ -137,7 +137,7 @@ pub(super) struct Found<'a> {
 
 impl Node {
     /// A value at a mark.
-    pub(super) fn new(mark: Mark, kind: Kind) -> Self {
+    pub(super) fn new(mark: Position, kind: Kind) -> Self {
         let damaged = match &kind {
             Kind::Pruned => true,
             Kind::List(items) => items.iter().any(|item| item.damaged),
@@ -148,7 +148,7 @@ impl Node {
     }
 
     /// A text that came from the environment, and as the file has it.
-    pub(super) fn replaced(mark: Mark, text: String, raw: Option<String>) -> Self {
+    pub(super) fn replaced(mark: Position, text: String, raw: Option<String>) -> Self {
         Self { raw, ..Self::new(mark, Kind::Text(text)) }
     }
 
@@ -256,7 +256,7 @@ impl Found<'_> {
 
 impl Entry {
     /// A scalar is pointed at itself; a section, or nothing at all, by its key.
-    pub(super) fn points_at(&self) -> Mark {
+    pub(super) fn points_at(&self) -> Position {
         match self.value.kind {
             Kind::Null | Kind::List(_) | Kind::Map(_) => self.mark,
             _ => self.value.mark,

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::de::{Refusal, Source};
 use super::problem::Problems;
 use super::schema::{Document, Listener, Route, Upstream};
-use super::tree::{Kind, Mark, Node, Place};
+use super::tree::{Kind, Position, Node, Place};
 
 /// The document, without what was refused. Nothing where there is no section at all, or too much is wrong.
 pub(super) fn document(tree: &mut Node, problems: &mut Problems) -> Option<Document> {
@@ -117,7 +117,7 @@ fn follows(tree: &mut Node, section: &Place, key: &str, problems: &Problems) -> 
     refused.any(|path| problems.iter().any(|problem| problem.path == path && problem.hint == meant))
 }
 
-fn mark(tree: &mut Node, place: &Place, on_key: bool) -> Mark {
+fn mark(tree: &mut Node, place: &Place, on_key: bool) -> Position {
     let start = tree.mark;
     let Some(super::tree::Step::Key(key)) = place.0.last() else {
         return tree.at(place).map_or(start, |node| node.mark);

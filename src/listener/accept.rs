@@ -11,52 +11,52 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::admitted::Admitted;
 use super::conn::Conn;
-use super::edge_io::EdgeIo;
+use super::edge_io::DownstreamStream;
 use super::head::LAST_CALL_AT_EXIT;
-use super::open::{Entered, Open};
-use super::per_ip::{self, PerIp};
-use super::phase::{Phase, PhaseWatch};
-use super::proxied::{self, Said};
+use super::open::{TrackedConnection, ConnectionTracker};
+use super::per_ip::{self, ClientConnections};
+use super::phase::{ShutdownPhase, ShutdownPhaseWatch};
+use super::proxied::{self, ProxyHeader};
 use super::transport::Transport;
-use super::workers::{Place, Workers};
-use super::{Front, Settings, http1, secure};
-use crate::lack::Warning;
+use super::workers::{WorkerSlot, Workers};
+use super::{HttpService, ListenerSettings, http1, secure};
+use crate::lack::LimitedWarning;
 use crate::telemetry::meters::{ConnectionResult, ListenerMeters, OpenConnection};
-use crate::turn::Straight;
+use crate::turn::InlineRepoll;
 
 /// The shortest and the longest rest after the kernel could not give us a connection (out of descriptors or memory).
 const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-static NO_MORE: Warning = Warning::new();
+static NO_MORE: LimitedWarning = LimitedWarning::new();
 
 /// What an accept loop needs.
 pub(super) struct Acceptor<F> {
     pub(super) socket: TcpListener,
     pub(super) local: SocketAddr,
-    pub(super) settings: Arc<ArcSwap<Settings>>,
+    pub(super) settings: Arc<ArcSwap<ListenerSettings>>,
     pub(super) meters: Arc<ListenerMeters>,
     /// One for each thread.
     pub(super) fronts: Arc<[Arc<F>]>,
     pub(super) workers: Arc<Workers>,
     /// The thread that this loop runs on.
     pub(super) here: usize,
-    pub(super) phase: PhaseWatch,
+    pub(super) phase: ShutdownPhaseWatch,
     /// Connections of the whole process.
-    pub(super) open: Arc<Open>,
+    pub(super) open: Arc<ConnectionTracker>,
     /// Of this listener, under whatever settings.
-    pub(super) per_ip: Arc<PerIp>,
+    pub(super) per_ip: Arc<ClientConnections>,
     /// Descriptors from this number on are not for clients.
     pub(super) reserved: RawFd,
 }
 
-impl<F: Front> Acceptor<F> {
+impl<F: HttpService> Acceptor<F> {
     /// Accepts until the listener is to close, then until its queue is empty: whoever got in is served.
     pub(super) async fn run(mut self) {
         let mut rest = REST.0;
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.phase.past(Phase::Open) => break,
+                () = self.phase.past(ShutdownPhase::Open) => break,
                 accepted = self.socket.accept() => accepted,
             };
             match accepted {
@@ -86,7 +86,7 @@ impl<F: Front> Acceptor<F> {
         // The system gives the lowest number that is free, so clients never hold one of the last: those are for backends.
         let is_last = stream.as_raw_fd() >= self.reserved;
         if is_last {
-            NO_MORE.tell(
+            NO_MORE.emit(
                 "a connection was refused",
                 "almost all descriptors are in use, and the rest is kept for backends",
             );
@@ -121,12 +121,12 @@ impl<F: Front> Acceptor<F> {
 
     fn hand_over(&self, stream: TcpStream, accepted: Accepted<F>) {
         if accepted.place.worker == self.here {
-            tokio::spawn(Straight::new(accepted.serve(stream)));
+            tokio::spawn(InlineRepoll::new(accepted.serve(stream)));
             return;
         }
         // The stream belongs to this thread's reactor; its own has to take it.
         match stream.into_std() {
-            Ok(stream) => drop(self.workers.runtime(accepted.place.worker).spawn(Straight::new(async move {
+            Ok(stream) => drop(self.workers.runtime(accepted.place.worker).spawn(InlineRepoll::new(async move {
                 match TcpStream::from_std(stream) {
                     Ok(stream) => accepted.serve(stream).await,
                     Err(error) => tracing::warn!(%error, "a connection could not be handed over"),
@@ -140,17 +140,17 @@ impl<F: Front> Acceptor<F> {
 /// A connection on its way to its thread.
 struct Accepted<F> {
     ends: (SocketAddr, SocketAddr),
-    settings: Arc<Settings>,
+    settings: Arc<ListenerSettings>,
     meters: Arc<ListenerMeters>,
     front: Arc<F>,
-    phase: PhaseWatch,
+    phase: ShutdownPhaseWatch,
     guard: OpenConnection,
-    open: Entered,
-    per_ip: Arc<PerIp>,
-    place: Place,
+    open: TrackedConnection,
+    per_ip: Arc<ClientConnections>,
+    place: WorkerSlot,
 }
 
-impl<F: Front> Accepted<F> {
+impl<F: HttpService> Accepted<F> {
     async fn serve(self, mut stream: TcpStream) {
         let _place = self.place;
         let _ = stream.set_nodelay(true);
@@ -164,7 +164,7 @@ impl<F: Front> Accepted<F> {
         match tls {
             Some(endpoint) => secure::serve(stream, (conn, admitted), &endpoint, &self.front, self.phase).await,
             None => {
-                let io = EdgeIo::new(Transport::Plain(stream), Arc::new(conn), admitted, write);
+                let io = DownstreamStream::new(Transport::Plain(stream), Arc::new(conn), admitted, write);
                 http1::serve(Box::new(io), &self.front, self.phase).await;
             }
         }
@@ -172,8 +172,8 @@ impl<F: Front> Accepted<F> {
 }
 
 /// Returns when a connection that has not said whose it is should be given up.
-async fn end_of_process(mut phase: PhaseWatch) {
-    phase.past(Phase::Closing).await;
+async fn end_of_process(mut phase: ShutdownPhaseWatch) {
+    phase.past(ShutdownPhase::Closing).await;
     tokio::time::sleep(LAST_CALL_AT_EXIT).await;
 }
 
@@ -182,9 +182,9 @@ async fn end_of_process(mut phase: PhaseWatch) {
 async fn ends(
     stream: &mut TcpStream,
     own: (SocketAddr, SocketAddr),
-    settings: &Settings,
+    settings: &ListenerSettings,
     meters: &ListenerMeters,
-    phase: &PhaseWatch,
+    phase: &ShutdownPhaseWatch,
 ) -> Option<(SocketAddr, SocketAddr)> {
     if settings.proxied_by.is_none() {
         return Some(own);
@@ -196,9 +196,9 @@ async fn ends(
     };
     let (listener, peer) = (&settings.name, own.0);
     match said {
-        Ok(Ok(Said::Ends(ends))) => return Some((ends.source, ends.destination)),
-        Ok(Ok(Said::Nothing)) => return Some(own),
-        Ok(Ok(Said::Left)) => {}
+        Ok(Ok(ProxyHeader::Ends(ends))) => return Some((ends.source, ends.destination)),
+        Ok(Ok(ProxyHeader::Nothing)) => return Some(own),
+        Ok(Ok(ProxyHeader::Left)) => {}
         Ok(Err(error)) => {
             tracing::debug!(%listener, %peer, %error, "no PROXY header");
             meters.count(ConnectionResult::ProxyError);
@@ -215,10 +215,10 @@ async fn ends(
 fn admit(
     stream: &TcpStream,
     peer: SocketAddr,
-    settings: &Settings,
-    per_ip: &Arc<PerIp>,
+    settings: &ListenerSettings,
+    per_ip: &Arc<ClientConnections>,
     meters: &ListenerMeters,
-) -> Result<Option<per_ip::Entered>, ()> {
+) -> Result<Option<per_ip::ClientConnectionGuard>, ()> {
     if settings.connections_per_ip == 0 {
         return Ok(None);
     }

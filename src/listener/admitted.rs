@@ -1,20 +1,20 @@
 //! A connection's place under the limits of the process, of its listener and of its client. It is held as long as the
 //! socket lives: a connection that is only being closed takes as much of the system as any other.
 
-use super::open::Entered;
+use super::open::TrackedConnection;
 use super::per_ip;
 use crate::telemetry::meters::OpenConnection;
 
 /// The guards of one connection; dropping them lowers the counts.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    _process: Entered,
+    _process: TrackedConnection,
     _listener: OpenConnection,
-    _client: Option<per_ip::Entered>,
+    _client: Option<per_ip::ClientConnectionGuard>,
 }
 
 impl Admitted {
-    pub(super) fn new(process: Entered, listener: OpenConnection, client: Option<per_ip::Entered>) -> Self {
+    pub(super) fn new(process: TrackedConnection, listener: OpenConnection, client: Option<per_ip::ClientConnectionGuard>) -> Self {
         Self { _process: process, _listener: listener, _client: client }
     }
 }

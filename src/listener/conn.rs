@@ -13,15 +13,15 @@ use bytes::Bytes;
 use http::HeaderValue;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::Settings;
+use super::ListenerSettings;
 use super::continues::Continues;
-use super::held::Held;
+use super::held::FlushTimer;
 use super::opening::Opening;
-use super::phase::PhaseWatch;
-use super::returned::Returned;
+use super::phase::ShutdownPhaseWatch;
+use super::returned::ReclaimSlot;
 use crate::policy::forwarded::text_of;
 use crate::telemetry::meters::ListenerMeters;
-use crate::tls::Session;
+use crate::tls::ConnectionInfo;
 
 tokio::task_local! {
     /// The exchange that the running task serves.
@@ -38,13 +38,13 @@ pub struct Conn {
     /// Our end.
     pub local: SocketAddr,
     /// The listener's settings when the connection was accepted.
-    pub settings: Arc<Settings>,
+    pub settings: Arc<ListenerSettings>,
     /// The listener's meters.
     pub meters: Arc<ListenerMeters>,
     /// What the handshake came to; nothing on a plain port.
-    pub tls: Option<Session>,
+    pub tls: Option<ConnectionInfo>,
     since: Instant,
-    phase: PhaseWatch,
+    phase: ShutdownPhaseWatch,
     peer_text: OnceLock<HeaderValue>,
     tunnel: AtomicBool,
     answering: AtomicBool,
@@ -57,9 +57,9 @@ pub struct Conn {
     /// The next head that is written needs `Upgrade` among its connection options. HTTP/1 only.
     upgrade_option: AtomicBool,
     last_words: Mutex<Option<Bytes>>,
-    pub(super) returned: Returned,
+    pub(super) returned: ReclaimSlot,
     /// Of HTTP/1 only.
-    pub(super) held: Held,
+    pub(super) held: FlushTimer,
     /// Nothing is read of the client now: only whether it has left is of interest.
     watched: AtomicBool,
     /// Of HTTP/2 only.
@@ -72,9 +72,9 @@ impl Conn {
     pub(super) fn new(
         listener: Arc<str>,
         ends: (SocketAddr, SocketAddr),
-        settings: Arc<Settings>,
+        settings: Arc<ListenerSettings>,
         meters: Arc<ListenerMeters>,
-        phase: PhaseWatch,
+        phase: ShutdownPhaseWatch,
     ) -> Self {
         let (peer, local) = ends;
         Self {
@@ -94,8 +94,8 @@ impl Conn {
             idle_at_end: AtomicBool::new(false),
             upgrade_option: AtomicBool::new(false),
             last_words: Mutex::new(None),
-            returned: Returned::default(),
-            held: Held::default(),
+            returned: ReclaimSlot::default(),
+            held: FlushTimer::default(),
             watched: AtomicBool::new(false),
             opening: Opening::default(),
             continues: Continues::default(),
@@ -211,7 +211,7 @@ impl Drop for Watching<'_> {
 
 /// Why the listener ended an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
+pub enum Abort {
     /// The request's deadline.
     Deadline,
     /// The request's body did not come on.
@@ -232,7 +232,7 @@ pub struct Exchange {
     /// Milliseconds after the connection came; 0: never.
     deadline: AtomicU64,
     body: AtomicU64,
-    cut: OnceLock<Cut>,
+    cut: OnceLock<Abort>,
     given_up: AtomicBool,
 }
 
@@ -266,7 +266,7 @@ impl Exchange {
     }
 
     /// Why the listener has cut it, if it has.
-    pub fn cut(&self) -> Option<Cut> {
+    pub fn cut(&self) -> Option<Abort> {
         self.cut.get().copied()
     }
 
@@ -323,14 +323,14 @@ impl Exchange {
         Poll::Pending
     }
 
-    fn soonest(&self) -> Option<(Instant, Cut)> {
-        let timers = [(&self.deadline, Cut::Deadline), (&self.body, Cut::Body)];
+    fn soonest(&self) -> Option<(Instant, Abort)> {
+        let timers = [(&self.deadline, Abort::Deadline), (&self.body, Abort::Body)];
         let set = timers.iter().map(|(timer, why)| (timer.load(Ordering::Acquire), *why)).filter(|(at, _)| *at > 0);
         set.min_by_key(|(at, _)| *at).map(|(at, why)| (self.conn.since + Duration::from_millis(at), why))
     }
 
     /// What the client is told if it is cut before a byte of its response was written.
-    pub(super) fn leave_last_words(&self, words: impl FnOnce(Cut) -> Bytes) {
+    pub(super) fn leave_last_words(&self, words: impl FnOnce(Abort) -> Bytes) {
         if let Some(why) = self.cut().filter(|_| !self.conn.is_answering()) {
             self.conn.set_last_words(words(why));
         }

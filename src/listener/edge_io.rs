@@ -26,14 +26,14 @@ use tokio::time::{Instant, Sleep};
 use super::admitted::Admitted;
 use super::blocks::Blocks;
 use super::conn::Conn;
-use super::gate::Gate;
+use super::gate::RequestBoundary;
 use super::half_closed::HalfClosed;
 use super::leaving::Wait;
 use super::linger;
 use super::transport::Transport;
 use super::upgrade_option;
 use crate::policy::framing::{Body, HeadFacts};
-use crate::turn::Turn;
+use crate::turn::YieldOnce;
 
 /// Writes are gathered up to this many bytes.
 const GATHER: usize = 16 * 1024;
@@ -43,15 +43,15 @@ const SMALL: usize = 1024;
 
 /// A client's connection.
 #[derive(Debug)]
-pub(super) struct EdgeIo {
+pub(super) struct DownstreamStream {
     /// Taken only by `Drop`.
     stream: Option<Transport>,
     admitted: Option<Admitted>,
     pub(super) conn: Arc<Conn>,
     pub(super) inbox: BytesMut,
-    pub(super) gate: Gate,
+    pub(super) gate: RequestBoundary,
     outbox: BytesMut,
-    turn: Turn,
+    turn: YieldOnce,
     write_limit: Option<Duration>,
     write_stall: Option<Pin<Box<Sleep>>>,
     /// What the kernel had taken when a flush last waited.
@@ -77,7 +77,7 @@ pub(super) struct EdgeIo {
     socket: Arc<SocketDigest>,
 }
 
-impl EdgeIo {
+impl DownstreamStream {
     pub(super) fn new(stream: Transport, conn: Arc<Conn>, admitted: Admitted, write_limit: Option<Duration>) -> Self {
         use std::os::fd::AsRawFd;
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
@@ -88,9 +88,9 @@ impl EdgeIo {
             admitted: Some(admitted),
             conn,
             inbox: BytesMut::new(),
-            gate: Gate::body(Body::None),
+            gate: RequestBoundary::body(Body::None),
             outbox: BytesMut::new(),
-            turn: Turn::default(),
+            turn: YieldOnce::default(),
             write_limit,
             write_stall: None,
             taken: 0,
@@ -124,7 +124,7 @@ impl EdgeIo {
 
     /// A request begins, whose head comes next.
     pub(super) fn begin(&mut self, facts: &HeadFacts) {
-        self.gate = Gate::body(facts.body);
+        self.gate = RequestBoundary::body(facts.body);
         self.interim = facts.version == Version::HTTP_11;
         self.owes_continue = facts.expect_continue && facts.body != Body::None;
     }
@@ -133,7 +133,7 @@ impl EdgeIo {
     pub(super) fn become_http2(&mut self) {
         self.http2 = true;
         self.blocks = Some(Box::new(Blocks::new()));
-        self.gate = Gate::Open;
+        self.gate = RequestBoundary::Open;
     }
 
     /// Reads what has come into the inbox; 0 at the end of the stream.
@@ -281,11 +281,11 @@ impl EdgeIo {
     }
 }
 
-impl AsyncRead for EdgeIo {
+impl AsyncRead for DownstreamStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.conn.is_tunnel() {
-            this.gate = Gate::Open;
+            this.gate = RequestBoundary::Open;
         }
         if this.conn.held.is_due()
             && let Poll::Ready(sent) = this.poll_outbox(cx)
@@ -309,7 +309,7 @@ impl AsyncRead for EdgeIo {
     }
 }
 
-impl AsyncWrite for EdgeIo {
+impl AsyncWrite for DownstreamStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.conn.set_answering();
@@ -378,7 +378,7 @@ impl AsyncWrite for EdgeIo {
     }
 }
 
-impl Drop for EdgeIo {
+impl Drop for DownstreamStream {
     fn drop(&mut self) {
         let Some(mut stream) = self.stream.take() else { return };
         if self.conn.returned.is_asked()
@@ -407,42 +407,42 @@ impl Drop for EdgeIo {
 }
 
 #[async_trait]
-impl Shutdown for EdgeIo {
+impl Shutdown for DownstreamStream {
     async fn shutdown(&mut self) {
         let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 
-impl UniqueID for EdgeIo {
+impl UniqueID for DownstreamStream {
     fn id(&self) -> pingora_core::protocols::UniqueIDType {
         use std::os::fd::AsRawFd;
         self.stream.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }
 }
 
-impl Ssl for EdgeIo {
+impl Ssl for DownstreamStream {
     /// Says HTTP/2 once the preface has been seen; Pingora then takes the same way as after ALPN.
     fn selected_alpn_proto(&self) -> Option<ALPN> {
         self.http2.then_some(ALPN::H2)
     }
 }
 
-impl GetTimingDigest for EdgeIo {
+impl GetTimingDigest for DownstreamStream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         Vec::new()
     }
 }
 
-impl GetProxyDigest for EdgeIo {
+impl GetProxyDigest for DownstreamStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         None
     }
 }
 
-impl GetSocketDigest for EdgeIo {
+impl GetSocketDigest for DownstreamStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::clone(&self.socket))
     }
 }
 
-impl Peek for EdgeIo {}
+impl Peek for DownstreamStream {}

@@ -7,7 +7,7 @@ use crate::policy::framing::Body;
 
 /// What may be handed on.
 #[derive(Debug)]
-pub(super) enum Gate {
+pub(super) enum RequestBoundary {
     /// So many bytes; 0 is shut.
     Bytes(u64),
     /// Up to the end of a chunked body.
@@ -16,7 +16,7 @@ pub(super) enum Gate {
     Open,
 }
 
-impl Gate {
+impl RequestBoundary {
     /// For a request's body.
     pub(super) fn body(body: Body) -> Self {
         match body {

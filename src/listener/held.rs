@@ -19,9 +19,9 @@ const DUE: u8 = 2;
 
 /// Whether something is held back.
 #[derive(Debug, Default)]
-pub(super) struct Held(AtomicU8);
+pub(super) struct FlushTimer(AtomicU8);
 
-impl Held {
+impl FlushTimer {
     /// Something is held back, if it was not before.
     pub(super) fn some(&self) {
         if self.0.load(Ordering::Relaxed) == NOTHING {

@@ -8,23 +8,23 @@ use pingora_core::protocols::http::ServerSession;
 use tokio::io::AsyncWriteExt;
 
 use super::conn::{EXCHANGE, Exchange};
-use super::edge_io::EdgeIo;
-use super::gate::Gate;
-use super::head::{Next, next};
-use super::phase::PhaseWatch;
-use super::{Front, http2};
+use super::edge_io::DownstreamStream;
+use super::gate::RequestBoundary;
+use super::head::{NextHead, next};
+use super::phase::ShutdownPhaseWatch;
+use super::{HttpService, http2};
 use crate::policy::framing::{BadHead, Body, HeadFacts};
 use crate::telemetry::meters::ConnectionResult;
 
 /// Serves a connection to its end.
-pub(super) async fn serve<F: Front>(mut io: Box<EdgeIo>, front: &Arc<F>, phase: PhaseWatch) {
+pub(super) async fn serve<F: HttpService>(mut io: Box<DownstreamStream>, front: &Arc<F>, phase: ShutdownPhaseWatch) {
     let mut first = true;
     let mut requests = 0;
     let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
     let mut turn = phase.turn();
     loop {
         match next(&mut io, first, &mut turn, &mut timer).await {
-            Next::Request(facts) => {
+            NextHead::Request(facts) => {
                 requests += 1;
                 let most = io.conn.settings.requests_per_connection;
                 if most > 0 && requests >= most {
@@ -35,25 +35,25 @@ pub(super) async fn serve<F: Front>(mut io: Box<EdgeIo>, front: &Arc<F>, phase: 
                     None => return,
                 }
             }
-            Next::Http2 => return http2::serve(io, front, phase).await,
-            Next::Refuse(bad) => return refuse(io, &bad, front).await,
-            Next::Silence => {
+            NextHead::Http2 => return http2::serve(io, front, phase).await,
+            NextHead::Refuse(bad) => return refuse(io, &bad, front).await,
+            NextHead::Silence => {
                 io.conn.meters.count(ConnectionResult::Timeout);
                 return;
             }
-            Next::Close => return,
+            NextHead::Close => return,
         }
         first = false;
     }
 }
 
 /// Serves one request; gives the connection back if another may follow on it.
-async fn exchange<F: Front>(
-    mut io: Box<EdgeIo>,
+async fn exchange<F: HttpService>(
+    mut io: Box<DownstreamStream>,
     facts: HeadFacts,
     front: &Arc<F>,
-    phase: &PhaseWatch,
-) -> Option<Box<EdgeIo>> {
+    phase: &ShutdownPhaseWatch,
+) -> Option<Box<DownstreamStream>> {
     let conn = Arc::clone(&io.conn);
     conn.clear_answering();
     io.begin(&facts);
@@ -83,20 +83,20 @@ async fn exchange<F: Front>(
     };
     match reused {
         Some(reused) => take_back(reused),
-        None => EdgeIo::returned(&exchange.conn),
+        None => DownstreamStream::returned(&exchange.conn),
     }
 }
 
 /// The stream as ours again, unless some of the request's body is still to come.
-fn take_back(reused: ReusedHttpStream) -> Option<Box<EdgeIo>> {
+fn take_back(reused: ReusedHttpStream) -> Option<Box<DownstreamStream>> {
     let (stream, _) = reused.consume();
-    let io = stream.into_any().downcast::<EdgeIo>().ok()?;
+    let io = stream.into_any().downcast::<DownstreamStream>().ok()?;
     (io.gate.allows() == 0).then_some(io)
 }
 
-async fn refuse<F: Front>(mut io: Box<EdgeIo>, bad: &BadHead, front: &Arc<F>) {
+async fn refuse<F: HttpService>(mut io: Box<DownstreamStream>, bad: &BadHead, front: &Arc<F>) {
     // Nothing of what follows is a request; the gate stays up so that the close lingers.
-    io.gate = Gate::Open;
+    io.gate = RequestBoundary::Open;
     let response = front.refuse(&io.conn, &io.inbox, bad);
     if io.write_all(&response).await.is_ok() {
         let _ = io.flush().await;

@@ -13,10 +13,10 @@ use pingora_core::protocols::http::v2::server::{H2Accept, H2Options, HttpSession
 use pingora_core::protocols::{Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl};
 use tokio::sync::{Notify, watch};
 
-use super::Front;
+use super::HttpService;
 use super::conn::{Conn, EXCHANGE, Exchange};
-use super::edge_io::EdgeIo;
-use super::phase::{Phase, PhaseWatch};
+use super::edge_io::DownstreamStream;
+use super::phase::{ShutdownPhase, ShutdownPhaseWatch};
 
 /// How much of a request's body a client may send ahead, a stream and a connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -34,7 +34,7 @@ const GIVEN_UP: usize = 100;
 const MALFORMED: usize = 31;
 
 /// Serves a connection to its end; the preface is still in the inbox.
-pub(super) async fn serve<F: Front>(mut io: Box<EdgeIo>, front: &Arc<F>, mut phase: PhaseWatch) {
+pub(super) async fn serve<F: HttpService>(mut io: Box<DownstreamStream>, front: &Arc<F>, mut phase: ShutdownPhaseWatch) {
     io.become_http2();
     let app = Arc::new(Http2::new(Arc::clone(front), Arc::clone(&io.conn)));
     tokio::select! {
@@ -56,7 +56,7 @@ struct Http2<F> {
     given_up: AtomicUsize,
 }
 
-impl<F: Front> Http2<F> {
+impl<F: HttpService> Http2<F> {
     fn new(front: Arc<F>, conn: Arc<Conn>) -> Self {
         Self {
             front,
@@ -97,10 +97,10 @@ impl<F: Front> Http2<F> {
 
     /// Returns once the process ends, no stream is left and the client has had time to acknowledge that, which ends the
     /// connection by itself; one that is gone never does.
-    async fn left_alone(&self, phase: &mut PhaseWatch) {
-        phase.past(Phase::Open).await;
+    async fn left_alone(&self, phase: &mut ShutdownPhaseWatch) {
+        phase.past(ShutdownPhase::Open).await;
         self.last_call.send_replace(true);
-        phase.past(Phase::Closing).await;
+        phase.past(ShutdownPhase::Closing).await;
         self.conn.set_idle_at_end(!self.streams.is_any());
         let mut patience = GOODBYE;
         loop {
@@ -116,9 +116,9 @@ impl<F: Front> Http2<F> {
     }
 }
 
-impl<F: Front> Http2<F> {
+impl<F: HttpService> Http2<F> {
     /// Takes requests up until the connection ends. Pingora's own loop would not tell which stream a request came on.
-    async fn accept(self: &Arc<Self>, io: Box<EdgeIo>) {
+    async fn accept(self: &Arc<Self>, io: Box<DownstreamStream>) {
         let digest = Arc::new(Digest {
             ssl_digest: io.get_ssl_digest(),
             timing_digest: io.get_timing_digest(),

@@ -41,10 +41,10 @@ use bytes::Bytes;
 use pingora_core::apps::HttpServerApp;
 use tokio::runtime::Handle;
 
-pub use conn::{Conn, Cut, Exchange};
-pub use open::Open;
+pub use conn::{Conn, Abort, Exchange};
+pub use open::ConnectionTracker;
 
-use crate::config::Checked;
+use crate::config::ValidatedConfig;
 use crate::config::listener_key::{ListenerKey, keyed};
 use crate::config::schema::{self, ListenerPaths, ListenerTimeouts};
 use crate::config::values::Cidr;
@@ -54,15 +54,15 @@ use crate::telemetry::metrics::Metrics;
 use crate::tls;
 pub use crate::tls::WELL_KNOWN;
 use accept::Acceptor;
-use per_ip::PerIp;
-use phase::{Phase, PhaseControl};
+use per_ip::ClientConnections;
+use phase::{ShutdownPhase, ShutdownPhaseControl};
 use workers::Workers;
 
 /// How often, and how far apart, an address in use is tried again.
 const REBIND: (u32, Duration) = (10, Duration::from_millis(20));
 
 /// What listeners hand their requests to.
-pub trait Front: Send + Sync + 'static {
+pub trait HttpService: Send + Sync + 'static {
     /// Pingora's proxy around our gateway.
     type App: HttpServerApp + Send + Sync + 'static;
 
@@ -73,12 +73,12 @@ pub trait Front: Send + Sync + 'static {
     fn refuse(&self, conn: &Conn, head: &[u8], bad: &BadHead) -> Bytes;
 
     /// What to answer when a request is cut before its response began; `head`: a HEAD request.
-    fn last_words(&self, why: Cut, head: bool) -> Bytes;
+    fn last_words(&self, why: Abort, head: bool) -> Bytes;
 }
 
 /// What a listener goes by; a reload swaps it for connections to come.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ListenerSettings {
     /// Which socket it is; a reload never changes it.
     pub key: ListenerKey,
     /// What it is called.
@@ -86,7 +86,7 @@ pub struct Settings {
     /// HTTP/2 by prior knowledge beside HTTP/1.1; under TLS the handshake decides.
     pub http2: bool,
     /// TLS; nothing: the port is plain.
-    pub tls: Option<Arc<tls::Endpoint>>,
+    pub tls: Option<Arc<tls::TlsEndpoint>>,
     /// What ACME servers are answered on a plain port.
     pub challenges: Arc<tls::Challenges>,
     /// The port of https where every request is sent there.
@@ -113,12 +113,12 @@ pub struct Settings {
     pub uri_bytes: usize,
 }
 
-impl Settings {
+impl ListenerSettings {
     /// From the document, with what was prepared for its `tls`; `trusted`: its `trusted_proxies`.
     pub fn new(
         key: ListenerKey,
         listener: &schema::Listener,
-        tls: Option<Arc<tls::Endpoint>>,
+        tls: Option<Arc<tls::TlsEndpoint>>,
         challenges: &Arc<tls::Challenges>,
         trusted: &[Cidr],
     ) -> Self {
@@ -202,34 +202,34 @@ pub struct Listeners {
     /// Sockets registered so far: each on the next thread.
     started: AtomicUsize,
     metrics: Arc<Metrics>,
-    open: Arc<Open>,
-    accepting: Arc<Open>,
-    tls: Arc<tls::Store>,
+    open: Arc<ConnectionTracker>,
+    accepting: Arc<ConnectionTracker>,
+    tls: Arc<tls::CertStore>,
     running: Mutex<BTreeMap<ListenerKey, Running>>,
     /// The process is stopping: no listener starts any more. Changed under the lock of `running`.
     closed: AtomicBool,
     /// Those that are gone, while they have connections: the end of the process is theirs too.
-    closing: Mutex<Vec<PhaseControl>>,
+    closing: Mutex<Vec<ShutdownPhaseControl>>,
 }
 
 #[derive(Debug)]
 struct Running {
     actual: SocketAddr,
-    settings: Arc<ArcSwap<Settings>>,
+    settings: Arc<ArcSwap<ListenerSettings>>,
     meters: Arc<ListenerMeters>,
-    phase: PhaseControl,
+    phase: ShutdownPhaseControl,
 }
 
 /// What a document says of listeners.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct RequestedListener<'a> {
     /// The listeners.
     pub listeners: &'a [schema::Listener],
     /// Whose PROXY headers are believed.
     pub trusted: &'a [Cidr],
 }
 
-impl<'a> From<&'a schema::Document> for Wanted<'a> {
+impl<'a> From<&'a schema::Document> for RequestedListener<'a> {
     fn from(document: &'a schema::Document) -> Self {
         Self { listeners: &document.listeners, trusted: &document.trusted_proxies }
     }
@@ -241,7 +241,7 @@ impl Listeners {
     pub fn new(runtimes: Vec<Handle>, metrics: Arc<Metrics>, reserved: RawFd) -> Self {
         Self {
             reserved,
-            tls: Arc::new(tls::Store::new(Arc::clone(&metrics))),
+            tls: Arc::new(tls::CertStore::new(Arc::clone(&metrics))),
             workers: Arc::new(Workers::new(runtimes)),
             started: AtomicUsize::new(0),
             metrics,
@@ -287,20 +287,20 @@ impl Listeners {
     ///
     /// # Errors
     /// A gap in the checks of `config`.
-    pub fn prepare(&self, checked: &Checked) -> Result<tls::Prepared, tls::StoreError> {
+    pub fn prepare(&self, checked: &ValidatedConfig) -> Result<tls::Prepared, tls::StoreError> {
         self.tls.prepare(checked)
     }
 
     /// The certificates of all listeners.
-    pub fn certificates(&self) -> &Arc<tls::Store> {
+    pub fn certificates(&self) -> &Arc<tls::CertStore> {
         &self.tls
     }
 
     /// Makes the running listeners what is wanted: starts what `bind_new` bound, gives the others their settings,
     /// closes those that are gone. `fronts`: one for each runtime. Once all are closed it starts none.
-    pub fn apply<F: Front>(
+    pub fn apply<F: HttpService>(
         &self,
-        wanted: Wanted<'_>,
+        wanted: RequestedListener<'_>,
         prepared: tls::Prepared,
         new: Vec<Registered>,
         fronts: &Arc<[Arc<F>]>,
@@ -312,7 +312,7 @@ impl Listeners {
         self.let_go(gone.map(|(_, running)| running.phase).collect());
         let mut new = if self.are_closed() { Vec::new() } else { new }.into_iter();
         for ((key, listener), tls) in wanted.into_iter().zip(prepared.endpoints()) {
-            let settings = Settings::new(key, listener, tls.clone(), self.tls.challenges(), trusted);
+            let settings = ListenerSettings::new(key, listener, tls.clone(), self.tls.challenges(), trusted);
             if let Some(old) = running.get(&key) {
                 old.settings.store(Arc::new(settings));
             } else if let Some(new) = new.next() {
@@ -339,11 +339,11 @@ impl Listeners {
         let running = self.lock();
         self.closed.store(true, Ordering::Relaxed);
         for running in running.values() {
-            running.phase.advance(Phase::Leaving);
+            running.phase.advance(ShutdownPhase::Leaving);
         }
         drop(running);
         for phase in self.closing.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            phase.advance(Phase::Leaving);
+            phase.advance(ShutdownPhase::Leaving);
         }
     }
 
@@ -352,11 +352,11 @@ impl Listeners {
         self.closed.load(Ordering::Relaxed)
     }
 
-    fn let_go(&self, gone: Vec<PhaseControl>) {
+    fn let_go(&self, gone: Vec<ShutdownPhaseControl>) {
         let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
-        closing.retain(PhaseControl::is_watched);
+        closing.retain(ShutdownPhaseControl::is_watched);
         for phase in gone {
-            phase.advance(Phase::Closing);
+            phase.advance(ShutdownPhase::Closing);
             closing.push(phase);
         }
     }
@@ -368,18 +368,18 @@ impl Listeners {
     }
 
     /// All open connections, of listeners that are gone too.
-    pub fn open(&self) -> &Arc<Open> {
+    pub fn open(&self) -> &Arc<ConnectionTracker> {
         &self.open
     }
 
-    fn start<F: Front>(&self, new: Registered, settings: Settings, fronts: &Arc<[Arc<F>]>) -> Running {
+    fn start<F: HttpService>(&self, new: Registered, settings: ListenerSettings, fronts: &Arc<[Arc<F>]>) -> Running {
         let runtime = self.workers.runtime(new.worker);
         let meters = self.metrics.listener(&settings.name);
         let running = Running {
             actual: new.actual,
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             meters: Arc::clone(&meters),
-            phase: PhaseControl::new(),
+            phase: ShutdownPhaseControl::new(),
         };
         let acceptor = Acceptor {
             socket: new.socket,
@@ -391,7 +391,7 @@ impl Listeners {
             here: new.worker,
             phase: running.phase.watch(),
             open: Arc::clone(&self.open),
-            per_ip: Arc::new(PerIp::default()),
+            per_ip: Arc::new(ClientConnections::default()),
             reserved: self.reserved,
         };
         let accepting = self.accepting.enter();

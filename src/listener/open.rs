@@ -7,20 +7,20 @@ use tokio::sync::Notify;
 
 /// How many connections are open.
 #[derive(Debug, Default)]
-pub struct Open {
+pub struct ConnectionTracker {
     count: AtomicUsize,
     none: Notify,
 }
 
 /// One of them; dropping it lowers the count.
 #[derive(Debug)]
-pub struct Entered(Arc<Open>);
+pub struct TrackedConnection(Arc<ConnectionTracker>);
 
-impl Open {
+impl ConnectionTracker {
     /// Counts one more.
-    pub fn enter(self: &Arc<Self>) -> Entered {
+    pub fn enter(self: &Arc<Self>) -> TrackedConnection {
         self.count.fetch_add(1, Ordering::AcqRel);
-        Entered(Arc::clone(self))
+        TrackedConnection(Arc::clone(self))
     }
 
     /// How many there are.
@@ -40,7 +40,7 @@ impl Open {
     }
 }
 
-impl Drop for Entered {
+impl Drop for TrackedConnection {
     fn drop(&mut self) {
         if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.0.none.notify_waiters();

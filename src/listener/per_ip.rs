@@ -10,15 +10,15 @@ const SHARDS: usize = 16;
 
 /// The connections of each client.
 #[derive(Debug, Default)]
-pub(super) struct PerIp([Mutex<HashMap<IpAddr, usize>>; SHARDS]);
+pub(super) struct ClientConnections([Mutex<HashMap<IpAddr, usize>>; SHARDS]);
 
 /// One of them; dropping it lowers the count.
 #[derive(Debug)]
-pub(super) struct Entered(Arc<PerIp>, IpAddr);
+pub(super) struct ClientConnectionGuard(Arc<ClientConnections>, IpAddr);
 
-impl PerIp {
+impl ClientConnections {
     /// Counts one more; nothing if that would be more than `most`.
-    pub(super) fn enter(self: &Arc<Self>, ip: IpAddr, most: usize) -> Option<Entered> {
+    pub(super) fn enter(self: &Arc<Self>, ip: IpAddr, most: usize) -> Option<ClientConnectionGuard> {
         let client = client(ip);
         let mut counts = self.shard(client);
         let count = counts.entry(client).or_default();
@@ -27,7 +27,7 @@ impl PerIp {
             return None;
         }
         *count += 1;
-        Some(Entered(Arc::clone(self), client))
+        Some(ClientConnectionGuard(Arc::clone(self), client))
     }
 
     fn shard(&self, client: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -48,7 +48,7 @@ fn client(ip: IpAddr) -> IpAddr {
     }
 }
 
-impl Drop for Entered {
+impl Drop for ClientConnectionGuard {
     fn drop(&mut self) {
         let mut counts = self.0.shard(self.1);
         if let Some(count) = counts.get_mut(&self.1) {
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn each_client_has_its_own_count_and_leaves_nothing_behind() {
-        let all = Arc::<PerIp>::default();
+        let all = Arc::<ClientConnections>::default();
         let first = [all.enter(ip("192.0.2.1"), 2).unwrap(), all.enter(ip("::ffff:192.0.2.1"), 2).unwrap()];
         assert!(all.enter(ip("192.0.2.1"), 2).is_none());
         let other = all.enter(ip("192.0.2.2"), 2).unwrap();
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_counts_as_one_client() {
-        let all = Arc::<PerIp>::default();
+        let all = Arc::<ClientConnections>::default();
         let _one = all.enter(ip("2001:db8:0:1::1"), 1).unwrap();
         assert!(all.enter(ip("2001:db8:0:1:ffff::2"), 1).is_none());
         assert!(all.enter(ip("2001:db8:0:2::1"), 1).is_some());

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 /// How far a listener is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
+pub(super) enum ShutdownPhase {
     /// It accepts.
     Open,
     /// It is no longer configured: each connection ends with its next response.
@@ -19,21 +19,21 @@ pub(super) enum Phase {
 
 /// The side that decides.
 #[derive(Debug)]
-pub(super) struct PhaseControl {
-    phase: watch::Sender<Phase>,
+pub(super) struct ShutdownPhaseControl {
+    phase: watch::Sender<ShutdownPhase>,
     /// Whether it is past `Open`, for those who look with every request: what is watched is locked for a look.
     ending: Arc<AtomicBool>,
     /// What Pingora understands: true once past `Open`.
     pingora: watch::Sender<bool>,
 }
 
-impl PhaseControl {
+impl ShutdownPhaseControl {
     pub(super) fn new() -> Self {
-        Self { phase: watch::Sender::new(Phase::Open), ending: Arc::default(), pingora: watch::Sender::new(false) }
+        Self { phase: watch::Sender::new(ShutdownPhase::Open), ending: Arc::default(), pingora: watch::Sender::new(false) }
     }
 
-    pub(super) fn advance(&self, to: Phase) {
-        self.ending.fetch_or(to > Phase::Open, Ordering::AcqRel);
+    pub(super) fn advance(&self, to: ShutdownPhase) {
+        self.ending.fetch_or(to > ShutdownPhase::Open, Ordering::AcqRel);
         self.phase.send_if_modified(|phase| {
             let forward = to > *phase;
             *phase = to.max(*phase);
@@ -47,8 +47,8 @@ impl PhaseControl {
         self.phase.receiver_count() > 0
     }
 
-    pub(super) fn watch(&self) -> PhaseWatch {
-        PhaseWatch {
+    pub(super) fn watch(&self) -> ShutdownPhaseWatch {
+        ShutdownPhaseWatch {
             phase: self.phase.subscribe(),
             ending: Arc::clone(&self.ending),
             pingora: self.pingora.subscribe(),
@@ -58,45 +58,45 @@ impl PhaseControl {
 
 /// The side that looks.
 #[derive(Debug, Clone)]
-pub(super) struct PhaseWatch {
-    phase: watch::Receiver<Phase>,
+pub(super) struct ShutdownPhaseWatch {
+    phase: watch::Receiver<ShutdownPhase>,
     ending: Arc<AtomicBool>,
     pub(super) pingora: watch::Receiver<bool>,
 }
 
-impl PhaseWatch {
+impl ShutdownPhaseWatch {
     /// Whether it is past `Open`.
     pub(super) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Acquire)
     }
 
     /// Returns once the phase is past this one; never if nobody is left to say so.
-    pub(super) async fn past(&mut self, phase: Phase) {
+    pub(super) async fn past(&mut self, phase: ShutdownPhase) {
         past(&mut self.phase, phase).await;
     }
 
     /// For those who wait again and again.
-    pub(super) fn turn(&self) -> Turn {
-        Turn::of(self.phase.clone())
+    pub(super) fn turn(&self) -> PhaseChange {
+        PhaseChange::of(self.phase.clone())
     }
 }
 
 /// A wait for the next phase that lasts over many others: to go on with it is cheaper than to begin and end one a request.
-pub(super) struct Turn {
-    phase: watch::Receiver<Phase>,
-    now: Phase,
+pub(super) struct PhaseChange {
+    phase: watch::Receiver<ShutdownPhase>,
+    now: ShutdownPhase,
     past: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
-impl Turn {
-    fn of(phase: watch::Receiver<Phase>) -> Self {
+impl PhaseChange {
+    fn of(phase: watch::Receiver<ShutdownPhase>) -> Self {
         let now = *phase.borrow();
         let mut waiting = phase.clone();
         Self { phase, now, past: Box::pin(async move { past(&mut waiting, now).await }) }
     }
 
     /// The phase, as far as `changed` has told.
-    pub(super) fn now(&self) -> Phase {
+    pub(super) fn now(&self) -> ShutdownPhase {
         self.now
     }
 
@@ -107,7 +107,7 @@ impl Turn {
     }
 }
 
-async fn past(watched: &mut watch::Receiver<Phase>, phase: Phase) {
+async fn past(watched: &mut watch::Receiver<ShutdownPhase>, phase: ShutdownPhase) {
     if watched.wait_for(|now| *now > phase).await.is_err() {
         std::future::pending::<()>().await;
     }

@@ -8,13 +8,13 @@ use std::io;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::proxy_protocol::{self as proxy, Ends, V2, Version};
+use crate::proxy_protocol::{self as proxy, AddressPair, V2, Version};
 
 /// What stood at the front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum ProxyHeader {
     /// The client's connection has these ends.
-    Ends(Ends),
+    Ends(AddressPair),
     /// Nothing of the kind: the socket's own ends count.
     Nothing,
     /// The other end left before it said anything, as those do who only look whether the port is open.
@@ -25,12 +25,12 @@ pub(super) enum Said {
 ///
 /// # Errors
 /// The stream's; `InvalidData` where it is no header.
-pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Said> {
-    let mut line = [0; proxy::V1_MOST];
-    match stream.read(&mut line[..proxy::TELLING]).await {
-        Ok(0) => return Ok(Said::Left),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(Said::Left),
-        Ok(some) => stream.read_exact(&mut line[some..proxy::TELLING]).await?,
+pub(super) async fn read(stream: &mut TcpStream) -> io::Result<ProxyHeader> {
+    let mut line = [0; proxy::V1_MAX_LEN];
+    match stream.read(&mut line[..proxy::MIN_PREFIX_LEN]).await {
+        Ok(0) => return Ok(ProxyHeader::Left),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(ProxyHeader::Left),
+        Ok(some) => stream.read_exact(&mut line[some..proxy::MIN_PREFIX_LEN]).await?,
         Err(error) => return Err(error),
     };
     let start = line.first_chunk().ok_or(io::ErrorKind::InvalidData)?;
@@ -38,12 +38,12 @@ pub(super) async fn read(stream: &mut TcpStream) -> io::Result<Said> {
         Version::One => read_line(stream, &mut line).await?,
         Version::Two => read_binary(stream, start).await?,
     };
-    Ok(ends.map_or(Said::Nothing, Said::Ends))
+    Ok(ends.map_or(ProxyHeader::Nothing, ProxyHeader::Ends))
 }
 
 /// The end of a line can only be looked for: bytes are taken once it is known that they belong to it.
-async fn read_line(stream: &mut TcpStream, line: &mut [u8; proxy::V1_MOST]) -> io::Result<Option<Ends>> {
-    let mut have = proxy::TELLING;
+async fn read_line(stream: &mut TcpStream, line: &mut [u8; proxy::V1_MAX_LEN]) -> io::Result<Option<AddressPair>> {
+    let mut have = proxy::MIN_PREFIX_LEN;
     while have < line.len() {
         let seen = stream.peek(&mut line[have..]).await?;
         let end = line[have..have + seen].iter().position(|byte| *byte == b'\n');
@@ -60,10 +60,10 @@ async fn read_line(stream: &mut TcpStream, line: &mut [u8; proxy::V1_MOST]) -> i
     Err(invalid(proxy::Malformed::Endless))
 }
 
-async fn read_binary(stream: &mut TcpStream, start: &[u8; proxy::TELLING]) -> io::Result<Option<Ends>> {
+async fn read_binary(stream: &mut TcpStream, start: &[u8; proxy::MIN_PREFIX_LEN]) -> io::Result<Option<AddressPair>> {
     let mut fixed = [0; proxy::V2_FIXED];
-    fixed[..proxy::TELLING].copy_from_slice(start);
-    stream.read_exact(&mut fixed[proxy::TELLING..]).await?;
+    fixed[..proxy::MIN_PREFIX_LEN].copy_from_slice(start);
+    stream.read_exact(&mut fixed[proxy::MIN_PREFIX_LEN..]).await?;
     let header = V2::parse(&fixed).map_err(invalid)?;
     let mut addresses = [0; proxy::V2_ADDRESSES];
     let addresses = &mut addresses[..header.addresses()];
@@ -101,7 +101,7 @@ mod tests {
     }
 
     /// What is read of these bytes, sent in pieces of this size, and what is left of the stream.
-    async fn read_of(bytes: &[u8], piece: usize) -> (io::Result<Said>, Vec<u8>) {
+    async fn read_of(bytes: &[u8], piece: usize) -> (io::Result<ProxyHeader>, Vec<u8>) {
         let (mut client, mut server) = pair().await;
         let bytes = bytes.to_vec();
         let sending = tokio::spawn(async move {
@@ -124,16 +124,16 @@ mod tests {
 
     #[tokio::test]
     async fn not_a_byte_more_than_the_header_is_taken_however_it_comes() {
-        let ends = Ends { source: "192.0.2.1:5".parse().unwrap(), destination: "198.51.100.2:6".parse().unwrap() };
+        let ends = AddressPair { source: "192.0.2.1:5".parse().unwrap(), destination: "198.51.100.2:6".parse().unwrap() };
         let mut with_tlv = proxy::encode_v2(Some(ends));
         with_tlv[14..16].copy_from_slice(&1500_u16.to_be_bytes());
         with_tlv.extend([0x04; 1500 - 12]);
         let headers = [
-            (b"PROXY TCP4 192.0.2.1 198.51.100.2 5 6\r\n".to_vec(), Said::Ends(ends)),
-            (b"PROXY UNKNOWN\r\n".to_vec(), Said::Nothing),
-            (proxy::encode_v2(Some(ends)), Said::Ends(ends)),
-            (proxy::encode_v2(None), Said::Nothing),
-            (with_tlv, Said::Ends(ends)),
+            (b"PROXY TCP4 192.0.2.1 198.51.100.2 5 6\r\n".to_vec(), ProxyHeader::Ends(ends)),
+            (b"PROXY UNKNOWN\r\n".to_vec(), ProxyHeader::Nothing),
+            (proxy::encode_v2(Some(ends)), ProxyHeader::Ends(ends)),
+            (proxy::encode_v2(None), ProxyHeader::Nothing),
+            (with_tlv, ProxyHeader::Ends(ends)),
         ];
         for (header, want) in headers {
             for piece in [1, 7, 10_000] {
@@ -153,6 +153,6 @@ mod tests {
         for broken in [&b"PROXY"[..], b"PROXY TCP4 1.1.1.1 2.2.2.2 1", &proxy::encode_v2(None)[..14]] {
             assert_eq!(kind(broken).await, io::ErrorKind::UnexpectedEof);
         }
-        assert_eq!(read_of(b"", 1).await.0.unwrap(), Said::Left);
+        assert_eq!(read_of(b"", 1).await.0.unwrap(), ProxyHeader::Left);
     }
 }

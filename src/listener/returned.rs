@@ -12,16 +12,16 @@ use super::admitted::Admitted;
 use super::transport::Transport;
 
 /// The socket, its place under the limits, and what has come of the next request.
-pub(super) type Left = (Transport, Admitted, BytesMut);
+pub(super) type ReclaimedStream = (Transport, Admitted, BytesMut);
 
 /// The place where it is left.
 #[derive(Debug, Default)]
-pub(super) struct Returned {
+pub(super) struct ReclaimSlot {
     asked: AtomicBool,
-    left: Mutex<Option<Box<Left>>>,
+    left: Mutex<Option<Box<ReclaimedStream>>>,
 }
 
-impl Returned {
+impl ReclaimSlot {
     /// Of the exchange under way.
     pub(super) fn ask(&self) {
         self.asked.store(true, Ordering::Release);
@@ -31,12 +31,12 @@ impl Returned {
         self.asked.load(Ordering::Acquire)
     }
 
-    pub(super) fn leave(&self, left: Left) {
+    pub(super) fn leave(&self, left: ReclaimedStream) {
         *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(left));
     }
 
     /// What was left, once; nobody has asked any longer.
-    pub(super) fn take(&self) -> Option<Left> {
+    pub(super) fn take(&self) -> Option<ReclaimedStream> {
         if !self.asked.swap(false, Ordering::AcqRel) {
             return None;
         }

@@ -9,25 +9,25 @@ use tokio::time::timeout;
 
 use super::admitted::Admitted;
 use super::conn::Conn;
-use super::edge_io::EdgeIo;
-use super::gate::Gate;
-use super::phase::{Phase, PhaseWatch};
+use super::edge_io::DownstreamStream;
+use super::gate::RequestBoundary;
+use super::phase::{ShutdownPhase, ShutdownPhaseWatch};
 use super::transport::Transport;
-use super::{BadHead, Front, http1};
+use super::{BadHead, HttpService, http1};
 use crate::fault::Fault;
 use crate::telemetry::meters::ConnectionResult;
-use crate::tls::{self, Endpoint, Failed};
+use crate::tls::{self, TlsEndpoint, HandshakeError};
 
 /// How long a handshake may go on when the process ends.
 const LAST_CALL: Duration = Duration::from_millis(300);
 
 /// Does the handshake, then serves the connection to its end.
-pub(super) async fn serve<F: Front>(
+pub(super) async fn serve<F: HttpService>(
     tcp: TcpStream,
     (mut conn, admitted): (Conn, Admitted),
-    endpoint: &Endpoint,
+    endpoint: &TlsEndpoint,
     front: &Arc<F>,
-    mut phase: PhaseWatch,
+    mut phase: ShutdownPhaseWatch,
 ) {
     let limit = conn.settings.timeouts.handshake.get();
     // Boxed: its state is large, and gone once it is done.
@@ -41,42 +41,42 @@ pub(super) async fn serve<F: Front>(
     match done {
         Ok(Ok((stream, session))) => {
             conn.tls = Some(session);
-            let io = EdgeIo::new(Transport::Tls(stream), Arc::new(conn), admitted, write);
+            let io = DownstreamStream::new(Transport::Tls(stream), Arc::new(conn), admitted, write);
             http1::serve(Box::new(io), front, phase).await;
         }
-        Ok(Err(Failed::PlainHttp(tcp))) => {
+        Ok(Err(HandshakeError::PlainHttp(tcp))) => {
             conn.meters.count(ConnectionResult::TlsError);
-            let io = EdgeIo::new(Transport::Plain(tcp), Arc::new(conn), admitted, write);
+            let io = DownstreamStream::new(Transport::Plain(tcp), Arc::new(conn), admitted, write);
             refuse_plain(io, front).await;
         }
-        Ok(Err(Failed::Broken(error))) => {
+        Ok(Err(HandshakeError::Broken(error))) => {
             conn.meters.count(ConnectionResult::TlsError);
             tracing::debug!(client = %conn.peer, listener = %conn.listener, %error, "no TLS session");
         }
-        Ok(Err(Failed::Lacking(name))) => {
+        Ok(Err(HandshakeError::Lacking(name))) => {
             conn.meters.count(ConnectionResult::TlsError);
             if endpoint.says_lacking() {
                 tracing::warn!(client = %conn.peer, listener = %conn.listener, %name, "asks for a name that has no certificate yet");
             }
         }
-        Ok(Err(Failed::Validated)) => {
+        Ok(Err(HandshakeError::Validated)) => {
             tracing::info!(client = %conn.peer, listener = %conn.listener, "an ACME server saw its challenge answered");
         }
-        Ok(Err(Failed::Left)) => {}
+        Ok(Err(HandshakeError::Left)) => {}
         Err(_) => conn.meters.count(ConnectionResult::Timeout),
     }
 }
 
-async fn leaving(phase: &mut PhaseWatch) {
-    phase.past(Phase::Closing).await;
+async fn leaving(phase: &mut ShutdownPhaseWatch) {
+    phase.past(ShutdownPhase::Closing).await;
     tokio::time::sleep(LAST_CALL).await;
 }
 
 /// Somebody typed `http://` before a port of TLS: told in words, since nothing else would be understood.
-async fn refuse_plain<F: Front>(mut io: EdgeIo, front: &Arc<F>) {
+async fn refuse_plain<F: HttpService>(mut io: DownstreamStream, front: &Arc<F>) {
     let reason = "plain HTTP on a port of TLS";
     // Of a client that goes on sending nothing is read; the close lingers.
-    io.gate = Gate::Open;
+    io.gate = RequestBoundary::Open;
     let bad = BadHead { status: 400, fault: Fault::BadRequest, reason };
     let response = front.refuse(&io.conn, b"", &bad);
     if io.write_all(&response).await.is_ok() {

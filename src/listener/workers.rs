@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::open::{Entered, Open};
+use super::open::{TrackedConnection, ConnectionTracker};
 
 /// One thread.
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
-    connections: Arc<Open>,
+    connections: Arc<ConnectionTracker>,
 }
 
 /// All of them.
@@ -22,10 +22,10 @@ pub(super) struct Workers(Box<[Worker]>);
 
 /// A place on a thread; the thread counts one less when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct WorkerSlot {
     /// Which thread.
     pub(super) worker: usize,
-    _entered: Entered,
+    _entered: TrackedConnection,
 }
 
 impl Workers {
@@ -45,9 +45,9 @@ impl Workers {
     }
 
     /// A place where the fewest connections are; `here`, where it is one of those.
-    pub(super) fn place(&self, here: usize) -> Place {
+    pub(super) fn place(&self, here: usize) -> WorkerSlot {
         let nearest = (0..self.len()).map(|step| (here + step) % self.len());
         let worker = nearest.min_by_key(|at| self.0[*at].connections.count()).unwrap_or(here);
-        Place { worker, _entered: self.0[worker].connections.enter() }
+        WorkerSlot { worker, _entered: self.0[worker].connections.enter() }
     }
 }

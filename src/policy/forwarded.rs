@@ -34,7 +34,7 @@ const X_FORWARDED: &str = "x-forwarded-";
 
 /// `forwarded` and `trusted_proxies`, compiled.
 #[derive(Debug, Clone)]
-pub struct Forwarding {
+pub struct ForwardedHeaders {
     family: Forwarded,
     trusted: Box<[Cidr]>,
 }
@@ -54,7 +54,7 @@ pub struct Hop<'a> {
     pub host: Option<&'a HeaderValue>,
 }
 
-impl Forwarding {
+impl ForwardedHeaders {
     /// From the document.
     pub fn new(family: Forwarded, trusted: &[Cidr]) -> Self {
         Self { family, trusted: trusted.into() }

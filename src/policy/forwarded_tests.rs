@@ -3,8 +3,8 @@
 
 use super::*;
 
-fn forwarding(family: Forwarded) -> Forwarding {
-    Forwarding::new(family, &["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()])
+fn forwarding(family: Forwarded) -> ForwardedHeaders {
+    ForwardedHeaders::new(family, &["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()])
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -298,7 +298,7 @@ fn only_a_trusted_proxy_says_that_its_client_came_over_tls() {
         for (name, value) in fields {
             headers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
         }
-        Forwarding::new(family, &["10.0.0.0/8".parse().unwrap()]).says_https(peer.parse().unwrap(), &headers)
+        ForwardedHeaders::new(family, &["10.0.0.0/8".parse().unwrap()]).says_https(peer.parse().unwrap(), &headers)
     };
     let x = [("x-forwarded-proto", "HTTPS, http")];
     let rfc7239 = [("forwarded", "for=192.0.2.1; Proto=\"https\", for=10.0.0.2;proto=http")];

@@ -17,7 +17,7 @@ type Field = (Bytes, HeaderValue);
 
 /// `request_headers` or `response_headers` of a route.
 #[derive(Debug, Clone, Default)]
-pub struct Edits {
+pub struct CompiledHeaderEdits {
     remove: Box<[HeaderName]>,
     set: Box<[Field]>,
     add: Box<[Field]>,
@@ -25,7 +25,7 @@ pub struct Edits {
     owned: Box<[Box<str>]>,
 }
 
-impl Edits {
+impl CompiledHeaderEdits {
     /// From the document.
     ///
     /// # Errors
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn removes_then_sets_then_adds() {
-        let edits = Edits::compile(&edits()).unwrap();
+        let edits = CompiledHeaderEdits::compile(&edits()).unwrap();
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         let mut response = ResponseHeader::build(200, None).unwrap();
         for (name, value) in [("x-a", "1"), ("x-a", "2"), ("x-b", "old"), ("x-c", "c"), ("x-d", "d")] {
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_field_that_is_set_or_removed_does_not_pass_in_another_spelling() {
-        let edits = Edits::compile(&edits()).unwrap();
+        let edits = CompiledHeaderEdits::compile(&edits()).unwrap();
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         for name in ["x_a", "X.B", "x~c", "x_d", "x-a_b"] {
             request.append_header(name, "client").unwrap();
@@ -161,12 +161,12 @@ mod tests {
     fn refuses_framing_and_nonsense() {
         for name in ["Content-Length", "transfer-encoding", "Host", "a b", ""] {
             assert!(
-                Edits::compile(&HeaderEdits { remove: vec![name.into()], ..Default::default() }).is_err(),
+                CompiledHeaderEdits::compile(&HeaderEdits { remove: vec![name.into()], ..Default::default() }).is_err(),
                 "{name}"
             );
         }
         let set = |value: &str| HeaderEdits { set: [("x-a".into(), value.into())].into(), ..Default::default() };
-        assert!(Edits::compile(&set("a\r\nb")).is_err());
-        assert!(Edits::compile(&HeaderEdits::default()).unwrap().is_empty());
+        assert!(CompiledHeaderEdits::compile(&set("a\r\nb")).is_err());
+        assert!(CompiledHeaderEdits::compile(&HeaderEdits::default()).unwrap().is_empty());
     }
 }

@@ -20,7 +20,7 @@ pub const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// What to answer with.
 #[derive(Debug, Clone, Copy)]
-pub struct Reply<'a> {
+pub struct ErrorResponse<'a> {
     /// Why.
     pub fault: Fault,
     /// `fault.status()`, or what a policy or the head's check chose instead.
@@ -35,7 +35,7 @@ pub struct Reply<'a> {
     pub grpc: bool,
 }
 
-impl Reply<'_> {
+impl ErrorResponse<'_> {
     /// The response for a session.
     ///
     /// # Errors
@@ -185,7 +185,7 @@ fn quality<'a>(parameters: impl Iterator<Item = &'a [u8]>) -> u16 {
 mod tests {
     use super::*;
 
-    const REPLY: Reply<'static> = Reply {
+    const REPLY: ErrorResponse<'static> = ErrorResponse {
         fault: Fault::NoBackend,
         status: 503,
         request_id: "r-1",
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn json_has_it_too() {
-        let (header, body) = Reply { accept: Some(b"application/json"), ..REPLY }.build().unwrap();
+        let (header, body) = ErrorResponse { accept: Some(b"application/json"), ..REPLY }.build().unwrap();
         let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(
             json,
@@ -255,13 +255,13 @@ mod tests {
         ] {
             assert_eq!(is_grpc(content_type.as_bytes()), want, "{content_type}");
         }
-        let (header, body) = Reply { grpc: true, ..REPLY }.build().unwrap();
+        let (header, body) = ErrorResponse { grpc: true, ..REPLY }.build().unwrap();
         assert_eq!((header.status.as_u16(), body.len()), (200, 0));
         assert_eq!(header.headers["content-type"], "application/grpc");
         assert_eq!(header.headers["grpc-status"], "14");
         assert_eq!(header.headers["grpc-message"], "No server is available.");
         for fault in Fault::ALL {
-            let (header, _) = Reply { fault, grpc: true, ..REPLY }.build().unwrap();
+            let (header, _) = ErrorResponse { fault, grpc: true, ..REPLY }.build().unwrap();
             let message = header.headers["grpc-message"].to_str().unwrap();
             assert!(!message.contains('%') && (1..=16).contains(&fault.grpc_status()), "{fault:?}");
         }
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn raw_parses_and_closes() {
-        let raw = Reply { fault: Fault::BadRequest, status: 505, retry_after: None, ..REPLY }
+        let raw = ErrorResponse { fault: Fault::BadRequest, status: 505, retry_after: None, ..REPLY }
             .raw(SystemTime::UNIX_EPOCH, false);
         let mut fields = [httparse::EMPTY_HEADER; 16];
         let mut response = httparse::Response::new(&mut fields);
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn every_fault_has_its_words() {
         for fault in Fault::ALL {
-            let (_, body) = Reply { fault, status: fault.status(), ..REPLY }.build().unwrap();
+            let (_, body) = ErrorResponse { fault, status: fault.status(), ..REPLY }.build().unwrap();
             assert!(body.len() > 30, "{fault:?}");
         }
     }

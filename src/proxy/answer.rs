@@ -13,9 +13,9 @@ use super::ctx::RequestCtx;
 use super::fail::{has_begun, is_end_of_tunnel, may_try_again};
 use super::{last_hop, sticky};
 use crate::fault::Fault;
-use crate::life::Life;
+use crate::life::Lifecycle;
 use crate::listener::Exchange;
-use crate::policy::reply::{self, Reply};
+use crate::policy::reply::{self, ErrorResponse};
 use crate::policy::{framed, hop_by_hop, host, keep_alive, lean, request_id, via};
 use crate::route::action::{Action, Redirect, Requested};
 use crate::telemetry::vitals::{Outcome, RetryReason};
@@ -25,7 +25,7 @@ use crate::upstream::rule::Failed;
 const FIELDS: usize = 4;
 
 /// Answers a route that needs no backend; false if it needs one.
-pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life: &Life) -> Result<bool> {
+pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life: &Lifecycle) -> Result<bool> {
     if let Some(challenge) = ctx.challenge.take() {
         return to_acme(session, ctx, life, challenge).await;
     }
@@ -72,7 +72,7 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
 }
 
 /// RFC 8555 section 8.3.
-async fn to_acme(session: &mut Session, ctx: &mut RequestCtx, life: &Life, challenge: Box<str>) -> Result<bool> {
+async fn to_acme(session: &mut Session, ctx: &mut RequestCtx, life: &Lifecycle, challenge: Box<str>) -> Result<bool> {
     let mut response = ResponseHeader::build(200, Some(FIELDS))?;
     response.insert_header(header::CONTENT_TYPE, "application/octet-stream")?;
     response.insert_header(header::CONTENT_LENGTH, challenge.len())?;
@@ -83,7 +83,7 @@ async fn to_acme(session: &mut Session, ctx: &mut RequestCtx, life: &Life, chall
 }
 
 /// The same address by https, method and body kept (RFC 9110 section 15.4.9).
-async fn to_https(session: &mut Session, ctx: &mut RequestCtx, life: &Life, port: u16) -> Result<bool> {
+async fn to_https(session: &mut Session, ctx: &mut RequestCtx, life: &Lifecycle, port: u16) -> Result<bool> {
     let request = session.req_header();
     let host = host::requested(request);
     let requested = Requested { scheme: "https", host, path: request.uri.path(), query: request.uri.query() };
@@ -190,7 +190,7 @@ pub(super) fn header(
     session: &mut Session,
     response: &mut ResponseHeader,
     ctx: &mut RequestCtx,
-    life: &Life,
+    life: &Lifecycle,
 ) -> Result<()> {
     if response.status == 101 {
         response.remove_header(&header::CONTENT_LENGTH);
@@ -294,7 +294,7 @@ fn ours(headers: &mut HeaderMap, received: Version, ctx: &RequestCtx) {
     }
 }
 
-pub(super) fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Life) {
+pub(super) fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Lifecycle) {
     if life.is_draining() || ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_closing()) {
         session.set_keepalive(None);
     }
@@ -325,7 +325,7 @@ fn open_tunnel(session: &mut Session, ctx: &mut RequestCtx) {
 }
 
 /// Our own reply for a fault, if nothing was sent yet.
-pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut RequestCtx, life: &Life) -> FailToProxy {
+pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut RequestCtx, life: &Lifecycle) -> FailToProxy {
     if is_end_of_tunnel(ctx, error) {
         return FailToProxy { error_code: 101, can_reuse_downstream: false };
     }
@@ -342,7 +342,7 @@ pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut Reques
     let accept = session.req_header().headers.get(header::ACCEPT).map(|accept| accept.as_bytes());
     let request_id = ctx.request_id.as_ref().map_or("-", |id| id.as_str());
     let retry_after = matches!(fault, Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout).then_some(1);
-    let reply = Reply { fault, status, request_id, accept, retry_after, grpc: asks_grpc(session) };
+    let reply = ErrorResponse { fault, status, request_id, accept, retry_after, grpc: asks_grpc(session) };
     let built = reply.build().and_then(|(mut response, body)| {
         if let Some(hsts) = hsts(ctx) {
             response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;

@@ -10,7 +10,7 @@ use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
-use super::ctx::{Line, RequestCtx};
+use super::ctx::{RequestLine, RequestCtx};
 use super::last_hop;
 use crate::config::schema::Protocol;
 use crate::fault::Fault;
@@ -89,10 +89,10 @@ fn identify(request: &RequestHeader, ctx: &mut RequestCtx) {
     }
 }
 
-fn line(request: &RequestHeader) -> Line {
+fn line(request: &RequestHeader) -> RequestLine {
     let field = |name| request.headers.get(name).cloned();
     let traceparent = request.headers.get("traceparent").map(HeaderValue::as_bytes);
-    Line {
+    RequestLine {
         host: authority(request).map(<[u8]>::to_vec),
         path: request.raw_path().to_vec(),
         user_agent: field(header::USER_AGENT),

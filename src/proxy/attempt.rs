@@ -8,9 +8,9 @@ use pingora::{Error, ErrorType, Result};
 
 use super::ctx::RequestCtx;
 use crate::telemetry::record::{AttemptRecord, PassedOver};
-use crate::telemetry::vitals::{InFlight, Outcome, RetryReason, Why};
+use crate::telemetry::vitals::{InFlight, Outcome, RetryReason, PickReason};
 use crate::upstream::backend::Backend;
-use crate::upstream::lease::Lease;
+use crate::upstream::lease::Checkout;
 use crate::upstream::outlier::Watching;
 use crate::upstream::{clock, idle_limit};
 
@@ -43,10 +43,10 @@ impl Moment {
 pub(super) struct Attempt {
     pub(super) backend: Arc<Backend>,
     guard: Option<InFlight>,
-    why: Why,
+    why: PickReason,
     passed_over: Option<Arc<Vec<PassedOver>>>,
     /// Its connection, where that is not Pingora's.
-    pub(super) lease: Option<Arc<Lease>>,
+    pub(super) lease: Option<Arc<Checkout>>,
     started: Moment,
     pub(super) reused: bool,
     /// Of a connection that is Pingora's.
@@ -68,7 +68,7 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    pub(super) fn new(backend: Arc<Backend>, guard: InFlight, why: Why, started: Moment) -> Self {
+    pub(super) fn new(backend: Arc<Backend>, guard: InFlight, why: PickReason, started: Moment) -> Self {
         Self {
             backend,
             guard: Some(guard),
@@ -248,13 +248,13 @@ impl RequestCtx {
 mod tests {
     use super::*;
     use crate::config::values::BackendAddress;
-    use crate::telemetry::vitals::{Labels, Vitals};
-    use crate::upstream::backend::Resolved;
+    use crate::telemetry::vitals::{Labels, BackendState};
+    use crate::upstream::backend::BackendAddr;
 
     fn backend() -> Arc<Backend> {
         let address: BackendAddress = "127.0.0.1:80".parse().unwrap();
         let labels = Labels { upstream: "u".into(), backend: "a".into(), address: "127.0.0.1:80".into() };
-        let (vitals, resolved) = (Arc::new(Vitals::new(labels)), Arc::new(Resolved::new(&address)));
+        let (vitals, resolved) = (Arc::new(BackendState::new(labels)), Arc::new(BackendAddr::new(&address)));
         Arc::new(Backend { name: "a".into(), address, weight: 1, tier: 0, token: None, vitals, resolved })
     }
 
@@ -262,7 +262,7 @@ mod tests {
     fn a_stale_connection_raises_no_penalty_and_a_reset_does() {
         for (excused, raised) in [(true, false), (false, true)] {
             let backend = backend();
-            let mut attempt = Attempt::new(Arc::clone(&backend), backend.vitals.raise(), Why::Next, Moment::now());
+            let mut attempt = Attempt::new(Arc::clone(&backend), backend.vitals.raise(), PickReason::Next, Moment::now());
             let _guard = excused.then(|| attempt.excuse());
             attempt.end(Outcome::Reset, None);
             assert_eq!(backend.vitals.score().penalty(clock::now_ms()) > 0, raised, "excused: {excused}");

@@ -11,7 +11,7 @@ use http::{HeaderValue, Method, Version};
 
 use super::attempt::{Attempt, Moment};
 use super::record;
-use super::sticky::Stay;
+use super::sticky::Affinity;
 use crate::fault::Fault;
 use crate::listener::Exchange;
 use crate::path::Rules;
@@ -36,7 +36,7 @@ pub struct RequestCtx {
     pub(super) in_flight: Option<RequestInFlight>,
     pub(super) method: Method,
     pub(super) version: Version,
-    pub(super) line: Option<Box<Line>>,
+    pub(super) line: Option<Box<RequestLine>>,
     pub(super) client: Option<IpAddr>,
     pub(super) request_id: Option<RequestId>,
     pub(super) route: Option<Arc<Route>>,
@@ -51,7 +51,7 @@ pub struct RequestCtx {
     pub(super) queued: Duration,
     /// Pingora looks for a backend: should it find none that answers, it gives up the client's connection too.
     pub(super) handed_over: bool,
-    pub(super) stay: Stay,
+    pub(super) stay: Affinity,
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: Vec<AttemptRecord>,
     /// The backend whose kept connection turned out to be stale, still counted: to be tried again on a fresh one.
@@ -72,7 +72,7 @@ pub struct RequestCtx {
 
 /// What only the access log wants; absent when it is off.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct RequestLine {
     pub(super) host: Option<Vec<u8>>,
     pub(super) path: Vec<u8>,
     pub(super) user_agent: Option<HeaderValue>,
@@ -112,7 +112,7 @@ impl RequestCtx {
             tries: 0,
             queued: Duration::ZERO,
             handed_over: false,
-            stay: Stay::default(),
+            stay: Affinity::default(),
             attempt: None,
             attempts: Vec::new(),
             fresh: None,

@@ -8,13 +8,13 @@ use pingora_proxy::Session;
 use super::classify::{self, Failure};
 use super::ctx::RequestCtx;
 use crate::fault::Fault;
-use crate::lack::Warning;
+use crate::lack::LimitedWarning;
 use crate::telemetry::vitals::{Outcome, RetryReason};
 use crate::upstream::clock;
 use crate::upstream::retry::RetryBudget;
 use crate::upstream::rule::{Failed, Request, Verdict, decide};
 
-static CANNOT_TRY: Warning = Warning::new();
+static CANNOT_TRY: LimitedWarning = LimitedWarning::new();
 
 /// No connection could be had. Nothing was sent.
 pub(super) fn to_connect(session: &mut Session, ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
@@ -151,7 +151,7 @@ fn retry_fresh(ctx: &mut RequestCtx) {
 
 fn settle(ctx: &mut RequestCtx, failure: Failure, again: bool, error: &Error) {
     if failure.fault == Fault::Internal {
-        CANNOT_TRY.tell("a backend could not be tried", error.root_cause());
+        CANNOT_TRY.emit("a backend could not be tried", error.root_cause());
         if let Some(attempt) = &mut ctx.attempt {
             attempt.disown();
         }

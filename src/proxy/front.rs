@@ -12,17 +12,17 @@ use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
 
 use super::{Gateway, record};
 use crate::fault::Fault;
-use crate::listener::{BadHead, Conn, Cut, Front};
-use crate::policy::reply::Reply;
+use crate::listener::{BadHead, Conn, Abort, HttpService};
+use crate::policy::reply::ErrorResponse;
 use crate::policy::request_id::RequestId;
 use crate::telemetry::record::{Record, Recorder};
-use crate::upstream::connector::LeaseConnector;
+use crate::upstream::connector::PoolConnector;
 
 /// Tries that Pingora lets a request have; routes have their own, smaller number (`retry.attempts` is 16 at the most, and
 /// each may be tried again on a fresh connection).
 const MOST_TRIES: usize = 64;
 
-type App = HttpProxy<Gateway, LeaseConnector>;
+type App = HttpProxy<Gateway, PoolConnector>;
 
 /// What listeners hand their requests to.
 pub struct Proxy {
@@ -44,7 +44,7 @@ impl Proxy {
         // Let in so that it is answered and recorded like everything else.
         options.allow_connect_method_proxying = true;
         let builder = ProxyServiceBuilder::new(&Arc::new(conf), gateway).server_options(options);
-        let service = builder.custom(LeaseConnector, Arc::new(|_, _, _| Box::pin(async { None }))).build();
+        let service = builder.custom(PoolConnector, Arc::new(|_, _, _| Box::pin(async { None }))).build();
         Self { app: Arc::new(taken_out(service)), recorder }
     }
 }
@@ -59,7 +59,7 @@ fn taken_out(service: Service<App>) -> App {
     unsafe { std::ptr::read(app) }
 }
 
-impl Front for Proxy {
+impl HttpService for Proxy {
     type App = App;
 
     fn app(&self) -> &Arc<Self::App> {
@@ -97,14 +97,14 @@ impl Front for Proxy {
         raw(bad.fault, bad.status, id.as_str(), method == Method::HEAD)
     }
 
-    fn last_words(&self, why: Cut, head: bool) -> Bytes {
+    fn last_words(&self, why: Abort, head: bool) -> Bytes {
         let (fault, status) = record::of_cut(why);
         raw(fault, status, "-", head)
     }
 }
 
 fn raw(fault: Fault, status: u16, request_id: &str, head: bool) -> Bytes {
-    let reply = Reply { fault, status, request_id, accept: None, retry_after: None, grpc: false };
+    let reply = ErrorResponse { fault, status, request_id, accept: None, retry_after: None, grpc: false };
     reply.raw(SystemTime::now(), head).into()
 }
 

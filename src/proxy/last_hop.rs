@@ -12,7 +12,7 @@ use super::answer::{close_if_leaving, hsts, write};
 use super::arrive::refuse;
 use super::ctx::RequestCtx;
 use crate::fault::Fault;
-use crate::life::Life;
+use crate::life::Lifecycle;
 use crate::policy::{reply, request_id};
 
 /// As many fields as such an answer has.
@@ -33,7 +33,7 @@ pub(super) fn is_about_the_server(session: &Session, ctx: &RequestCtx) -> bool {
 /// # Errors
 /// The client's; or it is TRACE, which is refused: what it asks for is its own header in return, and that holds what
 /// scripts of the client must not see (RFC 9110 section 9.3.8).
-pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, life: &Life) -> Result<bool> {
+pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, life: &Lifecycle) -> Result<bool> {
     if ctx.method == Method::TRACE {
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(405), "TRACE ends here and is not reflected"));
     }

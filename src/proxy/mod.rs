@@ -32,23 +32,23 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 pub use ctx::RequestCtx;
 pub use front::Proxy;
 
-use crate::life::Life;
+use crate::life::Lifecycle;
 use crate::snapshot::Shared;
 use crate::telemetry::record::Recorder;
-use crate::upstream::kept::Kept;
+use crate::upstream::kept::ConnectionPool;
 
 /// Weir's logic, as Pingora calls it.
 pub struct Gateway {
     shared: Arc<Shared>,
     recorder: Arc<Recorder>,
-    life: Arc<Life>,
+    life: Arc<Lifecycle>,
     /// The connections to backends of the thread that this gateway serves on.
-    kept: Arc<Kept>,
+    kept: Arc<ConnectionPool>,
 }
 
 impl Gateway {
     /// On these snapshots; every request is recorded here.
-    pub fn new(shared: Arc<Shared>, recorder: Arc<Recorder>, life: Arc<Life>, kept: Arc<Kept>) -> Self {
+    pub fn new(shared: Arc<Shared>, recorder: Arc<Recorder>, life: Arc<Lifecycle>, kept: Arc<ConnectionPool>) -> Self {
         Self { shared, recorder, life, kept }
     }
 }

@@ -15,22 +15,22 @@ use super::ctx::RequestCtx;
 use super::{hash_key, queue, sticky};
 use crate::config::schema::Protocol;
 use crate::fault::Fault;
-use crate::proxy_protocol::Ends;
+use crate::proxy_protocol::AddressPair;
 use crate::snapshot::Target;
-use crate::telemetry::vitals::{Mark, Why};
-use crate::upstream::Wish;
-use crate::upstream::connect::Connect;
+use crate::telemetry::vitals::{AdminState, PickReason};
+use crate::upstream::PickHints;
+use crate::upstream::connect::Dialer;
 use crate::upstream::connector;
-use crate::upstream::kept::Kept;
-use crate::upstream::lease::Grant;
-use crate::upstream::peer::NOT_KEPT;
+use crate::upstream::kept::ConnectionPool;
+use crate::upstream::lease::PendingCheckout;
+use crate::upstream::peer::NOT_POOLED_IDLE;
 use crate::upstream::plain;
 
 /// The shortest wait that is worth starting; Pingora takes zero for none.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A backend for the next attempt.
-pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc<Kept>) -> Result<Box<HttpPeer>> {
+pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc<ConnectionPool>) -> Result<Box<HttpPeer>> {
     // An attempt that is still open here was given up by Pingora; its backend must not count it any longer.
     ctx.attempt = None;
     ctx.handed_over = true;
@@ -41,12 +41,12 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc
         return Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over"));
     }
     // Drained or disabled meanwhile: not even on a fresh connection.
-    let fresh = ctx.fresh.take().filter(|(backend, _)| backend.vitals.mark() == Mark::Ready);
+    let fresh = ctx.fresh.take().filter(|(backend, _)| backend.vitals.mark() == AdminState::Ready);
     ctx.fresh_used = fresh.is_some();
     let attempt = match fresh {
         Some((backend, guard)) => {
-            let watching = target.upstream.watch(&backend);
-            Attempt::new(backend, guard, Why::FreshConnection, Moment::now()).watched(watching)
+            let watching = target.upstream.observe(&backend);
+            Attempt::new(backend, guard, PickReason::FreshConnection, Moment::now()).watched(watching)
         }
         None => {
             queue::pause(session, ctx).await?;
@@ -68,7 +68,7 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc
     }
     if target.upstream.wire().announces() {
         let addresses = ctx.attempt.as_ref().and_then(|attempt| attempt.backend.resolved.addresses());
-        Connect::announce(&mut peer, ends(ctx), tunnel, addresses);
+        Dialer::announce(&mut peer, ends(ctx), tunnel, addresses);
     }
     if target.upstream.wire().protocol() != Protocol::Http1 {
         // A GOAWAY that has arrived is read before Pingora chooses a connection. A write to a connection that the backend
@@ -84,7 +84,7 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc
     Ok(peer)
 }
 
-fn lease(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut grant: Grant) {
+fn lease(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut grant: PendingCheckout) {
     if ctx.exchange.as_ref().is_some_and(|exchange| exchange.body_is_here) {
         grant.set_together();
     }
@@ -100,7 +100,7 @@ fn lease(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut grant
 fn leave_pool(peer: &mut HttpPeer) {
     peer.group_key = outside_the_pool();
     // An HTTP/2 connection would else stay open, waiting for other requests.
-    peer.options.idle_timeout = Some(NOT_KEPT);
+    peer.options.idle_timeout = Some(NOT_POOLED_IDLE);
 }
 
 async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> Result<Attempt> {
@@ -120,8 +120,8 @@ async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> R
         None => {
             let hash = target.upstream.settings().hash.as_ref();
             let key = hash.and_then(|hash| hash_key::of(hash, session.req_header(), ctx.client));
-            let pick = queue::pick(session, target, ctx, Wish { key, named }, now).await?;
-            (target.upstream.watch(&pick.backend), pick)
+            let pick = queue::pick(session, target, ctx, PickHints { key, named }, now).await?;
+            (target.upstream.observe(&pick.backend), pick)
         }
     };
     if pick.fail_open {
@@ -130,17 +130,17 @@ async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> R
     ctx.stay.picked(pick.why);
     ctx.tries = ctx.tries.saturating_add(1);
     ctx.tried.add(&pick.backend.vitals);
-    let passed_over = if ctx.recorder.wants_line() { target.upstream.passed_over() } else { None };
+    let passed_over = if ctx.recorder.wants_line() { target.upstream.excluded() } else { None };
     let started = if ctx.queued == queued { started } else { Moment::now() };
     let attempt = Attempt::new(pick.backend, pick.guard, pick.why, started);
     Ok(attempt.watched(watching).instead_of(passed_over))
 }
 
 /// The ends of the client's connection, the client as forwarded headers have it: then its port is not known.
-fn ends(ctx: &RequestCtx) -> Option<Ends> {
+fn ends(ctx: &RequestCtx) -> Option<AddressPair> {
     let (conn, client) = (&ctx.exchange.as_ref()?.conn, ctx.client?);
     let port = if client == conn.peer_ip() { conn.peer.port() } else { 0 };
-    Some(Ends { source: SocketAddr::new(client, port), destination: conn.local })
+    Some(AddressPair { source: SocketAddr::new(client, port), destination: conn.local })
 }
 
 /// The peer's read timer is the tunnel's from the start, as Pingora has only one; the handshake's own is the listener's cut.

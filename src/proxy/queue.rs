@@ -11,22 +11,22 @@ use super::arrive::refuse;
 use super::ctx::RequestCtx;
 use crate::fault::Fault;
 use crate::snapshot::Target;
-use crate::upstream::Wish;
+use crate::upstream::PickHints;
 use crate::upstream::clock;
 use crate::upstream::members::Pick;
-use crate::upstream::queue::{InVain, Look};
+use crate::upstream::queue::{WaitError, Look};
 
 /// A backend that takes the attempt now, or when it is this request's turn.
 pub(super) async fn pick(
     session: &mut Session,
     target: &Target,
     ctx: &mut RequestCtx,
-    wish: Wish,
+    wish: PickHints,
     now: u64,
 ) -> Result<Pick> {
     // Nobody overtakes those who wait already.
     if target.upstream.queue().depth() == 0 {
-        match target.upstream.look(&ctx.tried, now, wish) {
+        match target.upstream.try_pick(&ctx.tried, now, wish) {
             Look::Slot(pick) => return Ok(pick),
             Look::Nobody => return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried")),
             Look::Full | Look::ForOthers => {}
@@ -38,7 +38,7 @@ pub(super) async fn pick(
     };
     // Nobody else can be waited for any longer: one that was tried is still better than a refusal.
     let cannot_wait = matches!(fault, Fault::QueueFull | Fault::QueueTimeout);
-    let back = if cannot_wait { target.upstream.go_back(&ctx.tried, clock::now_ms(), wish.key) } else { None };
+    let back = if cannot_wait { target.upstream.pick_tried(&ctx.tried, clock::now_ms(), wish.key) } else { None };
     back.ok_or_else(|| refuse(ctx, fault, None, why))
 }
 
@@ -66,25 +66,25 @@ async fn wait(
     session: &mut Session,
     target: &Target,
     ctx: &mut RequestCtx,
-    wish: Wish,
+    wish: PickHints,
 ) -> Result<Pick, (Fault, &'static str)> {
     let Some(queue) = &target.upstream.settings().queue else {
         return Err((Fault::QueueFull, "all backends have max_in_flight, and there is no queue"));
     };
     let (started, timeout) = (Instant::now(), queue.timeout.get().saturating_sub(ctx.queued));
     let limit = ctx.time_left().map_or(timeout, |left| left.min(timeout));
-    let look = || target.upstream.look(&ctx.tried, clock::now_ms(), wish);
+    let look = || target.upstream.try_pick(&ctx.tried, clock::now_ms(), wish);
     let waiting = target.meters.waits();
-    let bounds = (target.upstream.kind(&ctx.tried), usize::try_from(queue.size).unwrap_or(usize::MAX));
+    let bounds = (target.upstream.wait_class(&ctx.tried), usize::try_from(queue.size).unwrap_or(usize::MAX));
     let waited = target.upstream.queue().wait(bounds, limit, gone(session, ctx), look).await;
     drop(waiting);
     ctx.queued += started.elapsed();
     waited.map_err(|why| match why {
-        InVain::Overflow => (Fault::QueueFull, "as many wait as may"),
-        InVain::Timeout if ctx.is_too_late() => (Fault::Timeout, "timeouts.request is over"),
-        InVain::Timeout => (Fault::QueueTimeout, "waited for queue.timeout"),
-        InVain::Left => (Fault::ClientAbort, "the client left while it waited"),
-        InVain::Nobody => (Fault::NoBackend, "no backend may be tried"),
+        WaitError::Overflow => (Fault::QueueFull, "as many wait as may"),
+        WaitError::Timeout if ctx.is_too_late() => (Fault::Timeout, "timeouts.request is over"),
+        WaitError::Timeout => (Fault::QueueTimeout, "waited for queue.timeout"),
+        WaitError::Left => (Fault::ClientAbort, "the client left while it waited"),
+        WaitError::Nobody => (Fault::NoBackend, "no backend may be tried"),
     })
 }
 

@@ -10,7 +10,7 @@ use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, is_end_of_tunnel};
 use crate::fault::Fault;
-use crate::listener::Cut;
+use crate::listener::Abort;
 use crate::telemetry::record::Record;
 use crate::telemetry::vitals::Outcome;
 
@@ -56,11 +56,11 @@ pub(super) fn cut_short(ctx: &mut RequestCtx) {
 }
 
 /// What it means that the listener has cut a request.
-pub(super) fn of_cut(why: Cut) -> (Fault, u16) {
+pub(super) fn of_cut(why: Abort) -> (Fault, u16) {
     match why {
-        Cut::Deadline => (Fault::Timeout, Fault::Timeout.status()),
+        Abort::Deadline => (Fault::Timeout, Fault::Timeout.status()),
         // RFC 9110 section 15.5.9.
-        Cut::Body => (Fault::RefusedPolicy, 408),
+        Abort::Body => (Fault::RefusedPolicy, 408),
     }
 }
 

@@ -12,21 +12,21 @@ use super::ctx::RequestCtx;
 use super::unix_ms;
 use crate::policy::cookie;
 use crate::snapshot::Target;
-use crate::telemetry::vitals::Why;
+use crate::telemetry::vitals::PickReason;
 use crate::upstream::sticky::{Seen, Token};
 
 /// What the client's cookie says, and whether it goes on saying so.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Stay {
+pub(super) struct Affinity {
     seen: Option<Seen>,
     /// Its backend is only full for the moment: this one request goes elsewhere.
     holds: bool,
 }
 
-impl Stay {
+impl Affinity {
     /// Takes note of why a backend was picked.
-    pub(super) fn picked(&mut self, why: Why) {
-        self.holds = why == Why::StickyFull;
+    pub(super) fn picked(&mut self, why: PickReason) {
+        self.holds = why == PickReason::StickyFull;
     }
 }
 

@@ -4,12 +4,12 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn ends(source: &str, destination: &str) -> Ends {
-    Ends { source: source.parse().unwrap(), destination: destination.parse().unwrap() }
+fn ends(source: &str, destination: &str) -> AddressPair {
+    AddressPair { source: source.parse().unwrap(), destination: destination.parse().unwrap() }
 }
 
 /// A whole header of version 2, read as the listener does it.
-fn parse_v2(header: &[u8]) -> Result<Option<Ends>, Malformed> {
+fn parse_v2(header: &[u8]) -> Result<Option<AddressPair>, Malformed> {
     let v2 = V2::parse(header.first_chunk().ok_or(Malformed::Start)?)?;
     let rest = &header[V2_FIXED..];
     if rest.len() < v2.length { Err(Malformed::Length) } else { Ok(v2.ends(rest)) }
@@ -45,9 +45,9 @@ fn lines_of_version_1() {
 
 #[test]
 fn a_line_of_version_1_has_a_longest() {
-    let longest = format!("PROXY UNKNOWN {}\r\n", "x".repeat(V1_MOST - 16));
+    let longest = format!("PROXY UNKNOWN {}\r\n", "x".repeat(V1_MAX_LEN - 16));
     assert_eq!((longest.len(), parse_v1(longest.as_bytes())), (107, Ok(None)));
-    let longer = format!("PROXY UNKNOWN {}\r\n", "x".repeat(V1_MOST - 15));
+    let longer = format!("PROXY UNKNOWN {}\r\n", "x".repeat(V1_MAX_LEN - 15));
     assert_eq!(parse_v1(longer.as_bytes()), Err(Malformed::Endless));
 }
 
@@ -90,12 +90,12 @@ fn ends_of_two_families_are_both_ipv6() {
 
 /// The `ppp` crate's reading of the same bytes.
 fn by_ppp(header: &[u8]) -> Option<(IpAddr, u16, IpAddr, u16)> {
-    use ppp::v2::Addresses;
+    use ppp::v2::AddressPair;
     match ppp::v2::Header::try_from(header).ok()?.addresses {
-        Addresses::IPv4(a) => {
+        AddressPair::IPv4(a) => {
             Some((a.source_address.into(), a.source_port, a.destination_address.into(), a.destination_port))
         }
-        Addresses::IPv6(a) => {
+        AddressPair::IPv6(a) => {
             Some((a.source_address.into(), a.source_port, a.destination_address.into(), a.destination_port))
         }
         _ => None,
@@ -110,7 +110,7 @@ fn any_address() -> impl Strategy<Value = SocketAddr> {
 proptest! {
     #[test]
     fn what_is_written_is_read_here_and_by_others(source in any_address(), destination in any_address()) {
-        let header = encode_v2(Some(Ends { source, destination }));
+        let header = encode_v2(Some(AddressPair { source, destination }));
         let read = parse_v2(&header).unwrap().unwrap();
         prop_assert_eq!((read.source.ip().to_canonical(), read.source.port()), (source.ip(), source.port()));
         prop_assert_eq!(read.destination.ip().to_canonical(), destination.ip());
@@ -127,7 +127,7 @@ proptest! {
         };
         let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
         let line = format!("PROXY {family} {} {} {} {}\r\n", from.ip(), to.ip(), from.port(), to.port());
-        prop_assert_eq!(parse_v1(line.as_bytes()), Ok(Some(Ends { source: from, destination: to })));
+        prop_assert_eq!(parse_v1(line.as_bytes()), Ok(Some(AddressPair { source: from, destination: to })));
         prop_assert!(ppp::v1::Header::try_from(line.as_bytes()).is_ok());
     }
 

@@ -11,26 +11,26 @@ pub(super) type ByText<V> = HashMap<Box<str>, V, foldhash::fast::RandomState>;
 
 /// Values by text, with the lengths that occur.
 #[derive(Debug, Clone)]
-pub(super) struct ByLength<V> {
+pub(super) struct LongestMatch<V> {
     map: ByText<V>,
     /// Descending, each once.
     lengths: Vec<usize>,
 }
 
-impl<V> Default for ByLength<V> {
+impl<V> Default for LongestMatch<V> {
     fn default() -> Self {
         Self { map: ByText::default(), lengths: Vec::new() }
     }
 }
 
-impl<V: Default> ByLength<V> {
+impl<V: Default> LongestMatch<V> {
     /// The value of a key, made if it is new. `finish` is due after the last.
     pub(super) fn entry(&mut self, key: &str) -> &mut V {
         self.map.entry(key.into()).or_default()
     }
 }
 
-impl<V> ByLength<V> {
+impl<V> LongestMatch<V> {
     /// Takes note of the keys' lengths.
     pub(super) fn finish(&mut self) {
         self.lengths = self.map.keys().map(|key| key.len()).collect();
@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn asks_only_for_lengths_that_occur() {
-        let mut map = ByLength::<u32>::default();
+        let mut map = LongestMatch::<u32>::default();
         for n in 0..10_000 {
             *map.entry(&format!("key{n:05}")) = n;
         }
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn never_longer_than_asked() {
-        let mut map = ByLength::<u32>::default();
+        let mut map = LongestMatch::<u32>::default();
         *map.entry("abcd") = 1;
         *map.entry("ab") = 2;
         map.finish();

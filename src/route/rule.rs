@@ -39,7 +39,7 @@ pub enum Mismatch<'a> {
 
 /// One route's conditions, and what it leads to.
 #[derive(Debug, Clone)]
-pub(super) struct Rule<T> {
+pub(super) struct Matcher<T> {
     /// Names in order; empty: any.
     listeners: Box<[Box<str>]>,
     /// Empty: any.
@@ -65,7 +65,7 @@ pub(super) fn covers(path: &str, len: usize) -> bool {
     path.starts_with('/') && (len == path.len() || path.as_bytes().get(len) == Some(&b'/'))
 }
 
-impl<T> Rule<T> {
+impl<T> Matcher<T> {
     pub(super) fn compile(matches: &Match, target: T) -> Result<Self, String> {
         let header = |(name, value): (&String, &String)| {
             let parsed =

@@ -20,9 +20,9 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use regex::Regex;
 
-use super::by_length::{ByLength, ByText};
+use super::by_length::{LongestMatch, ByText};
 pub use super::rule::{Mismatch, OnListener};
-use super::rule::{PathRule, Rule, covers};
+use super::rule::{PathRule, Matcher, covers};
 use crate::config::schema::Match;
 use crate::config::values::HostPattern;
 
@@ -31,12 +31,12 @@ type Index = usize;
 
 /// All routes, by what they match.
 #[derive(Debug, Clone)]
-pub struct Table<T> {
-    rules: Vec<Rule<T>>,
+pub struct RouteTable<T> {
+    rules: Vec<Matcher<T>>,
     /// Some route names listeners.
     names_listeners: bool,
     exact: ByText<Paths>,
-    below: ByLength<Paths>,
+    below: LongestMatch<Paths>,
     any: Paths,
 }
 
@@ -44,26 +44,26 @@ pub struct Table<T> {
 #[derive(Debug, Clone, Default)]
 struct Paths {
     exact: ByText<Vec<Index>>,
-    prefix: ByLength<Vec<Index>>,
+    prefix: LongestMatch<Vec<Index>>,
     regex: Vec<(Arc<Regex>, Index)>,
     any: Vec<Index>,
 }
 
-impl<T> Table<T> {
+impl<T> RouteTable<T> {
     /// From the matches in the file's order and what they lead to.
     ///
     /// # Errors
     /// Says which path or header is none, or that a match has several paths.
     pub fn build<'m>(routes: impl Iterator<Item = (&'m Match, T)>) -> Result<Self, String> {
-        let rules = routes.map(|(matches, target)| Rule::compile(matches, target)).collect::<Result<Vec<_>, _>>()?;
+        let rules = routes.map(|(matches, target)| Matcher::compile(matches, target)).collect::<Result<Vec<_>, _>>()?;
         let mut order: Vec<Index> = (0..rules.len()).collect();
         // Stable: equals keep the order of the file.
         order.sort_by_key(|&index| (Reverse(rules[index].conditions()), Reverse(rules[index].names_listeners())));
         let mut table = Self {
             rules: Vec::new(),
-            names_listeners: rules.iter().any(Rule::names_listeners),
+            names_listeners: rules.iter().any(Matcher::names_listeners),
             exact: ByText::default(),
-            below: ByLength::default(),
+            below: LongestMatch::default(),
             any: Paths::default(),
         };
         for index in order {
@@ -100,7 +100,7 @@ impl<T> Table<T> {
         headers: &HeaderMap,
     ) -> Option<&T> {
         let mut candidates = self.scopes(host).flat_map(|paths| paths.candidates(path)).map(|index| &self.rules[index]);
-        let takes = |rule: &&Rule<T>| rule.exists_on(listener) && rule.condition_failed(method, headers).is_none();
+        let takes = |rule: &&Matcher<T>| rule.exists_on(listener) && rule.condition_failed(method, headers).is_none();
         candidates.find(takes).map(|rule| &rule.target)
     }
 

@@ -10,15 +10,15 @@ fn matching(yaml: &str) -> Match {
     serde_yaml::from_str(yaml).unwrap()
 }
 
-fn table(matches: &[&str]) -> Table<usize> {
+fn table(matches: &[&str]) -> RouteTable<usize> {
     let matches: Vec<_> = matches.iter().map(|yaml| matching(yaml)).collect();
-    Table::build(matches.iter().zip(0..)).unwrap()
+    RouteTable::build(matches.iter().zip(0..)).unwrap()
 }
 
 /// A listener that no route of these tests names.
 const ANY: OnListener<'static> = OnListener { name: Some("web"), redirects: false };
 
-fn get(table: &Table<usize>, host: &str, path: &str) -> Option<usize> {
+fn get(table: &RouteTable<usize>, host: &str, path: &str) -> Option<usize> {
     table.find(ANY, Some(host), path, &Method::GET, &HeaderMap::new()).copied()
 }
 
@@ -141,7 +141,7 @@ fn says_what_keeps_a_request_away() {
 fn refuses_what_it_cannot_compile() {
     for yaml in ["{path: a}", "{path_prefix: ''}", "{path: /a, path_prefix: /b}", "{headers: {'a b': c}}"] {
         let matches = matching(yaml);
-        assert!(Table::build([(&matches, ())].into_iter()).is_err(), "{yaml}");
+        assert!(RouteTable::build([(&matches, ())].into_iter()).is_err(), "{yaml}");
     }
 }
 
@@ -149,7 +149,7 @@ fn refuses_what_it_cannot_compile() {
 fn ten_thousand_hosts_are_one_look_up() {
     let matches: Vec<_> =
         (0..10_000).map(|n| matching(&format!("{{hosts: [h{n}.example, '*.w{n:05}.example']}}"))).collect();
-    let table = Table::build(matches.iter().zip(0usize..)).unwrap();
+    let table = RouteTable::build(matches.iter().zip(0usize..)).unwrap();
     assert_eq!(get(&table, "h4711.example", "/"), Some(4711));
     assert_eq!(get(&table, "a.b.w04711.example", "/"), Some(4711));
     // Scopes are the only thing that is gone through: the exact host's, each wildcard's above it, and any host's.
@@ -248,7 +248,7 @@ proptest! {
         routes in prop::collection::vec(matches(), 0..24),
         requests in prop::collection::vec(request(), 1..20),
     ) {
-        let table = Table::build(routes.iter().zip(0usize..)).unwrap();
+        let table = RouteTable::build(routes.iter().zip(0usize..)).unwrap();
         for (listener, redirects, host, path, get, fields) in requests {
             let on = OnListener { name: listener.as_deref(), redirects };
             let method = if get { Method::GET } else { Method::POST };

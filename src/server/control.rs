@@ -5,16 +5,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::logs::BothLogs;
 use crate::acme;
-use crate::admin::control::{Readiness, Refused};
-use crate::admin::explained::{Explained, Question};
+use crate::admin::control::{Readiness, ControlError};
+use crate::admin::explained::{Explanation, Question};
 use crate::admin::reply::{self, ReloadReply, Status};
 use crate::admin::{Control, Token};
 use crate::config;
 use crate::config::schema::Balance;
-use crate::life::Life;
+use crate::life::Lifecycle;
 use crate::listener::{ListenerStatus, Listeners};
 use crate::proxy::Proxy;
-use crate::reload::{LastReload, Reloaded, Reloader};
+use crate::reload::{LastReload, ReloadOutcome, Reloader};
 use crate::snapshot::Shared;
 use crate::telemetry::Metrics;
 use crate::tls::CertificateStatus;
@@ -26,10 +26,10 @@ use crate::upstream::status::{BackendStatus, DiscoveryStatus, status_of};
 use crate::upstream::steer::Wanted;
 
 /// The rooms, for those who steer the process.
-pub(super) struct ControlRoom {
-    pub(super) acme: Arc<acme::Agent>,
+pub(super) struct AdminApi {
+    pub(super) acme: Arc<acme::AcmeManager>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) life: Arc<Life>,
+    pub(super) life: Arc<Lifecycle>,
     pub(super) shared: Arc<Shared>,
     pub(super) listeners: Arc<Listeners>,
     pub(super) registry: Arc<Registry>,
@@ -38,7 +38,7 @@ pub(super) struct ControlRoom {
     pub(super) token: Token,
 }
 
-impl Control for ControlRoom {
+impl Control for AdminApi {
     fn status(&self) -> Status {
         let snapshot = self.shared.load();
         Status {
@@ -64,25 +64,25 @@ impl Control for ControlRoom {
 
     fn reload(&self) -> ReloadReply {
         match self.reloader.reload() {
-            Reloaded::Applied { generation, changes, fixed } => ReloadReply::Applied { generation, changes, fixed },
-            Reloaded::Rejected { problems } => rejected(&problems),
+            ReloadOutcome::Applied { generation, changes, fixed } => ReloadReply::Applied { generation, changes, fixed },
+            ReloadOutcome::Rejected { problems } => rejected(&problems),
         }
     }
 
     fn diff(&self, yaml: &str) -> ReloadReply {
         match self.reloader.diff(yaml) {
-            Reloaded::Applied { generation, changes, fixed } => ReloadReply::Valid { generation, changes, fixed },
-            Reloaded::Rejected { problems } => rejected(&problems),
+            ReloadOutcome::Applied { generation, changes, fixed } => ReloadReply::Valid { generation, changes, fixed },
+            ReloadOutcome::Rejected { problems } => rejected(&problems),
         }
     }
 
-    fn backend(&self, upstream: &str, backend: &str) -> Result<reply::Backend, Refused> {
+    fn backend(&self, upstream: &str, backend: &str) -> Result<reply::Backend, ControlError> {
         self.find(upstream, backend).map(|(_, backend)| shown(status_of(&backend)))
     }
 
-    fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<reply::Backend, Refused> {
+    fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<reply::Backend, ControlError> {
         let (upstream, backend) = self.find(upstream, backend)?;
-        upstream.steer(&backend, wanted, clock::now_ms()).map_err(Refused::Impossible)?;
+        upstream.steer(&backend, wanted, clock::now_ms()).map_err(ControlError::Impossible)?;
         self.registry.rebuild(upstream.name());
         let status = status_of(&backend);
         let (name, state, weight) = (upstream.name(), status.state.label(), status.effective_weight);
@@ -90,8 +90,8 @@ impl Control for ControlRoom {
         Ok(shown(status))
     }
 
-    fn explain(&self, question: &Question) -> Result<Explained, Refused> {
-        super::explain::explain(&self.shared.load(), question).map_err(Refused::Impossible)
+    fn explain(&self, question: &Question) -> Result<Explanation, ControlError> {
+        super::explain::explain(&self.shared.load(), question).map_err(ControlError::Impossible)
     }
 
     fn ready(&self) -> Readiness {
@@ -114,17 +114,17 @@ impl Control for ControlRoom {
     }
 }
 
-impl ControlRoom {
+impl AdminApi {
     /// Of the configuration in force.
-    fn find(&self, upstream: &str, backend: &str) -> Result<(Arc<Upstream>, Arc<Backend>), Refused> {
+    fn find(&self, upstream: &str, backend: &str) -> Result<(Arc<Upstream>, Arc<Backend>), ControlError> {
         let snapshot = self.shared.load();
         let Some(found) = snapshot.upstreams.values().find(|each| &**each.name() == upstream) else {
             let there = snapshot.upstreams.keys().map(|name| name.as_str());
-            return Err(Refused::NotThere(format!("no upstream `{upstream}`; there is {}", list(there))));
+            return Err(ControlError::NotThere(format!("no upstream `{upstream}`; there is {}", list(there))));
         };
         let Some(member) = found.backend(backend) else {
             let there = list(found.backends().iter().map(|backend| &*backend.name));
-            return Err(Refused::NotThere(format!(
+            return Err(ControlError::NotThere(format!(
                 "upstream `{upstream}` has no backend `{backend}`; there is {there}"
             )));
         };
@@ -162,10 +162,10 @@ fn problem(problem: &config::Problem) -> reply::Problem {
 fn last_reload(last: LastReload) -> reply::LastReload {
     let time = reply::rfc3339(millis(last.at)).unwrap_or_default();
     match last.result {
-        Reloaded::Applied { changes, .. } => {
+        ReloadOutcome::Applied { changes, .. } => {
             reply::LastReload { result: "applied".into(), time, changes, problems: Vec::new() }
         }
-        Reloaded::Rejected { problems } => {
+        ReloadOutcome::Rejected { problems } => {
             let problems = problems.iter().map(problem).collect();
             reply::LastReload { result: "rejected".into(), time, changes: Vec::new(), problems }
         }

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use super::Ended;
-use super::control::ControlRoom;
-use super::signals::{Asked, Signals};
+use super::control::AdminApi;
+use super::signals::{Command, Signals};
 use crate::config::schema::Server;
 
 /// How long the access log may take to write its last lines.
 pub(super) const FLUSH: Duration = Duration::from_secs(2);
 
 /// Drains as `server` says; a second stop signal ends it at once.
-pub(super) async fn drain(room: &ControlRoom, server: &Server, signals: &Signals) -> Ended {
+pub(super) async fn drain(room: &AdminApi, server: &Server, signals: &Signals) -> Ended {
     room.life.set_draining();
     tracing::info!(
         lame_duck = %server.lame_duck,
@@ -28,7 +28,7 @@ pub(super) async fn drain(room: &ControlRoom, server: &Server, signals: &Signals
     }
 }
 
-async fn leave(room: &ControlRoom, server: &Server) -> Ended {
+async fn leave(room: &AdminApi, server: &Server) -> Ended {
     tokio::time::sleep(server.lame_duck.get()).await;
     room.listeners.close();
     match tokio::time::timeout(server.shutdown_grace.get(), room.listeners.drained()).await {
@@ -45,7 +45,7 @@ async fn leave(room: &ControlRoom, server: &Server) -> Ended {
 }
 
 async fn second_stop(signals: &Signals) {
-    while signals.next().await != Asked::Stop {
+    while signals.next().await != Command::Stop {
         tracing::warn!("stopping: only another SIGTERM, SIGINT or SIGQUIT is heard now");
     }
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::control::shown;
 use super::explain_path;
-use crate::admin::explained::{Explained, ExplainedBackend, ExplainedRoute, ExplainedUpstream, Question};
+use crate::admin::explained::{Explanation, ExplainedBackend, ExplainedRoute, ExplainedUpstream, Question};
 use crate::config::schema::{self, Listener};
 use crate::policy::cookie;
 use crate::route::action::Action;
@@ -33,7 +33,7 @@ struct OfListener {
 }
 
 /// Answers a question; what is wrong with it otherwise.
-pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explained, String> {
+pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explanation, String> {
     let asked = parse(question, &snapshot.document.listeners)?;
     let Asked { method, host, path, headers, .. } = &asked;
     let on = asked.on();
@@ -43,7 +43,7 @@ pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explai
     let routes = all.map(|((route, mismatch), written)| one_route(route, mismatch, chosen, &asked, written)).collect();
     let by_listener = on.redirects.then_some("redirect_https");
     let upstreams = chosen.map(|route| upstreams(route, headers)).unwrap_or_default();
-    Ok(Explained {
+    Ok(Explanation {
         method: method.to_string(),
         route: chosen.map(|route| route.meters.name().to_string()),
         action: chosen.map(|route| action(route)).or(by_listener).map(str::to_owned),

@@ -24,22 +24,22 @@ use std::time::{Duration, SystemTime};
 use crate::acme;
 use crate::admin::{self, Token};
 use crate::chores;
-use crate::config::{Checked, Problem, schema::Document, values::AdminAddress};
-use crate::life::Life;
+use crate::config::{ValidatedConfig, Problem, schema::Document, values::AdminAddress};
+use crate::life::Lifecycle;
 use crate::listener::{BindError, ListenerStatus, Listeners};
 use crate::proxy::{Gateway, Proxy};
-use crate::reload::{Parts, Reloader};
+use crate::reload::{ReloaderParts, Reloader};
 use crate::snapshot::{CompileError, Shared, Snapshot};
 use crate::telemetry::{Metrics, Recorder, panics, process_log};
 use crate::tls::{self, StoreError};
-use crate::upstream::kept::Kept;
+use crate::upstream::kept::ConnectionPool;
 use crate::upstream::registry::Registry;
 use admin_socket::{AdminSocket, SocketFile};
-use control::ControlRoom;
+use control::AdminApi;
 use logs::BothLogs;
 use pid_file::PidFile;
 use runtimes::Runtimes;
-use signals::Asked;
+use signals::Command;
 
 pub use privileges::PrivilegeError;
 pub use signals::Signals;
@@ -100,7 +100,7 @@ pub enum StartError {
 /// A view of the running process.
 #[derive(Clone)]
 pub struct Running {
-    room: Arc<ControlRoom>,
+    room: Arc<AdminApi>,
     admin: Option<AdminAddress>,
 }
 
@@ -127,7 +127,7 @@ impl Running {
 ///
 /// # Errors
 /// Anything that keeps it from serving; nothing is left half-started.
-pub fn run(checked: Checked, signals: &Signals, ready: impl FnOnce(&Running)) -> Result<Ended, StartError> {
+pub fn run(checked: ValidatedConfig, signals: &Signals, ready: impl FnOnce(&Running)) -> Result<Ended, StartError> {
     // A panic of this thread gets its line as well.
     let _flush = FlushLog;
     if signals.stop_asked() {
@@ -145,7 +145,7 @@ impl Drop for FlushLog {
     }
 }
 
-fn start(checked: Checked, signals: &Signals, ready: impl FnOnce(&Running)) -> Result<Ended, StartError> {
+fn start(checked: ValidatedConfig, signals: &Signals, ready: impl FnOnce(&Running)) -> Result<Ended, StartError> {
     let folder = checked.path().parent().unwrap_or(Path::new("")).to_owned();
     let metrics = Metrics::new(crate::VERSION, crate::COMMIT);
     panics::install_hook();
@@ -194,14 +194,14 @@ fn start(checked: Checked, signals: &Signals, ready: impl FnOnce(&Running)) -> R
 
 /// Builds the rooms and lets the listeners accept.
 fn furnish(
-    checked: &Checked,
+    checked: &ValidatedConfig,
     bound: Vec<crate::listener::Bound>,
     (runtimes, reserved): (&Runtimes, RawFd),
     metrics: &Arc<Metrics>,
     logs: BothLogs,
-) -> Result<Arc<ControlRoom>, StartError> {
+) -> Result<Arc<AdminApi>, StartError> {
     let document = checked.document();
-    let life = Arc::<Life>::default();
+    let life = Arc::<Lifecycle>::default();
     let (vitals, meters) = (Arc::clone(metrics), Arc::clone(metrics));
     let registry = Registry::new(
         runtimes.control().clone(),
@@ -215,7 +215,7 @@ fn furnish(
     // One for each thread, with connections to backends of its own.
     let idle = document.server.upstream_idle_connections;
     let gateway =
-        || Gateway::new(Arc::clone(&shared), Arc::clone(&recorder), Arc::clone(&life), Arc::new(Kept::new(idle)));
+        || Gateway::new(Arc::clone(&shared), Arc::clone(&recorder), Arc::clone(&life), Arc::new(ConnectionPool::new(idle)));
     let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway(), idle))).collect();
     let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics), reserved));
     let tls = listeners.prepare(checked)?;
@@ -223,7 +223,7 @@ fn furnish(
     life.set_bound();
     metrics.started(1, SystemTime::now());
     let token = Token::new(checked.admin_token().map(str::to_owned));
-    let parts = Parts {
+    let parts = ReloaderParts {
         path: checked.path().to_owned(),
         shared: Arc::clone(&shared),
         registry: Arc::clone(&registry),
@@ -239,12 +239,12 @@ fn furnish(
     };
     let reloader = Reloader::new(parts, checked);
     let metrics = Arc::clone(metrics);
-    let acme = acme::Agent::new(Arc::clone(listeners.certificates()), Arc::clone(&metrics));
-    Ok(Arc::new(ControlRoom { acme, metrics, life, shared, listeners, registry, reloader, logs, token }))
+    let acme = acme::AcmeManager::new(Arc::clone(listeners.certificates()), Arc::clone(&metrics));
+    Ok(Arc::new(AdminApi { acme, metrics, life, shared, listeners, registry, reloader, logs, token }))
 }
 
 /// What was read before the user was changed has to be readable after it, too.
-fn tell_of_closed_files(user: &str, checked: &Checked) {
+fn tell_of_closed_files(user: &str, checked: &ValidatedConfig) {
     for path in checked.forbidden() {
         let path = path.display();
         tracing::warn!(
@@ -254,7 +254,7 @@ fn tell_of_closed_files(user: &str, checked: &Checked) {
 }
 
 /// Serves the admin API on the control runtime. Gives the address, and the file to hold until the end.
-fn serve_admin(admin: AdminSocket, room: &Arc<ControlRoom>, runtimes: &Runtimes) -> (AdminAddress, Option<SocketFile>) {
+fn serve_admin(admin: AdminSocket, room: &Arc<AdminApi>, runtimes: &Runtimes) -> (AdminAddress, Option<SocketFile>) {
     let control = Arc::clone(room) as Arc<dyn admin::Control>;
     runtimes.control().spawn(admin::serve(admin.socket, control, room.token.clone(), std::future::pending()));
     (admin.address, admin.file)
@@ -262,7 +262,7 @@ fn serve_admin(admin: AdminSocket, room: &Arc<ControlRoom>, runtimes: &Runtimes)
 
 /// Takes the token of a reload. The address is fixed for the life of the process: where other machines reach it, a reload that
 /// moves it elsewhere and drops the token must not open it before the restart.
-fn take_token(token: &Token, exposed: bool, checked: &Checked) {
+fn take_token(token: &Token, exposed: bool, checked: &ValidatedConfig) {
     let insecure = checked.document().admin.settings().is_some_and(|settings| settings.insecure);
     let new = checked.admin_token();
     if new.is_none() && exposed && !insecure {
@@ -273,7 +273,7 @@ fn take_token(token: &Token, exposed: bool, checked: &Checked) {
 }
 
 /// The lines that scripts wait for.
-fn announce(room: &ControlRoom, admin: Option<&AdminAddress>) {
+fn announce(room: &AdminApi, admin: Option<&AdminAddress>) {
     for listener in room.listeners.status() {
         process_log::say(&format!("listening {} {}", listener.name, listener.address));
     }
@@ -292,7 +292,7 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 }
 
 /// Does what signals ask until one of them ends it. None waits behind a reload but another reload.
-async fn serve(room: &Arc<ControlRoom>, signals: &Signals, document: &Document) -> Ended {
+async fn serve(room: &Arc<AdminApi>, signals: &Signals, document: &Document) -> Ended {
     let mut reloading = tokio::task::JoinSet::new();
     let mut reload_again = false;
     loop {
@@ -302,15 +302,15 @@ async fn serve(room: &Arc<ControlRoom>, signals: &Signals, document: &Document) 
                 if !std::mem::take(&mut reload_again) {
                     continue;
                 }
-                Asked::Reload
+                Command::Reload
             }
         };
         match asked {
-            Asked::Reload if reloading.is_empty() => drop(reloading.spawn(reload(Arc::clone(room)))),
-            Asked::Reload => reload_again = true,
-            Asked::ReopenLogs => room.logs.access.reopen(),
-            Asked::Upgrade => tracing::warn!("SIGUSR2: upgrading in place is not there yet; nothing happens"),
-            Asked::Stop => {
+            Command::Reload if reloading.is_empty() => drop(reloading.spawn(reload(Arc::clone(room)))),
+            Command::Reload => reload_again = true,
+            Command::ReopenLogs => room.logs.access.reopen(),
+            Command::Upgrade => tracing::warn!("SIGUSR2: upgrading in place is not there yet; nothing happens"),
+            Command::Stop => {
                 notify(&[sd_notify::NotifyState::Stopping]);
                 reloading.detach_all();
                 return drain::drain(room, &document.server, signals).await;
@@ -320,7 +320,7 @@ async fn serve(room: &Arc<ControlRoom>, signals: &Signals, document: &Document) 
 }
 
 /// Takes up certificates whose files have changed, for as long as the process lives.
-async fn look_after_certificates(room: Arc<ControlRoom>) {
+async fn look_after_certificates(room: Arc<AdminApi>) {
     loop {
         tokio::time::sleep(LOOK).await;
         let same = Arc::clone(&room);
@@ -344,13 +344,13 @@ async fn sweep(shared: Arc<Shared>) {
         }
         let same = Arc::clone(&shared);
         // A large one takes long enough to hold up probes.
-        if chores::run(move || same.sweep()).await.is_err() {
+        if chores::run(move || same.reap()).await.is_err() {
             tracing::error!("a replaced configuration could not be taken apart");
         }
     }
 }
 
-async fn reload(room: Arc<ControlRoom>) {
+async fn reload(room: Arc<AdminApi>) {
     let now = sd_notify::NotifyState::monotonic_usec_now();
     match now {
         Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
-use crate::allocator::Keeping;
+use crate::allocator::ThreadCacheGuard;
 use crate::config::schema::Server;
 
 /// How long what is cut may take to end.
@@ -83,7 +83,7 @@ impl Traffic {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("weir-traffic-{number}")).spawn(move || {
-            let _keeping = Keeping::new();
+            let _keeping = ThreadCacheGuard::new();
             let _ = runtime.block_on(stopped);
             runtime.shutdown_timeout(CUT);
         })?;

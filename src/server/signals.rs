@@ -25,7 +25,7 @@ const STOPPED_AT_ONCE: i32 = 1;
 
 /// What an operator asks of the process by a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum Command {
     /// SIGHUP.
     Reload,
     /// SIGTERM, SIGINT or SIGQUIT.
@@ -85,7 +85,7 @@ impl Signals {
     }
 
     /// Waits for the next; a stop comes before the others.
-    pub(super) async fn next(&self) -> Asked {
+    pub(super) async fn next(&self) -> Command {
         loop {
             let pending = self.shared.lock().take();
             match pending {
@@ -137,15 +137,15 @@ impl Shared {
 }
 
 impl Pending {
-    fn take(&mut self) -> Option<Asked> {
+    fn take(&mut self) -> Option<Command> {
         if self.stops > 0 {
             self.stops -= 1;
-            return Some(Asked::Stop);
+            return Some(Command::Stop);
         }
         let waiting = [
-            (&mut self.reload, Asked::Reload),
-            (&mut self.reopen, Asked::ReopenLogs),
-            (&mut self.upgrade, Asked::Upgrade),
+            (&mut self.reload, Command::Reload),
+            (&mut self.reopen, Command::ReopenLogs),
+            (&mut self.upgrade, Command::Upgrade),
         ];
         waiting.into_iter().find_map(|(waits, asked)| std::mem::take(waits).then_some(asked))
     }
@@ -169,15 +169,15 @@ mod tests {
             shared.note(signal);
         }
         let taken: Vec<_> = std::iter::from_fn(|| shared.lock().take()).collect();
-        assert_eq!(taken, [Asked::Stop, Asked::Stop, Asked::Reload, Asked::ReopenLogs, Asked::Upgrade]);
+        assert_eq!(taken, [Command::Stop, Command::Stop, Command::Reload, Command::ReopenLogs, Command::Upgrade]);
     }
 
     #[tokio::test]
     async fn a_signal_that_comes_before_the_wait_is_not_lost() {
         let signals = Signals { shared: Arc::default() };
         signals.shared.note(SIGHUP);
-        assert_eq!(signals.next().await, Asked::Reload);
+        assert_eq!(signals.next().await, Command::Reload);
         let (next, ()) = tokio::join!(signals.next(), async { signals.shared.note(SIGUSR1) });
-        assert_eq!(next, Asked::ReopenLogs);
+        assert_eq!(next, Command::ReopenLogs);
     }
 }

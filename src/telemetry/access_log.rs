@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::cells::Count;
+use super::cells::Counter;
 use super::line_queue::LineQueue;
 pub use super::line_queue::{MAX_QUEUED_BYTES, MAX_QUEUED_LINES};
 use super::sink::Sink;
@@ -21,7 +21,7 @@ pub struct AccessLog {
 
 impl AccessLog {
     /// Starts the writer. Lines that are lost are counted in `dropped`.
-    pub fn start(sink: Sink, dropped: Arc<Count>) -> io::Result<Self> {
+    pub fn start(sink: Sink, dropped: Arc<Counter>) -> io::Result<Self> {
         let on = AtomicBool::new(sink.is_on());
         Ok(Self { on, lines: LineQueue::start("access-log", sink, dropped)? })
     }

@@ -34,7 +34,7 @@ impl Write for Stuck {
 #[test]
 fn an_overflow_is_counted_and_blocks_nobody() {
     let (free, stuck) = mpsc::channel();
-    let dropped = Arc::new(Count::new());
+    let dropped = Arc::new(Counter::new());
     let log = AccessLog::start(Sink::to(Box::new(Stuck(stuck))), Arc::clone(&dropped)).unwrap();
     let more = 1000;
     let began = Instant::now();
@@ -52,7 +52,7 @@ fn an_overflow_is_counted_and_blocks_nobody() {
 #[test]
 fn bytes_are_bounded_too() {
     let (_free, stuck) = mpsc::channel();
-    let dropped = Arc::new(Count::new());
+    let dropped = Arc::new(Counter::new());
     let log = AccessLog::start(Sink::to(Box::new(Stuck(stuck))), Arc::clone(&dropped)).unwrap();
     let line = vec![b'x'; 1 << 20];
     for _ in 0..3 * MAX_QUEUED_BYTES / line.len() {

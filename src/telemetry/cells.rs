@@ -12,9 +12,9 @@ use std::time::Duration;
 /// 128 bytes, because Intel's prefetcher fetches lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct Padded<T>(pub(super) T);
+pub(super) struct CachePadded<T>(pub(super) T);
 
-impl<T> Deref for Padded<T> {
+impl<T> Deref for CachePadded<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -24,9 +24,9 @@ impl<T> Deref for Padded<T> {
 
 /// A number that only grows.
 #[derive(Debug, Default)]
-pub struct Count(AtomicU64);
+pub struct Counter(AtomicU64);
 
-impl Count {
+impl Counter {
     /// Zero, where a constant is needed.
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
@@ -53,13 +53,13 @@ const PER_CLASS: usize = 100;
 
 /// One count a status, 0 to 999. A hundred of them are allocated when the first of their class is counted.
 #[derive(Debug, Default)]
-pub(super) struct Statuses([OnceLock<Box<[Count; PER_CLASS]>>; CLASSES]);
+pub(super) struct StatusCounters([OnceLock<Box<[Counter; PER_CLASS]>>; CLASSES]);
 
-impl Statuses {
+impl StatusCounters {
     /// One more of `status`; what is no status counts as 999.
     pub(super) fn bump(&self, status: u16) {
         let status = usize::from(status).min(CLASSES * PER_CLASS - 1);
-        let class = self.0[status / PER_CLASS].get_or_init(|| Box::new([const { Count::new() }; PER_CLASS]));
+        let class = self.0[status / PER_CLASS].get_or_init(|| Box::new([const { Counter::new() }; PER_CLASS]));
         class[status % PER_CLASS].bump();
     }
 
@@ -113,7 +113,7 @@ pub(super) const CONNECT: &[u64] = &[
 
 /// A histogram of durations. An observation is two atomic adds.
 #[derive(Debug)]
-pub(super) struct Durations {
+pub(super) struct Histogram {
     bounds: &'static [u64],
     // One more than bounds: the last is for what is longer than all of them.
     buckets: Box<[AtomicU64]>,
@@ -131,7 +131,7 @@ pub(super) struct Observed {
     pub(super) nanos: u64,
 }
 
-impl Durations {
+impl Histogram {
     /// Empty, with these upper bounds in ascending nanoseconds.
     pub(super) fn new(bounds: &'static [u64]) -> Self {
         Self { bounds, buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn statuses_are_counted_each_by_itself() {
-        let statuses = Statuses::default();
+        let statuses = StatusCounters::default();
         for status in [200, 404, 200, 0, 999, 1000, u16::MAX] {
             statuses.bump(status);
         }
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_bound_belongs_to_its_bucket() {
-        let durations = Durations::new(CONNECT);
+        let durations = Histogram::new(CONNECT);
         assert_eq!(durations.observed(), None);
         for nanos in [0, 100_000, 100_001, 3_000_000_000, 3_000_000_001] {
             durations.observe(Duration::from_nanos(nanos));

@@ -6,27 +6,27 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::fault::Fault;
 
-use super::family::{Family, Kind, Series};
+use super::family::{Family, Kind, SeriesWriter};
 use super::meters::{CLASSES, CertificateMeters, ConnectionResult, ListenerMeters, RouteMeters, UpstreamMeters};
-use super::metrics::Cells;
+use super::metrics::InstrumentSet;
 use super::orders::OrderResult;
 use super::panics;
 use super::process_log;
-use super::vitals::{Health, Labels, Outcome, RetryReason, State, Vitals};
+use super::vitals::{Health, Labels, Outcome, RetryReason, BackendCondition, BackendState};
 
 /// A family and where its series come from.
-pub(super) struct Shown {
+pub(super) struct FamilySpec {
     pub(super) family: Family,
-    pub(super) of: Of,
+    pub(super) of: Source,
 }
 
 /// Writes the series that one set of cells has in a family.
-pub(super) type Write<T> = fn(&mut Series<'_>, &T);
+pub(super) type Write<T> = fn(&mut SeriesWriter<'_>, &T);
 
 /// Which cells have series in a family.
-pub(super) enum Of {
+pub(super) enum Source {
     /// The process.
-    Process(Write<Cells>),
+    Process(Write<InstrumentSet>),
     /// Each route.
     Routes(Write<RouteMeters>),
     /// Each listener.
@@ -36,22 +36,22 @@ pub(super) enum Of {
     /// Each upstream.
     Upstreams(Write<UpstreamMeters>),
     /// Each backend.
-    Backends(fn(&mut Series<'_>, &Vitals, &Labels)),
+    Backends(fn(&mut SeriesWriter<'_>, &BackendState, &Labels)),
 }
 
 /// All families, by name.
-pub(super) const ALL: &[Shown] = &[
+pub(super) const ALL: &[FamilySpec] = &[
     counter(
         "weir_access_log_dropped_total",
         "Access log lines lost.",
         &[],
-        Of::Process(|s, c| s.add(&[], c.log_dropped.get())),
+        Source::Process(|s, c| s.add(&[], c.log_dropped.get())),
     ),
     gauge(
         "weir_acme_failed_orders",
         "Orders that have failed since the last that ended with a certificate.",
         &["certificate"],
-        Of::Certificates(|s, certificate| {
+        Source::Certificates(|s, certificate| {
             if let Some(orders) = certificate.ordered() {
                 s.add(&[certificate.name()], orders.failures());
             }
@@ -61,7 +61,7 @@ pub(super) const ALL: &[Shown] = &[
         "weir_acme_orders_total",
         "Orders for certificates from ACME servers by how they ended.",
         &["certificate", "result"],
-        Of::Certificates(|s, certificate| {
+        Source::Certificates(|s, certificate| {
             let Some(orders) = certificate.ordered() else { return };
             OrderResult::ALL
                 .iter()
@@ -72,7 +72,7 @@ pub(super) const ALL: &[Shown] = &[
         "weir_backend_attempts_total",
         "Attempts by outcome.",
         &[UPSTREAM, BACKEND, ADDRESS, "outcome"],
-        Of::Backends(|s, vitals, labels| {
+        Source::Backends(|s, vitals, labels| {
             let attempts = Outcome::ALL.iter().zip(&vitals.meters().attempts);
             attempts.for_each(|(outcome, n)| s.add(&with(labels, outcome.label()), n.get()));
         }),
@@ -81,7 +81,7 @@ pub(super) const ALL: &[Shown] = &[
         "weir_backend_bytes_total",
         "Bytes of bodies.",
         &[UPSTREAM, BACKEND, ADDRESS, "direction"],
-        Of::Backends(|s, vitals, labels| {
+        Source::Backends(|s, vitals, labels| {
             s.add(&with(labels, "sent"), vitals.meters().sent.get());
             s.add(&with(labels, "received"), vitals.meters().received.get());
         }),
@@ -90,13 +90,13 @@ pub(super) const ALL: &[Shown] = &[
         "weir_backend_check_seconds",
         "How long health checks took.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        Of::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().check)),
+        Source::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().check)),
     ),
     counter(
         "weir_backend_checks_total",
         "Health checks by result.",
         &[UPSTREAM, BACKEND, ADDRESS, "result"],
-        Of::Backends(|s, vitals, labels| {
+        Source::Backends(|s, vitals, labels| {
             let (passed, failed) = (vitals.meters().passed.get(), vitals.meters().failed.get());
             // A backend without a health check has no series that say it passed none.
             if passed + failed > 0 {
@@ -109,19 +109,19 @@ pub(super) const ALL: &[Shown] = &[
         "weir_backend_connect_seconds",
         "Time to open a connection, TLS included.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        Of::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().connect)),
+        Source::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().connect)),
     ),
     gauge(
         "weir_backend_in_flight",
         "Attempts under way: the number that balancers read.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        Of::Backends(|s, vitals, labels| s.add(&plain(labels), vitals.in_flight().into())),
+        Source::Backends(|s, vitals, labels| s.add(&plain(labels), vitals.in_flight().into())),
     ),
     counter(
         "weir_backend_requests_total",
         "Responses by class.",
         &[UPSTREAM, BACKEND, ADDRESS, "class"],
-        Of::Backends(|s, vitals, labels| {
+        Source::Backends(|s, vitals, labels| {
             let responses = CLASSES.iter().zip(&vitals.meters().responses);
             responses.for_each(|(class, n)| s.add(&with(labels, class), n.get()));
         }),
@@ -130,29 +130,29 @@ pub(super) const ALL: &[Shown] = &[
         "weir_backend_response_seconds",
         "From the pick to the response header.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        Of::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().response)),
+        Source::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().response)),
     ),
     counter(
         "weir_backend_retries_total",
         "Attempts that failed and were followed by another, on the backend that failed.",
         &[UPSTREAM, BACKEND, ADDRESS, "reason"],
-        Of::Backends(retries),
+        Source::Backends(retries),
     ),
     gauge(
         "weir_backend_state",
         "1 for the one state that it is in.",
         &[UPSTREAM, BACKEND, ADDRESS, "state"],
-        Of::Backends(|s, vitals, labels| {
+        Source::Backends(|s, vitals, labels| {
             let now = vitals.state();
-            State::ALL.iter().for_each(|state| s.add(&with(labels, state.label()), (*state == now).into()));
+            BackendCondition::ALL.iter().for_each(|state| s.add(&with(labels, state.label()), (*state == now).into()));
         }),
     ),
     counter(
         "weir_backend_state_changes_total",
         "Changes of state by the new one.",
         &[UPSTREAM, BACKEND, ADDRESS, "to"],
-        Of::Backends(|s, vitals, labels| {
-            let became = State::ALL.iter().zip(&vitals.meters().became);
+        Source::Backends(|s, vitals, labels| {
+            let became = BackendCondition::ALL.iter().zip(&vitals.meters().became);
             became.for_each(|(state, n)| s.add(&with(labels, state.label()), n.get()));
         }),
     ),
@@ -160,13 +160,13 @@ pub(super) const ALL: &[Shown] = &[
         "weir_backend_up",
         "1 while its checks say that it serves.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        Of::Backends(|s, vitals, labels| s.add(&plain(labels), (vitals.health() == Health::Up).into())),
+        Source::Backends(|s, vitals, labels| s.add(&plain(labels), (vitals.health() == Health::Up).into())),
     ),
     gauge(
         "weir_backend_weight",
         "Weight as configured and as used.",
         &[UPSTREAM, BACKEND, ADDRESS, "kind"],
-        Of::Backends(|s, vitals, labels| {
+        Source::Backends(|s, vitals, labels| {
             let (configured, effective) = vitals.weights();
             s.add(&with(labels, "configured"), configured.into());
             s.push(&with(labels, "effective"), effective);
@@ -176,31 +176,31 @@ pub(super) const ALL: &[Shown] = &[
         "weir_build_info",
         "Always 1; the labels say what runs.",
         &["version", "commit"],
-        Of::Process(|s, c| s.add(&[&c.version, &c.commit], 1)),
+        Source::Process(|s, c| s.add(&[&c.version, &c.commit], 1)),
     ),
     gauge(
         "weir_config_generation",
         "How many configurations have been in force, this one included.",
         &[],
-        Of::Process(|s, c| s.add(&[], c.generation.load(Relaxed))),
+        Source::Process(|s, c| s.add(&[], c.generation.load(Relaxed))),
     ),
     gauge(
         "weir_config_last_reload_success",
         "1 if the last load of the configuration was applied.",
         &[],
-        Of::Process(|s, c| s.add(&[], (!c.last_reload_failed.load(Relaxed)).into())),
+        Source::Process(|s, c| s.add(&[], (!c.last_reload_failed.load(Relaxed)).into())),
     ),
     gauge(
         "weir_config_last_reload_timestamp_seconds",
         "When the configuration was last loaded.",
         &[],
-        Of::Process(|s, c| s.add(&[], c.last_reload_secs.load(Relaxed))),
+        Source::Process(|s, c| s.add(&[], c.last_reload_secs.load(Relaxed))),
     ),
     counter(
         "weir_config_reloads_total",
         "Reloads of the configuration.",
         &["result"],
-        Of::Process(|s, c| {
+        Source::Process(|s, c| {
             s.add(&["applied"], c.reloads_applied.get());
             s.add(&["rejected"], c.reloads_rejected.get());
         }),
@@ -209,19 +209,19 @@ pub(super) const ALL: &[Shown] = &[
         "weir_faults_total",
         "Requests not served as asked.",
         &["route", "fault"],
-        Of::Routes(|s, route| route.faults().for_each(|(fault, n)| s.add(&[route.name(), fault.label()], n))),
+        Source::Routes(|s, route| route.faults().for_each(|(fault, n)| s.add(&[route.name(), fault.label()], n))),
     ),
     gauge(
         "weir_listener_connections",
         "Connections of clients open now.",
         &["listener"],
-        Of::Listeners(|s, listener| s.add(&[listener.name()], listener.open())),
+        Source::Listeners(|s, listener| s.add(&[listener.name()], listener.open())),
     ),
     counter(
         "weir_listener_connections_total",
         "Connections of clients by what became of them.",
         &["listener", "result"],
-        Of::Listeners(|s, listener| {
+        Source::Listeners(|s, listener| {
             ConnectionResult::ALL
                 .into_iter()
                 .for_each(|result| s.add(&[listener.name(), result.label()], listener.total(result)));
@@ -231,31 +231,31 @@ pub(super) const ALL: &[Shown] = &[
         "weir_panics_total",
         "Panics that were caught; each one is a bug.",
         &[],
-        Of::Process(|s, _| s.add(&[], panics::count())),
+        Source::Process(|s, _| s.add(&[], panics::count())),
     ),
     counter(
         "weir_process_log_dropped_total",
         "Process log lines lost.",
         &[],
-        Of::Process(|s, _| s.add(&[], process_log::dropped())),
+        Source::Process(|s, _| s.add(&[], process_log::dropped())),
     ),
     histogram(
         "weir_request_duration_seconds",
         "From the arrival of a request to the end of its response.",
         &["route"],
-        Of::Routes(|s, route| s.observe(&[route.name()], route.duration())),
+        Source::Routes(|s, route| s.observe(&[route.name()], route.duration())),
     ),
     gauge(
         "weir_requests_in_flight",
         "Requests that have begun and not ended.",
         &[],
-        Of::Process(|s, c| s.add(&[], c.in_flight())),
+        Source::Process(|s, c| s.add(&[], c.in_flight())),
     ),
     counter(
         "weir_requests_total",
         "Requests by the status that the client got; 499: it left first.",
         &["route", "method", "status"],
-        Of::Routes(|s, route| {
+        Source::Routes(|s, route| {
             let name = route.name();
             route
                 .requests()
@@ -266,7 +266,7 @@ pub(super) const ALL: &[Shown] = &[
         "weir_tls_certificate_expiry_timestamp_seconds",
         "When the certificate that is served ends.",
         &["certificate"],
-        Of::Certificates(|s, certificate| {
+        Source::Certificates(|s, certificate| {
             if let Some(seconds) = certificate.expiry() {
                 s.push(&[certificate.name()], seconds as f64);
             }
@@ -276,7 +276,7 @@ pub(super) const ALL: &[Shown] = &[
         "weir_tls_certificate_reloads_total",
         "Changed certificate files by what became of them; of a rejected one the old goes on.",
         &["certificate", "result"],
-        Of::Certificates(|s, certificate| {
+        Source::Certificates(|s, certificate| {
             let (applied, rejected) = certificate.reloads();
             s.add(&[certificate.name(), "applied"], applied);
             s.add(&[certificate.name(), "rejected"], rejected);
@@ -286,7 +286,7 @@ pub(super) const ALL: &[Shown] = &[
         "weir_upstream_discoveries_total",
         "Looks for backends in DNS or a file by result.",
         &["upstream", "result"],
-        Of::Upstreams(|s, upstream| {
+        Source::Upstreams(|s, upstream| {
             upstream.discoveries().into_iter().flatten().for_each(|(result, n)| s.add(&[upstream.name(), result], n));
         }),
     ),
@@ -294,7 +294,7 @@ pub(super) const ALL: &[Shown] = &[
         "weir_upstream_discovery_last_success_timestamp_seconds",
         "When a look for backends last went well; 0: never.",
         &["upstream"],
-        Of::Upstreams(|s, upstream| {
+        Source::Upstreams(|s, upstream| {
             if upstream.discoveries().is_some() {
                 s.push(&[upstream.name()], upstream.discovered_ms() as f64 / 1_000.0);
             }
@@ -304,19 +304,19 @@ pub(super) const ALL: &[Shown] = &[
         "weir_upstream_fail_open_total",
         "Picks while backends that are down are picked too, as none is up, or too few are.",
         &["upstream"],
-        Of::Upstreams(|s, upstream| s.add(&[upstream.name()], upstream.fail_open())),
+        Source::Upstreams(|s, upstream| s.add(&[upstream.name()], upstream.fail_open())),
     ),
     gauge(
         "weir_upstream_queue_depth",
         "Requests that wait for a backend with a free place.",
         &["upstream"],
-        Of::Upstreams(|s, upstream| s.add(&[upstream.name()], upstream.waiting())),
+        Source::Upstreams(|s, upstream| s.add(&[upstream.name()], upstream.waiting())),
     ),
     histogram(
         "weir_upstream_queue_seconds",
         "How long requests waited for a backend with a free place, however it ended.",
         &["upstream"],
-        Of::Upstreams(|s, upstream| s.observe(&[upstream.name()], upstream.waited())),
+        Source::Upstreams(|s, upstream| s.observe(&[upstream.name()], upstream.waited())),
     ),
 ];
 
@@ -324,19 +324,19 @@ const UPSTREAM: &str = "upstream";
 const BACKEND: &str = "backend";
 const ADDRESS: &str = "address";
 
-const fn counter(name: &'static str, help: &'static str, labels: &'static [&'static str], of: Of) -> Shown {
-    Shown { family: Family { name, kind: Kind::Counter, help, labels }, of }
+const fn counter(name: &'static str, help: &'static str, labels: &'static [&'static str], of: Source) -> FamilySpec {
+    FamilySpec { family: Family { name, kind: Kind::Counter, help, labels }, of }
 }
 
-const fn gauge(name: &'static str, help: &'static str, labels: &'static [&'static str], of: Of) -> Shown {
-    Shown { family: Family { name, kind: Kind::Gauge, help, labels }, of }
+const fn gauge(name: &'static str, help: &'static str, labels: &'static [&'static str], of: Source) -> FamilySpec {
+    FamilySpec { family: Family { name, kind: Kind::Gauge, help, labels }, of }
 }
 
-const fn histogram(name: &'static str, help: &'static str, labels: &'static [&'static str], of: Of) -> Shown {
-    Shown { family: Family { name, kind: Kind::Histogram, help, labels }, of }
+const fn histogram(name: &'static str, help: &'static str, labels: &'static [&'static str], of: Source) -> FamilySpec {
+    FamilySpec { family: Family { name, kind: Kind::Histogram, help, labels }, of }
 }
 
-fn retries(series: &mut Series<'_>, vitals: &Vitals, labels: &Labels) {
+fn retries(series: &mut SeriesWriter<'_>, vitals: &BackendState, labels: &Labels) {
     let meters = vitals.meters();
     for (fault, n) in Fault::ALL.into_iter().zip(&meters.retries_by_fault).filter(|(_, n)| n.get() > 0) {
         series.add(&with(labels, &RetryReason::Fault(fault).to_string()), n.get());

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::cells::Durations;
+use super::cells::Histogram;
 
 /// What a family's numbers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,14 +26,14 @@ pub(super) struct Family {
 }
 
 /// Where the series of one family are written. One without any is not shown.
-pub(super) struct Series<'a> {
+pub(super) struct SeriesWriter<'a> {
     family: &'a Family,
     out: &'a mut String,
     /// Whether the family's head has been written.
     begun: &'a mut bool,
 }
 
-impl<'a> Series<'a> {
+impl<'a> SeriesWriter<'a> {
     pub(super) fn new(family: &'a Family, out: &'a mut String, begun: &'a mut bool) -> Self {
         Self { family, out, begun }
     }
@@ -52,7 +52,7 @@ impl<'a> Series<'a> {
     }
 
     /// Adds a series of a histogram, once it has an observation.
-    pub(super) fn observe(&mut self, values: &[&str], durations: &Durations) {
+    pub(super) fn observe(&mut self, values: &[&str], durations: &Histogram) {
         let Some(observed) = durations.observed() else { return };
         self.head();
         let mut labels = String::with_capacity(128);
@@ -172,9 +172,9 @@ mod tests {
 
     const GAUGE: Family = Family { name: "g", kind: Kind::Gauge, help: "Of what.", labels: &["a", "b"] };
 
-    fn written(family: &Family, write: impl Fn(&mut Series<'_>)) -> String {
+    fn written(family: &Family, write: impl Fn(&mut SeriesWriter<'_>)) -> String {
         let (mut out, mut begun) = (String::new(), false);
-        write(&mut Series::new(family, &mut out, &mut begun));
+        write(&mut SeriesWriter::new(family, &mut out, &mut begun));
         out
     }
 
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_histogram_is_cumulative_with_and_without_labels() {
-        let durations = Durations::new(&[500_000, 60_000_000_000]);
+        let durations = Histogram::new(&[500_000, 60_000_000_000]);
         [400_000, 500_001, 61_000_000_000].into_iter().for_each(|nanos| durations.observe(Duration::from_nanos(nanos)));
         let family = Family { name: "h", kind: Kind::Histogram, help: "Help.", labels: &["a"] };
         let labelled = written(&family, |series| series.observe(&["x"], &durations));

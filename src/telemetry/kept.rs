@@ -9,14 +9,14 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many cells that nobody holds are kept, of a kind.
-pub(super) const MAX_KEPT: usize = 10_000;
+pub(super) const MAX_UNREFERENCED: usize = 10_000;
 
 /// How many new keys may come between two looks for what to forget, so that a look costs nothing on average.
 const SLACK: usize = 1_000;
 
 /// Cells by key.
 #[derive(Debug)]
-pub(super) struct Kept<K, T> {
+pub(super) struct KeyedRegistry<K, T> {
     inner: Mutex<Inner<K, T>>,
 }
 
@@ -27,9 +27,9 @@ struct Inner<K, T> {
     look_at: usize,
 }
 
-impl<K: Hash + Eq + Clone, T> Kept<K, T> {
+impl<K: Hash + Eq + Clone, T> KeyedRegistry<K, T> {
     pub(super) fn new() -> Self {
-        Self { inner: Mutex::new(Inner { cells: HashMap::new(), tick: 0, look_at: MAX_KEPT + SLACK }) }
+        Self { inner: Mutex::new(Inner { cells: HashMap::new(), tick: 0, look_at: MAX_UNREFERENCED + SLACK }) }
     }
 
     /// The cells of this key; `make` makes them if there are none yet.
@@ -72,7 +72,7 @@ impl<K: Hash + Eq + Clone, T> Inner<K, T> {
         let idle = self.cells.iter().filter(|(_, (_, cells))| Arc::strong_count(cells) == 1);
         let mut idle: Vec<_> = idle.map(|(key, (asked, _))| (*asked, key.clone())).collect();
         idle.sort_unstable_by_key(|(asked, _)| *asked);
-        let excess = idle.len().saturating_sub(MAX_KEPT);
+        let excess = idle.len().saturating_sub(MAX_UNREFERENCED);
         for (_, key) in idle.into_iter().take(excess) {
             self.cells.remove(&key);
         }
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn the_same_key_finds_the_same_cells() {
-        let kept = Kept::<u32, String>::new();
+        let kept = KeyedRegistry::<u32, String>::new();
         let first = kept.get(1, |_| "made".into());
         assert!(Arc::ptr_eq(&first, &kept.get(1, |_| panic!("made twice"))));
         let at = Arc::as_ptr(&first);
@@ -98,14 +98,14 @@ mod tests {
 
     #[test]
     fn what_nobody_holds_is_bounded_and_what_is_held_stays() {
-        let kept = Kept::<usize, usize>::new();
+        let kept = KeyedRegistry::<usize, usize>::new();
         let held: Vec<_> = (0..100).map(|key| kept.get(key, |k| *k)).collect();
-        for key in 100..5 * MAX_KEPT {
+        for key in 100..5 * MAX_UNREFERENCED {
             kept.get(key, |k| *k);
         }
-        assert!(kept.len() <= MAX_KEPT + held.len() + SLACK + 1, "{}", kept.len());
+        assert!(kept.len() <= MAX_UNREFERENCED + held.len() + SLACK + 1, "{}", kept.len());
         assert_eq!(kept.held().len(), held.len());
         assert!(Arc::ptr_eq(&held[0], &kept.get(0, |_| panic!("forgotten"))));
-        kept.get(5 * MAX_KEPT - 1, |_| panic!("the newest was forgotten"));
+        kept.get(5 * MAX_UNREFERENCED - 1, |_| panic!("the newest was forgotten"));
     }
 }

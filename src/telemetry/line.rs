@@ -116,7 +116,7 @@ pub(super) mod tests {
     use super::*;
     use crate::fault::Fault;
     use crate::telemetry::meters::RouteMeters;
-    use crate::telemetry::vitals::{Labels, Out, Outcome, RetryReason, Why};
+    use crate::telemetry::vitals::{Labels, ExclusionReason, Outcome, RetryReason, PickReason};
 
     pub(in crate::telemetry) fn plain() -> Record<'static> {
         Record {
@@ -168,7 +168,7 @@ pub(super) mod tests {
         let labels = Arc::new(Labels { upstream: "u".into(), backend: "b".into(), address: "10.0.0.1:1".into() });
         let failed = AttemptRecord {
             labels,
-            why: Why::Sticky,
+            why: PickReason::Sticky,
             passed_over: None,
             outcome: Outcome::ConnectError,
             reason: Some(RetryReason::Fault(Fault::Connect)),
@@ -178,10 +178,10 @@ pub(super) mod tests {
         };
         let took = Some(Duration::from_micros(1500));
         let served = AttemptRecord {
-            why: Why::StickyTried,
+            why: PickReason::StickyTried,
             passed_over: Some(Arc::new(vec![
-                PassedOver { backend: "c".into(), why: Out::Draining },
-                PassedOver { backend: "d".into(), why: Out::Down },
+                PassedOver { backend: "c".into(), why: ExclusionReason::Draining },
+                PassedOver { backend: "d".into(), why: ExclusionReason::Down },
             ])),
             outcome: Outcome::Ok,
             reason: None,

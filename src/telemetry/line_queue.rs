@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cells::Count;
+use super::cells::Counter;
 use super::sink::Sink;
 
 /// How many lines may wait for the writer.
@@ -36,7 +36,7 @@ pub(super) struct LineQueue {
 
 #[derive(Debug)]
 struct Shared {
-    dropped: Arc<Count>,
+    dropped: Arc<Counter>,
     queue: Mutex<Queue>,
     wake: Condvar,
     written: Condvar,
@@ -58,7 +58,7 @@ struct Queue {
 
 impl LineQueue {
     /// Starts the writer on a thread of this name. Lost lines are counted in `dropped`.
-    pub(super) fn start(name: &str, sink: Sink, dropped: Arc<Count>) -> io::Result<Self> {
+    pub(super) fn start(name: &str, sink: Sink, dropped: Arc<Counter>) -> io::Result<Self> {
         let shared =
             Arc::new(Shared { dropped, queue: Mutex::default(), wake: Condvar::new(), written: Condvar::new() });
         let writer = Arc::clone(&shared);
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn an_important_line_arrives_after_a_flood_that_filled_the_queue() {
         let ((free, stuck), dropped, text) =
-            (mpsc::channel(), Arc::new(Count::new()), Arc::<Mutex<Vec<u8>>>::default());
+            (mpsc::channel(), Arc::new(Counter::new()), Arc::<Mutex<Vec<u8>>>::default());
         let sink = Sink::to(Box::new(Stuck(stuck, Arc::clone(&text))));
         let queue = LineQueue::start("test", sink, Arc::clone(&dropped)).unwrap();
         for _ in 0..2 * MAX_QUEUED_LINES + 1 {
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn important_lines_are_bounded_too() {
-        let ((_free, stuck), dropped) = (mpsc::channel(), Arc::new(Count::new()));
+        let ((_free, stuck), dropped) = (mpsc::channel(), Arc::new(Counter::new()));
         let queue = LineQueue::start("test", Sink::to(Box::new(Stuck(stuck, Arc::default()))), Arc::clone(&dropped));
         let queue = queue.unwrap();
         for _ in 0..2 * (MAX_QUEUED_LINES + RESERVED_LINES) + 1 {

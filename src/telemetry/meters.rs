@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::fault::Fault;
 
-use super::cells::{CONNECT, Count, Durations, LATENCY, Padded, Statuses};
-use super::orders::Orders;
-use super::vitals::{Outcome, RetryReason, State};
+use super::cells::{CONNECT, Counter, Histogram, LATENCY, CachePadded, StatusCounters};
+use super::orders::AcmeOrders;
+use super::vitals::{Outcome, RetryReason, BackendCondition};
 
 /// The methods that have a label of their own; the last stands for all others.
 pub const METHODS: [&str; 10] =
@@ -21,9 +21,9 @@ pub const METHODS: [&str; 10] =
 #[derive(Debug)]
 pub struct RouteMeters {
     name: Arc<str>,
-    requests: [OnceLock<Box<Statuses>>; METHODS.len()],
-    duration: Padded<Durations>,
-    faults: [Count; Fault::ALL.len()],
+    requests: [OnceLock<Box<StatusCounters>>; METHODS.len()],
+    duration: CachePadded<Histogram>,
+    faults: [Counter; Fault::ALL.len()],
 }
 
 impl RouteMeters {
@@ -32,7 +32,7 @@ impl RouteMeters {
         Self {
             name: name.into(),
             requests: Default::default(),
-            duration: Padded(Durations::new(LATENCY)),
+            duration: CachePadded(Histogram::new(LATENCY)),
             faults: Default::default(),
         }
     }
@@ -64,7 +64,7 @@ impl RouteMeters {
     }
 
     /// How long requests took.
-    pub(super) fn duration(&self) -> &Durations {
+    pub(super) fn duration(&self) -> &Histogram {
         &self.duration
     }
 }
@@ -104,14 +104,14 @@ impl ConnectionResult {
 #[derive(Debug)]
 pub struct ListenerMeters {
     name: Arc<str>,
-    open: Padded<AtomicI64>,
-    results: [Count; ConnectionResult::ALL.len()],
+    open: CachePadded<AtomicI64>,
+    results: [Counter; ConnectionResult::ALL.len()],
 }
 
 impl ListenerMeters {
     /// Nothing counted yet. Use `Metrics::listener`, which keeps one a name.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), open: Padded::default(), results: Default::default() }
+        Self { name: name.into(), open: CachePadded::default(), results: Default::default() }
     }
 
     /// The listener's name.
@@ -157,10 +157,10 @@ pub struct CertificateMeters {
     name: Arc<str>,
     /// Seconds since 1970; 0: it has no end of its own, as a list of authorities.
     expiry: AtomicI64,
-    applied: Count,
-    rejected: Count,
+    applied: Counter,
+    rejected: Counter,
     /// Of one that is issued for us.
-    orders: OnceLock<Orders>,
+    orders: OnceLock<AcmeOrders>,
 }
 
 impl CertificateMeters {
@@ -191,12 +191,12 @@ impl CertificateMeters {
     }
 
     /// Its orders, shown from here on.
-    pub fn orders(&self) -> &Orders {
-        self.orders.get_or_init(Orders::default)
+    pub fn orders(&self) -> &AcmeOrders {
+        self.orders.get_or_init(AcmeOrders::default)
     }
 
     /// Its orders, if it is one that is ordered.
-    pub fn ordered(&self) -> Option<&Orders> {
+    pub fn ordered(&self) -> Option<&AcmeOrders> {
         self.orders.get()
     }
 
@@ -210,10 +210,10 @@ impl CertificateMeters {
 #[derive(Debug)]
 pub struct UpstreamMeters {
     name: Arc<str>,
-    fail_open: Count,
+    fail_open: Counter,
     waiting: AtomicI64,
-    waited: Durations,
-    looks: [Count; 2],
+    waited: Histogram,
+    looks: [Counter; 2],
     found_ms: AtomicU64,
 }
 
@@ -231,9 +231,9 @@ impl Drop for Waiting {
 impl UpstreamMeters {
     /// Nothing counted yet. Use `Metrics::upstream`, which keeps one a name.
     pub fn new(name: &str) -> Self {
-        let waited = Durations::new(LATENCY);
+        let waited = Histogram::new(LATENCY);
         let (waiting, found_ms) = (AtomicI64::new(0), AtomicU64::new(0));
-        Self { name: name.into(), fail_open: Count::new(), waiting, waited, looks: Default::default(), found_ms }
+        Self { name: name.into(), fail_open: Counter::new(), waiting, waited, looks: Default::default(), found_ms }
     }
 
     /// The upstream's name.
@@ -258,7 +258,7 @@ impl UpstreamMeters {
     }
 
     /// How long requests waited, however it ended.
-    pub(super) fn waited(&self) -> &Durations {
+    pub(super) fn waited(&self) -> &Histogram {
         &self.waited
     }
 
@@ -293,18 +293,18 @@ pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// What is counted of a backend; part of its vitals.
 #[derive(Debug)]
 pub struct BackendMeters {
-    pub(super) attempts: [Count; Outcome::ALL.len()],
-    pub(super) retries_by_fault: [Count; Fault::ALL.len()],
-    pub(super) retries_by_status: Statuses,
-    pub(super) responses: [Count; CLASSES.len()],
-    pub(super) sent: Count,
-    pub(super) received: Count,
-    pub(super) passed: Count,
-    pub(super) failed: Count,
-    pub(super) became: [Count; State::ALL.len()],
-    pub(super) connect: Durations,
-    pub(super) response: Durations,
-    pub(super) check: Durations,
+    pub(super) attempts: [Counter; Outcome::ALL.len()],
+    pub(super) retries_by_fault: [Counter; Fault::ALL.len()],
+    pub(super) retries_by_status: StatusCounters,
+    pub(super) responses: [Counter; CLASSES.len()],
+    pub(super) sent: Counter,
+    pub(super) received: Counter,
+    pub(super) passed: Counter,
+    pub(super) failed: Counter,
+    pub(super) became: [Counter; BackendCondition::ALL.len()],
+    pub(super) connect: Histogram,
+    pub(super) response: Histogram,
+    pub(super) check: Histogram,
 }
 
 impl BackendMeters {
@@ -312,16 +312,16 @@ impl BackendMeters {
         Self {
             attempts: Default::default(),
             retries_by_fault: Default::default(),
-            retries_by_status: Statuses::default(),
+            retries_by_status: StatusCounters::default(),
             responses: Default::default(),
-            sent: Count::new(),
-            received: Count::new(),
-            passed: Count::new(),
-            failed: Count::new(),
+            sent: Counter::new(),
+            received: Counter::new(),
+            passed: Counter::new(),
+            failed: Counter::new(),
             became: Default::default(),
-            connect: Durations::new(CONNECT),
-            response: Durations::new(LATENCY),
-            check: Durations::new(LATENCY),
+            connect: Histogram::new(CONNECT),
+            response: Histogram::new(LATENCY),
+            check: Histogram::new(LATENCY),
         }
     }
 
@@ -348,7 +348,7 @@ mod tests {
     fn cells_are_found_by_the_order_of_the_tables() {
         assert!(Fault::ALL.iter().enumerate().all(|(at, fault)| *fault as usize == at));
         assert!(Outcome::ALL.iter().enumerate().all(|(at, outcome)| *outcome as usize == at));
-        assert!(State::ALL.iter().enumerate().all(|(at, state)| *state as usize == at));
+        assert!(BackendCondition::ALL.iter().enumerate().all(|(at, state)| *state as usize == at));
         assert!(ConnectionResult::ALL.iter().enumerate().all(|(at, result)| *result as usize == at));
     }
 

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::cells::{Count, Padded};
-use super::kept::Kept;
+use super::cells::{Counter, CachePadded};
+use super::kept::KeyedRegistry;
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::process::Process;
 use super::scrape::Scrape;
-use super::vitals::{Labels, Vitals};
+use super::vitals::{Labels, BackendState};
 
 /// The name that requests without a route are counted under.
 pub const NO_ROUTE: &str = "-";
@@ -20,44 +20,44 @@ pub const NO_ROUTE: &str = "-";
 /// The registry.
 #[derive(Debug)]
 pub struct Metrics {
-    cells: Arc<Cells>,
+    cells: Arc<InstrumentSet>,
     no_route: Arc<RouteMeters>,
     process: Process,
 }
 
 /// Everything that is shown, apart from the process's own families.
 #[derive(Debug)]
-pub(super) struct Cells {
+pub(super) struct InstrumentSet {
     pub(super) version: String,
     pub(super) commit: String,
-    pub(super) routes: Kept<Arc<str>, RouteMeters>,
-    pub(super) listeners: Kept<Arc<str>, ListenerMeters>,
-    pub(super) certificates: Kept<Arc<str>, CertificateMeters>,
-    pub(super) upstreams: Kept<Arc<str>, UpstreamMeters>,
-    pub(super) backends: Kept<(Arc<str>, Arc<str>), Vitals>,
-    pub(super) in_flight: Padded<AtomicI64>,
-    pub(super) reloads_applied: Count,
-    pub(super) reloads_rejected: Count,
+    pub(super) routes: KeyedRegistry<Arc<str>, RouteMeters>,
+    pub(super) listeners: KeyedRegistry<Arc<str>, ListenerMeters>,
+    pub(super) certificates: KeyedRegistry<Arc<str>, CertificateMeters>,
+    pub(super) upstreams: KeyedRegistry<Arc<str>, UpstreamMeters>,
+    pub(super) backends: KeyedRegistry<(Arc<str>, Arc<str>), BackendState>,
+    pub(super) in_flight: CachePadded<AtomicI64>,
+    pub(super) reloads_applied: Counter,
+    pub(super) reloads_rejected: Counter,
     pub(super) last_reload_failed: AtomicBool,
     pub(super) last_reload_secs: AtomicU64,
     pub(super) generation: AtomicU64,
-    pub(super) log_dropped: Arc<Count>,
+    pub(super) log_dropped: Arc<Counter>,
 }
 
 impl Metrics {
     /// An empty registry of this version and commit.
     pub fn new(version: &str, commit: &str) -> Arc<Self> {
-        let cells = Arc::new(Cells {
+        let cells = Arc::new(InstrumentSet {
             version: version.to_owned(),
             commit: commit.to_owned(),
-            routes: Kept::new(),
-            listeners: Kept::new(),
-            certificates: Kept::new(),
-            upstreams: Kept::new(),
-            backends: Kept::new(),
-            in_flight: Padded::default(),
-            reloads_applied: Count::new(),
-            reloads_rejected: Count::new(),
+            routes: KeyedRegistry::new(),
+            listeners: KeyedRegistry::new(),
+            certificates: KeyedRegistry::new(),
+            upstreams: KeyedRegistry::new(),
+            backends: KeyedRegistry::new(),
+            in_flight: CachePadded::default(),
+            reloads_applied: Counter::new(),
+            reloads_rejected: Counter::new(),
             last_reload_failed: AtomicBool::new(false),
             last_reload_secs: AtomicU64::new(0),
             generation: AtomicU64::new(0),
@@ -94,9 +94,9 @@ impl Metrics {
 
     /// The live cells of the backend at (upstream, address), by its name of now. Shown while it is a member that
     /// somebody holds, or has attempts under way.
-    pub fn vitals(&self, labels: Labels) -> Arc<Vitals> {
+    pub fn vitals(&self, labels: Labels) -> Arc<BackendState> {
         let key = (Arc::clone(&labels.upstream), Arc::clone(&labels.address));
-        let vitals = self.cells.backends.get(key, |_| Vitals::new(labels.clone()));
+        let vitals = self.cells.backends.get(key, |_| BackendState::new(labels.clone()));
         vitals.rename(labels);
         vitals
     }
@@ -131,7 +131,7 @@ impl Metrics {
     }
 
     /// Where lines that the access log could not take are counted.
-    pub fn log_dropped(&self) -> Arc<Count> {
+    pub fn log_dropped(&self) -> Arc<Counter> {
         Arc::clone(&self.cells.log_dropped)
     }
 
@@ -152,7 +152,7 @@ impl Metrics {
     }
 }
 
-impl Cells {
+impl InstrumentSet {
     pub(super) fn in_flight(&self) -> u64 {
         u64::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(0)
     }
@@ -160,7 +160,7 @@ impl Cells {
 
 /// A request in flight; dropping it lowers the count.
 #[derive(Debug)]
-pub struct RequestInFlight(Arc<Cells>);
+pub struct RequestInFlight(Arc<InstrumentSet>);
 
 impl Drop for RequestInFlight {
     fn drop(&mut self) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::*;
 use crate::fault::Fault;
 use crate::telemetry::meters::ConnectionResult;
-use crate::telemetry::vitals::{Health, Mark, Outcome, RetryReason};
+use crate::telemetry::vitals::{Health, AdminState, Outcome, RetryReason};
 
 fn labels(upstream: &str, backend: &str, address: &str) -> Labels {
     Labels { upstream: upstream.into(), backend: backend.into(), address: address.into() }
@@ -26,7 +26,7 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
 /// A registry with every family in it, and what keeps its series shown.
 type Held = (Arc<RouteMeters>, Arc<ListenerMeters>, Arc<UpstreamMeters>);
 
-fn full() -> (Arc<Metrics>, Held, Arc<Vitals>) {
+fn full() -> (Arc<Metrics>, Held, Arc<BackendState>) {
     let metrics = Metrics::new("1.2.3", "abc");
     let route = metrics.route("api");
     route.record(&http::Method::GET, 200, Duration::from_millis(3), None);
@@ -99,7 +99,7 @@ fn a_scrape_says_what_was_counted() {
 #[test]
 fn exactly_one_state_is_set() {
     let (metrics, .., vitals) = full();
-    for mark in [Mark::Ready, Mark::Draining, Mark::Disabled] {
+    for mark in [AdminState::Ready, AdminState::Draining, AdminState::Disabled] {
         vitals.set_mark(mark, 5);
         let said = parse(&metrics.render());
         let states: Vec<_> = said.iter().filter(|(name, _)| name.starts_with("weir_backend_state{")).collect();

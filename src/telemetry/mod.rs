@@ -31,7 +31,7 @@ pub mod sink;
 pub mod vitals;
 
 pub use access_log::AccessLog;
-pub use cells::Count;
+pub use cells::Counter;
 pub use metrics::Metrics;
 pub use record::{AttemptRecord, Record, Recorder};
 pub use scrape::Scrape;

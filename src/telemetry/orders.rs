@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::cells::Count;
+use super::cells::Counter;
 
 /// How an order ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +37,12 @@ impl OrderResult {
 
 /// The orders of a certificate.
 #[derive(Debug, Default)]
-pub struct Orders {
-    results: [Count; OrderResult::ALL.len()],
+pub struct AcmeOrders {
+    results: [Counter; OrderResult::ALL.len()],
     failures: AtomicU64,
 }
 
-impl Orders {
+impl AcmeOrders {
     /// Counts one that ended.
     pub fn count(&self, result: OrderResult) {
         self.results[result as usize].bump();

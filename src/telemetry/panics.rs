@@ -4,13 +4,13 @@ use std::panic;
 use std::sync::Once;
 use std::time::Duration;
 
-use super::cells::Count;
+use super::cells::Counter;
 use super::process_log;
 
 /// How long a panic may wait for its line to be written: it may be the last act of the process.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
-static PANICS: Count = Count::new();
+static PANICS: Counter = Counter::new();
 static INSTALL: Once = Once::new();
 
 /// From now on panics are counted and logged as errors. A second call does nothing.

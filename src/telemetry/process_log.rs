@@ -23,14 +23,14 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt as lines, reload};
 
-use super::cells::Count;
+use super::cells::Counter;
 use super::line_queue::LineQueue;
 use super::sink::Sink;
 use crate::config::schema::{Log, LogFormat, LogLevel};
 
 /// The queue to stderr, one for the process.
 static LINES: OnceLock<LineQueue> = OnceLock::new();
-static DROPPED: LazyLock<Arc<Count>> = LazyLock::new(Arc::default);
+static DROPPED: LazyLock<Arc<Counter>> = LazyLock::new(Arc::default);
 
 /// Modules whose lines are worth the queue's reserved room: start and stop of the process, and panics.
 const IMPORTANT: [&str; 2] = ["weir::server", "weir::telemetry::panics"];

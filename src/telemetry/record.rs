@@ -14,7 +14,7 @@ use super::access_log::AccessLog;
 use super::line;
 use super::meters::RouteMeters;
 use super::metrics::Metrics;
-use super::vitals::{Labels, Out, Outcome, RetryReason, Why};
+use super::vitals::{Labels, ExclusionReason, Outcome, RetryReason, PickReason};
 
 /// A request that has ended.
 #[derive(Debug, Clone)]
@@ -69,7 +69,7 @@ pub struct AttemptRecord {
     /// The backend's labels when it was picked.
     pub labels: Arc<Labels>,
     /// Why it was this backend.
-    pub why: Why,
+    pub why: PickReason,
     /// Those that could not be picked; nothing if all could.
     pub passed_over: Option<Arc<Vec<PassedOver>>>,
     /// How it ended.
@@ -90,7 +90,7 @@ pub struct PassedOver {
     /// Its name.
     pub backend: Arc<str>,
     /// Why not.
-    pub why: Out,
+    pub why: ExclusionReason,
 }
 
 /// The one exit of what is known of requests.

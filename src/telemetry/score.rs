@@ -14,7 +14,7 @@ use std::time::Duration;
 /// `n · ln 2 / (FAULT · HALF_LIFE)` requests a second, where another gets `n / latency`: less than its share as long as the
 /// others answer within `FAULT · HALF_LIFE / ln 2` = 7.2 s, whatever the load. One fault among idle peers keeps a backend
 /// out for 3.3 s.
-pub const FAULT: u32 = 5;
+pub const FAULT_PENALTY: u32 = 5;
 
 /// In which time a penalty drains to its half, in milliseconds.
 pub const HALF_LIFE_MS: u64 = 1_000;
@@ -27,7 +27,7 @@ const HIGHEST: f64 = 20.0;
 
 /// What balancers read of a backend beside its count in flight.
 #[derive(Debug, Default)]
-pub struct Score {
+pub struct LoadEstimate {
     /// When the penalty will have drained to one request, in milliseconds / `FINE`; 0: there is none. A penalty that
     /// halves in each half-life is `2^((at - now) / HALF_LIFE)`, so that one number says level and time.
     penalty: AtomicU64,
@@ -38,7 +38,7 @@ pub struct Score {
     serving_since_ms: AtomicU64,
 }
 
-impl Score {
+impl LoadEstimate {
     /// The penalty now, in requests in flight.
     pub fn penalty(&self, now_ms: u64) -> u32 {
         match self.penalty.load(Ordering::Relaxed) {
@@ -52,7 +52,7 @@ impl Score {
     pub fn fault(&self, took: Duration, now_ms: u64) {
         let raised = |at| {
             let level = if at == 0 { 0.0 } else { level(at, now_ms) };
-            let log = (level + f64::from(FAULT)).log2().min(HIGHEST);
+            let log = (level + f64::from(FAULT_PENALTY)).log2().min(HIGHEST);
             Some(now_ms * FINE + (log * (HALF_LIFE_MS * FINE) as f64) as u64)
         };
         let _ = self.penalty.fetch_update(Ordering::Relaxed, Ordering::Relaxed, raised);
@@ -149,14 +149,14 @@ mod tests {
         #[test]
         fn a_penalty_is_the_sum_of_faults_that_halve(gaps in proptest::collection::vec(0_u64..3_000, 1..60),
                                                      wait in 0_u64..10_000) {
-            let (score, mut now, mut at) = (Score::default(), 1_700_000_000_000, Vec::new());
+            let (score, mut now, mut at) = (LoadEstimate::default(), 1_700_000_000_000, Vec::new());
             for gap in gaps {
                 now += gap;
                 score.fault(Duration::ZERO, now);
                 at.push(now);
             }
             now += wait;
-            let left = |at: &u64| f64::from(FAULT) * (-((now - at) as f64) / HALF_LIFE_MS as f64).exp2();
+            let left = |at: &u64| f64::from(FAULT_PENALTY) * (-((now - at) as f64) / HALF_LIFE_MS as f64).exp2();
             let sum: f64 = at.iter().map(left).sum();
             // Half a request is rounded.
             prop_assert!((f64::from(score.penalty(now)) - sum).abs() <= 0.51 + sum * 0.001, "{} {}", score.penalty(now), sum);
@@ -166,7 +166,7 @@ mod tests {
         /// Never above the highest observed, never below what the last one has left.
         #[test]
         fn a_mean_lies_within_what_was_observed(took in proptest::collection::vec((1_u64..1_000_000, 0_u64..20_000), 1..60)) {
-            let (score, mut now) = (Score::default(), 1_700_000_000_000);
+            let (score, mut now) = (LoadEstimate::default(), 1_700_000_000_000);
             score.set_decay(DECAY);
             for (micros, gap) in &took {
                 now += gap;
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_penalty_is_bounded_and_survives_clocks_that_are_set_back() {
-        let score = Score::default();
+        let score = LoadEstimate::default();
         assert_eq!(score.penalty(0), 0);
         for _ in 0..300_000 {
             score.fault(Duration::ZERO, 50_000_000);
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_mean_jumps_up_and_comes_down_slowly() {
-        let score = Score::default();
+        let score = LoadEstimate::default();
         score.observe(Duration::from_millis(5), 0);
         assert_eq!(score.latency(0), None, "nobody reads it");
         score.set_decay(DECAY);
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn a_fast_failure_does_not_make_it_look_fast() {
-        let score = Score::default();
+        let score = LoadEstimate::default();
         score.set_decay(DECAY);
         score.fault(Duration::from_micros(100), 0);
         assert_eq!(score.latency(0), None, "it has never answered");
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn serving_counts_from_the_first_word_of_it() {
-        let score = Score::default();
+        let score = LoadEstimate::default();
         score.set_serving(true, 5);
         score.set_serving(true, 9);
         assert_eq!(score.serving_since_ms(), 5);

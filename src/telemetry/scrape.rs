@@ -8,13 +8,13 @@ use std::sync::{Arc, Weak};
 use prometheus::TextEncoder;
 use prometheus::core::Collector;
 
-use super::families::{ALL, Of, Shown};
-use super::family::Series;
-use super::kept::Kept;
+use super::families::{ALL, Source, FamilySpec};
+use super::family::SeriesWriter;
+use super::kept::KeyedRegistry;
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
-use super::metrics::Cells;
+use super::metrics::InstrumentSet;
 use super::process::Process;
-use super::vitals::{Labels, Vitals};
+use super::vitals::{Labels, BackendState};
 
 /// How large a piece grows before it is handed out, in bytes.
 const PIECE: usize = 128 << 10;
@@ -24,14 +24,14 @@ const SLACK: usize = 8 << 10;
 
 /// A scrape under way; its pieces in their order are the text format 0.0.4.
 pub struct Scrape {
-    cells: Arc<Cells>,
+    cells: Arc<InstrumentSet>,
     /// The process's own families, which come first.
     process: Option<String>,
     routes: Vec<Weak<RouteMeters>>,
     listeners: Vec<Weak<ListenerMeters>>,
     certificates: Vec<Weak<CertificateMeters>>,
     upstreams: Vec<Weak<UpstreamMeters>>,
-    backends: Vec<Weak<Vitals>>,
+    backends: Vec<Weak<BackendState>>,
     /// Where it has come to: a family, whether its head is written, and which of its cells are next.
     family: usize,
     begun: bool,
@@ -39,7 +39,7 @@ pub struct Scrape {
 }
 
 impl Scrape {
-    pub(super) fn new(cells: &Arc<Cells>, process: &Process) -> Self {
+    pub(super) fn new(cells: &Arc<InstrumentSet>, process: &Process) -> Self {
         let mut own = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&process.collect(), &mut own) {
             tracing::error!("the metrics of the process cannot be written: {error}");
@@ -59,19 +59,19 @@ impl Scrape {
     }
 
     /// Takes as many cells into `out` as make a piece of the family under way. False: it is written.
-    fn go_on(&mut self, shown: &'static Shown, out: &mut String) -> bool {
+    fn go_on(&mut self, shown: &'static FamilySpec, out: &mut String) -> bool {
         let Self { cells, next, .. } = self;
-        let mut series = Series::new(&shown.family, out, &mut self.begun);
+        let mut series = SeriesWriter::new(&shown.family, out, &mut self.begun);
         match shown.of {
-            Of::Process(write) => {
+            Source::Process(write) => {
                 write(&mut series, cells);
                 false
             }
-            Of::Routes(write) => each(&self.routes, next, &mut series, write),
-            Of::Listeners(write) => each(&self.listeners, next, &mut series, write),
-            Of::Certificates(write) => each(&self.certificates, next, &mut series, write),
-            Of::Upstreams(write) => each(&self.upstreams, next, &mut series, write),
-            Of::Backends(write) => {
+            Source::Routes(write) => each(&self.routes, next, &mut series, write),
+            Source::Listeners(write) => each(&self.listeners, next, &mut series, write),
+            Source::Certificates(write) => each(&self.certificates, next, &mut series, write),
+            Source::Upstreams(write) => each(&self.upstreams, next, &mut series, write),
+            Source::Backends(write) => {
                 each(&self.backends, next, &mut series, |series, vitals| write(series, vitals, &vitals.labels()))
             }
         }
@@ -95,7 +95,7 @@ impl Iterator for Scrape {
 }
 
 /// Writes what cells from the next one on have to say, until there is a piece of it. False: that were all.
-fn each<T>(all: &[Weak<T>], next: &mut usize, series: &mut Series<'_>, write: impl Fn(&mut Series<'_>, &T)) -> bool {
+fn each<T>(all: &[Weak<T>], next: &mut usize, series: &mut SeriesWriter<'_>, write: impl Fn(&mut SeriesWriter<'_>, &T)) -> bool {
     while let Some(cells) = all.get(*next) {
         if series.written() >= PIECE {
             return true;
@@ -109,14 +109,14 @@ fn each<T>(all: &[Weak<T>], next: &mut usize, series: &mut Series<'_>, write: im
 }
 
 /// All that somebody holds, by name.
-fn ordered<T>(kept: &Kept<Arc<str>, T>, name: impl Fn(&T) -> Arc<str>) -> Vec<Weak<T>> {
+fn ordered<T>(kept: &KeyedRegistry<Arc<str>, T>, name: impl Fn(&T) -> Arc<str>) -> Vec<Weak<T>> {
     let mut held = kept.held();
     held.sort_by_cached_key(|cells| name(cells));
     held.iter().map(Arc::downgrade).collect()
 }
 
 /// Those that belong to an upstream, or have attempts under way, by what they are called.
-fn backends(kept: &Kept<(Arc<str>, Arc<str>), Vitals>) -> Vec<Weak<Vitals>> {
+fn backends(kept: &KeyedRegistry<(Arc<str>, Arc<str>), BackendState>) -> Vec<Weak<BackendState>> {
     let mut held = kept.held();
     held.retain(|vitals| vitals.is_member() || vitals.in_flight() > 0);
     held.sort_by_cached_key(|vitals| {

@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::cells::Padded;
+use super::cells::CachePadded;
 use super::meters::BackendMeters;
-use super::score::Score;
+use super::score::LoadEstimate;
 use arc_swap::{ArcSwap, ArcSwapOption};
 
 mod in_flight;
 
 pub use in_flight::{InFlight, OnFree};
 
-pub use super::words::{Health, Mark, Out, Outcome, RetryReason, State, Why};
+pub use super::words::{Health, AdminState, ExclusionReason, Outcome, RetryReason, BackendCondition, PickReason};
 
 /// What a backend is called in metrics and logs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -37,10 +37,10 @@ const NO_WEIGHT: u32 = u32::MAX;
 
 /// The live cells of a backend.
 #[derive(Debug)]
-pub struct Vitals {
+pub struct BackendState {
     labels: ArcSwap<Labels>,
-    in_flight: Padded<AtomicU32>,
-    score: Padded<Score>,
+    in_flight: CachePadded<AtomicU32>,
+    score: CachePadded<LoadEstimate>,
     /// 0: none.
     limit: AtomicU32,
     on_free: ArcSwapOption<OnFree>,
@@ -58,20 +58,20 @@ pub struct Vitals {
     effective_weight: AtomicU64,
     /// What an operator set at run time; `NO_WEIGHT`: nothing.
     runtime_weight: AtomicU32,
-    meters: Padded<BackendMeters>,
+    meters: CachePadded<BackendMeters>,
 }
 
-impl Vitals {
+impl BackendState {
     /// Fresh cells: nothing in flight, unknown, ready. Use `Metrics::vitals`, which keeps one per identity.
     pub fn new(labels: Labels) -> Self {
         Self {
             labels: ArcSwap::from_pointee(labels),
-            in_flight: Padded::default(),
-            score: Padded::default(),
+            in_flight: CachePadded::default(),
+            score: CachePadded::default(),
             limit: AtomicU32::new(0),
             on_free: ArcSwapOption::empty(),
             health: AtomicU8::new(Health::Unknown as u8),
-            mark: AtomicU8::new(Mark::Ready as u8),
+            mark: AtomicU8::new(AdminState::Ready as u8),
             member: AtomicBool::new(true),
             ejected: AtomicBool::new(false),
             ejected_why: ArcSwap::default(),
@@ -81,7 +81,7 @@ impl Vitals {
             configured_weight: AtomicU32::new(1),
             effective_weight: AtomicU64::new(1.0_f64.to_bits()),
             runtime_weight: AtomicU32::new(NO_WEIGHT),
-            meters: Padded(BackendMeters::new()),
+            meters: CachePadded(BackendMeters::new()),
         }
     }
 
@@ -91,7 +91,7 @@ impl Vitals {
     }
 
     /// What balancers read of it beside the count in flight.
-    pub fn score(&self) -> &Score {
+    pub fn score(&self) -> &LoadEstimate {
         &self.score
     }
 
@@ -113,16 +113,16 @@ impl Vitals {
     }
 
     /// What the operator wants.
-    pub fn mark(&self) -> Mark {
+    pub fn mark(&self) -> AdminState {
         match self.mark.load(Ordering::Relaxed) {
-            1 => Mark::Draining,
-            2 => Mark::Disabled,
-            _ => Mark::Ready,
+            1 => AdminState::Draining,
+            2 => AdminState::Disabled,
+            _ => AdminState::Ready,
         }
     }
 
     /// Sets what the operator wants.
-    pub fn set_mark(&self, mark: Mark, now_ms: u64) {
+    pub fn set_mark(&self, mark: AdminState, now_ms: u64) {
         let before = self.state();
         self.mark.store(mark as u8, Ordering::Relaxed);
         self.changed(before, now_ms);
@@ -173,14 +173,14 @@ impl Vitals {
     }
 
     /// The one state that is shown.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> BackendCondition {
         match (self.mark(), self.is_member(), self.health()) {
-            (Mark::Disabled, ..) => State::Disabled,
-            (Mark::Draining, ..) | (_, false, _) => State::Draining,
-            _ if self.is_ejected() => State::Ejected,
-            (.., Health::Down) => State::Down,
-            (.., Health::Up) => State::Up,
-            (.., Health::Unknown) => State::Unknown,
+            (AdminState::Disabled, ..) => BackendCondition::Disabled,
+            (AdminState::Draining, ..) | (_, false, _) => BackendCondition::Draining,
+            _ if self.is_ejected() => BackendCondition::Ejected,
+            (.., Health::Down) => BackendCondition::Down,
+            (.., Health::Up) => BackendCondition::Up,
+            (.., Health::Unknown) => BackendCondition::Unknown,
         }
     }
 
@@ -192,11 +192,11 @@ impl Vitals {
     /// Why the state is what it is; empty where there is nothing to say.
     pub fn why(&self) -> String {
         match self.state() {
-            State::Disabled => "by operator".to_owned(),
-            State::Draining if self.mark() == Mark::Draining => "by operator".to_owned(),
-            State::Draining => "no longer configured".to_owned(),
-            State::Ejected => self.ejected_why.load().to_string(),
-            State::Down | State::Up | State::Unknown => self.reason().to_string(),
+            BackendCondition::Disabled => "by operator".to_owned(),
+            BackendCondition::Draining if self.mark() == AdminState::Draining => "by operator".to_owned(),
+            BackendCondition::Draining => "no longer configured".to_owned(),
+            BackendCondition::Ejected => self.ejected_why.load().to_string(),
+            BackendCondition::Down | BackendCondition::Up | BackendCondition::Unknown => self.reason().to_string(),
         }
     }
 
@@ -234,7 +234,7 @@ impl Vitals {
 
     /// Attempts that have ended, however.
     pub fn attempts(&self) -> u64 {
-        self.meters.attempts.iter().map(super::cells::Count::get).sum()
+        self.meters.attempts.iter().map(super::cells::Counter::get).sum()
     }
 
     /// Counts an attempt that was followed by another.
@@ -281,7 +281,7 @@ impl Vitals {
         }
     }
 
-    fn changed(&self, before: State, now_ms: u64) {
+    fn changed(&self, before: BackendCondition, now_ms: u64) {
         let now = self.state();
         if now != before {
             self.since_ms.store(now_ms, Ordering::Relaxed);

@@ -23,7 +23,7 @@ pub enum Health {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
-pub enum Mark {
+pub enum AdminState {
     /// Nothing special.
     Ready = 0,
     /// No new requests; those under way finish.
@@ -32,7 +32,7 @@ pub enum Mark {
     Disabled = 2,
 }
 
-impl Mark {
+impl AdminState {
     /// As the admin API has it.
     pub const fn label(self) -> &'static str {
         match self {
@@ -46,7 +46,7 @@ impl Mark {
 /// The one state that is shown of a backend, strongest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum BackendCondition {
     /// By an operator.
     Disabled,
     /// By an operator, or no longer a member.
@@ -61,7 +61,7 @@ pub enum State {
     Unknown,
 }
 
-impl State {
+impl BackendCondition {
     /// In the order of the contract.
     pub const ALL: [Self; 6] = [Self::Disabled, Self::Draining, Self::Ejected, Self::Down, Self::Up, Self::Unknown];
 
@@ -127,7 +127,7 @@ impl Outcome {
 
 /// Why an attempt went to its backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Why {
+pub enum PickReason {
     /// Its turn, or the lowest score.
     Next,
     /// Chance, by weight or between two.
@@ -154,7 +154,7 @@ pub enum Why {
     StickyTried,
 }
 
-impl Why {
+impl PickReason {
     /// All of them.
     pub const ALL: [Self; 12] = [
         Self::Next,
@@ -192,7 +192,7 @@ impl Why {
 
 /// Why a backend cannot be picked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Out {
+pub enum ExclusionReason {
     /// By an operator: what it has finishes.
     Draining,
     /// By an operator.
@@ -211,7 +211,7 @@ pub enum Out {
     Changing,
 }
 
-impl Out {
+impl ExclusionReason {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::Draining,

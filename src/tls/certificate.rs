@@ -10,14 +10,14 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
-use super::names::Names;
+use super::names::SubjectNames;
 use crate::config::pem;
 
 /// A certificate with its key.
 pub struct Certificate {
     /// What it is called: the path of its file as configured.
     pub(super) label: Arc<str>,
-    pub(super) names: Names,
+    pub(super) names: SubjectNames,
     /// Seconds since 1970.
     not_before: i64,
     pub(super) not_after: i64,
@@ -52,7 +52,7 @@ impl Certificate {
         let (_, parsed) = X509Certificate::from_der(first).map_err(|error| format!("cannot be read: {error}"))?;
         Ok(Self {
             label: label.into(),
-            names: Names::of(&parsed),
+            names: SubjectNames::of(&parsed),
             not_before: parsed.validity().not_before.timestamp(),
             not_after: parsed.validity().not_after.timestamp(),
             digest: digest_of(&[cert, key]),

@@ -8,13 +8,13 @@ use rustls::{CertificateError, Error, HandshakeKind, ServerConnection};
 use rustls_pki_types::UnixTime;
 
 use super::certificate::{Digest, digest_of};
-use super::identity::Identity;
+use super::identity::ClientIdentity;
 use crate::config::pem;
 use crate::config::schema::ClientAuthMode;
 
 /// What a listener asks of its clients.
 #[derive(Clone)]
-pub(super) struct Clients {
+pub(super) struct ClientAuthorities {
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
     /// Of the mode and the authorities: under which sessions may be resumed.
     pub(super) terms: Digest,
@@ -22,7 +22,7 @@ pub(super) struct Clients {
     pub(super) digest: Digest,
 }
 
-impl Clients {
+impl ClientAuthorities {
     /// From the bytes of `client_auth`'s files.
     ///
     /// # Errors
@@ -39,19 +39,19 @@ impl Clients {
     ///
     /// # Errors
     /// It is not let in (any more).
-    pub(super) fn identify(&self, connection: &ServerConnection) -> Result<Identity, Error> {
+    pub(super) fn identify(&self, connection: &ServerConnection) -> Result<ClientIdentity, Error> {
         let Some([first, others @ ..]) = connection.peer_certificates() else {
             let none = Error::NoCertificatesPresented;
-            return if self.verifier.client_auth_mandatory() { Err(none) } else { Ok(Identity::none()) };
+            return if self.verifier.client_auth_mandatory() { Err(none) } else { Ok(ClientIdentity::none()) };
         };
         if connection.handshake_kind() == Some(HandshakeKind::Resumed) {
             self.verifier.verify_client_cert(first, others, UnixTime::now())?;
         }
-        Identity::of(first).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))
+        ClientIdentity::of(first).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))
     }
 }
 
-impl fmt::Debug for Clients {
+impl fmt::Debug for ClientAuthorities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Clients").field("mandatory", &self.verifier.client_auth_mandatory()).finish_non_exhaustive()
     }

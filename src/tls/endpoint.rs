@@ -12,18 +12,18 @@ use rustls::version::{TLS12, TLS13};
 
 use super::certificate::Certificate;
 use super::challenges::Challenges;
-use super::client::Clients;
-use super::managed::Managed;
-use super::table::Table;
+use super::client::ClientAuthorities;
+use super::managed::AcmeCerts;
+use super::table::CertResolver;
 use super::tickets::Resumption;
 use crate::config::schema::{CertificatePair, ClientAuth, Hsts};
 use crate::config::values::TlsVersion;
 
 /// A listener's TLS. Handshakes take what it serves at their moment; others put in what it serves next.
 #[derive(Debug)]
-pub struct Endpoint {
-    pub(super) terms: Terms,
-    served: ArcSwap<Served>,
+pub struct TlsEndpoint {
+    pub(super) terms: TlsSettings,
+    served: ArcSwap<ServerState>,
     /// When it was last said that a certificate is lacking, in seconds since 1970.
     said: AtomicU64,
 }
@@ -33,7 +33,7 @@ const SILENCE: u64 = 60;
 
 /// What only a reload changes.
 #[derive(Debug)]
-pub(super) struct Terms {
+pub(super) struct TlsSettings {
     pub(super) provider: Arc<CryptoProvider>,
     pub(super) min_version: TlsVersion,
     pub(super) http2: bool,
@@ -42,7 +42,7 @@ pub(super) struct Terms {
     /// The files of `Served::certificates`, one for one.
     pub(super) pairs: Vec<CertificatePair>,
     /// What is issued for `Served::issued`, one for one.
-    pub(super) managed: Vec<Managed>,
+    pub(super) managed: Vec<AcmeCerts>,
     /// Those of the process.
     pub(super) challenges: Arc<Challenges>,
     /// Those of `Served::clients`.
@@ -51,29 +51,29 @@ pub(super) struct Terms {
 
 /// What a handshake goes by.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(super) struct ServerState {
     pub(super) config: Arc<ServerConfig>,
     pub(super) certificates: Vec<Arc<Certificate>>,
     /// Nothing where none has been issued yet.
     pub(super) issued: Vec<Option<Arc<Certificate>>>,
-    pub(super) clients: Option<Clients>,
+    pub(super) clients: Option<ClientAuthorities>,
 }
 
-impl Endpoint {
+impl TlsEndpoint {
     /// # Errors
     /// rustls', where the terms leave nothing to speak.
     pub(super) fn new(
-        terms: Terms,
+        terms: TlsSettings,
         certificates: Vec<Arc<Certificate>>,
         issued: Vec<Option<Arc<Certificate>>>,
-        clients: Option<Clients>,
+        clients: Option<ClientAuthorities>,
     ) -> Result<Self, rustls::Error> {
         let served = ArcSwap::from_pointee(terms.serve(certificates, issued, clients)?);
         Ok(Self { terms, served, said: AtomicU64::new(0) })
     }
 
     /// What is served now.
-    pub(super) fn served(&self) -> Arc<Served> {
+    pub(super) fn served(&self) -> Arc<ServerState> {
         self.served.load_full()
     }
 
@@ -84,7 +84,7 @@ impl Endpoint {
     pub(super) fn serve(
         &self,
         certificates: Vec<Arc<Certificate>>,
-        clients: Option<Clients>,
+        clients: Option<ClientAuthorities>,
     ) -> Result<(), rustls::Error> {
         let issued = self.served().issued.clone();
         self.served.store(Arc::new(self.terms.serve(certificates, issued, clients)?));
@@ -95,7 +95,7 @@ impl Endpoint {
     ///
     /// # Errors
     /// As `new`; then nothing changes.
-    pub(super) fn put(&self, managed: &Managed, certificate: &Arc<Certificate>) -> Result<(), rustls::Error> {
+    pub(super) fn put(&self, managed: &AcmeCerts, certificate: &Arc<Certificate>) -> Result<(), rustls::Error> {
         let Some(at) = self.terms.managed.iter().position(|own| own.file == managed.file) else { return Ok(()) };
         let served = self.served();
         let mut issued = served.issued.clone();
@@ -106,7 +106,7 @@ impl Endpoint {
     }
 }
 
-impl Endpoint {
+impl TlsEndpoint {
     /// Whether it is to be said that a client asked for a name that has no certificate: once a minute, as clients ask often.
     pub fn says_lacking(&self) -> bool {
         static START: OnceLock<Instant> = OnceLock::new();
@@ -117,7 +117,7 @@ impl Endpoint {
     }
 
     /// The name that a client asks for, if there is no certificate to show it: none at all, or one that is yet to be issued.
-    pub(super) fn lacks<'a>(&self, served: &Served, name: Option<&'a str>) -> Option<&'a str> {
+    pub(super) fn lacks<'a>(&self, served: &ServerState, name: Option<&'a str>) -> Option<&'a str> {
         let issued = || served.issued.iter().flatten();
         if served.certificates.is_empty() && issued().next().is_none() {
             return Some(name.unwrap_or("-"));
@@ -129,13 +129,13 @@ impl Endpoint {
     }
 }
 
-impl Terms {
+impl TlsSettings {
     fn serve(
         &self,
         certificates: Vec<Arc<Certificate>>,
         issued: Vec<Option<Arc<Certificate>>>,
-        clients: Option<Clients>,
-    ) -> Result<Served, rustls::Error> {
+        clients: Option<ClientAuthorities>,
+    ) -> Result<ServerState, rustls::Error> {
         let versions = match self.min_version {
             TlsVersion::V12 => &[&TLS13, &TLS12][..],
             TlsVersion::V13 => &[&TLS13],
@@ -146,14 +146,14 @@ impl Terms {
             Some(clients) => builder.with_client_cert_verifier(Arc::clone(&clients.verifier)),
             None => builder.with_no_client_auth(),
         };
-        let mut config = builder.with_cert_resolver(Arc::new(Table::new(&certificates, issued.iter().flatten())));
+        let mut config = builder.with_cert_resolver(Arc::new(CertResolver::new(&certificates, issued.iter().flatten())));
         let protocols: &[&[u8]] = if self.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         // Ours is AES-256 before AES-128 before ChaCha20; scanners count a client's choice as a fault.
         config.ignore_client_order = true;
         config.ticketer = Arc::clone(&self.resumption.tickets);
         config.session_storage = Arc::clone(&self.resumption.sessions);
-        Ok(Served { config: Arc::new(config), certificates, issued, clients })
+        Ok(ServerState { config: Arc::new(config), certificates, issued, clients })
     }
 }
 

@@ -9,21 +9,21 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::endpoint::Endpoint;
-use super::session::Session;
+use super::endpoint::TlsEndpoint;
+use super::session::ConnectionInfo;
 use super::table;
 use super::validation;
-use super::wire::Wire;
+use super::wire::CountingIo;
 
 /// A connection whose handshake is done.
-pub type Stream = TlsStream<Wire>;
+pub type Stream = TlsStream<CountingIo>;
 
 /// A fatal alert as the first record from us: in the clear (RFC 8446 section 5.1, RFC 6066 section 3).
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// Why there is no session.
 #[derive(Debug)]
-pub enum Failed {
+pub enum HandshakeError {
     /// The client left before it said anything.
     Left,
     /// It speaks plain HTTP; nothing of that has been read.
@@ -36,7 +36,7 @@ pub enum Failed {
     Broken(io::Error),
 }
 
-impl From<io::Error> for Failed {
+impl From<io::Error> for HandshakeError {
     fn from(error: io::Error) -> Self {
         Self::Broken(error)
     }
@@ -46,15 +46,15 @@ impl From<io::Error> for Failed {
 ///
 /// # Errors
 /// There is no session.
-pub async fn handshake(tcp: TcpStream, endpoint: &Endpoint) -> Result<(Box<Stream>, Session), Failed> {
+pub async fn handshake(tcp: TcpStream, endpoint: &TlsEndpoint) -> Result<(Box<Stream>, ConnectionInfo), HandshakeError> {
     let mut first = [0];
     match tcp.peek(&mut first).await {
-        Ok(0) | Err(_) => return Err(Failed::Left),
+        Ok(0) | Err(_) => return Err(HandshakeError::Left),
         // A record of TLS begins with its type, 22 for a handshake (RFC 8446 section 5.1); methods of HTTP with a letter.
-        Ok(_) if first[0].is_ascii_uppercase() => return Err(Failed::PlainHttp(tcp)),
+        Ok(_) if first[0].is_ascii_uppercase() => return Err(HandshakeError::PlainHttp(tcp)),
         Ok(_) => {}
     }
-    let mut start = LazyConfigAcceptor::new(Acceptor::default(), Wire::new(tcp)).await?;
+    let mut start = LazyConfigAcceptor::new(Acceptor::default(), CountingIo::new(tcp)).await?;
     let served = endpoint.served();
     let server_name: Option<Box<str>> = start.client_hello().server_name().map(Box::from);
     if validation::is_asked_for(&start.client_hello())
@@ -63,11 +63,11 @@ pub async fn handshake(tcp: TcpStream, endpoint: &Endpoint) -> Result<(Box<Strea
         && let Some(key_authorization) = Box::pin(endpoint.terms.challenges.for_name(name)).await
     {
         Box::pin(validation::answer(start, name, &key_authorization)).await?;
-        return Err(Failed::Validated);
+        return Err(HandshakeError::Validated);
     }
     if let Some(lacking) = endpoint.lacks(&served, server_name.as_deref()) {
         start.io.write_all(&UNRECOGNIZED_NAME).await?;
-        return Err(Failed::Lacking(lacking.into()));
+        return Err(HandshakeError::Lacking(lacking.into()));
     }
     let accept = start.into_stream(Arc::clone(&served.config));
     let chosen = table::take_chosen();
@@ -77,7 +77,7 @@ pub async fn handshake(tcp: TcpStream, endpoint: &Endpoint) -> Result<(Box<Strea
         Some(clients) => Some(Arc::new(clients.identify(connection).map_err(io::Error::other)?)),
         None => None,
     };
-    let session = Session {
+    let session = ConnectionInfo {
         server_name,
         certificate: chosen.ok_or_else(|| io::Error::other("no certificate was chosen"))?,
         http2: connection.alpn_protocol() == Some(b"h2"),

@@ -26,9 +26,9 @@ const SAN: HeaderName = HeaderName::from_static("x-client-cert-san");
 
 /// A client in the fields that tell backends of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Identity(Vec<(HeaderName, HeaderValue)>);
+pub(super) struct ClientIdentity(Vec<(HeaderName, HeaderValue)>);
 
-impl Identity {
+impl ClientIdentity {
     /// Of one that showed no certificate.
     pub(super) fn none() -> Self {
         Self(vec![(VERIFY, HeaderValue::from_static("NONE"))])
@@ -156,7 +156,7 @@ mod tests {
         params.distinguished_name.push(DnType::CommonName, name);
         params.subject_alt_names = names;
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        let identity = Identity::of(certificate.der()).unwrap();
+        let identity = ClientIdentity::of(certificate.der()).unwrap();
         identity.fields().iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
     }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use super::certificate::{Certificate, digest_of};
 use crate::config::schema::{Acme, AcmeChallenge};
-use crate::config::{Checked, Disk};
+use crate::config::{ValidatedConfig, Disk};
 
 /// A certificate that the configuration wants to have issued.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Managed {
+pub struct AcmeCerts {
     /// The name it is for.
     pub name: Arc<str>,
     /// What it is called in metrics and logs.
@@ -40,12 +40,12 @@ pub struct Issuer {
 }
 
 /// What of `server.state_dir` is for ACME.
-pub(super) fn home(checked: &Checked) -> Option<PathBuf> {
+pub(super) fn home(checked: &ValidatedConfig) -> Option<PathBuf> {
     Some(checked.folder().join(checked.document().server.state_dir.as_deref()?).join("acme"))
 }
 
 /// All that a configuration wants, by name.
-pub(super) fn wanted(checked: &Checked) -> BTreeMap<Arc<str>, Managed> {
+pub(super) fn wanted(checked: &ValidatedConfig) -> BTreeMap<Arc<str>, AcmeCerts> {
     let Some(home) = home(checked) else { return BTreeMap::new() };
     let sections = checked.document().listeners.iter().filter_map(|listener| listener.tls.as_ref()?.acme.as_ref());
     let of = |acme: &Acme| {
@@ -55,7 +55,7 @@ pub(super) fn wanted(checked: &Checked) -> BTreeMap<Arc<str>, Managed> {
             authorities: acme.directory_ca.as_deref().and_then(|ca| checked.file(ca)).map(<[u8]>::to_vec),
             folder: home.join(folder_of(&acme.directory)),
         });
-        let managed = |name: String| Managed {
+        let managed = |name: String| AcmeCerts {
             label: format!("acme:{name}").into(),
             file: issuer.folder.join(format!("{name}.pem")),
             name: name.into(),
@@ -79,7 +79,7 @@ pub enum Unusable {
     Bad(String),
 }
 
-impl Managed {
+impl AcmeCerts {
     /// What is kept of it; nothing where there is no such file.
     ///
     /// # Errors

@@ -29,10 +29,10 @@ mod wire;
 
 pub use certificate::Certificate;
 pub use challenges::{Challenges, Pending, WELL_KNOWN, sweep};
-pub use endpoint::Endpoint;
-pub use handshake::{Failed, Stream, handshake};
-pub use managed::{Issuer, Managed, Unusable};
+pub use endpoint::TlsEndpoint;
+pub use handshake::{HandshakeError, Stream, handshake};
+pub use managed::{Issuer, AcmeCerts, Unusable};
 pub use provider::install;
-pub use session::Session;
-pub use store::{CertificateStatus, Prepared, Store, StoreError};
-pub use wire::Wire;
+pub use session::ConnectionInfo;
+pub use store::{CertificateStatus, Prepared, CertStore, StoreError};
+pub use wire::CountingIo;

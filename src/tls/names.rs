@@ -7,7 +7,7 @@ use x509_parser::extensions::GeneralName;
 
 /// The names of a certificate: those of its SAN; of one without any, its common name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Names {
+pub(super) struct SubjectNames {
     /// In lower case, without a final dot.
     pub(super) exact: Vec<Box<str>>,
     /// What stands after `*.`.
@@ -16,7 +16,7 @@ pub(super) struct Names {
     pub(super) addresses: Vec<IpAddr>,
 }
 
-impl Names {
+impl SubjectNames {
     pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
         let mut names = Self::default();
         let san = certificate.subject_alternative_name().ok().flatten();
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_wildcard_stands_for_one_label() {
-        let mut names = Names::default();
+        let mut names = SubjectNames::default();
         ["a.example", "*.b.example", "C.Example."].into_iter().for_each(|name| names.add(name));
         names.addresses.push("2001:db8::1".parse().unwrap());
         for host in ["a.example", "x.b.example", "c.example", "[2001:db8::1]"] {

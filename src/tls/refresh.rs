@@ -8,25 +8,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::certificate::Certificate;
-use super::client::Clients;
-use super::endpoint::Endpoint;
-use super::store::{Meters, Store, label, show};
+use super::client::ClientAuthorities;
+use super::endpoint::TlsEndpoint;
+use super::store::{Meters, CertStore, label, show};
 use crate::config::Disk;
 use crate::config::pem::{self, BadPair};
 use crate::config::schema::{CertificatePair, ClientAuth};
 use crate::config::watch::Watch;
-use crate::lack::{self, Warning};
+use crate::lack::{self, LimitedWarning};
 
-static CANNOT_READ: Warning = Warning::new();
+static CANNOT_READ: LimitedWarning = LimitedWarning::new();
 const CANNOT_LOOK: &str = "certificates cannot be looked into; that is tried again";
 
 /// New certificates by the files they are from.
 type Renewed = BTreeMap<CertificatePair, Arc<Certificate>>;
 
 /// New authorities of clients by how they are asked for.
-type RenewedClients = Vec<(ClientAuth, Clients)>;
+type RenewedClients = Vec<(ClientAuth, ClientAuthorities)>;
 
-impl Store {
+impl CertStore {
     /// Looks at all files of the configuration in force, and serves what has changed. Blocks on the file system, without the
     /// store's lock. To be called again and again, one at a time: a change is taken up at the second look that sees it.
     pub fn refresh(&self) {
@@ -73,7 +73,7 @@ impl Store {
 struct Look {
     /// What paths are relative to.
     folder: PathBuf,
-    endpoints: Arc<[Arc<Endpoint>]>,
+    endpoints: Arc<[Arc<TlsEndpoint>]>,
     meters: Arc<Meters>,
     watch: Watch,
 }
@@ -169,7 +169,7 @@ impl Look {
 
 impl Found {
     /// Brings an endpoint to what its files say.
-    fn bring(&self, endpoint: &Endpoint) {
+    fn bring(&self, endpoint: &TlsEndpoint) {
         let served = endpoint.served();
         let current = endpoint.terms.pairs.iter().zip(&served.certificates);
         let certificates: Vec<_> =
@@ -246,12 +246,12 @@ fn certificate(files: &Files<'_>, name: &str, pair: &CertificatePair) -> Result<
 }
 
 /// What the files of `client_auth` say now; otherwise which of them is wrong, and how.
-fn clients<'a>(files: &Files<'_>, auth: &'a ClientAuth) -> Result<Clients, (&'a Path, String)> {
+fn clients<'a>(files: &Files<'_>, auth: &'a ClientAuth) -> Result<ClientAuthorities, (&'a Path, String)> {
     let read = |path: &'a Path| files.read(path).map_err(|what| (path, what));
     let (ca, list) = (read(&auth.ca)?, auth.crl.as_deref());
     let crl = list.map(read).transpose()?;
-    Clients::read(auth.mode, &ca, crl.as_deref()).map_err(|what| match list {
-        Some(list) if Clients::read(auth.mode, &ca, None).is_ok() => (list, what),
+    ClientAuthorities::read(auth.mode, &ca, crl.as_deref()).map_err(|what| match list {
+        Some(list) if ClientAuthorities::read(auth.mode, &ca, None).is_ok() => (list, what),
         _ => (&*auth.ca, what),
     })
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::certificate::Certificate;
-use super::identity::Identity;
+use super::identity::ClientIdentity;
 use super::names::host_address;
 
 /// What is known of a connection once its handshake is done.
 #[derive(Debug)]
-pub struct Session {
+pub struct ConnectionInfo {
     /// The name that the client asked for, in lower case.
     pub(super) server_name: Option<Box<str>>,
     /// The one it was shown.
@@ -18,12 +18,12 @@ pub struct Session {
     /// Whether HTTP/2 was agreed on.
     pub(super) http2: bool,
     /// Who it is; nothing where it was not asked.
-    pub(super) client: Option<Arc<Identity>>,
+    pub(super) client: Option<Arc<ClientIdentity>>,
     /// What responses say of the time to come.
     pub(super) hsts: Option<HeaderValue>,
 }
 
-impl Session {
+impl ConnectionInfo {
     /// Whether HTTP/2 was agreed on.
     pub fn is_http2(&self) -> bool {
         self.http2
@@ -36,7 +36,7 @@ impl Session {
 
     /// What backends are told of the client: names and values; nothing where it was not asked who it is.
     pub fn client(&self) -> &[(HeaderName, HeaderValue)] {
-        self.client.as_deref().map_or(&[], Identity::fields)
+        self.client.as_deref().map_or(&[], ClientIdentity::fields)
     }
 
     /// Whether a request for this host, normalised as routes have it, may come by this connection (RFC 9110 section

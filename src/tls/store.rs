@@ -10,20 +10,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::certificate::{Certificate, Digest};
 use super::challenges::Challenges;
-use super::client::Clients;
-use super::endpoint::{Endpoint, Terms, strict_transport_security};
-use super::managed::{self, Managed};
+use super::client::ClientAuthorities;
+use super::endpoint::{TlsEndpoint, TlsSettings, strict_transport_security};
+use super::managed::{self, AcmeCerts};
 use super::provider::provider;
-use super::tickets::{Resumption, Under};
+use super::tickets::{Resumption, ResumptionKey};
 use crate::config::schema::{CertificatePair, Listener, ListenerTls};
 use crate::config::watch::Watch;
-use crate::config::{Checked, Disk};
+use crate::config::{ValidatedConfig, Disk};
 use crate::telemetry::meters::CertificateMeters;
 use crate::telemetry::metrics::Metrics;
 
 /// All certificates of a process.
 #[derive(Debug)]
-pub struct Store {
+pub struct CertStore {
     metrics: Arc<Metrics>,
     challenges: Arc<Challenges>,
     pub(super) inner: Mutex<Inner>,
@@ -34,13 +34,13 @@ pub(super) struct Inner {
     /// What the paths of files are relative to.
     pub(super) folder: PathBuf,
     /// Those of the configuration in force. The same `Arc` until another is in force.
-    pub(super) endpoints: Arc<[Arc<Endpoint>]>,
+    pub(super) endpoints: Arc<[Arc<TlsEndpoint>]>,
     pub(super) meters: Arc<Meters>,
     /// Empty while a refresh has it.
     pub(super) watch: Watch,
-    resumption: BTreeMap<Under, Resumption>,
+    resumption: BTreeMap<ResumptionKey, Resumption>,
     /// What the configuration in force wants to have issued.
-    managed: Arc<[Managed]>,
+    managed: Arc<[AcmeCerts]>,
     /// What was issued of that, by its file.
     issued: Issued,
 }
@@ -56,9 +56,9 @@ type Issued = BTreeMap<PathBuf, Arc<Certificate>>;
 pub struct Prepared {
     folder: PathBuf,
     watch: Watch,
-    endpoints: Vec<Option<Arc<Endpoint>>>,
-    resumption: BTreeMap<Under, Resumption>,
-    managed: Arc<[Managed]>,
+    endpoints: Vec<Option<Arc<TlsEndpoint>>>,
+    resumption: BTreeMap<ResumptionKey, Resumption>,
+    managed: Arc<[AcmeCerts]>,
     issued: Issued,
     challenges: Option<PathBuf>,
 }
@@ -86,12 +86,12 @@ pub struct CertificateStatus {
 
 impl Prepared {
     /// One for each listener of the document, nothing for plain ones.
-    pub fn endpoints(&self) -> &[Option<Arc<Endpoint>>] {
+    pub fn endpoints(&self) -> &[Option<Arc<TlsEndpoint>>] {
         &self.endpoints
     }
 }
 
-impl Store {
+impl CertStore {
     /// Empty; what it reads is told here.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, challenges: Arc::default(), inner: Mutex::default() }
@@ -103,12 +103,12 @@ impl Store {
     }
 
     /// What the configuration in force wants to have issued. The same one until another is in force.
-    pub fn managed(&self) -> Arc<[Managed]> {
+    pub fn managed(&self) -> Arc<[AcmeCerts]> {
         Arc::clone(&self.lock().managed)
     }
 
     /// Serves a certificate that was issued from here on, wherever the configuration in force wants it.
-    pub fn put(&self, managed: &Managed, certificate: Certificate) {
+    pub fn put(&self, managed: &AcmeCerts, certificate: Certificate) {
         let mut inner = self.lock();
         if !inner.managed.contains(managed) {
             return;
@@ -127,7 +127,7 @@ impl Store {
     ///
     /// # Errors
     /// A gap in the checks of `config`.
-    pub fn prepare(&self, checked: &Checked) -> Result<Prepared, StoreError> {
+    pub fn prepare(&self, checked: &ValidatedConfig) -> Result<Prepared, StoreError> {
         let folder = checked.path().parent().unwrap_or(Path::new("")).to_owned();
         let mut preparing = Preparing::new(checked, &self.challenges);
         let issued = {
@@ -199,7 +199,7 @@ pub(super) fn show(meters: &Meters, certificate: &Certificate) {
 }
 
 /// All that an endpoint serves.
-fn all(endpoint: &Endpoint) -> Vec<Arc<Certificate>> {
+fn all(endpoint: &TlsEndpoint) -> Vec<Arc<Certificate>> {
     let served = endpoint.served();
     served.certificates.iter().chain(served.issued.iter().flatten()).cloned().collect()
 }
@@ -211,19 +211,19 @@ pub(super) fn label(path: &Path) -> Arc<str> {
 
 /// A configuration's endpoints in the making.
 struct Preparing<'a> {
-    checked: &'a Checked,
+    checked: &'a ValidatedConfig,
     /// Of the configuration in force.
-    before: BTreeMap<Under, Resumption>,
-    resumption: BTreeMap<Under, Resumption>,
+    before: BTreeMap<ResumptionKey, Resumption>,
+    resumption: BTreeMap<ResumptionKey, Resumption>,
     read: BTreeMap<CertificatePair, Arc<Certificate>>,
     challenges: &'a Arc<Challenges>,
     /// By name.
-    managed: BTreeMap<Arc<str>, Managed>,
+    managed: BTreeMap<Arc<str>, AcmeCerts>,
     issued: Issued,
 }
 
 impl<'a> Preparing<'a> {
-    fn new(checked: &'a Checked, challenges: &'a Arc<Challenges>) -> Self {
+    fn new(checked: &'a ValidatedConfig, challenges: &'a Arc<Challenges>) -> Self {
         let (before, resumption, read) = Default::default();
         let managed = managed::wanted(checked);
         Self { checked, before, resumption, read, challenges, managed, issued: Issued::new() }
@@ -242,13 +242,13 @@ impl<'a> Preparing<'a> {
         }
     }
 
-    fn endpoint(&mut self, listener: &Listener, tls: &ListenerTls) -> Result<Endpoint, String> {
+    fn endpoint(&mut self, listener: &Listener, tls: &ListenerTls) -> Result<TlsEndpoint, String> {
         let certificates = tls.certificates.iter().map(|pair| self.certificate(pair)).collect::<Result<_, _>>()?;
         let file = |path: &Path| self.checked.file(path).ok_or("a file was not read");
         let clients = match &tls.client_auth {
             Some(auth) => {
                 let crl = auth.crl.as_deref().map(file).transpose()?;
-                Some(Clients::read(auth.mode, file(&auth.ca)?, crl)?)
+                Some(ClientAuthorities::read(auth.mode, file(&auth.ca)?, crl)?)
             }
             None => None,
         };
@@ -256,7 +256,7 @@ impl<'a> Preparing<'a> {
         let managed: Vec<_> = names.filter_map(|name| self.managed.get(&*name.to_string()).cloned()).collect();
         let issued = managed.iter().map(|managed| self.issued.get(&managed.file).cloned()).collect();
         let demands = clients.as_ref().map(|clients| clients.terms).unwrap_or_default();
-        let terms = Terms {
+        let terms = TlsSettings {
             provider: provider(tls.suites.as_deref()),
             min_version: tls.min_version,
             http2: listener.http2,
@@ -267,7 +267,7 @@ impl<'a> Preparing<'a> {
             challenges: Arc::clone(self.challenges),
             client_auth: tls.client_auth.clone(),
         };
-        Endpoint::new(terms, certificates, issued, clients).map_err(|error| error.to_string())
+        TlsEndpoint::new(terms, certificates, issued, clients).map_err(|error| error.to_string())
     }
 
     fn certificate(&mut self, pair: &CertificatePair) -> Result<Arc<Certificate>, String> {
@@ -282,7 +282,7 @@ impl<'a> Preparing<'a> {
     }
 
     fn resumption(&mut self, listener: &Listener, clients: Digest) -> Result<Resumption, String> {
-        let under = Under { listener: listener.label().into(), clients };
+        let under = ResumptionKey { listener: listener.label().into(), clients };
         let resumption = match self.before.get(&under) {
             Some(before) => before.clone(),
             None => Resumption::new().map_err(|error| error.to_string())?,

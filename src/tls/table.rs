@@ -17,7 +17,7 @@ thread_local! {
 
 /// Certificates by name. Immutable: another set is another table.
 #[derive(Debug)]
-pub(super) struct Table {
+pub(super) struct CertResolver {
     exact: HashMap<Box<str>, Choice>,
     /// By what stands after `*.`.
     wild: HashMap<Box<str>, Choice>,
@@ -28,7 +28,7 @@ pub(super) struct Table {
 #[derive(Debug, Clone, Default)]
 struct Choice(Vec<Arc<Certificate>>);
 
-impl Table {
+impl CertResolver {
     /// Of certificates in the order of the configuration: of two for one name with one kind of key the first counts, what
     /// was issued for the name before others; the default is the first of those that are listed, or the first that was
     /// issued where none is.
@@ -100,7 +100,7 @@ pub(super) fn take_chosen() -> Option<Arc<Certificate>> {
     CHOSEN.take()
 }
 
-impl ResolvesServerCert for Table {
+impl ResolvesServerCert for CertResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let chosen = self.choose(hello.server_name(), hello.signature_schemes())?;
         CHOSEN.set(Some(Arc::clone(chosen)));

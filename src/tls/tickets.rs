@@ -15,7 +15,7 @@ const SESSIONS: usize = 1024;
 
 /// Under what a session was had.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Under {
+pub(super) struct ResumptionKey {
     /// The listener.
     pub(super) listener: Arc<str>,
     /// Of the mode and authorities of `client_auth`.

@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio_rustls::StartHandshake;
 
 use super::provider::provider;
-use super::wire::Wire;
+use super::wire::CountingIo;
 
 /// What is agreed on in place of HTTP.
 const PROTOCOL: &[u8] = b"acme-tls/1";
@@ -29,7 +29,7 @@ pub(super) fn is_asked_for(hello: &ClientHello<'_>) -> bool {
 ///
 /// # Errors
 /// The handshake broke off.
-pub(super) async fn answer(start: StartHandshake<Wire>, name: &str, key_authorization: &str) -> io::Result<()> {
+pub(super) async fn answer(start: StartHandshake<CountingIo>, name: &str, key_authorization: &str) -> io::Result<()> {
     let config = config(name, key_authorization).map_err(io::Error::other)?;
     let mut stream = start.into_stream(Arc::new(config)).await?;
     stream.shutdown().await

@@ -9,13 +9,13 @@ use tokio::net::TcpStream;
 
 /// The socket under a TLS stream.
 #[derive(Debug)]
-pub struct Wire {
+pub struct CountingIo {
     /// The socket.
     pub tcp: TcpStream,
     written: u64,
 }
 
-impl Wire {
+impl CountingIo {
     pub(super) fn new(tcp: TcpStream) -> Self {
         Self { tcp, written: 0 }
     }
@@ -32,13 +32,13 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for CountingIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.tcp).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for CountingIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.tcp).poll_write(cx, data);
         self.count(written)

@@ -15,10 +15,10 @@ use slab::Slab;
 /// The bits that a task's place among those of its thread takes; those above are the thread's.
 const PLACE: u32 = usize::BITS / 2;
 
-static VTABLE: RawWakerVTable = RawWakerVTable::new(|bell| RawWaker::new(bell, &VTABLE), ring, ring, |_| ());
+static VTABLE: RawWakerVTable = RawWakerVTable::new(|bell| RawWaker::new(bell, &VTABLE), wake, wake, |_| ());
 
 /// The runtime's wakers, for threads that are not the task's own.
-static FAR: Mutex<BTreeMap<usize, Waker>> = Mutex::new(BTreeMap::new());
+static REMOTE_WAKERS: Mutex<BTreeMap<usize, Waker>> = Mutex::new(BTreeMap::new());
 
 thread_local! {
     static HERE: Here = Here::new();
@@ -30,14 +30,14 @@ pub(super) fn is_one(waker: &Waker) -> bool {
 }
 
 /// A task's bell. It belongs to the thread on which it was hung.
-pub(super) struct Bell {
+pub(super) struct TaskSlot {
     number: usize,
     waker: Waker,
 }
 
-impl Bell {
+impl TaskSlot {
     /// A bell of this thread for the task that the runtime wakes by `outer`; none where numbers have run out.
-    pub(super) fn hang(outer: &Waker) -> Option<Self> {
+    pub(super) fn register(outer: &Waker) -> Option<Self> {
         let number = HERE.with(|here| here.add(outer))?;
         far().insert(number, outer.clone());
         // SAFETY: what hangs on the pointer is a number, which nobody reads through, and every function of the table
@@ -73,12 +73,12 @@ impl Bell {
         rests.unwrap_or(true)
     }
 
-    fn near<T>(&self, look: impl FnOnce(&Near) -> T) -> Option<T> {
+    fn near<T>(&self, look: impl FnOnce(&LocalTask) -> T) -> Option<T> {
         HERE.try_with(|here| here.near(self.number, look)).ok().flatten()
     }
 }
 
-impl Drop for Bell {
+impl Drop for TaskSlot {
     fn drop(&mut self) {
         let far = far().remove(&self.number);
         let near = HERE.try_with(|here| here.remove(self.number));
@@ -87,7 +87,7 @@ impl Drop for Bell {
 }
 
 /// A task, for its own thread.
-struct Near {
+struct LocalTask {
     outer: Waker,
     state: Cell<State>,
 }
@@ -103,7 +103,7 @@ enum State {
 /// A thread's tasks.
 struct Here {
     thread: usize,
-    tasks: RefCell<Slab<Near>>,
+    tasks: RefCell<Slab<LocalTask>>,
 }
 
 impl Here {
@@ -116,15 +116,15 @@ impl Here {
         let mut tasks = self.tasks.borrow_mut();
         let in_range = self.thread >> PLACE == 0 && tasks.vacant_key() >> PLACE == 0;
         in_range
-            .then(|| self.thread << PLACE | tasks.insert(Near { outer: outer.clone(), state: Cell::new(State::Waits) }))
+            .then(|| self.thread << PLACE | tasks.insert(LocalTask { outer: outer.clone(), state: Cell::new(State::Waits) }))
     }
 
-    fn near<T>(&self, number: usize, look: impl FnOnce(&Near) -> T) -> Option<T> {
+    fn near<T>(&self, number: usize, look: impl FnOnce(&LocalTask) -> T) -> Option<T> {
         let (thread, place) = (number >> PLACE, number & ((1 << PLACE) - 1));
         (thread == self.thread).then(|| self.tasks.borrow().get(place).map(look)).flatten()
     }
 
-    fn remove(&self, number: usize) -> Option<Near> {
+    fn remove(&self, number: usize) -> Option<LocalTask> {
         let place = number & ((1 << PLACE) - 1);
         let own = number >> PLACE == self.thread;
         own.then(|| self.tasks.borrow_mut().try_remove(place)).flatten()
@@ -132,11 +132,11 @@ impl Here {
 }
 
 fn far() -> MutexGuard<'static, BTreeMap<usize, Waker>> {
-    FAR.lock().unwrap_or_else(PoisonError::into_inner)
+    REMOTE_WAKERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Wakes the task: here while it runs, by the runtime while it waits.
-fn ring(bell: *const ()) {
+fn wake(bell: *const ()) {
     let number = bell.addr();
     let near = HERE.try_with(|here| {
         here.near(number, |task| {
@@ -171,10 +171,10 @@ mod tests {
         }
     }
 
-    fn hung() -> (Arc<Calls>, Waker, Bell) {
+    fn hung() -> (Arc<Calls>, Waker, TaskSlot) {
         let calls = Arc::new(Calls::default());
         let outer = Waker::from(Arc::clone(&calls));
-        let bell = Bell::hang(&outer).unwrap();
+        let bell = TaskSlot::register(&outer).unwrap();
         (calls, outer, bell)
     }
 

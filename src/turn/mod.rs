@@ -11,7 +11,7 @@ mod straight;
 use std::cell::Cell;
 use std::task::{Context, Poll};
 
-pub use straight::Straight;
+pub use straight::InlineRepoll;
 
 /// How many tasks of a thread wait at most. Each works on some 30 KiB, and a core's own cache has one or two MiB.
 const MOST: usize = 48;
@@ -41,11 +41,11 @@ pub fn rise() {
 
 /// Whether a turn is being let pass.
 #[derive(Debug, Default)]
-pub struct Turn {
+pub struct YieldOnce {
     passing: bool,
 }
 
-impl Turn {
+impl YieldOnce {
     /// Pending once, while tasks that are ready now have their turn; then ready, and as new. Ready at once where many
     /// wait already.
     pub fn poll_pass(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -69,7 +69,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for YieldOnce {
     fn drop(&mut self) {
         if self.passing {
             self.end();
@@ -92,7 +92,7 @@ mod tests {
             let seen = Arc::clone(&seen);
             tokio::spawn(async move {
                 seen.lock().unwrap().push(("reads", request));
-                let mut turn = Turn::default();
+                let mut turn = YieldOnce::default();
                 poll_fn(|cx| turn.poll_pass(cx)).await;
                 seen.lock().unwrap().push(("sends", request));
             })
@@ -106,7 +106,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_task_that_is_alone_goes_on_at_once() {
-        let (mut turn, began) = (Turn::default(), tokio::time::Instant::now());
+        let (mut turn, began) = (YieldOnce::default(), tokio::time::Instant::now());
         for _ in 0..3 {
             poll_fn(|cx| turn.poll_pass(cx)).await;
         }
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn no_more_wait_than_the_cache_has_room_for_and_who_gives_up_makes_room() {
         let cx = &mut Context::from_waker(std::task::Waker::noop());
-        let mut turns: Vec<Turn> = (0..=MOST).map(|_| Turn::default()).collect();
+        let mut turns: Vec<YieldOnce> = (0..=MOST).map(|_| YieldOnce::default()).collect();
         let first = turns.iter_mut().map(|turn| turn.poll_pass(cx).is_pending()).collect::<Vec<_>>();
         assert_eq!(first.iter().filter(|waits| **waits).count(), MOST);
         assert!(!first[MOST], "the last goes on at once");

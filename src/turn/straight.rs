@@ -8,20 +8,20 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::bell::Bell;
+use super::bell::TaskSlot;
 use super::{LEAVES, RESTS};
 
 /// How often a task goes on before others have their turn: a response's header, a piece of its body, and their sending.
 const ROUNDS: usize = 4;
 
 /// A task.
-pub struct Straight<F> {
+pub struct InlineRepoll<F> {
     task: Pin<Box<F>>,
     /// None before it runs.
-    bell: Option<Bell>,
+    bell: Option<TaskSlot>,
 }
 
-impl<F: Future> Straight<F> {
+impl<F: Future> InlineRepoll<F> {
     /// For the runtime to poll in place of this, and to drop where it polled it: elsewhere its bell stays hung until the
     /// thread of that ends.
     pub fn new(task: F) -> Self {
@@ -29,7 +29,7 @@ impl<F: Future> Straight<F> {
     }
 }
 
-impl<F: Future> Future for Straight<F> {
+impl<F: Future> Future for InlineRepoll<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -38,7 +38,7 @@ impl<F: Future> Future for Straight<F> {
             Some(Some(true)) => {}
             // It has moved on to another thread, where it goes as others do.
             Some(None) => return this.task.as_mut().poll(cx),
-            _ => this.bell = Bell::hang(cx.waker()),
+            _ => this.bell = TaskSlot::register(cx.waker()),
         }
         let Some(bell) = &this.bell else { return this.task.as_mut().poll(cx) };
         let mut inner = Context::from_waker(bell.waker());
@@ -69,7 +69,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use super::super::Turn;
+    use super::super::YieldOnce;
     use super::*;
 
     /// Notes itself and wakes itself so many times.
@@ -91,14 +91,14 @@ mod tests {
     async fn a_task_that_woke_itself_goes_on_but_not_for_ever() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let tasks =
-            [(1, 2), (2, 5)].map(|(name, times)| tokio::spawn(Straight::new(noting(Arc::clone(&seen), name, times))));
+            [(1, 2), (2, 5)].map(|(name, times)| tokio::spawn(InlineRepoll::new(noting(Arc::clone(&seen), name, times))));
         for task in tasks {
             task.await.unwrap();
         }
         assert_eq!(*seen.lock().unwrap(), [1, 1, 1, 2, 2, 2, 2, 2, 2]);
         seen.lock().unwrap().clear();
         let tasks =
-            [(1, 5), (2, 1)].map(|(name, times)| tokio::spawn(Straight::new(noting(Arc::clone(&seen), name, times))));
+            [(1, 5), (2, 1)].map(|(name, times)| tokio::spawn(InlineRepoll::new(noting(Arc::clone(&seen), name, times))));
         for task in tasks {
             task.await.unwrap();
         }
@@ -109,7 +109,7 @@ mod tests {
     async fn a_task_that_rests_waits_for_what_comes_from_outside_though_it_woke_itself() {
         let polls = Arc::new(Mutex::new(0));
         let (outside, mut inside) = tokio::sync::mpsc::channel::<()>(1);
-        let task = tokio::spawn(Straight::new({
+        let task = tokio::spawn(InlineRepoll::new({
             let polls = Arc::clone(&polls);
             poll_fn(move |cx| {
                 *polls.lock().unwrap() += 1;
@@ -133,7 +133,7 @@ mod tests {
         for number in 0..1000 {
             outside.send(number).await.unwrap();
         }
-        let task = tokio::spawn(Straight::new(poll_fn(move |cx| {
+        let task = tokio::spawn(InlineRepoll::new(poll_fn(move |cx| {
             super::super::rest(cx);
             while let Poll::Ready(number) = inside.poll_recv(cx) {
                 if number == Some(999) {
@@ -148,8 +148,8 @@ mod tests {
     #[tokio::test]
     async fn a_turn_ends_though_another_part_of_the_task_rests() {
         for rests_first in [true, false] {
-            let mut turn = Turn::default();
-            let task = tokio::spawn(Straight::new(poll_fn(move |cx| {
+            let mut turn = YieldOnce::default();
+            let task = tokio::spawn(InlineRepoll::new(poll_fn(move |cx| {
                 if rests_first {
                     super::super::rest(cx);
                 }
@@ -164,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn a_task_whose_wait_has_ended_in_this_poll_is_not_one_that_rests() {
         let mut polls = 0;
-        let task = tokio::spawn(Straight::new(poll_fn(move |cx| {
+        let task = tokio::spawn(InlineRepoll::new(poll_fn(move |cx| {
             super::super::rest(cx);
             super::super::rise();
             polls += 1;
@@ -179,9 +179,9 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let tasks = [1, 2].map(|name| {
             let seen = Arc::clone(&seen);
-            tokio::spawn(Straight::new(async move {
+            tokio::spawn(InlineRepoll::new(async move {
                 seen.lock().unwrap().push(("reads", name));
-                let mut turn = Turn::default();
+                let mut turn = YieldOnce::default();
                 poll_fn(|cx| turn.poll_pass(cx)).await;
                 seen.lock().unwrap().push(("sends", name));
             }))
@@ -195,12 +195,12 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn no_call_is_lost_whoever_wakes_it_and_when() {
         let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
-        let sending = tokio::spawn(Straight::new(async move {
+        let sending = tokio::spawn(InlineRepoll::new(async move {
             for number in 0..20_000_u32 {
                 sender.send(number).await.unwrap();
             }
         }));
-        let receiving = tokio::spawn(Straight::new(async move {
+        let receiving = tokio::spawn(InlineRepoll::new(async move {
             let mut next = 0;
             while let Some(number) = receiver.recv().await {
                 assert_eq!(number, next);

@@ -14,7 +14,7 @@ use super::addresses::{Addresses, Destination};
 use super::sticky::Token;
 use crate::config::schema::{self, Balance};
 use crate::config::values::BackendAddress;
-use crate::telemetry::vitals::Vitals;
+use crate::telemetry::vitals::BackendState;
 
 /// One member of an upstream.
 #[derive(Debug)]
@@ -30,9 +30,9 @@ pub struct Backend {
     /// What stands for it in cookies, where its upstream is sticky.
     pub token: Option<Token>,
     /// Its live cells, shared with every other snapshot that has the same (upstream, address).
-    pub vitals: Arc<Vitals>,
+    pub vitals: Arc<BackendState>,
     /// Where it is right now, shared in the same way.
-    pub resolved: Arc<Resolved>,
+    pub resolved: Arc<BackendAddr>,
 }
 
 impl Backend {
@@ -64,7 +64,7 @@ impl Backend {
 
 /// Where a backend is right now.
 #[derive(Debug)]
-pub struct Resolved {
+pub struct BackendAddr {
     source: Source,
     identity: AtomicU64,
 }
@@ -89,7 +89,7 @@ fn new_identity() -> u64 {
     identity
 }
 
-impl Drop for Resolved {
+impl Drop for BackendAddr {
     fn drop(&mut self) {
         in_use().remove(self.identity.get_mut());
     }
@@ -106,7 +106,7 @@ enum Source {
     },
 }
 
-impl Resolved {
+impl BackendAddr {
     /// A fixed address is there at once; a name has none until `resolve` sets one.
     pub fn new(address: &BackendAddress) -> Self {
         let source = match address {
@@ -119,7 +119,7 @@ impl Resolved {
     }
 
     /// What connections to this place may be kept under: another one whenever an address is gone.
-    pub fn identity(&self) -> u64 {
+    pub fn generation(&self) -> u64 {
         self.identity.load(Ordering::Acquire)
     }
 
@@ -201,10 +201,10 @@ mod tests {
 
     #[test]
     fn connections_outlive_a_new_address_and_not_one_that_is_gone() {
-        let resolved = Resolved::new(&"api.internal:80".parse().unwrap());
+        let resolved = BackendAddr::new(&"api.internal:80".parse().unwrap());
         let set = |list: &[&str]| {
             resolved.set(Addresses::new(list.iter().map(|ip| format!("{ip}:80").parse().unwrap())).unwrap());
-            resolved.identity()
+            resolved.generation()
         };
         let first = set(&["10.0.0.1", "10.0.0.2"]);
         assert_eq!(set(&["10.0.0.2", "10.0.0.1"]), first, "rotated");
@@ -219,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_is_unknown_until_set_and_wakes_who_waits() {
-        let resolved = Arc::new(Resolved::new(&"api.internal:80".parse().unwrap()));
+        let resolved = Arc::new(BackendAddr::new(&"api.internal:80".parse().unwrap()));
         assert!(!resolved.is_known() && resolved.current().is_none());
         let waiting = tokio::spawn({
             let resolved = Arc::clone(&resolved);
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_fixed_address_is_known_and_stays() {
         for text in ["127.0.0.1:80", "[::1]:80", "unix:/tmp/a.sock"] {
-            let resolved = Resolved::new(&text.parse().unwrap());
+            let resolved = BackendAddr::new(&text.parse().unwrap());
             assert!(resolved.is_known());
             assert!(resolved.set("127.0.0.1:81".parse::<SocketAddr>().unwrap()).is_none());
             assert_eq!(resolved.current().unwrap().to_string(), text.trim_start_matches("unix:"));

@@ -28,21 +28,21 @@ use super::addresses::{Addresses, Destination};
 use super::kept::Socket;
 use super::tunnel;
 use crate::lack;
-use crate::proxy_protocol::{Ends, encode_v2};
+use crate::proxy_protocol::{AddressPair, encode_v2};
 
 /// The next address of a name is tried after this, while none has answered (RFC 8305 section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// How to open a connection that Pingora asks for.
 #[derive(Debug, Default)]
-pub struct Connect {
+pub struct Dialer {
     header: Vec<u8>,
     tunnel: bool,
     /// Of a name; else the address that Pingora has counts.
     addresses: Option<Arc<Addresses>>,
 }
 
-impl Connect {
+impl Dialer {
     /// To a name's addresses. `tunnel`: for a request that asks to switch protocols.
     pub(super) fn to(addresses: Option<Arc<Addresses>>, tunnel: bool) -> Self {
         Self { header: Vec::new(), tunnel, addresses }
@@ -50,13 +50,13 @@ impl Connect {
 
     /// Sets how a peer is connected to: with a PROXY header of version 2 that names these ends, or that says LOCAL.
     /// `tunnel`: the request asks to switch protocols. `addresses`: the name's, if it has one.
-    pub fn announce(peer: &mut HttpPeer, ends: Option<Ends>, tunnel: bool, addresses: Option<Arc<Addresses>>) {
+    pub fn announce(peer: &mut HttpPeer, ends: Option<AddressPair>, tunnel: bool, addresses: Option<Arc<Addresses>>) {
         peer.options.custom_l4 = Some(Arc::new(Self { header: encode_v2(ends), tunnel, addresses }));
     }
 }
 
 #[async_trait]
-impl L4Connect for Connect {
+impl L4Connect for Dialer {
     async fn connect(&self, address: &PeerAddress) -> Result<Stream> {
         let to = match &self.addresses {
             Some(all) => Destination::Any(Arc::clone(all)),
@@ -66,7 +66,7 @@ impl L4Connect for Connect {
     }
 }
 
-impl Connect {
+impl Dialer {
     async fn open(&self, to: &Destination) -> io::Result<Stream> {
         match dial(to).await? {
             Either::Left(mut tcp) => {

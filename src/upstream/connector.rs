@@ -15,39 +15,39 @@ use pingora_core::protocols::tls::CustomALPN;
 use pingora_core::upstreams::peer::{ALPN, HttpPeer, Peer};
 use pingora_core::{Error, ErrorType, Result};
 
-use super::kept::Idle;
-use super::lease::{Grant, Lease};
-use super::session::PlainSession;
+use super::kept::IdleConn;
+use super::lease::{PendingCheckout, Checkout};
+use super::session::Http1Session;
 
 /// Sets the numbers of leases apart from those of attempts outside of Pingora's pool, so that none of these is ever taken for a
 /// leased one at the same address: Pingora looks into its pool in between.
-const LEASED: u64 = 1 << 63;
+const CHECKOUT_MARK: u64 = 1 << 63;
 
 thread_local! {
     /// To the attempt of this thread that connects next. One is enough: Pingora connects as soon as a peer was chosen, in
     /// one go.
-    static OFFER: RefCell<Offer> = const { RefCell::new(Offer { number: LEASED, leased: None }) };
+    static PENDING: RefCell<Pending> = const { RefCell::new(Pending { number: CHECKOUT_MARK, leased: None }) };
 }
 
-struct Offer {
+struct Pending {
     number: u64,
-    leased: Option<(Arc<Lease>, Option<Idle>)>,
+    leased: Option<(Arc<Checkout>, Option<IdleConn>)>,
 }
 
 /// The attempt at this peer, which connects next on this thread, is to have this connection.
-pub fn offer(peer: &mut HttpPeer, grant: Grant) -> Arc<Lease> {
+pub fn offer(peer: &mut HttpPeer, grant: PendingCheckout) -> Arc<Checkout> {
     let lease = Arc::new(grant.lease);
-    OFFER.with_borrow_mut(|offer| {
-        offer.number = offer.number.wrapping_add(1) | LEASED;
+    PENDING.with_borrow_mut(|offer| {
+        offer.number = offer.number.wrapping_add(1) | CHECKOUT_MARK;
         peer.group_key = offer.number;
         offer.leased = Some((Arc::clone(&lease), grant.idle));
     });
     lease
 }
 
-fn take(peer: &dyn Any) -> Option<(Arc<Lease>, Option<Idle>)> {
+fn take(peer: &dyn Any) -> Option<(Arc<Checkout>, Option<IdleConn>)> {
     let number = peer.downcast_ref::<HttpPeer>()?.group_key;
-    OFFER.with_borrow_mut(|offer| if offer.number == number { offer.leased.take() } else { None })
+    PENDING.with_borrow_mut(|offer| if offer.number == number { offer.leased.take() } else { None })
 }
 
 /// What makes Pingora ask here. The name never leaves the process.
@@ -56,16 +56,16 @@ pub(super) fn alpn() -> ALPN {
 }
 
 /// For Pingora.
-pub struct LeaseConnector;
+pub struct PoolConnector;
 
 #[async_trait]
-impl Connector for LeaseConnector {
-    type Session = PlainSession;
+impl Connector for PoolConnector {
+    type Session = Http1Session;
 
     async fn get_http_session<P: Peer + Send + Sync + 'static>(
         &self,
         peer: &P,
-    ) -> Result<(Connection<PlainSession>, bool)> {
+    ) -> Result<(Connection<Http1Session>, bool)> {
         let Some((lease, idle)) = take(peer) else {
             return Error::e_explain(ErrorType::InternalError, "no connection was leased for this attempt");
         };
@@ -73,18 +73,18 @@ impl Connector for LeaseConnector {
         let leased = lease.socket(idle, peer.address(), peer.total_connection_timeout(), alive).await?;
         // For Pingora each is new: whether it has served before decides nothing there.
         match plain {
-            true => Ok((Connection::Session(PlainSession::new(leased)), false)),
+            true => Ok((Connection::Session(Http1Session::new(leased)), false)),
             false => Ok((Connection::Stream(Box::new(leased)), false)),
         }
     }
 
-    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<PlainSession> {
+    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<Http1Session> {
         None
     }
 
     async fn release_http_session<P: Peer + Send + Sync + 'static>(
         &self,
-        session: PlainSession,
+        session: Http1Session,
         _peer: &P,
         _idle_timeout: Option<Duration>,
     ) {
@@ -95,14 +95,14 @@ impl Connector for LeaseConnector {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use super::super::kept::{Kept, Key};
-    use super::super::lease::Limits;
+    use super::super::kept::{ConnectionPool, PoolKey};
+    use super::super::lease::IoTimeouts;
     use super::*;
 
-    fn grant() -> Grant {
-        let (kept, key) = (Arc::new(Kept::new(1)), Key { backend: 1, settings: 1 });
-        let limits = Limits { read: None, write: None };
-        Grant::new(&kept, key, Duration::ZERO, limits, true, std::time::Instant::now())
+    fn grant() -> PendingCheckout {
+        let (kept, key) = (Arc::new(ConnectionPool::new(1)), PoolKey { backend: 1, settings: 1 });
+        let limits = IoTimeouts { read: None, write: None };
+        PendingCheckout::new(&kept, key, Duration::ZERO, limits, true, std::time::Instant::now())
     }
 
     #[test]
@@ -114,6 +114,6 @@ mod tests {
         assert!(take(&second).is_some_and(|(taken, _)| Arc::ptr_eq(&taken, &ours)));
         assert!(take(&second).is_none());
         // Small numbers are those of attempts outside of the pool.
-        assert!(first.group_key >= LEASED && second.group_key >= LEASED);
+        assert!(first.group_key >= CHECKOUT_MARK && second.group_key >= CHECKOUT_MARK);
     }
 }

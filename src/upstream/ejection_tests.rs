@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::balance::Tried;
 use super::members::tests::backend;
-use super::peer::Wire;
+use super::peer::TransportSettings;
 use super::queue::Look;
-use super::{Upstream, Wish};
+use super::{Upstream, PickHints};
 use crate::config::schema::{self, Balance};
-use crate::telemetry::vitals::{Health, Why};
+use crate::telemetry::vitals::{Health, PickReason};
 
 const ALL: [Balance; 7] = [
     Balance::RoundRobin,
@@ -31,7 +31,7 @@ fn upstream(balance: Balance, fail_open: bool, tiers: &[u8]) -> Upstream {
         Arc::new(made)
     };
     let backends = tiers.iter().enumerate().map(one).collect();
-    let wire = Arc::new(Wire::new(&settings, &|_| None));
+    let wire = Arc::new(TransportSettings::new(&settings, &|_| None));
     Upstream::new("u".into(), settings, backends, wire, Arc::default(), None)
 }
 
@@ -41,7 +41,7 @@ fn eject(upstream: &Upstream, which: &[usize]) {
 }
 
 fn look(upstream: &Upstream, tried: &Tried, key: u64) -> Look<super::members::Pick> {
-    upstream.look(tried, 0, Wish { key: Some(key << 48), named: None })
+    upstream.try_pick(tried, 0, PickHints { key: Some(key << 48), named: None })
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn where_all_of_a_tier_were_just_ejected_the_next_tier_takes_their_requests() {
         let upstream = upstream(balance, true, &[0, 1]);
         eject(&upstream, &[0]);
         let Look::Slot(pick) = look(&upstream, &Tried::default(), 1) else { panic!("{balance:?}") };
-        assert_eq!((&*pick.backend.name, pick.fail_open, pick.why), ("b1", false, Why::Tier), "{balance:?}");
+        assert_eq!((&*pick.backend.name, pick.fail_open, pick.why), ("b1", false, PickReason::Tier), "{balance:?}");
         // It was tried, and nothing else serves.
         let mut tried = Tried::default();
         tried.add(&pick.backend.vitals);

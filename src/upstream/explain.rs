@@ -12,7 +12,7 @@ use super::sticky::Token;
 use super::{Upstream, clock, tiers};
 use crate::config::schema::Balance;
 use crate::telemetry::record::PassedOver;
-use crate::telemetry::vitals::{Health, Mark, Out};
+use crate::telemetry::vitals::{Health, AdminState, ExclusionReason};
 
 /// As many of those that are out are told with each attempt.
 const MOST_TOLD: usize = 8;
@@ -22,7 +22,7 @@ const CANNOT: &str = "; the request's cookie names it, so another is picked";
 
 /// What would become of the next request.
 #[derive(Debug, Clone)]
-pub struct Outlook {
+pub struct UpstreamExplanation {
     /// Backends that are down are tried for want of anything better.
     pub fail_open: bool,
     /// All backends, in the document's order.
@@ -46,7 +46,7 @@ pub struct Candidate {
 
 impl Upstream {
     /// What would become of the next request, without moving anything. `named`: the backend that its cookie names.
-    pub fn outlook(&self, named: Option<Token>) -> Outlook {
+    pub fn outlook(&self, named: Option<Token>) -> UpstreamExplanation {
         let members = self.members();
         let mut preview = members.preview(clock::now_ms());
         let place = |of: &Arc<Backend>| members.eligible().position(|each| Arc::ptr_eq(&each.vitals, &of.vitals));
@@ -70,7 +70,7 @@ impl Upstream {
                 } + if named.is_some() && named == backend.token && !next { CANNOT } else { "" },
             }
         };
-        Outlook { fail_open: members.failed_open(), backends: self.backends().iter().map(candidate).collect() }
+        UpstreamExplanation { fail_open: members.failed_open(), backends: self.backends().iter().map(candidate).collect() }
     }
 
     /// Those of these backends that are not among these members: the first few, and why.
@@ -86,30 +86,30 @@ impl Upstream {
     }
 
     /// Why a backend that may not be picked may not.
-    fn out(&self, backend: &Backend) -> Out {
+    fn out(&self, backend: &Backend) -> ExclusionReason {
         match (backend.vitals.mark(), backend.vitals.health()) {
-            (Mark::Draining, _) => Out::Draining,
-            (Mark::Disabled, _) => Out::Disabled,
-            _ if backend.weight_now(self.settings().balance) == 0 => Out::Weightless,
-            _ if !backend.resolved.is_known() => Out::Unresolved,
-            _ if backend.vitals.is_ejected() => Out::Ejected,
-            (_, Health::Down) => Out::Down,
-            (_, Health::Unknown) => Out::Unknown,
-            (_, Health::Up) => Out::Changing,
+            (AdminState::Draining, _) => ExclusionReason::Draining,
+            (AdminState::Disabled, _) => ExclusionReason::Disabled,
+            _ if backend.weight_now(self.settings().balance) == 0 => ExclusionReason::Weightless,
+            _ if !backend.resolved.is_known() => ExclusionReason::Unresolved,
+            _ if backend.vitals.is_ejected() => ExclusionReason::Ejected,
+            (_, Health::Down) => ExclusionReason::Down,
+            (_, Health::Unknown) => ExclusionReason::Unknown,
+            (_, Health::Up) => ExclusionReason::Changing,
         }
     }
 
     fn shut_out(&self, backend: &Backend) -> String {
         let vitals = &backend.vitals;
         match self.out(backend) {
-            Out::Draining => "draining, by operator: takes no new requests".to_owned(),
-            Out::Disabled => "disabled, by operator".to_owned(),
-            Out::Weightless => "weight 0 takes no new requests".to_owned(),
-            Out::Unresolved => "its name does not resolve".to_owned(),
-            Out::Ejected => format!("ejected: {}", vitals.why()),
-            Out::Down => format!("down: {}", vitals.why()),
-            Out::Unknown => "not probed yet, and others are up".to_owned(),
-            Out::Changing => format!("{}: {}", vitals.state().label(), vitals.why()).trim_end_matches(": ").to_owned(),
+            ExclusionReason::Draining => "draining, by operator: takes no new requests".to_owned(),
+            ExclusionReason::Disabled => "disabled, by operator".to_owned(),
+            ExclusionReason::Weightless => "weight 0 takes no new requests".to_owned(),
+            ExclusionReason::Unresolved => "its name does not resolve".to_owned(),
+            ExclusionReason::Ejected => format!("ejected: {}", vitals.why()),
+            ExclusionReason::Down => format!("down: {}", vitals.why()),
+            ExclusionReason::Unknown => "not probed yet, and others are up".to_owned(),
+            ExclusionReason::Changing => format!("{}: {}", vitals.state().label(), vitals.why()).trim_end_matches(": ").to_owned(),
         }
     }
 

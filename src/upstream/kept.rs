@@ -16,11 +16,11 @@ use tokio_util::either::Either;
 use super::backend::is_in_use;
 
 /// How often those that wait are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+const IDLE_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What makes two connections interchangeable: where they lead, and under which settings they were opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(super) struct PoolKey {
     /// `Resolved::identity`.
     pub(super) backend: u64,
     /// `Wire::group_key`.
@@ -32,7 +32,7 @@ pub(super) type Socket = Either<TcpStream, UnixStream>;
 
 /// A connection between two requests.
 #[derive(Debug)]
-pub(super) struct Idle {
+pub(super) struct IdleConn {
     pub(super) socket: Socket,
     /// Moved on from request to request, which is cheaper than a new one for each.
     pub(super) timer: Option<Pin<Box<Sleep>>>,
@@ -41,29 +41,29 @@ pub(super) struct Idle {
 
 /// The connections of one thread that wait.
 #[derive(Debug)]
-pub struct Kept {
+pub struct ConnectionPool {
     /// At the most so many.
     limit: usize,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Inner>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
-    by_key: BTreeMap<Key, VecDeque<Idle>>,
+struct Inner {
+    by_key: BTreeMap<PoolKey, VecDeque<IdleConn>>,
     count: usize,
     /// Where the next one to make room is looked for, so that it is not always the same backend's.
-    turn: Option<Key>,
+    turn: Option<PoolKey>,
     watched: bool,
 }
 
-impl Kept {
+impl ConnectionPool {
     /// An empty store for at most so many connections.
     pub fn new(limit: usize) -> Self {
         Self { limit, waiting: Mutex::default() }
     }
 
     /// One that can be used at once.
-    pub(super) fn take(&self, key: Key, now: Instant) -> Option<Idle> {
+    pub(super) fn take(&self, key: PoolKey, now: Instant) -> Option<IdleConn> {
         let mut waiting = self.lock();
         loop {
             let idle = waiting.pop(key)?;
@@ -74,29 +74,29 @@ impl Kept {
     }
 
     /// Keeps a connection for so long.
-    pub(super) fn put(self: &Arc<Self>, key: Key, socket: Socket, timer: Option<Pin<Box<Sleep>>>, keep: Duration) {
+    pub(super) fn put(self: &Arc<Self>, key: PoolKey, socket: Socket, timer: Option<Pin<Box<Sleep>>>, keep: Duration) {
         let until = Instant::now() + keep;
         let mut waiting = self.lock();
         if waiting.count >= self.limit {
             waiting.make_room();
         }
         if self.limit > 0 {
-            waiting.push(key, Idle { socket, timer, until });
+            waiting.push(key, IdleConn { socket, timer, until });
         }
         if !std::mem::replace(&mut waiting.watched, true) {
             tokio::spawn(watch(Arc::downgrade(self)));
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Waiting> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Closes what has grown old, was closed by the backend or leads where nothing is sent any more, until nothing waits.
-async fn watch(kept: Weak<Kept>) {
+async fn watch(kept: Weak<ConnectionPool>) {
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(IDLE_SWEEP_INTERVAL).await;
         let Some(kept) = kept.upgrade() else { return };
         let mut waiting = kept.lock();
         waiting.sweep(Instant::now(), is_in_use);
@@ -107,13 +107,13 @@ async fn watch(kept: Weak<Kept>) {
     }
 }
 
-impl Waiting {
-    fn push(&mut self, key: Key, idle: Idle) {
+impl Inner {
+    fn push(&mut self, key: PoolKey, idle: IdleConn) {
         self.by_key.entry(key).or_default().push_back(idle);
         self.count += 1;
     }
 
-    fn pop(&mut self, key: Key) -> Option<Idle> {
+    fn pop(&mut self, key: PoolKey) -> Option<IdleConn> {
         let idle = self.by_key.get_mut(&key)?.pop_back()?;
         self.count -= 1;
         Some(idle)
@@ -169,19 +169,19 @@ mod tests {
         (Either::Left(ours), listener.accept().await.unwrap().0)
     }
 
-    fn port(idle: &Idle) -> u16 {
+    fn port(idle: &IdleConn) -> u16 {
         match &idle.socket {
             Either::Left(tcp) => tcp.local_addr().unwrap().port(),
             Either::Right(_) => 0,
         }
     }
 
-    const A: Key = Key { backend: 1, settings: 1 };
-    const B: Key = Key { backend: 2, settings: 1 };
+    const A: PoolKey = PoolKey { backend: 1, settings: 1 };
+    const B: PoolKey = PoolKey { backend: 2, settings: 1 };
 
     #[tokio::test]
     async fn the_last_one_used_is_taken_first_and_only_by_its_own_key() {
-        let kept = Arc::new(Kept::new(8));
+        let kept = Arc::new(ConnectionPool::new(8));
         let mut ports = Vec::new();
         let mut others = Vec::new();
         for _ in 0..2 {
@@ -191,7 +191,7 @@ mod tests {
             others.push(theirs);
         }
         assert!(kept.take(B, Instant::now()).is_none());
-        assert!(kept.take(Key { settings: 2, ..A }, Instant::now()).is_none());
+        assert!(kept.take(PoolKey { settings: 2, ..A }, Instant::now()).is_none());
         assert_eq!(kept.take(A, Instant::now()).map(|idle| port(&idle)), Some(ports[1]));
         assert_eq!(kept.take(A, Instant::now()).map(|idle| port(&idle)), Some(ports[0]));
         assert!(kept.take(A, Instant::now()).is_none());
@@ -200,7 +200,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_backend_closed_or_wrote_to_is_not_given_out() {
         for write in [false, true] {
-            let kept = Arc::new(Kept::new(8));
+            let kept = Arc::new(ConnectionPool::new(8));
             let (ours, mut theirs) = pair().await;
             if let Either::Left(tcp) = &ours {
                 let mut byte = [0];
@@ -223,14 +223,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_old_is_closed_and_room_is_made_at_each_backend_in_turn() {
-        let kept = Arc::new(Kept::new(3));
+        let kept = Arc::new(ConnectionPool::new(3));
         let mut others = Vec::new();
         for key in [A, A, B, B, B] {
             let (ours, theirs) = pair().await;
             kept.put(key, ours, None, LONG);
             others.push(theirs);
         }
-        let counts = |kept: &Kept| {
+        let counts = |kept: &ConnectionPool| {
             let waiting = kept.lock();
             (waiting.count, [A, B].map(|key| waiting.by_key.get(&key).map_or(0, VecDeque::len)))
         };

@@ -29,19 +29,19 @@ use tokio_util::either::Either;
 
 use super::addresses::{Addresses, Destination};
 use super::connect;
-use super::kept::{Idle, Kept, Key, Socket};
-use super::together::Together;
+use super::kept::{IdleConn, ConnectionPool, PoolKey, Socket};
+use super::together::CoalescedWriter;
 
 /// The terms of a lease: shared by the attempt and by the socket that Pingora gets.
 #[derive(Debug)]
-pub struct Lease {
-    kept: Arc<Kept>,
-    key: Key,
+pub struct Checkout {
+    kept: Arc<ConnectionPool>,
+    key: PoolKey,
     /// How long it may wait for the next request; zero: nobody else may have it.
     keep: Duration,
     /// The same by the backend's word, in seconds.
     announced: AtomicU64,
-    limits: Limits,
+    limits: IoTimeouts,
     reused: bool,
     /// Where to connect to, if that is a name; else Pingora has the address.
     addresses: Option<Arc<Addresses>>,
@@ -58,14 +58,14 @@ pub struct Lease {
 
 /// How long the backend may take. `None`: for ever.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct IoTimeouts {
     /// For its next bytes.
     pub(super) read: Option<Duration>,
     /// To take some.
     pub(super) write: Option<Duration>,
 }
 
-impl Limits {
+impl IoTimeouts {
     /// None longer than what is left, if that is bounded.
     pub(super) fn within(self, left: Option<Duration>) -> Self {
         let shorter = |limit: Option<Duration>| match (limit, left) {
@@ -78,23 +78,23 @@ impl Limits {
 
 /// A lease whose terms may still change, and the connection that was kept for it.
 #[derive(Debug)]
-pub struct Grant {
-    pub(super) lease: Lease,
-    pub(super) idle: Option<Idle>,
+pub struct PendingCheckout {
+    pub(super) lease: Checkout,
+    pub(super) idle: Option<IdleConn>,
 }
 
-impl Grant {
+impl PendingCheckout {
     /// A connection that is kept, if there is one that may be used; else one will be opened.
     pub(super) fn new(
-        kept: &Arc<Kept>,
-        key: Key,
+        kept: &Arc<ConnectionPool>,
+        key: PoolKey,
         keep: Duration,
-        limits: Limits,
+        limits: IoTimeouts,
         fresh: bool,
         now: StdInstant,
     ) -> Self {
         let idle = if fresh { None } else { kept.take(key, now) };
-        let lease = Lease {
+        let lease = Checkout {
             kept: Arc::clone(kept),
             key,
             keep: if fresh { Duration::ZERO } else { keep },
@@ -128,7 +128,7 @@ impl Grant {
     }
 }
 
-impl Lease {
+impl Checkout {
     /// Whether the connection has served a request before.
     pub fn is_reused(&self) -> bool {
         self.reused
@@ -170,11 +170,11 @@ impl Lease {
     /// The socket for the attempt: the one that was kept, else a new one, opened within `within` and kept alive so.
     pub(super) async fn socket(
         self: Arc<Self>,
-        idle: Option<Idle>,
+        idle: Option<IdleConn>,
         address: &PeerAddress,
         within: Option<Duration>,
         alive: Option<&TcpKeepalive>,
-    ) -> Result<Leased> {
+    ) -> Result<PooledStream> {
         let (socket, timer) = match idle {
             Some(idle) => (idle.socket, idle.timer),
             None => {
@@ -185,25 +185,25 @@ impl Lease {
                 (connect::open(&to, within, alive).await?, None)
             }
         };
-        let together = Together::new(self.together);
-        Ok(Leased { socket: Some(socket), lease: self, together, timer, read_until: None, write_until: None })
+        let together = CoalescedWriter::new(self.together);
+        Ok(PooledStream { socket: Some(socket), lease: self, together, timer, read_until: None, write_until: None })
     }
 }
 
 /// The socket as Pingora sees it during one attempt.
 #[derive(Debug)]
-pub(super) struct Leased {
+pub(super) struct PooledStream {
     /// Gone once it is handed back.
     socket: Option<Socket>,
-    lease: Arc<Lease>,
-    together: Together,
+    lease: Arc<Checkout>,
+    together: CoalescedWriter,
     timer: Option<Pin<Box<Sleep>>>,
     /// While Pingora waits for bytes, or for the backend to take some: when it has waited long enough.
     read_until: Option<Instant>,
     write_until: Option<Instant>,
 }
 
-impl Leased {
+impl PooledStream {
     /// What there is of it, for another owner; this one is left without a socket.
     pub(super) fn take(&mut self) -> Self {
         Self {
@@ -216,7 +216,7 @@ impl Leased {
         }
     }
 
-    pub(super) fn lease(&self) -> &Lease {
+    pub(super) fn lease(&self) -> &Checkout {
         &self.lease
     }
 
@@ -264,7 +264,7 @@ impl Leased {
     }
 }
 
-impl AsyncRead for Leased {
+impl AsyncRead for PooledStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if buf.remaining() == 1 && this.lease.over.load(Ordering::Acquire) {
@@ -284,7 +284,7 @@ impl AsyncRead for Leased {
     }
 }
 
-impl AsyncWrite for Leased {
+impl AsyncWrite for PooledStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let socket = this.socket.as_mut().map(Pin::new).ok_or(io::ErrorKind::NotConnected)?;
@@ -323,13 +323,13 @@ impl AsyncWrite for Leased {
 }
 
 #[async_trait]
-impl Shutdown for Leased {
+impl Shutdown for PooledStream {
     async fn shutdown(&mut self) {
         let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 
-impl UniqueID for Leased {
+impl UniqueID for PooledStream {
     fn id(&self) -> UniqueIDType {
         match &self.socket {
             Some(Either::Left(tcp)) => tcp.as_raw_fd(),
@@ -339,24 +339,24 @@ impl UniqueID for Leased {
     }
 }
 
-impl Ssl for Leased {}
+impl Ssl for PooledStream {}
 
-impl GetTimingDigest for Leased {
+impl GetTimingDigest for PooledStream {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         Vec::new()
     }
 }
 
-impl GetProxyDigest for Leased {
+impl GetProxyDigest for PooledStream {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         None
     }
 }
 
-impl GetSocketDigest for Leased {
+impl GetSocketDigest for PooledStream {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         None
     }
 }
 
-impl Peek for Leased {}
+impl Peek for PooledStream {}

@@ -14,39 +14,39 @@ use pingora_core::{Error, ErrorType, Result};
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
-use super::lease::Leased;
+use super::lease::PooledStream;
 
 /// The socket: the response's own, or shared with the request's body while there is one on its way.
 #[derive(Debug)]
-pub(super) enum Line {
+pub(super) enum SharedIo {
     Own {
-        leased: Box<Leased>,
+        leased: Box<PooledStream>,
         /// The request has gone whole.
         sent: bool,
     },
-    Shared(Arc<Shared>),
+    Shared(Arc<SharedSocket>),
 }
 
 /// The socket, as the request's body and the response share it.
 #[derive(Debug)]
-pub(super) struct Shared {
-    leased: Mutex<Leased>,
+pub(super) struct SharedSocket {
+    leased: Mutex<PooledStream>,
     sent: AtomicBool,
     /// Why the backend takes no more. It may have answered all the same.
     broken: Mutex<Option<Box<Error>>>,
 }
 
-impl Line {
-    pub(super) fn new(leased: Leased) -> Self {
+impl SharedIo {
+    pub(super) fn new(leased: PooledStream) -> Self {
         Self::Own { leased: Box::new(leased), sent: false }
     }
 
     /// The socket from here on for another, too.
-    pub(super) fn share(&mut self) -> Arc<Shared> {
+    pub(super) fn share(&mut self) -> Arc<SharedSocket> {
         match self {
             Self::Own { leased, sent } => {
                 let (leased, sent) = (Mutex::new(leased.take()), AtomicBool::new(*sent));
-                let shared = Arc::new(Shared { leased, sent, broken: Mutex::default() });
+                let shared = Arc::new(SharedSocket { leased, sent, broken: Mutex::default() });
                 *self = Self::Shared(Arc::clone(&shared));
                 shared
             }
@@ -54,7 +54,7 @@ impl Line {
         }
     }
 
-    pub(super) fn with<T>(&mut self, act: impl FnOnce(&mut Leased) -> T) -> T {
+    pub(super) fn with<T>(&mut self, act: impl FnOnce(&mut PooledStream) -> T) -> T {
         match self {
             Self::Own { leased, .. } => act(leased),
             Self::Shared(shared) => act(&mut shared.lock()),
@@ -106,8 +106,8 @@ impl Line {
     }
 }
 
-impl Shared {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Leased> {
+impl SharedSocket {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PooledStream> {
         self.leased.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -135,10 +135,10 @@ async fn write(
 }
 
 /// For a request without a body.
-pub(super) struct NoBody;
+pub(super) struct EmptyBodyWriter;
 
 #[async_trait]
-impl BodyWrite for NoBody {
+impl BodyWrite for EmptyBodyWriter {
     async fn write_all_buf(&mut self, data: &mut Bytes) -> Result<()> {
         data.clear();
         Ok(())
@@ -156,20 +156,20 @@ impl BodyWrite for NoBody {
 }
 
 /// The body of a request on its way.
-pub(super) struct Body {
-    line: Arc<Shared>,
+pub(super) struct BodyWriter {
+    line: Arc<SharedSocket>,
     left: usize,
 }
 
-impl Body {
+impl BodyWriter {
     /// Of so many bytes.
-    pub(super) fn new(line: Arc<Shared>, left: usize) -> Self {
+    pub(super) fn new(line: Arc<SharedSocket>, left: usize) -> Self {
         Self { line, left }
     }
 }
 
 #[async_trait]
-impl BodyWrite for Body {
+impl BodyWrite for BodyWriter {
     /// A backend that takes no more may have answered: what it says goes on, and if it says nothing, that is the error.
     async fn write_all_buf(&mut self, data: &mut Bytes) -> Result<()> {
         let mut piece = data.split_to(data.len().min(self.left));

@@ -9,18 +9,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::backend::Backend;
 use super::balance::chance::GOLDEN;
-use super::balance::preview::Preview;
+use super::balance::preview::DryRun;
 use super::balance::weighted::{MAX_SEQUENCE, sequence_len};
 use super::balance::{Balancer, Picked, Settings, Slot, Tried};
 use super::ramp;
 use super::sticky::Token;
 use super::tiers::{self, Chosen};
 use crate::config::schema::Balance;
-use crate::telemetry::vitals::{Health, InFlight, Why};
+use crate::telemetry::vitals::{Health, InFlight, PickReason};
 
 /// What of an upstream's settings decides its members.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Rules {
+pub struct TierRules {
     /// How one is picked.
     pub settings: Settings,
     /// With none up or unknown, try those that are down.
@@ -38,7 +38,7 @@ pub struct Rules {
 /// What an upstream consists of right now.
 #[derive(Debug)]
 pub struct Members {
-    rules: Rules,
+    rules: TierRules,
     tiers: Box<[Tier]>,
     /// The tier and the place of those that cookies name.
     named: HashMap<Token, (usize, usize)>,
@@ -69,12 +69,12 @@ pub struct Pick {
     /// It had been tried before, and no other was left, or none that had a place.
     pub again: bool,
     /// Why it is this one.
-    pub why: Why,
+    pub why: PickReason,
 }
 
 impl Members {
     /// Builds them from what the backends' cells say now.
-    pub fn build(backends: &[Arc<Backend>], rules: Rules, now_ms: u64) -> Self {
+    pub fn build(backends: &[Arc<Backend>], rules: TierRules, now_ms: u64) -> Self {
         let mut end = 0.0;
         let tier = |chosen: Chosen| {
             end += chosen.share;
@@ -95,7 +95,7 @@ impl Members {
     /// Those that may be picked with the share of their weight that counts now, 0 to 1.
     pub fn ramps(&self) -> impl Iterator<Item = (&Arc<Backend>, f64)> {
         let of =
-            |tier: &'_ Tier| tier.factors.iter().map(|factor| f64::from(*factor) / f64::from(ramp::FULL)).collect();
+            |tier: &'_ Tier| tier.factors.iter().map(|factor| f64::from(*factor) / f64::from(ramp::FULL_FACTOR)).collect();
         self.tiers.iter().flat_map(move |tier| tier.members.iter().zip::<Vec<f64>>(of(tier)))
     }
 
@@ -117,11 +117,11 @@ impl Members {
     }
 
     /// Who would be picked next, as places in `eligible`.
-    pub fn preview(&self, now_ms: u64) -> Preview {
+    pub fn preview(&self, now_ms: u64) -> DryRun {
         let first = self.next_tier();
-        let (mut all, mut count) = (Preview { next: None, scores: Vec::new() }, 0);
+        let (mut all, mut count) = (DryRun { next: None, scores: Vec::new() }, 0);
         for (at, tier) in self.tiers.iter().enumerate() {
-            let Preview { next, scores } = tier.balancer.preview(now_ms);
+            let DryRun { next, scores } = tier.balancer.preview(now_ms);
             if Some(at) == first {
                 all.next = next.map(|next| count + next);
             }
@@ -181,7 +181,7 @@ impl Members {
         in_order.filter(|tier| may(tier)).find_map(|tier| {
             let pick = tier.picked(by(&tier.balancer)?, key)?;
             let usual = std::ptr::eq(tier, first) || pick.again || pick.fail_open;
-            Some(if usual { pick } else { Pick { why: Why::Tier, ..pick } })
+            Some(if usual { pick } else { Pick { why: PickReason::Tier, ..pick } })
         })
     }
 
@@ -223,7 +223,7 @@ impl Members {
         let untried = in_turn.clone().filter(|backend| !tried.contains(&backend.vitals));
         untried.chain(in_turn).find_map(|backend| {
             let (guard, again) = (backend.vitals.admit()?, tried.contains(&backend.vitals));
-            let why = if again { Why::Again } else { Why::FailOpen };
+            let why = if again { PickReason::Again } else { PickReason::FailOpen };
             Some(Pick { backend: Arc::clone(backend), guard, fail_open: true, again, why })
         })
     }
@@ -232,29 +232,29 @@ impl Members {
     ///
     /// # Errors
     /// Why another has to be picked instead.
-    pub fn pick_named(&self, token: &Token, tried: &Tried) -> Result<Pick, Why> {
+    pub fn pick_named(&self, token: &Token, tried: &Tried) -> Result<Pick, PickReason> {
         let (tier, backend) = self.named(token, tried)?;
-        let guard = backend.vitals.admit().ok_or(Why::StickyFull)?;
-        Ok(Pick { backend: Arc::clone(backend), guard, fail_open: tier.sick, again: false, why: Why::Sticky })
+        let guard = backend.vitals.admit().ok_or(PickReason::StickyFull)?;
+        Ok(Pick { backend: Arc::clone(backend), guard, fail_open: tier.sick, again: false, why: PickReason::Sticky })
     }
 
     /// The one that a client's cookie names, if it may be picked.
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn named(&self, token: &Token, tried: &Tried) -> Result<(&Tier, &Arc<Backend>), Why> {
-        let (at, index) = self.named.get(token).ok_or(Why::StickyOut)?;
-        let tier = self.tiers.get(*at).ok_or(Why::StickyOut)?;
-        let backend = tier.members.get(*index).ok_or(Why::StickyOut)?;
+    pub(super) fn named(&self, token: &Token, tried: &Tried) -> Result<(&Tier, &Arc<Backend>), PickReason> {
+        let (at, index) = self.named.get(token).ok_or(PickReason::StickyOut)?;
+        let tier = self.tiers.get(*at).ok_or(PickReason::StickyOut)?;
+        let backend = tier.members.get(*index).ok_or(PickReason::StickyOut)?;
         let is_down = |backend: &Backend| tiers::health(backend, self.rules.checked) == Health::Down;
         // Below the panic threshold those that are down get a share, not the same clients again and again.
         let is_out = !tier.sick && backend.vitals.is_ejected();
         if is_out || tier.sick && is_down(backend) && !tier.members.iter().all(|member| is_down(member)) {
-            Err(Why::StickyOut)
+            Err(PickReason::StickyOut)
         } else if tried.contains(&backend.vitals) {
-            Err(Why::StickyTried)
+            Err(PickReason::StickyTried)
         } else if backend.vitals.is_full() {
-            Err(Why::StickyFull)
+            Err(PickReason::StickyFull)
         } else {
             Ok((tier, backend))
         }
@@ -277,7 +277,7 @@ impl Members {
 const WHOLE: u64 = 1 << 32;
 
 impl Tier {
-    fn new(chosen: Chosen, rules: Rules, now_ms: u64, until: u64) -> Self {
+    fn new(chosen: Chosen, rules: TierRules, now_ms: u64, until: u64) -> Self {
         let Chosen { members, sick, up, .. } = chosen;
         let slow_start = if up { rules.slow_start_ms } else { 0 };
         let since: Vec<_> = members.iter().map(|backend| backend.vitals.score().serving_since_ms()).collect();
@@ -311,9 +311,9 @@ impl Tier {
     fn picked(&self, picked: Picked, key: Option<u64>) -> Option<Pick> {
         let Picked { index, guard, again } = picked;
         let why = if again {
-            Why::Again
+            PickReason::Again
         } else if self.sick {
-            Why::FailOpen
+            PickReason::FailOpen
         } else {
             self.balancer.why(key)
         };
@@ -322,7 +322,7 @@ impl Tier {
 }
 
 fn is_uneven(factors: &[u16]) -> bool {
-    factors.iter().any(|factor| *factor < ramp::FULL)
+    factors.iter().any(|factor| *factor < ramp::FULL_FACTOR)
 }
 
 /// The weights of slots: with a ramp among them in parts of `ramp::FULL`, or in larger ones where the sequence of turns
@@ -332,12 +332,12 @@ fn weights(members: &[Arc<Backend>], factors: &[u16], balance: Balance, turns: b
     let part = |parts: u16| {
         let weight = |(backend, factor): (&Arc<Backend>, &u16)| {
             let exact = u32::from(backend.weight_now(balance)) * u32::from(*factor) * u32::from(parts);
-            u16::try_from(exact.div_ceil(u32::from(ramp::FULL))).unwrap_or(u16::MAX)
+            u16::try_from(exact.div_ceil(u32::from(ramp::FULL_FACTOR))).unwrap_or(u16::MAX)
         };
         members.iter().zip(factors).map(weight).collect::<Vec<_>>()
     };
     let fits = |weights: &Vec<u16>| !turns || sequence_len(weights.iter().copied()) <= MAX_SEQUENCE;
-    let finest = if uneven { ramp::FULL } else { 1 };
+    let finest = if uneven { ramp::FULL_FACTOR } else { 1 };
     [finest, 10, 5, 2].into_iter().filter(|parts| *parts <= finest).map(part).find(fits).unwrap_or_else(|| part(1))
 }
 

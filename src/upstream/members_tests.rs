@@ -1,20 +1,20 @@
 //! Who may be picked, and what survives a swap.
 
-use super::super::backend::Resolved;
+use super::super::backend::BackendAddr;
 use super::super::balance::tests::vitals;
 use super::*;
-use crate::telemetry::vitals::{Health, Mark};
+use crate::telemetry::vitals::{Health, AdminState};
 
 /// A backend for a test.
 pub(crate) fn backend(name: &str, address: &str, weight: u16, health: Health) -> Arc<Backend> {
     let address = address.parse().unwrap();
     let vitals = vitals(name);
     vitals.set_health(health, "", 0);
-    let resolved = Arc::new(Resolved::new(&address));
+    let resolved = Arc::new(BackendAddr::new(&address));
     Arc::new(Backend { name: name.into(), address, weight, tier: 0, token: None, vitals, resolved })
 }
 
-const RULES: Rules = Rules {
+const RULES: TierRules = TierRules {
     settings: Settings { balance: Balance::RoundRobin, load_factor: None },
     fail_open: true,
     checked: true,
@@ -42,7 +42,7 @@ fn the_table_of_eligibility() {
     for (healths, fail_open, expected, failed_open) in table {
         let backends: Vec<_> =
             ["a", "b", "c"].iter().zip(healths).map(|(n, h)| backend(n, "127.0.0.1:1", 1, h)).collect();
-        let members = Members::build(&backends, Rules { fail_open, ..RULES }, 0);
+        let members = Members::build(&backends, TierRules { fail_open, ..RULES }, 0);
         assert_eq!((names(&members).as_str(), members.failed_open()), (expected, failed_open), "{healths:?}");
         let pick = members.pick(&Tried::default(), 0, None);
         assert_eq!(pick.as_ref().map(|pick| pick.fail_open), (!expected.is_empty()).then_some(failed_open));
@@ -58,7 +58,7 @@ fn drained_disabled_weightless_and_unresolved_are_never_tried() {
         backend("d", "name.invalid:4", 1, Health::Up),
     ];
     assert_eq!(names(&Members::build(&backends, RULES, 0)), "b");
-    for mark in [Mark::Draining, Mark::Disabled] {
+    for mark in [AdminState::Draining, AdminState::Disabled] {
         backends[1].vitals.set_mark(mark, 0);
         let members = Members::build(&backends, RULES, 0);
         assert_eq!((names(&members).as_str(), members.failed_open()), ("a", true));
@@ -71,7 +71,7 @@ fn drained_disabled_weightless_and_unresolved_are_never_tried() {
 #[test]
 fn without_a_check_a_backend_is_up() {
     let backends = [backend("a", "127.0.0.1:1", 1, Health::Down), backend("b", "127.0.0.1:1", 1, Health::Unknown)];
-    let members = Members::build(&backends, Rules { checked: false, ..RULES }, 0);
+    let members = Members::build(&backends, TierRules { checked: false, ..RULES }, 0);
     assert_eq!((names(&members).as_str(), members.failed_open()), ("ab", false));
 }
 
@@ -81,7 +81,7 @@ fn the_same_is_known_as_the_same() {
     let before = Members::build(&backends, RULES, 0);
     assert!(before.same_as(&Members::build(&backends, RULES, 0)));
     assert!(!before.same_as(&Members::build(&backends[..1], RULES, 0)));
-    let other = Rules { settings: Balance::LeastConnections.into(), ..RULES };
+    let other = TierRules { settings: Balance::LeastConnections.into(), ..RULES };
     assert!(!before.same_as(&Members::build(&backends, other, 0)));
 }
 
@@ -112,12 +112,12 @@ fn tiered(healths: &[(u8, Health)]) -> Vec<Arc<Backend>> {
 fn tiers_take_their_share_of_picks() {
     use Health::{Down, Up};
     let backends = tiered(&[(0, Up), (0, Down), (0, Down), (0, Down), (1, Up)]);
-    let members = Members::build(&backends, Rules { tier_min_up: 0.5, ..RULES }, 0);
+    let members = Members::build(&backends, TierRules { tier_min_up: 0.5, ..RULES }, 0);
     let picks: Vec<_> = (0..1_000).map(|_| members.pick(&Tried::default(), 0, None).unwrap().backend).collect();
     let second = picks.iter().filter(|backend| backend.tier == 1).count();
     assert!((495..=505).contains(&second), "{second}");
     // A key keeps its tier.
-    let hashed = Rules { tier_min_up: 0.5, settings: Balance::ConsistentHash.into(), ..RULES };
+    let hashed = TierRules { tier_min_up: 0.5, settings: Balance::ConsistentHash.into(), ..RULES };
     let members = Members::build(&backends, hashed, 0);
     let tiers = |key| (0..9).map(|_| members.pick(&Tried::default(), 0, Some(key)).unwrap().backend.tier).sum::<u8>();
     assert!((0..100).all(|key| [0, 9].contains(&tiers(key))));
@@ -144,7 +144,7 @@ fn a_sequence_that_is_too_long_for_a_ramp_gets_coarser() {
     for (n, one) in long.iter().enumerate() {
         one.vitals.score().set_serving(true, if n == 0 { 100_000 } else { 1_000 });
     }
-    let rules = Rules { slow_start_ms: 30_000, settings: Balance::WeightedRoundRobin.into(), ..RULES };
+    let rules = TierRules { slow_start_ms: 30_000, settings: Balance::WeightedRoundRobin.into(), ..RULES };
     let members = Members::build(&long, rules, 101_000);
     let slots = members.tiers[0].balancer.slots();
     assert!(sequence_len(slots.iter().map(|slot| slot.weight)) <= MAX_SEQUENCE);
@@ -177,8 +177,8 @@ fn an_ejected_one_counts_as_down() {
     backends[0].vitals.set_ejected(Some("5 faults in a row"), 0);
     let build = |rules| Members::build(&backends, rules, 0);
     assert_eq!(names(&build(RULES)), "12");
-    assert_eq!(names(&build(Rules { checked: false, ..RULES })), "12");
-    let half = build(Rules { tier_min_up: 1.0, ..RULES });
+    assert_eq!(names(&build(TierRules { checked: false, ..RULES })), "12");
+    let half = build(TierRules { tier_min_up: 1.0, ..RULES });
     let second = (0..100).filter(|_| half.pick(&Tried::default(), 0, None).unwrap().backend.tier == 1).count();
     assert!((49..=51).contains(&second), "{second}");
     backends[1].vitals.set_ejected(Some("5 faults in a row"), 0);
@@ -190,7 +190,7 @@ fn an_ejected_one_counts_as_down() {
 fn the_preview_says_what_comes_next_over_tiers_and_leaves_no_trace() {
     use Health::{Down, Up};
     let backends = tiered(&[(0, Up), (0, Down), (0, Down), (0, Down), (1, Up), (1, Up)]);
-    let members = Members::build(&backends, Rules { tier_min_up: 0.5, ..RULES }, 0);
+    let members = Members::build(&backends, TierRules { tier_min_up: 0.5, ..RULES }, 0);
     for _ in 0..40 {
         let said = members.preview(0);
         assert_eq!(members.preview(0), said);
@@ -213,7 +213,7 @@ fn sticky(healths: &[Health]) -> Vec<Arc<Backend>> {
 }
 
 /// Who a cookie leads to, or why nobody.
-fn led(members: &Members, backend: &Backend, tried: &Tried) -> Result<(String, Why), Why> {
+fn led(members: &Members, backend: &Backend, tried: &Tried) -> Result<(String, PickReason), PickReason> {
     members.pick_named(&backend.token.unwrap(), tried).map(|pick| (pick.backend.name.to_string(), pick.why))
 }
 
@@ -224,18 +224,18 @@ fn a_cookie_leads_to_its_backend_while_that_may_be_picked() {
     let members = Members::build(&backends, RULES, 0);
     let mut tried = Tried::default();
     for (n, backend) in backends[..2].iter().enumerate() {
-        assert_eq!(led(&members, backend, &tried), Ok((n.to_string(), Why::Sticky)));
+        assert_eq!(led(&members, backend, &tried), Ok((n.to_string(), PickReason::Sticky)));
     }
-    assert_eq!(led(&members, &backends[2], &tried), Err(Why::StickyOut));
+    assert_eq!(led(&members, &backends[2], &tried), Err(PickReason::StickyOut));
     backends[1].vitals.set_limit(1, None);
     let held = members.pick_named(&backends[1].token.unwrap(), &tried).unwrap();
-    assert_eq!((backends[1].vitals.in_flight(), led(&members, &backends[1], &tried)), (1, Err(Why::StickyFull)));
+    assert_eq!((backends[1].vitals.in_flight(), led(&members, &backends[1], &tried)), (1, Err(PickReason::StickyFull)));
     drop(held);
     assert_eq!(backends[1].vitals.in_flight(), 0);
     tried.add(&backends[1].vitals);
-    assert_eq!(led(&members, &backends[1], &tried), Err(Why::StickyTried));
-    backends[0].vitals.set_mark(Mark::Draining, 0);
-    assert_eq!(led(&Members::build(&backends, RULES, 0), &backends[0], &tried), Err(Why::StickyOut));
+    assert_eq!(led(&members, &backends[1], &tried), Err(PickReason::StickyTried));
+    backends[0].vitals.set_mark(AdminState::Draining, 0);
+    assert_eq!(led(&Members::build(&backends, RULES, 0), &backends[0], &tried), Err(PickReason::StickyOut));
 }
 
 #[test]
@@ -245,37 +245,37 @@ fn with_nothing_up_cookies_lead_to_those_that_are_down_but_not_below_the_panic_t
     let backends = sticky(&[Down, Down]);
     assert!(led(&Members::build(&backends, RULES, 0), &backends[0], &none).is_ok());
     let backends = sticky(&[Up, Down, Down]);
-    let members = Members::build(&backends, Rules { panic_threshold: 0.5, ..RULES }, 0);
+    let members = Members::build(&backends, TierRules { panic_threshold: 0.5, ..RULES }, 0);
     assert_eq!(members.eligible().count(), 3);
     assert!(led(&members, &backends[0], &none).is_ok());
-    assert_eq!(led(&members, &backends[1], &none), Err(Why::StickyOut));
+    assert_eq!(led(&members, &backends[1], &none), Err(PickReason::StickyOut));
 }
 
 #[test]
 fn a_pick_says_why() {
     let backends = sticky(&[Health::Up, Health::Up]);
     let why = |balance: Balance, key: Option<u64>, tried: &Tried| {
-        let rules = Rules { settings: balance.into(), ..RULES };
+        let rules = TierRules { settings: balance.into(), ..RULES };
         Members::build(&backends, rules, 0).pick(tried, 0, key).unwrap().why
     };
     let mut tried = Tried::default();
     for balance in [Balance::RoundRobin, Balance::WeightedRoundRobin, Balance::LeastConnections] {
-        assert_eq!(why(balance, Some(1), &tried), Why::Next);
+        assert_eq!(why(balance, Some(1), &tried), PickReason::Next);
     }
     for balance in [Balance::P2c, Balance::PeakEwma, Balance::Random, Balance::ConsistentHash] {
-        assert_eq!(why(balance, None, &tried), Why::Chance);
+        assert_eq!(why(balance, None, &tried), PickReason::Chance);
     }
-    assert_eq!(why(Balance::ConsistentHash, Some(1), &tried), Why::Key);
+    assert_eq!(why(Balance::ConsistentHash, Some(1), &tried), PickReason::Key);
     backends.iter().for_each(|backend| tried.add(&backend.vitals));
-    assert_eq!(why(Balance::Random, None, &tried), Why::Again);
+    assert_eq!(why(Balance::Random, None, &tried), PickReason::Again);
     let down = [backend("a", "127.0.0.1:1", 1, Health::Down)];
     let pick = Members::build(&down, RULES, 0).pick(&Tried::default(), 0, None).unwrap();
-    assert_eq!(pick.why, Why::FailOpen);
+    assert_eq!(pick.why, PickReason::FailOpen);
     let mut later = Arc::into_inner(backend("b", "127.0.0.1:2", 1, Health::Up)).unwrap();
     later.tier = 1;
     let tiers = [backend("a", "127.0.0.1:1", 1, Health::Up), Arc::new(later)];
     let mut tried = Tried::default();
     tried.add(&tiers[0].vitals);
     let pick = Members::build(&tiers, RULES, 0).pick(&tried, 0, None).unwrap();
-    assert_eq!((&*pick.backend.name, pick.why), ("b", Why::Tier));
+    assert_eq!((&*pick.backend.name, pick.why), ("b", PickReason::Tier));
 }

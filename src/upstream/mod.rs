@@ -50,21 +50,21 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
 use crate::config::schema;
 use crate::telemetry::record::PassedOver;
-use crate::telemetry::vitals::{Health, Why};
+use crate::telemetry::vitals::{Health, PickReason};
 use backend::Backend;
 use balance::chance::mix;
 use balance::{Settings, Tried};
-use discovery::found::Found;
-use members::{Members, Pick, Rules};
+use discovery::found::DiscoveryState;
+use members::{Members, Pick, TierRules};
 use outlier::{Detector, Watching};
-use peer::Wire;
+use peer::TransportSettings;
 use queue::{Look, Queue};
 use retry::RetryBudget;
 use sticky::{Sticky, Token};
 
 /// What a request brings that speaks for one backend.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wish {
+pub struct PickHints {
     /// The hash of what `consistent_hash` goes by.
     pub key: Option<u64>,
     /// The backend that the client's cookie names.
@@ -78,8 +78,8 @@ pub struct Upstream {
     settings: schema::Upstream,
     /// Only what is discovered changes.
     backends: ArcSwap<Box<[Arc<Backend>]>>,
-    found: Option<Arc<Found>>,
-    wire: Arc<Wire>,
+    found: Option<Arc<DiscoveryState>>,
+    wire: Arc<TransportSettings>,
     budget: Arc<RetryBudget>,
     detector: ArcSwapOption<Detector>,
     /// Of the generation before, where its judgement ends with it.
@@ -106,7 +106,7 @@ impl Upstream {
         name: Arc<str>,
         settings: schema::Upstream,
         backends: Vec<Arc<Backend>>,
-        wire: Arc<Wire>,
+        wire: Arc<TransportSettings>,
         budget: Arc<RetryBudget>,
         previous: Option<Arc<Members>>,
     ) -> Self {
@@ -134,7 +134,7 @@ impl Upstream {
     }
 
     /// What goes on from `previous`: its queue, and what was judged of backends while the rules are equal.
-    pub fn continuing(mut self, previous: Option<&Self>) -> Self {
+    pub fn inherit(mut self, previous: Option<&Self>) -> Self {
         let before = previous.and_then(|previous| previous.detector.load_full());
         let rules = self.settings.outlier.rules();
         let ends = |before: &&Arc<Detector>| !rules.is_some_and(|rules| before.goes_on_with(rules));
@@ -148,18 +148,18 @@ impl Upstream {
     }
 
     /// The same with cookies that bring clients back; its backends have their tokens from these.
-    pub fn sticking(self, sticky: Option<Sticky>) -> Self {
+    pub fn with_affinity(self, sticky: Option<Sticky>) -> Self {
         Self { sticky, ..self }
     }
 
     /// With what is found for it while it runs.
-    pub fn finding(mut self, found: Option<Arc<Found>>) -> Self {
+    pub fn with_discovery(mut self, found: Option<Arc<DiscoveryState>>) -> Self {
         self.found = found;
         self
     }
 
     /// What is found for it while it runs, if it looks for backends.
-    pub fn found(&self) -> Option<&Arc<Found>> {
+    pub fn found(&self) -> Option<&Arc<DiscoveryState>> {
         self.found.as_ref()
     }
 
@@ -190,7 +190,7 @@ impl Upstream {
     }
 
     /// How they are spoken to.
-    pub fn wire(&self) -> &Arc<Wire> {
+    pub fn wire(&self) -> &Arc<TransportSettings> {
         &self.wire
     }
 
@@ -247,7 +247,7 @@ impl Upstream {
 
     /// The same for who may wait, telling apart why there is none: back to one that was tried only if no other is left, not
     /// because the others are full. The backend that a client's cookie names goes before what the balancer would pick.
-    pub fn look(&self, tried: &Tried, now_ms: u64, wish: Wish) -> Look<Pick> {
+    pub fn try_pick(&self, tried: &Tried, now_ms: u64, wish: PickHints) -> Look<Pick> {
         let members = self.members_at(now_ms);
         let named = wish.named.map(|token| members.pick_named(&token, tried));
         let instead = match named {
@@ -270,12 +270,12 @@ impl Upstream {
     }
 
     /// A backend for who cannot wait any longer, be it one that was tried; nothing for a first try, which overtakes nobody.
-    pub fn go_back(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
+    pub fn pick_tried(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
         self.members_at(now_ms).pick_again(tried, now_ms, key)
     }
 
     /// The same number for all requests of this generation that have tried the same: they wait for the same places.
-    pub fn kind(&self, tried: &Tried) -> u64 {
+    pub fn wait_class(&self, tried: &Tried) -> u64 {
         tried.kind().wrapping_add(mix(std::ptr::from_ref(self) as u64))
     }
 
@@ -298,11 +298,11 @@ impl Upstream {
         }
         let backends = self.backends.load();
         let (backend, guard, watching) = detector.trial(&backends, tried, now_ms)?;
-        Some((Pick { backend: Arc::clone(backend), guard, fail_open: false, again: false, why: Why::Trial }, watching))
+        Some((Pick { backend: Arc::clone(backend), guard, fail_open: false, again: false, why: PickReason::Trial }, watching))
     }
 
     /// Watches an attempt at one of its backends, if backends are watched.
-    pub fn watch(&self, backend: &Backend) -> Option<Watching> {
+    pub fn observe(&self, backend: &Backend) -> Option<Watching> {
         self.detector.load().as_ref()?.watch(&backend.vitals)
     }
 
@@ -342,7 +342,7 @@ impl Upstream {
     }
 
     /// Those that cannot be picked, and why, for the log; nothing if all can.
-    pub fn passed_over(&self) -> Option<Arc<Vec<PassedOver>>> {
+    pub fn excluded(&self) -> Option<Arc<Vec<PassedOver>>> {
         self.passed_over.load_full()
     }
 
@@ -375,9 +375,9 @@ impl Upstream {
     }
 }
 
-fn rules(settings: &schema::Upstream) -> Rules {
+fn rules(settings: &schema::Upstream) -> TierRules {
     let load_factor = settings.hash.as_ref().and_then(|hash| hash.load_factor);
-    Rules {
+    TierRules {
         settings: Settings { balance: settings.balance, load_factor },
         fail_open: settings.fail_open,
         checked: settings.health_check.is_some(),

@@ -21,15 +21,15 @@ use x509_parser::prelude::FromDer;
 
 use super::addresses::{Addresses, Destination};
 use super::backend::Backend;
-use super::connect::Connect;
+use super::connect::Dialer;
 use super::connector;
-use super::kept::{Kept, Key};
-use super::lease::{Grant, Limits};
+use super::kept::{ConnectionPool, PoolKey};
+use super::lease::{PendingCheckout, IoTimeouts};
 use crate::config::pem;
 use crate::config::schema::{self, Protocol, RouteTimeouts};
 
 /// Concurrent streams on one HTTP/2 connection to a backend; the backend's own SETTINGS may allow fewer.
-const H2_STREAMS: usize = 128;
+const MAX_H2_STREAMS: usize = 128;
 /// Stands for the addresses of a name, of which the connector chooses one. Pingora takes a kept connection for this address
 /// wherever it leads (`check_fd_match`, pingora-core, protocols/mod.rs); which name it belongs to is in the peer's key.
 const NO_ADDRESS: std::net::SocketAddr =
@@ -40,11 +40,11 @@ fn any_address() -> PeerAddress {
 }
 
 /// As long as Pingora keeps a connection that nobody else may have: zero would be for ever.
-pub const NOT_KEPT: Duration = Duration::from_millis(1);
+pub const NOT_POOLED_IDLE: Duration = Duration::from_millis(1);
 
 /// What of an upstream's settings decides how its backends are spoken to, files included.
 #[derive(Clone)]
-pub struct Wire {
+pub struct TransportSettings {
     protocol: Protocol,
     server_name: Option<String>,
     keep_alive: Duration,
@@ -55,7 +55,7 @@ pub struct Wire {
     shown: Option<(Arc<CertKey>, Arc<[u8]>)>,
 }
 
-impl Wire {
+impl TransportSettings {
     /// From the settings and the bytes of the files that `tls` names. Where those of `ca` are no certificates nothing is
     /// trusted, and where those of `certificate` are no pair nothing is shown: a document is refused for that before it
     /// gets here.
@@ -114,7 +114,7 @@ impl Wire {
             Destination::One(address) => self.peer(address),
             Destination::Any(addresses) => {
                 let mut peer = self.peer(any_address());
-                peer.options.custom_l4 = Some(Arc::new(Connect::to(Some(addresses), false)));
+                peer.options.custom_l4 = Some(Arc::new(Dialer::to(Some(addresses), false)));
                 peer
             }
         }
@@ -135,7 +135,7 @@ impl Wire {
         };
         options.ca.clone_from(&self.ca);
         options.idle_timeout = Some(self.keep_alive);
-        options.max_h2_streams = H2_STREAMS;
+        options.max_h2_streams = MAX_H2_STREAMS;
         options.tcp_keepalive = Some(TcpKeepalive {
             idle: Duration::from_secs(60),
             interval: Duration::from_secs(10),
@@ -146,7 +146,7 @@ impl Wire {
     }
 }
 
-impl PartialEq for Wire {
+impl PartialEq for TransportSettings {
     fn eq(&self, other: &Self) -> bool {
         self.protocol == other.protocol
             && self.server_name == other.server_name
@@ -158,7 +158,7 @@ impl PartialEq for Wire {
     }
 }
 
-impl std::fmt::Debug for Wire {
+impl std::fmt::Debug for TransportSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Wire").field("protocol", &self.protocol).field("server_name", &self.server_name).finish()
     }
@@ -193,7 +193,7 @@ pub fn parse_ca(pem: &[u8]) -> Result<Arc<CaType>, String> {
 pub struct PeerTemplate {
     peer: HttpPeer,
     /// For plain HTTP/1; other connections are Pingora's to keep.
-    terms: Option<Terms>,
+    terms: Option<PoolSettings>,
     /// The request asks to switch protocols, over HTTP/1.
     tunnel: bool,
     /// Each request has a connection of its own.
@@ -202,35 +202,35 @@ pub struct PeerTemplate {
 
 /// What a lease goes by.
 #[derive(Debug, Clone)]
-struct Terms {
+struct PoolSettings {
     settings: u64,
     keep: Duration,
-    limits: Limits,
+    limits: IoTimeouts,
 }
 
 impl PeerTemplate {
     /// For one upstream and one route.
-    pub fn new(wire: &Wire, timeouts: &RouteTimeouts) -> Self {
+    pub fn new(wire: &TransportSettings, timeouts: &RouteTimeouts) -> Self {
         let mut peer = wire.peer(any_address());
         peer.options.connection_timeout = timeouts.connect.limit();
         peer.options.total_connection_timeout = timeouts.connect.limit();
         peer.options.read_timeout = timeouts.read.limit();
         peer.options.write_timeout = timeouts.write.limit();
         if wire.send_proxy {
-            peer.options.idle_timeout = Some(NOT_KEPT);
+            peer.options.idle_timeout = Some(NOT_POOLED_IDLE);
         }
         let terms = wire.is_plain().then(|| {
             peer.options.alpn = connector::alpn();
             // The leased socket's own, so that Pingora starts no timers.
-            let limits = Limits { read: peer.options.read_timeout.take(), write: peer.options.write_timeout.take() };
-            Terms { settings: wire.group_key(), keep: wire.keep_alive, limits }
+            let limits = IoTimeouts { read: peer.options.read_timeout.take(), write: peer.options.write_timeout.take() };
+            PoolSettings { settings: wire.group_key(), keep: wire.keep_alive, limits }
         });
         Self { peer, terms, tunnel: false, exclusive: wire.send_proxy }
     }
 
     /// The same for requests that ask to switch protocols: while they are a tunnel nothing but `timeouts.tunnel` ends
     /// them, and over HTTP/1 they have a connection of their own (see `upstream::tunnel`).
-    pub fn tunnel(wire: &Wire, timeouts: &RouteTimeouts) -> Self {
+    pub fn tunnel(wire: &TransportSettings, timeouts: &RouteTimeouts) -> Self {
         let mut template = Self::new(wire, timeouts);
         let options = &mut template.peer.options;
         if template.terms.take().is_some() {
@@ -238,10 +238,10 @@ impl PeerTemplate {
         }
         (options.read_timeout, options.write_timeout) = (timeouts.tunnel.limit(), timeouts.tunnel.limit());
         if wire.protocol == Protocol::Http1 {
-            options.custom_l4 = Some(Arc::new(Connect::to(None, true)));
+            options.custom_l4 = Some(Arc::new(Dialer::to(None, true)));
             (template.tunnel, template.exclusive) = (true, true);
             // Where the switch was declined: nobody else may have the connection.
-            options.idle_timeout = Some(NOT_KEPT);
+            options.idle_timeout = Some(NOT_POOLED_IDLE);
         }
         template
     }
@@ -251,20 +251,20 @@ impl PeerTemplate {
     pub fn lease(
         &self,
         backend: &Backend,
-        kept: &Arc<Kept>,
+        kept: &Arc<ConnectionPool>,
         left: Option<Duration>,
         fresh: bool,
         now: Instant,
-    ) -> Option<Grant> {
+    ) -> Option<PendingCheckout> {
         let terms = self.terms.as_ref()?;
-        let key = Key { backend: backend.resolved.identity(), settings: terms.settings };
+        let key = PoolKey { backend: backend.resolved.generation(), settings: terms.settings };
         let limits = terms.limits.within(left);
-        Some(Grant::new(kept, key, terms.keep, limits, fresh, now).to(backend.resolved.addresses()))
+        Some(PendingCheckout::new(kept, key, terms.keep, limits, fresh, now).to(backend.resolved.addresses()))
     }
 
     /// The peer for an attempt at this backend; nothing if its name has not resolved.
     pub fn peer(&self, backend: &Backend) -> Option<Box<HttpPeer>> {
-        let identity = backend.resolved.identity();
+        let identity = backend.resolved.generation();
         let place = backend.resolved.current()?;
         let mut peer = Box::new(self.peer.clone());
         match place {
@@ -279,7 +279,7 @@ impl PeerTemplate {
     fn aim(&self, peer: &mut HttpPeer, addresses: Arc<Addresses>, identity: u64) {
         // Multiplied, so that identities, which are small, do not undo each other.
         peer.group_key ^= identity.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        peer.options.custom_l4 = Some(Arc::new(Connect::to(Some(addresses), self.tunnel)));
+        peer.options.custom_l4 = Some(Arc::new(Dialer::to(Some(addresses), self.tunnel)));
     }
 
     /// Whether each request has a connection of its own.
@@ -304,7 +304,7 @@ mod tests {
 
     fn peer(yaml: &str, ca: Option<&[u8]>, address: &str) -> HttpPeer {
         let template =
-            PeerTemplate::new(&Wire::new(&settings(yaml), &|_| ca.map(<[u8]>::to_vec)), &RouteTimeouts::default());
+            PeerTemplate::new(&TransportSettings::new(&settings(yaml), &|_| ca.map(<[u8]>::to_vec)), &RouteTimeouts::default());
         *template.peer(&backend("a", address, 1, Health::Up)).unwrap()
     }
 
@@ -319,7 +319,7 @@ mod tests {
         let tls = peer("tls: {server_name: a}", None, "127.0.0.1:80");
         assert_eq!(tls.options.read_timeout, Some(Duration::from_secs(60)));
         let none = RouteTimeouts { connect: Period::ZERO, read: Period::ZERO, ..RouteTimeouts::default() };
-        let template = PeerTemplate::new(&Wire::new(&settings("{}"), &|_| None), &none);
+        let template = PeerTemplate::new(&TransportSettings::new(&settings("{}"), &|_| None), &none);
         assert_eq!((template.peer.options.read_timeout, template.peer.options.connection_timeout), (None, None));
         let h2c = peer("protocol: h2c", None, "unix:/tmp/a.sock");
         assert!(!h2c.is_tls() && h2c.options.alpn == ALPN::H2 && h2c.options.max_h2_streams >= 100);
@@ -353,7 +353,7 @@ mod tests {
         assert_eq!(parse_ca(b"").unwrap_err(), "holds no certificate");
         let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(parse_ca(broken).unwrap_err().contains("certificate that is none"));
-        let wire = Wire::new(&settings("tls: {server_name: a, ca: x.pem}"), &|_| Some(broken.to_vec()));
+        let wire = TransportSettings::new(&settings("tls: {server_name: a, ca: x.pem}"), &|_| Some(broken.to_vec()));
         assert!(wire.ca.is_some_and(|ca| ca.is_empty()));
     }
 }

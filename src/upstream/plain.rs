@@ -9,26 +9,26 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 /// The largest body of a plain request. A larger one may be answered before it has come, and then is Pingora's to end.
-const BODY: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Fields beyond these are not looked for here.
-const FIELDS: usize = 64;
+const MAX_FIELDS: usize = 64;
 
 /// As many fields as a response gets on its way.
-const MORE: usize = 6;
+const EXTRA_FIELDS: usize = 6;
 
 /// What the bytes of a response begin with.
 #[derive(Debug)]
-pub(super) enum Head {
+pub(super) enum ParsedHead {
     Partial,
-    Plain(Plain),
+    Plain(FixedLengthResponse),
     /// Anything else; the bytes are all still there.
     Other,
 }
 
 /// A plain response.
 #[derive(Debug)]
-pub(super) struct Plain {
+pub(super) struct FixedLengthResponse {
     pub(super) response: Box<ResponseHeader>,
     /// Of its body.
     pub(super) length: usize,
@@ -40,7 +40,7 @@ pub(super) struct Plain {
 /// (RFC 9110 section 7.6.1), and a small body of a known length, if any.
 pub fn is_request(request: &RequestHeader, bodiless: bool) -> bool {
     let origin_form = request.raw_path().first() == Some(&b'/');
-    let small = || length(&request.headers).is_some_and(|length| length <= BODY);
+    let small = || length(&request.headers).is_some_and(|length| length <= MAX_BODY_BYTES);
     request.version == Version::HTTP_11
         && origin_form
         && !request.headers.keys().any(ends_here)
@@ -91,19 +91,19 @@ fn keeps(headers: &HeaderMap) -> Option<bool> {
 
 /// Where a field is within a head.
 #[derive(Clone, Copy, Default)]
-struct Place {
+struct Span {
     name: (usize, usize),
     value: (usize, usize),
 }
 
 /// What decides how the rest is read, seen on the way through the fields.
 #[derive(Default)]
-struct Seen {
+struct FramingHeaders {
     length: Option<usize>,
     closes: bool,
 }
 
-impl Seen {
+impl FramingHeaders {
     /// Nothing where a field is not a plain response's.
     fn note(&mut self, name: &str, value: &[u8]) -> Option<()> {
         match name.len() {
@@ -123,51 +123,51 @@ impl Seen {
 }
 
 /// Takes the head off these bytes if it is plain. `bodiless`: the request was HEAD.
-pub(super) fn head(bytes: &mut BytesMut, bodiless: bool) -> Head {
-    let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
+pub(super) fn head(bytes: &mut BytesMut, bodiless: bool) -> ParsedHead {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let strict = httparse::ParserConfig::default();
     let end = match strict.parse_response_with_uninit_headers(&mut parsed, bytes, &mut fields) {
         Ok(httparse::Status::Complete(end)) => end,
-        Ok(httparse::Status::Partial) => return Head::Partial,
-        Err(_) => return Head::Other,
+        Ok(httparse::Status::Partial) => return ParsedHead::Partial,
+        Err(_) => return ParsedHead::Other,
     };
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
     let (Some(1), Some(status)) = (parsed.version, status.filter(|status| !status.is_informational())) else {
-        return Head::Other;
+        return ParsedHead::Other;
     };
     let base = bytes.as_ptr() as usize;
     let place = |part: &[u8]| (part.as_ptr() as usize - base, part.as_ptr() as usize - base + part.len());
-    let mut places = [Place::default(); FIELDS];
-    let mut seen = Seen::default();
+    let mut places = [Span::default(); MAX_FIELDS];
+    let mut seen = FramingHeaders::default();
     for (field, at) in parsed.headers.iter().zip(&mut places) {
         if seen.note(field.name, field.value).is_none() {
-            return Head::Other;
+            return ParsedHead::Other;
         }
-        *at = Place { name: place(field.name.as_bytes()), value: place(field.value) };
+        *at = Span { name: place(field.name.as_bytes()), value: place(field.value) };
     }
     let bodiless = bodiless || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let Some(length) = (if bodiless { Some(0) } else { seen.length }) else { return Head::Other };
+    let Some(length) = (if bodiless { Some(0) } else { seen.length }) else { return ParsedHead::Other };
     let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason()).map(str::to_owned);
     let places = &places[..parsed.headers.len()];
-    let Some(headers) = map(&bytes[..end], places) else { return Head::Other };
+    let Some(headers) = map(&bytes[..end], places) else { return ParsedHead::Other };
     let (mut parts, ()) = http::Response::new(()).into_parts();
     (parts.status, parts.headers) = (status, headers);
     let mut response = Box::new(ResponseHeader::from(parts));
     if let Some(reason) = reason
         && response.set_reason_phrase(Some(&reason)).is_err()
     {
-        return Head::Other;
+        return ParsedHead::Other;
     }
     bytes.advance(end);
-    Head::Plain(Plain { response, length, keeps: !seen.closes })
+    ParsedHead::Plain(FixedLengthResponse { response, length, keeps: !seen.closes })
 }
 
 /// The fields of a head that was parsed; nothing if one could not be.
-fn map(head: &[u8], places: &[Place]) -> Option<HeaderMap> {
+fn map(head: &[u8], places: &[Span]) -> Option<HeaderMap> {
     let shared = Bytes::copy_from_slice(head);
-    let mut headers = HeaderMap::with_capacity(places.len() + MORE);
-    for Place { name, value } in places {
+    let mut headers = HeaderMap::with_capacity(places.len() + EXTRA_FIELDS);
+    for Span { name, value } in places {
         let name = HeaderName::from_bytes(&head[name.0..name.1]).ok()?;
         // SAFETY: httparse takes the same bytes in a value as the type does (RFC 9110 section 5.5: no controls but the
         // tab), and has looked at each; a test holds both to that.
@@ -236,7 +236,7 @@ mod tests {
         }
     }
 
-    fn read(text: &str, bodiless: bool) -> (Head, BytesMut) {
+    fn read(text: &str, bodiless: bool) -> (ParsedHead, BytesMut) {
         let mut bytes = BytesMut::from(text);
         (head(&mut bytes, bodiless), bytes)
     }
@@ -244,12 +244,12 @@ mod tests {
     #[test]
     fn a_plain_response_is_taken_off_and_its_body_stays() {
         let text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-A: 1\r\nx-a: \t2 \r\nConnection: keep-alive\r\n\r\nabc";
-        let (Head::Plain(plain), rest) = read(text, false) else { panic!("not plain") };
+        let (ParsedHead::Plain(plain), rest) = read(text, false) else { panic!("not plain") };
         assert_eq!((plain.length, plain.keeps, &rest[..]), (3, true, &b"abc"[..]));
         let all: Vec<_> = plain.response.headers.get_all("x-a").iter().collect();
         assert_eq!(all, ["1", "2"]);
         assert_eq!((plain.response.status.as_u16(), plain.response.version), (200, Version::HTTP_11));
-        let (Head::Plain(closes), _) =
+        let (ParsedHead::Plain(closes), _) =
             read("HTTP/1.1 200 Fine\r\nContent-Length: 0\r\nconnection: CLOSE\r\n\r\n", false)
         else {
             panic!("not plain")
@@ -265,7 +265,7 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", true),
             ("HTTP/1.1 200 OK\r\n\r\n", true),
         ] {
-            let (Head::Plain(plain), _) = read(text, bodiless) else { panic!("{text}") };
+            let (ParsedHead::Plain(plain), _) = read(text, bodiless) else { panic!("{text}") };
             assert_eq!(plain.length, 0, "{text}");
         }
     }
@@ -287,7 +287,7 @@ mod tests {
             "220 ready\r\n\r\n",
         ] {
             let (head, rest) = read(text, false);
-            assert!(matches!(head, Head::Other), "{text}");
+            assert!(matches!(head, ParsedHead::Other), "{text}");
             assert_eq!(rest, text.as_bytes());
         }
     }
@@ -299,7 +299,7 @@ mod tests {
             bytes.extend_from_slice(&[byte, b'b']);
             bytes.extend_from_slice(b"\r\n\r\n");
             match head(&mut bytes, false) {
-                Head::Plain(plain) => {
+                ParsedHead::Plain(plain) => {
                     let value = &plain.response.headers["x-a"];
                     assert_eq!(value, HeaderValue::from_bytes(&[b'a', byte, b'b']).unwrap());
                 }
@@ -319,11 +319,11 @@ mod tests {
             let text = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {}\r\n\r\n", rest.len());
             let cut = cut.index(text.len());
             let mut part = BytesMut::from(&text.as_bytes()[..cut]);
-            prop_assert!(matches!(head(&mut part, false), Head::Partial));
+            prop_assert!(matches!(head(&mut part, false), ParsedHead::Partial));
             prop_assert_eq!(&part[..], &text.as_bytes()[..cut]);
             let mut whole = BytesMut::from(text.as_bytes());
             whole.extend_from_slice(&rest);
-            let Head::Plain(plain) = head(&mut whole, false) else { panic!("not plain: {text}") };
+            let ParsedHead::Plain(plain) = head(&mut whole, false) else { panic!("not plain: {text}") };
             prop_assert_eq!((plain.length, &whole[..]), (rest.len(), &rest[..]));
             for (at, value) in values.iter().enumerate() {
                 prop_assert_eq!(plain.response.headers[format!("x-{at}")].as_bytes(), value.as_bytes());
@@ -333,7 +333,7 @@ mod tests {
         #[test]
         fn whatever_comes_is_looked_at_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200), bodiless: bool) {
             let mut whole = BytesMut::from(&bytes[..]);
-            if !matches!(head(&mut whole, bodiless), Head::Plain(_)) {
+            if !matches!(head(&mut whole, bodiless), ParsedHead::Plain(_)) {
                 prop_assert_eq!(&whole[..], &bytes[..]);
             }
         }

@@ -4,10 +4,10 @@
 //! which always has all of its weight: so when all come up together, as at the proxy's own start, nobody is held back.
 
 /// All of a weight; what counts of it is given in parts of this.
-pub const FULL: u16 = 20;
+pub const FULL_FACTOR: u16 = 20;
 
 /// With what a backend starts.
-const START: f64 = 0.1;
+const START_SHARE: f64 = 0.1;
 
 /// How often weights are looked at again while one grows, in steps over a whole `slow_start`.
 pub const STEPS: u32 = 20;
@@ -17,12 +17,12 @@ pub fn factors(since_ms: &[u64], now_ms: u64, slow_start_ms: u64) -> Box<[u16]> 
     let grown = |since: &u64| {
         // A clock that was set back makes nobody older.
         let age = if *since == 0 { 0 } else { now_ms.saturating_sub(*since) };
-        (START + (1.0 - START) * age as f64 / slow_start_ms.max(1) as f64).min(1.0)
+        (START_SHARE + (1.0 - START_SHARE) * age as f64 / slow_start_ms.max(1) as f64).min(1.0)
     };
-    let eldest = since_ms.iter().map(grown).fold(START, f64::max);
+    let eldest = since_ms.iter().map(grown).fold(START_SHARE, f64::max);
     // Less than a hundredth of a step is what a comparison of milliseconds leaves.
-    let part = |since: &u64| (grown(since) / eldest * f64::from(FULL) - 0.01).ceil().max(1.0) as u16;
-    since_ms.iter().map(|since| if slow_start_ms == 0 { FULL } else { part(since).min(FULL) }).collect()
+    let part = |since: &u64| (grown(since) / eldest * f64::from(FULL_FACTOR) - 0.01).ceil().max(1.0) as u16;
+    since_ms.iter().map(|since| if slow_start_ms == 0 { FULL_FACTOR } else { part(since).min(FULL_FACTOR) }).collect()
 }
 
 #[cfg(test)]
@@ -36,16 +36,16 @@ mod tests {
         let at = |age: u64| factors(&[1_000, 100_000], 100_000 + age, 30_000);
         let seen: Vec<_> = [0, 1_000, 3_000, 7_500, 15_000, 29_000, 30_000].into_iter().map(|age| at(age)[1]).collect();
         assert_eq!(seen, [2, 3, 4, 7, 11, 20, 20]);
-        assert!((0..40_000).all(|age| at(age)[0] == FULL));
+        assert!((0..40_000).all(|age| at(age)[0] == FULL_FACTOR));
     }
 
     #[test]
     fn those_that_come_together_have_all_of_it() {
-        assert_eq!(*factors(&[100_000; 3], 100_000, 30_000), [FULL; 3]);
-        assert_eq!(*factors(&[0; 3], 100_000, 30_000), [FULL; 3]);
+        assert_eq!(*factors(&[100_000; 3], 100_000, 30_000), [FULL_FACTOR; 3]);
+        assert_eq!(*factors(&[0; 3], 100_000, 30_000), [FULL_FACTOR; 3]);
         // Five seconds apart soon after the start: by how much of its start each has behind it.
-        assert_eq!(*factors(&[100_000, 105_000], 110_000, 30_000), [FULL, 13]);
-        assert_eq!(*factors(&[1, 100_000], 100_000, 0), [FULL; 2]);
+        assert_eq!(*factors(&[100_000, 105_000], 110_000, 30_000), [FULL_FACTOR, 13]);
+        assert_eq!(*factors(&[1, 100_000], 100_000, 0), [FULL_FACTOR; 2]);
     }
 
     proptest! {
@@ -54,9 +54,9 @@ mod tests {
             let now = 100_000;
             let (first, later) = (factors(&since, now, 30_000), factors(&since, now + wait, 30_000));
             let eldest = since.iter().zip(&first).min().map(|(_, part)| *part);
-            prop_assert_eq!(eldest, Some(FULL));
-            prop_assert!(first.iter().zip(&later).all(|(before, after)| after >= before && (1..=FULL).contains(before)));
-            prop_assert!(factors(&since, now + 30_000, 30_000).iter().all(|part| *part == FULL));
+            prop_assert_eq!(eldest, Some(FULL_FACTOR));
+            prop_assert!(first.iter().zip(&later).all(|(before, after)| after >= before && (1..=FULL_FACTOR).contains(before)));
+            prop_assert!(factors(&since, now + 30_000, 30_000).iter().all(|part| *part == FULL_FACTOR));
         }
     }
 }

@@ -14,18 +14,18 @@ use std::time::Duration;
 use pingora_core::connectors::http::Connector;
 use tokio::runtime::Handle;
 
-use self::finding::Finding;
-use super::backend::{Backend, Resolved};
+use self::finding::RunningDiscovery;
+use super::backend::{Backend, BackendAddr};
 use super::health::probe::Probe;
-use super::health::prober::{Changed, Owned, Prober, Spec};
-use super::peer::Wire;
+use super::health::prober::{Changed, Owned, HealthChecker, CheckSettings};
+use super::peer::TransportSettings;
 use super::resolve::Resolver;
 use super::sticky::Sticky;
 use super::{Upstream, clock, ramp, steer};
 use crate::config::schema::{self, Balance};
 use crate::config::values::{BackendAddress, Name, Period};
 use crate::telemetry::meters::UpstreamMeters;
-use crate::telemetry::vitals::{Health, Labels, OnFree, Vitals};
+use crate::telemetry::vitals::{Health, Labels, OnFree, BackendState};
 
 /// Compiled upstreams by name.
 pub type Upstreams = BTreeMap<Name, Arc<Upstream>>;
@@ -39,7 +39,7 @@ type MetersOf = Box<dyn Fn(&str) -> Arc<UpstreamMeters> + Send + Sync>;
 /// The process's upstreams over all its configurations.
 pub struct Registry {
     handle: Handle,
-    vitals_of: Box<dyn Fn(Labels) -> Arc<Vitals> + Send + Sync>,
+    vitals_of: Box<dyn Fn(Labels) -> Arc<BackendState> + Send + Sync>,
     meters_of: MetersOf,
     /// For the tasks that find backends: they end with it.
     me: Weak<Self>,
@@ -49,7 +49,7 @@ pub struct Registry {
     /// Upstreams with a slow start: a task each, that lets weights grow.
     growing: Mutex<HashMap<Arc<str>, (Period, Owned)>>,
     /// Upstreams that look for backends: a task each.
-    finding: Mutex<HashMap<Arc<str>, Finding>>,
+    finding: Mutex<HashMap<Arc<str>, RunningDiscovery>>,
     live: Arc<Live>,
 }
 
@@ -71,7 +71,7 @@ struct Generations {
 struct Common<'a> {
     upstream: &'a Arc<Upstream>,
     /// How they are probed.
-    spec: Option<Spec>,
+    spec: Option<CheckSettings>,
     /// When they are brought in, by the monotonic clock.
     at_ms: u64,
     /// After a change that members depend on; `judged`: after one that a probe made.
@@ -81,8 +81,8 @@ struct Common<'a> {
 
 /// A backend of the current configuration with its tasks.
 struct Active {
-    vitals: Arc<Vitals>,
-    probing: Option<(Spec, Owned)>,
+    vitals: Arc<BackendState>,
+    probing: Option<(CheckSettings, Owned)>,
     resolving: Option<Owned>,
 }
 
@@ -91,7 +91,7 @@ impl Registry {
     /// the same ones for the same (upstream, address). `meters_of`: an upstream's meters by its name.
     pub fn new(
         handle: Handle,
-        vitals_of: impl Fn(Labels) -> Arc<Vitals> + Send + Sync + 'static,
+        vitals_of: impl Fn(Labels) -> Arc<BackendState> + Send + Sync + 'static,
         meters_of: impl Fn(&str) -> Arc<UpstreamMeters> + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
@@ -131,7 +131,7 @@ impl Registry {
         file: &Files<'_>,
         previous: Option<&Arc<Upstream>>,
     ) -> Arc<Upstream> {
-        let wire = Wire::new(settings, file);
+        let wire = TransportSettings::new(settings, file);
         let sticky = settings.sticky.as_ref();
         let sticky = sticky.and_then(|sticky| Some(Sticky::new(name.as_str(), sticky, &file(&sticky.key_file)?)));
         let has_the_secret = |previous: &Upstream| match (previous.sticky(), &sticky) {
@@ -149,7 +149,7 @@ impl Registry {
         let budget = previous.map(|previous| Arc::clone(&previous.budget)).unwrap_or_default();
         let members = previous.map(|previous| previous.members());
         let built = Upstream::new(upstream, settings.clone(), backends, Arc::new(wire), budget, members);
-        Arc::new(built.sticking(sticky).finding(found).continuing(previous.map(|previous| &**previous)))
+        Arc::new(built.with_affinity(sticky).with_discovery(found).inherit(previous.map(|previous| &**previous)))
     }
 
     fn backend(
@@ -169,7 +169,7 @@ impl Registry {
                 let vitals = (self.vitals_of)(labels);
                 // Not before it is activated: a refused reload must not show it.
                 vitals.set_member(false, 0);
-                (vitals, Arc::new(Resolved::new(&address)))
+                (vitals, Arc::new(BackendAddr::new(&address)))
             }
         };
         let token = sticky.map(|sticky| sticky.token(&address));
@@ -210,7 +210,7 @@ impl Registry {
         let judged = pace::paced(self.handle.clone(), move || live.rebuild(&name));
         Common {
             upstream,
-            spec: Spec::of(upstream),
+            spec: CheckSettings::of(upstream),
             at_ms: clock::now_ms(),
             changed: self.changed(upstream.name()),
             judged,
@@ -284,7 +284,7 @@ impl Registry {
         Some(Owned::spawn(&self.handle, resolver.run()))
     }
 
-    fn probe(&self, common: &Common<'_>, backend: &Backend, running: Option<(Spec, Owned)>) -> Option<(Spec, Owned)> {
+    fn probe(&self, common: &Common<'_>, backend: &Backend, running: Option<(CheckSettings, Owned)>) -> Option<(CheckSettings, Owned)> {
         let Some(spec) = common.spec.clone() else {
             if backend.vitals.health() != Health::Up {
                 backend.vitals.set_health(Health::Up, "", clock::now_ms());
@@ -303,7 +303,7 @@ impl Registry {
         let connector = self.connector.get_or_init(|| Arc::new(Connector::new(None)));
         let host = backend.address.to_string();
         let probe = Probe::new(Arc::clone(&spec.check), Arc::clone(&spec.wire), &host, Arc::clone(connector));
-        let prober = Prober::new(&spec, backend, probe, common.at_ms, Arc::clone(&common.judged));
+        let prober = HealthChecker::new(&spec, backend, probe, common.at_ms, Arc::clone(&common.judged));
         let task = Owned::spawn(&self.handle, prober.run());
         Some((spec, task))
     }

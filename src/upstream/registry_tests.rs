@@ -7,18 +7,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::telemetry::vitals::{Mark, State};
+use crate::telemetry::vitals::{AdminState, BackendCondition};
 use crate::upstream::balance::Tried;
-use crate::upstream::discovery::Look;
+use crate::upstream::discovery::DiscoverySettings;
 use crate::upstream::sticky::Token;
-use crate::upstream::{Wish, counting, queue};
+use crate::upstream::{PickHints, counting, queue};
 
 fn registry() -> Arc<Registry> {
-    type Cells = HashMap<(Arc<str>, Arc<str>), Arc<Vitals>>;
+    type Cells = HashMap<(Arc<str>, Arc<str>), Arc<BackendState>>;
     let cells: Mutex<Cells> = Mutex::default();
     let vitals_of = move |labels: Labels| {
         let key = (Arc::clone(&labels.upstream), Arc::clone(&labels.address));
-        Arc::clone(cells.lock().unwrap().entry(key).or_insert_with(|| Arc::new(Vitals::new(labels))))
+        Arc::clone(cells.lock().unwrap().entry(key).or_insert_with(|| Arc::new(BackendState::new(labels))))
     };
     Registry::new(Handle::current(), vitals_of, |name| Arc::new(UpstreamMeters::new(name)))
 }
@@ -104,12 +104,12 @@ async fn one_that_is_gone_leaves_and_comes_back() {
     let held = c.raise();
     let two = compile(&registry, TWO, &three);
     registry.activate(&two);
-    assert_eq!((c.is_member(), c.state(), c.in_flight()), (false, State::Draining, 1));
+    assert_eq!((c.is_member(), c.state(), c.in_flight()), (false, BackendCondition::Draining, 1));
     assert!(!picks(of(&two, "u"), 6).contains('c'));
     let back = compile(&registry, THREE, &two);
     registry.activate(&back);
     assert!(Arc::ptr_eq(&c, &of(&back, "u").backends()[2].vitals));
-    assert_eq!((c.state(), c.in_flight()), (State::Up, 1));
+    assert_eq!((c.state(), c.in_flight()), (BackendCondition::Up, 1));
     drop(held);
 }
 
@@ -143,7 +143,7 @@ async fn verdicts_come_at_once_and_reach_every_generation() {
     let fourth = compile(&registry, &yaml.replace("health_check: {http: {}, interval: 1h}, ", ""), &third);
     registry.activate(&fourth);
     assert_eq!(picks(of(&fourth, "u"), 2).len(), 2);
-    assert!(of(&fourth, "u").backends().iter().all(|backend| backend.vitals.state() == State::Up));
+    assert!(of(&fourth, "u").backends().iter().all(|backend| backend.vitals.state() == BackendCondition::Up));
 }
 
 #[tokio::test]
@@ -217,9 +217,9 @@ async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
     assert_eq!(picks(of(&second, "u"), 9).matches('c').count(), 3);
     // An operator who takes one out and back lets it grow again.
     let backend = Arc::clone(&of(&second, "u").backends()[0]);
-    backend.vitals.set_mark(Mark::Draining, 0);
+    backend.vitals.set_mark(AdminState::Draining, 0);
     of(&second, "u").rebuild();
-    backend.vitals.set_mark(Mark::Ready, 0);
+    backend.vitals.set_mark(AdminState::Ready, 0);
     of(&second, "u").rebuild();
     let starts = |weight: f64| (0.1..0.5).contains(&weight);
     assert!(starts(weights(&second)[0]) && weights(&second)[1..] == [1.0; 2]);
@@ -287,13 +287,13 @@ async fn what_is_found_reaches_every_generation_and_what_is_gone_drains() {
     until(|| names(of(&second, "u")) == ["own", other.as_str()]).await;
     until(|| names(of(&first, "u")) == ["own", other.as_str()]).await;
     until(|| !gone.is_member()).await;
-    assert_eq!((gone.state(), gone.in_flight()), (State::Draining, 1));
+    assert_eq!((gone.state(), gone.in_flight()), (BackendCondition::Draining, 1));
     assert!(!of(&second, "u").verdict_pending(), "one that is found later holds up nothing");
     let cells = |upstreams: &Upstreams| Arc::clone(&of(upstreams, "u").backends()[1].vitals);
     assert!(Arc::ptr_eq(&cells(&first), &cells(&second)) && cells(&second).is_member());
     until(|| cells(&first).health() == Health::Up).await;
     assert_eq!(picks(of(&first, "u"), 1), other);
-    assert!(of(&second, "u").watch(&of(&second, "u").backends()[1]).is_some(), "it is watched for outliers");
+    assert!(of(&second, "u").observe(&of(&second, "u").backends()[1]).is_some(), "it is watched for outliers");
 
     std::fs::write(&path, "nonsense").unwrap();
     until(|| of(&second, "u").status().discovery.unwrap().failures == 1).await;
@@ -312,7 +312,7 @@ async fn another_place_to_look_goes_on_with_what_the_old_one_had() {
     let registry = registry();
     let yaml = "u: {backends: [], discover: {dns: name.invalid, port: 80, resolver: '127.0.0.1:9', max_ttl: 1s}}";
     let first = compile(&registry, yaml, &Upstreams::new());
-    let look = Look { list: Some(serde_yaml::from_str("[{address: '10.0.0.1:80'}]").unwrap()), ..Look::default() };
+    let look = DiscoverySettings { list: Some(serde_yaml::from_str("[{address: '10.0.0.1:80'}]").unwrap()), ..DiscoverySettings::default() };
     assert!(of(&first, "u").verdict_pending(), "nobody has looked yet");
     assert!(of(&first, "u").found().unwrap().take(look, 1));
     registry.activate(&first);
@@ -365,9 +365,9 @@ async fn one_that_is_found_has_its_token_in_every_generation_by_that_generations
         assert_eq!(tokens(upstream), of_all(upstream, &[c, a]));
         assert_eq!(tokens(upstream)[0].is_some(), sticky);
     }
-    let wish = Wish { key: None, named: tokens(of(&second, "u"))[1] };
+    let wish = PickHints { key: None, named: tokens(of(&second, "u"))[1] };
     for _ in 0..4 {
-        let queue::Look::Slot(pick) = of(&second, "u").look(&Tried::default(), 0, wish) else { panic!("a backend") };
+        let queue::Look::Slot(pick) = of(&second, "u").try_pick(&Tried::default(), 0, wish) else { panic!("a backend") };
         assert_eq!(&*pick.backend.name, a);
     }
 }
@@ -395,14 +395,14 @@ async fn neither_a_pick_by_a_cookie_nor_one_by_the_balancer_allocates() {
             let trial = upstream.pick_trial(&none, 0, named.as_ref());
             assert!(trial.is_none());
             for tried in [&none, &tried] {
-                let look = upstream.look(tried, 0, Wish { key: None, named });
+                let look = upstream.try_pick(tried, 0, PickHints { key: None, named });
                 let queue::Look::Slot(pick) = look else { panic!("a backend") };
-                drop((upstream.watch(&pick.backend), pick));
+                drop((upstream.observe(&pick.backend), pick));
             }
         }
         let entry = value.split(|byte| *byte == b';').next();
         assert_eq!(upstream.sticky().unwrap().read(entry.into_iter(), 2).unwrap().token, gone);
-        upstream.passed_over()
+        upstream.excluded()
     };
     // What a thread's first look at a swapped value takes is its own.
     drop(all());
@@ -416,7 +416,7 @@ const HASHED: &str = "u: {outlier: {consecutive: 2}, balance: consistent_hash, h
 
 fn fail(upstream: &Upstream, at: usize, times: usize) {
     let backends = upstream.backends();
-    (0..times).for_each(|_| upstream.watch(&backends[at]).unwrap().ended(false, clock::now_ms()));
+    (0..times).for_each(|_| upstream.observe(&backends[at]).unwrap().ended(false, clock::now_ms()));
 }
 
 #[tokio::test]
@@ -451,7 +451,7 @@ async fn a_verdict_rebuilds_the_current_generation_alone_and_an_older_one_follow
     let (newest, before) = (of(&current, "u"), held.iter().map(members).collect::<Vec<_>>());
     let newest_before = members(newest);
     newest.backends()[2].vitals.set_health(Health::Down, "refused", 0);
-    newest.backends()[2].vitals.set_mark(Mark::Draining, 0);
+    newest.backends()[2].vitals.set_mark(AdminState::Draining, 0);
     registry.rebuild("u");
     assert!(!Arc::ptr_eq(&newest_before, &members(newest)));
     let untouched = held.iter().zip(&before).all(|(upstream, before)| Arc::ptr_eq(before, &members(upstream)));

@@ -14,17 +14,17 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::line::Shared;
+use super::line::SharedSocket;
 
 /// Gives what was read, then what comes. What is written goes nowhere: the request has left by another way.
 #[derive(Debug)]
-pub(super) struct Replay {
+pub(super) struct RewindIo {
     read: BytesMut,
-    line: Arc<Shared>,
+    line: Arc<SharedSocket>,
 }
 
-impl Replay {
-    pub(super) fn new(read: BytesMut, line: Arc<Shared>) -> Self {
+impl RewindIo {
+    pub(super) fn new(read: BytesMut, line: Arc<SharedSocket>) -> Self {
         Self { read, line }
     }
 
@@ -34,7 +34,7 @@ impl Replay {
     }
 }
 
-impl AsyncRead for Replay {
+impl AsyncRead for RewindIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.read.is_empty() {
@@ -47,7 +47,7 @@ impl AsyncRead for Replay {
     }
 }
 
-impl AsyncWrite for Replay {
+impl AsyncWrite for RewindIo {
     fn poll_write(self: Pin<&mut Self>, _cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(Ok(data.len()))
     }
@@ -62,36 +62,36 @@ impl AsyncWrite for Replay {
 }
 
 #[async_trait]
-impl Shutdown for Replay {
+impl Shutdown for RewindIo {
     async fn shutdown(&mut self) {
         let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 
-impl UniqueID for Replay {
+impl UniqueID for RewindIo {
     fn id(&self) -> UniqueIDType {
         self.line.lock().id()
     }
 }
 
-impl Ssl for Replay {}
+impl Ssl for RewindIo {}
 
-impl GetTimingDigest for Replay {
+impl GetTimingDigest for RewindIo {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         Vec::new()
     }
 }
 
-impl GetProxyDigest for Replay {
+impl GetProxyDigest for RewindIo {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         None
     }
 }
 
-impl GetSocketDigest for Replay {
+impl GetSocketDigest for RewindIo {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         None
     }
 }
 
-impl Peek for Replay {}
+impl Peek for RewindIo {}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::addresses::Addresses;
-use super::backend::Resolved;
+use super::backend::BackendAddr;
 use super::clock;
 use super::health::prober::Changed;
 use super::lookup::Lookup;
@@ -22,14 +22,14 @@ const JITTER: f64 = 0.1;
 /// Resolves one name for as long as it is configured.
 pub struct Resolver {
     lookup: Lookup,
-    resolved: Arc<Resolved>,
+    resolved: Arc<BackendAddr>,
     changed: Changed,
     failures: u32,
 }
 
 impl Resolver {
     /// `changed` is called after the addresses have changed.
-    pub fn new(name: &str, port: u16, resolved: Arc<Resolved>, changed: Changed) -> Self {
+    pub fn new(name: &str, port: u16, resolved: Arc<BackendAddr>, changed: Changed) -> Self {
         Self { lookup: Lookup::new(name, port), resolved, changed, failures: 0 }
     }
 
@@ -84,8 +84,8 @@ mod tests {
 
     use super::*;
 
-    fn resolver(name: &str) -> (Resolver, Arc<Resolved>, Arc<AtomicU32>) {
-        let resolved = Arc::new(Resolved::new(&format!("{name}:80").parse().unwrap()));
+    fn resolver(name: &str) -> (Resolver, Arc<BackendAddr>, Arc<AtomicU32>) {
+        let resolved = Arc::new(BackendAddr::new(&format!("{name}:80").parse().unwrap()));
         let changes = Arc::new(AtomicU32::new(0));
         let changed: Changed = Arc::new({
             let changes = Arc::clone(&changes);

@@ -32,7 +32,7 @@ impl Rule {
 }
 
 /// No try waits longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 impl Rule {
     /// How long the try after `tries` waits: at random up to `backoff`, doubled with each, so that those who failed
@@ -40,7 +40,7 @@ impl Rule {
     /// `chance`: 0 to 1.
     pub fn pause(&self, tries: u8, chance: f64) -> Duration {
         let doubled = self.backoff.saturating_mul(1 << tries.saturating_sub(1).min(16));
-        doubled.min(LONGEST_PAUSE).mul_f64(chance.clamp(0.0, 1.0))
+        doubled.min(MAX_BACKOFF).mul_f64(chance.clamp(0.0, 1.0))
     }
 }
 

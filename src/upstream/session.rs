@@ -23,22 +23,22 @@ use pingora_core::protocols::{Digest, UniqueIDType};
 use pingora_core::{Error, ErrorType, OkOrErr, OrErr, Result};
 use tokio::io::AsyncWrite;
 
-use super::lease::{Lease, Leased};
-use super::line::{Body, Line, NoBody};
-use super::plain::{self, Head};
-use super::replay::Replay;
+use super::lease::{Checkout, PooledStream};
+use super::line::{BodyWriter, SharedIo, EmptyBodyWriter};
+use super::plain::{self, ParsedHead};
+use super::replay::RewindIo;
 use crate::turn;
 
 /// Room for the head of a response, and for a small body behind it.
-const HEAD: usize = 4096;
+const HEAD_BUFFER_BYTES: usize = 4096;
 /// A longer head is Pingora's to read.
-const LONGEST_HEAD: usize = 16 * 1024;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// A piece of a body: most responses have less in all, and are handed on in one.
-const PIECE: usize = 128 * 1024;
+const MAX_PIECE_BYTES: usize = 128 * 1024;
 /// Bodies larger than this are handed on piece by piece: those that Pingora gets at once it copies into one.
-const LARGE: usize = 16 * 1024;
+const LARGE_BODY_BYTES: usize = 16 * 1024;
 /// A piece is handed on in the buffer that it was read into if it fills one part of so many.
-const WORTH: usize = 4;
+const MIN_FILL_RATIO: usize = 4;
 
 /// How far the response is.
 enum State {
@@ -50,7 +50,7 @@ enum State {
 }
 
 /// What Pingora is to see of this header, which it copies: the status. The fields wait in the lease.
-fn without_fields(lease: &Lease, response: Box<ResponseHeader>) -> Result<Box<ResponseHeader>> {
+fn without_fields(lease: &Checkout, response: Box<ResponseHeader>) -> Result<Box<ResponseHeader>> {
     let bare = ResponseHeader::build_no_case(response.status, Some(0))?;
     lease.put_response(response);
     Ok(Box::new(bare))
@@ -70,8 +70,8 @@ async fn pause() {
 }
 
 /// One exchange.
-pub struct PlainSession {
-    line: Line,
+pub struct Http1Session {
+    line: SharedIo,
     request: Option<Box<RequestHeader>>,
     /// What came and was not handed on.
     buf: BytesMut,
@@ -82,10 +82,10 @@ pub struct PlainSession {
     large: bool,
 }
 
-impl PlainSession {
-    pub(super) fn new(leased: Leased) -> Self {
+impl Http1Session {
+    pub(super) fn new(leased: PooledStream) -> Self {
         Self {
-            line: Line::new(leased),
+            line: SharedIo::new(leased),
             request: None,
             buf: BytesMut::new(),
             state: State::Head,
@@ -104,27 +104,27 @@ impl PlainSession {
             State::Other(mut session) => {
                 session.respect_keepalive();
                 // Pingora has not seen what it has not asked for.
-                let stream = session.reuse().await.and_then(|stream| stream.into_any().downcast::<Replay>().ok());
+                let stream = session.reuse().await.and_then(|stream| stream.into_any().downcast::<RewindIo>().ok());
                 stream.is_some_and(|replay| replay.is_spent())
             }
         };
         if good && self.line.is_sent() {
-            self.line.with(Leased::hand_back);
+            self.line.with(PooledStream::hand_back);
         }
     }
 
     /// Until there is a whole head, or one that is Pingora's to read.
-    async fn head(&mut self) -> Result<Head> {
+    async fn head(&mut self) -> Result<ParsedHead> {
         loop {
             if !self.buf.is_empty() {
                 let bodiless = self.request.as_ref().is_some_and(|request| request.method == http::Method::HEAD);
                 match plain::head(&mut self.buf, bodiless) {
-                    Head::Partial if self.buf.len() <= LONGEST_HEAD => {}
-                    Head::Partial => return Ok(Head::Other),
+                    ParsedHead::Partial if self.buf.len() <= MAX_HEAD_BYTES => {}
+                    ParsedHead::Partial => return Ok(ParsedHead::Other),
                     whole => return Ok(whole),
                 }
             }
-            self.buf.reserve(HEAD);
+            self.buf.reserve(HEAD_BUFFER_BYTES);
             let come = std::future::poll_fn(|cx| {
                 let come = self.line.poll_read(cx, &mut self.buf);
                 if come.is_pending() && self.line.only_reads() {
@@ -148,7 +148,7 @@ impl PlainSession {
 
     /// Pingora's session, as if it had sent the request and read nothing yet.
     async fn hand_over(&mut self) -> Result<Box<HttpSession>> {
-        let replay = Replay::new(std::mem::take(&mut self.buf), self.line.share());
+        let replay = RewindIo::new(std::mem::take(&mut self.buf), self.line.share());
         let mut session = Box::new(HttpSession::new(Box::new(replay)));
         if let Some(request) = self.request.take() {
             session.write_request_header(request).await?;
@@ -158,7 +158,7 @@ impl PlainSession {
 
     /// What is here of the body, at the most a piece. It waits only where nothing is.
     fn poll_body(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<Result<Bytes>> {
-        let want = left.min(PIECE);
+        let want = left.min(MAX_PIECE_BYTES);
         if self.buf.len() < want {
             // More than is wanted: a read that comes short of the room says that there is no more for now.
             self.buf.reserve(want + 1 - self.buf.len());
@@ -170,7 +170,7 @@ impl PlainSession {
             }
         }
         let here = self.buf.len().min(left);
-        if here * WORTH < self.buf.capacity() {
+        if here * MIN_FILL_RATIO < self.buf.capacity() {
             // A few bytes must not hold a large buffer for as long as the client takes.
             let few = Bytes::copy_from_slice(&self.buf[..here]);
             self.buf.advance(here);
@@ -181,7 +181,7 @@ impl PlainSession {
 }
 
 #[async_trait]
-impl Session for PlainSession {
+impl Session for Http1Session {
     async fn write_request_header(&mut self, request: Box<RequestHeader>, end: bool) -> Result<()> {
         let wire = http_req_header_to_wire(&request).filter(|_| end || plain::length(&request.headers).is_some());
         let mut wire = wire.or_err(ErrorType::InvalidHTTPHeader, "a request that cannot be sent")?;
@@ -207,9 +207,9 @@ impl Session for PlainSession {
     async fn read_response_header(&mut self) -> Result<()> {
         if let State::Head = self.state {
             match self.head().await? {
-                Head::Plain(plain) => {
+                ParsedHead::Plain(plain) => {
                     (self.state, self.keeps) = (State::Body(plain.length), plain.keeps);
-                    self.large = plain.length > LARGE;
+                    self.large = plain.length > LARGE_BODY_BYTES;
                     self.response = Some(self.line.with(|leased| without_fields(leased.lease(), plain.response))?);
                     return Ok(());
                 }
@@ -298,8 +298,8 @@ impl Session for PlainSession {
     fn take_request_body_writer(&mut self) -> Option<Box<dyn BodyWrite>> {
         let unsent = self.request.as_ref().filter(|_| !self.line.is_sent());
         match unsent.and_then(|request| plain::length(&request.headers)) {
-            Some(length) => Some(Box::new(Body::new(self.line.share(), length))),
-            None => Some(Box::new(NoBody)),
+            Some(length) => Some(Box::new(BodyWriter::new(self.line.share(), length))),
+            None => Some(Box::new(EmptyBodyWriter)),
         }
     }
 

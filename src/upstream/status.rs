@@ -9,9 +9,9 @@ use time::format_description::well_known::Rfc3339;
 use super::Upstream;
 use super::backend::Backend;
 use super::clock;
-use super::discovery::found::Found;
+use super::discovery::found::DiscoveryState;
 use crate::config::schema::Balance;
-use crate::telemetry::vitals::State;
+use crate::telemetry::vitals::BackendCondition;
 
 /// An upstream as `/api/v1/status` shows it.
 #[derive(Debug, Clone, Serialize)]
@@ -47,7 +47,7 @@ pub struct BackendStatus {
     /// Its address as configured.
     pub address: String,
     /// The one state.
-    pub state: State,
+    pub state: BackendCondition,
     /// Why; null where there is nothing to say.
     pub reason: Option<String>,
     /// Since when (RFC 3339); null: since the start.
@@ -72,7 +72,7 @@ impl Upstream {
     }
 }
 
-fn discovery_of(found: &Found) -> DiscoveryStatus {
+fn discovery_of(found: &DiscoveryState) -> DiscoveryStatus {
     let state = found.state();
     DiscoveryStatus {
         source: found.source(),

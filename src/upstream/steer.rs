@@ -9,7 +9,7 @@ use super::Upstream;
 use super::backend::Backend;
 use super::balance::weighted::{MAX_SEQUENCE, sequence_len};
 use crate::config::schema::Balance;
-use crate::telemetry::vitals::Mark;
+use crate::telemetry::vitals::AdminState;
 
 /// The largest weight.
 const MAX_WEIGHT: u16 = 256;
@@ -18,7 +18,7 @@ const MAX_WEIGHT: u16 = 256;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// Whether it takes requests.
-    pub mark: Option<Mark>,
+    pub mark: Option<AdminState>,
     /// `Some(None)`: the configured weight again.
     pub weight: Option<Option<u16>>,
 }
@@ -84,10 +84,10 @@ pub(super) fn warn_of_waiting(backend: &Backend, balance: Balance) {
 mod tests {
     use super::super::balance::Tried;
     use super::super::members::tests::backend;
-    use super::super::peer::Wire;
+    use super::super::peer::TransportSettings;
     use super::*;
     use crate::config::schema;
-    use crate::telemetry::vitals::{Health, State};
+    use crate::telemetry::vitals::{Health, BackendCondition};
 
     fn upstream(balance: Balance, weights: &[u16]) -> Upstream {
         let settings = schema::Upstream { balance, ..schema::Upstream::default() };
@@ -95,7 +95,7 @@ mod tests {
             backend(&format!("b{n}"), &format!("127.0.0.1:{}", n + 1), *weight, Health::Up)
         };
         let backends = weights.iter().enumerate().map(one).collect();
-        let wire = Arc::new(Wire::new(&settings, &|_| None));
+        let wire = Arc::new(TransportSettings::new(&settings, &|_| None));
         Upstream::new("u".into(), settings, backends, wire, Arc::default(), None)
     }
 
@@ -111,13 +111,13 @@ mod tests {
     fn a_mark_takes_a_backend_out_and_is_undone() {
         let upstream = upstream(Balance::RoundRobin, &[1, 1]);
         let b0 = upstream.backend("b0").unwrap();
-        for (mark, state) in [(Mark::Draining, State::Draining), (Mark::Disabled, State::Disabled)] {
+        for (mark, state) in [(AdminState::Draining, BackendCondition::Draining), (AdminState::Disabled, BackendCondition::Disabled)] {
             upstream.steer(&b0, Wanted { mark: Some(mark), weight: None }, 7).unwrap();
             upstream.rebuild();
             assert_eq!((b0.vitals.state(), b0.vitals.why().as_str()), (state, "by operator"));
             assert_eq!(picks(&upstream, 3), ["b1"; 3]);
         }
-        upstream.steer(&b0, Wanted { mark: Some(Mark::Ready), weight: None }, 8).unwrap();
+        upstream.steer(&b0, Wanted { mark: Some(AdminState::Ready), weight: None }, 8).unwrap();
         assert!(upstream.rebuild());
         assert!(picks(&upstream, 2).contains(&"b0".to_owned()));
     }
@@ -142,9 +142,9 @@ mod tests {
     fn what_cannot_be_honoured_is_refused_whole() {
         let equal = upstream(Balance::RoundRobin, &[1, 1]);
         let b0 = &equal.backend("b0").unwrap();
-        let both = Wanted { mark: Some(Mark::Disabled), weight: Some(Some(2)) };
+        let both = Wanted { mark: Some(AdminState::Disabled), weight: Some(Some(2)) };
         assert!(equal.steer(b0, both, 0).unwrap_err().contains("weighted_round_robin"));
-        assert_eq!((b0.vitals.mark(), b0.vitals.runtime_weight()), (Mark::Ready, None));
+        assert_eq!((b0.vitals.mark(), b0.vitals.runtime_weight()), (AdminState::Ready, None));
         assert!(equal.steer(b0, weight(1), 0).is_ok());
         let weighted = upstream(Balance::WeightedRoundRobin, &[1, 0]);
         let b0 = &weighted.backend("b0").unwrap();

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::backend::Backend;
-use super::members::Rules;
-use crate::telemetry::vitals::{Health, Mark};
+use super::members::TierRules;
+use crate::telemetry::vitals::{Health, AdminState};
 
 /// Those of one tier that may be picked.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Chosen {
 
 /// Whether it takes requests, its health apart.
 pub fn is_able(backend: &Backend) -> bool {
-    backend.vitals.mark() == Mark::Ready && backend.resolved.is_known()
+    backend.vitals.mark() == AdminState::Ready && backend.resolved.is_known()
 }
 
 /// What its checks say; without a check it is up. One that is ejected is as good as down, whatever its probes say: it
@@ -39,7 +39,7 @@ pub fn health(backend: &Backend, checked: bool) -> Health {
 }
 
 /// All that may be picked, by tier, lowest first; no tier is empty, and shares sum up to 1 if there is one.
-pub fn choose(backends: &[Arc<Backend>], rules: &Rules) -> Vec<Chosen> {
+pub fn choose(backends: &[Arc<Backend>], rules: &TierRules) -> Vec<Chosen> {
     let mut tiers: BTreeMap<u8, Tally<'_>> = BTreeMap::new();
     for backend in backends {
         // One look at each weight and verdict: they may change meanwhile.
@@ -83,7 +83,7 @@ impl Tally<'_> {
         with.map(|able| able.weight).sum::<f64>() / self.weight.max(1.0)
     }
 
-    fn choose(&self, level: Health, share: Share, rules: &Rules) -> Chosen {
+    fn choose(&self, level: Health, share: Share, rules: &TierRules) -> Chosen {
         let panics = level == Health::Up && share.of_requests > 0.0 && !share.relieved && {
             let healthy = self.able.iter().filter(|able| able.health != Health::Down).count();
             (healthy as f64) < rules.panic_threshold * self.able.len() as f64
@@ -160,7 +160,7 @@ mod tests {
 
     /// The choice written as `names share%`, with `!` where some are down.
     fn chosen(text: &str, min_up: f64, panic_threshold: f64) -> String {
-        let rules = Rules { fail_open: true, checked: true, tier_min_up: min_up, panic_threshold, ..Rules::default() };
+        let rules = TierRules { fail_open: true, checked: true, tier_min_up: min_up, panic_threshold, ..TierRules::default() };
         let show = |chosen: Chosen| {
             let names: Vec<_> = chosen.members.iter().map(|backend| &*backend.name).collect();
             format!("{} {:.0}%{}", names.join(","), chosen.share * 100.0, if chosen.sick { "!" } else { "" })

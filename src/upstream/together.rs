@@ -12,13 +12,13 @@ use tokio::io::AsyncWrite;
 
 /// What is held back of what was written.
 #[derive(Debug, Default)]
-pub(super) struct Together {
+pub(super) struct CoalescedWriter {
     waits: bool,
     held: BytesMut,
     sent: bool,
 }
 
-impl Together {
+impl CoalescedWriter {
     /// `body_is_here`: what is written first waits for more.
     pub(super) fn new(body_is_here: bool) -> Self {
         Self { waits: body_is_here, held: BytesMut::new(), sent: false }
@@ -80,7 +80,7 @@ mod tests {
                 far.read_to_string(&mut all).await.unwrap();
                 all
             });
-            let mut together = Together::new(true);
+            let mut together = CoalescedWriter::new(true);
             for mut data in [&b"header "[..], b"and ", b"body"] {
                 while !data.is_empty() {
                     let gone = poll_fn(|cx| together.poll_write(Pin::new(&mut near), cx, data)).await.unwrap();

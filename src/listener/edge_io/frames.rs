@@ -8,9 +8,9 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::super::blocks::{Blocks, Mark};
-use super::EdgeIo;
+use super::DownstreamStream;
 
-impl EdgeIo {
+impl DownstreamStream {
     pub(super) fn poll_frames(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.conn.opening.holds() {
             return Poll::Pending;

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use super::super::half_closed::{HalfClosed, Step};
 use super::super::leaving;
-use super::EdgeIo;
+use super::DownstreamStream;
 
 /// How much of what follows a request is read before its turn. More waits in the kernel.
 const READ_AHEAD: usize = 64 * 1024;
@@ -14,7 +14,7 @@ const READ_AHEAD: usize = 64 * 1024;
 /// RFC 9110 section 15.2.1. A client that did not ask for it ignores it.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-impl EdgeIo {
+impl DownstreamStream {
     /// With the gate shut: nothing is handed on. Pingora watches for the client's leave, and to it that is the end of the
     /// stream.
     pub(super) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Vitals;
+use super::BackendState;
 
-impl Vitals {
+impl BackendState {
     /// Attempts under way.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
@@ -78,11 +78,11 @@ impl std::fmt::Debug for OnFree {
 
 /// One attempt under way; dropping it lowers the count.
 #[derive(Debug)]
-pub struct InFlight(Arc<Vitals>);
+pub struct InFlight(Arc<BackendState>);
 
 impl InFlight {
     /// The backend that it counts for.
-    pub fn vitals(&self) -> &Arc<Vitals> {
+    pub fn vitals(&self) -> &Arc<BackendState> {
         &self.0
     }
 }

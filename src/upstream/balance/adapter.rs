@@ -13,7 +13,7 @@ use pingora_load_balancing::selection::{BackendIter, BackendSelection};
 use super::chance::hash;
 use super::{Balancer, Slot, Tried};
 use crate::config::schema::Balance;
-use crate::telemetry::vitals::{Labels, Vitals};
+use crate::telemetry::vitals::{Labels, BackendState};
 use crate::upstream::clock;
 
 /// A balancer over Pingora's backends. Those of weight 0 are never selected.
@@ -43,10 +43,10 @@ impl BackendSelection for Selection {
     }
 }
 
-fn vitals(backend: &Backend) -> Arc<Vitals> {
-    backend.ext.get::<Arc<Vitals>>().cloned().unwrap_or_else(|| {
+fn vitals(backend: &Backend) -> Arc<BackendState> {
+    backend.ext.get::<Arc<BackendState>>().cloned().unwrap_or_else(|| {
         let address: Arc<str> = backend.addr.to_string().into();
-        Arc::new(Vitals::new(Labels { upstream: "".into(), backend: Arc::clone(&address), address }))
+        Arc::new(BackendState::new(Labels { upstream: "".into(), backend: Arc::clone(&address), address }))
     })
 }
 
@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    async fn load_balancer(balance: Balance, weights: &[usize]) -> (LoadBalancer<Selection>, Vec<Arc<Vitals>>) {
+    async fn load_balancer(balance: Balance, weights: &[usize]) -> (LoadBalancer<Selection>, Vec<Arc<BackendState>>) {
         let (mut set, mut cells) = (BTreeSet::new(), Vec::new());
         for (n, weight) in weights.iter().enumerate() {
             let mut backend = Backend::new_with_weight(&format!("10.0.0.{n}:80"), *weight).unwrap();

@@ -12,9 +12,9 @@ thread_local!(static STATE: Cell<u64> = const { Cell::new(0) });
 
 /// A generator of numbers; the same ones for the same seed.
 #[derive(Debug, Clone)]
-pub struct Chance(u64);
+pub struct Prng(u64);
 
-impl Chance {
+impl Prng {
     /// From a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
@@ -81,14 +81,14 @@ mod tests {
     #[test]
     fn the_generator_is_splitmix64() {
         // The first outputs for the seed 1234567, as the reference implementation gives them.
-        let mut chance = Chance::new(1_234_567);
+        let mut chance = Prng::new(1_234_567);
         assert_eq!([chance.draw(), chance.draw()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
     }
 
     #[test]
     fn threads_do_not_get_the_same_numbers() {
-        let mine = Chance::of_thread(|chance| [chance.draw(), chance.draw()]);
-        let others = std::thread::spawn(|| Chance::of_thread(|chance| [chance.draw(), chance.draw()])).join();
+        let mine = Prng::of_thread(|chance| [chance.draw(), chance.draw()]);
+        let others = std::thread::spawn(|| Prng::of_thread(|chance| [chance.draw(), chance.draw()])).join();
         assert_ne!(mine[0], mine[1]);
         assert_ne!(Some(mine), others.ok());
     }

@@ -7,7 +7,7 @@
 //! read. It makes no keys: what of a request is hashed is the proxy's business.
 
 use super::chance::{GOLDEN, hash, mix};
-use super::places::Places;
+use super::places::HashTable;
 use super::random::among_rest;
 use super::{Slot, Tried};
 use crate::telemetry::vitals::InFlight;
@@ -17,18 +17,18 @@ const JUMPS: usize = 32;
 
 /// The table, and how much of an even load a backend may carry.
 #[derive(Debug)]
-pub struct Table {
-    places: Places,
+pub struct HashBalancer {
+    places: HashTable,
     total_weight: u64,
     load_factor: Option<f64>,
 }
 
-impl Table {
+impl HashBalancer {
     /// For these slots. Without a load factor loads are not bounded.
     pub fn new(slots: &[Slot], load_factor: Option<f64>) -> Self {
         let claimant = |slot: &Slot| (hash(slot.vitals.labels().address.as_bytes()), slot.weight);
         Self {
-            places: Places::new(&slots.iter().map(claimant).collect::<Vec<_>>()),
+            places: HashTable::new(&slots.iter().map(claimant).collect::<Vec<_>>()),
             total_weight: slots.iter().map(|slot| u64::from(slot.weight)).sum(),
             load_factor,
         }
@@ -43,7 +43,7 @@ impl Table {
 }
 
 /// The key's backend, or the one that the key jumps to where that is passed over or has no room; with its count raised.
-pub fn pick(slots: &[Slot], table: &Table, key: u64, tried: &Tried) -> Option<(usize, InFlight)> {
+pub fn pick(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option<(usize, InFlight)> {
     loop {
         let (index, seen) = find(slots, table, key, tried)?;
         let vitals = &slots[index].vitals;
@@ -56,7 +56,7 @@ pub fn pick(slots: &[Slot], table: &Table, key: u64, tried: &Tried) -> Option<(u
     }
 }
 
-fn find(slots: &[Slot], table: &Table, key: u64, tried: &Tried) -> Option<(usize, u32)> {
+fn find(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option<(usize, u32)> {
     let mut summed = None;
     let mut total =
         || *summed.get_or_insert_with(|| slots.iter().map(|slot| u64::from(slot.vitals.in_flight())).sum::<u64>());

@@ -8,7 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Slot, Tried};
-use crate::telemetry::vitals::{InFlight, Vitals};
+use crate::telemetry::vitals::{InFlight, BackendState};
 
 /// The lowest `(in flight + penalty + 1) / weight` of those that were not tried, with its count raised.
 pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried, now_ms: u64) -> Option<(usize, InFlight)> {
@@ -60,7 +60,7 @@ impl Score {
 }
 
 /// The count in flight of a backend, and what it carries with the penalty of its faults and one more request.
-pub fn load(vitals: &Vitals, now_ms: u64) -> (u32, u64) {
+pub fn load(vitals: &BackendState, now_ms: u64) -> (u32, u64) {
     let seen = vitals.in_flight();
     (seen, u64::from(seen) + u64::from(vitals.score().penalty(now_ms)) + 1)
 }

@@ -18,11 +18,11 @@ pub mod weighted;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use self::chance::{Chance, mix};
-use self::consistent_hash::Table;
-use self::random::Alias;
+use self::chance::{Prng, mix};
+use self::consistent_hash::HashBalancer;
+use self::random::AliasTable;
 use crate::config::schema::Balance;
-use crate::telemetry::vitals::{InFlight, Vitals, Why};
+use crate::telemetry::vitals::{InFlight, BackendState, PickReason};
 
 /// How many backends one request can have tried: `routes[].retry.attempts` is at most 16.
 pub const MAX_TRIED: usize = 16;
@@ -30,7 +30,7 @@ pub const MAX_TRIED: usize = 16;
 /// The backends that a request has tried, by identity, so that it means the same after members were swapped.
 #[derive(Debug, Default)]
 pub struct Tried {
-    cells: [Option<Arc<Vitals>>; MAX_TRIED],
+    cells: [Option<Arc<BackendState>>; MAX_TRIED],
     len: usize,
     /// When a pick may not fail, because the request cannot be sent twice; 0: it may.
     careful_ms: AtomicU64,
@@ -38,7 +38,7 @@ pub struct Tried {
 
 impl Tried {
     /// Adds one; beyond `MAX_TRIED` nothing is added, since no request has more attempts.
-    pub fn add(&mut self, vitals: &Arc<Vitals>) {
+    pub fn add(&mut self, vitals: &Arc<BackendState>) {
         if self.len < MAX_TRIED && !self.contains(vitals) {
             self.cells[self.len] = Some(Arc::clone(vitals));
             self.len += 1;
@@ -46,7 +46,7 @@ impl Tried {
     }
 
     /// Whether it was tried.
-    pub fn contains(&self, vitals: &Arc<Vitals>) -> bool {
+    pub fn contains(&self, vitals: &Arc<BackendState>) -> bool {
         self.cells[..self.len].iter().flatten().any(|tried| Arc::ptr_eq(tried, vitals))
     }
 
@@ -77,7 +77,7 @@ impl Tried {
 
     /// The same number for the same backends, in whatever order they were tried; 0 for none. Others may share it by chance.
     pub fn kind(&self) -> u64 {
-        let number = |cell: &Arc<Vitals>| mix(Arc::as_ptr(cell) as u64);
+        let number = |cell: &Arc<BackendState>| mix(Arc::as_ptr(cell) as u64);
         self.cells[..self.len].iter().flatten().fold(0, |sum, cell| sum.wrapping_add(number(cell)))
     }
 
@@ -96,7 +96,7 @@ impl Tried {
 #[derive(Debug)]
 pub struct Slot {
     /// Its live cells.
-    pub vitals: Arc<Vitals>,
+    pub vitals: Arc<BackendState>,
     /// Its effective weight beside the others', at least 1: with a ramp among them in twentieths.
     pub weight: u16,
     /// The turn at which least_connections picked it last.
@@ -107,7 +107,7 @@ pub struct Slot {
 
 impl Slot {
     /// A weight of 0 counts as 1: whoever takes no requests has no slot.
-    pub fn new(vitals: Arc<Vitals>, weight: u16) -> Self {
+    pub fn new(vitals: Arc<BackendState>, weight: u16) -> Self {
         Self { vitals, weight: weight.max(1), turn: AtomicU64::new(0), serves_ejected: false }
     }
 
@@ -162,10 +162,10 @@ enum Algorithm {
     RoundRobin,
     Weighted(Box<[u16]>),
     LeastConnections,
-    P2c(Alias),
-    PeakEwma(Alias),
-    Random(Alias),
-    ConsistentHash(Table),
+    P2c(AliasTable),
+    PeakEwma(AliasTable),
+    Random(AliasTable),
+    ConsistentHash(HashBalancer),
 }
 
 impl Algorithm {
@@ -175,10 +175,10 @@ impl Algorithm {
             Balance::RoundRobin => Self::RoundRobin,
             Balance::WeightedRoundRobin => Self::Weighted(weighted::sequence(&weights().collect::<Vec<_>>())),
             Balance::LeastConnections => Self::LeastConnections,
-            Balance::P2c => Self::P2c(Alias::new(weights())),
-            Balance::PeakEwma => Self::PeakEwma(Alias::new(weights())),
-            Balance::Random => Self::Random(Alias::new(weights())),
-            Balance::ConsistentHash => Self::ConsistentHash(Table::new(slots, settings.load_factor)),
+            Balance::P2c => Self::P2c(AliasTable::new(weights())),
+            Balance::PeakEwma => Self::PeakEwma(AliasTable::new(weights())),
+            Balance::Random => Self::Random(AliasTable::new(weights())),
+            Balance::ConsistentHash => Self::ConsistentHash(HashBalancer::new(slots, settings.load_factor)),
         }
     }
 }
@@ -200,12 +200,12 @@ impl Balancer {
     }
 
     /// What decides among those that may be picked.
-    pub fn why(&self, key: Option<u64>) -> Why {
+    pub fn why(&self, key: Option<u64>) -> PickReason {
         match &self.algorithm {
-            Algorithm::RoundRobin | Algorithm::Weighted(_) | Algorithm::LeastConnections => Why::Next,
-            Algorithm::ConsistentHash(_) if key.is_some() => Why::Key,
+            Algorithm::RoundRobin | Algorithm::Weighted(_) | Algorithm::LeastConnections => PickReason::Next,
+            Algorithm::ConsistentHash(_) if key.is_some() => PickReason::Key,
             Algorithm::P2c(_) | Algorithm::PeakEwma(_) | Algorithm::Random(_) | Algorithm::ConsistentHash(_) => {
-                Why::Chance
+                PickReason::Chance
             }
         }
     }
@@ -243,16 +243,16 @@ impl Balancer {
             let index = match &self.algorithm {
                 Algorithm::LeastConnections => return least_connections::pick(slots, cursor, tried, now_ms),
                 Algorithm::ConsistentHash(table) => {
-                    let key = key.unwrap_or_else(|| Chance::of_thread(Chance::draw));
+                    let key = key.unwrap_or_else(|| Prng::of_thread(Prng::draw));
                     return consistent_hash::pick(slots, table, key, tried);
                 }
                 Algorithm::RoundRobin => round_robin::pick(slots, cursor, tried),
                 Algorithm::Weighted(sequence) => weighted::pick(slots, sequence, cursor, tried),
-                Algorithm::P2c(alias) => Chance::of_thread(|chance| p2c::pick(slots, alias, chance, tried, now_ms)),
+                Algorithm::P2c(alias) => Prng::of_thread(|chance| p2c::pick(slots, alias, chance, tried, now_ms)),
                 Algorithm::PeakEwma(alias) => {
-                    Chance::of_thread(|chance| peak_ewma::pick(slots, alias, chance, tried, now_ms))
+                    Prng::of_thread(|chance| peak_ewma::pick(slots, alias, chance, tried, now_ms))
                 }
-                Algorithm::Random(alias) => Chance::of_thread(|chance| random::pick(slots, alias, chance, tried)),
+                Algorithm::Random(alias) => Prng::of_thread(|chance| random::pick(slots, alias, chance, tried)),
             }?;
             // Another thread may have taken the last place meanwhile; the next look passes it over.
             if let Some(guard) = slots.get(index)?.vitals.admit() {

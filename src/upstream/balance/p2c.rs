@@ -3,13 +3,13 @@
 //!
 //! Ties go to the first that was drawn: idle backends are picked in proportion to their weights.
 
-use super::chance::Chance;
+use super::chance::Prng;
 use super::least_connections::load;
-use super::random::Alias;
+use super::random::AliasTable;
 use super::{Slot, Tried};
 
 /// Of two that were not tried, the one with the lower `(in flight + penalty) / weight`.
-pub fn pick(slots: &[Slot], alias: &Alias, chance: &mut Chance, tried: &Tried, now_ms: u64) -> Option<usize> {
+pub fn pick(slots: &[Slot], alias: &AliasTable, chance: &mut Prng, tried: &Tried, now_ms: u64) -> Option<usize> {
     let (first, second) = two(slots, alias, chance, tried)?;
     let carried = |index: usize| carried(&slots[index], now_ms);
     let (mine, others) =
@@ -29,7 +29,7 @@ pub(super) fn score(slot: &Slot, now_ms: u64) -> f64 {
 }
 
 /// Two different ones that are not passed over, drawn by weight; the same one twice if there is no other.
-pub fn two(slots: &[Slot], alias: &Alias, chance: &mut Chance, tried: &Tried) -> Option<(usize, usize)> {
+pub fn two(slots: &[Slot], alias: &AliasTable, chance: &mut Prng, tried: &Tried) -> Option<(usize, usize)> {
     let tried = |index: usize| tried.excludes(&slots[index]);
     let first = alias.sample(slots, chance, tried)?;
     let second = alias.sample(slots, chance, |index| index == first || tried(index));
@@ -51,8 +51,8 @@ mod tests {
     proptest! {
         #[test]
         fn idle_ones_are_picked_in_proportion(weights in proptest::collection::vec(1_u16..=256, 1..12), seed in any::<u64>()) {
-            let (balancer, alias) = (balancer(Balance::P2c, &weights), Alias::new(weights.iter().copied()));
-            let (mut chance, mut counts) = (Chance::new(seed), vec![0; weights.len()]);
+            let (balancer, alias) = (balancer(Balance::P2c, &weights), AliasTable::new(weights.iter().copied()));
+            let (mut chance, mut counts) = (Prng::new(seed), vec![0; weights.len()]);
             for _ in 0..5_000 {
                 counts[pick(balancer.slots(), &alias, &mut chance, &Tried::default(), 0).unwrap()] += 1;
             }
@@ -63,7 +63,7 @@ mod tests {
         #[test]
         fn the_worst_is_never_picked(loads in proptest::collection::vec((1_u16..=8, 0_u32..20, any::<bool>()), 2..9), seed in any::<u64>()) {
             let weights: Vec<_> = loads.iter().map(|(weight, ..)| *weight).collect();
-            let (balancer, alias) = (balancer(Balance::P2c, &weights), Alias::new(weights.iter().copied()));
+            let (balancer, alias) = (balancer(Balance::P2c, &weights), AliasTable::new(weights.iter().copied()));
             let mut held = Vec::new();
             for (slot, (_, count, faulty)) in balancer.slots().iter().zip(&loads) {
                 held.extend((0..*count).map(|_| slot.vitals.raise()));
@@ -72,7 +72,7 @@ mod tests {
                 }
             }
             let carried: Vec<f64> = loads.iter().map(|(w, n, faulty)| f64::from(n + if *faulty { 5 } else { 0 }) / f64::from(*w)).collect();
-            let mut chance = Chance::new(seed);
+            let mut chance = Prng::new(seed);
             for _ in 0..50 {
                 let index = pick(balancer.slots(), &alias, &mut chance, &Tried::default(), 1_000).unwrap();
                 let better_than_none = (0..carried.len()).all(|other| other == index || carried[other] < carried[index]);
@@ -83,8 +83,8 @@ mod tests {
 
     #[test]
     fn load_stays_close_together() {
-        let (balancer, alias) = (balancer(Balance::P2c, &[1; 100]), Alias::new([1; 100].into_iter()));
-        let mut chance = Chance::new(3);
+        let (balancer, alias) = (balancer(Balance::P2c, &[1; 100]), AliasTable::new([1; 100].into_iter()));
+        let mut chance = Prng::new(3);
         let held: Vec<_> = (0..10_000)
             .map(|_| {
                 balancer.slots()[pick(balancer.slots(), &alias, &mut chance, &Tried::default(), 0).unwrap()]

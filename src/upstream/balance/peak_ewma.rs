@@ -4,9 +4,9 @@
 //!
 //! It never waits for a latency: a backend without one is tried when it is idle.
 
-use super::chance::Chance;
+use super::chance::Prng;
 use super::least_connections::load;
-use super::random::Alias;
+use super::random::AliasTable;
 use super::{Slot, Tried, p2c};
 
 /// The latency of a backend that has something in flight and has not answered yet, in microseconds. A second: worse than
@@ -14,7 +14,7 @@ use super::{Slot, Tried, p2c};
 const UNKNOWN: f32 = 1e6;
 
 /// Of two that were not tried, the one with the lower `latency · (in flight + penalty + 1) / weight`.
-pub fn pick(slots: &[Slot], alias: &Alias, chance: &mut Chance, tried: &Tried, now_ms: u64) -> Option<usize> {
+pub fn pick(slots: &[Slot], alias: &AliasTable, chance: &mut Prng, tried: &Tried, now_ms: u64) -> Option<usize> {
     let (first, second) = p2c::two(slots, alias, chance, tried)?;
     let better = cost(&slots[second], now_ms) < cost(&slots[first], now_ms);
     Some(if better { second } else { first })

@@ -11,27 +11,27 @@
 use super::chance::{GOLDEN, mix};
 
 /// There are 2^16 places: a table takes 128 KiB.
-const BITS: u32 = 16;
-const PLACES: usize = 1 << BITS;
+const TABLE_BITS: u32 = 16;
+const TABLE_SLOTS: usize = 1 << TABLE_BITS;
 
 /// Each round stakes two claims a place: a place that nobody has claimed after 64 rounds is one in 10^55.
-const ROUNDS: u32 = 64;
+const MAX_REHASHES: u32 = 64;
 
 /// Who owns which place.
 #[derive(Debug)]
-pub struct Places(Box<[u16]>);
+pub struct HashTable(Box<[u16]>);
 
-impl Places {
+impl HashTable {
     /// For claimants by seed and weight; those beyond 65,536 own nothing.
     pub fn new(claimants: &[(u64, u16)]) -> Self {
         let total: f64 = claimants.iter().map(|(_, weight)| f64::from(*weight)).sum();
         if total <= 0.0 {
             return Self(Box::default());
         }
-        let mut race = Race { owners: vec![0; PLACES], first: vec![f64::INFINITY; PLACES], open: PLACES };
+        let mut race = Contender { owners: vec![0; TABLE_SLOTS], first: vec![f64::INFINITY; TABLE_SLOTS], open: TABLE_SLOTS };
         let mut next = vec![0; claimants.len()];
-        for round in 1..=ROUNDS {
-            let until = f64::from(round) * 2.0 * PLACES as f64 / total;
+        for round in 1..=MAX_REHASHES {
+            let until = f64::from(round) * 2.0 * TABLE_SLOTS as f64 / total;
             for ((owner, (seed, weight)), next) in (0_u16..=u16::MAX).zip(claimants).zip(&mut next) {
                 race.stake(owner, *seed, f64::from(*weight), next, until);
             }
@@ -44,18 +44,18 @@ impl Places {
 
     /// The owner of the place that a key falls into; nothing only if there is no claimant.
     pub fn owner(&self, key: u64) -> Option<usize> {
-        self.0.get((key >> (64 - BITS)) as usize).map(|owner| usize::from(*owner))
+        self.0.get((key >> (64 - TABLE_BITS)) as usize).map(|owner| usize::from(*owner))
     }
 }
 
-struct Race {
+struct Contender {
     owners: Vec<u16>,
     /// When the claim was staked that counts.
     first: Vec<f64>,
     open: usize,
 }
 
-impl Race {
+impl Contender {
     /// Stakes one claimant's claims, from number `next` on up to a time.
     fn stake(&mut self, owner: u16, seed: u64, weight: f64, next: &mut u64, until: f64) {
         loop {
@@ -66,7 +66,7 @@ impl Race {
                 return;
             }
             *next += 1;
-            let place = (claim >> (64 - BITS)) as usize;
+            let place = (claim >> (64 - TABLE_BITS)) as usize;
             self.open -= usize::from(self.first[place].is_infinite());
             if time < self.first[place] {
                 (self.first[place], self.owners[place]) = (time, owner);
@@ -90,7 +90,7 @@ mod tests {
 
     /// How many places have another owner, by seed.
     fn moved(before: &[(u64, u16)], after: &[(u64, u16)], only: u64) -> usize {
-        let (old, new) = (Places::new(before), Places::new(after));
+        let (old, new) = (HashTable::new(before), HashTable::new(after));
         let mut count = 0;
         for (old, new) in old.0.iter().zip(&new.0) {
             let (old, new) = (before[usize::from(*old)].0, after[usize::from(*new)].0);
@@ -102,7 +102,7 @@ mod tests {
 
     /// Within six standard deviations and one place of a share of all places.
     fn assert_share(count: usize, share: f64) {
-        let expected = PLACES as f64 * share;
+        let expected = TABLE_SLOTS as f64 * share;
         let deviation = (expected * (1.0 - share)).sqrt();
         assert!((count as f64 - expected).abs() <= 6.0 * deviation + 1.0, "{count} places for {expected}");
     }
@@ -138,7 +138,7 @@ mod tests {
     fn shares_follow_weights_whatever_the_order() {
         let mut all = claimants(&[1, 2, 5], 7);
         let count = |all: &[(u64, u16)]| {
-            let places = Places::new(all);
+            let places = HashTable::new(all);
             let owned = |n: usize| places.0.iter().filter(|owner| usize::from(**owner) == n).count();
             (0..3).map(|n| (all[n].1, owned(n))).collect::<std::collections::BTreeMap<_, _>>()
         };
@@ -149,12 +149,12 @@ mod tests {
         }));
         all.reverse();
         assert_eq!(count(&all), counts);
-        assert!(Places::new(&[]).owner(0).is_none());
+        assert!(HashTable::new(&[]).owner(0).is_none());
     }
 
     #[test]
     fn thousands_own_places_too() {
-        let places = Places::new(&claimants(&[1; 5_000], 3));
+        let places = HashTable::new(&claimants(&[1; 5_000], 3));
         let owners: std::collections::HashSet<_> = places.0.iter().collect();
         assert!(owners.len() >= 4_990, "{}", owners.len());
     }

@@ -7,7 +7,7 @@ use super::{Algorithm, Balancer, Slot, Tried, least_connections, p2c, peak_ewma,
 
 /// What a balancer would do with the next request.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Preview {
+pub struct DryRun {
     /// The slot that would be picked; nothing where there is none, or where chance or the
     /// request's key decides.
     pub next: Option<usize>,
@@ -17,7 +17,7 @@ pub struct Preview {
 
 impl Balancer {
     /// What it would do with the next request if nothing changed before that.
-    pub fn preview(&self, now_ms: u64) -> Preview {
+    pub fn preview(&self, now_ms: u64) -> DryRun {
         let (slots, tried) = (self.slots(), Tried::default());
         // A copy: the real one stays where it is.
         let cursor = AtomicU64::new(self.cursor.load(Ordering::Relaxed));
@@ -29,7 +29,7 @@ impl Balancer {
                 only(slots)
             }
         };
-        Preview { next, scores: slots.iter().map(|slot| self.score(slot, now_ms)).collect() }
+        DryRun { next, scores: slots.iter().map(|slot| self.score(slot, now_ms)).collect() }
     }
 
     fn score(&self, slot: &Slot, now_ms: u64) -> Option<f64> {
@@ -72,7 +72,7 @@ mod tests {
             drop(held);
             assert!(balancer.slots().iter().all(|slot| slot.vitals.in_flight() == 0));
         }
-        assert_eq!(balancer(Balance::RoundRobin, &[]).preview(0), Preview { next: None, scores: vec![] });
+        assert_eq!(balancer(Balance::RoundRobin, &[]).preview(0), DryRun { next: None, scores: vec![] });
     }
 
     #[test]
@@ -82,7 +82,7 @@ mod tests {
         assert_eq!(balancer.preview(0).scores, [Some(1.0), Some(1.0)]);
         // A fault counts as five requests more.
         balancer.slots()[0].vitals.score().fault(std::time::Duration::ZERO, 1_000);
-        assert_eq!(balancer.preview(1_000), Preview { next: Some(1), scores: vec![Some(6.0), Some(1.0)] });
+        assert_eq!(balancer.preview(1_000), DryRun { next: Some(1), scores: vec![Some(6.0), Some(1.0)] });
     }
 
     #[test]
@@ -94,7 +94,7 @@ mod tests {
         ] {
             let balancer = balancer(kind, &[1, 2]);
             let _busy = balancer.slots()[0].vitals.raise();
-            assert_eq!(balancer.preview(0), Preview { next: None, scores: scores.into() }, "{kind:?}");
+            assert_eq!(balancer.preview(0), DryRun { next: None, scores: scores.into() }, "{kind:?}");
             balancer.slots()[0].vitals.set_limit(1, None);
             assert_eq!(balancer.preview(0).next, Some(1), "{kind:?}");
         }

@@ -3,7 +3,7 @@
 //!
 //! Choices are independent: there may be runs. What has to be even takes turns (`weighted`).
 
-use super::chance::{Chance, scale};
+use super::chance::{Prng, scale};
 use super::{Slot, Tried};
 
 /// How many draws try to get past what is to be skipped, before what is left is walked.
@@ -12,7 +12,7 @@ const DRAWS: usize = 8;
 /// The table: as many columns as slots, each as high as the sum of weights. In each, what lies below `keep` is the
 /// column's own and the rest is `other`'s, so that each slot has its weight times the number of columns.
 #[derive(Debug)]
-pub struct Alias {
+pub struct AliasTable {
     columns: Box<[Column]>,
     height: u64,
 }
@@ -23,7 +23,7 @@ struct Column {
     other: u32,
 }
 
-impl Alias {
+impl AliasTable {
     /// For these weights, in linear time.
     pub fn new(weights: impl ExactSizeIterator<Item = u16>) -> Self {
         let count = weights.len() as u64;
@@ -41,7 +41,7 @@ impl Alias {
     }
 
     /// One of the slots, in proportion to the weights; only for a table that is not empty.
-    fn draw(&self, chance: &mut Chance) -> usize {
+    fn draw(&self, chance: &mut Prng) -> usize {
         let at = chance.below(self.columns.len() as u64 * self.height.max(1));
         let (index, at) = ((at / self.height.max(1)) as usize, at % self.height.max(1));
         match self.columns.get(index) {
@@ -51,7 +51,7 @@ impl Alias {
     }
 
     /// One of the slots that are not to be skipped, in proportion to the weights; nothing only if all are.
-    pub fn sample(&self, slots: &[Slot], chance: &mut Chance, skip: impl Fn(usize) -> bool) -> Option<usize> {
+    pub fn sample(&self, slots: &[Slot], chance: &mut Prng, skip: impl Fn(usize) -> bool) -> Option<usize> {
         if self.columns.is_empty() {
             return None;
         }
@@ -66,7 +66,7 @@ fn narrow(number: u64) -> u32 {
 }
 
 /// A slot by chance.
-pub fn pick(slots: &[Slot], alias: &Alias, chance: &mut Chance, tried: &Tried) -> Option<usize> {
+pub fn pick(slots: &[Slot], alias: &AliasTable, chance: &mut Prng, tried: &Tried) -> Option<usize> {
     alias.sample(slots, chance, |index| tried.excludes(&slots[index]))
 }
 
@@ -108,7 +108,7 @@ pub(crate) mod tests {
     proptest! {
         #[test]
         fn the_table_is_exact(weights in proptest::collection::vec(1_u16..=5_120, 1..60)) {
-            let alias = Alias::new(weights.iter().copied());
+            let alias = AliasTable::new(weights.iter().copied());
             prop_assert_eq!(alias.height, weights.iter().map(|w| u64::from(*w)).sum::<u64>());
             let mut parts = vec![0; weights.len()];
             for (index, column) in alias.columns.iter().enumerate() {
@@ -122,8 +122,8 @@ pub(crate) mod tests {
 
         #[test]
         fn picks_are_proportional(weights in proptest::collection::vec(1_u16..=256, 1..12), seed in any::<u64>()) {
-            let (balancer, alias) = (balancer(Balance::Random, &weights), Alias::new(weights.iter().copied()));
-            let (mut chance, mut counts) = (Chance::new(seed), vec![0; weights.len()]);
+            let (balancer, alias) = (balancer(Balance::Random, &weights), AliasTable::new(weights.iter().copied()));
+            let (mut chance, mut counts) = (Prng::new(seed), vec![0; weights.len()]);
             for _ in 0..5_000 {
                 counts[pick(balancer.slots(), &alias, &mut chance, &Tried::default()).unwrap()] += 1;
             }
@@ -134,10 +134,10 @@ pub(crate) mod tests {
     #[test]
     fn the_rest_is_proportional_too() {
         let weights = [256, 1, 3];
-        let (balancer, alias) = (balancer(Balance::Random, &weights), Alias::new(weights.into_iter()));
+        let (balancer, alias) = (balancer(Balance::Random, &weights), AliasTable::new(weights.into_iter()));
         let mut tried = Tried::default();
         tried.add(&balancer.slots()[0].vitals);
-        let (mut chance, mut counts) = (Chance::new(7), [0; 3]);
+        let (mut chance, mut counts) = (Prng::new(7), [0; 3]);
         for _ in 0..10_000 {
             counts[pick(balancer.slots(), &alias, &mut chance, &tried).unwrap()] += 1;
         }

@@ -4,8 +4,8 @@ use super::*;
 use crate::telemetry::vitals::Labels;
 
 /// Fresh cells for a test.
-pub(crate) fn vitals(name: &str) -> Arc<Vitals> {
-    Arc::new(Vitals::new(Labels { upstream: "u".into(), backend: name.into(), address: name.into() }))
+pub(crate) fn vitals(name: &str) -> Arc<BackendState> {
+    Arc::new(BackendState::new(Labels { upstream: "u".into(), backend: name.into(), address: name.into() }))
 }
 
 /// A balancer over fresh cells of these weights.

@@ -37,11 +37,11 @@ pub fn sequence(weights: &[u16]) -> Box<[u16]> {
         return Box::default();
     }
     let divisor = weights.iter().fold(0, |divisor, weight| gcd(divisor, u64::from(*weight)));
-    let mut waiting: BinaryHeap<Reverse<Turn>> = BinaryHeap::with_capacity(weights.len());
-    let mut ready: BinaryHeap<Reverse<(u64, Turn)>> = BinaryHeap::with_capacity(weights.len());
+    let mut waiting: BinaryHeap<Reverse<SequenceStep>> = BinaryHeap::with_capacity(weights.len());
+    let mut ready: BinaryHeap<Reverse<(u64, SequenceStep)>> = BinaryHeap::with_capacity(weights.len());
     for (weight, index) in weights.iter().zip(0_u16..) {
         if *weight > 0 {
-            waiting.push(Reverse(Turn { release: 0, index, number: 1, weight: u64::from(*weight) / divisor }));
+            waiting.push(Reverse(SequenceStep { release: 0, index, number: 1, weight: u64::from(*weight) / divisor }));
         }
     }
     let mut turns = Vec::with_capacity(usize::try_from(total).unwrap_or_default());
@@ -58,14 +58,14 @@ pub fn sequence(weights: &[u16]) -> Box<[u16]> {
 
 /// One turn of one backend, ordered by when it may be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Turn {
+struct SequenceStep {
     release: u64,
     index: u16,
     number: u64,
     weight: u64,
 }
 
-impl Turn {
+impl SequenceStep {
     fn deadline(self, total: u64) -> u64 {
         (self.number * total).div_ceil(self.weight)
     }

@@ -9,22 +9,22 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::Look;
+use super::DiscoverySettings;
 use crate::config::schema::Backend;
 use crate::config::values::{BackendAddress, is_unicast};
 
 /// The largest weight of a backend.
-const HEAVIEST: u64 = 256;
+const MAX_WEIGHT: u64 = 256;
 
 /// The longest sequence of weighted turns, and so the sum that weights are scaled to.
-const MOST_TURNS: u64 = 65_536;
+const MAX_SEQUENCE_LENGTH: u64 = 65_536;
 
 /// More addresses than this are not taken: the rest of a longer list is left out, and said.
-pub const MOST: usize = 4_096;
+pub const MAX_BACKENDS: usize = 4_096;
 
 /// What one question came to.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Reply<T> {
+pub enum DnsReply<T> {
     /// Records, and the smallest of their TTLs.
     Records(Vec<T>, Duration),
     /// There are none, by the word of a server: the name does not exist, or has none of this type.
@@ -35,7 +35,7 @@ pub enum Reply<T> {
 
 /// What SRV says of a target (RFC 2782).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Service {
+pub struct SrvRecord {
     /// Where it is.
     pub target: String,
     /// On which port.
@@ -48,21 +48,21 @@ pub struct Service {
 
 /// The addresses of one name, by the last good answer of each family.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Addresses {
+pub struct AddressRecords {
     v4: BTreeSet<IpAddr>,
     v6: BTreeSet<IpAddr>,
 }
 
 /// What was wrong with an answer, and how long what was right may be relied on.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Judged {
+pub struct MergedRecords {
     /// A line each.
     pub wrong: Vec<String>,
     /// The smallest TTL of the answers that came.
     pub ttl: Option<Duration>,
 }
 
-impl Judged {
+impl MergedRecords {
     fn holds(&mut self, ttl: Duration) {
         self.ttl = Some(self.ttl.map_or(ttl, |known| known.min(ttl)));
     }
@@ -74,14 +74,14 @@ impl Judged {
     }
 }
 
-impl Addresses {
+impl AddressRecords {
     /// Takes the answers to the questions for A and AAAA.
-    pub fn take(&mut self, name: &str, v4: Reply<IpAddr>, v6: Reply<IpAddr>) -> Judged {
+    pub fn take(&mut self, name: &str, v4: DnsReply<IpAddr>, v6: DnsReply<IpAddr>) -> MergedRecords {
         let before = self.clone();
-        let mut judged = Judged::default();
+        let mut judged = MergedRecords::default();
         for (family, known, reply) in [("A", &mut self.v4, v4), ("AAAA", &mut self.v6, v6)] {
             match reply {
-                Reply::Records(records, ttl) => {
+                DnsReply::Records(records, ttl) => {
                     let (usable, others): (BTreeSet<_>, BTreeSet<_>) =
                         records.into_iter().partition(|ip| is_unicast(*ip));
                     judged
@@ -90,8 +90,8 @@ impl Addresses {
                     *known = usable;
                     judged.holds(ttl);
                 }
-                Reply::Nothing => known.clear(),
-                Reply::Failed(why) => judged.wrong.push(format!("{name} ({family}): {why}")),
+                DnsReply::Nothing => known.clear(),
+                DnsReply::Failed(why) => judged.wrong.push(format!("{name} ({family}): {why}")),
             }
         }
         if self.iter().next().is_none() {
@@ -116,17 +116,17 @@ impl Addresses {
 
 /// A service: the last good records, and the addresses of their targets.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Services {
-    records: BTreeSet<Service>,
-    targets: HashMap<String, Addresses>,
+pub struct SrvRecords {
+    records: BTreeSet<SrvRecord>,
+    targets: HashMap<String, AddressRecords>,
 }
 
-impl Services {
+impl SrvRecords {
     /// Takes the answer to the question for SRV; the targets that are to be asked for next.
-    pub fn take(&mut self, name: &str, reply: Reply<Service>) -> (Judged, BTreeSet<String>) {
-        let mut judged = Judged::default();
+    pub fn take(&mut self, name: &str, reply: DnsReply<SrvRecord>) -> (MergedRecords, BTreeSet<String>) {
+        let mut judged = MergedRecords::default();
         match reply {
-            Reply::Records(records, ttl) => {
+            DnsReply::Records(records, ttl) => {
                 judged.holds(ttl);
                 // `.` says that the service is decidedly not there.
                 let records: BTreeSet<_> = records.into_iter().filter(|record| record.target != ".").collect();
@@ -136,8 +136,8 @@ impl Services {
                     self.records = records;
                 }
             }
-            Reply::Nothing => judged.wrong.push(format!("{name}: has no SRV record")),
-            Reply::Failed(why) => judged.wrong.push(format!("{name} (SRV): {why}")),
+            DnsReply::Nothing => judged.wrong.push(format!("{name}: has no SRV record")),
+            DnsReply::Failed(why) => judged.wrong.push(format!("{name} (SRV): {why}")),
         }
         let targets: BTreeSet<_> = self.records.iter().map(|record| record.target.clone()).collect();
         self.targets.retain(|target, _| targets.contains(target));
@@ -145,7 +145,7 @@ impl Services {
     }
 
     /// Takes what became of one target.
-    pub fn take_target(&mut self, target: &str, v4: Reply<IpAddr>, v6: Reply<IpAddr>) -> Judged {
+    pub fn take_target(&mut self, target: &str, v4: DnsReply<IpAddr>, v6: DnsReply<IpAddr>) -> MergedRecords {
         self.targets.entry(target.to_owned()).or_default().take(target, v4, v6)
     }
 
@@ -156,7 +156,7 @@ impl Services {
         for (tier, priority) in priorities.into_iter().enumerate() {
             let tier = u8::try_from(tier).unwrap_or(u8::MAX);
             for record in self.records.iter().filter(|record| record.priority == priority) {
-                for ip in self.targets.get(&record.target).into_iter().flat_map(Addresses::iter) {
+                for ip in self.targets.get(&record.target).into_iter().flat_map(AddressRecords::iter) {
                     let at = SocketAddr::new(ip, record.port);
                     // One address in two tiers serves in the first; twice in one tier it has both shares.
                     let (_, sum) = *found.get(&at).unwrap_or(&(tier, 0));
@@ -184,12 +184,12 @@ pub fn scale(weights: &[u64]) -> Vec<u16> {
         return vec![1; weights.len()];
     }
     // Kept as they are where they fit, so that what the zone says is what is shown.
-    let stretch = heaviest > HEAVIEST || weights.contains(&0);
-    let mut top = if stretch { HEAVIEST } else { heaviest };
+    let stretch = heaviest > MAX_WEIGHT || weights.contains(&0);
+    let mut top = if stretch { MAX_WEIGHT } else { heaviest };
     loop {
         let one = |weight: u64| (weight * top + heaviest / 2) / heaviest;
-        let scaled: Vec<u64> = weights.iter().map(|weight| one(*weight).clamp(1, HEAVIEST)).collect();
-        if top == 1 || scaled.iter().sum::<u64>() <= MOST_TURNS {
+        let scaled: Vec<u64> = weights.iter().map(|weight| one(*weight).clamp(1, MAX_WEIGHT)).collect();
+        if top == 1 || scaled.iter().sum::<u64>() <= MAX_SEQUENCE_LENGTH {
             return scaled.into_iter().map(|weight| u16::try_from(weight).unwrap_or(1)).collect();
         }
         top /= 2;
@@ -197,13 +197,13 @@ pub fn scale(weights: &[u64]) -> Vec<u16> {
 }
 
 /// A look at a list: too long a one is cut, an empty one is none.
-pub fn look(mut list: Vec<Backend>, judged: Judged) -> Look {
-    let Judged { mut wrong, ttl } = judged;
-    if list.len() > MOST {
-        wrong.push(format!("{} addresses; the first {MOST} are taken", list.len()));
-        list.truncate(MOST);
+pub fn look(mut list: Vec<Backend>, judged: MergedRecords) -> DiscoverySettings {
+    let MergedRecords { mut wrong, ttl } = judged;
+    if list.len() > MAX_BACKENDS {
+        wrong.push(format!("{} addresses; the first {MAX_BACKENDS} are taken", list.len()));
+        list.truncate(MAX_BACKENDS);
     }
-    Look { list: Some(list).filter(|list| !list.is_empty()), wrong, ttl }
+    DiscoverySettings { list: Some(list).filter(|list| !list.is_empty()), wrong, ttl }
 }
 
 fn backend(at: SocketAddr, weight: u16, tier: u8) -> Backend {

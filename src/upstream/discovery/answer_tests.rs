@@ -4,33 +4,33 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn ips<const N: usize>(texts: [&str; N]) -> Reply<IpAddr> {
-    Reply::Records(texts.iter().map(|text| text.parse().unwrap()).collect(), Duration::from_secs(30))
+fn ips<const N: usize>(texts: [&str; N]) -> DnsReply<IpAddr> {
+    DnsReply::Records(texts.iter().map(|text| text.parse().unwrap()).collect(), Duration::from_secs(30))
 }
 
-fn failed() -> Reply<IpAddr> {
-    Reply::Failed("timed out".into())
+fn failed() -> DnsReply<IpAddr> {
+    DnsReply::Failed("timed out".into())
 }
 
-fn shown(addresses: &Addresses) -> Vec<String> {
+fn shown(addresses: &AddressRecords) -> Vec<String> {
     addresses.iter().map(|ip| ip.to_string()).collect()
 }
 
-fn service(target: &str, port: u16, priority: u16, weight: u16) -> Service {
-    Service { target: target.into(), port, priority, weight }
+fn service(target: &str, port: u16, priority: u16, weight: u16) -> SrvRecord {
+    SrvRecord { target: target.into(), port, priority, weight }
 }
 
-fn listed(services: &Services) -> Vec<String> {
+fn listed(services: &SrvRecords) -> Vec<String> {
     let list = services.backends();
     list.iter().map(|b| format!("{} weight {} tier {}", b.address, b.weight, b.tier)).collect()
 }
 
 #[test]
 fn both_families_are_taken_in_an_order_that_does_not_turn() {
-    let mut one = Addresses::default();
+    let mut one = AddressRecords::default();
     let judged = one.take("a", ips(["10.0.0.2", "10.0.0.1", "10.0.0.2"]), ips(["fd00::1"]));
-    assert_eq!(judged, Judged { wrong: vec![], ttl: Some(Duration::from_secs(30)) });
-    let mut two = Addresses::default();
+    assert_eq!(judged, MergedRecords { wrong: vec![], ttl: Some(Duration::from_secs(30)) });
+    let mut two = AddressRecords::default();
     two.take("a", ips(["10.0.0.1", "10.0.0.2"]), ips(["fd00::1"]));
     assert_eq!(one, two);
     assert_eq!(shown(&one), ["10.0.0.1", "10.0.0.2", "fd00::1"]);
@@ -41,65 +41,65 @@ fn both_families_are_taken_in_an_order_that_does_not_turn() {
 
 #[test]
 fn what_fails_keeps_its_last_good_answer_family_by_family() {
-    let mut known = Addresses::default();
+    let mut known = AddressRecords::default();
     known.take("a", ips(["10.0.0.1", "10.0.0.2"]), ips(["fd00::1"]));
     let judged = known.take("a", failed(), ips(["fd00::2"]));
     assert_eq!(judged.wrong, ["a (A): timed out"]);
     assert_eq!(shown(&known), ["10.0.0.1", "10.0.0.2", "fd00::2"]);
     assert_eq!(
         known.take("a", failed(), failed()),
-        Judged { wrong: vec!["a (A): timed out".into(), "a (AAAA): timed out".into()], ttl: None }
+        MergedRecords { wrong: vec!["a (A): timed out".into(), "a (AAAA): timed out".into()], ttl: None }
     );
     assert_eq!(shown(&known), ["10.0.0.1", "10.0.0.2", "fd00::2"]);
     // One family went, the other is there: that is believed.
-    known.take("a", ips(["10.0.0.2"]), Reply::Nothing);
+    known.take("a", ips(["10.0.0.2"]), DnsReply::Nothing);
     assert_eq!(shown(&known), ["10.0.0.2"]);
 }
 
 #[test]
 fn an_answer_of_nothing_empties_nothing() {
-    let mut known = Addresses::default();
-    assert_eq!(known.take("a", Reply::Nothing, Reply::Nothing).wrong, ["a: has no address"]);
-    known.take("a", ips(["10.0.0.1"]), Reply::Nothing);
-    assert_eq!(known.take("a", Reply::Nothing, Reply::Nothing).wrong, ["a: has no address"]);
-    known.take("a", Reply::Nothing, failed());
+    let mut known = AddressRecords::default();
+    assert_eq!(known.take("a", DnsReply::Nothing, DnsReply::Nothing).wrong, ["a: has no address"]);
+    known.take("a", ips(["10.0.0.1"]), DnsReply::Nothing);
+    assert_eq!(known.take("a", DnsReply::Nothing, DnsReply::Nothing).wrong, ["a: has no address"]);
+    known.take("a", DnsReply::Nothing, failed());
     assert_eq!(shown(&known), ["10.0.0.1"]);
 }
 
 #[test]
 fn priorities_are_tiers_and_weights_are_shares() {
-    let mut services = Services::default();
+    let mut services = SrvRecords::default();
     let records = vec![service("b", 81, 20, 0), service("a", 80, 10, 60), service("c", 80, 10, 20)];
-    let (judged, targets) = services.take("s", Reply::Records(records, Duration::from_secs(5)));
+    let (judged, targets) = services.take("s", DnsReply::Records(records, Duration::from_secs(5)));
     assert_eq!((judged.ttl, targets.len()), (Some(Duration::from_secs(5)), 3));
     assert!(listed(&services).is_empty(), "before the targets are known");
-    services.take_target("a", ips(["10.0.0.1", "10.0.0.3"]), Reply::Nothing);
-    services.take_target("b", ips(["10.0.0.2"]), Reply::Nothing);
+    services.take_target("a", ips(["10.0.0.1", "10.0.0.3"]), DnsReply::Nothing);
+    services.take_target("b", ips(["10.0.0.2"]), DnsReply::Nothing);
     let judged = services.take_target("c", failed(), failed());
     assert_eq!(judged.wrong.len(), 2);
     let two = ["10.0.0.1:80 weight 60 tier 0", "10.0.0.3:80 weight 60 tier 0", "10.0.0.2:81 weight 1 tier 1"];
     assert_eq!(listed(&services), two);
     // No answer, or none that says anything: as before.
     for reply in
-        [Reply::Failed("refused".into()), Reply::Nothing, Reply::Records(vec![service(".", 0, 0, 0)], Duration::ZERO)]
+        [DnsReply::Failed("refused".into()), DnsReply::Nothing, DnsReply::Records(vec![service(".", 0, 0, 0)], Duration::ZERO)]
     {
         let (judged, targets) = services.take("s", reply);
         assert_eq!((judged.wrong.len(), targets.len()), (1, 3));
         assert_eq!(listed(&services), two);
     }
     // A target that is gone goes with its addresses.
-    let (_, targets) = services.take("s", Reply::Records(vec![service("b", 81, 20, 0)], Duration::ZERO));
+    let (_, targets) = services.take("s", DnsReply::Records(vec![service("b", 81, 20, 0)], Duration::ZERO));
     assert_eq!(targets.into_iter().collect::<Vec<_>>(), ["b"]);
     assert_eq!(listed(&services), ["10.0.0.2:81 weight 1 tier 0"]);
 }
 
 #[test]
 fn one_address_of_two_records_is_one_backend() {
-    let mut services = Services::default();
+    let mut services = SrvRecords::default();
     let records = vec![service("a", 80, 1, 10), service("b", 80, 1, 5), service("b", 80, 2, 9), service("b", 81, 2, 9)];
-    services.take("s", Reply::Records(records, Duration::ZERO));
-    services.take_target("a", ips(["10.0.0.1"]), Reply::Nothing);
-    services.take_target("b", ips(["10.0.0.1"]), Reply::Nothing);
+    services.take("s", DnsReply::Records(records, Duration::ZERO));
+    services.take_target("a", ips(["10.0.0.1"]), DnsReply::Nothing);
+    services.take_target("b", ips(["10.0.0.1"]), DnsReply::Nothing);
     assert_eq!(listed(&services), ["10.0.0.1:80 weight 15 tier 0", "10.0.0.1:81 weight 9 tier 1"]);
 }
 
@@ -115,35 +115,35 @@ fn weights_are_scaled_to_ours() {
 
 #[test]
 fn a_list_has_a_bound_and_nothing_is_no_list() {
-    let many = Addresses { v4: (0..5_000u32).map(|n| IpAddr::from(n.to_be_bytes())).collect(), v6: BTreeSet::new() };
-    let cut = look(many.backends(80), Judged::default());
-    assert_eq!((cut.list.unwrap().len(), cut.wrong.len()), (MOST, 1));
-    assert_eq!(look(Vec::new(), Judged::default()).list, None);
+    let many = AddressRecords { v4: (0..5_000u32).map(|n| IpAddr::from(n.to_be_bytes())).collect(), v6: BTreeSet::new() };
+    let cut = look(many.backends(80), MergedRecords::default());
+    assert_eq!((cut.list.unwrap().len(), cut.wrong.len()), (MAX_BACKENDS, 1));
+    assert_eq!(look(Vec::new(), MergedRecords::default()).list, None);
 }
 
 /// One reply of each kind, from a small world of addresses.
-fn reply() -> impl Strategy<Value = Reply<IpAddr>> {
+fn reply() -> impl Strategy<Value = DnsReply<IpAddr>> {
     let some = proptest::collection::vec(0u8..6, 1..5).prop_map(|octets| {
-        Reply::Records(
+        DnsReply::Records(
             octets.into_iter().map(|octet| IpAddr::from([10, 0, 0, octet])).collect(),
             Duration::from_secs(1),
         )
     });
-    prop_oneof![3 => some, 1 => Just(Reply::Nothing), 1 => Just(Reply::Failed("no".into()))]
+    prop_oneof![3 => some, 1 => Just(DnsReply::Nothing), 1 => Just(DnsReply::Failed("no".into()))]
 }
 
 proptest! {
     #[test]
     fn what_was_once_found_is_never_lost_to_an_empty_list(replies in proptest::collection::vec((reply(), reply()), 1..20)) {
-        let mut known = Addresses::default();
+        let mut known = AddressRecords::default();
         let mut any = false;
         for (v4, v6) in replies {
-            any |= matches!(v4, Reply::Records(..)) || matches!(v6, Reply::Records(..));
+            any |= matches!(v4, DnsReply::Records(..)) || matches!(v6, DnsReply::Records(..));
             let judged = known.take("a", v4.clone(), v6.clone());
             prop_assert_eq!(any, known.iter().next().is_some());
-            let both = matches!((&v4, &v6), (Reply::Records(..), Reply::Records(..)));
+            let both = matches!((&v4, &v6), (DnsReply::Records(..), DnsReply::Records(..)));
             prop_assert!(!both || judged.wrong.is_empty());
-            if let (Reply::Records(v4, _), Reply::Records(v6, _)) = (v4, v6) {
+            if let (DnsReply::Records(v4, _), DnsReply::Records(v6, _)) = (v4, v6) {
                 let said: BTreeSet<_> = v4.into_iter().chain(v6).collect();
                 prop_assert_eq!(known.iter().collect::<BTreeSet<_>>(), said);
             }
@@ -155,7 +155,7 @@ proptest! {
         let scaled = scale(&weights);
         prop_assert_eq!(scaled.len(), weights.len());
         prop_assert!(scaled.iter().all(|weight| (1..=256).contains(weight)));
-        prop_assert!(scaled.iter().map(|weight| u64::from(*weight)).sum::<u64>() <= MOST_TURNS);
+        prop_assert!(scaled.iter().map(|weight| u64::from(*weight)).sum::<u64>() <= MAX_SEQUENCE_LENGTH);
         for (a, b) in weights.iter().zip(&scaled) {
             for (c, d) in weights.iter().zip(&scaled) {
                 prop_assert!(a > c || b <= d);

@@ -12,7 +12,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
 
-use super::answer::Reply;
+use super::answer::DnsReply;
 use crate::config::values::NameServer;
 
 /// How long one server may take to answer, and how often it is asked again.
@@ -41,17 +41,17 @@ impl Asker {
     }
 
     /// The records of a name that are `wanted`.
-    pub(super) async fn ask<T>(&self, name: &str, kind: RecordType, wanted: impl Fn(&RData) -> Option<T>) -> Reply<T> {
+    pub(super) async fn ask<T>(&self, name: &str, kind: RecordType, wanted: impl Fn(&RData) -> Option<T>) -> DnsReply<T> {
         match tokio::time::timeout(WHOLE, self.look_up(name, kind)).await {
-            Err(_) => Reply::Failed("no answer in time".into()),
+            Err(_) => DnsReply::Failed("no answer in time".into()),
             Ok(Err(error)) => refused(&error),
             Ok(Ok(lookup)) => {
                 let records: Vec<T> = lookup.answers().iter().filter_map(|record| wanted(&record.data)).collect();
                 let ttl = lookup.answers().iter().map(|record| record.ttl).min().unwrap_or(0);
                 if records.is_empty() {
-                    Reply::Nothing
+                    DnsReply::Nothing
                 } else {
-                    Reply::Records(records, Duration::from_secs(ttl.into()))
+                    DnsReply::Records(records, Duration::from_secs(ttl.into()))
                 }
             }
         }
@@ -99,11 +99,11 @@ fn asking(server: SocketAddr) -> ResolverConfig {
     ResolverConfig::from_parts(None, Vec::new(), vec![server])
 }
 
-fn refused<T>(error: &NetError) -> Reply<T> {
+fn refused<T>(error: &NetError) -> DnsReply<T> {
     match error {
-        NetError::Dns(DnsError::NoRecordsFound(_)) => Reply::Nothing,
-        NetError::Dns(DnsError::ResponseCode(code)) => Reply::Failed(format!("the server says: {code}")),
-        NetError::Timeout => Reply::Failed("no answer in time".into()),
-        other => Reply::Failed(other.to_string()),
+        NetError::Dns(DnsError::NoRecordsFound(_)) => DnsReply::Nothing,
+        NetError::Dns(DnsError::ResponseCode(code)) => DnsReply::Failed(format!("the server says: {code}")),
+        NetError::Timeout => DnsReply::Failed("no answer in time".into()),
+        other => DnsReply::Failed(other.to_string()),
     }
 }

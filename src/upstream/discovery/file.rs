@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Look;
+use super::DiscoverySettings;
 use crate::config::{self, Disk, schema};
 
 /// From one look at the metadata to the next.
-const INTERVAL: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A file with problems is read again after this long as it is, so that whoever counts failures sees that they go on.
-const AGAIN: Duration = Duration::from_secs(10);
+const ERROR_REPEAT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Tells one state of a file from another; of no file there is nothing to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,38 +28,38 @@ struct Stamp {
 }
 
 /// A file that is looked at.
-pub struct Watched {
+pub struct BackendFile {
     path: PathBuf,
     upstream: schema::Upstream,
     seen: Option<Stamp>,
     failed: bool,
 }
 
-impl Watched {
+impl BackendFile {
     /// `upstream`: what the list is for, and is judged with.
     pub fn new(path: PathBuf, upstream: &schema::Upstream) -> Self {
         Self { path, upstream: upstream.clone(), seen: None, failed: false }
     }
 
     /// Reads the file.
-    pub async fn look(&mut self) -> Look {
+    pub async fn look(&mut self) -> DiscoverySettings {
         self.seen = stamp(&self.path).await;
         let (path, upstream) = (self.path.clone(), self.upstream.clone());
         let read = tokio::task::spawn_blocking(move || config::backends_in(&path, &upstream)).await;
         self.failed = !matches!(read, Ok(Ok(_)));
         match read {
-            Ok(Ok(list)) => Look { list: Some(list), ..Look::default() },
-            Ok(Err(problems)) => Look { wrong: problems.iter().map(ToString::to_string).collect(), ..Look::default() },
-            Err(error) => Look { wrong: vec![format!("{}: {error}", self.path.display())], ..Look::default() },
+            Ok(Ok(list)) => DiscoverySettings { list: Some(list), ..DiscoverySettings::default() },
+            Ok(Err(problems)) => DiscoverySettings { wrong: problems.iter().map(ToString::to_string).collect(), ..DiscoverySettings::default() },
+            Err(error) => DiscoverySettings { wrong: vec![format!("{}: {error}", self.path.display())], ..DiscoverySettings::default() },
         }
     }
 
     /// Waits until it is to be read again: when it is another one than the one that was read, or if that had problems.
     pub async fn changed(&self) {
-        let again = Some(Instant::now() + AGAIN).filter(|_| self.failed);
+        let again = Some(Instant::now() + ERROR_REPEAT_INTERVAL).filter(|_| self.failed);
         let mut before = self.seen;
         loop {
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             let now = stamp(&self.path).await;
             if is_due(self.seen, before, now) || again.is_some_and(|again| Instant::now() >= again) {
                 return;
@@ -95,17 +95,17 @@ mod tests {
 
     use super::*;
 
-    fn watched(path: &Path) -> Watched {
-        Watched::new(path.to_owned(), &schema::Upstream::default())
+    fn watched(path: &Path) -> BackendFile {
+        BackendFile::new(path.to_owned(), &schema::Upstream::default())
     }
 
-    async fn read(watched: &mut Watched) -> String {
+    async fn read(watched: &mut BackendFile) -> String {
         let look = watched.look().await;
         look.list.map_or_else(|| look.wrong.join("; "), |list| list[0].address.to_string())
     }
 
     /// The next state of the file, once it is seen.
-    async fn next(watched: &mut Watched, change: impl FnOnce()) -> String {
+    async fn next(watched: &mut BackendFile, change: impl FnOnce()) -> String {
         change();
         tokio::time::timeout(Duration::from_secs(20), watched.changed()).await.unwrap();
         read(watched).await

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::Look;
+use super::DiscoverySettings;
 use crate::config::schema::{Backend, Discover};
 use crate::config::values::Period;
 use crate::telemetry::meters::UpstreamMeters;
@@ -17,7 +17,7 @@ const LINES: usize = 20;
 
 /// What was found for an upstream.
 #[derive(Debug)]
-pub struct Found {
+pub struct DiscoveryState {
     upstream: Arc<str>,
     place: Place,
     list: ArcSwap<Vec<Backend>>,
@@ -45,7 +45,7 @@ pub struct State {
     pub failures: u64,
 }
 
-impl Found {
+impl DiscoveryState {
     /// With what is known already: a file's list at the start.
     pub fn new(
         upstream: &Arc<str>,
@@ -97,8 +97,8 @@ impl Found {
     }
 
     /// Takes a look; whether there is something to do about it: another list, or the first look of all.
-    pub fn take(&self, look: Look, unix_ms: u64) -> bool {
-        let Look { list, wrong, .. } = look;
+    pub fn take(&self, look: DiscoverySettings, unix_ms: u64) -> bool {
+        let DiscoverySettings { list, wrong, .. } = look;
         let whole = wrong.is_empty();
         self.meters.count_discovery(whole, unix_ms);
         let before = {
@@ -181,15 +181,15 @@ mod tests {
         serde_yaml::from_str(yaml).unwrap()
     }
 
-    fn look(addresses: &[&str], wrong: &[&str]) -> Look {
+    fn look(addresses: &[&str], wrong: &[&str]) -> DiscoverySettings {
         let list = addresses.iter().map(|a| serde_yaml::from_str(&format!("{{address: '{a}'}}")).unwrap()).collect();
         let list = Some(list).filter(|list: &Vec<_>| !list.is_empty());
-        Look { list, wrong: wrong.iter().map(|line| (*line).to_owned()).collect(), ttl: None }
+        DiscoverySettings { list, wrong: wrong.iter().map(|line| (*line).to_owned()).collect(), ttl: None }
     }
 
-    fn found() -> Found {
+    fn found() -> DiscoveryState {
         let meters = Arc::new(UpstreamMeters::new("u"));
-        Found::new(&"u".into(), &discover("{dns: api.internal, port: 80}"), Path::new(""), Vec::new(), meters)
+        DiscoveryState::new(&"u".into(), &discover("{dns: api.internal, port: 80}"), Path::new(""), Vec::new(), meters)
     }
 
     #[test]

@@ -17,16 +17,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::file::Watched;
-use self::found::Found;
-use self::names::Names;
+use self::file::BackendFile;
+use self::found::DiscoveryState;
+use self::names::DnsClient;
 use super::clock;
 use super::health::prober::Changed;
 use crate::config::schema;
 
 /// What a look came to.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Look {
+pub struct DiscoverySettings {
     /// The whole list as it is now; nothing: the one before stays.
     pub list: Option<Vec<schema::Backend>>,
     /// What went wrong, in whole or in part, a line each.
@@ -38,9 +38,9 @@ pub struct Look {
 /// Where backends are looked for.
 pub enum Source {
     /// In DNS.
-    Names(Box<Names>),
+    Names(Box<DnsClient>),
     /// In a file.
-    File(Box<Watched>),
+    File(Box<BackendFile>),
 }
 
 impl Source {
@@ -48,13 +48,13 @@ impl Source {
     pub fn of(upstream: &schema::Upstream, folder: &Path) -> Option<Self> {
         let settings = upstream.discover.as_ref()?;
         match &settings.file {
-            Some(path) => Some(Self::File(Box::new(Watched::new(folder.join(path), upstream)))),
-            None => Names::of(settings).map(|names| Self::Names(Box::new(names))),
+            Some(path) => Some(Self::File(Box::new(BackendFile::new(folder.join(path), upstream)))),
+            None => DnsClient::of(settings).map(|names| Self::Names(Box::new(names))),
         }
     }
 
     /// Looks once.
-    pub async fn look(&mut self) -> Look {
+    pub async fn look(&mut self) -> DiscoverySettings {
         match self {
             Self::Names(names) => names.look().await,
             Self::File(file) => file.look().await,
@@ -72,7 +72,7 @@ impl Source {
 
 /// Looks for the backends of one upstream for as long as it is configured so. `changed` is called after the list has
 /// changed, and after the first look whatever it came to.
-pub async fn run(mut source: Source, settings: schema::Discover, found: Arc<Found>, changed: Changed) {
+pub async fn run(mut source: Source, settings: schema::Discover, found: Arc<DiscoveryState>, changed: Changed) {
     let mut failures = 0;
     loop {
         let look = source.look().await;

@@ -9,38 +9,38 @@ use std::time::Duration;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::task::JoinSet;
 
-use super::Look;
-use super::answer::{self, Addresses, Reply, Service, Services};
+use super::DiscoverySettings;
+use super::answer::{self, AddressRecords, DnsReply, SrvRecord, SrvRecords};
 use super::asker::Asker;
 use crate::config::schema::Discover;
 use crate::config::values::NameServer;
 
 /// Targets of one service that are asked for at once.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT_LOOKUPS: usize = 16;
 
 /// The longest chain of aliases (CNAME) to a service.
 const MOST_ALIASES: usize = 8;
 
 /// A name or a service, with its last good answers.
-pub struct Names {
+pub struct DnsClient {
     server: Option<NameServer>,
     asker: Option<Asker>,
     wanted: Wanted,
 }
 
 enum Wanted {
-    Name { name: String, port: u16, known: Addresses },
-    Service { name: String, known: Services },
+    Name { name: String, port: u16, known: AddressRecords },
+    Service { name: String, known: SrvRecords },
 }
 
-impl Names {
+impl DnsClient {
     /// As `discover` says; nothing where it names no name.
     pub fn of(settings: &Discover) -> Option<Self> {
         let wanted = match (&settings.dns, settings.port, &settings.srv) {
             (Some(name), Some(port), _) => {
-                Wanted::Name { name: name.as_str().to_owned(), port, known: Addresses::default() }
+                Wanted::Name { name: name.as_str().to_owned(), port, known: AddressRecords::default() }
             }
-            (_, _, Some(name)) => Wanted::Service { name: name.as_str().to_owned(), known: Services::default() },
+            (_, _, Some(name)) => Wanted::Service { name: name.as_str().to_owned(), known: SrvRecords::default() },
             _ => return None,
         };
         Some(Self { server: settings.resolver, asker: None, wanted })
@@ -48,10 +48,10 @@ impl Names {
 
     /// Looks once. The system's settings (resolv.conf, hosts) are read anew after a look that failed, so that another server
     /// there needs no restart.
-    pub async fn look(&mut self) -> Look {
+    pub async fn look(&mut self) -> DiscoverySettings {
         let asker = match self.asker.take().map_or_else(|| Asker::new(self.server), Ok) {
             Ok(asker) => asker,
-            Err(error) => return Look { wrong: vec![format!("no DNS server to ask: {error}")], ..Look::default() },
+            Err(error) => return DiscoverySettings { wrong: vec![format!("no DNS server to ask: {error}")], ..DiscoverySettings::default() },
         };
         let look = match &mut self.wanted {
             Wanted::Name { name, port, known } => {
@@ -66,12 +66,12 @@ impl Names {
     }
 }
 
-async fn service(asker: &Asker, name: &str, known: &mut Services) -> Look {
+async fn service(asker: &Asker, name: &str, known: &mut SrvRecords) -> DiscoverySettings {
     let (mut judged, targets) = known.take(name, services(asker, name).await);
     let mut left: Vec<String> = targets.into_iter().collect();
     while !left.is_empty() {
         let mut asked = JoinSet::new();
-        for target in left.split_off(left.len().saturating_sub(AT_ONCE)) {
+        for target in left.split_off(left.len().saturating_sub(MAX_CONCURRENT_LOOKUPS)) {
             let asker = asker.clone();
             asked.spawn(async move {
                 let answer = addresses(&asker, &target).await;
@@ -86,7 +86,7 @@ async fn service(asker: &Asker, name: &str, known: &mut Services) -> Look {
     answer::look(known.backends(), judged)
 }
 
-async fn addresses(asker: &Asker, name: &str) -> (Reply<IpAddr>, Reply<IpAddr>) {
+async fn addresses(asker: &Asker, name: &str) -> (DnsReply<IpAddr>, DnsReply<IpAddr>) {
     let v4 = asker.ask(name, RecordType::A, |data| match data {
         RData::A(address) => Some(IpAddr::V4(address.0)),
         _ => None,
@@ -99,36 +99,36 @@ async fn addresses(asker: &Asker, name: &str) -> (Reply<IpAddr>, Reply<IpAddr>) 
 }
 
 /// The resolver follows an alias for addresses only: behind SRV it looks for the target.
-async fn services(asker: &Asker, name: &str) -> Reply<Service> {
+async fn services(asker: &Asker, name: &str) -> DnsReply<SrvRecord> {
     let mut alias: (String, Option<Duration>) = (name.to_owned(), None);
     for _ in 0..=MOST_ALIASES {
         let (name, ttl) = &alias;
         let reply = asker.ask(name, RecordType::SRV, service_of).await;
         match reply {
-            Reply::Records(records, own) => return Reply::Records(records, ttl.map_or(own, |ttl| own.min(ttl))),
-            Reply::Failed(why) => return Reply::Failed(why),
-            Reply::Nothing => {}
+            DnsReply::Records(records, own) => return DnsReply::Records(records, ttl.map_or(own, |ttl| own.min(ttl))),
+            DnsReply::Failed(why) => return DnsReply::Failed(why),
+            DnsReply::Nothing => {}
         }
         let next = asker.ask(name, RecordType::CNAME, |data| match data {
             RData::CNAME(target) => Some(target.0.to_ascii()),
             _ => None,
         });
         match next.await {
-            Reply::Records(targets, own) => {
+            DnsReply::Records(targets, own) => {
                 let ttl = Some(ttl.map_or(own, |ttl| own.min(ttl)));
-                let Some(target) = targets.into_iter().next() else { return Reply::Nothing };
+                let Some(target) = targets.into_iter().next() else { return DnsReply::Nothing };
                 alias = (target, ttl);
             }
-            Reply::Nothing => return Reply::Nothing,
-            Reply::Failed(why) => return Reply::Failed(why),
+            DnsReply::Nothing => return DnsReply::Nothing,
+            DnsReply::Failed(why) => return DnsReply::Failed(why),
         }
     }
-    Reply::Failed(format!("more than {MOST_ALIASES} aliases"))
+    DnsReply::Failed(format!("more than {MOST_ALIASES} aliases"))
 }
 
-fn service_of(data: &RData) -> Option<Service> {
+fn service_of(data: &RData) -> Option<SrvRecord> {
     match data {
-        RData::SRV(record) => Some(Service {
+        RData::SRV(record) => Some(SrvRecord {
             target: record.target.to_ascii().to_ascii_lowercase(),
             port: record.port,
             priority: record.priority,

@@ -5,22 +5,22 @@ use std::time::Duration;
 use crate::config::schema::Discover;
 
 /// A wait is up to this share longer than it has to be, so that many processes do not ask in step.
-const SPREAD: f64 = 0.1;
+const JITTER_RATIO: f64 = 0.1;
 
 /// The longest wait after a failure.
-const LONGEST: Duration = Duration::from_secs(10);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 /// How long to wait: the TTL between floor and ceiling; after a failure 1 s, 2 s, 4 s, 8 s, 10 s, but not longer than the ceiling.
 /// An answer that failed in part is asked for again as soon as its TTL or its failure says. `chance`: 0 to 1.
 pub fn wait(settings: &Discover, ttl: Option<Duration>, failures: u32, chance: f64) -> Duration {
     let (least, most) = (settings.min_ttl.get(), settings.max_ttl.get());
     let by_ttl = ttl.unwrap_or(most).clamp(least, most.max(least));
-    let wait = if failures == 0 { by_ttl } else { backoff(failures).min(by_ttl).max(least.min(LONGEST)) };
-    wait.mul_f64(1.0 + SPREAD * chance.clamp(0.0, 1.0))
+    let wait = if failures == 0 { by_ttl } else { backoff(failures).min(by_ttl).max(least.min(MAX_BACKOFF)) };
+    wait.mul_f64(1.0 + JITTER_RATIO * chance.clamp(0.0, 1.0))
 }
 
 fn backoff(failures: u32) -> Duration {
-    Duration::from_secs(1 << failures.saturating_sub(1).min(4)).min(LONGEST)
+    Duration::from_secs(1 << failures.saturating_sub(1).min(4)).min(MAX_BACKOFF)
 }
 
 #[cfg(test)]
@@ -66,7 +66,7 @@ mod tests {
             let settings = settings(&format!("{{min_ttl: {least}ms, max_ttl: {}ms}}", least + more));
             let wait = wait(&settings, ttl.map(Duration::from_secs), failures, chance);
             prop_assert!(wait >= Duration::from_millis(100));
-            prop_assert!(wait <= settings.max_ttl.get().mul_f64(1.0 + SPREAD + 1e-9));
+            prop_assert!(wait <= settings.max_ttl.get().mul_f64(1.0 + JITTER_RATIO + 1e-9));
         }
     }
 }

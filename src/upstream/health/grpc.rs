@@ -8,7 +8,7 @@ use http::HeaderMap;
 /// The method that is called.
 pub(super) const PATH: &str = "/grpc.health.v1.Health/Check";
 /// A response that is larger says more than one number.
-pub(super) const MOST: usize = 4 * 1024;
+pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024;
 
 /// The names of statuses, by their numbers (gRPC's statuscodes.md).
 const STATUSES: [&str; 17] = [

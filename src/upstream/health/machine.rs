@@ -6,14 +6,14 @@ use crate::telemetry::vitals::Health;
 
 /// The verdict over one backend, and what speaks against it.
 #[derive(Debug, Clone)]
-pub struct Machine {
+pub struct Hysteresis {
     verdict: Health,
     against: u32,
     rise: u32,
     fall: u32,
 }
 
-impl Machine {
+impl Hysteresis {
     /// Goes on from a verdict. `rise` and `fall` below 1 count as 1.
     pub fn new(verdict: Health, rise: u32, fall: u32) -> Self {
         Self { verdict, against: 0, rise: rise.max(1), fall: fall.max(1) }
@@ -53,7 +53,7 @@ mod tests {
 
     use super::*;
 
-    fn run(machine: &mut Machine, results: &str) -> String {
+    fn run(machine: &mut Hysteresis, results: &str) -> String {
         let show = |flip| match flip {
             None => '.',
             Some(Health::Up) => 'U',
@@ -74,10 +74,10 @@ mod tests {
             ("+--+--+---", "U........D"),
             ("+-----++", "U..D...U"),
         ] {
-            assert_eq!(run(&mut Machine::new(Health::Unknown, 2, 3), results), flips, "{results}");
+            assert_eq!(run(&mut Hysteresis::new(Health::Unknown, 2, 3), results), flips, "{results}");
         }
-        assert_eq!(run(&mut Machine::new(Health::Up, 2, 3), "--+---"), ".....D");
-        assert_eq!(run(&mut Machine::new(Health::Down, 0, 0), "+-+"), "UDU");
+        assert_eq!(run(&mut Hysteresis::new(Health::Up, 2, 3), "--+---"), ".....D");
+        assert_eq!(run(&mut Hysteresis::new(Health::Down, 0, 0), "+-+"), "UDU");
     }
 
     proptest! {
@@ -85,7 +85,7 @@ mod tests {
         #[test]
         fn a_flip_is_a_full_run_against_the_verdict(rise in 1_u32..5, fall in 1_u32..5,
                                                      results in proptest::collection::vec(any::<bool>(), 1..200)) {
-            let mut machine = Machine::new(Health::Unknown, rise, fall);
+            let mut machine = Hysteresis::new(Health::Unknown, rise, fall);
             let (mut up, mut since) = (results[0], 1);
             prop_assert_eq!(machine.step(results[0]), Some(if up { Health::Up } else { Health::Down }));
             for at in 1..results.len() {

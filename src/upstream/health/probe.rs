@@ -23,24 +23,24 @@ use tokio_util::either::Either;
 use super::grpc;
 use crate::config::schema::{BodyCheck, GrpcCheck, HealthCheck, HttpCheck, Protocol};
 use crate::config::values::{Period, StatusRange};
-use crate::lack::{self, Lack};
+use crate::lack::{self, Exhaustion};
 use crate::upstream::addresses::Destination;
-use crate::upstream::connect::{Connect, dial, open};
-use crate::upstream::peer::Wire;
+use crate::upstream::connect::{Dialer, dial, open};
+use crate::upstream::peer::TransportSettings;
 
 /// How much of a body is looked at: 64 KiB.
 pub const BODY_LIMIT: usize = 64 * 1024;
 
 /// Why a probe did not pass.
 #[derive(Debug)]
-pub(super) struct Wrong {
+pub(super) struct ProbeError {
     /// For people.
     pub(super) reason: String,
     /// What Weir lacked to ask at all: it says nothing about the backend.
-    pub(super) lack: Option<Lack>,
+    pub(super) lack: Option<Exhaustion>,
 }
 
-impl From<String> for Wrong {
+impl From<String> for ProbeError {
     fn from(reason: String) -> Self {
         Self { reason, lack: None }
     }
@@ -50,14 +50,14 @@ impl From<String> for Wrong {
 #[derive(Clone)]
 pub struct Probe {
     check: Arc<HealthCheck>,
-    wire: Arc<Wire>,
+    wire: Arc<TransportSettings>,
     host: String,
     connector: Arc<Connector>,
 }
 
 impl Probe {
     /// `host`: the Host where the check names none. `connector`: one that only probes use.
-    pub fn new(check: Arc<HealthCheck>, wire: Arc<Wire>, host: &str, connector: Arc<Connector>) -> Self {
+    pub fn new(check: Arc<HealthCheck>, wire: Arc<TransportSettings>, host: &str, connector: Arc<Connector>) -> Self {
         // A socket's path is no authority; `localhost` is what curl sends there.
         let host = if host.starts_with("unix:") { "localhost" } else { host };
         let host = check.http.as_ref().and_then(|http| http.host.clone()).unwrap_or_else(|| host.to_owned());
@@ -70,7 +70,7 @@ impl Probe {
     }
 
     /// The same, telling apart what says nothing about the backend. Of a name's addresses one has to answer.
-    pub(super) async fn ask_once(&self, place: &Destination) -> Result<(), Wrong> {
+    pub(super) async fn ask_once(&self, place: &Destination) -> Result<(), ProbeError> {
         let place = self.check.port.map_or_else(|| place.clone(), |port| place.with_port(port));
         let asked = async {
             match (&self.check.http, &self.check.grpc) {
@@ -83,7 +83,7 @@ impl Probe {
         tokio::time::timeout(limit.get(), asked).await.unwrap_or_else(|_| Err(format!("timeout after {limit}").into()))
     }
 
-    async fn ask(&self, http: &HttpCheck, place: Destination) -> Result<(), Wrong> {
+    async fn ask(&self, http: &HttpCheck, place: Destination) -> Result<(), ProbeError> {
         let request = self.request(http).map_err(|error| explain(&error))?;
         let mut session = self.session(place).await.map_err(|error| unopened(&error))?;
         let head = http.method.as_http() == Method::HEAD;
@@ -108,12 +108,12 @@ impl Probe {
         peer.options.max_h2_streams = 1;
         if self.wire.announces() {
             // LOCAL: it is nobody's request but Weir's.
-            Connect::announce(&mut peer, None, false, addresses);
+            Dialer::announce(&mut peer, None, false, addresses);
         }
         peer
     }
 
-    async fn call(&self, check: &GrpcCheck, place: Destination) -> Result<(), Wrong> {
+    async fn call(&self, check: &GrpcCheck, place: Destination) -> Result<(), ProbeError> {
         let request = self.call_header().map_err(|error| explain(&error))?;
         let mut session = self.session(place).await.map_err(|error| unopened(&error))?;
         session.write_request_header(Box::new(request)).await.map_err(|error| explain(&error))?;
@@ -134,7 +134,7 @@ impl Probe {
         Ok(request)
     }
 
-    async fn connect(&self, place: Destination) -> Result<(), Wrong> {
+    async fn connect(&self, place: Destination) -> Result<(), ProbeError> {
         if !self.wire.announces() {
             return connect(&place).await;
         }
@@ -218,7 +218,7 @@ async fn judge_call(session: &mut HttpSession) -> Result<(), String> {
     let mut message = Vec::new();
     while let Some(piece) = next_chunk(session).await? {
         message.extend_from_slice(&piece);
-        if message.len() > grpc::MOST {
+        if message.len() > grpc::MAX_MESSAGE_BYTES {
             return Err("answer is no health response".into());
         }
     }
@@ -263,9 +263,9 @@ fn verdict(body: &BodyCheck, seen: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-async fn connect(place: &Destination) -> Result<(), Wrong> {
+async fn connect(place: &Destination) -> Result<(), ProbeError> {
     let connected = dial(place).await.map(drop);
-    connected.map_err(|error| Wrong { reason: io_reason("connect", &error), lack: lack::of(&error) })
+    connected.map_err(|error| ProbeError { reason: io_reason("connect", &error), lack: lack::of(&error) })
 }
 
 fn io_reason(what: &str, error: &std::io::Error) -> String {
@@ -279,9 +279,9 @@ fn io_reason(what: &str, error: &std::io::Error) -> String {
 }
 
 /// No connection could be had.
-fn unopened(error: &Error) -> Wrong {
+fn unopened(error: &Error) -> ProbeError {
     let cause = error.root_cause().downcast_ref::<std::io::Error>();
-    Wrong { reason: explain(error), lack: cause.and_then(lack::of) }
+    ProbeError { reason: explain(error), lack: cause.and_then(lack::of) }
 }
 
 /// Pingora's error in a few words.

@@ -9,7 +9,7 @@ use crate::config::schema;
 fn probe(check: &str, upstream: &str) -> Probe {
     let check = Arc::new(serde_yaml::from_str(check).unwrap());
     let settings: schema::Upstream = serde_yaml::from_str(upstream).unwrap();
-    Probe::new(check, Arc::new(Wire::new(&settings, &|_| None)), "api.internal:80", Arc::new(Connector::new(None)))
+    Probe::new(check, Arc::new(TransportSettings::new(&settings, &|_| None)), "api.internal:80", Arc::new(Connector::new(None)))
 }
 
 async fn answer(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, response: &str) -> String {
@@ -221,7 +221,7 @@ async fn tls_is_verified_as_for_traffic() {
     let address = serve_tls().await;
     let run = async |protocol: &str, server_name: &str, ca: &[u8]| {
         let yaml = format!("{{protocol: {protocol}, tls: {{server_name: {server_name}, ca: ca.pem}}}}");
-        let wire = Arc::new(Wire::new(&serde_yaml::from_str(&yaml).unwrap(), &|_| Some(ca.to_vec())));
+        let wire = Arc::new(TransportSettings::new(&serde_yaml::from_str(&yaml).unwrap(), &|_| Some(ca.to_vec())));
         let check = Arc::new(serde_yaml::from_str("http: {}").unwrap());
         Probe::new(check, wire, "api.internal", Arc::new(Connector::new(None))).run(&address).await
     };

@@ -10,21 +10,21 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use super::machine::Machine;
-use super::probe::{Probe, Wrong, next_wait};
+use super::machine::Hysteresis;
+use super::probe::{Probe, ProbeError, next_wait};
 use crate::config::schema::HealthCheck;
-use crate::lack::{Lack, Warning};
-use crate::telemetry::vitals::{Health, Vitals};
+use crate::lack::{Exhaustion, LimitedWarning};
+use crate::telemetry::vitals::{Health, BackendState};
 use crate::upstream::Upstream;
-use crate::upstream::backend::{Backend, Resolved};
+use crate::upstream::backend::{Backend, BackendAddr};
 use crate::upstream::clock;
-use crate::upstream::peer::Wire;
+use crate::upstream::peer::TransportSettings;
 
-static CANNOT_ASK: Warning = Warning::new();
+static CANNOT_ASK: LimitedWarning = LimitedWarning::new();
 
 /// Probes begin on a grid of this, or of a hundredth of their interval where that is finer: with thousands of backends the thread
 /// wakes once for several of them, and disturbs whom it shares a core with less often.
-const GRID: Duration = Duration::from_millis(16);
+const PROBE_GRID: Duration = Duration::from_millis(16);
 
 /// Called after a change that members depend on.
 pub type Changed = Arc<dyn Fn() + Send + Sync>;
@@ -48,14 +48,14 @@ impl Drop for Owned {
 
 /// What a prober was started with: while that is equal it is left running.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Spec {
+pub struct CheckSettings {
     /// How backends are probed.
     pub check: Arc<HealthCheck>,
     /// How they are spoken to.
-    pub wire: Arc<Wire>,
+    pub wire: Arc<TransportSettings>,
 }
 
-impl Spec {
+impl CheckSettings {
     /// Of an upstream that has its backends probed: one for all of them.
     pub fn of(upstream: &Upstream) -> Option<Self> {
         let check = upstream.settings().health_check.clone()?;
@@ -64,25 +64,25 @@ impl Spec {
 }
 
 /// Probes one backend until it is aborted.
-pub struct Prober {
+pub struct HealthChecker {
     probe: Probe,
     check: Arc<HealthCheck>,
-    vitals: Arc<Vitals>,
-    resolved: Arc<Resolved>,
-    machine: Machine,
+    vitals: Arc<BackendState>,
+    resolved: Arc<BackendAddr>,
+    machine: Hysteresis,
     since_ms: u64,
     changed: Changed,
 }
 
-impl Prober {
+impl HealthChecker {
     /// Goes on from the verdict in the backend's cells. `since_ms`: when it was brought in, the same for all that came with it.
-    pub fn new(spec: &Spec, backend: &Backend, probe: Probe, since_ms: u64, changed: Changed) -> Self {
+    pub fn new(spec: &CheckSettings, backend: &Backend, probe: Probe, since_ms: u64, changed: Changed) -> Self {
         Self {
             probe,
             check: Arc::clone(&spec.check),
             vitals: Arc::clone(&backend.vitals),
             resolved: Arc::clone(&backend.resolved),
-            machine: Machine::new(backend.vitals.health(), spec.check.rise, spec.check.fall),
+            machine: Hysteresis::new(backend.vitals.health(), spec.check.rise, spec.check.fall),
             since_ms,
             changed,
         }
@@ -102,7 +102,7 @@ impl Prober {
     async fn pause(&self, wait: Duration) {
         // An interval of nothing would spin.
         let until = tokio::time::Instant::now() + wait.max(Duration::from_millis(1));
-        tokio::time::sleep_until(on_grid(until, GRID.min(self.check.interval.get() / 100))).await;
+        tokio::time::sleep_until(on_grid(until, PROBE_GRID.min(self.check.interval.get() / 100))).await;
     }
 
     async fn probe_once(&mut self) {
@@ -113,18 +113,18 @@ impl Prober {
     }
 
     /// A name that has not resolved yet gets as long as a probe to do so.
-    async fn once(&self) -> Result<(), Wrong> {
+    async fn once(&self) -> Result<(), ProbeError> {
         match tokio::time::timeout(self.check.timeout.get(), self.resolved.known()).await {
             Ok(address) => self.probe.ask_once(&address).await,
             Err(_) => Err("name does not resolve".to_owned().into()),
         }
     }
 
-    fn judge(&mut self, result: Result<(), Wrong>, took: Duration) {
-        if let Err(Wrong { reason, lack: Some(lack) }) = &result
+    fn judge(&mut self, result: Result<(), ProbeError>, took: Duration) {
+        if let Err(ProbeError { reason, lack: Some(lack) }) = &result
             && self.says_nothing(*lack)
         {
-            return CANNOT_ASK.tell("backends cannot be probed; the last verdicts stay", reason);
+            return CANNOT_ASK.emit("backends cannot be probed; the last verdicts stay", reason);
         }
         self.vitals.observe_check(result.is_ok(), took);
         let reason = result.err().map(|wrong| wrong.reason).unwrap_or_default();
@@ -151,8 +151,8 @@ impl Prober {
     }
 
     /// A backend that never was reached may be at an address that nothing here leads to, which no port would change.
-    fn says_nothing(&self, lack: Lack) -> bool {
-        lack != Lack::Ports || self.machine.verdict() != Health::Unknown
+    fn says_nothing(&self, lack: Exhaustion) -> bool {
+        lack != Exhaustion::Ports || self.machine.verdict() != Health::Unknown
     }
 
     fn say(&self, verdict: Health, reason: &str) {
@@ -184,13 +184,13 @@ mod tests {
     use super::*;
     use crate::config::schema;
 
-    fn prober(check: &str, health: Health, since_ms: u64) -> Prober {
+    fn prober(check: &str, health: Health, since_ms: u64) -> HealthChecker {
         let check: Arc<HealthCheck> = Arc::new(serde_yaml::from_str(check).unwrap());
         let settings: schema::Upstream = serde_yaml::from_str("{}").unwrap();
-        let spec = Spec { check: Arc::clone(&check), wire: Arc::new(Wire::new(&settings, &|_| None)) };
+        let spec = CheckSettings { check: Arc::clone(&check), wire: Arc::new(TransportSettings::new(&settings, &|_| None)) };
         let connector = Arc::new(pingora_core::connectors::http::Connector::new(None));
         let probe = Probe::new(check, Arc::clone(&spec.wire), "127.0.0.1:1", connector);
-        Prober::new(&spec, &backend("a", "127.0.0.1:1", 1, health), probe, since_ms, Arc::new(|| {}))
+        HealthChecker::new(&spec, &backend("a", "127.0.0.1:1", 1, health), probe, since_ms, Arc::new(|| {}))
     }
 
     #[tokio::test]
@@ -218,13 +218,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_probe_begins_on_the_grid_and_never_early() {
-        on_grid(Moment::now(), GRID);
+        on_grid(Moment::now(), PROBE_GRID);
         let now = Moment::now();
-        let moments: Vec<_> = (0..100).map(|n| on_grid(now + Duration::from_micros(n * 160), GRID)).collect();
+        let moments: Vec<_> = (0..100).map(|n| on_grid(now + Duration::from_micros(n * 160), PROBE_GRID)).collect();
         let (first, last) = (moments[0], moments[99]);
-        assert!(first >= now && first < now + GRID);
-        assert!(moments.iter().all(|at| *at == first || *at == last) && last <= first + GRID);
-        assert_eq!(on_grid(first, GRID), first);
+        assert!(first >= now && first < now + PROBE_GRID);
+        assert!(moments.iter().all(|at| *at == first || *at == last) && last <= first + PROBE_GRID);
+        assert_eq!(on_grid(first, PROBE_GRID), first);
         let fine = now + Duration::from_nanos(1);
         assert_eq!(on_grid(fine, Duration::ZERO), fine, "no grid");
     }

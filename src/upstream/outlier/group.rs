@@ -13,7 +13,7 @@ use super::super::backend::Backend;
 use super::super::health::prober::Changed;
 use super::machine::Cause;
 use super::watch::Watch;
-use crate::telemetry::vitals::{Health, Mark, Vitals};
+use crate::telemetry::vitals::{Health, AdminState, BackendState};
 
 /// A look at all backends that led to no ejection is not repeated for a millisecond for each so many backends.
 const BACKENDS_PER_MS: u64 = 64;
@@ -75,8 +75,8 @@ impl Judged {
 
 /// Whether it takes requests while it is not ejected.
 pub(super) fn takes_requests(backend: &Backend) -> bool {
-    let vitals: &Vitals = &backend.vitals;
-    vitals.mark() == Mark::Ready
+    let vitals: &BackendState = &backend.vitals;
+    vitals.mark() == AdminState::Ready
         && vitals.runtime_weight().unwrap_or(backend.weight) > 0
         && vitals.health() != Health::Down
         && backend.resolved.is_known()
@@ -205,7 +205,7 @@ impl Group {
     }
 }
 
-fn say(vitals: &Vitals, cause: Option<&str>) {
+fn say(vitals: &BackendState, cause: Option<&str>) {
     let labels = vitals.labels();
     let (upstream, backend, address) = (&*labels.upstream, &*labels.backend, &*labels.address);
     match cause {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::window::Window;
+use super::window::SlidingWindow;
 use crate::config::schema::Outlier;
 
 /// The reason for an ejection.
@@ -60,7 +60,7 @@ enum Phase {
 
 /// The judgement over one backend.
 #[derive(Debug)]
-pub struct Machine {
+pub struct EjectionState {
     rules: Outlier,
     phase: Phase,
     /// Failed attempts since the last response below 500.
@@ -70,15 +70,15 @@ pub struct Machine {
     errors_since_ms: u64,
     /// Responses below 500 that came to their end, counted while there is something to forget.
     successes: u32,
-    window: Window,
+    window: SlidingWindow,
     /// Ejections without a long enough time of serving between them.
     ejections: u32,
 }
 
-impl Machine {
+impl EjectionState {
     /// Serving, with nothing against it.
     pub fn new(rules: Outlier) -> Self {
-        let window = Window::new(millis(rules.window.get()));
+        let window = SlidingWindow::new(millis(rules.window.get()));
         let phase = Phase::Serving { since_ms: 0 };
         Self { rules, phase, failed: 0, errors: 0, errors_since_ms: 0, successes: 0, window, ejections: 0 }
     }
@@ -228,14 +228,14 @@ mod tests {
 
     #[test]
     fn failed_attempts_in_a_row_eject_and_a_success_ends_the_run() {
-        let mut machine = Machine::new(rules());
+        let mut machine = EjectionState::new(rules());
         let said: Vec<_> = [false, false, true, false, false, false].map(|ok| machine.see(ok, 0)).into();
         assert_eq!(said, [None, None, None, None, None, Some(Cause::Failed(3))]);
     }
 
     #[test]
     fn responses_of_500_count_apart_from_failed_attempts_and_each_run_ends_with_a_response_below_500() {
-        let mut machine = Machine::new(Outlier { consecutive_5xx: 4, ..rules() });
+        let mut machine = EjectionState::new(Outlier { consecutive_5xx: 4, ..rules() });
         let none = EndedRun::default();
         let mut saw = |report, now| machine.saw(report, none, now);
         for now in 1..=2 {
@@ -251,14 +251,14 @@ mod tests {
         assert_eq!(machine.saw(Report::ServerError, none, 8), None);
         assert_eq!(machine.saw(Report::ServerError, none, 9), None);
         let off = Outlier { consecutive: 0, consecutive_5xx: 0, error_ratio: Percent::new(0.0), ..rules() };
-        let mut off = Machine::new(off);
+        let mut off = EjectionState::new(off);
         let reports = [Report::ServerError, Report::Failed];
         assert!((0..2_000).all(|n| off.saw(reports[n % 2], none, 0).is_none()), "0: never");
     }
 
     #[test]
     fn a_backend_that_breaks_off_each_response_is_ejected_although_each_had_a_header() {
-        let by_runs = || Machine::new(Outlier { error_ratio: Percent::new(0.0), ..rules() });
+        let by_runs = || EjectionState::new(Outlier { error_ratio: Percent::new(0.0), ..rules() });
         let mut machine = by_runs();
         let mut broken = || {
             let ended = machine.answered();
@@ -273,7 +273,7 @@ mod tests {
         }
     }
 
-    impl Machine {
+    impl EjectionState {
         fn see(&mut self, ok: bool, now_ms: u64) -> Option<Cause> {
             let report = if ok { Report::Success } else { Report::Failed };
             self.saw(report, EndedRun::default(), now_ms)
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_ratio_needs_enough_requests_and_forgets() {
-        let mut machine = Machine::new(Outlier { consecutive: 0, ..rules() });
+        let mut machine = EjectionState::new(Outlier { consecutive: 0, ..rules() });
         assert!((0..9).all(|_| machine.see(false, 0).is_none()), "too few to tell");
         assert_eq!(machine.see(false, 0), Some(Cause::Ratio(10, 10)));
         let later = 60_000;
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn each_ejection_takes_twice_as_long_up_to_the_most_and_is_forgotten() {
-        let mut machine = Machine::new(rules());
+        let mut machine = EjectionState::new(rules());
         let mut now = 100_000;
         for takes in [1_000, 2_000, 4_000, 4_000] {
             assert_eq!(machine.eject(now), now + takes);
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_failed_trial_ejects_for_longer_and_one_without_a_result_is_given_to_the_next() {
-        let mut machine = Machine::new(rules());
+        let mut machine = EjectionState::new(rules());
         machine.eject(0);
         assert!(machine.try_trial(1_000) && !machine.trial_ended(Some(false), 1_000));
         assert_eq!(machine.due(), Some(3_000));
@@ -323,7 +323,7 @@ mod tests {
         /// that come while it is out change nothing.
         #[test]
         fn invariants(steps in proptest::collection::vec((0_u64..3_000, 0_u8..5), 1..300)) {
-            let mut machine = Machine::new(rules());
+            let mut machine = EjectionState::new(rules());
             let (mut now, mut on_trial) = (1_000, false);
             for (wait, what) in steps {
                 now += wait;

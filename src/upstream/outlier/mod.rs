@@ -18,14 +18,14 @@ use super::balance::Tried;
 use super::balance::chance::mix;
 use super::health::prober::Changed;
 use crate::config::schema::Outlier;
-use crate::telemetry::vitals::{InFlight, Vitals};
+use crate::telemetry::vitals::{InFlight, BackendState};
 use group::{Group, Judged, Scope, takes_requests};
 use watch::Watch;
 
 pub use watch::Watching;
 
 /// How long a trial that is due but has no backend to go to is not looked for again.
-const LOOK_AGAIN_MS: u64 = 500;
+const RECHECK_INTERVAL_MS: u64 = 500;
 
 /// The detector of one generation of an upstream.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Detector {
     }
 
     /// Watches a usual attempt at a backend.
-    pub fn watch(&self, vitals: &Arc<Vitals>) -> Option<Watching> {
+    pub fn watch(&self, vitals: &Arc<BackendState>) -> Option<Watching> {
         let judged = self.watches.get(&key(vitals))?;
         Some(Watching::new(Arc::clone(&judged.watch), false))
     }
@@ -109,14 +109,14 @@ impl Detector {
         self.group.refresh_due();
         let Some((backend, guard, watch)) = found else {
             // Due, but drained, down, full or tried already: not to be looked for at every pick.
-            self.group.put_off(now_ms.saturating_add(LOOK_AGAIN_MS));
+            self.group.put_off(now_ms.saturating_add(RECHECK_INTERVAL_MS));
             return None;
         };
         Some((backend, guard, Watching::new(Arc::clone(watch), true)))
     }
 }
 
-fn key(vitals: &Arc<Vitals>) -> usize {
+fn key(vitals: &Arc<BackendState>) -> usize {
     Arc::as_ptr(vitals) as usize
 }
 

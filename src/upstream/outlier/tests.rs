@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::super::members::tests::backend;
 use super::*;
 use crate::config::values::{Percent, Period};
-use crate::telemetry::vitals::{Health, State};
+use crate::telemetry::vitals::{Health, BackendCondition};
 
 fn rules() -> Outlier {
     Outlier { consecutive: 2, eject: Period::from_secs(1), ..Outlier::default() }
@@ -35,7 +35,7 @@ fn ejects_says_so_and_comes_back_by_one_trial() {
     detector.activate(&changed, 0);
     fail(&detector, &backends[0], 2, 10);
     let vitals = &backends[0].vitals;
-    assert_eq!((vitals.state(), vitals.why().as_str()), (State::Ejected, "2 failed attempts in a row"));
+    assert_eq!((vitals.state(), vitals.why().as_str()), (BackendCondition::Ejected, "2 failed attempts in a row"));
     assert_eq!(changes.load(Ordering::Relaxed), 1);
     let none = Tried::default();
     assert!(detector.trial(&backends, &none, 1_009).is_none(), "not yet");
@@ -43,7 +43,7 @@ fn ejects_says_so_and_comes_back_by_one_trial() {
     assert_eq!((&*who.name, guard.vitals().in_flight()), ("b1", 1));
     assert!(detector.trial(&backends, &none, 1_010).is_none(), "one, not two");
     trial.answered(true, 1_020);
-    assert_eq!((vitals.state(), changes.load(Ordering::Relaxed)), (State::Up, 2));
+    assert_eq!((vitals.state(), changes.load(Ordering::Relaxed)), (BackendCondition::Up, 2));
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn shipped_defaults_eject_after_five_failed_attempts_or_eight_5xx_for_ten_second
 fn the_last_backend_that_takes_requests_is_never_ejected() {
     let all = backends(3);
     let detector = Arc::new(Detector::new(&rules(), &all, None));
-    all[1].vitals.set_mark(crate::telemetry::vitals::Mark::Draining, 0);
+    all[1].vitals.set_mark(crate::telemetry::vitals::AdminState::Draining, 0);
     all[2].vitals.set_health(Health::Down, "refused", 0);
     fail(&detector, &all[0], 9, 10);
     assert!(!all[0].vitals.is_ejected());

@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::group::Group;
-use super::machine::{Cause, EndedRun, Machine, Report};
+use super::machine::{Cause, EndedRun, EjectionState, Report};
 use crate::config::schema::Outlier;
-use crate::telemetry::vitals::Vitals;
+use crate::telemetry::vitals::BackendState;
 
 /// No trial is due.
 const NEVER: u64 = u64::MAX;
@@ -17,7 +17,7 @@ const NEVER: u64 = u64::MAX;
 /// One backend under outlier detection.
 #[derive(Debug)]
 pub(super) struct Watch {
-    pub(super) vitals: Arc<Vitals>,
+    pub(super) vitals: Arc<BackendState>,
     group: Weak<Group>,
     state: Mutex<State>,
     /// A success has something to change: a run is under way, or a ratio counts all results.
@@ -31,18 +31,18 @@ pub(super) struct Watch {
 
 #[derive(Debug)]
 struct State {
-    machine: Machine,
+    machine: EjectionState,
     /// Whether it is judged by the current configuration. Attempts may outlive theirs.
     judged: bool,
 }
 
 impl Watch {
-    pub(super) fn new(vitals: &Arc<Vitals>, rules: &Outlier, group: &Arc<Group>, judged: bool) -> Self {
+    pub(super) fn new(vitals: &Arc<BackendState>, rules: &Outlier, group: &Arc<Group>, judged: bool) -> Self {
         let counts_all = rules.error_ratio.fraction() > 0.0;
         Self {
             vitals: Arc::clone(vitals),
             group: Arc::downgrade(group),
-            state: Mutex::new(State { machine: Machine::new(rules.clone()), judged }),
+            state: Mutex::new(State { machine: EjectionState::new(rules.clone()), judged }),
             takes_successes: AtomicBool::new(counts_all),
             counts_all,
             due_ms: AtomicU64::new(NEVER),
@@ -121,7 +121,7 @@ impl Watch {
         state.judged && serves
     }
 
-    fn note_due(&self, machine: &Machine) {
+    fn note_due(&self, machine: &EjectionState) {
         self.due_ms.store(machine.due().unwrap_or(NEVER), Ordering::SeqCst);
     }
 

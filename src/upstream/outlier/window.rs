@@ -4,13 +4,13 @@ const BUCKETS: usize = 10;
 
 /// Faults and results of the last `width` milliseconds, to a tenth of it.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(super) struct SlidingWindow {
     bucket_ms: u64,
     /// (which stretch of time, faults, results); stretches from 1, so that an untouched bucket is none's.
     buckets: [(u64, u32, u32); BUCKETS],
 }
 
-impl Window {
+impl SlidingWindow {
     pub(super) fn new(width_ms: u64) -> Self {
         Self { bucket_ms: width_ms.div_ceil(BUCKETS as u64).max(1), buckets: [(0, 0, 0); BUCKETS] }
     }
@@ -53,7 +53,7 @@ mod tests {
         fn sums_are_those_of_the_last_ten_stretches(
             events in proptest::collection::vec((0_u64..2_500, any::<bool>()), 1..200)
         ) {
-            let mut window = Window::new(10_000);
+            let mut window = SlidingWindow::new(10_000);
             let (mut now, mut all) = (0, Vec::new());
             for (wait, ok) in events {
                 now += wait;

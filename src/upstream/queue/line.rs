@@ -6,8 +6,8 @@ const NONE: usize = usize::MAX;
 
 /// Those who wait, in the order in which they came.
 #[derive(Debug)]
-pub struct Line<T> {
-    places: Vec<Place<T>>,
+pub struct Fifo<T> {
+    places: Vec<Node<T>>,
     free: Vec<usize>,
     first: usize,
     last: usize,
@@ -15,7 +15,7 @@ pub struct Line<T> {
 }
 
 #[derive(Debug)]
-struct Place<T> {
+struct Node<T> {
     who: Option<T>,
     before: usize,
     after: usize,
@@ -25,19 +25,19 @@ struct Place<T> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ticket(usize);
 
-impl<T> Default for Line<T> {
+impl<T> Default for Fifo<T> {
     fn default() -> Self {
         Self { places: Vec::new(), free: Vec::new(), first: NONE, last: NONE, len: 0 }
     }
 }
 
-impl<T> Line<T> {
+impl<T> Fifo<T> {
     /// Joins at the end; nothing if `size` wait already.
     pub fn join(&mut self, who: T, size: usize) -> Option<Ticket> {
         if self.len >= size {
             return None;
         }
-        let place = Place { who: Some(who), before: self.last, after: NONE };
+        let place = Node { who: Some(who), before: self.last, after: NONE };
         let at = match self.free.pop() {
             Some(at) => {
                 self.places[at] = place;
@@ -113,7 +113,7 @@ mod tests {
             size in 0_usize..12,
             steps in proptest::collection::vec((0_u8..4, any::<usize>()), 1..300)
         ) {
-            let (mut line, mut model, mut next) = (Line::default(), VecDeque::new(), 0_u32);
+            let (mut line, mut model, mut next) = (Fifo::default(), VecDeque::new(), 0_u32);
             for (what, which) in steps {
                 match what {
                     0 | 1 => {

@@ -1,62 +1,62 @@
 //! Those who wait, in lines of a kind: one line for all who can take the same slots. Pure. All together are in the order in
 //! which they came and of a bounded number. It knows nothing of slots: who can take which is the caller's to find out.
 
-use super::line::{Line, Ticket};
+use super::line::{Fifo, Ticket};
 
 /// So many kinds have a line of their own; the rest share one, in which the first holds up those behind it.
-const MOST: usize = 64;
+const MAX_CLASSES: usize = 64;
 /// The kind of that one.
 const REST: u64 = u64::MAX;
 
 /// All lines.
 #[derive(Debug)]
-pub struct Lines<T> {
-    kinds: Vec<Kind<T>>,
+pub struct WaitClasses<T> {
+    kinds: Vec<WaitClass<T>>,
     /// Who comes gets the next number.
     numbers: u64,
     len: usize,
 }
 
 #[derive(Debug)]
-struct Kind<T> {
+struct WaitClass<T> {
     kind: u64,
-    line: Line<(u64, T)>,
+    line: Fifo<(u64, T)>,
 }
 
 /// Where somebody stands; whoever holds it has to leave by it.
 #[derive(Debug)]
-pub struct Standing {
+pub struct ClassTicket {
     kind: u64,
     number: u64,
     ticket: Ticket,
 }
 
-impl<T> Default for Lines<T> {
+impl<T> Default for WaitClasses<T> {
     fn default() -> Self {
         Self { kinds: Vec::new(), numbers: 0, len: 0 }
     }
 }
 
-impl<T> Lines<T> {
+impl<T> WaitClasses<T> {
     /// Joins at the end; nothing if `size` wait already.
-    pub fn join(&mut self, kind: u64, who: T, size: usize) -> Option<Standing> {
+    pub fn join(&mut self, kind: u64, who: T, size: usize) -> Option<ClassTicket> {
         if self.len >= size {
             return None;
         }
-        let kind = if self.kinds.len() < MOST || self.has(kind) { kind } else { REST };
+        let kind = if self.kinds.len() < MAX_CLASSES || self.has(kind) { kind } else { REST };
         let at = self.kinds.iter().position(|each| each.kind == kind).unwrap_or_else(|| {
-            self.kinds.push(Kind { kind, line: Line::default() });
+            self.kinds.push(WaitClass { kind, line: Fifo::default() });
             self.kinds.len() - 1
         });
         self.numbers += 1;
         let number = self.numbers;
         let ticket = self.kinds[at].line.join((number, who), usize::MAX)?;
         self.len += 1;
-        Some(Standing { kind, number, ticket })
+        Some(ClassTicket { kind, number, ticket })
     }
 
     /// Leaves, from wherever.
-    pub fn leave(&mut self, standing: Standing) -> Option<T> {
+    pub fn leave(&mut self, standing: ClassTicket) -> Option<T> {
         let at = self.kinds.iter().position(|each| each.kind == standing.kind)?;
         let line = &mut self.kinds[at].line;
         let (_, who) = line.leave(standing.ticket)?;
@@ -73,18 +73,18 @@ impl<T> Lines<T> {
     }
 
     /// The first of those kinds whose first came after this one.
-    pub fn first_after(&self, standing: &Standing) -> Option<&T> {
+    pub fn first_after(&self, standing: &ClassTicket) -> Option<&T> {
         self.oldest_after(standing.number)
     }
 
     /// Whether this one is the first of its kind.
-    pub fn is_first(&self, standing: &Standing) -> bool {
+    pub fn is_first(&self, standing: &ClassTicket) -> bool {
         let line = self.kinds.iter().find(|each| each.kind == standing.kind);
         line.is_some_and(|kind| kind.line.is_first(&standing.ticket))
     }
 
     /// Whether this one came before all others.
-    pub fn is_oldest(&self, standing: &Standing) -> bool {
+    pub fn is_oldest(&self, standing: &ClassTicket) -> bool {
         self.firsts().all(|(number, _)| *number >= standing.number)
     }
 
@@ -122,7 +122,7 @@ mod tests {
             size in 0_usize..12,
             steps in proptest::collection::vec((any::<bool>(), 0_u64..4, any::<usize>()), 1..200)
         ) {
-            let (mut lines, mut model) = (Lines::default(), Vec::<(u64, u32, Standing)>::new());
+            let (mut lines, mut model) = (WaitClasses::default(), Vec::<(u64, u32, ClassTicket)>::new());
             for (who, (joins, kind, which)) in (0_u32..).zip(steps) {
                 if joins {
                     let standing = lines.join(kind, who, size);
@@ -148,9 +148,9 @@ mod tests {
 
     #[test]
     fn there_is_a_bound_to_kinds() {
-        let mut lines = Lines::default();
+        let mut lines = WaitClasses::default();
         let standings: Vec<_> = (0..1_000).filter_map(|kind| lines.join(kind, kind, 1_000)).collect();
-        assert_eq!((lines.kinds.len(), lines.len()), (MOST + 1, 1_000));
+        assert_eq!((lines.kinds.len(), lines.len()), (MAX_CLASSES + 1, 1_000));
         assert!(standings.into_iter().zip(0..).all(|(standing, who)| lines.leave(standing) == Some(who)));
         assert_eq!((lines.kinds.len(), lines.len()), (0, 0));
     }

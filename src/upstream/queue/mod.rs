@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use lines::{Lines, Standing};
+use lines::{WaitClasses, ClassTicket};
 
 /// What a look for a slot came to.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub enum Look<T> {
 
 /// Why somebody waited for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InVain {
+pub enum WaitError {
     /// As many wait as may.
     Overflow,
     /// The time was over.
@@ -47,7 +47,7 @@ pub enum InVain {
 /// Those who wait for a slot of one upstream.
 #[derive(Debug, Default)]
 pub struct Queue {
-    lines: Mutex<Lines<Arc<Notify>>>,
+    lines: Mutex<WaitClasses<Arc<Notify>>>,
     /// The line's length, for those who only ask whether somebody waits.
     depth: AtomicUsize,
 }
@@ -81,12 +81,12 @@ impl Queue {
         limit: Duration,
         gone: impl Future<Output = ()>,
         mut look: impl FnMut() -> Look<T>,
-    ) -> Result<T, InVain> {
+    ) -> Result<T, WaitError> {
         let Some(place) = self.join(kind, size) else {
             // No room to wait; what is free may still be what none of those who wait wants.
             let is_wanted = self.lines().has(kind);
             let look = if is_wanted { Look::Full } else { look() };
-            return if let Look::Slot(slot) = look { Ok(slot) } else { Err(InVain::Overflow) };
+            return if let Look::Slot(slot) = look { Ok(slot) } else { Err(WaitError::Overflow) };
         };
         let over = tokio::time::sleep(limit);
         tokio::pin!(over, gone);
@@ -99,15 +99,15 @@ impl Queue {
             if turn {
                 match look() {
                     Look::Slot(slot) => return Ok(slot),
-                    Look::Nobody => return Err(InVain::Nobody),
+                    Look::Nobody => return Err(WaitError::Nobody),
                     Look::Full | Look::ForOthers => place.pass_on(),
                 }
             }
             tokio::select! {
                 biased;
-                () = &mut gone => return Err(InVain::Left),
+                () = &mut gone => return Err(WaitError::Left),
                 () = place.turn.notified() => turn = place.is_first(),
-                () = &mut over => return Err(InVain::Timeout),
+                () = &mut over => return Err(WaitError::Timeout),
             }
         }
     }
@@ -122,7 +122,7 @@ impl Queue {
         Some(Place { queue: self, turn, standing: Some(standing) })
     }
 
-    fn lines(&self) -> MutexGuard<'_, Lines<Arc<Notify>>> {
+    fn lines(&self) -> MutexGuard<'_, WaitClasses<Arc<Notify>>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -131,7 +131,7 @@ impl Queue {
 struct Place<'a> {
     queue: &'a Queue,
     turn: Arc<Notify>,
-    standing: Option<Standing>,
+    standing: Option<ClassTicket>,
 }
 
 impl Place<'_> {

@@ -34,7 +34,7 @@ impl Slots {
         self.queue.nudge();
     }
 
-    async fn wait(&self, size: usize) -> Result<(), InVain> {
+    async fn wait(&self, size: usize) -> Result<(), WaitError> {
         self.queue.wait((0, size), Duration::from_secs(3600), std::future::pending(), || self.look()).await
     }
 }
@@ -70,15 +70,15 @@ async fn waiting_ends_by_time_by_the_client_by_nobody_and_by_overflow() {
     let queue = Queue::default();
     let hour = Duration::from_secs(3600);
     let full = || Look::<()>::Full;
-    assert_eq!(queue.wait((0, 1), Duration::from_secs(2), std::future::pending(), full).await, Err(InVain::Timeout));
+    assert_eq!(queue.wait((0, 1), Duration::from_secs(2), std::future::pending(), full).await, Err(WaitError::Timeout));
     let gone = tokio::time::sleep(Duration::from_secs(1));
-    assert_eq!(queue.wait((0, 1), hour, gone, full).await, Err(InVain::Left));
-    assert_eq!(queue.wait((0, 1), hour, std::future::pending(), || Look::<()>::Nobody).await, Err(InVain::Nobody));
-    assert_eq!(queue.wait((0, 0), hour, std::future::pending(), full).await, Err(InVain::Overflow));
+    assert_eq!(queue.wait((0, 1), hour, gone, full).await, Err(WaitError::Left));
+    assert_eq!(queue.wait((0, 1), hour, std::future::pending(), || Look::<()>::Nobody).await, Err(WaitError::Nobody));
+    assert_eq!(queue.wait((0, 0), hour, std::future::pending(), full).await, Err(WaitError::Overflow));
     let first = queue.wait((0, 1), hour, std::future::pending(), full);
     tokio::pin!(first);
     assert!(futures_util::poll!(&mut first).is_pending());
-    assert_eq!(queue.wait((0, 1), hour, std::future::pending(), full).await, Err(InVain::Overflow));
+    assert_eq!(queue.wait((0, 1), hour, std::future::pending(), full).await, Err(WaitError::Overflow));
     assert_eq!(queue.depth(), 1);
 }
 

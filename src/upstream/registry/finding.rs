@@ -10,7 +10,7 @@ use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
 use super::super::Upstream;
 use super::super::backend::Backend;
-use super::super::discovery::{self, Source, found::Found};
+use super::super::discovery::{self, Source, found::DiscoveryState};
 use super::super::health::prober::Owned;
 use super::super::sticky::Sticky;
 use super::{Files, Registry, Upstreams};
@@ -18,7 +18,7 @@ use crate::config::schema::{self, Discover};
 use crate::config::{self, Change};
 
 /// An upstream of the current configuration that looks for backends.
-pub(super) struct Finding {
+pub(super) struct RunningDiscovery {
     upstream: Arc<Upstream>,
     asked: Asked,
     task: Owned,
@@ -50,7 +50,7 @@ impl Registry {
         folder: &Path,
         file: &Files<'_>,
         previous: Option<&Arc<Upstream>>,
-    ) -> Option<Arc<Found>> {
+    ) -> Option<Arc<DiscoveryState>> {
         let source = settings.discover.as_ref()?;
         let before = previous.and_then(|previous| previous.found());
         if let Some(same) = before.filter(|found| found.is_of(source, folder)) {
@@ -60,7 +60,7 @@ impl Registry {
         let list = listed.and_then(|(path, bytes)| config::parse_backends(&path, &bytes, settings).ok());
         let list = list.or_else(|| before.map(|found| found.list().to_vec()));
         let meters = (self.meters_of)(upstream);
-        Some(Arc::new(Found::new(upstream, source, folder, list.unwrap_or_default(), meters)))
+        Some(Arc::new(DiscoveryState::new(upstream, source, folder, list.unwrap_or_default(), meters)))
     }
 
     /// An upstream's backends: those that are written, then those that were found at other addresses. `sticky`: what gives them
@@ -69,12 +69,12 @@ impl Registry {
         &self,
         upstream: &Arc<str>,
         settings: &schema::Upstream,
-        found: Option<&Found>,
+        found: Option<&DiscoveryState>,
         sticky: Option<&Sticky>,
         known: &[Arc<Backend>],
     ) -> Vec<Arc<Backend>> {
         let known: HashMap<_, _> = known.iter().rev().map(|backend| (&backend.address, backend)).collect();
-        let list = found.map(Found::list).unwrap_or_default();
+        let list = found.map(DiscoveryState::list).unwrap_or_default();
         let (mut addresses, mut names) = (HashSet::new(), HashSet::new());
         let mut all = Vec::with_capacity(settings.backends.len() + list.len());
         for written in settings.backends.iter().chain(list.iter()) {
@@ -110,11 +110,11 @@ impl Registry {
             let name = Arc::clone(upstream.name());
             let running = before.remove(&name).filter(|was| was.asked == asked && was.is_for(found));
             let task = running.map(|running| running.task).or_else(|| self.start(upstream, settings, found));
-            finding.extend(task.map(|task| (name, Finding { upstream: Arc::clone(upstream), asked, task })));
+            finding.extend(task.map(|task| (name, RunningDiscovery { upstream: Arc::clone(upstream), asked, task })));
         }
     }
 
-    fn start(&self, upstream: &Upstream, settings: &Discover, found: &Arc<Found>) -> Option<Owned> {
+    fn start(&self, upstream: &Upstream, settings: &Discover, found: &Arc<DiscoveryState>) -> Option<Owned> {
         let source = Source::of(upstream.settings(), found.folder())?;
         let (me, name, same) = (Weak::clone(&self.me), Arc::clone(upstream.name()), Arc::clone(found));
         let changed = Arc::new(move || {
@@ -127,7 +127,7 @@ impl Registry {
     }
 
     /// Something was found: every generation that looks there has other backends now.
-    fn refresh(&self, name: &Arc<str>, found: &Arc<Found>) {
+    fn refresh(&self, name: &Arc<str>, found: &Arc<DiscoveryState>) {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
         // A task that is being stopped may still get here.
         let current = self.finding().get(name).filter(|finding| finding.is_for(found)).map(|f| Arc::clone(&f.upstream));
@@ -161,13 +161,13 @@ impl Registry {
         }
     }
 
-    fn finding(&self) -> MutexGuard<'_, HashMap<Arc<str>, Finding>> {
+    fn finding(&self) -> MutexGuard<'_, HashMap<Arc<str>, RunningDiscovery>> {
         self.finding.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Finding {
-    fn is_for(&self, found: &Arc<Found>) -> bool {
+impl RunningDiscovery {
+    fn is_for(&self, found: &Arc<DiscoveryState>) -> bool {
         self.upstream.found().is_some_and(|of| Arc::ptr_eq(of, found))
     }
 }

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use super::super::health::prober::Changed;
 
 /// How many times as long as a build took there is none.
-const REST: u32 = 9;
+const REST_FACTOR: u32 = 9;
 
 /// Calls `build` at once, or once later for all who ask until then. `runtime`: where later is.
 pub(super) fn paced(runtime: Handle, build: impl Fn() + Send + Sync + 'static) -> Changed {
@@ -65,7 +65,7 @@ impl<F: Fn() + Send + Sync + 'static> Pace<F> {
     fn build(&self) {
         let began = Instant::now();
         (self.build)();
-        self.turn().free = Some(Instant::now() + began.elapsed() * REST);
+        self.turn().free = Some(Instant::now() + began.elapsed() * REST_FACTOR);
     }
 
     fn turn(&self) -> MutexGuard<'_, Turn> {

@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::plan::Plan;
 use crate::config::schema;
 use crate::config::values::BackendAddress;
-use crate::telemetry::vitals::{Health, Mark, OnFree, Vitals};
+use crate::telemetry::vitals::{Health, AdminState, OnFree, BackendState};
 use crate::upstream::Upstream;
-use crate::upstream::backend::{Backend, Resolved};
-use crate::upstream::balance::chance::Chance;
+use crate::upstream::backend::{Backend, BackendAddr};
+use crate::upstream::balance::chance::Prng;
 use crate::upstream::balance::tests::vitals;
-use crate::upstream::health::machine::Machine;
+use crate::upstream::health::machine::Hysteresis;
 use crate::upstream::health::prober::Changed;
-use crate::upstream::peer::Wire;
+use crate::upstream::peer::TransportSettings;
 use crate::upstream::steer::Wanted;
 
 /// A day in 2023: what is stored as zero is not now.
@@ -56,11 +56,11 @@ const MOODS: [Mood; 7] = [
 
 /// An address that may have a backend.
 pub struct Site {
-    pub vitals: Arc<Vitals>,
+    pub vitals: Arc<BackendState>,
     pub mood: Mood,
     address: BackendAddress,
-    resolved: Arc<Resolved>,
-    prober: Machine,
+    resolved: Arc<BackendAddr>,
+    prober: Hysteresis,
     /// Weight and tier while it is configured.
     written: Option<(u16, u8)>,
 }
@@ -68,8 +68,8 @@ pub struct Site {
 impl Site {
     fn new(number: usize) -> Self {
         let address: BackendAddress = format!("10.0.0.{}:80", number + 1).parse().unwrap();
-        let resolved = Arc::new(Resolved::new(&address));
-        let prober = Machine::new(Health::Unknown, 2, 2);
+        let resolved = Arc::new(BackendAddr::new(&address));
+        let prober = Hysteresis::new(Health::Unknown, 2, 2);
         // Places go by the address of the labels, which this makes of the name.
         let vitals = vitals(&address.to_string());
         vitals.set_member(false, 0);
@@ -88,10 +88,10 @@ pub struct Fleet {
 
 impl Fleet {
     /// Some of the sites have a backend, none of which is probed yet.
-    pub fn new(plan: Plan, clock: Clock, chance: &mut Chance) -> Self {
+    pub fn new(plan: Plan, clock: Clock, chance: &mut Prng) -> Self {
         let sites = (0..3 + chance.below(8) as usize).map(Site::new).collect();
         let (settings, live) = (plan.settings(chance), Arc::default());
-        let wire = Arc::new(Wire::new(&settings, &|_| None));
+        let wire = Arc::new(TransportSettings::new(&settings, &|_| None));
         let upstream = Arc::new(Upstream::new("u".into(), settings, Vec::new(), wire, Arc::default(), None));
         let mut fleet = Self { sites, upstream, plan, clock, live };
         for _ in 0..5 {
@@ -107,7 +107,7 @@ impl Fleet {
     }
 
     /// Another document: other backends, weights, tiers and settings, or some of that.
-    pub fn reload(&mut self, chance: &mut Chance) {
+    pub fn reload(&mut self, chance: &mut Prng) {
         self.edit(chance);
         let settings = match chance.below(3) {
             0 => self.upstream.settings().clone(),
@@ -122,7 +122,7 @@ impl Fleet {
     }
 
     /// One more or one less, or one with another weight or tier. One with a weight is always left.
-    fn edit(&mut self, chance: &mut Chance) {
+    fn edit(&mut self, chance: &mut Prng) {
         let at = chance.below(self.sites.len() as u64) as usize;
         let weight = match self.plan.balance {
             schema::Balance::RoundRobin => 1,
@@ -144,7 +144,7 @@ impl Fleet {
         let backends = self.sites.iter().enumerate().filter_map(backend).collect();
         let (wire, budget) = (Arc::clone(before.wire()), Arc::clone(&before.budget));
         let members = Some(before.members());
-        Upstream::new("u".into(), settings, backends, wire, budget, members).continuing(Some(before))
+        Upstream::new("u".into(), settings, backends, wire, budget, members).inherit(Some(before))
     }
 
     /// As the registry does.
@@ -153,7 +153,7 @@ impl Fleet {
         for site in self.sites.iter_mut().filter(|site| site.written.is_some()) {
             let vitals = &site.vitals;
             if !before.backends().iter().any(|backend| Arc::ptr_eq(&backend.vitals, vitals)) {
-                site.prober = Machine::new(Health::Unknown, 2, 2);
+                site.prober = Hysteresis::new(Health::Unknown, 2, 2);
                 vitals.set_health(Health::Unknown, "", now);
             }
             vitals.set_member(true, now);
@@ -183,7 +183,7 @@ impl Fleet {
     }
 
     /// A probe of one of them, if it is configured.
-    pub fn probe(&mut self, at: usize, chance: &mut Chance) {
+    pub fn probe(&mut self, at: usize, chance: &mut Prng) {
         let site = &mut self.sites[at];
         if site.written.is_none() {
             return;
@@ -195,16 +195,16 @@ impl Fleet {
     }
 
     /// One of them fares otherwise from now on.
-    pub fn swing(&mut self, chance: &mut Chance) {
+    pub fn swing(&mut self, chance: &mut Prng) {
         let at = chance.below(self.sites.len() as u64) as usize;
         self.sites[at].mood = MOODS[chance.below(MOODS.len() as u64) as usize];
     }
 
     /// An operator marks one of them or gives it another weight; what cannot be honoured is refused.
-    pub fn operate(&self, chance: &mut Chance) {
+    pub fn operate(&self, chance: &mut Prng) {
         let backends = self.upstream.backends();
         let backend = &backends[chance.below(backends.len() as u64) as usize];
-        let mark = [Mark::Ready, Mark::Ready, Mark::Draining, Mark::Disabled][chance.below(4) as usize];
+        let mark = [AdminState::Ready, AdminState::Ready, AdminState::Draining, AdminState::Disabled][chance.below(4) as usize];
         let weight = [None, Some(0), Some(1), Some(2 + chance.below(8) as u16)][chance.below(4) as usize];
         let wanted = match chance.below(2) {
             0 => Wanted { mark: Some(mark), weight: None },
@@ -218,8 +218,8 @@ impl Fleet {
     pub fn mend(&mut self) {
         let now = self.clock.now_ms();
         for site in &mut self.sites {
-            (site.mood, site.prober) = (WELL, Machine::new(Health::Up, 2, 2));
-            site.vitals.set_mark(Mark::Ready, now);
+            (site.mood, site.prober) = (WELL, Hysteresis::new(Health::Up, 2, 2));
+            site.vitals.set_mark(AdminState::Ready, now);
             site.vitals.set_runtime_weight(None);
             site.vitals.set_health(Health::Up, "", now);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::spread::{Ring, Turns};
 use crate::config::schema::{Balance, Retry};
-use crate::telemetry::vitals::{Health, Mark, Vitals};
+use crate::telemetry::vitals::{Health, AdminState, BackendState};
 use crate::upstream::Upstream;
 use crate::upstream::backend::Backend;
 use crate::upstream::balance::Tried;
@@ -52,17 +52,17 @@ pub struct Ledger {
 
 impl Ledger {
     /// An attempt has begun at a backend.
-    pub fn raised(&mut self, vitals: &Arc<Vitals>) {
+    pub fn raised(&mut self, vitals: &Arc<BackendState>) {
         *self.in_flight.entry(Arc::as_ptr(vitals) as usize).or_default() += 1;
     }
 
     /// An attempt has ended, in whatever way.
-    pub fn lowered(&mut self, vitals: &Arc<Vitals>) {
+    pub fn lowered(&mut self, vitals: &Arc<BackendState>) {
         *self.in_flight.get_mut(&(Arc::as_ptr(vitals) as usize)).unwrap() -= 1;
     }
 
     /// What each cell says is what was counted here.
-    pub fn in_flight_is_right(&self, vitals: &Arc<Vitals>) {
+    pub fn in_flight_is_right(&self, vitals: &Arc<BackendState>) {
         let counted = self.in_flight.get(&(Arc::as_ptr(vitals) as usize)).copied().unwrap_or(0);
         assert_eq!(vitals.in_flight(), counted, "in flight at {}", vitals.labels().address);
     }
@@ -237,7 +237,7 @@ fn may_be_picked(upstream: &Upstream, backend: &Backend, fail_open: bool) {
 }
 
 fn is_able(upstream: &Upstream, backend: &Backend) -> bool {
-    backend.vitals.mark() == Mark::Ready && backend.weight_now(upstream.settings().balance) > 0
+    backend.vitals.mark() == AdminState::Ready && backend.weight_now(upstream.settings().balance) > 0
 }
 
 fn health(backend: &Backend) -> Health {
@@ -245,12 +245,12 @@ fn health(backend: &Backend) -> Health {
 }
 
 /// What there was to pick from, as it was before `picked` had one more.
-fn choices(members: &Members, balance: Balance, picked: &Arc<Vitals>, tried: &Tried) -> Vec<Choice> {
+fn choices(members: &Members, balance: Balance, picked: &Arc<BackendState>, tried: &Tried) -> Vec<Choice> {
     let choice = |(backend, part): (&Arc<Backend>, f64)| {
         let vitals = &backend.vitals;
         let in_flight = vitals.in_flight() - u32::from(Arc::ptr_eq(vitals, picked));
         let full = vitals.limit() > 0 && in_flight >= vitals.limit();
-        let parts = (part * f64::from(ramp::FULL)).round() as u64;
+        let parts = (part * f64::from(ramp::FULL_FACTOR)).round() as u64;
         Choice {
             backend: Arc::clone(backend),
             weight: u64::from(backend.weight_now(balance)) * parts,

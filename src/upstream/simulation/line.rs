@@ -13,10 +13,10 @@ use super::fleet::Clock;
 use crate::config::schema;
 use crate::upstream::balance::Tried;
 use crate::upstream::members::Pick;
-use crate::upstream::queue::{InVain, Look};
-use crate::upstream::{Upstream, Wish};
+use crate::upstream::queue::{WaitError, Look};
+use crate::upstream::{Upstream, PickHints};
 
-type Wait = Pin<Box<dyn Future<Output = Result<Pick, InVain>>>>;
+type Wait = Pin<Box<dyn Future<Output = Result<Pick, WaitError>>>>;
 
 /// Whose futures were woken, in order.
 pub type Ready = Arc<Mutex<VecDeque<u64>>>;
@@ -69,7 +69,7 @@ impl Waiting {
                 if fuse.take() {
                     std::panic::resume_unwind(Box::new(Simulated));
                 }
-                let look = upstream.look(&tried, clock.now_ms(), Wish { key, named: None });
+                let look = upstream.try_pick(&tried, clock.now_ms(), PickHints { key, named: None });
                 vain.set(match look {
                     Look::Full => Some(Vain::Full),
                     Look::ForOthers => Some(Vain::ForOthers),
@@ -79,7 +79,7 @@ impl Waiting {
             }
         };
         let queue = Arc::clone(upstream.queue());
-        let kind = upstream.kind(&tried);
+        let kind = upstream.wait_class(&tried);
         let wait = Box::pin(async move {
             let gone = async {
                 let _ = gone.await;
@@ -91,7 +91,7 @@ impl Waiting {
         Self { tried, limit_ms, size, joined_ms: None, client: Some(client), looked_in_vain, waker, wait }
     }
 
-    pub fn poll(&mut self) -> Poll<Result<Pick, InVain>> {
+    pub fn poll(&mut self) -> Poll<Result<Pick, WaitError>> {
         self.wait.as_mut().poll(&mut Context::from_waker(&self.waker))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::config::schema::{self, Balance, Outlier, OutlierDetection, RetryWhen};
 use crate::config::values::{Percent, Period};
-use crate::upstream::balance::chance::Chance;
+use crate::upstream::balance::chance::Prng;
 
 /// A kind of world.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +43,7 @@ impl Plan {
     }
 
     /// The upstream's settings, anew at each reload.
-    pub fn settings(&self, chance: &mut Chance) -> schema::Upstream {
+    pub fn settings(&self, chance: &mut Prng) -> schema::Upstream {
         let mut settings = schema::Upstream {
             balance: self.balance,
             hash: self.load_factor.map(|factor| schema::Hash { load_factor: Some(factor), ..Default::default() }),
@@ -70,7 +70,7 @@ impl Plan {
     }
 
     /// The route's rule.
-    pub fn retry(&self, chance: &mut Chance) -> schema::Retry {
+    pub fn retry(&self, chance: &mut Prng) -> schema::Retry {
         let when = vec![RetryWhen::Connect, RetryWhen::Reset, RetryWhen::Timeout, RetryWhen::Status(503)];
         let attempts = if self.calm { 1 } else { 2 + chance.below(4) as u8 };
         let backoff = millis(chance.below(3) * 20);
@@ -79,7 +79,7 @@ impl Plan {
     }
 }
 
-fn outlier(chance: &mut Chance) -> Outlier {
+fn outlier(chance: &mut Prng) -> Outlier {
     let (consecutive, consecutive_5xx) = [(0, 4), (3, 0), (5, 8)][chance.below(3) as usize];
     Outlier {
         consecutive,

@@ -8,7 +8,7 @@ use crate::telemetry::vitals::InFlight;
 use crate::upstream::Upstream;
 use crate::upstream::backend::Backend;
 use crate::upstream::balance::Tried;
-use crate::upstream::balance::chance::Chance;
+use crate::upstream::balance::chance::Prng;
 use crate::upstream::outlier::Watching;
 use crate::upstream::rule::{self, Failed};
 
@@ -33,7 +33,7 @@ pub enum Stage {
 }
 
 impl Request {
-    pub fn new(upstream: &Arc<Upstream>, chance: &mut Chance) -> Self {
+    pub fn new(upstream: &Arc<Upstream>, chance: &mut Prng) -> Self {
         Self {
             upstream: Arc::clone(upstream),
             key: (chance.below(8) > 0).then(|| chance.draw()),
@@ -74,7 +74,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub fn draw(mood: Mood, chance: &mut Chance) -> Self {
+    pub fn draw(mood: Mood, chance: &mut Prng) -> Self {
         let kinds = [Failed::ToConnect, Failed::Reset, Failed::Timeout, Failed::Status(503), Failed::Status(500)];
         let fails = chance.below(100) < mood.fails;
         Self {

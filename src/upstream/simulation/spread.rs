@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::schema::Balance;
 use crate::upstream::balance::chance::hash;
-use crate::upstream::balance::places::Places;
+use crate::upstream::balance::places::HashTable;
 use crate::upstream::members::Members;
 use crate::upstream::ramp;
 
@@ -57,7 +57,7 @@ type Claim = (u64, u16);
 
 /// Who owns which place of every tier.
 #[derive(Default)]
-pub struct Ring(BTreeMap<u8, (Vec<Claim>, Places)>);
+pub struct Ring(BTreeMap<u8, (Vec<Claim>, HashTable)>);
 
 const PLACES: u64 = 1 << 16;
 
@@ -67,7 +67,7 @@ impl Ring {
         let mut claims: BTreeMap<u8, Vec<Claim>> = BTreeMap::new();
         let ramping = members.is_ramping();
         for (backend, part) in members.ramps() {
-            let parts = if ramping { (part * f64::from(ramp::FULL)).round() as u16 } else { 1 };
+            let parts = if ramping { (part * f64::from(ramp::FULL_FACTOR)).round() as u16 } else { 1 };
             let seed = hash(backend.vitals.labels().address.as_bytes());
             claims.entry(backend.tier).or_default().push((seed, backend.weight_now(balance) * parts));
         }
@@ -76,7 +76,7 @@ impl Ring {
             if self.0.get(&tier).is_some_and(|(before, _)| *before == claims) {
                 continue;
             }
-            let places = Places::new(&claims);
+            let places = HashTable::new(&claims);
             let after = (claims, places);
             if let Some(before) = self.0.get(&tier) {
                 moves_are_bounded(before, &after);
@@ -94,7 +94,7 @@ impl Ring {
 }
 
 /// A place goes only from or to a backend that came, went or has another weight; and of one alone its share goes.
-fn moves_are_bounded((old, before): &(Vec<Claim>, Places), (new, after): &(Vec<Claim>, Places)) {
+fn moves_are_bounded((old, before): &(Vec<Claim>, HashTable), (new, after): &(Vec<Claim>, HashTable)) {
     let stays = |claim: &Claim| old.contains(claim) && new.contains(claim);
     let mut moved = 0_u64;
     for place in 0..PLACES {

@@ -14,12 +14,12 @@ use super::line::{Fuse, Line, Ready, Simulated, Vain, Waiting};
 use super::plan::Plan;
 use super::request::{Attempt, Outcome, Request, Stage};
 use crate::config::schema;
-use crate::telemetry::vitals::Vitals;
-use crate::upstream::Wish;
-use crate::upstream::balance::chance::{Chance, GOLDEN, mix};
+use crate::telemetry::vitals::BackendState;
+use crate::upstream::PickHints;
+use crate::upstream::balance::chance::{Prng, GOLDEN, mix};
 use crate::upstream::members::Pick;
 use crate::upstream::outlier::Watching;
-use crate::upstream::queue::{InVain, Look};
+use crate::upstream::queue::{WaitError, Look};
 use crate::upstream::rule::{Failed, Rule, Verdict, decide};
 
 /// What happens. Requests by number; an end and a further try are of the try that they name.
@@ -50,7 +50,7 @@ pub struct Summary {
 /// One upstream, its backends and its clients.
 pub struct World {
     plan: Plan,
-    chance: Chance,
+    chance: Prng,
     clock: Clock,
     fleet: Fleet,
     ledger: Ledger,
@@ -68,8 +68,8 @@ pub struct World {
 
 impl World {
     pub fn new(plan: Plan, seed: u64) -> Self {
-        let (mut chance, clock) = (Chance::new(seed), Clock::new());
-        Chance::seed_thread(chance.draw());
+        let (mut chance, clock) = (Prng::new(seed), Clock::new());
+        Prng::seed_thread(chance.draw());
         let rule = plan.retry(&mut chance);
         let fleet = Fleet::new(plan, clock, &mut chance);
         let mut world = Self {
@@ -206,10 +206,10 @@ impl World {
             return self.begin(id, request, pick, Some(watching));
         }
         if upstream.queue().depth() == 0 {
-            match upstream.look(&request.tried, now, Wish { key: request.key, named: None }) {
+            match upstream.try_pick(&request.tried, now, PickHints { key: request.key, named: None }) {
                 Look::Slot(pick) => {
                     self.ledger.picked(&upstream, &pick, &request.tried, request.key, now);
-                    let watching = upstream.watch(&pick.backend);
+                    let watching = upstream.observe(&pick.backend);
                     return self.begin(id, request, pick, watching);
                 }
                 Look::Nobody => return self.ledger.found_none(&upstream, true),
@@ -231,9 +231,9 @@ impl World {
     /// It cannot wait: back to one that was tried, if that has a place.
     fn back(&mut self, id: u64, request: Request) {
         let upstream = Arc::clone(&request.upstream);
-        if let Some(pick) = upstream.go_back(&request.tried, self.clock.now_ms(), request.key) {
+        if let Some(pick) = upstream.pick_tried(&request.tried, self.clock.now_ms(), request.key) {
             self.ledger.picked_back(&upstream, &pick, &request.tried);
-            let watching = upstream.watch(&pick.backend);
+            let watching = upstream.observe(&pick.backend);
             self.begin(id, request, pick, watching);
         }
     }
@@ -252,7 +252,7 @@ impl World {
         self.requests.insert(id, request);
     }
 
-    fn site_of(&self, vitals: &Arc<Vitals>) -> usize {
+    fn site_of(&self, vitals: &Arc<BackendState>) -> usize {
         self.fleet.sites.iter().position(|site| Arc::ptr_eq(&site.vitals, vitals)).unwrap()
     }
 
@@ -374,7 +374,7 @@ impl World {
     }
 
     /// It has waited, for something or nothing.
-    fn waited(&mut self, id: u64, result: Result<Pick, InVain>) {
+    fn waited(&mut self, id: u64, result: Result<Pick, WaitError>) {
         if let Ok(pick) = &result {
             self.overtakes_nobody(id, pick);
         }
@@ -388,19 +388,19 @@ impl World {
         match result {
             Ok(pick) => {
                 self.ledger.picked(&upstream, &pick, &request.tried, request.key, now);
-                let watching = upstream.watch(&pick.backend);
+                let watching = upstream.observe(&pick.backend);
                 self.begin(id, request, pick, watching);
             }
-            Err(InVain::Overflow) => {
+            Err(WaitError::Overflow) => {
                 assert!(self.line.len() >= size, "there is room to wait");
                 self.back(id, request);
             }
-            Err(InVain::Timeout) => {
+            Err(WaitError::Timeout) => {
                 assert!(now >= joined_ms.unwrap() + limit_ms, "too early");
                 self.back(id, request);
             }
-            Err(InVain::Left) => assert!(client.is_none(), "the client is there"),
-            Err(InVain::Nobody) => self.ledger.found_none(&upstream, true),
+            Err(WaitError::Left) => assert!(client.is_none(), "the client is there"),
+            Err(WaitError::Nobody) => self.ledger.found_none(&upstream, true),
         }
     }
 
@@ -412,7 +412,7 @@ impl World {
 
     /// Those who came before it and still wait did not want what it has got.
     fn overtakes_nobody(&self, id: u64, pick: &Pick) {
-        let kind = |request: &Request, waiting: &Waiting| request.upstream.kind(&waiting.tried);
+        let kind = |request: &Request, waiting: &Waiting| request.upstream.wait_class(&waiting.tried);
         let (request, waiting) = self.waiting(id);
         let own = kind(request, waiting);
         for elder in self.line.before(id) {
