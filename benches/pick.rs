@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use weir::config::schema::Balance;
-use weir::telemetry::vitals::{InFlight, Labels, BackendState};
+use weir::telemetry::backend_state::{BackendState, InFlight, Labels};
 use weir::upstream::balance::{Balancer, Settings, Slot, Tried};
 
 thread_local! {
@@ -94,7 +94,8 @@ fn balancer(settings: Settings, size: usize) -> (Balancer, Vec<InFlight>) {
     let mut held = Vec::new();
     let slot = |n: usize| {
         let name: Arc<str> = format!("10.{}.{}.{}:80", n >> 16, (n >> 8) & 255, n & 255).into();
-        let vitals = Arc::new(BackendState::new(Labels { upstream: "u".into(), backend: Arc::clone(&name), address: name }));
+        let vitals =
+            Arc::new(BackendState::new(Labels { upstream: "u".into(), backend: Arc::clone(&name), address: name }));
         vitals.score().set_decay(Duration::from_secs(10));
         vitals.score().observe(Duration::from_millis(5), NOW);
         if n.is_multiple_of(8) {

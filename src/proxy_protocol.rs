@@ -160,7 +160,10 @@ impl V2 {
         };
         let ports = addresses.get(self.addresses() - 4..)?.first_chunk::<4>()?;
         let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
-        Some(AddressPair { source: SocketAddr::new(source, port(0)), destination: SocketAddr::new(destination, port(2)) })
+        Some(AddressPair {
+            source: SocketAddr::new(source, port(0)),
+            destination: SocketAddr::new(destination, port(2)),
+        })
     }
 }
 

@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::config::file_watch::Watch;
 use crate::config::schema::Document;
-use crate::config::watch::Watch;
-use crate::config::{self, Change, ValidatedConfig, Diff, Disk, Problem};
-use crate::lack::{self, LimitedWarning};
+use crate::config::{self, Change, Diff, Disk, Problem, ValidatedConfig};
 use crate::listener::{HttpService, Listeners, Registered};
+use crate::resource_exhaustion::{self, LimitedWarning};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::{Metrics, process_log};
-use crate::upstream::registry::Registry;
+use crate::upstream::manager::Registry;
 use arc_swap::ArcSwap;
 
 static CANNOT_READ: LimitedWarning = LimitedWarning::new();
@@ -313,7 +313,7 @@ fn read_again(checked: &ValidatedConfig, watch: &mut Watch) -> Option<ValidatedC
     });
     let (lacks, disk) = (Cell::new(false), Disk::default());
     let read = |path: &Path| {
-        let lack = |error: &io::Error| lacks.set(lacks.get() || lack::is_passing(error));
+        let lack = |error: &io::Error| lacks.set(lacks.get() || resource_exhaustion::is_passing(error));
         disk.read_named(path).inspect_err(lack)
     };
     let (renewed, unfit) = checked.with_backend_files(&changed, &read);

@@ -12,19 +12,19 @@ use arc_swap::ArcSwap;
 use crate::config::ValidatedConfig;
 use crate::config::schema::{self, Document, RouteTimeouts};
 use crate::config::values::Name;
-use crate::policy::forwarded::ForwardedHeaders;
-use crate::policy::headers::CompiledHeaderEdits;
-use crate::policy::host::HostPolicy;
-use crate::policy::rewrite::Rewrite;
+use crate::message::forwarded::ForwardedHeaders;
+use crate::message::header_edits::CompiledHeaderEdits;
+use crate::message::host::HostPolicy;
+use crate::message::rewrite::Rewrite;
 use crate::route::action::{Action, Redirect, Respond, Split};
 use crate::route::listener_names::ListenerNames;
 use crate::route::table::RouteTable;
 use crate::telemetry::meters::{RouteMeters, UpstreamMeters};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::registry::Metrics;
 use crate::upstream::Upstream;
+use crate::upstream::manager::{Registry, Upstreams};
 use crate::upstream::peer::PeerTemplate;
-use crate::upstream::registry::{Registry, Upstreams};
-use crate::upstream::rule::Rule;
+use crate::upstream::retry_policy::Rule;
 
 /// The configuration compiled.
 #[derive(Debug)]
@@ -120,7 +120,8 @@ impl Snapshot {
         Ok(Self {
             generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
             document: Arc::new(document.clone()),
-            routes: RouteTable::build(routes.into_iter()).map_err(|what| CompileError { path: "routes".into(), what })?,
+            routes: RouteTable::build(routes.into_iter())
+                .map_err(|what| CompileError { path: "routes".into(), what })?,
             listeners: ListenerNames::new(&document.listeners),
             upstreams,
             forwarding: ForwardedHeaders::new(document.forwarded, &document.trusted_proxies),
@@ -271,7 +272,7 @@ impl<T> Retired<T> {
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::telemetry::vitals::BackendState;
+    use crate::telemetry::backend_state::BackendState;
 
     #[tokio::test]
     async fn routes_to_one_upstream_with_the_same_deadlines_share_what_they_send_to() {

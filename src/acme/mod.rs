@@ -12,16 +12,16 @@
 //! that comes or goes touches no other's. It runs on the control runtime and never on a request's way; what is served goes
 //! on whatever happens here.
 
-mod agent;
-mod attempt;
-mod home;
+mod backoff;
+mod client;
 mod http;
-mod order;
+mod issuance;
+mod manager;
+mod pending_writes;
 mod schedule;
 mod status;
-mod unkept;
-mod waits;
+mod storage;
 
-pub use agent::AcmeManager;
-pub use home::prove;
+pub use manager::AcmeManager;
 pub use status::Status;
+pub use storage::prove;

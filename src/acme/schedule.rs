@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::waits::{self, Term, FailureKind};
+use super::backoff::{self, FailureKind, Term};
 
 /// How long after a try a reload may bring the next, in seconds.
 const RELOAD: i64 = 60;
@@ -97,7 +97,7 @@ impl Tries {
     /// After an order that ended so; `left` and `chance` as `waits` has them.
     fn failed(&self, trouble: FailureKind, error: String, now: i64, left: i64, chance: f64) -> Self {
         let failures = self.failures.saturating_add(1);
-        let next = now.saturating_add(waits::after(trouble, failures, left, chance));
+        let next = now.saturating_add(backoff::after(trouble, failures, left, chance));
         Self { failures, last: now, next, limited: matches!(trouble, FailureKind::Limited(_)), error: Some(error) }
     }
 
@@ -153,7 +153,7 @@ impl Schedule {
             && standing.held == Some(of)
         {
             let drawn = standing.advised.filter(|at| (window.0..=window.1).contains(at));
-            standing.advised = drawn.or_else(|| Some(waits::within(window, chance)));
+            standing.advised = drawn.or_else(|| Some(backoff::within(window, chance)));
         }
     }
 

@@ -1,8 +1,8 @@
 //! How names and orders stand, for people and for metrics.
 
+use super::backoff::FailureKind;
 use super::schedule::Standing;
-use super::waits::FailureKind;
-use crate::telemetry::orders::OrderResult;
+use crate::telemetry::acme::OrderResult;
 
 /// How a name stands, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,11 +9,11 @@ use axum::response::{IntoResponse, Json, Response};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer};
 
+use super::api::Backend;
 use super::control::{Control, ControlError};
-use super::reply::Backend;
-use super::routes::refuse;
-use crate::telemetry::vitals::AdminState;
-use crate::upstream::steer::Wanted;
+use super::router::refuse;
+use crate::telemetry::backend_state::AdminState;
+use crate::upstream::admin_override::Wanted;
 
 type Shared = State<Arc<dyn Control>>;
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::telemetry::Metrics;
 
-use super::explained::{Explanation, Question};
-use super::reply::{Backend, ReloadReply, Status};
-use crate::upstream::steer::Wanted;
+use super::api::{Backend, ReloadReply, Status};
+use super::api_explain::{Explanation, Question};
+use crate::upstream::admin_override::Wanted;
 
 /// The running process, as the admin listener sees it. No call may wait for a request's end.
 pub trait Control: Send + Sync + 'static {

@@ -11,10 +11,10 @@ use http::header::{CONTENT_SECURITY_POLICY, LOCATION, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
-use super::guard::{Caller, AuthLayer};
+use super::auth::{AuthLayer, Caller};
 use super::origin;
-use super::page::Escaped;
-use super::routes::refuse;
+use super::router::refuse;
+use super::status_page::Escaped;
 use super::token::SESSION_LIFETIME;
 
 /// Where the form is sent to.

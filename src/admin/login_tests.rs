@@ -7,8 +7,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Instant;
 
-use super::super::fake::Running;
-use super::super::serve::Socket;
+use super::super::server::Socket;
+use super::super::test_double::Running;
 use super::*;
 
 const HTML: &str = "Accept: text/html,*/*;q=0.8\r\n";

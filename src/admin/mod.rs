@@ -6,23 +6,23 @@
 //! connections. `guard` authorizes requests: `token` has the credentials, `login` the form, `attempts` its bound, `origin` the origins.
 
 mod attempts;
+mod auth;
 mod backends;
+mod login;
+mod metrics_endpoint;
+mod origin;
+mod router;
+mod server;
+mod status_page;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
-pub(crate) mod fake;
-mod guard;
-mod login;
-mod origin;
-mod page;
-mod routes;
-mod scrape;
-mod serve;
+pub(crate) mod test_double;
 mod token;
 
+pub mod api;
+pub mod api_explain;
 pub mod control;
-pub mod explained;
-pub mod reply;
 
 pub use control::Control;
-pub use serve::{Socket, serve};
+pub use server::{Socket, serve};
 pub use token::Token;

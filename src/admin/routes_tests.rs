@@ -7,8 +7,8 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::super::fake::Running;
-use super::super::reply::Problem;
+use super::super::api::Problem;
+use super::super::test_double::Running;
 use super::*;
 
 const JSON: &str = "Content-Type: application/json\r\n";

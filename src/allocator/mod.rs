@@ -28,7 +28,7 @@ const INFALLIBLE_MAX_BYTES: usize = 1 << 20;
 
 /// Ends the process where there is no memory for a small block.
 #[inline(always)]
-fn sure(block: *mut libc::c_void, size: usize) -> *mut u8 {
+fn abort_if_null(block: *mut libc::c_void, size: usize) -> *mut u8 {
     if block.is_null() && size <= INFALLIBLE_MAX_BYTES {
         out_of_memory();
     }
@@ -84,13 +84,13 @@ unsafe impl GlobalAlloc for Mimalloc {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if !is_usual(layout) {
             // SAFETY: the caller's layout has a size above zero.
-            return sure(unsafe { mi_malloc_aligned(layout.size(), layout.align()) }, layout.size());
+            return abort_if_null(unsafe { mi_malloc_aligned(layout.size(), layout.align()) }, layout.size());
         }
         if let Some(kept) = SizeClass::of(layout.size()).and_then(store::take) {
             return kept.as_ptr();
         }
         // SAFETY: as above.
-        sure(unsafe { mi_malloc(room(layout.size())) }, layout.size())
+        abort_if_null(unsafe { mi_malloc(room(layout.size())) }, layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
@@ -101,7 +101,7 @@ unsafe impl GlobalAlloc for Mimalloc {
                 false => mi_zalloc_aligned(layout.size(), layout.align()),
             }
         };
-        sure(block, layout.size())
+        abort_if_null(block, layout.size())
     }
 
     #[inline(always)]

@@ -3,10 +3,10 @@
 use clap::Args;
 
 use super::RemoteOptions;
-use super::ask::ask;
-use super::remote::{DONE, Remote, CommandOutput, TIMEOUT};
-use super::table::columns;
-use crate::admin::explained::{Explanation, ExplainedBackend, ExplainedUpstream};
+use super::columns::columns;
+use super::remote::{CommandOutput, DONE, Remote, TIMEOUT};
+use super::remote_commands::ask;
+use crate::admin::api_explain::{ExplainedBackend, ExplainedUpstream, Explanation};
 
 /// `weir explain`.
 #[derive(Debug, Args)]
@@ -33,11 +33,12 @@ pub(super) fn explain(options: &Explain) -> u8 {
 
 impl Remote {
     fn explain(&self, options: &Explain) -> CommandOutput {
-        let (method, url) = (super::steer::encode(&options.method), super::steer::encode(&options.url));
+        let (method, url) =
+            (super::backend_commands::encode(&options.method), super::backend_commands::encode(&options.url));
         let mut path = format!("/api/v1/explain?method={method}&url={url}");
         let headers = options.headers.iter().map(|header| ("header", header));
         for (key, value) in headers.chain(options.listener.iter().map(|name| ("listener", name))) {
-            path += &format!("&{key}={}", super::steer::encode(value));
+            path += &format!("&{key}={}", super::backend_commands::encode(value));
         }
         self.ask("GET", &path, None, TIMEOUT, |explained| (text(&explained), DONE))
     }

@@ -1,14 +1,14 @@
 //! The command line: one file a subcommand family. Results and problems go to stdout, the process's own log to stderr.
 
-mod ask;
+mod backend_commands;
 mod check;
+mod columns;
 mod demo;
 mod explain;
-pub mod http;
+pub mod http_client;
 pub mod remote;
+mod remote_commands;
 mod run;
-mod steer;
-mod table;
 
 use std::io;
 use std::path::PathBuf;
@@ -100,13 +100,13 @@ enum Command {
     #[command(after_help = AFTER_STATUS)]
     Status(RemoteOptions),
     /// Give a backend no new requests; those under way finish
-    Drain(steer::Drain),
+    Drain(backend_commands::Drain),
     /// Take a backend out of use
-    Disable(steer::One),
+    Disable(backend_commands::One),
     /// Undo drain and disable
-    Enable(steer::One),
+    Enable(backend_commands::One),
     /// Give a backend another weight than the configured one, until undone
-    Weight(steer::Weight),
+    Weight(backend_commands::Weight),
     /// Say which route and which backend a request would get, and why not the others
     Explain(explain::Explain),
 }
@@ -150,14 +150,14 @@ pub fn main() -> ExitCode {
         Command::Check(file) => check::check(&file.config),
         Command::Demo(options) => with(signals, |signals| demo::demo(&options, signals)),
         Command::Schema => check::schema(),
-        Command::Diff(options) => ask::diff(&options),
-        Command::Reload(options) => ask::reload(&options),
-        Command::Status(options) => ask::status(&options),
-        Command::Drain(options) => steer::drain(&options),
-        Command::Disable(options) => steer::disable(&options),
-        Command::Enable(options) => steer::enable(&options),
+        Command::Diff(options) => remote_commands::diff(&options),
+        Command::Reload(options) => remote_commands::reload(&options),
+        Command::Status(options) => remote_commands::status(&options),
+        Command::Drain(options) => backend_commands::drain(&options),
+        Command::Disable(options) => backend_commands::disable(&options),
+        Command::Enable(options) => backend_commands::enable(&options),
         Command::Explain(options) => explain::explain(&options),
-        Command::Weight(options) => steer::weight(&options),
+        Command::Weight(options) => backend_commands::weight(&options),
     })
 }
 

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::admin::reply::{Problem, ReloadReply, Status};
+use crate::admin::api::{Problem, ReloadReply, Status};
 
-use super::http::{Answer, Base, Call};
-use super::table;
+use super::columns;
+use super::http_client::{Answer, Base, Call};
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -48,7 +48,7 @@ pub struct CommandOutput {
 impl Remote {
     /// `weir status`.
     pub fn status(&self) -> CommandOutput {
-        self.ask("GET", "/api/v1/status", None, TIMEOUT, |status: Status| (table::status(&status), DONE))
+        self.ask("GET", "/api/v1/status", None, TIMEOUT, |status: Status| (columns::status(&status), DONE))
     }
 
     /// `weir reload`.

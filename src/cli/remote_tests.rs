@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
-use crate::admin::fake::Running;
+use crate::admin::test_double::Running;
 
 fn remote(running: &Running) -> Remote {
     Remote { url: format!("http://{}", running.address), ..Remote::default() }

@@ -5,13 +5,13 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::de::Source;
+use super::deserialize;
+use super::deserializer::Source;
 use super::load;
-use super::locate;
+use super::node::{Kind, Node, Place};
 use super::problem::{Problem, Problems};
-use super::tree::{Kind, Node, Place};
-use super::typed;
 use super::values::AdminAddress;
+use super::yaml;
 
 /// `admin.address` of a configuration file; nothing where it says `admin: off`.
 ///
@@ -22,10 +22,10 @@ pub fn admin_address(path: &Path) -> Result<Option<AdminAddress>, Vec<Problem>> 
     find(path, &text, &|name| std::env::var(name).ok())
 }
 
-fn find(path: &Path, text: &str, env: locate::Env<'_>) -> Result<Option<AdminAddress>, Vec<Problem>> {
+fn find(path: &Path, text: &str, env: yaml::Env<'_>) -> Result<Option<AdminAddress>, Vec<Problem>> {
     let mut problems = Problems::new(path);
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let read = locate::read_as_far(text, env, &mut problems);
+    let read = yaml::read_as_far(text, env, &mut problems);
     let whole = read.is_ok();
     let mut tree = read.unwrap_or_else(|seen| seen);
     if tree.at(&Place::of("admin")).is_some_and(|node| is_off(node)) {
@@ -40,7 +40,7 @@ fn find(path: &Path, text: &str, env: locate::Env<'_>) -> Result<Option<AdminAdd
         return Err(problems.sorted());
     }
     // Left out, or refused, or written under a name that is none.
-    typed::document(&mut tree, &mut problems);
+    deserialize::document(&mut tree, &mut problems);
     let mut doubts = problems.sorted();
     doubts.retain(|problem| problem.path.starts_with("admin") || !problem.path.contains(['.', '[']));
     if doubts.is_empty() { Ok(Some(AdminAddress::default())) } else { Err(doubts) }

@@ -8,16 +8,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::authority::Peer;
+use super::backend_list;
 use super::disk::Disk;
-use super::keys::{self, Had};
-use super::list;
-use super::locate::Env;
+use super::node::{Node, Place, Position};
 use super::pem::{self, BadPair};
 use super::pem_blocks;
 use super::problem::Problems;
 use super::schema::{CertificatePair, ClientAuth, Document, Upstream};
+use super::secret_files::{self, Had};
 use super::state_dir::{self, State};
-use super::tree::{Position, Node, Place};
+use super::yaml::Env;
 
 /// What to do about a file that is closed to this process.
 pub(super) const TO_BE_READ: &str = "It has to be readable for who runs Weir: `server.user`, where that is written";
@@ -71,8 +71,8 @@ impl Files {
     pub(super) fn make(&mut self, missing: &Missing, disk: &Disk) -> Result<(), (String, &'static str)> {
         let whole = missing.whole.clone();
         if let Some(path) = &missing.key {
-            let made = disk.run(&missing.whole, move || keys::make(&whole));
-            match made.unwrap_or_else(|error| keys::from(Err(error))) {
+            let made = disk.run(&missing.whole, move || secret_files::make(&whole));
+            match made.unwrap_or_else(|error| secret_files::from(Err(error))) {
                 Had::Key(key) => drop(self.held.insert(path.clone(), key)),
                 Had::Missing => return Err(("was made and is gone again".into(), "")),
                 Had::Unfit(what, hint) => return Err((what, hint)),
@@ -130,7 +130,7 @@ pub(super) fn read(
             }
             // It has places of its own.
             (Some(bytes), Judge::List(upstream)) => {
-                let read = list::read(&folder.join(path), bytes, upstream, env);
+                let read = backend_list::read(&folder.join(path), bytes, upstream, env);
                 problems.extend(read.err().unwrap_or_default());
             }
             (Some(_), Judge::Together) | (None, _) => {}

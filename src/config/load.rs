@@ -1,6 +1,6 @@
 //! From a file, or its text, to a document that is right: the one way in for check, run, diff and reload.
 //!
-//! `parse` is the pure core: environment and files come in as functions. What it hands out, `Checked`, cannot be made
+//! `parse` is the pure core: environment and files come in as functions. What it hands out, `ValidatedConfig`, cannot be made
 //! elsewhere, so whoever has one relies on all that is judged here.
 
 use std::cell::RefCell;
@@ -11,16 +11,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::check;
+use super::deserialize;
 use super::disk::{self, Disk};
+use super::file_watch::{self, Stamp, Watch};
 use super::files::{self, Files, Source};
-use super::keys;
-use super::locate;
+use super::node::{Place, Position};
 use super::problem::{Problem, Problems};
 use super::schema::Document;
+use super::secret_files;
 use super::state_dir::{self, State};
-use super::tree::{Position, Place};
-use super::typed;
-use super::watch::{self, Stamp, Watch};
+use super::yaml;
 
 /// A document without problems, and the files that it names.
 #[derive(Debug, Clone)]
@@ -138,7 +138,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
 }
 
 fn read_text_by(disk: &Disk, path: &Path) -> Result<String, Vec<Problem>> {
-    let bytes = match disk.read_main(path, locate::LONGEST as u64) {
+    let bytes = match disk.read_main(path, yaml::LONGEST as u64) {
         Ok(bytes) => bytes,
         Err(error) => return Err(whole(path, Position::START, format!("cannot be read: {}", files::reason(&error)))),
     };
@@ -157,13 +157,14 @@ fn from_disk(name: &Path, text: &str, disk: &Disk) -> Result<ValidatedConfig, Ve
     let seen = RefCell::new(BTreeMap::new());
     let read = |path: &Path| {
         let whole = path.to_owned();
-        let (stamp, bytes) = disk.run(path, move || (watch::stamp_to_go_by(&whole), disk::read_regular(&whole)))?;
+        let (stamp, bytes) =
+            disk.run(path, move || (file_watch::stamp_to_go_by(&whole), disk::read_regular(&whole)))?;
         seen.borrow_mut().extend(stamp.map(|stamp| (path.to_owned(), stamp)));
         bytes
     };
     let key = |path: &Path| {
         let whole = path.to_owned();
-        disk.run(path, move || keys::read(&whole)).unwrap_or_else(|error| keys::from(Err(error)))
+        disk.run(path, move || secret_files::read(&whole)).unwrap_or_else(|error| secret_files::from(Err(error)))
     };
     let state = |path: &Path| {
         let whole = path.to_owned();
@@ -182,7 +183,7 @@ pub fn parse(
     env: &dyn Fn(&str) -> Option<String>,
     read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
 ) -> Result<ValidatedConfig, Vec<Problem>> {
-    let key = |path: &Path| keys::from(read(path));
+    let key = |path: &Path| secret_files::from(read(path));
     let state = |path: &Path| match read(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => state_dir::unfit(&error),
         _ => State::There,
@@ -197,15 +198,15 @@ fn parse_with(
     source: Source<'_>,
 ) -> Result<ValidatedConfig, Vec<Problem>> {
     let mut problems = Problems::new(name);
-    if text.len() > locate::LONGEST {
+    if text.len() > yaml::LONGEST {
         return Err(whole(name, Position::START, "longer than 8 MiB".into()));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut files = Files::default();
     let (mut listeners, mut access_log) = (Vec::new(), Position::START);
     let mut document = None;
-    if let Some(mut tree) = locate::read(text, env, &mut problems) {
-        document = typed::document(&mut tree, &mut problems);
+    if let Some(mut tree) = yaml::read(text, env, &mut problems) {
+        document = deserialize::document(&mut tree, &mut problems);
         if let Some(document) = &document {
             check::run(document, &tree, &mut problems);
             let address = |index| Place::of("listeners").index(index).key("address");

@@ -5,35 +5,35 @@
 //! text → locate (tree with places, ${…} replaced) → typed (document) → check, files → Checked
 //! ```
 
+pub mod file_watch;
 pub mod listener_key;
 pub mod pem;
 pub mod schema;
 pub mod values;
-pub mod watch;
 
 mod admin_address;
 mod authority;
+mod backend_list;
+mod backend_tls_reload;
 mod change;
 mod check;
-mod de;
+mod deserialize;
+mod deserializer;
 mod diff;
 mod disk;
-mod effective;
 mod env;
 mod files;
 mod json_schema;
-mod keys;
 mod labels;
-mod list;
 mod load;
-mod locate;
+mod masked_view;
+mod node;
 mod pem_blocks;
 mod problem;
-mod renewed;
 mod scalar;
+mod secret_files;
 mod state_dir;
-mod tree;
-mod typed;
+mod yaml;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
@@ -43,12 +43,12 @@ mod reference;
 mod tests;
 
 pub use admin_address::admin_address;
+pub use backend_list::{backends_in, parse_backends};
 pub use change::{Change, Diff, Subject};
 pub use check::overlap;
 pub use diff::{diff, diff_of_backends, fixed};
 pub use disk::{Disk, FILE_TIMEOUT, read_named};
-pub use effective::masked;
 pub use json_schema::json_schema;
-pub use list::{backends_in, parse_backends};
 pub use load::{ValidatedConfig, load, parse, parse_in_place};
+pub use masked_view::masked;
 pub use problem::Problem;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::tree::Position;
+use super::node::Position;
 
 /// More are not collected: whoever has so many starts with the first.
 pub(super) const MOST: usize = 250;
@@ -158,7 +158,12 @@ mod tests {
     #[test]
     fn reads_as_one_line() {
         let mut problems = Problems::new(Path::new("weir.yaml"));
-        problems.add(Position { line: 3, column: 5 }, "log.level", "`loud` is none of its values", "Did you mean `info`?");
+        problems.add(
+            Position { line: 3, column: 5 },
+            "log.level",
+            "`loud` is none of its values",
+            "Did you mean `info`?",
+        );
         problems.add(Position { line: 1, column: 1 }, "", "is empty", "");
         let lines: Vec<String> = problems.sorted().iter().map(ToString::to_string).collect();
         assert_eq!(lines[0], "weir.yaml:1:1: document: is empty.");

@@ -2,7 +2,7 @@
 //!
 //! A number with leading zeros is text too: an octal of old and a decimal of now would be two readings of one line.
 
-use super::tree::Kind;
+use super::node::Kind;
 
 /// The kind of a plain scalar.
 pub(super) fn resolve(text: &str) -> Kind {

@@ -10,17 +10,17 @@ use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::admitted::Admitted;
+use super::client_limits::{self, ClientConnections};
 use super::conn::Conn;
-use super::edge_io::DownstreamStream;
-use super::head::LAST_CALL_AT_EXIT;
-use super::open::{TrackedConnection, ConnectionTracker};
-use super::per_ip::{self, ClientConnections};
-use super::phase::{ShutdownPhase, ShutdownPhaseWatch};
-use super::proxied::{self, ProxyHeader};
+use super::connection_tracker::{ConnectionTracker, TrackedConnection};
+use super::downstream_stream::DownstreamStream;
+use super::head_reader::LAST_CALL_AT_EXIT;
+use super::proxy_header::{self, ProxyHeader};
+use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
 use super::transport::Transport;
 use super::workers::{WorkerSlot, Workers};
-use super::{HttpService, ListenerSettings, http1, secure};
-use crate::lack::LimitedWarning;
+use super::{HttpService, ListenerSettings, http1, tls_accept};
+use crate::resource_exhaustion::LimitedWarning;
 use crate::telemetry::meters::{ConnectionResult, ListenerMeters, OpenConnection};
 use crate::turn::InlineRepoll;
 
@@ -162,7 +162,7 @@ impl<F: HttpService> Accepted<F> {
         let name = Arc::clone(&self.settings.name);
         let conn = Conn::new(name, ends, self.settings, self.meters, self.phase.clone());
         match tls {
-            Some(endpoint) => secure::serve(stream, (conn, admitted), &endpoint, &self.front, self.phase).await,
+            Some(endpoint) => tls_accept::serve(stream, (conn, admitted), &endpoint, &self.front, self.phase).await,
             None => {
                 let io = DownstreamStream::new(Transport::Plain(stream), Arc::new(conn), admitted, write);
                 http1::serve(Box::new(io), &self.front, self.phase).await;
@@ -191,7 +191,7 @@ async fn ends(
     }
     let said = tokio::select! {
         biased;
-        said = tokio::time::timeout(settings.timeouts.header.get(), proxied::read(stream)) => said,
+        said = tokio::time::timeout(settings.timeouts.header.get(), proxy_header::read(stream)) => said,
         () = end_of_process(phase.clone()) => return None,
     };
     let (listener, peer) = (&settings.name, own.0);
@@ -218,7 +218,7 @@ fn admit(
     settings: &ListenerSettings,
     per_ip: &Arc<ClientConnections>,
     meters: &ListenerMeters,
-) -> Result<Option<per_ip::ClientConnectionGuard>, ()> {
+) -> Result<Option<client_limits::ClientConnectionGuard>, ()> {
     if settings.connections_per_ip == 0 {
         return Ok(None);
     }

@@ -1,8 +1,8 @@
 //! A connection's place under the limits of the process, of its listener and of its client. It is held as long as the
 //! socket lives: a connection that is only being closed takes as much of the system as any other.
 
-use super::open::TrackedConnection;
-use super::per_ip;
+use super::client_limits;
+use super::connection_tracker::TrackedConnection;
 use crate::telemetry::meters::OpenConnection;
 
 /// The guards of one connection; dropping them lowers the counts.
@@ -10,11 +10,15 @@ use crate::telemetry::meters::OpenConnection;
 pub(super) struct Admitted {
     _process: TrackedConnection,
     _listener: OpenConnection,
-    _client: Option<per_ip::ClientConnectionGuard>,
+    _client: Option<client_limits::ClientConnectionGuard>,
 }
 
 impl Admitted {
-    pub(super) fn new(process: TrackedConnection, listener: OpenConnection, client: Option<per_ip::ClientConnectionGuard>) -> Self {
+    pub(super) fn new(
+        process: TrackedConnection,
+        listener: OpenConnection,
+        client: Option<client_limits::ClientConnectionGuard>,
+    ) -> Self {
         Self { _process: process, _listener: listener, _client: client }
     }
 }

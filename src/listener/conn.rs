@@ -15,11 +15,11 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::ListenerSettings;
 use super::continues::Continues;
-use super::held::FlushTimer;
+use super::flush_timer::FlushTimer;
 use super::opening::Opening;
-use super::phase::ShutdownPhaseWatch;
-use super::returned::ReclaimSlot;
-use crate::policy::forwarded::text_of;
+use super::reclaim::ReclaimSlot;
+use super::shutdown::ShutdownPhaseWatch;
+use crate::message::forwarded::text_of;
 use crate::telemetry::meters::ListenerMeters;
 use crate::tls::ConnectionInfo;
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::leaving::{self, Wait};
+use super::disconnect::{self, Wait};
 
 /// How long the response has time to begin before the client is asked whether it is there: most need less.
 const ASK_AFTER: Duration = Duration::from_millis(250);
@@ -43,11 +43,11 @@ pub(super) struct HalfClosed {
 
 impl HalfClosed {
     pub(super) fn new(socket: BorrowedFd<'_>) -> Self {
-        Self { broken: leaving::broken(socket), timer: Box::pin(sleep(ASK_AFTER)), stage: Stage::Waiting }
+        Self { broken: disconnect::broken(socket), timer: Box::pin(sleep(ASK_AFTER)), stage: Stage::Waiting }
     }
 
     /// `answering`: the response has begun. `moved`: some of it was written since the last call; false afterwards. Not to be
-    /// called again after `Left`.
+    /// called again after `ReclaimedStream`.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, answering: bool, moved: &mut bool) -> Poll<Step> {
         if self.broken.poll(cx).is_ready() {
             return Poll::Ready(Step::Left);

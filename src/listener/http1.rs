@@ -8,12 +8,12 @@ use pingora_core::protocols::http::ServerSession;
 use tokio::io::AsyncWriteExt;
 
 use super::conn::{EXCHANGE, Exchange};
-use super::edge_io::DownstreamStream;
-use super::gate::RequestBoundary;
-use super::head::{NextHead, next};
-use super::phase::ShutdownPhaseWatch;
+use super::downstream_stream::DownstreamStream;
+use super::head_reader::{NextHead, next};
+use super::request_boundary::RequestBoundary;
+use super::shutdown::ShutdownPhaseWatch;
 use super::{HttpService, http2};
-use crate::policy::framing::{BadHead, Body, HeadFacts};
+use crate::message::request_framing::{BadHead, Body, HeadFacts};
 use crate::telemetry::meters::ConnectionResult;
 
 /// Serves a connection to its end.
@@ -75,7 +75,7 @@ async fn exchange<F: HttpService>(
             biased;
             reused = &mut served => reused,
             () = exchange.until_cut() => {
-                exchange.leave_last_words(|why| front.last_words(why, facts.method_is_head));
+                exchange.leave_last_words(|why| front.abort_response(why, facts.method_is_head));
                 None
             }
             never = exchange.conn.held.watch() => match never {},

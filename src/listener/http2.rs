@@ -15,8 +15,8 @@ use tokio::sync::{Notify, watch};
 
 use super::HttpService;
 use super::conn::{Conn, EXCHANGE, Exchange};
-use super::edge_io::DownstreamStream;
-use super::phase::{ShutdownPhase, ShutdownPhaseWatch};
+use super::downstream_stream::DownstreamStream;
+use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
 
 /// How much of a request's body a client may send ahead, a stream and a connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -34,7 +34,11 @@ const GIVEN_UP: usize = 100;
 const MALFORMED: usize = 31;
 
 /// Serves a connection to its end; the preface is still in the inbox.
-pub(super) async fn serve<F: HttpService>(mut io: Box<DownstreamStream>, front: &Arc<F>, mut phase: ShutdownPhaseWatch) {
+pub(super) async fn serve<F: HttpService>(
+    mut io: Box<DownstreamStream>,
+    front: &Arc<F>,
+    mut phase: ShutdownPhaseWatch,
+) {
     io.become_http2();
     let app = Arc::new(Http2::new(Arc::clone(front), Arc::clone(&io.conn)));
     tokio::select! {

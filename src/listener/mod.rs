@@ -1,29 +1,29 @@
 //! Listeners: sockets, accept loops, and a client's connection up to the point where a request begins.
 //!
 //! It opens, bounds, times and closes connections. It never looks at a route or a backend: what it cannot serve it
-//! hands to the `Front`.
+//! hands to the `HttpService`.
 
 mod accept;
 mod admitted;
 mod blocks;
+mod client_limits;
 mod conn;
+mod connection_tracker;
 mod continues;
-mod edge_io;
-mod gate;
+mod disconnect;
+mod downstream_stream;
+mod flush_timer;
 mod half_closed;
-mod head;
-mod held;
+mod head_reader;
 mod http1;
 mod http2;
-mod leaving;
-mod linger;
-mod open;
+mod lingering_close;
 mod opening;
-mod per_ip;
-mod phase;
-mod proxied;
-mod returned;
-mod secure;
+mod proxy_header;
+mod reclaim;
+mod request_boundary;
+mod shutdown;
+mod tls_accept;
 mod transport;
 mod upgrade_option;
 mod workers;
@@ -41,21 +41,21 @@ use bytes::Bytes;
 use pingora_core::apps::HttpServerApp;
 use tokio::runtime::Handle;
 
-pub use conn::{Conn, Abort, Exchange};
-pub use open::ConnectionTracker;
+pub use conn::{Abort, Conn, Exchange};
+pub use connection_tracker::ConnectionTracker;
 
 use crate::config::ValidatedConfig;
 use crate::config::listener_key::{ListenerKey, keyed};
 use crate::config::schema::{self, ListenerPaths, ListenerTimeouts};
 use crate::config::values::Cidr;
-pub use crate::policy::framing::BadHead;
+pub use crate::message::request_framing::BadHead;
 use crate::telemetry::meters::ListenerMeters;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::registry::Metrics;
 use crate::tls;
 pub use crate::tls::WELL_KNOWN;
 use accept::Acceptor;
-use per_ip::ClientConnections;
-use phase::{ShutdownPhase, ShutdownPhaseControl};
+use client_limits::ClientConnections;
+use shutdown::{ShutdownPhase, ShutdownPhaseControl};
 use workers::Workers;
 
 /// How often, and how far apart, an address in use is tried again.
@@ -73,7 +73,7 @@ pub trait HttpService: Send + Sync + 'static {
     fn refuse(&self, conn: &Conn, head: &[u8], bad: &BadHead) -> Bytes;
 
     /// What to answer when a request is cut before its response began; `head`: a HEAD request.
-    fn last_words(&self, why: Abort, head: bool) -> Bytes;
+    fn abort_response(&self, why: Abort, head: bool) -> Bytes;
 }
 
 /// What a listener goes by; a reload swaps it for connections to come.

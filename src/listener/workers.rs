@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::open::{TrackedConnection, ConnectionTracker};
+use super::connection_tracker::{ConnectionTracker, TrackedConnection};
 
 /// One thread.
 #[derive(Debug)]

@@ -11,15 +11,15 @@ use super::arrive::{GRACE, refuse};
 use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, is_end_of_tunnel, may_try_again};
-use super::{last_hop, sticky};
+use super::{affinity_cookie, max_forwards};
 use crate::fault::Fault;
-use crate::life::Lifecycle;
+use crate::lifecycle::Lifecycle;
 use crate::listener::Exchange;
-use crate::policy::reply::{self, ErrorResponse};
-use crate::policy::{framed, hop_by_hop, host, keep_alive, lean, request_id, via};
+use crate::message::error_response::{self, ErrorResponse};
+use crate::message::{header_case, hop_by_hop, host, keep_alive, request_id, response_framing, via};
 use crate::route::action::{Action, Redirect, Requested};
-use crate::telemetry::vitals::{Outcome, RetryReason};
-use crate::upstream::rule::Failed;
+use crate::telemetry::backend_state::{Outcome, RetryReason};
+use crate::upstream::retry_policy::Failed;
 
 /// As many fields as a response gets on its way, and a few of the route's.
 const FIELDS: usize = 4;
@@ -31,23 +31,23 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     }
     let redirect_https = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.settings.redirect_https);
     if let Some(port) = redirect_https.filter(|_| ctx.route.is_none()) {
-        if last_hop::is_about_the_server(session, ctx) {
-            return last_hop::answer(session, ctx, life).await;
+        if max_forwards::is_about_the_server(session, ctx) {
+            return max_forwards::answer(session, ctx, life).await;
         }
         return to_https(session, ctx, life, port).await;
     }
     if ctx.target.is_some() {
-        let is_last = last_hop::is_last(session, ctx);
-        return if is_last { last_hop::answer(session, ctx, life).await } else { Ok(false) };
+        let is_last = max_forwards::is_last(session, ctx);
+        return if is_last { max_forwards::answer(session, ctx, life).await } else { Ok(false) };
     }
-    let about_the_server = last_hop::is_about_the_server(session, ctx);
+    let about_the_server = max_forwards::is_about_the_server(session, ctx);
     let Some(route) = ctx.route.clone() else {
-        return if about_the_server { last_hop::answer(session, ctx, life).await } else { Ok(false) };
+        return if about_the_server { max_forwards::answer(session, ctx, life).await } else { Ok(false) };
     };
     let (mut response, body) = match &route.action {
         Action::Upstream(_) | Action::Split(_) => return Ok(false),
         Action::Respond(respond) => (respond.header(), respond.body()),
-        Action::Redirect(_) if about_the_server => return last_hop::answer(session, ctx, life).await,
+        Action::Redirect(_) if about_the_server => return max_forwards::answer(session, ctx, life).await,
         Action::Redirect(redirect) => {
             let request = session.req_header();
             let host = host::requested(request);
@@ -126,7 +126,7 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
     if let Some(whole) = lease.and_then(|lease| lease.take_response()) {
         *response = *whole;
     }
-    if let Err(why) = framed::check(response, session.is_upgrade_req()) {
+    if let Err(why) = response_framing::check(response, session.is_upgrade_req()) {
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
     }
     let status = response.status.as_u16();
@@ -195,19 +195,19 @@ pub(super) fn header(
     if response.status == 101 {
         response.remove_header(&header::CONTENT_LENGTH);
         response.remove_header(&header::TRANSFER_ENCODING);
-        sticky::reveal(session, response, ctx)?;
+        affinity_cookie::reveal(session, response, ctx)?;
         open_tunnel(session, ctx);
         return Ok(());
     }
     let (status, received) = (response.status, response.version);
-    lean::edit_response(response, FIELDS, |headers| {
+    header_case::edit_response(response, FIELDS, |headers| {
         let upgrade = upgrade_required(headers, status, ctx);
         let trailers_pass = ctx.version == Version::HTTP_2 && received == Version::HTTP_2;
         hop_by_hop::response(headers, status, trailers_pass);
         for protocols in upgrade {
             headers.append(header::UPGRADE, protocols);
         }
-        framed::bare(headers, status);
+        response_framing::bare(headers, status);
         if !status.is_informational() {
             ours(headers, received, ctx);
         }
@@ -233,7 +233,7 @@ pub(super) fn header(
         // The end of the connection is the end of the body: to be said, as 1.0 has no other way (RFC 9112 section 9.3).
         session.set_keepalive(None);
     }
-    sticky::reveal(session, response, ctx)?;
+    affinity_cookie::reveal(session, response, ctx)?;
     ctx.begun = Some(response.status.as_u16());
     close_if_leaving(session, ctx, life);
     if may_last(response, ctx) {
@@ -376,7 +376,7 @@ fn keep(session: &Session, ctx: &RequestCtx) {
 fn asks_grpc(session: &Session) -> bool {
     let request = session.req_header();
     let content_type = request.headers.get(header::CONTENT_TYPE);
-    request.version == Version::HTTP_2 && content_type.is_some_and(|kind| reply::is_grpc(kind.as_bytes()))
+    request.version == Version::HTTP_2 && content_type.is_some_and(|kind| error_response::is_grpc(kind.as_bytes()))
 }
 
 /// The fault that a phase has named, else what the error says.

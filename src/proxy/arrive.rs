@@ -10,15 +10,15 @@ use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
-use super::ctx::{RequestLine, RequestCtx};
-use super::last_hop;
+use super::ctx::{RequestCtx, RequestLine};
+use super::max_forwards;
 use crate::config::schema::Protocol;
 use crate::fault::Fault;
 use crate::listener::{BadHead, Conn, WELL_KNOWN};
+use crate::message::request_framing::check_path_and_query;
+use crate::message::request_id::RequestId;
+use crate::message::{header_case, hop_by_hop, host, nominations, rewrite};
 use crate::path;
-use crate::policy::framing::check_path_and_query;
-use crate::policy::request_id::RequestId;
-use crate::policy::{hop_by_hop, host, lean, nominations, rewrite};
 use crate::route;
 use crate::route::table::OnListener;
 use crate::snapshot::{Snapshot, Target};
@@ -49,7 +49,7 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
             .map_err(|_| refuse(ctx, Fault::BadRequest, None, "the target makes no origin form"))?;
     }
     if session.req_header().has_case() {
-        lean::request(session.req_header_mut());
+        header_case::request(session.req_header_mut());
     }
     identify(session.req_header(), ctx);
     let request = session.req_header();
@@ -195,7 +195,7 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     let find =
         |s: &Arc<Snapshot>| s.routes.find(on, host.as_deref(), &path, &request.method, &request.headers).cloned();
     let Some(route) = ctx.snapshot.as_ref().and_then(find) else {
-        if on.redirects || last_hop::is_about_the_server(session, ctx) {
+        if on.redirects || max_forwards::is_about_the_server(session, ctx) {
             // `own_action` answers it.
             return Ok(());
         }

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use pingora::{Error, ErrorType, Result};
 
 use super::ctx::RequestCtx;
+use crate::telemetry::backend_state::{InFlight, Outcome, PickReason, RetryReason};
 use crate::telemetry::record::{AttemptRecord, PassedOver};
-use crate::telemetry::vitals::{InFlight, Outcome, RetryReason, PickReason};
 use crate::upstream::backend::Backend;
-use crate::upstream::lease::Checkout;
-use crate::upstream::outlier::Watching;
+use crate::upstream::checkout::Checkout;
+use crate::upstream::outlier::AttemptObserver;
 use crate::upstream::{clock, idle_limit};
 
 /// A moment of the monotonic clock, and the same in milliseconds, which penalties and ejections count in.
@@ -55,7 +55,7 @@ pub(super) struct Attempt {
     first_byte: Option<Duration>,
     status: Option<u16>,
     /// Its word counts in the backend's judgement; nothing where none is passed.
-    watching: Option<Watching>,
+    watching: Option<AttemptObserver>,
     /// The backend's penalty was raised for it, or is not to be.
     faulted: bool,
     /// It failed for want of something here, and is none of the backend's attempts.
@@ -91,7 +91,7 @@ impl Attempt {
     }
 
     /// The same, with a word in the backend's judgement.
-    pub(super) fn watched(self, watching: Option<Watching>) -> Self {
+    pub(super) fn watched(self, watching: Option<AttemptObserver>) -> Self {
         Self { watching, ..self }
     }
 
@@ -248,7 +248,7 @@ impl RequestCtx {
 mod tests {
     use super::*;
     use crate::config::values::BackendAddress;
-    use crate::telemetry::vitals::{Labels, BackendState};
+    use crate::telemetry::backend_state::{BackendState, Labels};
     use crate::upstream::backend::BackendAddr;
 
     fn backend() -> Arc<Backend> {
@@ -262,7 +262,8 @@ mod tests {
     fn a_stale_connection_raises_no_penalty_and_a_reset_does() {
         for (excused, raised) in [(true, false), (false, true)] {
             let backend = backend();
-            let mut attempt = Attempt::new(Arc::clone(&backend), backend.vitals.raise(), PickReason::Next, Moment::now());
+            let mut attempt =
+                Attempt::new(Arc::clone(&backend), backend.vitals.raise(), PickReason::Next, Moment::now());
             let _guard = excused.then(|| attempt.excuse());
             attempt.end(Outcome::Reset, None);
             assert_eq!(backend.vitals.score().penalty(clock::now_ms()) > 0, raised, "excused: {excused}");

@@ -5,8 +5,8 @@
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::fault::Fault;
-use crate::lack;
-use crate::telemetry::vitals::Outcome;
+use crate::resource_exhaustion;
+use crate::telemetry::backend_state::Outcome;
 
 /// How an attempt failed, when it was not the client's doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub(super) fn is_bare_end(error: &Error) -> bool {
 
 /// Whether it is for want of something here, such as descriptors, which says nothing about the backend.
 fn is_ours(error: &Error) -> bool {
-    io(error).is_some_and(|error| lack::of(error).is_some())
+    io(error).is_some_and(|error| resource_exhaustion::of(error).is_some())
 }
 
 fn io_kind(error: &Error) -> Option<std::io::ErrorKind> {

@@ -9,18 +9,18 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Method, Version};
 
+use super::affinity_cookie::Affinity;
 use super::attempt::{Attempt, Moment};
 use super::record;
-use super::sticky::Affinity;
 use crate::fault::Fault;
 use crate::listener::Exchange;
+use crate::message::request_id::RequestId;
 use crate::path::Rules;
-use crate::policy::request_id::RequestId;
 use crate::snapshot::{Route, Snapshot, Target};
+use crate::telemetry::backend_state::InFlight;
 use crate::telemetry::meters::RouteMeters;
-use crate::telemetry::metrics::RequestInFlight;
 use crate::telemetry::record::{AttemptRecord, Recorder};
-use crate::telemetry::vitals::InFlight;
+use crate::telemetry::registry::RequestInFlight;
 use crate::upstream::backend::Backend;
 use crate::upstream::balance::Tried;
 

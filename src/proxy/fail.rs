@@ -8,11 +8,11 @@ use pingora_proxy::Session;
 use super::classify::{self, Failure};
 use super::ctx::RequestCtx;
 use crate::fault::Fault;
-use crate::lack::LimitedWarning;
-use crate::telemetry::vitals::{Outcome, RetryReason};
+use crate::resource_exhaustion::LimitedWarning;
+use crate::telemetry::backend_state::{Outcome, RetryReason};
 use crate::upstream::clock;
-use crate::upstream::retry::RetryBudget;
-use crate::upstream::rule::{Failed, Request, Verdict, decide};
+use crate::upstream::retry_budget::RetryBudget;
+use crate::upstream::retry_policy::{Failed, Request, Verdict, decide};
 
 static CANNOT_TRY: LimitedWarning = LimitedWarning::new();
 

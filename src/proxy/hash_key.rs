@@ -8,13 +8,13 @@ use pingora::http::RequestHeader;
 
 use super::arrive::authority;
 use crate::config::schema::Hash;
-use crate::policy::cookie;
+use crate::message::cookie;
 use crate::route::host;
-use crate::upstream::balance::chance;
+use crate::upstream::balance::rng;
 
 /// The key; nothing where the request does not have it, or has it empty.
 pub(super) fn of(hash: &Hash, request: &RequestHeader, client: Option<IpAddr>) -> Option<u64> {
-    let some = |value: &[u8]| (!value.is_empty()).then(|| chance::hash(value));
+    let some = |value: &[u8]| (!value.is_empty()).then(|| rng::hash(value));
     if let Some(name) = &hash.header {
         return request.headers.get(name.as_str()).and_then(|value| some(value.as_bytes()));
     }
@@ -62,13 +62,13 @@ mod tests {
     fn each_part_of_a_request_has_its_value() {
         let asked =
             request("/a/b?user=u1&users=u2", &[("Host", "Api.Example:80"), ("Cookie", "s=c1; t=c2"), ("X-User", "h1")]);
-        let wanted = |text: &str| Some(chance::hash(text.as_bytes()));
+        let wanted = |text: &str| Some(rng::hash(text.as_bytes()));
         assert_eq!(key("{header: x-user}", &asked), wanted("h1"));
         assert_eq!(key("{cookie: t}", &asked), wanted("c2"));
         assert_eq!(key("{query: user}", &asked), wanted("u1"));
         assert_eq!(key("{path: {}}", &asked), wanted("/a/b"));
         assert_eq!(key("{host: {}}", &asked), wanted("api.example"));
-        assert_eq!(key("{client: {}}", &asked), Some(chance::hash(&[192, 0, 2, 1])));
+        assert_eq!(key("{client: {}}", &asked), Some(rng::hash(&[192, 0, 2, 1])));
         let mapped =
             of(&serde_yaml::from_str("{client: {}}").unwrap(), &asked, Some("::ffff:192.0.2.1".parse().unwrap()));
         assert_eq!(key("{client: {}}", &asked), mapped, "one client on both kinds of listener");
@@ -84,6 +84,6 @@ mod tests {
         }
         assert_eq!(key("{query: x}", &request("/", &[])), None);
         let first = request("/", &[("Cookie", "a=1"), ("Cookie", "s=2; s=3")]);
-        assert_eq!(key("{cookie: s}", &first), Some(chance::hash(b"2")));
+        assert_eq!(key("{cookie: s}", &first), Some(rng::hash(b"2")));
     }
 }

@@ -1,20 +1,20 @@
 //! The gateway: Pingora's `ProxyHttp`, phases in running order. Each phase is a few lines that hand over to one room;
 //! the way of a request reads from top to bottom.
 
+mod affinity_cookie;
 mod answer;
 mod arrive;
 mod attempt;
 mod classify;
 mod ctx;
 mod fail;
-mod front;
 mod hash_key;
-mod last_hop;
+mod max_forwards;
 mod pick;
-mod queue;
 mod record;
 mod send;
-mod sticky;
+mod service;
+mod wait_in_queue;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -30,12 +30,12 @@ use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 pub use ctx::RequestCtx;
-pub use front::Proxy;
+pub use service::Proxy;
 
-use crate::life::Lifecycle;
+use crate::lifecycle::Lifecycle;
 use crate::snapshot::Shared;
 use crate::telemetry::record::Recorder;
-use crate::upstream::kept::ConnectionPool;
+use crate::upstream::connection_pool::ConnectionPool;
 
 /// Weir's logic, as Pingora calls it.
 pub struct Gateway {

@@ -12,25 +12,29 @@ use pingora_proxy::Session;
 use super::arrive::refuse;
 use super::attempt::{Attempt, Moment};
 use super::ctx::RequestCtx;
-use super::{hash_key, queue, sticky};
+use super::{affinity_cookie, hash_key, wait_in_queue};
 use crate::config::schema::Protocol;
 use crate::fault::Fault;
 use crate::proxy_protocol::AddressPair;
 use crate::snapshot::Target;
-use crate::telemetry::vitals::{AdminState, PickReason};
+use crate::telemetry::backend_state::{AdminState, PickReason};
 use crate::upstream::PickHints;
-use crate::upstream::connect::Dialer;
+use crate::upstream::checkout::PendingCheckout;
+use crate::upstream::connection_pool::ConnectionPool;
 use crate::upstream::connector;
-use crate::upstream::kept::ConnectionPool;
-use crate::upstream::lease::PendingCheckout;
+use crate::upstream::dial::Dialer;
+use crate::upstream::fast_path;
 use crate::upstream::peer::NOT_POOLED_IDLE;
-use crate::upstream::plain;
 
 /// The shortest wait that is worth starting; Pingora takes zero for none.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A backend for the next attempt.
-pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc<ConnectionPool>) -> Result<Box<HttpPeer>> {
+pub(super) async fn pick(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    kept: &Arc<ConnectionPool>,
+) -> Result<Box<HttpPeer>> {
     // An attempt that is still open here was given up by Pingora; its backend must not count it any longer.
     ctx.attempt = None;
     ctx.handed_over = true;
@@ -49,7 +53,7 @@ pub(super) async fn pick(session: &mut Session, ctx: &mut RequestCtx, kept: &Arc
             Attempt::new(backend, guard, PickReason::FreshConnection, Moment::now()).watched(watching)
         }
         None => {
-            queue::pause(session, ctx).await?;
+            wait_in_queue::pause(session, ctx).await?;
             next(session, &target, ctx).await?
         }
     };
@@ -88,7 +92,7 @@ fn lease(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut grant
     if ctx.exchange.as_ref().is_some_and(|exchange| exchange.body_is_here) {
         grant.set_together();
     }
-    if !session.is_upgrade_req() && plain::is_request(session.req_header(), ctx.sent_whole) {
+    if !session.is_upgrade_req() && fast_path::is_request(session.req_header(), ctx.sent_whole) {
         grant.set_plain();
     }
     if let Some(attempt) = &mut ctx.attempt {
@@ -114,13 +118,13 @@ async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> R
     if !ctx.method.is_idempotent() && target.upstream.settings().outlier.is_on() {
         ctx.tried.be_careful(now);
     }
-    let named = sticky::named(session, target, ctx);
+    let named = affinity_cookie::named(session, target, ctx);
     let (watching, pick) = match target.upstream.pick_trial(&ctx.tried, now, named.as_ref()) {
         Some((pick, watching)) => (Some(watching), pick),
         None => {
             let hash = target.upstream.settings().hash.as_ref();
             let key = hash.and_then(|hash| hash_key::of(hash, session.req_header(), ctx.client));
-            let pick = queue::pick(session, target, ctx, PickHints { key, named }, now).await?;
+            let pick = wait_in_queue::pick(session, target, ctx, PickHints { key, named }, now).await?;
             (target.upstream.observe(&pick.backend), pick)
         }
     };

@@ -11,8 +11,8 @@ use super::ctx::RequestCtx;
 use super::fail::{has_begun, is_end_of_tunnel};
 use crate::fault::Fault;
 use crate::listener::Abort;
+use crate::telemetry::backend_state::Outcome;
 use crate::telemetry::record::Record;
-use crate::telemetry::vitals::Outcome;
 
 /// The request has come to its end in the usual way, well or not.
 pub(super) fn done(session: &Session, error: Option<&Error>, ctx: &mut RequestCtx) {

@@ -8,19 +8,19 @@ use pingora_proxy::Session;
 
 use super::arrive::{authority, refuse};
 use super::ctx::RequestCtx;
-use super::{last_hop, sticky};
+use super::{affinity_cookie, max_forwards};
 use crate::config::schema::Protocol;
 use crate::config::values::BackendAddress;
 use crate::fault::Fault;
-use crate::policy::forwarded::Hop;
-use crate::policy::host::HostPolicy;
-use crate::policy::{hop_by_hop, lean, via};
+use crate::message::forwarded::Hop;
+use crate::message::host::HostPolicy;
+use crate::message::{header_case, hop_by_hop, via};
 use crate::upstream::backend::Backend;
 
 /// As many fields as a request gets on its way, and a few of the route's.
 const FIELDS: usize = 10;
 
-/// The header. Pingora has removed most hop-by-hop fields already (see `policy::hop_by_hop`).
+/// The header. Pingora has removed most hop-by-hop fields already (see `message::hop_by_hop`).
 pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
     let (Some(route), Some(target)) = (&ctx.route, &ctx.target) else { return Ok(()) };
     let protocol = target.upstream.settings().protocol;
@@ -32,11 +32,11 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
         // The body is read from here on.
         ctx.exchange.iter().for_each(|exchange| exchange.send_continue());
     }
-    lean::edit_request(request, FIELDS, |headers| {
+    header_case::edit_request(request, FIELDS, |headers| {
         hop_by_hop::request(headers, &client.headers, protocol != Protocol::Http1);
         forward(client, headers, ctx);
         via::add(headers, ctx.version);
-        last_hop::count(&ctx.method, headers);
+        max_forwards::count(&ctx.method, headers);
         if is_plain {
             headers.remove(header::CONNECTION);
         }
@@ -45,7 +45,7 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
         rewrite.apply(request, ctx.path_rules())?;
     }
     apply_host(&route.host, request, ctx)?;
-    sticky::conceal(request, target)?;
+    affinity_cookie::conceal(request, target)?;
     if ctx.version == Version::HTTP_2 && protocol == Protocol::Http1 {
         join_cookies(request)?;
     }

@@ -90,12 +90,12 @@ fn ends_of_two_families_are_both_ipv6() {
 
 /// The `ppp` crate's reading of the same bytes.
 fn by_ppp(header: &[u8]) -> Option<(IpAddr, u16, IpAddr, u16)> {
-    use ppp::v2::AddressPair;
+    use ppp::v2::Addresses;
     match ppp::v2::Header::try_from(header).ok()?.addresses {
-        AddressPair::IPv4(a) => {
+        Addresses::IPv4(a) => {
             Some((a.source_address.into(), a.source_port, a.destination_address.into(), a.destination_port))
         }
-        AddressPair::IPv6(a) => {
+        Addresses::IPv6(a) => {
             Some((a.source_address.into(), a.source_port, a.destination_address.into(), a.destination_port))
         }
         _ => None,

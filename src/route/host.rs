@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use crate::policy::host::{self, HostPort};
+use crate::message::host::{self, HostPort};
 
 /// Normalises a Host field's value or an authority; `None` if it is none. Copies only what has to change.
 pub fn normalise(text: &[u8]) -> Option<Cow<'_, str>> {

@@ -3,8 +3,8 @@
 //! Pure: no I/O, no clock, and no knowledge of upstreams beyond the handle it is given to hold.
 
 pub mod action;
-mod by_length;
 pub mod host;
 pub mod listener_names;
-mod rule;
+mod longest_match;
+mod matcher;
 pub mod table;

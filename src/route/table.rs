@@ -20,9 +20,9 @@ use std::sync::Arc;
 use http::{HeaderMap, Method};
 use regex::Regex;
 
-use super::by_length::{LongestMatch, ByText};
-pub use super::rule::{Mismatch, OnListener};
-use super::rule::{PathRule, Matcher, covers};
+use super::longest_match::{ByText, LongestMatch};
+use super::matcher::{Matcher, PathRule, covers};
+pub use super::matcher::{Mismatch, OnListener};
 use crate::config::schema::Match;
 use crate::config::values::HostPattern;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Ended;
-use super::control::AdminApi;
+use super::admin_api::AdminApi;
 use super::signals::{Command, Signals};
 use crate::config::schema::Server;
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use http::uri::Uri;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::control::shown;
+use super::admin_api::shown;
 use super::explain_path;
-use crate::admin::explained::{Explanation, ExplainedBackend, ExplainedRoute, ExplainedUpstream, Question};
+use crate::admin::api_explain::{ExplainedBackend, ExplainedRoute, ExplainedUpstream, Explanation, Question};
 use crate::config::schema::{self, Listener};
-use crate::policy::cookie;
+use crate::message::cookie;
 use crate::route::action::Action;
 use crate::route::host;
 use crate::route::table::{Mismatch, OnListener};
@@ -176,7 +176,7 @@ fn one_upstream(target: &Target, share: f64, headers: &HeaderMap) -> ExplainedUp
     ExplainedUpstream {
         name: upstream.name().to_string(),
         share,
-        balance: super::control::balance(upstream.settings().balance),
+        balance: super::admin_api::balance(upstream.settings().balance),
         fail_open: outlook.fail_open,
         backends: backends.collect(),
     }

@@ -3,12 +3,12 @@
 //!
 //! Sockets are bound first: what fails most often leaves no trace.
 
+mod admin_api;
 mod admin_socket;
-mod control;
 mod drain;
 mod explain;
 mod explain_path;
-mod limits;
+mod fd_limit;
 mod logs;
 mod pid_file;
 mod privileges;
@@ -23,19 +23,19 @@ use std::time::{Duration, SystemTime};
 
 use crate::acme;
 use crate::admin::{self, Token};
-use crate::chores;
-use crate::config::{ValidatedConfig, Problem, schema::Document, values::AdminAddress};
-use crate::life::Lifecycle;
+use crate::background;
+use crate::config::{Problem, ValidatedConfig, schema::Document, values::AdminAddress};
+use crate::lifecycle::Lifecycle;
 use crate::listener::{BindError, ListenerStatus, Listeners};
 use crate::proxy::{Gateway, Proxy};
-use crate::reload::{ReloaderParts, Reloader};
+use crate::reload::{Reloader, ReloaderParts};
 use crate::snapshot::{CompileError, Shared, Snapshot};
-use crate::telemetry::{Metrics, Recorder, panics, process_log};
+use crate::telemetry::{Metrics, Recorder, panic_hook, process_log};
 use crate::tls::{self, StoreError};
-use crate::upstream::kept::ConnectionPool;
-use crate::upstream::registry::Registry;
+use crate::upstream::connection_pool::ConnectionPool;
+use crate::upstream::manager::Registry;
+use admin_api::AdminApi;
 use admin_socket::{AdminSocket, SocketFile};
-use control::AdminApi;
 use logs::BothLogs;
 use pid_file::PidFile;
 use runtimes::Runtimes;
@@ -148,7 +148,7 @@ impl Drop for FlushLog {
 fn start(checked: ValidatedConfig, signals: &Signals, ready: impl FnOnce(&Running)) -> Result<Ended, StartError> {
     let folder = checked.path().parent().unwrap_or(Path::new("")).to_owned();
     let metrics = Metrics::new(crate::VERSION, crate::COMMIT);
-    panics::install_hook();
+    panic_hook::install_hook();
     tls::install();
 
     // Sockets and what only root may write first, then the user, then threads: capabilities belong to threads.
@@ -173,7 +173,7 @@ fn start(checked: ValidatedConfig, signals: &Signals, ready: impl FnOnce(&Runnin
     if let Some(user) = &document.server.user {
         tell_of_closed_files(user, &checked);
     }
-    let reserved = limits::raise_open_files(Runtimes::wanted(&document.server))?;
+    let reserved = fd_limit::raise_open_files(Runtimes::wanted(&document.server))?;
     let runtimes = Runtimes::start(&document.server)?;
     let _control = runtimes.control().enter();
     let room = furnish(&checked, bound, (&runtimes, reserved), &metrics, logs)?;
@@ -214,8 +214,9 @@ fn furnish(
     let recorder = Arc::new(Recorder::new(Arc::clone(metrics), Arc::clone(&logs.access)));
     // One for each thread, with connections to backends of its own.
     let idle = document.server.upstream_idle_connections;
-    let gateway =
-        || Gateway::new(Arc::clone(&shared), Arc::clone(&recorder), Arc::clone(&life), Arc::new(ConnectionPool::new(idle)));
+    let gateway = || {
+        Gateway::new(Arc::clone(&shared), Arc::clone(&recorder), Arc::clone(&life), Arc::new(ConnectionPool::new(idle)))
+    };
     let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway(), idle))).collect();
     let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics), reserved));
     let tls = listeners.prepare(checked)?;
@@ -328,7 +329,7 @@ async fn look_after_certificates(room: Arc<AdminApi>) {
             same.listeners.certificates().refresh();
             same.reloader.refresh();
         };
-        if chores::run(look).await.is_err() {
+        if background::run(look).await.is_err() {
             tracing::error!("looking at the files of certificates broke off; it is tried again");
         }
     }
@@ -344,7 +345,7 @@ async fn sweep(shared: Arc<Shared>) {
         }
         let same = Arc::clone(&shared);
         // A large one takes long enough to hold up probes.
-        if chores::run(move || same.reap()).await.is_err() {
+        if background::run(move || same.reap()).await.is_err() {
             tracing::error!("a replaced configuration could not be taken apart");
         }
     }
@@ -357,7 +358,7 @@ async fn reload(room: Arc<AdminApi>) {
         Err(error) => tracing::debug!(%error, "no monotonic clock"),
     }
     let same = Arc::clone(&room);
-    if let Err(error) = chores::run(move || same.reloader.reload()).await {
+    if let Err(error) = background::run(move || same.reloader.reload()).await {
         tracing::error!(%error, "the reload broke off; the old configuration goes on");
     }
     // systemd takes READY=1 as the end of STOPPING=1.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::cells::Counter;
+use super::instruments::Counter;
 use super::line_queue::LineQueue;
 pub use super::line_queue::{MAX_QUEUED_BYTES, MAX_QUEUED_LINES};
 use super::sink::Sink;

@@ -10,10 +10,10 @@ use std::time::Instant;
 
 use super::*;
 use crate::config::values::Target;
-use crate::telemetry::line::tests::plain;
+use crate::telemetry::access_entry::tests::plain;
 use crate::telemetry::line_queue::GATHER;
-use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Recorder;
+use crate::telemetry::registry::Metrics;
 
 const LONG: Duration = Duration::from_secs(10);
 

@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::fault::Fault;
 
-use super::family::{Family, Kind, SeriesWriter};
+use super::acme::OrderResult;
+use super::backend_state::{BackendCondition, BackendState, Health, Labels, Outcome, RetryReason};
 use super::meters::{CLASSES, CertificateMeters, ConnectionResult, ListenerMeters, RouteMeters, UpstreamMeters};
-use super::metrics::InstrumentSet;
-use super::orders::OrderResult;
-use super::panics;
+use super::panic_hook;
 use super::process_log;
-use super::vitals::{Health, Labels, Outcome, RetryReason, BackendCondition, BackendState};
+use super::registry::InstrumentSet;
+use super::text_format::{Family, Kind, SeriesWriter};
 
 /// A family and where its series come from.
 pub(super) struct FamilySpec {
@@ -231,7 +231,7 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_panics_total",
         "Panics that were caught; each one is a bug.",
         &[],
-        Source::Process(|s, _| s.add(&[], panics::count())),
+        Source::Process(|s, _| s.add(&[], panic_hook::count())),
     ),
     counter(
         "weir_process_log_dropped_total",

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::cells::Counter;
+use super::instruments::Counter;
 use super::sink::Sink;
 
 /// How many lines may wait for the writer.

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::fault::Fault;
 
-use super::cells::{CONNECT, Counter, Histogram, LATENCY, CachePadded, StatusCounters};
-use super::orders::AcmeOrders;
-use super::vitals::{Outcome, RetryReason, BackendCondition};
+use super::acme::AcmeOrders;
+use super::backend_state::{BackendCondition, Outcome, RetryReason};
+use super::instruments::{CONNECT, CachePadded, Counter, Histogram, LATENCY, StatusCounters};
 
 /// The methods that have a label of their own; the last stands for all others.
 pub const METHODS: [&str; 10] =

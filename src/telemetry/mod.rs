@@ -2,37 +2,37 @@
 //! touches metric families.
 //!
 //! ```text
-//! vitals, meters (made of cells) ──── read at a scrape by ──→ families → metrics::render
+//! vitals, meters (made of cells) ──── read at a scrape by ──→ families → registry::render
 //! record → Recorder ─┬→ meters
 //!                    └→ line → access_log → line_queue → sink
 //! tracing events ─────→ process_log ──────→ line_queue → sink
 //! ```
 
-mod cells;
+mod access_entry;
 mod families;
-mod family;
+mod instruments;
 mod json;
-mod kept;
-mod line;
+mod keyed;
+mod labels;
 mod line_queue;
 mod process;
 mod scrape;
-mod words;
+mod text_format;
 
 pub mod access_log;
+pub mod acme;
+pub mod backend_state;
+pub mod load_estimate;
 pub mod meters;
-pub mod metrics;
-pub mod orders;
-pub mod panics;
+pub mod panic_hook;
 pub mod process_log;
 pub mod record;
-pub mod score;
+pub mod registry;
 pub mod sink;
-pub mod vitals;
 
 pub use access_log::AccessLog;
-pub use cells::Counter;
-pub use metrics::Metrics;
+pub use instruments::Counter;
 pub use record::{AttemptRecord, Record, Recorder};
+pub use registry::Metrics;
 pub use scrape::Scrape;
 pub use sink::Sink;

@@ -23,7 +23,7 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt as lines, reload};
 
-use super::cells::Counter;
+use super::instruments::Counter;
 use super::line_queue::LineQueue;
 use super::sink::Sink;
 use crate::config::schema::{Log, LogFormat, LogLevel};

@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use crate::fault::Fault;
 
+use super::access_entry;
 use super::access_log::AccessLog;
-use super::line;
+use super::backend_state::{ExclusionReason, Labels, Outcome, PickReason, RetryReason};
 use super::meters::RouteMeters;
-use super::metrics::Metrics;
-use super::vitals::{Labels, ExclusionReason, Outcome, RetryReason, PickReason};
+use super::registry::Metrics;
 
 /// A request that has ended.
 #[derive(Debug, Clone)]
@@ -132,7 +132,7 @@ impl Recorder {
 
     fn log_line(&self, buffer: &mut Vec<u8>, record: &Record<'_>) {
         buffer.clear();
-        line::write(buffer, record);
+        access_entry::write(buffer, record);
         self.log.push(buffer);
         buffer.shrink_to(SCRATCH);
     }

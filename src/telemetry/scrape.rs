@@ -8,13 +8,13 @@ use std::sync::{Arc, Weak};
 use prometheus::TextEncoder;
 use prometheus::core::Collector;
 
-use super::families::{ALL, Source, FamilySpec};
-use super::family::SeriesWriter;
-use super::kept::KeyedRegistry;
+use super::backend_state::{BackendState, Labels};
+use super::families::{ALL, FamilySpec, Source};
+use super::keyed::KeyedRegistry;
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
-use super::metrics::InstrumentSet;
 use super::process::Process;
-use super::vitals::{Labels, BackendState};
+use super::registry::InstrumentSet;
+use super::text_format::SeriesWriter;
 
 /// How large a piece grows before it is handed out, in bytes.
 const PIECE: usize = 128 << 10;
@@ -95,7 +95,12 @@ impl Iterator for Scrape {
 }
 
 /// Writes what cells from the next one on have to say, until there is a piece of it. False: that were all.
-fn each<T>(all: &[Weak<T>], next: &mut usize, series: &mut SeriesWriter<'_>, write: impl Fn(&mut SeriesWriter<'_>, &T)) -> bool {
+fn each<T>(
+    all: &[Weak<T>],
+    next: &mut usize,
+    series: &mut SeriesWriter<'_>,
+    write: impl Fn(&mut SeriesWriter<'_>, &T),
+) -> bool {
     while let Some(cells) = all.get(*next) {
         if series.written() >= PIECE {
             return true;

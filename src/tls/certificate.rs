@@ -10,7 +10,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
-use super::names::SubjectNames;
+use super::san::SubjectNames;
 use crate::config::pem;
 
 /// A certificate with its key.

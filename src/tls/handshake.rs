@@ -9,11 +9,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::endpoint::TlsEndpoint;
-use super::session::ConnectionInfo;
-use super::table;
-use super::validation;
-use super::wire::CountingIo;
+use super::cert_resolver;
+use super::connection_info::ConnectionInfo;
+use super::counting_io::CountingIo;
+use super::server_config::TlsEndpoint;
+use super::tls_alpn_01;
 
 /// A connection whose handshake is done.
 pub type Stream = TlsStream<CountingIo>;
@@ -46,7 +46,10 @@ impl From<io::Error> for HandshakeError {
 ///
 /// # Errors
 /// There is no session.
-pub async fn handshake(tcp: TcpStream, endpoint: &TlsEndpoint) -> Result<(Box<Stream>, ConnectionInfo), HandshakeError> {
+pub async fn handshake(
+    tcp: TcpStream,
+    endpoint: &TlsEndpoint,
+) -> Result<(Box<Stream>, ConnectionInfo), HandshakeError> {
     let mut first = [0];
     match tcp.peek(&mut first).await {
         Ok(0) | Err(_) => return Err(HandshakeError::Left),
@@ -57,12 +60,12 @@ pub async fn handshake(tcp: TcpStream, endpoint: &TlsEndpoint) -> Result<(Box<St
     let mut start = LazyConfigAcceptor::new(Acceptor::default(), CountingIo::new(tcp)).await?;
     let served = endpoint.served();
     let server_name: Option<Box<str>> = start.client_hello().server_name().map(Box::from);
-    if validation::is_asked_for(&start.client_hello())
+    if tls_alpn_01::is_asked_for(&start.client_hello())
         && let Some(name) = &server_name
         // Boxed, as next to no handshake comes here.
         && let Some(key_authorization) = Box::pin(endpoint.terms.challenges.for_name(name)).await
     {
-        Box::pin(validation::answer(start, name, &key_authorization)).await?;
+        Box::pin(tls_alpn_01::answer(start, name, &key_authorization)).await?;
         return Err(HandshakeError::Validated);
     }
     if let Some(lacking) = endpoint.lacks(&served, server_name.as_deref()) {
@@ -70,7 +73,7 @@ pub async fn handshake(tcp: TcpStream, endpoint: &TlsEndpoint) -> Result<(Box<St
         return Err(HandshakeError::Lacking(lacking.into()));
     }
     let accept = start.into_stream(Arc::clone(&served.config));
-    let chosen = table::take_chosen();
+    let chosen = cert_resolver::take_chosen();
     let stream = Box::new(accept.await?);
     let connection = stream.get_ref().1;
     let client = match &served.clients {

@@ -7,32 +7,32 @@
 //! ```
 //!
 //! A handshake takes what is served at its moment and keeps it; new certificates are for handshakes to come. It never looks
-//! at a request: what the rooms above need of a connection is in its `Session`.
+//! at a request: what the rooms above need of a connection is in its `ConnectionInfo`.
 
+mod acme_certs;
+mod acme_challenges;
+mod cert_reload;
+mod cert_resolver;
+mod cert_store;
 mod certificate;
-mod challenges;
-mod client;
-mod endpoint;
+mod client_auth;
+mod client_cert_headers;
+mod connection_info;
+mod counting_io;
+mod crypto;
 mod handshake;
-mod identity;
-mod managed;
-mod names;
-pub mod private;
-mod provider;
-mod refresh;
-mod session;
-mod store;
-mod table;
-mod tickets;
-mod validation;
-mod wire;
+mod resumption;
+mod san;
+pub mod secure_file;
+mod server_config;
+mod tls_alpn_01;
 
+pub use acme_certs::{AcmeCerts, Issuer, Unusable};
+pub use acme_challenges::{Challenges, Pending, WELL_KNOWN, sweep};
+pub use cert_store::{CertStore, CertificateStatus, Prepared, StoreError};
 pub use certificate::Certificate;
-pub use challenges::{Challenges, Pending, WELL_KNOWN, sweep};
-pub use endpoint::TlsEndpoint;
+pub use connection_info::ConnectionInfo;
+pub use counting_io::CountingIo;
+pub use crypto::install;
 pub use handshake::{HandshakeError, Stream, handshake};
-pub use managed::{Issuer, AcmeCerts, Unusable};
-pub use provider::install;
-pub use session::ConnectionInfo;
-pub use store::{CertificateStatus, Prepared, CertStore, StoreError};
-pub use wire::CountingIo;
+pub use server_config::TlsEndpoint;

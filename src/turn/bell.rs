@@ -115,8 +115,9 @@ impl Here {
     fn add(&self, outer: &Waker) -> Option<usize> {
         let mut tasks = self.tasks.borrow_mut();
         let in_range = self.thread >> PLACE == 0 && tasks.vacant_key() >> PLACE == 0;
-        in_range
-            .then(|| self.thread << PLACE | tasks.insert(LocalTask { outer: outer.clone(), state: Cell::new(State::Waits) }))
+        in_range.then(|| {
+            self.thread << PLACE | tasks.insert(LocalTask { outer: outer.clone(), state: Cell::new(State::Waits) })
+        })
     }
 
     fn near<T>(&self, number: usize, look: impl FnOnce(&LocalTask) -> T) -> Option<T> {

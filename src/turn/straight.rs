@@ -90,15 +90,15 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_woke_itself_goes_on_but_not_for_ever() {
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let tasks =
-            [(1, 2), (2, 5)].map(|(name, times)| tokio::spawn(InlineRepoll::new(noting(Arc::clone(&seen), name, times))));
+        let tasks = [(1, 2), (2, 5)]
+            .map(|(name, times)| tokio::spawn(InlineRepoll::new(noting(Arc::clone(&seen), name, times))));
         for task in tasks {
             task.await.unwrap();
         }
         assert_eq!(*seen.lock().unwrap(), [1, 1, 1, 2, 2, 2, 2, 2, 2]);
         seen.lock().unwrap().clear();
-        let tasks =
-            [(1, 5), (2, 1)].map(|(name, times)| tokio::spawn(InlineRepoll::new(noting(Arc::clone(&seen), name, times))));
+        let tasks = [(1, 5), (2, 1)]
+            .map(|(name, times)| tokio::spawn(InlineRepoll::new(noting(Arc::clone(&seen), name, times))));
         for task in tasks {
             task.await.unwrap();
         }

@@ -14,7 +14,7 @@ use super::addresses::{Addresses, Destination};
 use super::sticky::Token;
 use crate::config::schema::{self, Balance};
 use crate::config::values::BackendAddress;
-use crate::telemetry::vitals::BackendState;
+use crate::telemetry::backend_state::BackendState;
 
 /// One member of an upstream.
 #[derive(Debug)]

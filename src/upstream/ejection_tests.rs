@@ -8,9 +8,9 @@ use super::balance::Tried;
 use super::members::tests::backend;
 use super::peer::TransportSettings;
 use super::queue::Look;
-use super::{Upstream, PickHints};
+use super::{PickHints, Upstream};
 use crate::config::schema::{self, Balance};
-use crate::telemetry::vitals::{Health, PickReason};
+use crate::telemetry::backend_state::{Health, PickReason};
 
 const ALL: [Balance; 7] = [
     Balance::RoundRobin,

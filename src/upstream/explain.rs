@@ -11,8 +11,8 @@ use super::status::{BackendStatus, status_of};
 use super::sticky::Token;
 use super::{Upstream, clock, tiers};
 use crate::config::schema::Balance;
+use crate::telemetry::backend_state::{AdminState, ExclusionReason, Health};
 use crate::telemetry::record::PassedOver;
-use crate::telemetry::vitals::{Health, AdminState, ExclusionReason};
 
 /// As many of those that are out are told with each attempt.
 const MOST_TOLD: usize = 8;
@@ -70,7 +70,10 @@ impl Upstream {
                 } + if named.is_some() && named == backend.token && !next { CANNOT } else { "" },
             }
         };
-        UpstreamExplanation { fail_open: members.failed_open(), backends: self.backends().iter().map(candidate).collect() }
+        UpstreamExplanation {
+            fail_open: members.failed_open(),
+            backends: self.backends().iter().map(candidate).collect(),
+        }
     }
 
     /// Those of these backends that are not among these members: the first few, and why.
@@ -109,7 +112,9 @@ impl Upstream {
             ExclusionReason::Ejected => format!("ejected: {}", vitals.why()),
             ExclusionReason::Down => format!("down: {}", vitals.why()),
             ExclusionReason::Unknown => "not probed yet, and others are up".to_owned(),
-            ExclusionReason::Changing => format!("{}: {}", vitals.state().label(), vitals.why()).trim_end_matches(": ").to_owned(),
+            ExclusionReason::Changing => {
+                format!("{}: {}", vitals.state().label(), vitals.why()).trim_end_matches(": ").to_owned()
+            }
         }
     }
 

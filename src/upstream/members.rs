@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::backend::Backend;
-use super::balance::chance::GOLDEN;
-use super::balance::preview::DryRun;
+use super::balance::dry_run::DryRun;
+use super::balance::rng::GOLDEN;
 use super::balance::weighted::{MAX_SEQUENCE, sequence_len};
 use super::balance::{Balancer, Picked, Settings, Slot, Tried};
-use super::ramp;
+use super::slow_start;
 use super::sticky::Token;
 use super::tiers::{self, Chosen};
 use crate::config::schema::Balance;
-use crate::telemetry::vitals::{Health, InFlight, PickReason};
+use crate::telemetry::backend_state::{Health, InFlight, PickReason};
 
 /// What of an upstream's settings decides its members.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -94,8 +94,9 @@ impl Members {
 
     /// Those that may be picked with the share of their weight that counts now, 0 to 1.
     pub fn ramps(&self) -> impl Iterator<Item = (&Arc<Backend>, f64)> {
-        let of =
-            |tier: &'_ Tier| tier.factors.iter().map(|factor| f64::from(*factor) / f64::from(ramp::FULL_FACTOR)).collect();
+        let of = |tier: &'_ Tier| {
+            tier.factors.iter().map(|factor| f64::from(*factor) / f64::from(slow_start::FULL_FACTOR)).collect()
+        };
         self.tiers.iter().flat_map(move |tier| tier.members.iter().zip::<Vec<f64>>(of(tier)))
     }
 
@@ -281,7 +282,7 @@ impl Tier {
         let Chosen { members, sick, up, .. } = chosen;
         let slow_start = if up { rules.slow_start_ms } else { 0 };
         let since: Vec<_> = members.iter().map(|backend| backend.vitals.score().serving_since_ms()).collect();
-        let factors = ramp::factors(&since, now_ms, slow_start);
+        let factors = slow_start::factors(&since, now_ms, slow_start);
         let mut settings = rules.settings;
         if is_uneven(&factors) && settings.balance == Balance::RoundRobin {
             // Equal turns cannot grow.
@@ -322,7 +323,7 @@ impl Tier {
 }
 
 fn is_uneven(factors: &[u16]) -> bool {
-    factors.iter().any(|factor| *factor < ramp::FULL_FACTOR)
+    factors.iter().any(|factor| *factor < slow_start::FULL_FACTOR)
 }
 
 /// The weights of slots: with a ramp among them in parts of `ramp::FULL`, or in larger ones where the sequence of turns
@@ -332,12 +333,12 @@ fn weights(members: &[Arc<Backend>], factors: &[u16], balance: Balance, turns: b
     let part = |parts: u16| {
         let weight = |(backend, factor): (&Arc<Backend>, &u16)| {
             let exact = u32::from(backend.weight_now(balance)) * u32::from(*factor) * u32::from(parts);
-            u16::try_from(exact.div_ceil(u32::from(ramp::FULL_FACTOR))).unwrap_or(u16::MAX)
+            u16::try_from(exact.div_ceil(u32::from(slow_start::FULL_FACTOR))).unwrap_or(u16::MAX)
         };
         members.iter().zip(factors).map(weight).collect::<Vec<_>>()
     };
     let fits = |weights: &Vec<u16>| !turns || sequence_len(weights.iter().copied()) <= MAX_SEQUENCE;
-    let finest = if uneven { ramp::FULL_FACTOR } else { 1 };
+    let finest = if uneven { slow_start::FULL_FACTOR } else { 1 };
     [finest, 10, 5, 2].into_iter().filter(|parts| *parts <= finest).map(part).find(fits).unwrap_or_else(|| part(1))
 }
 

@@ -3,7 +3,7 @@
 use super::super::backend::BackendAddr;
 use super::super::balance::tests::vitals;
 use super::*;
-use crate::telemetry::vitals::{Health, AdminState};
+use crate::telemetry::backend_state::{AdminState, Health};
 
 /// A backend for a test.
 pub(crate) fn backend(name: &str, address: &str, weight: u16, health: Health) -> Arc<Backend> {

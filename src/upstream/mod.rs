@@ -1,46 +1,46 @@
 //! Upstreams: named groups of interchangeable backends, who of them may be picked now, and who is.
 //!
 //! This room knows nothing of routes, sessions or metric families. What changes at run time are the cells of
-//! backends (`telemetry::vitals`) and the members made from them; everything else is as compiled.
+//! backends (`telemetry::backend_state`) and the members made from them; everything else is as compiled.
 
 pub mod addresses;
+pub mod admin_override;
 pub mod backend;
 pub mod balance;
+pub mod checkout;
 pub mod clock;
-pub mod connect;
+mod coalesce;
+pub mod connection_pool;
 pub mod connector;
 #[cfg(test)]
 mod counting;
+pub mod dial;
 pub mod discovery;
 #[cfg(test)]
 mod ejection_tests;
 pub mod explain;
+pub mod fast_path;
 pub mod health;
+mod http1_session;
 pub mod idle_limit;
-pub mod kept;
-pub mod lease;
-mod line;
 mod lookup;
+pub mod manager;
 pub mod members;
 pub mod outlier;
 pub mod peer;
-pub mod plain;
 pub mod queue;
-pub mod ramp;
-pub mod registry;
-mod replay;
-pub mod resolve;
-pub mod retry;
-pub mod rule;
-mod session;
+pub mod resolver;
+pub mod retry_budget;
+pub mod retry_policy;
+mod rewind_io;
+mod shared_io;
 #[cfg(test)]
 mod simulation;
+pub mod slow_start;
 pub mod status;
-pub mod steer;
 pub mod sticky;
 pub mod tiers;
-mod together;
-mod tunnel;
+mod upgrade;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,17 +49,17 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
 use crate::config::schema;
+use crate::telemetry::backend_state::{Health, PickReason};
 use crate::telemetry::record::PassedOver;
-use crate::telemetry::vitals::{Health, PickReason};
 use backend::Backend;
-use balance::chance::mix;
+use balance::rng::mix;
 use balance::{Settings, Tried};
-use discovery::found::DiscoveryState;
+use discovery::state::DiscoveryState;
 use members::{Members, Pick, TierRules};
-use outlier::{Detector, Watching};
+use outlier::{AttemptObserver, Detector};
 use peer::TransportSettings;
 use queue::{Look, Queue};
-use retry::RetryBudget;
+use retry_budget::RetryBudget;
 use sticky::{Sticky, Token};
 
 /// What a request brings that speaks for one backend.
@@ -290,7 +290,7 @@ impl Upstream {
     }
 
     /// A backend whose ejection is over, if this request may be its trial: not one whose cookie names a backend that serves.
-    pub fn pick_trial(&self, tried: &Tried, now_ms: u64, named: Option<&Token>) -> Option<(Pick, Watching)> {
+    pub fn pick_trial(&self, tried: &Tried, now_ms: u64, named: Option<&Token>) -> Option<(Pick, AttemptObserver)> {
         let detector = self.detector.load();
         let detector = detector.as_ref().filter(|detector| detector.has_due(now_ms))?;
         if named.is_some_and(|token| self.members.load().named(token, tried).is_ok()) {
@@ -298,11 +298,14 @@ impl Upstream {
         }
         let backends = self.backends.load();
         let (backend, guard, watching) = detector.trial(&backends, tried, now_ms)?;
-        Some((Pick { backend: Arc::clone(backend), guard, fail_open: false, again: false, why: PickReason::Trial }, watching))
+        Some((
+            Pick { backend: Arc::clone(backend), guard, fail_open: false, again: false, why: PickReason::Trial },
+            watching,
+        ))
     }
 
     /// Watches an attempt at one of its backends, if backends are watched.
-    pub fn observe(&self, backend: &Backend) -> Option<Watching> {
+    pub fn observe(&self, backend: &Backend) -> Option<AttemptObserver> {
         self.detector.load().as_ref()?.watch(&backend.vitals)
     }
 
@@ -333,7 +336,7 @@ impl Upstream {
         if is_current {
             self.builds.fetch_add(1, Ordering::Release);
             // A request that waits may have another backend to go to now, or none.
-            self.queue.nudge();
+            self.queue.notify_first();
         }
         if let Some(found) = self.found.as_ref().filter(|_| is_current && !self.verdict_pending()) {
             found.settle();

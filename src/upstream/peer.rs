@@ -21,10 +21,10 @@ use x509_parser::prelude::FromDer;
 
 use super::addresses::{Addresses, Destination};
 use super::backend::Backend;
-use super::connect::Dialer;
+use super::checkout::{IoTimeouts, PendingCheckout};
+use super::connection_pool::{ConnectionPool, PoolKey};
 use super::connector;
-use super::kept::{ConnectionPool, PoolKey};
-use super::lease::{PendingCheckout, IoTimeouts};
+use super::dial::Dialer;
 use crate::config::pem;
 use crate::config::schema::{self, Protocol, RouteTimeouts};
 
@@ -222,14 +222,15 @@ impl PeerTemplate {
         let terms = wire.is_plain().then(|| {
             peer.options.alpn = connector::alpn();
             // The leased socket's own, so that Pingora starts no timers.
-            let limits = IoTimeouts { read: peer.options.read_timeout.take(), write: peer.options.write_timeout.take() };
+            let limits =
+                IoTimeouts { read: peer.options.read_timeout.take(), write: peer.options.write_timeout.take() };
             PoolSettings { settings: wire.group_key(), keep: wire.keep_alive, limits }
         });
         Self { peer, terms, tunnel: false, exclusive: wire.send_proxy }
     }
 
     /// The same for requests that ask to switch protocols: while they are a tunnel nothing but `timeouts.tunnel` ends
-    /// them, and over HTTP/1 they have a connection of their own (see `upstream::tunnel`).
+    /// them, and over HTTP/1 they have a connection of their own (see `upstream::upgrade`).
     pub fn tunnel(wire: &TransportSettings, timeouts: &RouteTimeouts) -> Self {
         let mut template = Self::new(wire, timeouts);
         let options = &mut template.peer.options;
@@ -296,15 +297,17 @@ mod tests {
     use super::super::members::tests::backend;
     use super::*;
     use crate::config::values::Period;
-    use crate::telemetry::vitals::Health;
+    use crate::telemetry::backend_state::Health;
 
     fn settings(yaml: &str) -> schema::Upstream {
         serde_yaml::from_str(yaml).unwrap()
     }
 
     fn peer(yaml: &str, ca: Option<&[u8]>, address: &str) -> HttpPeer {
-        let template =
-            PeerTemplate::new(&TransportSettings::new(&settings(yaml), &|_| ca.map(<[u8]>::to_vec)), &RouteTimeouts::default());
+        let template = PeerTemplate::new(
+            &TransportSettings::new(&settings(yaml), &|_| ca.map(<[u8]>::to_vec)),
+            &RouteTimeouts::default(),
+        );
         *template.peer(&backend("a", address, 1, Health::Up)).unwrap()
     }
 

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::telemetry::vitals::{AdminState, BackendCondition};
+use crate::telemetry::backend_state::{AdminState, BackendCondition};
 use crate::upstream::balance::Tried;
 use crate::upstream::discovery::DiscoverySettings;
 use crate::upstream::sticky::Token;
@@ -242,7 +242,7 @@ async fn an_operators_weight_is_what_grows() {
     let [a, b] = &backends[..] else { panic!("two backends") };
     a.vitals.score().set_serving(false, 0);
     a.vitals.score().set_serving(true, 1);
-    let wanted = steer::Wanted { weight: Some(Some(20)), mark: None };
+    let wanted = admin_override::Wanted { weight: Some(Some(20)), mark: None };
     upstream.steer(b, wanted, 0).unwrap();
     assert!(upstream.rebuild());
     assert_eq!((a.vitals.weights(), b.vitals.weights()), ((1, 1.0), (1, 2.0)));
@@ -312,7 +312,10 @@ async fn another_place_to_look_goes_on_with_what_the_old_one_had() {
     let registry = registry();
     let yaml = "u: {backends: [], discover: {dns: name.invalid, port: 80, resolver: '127.0.0.1:9', max_ttl: 1s}}";
     let first = compile(&registry, yaml, &Upstreams::new());
-    let look = DiscoverySettings { list: Some(serde_yaml::from_str("[{address: '10.0.0.1:80'}]").unwrap()), ..DiscoverySettings::default() };
+    let look = DiscoverySettings {
+        list: Some(serde_yaml::from_str("[{address: '10.0.0.1:80'}]").unwrap()),
+        ..DiscoverySettings::default()
+    };
     assert!(of(&first, "u").verdict_pending(), "nobody has looked yet");
     assert!(of(&first, "u").found().unwrap().take(look, 1));
     registry.activate(&first);
@@ -367,7 +370,9 @@ async fn one_that_is_found_has_its_token_in_every_generation_by_that_generations
     }
     let wish = PickHints { key: None, named: tokens(of(&second, "u"))[1] };
     for _ in 0..4 {
-        let queue::Look::Slot(pick) = of(&second, "u").try_pick(&Tried::default(), 0, wish) else { panic!("a backend") };
+        let queue::Look::Slot(pick) = of(&second, "u").try_pick(&Tried::default(), 0, wish) else {
+            panic!("a backend")
+        };
         assert_eq!(&*pick.backend.name, a);
     }
 }

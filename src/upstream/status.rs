@@ -9,9 +9,9 @@ use time::format_description::well_known::Rfc3339;
 use super::Upstream;
 use super::backend::Backend;
 use super::clock;
-use super::discovery::found::DiscoveryState;
+use super::discovery::state::DiscoveryState;
 use crate::config::schema::Balance;
-use crate::telemetry::vitals::BackendCondition;
+use crate::telemetry::backend_state::BackendCondition;
 
 /// An upstream as `/api/v1/status` shows it.
 #[derive(Debug, Clone, Serialize)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::backend::Backend;
 use super::members::TierRules;
-use crate::telemetry::vitals::{Health, AdminState};
+use crate::telemetry::backend_state::{AdminState, Health};
 
 /// Those of one tier that may be picked.
 #[derive(Debug)]
@@ -160,7 +160,8 @@ mod tests {
 
     /// The choice written as `names share%`, with `!` where some are down.
     fn chosen(text: &str, min_up: f64, panic_threshold: f64) -> String {
-        let rules = TierRules { fail_open: true, checked: true, tier_min_up: min_up, panic_threshold, ..TierRules::default() };
+        let rules =
+            TierRules { fail_open: true, checked: true, tier_min_up: min_up, panic_threshold, ..TierRules::default() };
         let show = |chosen: Chosen| {
             let names: Vec<_> = chosen.members.iter().map(|backend| &*backend.name).collect();
             format!("{} {:.0}%{}", names.join(","), chosen.share * 100.0, if chosen.sick { "!" } else { "" })

@@ -1,7 +1,7 @@
 //! `listeners[].tls.acme`: names that a certificate can be had for, and what it takes to have one.
 
+use super::super::node::Place;
 use super::super::schema::{Acme, AcmeChallenge};
-use super::super::tree::Place;
 use super::super::values::HostPattern;
 use super::Check;
 

@@ -1,7 +1,7 @@
 //! `upstreams.*`: what balancers are given (`hash`, `ewma`), and tiers. Weights are judged in `upstreams`.
 
+use super::super::node::Place;
 use super::super::schema::{Balance, Hash, Upstream};
-use super::super::tree::Place;
 use super::Check;
 
 pub(super) fn check(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {

@@ -1,7 +1,7 @@
 //! `upstreams.*.discover`. What is in a file that it names is judged by `upstreams::list`.
 
+use super::super::node::Place;
 use super::super::schema::{Balance, Discover, Upstream};
-use super::super::tree::Place;
 use super::Check;
 
 pub(super) fn check(check: &mut Check<'_>, at: &Place, source: &Discover, upstream: &Upstream) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use http::{HeaderName, HeaderValue};
 
-use super::super::tree::Place;
+use super::super::node::Place;
 use super::super::values::HeaderEdits;
 use super::Check;
 

@@ -1,10 +1,10 @@
 //! `upstreams.*.health_check`.
 
+use super::super::node::Place;
 use super::super::schema::{HealthCheck, HttpCheck, Protocol, Upstream};
-use super::super::tree::Place;
 use super::super::values::BackendAddress;
 use super::headers::{self, Use};
-use super::{Check, words};
+use super::{Check, text};
 
 pub(super) fn check(check: &mut Check<'_>, at: &Place, health: &HealthCheck, upstream: &Upstream) {
     one_kind(check, at, health);
@@ -72,13 +72,13 @@ fn port(check: &mut Check<'_>, at: &Place, health: &HealthCheck, upstream: &Upst
 fn request(check: &mut Check<'_>, at: &Place, http: &HttpCheck) {
     let path = at.key("path");
     let target = http.path.split('?').next().unwrap_or_default();
-    if let Some(wrong) = words::bad_path(target) {
+    if let Some(wrong) = text::bad_path(target) {
         check.say(&path, format!("{} {wrong}", check.quote(&path, &http.path)), "Write a path such as `/healthz`");
     } else if http.path.parse::<http::uri::PathAndQuery>().is_err() {
         let what = format!("{} is not a request target", check.quote(&path, &http.path));
         check.say(&path, what, "Percent-encode what is not a letter, a digit or punctuation");
     }
-    if let Some(host) = http.host.as_deref().filter(|host| words::bad_host(host)) {
+    if let Some(host) = http.host.as_deref().filter(|host| text::bad_host(host)) {
         let here = at.key("host");
         check.say(&here, format!("{} is not a host", check.quote(&here, host)), "Write a name such as `api.internal`");
     }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+use super::super::node::Place;
 use super::super::schema::Listener;
-use super::super::tree::Place;
 use super::{Check, tls};
 
 pub(super) fn check(check: &mut Check<'_>) {

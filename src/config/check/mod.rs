@@ -9,29 +9,29 @@ mod discover;
 mod headers;
 mod health;
 mod listeners;
-mod matches;
 mod outlier;
-mod process;
+mod route_match;
 mod routes;
+mod server;
 mod sticky;
+mod text;
 mod tls;
 mod upstreams;
-mod words;
 
 pub use listeners::overlap;
 
+use super::node::{Kind, Node, Place, Step};
 use super::problem::Problems;
 use super::schema::{Document, Upstream};
-use super::tree::{Kind, Node, Place, Step};
 
 /// Judges a document, of which `tree` is the file.
 pub(super) fn run(document: &Document, tree: &Node, problems: &mut Problems) {
     let mut check = Check { document, tree, problems };
-    process::check(&mut check);
+    server::check(&mut check);
     listeners::check(&mut check);
     acme::check(&mut check);
     routes::check(&mut check);
-    matches::check(&mut check);
+    route_match::check(&mut check);
     upstreams::check(&mut check);
 }
 

@@ -1,7 +1,7 @@
 //! `upstreams.*.outlier`.
 
+use super::super::node::Place;
 use super::super::schema::Outlier;
-use super::super::tree::Place;
 use super::Check;
 
 pub(super) fn check(check: &mut Check<'_>, at: &Place, rules: &Outlier) {

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::super::node::Place;
 use super::super::problem::did_you_mean;
 use super::super::schema::{HostRule, Redirect, Respond, Retry, Route, Split};
-use super::super::tree::Place;
 use super::super::values::{Name, Period};
 use super::headers::{self, Use};
-use super::{Check, words};
+use super::{Check, text};
 
 const ACTIONS: [&str; 4] = ["upstream", "split", "redirect", "respond"];
 /// Keys that only mean something where a request goes on to a backend.
@@ -93,7 +93,7 @@ fn action(check: &mut Check<'_>, at: &Place, route: &Route) {
                 format!("{} is taken for a name", check.quote(&here, name)),
                 format!("Did you mean `{word}`?"),
             );
-        } else if words::bad_host(name) {
+        } else if text::bad_host(name) {
             let what = format!("{} is not a host", check.quote(&here, name));
             check.say(&here, what, "Write `keep`, `backend` or a name such as `api.internal`");
         }
@@ -200,7 +200,7 @@ fn rewrites(check: &mut Check<'_>, at: &Place, route: &Route) {
     for (key, prefix) in [("strip_prefix", &rewrite.strip_prefix), ("add_prefix", &rewrite.add_prefix)] {
         let here = at.key("rewrite").key(key);
         if let Some(prefix) = prefix
-            && let Some(wrong) = words::bad_path(prefix)
+            && let Some(wrong) = text::bad_path(prefix)
         {
             check.say(&here, format!("{} {wrong}", check.quote(&here, prefix)), "Write a prefix such as `/api`");
         }

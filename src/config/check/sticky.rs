@@ -1,8 +1,8 @@
 //! `upstreams.*.sticky`: what a cookie may be called, and which of its attributes go together.
 
+use super::super::node::Place;
 use super::super::schema::{SameSite, Sticky, Upstream};
-use super::super::tree::Place;
-use super::{Check, words};
+use super::{Check, text};
 
 pub(super) fn check(check: &mut Check<'_>, at: &Place, sticky: &Sticky, upstream: &Upstream) {
     name(check, &at.key("cookie"), &sticky.cookie);
@@ -39,7 +39,7 @@ fn attributes(check: &mut Check<'_>, at: &Place, sticky: &Sticky) {
         check.say(&here, what, "Write `/`, or what the paths begin with, such as `/app`");
     }
     if let Some(domain) = &attributes.domain
-        && words::bad_server_name(domain)
+        && text::bad_server_name(domain)
     {
         let here = at.key("domain");
         let what = format!("{} is not a domain", check.quote(&here, domain));

@@ -1,7 +1,7 @@
 //! `listeners[].tls` and `redirect_https`. What stands in the files is judged where they are read.
 
+use super::super::node::Place;
 use super::super::schema::{Hsts, Listener, ListenerTls, RedirectHttps, Suite};
-use super::super::tree::Place;
 use super::super::values::TlsVersion;
 use super::Check;
 

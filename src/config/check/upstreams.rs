@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use super::super::node::Place;
 use super::super::schema::{Balance, Protocol, Upstream};
-use super::super::tree::Place;
 use super::super::values::BackendAddress;
-use super::{Check, balance, discover, health, outlier, sticky, words};
+use super::{Check, balance, discover, health, outlier, sticky, text};
 
 /// The longest list of backends in a file of its own.
 const LONGEST_LIST: usize = 4_096;
@@ -151,7 +151,7 @@ fn protocol(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
         _ => {}
     }
     if let Some(tls) = &upstream.tls
-        && words::bad_server_name(&tls.server_name)
+        && text::bad_server_name(&tls.server_name)
     {
         let here = at.key("tls").key("server_name");
         let what = format!("{} is not a server's name", check.quote(&here, &tls.server_name));

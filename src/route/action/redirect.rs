@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
 use crate::config::schema;
-use crate::policy::host::HostPort;
+use crate::message::host::HostPort;
 
 /// `routes[].redirect`, compiled.
 #[derive(Debug, Clone)]

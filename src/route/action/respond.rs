@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
 
 use crate::config::schema;
-use crate::policy::headers;
+use crate::message::header_edits;
 
 /// `routes[].respond`, compiled.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ impl Respond {
         let written = |error: Box<pingora::Error>| error.to_string();
         let mut header = ResponseHeader::build(status, Some(respond.headers.len() + 2)).map_err(written)?;
         for (name, value) in &respond.headers {
-            headers::name(name)?;
+            header_edits::name(name)?;
             let value = HeaderValue::from_str(value).map_err(|_| format!("`{value}` cannot be the value of {name}"))?;
             header.insert_header(name.clone(), value).map_err(written)?;
         }

@@ -2,7 +2,7 @@
 //!
 //! Cells are reached through a backend's extensions as an `Arc<Vitals>`; a backend without gets fresh ones. `select`
 //! hands out a copy of the backend and cannot hand out a guard: whoever wants in-flight counts raises them
-//! (`backend.ext.get::<Arc<Vitals>>()`, `Vitals::raise`). Weir itself never comes through here.
+//! (`backend.ext.get::<Arc<Vitals>>()`, `BackendState::raise`). Weir itself never comes through here.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use std::sync::Arc;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::selection::{BackendIter, BackendSelection};
 
-use super::chance::hash;
+use super::rng::hash;
 use super::{Balancer, Slot, Tried};
 use crate::config::schema::Balance;
-use crate::telemetry::vitals::{Labels, BackendState};
+use crate::telemetry::backend_state::{BackendState, Labels};
 use crate::upstream::clock;
 
 /// A balancer over Pingora's backends. Those of weight 0 are never selected.

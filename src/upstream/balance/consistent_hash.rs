@@ -6,11 +6,11 @@
 //! "Revisiting consistent hashing with bounded loads", AAAI 2021). Only when the key's own backend is busy all counts are
 //! read. It makes no keys: what of a request is hashed is the proxy's business.
 
-use super::chance::{GOLDEN, hash, mix};
-use super::places::HashTable;
-use super::random::among_rest;
+use super::alias::among_rest;
+use super::hash_table::HashTable;
+use super::rng::{GOLDEN, hash, mix};
 use super::{Slot, Tried};
-use crate::telemetry::vitals::InFlight;
+use crate::telemetry::backend_state::InFlight;
 
 /// How often a look-up jumps on before it looks at all that are left.
 const JUMPS: usize = 32;

@@ -4,25 +4,25 @@
 //! allocates, does I/O nor reads a clock. It never judges who may be picked: that is `members`.
 
 pub mod adapter;
-pub mod chance;
+pub mod alias;
 pub mod consistent_hash;
+pub mod dry_run;
+pub mod hash_table;
 pub mod least_connections;
 pub mod p2c;
 pub mod peak_ewma;
-pub mod places;
-pub mod preview;
-pub mod random;
+pub mod rng;
 pub mod round_robin;
 pub mod weighted;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use self::chance::{Prng, mix};
+use self::alias::AliasTable;
 use self::consistent_hash::HashBalancer;
-use self::random::AliasTable;
+use self::rng::{Prng, mix};
 use crate::config::schema::Balance;
-use crate::telemetry::vitals::{InFlight, BackendState, PickReason};
+use crate::telemetry::backend_state::{BackendState, InFlight, PickReason};
 
 /// How many backends one request can have tried: `routes[].retry.attempts` is at most 16.
 pub const MAX_TRIED: usize = 16;
@@ -252,7 +252,7 @@ impl Balancer {
                 Algorithm::PeakEwma(alias) => {
                     Prng::of_thread(|chance| peak_ewma::pick(slots, alias, chance, tried, now_ms))
                 }
-                Algorithm::Random(alias) => Prng::of_thread(|chance| random::pick(slots, alias, chance, tried)),
+                Algorithm::Random(alias) => Prng::of_thread(|chance| alias::pick(slots, alias, chance, tried)),
             }?;
             // Another thread may have taken the last place meanwhile; the next look passes it over.
             if let Some(guard) = slots.get(index)?.vitals.admit() {

@@ -3,9 +3,9 @@
 //!
 //! Ties go to the first that was drawn: idle backends are picked in proportion to their weights.
 
-use super::chance::Prng;
+use super::alias::AliasTable;
 use super::least_connections::load;
-use super::random::AliasTable;
+use super::rng::Prng;
 use super::{Slot, Tried};
 
 /// Of two that were not tried, the one with the lower `(in flight + penalty) / weight`.
@@ -43,7 +43,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::random::tests::assert_proportional;
+    use super::super::alias::tests::assert_proportional;
     use super::super::tests::balancer;
     use super::*;
     use crate::config::schema::Balance;

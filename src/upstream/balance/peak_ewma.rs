@@ -1,12 +1,12 @@
 //! Two choices by latency: of two backends drawn by weight, the one that will answer sooner. The cost of a backend is its
 //! peak-sensitive mean latency times what it carries, over its weight; the balancer of Twitter's Finagle
-//! (`p2c/PeakEwma`) and of Linkerd. The mean is kept in the backend's cells (`telemetry::score`).
+//! (`p2c/PeakEwma`) and of Linkerd. The mean is kept in the backend's cells (`telemetry::load_estimate`).
 //!
 //! It never waits for a latency: a backend without one is tried when it is idle.
 
-use super::chance::Prng;
+use super::alias::AliasTable;
 use super::least_connections::load;
-use super::random::AliasTable;
+use super::rng::Prng;
 use super::{Slot, Tried, p2c};
 
 /// The latency of a backend that has something in flight and has not answered yet, in microseconds. A second: worse than

@@ -11,8 +11,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::chance::GOLDEN;
-use super::random::among_rest;
+use super::alias::among_rest;
+use super::rng::GOLDEN;
 use super::{Slot, Tried};
 
 /// The longest sequence that is computed: 65,536 turns.

@@ -80,9 +80,11 @@ fn priorities_are_tiers_and_weights_are_shares() {
     let two = ["10.0.0.1:80 weight 60 tier 0", "10.0.0.3:80 weight 60 tier 0", "10.0.0.2:81 weight 1 tier 1"];
     assert_eq!(listed(&services), two);
     // No answer, or none that says anything: as before.
-    for reply in
-        [DnsReply::Failed("refused".into()), DnsReply::Nothing, DnsReply::Records(vec![service(".", 0, 0, 0)], Duration::ZERO)]
-    {
+    for reply in [
+        DnsReply::Failed("refused".into()),
+        DnsReply::Nothing,
+        DnsReply::Records(vec![service(".", 0, 0, 0)], Duration::ZERO),
+    ] {
         let (judged, targets) = services.take("s", reply);
         assert_eq!((judged.wrong.len(), targets.len()), (1, 3));
         assert_eq!(listed(&services), two);
@@ -115,7 +117,8 @@ fn weights_are_scaled_to_ours() {
 
 #[test]
 fn a_list_has_a_bound_and_nothing_is_no_list() {
-    let many = AddressRecords { v4: (0..5_000u32).map(|n| IpAddr::from(n.to_be_bytes())).collect(), v6: BTreeSet::new() };
+    let many =
+        AddressRecords { v4: (0..5_000u32).map(|n| IpAddr::from(n.to_be_bytes())).collect(), v6: BTreeSet::new() };
     let cut = look(many.backends(80), MergedRecords::default());
     assert_eq!((cut.list.unwrap().len(), cut.wrong.len()), (MAX_BACKENDS, 1));
     assert_eq!(look(Vec::new(), MergedRecords::default()).list, None);

@@ -49,8 +49,14 @@ impl BackendFile {
         self.failed = !matches!(read, Ok(Ok(_)));
         match read {
             Ok(Ok(list)) => DiscoverySettings { list: Some(list), ..DiscoverySettings::default() },
-            Ok(Err(problems)) => DiscoverySettings { wrong: problems.iter().map(ToString::to_string).collect(), ..DiscoverySettings::default() },
-            Err(error) => DiscoverySettings { wrong: vec![format!("{}: {error}", self.path.display())], ..DiscoverySettings::default() },
+            Ok(Err(problems)) => DiscoverySettings {
+                wrong: problems.iter().map(ToString::to_string).collect(),
+                ..DiscoverySettings::default()
+            },
+            Err(error) => DiscoverySettings {
+                wrong: vec![format!("{}: {error}", self.path.display())],
+                ..DiscoverySettings::default()
+            },
         }
     }
 

@@ -6,22 +6,22 @@
 //! members: the registry brings what was found into the upstream. No request ever waits for a look.
 
 pub mod adapter;
-pub mod answer;
-mod asker;
+pub mod dns;
+mod dns_query;
 pub mod file;
-pub mod found;
-pub mod names;
+pub mod records;
 pub mod schedule;
+pub mod state;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::dns::DnsClient;
 use self::file::BackendFile;
-use self::found::DiscoveryState;
-use self::names::DnsClient;
+use self::state::DiscoveryState;
 use super::clock;
-use super::health::prober::Changed;
+use super::health::checker::Changed;
 use crate::config::schema;
 
 /// What a look came to.

@@ -2,7 +2,7 @@
 //!
 //! Probes never share a connection with traffic, and run where the composition root says, apart from it.
 
+pub mod checker;
 mod grpc;
-pub mod machine;
+pub mod hysteresis;
 pub mod probe;
-pub mod prober;

@@ -23,9 +23,9 @@ use tokio_util::either::Either;
 use super::grpc;
 use crate::config::schema::{BodyCheck, GrpcCheck, HealthCheck, HttpCheck, Protocol};
 use crate::config::values::{Period, StatusRange};
-use crate::lack::{self, Exhaustion};
+use crate::resource_exhaustion::{self, Exhaustion};
 use crate::upstream::addresses::Destination;
-use crate::upstream::connect::{Dialer, dial, open};
+use crate::upstream::dial::{Dialer, dial, open};
 use crate::upstream::peer::TransportSettings;
 
 /// How much of a body is looked at: 64 KiB.
@@ -265,7 +265,8 @@ fn verdict(body: &BodyCheck, seen: &[u8]) -> Result<(), String> {
 
 async fn connect(place: &Destination) -> Result<(), ProbeError> {
     let connected = dial(place).await.map(drop);
-    connected.map_err(|error| ProbeError { reason: io_reason("connect", &error), lack: lack::of(&error) })
+    connected
+        .map_err(|error| ProbeError { reason: io_reason("connect", &error), lack: resource_exhaustion::of(&error) })
 }
 
 fn io_reason(what: &str, error: &std::io::Error) -> String {
@@ -281,7 +282,7 @@ fn io_reason(what: &str, error: &std::io::Error) -> String {
 /// No connection could be had.
 fn unopened(error: &Error) -> ProbeError {
     let cause = error.root_cause().downcast_ref::<std::io::Error>();
-    ProbeError { reason: explain(error), lack: cause.and_then(lack::of) }
+    ProbeError { reason: explain(error), lack: cause.and_then(resource_exhaustion::of) }
 }
 
 /// Pingora's error in a few words.

@@ -9,7 +9,12 @@ use crate::config::schema;
 fn probe(check: &str, upstream: &str) -> Probe {
     let check = Arc::new(serde_yaml::from_str(check).unwrap());
     let settings: schema::Upstream = serde_yaml::from_str(upstream).unwrap();
-    Probe::new(check, Arc::new(TransportSettings::new(&settings, &|_| None)), "api.internal:80", Arc::new(Connector::new(None)))
+    Probe::new(
+        check,
+        Arc::new(TransportSettings::new(&settings, &|_| None)),
+        "api.internal:80",
+        Arc::new(Connector::new(None)),
+    )
 }
 
 async fn answer(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, response: &str) -> String {

@@ -10,19 +10,19 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::super::backend::Backend;
-use super::super::health::prober::Changed;
-use super::machine::Cause;
-use super::watch::Watch;
-use crate::telemetry::vitals::{Health, AdminState, BackendState};
+use super::super::health::checker::Changed;
+use super::state::Cause;
+use super::watch::BackendWatch;
+use crate::telemetry::backend_state::{AdminState, BackendState, Health};
 
 /// A look at all backends that led to no ejection is not repeated for a millisecond for each so many backends.
 const BACKENDS_PER_MS: u64 = 64;
 
 /// What all generations of an upstream share while the rules are equal.
-pub(super) struct Group {
+pub(super) struct WatchGroup {
     /// When the next trial may be due.
     due_ms: AtomicU64,
-    scope: ArcSwap<Scope>,
+    scope: ArcSwap<JudgedSet>,
     /// Ejecting counts the backends that are out: one at a time.
     deciding: Mutex<()>,
     /// After a look in vain: when the next is worth its time.
@@ -30,7 +30,7 @@ pub(super) struct Group {
     changed: OnceLock<Changed>,
 }
 
-impl Default for Group {
+impl Default for WatchGroup {
     fn default() -> Self {
         Self {
             due_ms: AtomicU64::new(u64::MAX),
@@ -42,7 +42,7 @@ impl Default for Group {
     }
 }
 
-impl std::fmt::Debug for Group {
+impl std::fmt::Debug for WatchGroup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Group").field("due_ms", &self.due_ms).finish_non_exhaustive()
     }
@@ -51,7 +51,7 @@ impl std::fmt::Debug for Group {
 /// The backends that the current generation judges. An attempt may end long after its generation: its result counts only
 /// for a backend that is still judged by the same watch, and then as the current generation has it.
 #[derive(Debug, Default)]
-pub(super) struct Scope {
+pub(super) struct JudgedSet {
     pub(super) judged: Vec<Judged>,
     /// The share of those that take requests that may be ejected at once, 0 to 1.
     pub(super) max_ejected: f64,
@@ -59,12 +59,12 @@ pub(super) struct Scope {
 
 #[derive(Debug, Clone)]
 pub(super) struct Judged {
-    pub(super) watch: Arc<Watch>,
+    pub(super) watch: Arc<BackendWatch>,
     pub(super) backend: Arc<Backend>,
 }
 
 impl Judged {
-    fn is(&self, watch: &Arc<Watch>) -> bool {
+    fn is(&self, watch: &Arc<BackendWatch>) -> bool {
         Arc::ptr_eq(&self.watch, watch)
     }
 
@@ -82,10 +82,10 @@ pub(super) fn takes_requests(backend: &Backend) -> bool {
         && backend.resolved.is_known()
 }
 
-impl Scope {
+impl JudgedSet {
     /// Whether so few are out that this one may follow: of all, and of those that take requests. Where none but this one takes
     /// requests, it may not.
-    fn has_room_for(&self, watch: &Arc<Watch>) -> bool {
+    fn has_room_for(&self, watch: &Arc<BackendWatch>) -> bool {
         let (mut out, mut others, mut out_of_others) = (0, 0, 0);
         for other in self.judged.iter().filter(|judged| !judged.is(watch)) {
             let (ejected, takes) = (other.is_ejected(), takes_requests(&other.backend));
@@ -99,7 +99,7 @@ impl Scope {
     }
 
     /// Whether another backend of its tier has answered below 500 since then: else the requests may be the reason.
-    fn another_answered(&self, watch: &Arc<Watch>, since_ms: u64) -> bool {
+    fn another_answered(&self, watch: &Arc<BackendWatch>, since_ms: u64) -> bool {
         let Some(tier) = self.judged.iter().find(|judged| judged.is(watch)).map(|judged| judged.backend.tier) else {
             return false;
         };
@@ -109,7 +109,7 @@ impl Scope {
             .any(|judged| !judged.is_ejected() && takes_requests(&judged.backend))
     }
 
-    fn allows(&self, watch: &Arc<Watch>, cause: Cause) -> bool {
+    fn allows(&self, watch: &Arc<BackendWatch>, cause: Cause) -> bool {
         let confirmed = match cause {
             Cause::ServerErrors { since_ms, .. } => self.another_answered(watch, since_ms),
             Cause::Failed(_) | Cause::Ratio(..) | Cause::Trial => true,
@@ -118,9 +118,9 @@ impl Scope {
     }
 }
 
-impl Group {
+impl WatchGroup {
     /// Judges these and no others from here on. Those that stay are not touched.
-    pub(super) fn judge(&self, scope: Scope) {
+    pub(super) fn judge(&self, scope: JudgedSet) {
         let now: HashSet<_> = scope.judged.iter().map(|judged| Arc::as_ptr(&judged.watch)).collect();
         for judged in &scope.judged {
             judged.watch.set_judged(true);
@@ -168,7 +168,7 @@ impl Group {
     }
 
     /// Ejects a backend for this reason, if it may be.
-    pub(super) fn eject(&self, watch: &Arc<Watch>, cause: Cause, now_ms: u64) {
+    pub(super) fn eject(&self, watch: &Arc<BackendWatch>, cause: Cause, now_ms: u64) {
         if now_ms < self.look_again_ms.load(Ordering::Relaxed) {
             return;
         }
@@ -190,7 +190,7 @@ impl Group {
     }
 
     /// A trial has ended; `serves`: well, and the backend is judged.
-    pub(super) fn trial_ended(&self, watch: &Watch, serves: bool) {
+    pub(super) fn trial_ended(&self, watch: &BackendWatch, serves: bool) {
         if serves {
             say(&watch.vitals, None);
             self.rebuild();

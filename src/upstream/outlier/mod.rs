@@ -5,9 +5,9 @@
 //! backend that is due for its trial. It does no I/O and reads no clock: `now` is an argument.
 
 mod group;
-mod machine;
+mod sliding_window;
+mod state;
 mod watch;
-mod window;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -15,14 +15,14 @@ use std::sync::Arc;
 
 use super::backend::Backend;
 use super::balance::Tried;
-use super::balance::chance::mix;
-use super::health::prober::Changed;
+use super::balance::rng::mix;
+use super::health::checker::Changed;
 use crate::config::schema::Outlier;
-use crate::telemetry::vitals::{InFlight, BackendState};
-use group::{Group, Judged, Scope, takes_requests};
-use watch::Watch;
+use crate::telemetry::backend_state::{BackendState, InFlight};
+use group::{Judged, JudgedSet, WatchGroup, takes_requests};
+use watch::BackendWatch;
 
-pub use watch::Watching;
+pub use watch::AttemptObserver;
 
 /// How long a trial that is due but has no backend to go to is not looked for again.
 const RECHECK_INTERVAL_MS: u64 = 500;
@@ -33,7 +33,7 @@ pub struct Detector {
     rules: Outlier,
     /// By the address of a backend's cells, which the watch keeps alive.
     watches: HashMap<usize, Judged, BuildHasherDefault<AddressHasher>>,
-    group: Arc<Group>,
+    group: Arc<WatchGroup>,
 }
 
 impl Detector {
@@ -43,7 +43,7 @@ impl Detector {
         let group = previous.map(|previous| Arc::clone(&previous.group)).unwrap_or_default();
         let judged = |backend: &Arc<Backend>| {
             let known = previous.and_then(|previous| previous.watches.get(&key(&backend.vitals)));
-            let fresh = || Arc::new(Watch::new(&backend.vitals, rules, &group, false));
+            let fresh = || Arc::new(BackendWatch::new(&backend.vitals, rules, &group, false));
             let watch = known.map_or_else(fresh, |known| Arc::clone(&known.watch));
             (key(&backend.vitals), Judged { watch, backend: Arc::clone(backend) })
         };
@@ -59,9 +59,9 @@ impl Detector {
         self.rules == *rules
     }
 
-    fn scope(&self) -> Scope {
+    fn scope(&self) -> JudgedSet {
         let max_ejected = self.rules.max_ejected.fraction();
-        Scope { judged: self.watches.values().map(Judged::clone).collect(), max_ejected }
+        JudgedSet { judged: self.watches.values().map(Judged::clone).collect(), max_ejected }
     }
 
     /// These are the current ones now: the cells show what the machines say. `changed` is called after each change, on the
@@ -78,9 +78,9 @@ impl Detector {
     }
 
     /// Watches a usual attempt at a backend.
-    pub fn watch(&self, vitals: &Arc<BackendState>) -> Option<Watching> {
+    pub fn watch(&self, vitals: &Arc<BackendState>) -> Option<AttemptObserver> {
         let judged = self.watches.get(&key(vitals))?;
-        Some(Watching::new(Arc::clone(&judged.watch), false))
+        Some(AttemptObserver::new(Arc::clone(&judged.watch), false))
     }
 
     /// Whether a trial may be due. One load where none is.
@@ -94,7 +94,7 @@ impl Detector {
         backends: &'b [Arc<Backend>],
         tried: &Tried,
         now_ms: u64,
-    ) -> Option<(&'b Arc<Backend>, InFlight, Watching)> {
+    ) -> Option<(&'b Arc<Backend>, InFlight, AttemptObserver)> {
         if !self.has_due(now_ms) {
             return None;
         }
@@ -112,7 +112,7 @@ impl Detector {
             self.group.put_off(now_ms.saturating_add(RECHECK_INTERVAL_MS));
             return None;
         };
-        Some((backend, guard, Watching::new(Arc::clone(watch), true)))
+        Some((backend, guard, AttemptObserver::new(Arc::clone(watch), true)))
     }
 }
 

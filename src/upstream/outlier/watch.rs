@@ -6,19 +6,19 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::group::Group;
-use super::machine::{Cause, EndedRun, EjectionState, Report};
+use super::group::WatchGroup;
+use super::state::{Cause, EjectionState, EndedRun, Report};
 use crate::config::schema::Outlier;
-use crate::telemetry::vitals::BackendState;
+use crate::telemetry::backend_state::BackendState;
 
 /// No trial is due.
 const NEVER: u64 = u64::MAX;
 
 /// One backend under outlier detection.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct BackendWatch {
     pub(super) vitals: Arc<BackendState>,
-    group: Weak<Group>,
+    group: Weak<WatchGroup>,
     state: Mutex<State>,
     /// A success has something to change: a run is under way, or a ratio counts all results.
     takes_successes: AtomicBool,
@@ -36,8 +36,8 @@ struct State {
     judged: bool,
 }
 
-impl Watch {
-    pub(super) fn new(vitals: &Arc<BackendState>, rules: &Outlier, group: &Arc<Group>, judged: bool) -> Self {
+impl BackendWatch {
+    pub(super) fn new(vitals: &Arc<BackendState>, rules: &Outlier, group: &Arc<WatchGroup>, judged: bool) -> Self {
         let counts_all = rules.error_ratio.fraction() > 0.0;
         Self {
             vitals: Arc::clone(vitals),
@@ -137,7 +137,7 @@ impl Watch {
             return None;
         }
         let mut state = self.state();
-        let cause = state.machine.saw(report, ended, now_ms);
+        let cause = state.machine.record(report, ended, now_ms);
         // After a response header has ended a run, the next success clears it: until then the run may go on.
         if report != Report::Success || state.machine.is_clean() {
             let takes = self.counts_all || report != Report::Success;
@@ -149,15 +149,15 @@ impl Watch {
 
 /// One attempt under watch. Dropped without a result it says nothing about the backend.
 #[derive(Debug)]
-pub struct Watching {
-    watch: Arc<Watch>,
+pub struct AttemptObserver {
+    watch: Arc<BackendWatch>,
     ended_run: EndedRun,
     trial: bool,
     reported: bool,
 }
 
-impl Watching {
-    pub(super) fn new(watch: Arc<Watch>, trial: bool) -> Self {
+impl AttemptObserver {
+    pub(super) fn new(watch: Arc<BackendWatch>, trial: bool) -> Self {
         Self { watch, ended_run: EndedRun::default(), trial, reported: false }
     }
 
@@ -198,7 +198,7 @@ impl Watching {
     }
 }
 
-impl Drop for Watching {
+impl Drop for AttemptObserver {
     fn drop(&mut self) {
         if self.trial && !self.reported {
             // Due again at once.

@@ -7,8 +7,8 @@
 //! Who has tried a backend does not want its slots: those who have tried the same are of one kind and wait for the same
 //! slots. If the first finds none for itself, it wakes the first that came after it of another kind.
 
-mod line;
-mod lines;
+mod classes;
+mod fifo;
 
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use lines::{WaitClasses, ClassTicket};
+use classes::{ClassTicket, WaitClasses};
 
 /// What a look for a slot came to.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl Queue {
     }
 
     /// A slot may be free: the first in line has a look. Costs a load where nobody waits.
-    pub fn nudge(&self) {
+    pub fn notify_first(&self) {
         // Against the fence in `join`: either the slot that became free before this is seen by who joins, or who has
         // joined is seen here.
         fence(Ordering::SeqCst);
@@ -93,14 +93,14 @@ impl Queue {
         let mut turn = place.is_oldest();
         if !turn && place.is_first() {
             // What is free now may be what those of other kinds do not want; they are asked first.
-            self.nudge();
+            self.notify_first();
         }
         loop {
             if turn {
                 match look() {
                     Look::Slot(slot) => return Ok(slot),
                     Look::Nobody => return Err(WaitError::Nobody),
-                    Look::Full | Look::ForOthers => place.pass_on(),
+                    Look::Full | Look::ForOthers => place.notify_next(),
                 }
             }
             tokio::select! {
@@ -145,7 +145,7 @@ impl Place<'_> {
         self.standing.as_ref().is_some_and(|standing| self.queue.lines().is_oldest(standing))
     }
 
-    fn pass_on(&self) {
+    fn notify_next(&self) {
         let lines = self.queue.lines();
         if let Some(next) = self.standing.as_ref().and_then(|standing| lines.first_after(standing)) {
             next.notify_one();

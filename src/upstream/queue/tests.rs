@@ -11,7 +11,7 @@ use super::super::balance::tests::balancer;
 use super::super::balance::{Balancer, Tried};
 use super::*;
 use crate::config::schema::Balance;
-use crate::telemetry::vitals::OnFree;
+use crate::telemetry::backend_state::OnFree;
 
 /// Slots that are given back by hand.
 #[derive(Default)]
@@ -31,7 +31,7 @@ impl Slots {
 
     fn give(&self) {
         self.free.fetch_add(1, Ordering::Relaxed);
-        self.queue.nudge();
+        self.queue.notify_first();
     }
 
     async fn wait(&self, size: usize) -> Result<(), WaitError> {
@@ -111,7 +111,7 @@ async fn a_slot_that_the_first_does_not_want_goes_to_the_next_that_does() {
     // The first backend again and again: those who have tried it let the others pass, in their order.
     for at in [0, 0, 0, 1, 1] {
         free[at].fetch_add(1, Ordering::Relaxed);
-        queue.nudge();
+        queue.notify_first();
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
@@ -209,7 +209,7 @@ impl Traffic {
         let (balancer, queue) = (Arc::new(balancer(kind, &vec![1; backends])), Arc::<Queue>::default());
         for slot in balancer.slots() {
             let queue = Arc::clone(&queue);
-            slot.vitals.set_limit(limit, Some(OnFree::new(move || queue.nudge())));
+            slot.vitals.set_limit(limit, Some(OnFree::new(move || queue.notify_first())));
         }
         Self { balancer, queue, limit, tasks: Vec::new() }
     }

@@ -7,16 +7,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-mod fleet;
-mod ledger;
-mod line;
-mod plan;
+mod backends;
+mod distribution;
+mod driver;
+mod oracle;
+mod params;
+mod reference_queue;
 mod request;
-mod spread;
-mod world;
 
-use plan::{Plan, WORLDS};
-use world::{Summary, World};
+use driver::{Summary, World};
+use params::{Plan, WORLDS};
 
 /// Runs one world; the seed is said if it fails.
 fn run(plan: Plan, seed: u64, events: u64) -> Summary {

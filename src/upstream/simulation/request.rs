@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use super::fleet::Mood;
-use super::line::Waiting;
-use crate::telemetry::vitals::InFlight;
+use super::backends::Mood;
+use super::reference_queue::Waiting;
+use crate::telemetry::backend_state::InFlight;
 use crate::upstream::Upstream;
 use crate::upstream::backend::Backend;
 use crate::upstream::balance::Tried;
-use crate::upstream::balance::chance::Prng;
-use crate::upstream::outlier::Watching;
-use crate::upstream::rule::{self, Failed};
+use crate::upstream::balance::rng::Prng;
+use crate::upstream::outlier::AttemptObserver;
+use crate::upstream::retry_policy::{self, Failed};
 
 /// A request on its way.
 pub struct Request {
@@ -46,8 +46,8 @@ impl Request {
     }
 
     /// As the retry rule sees it.
-    pub fn described(&self) -> rule::Request {
-        rule::Request {
+    pub fn described(&self) -> retry_policy::Request {
+        retry_policy::Request {
             tries: self.tries,
             idempotent: self.idempotent,
             replayable: self.replayable,
@@ -60,7 +60,7 @@ impl Request {
 /// One try at one backend.
 pub struct Attempt {
     pub backend: Arc<Backend>,
-    pub watching: Option<Watching>,
+    pub watching: Option<AttemptObserver>,
     pub outcome: Outcome,
     /// Held until the attempt is dropped.
     pub _guard: InFlight,

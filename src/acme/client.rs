@@ -1,0 +1,361 @@
+//! The dialogue with an ACME server by which a name gets a certificate (RFC 8555 section 7.1), from the account to the
+//! certificate. When it is led, and what becomes of it, is others'.
+
+use std::error::Error as StdError;
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use instant_acme::{
+    AccountCredentials, AuthorizationHandle, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error,
+    Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+};
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use rustls_pki_types::Der;
+use tokio::runtime::Handle;
+
+use super::backoff::FailureKind;
+use super::http::{Http, LastRefusal};
+use super::storage;
+use crate::config::schema::AcmeChallenge;
+use crate::tls::{AcmeCerts, Certificate, Challenges, Issuer, Pending};
+
+/// How long a server may take to see that a name leads here, and then to issue.
+const PATIENCE: RetryPolicy =
+    RetryPolicy::new().initial_delay(Duration::from_millis(100)).backoff(1.5).timeout(Duration::from_secs(60));
+
+/// Why there is no certificate.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) trouble: FailureKind,
+    pub(super) error: String,
+}
+
+impl Failure {
+    pub(super) fn local(what: &str, error: &io::Error) -> Self {
+        Self { trouble: FailureKind::Local, error: format!("{what}: {error}") }
+    }
+
+    fn refused(error: impl Into<String>) -> Self {
+        Self { trouble: FailureKind::Refused, error: error.into() }
+    }
+}
+
+/// Has a certificate issued; gives its key and the chain, PEM.
+///
+/// # Errors
+/// There is none, for now.
+pub(super) async fn obtain(managed: &AcmeCerts, challenges: &Arc<Challenges>) -> Result<Vec<u8>, Failure> {
+    let last = LastRefusal::default();
+    let dialogue = Dialogue { managed, challenges, last: Arc::clone(&last) };
+    let judge = |error: OrderError| match error {
+        OrderError::Here(failure) => failure,
+        OrderError::There(error) => judged(&error, &last, &managed.issuer),
+    };
+    let (account, other_address) = dialogue.account().await.map_err(judge)?;
+    let result = dialogue.run(&account, other_address).await;
+    if let Err(OrderError::There(Error::Api(problem))) = &result
+        && problem.r#type.as_deref() == Some(NO_ACCOUNT)
+    {
+        let (issuer, id) = (Arc::clone(&managed.issuer), account.id().to_owned());
+        let dropped = blocking(move || storage::drop_account(&issuer, &id)).await;
+        dropped.map_err(|error| Failure::local("the account cannot be put away", &error))?;
+    }
+    result.map_err(judge)
+}
+
+/// What a server says of a certificate that it issued (RFC 9773 section 4.2).
+#[derive(Debug)]
+pub(super) struct Advice {
+    /// When it wants it to be renewed, in seconds since 1970.
+    pub(super) window: (i64, i64),
+    /// For how many seconds that holds.
+    pub(super) wait: i64,
+}
+
+/// Asks a server when it wants a certificate to be renewed.
+///
+/// # Errors
+/// It does not say.
+pub(super) async fn advice(
+    managed: &AcmeCerts,
+    challenges: &Arc<Challenges>,
+    certificate: &Certificate,
+) -> Result<Advice, Failure> {
+    let unknown = || Failure::refused("the certificate does not say whose it is");
+    let (authority, serial) = certificate.issued_as().ok_or_else(unknown)?;
+    let last = LastRefusal::default();
+    let dialogue = Dialogue { managed, challenges, last: Arc::clone(&last) };
+    let asked = async {
+        let (account, _) = dialogue.account().await?;
+        let name = CertificateIdentifier::new(Der::from_slice(&authority), Der::from_slice(&serial));
+        Ok(account.renewal_info(&name).await?)
+    };
+    let (info, wait) = asked.await.map_err(|error: OrderError| match error {
+        OrderError::Here(failure) => failure,
+        OrderError::There(error) => judged(&error, &last, &managed.issuer),
+    })?;
+    let window = (info.suggested_window.start.unix_timestamp(), info.suggested_window.end.unix_timestamp());
+    Ok(Advice { window, wait: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX) })
+}
+
+/// What an order ends early with: on our side, or on the server's.
+enum OrderError {
+    Here(Failure),
+    There(Error),
+}
+
+impl From<Failure> for OrderError {
+    fn from(failure: Failure) -> Self {
+        Self::Here(failure)
+    }
+}
+
+impl From<Error> for OrderError {
+    fn from(error: Error) -> Self {
+        Self::There(error)
+    }
+}
+
+/// RFC 8555 section 6.7.
+const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
+const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
+const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
+const SERVER_INTERNAL: &str = "urn:ietf:params:acme:error:serverInternal";
+
+fn judged(error: &Error, last: &LastRefusal, issuer: &Issuer) -> Failure {
+    let refusal = *last.lock().unwrap_or_else(PoisonError::into_inner);
+    let trouble = match (error, refusal) {
+        (_, Some(refusal)) if refusal.limited || refusal.wait.is_some() => FailureKind::Limited(refusal.wait),
+        (Error::Api(problem), _) => match problem.r#type.as_deref() {
+            Some(RATE_LIMITED) => FailureKind::Limited(None),
+            // It has forgotten us, as servers for tests do: there will be another account. Nonces it forgets more often, and
+            // several in a row say nothing of the order (section 6.5).
+            Some(NO_ACCOUNT | BAD_NONCE | SERVER_INTERNAL) => FailureKind::Unreachable,
+            _ => FailureKind::Refused,
+        },
+        _ => FailureKind::Unreachable,
+    };
+    let error = with_causes(error);
+    let error = if trouble == FailureKind::Unreachable { at_directory(&error, issuer) } else { error };
+    Failure { trouble, error }
+}
+
+/// Who it is that cannot be reached, and what to do where nobody vouches for it.
+fn at_directory(error: &str, issuer: &Issuer) -> String {
+    let hint = match &issuer.authorities {
+        _ if !["UnknownIssuer", "BadSignature"].iter().any(|kind| error.contains(kind)) => "",
+        Some(_) => "; its certificate does not come from `directory_ca`",
+        None => "; the system does not know who issued its certificate: write that authority as `directory_ca`",
+    };
+    format!("{}: {error}{hint}", issuer.directory)
+}
+
+/// An error and what it came from, each once.
+fn with_causes(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Runs what blocks on the file system.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// A challenge that is answered until this is dropped. Its file is removed on a thread that may block: orders run on the
+/// control thread.
+struct Answered(Option<Pending>);
+
+impl Drop for Answered {
+    fn drop(&mut self) {
+        let pending = self.0.take();
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || drop(pending))),
+            Err(_) => drop(pending),
+        }
+    }
+}
+
+struct Dialogue<'a> {
+    managed: &'a AcmeCerts,
+    challenges: &'a Arc<Challenges>,
+    last: LastRefusal,
+}
+
+impl Dialogue<'_> {
+    /// `other_address`: the account, if the server knows another address of mail.
+    async fn run(
+        &self,
+        account: &instant_acme::Account,
+        other_address: Option<AccountCredentials>,
+    ) -> Result<Vec<u8>, OrderError> {
+        if let Some(credentials) = other_address {
+            let contact = contact(&self.managed.issuer);
+            account.update_contacts(&contact.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+            keep(&self.managed.issuer, credentials).await?;
+        }
+        let identifiers = [Identifier::Dns(self.managed.name.to_string())];
+        let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
+        // Answered until the server has seen it.
+        let pending = self.prove(&mut order).await?;
+        let ready = order.poll_ready(&PATIENCE).await;
+        drop(pending);
+        match ready {
+            Ok(OrderStatus::Ready) => {}
+            Ok(_) => return Err(self.why_not(&mut order).await.unwrap_or_else(unsaid).into()),
+            Err(error @ Error::Api(_)) => return Err(self.why_not(&mut order).await.map_or(error.into(), Into::into)),
+            Err(error) => return Err(error.into()),
+        }
+        let (key, request) = request(&self.managed.name)?;
+        order.finalize_csr(&request).await?;
+        let chain = order.poll_certificate(&PATIENCE).await?;
+        Ok(format!("{key}{chain}").into_bytes())
+    }
+
+    /// The account that is kept, or a new one. One at a time, so that processes that start together make one.
+    async fn account(&self) -> Result<(instant_acme::Account, Option<AccountCredentials>), OrderError> {
+        let issuer = Arc::clone(&self.managed.issuer);
+        let kept = blocking(move || Ok((storage::take_account(&issuer)?, storage::account(&issuer)?))).await;
+        let (_lock, kept) = kept.map_err(|error| Failure::local("the account cannot be read", &error))?;
+        let issuer = &self.managed.issuer;
+        if let Some(kept) = kept {
+            // The builder takes them; they are written again only where something changes.
+            let copy = serde_json::to_value(&kept.credentials).and_then(serde_json::from_value).map_err(Error::from)?;
+            let account = self.builder()?.from_credentials(kept.credentials).await?;
+            return Ok((account, (kept.email != issuer.email).then_some(copy)));
+        }
+        let contact = contact(issuer);
+        let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+        let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
+        let (account, credentials) = self.builder()?.create(&new, issuer.directory.clone(), None).await?;
+        keep(issuer, credentials).await?;
+        tracing::info!(directory = issuer.directory, "an account was made with this ACME server");
+        Ok((account, None))
+    }
+
+    fn builder(&self) -> Result<instant_acme::AccountBuilder, Failure> {
+        let http = Http::new(self.managed.issuer.authorities.as_deref(), Arc::clone(&self.last));
+        let http = http.map_err(|error| Failure { trouble: FailureKind::Local, error })?;
+        Ok(instant_acme::Account::builder_with_http(Box::new(http)))
+    }
+
+    /// Answers what the server asks, and says that it may look.
+    async fn prove(&self, order: &mut Order) -> Result<Vec<Answered>, OrderError> {
+        let mut pending = Vec::new();
+        let mut authorizations = order.authorizations();
+        while let Some(authorization) = authorizations.next().await {
+            let mut authorization = authorization?;
+            match authorization.status {
+                AuthorizationStatus::Valid => {}
+                AuthorizationStatus::Pending => pending.push(self.answer(&mut authorization).await?),
+                status => return Err(Failure::refused(format!("the authorization is {status:?}")).into()),
+            }
+        }
+        Ok(pending)
+    }
+
+    async fn answer<'a>(&self, authorization: &'a mut AuthorizationHandle<'a>) -> Result<Answered, OrderError> {
+        let (kind, what) = self.wanted();
+        let Some(mut challenge) = authorization.challenge(kind) else {
+            return Err(Failure::refused(format!("the server has no challenge {what} for this name")).into());
+        };
+        let key = match self.managed.challenge {
+            AcmeChallenge::Http01 => challenge.token.clone(),
+            AcmeChallenge::TlsAlpn01 => self.managed.name.to_string(),
+        };
+        let (challenges, kind) = (Arc::clone(self.challenges), self.managed.challenge);
+        let answer = challenge.key_authorization().as_str().to_owned();
+        let pending = blocking(move || challenges.answer(kind, &key, &answer)).await;
+        let pending = pending.map_err(|error| Failure::local("the challenge cannot be answered", &error))?;
+        let pending = Answered(Some(pending));
+        challenge.set_ready().await?;
+        Ok(pending)
+    }
+
+    fn wanted(&self) -> (ChallengeType, &'static str) {
+        match self.managed.challenge {
+            AcmeChallenge::Http01 => (ChallengeType::Http01, "http-01"),
+            AcmeChallenge::TlsAlpn01 => (ChallengeType::TlsAlpn01, "tls-alpn-01"),
+        }
+    }
+
+    /// What the server did not like, if it says so: it stands at the challenge.
+    async fn why_not(&self, order: &mut Order) -> Option<Failure> {
+        let mut authorizations = order.authorizations();
+        while let Some(Ok(mut authorization)) = authorizations.next().await {
+            let Ok(state) = authorization.refresh().await else { continue };
+            if let Some(problem) = state.challenges.iter().find_map(|challenge| challenge.error.as_ref()) {
+                return Some(Failure::refused(problem.to_string()));
+            }
+        }
+        None
+    }
+}
+
+fn unsaid() -> Failure {
+    Failure::refused("the server refused the order and does not say why")
+}
+
+/// Where the server may write to, as it wants it (RFC 8555 section 7.1.2).
+fn contact(issuer: &Issuer) -> Option<String> {
+    issuer.email.as_ref().map(|email| format!("mailto:{email}"))
+}
+
+async fn keep(issuer: &Arc<Issuer>, credentials: AccountCredentials) -> Result<(), Failure> {
+    let (issuer, account) = (Arc::clone(issuer), storage::Account { email: issuer.email.clone(), credentials });
+    let kept = blocking(move || storage::keep_account(&issuer, &account)).await;
+    kept.map_err(|error| Failure::local("the account cannot be kept", &error))
+}
+
+/// A new key, PEM, and the request for a certificate for it.
+fn request(name: &str) -> Result<(String, Vec<u8>), Failure> {
+    let made = || {
+        let mut params = CertificateParams::new([name.to_owned()])?;
+        params.distinguished_name = DistinguishedName::new();
+        let key = KeyPair::generate()?;
+        let request = params.serialize_request(&key)?.der().to_vec();
+        Ok::<_, rcgen::Error>((key.serialize_pem(), request))
+    };
+    made().map_err(|error| Failure { trouble: FailureKind::Local, error: format!("no key could be made: {error}") })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::super::http::Refusal;
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_is_weighed_by_its_kind() {
+        let (directory, folder) = ("https://ca.test/dir".to_owned(), "".into());
+        let issuer = Issuer { directory, email: None, authorities: None, folder };
+        let weighed = |kind: &str, refusal| {
+            let kind = format!("urn:ietf:params:acme:error:{kind}");
+            let problem = serde_json::from_value(serde_json::json!({ "type": kind, "detail": "so it is" })).unwrap();
+            let last = LastRefusal::default();
+            *last.lock().unwrap() = refusal;
+            judged(&Error::Api(problem), &last, &issuer).trouble
+        };
+        for (kind, trouble) in [
+            ("badNonce", FailureKind::Unreachable),
+            ("accountDoesNotExist", FailureKind::Unreachable),
+            ("serverInternal", FailureKind::Unreachable),
+            ("rateLimited", FailureKind::Limited(None)),
+            ("rejectedIdentifier", FailureKind::Refused),
+        ] {
+            assert_eq!(weighed(kind, None), trouble, "{kind}");
+        }
+        let busy = Some(Refusal { limited: false, wait: Some(60) });
+        assert_eq!(weighed("serverInternal", busy), FailureKind::Limited(Some(60)));
+    }
+}

@@ -1,0 +1,143 @@
+//! What was issued and could not be written: it is served, and written once that can be done. It is not ordered again
+//! meanwhile, as servers limit how often they issue.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::storage;
+use crate::tls::{AcmeCerts, Certificate, secure_file};
+
+/// Keys and certificates, PEM, by the file that they are to be kept in.
+#[derive(Default)]
+pub(super) struct PendingWrites {
+    files: BTreeMap<PathBuf, Arc<[u8]>>,
+}
+
+impl fmt::Debug for PendingWrites {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Never the keys.
+        f.debug_set().entries(self.files.keys()).finish()
+    }
+}
+
+impl PendingWrites {
+    /// These are wanted from here on; the others are let go.
+    pub(super) fn want(&mut self, managed: &[AcmeCerts]) {
+        self.files.retain(|file, _| managed.iter().any(|each| each.file == *file));
+    }
+
+    /// This could not be written.
+    pub(super) fn add(&mut self, managed: &AcmeCerts, pem: Vec<u8>) {
+        self.files.insert(managed.file.clone(), pem.into());
+    }
+
+    /// Nothing of this name is left to be written.
+    pub(super) fn remove(&mut self, managed: &AcmeCerts) {
+        self.files.remove(&managed.file);
+    }
+
+    /// What is still to be written.
+    pub(super) fn of(&self, managed: &AcmeCerts) -> Option<Arc<[u8]>> {
+        self.files.get(&managed.file).cloned()
+    }
+
+    /// The newer of what is kept and what could not be; that is let go where it is not.
+    pub(super) fn newest(&mut self, managed: &AcmeCerts, kept: Option<Certificate>) -> Option<Certificate> {
+        match self.files.get(&managed.file).and_then(|pem| newer(managed, pem, kept.as_ref())) {
+            Some(ours) => Some(ours),
+            None => {
+                self.remove(managed);
+                kept
+            }
+        }
+    }
+}
+
+/// Writes it now, unless something newer is kept; nothing where another process has the name in work.
+///
+/// # Errors
+/// It still cannot be written.
+pub(super) fn write(managed: &AcmeCerts, pem: &[u8]) -> io::Result<Option<()>> {
+    let Some(_lock) = storage::take(managed)? else { return Ok(None) };
+    let kept = managed.read().ok().flatten();
+    if newer(managed, pem, kept.as_ref()).is_some() {
+        secure_file::write(&managed.file, pem)?;
+    }
+    Ok(Some(()))
+}
+
+/// This, if it is newer than what is kept.
+fn newer(managed: &AcmeCerts, pem: &[u8], kept: Option<&Certificate>) -> Option<Certificate> {
+    let ours = managed.parse(pem).ok()?;
+    kept.is_none_or(|kept| kept.not_before() < ours.not_before()).then_some(ours)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+    use crate::config::schema::AcmeChallenge;
+    use crate::tls::Issuer;
+
+    fn managed(folder: &std::path::Path) -> AcmeCerts {
+        let (file, folder) = (folder.join("a.example.pem"), folder.to_owned());
+        let issuer = Issuer { directory: "https://ca/dir".into(), email: None, authorities: None, folder };
+        let (name, label) = ("a.example".into(), "acme:a.example".into());
+        AcmeCerts { name, label, issuer: Arc::new(issuer), challenge: AcmeChallenge::Http01, file }
+    }
+
+    fn issued(year: i32) -> Vec<u8> {
+        let mut params = CertificateParams::new(["a.example".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        format!("{}{}", key.serialize_pem(), params.self_signed(&key).unwrap().pem()).into_bytes()
+    }
+
+    #[test]
+    fn what_was_kept_before_does_not_come_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let managed = managed(folder.path());
+        let (old, new) = (issued(2020), issued(2021));
+        secure_file::write(&managed.file, &old).unwrap();
+        let mut unkept = PendingWrites::default();
+        unkept.add(&managed, new.clone());
+        unkept.want(std::slice::from_ref(&managed));
+        let newest = unkept.newest(&managed, managed.read().unwrap()).unwrap();
+        assert_eq!(newest.not_before(), managed.parse(&new).unwrap().not_before());
+        let lock = storage::take(&managed).unwrap().unwrap();
+        assert_eq!(write(&managed, &new).unwrap(), None, "another has it in work");
+        drop(lock);
+        assert_eq!(write(&managed, &new).unwrap(), Some(()));
+        assert_eq!(std::fs::read(&managed.file).unwrap(), new);
+    }
+
+    #[test]
+    fn what_is_newer_stays_and_ends_the_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let managed = managed(folder.path());
+        let (ours, theirs) = (issued(2020), issued(2021));
+        secure_file::write(&managed.file, &theirs).unwrap();
+        assert_eq!(write(&managed, &ours).unwrap(), Some(()));
+        assert_eq!(std::fs::read(&managed.file).unwrap(), theirs);
+        let mut unkept = PendingWrites::default();
+        unkept.add(&managed, ours);
+        assert!(unkept.newest(&managed, managed.read().unwrap()).is_some());
+        assert!(unkept.of(&managed).is_none());
+    }
+
+    #[test]
+    fn keys_are_not_shown_and_names_that_go_are_let_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let managed = managed(folder.path());
+        let mut unkept = PendingWrites::default();
+        unkept.add(&managed, issued(2020));
+        assert!(!format!("{unkept:?}").contains("PRIVATE"));
+        unkept.want(&[]);
+        assert!(unkept.of(&managed).is_none());
+    }
+}

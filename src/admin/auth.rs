@@ -1,0 +1,205 @@
+//! Authorizes requests: the bearer token or a browser's session, the Host and Origin headers, the content type of changes. It
+//! answers those that are refused, and looks at nothing else of a request.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
+
+use super::attempts::Attempts;
+use super::login;
+use super::origin::{self, Origin};
+use super::router::refuse;
+use super::token::Token;
+
+/// What the guard needs to know.
+#[derive(Debug, Clone)]
+pub(super) struct AuthLayer {
+    pub(super) token: Token,
+    pub(super) attempts: Arc<Attempts>,
+    /// Only this machine reaches the address, by a name or an IP address.
+    pub(super) loopback: bool,
+    /// The session cookie. It has the port in it, as browsers give cookies to all ports of a host.
+    pub(super) cookie: Arc<str>,
+}
+
+/// By which right a request comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// There is no token, so none is asked for.
+    Anyone,
+    /// With the bearer token.
+    Bearer,
+    /// With the cookie of a session.
+    Browser,
+    /// By none.
+    Unknown,
+}
+
+impl AuthLayer {
+    pub(super) fn new(token: Token, loopback: bool, port: u16) -> Self {
+        Self { token, attempts: Arc::default(), loopback, cookie: format!("weir_admin_{port}").into() }
+    }
+
+    /// The id of the session that a request names.
+    pub(super) fn session<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        let fields = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let mut pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        pairs.find(|(name, _)| *name == &*self.cookie).map(|(_, id)| id)
+    }
+
+    fn caller(&self, headers: &HeaderMap) -> Caller {
+        if !self.token.is_set() {
+            Caller::Anyone
+        } else if bearer(headers).is_some_and(|shown| self.token.is(shown)) {
+            Caller::Bearer
+        } else if self.session(headers).is_some_and(|id| self.token.has_session(id, Instant::now())) {
+            Caller::Browser
+        } else {
+            Caller::Unknown
+        }
+    }
+}
+
+/// Lets a request pass or refuses it.
+pub(super) async fn check(State(guard): State<AuthLayer>, mut request: Request, next: Next) -> Response {
+    // Load balancers and kubelets have no token, and what they learn is no secret.
+    if matches!(request.uri().path(), "/healthz" | "/readyz") {
+        return next.run(request).await;
+    }
+    let caller = guard.caller(request.headers());
+    match judge(&guard, caller, &request) {
+        Ok(()) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(refusal) => refusal,
+    }
+}
+
+// The refusal is a response: large, but made for few.
+#[allow(clippy::result_large_err)]
+fn judge(guard: &AuthLayer, caller: Caller, request: &Request) -> Result<(), Response> {
+    let (headers, method, path) = (request.headers(), request.method(), request.uri().path());
+    if caller == Caller::Unknown && path != login::LOGIN {
+        return Err(unauthorized(headers, method, request.uri()));
+    }
+    // Without a token loopback is the only wall, and a web page whose name resolves to 127.0.0.1 climbs it. It cannot do so with
+    // an address as its host.
+    if caller == Caller::Anyone && guard.loopback && !is_local(headers) {
+        return Err(refuse(StatusCode::FORBIDDEN, "the Host must be `localhost` or an IP address here"));
+    }
+    if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Ok(());
+    }
+    match origin::of(headers) {
+        Origin::Same => {}
+        // Programs send none. Browsers do with every change, so a cookie without it comes from something odd.
+        Origin::Missing if caller != Caller::Browser => {}
+        Origin::Missing => return Err(refuse(StatusCode::FORBIDDEN, "a change by a browser needs an Origin")),
+        Origin::Other(what) => return Err(refuse(StatusCode::FORBIDDEN, &what)),
+    }
+    // A browser sends JSON across sites only after asking, and nothing here answers that.
+    if !matches!(path, "/api/v1/diff" | login::LOGIN | login::LOGOUT) && !is_json(headers) {
+        return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "changes need `Content-Type: application/json`"));
+    }
+    Ok(())
+}
+
+/// Browsers get the login form where they wanted a page, programs an error.
+fn unauthorized(headers: &HeaderMap, method: &Method, uri: &Uri) -> Response {
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
+    if login::wants_html(headers) && matches!(*method, Method::GET | Method::HEAD) {
+        let next = uri.path_and_query().map_or("/", |wanted| wanted.as_str());
+        return (challenge, login::page(StatusCode::UNAUTHORIZED, next, "")).into_response();
+    }
+    (challenge, refuse(StatusCode::UNAUTHORIZED, "a bearer token is needed")).into_response()
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, shown) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| shown.trim())
+}
+
+fn is_local(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(header::HOST).and_then(|value| value.to_str().ok()) else { return false };
+    let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = value.and_then(|value| value.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn with(name: header::HeaderName, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(name, value.parse().unwrap())])
+    }
+
+    #[test]
+    fn tokens_are_compared_whole() {
+        let guard = AuthLayer::new(Token::new(Some("abc".into())), true, 1);
+        for (value, good) in [
+            ("Bearer abc", true),
+            ("bearer  abc", true),
+            ("Bearer ab", false),
+            ("Bearer abcd", false),
+            ("abc", false),
+            ("Basic YWJjOmFiYw==", false),
+        ] {
+            let expected = if good { Caller::Bearer } else { Caller::Unknown };
+            assert_eq!(guard.caller(&with(header::AUTHORIZATION, value)), expected, "{value}");
+        }
+        assert_eq!(guard.caller(&HeaderMap::new()), Caller::Unknown);
+    }
+
+    #[test]
+    fn a_session_is_found_among_other_cookies_and_those_of_other_ports_are_none() {
+        let guard = AuthLayer::new(Token::new(Some("abc".into())), true, 9180);
+        let id = guard.token.log_in("abc", Instant::now()).unwrap().unwrap();
+        for (value, good) in [
+            (format!("weir_admin_9180={id}"), true),
+            (format!("a=b; weir_admin_9180={id}; c"), true),
+            (format!("weir_admin_9181={id}"), false),
+            (format!("weir_admin_9180=x{id}"), false),
+            ("weir_admin_9180=".to_owned(), false),
+        ] {
+            let expected = if good { Caller::Browser } else { Caller::Unknown };
+            assert_eq!(guard.caller(&with(header::COOKIE, &value)), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_localhost_is_not_local() {
+        for (value, good) in [
+            ("localhost", true),
+            ("LOCALHOST:9180", true),
+            ("127.0.0.1:9180", true),
+            ("[::1]:9180", true),
+            ("evil.example:9180", false),
+            ("localhost.evil.example", false),
+            ("", false),
+        ] {
+            assert_eq!(is_local(&with(header::HOST, value)), good, "{value}");
+        }
+        assert!(!is_local(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn only_json_is_json() {
+        assert!(is_json(&with(header::CONTENT_TYPE, "application/json; charset=utf-8")));
+        assert!(!is_json(&with(header::CONTENT_TYPE, "text/plain")));
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,152 @@
+//! What is answered where. Each handler asks `Control` and writes down the reply.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::response::{Html, IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Router, middleware};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use serde_json::json;
+
+use super::api::ReloadReply;
+use super::api_explain;
+use super::auth::{self, AuthLayer, Caller};
+use super::backends;
+use super::control::Control;
+use super::login;
+use super::metrics_endpoint;
+use super::status_page;
+use crate::background::{self, BackgroundError};
+
+/// The largest document that a diff takes.
+pub(super) const MAX_BODY: usize = 16 << 20;
+
+/// How long a body may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// The page's own policy: it has a style and a form to log out, and no page may frame it.
+const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+);
+
+type Shared = State<Arc<dyn Control>>;
+
+/// All routes, guarded.
+pub(super) fn router(control: Arc<dyn Control>, guard: AuthLayer) -> Router {
+    let sessions = Router::new()
+        .route(login::LOGIN, get(login::form).post(login::log_in))
+        .route(login::LOGOUT, post(login::log_out))
+        .layer(DefaultBodyLimit::max(login::MAX_FORM_BYTES))
+        .with_state(guard.clone());
+    Router::new()
+        .route("/", get(status_page))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/config", get(config))
+        .route("/api/v1/reload", post(reload))
+        .route("/api/v1/diff", post(diff))
+        .route("/api/v1/explain", get(api_explain::explain))
+        .route("/api/v1/upstreams/{upstream}/backends/{backend}", get(backends::show).put(backends::change))
+        .with_state(control)
+        .merge(sessions)
+        .fallback(async || refuse(StatusCode::NOT_FOUND, "no such page"))
+        .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
+        .layer(middleware::from_fn_with_state(guard, auth::check))
+        .layer(middleware::map_response(harden))
+}
+
+/// Says no, and why.
+pub(super) fn refuse(status: StatusCode, why: &str) -> Response {
+    (status, Json(json!({ "error": why }))).into_response()
+}
+
+async fn harden(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn status_page(State(control): Shared, Extension(caller): Extension<Caller>) -> Response {
+    let page = move || Html(status_page::render(&control.status(), caller));
+    off_thread(move || ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], page()).into_response()).await
+}
+
+async fn status(State(control): Shared) -> Response {
+    off_thread(move || Json(control.status()).into_response()).await
+}
+
+async fn config(State(control): Shared) -> Response {
+    off_thread(move || Json(control.config()).into_response()).await
+}
+
+async fn metrics(State(control): Shared) -> Response {
+    match metrics_endpoint::body(control.metrics()).await {
+        Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Err(broken) => failed(&broken),
+    }
+}
+
+async fn readyz(State(control): Shared) -> Response {
+    let readiness = control.ready();
+    if readiness.ready {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", readiness.reason)).into_response()
+    }
+}
+
+async fn reload(State(control): Shared) -> Response {
+    off_thread(move || answer(control.reload())).await
+}
+
+async fn diff(State(control): Shared, headers: HeaderMap, body: Body) -> Response {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > MAX_BODY) {
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
+    }
+    let Ok(body) = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await else {
+        return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long");
+    };
+    let Ok(body) = body else {
+        return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or was cut");
+    };
+    let Ok(yaml) = String::from_utf8(body.into()) else {
+        return refuse(StatusCode::BAD_REQUEST, "the body is not UTF-8");
+    };
+    off_thread(move || answer(control.diff(&yaml))).await
+}
+
+fn answer(reply: ReloadReply) -> Response {
+    let status = match reply {
+        ReloadReply::Rejected { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        ReloadReply::Applied { .. } | ReloadReply::Valid { .. } => StatusCode::OK,
+    };
+    (status, Json(reply)).into_response()
+}
+
+/// Makes an answer on a background thread, JSON included: it grows with the configuration, and probes and signals share the
+/// control thread with this listener.
+pub(super) async fn off_thread(work: impl FnOnce() -> Response + Send + 'static) -> Response {
+    background::run(work).await.unwrap_or_else(|broken| failed(&broken))
+}
+
+fn failed(broken: &BackgroundError) -> Response {
+    tracing::error!("the admin listener cannot answer: {broken}");
+    refuse(StatusCode::INTERNAL_SERVER_ERROR, "a bug in weir; its log says more")
+}
+
+#[cfg(test)]
+#[path = "routes_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "login_tests.rs"]
+mod login_tests;

@@ -1,0 +1,156 @@
+//! The connections of the admin listener: bounded in number, in age, and in the time that a header may take, so that
+//! nobody who can reach it can starve the scrape.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use super::auth::AuthLayer;
+use super::control::Control;
+use super::login::Peer;
+use super::router::router;
+use super::token::Token;
+
+/// Connections served at once; others wait in the kernel's queue.
+const MAX_CONNECTIONS: u32 = 128;
+
+/// From the accept, or the last response, to the end of a header.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A connection of this age is closed after its response, and cut this much later.
+const MAX_AGE: Duration = Duration::from_secs(600);
+const CUT_AFTER: Duration = Duration::from_secs(60);
+
+/// How long a response may take to end at the shutdown.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
+
+/// What an accept that fails for want of descriptors waits for.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound socket to serve on.
+#[derive(Debug)]
+pub enum Socket {
+    /// An address of the network.
+    Tcp(std::net::TcpListener),
+    /// A path of the file system; its mode says who may connect.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// The same within the runtime.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A connection, and from which address.
+type Accepted = (Box<dyn Stream>, Peer);
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl Socket {
+    /// Registers it with the runtime. `None` for the address: it has none.
+    fn listen(self) -> io::Result<(Listener, Option<SocketAddr>)> {
+        match self {
+            Self::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                let address = socket.local_addr()?;
+                Ok((Listener::Tcp(TcpListener::from_std(socket)?), Some(address)))
+            }
+            Self::Unix(socket) => {
+                socket.set_nonblocking(true)?;
+                Ok((Listener::Unix(UnixListener::from_std(socket)?), None))
+            }
+        }
+    }
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                let _ = stream.set_nodelay(true);
+                Ok((Box::new(stream), Peer(Some(peer.ip().to_canonical()))))
+            }
+            Self::Unix(listener) => Ok((Box::new(listener.accept().await?.0), Peer(None))),
+        }
+    }
+}
+
+/// Serves the admin API on `socket` until `shutdown` ends. Needs a runtime with time and I/O.
+pub async fn serve(
+    socket: Socket,
+    control: Arc<dyn Control>,
+    token: Token,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let (listener, address) = socket.listen()?;
+    let loopback = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
+    let guard = AuthLayer::new(token, loopback, address.map_or(0, |address| address.port()));
+    let app = router(control, guard);
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
+    let (stop, stopped) = watch::channel(());
+    tokio::select! {
+        () = shutdown => {}
+        () = accept(&listener, &places, &app, &stopped) => {}
+    }
+    drop(listener);
+    drop(stop);
+    // All places free: all connections are done.
+    let _ = timeout(SHUTDOWN_GRACE, places.acquire_many(MAX_CONNECTIONS)).await;
+    Ok(())
+}
+
+async fn accept(listener: &Listener, places: &Arc<Semaphore>, app: &axum::Router, stopped: &watch::Receiver<()>) {
+    while let Ok(place) = Arc::clone(places).acquire_owned().await {
+        match listener.accept().await {
+            Ok(accepted) => {
+                tokio::spawn(connection(accepted, place, app.clone(), stopped.clone()));
+            }
+            Err(error) => {
+                tracing::warn!("the admin listener cannot accept: {error}");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    (stream, peer): Accepted,
+    _place: OwnedSemaphorePermit,
+    app: axum::Router,
+    mut stopped: watch::Receiver<()>,
+) {
+    let app = TowerToHyperService::new(app);
+    let app = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        app.call(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(64 << 10);
+    let served = http.serve_connection(TokioIo::new(stream), app);
+    let mut served = std::pin::pin!(served);
+    tokio::select! {
+        // What goes wrong on a connection is the client's to see.
+        _ = served.as_mut() => return,
+        // Ends when the sender is dropped.
+        _ = stopped.changed() => {}
+        () = sleep(MAX_AGE) => {}
+    }
+    served.as_mut().graceful_shutdown();
+    let _ = timeout(CUT_AFTER, served).await;
+}

@@ -1,0 +1,151 @@
+//! A process to test the admin listener and its client against: says what it is told to. Part of tests only.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::oneshot;
+
+use crate::telemetry::Metrics;
+use crate::telemetry::backend_state::BackendCondition;
+use crate::upstream::admin_override::Wanted;
+
+use super::api::{Backend, Problem, ReloadReply, Status};
+use super::api_explain::{Explanation, Question};
+use super::control::{Control, ControlError, Readiness};
+use super::{Socket, Token, serve};
+
+pub(crate) struct TestDouble {
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) ready: AtomicBool,
+    pub(crate) reply: Mutex<ReloadReply>,
+    pub(crate) asked: Mutex<Vec<String>>,
+    /// In flight on `a/b c`, one less each time it is asked for.
+    pub(crate) in_flight: AtomicU32,
+    /// Where each answer was made: its name and the thread's.
+    pub(crate) made_on: Mutex<Vec<(&'static str, String)>>,
+    /// While it is locked no status is made.
+    pub(crate) hold_status: Mutex<()>,
+}
+
+impl TestDouble {
+    fn note(&self, what: &'static str) {
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        self.made_on.lock().unwrap().push((what, thread));
+    }
+}
+
+impl Control for TestDouble {
+    fn status(&self) -> Status {
+        self.note("status");
+        drop(self.hold_status.lock());
+        Status { pid: 7, version: "9.9.9".into(), generation: 3, ready: true, ..Status::default() }
+    }
+
+    fn config(&self) -> serde_json::Value {
+        self.note("config");
+        serde_json::json!({ "routes": [] })
+    }
+
+    fn reload(&self) -> ReloadReply {
+        self.asked.lock().unwrap().push("reload".into());
+        self.reply.lock().unwrap().clone()
+    }
+
+    fn diff(&self, yaml: &str) -> ReloadReply {
+        self.asked.lock().unwrap().push(yaml.into());
+        self.reply.lock().unwrap().clone()
+    }
+
+    fn backend(&self, upstream: &str, backend: &str) -> Result<Backend, ControlError> {
+        if (upstream, backend) != ("a", "b c") {
+            return Err(ControlError::NotThere(format!("no backend `{backend}`; there is `b c`")));
+        }
+        let less = |n: u32| Some(n.saturating_sub(1));
+        let in_flight = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap();
+        Ok(Backend {
+            name: backend.into(),
+            address: "10.0.0.1:1".into(),
+            state: BackendCondition::Draining,
+            reason: "by operator".into(),
+            since: None,
+            in_flight,
+            weight: 1,
+            effective_weight: 1.0,
+        })
+    }
+
+    fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<Backend, ControlError> {
+        self.asked.lock().unwrap().push(format!("{wanted:?}"));
+        if wanted.weight == Some(Some(300)) {
+            return Err(ControlError::Impossible("300 is not a weight".into()));
+        }
+        self.backend(upstream, backend)
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explanation, ControlError> {
+        self.note("explain");
+        self.asked.lock().unwrap().push(format!("{question:?}"));
+        if question.url.is_empty() {
+            return Err(ControlError::Impossible("`` is not a URL".into()));
+        }
+        Ok(Explanation { method: question.method.clone(), path: "/".into(), ..Explanation::default() })
+    }
+
+    fn ready(&self) -> Readiness {
+        let ready = self.ready.load(Ordering::Relaxed);
+        Readiness { ready, reason: if ready { String::new() } else { "upstream api has no verdict yet".into() } }
+    }
+
+    fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+}
+
+/// A served fake; dropping it stops the listener.
+pub(crate) struct Running {
+    pub(crate) fake: Arc<TestDouble>,
+    pub(crate) address: SocketAddr,
+    pub(crate) stop: Option<oneshot::Sender<()>>,
+    pub(crate) thread: Option<std::thread::JoinHandle<()>>,
+    pub(crate) token: Token,
+}
+
+impl Running {
+    pub(crate) fn start(token: Option<&str>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        Self::start_on(Socket::Tcp(listener), address, token)
+    }
+
+    /// On this socket; the address is for those who ask by it.
+    pub(crate) fn start_on(socket: Socket, address: SocketAddr, token: Option<&str>) -> Self {
+        let fake = Arc::new(TestDouble {
+            metrics: Metrics::new("9.9.9", "c"),
+            ready: AtomicBool::new(true),
+            reply: Mutex::new(ReloadReply::Rejected { problems: vec![Problem::default()] }),
+            asked: Mutex::default(),
+            in_flight: AtomicU32::new(0),
+            made_on: Mutex::default(),
+            hold_status: Mutex::default(),
+        });
+        let (stop, stopped) = oneshot::channel();
+        let (control, token) = (Arc::clone(&fake), Token::new(token.map(str::to_owned)));
+        let asked = token.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let shutdown = async move { drop(stopped.await) };
+            runtime.block_on(serve(socket, control, asked, shutdown)).unwrap();
+        });
+        Self { fake, address, stop: Some(stop), thread: Some(thread), token }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

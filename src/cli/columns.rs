@@ -1,0 +1,167 @@
+//! `weir status` for people: what the process says of itself, in columns.
+
+use std::fmt::Write;
+
+use time::OffsetDateTime;
+
+use crate::admin::api::{Acme, Backend, Certificate, Discovery, Status, Upstream, age};
+
+/// The whole text.
+pub(super) fn status(status: &Status) -> String {
+    let mut text = String::new();
+    let state = match (status.draining, status.ready) {
+        (true, _) => "draining",
+        (_, true) => "ready",
+        _ => "not ready",
+    };
+    // Writing to a String cannot fail.
+    let (version, pid, generation) = (&status.version, status.pid, status.generation);
+    let _ = writeln!(text, "weir {version}  pid {pid}  generation {generation}  {state}");
+    if let Some(reload) = &status.last_reload {
+        let _ = writeln!(text, "last reload {} at {}", reload.result, reload.time);
+        reload.problems.iter().for_each(|problem| text += &format!("  {problem}\n"));
+    }
+    let mut rows = vec![["LISTENER", "ADDRESS", "STATE", "CONNECTIONS"].map(str::to_owned).to_vec()];
+    rows.extend(status.listeners.iter().map(|listener| {
+        let state = if listener.bound { "bound" } else { "not bound" };
+        vec![listener.name.clone(), listener.address.clone(), state.to_owned(), listener.connections.to_string()]
+    }));
+    text.push('\n');
+    columns(&mut text, &rows);
+    if !status.certificates.is_empty() {
+        let mut rows = vec![["CERTIFICATE", "NAMES", "ENDS", "DAYS LEFT"].map(str::to_owned).to_vec()];
+        rows.extend(status.certificates.iter().map(certificate));
+        text.push('\n');
+        columns(&mut text, &rows);
+    }
+    if !status.acme.is_empty() {
+        let mut rows = vec![["ACME", "STATE", "FAILURES", "NEXT ORDER", "ERROR"].map(str::to_owned).to_vec()];
+        rows.extend(status.acme.iter().map(ordered));
+        text.push('\n');
+        columns(&mut text, &rows);
+    }
+    let heads = ["UPSTREAM", "BACKEND", "ADDRESS", "STATE", "IN FLIGHT", "WEIGHT", "FOR", "REASON"];
+    let mut rows = vec![heads.map(str::to_owned).to_vec()];
+    for upstream in &status.upstreams {
+        rows.extend(upstream.backends.iter().map(|each| backend(&upstream.name, each)));
+        if upstream.backends.is_empty() {
+            rows.push(vec![upstream.name.clone(), "(none)".to_owned()]);
+        }
+    }
+    text.push('\n');
+    columns(&mut text, &rows);
+    discoveries(&mut text, status);
+    text
+}
+
+fn certificate(certificate: &Certificate) -> Vec<String> {
+    const SHOWN: usize = 3;
+    let mut names = certificate.names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(" ");
+    if certificate.names.len() > SHOWN {
+        names += &format!(" +{}", certificate.names.len() - SHOWN);
+    }
+    let left = if certificate.days_left < 0 { "expired".to_owned() } else { certificate.days_left.to_string() };
+    vec![certificate.name.clone(), names, certificate.not_after.clone(), left]
+}
+
+fn ordered(acme: &Acme) -> Vec<String> {
+    let next = acme.next_order.clone().unwrap_or_else(|| "now".to_owned());
+    let (failures, error) = (acme.failures.to_string(), acme.error.clone().unwrap_or_default());
+    vec![acme.name.clone(), acme.state.clone(), failures, next, error]
+}
+
+fn discoveries(text: &mut String, status: &Status) {
+    let row = |name: &str, discovery: &Discovery| {
+        let since = discovery.last_success.as_deref().and_then(|since| age(since, OffsetDateTime::now_utc()));
+        let since = since.map_or_else(|| "never".to_owned(), |since| format!("{since} ago"));
+        vec![name.to_owned(), discovery.source.clone(), since, discovery.error.clone().unwrap_or_default()]
+    };
+    let each = |upstream: &Upstream| Some(row(&upstream.name, upstream.discovery.as_ref()?));
+    let mut rows = vec![["UPSTREAM", "DISCOVERY", "LAST SUCCESS", "ERROR"].map(str::to_owned).to_vec()];
+    rows.extend(status.upstreams.iter().filter_map(each));
+    if rows.len() > 1 {
+        text.push('\n');
+        columns(text, &rows);
+    }
+}
+
+fn backend(upstream: &str, backend: &Backend) -> Vec<String> {
+    let weight = if f64::from(backend.weight) == backend.effective_weight {
+        backend.weight.to_string()
+    } else {
+        format!("{}/{}", backend.effective_weight, backend.weight)
+    };
+    vec![
+        upstream.to_owned(),
+        backend.name.clone(),
+        backend.address.clone(),
+        backend.state.label().to_owned(),
+        backend.in_flight.to_string(),
+        weight,
+        backend
+            .since
+            .as_deref()
+            .and_then(|since| age(since, OffsetDateTime::now_utc()))
+            .unwrap_or_else(|| "-".to_owned()),
+        backend.reason.clone(),
+    ]
+}
+
+/// Each column as wide as its widest cell; no blanks at a line's end.
+pub(super) fn columns(text: &mut String, rows: &[Vec<String>]) {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widest = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<_> = (0..count).map(|at| widest(at).unwrap_or(0)).collect();
+    for row in rows {
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+    use crate::telemetry::backend_state::BackendCondition;
+
+    #[test]
+    fn columns_line_up() {
+        let backend = Backend {
+            name: "a".into(),
+            address: "10.0.0.1:3001".into(),
+            state: BackendCondition::Down,
+            reason: "refused".into(),
+            since: None,
+            in_flight: 2,
+            weight: 4,
+            effective_weight: 0.0,
+        };
+        let discovery = Discovery {
+            source: "dns api.internal:80".into(),
+            last_success: None,
+            error: Some("api.internal: has no address".into()),
+            failures: 3,
+        };
+        let (name, discovery) = ("api".into(), Some(discovery));
+        let upstream = Upstream { name, balance: "round_robin".into(), discovery, backends: vec![backend] };
+        let acme = Acme {
+            name: "www.example.com".into(),
+            state: "failing".into(),
+            failures: 2,
+            error: Some("no address".into()),
+            next_order: None,
+        };
+        let (upstreams, acme, version) = (vec![upstream], vec![acme], "0.1.0".into());
+        let text = status(&Status { upstreams, acme, version, ..Status::default() });
+        let expected = "weir 0.1.0  pid 0  generation 0  not ready\n\n\
+            LISTENER  ADDRESS  STATE  CONNECTIONS\n\n\
+            ACME             STATE    FAILURES  NEXT ORDER  ERROR\n\
+            www.example.com  failing  2         now         no address\n\n\
+            UPSTREAM  BACKEND  ADDRESS        STATE  IN FLIGHT  WEIGHT  FOR  REASON\n\
+            api       a        10.0.0.1:3001  down   2          0/4     -    refused\n\n\
+            UPSTREAM  DISCOVERY            LAST SUCCESS  ERROR\n\
+            api       dns api.internal:80  never         api.internal: has no address\n";
+        assert_eq!(text, expected);
+    }
+}

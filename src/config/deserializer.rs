@@ -1,0 +1,282 @@
+//! Gives the tree to serde, and takes down where and why it is refused.
+//!
+//! It coerces nothing, with one exception: a value that came from the environment is text to YAML and fits whatever
+//! is asked for.
+
+use std::fmt;
+
+use serde::de::value::StrDeserializer;
+use serde::de::{self, DeserializeSeed, Expected, IntoDeserializer, Unexpected, Visitor};
+use serde::forward_to_deserialize_any;
+
+use super::node::{Entry, Kind, Node, Step};
+use super::problem::did_you_mean;
+
+/// Why a value was refused.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// The way to it, from the inside out while it travels up.
+    pub(super) steps: Vec<Step>,
+    /// Whether the key is wrong, not the value.
+    pub(super) on_key: bool,
+    /// What is wrong.
+    pub(super) what: String,
+    /// What to do.
+    pub(super) hint: String,
+    /// The key that is missing, where one is.
+    pub(super) missing: Option<&'static str>,
+}
+
+impl Refusal {
+    fn new(what: String, hint: String) -> Self {
+        Self { steps: Vec::new(), on_key: false, what, hint, missing: None }
+    }
+
+    fn below(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl de::Error for Refusal {
+    /// Values say what is wrong, then `; ` and what to write.
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        let message = message.to_string();
+        match message.rsplit_once("; ") {
+            Some((what, hint)) => Self::new(what.to_owned(), capital(hint)),
+            None => Self::new(message, String::new()),
+        }
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let hint = match found {
+            Unexpected::Unit => "Write a value, or leave the key out",
+            Unexpected::Signed(_) | Unexpected::Unsigned(_) | Unexpected::Float(_) | Unexpected::Bool(_) => {
+                match expected.to_string().as_str() {
+                    "a string" | "path string" | "text" => "Put it in quotes",
+                    _ => "",
+                }
+            }
+            _ => "",
+        };
+        Self::new(format!("{} where {} belongs", words(found), range(expected)), hint.into())
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::new(format!("{} where {} belongs", words(found), range(expected)), String::new())
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        Self::new(format!("`{variant}` is none of its values"), did_you_mean(variant, expected.iter().copied()))
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        let hint = match expected {
+            [] => "No key belongs here".to_owned(),
+            known => did_you_mean(field, known.iter().copied()),
+        };
+        Self::new(format!("unknown key `{field}`"), hint)
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        let missing = Some(field);
+        Self { missing, ..Self::new(format!("`{field}` is missing"), format!("Write `{field}: …`")) }
+    }
+}
+
+fn words(found: Unexpected<'_>) -> String {
+    match found {
+        Unexpected::Unit | Unexpected::Option => "nothing".into(),
+        Unexpected::Seq => "a list".into(),
+        Unexpected::Map => "a section".into(),
+        Unexpected::Str(text) => format!("`{text}`"),
+        Unexpected::Bool(value) => format!("`{value}`"),
+        Unexpected::Signed(number) => format!("`{number}`"),
+        Unexpected::Unsigned(number) => format!("`{number}`"),
+        Unexpected::Float(number) => format!("`{number}`"),
+        other => other.to_string(),
+    }
+}
+
+fn range(expected: &dyn Expected) -> String {
+    let expected = expected.to_string();
+    match expected.as_str() {
+        "u8" => "a number from 0 to 255".into(),
+        "u16" => "a number from 0 to 65535".into(),
+        "u32" | "u64" | "usize" => "a whole number".into(),
+        "a boolean" => "`true` or `false`".into(),
+        "a sequence" => "a list".into(),
+        "a map" => "a section".into(),
+        "path string" => "a path".into(),
+        "socket address" => "an address such as `0.0.0.0:8080`".into(),
+        other if other.starts_with("struct ") => "a section".into(),
+        _ => expected,
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+/// A value for serde.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a>(pub(super) &'a Node);
+
+impl<'a> Source<'a> {
+    /// The text of what came from the environment.
+    fn loose(self) -> Option<&'a str> {
+        match &self.0.kind {
+            Kind::Text(text) if self.0.raw.is_some() => Some(text.trim()),
+            _ => None,
+        }
+    }
+}
+
+/// Methods that read what came from the environment as the type that is asked for.
+macro_rules! read_loose {
+    ($($method:ident $visit:ident $type:ty;)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+            match self.loose().and_then(|text| text.parse::<$type>().ok()) {
+                Some(value) => visitor.$visit(value),
+                None => self.deserialize_any(visitor),
+            }
+        }
+    )*};
+}
+
+impl<'de> de::Deserializer<'de> for Source<'_> {
+    type Error = Refusal;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        match &self.0.kind {
+            Kind::Null | Kind::Pruned => visitor.visit_unit(),
+            Kind::Bool(value) => visitor.visit_bool(*value),
+            Kind::Int(number) => match (u64::try_from(*number), i64::try_from(*number)) {
+                (Ok(number), _) => visitor.visit_u64(number),
+                (_, Ok(number)) => visitor.visit_i64(number),
+                _ => Err(Refusal::new(format!("`{number}` is out of range"), String::new())),
+            },
+            Kind::Float(number) => visitor.visit_f64(*number),
+            Kind::Text(text) => visitor.visit_str(text),
+            Kind::List(items) => visitor.visit_seq(Items { items: items.iter().enumerate() }),
+            Kind::Map(entries) => visitor.visit_map(Entries { entries: entries.iter(), current: None }),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        match &self.0.kind {
+            Kind::Null => visitor.visit_none(),
+            _ if self.loose() == Some("") => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        values: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        match &self.0.kind {
+            Kind::Text(text) => visitor.visit_enum(IntoDeserializer::<Refusal>::into_deserializer(text.as_str())),
+            kind => {
+                let names: Vec<String> = values.iter().map(|v| format!("`{v}`")).collect();
+                let what = format!("{} where a name belongs", kind_words(kind));
+                Err(Refusal::new(what, format!("Write one of {}", names.join(", "))))
+            }
+        }
+    }
+
+    /// Only a section is one: derived types would take a list too, by the order of their fields.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        match &self.0.kind {
+            Kind::List(_) => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Refusal> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    read_loose! {
+        deserialize_bool visit_bool bool;
+        deserialize_i8 visit_i64 i64;
+        deserialize_i16 visit_i64 i64;
+        deserialize_i32 visit_i64 i64;
+        deserialize_i64 visit_i64 i64;
+        deserialize_u8 visit_u64 u64;
+        deserialize_u16 visit_u64 u64;
+        deserialize_u32 visit_u64 u64;
+        deserialize_u64 visit_u64 u64;
+        deserialize_f32 visit_f64 f64;
+        deserialize_f64 visit_f64 f64;
+    }
+
+    forward_to_deserialize_any! {
+        i128 u128 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map identifier ignored_any
+    }
+}
+
+fn kind_words(kind: &Kind) -> String {
+    match kind {
+        Kind::Bool(value) => format!("`{value}`"),
+        Kind::Int(number) => format!("`{number}`"),
+        Kind::Float(number) => format!("`{number}`"),
+        Kind::List(_) => "a list".into(),
+        Kind::Map(_) => "a section".into(),
+        _ => "nothing".into(),
+    }
+}
+
+struct Items<'a> {
+    items: std::iter::Enumerate<std::slice::Iter<'a, Node>>,
+}
+
+impl<'de> de::SeqAccess<'de> for Items<'_> {
+    type Error = Refusal;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Refusal> {
+        let next = self.items.by_ref().find(|(_, node)| !node.is_pruned());
+        let Some((index, node)) = next else { return Ok(None) };
+        seed.deserialize(Source(node)).map(Some).map_err(|refusal| refusal.below(Step::Index(index)))
+    }
+}
+
+struct Entries<'a> {
+    entries: std::slice::Iter<'a, Entry>,
+    current: Option<&'a Entry>,
+}
+
+impl<'de> de::MapAccess<'de> for Entries<'_> {
+    type Error = Refusal;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refusal> {
+        self.current = self.entries.by_ref().find(|entry| !entry.value.is_pruned());
+        let Some(entry) = self.current else { return Ok(None) };
+        let key: StrDeserializer<'_, Refusal> = entry.key.as_str().into_deserializer();
+        seed.deserialize(key).map(Some).map_err(|refusal| {
+            let refusal = refusal.below(Step::Key(entry.key.clone()));
+            Refusal { on_key: true, ..refusal }
+        })
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Refusal> {
+        let Some(entry) = self.current else { return Err(de::Error::custom("a value without a key")) };
+        seed.deserialize(Source(&entry.value)).map_err(|refusal| refusal.below(Step::Key(entry.key.clone())))
+    }
+}

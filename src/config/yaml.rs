@@ -1,0 +1,270 @@
+//! Reads YAML into a tree of values with their places, in one pass over saphyr's events.
+//!
+//! One reader for both the values and their places cannot disagree with itself. It finds bad syntax, repeated keys,
+//! unset variables and whatever YAML offers beyond plain data; what keys mean is not known here. Aliases and `<<` are
+//! resolved as copies, under a bound on depth and weight, so a few lines cannot become a billion.
+
+use std::collections::{HashMap, HashSet};
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
+
+use super::env;
+use super::node::{Entry, Kind, Node, Place, Position, Step};
+use super::problem::Problems;
+use super::scalar;
+
+/// The longest file that is read, in bytes.
+pub(super) const LONGEST: usize = 8 << 20;
+/// The deepest nesting; the configuration's own is 7.
+const DEEPEST: usize = 64;
+/// The heaviest tree, by `Node::weight`.
+const HEAVIEST: usize = 96 << 20;
+
+/// Environment variables by name.
+pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Reads a file's text. Nothing where it cannot be read to its end; an empty file is an empty section.
+pub(super) fn read(text: &str, env: Env<'_>, problems: &mut Problems) -> Option<Node> {
+    read_as_far(text, env, problems).ok()
+}
+
+/// The same; what comes before the place where it cannot be read on, otherwise.
+pub(super) fn read_as_far(text: &str, env: Env<'_>, problems: &mut Problems) -> Result<Node, Node> {
+    let mut builder = Builder { env, problems, frames: Vec::new(), anchors: HashMap::new(), top: None, weight: 0 };
+    let stopped = builder.run(text).err().map(|stop| (builder.place(), stop));
+    // What is open at the end of a text is open because it was stopped there.
+    while !builder.frames.is_empty() && builder.close().is_ok() {}
+    let top = builder.top.unwrap_or(Node::new(Position::START, Kind::Null));
+    match stopped {
+        None => Ok(top),
+        Some((place, stop)) => {
+            problems.add(stop.mark, place, stop.what, stop.hint);
+            Err(top)
+        }
+    }
+}
+
+/// Why reading ends early.
+struct Stop {
+    mark: Position,
+    what: String,
+    hint: String,
+}
+
+fn stop<T>(mark: Position, what: &str, hint: &str) -> Result<T, Stop> {
+    Err(Stop { mark, what: what.into(), hint: hint.into() })
+}
+
+/// A list or section whose end has not been seen.
+struct Frame {
+    mark: Position,
+    anchor: usize,
+    state: State,
+}
+
+enum State {
+    List(Vec<Node>),
+    Map { entries: Vec<Entry>, seen: HashSet<String>, key: Option<(String, Position)> },
+}
+
+struct Builder<'a> {
+    env: Env<'a>,
+    problems: &'a mut Problems,
+    frames: Vec<Frame>,
+    anchors: HashMap<usize, Node>,
+    top: Option<Node>,
+    weight: usize,
+}
+
+impl Builder<'_> {
+    fn run(&mut self, text: &str) -> Result<(), Stop> {
+        let mut parser = Parser::new(StrInput::new(text));
+        while let Some(event) = parser.next_event() {
+            let (event, span) = event.map_err(|error| syntax(&error, text))?;
+            let mark = at(&span.start);
+            match event {
+                Event::Scalar(value, style, anchor, tag) => self.scalar(&value, style, anchor, tag.as_deref(), mark)?,
+                Event::SequenceStart(anchor, tag) => {
+                    self.open(mark, anchor, tag.as_deref(), State::List(Vec::new()))?
+                }
+                Event::MappingStart(anchor, tag) => {
+                    let state = State::Map { entries: Vec::new(), seen: HashSet::new(), key: None };
+                    self.open(mark, anchor, tag.as_deref(), state)?;
+                }
+                Event::SequenceEnd | Event::MappingEnd => self.close()?,
+                Event::Alias(anchor) => self.alias(anchor, mark)?,
+                Event::DocumentStart(_) if self.top.is_some() => {
+                    return stop(mark, "a second document begins here", "Keep one document in a file");
+                }
+                Event::DocumentStart(_) | Event::DocumentEnd => {}
+                Event::Nothing | Event::StreamStart | Event::StreamEnd => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, mark: Position, anchor: usize, tag: Option<&Tag>, state: State) -> Result<(), Stop> {
+        if self.wants_key() {
+            return stop(mark, "a key must be plain text", "");
+        }
+        if self.frames.len() >= DEEPEST {
+            return stop(mark, "nested deeper than 64 levels", "");
+        }
+        self.refuse_tag(tag, mark);
+        self.frames.push(Frame { mark, anchor, state });
+        Ok(())
+    }
+
+    fn close(&mut self) -> Result<(), Stop> {
+        let Some(frame) = self.frames.pop() else { return Ok(()) };
+        let kind = match frame.state {
+            State::List(items) => Kind::List(items),
+            State::Map { entries, .. } => Kind::Map(self.merged(entries)),
+        };
+        self.weight += 64;
+        self.put(Node::new(frame.mark, kind), frame.anchor)
+    }
+
+    fn scalar(
+        &mut self,
+        text: &str,
+        style: ScalarStyle,
+        anchor: usize,
+        tag: Option<&Tag>,
+        mark: Position,
+    ) -> Result<(), Stop> {
+        if self.take_key(text, mark) {
+            return Ok(());
+        }
+        let text_tag = tag.is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "str");
+        if !text_tag {
+            self.refuse_tag(tag, mark);
+        }
+        let plain = style == ScalarStyle::Plain && !text_tag;
+        let node = match env::replace(text, self.env) {
+            Ok(None) if plain => Node::new(mark, scalar::resolve(text)),
+            Ok(None) => Node::new(mark, Kind::Text(text.to_owned())),
+            Ok(Some(new)) => {
+                let raw = new.from_env.then(|| text.to_owned());
+                Node::replaced(mark, new.text, raw)
+            }
+            Err((what, hint)) => {
+                self.problems.add(mark, self.place(), what, hint);
+                Node::new(mark, Kind::Pruned)
+            }
+        };
+        self.weight += node.weight();
+        self.put(node, anchor)
+    }
+
+    fn alias(&mut self, anchor: usize, mark: Position) -> Result<(), Stop> {
+        if self.wants_key() {
+            return stop(mark, "a key must be plain text", "");
+        }
+        let Some(node) = self.anchors.get(&anchor) else {
+            return stop(mark, "an alias inside what it stands for", "");
+        };
+        if node.depth() + self.frames.len() > DEEPEST {
+            return stop(mark, "nested deeper than 64 levels", "");
+        }
+        self.weight += node.weight();
+        if self.weight > HEAVIEST {
+            return stop(mark, "aliases make this file too large", "");
+        }
+        let node = node.clone();
+        self.put(node, 0)
+    }
+
+    /// Puts a finished value where it belongs.
+    fn put(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
+        if anchor != 0 {
+            self.weight += node.weight();
+            self.anchors.insert(anchor, node.clone());
+        }
+        if self.weight > HEAVIEST {
+            return stop(node.mark, "this file is too large", "");
+        }
+        match self.frames.last_mut().map(|frame| &mut frame.state) {
+            None => self.top = Some(node),
+            Some(State::List(items)) => items.push(node),
+            Some(State::Map { entries, seen, key }) => {
+                let Some((key, mark)) = key.take() else { return Ok(()) };
+                if seen.insert(key.clone()) {
+                    entries.push(Entry { key, mark, value: node });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn wants_key(&self) -> bool {
+        matches!(self.frames.last(), Some(Frame { state: State::Map { key: None, .. }, .. }))
+    }
+
+    /// Takes a scalar as the next key, where one is due.
+    fn take_key(&mut self, text: &str, mark: Position) -> bool {
+        let Some(Frame { state: State::Map { entries, seen, key }, .. }) = self.frames.last_mut() else { return false };
+        if key.is_some() {
+            return false;
+        }
+        *key = Some((text.to_owned(), mark));
+        if seen.contains(text) {
+            let first = entries.iter().find(|e| e.key == text).map_or(mark, |e| e.mark);
+            let hint = format!("It was first written in line {}: keep one", first.line);
+            self.problems.add(mark, self.place(), format!("`{text}` is written twice"), hint);
+        }
+        true
+    }
+
+    fn refuse_tag(&mut self, tag: Option<&Tag>, mark: Position) {
+        if let Some(tag) = tag {
+            let what = format!("the tag `{}{}` is not supported", tag.handle, tag.suffix);
+            self.problems.add(mark, self.place(), what, "Leave it out; quotes make a value text");
+        }
+    }
+
+    /// Puts what `<<` names below what is written beside it.
+    fn merged(&mut self, mut entries: Vec<Entry>) -> Vec<Entry> {
+        let Some(at) = entries.iter().position(|e| e.key == "<<") else { return entries };
+        let merge = entries.remove(at);
+        let sources = match merge.value.kind {
+            Kind::List(items) => items,
+            _ => vec![merge.value],
+        };
+        for source in sources {
+            let Kind::Map(more) = source.kind else {
+                let place = self.place().key("<<");
+                self.problems.add(merge.mark, place, "`<<` merges sections and this is none", "Write `<<: *anchor`");
+                continue;
+            };
+            let written: HashSet<String> = entries.iter().map(|e| e.key.clone()).collect();
+            entries.extend(more.into_iter().filter(|e| !written.contains(&e.key)));
+        }
+        entries
+    }
+
+    fn place(&self) -> Place {
+        let steps = self.frames.iter().filter_map(|frame| match &frame.state {
+            State::List(items) => Some(Step::Index(items.len())),
+            State::Map { key, .. } => key.as_ref().map(|(key, _)| Step::Key(key.clone())),
+        });
+        Place(steps.collect())
+    }
+}
+
+fn at(marker: &Marker) -> Position {
+    Position { line: marker.line().max(1), column: marker.col() + 1 }
+}
+
+fn syntax(error: &ScanError, text: &str) -> Stop {
+    let mark = at(error.marker());
+    let line = text.lines().nth(mark.line - 1).unwrap_or_default();
+    let hint = if line.contains("${") && line.contains(['{', '[']) {
+        "Inside `{ }` and `[ ]`, `${…}` needs quotes"
+    } else if line.trim_start_matches(' ').starts_with('\t') {
+        "Indent with spaces"
+    } else {
+        ""
+    };
+    Stop { mark, what: format!("not YAML: {}", error.info()), hint: hint.into() }
+}

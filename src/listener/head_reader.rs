@@ -1,0 +1,183 @@
+//! Waits for the head of the next request on a connection, under its deadlines and bounds, before Pingora sees a byte.
+//!
+//! An idle connection holds no buffer and no session. What is refused here never becomes a request of Pingora's.
+
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, timeout_at};
+
+use super::downstream_stream::DownstreamStream;
+use super::shutdown::{PhaseChange, ShutdownPhase};
+use crate::fault::Fault;
+use crate::message::request_framing::{
+    BadHead, HeadFacts, HeadLimits, head_end, is_token, lower_minor, read_whole_head,
+};
+use crate::tls::ConnectionInfo;
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long a connection without a request is kept once its listener is gone, for the request that may be under way
+/// to us; its answer says `Connection: close`.
+const LAST_CALL: Duration = Duration::from_secs(5);
+/// The same when the process ends.
+pub(super) const LAST_CALL_AT_EXIT: Duration = Duration::from_millis(100);
+
+/// What came next.
+pub(super) enum NextHead {
+    /// A request; its header is in the inbox.
+    Request(HeadFacts),
+    /// The preface of HTTP/2 (RFC 9113 section 3.4) is in the inbox.
+    Http2,
+    /// Something that must be refused.
+    Refuse(BadHead),
+    /// Nothing, and nothing will.
+    Close,
+    /// Nothing in time.
+    Silence,
+}
+
+/// The timer of a connection's idle waits. One for all of them: moving it on is cheaper than to start and stop one a
+/// request.
+pub(super) type IdleTimer = Pin<Box<Sleep>>;
+
+/// Waits for what comes next. `first`: the connection is new.
+pub(super) async fn next(
+    io: &mut DownstreamStream,
+    first: bool,
+    turn: &mut PhaseChange,
+    timer: &mut IdleTimer,
+) -> NextHead {
+    let timeouts = &io.conn.settings.timeouts;
+    let (header, idle) = (timeouts.header.get(), timeouts.idle.get());
+    let mut from = Instant::now();
+    if io.inbox.is_empty() {
+        let wait = if first { header } else { idle };
+        match wait_for_bytes(io, from + wait, turn, timer).await {
+            WaitFor::Bytes => {}
+            WaitFor::Ended => return NextHead::Close,
+            WaitFor::Late if first => return NextHead::Silence,
+            WaitFor::Late => return NextHead::Close,
+        }
+    }
+    let mut seen = 0;
+    if let Some(next) = look(io, first, &mut seen) {
+        // Most heads come whole: no timer for those.
+        return next;
+    }
+    if !first {
+        from = Instant::now();
+    }
+    read_on(io, first, seen, from + header).await
+}
+
+enum WaitFor {
+    Bytes,
+    Ended,
+    Late,
+}
+
+async fn wait_for_bytes(
+    io: &mut DownstreamStream,
+    deadline: Instant,
+    turn: &mut PhaseChange,
+    timer: &mut IdleTimer,
+) -> WaitFor {
+    let mut deadline = deadline;
+    loop {
+        match turn.now() {
+            ShutdownPhase::Open => {}
+            ShutdownPhase::Closing => deadline = deadline.min(Instant::now() + LAST_CALL),
+            ShutdownPhase::Leaving => deadline = deadline.min(Instant::now() + LAST_CALL_AT_EXIT),
+        }
+        timer.as_mut().reset(deadline);
+        tokio::select! {
+            biased;
+            ready = io.readable() => match (ready, io.fill_now().await) {
+                (Ok(()), Poll::Ready(Ok(1..))) => return WaitFor::Bytes,
+                (Ok(()), Poll::Pending) => {}
+                _ => return WaitFor::Ended,
+            },
+            () = timer.as_mut() => return if io.has_come() { WaitFor::Bytes } else { WaitFor::Late },
+            () = turn.changed() => {}
+        }
+    }
+}
+
+async fn read_on(io: &mut DownstreamStream, first: bool, mut seen: usize, deadline: Instant) -> NextHead {
+    loop {
+        match timeout_at(deadline, io.fill()).await {
+            Ok(Ok(0) | Err(_)) => return NextHead::Close,
+            Ok(Ok(_)) => {
+                if let Some(next) = look(io, first, &mut seen) {
+                    return next;
+                }
+            }
+            Err(_) if io.inbox.is_empty() => return NextHead::Silence,
+            Err(_) => {
+                return NextHead::Refuse(BadHead {
+                    status: 408,
+                    fault: Fault::RefusedPolicy,
+                    reason: "the header took too long",
+                });
+            }
+        }
+    }
+}
+
+/// Judges what has come so far; `seen` bytes of it hold no end of a header.
+fn look(io: &mut DownstreamStream, first: bool, seen: &mut usize) -> Option<NextHead> {
+    let settings = &io.conn.settings;
+    let inbox = &io.inbox;
+    let tls = io.conn.tls.as_ref();
+    // Under TLS it is agreed on or not spoken (RFC 9113 section 3.2).
+    if first && tls.map_or(settings.http2, ConnectionInfo::is_http2) {
+        if inbox.starts_with(PREFACE) {
+            return Some(NextHead::Http2);
+        }
+        if PREFACE.starts_with(inbox) {
+            return None;
+        }
+        if tls.is_some() {
+            return Some(NextHead::Close);
+        }
+    }
+    if !may_be_http(inbox) {
+        let reason = "this is not HTTP";
+        return Some(NextHead::Refuse(BadHead { status: 400, fault: Fault::BadRequest, reason }));
+    }
+    let limits = HeadLimits { target: settings.uri_bytes, fields: settings.headers };
+    match head_end(inbox, *seen) {
+        Err(bad) => Some(NextHead::Refuse(bad)),
+        Ok(Some(end)) if end <= settings.header_bytes => Some(judge(io, end, &limits)),
+        Ok(None) if inbox.len() <= settings.header_bytes => {
+            *seen = inbox.len();
+            None
+        }
+        Ok(_) => Some(NextHead::Refuse(BadHead::too_large(inbox, &limits))),
+    }
+}
+
+/// Judges the head that ends at `end`. One of a higher minor version is made HTTP/1.1, which it is served as; one whose
+/// target has bytes to percent-encode is replaced.
+fn judge(io: &mut DownstreamStream, end: usize, limits: &HeadLimits) -> NextHead {
+    let mut judged = read_whole_head(&io.inbox[..end], limits);
+    if judged.as_ref().is_err_and(|bad| bad.status == 505) && lower_minor(&mut io.inbox[..end]) {
+        judged = read_whole_head(&io.inbox[..end], limits);
+    }
+    match judged {
+        Ok((facts, None)) => NextHead::Request(facts),
+        Ok((facts, Some(mut encoded))) => {
+            encoded.extend_from_slice(&io.inbox[end..]);
+            io.inbox = encoded;
+            NextHead::Request(facts)
+        }
+        Err(bad) => NextHead::Refuse(bad),
+    }
+}
+
+/// A request begins with a method, so what does not can be told at once: a TLS handshake on a plain port, say.
+fn may_be_http(inbox: &[u8]) -> bool {
+    let first = inbox.iter().find(|byte| !matches!(byte, b'\r' | b'\n'));
+    first.is_none_or(|byte| is_token(std::slice::from_ref(byte)))
+}

@@ -1,0 +1,85 @@
+//! What comes before HTTP on a listener with TLS: the handshake, under its deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::admitted::Admitted;
+use super::conn::Conn;
+use super::downstream_stream::DownstreamStream;
+use super::request_boundary::RequestBoundary;
+use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
+use super::transport::Transport;
+use super::{BadHead, HttpService, http1};
+use crate::fault::Fault;
+use crate::telemetry::meters::ConnectionResult;
+use crate::tls::{self, HandshakeError, TlsEndpoint};
+
+/// How long a handshake may go on when the process ends.
+const LAST_CALL: Duration = Duration::from_millis(300);
+
+/// Does the handshake, then serves the connection to its end.
+pub(super) async fn serve<F: HttpService>(
+    tcp: TcpStream,
+    (mut conn, admitted): (Conn, Admitted),
+    endpoint: &TlsEndpoint,
+    front: &Arc<F>,
+    mut phase: ShutdownPhaseWatch,
+) {
+    let limit = conn.settings.timeouts.handshake.get();
+    // Boxed: its state is large, and gone once it is done.
+    let handshake = Box::pin(timeout(limit, tls::handshake(tcp, endpoint)));
+    let done = tokio::select! {
+        biased;
+        done = handshake => done,
+        () = leaving(&mut phase) => return,
+    };
+    let write = conn.settings.timeouts.write.limit();
+    match done {
+        Ok(Ok((stream, session))) => {
+            conn.tls = Some(session);
+            let io = DownstreamStream::new(Transport::Tls(stream), Arc::new(conn), admitted, write);
+            http1::serve(Box::new(io), front, phase).await;
+        }
+        Ok(Err(HandshakeError::PlainHttp(tcp))) => {
+            conn.meters.count(ConnectionResult::TlsError);
+            let io = DownstreamStream::new(Transport::Plain(tcp), Arc::new(conn), admitted, write);
+            refuse_plain(io, front).await;
+        }
+        Ok(Err(HandshakeError::Broken(error))) => {
+            conn.meters.count(ConnectionResult::TlsError);
+            tracing::debug!(client = %conn.peer, listener = %conn.listener, %error, "no TLS session");
+        }
+        Ok(Err(HandshakeError::Lacking(name))) => {
+            conn.meters.count(ConnectionResult::TlsError);
+            if endpoint.says_lacking() {
+                tracing::warn!(client = %conn.peer, listener = %conn.listener, %name, "asks for a name that has no certificate yet");
+            }
+        }
+        Ok(Err(HandshakeError::Validated)) => {
+            tracing::info!(client = %conn.peer, listener = %conn.listener, "an ACME server saw its challenge answered");
+        }
+        Ok(Err(HandshakeError::Left)) => {}
+        Err(_) => conn.meters.count(ConnectionResult::Timeout),
+    }
+}
+
+async fn leaving(phase: &mut ShutdownPhaseWatch) {
+    phase.past(ShutdownPhase::Closing).await;
+    tokio::time::sleep(LAST_CALL).await;
+}
+
+/// Somebody typed `http://` before a port of TLS: told in words, since nothing else would be understood.
+async fn refuse_plain<F: HttpService>(mut io: DownstreamStream, front: &Arc<F>) {
+    let reason = "plain HTTP on a port of TLS";
+    // Of a client that goes on sending nothing is read; the close lingers.
+    io.gate = RequestBoundary::Open;
+    let bad = BadHead { status: 400, fault: Fault::BadRequest, reason };
+    let response = front.refuse(&io.conn, b"", &bad);
+    if io.write_all(&response).await.is_ok() {
+        let _ = io.flush().await;
+    }
+}

@@ -1,0 +1,299 @@
+//! Weir's own answers to faults: a line of text, JSON where the client would rather have it, or gRPC's status.
+//!
+//! It never names a backend, an address or an error of the system: what went wrong inside is in the log, under the
+//! request id that the answer carries.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::StatusCode;
+use pingora::http::ResponseHeader;
+
+use crate::fault::Fault;
+use crate::message::request_id;
+
+/// Ranges of an Accept field that are looked at.
+const RANGES: usize = 32;
+
+/// For Allow, which 405 has to have (RFC 9110 section 15.5.6): what Weir hands on. What stands behind it may allow fewer, or more.
+pub const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
+/// What to answer with.
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorResponse<'a> {
+    /// Why.
+    pub fault: Fault,
+    /// `fault.status()`, or what a policy or the head's check chose instead.
+    pub status: u16,
+    /// The id under which the log has the rest.
+    pub request_id: &'a str,
+    /// The request's Accept, if it has one.
+    pub accept: Option<&'a [u8]>,
+    /// When to come back, in seconds.
+    pub retry_after: Option<u32>,
+    /// Whether it answers a call of gRPC, whose clients look at `grpc-status` and nothing else.
+    pub grpc: bool,
+}
+
+impl ErrorResponse<'_> {
+    /// The response for a session.
+    ///
+    /// # Errors
+    /// Pingora's, for a status outside 100 to 999.
+    pub fn build(&self) -> pingora::Result<(ResponseHeader, Bytes)> {
+        if self.grpc {
+            return self.trailers_only();
+        }
+        let (content_type, body) = self.body();
+        let mut header = ResponseHeader::build(self.status, Some(7))?;
+        header.insert_header("Content-Type", content_type)?;
+        header.insert_header("Content-Length", body.len())?;
+        header.insert_header("Cache-Control", "no-store")?;
+        header.insert_header(&request_id::NAME, self.request_id)?;
+        if let Some(seconds) = self.retry_after {
+            header.insert_header("Retry-After", seconds)?;
+        }
+        if self.status == 405 {
+            header.insert_header("Allow", ALLOWED)?;
+        }
+        Ok((header, body))
+    }
+
+    /// Header and end in one, as gRPC has it for a call that brought no message (PROTOCOL-HTTP2.md, "Trailers-Only").
+    fn trailers_only(&self) -> pingora::Result<(ResponseHeader, Bytes)> {
+        let mut header = ResponseHeader::build(200, Some(5))?;
+        header.insert_header("Content-Type", "application/grpc")?;
+        header.insert_header("grpc-status", u16::from(self.fault.grpc_status()))?;
+        // Plain ASCII without a percent sign: nothing in it has to be encoded.
+        header.insert_header("grpc-message", self.message())?;
+        header.insert_header(&request_id::NAME, self.request_id)?;
+        Ok((header, Bytes::new()))
+    }
+
+    /// The response for a connection that has no session yet, as HTTP/1.1, and the last on it (RFC 9112 section 9.6).
+    /// `head`: the request was HEAD, whose response has no body (RFC 9110 section 9.3.2).
+    pub fn raw(&self, now: SystemTime, head: bool) -> Vec<u8> {
+        let (content_type, body) = self.body();
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
+        let retry_after = self.retry_after.map(|seconds| format!("Retry-After: {seconds}\r\n")).unwrap_or_default();
+        let fields = format!(
+            "HTTP/1.1 {} {}\r\nDate: {}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\
+             Cache-Control: no-store\r\nX-Request-Id: {}\r\n{retry_after}Connection: close\r\n\r\n",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or_default(),
+            httpdate::fmt_http_date(now),
+            body.len(),
+            self.request_id,
+        );
+        if head { fields.into_bytes() } else { [fields.as_bytes(), &body].concat() }
+    }
+
+    fn body(&self) -> (&'static str, Bytes) {
+        let (status, message, id) = (self.status, self.message(), self.request_id);
+        if prefers_json(self.accept.unwrap_or_default()) {
+            let body = serde_json::json!({
+                "error": self.fault.label(), "status": status, "message": message, "request_id": id,
+            });
+            return ("application/json", Bytes::from(format!("{body}\n")));
+        }
+        ("text/plain; charset=utf-8", Bytes::from(format!("{status} {message}\nrequest id: {id}\n")))
+    }
+
+    /// For a person who knows nothing of what stands behind Weir. Where the status says more than the fault, it speaks.
+    fn message(&self) -> &'static str {
+        match (self.status, self.fault) {
+            (414, _) => "The request target is too long.",
+            (501, Fault::BadRequest) => "The transfer coding is not implemented.",
+            (501, Fault::RefusedPolicy) => "WebSocket is not supported here: the upstream speaks HTTP/2.",
+            (505, Fault::BadRequest) => "The HTTP version is not supported.",
+            (405, _) => "The method is not allowed.",
+            (421, _) => "This connection does not serve that host.",
+            (408, _) => "The request took too long to arrive.",
+            (_, Fault::BadRequest) => "The request is malformed.",
+            (_, Fault::NoRoute) => "Nothing is served here.",
+            (_, Fault::RefusedPolicy) => "The request was refused.",
+            (_, Fault::BodyTooLarge) => "The request's body is too large.",
+            (_, Fault::HeaderTooLarge) => "The request's header is too large.",
+            (_, Fault::NoBackend) => "No server is available.",
+            (_, Fault::QueueFull | Fault::QueueTimeout) => "Too many requests are waiting.",
+            (_, Fault::Connect | Fault::Tls) => "The server could not be reached.",
+            (_, Fault::Timeout) => "The server took too long to answer.",
+            (_, Fault::Reset) => "The server broke off its answer.",
+            (_, Fault::Protocol) => "The server's answer was not understood.",
+            (_, Fault::ClientAbort) => "The request was given up.",
+            (_, Fault::Internal) => "Something went wrong.",
+        }
+    }
+}
+
+/// Whether a Content-Type is gRPC's: `application/grpc`, with or without a suffix. Other words that begin so, such as
+/// `application/grpc-web`, are other protocols.
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    let begins = content_type.get(..GRPC.len()).is_some_and(|start| start.eq_ignore_ascii_case(GRPC));
+    begins && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';' | b' '))
+}
+
+/// How well a type fits an Accept field: its weight, how precisely it is named, and where (earlier is better).
+type Fit = (u16, u8, std::cmp::Reverse<usize>);
+
+/// Whether a client that sent this Accept would rather have JSON than text (RFC 9110 section 12.5.1).
+///
+/// Without Accept, and where nothing tells them apart (`*/*`), it is text, for the person at the other end.
+/// `application/json, text/plain, */*`, which many libraries send, names JSON first.
+pub fn prefers_json(accept: &[u8]) -> bool {
+    let (Some(json), text) = (fit(accept, b"application", b"json"), fit(accept, b"text", b"plain")) else {
+        return false;
+    };
+    json.0 > 0 && text.is_none_or(|text| json > text)
+}
+
+/// The most precise range that covers the type decides its weight.
+fn fit(accept: &[u8], kind: &[u8], subtype: &[u8]) -> Option<Fit> {
+    let mut best: Option<Fit> = None;
+    for (at, range) in accept.split(|b| *b == b',').take(RANGES).enumerate() {
+        let mut parts = range.split(|b| *b == b';').map(<[u8]>::trim_ascii);
+        let name = parts.next().unwrap_or_default();
+        let slash = name.iter().position(|b| *b == b'/').unwrap_or(name.len());
+        let (range_kind, range_subtype) = (&name[..slash], name.get(slash + 1..).unwrap_or_default());
+        let precision = match (range_kind, range_subtype) {
+            (b"*", b"*") => 0,
+            (k, b"*") if k.eq_ignore_ascii_case(kind) => 1,
+            (k, s) if k.eq_ignore_ascii_case(kind) && s.eq_ignore_ascii_case(subtype) => 2,
+            _ => continue,
+        };
+        if best.is_none_or(|(_, seen, _)| precision > seen) {
+            best = Some((quality(parts), precision, std::cmp::Reverse(at)));
+        }
+    }
+    best
+}
+
+/// `q=0.5` in thousandths; what cannot be read is 0 (RFC 9110 section 12.4.2).
+fn quality<'a>(parameters: impl Iterator<Item = &'a [u8]>) -> u16 {
+    for parameter in parameters {
+        let [b'q' | b'Q', b'=', number @ ..] = parameter else { continue };
+        let number = std::str::from_utf8(number).ok().and_then(|text| text.parse::<f32>().ok());
+        // In range, so the cast is exact enough; NaN becomes 0.
+        return number.map_or(0, |number| (number.clamp(0.0, 1.0) * 1000.0) as u16);
+    }
+    1000
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    const REPLY: ErrorResponse<'static> = ErrorResponse {
+        fault: Fault::NoBackend,
+        status: 503,
+        request_id: "r-1",
+        accept: None,
+        retry_after: Some(2),
+        grpc: false,
+    };
+
+    #[test]
+    fn json_only_where_it_is_liked_better() {
+        for (accept, want) in [
+            ("", false),
+            ("*/*", false),
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/json, text/plain, */*", true),
+            ("text/plain, application/json", false),
+            ("application/json;q=0.5, text/plain", false),
+            ("application/json, text/plain;q=0.5", true),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", false),
+            ("application/*, */*", true),
+            ("application/json;q=0", false),
+            ("application/json;q=0, */*", false),
+            ("application/json;q=x", false),
+            ("text/*;q=0.3, application/json;q=0.4", true),
+            ("image/png", false),
+            (",;/,q=,json", false),
+        ] {
+            assert_eq!(prefers_json(accept.as_bytes()), want, "{accept}");
+        }
+    }
+
+    #[test]
+    fn text_has_the_id() {
+        let (header, body) = REPLY.build().unwrap();
+        assert_eq!(body, "503 No server is available.\nrequest id: r-1\n");
+        assert_eq!(header.headers["content-length"], body.len().to_string().as_str());
+        assert_eq!(header.headers["cache-control"], "no-store");
+        assert_eq!(header.headers["retry-after"], "2");
+        assert_eq!(header.headers["x-request-id"], "r-1");
+        assert_eq!(header.headers["content-type"], "text/plain; charset=utf-8");
+    }
+
+    #[test]
+    fn json_has_it_too() {
+        let (header, body) = ErrorResponse { accept: Some(b"application/json"), ..REPLY }.build().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "error": "no_backend", "status": 503, "message": "No server is available.", "request_id": "r-1",
+            })
+        );
+        assert_eq!(header.headers["content-type"], "application/json");
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_content_type_and_answered_in_a_header_alone() {
+        for (content_type, want) in [
+            ("application/grpc", true),
+            ("Application/GRPC+proto", true),
+            ("application/grpc; charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web+proto", false),
+            ("application/grp", false),
+            ("text/plain", false),
+        ] {
+            assert_eq!(is_grpc(content_type.as_bytes()), want, "{content_type}");
+        }
+        let (header, body) = ErrorResponse { grpc: true, ..REPLY }.build().unwrap();
+        assert_eq!((header.status.as_u16(), body.len()), (200, 0));
+        assert_eq!(header.headers["content-type"], "application/grpc");
+        assert_eq!(header.headers["grpc-status"], "14");
+        assert_eq!(header.headers["grpc-message"], "No server is available.");
+        for fault in Fault::ALL {
+            let (header, _) = ErrorResponse { fault, grpc: true, ..REPLY }.build().unwrap();
+            let message = header.headers["grpc-message"].to_str().unwrap();
+            assert!(!message.contains('%') && (1..=16).contains(&fault.grpc_status()), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn raw_parses_and_closes() {
+        let raw = ErrorResponse { fault: Fault::BadRequest, status: 505, retry_after: None, ..REPLY }
+            .raw(SystemTime::UNIX_EPOCH, false);
+        let mut fields = [httparse::EMPTY_HEADER; 16];
+        let mut response = httparse::Response::new(&mut fields);
+        let httparse::Status::Complete(end) = response.parse(&raw).unwrap() else { panic!("incomplete") };
+        assert_eq!((response.code, response.reason), (Some(505), Some("HTTP Version Not Supported")));
+        let field = |name: &str| {
+            response.headers.iter().find(|h| h.name == name).map(|h| std::str::from_utf8(h.value).unwrap())
+        };
+        assert_eq!(field("Connection"), Some("close"));
+        assert_eq!(field("Date"), Some("Thu, 01 Jan 1970 00:00:00 GMT"));
+        assert_eq!(field("Content-Length"), Some((raw.len() - end).to_string().as_str()));
+    }
+
+    #[test]
+    fn raw_to_head_is_the_same_header_without_the_body() {
+        let [whole, bare] = [false, true].map(|head| REPLY.raw(SystemTime::UNIX_EPOCH, head));
+        assert!(whole.starts_with(&bare) && bare.ends_with(b"\r\n\r\n") && bare.len() < whole.len());
+    }
+
+    #[test]
+    fn every_fault_has_its_words() {
+        for fault in Fault::ALL {
+            let (_, body) = ErrorResponse { fault, status: fault.status(), ..REPLY }.build().unwrap();
+            assert!(body.len() > 30, "{fault:?}");
+        }
+    }
+}

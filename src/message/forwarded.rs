@@ -1,0 +1,347 @@
+//! Who the client is, and how backends are told: X-Forwarded-For, -Proto, -Host and X-Real-IP, or Forwarded (RFC 7239).
+//!
+//! It never believes a field from a peer outside `trusted_proxies`, and never one of the family that is not chosen: a
+//! trusted proxy that keeps only the other family passes what its own clients write there. A field that Weir vouches for
+//! is removed in every spelling that CGI takes for the same name (`message::cgi_name`).
+
+mod both;
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use crate::config::schema::Forwarded;
+use crate::config::values::Cidr;
+use crate::message::cgi_name;
+use crate::message::request_framing::is_token;
+use crate::message::request_id;
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// Entries of a list that are looked at, from its end.
+const HOPS: usize = 32;
+
+/// What the names of fields begin with that tell of a client's certificate.
+const CLIENT_CERT: &str = "x-client-cert-";
+
+/// What the names of the X-Forwarded fields begin with.
+const X_FORWARDED: &str = "x-forwarded-";
+
+/// `forwarded` and `trusted_proxies`, compiled.
+#[derive(Debug, Clone)]
+pub struct ForwardedHeaders {
+    family: Forwarded,
+    trusted: Box<[Cidr]>,
+}
+
+/// What is known of the hop from the peer to Weir.
+#[derive(Debug, Clone, Copy)]
+pub struct Hop<'a> {
+    /// The other end of the connection.
+    pub peer: IpAddr,
+    /// The same as text, made once a connection.
+    pub peer_text: &'a HeaderValue,
+    /// Who the client is: `client_address`'s answer.
+    pub client: IpAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// Host or `:authority` as the client sent it.
+    pub host: Option<&'a HeaderValue>,
+}
+
+impl ForwardedHeaders {
+    /// From the document.
+    pub fn new(family: Forwarded, trusted: &[Cidr]) -> Self {
+        Self { family, trusted: trusted.into() }
+    }
+
+    /// Whether what this address says of clients is believed.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|net| net.contains(address))
+    }
+
+    /// The client's address: the right-most one of the list that is not a trusted proxy's, if the peer is one.
+    ///
+    /// Walks at most 32 entries; an entry that is no address ends the walk at the proxy that wrote it.
+    pub fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let peer = peer.to_canonical();
+        if !self.trusts(peer) {
+            return peer;
+        }
+        let hops = match self.family {
+            Forwarded::Rfc7239 => rfc7239_hops(headers),
+            Forwarded::Both if !has_x_forwarded_for(headers) => rfc7239_hops(headers),
+            Forwarded::XForwarded | Forwarded::Both => x_forwarded_hops(headers),
+        };
+        let mut client = peer;
+        for hop in hops {
+            let Some(address) = hop else { break };
+            client = address;
+            if !self.trusts(address) {
+                break;
+            }
+        }
+        client
+    }
+
+    /// Whether the peer is a trusted proxy and says that its client came over TLS.
+    pub fn says_https(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        if !self.trusts(peer.to_canonical()) {
+            return false;
+        }
+        let is_https = |value: &[u8]| value.eq_ignore_ascii_case(b"https");
+        // The first entry of either is of the hop from the client.
+        let x_forwarded = || entries(headers, &X_FORWARDED_PROTO).next().is_some_and(|first| is_https(unquote(first)));
+        let rfc7239 = || elements(headers).next().and_then(|first| parameter(first, b"proto")).is_some_and(is_https);
+        match self.family {
+            Forwarded::XForwarded => x_forwarded(),
+            Forwarded::Rfc7239 => rfc7239(),
+            Forwarded::Both if has_x_forwarded_for(headers) || elements(headers).next().is_none() => x_forwarded(),
+            Forwarded::Both => rfc7239(),
+        }
+    }
+
+    /// Writes the chosen families for a backend. What an untrusted peer sent of them is replaced, what a trusted one
+    /// sent is appended to; Proto and Host, which are no lists, stay as a trusted peer sent them. Where both families are
+    /// chosen, they agree.
+    pub fn apply(&self, headers: &mut HeaderMap, hop: &Hop<'_>) {
+        let trusted = self.trusts(hop.peer);
+        let x_forwarded = self.family != Forwarded::Rfc7239;
+        let rfc7239 = self.family != Forwarded::XForwarded;
+        remove(headers, |family| match family {
+            Family::X => !(trusted && x_forwarded),
+            Family::Rfc7239 => !(trusted && rfc7239),
+            Family::Other => !trusted,
+            Family::Stray => true,
+        });
+        if trusted && x_forwarded && rfc7239 {
+            return both::write(headers, hop);
+        }
+        if x_forwarded {
+            write_x_forwarded(headers, hop, trusted);
+        }
+        if rfc7239 {
+            append(headers, &header::FORWARDED, element(hop));
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    X,
+    Rfc7239,
+    /// What else begins with `X-Forwarded-`: Port, Server, User… Trusted proxies may have a use for it, nobody else.
+    Other,
+    /// Removed from every request: the fields that describe a client's certificate, and aliases of the names that Weir writes.
+    Stray,
+}
+
+/// Which family a field belongs to. One look at each name the request has is cheaper than a look-up for each it may
+/// have.
+fn family(name: &HeaderName) -> Option<Family> {
+    let name = name.as_str();
+    match name {
+        "forwarded" => return Some(Family::Rfc7239),
+        "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-real-ip" => return Some(Family::X),
+        _ if !name.starts_with('x') => return None,
+        _ if name.starts_with(CLIENT_CERT) => return Some(Family::Stray),
+        _ => {}
+    }
+    if !cgi_name::is_alias(name) {
+        return name.starts_with(X_FORWARDED).then_some(Family::Other);
+    }
+    let whole = [X_REAL_IP.as_str(), request_id::NAME.as_str()];
+    let ours = [X_FORWARDED, CLIENT_CERT].iter().any(|prefix| cgi_name::begins(name, prefix))
+        || whole.iter().any(|known| cgi_name::same(name, known));
+    ours.then_some(Family::Stray)
+}
+
+fn remove(headers: &mut HeaderMap, goes: impl Fn(Family) -> bool) {
+    let found = |headers: &HeaderMap| headers.keys().find(|name| family(name).is_some_and(&goes)).cloned();
+    // Each round takes one name away with all its values, so it ends.
+    while let Some(name) = found(headers) {
+        headers.remove(&name);
+    }
+}
+
+fn write_x_forwarded(headers: &mut HeaderMap, hop: &Hop<'_>, trusted: bool) {
+    let peer = hop.peer_text.clone();
+    let client = if hop.client == hop.peer { peer.clone() } else { text_of(hop.client) };
+    headers.insert(&X_REAL_IP, client);
+    // Of an untrusted peer's fields none is left: there is nothing to look for.
+    let has = |headers: &HeaderMap, name: &HeaderName| trusted && entries(headers, name).next().is_some();
+    if has(headers, &X_FORWARDED_FOR) {
+        append(headers, &X_FORWARDED_FOR, Some(peer));
+    } else {
+        headers.insert(&X_FORWARDED_FOR, peer);
+    }
+    if !has(headers, &X_FORWARDED_PROTO) {
+        headers.insert(&X_FORWARDED_PROTO, HeaderValue::from_static(hop.scheme));
+    }
+    if !has(headers, &X_FORWARDED_HOST)
+        && let Some(host) = hop.host
+    {
+        headers.insert(&X_FORWARDED_HOST, host.clone());
+    }
+}
+
+/// Adds to the end of the list: into the one field there is, as software that reads but the first line is common.
+fn append(headers: &mut HeaderMap, name: &'static HeaderName, entry: Option<HeaderValue>) {
+    let Some(entry) = entry else { return };
+    let mut list = Vec::new();
+    let mut add = |member: &[u8]| {
+        list.extend_from_slice(member);
+        list.extend_from_slice(b", ");
+    };
+    if *name == header::FORWARDED {
+        elements(headers).for_each(&mut add);
+    } else {
+        entries(headers, name).for_each(&mut add);
+    }
+    if list.is_empty() {
+        headers.insert(name, entry);
+        return;
+    }
+    list.extend_from_slice(entry.as_bytes());
+    let list = HeaderValue::from_maybe_shared(Bytes::from(list));
+    headers.insert(name, list.unwrap_or(entry));
+}
+
+/// An address as a field's value; IPv4-mapped ones as IPv4.
+pub fn text_of(address: IpAddr) -> HeaderValue {
+    value(address.to_canonical().to_string()).expect("an address is printable ASCII")
+}
+
+fn value(text: String) -> Option<HeaderValue> {
+    HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
+}
+
+/// Our own element: `for=…;host=…;proto=…`. `by` stays out: which address took the request is not the backend's business
+/// (RFC 7239 section 8.3).
+fn element(hop: &Hop<'_>) -> Option<HeaderValue> {
+    let mut text = String::with_capacity(96);
+    add_element(&mut text, Some(hop.peer), hop.host.and_then(|host| host.to_str().ok()), Some(hop.scheme));
+    value(text)
+}
+
+/// RFC 7239 section 4. Values that are no tokens are quoted, IPv6 addresses bracketed (section 6).
+fn add_element(list: &mut String, client: Option<IpAddr>, host: Option<&str>, proto: Option<&str>) {
+    if !list.is_empty() {
+        list.push_str(", ");
+    }
+    let _ = match client.map(|address| address.to_canonical()) {
+        Some(IpAddr::V4(v4)) => write!(list, "for={v4}"),
+        Some(IpAddr::V6(v6)) => write!(list, "for=\"[{v6}]\""),
+        None => write!(list, "for=unknown"),
+    };
+    let plain = |byte: u8| (byte.is_ascii_graphic() || byte == b' ') && byte != b'"' && byte != b'\\';
+    match host {
+        Some(host) if is_token(host.as_bytes()) => list.extend([";host=", host]),
+        // Hosts that `message::host` lets through have neither quotes nor backslashes; those that a proxy tells may have.
+        Some(host) if host.bytes().all(plain) => list.extend([";host=\"", host, "\""]),
+        Some(_) | None => {}
+    }
+    if let Some(proto) = proto.filter(|proto| is_token(proto.as_bytes())) {
+        list.extend([";proto=", proto]);
+    }
+}
+
+/// The entries of an X-Forwarded field over all its lines, empty ones left out (RFC 9110 section 5.6.1.2). Nothing is
+/// allocated for it.
+fn entries<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+    let lines = headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
+    lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty())
+}
+
+/// The elements of Forwarded, likewise.
+fn elements(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = &[u8]> {
+    let lines = headers.get_all(&header::FORWARDED).into_iter().map(HeaderValue::as_bytes);
+    let elements = lines.flat_map(|line| split_unquoted(line, b','));
+    elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}
+
+/// A parameter of an element of Forwarded, without its quotes.
+fn parameter<'a>(element: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
+    split_unquoted(element, b';').into_iter().find_map(|pair| {
+        let at = pair.iter().position(|b| *b == b'=')?;
+        let (name, value) = (pair[..at].trim_ascii(), pair[at + 1..].trim_ascii());
+        name.eq_ignore_ascii_case(wanted).then(|| unquote(value))
+    })
+}
+
+/// Whether X-Forwarded-For has an entry: of two families it is the one that is believed.
+fn has_x_forwarded_for(headers: &HeaderMap) -> bool {
+    entries(headers, &X_FORWARDED_FOR).next().is_some()
+}
+
+/// The addresses of X-Forwarded-For from its end; `None` for an entry that is none.
+fn x_forwarded_hops(headers: &HeaderMap) -> Box<dyn Iterator<Item = Option<IpAddr>> + '_> {
+    Box::new(entries(headers, &X_FORWARDED_FOR).rev().take(HOPS).map(address))
+}
+
+/// The `for` of each element of Forwarded, from its end.
+fn rfc7239_hops(headers: &HeaderMap) -> Box<dyn Iterator<Item = Option<IpAddr>> + '_> {
+    Box::new(elements(headers).rev().take(HOPS).map(|element| parameter(element, b"for").and_then(address)))
+}
+
+/// Splits where the separator stands outside quotes (RFC 9110 section 5.6.4). A quote that is not closed does not count: a
+/// client could hide behind it what a proxy adds.
+fn split_unquoted(text: &[u8], separator: u8) -> Vec<&[u8]> {
+    if !is_closed(text) {
+        return text.split(|byte| *byte == separator).collect();
+    }
+    let mut quotes = Quotes::default();
+    text.split(|&byte| !quotes.takes(byte) && byte == separator).collect()
+}
+
+/// Whether each quote has its other one.
+fn is_closed(text: &[u8]) -> bool {
+    let mut quotes = Quotes::default();
+    for byte in text {
+        quotes.takes(*byte);
+    }
+    !quotes.quoted
+}
+
+/// Where a text is, from its start.
+#[derive(Default)]
+struct Quotes {
+    quoted: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    /// Takes the next byte: whether it stands between quotes.
+    fn takes(&mut self, byte: u8) -> bool {
+        let between = self.quoted;
+        (self.quoted, self.escaped) = match byte {
+            _ if self.escaped => (self.quoted, false),
+            b'\\' if self.quoted => (self.quoted, true),
+            b'"' => (!self.quoted, false),
+            _ => (self.quoted, false),
+        };
+        between
+    }
+}
+
+/// Addresses need no escapes, so one that has some is no address.
+fn unquote(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\"")).unwrap_or(value)
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?;
+    let bare = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
+    address.map(|address| address.to_canonical())
+}
+
+#[cfg(test)]
+#[path = "forwarded_tests.rs"]
+mod tests;

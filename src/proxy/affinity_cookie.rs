@@ -1,0 +1,72 @@
+//! Where a client's cookie brings its request, and the cookie that goes back: read at the pick, taken out of what the
+//! backend sees, written with the response. What a cookie says is `upstream::sticky`'s.
+
+use std::time::SystemTime;
+
+use http::{HeaderValue, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+
+use super::ctx::RequestCtx;
+use super::unix_ms;
+use crate::message::cookie;
+use crate::snapshot::Target;
+use crate::telemetry::backend_state::PickReason;
+use crate::upstream::sticky::{Seen, Token};
+
+/// What the client's cookie says, and whether it goes on saying so.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Affinity {
+    seen: Option<Seen>,
+    /// Its backend is only full for the moment: this one request goes elsewhere.
+    holds: bool,
+}
+
+impl Affinity {
+    /// Takes note of why a backend was picked.
+    pub(super) fn picked(&mut self, why: PickReason) {
+        self.holds = why == PickReason::StickyFull;
+    }
+}
+
+/// The backend that the client's cookie names.
+pub(super) fn named(session: &Session, target: &Target, ctx: &mut RequestCtx) -> Option<Token> {
+    let sticky = target.upstream.sticky()?;
+    if ctx.tries == 0 {
+        let values = cookie::values(&session.req_header().headers, sticky.cookie().as_bytes());
+        ctx.stay.seen = sticky.read(values, unix_ms(ctx.started_at) / 1_000);
+    }
+    ctx.stay.seen.map(|seen| seen.token)
+}
+
+/// The cookie is between the client and Weir: no backend sees it.
+pub(super) fn conceal(request: &mut RequestHeader, target: &Target) -> Result<()> {
+    match target.upstream.sticky() {
+        Some(sticky) => cookie::remove(request, sticky.cookie().as_bytes()),
+        None => Ok(()),
+    }
+}
+
+/// Adds the cookie that names the backend that has answered, unless the client has it.
+pub(super) fn reveal(session: &Session, response: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
+    let (Some(target), Some(attempt)) = (&ctx.target, &ctx.attempt) else { return Ok(()) };
+    let (Some(sticky), Some(answers)) = (target.upstream.sticky(), attempt.backend.token) else { return Ok(()) };
+    let token = ctx.stay.seen.filter(|_| ctx.stay.holds).map_or(answers, |seen| seen.token);
+    if ctx.stay.seen == Some(Seen { token, fresh: true }) {
+        return Ok(());
+    }
+    let headers = &session.req_header().headers;
+    let held = cookie::values(headers, sticky.cookie().as_bytes());
+    let by_tls = ctx.exchange.as_ref().is_some_and(|exchange| {
+        let conn = &exchange.conn;
+        let says_https = || ctx.snapshot.as_ref().is_some_and(|s| s.forwarding.says_https(conn.peer_ip(), headers));
+        conn.tls.is_some() || says_https()
+    });
+    let written = sticky.write(token, held, unix_ms(SystemTime::now()) / 1_000, by_tls);
+    let line = written.map_err(|error| Error::because(ErrorType::InternalError, "a cookie's line", error))?;
+    response.append_header(header::SET_COOKIE, line)?;
+    // A cache that others share must not hand one client's cookie to all (RFC 9111 sections 5.2.2.7 and 7.3).
+    response.append_header(header::CACHE_CONTROL, HeaderValue::from_static("private=\"set-cookie\""))?;
+    Ok(())
+}

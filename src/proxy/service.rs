@@ -1,0 +1,119 @@
+//! The door between listeners and the gateway: Pingora's proxy, and what never becomes a request of it.
+
+use std::mem::ManuallyDrop;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::{Method, Version};
+use pingora::server::configuration::ServerConf;
+use pingora::services::listening::Service;
+use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
+
+use super::{Gateway, record};
+use crate::fault::Fault;
+use crate::listener::{Abort, BadHead, Conn, HttpService};
+use crate::message::error_response::ErrorResponse;
+use crate::message::request_id::RequestId;
+use crate::telemetry::record::{Record, Recorder};
+use crate::upstream::connector::PoolConnector;
+
+/// Tries that Pingora lets a request have; routes have their own, smaller number (`retry.attempts` is 16 at the most, and
+/// each may be tried again on a fresh connection).
+const MOST_TRIES: usize = 64;
+
+type App = HttpProxy<Gateway, PoolConnector>;
+
+/// What listeners hand their requests to.
+pub struct Proxy {
+    app: Arc<App>,
+    recorder: Arc<Recorder>,
+}
+
+impl Proxy {
+    /// Around this gateway, for one thread; it keeps up to `idle` connections to backends.
+    pub fn new(gateway: Gateway, idle: usize) -> Self {
+        let recorder = Arc::clone(&gateway.recorder);
+        let conf = ServerConf {
+            threads: 1,
+            upstream_keepalive_pool_size: idle,
+            max_retries: MOST_TRIES,
+            ..ServerConf::default()
+        };
+        let mut options = pingora::apps::HttpServerOptions::default();
+        // Let in so that it is answered and recorded like everything else.
+        options.allow_connect_method_proxying = true;
+        let builder = ProxyServiceBuilder::new(&Arc::new(conf), gateway).server_options(options);
+        let service = builder.custom(PoolConnector, Arc::new(|_, _, _| Box::pin(async { None }))).build();
+        Self { app: Arc::new(taken_out(service)), recorder }
+    }
+}
+
+/// Pingora gives a proxy with a connector of one's own only inside a service, which Weir has no use for (it accepts
+/// connections itself), and has no way to take it out.
+fn taken_out(service: Service<App>) -> App {
+    let service = ManuallyDrop::new(service);
+    let app = service.app_logic().expect("a service that was never started has its application");
+    // SAFETY: `app` is a valid value behind a reference. It is not read or dropped a second time: the service, its only
+    // owner, is never dropped nor used again.
+    unsafe { std::ptr::read(app) }
+}
+
+impl HttpService for Proxy {
+    type App = App;
+
+    fn app(&self) -> &Arc<Self::App> {
+        &self.app
+    }
+
+    fn refuse(&self, conn: &Conn, head: &[u8], bad: &BadHead) -> Bytes {
+        tracing::debug!(client = %conn.peer, listener = %conn.listener, reason = bad.reason, "refused a malformed request");
+        let id = RequestId::fresh(super::unix_ms(SystemTime::now()));
+        let (method, path) = first_line(head);
+        let record = Record {
+            started: SystemTime::now(),
+            duration: Duration::ZERO,
+            request_id: id.as_str(),
+            listener: &conn.listener,
+            scheme: conn.scheme(),
+            client: conn.peer_ip(),
+            method: &method,
+            host: None,
+            path,
+            version: Version::HTTP_11,
+            route: None,
+            upstream: None,
+            backend: None,
+            attempts: &[],
+            status: bad.status,
+            bytes_in: 0,
+            bytes_out: 0,
+            fault: Some(bad.fault),
+            user_agent: None,
+            referer: None,
+            trace_id: None,
+        };
+        self.recorder.record(&record);
+        raw(bad.fault, bad.status, id.as_str(), method == Method::HEAD)
+    }
+
+    fn abort_response(&self, why: Abort, head: bool) -> Bytes {
+        let (fault, status) = record::of_cut(why);
+        raw(fault, status, "-", head)
+    }
+}
+
+fn raw(fault: Fault, status: u16, request_id: &str, head: bool) -> Bytes {
+    let reply = ErrorResponse { fault, status, request_id, accept: None, retry_after: None, grpc: false };
+    reply.raw(SystemTime::now(), head).into()
+}
+
+/// Method and target as far as they can be made out.
+fn first_line(head: &[u8]) -> (Method, &[u8]) {
+    let line = head.split(|b| matches!(b, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
+    let mut words = line.split(|b| *b == b' ');
+    let method = words.next().and_then(|word| Method::from_bytes(&word[..word.len().min(16)]).ok());
+    let path = words.next().unwrap_or_default();
+    // No method is none of the standard ones, and `-` counts as such.
+    (method.or_else(|| Method::from_bytes(b"-").ok()).unwrap_or_default(), &path[..path.len().min(1024)])
+}

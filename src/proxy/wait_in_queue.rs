@@ -1,0 +1,104 @@
+//! Waiting before a backend is picked: for a free place, or for the pause between tries. How that ends: by a slot, by the queue's bounds, by the request's
+//! deadline, or because the client has left, which nothing in Pingora watches for here.
+
+use std::time::Instant;
+
+use pingora::Result;
+use pingora::protocols::http::ServerSession;
+use pingora_proxy::Session;
+
+use super::arrive::refuse;
+use super::ctx::RequestCtx;
+use crate::fault::Fault;
+use crate::snapshot::Target;
+use crate::upstream::PickHints;
+use crate::upstream::clock;
+use crate::upstream::members::Pick;
+use crate::upstream::queue::{Look, WaitError};
+
+/// A backend that takes the attempt now, or when it is this request's turn.
+pub(super) async fn pick(
+    session: &mut Session,
+    target: &Target,
+    ctx: &mut RequestCtx,
+    wish: PickHints,
+    now: u64,
+) -> Result<Pick> {
+    // Nobody overtakes those who wait already.
+    if target.upstream.queue().depth() == 0 {
+        match target.upstream.try_pick(&ctx.tried, now, wish) {
+            Look::Slot(pick) => return Ok(pick),
+            Look::Nobody => return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried")),
+            Look::Full | Look::ForOthers => {}
+        }
+    }
+    let (fault, why) = match wait(session, target, ctx, wish).await {
+        Ok(pick) => return Ok(pick),
+        Err(in_vain) => in_vain,
+    };
+    // Nobody else can be waited for any longer: one that was tried is still better than a refusal.
+    let cannot_wait = matches!(fault, Fault::QueueFull | Fault::QueueTimeout);
+    let back = if cannot_wait { target.upstream.pick_tried(&ctx.tried, clock::now_ms(), wish.key) } else { None };
+    back.ok_or_else(|| refuse(ctx, fault, None, why))
+}
+
+/// The pause before a further try, where `retry.backoff` asks for one.
+pub(super) async fn pause(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    let pause = match &ctx.route {
+        Some(route) if ctx.tries > 0 => route.retry.pause(ctx.tries, clock::random()),
+        _ => return Ok(()),
+    };
+    if pause.is_zero() {
+        return Ok(());
+    }
+    let until = ctx.time_left().map_or(pause, |left| left.min(pause));
+    let left = tokio::select! {
+        () = gone(session, ctx) => true,
+        () = tokio::time::sleep(until) => false,
+    };
+    if left {
+        return Err(refuse(ctx, Fault::ClientAbort, None, "the client left before the next try"));
+    }
+    if ctx.is_too_late() { Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over")) } else { Ok(()) }
+}
+
+async fn wait(
+    session: &mut Session,
+    target: &Target,
+    ctx: &mut RequestCtx,
+    wish: PickHints,
+) -> Result<Pick, (Fault, &'static str)> {
+    let Some(queue) = &target.upstream.settings().queue else {
+        return Err((Fault::QueueFull, "all backends have max_in_flight, and there is no queue"));
+    };
+    let (started, timeout) = (Instant::now(), queue.timeout.get().saturating_sub(ctx.queued));
+    let limit = ctx.time_left().map_or(timeout, |left| left.min(timeout));
+    let look = || target.upstream.try_pick(&ctx.tried, clock::now_ms(), wish);
+    let waiting = target.meters.waits();
+    let bounds = (target.upstream.wait_class(&ctx.tried), usize::try_from(queue.size).unwrap_or(usize::MAX));
+    let waited = target.upstream.queue().wait(bounds, limit, gone(session, ctx), look).await;
+    drop(waiting);
+    ctx.queued += started.elapsed();
+    waited.map_err(|why| match why {
+        WaitError::Overflow => (Fault::QueueFull, "as many wait as may"),
+        WaitError::Timeout if ctx.is_too_late() => (Fault::Timeout, "timeouts.request is over"),
+        WaitError::Timeout => (Fault::QueueTimeout, "waited for queue.timeout"),
+        WaitError::Left => (Fault::ClientAbort, "the client left while it waited"),
+        WaitError::Nobody => (Fault::NoBackend, "no backend may be tried"),
+    })
+}
+
+/// Returns when the client has left: an HTTP/2 stream says so itself, the stream of HTTP/1 where it is watched.
+async fn gone(session: &mut Session, ctx: &RequestCtx) {
+    if let Some(closed) = session.as_downstream_mut().watch_h2_stream_close() {
+        let _ = closed.await;
+        return;
+    }
+    match (session.as_downstream_mut(), &ctx.exchange) {
+        (ServerSession::H1(http1), Some(exchange)) => {
+            let _watching = exchange.conn.watch();
+            let _ = http1.idle().await;
+        }
+        _ => std::future::pending::<()>().await,
+    }
+}

@@ -1,0 +1,243 @@
+//! What the admin asks of the process, answered from the rooms that know.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::logs::BothLogs;
+use crate::acme;
+use crate::admin::api::{self, ReloadReply, Status};
+use crate::admin::api_explain::{Explanation, Question};
+use crate::admin::control::{ControlError, Readiness};
+use crate::admin::{Control, Token};
+use crate::config;
+use crate::config::schema::Balance;
+use crate::lifecycle::Lifecycle;
+use crate::listener::{ListenerStatus, Listeners};
+use crate::proxy::Proxy;
+use crate::reload::{LastReload, ReloadOutcome, Reloader};
+use crate::snapshot::Shared;
+use crate::telemetry::Metrics;
+use crate::tls::CertificateStatus;
+use crate::upstream::Upstream;
+use crate::upstream::admin_override::Wanted;
+use crate::upstream::backend::Backend;
+use crate::upstream::clock;
+use crate::upstream::manager::Registry;
+use crate::upstream::status::{BackendStatus, DiscoveryStatus, status_of};
+
+/// The rooms, for those who steer the process.
+pub(super) struct AdminApi {
+    pub(super) acme: Arc<acme::AcmeManager>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) life: Arc<Lifecycle>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) listeners: Arc<Listeners>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) reloader: Reloader<Proxy>,
+    pub(super) logs: BothLogs,
+    pub(super) token: Token,
+}
+
+impl Control for AdminApi {
+    fn status(&self) -> Status {
+        let snapshot = self.shared.load();
+        Status {
+            pid: std::process::id(),
+            version: crate::VERSION.to_owned(),
+            generation: snapshot.generation,
+            ready: self.ready().ready,
+            draining: self.life.is_draining(),
+            last_reload: self.reloader.last().map(last_reload),
+            listeners: self.listeners.status().into_iter().map(listener).collect(),
+            certificates: self.listeners.certificates().status().into_iter().map(certificate).collect(),
+            acme: self.acme.status().into_iter().map(ordered).collect(),
+            upstreams: snapshot.upstreams.values().map(upstream).collect(),
+        }
+    }
+
+    fn config(&self) -> serde_json::Value {
+        config::masked(&self.shared.load().document).unwrap_or_else(|error| {
+            tracing::error!(%error, "the configuration in force could not be shown");
+            serde_json::Value::Null
+        })
+    }
+
+    fn reload(&self) -> ReloadReply {
+        match self.reloader.reload() {
+            ReloadOutcome::Applied { generation, changes, fixed } => {
+                ReloadReply::Applied { generation, changes, fixed }
+            }
+            ReloadOutcome::Rejected { problems } => rejected(&problems),
+        }
+    }
+
+    fn diff(&self, yaml: &str) -> ReloadReply {
+        match self.reloader.diff(yaml) {
+            ReloadOutcome::Applied { generation, changes, fixed } => ReloadReply::Valid { generation, changes, fixed },
+            ReloadOutcome::Rejected { problems } => rejected(&problems),
+        }
+    }
+
+    fn backend(&self, upstream: &str, backend: &str) -> Result<api::Backend, ControlError> {
+        self.find(upstream, backend).map(|(_, backend)| shown(status_of(&backend)))
+    }
+
+    fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<api::Backend, ControlError> {
+        let (upstream, backend) = self.find(upstream, backend)?;
+        upstream.steer(&backend, wanted, clock::now_ms()).map_err(ControlError::Impossible)?;
+        self.registry.rebuild(upstream.name());
+        let status = status_of(&backend);
+        let (name, state, weight) = (upstream.name(), status.state.label(), status.effective_weight);
+        tracing::info!(upstream = &**name, backend = status.name, state, weight, "changed by operator");
+        Ok(shown(status))
+    }
+
+    fn explain(&self, question: &Question) -> Result<Explanation, ControlError> {
+        super::explain::explain(&self.shared.load(), question).map_err(ControlError::Impossible)
+    }
+
+    fn ready(&self) -> Readiness {
+        let pending = || self.shared.load().upstreams.values().find(|upstream| upstream.verdict_pending()).cloned();
+        let reason = if self.life.is_draining() {
+            "draining".to_owned()
+        } else if !self.life.is_bound() {
+            "listeners are not bound yet".to_owned()
+        } else if let Some(upstream) = pending() {
+            let first = if upstream.look_pending() { "look for backends" } else { "health checks" };
+            format!("upstream {} waits for its first {first}", upstream.name())
+        } else {
+            String::new()
+        };
+        Readiness { ready: reason.is_empty(), reason }
+    }
+
+    fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+}
+
+impl AdminApi {
+    /// Of the configuration in force.
+    fn find(&self, upstream: &str, backend: &str) -> Result<(Arc<Upstream>, Arc<Backend>), ControlError> {
+        let snapshot = self.shared.load();
+        let Some(found) = snapshot.upstreams.values().find(|each| &**each.name() == upstream) else {
+            let there = snapshot.upstreams.keys().map(|name| name.as_str());
+            return Err(ControlError::NotThere(format!("no upstream `{upstream}`; there is {}", list(there))));
+        };
+        let Some(member) = found.backend(backend) else {
+            let there = list(found.backends().iter().map(|backend| &*backend.name));
+            return Err(ControlError::NotThere(format!(
+                "upstream `{upstream}` has no backend `{backend}`; there is {there}"
+            )));
+        };
+        Ok((Arc::clone(found), member))
+    }
+}
+
+/// Names for people; not more of them than can be read.
+fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 20;
+    let mut names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+    if names.len() > SHOWN {
+        let more = names.len() - SHOWN;
+        names.truncate(SHOWN);
+        names.push(format!("{more} more"));
+    }
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn rejected(problems: &[config::Problem]) -> ReloadReply {
+    ReloadReply::Rejected { problems: problems.iter().map(problem).collect() }
+}
+
+fn problem(problem: &config::Problem) -> api::Problem {
+    api::Problem {
+        file: problem.file.display().to_string(),
+        line: problem.line as u64,
+        column: problem.column as u64,
+        path: problem.path.clone(),
+        what: problem.what.clone(),
+        hint: problem.hint.clone(),
+    }
+}
+
+fn last_reload(last: LastReload) -> api::LastReload {
+    let time = api::rfc3339(millis(last.at)).unwrap_or_default();
+    match last.result {
+        ReloadOutcome::Applied { changes, .. } => {
+            api::LastReload { result: "applied".into(), time, changes, problems: Vec::new() }
+        }
+        ReloadOutcome::Rejected { problems } => {
+            let problems = problems.iter().map(problem).collect();
+            api::LastReload { result: "rejected".into(), time, changes: Vec::new(), problems }
+        }
+    }
+}
+
+fn listener(status: ListenerStatus) -> api::Listener {
+    api::Listener {
+        name: status.name.to_string(),
+        address: status.address.to_string(),
+        bound: true,
+        connections: status.connections,
+    }
+}
+
+fn certificate(status: CertificateStatus) -> api::Certificate {
+    let left = status.not_after - i64::try_from(millis(SystemTime::now()) / 1000).unwrap_or(i64::MAX);
+    api::Certificate {
+        name: status.name,
+        names: status.names,
+        not_after: api::rfc3339(u64::try_from(status.not_after).unwrap_or_default() * 1000).unwrap_or_default(),
+        days_left: left.div_euclid(24 * 3600),
+    }
+}
+
+fn ordered(status: acme::Status) -> api::Acme {
+    let next = |at| api::rfc3339(u64::try_from(at).unwrap_or_default() * 1000).unwrap_or_default();
+    api::Acme {
+        name: status.name,
+        state: status.state.to_owned(),
+        failures: status.failures,
+        error: status.error,
+        next_order: status.next.map(next),
+    }
+}
+
+fn upstream(upstream: &Arc<Upstream>) -> api::Upstream {
+    let status = upstream.status();
+    api::Upstream {
+        name: status.name,
+        balance: balance(status.balance),
+        discovery: status.discovery.map(discovery),
+        backends: status.backends.into_iter().map(shown).collect(),
+    }
+}
+
+fn discovery(status: DiscoveryStatus) -> api::Discovery {
+    let DiscoveryStatus { source, last_success, error, failures } = status;
+    api::Discovery { source, last_success, error, failures }
+}
+
+/// As the document writes it.
+pub(super) fn balance(balance: Balance) -> String {
+    let written = serde_json::to_value(balance).ok();
+    written.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+pub(super) fn shown(backend: BackendStatus) -> api::Backend {
+    api::Backend {
+        name: backend.name,
+        address: backend.address,
+        state: backend.state,
+        reason: backend.reason.unwrap_or_default(),
+        since: backend.since,
+        in_flight: backend.in_flight,
+        weight: backend.weight,
+        effective_weight: backend.effective_weight,
+    }
+}
+
+fn millis(at: SystemTime) -> u64 {
+    u64::try_from(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}

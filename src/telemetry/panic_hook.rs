@@ -1,0 +1,51 @@
+//! Counts panics and puts them in the process's log. It catches none: a panic ends the task that it happened in.
+
+use std::panic;
+use std::sync::Once;
+use std::time::Duration;
+
+use super::instruments::Counter;
+use super::process_log;
+
+/// How long a panic may wait for its line to be written: it may be the last act of the process.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
+
+static PANICS: Counter = Counter::new();
+static INSTALL: Once = Once::new();
+
+/// From now on panics are counted and logged as errors. A second call does nothing.
+pub fn install_hook() {
+    INSTALL.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            PANICS.bump();
+            if tracing::dispatcher::has_been_set() {
+                let thread = std::thread::current();
+                tracing::error!(thread = thread.name().unwrap_or("-"), "a bug in weir: {info}");
+                process_log::flush(FLUSH_TIMEOUT);
+            } else {
+                before(info);
+            }
+        }));
+    });
+}
+
+/// Panics since the hook was installed.
+pub fn count() -> u64 {
+    PANICS.get()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_counted_once() {
+        install_hook();
+        install_hook();
+        let before = count();
+        assert!(std::thread::spawn(|| panic!("on purpose")).join().is_err());
+        assert!(count() > before);
+    }
+}

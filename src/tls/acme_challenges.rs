@@ -1,0 +1,184 @@
+//! Challenges of ACME servers that are pending: what to answer at a plain port (RFC 8555 section 8.3) and in a handshake
+//! (RFC 8737).
+//!
+//! They are kept in a folder too, since the server may come to another process that shares it; that one looks there when
+//! it is asked. It answers nothing that is not pending.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Semaphore;
+
+use super::secure_file;
+use crate::config::read_named;
+use crate::config::schema::AcmeChallenge;
+
+/// Where a server looks for the answer at a plain port; the token follows.
+pub const WELL_KNOWN: &str = "/.well-known/acme-challenge/";
+
+/// Looks into the folder at once: whoever asks may be anybody.
+const LOOKS: usize = 8;
+
+/// The longest token, in bytes; servers make some 43.
+const LONGEST: usize = 200;
+
+/// Challenges that are pending.
+#[derive(Debug)]
+pub struct Challenges {
+    /// Our own: answers by the name of their file.
+    pending: Mutex<BTreeMap<String, String>>,
+    /// Where all processes keep theirs; nothing where ACME is off.
+    folder: ArcSwapOption<PathBuf>,
+    looks: Semaphore,
+}
+
+/// A challenge of ours; dropping it ends it.
+#[derive(Debug)]
+pub struct Pending {
+    challenges: Arc<Challenges>,
+    file: String,
+    path: PathBuf,
+}
+
+impl Default for Challenges {
+    fn default() -> Self {
+        Self { pending: Mutex::default(), folder: ArcSwapOption::empty(), looks: Semaphore::new(LOOKS) }
+    }
+}
+
+impl Challenges {
+    /// Keeps them in this folder from here on.
+    pub(super) fn set_folder(&self, folder: Option<PathBuf>) {
+        self.folder.store(folder.map(Arc::new));
+    }
+
+    /// Answers a challenge until the result is dropped; `what` is the token of `http-01`, the name of `tls-alpn-01`.
+    /// Blocks on the file system.
+    ///
+    /// # Errors
+    /// The folder's.
+    pub fn answer(self: &Arc<Self>, kind: AcmeChallenge, what: &str, answer: &str) -> io::Result<Pending> {
+        let folder = self.folder.load_full().ok_or_else(|| io::Error::other("there is no folder for challenges"))?;
+        let file = file_of(kind, what).ok_or_else(|| io::Error::other("the server's token is none"))?;
+        secure_file::make_folder(&folder)?;
+        let path = folder.join(&file);
+        secure_file::write(&path, answer.as_bytes())?;
+        self.lock().insert(file.clone(), answer.to_owned());
+        Ok(Pending { challenges: Arc::clone(self), file, path })
+    }
+
+    /// What to answer at a plain port; nothing where that is no pending challenge.
+    pub async fn at_path(&self, path: &str) -> Option<String> {
+        self.find(&file_of(AcmeChallenge::Http01, path.strip_prefix(WELL_KNOWN)?)?).await
+    }
+
+    /// What to answer in a handshake for this name, in lower case.
+    pub(super) async fn for_name(&self, name: &str) -> Option<String> {
+        self.find(&file_of(AcmeChallenge::TlsAlpn01, name)?).await
+    }
+
+    async fn find(&self, file: &str) -> Option<String> {
+        if let Some(ours) = self.lock().get(file) {
+            return Some(ours.clone());
+        }
+        let path = self.folder.load_full()?.join(file);
+        let _look = self.looks.acquire().await.ok()?;
+        // The folder's file system may be slow; threads that carry requests never wait for it.
+        let read = tokio::task::spawn_blocking(move || read_named(&path)).await.ok()?;
+        String::from_utf8(read.ok()?).ok().filter(|text| !text.is_empty())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.challenges.lock().remove(&self.file);
+        // One that is left is removed by who comes later; it answers nothing that matters any more.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Removes what processes left behind that ended in the middle of it: what nobody has touched for so long.
+///
+/// # Errors
+/// The folder's.
+pub fn sweep(folder: &Path, older: std::time::Duration) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
+        if age > older {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The name of a challenge's file; nothing for what is none.
+fn file_of(kind: AcmeChallenge, what: &str) -> Option<String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte) || byte == b'.';
+    let fit = !what.is_empty() && what.len() <= LONGEST && what.bytes().all(fits) && !what.starts_with('.');
+    let kind = match kind {
+        AcmeChallenge::Http01 => "http",
+        AcmeChallenge::TlsAlpn01 => "alpn",
+    };
+    fit.then(|| format!("{kind}-{what}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn in_folder(folder: &Path) -> Arc<Challenges> {
+        let challenges = Challenges::default();
+        challenges.set_folder(Some(folder.join("challenges")));
+        Arc::new(challenges)
+    }
+
+    #[tokio::test]
+    async fn whoever_shares_the_folder_answers_while_it_is_pending() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, others) = (in_folder(folder.path()), in_folder(folder.path()));
+        let path = "/.well-known/acme-challenge/tok-EN_1";
+        let pending = ours.answer(AcmeChallenge::Http01, "tok-EN_1", "tok-EN_1.thumb").unwrap();
+        for each in [&ours, &others] {
+            assert_eq!(each.at_path(path).await.as_deref(), Some("tok-EN_1.thumb"));
+            assert_eq!(each.at_path("/.well-known/acme-challenge/other").await, None);
+            assert_eq!(each.for_name("tok-EN_1").await, None, "the kinds do not mix");
+        }
+        drop(pending);
+        for each in [ours, others] {
+            assert_eq!(each.at_path(path).await, None);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_path_leads_out_of_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let challenges = in_folder(folder.path());
+        std::fs::write(folder.path().join("secret"), "secret").unwrap();
+        std::fs::create_dir(folder.path().join("challenges")).unwrap();
+        for token in ["", "../secret", "..%2fsecret", "./../secret", "..", "a/b", "a\0b", &"a".repeat(201)] {
+            assert_eq!(challenges.at_path(&format!("{WELL_KNOWN}{token}")).await, None, "{token}");
+        }
+        assert!(challenges.answer(AcmeChallenge::Http01, "../secret", "x").is_err());
+    }
+
+    #[test]
+    fn what_was_left_behind_is_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let challenges = in_folder(folder.path());
+        std::mem::forget(challenges.answer(AcmeChallenge::TlsAlpn01, "a.example", "x").unwrap());
+        let kept = folder.path().join("challenges");
+        sweep(&kept, std::time::Duration::from_secs(3600)).unwrap();
+        assert_eq!(kept.read_dir().unwrap().count(), 1);
+        sweep(&kept, std::time::Duration::ZERO).unwrap();
+        assert_eq!(kept.read_dir().unwrap().count(), 0);
+    }
+}

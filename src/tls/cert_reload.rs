@@ -1,0 +1,279 @@
+//! Puts in what has changed on disk: certificates, keys, authorities of clients and their revocation lists.
+//!
+//! A file that cannot be used is told and counted once, and what was read before goes on.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::cert_store::{CertStore, Meters, label, show};
+use super::certificate::Certificate;
+use super::client_auth::ClientAuthorities;
+use super::server_config::TlsEndpoint;
+use crate::config::Disk;
+use crate::config::file_watch::Watch;
+use crate::config::pem::{self, BadPair};
+use crate::config::schema::{CertificatePair, ClientAuth};
+use crate::resource_exhaustion::{self, LimitedWarning};
+
+static CANNOT_READ: LimitedWarning = LimitedWarning::new();
+const CANNOT_LOOK: &str = "certificates cannot be looked into; that is tried again";
+
+/// New certificates by the files they are from.
+type Renewed = BTreeMap<CertificatePair, Arc<Certificate>>;
+
+/// New authorities of clients by how they are asked for.
+type RenewedClients = Vec<(ClientAuth, ClientAuthorities)>;
+
+impl CertStore {
+    /// Looks at all files of the configuration in force, and serves what has changed. Blocks on the file system, without the
+    /// store's lock. To be called again and again, one at a time: a change is taken up at the second look that sees it.
+    pub fn refresh(&self) {
+        let mut look = self.begin_look();
+        let groups = look.groups();
+        let changed = look.watch.look_on_disk(&groups).unwrap_or_else(|error| {
+            CANNOT_READ.say(CANNOT_LOOK, error);
+            BTreeSet::new()
+        });
+        let found = (!changed.is_empty()).then(|| look.read(&changed));
+        if found.as_ref().is_some_and(|found| found.lacks) {
+            look.watch.again(&changed);
+        }
+        self.end_look(look, found);
+    }
+
+    /// Takes what a look at the files needs, so that it needs no lock.
+    fn begin_look(&self) -> Look {
+        let mut inner = self.lock();
+        Look {
+            folder: inner.folder.clone(),
+            endpoints: Arc::clone(&inner.endpoints),
+            meters: Arc::clone(&inner.meters),
+            watch: std::mem::take(&mut inner.watch),
+        }
+    }
+
+    /// Serves what was found, unless another configuration has come into force meanwhile: it has read its files itself.
+    fn end_look(&self, look: Look, found: Option<Found>) {
+        let mut inner = self.lock();
+        if !Arc::ptr_eq(&inner.endpoints, &look.endpoints) {
+            return;
+        }
+        let Look { endpoints, meters, watch, .. } = look;
+        inner.watch = watch;
+        let Some(found) = found else { return };
+        endpoints.iter().for_each(|endpoint| found.bring(endpoint));
+        drop(inner);
+        found.tell(&meters);
+    }
+}
+
+/// One look at the files of the configuration in force.
+struct Look {
+    /// What paths are relative to.
+    folder: PathBuf,
+    endpoints: Arc<[Arc<TlsEndpoint>]>,
+    meters: Arc<Meters>,
+    watch: Watch,
+}
+
+/// What a look has found.
+struct Found {
+    renewed: Renewed,
+    clients: RenewedClients,
+    /// A file could not be read for want of descriptors or the like.
+    lacks: bool,
+}
+
+impl Look {
+    /// The files to look at, those together that belong together; paths are whole.
+    fn groups(&self) -> Vec<Vec<PathBuf>> {
+        let mut groups: Vec<Vec<PathBuf>> = Vec::new();
+        for endpoint in self.endpoints.iter() {
+            let terms = &endpoint.terms;
+            groups.extend(terms.pairs.iter().map(|pair| vec![self.whole(&pair.cert), self.whole(&pair.key)]));
+            groups.extend(terms.client_auth.iter().map(|auth| {
+                let crl = auth.crl.iter().map(|crl| self.whole(crl));
+                std::iter::once(self.whole(&auth.ca)).chain(crl).collect()
+            }));
+        }
+        groups
+    }
+
+    fn whole(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    /// Reads what has changed.
+    fn read(&self, changed: &BTreeSet<PathBuf>) -> Found {
+        let files = Files::new(&self.folder);
+        let (renewed, clients) = (self.renewed(changed, &files), self.renewed_clients(changed, &files));
+        Found { renewed, clients, lacks: files.lacks.get() }
+    }
+
+    /// Reads the pairs that have changed, each once.
+    fn renewed(&self, changed: &BTreeSet<PathBuf>, files: &Files<'_>) -> Renewed {
+        let served = self.endpoints.iter().map(|endpoint| endpoint.served()).collect::<Vec<_>>();
+        let pairs = self.endpoints.iter().map(|endpoint| &endpoint.terms.pairs);
+        let mut renewed = Renewed::new();
+        let mut seen = BTreeSet::new();
+        for (pair, before) in pairs.zip(&served).flat_map(|(pairs, served)| pairs.iter().zip(&served.certificates)) {
+            if !changed.contains(&self.whole(&pair.cert)) || !seen.insert(pair) {
+                continue;
+            }
+            let name = &before.label;
+            match certificate(files, name, pair) {
+                Ok(same) if same.digest == before.digest => {}
+                Ok(certificate) => {
+                    renewed.insert(pair.clone(), Arc::new(certificate));
+                }
+                Err(what) if files.lacks.get() => CANNOT_READ.say(CANNOT_LOOK, what),
+                Err(what) => {
+                    count(&self.meters, name, false);
+                    let name = &**name;
+                    tracing::error!(
+                        certificate = name,
+                        "changed on disk, but cannot be used; the old one goes on: {what}"
+                    );
+                }
+            }
+        }
+        renewed
+    }
+
+    /// The authorities of clients that are others than before. Files that are wrong are told and counted once for all
+    /// listeners that share them.
+    fn renewed_clients(&self, changed: &BTreeSet<PathBuf>, files: &Files<'_>) -> RenewedClients {
+        let mut renewed = RenewedClients::new();
+        let mut told = BTreeSet::new();
+        for endpoint in self.endpoints.iter() {
+            let auth = endpoint.terms.client_auth.as_ref().filter(|auth| changed.contains(&self.whole(&auth.ca)));
+            let Some(auth) = auth.filter(|auth| renewed.iter().all(|(done, _)| done != *auth)) else { continue };
+            let (name, first) = (label(&auth.ca), told.insert((&auth.ca, &auth.crl)));
+            match clients(files, auth) {
+                Ok(same) if endpoint.served().clients.as_ref().is_some_and(|before| before.digest == same.digest) => {}
+                Ok(clients) => renewed.push((auth.clone(), clients)),
+                Err((_, what)) if files.lacks.get() => CANNOT_READ.say(CANNOT_LOOK, what),
+                Err((file, what)) if first => {
+                    count(&self.meters, &name, false);
+                    let file = &*label(file);
+                    tracing::error!(file, "changed on disk, but cannot be used; the old one goes on: {what}");
+                }
+                Err(_) => {}
+            }
+        }
+        renewed
+    }
+}
+
+impl Found {
+    /// Brings an endpoint to what its files say.
+    fn bring(&self, endpoint: &TlsEndpoint) {
+        let served = endpoint.served();
+        let current = endpoint.terms.pairs.iter().zip(&served.certificates);
+        let certificates: Vec<_> =
+            current.map(|(pair, before)| Arc::clone(self.renewed.get(pair).unwrap_or(before))).collect();
+        let same = certificates.iter().zip(&served.certificates).all(|(new, old)| Arc::ptr_eq(new, old));
+        let asked = endpoint.terms.client_auth.as_ref();
+        let clients = self.clients.iter().find(|(auth, _)| Some(auth) == asked).map(|(_, clients)| clients.clone());
+        if same && clients.is_none() {
+            return;
+        }
+        if let Err(error) = endpoint.serve(certificates, clients.or_else(|| served.clients.clone())) {
+            tracing::error!(%error, "renewed certificates could not be put in; the old ones go on");
+        }
+    }
+
+    /// Tells and counts what is served from here on, not before: who sees that a list was applied may rely on it.
+    fn tell(&self, meters: &Meters) {
+        for certificate in self.renewed.values() {
+            count(meters, &certificate.label, true);
+            show(meters, certificate);
+            tracing::info!(certificate = &*certificate.label, "renewed from its files");
+        }
+        let files: BTreeSet<_> = self.clients.iter().map(|(auth, _)| (&auth.ca, &auth.crl)).collect();
+        for (ca, _) in files {
+            let name = label(ca);
+            count(meters, &name, true);
+            tracing::info!(authorities = &*name, "authorities of clients renewed from their files");
+        }
+    }
+}
+
+fn count(meters: &Meters, name: &str, applied: bool) {
+    if let Some(meters) = meters.get(name) {
+        meters.count_reload(applied);
+    }
+}
+
+/// What is in a file, or why it cannot be read.
+type Contents = Result<Arc<[u8]>, String>;
+
+/// The files of one look. Each is read once, so that all who share one judge the same, whatever becomes of it meanwhile.
+struct Files<'a> {
+    /// What their paths are relative to.
+    folder: &'a Path,
+    /// One could not be read for want of descriptors or the like.
+    lacks: Cell<bool>,
+    disk: Disk,
+    read: RefCell<BTreeMap<PathBuf, Contents>>,
+}
+
+impl<'a> Files<'a> {
+    fn new(folder: &'a Path) -> Self {
+        Self { folder, lacks: Cell::default(), disk: Disk::default(), read: RefCell::default() }
+    }
+
+    fn read(&self, path: &Path) -> Contents {
+        self.read.borrow_mut().entry(path.to_owned()).or_insert_with(|| self.fetch(path)).clone()
+    }
+
+    fn fetch(&self, path: &Path) -> Contents {
+        self.disk.read_named(&self.folder.join(path)).map(Arc::from).map_err(|error| {
+            self.lacks.set(self.lacks.get() || resource_exhaustion::is_passing(&error));
+            format!("{} cannot be read: {error}", path.display())
+        })
+    }
+}
+
+fn certificate(files: &Files<'_>, name: &str, pair: &CertificatePair) -> Result<Certificate, String> {
+    let (cert, key) = (files.read(&pair.cert)?, files.read(&pair.key)?);
+    Certificate::read(name, &cert, &key).map_err(|what| match pem::pair(&cert, &key) {
+        Err(BadPair::Key(..)) => format!("{}: {what}", pair.key.display()),
+        _ => what,
+    })
+}
+
+/// What the files of `client_auth` say now; otherwise which of them is wrong, and how.
+fn clients<'a>(files: &Files<'_>, auth: &'a ClientAuth) -> Result<ClientAuthorities, (&'a Path, String)> {
+    let read = |path: &'a Path| files.read(path).map_err(|what| (path, what));
+    let (ca, list) = (read(&auth.ca)?, auth.crl.as_deref());
+    let crl = list.map(read).transpose()?;
+    ClientAuthorities::read(auth.mode, &ca, crl.as_deref()).map_err(|what| match list {
+        Some(list) if ClientAuthorities::read(auth.mode, &ca, None).is_ok() => (list, what),
+        _ => (&*auth.ca, what),
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_who_share_a_file_judge_the_same_whatever_becomes_of_it_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |text: &str| std::fs::write(folder.path().join("ca.crl"), text).unwrap();
+        let read = |files: &Files<'_>| files.read(Path::new("ca.crl")).map(|bytes| bytes.to_vec());
+        let missing = Files::new(folder.path());
+        assert!(read(&missing).is_err());
+        put("bad");
+        assert!(read(&missing).is_err_and(|what| what.contains("ca.crl cannot be read")));
+        let files = Files::new(folder.path());
+        assert_eq!(read(&files).unwrap(), b"bad");
+        put("good");
+        assert_eq!(read(&files).unwrap(), b"bad");
+        assert_eq!(read(&Files::new(folder.path())).unwrap(), b"good");
+    }
+}

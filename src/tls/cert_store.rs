@@ -1,0 +1,293 @@
+//! All certificates of a process: read for a configuration, shared among listeners, put in anew when their files change.
+//!
+//! What is refused leaves what is served as it is. The lock is never held while a file is read: the control thread takes it too.
+//! What ACME servers issue is read from where it is kept when a configuration
+//! is prepared, and put in by who had it issued.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::acme_certs::{self, AcmeCerts};
+use super::acme_challenges::Challenges;
+use super::certificate::{Certificate, Digest};
+use super::client_auth::ClientAuthorities;
+use super::crypto::provider;
+use super::resumption::{Resumption, ResumptionKey};
+use super::server_config::{TlsEndpoint, TlsSettings, strict_transport_security};
+use crate::config::file_watch::Watch;
+use crate::config::schema::{CertificatePair, Listener, ListenerTls};
+use crate::config::{Disk, ValidatedConfig};
+use crate::telemetry::meters::CertificateMeters;
+use crate::telemetry::registry::Metrics;
+
+/// All certificates of a process.
+#[derive(Debug)]
+pub struct CertStore {
+    metrics: Arc<Metrics>,
+    challenges: Arc<Challenges>,
+    pub(super) inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Inner {
+    /// What the paths of files are relative to.
+    pub(super) folder: PathBuf,
+    /// Those of the configuration in force. The same `Arc` until another is in force.
+    pub(super) endpoints: Arc<[Arc<TlsEndpoint>]>,
+    pub(super) meters: Arc<Meters>,
+    /// Empty while a refresh has it.
+    pub(super) watch: Watch,
+    resumption: BTreeMap<ResumptionKey, Resumption>,
+    /// What the configuration in force wants to have issued.
+    managed: Arc<[AcmeCerts]>,
+    /// What was issued of that, by its file.
+    issued: Issued,
+}
+
+/// Meters by the name of what they measure.
+pub(super) type Meters = BTreeMap<Arc<str>, Arc<CertificateMeters>>;
+
+/// What ACME servers have issued, by its file.
+type Issued = BTreeMap<PathBuf, Arc<Certificate>>;
+
+/// A configuration's endpoints, not in force yet: dropping them leaves no trace.
+#[derive(Debug)]
+pub struct Prepared {
+    folder: PathBuf,
+    watch: Watch,
+    endpoints: Vec<Option<Arc<TlsEndpoint>>>,
+    resumption: BTreeMap<ResumptionKey, Resumption>,
+    managed: Arc<[AcmeCerts]>,
+    issued: Issued,
+    challenges: Option<PathBuf>,
+}
+
+/// A checked document whose TLS cannot be set up all the same: a gap in the checks.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {what}")]
+pub struct StoreError {
+    /// Where in the document.
+    pub path: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// What is known of a certificate that is served.
+#[derive(Debug, Clone)]
+pub struct CertificateStatus {
+    /// The path of its file as configured.
+    pub name: String,
+    /// The names it is for.
+    pub names: Vec<String>,
+    /// When it ends, in seconds since 1970.
+    pub not_after: i64,
+}
+
+impl Prepared {
+    /// One for each listener of the document, nothing for plain ones.
+    pub fn endpoints(&self) -> &[Option<Arc<TlsEndpoint>>] {
+        &self.endpoints
+    }
+}
+
+impl CertStore {
+    /// Empty; what it reads is told here.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, challenges: Arc::default(), inner: Mutex::default() }
+    }
+
+    /// What ACME servers are to be answered.
+    pub fn challenges(&self) -> &Arc<Challenges> {
+        &self.challenges
+    }
+
+    /// What the configuration in force wants to have issued. The same one until another is in force.
+    pub fn managed(&self) -> Arc<[AcmeCerts]> {
+        Arc::clone(&self.lock().managed)
+    }
+
+    /// Serves a certificate that was issued from here on, wherever the configuration in force wants it.
+    pub fn put(&self, managed: &AcmeCerts, certificate: Certificate) {
+        let mut inner = self.lock();
+        if !inner.managed.contains(managed) {
+            return;
+        }
+        let certificate = Arc::new(certificate);
+        for endpoint in inner.endpoints.iter() {
+            if let Err(error) = endpoint.put(managed, &certificate) {
+                tracing::error!(certificate = &*managed.label, %error, "an issued certificate could not be put in");
+            }
+        }
+        show(&inner.meters, &certificate);
+        inner.issued.insert(managed.file.clone(), certificate);
+    }
+
+    /// Sets up the endpoints of a configuration. Sessions of the ones in force go on where they mean the same.
+    ///
+    /// # Errors
+    /// A gap in the checks of `config`.
+    pub fn prepare(&self, checked: &ValidatedConfig) -> Result<Prepared, StoreError> {
+        let folder = checked.path().parent().unwrap_or(Path::new("")).to_owned();
+        let mut preparing = Preparing::new(checked, &self.challenges);
+        let issued = {
+            let inner = self.lock();
+            preparing.before.clone_from(&inner.resumption);
+            inner.issued.clone()
+        };
+        preparing.take_issued(&issued);
+        let listeners = checked.document().listeners.iter().enumerate();
+        let endpoints = listeners.map(|(index, listener)| {
+            let error = |what| StoreError { path: format!("listeners[{index}].tls"), what };
+            let endpoint = listener.tls.as_ref().map(|tls| preparing.endpoint(listener, tls));
+            endpoint.transpose().map(|endpoint| endpoint.map(Arc::new)).map_err(error)
+        });
+        let endpoints = endpoints.collect::<Result<_, _>>()?;
+        let managed = preparing.managed.into_values().collect();
+        let challenges = acme_certs::home(checked).map(|home| home.join("challenges"));
+        let Preparing { resumption, issued, .. } = preparing;
+        Ok(Prepared { folder, watch: checked.watch(), endpoints, resumption, managed, issued, challenges })
+    }
+
+    /// Takes note that these are in force.
+    pub fn adopt(&self, prepared: Prepared) {
+        let mut inner = self.lock();
+        let meters = |name: &Arc<str>| (Arc::clone(name), self.metrics.certificate(name));
+        inner.folder = prepared.folder;
+        inner.endpoints = prepared.endpoints.into_iter().flatten().collect();
+        inner.resumption = prepared.resumption;
+        // A new list says that a new configuration is in force, be they the same.
+        inner.managed = prepared.managed;
+        inner.issued = prepared.issued;
+        self.challenges.set_folder(prepared.challenges);
+        let served: Vec<_> = inner.endpoints.iter().flat_map(|endpoint| all(endpoint)).collect();
+        let authorities = inner.endpoints.iter().filter_map(|endpoint| endpoint.terms.client_auth.as_ref());
+        let mut names: Vec<Arc<str>> = authorities.map(|auth| label(&auth.ca)).collect();
+        names.extend(served.iter().map(|certificate| Arc::clone(&certificate.label)));
+        names.extend(inner.managed.iter().map(|managed| Arc::clone(&managed.label)));
+        inner.meters = Arc::new(names.iter().map(meters).collect());
+        inner.watch = prepared.watch;
+        served.iter().for_each(|certificate| show(&inner.meters, certificate));
+    }
+
+    /// The certificates that are served, each once.
+    pub fn status(&self) -> Vec<CertificateStatus> {
+        let inner = self.lock();
+        let served = inner.endpoints.iter().flat_map(|endpoint| all(endpoint));
+        let status = |certificate: Arc<Certificate>| {
+            let (name, names) = (certificate.label.to_string(), certificate.names.shown());
+            (name.clone(), CertificateStatus { name, names, not_after: certificate.not_after })
+        };
+        served.map(status).collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells of a certificate that is served from here on.
+pub(super) fn show(meters: &Meters, certificate: &Certificate) {
+    if let Some(meters) = meters.get(&certificate.label) {
+        meters.set_expiry(certificate.not_after);
+    }
+    let ends = time::OffsetDateTime::from_unix_timestamp(certificate.not_after).map(|at| at.date().to_string());
+    if certificate.not_after < time::OffsetDateTime::now_utc().unix_timestamp() {
+        let ended = ends.unwrap_or_default();
+        tracing::warn!(certificate = &*certificate.label, ended, "this certificate has expired");
+    }
+}
+
+/// All that an endpoint serves.
+fn all(endpoint: &TlsEndpoint) -> Vec<Arc<Certificate>> {
+    let served = endpoint.served();
+    served.certificates.iter().chain(served.issued.iter().flatten()).cloned().collect()
+}
+
+/// What a file is called.
+pub(super) fn label(path: &Path) -> Arc<str> {
+    path.display().to_string().into()
+}
+
+/// A configuration's endpoints in the making.
+struct Preparing<'a> {
+    checked: &'a ValidatedConfig,
+    /// Of the configuration in force.
+    before: BTreeMap<ResumptionKey, Resumption>,
+    resumption: BTreeMap<ResumptionKey, Resumption>,
+    read: BTreeMap<CertificatePair, Arc<Certificate>>,
+    challenges: &'a Arc<Challenges>,
+    /// By name.
+    managed: BTreeMap<Arc<str>, AcmeCerts>,
+    issued: Issued,
+}
+
+impl<'a> Preparing<'a> {
+    fn new(checked: &'a ValidatedConfig, challenges: &'a Arc<Challenges>) -> Self {
+        let (before, resumption, read) = Default::default();
+        let managed = acme_certs::wanted(checked);
+        Self { checked, before, resumption, read, challenges, managed, issued: Issued::new() }
+    }
+
+    /// What was issued of that which is wanted: as it is served now, else as it is kept, else what another server has issued
+    /// for the name, until this one has. What cannot be read is not there; the room that has it issued says so.
+    fn take_issued(&mut self, now: &Issued) {
+        let disk = Disk::default();
+        for managed in self.managed.values() {
+            let kept = || managed.read_by(&disk).ok().flatten().map(Arc::new);
+            let others = || now.values().find(|certificate| certificate.label == managed.label).cloned();
+            if let Some(certificate) = now.get(&managed.file).cloned().or_else(kept).or_else(others) {
+                self.issued.insert(managed.file.clone(), certificate);
+            }
+        }
+    }
+
+    fn endpoint(&mut self, listener: &Listener, tls: &ListenerTls) -> Result<TlsEndpoint, String> {
+        let certificates = tls.certificates.iter().map(|pair| self.certificate(pair)).collect::<Result<_, _>>()?;
+        let file = |path: &Path| self.checked.file(path).ok_or("a file was not read");
+        let clients = match &tls.client_auth {
+            Some(auth) => {
+                let crl = auth.crl.as_deref().map(file).transpose()?;
+                Some(ClientAuthorities::read(auth.mode, file(&auth.ca)?, crl)?)
+            }
+            None => None,
+        };
+        let names = tls.acme.iter().flat_map(|acme| &acme.names);
+        let managed: Vec<_> = names.filter_map(|name| self.managed.get(&*name.to_string()).cloned()).collect();
+        let issued = managed.iter().map(|managed| self.issued.get(&managed.file).cloned()).collect();
+        let demands = clients.as_ref().map(|clients| clients.terms).unwrap_or_default();
+        let terms = TlsSettings {
+            provider: provider(tls.suites.as_deref()),
+            min_version: tls.min_version,
+            http2: listener.http2,
+            resumption: self.resumption(listener, demands)?,
+            hsts: tls.hsts.as_ref().and_then(strict_transport_security),
+            pairs: tls.certificates.clone(),
+            managed,
+            challenges: Arc::clone(self.challenges),
+            client_auth: tls.client_auth.clone(),
+        };
+        TlsEndpoint::new(terms, certificates, issued, clients).map_err(|error| error.to_string())
+    }
+
+    fn certificate(&mut self, pair: &CertificatePair) -> Result<Arc<Certificate>, String> {
+        if let Some(read) = self.read.get(pair) {
+            return Ok(Arc::clone(read));
+        }
+        let file = |path: &Path| self.checked.file(path).ok_or("a file was not read");
+        let certificate = Certificate::read(&label(&pair.cert), file(&pair.cert)?, file(&pair.key)?)?;
+        let certificate = Arc::new(certificate);
+        self.read.insert(pair.clone(), Arc::clone(&certificate));
+        Ok(certificate)
+    }
+
+    fn resumption(&mut self, listener: &Listener, clients: Digest) -> Result<Resumption, String> {
+        let under = ResumptionKey { listener: listener.label().into(), clients };
+        let resumption = match self.before.get(&under) {
+            Some(before) => before.clone(),
+            None => Resumption::new().map_err(|error| error.to_string())?,
+        };
+        self.resumption.insert(under, resumption.clone());
+        Ok(resumption)
+    }
+}

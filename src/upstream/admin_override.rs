@@ -1,0 +1,156 @@
+//! What an operator does to a backend at run time: drain, disable, enable, another weight.
+//!
+//! Judged against the upstream as it is configured now, then written into the backend's cells, where it outlives
+//! reloads until it is undone. It never waits for a request's end and never rebuilds members: that is the registry's.
+
+use std::sync::Arc;
+
+use super::Upstream;
+use super::backend::Backend;
+use super::balance::weighted::{MAX_SEQUENCE, sequence_len};
+use crate::config::schema::Balance;
+use crate::telemetry::backend_state::AdminState;
+
+/// The largest weight.
+const MAX_WEIGHT: u16 = 256;
+
+/// What an operator wants of a backend; what is left out stays as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Whether it takes requests.
+    pub mark: Option<AdminState>,
+    /// `Some(None)`: the configured weight again.
+    pub weight: Option<Option<u16>>,
+}
+
+impl Upstream {
+    /// Finds a backend by its name.
+    pub fn backend(&self, name: &str) -> Option<Arc<Backend>> {
+        self.backends().iter().find(|backend| &*backend.name == name).cloned()
+    }
+
+    /// Writes down what an operator wants of one of its backends; all of it, or nothing.
+    ///
+    /// # Errors
+    /// Why the weight cannot be honoured.
+    pub fn steer(&self, backend: &Backend, wanted: Wanted, now_ms: u64) -> Result<(), String> {
+        if let Some(weight) = wanted.weight {
+            self.judge(backend, weight)?;
+            backend.vitals.set_runtime_weight(weight);
+            warn_of_waiting(backend, self.settings().balance);
+        }
+        if let Some(mark) = wanted.mark {
+            backend.vitals.set_mark(mark, now_ms);
+        }
+        Ok(())
+    }
+
+    /// The same rules as for a configured weight.
+    fn judge(&self, backend: &Backend, weight: Option<u16>) -> Result<(), String> {
+        let balance = self.settings().balance;
+        let weight = weight.unwrap_or(backend.weight);
+        if weight > MAX_WEIGHT {
+            return Err(format!("{weight} is not a weight; it is 0 to {MAX_WEIGHT}"));
+        }
+        if balance == Balance::RoundRobin && weight != 1 {
+            let hint = "configure `balance: weighted_round_robin`";
+            return Err(format!("`round_robin` gives equal turns and cannot honour the weight {weight}; {hint}"));
+        }
+        let is = |each: &Arc<Backend>| Arc::ptr_eq(&each.vitals, &backend.vitals);
+        let of = |each: &Arc<Backend>| if is(each) { weight } else { each.weight_now(balance) };
+        let weights: Vec<u16> = self.backends().iter().map(of).collect();
+        if weights.iter().all(|weight| *weight == 0) {
+            return Err("all weights would be 0: nothing would be served; drain the backend instead".to_owned());
+        }
+        let turns = sequence_len(weights);
+        if balance == Balance::WeightedRoundRobin && turns > MAX_SEQUENCE {
+            return Err(format!("the weights would make a sequence of {turns} turns, more than {MAX_SEQUENCE}"));
+        }
+        Ok(())
+    }
+}
+
+/// Says so where an operator's weight is not honoured. Weights are shown when members are rebuilt.
+pub(super) fn warn_of_waiting(backend: &Backend, balance: Balance) {
+    let now = backend.weight_now(balance);
+    if let Some(wanted) = backend.vitals.runtime_weight().filter(|wanted| *wanted != now) {
+        let name = &*backend.name;
+        tracing::warn!(backend = name, wanted, "the weight set at run time waits: round_robin gives equal turns");
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::super::balance::Tried;
+    use super::super::members::tests::backend;
+    use super::super::peer::TransportSettings;
+    use super::*;
+    use crate::config::schema;
+    use crate::telemetry::backend_state::{BackendCondition, Health};
+
+    fn upstream(balance: Balance, weights: &[u16]) -> Upstream {
+        let settings = schema::Upstream { balance, ..schema::Upstream::default() };
+        let one = |(n, weight): (usize, &u16)| {
+            backend(&format!("b{n}"), &format!("127.0.0.1:{}", n + 1), *weight, Health::Up)
+        };
+        let backends = weights.iter().enumerate().map(one).collect();
+        let wire = Arc::new(TransportSettings::new(&settings, &|_| None));
+        Upstream::new("u".into(), settings, backends, wire, Arc::default(), None)
+    }
+
+    fn picks(upstream: &Upstream, count: usize) -> Vec<String> {
+        (0..count).map(|_| upstream.pick(&Tried::default(), 0, None).unwrap().backend.name.to_string()).collect()
+    }
+
+    fn weight(weight: u16) -> Wanted {
+        Wanted { weight: Some(Some(weight)), ..Wanted::default() }
+    }
+
+    #[test]
+    fn a_mark_takes_a_backend_out_and_is_undone() {
+        let upstream = upstream(Balance::RoundRobin, &[1, 1]);
+        let b0 = upstream.backend("b0").unwrap();
+        for (mark, state) in
+            [(AdminState::Draining, BackendCondition::Draining), (AdminState::Disabled, BackendCondition::Disabled)]
+        {
+            upstream.steer(&b0, Wanted { mark: Some(mark), weight: None }, 7).unwrap();
+            upstream.rebuild();
+            assert_eq!((b0.vitals.state(), b0.vitals.why().as_str()), (state, "by operator"));
+            assert_eq!(picks(&upstream, 3), ["b1"; 3]);
+        }
+        upstream.steer(&b0, Wanted { mark: Some(AdminState::Ready), weight: None }, 8).unwrap();
+        assert!(upstream.rebuild());
+        assert!(picks(&upstream, 2).contains(&"b0".to_owned()));
+    }
+
+    #[test]
+    fn a_weight_counts_and_is_undone() {
+        let upstream = upstream(Balance::WeightedRoundRobin, &[1, 1]);
+        let b0 = upstream.backend("b0").unwrap();
+        upstream.steer(&b0, weight(3), 0).unwrap();
+        assert!(upstream.rebuild(), "the same backends, but another weight");
+        assert_eq!(picks(&upstream, 8).iter().filter(|name| *name == "b0").count(), 6);
+        assert_eq!(b0.vitals.weights(), (1, 3.0));
+        upstream.steer(&b0, weight(0), 0).unwrap();
+        assert!(upstream.rebuild());
+        assert_eq!(picks(&upstream, 2), ["b1"; 2]);
+        upstream.steer(&b0, Wanted { weight: Some(None), mark: None }, 0).unwrap();
+        assert!(upstream.rebuild());
+        assert_eq!(b0.vitals.weights(), (1, 1.0));
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_refused_whole() {
+        let equal = upstream(Balance::RoundRobin, &[1, 1]);
+        let b0 = &equal.backend("b0").unwrap();
+        let both = Wanted { mark: Some(AdminState::Disabled), weight: Some(Some(2)) };
+        assert!(equal.steer(b0, both, 0).unwrap_err().contains("weighted_round_robin"));
+        assert_eq!((b0.vitals.mark(), b0.vitals.runtime_weight()), (AdminState::Ready, None));
+        assert!(equal.steer(b0, weight(1), 0).is_ok());
+        let weighted = upstream(Balance::WeightedRoundRobin, &[1, 0]);
+        let b0 = &weighted.backend("b0").unwrap();
+        assert!(weighted.steer(b0, weight(257), 0).unwrap_err().contains("0 to 256"));
+        assert!(weighted.steer(b0, weight(0), 0).unwrap_err().contains("all weights"));
+    }
+}

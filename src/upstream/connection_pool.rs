@@ -1,0 +1,243 @@
+//! Connections to plain HTTP/1 backends that wait for their next request: one store for each thread that carries requests.
+//!
+//! The one used last is taken first, so those that are not needed grow old and are closed. It opens no connection, and
+//! never gives out one that the backend has closed or written to unasked.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Sleep;
+use tokio_util::either::Either;
+
+use super::backend::is_in_use;
+
+/// How often those that wait are looked at.
+const IDLE_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What makes two connections interchangeable: where they lead, and under which settings they were opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PoolKey {
+    /// `BackendAddr::identity`.
+    pub(super) backend: u64,
+    /// `Wire::group_key`.
+    pub(super) settings: u64,
+}
+
+/// The socket of a connection: over TCP, or to a path.
+pub(super) type Socket = Either<TcpStream, UnixStream>;
+
+/// A connection between two requests.
+#[derive(Debug)]
+pub(super) struct IdleConn {
+    pub(super) socket: Socket,
+    /// Moved on from request to request, which is cheaper than a new one for each.
+    pub(super) timer: Option<Pin<Box<Sleep>>>,
+    until: Instant,
+}
+
+/// The connections of one thread that wait.
+#[derive(Debug)]
+pub struct ConnectionPool {
+    /// At the most so many.
+    limit: usize,
+    waiting: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    by_key: BTreeMap<PoolKey, VecDeque<IdleConn>>,
+    count: usize,
+    /// Where the next one to make room is looked for, so that it is not always the same backend's.
+    turn: Option<PoolKey>,
+    watched: bool,
+}
+
+impl ConnectionPool {
+    /// An empty store for at most so many connections.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, waiting: Mutex::default() }
+    }
+
+    /// One that can be used at once.
+    pub(super) fn take(&self, key: PoolKey, now: Instant) -> Option<IdleConn> {
+        let mut waiting = self.lock();
+        loop {
+            let idle = waiting.pop(key)?;
+            if idle.until > now && is_quiet(&idle.socket) {
+                return Some(idle);
+            }
+        }
+    }
+
+    /// Keeps a connection for so long.
+    pub(super) fn put(self: &Arc<Self>, key: PoolKey, socket: Socket, timer: Option<Pin<Box<Sleep>>>, keep: Duration) {
+        let until = Instant::now() + keep;
+        let mut waiting = self.lock();
+        if waiting.count >= self.limit {
+            waiting.make_room();
+        }
+        if self.limit > 0 {
+            waiting.push(key, IdleConn { socket, timer, until });
+        }
+        if !std::mem::replace(&mut waiting.watched, true) {
+            tokio::spawn(watch(Arc::downgrade(self)));
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes what has grown old, was closed by the backend or leads where nothing is sent any more, until nothing waits.
+async fn watch(kept: Weak<ConnectionPool>) {
+    loop {
+        tokio::time::sleep(IDLE_SWEEP_INTERVAL).await;
+        let Some(kept) = kept.upgrade() else { return };
+        let mut waiting = kept.lock();
+        waiting.sweep(Instant::now(), is_in_use);
+        if waiting.count == 0 {
+            waiting.watched = false;
+            return;
+        }
+    }
+}
+
+impl Inner {
+    fn push(&mut self, key: PoolKey, idle: IdleConn) {
+        self.by_key.entry(key).or_default().push_back(idle);
+        self.count += 1;
+    }
+
+    fn pop(&mut self, key: PoolKey) -> Option<IdleConn> {
+        let idle = self.by_key.get_mut(&key)?.pop_back()?;
+        self.count -= 1;
+        Some(idle)
+    }
+
+    /// Closes the oldest connection of the next backend that has one.
+    fn make_room(&mut self) {
+        let after = self.turn.and_then(|turn| {
+            let range = (std::ops::Bound::Excluded(turn), std::ops::Bound::Unbounded);
+            self.by_key.range(range).find(|(_, idle)| !idle.is_empty()).map(|(key, _)| *key)
+        });
+        let first = || self.by_key.iter().find(|(_, idle)| !idle.is_empty()).map(|(key, _)| *key);
+        self.turn = after.or_else(first);
+        if let Some(oldest) = self.turn.and_then(|key| self.by_key.get_mut(&key)?.pop_front()) {
+            self.count -= 1;
+            drop(oldest);
+        }
+    }
+
+    fn sweep(&mut self, now: Instant, is_in_use: impl Fn(u64) -> bool) {
+        self.by_key.retain(|key, _| is_in_use(key.backend));
+        for idle in self.by_key.values_mut() {
+            idle.retain(|idle| idle.until > now && is_quiet(&idle.socket));
+        }
+        self.by_key.retain(|_, idle| !idle.is_empty());
+        self.count = self.by_key.values().map(VecDeque::len).sum();
+    }
+}
+
+/// Whether nothing has come, not even the end. Costs a system call only if something has.
+fn is_quiet(socket: &Socket) -> bool {
+    let mut byte = [0];
+    let read = match socket {
+        Either::Left(tcp) => tcp.try_read(&mut byte),
+        Either::Right(unix) => unix.try_read(&mut byte),
+    };
+    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(50);
+
+    async fn pair() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Either::Left(ours), listener.accept().await.unwrap().0)
+    }
+
+    fn port(idle: &IdleConn) -> u16 {
+        match &idle.socket {
+            Either::Left(tcp) => tcp.local_addr().unwrap().port(),
+            Either::Right(_) => 0,
+        }
+    }
+
+    const A: PoolKey = PoolKey { backend: 1, settings: 1 };
+    const B: PoolKey = PoolKey { backend: 2, settings: 1 };
+
+    #[tokio::test]
+    async fn the_last_one_used_is_taken_first_and_only_by_its_own_key() {
+        let kept = Arc::new(ConnectionPool::new(8));
+        let mut ports = Vec::new();
+        let mut others = Vec::new();
+        for _ in 0..2 {
+            let (ours, theirs) = pair().await;
+            ports.push(theirs.peer_addr().unwrap().port());
+            kept.put(A, ours, None, LONG);
+            others.push(theirs);
+        }
+        assert!(kept.take(B, Instant::now()).is_none());
+        assert!(kept.take(PoolKey { settings: 2, ..A }, Instant::now()).is_none());
+        assert_eq!(kept.take(A, Instant::now()).map(|idle| port(&idle)), Some(ports[1]));
+        assert_eq!(kept.take(A, Instant::now()).map(|idle| port(&idle)), Some(ports[0]));
+        assert!(kept.take(A, Instant::now()).is_none());
+    }
+
+    #[tokio::test]
+    async fn what_the_backend_closed_or_wrote_to_is_not_given_out() {
+        for write in [false, true] {
+            let kept = Arc::new(ConnectionPool::new(8));
+            let (ours, mut theirs) = pair().await;
+            if let Either::Left(tcp) = &ours {
+                let mut byte = [0];
+                assert!(tcp.try_read(&mut byte).is_err());
+            }
+            kept.put(A, ours, None, LONG);
+            if write {
+                theirs.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
+            }
+            drop(theirs);
+            let until = Instant::now() + Duration::from_secs(10);
+            while kept.lock().count > 0 {
+                assert!(Instant::now() < until, "still kept");
+                kept.lock().sweep(Instant::now(), |_| true);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(kept.take(A, Instant::now()).is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_old_is_closed_and_room_is_made_at_each_backend_in_turn() {
+        let kept = Arc::new(ConnectionPool::new(3));
+        let mut others = Vec::new();
+        for key in [A, A, B, B, B] {
+            let (ours, theirs) = pair().await;
+            kept.put(key, ours, None, LONG);
+            others.push(theirs);
+        }
+        let counts = |kept: &ConnectionPool| {
+            let waiting = kept.lock();
+            (waiting.count, [A, B].map(|key| waiting.by_key.get(&key).map_or(0, VecDeque::len)))
+        };
+        assert_eq!(counts(&kept), (3, [1, 2]));
+        kept.lock().sweep(Instant::now(), |backend| backend == B.backend);
+        assert_eq!(counts(&kept), (2, [0, 2]), "one is no backend any more");
+        kept.lock().sweep(Instant::now() + LONG + LONG, |_| true);
+        assert_eq!(counts(&kept), (0, [0, 0]));
+    }
+}

@@ -1,0 +1,198 @@
+//! Opening connections: to one address, or to whichever address of a name answers.
+//!
+//! Pingora's own connector knows one address, no PROXY header and no way around its trouble with tunnels (see `tunnel`).
+//! Connections that need one of these are opened here. A PROXY header is sent before anything else, so before a TLS
+//! handshake. It names one client, so no other request may use such a connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use pingora_core::connectors::L4Connect;
+use pingora_core::protocols::TcpKeepalive;
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora_core::protocols::l4::stream::Stream;
+use pingora_core::protocols::l4::virt::VirtualSockOpt;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType, Result};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, UnixStream};
+use tokio_util::either::Either;
+
+use super::addresses::{Addresses, Destination};
+use super::connection_pool::Socket;
+use super::upgrade;
+use crate::proxy_protocol::{AddressPair, encode_v2};
+use crate::resource_exhaustion;
+
+/// The next address of a name is tried after this, while none has answered (RFC 8305 section 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// How to open a connection that Pingora asks for.
+#[derive(Debug, Default)]
+pub struct Dialer {
+    header: Vec<u8>,
+    tunnel: bool,
+    /// Of a name; else the address that Pingora has counts.
+    addresses: Option<Arc<Addresses>>,
+}
+
+impl Dialer {
+    /// To a name's addresses. `tunnel`: for a request that asks to switch protocols.
+    pub(super) fn to(addresses: Option<Arc<Addresses>>, tunnel: bool) -> Self {
+        Self { header: Vec::new(), tunnel, addresses }
+    }
+
+    /// Sets how a peer is connected to: with a PROXY header of version 2 that names these ends, or that says LOCAL.
+    /// `tunnel`: the request asks to switch protocols. `addresses`: the name's, if it has one.
+    pub fn announce(peer: &mut HttpPeer, ends: Option<AddressPair>, tunnel: bool, addresses: Option<Arc<Addresses>>) {
+        peer.options.custom_l4 = Some(Arc::new(Self { header: encode_v2(ends), tunnel, addresses }));
+    }
+}
+
+#[async_trait]
+impl L4Connect for Dialer {
+    async fn connect(&self, address: &PeerAddress) -> Result<Stream> {
+        let to = match &self.addresses {
+            Some(all) => Destination::Any(Arc::clone(all)),
+            None => Destination::One(address.clone()),
+        };
+        self.open(&to).await.map_err(|error| failed(&to, error))
+    }
+}
+
+impl Dialer {
+    async fn open(&self, to: &Destination) -> io::Result<Stream> {
+        match dial(to).await? {
+            Either::Left(mut tcp) => {
+                tcp.write_all(&self.header).await?;
+                Ok(if self.tunnel { upgrade::tcp(tcp) } else { tcp.into() })
+            }
+            Either::Right(mut unix) => {
+                unix.write_all(&self.header).await?;
+                Ok(if self.tunnel { upgrade::unix(unix) } else { unix.into() })
+            }
+        }
+    }
+}
+
+/// A socket for HTTP/1 in plain, opened within this time, kept alive by the kernel so.
+pub(super) async fn open(to: &Destination, within: Option<Duration>, alive: Option<&TcpKeepalive>) -> Result<Socket> {
+    let opening = async {
+        let socket = dial(to).await?;
+        if let (Either::Left(tcp), Some(times)) = (&socket, alive) {
+            keep_alive(tcp, times)?;
+        }
+        Ok(socket)
+    };
+    let opened = match within {
+        Some(within) => tokio::time::timeout(within, opening).await.unwrap_or(Err(io::ErrorKind::TimedOut.into())),
+        None => opening.await,
+    };
+    opened.map_err(|error| failed(to, error))
+}
+
+fn failed(to: &Destination, error: io::Error) -> Box<Error> {
+    Error::because(kind(&error), format!("connecting to {to}"), error)
+}
+
+pub(super) async fn dial(to: &Destination) -> io::Result<Socket> {
+    match to {
+        Destination::One(PeerAddress::Inet(address)) => tcp(*address).await.map(Either::Left),
+        Destination::One(PeerAddress::Unix(address)) => {
+            let path = address.as_pathname().ok_or(io::ErrorKind::AddrNotAvailable)?;
+            Ok(Either::Right(UnixStream::connect(path).await?))
+        }
+        Destination::Any(all) => any(all).await.map(Either::Left),
+    }
+}
+
+async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
+    let tcp = TcpStream::connect(address).await?;
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
+}
+
+/// A connection to the first address that answers. The next one is tried as soon as one has failed, or has not answered
+/// for a while; those under way go on (RFC 8305 section 5).
+async fn any(addresses: &Addresses) -> io::Result<TcpStream> {
+    let mut next = addresses.in_order().peekable();
+    let mut under_way = FuturesUnordered::new();
+    let mut worst = None;
+    loop {
+        under_way.extend(next.next().map(|address| async move { (address, tcp(address).await) }));
+        let more = next.peek().is_some();
+        let ended = tokio::select! {
+            ended = under_way.next() => ended,
+            () = tokio::time::sleep(ATTEMPT_DELAY), if more => continue,
+        };
+        match ended {
+            Some((address, Ok(tcp))) => {
+                addresses.set_good(address);
+                return Ok(tcp);
+            }
+            Some((_, Err(error))) => worst = Some(telling(worst, error)),
+            None => return Err(worst.unwrap_or_else(|| io::ErrorKind::NotFound.into())),
+        }
+    }
+}
+
+/// The later error, but one that names the backend's fault rather than a resource that is missing here: a host without
+/// IPv6 has no local address for `::1`.
+fn telling(before: Option<io::Error>, error: io::Error) -> io::Error {
+    match before {
+        Some(before) if resource_exhaustion::of(&error).is_some() && resource_exhaustion::of(&before).is_none() => {
+            before
+        }
+        _ => error,
+    }
+}
+
+/// Sets what Pingora wants of a socket that it does not know.
+pub(super) fn set_option(socket: &impl AsFd, option: VirtualSockOpt) -> io::Result<()> {
+    match option {
+        VirtualSockOpt::NoDelay => socket2::SockRef::from(socket).set_tcp_nodelay(true),
+        VirtualSockOpt::KeepAlive(times) => keep_alive(socket, &times),
+        _ => Ok(()),
+    }
+}
+
+fn keep_alive(socket: &impl AsFd, times: &TcpKeepalive) -> io::Result<()> {
+    let keepalive = socket2::TcpKeepalive::new().with_time(times.idle).with_interval(times.interval);
+    let keepalive = keepalive.with_retries(u32::try_from(times.count).unwrap_or(u32::MAX));
+    socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive)
+}
+
+/// As Pingora's own connector has them.
+pub(super) fn kind(error: &io::Error) -> ErrorType {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => ErrorType::ConnectNoRoute,
+        io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
+        _ => ErrorType::ConnectError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_addresses_that_failed_the_backends_fault_is_told_and_not_a_missing_local_address() {
+        let error = io::Error::from_raw_os_error;
+        for (before, later, told) in [
+            (Some(libc::EADDRNOTAVAIL), libc::ECONNREFUSED, libc::ECONNREFUSED),
+            (Some(libc::ECONNREFUSED), libc::EADDRNOTAVAIL, libc::ECONNREFUSED),
+            (Some(libc::ECONNREFUSED), libc::EHOSTUNREACH, libc::EHOSTUNREACH),
+            (Some(libc::EMFILE), libc::EMFILE, libc::EMFILE),
+            (None, libc::EADDRNOTAVAIL, libc::EADDRNOTAVAIL),
+        ] {
+            assert_eq!(telling(before.map(error), error(later)).raw_os_error(), Some(told), "{before:?} {later}");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Asks DNS: the addresses of a name, or a service's records and the addresses of their targets.
+//!
+//! Nothing is cached here but what `answer` keeps: when to ask again is `schedule`'s. How one question is asked is
+//! `asker`'s.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use hickory_resolver::proto::rr::{RData, RecordType};
+use tokio::task::JoinSet;
+
+use super::DiscoverySettings;
+use super::dns_query::Asker;
+use super::records::{self, AddressRecords, DnsReply, SrvRecord, SrvRecords};
+use crate::config::schema::Discover;
+use crate::config::values::NameServer;
+
+/// Targets of one service that are asked for at once.
+const MAX_CONCURRENT_LOOKUPS: usize = 16;
+
+/// The longest chain of aliases (CNAME) to a service.
+const MOST_ALIASES: usize = 8;
+
+/// A name or a service, with its last good answers.
+pub struct DnsClient {
+    server: Option<NameServer>,
+    asker: Option<Asker>,
+    wanted: Wanted,
+}
+
+enum Wanted {
+    Name { name: String, port: u16, known: AddressRecords },
+    Service { name: String, known: SrvRecords },
+}
+
+impl DnsClient {
+    /// As `discover` says; nothing where it names no name.
+    pub fn of(settings: &Discover) -> Option<Self> {
+        let wanted = match (&settings.dns, settings.port, &settings.srv) {
+            (Some(name), Some(port), _) => {
+                Wanted::Name { name: name.as_str().to_owned(), port, known: AddressRecords::default() }
+            }
+            (_, _, Some(name)) => Wanted::Service { name: name.as_str().to_owned(), known: SrvRecords::default() },
+            _ => return None,
+        };
+        Some(Self { server: settings.resolver, asker: None, wanted })
+    }
+
+    /// Looks once. The system's settings (resolv.conf, hosts) are read anew after a look that failed, so that another server
+    /// there needs no restart.
+    pub async fn look(&mut self) -> DiscoverySettings {
+        let asker = match self.asker.take().map_or_else(|| Asker::new(self.server), Ok) {
+            Ok(asker) => asker,
+            Err(error) => {
+                return DiscoverySettings {
+                    wrong: vec![format!("no DNS server to ask: {error}")],
+                    ..DiscoverySettings::default()
+                };
+            }
+        };
+        let look = match &mut self.wanted {
+            Wanted::Name { name, port, known } => {
+                let (v4, v6) = addresses(&asker, name).await;
+                let judged = known.take(name, v4, v6);
+                records::look(known.backends(*port), judged)
+            }
+            Wanted::Service { name, known } => service(&asker, name, known).await,
+        };
+        self.asker = Some(asker).filter(|_| look.wrong.is_empty());
+        look
+    }
+}
+
+async fn service(asker: &Asker, name: &str, known: &mut SrvRecords) -> DiscoverySettings {
+    let (mut judged, targets) = known.take(name, services(asker, name).await);
+    let mut left: Vec<String> = targets.into_iter().collect();
+    while !left.is_empty() {
+        let mut asked = JoinSet::new();
+        for target in left.split_off(left.len().saturating_sub(MAX_CONCURRENT_LOOKUPS)) {
+            let asker = asker.clone();
+            asked.spawn(async move {
+                let answer = addresses(&asker, &target).await;
+                (target, answer)
+            });
+        }
+        while let Some(answered) = asked.join_next().await {
+            let Ok((target, (v4, v6))) = answered else { continue };
+            judged.add(known.take_target(&target, v4, v6));
+        }
+    }
+    records::look(known.backends(), judged)
+}
+
+async fn addresses(asker: &Asker, name: &str) -> (DnsReply<IpAddr>, DnsReply<IpAddr>) {
+    let v4 = asker.ask(name, RecordType::A, |data| match data {
+        RData::A(address) => Some(IpAddr::V4(address.0)),
+        _ => None,
+    });
+    let v6 = asker.ask(name, RecordType::AAAA, |data| match data {
+        RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+        _ => None,
+    });
+    tokio::join!(v4, v6)
+}
+
+/// The resolver follows an alias for addresses only: behind SRV it looks for the target.
+async fn services(asker: &Asker, name: &str) -> DnsReply<SrvRecord> {
+    let mut alias: (String, Option<Duration>) = (name.to_owned(), None);
+    for _ in 0..=MOST_ALIASES {
+        let (name, ttl) = &alias;
+        let reply = asker.ask(name, RecordType::SRV, service_of).await;
+        match reply {
+            DnsReply::Records(records, own) => return DnsReply::Records(records, ttl.map_or(own, |ttl| own.min(ttl))),
+            DnsReply::Failed(why) => return DnsReply::Failed(why),
+            DnsReply::Nothing => {}
+        }
+        let next = asker.ask(name, RecordType::CNAME, |data| match data {
+            RData::CNAME(target) => Some(target.0.to_ascii()),
+            _ => None,
+        });
+        match next.await {
+            DnsReply::Records(targets, own) => {
+                let ttl = Some(ttl.map_or(own, |ttl| own.min(ttl)));
+                let Some(target) = targets.into_iter().next() else { return DnsReply::Nothing };
+                alias = (target, ttl);
+            }
+            DnsReply::Nothing => return DnsReply::Nothing,
+            DnsReply::Failed(why) => return DnsReply::Failed(why),
+        }
+    }
+    DnsReply::Failed(format!("more than {MOST_ALIASES} aliases"))
+}
+
+fn service_of(data: &RData) -> Option<SrvRecord> {
+    match data {
+        RData::SRV(record) => Some(SrvRecord {
+            target: record.target.to_ascii().to_ascii_lowercase(),
+            port: record.port,
+            priority: record.priority,
+            weight: record.weight,
+        }),
+        _ => None,
+    }
+}

@@ -1,0 +1,323 @@
+//! One exchange over a leased connection, of the plainest kind: the request's body has a length, if there is one, and so
+//! has the response's.
+//!
+//! Pingora's own client session keeps every field of a response twice and copies its body once more than need be
+//! (docs/architecture.md has the figures). This one reads the plainest responses itself; any other it hands to Pingora's,
+//! bytes and all, before it has made anything of it. It never sees a request that asks to switch protocols, nor one with
+//! fields that end at Weir (`plain::is_request`).
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::{Stream, stream};
+use http::HeaderMap;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora_core::protocols::http::custom::client::Session;
+use pingora_core::protocols::http::custom::{BodyWrite, CustomMessageWrite};
+use pingora_core::protocols::http::v1::client::{HttpSession, http_req_header_to_wire};
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_core::protocols::{Digest, UniqueIDType};
+use pingora_core::{Error, ErrorType, OkOrErr, OrErr, Result};
+use tokio::io::AsyncWrite;
+
+use super::checkout::{Checkout, PooledStream};
+use super::fast_path::{self, ParsedHead};
+use super::rewind_io::RewindIo;
+use super::shared_io::{BodyWriter, EmptyBodyWriter, SharedIo};
+use crate::turn;
+
+/// Room for the head of a response, and for a small body behind it.
+const HEAD_BUFFER_BYTES: usize = 4096;
+/// A longer head is Pingora's to read.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// A piece of a body: most responses have less in all, and are handed on in one.
+const MAX_PIECE_BYTES: usize = 128 * 1024;
+/// Bodies larger than this are handed on piece by piece: those that Pingora gets at once it copies into one.
+const LARGE_BODY_BYTES: usize = 16 * 1024;
+/// A piece is handed on in the buffer that it was read into if it fills one part of so many.
+const MIN_FILL_RATIO: usize = 4;
+
+/// How far the response is.
+enum State {
+    Head,
+    /// So much of the body is still to come out.
+    Body(usize),
+    /// It is Pingora's.
+    Other(Box<HttpSession>),
+}
+
+/// What Pingora is to see of this header, which it copies: the status. The fields wait in the lease.
+fn without_fields(lease: &Checkout, response: Box<ResponseHeader>) -> Result<Box<ResponseHeader>> {
+    let bare = ResponseHeader::build_no_case(response.status, Some(0))?;
+    lease.put_response(response);
+    Ok(Box::new(bare))
+}
+
+/// Lets the other half of the exchange go first.
+async fn pause() {
+    let mut passed = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut passed, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// One exchange.
+pub struct Http1Session {
+    line: SharedIo,
+    request: Option<Box<RequestHeader>>,
+    /// What came and was not handed on.
+    buf: BytesMut,
+    state: State,
+    response: Option<Box<ResponseHeader>>,
+    /// Whether the backend keeps the connection.
+    keeps: bool,
+    large: bool,
+}
+
+impl Http1Session {
+    pub(super) fn new(leased: PooledStream) -> Self {
+        Self {
+            line: SharedIo::new(leased),
+            request: None,
+            buf: BytesMut::new(),
+            state: State::Head,
+            response: None,
+            keeps: false,
+            large: false,
+        }
+    }
+
+    /// Keeps the connection if both sides are through with it.
+    pub(super) async fn release(mut self) {
+        turn::rise();
+        let good = match self.state {
+            State::Head => false,
+            State::Body(left) => left == 0 && self.keeps && self.buf.is_empty(),
+            State::Other(mut session) => {
+                session.respect_keepalive();
+                // Pingora has not seen what it has not asked for.
+                let stream = session.reuse().await.and_then(|stream| stream.into_any().downcast::<RewindIo>().ok());
+                stream.is_some_and(|replay| replay.is_spent())
+            }
+        };
+        if good && self.line.is_sent() {
+            self.line.with(PooledStream::hand_back);
+        }
+    }
+
+    /// Until there is a whole head, or one that is Pingora's to read.
+    async fn head(&mut self) -> Result<ParsedHead> {
+        loop {
+            if !self.buf.is_empty() {
+                let bodiless = self.request.as_ref().is_some_and(|request| request.method == http::Method::HEAD);
+                match fast_path::head(&mut self.buf, bodiless) {
+                    ParsedHead::Partial if self.buf.len() <= MAX_HEAD_BYTES => {}
+                    ParsedHead::Partial => return Ok(ParsedHead::Other),
+                    whole => return Ok(whole),
+                }
+            }
+            self.buf.reserve(HEAD_BUFFER_BYTES);
+            let come = std::future::poll_fn(|cx| {
+                let come = self.line.poll_read(cx, &mut self.buf);
+                if come.is_pending() && self.line.only_reads() {
+                    // Pingora's forwarders of messages end in the first poll and wake the rest of the exchange to tell
+                    // it, which is of no use before the backend answers.
+                    turn::rest(cx);
+                }
+                come
+            })
+            .await;
+            match come.or_err(ErrorType::ReadError, "while reading the response's header") {
+                Ok(1..) => {}
+                Ok(_) => {
+                    let closed = Error::explain(ErrorType::ConnectionClosed, "before the response's header was whole");
+                    return Err(self.line.failed(closed));
+                }
+                Err(error) => return Err(self.line.failed(error)),
+            }
+        }
+    }
+
+    /// Pingora's session, as if it had sent the request and read nothing yet.
+    async fn hand_over(&mut self) -> Result<Box<HttpSession>> {
+        let replay = RewindIo::new(std::mem::take(&mut self.buf), self.line.share());
+        let mut session = Box::new(HttpSession::new(Box::new(replay)));
+        if let Some(request) = self.request.take() {
+            session.write_request_header(request).await?;
+        }
+        Ok(session)
+    }
+
+    /// What is here of the body, at the most a piece. It waits only where nothing is.
+    fn poll_body(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<Result<Bytes>> {
+        let want = left.min(MAX_PIECE_BYTES);
+        if self.buf.len() < want {
+            // More than is wanted: a read that comes short of the room says that there is no more for now.
+            self.buf.reserve(want + 1 - self.buf.len());
+            let read = self.line.poll_read(cx, &mut self.buf);
+            if self.buf.is_empty() {
+                let read = ready!(read).or_err(ErrorType::ReadError, "while reading the response's body");
+                let ended = |_| Error::explain(ErrorType::ConnectionClosed, "before the response's body was whole");
+                return Poll::Ready(Err(self.line.failed(read.map_or_else(|error| error, ended))));
+            }
+        }
+        let here = self.buf.len().min(left);
+        if here * MIN_FILL_RATIO < self.buf.capacity() {
+            // A few bytes must not hold a large buffer for as long as the client takes.
+            let few = Bytes::copy_from_slice(&self.buf[..here]);
+            self.buf.advance(here);
+            return Poll::Ready(Ok(few));
+        }
+        Poll::Ready(Ok(self.buf.split_to(here).freeze()))
+    }
+}
+
+#[async_trait]
+impl Session for Http1Session {
+    async fn write_request_header(&mut self, request: Box<RequestHeader>, end: bool) -> Result<()> {
+        let wire = http_req_header_to_wire(&request).filter(|_| end || fast_path::length(&request.headers).is_some());
+        let mut wire = wire.or_err(ErrorType::InvalidHTTPHeader, "a request that cannot be sent")?;
+        self.line.write(&mut wire, end).await.or_err(ErrorType::WriteError, "while writing the request's header")?;
+        self.request = Some(request);
+        Ok(())
+    }
+
+    async fn write_request_body(&mut self, _data: Bytes, _end: bool) -> Result<()> {
+        Error::e_explain(ErrorType::InternalError, "the body has a writer of its own")
+    }
+
+    async fn finish_request_body(&mut self) -> Result<()> {
+        Error::e_explain(ErrorType::InternalError, "the body has a writer of its own")
+    }
+
+    /// The lease's.
+    fn set_read_timeout(&mut self, _timeout: Option<Duration>) {}
+
+    /// The lease's.
+    fn set_write_timeout(&mut self, _timeout: Option<Duration>) {}
+
+    async fn read_response_header(&mut self) -> Result<()> {
+        if let State::Head = self.state {
+            match self.head().await? {
+                ParsedHead::Plain(plain) => {
+                    (self.state, self.keeps) = (State::Body(plain.length), plain.keeps);
+                    self.large = plain.length > LARGE_BODY_BYTES;
+                    self.response = Some(self.line.with(|leased| without_fields(leased.lease(), plain.response))?);
+                    return Ok(());
+                }
+                _ => self.state = State::Other(self.hand_over().await?),
+            }
+        }
+        if let State::Other(session) = &mut self.state {
+            session.read_response().await.map_err(|error| self.line.failed(error))?;
+            self.response = session.resp_header().cloned().map(Box::new);
+        }
+        Ok(())
+    }
+
+    async fn read_response_body(&mut self) -> Result<Option<Bytes>> {
+        if self.large {
+            pause().await;
+        }
+        match &mut self.state {
+            State::Head | State::Body(0) => Ok(None),
+            State::Body(left) => {
+                let left = *left;
+                let piece = std::future::poll_fn(|cx| self.poll_body(cx, left)).await?;
+                self.state = State::Body(left - piece.len());
+                Ok(Some(piece))
+            }
+            State::Other(session) => {
+                let piece = session.read_body_bytes().await.map_err(|error| self.line.failed(error))?;
+                // Between two chunks there may be nothing to hand on; only the end is nothing at all.
+                Ok(piece.or_else(|| (!session.is_body_done()).then(Bytes::new)))
+            }
+        }
+    }
+
+    fn response_finished(&self) -> bool {
+        matches!(self.state, State::Body(0))
+    }
+
+    async fn shutdown(&mut self, _code: u32, _ctx: &str) {
+        let _ = std::future::poll_fn(|cx| self.line.with(|leased| Pin::new(leased).poll_shutdown(cx))).await;
+    }
+
+    fn response_header(&self) -> Option<&ResponseHeader> {
+        self.response.as_deref()
+    }
+
+    fn was_upgraded(&self) -> bool {
+        false
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        None
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        None
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        None
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        None
+    }
+
+    /// Pingora passes none from HTTP/1.
+    async fn read_trailers(&mut self) -> Result<Option<HeaderMap>> {
+        Ok(None)
+    }
+
+    fn fd(&self) -> UniqueIDType {
+        self.line.id()
+    }
+
+    async fn check_response_end_or_error(&mut self, _headers: bool) -> Result<bool> {
+        Ok(match &mut self.state {
+            State::Head => false,
+            State::Body(left) => *left == 0,
+            State::Other(session) => {
+                let informational = session.resp_header().is_some_and(|head| head.status.is_informational());
+                !informational && session.is_body_done()
+            }
+        })
+    }
+
+    fn take_request_body_writer(&mut self) -> Option<Box<dyn BodyWrite>> {
+        let unsent = self.request.as_ref().filter(|_| !self.line.is_sent());
+        match unsent.and_then(|request| fast_path::length(&request.headers)) {
+            Some(length) => Some(Box::new(BodyWriter::new(self.line.share(), length))),
+            None => Some(Box::new(EmptyBodyWriter)),
+        }
+    }
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(
+        &mut self,
+    ) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+        Some(Box::new(stream::empty()))
+    }
+
+    async fn drain_custom_messages(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        Some(Box::new(()))
+    }
+}

@@ -1,0 +1,401 @@
+//! The process's upstreams over all its configurations: compiles a document's, and keeps the tasks of the current ones.
+//!
+//! Compiling does no I/O, spawns nothing and leaves live cells as they are, so that a refused reload leaves no trace;
+//! activating starts and stops. What survives is keyed by (upstream, address), and stays while its settings are equal.
+
+mod debounce;
+mod discovery;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use pingora_core::connectors::http::Connector;
+use tokio::runtime::Handle;
+
+use self::discovery::RunningDiscovery;
+use super::backend::{Backend, BackendAddr};
+use super::health::checker::{Changed, CheckSettings, HealthChecker, Owned};
+use super::health::probe::Probe;
+use super::peer::TransportSettings;
+use super::resolver::Resolver;
+use super::sticky::Sticky;
+use super::{Upstream, admin_override, clock, slow_start};
+use crate::config::schema::{self, Balance};
+use crate::config::values::{BackendAddress, Name, Period};
+use crate::telemetry::backend_state::{BackendState, Health, Labels, OnFree};
+use crate::telemetry::meters::UpstreamMeters;
+
+/// Compiled upstreams by name.
+pub type Upstreams = BTreeMap<Name, Arc<Upstream>>;
+
+/// What a file that the document names holds.
+pub type Files<'a> = dyn Fn(&Path) -> Option<Vec<u8>> + 'a;
+
+/// Finds an upstream's meters by its name.
+type MetersOf = Box<dyn Fn(&str) -> Arc<UpstreamMeters> + Send + Sync>;
+
+/// The process's upstreams over all its configurations.
+pub struct Registry {
+    handle: Handle,
+    vitals_of: Box<dyn Fn(Labels) -> Arc<BackendState> + Send + Sync>,
+    meters_of: MetersOf,
+    /// For the tasks that find backends: they end with it.
+    me: Weak<Self>,
+    /// Made when the first probe needs it: it reads the system's certificates.
+    connector: OnceLock<Arc<Connector>>,
+    active: Mutex<HashMap<Identity, Active>>,
+    /// Upstreams with a slow start: a task each, that lets weights grow.
+    growing: Mutex<HashMap<Arc<str>, (Period, Owned)>>,
+    /// Upstreams that look for backends: a task each.
+    finding: Mutex<HashMap<Arc<str>, RunningDiscovery>>,
+    live: Arc<Live>,
+}
+
+/// What a backend is, whatever it is called and weighs.
+type Identity = (Arc<str>, BackendAddress);
+
+/// The generations of each upstream.
+#[derive(Default)]
+struct Live(Mutex<HashMap<Arc<str>, Generations>>);
+
+/// The current generation of an upstream, and the older ones that requests still hold. A verdict rebuilds the current one.
+#[derive(Default)]
+struct Generations {
+    current: Weak<Upstream>,
+    older: Vec<Weak<Upstream>>,
+}
+
+/// What all backends of an upstream are activated with.
+struct BuildContext<'a> {
+    upstream: &'a Arc<Upstream>,
+    /// How they are probed.
+    spec: Option<CheckSettings>,
+    /// When they are brought in, by the monotonic clock.
+    at_ms: u64,
+    /// After a change that members depend on; `judged`: after one that a probe made.
+    changed: Changed,
+    judged: Changed,
+}
+
+/// A backend of the current configuration with its tasks.
+struct Active {
+    vitals: Arc<BackendState>,
+    probing: Option<(CheckSettings, Owned)>,
+    resolving: Option<Owned>,
+}
+
+impl Registry {
+    /// `handle`: where probes and look-ups run, apart from traffic. `vitals_of`: the cells of an identity, always
+    /// the same ones for the same (upstream, address). `meters_of`: an upstream's meters by its name.
+    pub fn new(
+        handle: Handle,
+        vitals_of: impl Fn(Labels) -> Arc<BackendState> + Send + Sync + 'static,
+        meters_of: impl Fn(&str) -> Arc<UpstreamMeters> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            handle,
+            vitals_of: Box::new(vitals_of),
+            meters_of: Box::new(meters_of),
+            me: Weak::clone(me),
+            connector: OnceLock::new(),
+            active: Mutex::default(),
+            growing: Mutex::default(),
+            finding: Mutex::default(),
+            live: Arc::default(),
+        })
+    }
+
+    /// Compiles a document's upstreams. `previous` are those of the current snapshot: one whose settings and
+    /// files are equal is taken over whole; of another the cells, addresses, budget and unchanged members are.
+    /// `folder`: what the paths of files are relative to.
+    pub fn compile(
+        &self,
+        upstreams: &BTreeMap<Name, schema::Upstream>,
+        folder: &Path,
+        file: &Files<'_>,
+        previous: &Upstreams,
+    ) -> Upstreams {
+        let one = |(name, settings): (&Name, &schema::Upstream)| {
+            (name.clone(), self.compile_one(name, settings, folder, file, previous.get(name)))
+        };
+        upstreams.iter().map(one).collect()
+    }
+
+    fn compile_one(
+        &self,
+        name: &Name,
+        settings: &schema::Upstream,
+        folder: &Path,
+        file: &Files<'_>,
+        previous: Option<&Arc<Upstream>>,
+    ) -> Arc<Upstream> {
+        let wire = TransportSettings::new(settings, file);
+        let sticky = settings.sticky.as_ref();
+        let sticky = sticky.and_then(|sticky| Some(Sticky::new(name.as_str(), sticky, &file(&sticky.key_file)?)));
+        let has_the_secret = |previous: &Upstream| match (previous.sticky(), &sticky) {
+            (Some(before), Some(now)) => before.has_secret_of(now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
+        let same = previous.filter(|p| *p.settings() == *settings && **p.wire() == wire && has_the_secret(p));
+        if let Some(same) = same {
+            return Arc::clone(same);
+        }
+        let upstream: Arc<str> = name.as_str().into();
+        let found = self.found(&upstream, settings, folder, file, previous);
+        let known = previous.map(|previous| previous.backends().to_vec()).unwrap_or_default();
+        let backends = self.backends(&upstream, settings, found.as_deref(), sticky.as_ref(), &known);
+        let budget = previous.map(|previous| Arc::clone(&previous.budget)).unwrap_or_default();
+        let members = previous.map(|previous| previous.members());
+        let built = Upstream::new(upstream, settings.clone(), backends, Arc::new(wire), budget, members);
+        Arc::new(built.with_affinity(sticky).with_discovery(found).inherit(previous.map(|previous| &**previous)))
+    }
+
+    fn backend(
+        &self,
+        upstream: &Arc<str>,
+        written: &schema::Backend,
+        sticky: Option<&Sticky>,
+        known: Option<&Arc<Backend>>,
+    ) -> Arc<Backend> {
+        let address = written.address.clone();
+        let shown: Arc<str> = address.to_string().into();
+        let name: Arc<str> = written.name.as_ref().map_or_else(|| Arc::clone(&shown), |name| name.as_str().into());
+        let (vitals, resolved) = match known {
+            Some(known) => (Arc::clone(&known.vitals), Arc::clone(&known.resolved)),
+            None => {
+                let labels = Labels { upstream: Arc::clone(upstream), backend: Arc::clone(&name), address: shown };
+                let vitals = (self.vitals_of)(labels);
+                // Not before it is activated: a refused reload must not show it.
+                vitals.set_member(false, 0);
+                (vitals, Arc::new(BackendAddr::new(&address)))
+            }
+        };
+        let token = sticky.map(|sticky| sticky.token(&address));
+        Arc::new(Backend { name, address, weight: written.weight, tier: written.tier, token, vitals, resolved })
+    }
+
+    /// Makes these the current ones: starts, replaces and stops probes and look-ups, publishes weights, and turns
+    /// backends that are gone into leavers.
+    pub fn activate(&self, upstreams: &Upstreams) {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *active);
+        for upstream in upstreams.values() {
+            self.live.add(upstream);
+            self.bring_in(upstream);
+            let common = self.common(upstream);
+            for backend in upstream.backends().iter() {
+                let identity = (Arc::clone(upstream.name()), backend.address.clone());
+                let now = self.activate_one(&common, backend, before.remove(&identity));
+                active.insert(identity, now);
+            }
+            self.activate_detector(upstream);
+            upstream.rebuild();
+        }
+        before.into_values().for_each(Active::leave);
+        self.grow(upstreams);
+        self.find(upstreams);
+        self.live.retire_without(upstreams);
+        self.live.sweep();
+    }
+
+    /// After a change of a backend's cells: the upstream builds its members anew.
+    pub fn rebuild(&self, upstream: &str) {
+        self.live.rebuild(upstream);
+    }
+
+    fn common<'a>(&self, upstream: &'a Arc<Upstream>) -> BuildContext<'a> {
+        let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));
+        let judged = debounce::paced(self.handle.clone(), move || live.rebuild(&name));
+        BuildContext {
+            upstream,
+            spec: CheckSettings::of(upstream),
+            at_ms: clock::now_ms(),
+            changed: self.changed(upstream.name()),
+            judged,
+        }
+    }
+
+    fn activate_one(&self, common: &BuildContext<'_>, backend: &Arc<Backend>, before: Option<Active>) -> Active {
+        let upstream = common.upstream;
+        let vitals = Arc::clone(&backend.vitals);
+        // Asked for again, by what it is called now: the cells stay, their labels follow.
+        (self.vitals_of)(Labels {
+            upstream: Arc::clone(upstream.name()),
+            backend: Arc::clone(&backend.name),
+            address: backend.address.to_string().into(),
+        });
+        vitals.set_member(true, clock::now_ms());
+        let decay = upstream.settings().ewma.clone().unwrap_or_default().decay.get();
+        let read = upstream.settings().balance == Balance::PeakEwma;
+        vitals.score().set_decay(if read { decay } else { Duration::ZERO });
+        let queue = Arc::clone(upstream.queue());
+        vitals.set_limit(upstream.settings().max_in_flight, Some(OnFree::new(move || queue.notify_first())));
+        admin_override::warn_of_waiting(backend, upstream.settings().balance);
+        let (probing, resolving) = before.map_or((None, None), |before| (before.probing, before.resolving));
+        let resolving = resolving.or_else(|| self.resolve(backend, &common.changed));
+        Active { vitals, probing: self.probe(common, backend, probing), resolving }
+    }
+
+    /// Starts, keeps and stops the tasks that let weights grow.
+    fn grow(&self, upstreams: &Upstreams) {
+        let mut growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut before = std::mem::take(&mut *growing);
+        for upstream in upstreams.values() {
+            let period = upstream.settings().slow_start;
+            let Some(whole) = period.limit() else { continue };
+            let running = before.remove(upstream.name()).filter(|(was, _)| *was == period);
+            let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));
+            let start = || (period, Owned::spawn(&self.handle, live.grow(name, whole / slow_start::STEPS)));
+            growing.insert(Arc::clone(upstream.name()), running.unwrap_or_else(start));
+        }
+    }
+
+    fn activate_detector(&self, upstream: &Upstream) {
+        let now = clock::now_ms();
+        if let Some(before) = &upstream.superseded {
+            before.retire(now);
+        }
+        match &*upstream.detector.load() {
+            Some(detector) => {
+                let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));
+                let changed = debounce::paced_elsewhere(self.handle.clone(), move || live.rebuild(&name));
+                detector.activate(&changed, now);
+            }
+            None => {
+                // One that was ejected when it went and is back belongs to no detector.
+                let backends = upstream.backends();
+                let ejected = backends.iter().filter(|backend| backend.vitals.is_ejected());
+                ejected.for_each(|backend| backend.vitals.set_ejected(None, now));
+            }
+        }
+    }
+
+    /// What is called after a change that members of this upstream depend on.
+    fn changed(&self, upstream: &Arc<str>) -> Changed {
+        let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream));
+        Arc::new(move || live.rebuild(&name))
+    }
+
+    fn resolve(&self, backend: &Backend, changed: &Changed) -> Option<Owned> {
+        let BackendAddress::Dns(name, port) = &backend.address else { return None };
+        let resolver = Resolver::new(name, *port, Arc::clone(&backend.resolved), Arc::clone(changed));
+        Some(Owned::spawn(&self.handle, resolver.run()))
+    }
+
+    fn probe(
+        &self,
+        common: &BuildContext<'_>,
+        backend: &Backend,
+        running: Option<(CheckSettings, Owned)>,
+    ) -> Option<(CheckSettings, Owned)> {
+        let Some(spec) = common.spec.clone() else {
+            if backend.vitals.health() != Health::Up {
+                backend.vitals.set_health(Health::Up, "", clock::now_ms());
+            }
+            return None;
+        };
+        let verdict_holds = match running {
+            Some((was, task)) if was == spec => return Some((was, task)),
+            // Its task ends here, before the next begins.
+            Some((was, _task)) => was.check == spec.check,
+            None => false,
+        };
+        if !verdict_holds && backend.vitals.health() != Health::Unknown {
+            backend.vitals.set_health(Health::Unknown, "", clock::now_ms());
+        }
+        let connector = self.connector.get_or_init(|| Arc::new(Connector::new(None)));
+        let host = backend.address.to_string();
+        let probe = Probe::new(Arc::clone(&spec.check), Arc::clone(&spec.wire), &host, Arc::clone(connector));
+        let prober = HealthChecker::new(&spec, backend, probe, common.at_ms, Arc::clone(&common.judged));
+        let task = Owned::spawn(&self.handle, prober.run());
+        Some((spec, task))
+    }
+}
+
+impl Active {
+    /// It belongs to nothing any more: its tasks end, and it drains.
+    fn leave(self) {
+        self.vitals.set_member(false, clock::now_ms());
+        self.vitals.score().set_serving(false, 0);
+    }
+}
+
+impl Generations {
+    fn all(&self) -> impl Iterator<Item = Arc<Upstream>> {
+        self.older.iter().chain([&self.current]).filter_map(Weak::upgrade)
+    }
+
+    /// This one is the current one now.
+    fn add(&mut self, upstream: &Arc<Upstream>) {
+        if std::ptr::eq(self.current.as_ptr(), Arc::as_ptr(upstream)) {
+            return;
+        }
+        let before = std::mem::replace(&mut self.current, Arc::downgrade(upstream));
+        if let Some(superseded) = before.upgrade() {
+            superseded.supersede(upstream);
+            self.older.push(before);
+        }
+    }
+
+    /// Whether one of them is still held.
+    fn sweep(&mut self) -> bool {
+        self.older.retain(|upstream| upstream.strong_count() > 0);
+        self.current.strong_count() > 0 || !self.older.is_empty()
+    }
+}
+
+impl Live {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Generations>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, upstream: &Arc<Upstream>) {
+        self.lock().entry(Arc::clone(upstream.name())).or_default().add(upstream);
+    }
+
+    fn sweep(&self) {
+        self.lock().retain(|_, generations| generations.sweep());
+    }
+
+    /// Attempts of upstreams that are gone judge nobody: the same backends may be back before they end.
+    fn retire_without(&self, upstreams: &Upstreams) {
+        let live = self.lock();
+        let stays: HashSet<_> = upstreams.values().map(|upstream| upstream.name()).collect();
+        let gone = live.iter().filter(|(name, _)| !stays.contains(name));
+        let detectors = gone.flat_map(|(_, all)| all.all()).filter_map(|one| one.detector.load_full());
+        detectors.for_each(|detector| detector.retire(clock::now_ms()));
+    }
+
+    /// Older generations follow when a request picks from them.
+    fn rebuild(&self, name: &str) {
+        if let Some(upstream) = self.current(name) {
+            upstream.rebuild();
+        }
+    }
+
+    fn current(&self, name: &str) -> Option<Arc<Upstream>> {
+        self.lock().get(name)?.current.upgrade()
+    }
+
+    fn generations(&self, name: &str) -> Vec<Arc<Upstream>> {
+        self.lock().get(name).into_iter().flat_map(Generations::all).collect()
+    }
+
+    /// Looks at the weights of an upstream in each step, while one of them grows.
+    async fn grow(self: Arc<Self>, name: Arc<str>, step: Duration) {
+        loop {
+            // A step of nothing would spin.
+            tokio::time::sleep(step.max(Duration::from_millis(10))).await;
+            if let Some(upstream) = self.current(&name).filter(|upstream| upstream.members().is_ramping()) {
+                upstream.rebuild();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+#[path = "registry_tests.rs"]
+mod tests;

@@ -1,0 +1,189 @@
+//! Backends that come and go between two reloads: the tasks that look for them, and bringing into every generation of an
+//! upstream what they found.
+//!
+//! A backend that is no longer found leaves as one that is no longer configured does: it gets no new request, finishes
+//! those it has, and its series are gone once it has.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+
+use super::super::Upstream;
+use super::super::backend::Backend;
+use super::super::discovery::{self, Source, state::DiscoveryState};
+use super::super::health::checker::Owned;
+use super::super::sticky::Sticky;
+use super::{Files, Registry, Upstreams};
+use crate::config::schema::{self, Discover};
+use crate::config::{self, Change};
+
+/// An upstream of the current configuration that looks for backends.
+pub(super) struct RunningDiscovery {
+    upstream: Arc<Upstream>,
+    asked: Asked,
+    task: Owned,
+}
+
+/// What a task was started with: while that is equal it is left running.
+#[derive(Debug, Clone, PartialEq)]
+struct Asked {
+    settings: Discover,
+    folder: PathBuf,
+    /// What a list in a file is judged by.
+    upstream: Option<schema::Upstream>,
+}
+
+impl Asked {
+    fn of(upstream: &Upstream, settings: &Discover, folder: &Path) -> Self {
+        let judged_by = settings.file.is_some().then(|| upstream.settings().clone());
+        Self { settings: settings.clone(), folder: folder.to_owned(), upstream: judged_by }
+    }
+}
+
+impl Registry {
+    /// What is found for an upstream: of the previous generation if that looks in the same place; a file's list from the
+    /// file that was read with the document; else, until the first good look, what was found elsewhere, if anything was.
+    pub(super) fn found(
+        &self,
+        upstream: &Arc<str>,
+        settings: &schema::Upstream,
+        folder: &Path,
+        file: &Files<'_>,
+        previous: Option<&Arc<Upstream>>,
+    ) -> Option<Arc<DiscoveryState>> {
+        let source = settings.discover.as_ref()?;
+        let before = previous.and_then(|previous| previous.found());
+        if let Some(same) = before.filter(|found| found.is_of(source, folder)) {
+            return Some(Arc::clone(same));
+        }
+        let listed = source.file.as_deref().and_then(|path| Some((folder.join(path), file(path)?)));
+        let list = listed.and_then(|(path, bytes)| config::parse_backends(&path, &bytes, settings).ok());
+        let list = list.or_else(|| before.map(|found| found.list().to_vec()));
+        let meters = (self.meters_of)(upstream);
+        Some(Arc::new(DiscoveryState::new(upstream, source, folder, list.unwrap_or_default(), meters)))
+    }
+
+    /// An upstream's backends: those that are written, then those that were found at other addresses. `sticky`: what gives them
+    /// their tokens. `known`: whose cells are at hand.
+    pub(super) fn backends(
+        &self,
+        upstream: &Arc<str>,
+        settings: &schema::Upstream,
+        found: Option<&DiscoveryState>,
+        sticky: Option<&Sticky>,
+        known: &[Arc<Backend>],
+    ) -> Vec<Arc<Backend>> {
+        let known: HashMap<_, _> = known.iter().rev().map(|backend| (&backend.address, backend)).collect();
+        let list = found.map(DiscoveryState::list).unwrap_or_default();
+        let (mut addresses, mut names) = (HashSet::new(), HashSet::new());
+        let mut all = Vec::with_capacity(settings.backends.len() + list.len());
+        for written in settings.backends.iter().chain(list.iter()) {
+            if !addresses.insert(&written.address) {
+                continue;
+            }
+            let mut written = written.clone();
+            if !names.insert(written.label()) {
+                // What is written has the name: this one goes by its address.
+                written.name = None;
+            }
+            all.push(self.backend(upstream, &written, sticky, known.get(&written.address).copied()));
+        }
+        all
+    }
+
+    /// Takes into an upstream what was found since it was compiled.
+    pub(super) fn bring_in(&self, upstream: &Upstream) {
+        if let Some(found) = upstream.found() {
+            let known = upstream.backends();
+            let (name, settings) = (upstream.name(), upstream.settings());
+            upstream.set_backends(self.backends(name, settings, Some(found), upstream.sticky(), &known));
+        }
+    }
+
+    /// Starts, keeps and stops the tasks that look for backends.
+    pub(super) fn find(&self, upstreams: &Upstreams) {
+        let mut finding = self.finding();
+        let mut before = std::mem::take(&mut *finding);
+        for upstream in upstreams.values() {
+            let (Some(settings), Some(found)) = (&upstream.settings().discover, upstream.found()) else { continue };
+            let asked = Asked::of(upstream, settings, found.folder());
+            let name = Arc::clone(upstream.name());
+            let running = before.remove(&name).filter(|was| was.asked == asked && was.is_for(found));
+            let task = running.map(|running| running.task).or_else(|| self.start(upstream, settings, found));
+            finding.extend(task.map(|task| (name, RunningDiscovery { upstream: Arc::clone(upstream), asked, task })));
+        }
+    }
+
+    fn start(&self, upstream: &Upstream, settings: &Discover, found: &Arc<DiscoveryState>) -> Option<Owned> {
+        let source = Source::of(upstream.settings(), found.folder())?;
+        let (me, name, same) = (Weak::clone(&self.me), Arc::clone(upstream.name()), Arc::clone(found));
+        let changed = Arc::new(move || {
+            if let Some(registry) = me.upgrade() {
+                registry.refresh(&name, &same);
+            }
+        });
+        let task = discovery::run(source, settings.clone(), Arc::clone(found), changed);
+        Some(Owned::spawn(&self.handle, task))
+    }
+
+    /// Something was found: every generation that looks there has other backends now.
+    fn refresh(&self, name: &Arc<str>, found: &Arc<DiscoveryState>) {
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        // A task that is being stopped may still get here.
+        let current = self.finding().get(name).filter(|finding| finding.is_for(found)).map(|f| Arc::clone(&f.upstream));
+        let Some(current) = current else { return };
+        let before = current.backends();
+        self.bring_in(&current);
+        let common = self.common(&current);
+        let now = current.backends();
+        let others = self.live.generations(name);
+        let others = others.iter().filter(|other| !Arc::ptr_eq(other, &current));
+        for other in others.filter(|other| other.found().is_some_and(|of| Arc::ptr_eq(of, found))) {
+            let known = [&other.backends()[..], &now[..]].concat();
+            other.set_backends(self.backends(name, other.settings(), Some(found), other.sticky(), &known));
+        }
+        for backend in now.iter() {
+            let identity = (Arc::clone(name), backend.address.clone());
+            let renamed = backend.vitals.labels().backend != backend.name;
+            if renamed || !active.contains_key(&identity) {
+                let was = active.remove(&identity);
+                active.insert(identity, self.activate_one(&common, backend, was));
+            }
+        }
+        say(name, &before, &now);
+        self.activate_detector(&current);
+        found.set_looked_for();
+        self.live.rebuild(name);
+        // Only now: until the members were swapped they were picked.
+        let stays: HashSet<_> = now.iter().map(|backend| &backend.address).collect();
+        for gone in before.iter().filter(|backend| !stays.contains(&backend.address)) {
+            active.remove(&(Arc::clone(name), gone.address.clone())).into_iter().for_each(super::Active::leave);
+        }
+    }
+
+    fn finding(&self) -> MutexGuard<'_, HashMap<Arc<str>, RunningDiscovery>> {
+        self.finding.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RunningDiscovery {
+    fn is_for(&self, found: &Arc<DiscoveryState>) -> bool {
+        self.upstream.found().is_some_and(|of| Arc::ptr_eq(of, found))
+    }
+}
+
+/// A line like those of a reload.
+fn say(upstream: &str, before: &[Arc<Backend>], now: &[Arc<Backend>]) {
+    let listed = |backends: &[Arc<Backend>]| backends.iter().map(|backend| backend.listed()).collect::<Vec<_>>();
+    let diff = config::diff_of_backends(upstream, &listed(before), &listed(now));
+    let in_flight = |change: &Change| match change {
+        Change::BackendRemoved { backend, .. } => {
+            let gone = before.iter().find(|each| *each.name == **backend)?;
+            Some(format!("draining, {} in flight", gone.vitals.in_flight()))
+        }
+        _ => None,
+    };
+    for line in diff.lines(in_flight) {
+        tracing::info!("{line}");
+    }
+}

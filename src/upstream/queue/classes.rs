@@ -1,0 +1,157 @@
+//! Those who wait, in lines of a kind: one line for all who can take the same slots. Pure. All together are in the order in
+//! which they came and of a bounded number. It knows nothing of slots: who can take which is the caller's to find out.
+
+use super::fifo::{Fifo, Ticket};
+
+/// So many kinds have a line of their own; the rest share one, in which the first holds up those behind it.
+const MAX_CLASSES: usize = 64;
+/// The kind of that one.
+const REST: u64 = u64::MAX;
+
+/// All lines.
+#[derive(Debug)]
+pub struct WaitClasses<T> {
+    kinds: Vec<WaitClass<T>>,
+    /// Who comes gets the next number.
+    numbers: u64,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct WaitClass<T> {
+    kind: u64,
+    line: Fifo<(u64, T)>,
+}
+
+/// Where somebody stands; whoever holds it has to leave by it.
+#[derive(Debug)]
+pub struct ClassTicket {
+    kind: u64,
+    number: u64,
+    ticket: Ticket,
+}
+
+impl<T> Default for WaitClasses<T> {
+    fn default() -> Self {
+        Self { kinds: Vec::new(), numbers: 0, len: 0 }
+    }
+}
+
+impl<T> WaitClasses<T> {
+    /// Joins at the end; nothing if `size` wait already.
+    pub fn join(&mut self, kind: u64, who: T, size: usize) -> Option<ClassTicket> {
+        if self.len >= size {
+            return None;
+        }
+        let kind = if self.kinds.len() < MAX_CLASSES || self.has(kind) { kind } else { REST };
+        let at = self.kinds.iter().position(|each| each.kind == kind).unwrap_or_else(|| {
+            self.kinds.push(WaitClass { kind, line: Fifo::default() });
+            self.kinds.len() - 1
+        });
+        self.numbers += 1;
+        let number = self.numbers;
+        let ticket = self.kinds[at].line.join((number, who), usize::MAX)?;
+        self.len += 1;
+        Some(ClassTicket { kind, number, ticket })
+    }
+
+    /// Leaves, from wherever.
+    pub fn leave(&mut self, standing: ClassTicket) -> Option<T> {
+        let at = self.kinds.iter().position(|each| each.kind == standing.kind)?;
+        let line = &mut self.kinds[at].line;
+        let (_, who) = line.leave(standing.ticket)?;
+        if line.len() == 0 {
+            self.kinds.swap_remove(at);
+        }
+        self.len -= 1;
+        Some(who)
+    }
+
+    /// Who came before all others.
+    pub fn first(&self) -> Option<&T> {
+        self.oldest_after(0)
+    }
+
+    /// The first of those kinds whose first came after this one.
+    pub fn first_after(&self, standing: &ClassTicket) -> Option<&T> {
+        self.oldest_after(standing.number)
+    }
+
+    /// Whether this one is the first of its kind.
+    pub fn is_first(&self, standing: &ClassTicket) -> bool {
+        let line = self.kinds.iter().find(|each| each.kind == standing.kind);
+        line.is_some_and(|kind| kind.line.is_first(&standing.ticket))
+    }
+
+    /// Whether this one came before all others.
+    pub fn is_oldest(&self, standing: &ClassTicket) -> bool {
+        self.firsts().all(|(number, _)| *number >= standing.number)
+    }
+
+    /// Whether somebody of this kind waits.
+    pub fn has(&self, kind: u64) -> bool {
+        self.kinds.iter().any(|each| each.kind == kind)
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    fn firsts(&self) -> impl Iterator<Item = &(u64, T)> {
+        self.kinds.iter().filter_map(|kind| kind.line.first())
+    }
+
+    fn oldest_after(&self, number: u64) -> Option<&T> {
+        let later = self.firsts().filter(|(each, _)| *each > number);
+        later.min_by_key(|(each, _)| *each).map(|(_, who)| who)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Against a plain list: who is first of all, of a kind and after somebody, whoever joins and leaves.
+        #[test]
+        fn each_kind_is_in_order_and_so_are_their_firsts(
+            size in 0_usize..12,
+            steps in proptest::collection::vec((any::<bool>(), 0_u64..4, any::<usize>()), 1..200)
+        ) {
+            let (mut lines, mut model) = (WaitClasses::default(), Vec::<(u64, u32, ClassTicket)>::new());
+            for (who, (joins, kind, which)) in (0_u32..).zip(steps) {
+                if joins {
+                    let standing = lines.join(kind, who, size);
+                    prop_assert_eq!(standing.is_some(), model.len() < size);
+                    model.extend(standing.map(|standing| (kind, who, standing)));
+                } else if !model.is_empty() {
+                    let (_, who, standing) = model.remove(which % model.len());
+                    prop_assert_eq!(lines.leave(standing), Some(who));
+                }
+                prop_assert_eq!(lines.len(), model.len());
+                prop_assert_eq!(lines.first().copied(), model.first().map(|(_, who, _)| *who));
+                let is_first = |at: usize| model[..at].iter().all(|(kind, ..)| *kind != model[at].0);
+                for (at, (_, _, standing)) in model.iter().enumerate() {
+                    prop_assert_eq!(lines.is_first(standing), is_first(at));
+                    prop_assert_eq!(lines.is_oldest(standing), at == 0);
+                    let after = (at + 1..model.len()).find(|after| is_first(*after)).map(|after| model[after].1);
+                    prop_assert_eq!(lines.first_after(standing).copied(), after);
+                }
+            }
+            prop_assert!(lines.kinds.len() <= model.len(), "kinds are given up");
+        }
+    }
+
+    #[test]
+    fn there_is_a_bound_to_kinds() {
+        let mut lines = WaitClasses::default();
+        let standings: Vec<_> = (0..1_000).filter_map(|kind| lines.join(kind, kind, 1_000)).collect();
+        assert_eq!((lines.kinds.len(), lines.len()), (MAX_CLASSES + 1, 1_000));
+        assert!(standings.into_iter().zip(0..).all(|(standing, who)| lines.leave(standing) == Some(who)));
+        assert_eq!((lines.kinds.len(), lines.len()), (0, 0));
+    }
+}

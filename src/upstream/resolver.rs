@@ -1,0 +1,129 @@
+//! Resolves a backend's `name:port` in the background: all addresses count, the last good ones stay through failures,
+//! changes are logged.
+//!
+//! No request ever waits for a name.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::addresses::Addresses;
+use super::backend::BackendAddr;
+use super::clock;
+use super::health::checker::Changed;
+use super::lookup::Lookup;
+
+/// From one look-up to the next.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// The share of a wait by which it is varied.
+const JITTER: f64 = 0.1;
+
+/// Resolves one name for as long as it is configured.
+pub struct Resolver {
+    lookup: Lookup,
+    resolved: Arc<BackendAddr>,
+    changed: Changed,
+    failures: u32,
+}
+
+impl Resolver {
+    /// `changed` is called after the addresses have changed.
+    pub fn new(name: &str, port: u16, resolved: Arc<BackendAddr>, changed: Changed) -> Self {
+        Self { lookup: Lookup::new(name, port), resolved, changed, failures: 0 }
+    }
+
+    /// Resolves for ever.
+    pub async fn run(mut self) {
+        loop {
+            let answer = self.lookup.look().await;
+            let wait = self.take(answer);
+            tokio::time::sleep(wait.mul_f64(1.0 + JITTER * (2.0 * clock::random() - 1.0))).await;
+        }
+    }
+
+    /// Takes an answer; how long to wait for the next.
+    fn take(&mut self, answer: std::io::Result<Vec<SocketAddr>>) -> Duration {
+        let name = self.lookup.name();
+        let failed = match answer {
+            Ok(list) if list.is_empty() => "no address".to_owned(),
+            Ok(list) => match Addresses::new(list.iter().copied()) {
+                Some(addresses) => {
+                    let text = addresses.to_string();
+                    if let Some(before) = self.resolved.set(addresses) {
+                        let before = before.map(|before| before.to_string());
+                        tracing::info!(name, addresses = text, before, "backend's name resolves to other addresses");
+                        (self.changed)();
+                    } else if self.failures > 0 {
+                        tracing::info!(name, addresses = text, "backend's name resolves again");
+                    }
+                    self.failures = 0;
+                    return INTERVAL;
+                }
+                None => format!("no address that a host can have, only such as {}", list[0].ip()),
+            },
+            Err(error) => error.to_string(),
+        };
+        if self.failures == 0 {
+            tracing::warn!(name, error = failed, kept = self.resolved.is_known(), "backend's name does not resolve");
+        }
+        self.failures = self.failures.saturating_add(1);
+        backoff(self.failures)
+    }
+}
+
+/// 1 s, 2 s, 4 s, 8 s, then 10 s.
+fn backoff(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.saturating_sub(1).min(4)).min(INTERVAL)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    fn resolver(name: &str) -> (Resolver, Arc<BackendAddr>, Arc<AtomicU32>) {
+        let resolved = Arc::new(BackendAddr::new(&format!("{name}:80").parse().unwrap()));
+        let changes = Arc::new(AtomicU32::new(0));
+        let changed: Changed = Arc::new({
+            let changes = Arc::clone(&changes);
+            move || {
+                changes.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        (Resolver::new(name, 80, Arc::clone(&resolved), changed), resolved, changes)
+    }
+
+    #[test]
+    fn the_last_good_address_stays_through_failures() {
+        let (mut resolver, resolved, changes) = resolver("api.internal");
+        let [one, two]: [SocketAddr; 2] = ["10.0.0.1:80".parse().unwrap(), "10.0.0.2:80".parse().unwrap()];
+        let failure = || Err(std::io::Error::other("no answer"));
+        let waits: Vec<_> = (0..6).map(|_| resolver.take(failure()).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
+        assert!(!resolved.is_known());
+        assert_eq!(resolver.take(Ok(vec![one])), INTERVAL);
+        assert_eq!(resolver.take(Ok(Vec::new())).as_secs(), 1);
+        assert_eq!(resolver.take(failure()).as_secs(), 2);
+        assert_eq!(resolver.take(Ok(vec!["0.0.0.0:80".parse().unwrap()])).as_secs(), 4, "no host's address");
+        assert_eq!(resolved.current().unwrap().to_string(), "10.0.0.1:80");
+        resolver.take(Ok(vec![one]));
+        assert_eq!(changes.load(Ordering::Relaxed), 1);
+        resolver.take(Ok(vec![two]));
+        assert_eq!(
+            (changes.load(Ordering::Relaxed), resolved.current().unwrap().to_string().as_str()),
+            (2, "10.0.0.2:80")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_real_name_resolves() {
+        let (resolver, resolved, _) = resolver("localhost");
+        let task = tokio::spawn(resolver.run());
+        let address = tokio::time::timeout(Duration::from_secs(5), resolved.known()).await.unwrap();
+        assert!(address.to_string().ends_with(":80"));
+        task.abort();
+    }
+}

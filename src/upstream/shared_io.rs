@@ -1,0 +1,197 @@
+//! The socket of one exchange, as its two sides share it: the request's body that is on its way, and the response.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::{Buf, Bytes, BytesMut};
+use pingora_core::protocols::http::custom::BodyWrite;
+use pingora_core::protocols::{UniqueID, UniqueIDType};
+use pingora_core::{Error, ErrorType, Result};
+use tokio::io::AsyncWrite;
+use tokio_util::io::poll_read_buf;
+
+use super::checkout::PooledStream;
+
+/// The socket: the response's own, or shared with the request's body while there is one on its way.
+#[derive(Debug)]
+pub(super) enum SharedIo {
+    Own {
+        leased: Box<PooledStream>,
+        /// The request has gone whole.
+        sent: bool,
+    },
+    Shared(Arc<SharedSocket>),
+}
+
+/// The socket, as the request's body and the response share it.
+#[derive(Debug)]
+pub(super) struct SharedSocket {
+    leased: Mutex<PooledStream>,
+    sent: AtomicBool,
+    /// Why the backend takes no more. It may have answered all the same.
+    broken: Mutex<Option<Box<Error>>>,
+}
+
+impl SharedIo {
+    pub(super) fn new(leased: PooledStream) -> Self {
+        Self::Own { leased: Box::new(leased), sent: false }
+    }
+
+    /// The socket from here on for another, too.
+    pub(super) fn share(&mut self) -> Arc<SharedSocket> {
+        match self {
+            Self::Own { leased, sent } => {
+                let (leased, sent) = (Mutex::new(leased.take()), AtomicBool::new(*sent));
+                let shared = Arc::new(SharedSocket { leased, sent, broken: Mutex::default() });
+                *self = Self::Shared(Arc::clone(&shared));
+                shared
+            }
+            Self::Shared(shared) => Arc::clone(shared),
+        }
+    }
+
+    pub(super) fn with<T>(&mut self, act: impl FnOnce(&mut PooledStream) -> T) -> T {
+        match self {
+            Self::Own { leased, .. } => act(leased),
+            Self::Shared(shared) => act(&mut shared.lock()),
+        }
+    }
+
+    pub(super) fn id(&self) -> UniqueIDType {
+        match self {
+            Self::Own { leased, .. } => leased.id(),
+            Self::Shared(shared) => shared.lock().id(),
+        }
+    }
+
+    /// Whether the request has gone whole.
+    pub(super) fn is_sent(&self) -> bool {
+        match self {
+            Self::Own { sent, .. } => *sent,
+            Self::Shared(shared) => shared.sent.load(Ordering::Acquire),
+        }
+    }
+
+    /// Whether nothing is left to do on it but to read the response.
+    pub(super) fn only_reads(&self) -> bool {
+        matches!(self, Self::Own { sent: true, .. })
+    }
+
+    /// Writes the request's header, which is all of it or not.
+    pub(super) async fn write(&mut self, header: &mut impl Buf, whole: bool) -> io::Result<()> {
+        write(header, |cx, data| self.with(|leased| Pin::new(leased).poll_write(cx, data))).await?;
+        match self {
+            Self::Own { sent, .. } => *sent = whole,
+            Self::Shared(shared) => shared.sent.store(whole, Ordering::Release),
+        }
+        Ok(())
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
+        self.with(|leased| poll_read_buf(Pin::new(leased), cx, buf))
+    }
+
+    /// The first that went wrong is what the attempt failed by.
+    pub(super) fn failed(&self, error: Box<Error>) -> Box<Error> {
+        match self {
+            Self::Own { .. } => error,
+            Self::Shared(shared) => {
+                shared.broken.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error)
+            }
+        }
+    }
+}
+
+impl SharedSocket {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PooledStream> {
+        self.leased.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn write(&self, data: &mut impl Buf) -> io::Result<()> {
+        write(data, |cx, data| Pin::new(&mut *self.lock()).poll_write(cx, data)).await
+    }
+
+    fn broke(&self, error: Box<Error>) {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+async fn write(
+    data: &mut impl Buf,
+    mut poll: impl FnMut(&mut Context<'_>, &[u8]) -> Poll<io::Result<usize>>,
+) -> io::Result<()> {
+    while data.has_remaining() {
+        let gone = std::future::poll_fn(|cx| poll(cx, data.chunk())).await?;
+        if gone == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        data.advance(gone);
+    }
+    Ok(())
+}
+
+/// For a request without a body.
+pub(super) struct EmptyBodyWriter;
+
+#[async_trait]
+impl BodyWrite for EmptyBodyWriter {
+    async fn write_all_buf(&mut self, data: &mut Bytes) -> Result<()> {
+        data.clear();
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn cleanup(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn upgrade_body_writer(&mut self) {}
+}
+
+/// The body of a request on its way.
+pub(super) struct BodyWriter {
+    line: Arc<SharedSocket>,
+    left: usize,
+}
+
+impl BodyWriter {
+    /// Of so many bytes.
+    pub(super) fn new(line: Arc<SharedSocket>, left: usize) -> Self {
+        Self { line, left }
+    }
+}
+
+#[async_trait]
+impl BodyWrite for BodyWriter {
+    /// A backend that takes no more may have answered: what it says goes on, and if it says nothing, that is the error.
+    async fn write_all_buf(&mut self, data: &mut Bytes) -> Result<()> {
+        let mut piece = data.split_to(data.len().min(self.left));
+        data.clear();
+        let size = piece.len();
+        match self.line.write(&mut piece).await {
+            Ok(()) => self.left -= size,
+            Err(error) => {
+                self.line.broke(Error::because(ErrorType::WriteError, "while writing the request's body", error));
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        self.line.sent.store(self.left == 0, Ordering::Release);
+        Ok(())
+    }
+
+    async fn cleanup(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn upgrade_body_writer(&mut self) {}
+}

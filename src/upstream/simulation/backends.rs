@@ -1,0 +1,236 @@
+//! The backends of a world and the upstream over them, generation by generation: what the registry does at a reload, what probers
+//! say, what operators ask for. It sends no request.
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use super::params::Plan;
+use crate::config::schema;
+use crate::config::values::BackendAddress;
+use crate::telemetry::backend_state::{AdminState, BackendState, Health, OnFree};
+use crate::upstream::Upstream;
+use crate::upstream::admin_override::Wanted;
+use crate::upstream::backend::{Backend, BackendAddr};
+use crate::upstream::balance::rng::Prng;
+use crate::upstream::balance::tests::vitals;
+use crate::upstream::health::checker::Changed;
+use crate::upstream::health::hysteresis::Hysteresis;
+use crate::upstream::peer::TransportSettings;
+
+/// A day in 2023: what is stored as zero is not now.
+const START_MS: u64 = 1_700_000_000_000;
+
+/// The virtual clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(tokio::time::Instant);
+
+impl Clock {
+    pub fn new() -> Self {
+        Self(tokio::time::Instant::now())
+    }
+
+    pub fn now_ms(self) -> u64 {
+        START_MS + self.0.elapsed().as_millis() as u64
+    }
+}
+
+/// How a backend behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Mood {
+    pub latency_ms: u64,
+    /// In hundredths.
+    pub fails: u64,
+    pub passes_probes: u64,
+}
+
+pub const WELL: Mood = Mood { latency_ms: 5, fails: 0, passes_probes: 100 };
+const MOODS: [Mood; 7] = [
+    WELL,
+    WELL,
+    WELL,
+    Mood { latency_ms: 40, ..WELL },
+    Mood { latency_ms: 1, fails: 100, passes_probes: 100 },
+    Mood { latency_ms: 10, fails: 30, passes_probes: 80 },
+    Mood { latency_ms: 3, fails: 100, passes_probes: 0 },
+];
+
+/// An address that may have a backend.
+pub struct Site {
+    pub vitals: Arc<BackendState>,
+    pub mood: Mood,
+    address: BackendAddress,
+    resolved: Arc<BackendAddr>,
+    prober: Hysteresis,
+    /// Weight and tier while it is configured.
+    written: Option<(u16, u8)>,
+}
+
+impl Site {
+    fn new(number: usize) -> Self {
+        let address: BackendAddress = format!("10.0.0.{}:80", number + 1).parse().unwrap();
+        let resolved = Arc::new(BackendAddr::new(&address));
+        let prober = Hysteresis::new(Health::Unknown, 2, 2);
+        // Places go by the address of the labels, which this makes of the name.
+        let vitals = vitals(&address.to_string());
+        vitals.set_member(false, 0);
+        Self { vitals, mood: WELL, address, resolved, prober, written: None }
+    }
+}
+
+/// Everything about backends.
+pub struct Fleet {
+    pub sites: Vec<Site>,
+    pub upstream: Arc<Upstream>,
+    plan: Plan,
+    clock: Clock,
+    live: Arc<Mutex<Vec<Weak<Upstream>>>>,
+}
+
+impl Fleet {
+    /// Some of the sites have a backend, none of which is probed yet.
+    pub fn new(plan: Plan, clock: Clock, chance: &mut Prng) -> Self {
+        let sites = (0..3 + chance.below(8) as usize).map(Site::new).collect();
+        let (settings, live) = (plan.settings(chance), Arc::default());
+        let wire = Arc::new(TransportSettings::new(&settings, &|_| None));
+        let upstream = Arc::new(Upstream::new("u".into(), settings, Vec::new(), wire, Arc::default(), None));
+        let mut fleet = Self { sites, upstream, plan, clock, live };
+        for _ in 0..5 {
+            fleet.edit(chance);
+        }
+        fleet.reload(chance);
+        fleet
+    }
+
+    /// The current generation builds its members anew; older ones follow when they are asked.
+    pub fn rebuild(&self) {
+        rebuild(&self.live, self.clock.now_ms());
+    }
+
+    /// Another document: other backends, weights, tiers and settings, or some of that.
+    pub fn reload(&mut self, chance: &mut Prng) {
+        self.edit(chance);
+        let settings = match chance.below(3) {
+            0 => self.upstream.settings().clone(),
+            _ => self.plan.settings(chance),
+        };
+        let before = Arc::clone(&self.upstream);
+        self.upstream = Arc::new(self.compile(settings, &before));
+        before.supersede(&self.upstream);
+        self.live.lock().unwrap().push(Arc::downgrade(&self.upstream));
+        self.live.lock().unwrap().retain(|generation| generation.strong_count() > 0);
+        self.activate(&before);
+    }
+
+    /// One more or one less, or one with another weight or tier. One with a weight is always left.
+    fn edit(&mut self, chance: &mut Prng) {
+        let at = chance.below(self.sites.len() as u64) as usize;
+        let weight = match self.plan.balance {
+            schema::Balance::RoundRobin => 1,
+            _ => 1 + chance.below(6) as u16,
+        };
+        let tier = if self.plan.calm { 0 } else { [0, 0, 0, 1][chance.below(4) as usize] };
+        let others = self.sites.iter().enumerate().any(|(other, site)| other != at && site.written.is_some());
+        let goes = others && chance.below(2) == 0;
+        self.sites[at].written = (!goes).then_some((weight, tier));
+    }
+
+    fn compile(&self, settings: schema::Upstream, before: &Upstream) -> Upstream {
+        let backend = |(n, site): (usize, &Site)| {
+            let (weight, tier) = site.written?;
+            let (vitals, resolved) = (Arc::clone(&site.vitals), Arc::clone(&site.resolved));
+            let name = format!("b{n}").into();
+            Some(Arc::new(Backend { name, address: site.address.clone(), weight, tier, token: None, vitals, resolved }))
+        };
+        let backends = self.sites.iter().enumerate().filter_map(backend).collect();
+        let (wire, budget) = (Arc::clone(before.wire()), Arc::clone(&before.budget));
+        let members = Some(before.members());
+        Upstream::new("u".into(), settings, backends, wire, budget, members).inherit(Some(before))
+    }
+
+    /// As the registry does.
+    fn activate(&mut self, before: &Upstream) {
+        let (now, upstream) = (self.clock.now_ms(), Arc::clone(&self.upstream));
+        for site in self.sites.iter_mut().filter(|site| site.written.is_some()) {
+            let vitals = &site.vitals;
+            if !before.backends().iter().any(|backend| Arc::ptr_eq(&backend.vitals, vitals)) {
+                site.prober = Hysteresis::new(Health::Unknown, 2, 2);
+                vitals.set_health(Health::Unknown, "", now);
+            }
+            vitals.set_member(true, now);
+            vitals.score().set_decay(Duration::from_secs(10));
+            let queue = Arc::clone(upstream.queue());
+            vitals.set_limit(upstream.settings().max_in_flight, Some(OnFree::new(move || queue.notify_first())));
+        }
+        if let Some(before) = &upstream.superseded {
+            before.retire(now);
+        }
+        let backends = upstream.backends();
+        let ejected = || backends.iter().filter(|backend| backend.vitals.is_ejected());
+        match &*upstream.detector.load() {
+            Some(detector) => detector.activate(&self.changed(), now),
+            None => ejected().for_each(|backend| backend.vitals.set_ejected(None, now)),
+        }
+        for site in self.sites.iter().filter(|site| site.written.is_none()) {
+            site.vitals.set_member(false, now);
+            site.vitals.score().set_serving(false, 0);
+        }
+        self.rebuild();
+    }
+
+    fn changed(&self) -> Changed {
+        let (live, clock) = (Arc::clone(&self.live), self.clock);
+        Arc::new(move || rebuild(&live, clock.now_ms()))
+    }
+
+    /// A probe of one of them, if it is configured.
+    pub fn probe(&mut self, at: usize, chance: &mut Prng) {
+        let site = &mut self.sites[at];
+        if site.written.is_none() {
+            return;
+        }
+        if let Some(verdict) = site.prober.step(chance.below(100) < site.mood.passes_probes) {
+            site.vitals.set_health(verdict, "", self.clock.now_ms());
+            self.rebuild();
+        }
+    }
+
+    /// One of them fares otherwise from now on.
+    pub fn swing(&mut self, chance: &mut Prng) {
+        let at = chance.below(self.sites.len() as u64) as usize;
+        self.sites[at].mood = MOODS[chance.below(MOODS.len() as u64) as usize];
+    }
+
+    /// An operator marks one of them or gives it another weight; what cannot be honoured is refused.
+    pub fn operate(&self, chance: &mut Prng) {
+        let backends = self.upstream.backends();
+        let backend = &backends[chance.below(backends.len() as u64) as usize];
+        let mark = [AdminState::Ready, AdminState::Ready, AdminState::Draining, AdminState::Disabled]
+            [chance.below(4) as usize];
+        let weight = [None, Some(0), Some(1), Some(2 + chance.below(8) as u16)][chance.below(4) as usize];
+        let wanted = match chance.below(2) {
+            0 => Wanted { mark: Some(mark), weight: None },
+            _ => Wanted { mark: None, weight: Some(weight) },
+        };
+        let _ = self.upstream.steer(backend, wanted, self.clock.now_ms());
+        self.rebuild();
+    }
+
+    /// All that went wrong is mended, by operators and by itself.
+    pub fn mend(&mut self) {
+        let now = self.clock.now_ms();
+        for site in &mut self.sites {
+            (site.mood, site.prober) = (WELL, Hysteresis::new(Health::Up, 2, 2));
+            site.vitals.set_mark(AdminState::Ready, now);
+            site.vitals.set_runtime_weight(None);
+            site.vitals.set_health(Health::Up, "", now);
+        }
+        self.rebuild();
+    }
+}
+
+fn rebuild(live: &Mutex<Vec<Weak<Upstream>>>, now_ms: u64) {
+    let current = live.lock().unwrap().last().and_then(Weak::upgrade);
+    if let Some(upstream) = current {
+        upstream.rebuild_at(now_ms);
+    }
+}

@@ -1,0 +1,117 @@
+//! How picks spread over backends: turns against their exact shares since the members were built, and keys against the places that
+//! they had before.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::config::schema::Balance;
+use crate::upstream::balance::hash_table::HashTable;
+use crate::upstream::balance::rng::hash;
+use crate::upstream::members::Members;
+use crate::upstream::slow_start;
+
+/// Turns of every tier since its members were built.
+#[derive(Default)]
+pub struct Turns(BTreeMap<(usize, u8), Count>);
+
+struct Count {
+    /// Held, so that no other members get this address.
+    members: Arc<Members>,
+    picks: u64,
+    of: Vec<u64>,
+    /// Whether some turn went to somebody else, whose it was not.
+    lost: bool,
+}
+
+impl Turns {
+    /// One was picked; whether its share could be checked.
+    pub fn took(&mut self, members: &Arc<Members>, tier: u8, weights: &[u64], at: usize, undisturbed: bool) -> bool {
+        self.0.retain(|_, count| Arc::strong_count(&count.members) > 1);
+        let fresh = || Count { members: Arc::clone(members), picks: 0, of: vec![0; weights.len()], lost: false };
+        let count = self.0.entry((Arc::as_ptr(members) as usize, tier)).or_insert_with(fresh);
+        count.lost |= !undisturbed;
+        if count.lost {
+            return false;
+        }
+        count.picks += 1;
+        count.of[at] += 1;
+        let total: u64 = weights.iter().sum();
+        for (of, weight) in count.of.iter().zip(weights) {
+            let distance = (of * total).abs_diff(count.picks * weight);
+            assert!(distance < total, "turns {:?} after {} by {weights:?}", count.of, count.picks);
+        }
+        true
+    }
+
+    /// Turns were taken that nobody got.
+    pub fn lose_count(&mut self, members: &Arc<Members>) {
+        for tier in members.eligible().map(|backend| backend.tier) {
+            let lost = Count { members: Arc::clone(members), picks: 0, of: Vec::new(), lost: true };
+            self.0.insert((Arc::as_ptr(members) as usize, tier), lost);
+        }
+    }
+}
+
+/// A backend's address hashed, and its weight.
+type Claim = (u64, u16);
+
+/// Who owns which place of every tier.
+#[derive(Default)]
+pub struct Ring(BTreeMap<u8, (Vec<Claim>, HashTable)>);
+
+const PLACES: u64 = 1 << 16;
+
+impl Ring {
+    /// Looks at the members; how often it could compare with what was before.
+    pub fn look(&mut self, members: &Members, balance: Balance) -> u64 {
+        let mut claims: BTreeMap<u8, Vec<Claim>> = BTreeMap::new();
+        let ramping = members.is_ramping();
+        for (backend, part) in members.ramps() {
+            let parts = if ramping { (part * f64::from(slow_start::FULL_FACTOR)).round() as u16 } else { 1 };
+            let seed = hash(backend.vitals.labels().address.as_bytes());
+            claims.entry(backend.tier).or_default().push((seed, backend.weight_now(balance) * parts));
+        }
+        let mut compared = 0;
+        for (tier, claims) in claims {
+            if self.0.get(&tier).is_some_and(|(before, _)| *before == claims) {
+                continue;
+            }
+            let places = HashTable::new(&claims);
+            let after = (claims, places);
+            if let Some(before) = self.0.get(&tier) {
+                moves_are_bounded(before, &after);
+                compared += 1;
+            }
+            self.0.insert(tier, after);
+        }
+        compared
+    }
+
+    /// The place in the tier of the backend that a key belongs to.
+    pub fn owner(&self, tier: u8, key: u64) -> usize {
+        self.0[&tier].1.owner(key).unwrap()
+    }
+}
+
+/// A place goes only from or to a backend that came, went or has another weight; and of one alone its share goes.
+fn moves_are_bounded((old, before): &(Vec<Claim>, HashTable), (new, after): &(Vec<Claim>, HashTable)) {
+    let stays = |claim: &Claim| old.contains(claim) && new.contains(claim);
+    let mut moved = 0_u64;
+    for place in 0..PLACES {
+        let key = place << 48;
+        let (from, to) = (&old[before.owner(key).unwrap()], &new[after.owner(key).unwrap()]);
+        assert!(from.0 == to.0 || !stays(from) || !stays(to), "a place moved between two that stay as they are");
+        moved += u64::from(from.0 != to.0);
+    }
+    let weight = |claims: &[Claim]| claims.iter().map(|(_, weight)| f64::from(*weight)).sum::<f64>();
+    let (gone, come) = (old.iter().filter(|claim| !stays(claim)), new.iter().filter(|claim| !stays(claim)));
+    let (gone, come): (Vec<_>, Vec<_>) = (gone.collect(), come.collect());
+    let share = match (&*gone, &*come) {
+        ([one], []) => f64::from(one.1) / weight(old),
+        ([], [one]) => f64::from(one.1) / weight(new),
+        _ => return,
+    };
+    let expected = PLACES as f64 * share;
+    let most = expected + 6.0 * (expected * (1.0 - share)).sqrt() + 1.0;
+    assert!((moved as f64) <= most, "{moved} places moved for a share of {share}");
+}

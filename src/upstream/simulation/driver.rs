@@ -1,0 +1,461 @@
+//! The world: events in the order of their time, and what each of them does. After each of them everything is checked.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use super::backends::{Clock, Fleet};
+use super::oracle::{Checks, Ledger, is_no_place_for};
+use super::params::Plan;
+use super::reference_queue::{Fuse, Line, Ready, Simulated, Vain, Waiting};
+use super::request::{Attempt, Outcome, Request, Stage};
+use crate::config::schema;
+use crate::telemetry::backend_state::BackendState;
+use crate::upstream::PickHints;
+use crate::upstream::balance::rng::{GOLDEN, Prng, mix};
+use crate::upstream::members::Pick;
+use crate::upstream::outlier::AttemptObserver;
+use crate::upstream::queue::{Look, WaitError};
+use crate::upstream::retry_policy::{Failed, Rule, Verdict, decide};
+
+/// What happens. Requests by number; an end and a further try are of the try that they name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Arrive,
+    Ended(u64, u8),
+    Again(u64, u8),
+    Leave(u64),
+    Panic(u64),
+    Probe(usize),
+    Grow,
+    Swing,
+    Operate,
+    Reload,
+}
+
+/// What came of it.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Summary {
+    pub events: u64,
+    pub trace: u64,
+    pub checks: Checks,
+    pub waited: u64,
+    pub panics: u64,
+}
+
+/// One upstream, its backends and its clients.
+pub struct World {
+    plan: Plan,
+    chance: Prng,
+    clock: Clock,
+    fleet: Fleet,
+    ledger: Ledger,
+    line: Line,
+    ready: Ready,
+    fuse: Fuse,
+    requests: BTreeMap<u64, Request>,
+    events: BinaryHeap<Reverse<(u64, u64, Event)>>,
+    numbers: u64,
+    rule: schema::Retry,
+    compiled: Rule,
+    summary: Summary,
+    mended: bool,
+}
+
+impl World {
+    pub fn new(plan: Plan, seed: u64) -> Self {
+        let (mut chance, clock) = (Prng::new(seed), Clock::new());
+        Prng::seed_thread(chance.draw());
+        let rule = plan.retry(&mut chance);
+        let fleet = Fleet::new(plan, clock, &mut chance);
+        let mut world = Self {
+            plan,
+            clock,
+            compiled: Rule::new(&rule),
+            rule,
+            ledger: Ledger::default(),
+            line: Line::default(),
+            ready: Ready::default(),
+            fuse: Fuse::default(),
+            requests: BTreeMap::new(),
+            events: BinaryHeap::new(),
+            numbers: 0,
+            summary: Summary::default(),
+            mended: false,
+            chance,
+            fleet,
+        };
+        let probes = (0..world.fleet.sites.len()).map(Event::Probe);
+        let first = [Event::Arrive, Event::Grow, Event::Swing, Event::Operate, Event::Reload];
+        probes.chain(first).for_each(|event| world.at(0, event));
+        world
+    }
+
+    /// Lives through so many events, is mended, and comes to rest.
+    pub async fn run(mut self, events: u64) -> Summary {
+        while self.summary.events < events {
+            self.step().await;
+        }
+        self.fleet.mend();
+        self.mended = true;
+        let until = self.clock.now_ms() + 10_000;
+        while self.clock.now_ms() < until {
+            self.step().await;
+        }
+        let out = self.fleet.upstream.backends().iter().filter(|backend| backend.vitals.is_ejected()).count();
+        assert_eq!(out, 0, "ejected for ever");
+        self.events.retain(|Reverse((_, _, event))| *event != Event::Arrive);
+        while !self.requests.is_empty() {
+            self.step().await;
+        }
+        assert!(self.fleet.sites.iter().all(|site| site.vitals.in_flight() == 0));
+        self.summary.checks = self.ledger.checks;
+        self.summary
+    }
+
+    async fn step(&mut self) {
+        let Reverse((at_ms, _, event)) = self.events.pop().unwrap();
+        let wait = at_ms.saturating_sub(self.clock.now_ms());
+        if wait > 0 {
+            tokio::time::advance(Duration::from_millis(wait)).await;
+            self.settle();
+        }
+        self.summary.events += 1;
+        self.happens(event);
+        self.settle();
+        self.check(event);
+        self.note(at_ms);
+        self.note(self.line.len() as u64);
+    }
+
+    fn at(&mut self, wait_ms: u64, event: Event) {
+        self.numbers += 1;
+        self.events.push(Reverse((self.clock.now_ms() + wait_ms, self.numbers, event)));
+    }
+
+    fn note(&mut self, word: u64) {
+        self.summary.trace = mix(self.summary.trace ^ word).wrapping_add(GOLDEN);
+    }
+
+    fn happens(&mut self, event: Event) {
+        match event {
+            Event::Arrive => self.arrive(),
+            Event::Ended(id, tries) => self.ended(id, tries),
+            Event::Again(id, tries) => {
+                if let Some(request) = self.requests.remove(&id).filter(|request| request.tries == tries) {
+                    self.next(id, request);
+                }
+            }
+            Event::Leave(id) => self.leave(id),
+            Event::Panic(id) => self.panic(id),
+            _ => self.change(event),
+        }
+    }
+
+    /// Changes of the world around requests. Once it is mended it stays so.
+    fn change(&mut self, event: Event) {
+        let rarely = if self.plan.changes_seldom() { 4 } else { 1 };
+        let wait = match event {
+            Event::Probe(_) => 50,
+            Event::Grow => 60,
+            Event::Swing => 40,
+            Event::Operate => 150,
+            _ => 250,
+        };
+        let wait = self.chance.below(2 * wait * rarely);
+        self.at(wait.max(1), event);
+        match event {
+            Event::Grow if self.fleet.upstream.members().is_ramping() => self.fleet.rebuild(),
+            Event::Probe(at) => self.fleet.probe(at, &mut self.chance),
+            Event::Swing if !self.mended => self.fleet.swing(&mut self.chance),
+            Event::Operate if !self.mended => self.fleet.operate(&mut self.chance),
+            Event::Reload if !self.mended => self.fleet.reload(&mut self.chance),
+            _ => {}
+        }
+    }
+
+    fn arrive(&mut self) {
+        // Crowds and lulls: from two a millisecond to one in twelve.
+        let crowd = (self.clock.now_ms() / 100) % 4;
+        let wait = if self.mended { 20 } else { [self.chance.below(2), 2, 5, 12][crowd as usize] };
+        self.at(wait, Event::Arrive);
+        let (id, now) = (self.numbers, self.clock.now_ms());
+        let request = Request::new(&self.fleet.upstream, &mut self.chance);
+        request.upstream.budget().count_request(now);
+        self.ledger.counted(now);
+        if self.chance.below(16) == 0 {
+            let wait = self.chance.below(60);
+            self.at(wait, Event::Leave(id));
+        }
+        if self.chance.below(64) == 0 {
+            let wait = self.chance.below(30);
+            self.at(wait, Event::Panic(id));
+        }
+        self.next(id, request);
+    }
+
+    /// A backend for the next try: as the proxy finds one.
+    fn next(&mut self, id: u64, mut request: Request) {
+        let (upstream, now) = (Arc::clone(&request.upstream), self.clock.now_ms());
+        if let Some((pick, watching)) = upstream.pick_trial(&request.tried, now, None) {
+            assert!(!request.tried.contains(&pick.backend.vitals) && pick.backend.vitals.is_ejected());
+            return self.begin(id, request, pick, Some(watching));
+        }
+        if upstream.queue().depth() == 0 {
+            match upstream.try_pick(&request.tried, now, PickHints { key: request.key, named: None }) {
+                Look::Slot(pick) => {
+                    self.ledger.picked(&upstream, &pick, &request.tried, request.key, now);
+                    let watching = upstream.observe(&pick.backend);
+                    return self.begin(id, request, pick, watching);
+                }
+                Look::Nobody => return self.ledger.found_none(&upstream, true),
+                Look::Full => self.ledger.found_none(&upstream, false),
+                Look::ForOthers => self.ledger.found_only_for_others(&upstream, &request.tried),
+            }
+        }
+        if let Some(queue) = &upstream.settings().queue {
+            let what = (std::mem::take(&mut request.tried), request.key);
+            let waiting = Waiting::new(id, (&upstream, queue), what, self.clock, (&self.ready, &self.fuse));
+            request.stage = Stage::Waiting(Box::new(waiting));
+            self.requests.insert(id, request);
+            self.poll(id);
+        } else {
+            self.back(id, request);
+        }
+    }
+
+    /// It cannot wait: back to one that was tried, if that has a place.
+    fn back(&mut self, id: u64, request: Request) {
+        let upstream = Arc::clone(&request.upstream);
+        if let Some(pick) = upstream.pick_tried(&request.tried, self.clock.now_ms(), request.key) {
+            self.ledger.picked_back(&upstream, &pick, &request.tried);
+            let watching = upstream.observe(&pick.backend);
+            self.begin(id, request, pick, watching);
+        }
+    }
+
+    fn begin(&mut self, id: u64, mut request: Request, pick: Pick, watching: Option<AttemptObserver>) {
+        let vitals = &pick.backend.vitals;
+        self.ledger.raised(vitals);
+        let at = self.site_of(vitals);
+        self.note(at as u64);
+        let outcome = Outcome::draw(self.fleet.sites[at].mood, &mut self.chance);
+        request.tries += 1;
+        request.tried.add(vitals);
+        assert!(request.tries <= self.rule.attempts, "more tries than may be");
+        self.at(outcome.took_ms, Event::Ended(id, request.tries));
+        request.stage = Stage::Trying(Attempt { backend: pick.backend, watching, outcome, _guard: pick.guard });
+        self.requests.insert(id, request);
+    }
+
+    fn site_of(&self, vitals: &Arc<BackendState>) -> usize {
+        self.fleet.sites.iter().position(|site| Arc::ptr_eq(&site.vitals, vitals)).unwrap()
+    }
+
+    /// What an attempt says of its backend when it ends, and whether another follows: as the proxy does it.
+    fn ended(&mut self, id: u64, tries: u8) {
+        let Some(mut request) = self.requests.remove(&id).filter(|request| request.tries == tries) else { return };
+        let Stage::Trying(mut attempt) = std::mem::replace(&mut request.stage, Stage::Idle) else { unreachable!() };
+        let (now, Outcome { took_ms, failed }) = (self.clock.now_ms(), attempt.outcome);
+        let took = Duration::from_millis(took_ms);
+        match failed {
+            None => attempt.backend.vitals.score().observe(took, now),
+            Some(_) => attempt.backend.vitals.score().fault(took, now),
+        }
+        if let Some(watching) = &mut attempt.watching {
+            if matches!(failed, None | Some(Failed::Status(_))) {
+                watching.answered(failed.is_none(), now);
+            }
+            watching.ended(failed.is_none(), now);
+        }
+        self.ledger.lowered(&attempt.backend.vitals);
+        drop(attempt);
+        if let Some(failed) = failed {
+            self.again(id, request, failed);
+        }
+    }
+
+    fn again(&mut self, id: u64, request: Request, failed: Failed) {
+        let described = request.described();
+        let (now, share) = (self.clock.now_ms(), self.rule.budget.fraction());
+        match decide(&self.compiled, failed, described) {
+            Verdict::GiveUp => return,
+            Verdict::Again => assert_eq!(failed, Failed::ToConnect, "something was sent"),
+            Verdict::AgainWithinBudget => {
+                assert!(request.idempotent && request.replayable, "not to be sent twice");
+                if !request.upstream.budget().try_spend(share, self.rule.floor, now) {
+                    return;
+                }
+                self.ledger.spent(&self.rule, now);
+            }
+        }
+        let chance = self.chance.below(1_000) as f64 / 1_000.0;
+        let pause = self.compiled.pause(request.tries, chance).as_millis() as u64;
+        self.at(pause, Event::Again(id, request.tries));
+        self.requests.insert(id, request);
+    }
+
+    /// The client leaves: its request is told, or cancelled on the spot.
+    fn leave(&mut self, id: u64) {
+        let told = self.chance.below(2) == 0;
+        match self.requests.get_mut(&id).map(|request| &mut request.stage) {
+            Some(Stage::Waiting(waiting)) if told => drop(waiting.client.take()),
+            Some(_) => drop(self.cancel(id)),
+            None => {}
+        }
+    }
+
+    /// A request out of the books; it still holds what it holds.
+    fn cancel(&mut self, id: u64) -> Option<Request> {
+        let request = self.requests.remove(&id)?;
+        match &request.stage {
+            Stage::Trying(attempt) => self.ledger.lowered(&attempt.backend.vitals),
+            Stage::Waiting(_) => self.line.leaves(id),
+            Stage::Idle => {}
+        }
+        Some(request)
+    }
+
+    /// Its task panics with everything in its hands; or the next that looks for a place does.
+    fn panic(&mut self, id: u64) {
+        if let Some(Request { stage: Stage::Waiting(_), .. }) = self.requests.get(&id) {
+            return self.fuse.set(true);
+        }
+        let Some(request) = self.cancel(id) else { return };
+        self.summary.panics += 1;
+        let unwinds = AssertUnwindSafe(move || {
+            let _held = request;
+            // Without the hook, which would print it.
+            resume_unwind(Box::new(Simulated))
+        });
+        assert!(catch_unwind(unwinds).map(|(): ()| ()).is_err());
+    }
+
+    /// Polls whoever was woken, until nobody is.
+    fn settle(&mut self) {
+        loop {
+            let next = self.ready.lock().unwrap().pop_front();
+            match next {
+                Some(id) => self.poll(id),
+                None => return,
+            }
+        }
+    }
+
+    fn poll(&mut self, id: u64) {
+        let Some(Request { stage: Stage::Waiting(waiting), upstream, .. }) = self.requests.get_mut(&id) else { return };
+        let (upstream, now) = (Arc::clone(upstream), self.clock.now_ms());
+        let polled = catch_unwind(AssertUnwindSafe(|| waiting.poll()));
+        match waiting.looked_in_vain() {
+            Some(Vain::Full) if matches!(polled, Ok(Poll::Pending)) => self.ledger.found_none(&upstream, false),
+            Some(Vain::ForOthers) if matches!(polled, Ok(Poll::Pending)) => {
+                self.ledger.found_only_for_others(&upstream, &waiting.tried);
+            }
+            _ => {}
+        }
+        match polled {
+            Ok(Poll::Pending) if waiting.joined_ms.is_none() => {
+                waiting.joined_ms = Some(now);
+                let size = waiting.size;
+                self.line.joins(id, size);
+            }
+            Ok(Poll::Pending) => {}
+            Ok(Poll::Ready(result)) => self.waited(id, result),
+            Err(panic) => {
+                assert!(panic.is::<Simulated>() || { resume_unwind(panic) });
+                self.summary.panics += 1;
+                drop(self.cancel(id));
+            }
+        }
+    }
+
+    /// It has waited, for something or nothing.
+    fn waited(&mut self, id: u64, result: Result<Pick, WaitError>) {
+        if let Ok(pick) = &result {
+            self.overtakes_nobody(id, pick);
+        }
+        let mut request = self.requests.remove(&id).unwrap();
+        let Stage::Waiting(waiting) = std::mem::replace(&mut request.stage, Stage::Idle) else { unreachable!() };
+        let (now, upstream) = (self.clock.now_ms(), Arc::clone(&request.upstream));
+        let Waiting { tried, joined_ms, limit_ms, size, client, .. } = *waiting;
+        request.tried = Rc::into_inner(tried).unwrap();
+        self.summary.waited += 1;
+        self.line.leaves(id);
+        match result {
+            Ok(pick) => {
+                self.ledger.picked(&upstream, &pick, &request.tried, request.key, now);
+                let watching = upstream.observe(&pick.backend);
+                self.begin(id, request, pick, watching);
+            }
+            Err(WaitError::Overflow) => {
+                assert!(self.line.len() >= size, "there is room to wait");
+                self.back(id, request);
+            }
+            Err(WaitError::Timeout) => {
+                assert!(now >= joined_ms.unwrap() + limit_ms, "too early");
+                self.back(id, request);
+            }
+            Err(WaitError::Left) => assert!(client.is_none(), "the client is there"),
+            Err(WaitError::Nobody) => self.ledger.found_none(&upstream, true),
+        }
+    }
+
+    fn waiting(&self, id: u64) -> (&Request, &Waiting) {
+        let request = &self.requests[&id];
+        let Stage::Waiting(waiting) = &request.stage else { unreachable!() };
+        (request, waiting)
+    }
+
+    /// Those who came before it and still wait did not want what it has got.
+    fn overtakes_nobody(&self, id: u64, pick: &Pick) {
+        let kind = |request: &Request, waiting: &Waiting| request.upstream.wait_class(&waiting.tried);
+        let (request, waiting) = self.waiting(id);
+        let own = kind(request, waiting);
+        for elder in self.line.before(id) {
+            let (request, waiting) = self.waiting(elder);
+            request.upstream.follow(self.clock.now_ms());
+            let members = request.upstream.members();
+            let knows = members.eligible().any(|backend| Arc::ptr_eq(&backend.vitals, &pick.backend.vitals));
+            let wants = knows && !(waiting.tried.contains(&pick.backend.vitals) && members.has_untried(&waiting.tried));
+            assert!(!wants && kind(request, waiting) != own, "overtakes");
+        }
+    }
+
+    /// What holds at any time.
+    fn check(&mut self, event: Event) {
+        for site in &self.fleet.sites {
+            self.ledger.in_flight_is_right(&site.vitals);
+        }
+        self.ledger.ejections_are_bounded(&self.fleet.upstream, event == Event::Reload);
+        assert_eq!(self.fleet.upstream.queue().depth(), self.line.len(), "who waits");
+        for id in self.line.in_order() {
+            let (request, waiting) = self.waiting(id);
+            request.upstream.follow(self.clock.now_ms());
+            let members = request.upstream.members();
+            assert!(is_no_place_for(&members, &waiting.tried), "waits although one has a place");
+            let until = waiting.joined_ms.unwrap() + waiting.limit_ms;
+            assert!(self.clock.now_ms() <= until + 1, "waits for longer than it may");
+        }
+    }
+}
+
+impl std::ops::AddAssign for Summary {
+    fn add_assign(&mut self, other: Self) {
+        self.events += other.events;
+        self.trace = mix(self.trace ^ other.trace);
+        self.waited += other.waited;
+        self.panics += other.panics;
+        self.checks += other.checks;
+    }
+}
+
+impl Summary {
+    /// Whether everything that can be passed by was checked now and then.
+    pub fn is_telling(&self) -> bool {
+        self.waited > 100 && self.panics > 50 && self.checks.least() > 0
+    }
+}

@@ -1,0 +1,98 @@
+//! What a world is like: the algorithm, its limits, and how rough it gets. It does nothing.
+
+use crate::config::schema::{self, Balance, Outlier, OutlierDetection, RetryWhen};
+use crate::config::values::{Percent, Period};
+use crate::upstream::balance::rng::Prng;
+
+/// A kind of world.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    pub balance: Balance,
+    pub load_factor: Option<f64>,
+    /// No limit, no queue, no retry, no ejection: nothing passes over a turn, so that shares are exact.
+    pub calm: bool,
+}
+
+const fn rough(balance: Balance) -> Plan {
+    Plan { balance, load_factor: None, calm: false }
+}
+
+const fn calm(balance: Balance) -> Plan {
+    Plan { balance, load_factor: None, calm: true }
+}
+
+/// Each algorithm, and those with exact shares once more without what gets into their way.
+pub const WORLDS: [Plan; 11] = [
+    rough(Balance::RoundRobin),
+    rough(Balance::WeightedRoundRobin),
+    rough(Balance::LeastConnections),
+    rough(Balance::P2c),
+    rough(Balance::PeakEwma),
+    rough(Balance::Random),
+    rough(Balance::ConsistentHash),
+    Plan { balance: Balance::ConsistentHash, load_factor: Some(1.25), calm: false },
+    calm(Balance::RoundRobin),
+    calm(Balance::WeightedRoundRobin),
+    Plan { balance: Balance::ConsistentHash, load_factor: Some(1.5), calm: true },
+];
+
+impl Plan {
+    /// The tables of `consistent_hash` take a while to build: members change less often there.
+    pub fn changes_seldom(&self) -> bool {
+        self.balance == Balance::ConsistentHash
+    }
+
+    /// The upstream's settings, anew at each reload.
+    pub fn settings(&self, chance: &mut Prng) -> schema::Upstream {
+        let mut settings = schema::Upstream {
+            balance: self.balance,
+            hash: self.load_factor.map(|factor| schema::Hash { load_factor: Some(factor), ..Default::default() }),
+            health_check: Some(schema::HealthCheck { rise: 2, fall: 2, ..Default::default() }),
+            fail_open: chance.below(4) > 0,
+            slow_start: Period::from_secs([0, 0, 1][chance.below(3) as usize]),
+            ..schema::Upstream::default()
+        };
+        if self.calm {
+            settings.outlier = OutlierDetection::Off;
+        } else {
+            settings.tier_min_up = Percent::new([0.0, 0.0, 60.0][chance.below(3) as usize]);
+            settings.panic_threshold = Percent::new([0.0, 0.0, 50.0][chance.below(3) as usize]);
+            settings.max_in_flight = [0, 2, 3, 5, 8][chance.below(5) as usize];
+            let size = 1 + chance.below(20) as u32;
+            let timeout = millis(5 + chance.below(400));
+            settings.queue = (chance.below(5) > 0).then_some(schema::Queue { size, timeout });
+            settings.outlier = match chance.below(5) {
+                0 => OutlierDetection::Off,
+                _ => OutlierDetection::On(outlier(chance)),
+            };
+        }
+        settings
+    }
+
+    /// The route's rule.
+    pub fn retry(&self, chance: &mut Prng) -> schema::Retry {
+        let when = vec![RetryWhen::Connect, RetryWhen::Reset, RetryWhen::Timeout, RetryWhen::Status(503)];
+        let attempts = if self.calm { 1 } else { 2 + chance.below(4) as u8 };
+        let backoff = millis(chance.below(3) * 20);
+        let budget = Percent::new([0.0, 10.0, 20.0, 50.0][chance.below(4) as usize]);
+        schema::Retry { attempts, when, budget, floor: chance.below(3) as u32, backoff }
+    }
+}
+
+fn outlier(chance: &mut Prng) -> Outlier {
+    let (consecutive, consecutive_5xx) = [(0, 4), (3, 0), (5, 8)][chance.below(3) as usize];
+    Outlier {
+        consecutive,
+        consecutive_5xx,
+        error_ratio: Percent::new([0.0, 50.0][chance.below(2) as usize]),
+        window: Period::from_secs(5),
+        min_requests: 10,
+        eject: millis(300),
+        max_eject: Period::from_secs(3),
+        max_ejected: Percent::new([1.0, 34.0, 50.0, 100.0][chance.below(4) as usize]),
+    }
+}
+
+fn millis(number: u64) -> Period {
+    format!("{number}ms").parse().unwrap()
+}
