@@ -143,7 +143,7 @@ fn a_reload_that_names_a_fifo_or_a_device_is_refused_at_its_key() {
     ] {
         let broken = whole.replace(&list, &upstream);
         assert!(!weir.reload(&broken), "{broken}");
-        let told = format!("upstreams.up.{key}: cannot be read: it is {kind}, not a regular file");
+        let told = format!("upstreams.up.{key}: cannot be read: it is {kind}, not a regular file. Name a regular file");
         eventually(&told, || weir.stderr().contains(&told).then_some(()));
     }
     assert_eq!(Client::connect(weir.web()).get("/").text(), "a");
