@@ -46,7 +46,7 @@ pub use admin_address::admin_address;
 pub use change::{Change, Diff, Subject};
 pub use check::overlap;
 pub use diff::{diff, diff_of_backends, fixed};
-pub use disk::{Disk, FILE_TIMEOUT, read_named};
+pub use disk::{Disk, FILE_TIMEOUT, must_be_regular, read_named};
 pub use effective::masked;
 pub use json_schema::json_schema;
 pub use list::{backends_in, parse_backends};
