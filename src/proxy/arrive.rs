@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Authority;
 use http::{HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
@@ -17,6 +18,7 @@ use crate::fault::Fault;
 use crate::listener::{BadHead, Conn, WELL_KNOWN};
 use crate::path;
 use crate::policy::framing::check_path_and_query;
+use crate::policy::host::HostPolicy;
 use crate::policy::request_id::RequestId;
 use crate::policy::{hop_by_hop, host, lean, nominations, rewrite};
 use crate::route;
@@ -204,11 +206,24 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     ctx.target = route.action.upstream().map(Arc::clone);
     ctx.route = Some(route);
     let speaks_http1 = |target: &Arc<Target>| target.upstream.settings().protocol == Protocol::Http1;
-    if session.is_upgrade_req() && !ctx.target.as_ref().is_none_or(speaks_http1) {
+    if ctx.target.as_ref().is_none_or(speaks_http1) {
+        return Ok(());
+    }
+    if session.is_upgrade_req() {
         // RFC 8441 would need Extended CONNECT, which Weir does not speak. Sent on, it would be another request.
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(501), "a WebSocket, and the upstream speaks HTTP/2"));
     }
+    let keeps_host = ctx.route.as_ref().is_some_and(|route| route.host == HostPolicy::Keep);
+    if keeps_host && !makes_authority(session.req_header()) {
+        // The HTTP/2 library would refuse it later, as a fault of the backend.
+        return Err(refuse(ctx, Fault::BadRequest, None, "a Host that cannot be an :authority"));
+    }
     Ok(())
+}
+
+/// Whether HTTP/2 can carry the host that the client asks for: its library takes no percent-encoded octets there.
+fn makes_authority(request: &RequestHeader) -> bool {
+    authority(request).is_none_or(|host| Authority::try_from(host).is_ok())
 }
 
 /// The listener that the request came in on. Its name is looked up only where a route names listeners.
