@@ -55,7 +55,7 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
     }
     identify(session.req_header(), ctx);
     let request = session.req_header();
-    if request.headers.contains_key(header::UPGRADE) && !asks_for_websocket(request) {
+    if request.headers.keys().any(|name| name == header::UPGRADE) && !asks_for_websocket(request) {
         // Meant for Weir alone, which knows no other protocol to switch to; Pingora would still wait for a 101.
         session.req_header_mut().remove_header(&header::UPGRADE);
     }
