@@ -1,11 +1,6 @@
-//! Weir: an edge proxy and load balancer on Pingora. The map of the rooms; a room imports only rooms below it.
+//! Weir: an edge proxy and load balancer on Pingora.
 //!
-//! ```text
-//! cli → server → admin → reload ┐
-//!       server → acme ──────────────────────────────→ tls
-//!       server → proxy ─────────┴→ snapshot → listener → tls
-//!                                  snapshot → route → policy → upstream → telemetry → fault, life → config → path
-//! ```
+//! A module imports only modules below it. `docs/architecture.md` has the map, and `tests/it/rooms.rs` enforces it.
 
 pub mod acme;
 pub mod admin;

@@ -137,7 +137,11 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-fn must_be_regular(about: &Metadata) -> io::Result<()> {
+/// Refuses a FIFO, a device, a folder and a socket.
+///
+/// # Errors
+/// It is one of these: which one.
+pub fn must_be_regular(about: &Metadata) -> io::Result<()> {
     let kind = about.file_type();
     if kind.is_file() {
         return Ok(());

@@ -111,12 +111,7 @@ pub(super) fn read(
                 }
                 Ok(bytes) => drop(files.insert(path.to_owned(), bytes)),
                 Err(error) => {
-                    let hint = match error.kind() {
-                        io::ErrorKind::PermissionDenied => TO_BE_READ,
-                        io::ErrorKind::InvalidInput => "Name a regular file",
-                        io::ErrorKind::TimedOut => "Look at its file system: `stat` on the file hangs as well",
-                        _ => "Its path is relative to the folder of this file",
-                    };
+                    let hint = hint(&error).unwrap_or("Its path is relative to the folder of this file");
                     say(tree, &place, problems, format!("cannot be read: {}", reason(&error)), hint);
                     continue;
                 }
@@ -332,6 +327,16 @@ pub(super) fn reason(error: &io::Error) -> String {
         io::ErrorKind::NotFound => "there is no such file".into(),
         io::ErrorKind::PermissionDenied => "permission denied".into(),
         _ => error.to_string(),
+    }
+}
+
+/// What to do about a file that cannot be read, where the error says it.
+pub(super) fn hint(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Some(TO_BE_READ),
+        io::ErrorKind::InvalidInput => Some("Name a regular file"),
+        io::ErrorKind::TimedOut => Some("Look at its file system: `stat` on the file hangs as well"),
+        _ => None,
     }
 }
 

@@ -47,7 +47,7 @@ pub use backend_list::{backends_in, parse_backends};
 pub use change::{Change, Diff, Subject};
 pub use check::overlap;
 pub use diff::{diff, diff_of_backends, fixed};
-pub use disk::{Disk, FILE_TIMEOUT, read_named};
+pub use disk::{Disk, FILE_TIMEOUT, must_be_regular, read_named};
 pub use json_schema::json_schema;
 pub use load::{ValidatedConfig, load, parse, parse_in_place};
 pub use masked_view::masked;

@@ -41,7 +41,10 @@ pub(super) fn from(read: io::Result<Vec<u8>>) -> Had {
     match read {
         Ok(bytes) => judge(&bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Had::Missing,
-        Err(error) => Had::Unfit(format!("cannot be read: {}", files::reason(&error)), files::TO_BE_READ),
+        Err(error) => {
+            let hint = files::hint(&error).unwrap_or(files::TO_BE_READ);
+            Had::Unfit(format!("cannot be read: {}", files::reason(&error)), hint)
+        }
     }
 }
 

@@ -318,12 +318,14 @@ impl AsyncWrite for DownstreamStream {
             true => this.conn.set_unsent(true),
             false => this.conn.held.some(),
         }
+        // Taken with the first write, which has the head: a later one has bytes of a body.
+        let takes_upgrade_option = this.conn.takes_upgrade_option();
         if this.outbox.len() + data.len() <= GATHER {
             if this.outbox.capacity() == 0 {
                 // A header and a small body, without growing in between.
                 this.outbox.reserve(data.len().max(SMALL));
             }
-            let added = if this.conn.takes_upgrade_option() { upgrade_option::added(data) } else { None };
+            let added = if takes_upgrade_option { upgrade_option::added(data) } else { None };
             this.outbox.extend_from_slice(added.as_deref().unwrap_or(data));
             return Poll::Ready(Ok(data.len()));
         }

@@ -12,6 +12,10 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// How long the connection may wait for its next request: the backend's timeout minus one second. Nothing where the
 /// backend names none.
 pub fn idle_limit(headers: &HeaderMap) -> Option<Duration> {
+    // Cheaper than a look-up, which hashes the name: most responses do not have the field.
+    if !headers.keys().any(|name| *name == KEEP_ALIVE) {
+        return None;
+    }
     let values = headers.get_all(&KEEP_ALIVE).iter();
     let parameters = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let seconds = parameters.filter_map(timeout).min()?;

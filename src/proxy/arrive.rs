@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Authority;
 use http::{HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
@@ -15,6 +16,7 @@ use super::max_forwards;
 use crate::config::schema::Protocol;
 use crate::fault::Fault;
 use crate::listener::{BadHead, Conn, WELL_KNOWN};
+use crate::message::host::HostPolicy;
 use crate::message::request_framing::check_path_and_query;
 use crate::message::request_id::RequestId;
 use crate::message::{header_case, hop_by_hop, host, nominations, rewrite};
@@ -53,7 +55,7 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
     }
     identify(session.req_header(), ctx);
     let request = session.req_header();
-    if request.headers.contains_key(header::UPGRADE) && !asks_for_websocket(request) {
+    if request.headers.keys().any(|name| name == header::UPGRADE) && !asks_for_websocket(request) {
         // Meant for Weir alone, which knows no other protocol to switch to; Pingora would still wait for a 101.
         session.req_header_mut().remove_header(&header::UPGRADE);
     }
@@ -204,11 +206,24 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     ctx.target = route.action.upstream().map(Arc::clone);
     ctx.route = Some(route);
     let speaks_http1 = |target: &Arc<Target>| target.upstream.settings().protocol == Protocol::Http1;
-    if session.is_upgrade_req() && !ctx.target.as_ref().is_none_or(speaks_http1) {
+    if ctx.target.as_ref().is_none_or(speaks_http1) {
+        return Ok(());
+    }
+    if session.is_upgrade_req() {
         // RFC 8441 would need Extended CONNECT, which Weir does not speak. Sent on, it would be another request.
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(501), "a WebSocket, and the upstream speaks HTTP/2"));
     }
+    let keeps_host = ctx.route.as_ref().is_some_and(|route| route.host == HostPolicy::Keep);
+    if keeps_host && !makes_authority(session.req_header()) {
+        // The HTTP/2 library would refuse it later, as a fault of the backend.
+        return Err(refuse(ctx, Fault::BadRequest, None, "a Host that cannot be an :authority"));
+    }
     Ok(())
+}
+
+/// Whether HTTP/2 can carry the host that the client asks for: its library takes no percent-encoded octets there.
+fn makes_authority(request: &RequestHeader) -> bool {
+    authority(request).is_none_or(|host| Authority::try_from(host).is_ok())
 }
 
 /// The listener that the request came in on. Its name is looked up only where a route names listeners.

@@ -178,12 +178,12 @@ fn start(checked: ValidatedConfig, signals: &Signals, ready: impl FnOnce(&Runnin
     let _control = runtimes.control().enter();
     let room = furnish(&checked, bound, (&runtimes, reserved), &metrics, logs)?;
     let (admin, _socket_file) = admin.map(|admin| serve_admin(admin, &room, &runtimes)).unzip();
-    runtimes.control().spawn(look_after_certificates(Arc::clone(&room)));
-    runtimes.control().spawn(Arc::clone(&room.acme).run());
-    runtimes.control().spawn(sweep(Arc::clone(&room.shared)));
     if !signals.end_start() {
         return Ok(Ended::Clean);
     }
+    runtimes.control().spawn(look_after_certificates(Arc::clone(&room)));
+    runtimes.control().spawn(Arc::clone(&room.acme).run());
+    runtimes.control().spawn(sweep(Arc::clone(&room.shared)));
     announce(&room, admin.as_ref());
     ready(&Running { room: Arc::clone(&room), admin });
     let ended = runtimes.block_on(serve(&room, signals, document));

@@ -1,8 +1,9 @@
 //! `server.pid_file`: written at the start, removed at the end.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::config::Disk;
+use crate::config::{Disk, must_be_regular};
 
 use super::StartError;
 
@@ -14,16 +15,37 @@ impl PidFile {
     /// Writes the process's id.
     pub(super) fn write(path: &Path) -> Result<Self, StartError> {
         let what = || format!("server.pid_file: {}", path.display());
-        std::fs::write(path, format!("{}\n", std::process::id()))
-            .map_err(|source| StartError::File { what: what(), source })?;
+        let whole = path.to_owned();
+        let written = Disk::default().run(path, move || write_regular(&whole));
+        written.and_then(|written| written).map_err(|source| StartError::File { what: what(), source })?;
         Ok(Self(path.to_owned()))
     }
+}
+
+fn own_line() -> String {
+    format!("{}\n", std::process::id())
+}
+
+/// It is looked at before, as to open a FIFO can block, and the end of the process would remove a device.
+fn write_regular(path: &Path) -> io::Result<()> {
+    match std::fs::metadata(path) {
+        Ok(about) => must_be_regular(&about)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    std::fs::write(path, own_line())
+}
+
+/// A process that has started meanwhile keeps the file that it wrote.
+fn remove_own(path: &Path) -> io::Result<()> {
+    must_be_regular(&std::fs::metadata(path)?)?;
+    if std::fs::read(path)? == own_line().as_bytes() { std::fs::remove_file(path) } else { Ok(()) }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
         let path = self.0.clone();
-        let removed = Disk::default().run(&self.0, move || std::fs::remove_file(path));
+        let removed = Disk::default().run(&self.0, move || remove_own(&path));
         if let Err(error) = removed.and_then(|removed| removed) {
             tracing::debug!(%error, path = %self.0.display(), "the pid file could not be removed");
         }

@@ -18,7 +18,7 @@ const CUT: Duration = Duration::from_millis(100);
 /// All runtimes.
 pub(super) struct Runtimes {
     /// Each with a thread, a reactor and timers of its own: what belongs to a connection is never woken on another
-    /// core, and no queue needs a lock (docs/architecture.md has the figures).
+    /// core, and no queue needs a lock (docs/performance.md has the figures).
     traffic: Vec<Traffic>,
     control: Runtime,
 }

@@ -1,7 +1,7 @@
 //! A turn of a thread: a task lets those that are ready go first, so that what several of them send to clients leaves one
 //! after another.
 //!
-//! Sending right after each read costs more time in the kernel than many sends in a row (docs/architecture.md has the
+//! Sending right after each read costs more time in the kernel than many sends in a row (docs/performance.md has the
 //! figures). It never waits for what is not ready: where nothing else is, a turn is over at once. And only so many wait
 //! as the processor's cache has room for what they work on; the others go on.
 

@@ -48,6 +48,16 @@ impl Addresses {
         }
     }
 
+    /// A connection that was to begin with this one was given up before any address had answered: the next connections
+    /// begin with the address after it, or a time limit shorter than the wait for the next address would never get there.
+    pub fn set_silent(&self, first: SocketAddr) {
+        if let Some(at) = self.all.iter().position(|known| *known == first) {
+            let next = (at + 1) % self.all.len();
+            // Not if another connection has found out better meanwhile.
+            let _ = self.good.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
     /// Whether both are the same addresses, in whatever order: servers rotate their answers.
     pub fn same_as(&self, other: &Self) -> bool {
         self.all.len() == other.all.len() && other.covers(self)
@@ -159,6 +169,18 @@ mod tests {
         all.set_good("1.0.0.9:1".parse().unwrap());
         assert_eq!(order(&all), "1.0.0.2:1 [::1]:1 1.0.0.1:1", "not one of them");
         assert_eq!(order(&all.with_port(7)), "1.0.0.2:7 [::1]:7 1.0.0.1:7");
+    }
+
+    #[test]
+    fn after_one_that_was_silent_the_next_is_tried_first_unless_another_answered() {
+        let all = addresses(&["1.0.0.1:1", "1.0.0.2:1", "1.0.0.3:1"]).unwrap();
+        let address = |text: &str| text.parse().unwrap();
+        for (silent, first) in [("1.0.0.1:1", "1.0.0.2:1"), ("1.0.0.1:1", "1.0.0.2:1"), ("1.0.0.2:1", "1.0.0.3:1")] {
+            all.set_silent(address(silent));
+            assert_eq!(all.in_order().next(), Some(address(first)));
+        }
+        all.set_silent(address("1.0.0.3:1"));
+        assert_eq!(all.in_order().next(), Some(address("1.0.0.1:1")));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! the response has come whole.
 //!
 //! Pingora's own pool starts a task for each connection that it takes back and asks the kernel for the other end's
-//! address each time it gives one out; its timers are made anew for each read. This does neither (docs/architecture.md has
+//! address each time it gives one out; its timers are made anew for each read. This does neither (docs/performance.md has
 //! the figures). It never decides that a connection may be used again: Pingora does, and hands it back (`release_stream`,
 //! pingora-core, `connectors/mod.rs`) by a look for one byte, which is all that Pingora reads once the response is over.
 

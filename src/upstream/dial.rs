@@ -122,6 +122,7 @@ async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
 /// for a while; those under way go on (RFC 8305 section 5).
 async fn any(addresses: &Addresses) -> io::Result<TcpStream> {
     let mut next = addresses.in_order().peekable();
+    let given_up = next.peek().map(|first| GivenUp { addresses, first: *first });
     let mut under_way = FuturesUnordered::new();
     let mut worst = None;
     loop {
@@ -133,12 +134,25 @@ async fn any(addresses: &Addresses) -> io::Result<TcpStream> {
         };
         match ended {
             Some((address, Ok(tcp))) => {
+                std::mem::forget(given_up);
                 addresses.set_good(address);
                 return Ok(tcp);
             }
             Some((_, Err(error))) => worst = Some(telling(worst, error)),
             None => return Err(worst.unwrap_or_else(|| io::ErrorKind::NotFound.into())),
         }
+    }
+}
+
+/// Dropped before an address has answered, for instance because the time to connect is over.
+struct GivenUp<'a> {
+    addresses: &'a Addresses,
+    first: SocketAddr,
+}
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        self.addresses.set_silent(self.first);
     }
 }
 

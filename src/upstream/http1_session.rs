@@ -2,7 +2,7 @@
 //! has the response's.
 //!
 //! Pingora's own client session keeps every field of a response twice and copies its body once more than need be
-//! (docs/architecture.md has the figures). This one reads the plainest responses itself; any other it hands to Pingora's,
+//! (docs/performance.md has the figures). This one reads the plainest responses itself; any other it hands to Pingora's,
 //! bytes and all, before it has made anything of it. It never sees a request that asks to switch protocols, nor one with
 //! fields that end at Weir (`plain::is_request`).
 

@@ -83,7 +83,8 @@ pub enum Verdict {
     AgainWithinBudget,
 }
 
-/// DESIGN: what was not sent is safe for any method; what was sent only for idempotent ones with their body at hand.
+/// A request that was not sent may be repeated whatever its method. One that was sent may be repeated only if its method is
+/// idempotent and its body can be replayed (RFC 9110 section 9.2.2).
 pub fn decide(rule: &Rule, failed: Failed, request: Request) -> Verdict {
     if request.response_begun || request.too_late || request.tries >= rule.attempts {
         return Verdict::GiveUp;

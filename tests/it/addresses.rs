@@ -189,6 +189,25 @@ fn an_address_that_is_silent_delays_the_first_connection_by_a_quarter_of_a_secon
 }
 
 #[test]
+fn an_address_that_is_silent_for_longer_than_the_time_to_connect_is_not_tried_first_again() {
+    let backends = Backends::start();
+    let ports = [backends.plain.address(), backends.tls, backends.h2c.address, backends.h2.address];
+    let _silent = ports.map(|at| Silent::at((Ipv4Addr::new(127, 0, 0, 9), at.port()).into()));
+    let names = Names::new(&[("api.test", "127.0.0.9 127.0.0.1")]);
+    let yaml = backends.yaml("api.test", "").replace(ONE_TRY, "timeouts: { connect: 200ms }");
+    let weir = start(&backends, &names, &yaml);
+    let mut client = Client::connect(weir.web());
+    for way in WAYS {
+        for turn in 0..3 {
+            let response = client.get_with("/fails", &[("Host", way)]);
+            assert_eq!(response.status, 200, "{way} {turn}: {}", weir.stderr());
+        }
+        // The first request had to find out.
+        assert_eq!(weir.sum(&["weir_backend_retries_total", &format!("upstream=\"{way}\"")]), 1.0, "{way}");
+    }
+}
+
+#[test]
 fn probes_try_all_addresses_of_a_name() {
     let backends = Backends::start();
     let names = Names::new(&[("api.test", "::1 127.0.0.9 127.0.0.1")]);

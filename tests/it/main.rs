@@ -45,6 +45,7 @@ mod outlier;
 mod passing;
 mod paths;
 mod pem_files;
+mod pid_file;
 mod plain;
 mod process_log;
 mod proxy_protocol;

@@ -218,9 +218,9 @@ fn only_telemetry_touches_metric_families() {
 const WALL_CLOCK: [&str; 8] = [
     "proxy/arrive.rs",           // the id of a request
     "proxy/ctx.rs",              // when a request arrived, for the access log, its id and its cookie
-    "proxy/front.rs",            // the same for a request that is refused at the listener
+    "proxy/service.rs",          // the same for a request that is refused at the listener
     "proxy/mod.rs",              // the conversion
-    "proxy/sticky.rs",           // when a cookie was written
+    "proxy/affinity_cookie.rs",  // when a cookie was written
     "upstream/clock.rs",         // the conversion
     "upstream/status.rs",        // since when a backend is what it is, for people
     "upstream/discovery/mod.rs", // when backends were last found, for people and the metric

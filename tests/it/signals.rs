@@ -143,7 +143,7 @@ fn a_reload_that_names_a_fifo_or_a_device_is_refused_at_its_key() {
     ] {
         let broken = whole.replace(&list, &upstream);
         assert!(!weir.reload(&broken), "{broken}");
-        let told = format!("upstreams.up.{key}: cannot be read: it is {kind}, not a regular file");
+        let told = format!("upstreams.up.{key}: cannot be read: it is {kind}, not a regular file. Name a regular file");
         eventually(&told, || weir.stderr().contains(&told).then_some(()));
     }
     assert_eq!(Client::connect(weir.web()).get("/").text(), "a");
@@ -190,4 +190,22 @@ fn an_access_log_fifo_without_a_reader_refuses_the_reload_and_blocks_no_later_on
     let told = "access_log.path: cannot be opened: its file system did not answer";
     eventually(told, || weir.stderr().contains(told).then_some(()));
     assert!(weir.reload(&yaml("")), "{}", weir.stderr());
+}
+
+#[test]
+fn a_stop_at_any_moment_of_the_start_logs_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("weir.yaml");
+    std::fs::write(&config, yaml("")).unwrap();
+    for turn in 0..60 {
+        let mut weir = Process::start(&["run", "-c", config.to_str().unwrap()], Stdio::null(), Stdio::piped());
+        weir.wait_for_handler(libc::SIGTERM);
+        // The moment is what differs from turn to turn.
+        std::thread::sleep(Duration::from_millis(turn % 30));
+        weir.signal(libc::SIGTERM);
+        assert_eq!(weir.wait().code(), Some(0));
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut weir.0.stderr.take().unwrap(), &mut said).unwrap();
+        assert!(!said.contains("ERROR"), "{said}");
+    }
 }

@@ -62,6 +62,25 @@ fn a_websocket_request_to_an_upstream_of_http2_is_refused_with_a_reason() {
 }
 
 #[test]
+fn a_host_that_http2_cannot_carry_is_the_clients_fault_not_the_backends() {
+    let origin = Origin::named("a");
+    let weir = before(&origin, "", "protocol: h2c, ");
+    for host in ["a%2Eexample", "%61.example", "a%2db:80"] {
+        let mut client = Client::connect(weir.web());
+        client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n\r\n"));
+        let response = client.response("GET");
+        assert_eq!((response.status, response.json()["error"].as_str()), (400, Some("bad_request")), "{host}");
+    }
+    assert_eq!(origin.connections(), 0, "no attempt that counts against the backend");
+    let weir = before(&origin, "", "");
+    let response = Client::connect(weir.web()).get_with("/", &[]);
+    assert_eq!(response.status, 200);
+    let mut client = Client::connect(weir.web());
+    client.send("GET / HTTP/1.1\r\nHost: a%2Eexample\r\n\r\n");
+    assert_eq!(client.response("GET").status, 200, "HTTP/1 can carry it");
+}
+
+#[test]
 fn connection_options_without_meaning_are_not_a_400() {
     let origin = Origin::named("a");
     let weir = before(&origin, "", "");
