@@ -259,8 +259,9 @@ const LONG: u64 = 1 << 20;
 
 /// Whether the response is long, or of unknown length: a stream of events or of messages may take hours.
 fn may_last(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
-    match response.headers.get(header::CONTENT_LENGTH) {
-        Some(length) => {
+    // Cheaper than a look-up, which hashes the name: most responses have few fields.
+    match response.headers.iter().find(|(name, _)| *name == header::CONTENT_LENGTH) {
+        Some((_, length)) => {
             length.to_str().ok().and_then(|length| length.parse().ok()).is_none_or(|length: u64| length > LONG)
         }
         None => !is_bodiless(response, ctx),
