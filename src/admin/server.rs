@@ -1,5 +1,5 @@
 //! The connections of the admin listener: bounded in number, in age, and in the time that a header may take, so that
-//! nobody who can reach it can starve the scrape.
+//! a client that reaches it cannot starve the scrape.
 
 use std::future::Future;
 use std::io;

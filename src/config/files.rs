@@ -67,7 +67,7 @@ impl Files {
     /// Makes one that is missing.
     ///
     /// # Errors
-    /// What is wrong, and what to do.
+    /// The problem and its hint.
     pub(super) fn make(&mut self, missing: &Missing, disk: &Disk) -> Result<(), (String, &'static str)> {
         let whole = missing.whole.clone();
         if let Some(path) = &missing.key {
@@ -188,7 +188,7 @@ fn state_place() -> Place {
 
 /// Who judges a file's content.
 enum Judge<'a> {
-    /// What is wrong with it and what to do, said at the key that names it.
+    /// Gives the problem and its hint, which are reported at the key that names the file.
     Here(fn(&[u8]) -> Option<pem::Fault>),
     /// The same of a PEM file.
     Pem(fn(&[u8]) -> Option<pem::Fault>),

@@ -8,7 +8,7 @@
 pub(super) struct Stray {
     /// Its line, from 1.
     pub(super) line: usize,
-    /// What is wrong.
+    /// The problem.
     pub(super) what: String,
     /// What to do.
     pub(super) hint: &'static str,

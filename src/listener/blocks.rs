@@ -20,7 +20,7 @@ const PLAIN: &[u8] = b"100-continue";
 /// refer to that.
 const CODED: &[u8] = &[0x08, 0x00, 0xb1, 0x0f, 0x52, 0x4d, 0x55, 0xa5];
 
-/// What is to be done at the end of the bytes that were looked at.
+/// The next step after the bytes that were scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
     /// The next byte ends a block that opens a stream, once all blocks before it were seen to.

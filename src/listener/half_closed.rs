@@ -17,7 +17,7 @@ const ASK_AFTER: Duration = Duration::from_millis(250);
 /// Nothing can be asked in the middle of a response. A pause of this length counts as the client's leave.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What is to be done now.
+/// The next step.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// To send something that a client which is there ignores. Once.

@@ -155,7 +155,7 @@ impl<F: HttpService> Http2<F> {
         }
     }
 
-    /// What comes next, and the stream that it came on, if that is known.
+    /// The next event, and its stream if that is known.
     fn poll_come<T>(
         &self,
         mut come: Pin<&mut impl Future<Output = T>>,

@@ -1,5 +1,4 @@
-//! Which stream of HTTP/2 a request came on, where that has to be known: the library tells nobody, but an interim response
-//! needs it.
+//! Finds the stream id of an HTTP/2 request. The library does not expose it, but an interim response needs it.
 //!
 //! Requests come out of the library in the order in which their header blocks went in, except those that it refuses. So the
 //! connection's bytes are held back at the end of a block until it is known whether a request came of it. That costs some

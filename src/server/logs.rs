@@ -52,7 +52,7 @@ impl Logs for BothLogs {
     }
 }
 
-/// Opens it under a deadline: a FIFO that nobody reads blocks whoever opens it.
+/// Opens it under a deadline: opening a FIFO without a reader blocks.
 fn open(target: Target) -> io::Result<Sink> {
     let path = if let Target::File(path) = &target { path.clone() } else { PathBuf::new() };
     Disk::default().run(&path, move || Sink::open(&target))?

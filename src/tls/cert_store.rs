@@ -1,6 +1,7 @@
 //! All certificates of a process: read for a configuration, shared among listeners, put in anew when their files change.
 //!
-//! What is refused leaves what is served as it is. The lock is never held while a file is read: the control thread takes it too.
+//! A refused certificate leaves the served one in place. The lock is never held while a file is read, because the control
+//! thread takes it too.
 //! What ACME servers issue is read from where it is kept when a configuration
 //! is prepared, and put in by who had it issued.
 

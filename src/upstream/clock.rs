@@ -1,8 +1,8 @@
 //! The clocks, and chance, for the tasks of this room and the phases of the proxy. Pure modules never come here: they take
 //! `now` as an argument.
 //!
-//! Intervals go by the monotonic clock, which nobody sets: ejections, budgets, penalties, slow start. The wall clock is for
-//! cookies and for what people read.
+//! Intervals use the monotonic clock, which cannot be set: ejections, budgets, penalties, slow start. The wall clock is for
+//! cookies and for human-readable output.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::OnceLock;

@@ -28,7 +28,7 @@ impl DownstreamStream {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.ended {
             if self.gate.allows() > 0 || self.inbox.len() >= READ_AHEAD {
-                // What is there is for another time, and it hides the end that comes behind it.
+                // Bytes of a later request are waiting. They hide the end of the stream behind them.
                 let Some(stream) = &self.stream else { return Poll::Ready(Ok(())) };
                 let end = self.end.get_or_insert_with(|| disconnect::closed(stream.as_fd()));
                 ready!(end.poll(cx));

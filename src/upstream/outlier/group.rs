@@ -130,7 +130,7 @@ impl WatchGroup {
         gone.for_each(|judged| judged.watch.set_judged(false));
     }
 
-    /// What is called after each change; the first one given stays.
+    /// The function that is called after each change. The first one that is set stays.
     pub(super) fn on_change(&self, changed: &Changed) {
         let _ = self.changed.set(Arc::clone(changed));
     }

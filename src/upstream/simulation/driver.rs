@@ -102,7 +102,7 @@ impl World {
         }
         self.fleet.mend();
         self.mended = true;
-        // Who was woken by it looks before the next request arrives.
+        // Waiters that it woke are polled before the next request arrives.
         self.settle();
         let until = self.clock.now_ms() + 10_000;
         while self.clock.now_ms() < until {
