@@ -206,6 +206,7 @@ routes:
 upstreams:
   api:
     balance: weighted_round_robin
+    outlier: off            # the health check alone decides, so that each phase of this run shows what it is about
     health_check: {health}
     backends:
 {backends}
