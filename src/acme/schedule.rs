@@ -94,7 +94,7 @@ impl Standing {
 }
 
 impl Tries {
-    /// After an order that ended so; `left` and `chance` as `waits` has them.
+    /// After an order that ended so; `left` and `chance` as `backoff` has them.
     fn failed(&self, trouble: FailureKind, error: String, now: i64, left: i64, chance: f64) -> Self {
         let failures = self.failures.saturating_add(1);
         let next = now.saturating_add(backoff::after(trouble, failures, left, chance));

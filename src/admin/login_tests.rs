@@ -1,4 +1,4 @@
-//! Login of browsers, and the requests that a web page of somebody else makes.
+//! Login of browsers, and requests that a foreign web page makes.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

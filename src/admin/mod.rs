@@ -1,9 +1,9 @@
 //! The operator's own listener: status page, metrics, API. It shows what the rooms below know and passes wishes on;
 //! it keeps no state but the sessions of browsers, and decides nothing. Never on a public address.
 //!
-//! `reply` has the words of the API, `control` the door to the running process, `routes` what is answered where,
-//! `explained` those of a question, `backends` steering, `page` the page for people, `scrape` the metrics, `serve` the
-//! connections. `guard` authorizes requests: `token` has the credentials, `login` the form, `attempts` its bound, `origin` the origins.
+//! `api` has the types of the API, `control` the door to the running process, `router` what is answered where,
+//! `api_explain` those of a question, `backends` steering, `status_page` the page for people, `metrics_endpoint` the metrics, `server` the
+//! connections. `auth` authorizes requests: `token` has the credentials, `login` the form, `attempts` its bound, `origin` the origins.
 
 mod attempts;
 mod auth;

@@ -1,4 +1,4 @@
-//! The file as a tree of values that know their line and column. Reading it is `locate`'s, typing it `typed`'s.
+//! The file as a tree of values that know their line and column. Reading it is `yaml`'s, typing it `deserialize`'s.
 //!
 //! A value that turned out to be wrong is pruned: it stays in its place, so that others keep theirs, but counts as
 //! left out. Nothing here knows what any key means.

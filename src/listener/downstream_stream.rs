@@ -2,7 +2,7 @@
 //!
 //! A gate knows where the body of the request under way ends and holds back what follows, so a pipelined request
 //! waits here, unparsed, until its turn. Writes are gathered, so a header and a small body leave in one packet, but not for
-//! long (`held`), and a client that takes nothing for `timeouts.write` is cut. It never parses a header: that is `head`'s.
+//! long (`flush_timer`), and a client that takes nothing for `timeouts.write` is cut. It never parses a header: that is `head_reader`'s.
 
 mod frames;
 mod presence;

@@ -1,4 +1,4 @@
-//! The words that say how a backend is and how attempts at it end. Labels and nothing else: `vitals` keeps the cells.
+//! The words that say how a backend is and how attempts at it end. Labels and nothing else: `backend_state` keeps the cells.
 
 use std::fmt;
 

@@ -2,9 +2,9 @@
 //! touches metric families.
 //!
 //! ```text
-//! vitals, meters (made of cells) ──── read at a scrape by ──→ families → registry::render
+//! backend_state, meters (made of instruments) ── read at a scrape by ──→ families → registry::render
 //! record → Recorder ─┬→ meters
-//!                    └→ line → access_log → line_queue → sink
+//!                    └→ access_entry → access_log → line_queue → sink
 //! tracing events ─────→ process_log ──────→ line_queue → sink
 //! ```
 

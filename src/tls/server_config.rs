@@ -41,7 +41,7 @@ pub(super) struct TlsSettings {
     pub(super) hsts: Option<HeaderValue>,
     /// The files of `ServerState::certificates`, one for one.
     pub(super) pairs: Vec<CertificatePair>,
-    /// What is issued for `ServerState::issued`, one for one.
+    /// The names whose issued certificates are in `ServerState::issued`, in the same order.
     pub(super) managed: Vec<AcmeCerts>,
     /// Those of the process.
     pub(super) challenges: Arc<Challenges>,

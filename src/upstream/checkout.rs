@@ -122,7 +122,7 @@ impl PendingCheckout {
         self.lease.together = true;
     }
 
-    /// The request is of the plainest kind (`plain::is_request`).
+    /// The request is of the plainest kind (`fast_path::is_request`).
     pub fn set_plain(&mut self) {
         self.lease.plain = true;
     }

@@ -21,7 +21,7 @@ const IDLE_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// What makes two connections interchangeable: where they lead, and under which settings they were opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PoolKey {
-    /// `BackendAddr::identity`.
+    /// `BackendAddr::generation`.
     pub(super) backend: u64,
     /// `Wire::group_key`.
     pub(super) settings: u64,

@@ -4,7 +4,7 @@
 //! Pingora's own client session keeps every field of a response twice and copies its body once more than need be
 //! (docs/performance.md has the figures). This one reads the plainest responses itself; any other it hands to Pingora's,
 //! bytes and all, before it has made anything of it. It never sees a request that asks to switch protocols, nor one with
-//! fields that end at Weir (`plain::is_request`).
+//! fields that end at Weir (`fast_path::is_request`).
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

@@ -1,7 +1,7 @@
 //! What an upstream consists of right now: who may be picked, tier by tier, and a balancer over each tier.
 //!
 //! Immutable: when a verdict, a mark, an address or a weight changes, new members are built and swapped in. Who may be picked
-//! is said by `tiers`, how much of a weight counts by `ramp`. It never probes, never resolves and reads no clock.
+//! is said by `tiers`, how much of a weight counts by `slow_start`. It never probes, never resolves and reads no clock.
 
 use std::collections::HashMap;
 use std::sync::Arc;
