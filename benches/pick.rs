@@ -12,8 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use weir::backend::InFlight;
+use weir::backend::{BackendState, Labels};
 use weir::config::schema::Balance;
-use weir::telemetry::backend_state::{BackendState, InFlight, Labels};
 use weir::upstream::balance::{Balancer, Settings, Slot, Tried};
 
 thread_local! {

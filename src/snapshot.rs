@@ -16,6 +16,7 @@ use crate::message::forwarded::ForwardedHeaders;
 use crate::message::header_edits::CompiledHeaderEdits;
 use crate::message::host::HostPolicy;
 use crate::message::rewrite::Rewrite;
+use crate::pool::peer::PeerTemplate;
 use crate::route::action::{Action, Redirect, Respond, Split};
 use crate::route::listener_names::ListenerNames;
 use crate::route::table::RouteTable;
@@ -23,7 +24,6 @@ use crate::telemetry::meters::{RouteMeters, UpstreamMeters};
 use crate::telemetry::registry::Metrics;
 use crate::upstream::Upstream;
 use crate::upstream::manager::{Registry, Upstreams};
-use crate::upstream::peer::PeerTemplate;
 use crate::upstream::retry_policy::Rule;
 
 /// The configuration compiled.
@@ -272,7 +272,7 @@ impl<T> Retired<T> {
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::telemetry::backend_state::BackendState;
+    use crate::backend::BackendState;
 
     #[tokio::test]
     async fn routes_to_one_upstream_with_the_same_deadlines_share_what_they_send_to() {

@@ -66,7 +66,7 @@ fn put(store: &CertStore, managed: &AcmeCerts, pem: Vec<u8>) -> (Ended, Issuance
         Ok(_) => return refused("what the server issued has expired already".to_owned()),
         Err(what) => return refused(format!("what the server issued cannot be used: {what}")),
     };
-    let fate = match crate::tls::secure_file::write(&managed.file, &pem) {
+    let fate = match crate::secure_file::write(&managed.file, &pem) {
         Ok(()) => IssuanceOutcome::Written,
         Err(error) => {
             let (certificate, path) = (&*managed.label, managed.file.display());

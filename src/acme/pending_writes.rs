@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::storage;
-use crate::tls::{AcmeCerts, Certificate, secure_file};
+use crate::secure_file;
+use crate::tls::{AcmeCerts, Certificate};
 
 /// Keys and certificates, PEM, by the file that they are to be kept in.
 #[derive(Default)]

@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use super::schedule::Tries;
 use crate::config::read_named;
-use crate::tls::{AcmeCerts, Issuer, secure_file};
+use crate::secure_file;
+use crate::tls::{AcmeCerts, Issuer};
 
 /// A key and a chain of certificates have some 10 KiB.
 const ROOM: usize = 16 << 10;

@@ -5,8 +5,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::telemetry::backend_state::{BackendCondition, BackendState};
-use crate::upstream::clock;
+use crate::backend::BackendState;
+use crate::backend::labels::BackendCondition;
+use crate::clock;
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

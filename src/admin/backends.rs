@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::api::Backend;
 use super::control::{Control, ControlError};
 use super::router::refuse;
-use crate::telemetry::backend_state::AdminState;
+use crate::backend::labels::AdminState;
 use crate::upstream::admin_override::Wanted;
 
 type Shared = State<Arc<dyn Control>>;

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::api::{Acme, Backend, Certificate, Discovery, LastReload, Listener, Status, Upstream, age};
 use super::auth::Caller;
 use super::login::LOGOUT;
-use crate::telemetry::backend_state::BackendCondition;
+use crate::backend::labels::BackendCondition;
 
 const HEAD: &str = r#"<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Weir</title>

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
 
+use crate::backend::labels::BackendCondition;
 use crate::telemetry::Metrics;
-use crate::telemetry::backend_state::BackendCondition;
 use crate::upstream::admin_override::Wanted;
 
 use super::api::{Backend, Problem, ReloadReply, Status};

@@ -123,7 +123,7 @@ pub(super) fn columns(text: &mut String, rows: &[Vec<String>]) {
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::telemetry::backend_state::BackendCondition;
+    use crate::backend::labels::BackendCondition;
 
     #[test]
     fn columns_line_up() {

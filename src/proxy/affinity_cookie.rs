@@ -10,9 +10,9 @@ use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
 use super::unix_ms;
+use crate::backend::labels::PickReason;
 use crate::message::cookie;
 use crate::snapshot::Target;
-use crate::telemetry::backend_state::PickReason;
 use crate::upstream::sticky::{Seen, Token};
 
 /// What the client's cookie says, and whether it goes on saying so.

@@ -12,13 +12,13 @@ use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, is_end_of_tunnel, may_try_again};
 use super::{affinity_cookie, max_forwards};
+use crate::backend::labels::{Outcome, RetryReason};
 use crate::fault::Fault;
 use crate::lifecycle::Lifecycle;
 use crate::listener::Exchange;
 use crate::message::error_response::{self, ErrorResponse};
 use crate::message::{header_case, hop_by_hop, host, keep_alive, request_id, response_framing, via};
 use crate::route::action::{Action, Redirect, Requested};
-use crate::telemetry::backend_state::{Outcome, RetryReason};
 use crate::upstream::retry_policy::Failed;
 
 /// As many fields as a response gets on its way, and a few of the route's.

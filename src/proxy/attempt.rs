@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use pingora::{Error, ErrorType, Result};
 
 use super::ctx::RequestCtx;
-use crate::telemetry::backend_state::{InFlight, Outcome, PickReason, RetryReason};
-use crate::telemetry::record::{AttemptRecord, PassedOver};
+use crate::backend::InFlight;
+use crate::backend::labels::PassedOver;
+use crate::backend::labels::{Outcome, PickReason, RetryReason};
+use crate::clock;
+use crate::pool::checkout::Checkout;
+use crate::pool::idle_limit;
+use crate::telemetry::record::AttemptRecord;
 use crate::upstream::backend::Backend;
-use crate::upstream::checkout::Checkout;
 use crate::upstream::outlier::AttemptObserver;
-use crate::upstream::{clock, idle_limit};
 
 /// A moment of the monotonic clock, and the same in milliseconds, which penalties and ejections count in.
 #[derive(Debug, Clone, Copy)]
@@ -247,9 +250,9 @@ impl RequestCtx {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::backend::{BackendState, Labels};
     use crate::config::values::BackendAddress;
-    use crate::telemetry::backend_state::{BackendState, Labels};
-    use crate::upstream::backend::BackendAddr;
+    use crate::pool::backend_addr::BackendAddr;
 
     fn backend() -> Arc<Backend> {
         let address: BackendAddress = "127.0.0.1:80".parse().unwrap();

@@ -4,9 +4,9 @@
 
 use pingora::{Error, ErrorSource, ErrorType};
 
+use crate::backend::labels::Outcome;
 use crate::fault::Fault;
 use crate::resource_exhaustion;
-use crate::telemetry::backend_state::Outcome;
 
 /// How an attempt failed, when it was not the client's doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use pingora_proxy::Session;
 
 use super::classify::{self, Failure};
 use super::ctx::RequestCtx;
+use crate::backend::labels::{Outcome, RetryReason};
+use crate::clock;
 use crate::fault::Fault;
 use crate::resource_exhaustion::LimitedWarning;
-use crate::telemetry::backend_state::{Outcome, RetryReason};
-use crate::upstream::clock;
 use crate::upstream::retry_budget::RetryBudget;
 use crate::upstream::retry_policy::{Failed, Request, Verdict, decide};
 

@@ -33,9 +33,9 @@ pub use ctx::RequestCtx;
 pub use service::Proxy;
 
 use crate::lifecycle::Lifecycle;
+use crate::pool::connection_pool::ConnectionPool;
 use crate::snapshot::Shared;
 use crate::telemetry::record::Recorder;
-use crate::upstream::connection_pool::ConnectionPool;
 
 /// Weir's logic, as Pingora calls it.
 pub struct Gateway {

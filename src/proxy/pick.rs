@@ -13,18 +13,18 @@ use super::arrive::refuse;
 use super::attempt::{Attempt, Moment};
 use super::ctx::RequestCtx;
 use super::{affinity_cookie, hash_key, wait_in_queue};
+use crate::backend::labels::{AdminState, PickReason};
 use crate::config::schema::Protocol;
 use crate::fault::Fault;
+use crate::pool::checkout::PendingCheckout;
+use crate::pool::connection_pool::ConnectionPool;
+use crate::pool::connector;
+use crate::pool::dial::Dialer;
+use crate::pool::http1::fast_path;
+use crate::pool::peer::NOT_POOLED_IDLE;
 use crate::proxy_protocol::AddressPair;
 use crate::snapshot::Target;
-use crate::telemetry::backend_state::{AdminState, PickReason};
 use crate::upstream::PickHints;
-use crate::upstream::checkout::PendingCheckout;
-use crate::upstream::connection_pool::ConnectionPool;
-use crate::upstream::connector;
-use crate::upstream::dial::Dialer;
-use crate::upstream::fast_path;
-use crate::upstream::peer::NOT_POOLED_IDLE;
 
 /// The shortest wait that is worth starting; Pingora takes zero for none.
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -59,8 +59,8 @@ pub(super) async fn pick(
     };
     let tunnel = session.is_upgrade_req();
     let template = if tunnel { &target.tunnel } else { &target.peer };
-    let grant = template.lease(&attempt.backend, kept, ctx.time_left(), ctx.fresh_used, attempt.started());
-    let peer = template.peer(&attempt.backend);
+    let grant = template.lease(&attempt.backend.resolved, kept, ctx.time_left(), ctx.fresh_used, attempt.started());
+    let peer = template.peer(&attempt.backend.resolved);
     ctx.attempt = Some(attempt);
     let Some(mut peer) = peer else {
         return Err(refuse(ctx, Fault::NoBackend, None, "the backend's name does not resolve"));

@@ -9,9 +9,9 @@ use pingora_proxy::Session;
 use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, is_end_of_tunnel};
+use crate::backend::labels::Outcome;
 use crate::fault::Fault;
 use crate::listener::Abort;
-use crate::telemetry::backend_state::Outcome;
 use crate::telemetry::record::Record;
 
 /// The request has come to its end in the usual way, well or not.

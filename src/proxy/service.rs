@@ -15,8 +15,8 @@ use crate::fault::Fault;
 use crate::listener::{Abort, BadHead, Conn, HttpService};
 use crate::message::error_response::ErrorResponse;
 use crate::message::request_id::RequestId;
+use crate::pool::connector::PoolConnector;
 use crate::telemetry::record::{Record, Recorder};
-use crate::upstream::connector::PoolConnector;
 
 /// Tries that Pingora lets a request have; routes have their own, smaller number (`retry.attempts` is 16 at the most, and
 /// each may be tried again on a fresh connection).

@@ -9,10 +9,10 @@ use pingora_proxy::Session;
 
 use super::arrive::refuse;
 use super::ctx::RequestCtx;
+use crate::clock;
 use crate::fault::Fault;
 use crate::snapshot::Target;
 use crate::upstream::PickHints;
-use crate::upstream::clock;
 use crate::upstream::members::Pick;
 use crate::upstream::queue::{Look, WaitError};
 

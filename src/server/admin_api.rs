@@ -9,6 +9,7 @@ use crate::admin::api::{self, ReloadReply, Status};
 use crate::admin::api_explain::{Explanation, Question};
 use crate::admin::control::{ControlError, Readiness};
 use crate::admin::{Control, Token};
+use crate::clock;
 use crate::config;
 use crate::config::schema::Balance;
 use crate::lifecycle::Lifecycle;
@@ -21,7 +22,6 @@ use crate::tls::CertificateStatus;
 use crate::upstream::Upstream;
 use crate::upstream::admin_override::Wanted;
 use crate::upstream::backend::Backend;
-use crate::upstream::clock;
 use crate::upstream::manager::Registry;
 use crate::upstream::status::{BackendStatus, DiscoveryStatus, status_of};
 

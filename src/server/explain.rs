@@ -9,13 +9,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use super::admin_api::shown;
 use super::explain_path;
 use crate::admin::api_explain::{ExplainedBackend, ExplainedRoute, ExplainedUpstream, Explanation, Question};
+use crate::clock;
 use crate::config::schema::{self, Listener};
 use crate::message::cookie;
 use crate::route::action::Action;
 use crate::route::host;
 use crate::route::table::{Mismatch, OnListener};
 use crate::snapshot::{Route, Snapshot, Target};
-use crate::upstream::clock;
 
 /// The request that is asked about.
 struct Asked {

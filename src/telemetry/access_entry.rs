@@ -10,7 +10,8 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::json::Object;
-use super::record::{AttemptRecord, PassedOver, Record};
+use super::record::{AttemptRecord, Record};
+use crate::backend::labels::PassedOver;
 
 const RFC3339: &[BorrowedFormatItem<'_>] =
     format_description!("\"[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z\"");
@@ -114,8 +115,9 @@ pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::backend::Labels;
+    use crate::backend::labels::{ExclusionReason, Outcome, PickReason, RetryReason};
     use crate::fault::Fault;
-    use crate::telemetry::backend_state::{ExclusionReason, Labels, Outcome, PickReason, RetryReason};
     use crate::telemetry::meters::RouteMeters;
 
     pub(in crate::telemetry) fn plain() -> Record<'static> {

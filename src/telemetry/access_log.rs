@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::instruments::Counter;
 use super::line_queue::LineQueue;
 pub use super::line_queue::{MAX_QUEUED_BYTES, MAX_QUEUED_LINES};
 use super::sink::Sink;
+use crate::instruments::Counter;
 
 /// The access log. Dropping the last handle ends the writer once it has written what is queued.
 #[derive(Debug)]

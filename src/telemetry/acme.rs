@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::instruments::Counter;
+use crate::instruments::Counter;
 
 /// How an order ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

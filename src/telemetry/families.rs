@@ -7,12 +7,14 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::fault::Fault;
 
 use super::acme::OrderResult;
-use super::backend_state::{BackendCondition, BackendState, Health, Labels, Outcome, RetryReason};
-use super::meters::{CLASSES, CertificateMeters, ConnectionResult, ListenerMeters, RouteMeters, UpstreamMeters};
+use super::meters::{CertificateMeters, ConnectionResult, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::panic_hook;
 use super::process_log;
 use super::registry::InstrumentSet;
 use super::text_format::{Family, Kind, SeriesWriter};
+use crate::backend::labels::{BackendCondition, Health, Outcome, RetryReason};
+use crate::backend::meters::CLASSES;
+use crate::backend::{BackendState, Labels};
 
 /// A family and where its series come from.
 pub(super) struct FamilySpec {

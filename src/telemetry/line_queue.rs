@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::instruments::Counter;
 use super::sink::Sink;
+use crate::instruments::Counter;
 
 /// How many lines may wait for the writer.
 pub const MAX_QUEUED_LINES: usize = 65_536;

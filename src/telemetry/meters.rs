@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use crate::fault::Fault;
 
 use super::acme::AcmeOrders;
-use super::backend_state::{BackendCondition, Outcome, RetryReason};
-use super::instruments::{CONNECT, CachePadded, Counter, Histogram, LATENCY, StatusCounters};
+use crate::instruments::{CachePadded, Counter, Histogram, LATENCY, StatusCounters};
 
 /// The methods that have a label of their own; the last stands for all others.
 pub const METHODS: [&str; 10] =
@@ -287,62 +286,11 @@ impl UpstreamMeters {
     }
 }
 
-/// The classes of a status, as the `class` label has them.
-pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-
-/// What is counted of a backend; part of its vitals.
-#[derive(Debug)]
-pub struct BackendMeters {
-    pub(super) attempts: [Counter; Outcome::ALL.len()],
-    pub(super) retries_by_fault: [Counter; Fault::ALL.len()],
-    pub(super) retries_by_status: StatusCounters,
-    pub(super) responses: [Counter; CLASSES.len()],
-    pub(super) sent: Counter,
-    pub(super) received: Counter,
-    pub(super) passed: Counter,
-    pub(super) failed: Counter,
-    pub(super) became: [Counter; BackendCondition::ALL.len()],
-    pub(super) connect: Histogram,
-    pub(super) response: Histogram,
-    pub(super) check: Histogram,
-}
-
-impl BackendMeters {
-    pub(super) fn new() -> Self {
-        Self {
-            attempts: Default::default(),
-            retries_by_fault: Default::default(),
-            retries_by_status: StatusCounters::default(),
-            responses: Default::default(),
-            sent: Counter::new(),
-            received: Counter::new(),
-            passed: Counter::new(),
-            failed: Counter::new(),
-            became: Default::default(),
-            connect: Histogram::new(CONNECT),
-            response: Histogram::new(LATENCY),
-            check: Histogram::new(LATENCY),
-        }
-    }
-
-    pub(super) fn count_retry(&self, reason: RetryReason) {
-        match reason {
-            RetryReason::Fault(fault) => self.retries_by_fault[fault as usize].bump(),
-            RetryReason::Status(status) => self.retries_by_status.bump(status),
-        }
-    }
-
-    pub(super) fn count_response(&self, status: u16) {
-        // What a backend says beyond 599 is no class of HTTP's; it is the backend's error.
-        let class = usize::from(status / 100).clamp(1, CLASSES.len());
-        self.responses[class - 1].bump();
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
+    use crate::backend::labels::{BackendCondition, Outcome};
 
     #[test]
     fn cells_are_found_by_the_order_of_the_tables() {

@@ -10,10 +10,7 @@
 
 mod access_entry;
 mod families;
-mod instruments;
 mod json;
-mod keyed;
-mod labels;
 mod line_queue;
 mod process;
 mod scrape;
@@ -21,8 +18,6 @@ mod text_format;
 
 pub mod access_log;
 pub mod acme;
-pub mod backend_state;
-pub mod load_estimate;
 pub mod meters;
 pub mod panic_hook;
 pub mod process_log;
@@ -31,7 +26,6 @@ pub mod registry;
 pub mod sink;
 
 pub use access_log::AccessLog;
-pub use instruments::Counter;
 pub use record::{AttemptRecord, Record, Recorder};
 pub use registry::Metrics;
 pub use scrape::Scrape;

@@ -4,8 +4,8 @@ use std::panic;
 use std::sync::Once;
 use std::time::Duration;
 
-use super::instruments::Counter;
 use super::process_log;
+use crate::instruments::Counter;
 
 /// How long a panic may wait for its line to be written: it may be the last act of the process.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);

@@ -23,10 +23,10 @@ use tracing_subscriber::registry::{LookupSpan, Registry};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{fmt as lines, reload};
 
-use super::instruments::Counter;
 use super::line_queue::LineQueue;
 use super::sink::Sink;
 use crate::config::schema::{Log, LogFormat, LogLevel};
+use crate::instruments::Counter;
 
 /// The queue to stderr, one for the process.
 static LINES: OnceLock<LineQueue> = OnceLock::new();

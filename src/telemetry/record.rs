@@ -8,13 +8,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::backend::labels::PassedOver;
 use crate::fault::Fault;
 
 use super::access_entry;
 use super::access_log::AccessLog;
-use super::backend_state::{ExclusionReason, Labels, Outcome, PickReason, RetryReason};
 use super::meters::RouteMeters;
 use super::registry::Metrics;
+use crate::backend::Labels;
+use crate::backend::labels::{Outcome, PickReason, RetryReason};
 
 /// A request that has ended.
 #[derive(Debug, Clone)]
@@ -82,15 +84,6 @@ pub struct AttemptRecord {
     pub connect: Option<Duration>,
     /// From the pick to the response header, if one came.
     pub first_byte: Option<Duration>,
-}
-
-/// A backend that could not be picked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PassedOver {
-    /// Its name.
-    pub backend: Arc<str>,
-    /// Why not.
-    pub why: ExclusionReason,
 }
 
 /// The one exit of what is known of requests.

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::backend_state::{BackendState, Labels};
-use super::instruments::{CachePadded, Counter};
-use super::keyed::KeyedRegistry;
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::process::Process;
 use super::scrape::Scrape;
+use crate::backend::{BackendState, Labels};
+use crate::instruments::keyed::KeyedRegistry;
+use crate::instruments::{CachePadded, Counter};
 
 /// The name that requests without a route are counted under.
 pub const NO_ROUTE: &str = "-";

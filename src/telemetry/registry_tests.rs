@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::*;
+use crate::backend::labels::{AdminState, Health, Outcome, RetryReason};
 use crate::fault::Fault;
-use crate::telemetry::backend_state::{AdminState, Health, Outcome, RetryReason};
 use crate::telemetry::meters::ConnectionResult;
 
 fn labels(upstream: &str, backend: &str, address: &str) -> Labels {

@@ -8,13 +8,13 @@ use std::sync::{Arc, Weak};
 use prometheus::TextEncoder;
 use prometheus::core::Collector;
 
-use super::backend_state::{BackendState, Labels};
 use super::families::{ALL, FamilySpec, Source};
-use super::keyed::KeyedRegistry;
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::process::Process;
 use super::registry::InstrumentSet;
 use super::text_format::SeriesWriter;
+use crate::backend::{BackendState, Labels};
+use crate::instruments::keyed::KeyedRegistry;
 
 /// How large a piece grows before it is handed out, in bytes.
 const PIECE: usize = 128 << 10;

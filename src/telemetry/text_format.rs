@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::instruments::Histogram;
+use crate::instruments::Histogram;
 
 /// What a family's numbers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

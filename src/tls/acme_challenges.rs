@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwapOption;
 use tokio::sync::Semaphore;
 
-use super::secure_file;
 use crate::config::read_named;
 use crate::config::schema::AcmeChallenge;
+use crate::secure_file;
 
 /// Where a server looks for the answer at a plain port; the token follows.
 pub const WELL_KNOWN: &str = "/.well-known/acme-challenge/";

@@ -23,7 +23,6 @@ mod crypto;
 mod handshake;
 mod resumption;
 mod san;
-pub mod secure_file;
 mod server_config;
 mod tls_alpn_01;
 

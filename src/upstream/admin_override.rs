@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::Upstream;
 use super::backend::Backend;
 use super::balance::weighted::{MAX_SEQUENCE, sequence_len};
+use crate::backend::labels::AdminState;
 use crate::config::schema::Balance;
-use crate::telemetry::backend_state::AdminState;
 
 /// The largest weight.
 const MAX_WEIGHT: u16 = 256;
@@ -84,10 +84,10 @@ pub(super) fn warn_of_waiting(backend: &Backend, balance: Balance) {
 mod tests {
     use super::super::balance::Tried;
     use super::super::members::tests::backend;
-    use super::super::peer::TransportSettings;
     use super::*;
+    use crate::backend::labels::{BackendCondition, Health};
     use crate::config::schema;
-    use crate::telemetry::backend_state::{BackendCondition, Health};
+    use crate::pool::transport_settings::TransportSettings;
 
     fn upstream(balance: Balance, weights: &[u16]) -> Upstream {
         let settings = schema::Upstream { balance, ..schema::Upstream::default() };

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::balance::Tried;
 use super::members::tests::backend;
-use super::peer::TransportSettings;
 use super::queue::Look;
 use super::{PickHints, Upstream};
+use crate::backend::labels::{Health, PickReason};
 use crate::config::schema::{self, Balance};
-use crate::telemetry::backend_state::{Health, PickReason};
+use crate::pool::transport_settings::TransportSettings;
 
 const ALL: [Balance; 7] = [
     Balance::RoundRobin,

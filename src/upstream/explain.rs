@@ -9,10 +9,11 @@ use super::balance::Tried;
 use super::members::Members;
 use super::status::{BackendStatus, status_of};
 use super::sticky::Token;
-use super::{Upstream, clock, tiers};
+use super::{Upstream, tiers};
+use crate::backend::labels::PassedOver;
+use crate::backend::labels::{AdminState, ExclusionReason, Health};
+use crate::clock;
 use crate::config::schema::Balance;
-use crate::telemetry::backend_state::{AdminState, ExclusionReason, Health};
-use crate::telemetry::record::PassedOver;
 
 /// As many of those that are out are told with each attempt.
 const MOST_TOLD: usize = 8;

@@ -15,17 +15,22 @@ use pingora_core::connectors::http::Connector;
 use tokio::runtime::Handle;
 
 use self::discovery::RunningDiscovery;
-use super::backend::{Backend, BackendAddr};
-use super::health::checker::{Changed, CheckSettings, HealthChecker, Owned};
+use super::backend::Backend;
+use super::health::checker::{CheckSettings, HealthChecker};
 use super::health::probe::Probe;
-use super::peer::TransportSettings;
-use super::resolver::Resolver;
 use super::sticky::Sticky;
-use super::{Upstream, admin_override, clock, slow_start};
+use super::{Upstream, admin_override, slow_start};
+use crate::backend::OnFree;
+use crate::backend::labels::Health;
+use crate::backend::{BackendState, Labels};
+use crate::clock;
 use crate::config::schema::{self, Balance};
 use crate::config::values::{BackendAddress, Name, Period};
-use crate::telemetry::backend_state::{BackendState, Health, Labels, OnFree};
+use crate::pool::backend_addr::BackendAddr;
+use crate::pool::resolver::Resolver;
+use crate::pool::transport_settings::TransportSettings;
 use crate::telemetry::meters::UpstreamMeters;
+use crate::upstream::task::{Changed, Owned};
 
 /// Compiled upstreams by name.
 pub type Upstreams = BTreeMap<Name, Arc<Upstream>>;

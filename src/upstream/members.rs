@@ -15,8 +15,9 @@ use super::balance::{Balancer, Picked, Settings, Slot, Tried};
 use super::slow_start;
 use super::sticky::Token;
 use super::tiers::{self, Chosen};
+use crate::backend::InFlight;
+use crate::backend::labels::{Health, PickReason};
 use crate::config::schema::Balance;
-use crate::telemetry::backend_state::{Health, InFlight, PickReason};
 
 /// What of an upstream's settings decides its members.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -1,9 +1,9 @@
 //! Who may be picked, and what survives a swap.
 
-use super::super::backend::BackendAddr;
 use super::super::balance::tests::vitals;
 use super::*;
-use crate::telemetry::backend_state::{AdminState, Health};
+use crate::backend::labels::{AdminState, Health};
+use crate::pool::backend_addr::BackendAddr;
 
 /// A backend for a test.
 pub(crate) fn backend(name: &str, address: &str, weight: u16, health: Health) -> Arc<Backend> {

@@ -3,44 +3,29 @@
 //! This room knows nothing of routes, sessions or metric families. What changes at run time are the cells of
 //! backends (`telemetry::backend_state`) and the members made from them; everything else is as compiled.
 
-pub mod addresses;
 pub mod admin_override;
 pub mod backend;
 pub mod balance;
-pub mod checkout;
-pub mod clock;
-mod coalesce;
-pub mod connection_pool;
-pub mod connector;
 #[cfg(test)]
 mod counting;
-pub mod dial;
 pub mod discovery;
 #[cfg(test)]
 mod ejection_tests;
 pub mod explain;
-pub mod fast_path;
 pub mod health;
-mod http1_session;
-pub mod idle_limit;
-mod lookup;
 pub mod manager;
 pub mod members;
 pub mod outlier;
-pub mod peer;
 pub mod queue;
-pub mod resolver;
 pub mod retry_budget;
 pub mod retry_policy;
-mod rewind_io;
-mod shared_io;
 #[cfg(test)]
 mod simulation;
 pub mod slow_start;
 pub mod status;
 pub mod sticky;
+pub mod task;
 pub mod tiers;
-mod upgrade;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,16 +33,17 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 
+use crate::backend::labels::PassedOver;
+use crate::backend::labels::{Health, PickReason};
+use crate::clock;
 use crate::config::schema;
-use crate::telemetry::backend_state::{Health, PickReason};
-use crate::telemetry::record::PassedOver;
+use crate::pool::transport_settings::TransportSettings;
 use backend::Backend;
 use balance::rng::mix;
 use balance::{Settings, Tried};
 use discovery::state::DiscoveryState;
 use members::{Members, Pick, TierRules};
 use outlier::{AttemptObserver, Detector};
-use peer::TransportSettings;
 use queue::{Look, Queue};
 use retry_budget::RetryBudget;
 use sticky::{Sticky, Token};

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::telemetry::backend_state::{AdminState, BackendCondition};
+use crate::backend::labels::{AdminState, BackendCondition};
 use crate::upstream::balance::Tried;
 use crate::upstream::discovery::DiscoverySettings;
 use crate::upstream::sticky::Token;

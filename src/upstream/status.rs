@@ -8,10 +8,10 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Upstream;
 use super::backend::Backend;
-use super::clock;
 use super::discovery::state::DiscoveryState;
+use crate::backend::labels::BackendCondition;
+use crate::clock;
 use crate::config::schema::Balance;
-use crate::telemetry::backend_state::BackendCondition;
 
 /// An upstream as `/api/v1/status` shows it.
 #[derive(Debug, Clone, Serialize)]

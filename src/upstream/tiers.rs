@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::backend::Backend;
 use super::members::TierRules;
-use crate::telemetry::backend_state::{AdminState, Health};
+use crate::backend::labels::{AdminState, Health};
 
 /// Those of one tier that may be picked.
 #[derive(Debug)]

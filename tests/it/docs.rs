@@ -209,7 +209,7 @@ fn the_tables_of_reasons_are_those_of_the_code() {
     let told = |head: &str| -> BTreeSet<String> {
         table(&page("docs/operations.md"), head).iter().flat_map(|row| code(&row[0])).collect()
     };
-    use weir::telemetry::backend_state::{ExclusionReason, PickReason};
+    use weir::backend::labels::{ExclusionReason, PickReason};
     let labels = PickReason::ALL.iter().map(|why| why.label().to_owned()).collect();
     assert_eq!(told("`why` of an attempt"), labels);
     assert_eq!(

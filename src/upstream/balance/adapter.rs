@@ -12,9 +12,9 @@ use pingora_load_balancing::selection::{BackendIter, BackendSelection};
 
 use super::rng::hash;
 use super::{Balancer, Slot, Tried};
+use crate::backend::{BackendState, Labels};
+use crate::clock;
 use crate::config::schema::Balance;
-use crate::telemetry::backend_state::{BackendState, Labels};
-use crate::upstream::clock;
 
 /// A balancer over Pingora's backends. Those of weight 0 are never selected.
 pub struct Selection {

@@ -10,7 +10,7 @@ use super::alias::among_rest;
 use super::hash_table::HashTable;
 use super::rng::{GOLDEN, hash, mix};
 use super::{Slot, Tried};
-use crate::telemetry::backend_state::InFlight;
+use crate::backend::InFlight;
 
 /// How often a look-up jumps on before it looks at all that are left.
 const JUMPS: usize = 32;

@@ -8,7 +8,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Slot, Tried};
-use crate::telemetry::backend_state::{BackendState, InFlight};
+use crate::backend::BackendState;
+use crate::backend::InFlight;
 
 /// The lowest `(in flight + penalty + 1) / weight` of those that were not tried, with its count raised.
 pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried, now_ms: u64) -> Option<(usize, InFlight)> {

@@ -21,8 +21,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use self::alias::AliasTable;
 use self::consistent_hash::HashBalancer;
 use self::rng::{Prng, mix};
+use crate::backend::BackendState;
+use crate::backend::InFlight;
+use crate::backend::labels::PickReason;
 use crate::config::schema::Balance;
-use crate::telemetry::backend_state::{BackendState, InFlight, PickReason};
 
 /// How many backends one request can have tried: `routes[].retry.attempts` is at most 16.
 pub const MAX_TRIED: usize = 16;

@@ -1,7 +1,7 @@
 //! What holds for every balancer.
 
 use super::*;
-use crate::telemetry::backend_state::Labels;
+use crate::backend::Labels;
 
 /// Fresh cells for a test.
 pub(crate) fn vitals(name: &str) -> Arc<BackendState> {

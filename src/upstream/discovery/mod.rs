@@ -20,9 +20,9 @@ use std::time::Duration;
 use self::dns::DnsClient;
 use self::file::BackendFile;
 use self::state::DiscoveryState;
-use super::clock;
-use super::health::checker::Changed;
+use crate::clock;
 use crate::config::schema;
+use crate::upstream::task::Changed;
 
 /// What a look came to.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -7,44 +7,24 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
-
 use super::hysteresis::Hysteresis;
 use super::probe::{Probe, ProbeError, next_wait};
+use crate::backend::BackendState;
+use crate::backend::labels::Health;
+use crate::clock;
 use crate::config::schema::HealthCheck;
+use crate::pool::backend_addr::BackendAddr;
+use crate::pool::transport_settings::TransportSettings;
 use crate::resource_exhaustion::{Exhaustion, LimitedWarning};
-use crate::telemetry::backend_state::{BackendState, Health};
 use crate::upstream::Upstream;
-use crate::upstream::backend::{Backend, BackendAddr};
-use crate::upstream::clock;
-use crate::upstream::peer::TransportSettings;
+use crate::upstream::backend::Backend;
+use crate::upstream::task::Changed;
 
 static CANNOT_ASK: LimitedWarning = LimitedWarning::new();
 
 /// Probes begin on a grid of this, or of a hundredth of their interval where that is finer: with thousands of backends the thread
 /// wakes once for several of them, and disturbs whom it shares a core with less often.
 const PROBE_GRID: Duration = Duration::from_millis(16);
-
-/// Called after a change that members depend on.
-pub type Changed = Arc<dyn Fn() + Send + Sync>;
-
-/// A task that ends when this is dropped.
-#[derive(Debug)]
-pub struct Owned(AbortHandle);
-
-impl Owned {
-    /// Starts a task on a runtime.
-    pub fn spawn(handle: &Handle, task: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(handle.spawn(task).abort_handle())
-    }
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// What a prober was started with: while that is equal it is left running.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,7 +2,7 @@
 //!
 //! From unknown the first probe alone decides; afterwards `rise` successes or `fall` failures in a row.
 
-use crate::telemetry::backend_state::Health;
+use crate::backend::labels::Health;
 
 /// The verdict over one backend, and what speaks against it.
 #[derive(Debug, Clone)]

@@ -23,10 +23,10 @@ use tokio_util::either::Either;
 use super::grpc;
 use crate::config::schema::{BodyCheck, GrpcCheck, HealthCheck, HttpCheck, Protocol};
 use crate::config::values::{Period, StatusRange};
+use crate::pool::addresses::Destination;
+use crate::pool::dial::{Dialer, dial, open};
+use crate::pool::transport_settings::TransportSettings;
 use crate::resource_exhaustion::{self, Exhaustion};
-use crate::upstream::addresses::Destination;
-use crate::upstream::dial::{Dialer, dial, open};
-use crate::upstream::peer::TransportSettings;
 
 /// How much of a body is looked at: 64 KiB.
 pub const BODY_LIMIT: usize = 64 * 1024;

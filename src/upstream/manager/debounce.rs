@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::super::health::checker::Changed;
+use crate::upstream::task::Changed;
 
 /// How many times as long as a build took there is none.
 const REST_FACTOR: u32 = 9;

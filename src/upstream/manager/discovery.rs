@@ -11,11 +11,11 @@ use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use super::super::Upstream;
 use super::super::backend::Backend;
 use super::super::discovery::{self, Source, state::DiscoveryState};
-use super::super::health::checker::Owned;
 use super::super::sticky::Sticky;
 use super::{Files, Registry, Upstreams};
 use crate::config::schema::{self, Discover};
 use crate::config::{self, Change};
+use crate::upstream::task::Owned;
 
 /// An upstream of the current configuration that looks for backends.
 pub(super) struct RunningDiscovery {

@@ -10,10 +10,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::super::backend::Backend;
-use super::super::health::checker::Changed;
 use super::state::Cause;
 use super::watch::BackendWatch;
-use crate::telemetry::backend_state::{AdminState, BackendState, Health};
+use crate::backend::BackendState;
+use crate::backend::labels::{AdminState, Health};
+use crate::upstream::task::Changed;
 
 /// A look at all backends that led to no ejection is not repeated for a millisecond for each so many backends.
 const BACKENDS_PER_MS: u64 = 64;

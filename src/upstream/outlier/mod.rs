@@ -16,9 +16,10 @@ use std::sync::Arc;
 use super::backend::Backend;
 use super::balance::Tried;
 use super::balance::rng::mix;
-use super::health::checker::Changed;
+use crate::backend::BackendState;
+use crate::backend::InFlight;
 use crate::config::schema::Outlier;
-use crate::telemetry::backend_state::{BackendState, InFlight};
+use crate::upstream::task::Changed;
 use group::{Judged, JudgedSet, WatchGroup, takes_requests};
 use watch::BackendWatch;
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::members::tests::backend;
 use super::*;
+use crate::backend::labels::{BackendCondition, Health};
 use crate::config::values::{Percent, Period};
-use crate::telemetry::backend_state::{BackendCondition, Health};
 
 fn rules() -> Outlier {
     Outlier { consecutive: 2, eject: Period::from_secs(1), ..Outlier::default() }
@@ -223,7 +223,7 @@ fn shipped_defaults_eject_after_five_failed_attempts_or_eight_5xx_for_ten_second
 fn the_last_backend_that_takes_requests_is_never_ejected() {
     let all = backends(3);
     let detector = Arc::new(Detector::new(&rules(), &all, None));
-    all[1].vitals.set_mark(crate::telemetry::backend_state::AdminState::Draining, 0);
+    all[1].vitals.set_mark(crate::backend::labels::AdminState::Draining, 0);
     all[2].vitals.set_health(Health::Down, "refused", 0);
     fail(&detector, &all[0], 9, 10);
     assert!(!all[0].vitals.is_ejected());

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::group::WatchGroup;
 use super::state::{Cause, EjectionState, EndedRun, Report};
+use crate::backend::BackendState;
 use crate::config::schema::Outlier;
-use crate::telemetry::backend_state::BackendState;
 
 /// No trial is due.
 const NEVER: u64 = u64::MAX;

@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use super::super::balance::tests::balancer;
 use super::super::balance::{Balancer, Tried};
 use super::*;
+use crate::backend::OnFree;
 use crate::config::schema::Balance;
-use crate::telemetry::backend_state::OnFree;
 
 /// Slots that are given back by hand.
 #[derive(Default)]

@@ -5,17 +5,20 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use super::params::Plan;
+use crate::backend::BackendState;
+use crate::backend::OnFree;
+use crate::backend::labels::{AdminState, Health};
 use crate::config::schema;
 use crate::config::values::BackendAddress;
-use crate::telemetry::backend_state::{AdminState, BackendState, Health, OnFree};
+use crate::pool::backend_addr::BackendAddr;
+use crate::pool::transport_settings::TransportSettings;
 use crate::upstream::Upstream;
 use crate::upstream::admin_override::Wanted;
-use crate::upstream::backend::{Backend, BackendAddr};
+use crate::upstream::backend::Backend;
 use crate::upstream::balance::rng::Prng;
 use crate::upstream::balance::tests::vitals;
-use crate::upstream::health::checker::Changed;
 use crate::upstream::health::hysteresis::Hysteresis;
-use crate::upstream::peer::TransportSettings;
+use crate::upstream::task::Changed;
 
 /// A day in 2023: what is stored as zero is not now.
 const START_MS: u64 = 1_700_000_000_000;

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::distribution::{Ring, Turns};
+use crate::backend::BackendState;
+use crate::backend::labels::{AdminState, Health};
 use crate::config::schema::{Balance, Retry};
-use crate::telemetry::backend_state::{AdminState, BackendState, Health};
 use crate::upstream::Upstream;
 use crate::upstream::backend::Backend;
 use crate::upstream::balance::Tried;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::backends::Mood;
 use super::reference_queue::Waiting;
-use crate::telemetry::backend_state::InFlight;
+use crate::backend::InFlight;
 use crate::upstream::Upstream;
 use crate::upstream::backend::Backend;
 use crate::upstream::balance::Tried;

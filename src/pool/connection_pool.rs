@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
 use tokio_util::either::Either;
 
-use super::backend::is_in_use;
+use crate::pool::backend_addr::is_in_use;
 
 /// How often those that wait are looked at.
 const IDLE_SWEEP_INTERVAL: Duration = Duration::from_secs(1);

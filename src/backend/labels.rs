@@ -1,6 +1,7 @@
 //! The words that say how a backend is and how attempts at it end. Labels and nothing else: `backend_state` keeps the cells.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -256,4 +257,13 @@ impl fmt::Display for RetryReason {
             Self::Status(status) => status.fmt(f),
         }
     }
+}
+
+/// A backend that could not be picked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassedOver {
+    /// Its name.
+    pub backend: Arc<str>,
+    /// Why not.
+    pub why: ExclusionReason,
 }

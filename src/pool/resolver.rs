@@ -7,11 +7,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::addresses::Addresses;
-use super::backend::BackendAddr;
-use super::clock;
-use super::health::checker::Changed;
-use super::lookup::Lookup;
+use crate::clock;
+use crate::pool::addresses::Addresses;
+use crate::pool::backend_addr::BackendAddr;
+use crate::pool::lookup::Lookup;
+
+/// Called after the addresses of a name have changed.
+pub type OnChange = Arc<dyn Fn() + Send + Sync>;
 
 /// From one look-up to the next.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -23,13 +25,13 @@ const JITTER: f64 = 0.1;
 pub struct Resolver {
     lookup: Lookup,
     resolved: Arc<BackendAddr>,
-    changed: Changed,
+    changed: OnChange,
     failures: u32,
 }
 
 impl Resolver {
     /// `changed` is called after the addresses have changed.
-    pub fn new(name: &str, port: u16, resolved: Arc<BackendAddr>, changed: Changed) -> Self {
+    pub fn new(name: &str, port: u16, resolved: Arc<BackendAddr>, changed: OnChange) -> Self {
         Self { lookup: Lookup::new(name, port), resolved, changed, failures: 0 }
     }
 
@@ -87,7 +89,7 @@ mod tests {
     fn resolver(name: &str) -> (Resolver, Arc<BackendAddr>, Arc<AtomicU32>) {
         let resolved = Arc::new(BackendAddr::new(&format!("{name}:80").parse().unwrap()));
         let changes = Arc::new(AtomicU32::new(0));
-        let changed: Changed = Arc::new({
+        let changed: OnChange = Arc::new({
             let changes = Arc::clone(&changes);
             move || {
                 changes.fetch_add(1, Ordering::Relaxed);

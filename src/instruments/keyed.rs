@@ -9,14 +9,14 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many cells that nobody holds are kept, of a kind.
-pub(super) const MAX_UNREFERENCED: usize = 10_000;
+pub(crate) const MAX_UNREFERENCED: usize = 10_000;
 
 /// How many new keys may come between two looks for what to forget, so that a look costs nothing on average.
 const SLACK: usize = 1_000;
 
 /// Cells by key.
 #[derive(Debug)]
-pub(super) struct KeyedRegistry<K, T> {
+pub(crate) struct KeyedRegistry<K, T> {
     inner: Mutex<Inner<K, T>>,
 }
 
@@ -28,12 +28,12 @@ struct Inner<K, T> {
 }
 
 impl<K: Hash + Eq + Clone, T> KeyedRegistry<K, T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { inner: Mutex::new(Inner { cells: HashMap::new(), tick: 0, look_at: MAX_UNREFERENCED + SLACK }) }
     }
 
     /// The cells of this key; `make` makes them if there are none yet.
-    pub(super) fn get(&self, key: K, make: impl FnOnce(&K) -> T) -> Arc<T> {
+    pub(crate) fn get(&self, key: K, make: impl FnOnce(&K) -> T) -> Arc<T> {
         let mut inner = self.lock();
         inner.tick += 1;
         let tick = inner.tick;
@@ -50,7 +50,7 @@ impl<K: Hash + Eq + Clone, T> KeyedRegistry<K, T> {
     }
 
     /// All cells that somebody holds. Sampled, so that no lock is held while they are shown.
-    pub(super) fn held(&self) -> Vec<Arc<T>> {
+    pub(crate) fn held(&self) -> Vec<Arc<T>> {
         let inner = self.lock();
         inner.cells.values().filter(|(_, cells)| Arc::strong_count(cells) > 1).map(|(_, c)| Arc::clone(c)).collect()
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::BackendState;
+use crate::backend::BackendState;
 
 impl BackendState {
     /// Attempts under way.

@@ -27,10 +27,10 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_util::either::Either;
 
-use super::addresses::{Addresses, Destination};
-use super::coalesce::CoalescedWriter;
-use super::connection_pool::{ConnectionPool, IdleConn, PoolKey, Socket};
-use super::dial;
+use crate::pool::addresses::{Addresses, Destination};
+use crate::pool::connection_pool::{ConnectionPool, IdleConn, PoolKey, Socket};
+use crate::pool::dial;
+use crate::pool::http1::coalesce::CoalescedWriter;
 
 /// The terms of a lease: shared by the attempt and by the socket that Pingora gets.
 #[derive(Debug)]

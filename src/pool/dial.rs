@@ -24,9 +24,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
 
-use super::addresses::{Addresses, Destination};
-use super::connection_pool::Socket;
-use super::upgrade;
+use crate::pool::addresses::{Addresses, Destination};
+use crate::pool::connection_pool::Socket;
+use crate::pool::upgrade;
 use crate::proxy_protocol::{AddressPair, encode_v2};
 use crate::resource_exhaustion;
 
@@ -82,7 +82,7 @@ impl Dialer {
 }
 
 /// A socket for HTTP/1 in plain, opened within this time, kept alive by the kernel so.
-pub(super) async fn open(to: &Destination, within: Option<Duration>, alive: Option<&TcpKeepalive>) -> Result<Socket> {
+pub(crate) async fn open(to: &Destination, within: Option<Duration>, alive: Option<&TcpKeepalive>) -> Result<Socket> {
     let opening = async {
         let socket = dial(to).await?;
         if let (Either::Left(tcp), Some(times)) = (&socket, alive) {
@@ -101,7 +101,7 @@ fn failed(to: &Destination, error: io::Error) -> Box<Error> {
     Error::because(kind(&error), format!("connecting to {to}"), error)
 }
 
-pub(super) async fn dial(to: &Destination) -> io::Result<Socket> {
+pub(crate) async fn dial(to: &Destination) -> io::Result<Socket> {
     match to {
         Destination::One(PeerAddress::Inet(address)) => tcp(*address).await.map(Either::Left),
         Destination::One(PeerAddress::Unix(address)) => {

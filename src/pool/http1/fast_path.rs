@@ -19,7 +19,7 @@ const EXTRA_FIELDS: usize = 6;
 
 /// What the bytes of a response begin with.
 #[derive(Debug)]
-pub(super) enum ParsedHead {
+pub(in crate::pool) enum ParsedHead {
     Partial,
     Plain(FixedLengthResponse),
     /// Anything else; the bytes are all still there.
@@ -28,12 +28,12 @@ pub(super) enum ParsedHead {
 
 /// A plain response.
 #[derive(Debug)]
-pub(super) struct FixedLengthResponse {
-    pub(super) response: Box<ResponseHeader>,
+pub(in crate::pool) struct FixedLengthResponse {
+    pub(in crate::pool) response: Box<ResponseHeader>,
     /// Of its body.
-    pub(super) length: usize,
+    pub(in crate::pool) length: usize,
     /// Whether the backend keeps the connection.
-    pub(super) keeps: bool,
+    pub(in crate::pool) keeps: bool,
 }
 
 /// Whether a request of a client, which has passed the listener's look, has no fields but Connection that end at Weir
@@ -65,7 +65,7 @@ fn ends_here(name: &HeaderName) -> bool {
 }
 
 /// The one length that there is, in digits.
-pub(super) fn length(headers: &HeaderMap) -> Option<usize> {
+pub(in crate::pool) fn length(headers: &HeaderMap) -> Option<usize> {
     let mut all = headers.get_all(header::CONTENT_LENGTH).iter();
     let (Some(one), None) = (all.next(), all.next()) else { return None };
     number(one.as_bytes())
@@ -123,7 +123,7 @@ impl FramingHeaders {
 }
 
 /// Takes the head off these bytes if it is plain. `bodiless`: the request was HEAD.
-pub(super) fn head(bytes: &mut BytesMut, bodiless: bool) -> ParsedHead {
+pub(in crate::pool) fn head(bytes: &mut BytesMut, bodiless: bool) -> ParsedHead {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
     let strict = httparse::ParserConfig::default();

@@ -12,7 +12,7 @@ use tokio::io::AsyncWrite;
 
 /// What is held back of what was written.
 #[derive(Debug, Default)]
-pub(super) struct CoalescedWriter {
+pub(in crate::pool) struct CoalescedWriter {
     waits: bool,
     held: BytesMut,
     sent: bool,
@@ -20,12 +20,12 @@ pub(super) struct CoalescedWriter {
 
 impl CoalescedWriter {
     /// `body_is_here`: what is written first waits for more.
-    pub(super) fn new(body_is_here: bool) -> Self {
+    pub(in crate::pool) fn new(body_is_here: bool) -> Self {
         Self { waits: body_is_here, held: BytesMut::new(), sent: false }
     }
 
     /// Whether the stream has taken all that was held back, or something if nothing was.
-    pub(super) fn has_sent(&self) -> bool {
+    pub(in crate::pool) fn has_sent(&self) -> bool {
         self.sent
     }
 
@@ -33,7 +33,7 @@ impl CoalescedWriter {
     ///
     /// # Errors
     /// The stream's.
-    pub(super) fn poll_write<S: AsyncWrite>(
+    pub(in crate::pool) fn poll_write<S: AsyncWrite>(
         &mut self,
         mut stream: Pin<&mut S>,
         cx: &mut Context<'_>,

@@ -14,22 +14,22 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::shared_io::SharedSocket;
+use crate::pool::http1::shared_io::SharedSocket;
 
 /// Gives what was read, then what comes. What is written goes nowhere: the request has left by another way.
 #[derive(Debug)]
-pub(super) struct RewindIo {
+pub(in crate::pool) struct RewindIo {
     read: BytesMut,
     line: Arc<SharedSocket>,
 }
 
 impl RewindIo {
-    pub(super) fn new(read: BytesMut, line: Arc<SharedSocket>) -> Self {
+    pub(in crate::pool) fn new(read: BytesMut, line: Arc<SharedSocket>) -> Self {
         Self { read, line }
     }
 
     /// Whether all that was read has been given.
-    pub(super) fn is_spent(&self) -> bool {
+    pub(in crate::pool) fn is_spent(&self) -> bool {
         self.read.is_empty()
     }
 }

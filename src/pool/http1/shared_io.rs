@@ -14,11 +14,11 @@ use pingora_core::{Error, ErrorType, Result};
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
-use super::checkout::PooledStream;
+use crate::pool::checkout::PooledStream;
 
 /// The socket: the response's own, or shared with the request's body while there is one on its way.
 #[derive(Debug)]
-pub(super) enum SharedIo {
+pub(in crate::pool) enum SharedIo {
     Own {
         leased: Box<PooledStream>,
         /// The request has gone whole.
@@ -29,7 +29,7 @@ pub(super) enum SharedIo {
 
 /// The socket, as the request's body and the response share it.
 #[derive(Debug)]
-pub(super) struct SharedSocket {
+pub(in crate::pool) struct SharedSocket {
     leased: Mutex<PooledStream>,
     sent: AtomicBool,
     /// Why the backend takes no more. It may have answered all the same.
@@ -37,12 +37,12 @@ pub(super) struct SharedSocket {
 }
 
 impl SharedIo {
-    pub(super) fn new(leased: PooledStream) -> Self {
+    pub(in crate::pool) fn new(leased: PooledStream) -> Self {
         Self::Own { leased: Box::new(leased), sent: false }
     }
 
     /// The socket from here on for another, too.
-    pub(super) fn share(&mut self) -> Arc<SharedSocket> {
+    pub(in crate::pool) fn share(&mut self) -> Arc<SharedSocket> {
         match self {
             Self::Own { leased, sent } => {
                 let (leased, sent) = (Mutex::new(leased.take()), AtomicBool::new(*sent));
@@ -54,14 +54,14 @@ impl SharedIo {
         }
     }
 
-    pub(super) fn with<T>(&mut self, act: impl FnOnce(&mut PooledStream) -> T) -> T {
+    pub(in crate::pool) fn with<T>(&mut self, act: impl FnOnce(&mut PooledStream) -> T) -> T {
         match self {
             Self::Own { leased, .. } => act(leased),
             Self::Shared(shared) => act(&mut shared.lock()),
         }
     }
 
-    pub(super) fn id(&self) -> UniqueIDType {
+    pub(in crate::pool) fn id(&self) -> UniqueIDType {
         match self {
             Self::Own { leased, .. } => leased.id(),
             Self::Shared(shared) => shared.lock().id(),
@@ -69,7 +69,7 @@ impl SharedIo {
     }
 
     /// Whether the request has gone whole.
-    pub(super) fn is_sent(&self) -> bool {
+    pub(in crate::pool) fn is_sent(&self) -> bool {
         match self {
             Self::Own { sent, .. } => *sent,
             Self::Shared(shared) => shared.sent.load(Ordering::Acquire),
@@ -77,12 +77,12 @@ impl SharedIo {
     }
 
     /// Whether nothing is left to do on it but to read the response.
-    pub(super) fn only_reads(&self) -> bool {
+    pub(in crate::pool) fn only_reads(&self) -> bool {
         matches!(self, Self::Own { sent: true, .. })
     }
 
     /// Writes the request's header, which is all of it or not.
-    pub(super) async fn write(&mut self, header: &mut impl Buf, whole: bool) -> io::Result<()> {
+    pub(in crate::pool) async fn write(&mut self, header: &mut impl Buf, whole: bool) -> io::Result<()> {
         write(header, |cx, data| self.with(|leased| Pin::new(leased).poll_write(cx, data))).await?;
         match self {
             Self::Own { sent, .. } => *sent = whole,
@@ -91,12 +91,12 @@ impl SharedIo {
         Ok(())
     }
 
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
+    pub(in crate::pool) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
         self.with(|leased| poll_read_buf(Pin::new(leased), cx, buf))
     }
 
     /// The first that went wrong is what the attempt failed by.
-    pub(super) fn failed(&self, error: Box<Error>) -> Box<Error> {
+    pub(in crate::pool) fn failed(&self, error: Box<Error>) -> Box<Error> {
         match self {
             Self::Own { .. } => error,
             Self::Shared(shared) => {
@@ -107,7 +107,7 @@ impl SharedIo {
 }
 
 impl SharedSocket {
-    pub(super) fn lock(&self) -> MutexGuard<'_, PooledStream> {
+    pub(in crate::pool) fn lock(&self) -> MutexGuard<'_, PooledStream> {
         self.leased.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -135,7 +135,7 @@ async fn write(
 }
 
 /// For a request without a body.
-pub(super) struct EmptyBodyWriter;
+pub(in crate::pool) struct EmptyBodyWriter;
 
 #[async_trait]
 impl BodyWrite for EmptyBodyWriter {
@@ -156,14 +156,14 @@ impl BodyWrite for EmptyBodyWriter {
 }
 
 /// The body of a request on its way.
-pub(super) struct BodyWriter {
+pub(in crate::pool) struct BodyWriter {
     line: Arc<SharedSocket>,
     left: usize,
 }
 
 impl BodyWriter {
     /// Of so many bytes.
-    pub(super) fn new(line: Arc<SharedSocket>, left: usize) -> Self {
+    pub(in crate::pool) fn new(line: Arc<SharedSocket>, left: usize) -> Self {
         Self { line, left }
     }
 }

@@ -3,6 +3,8 @@
 //! Writing is a relaxed atomic add: no lock, and no allocation but for the first status of a class. Nothing here
 //! knows a label or a family.
 
+pub mod keyed;
+
 use std::ops::Deref;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +14,7 @@ use std::time::Duration;
 /// 128 bytes, because Intel's prefetcher fetches lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-pub(super) struct CachePadded<T>(pub(super) T);
+pub(crate) struct CachePadded<T>(pub(crate) T);
 
 impl<T> Deref for CachePadded<T> {
     type Target = T;
@@ -53,18 +55,18 @@ const PER_CLASS: usize = 100;
 
 /// One count a status, 0 to 999. A hundred of them are allocated when the first of their class is counted.
 #[derive(Debug, Default)]
-pub(super) struct StatusCounters([OnceLock<Box<[Counter; PER_CLASS]>>; CLASSES]);
+pub(crate) struct StatusCounters([OnceLock<Box<[Counter; PER_CLASS]>>; CLASSES]);
 
 impl StatusCounters {
     /// One more of `status`; what is no status counts as 999.
-    pub(super) fn bump(&self, status: u16) {
+    pub(crate) fn bump(&self, status: u16) {
         let status = usize::from(status).min(CLASSES * PER_CLASS - 1);
         let class = self.0[status / PER_CLASS].get_or_init(|| Box::new([const { Counter::new() }; PER_CLASS]));
         class[status % PER_CLASS].bump();
     }
 
     /// All that were seen, with their counts, in ascending order.
-    pub(super) fn seen(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+    pub(crate) fn seen(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
         let classes = self.0.iter().enumerate().filter_map(|(at, class)| Some((at, class.get()?)));
         classes.flat_map(|(at, class)| {
             let status = move |low| u16::try_from(at * PER_CLASS + low).unwrap_or(u16::MAX);
@@ -74,7 +76,7 @@ impl StatusCounters {
 }
 
 /// Upper bounds of the buckets of request and response times, in nanoseconds: 0.5 ms to 60 s.
-pub(super) const LATENCY: &[u64] = &[
+pub(crate) const LATENCY: &[u64] = &[
     500_000,
     1_000_000,
     2_500_000,
@@ -94,7 +96,7 @@ pub(super) const LATENCY: &[u64] = &[
 ];
 
 /// Upper bounds of the buckets of connect times, in nanoseconds: 0.1 ms to 3 s.
-pub(super) const CONNECT: &[u64] = &[
+pub(crate) const CONNECT: &[u64] = &[
     100_000,
     250_000,
     500_000,
@@ -113,7 +115,7 @@ pub(super) const CONNECT: &[u64] = &[
 
 /// A histogram of durations. An observation is two atomic adds.
 #[derive(Debug)]
-pub(super) struct Histogram {
+pub(crate) struct Histogram {
     bounds: &'static [u64],
     // One more than bounds: the last is for what is longer than all of them.
     buckets: Box<[AtomicU64]>,
@@ -122,23 +124,23 @@ pub(super) struct Histogram {
 
 /// A histogram as it was at one moment.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Observed {
+pub(crate) struct Observed {
     /// (upper bound in nanoseconds, observations up to it), ascending; the last bound is not infinity.
-    pub(super) buckets: Vec<(u64, u64)>,
+    pub(crate) buckets: Vec<(u64, u64)>,
     /// All observations.
-    pub(super) count: u64,
+    pub(crate) count: u64,
     /// Their sum.
-    pub(super) nanos: u64,
+    pub(crate) nanos: u64,
 }
 
 impl Histogram {
     /// Empty, with these upper bounds in ascending nanoseconds.
-    pub(super) fn new(bounds: &'static [u64]) -> Self {
+    pub(crate) fn new(bounds: &'static [u64]) -> Self {
         Self { bounds, buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
     }
 
     /// One more observation.
-    pub(super) fn observe(&self, took: Duration) {
+    pub(crate) fn observe(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let at = self.bounds.partition_point(|bound| *bound < nanos);
         self.buckets[at].fetch_add(1, Ordering::Relaxed);
@@ -147,7 +149,7 @@ impl Histogram {
 
     /// What was observed by now; `None`: nothing yet. The count is the sum of the buckets, so that a scrape amidst
     /// observations never shows a last bucket that differs from the count.
-    pub(super) fn observed(&self) -> Option<Observed> {
+    pub(crate) fn observed(&self) -> Option<Observed> {
         let mut count = 0;
         let mut buckets = Vec::with_capacity(self.bounds.len());
         for (at, bucket) in self.buckets.iter().enumerate() {

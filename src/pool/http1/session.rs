@@ -23,10 +23,10 @@ use pingora_core::protocols::{Digest, UniqueIDType};
 use pingora_core::{Error, ErrorType, OkOrErr, OrErr, Result};
 use tokio::io::AsyncWrite;
 
-use super::checkout::{Checkout, PooledStream};
-use super::fast_path::{self, ParsedHead};
-use super::rewind_io::RewindIo;
-use super::shared_io::{BodyWriter, EmptyBodyWriter, SharedIo};
+use crate::pool::checkout::{Checkout, PooledStream};
+use crate::pool::http1::fast_path::{self, ParsedHead};
+use crate::pool::http1::rewind_io::RewindIo;
+use crate::pool::http1::shared_io::{BodyWriter, EmptyBodyWriter, SharedIo};
 use crate::turn;
 
 /// Room for the head of a response, and for a small body behind it.
@@ -83,7 +83,7 @@ pub struct Http1Session {
 }
 
 impl Http1Session {
-    pub(super) fn new(leased: PooledStream) -> Self {
+    pub(in crate::pool) fn new(leased: PooledStream) -> Self {
         Self {
             line: SharedIo::new(leased),
             request: None,
@@ -96,7 +96,7 @@ impl Http1Session {
     }
 
     /// Keeps the connection if both sides are through with it.
-    pub(super) async fn release(mut self) {
+    pub(in crate::pool) async fn release(mut self) {
         turn::rise();
         let good = match self.state {
             State::Head => false,

@@ -15,9 +15,9 @@ use pingora_core::protocols::tls::CustomALPN;
 use pingora_core::upstreams::peer::{ALPN, HttpPeer, Peer};
 use pingora_core::{Error, ErrorType, Result};
 
-use super::checkout::{Checkout, PendingCheckout};
-use super::connection_pool::IdleConn;
-use super::http1_session::Http1Session;
+use crate::pool::checkout::{Checkout, PendingCheckout};
+use crate::pool::connection_pool::IdleConn;
+use crate::pool::http1::session::Http1Session;
 
 /// Sets the numbers of leases apart from those of attempts outside of Pingora's pool, so that none of these is ever taken for a
 /// leased one at the same address: Pingora looks into its pool in between.
@@ -95,9 +95,9 @@ impl Connector for PoolConnector {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use super::super::checkout::IoTimeouts;
-    use super::super::connection_pool::{ConnectionPool, PoolKey};
     use super::*;
+    use crate::pool::checkout::IoTimeouts;
+    use crate::pool::connection_pool::{ConnectionPool, PoolKey};
 
     fn grant() -> PendingCheckout {
         let (kept, key) = (Arc::new(ConnectionPool::new(1)), PoolKey { backend: 1, settings: 1 });

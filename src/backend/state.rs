@@ -7,16 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::instruments::CachePadded;
-use super::load_estimate::LoadEstimate;
-use super::meters::BackendMeters;
+use crate::backend::load_estimate::LoadEstimate;
+use crate::backend::meters::BackendMeters;
+use crate::instruments::CachePadded;
 use arc_swap::{ArcSwap, ArcSwapOption};
 
-mod in_flight;
+use super::in_flight::OnFree;
 
-pub use in_flight::{InFlight, OnFree};
-
-pub use super::labels::{AdminState, BackendCondition, ExclusionReason, Health, Outcome, PickReason, RetryReason};
+use crate::backend::labels::{AdminState, BackendCondition, Health, Outcome, RetryReason};
 
 /// What a backend is called in metrics and logs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,11 +37,11 @@ const NO_WEIGHT: u32 = u32::MAX;
 #[derive(Debug)]
 pub struct BackendState {
     labels: ArcSwap<Labels>,
-    in_flight: CachePadded<AtomicU32>,
+    pub(super) in_flight: CachePadded<AtomicU32>,
     score: CachePadded<LoadEstimate>,
     /// 0: none.
-    limit: AtomicU32,
-    on_free: ArcSwapOption<OnFree>,
+    pub(super) limit: AtomicU32,
+    pub(super) on_free: ArcSwapOption<OnFree>,
     health: AtomicU8,
     mark: AtomicU8,
     member: AtomicBool,
@@ -234,7 +232,7 @@ impl BackendState {
 
     /// Attempts that have ended, however.
     pub fn attempts(&self) -> u64 {
-        self.meters.attempts.iter().map(super::instruments::Counter::get).sum()
+        self.meters.attempts.iter().map(crate::instruments::Counter::get).sum()
     }
 
     /// Counts an attempt that was followed by another.
@@ -270,12 +268,12 @@ impl BackendState {
     }
 
     /// What was counted, for the scrape.
-    pub(super) fn meters(&self) -> &BackendMeters {
+    pub(crate) fn meters(&self) -> &BackendMeters {
         &self.meters
     }
 
     /// Gives it another name; its counts go on.
-    pub(super) fn rename(&self, labels: Labels) {
+    pub(crate) fn rename(&self, labels: Labels) {
         if **self.labels.load() != labels {
             self.labels.store(Arc::new(labels));
         }

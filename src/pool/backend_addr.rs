@@ -1,0 +1,196 @@
+//! The current address of a backend: fixed, or what its name resolves to now.
+//!
+//! It never resolves: `resolver` sets the addresses. Its generation number changes whenever an address is gone, so the
+//! pool knows which idle connections lead nowhere.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwapOption;
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
+use tokio::sync::Notify;
+
+use super::addresses::{Addresses, Destination};
+use crate::config::values::BackendAddress;
+
+/// Where a backend is right now.
+#[derive(Debug)]
+pub struct BackendAddr {
+    source: Source,
+    identity: AtomicU64,
+}
+
+/// The identities of places that something may still be sent to.
+static IN_USE: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+
+fn in_use() -> MutexGuard<'static, BTreeSet<u64>> {
+    IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a place has this identity: connections to one that is gone, or has moved, are of no use.
+pub(super) fn is_in_use(identity: u64) -> bool {
+    in_use().contains(&identity)
+}
+
+/// No two places have the same, nor one before and after it moved.
+fn new_identity() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let identity = NEXT.fetch_add(1, Ordering::Relaxed);
+    in_use().insert(identity);
+    identity
+}
+
+impl Drop for BackendAddr {
+    fn drop(&mut self) {
+        in_use().remove(self.identity.get_mut());
+    }
+}
+
+#[derive(Debug)]
+enum Source {
+    Fixed(PeerAddress),
+    /// A path that the system does not take as a socket's.
+    Impossible,
+    Dns {
+        current: ArcSwapOption<Addresses>,
+        changed: Notify,
+    },
+}
+
+impl BackendAddr {
+    /// A fixed address is there at once; a name has none until `resolve` sets one.
+    pub fn new(address: &BackendAddress) -> Self {
+        let source = match address {
+            BackendAddress::Socket(socket) => Source::Fixed(PeerAddress::Inet(*socket)),
+            BackendAddress::Unix(path) => std::os::unix::net::SocketAddr::from_pathname(path)
+                .map_or(Source::Impossible, |unix| Source::Fixed(PeerAddress::Unix(unix))),
+            BackendAddress::Dns(..) => Source::Dns { current: ArcSwapOption::empty(), changed: Notify::new() },
+        };
+        Self { source, identity: AtomicU64::new(new_identity()) }
+    }
+
+    /// What connections to this place may be kept under: another one whenever an address is gone.
+    pub fn generation(&self) -> u64 {
+        self.identity.load(Ordering::Acquire)
+    }
+
+    /// Where to connect to; nothing while a name has not resolved.
+    pub fn current(&self) -> Option<Destination> {
+        match &self.source {
+            Source::Fixed(address) => Some(Destination::One(address.clone())),
+            Source::Impossible => None,
+            Source::Dns { current, .. } => current.load_full().map(Destination::Any),
+        }
+    }
+
+    /// The addresses of a name that has resolved.
+    pub fn addresses(&self) -> Option<Arc<Addresses>> {
+        match &self.source {
+            Source::Dns { current, .. } => current.load_full(),
+            Source::Fixed(_) | Source::Impossible => None,
+        }
+    }
+
+    /// Whether there is an address to connect to.
+    pub fn is_known(&self) -> bool {
+        match &self.source {
+            Source::Fixed(_) => true,
+            Source::Impossible => false,
+            Source::Dns { current, .. } => current.load().is_some(),
+        }
+    }
+
+    /// Sets what a name resolves to; returns what it was when that is a change. A fixed address stays. Connections to the
+    /// addresses that stay are kept, unless another one is gone: which of them leads where is not known.
+    pub fn set(&self, addresses: impl Into<Addresses>) -> Option<Option<Arc<Addresses>>> {
+        let Source::Dns { current, changed } = &self.source else { return None };
+        let (before, addresses) = (current.load_full(), addresses.into());
+        if before.as_ref().is_some_and(|before| before.same_as(&addresses)) {
+            return None;
+        }
+        if let Some(good) = before.as_ref().and_then(|before| before.in_order().next()) {
+            addresses.set_good(good);
+        }
+        let all_stay = before.as_ref().is_some_and(|before| addresses.covers(before));
+        current.store(Some(Arc::new(addresses)));
+        if !all_stay {
+            let moved_from = self.identity.swap(new_identity(), Ordering::AcqRel);
+            in_use().remove(&moved_from);
+        }
+        changed.notify_waiters();
+        Some(before)
+    }
+
+    /// Waits until there is an address; for ever if none ever comes.
+    pub async fn known(&self) -> Destination {
+        loop {
+            let Source::Dns { changed, .. } = &self.source else {
+                match self.current() {
+                    Some(address) => return address,
+                    None => std::future::pending::<()>().await,
+                }
+                continue;
+            };
+            // Registered before the look, so that no change falls between the two.
+            let notified = changed.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            if let Some(address) = self.current() {
+                return address;
+            }
+            notified.await;
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    #[test]
+    fn connections_outlive_a_new_address_and_not_one_that_is_gone() {
+        let resolved = BackendAddr::new(&"api.internal:80".parse().unwrap());
+        let set = |list: &[&str]| {
+            resolved.set(Addresses::new(list.iter().map(|ip| format!("{ip}:80").parse().unwrap())).unwrap());
+            resolved.generation()
+        };
+        let first = set(&["10.0.0.1", "10.0.0.2"]);
+        assert_eq!(set(&["10.0.0.2", "10.0.0.1"]), first, "rotated");
+        assert_eq!(set(&["10.0.0.3", "10.0.0.2", "10.0.0.1"]), first, "one more");
+        assert!(is_in_use(first));
+        resolved.addresses().unwrap().set_good("10.0.0.2:80".parse().unwrap());
+        assert_ne!(set(&["10.0.0.3", "10.0.0.2"]), first, "one is gone");
+        assert!(!is_in_use(first));
+        let first_tried = resolved.addresses().unwrap().in_order().next().unwrap();
+        assert_eq!(first_tried.to_string(), "10.0.0.2:80", "still the one that works");
+    }
+
+    #[tokio::test]
+    async fn a_name_is_unknown_until_set_and_wakes_who_waits() {
+        let resolved = Arc::new(BackendAddr::new(&"api.internal:80".parse().unwrap()));
+        assert!(!resolved.is_known() && resolved.current().is_none());
+        let waiting = tokio::spawn({
+            let resolved = Arc::clone(&resolved);
+            async move { resolved.known().await.to_string() }
+        });
+        tokio::task::yield_now().await;
+        let address: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        assert!(matches!(resolved.set(address), Some(None)));
+        assert!(resolved.set(address).is_none(), "no change");
+        assert_eq!(waiting.await.unwrap(), "127.0.0.1:80");
+    }
+
+    #[test]
+    fn a_fixed_address_is_known_and_stays() {
+        for text in ["127.0.0.1:80", "[::1]:80", "unix:/tmp/a.sock"] {
+            let resolved = BackendAddr::new(&text.parse().unwrap());
+            assert!(resolved.is_known());
+            assert!(resolved.set("127.0.0.1:81".parse::<SocketAddr>().unwrap()).is_none());
+            assert_eq!(resolved.current().unwrap().to_string(), text.trim_start_matches("unix:"));
+        }
+    }
+}

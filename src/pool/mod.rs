@@ -1,0 +1,17 @@
+//! The transport to backends: connection pool, dialling, TLS and PROXY settings, and HTTP/1 sessions.
+//!
+//! It turns a backend's address into a connection for one attempt. It never names an upstream, a route or a metric.
+
+pub mod addresses;
+pub mod backend_addr;
+pub mod checkout;
+pub mod connection_pool;
+pub mod connector;
+pub mod dial;
+pub mod http1;
+pub mod idle_limit;
+mod lookup;
+pub mod peer;
+pub mod resolver;
+pub mod transport_settings;
+mod upgrade;

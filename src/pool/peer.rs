@@ -1,0 +1,183 @@
+//! Prebuilt `HttpPeer` templates, one per upstream and route. An attempt copies one and sets the address.
+//!
+//! It opens no connection and resolves no name.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pingora_core::upstreams::peer::{ALPN, HttpPeer};
+
+use super::addresses::{Addresses, Destination};
+use super::backend_addr::BackendAddr;
+use super::checkout::{IoTimeouts, PendingCheckout};
+use super::connection_pool::{ConnectionPool, PoolKey};
+use super::connector;
+use super::dial::Dialer;
+use super::transport_settings::{TransportSettings, any_address};
+use crate::config::schema::{Protocol, RouteTimeouts};
+
+/// As long as Pingora keeps a connection that nobody else may have: zero would be for ever.
+pub const NOT_POOLED_IDLE: Duration = Duration::from_millis(1);
+
+/// What an attempt copies: a peer with the deadlines of a route.
+#[derive(Debug, Clone)]
+pub struct PeerTemplate {
+    peer: HttpPeer,
+    /// For plain HTTP/1; other connections are Pingora's to keep.
+    terms: Option<PoolSettings>,
+    /// The request asks to switch protocols, over HTTP/1.
+    tunnel: bool,
+    /// Each request has a connection of its own.
+    exclusive: bool,
+}
+
+/// What a lease goes by.
+#[derive(Debug, Clone)]
+struct PoolSettings {
+    settings: u64,
+    keep: Duration,
+    limits: IoTimeouts,
+}
+
+impl PeerTemplate {
+    /// For one upstream and one route.
+    pub fn new(wire: &TransportSettings, timeouts: &RouteTimeouts) -> Self {
+        let mut peer = wire.peer(any_address());
+        peer.options.connection_timeout = timeouts.connect.limit();
+        peer.options.total_connection_timeout = timeouts.connect.limit();
+        peer.options.read_timeout = timeouts.read.limit();
+        peer.options.write_timeout = timeouts.write.limit();
+        if wire.send_proxy {
+            peer.options.idle_timeout = Some(NOT_POOLED_IDLE);
+        }
+        let terms = wire.is_plain().then(|| {
+            peer.options.alpn = connector::alpn();
+            // The leased socket's own, so that Pingora starts no timers.
+            let limits =
+                IoTimeouts { read: peer.options.read_timeout.take(), write: peer.options.write_timeout.take() };
+            PoolSettings { settings: wire.group_key(), keep: wire.keep_alive, limits }
+        });
+        Self { peer, terms, tunnel: false, exclusive: wire.send_proxy }
+    }
+
+    /// The same for requests that ask to switch protocols: while they are a tunnel nothing but `timeouts.tunnel` ends
+    /// them, and over HTTP/1 they have a connection of their own (see `upstream::upgrade`).
+    pub fn tunnel(wire: &TransportSettings, timeouts: &RouteTimeouts) -> Self {
+        let mut template = Self::new(wire, timeouts);
+        let options = &mut template.peer.options;
+        if template.terms.take().is_some() {
+            options.alpn = ALPN::H1;
+        }
+        (options.read_timeout, options.write_timeout) = (timeouts.tunnel.limit(), timeouts.tunnel.limit());
+        if wire.protocol == Protocol::Http1 {
+            options.custom_l4 = Some(Arc::new(Dialer::to(None, true)));
+            (template.tunnel, template.exclusive) = (true, true);
+            // Where the switch was declined: nobody else may have the connection.
+            options.idle_timeout = Some(NOT_POOLED_IDLE);
+        }
+        template
+    }
+
+    /// The connection for an attempt at this backend, no wait on it longer than what is `left`; nothing where Pingora
+    /// keeps them. To be had before the peer: an address that changes in between must not meet the old one's connections.
+    pub fn lease(
+        &self,
+        address: &BackendAddr,
+        kept: &Arc<ConnectionPool>,
+        left: Option<Duration>,
+        fresh: bool,
+        now: Instant,
+    ) -> Option<PendingCheckout> {
+        let terms = self.terms.as_ref()?;
+        let key = PoolKey { backend: address.generation(), settings: terms.settings };
+        let limits = terms.limits.within(left);
+        Some(PendingCheckout::new(kept, key, terms.keep, limits, fresh, now).to(address.addresses()))
+    }
+
+    /// The peer for an attempt at this backend; nothing if its name has not resolved.
+    pub fn peer(&self, address: &BackendAddr) -> Option<Box<HttpPeer>> {
+        let identity = address.generation();
+        let place = address.current()?;
+        let mut peer = Box::new(self.peer.clone());
+        match place {
+            Destination::One(address) => peer._address = address,
+            // The lease knows them.
+            Destination::Any(_) if self.terms.is_some() => {}
+            Destination::Any(addresses) => self.aim(&mut peer, addresses, identity),
+        }
+        Some(peer)
+    }
+
+    fn aim(&self, peer: &mut HttpPeer, addresses: Arc<Addresses>, identity: u64) {
+        // Multiplied, so that identities, which are small, do not undo each other.
+        peer.group_key ^= identity.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        peer.options.custom_l4 = Some(Arc::new(Dialer::to(Some(addresses), self.tunnel)));
+    }
+
+    /// Whether each request has a connection of its own.
+    pub fn is_exclusive(&self) -> bool {
+        self.exclusive
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use pingora_core::upstreams::peer::Peer;
+
+    use super::*;
+    use crate::config::schema;
+    use crate::config::values::Period;
+
+    fn settings(yaml: &str) -> schema::Upstream {
+        serde_yaml::from_str(yaml).unwrap()
+    }
+
+    fn peer(yaml: &str, ca: Option<&[u8]>, address: &str) -> HttpPeer {
+        let template = PeerTemplate::new(
+            &TransportSettings::new(&settings(yaml), &|_| ca.map(<[u8]>::to_vec)),
+            &RouteTimeouts::default(),
+        );
+        *template.peer(&BackendAddr::new(&address.parse().unwrap())).unwrap()
+    }
+
+    #[test]
+    fn deadlines_and_protocol_come_from_the_document() {
+        let plain = peer("{}", None, "127.0.0.1:80");
+        assert_eq!(plain.address().to_string(), "127.0.0.1:80");
+        assert!(!plain.is_tls() && matches!(plain.options.alpn, ALPN::Custom(_)), "leased");
+        assert_eq!(plain.options.idle_timeout, Some(Duration::from_secs(50)));
+        assert_eq!(plain.options.total_connection_timeout, Some(Duration::from_secs(3)));
+        assert_eq!(plain.options.read_timeout, None, "the lease's");
+        let tls = peer("tls: {server_name: a}", None, "127.0.0.1:80");
+        assert_eq!(tls.options.read_timeout, Some(Duration::from_secs(60)));
+        let none = RouteTimeouts { connect: Period::ZERO, read: Period::ZERO, ..RouteTimeouts::default() };
+        let template = PeerTemplate::new(&TransportSettings::new(&settings("{}"), &|_| None), &none);
+        assert_eq!((template.peer.options.read_timeout, template.peer.options.connection_timeout), (None, None));
+        let h2c = peer("protocol: h2c", None, "unix:/tmp/a.sock");
+        assert!(!h2c.is_tls() && h2c.options.alpn == ALPN::H2 && h2c.options.max_h2_streams >= 100);
+        assert_eq!(h2c.address().to_string(), "/tmp/a.sock");
+        let h2 = peer("{protocol: h2, tls: {server_name: api.internal}}", None, "127.0.0.1:80");
+        assert!(h2.is_tls() && h2.options.verify_cert && h2.options.verify_hostname && h2.sni == "api.internal");
+        let unresolved = BackendAddr::new(&"name.invalid:80".parse().unwrap());
+        assert!(template.peer(&unresolved).is_none());
+    }
+
+    #[test]
+    fn connections_are_not_shared_between_settings() {
+        let tls = "tls: {server_name: a}";
+        let hash = |yaml: &str, ca: Option<&[u8]>| peer(yaml, ca, "127.0.0.1:80").reuse_hash();
+        let hashes = [
+            hash("{}", None),
+            hash("protocol: h2c", None),
+            hash("keep_alive: 1s", None),
+            hash(tls, None),
+            hash("{protocol: h2, tls: {server_name: a}}", None),
+            hash("tls: {server_name: a, ca: x.pem}", Some(b"one")),
+            hash("tls: {server_name: a, ca: x.pem}", Some(b"two")),
+        ];
+        let distinct: std::collections::HashSet<_> = hashes.iter().collect();
+        assert_eq!(distinct.len(), hashes.len());
+        assert_eq!(hash(tls, None), hash(tls, None));
+    }
+}
