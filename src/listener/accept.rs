@@ -9,17 +9,19 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::admitted::Admitted;
 use super::client_limits::{self, ClientConnections};
 use super::conn::Conn;
 use super::connection_tracker::{ConnectionTracker, TrackedConnection};
-use super::downstream_stream::DownstreamStream;
-use super::head_reader::LAST_CALL_AT_EXIT;
 use super::proxy_header::{self, ProxyHeader};
 use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
-use super::transport::Transport;
 use super::workers::{WorkerSlot, Workers};
-use super::{HttpService, ListenerSettings, http1, tls_accept};
+use super::{http1, tls_accept};
+use crate::listener::conn::downstream_stream::DownstreamStream;
+use crate::listener::conn::transport::Transport;
+use crate::listener::connection_permit::ConnectionPermit;
+use crate::listener::http1::head_reader::LAST_CALL_AT_EXIT;
+use crate::listener::service::HttpService;
+use crate::listener::settings::ListenerSettings;
 use crate::resource_exhaustion::LimitedWarning;
 use crate::telemetry::meters::{ConnectionResult, ListenerMeters, OpenConnection};
 use crate::turn::InlineRepoll;
@@ -157,14 +159,14 @@ impl<F: HttpService> Accepted<F> {
         let ends = ends(&mut stream, self.ends, &self.settings, &self.meters, &self.phase).await;
         let Some(ends) = ends else { return };
         let Ok(client) = admit(&stream, ends.0, &self.settings, &self.per_ip, &self.meters) else { return };
-        let admitted = Admitted::new(self.open, self.guard, client);
+        let permit = ConnectionPermit::new(self.open, self.guard, client);
         let (write, tls) = (self.settings.timeouts.write.limit(), self.settings.tls.clone());
         let name = Arc::clone(&self.settings.name);
         let conn = Conn::new(name, ends, self.settings, self.meters, self.phase.clone());
         match tls {
-            Some(endpoint) => tls_accept::serve(stream, (conn, admitted), &endpoint, &self.front, self.phase).await,
+            Some(endpoint) => tls_accept::serve(stream, (conn, permit), &endpoint, &self.front, self.phase).await,
             None => {
-                let io = DownstreamStream::new(Transport::Plain(stream), Arc::new(conn), admitted, write);
+                let io = DownstreamStream::new(Transport::Plain(stream), Arc::new(conn), permit, write);
                 http1::serve(Box::new(io), &self.front, self.phase).await;
             }
         }

@@ -13,10 +13,10 @@ use pingora_core::protocols::http::v2::server::{H2Accept, H2Options, HttpSession
 use pingora_core::protocols::{Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl};
 use tokio::sync::{Notify, watch};
 
-use super::HttpService;
 use super::conn::{Conn, EXCHANGE, Exchange};
-use super::downstream_stream::DownstreamStream;
 use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
+use crate::listener::conn::downstream_stream::DownstreamStream;
+use crate::listener::service::HttpService;
 
 /// How much of a request's body a client may send ahead, a stream and a connection.
 const STREAM_WINDOW: u32 = 256 * 1024;

@@ -4,28 +4,17 @@
 //! hands to the `HttpService`.
 
 mod accept;
-mod admitted;
-mod blocks;
 mod client_limits;
 mod conn;
+mod connection_permit;
 mod connection_tracker;
-mod continues;
-mod disconnect;
-mod downstream_stream;
-mod flush_timer;
-mod half_closed;
-mod head_reader;
 mod http1;
 mod http2;
-mod lingering_close;
-mod opening;
 mod proxy_header;
-mod reclaim;
-mod request_boundary;
+mod service;
+mod settings;
 mod shutdown;
 mod tls_accept;
-mod transport;
-mod upgrade_option;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -37,16 +26,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
-use pingora_core::apps::HttpServerApp;
 use tokio::runtime::Handle;
 
 pub use conn::{Abort, Conn, Exchange};
 pub use connection_tracker::ConnectionTracker;
+pub use service::HttpService;
+pub use settings::ListenerSettings;
 
 use crate::config::ValidatedConfig;
 use crate::config::listener_key::{ListenerKey, keyed};
-use crate::config::schema::{self, ListenerPaths, ListenerTimeouts};
+use crate::config::schema;
 use crate::config::values::Cidr;
 pub use crate::message::request_framing::BadHead;
 use crate::telemetry::meters::ListenerMeters;
@@ -60,89 +49,6 @@ use workers::Workers;
 
 /// How often, and how far apart, an address in use is tried again.
 const REBIND: (u32, Duration) = (10, Duration::from_millis(20));
-
-/// What listeners hand their requests to.
-pub trait HttpService: Send + Sync + 'static {
-    /// Pingora's proxy around our gateway.
-    type App: HttpServerApp + Send + Sync + 'static;
-
-    /// Pingora's proxy around our gateway.
-    fn app(&self) -> &Arc<Self::App>;
-
-    /// Takes note of something that never became a request, and says what to answer. `head` is what came.
-    fn refuse(&self, conn: &Conn, head: &[u8], bad: &BadHead) -> Bytes;
-
-    /// What to answer when a request is cut before its response began; `head`: a HEAD request.
-    fn abort_response(&self, why: Abort, head: bool) -> Bytes;
-}
-
-/// What a listener goes by; a reload swaps it for connections to come.
-#[derive(Debug, Clone)]
-pub struct ListenerSettings {
-    /// Which socket it is; a reload never changes it.
-    pub key: ListenerKey,
-    /// What it is called.
-    pub name: Arc<str>,
-    /// HTTP/2 by prior knowledge beside HTTP/1.1; under TLS the handshake decides.
-    pub http2: bool,
-    /// TLS; nothing: the port is plain.
-    pub tls: Option<Arc<tls::TlsEndpoint>>,
-    /// What ACME servers are answered on a plain port.
-    pub challenges: Arc<tls::Challenges>,
-    /// The port of https where every request is sent there.
-    pub redirect_https: Option<u16>,
-    /// Whose PROXY header every connection must begin with; nothing: there is none.
-    pub proxied_by: Option<Arc<[Cidr]>>,
-    /// How paths are read before routes are matched.
-    pub paths: ListenerPaths,
-    /// Deadlines.
-    pub timeouts: ListenerTimeouts,
-    /// Connections open at once; 0: no limit.
-    pub connections: usize,
-    /// The same for each client's address.
-    pub connections_per_ip: usize,
-    /// Requests that a connection may bring; 0: no limit.
-    pub requests_per_connection: usize,
-    /// HTTP/2 streams open at once on a connection.
-    pub streams: u32,
-    /// Bytes of a request line and its header together.
-    pub header_bytes: usize,
-    /// Header fields of a request.
-    pub headers: usize,
-    /// Bytes of a request target.
-    pub uri_bytes: usize,
-}
-
-impl ListenerSettings {
-    /// From the document, with what was prepared for its `tls`; `trusted`: its `trusted_proxies`.
-    pub fn new(
-        key: ListenerKey,
-        listener: &schema::Listener,
-        tls: Option<Arc<tls::TlsEndpoint>>,
-        challenges: &Arc<tls::Challenges>,
-        trusted: &[Cidr],
-    ) -> Self {
-        let bytes = |size: crate::config::values::Size| usize::try_from(size.get()).unwrap_or(usize::MAX);
-        Self {
-            key,
-            name: listener.label().into(),
-            http2: listener.http2,
-            tls,
-            challenges: Arc::clone(challenges),
-            redirect_https: listener.redirect_https.0,
-            proxied_by: listener.proxy_protocol.then(|| trusted.into()),
-            paths: listener.paths,
-            timeouts: listener.timeouts.clone(),
-            connections: listener.limits.connections,
-            connections_per_ip: listener.limits.connections_per_ip,
-            requests_per_connection: listener.limits.requests_per_connection,
-            streams: listener.limits.streams,
-            header_bytes: bytes(listener.limits.header_bytes),
-            headers: listener.limits.headers,
-            uri_bytes: bytes(listener.limits.uri_bytes),
-        }
-    }
-}
 
 /// A socket that is bound but does not accept yet.
 #[derive(Debug)]

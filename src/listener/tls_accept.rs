@@ -7,14 +7,15 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::admitted::Admitted;
 use super::conn::Conn;
-use super::downstream_stream::DownstreamStream;
-use super::request_boundary::RequestBoundary;
 use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
-use super::transport::Transport;
-use super::{BadHead, HttpService, http1};
+use super::{BadHead, http1};
 use crate::fault::Fault;
+use crate::listener::conn::downstream_stream::DownstreamStream;
+use crate::listener::conn::request_boundary::RequestBoundary;
+use crate::listener::conn::transport::Transport;
+use crate::listener::connection_permit::ConnectionPermit;
+use crate::listener::service::HttpService;
 use crate::telemetry::meters::ConnectionResult;
 use crate::tls::{self, HandshakeError, TlsEndpoint};
 
@@ -24,7 +25,7 @@ const LAST_CALL: Duration = Duration::from_millis(300);
 /// Does the handshake, then serves the connection to its end.
 pub(super) async fn serve<F: HttpService>(
     tcp: TcpStream,
-    (mut conn, admitted): (Conn, Admitted),
+    (mut conn, permit): (Conn, ConnectionPermit),
     endpoint: &TlsEndpoint,
     front: &Arc<F>,
     mut phase: ShutdownPhaseWatch,
@@ -41,12 +42,12 @@ pub(super) async fn serve<F: HttpService>(
     match done {
         Ok(Ok((stream, session))) => {
             conn.tls = Some(session);
-            let io = DownstreamStream::new(Transport::Tls(stream), Arc::new(conn), admitted, write);
+            let io = DownstreamStream::new(Transport::Tls(stream), Arc::new(conn), permit, write);
             http1::serve(Box::new(io), front, phase).await;
         }
         Ok(Err(HandshakeError::PlainHttp(tcp))) => {
             conn.meters.count(ConnectionResult::TlsError);
-            let io = DownstreamStream::new(Transport::Plain(tcp), Arc::new(conn), admitted, write);
+            let io = DownstreamStream::new(Transport::Plain(tcp), Arc::new(conn), permit, write);
             refuse_plain(io, front).await;
         }
         Ok(Err(HandshakeError::Broken(error))) => {

@@ -12,7 +12,8 @@ use pingora_proxy::{HttpProxy, ProxyServiceBuilder};
 
 use super::{Gateway, record};
 use crate::fault::Fault;
-use crate::listener::{Abort, BadHead, Conn, HttpService};
+use crate::listener::HttpService;
+use crate::listener::{Abort, BadHead, Conn};
 use crate::message::error_response::ErrorResponse;
 use crate::message::request_id::RequestId;
 use crate::pool::connector::PoolConnector;

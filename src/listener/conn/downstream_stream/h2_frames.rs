@@ -7,11 +7,15 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::super::blocks::{Blocks, Mark};
-use super::DownstreamStream;
+use crate::listener::conn::downstream_stream::DownstreamStream;
+use crate::listener::conn::header_blocks::{Blocks, Mark};
 
 impl DownstreamStream {
-    pub(super) fn poll_frames(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(in crate::listener) fn poll_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.conn.opening.holds() {
             return Poll::Pending;
         }
@@ -45,7 +49,7 @@ impl DownstreamStream {
     }
 
     /// Whoever flushes has written whole frames.
-    pub(super) fn put_interims(&mut self) {
+    pub(in crate::listener) fn put_interims(&mut self) {
         if !self.blocks.as_deref().is_none_or(Blocks::has_small_table) {
             self.conn.continues.put(&mut self.outbox);
         }

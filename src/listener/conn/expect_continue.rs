@@ -15,7 +15,7 @@ const BLOCK: &[u8] = b"\x08\x03100";
 
 /// The streams that wait for their frame.
 #[derive(Debug, Default)]
-pub(super) struct Continues {
+pub(in crate::listener) struct Continues {
     any: AtomicBool,
     streams: Mutex<Vec<u32>>,
     connection: AtomicWaker,
@@ -23,24 +23,24 @@ pub(super) struct Continues {
 
 impl Continues {
     /// The task that writes the frames.
-    pub(super) fn register(&self, waker: &Waker) {
+    pub(in crate::listener) fn register(&self, waker: &Waker) {
         self.connection.register(waker);
     }
 
     /// The client of this stream is to get one.
-    pub(super) fn ask(&self, stream: u32) {
+    pub(in crate::listener) fn ask(&self, stream: u32) {
         self.streams().push(stream);
         self.any.store(true, Ordering::Release);
         self.connection.wake();
     }
 
     /// Takes that back, if the frame was not written: no interim response may follow the final one (RFC 9110 section 15.2).
-    pub(super) fn take_back(&self, stream: u32) {
+    pub(in crate::listener) fn take_back(&self, stream: u32) {
         self.streams().retain(|asked| *asked != stream);
     }
 
     /// Writes their frames. To be called between two frames.
-    pub(super) fn put(&self, outbox: &mut BytesMut) {
+    pub(in crate::listener) fn put(&self, outbox: &mut BytesMut) {
         if !self.any.load(Ordering::Acquire) {
             return;
         }

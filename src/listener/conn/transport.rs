@@ -13,7 +13,7 @@ use crate::tls;
 
 /// A client's socket.
 #[derive(Debug)]
-pub(super) enum Transport {
+pub(in crate::listener) enum Transport {
     Plain(TcpStream),
     Tls(Box<tls::Stream>),
 }
@@ -27,7 +27,7 @@ impl Transport {
     }
 
     /// Ready when there is something to read: at least a look is worth it.
-    pub(super) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(in crate::listener) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Self::Tls(stream) = self {
             // What is deciphered already shows nowhere on the socket.
             let waits = stream.get_mut().1.reader().fill_buf().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
@@ -39,7 +39,7 @@ impl Transport {
     }
 
     /// Takes what is there, without waiting.
-    pub(super) fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
+    pub(in crate::listener) fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.try_read_buf(into),
             Self::Tls(stream) => {
@@ -54,7 +54,7 @@ impl Transport {
     }
 
     /// Bytes that the kernel has taken so far, where writes go through a buffer of the stream's own.
-    pub(super) fn taken(&self) -> u64 {
+    pub(in crate::listener) fn taken(&self) -> u64 {
         match self {
             Self::Plain(_) => 0,
             Self::Tls(stream) => stream.get_ref().0.written(),
@@ -62,7 +62,7 @@ impl Transport {
     }
 
     /// Says goodbye as far as that goes at once, so that the client knows that nothing was cut off (RFC 8446 section 6.1).
-    pub(super) fn part(&mut self) {
+    pub(in crate::listener) fn part(&mut self) {
         let Self::Tls(stream) = self else { return };
         let (wire, session) = stream.get_mut();
         session.send_close_notify();

@@ -4,7 +4,7 @@
 //! waits here, unparsed, until its turn. Writes are gathered, so a header and a small body leave in one packet, but not for
 //! long (`flush_timer`), and a client that takes nothing for `timeouts.write` is cut. It never parses a header: that is `head_reader`'s.
 
-mod frames;
+mod h2_frames;
 mod presence;
 
 use std::io;
@@ -23,15 +23,15 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::admitted::Admitted;
-use super::blocks::Blocks;
-use super::conn::Conn;
-use super::disconnect::Wait;
-use super::half_closed::HalfClosed;
-use super::lingering_close;
-use super::request_boundary::RequestBoundary;
-use super::transport::Transport;
-use super::upgrade_option;
+use crate::listener::conn::Conn;
+use crate::listener::conn::disconnect::Wait;
+use crate::listener::conn::half_closed::HalfClosed;
+use crate::listener::conn::header_blocks::Blocks;
+use crate::listener::conn::lingering_close;
+use crate::listener::conn::request_boundary::RequestBoundary;
+use crate::listener::conn::transport::Transport;
+use crate::listener::conn::upgrade_option;
+use crate::listener::connection_permit::ConnectionPermit;
 use crate::message::request_framing::{Body, HeadFacts};
 use crate::turn::YieldOnce;
 
@@ -43,13 +43,13 @@ const SMALL: usize = 1024;
 
 /// A client's connection.
 #[derive(Debug)]
-pub(super) struct DownstreamStream {
+pub(in crate::listener) struct DownstreamStream {
     /// Taken only by `Drop`.
     stream: Option<Transport>,
-    admitted: Option<Admitted>,
-    pub(super) conn: Arc<Conn>,
-    pub(super) inbox: BytesMut,
-    pub(super) gate: RequestBoundary,
+    permit: Option<ConnectionPermit>,
+    pub(in crate::listener) conn: Arc<Conn>,
+    pub(in crate::listener) inbox: BytesMut,
+    pub(in crate::listener) gate: RequestBoundary,
     outbox: BytesMut,
     turn: YieldOnce,
     write_limit: Option<Duration>,
@@ -78,14 +78,19 @@ pub(super) struct DownstreamStream {
 }
 
 impl DownstreamStream {
-    pub(super) fn new(stream: Transport, conn: Arc<Conn>, admitted: Admitted, write_limit: Option<Duration>) -> Self {
+    pub(in crate::listener) fn new(
+        stream: Transport,
+        conn: Arc<Conn>,
+        permit: ConnectionPermit,
+        write_limit: Option<Duration>,
+    ) -> Self {
         use std::os::fd::AsRawFd;
         let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
         let _ = digest.peer_addr.set(Some(conn.peer.into()));
         let _ = digest.local_addr.set(Some(conn.local.into()));
         Self {
             stream: Some(stream),
-            admitted: Some(admitted),
+            permit: Some(permit),
             conn,
             inbox: BytesMut::new(),
             gate: RequestBoundary::body(Body::None),
@@ -109,9 +114,9 @@ impl DownstreamStream {
     }
 
     /// The connection again that was left behind between two requests, if it was.
-    pub(super) fn returned(conn: &Arc<Conn>) -> Option<Box<Self>> {
-        let (stream, admitted, inbox) = conn.returned.take()?;
-        let mut io = Self::new(stream, Arc::clone(conn), admitted, conn.settings.timeouts.write.limit());
+    pub(in crate::listener) fn returned(conn: &Arc<Conn>) -> Option<Box<Self>> {
+        let (stream, permit, inbox) = conn.returned.take()?;
+        let mut io = Self::new(stream, Arc::clone(conn), permit, conn.settings.timeouts.write.limit());
         io.inbox = inbox;
         Some(Box::new(io))
     }
@@ -123,26 +128,26 @@ impl DownstreamStream {
     }
 
     /// A request begins, whose head comes next.
-    pub(super) fn begin(&mut self, facts: &HeadFacts) {
+    pub(in crate::listener) fn begin(&mut self, facts: &HeadFacts) {
         self.gate = RequestBoundary::body(facts.body);
         self.interim = facts.version == Version::HTTP_11;
         self.owes_continue = facts.expect_continue && facts.body != Body::None;
     }
 
     /// From here on this is an HTTP/2 connection: everything passes.
-    pub(super) fn become_http2(&mut self) {
+    pub(in crate::listener) fn become_http2(&mut self) {
         self.http2 = true;
         self.blocks = Some(Box::new(Blocks::new()));
         self.gate = RequestBoundary::Open;
     }
 
     /// Reads what has come into the inbox; 0 at the end of the stream.
-    pub(super) async fn fill(&mut self) -> io::Result<usize> {
+    pub(in crate::listener) async fn fill(&mut self) -> io::Result<usize> {
         std::future::poll_fn(|cx| self.poll_fill(cx)).await
     }
 
     /// The first bytes of the inbox; what follows them waits behind the gate.
-    pub(super) fn take_head(&mut self, len: usize) -> BytesMut {
+    pub(in crate::listener) fn take_head(&mut self, len: usize) -> BytesMut {
         if self.inbox.len() == len {
             // Splitting would make both halves share the buffer, at the cost of an allocation.
             return std::mem::take(&mut self.inbox);
@@ -151,12 +156,12 @@ impl DownstreamStream {
     }
 
     /// Reads what is there into the inbox, without waiting; 0 at the end of the stream.
-    pub(super) async fn fill_now(&mut self) -> Poll<io::Result<usize>> {
+    pub(in crate::listener) async fn fill_now(&mut self) -> Poll<io::Result<usize>> {
         std::future::poll_fn(|cx| Poll::Ready(self.poll_fill(cx))).await
     }
 
     /// Whether something has come that nobody has looked at, without waiting.
-    pub(super) fn has_come(&mut self) -> bool {
+    pub(in crate::listener) fn has_come(&mut self) -> bool {
         if !self.inbox.is_empty() {
             return true;
         }
@@ -165,7 +170,7 @@ impl DownstreamStream {
     }
 
     /// Waits until there is something to read, without holding a buffer.
-    pub(super) async fn readable(&mut self) -> io::Result<()> {
+    pub(in crate::listener) async fn readable(&mut self) -> io::Result<()> {
         match &mut self.stream {
             // As cheap as a read that finds nothing; `readable` keeps a list of those that wait.
             Some(stream) => std::future::poll_fn(|cx| stream.poll_readable(cx)).await,
@@ -385,9 +390,9 @@ impl Drop for DownstreamStream {
         let Some(mut stream) = self.stream.take() else { return };
         if self.conn.returned.is_asked()
             && self.is_between_requests()
-            && let Some(admitted) = self.admitted.take()
+            && let Some(permit) = self.permit.take()
         {
-            return self.conn.returned.leave((stream, admitted, std::mem::take(&mut self.inbox)));
+            return self.conn.returned.leave((stream, permit, std::mem::take(&mut self.inbox)));
         }
         let last_words = self.conn.take_last_words();
         // An HTTP/2 client has something to say of every response, if only how much more it would take.
@@ -398,12 +403,12 @@ impl Drop for DownstreamStream {
         // What came of a response that broke off: to hear nothing at all would look to a client as if its request had met a
         // connection that was just being closed, and many send such a request again.
         let unsaid = !self.http2 && !self.outbox.is_empty();
-        match self.admitted.take() {
-            Some(admitted) if last_words.is_some() || ((unread || unsaid) && !self.broken) => {
-                lingering_close::close(stream, std::mem::take(&mut self.outbox), last_words, admitted);
+        match self.permit.take() {
+            Some(permit) if last_words.is_some() || ((unread || unsaid) && !self.broken) => {
+                lingering_close::close(stream, std::mem::take(&mut self.outbox), last_words, permit);
             }
             // Until the socket is closed.
-            _admitted => stream.part(),
+            _permit => stream.part(),
         }
     }
 }

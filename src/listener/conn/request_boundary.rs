@@ -7,7 +7,7 @@ use crate::message::request_framing::Body;
 
 /// What may be handed on.
 #[derive(Debug)]
-pub(super) enum RequestBoundary {
+pub(in crate::listener) enum RequestBoundary {
     /// So many bytes; 0 is shut.
     Bytes(u64),
     /// Up to the end of a chunked body.
@@ -18,7 +18,7 @@ pub(super) enum RequestBoundary {
 
 impl RequestBoundary {
     /// For a request's body.
-    pub(super) fn body(body: Body) -> Self {
+    pub(in crate::listener) fn body(body: Body) -> Self {
         match body {
             Body::None => Self::Bytes(0),
             Body::Length(length) => Self::Bytes(length),
@@ -27,7 +27,7 @@ impl RequestBoundary {
     }
 
     /// How many bytes may be handed on next; more may come after them.
-    pub(super) fn allows(&self) -> u64 {
+    pub(in crate::listener) fn allows(&self) -> u64 {
         match self {
             Self::Bytes(left) => *left,
             Self::Chunked(_) | Self::Open => u64::MAX,
@@ -39,7 +39,7 @@ impl RequestBoundary {
     /// # Errors
     /// They are no chunked body. Nothing of them may go on: Pingora's parser is laxer, and takes a missing size for the
     /// end. The gate is open from here on, which also means that no further request comes through it.
-    pub(super) fn passed(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    pub(in crate::listener) fn passed(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
         Ok(match self {
             Self::Open => 0,
             Self::Bytes(left) => {

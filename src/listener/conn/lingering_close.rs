@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::admitted::Admitted;
-use super::transport::Transport;
+use crate::listener::conn::transport::Transport;
+use crate::listener::connection_permit::ConnectionPermit;
 
 /// How long the client may go on sending.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -16,11 +16,16 @@ const MOST: usize = 1024 * 1024;
 
 /// Sends what is left to say and closes in the background. The connection counts as open until then, under every limit:
 /// its socket is there, and the end of the process would be as abrupt.
-pub(super) fn close(stream: Transport, outbox: BytesMut, last_words: Option<Bytes>, admitted: Admitted) {
+pub(in crate::listener) fn close(
+    stream: Transport,
+    outbox: BytesMut,
+    last_words: Option<Bytes>,
+    permit: ConnectionPermit,
+) {
     // Outside a runtime (the process is ending) there is nobody to wait: the drop closes it.
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(async move {
-            let _admitted = admitted;
+            let _permit = permit;
             let _ = tokio::time::timeout(PATIENCE, say_and_wait(stream, outbox, last_words)).await;
         });
     }

@@ -14,7 +14,7 @@ const OPENS: u8 = 2;
 
 /// How far the reader of a connection and its accept loop are. Both run on one thread.
 #[derive(Debug, Default)]
-pub(super) struct Opening {
+pub(in crate::listener) struct Opening {
     held: AtomicU8,
     stream: AtomicU32,
     /// The library has asked for more, and so has judged all that it was given.
@@ -23,18 +23,18 @@ pub(super) struct Opening {
 
 impl Opening {
     /// The reader holds back the end of a block.
-    pub(super) fn drain(&self) {
+    pub(in crate::listener) fn drain(&self) {
         self.held.store(DRAINS, Ordering::Relaxed);
     }
 
     /// The reader has handed on a whole block, which opens this stream.
-    pub(super) fn open(&self, stream: u32) {
+    pub(in crate::listener) fn open(&self, stream: u32) {
         self.stream.store(stream, Ordering::Relaxed);
         self.held.store(OPENS, Ordering::Relaxed);
     }
 
     /// Whether the reader has to wait for the accept loop; to be asked when the library wants more.
-    pub(super) fn holds(&self) -> bool {
+    pub(in crate::listener) fn holds(&self) -> bool {
         let holds = self.held.load(Ordering::Relaxed) != GOES_ON;
         if holds {
             self.settled.store(true, Ordering::Relaxed);
@@ -43,7 +43,7 @@ impl Opening {
     }
 
     /// A request has come out, or was refused on its way out: its stream, where that is known.
-    pub(super) fn came(&self) -> Option<u32> {
+    pub(in crate::listener) fn came(&self) -> Option<u32> {
         if self.held.load(Ordering::Relaxed) != OPENS || !self.settled.load(Ordering::Relaxed) {
             return None;
         }
@@ -52,7 +52,7 @@ impl Opening {
     }
 
     /// No request comes out for now: whether the reader was waiting, which goes on then.
-    pub(super) fn none_came(&self) -> bool {
+    pub(in crate::listener) fn none_came(&self) -> bool {
         let waited = self.settled.load(Ordering::Relaxed);
         if waited {
             self.go_on();

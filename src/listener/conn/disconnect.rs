@@ -10,15 +10,15 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// A wait for the other end. Not to be polled again once it is over.
-pub(super) struct Wait(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+pub(in crate::listener) struct Wait(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
 
 impl Wait {
     /// As a future of its own kind.
-    pub(super) fn new(wait: impl Future<Output = ()> + Send + Sync + 'static) -> Self {
+    pub(in crate::listener) fn new(wait: impl Future<Output = ()> + Send + Sync + 'static) -> Self {
         Self(Box::pin(wait))
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::listener) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.as_mut().poll(cx)
     }
 }
@@ -30,12 +30,12 @@ impl fmt::Debug for Wait {
 }
 
 /// Ends when the other end has closed its sending side, or the connection broke.
-pub(super) fn closed(socket: BorrowedFd<'_>) -> Wait {
+pub(in crate::listener) fn closed(socket: BorrowedFd<'_>) -> Wait {
     wait(socket, Interest::READABLE)
 }
 
 /// Ends when the connection broke: the other end is not there any longer.
-pub(super) fn broken(socket: BorrowedFd<'_>) -> Wait {
+pub(in crate::listener) fn broken(socket: BorrowedFd<'_>) -> Wait {
     wait(socket, Interest::ERROR)
 }
 

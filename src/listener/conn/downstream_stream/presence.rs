@@ -4,9 +4,9 @@ use std::io;
 use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 
-use super::super::disconnect;
-use super::super::half_closed::{HalfClosed, Step};
-use super::DownstreamStream;
+use crate::listener::conn::disconnect;
+use crate::listener::conn::downstream_stream::DownstreamStream;
+use crate::listener::conn::half_closed::{HalfClosed, Step};
 
 /// How much of what follows a request is read before its turn. More waits in the kernel.
 const READ_AHEAD: usize = 64 * 1024;
@@ -17,7 +17,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 impl DownstreamStream {
     /// With the gate shut: nothing is handed on. Pingora watches for the client's leave, and to it that is the end of the
     /// stream.
-    pub(super) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(in crate::listener) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.half_closed.is_none() {
             ready!(self.poll_end(cx))?;
         }
@@ -59,7 +59,7 @@ impl DownstreamStream {
 
     /// Sends an interim response, unless the final one has begun. What the system does not take at once leaves as
     /// what is held back does.
-    pub(super) fn send_continue(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    pub(in crate::listener) fn send_continue(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.conn.is_answering() || !self.outbox.is_empty() {
             return Ok(());
         }

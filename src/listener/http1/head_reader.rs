@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, timeout_at};
 
-use super::downstream_stream::DownstreamStream;
-use super::shutdown::{PhaseChange, ShutdownPhase};
 use crate::fault::Fault;
+use crate::listener::conn::downstream_stream::DownstreamStream;
+use crate::listener::shutdown::{PhaseChange, ShutdownPhase};
 use crate::message::request_framing::{
     BadHead, HeadFacts, HeadLimits, head_end, is_token, lower_minor, read_whole_head,
 };
@@ -21,10 +21,10 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// to us; its answer says `Connection: close`.
 const LAST_CALL: Duration = Duration::from_secs(5);
 /// The same when the process ends.
-pub(super) const LAST_CALL_AT_EXIT: Duration = Duration::from_millis(100);
+pub(in crate::listener) const LAST_CALL_AT_EXIT: Duration = Duration::from_millis(100);
 
 /// What came next.
-pub(super) enum NextHead {
+pub(in crate::listener) enum NextHead {
     /// A request; its header is in the inbox.
     Request(HeadFacts),
     /// The preface of HTTP/2 (RFC 9113 section 3.4) is in the inbox.
@@ -39,10 +39,10 @@ pub(super) enum NextHead {
 
 /// The timer of a connection's idle waits. One for all of them: moving it on is cheaper than to start and stop one a
 /// request.
-pub(super) type IdleTimer = Pin<Box<Sleep>>;
+pub(in crate::listener) type IdleTimer = Pin<Box<Sleep>>;
 
 /// Waits for what comes next. `first`: the connection is new.
-pub(super) async fn next(
+pub(in crate::listener) async fn next(
     io: &mut DownstreamStream,
     first: bool,
     turn: &mut PhaseChange,

@@ -2,7 +2,7 @@
 //! Connection itself, with one option, so this one is put in where the bytes pass.
 
 /// The head of a response with `Upgrade` among its connection options; nothing where Connection is not found.
-pub(super) fn added(head: &[u8]) -> Option<Vec<u8>> {
+pub(in crate::listener) fn added(head: &[u8]) -> Option<Vec<u8>> {
     const FIELD: &[u8] = b"\r\nconnection: ";
     let is_field = |part: &[u8]| part.eq_ignore_ascii_case(FIELD);
     let at = head.windows(FIELD.len()).position(is_field)? + FIELD.len();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::disconnect::{self, Wait};
+use crate::listener::conn::disconnect::{self, Wait};
 
 /// How long the response has time to begin before the client is asked whether it is there: most need less.
 const ASK_AFTER: Duration = Duration::from_millis(250);
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// The next step.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(in crate::listener) enum Step {
     /// To send something that a client which is there ignores. Once.
     Ask,
     /// The client has left.
@@ -35,20 +35,20 @@ enum Stage {
 
 /// From the client's last byte on.
 #[derive(Debug)]
-pub(super) struct HalfClosed {
+pub(in crate::listener) struct HalfClosed {
     broken: Wait,
     timer: Pin<Box<Sleep>>,
     stage: Stage,
 }
 
 impl HalfClosed {
-    pub(super) fn new(socket: BorrowedFd<'_>) -> Self {
+    pub(in crate::listener) fn new(socket: BorrowedFd<'_>) -> Self {
         Self { broken: disconnect::broken(socket), timer: Box::pin(sleep(ASK_AFTER)), stage: Stage::Waiting }
     }
 
     /// `answering`: the response has begun. `moved`: some of it was written since the last call; false afterwards. Not to be
     /// called again after `ReclaimedStream`.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, answering: bool, moved: &mut bool) -> Poll<Step> {
+    pub(in crate::listener) fn poll(&mut self, cx: &mut Context<'_>, answering: bool, moved: &mut bool) -> Poll<Step> {
         if self.broken.poll(cx).is_ready() {
             return Poll::Ready(Step::Left);
         }

@@ -22,7 +22,7 @@ const CODED: &[u8] = &[0x08, 0x00, 0xb1, 0x0f, 0x52, 0x4d, 0x55, 0xa5];
 
 /// The next step after the bytes that were scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(in crate::listener) enum Mark {
     /// The next byte ends a block that opens a stream, once all blocks before it were seen to.
     Drain,
     /// The last byte ended a block that opens this stream.
@@ -31,7 +31,7 @@ pub(super) enum Mark {
 
 /// Follows the frames of one connection.
 #[derive(Debug)]
-pub(super) struct Blocks {
+pub(in crate::listener) struct Blocks {
     head: [u8; 9],
     /// How much of `head` is there.
     filled: usize,
@@ -51,7 +51,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub(super) fn new() -> Self {
+    pub(in crate::listener) fn new() -> Self {
         Self {
             head: [0; 9],
             filled: 0,
@@ -69,12 +69,12 @@ impl Blocks {
 
     /// Whether the client has asked for a smaller table. The next header block has to begin with word of that (RFC 7541
     /// section 4.2), and only the library's encoder knows whether it has been said.
-    pub(super) fn has_small_table(&self) -> bool {
+    pub(in crate::listener) fn has_small_table(&self) -> bool {
         self.small_table
     }
 
     /// Looks at the next bytes, up to a mark: how many of them may be handed on.
-    pub(super) fn feed(&mut self, bytes: &[u8]) -> (usize, Option<Mark>) {
+    pub(in crate::listener) fn feed(&mut self, bytes: &[u8]) -> (usize, Option<Mark>) {
         let mut at = 0;
         while at < bytes.len() {
             if self.left == 0 {

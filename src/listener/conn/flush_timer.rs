@@ -19,23 +19,23 @@ const DUE: u8 = 2;
 
 /// Whether something is held back.
 #[derive(Debug, Default)]
-pub(super) struct FlushTimer(AtomicU8);
+pub(in crate::listener) struct FlushTimer(AtomicU8);
 
 impl FlushTimer {
     /// Something is held back, if it was not before.
-    pub(super) fn some(&self) {
+    pub(in crate::listener) fn some(&self) {
         if self.0.load(Ordering::Relaxed) == NOTHING {
             self.0.store(SOMETHING, Ordering::Relaxed);
         }
     }
 
     /// All has left.
-    pub(super) fn none(&self) {
+    pub(in crate::listener) fn none(&self) {
         self.0.store(NOTHING, Ordering::Relaxed);
     }
 
     /// Whether it should leave now.
-    pub(super) fn is_due(&self) -> bool {
+    pub(in crate::listener) fn is_due(&self) -> bool {
         self.0.load(Ordering::Relaxed) == DUE
     }
 
@@ -53,7 +53,7 @@ impl FlushTimer {
     }
 
     /// The same as a part of the task that never ends.
-    pub(super) async fn watch(&self) -> Infallible {
+    pub(in crate::listener) async fn watch(&self) -> Infallible {
         let mut timer = None;
         std::future::poll_fn(|cx| {
             self.poll(&mut timer, cx);

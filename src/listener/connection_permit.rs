@@ -1,19 +1,19 @@
 //! A connection's place under the limits of the process, of its listener and of its client. It is held as long as the
 //! socket lives: a connection that is only being closed takes as much of the system as any other.
 
-use super::client_limits;
-use super::connection_tracker::TrackedConnection;
+use crate::listener::client_limits;
+use crate::listener::connection_tracker::TrackedConnection;
 use crate::telemetry::meters::OpenConnection;
 
 /// The guards of one connection; dropping them lowers the counts.
 #[derive(Debug)]
-pub(super) struct Admitted {
+pub(super) struct ConnectionPermit {
     _process: TrackedConnection,
     _listener: OpenConnection,
     _client: Option<client_limits::ClientConnectionGuard>,
 }
 
-impl Admitted {
+impl ConnectionPermit {
     pub(super) fn new(
         process: TrackedConnection,
         listener: OpenConnection,

@@ -1,5 +1,7 @@
 //! HTTP/1 on one connection: head, request, next head. Each request goes through Pingora's proxy, one at a time.
 
+pub(super) mod head_reader;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,17 +9,22 @@ use pingora_core::apps::{HttpServerApp, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
 use tokio::io::AsyncWriteExt;
 
-use super::conn::{EXCHANGE, Exchange};
-use super::downstream_stream::DownstreamStream;
-use super::head_reader::{NextHead, next};
-use super::request_boundary::RequestBoundary;
-use super::shutdown::ShutdownPhaseWatch;
-use super::{HttpService, http2};
+use crate::listener::conn::downstream_stream::DownstreamStream;
+use crate::listener::conn::request_boundary::RequestBoundary;
+use crate::listener::conn::{EXCHANGE, Exchange};
+use crate::listener::http1::head_reader::{NextHead, next};
+use crate::listener::http2;
+use crate::listener::service::HttpService;
+use crate::listener::shutdown::ShutdownPhaseWatch;
 use crate::message::request_framing::{BadHead, Body, HeadFacts};
 use crate::telemetry::meters::ConnectionResult;
 
 /// Serves a connection to its end.
-pub(super) async fn serve<F: HttpService>(mut io: Box<DownstreamStream>, front: &Arc<F>, phase: ShutdownPhaseWatch) {
+pub(in crate::listener) async fn serve<F: HttpService>(
+    mut io: Box<DownstreamStream>,
+    front: &Arc<F>,
+    phase: ShutdownPhaseWatch,
+) {
     let mut first = true;
     let mut requests = 0;
     let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));

@@ -8,35 +8,35 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::BytesMut;
 
-use super::admitted::Admitted;
-use super::transport::Transport;
+use crate::listener::conn::transport::Transport;
+use crate::listener::connection_permit::ConnectionPermit;
 
 /// The socket, its place under the limits, and what has come of the next request.
-pub(super) type ReclaimedStream = (Transport, Admitted, BytesMut);
+pub(in crate::listener) type ReclaimedStream = (Transport, ConnectionPermit, BytesMut);
 
 /// The place where it is left.
 #[derive(Debug, Default)]
-pub(super) struct ReclaimSlot {
+pub(in crate::listener) struct ReclaimSlot {
     asked: AtomicBool,
     left: Mutex<Option<Box<ReclaimedStream>>>,
 }
 
 impl ReclaimSlot {
     /// Of the exchange under way.
-    pub(super) fn ask(&self) {
+    pub(in crate::listener) fn ask(&self) {
         self.asked.store(true, Ordering::Release);
     }
 
-    pub(super) fn is_asked(&self) -> bool {
+    pub(in crate::listener) fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Acquire)
     }
 
-    pub(super) fn leave(&self, left: ReclaimedStream) {
+    pub(in crate::listener) fn leave(&self, left: ReclaimedStream) {
         *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(left));
     }
 
     /// What was left, once; nobody has asked any longer.
-    pub(super) fn take(&self) -> Option<ReclaimedStream> {
+    pub(in crate::listener) fn take(&self) -> Option<ReclaimedStream> {
         if !self.asked.swap(false, Ordering::AcqRel) {
             return None;
         }

@@ -1,5 +1,18 @@
 //! What the rooms above know of a client's connection and of the exchange under way on it.
 
+mod disconnect;
+pub(super) mod downstream_stream;
+mod expect_continue;
+mod flush_timer;
+mod half_closed;
+mod header_blocks;
+pub(super) mod lingering_close;
+mod reclaim;
+pub(super) mod request_boundary;
+mod stream_id;
+pub(super) mod transport;
+mod upgrade_option;
+
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -13,19 +26,19 @@ use bytes::Bytes;
 use http::HeaderValue;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::ListenerSettings;
-use super::continues::Continues;
-use super::flush_timer::FlushTimer;
-use super::opening::Opening;
-use super::reclaim::ReclaimSlot;
-use super::shutdown::ShutdownPhaseWatch;
+use crate::listener::conn::expect_continue::Continues;
+use crate::listener::conn::flush_timer::FlushTimer;
+use crate::listener::conn::reclaim::ReclaimSlot;
+use crate::listener::conn::stream_id::Opening;
+use crate::listener::settings::ListenerSettings;
+use crate::listener::shutdown::ShutdownPhaseWatch;
 use crate::message::forwarded::text_of;
 use crate::telemetry::meters::ListenerMeters;
 use crate::tls::ConnectionInfo;
 
 tokio::task_local! {
     /// The exchange that the running task serves.
-    pub(super) static EXCHANGE: Arc<Exchange>;
+    pub(in crate::listener) static EXCHANGE: Arc<Exchange>;
 }
 
 /// A client's connection.
@@ -57,19 +70,19 @@ pub struct Conn {
     /// The next head that is written needs `Upgrade` among its connection options. HTTP/1 only.
     upgrade_option: AtomicBool,
     last_words: Mutex<Option<Bytes>>,
-    pub(super) returned: ReclaimSlot,
+    pub(in crate::listener) returned: ReclaimSlot,
     /// Of HTTP/1 only.
-    pub(super) held: FlushTimer,
+    pub(in crate::listener) held: FlushTimer,
     /// Nothing is read of the client now: only whether it has left is of interest.
     watched: AtomicBool,
     /// Of HTTP/2 only.
-    pub(super) opening: Opening,
+    pub(in crate::listener) opening: Opening,
     /// Of HTTP/2 only.
-    pub(super) continues: Continues,
+    pub(in crate::listener) continues: Continues,
 }
 
 impl Conn {
-    pub(super) fn new(
+    pub(in crate::listener) fn new(
         listener: Arc<str>,
         ends: (SocketAddr, SocketAddr),
         settings: Arc<ListenerSettings>,
@@ -123,7 +136,7 @@ impl Conn {
     }
 
     /// The request under way is the last that the connection may bring.
-    pub(super) fn set_spent(&self) {
+    pub(in crate::listener) fn set_spent(&self) {
         self.spent.store(true, Ordering::Release);
     }
 
@@ -138,7 +151,7 @@ impl Conn {
         self.upgrade_option.store(true, Ordering::Release);
     }
 
-    pub(super) fn takes_upgrade_option(&self) -> bool {
+    pub(in crate::listener) fn takes_upgrade_option(&self) -> bool {
         self.upgrade_option.load(Ordering::Acquire) && self.upgrade_option.swap(false, Ordering::AcqRel)
     }
 
@@ -147,20 +160,20 @@ impl Conn {
         self.tunnel.store(true, Ordering::Release);
     }
 
-    pub(super) fn is_tunnel(&self) -> bool {
+    pub(in crate::listener) fn is_tunnel(&self) -> bool {
         self.tunnel.load(Ordering::Acquire)
     }
 
-    pub(super) fn set_answering(&self) {
+    pub(in crate::listener) fn set_answering(&self) {
         self.answering.store(true, Ordering::Release);
     }
 
-    pub(super) fn clear_answering(&self) {
+    pub(in crate::listener) fn clear_answering(&self) {
         self.answering.store(false, Ordering::Release);
     }
 
     /// Whether some of the response under way was written.
-    pub(super) fn is_answering(&self) -> bool {
+    pub(in crate::listener) fn is_answering(&self) -> bool {
         self.answering.load(Ordering::Acquire)
     }
 
@@ -170,27 +183,27 @@ impl Conn {
         Watching(self)
     }
 
-    pub(super) fn is_watched(&self) -> bool {
+    pub(in crate::listener) fn is_watched(&self) -> bool {
         self.watched.load(Ordering::Acquire)
     }
 
-    pub(super) fn set_unsent(&self, unsent: bool) {
+    pub(in crate::listener) fn set_unsent(&self, unsent: bool) {
         self.unsent.store(unsent, Ordering::Release);
     }
 
-    pub(super) fn is_unsent(&self) -> bool {
+    pub(in crate::listener) fn is_unsent(&self) -> bool {
         self.unsent.load(Ordering::Acquire)
     }
 
-    pub(super) fn set_idle_at_end(&self, idle: bool) {
+    pub(in crate::listener) fn set_idle_at_end(&self, idle: bool) {
         self.idle_at_end.store(idle, Ordering::Release);
     }
 
-    pub(super) fn is_idle_at_end(&self) -> bool {
+    pub(in crate::listener) fn is_idle_at_end(&self) -> bool {
         self.idle_at_end.load(Ordering::Acquire)
     }
 
-    pub(super) fn take_last_words(&self) -> Option<Bytes> {
+    pub(in crate::listener) fn take_last_words(&self) -> Option<Bytes> {
         self.last_words.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
     }
 
@@ -237,7 +250,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(super) fn new(conn: Arc<Conn>, stream: u32, body_is_here: bool) -> Self {
+    pub(in crate::listener) fn new(conn: Arc<Conn>, stream: u32, body_is_here: bool) -> Self {
         Self {
             conn,
             stream,
@@ -290,7 +303,7 @@ impl Exchange {
         self.given_up.store(true, Ordering::Release);
     }
 
-    pub(super) fn is_given_up(&self) -> bool {
+    pub(in crate::listener) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
     }
 
@@ -301,7 +314,7 @@ impl Exchange {
 
     /// Returns when the time has come. To be polled by the exchange's own task after all that sets times: then nobody has to be
     /// woken for one that was set.
-    pub(super) async fn until_cut(&self) {
+    pub(in crate::listener) async fn until_cut(&self) {
         let mut timer = None;
         poll_fn(|cx| self.poll_cut(&mut timer, cx)).await;
     }
@@ -330,7 +343,7 @@ impl Exchange {
     }
 
     /// What the client is told if it is cut before a byte of its response was written.
-    pub(super) fn leave_last_words(&self, words: impl FnOnce(Abort) -> Bytes) {
+    pub(in crate::listener) fn leave_last_words(&self, words: impl FnOnce(Abort) -> Bytes) {
         if let Some(why) = self.cut().filter(|_| !self.conn.is_answering()) {
             self.conn.set_last_words(words(why));
         }
