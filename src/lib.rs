@@ -1,6 +1,38 @@
 //! Weir: an edge proxy and load balancer on Pingora.
 //!
-//! A module imports only modules below it. `docs/architecture.md` has the map, and `tests/it/rooms.rs` enforces it.
+//! A module imports only modules below it. `tests/it/layering.rs` has the table and checks it:
+//!
+//! ```text
+//! main
+//! cli                  server, admin, demo, config
+//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, upstream, pool, telemetry, backend, background, lifecycle, allocator, config, path, clock
+//! admin                upstream, telemetry, backend, background
+//! acme                 tls, telemetry, secure_file, config
+//! demo
+//! reload               snapshot, listener, upstream, telemetry, resource_exhaustion, config
+//! proxy                snapshot, listener, route, message, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
+//! snapshot             route, message, upstream, pool, telemetry, config
+//! listener             tls, message, telemetry, fault, proxy_protocol, resource_exhaustion, turn, config
+//! tls                  telemetry, resource_exhaustion, config
+//! route                message, config, path
+//! message              fault, config, path
+//! upstream             pool, telemetry, backend, resource_exhaustion, clock, config
+//! pool                 proxy_protocol, resource_exhaustion, turn, clock, config
+//! telemetry            backend, instruments, fault, config
+//! backend              instruments, fault
+//! instruments
+//! proxy_protocol
+//! background
+//! fault
+//! resource_exhaustion
+//! lifecycle
+//! turn
+//! allocator
+//! config               path
+//! secure_file
+//! clock
+//! path
+//! ```
 
 pub mod acme;
 pub mod admin;

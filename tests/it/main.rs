@@ -1,6 +1,7 @@
 //! Black-box tests: the real `weir` on port 0 against scripted origins. One file a theme; a test's name is a behaviour.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod source_tree;
 mod support;
 
 mod aborts;
@@ -37,6 +38,7 @@ mod http2_abuse;
 mod integrity;
 mod keep_alive;
 mod kept;
+mod layering;
 mod lifecycle;
 mod limits;
 mod match_listeners;
@@ -52,7 +54,6 @@ mod proxy_protocol;
 mod queue;
 mod reload;
 mod retries;
-mod rooms;
 mod routes;
 mod runtime;
 mod signals;
