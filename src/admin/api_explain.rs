@@ -1,15 +1,8 @@
 //! The words of `GET /api/v1/explain`, and its question: written by the process, read by `weir explain`.
 
-use std::sync::Arc;
-
-use axum::extract::{Query, State};
-use axum::response::{IntoResponse, Json, Response};
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::api::Backend;
-use super::control::{Control, ControlError};
-use super::router::{off_thread, refuse};
 
 /// What becomes of a request like this.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -86,27 +79,4 @@ pub struct Question {
     pub headers: Vec<String>,
     /// The name of the listener that the request comes in on.
     pub listener: Option<String>,
-}
-
-pub(super) async fn explain(
-    State(control): State<Arc<dyn Control>>,
-    Query(pairs): Query<Vec<(String, String)>>,
-) -> Response {
-    let mut question = Question { method: "GET".to_owned(), ..Question::default() };
-    for (key, value) in pairs {
-        match key.as_str() {
-            "method" => question.method = value,
-            "url" => question.url = value,
-            "header" => question.headers.push(value),
-            "listener" => question.listener = Some(value),
-            _ => return refuse(StatusCode::UNPROCESSABLE_ENTITY, &format!("unknown parameter `{key}`")),
-        }
-    }
-    off_thread(move || match control.explain(&question) {
-        Ok(explained) => Json(explained).into_response(),
-        Err(ControlError::NotThere(why) | ControlError::Impossible(why)) => {
-            refuse(StatusCode::UNPROCESSABLE_ENTITY, &why)
-        }
-    })
-    .await
 }

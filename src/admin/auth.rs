@@ -1,68 +1,15 @@
 //! Authorizes requests: the bearer token or a browser's session, the Host and Origin headers, the content type of changes. It
 //! answers those that are refused, and looks at nothing else of a request.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 
-use super::attempts::Attempts;
+use super::caller::{AuthLayer, Caller};
 use super::login;
 use super::origin::{self, Origin};
-use super::router::refuse;
-use super::token::Token;
-
-/// What the guard needs to know.
-#[derive(Debug, Clone)]
-pub(super) struct AuthLayer {
-    pub(super) token: Token,
-    pub(super) attempts: Arc<Attempts>,
-    /// Only this machine reaches the address, by a name or an IP address.
-    pub(super) loopback: bool,
-    /// The session cookie. It has the port in it, as browsers give cookies to all ports of a host.
-    pub(super) cookie: Arc<str>,
-}
-
-/// By which right a request comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Caller {
-    /// There is no token, so none is asked for.
-    Anyone,
-    /// With the bearer token.
-    Bearer,
-    /// With the cookie of a session.
-    Browser,
-    /// By none.
-    Unknown,
-}
-
-impl AuthLayer {
-    pub(super) fn new(token: Token, loopback: bool, port: u16) -> Self {
-        Self { token, attempts: Arc::default(), loopback, cookie: format!("weir_admin_{port}").into() }
-    }
-
-    /// The id of the session that a request names.
-    pub(super) fn session<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
-        let fields = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-        let mut pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
-        pairs.find(|(name, _)| *name == &*self.cookie).map(|(_, id)| id)
-    }
-
-    fn caller(&self, headers: &HeaderMap) -> Caller {
-        if !self.token.is_set() {
-            Caller::Anyone
-        } else if bearer(headers).is_some_and(|shown| self.token.is(shown)) {
-            Caller::Bearer
-        } else if self.session(headers).is_some_and(|id| self.token.has_session(id, Instant::now())) {
-            Caller::Browser
-        } else {
-            Caller::Unknown
-        }
-    }
-}
+use super::respond::refuse;
 
 /// Lets a request pass or refuses it.
 pub(super) async fn check(State(guard): State<AuthLayer>, mut request: Request, next: Next) -> Response {
@@ -119,12 +66,6 @@ fn unauthorized(headers: &HeaderMap, method: &Method, uri: &Uri) -> Response {
     (challenge, refuse(StatusCode::UNAUTHORIZED, "a bearer token is needed")).into_response()
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, shown) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| shown.trim())
-}
-
 fn is_local(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST).and_then(|value| value.to_str().ok()) else { return false };
     let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };
@@ -141,6 +82,9 @@ fn is_json(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use std::time::Instant;
+
+    use super::super::token::Token;
     use super::*;
 
     fn with(name: header::HeaderName, value: &str) -> HeaderMap {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::api::Backend;
 use super::control::{Control, ControlError};
-use super::router::refuse;
+use super::respond::refuse;
 use crate::backend::labels::AdminState;
 use crate::upstream::admin_override::Wanted;
 

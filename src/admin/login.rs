@@ -11,9 +11,9 @@ use http::header::{CONTENT_SECURITY_POLICY, LOCATION, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
-use super::auth::{AuthLayer, Caller};
+use super::caller::{AuthLayer, Caller};
 use super::origin;
-use super::router::refuse;
+use super::respond::refuse;
 use super::status_page::Escaped;
 use super::token::SESSION_LIFETIME;
 

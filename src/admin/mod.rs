@@ -8,9 +8,11 @@
 mod attempts;
 mod auth;
 mod backends;
+mod caller;
 mod login;
 mod metrics_endpoint;
 mod origin;
+mod respond;
 mod router;
 mod server;
 mod status_page;
@@ -22,6 +24,7 @@ mod token;
 pub mod api;
 pub mod api_explain;
 pub mod control;
+mod explain_endpoint;
 
 pub use control::Control;
 pub use server::{Socket, serve};

@@ -9,17 +9,17 @@ use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router, middleware};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use serde_json::json;
 
 use super::api::ReloadReply;
-use super::api_explain;
-use super::auth::{self, AuthLayer, Caller};
+use super::auth;
 use super::backends;
+use super::caller::{AuthLayer, Caller};
 use super::control::Control;
+use super::explain_endpoint;
 use super::login;
 use super::metrics_endpoint;
+use super::respond::{failed, off_thread, refuse};
 use super::status_page;
-use crate::background::{self, BackgroundError};
 
 /// The largest document that a diff takes.
 pub(super) const MAX_BODY: usize = 16 << 20;
@@ -52,7 +52,7 @@ pub(super) fn router(control: Arc<dyn Control>, guard: AuthLayer) -> Router {
         .route("/api/v1/config", get(config))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/diff", post(diff))
-        .route("/api/v1/explain", get(api_explain::explain))
+        .route("/api/v1/explain", get(explain_endpoint::explain))
         .route("/api/v1/upstreams/{upstream}/backends/{backend}", get(backends::show).put(backends::change))
         .with_state(control)
         .merge(sessions)
@@ -60,11 +60,6 @@ pub(super) fn router(control: Arc<dyn Control>, guard: AuthLayer) -> Router {
         .method_not_allowed_fallback(async || refuse(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
         .layer(middleware::from_fn_with_state(guard, auth::check))
         .layer(middleware::map_response(harden))
-}
-
-/// Says no, and why.
-pub(super) fn refuse(status: StatusCode, why: &str) -> Response {
-    (status, Json(json!({ "error": why }))).into_response()
 }
 
 async fn harden(mut response: Response) -> Response {
@@ -130,17 +125,6 @@ fn answer(reply: ReloadReply) -> Response {
         ReloadReply::Applied { .. } | ReloadReply::Valid { .. } => StatusCode::OK,
     };
     (status, Json(reply)).into_response()
-}
-
-/// Makes an answer on a background thread, JSON included: it grows with the configuration, and probes and signals share the
-/// control thread with this listener.
-pub(super) async fn off_thread(work: impl FnOnce() -> Response + Send + 'static) -> Response {
-    background::run(work).await.unwrap_or_else(|broken| failed(&broken))
-}
-
-fn failed(broken: &BackgroundError) -> Response {
-    tracing::error!("the admin listener cannot answer: {broken}");
-    refuse(StatusCode::INTERNAL_SERVER_ERROR, "a bug in weir; its log says more")
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
-use super::auth::AuthLayer;
+use super::caller::AuthLayer;
 use super::control::Control;
 use super::login::Peer;
 use super::router::router;

@@ -7,7 +7,7 @@ use std::fmt::{self, Display, Write};
 use time::OffsetDateTime;
 
 use super::api::{Acme, Backend, Certificate, Discovery, LastReload, Listener, Status, Upstream, age};
-use super::auth::Caller;
+use super::caller::Caller;
 use super::login::LOGOUT;
 use crate::backend::labels::BackendCondition;
 

@@ -6,7 +6,8 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Version};
 
-use super::pem::Fault;
+/// What is wrong with a file, and what to do.
+pub type Fault = (String, &'static str);
 
 /// Whom the certificates verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

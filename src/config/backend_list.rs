@@ -6,12 +6,12 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::disk::read_named;
-use super::load::{mark_after, whole};
+use super::io_error::{self, mark_after, whole};
 use super::node::{Entry, Kind, Node, Position};
 use super::problem::{Problem, Problems};
 use super::schema::{Backend, Upstream};
 use super::yaml::{self, Env};
-use super::{check, deserialize, files};
+use super::{check, deserialize};
 
 /// What to write into such a file.
 const HINT: &str = "Write `[{ address: \"10.0.0.1:3001\" }]`";
@@ -30,7 +30,7 @@ struct List {
 pub fn backends_in(path: &Path, upstream: &Upstream) -> Result<Vec<Backend>, Vec<Problem>> {
     match read_named(path) {
         Ok(bytes) => parse_backends(path, &bytes, upstream),
-        Err(error) => Err(whole(path, Position::START, format!("cannot be read: {}", files::reason(&error)))),
+        Err(error) => Err(whole(path, Position::START, format!("cannot be read: {}", io_error::reason(&error)))),
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::ValidatedConfig;
 use super::authority::Peer;
-use super::files::{Files, reason};
+use super::files::Files;
+use super::io_error::reason;
 use super::pem;
 use super::schema::Document;
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::authority::Peer;
 use super::backend_list;
 use super::disk::Disk;
+use super::io_error::{hint, reason};
 use super::node::{Node, Place, Position};
 use super::pem::{self, BadPair};
 use super::pem_blocks;
@@ -18,9 +19,6 @@ use super::schema::{CertificatePair, ClientAuth, Document, Upstream};
 use super::secret_files::{self, Had};
 use super::state_dir::{self, State};
 use super::yaml::Env;
-
-/// What to do about a file that is closed to this process.
-pub(super) const TO_BE_READ: &str = "It has to be readable for who runs Weir: `server.user`, where that is written";
 
 /// What the files of a document are had with.
 #[derive(Clone, Copy)]
@@ -319,25 +317,6 @@ fn broken_blocks(whole: &Path, bytes: &[u8], place: &Place, problems: &mut Probl
     }
     problems.extend(of_file.sorted());
     !strays.is_empty()
-}
-
-/// An I/O error without the operating system's number.
-pub(super) fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file".into(),
-        io::ErrorKind::PermissionDenied => "permission denied".into(),
-        _ => error.to_string(),
-    }
-}
-
-/// What to do about a file that cannot be read, where the error says it.
-pub(super) fn hint(error: &io::Error) -> Option<&'static str> {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied => Some(TO_BE_READ),
-        io::ErrorKind::InvalidInput => Some("Name a regular file"),
-        io::ErrorKind::TimedOut => Some("Look at its file system: `stat` on the file hangs as well"),
-        _ => None,
-    }
 }
 
 fn say(tree: &Node, place: &Place, problems: &mut Problems, what: String, hint: &str) {

@@ -15,6 +15,7 @@ use super::deserialize;
 use super::disk::{self, Disk};
 use super::file_watch::{self, Stamp, Watch};
 use super::files::{self, Files, Source};
+use super::io_error::{self, mark_after, whole};
 use super::node::{Place, Position};
 use super::problem::{Problem, Problems};
 use super::schema::Document;
@@ -140,7 +141,9 @@ pub(super) fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
 fn read_text_by(disk: &Disk, path: &Path) -> Result<String, Vec<Problem>> {
     let bytes = match disk.read_main(path, yaml::LONGEST as u64) {
         Ok(bytes) => bytes,
-        Err(error) => return Err(whole(path, Position::START, format!("cannot be read: {}", files::reason(&error)))),
+        Err(error) => {
+            return Err(whole(path, Position::START, format!("cannot be read: {}", io_error::reason(&error))));
+        }
     };
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -222,16 +225,4 @@ fn parse_with(
         }
         _ => Err(problems.sorted()),
     }
-}
-
-pub(super) fn whole(path: &Path, mark: Position, what: String) -> Vec<Problem> {
-    let mut problems = Problems::new(path);
-    problems.add(mark, "", what, "");
-    problems.sorted()
-}
-
-pub(super) fn mark_after(text: &[u8]) -> Position {
-    let text = String::from_utf8_lossy(text);
-    let line = text.matches('\n').count() + 1;
-    Position { line, column: text.rsplit('\n').next().unwrap_or_default().chars().count() + 1 }
 }

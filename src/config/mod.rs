@@ -23,6 +23,7 @@ mod diff;
 mod disk;
 mod env;
 mod files;
+mod io_error;
 mod json_schema;
 mod labels;
 mod load;

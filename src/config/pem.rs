@@ -15,12 +15,10 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyD
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::{FromDer, X509Version};
 
+pub use super::authority::Fault;
 use super::authority::{Peer, never_verifies};
 use super::pem_blocks;
 use super::schema::ClientAuthMode;
-
-/// What is wrong with a file, and what to do.
-pub type Fault = (String, &'static str);
 
 /// Which of a pair's files is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::values::{Cidr, HeaderEdits, HostPattern, Method, Name, Pattern, Percent, Period, Size, Target};
+use super::values::{Cidr, HeaderEdits, HostPattern, Method, Name, Pattern, Percent, Period, RetryWhen, Size, Target};
 
 mod acme;
 mod admin;
@@ -394,19 +394,6 @@ pub struct Retry {
     pub floor: u32,
     /// The second try waits a random time up to this, each further one up to twice as long as the one before, up to 10s.
     pub backoff: Period,
-}
-
-/// One of `routes[].retry.when`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RetryWhen {
-    /// No connection could be had.
-    Connect,
-    /// The connection broke before the response header was complete.
-    Reset,
-    /// The backend was silent for longer than `timeouts.read`.
-    Timeout,
-    /// The backend answered this status.
-    Status(u16),
 }
 
 impl Default for Server {

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{disk, files};
+use super::{disk, io_error};
 
 /// The shortest secret, in bytes: as long as what HMAC-SHA-256 makes of it (RFC 2104 section 3).
 const SHORTEST: usize = 32;
@@ -42,8 +42,8 @@ pub(super) fn from(read: io::Result<Vec<u8>>) -> Had {
         Ok(bytes) => judge(&bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Had::Missing,
         Err(error) => {
-            let hint = files::hint(&error).unwrap_or(files::TO_BE_READ);
-            Had::Unfit(format!("cannot be read: {}", files::reason(&error)), hint)
+            let hint = io_error::hint(&error).unwrap_or(io_error::TO_BE_READ);
+            Had::Unfit(format!("cannot be read: {}", io_error::reason(&error)), hint)
         }
     }
 }
@@ -54,7 +54,7 @@ pub(super) fn make(path: &Path) -> Had {
         Ok(()) => read(path),
         Err(error) => {
             let hint = "Its folder has to be writable for who starts Weir; or make it: `openssl rand -hex 32`";
-            Had::Unfit(format!("cannot be made: {}", files::reason(&error)), hint)
+            Had::Unfit(format!("cannot be made: {}", io_error::reason(&error)), hint)
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-use super::files::reason;
+use super::io_error::reason;
 
 /// What became of the folder.
 #[derive(Debug, PartialEq, Eq)]

@@ -12,8 +12,6 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::schema::RetryWhen;
-
 /// Implements serde and the schema for a type that is written as text: `FromStr` with a message, `Display`.
 macro_rules! text_value {
     ($type:ty, $title:literal, $pattern:expr, $expected:literal) => {
@@ -50,10 +48,12 @@ macro_rules! text_value {
 
 mod admin_address;
 mod dns;
+mod retry_when;
 mod unicast;
 
 pub use admin_address::AdminAddress;
 pub use dns::{DnsName, NameServer};
+pub use retry_when::RetryWhen;
 pub use unicast::is_unicast;
 
 /// A span of time: `250ms`, `2s`, `5m`, `1h`.
@@ -556,35 +556,6 @@ impl fmt::Display for Target {
 }
 
 text_value!(Target, "Target", ".+", "`stdout`, `off` or a path");
-
-impl FromStr for RetryWhen {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "connect" => Ok(Self::Connect),
-            "reset" => Ok(Self::Reset),
-            "timeout" => Ok(Self::Timeout),
-            status => match status.parse() {
-                Ok(status @ 400..=599) => Ok(Self::Status(status)),
-                _ => Err(format!(
-                    "`{text}` is no reason to retry; write `connect`, `reset`, `timeout` or a status from 400 to 599"
-                )),
-            },
-        }
-    }
-}
-
-impl fmt::Display for RetryWhen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect => f.write_str("connect"),
-            Self::Reset => f.write_str("reset"),
-            Self::Timeout => f.write_str("timeout"),
-            Self::Status(status) => write!(f, "{status}"),
-        }
-    }
-}
 
 /// Implements serde and the schema for a type that may be written as text or as a bare number.
 macro_rules! text_or_number {

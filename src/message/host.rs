@@ -56,6 +56,14 @@ pub fn requested(request: &RequestHeader) -> Option<HostPort<'_>> {
     }
 }
 
+/// The authority that the client asks for: the target's own, else Host (RFC 9112 section 3.3, RFC 9113 section 8.3.1).
+pub fn authority(request: &RequestHeader) -> Option<&[u8]> {
+    match request.uri.authority() {
+        Some(authority) => Some(authority.as_str().as_bytes()),
+        None => request.headers.get(http::header::HOST).map(HeaderValue::as_bytes),
+    }
+}
+
 /// `""`, `":"` or `":" 1*DIGIT`; the outer `None` is a refusal.
 fn parse_port(rest: &str) -> Option<Option<u16>> {
     if rest.is_empty() {

@@ -6,7 +6,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,6 @@ use pingora_core::connectors::L4Connect;
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::protocols::l4::stream::Stream;
-use pingora_core::protocols::l4::virt::VirtualSockOpt;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType, Result};
 use tokio::io::AsyncWriteExt;
@@ -26,6 +24,7 @@ use tokio_util::either::Either;
 
 use crate::pool::addresses::{Addresses, Destination};
 use crate::pool::connection_pool::Socket;
+use crate::pool::socket_options::keep_alive;
 use crate::pool::upgrade;
 use crate::proxy_protocol::{AddressPair, encode_v2};
 use crate::resource_exhaustion;
@@ -165,21 +164,6 @@ fn telling(before: Option<io::Error>, error: io::Error) -> io::Error {
         }
         _ => error,
     }
-}
-
-/// Sets what Pingora wants of a socket that it does not know.
-pub(super) fn set_option(socket: &impl AsFd, option: VirtualSockOpt) -> io::Result<()> {
-    match option {
-        VirtualSockOpt::NoDelay => socket2::SockRef::from(socket).set_tcp_nodelay(true),
-        VirtualSockOpt::KeepAlive(times) => keep_alive(socket, &times),
-        _ => Ok(()),
-    }
-}
-
-fn keep_alive(socket: &impl AsFd, times: &TcpKeepalive) -> io::Result<()> {
-    let keepalive = socket2::TcpKeepalive::new().with_time(times.idle).with_interval(times.interval);
-    let keepalive = keepalive.with_retries(u32::try_from(times.count).unwrap_or(u32::MAX));
-    socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive)
 }
 
 /// As Pingora's own connector has them.

@@ -13,5 +13,6 @@ pub mod idle_limit;
 mod lookup;
 pub mod peer;
 pub mod resolver;
+mod socket_options;
 pub mod transport_settings;
 mod upgrade;

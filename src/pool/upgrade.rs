@@ -74,6 +74,6 @@ where
     S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + Sync + std::fmt::Debug,
 {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
-        if self.is_tcp { crate::pool::dial::set_option(&self.socket, option) } else { Ok(()) }
+        if self.is_tcp { super::socket_options::set_option(&self.socket, option) } else { Ok(()) }
     }
 }

@@ -10,25 +10,9 @@ use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
 use super::unix_ms;
-use crate::backend::labels::PickReason;
 use crate::message::cookie;
 use crate::snapshot::Target;
 use crate::upstream::sticky::{Seen, Token};
-
-/// What the client's cookie says, and whether it goes on saying so.
-#[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Affinity {
-    seen: Option<Seen>,
-    /// Its backend is only full for the moment: this one request goes elsewhere.
-    holds: bool,
-}
-
-impl Affinity {
-    /// Takes note of why a backend was picked.
-    pub(super) fn picked(&mut self, why: PickReason) {
-        self.holds = why == PickReason::StickyFull;
-    }
-}
 
 /// The backend that the client's cookie names.
 pub(super) fn named(session: &Session, target: &Target, ctx: &mut RequestCtx) -> Option<Token> {

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use pingora::{Error, ErrorType, Result};
 
-use super::ctx::RequestCtx;
 use crate::backend::InFlight;
 use crate::backend::labels::PassedOver;
 use crate::backend::labels::{Outcome, PickReason, RetryReason};
@@ -207,7 +206,7 @@ impl Attempt {
         }
     }
 
-    fn end(mut self, outcome: Outcome, reason: Option<RetryReason>) -> AttemptRecord {
+    pub(super) fn end(mut self, outcome: Outcome, reason: Option<RetryReason>) -> AttemptRecord {
         if !matches!(outcome, Outcome::Ok | Outcome::ClientAbort) {
             let (took, now) = self.started.elapsed();
             if !self.faulted && outcome != Outcome::ConnectError {
@@ -232,16 +231,6 @@ impl Attempt {
             reused: self.reused,
             connect: self.connect,
             first_byte: self.first_byte,
-        }
-    }
-}
-
-impl RequestCtx {
-    /// Ends the attempt under way, if there is one: its backend is free again from here on.
-    pub(super) fn end_attempt(&mut self, outcome: Outcome, reason: Option<RetryReason>) {
-        if let Some(attempt) = self.attempt.take() {
-            let record = attempt.end(outcome, reason);
-            self.attempts.push(record);
         }
     }
 }

@@ -9,20 +9,21 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Method, Version};
 
-use super::affinity_cookie::Affinity;
 use super::attempt::{Attempt, Moment};
-use super::record;
 use crate::backend::InFlight;
+use crate::backend::labels::{Outcome, PickReason, RetryReason};
 use crate::fault::Fault;
 use crate::listener::Exchange;
 use crate::message::request_id::RequestId;
 use crate::path::Rules;
 use crate::snapshot::{Route, Snapshot, Target};
+use crate::telemetry::Recorder;
 use crate::telemetry::meters::RouteMeters;
-use crate::telemetry::record::{AttemptRecord, Recorder};
+use crate::telemetry::record::AttemptRecord;
 use crate::telemetry::registry::RequestInFlight;
 use crate::upstream::backend::Backend;
 use crate::upstream::balance::Tried;
+use crate::upstream::sticky::Seen;
 
 /// The context of a request.
 pub struct RequestCtx {
@@ -186,8 +187,27 @@ impl RequestCtx {
     }
 }
 
-impl Drop for RequestCtx {
-    fn drop(&mut self) {
-        record::cut_short(self);
+/// What the client's cookie says, and whether it goes on saying so.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Affinity {
+    pub(super) seen: Option<Seen>,
+    /// Its backend is only full for the moment: this one request goes elsewhere.
+    pub(super) holds: bool,
+}
+
+impl Affinity {
+    /// Takes note of why a backend was picked.
+    pub(super) fn picked(&mut self, why: PickReason) {
+        self.holds = why == PickReason::StickyFull;
+    }
+}
+
+impl RequestCtx {
+    /// Ends the attempt under way, if there is one: its backend is free again from here on.
+    pub(super) fn end_attempt(&mut self, outcome: Outcome, reason: Option<RetryReason>) {
+        if let Some(attempt) = self.attempt.take() {
+            let record = attempt.end(outcome, reason);
+            self.attempts.push(record);
+        }
     }
 }

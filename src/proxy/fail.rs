@@ -40,7 +40,7 @@ pub(super) fn while_proxying(
     reused: bool,
 ) -> Box<Error> {
     if ctx.attempt.is_none() {
-        // `answer::arrived` has ended it and asked for another.
+        // `respond::arrived` has ended it and asked for another.
         return error;
     }
     if is_end_of_tunnel(ctx, &error) {

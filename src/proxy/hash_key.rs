@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use pingora::http::RequestHeader;
 
-use super::arrive::authority;
 use crate::config::schema::Hash;
 use crate::message::cookie;
+use crate::message::host::authority;
 use crate::route::host;
 use crate::upstream::balance::rng;
 

@@ -8,9 +8,9 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::answer::{close_if_leaving, hsts, write};
-use super::arrive::refuse;
 use super::ctx::RequestCtx;
+use super::reject::refuse;
+use super::write_response::{close_if_leaving, hsts, write};
 use crate::fault::Fault;
 use crate::lifecycle::Lifecycle;
 use crate::message::{error_response, request_id};

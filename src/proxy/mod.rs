@@ -1,9 +1,8 @@
 //! The gateway: Pingora's `ProxyHttp`, phases in running order. Each phase is a few lines that hand over to one room;
 //! the way of a request reads from top to bottom.
 
+mod accept_request;
 mod affinity_cookie;
-mod answer;
-mod arrive;
 mod attempt;
 mod classify;
 mod ctx;
@@ -12,9 +11,12 @@ mod hash_key;
 mod max_forwards;
 mod pick;
 mod record;
+mod reject;
+mod respond;
 mod send;
 mod service;
 mod wait_in_queue;
+mod write_response;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -35,7 +37,7 @@ pub use service::Proxy;
 use crate::lifecycle::Lifecycle;
 use crate::pool::connection_pool::ConnectionPool;
 use crate::snapshot::Shared;
-use crate::telemetry::record::Recorder;
+use crate::telemetry::Recorder;
 
 /// Weir's logic, as Pingora calls it.
 pub struct Gateway {
@@ -68,17 +70,17 @@ impl ProxyHttp for Gateway {
 
     /// Arrive and route: who asks, is it well-formed, which route.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
-        arrive::arrive(session, ctx)?;
-        if arrive::is_challenge(session, ctx).await {
+        accept_request::arrive(session, ctx)?;
+        if accept_request::is_challenge(session, ctx).await {
             return Ok(());
         }
-        arrive::route(session, ctx)
+        accept_request::route(session, ctx)
     }
 
     /// Policies: each lets the request go on or answers it.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
-        arrive::policies(session, ctx)?;
-        answer::own_action(session, ctx, &self.life).await
+        accept_request::policies(session, ctx)?;
+        respond::own_action(session, ctx, &self.life).await
     }
 
     /// Pick: a backend for the next attempt.
@@ -153,7 +155,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        answer::arrived(session, response, ctx)
+        respond::arrived(session, response, ctx)
     }
 
     /// Answer: each piece of the body as it came.
@@ -164,7 +166,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
-        answer::body(body, end, ctx)?;
+        respond::body(body, end, ctx)?;
         Ok(None)
     }
 
@@ -176,16 +178,16 @@ impl ProxyHttp for Gateway {
         ctx: &mut Self::CTX,
     ) -> Result<()> {
         let received = response.version;
-        answer::header(session, response, ctx, &self.life)?;
+        respond::header(session, response, ctx, &self.life)?;
         if ctx.version == Version::HTTP_10 && received == Version::HTTP_2 {
-            answer::to_old_client(session, response, ctx).await?;
+            respond::to_old_client(session, response, ctx).await?;
         }
         Ok(())
     }
 
     /// Answer: our own reply for a fault.
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
-        answer::fault(session, error, ctx, &self.life).await
+        respond::fault(session, error, ctx, &self.life).await
     }
 
     /// Record: one record, whatever happened.

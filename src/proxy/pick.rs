@@ -9,9 +9,9 @@ use pingora::Result;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::Session;
 
-use super::arrive::refuse;
 use super::attempt::{Attempt, Moment};
 use super::ctx::RequestCtx;
+use super::reject::refuse;
 use super::{affinity_cookie, hash_key, wait_in_queue};
 use crate::backend::labels::{AdminState, PickReason};
 use crate::config::schema::Protocol;

@@ -96,3 +96,9 @@ fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {
     };
     ctx.recorder.record(&record);
 }
+
+impl Drop for RequestCtx {
+    fn drop(&mut self) {
+        cut_short(self);
+    }
+}

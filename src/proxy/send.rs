@@ -6,14 +6,15 @@ use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::arrive::{authority, refuse};
 use super::ctx::RequestCtx;
+use super::reject::refuse;
 use super::{affinity_cookie, max_forwards};
 use crate::config::schema::Protocol;
 use crate::config::values::BackendAddress;
 use crate::fault::Fault;
 use crate::message::forwarded::Hop;
 use crate::message::host::HostPolicy;
+use crate::message::host::authority;
 use crate::message::{header_case, hop_by_hop, via};
 use crate::upstream::backend::Backend;
 

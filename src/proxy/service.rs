@@ -17,7 +17,8 @@ use crate::listener::{Abort, BadHead, Conn};
 use crate::message::error_response::ErrorResponse;
 use crate::message::request_id::RequestId;
 use crate::pool::connector::PoolConnector;
-use crate::telemetry::record::{Record, Recorder};
+use crate::telemetry::Recorder;
+use crate::telemetry::record::Record;
 
 /// Tries that Pingora lets a request have; routes have their own, smaller number (`retry.attempts` is 16 at the most, and
 /// each may be tried again on a fresh connection).

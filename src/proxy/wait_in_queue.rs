@@ -7,8 +7,8 @@ use pingora::Result;
 use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
 
-use super::arrive::refuse;
 use super::ctx::RequestCtx;
+use super::reject::refuse;
 use crate::clock;
 use crate::fault::Fault;
 use crate::snapshot::Target;

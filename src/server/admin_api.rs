@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::api_values::{balance, shown};
 use super::logs::BothLogs;
 use crate::acme;
 use crate::admin::api::{self, ReloadReply, Status};
@@ -11,7 +12,6 @@ use crate::admin::control::{ControlError, Readiness};
 use crate::admin::{Control, Token};
 use crate::clock;
 use crate::config;
-use crate::config::schema::Balance;
 use crate::lifecycle::Lifecycle;
 use crate::listener::{ListenerStatus, Listeners};
 use crate::proxy::Proxy;
@@ -23,7 +23,7 @@ use crate::upstream::Upstream;
 use crate::upstream::admin_override::Wanted;
 use crate::upstream::backend::Backend;
 use crate::upstream::manager::Registry;
-use crate::upstream::status::{BackendStatus, DiscoveryStatus, status_of};
+use crate::upstream::status::{DiscoveryStatus, status_of};
 
 /// The rooms, for those who steer the process.
 pub(super) struct AdminApi {
@@ -217,25 +217,6 @@ fn upstream(upstream: &Arc<Upstream>) -> api::Upstream {
 fn discovery(status: DiscoveryStatus) -> api::Discovery {
     let DiscoveryStatus { source, last_success, error, failures } = status;
     api::Discovery { source, last_success, error, failures }
-}
-
-/// As the document writes it.
-pub(super) fn balance(balance: Balance) -> String {
-    let written = serde_json::to_value(balance).ok();
-    written.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
-}
-
-pub(super) fn shown(backend: BackendStatus) -> api::Backend {
-    api::Backend {
-        name: backend.name,
-        address: backend.address,
-        state: backend.state,
-        reason: backend.reason.unwrap_or_default(),
-        since: backend.since,
-        in_flight: backend.in_flight,
-        weight: backend.weight,
-        effective_weight: backend.effective_weight,
-    }
 }
 
 fn millis(at: SystemTime) -> u64 {

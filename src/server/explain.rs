@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::uri::Uri;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::admin_api::shown;
+use super::api_values::{balance, shown};
 use super::explain_path;
 use crate::admin::api_explain::{ExplainedBackend, ExplainedRoute, ExplainedUpstream, Explanation, Question};
 use crate::clock;
@@ -176,7 +176,7 @@ fn one_upstream(target: &Target, share: f64, headers: &HeaderMap) -> ExplainedUp
     ExplainedUpstream {
         name: upstream.name().to_string(),
         share,
-        balance: super::admin_api::balance(upstream.settings().balance),
+        balance: balance(upstream.settings().balance),
         fail_open: outlook.fail_open,
         backends: backends.collect(),
     }

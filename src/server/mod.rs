@@ -5,6 +5,7 @@
 
 mod admin_api;
 mod admin_socket;
+mod api_values;
 mod drain;
 mod explain;
 mod explain_path;

@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use super::*;
 use crate::config::values::Target;
+use crate::telemetry::Recorder;
 use crate::telemetry::access_entry::tests::plain;
 use crate::telemetry::line_queue::GATHER;
-use crate::telemetry::record::Recorder;
 use crate::telemetry::registry::Metrics;
 
 const LONG: Duration = Duration::from_secs(10);

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::fault::Fault;
 
 use super::acme::OrderResult;
+use super::instrument_set::InstrumentSet;
 use super::meters::{CertificateMeters, ConnectionResult, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::panic_hook;
 use super::process_log;
-use super::registry::InstrumentSet;
 use super::text_format::{Family, Kind, SeriesWriter};
 use crate::backend::labels::{BackendCondition, Health, Outcome, RetryReason};
 use crate::backend::meters::CLASSES;

@@ -10,6 +10,7 @@
 
 mod access_entry;
 mod families;
+mod instrument_set;
 mod json;
 mod line_queue;
 mod process;
@@ -22,11 +23,13 @@ pub mod meters;
 pub mod panic_hook;
 pub mod process_log;
 pub mod record;
+pub mod recorder;
 pub mod registry;
 pub mod sink;
 
 pub use access_log::AccessLog;
-pub use record::{AttemptRecord, Record, Recorder};
+pub use record::{AttemptRecord, Record};
+pub use recorder::Recorder;
 pub use registry::Metrics;
 pub use scrape::Scrape;
 pub use sink::Sink;

@@ -4,9 +4,10 @@
 //! holds any more are not shown but kept, so that counters go on when a name comes back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::instrument_set::InstrumentSet;
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::process::Process;
 use super::scrape::Scrape;
@@ -23,25 +24,6 @@ pub struct Metrics {
     cells: Arc<InstrumentSet>,
     no_route: Arc<RouteMeters>,
     process: Process,
-}
-
-/// Everything that is shown, apart from the process's own families.
-#[derive(Debug)]
-pub(super) struct InstrumentSet {
-    pub(super) version: String,
-    pub(super) commit: String,
-    pub(super) routes: KeyedRegistry<Arc<str>, RouteMeters>,
-    pub(super) listeners: KeyedRegistry<Arc<str>, ListenerMeters>,
-    pub(super) certificates: KeyedRegistry<Arc<str>, CertificateMeters>,
-    pub(super) upstreams: KeyedRegistry<Arc<str>, UpstreamMeters>,
-    pub(super) backends: KeyedRegistry<(Arc<str>, Arc<str>), BackendState>,
-    pub(super) in_flight: CachePadded<AtomicI64>,
-    pub(super) reloads_applied: Counter,
-    pub(super) reloads_rejected: Counter,
-    pub(super) last_reload_failed: AtomicBool,
-    pub(super) last_reload_secs: AtomicU64,
-    pub(super) generation: AtomicU64,
-    pub(super) log_dropped: Arc<Counter>,
 }
 
 impl Metrics {
@@ -149,12 +131,6 @@ impl Metrics {
         let secs = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         self.cells.last_reload_failed.store(!success, Ordering::Relaxed);
         self.cells.last_reload_secs.store(secs, Ordering::Relaxed);
-    }
-}
-
-impl InstrumentSet {
-    pub(super) fn in_flight(&self) -> u64 {
-        u64::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(0)
     }
 }
 

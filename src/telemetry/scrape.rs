@@ -9,9 +9,9 @@ use prometheus::TextEncoder;
 use prometheus::core::Collector;
 
 use super::families::{ALL, FamilySpec, Source};
+use super::instrument_set::InstrumentSet;
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::process::Process;
-use super::registry::InstrumentSet;
 use super::text_format::SeriesWriter;
 use crate::backend::{BackendState, Labels};
 use crate::instruments::keyed::KeyedRegistry;

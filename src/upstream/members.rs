@@ -11,30 +11,13 @@ use super::backend::Backend;
 use super::balance::dry_run::DryRun;
 use super::balance::rng::GOLDEN;
 use super::balance::weighted::{MAX_SEQUENCE, sequence_len};
-use super::balance::{Balancer, Picked, Settings, Slot, Tried};
+use super::balance::{Balancer, Picked, Slot, Tried};
 use super::slow_start;
 use super::sticky::Token;
-use super::tiers::{self, Chosen};
+use super::tiers::{self, Chosen, TierRules};
 use crate::backend::InFlight;
 use crate::backend::labels::{Health, PickReason};
 use crate::config::schema::Balance;
-
-/// What of an upstream's settings decides its members.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct TierRules {
-    /// How one is picked.
-    pub settings: Settings,
-    /// With none up or unknown, try those that are down.
-    pub fail_open: bool,
-    /// Whether there is a health check: without one a backend counts as up whatever its cells say.
-    pub checked: bool,
-    /// The share of a tier's weight, 0 to 1, below which the next takes part of its requests.
-    pub tier_min_up: f64,
-    /// The share of a tier's backends that are not down, 0 to 1, below which those that are down are picked as well.
-    pub panic_threshold: f64,
-    /// How long a backend that comes up later than others takes to reach its weight, in milliseconds; 0: no time.
-    pub slow_start_ms: u64,
-}
 
 /// What an upstream consists of right now.
 #[derive(Debug)]

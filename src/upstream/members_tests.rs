@@ -1,5 +1,6 @@
 //! Who may be picked, and what survives a swap.
 
+use super::super::balance::Settings;
 use super::super::balance::tests::vitals;
 use super::*;
 use crate::backend::labels::{AdminState, Health};

@@ -42,11 +42,12 @@ use backend::Backend;
 use balance::rng::mix;
 use balance::{Settings, Tried};
 use discovery::state::DiscoveryState;
-use members::{Members, Pick, TierRules};
+use members::{Members, Pick};
 use outlier::{AttemptObserver, Detector};
 use queue::{Look, Queue};
 use retry_budget::RetryBudget;
 use sticky::{Sticky, Token};
+use tiers::TierRules;
 
 /// What a request brings that speaks for one backend.
 #[derive(Debug, Clone, Copy, Default)]

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::config::schema::{self, RetryWhen};
+use crate::config::schema;
+use crate::config::values::RetryWhen;
 
 /// `routes[].retry`, compiled.
 #[derive(Debug, Clone)]

@@ -7,8 +7,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::backend::Backend;
-use super::members::TierRules;
+use super::balance::Settings;
 use crate::backend::labels::{AdminState, Health};
+
+/// What of an upstream's settings decides its members.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct TierRules {
+    /// How one is picked.
+    pub settings: Settings,
+    /// With none up or unknown, try those that are down.
+    pub fail_open: bool,
+    /// Whether there is a health check: without one a backend counts as up whatever its cells say.
+    pub checked: bool,
+    /// The share of a tier's weight, 0 to 1, below which the next takes part of its requests.
+    pub tier_min_up: f64,
+    /// The share of a tier's backends that are not down, 0 to 1, below which those that are down are picked as well.
+    pub panic_threshold: f64,
+    /// How long a backend that comes up later than others takes to reach its weight, in milliseconds; 0: no time.
+    pub slow_start_ms: u64,
+}
 
 /// Those of one tier that may be picked.
 #[derive(Debug)]

@@ -28,7 +28,6 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "upstream",
             "pool",
             "telemetry",
-            "backend",
             "background",
             "lifecycle",
             "allocator",
@@ -40,7 +39,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "admin",
-        &["upstream", "telemetry", "backend", "background"],
+        &["upstream", "telemetry", "background", "clock"],
         "the operator's listener: status page, API, metrics endpoint",
     ),
     ("acme", &["tls", "telemetry", "secure_file", "config"], "certificates by ACME"),
@@ -81,7 +80,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
         &["tls", "message", "telemetry", "fault", "proxy_protocol", "resource_exhaustion", "turn", "config"],
         "sockets, accept loops, and client connections up to a request",
     ),
-    ("tls", &["telemetry", "resource_exhaustion", "config"], "certificates and handshakes of listeners"),
+    ("tls", &["telemetry", "resource_exhaustion", "config", "secure_file"], "certificates and handshakes of listeners"),
     ("route", &["message", "config", "path"], "the route table and the actions without a backend"),
     ("message", &["fault", "config", "path"], "HTTP message semantics: framing, header fields, error responses"),
     (
@@ -148,6 +147,12 @@ fn layers_in(source: &Source) -> BTreeSet<String> {
     source.paths().into_iter().filter_map(|path| path.into_iter().next()).filter(|name| is_module(name)).collect()
 }
 
+/// Pairs of files that import each other on purpose.
+const MUTUAL: &[[&str; 2]] = &[
+    // A group owns its watches; a watch reports an ejection to its group.
+    ["upstream/outlier/group.rs", "upstream/outlier/watch.rs"],
+];
+
 #[test]
 fn files_of_a_layer_have_no_import_cycle() {
     let sources = shipped();
@@ -173,7 +178,7 @@ fn files_of_a_layer_have_no_import_cycle() {
     for at in 0..sources.len() {
         let group = (0..sources.len()).filter(|other| reached[at].contains(other) && reached[*other].contains(&at));
         let group: Vec<String> = group.map(|at| sources[at].path.display().to_string()).collect();
-        if group.len() > 1 {
+        if group.len() > 1 && !MUTUAL.iter().any(|pair| *group == *pair) {
             cycles.insert(group);
         }
     }
@@ -242,7 +247,7 @@ fn only_telemetry_touches_metric_families() {
 
 /// The files of the way of a request and of upstreams that read the wall clock, and what for.
 const WALL_CLOCK: [&str; 8] = [
-    "proxy/arrive.rs",           // the id of a request
+    "proxy/accept_request.rs",   // the id of a request
     "proxy/ctx.rs",              // when a request arrived, for the access log, its id and its cookie
     "proxy/service.rs",          // the same for a request that is refused at the listener
     "proxy/mod.rs",              // the conversion

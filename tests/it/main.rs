@@ -42,6 +42,7 @@ mod layering;
 mod lifecycle;
 mod limits;
 mod match_listeners;
+mod names;
 mod operating;
 mod outlier;
 mod passing;

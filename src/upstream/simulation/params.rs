@@ -1,6 +1,7 @@
 //! What a world is like: the algorithm, its limits, and how rough it gets. It does nothing.
 
-use crate::config::schema::{self, Balance, Outlier, OutlierDetection, RetryWhen};
+use crate::config::schema::{self, Balance, Outlier, OutlierDetection};
+use crate::config::values::RetryWhen;
 use crate::config::values::{Percent, Period};
 use crate::upstream::balance::rng::Prng;
 

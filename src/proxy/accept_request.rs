@@ -7,16 +7,17 @@ use std::time::Duration;
 
 use http::uri::Authority;
 use http::{HeaderValue, Method, Version, header};
+use pingora::Result;
 use pingora::http::RequestHeader;
-use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::ctx::{RequestCtx, RequestLine};
 use super::max_forwards;
+use super::reject::refuse;
 use crate::config::schema::Protocol;
 use crate::fault::Fault;
 use crate::listener::{BadHead, Conn, WELL_KNOWN};
-use crate::message::host::HostPolicy;
+use crate::message::host::{HostPolicy, authority};
 use crate::message::request_framing::check_path_and_query;
 use crate::message::request_id::RequestId;
 use crate::message::{header_case, hop_by_hop, host, nominations, rewrite};
@@ -28,13 +29,6 @@ use crate::telemetry::record::trace_id;
 
 /// How long after a request's deadline the listener cuts it: Pingora's own timers, which can still say 504, go first.
 pub(super) const GRACE: Duration = Duration::from_millis(100);
-
-/// Refuses the request: the fault is remembered, the error ends Pingora's way through the phases.
-pub(super) fn refuse(ctx: &mut RequestCtx, fault: Fault, status: Option<u16>, why: &'static str) -> Box<Error> {
-    ctx.fault = Some(fault);
-    ctx.status = status;
-    Error::explain(ErrorType::HTTPStatus(status.unwrap_or(fault.status())), why)
-}
 
 /// Who asks, and is it well-formed.
 pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
@@ -158,14 +152,6 @@ fn fields(request: &RequestHeader) -> usize {
     let host = request.uri.authority().is_some() && !headers.contains_key(header::HOST);
     let crumbs = headers.get_all(header::COOKIE).iter().count();
     headers.len() + usize::from(host) - crumbs.saturating_sub(1)
-}
-
-/// The authority that the client asks for: the target's own, else Host (RFC 9112 section 3.3, RFC 9113 section 8.3.1).
-pub(super) fn authority(request: &RequestHeader) -> Option<&[u8]> {
-    match request.uri.authority() {
-        Some(authority) => Some(authority.as_str().as_bytes()),
-        None => request.headers.get(header::HOST).map(HeaderValue::as_bytes),
-    }
 }
 
 /// Whether an ACME server looks for one of our challenges: answered before all that is configured, a redirect to https too.

@@ -7,15 +7,16 @@ use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::arrive::{GRACE, refuse};
+use super::accept_request::GRACE;
 use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, is_end_of_tunnel, may_try_again};
+use super::reject::refuse;
+use super::write_response::{close_if_leaving, hsts, write};
 use super::{affinity_cookie, max_forwards};
 use crate::backend::labels::{Outcome, RetryReason};
 use crate::fault::Fault;
 use crate::lifecycle::Lifecycle;
-use crate::listener::Exchange;
 use crate::message::error_response::{self, ErrorResponse};
 use crate::message::{header_case, hop_by_hop, host, keep_alive, request_id, response_framing, via};
 use crate::route::action::{Action, Redirect, Requested};
@@ -96,28 +97,6 @@ async fn to_https(session: &mut Session, ctx: &mut RequestCtx, life: &Lifecycle,
     close_if_leaving(session, ctx, life);
     write(session, response, Bytes::new()).await?;
     Ok(true)
-}
-
-/// What a response says of the connections to come (RFC 6797 section 7.1): Weir's word in place of a backend's.
-pub(super) fn hsts(ctx: &RequestCtx) -> Option<&HeaderValue> {
-    ctx.exchange.as_ref()?.conn.tls.as_ref()?.hsts()
-}
-
-/// Weir's own response. One to HEAD has the fields that GET would have got, and no body (RFC 9110 section 9.3.2): Pingora
-/// drops it towards HTTP/1 only.
-pub(super) async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
-    if let Some(exchange) = Exchange::current() {
-        exchange.begin_response();
-    }
-    if !body.is_empty() && session.req_header().method != Method::HEAD {
-        session.write_response_header(Box::new(response), false).await?;
-        return session.write_response_body(Some(body), true).await;
-    }
-    match &mut *session.downstream_session {
-        // Pingora's own way leaves the end to a frame of its own, and gRPC wants it on the header.
-        ServerSession::H2(http2) => http2.write_response_header(Box::new(response), true),
-        _ => session.write_response_header(Box::new(response), true).await,
-    }
 }
 
 /// The response header as it came from the backend.
@@ -292,12 +271,6 @@ fn ours(headers: &mut HeaderMap, received: Version, ctx: &RequestCtx) {
     }
     if let Some(hsts) = hsts(ctx) {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
-    }
-}
-
-pub(super) fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Lifecycle) {
-    if life.is_draining() || ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_closing()) {
-        session.set_keepalive(None);
     }
 }
 

@@ -1,0 +1,41 @@
+//! Writes a response of Weir itself to the client.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use pingora_proxy::Session;
+
+use super::ctx::RequestCtx;
+use crate::lifecycle::Lifecycle;
+use crate::listener::Exchange;
+
+/// Weir's own response. One to HEAD has the fields that GET would have got, and no body (RFC 9110 section 9.3.2): Pingora
+/// drops it towards HTTP/1 only.
+pub(super) async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
+    if let Some(exchange) = Exchange::current() {
+        exchange.begin_response();
+    }
+    if !body.is_empty() && session.req_header().method != Method::HEAD {
+        session.write_response_header(Box::new(response), false).await?;
+        return session.write_response_body(Some(body), true).await;
+    }
+    match &mut *session.downstream_session {
+        // Pingora's own way leaves the end to a frame of its own, and gRPC wants it on the header.
+        ServerSession::H2(http2) => http2.write_response_header(Box::new(response), true),
+        _ => session.write_response_header(Box::new(response), true).await,
+    }
+}
+
+/// What a response says of the connections to come (RFC 6797 section 7.1): Weir's word in place of a backend's.
+pub(super) fn hsts(ctx: &RequestCtx) -> Option<&HeaderValue> {
+    ctx.exchange.as_ref()?.conn.tls.as_ref()?.hsts()
+}
+
+/// Closes the client's connection after this response where the process drains or the listener closes.
+pub(super) fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Lifecycle) {
+    if life.is_draining() || ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_closing()) {
+        session.set_keepalive(None);
+    }
+}

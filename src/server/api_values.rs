@@ -1,0 +1,25 @@
+//! Converts the types of `upstream` to those of the admin API.
+
+use crate::admin::api;
+use crate::config::schema::Balance;
+use crate::upstream::status::BackendStatus;
+
+/// As the document writes it.
+pub(super) fn balance(balance: Balance) -> String {
+    let written = serde_json::to_value(balance).ok();
+    written.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// A backend, as the API shows it.
+pub(super) fn shown(backend: BackendStatus) -> api::Backend {
+    api::Backend {
+        name: backend.name,
+        address: backend.address,
+        state: backend.state,
+        reason: backend.reason.unwrap_or_default(),
+        since: backend.since,
+        in_flight: backend.in_flight,
+        weight: backend.weight,
+        effective_weight: backend.effective_weight,
+    }
+}

@@ -1,0 +1,34 @@
+//! All instruments of the process, from which a scrape makes the metric families.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
+use crate::backend::BackendState;
+use crate::instruments::keyed::KeyedRegistry;
+use crate::instruments::{CachePadded, Counter};
+
+/// Everything that is shown, apart from the process's own families.
+#[derive(Debug)]
+pub(super) struct InstrumentSet {
+    pub(super) version: String,
+    pub(super) commit: String,
+    pub(super) routes: KeyedRegistry<Arc<str>, RouteMeters>,
+    pub(super) listeners: KeyedRegistry<Arc<str>, ListenerMeters>,
+    pub(super) certificates: KeyedRegistry<Arc<str>, CertificateMeters>,
+    pub(super) upstreams: KeyedRegistry<Arc<str>, UpstreamMeters>,
+    pub(super) backends: KeyedRegistry<(Arc<str>, Arc<str>), BackendState>,
+    pub(super) in_flight: CachePadded<AtomicI64>,
+    pub(super) reloads_applied: Counter,
+    pub(super) reloads_rejected: Counter,
+    pub(super) last_reload_failed: AtomicBool,
+    pub(super) last_reload_secs: AtomicU64,
+    pub(super) generation: AtomicU64,
+    pub(super) log_dropped: Arc<Counter>,
+}
+
+impl InstrumentSet {
+    pub(super) fn in_flight(&self) -> u64 {
+        u64::try_from(self.in_flight.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+}
