@@ -12,7 +12,7 @@ use crate::source_tree::{Source, every_file, shipped};
 /// imports, so there is no cycle. A new import between layers is a new line here, and so a decision.
 const LAYERS: &[(&str, &[&str], &str)] = &[
     ("main", &[], "arguments, run, exit code"),
-    ("cli", &["server", "admin", "demo", "config"], "the command line: starts the process or asks a running one"),
+    ("cli", &["server", "admin", "demo", "config"], "the command line; never holds state"),
     (
         "server",
         &[
@@ -35,19 +35,19 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "path",
             "clock",
         ],
-        "the composition root: start, signals, shutdown",
+        "start, signals, shutdown; never decides about a request",
     ),
     (
         "admin",
         &["upstream", "telemetry", "background", "clock"],
-        "the operator's listener: status page, API, metrics endpoint",
+        "the operator's listener: page, API, metrics; never reaches below its `Control` trait",
     ),
-    ("acme", &["tls", "telemetry", "secure_file", "config"], "certificates by ACME"),
+    ("acme", &["tls", "telemetry", "secure_file", "config"], "certificates by ACME; never runs on a traffic thread"),
     ("demo", &[], "the embedded backends of `weir demo`"),
     (
         "reload",
         &["snapshot", "listener", "upstream", "telemetry", "resource_exhaustion", "config"],
-        "applies a new configuration",
+        "applies a configuration, all or nothing; never validates",
     ),
     (
         "proxy",
@@ -68,44 +68,52 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "path",
             "clock",
         ],
-        "the phases of a request, as Pingora's `ProxyHttp`",
+        "the phases of a request (`ProxyHttp`); never looks up a name",
     ),
     (
         "snapshot",
         &["route", "message", "upstream", "pool", "telemetry", "config"],
-        "the configuration, compiled for requests",
+        "the configuration, compiled; never does I/O",
     ),
     (
         "listener",
         &["tls", "message", "telemetry", "fault", "proxy_protocol", "resource_exhaustion", "turn", "config"],
-        "sockets, accept loops, and client connections up to a request",
+        "sockets, client connections, heads; never knows a route or a backend",
     ),
-    ("tls", &["telemetry", "resource_exhaustion", "config", "secure_file"], "certificates and handshakes of listeners"),
-    ("route", &["message", "config", "path"], "the route table and the actions without a backend"),
-    ("message", &["fault", "config", "path"], "HTTP message semantics: framing, header fields, error responses"),
+    (
+        "tls",
+        &["telemetry", "resource_exhaustion", "config", "secure_file"],
+        "certificates and handshakes; never sees a request",
+    ),
+    ("route", &["message", "config", "path"], "the route table and its actions; never changes a request"),
+    (
+        "message",
+        &["fault", "config", "path"],
+        "HTTP semantics: framing, fields, error responses; never picks a backend",
+    ),
     (
         "upstream",
         &["pool", "telemetry", "backend", "resource_exhaustion", "clock", "config"],
-        "members, balancers, health, queue, outlier detection, discovery",
+        "members, balancers, health, queue, outliers, discovery; never opens a socket, except for probes",
     ),
     (
         "pool",
         &["proxy_protocol", "resource_exhaustion", "turn", "clock", "config"],
-        "the transport to backends: connections and HTTP/1 sessions",
+        "the transport to backends; never names an upstream, a route or a metric",
     ),
-    ("telemetry", &["backend", "instruments", "fault", "config"], "metrics, access log, process log"),
-    ("backend", &["instruments", "fault"], "live state of backends, which survives reloads"),
-    ("instruments", &[], "counters, histograms, and their registry by key"),
-    ("proxy_protocol", &[], "the PROXY header: bytes to addresses and back"),
-    ("background", &[], "a thread pool at low priority for work that no request waits for"),
-    ("fault", &[], "the table of faults and their statuses"),
-    ("resource_exhaustion", &[], "errors of the host, such as no free descriptor, and rate-limited warnings"),
+    ("telemetry", &["backend", "instruments", "fault", "config"], "metrics and logs; never decides"),
+    ("backend", &["instruments", "fault"], "live state of backends; never judges it"),
+    ("instruments", &[], "counters, histograms, keyed registry; never knows a label"),
+    ("proxy_protocol", &[], "the PROXY header; never reads a socket"),
+    ("background", &[], "threads of low priority"),
+    ("fault", &[], "faults and their statuses"),
+    ("resource_exhaustion", &[], "errors of the host, such as EMFILE"),
     ("lifecycle", &[], "two flags: bound, draining"),
     ("turn", &[], "flush batching and inline re-poll"),
     ("allocator", &[], "the global allocator"),
-    ("config", &["path"], "the configuration document: parse, check, compare"),
-    ("secure_file", &[], "files that only their owner can read"),
-    ("clock", &[], "the monotonic and the wall clock"),
+    ("config", &["path"], "the document: parse, check, compare; never knows a request"),
+    ("secure_file", &[], "files with mode 0600"),
+    ("clock", &[], "the two clocks"),
     ("path", &[], "the normal form of a path"),
 ];
 
@@ -191,11 +199,22 @@ fn the_diagrams_show_the_table_of_layers() {
     let width = LAYERS.iter().map(|(layer, _, _)| layer.len()).max().unwrap();
     let row = |(layer, below, _): &(&str, &[&str], &str)| format!("{layer:width$}  {}", below.join(", "));
     let rows: Vec<String> = LAYERS.iter().map(row).map(|row| row.trim_end().to_owned()).collect();
-    let map: Vec<String> = LAYERS.iter().map(|(layer, _, why)| format!("| `{layer}` | {why} |")).collect();
+    let split = |what: &str| {
+        what.split_once("; never ")
+            .map_or((what.to_owned(), String::new()), |(what, never)| (what.to_owned(), never.to_owned()))
+    };
+    let map: Vec<String> = LAYERS
+        .iter()
+        .map(|(layer, _, what)| {
+            let (what, never) = split(what);
+            format!("| `{layer}` | {what} | {never} |")
+        })
+        .collect();
     let lib: Vec<String> = rows.iter().map(|row| format!("//! {row}").trim_end().to_owned()).collect();
     generated("src/lib.rs", "//! ```text\n", "//! ```\n", &lib);
     generated("docs/architecture.md", "<!-- layers -->\n```text\n", "```\n<!-- /layers -->\n", &rows);
-    let table = [vec!["| module | what it is for |".to_owned(), "|---|---|".to_owned()], map].concat();
+    let table =
+        [vec!["| module | what it is for | what it never does |".to_owned(), "|---|---|---|".to_owned()], map].concat();
     generated("docs/architecture.md", "<!-- modules -->\n", "<!-- /modules -->\n", &table);
 }
 
