@@ -24,11 +24,6 @@ thread_local! {
     static HERE: Here = Here::new();
 }
 
-/// Whether it is a bell's.
-pub(super) fn is_one(waker: &Waker) -> bool {
-    ptr::eq(waker.vtable(), &raw const VTABLE)
-}
-
 /// A task's bell. It belongs to the thread on which it was hung.
 pub(super) struct TaskSlot {
     number: usize,
@@ -61,10 +56,10 @@ impl TaskSlot {
         self.near(|task| task.state.set(State::Runs));
     }
 
-    /// Whether the task waits now: not if it was rung for since it runs, unless it rests `anyway`.
-    pub(super) fn rests(&self, anyway: bool) -> bool {
+    /// Whether the task waits now: not if it was rung for since it runs.
+    pub(super) fn rests(&self) -> bool {
         let rests = self.near(|task| {
-            let rests = anyway || task.state.get() != State::Rung;
+            let rests = task.state.get() != State::Rung;
             if rests {
                 task.state.set(State::Waits);
             }
@@ -191,13 +186,12 @@ mod tests {
         waker.wake_by_ref();
         assert_eq!(count(&calls), 1);
         bell.runs();
-        assert!(bell.rests(false));
+        assert!(bell.rests());
         bell.runs();
         waker.wake();
-        assert_eq!((count(&calls), bell.rests(false)), (1, false));
-        assert!(bell.rests(true));
+        assert_eq!((count(&calls), bell.rests()), (1, false));
         bell.runs();
-        assert!(bell.rests(false));
+        assert!(bell.rests());
         bell.waker().wake_by_ref();
         assert_eq!(count(&calls), 2);
     }
@@ -216,7 +210,7 @@ mod tests {
                 assert_eq!(bell.is_for(&outer), None);
             });
         });
-        assert_eq!((count(&calls), bell.rests(false)), (2, true));
+        assert_eq!((count(&calls), bell.rests()), (2, true));
     }
 
     #[test]

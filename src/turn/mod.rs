@@ -21,22 +21,6 @@ thread_local! {
     static WAITING: Cell<usize> = const { Cell::new(0) };
     /// Whether the task that runs wants others to go first.
     static LEAVES: Cell<bool> = const { Cell::new(false) };
-    /// Whether it waits for what comes from outside.
-    static RESTS: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The task that runs has nothing to do until something comes from outside: that it woke itself in this poll is no reason to
-/// go on. To be said in each poll that it is true of, by who knows of all that the task does; of no effect in a part of a
-/// task that is woken by itself.
-pub fn rest(cx: &Context<'_>) {
-    if bell::is_one(cx.waker()) {
-        RESTS.set(true);
-    }
-}
-
-/// Takes `rest` back: what the task waited for has ended, and what it does now is not its knower's any longer.
-pub fn rise() {
-    RESTS.set(false);
 }
 
 /// Whether a turn is being let pass.

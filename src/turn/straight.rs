@@ -8,8 +8,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use super::LEAVES;
 use super::bell::TaskSlot;
-use super::{LEAVES, RESTS};
 
 /// How often a task goes on before others have their turn: a response's header, a piece of its body, and their sending.
 const ROUNDS: usize = 4;
@@ -44,13 +44,11 @@ impl<F: Future> Future for InlineRepoll<F> {
         let mut inner = Context::from_waker(bell.waker());
         for _ in 0..ROUNDS {
             LEAVES.set(false);
-            RESTS.set(false);
             bell.runs();
             if let Poll::Ready(output) = this.task.as_mut().poll(&mut inner) {
                 return Poll::Ready(output);
             }
-            // Who lets a turn pass has only that call of its own.
-            if bell.rests(RESTS.get() && !LEAVES.get()) {
+            if bell.rests() {
                 return Poll::Pending;
             }
             if LEAVES.get() {
@@ -103,75 +101,6 @@ mod tests {
             task.await.unwrap();
         }
         assert_eq!(*seen.lock().unwrap(), [1, 1, 1, 1, 2, 2, 1, 1], "others go first after some rounds");
-    }
-
-    #[tokio::test]
-    async fn a_task_that_rests_waits_for_what_comes_from_outside_though_it_woke_itself() {
-        let polls = Arc::new(Mutex::new(0));
-        let (outside, mut inside) = tokio::sync::mpsc::channel::<()>(1);
-        let task = tokio::spawn(InlineRepoll::new({
-            let polls = Arc::clone(&polls);
-            poll_fn(move |cx| {
-                *polls.lock().unwrap() += 1;
-                cx.waker().wake_by_ref();
-                super::super::rest(cx);
-                inside.poll_recv(cx)
-            })
-        }));
-        for _ in 0..10 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(*polls.lock().unwrap(), 1);
-        outside.send(()).await.unwrap();
-        assert_eq!(task.await.unwrap(), Some(()));
-        assert_eq!(*polls.lock().unwrap(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_task_that_rests_goes_on_where_the_runtime_has_put_off_a_part_of_it() {
-        let (outside, mut inside) = tokio::sync::mpsc::channel(1000);
-        for number in 0..1000 {
-            outside.send(number).await.unwrap();
-        }
-        let task = tokio::spawn(InlineRepoll::new(poll_fn(move |cx| {
-            super::super::rest(cx);
-            while let Poll::Ready(number) = inside.poll_recv(cx) {
-                if number == Some(999) {
-                    return Poll::Ready(());
-                }
-            }
-            Poll::Pending
-        })));
-        tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_turn_ends_though_another_part_of_the_task_rests() {
-        for rests_first in [true, false] {
-            let mut turn = YieldOnce::default();
-            let task = tokio::spawn(InlineRepoll::new(poll_fn(move |cx| {
-                if rests_first {
-                    super::super::rest(cx);
-                }
-                let passed = turn.poll_pass(cx);
-                super::super::rest(cx);
-                passed
-            })));
-            tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn a_task_whose_wait_has_ended_in_this_poll_is_not_one_that_rests() {
-        let mut polls = 0;
-        let task = tokio::spawn(InlineRepoll::new(poll_fn(move |cx| {
-            super::super::rest(cx);
-            super::super::rise();
-            polls += 1;
-            cx.waker().wake_by_ref();
-            if polls == 2 { Poll::Ready(()) } else { Poll::Pending }
-        })));
-        tokio::time::timeout(Duration::from_secs(10), task).await.unwrap().unwrap();
     }
 
     #[tokio::test]
