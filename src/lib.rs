@@ -4,7 +4,6 @@
 
 pub mod acme;
 pub mod admin;
-pub mod allocator;
 pub mod background;
 pub mod cli;
 pub mod config;
@@ -23,7 +22,6 @@ pub mod server;
 pub mod snapshot;
 pub mod telemetry;
 pub mod tls;
-pub mod turn;
 pub mod upstream;
 
 /// The version of this build.

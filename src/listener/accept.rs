@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
+use weir_task::InlineRepoll;
 
 use super::admitted::Admitted;
 use super::client_limits::{self, ClientConnections};
@@ -22,7 +23,6 @@ use super::workers::{WorkerSlot, Workers};
 use super::{HttpService, ListenerSettings, http1, tls_accept};
 use crate::resource_exhaustion::LimitedWarning;
 use crate::telemetry::meters::{ConnectionResult, ListenerMeters, OpenConnection};
-use crate::turn::InlineRepoll;
 
 /// The shortest and the longest rest after the kernel could not give us a connection (out of descriptors or memory).
 const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));

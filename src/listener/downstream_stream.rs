@@ -22,6 +22,7 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
+use weir_task::YieldOnce;
 
 use super::admitted::Admitted;
 use super::blocks::Blocks;
@@ -33,7 +34,6 @@ use super::request_boundary::RequestBoundary;
 use super::transport::Transport;
 use super::upgrade_option;
 use crate::message::request_framing::{Body, HeadFacts};
-use crate::turn::YieldOnce;
 
 /// Writes are gathered up to this many bytes.
 const GATHER: usize = 16 * 1024;

@@ -8,8 +8,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::LEAVES;
-use super::bell::TaskSlot;
+use crate::flush_batch::LEAVES;
+use crate::local_waker::TaskSlot;
 
 /// How often a task goes on before others have their turn: a response's header, a piece of its body, and their sending.
 const ROUNDS: usize = 4;
@@ -67,8 +67,8 @@ mod tests {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use super::super::YieldOnce;
     use super::*;
+    use crate::YieldOnce;
 
     /// Notes itself and wakes itself so many times.
     async fn noting(seen: Arc<Mutex<Vec<u8>>>, name: u8, times: usize) {

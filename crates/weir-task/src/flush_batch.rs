@@ -5,13 +5,8 @@
 //! figures). It never waits for what is not ready: where nothing else is, a turn is over at once. And only so many wait
 //! as the processor's cache has room for what they work on; the others go on.
 
-mod bell;
-mod straight;
-
 use std::cell::Cell;
 use std::task::{Context, Poll};
-
-pub use straight::InlineRepoll;
 
 /// How many tasks of a thread wait at most. Each works on some 30 KiB, and a core's own cache has one or two MiB.
 const MOST: usize = 48;
@@ -20,7 +15,7 @@ thread_local! {
     /// How many of this thread's wait now.
     static WAITING: Cell<usize> = const { Cell::new(0) };
     /// Whether the task that runs wants others to go first.
-    static LEAVES: Cell<bool> = const { Cell::new(false) };
+    pub(crate) static LEAVES: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether a turn is being let pass.

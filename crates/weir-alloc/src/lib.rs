@@ -1,12 +1,12 @@
 //! mimalloc, asked in the cheapest way: what every block of it is aligned to is not asked for, and a small one is always
-//! had. A thread that carries requests keeps blocks for the next (`store`).
+//! had. A thread that carries requests keeps blocks for the next (`thread_cache`).
 //!
 //! The `mimalloc` crate asks for the alignment each time, which takes the slow way for most sizes. Where there is no memory
 //! for a small block the process ends here, as it would a step later: so the compiler sees that boxing cannot fail. If it
 //! could, it might unwind; what is boxed would have to be kept for its destructor, made on the stack and then copied, and a
 //! request's future has 13 KiB.
 
-mod store;
+mod thread_cache;
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::marker::PhantomData;
@@ -15,7 +15,7 @@ use std::ptr::NonNull;
 use libmimalloc_sys::{
     mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
 };
-use store::SizeClass;
+use thread_cache::SizeClass;
 
 /// mimalloc.
 pub struct Mimalloc;
@@ -53,7 +53,7 @@ impl ThreadCacheGuard {
     /// For a thread that has the same to do again and again.
     #[expect(clippy::new_without_default, reason = "it changes what the thread does")]
     pub fn new() -> Self {
-        store::open();
+        thread_cache::open();
         Self(PhantomData)
     }
 }
@@ -61,7 +61,7 @@ impl ThreadCacheGuard {
 impl Drop for ThreadCacheGuard {
     fn drop(&mut self) {
         // SAFETY: what is kept came from mimalloc, and nobody else has it.
-        store::close(|block| unsafe { mi_free(block.as_ptr().cast()) });
+        thread_cache::close(|block| unsafe { mi_free(block.as_ptr().cast()) });
     }
 }
 
@@ -86,7 +86,7 @@ unsafe impl GlobalAlloc for Mimalloc {
             // SAFETY: the caller's layout has a size above zero.
             return abort_if_null(unsafe { mi_malloc_aligned(layout.size(), layout.align()) }, layout.size());
         }
-        if let Some(kept) = SizeClass::of(layout.size()).and_then(store::take) {
+        if let Some(kept) = SizeClass::of(layout.size()).and_then(thread_cache::take) {
             return kept.as_ptr();
         }
         // SAFETY: as above.
@@ -109,7 +109,7 @@ unsafe impl GlobalAlloc for Mimalloc {
         if is_usual(layout)
             && let (Some(block), Some(kind)) = (NonNull::new(block), SizeClass::of(layout.size()))
             // SAFETY: the caller's block is from here, with this layout, and given back.
-            && unsafe { store::put(block, kind) }
+            && unsafe { thread_cache::put(block, kind) }
         {
             return;
         }
@@ -154,10 +154,10 @@ mod tests {
             assert_eq!(again, [blocks[2], blocks[1], blocks[0]]);
             again.into_iter().for_each(|block| Mimalloc.dealloc(block, same_kind));
             drop(keeping);
-            assert_eq!(SizeClass::of(1000).and_then(store::take), None, "nothing is left");
+            assert_eq!(SizeClass::of(1000).and_then(thread_cache::take), None, "nothing is left");
             let block = Mimalloc.alloc(small);
             Mimalloc.dealloc(block, small);
-            assert_eq!(SizeClass::of(1000).and_then(store::take), None);
+            assert_eq!(SizeClass::of(1000).and_then(thread_cache::take), None);
         }
     }
 
@@ -169,7 +169,7 @@ mod tests {
         unsafe {
             let blocks: Vec<_> = (0..100).map(|_| Mimalloc.alloc(large)).collect();
             blocks.into_iter().for_each(|block| Mimalloc.dealloc(block, large));
-            let kept: Vec<_> = std::iter::from_fn(|| store::take(SizeClass::of(4096)?)).collect();
+            let kept: Vec<_> = std::iter::from_fn(|| thread_cache::take(SizeClass::of(4096)?)).collect();
             assert_eq!(kept.len(), 16);
             kept.into_iter().for_each(|block| mi_free(block.as_ptr().cast()));
         }
