@@ -355,7 +355,7 @@ impl AsyncWrite for DownstreamStream {
         if !this.outbox.is_empty() {
             // On its way.
             this.conn.held.none();
-            ready!(this.turn.poll_pass(cx));
+            ready!(this.turn.poll(cx));
         }
         ready!(this.poll_outbox(cx))?;
         if this.outbox.capacity() > 0 {

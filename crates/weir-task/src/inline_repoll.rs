@@ -1,31 +1,36 @@
-//! A task that goes on at once where it woke itself.
+//! A future wrapper that polls a task again at once if it woke itself.
 //!
-//! Pingora passes a response from the half of a request that reads it to the half that writes it, and the one wakes the
-//! other. By way of the thread's queue others come in between, and a large piece has left the processor's cache before it
-//! is sent. It never keeps the thread from others for long, and lets them go first where a `Turn` was passed.
+//! Pingora reads a response in one half of a request and writes it in the other half, and the first half wakes the second.
+//! A wake through the runtime's queue lets other tasks run in between, and a large piece has left the processor's cache
+//! before it is written. The wrapper bounds the number of polls in a row, and returns to the runtime after a `YieldOnce`.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::flush_batch::LEAVES;
+use crate::flush_batch::YIELDED;
+#[cfg(feature = "local-waker")]
 use crate::local_waker::TaskSlot;
+#[cfg(not(feature = "local-waker"))]
+use crate::shared_waker::TaskSlot;
 
-/// How often a task goes on before others have their turn: a response's header, a piece of its body, and their sending.
-const ROUNDS: usize = 4;
+/// Polls in a row before other tasks run: a response's header, a piece of its body, and the writes of both.
+const MAX_POLLS: usize = 4;
 
-/// A task.
+/// A task that is polled again at once if it woke itself, at most four times in a row.
+///
+/// For current-thread runtimes. On a runtime that moves tasks between threads it is correct but of no use: after a move it
+/// passes each poll on unchanged, and its slot on the first thread is kept until that thread ends.
 pub struct InlineRepoll<F> {
     task: Pin<Box<F>>,
-    /// None before it runs.
-    bell: Option<TaskSlot>,
+    /// `None` before the first poll.
+    slot: Option<TaskSlot>,
 }
 
 impl<F: Future> InlineRepoll<F> {
-    /// For the runtime to poll in place of this, and to drop where it polled it: elsewhere its bell stays hung until the
-    /// thread of that ends.
+    /// Wraps a task. Spawn the result in place of the task.
     pub fn new(task: F) -> Self {
-        Self { task: Box::pin(task), bell: None }
+        Self { task: Box::pin(task), slot: None }
     }
 }
 
@@ -34,24 +39,24 @@ impl<F: Future> Future for InlineRepoll<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        match this.bell.as_ref().map(|bell| bell.is_for(cx.waker())) {
+        match this.slot.as_ref().map(|slot| slot.will_wake(cx.waker())) {
             Some(Some(true)) => {}
-            // It has moved on to another thread, where it goes as others do.
+            // The runtime moved the task to another thread.
             Some(None) => return this.task.as_mut().poll(cx),
-            _ => this.bell = TaskSlot::register(cx.waker()),
+            _ => this.slot = TaskSlot::register(cx.waker()),
         }
-        let Some(bell) = &this.bell else { return this.task.as_mut().poll(cx) };
-        let mut inner = Context::from_waker(bell.waker());
-        for _ in 0..ROUNDS {
-            LEAVES.set(false);
-            bell.runs();
+        let Some(slot) = &this.slot else { return this.task.as_mut().poll(cx) };
+        let mut inner = Context::from_waker(slot.waker());
+        for _ in 0..MAX_POLLS {
+            YIELDED.set(false);
+            slot.poll_started();
             if let Poll::Ready(output) = this.task.as_mut().poll(&mut inner) {
                 return Poll::Ready(output);
             }
-            if bell.rests() {
+            if slot.poll_finished() {
                 return Poll::Pending;
             }
-            if LEAVES.get() {
+            if YIELDED.get() {
                 break;
             }
         }
@@ -60,7 +65,7 @@ impl<F: Future> Future for InlineRepoll<F> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::future::poll_fn;
@@ -70,8 +75,8 @@ mod tests {
     use super::*;
     use crate::YieldOnce;
 
-    /// Notes itself and wakes itself so many times.
-    async fn noting(seen: Arc<Mutex<Vec<u8>>>, name: u8, times: usize) {
+    /// Records its name and wakes itself, so many times.
+    async fn recording(seen: Arc<Mutex<Vec<u8>>>, name: u8, times: usize) {
         let mut left = times;
         poll_fn(|cx| {
             seen.lock().unwrap().push(name);
@@ -86,32 +91,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_woke_itself_goes_on_but_not_for_ever() {
+    async fn a_task_that_woke_itself_is_polled_again_at_once_four_times_at_most() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let tasks = [(1, 2), (2, 5)]
-            .map(|(name, times)| tokio::spawn(InlineRepoll::new(noting(Arc::clone(&seen), name, times))));
+            .map(|(name, times)| tokio::spawn(InlineRepoll::new(recording(Arc::clone(&seen), name, times))));
         for task in tasks {
             task.await.unwrap();
         }
         assert_eq!(*seen.lock().unwrap(), [1, 1, 1, 2, 2, 2, 2, 2, 2]);
         seen.lock().unwrap().clear();
         let tasks = [(1, 5), (2, 1)]
-            .map(|(name, times)| tokio::spawn(InlineRepoll::new(noting(Arc::clone(&seen), name, times))));
+            .map(|(name, times)| tokio::spawn(InlineRepoll::new(recording(Arc::clone(&seen), name, times))));
         for task in tasks {
             task.await.unwrap();
         }
-        assert_eq!(*seen.lock().unwrap(), [1, 1, 1, 1, 2, 2, 1, 1], "others go first after some rounds");
+        assert_eq!(*seen.lock().unwrap(), [1, 1, 1, 1, 2, 2, 1, 1], "others run after four polls");
     }
 
     #[tokio::test]
-    async fn a_turn_lets_others_go_first_all_the_same() {
+    async fn a_task_that_yields_lets_others_run_first() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let tasks = [1, 2].map(|name| {
             let seen = Arc::clone(&seen);
             tokio::spawn(InlineRepoll::new(async move {
                 seen.lock().unwrap().push(("reads", name));
-                let mut turn = YieldOnce::default();
-                poll_fn(|cx| turn.poll_pass(cx)).await;
+                let mut flush = YieldOnce::default();
+                poll_fn(|cx| flush.poll(cx)).await;
                 seen.lock().unwrap().push(("sends", name));
             }))
         });
@@ -122,10 +127,11 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn no_call_is_lost_whoever_wakes_it_and_when() {
+    async fn no_wake_is_lost_between_tasks_that_move_between_threads() {
         let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+        const MESSAGES: u32 = if cfg!(miri) { 50 } else { 20_000 };
         let sending = tokio::spawn(InlineRepoll::new(async move {
-            for number in 0..20_000_u32 {
+            for number in 0..MESSAGES {
                 sender.send(number).await.unwrap();
             }
         }));
@@ -138,6 +144,34 @@ mod tests {
             next
         }));
         let both = async { (sending.await.unwrap(), receiving.await.unwrap()) };
-        assert_eq!(tokio::time::timeout(Duration::from_secs(20), both).await.unwrap().1, 20_000);
+        assert_eq!(tokio::time::timeout(Duration::from_secs(20), both).await.unwrap().1, MESSAGES);
+    }
+    #[test]
+    fn no_wake_is_lost_between_two_current_thread_runtimes() {
+        const MESSAGES: u32 = if cfg!(miri) { 50 } else { 20_000 };
+        let (there, mut requests) = tokio::sync::mpsc::channel::<u32>(1);
+        let (back, mut responses) = tokio::sync::mpsc::channel::<u32>(1);
+        let run = |task: Pin<Box<dyn Future<Output = ()> + Send>>| {
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                runtime.block_on(async {
+                    let task = tokio::spawn(InlineRepoll::new(task));
+                    tokio::time::timeout(Duration::from_secs(20), task).await.unwrap().unwrap();
+                });
+            })
+        };
+        let echo = run(Box::pin(async move {
+            while let Some(number) = requests.recv().await {
+                back.send(number).await.unwrap();
+            }
+        }));
+        let client = run(Box::pin(async move {
+            for number in 0..MESSAGES {
+                there.send(number).await.unwrap();
+                assert_eq!(responses.recv().await, Some(number));
+            }
+        }));
+        client.join().unwrap();
+        echo.join().unwrap();
     }
 }
