@@ -99,6 +99,6 @@ mod tests {
         assert_eq!(slot.will_wake(&outer), Some(true));
         assert_eq!(slot.will_wake(&WakeCounter::waker().1), Some(false));
         drop((slot, outer));
-        assert_eq!(std::sync::Arc::strong_count(&wakes), 1);
+        assert_eq!(Arc::strong_count(&wakes), 1);
     }
 }
