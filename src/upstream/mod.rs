@@ -12,8 +12,6 @@ pub mod clock;
 mod coalesce;
 pub mod connection_pool;
 pub mod connector;
-#[cfg(test)]
-mod counting;
 pub mod dial;
 pub mod discovery;
 #[cfg(test)]
