@@ -1,7 +1,7 @@
 # Weir. `make` lists what there is. Cargo does the building; this file installs or names what cargo needs around it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test test-rust test-grafana lint bench bench-pick bench-route bench-balance bench-scale bench-instructions \
+.PHONY: help run test test-rust test-grafana miri loom lint bench bench-pick bench-route bench-balance bench-scale bench-instructions \
 	bench-failing-backend audit testssl release \
 	soak soak-run soak-tests need-build need-servers need-grafana need-load
 
@@ -33,6 +33,12 @@ test-grafana: need-build need-grafana ## dashboards and rules against a real Pro
 	@# As cargo test builds it: a plain build would compile some dependencies again with fewer features.
 	$(CARGO) test --locked --workspace --no-run --quiet
 	python3 grafana/test.py target/debug/weir
+
+miri: need-build ## the crates with unsafe code under Miri (needs a nightly toolchain)
+	scripts/miri.sh
+
+loom: need-build ## the wakers with a second thread, in every order
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked -p weir-task --lib --target-dir target/loom
 
 lint: need-build ## formatting, clippy, dependencies: bans, licences, sources
 	$(CARGO) fmt --all --check

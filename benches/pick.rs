@@ -5,8 +5,6 @@
 //! `make bench-pick`; `PICK_MS` is how long each figure is measured, in milliseconds (default 200).
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,30 +14,6 @@ use weir::backend::InFlight;
 use weir::backend::{BackendState, Labels};
 use weir::config::schema::Balance;
 use weir::upstream::balance::{Balancer, Settings, Slot, Tried};
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is passed on to `System` as it came; counting touches a const-initialised thread-local without a
-// destructor, which neither allocates nor unwinds.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is `System`'s.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is `System`'s.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const NOW: u64 = 1_700_000_000_000;
 
@@ -114,16 +88,15 @@ fn picks(balancer: &Balancer, stop: &AtomicBool, salt: u64) -> (f64, u64) {
     let mut key = salt;
     // Not counted: the first pick of a thread seeds its generator.
     drop(balancer.pick(&tried, NOW, Some(key)));
-    let (before, started, mut count) = (ALLOCATIONS.with(Cell::get), Instant::now(), 0_u64);
-    loop {
-        for _ in 0..16 {
-            key = key.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            drop(black_box(balancer.pick(&tried, NOW, Some(key))));
+    let (started, mut count) = (Instant::now(), 0_u64);
+    let allocations = allocation_counter::measure(|| {
+        while !stop.load(Ordering::Relaxed) {
+            for _ in 0..16 {
+                key = key.wrapping_add(0x9E37_79B9_7F4A_7C15);
+                drop(black_box(balancer.pick(&tried, NOW, Some(key))));
+            }
+            count += 16;
         }
-        count += 16;
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-    }
-    (started.elapsed().as_nanos() as f64 / count as f64, ALLOCATIONS.with(Cell::get) - before)
+    });
+    (started.elapsed().as_nanos() as f64 / count as f64, allocations.count_total)
 }

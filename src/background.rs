@@ -7,10 +7,11 @@
 use std::io;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use rustix::process::setpriority_process;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// How nice these threads are: beside a busy thread of the usual niceness they get a tenth of a core (setpriority(2), sched(7)).
-const NICE: libc::c_int = 10;
+const NICE: i32 = 10;
 
 /// Why a chore has no result.
 #[derive(Debug, thiserror::Error)]
@@ -64,9 +65,9 @@ impl Pool {
 }
 
 fn be_nice() {
-    // SAFETY: the call takes numbers and no memory. On Linux it is about the calling thread alone.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
-        tracing::debug!("chores have the priority of traffic: {}", io::Error::last_os_error());
+    // On Linux this is about the calling thread alone.
+    if let Err(error) = setpriority_process(None, NICE) {
+        tracing::debug!("chores have the priority of traffic: {error}");
     }
 }
 
@@ -75,9 +76,8 @@ fn be_nice() {
 mod tests {
     use super::*;
 
-    fn niceness() -> libc::c_int {
-        // SAFETY: as above.
-        unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }
+    fn niceness() -> i32 {
+        rustix::process::getpriority_process(None).unwrap()
     }
 
     #[tokio::test]

@@ -5,15 +5,15 @@
 //! ```text
 //! main
 //! cli                  server, admin, demo, config
-//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, upstream, pool, telemetry, backend, background, lifecycle, allocator, config, path, clock
-//! admin                upstream, telemetry, backend, background
+//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, upstream, pool, telemetry, background, lifecycle, allocator, config, path, clock
+//! admin                upstream, telemetry, background, clock
 //! acme                 tls, telemetry, secure_file, config
 //! demo
 //! reload               snapshot, listener, upstream, telemetry, resource_exhaustion, config
 //! proxy                snapshot, listener, route, message, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
 //! snapshot             route, message, upstream, pool, telemetry, config
 //! listener             tls, message, telemetry, fault, proxy_protocol, resource_exhaustion, turn, config
-//! tls                  telemetry, resource_exhaustion, config
+//! tls                  telemetry, resource_exhaustion, config, secure_file
 //! route                message, config, path
 //! message              fault, config, path
 //! upstream             pool, telemetry, backend, resource_exhaustion, clock, config
@@ -36,7 +36,6 @@
 
 pub mod acme;
 pub mod admin;
-pub mod allocator;
 pub mod backend;
 pub mod background;
 pub mod cli;
@@ -60,7 +59,6 @@ pub mod server;
 pub mod snapshot;
 pub mod telemetry;
 pub mod tls;
-pub mod turn;
 pub mod upstream;
 
 /// The version of this build.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 #[global_allocator]
-static ALLOCATOR: weir::allocator::Mimalloc = weir::allocator::Mimalloc;
+static ALLOCATOR: weir_alloc::Mimalloc = weir_alloc::Mimalloc;
 
 fn main() -> ExitCode {
     weir::cli::main()

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
+use weir_task::InlineRepoll;
 
 use super::client_limits::{self, ClientConnections};
 use super::conn::Conn;
@@ -24,7 +25,6 @@ use crate::listener::service::HttpService;
 use crate::listener::settings::ListenerSettings;
 use crate::resource_exhaustion::LimitedWarning;
 use crate::telemetry::meters::{ConnectionResult, ListenerMeters, OpenConnection};
-use crate::turn::InlineRepoll;
 
 /// The shortest and the longest rest after the kernel could not give us a connection (out of descriptors or memory).
 const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));

@@ -53,6 +53,7 @@ impl Proxy {
 
 /// Pingora gives a proxy with a connector of one's own only inside a service, which Weir has no use for (it accepts
 /// connections itself), and has no way to take it out.
+#[allow(unsafe_code, reason = "`HttpProxy::new_custom` is private")]
 fn taken_out(service: Service<App>) -> App {
     let service = ManuallyDrop::new(service);
     let app = service.app_logic().expect("a service that was never started has its application");

@@ -6,6 +6,8 @@ use std::io;
 use std::path::PathBuf;
 
 use caps::{CapSet, Capability, CapsHashSet};
+use nix::sys::prctl;
+use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 
 /// Why the process could not become the user.
 #[derive(Debug, thiserror::Error)]
@@ -28,52 +30,36 @@ pub enum PrivilegeError {
 /// Becomes the user. Nothing to do if the process is that user already. Call before threads are started: Linux keeps
 /// capabilities per thread.
 pub(super) fn become_user(name: &str) -> Result<(), PrivilegeError> {
-    let (uid, gid) = look_up(name)?;
-    // SAFETY: getuid has no preconditions and cannot fail.
-    if unsafe { libc::getuid() } == uid {
+    let user = look_up(name)?;
+    if Uid::current() == user.uid {
         return Ok(());
     }
     let refused = |step| {
         let user = name.to_owned();
-        move |source| PrivilegeError::Refused { user, step, source }
+        move |source: nix::Error| PrivilegeError::Refused { user, step, source: source.into() }
     };
     let c_name = CString::new(name).map_err(|_| PrivilegeError::NoSuchUser(name.to_owned()))?;
-    // SAFETY: plain system calls; `c_name` is a valid C string that outlives the call.
-    unsafe {
-        call(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0)).map_err(refused("keep capabilities"))?;
-        call(libc::initgroups(c_name.as_ptr(), gid)).map_err(refused("set groups"))?;
-        call(libc::setgid(gid)).map_err(refused("set group"))?;
-        call(libc::setuid(uid)).map_err(refused("set user"))?;
-    }
-    keep_only_bind().map_err(refused("drop capabilities"))
+    prctl::set_keepcaps(true).map_err(refused("keep capabilities"))?;
+    initgroups(&c_name, user.gid).map_err(refused("set groups"))?;
+    setgid(user.gid).map_err(refused("set group"))?;
+    setuid(user.uid).map_err(refused("set user"))?;
+    let step = "drop capabilities";
+    keep_only_bind().map_err(|source| PrivilegeError::Refused { user: name.to_owned(), step, source })
 }
 
 /// Gives files that were just made to the user, so that a reload can read them. Call while still root.
 pub(super) fn hand_over(name: &str, made: &[PathBuf]) -> Result<(), PrivilegeError> {
-    let (uid, gid) = look_up(name)?;
-    // SAFETY: geteuid has no preconditions and cannot fail.
-    if unsafe { libc::geteuid() } != 0 {
+    let user = look_up(name)?;
+    if !Uid::effective().is_root() {
         return Ok(());
     }
+    let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
     let refused = |source| PrivilegeError::Refused { user: name.to_owned(), step: "give it its files", source };
     made.iter().try_for_each(|path| std::os::unix::fs::chown(path, Some(uid), Some(gid))).map_err(refused)
 }
 
-fn call(result: libc::c_int) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-fn look_up(name: &str) -> Result<(libc::uid_t, libc::gid_t), PrivilegeError> {
-    let missing = || PrivilegeError::NoSuchUser(name.to_owned());
-    let c_name = CString::new(name).map_err(|_| missing())?;
-    let mut text = vec![0; 16 * 1024];
-    let mut found = std::ptr::null_mut();
-    // SAFETY: `passwd` is plain old data for which all zeroes is a value.
-    let mut entry: libc::passwd = unsafe { std::mem::zeroed() };
-    // SAFETY: all pointers are valid for the lengths given, for the time of the call.
-    let result =
-        unsafe { libc::getpwnam_r(c_name.as_ptr(), &raw mut entry, text.as_mut_ptr(), text.len(), &raw mut found) };
-    if result != 0 || found.is_null() { Err(missing()) } else { Ok((entry.pw_uid, entry.pw_gid)) }
+fn look_up(name: &str) -> Result<User, PrivilegeError> {
+    User::from_name(name).ok().flatten().ok_or_else(|| PrivilegeError::NoSuchUser(name.to_owned()))
 }
 
 fn keep_only_bind() -> io::Result<()> {

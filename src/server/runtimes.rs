@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
+use weir_alloc::ThreadCacheGuard;
 
-use crate::allocator::ThreadCacheGuard;
 use crate::config::schema::Server;
 
 /// How long what is cut may take to end.

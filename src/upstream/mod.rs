@@ -6,8 +6,6 @@
 pub mod admin_override;
 pub mod backend;
 pub mod balance;
-#[cfg(test)]
-mod counting;
 pub mod discovery;
 #[cfg(test)]
 mod ejection_tests;

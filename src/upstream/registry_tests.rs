@@ -11,7 +11,7 @@ use crate::backend::labels::{AdminState, BackendCondition};
 use crate::upstream::balance::Tried;
 use crate::upstream::discovery::DiscoverySettings;
 use crate::upstream::sticky::Token;
-use crate::upstream::{PickHints, counting, queue};
+use crate::upstream::{PickHints, queue};
 
 fn registry() -> Arc<Registry> {
     type Cells = HashMap<(Arc<str>, Arc<str>), Arc<BackendState>>;
@@ -411,9 +411,8 @@ async fn neither_a_pick_by_a_cookie_nor_one_by_the_balancer_allocates() {
     };
     // What a thread's first look at a swapped value takes is its own.
     drop(all());
-    let before = counting::allocations();
-    (0..1_000).for_each(|_| drop(all()));
-    assert_eq!(counting::allocations(), before);
+    let allocations = allocation_counter::measure(|| (0..1_000).for_each(|_| drop(all())));
+    assert_eq!(allocations.count_total, 0);
 }
 
 const HASHED: &str = "u: {outlier: {consecutive: 2}, balance: consistent_hash, hash: {path: {}}, backends: [

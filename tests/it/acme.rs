@@ -60,8 +60,7 @@ upstreams: {{ api: {{ backends: [{{ address: \"{}\" }}] }} }}
 
     fn bound_config(&self, folder: &Path, names: &[&str]) -> String {
         let yaml = self.config(folder, names, "");
-        // SAFETY: geteuid has no preconditions and cannot fail.
-        let root = unsafe { libc::geteuid() } == 0;
+        let root = nix::unistd::Uid::effective().is_root();
         if root { yaml.replace("server: {", "server: { user: nobody,") } else { yaml }
     }
 
@@ -411,8 +410,7 @@ fn a_server_that_asks_for_time_gets_it_over_reload_and_restart() {
 
 #[test]
 fn what_is_kept_belongs_to_the_user_that_weir_becomes() {
-    // SAFETY: geteuid has no preconditions and cannot fail.
-    if unsafe { libc::geteuid() } != 0 {
+    if !nix::unistd::Uid::effective().is_root() {
         return;
     }
     let mut stage = Stage::new(&["a"]);

@@ -1,20 +1,17 @@
 //! The admin API, the probes and reloads go on while a file that Weir reads does not answer, as on a file system that hangs.
 
-use std::ffi::CString;
 use std::fs::File;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use crate::support::child::fifo as make_fifo;
 use crate::support::{Origin, Pki, Weir, eventually, spare};
 use crate::tls::{config, folder};
 
 /// Puts a FIFO in place of a file: reading it takes until somebody writes.
 fn hang(path: &Path) {
     let fifo = path.with_extension("fifo");
-    let name = CString::new(fifo.as_os_str().as_bytes()).unwrap();
-    // SAFETY: the name is a valid C string that outlives the call.
-    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    make_fifo(&fifo);
     std::fs::rename(fifo, path).unwrap();
 }
 

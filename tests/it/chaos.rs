@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::support::child::send_signal;
 use crate::support::echo::Manners;
 use crate::support::{Client, Echo, Weir, eventually, size};
 
@@ -51,8 +52,7 @@ impl Backend {
     }
 
     fn signal(&self, signal: i32) {
-        // SAFETY: the process is our child and has not been waited for, so the id is its own.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+        send_signal(&self.child, signal);
     }
 
     fn killed_and_back(mut self, weir: &Weir) -> Self {

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
+use crate::support::child::send_signal;
 use crate::support::weir::command;
 use crate::support::{Client, DEADLINE};
 
@@ -61,8 +62,7 @@ fn what_the_demo_says_to_try_works() {
     let diff = command(&["diff", "-c", file, "--admin", &format!("http://{admin}")]);
     assert_eq!((diff.code, diff.stdout.as_str()), (Some(0), "no changes\n"));
 
-    // SAFETY: the process is our child and has not been waited for, so the id is its own.
-    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGINT) }, 0);
+    send_signal(&child, libc::SIGINT);
     let deadline = std::time::Instant::now() + DEADLINE;
     let ended = loop {
         match child.try_wait().unwrap() {

@@ -30,7 +30,6 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "telemetry",
             "background",
             "lifecycle",
-            "allocator",
             "config",
             "path",
             "clock",
@@ -77,7 +76,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "listener",
-        &["tls", "message", "telemetry", "fault", "proxy_protocol", "resource_exhaustion", "turn", "config"],
+        &["tls", "message", "telemetry", "fault", "proxy_protocol", "resource_exhaustion", "config"],
         "sockets, client connections, heads; never knows a route or a backend",
     ),
     (
@@ -98,7 +97,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "pool",
-        &["proxy_protocol", "resource_exhaustion", "turn", "clock", "config"],
+        &["proxy_protocol", "resource_exhaustion", "clock", "config"],
         "the transport to backends; never names an upstream, a route or a metric",
     ),
     ("telemetry", &["backend", "instruments", "fault", "config"], "metrics and logs; never decides"),
@@ -109,8 +108,6 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ("fault", &[], "faults and their statuses"),
     ("resource_exhaustion", &[], "errors of the host, such as EMFILE"),
     ("lifecycle", &[], "two flags: bound, draining"),
-    ("turn", &[], "flush batching and inline re-poll"),
-    ("allocator", &[], "the global allocator"),
     ("config", &["path"], "the document: parse, check, compare; never knows a request"),
     ("secure_file", &[], "files with mode 0600"),
     ("clock", &[], "the two clocks"),

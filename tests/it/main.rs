@@ -64,6 +64,7 @@ mod tls;
 mod tls_clients;
 mod tls_renewal;
 mod unprocessed;
+mod unsafe_code;
 mod versions_and_options;
 mod vouched_fields;
 mod websocket;

@@ -3,15 +3,17 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{ChildStderr, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::support::child::Process;
 use crate::support::{Client, eventually, spare};
 
 const MARGIN: Duration = Duration::from_secs(5);
-const PIPE_BYTES: libc::c_int = 4096;
+const PIPE_BYTES: i32 = 4096;
 
 /// Runs it at this level, and reads stderr up to `ready` and no further.
 fn start(level: &str) -> (tempfile::TempDir, Process, BufReader<ChildStderr>, SocketAddr, SocketAddr) {
@@ -25,7 +27,7 @@ fn start(level: &str) -> (tempfile::TempDir, Process, BufReader<ChildStderr>, So
     std::fs::write(&config, yaml).unwrap();
     let mut weir = Process::start(&["run", "-c", config.to_str().unwrap()], Stdio::null(), Stdio::piped());
     let stderr = weir.0.stderr.take().unwrap();
-    shrink(stderr.as_raw_fd());
+    shrink(&stderr);
     let mut stderr = BufReader::with_capacity(1, stderr);
     let (mut web, mut admin) = (None, None);
     loop {
@@ -39,9 +41,8 @@ fn start(level: &str) -> (tempfile::TempDir, Process, BufReader<ChildStderr>, So
     }
 }
 
-fn shrink(pipe: i32) {
-    // SAFETY: the descriptor is open; the call takes numbers only.
-    assert!(unsafe { libc::fcntl(pipe, libc::F_SETPIPE_SZ, PIPE_BYTES) } >= PIPE_BYTES);
+fn shrink(pipe: impl AsFd) {
+    assert!(fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)).unwrap() >= PIPE_BYTES);
 }
 
 /// Makes it log more than the pipe holds: each attempt that fails is a line at `debug`.
@@ -82,7 +83,7 @@ fn the_last_lines_arrive_once_stderr_is_read_again() {
 /// A pipe without room.
 fn full_pipe() -> (File, OwnedFd) {
     let (reader, writer) = std::io::pipe().unwrap();
-    shrink(reader.as_raw_fd());
+    shrink(&reader);
     let mut writer = File::from(OwnedFd::from(writer));
     std::io::Write::write_all(&mut writer, &[b'x'; PIPE_BYTES as usize]).unwrap();
     (File::from(OwnedFd::from(reader)), writer.into())

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -106,12 +105,7 @@ fn a_stop_and_scrapes_do_not_wait_for_a_reload_that_hangs() {
     let mut writer = File::options().write(true).open(&pipe).unwrap();
     let mut weir = Process::start(&["run", "-c", "/dev/stdin"], stdin, Stdio::piped());
     writer.write_all(yaml("").as_bytes()).unwrap();
-    eventually("the configuration is read", || {
-        let mut left: libc::c_int = 0;
-        // SAFETY: the descriptor is open and the pointer is valid for the call.
-        assert_eq!(unsafe { libc::ioctl(writer.as_raw_fd(), libc::FIONREAD, &raw mut left) }, 0);
-        (left == 0).then_some(())
-    });
+    eventually("the configuration is read", || (rustix::io::ioctl_fionread(&writer).unwrap() == 0).then_some(()));
     drop(writer);
     let mut stderr = BufReader::new(weir.0.stderr.take().unwrap());
     let admin = ready(&mut stderr);

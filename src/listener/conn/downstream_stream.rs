@@ -22,6 +22,7 @@ use pingora_core::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep};
+use weir_task::YieldOnce;
 
 use crate::listener::conn::Conn;
 use crate::listener::conn::disconnect::Wait;
@@ -33,7 +34,6 @@ use crate::listener::conn::transport::Transport;
 use crate::listener::conn::upgrade_option;
 use crate::listener::connection_permit::ConnectionPermit;
 use crate::message::request_framing::{Body, HeadFacts};
-use crate::turn::YieldOnce;
 
 /// Writes are gathered up to this many bytes.
 const GATHER: usize = 16 * 1024;
@@ -360,7 +360,7 @@ impl AsyncWrite for DownstreamStream {
         if !this.outbox.is_empty() {
             // On its way.
             this.conn.held.none();
-            ready!(this.turn.poll_pass(cx));
+            ready!(this.turn.poll(cx));
         }
         ready!(this.poll_outbox(cx))?;
         if this.outbox.capacity() > 0 {

@@ -27,7 +27,6 @@ use crate::pool::checkout::{Checkout, PooledStream};
 use crate::pool::http1::fast_path::{self, ParsedHead};
 use crate::pool::http1::rewind_io::RewindIo;
 use crate::pool::http1::shared_io::{BodyWriter, EmptyBodyWriter, SharedIo};
-use crate::turn;
 
 /// Room for the head of a response, and for a small body behind it.
 const HEAD_BUFFER_BYTES: usize = 4096;
@@ -97,7 +96,6 @@ impl Http1Session {
 
     /// Keeps the connection if both sides are through with it.
     pub(in crate::pool) async fn release(mut self) {
-        turn::rise();
         let good = match self.state {
             State::Head => false,
             State::Body(left) => left == 0 && self.keeps && self.buf.is_empty(),
@@ -125,16 +123,7 @@ impl Http1Session {
                 }
             }
             self.buf.reserve(HEAD_BUFFER_BYTES);
-            let come = std::future::poll_fn(|cx| {
-                let come = self.line.poll_read(cx, &mut self.buf);
-                if come.is_pending() && self.line.only_reads() {
-                    // Pingora's forwarders of messages end in the first poll and wake the rest of the exchange to tell
-                    // it, which is of no use before the backend answers.
-                    turn::rest(cx);
-                }
-                come
-            })
-            .await;
+            let come = std::future::poll_fn(|cx| self.line.poll_read(cx, &mut self.buf)).await;
             match come.or_err(ErrorType::ReadError, "while reading the response's header") {
                 Ok(1..) => {}
                 Ok(_) => {

@@ -76,11 +76,6 @@ impl SharedIo {
         }
     }
 
-    /// Whether nothing is left to do on it but to read the response.
-    pub(in crate::pool) fn only_reads(&self) -> bool {
-        matches!(self, Self::Own { sent: true, .. })
-    }
-
     /// Writes the request's header, which is all of it or not.
     pub(in crate::pool) async fn write(&mut self, header: &mut impl Buf, whole: bool) -> io::Result<()> {
         write(header, |cx, data| self.with(|leased| Pin::new(leased).poll_write(cx, data))).await?;

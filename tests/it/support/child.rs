@@ -3,6 +3,10 @@
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+
 use super::eventually;
 
 /// A running `weir`. It is killed with the value.
@@ -17,8 +21,7 @@ impl Process {
     }
 
     pub fn signal(&self, signal: i32) {
-        // SAFETY: the process is our child and has not been waited for, so the id is its own.
-        assert_eq!(unsafe { libc::kill(self.0.id() as i32, signal) }, 0);
+        send_signal(&self.0, signal);
     }
 
     /// Waits until it has a handler for this signal.
@@ -54,7 +57,10 @@ impl Drop for Process {
 
 /// Makes a FIFO.
 pub fn fifo(path: &Path) {
-    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
-    // SAFETY: the name is a C string that outlives the call.
-    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    nix::unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+}
+
+/// Sends a signal to a child that has not been waited for, so that the id is still its own.
+pub fn send_signal(child: &Child, signal: i32) {
+    nix::sys::signal::kill(Pid::from_raw(child.id() as i32), Signal::try_from(signal).unwrap()).unwrap();
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use super::child::send_signal;
 use super::{eventually, spare};
 
 /// The zone that it knows everything about: names in it that it does not have do not exist.
@@ -66,8 +67,7 @@ impl Dns {
     }
 
     fn signal(&self, signal: i32) {
-        // SAFETY: the process is our child and has not been waited for, so the id is its own.
-        assert_eq!(unsafe { libc::kill(self.server.id() as i32, signal) }, 0);
+        send_signal(&self.server, signal);
     }
 
     fn end(&mut self) {

@@ -8,6 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::child::send_signal;
 use super::{Client, DEADLINE, eventually};
 
 /// A running weir.
@@ -170,8 +171,7 @@ impl Weir {
     }
 
     pub fn signal(&self, signal: i32) {
-        // SAFETY: the process is our child and has not been waited for, so the id is its own.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+        send_signal(&self.child, signal);
     }
 
     /// Replaces the configuration, sends SIGHUP and waits for the verdict: whether it was applied.

@@ -1,0 +1,42 @@
+//! Unsafe code has its own crates. The package itself denies it, with the exceptions that are listed here.
+
+use std::path::{Path, PathBuf};
+
+/// The files of the package that allow unsafe code, and why.
+const EXCEPTIONS: [(&str, &str); 2] = [
+    ("src/proxy/service.rs", "Pingora hands out a proxy with a custom connector only inside a service"),
+    ("src/upstream/fast_path.rs", "the parser has checked each value, and a second check costs 2 % of a small request"),
+];
+
+/// The Rust files under the folders of the package.
+fn sources() -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    let mut folders = ["src", "tests", "benches"].map(|folder| root.join(folder)).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                found.push((path.strip_prefix(root).unwrap().to_owned(), text));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn unsafe_code_is_denied_with_the_listed_exceptions_alone() {
+    let manifest = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    assert!(manifest.contains("unsafe_code = \"deny\""), "the lint is off");
+    let lint = concat!("unsafe", "_code");
+    let mut allowed: Vec<String> = sources()
+        .iter()
+        .filter(|(path, _)| path != Path::new(file!()))
+        .flat_map(|(path, text)| text.matches(lint).map(|_| path.display().to_string()))
+        .collect();
+    allowed.sort();
+    assert_eq!(allowed, EXCEPTIONS.map(|(path, _)| path), "one allowance for each exception");
+}
