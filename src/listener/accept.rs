@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::admitted::Admitted;
 use super::client_limits::{self, ClientConnections};
 use super::conn::Conn;
-use super::connection_tracker::{ConnectionTracker, TrackedConnection};
 use super::downstream_stream::DownstreamStream;
 use super::head_reader::LAST_CALL_AT_EXIT;
 use super::proxy_header::{self, ProxyHeader};
@@ -42,7 +43,7 @@ pub(super) struct Acceptor<F> {
     pub(super) here: usize,
     pub(super) phase: ShutdownPhaseWatch,
     /// Connections of the whole process.
-    pub(super) open: Arc<ConnectionTracker>,
+    pub(super) open: TaskTracker,
     /// Of this listener, under whatever settings.
     pub(super) per_ip: Arc<ClientConnections>,
     /// Descriptors from this number on are not for clients.
@@ -112,7 +113,7 @@ impl<F: HttpService> Acceptor<F> {
             meters: Arc::clone(&self.meters),
             front: Arc::clone(&self.fronts[place.worker]),
             phase: self.phase.clone(),
-            open: self.open.enter(),
+            open: self.open.token(),
             per_ip: Arc::clone(&self.per_ip),
             place,
         };
@@ -145,7 +146,7 @@ struct Accepted<F> {
     front: Arc<F>,
     phase: ShutdownPhaseWatch,
     guard: OpenConnection,
-    open: TrackedConnection,
+    open: TaskTrackerToken,
     per_ip: Arc<ClientConnections>,
     place: WorkerSlot,
 }

@@ -8,7 +8,6 @@ mod admitted;
 mod blocks;
 mod client_limits;
 mod conn;
-mod connection_tracker;
 mod continues;
 mod disconnect;
 mod downstream_stream;
@@ -40,9 +39,9 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use pingora_core::apps::HttpServerApp;
 use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 pub use conn::{Abort, Conn, Exchange};
-pub use connection_tracker::ConnectionTracker;
 
 use crate::config::ValidatedConfig;
 use crate::config::listener_key::{ListenerKey, keyed};
@@ -202,8 +201,8 @@ pub struct Listeners {
     /// Sockets registered so far: each on the next thread.
     started: AtomicUsize,
     metrics: Arc<Metrics>,
-    open: Arc<ConnectionTracker>,
-    accepting: Arc<ConnectionTracker>,
+    open: TaskTracker,
+    accepting: TaskTracker,
     tls: Arc<tls::CertStore>,
     running: Mutex<BTreeMap<ListenerKey, Running>>,
     /// The process is stopping: no listener starts any more. Changed under the lock of `running`.
@@ -245,8 +244,8 @@ impl Listeners {
             workers: Arc::new(Workers::new(runtimes)),
             started: AtomicUsize::new(0),
             metrics,
-            open: Arc::default(),
-            accepting: Arc::default(),
+            open: TaskTracker::new(),
+            accepting: TaskTracker::new(),
             running: Mutex::default(),
             closed: AtomicBool::new(false),
             closing: Mutex::default(),
@@ -363,13 +362,16 @@ impl Listeners {
 
     /// Returns once nothing accepts and no connection is open, those of listeners that are gone included.
     pub async fn drained(&self) {
-        self.accepting.none().await;
-        self.open.none().await;
+        for tracker in [&self.accepting, &self.open] {
+            // A tracker that is not closed never reports that it is empty.
+            tracker.close();
+            tracker.wait().await;
+        }
     }
 
-    /// All open connections, of listeners that are gone too.
-    pub fn open(&self) -> &Arc<ConnectionTracker> {
-        &self.open
+    /// How many connections are open, those of listeners that are gone included.
+    pub fn open(&self) -> usize {
+        self.open.len()
     }
 
     fn start<F: HttpService>(&self, new: Registered, settings: ListenerSettings, fronts: &Arc<[Arc<F>]>) -> Running {
@@ -390,15 +392,11 @@ impl Listeners {
             workers: Arc::clone(&self.workers),
             here: new.worker,
             phase: running.phase.watch(),
-            open: Arc::clone(&self.open),
+            open: self.open.clone(),
             per_ip: Arc::new(ClientConnections::default()),
             reserved: self.reserved,
         };
-        let accepting = self.accepting.enter();
-        runtime.spawn(async move {
-            acceptor.run().await;
-            drop(accepting);
-        });
+        self.accepting.spawn_on(acceptor.run(), runtime);
         running
     }
 
