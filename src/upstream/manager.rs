@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use pingora_core::connectors::http::Connector;
 use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::discovery::RunningDiscovery;
 use super::backend::{Backend, BackendAddr};
-use super::health::checker::{Changed, CheckSettings, HealthChecker, Owned};
+use super::health::checker::{Changed, CheckSettings, HealthChecker};
 use super::health::probe::Probe;
 use super::peer::TransportSettings;
 use super::resolver::Resolver;
@@ -47,7 +48,7 @@ pub struct Registry {
     connector: OnceLock<Arc<Connector>>,
     active: Mutex<HashMap<Identity, Active>>,
     /// Upstreams with a slow start: a task each, that lets weights grow.
-    growing: Mutex<HashMap<Arc<str>, (Period, Owned)>>,
+    growing: Mutex<HashMap<Arc<str>, (Period, AbortOnDropHandle<()>)>>,
     /// Upstreams that look for backends: a task each.
     finding: Mutex<HashMap<Arc<str>, RunningDiscovery>>,
     live: Arc<Live>,
@@ -82,8 +83,8 @@ struct BuildContext<'a> {
 /// A backend of the current configuration with its tasks.
 struct Active {
     vitals: Arc<BackendState>,
-    probing: Option<(CheckSettings, Owned)>,
-    resolving: Option<Owned>,
+    probing: Option<(CheckSettings, AbortOnDropHandle<()>)>,
+    resolving: Option<AbortOnDropHandle<()>>,
 }
 
 impl Registry {
@@ -247,7 +248,8 @@ impl Registry {
             let Some(whole) = period.limit() else { continue };
             let running = before.remove(upstream.name()).filter(|(was, _)| *was == period);
             let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));
-            let start = || (period, Owned::spawn(&self.handle, live.grow(name, whole / slow_start::STEPS)));
+            let start =
+                || (period, AbortOnDropHandle::new(self.handle.spawn(live.grow(name, whole / slow_start::STEPS))));
             growing.insert(Arc::clone(upstream.name()), running.unwrap_or_else(start));
         }
     }
@@ -278,18 +280,18 @@ impl Registry {
         Arc::new(move || live.rebuild(&name))
     }
 
-    fn resolve(&self, backend: &Backend, changed: &Changed) -> Option<Owned> {
+    fn resolve(&self, backend: &Backend, changed: &Changed) -> Option<AbortOnDropHandle<()>> {
         let BackendAddress::Dns(name, port) = &backend.address else { return None };
         let resolver = Resolver::new(name, *port, Arc::clone(&backend.resolved), Arc::clone(changed));
-        Some(Owned::spawn(&self.handle, resolver.run()))
+        Some(AbortOnDropHandle::new(self.handle.spawn(resolver.run())))
     }
 
     fn probe(
         &self,
         common: &BuildContext<'_>,
         backend: &Backend,
-        running: Option<(CheckSettings, Owned)>,
-    ) -> Option<(CheckSettings, Owned)> {
+        running: Option<(CheckSettings, AbortOnDropHandle<()>)>,
+    ) -> Option<(CheckSettings, AbortOnDropHandle<()>)> {
         let Some(spec) = common.spec.clone() else {
             if backend.vitals.health() != Health::Up {
                 backend.vitals.set_health(Health::Up, "", clock::now_ms());
@@ -309,7 +311,7 @@ impl Registry {
         let host = backend.address.to_string();
         let probe = Probe::new(Arc::clone(&spec.check), Arc::clone(&spec.wire), &host, Arc::clone(connector));
         let prober = HealthChecker::new(&spec, backend, probe, common.at_ms, Arc::clone(&common.judged));
-        let task = Owned::spawn(&self.handle, prober.run());
+        let task = AbortOnDropHandle::new(self.handle.spawn(prober.run()));
         Some((spec, task))
     }
 }

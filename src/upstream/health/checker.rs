@@ -7,9 +7,6 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
-use tokio::task::AbortHandle;
-
 use super::hysteresis::Hysteresis;
 use super::probe::{Probe, ProbeError, next_wait};
 use crate::config::schema::HealthCheck;
@@ -28,23 +25,6 @@ const PROBE_GRID: Duration = Duration::from_millis(16);
 
 /// Called after a change that members depend on.
 pub type Changed = Arc<dyn Fn() + Send + Sync>;
-
-/// A task that ends when this is dropped.
-#[derive(Debug)]
-pub struct Owned(AbortHandle);
-
-impl Owned {
-    /// Starts a task on a runtime.
-    pub fn spawn(handle: &Handle, task: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(handle.spawn(task).abort_handle())
-    }
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// What a prober was started with: while that is equal it is left running.
 #[derive(Debug, Clone, PartialEq)]

@@ -8,10 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::super::Upstream;
 use super::super::backend::Backend;
 use super::super::discovery::{self, Source, state::DiscoveryState};
-use super::super::health::checker::Owned;
 use super::super::sticky::Sticky;
 use super::{Files, Registry, Upstreams};
 use crate::config::schema::{self, Discover};
@@ -21,7 +22,7 @@ use crate::config::{self, Change};
 pub(super) struct RunningDiscovery {
     upstream: Arc<Upstream>,
     asked: Asked,
-    task: Owned,
+    task: AbortOnDropHandle<()>,
 }
 
 /// What a task was started with: while that is equal it is left running.
@@ -114,7 +115,12 @@ impl Registry {
         }
     }
 
-    fn start(&self, upstream: &Upstream, settings: &Discover, found: &Arc<DiscoveryState>) -> Option<Owned> {
+    fn start(
+        &self,
+        upstream: &Upstream,
+        settings: &Discover,
+        found: &Arc<DiscoveryState>,
+    ) -> Option<AbortOnDropHandle<()>> {
         let source = Source::of(upstream.settings(), found.folder())?;
         let (me, name, same) = (Weak::clone(&self.me), Arc::clone(upstream.name()), Arc::clone(found));
         let changed = Arc::new(move || {
@@ -123,7 +129,7 @@ impl Registry {
             }
         });
         let task = discovery::run(source, settings.clone(), Arc::clone(found), changed);
-        Some(Owned::spawn(&self.handle, task))
+        Some(AbortOnDropHandle::new(self.handle.spawn(task)))
     }
 
     /// Something was found: every generation that looks there has other backends now.
