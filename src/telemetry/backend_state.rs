@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::instruments::CachePadded;
 use super::load_estimate::LoadEstimate;
 use super::meters::BackendMeters;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use crossbeam_utils::CachePadded;
 
 mod in_flight;
 
@@ -81,7 +81,7 @@ impl BackendState {
             configured_weight: AtomicU32::new(1),
             effective_weight: AtomicU64::new(1.0_f64.to_bits()),
             runtime_weight: AtomicU32::new(NO_WEIGHT),
-            meters: CachePadded(BackendMeters::new()),
+            meters: CachePadded::new(BackendMeters::new()),
         }
     }
 

@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crossbeam_utils::CachePadded;
+
 use crate::fault::Fault;
 
 use super::acme::AcmeOrders;
 use super::backend_state::{BackendCondition, Outcome, RetryReason};
-use super::instruments::{CONNECT, CachePadded, Counter, Histogram, LATENCY, StatusCounters};
+use super::instruments::{CONNECT, Counter, Histogram, LATENCY, StatusCounters};
 
 /// The methods that have a label of their own; the last stands for all others.
 pub const METHODS: [&str; 10] =
@@ -32,7 +34,7 @@ impl RouteMeters {
         Self {
             name: name.into(),
             requests: Default::default(),
-            duration: CachePadded(Histogram::new(LATENCY)),
+            duration: CachePadded::new(Histogram::new(LATENCY)),
             faults: Default::default(),
         }
     }

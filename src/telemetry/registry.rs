@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crossbeam_utils::CachePadded;
+
 use super::backend_state::{BackendState, Labels};
-use super::instruments::{CachePadded, Counter};
+use super::instruments::Counter;
 use super::keyed::KeyedRegistry;
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::process::Process;
