@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::addresses::Addresses;
 use super::backend::BackendAddr;
-use super::clock;
 use super::health::checker::Changed;
 use super::lookup::Lookup;
 
@@ -38,7 +37,7 @@ impl Resolver {
         loop {
             let answer = self.lookup.look().await;
             let wait = self.take(answer);
-            tokio::time::sleep(wait.mul_f64(1.0 + JITTER * (2.0 * clock::random() - 1.0))).await;
+            tokio::time::sleep(wait.mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0))).await;
         }
     }
 

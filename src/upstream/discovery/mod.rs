@@ -77,7 +77,7 @@ pub async fn run(mut source: Source, settings: schema::Discover, found: Arc<Disc
     loop {
         let look = source.look().await;
         failures = if look.wrong.is_empty() { 0 } else { failures + 1 };
-        let wait = schedule::wait(&settings, look.ttl, failures, clock::random());
+        let wait = schedule::wait(&settings, look.ttl, failures, fastrand::f64());
         if found.take(look, clock::unix_ms()) {
             changed();
         }
