@@ -5,8 +5,9 @@
 //! It knows nothing of what is done.
 
 use std::io;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 /// How nice these threads are: beside a busy thread of the usual niceness they get a tenth of a core (setpriority(2), sched(7)).
@@ -53,7 +54,7 @@ impl Pool {
         if let Some(pool) = self.made.get() {
             return Ok(pool);
         }
-        let _alone = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.making.lock();
         if let Some(pool) = self.made.get() {
             return Ok(pool);
         }

@@ -31,12 +31,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use pingora_core::apps::HttpServerApp;
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
@@ -341,7 +342,7 @@ impl Listeners {
             running.phase.advance(ShutdownPhase::Leaving);
         }
         drop(running);
-        for phase in self.closing.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for phase in self.closing.lock().iter() {
             phase.advance(ShutdownPhase::Leaving);
         }
     }
@@ -352,7 +353,7 @@ impl Listeners {
     }
 
     fn let_go(&self, gone: Vec<ShutdownPhaseControl>) {
-        let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut closing = self.closing.lock();
         closing.retain(ShutdownPhaseControl::is_watched);
         for phase in gone {
             phase.advance(ShutdownPhase::Closing);
@@ -400,8 +401,8 @@ impl Listeners {
         running
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ListenerKey, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ListenerKey, Running>> {
+        self.running.lock()
     }
 }
 

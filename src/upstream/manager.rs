@@ -8,9 +8,10 @@ mod discovery;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use pingora_core::connectors::http::Connector;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
@@ -180,7 +181,7 @@ impl Registry {
     /// Makes these the current ones: starts, replaces and stops probes and look-ups, publishes weights, and turns
     /// backends that are gone into leavers.
     pub fn activate(&self, upstreams: &Upstreams) {
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut active = self.active.lock();
         let mut before = std::mem::take(&mut *active);
         for upstream in upstreams.values() {
             self.live.add(upstream);
@@ -241,7 +242,7 @@ impl Registry {
 
     /// Starts, keeps and stops the tasks that let weights grow.
     fn grow(&self, upstreams: &Upstreams) {
-        let mut growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut growing = self.growing.lock();
         let mut before = std::mem::take(&mut *growing);
         for upstream in upstreams.values() {
             let period = upstream.settings().slow_start;
@@ -350,7 +351,7 @@ impl Generations {
 
 impl Live {
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Generations>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn add(&self, upstream: &Arc<Upstream>) {

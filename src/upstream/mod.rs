@@ -44,9 +44,10 @@ mod upgrade;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use parking_lot::Mutex;
 
 use crate::config::schema;
 use crate::telemetry::backend_state::{Health, PickReason};
@@ -315,7 +316,7 @@ impl Upstream {
     }
 
     fn rebuild_at(&self, now: u64) -> bool {
-        let _one_at_a_time = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.rebuilding.lock();
         let rules = rules(&self.settings);
         let backends = self.backends.load_full();
         // Serving times and weights are shown as the current generation has them.

@@ -6,8 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::MutexGuard;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::super::Upstream;
@@ -134,7 +135,7 @@ impl Registry {
 
     /// Something was found: every generation that looks there has other backends now.
     fn refresh(&self, name: &Arc<str>, found: &Arc<DiscoveryState>) {
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut active = self.active.lock();
         // A task that is being stopped may still get here.
         let current = self.finding().get(name).filter(|finding| finding.is_for(found)).map(|f| Arc::clone(&f.upstream));
         let Some(current) = current else { return };
@@ -168,7 +169,7 @@ impl Registry {
     }
 
     fn finding(&self) -> MutexGuard<'_, HashMap<Arc<str>, RunningDiscovery>> {
-        self.finding.lock().unwrap_or_else(PoisonError::into_inner)
+        self.finding.lock()
     }
 }
 
