@@ -8,7 +8,6 @@
 //! slots. If the first finds none for itself, it wakes the first that came after it of another kind.
 
 mod classes;
-mod fifo;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
