@@ -5,7 +5,6 @@
 //! upstream. Whatever fails, the last good list stays, and no look ever empties a list. Nothing here touches
 //! members: the registry brings what was found into the upstream. No request ever waits for a look.
 
-pub mod adapter;
 pub mod dns;
 mod dns_query;
 pub mod file;
