@@ -5,8 +5,9 @@
 //! It knows nothing of what is done.
 
 use std::io;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
+use parking_lot::Mutex;
 use rustix::process::setpriority_process;
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -54,7 +55,7 @@ impl Pool {
         if let Some(pool) = self.made.get() {
             return Ok(pool);
         }
-        let _alone = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.making.lock();
         if let Some(pool) = self.made.get() {
             return Ok(pool);
         }

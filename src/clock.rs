@@ -1,10 +1,9 @@
-//! The clocks, and chance, for the tasks of this room and the phases of the proxy. Pure modules never come here: they take
+//! The clocks of this module's tasks and of the phases of the proxy. Pure modules never come here: they take
 //! `now` as an argument.
 //!
 //! Intervals use the monotonic clock, which cannot be set: ejections, budgets, penalties, slow start. The wall clock is for
 //! cookies and for human-readable output.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -36,11 +35,6 @@ pub fn to_unix_ms(at_ms: u64) -> u64 {
 
 fn whole_ms(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A number from 0 to 1, for jitter; nobody's secret depends on it. Each `RandomState` has keys of its own.
-pub fn random() -> f64 {
-    (RandomState::new().build_hasher().finish() >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]

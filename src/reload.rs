@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::file_watch::Watch;
 use crate::config::schema::Document;
@@ -144,7 +146,7 @@ impl<F: HttpService> Reloader<F> {
 
     /// Reads the file again and applies it. Blocks on the file system.
     pub fn reload(&self) -> ReloadOutcome {
-        let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.one_at_a_time.lock();
         let result = match config::load(&self.path).and_then(|checked| self.apply(checked)) {
             Ok(applied) => applied,
             Err(problems) => ReloadOutcome::Rejected { problems },
@@ -163,7 +165,7 @@ impl<F: HttpService> Reloader<F> {
             (checked, std::mem::take(&mut backends.watch))
         };
         let renewed = read_again(&checked, &mut watch);
-        let _turn = self.one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.one_at_a_time.lock();
         let mut backends = self.backends();
         // Another configuration that came into force meanwhile has read its files itself.
         if backends.checked.as_ref().is_none_or(|now| !Arc::ptr_eq(now, &checked)) {
@@ -192,7 +194,7 @@ impl<F: HttpService> Reloader<F> {
     }
 
     fn backends(&self) -> MutexGuard<'_, BackendFiles> {
-        self.backends.lock().unwrap_or_else(PoisonError::into_inner)
+        self.backends.lock()
     }
 
     /// What a reload with this text would change; the generation is that of now.

@@ -5,9 +5,10 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::ValidatedConfig;
 use crate::config::schema::{self, Document, RouteTimeouts};
@@ -264,7 +265,7 @@ impl<T> Retired<T> {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<T>>> {
         // Nothing under this lock can leave the list half-changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use instant_acme::{
@@ -124,7 +124,7 @@ const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
 const SERVER_INTERNAL: &str = "urn:ietf:params:acme:error:serverInternal";
 
 fn judged(error: &Error, last: &LastRefusal, issuer: &Issuer) -> Failure {
-    let refusal = *last.lock().unwrap_or_else(PoisonError::into_inner);
+    let refusal = *last.lock();
     let trouble = match (error, refusal) {
         (_, Some(refusal)) if refusal.limited || refusal.wait.is_some() => FailureKind::Limited(refusal.wait),
         (Error::Api(problem), _) => match problem.r#type.as_deref() {
@@ -343,7 +343,7 @@ mod tests {
             let kind = format!("urn:ietf:params:acme:error:{kind}");
             let problem = serde_json::from_value(serde_json::json!({ "type": kind, "detail": "so it is" })).unwrap();
             let last = LastRefusal::default();
-            *last.lock().unwrap() = refusal;
+            *last.lock() = refusal;
             judged(&Error::Api(problem), &last, &issuer).trouble
         };
         for (kind, trouble) in [

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
+use parking_lot::Mutex;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -81,7 +82,7 @@ impl HttpClient for Http {
                 let (parts, body) = answer.await.map_err(|error| Error::Other(Box::new(error)))?.into_parts();
                 let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(Error::Other)?.to_bytes();
                 let refusal = refusal(parts.status, &parts.headers, SystemTime::now());
-                *last.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+                *last.lock() = refusal;
                 Ok(BytesResponse { parts, body: Box::new(body) })
             };
             tokio::time::timeout(REQUEST_TIMEOUT, whole).await.unwrap_or(Err(Error::Str("no answer in time")))

@@ -9,12 +9,12 @@ use axum::extract::{FromRequest, Request, State};
 use axum::response::{Html, IntoResponse, Response};
 use http::header::{CONTENT_SECURITY_POLICY, LOCATION, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use maud::{DOCTYPE, PreEscaped, html};
 use serde::Deserialize;
 
 use super::caller::{AuthLayer, Caller};
 use super::origin;
 use super::respond::refuse;
-use super::status_page::Escaped;
 use super::token::SESSION_LIFETIME;
 
 /// Where the form is sent to.
@@ -35,6 +35,13 @@ const MAX_NEXT_BYTES: usize = 2048;
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
+
+const STYLE: &str = "
+:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:24rem;margin:20vh auto;padding:0 1rem}
+h1{font-size:1.5rem;margin:0 0 1rem}label{display:block}
+input,button{font:inherit;box-sizing:border-box;width:100%;padding:.5rem .7rem;margin:.3rem 0 .8rem}
+.why{color:#c92a2a;min-height:1.5em;margin:0}
+";
 
 /// Who sent a request; nothing on a Unix socket.
 #[derive(Debug, Clone, Copy)]
@@ -111,27 +118,28 @@ fn failed(headers: &HeaderMap, status: StatusCode, next: &str, why: &str) -> Res
 
 /// The login form. `next`: where to go on afterwards; `why`: what was wrong before.
 pub(super) fn page(status: StatusCode, next: &str, why: &str) -> Response {
-    let (next, why) = (Escaped(safe(next)), Escaped(why));
-    let html = format!(
-        r#"<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Weir: log in</title><meta name="viewport" content="width=device-width">
-<style>
-:root{{color-scheme:light dark}}body{{font:16px/1.5 system-ui,sans-serif;max-width:24rem;margin:20vh auto;padding:0 1rem}}
-h1{{font-size:1.5rem;margin:0 0 1rem}}label{{display:block}}
-input,button{{font:inherit;box-sizing:border-box;width:100%;padding:.5rem .7rem;margin:.3rem 0 .8rem}}
-.why{{color:#c92a2a;min-height:1.5em;margin:0}}
-</style></head><body>
-<h1>Weir</h1>
-<form method="post" action="{LOGIN}">
-<input type="hidden" name="next" value="{next}">
-<label for="token">Token of the admin API (<code>admin.token_file</code>)</label>
-<input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
-<button>Log in</button>
-<p class="why" role="alert">{why}</p>
-</form></body></html>
-"#
-    );
-    (status, [(CONTENT_SECURITY_POLICY, POLICY)], Html(html)).into_response()
+    let html = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                title { "Weir: log in" }
+                meta name="viewport" content="width=device-width";
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                h1 { "Weir" }
+                form method="post" action=(LOGIN) {
+                    input type="hidden" name="next" value=(safe(next));
+                    label for="token" { "Token of the admin API (" code { "admin.token_file" } ")" }
+                    input #token name="token" type="password" autocomplete="current-password" required autofocus;
+                    button { "Log in" }
+                    p.why role="alert" { (why) }
+                }
+            }
+        }
+    };
+    (status, [(CONTENT_SECURITY_POLICY, POLICY)], Html(html.into_string())).into_response()
 }
 
 /// A path of this address, so that the form leads nowhere else.

@@ -1,7 +1,7 @@
 //! The credentials of the admin API: the bearer token, and the sessions of browsers that logged in with it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -9,6 +9,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::{Mutex, MutexGuard};
 
 /// How long a browser stays logged in.
 pub(super) const SESSION_LIFETIME: Duration = Duration::from_secs(8 * 3600);
@@ -97,7 +98,7 @@ impl Token {
     }
 
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.0.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.sessions.lock()
     }
 }
 

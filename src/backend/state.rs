@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use crate::backend::load_estimate::LoadEstimate;
 use crate::backend::meters::BackendMeters;
-use crate::instruments::CachePadded;
 use arc_swap::{ArcSwap, ArcSwapOption};
+use crossbeam_utils::CachePadded;
 
 use super::in_flight::OnFree;
 
@@ -79,7 +79,7 @@ impl BackendState {
             configured_weight: AtomicU32::new(1),
             effective_weight: AtomicU64::new(1.0_f64.to_bits()),
             runtime_weight: AtomicU32::new(NO_WEIGHT),
-            meters: CachePadded(BackendMeters::new()),
+            meters: CachePadded::new(BackendMeters::new()),
         }
     }
 

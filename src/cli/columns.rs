@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
 use time::OffsetDateTime;
 
 use crate::admin::api::{Acme, Backend, Certificate, Discovery, Status, Upstream, age};
@@ -109,14 +111,13 @@ fn backend(upstream: &str, backend: &Backend) -> Vec<String> {
 
 /// Each column as wide as its widest cell; no blanks at a line's end.
 pub(super) fn columns(text: &mut String, rows: &[Vec<String>]) {
-    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widest = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<_> = (0..count).map(|at| widest(at).unwrap_or(0)).collect();
-    for row in rows {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        text.push_str(cells.join("  ").trim_end());
-        text.push('\n');
-    }
+    let mut table = Table::new();
+    table.load_style(NOTHING).add_rows(rows);
+    table.column_iter_mut().for_each(|column| {
+        column.set_padding((0, 2));
+    });
+    text.push_str(&table.trim_fmt());
+    text.push('\n');
 }
 
 #[cfg(test)]

@@ -1,15 +1,25 @@
-//! A small blocking HTTP/1.1 client for the admin address: one request a connection, a deadline for the whole, a
-//! bound on the answer. No TLS, no redirects: the admin address is loopback, a Unix socket, or inside the operator's network.
+//! A blocking HTTP/1.1 client for the admin address: hyper on a runtime of its own, one request a connection, a deadline for the
+//! whole, a bound on the answer. No TLS, no redirects: the admin address is loopback, a Unix socket, or inside the operator's network.
 
-use std::io::{self, Read, Write};
-use std::net::ToSocketAddrs;
+use std::error::Error as _;
+use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
+use http::{HeaderValue, Request};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
+use tokio::time::timeout;
 
 /// The longest answer that is read.
-const MAX_ANSWER: u64 = 64 << 20;
+const MAX_ANSWER: usize = 64 << 20;
 
 /// How long one address may take to take the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -77,130 +87,115 @@ impl Base {
         Ok(Self { place, prefix: prefix.trim_end_matches('/').to_owned() })
     }
 
-    /// Sends the request and reads the whole answer.
+    /// Sends the request and reads the whole answer. It blocks, and must not be called on a runtime.
     pub fn call(&self, call: Call<'_>) -> io::Result<Answer> {
-        let deadline = Instant::now() + call.timeout;
-        let mut stream = Timed { stream: self.connect(deadline)?, deadline };
-        stream.write_all(self.head(call)?.as_bytes())?;
-        // A server that refuses early answers without reading the body: what it says is worth more than the error.
-        let sent = call.body.map_or(Ok(()), |(_, body)| stream.write_all(body));
-        let mut bytes = Vec::new();
-        let read = stream.take(MAX_ANSWER).read_to_end(&mut bytes);
-        match parse(&bytes) {
-            Some(answer) => Ok(answer),
-            None => sent.and(read).and(Err(io::Error::other("the answer is not HTTP, or was cut"))),
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let answer = runtime.block_on(async { timeout(call.timeout, self.exchange(call)).await });
+        // A name may still be resolving on another thread; nothing waits for that.
+        runtime.shutdown_background();
+        answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    async fn exchange(&self, call: Call<'_>) -> io::Result<Answer> {
+        let request = self.request(call)?;
+        match &self.place {
+            Place::Unix(path) => send(in_time(UnixStream::connect(path)).await?, request).await,
+            Place::Authority(authority) => send(connect(authority).await?, request).await,
         }
     }
 
-    fn connect(&self, deadline: Instant) -> io::Result<Socket> {
-        let connect = |domain, address: &SockAddr| {
-            let socket = Socket::new(domain, Type::STREAM, None)?;
-            socket.connect_timeout(address, left(deadline)?.min(CONNECT_TIMEOUT))?;
-            Ok(socket)
-        };
-        let authority = match &self.place {
-            Place::Unix(path) => return connect(Domain::UNIX, &SockAddr::unix(path)?),
-            Place::Authority(authority) => authority,
-        };
-        let mut last = io::Error::other("the name has no address");
-        for address in authority.to_socket_addrs()? {
-            match connect(Domain::for_address(address), &address.into()) {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    fn head(&self, call: Call<'_>) -> io::Result<String> {
+    fn request(&self, call: Call<'_>) -> io::Result<Request<Full<Bytes>>> {
         let host = match &self.place {
             Place::Authority(authority) => authority,
             Place::Unix(_) => "localhost",
         };
-        let (method, prefix, path) = (call.method, &self.prefix, call.path);
-        let mut head = format!("{method} {prefix}{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+        let target = format!("{}{}", self.prefix, call.path);
+        let mut request =
+            Request::builder().method(call.method).uri(target).header(HOST, host).header(CONNECTION, "close");
         if let Some(token) = call.token {
-            if token.bytes().any(|b| b.is_ascii_control()) {
-                return Err(io::Error::other("the token has control characters"));
-            }
-            head += &format!("Authorization: Bearer {token}\r\n");
+            let value = HeaderValue::try_from(format!("Bearer {token}")).ok();
+            let value = value.filter(|_| !token.contains(|c: char| c.is_ascii_control()));
+            request = request.header(AUTHORIZATION, value.ok_or(io::Error::other("the token has control characters"))?);
         }
-        if let Some((kind, body)) = call.body {
-            head += &format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len());
+        if let Some((kind, _)) = call.body {
+            request = request.header(CONTENT_TYPE, kind);
         }
-        Ok(head + "\r\n")
+        let body = call.body.map(|(_, body)| Bytes::copy_from_slice(body)).unwrap_or_default();
+        request.body(Full::new(body)).map_err(io::Error::other)
     }
 }
 
-/// A stream whose every wait ends at the deadline.
-struct Timed {
-    stream: Socket,
-    deadline: Instant,
-}
-
-impl Read for Timed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(left(self.deadline)?))?;
-        self.stream.read(buffer)
-    }
-}
-
-impl Write for Timed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(left(self.deadline)?))?;
-        self.stream.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.stream.flush()
-    }
-}
-
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
-}
-
-/// `None`: not HTTP, or cut short.
-fn parse(bytes: &[u8]) -> Option<Answer> {
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&bytes[..end]).ok()?;
-    let mut lines = head.split("\r\n");
-    let status = lines.next()?.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    let (mut length, mut chunked) = (None, false);
-    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-        if name.eq_ignore_ascii_case("content-length") {
-            length = Some(value.trim().parse::<usize>().ok()?);
+/// Connects to the first address of the name that takes the connection.
+async fn connect(authority: &str) -> io::Result<TcpStream> {
+    let mut last = io::Error::other("the name has no address");
+    for address in lookup_host(authority).await? {
+        match in_time(TcpStream::connect(address)).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
         }
-        chunked |= name.eq_ignore_ascii_case("transfer-encoding") && value.trim().eq_ignore_ascii_case("chunked");
     }
-    let rest = &bytes[end + 4..];
-    let body = match (chunked, length) {
-        (true, _) => unchunk(rest)?,
-        (false, Some(length)) => rest.get(..length)?.to_vec(),
-        (false, None) => rest.to_vec(),
-    };
-    Some(Answer { status, body })
+    Err(last)
 }
 
-fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        let end = rest.windows(2).position(|window| window == b"\r\n")?;
-        let size = std::str::from_utf8(&rest[..end]).ok()?.split(';').next()?.trim();
-        let size = usize::from_str_radix(size, 16).ok()?;
-        if size == 0 {
-            return Some(body);
-        }
-        rest = &rest[end + 2..];
-        body.extend_from_slice(rest.get(..size)?);
-        rest = rest.get(size.checked_add(2)?..)?;
+async fn in_time<S>(connected: impl Future<Output = io::Result<S>>) -> io::Result<S> {
+    timeout(CONNECT_TIMEOUT, connected).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+async fn send<S>(stream: S, request: Request<Full<Bytes>>) -> io::Result<Answer>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(AnswerFirst(stream))).await.map_err(explain)?;
+    tokio::spawn(connection);
+    let response = sender.send_request(request).await.map_err(explain)?;
+    let status = response.status().as_u16();
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
+        Ok(error) => explain(*error),
+        Err(_) => io::Error::other("the answer is too long"),
+    })?;
+    Ok(Answer { status, body: body.to_bytes().into() })
+}
+
+/// The system's error below hyper's, if there is one.
+fn explain(error: hyper::Error) -> io::Error {
+    let below = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    match below.filter(|error| error.kind() != io::ErrorKind::UnexpectedEof) {
+        Some(error) => io::Error::new(error.kind(), error.to_string()),
+        None => io::Error::other("the answer is not HTTP, or was cut"),
+    }
+}
+
+/// A stream that hides errors of writing. A server that refuses early answers without reading the body: its answer is
+/// worth more than the error, and reading reports a connection that is gone anyway.
+struct AnswerFirst<S>(S);
+
+impl<S: AsyncRead + Unpin> AsyncRead for AnswerFirst<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for AnswerFirst<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes).map(|written| Ok(written.unwrap_or(bytes.len())))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx).map(|_| Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx).map(|_| Ok(()))
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -218,18 +213,58 @@ mod tests {
         }
     }
 
+    /// Sends a request with this body to a server that reads its head, answers with these bytes and closes.
+    fn answered(bytes: &[u8], body: &[u8]) -> io::Result<Answer> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = Base::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).unwrap();
+                    head.extend(byte);
+                }
+                stream.write_all(bytes).unwrap();
+            });
+            let body = Some(("text/plain", body)).filter(|(_, body)| !body.is_empty());
+            let method = if body.is_some() { "POST" } else { "GET" };
+            base.call(Call { method, path: "/", token: None, body, timeout: Duration::from_secs(20) })
+        })
+    }
+
     #[test]
     fn answers_are_parsed() {
-        let answer = |status, body: &[u8]| Some(Answer { status, body: body.to_vec() });
-        assert_eq!(parse(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"), answer(200, b"ab"));
-        assert_eq!(parse(b"HTTP/1.0 404 \r\n\r\nto the end"), answer(404, b"to the end"));
+        let answer = |bytes: &[u8]| answered(bytes, b"").map(|answer| (answer.status, answer.body)).ok();
+        let expected = |status, body: &[u8]| Some((status, body.to_vec()));
+        assert_eq!(answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nab"), expected(200, b"ab"));
+        assert_eq!(answer(b"HTTP/1.0 404 \r\n\r\nto the end"), expected(404, b"to the end"));
         let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
-        assert_eq!(parse(chunked), answer(200, b"abc"));
+        assert_eq!(answer(chunked), expected(200, b"abc"));
         for wrong in ["", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nab", "SSH-2.0\r\n\r\n"] {
-            assert_eq!(parse(wrong.as_bytes()), None, "{wrong}");
+            let error = answered(wrong.as_bytes(), b"").unwrap_err();
+            assert_eq!(error.to_string(), "the answer is not HTTP, or was cut", "{wrong}");
         }
         for cut in 0..chunked.len() - 5 {
-            assert_eq!(parse(&chunked[..cut]), None, "{cut}");
+            assert_eq!(answer(&chunked[..cut]), None, "{cut}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_comes_before_the_body_was_taken_is_shown() {
+        let refusal = b"HTTP/1.1 413 Too Long\r\nContent-Length: 2\r\n\r\nno";
+        let answer = answered(refusal, &vec![b'x'; 16 << 20]).unwrap();
+        assert_eq!((answer.status, answer.body.as_slice()), (413, b"no".as_slice()));
+    }
+
+    #[test]
+    fn a_server_that_never_answers_is_given_up_in_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = Base::parse(&listener.local_addr().unwrap().to_string()).unwrap();
+        let call = Call { method: "GET", path: "/", token: None, body: None, timeout: Duration::from_millis(50) };
+        assert_eq!(base.call(call).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let token = Some("a\nb");
+        assert_eq!(base.call(Call { token, ..call }).unwrap_err().to_string(), "the token has control characters");
     }
 }

@@ -8,11 +8,13 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// How long a file may take.
 pub const FILE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -181,7 +183,7 @@ fn timed_out(what: String) -> io::Error {
 }
 
 fn hung() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    HUNG.lock().unwrap_or_else(PoisonError::into_inner)
+    HUNG.lock()
 }
 
 #[cfg(test)]

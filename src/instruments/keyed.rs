@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// How many cells that nobody holds are kept, of a kind.
 pub(crate) const MAX_UNREFERENCED: usize = 10_000;
@@ -62,7 +64,7 @@ impl<K: Hash + Eq + Clone, T> KeyedRegistry<K, T> {
 
     fn lock(&self) -> MutexGuard<'_, Inner<K, T>> {
         // Nothing under this lock can leave the map half-changed, so a panic of another thread is no reason to stop.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

@@ -1,28 +1,13 @@
-//! The atoms that meters are made of: a padded cell, a count, a table of statuses and a histogram.
+//! The atoms that meters are made of: a count, a table of statuses and a histogram.
 //!
 //! Writing is a relaxed atomic add: no lock, and no allocation but for the first status of a class. Nothing here
 //! knows a label or a family.
 
 pub mod keyed;
 
-use std::ops::Deref;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-
-/// Keeps what is inside on cache lines of its own: two neighbours written by two cores would slow each other down.
-/// 128 bytes, because Intel's prefetcher fetches lines in pairs.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(crate) struct CachePadded<T>(pub(crate) T);
-
-impl<T> Deref for CachePadded<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
 
 /// A number that only grows.
 #[derive(Debug, Default)]

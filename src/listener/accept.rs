@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use weir_task::InlineRepoll;
 
 use super::client_limits::{self, ClientConnections};
 use super::conn::Conn;
-use super::connection_tracker::{ConnectionTracker, TrackedConnection};
 use super::proxy_header::{self, ProxyHeader};
 use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
 use super::workers::{WorkerSlot, Workers};
@@ -44,7 +45,7 @@ pub(super) struct Acceptor<F> {
     pub(super) here: usize,
     pub(super) phase: ShutdownPhaseWatch,
     /// Connections of the whole process.
-    pub(super) open: Arc<ConnectionTracker>,
+    pub(super) open: TaskTracker,
     /// Of this listener, under whatever settings.
     pub(super) per_ip: Arc<ClientConnections>,
     /// Descriptors from this number on are not for clients.
@@ -114,7 +115,7 @@ impl<F: HttpService> Acceptor<F> {
             meters: Arc::clone(&self.meters),
             front: Arc::clone(&self.fronts[place.worker]),
             phase: self.phase.clone(),
-            open: self.open.enter(),
+            open: self.open.token(),
             per_ip: Arc::clone(&self.per_ip),
             place,
         };
@@ -147,7 +148,7 @@ struct Accepted<F> {
     front: Arc<F>,
     phase: ShutdownPhaseWatch,
     guard: OpenConnection,
-    open: TrackedConnection,
+    open: TaskTrackerToken,
     per_ip: Arc<ClientConnections>,
     place: WorkerSlot,
 }

@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// Tables behind a lock each; connections of one client share one.
 const SHARDS: usize = 16;
@@ -36,7 +38,7 @@ impl ClientConnections {
             // The last byte of the part that is kept.
             IpAddr::V6(v6) => v6.octets()[7],
         };
-        self.0[usize::from(last) % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+        self.0[usize::from(last) % SHARDS].lock()
     }
 }
 
@@ -83,7 +85,7 @@ mod tests {
         let again = all.enter(ip("192.0.2.1"), 1).unwrap();
         assert!(all.enter(ip("192.0.2.1"), 1).is_none());
         drop((other, again));
-        assert!(all.0.iter().all(|shard| shard.lock().unwrap().is_empty()));
+        assert!(all.0.iter().all(|shard| shard.lock().is_empty()));
     }
 
     #[test]

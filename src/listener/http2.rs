@@ -12,6 +12,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
 use pingora_core::protocols::{Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl};
 use tokio::sync::{Notify, watch};
+use tokio_util::task::TaskTracker;
 
 use super::conn::{Conn, EXCHANGE, Exchange};
 use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
@@ -51,7 +52,8 @@ pub(super) async fn serve<F: HttpService>(
 struct Http2<F> {
     front: Arc<F>,
     conn: Arc<Conn>,
-    streams: Arc<Streams>,
+    /// The tasks of its open streams. It is closed from the start, so that `wait` returns whenever there is none.
+    streams: TaskTracker,
     /// Pingora's word for a GOAWAY: true once no further stream is wanted.
     last_call: watch::Sender<bool>,
     /// The connection ends now.
@@ -62,10 +64,12 @@ struct Http2<F> {
 
 impl<F: HttpService> Http2<F> {
     fn new(front: Arc<F>, conn: Arc<Conn>) -> Self {
+        let streams = TaskTracker::new();
+        streams.close();
         Self {
             front,
             conn,
-            streams: Arc::default(),
+            streams,
             last_call: watch::Sender::new(false),
             cut: Notify::new(),
             requests: AtomicUsize::new(0),
@@ -105,16 +109,16 @@ impl<F: HttpService> Http2<F> {
         phase.past(ShutdownPhase::Open).await;
         self.last_call.send_replace(true);
         phase.past(ShutdownPhase::Closing).await;
-        self.conn.set_idle_at_end(!self.streams.is_any());
+        self.conn.set_idle_at_end(self.streams.is_empty());
         let mut patience = GOODBYE;
         loop {
-            let (any, before) = (self.streams.is_any(), self.requests.load(Ordering::Relaxed));
+            let (none, before) = (self.streams.is_empty(), self.requests.load(Ordering::Relaxed));
             tokio::time::sleep(patience).await;
-            let idle = !any && before == self.requests.load(Ordering::Relaxed);
+            let idle = none && before == self.requests.load(Ordering::Relaxed);
             if idle && !self.conn.is_unsent() {
                 return;
             }
-            self.streams.none_left().await;
+            self.streams.wait().await;
             patience = FAREWELL;
         }
     }
@@ -174,17 +178,14 @@ impl<F: HttpService> Http2<F> {
     /// Returns once no stream was open for `timeouts.idle`.
     async fn idle(&self) {
         let Some(idle) = self.conn.settings.timeouts.idle.limit() else { return std::future::pending().await };
-        self.streams.none_left().await;
+        self.streams.wait().await;
         tokio::time::sleep(idle).await;
     }
 
     /// Serves a request in a task of its own.
     fn begin(self: &Arc<Self>, session: ServerSession, stream: Option<u32>) {
-        let (this, open) = (Arc::clone(self), self.streams.open());
-        tokio::spawn(async move {
-            let _open = open;
-            this.process(session, stream).await;
-        });
+        let this = Arc::clone(self);
+        self.streams.spawn(async move { this.process(session, stream).await });
     }
 
     async fn process(&self, mut session: ServerSession, stream: Option<u32>) {
@@ -213,42 +214,5 @@ impl<F: HttpService> Http2<F> {
         options.initial_window_size(STREAM_WINDOW);
         options.initial_connection_window_size(CONNECTION_WINDOW);
         options
-    }
-}
-
-#[derive(Default)]
-struct Streams {
-    count: AtomicUsize,
-    none: Notify,
-}
-
-struct OpenStream(Arc<Streams>);
-
-impl Streams {
-    fn open(self: &Arc<Self>) -> OpenStream {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        OpenStream(Arc::clone(self))
-    }
-
-    fn is_any(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > 0
-    }
-
-    async fn none_left(&self) {
-        loop {
-            let none = self.none.notified();
-            if !self.is_any() {
-                return;
-            }
-            none.await;
-        }
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.none.notify_waiters();
-        }
     }
 }

@@ -7,7 +7,6 @@ mod accept;
 mod client_limits;
 mod conn;
 mod connection_permit;
-mod connection_tracker;
 mod http1;
 mod http2;
 mod proxy_header;
@@ -21,15 +20,16 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 pub use conn::{Abort, Conn, Exchange};
-pub use connection_tracker::ConnectionTracker;
 pub use service::HttpService;
 pub use settings::ListenerSettings;
 
@@ -108,8 +108,8 @@ pub struct Listeners {
     /// Sockets registered so far: each on the next thread.
     started: AtomicUsize,
     metrics: Arc<Metrics>,
-    open: Arc<ConnectionTracker>,
-    accepting: Arc<ConnectionTracker>,
+    open: TaskTracker,
+    accepting: TaskTracker,
     tls: Arc<tls::CertStore>,
     running: Mutex<BTreeMap<ListenerKey, Running>>,
     /// The process is stopping: no listener starts any more. Changed under the lock of `running`.
@@ -151,8 +151,8 @@ impl Listeners {
             workers: Arc::new(Workers::new(runtimes)),
             started: AtomicUsize::new(0),
             metrics,
-            open: Arc::default(),
-            accepting: Arc::default(),
+            open: TaskTracker::new(),
+            accepting: TaskTracker::new(),
             running: Mutex::default(),
             closed: AtomicBool::new(false),
             closing: Mutex::default(),
@@ -248,7 +248,7 @@ impl Listeners {
             running.phase.advance(ShutdownPhase::Leaving);
         }
         drop(running);
-        for phase in self.closing.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for phase in self.closing.lock().iter() {
             phase.advance(ShutdownPhase::Leaving);
         }
     }
@@ -259,7 +259,7 @@ impl Listeners {
     }
 
     fn let_go(&self, gone: Vec<ShutdownPhaseControl>) {
-        let mut closing = self.closing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut closing = self.closing.lock();
         closing.retain(ShutdownPhaseControl::is_watched);
         for phase in gone {
             phase.advance(ShutdownPhase::Closing);
@@ -269,13 +269,16 @@ impl Listeners {
 
     /// Returns once nothing accepts and no connection is open, those of listeners that are gone included.
     pub async fn drained(&self) {
-        self.accepting.none().await;
-        self.open.none().await;
+        for tracker in [&self.accepting, &self.open] {
+            // A tracker that is not closed never reports that it is empty.
+            tracker.close();
+            tracker.wait().await;
+        }
     }
 
-    /// All open connections, of listeners that are gone too.
-    pub fn open(&self) -> &Arc<ConnectionTracker> {
-        &self.open
+    /// How many connections are open, those of listeners that are gone included.
+    pub fn open(&self) -> usize {
+        self.open.len()
     }
 
     fn start<F: HttpService>(&self, new: Registered, settings: ListenerSettings, fronts: &Arc<[Arc<F>]>) -> Running {
@@ -296,20 +299,16 @@ impl Listeners {
             workers: Arc::clone(&self.workers),
             here: new.worker,
             phase: running.phase.watch(),
-            open: Arc::clone(&self.open),
+            open: self.open.clone(),
             per_ip: Arc::new(ClientConnections::default()),
             reserved: self.reserved,
         };
-        let accepting = self.accepting.enter();
-        runtime.spawn(async move {
-            acceptor.run().await;
-            drop(accepting);
-        });
+        self.accepting.spawn_on(acceptor.run(), runtime);
         running
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<ListenerKey, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ListenerKey, Running>> {
+        self.running.lock()
     }
 }
 

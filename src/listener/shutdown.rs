@@ -21,9 +21,9 @@ pub(super) enum ShutdownPhase {
 #[derive(Debug)]
 pub(super) struct ShutdownPhaseControl {
     phase: watch::Sender<ShutdownPhase>,
-    /// Whether it is past `ConnectionTracker`, for those who look with every request: what is watched is locked for a look.
+    /// Whether it is past `Open`, for those who look with every request: what is watched is locked for a look.
     ending: Arc<AtomicBool>,
-    /// What Pingora understands: true once past `ConnectionTracker`.
+    /// What Pingora understands: true once past `Open`.
     pingora: watch::Sender<bool>,
 }
 
@@ -69,7 +69,7 @@ pub(super) struct ShutdownPhaseWatch {
 }
 
 impl ShutdownPhaseWatch {
-    /// Whether it is past `ConnectionTracker`.
+    /// Whether it is past `Open`.
     pub(super) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Acquire)
     }

@@ -3,17 +3,15 @@
 //! A connection stays on its thread from the first byte to the last: nothing that a request touches is woken on another
 //! core. It starts no thread: that is `server`'s.
 
-use std::sync::Arc;
-
 use tokio::runtime::Handle;
-
-use super::connection_tracker::{ConnectionTracker, TrackedConnection};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// One thread.
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
-    connections: Arc<ConnectionTracker>,
+    connections: TaskTracker,
 }
 
 /// All of them.
@@ -25,13 +23,13 @@ pub(super) struct Workers(Box<[Worker]>);
 pub(super) struct WorkerSlot {
     /// Which thread.
     pub(super) worker: usize,
-    _entered: TrackedConnection,
+    _entered: TaskTrackerToken,
 }
 
 impl Workers {
     /// One for each of these single-threaded runtimes.
     pub(super) fn new(runtimes: Vec<Handle>) -> Self {
-        Self(runtimes.into_iter().map(|runtime| Worker { runtime, connections: Arc::default() }).collect())
+        Self(runtimes.into_iter().map(|runtime| Worker { runtime, connections: TaskTracker::new() }).collect())
     }
 
     /// How many there are.
@@ -47,7 +45,7 @@ impl Workers {
     /// A place where the fewest connections are; `here`, where it is one of those.
     pub(super) fn place(&self, here: usize) -> WorkerSlot {
         let nearest = (0..self.len()).map(|step| (here + step) % self.len());
-        let worker = nearest.min_by_key(|at| self.0[*at].connections.count()).unwrap_or(here);
-        WorkerSlot { worker, _entered: self.0[worker].connections.enter() }
+        let worker = nearest.min_by_key(|at| self.0[*at].connections.len()).unwrap_or(here);
+        WorkerSlot { worker, _entered: self.0[worker].connections.token() }
     }
 }

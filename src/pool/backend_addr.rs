@@ -4,8 +4,10 @@
 //! pool knows which idle connections lead nowhere.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use arc_swap::ArcSwapOption;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
@@ -25,7 +27,7 @@ pub struct BackendAddr {
 static IN_USE: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
 
 fn in_use() -> MutexGuard<'static, BTreeSet<u64>> {
-    IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
+    IN_USE.lock()
 }
 
 /// Whether a place has this identity: connections to one that is gone, or has moved, are of no use.

@@ -9,12 +9,13 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant as StdInstant};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora::http::ResponseHeader;
 use pingora_core::Result;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
@@ -160,11 +161,11 @@ impl Checkout {
 
     /// The header that the session has read, if Pingora was given none of its fields: it copies what it is given.
     pub fn take_response(&self) -> Option<Box<ResponseHeader>> {
-        self.response.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.response.lock().take()
     }
 
     pub(super) fn put_response(&self, response: Box<ResponseHeader>) {
-        *self.response.lock().unwrap_or_else(PoisonError::into_inner) = Some(response);
+        *self.response.lock() = Some(response);
     }
 
     /// The socket for the attempt: the one that was kept, else a new one, opened within `within` and kept alive so.

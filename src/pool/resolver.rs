@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock;
 use crate::pool::addresses::Addresses;
 use crate::pool::backend_addr::BackendAddr;
 use crate::pool::lookup::Lookup;
@@ -40,7 +39,7 @@ impl Resolver {
         loop {
             let answer = self.lookup.look().await;
             let wait = self.take(answer);
-            tokio::time::sleep(wait.mul_f64(1.0 + JITTER * (2.0 * clock::random() - 1.0))).await;
+            tokio::time::sleep(wait.mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0))).await;
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) async fn pick(
 /// The pause before a further try, where `retry.backoff` asks for one.
 pub(super) async fn pause(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     let pause = match &ctx.route {
-        Some(route) if ctx.tries > 0 => route.retry.pause(ctx.tries, clock::random()),
+        Some(route) if ctx.tries > 0 => route.retry.pause(ctx.tries, fastrand::f64()),
         _ => return Ok(()),
     };
     if pause.is_zero() {

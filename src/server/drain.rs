@@ -16,13 +16,13 @@ pub(super) async fn drain(room: &AdminApi, server: &Server, signals: &Signals) -
     tracing::info!(
         lame_duck = %server.lame_duck,
         grace = %server.shutdown_grace,
-        connections = room.listeners.open().count(),
+        connections = room.listeners.open(),
         "stopping: not ready any more"
     );
     tokio::select! {
         ended = leave(room, server) => ended,
         () = second_stop(signals) => {
-            tracing::warn!(connections = room.listeners.open().count(), "stopped at once by a second signal");
+            tracing::warn!(connections = room.listeners.open(), "stopped at once by a second signal");
             Ended::Now
         }
     }
@@ -37,7 +37,7 @@ async fn leave(room: &AdminApi, server: &Server) -> Ended {
             Ended::Clean
         }
         Err(_) => {
-            let connections = room.listeners.open().count();
+            let connections = room.listeners.open();
             tracing::warn!(connections, "the grace is over: what was still open was cut");
             Ended::Cut
         }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
+use crossbeam_utils::CachePadded;
+
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use crate::backend::BackendState;
+use crate::instruments::Counter;
 use crate::instruments::keyed::KeyedRegistry;
-use crate::instruments::{CachePadded, Counter};
 
 /// Everything that is shown, apart from the process's own families.
 #[derive(Debug)]

@@ -4,9 +4,11 @@
 //! the queue full is dropped and counted. Errors of the output (`sink`) are logged and counted, never fatal.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::sink::Sink;
 use crate::instruments::Counter;
@@ -173,7 +175,7 @@ impl Shared {
         let mut queue = self.lock();
         while queue.count == 0 && queue.switch.is_none() && !queue.reopen && !queue.closing {
             queue.idle = true;
-            queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            self.wake.wait(&mut queue);
         }
         queue.idle = false;
         Work {
@@ -185,22 +187,20 @@ impl Shared {
         }
     }
 
-    fn wait(&self, queue: MutexGuard<'_, Queue>, wait: Duration, done: impl Fn(&Queue) -> bool) -> bool {
+    fn wait(&self, mut queue: MutexGuard<'_, Queue>, wait: Duration, done: impl Fn(&Queue) -> bool) -> bool {
         let deadline = Instant::now() + wait;
-        let mut queue = queue;
         while !done(&queue) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }
-            queue = self.written.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
+            self.written.wait_for(&mut queue, left);
         }
         true
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // No code under this lock can panic half-way through a change.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 }
 
@@ -220,7 +220,7 @@ mod tests {
     impl Write for Stuck {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             let _ = self.0.recv();
-            self.1.lock().unwrap().extend_from_slice(bytes);
+            self.1.lock().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -245,7 +245,7 @@ mod tests {
         assert!(!queue.flush(Duration::from_millis(20)), "the output is blocked");
         drop(free);
         assert!(queue.flush(LONG));
-        assert!(text.lock().unwrap().ends_with(b"flood\nthe last words\n"));
+        assert!(text.lock().ends_with(b"flood\nthe last words\n"));
     }
 
     #[test]

@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use crossbeam_utils::CachePadded;
+
 use crate::fault::Fault;
 
 use super::acme::AcmeOrders;
-use crate::instruments::{CachePadded, Counter, Histogram, LATENCY, StatusCounters};
+use crate::instruments::{Counter, Histogram, LATENCY, StatusCounters};
 
 /// The methods that have a label of their own; the last stands for all others.
 pub const METHODS: [&str; 10] =
@@ -31,7 +33,7 @@ impl RouteMeters {
         Self {
             name: name.into(),
             requests: Default::default(),
-            duration: CachePadded(Histogram::new(LATENCY)),
+            duration: CachePadded::new(Histogram::new(LATENCY)),
             faults: Default::default(),
         }
     }

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crossbeam_utils::CachePadded;
+
 use super::instrument_set::InstrumentSet;
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::process::Process;
 use super::scrape::Scrape;
 use crate::backend::{BackendState, Labels};
+use crate::instruments::Counter;
 use crate::instruments::keyed::KeyedRegistry;
-use crate::instruments::{CachePadded, Counter};
 
 /// The name that requests without a route are counted under.
 pub const NO_ROUTE: &str = "-";

@@ -8,11 +8,13 @@ mod discovery;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use pingora_core::connectors::http::Connector;
 use tokio::runtime::Handle;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::discovery::RunningDiscovery;
 use super::backend::Backend;
@@ -30,7 +32,7 @@ use crate::pool::backend_addr::BackendAddr;
 use crate::pool::resolver::Resolver;
 use crate::pool::transport_settings::TransportSettings;
 use crate::telemetry::meters::UpstreamMeters;
-use crate::upstream::task::{Changed, Owned};
+use crate::upstream::task::Changed;
 
 /// Compiled upstreams by name.
 pub type Upstreams = BTreeMap<Name, Arc<Upstream>>;
@@ -52,7 +54,7 @@ pub struct Registry {
     connector: OnceLock<Arc<Connector>>,
     active: Mutex<HashMap<Identity, Active>>,
     /// Upstreams with a slow start: a task each, that lets weights grow.
-    growing: Mutex<HashMap<Arc<str>, (Period, Owned)>>,
+    growing: Mutex<HashMap<Arc<str>, (Period, AbortOnDropHandle<()>)>>,
     /// Upstreams that look for backends: a task each.
     finding: Mutex<HashMap<Arc<str>, RunningDiscovery>>,
     live: Arc<Live>,
@@ -87,8 +89,8 @@ struct BuildContext<'a> {
 /// A backend of the current configuration with its tasks.
 struct Active {
     vitals: Arc<BackendState>,
-    probing: Option<(CheckSettings, Owned)>,
-    resolving: Option<Owned>,
+    probing: Option<(CheckSettings, AbortOnDropHandle<()>)>,
+    resolving: Option<AbortOnDropHandle<()>>,
 }
 
 impl Registry {
@@ -184,7 +186,7 @@ impl Registry {
     /// Makes these the current ones: starts, replaces and stops probes and look-ups, publishes weights, and turns
     /// backends that are gone into leavers.
     pub fn activate(&self, upstreams: &Upstreams) {
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut active = self.active.lock();
         let mut before = std::mem::take(&mut *active);
         for upstream in upstreams.values() {
             self.live.add(upstream);
@@ -245,14 +247,15 @@ impl Registry {
 
     /// Starts, keeps and stops the tasks that let weights grow.
     fn grow(&self, upstreams: &Upstreams) {
-        let mut growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut growing = self.growing.lock();
         let mut before = std::mem::take(&mut *growing);
         for upstream in upstreams.values() {
             let period = upstream.settings().slow_start;
             let Some(whole) = period.limit() else { continue };
             let running = before.remove(upstream.name()).filter(|(was, _)| *was == period);
             let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));
-            let start = || (period, Owned::spawn(&self.handle, live.grow(name, whole / slow_start::STEPS)));
+            let start =
+                || (period, AbortOnDropHandle::new(self.handle.spawn(live.grow(name, whole / slow_start::STEPS))));
             growing.insert(Arc::clone(upstream.name()), running.unwrap_or_else(start));
         }
     }
@@ -283,18 +286,18 @@ impl Registry {
         Arc::new(move || live.rebuild(&name))
     }
 
-    fn resolve(&self, backend: &Backend, changed: &Changed) -> Option<Owned> {
+    fn resolve(&self, backend: &Backend, changed: &Changed) -> Option<AbortOnDropHandle<()>> {
         let BackendAddress::Dns(name, port) = &backend.address else { return None };
         let resolver = Resolver::new(name, *port, Arc::clone(&backend.resolved), Arc::clone(changed));
-        Some(Owned::spawn(&self.handle, resolver.run()))
+        Some(AbortOnDropHandle::new(self.handle.spawn(resolver.run())))
     }
 
     fn probe(
         &self,
         common: &BuildContext<'_>,
         backend: &Backend,
-        running: Option<(CheckSettings, Owned)>,
-    ) -> Option<(CheckSettings, Owned)> {
+        running: Option<(CheckSettings, AbortOnDropHandle<()>)>,
+    ) -> Option<(CheckSettings, AbortOnDropHandle<()>)> {
         let Some(spec) = common.spec.clone() else {
             if backend.vitals.health() != Health::Up {
                 backend.vitals.set_health(Health::Up, "", clock::now_ms());
@@ -314,7 +317,7 @@ impl Registry {
         let host = backend.address.to_string();
         let probe = Probe::new(Arc::clone(&spec.check), Arc::clone(&spec.wire), &host, Arc::clone(connector));
         let prober = HealthChecker::new(&spec, backend, probe, common.at_ms, Arc::clone(&common.judged));
-        let task = Owned::spawn(&self.handle, prober.run());
+        let task = AbortOnDropHandle::new(self.handle.spawn(prober.run()));
         Some((spec, task))
     }
 }
@@ -353,7 +356,7 @@ impl Generations {
 
 impl Live {
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Generations>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn add(&self, upstream: &Arc<Upstream>) {

@@ -27,9 +27,10 @@ pub mod tiers;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use parking_lot::Mutex;
 
 use crate::backend::labels::PassedOver;
 use crate::backend::labels::{Health, PickReason};
@@ -300,7 +301,7 @@ impl Upstream {
     }
 
     fn rebuild_at(&self, now: u64) -> bool {
-        let _one_at_a_time = self.rebuilding.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.rebuilding.lock();
         let rules = rules(&self.settings);
         let backends = self.backends.load_full();
         // Serving times and weights are shown as the current generation has them.

@@ -18,7 +18,7 @@ fn registry() -> Arc<Registry> {
     let cells: Mutex<Cells> = Mutex::default();
     let vitals_of = move |labels: Labels| {
         let key = (Arc::clone(&labels.upstream), Arc::clone(&labels.address));
-        Arc::clone(cells.lock().unwrap().entry(key).or_insert_with(|| Arc::new(BackendState::new(labels))))
+        Arc::clone(cells.lock().entry(key).or_insert_with(|| Arc::new(BackendState::new(labels))))
     };
     Registry::new(Handle::current(), vitals_of, |name| Arc::new(UpstreamMeters::new(name)))
 }

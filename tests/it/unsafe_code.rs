@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 /// The files of the package that allow unsafe code, and why.
 const EXCEPTIONS: [(&str, &str); 2] = [
     ("src/proxy/service.rs", "Pingora hands out a proxy with a custom connector only inside a service"),
-    ("src/upstream/fast_path.rs", "the parser has checked each value, and a second check costs 2 % of a small request"),
+    (
+        "src/pool/http1/fast_path.rs",
+        "the parser has checked each value, and a second check costs 2 % of a small request",
+    ),
 ];
 
 /// The Rust files under the folders of the package.

@@ -2,11 +2,11 @@
 //! Pingora, so the connection's stream puts them between its frames.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use bytes::{BufMut, BytesMut};
 use futures_util::task::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard};
 
 /// HEADERS with END_HEADERS, whose block is `:status: 100`: the static table's name, and a value that is not indexed, so
 /// that neither side's table changes (RFC 7541 section 6.2.2).
@@ -53,7 +53,7 @@ impl Continues {
     }
 
     fn streams(&self) -> MutexGuard<'_, Vec<u32>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+        self.streams.lock()
     }
 }
 

@@ -17,13 +17,14 @@ use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
+use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::listener::conn::expect_continue::Continues;
@@ -204,11 +205,11 @@ impl Conn {
     }
 
     pub(in crate::listener) fn take_last_words(&self) -> Option<Bytes> {
-        self.last_words.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+        self.last_words.lock().take()
     }
 
     fn set_last_words(&self, words: Bytes) {
-        *self.last_words.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(words);
+        *self.last_words.lock() = Some(words);
     }
 }
 

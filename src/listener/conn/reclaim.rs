@@ -4,9 +4,9 @@
 //! It knows nothing of requests: whether the stream stands between two of them is the stream's to say.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use bytes::BytesMut;
+use parking_lot::Mutex;
 
 use crate::listener::conn::transport::Transport;
 use crate::listener::connection_permit::ConnectionPermit;
@@ -32,7 +32,7 @@ impl ReclaimSlot {
     }
 
     pub(in crate::listener) fn leave(&self, left: ReclaimedStream) {
-        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(left));
+        *self.left.lock() = Some(Box::new(left));
     }
 
     /// What was left, once; nobody has asked any longer.
@@ -40,6 +40,6 @@ impl ReclaimSlot {
         if !self.asked.swap(false, Ordering::AcqRel) {
             return None;
         }
-        self.left.lock().unwrap_or_else(PoisonError::into_inner).take().map(|left| *left)
+        self.left.lock().take().map(|left| *left)
     }
 }

@@ -2,12 +2,13 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
+use parking_lot::{Mutex, MutexGuard};
 use pingora_core::protocols::http::custom::BodyWrite;
 use pingora_core::protocols::{UniqueID, UniqueIDType};
 use pingora_core::{Error, ErrorType, Result};
@@ -94,16 +95,14 @@ impl SharedIo {
     pub(in crate::pool) fn failed(&self, error: Box<Error>) -> Box<Error> {
         match self {
             Self::Own { .. } => error,
-            Self::Shared(shared) => {
-                shared.broken.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error)
-            }
+            Self::Shared(shared) => shared.broken.lock().take().unwrap_or(error),
         }
     }
 }
 
 impl SharedSocket {
     pub(in crate::pool) fn lock(&self) -> MutexGuard<'_, PooledStream> {
-        self.leased.lock().unwrap_or_else(PoisonError::into_inner)
+        self.leased.lock()
     }
 
     async fn write(&self, data: &mut impl Buf) -> io::Result<()> {
@@ -111,7 +110,7 @@ impl SharedSocket {
     }
 
     fn broke(&self, error: Box<Error>) {
-        self.broken.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.broken.lock().get_or_insert(error);
     }
 }
 

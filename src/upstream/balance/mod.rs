@@ -3,7 +3,6 @@
 //! A pick is pure but for chance: it takes what it needs as arguments, reads and raises atomics, and neither locks,
 //! allocates, does I/O nor reads a clock. It never judges who may be picked: that is `members`.
 
-pub mod adapter;
 pub mod alias;
 pub mod consistent_hash;
 pub mod dry_run;

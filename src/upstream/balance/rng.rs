@@ -3,7 +3,6 @@
 //! Generator and mixer are SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 
 use std::cell::Cell;
-use std::hash::{BuildHasher, Hasher, RandomState};
 
 /// 2^64 over the golden ratio: its multiples spread evenly (Knuth, TAOCP 3, 6.4).
 pub const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -23,9 +22,8 @@ impl Prng {
     /// Runs `with` on this thread's generator: threads share nothing.
     pub fn of_thread<T>(with: impl FnOnce(&mut Self) -> T) -> T {
         STATE.with(|state| {
-            // Each `RandomState` has keys of its own.
             let seed = Some(state.get()).filter(|seed| *seed != 0);
-            let mut chance = Self(seed.unwrap_or_else(|| RandomState::new().build_hasher().finish()));
+            let mut chance = Self(seed.unwrap_or_else(|| fastrand::u64(1..)));
             let result = with(&mut chance);
             state.set(chance.0);
             result

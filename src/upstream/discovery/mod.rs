@@ -5,7 +5,6 @@
 //! upstream. Whatever fails, the last good list stays, and no look ever empties a list. Nothing here touches
 //! members: the registry brings what was found into the upstream. No request ever waits for a look.
 
-pub mod adapter;
 pub mod dns;
 mod dns_query;
 pub mod file;
@@ -77,7 +76,7 @@ pub async fn run(mut source: Source, settings: schema::Discover, found: Arc<Disc
     loop {
         let look = source.look().await;
         failures = if look.wrong.is_empty() { 0 } else { failures + 1 };
-        let wait = schedule::wait(&settings, look.ttl, failures, clock::random());
+        let wait = schedule::wait(&settings, look.ttl, failures, fastrand::f64());
         if found.take(look, clock::unix_ms()) {
             changed();
         }

@@ -2,10 +2,11 @@
 //! same place, so that a reload neither forgets addresses nor waits for them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::DiscoverySettings;
 use crate::config::schema::{Backend, Discover};
@@ -160,7 +161,7 @@ impl DiscoveryState {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

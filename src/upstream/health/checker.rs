@@ -72,10 +72,10 @@ impl HealthChecker {
     pub async fn run(mut self) {
         self.probe_once().await;
         // Anywhere in the first interval: backends that a configuration brought together are not asked together ever after.
-        self.pause(self.check.interval.get().mul_f64(clock::random())).await;
+        self.pause(self.check.interval.get().mul_f64(fastrand::f64())).await;
         loop {
             self.probe_once().await;
-            self.pause(next_wait(self.check.interval, self.check.jitter.fraction(), clock::random())).await;
+            self.pause(next_wait(self.check.interval, self.check.jitter.fraction(), fastrand::f64())).await;
         }
     }
 

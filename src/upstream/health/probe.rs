@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, Uri, Version, header};
 use pingora::http::RequestHeader;
@@ -300,19 +299,6 @@ fn explain(error: &Error) -> String {
         ErrorType::InvalidHTTPHeader | ErrorType::H1Error => "answer is not HTTP".into(),
         ErrorType::H2Error | ErrorType::InvalidH2 | ErrorType::H2Downgrade => format!("http2: {}", cause()),
         other => format!("{}: {}", other.as_str(), cause()),
-    }
-}
-
-#[async_trait]
-impl pingora_load_balancing::health_check::HealthCheck for Probe {
-    async fn check(&self, target: &pingora_load_balancing::Backend) -> pingora_core::Result<()> {
-        let asked = self.run(&target.addr).await;
-        asked.map_err(|reason| Error::explain(ErrorType::Custom("health check"), reason))
-    }
-
-    fn health_threshold(&self, success: bool) -> usize {
-        let needed = if success { self.check.rise } else { self.check.fall };
-        usize::try_from(needed.max(1)).unwrap_or(usize::MAX)
     }
 }
 

@@ -173,17 +173,6 @@ async fn tls_to_one_that_speaks_none_says_so() {
     assert!(reason.starts_with("tls: "), "{reason}");
 }
 
-#[tokio::test]
-async fn it_is_pingoras_health_check_too() {
-    use pingora_load_balancing::health_check::HealthCheck as _;
-    let probe = probe("{http: {}, rise: 2, fall: 4}", "{}");
-    let target = |address: &PeerAddress| pingora_load_balancing::Backend::new(&address.to_string()).unwrap();
-    assert!(probe.check(&target(&serve(ok("")).await)).await.is_ok());
-    let error = probe.check(&target(&serve("HTTP/1.1 500 No\r\n\r\n").await)).await.unwrap_err();
-    assert!(error.to_string().contains("status 500, expected 200-299"), "{error}");
-    assert_eq!((probe.health_threshold(true), probe.health_threshold(false)), (2, 4));
-}
-
 #[test]
 fn waits_are_spread_around_the_interval() {
     let wait = |random| next_wait(Period::from_secs(10), 0.1, random).as_secs_f64();

@@ -3,9 +3,10 @@
 //! With thousands of backends in one upstream a build takes milliseconds, and their first verdicts come all together: a build
 //! for each would take minutes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 
 use crate::upstream::task::Changed;
@@ -69,7 +70,7 @@ impl<F: Fn() + Send + Sync + 'static> Pace<F> {
     }
 
     fn turn(&self) -> MutexGuard<'_, Turn> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+        self.turn.lock()
     }
 }
 
@@ -87,7 +88,7 @@ mod tests {
         let built = Mutex::new(Some(built));
         let changed = paced_elsewhere(runtime.handle().clone(), move || {
             let thread = std::thread::current().id();
-            built.lock().unwrap().take().into_iter().for_each(|built| built.send(thread).unwrap());
+            built.lock().take().into_iter().for_each(|built| built.send(thread).unwrap());
         });
         changed();
         assert_ne!(seen.await.unwrap(), std::thread::current().id());
@@ -100,18 +101,18 @@ mod tests {
         let (seen, builds) = (Arc::clone(&asked), Arc::clone(&built));
         let changed = paced(Handle::current(), move || {
             std::thread::sleep(Duration::from_millis(20));
-            builds.lock().unwrap().push(seen.load(Ordering::Relaxed));
+            builds.lock().push(seen.load(Ordering::Relaxed));
         });
         for _ in 0..1000 {
             asked.fetch_add(1, Ordering::Relaxed);
             changed();
         }
-        assert_eq!(*built.lock().unwrap(), [1], "at once");
+        assert_eq!(*built.lock(), [1], "at once");
         let deadline = Instant::now() + Duration::from_secs(10);
-        while built.lock().unwrap().len() < 2 {
+        while built.lock().len() < 2 {
             assert!(Instant::now() < deadline, "the others were forgotten");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert_eq!(*built.lock().unwrap(), [1, 1000], "one for all of them, with the last in it");
+        assert_eq!(*built.lock(), [1, 1000], "one for all of them, with the last in it");
     }
 }

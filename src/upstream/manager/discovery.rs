@@ -6,7 +6,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
+
+use parking_lot::MutexGuard;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::Upstream;
 use super::super::backend::Backend;
@@ -15,13 +18,12 @@ use super::super::sticky::Sticky;
 use super::{Files, Registry, Upstreams};
 use crate::config::schema::{self, Discover};
 use crate::config::{self, Change};
-use crate::upstream::task::Owned;
 
 /// An upstream of the current configuration that looks for backends.
 pub(super) struct RunningDiscovery {
     upstream: Arc<Upstream>,
     asked: Asked,
-    task: Owned,
+    task: AbortOnDropHandle<()>,
 }
 
 /// What a task was started with: while that is equal it is left running.
@@ -114,7 +116,12 @@ impl Registry {
         }
     }
 
-    fn start(&self, upstream: &Upstream, settings: &Discover, found: &Arc<DiscoveryState>) -> Option<Owned> {
+    fn start(
+        &self,
+        upstream: &Upstream,
+        settings: &Discover,
+        found: &Arc<DiscoveryState>,
+    ) -> Option<AbortOnDropHandle<()>> {
         let source = Source::of(upstream.settings(), found.folder())?;
         let (me, name, same) = (Weak::clone(&self.me), Arc::clone(upstream.name()), Arc::clone(found));
         let changed = Arc::new(move || {
@@ -123,12 +130,12 @@ impl Registry {
             }
         });
         let task = discovery::run(source, settings.clone(), Arc::clone(found), changed);
-        Some(Owned::spawn(&self.handle, task))
+        Some(AbortOnDropHandle::new(self.handle.spawn(task)))
     }
 
     /// Something was found: every generation that looks there has other backends now.
     fn refresh(&self, name: &Arc<str>, found: &Arc<DiscoveryState>) {
-        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut active = self.active.lock();
         // A task that is being stopped may still get here.
         let current = self.finding().get(name).filter(|finding| finding.is_for(found)).map(|f| Arc::clone(&f.upstream));
         let Some(current) = current else { return };
@@ -162,7 +169,7 @@ impl Registry {
     }
 
     fn finding(&self) -> MutexGuard<'_, HashMap<Arc<str>, RunningDiscovery>> {
-        self.finding.lock().unwrap_or_else(PoisonError::into_inner)
+        self.finding.lock()
     }
 }
 

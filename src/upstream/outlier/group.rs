@@ -5,9 +5,10 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use super::super::backend::Backend;
 use super::state::Cause;
@@ -174,7 +175,7 @@ impl WatchGroup {
             return;
         }
         let until_ms = {
-            let _one_at_a_time = self.deciding.lock().unwrap_or_else(PoisonError::into_inner);
+            let _one_at_a_time = self.deciding.lock();
             let scope = self.scope.load();
             if !scope.allows(watch, cause) {
                 let pause = scope.judged.len() as u64 / BACKENDS_PER_MS;

@@ -4,7 +4,9 @@
 //! watch and nothing of a configuration: a stream of hours keeps no generation alive.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::group::WatchGroup;
 use super::state::{Cause, EjectionState, EndedRun, Report};
@@ -51,7 +53,7 @@ impl BackendWatch {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn due_ms(&self) -> u64 {

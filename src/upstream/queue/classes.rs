@@ -1,7 +1,7 @@
-//! Those who wait, in lines of a kind: one line for all who can take the same slots. Pure. All together are in the order in
-//! which they came and of a bounded number. It knows nothing of slots: who can take which is the caller's to find out.
+//! Those who wait, by class: one queue for all who can take the same slots. Pure. All together are in the order in which they
+//! came and of a bounded number. It knows nothing of slots: who can take which is the caller's to find out.
 
-use super::fifo::{Fifo, Ticket};
+use std::collections::BTreeMap;
 
 /// So many kinds have a line of their own; the rest share one, in which the first holds up those behind it.
 const MAX_CLASSES: usize = 64;
@@ -17,18 +17,18 @@ pub struct WaitClasses<T> {
     len: usize,
 }
 
+/// Those of one kind by their number of arrival. It is never empty.
 #[derive(Debug)]
 struct WaitClass<T> {
     kind: u64,
-    line: Fifo<(u64, T)>,
+    line: BTreeMap<u64, T>,
 }
 
-/// Where somebody stands; whoever holds it has to leave by it.
+/// A place in its class; whoever holds it has to leave by it.
 #[derive(Debug)]
 pub struct ClassTicket {
     kind: u64,
     number: u64,
-    ticket: Ticket,
 }
 
 impl<T> Default for WaitClasses<T> {
@@ -45,22 +45,21 @@ impl<T> WaitClasses<T> {
         }
         let kind = if self.kinds.len() < MAX_CLASSES || self.has(kind) { kind } else { REST };
         let at = self.kinds.iter().position(|each| each.kind == kind).unwrap_or_else(|| {
-            self.kinds.push(WaitClass { kind, line: Fifo::default() });
+            self.kinds.push(WaitClass { kind, line: BTreeMap::new() });
             self.kinds.len() - 1
         });
         self.numbers += 1;
-        let number = self.numbers;
-        let ticket = self.kinds[at].line.join((number, who), usize::MAX)?;
+        self.kinds[at].line.insert(self.numbers, who);
         self.len += 1;
-        Some(ClassTicket { kind, number, ticket })
+        Some(ClassTicket { kind, number: self.numbers })
     }
 
     /// Leaves, from wherever.
     pub fn leave(&mut self, standing: ClassTicket) -> Option<T> {
         let at = self.kinds.iter().position(|each| each.kind == standing.kind)?;
         let line = &mut self.kinds[at].line;
-        let (_, who) = line.leave(standing.ticket)?;
-        if line.len() == 0 {
+        let who = line.remove(&standing.number)?;
+        if line.is_empty() {
             self.kinds.swap_remove(at);
         }
         self.len -= 1;
@@ -79,13 +78,13 @@ impl<T> WaitClasses<T> {
 
     /// Whether this one is the first of its kind.
     pub fn is_first(&self, standing: &ClassTicket) -> bool {
-        let line = self.kinds.iter().find(|each| each.kind == standing.kind);
-        line.is_some_and(|kind| kind.line.is_first(&standing.ticket))
+        let class = self.kinds.iter().find(|each| each.kind == standing.kind);
+        class.and_then(|class| class.line.keys().next()) == Some(&standing.number)
     }
 
     /// Whether this one came before all others.
     pub fn is_oldest(&self, standing: &ClassTicket) -> bool {
-        self.firsts().all(|(number, _)| *number >= standing.number)
+        self.firsts().all(|(number, _)| number >= standing.number)
     }
 
     /// Whether somebody of this kind waits.
@@ -98,8 +97,8 @@ impl<T> WaitClasses<T> {
         self.len
     }
 
-    fn firsts(&self) -> impl Iterator<Item = &(u64, T)> {
-        self.kinds.iter().filter_map(|kind| kind.line.first())
+    fn firsts(&self) -> impl Iterator<Item = (u64, &T)> {
+        self.kinds.iter().filter_map(|class| class.line.first_key_value()).map(|(number, who)| (*number, who))
     }
 
     fn oldest_after(&self, number: u64) -> Option<&T> {
@@ -111,11 +110,43 @@ impl<T> WaitClasses<T> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use std::collections::VecDeque;
+
     use proptest::prelude::*;
 
     use super::*;
 
     proptest! {
+        /// Of one kind, against a plain queue: the same order, never above the size, whoever leaves.
+        #[test]
+        fn first_come_first_served_and_bounded(
+            size in 0_usize..12,
+            steps in proptest::collection::vec((0_u8..4, any::<usize>()), 1..300)
+        ) {
+            let (mut line, mut model, mut next) = (WaitClasses::default(), VecDeque::new(), 0_u32);
+            for (what, which) in steps {
+                match what {
+                    0 | 1 => {
+                        let ticket = line.join(7, next, size);
+                        prop_assert_eq!(ticket.is_some(), model.len() < size);
+                        model.extend(ticket.map(|ticket| (next, ticket)));
+                        next += 1;
+                    }
+                    2 => if let Some((who, ticket)) = model.pop_front() {
+                        prop_assert!(line.is_first(&ticket));
+                        prop_assert_eq!(line.leave(ticket), Some(who));
+                    },
+                    _ => if !model.is_empty() {
+                        let (who, ticket) = model.remove(which % model.len()).unwrap();
+                        prop_assert_eq!(line.leave(ticket), Some(who));
+                    },
+                }
+                prop_assert_eq!(line.first().copied(), model.front().map(|(who, _)| *who));
+                prop_assert!(line.len() == model.len() && line.len() <= size);
+                prop_assert!(line.kinds.len() <= 1);
+            }
+        }
+
         /// Against a plain list: who is first of all, of a kind and after somebody, whoever joins and leaves.
         #[test]
         fn each_kind_is_in_order_and_so_are_their_firsts(

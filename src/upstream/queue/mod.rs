@@ -8,12 +8,12 @@
 //! slots. If the first finds none for itself, it wakes the first that came after it of another kind.
 
 mod classes;
-mod fifo;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use classes::{ClassTicket, WaitClasses};
@@ -123,7 +123,7 @@ impl Queue {
     }
 
     fn lines(&self) -> MutexGuard<'_, WaitClasses<Arc<Notify>>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lines.lock()
     }
 }
 

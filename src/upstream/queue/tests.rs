@@ -48,7 +48,7 @@ async fn slots_go_to_those_who_came_first() {
         let (slots, served) = (Arc::clone(&slots), Arc::clone(&served));
         tasks.push(tokio::spawn(async move {
             slots.wait(100).await.unwrap();
-            served.lock().unwrap().push(who);
+            served.lock().push(who);
         }));
         tokio::task::yield_now().await;
     }
@@ -62,7 +62,7 @@ async fn slots_go_to_those_who_came_first() {
         assert_eq!(task.await.is_ok(), who != 0 && who != 3);
     }
     let expected: Vec<_> = (0..20).filter(|who| *who != 0 && *who != 3).collect();
-    assert_eq!((served.lock().unwrap().clone(), slots.queue.depth()), (expected, 0));
+    assert_eq!((served.lock().clone(), slots.queue.depth()), (expected, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -104,7 +104,7 @@ async fn a_slot_that_the_first_does_not_want_goes_to_the_next_that_does() {
             };
             let kind = tried.map_or(0, |at| at as u64 + 1);
             queue.wait((kind, 10), Duration::from_secs(60), std::future::pending(), look).await.unwrap();
-            served.lock().unwrap().push(who);
+            served.lock().push(who);
         }));
         tokio::task::yield_now().await;
     }
@@ -119,7 +119,7 @@ async fn a_slot_that_the_first_does_not_want_goes_to_the_next_that_does() {
     for task in tasks {
         tokio::time::timeout(Duration::from_secs(30), task).await.expect("a slot was lost").unwrap();
     }
-    assert_eq!((served.lock().unwrap().as_slice(), queue.depth()), ([2, 3, 4, 0, 1].as_slice(), 0));
+    assert_eq!((served.lock().as_slice(), queue.depth()), ([2, 3, 4, 0, 1].as_slice(), 0));
 }
 
 /// Who comes is not held up by those who wait for something else.

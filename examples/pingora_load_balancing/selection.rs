@@ -1,8 +1,8 @@
-//! The same picks for other Pingora programs: `pingora_load_balancing`'s `BackendSelection` over a `Balancer`.
+//! Load balancing: `pingora_load_balancing`'s `BackendSelection` over Weir's `Balancer`.
 //!
-//! Cells are reached through a backend's extensions as an `Arc<Vitals>`; a backend without gets fresh ones. `select`
-//! hands out a copy of the backend and cannot hand out a guard: whoever wants in-flight counts raises them
-//! (`backend.ext.get::<Arc<Vitals>>()`, `BackendState::raise`). Weir itself never comes through here.
+//! A backend carries its live state in its extensions, as an `Arc<BackendState>`; a backend without one gets a fresh one.
+//! `select` returns a copy of the backend and no guard. A program that wants requests in flight counted raises the
+//! count itself: `backend.ext.get::<Arc<BackendState>>()`, `BackendState::raise`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use pingora_load_balancing::Backend;
 use pingora_load_balancing::selection::{BackendIter, BackendSelection};
 
-use super::rng::hash;
-use super::{Balancer, Slot, Tried};
-use crate::backend::{BackendState, Labels};
-use crate::clock;
-use crate::config::schema::Balance;
+use weir::backend::{BackendState, Labels};
+use weir::clock;
+use weir::config::schema::Balance;
+use weir::upstream::balance::rng::hash;
+use weir::upstream::balance::{Balancer, Slot, Tried};
 
 /// A balancer over Pingora's backends. Those of weight 0 are never selected.
 pub struct Selection {
@@ -79,7 +79,8 @@ mod tests {
         let (mut set, mut cells) = (BTreeSet::new(), Vec::new());
         for (n, weight) in weights.iter().enumerate() {
             let mut backend = Backend::new_with_weight(&format!("10.0.0.{n}:80"), *weight).unwrap();
-            let vitals = super::super::tests::vitals(&n.to_string());
+            let labels = Labels { upstream: "u".into(), backend: n.to_string().into(), address: n.to_string().into() };
+            let vitals = Arc::new(BackendState::new(labels));
             backend.ext.insert(Arc::clone(&vitals));
             cells.push(vitals);
             set.insert(backend);

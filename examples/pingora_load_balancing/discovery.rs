@@ -1,7 +1,7 @@
-//! Discovery for other Pingora programs: `pingora_load_balancing`'s `ServiceDiscovery` over a `Source`.
+//! Discovery: `pingora_load_balancing`'s `ServiceDiscovery` over Weir's `Source`.
 //!
-//! Pingora asks when its own interval is over (`update_frequency`) and knows neither TTLs nor tiers: of several tiers
-//! only the first is given, and of a file only what has an address. Weir itself never comes through here.
+//! Pingora asks when its own interval is over (`update_frequency`) and knows neither TTLs nor tiers. Of several tiers only the
+//! first is given, and of a file only backends with an IP address.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -14,9 +14,9 @@ use pingora_load_balancing::Backend;
 use pingora_load_balancing::discovery::ServiceDiscovery;
 use tokio::sync::Mutex;
 
-use super::Source;
-use crate::config::schema;
-use crate::config::values::BackendAddress;
+use weir::config::schema;
+use weir::config::values::BackendAddress;
+use weir::upstream::discovery::Source;
 
 /// A source of backends; what was found last stays through failures.
 pub struct Discovery(Mutex<(Source, Vec<schema::Backend>)>);
