@@ -19,7 +19,11 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
 fn section(manifest: &str, head: &str) -> Vec<String> {
     let text = std::fs::read_to_string(root().join(manifest)).unwrap();
     let lines = text.lines().skip_while(|line| *line != head).skip(1);
-    lines.take_while(|line| !line.starts_with('[')).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    lines
+        .take_while(|line| !line.starts_with('['))
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -48,4 +52,14 @@ fn the_bare_proxy_of_the_bench_is_built_with_the_profile_of_the_shipped_binary()
     let shipped = section("Cargo.toml", "[profile.dist]");
     assert!(shipped.contains(&"lto = \"fat\"".to_owned()), "{shipped:?}");
     assert_eq!(section("bench/bare/Cargo.toml", "[profile.dist]"), shipped);
+}
+
+#[test]
+fn the_shipped_binary_undoes_each_override_that_makes_a_trial_build_cheap() {
+    let name = |line: &String| line.split(['.', ' ']).next().unwrap_or_default().to_owned();
+    let cheap =
+        section("Cargo.toml", "[profile.release.package]").into_iter().filter(|line| !line.contains("opt-level = 3"));
+    let full =
+        section("Cargo.toml", "[profile.dist.package]").into_iter().filter(|line| line.contains("opt-level = 3"));
+    assert_eq!(cheap.map(|line| name(&line)).collect::<Vec<_>>(), full.map(|line| name(&line)).collect::<Vec<_>>());
 }
