@@ -1,4 +1,4 @@
-//! What the build promises: another commit compiles the binary only, and the bench compares what is built alike.
+//! The promises of the build: a new commit compiles only the binary again, and the bench compares binaries of one profile.
 
 use std::path::{Path, PathBuf};
 
