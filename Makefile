@@ -14,14 +14,18 @@ DEMO ?=
 # How long `make soak` puts its mixed load, in seconds; bash's own SECONDS is not meant.
 SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),300)
 
-# What a release build says of itself in weir_build_info. Not for tests: each commit would build them anew.
+# Two optimized profiles (Cargo.toml). `release` builds in minutes: run, testssl and soak-tests, which time nothing.
+# `dist` is what is shipped and measured: release, bench*, soak-run. test and lint use `dev`.
+DIST := $(CARGO) build --profile dist --locked --bin weir
+
+# The commit that weir_build_info reports. Only src/main.rs reads it, so another commit compiles no other crate.
 run bench bench-balance bench-scale bench-instructions bench-failing-backend soak soak-run release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: need-build ## build the release binary and run the demo: three backends, the proxy, the admin page
-	$(CARGO) build --release --locked
+run: need-build ## build the binary and run the demo: three backends, the proxy, the admin page
+	$(CARGO) build --release --locked --bin weir
 	target/release/weir demo $(DEMO)
 
 test: test-rust test-grafana ## every test: unit, end to end, documentation, dashboards and rules
@@ -59,34 +63,34 @@ bench: need-build need-load ## beside a bare Pingora proxy, nginx, HAProxy and C
 	python3 bench/run.py $(BENCH)
 
 bench-pick: need-build ## nanoseconds and allocations of a pick: each balancer, 10 to 10,000 backends, 1 and 2 threads
-	$(CARGO) bench --locked --bench pick
+	$(CARGO) bench --profile dist --locked --bench pick
 
 bench-balance: need-build ## balancers among unequal and failing backends beside nginx and HAProxy (BENCH="--help" for options)
 	@$(NEED) python3=python3 nginx=nginx haproxy=haproxy wrk=wrk taskset=util-linux
 	python3 bench/balance.py $(BENCH)
 
 bench-route: need-build ## nanoseconds of a route look-up: 10 to 10,000 hosts
-	$(CARGO) bench --locked --bench route
+	$(CARGO) bench --profile dist --locked --bench route
 
 bench-scale: need-build need-load ## 10 to 10,000 routes and backends: start, reload, memory, scrape, CPU per request
-	$(CARGO) build --release --locked --bin weir
+	$(DIST)
 	python3 bench/scale.py $(SCALE)
 
 bench-instructions: need-build need-load ## instructions a request, by callgrind (BENCH="--binary NAME=PATH" for another weir beside it)
 	@$(NEED) valgrind=valgrind
-	$(CARGO) build --release --locked --bin weir
+	$(DIST)
 	python3 bench/instructions.py $(BENCH)
 
 bench-failing-backend: need-build ## lost requests while one of three backends fails, beside nginx, HAProxy and Caddy
 	@$(NEED) python3=python3 nginx=nginx haproxy=haproxy taskset=util-linux
 	@bench/caddy.sh
-	$(CARGO) build --release --locked --bin weir
+	$(DIST)
 	python3 bench/failing_backend.py $(BENCH)
 
 soak: soak-tests soak-run ## the long tests, then mixed traffic with reloads, kills and aborts for SECONDS=300
 
 soak-run: need-build need-load
-	$(CARGO) build --release --locked --bin weir
+	$(DIST)
 	python3 bench/soak.py --seconds $(SECONDS)
 
 soak-tests: need-build need-servers
@@ -94,7 +98,7 @@ soak-tests: need-build need-servers
 	$(CARGO) test --locked --lib -- --ignored --nocapture --test-threads=1
 	$(CARGO) test --locked --release --test it -- --ignored --nocapture --test-threads=1
 
-release: need-build ## the release binary, with a profile of a training run, packed as target/dist/weir-VERSION-TARGET.tar.gz
+release: need-build ## the shipped binary, with a profile of a training run, packed as target/packages/weir-VERSION-TARGET.tar.gz
 	scripts/release.sh
 
 need-build:

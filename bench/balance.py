@@ -42,7 +42,7 @@ listeners: [{{ name: bench, address: 127.0.0.1:{port} }}]
 routes: [{{ name: all, upstream: all }}]
 upstreams: {{ all: {{ balance: {balance}, outlier: {"{}" if outlier else "off"}, backends: [{members}] }} }}
 """)
-        return [ROOT / "target/release/weir", "run", "-c", path]
+        return [ROOT / "target/dist/weir", "run", "-c", path]
     return command
 
 
@@ -178,7 +178,7 @@ def arguments():
     parser.add_argument("--seconds", type=int, default=5, help="of one measurement")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--core", default="0", help="of the proxies")
-    parser.add_argument("--skip-build", action="store_true", help="take target/release/weir as it is")
+    parser.add_argument("--skip-build", action="store_true", help="take target/dist/weir as it is")
     parser.add_argument("--json", help="write every measurement to this file")
     options = parser.parse_args()
     others = sorted(os.sched_getaffinity(0) - {int(options.core)})

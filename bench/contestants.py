@@ -55,7 +55,7 @@ upstreams:
 
 def bare(setup):
     front = f"tls:{setup.cert}:{setup.key}" if setup.front == "tls" else setup.front
-    return [ROOT / "target/bench/release/bare", f"127.0.0.1:{setup.port}", front, *setup.backends]
+    return [ROOT / "target/bench/dist/bare", f"127.0.0.1:{setup.port}", front, *setup.backends]
 
 
 def nginx(setup, buffering=True):
@@ -180,11 +180,11 @@ backends = [{members}]
 
 
 ENV = {"caddy": {"GOMAXPROCS": "1"}}
-# Weir's binaries by the name that they run under; `target/dist/weir` is what `make release` packs.
-WEIRS = {"weir": ROOT / "target/release/weir", "weir-release": ROOT / "target/dist/weir"}
+# Weir's binaries by the name that they run under. `make release` leaves a copy of the packed one in `target/packages/weir`.
+WEIRS = {"weir": ROOT / "target/dist/weir", "weir-release": ROOT / "target/packages/weir"}
 OTHERS = {"bare": bare, "nginx": nginx, "nginx-unbuffered": nginx_unbuffered, "haproxy": haproxy, "sozu": sozu, "caddy": caddy}
 NOTES = {
-    "weir": "as `cargo build --release` makes it",
+    "weir": "as `cargo build --profile dist` makes it",
     "weir-release": "as `make release` makes it, with a profile",
     "bare": "a Pingora proxy with nothing on it: fat LTO, mimalloc, work stealing, no compression module",
     "nginx-unbuffered": "`proxy_buffering off`",
@@ -223,16 +223,18 @@ def version(name):
 
 def build(names):
     """Weir and bare with the same profile, at the lowest priority: a machine at work stays usable."""
-    profiles = [tomllib.loads((folder / "Cargo.toml").read_text())["profile"]["release"] for folder in (ROOT, BENCH / "bare")]
+    profiles = [tomllib.loads((folder / "Cargo.toml").read_text())["profile"]["dist"] for folder in (ROOT, BENCH / "bare")]
+    # Weir's overrides only undo those of its release profile, which bench/bare has not.
+    profiles[0].pop("package")
     if profiles[0] != profiles[1]:
-        sys.exit("bench: the release profiles of Weir and bench/bare differ: the comparison would mean nothing")
+        sys.exit("bench: the `dist` profiles of Weir and bench/bare differ: the comparison would mean nothing")
     if "bare" in names:
-        helper("bare")
+        helper("bare", "dist")
     if "weir" in names:
-        subprocess.run(["nice", "cargo", "build", "--release", "--locked", "--bin", "weir"], cwd=ROOT, check=True)
+        subprocess.run(["nice", "cargo", "build", "--profile", "dist", "--locked", "--bin", "weir"], cwd=ROOT, check=True)
 
 
-def helper(name):
+def helper(name, profile="release"):
     """Builds a program of bench/, each a workspace of its own."""
-    subprocess.run(["nice", "cargo", "build", "--release", "--locked", "--target-dir", ROOT / "target/bench"], cwd=BENCH / name, check=True)
-    return ROOT / "target/bench/release" / name
+    subprocess.run(["nice", "cargo", "build", "--profile", profile, "--locked", "--target-dir", ROOT / "target/bench"], cwd=BENCH / name, check=True)
+    return ROOT / "target/bench" / profile / name

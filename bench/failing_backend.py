@@ -30,7 +30,7 @@ BODY = b'{"kind":"reading","value":17}'
 HEAD = b"POST /api/data HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY)
 
 
-def weir(folder, port, backends, binary=ROOT / "target/release/weir"):
+def weir(folder, port, backends, binary=ROOT / "target/dist/weir"):
     members = ", ".join(f"{{ name: b{n}, address: {address} }}" for n, address in enumerate(backends))
     path = folder / f"weir-{port}.yaml"
     path.write_text(f"""
@@ -194,7 +194,7 @@ def main():
     parser.add_argument("--rate", type=int, default=250, help="requests a second")
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--core", default="0", help="of the proxies")
-    parser.add_argument("--binary", type=pathlib.Path, help="the weir to measure (default: target/release/weir)")
+    parser.add_argument("--binary", type=pathlib.Path, help="the weir to measure (default: target/dist/weir)")
     options = parser.parse_args()
     if options.binary:
         contestants.add_binary("weir", options.binary)

@@ -219,7 +219,7 @@ def arguments():
     parser.add_argument("--rate", type=float, default=1000, help="requests/s under reloads")
     parser.add_argument("--core", default="0", help="of weir")
     parser.add_argument("--load-cores", default="1", help="of load and backends")
-    parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/release/weir")
+    parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/dist/weir")
     parser.add_argument("--json", help="write the figures to this file")
     parser.add_argument("--write", metavar="PAGE", help="put the table into the page's section `scale`")
     options = parser.parse_args()

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 host=$(rustc -vV | sed -n 's/^host: //p')
 llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 profiles=$PWD/target/pgo/profiles
-weir=$host/release/weir
+weir=$host/dist/weir
 
 # A tool of LLVM: of the toolchain itself where rustup has llvm-tools, else of the distribution; an older one cannot read the format.
 tool() {
@@ -26,7 +26,7 @@ tool() {
 }
 
 # build FOLDER FLAGS. --target keeps the flags away from build scripts, which would leave profiles of their own.
-build() { RUSTFLAGS="${RUSTFLAGS:-} $2" cargo build --release --locked --bin weir --target "$host" --target-dir "target/pgo/$1" >&2; }
+build() { RUSTFLAGS="${RUSTFLAGS:-} $2" cargo build --profile dist --locked --bin weir --target "$host" --target-dir "target/pgo/$1" >&2; }
 
 if ! profdata=$(tool llvm-profdata); then
     scripts/need.sh "llvm-profdata-$llvm=llvm-$llvm" >&2 || true

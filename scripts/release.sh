@@ -17,24 +17,24 @@ if [ "${PGO:-on}" != off ]; then
     esac
 fi
 if [ $built = without ]; then
-    cargo build --release --locked
-    binary=target/release/weir
+    cargo build --profile dist --locked --bin weir
+    binary=target/dist/weir
 fi
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 name=weir-$version-$(rustc -vV | sed -n 's/^host: //p')
 epoch=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 
-rm -rf "target/dist/$name"
-mkdir -p "target/dist/$name"
-cp "$binary" "target/dist/$name/"
+rm -rf "target/packages/$name"
+mkdir -p "target/packages/$name"
+cp "$binary" "target/packages/$name/"
 # Where bench/ finds what is released.
-cp "$binary" target/dist/weir
+cp "$binary" target/packages/weir
 for part in conf docs grafana CHANGELOG.md LICENSE README.md; do
-    if [ -e "$part" ]; then cp -r "$part" "target/dist/$name/"; fi
+    if [ -e "$part" ]; then cp -r "$part" "target/packages/$name/"; fi
 done
-rm -rf "target/dist/$name/grafana/"{build.py,test.py,__pycache__}
-tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$epoch" -C target/dist -c "$name" \
-    | gzip -n >"target/dist/$name.tar.gz"
-cd target/dist
+rm -rf "target/packages/$name/grafana/"{build.py,test.py,__pycache__}
+tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$epoch" -C target/packages -c "$name" \
+    | gzip -n >"target/packages/$name.tar.gz"
+cd target/packages
 sha256sum "$name.tar.gz" | tee "$name.tar.gz.sha256"
 echo "release: built $built a profile" >&2

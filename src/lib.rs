@@ -34,6 +34,8 @@
 //! path
 //! ```
 
+use std::sync::OnceLock;
+
 pub mod acme;
 pub mod admin;
 pub mod backend;
@@ -64,8 +66,7 @@ pub mod upstream;
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit of this build, where the build knows it.
-pub const COMMIT: &str = match option_env!("WEIR_COMMIT") {
-    Some(commit) if !commit.is_empty() => commit,
-    _ => "unknown",
-};
+/// The commit of this build, which the binary sets at start. Without it the commit is unknown.
+///
+/// If the library read it at compile time, each commit would compile the whole library again.
+pub static COMMIT: OnceLock<&'static str> = OnceLock::new();

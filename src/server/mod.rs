@@ -148,7 +148,7 @@ impl Drop for FlushLog {
 
 fn start(checked: ValidatedConfig, signals: &Signals, ready: impl FnOnce(&Running)) -> Result<Ended, StartError> {
     let folder = checked.path().parent().unwrap_or(Path::new("")).to_owned();
-    let metrics = Metrics::new(crate::VERSION, crate::COMMIT);
+    let metrics = Metrics::new(crate::VERSION, crate::COMMIT.get().copied().unwrap_or("unknown"));
     panic_hook::install_hook();
     tls::install();
 

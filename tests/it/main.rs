@@ -14,6 +14,7 @@ mod balancers;
 mod balancing;
 mod bind_order;
 mod bodiless;
+mod build;
 mod chaos;
 mod clock;
 mod conformance;
