@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::support::client::chunks;
 use crate::support::echo::Manners;
-use crate::support::{Client, Echo, Random, Weir, size};
+use crate::support::{Client, Config, Echo, Random, Weir, size};
 
 /// The seed of all of it, printed by a failure's name: change it to look elsewhere.
 const SEED: u64 = 0x5eed;
@@ -24,13 +24,13 @@ fn echoes() -> [Echo; 3] {
     ]
 }
 
-fn before(echoes: &[Echo], balance: &str) -> Weir {
-    let list: String = echoes.iter().map(|echo| format!("{{ address: \"{}\" }}, ", echo.address())).collect();
-    Weir::start(&format!(
-        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up, retry: {{ when: [connect, reset, 503], budget: 100% }} }}]\n\
-         upstreams: {{ up: {{ balance: {balance}, backends: [{list}] }} }}"
-    ))
+fn before(echoes: &[Echo; 3], balance: &str) -> Weir {
+    let [a, b, c] = echoes;
+    let config = Config::to_all(&[("a", a), ("b", b), ("c", c)])
+        .without_access_log()
+        .set("routes.all.retry", "when: [connect, reset, 503], budget: 100%")
+        .set("upstreams.up.balance", balance);
+    Weir::start(config)
 }
 
 /// A request of one of the kinds, and the method that it has.

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::support::acme::{Ports, serial, start_grudging};
-use crate::support::pki::put;
-use crate::support::{Client, Origin, Pebble, Pki, TlsClient, Weir, eventually, tls_config};
-use crate::tls::{config, folder};
+use crate::support::pki::{folder, put};
+use crate::support::{Client, Config, Origin, Pebble, Pki, TlsClient, Weir, eventually, tls_config};
 
+const ACME: &str = "listeners.secure.tls.acme";
 const YEAR: u64 = 365 * 24 * 3600;
 
 /// An ACME server that is not there yet, a state directory, and what Weirs send to.
@@ -27,25 +27,18 @@ impl Stage {
     }
 
     /// A plain listener that sends everything to https, one with TLS for these names.
-    fn config(&self, folder: &Path, names: &[&str], more: &str) -> String {
-        let (section, state) = (self.pebble.section(folder, names, more), self.state.path().join("made"));
-        let state = state.display();
-        format!(
-            "server: {{ state_dir: {state} }}
-listeners:
-  - {{ name: web, address: \"127.0.0.1:0\", redirect_https: true }}
-  - {{ name: secure, address: \"127.0.0.1:0\", tls: {{ {section} }} }}
-routes: [{{ upstream: api }}]
-upstreams: {{ api: {{ backends: [{{ address: \"{}\" }}] }} }}
-",
-            self.origin.address()
-        )
+    fn config(&self, folder: &Path, names: &[&str]) -> Config {
+        Config::to(&self.origin)
+            .set("server.state_dir", self.state.path().join("made").display())
+            .set("listeners.web.redirect_https", true)
+            .listener("secure", "")
+            .set("listeners.secure.tls.acme", self.pebble.settings(folder, names))
     }
 
-    fn start(&self, names: &[&str], more: &str) -> Weir {
+    fn start(&self, names: &[&str], acme: &str) -> Weir {
         let folder = tempfile::tempdir().unwrap();
-        let yaml = self.config(folder.path(), names, more);
-        Weir::start_in(folder, &yaml, &[])
+        let config = self.config(folder.path(), names).set(ACME, acme);
+        Weir::start_in(folder, config)
     }
 
     /// As a user whom modes of files bind; the superuser they do not.
@@ -54,15 +47,15 @@ upstreams: {{ api: {{ backends: [{{ address: \"{}\" }}] }} }}
         for path in [folder.path(), self.state.path()] {
             set_mode(path, 0o755);
         }
-        let yaml = self.bound_config(folder.path(), &["a"]);
-        Weir::start_in(folder, &yaml, &[])
+        let config = self.bound_config(folder.path(), &["a"]);
+        Weir::start_in(folder, config)
     }
 
-    fn bound_config(&self, folder: &Path, names: &[&str]) -> String {
-        let yaml = self.config(folder, names, "");
+    fn bound_config(&self, folder: &Path, names: &[&str]) -> Config {
+        let config = self.config(folder, names);
         // SAFETY: geteuid has no preconditions and cannot fail.
         let root = unsafe { libc::geteuid() } == 0;
-        if root { yaml.replace("server: {", "server: { user: nobody,") } else { yaml }
+        if root { config.set("server.user", "nobody") } else { config }
     }
 
     /// The file of the state directory of that name, in whatever folder; waits for it.
@@ -126,16 +119,15 @@ fn standing(weir: &Weir, name: &str) -> serde_json::Value {
 #[test]
 fn a_name_gets_its_certificate_by_a_file_at_the_plain_port() {
     let mut stage = Stage::new(&["a"]);
-    let weir = stage.start(&["a"], ", email: ops@zone.test");
+    let weir = stage.start(&["a"], "email: ops@zone.test");
     let early = TlsClient::handshake(weir.address("secure"), "a.zone.test", &Arc::new(tls_config(None)));
     assert!(
         early.err().unwrap().to_string().contains("UnrecognisedName"),
         "nothing is shown before there is something"
     );
-    let said = || weir.stderr().contains("asks for a name that has no certificate yet").then_some(());
-    eventually("it is said", said);
-    eventually("the server is missed", || (orders(&weir, "a", "unreachable") > 0.0).then_some(()));
-    eventually("and so is that", || (standing(&weir, "a")["state"] == "failing").then_some(()));
+    weir.wait_for_log("asks for a name that has no certificate yet");
+    eventually("the server is missed", || orders(&weir, "a", "unreachable") > 0.0);
+    eventually("and so is that", || standing(&weir, "a")["state"] == "failing");
     stage.pebble.start(&Ports::of(&weir), YEAR);
     issued(&weir, "a");
     let mut client = TlsClient::secure(weir.address("secure"), "a.zone.test", &Arc::new(tls_config(None)));
@@ -144,11 +136,11 @@ fn a_name_gets_its_certificate_by_a_file_at_the_plain_port() {
     assert_eq!(other.status, 308, "only what is pending is answered");
     eventually("its end is a metric", || {
         let ends = weir.metric("weir_tls_certificate_expiry_timestamp_seconds{certificate=\"acme:a.zone.test\"}");
-        (ends > 0.0 && weir.metric("weir_acme_failed_orders{certificate=\"acme:a.zone.test\"}") == 0.0).then_some(())
+        ends > 0.0 && weir.metric("weir_acme_failed_orders{certificate=\"acme:a.zone.test\"}") == 0.0
     });
-    eventually("it is told", || (standing(&weir, "a")["state"] == "issued").then_some(()));
+    eventually("it is told", || standing(&weir, "a")["state"] == "issued");
     assert_eq!(orders(&weir, "a", "issued"), 1.0);
-    let shown = crate::support::weir::command(&["status", "--admin", &format!("http://{}", weir.admin())]).stdout;
+    let shown = weir.command(&["status"]).stdout;
     assert!(shown.lines().any(|line| line.starts_with("a.zone.test ") && line.contains(" issued ")), "{shown}");
     for file in stage.files("") {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
@@ -159,7 +151,7 @@ fn a_name_gets_its_certificate_by_a_file_at_the_plain_port() {
 #[test]
 fn a_name_gets_its_certificate_by_a_handshake() {
     let mut stage = Stage::new(&["a", "b"]);
-    let weir = stage.start(&["a", "b"], ", challenge: tls-alpn-01");
+    let weir = stage.start(&["a", "b"], "challenge: tls-alpn-01");
     stage.pebble.start(&Ports::of(&weir), YEAR);
     issued(&weir, "a");
     issued(&weir, "b");
@@ -172,22 +164,22 @@ fn a_name_gets_its_certificate_by_a_handshake() {
 #[test]
 fn what_was_issued_is_served_at_once_after_a_restart_and_renewed_when_the_server_is_back() {
     let mut stage = Stage::new(&["a"]);
-    let weir = stage.start(&["a"], ", challenge: tls-alpn-01");
+    let weir = stage.start(&["a"], "challenge: tls-alpn-01");
     stage.pebble.start(&Ports::of(&weir), 12);
     let first = issued(&weir, "a");
     let account = std::fs::read(stage.file("account.json")).unwrap();
     drop(weir);
     stage.pebble.stop();
-    let weir = stage.start(&["a"], ", challenge: tls-alpn-01");
+    let weir = stage.start(&["a"], "challenge: tls-alpn-01");
     assert_eq!(shown(&weir, "a").as_ref(), Some(&first));
-    let missed = || (orders(&weir, "a", "unreachable") > 0.0).then_some(());
+    let missed = || orders(&weir, "a", "unreachable") > 0.0;
     eventually("the renewal misses the server", missed);
     assert_eq!(shown(&weir, "a").as_ref(), Some(&first), "and what is there goes on");
     // It has forgotten the account, too.
     stage.pebble.start(&Ports::of(&weir), 12);
     replaced(&weir, "a", &first);
     assert_ne!(std::fs::read(stage.file("account.json")).unwrap(), account);
-    eventually("it is counted", || (orders(&weir, "a", "issued") == 1.0).then_some(()));
+    eventually("it is counted", || orders(&weir, "a", "issued") == 1.0);
 }
 
 #[test]
@@ -196,7 +188,7 @@ fn a_name_that_cannot_be_had_stops_no_other() {
     let weir = stage.start(&["bad", "good"], "");
     stage.pebble.start(&Ports::of(&weir), YEAR);
     issued(&weir, "good");
-    eventually("the other is refused", || (orders(&weir, "bad", "refused") > 0.0).then_some(()));
+    eventually("the other is refused", || orders(&weir, "bad", "refused") > 0.0);
     eventually("it waits", || standing(&weir, "bad")["error"].as_str().map(drop));
     assert!(shown(&weir, "bad").is_none(), "it is not shown another's certificate");
     let bad = standing(&weir, "bad");
@@ -216,8 +208,7 @@ fn files_that_cannot_be_read_are_moved_aside_and_had_anew() {
     }
     std::fs::write(stage.file("a.zone.test.pem"), "nothing\n").unwrap();
     let second = replaced(&weir, "a", &first);
-    let said = || weir.stderr().contains("what is kept of it cannot be used").then_some(());
-    eventually("it is said", said);
+    weir.wait_for_log("what is kept of it cannot be used");
     let rejected = "weir_tls_certificate_reloads_total{certificate=\"acme:a.zone.test\",result=\"rejected\"}";
     assert_eq!((weir.metric(rejected), stage.files(".bad-").len()), (1.0, 3));
     std::fs::write(stage.file("a.zone.test.pem"), "nothing again\n").unwrap();
@@ -231,7 +222,7 @@ fn files_that_cannot_be_read_are_moved_aside_and_had_anew() {
 #[test]
 fn processes_that_share_a_directory_share_what_is_asked_and_what_is_issued() {
     let mut stage = Stage::new(&["a", "b"]);
-    for challenge in [", challenge: http-01", ", challenge: tls-alpn-01"] {
+    for challenge in ["challenge: http-01", "challenge: tls-alpn-01"] {
         let name = if challenge.ends_with("http-01") { "a" } else { "b" };
         // The server looks at one of them, whichever has the name in work.
         let weirs = [stage.start(&[name], challenge), stage.start(&[name], challenge)];
@@ -239,7 +230,7 @@ fn processes_that_share_a_directory_share_what_is_asked_and_what_is_issued() {
         let certificates = weirs.each_ref().map(|weir| issued(weir, name));
         assert_eq!(certificates[0], certificates[1], "one is enough");
         let all = || weirs.iter().map(|weir| orders(weir, name, "issued")).sum::<f64>();
-        eventually("it is counted", || (all() > 0.0).then_some(()));
+        eventually("it is counted", || all() > 0.0);
         assert_eq!(all(), 1.0);
         let accounts = stage.files("account.json");
         assert_eq!(accounts.iter().filter(|path| path.ends_with("account.json")).count(), 1, "{accounts:?}");
@@ -255,7 +246,7 @@ fn a_process_answers_for_another_that_has_the_name_in_work() {
     let asked = stage.start(&["other"], "");
     stage.pebble.start(&Ports::of(&asked), YEAR);
     issued(&ordering, "a");
-    eventually("it is counted", || (orders(&ordering, "a", "issued") == 1.0).then_some(()));
+    eventually("it is counted", || orders(&ordering, "a", "issued") == 1.0);
 }
 
 #[test]
@@ -315,7 +306,7 @@ fn one_that_the_server_wants_back_is_ordered_anew_at_once_and_serves_on() {
     tries["last"] = 0.into();
     std::fs::write(stage.file("a.zone.test.json"), tries.to_string()).unwrap();
     let weir = stage.start(&["a"], "");
-    eventually("it is ordered", || (orders(&weir, "a", "rate_limited") == 1.0).then_some(()));
+    eventually("it is ordered", || orders(&weir, "a", "rate_limited") == 1.0);
     assert_eq!(shown(&weir, "a").as_ref(), Some(&first));
 }
 
@@ -332,15 +323,15 @@ fn one_that_cannot_be_written_is_served_and_written_later_not_ordered_again() {
     stage.pebble.names().speaks_again();
     let first = issued(&weir, "a");
     let config = weir.config_file();
-    assert!(weir.reload(&stage.bound_config(config.parent().unwrap(), &["a", "b"])));
+    assert!(weir.reload(stage.bound_config(config.parent().unwrap(), &["a", "b"])));
     // What is looked at for one is looked at for all.
-    eventually("the reload is taken up", || (standing(&weir, "b")["state"] == "failing").then_some(()));
+    eventually("the reload is taken up", || standing(&weir, "b")["state"] == "failing");
     assert!(standing(&weir, "b")["error"].as_str().unwrap().contains("nothing can be kept"));
     assert_eq!(standing(&weir, "a")["state"], "issued", "{}", standing(&weir, "a"));
     assert!(stage.files("a.zone.test.pem").is_empty());
     set_mode(&folder, 0o700);
     stage.file("a.zone.test.pem");
-    eventually("it is said", || weir.stderr().contains("what was issued is written now").then_some(()));
+    weir.wait_for_log("what was issued is written now");
     assert_eq!((orders(&weir, "a", "issued"), shown(&weir, "a")), (1.0, Some(first.clone())));
     drop(weir);
     stage.pebble.stop();
@@ -351,10 +342,10 @@ fn one_that_cannot_be_written_is_served_and_written_later_not_ordered_again() {
 fn nothing_is_ordered_that_could_not_be_kept() {
     let mut stage = Stage::new(&["a"]);
     let weir = stage.start_bound();
-    eventually("the server is missed", || (standing(&weir, "a")["state"] == "failing").then_some(()));
+    eventually("the server is missed", || standing(&weir, "a")["state"] == "failing");
     set_mode(stage.file("a.zone.test.lock").parent().unwrap(), 0o500);
     stage.pebble.start(&Ports::of(&weir), YEAR);
-    let said = || standing(&weir, "a")["error"].as_str().unwrap().contains("nothing can be kept").then_some(());
+    let said = || standing(&weir, "a")["error"].as_str().unwrap().contains("nothing can be kept");
     eventually("it is said", said);
     assert!(stage.files("account").iter().all(|path| path.ends_with("account.lock")), "the server was not asked");
     set_mode(stage.file("a.zone.test.lock").parent().unwrap(), 0o700);
@@ -367,20 +358,20 @@ fn names_come_and_go_by_reload() {
     stage.pebble.start(&Ports::of(&weir), YEAR);
     let first = issued(&weir, "a");
     let folder = weir.config_file().parent().unwrap().to_owned();
-    assert!(weir.reload(&stage.config(&folder, &["a", "b"], ", email: ops@zone.test")));
+    assert!(weir.reload(stage.config(&folder, &["a", "b"]).set(ACME, "email: ops@zone.test")));
     assert_eq!(shown(&weir, "a").as_ref(), Some(&first), "what is there is kept");
     issued(&weir, "b");
     let account = std::fs::read_to_string(stage.file("account.json")).unwrap();
     assert!(account.contains("ops@zone.test"), "the server was told of the new address");
-    assert!(weir.reload(&stage.config(&folder, &["b"], "")));
+    assert!(weir.reload(stage.config(&folder, &["b"])));
     let series = || weir.scrape().keys().filter(|name| name.contains("acme:a.zone.test")).count();
-    eventually("nothing is shown of the other", || (series() == 0).then_some(()));
+    eventually("nothing is shown of the other", || series() == 0);
     assert!(weir.status()["acme"].as_array().unwrap().len() == 1);
-    assert!(weir.reload(&stage.config(&folder, &["a", "b"], "")));
+    assert!(weir.reload(stage.config(&folder, &["a", "b"])));
     assert_eq!(shown(&weir, "a").as_ref(), Some(&first), "it was kept, too");
-    let elsewhere = stage.config(&folder, &["a"], "").replace("/dir\"", "/elsewhere\"");
-    assert!(weir.reload(&elsewhere));
-    eventually("it is ordered there", || (standing(&weir, "a")["state"] == "failing").then_some(()));
+    let elsewhere = format!("directory: \"https://127.0.0.1:{}/elsewhere\"", stage.pebble.port());
+    assert!(weir.reload(stage.config(&folder, &["a"]).set(ACME, elsewhere)));
+    eventually("it is ordered there", || standing(&weir, "a")["state"] == "failing");
     assert_eq!(shown(&weir, "a").as_ref(), Some(&first), "until another server has issued one");
 }
 
@@ -399,10 +390,10 @@ fn a_server_that_asks_for_time_gets_it_over_reload_and_restart() {
         assert!((6000..=8000).contains(&wait), "{standing}");
         assert_eq!((&standing["state"], &standing["failures"]), (&"failing".into(), &1.into()));
     };
-    eventually("it is limited", || (orders(&weir, "a", "rate_limited") == 1.0).then_some(()));
+    eventually("it is limited", || orders(&weir, "a", "rate_limited") == 1.0);
     limited(&weir);
     let folder = weir.config_file().parent().unwrap().to_owned();
-    assert!(weir.reload(&stage.config(&folder, &["a"], "")));
+    assert!(weir.reload(stage.config(&folder, &["a"])));
     limited(&weir);
     stage.file("a.zone.test.json");
     drop(weir);
@@ -427,18 +418,18 @@ fn what_is_kept_belongs_to_the_user_that_weir_becomes() {
 #[test]
 fn a_server_that_nobody_vouches_for_is_told_with_what_to_write() {
     let (pki, origin) = (Pki::new(), Origin::named("a"));
-    let server = Weir::start_in(folder(&[("a", &pki.issue(&["127.0.0.1"]))]), &config(&["a"], "", "", &origin), &[]);
+    let server = Weir::start_in(folder(&[("a", &pki.issue(&["127.0.0.1"]))]), Config::to(&origin).certificates(&["a"]));
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "other.pem", &Pki::new().ca());
     let directory = format!("https://{}/dir", server.web());
-    let yaml = format!(
-        "server: {{ state_dir: state }}\nlisteners:\n  - {{ name: web, address: \"127.0.0.1:0\" }}\n  \
-         - {{ name: secure, address: \"127.0.0.1:0\", tls: {{ acme: {{ names: [a.zone.test], \
-         directory: \"{directory}\", directory_ca: other.pem }} }} }}\nroutes: [{{ respond: {{ status: 204 }} }}]\n"
-    );
-    let weir = Weir::start_in(folder, &yaml, &[]);
+    let config = Config::new()
+        .set("server.state_dir", "state")
+        .listener("secure", "")
+        .set(ACME, format!("names: [a.zone.test], directory: \"{directory}\", directory_ca: other.pem"))
+        .route("all", "respond: { status: 204 }");
+    let weir = Weir::start_in(folder, config);
     let error = eventually("it fails", || standing(&weir, "a")["error"].as_str().map(str::to_owned));
     assert!(error.contains(&directory) && error.contains("`directory_ca`"), "{error}");
-    eventually("it is logged", || weir.stderr().contains("no certificate could be had").then_some(()));
+    weir.wait_for_log("no certificate could be had");
     assert!(!weir.stderr().contains("what is served goes on"), "{}", weir.stderr());
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::support::dns::ZONE;
 use crate::support::echo::Manners;
 use crate::support::weir::command;
-use crate::support::{Client, Dns, Echo, Origin, Reply, Weir, busy, eventually, size};
+use crate::support::{Client, Config, Dns, Echo, Gate, Weir, busy, eventually, size, stays};
 
 /// 127.0.0.N: all of them are this machine.
 fn ip(n: u8) -> IpAddr {
@@ -35,19 +35,19 @@ fn echoes(count: u8) -> (Vec<Option<Echo>>, u16) {
     })
 }
 
-fn yaml(upstream: &str) -> String {
-    format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up }}]\nupstreams: {{ up: {{ {upstream} }} }}\n"
-    )
+fn config(upstream: &str) -> Config {
+    Config::new().route("all", "upstream: up").set("upstreams.up", upstream)
 }
 
-/// What asks this server for `api.zone.test`, often.
-fn by_name(dns: &Dns, port: u16) -> String {
-    format!(
-        "discover: {{ dns: api.{ZONE}, port: {port}, resolver: \"{}\", min_ttl: 200ms, max_ttl: 500ms }}",
-        dns.address()
-    )
+/// What asks this server often, for this.
+fn discover(dns: &Dns, what: &str) -> Config {
+    let resolver = format!("resolver: \"{}\", min_ttl: 200ms, max_ttl: 500ms", dns.address());
+    config("").set("upstreams.up.discover", what).set("upstreams.up.discover", resolver)
+}
+
+/// What asks this server for `api.zone.test`.
+fn by_name(dns: &Dns, port: u16) -> Config {
+    discover(dns, &format!("dns: api.{ZONE}, port: {port}"))
 }
 
 /// The backends' addresses, in order.
@@ -59,7 +59,7 @@ fn listed(weir: &Weir) -> Vec<String> {
 
 fn wait_for_list(weir: &Weir, addresses: &[SocketAddr]) {
     let wanted: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    eventually(&format!("{wanted:?}; {}", weir.status()), || (listed(weir) == wanted).then_some(()));
+    eventually(&format!("{wanted:?}; {}", weir.status()), || listed(weir) == wanted);
 }
 
 fn error(weir: &Weir) -> Option<String> {
@@ -67,7 +67,7 @@ fn error(weir: &Weir) -> Option<String> {
 }
 
 fn weir_says(weir: &Weir, arguments: &[&str]) -> (i32, String) {
-    let output = command(&[arguments, &["--admin", &format!("http://{}", weir.admin())]].concat());
+    let output = weir.command(arguments);
     (output.code.unwrap(), output.stdout)
 }
 
@@ -76,10 +76,10 @@ fn a_zone_in_trouble(clients: usize, silence: Duration) {
     let (mut origins, port) = echoes(4);
     let at = |n: u8| SocketAddr::new(ip(n), port);
     let dns = Dns::start(&[("api", &ips(&[1, 2, 3]))]);
-    let check = "health_check: { tcp: {}, interval: 200ms, timeout: 200ms }";
-    let weir = Weir::start(&yaml(&format!("{}, {check}", by_name(&dns, port))));
+    let check = "tcp: {}, interval: 200ms, timeout: 200ms";
+    let weir = Weir::start(by_name(&dns, port).set("upstreams.up.health_check", check));
     wait_for_list(&weir, &[at(1), at(2), at(3)]);
-    eventually("ready", || (weir.admin_get("/readyz").status == 200).then_some(()));
+    eventually("ready", || weir.admin_get("/readyz").status == 200);
     let stop = Arc::new(AtomicBool::new(false));
     let load = busy(weir.web(), clients, &stop);
     let started = Instant::now();
@@ -101,13 +101,14 @@ fn a_zone_in_trouble(clients: usize, silence: Duration) {
     let silent = Instant::now();
     eventually("the silence is told", || error(&weir).filter(|error| error.contains("no answer")));
     let before = weir.sum(&["weir_requests_total"]);
-    std::thread::sleep(silence.saturating_sub(silent.elapsed()));
+    let last_good = [at(1).to_string(), at(4).to_string()];
+    stays("the last list", silence.saturating_sub(silent.elapsed()), || listed(&weir) == last_good);
     weir.wait_for_at_least(&["weir_requests_total"], before + 1.0);
-    assert_eq!(listed(&weir), [at(1).to_string(), at(4).to_string()]);
+    assert_eq!(listed(&weir), last_good);
     let failed = weir.sum(&["weir_upstream_discoveries_total", "failed"]);
     assert!(failed >= 1.0);
     dns.speaks_again();
-    eventually("it answers again", || error(&weir).is_none().then_some(()));
+    eventually("it answers again", || error(&weir).is_none());
 
     stop.store(true, Ordering::Release);
     let served: usize = load.into_iter().map(|thread| thread.join().unwrap()).sum();
@@ -137,8 +138,8 @@ fn a_zone_that_falls_silent_for_a_minute_costs_no_request() {
 fn a_name_that_does_not_resolve_starts_unserved_and_serves_once_it_does() {
     let (_origins, port) = echoes(1);
     let dns = Dns::start(&[]);
-    let weir = Weir::start(&yaml(&by_name(&dns, port)));
-    eventually("ready, with nothing to wait for", || (weir.admin_get("/readyz").status == 200).then_some(()));
+    let weir = Weir::start(by_name(&dns, port));
+    eventually("ready, with nothing to wait for", || weir.admin_get("/readyz").status == 200);
     let refused = Client::connect(weir.web()).get("/");
     assert!(refused.status == 503 && refused.header("retry-after").is_some(), "{refused:?}");
     assert!(error(&weir).unwrap().contains("api.zone.test: has no address"), "{}", weir.status());
@@ -165,12 +166,9 @@ fn records_of_a_service_give_ports_weights_and_tiers() {
     let hosts = [("one", &ips(&[1])[..]), ("two", &ips(&[1])[..])];
     let services = [service("one", &a, 10, 3), service("two", &b, 10, 1), service("two", &c, 20, 0)];
     let mut dns = Dns::start_with(&hosts, &services);
-    let discover = format!(
-        "discover: {{ srv: _http._tcp.{ZONE}, resolver: \"{}\", min_ttl: 200ms, max_ttl: 500ms }}",
-        dns.address()
-    );
-    let weir = Weir::start(&yaml(&format!("balance: weighted_round_robin, {discover}")));
-    eventually("three backends", || (listed(&weir).len() == 3).then_some(()));
+    let config = discover(&dns, &format!("srv: _http._tcp.{ZONE}"));
+    let weir = Weir::start(config.set("upstreams.up.balance", "weighted_round_robin"));
+    eventually("three backends", || listed(&weir).len() == 3);
     let mut client = Client::connect(weir.web());
     let answers = |client: &mut Client| -> String {
         (0..8).map(|_| client.get("/").header("x-backend").unwrap().to_owned()).collect()
@@ -185,29 +183,22 @@ fn records_of_a_service_give_ports_weights_and_tiers() {
 #[test]
 fn an_address_that_goes_finishes_what_it_has_and_its_series_end() {
     let (_origins, port) = echoes(1);
-    let held = Arc::new(AtomicBool::new(true));
-    let wait = Arc::clone(&held);
-    let slow = Origin::start_on((ip(2), port).into(), move |_| {
-        while wait.load(Ordering::Acquire) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Reply::new(200, "slow")
-    });
+    let gate = Gate::default();
+    let slow = gate.origin_on((ip(2), port).into());
     let dns = Dns::start(&[("api", &ips(&[1, 2]))]);
-    let config = yaml(&by_name(&dns, port));
-    let weir = Weir::start(&config);
+    let weir = Weir::start(by_name(&dns, port));
     wait_for_list(&weir, &[SocketAddr::new(ip(1), port), slow.address()]);
     let mut clients: Vec<_> = (0..2).map(|_| Client::connect(weir.web())).collect();
     clients.iter_mut().for_each(|client| client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
-    eventually("the slow one is under way", || (slow.requests().len() == 1).then_some(()));
+    eventually("the slow one is under way", || slow.requests().len() == 1);
     dns.set(&[("api", &ips(&[1]))]);
     wait_for_list(&weir, &[SocketAddr::new(ip(1), port)]);
     weir.wait_for(&["weir_backend_state{", "127.0.0.2:", "\"draining\""], 1.0);
     assert!(weir.stderr().contains(&format!("- {} (draining, 1 in flight)", slow.address())), "{}", weir.stderr());
-    held.store(false, Ordering::Release);
+    gate.open();
     let answers: BTreeSet<_> = clients.iter_mut().map(|client| client.response("GET").status).collect();
     assert_eq!(answers, [200].into());
-    eventually("its series are gone", || weir.scrape().keys().all(|name| !name.contains("127.0.0.2:")).then_some(()));
+    eventually("its series are gone", || weir.scrape().keys().all(|name| !name.contains("127.0.0.2:")));
 }
 
 #[test]
@@ -215,7 +206,7 @@ fn what_was_found_survives_a_reload_and_an_operators_mark_survives_the_zone() {
     let (_origins, port) = echoes(3);
     let at = |n: u8| SocketAddr::new(ip(n), port);
     let dns = Dns::start(&[("api", &ips(&[1, 2]))]);
-    let config = yaml(&by_name(&dns, port));
+    let config = by_name(&dns, port);
     let weir = Weir::start(&config);
     wait_for_list(&weir, &[at(1), at(2)]);
     let drain = format!("up/{}", at(2));
@@ -227,7 +218,7 @@ fn what_was_found_survives_a_reload_and_an_operators_mark_survives_the_zone() {
     weir.wait_for_state(&at(2).to_string(), "draining");
     dns.falls_silent();
     // Another generation has them at once, with nobody to ask.
-    assert!(weir.reload(&config.replace("discover:", "keep_alive: 9s, discover:")), "{}", weir.stderr());
+    assert!(weir.reload(config.clone().set("upstreams.up.keep_alive", "9s")), "{}", weir.stderr());
     assert_eq!(listed(&weir), [at(1).to_string(), at(2).to_string()]);
     weir.wait_for_state(&at(2).to_string(), "draining");
     let mut client = Client::connect(weir.web());
@@ -239,17 +230,14 @@ fn what_was_found_survives_a_reload_and_an_operators_mark_survives_the_zone() {
     let seen: BTreeSet<_> = (0..6).map(|_| client.get("/").header("x-backend").unwrap().to_owned()).collect();
     assert_eq!(seen.len(), 3);
     // A written backend beside those that are found, and then nothing that finds any.
-    assert!(weir.reload(
-        &config.replace("discover:", &format!("backends: [{{ name: own, address: \"{}\" }}], discover:", at(3)))
-    ));
+    assert!(weir.reload(config.backend("up.own", at(3), "")));
     wait_for_list(&weir, &[at(3), at(1), at(2)]);
-    assert!(weir.reload(&yaml(&format!("backends: [{{ address: \"{}\" }}]", at(1)))));
+    assert!(weir.reload(Config::to(at(1))));
     wait_for_list(&weir, &[at(1)]);
 }
 
 fn list(backends: &[(u8, u16, u16)]) -> String {
-    let entry =
-        |(n, port, weight): &(u8, u16, u16)| format!("- {{ address: \"{}:{port}\", weight: {weight} }}\n", ip(*n));
+    let entry = |(n, port, weight): &(u8, u16, u16)| format!("- address: {}:{port}\n  weight: {weight}\n", ip(*n));
     backends.iter().map(entry).collect()
 }
 
@@ -269,10 +257,10 @@ fn a_file_is_followed_and_a_bad_one_keeps_the_last_good_list() {
     let path = folder.path().to_owned();
     turn(&path, "v1", &list(&[(1, port, 1), (2, port, 3)]));
     symlink("data/backends.yaml", path.join("backends.yaml")).unwrap();
-    let config = yaml("balance: weighted_round_robin, discover: { file: backends.yaml }");
-    let weir = Weir::start_in(folder, &config, &[]);
+    let config = config("balance: weighted_round_robin, discover: { file: backends.yaml }");
+    let weir = Weir::start_in(folder, &config);
     assert_eq!(listed(&weir), [at(1).to_string(), at(2).to_string()], "from the first moment on");
-    turn(&path, "v2", &format!("[{{\"address\": \"{}\"}}, {{\"address\": \"{}\"}}]", at(2), at(3)));
+    turn(&path, "v2", &serde_json::json!([{ "address": at(2) }, { "address": at(3) }]).to_string());
     wait_for_list(&weir, &[at(2), at(3)]);
     assert_eq!(Client::connect(weir.web()).get("/").status, 200);
     let log = weir.stderr();
@@ -283,7 +271,7 @@ fn a_file_is_followed_and_a_bad_one_keeps_the_last_good_list() {
     turn(&path, "v3", "- { address: \"127.0.0.1:80\" }\n- { adress: nowhere }\n");
     let told = eventually("the problem is told", || error(&weir));
     assert!(told.contains("backends.yaml:2:5: backends[1].adress: "), "{told}");
-    eventually("and in the log", || weir.stderr().contains("backends.yaml:2:5: ").then_some(()));
+    weir.wait_for_log("backends.yaml:2:5: ");
     weir.wait_for_at_least(&["weir_upstream_discoveries_total", "failed"], 1.0);
     assert_eq!(listed(&weir), [at(2).to_string(), at(3).to_string()]);
     assert_eq!(Client::connect(weir.web()).get("/").status, 200);
@@ -293,7 +281,7 @@ fn a_file_is_followed_and_a_bad_one_keeps_the_last_good_list() {
 
     turn(&path, "v4", &list(&[(1, port, 1)]));
     wait_for_list(&weir, &[at(1)]);
-    eventually("all is well", || error(&weir).is_none().then_some(()));
+    eventually("all is well", || error(&weir).is_none());
     assert!(weir.reload(&config));
     assert_eq!(listed(&weir), [at(1).to_string()]);
 }

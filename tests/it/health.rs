@@ -3,15 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 
-use crate::support::{Client, Origin, Reply, Weir, eventually};
+use crate::support::{Client, Config, Origin, Reply, Weir, eventually};
 
 fn with_check(origins: &[(&str, &Origin)], check: &str) -> Weir {
-    let list: String =
-        origins.iter().map(|(n, o)| format!("{{ name: {n}, address: \"{}\" }}, ", o.address())).collect();
-    Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{list}], health_check: {{ {check}, interval: 50ms, timeout: 50ms }} }} }}"
-    ))
+    let config = Config::to_all(origins)
+        .set("upstreams.up.health_check", "interval: 50ms, timeout: 50ms")
+        .set("upstreams.up.health_check", check);
+    Weir::start(config)
 }
 
 /// Answers its name, and on /healthz a status that can be changed.
@@ -98,7 +96,10 @@ fn a_check_may_ask_another_port() {
     let origin = Origin::named("a");
     let (probe, health) = switchable("probe");
     health.store(500, Ordering::Release);
-    let weir = with_check(&[("a", &origin)], &format!("http: {{ path: /healthz }}, port: {}", probe.address().port()));
+    let weir = with_check(
+        &[("a", &origin)],
+        &["http: { path: /healthz }, port: ", &probe.address().port().to_string()].concat(),
+    );
     weir.wait_for_state("a", "down");
     health.store(200, Ordering::Release);
     weir.wait_for_state("a", "up");
@@ -108,12 +109,8 @@ fn a_check_may_ask_another_port() {
 #[test]
 fn readyz_waits_for_the_first_verdict_of_every_upstream() {
     let origin = Origin::start(|_| Reply::new(200, "").after(std::time::Duration::from_millis(300)));
-    let list = format!("{{ name: a, address: \"{}\" }}", origin.address());
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{list}], health_check: {{ http: {{}}, interval: 5s, timeout: 4s }} }} }}"
-    ));
+    let weir = with_check(&[("a", &origin)], "http: {}, interval: 5s, timeout: 4s");
     assert_eq!(weir.admin_get("/readyz").status, 503);
     assert_eq!(weir.admin_get("/healthz").status, 200);
-    eventually("ready", || (weir.admin_get("/readyz").status == 200).then_some(()));
+    eventually("ready", || weir.admin_get("/readyz").status == 200);
 }

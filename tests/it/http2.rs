@@ -6,18 +6,11 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 
 use crate::support::frames::{ACK, DATA, END_HEADERS, END_STREAM, Frames, GET, HEADERS, PING, WINDOW_UPDATE, frame};
-use crate::support::{Client, Origin, Reply, Weir};
+use crate::support::grpc::run;
+use crate::support::{Client, Config, Origin, Reply, Weir, delay, wait_until};
 
 fn before(origin: &Origin) -> Weir {
-    Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    ))
-}
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    Weir::start(Config::to(origin))
 }
 
 async fn connect(weir: &Weir) -> SendRequest<Bytes> {
@@ -126,9 +119,8 @@ fn a_stream_that_is_reset_lets_its_backend_go() {
         tokio::time::timeout(Duration::from_millis(300), response).await.unwrap_err();
         weir.wait_for(&["weir_backend_in_flight"], 1.0);
         stream.send_reset(h2::Reason::CANCEL);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        wait_until("its backend is let go", || weir.sum(&["weir_backend_in_flight"]) == 0.0).await;
     });
-    weir.wait_for(&["weir_backend_in_flight"], 0.0);
 }
 
 #[test]
@@ -169,12 +161,9 @@ fn an_idle_http2_connection_does_not_hold_up_the_end() {
 #[test]
 fn a_stream_whose_body_stops_is_cut_and_its_backend_let_go() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\", timeouts: {{ body: 300ms }} }}]\n\
-         routes: [{{ name: all, upstream: up, timeouts: {{ write: 300ms }} }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    ));
+    let config =
+        Config::to(&origin).set("listeners.web.timeouts.body", "300ms").set("routes.all.timeouts.write", "300ms");
+    let weir = Weir::start(config);
     run(async {
         let mut client = connect(&weir).await;
         let (response, mut stream) = client.send_request(request("POST", "/"), false).unwrap();
@@ -206,10 +195,8 @@ fn backends_may_speak_http2_too() {
             }
         });
     });
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ protocol: h2c, health_check: {{ http: {{ path: / }} }}, backends: [{{ name: a, address: \"{address}\" }}] }} }}"
-    ));
+    let weir =
+        Weir::start(Config::to(address).set("upstreams.up", "protocol: h2c, health_check: { http: { path: / } }"));
     weir.wait_for_state("a", "up");
     let mut client = Client::connect(weir.web());
     assert_eq!(client.get("/one").text(), "/one");
@@ -224,26 +211,14 @@ fn backends_may_speak_http2_too() {
 #[test]
 fn a_stream_that_is_reset_while_it_waits_frees_its_place() {
     let origin = Origin::start(|_| Reply::new(200, "").after(Duration::from_millis(1500)));
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ max_in_flight: 1, queue: {{ timeout: 20s }}, backends: [{{ address: \"{}\" }}] }} }}",
-        origin.address()
-    ));
+    let weir = Weir::start(Config::to(&origin).set("upstreams.up", "max_in_flight: 1, queue: { timeout: 20s }"));
     let depth = async |count: f64| {
-        for _ in 0..500 {
-            if weir.sum(&["weir_upstream_queue_depth"]) == count {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("the queue never had {count}");
+        wait_until("the depth of the queue", || weir.sum(&["weir_upstream_queue_depth"]) == count).await;
     };
     run(async {
         let mut sender = connect(&weir).await;
         let (held, _) = sender.send_request(request("GET", "/held"), true).unwrap();
-        while origin.requests().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        wait_until("the first is under way", || !origin.requests().is_empty()).await;
         let (waits, mut stream) = sender.send_request(request("GET", "/reset"), true).unwrap();
         let mut other = connect(&weir).await;
         let (cut, _) = other.send_request(request("GET", "/cut"), true).unwrap();
@@ -295,7 +270,7 @@ fn at_the_end_an_http2_client_may_finish_speaking_before_the_close() {
     while client.next().is_some() {}
     for _ in 0..10 {
         assert!(client.send(&frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])), "reset while it spoke");
-        std::thread::sleep(Duration::from_millis(20));
+        delay(Duration::from_millis(20));
     }
     drop(clients);
     assert_eq!(weir.wait().code(), Some(0));

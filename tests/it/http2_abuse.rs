@@ -6,16 +6,12 @@ use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GET, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, frame,
     reason,
 };
-use crate::support::{Client, Origin, Reply, Weir};
+use crate::support::{Client, Config, Origin, Reply, Weir};
 
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 fn before(origin: &Origin) -> Weir {
-    Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\", timeouts: {{ write: 1s }} }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    ))
+    Weir::start(Config::to(origin).set("listeners.web.timeouts.write", "1s"))
 }
 
 fn ask(stream: u32) -> Vec<u8> {

@@ -16,6 +16,7 @@ mod bodiless;
 mod chaos;
 mod clock;
 mod conformance;
+mod conventions;
 mod demo;
 mod descriptors;
 mod discovery;

@@ -12,20 +12,11 @@ use tokio::sync::Notify;
 use crate::support::frames::{CONTINUATION, END_HEADERS, END_STREAM, Frames, GET, HEADERS, RST_STREAM, block, frame};
 use crate::support::grpc::run;
 use crate::support::tls::{Accepted, listen, open};
-use crate::support::{Client, EDGE, Origin, PLAIN, Reply, TlsClient, WAYS, Way, Weir, tls_config};
-
-fn yaml(way: Way, backend: std::net::SocketAddr) -> String {
-    format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\"{} }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ {}backends: [{{ name: a, address: \"{backend}\" }}] }} }}",
-        way.listener(),
-        way.upstream()
-    )
-}
+use crate::support::{Client, EDGE, Origin, PLAIN, Reply, TlsClient, WAYS, Way, Weir, delay, tls_config};
 
 /// Weir before an origin that speaks plain HTTP/1.
 fn before(way: Way, origin: &Origin) -> Weir {
-    Weir::start_in(way.files().0, &yaml(way, origin.address()), &[])
+    Weir::start_in(way.files().0, way.config(origin))
 }
 
 /// A client of HTTP/1, plain or under TLS, does this.
@@ -117,7 +108,7 @@ fn each_event_arrives_before_the_next_is_sent() {
         let arrived = Arc::new(Notify::new());
         let mine = Arc::clone(&arrived);
         let backend = listen(certificate.as_ref(), "http/1.1", move |stream| events(stream, Arc::clone(&mine)));
-        let weir = Weir::start_in(folder, &yaml(way, backend), &[]);
+        let weir = Weir::start_in(folder, way.config(backend));
         run(async {
             let both = async {
                 events_over_http1(way, &weir, &arrived).await;
@@ -214,7 +205,7 @@ fn a_body_that_only_the_end_of_the_connection_ends_is_whole_only_with_a_goodbye(
             stream.shutdown().await.unwrap();
         }
     });
-    let weir = Weir::start_in(folder, &yaml(way, backend), &[]);
+    let weir = Weir::start_in(folder, way.config(backend));
     assert_eq!(Client::connect(weir.web()).get("/whole").text(), "all of it");
     let mut client = Client::connect(weir.web());
     client.send("GET /cut HTTP/1.1\r\nHost: example.org\r\n\r\n");
@@ -225,8 +216,8 @@ fn a_body_that_only_the_end_of_the_connection_ends_is_whole_only_with_a_goodbye(
 #[test]
 fn a_handshake_that_trickles_is_cut_at_its_deadline() {
     let origin = Origin::named("a");
-    let yaml = yaml(EDGE, origin.address()).replace("tls:", "timeouts: { handshake: 500ms }, tls:");
-    let weir = Weir::start_in(EDGE.files().0, &yaml, &[]);
+    let config = EDGE.config(&origin).set("listeners.web.timeouts.handshake", "500ms");
+    let weir = Weir::start_in(EDGE.files().0, config);
     let mut client = Client::connect(weir.web());
     let begin = std::time::Instant::now();
     // A handshake's record of 512 bytes, a byte at a time.
@@ -235,7 +226,7 @@ fn a_handshake_that_trickles_is_cut_at_its_deadline() {
         if client.stream.write_all(&[byte]).is_err() {
             break;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        delay(Duration::from_millis(20));
     }
     assert!(begin.elapsed() < Duration::from_secs(9), "it was let trickle to its end");
     weir.wait_for(&["weir_listener_connections_total", "timeout"], 1.0);

@@ -3,14 +3,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 
-use crate::support::{Client, Origin, Reply, Weir};
+use crate::support::{Client, Config, Origin, Reply, Weir, delay};
 
 fn weir(origin: &Origin) -> Weir {
-    Weir::start(&format!(
-        "server: {{ threads: 1 }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    ))
+    Weir::start(Config::to(origin).set("server.threads", 1))
 }
 
 /// Bytes that say where they are.
@@ -146,7 +142,7 @@ fn a_connection_with_bytes_that_nobody_asked_for_is_not_kept_though_pingora_has_
             if line.is_empty() {
                 // In two pieces, so that Weir has room for more than Pingora reads.
                 let _ = writer.write_all(&all.as_bytes()[..100]);
-                std::thread::sleep(std::time::Duration::from_millis(50));
+                delay(std::time::Duration::from_millis(50));
                 let _ = writer.write_all(&all.as_bytes()[100..]);
             }
         }

@@ -2,22 +2,11 @@
 
 use std::time::Duration;
 
-use crate::support::weir::command;
-use crate::support::{Client, Origin, Reply, Weir, eventually};
-
-fn yaml(origins: &[(&str, &Origin)], more: &str) -> String {
-    let list: String =
-        origins.iter().map(|(n, o)| format!("{{ name: {n}, address: \"{}\" }}, ", o.address())).collect();
-    format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ {more} backends: [{list}] }} }}"
-    )
-}
+use crate::support::{Client, Config, Origin, Reply, Weir, eventually};
 
 /// Runs a command against the process: its exit status and what it said.
 fn weir_says(weir: &Weir, arguments: &[&str]) -> (i32, String) {
-    let admin = format!("http://{}", weir.admin());
-    let output = command(&[arguments, &["--admin", &admin]].concat());
+    let output = weir.command(arguments);
     (output.code.unwrap(), output.stdout)
 }
 
@@ -30,11 +19,11 @@ fn answers(weir: &Weir, count: usize) -> Vec<String> {
 fn a_drained_backend_finishes_what_it_has_and_stays_out_over_a_reload() {
     let a = Origin::start(|_| Reply::new(200, "a").after(Duration::from_millis(600)));
     let b = Origin::named("b");
-    let config = yaml(&[("a", &a), ("b", &b)], "");
+    let config = Config::to_all(&[("a", &a), ("b", &b)]);
     let weir = Weir::start(&config);
     let mut slow = Client::connect(weir.web());
     slow.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    eventually("the slow one is under way", || (a.requests().len() == 1).then_some(()));
+    eventually("the slow one is under way", || a.requests().len() == 1);
     let (code, said) = weir_says(&weir, &["drain", "up/a"]);
     assert_eq!((code, said.as_str()), (0, "up/a: draining, weight 1, 1 in flight\n"));
     let (code, said) = weir_says(&weir, &["drain", "up/a", "--wait", "--timeout", "100ms"]);
@@ -43,7 +32,7 @@ fn a_drained_backend_finishes_what_it_has_and_stays_out_over_a_reload() {
     let (code, said) = weir_says(&weir, &["drain", "up/a", "--wait"]);
     assert_eq!((code, said.as_str()), (0, "up/a: draining, weight 1, 0 in flight\n"));
     assert_eq!(slow.response("GET").text(), "a");
-    assert!(weir.reload(&config.replace("name: all", "name: every")));
+    assert!(weir.reload(config.route("more", "match: { path: /more }, upstream: up")));
     weir.wait_for_state("a", "draining");
     assert!(weir.status().to_string().contains("by operator"));
     assert_eq!(weir.sum(&["weir_backend_state{", "backend=\"a\"", "\"draining\""]), 1.0);
@@ -55,7 +44,7 @@ fn a_drained_backend_finishes_what_it_has_and_stays_out_over_a_reload() {
 #[test]
 fn with_all_disabled_nothing_is_tried() {
     let a = Origin::named("a");
-    let weir = Weir::start(&yaml(&[("a", &a)], ""));
+    let weir = Weir::start(Config::to(&a));
     let (code, said) = weir_says(&weir, &["disable", "up/a", "--json"]);
     assert!(code == 0 && said.contains("\"state\":\"disabled\""), "{said}");
     assert_eq!(Client::connect(weir.web()).get("/").status, 503);
@@ -67,12 +56,12 @@ fn with_all_disabled_nothing_is_tried() {
 #[test]
 fn a_weight_set_at_run_time_counts_until_it_is_undone() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
-    let config = yaml(&[("a", &a), ("b", &b)], "balance: weighted_round_robin,");
+    let config = Config::to_all(&[("a", &a), ("b", &b)]).set("upstreams.up.balance", "weighted_round_robin");
     let weir = Weir::start(&config);
     let count = || answers(&weir, 8).iter().filter(|name| *name == "a").count();
     assert_eq!(weir_says(&weir, &["weight", "up/a", "3"]), (0, "up/a: up, weight 3, 0 in flight\n".into()));
     assert_eq!(count(), 6);
-    assert!(weir.reload(&config.replace("name: all", "name: every")));
+    assert!(weir.reload(config.route("more", "match: { path: /more }, upstream: up")));
     assert_eq!(count(), 6);
     assert_eq!(weir.sum(&["weir_backend_weight", "backend=\"a\"", "\"effective\""]), 3.0);
     assert_eq!(weir.sum(&["weir_backend_weight", "backend=\"a\"", "\"configured\""]), 1.0);
@@ -83,7 +72,7 @@ fn a_weight_set_at_run_time_counts_until_it_is_undone() {
 #[test]
 fn what_is_not_there_or_cannot_be_honoured_is_refused_with_what_to_do() {
     let a = Origin::named("a");
-    let weir = Weir::start(&yaml(&[("a", &a)], ""));
+    let weir = Weir::start(Config::to(&a));
     let (code, said) = weir_says(&weir, &["weight", "up/a", "2"]);
     assert!(code == 1 && said.contains("weighted_round_robin"), "{said}");
     let (code, said) = weir_says(&weir, &["drain", "up/z"]);
@@ -99,7 +88,8 @@ struct Rolling {
     clients: usize,
     rounds: usize,
     takes: Duration,
-    down: Duration,
+    /// Requests that the others answer while a backend is down.
+    meanwhile: usize,
 }
 
 /// Every backend is drained, restarted and enabled in turn: how many requests were answered, and what failed.
@@ -108,7 +98,8 @@ fn roll(balance: &str, rolling: &Rolling) -> (usize, Vec<u16>) {
     let takes = rolling.takes;
     let origins = NAMES.map(|name| Origin::start(move |_| Reply::new(200, name).after(takes)));
     let addresses = origins.each_ref().map(Origin::address);
-    let weir = Weir::start(&yaml(&NAMES.into_iter().zip(&origins).collect::<Vec<_>>(), balance));
+    let weir =
+        Weir::start(Config::to_all(&NAMES.into_iter().zip(&origins).collect::<Vec<_>>()).set("upstreams.up", balance));
     let stop = std::sync::atomic::AtomicBool::new(false);
     let (web, answers) = (weir.web(), std::sync::Mutex::new((0, Vec::new())));
     // They outlive the clients.
@@ -134,7 +125,8 @@ fn roll(balance: &str, rolling: &Rolling) -> (usize, Vec<u16>) {
             let place = format!("up/{}", NAMES[at]);
             assert_eq!(weir_says(&weir, &["drain", &place, "--wait"]).0, 0);
             drop(running[at].take());
-            std::thread::sleep(rolling.down);
+            let goal = answers.lock().unwrap().0 + rolling.meanwhile;
+            eventually("the others answer", || answers.lock().unwrap().0 >= goal);
             running[at] = Some(Origin::start_on(addresses[at], move |_| Reply::new(200, NAMES[at]).after(takes)));
             assert_eq!(weir_says(&weir, &["enable", &place]).0, 0);
             let takes_part = || running[at].as_ref().filter(|origin| !origin.requests().is_empty()).map(drop);
@@ -147,7 +139,7 @@ fn roll(balance: &str, rolling: &Rolling) -> (usize, Vec<u16>) {
 
 #[test]
 fn a_rolling_restart_with_drain_loses_no_request() {
-    let short = Rolling { clients: 4, rounds: 1, takes: Duration::from_millis(2), down: Duration::from_millis(100) };
+    let short = Rolling { clients: 4, rounds: 1, takes: Duration::from_millis(2), meanwhile: 50 };
     let (answered, failed) = roll("", &short);
     assert_eq!((answered > 0, failed), (true, Vec::new()));
 }
@@ -156,12 +148,10 @@ fn a_rolling_restart_with_drain_loses_no_request() {
 #[ignore = "long: make soak"]
 fn rolling_restarts_of_every_balancer_lose_no_request() {
     let rounds = crate::support::size("WEIR_ROLLS", 5);
-    let long = Rolling { clients: 16, rounds, takes: Duration::from_millis(5), down: Duration::from_millis(300) };
+    let long = Rolling { clients: 16, rounds, takes: Duration::from_millis(5), meanwhile: 500 };
     for balance in ["round_robin", "weighted_round_robin", "least_connections", "p2c", "peak_ewma", "random"] {
-        let more = format!(
-            "balance: {balance}, health_check: {{ tcp: {{}}, interval: 200ms, timeout: 200ms }}, outlier: {{}},"
-        );
-        let (answered, failed) = roll(&more, &long);
+        let check = "health_check: { tcp: {}, interval: 200ms, timeout: 200ms }, outlier: {}";
+        let (answered, failed) = roll(&format!("balance: {balance}, {check}"), &long);
         println!("{balance}: {answered} requests through {} restarts", rounds * 3);
         assert_eq!(failed, Vec::<u16>::new(), "{balance}");
     }

@@ -6,8 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::grpc::run;
 use crate::support::weir::command;
-use crate::support::{Client, Origin, Reply, Response, Weir, eventually};
+use crate::support::{Client, Config, Origin, Reply, Response, Weir, eventually};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -16,13 +17,8 @@ fn origins(count: usize) -> Vec<Origin> {
 }
 
 /// Backends called by what they answer; `settings` are the upstream's.
-fn yaml(origins: &[(&str, &Origin)], settings: &str) -> String {
-    let list: String =
-        origins.iter().map(|(name, o)| format!("{{ name: {name}, address: \"{}\" }}, ", o.address())).collect();
-    format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ {settings}, backends: [{list}] }} }}"
-    )
+fn config(origins: &[(&str, &Origin)], settings: &str) -> Config {
+    Config::to_all(origins).set("upstreams.up", settings)
 }
 
 fn all(origins: &[Origin]) -> Vec<(&'static str, &Origin)> {
@@ -66,7 +62,7 @@ fn all_stay(weir: &Weir, clients: &[(String, String)]) {
 fn new_clients_go_where_the_balancer_says_and_stay_there() {
     let origins = origins(3);
     for balance in ["round_robin", "least_connections", "p2c", "random", "consistent_hash, hash: { path: {} }"] {
-        let weir = Weir::start(&yaml(&all(&origins), &format!("balance: {balance}, sticky: {{}}")));
+        let weir = Weir::start(config(&all(&origins), &["balance: ", balance, ", sticky: {}"].concat()));
         let clients: Vec<_> = (0..9).map(|_| come(&weir)).collect();
         let mut counts = BTreeMap::new();
         clients.iter().for_each(|(backend, _)| *counts.entry(backend.as_str()).or_insert(0) += 1);
@@ -92,7 +88,7 @@ fn new_clients_go_where_the_balancer_says_and_stay_there() {
 fn the_cookie_says_nothing_of_the_backend_and_no_backend_sees_it() {
     let origin = Origin::start(|_| Reply::with(200, &[("Set-Cookie", "id=1"), ("Cache-Control", "public")], "ok"));
     let settings = "sticky: { ttl: 10m, attributes: { same_site: strict } }";
-    let weir = Weir::start(&yaml(&[("secret-name", &origin)], settings));
+    let weir = Weir::start(config(&[("secret-name", &origin)], settings));
     let mut client = Client::connect(weir.web());
     let response = client.get("/");
     let line = given(&response).unwrap().to_owned();
@@ -113,8 +109,7 @@ fn the_cookie_says_nothing_of_the_backend_and_no_backend_sees_it() {
     client.get_with("/", &[("Cookie", &pair(&line))]);
     assert_eq!(origin.last_request().all("cookie"), [""; 0]);
     // By what a trusted proxy says, TLS or not decides about Secure.
-    let trusting = format!("trusted_proxies: [127.0.0.0/8]\n{}", yaml(&[("a", &origin)], "sticky: {}"));
-    assert!(weir.reload(&trusting));
+    assert!(weir.reload(config(&[("a", &origin)], "sticky: {}").set("trusted_proxies", "[127.0.0.0/8]")));
     let by_tls = Client::connect(weir.web()).get_with("/", &[("X-Forwarded-Proto", "https")]);
     assert!(given(&by_tls).unwrap().ends_with("; Secure") && !come(&weir).1.contains("Secure"));
 }
@@ -123,7 +118,7 @@ fn the_cookie_says_nothing_of_the_backend_and_no_backend_sees_it() {
 fn clients_stay_over_reloads() {
     let origins = origins(4);
     let (abc, settings) = (&all(&origins)[..3], "balance: random, sticky: {}");
-    let weir = Weir::start(&yaml(abc, settings));
+    let weir = Weir::start(config(abc, settings));
     let clients: Vec<_> = (0..12).map(|_| come(&weir)).collect();
     let key = weir.config_file().with_file_name("sticky.key");
     assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
@@ -132,16 +127,16 @@ fn clients_stay_over_reloads() {
     more.reverse();
     let renamed: Vec<_> = ["x", "y", "z", "w"].into_iter().zip(&origins).collect();
     for changed in [
-        yaml(abc, "balance: least_connections, sticky: {}"),
-        yaml(&more, "balance: random, sticky: { ttl: 2h }"),
-        yaml(&renamed, settings),
-        yaml(abc, settings),
+        config(abc, "balance: least_connections, sticky: {}"),
+        config(&more, "balance: random, sticky: { ttl: 2h }"),
+        config(&renamed, settings),
+        config(abc, settings),
     ] {
         assert!(weir.reload(&changed));
         all_stay(&weir, &clients);
     }
     // One leaves: its clients get another and stay there, the others do not move.
-    assert!(weir.reload(&yaml(&all(&origins)[1..3], settings)));
+    assert!(weir.reload(config(&all(&origins)[1..3], settings)));
     for (backend, cookie) in clients.iter().filter(|(backend, _)| backend == "a") {
         let response = back(&weir, cookie);
         assert_ne!(response.text(), *backend);
@@ -156,7 +151,7 @@ fn clients_stay_over_restarts_and_between_processes_with_one_key() {
     let origins = origins(3);
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("shared.key");
-    let text = yaml(&all(&origins), &format!("balance: random, sticky: {{ key_file: \"{}\" }}", key.display()));
+    let text = config(&all(&origins), "balance: random").set("upstreams.up.sticky.key_file", key.display());
     // Two that start at once and both find no key.
     let weirs: Vec<_> = (0..2).map(|_| Weir::start(&text)).collect();
     let clients: Vec<_> = (0..12).map(|n| come(&weirs[n % 2])).collect();
@@ -170,9 +165,9 @@ fn clients_stay_over_restarts_and_between_processes_with_one_key() {
     assert!(clients.iter().all(|(_, cookie)| given(&back(&weir, cookie)).is_some()));
 }
 
-fn explain(weir: &Weir, admin: &str, cookie: &str) -> String {
+fn explain(weir: &Weir, cookie: &str) -> String {
     let header = format!("Cookie: id=1; {cookie}");
-    let output = command(&["explain", "GET", "http://x/", "-H", &header, "--admin", admin]);
+    let output = weir.command(&["explain", "GET", "http://x/", "-H", &header]);
     assert_eq!(output.code, Some(0), "{}", weir.stderr());
     output.stdout
 }
@@ -180,7 +175,7 @@ fn explain(weir: &Weir, admin: &str, cookie: &str) -> String {
 #[test]
 fn a_backend_that_is_out_loses_its_clients_to_others_where_they_stay() {
     let mut origins = origins(3);
-    let weir = Weir::start(&yaml(&all(&origins), "balance: round_robin, sticky: {}"));
+    let weir = Weir::start(config(&all(&origins), "balance: round_robin, sticky: {}"));
     let (backend, cookie) = come(&weir);
     assert_eq!(backend, "a");
     drop(origins.remove(0));
@@ -197,9 +192,8 @@ fn a_backend_that_is_out_loses_its_clients_to_others_where_they_stay() {
     assert_eq!((&refused["backend"], &refused["outcome"]), (&"a".into(), &"connect_error".into()));
     assert_eq!((&served["why"], &served["outcome"]), (&"sticky_tried".into(), &"ok".into()));
     // Drained: known before.
-    let admin = format!("http://{}", weir.admin());
     let place = format!("up/{}", second.0);
-    assert_eq!(command(&["drain", &place, "--admin", &admin]).code, Some(0));
+    assert_eq!(weir.command(&["drain", &place]).code, Some(0));
     let response = back(&weir, &second.1);
     assert_ne!(response.text(), "a");
     assert_ne!(response.text(), second.0);
@@ -207,10 +201,10 @@ fn a_backend_that_is_out_loses_its_clients_to_others_where_they_stay() {
     let attempt = weir.access_log_of(4)[3]["attempts"][0].clone();
     assert_eq!(attempt["why"], "sticky_out");
     assert_eq!(attempt["passed_over"], serde_json::json!([{ "backend": second.0, "why": "draining" }]));
-    let said = explain(&weir, &admin, &second.1);
+    let said = explain(&weir, &second.1);
     assert!(said.contains("draining, by operator: takes no new requests; the request's cookie names it"), "{said}");
-    assert_eq!(command(&["enable", &place, "--admin", &admin]).code, Some(0));
-    let said = explain(&weir, &admin, &second.1);
+    assert_eq!(weir.command(&["enable", &place]).code, Some(0));
+    let said = explain(&weir, &second.1);
     assert!(said.contains("next: the request's cookie names it") && said.contains("another goes first"), "{said}");
     all_stay(&weir, &[third, second]);
     weir.wait_for(&["weir_backend_in_flight"], 0.0);
@@ -223,12 +217,12 @@ fn a_full_backend_sends_one_request_elsewhere_and_keeps_its_client() {
         Reply::new(200, "a").after(Duration::from_millis(wait))
     });
     let other = Origin::named("b");
-    let weir = Weir::start(&yaml(&[("a", &slow), ("b", &other)], "max_in_flight: 1, sticky: {}"));
+    let weir = Weir::start(config(&[("a", &slow), ("b", &other)], "max_in_flight: 1, sticky: {}"));
     let (backend, cookie) = come(&weir);
     assert_eq!(backend, "a");
     let mut busy = Client::connect(weir.web());
     busy.send(format!("GET /slow HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\n\r\n"));
-    eventually("it is under way", || (slow.requests().len() == 2).then_some(()));
+    eventually("it is under way", || slow.requests().len() == 2);
     let response = back(&weir, &cookie);
     assert_eq!((response.text().as_str(), given(&response)), ("b", None));
     assert_eq!(busy.response("GET").status, 200);
@@ -244,7 +238,7 @@ fn balancers_see_what_cookies_brought() {
         Reply::new(200, "a").after(Duration::from_millis(wait))
     });
     let other = Origin::named("b");
-    let weir = Weir::start(&yaml(&[("a", &slow), ("b", &other)], "balance: least_connections, sticky: {}"));
+    let weir = Weir::start(config(&[("a", &slow), ("b", &other)], "balance: least_connections, sticky: {}"));
     let cookie = (0..2).map(|_| come(&weir)).find(|(backend, _)| backend == "a").unwrap().1;
     let mut busy = Client::connect(weir.web());
     busy.send(format!("GET /slow HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\n\r\n"));
@@ -260,7 +254,7 @@ fn a_websocket_gets_its_cookie_too() {
                            Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
     let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
     let origins = [0, 1].map(|_| Origin::start(move |_| Reply::raw(switch)));
-    let weir = Weir::start(&yaml(&[("a", &origins[0]), ("b", &origins[1])], "sticky: {}"));
+    let weir = Weir::start(config(&[("a", &origins[0]), ("b", &origins[1])], "sticky: {}"));
     let mut client = Client::connect(weir.web());
     client.send(format!("GET / HTTP/1.1\r\nHost: x\r\n{UPGRADE}\r\n"));
     let response = client.response("GET");
@@ -277,9 +271,9 @@ fn a_websocket_gets_its_cookie_too() {
 #[test]
 fn http2_clients_may_split_their_cookies() {
     let origins = origins(3);
-    let weir = Weir::start(&yaml(&all(&origins), "sticky: {}"));
+    let weir = Weir::start(config(&all(&origins), "sticky: {}"));
     let (backend, cookie) = come(&weir);
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    run(async {
         let stream = tokio::net::TcpStream::connect(weir.web()).await.unwrap();
         let (sender, connection) = h2::client::handshake(stream).await.unwrap();
         tokio::spawn(connection);
@@ -298,16 +292,15 @@ fn http2_clients_may_split_their_cookies() {
 #[test]
 fn upstreams_on_one_host_share_the_cookie() {
     let origins = origins(4);
-    let list = |range: std::ops::Range<usize>| -> String {
-        origins[range].iter().map(|origin| format!("{{ address: \"{}\" }}, ", origin.address())).collect()
-    };
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: one, match: {{ path: /one }}, upstream: one }}, {{ name: two, upstream: two }}]\n\
-         upstreams:\n  one: {{ sticky: {{}}, backends: [{}] }}\n  two: {{ sticky: {{}}, backends: [{}] }}",
-        list(0..2),
-        list(2..4)
-    ));
+    let [a, b, c, d] = [0, 1, 2, 3].map(|at| &origins[at]);
+    let config = Config::new()
+        .route("one", "match: { path: /one }, upstream: one")
+        .route("two", "upstream: two")
+        .upstream("one", &[("a", a), ("b", b)])
+        .set("upstreams.one.sticky", "{}")
+        .upstream("two", &[("c", c), ("d", d)])
+        .set("upstreams.two.sticky", "{}");
+    let weir = Weir::start(config);
     let mut client = Client::connect(weir.web());
     let first = client.get("/one");
     let second = client.get_with("/two", &[("Cookie", &pair(given(&first).unwrap()))]);
@@ -325,17 +318,15 @@ fn looking_at_a_configuration_makes_no_key_and_a_bad_key_is_refused() {
     let origin = Origin::named("a");
     let folder = tempfile::tempdir().unwrap();
     let (file, key) = (folder.path().join("weir.yaml"), folder.path().join("sticky.key"));
-    let text = yaml(&[("a", &origin)], "sticky: {}");
-    std::fs::write(&file, &text).unwrap();
+    let text = config(&[("a", &origin)], "sticky: {}");
+    std::fs::write(&file, text.to_string()).unwrap();
     let check = |file: &Path| command(&["check", "-c", file.to_str().unwrap()]);
     assert_eq!((check(&file).code, key.exists()), (Some(0), false));
-    let weir = Weir::start(&yaml(&[("a", &origin)], "max_in_flight: 9"));
+    let weir = Weir::start(config(&[("a", &origin)], "max_in_flight: 9"));
     let made = weir.config_file().with_file_name("sticky.key");
-    std::fs::write(weir.config_file(), format!("{text}\nadmin: {{ address: \"127.0.0.1:0\" }}\n")).unwrap();
-    let admin = format!("http://{}", weir.admin());
-    let config = weir.config_file().display().to_string();
-    assert_eq!(command(&["diff", "-c", &config, "--admin", &admin]).code, Some(3));
-    assert!(!made.exists() && !weir.reload(&format!("nonsense: 1\n{text}")) && !made.exists());
+    std::fs::write(weir.config_file(), text.clone().set("admin.address", "127.0.0.1:0").to_string()).unwrap();
+    assert_eq!(weir.command(&["diff", "-c", weir.config_file().to_str().unwrap()]).code, Some(3));
+    assert!(!made.exists() && !weir.reload(text.clone().set("nonsense", 1)) && !made.exists());
     assert!(weir.reload(&text) && made.exists());
     let (_, cookie) = come(&weir);
     std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -358,8 +349,7 @@ fn clients_stay_with_backends_that_are_found_while_others_come_and_go() {
     };
     let [a, b, c, d] = [0, 1, 2, 3].map(|at| &origins[at]);
     put(&[a, b]);
-    let settings = format!("sticky: {{}}, discover: {{ file: \"{}\" }}", list.display());
-    let weir = Weir::start(&yaml(&[], &settings));
+    let weir = Weir::start(config(&[], "sticky: {}").set("upstreams.up.discover.file", list.display()));
     let clients = [come(&weir), come(&weir)];
     assert_eq!([&*clients[0].0, &*clients[1].0], ["a", "b"]);
     let there = |members: &[&Origin]| {

@@ -1,6 +1,7 @@
 //! WebSockets through Weir, with and without TLS on either side, spoken by a real library on both: messages, fragments,
 //! pings, closes, and many at once while the configuration changes.
 
+use std::fmt::Display;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 use crate::support::grpc::run;
 use crate::support::tls::{Accepted, Socket as Stream, listen};
 use crate::support::{
-    Client, EDGE, Origin, PLAIN, THROUGHOUT, TlsClient, WAYS, Way, Weir, eventually, size, tls, tls_config,
+    Client, Config, EDGE, Origin, PLAIN, Pace, THROUGHOUT, TlsClient, WAYS, Way, Weir, delayed, eventually, size, tls,
+    tls_config,
 };
 
 /// A Weir before a backend that echoes.
@@ -30,7 +32,7 @@ impl Setup {
     fn start(way: Way, timeouts: &str) -> Self {
         let (folder, certificate) = way.files();
         let backend = listen(certificate.as_ref(), "http/1.1", echo);
-        let weir = Weir::start_in(folder, &yaml(way, backend, timeouts, 1), &[]);
+        let weir = Weir::start_in(folder, config(way, backend).set("routes.all.timeouts", timeouts));
         Self { way, backend, weir }
     }
 
@@ -68,14 +70,8 @@ async fn echo(stream: Accepted) {
     }
 }
 
-fn yaml(way: Way, backend: SocketAddr, timeouts: &str, weight: u16) -> String {
-    format!(
-        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\"{} }}]\n\
-         routes: [{{ name: all, upstream: up, timeouts: {{ {timeouts} }} }}]\n\
-         upstreams: {{ up: {{ {}balance: weighted_round_robin, backends: [{{ name: a, address: \"{backend}\", weight: {weight} }}] }} }}",
-        way.listener(),
-        way.upstream()
-    )
+fn config(way: Way, backend: impl Display) -> Config {
+    way.config(backend).without_access_log().set("upstreams.up.balance", "weighted_round_robin")
 }
 
 type Socket = WebSocketStream<Stream>;
@@ -164,7 +160,7 @@ fn compression_is_agreed_on_by_the_ends_and_its_frames_pass_as_they_are() {
     let frame = b"\xc1\x87\0\0\0\0\xf2\x48\xcd\xc9\xc9\x07\x00";
     for way in [PLAIN, EDGE] {
         let (folder, _) = way.files();
-        let weir = Weir::start_in(folder, &yaml(way, origin.address(), "", 1), &[]);
+        let weir = Weir::start_in(folder, config(way, &origin));
         if way.client {
             deflated(TlsClient::secure(weir.web(), "example.org", &Arc::new(tls_config(None))), ask, frame);
         } else {
@@ -198,7 +194,7 @@ fn silence(way: Way) {
         let mut socket = setup.open().await;
         // Longer than `read`, and in all longer than `tunnel`.
         for _ in 0..3 {
-            tokio::time::sleep(Duration::from_millis(1200)).await;
+            delayed(Duration::from_millis(1200)).await;
             socket.send(Message::Ping("x".into())).await.unwrap();
             assert!(next(&mut socket).await.is_pong());
         }
@@ -220,7 +216,7 @@ async fn chat(address: SocketAddr, way: Way, stop: Arc<AtomicBool>, turns: Arc<A
         socket.send(message.clone()).await.unwrap();
         assert_eq!(next(&mut socket).await, message);
         turns.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(pace).await;
+        delayed(pace).await;
     }
     socket.close(None).await.unwrap();
     assert!(next(&mut socket).await.is_close());
@@ -242,13 +238,14 @@ fn outlive_reloads(way: Way, sockets: usize, reloads: usize, every: Duration) {
         });
     });
     weir.wait_for(&["weir_backend_in_flight"], sockets as f64);
+    let mut pace = Pace::every(every);
     for round in 0..reloads {
-        let next = Instant::now() + every;
-        assert!(weir.reload(&yaml(way, backend, "", 2 + (round % 2) as u16)), "{}", weir.stderr());
-        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        let changed = config(way, backend).set("upstreams.up.backends.a.weight", 2 + round % 2);
+        assert!(weir.reload(changed), "{}", weir.stderr());
+        pace.tick();
         assert_eq!(weir.sum(&["weir_backend_in_flight"]), sockets as f64);
     }
-    eventually("each has had a word", || (turns.load(Ordering::Acquire) >= sockets).then_some(()));
+    eventually("each has had a word", || turns.load(Ordering::Acquire) >= sockets);
     stop.store(true, Ordering::Release);
     clients.join().unwrap();
     weir.wait_for(&["weir_backend_in_flight"], 0.0);
@@ -284,7 +281,7 @@ fn one_that_is_idle_for_two_minutes_is_still_there() {
         for setup in &setups {
             sockets.push(setup.open().await);
         }
-        tokio::time::sleep(Duration::from_secs(120)).await;
+        delayed(Duration::from_secs(120)).await;
         for socket in &mut sockets {
             socket.send(Message::text("still")).await.unwrap();
             assert_eq!(next(socket).await, Message::text("still"));

@@ -28,7 +28,7 @@ impl Process {
             assert_eq!(self.0.try_wait().unwrap(), None, "it ended");
             let text = std::fs::read_to_string(&status).unwrap();
             let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
-            (u64::from_str_radix(mask, 16).unwrap() & (1 << (signal - 1)) != 0).then_some(())
+            u64::from_str_radix(mask, 16).unwrap() & (1 << (signal - 1)) != 0
         });
     }
 

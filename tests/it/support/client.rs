@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::DEADLINE;
+use super::{DEADLINE, eventually};
 
 /// A response.
 #[derive(Debug, Clone)]
@@ -57,6 +58,18 @@ impl Client {
         };
         self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
         closed
+    }
+}
+
+impl Client {
+    /// Waits until the other end's kernel has all that was sent.
+    pub fn wait_until_received(&self) {
+        eventually("everything sent is received", || {
+            let mut unacknowledged: libc::c_int = 0;
+            // SAFETY: the descriptor is open and the pointer is valid for the call.
+            assert_eq!(unsafe { libc::ioctl(self.stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut unacknowledged) }, 0);
+            unacknowledged == 0
+        });
     }
 }
 

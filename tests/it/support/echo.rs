@@ -77,6 +77,13 @@ impl Echo {
     }
 }
 
+/// Its address.
+impl std::fmt::Display for Echo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
 impl Drop for Echo {
     fn drop(&mut self) {
         self.state.stop.store(true, Ordering::Release);

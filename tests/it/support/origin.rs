@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::DEADLINE;
+use super::{DEADLINE, delay};
 
 /// A request as the origin got it.
 #[derive(Debug, Clone, Default)]
@@ -161,6 +161,13 @@ impl Origin {
     }
 }
 
+/// Its address.
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
 impl Drop for Origin {
     fn drop(&mut self) {
         self.state.stop.store(true, Ordering::Release);
@@ -182,7 +189,7 @@ fn serve(stream: TcpStream, state: &State, handler: &Handler) -> Option<()> {
         let request = read_request(&mut reader, &mut writer)?;
         state.requests.lock().unwrap().push(request.clone());
         let reply = handler(&request);
-        std::thread::sleep(reply.delay);
+        delay(reply.delay);
         writer.write_all(&reply.bytes).ok()?;
         if reply.close {
             let _ = writer.shutdown(Shutdown::Both);

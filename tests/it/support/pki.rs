@@ -114,6 +114,13 @@ impl Issued {
     }
 }
 
+/// A folder with these pairs, as `NAME.pem` and `NAME.key`.
+pub fn folder(pairs: &[(&str, &Issued)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    pairs.iter().for_each(|(name, issued)| issued.put(folder.path(), name));
+    folder
+}
+
 /// Writes a file in one go: others see the old one or the new one.
 pub fn put(folder: &Path, name: &str, text: &str) {
     let new = folder.join(format!(".{name}.new"));
