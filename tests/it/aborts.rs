@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use crate::support::client::chunks;
-use crate::support::echo::Manners;
+use crate::support::echo::Faults;
 use crate::support::{Client, Config, Echo, Random, Weir, size};
 
 /// The seed of all of it, printed by a failure's name: change it to look elsewhere.
@@ -18,9 +18,9 @@ const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpg
 /// Two of the three are unreliable, so that there are retries of both kinds.
 fn echoes() -> [Echo; 3] {
     [
-        Echo::start("steady", Manners::default()),
-        Echo::start("abrupt", Manners { hang_up_every: 7, ..Manners::default() }),
-        Echo::start("busy", Manners { unavailable_every: 5, ..Manners::default() }),
+        Echo::start("steady", Faults::default()),
+        Echo::start("abrupt", Faults { hang_up_every: 7, ..Faults::default() }),
+        Echo::start("busy", Faults { unavailable_every: 5, ..Faults::default() }),
     ]
 }
 

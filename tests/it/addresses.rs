@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::support::files::put;
 use crate::support::grpc::Server;
-use crate::support::pki::{Issued, Pki, put};
+use crate::support::pki::{Issued, Pki};
 use crate::support::tls::{Accepted, listen};
 use crate::support::{Client, Config, Names, Origin, Reply, UPSTREAM_TLS, Weir, eventually};
 

@@ -5,8 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::support::child::fifo;
-use crate::support::pki::{folder, put};
+use crate::support::files::{fifo, folder, put};
 use crate::support::{Config, Origin, Pki, Weir, eventually, spare, stays};
 
 /// Puts a FIFO in place of a file: reading it takes until somebody writes.

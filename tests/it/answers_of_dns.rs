@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use crate::support::zone::{A, CNAME, FORMERR, NO_ERROR, Question, Record, SRV, serve};
+use crate::support::scripted_dns::{A, CNAME, FORMERR, NO_ERROR, Question, Record, SRV, serve};
 use crate::support::{Client, Config, Origin, Weir, eventually};
 
 /// An upstream that asks this server.

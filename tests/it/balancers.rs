@@ -1,7 +1,7 @@
 //! The balancers that go by chance, latency or a key; tiers, slow start, and the panic threshold.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
@@ -59,7 +59,7 @@ fn random_and_p2c_meet_their_weights() {
 }
 
 #[test]
-fn peak_ewma_leaves_the_slow_one_alone() {
+fn peak_ewma_avoids_the_slow_backend() {
     let answer = |delay: u64| Origin::start(move |_| Reply::new(200, "x").after(Duration::from_millis(delay)));
     let origins = [answer(5), answer(5), answer(5), answer(50)];
     let weir = Weir::start(document("balance: peak_ewma, ewma: { decay: 10s }", &plain(&origins)));
@@ -70,7 +70,7 @@ fn peak_ewma_leaves_the_slow_one_alone() {
 }
 
 #[test]
-fn one_that_fails_at_once_gets_no_more_than_its_share() {
+fn a_backend_that_fails_fast_gets_no_more_than_its_share() {
     for balance in ["least_connections", "p2c", "peak_ewma"] {
         let good = || Origin::start(|_| Reply::new(200, "x").after(Duration::from_millis(3)));
         let origins = [Origin::start(|_| Reply::new(500, "x")), good(), good(), good()];
@@ -83,7 +83,7 @@ fn one_that_fails_at_once_gets_no_more_than_its_share() {
 }
 
 #[test]
-fn one_that_hangs_up_draws_no_traffic_either() {
+fn a_backend_that_hangs_up_attracts_no_traffic() {
     let good = || Origin::start(|_| Reply::new(200, "x").after(Duration::from_millis(3)));
     let origins = [Origin::raw(drop), good(), good(), good()];
     let weir = Weir::start(document("balance: least_connections", &plain(&origins)));
@@ -92,7 +92,7 @@ fn one_that_hangs_up_draws_no_traffic_either() {
 }
 
 #[test]
-fn a_key_has_its_backend_and_only_those_of_one_that_leaves_move() {
+fn a_hash_key_moves_only_if_its_backend_leaves() {
     let origins = named(4);
     let settings = "balance: consistent_hash, hash: { header: x-user }";
     let weir = Weir::start(document(settings, &plain(&origins)));
@@ -161,17 +161,6 @@ fn a_hot_key_is_shared_beyond_the_load_factor() {
     }
 }
 
-/// Answers its name, and its health check by what is set.
-fn switchable(name: &'static str) -> (Origin, Arc<AtomicU16>) {
-    let health = Arc::new(AtomicU16::new(200));
-    let answer = Arc::clone(&health);
-    let origin = Origin::start(move |request| match request.target.as_str() {
-        "/healthz" => Reply::new(answer.load(Ordering::Acquire), name),
-        _ => Reply::new(200, name),
-    });
-    (origin, health)
-}
-
 const CHECK: &str = "health_check: { http: { path: /healthz }, interval: 50ms, timeout: 50ms }";
 
 fn share_of(weir: &Weir, name: &str, requests: usize) -> usize {
@@ -181,7 +170,7 @@ fn share_of(weir: &Weir, name: &str, requests: usize) -> usize {
 
 #[test]
 fn the_next_tier_takes_over_and_gives_back() {
-    let ((a, health), (b, _)) = (switchable("a"), switchable("b"));
+    let ((a, health), (b, _)) = (Origin::with_health("a"), Origin::with_health("b"));
     let weir = Weir::start(document(CHECK, &[(&a, ""), (&b, "tier: 1")]));
     weir.wait_for_state("b0", "up");
     assert_eq!(share_of(&weir, "a", 20), 20);
@@ -196,7 +185,7 @@ fn the_next_tier_takes_over_and_gives_back() {
 
 #[test]
 fn the_next_tier_takes_a_share_when_too_little_is_up() {
-    let ((a, health), (b, _), (c, _)) = (switchable("a"), switchable("b"), switchable("c"));
+    let ((a, health), (b, _), (c, _)) = (Origin::with_health("a"), Origin::with_health("b"), Origin::with_health("c"));
     let settings = format!("tier_min_up: 100%, {CHECK}");
     let weir = Weir::start(document(&settings, &[(&a, ""), (&b, ""), (&c, "tier: 7")]));
     for backend in ["b0", "b1", "b2"] {
@@ -211,7 +200,8 @@ fn the_next_tier_takes_a_share_when_too_little_is_up() {
 
 #[test]
 fn below_the_panic_threshold_all_are_tried_and_it_is_counted() {
-    let ((a, _), (b, health), (c, also)) = (switchable("a"), switchable("b"), switchable("c"));
+    let ((a, _), (b, health), (c, also)) =
+        (Origin::with_health("a"), Origin::with_health("b"), Origin::with_health("c"));
     let settings = format!("panic_threshold: 50%, {CHECK}");
     let weir = Weir::start(document(&settings, &[(&a, ""), (&b, ""), (&c, "")]));
     for (backend, health) in [("b1", health), ("b2", also)] {
@@ -226,8 +216,8 @@ fn below_the_panic_threshold_all_are_tried_and_it_is_counted() {
 }
 
 #[test]
-fn one_that_comes_up_later_grows_to_its_weight() {
-    let ((a, _), (b, health)) = (switchable("a"), switchable("b"));
+fn a_backend_that_comes_up_later_ramps_up_to_its_weight() {
+    let ((a, _), (b, health)) = (Origin::with_health("a"), Origin::with_health("b"));
     let settings = format!("slow_start: 2s, {CHECK}");
     let weir = Weir::start(document(&settings, &[(&a, ""), (&b, "")]));
     for backend in ["b0", "b1"] {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::Request;
 
-use crate::support::grpc::run;
+use crate::support::http2::run;
 use crate::support::tls::open;
 use crate::support::{Client, Config, EDGE, KINDS, Kind, LISTENER_TLS, Weir, exchange, spare};
 

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::echo::Manners;
+use crate::support::child::send_signal;
+use crate::support::echo::Faults;
 use crate::support::{Client, Config, Echo, Weir, eventually, size};
 
 /// Where the process of a backend listens, and what it is called.
@@ -20,7 +21,7 @@ const READ: Duration = Duration::from_millis(500);
 fn a_backend_in_a_process_of_its_own() {
     let Ok(what) = std::env::var(BACKEND) else { return };
     let (address, name) = what.split_once(' ').unwrap();
-    let echo = Echo::start_on(address.parse().unwrap(), name, Manners::default());
+    let echo = Echo::start_on(address.parse().unwrap(), name, Faults::default());
     println!("\nlistening {}", echo.address());
     let _ = std::io::stdin().read_line(&mut String::new());
 }
@@ -51,8 +52,7 @@ impl Backend {
     }
 
     fn signal(&self, signal: i32) {
-        // SAFETY: the process is our child and has not been waited for, so the id is its own.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+        send_signal(&self.child, signal);
     }
 
     fn killed_and_back(mut self, weir: &Weir) -> Self {

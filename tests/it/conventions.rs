@@ -63,7 +63,7 @@ fn the_builder_of_configurations_finds_items_by_name_merges_mappings_and_replace
         .backend("up.b", "[::1]:2", "weight: 3")
         .set("upstreams.up.outlier", "consecutive: 3, eject: 2s")
         .set("upstreams.up.outlier", "eject: 4s")
-        .set("upstreams.up.outlier", "")
+        .set("upstreams.up.queue", "")
         .set("routes.all.timeouts.read", "1s")
         .listener("more", "redirect_https: true")
         .route("gone", "upstream: up")

@@ -31,7 +31,7 @@ fn address(said: &str, after: &str) -> SocketAddr {
 }
 
 #[test]
-fn what_the_demo_says_to_try_works() {
+fn the_commands_that_the_demo_prints_work() {
     let (mut demo, mut stdout, said) = start();
     let web = address(&said, "POST http://");
     let mut client = Client::connect(web);

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use crate::support::pki::folder;
+use crate::support::files::folder;
 use crate::support::{Client, Config, Gate, Origin, Pki, Reply, Weir, eventually};
 
 /// Of these clients may not have the last sixteen.
@@ -46,7 +46,7 @@ fn slow(weir: &Weir) -> TcpStream {
     stream
 }
 
-fn nobody_was_blamed(weir: &Weir) {
+fn no_backend_was_blamed(weir: &Weir) {
     let log = weir.stderr();
     assert!(!log.contains("backend is down") && !log.contains("eject"), "{log}");
     assert_eq!(weir.sum(&["weir_backend_checks_total", "fail"]), 0.0);
@@ -66,11 +66,11 @@ fn idle_clients_leave_descriptors_for_backends() {
     let passed = weir.sum(&["weir_backend_checks_total", "pass"]);
     weir.wait_for_at_least(&["weir_backend_checks_total", "pass"], passed + 3.0);
     assert!(weir.stderr().contains("a connection was refused: weir itself lacks something"), "{}", weir.stderr());
-    nobody_was_blamed(&weir);
+    no_backend_was_blamed(&weir);
 }
 
 #[test]
-fn what_weir_lacks_is_no_backends_fault() {
+fn missing_descriptors_are_not_blamed_on_backends() {
     let (origins, gate) = origins();
     let weir = start(&origins, |config| config.listener("tls", "tls: { certificates: [{ cert: a.pem, key: a.key }] }"));
     weir.wait_for(&["weir_backend_up"], 2.0);
@@ -102,12 +102,12 @@ fn what_weir_lacks_is_no_backends_fault() {
     assert_eq!(weir.sum(&["weir_tls_certificate_reloads_total", "rejected"]), 0.0);
     assert!(weir.sum(&["weir_faults_total", "\"internal\""]) >= ours as f64);
     assert_eq!(weir.sum(&["weir_faults_total", "\"connect\""]), 0.0);
-    nobody_was_blamed(&weir);
+    no_backend_was_blamed(&weir);
     assert_eq!(Client::connect(weir.web()).get("/").status, 200);
 }
 
 #[test]
-fn too_few_to_start_is_an_error_and_no_panic() {
+fn too_few_descriptors_to_start_is_an_error_and_no_panic() {
     for limit in [8, 10, 12, 14, 18] {
         let folder = tempfile::tempdir().unwrap();
         let config = Config::new().route("all", "respond: { status: 204 }");

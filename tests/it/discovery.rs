@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::dns::ZONE;
-use crate::support::echo::Manners;
+use crate::support::echo::Faults;
 use crate::support::weir::command;
 use crate::support::{Client, Config, Dns, Echo, Gate, Weir, busy, eventually, size, stays};
 
@@ -25,11 +25,11 @@ fn ips(last: &[u8]) -> Vec<IpAddr> {
 /// Echoes at 127.0.0.1 to 127.0.0.N, all on one port.
 fn echoes(count: u8) -> (Vec<Option<Echo>>, u16) {
     eventually("one port at all addresses", || {
-        let first = Echo::start("1", Manners::default());
+        let first = Echo::start("1", Faults::default());
         let port = first.address().port();
         let free = |n: u8| std::net::TcpListener::bind((ip(n), port)).is_ok();
         (2..=count).all(free).then(|| {
-            let rest = (2..=count).map(|n| Echo::start_on((ip(n), port).into(), &n.to_string(), Manners::default()));
+            let rest = (2..=count).map(|n| Echo::start_on((ip(n), port).into(), &n.to_string(), Faults::default()));
             (std::iter::once(first).chain(rest).map(Some).collect(), port)
         })
     })
@@ -66,11 +66,6 @@ fn error(weir: &Weir) -> Option<String> {
     weir.status()["upstreams"][0]["discovery"]["error"].as_str().map(str::to_owned)
 }
 
-fn weir_says(weir: &Weir, arguments: &[&str]) -> (i32, String) {
-    let output = weir.command(arguments);
-    (output.code.unwrap(), output.stdout)
-}
-
 /// A zone that loses one address, swaps another, and then stops answering, under load.
 fn a_zone_in_trouble(clients: usize, silence: Duration) {
     let (mut origins, port) = echoes(4);
@@ -97,7 +92,7 @@ fn a_zone_in_trouble(clients: usize, silence: Duration) {
     weir.wait_for(&["127.0.0.2:"], 0.0);
     origins[1] = None;
 
-    dns.falls_silent();
+    dns.stop_answering();
     let silent = Instant::now();
     eventually("the silence is told", || error(&weir).filter(|error| error.contains("no answer")));
     let before = weir.sum(&["weir_requests_total"]);
@@ -107,7 +102,7 @@ fn a_zone_in_trouble(clients: usize, silence: Duration) {
     assert_eq!(listed(&weir), last_good);
     let failed = weir.sum(&["weir_upstream_discoveries_total", "failed"]);
     assert!(failed >= 1.0);
-    dns.speaks_again();
+    dns.resume_answering();
     eventually("it answers again", || error(&weir).is_none());
 
     stop.store(true, Ordering::Release);
@@ -143,7 +138,7 @@ fn a_name_that_does_not_resolve_starts_unserved_and_serves_once_it_does() {
     let refused = Client::connect(weir.web()).get("/");
     assert!(refused.status == 503 && refused.header("retry-after").is_some(), "{refused:?}");
     assert!(error(&weir).unwrap().contains("api.zone.test: has no address"), "{}", weir.status());
-    let (code, said) = weir_says(&weir, &["status"]);
+    let (code, said) = weir.status_and_output(&["status"]);
     assert!(code == 0 && said.contains("dns api.zone.test:") && said.contains("never"), "{said}");
     dns.set(&[("api", &ips(&[1]))]);
     wait_for_list(&weir, &[SocketAddr::new(ip(1), port)]);
@@ -159,7 +154,7 @@ fn a_name_that_does_not_resolve_starts_unserved_and_serves_once_it_does() {
 
 #[test]
 fn records_of_a_service_give_ports_weights_and_tiers() {
-    let [a, b, c] = ["a", "b", "c"].map(|name| Echo::start(name, Manners::default()));
+    let [a, b, c] = ["a", "b", "c"].map(|name| Echo::start(name, Faults::default()));
     let service = |target: &str, echo: &Echo, priority: u16, weight: u16| {
         format!("_http._tcp.{ZONE},{target}.{ZONE},{},{priority},{weight}", echo.address().port())
     };
@@ -181,7 +176,7 @@ fn records_of_a_service_give_ports_weights_and_tiers() {
 }
 
 #[test]
-fn an_address_that_goes_finishes_what_it_has_and_its_series_end() {
+fn a_removed_address_finishes_its_requests_and_its_series_end() {
     let (_origins, port) = echoes(1);
     let gate = Gate::default();
     let slow = gate.origin_on((ip(2), port).into());
@@ -202,7 +197,7 @@ fn an_address_that_goes_finishes_what_it_has_and_its_series_end() {
 }
 
 #[test]
-fn what_was_found_survives_a_reload_and_an_operators_mark_survives_the_zone() {
+fn discovered_backends_survive_a_reload_and_a_drain_survives_their_return() {
     let (_origins, port) = echoes(3);
     let at = |n: u8| SocketAddr::new(ip(n), port);
     let dns = Dns::start(&[("api", &ips(&[1, 2]))]);
@@ -210,23 +205,23 @@ fn what_was_found_survives_a_reload_and_an_operators_mark_survives_the_zone() {
     let weir = Weir::start(&config);
     wait_for_list(&weir, &[at(1), at(2)]);
     let drain = format!("up/{}", at(2));
-    assert_eq!(weir_says(&weir, &["drain", &drain]).0, 0);
+    assert_eq!(weir.status_and_output(&["drain", &drain]).0, 0);
     dns.set(&[("api", &ips(&[1]))]);
     wait_for_list(&weir, &[at(1)]);
     dns.set(&[("api", &ips(&[1, 2]))]);
     wait_for_list(&weir, &[at(1), at(2)]);
     weir.wait_for_state(&at(2).to_string(), "draining");
-    dns.falls_silent();
+    dns.stop_answering();
     // Another generation has them at once, with nobody to ask.
     assert!(weir.reload(config.clone().set("upstreams.up.keep_alive", "9s")), "{}", weir.stderr());
     assert_eq!(listed(&weir), [at(1).to_string(), at(2).to_string()]);
     weir.wait_for_state(&at(2).to_string(), "draining");
     let mut client = Client::connect(weir.web());
     assert!((0..6).all(|_| client.get("/").header("x-backend") == Some("1")));
-    dns.speaks_again();
+    dns.resume_answering();
     dns.set(&[("api", &ips(&[1, 2, 3]))]);
     wait_for_list(&weir, &[at(1), at(2), at(3)]);
-    assert_eq!(weir_says(&weir, &["enable", &drain]).0, 0);
+    assert_eq!(weir.status_and_output(&["enable", &drain]).0, 0);
     let seen: BTreeSet<_> = (0..6).map(|_| client.get("/").header("x-backend").unwrap().to_owned()).collect();
     assert_eq!(seen.len(), 3);
     // A written backend beside those that are found, and then nothing that finds any.

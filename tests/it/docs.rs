@@ -133,7 +133,7 @@ fn busy() -> Weir {
     let slow = Origin::start(|_| Reply::new(200, "slow").after(Duration::from_millis(300)));
     let nobody = spare();
     let pki = Pki::new();
-    let folder = crate::support::pki::folder(&[("a", &pki.issue(&["a.test"]))]);
+    let folder = crate::support::files::folder(&[("a", &pki.issue(&["a.test"]))]);
     std::fs::write(folder.path().join("ca.pem"), pki.ca()).unwrap();
     std::fs::write(folder.path().join("found.yaml"), format!("- address: {}\n", origin.address())).unwrap();
     let config = Config::new()

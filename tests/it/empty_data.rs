@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::grpc::run;
+use crate::support::http2::run;
 use crate::support::tls::{Accepted, listen, open};
 use crate::support::{WAYS, Way, Weir, delayed, wait_until};
 

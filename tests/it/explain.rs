@@ -13,8 +13,7 @@ fn weir(a: &Origin, b: &Origin) -> Weir {
 }
 
 fn explain(weir: &Weir, arguments: &[&str]) -> (i32, String) {
-    let output = weir.command(&[&["explain"], arguments].concat());
-    (output.code.unwrap(), output.stdout)
+    weir.status_and_output(&[&["explain"], arguments].concat())
 }
 
 #[test]
@@ -53,7 +52,7 @@ fn a_url_of_another_scheme_is_none() {
 }
 
 #[test]
-fn asking_moves_no_turn() {
+fn explain_does_not_advance_the_balancer() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let weir = weir(&a, &b);
     let mut client = Client::connect(weir.web());

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::time::Duration;
 
-use crate::support::echo::Manners;
+use crate::support::echo::Faults;
 use crate::support::{Client, Config, Echo, Origin, Reply, Weir, delay, exchange};
 
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
@@ -105,7 +105,7 @@ fn a_response_to_a_declined_upgrade_takes_the_time_it_needs() {
 /// The quicker the backend, the sooner Pingora mistook the end of the request for the end of the tunnel.
 #[test]
 fn a_tunnel_opens_however_quick_the_backend_is() {
-    let echo = Echo::start("a", Manners::default());
+    let echo = Echo::start("a", Faults::default());
     let weir = before(&echo);
     for turn in 0..300_u32 {
         let mut client = Client::connect(weir.web());

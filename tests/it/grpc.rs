@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::support::grpc::{Caller, Server, message, next, next_message, rest, run, send_all, status};
+use crate::support::grpc::{Caller, Server, message, next_message, status};
+use crate::support::http2::{next, rest, run, send_all};
 use crate::support::{
     Client, Config, Origin, PLAIN, Pace, THROUGHOUT, WAYS, Way, Weir, delayed, eventually, size, spare, wait_until,
 };
@@ -136,7 +137,7 @@ fn a_call_that_its_client_gives_up_is_given_up_at_the_server() {
 }
 
 #[test]
-fn a_server_that_cannot_be_reached_is_unavailable_in_grpcs_words() {
+fn an_unreachable_server_is_grpc_status_unavailable() {
     let weir = Weir::start(config(PLAIN, spare()));
     run(async {
         let mut client = connect(PLAIN, &weir).await;
@@ -154,7 +155,7 @@ fn a_server_that_cannot_be_reached_is_unavailable_in_grpcs_words() {
 }
 
 #[test]
-fn the_deadline_of_a_route_and_a_route_that_is_not_there_have_their_statuses() {
+fn a_route_deadline_and_a_missing_route_have_their_grpc_statuses() {
     for way in WAYS {
         let (_server, weir) = start(way, "timeouts: { request: 500ms }");
         run(async {
@@ -173,7 +174,7 @@ fn the_deadline_of_a_route_and_a_route_that_is_not_there_have_their_statuses() {
 }
 
 #[test]
-fn a_deadline_has_its_status_whatever_the_client_is_at() {
+fn a_deadline_has_its_grpc_status_whatever_the_client_is_sending() {
     for way in WAYS {
         let (_server, weir) = start(way, "timeouts: { request: 500ms }");
         run(async {

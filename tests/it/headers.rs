@@ -94,7 +94,7 @@ fn the_family_of_forwarded_fields_is_a_choice() {
 }
 
 #[test]
-fn a_request_id_is_kept_if_it_is_sound_and_made_if_not() {
+fn a_valid_request_id_is_passed_on_and_a_bad_one_is_replaced() {
     let origin = Origin::named("a");
     let weir = before(&origin);
     let mut client = Client::connect(weir.web());
@@ -122,7 +122,7 @@ fn edits_remove_then_set_then_add() {
 }
 
 #[test]
-fn the_access_log_says_what_happened() {
+fn the_access_log_line_has_every_field_of_the_request() {
     let origin = Origin::start(|_| Reply::new(201, "hello"));
     let weir = before(&origin);
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";

@@ -16,7 +16,7 @@ fn with_listener(origin: &Origin, settings: &str) -> Weir {
 }
 
 #[test]
-fn a_request_is_answered_and_the_connection_kept() {
+fn a_request_is_answered_and_both_connections_are_reused() {
     let origin = Origin::start(|request| Reply::new(200, format!("{} {}", request.method, request.target)));
     let weir = before(&origin);
     let mut client = Client::connect(weir.web());
@@ -128,7 +128,7 @@ fn a_response_trickles_through_as_it_comes() {
 }
 
 #[test]
-fn what_has_come_of_a_response_leaves_though_the_rest_of_it_does_not_come() {
+fn the_received_part_of_a_response_is_sent_on_while_the_rest_is_missing() {
     // The rest of a GET's comes once the client has the beginning.
     let (seen, wait) = std::sync::mpsc::channel();
     let wait = std::sync::Mutex::new(wait);
@@ -267,7 +267,7 @@ fn a_1_0_client_is_told_that_the_close_ends_a_body_without_a_length() {
 }
 
 #[test]
-fn what_has_no_body_is_not_framed_as_one() {
+fn a_response_without_a_body_has_no_framing() {
     let origin = Origin::start(|request| {
         let (status, field) = request.target[1..].split_once('/').unwrap();
         let field = match field {

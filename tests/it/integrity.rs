@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sha2::{Digest, Sha256};
 
 use crate::support::client::chunks;
-use crate::support::echo::Manners;
+use crate::support::echo::Faults;
 use crate::support::{Client, Config, Echo, Random, Weir, size};
 
 const LARGEST: f64 = 4.0 * 1024.0 * 1024.0;
@@ -59,7 +59,7 @@ fn post_all(address: SocketAddr, count: usize) {
 
 /// What each of three backends with these weights got.
 fn shares(balance: &str, weights: [u16; 3], count: usize) -> [usize; 3] {
-    let echoes = ["a", "b", "c"].map(|name| Echo::start(name, Manners::default()));
+    let echoes = ["a", "b", "c"].map(|name| Echo::start(name, Faults::default()));
     let [a, b, c] = [0, 1, 2].map(|at| (echoes[at].address(), format!("weight: {}", weights[at])));
     let config = Config::new()
         .without_access_log()

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::grpc::{Caller, Server, message, rest, run};
+use crate::support::grpc::{Caller, Server, message};
+use crate::support::http2::{connect, rest, run};
 use crate::support::tls::{Accepted, listen};
 use crate::support::{Client, Config, Origin, Reply, Way, Weir, eventually, stays};
 
@@ -119,9 +120,7 @@ fn trailers_of_requests_are_not_announced_to_backends() {
     for (protocol, address) in [("http1", http1.address()), ("h2c", http2.address)] {
         let weir = Weir::start(Config::to(address).set("upstreams.up.protocol", protocol));
         let heard = run(async {
-            let stream = tokio::net::TcpStream::connect(weir.web()).await.unwrap();
-            let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
-            tokio::spawn(connection);
+            let mut sender = connect(weir.web()).await;
             let request = http::Request::builder().method("POST").uri("http://example.org/fails");
             let request = request.header("trailer", "x-sum").body(()).unwrap();
             let (response, mut out) = sender.send_request(request, false).unwrap();

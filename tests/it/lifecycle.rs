@@ -36,7 +36,7 @@ fn an_idle_process_is_gone_within_a_second_of_sigterm() {
 }
 
 #[test]
-fn a_connection_that_never_said_a_word_does_not_hold_up_the_end() {
+fn a_silent_connection_does_not_delay_the_shutdown() {
     let origin = Origin::named("a");
     let mut weir = Weir::start(config(&origin));
     let _silent = Client::connect(weir.web());
@@ -48,7 +48,7 @@ fn a_connection_that_never_said_a_word_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn what_is_under_way_finishes_and_says_connection_close() {
+fn requests_in_flight_at_shutdown_finish_with_connection_close() {
     let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_millis(700)));
     let mut weir = Weir::start(config(&origin));
     let mut client = Client::connect(weir.web());
@@ -62,7 +62,7 @@ fn what_is_under_way_finishes_and_says_connection_close() {
 }
 
 #[test]
-fn what_outlives_the_grace_is_cut_and_the_exit_status_says_so() {
+fn requests_that_outlive_shutdown_grace_are_cut_and_the_exit_status_is_1() {
     let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_secs(10)));
     let mut weir = Weir::start(config(&origin).set("server.shutdown_grace", "300ms"));
     let mut client = Client::connect(weir.web());
@@ -75,7 +75,7 @@ fn what_outlives_the_grace_is_cut_and_the_exit_status_says_so() {
 }
 
 #[test]
-fn in_the_lame_duck_it_is_not_ready_but_serves() {
+fn during_lame_duck_it_is_not_ready_but_serves() {
     let origin = Origin::named("a");
     let mut weir = Weir::start(config(&origin).set("server.lame_duck", "800ms"));
     weir.signal(libc::SIGTERM);
@@ -167,7 +167,7 @@ fn the_access_log_file_is_reopened_on_sigusr1() {
 }
 
 #[test]
-fn connections_of_a_removed_listener_do_not_hold_up_the_end() {
+fn connections_of_a_removed_listener_do_not_delay_the_shutdown() {
     let origin = Origin::named("a");
     let mut weir = Weir::start(config(&origin).listener("more", ""));
     let mut idle = Client::connect(weir.address("more"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use crate::support::grpc::run;
+use crate::support::http2::run;
 use crate::support::{Client, Config, Origin, Reply, Weir, eventually, wait_until};
 
 fn config(limits: &str, origin: &Origin) -> Config {
@@ -129,7 +129,7 @@ fn a_connection_that_is_only_being_closed_counts_under_both_limits() {
 }
 
 #[test]
-fn the_crumbs_of_a_cookie_are_one_field_and_the_authority_is_another() {
+fn split_cookie_fields_count_as_one_and_the_authority_counts_too() {
     let origin = Origin::named("a");
     let weir = Weir::start(config("headers: 10", &origin));
     for (fields, status) in [(8, 200), (9, 431)] {

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::support::grpc::run;
-use crate::support::pki::{folder, put};
+use crate::support::files::{folder, put};
+use crate::support::http2::{connect, run};
 use crate::support::{Client, Config, LISTENER_TLS, Pki, TlsClient, Weir, spare, tls_config};
 
 fn two_listeners() -> Config {
@@ -18,9 +18,7 @@ fn get(weir: &Weir, listener: &str, path: &str) -> (u16, String) {
 
 /// The status of a request over h2c.
 async fn status_over_h2c(address: SocketAddr, path: &str) -> u16 {
-    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
+    let mut sender = connect(address).await;
     let request = http::Request::get(format!("http://a.test{path}")).body(()).unwrap();
     sender.send_request(request, true).unwrap().0.await.unwrap().status().as_u16()
 }

@@ -1,10 +1,7 @@
 //! What operators meet when something is not as it should be: commands beside a broken file, files that a user cannot read,
 //! addresses and files that are taken.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-
-use crate::support::pki::{folder, put};
+use crate::support::files::{folder, put, set_mode};
 use crate::support::weir::command;
 use crate::support::{Client, Config, Gate, LISTENER_TLS, Origin, Pki, Weir, eventually, spare};
 
@@ -57,12 +54,8 @@ fn commands_find_the_process_whatever_else_is_wrong_with_its_file() {
     }
 }
 
-fn set_mode(path: &Path, mode: u32) {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-}
-
 #[test]
-fn files_that_the_user_cannot_read_are_told_at_the_start_and_have_not_changed() {
+fn files_that_the_user_cannot_read_are_reported_at_the_start_and_do_not_count_as_changed() {
     // SAFETY: geteuid has no preconditions and cannot fail.
     if unsafe { libc::geteuid() } != 0 {
         return;
@@ -131,7 +124,7 @@ fn an_access_log_that_cannot_be_opened_refuses_a_reload_at_its_key() {
 }
 
 #[test]
-fn a_broken_revocation_list_is_told_once_and_by_its_name() {
+fn a_broken_revocation_list_is_reported_once_and_by_its_name() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let folder = folder(&[("edge", &pki.issue(&["a.test"]))]);
     put(folder.path(), "ca.pem", &pki.ca());

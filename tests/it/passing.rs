@@ -10,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use crate::support::frames::{CONTINUATION, END_HEADERS, END_STREAM, Frames, GET, HEADERS, RST_STREAM, block, frame};
-use crate::support::grpc::run;
-use crate::support::tls::{Accepted, listen, open};
+use crate::support::http2::run;
+use crate::support::tls::{Accepted, listen, open, read_head};
 use crate::support::{Client, EDGE, Origin, PLAIN, Reply, TlsClient, WAYS, Way, Weir, delay, tls_config};
 
 /// Weir before an origin that speaks plain HTTP/1.
@@ -47,14 +47,7 @@ impl<S: Read + Write> Http1 for Client<S> {
 
 /// Sends an event, and the next one when it hears that the first has arrived.
 async fn events(mut stream: Accepted, arrived: Arc<Notify>) {
-    loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return,
-            }
-        }
+    while read_head(&mut stream).await.is_some() {
         let begin = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         stream.write_all(begin).await.unwrap();
         for event in ["9\r\ndata: 1\n\n\r\n", "9\r\ndata: 2\n\n\r\n", "9\r\ndata: 3\n\n\r\n"] {
@@ -191,17 +184,14 @@ fn requests_in_the_smallest_pieces_and_in_one_are_the_same() {
 }
 
 #[test]
-fn a_body_that_only_the_end_of_the_connection_ends_is_whole_only_with_a_goodbye() {
+fn a_body_that_the_close_ends_is_complete_only_with_a_tls_close_notify() {
     let way = Way { client: false, backend: true };
     let (folder, certificate) = way.files();
     let backend = listen(certificate.as_ref(), "http/1.1", |mut stream| async move {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
+        let head = read_head(&mut stream).await.unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall of it").await.unwrap();
         stream.flush().await.unwrap();
-        if head.starts_with(b"GET /whole") {
+        if head.starts_with("GET /whole") {
             stream.shutdown().await.unwrap();
         }
     });

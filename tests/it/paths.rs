@@ -50,7 +50,7 @@ fn resolved(path: &str) -> String {
 }
 
 #[test]
-fn no_writing_of_a_path_leaves_the_prefix_that_a_route_adds() {
+fn no_encoding_of_a_path_leaves_the_prefix_that_a_route_adds() {
     let targets = Targets::start("", &for_each_backend(ROUTES_ON_ONE_HOST));
     for kind in CLIENTS {
         for backend in BACKENDS {
@@ -77,7 +77,7 @@ fn no_writing_of_a_path_leaves_the_prefix_that_a_route_adds() {
 }
 
 #[test]
-fn what_matches_a_prefix_in_another_writing_has_it_stripped() {
+fn a_prefix_that_matches_in_another_encoding_is_stripped() {
     let targets = Targets::start("", &for_each_backend(ROUTES));
     for kind in [ClientKind::Http1, ClientKind::Uncommon, ClientKind::H2c] {
         for backend in BACKENDS {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::support::pki::put;
+use crate::support::files::put;
 use crate::support::weir::command;
 use crate::support::{Config, Origin, Pki, TlsClient, Weir, tls_config};
 
@@ -11,7 +11,7 @@ fn config(origin: &Origin) -> Config {
 }
 
 #[test]
-fn check_tells_each_broken_marker_at_its_line_of_the_pem_file() {
+fn check_reports_each_broken_marker_at_its_line_of_the_pem_file() {
     let (pki, origin, folder) = (Pki::new(), Origin::named("a"), tempfile::tempdir().unwrap());
     let a = pki.issue(&["a.example"]);
     let chain = format!("{}{}", a.cert.trim_end(), pki.ca());

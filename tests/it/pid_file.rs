@@ -4,7 +4,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::child::{Process, fifo};
+use crate::support::child::Process;
+use crate::support::files::fifo;
 use crate::support::weir::command;
 use crate::support::{Config, eventually};
 

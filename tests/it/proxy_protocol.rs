@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::grpc::run;
+use crate::support::http2::run;
 use crate::support::pki::Issued;
 use crate::support::tls::acceptor;
 use crate::support::{Client, Config, Origin, Reply, THROUGHOUT, UPSTREAM_TLS, Weir, eventually};
@@ -46,7 +46,7 @@ fn errors(weir: &Weir, count: f64) {
 }
 
 #[test]
-fn the_header_says_who_the_client_is_in_fields_and_log() {
+fn the_proxy_header_gives_the_client_address_to_fields_and_log() {
     let origin = Origin::named("a");
     let weir = before(&origin);
     let headers = [
@@ -115,7 +115,7 @@ fn http2_follows_the_header_too() {
 }
 
 #[test]
-fn what_is_no_header_is_closed_without_a_word_and_counted() {
+fn a_connection_without_a_valid_proxy_header_is_closed_without_a_response_and_counted() {
     let origin = Origin::named("a");
     let weir = before(&origin);
     let mut unknown = v2([192, 0, 2, 3], 1, 0);
@@ -146,7 +146,7 @@ fn what_is_no_header_is_closed_without_a_word_and_counted() {
 }
 
 #[test]
-fn a_header_that_does_not_come_on_is_cut_at_its_deadline() {
+fn a_proxy_header_that_stalls_is_cut_at_its_deadline() {
     let origin = Origin::named("a");
     let weir = Weir::start(config(&origin).set("listeners.web.timeouts.header", "300ms"));
     for start in [&b""[..], b"PROXY TCP4 ", SIGNATURE] {
@@ -157,7 +157,7 @@ fn a_header_that_does_not_come_on_is_cut_at_its_deadline() {
 }
 
 #[test]
-fn a_stranger_is_closed_and_a_reload_may_change_who_is_one() {
+fn an_untrusted_peer_is_closed_and_a_reload_may_change_the_trusted_ones() {
     let origin = Origin::named("a");
     let trusting = config(&origin);
     let others = config(&origin).set("trusted_proxies", "[192.0.2.0/24]");
@@ -199,7 +199,7 @@ fn a_hash_of_the_client_goes_by_the_header() {
 }
 
 #[test]
-fn a_connection_that_has_not_said_whose_it_is_does_not_hold_up_the_end() {
+fn a_connection_without_its_proxy_header_does_not_delay_the_shutdown() {
     let origin = Origin::named("a");
     let mut weir = before(&origin);
     let client = Client::connect(weir.web());
@@ -258,7 +258,7 @@ fn requests(seen: &Seen, count: usize) -> Vec<(Vec<u8>, String)> {
 }
 
 #[test]
-fn a_backend_is_told_the_client_and_where_it_connected_to_on_a_connection_of_its_own() {
+fn a_backend_gets_both_addresses_in_a_proxy_header_on_a_connection_per_request() {
     let (origin, seen) = backend();
     let weir = Weir::start(sending(&origin));
     let mut client = with_header(&weir, &v2([192, 0, 2, 1], 4000, 30));
@@ -274,7 +274,7 @@ fn a_backend_is_told_the_client_and_where_it_connected_to_on_a_connection_of_its
 }
 
 #[test]
-fn a_client_that_comes_by_itself_and_one_behind_a_forwarding_proxy_are_told() {
+fn the_sent_proxy_header_names_direct_and_forwarded_clients() {
     let (origin, seen) = backend();
     let weir = Weir::start(sending(&origin).without("listeners.web.proxy_protocol"));
     let mut client = Client::connect(weir.web());

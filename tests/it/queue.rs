@@ -20,7 +20,7 @@ fn depth(weir: &Weir, count: f64) {
 }
 
 #[test]
-fn those_who_wait_are_served_in_the_order_in_which_they_came() {
+fn queued_requests_are_served_in_order_of_arrival() {
     let gate = Gate::default();
     let origin = gate.origin();
     let weir = Weir::start(config(&[&origin], "max_in_flight: 1, queue: { size: 10, timeout: 20s }"));
@@ -106,7 +106,7 @@ fn an_http1_client_that_leaves_frees_its_place() {
 }
 
 #[test]
-fn a_body_that_came_while_its_request_waited_arrives_whole() {
+fn a_body_that_arrives_while_its_request_is_queued_is_delivered_whole() {
     let gate = Gate::default();
     let origin = gate.origin();
     let weir = Weir::start(config(&[&origin], "max_in_flight: 1, queue: {}"));
@@ -123,7 +123,7 @@ fn a_body_that_came_while_its_request_waited_arrives_whole() {
 }
 
 #[test]
-fn draining_the_last_backend_sends_the_waiting_away_and_a_new_one_serves_them() {
+fn draining_the_last_backend_refuses_queued_requests_and_a_new_one_serves_them() {
     let gate = Gate::default();
     let origin = gate.origin();
     let other = Origin::named("other");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::echo::Manners;
+use crate::support::echo::Faults;
 use crate::support::{Client, Config, Echo, Gate, Origin, Pace, Weir, busy, eventually, size, spare};
 
 fn config<A: Display>(backends: &[(&str, A, u16)]) -> Config {
@@ -144,11 +144,8 @@ fn the_second_says_goodbye(second: SocketAddr, reload: impl FnOnce()) -> usize {
 /// Reloads that alternate weights, membership and a second listener under busy connections;
 /// nothing fails, nothing is counted twice, everything comes down to 0.
 fn reloads_lose_nothing(clients: usize, reloads: usize, interval: Duration) {
-    let origins = [
-        Echo::start("a", Manners::default()),
-        Echo::start("b", Manners::default()),
-        Echo::start("c", Manners::default()),
-    ];
+    let origins =
+        [Echo::start("a", Faults::default()), Echo::start("b", Faults::default()), Echo::start("c", Faults::default())];
     let [a, b, c] = origins.each_ref().map(Echo::address);
     let spare = spare();
     let shapes = [

@@ -140,7 +140,7 @@ fn a_backoff_spreads_tries_and_ends_with_the_deadline() {
 }
 
 #[test]
-fn a_backend_that_asks_to_wait_is_not_tried_again_and_its_word_passes() {
+fn a_backend_that_sends_retry_after_is_not_retried_and_its_response_passes() {
     let busy = || Origin::start(|_| Reply::with(503, &[("Retry-After", "7")], "busy"));
     let (a, b) = (busy(), busy());
     let alone = weir(&[("a", &a)], "when: [503]");

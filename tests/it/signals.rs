@@ -9,7 +9,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::child::{Process, fifo};
+use crate::support::child::Process;
+use crate::support::files::fifo;
 use crate::support::{Client, Config, Origin, Weir, delay, eventually};
 
 const MARGIN: Duration = Duration::from_secs(5);
@@ -150,7 +151,7 @@ fn a_reload_that_names_a_fifo_or_a_device_is_refused_at_its_key() {
 }
 
 #[test]
-fn a_configuration_that_is_no_regular_file_is_told() {
+fn a_configuration_that_is_no_regular_file_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let pipe = folder.path().join("pipe");
     fifo(&pipe);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use rustls::version::{TLS12, TLS13};
 use rustls::{NamedGroup, SignatureScheme};
 
-use crate::support::pki::{Issued, folder};
+use crate::support::files::folder;
+use crate::support::pki::Issued;
 use crate::support::tls::tls_config_with;
 use crate::support::{Client, Config, Origin, Pki, Reply, TlsClient, Weir, eventually, tls_config};
 
@@ -229,7 +230,7 @@ fn a_plain_listener_sends_everything_to_https() {
 }
 
 #[test]
-fn plain_http_on_a_port_of_tls_is_told_so() {
+fn plain_http_on_a_tls_port_gets_400() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let pair = pki.issue(&["a.test"]);
     let weir = before(&origin, &[("a", &pair)], "");
@@ -289,7 +290,7 @@ fn garbage_and_silence_end_in_time_and_are_counted() {
 }
 
 #[test]
-fn a_connection_ends_with_a_goodbye() {
+fn a_tls_connection_ends_with_close_notify() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let pair = pki.issue(&["a.test"]);
     let weir = with_listener(&origin, &[("a", &pair)], "timeouts: { idle: 300ms }");

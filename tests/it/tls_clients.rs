@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use rustls::version::{TLS12, TLS13};
 
-use crate::support::pki::{Issued, folder, put};
+use crate::support::files::{folder, put};
+use crate::support::pki::Issued;
 use crate::support::tls::tls_config_with;
 use crate::support::{Client, Config, Origin, Pki, TlsClient, Weir, eventually, tls_config};
 
@@ -34,7 +35,7 @@ fn edge(mode: &str, crl: Option<&[u64]>) -> Edge {
     Edge { weir: Weir::start_in(folder, &config), origin, pki, config }
 }
 
-fn told(origin: &Origin) -> [Option<String>; 4] {
+fn client_cert_fields(origin: &Origin) -> [Option<String>; 4] {
     let seen = origin.requests().pop().unwrap();
     FIELDS.map(|name| seen.header(name).map(str::to_owned))
 }
@@ -68,7 +69,7 @@ fn a_client_must_show_a_certificate_of_ours() {
     edge.weir.wait_for(&["weir_listener_connections_total", "tls_error"], 2.0);
     assert!(edge.origin.requests().is_empty());
     assert_eq!(ask(&edge.weir, &with(Some(&ada)), &[]), Some((200, false)));
-    let [verify, subject, san, fingerprint] = told(&edge.origin);
+    let [verify, subject, san, fingerprint] = client_cert_fields(&edge.origin);
     assert_eq!((verify.as_deref(), subject.as_deref()), (Some("SUCCESS"), Some("CN=ada")));
     assert_eq!(san.as_deref(), Some("URI:spiffe://tests/ada"));
     use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -79,7 +80,7 @@ fn a_client_must_show_a_certificate_of_ours() {
 }
 
 #[test]
-fn nobody_can_say_who_they_are_but_by_a_certificate() {
+fn only_a_certificate_sets_the_client_certificate_fields() {
     let edge = edge("optional", None);
     let forged: Vec<(&str, &str)> = vec![
         ("X-Client-Cert-Verify", "SUCCESS"),
@@ -91,12 +92,12 @@ fn nobody_can_say_who_they_are_but_by_a_certificate() {
         ("X-Client_Cert-Subject", "CN=root"),
     ];
     assert_eq!(ask(&edge.weir, &with(None), &forged), Some((200, false)));
-    assert_eq!(told(&edge.origin), [Some("NONE".to_owned()), None, None, None]);
+    assert_eq!(client_cert_fields(&edge.origin), [Some("NONE".to_owned()), None, None, None]);
     assert_eq!(ask(&edge.weir, &with(Some(&edge.pki.client("ada"))), &forged), Some((200, false)));
-    assert_eq!(told(&edge.origin)[1].as_deref(), Some("CN=ada"));
+    assert_eq!(client_cert_fields(&edge.origin)[1].as_deref(), Some("CN=ada"));
     assert_eq!(ask(&edge.weir, &with(Some(&Pki::new().client("eve"))), &[]), None, "optional is not unverified");
     assert_eq!(Client::connect(edge.weir.address("plain")).get_with("/", &forged).status, 200);
-    assert_eq!(told(&edge.origin), [None, None, None, None]);
+    assert_eq!(client_cert_fields(&edge.origin), [None, None, None, None]);
     for seen in edge.origin.requests() {
         let names = seen.headers.iter().map(|(name, _)| name.to_ascii_lowercase().replace('_', "-"));
         let strange: Vec<_> = names.filter(|n| n.starts_with("x-client-cert-") && !FIELDS.contains(&&**n)).collect();
@@ -114,7 +115,7 @@ fn a_resumed_session_is_the_same_clients() {
         for (config, name) in [(&ada, Some("CN=ada")), (&nobody, None)] {
             for resumed in [false, true, true] {
                 assert_eq!(ask(&edge.weir, config, &[]), Some((200, resumed)), "{name:?}");
-                assert_eq!(told(&edge.origin)[1].as_deref(), name);
+                assert_eq!(client_cert_fields(&edge.origin)[1].as_deref(), name);
             }
         }
     }

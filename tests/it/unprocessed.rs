@@ -11,7 +11,8 @@ use crate::support::frames::{
     ACK, DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS,
     WINDOW_UPDATE, block, frame,
 };
-use crate::support::grpc::{Caller, message, run, status};
+use crate::support::grpc::{Caller, message, status};
+use crate::support::http2::run;
 use crate::support::tls::{Accepted, listen};
 use crate::support::{Client, Config, Origin, PLAIN, THROUGHOUT, Way, Weir, delayed, eventually, size};
 

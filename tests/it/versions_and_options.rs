@@ -1,6 +1,6 @@
 //! Versions, connection options, upgrades, and lists of forwarded fields: what HTTP allows is served as it asks.
 
-use crate::support::grpc::run;
+use crate::support::http2::{connect, run};
 use crate::support::{Client, Config, Origin, Reply, Weir};
 
 fn before(origin: &Origin) -> Weir {
@@ -37,9 +37,7 @@ fn a_426_response_keeps_its_upgrade_field() {
     let response = client.get_with("/", &[("Connection", "close")]);
     assert_eq!(response.header("connection"), Some("Upgrade, close"));
     run(async {
-        let stream = tokio::net::TcpStream::connect(weir.web()).await.unwrap();
-        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
-        tokio::spawn(connection);
+        let mut sender = connect(weir.web()).await;
         let request = http::Request::get("http://a.test/").body(()).unwrap();
         let response = sender.send_request(request, true).unwrap().0.await.unwrap();
         assert_eq!((response.status().as_u16(), response.headers().get("upgrade")), (426, None), "HTTP/2 has none");

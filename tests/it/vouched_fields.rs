@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::support::grpc::run;
-use crate::support::pki::{folder, put};
+use crate::support::files::{folder, put};
+use crate::support::http2::{connect, run};
 use crate::support::{Client, Config, EDGE, Origin, Pki, TlsClient, Weir, tls_config};
 
 /// Spellings that CGI, FastCGI, WSGI or PHP take for fields of ours.
@@ -43,9 +43,7 @@ fn no_spelling_of_a_field_that_weir_vouches_for_passes() {
             assert_eq!(origin.last_request().header("x-own.name"), Some("stays"));
         }
         run(async {
-            let stream = tokio::net::TcpStream::connect(weir.web()).await.unwrap();
-            let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
-            tokio::spawn(connection);
+            let mut sender = connect(weir.web()).await;
             let mut request = http::Request::get("http://a.test/over-h2");
             for (name, value) in spoofs() {
                 request = request.header(name, value);

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, O
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
-use crate::support::grpc::run;
+use crate::support::http2::run;
 use crate::support::tls::{Accepted, Socket as Stream, listen};
 use crate::support::{
     Client, Config, EDGE, Origin, PLAIN, Pace, THROUGHOUT, TlsClient, WAYS, Way, Weir, delayed, eventually, size, tls,
@@ -108,7 +108,7 @@ fn text_binary_fragments_and_pings_pass_both_ways() {
 }
 
 #[test]
-fn a_close_passes_with_its_code_and_its_words() {
+fn a_websocket_close_passes_with_its_code_and_reason() {
     each_way(async |setup| {
         for code in [CloseCode::Normal, CloseCode::Away, CloseCode::Library(4242)] {
             let mut socket = setup.open().await;
@@ -122,7 +122,7 @@ fn a_close_passes_with_its_code_and_its_words() {
 }
 
 #[test]
-fn an_end_without_a_goodbye_is_an_end() {
+fn a_connection_that_ends_without_a_close_frame_ends_the_tunnel() {
     each_way(async |setup| {
         // The client just goes away.
         let mut socket = setup.open().await;
@@ -180,7 +180,7 @@ fn deflated<S: Read + Write>(mut client: Client<S>, ask: &str, frame: &[u8]) {
 }
 
 #[test]
-fn silence_ends_it_only_after_its_own_time_and_a_ping_is_no_silence() {
+fn a_silent_tunnel_ends_after_its_timeout_and_a_ping_resets_it() {
     std::thread::scope(|scope| {
         for way in WAYS {
             scope.spawn(move || silence(way));
@@ -274,7 +274,7 @@ fn a_thousand_at_once_outlive_reloads_for_two_minutes() {
 
 #[test]
 #[ignore = "long: two minutes of silence"]
-fn one_that_is_idle_for_two_minutes_is_still_there() {
+fn a_websocket_that_is_idle_for_two_minutes_is_still_open() {
     let setups = WAYS.map(|way| Setup::start(way, ""));
     run(async {
         let mut sockets = Vec::new();

@@ -18,7 +18,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::dns::ZONE;
-use super::pki::put;
+use super::files::put;
 use super::{Dns, Pki, TlsClient, Weir, eventually, spare, tls_config};
 
 /// The listeners that pebble looks for its challenges at.
@@ -164,7 +164,7 @@ fn signed(key: &PrivateKeyDer, nonce: &str, url: &str, payload: &str) -> String 
 
 /// An ACME server in its place that asks to be left alone for so many seconds, but says of every certificate that it should
 /// have been renewed long ago; it ends with the process.
-pub fn start_grudging(pebble: &Pebble, seconds: u64) {
+pub fn start_rate_limiting(pebble: &Pebble, seconds: u64) {
     let issued = pebble.pki.issue(&["127.0.0.1"]);
     let chain = vec![CertificateDer::from_pem_slice(issued.cert.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();

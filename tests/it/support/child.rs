@@ -1,6 +1,5 @@
 //! The real binary with its pipes in the hands of the test.
 
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use super::eventually;
@@ -17,8 +16,7 @@ impl Process {
     }
 
     pub fn signal(&self, signal: i32) {
-        // SAFETY: the process is our child and has not been waited for, so the id is its own.
-        assert_eq!(unsafe { libc::kill(self.0.id() as i32, signal) }, 0);
+        send_signal(&self.0, signal);
     }
 
     /// Waits until it has a handler for this signal.
@@ -45,16 +43,15 @@ impl Process {
     }
 }
 
+/// Sends a signal to a child that has not been waited for.
+pub fn send_signal(child: &Child, signal: i32) {
+    // SAFETY: a child that has not been waited for keeps its id.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Makes a FIFO.
-pub fn fifo(path: &Path) {
-    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
-    // SAFETY: the name is a C string that outlives the call.
-    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
 }

@@ -69,7 +69,10 @@ impl Config {
 
     /// Sets what is at this path.
     pub fn set(mut self, path: &str, value: impl Display) -> Self {
-        merge(node(&mut self.0, path), parse(&value.to_string()));
+        match parse(&value.to_string()) {
+            Value::Null => {}
+            value => merge(node(&mut self.0, path), value),
+        }
         self
     }
 
@@ -128,7 +131,6 @@ fn named<'a>(items: &'a mut Vec<Value>, name: &str) -> &'a mut Value {
 
 fn merge(into: &mut Value, value: Value) {
     match (into, value) {
-        (_, Value::Null) => {}
         (Value::Mapping(into), Value::Mapping(more)) => into.extend(more),
         (into, value) => *into = value,
     }

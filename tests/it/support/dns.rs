@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use super::child::send_signal;
 use super::{eventually, spare};
 
 /// The zone that it knows everything about: names in it that it does not have do not exist.
@@ -52,12 +53,12 @@ impl Dns {
     }
 
     /// It hears questions and does not answer.
-    pub fn falls_silent(&self) {
+    pub fn stop_answering(&self) {
         self.signal(libc::SIGSTOP);
     }
 
     /// It answers again.
-    pub fn speaks_again(&self) {
+    pub fn resume_answering(&self) {
         self.signal(libc::SIGCONT);
     }
 
@@ -66,8 +67,7 @@ impl Dns {
     }
 
     fn signal(&self, signal: i32) {
-        // SAFETY: the process is our child and has not been waited for, so the id is its own.
-        assert_eq!(unsafe { libc::kill(self.server.id() as i32, signal) }, 0);
+        send_signal(&self.server, signal);
     }
 
     fn end(&mut self) {

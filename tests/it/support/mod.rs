@@ -1,4 +1,12 @@
-//! A running weir, scripted origins, raw clients. Everything waits for conditions with a deadline.
+//! The support layer, by what a test needs:
+//!
+//! - Weir itself: `Config` builds a configuration, `weir` runs the binary with it, `child` runs it with pipes of the test.
+//! - Backends: `Origin` answers HTTP/1 by a closure, `Gate` lets a test decide when, `Echo` returns bodies under load,
+//!   `scripted` is one script over every protocol, `Targets` returns request targets, `grpc` is a gRPC server and client.
+//! - Clients: `Client` sends raw HTTP/1, `TlsClient` the same under TLS, `http2` uses a library, `frames` sends raw frames.
+//! - Names and certificates: `dns` and `scripted_dns` are DNS servers, `Names` replaces getaddrinfo, `Pebble` is an ACME
+//!   server, `pki` issues certificates, `ways` says who speaks TLS.
+//! - Waiting: `wait`, and nothing else, sleeps.
 
 pub mod acme;
 pub mod child;
@@ -6,21 +14,23 @@ pub mod client;
 pub mod config;
 pub mod dns;
 pub mod echo;
+pub mod files;
 pub mod frames;
 pub mod gate;
 pub mod grpc;
+pub mod http2;
 pub mod names;
 pub mod origin;
 pub mod pki;
 pub mod random;
 pub mod scripted;
+pub mod scripted_dns;
 pub mod spare;
 pub mod targets;
 pub mod tls;
 pub mod wait;
 pub mod ways;
 pub mod weir;
-pub mod zone;
 
 pub use acme::Pebble;
 pub use client::{Client, Response, busy, exchange};

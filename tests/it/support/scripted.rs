@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::tls::{Accepted, listen};
+use super::tls::{Accepted, listen, read_head};
 use super::ways::{PLAIN, THROUGHOUT, Way};
-use super::{Config, LISTENER_TLS, UPSTREAM_TLS, Weir, delayed, grpc};
+use super::{Config, LISTENER_TLS, UPSTREAM_TLS, Weir, delayed, http2};
 
 /// How long `/late` takes, and how long `/slow` pauses between its pieces.
 pub const LATE: Duration = Duration::from_millis(900);
@@ -85,15 +85,7 @@ fn script(path: &str, body: Vec<u8>) -> Script {
 }
 
 async fn http1(mut stream: Accepted) {
-    loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return,
-            }
-        }
-        let head = String::from_utf8(head).unwrap();
+    while let Some(head) = read_head(&mut stream).await {
         let path = head.split(' ').nth(1).unwrap().to_owned();
         let lower = head.to_lowercase();
         let has = |text: &str| lower.contains(text);
@@ -190,7 +182,7 @@ async fn stream2(request: http::Request<h2::RecvStream>, mut respond: h2::server
         let _ = respond.send_response(header, false).map(|mut out| out.send_data(Bytes::from_static(b"no"), true));
         return;
     }
-    let body = grpc::rest(&mut request.into_body()).await;
+    let body = http2::rest(&mut request.into_body()).await;
     match path.as_str() {
         "/hold" => {
             let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use super::Config;
 use super::client::Client;
-use super::grpc::{rest, run};
-use super::tls::{Accepted, TlsClient, listen, open, tls_config};
+use super::http2::{rest, run};
+use super::tls::{Accepted, TlsClient, listen, open, read_head, tls_config};
 use super::ways::{LISTENER_TLS, THROUGHOUT, UPSTREAM_TLS};
 use super::weir::Weir;
 
@@ -139,13 +139,7 @@ fn config<R: AsRef<str>>(paths: &str, routes: &[(R, R)], backends: [SocketAddr; 
 }
 
 async fn http1(mut stream: Accepted) {
-    loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let Ok(byte) = stream.read_u8().await else { return };
-            head.push(byte);
-        }
-        let head = String::from_utf8(head).unwrap();
+    while let Some(head) = read_head(&mut stream).await {
         let target = head.split(' ').nth(1).unwrap();
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len());
         if stream.write_all(answer.as_bytes()).await.is_err() || stream.flush().await.is_err() {

@@ -3,7 +3,8 @@
 use std::fmt::Display;
 
 use super::Config;
-use super::pki::{Issued, Pki, put};
+use super::files::put;
+use super::pki::{Issued, Pki};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Way {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 
+use super::child::send_signal;
 use super::{Client, eventually};
 
 /// The program under test.
@@ -196,8 +197,7 @@ impl Weir {
     }
 
     pub fn signal(&self, signal: i32) {
-        // SAFETY: the process is our child and has not been waited for, so the id is its own.
-        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0);
+        send_signal(&self.child, signal);
     }
 
     /// Replaces the configuration, sends SIGHUP and waits for the verdict: whether it was applied.
@@ -225,6 +225,12 @@ impl Weir {
     /// Runs a command of `weir` against this process.
     pub fn command(&self, arguments: &[&str]) -> Output {
         command(&[arguments, &["--admin", &self.admin_url()]].concat())
+    }
+
+    /// The same: its exit status and its standard output.
+    pub fn status_and_output(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.command(arguments);
+        (output.code.unwrap(), output.stdout)
     }
 
     /// GET of an admin path.

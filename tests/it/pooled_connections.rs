@@ -36,7 +36,7 @@ fn one_connection_serves_every_kind_of_answer() {
 }
 
 #[test]
-fn an_answer_that_comes_before_its_request_has_gone_costs_the_connection() {
+fn a_response_before_the_end_of_its_request_ends_the_reuse_of_the_connection() {
     let origin = Origin::raw(|mut stream| {
         let mut bin = [0; 4096];
         while stream.read(&mut bin).is_ok_and(|n| n > 0) {
@@ -54,7 +54,7 @@ fn an_answer_that_comes_before_its_request_has_gone_costs_the_connection() {
 }
 
 #[test]
-fn an_upload_that_goes_on_is_no_silence_of_the_backend() {
+fn a_slow_upload_does_not_count_as_a_read_timeout_of_the_backend() {
     let origin = Origin::start(|request| Reply::new(200, request.body.len().to_string()));
     let weir = Weir::start(config(&origin));
     let mut client = Client::connect(weir.web());
@@ -70,7 +70,7 @@ fn an_upload_that_goes_on_is_no_silence_of_the_backend() {
 }
 
 #[test]
-fn a_connection_that_nobody_uses_is_closed_after_keep_alive() {
+fn an_unused_pooled_connection_is_closed_after_keep_alive() {
     let (closed, when) = mpsc::channel();
     let origin = Origin::raw(move |mut stream| {
         let mut bin = [0; 4096];
@@ -85,7 +85,7 @@ fn a_connection_that_nobody_uses_is_closed_after_keep_alive() {
 }
 
 #[test]
-fn a_backend_that_is_taken_out_loses_its_connections_and_one_that_stays_keeps_them() {
+fn pooled_connections_of_a_removed_backend_are_closed_and_those_of_others_are_not() {
     let other = Origin::named("other");
     let (closed, when) = mpsc::channel();
     let origin = Origin::raw(move |mut stream| {
@@ -107,7 +107,7 @@ fn a_backend_that_is_taken_out_loses_its_connections_and_one_that_stays_keeps_th
 }
 
 #[test]
-fn a_body_that_is_here_goes_with_its_header_and_one_that_is_still_to_come_holds_none_up() {
+fn a_received_body_is_sent_with_its_header_and_a_later_one_does_not_delay_it() {
     let (got, pieces) = mpsc::channel();
     let origin = Origin::raw(move |mut stream| {
         let mut piece = [0; 4096];
