@@ -66,7 +66,7 @@ fn a_change_without_the_token_is_refused_on_an_exposed_address() {
     let put = "PUT /api/v1/upstreams/up/backends/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n\
                Content-Length: 20\r\n\r\n{\"state\":\"draining\"}";
     let exposed = "{ address: \"0.0.0.0:0\", token_file: admin.token }";
-    let weir = Weir::start_in(folder_with_token(), &serving(exposed));
+    let weir = Weir::start_in(folder_with_token(), serving(exposed));
     let answer = exchange(weir.admin(), put);
     assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("application/json"), "{answer}");
     let allowed = put.replace("Host: x\r\n", &format!("Host: x\r\nAuthorization: Bearer {TOKEN}\r\n"));
@@ -74,7 +74,7 @@ fn a_change_without_the_token_is_refused_on_an_exposed_address() {
     for path in ["/healthz", "/readyz"] {
         assert_eq!(weir.admin_get(path).status, 200, "{path}");
     }
-    let insecure = Weir::start(&serving("{ address: \"0.0.0.0:0\", insecure: true }"));
+    let insecure = Weir::start(serving("{ address: \"0.0.0.0:0\", insecure: true }"));
     assert!(exchange(insecure.admin(), put).starts_with("HTTP/1.1 200 "));
 }
 
@@ -150,7 +150,7 @@ fn the_unix_socket_of_a_process_that_crashed_is_replaced() {
 
 #[test]
 fn admin_off_serves_traffic_and_nothing_else_and_commands_say_so() {
-    let weir = Weir::start(&serving("off"));
+    let weir = Weir::start(serving("off"));
     assert!(!weir.stderr().contains("listening admin"), "{}", weir.stderr());
     assert_eq!(Client::connect(weir.web()).get("/").status, 204);
     let file = weir.config_file();
@@ -178,7 +178,7 @@ fn admin_off_serves_traffic_and_nothing_else_and_commands_say_so() {
 
 #[test]
 fn a_reload_can_neither_move_nor_close_the_admin_address_and_says_so() {
-    let weir = Weir::start(&serving("{ address: \"127.0.0.1:0\" }"));
+    let weir = Weir::start(serving("{ address: \"127.0.0.1:0\" }"));
     for (admin, fixed) in [
         ("off", "admin"),
         ("{ address: \"unix:/tmp/weir-never.sock\" }", "admin.address"),
@@ -186,7 +186,7 @@ fn a_reload_can_neither_move_nor_close_the_admin_address_and_says_so() {
     ] {
         let told = format!("{fixed}: fixed while the process lives");
         let before = weir.stderr().matches(&told).count();
-        assert!(weir.reload(&serving(admin)), "{admin}");
+        assert!(weir.reload(serving(admin)), "{admin}");
         assert!(weir.stderr().matches(&told).count() > before, "{admin}: {}", weir.stderr());
         assert_eq!(weir.admin_get("/api/v1/status").status, 200, "{admin}");
     }
@@ -196,7 +196,7 @@ fn a_reload_can_neither_move_nor_close_the_admin_address_and_says_so() {
 #[test]
 fn a_reload_that_drops_the_token_does_not_open_an_address_that_other_machines_reach() {
     let exposed = "{ address: \"0.0.0.0:0\", token_file: admin.token }";
-    let weir = Weir::start_in(folder_with_token(), &serving(exposed));
+    let weir = Weir::start_in(folder_with_token(), serving(exposed));
     let code = || weir.admin_get("/api/v1/status").status;
     assert_eq!(code(), 401);
     let mut reloads = 0;

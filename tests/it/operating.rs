@@ -19,7 +19,7 @@ routes: [{ respond: { status: 204 } }]
 #[test]
 fn commands_find_the_process_whatever_else_is_wrong_with_its_file() {
     let admin = spare().to_string();
-    let weir = Weir::start(&serving(&admin, ""));
+    let weir = Weir::start(serving(&admin, ""));
     let file = weir.config_file();
     let ask = |what: &str, text: &str| {
         std::fs::write(&file, text).unwrap();
@@ -116,8 +116,8 @@ routes: [{ respond: { status: 204 } }]
 
 #[test]
 fn an_access_log_that_cannot_be_opened_refuses_a_reload_at_its_key() {
-    let weir = Weir::start(&serving("127.0.0.1:0", ""));
-    assert!(!weir.reload(&serving("127.0.0.1:0", "access_log:\n  path: no/such/folder/access.log\n")));
+    let weir = Weir::start(serving("127.0.0.1:0", ""));
+    assert!(!weir.reload(serving("127.0.0.1:0", "access_log:\n  path: no/such/folder/access.log\n")));
     let problem = weir.status()["last_reload"]["problems"][0].clone();
     let place = (&problem["path"], &problem["line"], &problem["column"]);
     assert_eq!(place, (&"access_log.path".into(), &6.into(), &9.into()), "{problem}");
