@@ -286,7 +286,7 @@ upstreams:
         let diff = between(&OLD.replace("threads: 2, lame_duck: 1s", "threads: 3, lame_duck: 2s"));
         assert_eq!(diff.fixed, ["server.threads"]);
         assert_eq!(diff.lines(|_| None), ["server: changed (lame_duck 1s → 2s)"]);
-        let diff = between(&format!("{OLD}admin: {{ address: '127.0.0.1:9181' }}"));
+        let diff = between(&format!("{OLD}admin:\n  address: '127.0.0.1:9181'\n"));
         assert_eq!((diff.fixed.as_slice(), diff.is_empty()), (["admin.address".to_owned()].as_slice(), true));
         for (old, new) in [("admin: off", ""), ("", "admin: off"), ("admin: off", "admin: { token_file: some.token }")]
         {

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     fn listener(name: &str, paths: &str) -> Listener {
-        serde_yaml::from_str(&format!("{{ name: {name}, address: '127.0.0.1:0', paths: {paths} }}")).unwrap()
+        serde_yaml::from_str(&format!("name: {name}\naddress: '127.0.0.1:0'\npaths: {paths}\n")).unwrap()
     }
 
     #[test]

@@ -78,6 +78,7 @@ fn lines_reach_the_file_and_follow_a_rotation_and_a_switch() {
     wait_for(&first, "3\n");
     log.switch(open(&second));
     wait_until(|| log.lines.is_switched());
+    // The writer has nothing to do for longer than it gathers lines: it waits for the next one.
     thread::sleep(3 * GATHER);
     log.push(b"4\n");
     assert!(log.close(LONG));

@@ -117,9 +117,9 @@ async fn one_that_is_gone_leaves_and_comes_back() {
 async fn verdicts_come_at_once_and_reach_every_generation() {
     let registry = registry();
     let (up, down) = (server(200).await, server(500).await);
-    let yaml = format!(
-        "u: {{health_check: {{http: {{}}, interval: 1h}}, backends: [{{name: a, address: '{up}'}}, {{name: b, address: '{down}'}}]}}"
-    );
+    let yaml =
+        "u: {health_check: {http: {}, interval: 1h}, backends: [{name: a, address: UP}, {name: b, address: DOWN}]}";
+    let yaml = yaml.replace("UP", &up.to_string()).replace("DOWN", &down.to_string());
     let first = compile(&registry, &yaml, &Upstreams::new());
     assert!(of(&first, "u").verdict_pending());
     registry.activate(&first);
@@ -150,7 +150,7 @@ async fn verdicts_come_at_once_and_reach_every_generation() {
 async fn with_nothing_up_it_fails_open_unless_told_not_to() {
     let registry = registry();
     let down = server(500).await;
-    let yaml = format!("u: {{health_check: {{http: {{}}}}, backends: [{{name: a, address: '{down}'}}]}}");
+    let yaml = "u: {health_check: {http: {}}, backends: [{name: a, address: DOWN}]}".replace("DOWN", &down.to_string());
     let open = compile(&registry, &yaml, &Upstreams::new());
     registry.activate(&open);
     until(|| !of(&open, "u").verdict_pending()).await;
@@ -165,10 +165,9 @@ async fn a_name_serves_once_it_resolves_and_not_before() {
     let registry = registry();
     let address = server(200).await;
     let port = address.port();
-    let yaml = format!(
-        "u: {{health_check: {{tcp: {{}}, port: {port}}}, backends: [{{name: a, address: 'localhost:{port}'}},
-        {{name: b, address: 'name.invalid:1'}}]}}"
-    );
+    let yaml = "u: {health_check: {tcp: {}, port: PORT}, backends: [{name: a, address: 'localhost:PORT'},
+        {name: b, address: 'name.invalid:1'}]}";
+    let yaml = yaml.replace("PORT", &port.to_string());
     let upstreams = compile(&registry, &yaml, &Upstreams::new());
     assert!(of(&upstreams, "u").pick(&Tried::default(), 0, None).is_none());
     registry.activate(&upstreams);
@@ -182,7 +181,8 @@ async fn a_prober_ends_with_its_backend() {
     let registry = registry();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let yaml = format!("u: {{health_check: {{tcp: {{}}, interval: 10ms}}, backends: [{{address: '{address}'}}]}}");
+    let yaml = "u: {health_check: {tcp: {}, interval: 10ms}, backends: [{address: ADDRESS}]}";
+    let yaml = yaml.replace("ADDRESS", &address.to_string());
     let upstreams = compile(&registry, &yaml, &Upstreams::new());
     registry.activate(&upstreams);
     for _ in 0..3 {
@@ -250,7 +250,7 @@ async fn an_operators_weight_is_what_grows() {
 
 /// A list of backends in a file of its own, replaced as a whole.
 fn put(path: &Path, addresses: &[&str]) {
-    let list: String = addresses.iter().map(|address| format!("- {{ address: '{address}' }}\n")).collect();
+    let list: String = addresses.iter().map(|address| format!("- address: '{address}'\n")).collect();
     let new = path.with_extension("new");
     std::fs::write(&new, list).unwrap();
     std::fs::rename(new, path).unwrap();
@@ -447,7 +447,7 @@ async fn a_verdict_rebuilds_the_current_generation_alone_and_an_older_one_follow
     let mut held = Vec::new();
     for generation in 1..=60 {
         held.push(Arc::clone(of(&current, "u")));
-        let yaml = HASHED.replace("u: {", &format!("u: {{keep_alive: {generation}s, "));
+        let yaml = HASHED.replace("u: {", &["u: {keep_alive: ", &generation.to_string(), "s, "].concat());
         current = compile(&registry, &yaml, &current);
         registry.activate(&current);
     }

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use crate::support::client::chunks;
-use crate::support::echo::Manners;
-use crate::support::{Client, Echo, Random, Weir, size};
+use crate::support::echo::Faults;
+use crate::support::{Client, Config, Echo, Random, Weir, size};
 
 /// The seed of all of it, printed by a failure's name: change it to look elsewhere.
 const SEED: u64 = 0x5eed;
@@ -18,19 +18,19 @@ const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpg
 /// Two of the three are unreliable, so that there are retries of both kinds.
 fn echoes() -> [Echo; 3] {
     [
-        Echo::start("steady", Manners::default()),
-        Echo::start("abrupt", Manners { hang_up_every: 7, ..Manners::default() }),
-        Echo::start("busy", Manners { unavailable_every: 5, ..Manners::default() }),
+        Echo::start("steady", Faults::default()),
+        Echo::start("abrupt", Faults { hang_up_every: 7, ..Faults::default() }),
+        Echo::start("busy", Faults { unavailable_every: 5, ..Faults::default() }),
     ]
 }
 
-fn before(echoes: &[Echo], balance: &str) -> Weir {
-    let list: String = echoes.iter().map(|echo| format!("{{ address: \"{}\" }}, ", echo.address())).collect();
-    Weir::start(&format!(
-        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up, retry: {{ when: [connect, reset, 503], budget: 100% }} }}]\n\
-         upstreams: {{ up: {{ balance: {balance}, backends: [{list}] }} }}"
-    ))
+fn before(echoes: &[Echo; 3], balance: &str) -> Weir {
+    let [a, b, c] = echoes;
+    let config = Config::to_all(&[("a", a), ("b", b), ("c", c)])
+        .without_access_log()
+        .set("routes.all.retry", "when: [connect, reset, 503], budget: 100%")
+        .set("upstreams.up.balance", balance);
+    Weir::start(config)
 }
 
 /// A request of one of the kinds, and the method that it has.

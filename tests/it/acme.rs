@@ -7,45 +7,38 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::support::acme::{Ports, serial, start_grudging};
-use crate::support::pki::put;
-use crate::support::{Client, Origin, Pebble, Pki, TlsClient, Weir, eventually, tls_config};
-use crate::tls::{config, folder};
+use crate::support::acme::{Ports, serial, start_rate_limiting};
+use crate::support::files::{folder, put, set_mode};
+use crate::support::{Client, Config, Origin, Pebble, Pki, TlsClient, Weir, eventually, tls_config};
 
+const ACME: &str = "listeners.secure.tls.acme";
 const YEAR: u64 = 365 * 24 * 3600;
 
 /// An ACME server that is not there yet, a state directory, and what Weirs send to.
-struct Stage {
+struct Setup {
     pebble: Pebble,
     state: tempfile::TempDir,
     origin: Origin,
 }
 
-impl Stage {
+impl Setup {
     fn new(hosts: &[&str]) -> Self {
         Self { pebble: Pebble::new(hosts), state: tempfile::tempdir().unwrap(), origin: Origin::named("a") }
     }
 
     /// A plain listener that sends everything to https, one with TLS for these names.
-    fn config(&self, folder: &Path, names: &[&str], more: &str) -> String {
-        let (section, state) = (self.pebble.section(folder, names, more), self.state.path().join("made"));
-        let state = state.display();
-        format!(
-            "server: {{ state_dir: {state} }}
-listeners:
-  - {{ name: web, address: \"127.0.0.1:0\", redirect_https: true }}
-  - {{ name: secure, address: \"127.0.0.1:0\", tls: {{ {section} }} }}
-routes: [{{ upstream: api }}]
-upstreams: {{ api: {{ backends: [{{ address: \"{}\" }}] }} }}
-",
-            self.origin.address()
-        )
+    fn config(&self, folder: &Path, names: &[&str]) -> Config {
+        Config::to(&self.origin)
+            .set("server.state_dir", self.state.path().join("made").display())
+            .set("listeners.web.redirect_https", true)
+            .listener("secure", "")
+            .set("listeners.secure.tls.acme", self.pebble.settings(folder, names))
     }
 
-    fn start(&self, names: &[&str], more: &str) -> Weir {
+    fn start(&self, names: &[&str], acme: &str) -> Weir {
         let folder = tempfile::tempdir().unwrap();
-        let yaml = self.config(folder.path(), names, more);
-        Weir::start_in(folder, &yaml, &[])
+        let config = self.config(folder.path(), names).set(ACME, acme);
+        Weir::start_in(folder, config)
     }
 
     /// As a user whom modes of files bind; the superuser they do not.
@@ -54,14 +47,14 @@ upstreams: {{ api: {{ backends: [{{ address: \"{}\" }}] }} }}
         for path in [folder.path(), self.state.path()] {
             set_mode(path, 0o755);
         }
-        let yaml = self.bound_config(folder.path(), &["a"]);
-        Weir::start_in(folder, &yaml, &[])
+        let config = self.bound_config(folder.path(), &["a"]);
+        Weir::start_in(folder, config)
     }
 
-    fn bound_config(&self, folder: &Path, names: &[&str]) -> String {
-        let yaml = self.config(folder, names, "");
+    fn bound_config(&self, folder: &Path, names: &[&str]) -> Config {
+        let config = self.config(folder, names);
         let root = nix::unistd::Uid::effective().is_root();
-        if root { yaml.replace("server: {", "server: { user: nobody,") } else { yaml }
+        if root { config.set("server.user", "nobody") } else { config }
     }
 
     /// The file of the state directory of that name, in whatever folder; waits for it.
@@ -86,10 +79,6 @@ upstreams: {{ api: {{ backends: [{{ address: \"{}\" }}] }} }}
         found.retain(|path| path.to_string_lossy().contains(part));
         found
     }
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// What is shown to who asks for `NAME.zone.test`.
@@ -117,25 +106,24 @@ fn orders(weir: &Weir, name: &str, result: &str) -> f64 {
     weir.sum(&["weir_acme_orders_total", &certificate, &format!("result=\"{result}\"")])
 }
 
-fn standing(weir: &Weir, name: &str) -> serde_json::Value {
+fn order_status(weir: &Weir, name: &str) -> serde_json::Value {
     let all = weir.status()["acme"].as_array().unwrap().clone();
     all.into_iter().find(|each| each["name"] == format!("{name}.zone.test")).unwrap()
 }
 
 #[test]
 fn a_name_gets_its_certificate_by_a_file_at_the_plain_port() {
-    let mut stage = Stage::new(&["a"]);
-    let weir = stage.start(&["a"], ", email: ops@zone.test");
+    let mut setup = Setup::new(&["a"]);
+    let weir = setup.start(&["a"], "email: ops@zone.test");
     let early = TlsClient::handshake(weir.address("secure"), "a.zone.test", &Arc::new(tls_config(None)));
     assert!(
         early.err().unwrap().to_string().contains("UnrecognisedName"),
         "nothing is shown before there is something"
     );
-    let said = || weir.stderr().contains("asks for a name that has no certificate yet").then_some(());
-    eventually("it is said", said);
-    eventually("the server is missed", || (orders(&weir, "a", "unreachable") > 0.0).then_some(()));
-    eventually("and so is that", || (standing(&weir, "a")["state"] == "failing").then_some(()));
-    stage.pebble.start(&Ports::of(&weir), YEAR);
+    weir.wait_for_log("asks for a name that has no certificate yet");
+    eventually("the server is missed", || orders(&weir, "a", "unreachable") > 0.0);
+    eventually("and so is that", || order_status(&weir, "a")["state"] == "failing");
+    setup.pebble.start(&Ports::of(&weir), YEAR);
     issued(&weir, "a");
     let mut client = TlsClient::secure(weir.address("secure"), "a.zone.test", &Arc::new(tls_config(None)));
     assert_eq!(client.get_with("/", &[("Host", "a.zone.test")]).status, 200);
@@ -143,23 +131,23 @@ fn a_name_gets_its_certificate_by_a_file_at_the_plain_port() {
     assert_eq!(other.status, 308, "only what is pending is answered");
     eventually("its end is a metric", || {
         let ends = weir.metric("weir_tls_certificate_expiry_timestamp_seconds{certificate=\"acme:a.zone.test\"}");
-        (ends > 0.0 && weir.metric("weir_acme_failed_orders{certificate=\"acme:a.zone.test\"}") == 0.0).then_some(())
+        ends > 0.0 && weir.metric("weir_acme_failed_orders{certificate=\"acme:a.zone.test\"}") == 0.0
     });
-    eventually("it is told", || (standing(&weir, "a")["state"] == "issued").then_some(()));
+    eventually("it is told", || order_status(&weir, "a")["state"] == "issued");
     assert_eq!(orders(&weir, "a", "issued"), 1.0);
-    let shown = crate::support::weir::command(&["status", "--admin", &format!("http://{}", weir.admin())]).stdout;
+    let shown = weir.command(&["status"]).stdout;
     assert!(shown.lines().any(|line| line.starts_with("a.zone.test ") && line.contains(" issued ")), "{shown}");
-    for file in stage.files("") {
+    for file in setup.files("") {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
     }
-    assert!(stage.files("challenges").is_empty(), "nothing is pending any more");
+    assert!(setup.files("challenges").is_empty(), "nothing is pending any more");
 }
 
 #[test]
 fn a_name_gets_its_certificate_by_a_handshake() {
-    let mut stage = Stage::new(&["a", "b"]);
-    let weir = stage.start(&["a", "b"], ", challenge: tls-alpn-01");
-    stage.pebble.start(&Ports::of(&weir), YEAR);
+    let mut setup = Setup::new(&["a", "b"]);
+    let weir = setup.start(&["a", "b"], "challenge: tls-alpn-01");
+    setup.pebble.start(&Ports::of(&weir), YEAR);
     issued(&weir, "a");
     issued(&weir, "b");
     let mut asking = tls_config(None);
@@ -169,108 +157,107 @@ fn a_name_gets_its_certificate_by_a_handshake() {
 }
 
 #[test]
-fn what_was_issued_is_served_at_once_after_a_restart_and_renewed_when_the_server_is_back() {
-    let mut stage = Stage::new(&["a"]);
-    let weir = stage.start(&["a"], ", challenge: tls-alpn-01");
-    stage.pebble.start(&Ports::of(&weir), 12);
+fn an_issued_certificate_is_served_after_a_restart_and_renewed_when_the_server_is_back() {
+    let mut setup = Setup::new(&["a"]);
+    let weir = setup.start(&["a"], "challenge: tls-alpn-01");
+    setup.pebble.start(&Ports::of(&weir), 12);
     let first = issued(&weir, "a");
-    let account = std::fs::read(stage.file("account.json")).unwrap();
+    let account = std::fs::read(setup.file("account.json")).unwrap();
     drop(weir);
-    stage.pebble.stop();
-    let weir = stage.start(&["a"], ", challenge: tls-alpn-01");
+    setup.pebble.stop();
+    let weir = setup.start(&["a"], "challenge: tls-alpn-01");
     assert_eq!(shown(&weir, "a").as_ref(), Some(&first));
-    let missed = || (orders(&weir, "a", "unreachable") > 0.0).then_some(());
+    let missed = || orders(&weir, "a", "unreachable") > 0.0;
     eventually("the renewal misses the server", missed);
     assert_eq!(shown(&weir, "a").as_ref(), Some(&first), "and what is there goes on");
     // It has forgotten the account, too.
-    stage.pebble.start(&Ports::of(&weir), 12);
+    setup.pebble.start(&Ports::of(&weir), 12);
     replaced(&weir, "a", &first);
-    assert_ne!(std::fs::read(stage.file("account.json")).unwrap(), account);
-    eventually("it is counted", || (orders(&weir, "a", "issued") == 1.0).then_some(()));
+    assert_ne!(std::fs::read(setup.file("account.json")).unwrap(), account);
+    eventually("it is counted", || orders(&weir, "a", "issued") == 1.0);
 }
 
 #[test]
-fn a_name_that_cannot_be_had_stops_no_other() {
-    let mut stage = Stage::new(&["good"]);
-    let weir = stage.start(&["bad", "good"], "");
-    stage.pebble.start(&Ports::of(&weir), YEAR);
+fn a_name_whose_order_fails_does_not_stop_other_names() {
+    let mut setup = Setup::new(&["good"]);
+    let weir = setup.start(&["bad", "good"], "");
+    setup.pebble.start(&Ports::of(&weir), YEAR);
     issued(&weir, "good");
-    eventually("the other is refused", || (orders(&weir, "bad", "refused") > 0.0).then_some(()));
-    eventually("it waits", || standing(&weir, "bad")["error"].as_str().map(drop));
+    eventually("the other is refused", || orders(&weir, "bad", "refused") > 0.0);
+    eventually("it waits", || order_status(&weir, "bad")["error"].as_str().map(drop));
     assert!(shown(&weir, "bad").is_none(), "it is not shown another's certificate");
-    let bad = standing(&weir, "bad");
+    let bad = order_status(&weir, "bad");
     assert!(bad["error"].as_str().unwrap().contains("urn:ietf:params:acme:error:"), "{bad}");
     assert_eq!((&bad["state"], bad["next_order"].is_string()), (&"failing".into(), true), "{bad}");
 }
 
 #[test]
-fn files_that_cannot_be_read_are_moved_aside_and_had_anew() {
-    let mut stage = Stage::new(&["a"]);
-    let weir = stage.start(&["a"], "");
-    stage.pebble.start(&Ports::of(&weir), YEAR);
+fn unreadable_state_files_are_moved_aside_and_made_again() {
+    let mut setup = Setup::new(&["a"]);
+    let weir = setup.start(&["a"], "");
+    setup.pebble.start(&Ports::of(&weir), YEAR);
     let first = issued(&weir, "a");
-    eventually("how it went is written", || (stage.tries("a")?["failures"] == 0).then_some(()));
+    eventually("how it went is written", || (setup.tries("a")?["failures"] == 0).then_some(()));
     for file in ["account.json", "a.zone.test.json"] {
-        std::fs::write(stage.file(file), "{ broken").unwrap();
+        std::fs::write(setup.file(file), "{ broken").unwrap();
     }
-    std::fs::write(stage.file("a.zone.test.pem"), "nothing\n").unwrap();
+    std::fs::write(setup.file("a.zone.test.pem"), "nothing\n").unwrap();
     let second = replaced(&weir, "a", &first);
-    let said = || weir.stderr().contains("what is kept of it cannot be used").then_some(());
-    eventually("it is said", said);
+    weir.wait_for_log("what is kept of it cannot be used");
     let rejected = "weir_tls_certificate_reloads_total{certificate=\"acme:a.zone.test\",result=\"rejected\"}";
-    assert_eq!((weir.metric(rejected), stage.files(".bad-").len()), (1.0, 3));
-    std::fs::write(stage.file("a.zone.test.pem"), "nothing again\n").unwrap();
+    assert_eq!((weir.metric(rejected), setup.files(".bad-").len()), (1.0, 3));
+    std::fs::write(setup.file("a.zone.test.pem"), "nothing again\n").unwrap();
     drop(weir);
-    let weir = stage.start(&["a"], "");
-    stage.pebble.stop();
-    stage.pebble.start(&Ports::of(&weir), YEAR);
+    let weir = setup.start(&["a"], "");
+    setup.pebble.stop();
+    setup.pebble.start(&Ports::of(&weir), YEAR);
     assert_ne!(issued(&weir, "a"), second, "a start with it is a start all the same");
 }
 
 #[test]
-fn processes_that_share_a_directory_share_what_is_asked_and_what_is_issued() {
-    let mut stage = Stage::new(&["a", "b"]);
-    for challenge in [", challenge: http-01", ", challenge: tls-alpn-01"] {
+fn processes_that_share_a_state_directory_share_orders_and_certificates() {
+    let mut setup = Setup::new(&["a", "b"]);
+    for challenge in ["challenge: http-01", "challenge: tls-alpn-01"] {
         let name = if challenge.ends_with("http-01") { "a" } else { "b" };
         // The server looks at one of them, whichever has the name in work.
-        let weirs = [stage.start(&[name], challenge), stage.start(&[name], challenge)];
-        stage.pebble.start(&Ports::of(&weirs[1]), YEAR);
+        let weirs = [setup.start(&[name], challenge), setup.start(&[name], challenge)];
+        setup.pebble.start(&Ports::of(&weirs[1]), YEAR);
         let certificates = weirs.each_ref().map(|weir| issued(weir, name));
         assert_eq!(certificates[0], certificates[1], "one is enough");
         let all = || weirs.iter().map(|weir| orders(weir, name, "issued")).sum::<f64>();
-        eventually("it is counted", || (all() > 0.0).then_some(()));
+        eventually("it is counted", || all() > 0.0);
         assert_eq!(all(), 1.0);
-        let accounts = stage.files("account.json");
+        let accounts = setup.files("account.json");
         assert_eq!(accounts.iter().filter(|path| path.ends_with("account.json")).count(), 1, "{accounts:?}");
-        stage.pebble.stop();
+        setup.pebble.stop();
     }
 }
 
 #[test]
 fn a_process_answers_for_another_that_has_the_name_in_work() {
-    let mut stage = Stage::new(&["a"]);
-    let ordering = stage.start(&["a"], "");
+    let mut setup = Setup::new(&["a"]);
+    let ordering = setup.start(&["a"], "");
     // It wants nothing of that server, but the server looks at it.
-    let asked = stage.start(&["other"], "");
-    stage.pebble.start(&Ports::of(&asked), YEAR);
+    let asked = setup.start(&["other"], "");
+    setup.pebble.start(&Ports::of(&asked), YEAR);
     issued(&ordering, "a");
-    eventually("it is counted", || (orders(&ordering, "a", "issued") == 1.0).then_some(()));
+    eventually("it is counted", || orders(&ordering, "a", "issued") == 1.0);
 }
 
 #[test]
-fn one_that_is_revoked_is_replaced_while_it_serves() {
-    let mut stage = Stage::new(&["a"]);
-    let weir = stage.start(&["a"], "");
-    stage.pebble.start(&Ports::of(&weir), YEAR);
+fn a_revoked_certificate_is_replaced_while_it_serves() {
+    let mut setup = Setup::new(&["a"]);
+    let weir = setup.start(&["a"], "");
+    setup.pebble.start(&Ports::of(&weir), YEAR);
     let first = issued(&weir, "a");
-    let kept = stage.file("a.zone.test.pem");
+    let kept = setup.file("a.zone.test.pem");
     let stop = AtomicBool::new(false);
     let second = std::thread::scope(|scope| {
         let clients = [(); 3].map(|()| scope.spawn(|| one_after_the_other(&weir, &stop)));
         // As operations.md has it where the key has leaked, in the harder order.
-        assert_eq!(stage.pebble.status(&first), "Valid");
-        stage.pebble.revoke(&kept);
-        assert_eq!(stage.pebble.status(&first), "Revoked");
+        assert_eq!(setup.pebble.status(&first), "Valid");
+        setup.pebble.revoke(&kept);
+        assert_eq!(setup.pebble.status(&first), "Revoked");
         std::fs::rename(&kept, kept.with_extension("leaked")).unwrap();
         let second = replaced(&weir, "a", &first);
         stop.store(true, Ordering::Release);
@@ -282,10 +269,10 @@ fn one_that_is_revoked_is_replaced_while_it_serves() {
     });
     let key = |der: &[u8]| X509Certificate::from_der(der).unwrap().1.public_key().raw.to_vec();
     assert!(serial(&first) != serial(&second) && key(&first) != key(&second), "another number, another key");
-    assert_eq!(stage.pebble.status(&second), "Valid");
+    assert_eq!(setup.pebble.status(&second), "Valid");
     drop(weir);
-    stage.pebble.stop();
-    let weir = stage.start(&["a"], "");
+    setup.pebble.stop();
+    let weir = setup.start(&["a"], "");
     assert_eq!(shown(&weir, "a"), Some(second), "and a restart serves it");
 }
 
@@ -301,142 +288,143 @@ fn one_after_the_other(weir: &Weir, stop: &AtomicBool) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn one_that_the_server_wants_back_is_ordered_anew_at_once_and_serves_on() {
-    let mut stage = Stage::new(&["a"]);
-    let weir = stage.start(&["a"], "");
-    stage.pebble.start(&Ports::of(&weir), YEAR);
+fn a_certificate_that_the_server_wants_renewed_is_ordered_at_once_and_served_meanwhile() {
+    let mut setup = Setup::new(&["a"]);
+    let weir = setup.start(&["a"], "");
+    setup.pebble.start(&Ports::of(&weir), YEAR);
     let first = issued(&weir, "a");
-    let mut tries = eventually("how it went is written", || stage.tries("a").filter(|tries| tries["failures"] == 0));
+    let mut tries = eventually("how it went is written", || setup.tries("a").filter(|tries| tries["failures"] == 0));
     drop(weir);
     // It is revoked: the server that knows so says that it should have been renewed.
-    stage.pebble.stop();
-    start_grudging(&stage.pebble, 7200);
+    setup.pebble.stop();
+    start_rate_limiting(&setup.pebble, 7200);
     tries["last"] = 0.into();
-    std::fs::write(stage.file("a.zone.test.json"), tries.to_string()).unwrap();
-    let weir = stage.start(&["a"], "");
-    eventually("it is ordered", || (orders(&weir, "a", "rate_limited") == 1.0).then_some(()));
+    std::fs::write(setup.file("a.zone.test.json"), tries.to_string()).unwrap();
+    let weir = setup.start(&["a"], "");
+    eventually("it is ordered", || orders(&weir, "a", "rate_limited") == 1.0);
     assert_eq!(shown(&weir, "a").as_ref(), Some(&first));
 }
 
 #[test]
-fn one_that_cannot_be_written_is_served_and_written_later_not_ordered_again() {
-    let mut stage = Stage::new(&["a"]);
-    let weir = stage.start_bound();
-    stage.pebble.names().falls_silent();
-    stage.pebble.start(&Ports::of(&weir), YEAR);
+fn a_certificate_that_cannot_be_written_is_served_and_written_later_without_a_new_order() {
+    let mut setup = Setup::new(&["a"]);
+    let weir = setup.start_bound();
+    setup.pebble.names().stop_answering();
+    setup.pebble.start(&Ports::of(&weir), YEAR);
     // The server looks for the name: all that was written before the order is there.
-    eventually("a challenge is pending", || stage.files("challenges/").pop());
-    let folder = stage.file("account.json").parent().unwrap().to_owned();
+    eventually("a challenge is pending", || setup.files("challenges/").pop());
+    let folder = setup.file("account.json").parent().unwrap().to_owned();
     set_mode(&folder, 0o500);
-    stage.pebble.names().speaks_again();
+    setup.pebble.names().resume_answering();
     let first = issued(&weir, "a");
     let config = weir.config_file();
-    assert!(weir.reload(&stage.bound_config(config.parent().unwrap(), &["a", "b"])));
+    assert!(weir.reload(setup.bound_config(config.parent().unwrap(), &["a", "b"])));
     // What is looked at for one is looked at for all.
-    eventually("the reload is taken up", || (standing(&weir, "b")["state"] == "failing").then_some(()));
-    assert!(standing(&weir, "b")["error"].as_str().unwrap().contains("nothing can be kept"));
-    assert_eq!(standing(&weir, "a")["state"], "issued", "{}", standing(&weir, "a"));
-    assert!(stage.files("a.zone.test.pem").is_empty());
+    eventually("the reload is taken up", || order_status(&weir, "b")["state"] == "failing");
+    assert!(order_status(&weir, "b")["error"].as_str().unwrap().contains("nothing can be kept"));
+    assert_eq!(order_status(&weir, "a")["state"], "issued", "{}", order_status(&weir, "a"));
+    assert!(setup.files("a.zone.test.pem").is_empty());
     set_mode(&folder, 0o700);
-    stage.file("a.zone.test.pem");
-    eventually("it is said", || weir.stderr().contains("what was issued is written now").then_some(()));
+    setup.file("a.zone.test.pem");
+    weir.wait_for_log("what was issued is written now");
     assert_eq!((orders(&weir, "a", "issued"), shown(&weir, "a")), (1.0, Some(first.clone())));
     drop(weir);
-    stage.pebble.stop();
-    assert_eq!(shown(&stage.start_bound(), "a"), Some(first), "and a restart serves it");
+    setup.pebble.stop();
+    assert_eq!(shown(&setup.start_bound(), "a"), Some(first), "and a restart serves it");
 }
 
 #[test]
-fn nothing_is_ordered_that_could_not_be_kept() {
-    let mut stage = Stage::new(&["a"]);
-    let weir = stage.start_bound();
-    eventually("the server is missed", || (standing(&weir, "a")["state"] == "failing").then_some(()));
-    set_mode(stage.file("a.zone.test.lock").parent().unwrap(), 0o500);
-    stage.pebble.start(&Ports::of(&weir), YEAR);
-    let said = || standing(&weir, "a")["error"].as_str().unwrap().contains("nothing can be kept").then_some(());
+fn no_certificate_is_ordered_that_cannot_be_stored() {
+    let mut setup = Setup::new(&["a"]);
+    let weir = setup.start_bound();
+    eventually("the server is missed", || order_status(&weir, "a")["state"] == "failing");
+    set_mode(setup.file("a.zone.test.lock").parent().unwrap(), 0o500);
+    setup.pebble.start(&Ports::of(&weir), YEAR);
+    let said = || order_status(&weir, "a")["error"].as_str().unwrap().contains("nothing can be kept");
     eventually("it is said", said);
-    assert!(stage.files("account").iter().all(|path| path.ends_with("account.lock")), "the server was not asked");
-    set_mode(stage.file("a.zone.test.lock").parent().unwrap(), 0o700);
+    assert!(setup.files("account").iter().all(|path| path.ends_with("account.lock")), "the server was not asked");
+    set_mode(setup.file("a.zone.test.lock").parent().unwrap(), 0o700);
 }
 
 #[test]
 fn names_come_and_go_by_reload() {
-    let mut stage = Stage::new(&["a", "b"]);
-    let weir = stage.start(&["a"], "");
-    stage.pebble.start(&Ports::of(&weir), YEAR);
+    let mut setup = Setup::new(&["a", "b"]);
+    let weir = setup.start(&["a"], "");
+    setup.pebble.start(&Ports::of(&weir), YEAR);
     let first = issued(&weir, "a");
     let folder = weir.config_file().parent().unwrap().to_owned();
-    assert!(weir.reload(&stage.config(&folder, &["a", "b"], ", email: ops@zone.test")));
+    assert!(weir.reload(setup.config(&folder, &["a", "b"]).set(ACME, "email: ops@zone.test")));
     assert_eq!(shown(&weir, "a").as_ref(), Some(&first), "what is there is kept");
     issued(&weir, "b");
-    let account = std::fs::read_to_string(stage.file("account.json")).unwrap();
+    let account = std::fs::read_to_string(setup.file("account.json")).unwrap();
     assert!(account.contains("ops@zone.test"), "the server was told of the new address");
-    assert!(weir.reload(&stage.config(&folder, &["b"], "")));
+    assert!(weir.reload(setup.config(&folder, &["b"])));
     let series = || weir.scrape().keys().filter(|name| name.contains("acme:a.zone.test")).count();
-    eventually("nothing is shown of the other", || (series() == 0).then_some(()));
+    eventually("nothing is shown of the other", || series() == 0);
     assert!(weir.status()["acme"].as_array().unwrap().len() == 1);
-    assert!(weir.reload(&stage.config(&folder, &["a", "b"], "")));
+    assert!(weir.reload(setup.config(&folder, &["a", "b"])));
     assert_eq!(shown(&weir, "a").as_ref(), Some(&first), "it was kept, too");
-    let elsewhere = stage.config(&folder, &["a"], "").replace("/dir\"", "/elsewhere\"");
-    assert!(weir.reload(&elsewhere));
-    eventually("it is ordered there", || (standing(&weir, "a")["state"] == "failing").then_some(()));
+    let elsewhere = format!("directory: \"https://127.0.0.1:{}/elsewhere\"", setup.pebble.port());
+    assert!(weir.reload(setup.config(&folder, &["a"]).set(ACME, elsewhere)));
+    eventually("it is ordered there", || order_status(&weir, "a")["state"] == "failing");
     assert_eq!(shown(&weir, "a").as_ref(), Some(&first), "until another server has issued one");
 }
 
 #[test]
 fn a_server_that_asks_for_time_gets_it_over_reload_and_restart() {
-    let stage = Stage::new(&["a"]);
-    start_grudging(&stage.pebble, 7200);
-    let weir = stage.start(&["a"], "");
+    let setup = Setup::new(&["a"]);
+    start_rate_limiting(&setup.pebble, 7200);
+    let weir = setup.start(&["a"], "");
     let limited = |weir: &Weir| {
-        let standing = eventually("a wait", || Some(standing(weir, "a")).filter(|each| each["next_order"].is_string()));
+        let status =
+            eventually("a wait", || Some(order_status(weir, "a")).filter(|each| each["next_order"].is_string()));
         let next = time::OffsetDateTime::parse(
-            standing["next_order"].as_str().unwrap(),
+            status["next_order"].as_str().unwrap(),
             &time::format_description::well_known::Rfc3339,
         );
         let wait = (next.unwrap() - time::OffsetDateTime::now_utc()).whole_seconds();
-        assert!((6000..=8000).contains(&wait), "{standing}");
-        assert_eq!((&standing["state"], &standing["failures"]), (&"failing".into(), &1.into()));
+        assert!((6000..=8000).contains(&wait), "{status}");
+        assert_eq!((&status["state"], &status["failures"]), (&"failing".into(), &1.into()));
     };
-    eventually("it is limited", || (orders(&weir, "a", "rate_limited") == 1.0).then_some(()));
+    eventually("it is limited", || orders(&weir, "a", "rate_limited") == 1.0);
     limited(&weir);
     let folder = weir.config_file().parent().unwrap().to_owned();
-    assert!(weir.reload(&stage.config(&folder, &["a"], "")));
+    assert!(weir.reload(setup.config(&folder, &["a"])));
     limited(&weir);
-    stage.file("a.zone.test.json");
+    setup.file("a.zone.test.json");
     drop(weir);
-    limited(&stage.start(&["a"], ""));
+    limited(&setup.start(&["a"], ""));
 }
 
 #[test]
-fn what_is_kept_belongs_to_the_user_that_weir_becomes() {
+fn the_state_directory_belongs_to_the_user_of_the_configuration() {
     if !nix::unistd::Uid::effective().is_root() {
         return;
     }
-    let mut stage = Stage::new(&["a"]);
-    let weir = stage.start_bound();
-    stage.pebble.start(&Ports::of(&weir), YEAR);
+    let mut setup = Setup::new(&["a"]);
+    let weir = setup.start_bound();
+    setup.pebble.start(&Ports::of(&weir), YEAR);
     issued(&weir, "a");
     let owner = |path: &Path| std::os::unix::fs::MetadataExt::uid(&path.metadata().unwrap());
-    assert_ne!(owner(&stage.file("a.zone.test.pem")), 0);
-    assert_eq!(owner(&stage.state.path().join("made")), owner(&stage.file("account.json")));
+    assert_ne!(owner(&setup.file("a.zone.test.pem")), 0);
+    assert_eq!(owner(&setup.state.path().join("made")), owner(&setup.file("account.json")));
 }
 
 #[test]
-fn a_server_that_nobody_vouches_for_is_told_with_what_to_write() {
+fn an_acme_server_with_an_unknown_authority_is_reported_with_the_key_to_set() {
     let (pki, origin) = (Pki::new(), Origin::named("a"));
-    let server = Weir::start_in(folder(&[("a", &pki.issue(&["127.0.0.1"]))]), &config(&["a"], "", "", &origin), &[]);
+    let server = Weir::start_in(folder(&[("a", &pki.issue(&["127.0.0.1"]))]), Config::to(&origin).certificates(&["a"]));
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "other.pem", &Pki::new().ca());
     let directory = format!("https://{}/dir", server.web());
-    let yaml = format!(
-        "server: {{ state_dir: state }}\nlisteners:\n  - {{ name: web, address: \"127.0.0.1:0\" }}\n  \
-         - {{ name: secure, address: \"127.0.0.1:0\", tls: {{ acme: {{ names: [a.zone.test], \
-         directory: \"{directory}\", directory_ca: other.pem }} }} }}\nroutes: [{{ respond: {{ status: 204 }} }}]\n"
-    );
-    let weir = Weir::start_in(folder, &yaml, &[]);
-    let error = eventually("it fails", || standing(&weir, "a")["error"].as_str().map(str::to_owned));
+    let config = Config::new()
+        .set("server.state_dir", "state")
+        .listener("secure", "")
+        .set(ACME, format!("names: [a.zone.test], directory: \"{directory}\", directory_ca: other.pem"))
+        .route("all", "respond: { status: 204 }");
+    let weir = Weir::start_in(folder, config);
+    let error = eventually("it fails", || order_status(&weir, "a")["error"].as_str().map(str::to_owned));
     assert!(error.contains(&directory) && error.contains("`directory_ca`"), "{error}");
-    eventually("it is logged", || weir.stderr().contains("no certificate could be had").then_some(()));
+    weir.wait_for_log("no certificate could be had");
     assert!(!weir.stderr().contains("what is served goes on"), "{}", weir.stderr());
 }

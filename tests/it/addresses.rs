@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::support::files::put;
 use crate::support::grpc::Server;
-use crate::support::pki::{Issued, Pki, put};
+use crate::support::pki::{Issued, Pki};
 use crate::support::tls::{Accepted, listen};
-use crate::support::{Client, Names, Origin, Reply, Weir, eventually};
+use crate::support::{Client, Config, Names, Origin, Reply, UPSTREAM_TLS, Weir, eventually};
 
 /// 200 to each request of an HTTP/1 connection, under TLS.
 async fn answer(mut stream: Accepted) {
@@ -55,34 +56,24 @@ impl Backends {
     }
 
     /// An upstream and a route for each, all backends by this name. `upstream`: more of its settings.
-    fn yaml(&self, name: &str, upstream: &str) -> String {
-        let tls = "tls: { server_name: server.test, ca: ca.pem },";
+    fn config(&self, name: &str, upstream: &str) -> Config {
         let all = [
             ("plain", "http1", "", self.plain.address()),
-            ("tls", "http1", tls, self.tls),
+            ("tls", "http1", UPSTREAM_TLS, self.tls),
             ("h2c", "h2c", "", self.h2c.address),
-            ("h2", "h2", tls, self.h2.address),
+            ("h2", "h2", UPSTREAM_TLS, self.h2.address),
         ];
-        let routes: String = all
-            .iter()
-            .map(|(way, ..)| {
-                format!("  - {{ name: {way}, match: {{ hosts: [{way}] }}, upstream: {way}, {ONE_TRY} }}\n")
-            })
-            .collect();
-        let upstreams: String = all
-            .iter()
-            .map(|(way, protocol, tls, at)| {
-                let port = at.port();
-                format!(
-                    "  {way}: {{ protocol: {protocol}, {tls} {upstream} \
-                     backends: [{{ name: {way}, address: \"{name}:{port}\" }}] }}\n"
-                )
-            })
-            .collect();
-        format!(
-            "server: {{ threads: 1 }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-             routes:\n{routes}upstreams:\n{upstreams}"
-        )
+        let add = |config: Config, (way, protocol, tls, at): (&str, &str, &str, SocketAddr)| {
+            let path = format!("upstreams.{way}");
+            config
+                .route(way, "match: { hosts: [NAME] }, upstream: NAME".replace("NAME", way))
+                .set(&format!("routes.{way}"), ONE_TRY)
+                .upstream(way, &[(way, format!("{name}:{}", at.port()))])
+                .set(&format!("{path}.protocol"), protocol)
+                .set(&path, tls)
+                .set(&path, upstream)
+        };
+        all.into_iter().fold(Config::new().set("server.threads", 1), add)
     }
 }
 
@@ -102,13 +93,11 @@ fn each_way_serves(weir: &Weir, when: &str) {
     assert_eq!(weir.sum(&["weir_backend_retries_total"]), 0.0, "{when}");
 }
 
-fn start(backends: &Backends, names: &Names, yaml: &str) -> Weir {
+fn start(backends: &Backends, names: &Names, config: &Config) -> Weir {
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(backends.folder.path().join("ca.pem"), folder.path().join("ca.pem")).unwrap();
-    let env = names.env();
-    let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let weir = Weir::start_in(folder, yaml, &env);
-    eventually("the names resolve", || (weir.stderr().matches("other addresses").count() >= 4).then_some(()));
+    let weir = Weir::start_with_env(folder, config, names.env());
+    eventually("the names resolve", || weir.stderr().matches("other addresses").count() >= 4);
     weir
 }
 
@@ -117,7 +106,7 @@ fn an_ipv4_backend_serves_by_a_name_with_an_ipv6_address_first_and_a_dead_addres
     let backends = Backends::start();
     for addresses in ["::1 127.0.0.1", "127.0.0.9 127.0.0.8 127.0.0.1", "0.0.0.0 127.0.0.1", "127.0.0.1 ::1"] {
         let names = Names::new(&[("api.test", addresses)]);
-        let weir = start(&backends, &names, &backends.yaml("api.test", ""));
+        let weir = start(&backends, &names, &backends.config("api.test", ""));
         each_way_serves(&weir, addresses);
         let at = format!("address=\"api.test:{}\"", backends.plain.address().port());
         assert_eq!(weir.sum(&["weir_backend_requests_total", "2xx", &at]), 3.0, "the address as configured");
@@ -128,7 +117,7 @@ fn an_ipv4_backend_serves_by_a_name_with_an_ipv6_address_first_and_a_dead_addres
 fn connections_by_a_name_are_used_again() {
     let backends = Backends::start();
     let names = Names::new(&[("api.test", "127.0.0.9 127.0.0.1")]);
-    let weir = start(&backends, &names, &backends.yaml("api.test", ""));
+    let weir = start(&backends, &names, &backends.config("api.test", ""));
     each_way_serves(&weir, "at first");
     let connections = || (backends.plain.connections(), backends.tls_connections.load(Ordering::Acquire));
     assert_eq!(connections(), (1, 1));
@@ -168,7 +157,7 @@ fn an_address_that_is_silent_delays_the_first_connection_by_a_quarter_of_a_secon
     let ports = [backends.plain.address(), backends.tls, backends.h2c.address, backends.h2.address];
     let _silent = ports.map(|at| Silent::at((Ipv4Addr::new(127, 0, 0, 9), at.port()).into()));
     let names = Names::new(&[("api.test", "127.0.0.9 127.0.0.1")]);
-    let weir = start(&backends, &names, &backends.yaml("api.test", ""));
+    let weir = start(&backends, &names, &backends.config("api.test", ""));
     let mut client = Client::connect(weir.web());
     for way in WAYS {
         let mut took = Vec::new();
@@ -181,7 +170,7 @@ fn an_address_that_is_silent_delays_the_first_connection_by_a_quarter_of_a_secon
     }
     // And those after it not at all: the address that answered is tried first.
     let fresh = Instant::now();
-    assert!(weir.reload(&backends.yaml("api.test", "keep_alive: 9s,")));
+    assert!(weir.reload(backends.config("api.test", "keep_alive: 9s")));
     each_way_serves(&weir, "on new connections");
     let log = weir.access_log_of(20);
     let connect = |line: &serde_json::Value| line["attempts"][0]["connect_ms"].as_f64().unwrap_or(0.0);
@@ -194,8 +183,12 @@ fn an_address_that_is_silent_for_longer_than_the_time_to_connect_is_not_tried_fi
     let ports = [backends.plain.address(), backends.tls, backends.h2c.address, backends.h2.address];
     let _silent = ports.map(|at| Silent::at((Ipv4Addr::new(127, 0, 0, 9), at.port()).into()));
     let names = Names::new(&[("api.test", "127.0.0.9 127.0.0.1")]);
-    let yaml = backends.yaml("api.test", "").replace(ONE_TRY, "timeouts: { connect: 200ms }");
-    let weir = start(&backends, &names, &yaml);
+    let more_tries = |config: Config, way: &&str| {
+        let route = format!("routes.{way}");
+        config.without(&format!("{route}.retry")).set(&route, "timeouts: { connect: 200ms }")
+    };
+    let config = WAYS.iter().fold(backends.config("api.test", ""), more_tries);
+    let weir = start(&backends, &names, &config);
     let mut client = Client::connect(weir.web());
     for way in WAYS {
         for turn in 0..3 {
@@ -212,8 +205,8 @@ fn probes_try_all_addresses_of_a_name() {
     let backends = Backends::start();
     let names = Names::new(&[("api.test", "::1 127.0.0.9 127.0.0.1")]);
     for check in ["tcp: {}", "http: { path: /fails }"] {
-        let health = format!("health_check: {{ {check}, interval: 1s, timeout: 1s, rise: 1, fall: 1 }},");
-        let weir = start(&backends, &names, &backends.yaml("api.test", &health));
+        let health = ["health_check: { ", check, ", interval: 1s, timeout: 1s, rise: 1, fall: 1 }"].concat();
+        let weir = start(&backends, &names, &backends.config("api.test", &health));
         WAYS.iter().for_each(|way| weir.wait_for_state(way, "up"));
         each_way_serves(&weir, check);
         assert_eq!(weir.sum(&["weir_backend_checks_total", "fail"]), 0.0, "{check}");
@@ -223,10 +216,10 @@ fn probes_try_all_addresses_of_a_name() {
 #[test]
 fn a_set_of_addresses_that_changes_is_followed() {
     let backends = Backends::start();
-    let health = "health_check: { tcp: {}, interval: 1s, timeout: 1s, rise: 1, fall: 1 },";
+    let health = "health_check: { tcp: {}, interval: 1s, timeout: 1s, rise: 1, fall: 1 }";
     // Nothing listens at the first set: it is as if the name had moved.
     let names = Names::new(&[("api.test", "127.0.0.9 ::1")]);
-    let weir = start(&backends, &names, &backends.yaml("api.test", health));
+    let weir = start(&backends, &names, &backends.config("api.test", health));
     WAYS.iter().for_each(|way| weir.wait_for_state(way, "down"));
     names.set(&[("api.test", "127.0.0.9 ::1 127.0.0.1")]);
     WAYS.iter().for_each(|way| weir.wait_for_state(way, "up"));
@@ -239,16 +232,11 @@ fn a_set_of_addresses_that_changes_is_followed() {
 fn a_name_whose_addresses_all_refuse_is_a_fault_to_connect_and_goes_elsewhere() {
     let live = Origin::start(|request| Reply::new(200, &request.body));
     let names = Names::new(&[("api.test", "::1 127.0.0.9")]);
-    let yaml = format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ outlier: {{ consecutive: 100 }}, backends: [{{ name: dead, address: \"api.test:{}\" }}, {{ name: live, address: \"{}\" }}] }} }}",
-        live.address().port(),
-        live.address()
-    );
-    let env = names.env();
-    let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let weir = Weir::start_in(tempfile::tempdir().unwrap(), &yaml, &env);
-    eventually("the name resolves", || weir.stderr().contains("other addresses").then_some(()));
+    let dead = format!("api.test:{}", live.address().port());
+    let config =
+        Config::to_all(&[("dead", dead), ("live", live.to_string())]).set("upstreams.up.outlier.consecutive", 100);
+    let weir = Weir::start_with_env(tempfile::tempdir().unwrap(), config, names.env());
+    weir.wait_for_log("other addresses");
     let mut client = Client::connect(weir.web());
     assert!((0..6).all(|_| client.post("/", b"x").status == 200));
     weir.wait_for_at_least(&["weir_backend_attempts_total", "dead", "connect_error"], 3.0);
@@ -261,19 +249,15 @@ fn names_that_hang_in_the_systems_resolver_hold_up_nothing_else() {
     let mut known: Vec<_> = hanging.iter().map(|name| (name.as_str(), "hang")).collect();
     known.push(("api.test", "127.0.0.1"));
     let names = Names::new(&known);
-    let list: String = hanging.iter().map(|name| format!("{{ address: \"{name}:80\" }}, ")).collect();
-    let yaml = format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams:\n  up: {{ backends: [{list} {{ name: live, address: \"api.test:{}\" }}] }}\n",
-        live.address().port()
-    );
-    let env = names.env();
-    let env: Vec<_> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let mut weir = Weir::start_in(tempfile::tempdir().unwrap(), &yaml, &env);
-    eventually("the name resolves", || weir.stderr().contains("other addresses").then_some(()));
+    let mut backends: Vec<_> =
+        hanging.iter().map(|name| (name.trim_end_matches(".test"), format!("{name}:80"))).collect();
+    backends.push(("live", format!("api.test:{}", live.address().port())));
+    let config = Config::to_all(&backends);
+    let mut weir = Weir::start_with_env(tempfile::tempdir().unwrap(), &config, names.env());
+    weir.wait_for_log("other addresses");
     assert_eq!(Client::connect(weir.web()).get("/").text(), "live");
-    assert!(weir.reload(&yaml.replace("up: {", "up: { keep_alive: 9s,")), "{}", weir.stderr());
-    eventually("the deadline is told", || weir.stderr().contains("does not answer in time").then_some(()));
+    assert!(weir.reload(config.set("upstreams.up.keep_alive", "9s")), "{}", weir.stderr());
+    weir.wait_for_log("does not answer in time");
     weir.signal(libc::SIGTERM);
     assert!(weir.wait().success());
 }

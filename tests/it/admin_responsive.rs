@@ -3,16 +3,16 @@
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
-use crate::support::child::fifo as make_fifo;
-use crate::support::{Origin, Pki, Weir, eventually, spare};
-use crate::tls::{config, folder};
+use crate::support::files::{fifo, folder, put};
+use crate::support::{Config, Origin, Pki, Weir, eventually, spare, stays};
 
 /// Puts a FIFO in place of a file: reading it takes until somebody writes.
 fn hang(path: &Path) {
-    let fifo = path.with_extension("fifo");
-    make_fifo(&fifo);
-    std::fs::rename(fifo, path).unwrap();
+    let pipe = path.with_extension("fifo");
+    fifo(&pipe);
+    std::fs::rename(pipe, path).unwrap();
 }
 
 /// Waits until Weir reads it, and holds it there; or until it has said that it does not read such files.
@@ -27,19 +27,17 @@ fn until_it_hangs(weir: &Weir, path: &Path) -> Option<File> {
 
 fn answers_everything(weir: &Weir) {
     // More than one turn of everything that runs once a second.
-    let until = std::time::Instant::now() + std::time::Duration::from_millis(2500);
-    while std::time::Instant::now() < until {
-        for path in ["/healthz", "/readyz", "/", "/api/v1/status", "/api/v1/config", "/metrics"] {
-            assert_eq!(weir.admin_get(path).status, 200, "{path}");
-        }
-    }
+    stays("every page answers", Duration::from_millis(2500), || {
+        let pages = ["/healthz", "/readyz", "/", "/api/v1/status", "/api/v1/config", "/metrics"];
+        pages.iter().all(|path| weir.admin_get(path).status == 200)
+    });
 }
 
 #[test]
 fn the_admin_api_answers_while_a_certificate_file_hangs() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let folder = folder(&[("a", &pki.issue(&["a.test"]))]);
-    let weir = Weir::start_in(folder, &config(&["a"], "", "", &origin), &[]);
+    let weir = Weir::start_in(folder, Config::to(&origin).certificates(&["a"]));
     let file = weir.config_file().with_file_name("a.pem");
     hang(&file);
     let held = until_it_hangs(&weir, &file);
@@ -52,16 +50,16 @@ fn the_admin_api_answers_while_a_certificate_file_hangs() {
 
 #[test]
 fn the_admin_api_answers_while_an_issued_certificate_hangs() {
-    let yaml = format!(
-        "server: {{ state_dir: state }}\nlisteners:\n  - {{ name: web, address: \"127.0.0.1:0\" }}\n\
-         \x20 - {{ name: tls, address: \"127.0.0.1:0\", tls: {{ acme: {{ names: [a.test.example], \
-         directory: \"https://{}/dir\", directory_ca: ca.pem }} }} }}\n\
-         routes: [{{ respond: {{ status: 204 }} }}]\n",
-        spare()
-    );
+    let directory = format!("https://{}/dir", spare());
+    let config = Config::new()
+        .set("server.state_dir", "state")
+        .listener("tls", "")
+        .set("listeners.tls.tls.acme", "names: [a.test.example], directory_ca: ca.pem")
+        .set("listeners.tls.tls.acme.directory", directory)
+        .route("all", "respond: { status: 204 }");
     let folder = tempfile::tempdir().unwrap();
-    crate::support::pki::put(folder.path(), "ca.pem", &Pki::new().ca());
-    let weir = Weir::start_in(folder, &yaml, &[]);
+    put(folder.path(), "ca.pem", &Pki::new().ca());
+    let weir = Weir::start_in(folder, config);
     weir.wait_for_at_least(&["weir_acme_orders_total"], 1.0);
     let state = weir.config_file().with_file_name("state").join("acme");
     let kept =
@@ -72,26 +70,20 @@ fn the_admin_api_answers_while_an_issued_certificate_hangs() {
     answers_everything(&weir);
     assert_eq!(weir.status()["acme"][0]["name"], "a.test.example");
     drop(held);
-    eventually("it is moved aside", || (!file.exists()).then_some(()));
+    eventually("it is moved aside", || !file.exists());
 }
 
 #[test]
 fn a_reload_does_not_wait_for_a_file_of_the_configuration_before() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let folder = folder(&[("a", &pki.issue(&["a.test"]))]);
-    crate::support::pki::put(folder.path(), "ca.pem", &pki.ca());
-    let yaml = |tls: &str| {
-        format!(
-            "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ upstream: up }}]\n\
-             upstreams: {{ up: {{ {tls}backends: [{{ address: \"{}\" }}] }} }}\n",
-            origin.address()
-        )
-    };
-    let weir = Weir::start_in(folder, &yaml("tls: { server_name: a.test, ca: ca.pem }, "), &[]);
+    put(folder.path(), "ca.pem", &pki.ca());
+    let plain = Config::to(&origin);
+    let weir = Weir::start_in(folder, plain.clone().set("upstreams.up.tls", "server_name: a.test, ca: ca.pem"));
     let file = weir.config_file().with_file_name("ca.pem");
     hang(&file);
     let held = until_it_hangs(&weir, &file);
-    assert!(weir.reload(&yaml("")));
+    assert!(weir.reload(plain));
     answers_everything(&weir);
     drop(held);
 }

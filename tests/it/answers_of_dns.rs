@@ -4,21 +4,21 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use crate::support::zone::{A, CNAME, FORMERR, NO_ERROR, Question, Record, SRV, serve};
-use crate::support::{Client, Origin, Weir, eventually};
+use crate::support::scripted_dns::{A, CNAME, FORMERR, NO_ERROR, Question, Record, SRV, serve};
+use crate::support::{Client, Config, Origin, Weir, eventually};
 
 /// An upstream that asks this server.
 fn weir(dns: SocketAddr, discover: &str) -> Weir {
-    Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ balance: weighted_round_robin, discover: {{ {discover}, resolver: \"{dns}\", min_ttl: 200ms, max_ttl: 500ms }} }} }}"
-    ))
+    let config = Config::new()
+        .route("all", "upstream: up")
+        .set("upstreams.up.balance", "weighted_round_robin")
+        .set("upstreams.up.discover", discover)
+        .set("upstreams.up.discover", format!("resolver: \"{dns}\", min_ttl: 200ms, max_ttl: 500ms"));
+    Weir::start(config)
 }
 
 fn serves(weir: &Weir) {
-    eventually(&format!("200; {}", weir.status()), || {
-        (Client::connect(weir.web()).get("/").status == 200).then_some(())
-    });
+    eventually(&format!("200; {}", weir.status()), || Client::connect(weir.web()).get("/").status == 200);
 }
 
 /// The address of 127.0.0.1 for this question.
@@ -80,7 +80,7 @@ fn aliases_in_a_circle_end() {
         (NO_ERROR, vec![Record::alias(&question.name, target)])
     });
     let weir = weir(dns, "srv: _a.zone.test");
-    eventually("the failure is told", || weir.stderr().contains("discovery fails").then_some(()));
+    weir.wait_for_log("discovery fails");
     assert_eq!(Client::connect(weir.web()).get("/").status, 503);
 }
 

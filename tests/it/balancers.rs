@@ -1,22 +1,19 @@
 //! The balancers that go by chance, latency or a key; tiers, slow start, and the panic threshold.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
-use crate::support::{Client, Origin, Reply, Weir, eventually};
+use crate::support::{Client, Config, Origin, Reply, Weir, eventually, stays};
 
-/// With these keys of the upstream; backends are named by their place, and take further keys.
-fn document(settings: &str, backends: &[(&Origin, &str)]) -> String {
-    let backend = |(n, (origin, keys)): (usize, &(&Origin, &str))| {
-        format!("    - {{ name: b{n}, address: \"{}\"{keys} }}\n", origin.address())
+/// Backends called `b0`, `b1`…, each with settings, of an upstream with these settings.
+fn document(settings: &str, backends: &[(&Origin, &str)]) -> Config {
+    let config = Config::new().without_access_log().route("all", "upstream: up").set("upstreams.up", settings);
+    let add = |config: Config, (n, (origin, settings)): (usize, &(&Origin, &str))| {
+        config.backend(&format!("up.b{n}"), origin, settings)
     };
-    let list: String = backends.iter().enumerate().map(backend).collect();
-    format!(
-        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up }}]\nupstreams:\n  up:\n    {settings}\n    backends:\n{list}"
-    )
+    backends.iter().enumerate().fold(config, add)
 }
 
 fn plain(origins: &[Origin]) -> Vec<(&Origin, &'static str)> {
@@ -51,8 +48,8 @@ fn counts(origins: &[Origin]) -> Vec<usize> {
 fn random_and_p2c_meet_their_weights() {
     for balance in ["random", "p2c"] {
         let origins = named(3);
-        let backends = [(&origins[0], ", weight: 5"), (&origins[1], ", weight: 3"), (&origins[2], ", weight: 2")];
-        let weir = Weir::start(&document(&format!("balance: {balance}"), &backends));
+        let backends = [(&origins[0], "weight: 5"), (&origins[1], "weight: 3"), (&origins[2], "weight: 2")];
+        let weir = Weir::start(document(&format!("balance: {balance}"), &backends));
         load(&weir, 1, 2_000);
         let counts = counts(&origins);
         for (count, expected) in counts.iter().zip([1_000_usize, 600, 400]) {
@@ -62,10 +59,10 @@ fn random_and_p2c_meet_their_weights() {
 }
 
 #[test]
-fn peak_ewma_leaves_the_slow_one_alone() {
+fn peak_ewma_avoids_the_slow_backend() {
     let answer = |delay: u64| Origin::start(move |_| Reply::new(200, "x").after(Duration::from_millis(delay)));
     let origins = [answer(5), answer(5), answer(5), answer(50)];
-    let weir = Weir::start(&document("balance: peak_ewma\n    ewma: { decay: 10s }", &plain(&origins)));
+    let weir = Weir::start(document("balance: peak_ewma, ewma: { decay: 10s }", &plain(&origins)));
     load(&weir, 16, 100);
     let counts = counts(&origins);
     assert!(counts[3] * 20 < 1_600, "{counts:?}");
@@ -73,11 +70,11 @@ fn peak_ewma_leaves_the_slow_one_alone() {
 }
 
 #[test]
-fn one_that_fails_at_once_gets_no_more_than_its_share() {
+fn a_backend_that_fails_fast_gets_no_more_than_its_share() {
     for balance in ["least_connections", "p2c", "peak_ewma"] {
         let good = || Origin::start(|_| Reply::new(200, "x").after(Duration::from_millis(3)));
         let origins = [Origin::start(|_| Reply::new(500, "x")), good(), good(), good()];
-        let weir = Weir::start(&document(&format!("balance: {balance}"), &plain(&origins)));
+        let weir = Weir::start(document(&format!("balance: {balance}"), &plain(&origins)));
         load(&weir, 16, 50);
         let counts = counts(&origins);
         assert!(counts[0] <= 200, "{balance}: {counts:?}");
@@ -86,19 +83,19 @@ fn one_that_fails_at_once_gets_no_more_than_its_share() {
 }
 
 #[test]
-fn one_that_hangs_up_draws_no_traffic_either() {
+fn a_backend_that_hangs_up_attracts_no_traffic() {
     let good = || Origin::start(|_| Reply::new(200, "x").after(Duration::from_millis(3)));
     let origins = [Origin::raw(drop), good(), good(), good()];
-    let weir = Weir::start(&document("balance: least_connections", &plain(&origins)));
+    let weir = Weir::start(document("balance: least_connections", &plain(&origins)));
     load(&weir, 8, 50);
     assert!(origins[0].connections() <= 100, "{}", origins[0].connections());
 }
 
 #[test]
-fn a_key_has_its_backend_and_only_those_of_one_that_leaves_move() {
+fn a_hash_key_moves_only_if_its_backend_leaves() {
     let origins = named(4);
-    let settings = "balance: consistent_hash\n    hash: { header: x-user }";
-    let weir = Weir::start(&document(settings, &plain(&origins)));
+    let settings = "balance: consistent_hash, hash: { header: x-user }";
+    let weir = Weir::start(document(settings, &plain(&origins)));
     let ask = || -> Vec<String> {
         let mut client = Client::connect(weir.web());
         let mut get = |n: usize| client.get_with("/", &[("Host", "a"), ("X-User", &format!("u{n}"))]).text();
@@ -108,7 +105,7 @@ fn a_key_has_its_backend_and_only_those_of_one_that_leaves_move() {
     assert_eq!(before, ask());
     let share = |name: &str| before.iter().filter(|answer| *answer == name).count();
     assert!((0..4).all(|n| (20..90).contains(&share(&n.to_string()))), "{before:?}");
-    assert!(weir.reload(&document(settings, &plain(&origins[..3]))));
+    assert!(weir.reload(document(settings, &plain(&origins[..3]))));
     let after = ask();
     for (before, after) in before.iter().zip(&after) {
         assert!(before == after || before == "3", "{before} moved to {after}");
@@ -125,8 +122,8 @@ fn every_kind_of_key_is_read_from_the_request() {
         ("host: {}", "/", "Host"),
         ("client: {}", "/", "X-None"),
     ] {
-        let settings = format!("balance: consistent_hash\n    hash: {{ {hash} }}");
-        let weir = Weir::start(&document(&settings, &plain(&origins)));
+        let settings = ["balance: consistent_hash, hash: { ", hash, " }"].concat();
+        let weir = Weir::start(document(&settings, &plain(&origins)));
         let mut client = Client::connect(weir.web());
         let mut get = |n: usize| {
             let target = if field == "X-None" && hash != "client: {}" { format!("{path}{n}") } else { path.to_owned() };
@@ -154,25 +151,14 @@ fn a_hot_key_is_shared_beyond_the_load_factor() {
             Reply::new(200, "x")
         })
     });
-    let settings = "balance: consistent_hash\n    hash: { path: {}, load_factor: 1.5 }";
-    let weir = Weir::start(&document(settings, &plain(&origins)));
+    let settings = "balance: consistent_hash, hash: { path: {}, load_factor: 1.5 }";
+    let weir = Weir::start(document(settings, &plain(&origins)));
     for round in 1..=20 {
         load(&weir, 16, 1);
         let counts = counts(&origins);
         // None has more than ceil(1.5 · 16 / 4) = 6 of sixteen, so three at least take part.
         assert!(counts.iter().all(|count| *count <= 6 * round), "{counts:?}");
     }
-}
-
-/// Answers its name, and its health check by what is set.
-fn switchable(name: &'static str) -> (Origin, Arc<AtomicU16>) {
-    let health = Arc::new(AtomicU16::new(200));
-    let answer = Arc::clone(&health);
-    let origin = Origin::start(move |request| match request.target.as_str() {
-        "/healthz" => Reply::new(answer.load(Ordering::Acquire), name),
-        _ => Reply::new(200, name),
-    });
-    (origin, health)
 }
 
 const CHECK: &str = "health_check: { http: { path: /healthz }, interval: 50ms, timeout: 50ms }";
@@ -184,8 +170,8 @@ fn share_of(weir: &Weir, name: &str, requests: usize) -> usize {
 
 #[test]
 fn the_next_tier_takes_over_and_gives_back() {
-    let ((a, health), (b, _)) = (switchable("a"), switchable("b"));
-    let weir = Weir::start(&document(CHECK, &[(&a, ""), (&b, ", tier: 1")]));
+    let ((a, health), (b, _)) = (Origin::with_health("a"), Origin::with_health("b"));
+    let weir = Weir::start(document(CHECK, &[(&a, ""), (&b, "tier: 1")]));
     weir.wait_for_state("b0", "up");
     assert_eq!(share_of(&weir, "a", 20), 20);
     health.store(503, Ordering::Release);
@@ -199,9 +185,9 @@ fn the_next_tier_takes_over_and_gives_back() {
 
 #[test]
 fn the_next_tier_takes_a_share_when_too_little_is_up() {
-    let ((a, health), (b, _), (c, _)) = (switchable("a"), switchable("b"), switchable("c"));
-    let settings = format!("tier_min_up: 100%\n    {CHECK}");
-    let weir = Weir::start(&document(&settings, &[(&a, ""), (&b, ""), (&c, ", tier: 7")]));
+    let ((a, health), (b, _), (c, _)) = (Origin::with_health("a"), Origin::with_health("b"), Origin::with_health("c"));
+    let settings = format!("tier_min_up: 100%, {CHECK}");
+    let weir = Weir::start(document(&settings, &[(&a, ""), (&b, ""), (&c, "tier: 7")]));
     for backend in ["b0", "b1", "b2"] {
         weir.wait_for_state(backend, "up");
     }
@@ -214,9 +200,10 @@ fn the_next_tier_takes_a_share_when_too_little_is_up() {
 
 #[test]
 fn below_the_panic_threshold_all_are_tried_and_it_is_counted() {
-    let ((a, _), (b, health), (c, also)) = (switchable("a"), switchable("b"), switchable("c"));
-    let settings = format!("panic_threshold: 50%\n    {CHECK}");
-    let weir = Weir::start(&document(&settings, &[(&a, ""), (&b, ""), (&c, "")]));
+    let ((a, _), (b, health), (c, also)) =
+        (Origin::with_health("a"), Origin::with_health("b"), Origin::with_health("c"));
+    let settings = format!("panic_threshold: 50%, {CHECK}");
+    let weir = Weir::start(document(&settings, &[(&a, ""), (&b, ""), (&c, "")]));
     for (backend, health) in [("b1", health), ("b2", also)] {
         weir.wait_for_state(backend, "up");
         assert_eq!(weir.metric("weir_upstream_fail_open_total{upstream=\"up\"}"), 0.0);
@@ -229,10 +216,10 @@ fn below_the_panic_threshold_all_are_tried_and_it_is_counted() {
 }
 
 #[test]
-fn one_that_comes_up_later_grows_to_its_weight() {
-    let ((a, _), (b, health)) = (switchable("a"), switchable("b"));
-    let settings = format!("slow_start: 2s\n    {CHECK}");
-    let weir = Weir::start(&document(&settings, &[(&a, ""), (&b, "")]));
+fn a_backend_that_comes_up_later_ramps_up_to_its_weight() {
+    let ((a, _), (b, health)) = (Origin::with_health("a"), Origin::with_health("b"));
+    let settings = format!("slow_start: 2s, {CHECK}");
+    let weir = Weir::start(document(&settings, &[(&a, ""), (&b, "")]));
     for backend in ["b0", "b1"] {
         weir.wait_for_state(backend, "up");
     }
@@ -240,7 +227,7 @@ fn one_that_comes_up_later_grows_to_its_weight() {
     assert_eq!(effective(), 1.0, "nobody is held back at the start");
     health.store(503, Ordering::Release);
     weir.wait_for_state("b1", "down");
-    std::thread::sleep(Duration::from_secs(2));
+    stays("no share for b1 while it is down", Duration::from_secs(2), || weir.sum(&["weir_backend_up{", "b1"]) == 0.0);
     health.store(200, Ordering::Release);
     weir.wait_for_state("b1", "up");
     let (weight, share) = (effective(), share_of(&weir, "b", 40));
@@ -248,6 +235,6 @@ fn one_that_comes_up_later_grows_to_its_weight() {
     assert!((1..=14).contains(&share), "{share} of 40");
     let status = &weir.status()["upstreams"][0]["backends"][1];
     assert!(status["effective_weight"].as_f64() < Some(1.0) && status["weight"] == 1, "{status}");
-    eventually("it has grown", || (effective() == 1.0).then_some(()));
+    eventually("it has grown", || effective() == 1.0);
     assert_eq!(share_of(&weir, "b", 40), 20);
 }

@@ -1,22 +1,15 @@
 //! Who gets which request, and that every count comes down again.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::{Client, Origin, Reply, Weir};
+use crate::support::{Client, Config, Gate, Origin, Reply, Weir, eventually};
 
 fn weir(balance: &str, backends: &[(&str, &Origin, u16)]) -> Weir {
-    let list: String = backends
-        .iter()
-        .map(|(name, origin, weight)| {
-            format!("    - {{ name: {name}, address: \"{}\", weight: {weight} }}\n", origin.address())
-        })
-        .collect();
-    Weir::start(&format!(
-        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams:\n  up:\n    balance: {balance}\n    backends:\n{list}"
-    ))
+    let config = Config::new().without_access_log().route("all", "upstream: up").set("upstreams.up.balance", balance);
+    let add = |config: Config, (name, origin, weight): &(&str, &Origin, u16)| {
+        config.backend(&format!("up.{name}"), origin, format!("weight: {weight}"))
+    };
+    Weir::start(backends.iter().fold(config, add))
 }
 
 fn count(answers: &[String], name: &str) -> usize {
@@ -51,25 +44,19 @@ fn weighted_round_robin_meets_its_weights_exactly_and_never_in_a_burst() {
 
 #[test]
 fn least_connections_avoids_the_backend_that_is_busy() {
-    let release = Arc::new(AtomicBool::new(false));
-    let held = Arc::clone(&release);
-    let slow = Origin::start(move |_| {
-        while !held.load(Ordering::Acquire) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Reply::new(200, "slow")
-    });
+    let gate = Gate::default();
+    let slow = gate.origin();
     let fast = Origin::named("fast");
     let weir = weir("least_connections", &[("slow", &slow, 1), ("fast", &fast, 1)]);
     let mut stuck = Client::connect(weir.web());
     stuck.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    crate::support::eventually("one request is stuck", || (slow.requests().len() == 1).then_some(()));
+    eventually("one request is stuck", || slow.requests().len() == 1);
     let mut client = Client::connect(weir.web());
     for _ in 0..50 {
         assert_eq!(client.get("/").text(), "fast");
     }
     weir.wait_for(&["weir_backend_in_flight", "slow"], 1.0);
-    release.store(true, Ordering::Release);
+    gate.open();
     weir.wait_for(&["weir_backend_in_flight"], 0.0);
 }
 

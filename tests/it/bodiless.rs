@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use http::Request;
 
-use crate::support::grpc::run;
+use crate::support::http2::run;
 use crate::support::tls::open;
-use crate::support::{Client, KINDS, Kind, Origin, Weir, exchange, spare};
+use crate::support::{Client, Config, EDGE, KINDS, Kind, LISTENER_TLS, Weir, exchange, spare};
 
 #[test]
 fn a_1_0_client_gets_no_chunks_from_any_backend() {
@@ -29,21 +29,15 @@ fn a_1_0_client_gets_no_chunks_from_any_backend() {
 }
 
 fn refusing() -> Weir {
-    let origin = Origin::named("a");
-    let (folder, _) = crate::support::EDGE.files();
-    let yaml = format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\", limits: {{ headers: 20 }} }},\n\
-         \x20 {{ name: secure, address: \"127.0.0.1:0\"{} }}, {{ name: sent, address: \"127.0.0.1:0\", redirect_https: true }}]\n\
-         routes:\n\
-         - {{ name: fixed, match: {{ path: /fixed }}, respond: {{ status: 200, body: some text }} }}\n\
-         - {{ name: moved, match: {{ path: /moved }}, redirect: {{ to: \"/fixed\", status: 308 }} }}\n\
-         - {{ name: dead, match: {{ path: /dead }}, upstream: dead }}\n\
-         upstreams: {{ dead: {{ backends: [{{ address: \"{}\" }}] }} }}",
-        crate::support::EDGE.listener(),
-        spare(),
-    );
-    drop(origin);
-    Weir::start_in(folder, &yaml, &[])
+    let config = Config::new()
+        .set("listeners.web.limits.headers", 20)
+        .listener("secure", LISTENER_TLS)
+        .listener("sent", "redirect_https: true")
+        .route("fixed", "match: { path: /fixed }, respond: { status: 200, body: some text }")
+        .route("moved", "match: { path: /moved }, redirect: { to: \"/fixed\", status: 308 }")
+        .route("dead", "match: { path: /dead }, upstream: dead")
+        .upstream("dead", &[("dead", spare())]);
+    Weir::start_in(EDGE.files().0, config)
 }
 
 /// A HEAD request over HTTP/2: its status, its length, and what came of a body, in frames.
@@ -116,7 +110,7 @@ fn head_that_is_refused_at_the_listener_gets_a_header_alone() {
 
 #[test]
 fn head_whose_time_is_over_gets_a_header_alone() {
-    let weir = Kind::Own.weir_with(", timeouts: { body: 300ms }", "");
+    let weir = Kind::Own.weir_with("timeouts: { body: 300ms }", "");
     let answer = exchange(weir.web(), "HEAD /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 408 ") && answer.ends_with("\r\n\r\n"), "{answer}");
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::support::child::send_signal;
-use crate::support::echo::Manners;
-use crate::support::{Client, Echo, Weir, eventually, size};
+use crate::support::echo::Faults;
+use crate::support::{Client, Config, Echo, Weir, eventually, size};
 
 /// Where the process of a backend listens, and what it is called.
 const BACKEND: &str = "WEIR_TEST_BACKEND";
@@ -21,7 +21,7 @@ const READ: Duration = Duration::from_millis(500);
 fn a_backend_in_a_process_of_its_own() {
     let Ok(what) = std::env::var(BACKEND) else { return };
     let (address, name) = what.split_once(' ').unwrap();
-    let echo = Echo::start_on(address.parse().unwrap(), name, Manners::default());
+    let echo = Echo::start_on(address.parse().unwrap(), name, Faults::default());
     println!("\nlistening {}", echo.address());
     let _ = std::io::stdin().read_line(&mut String::new());
 }
@@ -118,7 +118,7 @@ impl Load {
     /// Lets some more requests through, so that what has just happened had its effect.
     fn go_on(&self) {
         let goal = self.served.load(Ordering::Acquire) + 200;
-        eventually("more requests served", || (self.served.load(Ordering::Acquire) >= goal).then_some(()));
+        eventually("more requests served", || self.served.load(Ordering::Acquire) >= goal);
     }
 
     /// The requests that failed since the last call, and the longest that one took.
@@ -134,15 +134,15 @@ impl Load {
     }
 }
 
-fn before(backends: &[&Backend]) -> Weir {
-    let list: String =
-        backends.iter().map(|b| format!("{{ name: {}, address: \"{}\" }}, ", b.name, b.address)).collect();
-    Weir::start(&format!(
-        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up, timeouts: {{ connect: 300ms, read: 500ms }}, retry: {{ when: [connect, reset, timeout] }} }}]\n\
-         upstreams: {{ up: {{ balance: least_connections, outlier: off, backends: [{list}], \
-         health_check: {{ http: {{ path: /healthz }}, interval: 200ms, timeout: 200ms, rise: 3, fall: 2 }} }} }}"
-    ))
+fn before(backends: &[&Backend; 3]) -> Weir {
+    let config = Config::to_all(&backends.map(|backend| (backend.name, backend.address)))
+        .without_access_log()
+        .set("routes.all.timeouts", "connect: 300ms, read: 500ms")
+        .set("routes.all.retry.when", "[connect, reset, timeout]")
+        .set("upstreams.up", "balance: least_connections, outlier: off")
+        .set("upstreams.up.health_check.http.path", "/healthz")
+        .set("upstreams.up.health_check", "interval: 200ms, timeout: 200ms, rise: 3, fall: 2");
+    Weir::start(config)
 }
 
 fn passes(weir: &Weir, backend: &str) -> f64 {
@@ -155,7 +155,7 @@ fn is_back(weir: &Weir, load: &Load, backend: &str, passes_before: f64) {
     assert!(passes(weir, backend) - passes_before >= 3.0, "back before `rise` checks passed");
     let served = || weir.sum(&["weir_backend_requests_total", &format!("backend=\"{backend}\""), "2xx"]);
     let before = served();
-    eventually("it is given requests", || (served() > before).then_some(()));
+    eventually("it is given requests", || served() > before);
     load.go_on();
 }
 

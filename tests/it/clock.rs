@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::support::{Client, Origin, Reply, Weir, eventually};
+use crate::support::{Client, Config, Origin, Reply, Weir, eventually};
 
 /// A library that moves the wall clock of a process by the seconds that a file holds.
 const SHIM: &str = r#"
@@ -49,21 +49,15 @@ fn an_ejection_ends_in_time_although_the_wall_clock_is_set_back_an_hour() {
     let bad =
         Origin::start(move |_| if fails.load(Ordering::Acquire) { Reply::hang_up() } else { Reply::new(200, "a") });
     let good = Origin::named("b");
-    let yaml = format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ outlier: {{ consecutive: 3, eject: 2s }}, backends: [{{ name: a, address: \"{}\" }}, \
-         {{ name: b, address: \"{}\" }}] }} }}",
-        bad.address(),
-        good.address()
-    );
+    let config = Config::to_all(&[("a", &bad), ("b", &good)]).set("upstreams.up.outlier", "consecutive: 3, eject: 2s");
     let env = [("LD_PRELOAD", library.as_str()), ("CLOCK_STEP_FILE", step.to_str().unwrap())];
-    let weir = Weir::start_in(folder, &yaml, &env);
+    let weir = Weir::start_with_env(folder, config, env);
     let mut client = Client::connect(weir.web());
     assert!((0..20).all(|_| client.get("/").status == 200));
     weir.wait_for_state("a", "ejected");
     std::fs::write(&step, "-3600").unwrap();
     failing.store(false, Ordering::Release);
-    eventually("a is back after its trial", || (client.get("/").text() == "a").then_some(()));
+    eventually("a is back after its trial", || client.get("/").text() == "a");
     weir.wait_for_state("a", "up");
     assert!(weir.stdout().contains("\"time\":"), "the log goes by the wall clock");
 }

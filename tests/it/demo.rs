@@ -2,24 +2,19 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 
-use crate::support::child::send_signal;
+use crate::support::Client;
+use crate::support::child::Process;
 use crate::support::weir::command;
-use crate::support::{Client, DEADLINE};
 
 /// A running demo and what it has said up to the line that begins with `until`.
-fn start() -> (Child, BufReader<std::process::ChildStdout>, String) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_weir"))
-        .args(["demo", "--backends", "2", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+fn start() -> (Process, BufReader<std::process::ChildStdout>, String) {
+    let arguments = ["demo", "--backends", "2", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut demo = Process::start(&arguments, Stdio::null(), Stdio::null());
+    let mut stdout = BufReader::new(demo.0.stdout.take().unwrap());
     let said = read_to(&mut stdout, "Stop");
-    (child, stdout, said)
+    (demo, stdout, said)
 }
 
 fn read_to(from: &mut impl BufRead, until: &str) -> String {
@@ -36,8 +31,8 @@ fn address(said: &str, after: &str) -> SocketAddr {
 }
 
 #[test]
-fn what_the_demo_says_to_try_works() {
-    let (mut child, mut stdout, said) = start();
+fn the_commands_that_the_demo_prints_work() {
+    let (mut demo, mut stdout, said) = start();
     let web = address(&said, "POST http://");
     let mut client = Client::connect(web);
     let body = br#"{"name":"Ada"}"#;
@@ -62,16 +57,8 @@ fn what_the_demo_says_to_try_works() {
     let diff = command(&["diff", "-c", file, "--admin", &format!("http://{admin}")]);
     assert_eq!((diff.code, diff.stdout.as_str()), (Some(0), "no changes\n"));
 
-    send_signal(&child, libc::SIGINT);
-    let deadline = std::time::Instant::now() + DEADLINE;
-    let ended = loop {
-        match child.try_wait().unwrap() {
-            Some(status) => break status,
-            None => assert!(std::time::Instant::now() < deadline, "it does not end"),
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    };
-    assert_eq!(ended.code(), Some(0));
+    demo.signal(libc::SIGINT);
+    assert_eq!(demo.wait().code(), Some(0));
     assert!(!std::path::Path::new(file).exists(), "it leaves nothing behind");
 }
 

@@ -2,41 +2,34 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use crate::support::{Client, Origin, Pki, Reply, Weir, eventually};
+use crate::support::files::folder;
+use crate::support::{Client, Config, Gate, Origin, Pki, Reply, Weir, eventually};
 
 /// Of these clients may not have the last sixteen.
 const LIMIT: u32 = 80;
 
 /// `/slow` is answered once the gate is open, everything else at once.
-fn origins() -> ([Origin; 2], Arc<AtomicBool>) {
-    let open = Arc::new(AtomicBool::new(false));
-    let origins = [Arc::clone(&open), Arc::clone(&open)].map(|gate| {
+fn origins() -> ([Origin; 2], Gate) {
+    let gate = Gate::default();
+    let origins = [gate.clone(), gate.clone()].map(|gate| {
         Origin::start(move |request| {
-            while request.target == "/slow" && !gate.load(Ordering::Acquire) {
-                std::thread::sleep(Duration::from_millis(5));
+            if request.target == "/slow" {
+                gate.pass();
             }
             Reply::new(200, "fine")
         })
     });
-    (origins, open)
+    (origins, gate)
 }
 
-fn start(origins: &[Origin; 2], tls: &str) -> Weir {
-    let folder = tempfile::tempdir().unwrap();
-    Pki::new().issue(&["a.test"]).put(folder.path(), "a");
-    let yaml = format!(
-        "server: {{ threads: 2 }}\nlisteners:\n  - {{ name: web, address: \"127.0.0.1:0\", timeouts: {{ header: 60s, idle: 60s }} }}\n{tls}\
-         routes: [{{ name: all, upstream: up }}]\nupstreams:\n  up:\n    fail_open: false\n    outlier: {{ consecutive: 1 }}\n    \
-         health_check: {{ http: {{ path: /healthz }}, interval: 1s, timeout: 1s, fall: 1 }}\n    \
-         backends: [{{ name: a, address: \"{0}\" }}, {{ name: b, address: \"{1}\" }}]",
-        origins[0].address(),
-        origins[1].address()
-    );
-    Weir::start_with_files(folder, &yaml, LIMIT)
+fn start(origins: &[Origin; 2], more: impl Fn(Config) -> Config) -> Weir {
+    let config = Config::to_all(&[("a", &origins[0]), ("b", &origins[1])])
+        .set("server.threads", 2)
+        .set("listeners.web.timeouts", "header: 60s, idle: 60s")
+        .set("upstreams.up", "fail_open: false, outlier: { consecutive: 1 }")
+        .set("upstreams.up.health_check", "http: { path: /healthz }, interval: 1s, timeout: 1s, fall: 1");
+    Weir::start_with_files(folder(&[("a", &Pki::new().issue(&["a.test"]))]), more(config), LIMIT)
 }
 
 /// More clients than there are descriptors for.
@@ -53,7 +46,7 @@ fn slow(weir: &Weir) -> TcpStream {
     stream
 }
 
-fn nobody_was_blamed(weir: &Weir) {
+fn no_backend_was_blamed(weir: &Weir) {
     let log = weir.stderr();
     assert!(!log.contains("backend is down") && !log.contains("eject"), "{log}");
     assert_eq!(weir.sum(&["weir_backend_checks_total", "fail"]), 0.0);
@@ -64,7 +57,7 @@ fn nobody_was_blamed(weir: &Weir) {
 #[test]
 fn idle_clients_leave_descriptors_for_backends() {
     let (origins, _) = origins();
-    let weir = start(&origins, "");
+    let weir = start(&origins, |config| config);
     weir.wait_for(&["weir_backend_up"], 2.0);
     let mut first = Client::connect(weir.web());
     assert_eq!(first.get("/").status, 200);
@@ -73,14 +66,13 @@ fn idle_clients_leave_descriptors_for_backends() {
     let passed = weir.sum(&["weir_backend_checks_total", "pass"]);
     weir.wait_for_at_least(&["weir_backend_checks_total", "pass"], passed + 3.0);
     assert!(weir.stderr().contains("a connection was refused: weir itself lacks something"), "{}", weir.stderr());
-    nobody_was_blamed(&weir);
+    no_backend_was_blamed(&weir);
 }
 
 #[test]
-fn what_weir_lacks_is_no_backends_fault() {
-    let (origins, open) = origins();
-    let tls = "  - { name: tls, address: \"127.0.0.1:0\", tls: { certificates: [{ cert: a.pem, key: a.key }] } }\n";
-    let weir = start(&origins, tls);
+fn missing_descriptors_are_not_blamed_on_backends() {
+    let (origins, gate) = origins();
+    let weir = start(&origins, |config| config.listener("tls", "tls: { certificates: [{ cert: a.pem, key: a.key }] }"));
     weir.wait_for(&["weir_backend_up"], 2.0);
     let mut crowd = crowd(&weir);
     // More than may wait for a backend, among those who got in.
@@ -88,39 +80,38 @@ fn what_weir_lacks_is_no_backends_fault() {
     for client in clients.iter_mut() {
         client.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
     }
-    let told = |what: &str| eventually(what, || weir.stderr().contains(what).then_some(()));
-    told("a backend could not be tried: weir itself lacks something");
+    weir.wait_for_log("a backend could not be tried: weir itself lacks something");
     // Those who were told so have left; others take their places, until probes find none either.
     let mut more = Vec::new();
     eventually("probes find no descriptor", || {
         more.push(slow(&weir));
-        weir.stderr().contains("backends cannot be probed; the last verdicts stay").then_some(())
+        weir.stderr().contains("backends cannot be probed; the last verdicts stay")
     });
     Pki::new().issue(&["a.test"]).put(weir.config_file().parent().unwrap(), "a");
     eventually("the watcher finds none", || {
         more.push(slow(&weir));
-        weir.stderr().contains("certificates cannot be looked into; that is tried again").then_some(())
+        weir.stderr().contains("certificates cannot be looked into; that is tried again")
     });
-    open.store(true, Ordering::Release);
+    gate.open();
     let statuses: Vec<_> = clients.iter_mut().map(|client| client.response("GET").status).collect();
     let ours = statuses.iter().filter(|status| **status == 500).count();
     assert!(ours > 0 && statuses.iter().all(|status| [200, 500].contains(status)), "{statuses:?}");
     drop((crowd, more));
-    told("renewed from its files");
+    weir.wait_for_log("renewed from its files");
     assert!(!weir.stderr().contains("changed on disk"), "{}", weir.stderr());
     assert_eq!(weir.sum(&["weir_tls_certificate_reloads_total", "rejected"]), 0.0);
     assert!(weir.sum(&["weir_faults_total", "\"internal\""]) >= ours as f64);
     assert_eq!(weir.sum(&["weir_faults_total", "\"connect\""]), 0.0);
-    nobody_was_blamed(&weir);
+    no_backend_was_blamed(&weir);
     assert_eq!(Client::connect(weir.web()).get("/").status, 200);
 }
 
 #[test]
-fn too_few_to_start_is_an_error_and_no_panic() {
+fn too_few_descriptors_to_start_is_an_error_and_no_panic() {
     for limit in [8, 10, 12, 14, 18] {
         let folder = tempfile::tempdir().unwrap();
-        let yaml = "listeners: [{ name: web, address: \"127.0.0.1:0\" }]\nroutes: [{ respond: { status: 204 } }]";
-        let ended = Weir::ended_with_files(folder, yaml, limit);
+        let config = Config::new().route("all", "respond: { status: 204 }");
+        let ended = Weir::start_and_end_with_files(&folder, config, limit);
         let said = ended.stdout + &ended.stderr;
         assert_eq!(ended.code, Some(1), "{limit}: {said}");
         assert!(said.contains("Too many open files") && !said.contains("panic"), "{limit}: {said}");

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::dns::ZONE;
-use crate::support::echo::Manners;
+use crate::support::echo::Faults;
 use crate::support::weir::command;
-use crate::support::{Client, Dns, Echo, Origin, Reply, Weir, busy, eventually, size};
+use crate::support::{Client, Config, Dns, Echo, Gate, Weir, busy, eventually, size, stays};
 
 /// 127.0.0.N: all of them are this machine.
 fn ip(n: u8) -> IpAddr {
@@ -25,29 +25,29 @@ fn ips(last: &[u8]) -> Vec<IpAddr> {
 /// Echoes at 127.0.0.1 to 127.0.0.N, all on one port.
 fn echoes(count: u8) -> (Vec<Option<Echo>>, u16) {
     eventually("one port at all addresses", || {
-        let first = Echo::start("1", Manners::default());
+        let first = Echo::start("1", Faults::default());
         let port = first.address().port();
         let free = |n: u8| std::net::TcpListener::bind((ip(n), port)).is_ok();
         (2..=count).all(free).then(|| {
-            let rest = (2..=count).map(|n| Echo::start_on((ip(n), port).into(), &n.to_string(), Manners::default()));
+            let rest = (2..=count).map(|n| Echo::start_on((ip(n), port).into(), &n.to_string(), Faults::default()));
             (std::iter::once(first).chain(rest).map(Some).collect(), port)
         })
     })
 }
 
-fn yaml(upstream: &str) -> String {
-    format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up }}]\nupstreams: {{ up: {{ {upstream} }} }}\n"
-    )
+fn config(upstream: &str) -> Config {
+    Config::new().route("all", "upstream: up").set("upstreams.up", upstream)
 }
 
-/// What asks this server for `api.zone.test`, often.
-fn by_name(dns: &Dns, port: u16) -> String {
-    format!(
-        "discover: {{ dns: api.{ZONE}, port: {port}, resolver: \"{}\", min_ttl: 200ms, max_ttl: 500ms }}",
-        dns.address()
-    )
+/// What asks this server often, for this.
+fn discover(dns: &Dns, what: &str) -> Config {
+    let resolver = format!("resolver: \"{}\", min_ttl: 200ms, max_ttl: 500ms", dns.address());
+    config("").set("upstreams.up.discover", what).set("upstreams.up.discover", resolver)
+}
+
+/// What asks this server for `api.zone.test`.
+fn by_name(dns: &Dns, port: u16) -> Config {
+    discover(dns, &format!("dns: api.{ZONE}, port: {port}"))
 }
 
 /// The backends' addresses, in order.
@@ -59,16 +59,11 @@ fn listed(weir: &Weir) -> Vec<String> {
 
 fn wait_for_list(weir: &Weir, addresses: &[SocketAddr]) {
     let wanted: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-    eventually(&format!("{wanted:?}; {}", weir.status()), || (listed(weir) == wanted).then_some(()));
+    eventually(&format!("{wanted:?}; {}", weir.status()), || listed(weir) == wanted);
 }
 
 fn error(weir: &Weir) -> Option<String> {
     weir.status()["upstreams"][0]["discovery"]["error"].as_str().map(str::to_owned)
-}
-
-fn weir_says(weir: &Weir, arguments: &[&str]) -> (i32, String) {
-    let output = command(&[arguments, &["--admin", &format!("http://{}", weir.admin())]].concat());
-    (output.code.unwrap(), output.stdout)
 }
 
 /// A zone that loses one address, swaps another, and then stops answering, under load.
@@ -76,10 +71,10 @@ fn a_zone_in_trouble(clients: usize, silence: Duration) {
     let (mut origins, port) = echoes(4);
     let at = |n: u8| SocketAddr::new(ip(n), port);
     let dns = Dns::start(&[("api", &ips(&[1, 2, 3]))]);
-    let check = "health_check: { tcp: {}, interval: 200ms, timeout: 200ms }";
-    let weir = Weir::start(&yaml(&format!("{}, {check}", by_name(&dns, port))));
+    let check = "tcp: {}, interval: 200ms, timeout: 200ms";
+    let weir = Weir::start(by_name(&dns, port).set("upstreams.up.health_check", check));
     wait_for_list(&weir, &[at(1), at(2), at(3)]);
-    eventually("ready", || (weir.admin_get("/readyz").status == 200).then_some(()));
+    eventually("ready", || weir.admin_get("/readyz").status == 200);
     let stop = Arc::new(AtomicBool::new(false));
     let load = busy(weir.web(), clients, &stop);
     let started = Instant::now();
@@ -97,17 +92,18 @@ fn a_zone_in_trouble(clients: usize, silence: Duration) {
     weir.wait_for(&["127.0.0.2:"], 0.0);
     origins[1] = None;
 
-    dns.falls_silent();
+    dns.stop_answering();
     let silent = Instant::now();
     eventually("the silence is told", || error(&weir).filter(|error| error.contains("no answer")));
     let before = weir.sum(&["weir_requests_total"]);
-    std::thread::sleep(silence.saturating_sub(silent.elapsed()));
+    let last_good = [at(1).to_string(), at(4).to_string()];
+    stays("the last list", silence.saturating_sub(silent.elapsed()), || listed(&weir) == last_good);
     weir.wait_for_at_least(&["weir_requests_total"], before + 1.0);
-    assert_eq!(listed(&weir), [at(1).to_string(), at(4).to_string()]);
+    assert_eq!(listed(&weir), last_good);
     let failed = weir.sum(&["weir_upstream_discoveries_total", "failed"]);
     assert!(failed >= 1.0);
-    dns.speaks_again();
-    eventually("it answers again", || error(&weir).is_none().then_some(()));
+    dns.resume_answering();
+    eventually("it answers again", || error(&weir).is_none());
 
     stop.store(true, Ordering::Release);
     let served: usize = load.into_iter().map(|thread| thread.join().unwrap()).sum();
@@ -137,12 +133,12 @@ fn a_zone_that_falls_silent_for_a_minute_costs_no_request() {
 fn a_name_that_does_not_resolve_starts_unserved_and_serves_once_it_does() {
     let (_origins, port) = echoes(1);
     let dns = Dns::start(&[]);
-    let weir = Weir::start(&yaml(&by_name(&dns, port)));
-    eventually("ready, with nothing to wait for", || (weir.admin_get("/readyz").status == 200).then_some(()));
+    let weir = Weir::start(by_name(&dns, port));
+    eventually("ready, with nothing to wait for", || weir.admin_get("/readyz").status == 200);
     let refused = Client::connect(weir.web()).get("/");
     assert!(refused.status == 503 && refused.header("retry-after").is_some(), "{refused:?}");
     assert!(error(&weir).unwrap().contains("api.zone.test: has no address"), "{}", weir.status());
-    let (code, said) = weir_says(&weir, &["status"]);
+    let (code, said) = weir.status_and_output(&["status"]);
     assert!(code == 0 && said.contains("dns api.zone.test:") && said.contains("never"), "{said}");
     dns.set(&[("api", &ips(&[1]))]);
     wait_for_list(&weir, &[SocketAddr::new(ip(1), port)]);
@@ -158,19 +154,16 @@ fn a_name_that_does_not_resolve_starts_unserved_and_serves_once_it_does() {
 
 #[test]
 fn records_of_a_service_give_ports_weights_and_tiers() {
-    let [a, b, c] = ["a", "b", "c"].map(|name| Echo::start(name, Manners::default()));
+    let [a, b, c] = ["a", "b", "c"].map(|name| Echo::start(name, Faults::default()));
     let service = |target: &str, echo: &Echo, priority: u16, weight: u16| {
         format!("_http._tcp.{ZONE},{target}.{ZONE},{},{priority},{weight}", echo.address().port())
     };
     let hosts = [("one", &ips(&[1])[..]), ("two", &ips(&[1])[..])];
     let services = [service("one", &a, 10, 3), service("two", &b, 10, 1), service("two", &c, 20, 0)];
     let mut dns = Dns::start_with(&hosts, &services);
-    let discover = format!(
-        "discover: {{ srv: _http._tcp.{ZONE}, resolver: \"{}\", min_ttl: 200ms, max_ttl: 500ms }}",
-        dns.address()
-    );
-    let weir = Weir::start(&yaml(&format!("balance: weighted_round_robin, {discover}")));
-    eventually("three backends", || (listed(&weir).len() == 3).then_some(()));
+    let config = discover(&dns, &format!("srv: _http._tcp.{ZONE}"));
+    let weir = Weir::start(config.set("upstreams.up.balance", "weighted_round_robin"));
+    eventually("three backends", || listed(&weir).len() == 3);
     let mut client = Client::connect(weir.web());
     let answers = |client: &mut Client| -> String {
         (0..8).map(|_| client.get("/").header("x-backend").unwrap().to_owned()).collect()
@@ -183,73 +176,63 @@ fn records_of_a_service_give_ports_weights_and_tiers() {
 }
 
 #[test]
-fn an_address_that_goes_finishes_what_it_has_and_its_series_end() {
+fn a_removed_address_finishes_its_requests_and_its_series_end() {
     let (_origins, port) = echoes(1);
-    let held = Arc::new(AtomicBool::new(true));
-    let wait = Arc::clone(&held);
-    let slow = Origin::start_on((ip(2), port).into(), move |_| {
-        while wait.load(Ordering::Acquire) {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        Reply::new(200, "slow")
-    });
+    let gate = Gate::default();
+    let slow = gate.origin_on((ip(2), port).into());
     let dns = Dns::start(&[("api", &ips(&[1, 2]))]);
-    let config = yaml(&by_name(&dns, port));
-    let weir = Weir::start(&config);
+    let weir = Weir::start(by_name(&dns, port));
     wait_for_list(&weir, &[SocketAddr::new(ip(1), port), slow.address()]);
     let mut clients: Vec<_> = (0..2).map(|_| Client::connect(weir.web())).collect();
     clients.iter_mut().for_each(|client| client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
-    eventually("the slow one is under way", || (slow.requests().len() == 1).then_some(()));
+    eventually("the slow one is under way", || slow.requests().len() == 1);
     dns.set(&[("api", &ips(&[1]))]);
     wait_for_list(&weir, &[SocketAddr::new(ip(1), port)]);
     weir.wait_for(&["weir_backend_state{", "127.0.0.2:", "\"draining\""], 1.0);
     assert!(weir.stderr().contains(&format!("- {} (draining, 1 in flight)", slow.address())), "{}", weir.stderr());
-    held.store(false, Ordering::Release);
+    gate.open();
     let answers: BTreeSet<_> = clients.iter_mut().map(|client| client.response("GET").status).collect();
     assert_eq!(answers, [200].into());
-    eventually("its series are gone", || weir.scrape().keys().all(|name| !name.contains("127.0.0.2:")).then_some(()));
+    eventually("its series are gone", || weir.scrape().keys().all(|name| !name.contains("127.0.0.2:")));
 }
 
 #[test]
-fn what_was_found_survives_a_reload_and_an_operators_mark_survives_the_zone() {
+fn discovered_backends_survive_a_reload_and_a_drain_survives_their_return() {
     let (_origins, port) = echoes(3);
     let at = |n: u8| SocketAddr::new(ip(n), port);
     let dns = Dns::start(&[("api", &ips(&[1, 2]))]);
-    let config = yaml(&by_name(&dns, port));
+    let config = by_name(&dns, port);
     let weir = Weir::start(&config);
     wait_for_list(&weir, &[at(1), at(2)]);
     let drain = format!("up/{}", at(2));
-    assert_eq!(weir_says(&weir, &["drain", &drain]).0, 0);
+    assert_eq!(weir.status_and_output(&["drain", &drain]).0, 0);
     dns.set(&[("api", &ips(&[1]))]);
     wait_for_list(&weir, &[at(1)]);
     dns.set(&[("api", &ips(&[1, 2]))]);
     wait_for_list(&weir, &[at(1), at(2)]);
     weir.wait_for_state(&at(2).to_string(), "draining");
-    dns.falls_silent();
+    dns.stop_answering();
     // Another generation has them at once, with nobody to ask.
-    assert!(weir.reload(&config.replace("discover:", "keep_alive: 9s, discover:")), "{}", weir.stderr());
+    assert!(weir.reload(config.clone().set("upstreams.up.keep_alive", "9s")), "{}", weir.stderr());
     assert_eq!(listed(&weir), [at(1).to_string(), at(2).to_string()]);
     weir.wait_for_state(&at(2).to_string(), "draining");
     let mut client = Client::connect(weir.web());
     assert!((0..6).all(|_| client.get("/").header("x-backend") == Some("1")));
-    dns.speaks_again();
+    dns.resume_answering();
     dns.set(&[("api", &ips(&[1, 2, 3]))]);
     wait_for_list(&weir, &[at(1), at(2), at(3)]);
-    assert_eq!(weir_says(&weir, &["enable", &drain]).0, 0);
+    assert_eq!(weir.status_and_output(&["enable", &drain]).0, 0);
     let seen: BTreeSet<_> = (0..6).map(|_| client.get("/").header("x-backend").unwrap().to_owned()).collect();
     assert_eq!(seen.len(), 3);
     // A written backend beside those that are found, and then nothing that finds any.
-    assert!(weir.reload(
-        &config.replace("discover:", &format!("backends: [{{ name: own, address: \"{}\" }}], discover:", at(3)))
-    ));
+    assert!(weir.reload(config.backend("up.own", at(3), "")));
     wait_for_list(&weir, &[at(3), at(1), at(2)]);
-    assert!(weir.reload(&yaml(&format!("backends: [{{ address: \"{}\" }}]", at(1)))));
+    assert!(weir.reload(Config::to(at(1))));
     wait_for_list(&weir, &[at(1)]);
 }
 
 fn list(backends: &[(u8, u16, u16)]) -> String {
-    let entry =
-        |(n, port, weight): &(u8, u16, u16)| format!("- {{ address: \"{}:{port}\", weight: {weight} }}\n", ip(*n));
+    let entry = |(n, port, weight): &(u8, u16, u16)| format!("- address: {}:{port}\n  weight: {weight}\n", ip(*n));
     backends.iter().map(entry).collect()
 }
 
@@ -269,10 +252,10 @@ fn a_file_is_followed_and_a_bad_one_keeps_the_last_good_list() {
     let path = folder.path().to_owned();
     turn(&path, "v1", &list(&[(1, port, 1), (2, port, 3)]));
     symlink("data/backends.yaml", path.join("backends.yaml")).unwrap();
-    let config = yaml("balance: weighted_round_robin, discover: { file: backends.yaml }");
-    let weir = Weir::start_in(folder, &config, &[]);
+    let config = config("balance: weighted_round_robin, discover: { file: backends.yaml }");
+    let weir = Weir::start_in(folder, &config);
     assert_eq!(listed(&weir), [at(1).to_string(), at(2).to_string()], "from the first moment on");
-    turn(&path, "v2", &format!("[{{\"address\": \"{}\"}}, {{\"address\": \"{}\"}}]", at(2), at(3)));
+    turn(&path, "v2", &serde_json::json!([{ "address": at(2) }, { "address": at(3) }]).to_string());
     wait_for_list(&weir, &[at(2), at(3)]);
     assert_eq!(Client::connect(weir.web()).get("/").status, 200);
     let log = weir.stderr();
@@ -283,7 +266,7 @@ fn a_file_is_followed_and_a_bad_one_keeps_the_last_good_list() {
     turn(&path, "v3", "- { address: \"127.0.0.1:80\" }\n- { adress: nowhere }\n");
     let told = eventually("the problem is told", || error(&weir));
     assert!(told.contains("backends.yaml:2:5: backends[1].adress: "), "{told}");
-    eventually("and in the log", || weir.stderr().contains("backends.yaml:2:5: ").then_some(()));
+    weir.wait_for_log("backends.yaml:2:5: ");
     weir.wait_for_at_least(&["weir_upstream_discoveries_total", "failed"], 1.0);
     assert_eq!(listed(&weir), [at(2).to_string(), at(3).to_string()]);
     assert_eq!(Client::connect(weir.web()).get("/").status, 200);
@@ -293,7 +276,7 @@ fn a_file_is_followed_and_a_bad_one_keeps_the_last_good_list() {
 
     turn(&path, "v4", &list(&[(1, port, 1)]));
     wait_for_list(&weir, &[at(1)]);
-    eventually("all is well", || error(&weir).is_none().then_some(()));
+    eventually("all is well", || error(&weir).is_none());
     assert!(weir.reload(&config));
     assert_eq!(listed(&weir), [at(1).to_string()]);
 }

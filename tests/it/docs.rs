@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::support::{Client, Origin, Pki, Reply, Weir, eventually, spare};
+use crate::support::{Client, Config, Origin, Pki, Reply, Weir, eventually, spare};
 
 const PAGES: [&str; 5] =
     ["README.md", "docs/architecture.md", "docs/configuration.md", "docs/operations.md", "grafana/README.md"];
@@ -134,25 +134,24 @@ fn busy() -> Weir {
     let slow = Origin::start(|_| Reply::new(200, "slow").after(Duration::from_millis(300)));
     let nobody = spare();
     let pki = Pki::new();
-    let folder = crate::tls::folder(&[("a", &pki.issue(&["a.test"]))]);
+    let folder = crate::support::files::folder(&[("a", &pki.issue(&["a.test"]))]);
     std::fs::write(folder.path().join("ca.pem"), pki.ca()).unwrap();
     std::fs::write(folder.path().join("found.yaml"), format!("- address: {}\n", origin.address())).unwrap();
-    let acme = format!("names: [never.test.example], directory: \"https://{nobody}/dir\", directory_ca: ca.pem");
-    let yaml = format!(
-        "server: {{ state_dir: state }}\nlisteners:\n  - {{ name: web, address: \"127.0.0.1:0\" }}\n\
-         \x20 - {{ name: tls, address: \"127.0.0.1:0\", tls: {{ acme: {{ {acme} }},\n\
-         \x20     certificates: [{{ cert: a.pem, key: a.key }}] }} }}\n\
-         routes:\n  - {{ name: all, match: {{ path_prefix: /a }}, upstream: checked }}\n\
-         \x20 - {{ name: retried, match: {{ path_prefix: /r }}, upstream: retried }}\n\
-         \x20 - {{ name: full, match: {{ path_prefix: /f }}, upstream: full }}\n\
-         upstreams:\n  checked: {{ health_check: {{ tcp: {{}} }}, backends: [{{ name: a, address: \"{a}\" }}] }}\n\
-         \x20 found: {{ discover: {{ file: found.yaml }} }}\n\
-         \x20 retried: {{ backends: [{{ name: n, address: \"{nobody}\" }}, {{ name: a, address: \"{a}\" }}] }}\n\
-         \x20 full: {{ max_in_flight: 1, queue: {{ size: 9, timeout: 20s }}, backends: [{{ name: s, address: \"{s}\" }}] }}\n",
-        a = origin.address(),
-        s = slow.address()
-    );
-    let weir = Weir::start_in(folder, &yaml, &[]);
+    let config = Config::new()
+        .set("server.state_dir", "state")
+        .listener("tls", "tls: { certificates: [{ cert: a.pem, key: a.key }] }")
+        .set("listeners.tls.tls.acme", "names: [never.test.example], directory_ca: ca.pem")
+        .set("listeners.tls.tls.acme.directory", format!("https://{nobody}/dir"))
+        .route("all", "match: { path_prefix: /a }, upstream: checked")
+        .route("retried", "match: { path_prefix: /r }, upstream: retried")
+        .route("full", "match: { path_prefix: /f }, upstream: full")
+        .upstream("checked", &[("a", &origin)])
+        .set("upstreams.checked.health_check", "tcp: {}")
+        .set("upstreams.found.discover", "file: found.yaml")
+        .upstream("retried", &[("n", nobody), ("a", origin.address())])
+        .upstream("full", &[("s", &slow)])
+        .set("upstreams.full", "max_in_flight: 1, queue: { size: 9, timeout: 20s }");
+    let weir = Weir::start_in(folder, config);
     weir.wait_for_at_least(&["weir_upstream_discoveries_total"], 1.0);
     weir.wait_for_at_least(&["weir_acme_orders_total"], 1.0);
     weir.wait_for_state("a", "up");
@@ -162,7 +161,7 @@ fn busy() -> Weir {
     assert_eq!(client.get("/nowhere").status, 404);
     let mut first = Client::connect(weir.web());
     first.send("GET /f HTTP/1.1\r\nHost: x\r\n\r\n");
-    eventually("the only place is taken", || (slow.requests().len() == 1).then_some(()));
+    eventually("the only place is taken", || slow.requests().len() == 1);
     assert_eq!(client.get("/f").status, 200, "after a wait in the queue");
     weir.access_log_of(6);
     weir

@@ -1,11 +1,10 @@
 //! Traffic while many backends are ejected at once: its latency must not show that members are built anew.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Origin, Reply, Weir, eventually, size};
+use crate::support::{Client, Config, Origin, Pace, Reply, Weir, eventually, size, stays};
 
 const BACKENDS: usize = 50;
 const EJECTED: usize = 20;
@@ -17,13 +16,12 @@ fn load(weir: &Weir, stop: &Arc<AtomicBool>) -> Vec<std::thread::JoinHandle<Vec<
     let client = |c: usize| {
         let stop = Arc::clone(stop);
         std::thread::spawn(move || {
-            let (mut client, mut seen, mut next) = (Client::connect(address), Vec::new(), Instant::now());
+            let (mut client, mut seen, mut pace) = (Client::connect(address), Vec::new(), Pace::every(pause));
             for n in 0_usize.. {
                 if stop.load(Ordering::Acquire) {
                     break;
                 }
-                next += pause;
-                std::thread::sleep(next.saturating_duration_since(Instant::now()));
+                pace.tick();
                 let began = Instant::now();
                 let status = client.get(&format!("/{c}/{n}")).status;
                 seen.push((began, began.elapsed(), status));
@@ -53,26 +51,23 @@ fn p99_of_traffic_while_20_of_50_backends_are_ejected_under_consistent_hash_is_w
         })
     };
     let origins: Vec<_> = (0..BACKENDS).map(origin).collect();
-    let mut backends = String::new();
-    for origin in &origins {
-        let _ = write!(backends, "{{ address: \"{}\" }}, ", origin.address());
-    }
-    let weir = Weir::start(&format!(
-        "access_log: {{ path: \"off\" }}\nserver: {{ threads: 1 }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ balance: consistent_hash, hash: {{ path: {{}} }}, outlier: {{}}, backends: [{backends}] }} }}"
-    ));
+    let backends: Vec<_> = origins.iter().enumerate().map(|(n, origin)| (format!("b{n}"), origin)).collect();
+    let config = Config::to_all(&backends)
+        .without_access_log()
+        .set("server.threads", 1)
+        .set("upstreams.up", "balance: consistent_hash, hash: { path: {} }, outlier: {}");
+    let weir = Weir::start(config);
     let stop = Arc::new(AtomicBool::new(false));
     let clients = load(&weir, &stop);
-    std::thread::sleep(Duration::from_secs(8));
+    let ejected = || weir.sum(&["weir_backend_state{", "\"ejected\""]);
+    stays("none is ejected", Duration::from_secs(8), || ejected() == 0.0);
     let began = Instant::now();
+    let mut pace = Pace::every(Duration::from_millis(250));
     for n in 1..=EJECTED {
         failing.store(n, Ordering::Release);
-        std::thread::sleep(Duration::from_millis(250));
+        pace.tick();
     }
-    eventually("20 are ejected", || {
-        (weir.sum(&["weir_backend_state{", "\"ejected\""]) == EJECTED as f64).then_some(())
-    });
+    eventually("20 are ejected", || ejected() == EJECTED as f64);
     let ended = Instant::now();
     stop.store(true, Ordering::Release);
     let all: Vec<_> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();

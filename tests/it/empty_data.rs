@@ -7,9 +7,9 @@ use bytes::Bytes;
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::grpc::run;
+use crate::support::http2::run;
 use crate::support::tls::{Accepted, listen, open};
-use crate::support::{WAYS, Way, Weir, wait_until};
+use crate::support::{WAYS, Way, Weir, delayed, wait_until};
 
 /// What each connection to the backend brought.
 type Seen = Arc<Mutex<Vec<Vec<u8>>>>;
@@ -70,14 +70,7 @@ fn weir(way: Way, seen: &Seen) -> Weir {
     let (folder, certificate) = way.files();
     let seen = Arc::clone(seen);
     let backend = listen(certificate.as_ref(), "http/1.1", move |stream| record(stream, Arc::clone(&seen)));
-    let yaml = format!(
-        "server: {{ threads: 1 }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\"{} }}]\n\
-         routes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ {}backends: [{{ name: a, address: \"{backend}\" }}] }} }}",
-        way.listener(),
-        way.upstream()
-    );
-    Weir::start_in(folder, &yaml, &[])
+    Weir::start_in(folder, way.config(backend).set("server.threads", 1))
 }
 
 /// A request's method, its fields, its DATA frames, whether trailers end it, and what the backend must get for a body.
@@ -105,7 +98,7 @@ async fn ask(sender: &mut h2::client::SendRequest<Bytes>, case: &Case) {
     let (response, mut out) = sender.send_request(request.body(()).unwrap(), false).unwrap();
     for (at, piece) in pieces.iter().enumerate() {
         // Each in a packet of its own, as they would be read together otherwise.
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        delayed(std::time::Duration::from_millis(5)).await;
         // Where a length says that nothing will come the answer may be faster.
         let _ = out.send_data(Bytes::from_static(piece.as_bytes()), !trailers && at + 1 == pieces.len());
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::frames::{DATA, END_HEADERS, END_STREAM, Frames, GET, HEADERS, block, frame};
-use crate::support::{Client, KINDS, Kind, Origin, TlsClient, Weir, spare, tls_config};
+use crate::support::{Client, Config, KINDS, Kind, Origin, TlsClient, Weir, spare, tls_config};
 
 const LENGTH: &str = "Content-Length: 5\r\n";
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
@@ -55,14 +55,12 @@ fn a_client_that_does_not_wait_for_100_may_send_its_body_at_once() {
 #[test]
 fn no_100_is_sent_where_the_body_is_not_wanted() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up, limits: {{ body: 4B }} }}, {{ name: fixed, match: {{ path: /fixed }}, respond: {{ status: 200, body: ok }} }},\n\
-         \x20 {{ name: dead, match: {{ path: /dead }}, upstream: dead }}]\n\
-         upstreams: {{ up: {{ backends: [{{ address: \"{}\" }}] }}, dead: {{ backends: [{{ address: \"{}\" }}] }} }}",
-        origin.address(),
-        spare(),
-    ));
+    let config = Config::to(&origin)
+        .set("routes.all.limits.body", "4B")
+        .route("fixed", "match: { path: /fixed }, respond: { status: 200, body: ok }")
+        .route("dead", "match: { path: /dead }, upstream: dead")
+        .upstream("dead", &[("dead", spare())]);
+    let weir = Weir::start(config);
     for (path, status) in [("/", 413), ("/fixed", 200), ("/dead", 502)] {
         let mut client = Client::connect(weir.web());
         ask(&mut client, path, LENGTH);

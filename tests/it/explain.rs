@@ -1,26 +1,19 @@
 //! What would become of a request, asked of the running process; asking changes nothing.
 
-use crate::support::weir::command;
-use crate::support::{Client, Origin, Weir};
+use crate::support::{Client, Config, Origin, Weir};
 
 fn weir(a: &Origin, b: &Origin) -> Weir {
-    Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]
-routes:
-  - {{ name: canary, match: {{ path_prefix: /api, headers: {{ x-canary: \"1\" }} }}, upstream: up }}
-  - {{ name: api, match: {{ hosts: [api.test], path_prefix: /api }}, upstream: up }}
-  - {{ name: all, respond: {{ status: 204 }} }}
-upstreams:
-  up: {{ balance: round_robin, backends: [{{ name: a, address: \"{}\" }}, {{ name: b, address: \"{}\" }}] }}",
-        a.address(),
-        b.address()
-    ))
+    let config = Config::new()
+        .route("canary", "match: { path_prefix: /api, headers: { x-canary: \"1\" } }, upstream: up")
+        .route("api", "match: { hosts: [api.test], path_prefix: /api }, upstream: up")
+        .route("all", "respond: { status: 204 }")
+        .upstream("up", &[("a", a), ("b", b)])
+        .set("upstreams.up.balance", "round_robin");
+    Weir::start(config)
 }
 
 fn explain(weir: &Weir, arguments: &[&str]) -> (i32, String) {
-    let admin = format!("http://{}", weir.admin());
-    let output = command(&[&["explain"], arguments, &["--admin", &admin]].concat());
-    (output.code.unwrap(), output.stdout)
+    weir.status_and_output(&[&["explain"], arguments].concat())
 }
 
 #[test]
@@ -59,7 +52,7 @@ fn a_url_of_another_scheme_is_none() {
 }
 
 #[test]
-fn asking_moves_no_turn() {
+fn explain_does_not_advance_the_balancer() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let weir = weir(&a, &b);
     let mut client = Client::connect(weir.web());
@@ -80,8 +73,7 @@ fn asking_moves_no_turn() {
 fn names_the_reason_of_each_backend_that_is_out() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let weir = weir(&a, &b);
-    let admin = format!("http://{}", weir.admin());
-    assert_eq!(command(&["drain", "up/a", "--admin", &admin]).code, Some(0));
+    assert_eq!(weir.command(&["drain", "up/a"]).code, Some(0));
     let (_, said) = explain(&weir, &["GET", "http://api.test/api"]);
     assert!(said.contains("draining, by operator"), "{said}");
 }

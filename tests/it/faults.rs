@@ -1,17 +1,14 @@
 //! What clients get when something goes wrong, and what is recorded of it.
 
+use std::fmt::Display;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Origin, Reply, Weir, spare};
+use crate::support::{Client, Config, Origin, Reply, Weir, delay, spare};
 
-fn before(address: SocketAddr, route: &str, upstream: &str) -> Weir {
-    Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up{route} }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{address}\" }}]{upstream} }} }}"
-    ))
+fn before(address: impl Display, route: &str, upstream: &str) -> Weir {
+    Weir::start(Config::to(address).set("routes.all", route).set("upstreams.up", upstream))
 }
 
 fn fault(weir: &Weir, method: &str, status: u16, name: &str) {
@@ -39,7 +36,7 @@ fn a_backend_that_does_not_listen_is_502_connect() {
 #[test]
 fn a_backend_that_says_nothing_is_504_timeout_in_time() {
     let origin = Origin::start(|_| Reply::new(200, "").after(Duration::from_secs(3)));
-    let weir = before(origin.address(), ", timeouts: { read: 200ms }", "");
+    let weir = before(&origin, "timeouts: { read: 200ms }", "");
     let start = Instant::now();
     fault(&weir, "GET", 504, "timeout");
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
@@ -54,10 +51,10 @@ fn the_whole_request_has_a_deadline_even_when_bytes_trickle() {
             if stream.write_all(&[*byte]).is_err() {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(50));
+            delay(Duration::from_millis(50));
         }
     });
-    let weir = before(origin.address(), ", timeouts: { request: 500ms }", "");
+    let weir = before(&origin, "timeouts: { request: 500ms }", "");
     let start = Instant::now();
     let mut client = Client::connect(weir.web());
     assert_eq!(client.get("/").status, 504);
@@ -73,10 +70,10 @@ fn a_response_past_the_deadline_is_cut() {
         let _ = stream.read(&mut bin);
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         while stream.write_all(b"1\r\nx\r\n").is_ok() {
-            std::thread::sleep(Duration::from_millis(50));
+            delay(Duration::from_millis(50));
         }
     });
-    let weir = before(origin.address(), ", timeouts: { request: 500ms }", "");
+    let weir = before(&origin, "timeouts: { request: 500ms }", "");
     let mut client = Client::connect(weir.web());
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(client.try_response("GET").is_none(), "the body must not look complete");
@@ -87,7 +84,7 @@ fn a_response_past_the_deadline_is_cut() {
 #[test]
 fn a_backend_that_breaks_off_is_502_reset() {
     let origin = Origin::start(|_| Reply::hang_up());
-    let weir = before(origin.address(), "", "");
+    let weir = before(&origin, "", "");
     fault(&weir, "POST", 502, "reset");
     assert_eq!(origin.requests().len(), 1, "a POST that was sent is not sent again");
 }
@@ -95,14 +92,14 @@ fn a_backend_that_breaks_off_is_502_reset() {
 #[test]
 fn a_backend_that_does_not_speak_http_is_502_protocol() {
     let origin = Origin::start(|_| Reply::raw("SSH-2.0-x\r\n\r\n").and_close());
-    let weir = before(origin.address(), "", "");
+    let weir = before(&origin, "", "");
     fault(&weir, "POST", 502, "protocol");
 }
 
 #[test]
 fn a_truncated_response_does_not_look_complete() {
     let origin = Origin::start(|_| Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").and_close());
-    let weir = before(origin.address(), "", "");
+    let weir = before(&origin, "", "");
     let mut client = Client::connect(weir.web());
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(client.try_response("GET").is_none());
@@ -111,7 +108,7 @@ fn a_truncated_response_does_not_look_complete() {
 
 #[test]
 fn with_fail_open_off_and_nothing_healthy_it_is_503_with_retry_after() {
-    let weir = before(spare(), "", ", fail_open: false, health_check: { tcp: {}, interval: 50ms, timeout: 40ms }");
+    let weir = before(spare(), "", "fail_open: false, health_check: { tcp: {}, interval: 50ms, timeout: 40ms }");
     weir.wait_for_state("a", "down");
     let response = Client::connect(weir.web()).get("/");
     assert_eq!((response.status, response.header("retry-after")), (503, Some("1")));
@@ -121,7 +118,7 @@ fn with_fail_open_off_and_nothing_healthy_it_is_503_with_retry_after() {
 #[test]
 fn a_client_that_leaves_is_499_and_its_backend_is_let_go() {
     let origin = Origin::start(|_| Reply::new(200, "").after(Duration::from_secs(5)));
-    let weir = before(origin.address(), "", "");
+    let weir = before(&origin, "", "");
     let mut client = Client::connect(weir.web());
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     weir.wait_for(&["weir_backend_in_flight"], 1.0);
@@ -136,11 +133,7 @@ fn a_client_that_leaves_is_499_and_its_backend_is_let_go() {
 #[test]
 fn a_name_that_does_not_resolve_is_reported_and_the_rest_serves() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}, {{ name: b, address: \"nowhere.invalid:80\" }}] }} }}",
-        origin.address()
-    ));
+    let weir = Weir::start(Config::to(&origin).backend("up.b", "nowhere.invalid:80", ""));
     let mut client = Client::connect(weir.web());
     assert!((0..6).all(|_| client.get("/").text() == "a"));
     assert!(weir.status().to_string().contains("nowhere.invalid:80"));
@@ -159,11 +152,7 @@ fn a_backend_may_be_a_unix_socket() {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nunix");
         }
     });
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"unix:{}\" }}], health_check: {{ tcp: {{}} }} }} }}",
-        path.display()
-    ));
+    let weir = Weir::start(Config::to(format!("unix:{}", path.display())).set("upstreams.up.health_check", "tcp: {}"));
     weir.wait_for_state("a", "up");
     assert_eq!(Client::connect(weir.web()).get("/").text(), "unix");
 }
@@ -176,13 +165,13 @@ fn failing(route: &str) -> (Origin, Weir) {
         "/nonsense" => Reply::raw("nonsense\r\n\r\n").and_close(),
         _ => Reply::hang_up(),
     });
-    let weir = before(origin.address(), route, "");
+    let weir = before(&origin, route, "");
     (origin, weir)
 }
 
 #[test]
 fn after_a_fault_of_the_backend_the_clients_connection_goes_on() {
-    let (_origin, weir) = failing(", retry: { attempts: 1 }, timeouts: { read: 300ms }");
+    let (_origin, weir) = failing("retry: { attempts: 1 }, timeouts: { read: 300ms }");
     let mut client = Client::connect(weir.web());
     for (request, status) in [
         ("GET /gone HTTP/1.1\r\nHost: a\r\n\r\n", 502),
@@ -208,7 +197,7 @@ fn after_a_fault_of_the_backend_the_clients_connection_goes_on() {
 #[test]
 fn with_no_backend_at_all_the_clients_connection_goes_on() {
     let weir =
-        before(spare(), "", ", fail_open: false, health_check: { tcp: {}, interval: 200ms, timeout: 100ms, fall: 1 }");
+        before(spare(), "", "fail_open: false, health_check: { tcp: {}, interval: 200ms, timeout: 100ms, fall: 1 }");
     weir.wait_for_state("a", "down");
     let mut client = Client::connect(weir.web());
     for _ in 0..3 {
@@ -226,7 +215,7 @@ fn after_a_fault_in_the_middle_of_a_requests_body_nothing_of_it_becomes_a_reques
         let some = stream.read(&mut head).unwrap_or(0);
         seen.lock().unwrap().push_str(&String::from_utf8_lossy(&head[..some]));
     });
-    let weir = before(origin.address(), ", retry: { attempts: 1 }", "");
+    let weir = before(&origin, "retry: { attempts: 1 }", "");
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
     for head in [
         format!("POST /gone HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n1234", 4 + smuggled.len()),

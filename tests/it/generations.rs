@@ -1,28 +1,20 @@
 //! Tunnels and long responses over many reloads: they keep no configuration in memory, and they go on.
 
-use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use crate::support::{DEADLINE, Origin, Weir, size};
+use crate::support::{Config, DEADLINE, Origin, Weir, size};
 
 /// Routes that make a configuration large enough to be seen in the memory of the process.
 const ROUTES: usize = 1_500;
 
-fn yaml(origin: &Origin, generation: usize) -> String {
-    let mut routes = String::new();
-    for n in 0..ROUTES {
-        let _ = writeln!(
-            routes,
-            "  - {{ name: r{n}, match: {{ path_prefix: /r{n}/ }}, upstream: up, request_headers: {{ set: {{ x-a: a{n}, x-b: b{n} }} }} }}"
-        );
-    }
-    format!(
-        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes:\n{routes}  - {{ name: all, upstream: up }}\n\
-         upstreams: {{ up: {{ keep_alive: {}s, backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        50 + generation,
-        origin.address()
-    )
+fn config(origin: &Origin, generation: usize) -> Config {
+    let settings = "match: { path_prefix: /rN/ }, upstream: up, request_headers: { set: { x-a: aN, x-b: bN } }";
+    let add = |config: Config, n: usize| config.route(&format!("r{n}"), settings.replace('N', &n.to_string()));
+    (0..ROUTES)
+        .fold(Config::to(origin), add)
+        .without_access_log()
+        .set("upstreams.up.keep_alive", format!("{}s", 50 + generation))
 }
 
 /// Switches protocols and echoes, or begins a stream of events; then it holds the connection.
@@ -77,13 +69,13 @@ fn resident(weir: &Weir) -> f64 {
 #[test]
 fn tunnels_and_streams_of_many_generations_keep_no_configuration_in_memory() {
     let origin = Origin::raw(serve);
-    let weir = Weir::start(&yaml(&origin, 0));
+    let weir = Weir::start(config(&origin, 0));
     let (mut tunnels, mut streams, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     let (warm, reloads) = (10, size("WEIR_GENERATIONS", 18));
     for generation in 1..=warm + reloads {
         tunnels.push(tunnel(&weir));
         streams.push(events(&weir));
-        assert!(weir.reload(&yaml(&origin, generation)));
+        assert!(weir.reload(config(&origin, generation)));
         memory.push(resident(&weir));
     }
     println!("MiB after each reload: {memory:.0?}");

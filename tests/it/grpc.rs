@@ -1,32 +1,31 @@
 //! gRPC through Weir, with and without TLS on either side: all kinds of calls with their trailers, errors and deadlines,
 //! Weir's own faults in gRPC's words, and the health check.
 
-use std::net::SocketAddr;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::support::grpc::{Caller, Server, message, next, next_message, rest, run, send_all, status};
-use crate::support::{Client, Origin, PLAIN, THROUGHOUT, WAYS, Way, Weir, eventually, size, spare, wait_until};
+use crate::support::grpc::{Caller, Server, message, next_message, status};
+use crate::support::http2::{next, rest, run, send_all};
+use crate::support::{
+    Client, Config, Origin, PLAIN, Pace, THROUGHOUT, WAYS, Way, Weir, delayed, eventually, size, spare, wait_until,
+};
 
-fn yaml(way: Way, backend: SocketAddr, route: &str, upstream: &str) -> String {
-    let protocol = if way.backend { "h2" } else { "h2c" };
-    format!(
-        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\"{} }}]\n\
-         routes: [{{ name: all, match: {{ hosts: [example.org] }}, upstream: up, {route} }}]\n\
-         upstreams: {{ up: {{ protocol: {protocol}, {}{upstream} backends: [{{ name: a, address: \"{backend}\" }}] }} }}",
-        way.listener(),
-        way.upstream()
-    )
+fn config(way: Way, backend: impl Display) -> Config {
+    way.config(backend)
+        .without_access_log()
+        .set("routes.all.match.hosts", "[example.org]")
+        .set("upstreams.up.protocol", if way.backend { "h2" } else { "h2c" })
 }
 
 /// A server, and Weir before it.
 fn start(way: Way, route: &str) -> (Server, Weir) {
     let (folder, certificate) = way.files();
     let server = Server::start_with(certificate.as_ref());
-    let weir = Weir::start_in(folder, &yaml(way, server.address, route, ""), &[]);
+    let weir = Weir::start_in(folder, config(way, server.address).set("routes.all", route));
     (server, weir)
 }
 
@@ -138,8 +137,8 @@ fn a_call_that_its_client_gives_up_is_given_up_at_the_server() {
 }
 
 #[test]
-fn a_server_that_cannot_be_reached_is_unavailable_in_grpcs_words() {
-    let weir = Weir::start(&yaml(PLAIN, spare(), "", ""));
+fn an_unreachable_server_is_grpc_status_unavailable() {
+    let weir = Weir::start(config(PLAIN, spare()));
     run(async {
         let mut client = connect(PLAIN, &weir).await;
         let (response, mut out) = client.call("/unary").await;
@@ -156,7 +155,7 @@ fn a_server_that_cannot_be_reached_is_unavailable_in_grpcs_words() {
 }
 
 #[test]
-fn the_deadline_of_a_route_and_a_route_that_is_not_there_have_their_statuses() {
+fn a_route_deadline_and_a_missing_route_have_their_grpc_statuses() {
     for way in WAYS {
         let (_server, weir) = start(way, "timeouts: { request: 500ms }");
         run(async {
@@ -175,7 +174,7 @@ fn the_deadline_of_a_route_and_a_route_that_is_not_there_have_their_statuses() {
 }
 
 #[test]
-fn a_deadline_has_its_status_whatever_the_client_is_at() {
+fn a_deadline_has_its_grpc_status_whatever_the_client_is_sending() {
     for way in WAYS {
         let (_server, weir) = start(way, "timeouts: { request: 500ms }");
         run(async {
@@ -184,7 +183,7 @@ fn a_deadline_has_its_status_whatever_the_client_is_at() {
             let (response, mut out) = client.call("/silent").await;
             let talking = tokio::spawn(async move {
                 while out.send_data(message(b"x"), false).is_ok() {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    delayed(Duration::from_millis(20)).await;
                 }
             });
             assert_eq!(status(response.await.unwrap()).await, "4", "{way:?}: talking");
@@ -205,33 +204,32 @@ fn a_deadline_has_its_status_whatever_the_client_is_at() {
 #[test]
 fn the_health_service_decides() {
     let server = Server::start();
-    let yaml = |check: &str| yaml(PLAIN, server.address, "", check);
     let check = |service: &str| {
-        format!(
-            "health_check: {{ grpc: {{ service: {service} }}, interval: 200ms, timeout: 200ms, rise: 1, fall: 1 }},"
-        )
+        config(PLAIN, server.address)
+            .set("upstreams.up.health_check.grpc.service", service)
+            .set("upstreams.up.health_check", "interval: 200ms, timeout: 200ms, rise: 1, fall: 1")
     };
-    let weir = Weir::start(&yaml(&check("shop")));
+    let weir = Weir::start(check("shop"));
     weir.wait_for_state("a", "up");
     server.set_health(2);
     weir.wait_for_state("a", "down");
     let reason = |weir: &Weir, want: &str| {
-        eventually(want, || weir.status().to_string().contains(want).then_some(()));
+        eventually(want, || weir.status().to_string().contains(want));
     };
     reason(&weir, "health status NOT_SERVING, expected SERVING");
     server.set_health(1);
     weir.wait_for_state("a", "up");
-    assert!(weir.reload(&yaml(&check("other"))));
+    assert!(weir.reload(check("other")));
     weir.wait_for_state("a", "down");
     reason(&weir, "NOT_FOUND");
-    assert!(weir.reload(&yaml(&check("\"\""))));
+    assert!(weir.reload(check("\"\"")));
     weir.wait_for_state("a", "up");
 }
 
 #[test]
 fn a_server_without_grpc_fails_the_health_check() {
     let origin = Origin::named("not even HTTP/2");
-    let weir = Weir::start(&yaml(PLAIN, origin.address(), "", "health_check: { grpc: {}, interval: 1s },"));
+    let weir = Weir::start(config(PLAIN, &origin).set("upstreams.up.health_check", "grpc: {}, interval: 1s"));
     weir.wait_for_state("a", "down");
 }
 
@@ -247,7 +245,7 @@ async fn chat(mut client: Caller, stop: Arc<AtomicBool>) {
         turn += 1;
         out.send_data(message(&turn.to_be_bytes()), false).unwrap();
         assert_eq!(next_message(&mut body, &mut inbox).await.unwrap(), turn.to_be_bytes()[..]);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        delayed(Duration::from_millis(50)).await;
     }
     out.send_data(Bytes::new(), true).unwrap();
     assert_eq!(next(&mut body).await, None);
@@ -274,10 +272,11 @@ fn outlive_reloads(way: Way, streams: usize, reloads: usize, every: Duration) {
         });
     });
     weir.wait_for(&["weir_backend_in_flight"], streams as f64);
+    let mut pace = Pace::every(every);
     for round in 0..reloads {
-        let next = Instant::now() + every;
-        assert!(weir.reload(&yaml(way, server.address, "", &format!("keep_alive: {}s,", 10 + round % 2))));
-        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        let keep_alive = format!("{}s", 10 + round % 2);
+        assert!(weir.reload(config(way, server.address).set("upstreams.up.keep_alive", keep_alive)));
+        pace.tick();
     }
     stop.store(true, Ordering::Release);
     clients.join().unwrap();

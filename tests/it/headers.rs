@@ -1,13 +1,9 @@
 //! What backends and clients see of each other's header fields.
 
-use crate::support::{Client, Origin, Reply, Weir};
+use crate::support::{Client, Config, Origin, Reply, Weir};
 
-fn before(origin: &Origin, more: &str, route: &str) -> Weir {
-    Weir::start(&format!(
-        "{more}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up{route} }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    ))
+fn before(origin: &Origin) -> Weir {
+    Weir::start(Config::to(origin))
 }
 
 #[test]
@@ -25,7 +21,7 @@ fn hop_by_hop_fields_and_those_that_connection_names_stop_here() {
             "",
         )
     });
-    let weir = before(&origin, "", "");
+    let weir = before(&origin);
     let response = Client::connect(weir.web()).get_with(
         "/",
         &[
@@ -51,7 +47,7 @@ fn hop_by_hop_fields_and_those_that_connection_names_stop_here() {
 #[test]
 fn forwarded_fields_of_a_stranger_are_replaced() {
     let origin = Origin::named("a");
-    let weir = before(&origin, "", "");
+    let weir = before(&origin);
     Client::connect(weir.web()).get_with(
         "/",
         &[
@@ -74,7 +70,7 @@ fn forwarded_fields_of_a_stranger_are_replaced() {
 #[test]
 fn forwarded_fields_of_a_trusted_proxy_are_appended_to_and_name_the_client() {
     let origin = Origin::named("a");
-    let weir = before(&origin, "trusted_proxies: [127.0.0.0/8]", "");
+    let weir = Weir::start(Config::to(&origin).set("trusted_proxies", "[127.0.0.0/8]"));
     Client::connect(weir.web())
         .get_with("/", &[("X-Forwarded-For", "9.9.9.9, 1.2.3.4"), ("X-Forwarded-Proto", "https")]);
     let seen = origin.last_request();
@@ -87,7 +83,7 @@ fn forwarded_fields_of_a_trusted_proxy_are_appended_to_and_name_the_client() {
 #[test]
 fn the_family_of_forwarded_fields_is_a_choice() {
     let origin = Origin::named("a");
-    let weir = before(&origin, "forwarded: rfc7239", "");
+    let weir = Weir::start(Config::to(&origin).set("forwarded", "rfc7239"));
     Client::connect(weir.web()).get_with("/", &[("Host", "example.org")]);
     let seen = origin.last_request();
     let forwarded = seen.header("forwarded").unwrap().to_lowercase();
@@ -98,9 +94,9 @@ fn the_family_of_forwarded_fields_is_a_choice() {
 }
 
 #[test]
-fn a_request_id_is_kept_if_it_is_sound_and_made_if_not() {
+fn a_valid_request_id_is_passed_on_and_a_bad_one_is_replaced() {
     let origin = Origin::named("a");
-    let weir = before(&origin, "", "");
+    let weir = before(&origin);
     let mut client = Client::connect(weir.web());
     let response = client.get_with("/", &[("X-Request-Id", "abc-1.2_3")]);
     assert_eq!(origin.last_request().header("x-request-id"), Some("abc-1.2_3"));
@@ -114,11 +110,10 @@ fn a_request_id_is_kept_if_it_is_sound_and_made_if_not() {
 #[test]
 fn edits_remove_then_set_then_add() {
     let origin = Origin::start(|_| Reply::with(200, &[("Server", "secret"), ("X-A", "1")], ""));
-    let weir = before(
-        &origin,
-        "",
-        ", request_headers: { remove: [x-b], set: { x-c: \"2\" }, add: { x-d: \"4\" } }, response_headers: { remove: [server], add: { x-a: \"2\" } }",
-    );
+    let config = Config::to(&origin)
+        .set("routes.all.request_headers", "remove: [x-b], set: { x-c: \"2\" }, add: { x-d: \"4\" }")
+        .set("routes.all.response_headers", "remove: [server], add: { x-a: \"2\" }");
+    let weir = Weir::start(config);
     let response = Client::connect(weir.web()).get_with("/", &[("X-B", "1"), ("X-C", "1"), ("X-D", "3")]);
     let seen = origin.last_request();
     assert_eq!((seen.header("x-b"), seen.all("x-c"), seen.all("x-d")), (None, vec!["2"], vec!["3", "4"]));
@@ -127,9 +122,9 @@ fn edits_remove_then_set_then_add() {
 }
 
 #[test]
-fn the_access_log_says_what_happened() {
+fn the_access_log_line_has_every_field_of_the_request() {
     let origin = Origin::start(|_| Reply::new(201, "hello"));
-    let weir = before(&origin, "", "");
+    let weir = before(&origin);
     let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let mut client = Client::connect(weir.web());
     client.send(format!(
@@ -168,7 +163,7 @@ fn the_access_log_says_what_happened() {
 #[test]
 fn max_forwards_says_how_far_options_and_trace_go() {
     let origin = Origin::named("a");
-    let weir = before(&origin, "", "");
+    let weir = before(&origin);
     let mut client = Client::connect(weir.web());
     let mut ask = |method: &str, target: &str, hops: &str| {
         let fields = "Host: a\r\nCookie: secret\r\nAuthorization: secret";

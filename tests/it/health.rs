@@ -1,33 +1,20 @@
 //! Active health checks: verdicts, rise and fall, fail-open, and what traffic sees of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{Client, Origin, Reply, Weir, eventually};
+use crate::support::{Client, Config, Origin, Reply, Weir, eventually};
 
 fn with_check(origins: &[(&str, &Origin)], check: &str) -> Weir {
-    let list: String =
-        origins.iter().map(|(n, o)| format!("{{ name: {n}, address: \"{}\" }}, ", o.address())).collect();
-    Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{list}], health_check: {{ {check}, interval: 50ms, timeout: 50ms }} }} }}"
-    ))
-}
-
-/// Answers its name, and on /healthz a status that can be changed.
-fn switchable(name: &'static str) -> (Origin, Arc<AtomicU16>) {
-    let health = Arc::new(AtomicU16::new(200));
-    let answer = Arc::clone(&health);
-    let origin = Origin::start(move |request| match request.target.as_str() {
-        "/healthz" => Reply::new(answer.load(Ordering::Acquire), name),
-        _ => Reply::new(200, name),
-    });
-    (origin, health)
+    let config = Config::to_all(origins)
+        .set("upstreams.up.health_check", "interval: 50ms, timeout: 50ms")
+        .set("upstreams.up.health_check", check);
+    Weir::start(config)
 }
 
 #[test]
 fn a_backend_that_fails_its_checks_is_out_and_comes_back() {
-    let ((a, health), (b, _)) = (switchable("a"), switchable("b"));
+    let ((a, health), (b, _)) = (Origin::with_health("a"), Origin::with_health("b"));
     let weir = with_check(&[("a", &a), ("b", &b)], "http: { path: /healthz }");
     weir.wait_for_state("a", "up");
     weir.wait_for_state("b", "up");
@@ -64,7 +51,7 @@ fn from_unknown_one_check_decides_then_rise_and_fall_count() {
 
 #[test]
 fn with_nothing_healthy_traffic_fails_open_and_is_counted() {
-    let (a, health) = switchable("a");
+    let (a, health) = Origin::with_health("a");
     health.store(500, Ordering::Release);
     let weir = with_check(&[("a", &a)], "http: { path: /healthz }");
     weir.wait_for_state("a", "down");
@@ -73,7 +60,7 @@ fn with_nothing_healthy_traffic_fails_open_and_is_counted() {
 }
 
 #[test]
-fn a_check_asks_what_it_is_told_to_ask() {
+fn a_health_check_sends_the_configured_request() {
     let origin = Origin::start(|_| Reply::new(207, "all is well here"));
     let weir = with_check(
         &[("a", &origin)],
@@ -96,9 +83,12 @@ fn a_body_that_does_not_match_fails_the_check() {
 #[test]
 fn a_check_may_ask_another_port() {
     let origin = Origin::named("a");
-    let (probe, health) = switchable("probe");
+    let (probe, health) = Origin::with_health("probe");
     health.store(500, Ordering::Release);
-    let weir = with_check(&[("a", &origin)], &format!("http: {{ path: /healthz }}, port: {}", probe.address().port()));
+    let weir = with_check(
+        &[("a", &origin)],
+        &["http: { path: /healthz }, port: ", &probe.address().port().to_string()].concat(),
+    );
     weir.wait_for_state("a", "down");
     health.store(200, Ordering::Release);
     weir.wait_for_state("a", "up");
@@ -108,12 +98,8 @@ fn a_check_may_ask_another_port() {
 #[test]
 fn readyz_waits_for_the_first_verdict_of_every_upstream() {
     let origin = Origin::start(|_| Reply::new(200, "").after(std::time::Duration::from_millis(300)));
-    let list = format!("{{ name: a, address: \"{}\" }}", origin.address());
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{list}], health_check: {{ http: {{}}, interval: 5s, timeout: 4s }} }} }}"
-    ));
+    let weir = with_check(&[("a", &origin)], "http: {}, interval: 5s, timeout: 4s");
     assert_eq!(weir.admin_get("/readyz").status, 503);
     assert_eq!(weir.admin_get("/healthz").status, 200);
-    eventually("ready", || (weir.admin_get("/readyz").status == 200).then_some(()));
+    eventually("ready", || weir.admin_get("/readyz").status == 200);
 }

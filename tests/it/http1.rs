@@ -3,24 +3,20 @@
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Origin, Reply, Weir, exchange};
-
-const LISTENER: &str = "listeners: [{ name: web, address: \"127.0.0.1:0\" }]";
+use crate::support::{Client, Config, Origin, Reply, Weir, delay, eventually, exchange};
 
 /// A weir before one origin.
 fn before(origin: &Origin) -> Weir {
-    Weir::start(&format!("{LISTENER}\n{}", to(origin)))
+    Weir::start(Config::to(origin))
 }
 
-fn to(origin: &Origin) -> String {
-    format!(
-        "routes: [{{ name: all, upstream: up }}]\nupstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    )
+/// The same with settings of the listener.
+fn with_listener(origin: &Origin, settings: &str) -> Weir {
+    Weir::start(Config::to(origin).set("listeners.web", settings))
 }
 
 #[test]
-fn a_request_is_answered_and_the_connection_kept() {
+fn a_request_is_answered_and_both_connections_are_reused() {
     let origin = Origin::start(|request| Reply::new(200, format!("{} {}", request.method, request.target)));
     let weir = before(&origin);
     let mut client = Client::connect(weir.web());
@@ -83,7 +79,7 @@ fn a_pipelined_request_that_comes_while_the_first_is_served_waits_for_its_turn()
     let weir = before(&origin);
     let mut client = Client::connect(weir.web());
     client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\n");
-    crate::support::eventually("the first is under way", || (origin.requests().len() == 1).then_some(()));
+    eventually("the first is under way", || origin.requests().len() == 1);
     client.send("GET /2 HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.response("GET").text(), "/1");
     assert_eq!(client.response("GET").text(), "/2");
@@ -120,7 +116,8 @@ fn a_response_trickles_through_as_it_comes() {
         let _ = stream
             .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
         let _ = stream.write_all(b"6\r\nfirst\n\r\n");
-        std::thread::sleep(Duration::from_secs(5));
+        // The rest does not come while the client is there.
+        let _ = stream.read(&mut bin);
     });
     let weir = before(&origin);
     let mut client = Client::connect(weir.web());
@@ -131,7 +128,7 @@ fn a_response_trickles_through_as_it_comes() {
 }
 
 #[test]
-fn what_has_come_of_a_response_leaves_though_the_rest_of_it_does_not_come() {
+fn the_received_part_of_a_response_is_sent_on_while_the_rest_is_missing() {
     // The rest of a GET's comes once the client has the beginning.
     let (seen, wait) = std::sync::mpsc::channel();
     let wait = std::sync::Mutex::new(wait);
@@ -270,7 +267,7 @@ fn a_1_0_client_is_told_that_the_close_ends_a_body_without_a_length() {
 }
 
 #[test]
-fn what_has_no_body_is_not_framed_as_one() {
+fn a_response_without_a_body_has_no_framing() {
     let origin = Origin::start(|request| {
         let (status, field) = request.target[1..].split_once('/').unwrap();
         let field = match field {
@@ -324,8 +321,7 @@ fn absolute_form_becomes_origin_form_with_the_targets_host() {
 fn large_headers_and_targets_are_refused_with_their_own_status() {
     let origin = Origin::named("a");
     let limits = "limits: { header_bytes: 4KiB, headers: 10, uri_bytes: 1KiB }";
-    let weir =
-        Weir::start(&format!("listeners: [{{ name: web, address: \"127.0.0.1:0\", {limits} }}]\n{}", to(&origin)));
+    let weir = with_listener(&origin, limits);
     let long = "x".repeat(2_000);
     let many: String = (0..20).map(|i| format!("X-{i}: 1\r\n")).collect();
     let status = |bytes: String| exchange(weir.web(), bytes).split(' ').nth(1).unwrap().to_owned();
@@ -338,10 +334,7 @@ fn large_headers_and_targets_are_refused_with_their_own_status() {
 #[test]
 fn a_header_that_trickles_is_cut_at_its_deadline() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\", timeouts: {{ header: 1s, idle: 1s }} }}]\n{}",
-        to(&origin)
-    ));
+    let weir = with_listener(&origin, "timeouts: { header: 1s, idle: 1s }");
     let start = Instant::now();
     let mut client = Client::connect(weir.web());
     let mut sender = client.stream.try_clone().unwrap();
@@ -350,7 +343,7 @@ fn a_header_that_trickles_is_cut_at_its_deadline() {
             if sender.write_all(&[*byte]).is_err() {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(100));
+            delay(Duration::from_millis(100));
         }
     });
     let answer = String::from_utf8(client.read_to_end()).unwrap();
@@ -361,10 +354,7 @@ fn a_header_that_trickles_is_cut_at_its_deadline() {
 #[test]
 fn an_idle_connection_is_closed_after_its_time() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\", timeouts: {{ header: 10s, idle: 300ms }} }}]\n{}",
-        to(&origin)
-    ));
+    let weir = with_listener(&origin, "timeouts: { header: 10s, idle: 300ms }");
     let mut client = Client::connect(weir.web());
     client.get("/");
     assert!(client.is_closed_within(Duration::from_secs(5)));
@@ -373,7 +363,7 @@ fn an_idle_connection_is_closed_after_its_time() {
 #[test]
 fn an_idle_connection_holds_no_buffer() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&format!("server: {{ threads: 1 }}\n{LISTENER}\n{}", to(&origin)));
+    let weir = Weir::start(Config::to(&origin).set("server.threads", 1));
     let served = |count| -> Vec<Client> {
         let mut clients: Vec<_> = (0..count).map(|_| Client::connect(weir.web())).collect();
         clients.iter_mut().for_each(|client| assert_eq!(client.get("/").status, 200));
@@ -396,10 +386,7 @@ fn an_idle_connection_holds_no_buffer() {
 #[test]
 fn a_body_that_stops_is_answered_408() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\", timeouts: {{ body: 300ms }} }}]\n{}",
-        to(&origin)
-    ));
+    let weir = with_listener(&origin, "timeouts: { body: 300ms }");
     let answer = exchange(weir.web(), "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhalf");
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     weir.wait_for(&["weir_backend_in_flight"], 0.0);
@@ -408,10 +395,7 @@ fn a_body_that_stops_is_answered_408() {
 #[test]
 fn connections_beyond_the_limit_are_refused_and_counted() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\", limits: {{ connections: 2 }} }}]\n{}",
-        to(&origin)
-    ));
+    let weir = with_listener(&origin, "limits: { connections: 2 }");
     let mut first = Client::connect(weir.web());
     let mut second = Client::connect(weir.web());
     assert_eq!((first.get("/").status, second.get("/").status), (200, 200));
@@ -427,11 +411,7 @@ fn connections_beyond_the_limit_are_refused_and_counted() {
 #[test]
 fn an_early_answer_reaches_a_client_that_is_still_sending() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&format!(
-        "{LISTENER}\nroutes: [{{ name: all, upstream: up, limits: {{ body: 1KiB }} }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    ));
+    let weir = Weir::start(Config::to(&origin).set("routes.all.limits.body", "1KiB"));
     let mut client = Client::connect(weir.web());
     let mut sender = client.stream.try_clone().unwrap();
     std::thread::spawn(move || {
@@ -464,11 +444,7 @@ fn a_websocket_passes_both_ways_and_outlives_the_read_timeout() {
             }
         }
     });
-    let weir = Weir::start(&format!(
-        "{LISTENER}\nroutes: [{{ name: all, upstream: up, timeouts: {{ read: 300ms, request: 500ms }} }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    ));
+    let weir = Weir::start(Config::to(&origin).set("routes.all.timeouts", "read: 300ms, request: 500ms"));
     let mut client = Client::connect(weir.web());
     client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n");
     let response = client.response("GET");
@@ -476,7 +452,8 @@ fn a_websocket_passes_both_ways_and_outlives_the_read_timeout() {
     for turn in 0..3_u8 {
         client.send([turn]);
         assert_eq!(client.exactly(1).unwrap(), [turn + 1]);
-        std::thread::sleep(Duration::from_millis(400));
+        // Silent for longer than `timeouts.read`.
+        delay(Duration::from_millis(400));
     }
     weir.wait_for(&["weir_backend_in_flight"], 1.0);
     drop(client);

@@ -3,28 +3,13 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::client::SendRequest;
 
 use crate::support::frames::{ACK, DATA, END_HEADERS, END_STREAM, Frames, GET, HEADERS, PING, WINDOW_UPDATE, frame};
-use crate::support::{Client, Origin, Reply, Weir};
+use crate::support::http2::{connect, rest, run, send_all};
+use crate::support::{Client, Config, Origin, Reply, Weir, delay, wait_until};
 
 fn before(origin: &Origin) -> Weir {
-    Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    ))
-}
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-}
-
-async fn connect(weir: &Weir) -> SendRequest<Bytes> {
-    let stream = tokio::net::TcpStream::connect(weir.web()).await.unwrap();
-    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
-    sender.ready().await.unwrap()
+    Weir::start(Config::to(origin))
 }
 
 fn request(method: &str, path: &str) -> http::Request<()> {
@@ -32,22 +17,15 @@ fn request(method: &str, path: &str) -> http::Request<()> {
 }
 
 async fn body(response: http::Response<h2::RecvStream>) -> Vec<u8> {
-    let mut stream = response.into_body();
-    let mut body = Vec::new();
-    while let Some(piece) = stream.data().await {
-        let piece = piece.unwrap();
-        stream.flow_control().release_capacity(piece.len()).unwrap();
-        body.extend_from_slice(&piece);
-    }
-    body
+    rest(&mut response.into_body()).await
 }
 
 #[test]
-fn http2_and_http1_are_told_apart_on_one_port() {
+fn http2_and_http1_are_distinguished_on_one_port() {
     let origin = Origin::start(|request| Reply::new(200, &request.target));
     let weir = before(&origin);
     run(async {
-        let mut client = connect(&weir).await;
+        let mut client = connect(weir.web()).await;
         for path in ["/1", "/2"] {
             let (response, _) = client.send_request(request("GET", path), true).unwrap();
             let response = response.await.unwrap();
@@ -66,11 +44,11 @@ fn http2_and_http1_are_told_apart_on_one_port() {
 }
 
 #[test]
-fn an_empty_last_data_frame_leaves_the_kept_connection_clean() {
+fn an_empty_last_data_frame_leaves_the_pooled_connection_clean() {
     let origin = Origin::start(|request| Reply::new(200, &request.body));
     let weir = before(&origin);
     run(async {
-        let mut client = connect(&weir).await;
+        let mut client = connect(weir.web()).await;
         for _ in 0..5 {
             let (response, mut stream) = client.send_request(request("POST", "/"), false).unwrap();
             stream.send_data(Bytes::from_static(b"hello"), false).unwrap();
@@ -90,20 +68,14 @@ fn many_streams_and_large_bodies_share_a_connection() {
     let weir = before(&origin);
     let large: Vec<u8> = (0..1_000_000_u32).map(|i| (i % 253) as u8).collect();
     run(async {
-        let client = connect(&weir).await;
+        let client = connect(weir.web()).await;
         let tasks: Vec<_> = (0..20)
             .map(|_| {
                 let (client, large) = (client.clone(), large.clone());
                 tokio::spawn(async move {
                     let mut client = client.ready().await.unwrap();
                     let (response, mut stream) = client.send_request(request("POST", "/"), false).unwrap();
-                    let mut rest = Bytes::from(large.clone());
-                    while !rest.is_empty() {
-                        stream.reserve_capacity(rest.len());
-                        let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await.unwrap().unwrap();
-                        let piece = rest.split_to(room.min(rest.len()));
-                        stream.send_data(piece, rest.is_empty()).unwrap();
-                    }
+                    send_all(&mut stream, large.clone().into(), true).await;
                     assert!(body(response.await.unwrap()).await == large);
                 })
             })
@@ -120,15 +92,14 @@ fn a_stream_that_is_reset_lets_its_backend_go() {
     let origin = Origin::start(|_| Reply::new(200, "").after(Duration::from_secs(5)));
     let weir = before(&origin);
     run(async {
-        let mut client = connect(&weir).await;
+        let mut client = connect(weir.web()).await;
         let (response, mut stream) = client.send_request(request("GET", "/"), true).unwrap();
         tokio::task::yield_now().await;
         tokio::time::timeout(Duration::from_millis(300), response).await.unwrap_err();
         weir.wait_for(&["weir_backend_in_flight"], 1.0);
         stream.send_reset(h2::Reason::CANCEL);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        wait_until("its backend is let go", || weir.sum(&["weir_backend_in_flight"]) == 0.0).await;
     });
-    weir.wait_for(&["weir_backend_in_flight"], 0.0);
 }
 
 #[test]
@@ -136,7 +107,7 @@ fn faults_and_cookies_are_right_over_http2() {
     let origin = Origin::named("a");
     let weir = before(&origin);
     run(async {
-        let mut client = connect(&weir).await;
+        let mut client = connect(weir.web()).await;
         let mut crumbs = request("GET", "/");
         crumbs.headers_mut().append("cookie", "a=1".parse().unwrap());
         crumbs.headers_mut().append("cookie", "b=2".parse().unwrap());
@@ -152,11 +123,11 @@ fn faults_and_cookies_are_right_over_http2() {
 }
 
 #[test]
-fn an_idle_http2_connection_does_not_hold_up_the_end() {
+fn an_idle_http2_connection_does_not_delay_the_shutdown() {
     let origin = Origin::named("a");
     let mut weir = before(&origin);
     run(async {
-        let mut client = connect(&weir).await;
+        let mut client = connect(weir.web()).await;
         client.send_request(request("GET", "/"), true).unwrap().0.await.unwrap();
         let start = Instant::now();
         weir.signal(libc::SIGTERM);
@@ -169,14 +140,11 @@ fn an_idle_http2_connection_does_not_hold_up_the_end() {
 #[test]
 fn a_stream_whose_body_stops_is_cut_and_its_backend_let_go() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\", timeouts: {{ body: 300ms }} }}]\n\
-         routes: [{{ name: all, upstream: up, timeouts: {{ write: 300ms }} }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    ));
+    let config =
+        Config::to(&origin).set("listeners.web.timeouts.body", "300ms").set("routes.all.timeouts.write", "300ms");
+    let weir = Weir::start(config);
     run(async {
-        let mut client = connect(&weir).await;
+        let mut client = connect(weir.web()).await;
         let (response, mut stream) = client.send_request(request("POST", "/"), false).unwrap();
         stream.send_data(Bytes::from_static(b"half"), false).unwrap();
         response.await.unwrap_err();
@@ -206,16 +174,14 @@ fn backends_may_speak_http2_too() {
             }
         });
     });
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ protocol: h2c, health_check: {{ http: {{ path: / }} }}, backends: [{{ name: a, address: \"{address}\" }}] }} }}"
-    ));
+    let weir =
+        Weir::start(Config::to(address).set("upstreams.up", "protocol: h2c, health_check: { http: { path: / } }"));
     weir.wait_for_state("a", "up");
     let mut client = Client::connect(weir.web());
     assert_eq!(client.get("/one").text(), "/one");
     assert_eq!(client.get("/two").text(), "/two");
     run(async {
-        let mut client = connect(&weir).await;
+        let mut client = connect(weir.web()).await;
         let (response, _) = client.send_request(request("GET", "/three"), true).unwrap();
         assert_eq!(body(response.await.unwrap()).await, b"/three");
     });
@@ -224,28 +190,16 @@ fn backends_may_speak_http2_too() {
 #[test]
 fn a_stream_that_is_reset_while_it_waits_frees_its_place() {
     let origin = Origin::start(|_| Reply::new(200, "").after(Duration::from_millis(1500)));
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ max_in_flight: 1, queue: {{ timeout: 20s }}, backends: [{{ address: \"{}\" }}] }} }}",
-        origin.address()
-    ));
+    let weir = Weir::start(Config::to(&origin).set("upstreams.up", "max_in_flight: 1, queue: { timeout: 20s }"));
     let depth = async |count: f64| {
-        for _ in 0..500 {
-            if weir.sum(&["weir_upstream_queue_depth"]) == count {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        panic!("the queue never had {count}");
+        wait_until("the depth of the queue", || weir.sum(&["weir_upstream_queue_depth"]) == count).await;
     };
     run(async {
-        let mut sender = connect(&weir).await;
+        let mut sender = connect(weir.web()).await;
         let (held, _) = sender.send_request(request("GET", "/held"), true).unwrap();
-        while origin.requests().is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        wait_until("the first is under way", || !origin.requests().is_empty()).await;
         let (waits, mut stream) = sender.send_request(request("GET", "/reset"), true).unwrap();
-        let mut other = connect(&weir).await;
+        let mut other = connect(weir.web()).await;
         let (cut, _) = other.send_request(request("GET", "/cut"), true).unwrap();
         depth(2.0).await;
         stream.send_reset(h2::Reason::CANCEL);
@@ -278,7 +232,7 @@ fn answered_at_the_end(weir: &Weir, clients: usize) -> Vec<Frames> {
 }
 
 #[test]
-fn what_is_under_way_over_http2_at_the_end_arrives_whole() {
+fn http2_requests_in_flight_at_shutdown_are_answered_whole() {
     let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_millis(700)));
     let mut weir = before(&origin);
     let clients = answered_at_the_end(&weir, 12);
@@ -287,7 +241,7 @@ fn what_is_under_way_over_http2_at_the_end_arrives_whole() {
 }
 
 #[test]
-fn at_the_end_an_http2_client_may_finish_speaking_before_the_close() {
+fn at_shutdown_an_http2_client_may_finish_sending_before_the_close() {
     let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_millis(700)));
     let mut weir = before(&origin);
     let mut clients = answered_at_the_end(&weir, 1);
@@ -295,14 +249,14 @@ fn at_the_end_an_http2_client_may_finish_speaking_before_the_close() {
     while client.next().is_some() {}
     for _ in 0..10 {
         assert!(client.send(&frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])), "reset while it spoke");
-        std::thread::sleep(Duration::from_millis(20));
+        delay(Duration::from_millis(20));
     }
     drop(clients);
     assert_eq!(weir.wait().code(), Some(0));
 }
 
 #[test]
-fn an_idle_http2_client_that_stays_does_not_hold_up_the_end() {
+fn an_idle_http2_client_that_stays_does_not_delay_the_shutdown() {
     let origin = Origin::named("a");
     let mut weir = before(&origin);
     let mut client = Frames::connect(weir.web());

@@ -6,16 +6,12 @@ use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GET, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS, frame,
     reason,
 };
-use crate::support::{Client, Origin, Reply, Weir};
+use crate::support::{Client, Config, Origin, Reply, Weir};
 
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 fn before(origin: &Origin) -> Weir {
-    Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\", timeouts: {{ write: 1s }} }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    ))
+    Weir::start(Config::to(origin).set("listeners.web.timeouts.write", "1s"))
 }
 
 fn ask(stream: u32) -> Vec<u8> {
@@ -36,7 +32,7 @@ fn all_is_well(weir: &Weir) {
 }
 
 #[test]
-fn streams_that_are_opened_and_reset_in_one_breath_end_the_connection() {
+fn streams_that_are_opened_and_reset_at_once_end_the_connection() {
     let origin = Origin::start(|_| Reply::new(200, "").after(Duration::from_millis(100)));
     let weir = before(&origin);
     let mut client = Frames::connect(weir.web());
@@ -114,7 +110,7 @@ fn small_continuations_without_end_are_refused_too() {
 }
 
 #[test]
-fn pings_and_settings_that_nobody_reads_the_answers_of_end_the_connection() {
+fn pings_and_settings_whose_answers_are_not_read_end_the_connection() {
     let origin = Origin::named("a");
     for kind in [PING, SETTINGS] {
         let weir = before(&origin);

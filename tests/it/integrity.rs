@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sha2::{Digest, Sha256};
 
 use crate::support::client::chunks;
-use crate::support::echo::Manners;
-use crate::support::{Client, Echo, Random, Weir, size};
+use crate::support::echo::Faults;
+use crate::support::{Client, Config, Echo, Random, Weir, size};
 
 const LARGEST: f64 = 4.0 * 1024.0 * 1024.0;
 
@@ -59,16 +59,16 @@ fn post_all(address: SocketAddr, count: usize) {
 
 /// What each of three backends with these weights got.
 fn shares(balance: &str, weights: [u16; 3], count: usize) -> [usize; 3] {
-    let echoes = ["a", "b", "c"].map(|name| Echo::start(name, Manners::default()));
-    let list: String = echoes
-        .iter()
-        .zip(weights)
-        .map(|(echo, weight)| format!("{{ address: \"{}\", weight: {weight} }}, ", echo.address()))
-        .collect();
-    let weir = Weir::start(&format!(
-        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ balance: {balance}, backends: [{list}] }} }}"
-    ));
+    let echoes = ["a", "b", "c"].map(|name| Echo::start(name, Faults::default()));
+    let [a, b, c] = [0, 1, 2].map(|at| (echoes[at].address(), format!("weight: {}", weights[at])));
+    let config = Config::new()
+        .without_access_log()
+        .route("all", "upstream: up")
+        .set("upstreams.up.balance", balance)
+        .backend("up.a", a.0, a.1)
+        .backend("up.b", b.0, b.1)
+        .backend("up.c", c.0, c.1);
+    let weir = Weir::start(config);
     post_all(weir.web(), count);
     weir.wait_for(&["weir_backend_in_flight"], 0.0);
     assert_eq!(weir.sum(&["weir_backend_retries_total"]), 0.0);

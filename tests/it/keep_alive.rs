@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::grpc::{Caller, Server, message, rest, run};
-use crate::support::pki::{Pki, put};
+use crate::support::grpc::{Caller, Server, message};
+use crate::support::http2::{connect, rest, run};
 use crate::support::tls::{Accepted, listen};
-use crate::support::{Client, Origin, Reply, Weir, eventually};
+use crate::support::{Client, Config, Origin, Reply, Way, Weir, eventually, stays};
 
 const LENGTH: &str = "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=TIME, max=100\r\nContent-Length: 2\r\n\r\nok";
 const CHUNKED: &str =
@@ -31,22 +31,16 @@ async fn answer(mut stream: Accepted, reply: String) {
 
 /// A backend in plain or under TLS that counts its connections, and Weir before it.
 fn start(tls: bool, reply: &str) -> (Arc<AtomicUsize>, Weir) {
-    let (pki, folder) = (Pki::new(), tempfile::tempdir().unwrap());
-    put(folder.path(), "ca.pem", &pki.ca());
-    let issued = pki.issue(&["server.test"]);
+    let way = Way { client: false, backend: tls };
+    let (folder, certificate) = way.files();
     let connections = Arc::new(AtomicUsize::new(0));
     let (count, reply) = (Arc::clone(&connections), reply.to_owned());
-    let address = listen(Some(&issued).filter(|_| tls), "http/1.1", move |stream| {
+    let address = listen(certificate.as_ref(), "http/1.1", move |stream| {
         count.fetch_add(1, Ordering::AcqRel);
         answer(stream, reply.clone())
     });
-    let settings = if tls { "tls: { server_name: server.test, ca: ca.pem }," } else { "" };
-    let yaml = format!(
-        "server: {{ threads: 1 }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ {settings} backends: [{{ name: a, address: \"{address}\" }}] }} }}"
-    );
-    (connections, Weir::start_in(folder, &yaml, &[]))
+    let config = way.config(address).set("server.threads", 1);
+    (connections, Weir::start_in(folder, config))
 }
 
 #[test]
@@ -57,7 +51,8 @@ fn a_connection_is_used_for_a_second_less_than_its_backend_keeps_it() {
         assert!((0..3).all(|_| client.post("/", b"x").text() == "ok"));
         assert_eq!(connections.load(Ordering::Acquire), 1, "tls {tls}: it is used at once");
         // The backend's two seconds minus one.
-        std::thread::sleep(Duration::from_millis(1_050));
+        let is_one = || connections.load(Ordering::Acquire) == 1;
+        stays("one connection, without a request", Duration::from_millis(1_050), is_one);
         assert_eq!(client.post("/", b"x").text(), "ok");
         assert_eq!(connections.load(Ordering::Acquire), 2, "tls {tls}: and not after a second");
         assert_eq!(weir.sum(&["weir_faults_total"]), 0.0);
@@ -109,12 +104,7 @@ fn trailers_that_are_dropped_are_not_announced_and_those_that_pass_are() {
         Reply::raw(format!("{head}2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n"))
     });
     let http2 = Server::start();
-    let weir = |protocol: &str, address: &str| {
-        Weir::start(&format!(
-            "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-             upstreams: {{ up: {{ protocol: {protocol}, backends: [{{ address: \"{address}\" }}] }} }}"
-        ))
-    };
+    let weir = |protocol: &str, address: &str| Weir::start(Config::to(address).set("upstreams.up.protocol", protocol));
     let before_http1 = weir("http1", &http1.address().to_string());
     assert_eq!(announced(&before_http1, "/"), None, "an HTTP/2 client of an HTTP/1 backend");
     assert_eq!(Client::connect(before_http1.web()).get("/").header("trailer"), None);
@@ -128,14 +118,9 @@ fn trailers_of_requests_are_not_announced_to_backends() {
     let http1 = Origin::named("a");
     let http2 = Server::start();
     for (protocol, address) in [("http1", http1.address()), ("h2c", http2.address)] {
-        let weir = Weir::start(&format!(
-            "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-             upstreams: {{ up: {{ protocol: {protocol}, backends: [{{ address: \"{address}\" }}] }} }}"
-        ));
+        let weir = Weir::start(Config::to(address).set("upstreams.up.protocol", protocol));
         let heard = run(async {
-            let stream = tokio::net::TcpStream::connect(weir.web()).await.unwrap();
-            let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
-            tokio::spawn(connection);
+            let mut sender = connect(weir.web()).await;
             let request = http::Request::builder().method("POST").uri("http://example.org/fails");
             let request = request.header("trailer", "x-sum").body(()).unwrap();
             let (response, mut out) = sender.send_request(request, false).unwrap();

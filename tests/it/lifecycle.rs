@@ -3,20 +3,16 @@
 use std::time::{Duration, Instant};
 
 use crate::support::weir::command;
-use crate::support::{Client, Origin, Reply, Weir, eventually};
+use crate::support::{Client, Config, Origin, Reply, Weir, eventually};
 
-fn yaml(origin: &Origin, server: &str) -> String {
-    format!(
-        "server: {{ {server} }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}, {{ name: six, address: \"[::1]:0\" }}]\n\
-         routes: [{{ name: all, upstream: up }}]\nupstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    )
+fn config(origin: &Origin) -> Config {
+    Config::to(origin).listener("six", "address: \"[::1]:0\"")
 }
 
 #[test]
 fn it_says_where_it_listens_then_ready_on_ipv4_and_ipv6() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&yaml(&origin, ""));
+    let weir = Weir::start(config(&origin));
     assert_eq!(Client::connect(weir.web()).get("/").text(), "a");
     assert_eq!(Client::connect(weir.address("six")).get("/").text(), "a");
     let status = weir.status();
@@ -30,7 +26,7 @@ fn it_says_where_it_listens_then_ready_on_ipv4_and_ipv6() {
 #[test]
 fn an_idle_process_is_gone_within_a_second_of_sigterm() {
     let origin = Origin::named("a");
-    let mut weir = Weir::start(&yaml(&origin, ""));
+    let mut weir = Weir::start(config(&origin));
     let mut idle = Client::connect(weir.web());
     idle.get("/");
     let start = Instant::now();
@@ -40,9 +36,9 @@ fn an_idle_process_is_gone_within_a_second_of_sigterm() {
 }
 
 #[test]
-fn a_connection_that_never_said_a_word_does_not_hold_up_the_end() {
+fn a_silent_connection_does_not_delay_the_shutdown() {
     let origin = Origin::named("a");
-    let mut weir = Weir::start(&yaml(&origin, ""));
+    let mut weir = Weir::start(config(&origin));
     let _silent = Client::connect(weir.web());
     weir.wait_for(&["weir_listener_connections{", "web"], 1.0);
     let start = Instant::now();
@@ -52,23 +48,23 @@ fn a_connection_that_never_said_a_word_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn what_is_under_way_finishes_and_says_connection_close() {
+fn requests_in_flight_at_shutdown_finish_with_connection_close() {
     let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_millis(700)));
-    let mut weir = Weir::start(&yaml(&origin, ""));
+    let mut weir = Weir::start(config(&origin));
     let mut client = Client::connect(weir.web());
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     weir.wait_for(&["weir_backend_in_flight"], 1.0);
     weir.signal(libc::SIGTERM);
-    eventually("not ready", || (weir.admin_get("/readyz").status == 503).then_some(()));
+    eventually("not ready", || weir.admin_get("/readyz").status == 503);
     let response = client.response("GET");
     assert_eq!((response.text().as_str(), response.header("connection")), ("a", Some("close")));
     assert_eq!(weir.wait().code(), Some(0));
 }
 
 #[test]
-fn what_outlives_the_grace_is_cut_and_the_exit_status_says_so() {
+fn requests_that_outlive_shutdown_grace_are_cut_and_the_exit_status_is_1() {
     let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_secs(10)));
-    let mut weir = Weir::start(&yaml(&origin, "shutdown_grace: 300ms"));
+    let mut weir = Weir::start(config(&origin).set("server.shutdown_grace", "300ms"));
     let mut client = Client::connect(weir.web());
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     weir.wait_for(&["weir_backend_in_flight"], 1.0);
@@ -79,11 +75,11 @@ fn what_outlives_the_grace_is_cut_and_the_exit_status_says_so() {
 }
 
 #[test]
-fn in_the_lame_duck_it_is_not_ready_but_serves() {
+fn during_lame_duck_it_is_not_ready_but_serves() {
     let origin = Origin::named("a");
-    let mut weir = Weir::start(&yaml(&origin, "lame_duck: 800ms"));
+    let mut weir = Weir::start(config(&origin).set("server.lame_duck", "800ms"));
     weir.signal(libc::SIGTERM);
-    eventually("not ready", || (weir.admin_get("/readyz").status == 503).then_some(()));
+    eventually("not ready", || weir.admin_get("/readyz").status == 503);
     let response = Client::connect(weir.web()).get("/");
     assert_eq!((response.status, response.header("connection")), (200, Some("close")));
     assert_eq!(weir.wait().code(), Some(0));
@@ -92,12 +88,12 @@ fn in_the_lame_duck_it_is_not_ready_but_serves() {
 #[test]
 fn a_second_signal_ends_it_now() {
     let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_secs(10)));
-    let mut weir = Weir::start(&yaml(&origin, ""));
+    let mut weir = Weir::start(config(&origin));
     let mut client = Client::connect(weir.web());
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     weir.wait_for(&["weir_backend_in_flight"], 1.0);
     weir.signal(libc::SIGINT);
-    eventually("draining", || (weir.admin_get("/readyz").status == 503).then_some(()));
+    eventually("draining", || weir.admin_get("/readyz").status == 503);
     let start = Instant::now();
     weir.signal(libc::SIGTERM);
     assert_eq!(weir.wait().code(), Some(1));
@@ -107,14 +103,14 @@ fn a_second_signal_ends_it_now() {
 #[test]
 fn an_address_in_use_is_exit_1_and_nothing_is_half_started() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let yaml = format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}, {{ name: b, address: \"{}\" }}]\nroutes: [{{ respond: {{ status: 204 }} }}]",
-        taken.local_addr().unwrap()
-    );
-    let mut weir = Weir::spawn_in(tempfile::tempdir().unwrap(), &yaml, &[]);
-    assert_eq!(weir.wait().code(), Some(1));
-    assert!(!weir.stderr().contains("ready"), "{}", weir.stderr());
-    eventually("the reason", || (weir.stdout() + &weir.stderr()).contains("in use").then_some(()));
+    let config = Config::new()
+        .listener("b", "")
+        .set("listeners.b.address", taken.local_addr().unwrap())
+        .route("all", "respond: { status: 204 }");
+    let ended = Weir::start_and_end(&tempfile::tempdir().unwrap(), config);
+    assert_eq!(ended.code, Some(1));
+    assert!(!ended.stderr.contains("ready"), "{}", ended.stderr);
+    assert!((ended.stdout + &ended.stderr).contains("in use"));
 }
 
 #[test]
@@ -146,10 +142,9 @@ fn check_schema_and_usage_have_their_exit_codes() {
 #[test]
 fn variables_of_the_environment_are_put_in_and_never_shown() {
     let origin = Origin::named("a");
-    let yaml = yaml(&origin, "")
-        .replace("name: a,", "name: \"${BACKEND}\",")
-        .replace("upstream: up", "upstream: up, response_headers: { set: { x-secret: \"${SECRET:-none}\" } }");
-    let weir = Weir::start_in(tempfile::tempdir().unwrap(), &yaml, &[("BACKEND", "from-env")]);
+    let config = Config::to_all(&[("${BACKEND}", &origin)])
+        .set("routes.all.response_headers.set.x-secret", "\"${SECRET:-none}\"");
+    let weir = Weir::start_with_env(tempfile::tempdir().unwrap(), config, [("BACKEND", "from-env")]);
     assert_eq!(Client::connect(weir.web()).get("/").header("x-secret"), Some("none"));
     assert!(weir.status().to_string().contains("from-env"));
 }
@@ -159,27 +154,25 @@ fn the_access_log_file_is_reopened_on_sigusr1() {
     let origin = Origin::named("a");
     let folder = tempfile::tempdir().unwrap();
     let (log, moved) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
-    let weir = Weir::start_in(folder, &format!("access_log: {{ path: access.log }}\n{}", yaml(&origin, "")), &[]);
+    let weir = Weir::start_in(folder, config(&origin).set("access_log.path", "access.log"));
     let lines = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default().lines().count();
     Client::connect(weir.web()).get("/");
-    eventually("a line", || (lines(&log) == 1).then_some(()));
+    eventually("a line", || lines(&log) == 1);
     std::fs::rename(&log, &moved).unwrap();
     weir.signal(libc::SIGUSR1);
-    eventually("a new file", || log.exists().then_some(()));
+    eventually("a new file", || log.exists());
     Client::connect(weir.web()).get("/");
-    eventually("a line in the new file", || (lines(&log) == 1).then_some(()));
+    eventually("a line in the new file", || lines(&log) == 1);
     assert_eq!(lines(&moved), 1);
 }
 
 #[test]
-fn connections_of_a_removed_listener_do_not_hold_up_the_end() {
+fn connections_of_a_removed_listener_do_not_delay_the_shutdown() {
     let origin = Origin::named("a");
-    let one = yaml(&origin, "");
-    let two = one.replace("{ name: six,", "{ name: more, address: \"127.0.0.1:0\" }, { name: six,");
-    let mut weir = Weir::start(&two);
+    let mut weir = Weir::start(config(&origin).listener("more", ""));
     let mut idle = Client::connect(weir.address("more"));
     idle.get("/");
-    assert!(weir.reload(&one));
+    assert!(weir.reload(config(&origin)));
     let start = Instant::now();
     weir.signal(libc::SIGTERM);
     assert_eq!(weir.wait().code(), Some(0));
@@ -190,7 +183,7 @@ fn connections_of_a_removed_listener_do_not_hold_up_the_end() {
 #[test]
 fn it_asks_for_no_huge_pages() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&yaml(&origin, ""));
+    let weir = Weir::start(config(&origin));
     assert_eq!(Client::connect(weir.web()).get("/").text(), "a");
     let maps = weir.kernel_says("smaps");
     let flags: Vec<&str> = maps.lines().filter(|line| line.starts_with("VmFlags:")).collect();

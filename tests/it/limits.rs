@@ -5,18 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use crate::support::{Client, Origin, Reply, Weir, eventually};
+use crate::support::http2::run;
+use crate::support::{Client, Config, Origin, Reply, Weir, eventually, wait_until};
 
-fn yaml(limits: &str, origin: &Origin) -> String {
-    format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\", limits: {{ {limits} }} }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    )
-}
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+fn config(limits: &str, origin: &Origin) -> Config {
+    Config::to(origin).set("listeners.web.limits", limits)
 }
 
 async fn connect(weir: &Weir) -> (SendRequest<Bytes>, tokio::task::JoinHandle<Result<(), h2::Error>>) {
@@ -32,7 +25,7 @@ fn get() -> http::Request<()> {
 #[test]
 fn a_client_may_have_so_many_connections_and_those_it_closes_count_no_longer() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&yaml("connections_per_ip: 2", &origin));
+    let weir = Weir::start(config("connections_per_ip: 2", &origin));
     let mut first = Client::connect(weir.web());
     let mut second = Client::connect(weir.web());
     assert_eq!((first.get("/").status, second.get("/").status), (200, 200));
@@ -40,7 +33,7 @@ fn a_client_may_have_so_many_connections_and_those_it_closes_count_no_longer() {
     assert!(refused.is_empty() || refused.starts_with("HTTP/1.1 503"), "{refused}");
     weir.wait_for(&["weir_listener_connections_total", "refused_limit"], 1.0);
     // Under other settings the count goes on.
-    assert!(weir.reload(&yaml("connections_per_ip: 1", &origin)));
+    assert!(weir.reload(config("connections_per_ip: 1", &origin)));
     drop(first);
     weir.wait_for(&["weir_listener_connections{"], 1.0);
     Client::connect(weir.web()).read_to_end();
@@ -53,7 +46,7 @@ fn a_client_may_have_so_many_connections_and_those_it_closes_count_no_longer() {
 #[test]
 fn the_last_request_that_a_connection_may_bring_says_close() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&yaml("requests_per_connection: 3", &origin));
+    let weir = Weir::start(config("requests_per_connection: 3", &origin));
     let mut client = Client::connect(weir.web());
     for _ in 0..2 {
         assert_eq!(client.get("/").header("connection"), Some("keep-alive"));
@@ -74,7 +67,7 @@ fn the_last_request_that_a_connection_may_bring_says_close() {
 #[test]
 fn an_http2_connection_says_goaway_after_its_last_request_and_serves_it() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&yaml("requests_per_connection: 3", &origin));
+    let weir = Weir::start(config("requests_per_connection: 3", &origin));
     run(async {
         let (mut client, connection) = connect(&weir).await;
         for _ in 0..3 {
@@ -90,7 +83,7 @@ fn an_http2_connection_says_goaway_after_its_last_request_and_serves_it() {
 #[test]
 fn a_client_may_have_so_many_streams_at_once() {
     let origin = Origin::start(|_| Reply::new(200, "").after(Duration::from_millis(700)));
-    let weir = Weir::start(&yaml("streams: 2", &origin));
+    let weir = Weir::start(config("streams: 2", &origin));
     run(async {
         let (mut client, _connection) = connect(&weir).await;
         // The client knows the limit once it has seen SETTINGS.
@@ -105,23 +98,24 @@ fn a_client_may_have_so_many_streams_at_once() {
             })
             .collect();
         let mut most = 0.0_f64;
-        while responses.iter().any(|response| !response.is_finished()) {
+        let answered = || {
             most = most.max(weir.sum(&["weir_requests_in_flight"]));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+            responses.iter().all(|response| response.is_finished())
+        };
+        wait_until("all are answered", answered).await;
         assert!(most <= 2.0, "{most} at once");
         for response in responses {
             assert_eq!(response.await.unwrap(), 200);
         }
     });
-    eventually("all served", || (origin.requests().len() == 7).then_some(()));
+    eventually("all served", || origin.requests().len() == 7);
 }
 
 #[test]
 fn a_connection_that_is_only_being_closed_counts_under_both_limits() {
     for limit in ["connections: 1", "connections_per_ip: 1"] {
         let origin = Origin::named("a");
-        let weir = Weir::start(&yaml(limit, &origin));
+        let weir = Weir::start(config(limit, &origin));
         let mut first = Client::connect(weir.web());
         // It may be sending still, so its end is waited for.
         first.send("GET / HTTP/9.9\r\nHost: a\r\n\r\nmore");
@@ -135,9 +129,9 @@ fn a_connection_that_is_only_being_closed_counts_under_both_limits() {
 }
 
 #[test]
-fn the_crumbs_of_a_cookie_are_one_field_and_the_authority_is_another() {
+fn split_cookie_fields_count_as_one_and_the_authority_counts_too() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&yaml("headers: 10", &origin));
+    let weir = Weir::start(config("headers: 10", &origin));
     for (fields, status) in [(8, 200), (9, 431)] {
         run(async {
             let (mut client, _connection) = connect(&weir).await;

@@ -3,14 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::support::grpc::run;
-use crate::support::weir::command;
-use crate::support::{Client, Pki, TlsClient, Weir, spare, tls_config};
+use crate::support::files::{folder, put};
+use crate::support::http2::{connect, run};
+use crate::support::{Client, Config, LISTENER_TLS, Pki, TlsClient, Weir, spare, tls_config};
 
-const TWO: &str = "listeners:
-  - { name: web, address: \"127.0.0.1:0\" }
-  - { name: internal, address: \"127.0.0.1:0\" }
-";
+fn two_listeners() -> Config {
+    Config::new().listener("internal", "")
+}
 
 fn get(weir: &Weir, listener: &str, path: &str) -> (u16, String) {
     let response = Client::connect(weir.address(listener)).get_with(path, &[("Host", "a.test")]);
@@ -19,31 +18,23 @@ fn get(weir: &Weir, listener: &str, path: &str) -> (u16, String) {
 
 /// The status of a request over h2c.
 async fn status_over_h2c(address: SocketAddr, path: &str) -> u16 {
-    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
-    tokio::spawn(connection);
+    let mut sender = connect(address).await;
     let request = http::Request::get(format!("http://a.test{path}")).body(()).unwrap();
     sender.send_request(request, true).unwrap().0.await.unwrap().status().as_u16()
 }
 
 #[test]
 fn a_route_of_the_listener_with_client_auth_does_not_answer_on_the_public_one() {
-    let (folder, pki) = (tempfile::tempdir().unwrap(), Pki::new());
-    pki.issue(&["a.test"]).put(folder.path(), "edge");
-    std::fs::write(folder.path().join("clients.pem"), pki.ca()).unwrap();
-    let tls = "certificates: [{ cert: edge.pem, key: edge.key }]";
-    let weir = Weir::start_in(
-        folder,
-        &format!(
-            "listeners:
-  - {{ name: web, address: \"127.0.0.1:0\", tls: {{ {tls} }} }}
-  - {{ name: partners, address: \"127.0.0.1:0\", tls: {{ {tls}, client_auth: {{ mode: required, ca: clients.pem }} }} }}
-routes:
-  - {{ name: api, match: {{ listeners: [partners], hosts: [a.test], path_prefix: /api }}, respond: {{ status: 200, body: secret }} }}
-  - {{ name: rest, respond: {{ status: 200, body: public }} }}"
-        ),
-        &[],
-    );
+    let pki = Pki::new();
+    let folder = folder(&[("edge", &pki.issue(&["a.test"]))]);
+    put(folder.path(), "clients.pem", &pki.ca());
+    let config = Config::new()
+        .set("listeners.web", LISTENER_TLS)
+        .listener("partners", LISTENER_TLS)
+        .set("listeners.partners.tls.client_auth", "mode: required, ca: clients.pem")
+        .route("api", "match: { listeners: [partners], hosts: [a.test], path_prefix: /api }, respond: { status: 200, body: secret }")
+        .route("rest", "respond: { status: 200, body: public }");
+    let weir = Weir::start_in(folder, config);
     let (anonymous, partner) = (Arc::new(tls_config(None)), Arc::new(tls_config(Some(&pki.client("p")))));
     let ask = |listener: &str, config| {
         let mut client = TlsClient::secure(weir.address(listener), "a.test", config);
@@ -56,16 +47,18 @@ routes:
 
 #[test]
 fn a_more_specific_route_of_another_listener_hides_nothing() {
-    let weir = Weir::start(&format!(
-        "{TWO}routes:
-  - {{ name: exact, match: {{ listeners: [internal], hosts: [a.test], path: /x }}, respond: {{ status: 200, body: exact }} }}
-  - {{ name: both, match: {{ path: /x }}, respond: {{ status: 200, body: both }} }}
-  - {{ name: same, match: {{ listeners: [internal], path: /y }}, respond: {{ status: 200, body: internal }} }}
-  - {{ name: twin, match: {{ listeners: [web], path: /y }}, respond: {{ status: 200, body: web }} }}
-  - {{ name: any, match: {{ path: /z }}, respond: {{ status: 200, body: any }} }}
-  - {{ name: named, match: {{ listeners: [web], path: /z }}, respond: {{ status: 200, body: named }} }}
-  - {{ name: only, match: {{ listeners: [internal], path: /only }}, respond: {{ status: 200, body: only }} }}"
-    ));
+    let config = two_listeners()
+        .route(
+            "exact",
+            "match: { listeners: [internal], hosts: [a.test], path: /x }, respond: { status: 200, body: exact }",
+        )
+        .route("both", "match: { path: /x }, respond: { status: 200, body: both }")
+        .route("same", "match: { listeners: [internal], path: /y }, respond: { status: 200, body: internal }")
+        .route("twin", "match: { listeners: [web], path: /y }, respond: { status: 200, body: web }")
+        .route("any", "match: { path: /z }, respond: { status: 200, body: any }")
+        .route("named", "match: { listeners: [web], path: /z }, respond: { status: 200, body: named }")
+        .route("only", "match: { listeners: [internal], path: /only }, respond: { status: 200, body: only }");
+    let weir = Weir::start(config);
     for (listener, path, want) in [
         ("internal", "/x", (200, "exact")),
         ("web", "/x", (200, "both")),
@@ -88,15 +81,12 @@ fn a_more_specific_route_of_another_listener_hides_nothing() {
 
 #[test]
 fn a_route_that_names_a_listener_with_redirect_https_is_answered_there() {
-    let weir = Weir::start(
-        "listeners:
-  - { name: web, address: \"127.0.0.1:0\", redirect_https: true }
-  - { name: internal, address: \"127.0.0.1:0\" }
-routes:
-  - { name: proof, match: { listeners: [web], path_prefix: /.well-known }, respond: { status: 200, body: proof } }
-  - { name: other, match: { listeners: [internal], path: /other }, respond: { status: 200, body: other } }
-  - { name: rest, respond: { status: 200, body: rest } }",
-    );
+    let config = two_listeners()
+        .set("listeners.web.redirect_https", true)
+        .route("proof", "match: { listeners: [web], path_prefix: /.well-known }, respond: { status: 200, body: proof }")
+        .route("other", "match: { listeners: [internal], path: /other }, respond: { status: 200, body: other }")
+        .route("rest", "respond: { status: 200, body: rest }");
+    let weir = Weir::start(config);
     assert_eq!(get(&weir, "web", "/.well-known/x"), (200, "proof".to_owned()));
     for path in ["/", "/other"] {
         let response = Client::connect(weir.web()).get_with(path, &[("Host", "a.test:81")]);
@@ -110,30 +100,31 @@ routes:
 #[test]
 fn a_reload_moves_a_route_to_another_listener_on_open_connections() {
     let route = |name: &str| {
-        format!("{TWO}routes: [{{ name: r, match: {{ listeners: [{name}] }}, respond: {{ status: 204 }} }}]")
+        two_listeners()
+            .route("r", "respond: { status: 204 }")
+            .set("routes.r.match.listeners", ["[", name, "]"].concat())
     };
-    let weir = Weir::start(&route("web"));
+    let weir = Weir::start(route("web"));
     let (mut web, mut internal) = (Client::connect(weir.web()), Client::connect(weir.address("internal")));
     assert_eq!((web.get("/").status, internal.get("/").status), (204, 404));
-    assert!(weir.reload(&route("internal")));
+    assert!(weir.reload(route("internal")));
     assert_eq!((web.get("/").status, internal.get("/").status), (404, 204));
-    assert!(!weir.reload(&route("nowhere")), "an unknown listener is a problem");
+    assert!(!weir.reload(route("nowhere")), "an unknown listener is a problem");
     assert_eq!((web.get("/").status, internal.get("/").status), (404, 204));
 }
 
 #[test]
 fn a_reload_that_renames_a_listener_keeps_its_routes_on_open_connections() {
     let address = spare();
-    let yaml = |name: &str| {
-        format!(
-            "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}, {{ name: {name}, address: \"{address}\" }}]
-routes: [{{ name: r, match: {{ listeners: [{name}] }}, respond: {{ status: 204 }} }}]"
-        )
+    let config = |name: &str| {
+        Config::new()
+            .listener(name, format!("address: \"{address}\""))
+            .route("r", "match: { listeners: [NAME] }, respond: { status: 204 }".replace("NAME", name))
     };
-    let weir = Weir::start(&yaml("internal"));
+    let weir = Weir::start(config("internal"));
     let mut client = Client::connect(weir.address("internal"));
     assert_eq!(client.get("/").status, 204);
-    assert!(weir.reload(&yaml("inside")));
+    assert!(weir.reload(config("inside")));
     assert_eq!(client.get("/").status, 204, "the connection came in before");
     assert_eq!(Client::connect(weir.address("internal")).get("/").status, 204);
     assert_eq!(Client::connect(weir.web()).get("/").status, 404);
@@ -141,17 +132,13 @@ routes: [{{ name: r, match: {{ listeners: [{name}] }}, respond: {{ status: 204 }
 
 #[test]
 fn explain_says_which_route_takes_a_request_on_a_listener() {
-    let weir = Weir::start(
-        "listeners:
-  - { name: web, address: \"127.0.0.1:0\" }
-  - { name: plain, address: \"127.0.0.1:0\", redirect_https: true }
-routes:
-  - { name: named, match: { listeners: [web], path: /x }, respond: { status: 204 } }
-  - { name: any, respond: { status: 200 } }",
-    );
-    let admin = format!("http://{}", weir.admin());
+    let config = Config::new()
+        .listener("plain", "redirect_https: true")
+        .route("named", "match: { listeners: [web], path: /x }, respond: { status: 204 }")
+        .route("any", "respond: { status: 200 }");
+    let weir = Weir::start(config);
     let explain = |arguments: &[&str]| {
-        let output = command(&[&["explain", "GET", "http://a.test/x"], arguments, &["--admin", &admin]].concat());
+        let output = weir.command(&[&["explain", "GET", "http://a.test/x"], arguments].concat());
         (output.code.unwrap(), format!("{}{}", output.stdout, output.stderr))
     };
     for (arguments, parts) in [
@@ -184,14 +171,13 @@ routes:
 #[test]
 fn a_diff_and_the_effective_configuration_show_the_listeners_of_a_route() {
     let route = |listeners: &str| {
-        format!("{TWO}routes: [{{ name: r, match: {{ listeners: [{listeners}] }}, respond: {{ status: 204 }} }}]")
+        two_listeners().route("r", "respond: { status: 204 }").set("routes.r.match.listeners", listeners)
     };
-    let weir = Weir::start(&route("web"));
+    let weir = Weir::start(route("[web]"));
     let config = weir.admin_get("/api/v1/config").json();
     assert_eq!(config["routes"][0]["match"]["listeners"], serde_json::json!(["web"]));
-    std::fs::write(weir.config_file(), route("web, internal")).unwrap();
     let file = weir.config_file();
-    let admin = format!("http://{}", weir.admin());
-    let output = command(&["diff", "-c", file.to_str().unwrap(), "--admin", &admin]);
+    std::fs::write(&file, route("[web, internal]").to_string()).unwrap();
+    let output = weir.command(&["diff", "-c", file.to_str().unwrap()]);
     assert!(output.stdout.contains("route r: changed (match.listeners)"), "{}{}", output.stdout, output.stderr);
 }

@@ -1,25 +1,25 @@
 //! What operators meet when something is not as it should be: commands beside a broken file, files that a user cannot read,
 //! addresses and files that are taken.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-
-use crate::support::pki::put;
+use crate::support::files::{folder, put, set_mode};
 use crate::support::weir::command;
-use crate::support::{Client, Origin, Pki, Weir, eventually, spare};
-use crate::tls::{config, folder};
+use crate::support::{Client, Config, Gate, LISTENER_TLS, Origin, Pki, Weir, eventually, spare};
 
+/// As text: the places in it are told.
 fn serving(admin: &str, more: &str) -> String {
-    format!(
-        "admin: {{ address: \"{admin}\" }}\nlisteners:\n  - {{ name: web, address: \"127.0.0.1:0\" }}\n\
-         routes: [{{ respond: {{ status: 204 }} }}]\n{more}"
-    )
+    const TEXT: &str = "\
+admin: { address: \"ADMIN\" }
+listeners:
+  - { name: web, address: \"127.0.0.1:0\" }
+routes: [{ respond: { status: 204 } }]
+";
+    TEXT.replace("ADMIN", admin) + more
 }
 
 #[test]
 fn commands_find_the_process_whatever_else_is_wrong_with_its_file() {
     let admin = spare().to_string();
-    let weir = Weir::start(&serving(&admin, ""));
+    let weir = Weir::start(serving(&admin, ""));
     let file = weir.config_file();
     let ask = |what: &str, text: &str| {
         std::fs::write(&file, text).unwrap();
@@ -54,12 +54,8 @@ fn commands_find_the_process_whatever_else_is_wrong_with_its_file() {
     }
 }
 
-fn set_mode(path: &Path, mode: u32) {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-}
-
 #[test]
-fn files_that_the_user_cannot_read_are_told_at_the_start_and_have_not_changed() {
+fn files_that_the_user_cannot_read_are_reported_at_the_start_and_do_not_count_as_changed() {
     if !nix::unistd::Uid::effective().is_root() {
         return;
     }
@@ -78,19 +74,19 @@ fn files_that_the_user_cannot_read_are_told_at_the_start_and_have_not_changed() 
         let file = std::fs::File::options().append(true).open(folder.path().join(name)).unwrap();
         file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(60)).unwrap();
     }
-    let yaml = config(&["a", "b", "locked/c"], "", "", &origin) + "\nserver: { user: nobody }\n";
-    let weir = Weir::start_in(folder, &yaml, &[]);
+    let config = Config::to(&origin).certificates(&["a", "b", "locked/c"]).set("server.user", "nobody");
+    let weir = Weir::start_in(folder, &config);
     eventually("it is told", || {
         let said = weir.stderr();
         let told = |file: &str| said.lines().any(|l| l.contains("WARN") && l.contains("`nobody`") && l.contains(file));
-        (told("a.key") && told("locked/c.key") && !told("b.key")).then_some(())
+        told("a.key") && told("locked/c.key") && !told("b.key")
     });
     let here = weir.config_file().parent().unwrap().to_owned();
     pki.issue(&["b.test"]).put(&here, "b");
-    eventually("b is renewed", || weir.stderr().contains("renewed from its files").then_some(()));
+    weir.wait_for_log("renewed from its files");
     assert!(!weir.stderr().contains("changed on disk"), "{}", weir.stderr());
     weir.wait_for(&["weir_tls_certificate_reloads_total", "rejected"], 0.0);
-    assert!(!weir.reload(&yaml.replace("name: all", "name: every")));
+    assert!(!weir.reload(config.route("more", "match: { path: /more }, upstream: up")));
     let problem = weir.status()["last_reload"]["problems"].to_string();
     assert!(problem.contains("certificates[0].key") && problem.contains("server.user"), "{problem}");
     assert!(!problem.contains("relative to the folder"), "{problem}");
@@ -99,44 +95,46 @@ fn files_that_the_user_cannot_read_are_told_at_the_start_and_have_not_changed() 
 #[test]
 fn an_address_that_weir_has_itself_is_not_blamed_on_another_process() {
     let own = spare();
-    let yaml = |address: &str, more: &str| {
-        format!(
-            "listeners:\n  - {{ name: edge, address: \"{address}\" }}\n{more}routes: [{{ respond: {{ status: 204 }} }}]\n"
-        )
-    };
-    let weir = Weir::start(&yaml(&own.to_string(), ""));
-    let wide = format!("0.0.0.0:{}", own.port());
-    assert!(!weir.reload(&yaml(&wide, "")));
+    const TEXT: &str = "\
+listeners:
+  - { name: edge, address: \"ADDRESS\" }
+routes: [{ respond: { status: 204 } }]
+";
+    let at = |address: &str| TEXT.replace("ADDRESS", address);
+    let weir = Weir::start(at(&own.to_string()));
+    let wide = at(&format!("0.0.0.0:{}", own.port()));
+    assert!(!weir.reload(&wide));
     let problem = weir.status()["last_reload"]["problems"][0].clone();
     let (what, hint) = (problem["what"].as_str().unwrap(), problem["hint"].as_str().unwrap());
     assert!(what.contains("`edge`") && what.contains(&own.to_string()), "{problem}");
     assert!(!what.contains("another process") && hint.contains("two"), "{problem}");
     assert_eq!(problem["line"], 2);
     assert_eq!(Client::connect(own).get("/").status, 204, "the old one goes on");
-    let aside = yaml("127.0.0.1:0", "");
-    assert!(weir.reload(&aside) && weir.reload(&yaml(&wide, "")), "in two steps");
+    assert!(weir.reload(at("127.0.0.1:0")) && weir.reload(wide), "in two steps");
 }
 
 #[test]
 fn an_access_log_that_cannot_be_opened_refuses_a_reload_at_its_key() {
-    let weir = Weir::start(&serving("127.0.0.1:0", ""));
-    assert!(!weir.reload(&serving("127.0.0.1:0", "access_log:\n  path: no/such/folder/access.log\n")));
+    let weir = Weir::start(serving("127.0.0.1:0", ""));
+    assert!(!weir.reload(serving("127.0.0.1:0", "access_log:\n  path: no/such/folder/access.log\n")));
     let problem = weir.status()["last_reload"]["problems"][0].clone();
     let place = (&problem["path"], &problem["line"], &problem["column"]);
     assert_eq!(place, (&"access_log.path".into(), &6.into(), &9.into()), "{problem}");
 }
 
 #[test]
-fn a_broken_revocation_list_is_told_once_and_by_its_name() {
+fn a_broken_revocation_list_is_reported_once_and_by_its_name() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
-    let folder = folder(&[("a", &pki.issue(&["a.test"]))]);
+    let folder = folder(&[("edge", &pki.issue(&["a.test"]))]);
     put(folder.path(), "ca.pem", &pki.ca());
     put(folder.path(), "cur.crl", &pki.revoke(&[]));
-    let more = "client_auth: { mode: required, ca: ca.pem, crl: cur.crl }";
-    let yaml = config(&["a"], more, "", &origin);
-    let other = "  - { name: other, address: \"127.0.0.1:0\", tls: { certificates: [{ cert: a.pem, key: a.key }], ";
-    let yaml = yaml.replace("routes:", &format!("{other}{more} }} }}\nroutes:"));
-    let weir = Weir::start_in(folder, &yaml, &[]);
+    let client_auth = "mode: required, ca: ca.pem, crl: cur.crl";
+    let config = Config::to(&origin)
+        .set("listeners.web", LISTENER_TLS)
+        .set("listeners.web.tls.client_auth", client_auth)
+        .listener("other", LISTENER_TLS)
+        .set("listeners.other.tls.client_auth", client_auth);
+    let weir = Weir::start_in(folder, config);
     let here = weir.config_file().parent().unwrap().to_owned();
     put(&here, "cur.crl", "x\n");
     let rejected = ["weir_tls_certificate_reloads_total", "ca.pem", "rejected"];
@@ -152,16 +150,15 @@ fn a_broken_revocation_list_is_told_once_and_by_its_name() {
 
 #[test]
 fn sigquit_stops_gracefully() {
-    let origin = Origin::start(|_| crate::support::Reply::new(200, "a").after(std::time::Duration::from_millis(700)));
-    let mut weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ address: \"{}\" }}] }} }}",
-        origin.address()
-    ));
+    let gate = Gate::default();
+    let origin = gate.origin();
+    let mut weir = Weir::start(Config::to(&origin));
     let mut client = Client::connect(weir.web());
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
     weir.wait_for(&["weir_backend_in_flight"], 1.0);
     weir.signal(libc::SIGQUIT);
-    assert_eq!(client.response("GET").text(), "a", "what is under way finishes");
+    eventually("draining", || weir.admin_get("/readyz").status == 503);
+    gate.open();
+    assert_eq!(client.response("GET").text(), "/a", "what is under way finishes");
     assert_eq!(weir.wait().code(), Some(0));
 }

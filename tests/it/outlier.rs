@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use crate::support::{Client, Origin, Reply, Weir, eventually};
+use crate::support::{Client, Config, Origin, Reply, Weir, eventually};
 
 /// Answers its name with a status that can be changed.
 fn switchable(name: &'static str) -> (Origin, Arc<AtomicU16>) {
@@ -12,19 +12,14 @@ fn switchable(name: &'static str) -> (Origin, Arc<AtomicU16>) {
     (Origin::start(move |_| Reply::new(answer.load(Ordering::Acquire), name)), status)
 }
 
-fn yaml(origins: &[(&str, &Origin)], outlier: &str) -> String {
-    let list: String =
-        origins.iter().map(|(n, o)| format!("{{ name: {n}, address: \"{}\" }}, ", o.address())).collect();
-    format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ outlier: {{ {outlier} }}, backends: [{list}] }} }}"
-    )
+fn config(origins: &[(&str, &Origin)], outlier: &str) -> Config {
+    Config::to_all(origins).set("upstreams.up.outlier", outlier)
 }
 
 #[test]
 fn a_backend_that_answers_500_is_ejected_tried_once_and_back() {
     let ((a, status), (b, _)) = (switchable("a"), switchable("b"));
-    let weir = Weir::start(&yaml(&[("a", &a), ("b", &b)], "consecutive_5xx: 3, eject: 600ms"));
+    let weir = Weir::start(config(&[("a", &a), ("b", &b)], "consecutive_5xx: 3, eject: 600ms"));
     status.store(500, Ordering::Release);
     let mut client = Client::connect(weir.web());
     let failed = (0..20).filter(|_| client.get("/").status == 500).count();
@@ -36,7 +31,7 @@ fn a_backend_that_answers_500_is_ejected_tried_once_and_back() {
     // The trial fails: one request, and out for longer.
     eventually("a trial", || {
         client.get("/");
-        (a.requests().len() > before).then_some(())
+        a.requests().len() > before
     });
     assert!((0..20).all(|_| client.get("/").text() == "b"));
     assert_eq!(a.requests().len(), before + 1);
@@ -44,7 +39,7 @@ fn a_backend_that_answers_500_is_ejected_tried_once_and_back() {
     status.store(200, Ordering::Release);
     eventually("a is back", || {
         client.get("/");
-        (weir.sum(&["weir_backend_state{", "backend=\"a\"", "state=\"up\""]) == 1.0).then_some(())
+        weir.sum(&["weir_backend_state{", "backend=\"a\"", "state=\"up\""]) == 1.0
     });
     assert!((0..2).any(|_| client.get("/").text() == "a"));
 }
@@ -58,48 +53,44 @@ fn a_backend_that_breaks_off_is_ejected_by_its_ratio_and_stays_so_over_a_reload(
         _ => Reply::hang_up(),
     });
     let good = Origin::named("good");
-    let config = yaml(&[("bad", &bad), ("good", &good)], "consecutive: 0, error_ratio: 40%, min_requests: 10");
+    let config = config(&[("bad", &bad), ("good", &good)], "consecutive: 0, error_ratio: 40%, min_requests: 10");
     let weir = Weir::start(&config);
     let mut client = Client::connect(weir.web());
     eventually("bad is ejected", || {
         assert_eq!(client.get("/").status, 200, "retried elsewhere");
-        (weir.sum(&["weir_backend_state{", "backend=\"bad\"", "\"ejected\""]) == 1.0).then_some(())
+        weir.sum(&["weir_backend_state{", "backend=\"bad\"", "\"ejected\""]) == 1.0
     });
-    assert!(weir.reload(&config.replace("name: all", "name: every")));
+    assert!(weir.reload(config.clone().route("more", "match: { path: /more }, upstream: up")));
     weir.wait_for_state("bad", "ejected");
-    assert!(weir.reload(&config.replace("40%", "45%")));
+    assert!(weir.reload(config.set("upstreams.up.outlier.error_ratio", "45%")));
     weir.wait_for_state("bad", "up");
 }
 
 #[test]
 fn no_more_than_the_share_are_ejected_and_clients_that_leave_eject_nothing() {
     let [a, b] = [(); 2].map(|()| Origin::start(|_| Reply::hang_up()));
-    let weir = Weir::start(&yaml(&[("a", &a), ("b", &b)], "consecutive: 2"));
+    let weir = Weir::start(config(&[("a", &a), ("b", &b)], "consecutive: 2"));
     let mut client = Client::connect(weir.web());
     assert!((0..20).all(|_| client.get("/").status == 502));
     assert_eq!(weir.sum(&["weir_backend_state{", "\"ejected\""]), 1.0);
 
     let slow = Origin::start(|_| Reply::new(200, "slow").after(std::time::Duration::from_millis(300)));
     let other = Origin::named("other");
-    let weir = Weir::start(&yaml(&[("slow", &slow), ("other", &other)], "consecutive: 1"));
-    for _ in 0..6 {
+    let weir = Weir::start(config(&[("slow", &slow), ("other", &other)], "consecutive: 1"));
+    for turn in 1..=6 {
         let mut client = Client::connect(weir.web());
         client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-        std::thread::sleep(std::time::Duration::from_millis(30));
+        let asked = || slow.requests().len() + other.requests().len();
+        eventually("it has reached a backend", || asked() == turn);
     }
     weir.wait_for(&["weir_backend_attempts_total", "client_abort"], 3.0);
     assert_eq!(weir.sum(&["weir_backend_state{", "\"ejected\""]), 0.0);
 }
 
-/// Three backends, of which the first does this; nothing is said of outliers.
-fn shipped(bad: &Origin, good: &[Origin], more: &str) -> Weir {
-    let all = [bad].into_iter().chain(good);
-    let list: String =
-        all.enumerate().map(|(n, o)| format!("{{ name: b{n}, address: \"{}\" }}, ", o.address())).collect();
-    Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ {more} backends: [{list}] }} }}"
-    ))
+/// Backends `b0`, `b1`…, of which the first does this; nothing is said of outliers.
+fn shipped(bad: &Origin, good: &[Origin]) -> Config {
+    let all = [bad].into_iter().chain(good).enumerate();
+    Config::to_all(&all.map(|(n, origin)| (format!("b{n}"), origin)).collect::<Vec<_>>())
 }
 
 fn good() -> [Origin; 2] {
@@ -110,7 +101,7 @@ fn good() -> [Origin; 2] {
 fn a_backend_that_drops_requests_is_ejected_by_default_after_five_failed_attempts() {
     let bad = Origin::start(|_| Reply::hang_up());
     let others = good();
-    let weir = shipped(&bad, &others, "");
+    let weir = Weir::start(shipped(&bad, &others));
     let mut client = Client::connect(weir.web());
     assert!((0..40).all(|_| client.get("/").status == 200), "each is tried elsewhere");
     weir.wait_for_state("b0", "ejected");
@@ -122,7 +113,7 @@ fn a_backend_that_drops_requests_is_ejected_by_default_after_five_failed_attempt
 fn requests_that_cannot_be_sent_twice_are_not_risked_on_a_backend_that_has_just_dropped_one() {
     let bad = Origin::start(|_| Reply::hang_up());
     let others = good();
-    let weir = shipped(&bad, &others, "");
+    let weir = Weir::start(shipped(&bad, &others));
     let mut client = Client::connect(weir.web());
     let failed = (0..60).filter(|_| client.post("/", b"x").status == 502).count();
     assert_eq!(failed, 1, "the first; the other backends take the rest");
@@ -134,7 +125,7 @@ fn requests_that_cannot_be_sent_twice_are_not_risked_on_a_backend_that_has_just_
 fn a_backend_that_answers_500_is_ejected_by_default_after_eight() {
     let bad = Origin::start(|_| Reply::new(500, "bad"));
     let others = good();
-    let weir = shipped(&bad, &others, "");
+    let weir = Weir::start(shipped(&bad, &others));
     let mut client = Client::connect(weir.web());
     assert_eq!((0..90).filter(|_| client.get("/").status == 500).count(), 8);
     weir.wait_for_state("b0", "ejected");
@@ -145,7 +136,7 @@ fn a_backend_that_answers_500_is_ejected_by_default_after_eight() {
 fn backends_that_all_answer_500_are_not_ejected() {
     let bad = Origin::start(|_| Reply::new(500, "bad"));
     let others = ["c", "d"].map(|_| Origin::start(|_| Reply::new(503, "bad")));
-    let weir = shipped(&bad, &others, "");
+    let weir = Weir::start(shipped(&bad, &others));
     let mut client = Client::connect(weir.web());
     assert!((0..90).all(|_| client.get("/").status >= 500));
     assert_eq!(weir.sum(&["weir_backend_state{", "\"ejected\""]), 0.0);
@@ -156,12 +147,11 @@ fn backends_that_all_answer_500_are_not_ejected() {
 fn outlier_off_ejects_nothing_and_a_reload_that_turns_it_off_ends_ejections() {
     let bad = Origin::start(|_| Reply::new(500, "bad"));
     let others = good();
-    let weir = shipped(&bad, &others, "");
+    let weir = Weir::start(shipped(&bad, &others));
     let mut client = Client::connect(weir.web());
     (0..60).for_each(|_| drop(client.get("/")));
     weir.wait_for_state("b0", "ejected");
-    let text = std::fs::read_to_string(weir.config_file()).unwrap();
-    assert!(weir.reload(&text.replace("up: { ", "up: { outlier: off, ")));
+    assert!(weir.reload(shipped(&bad, &others).set("upstreams.up.outlier", "off")));
     weir.wait_for_state("b0", "up");
     assert_eq!((0..90).filter(|_| client.get("/").status == 500).count(), 30);
     let config: serde_json::Value = serde_json::from_slice(&weir.admin_get("/api/v1/config").body).unwrap();
@@ -171,7 +161,7 @@ fn outlier_off_ejects_nothing_and_a_reload_that_turns_it_off_ends_ejections() {
 #[test]
 fn the_only_backend_is_never_ejected() {
     let bad = Origin::start(|_| Reply::hang_up());
-    let weir = shipped(&bad, &[], "");
+    let weir = Weir::start(shipped(&bad, &[]));
     let mut client = Client::connect(weir.web());
     assert!((0..20).all(|_| client.get("/").status == 502));
     assert_eq!(weir.sum(&["weir_backend_state{", "\"ejected\""]), 0.0);

@@ -10,22 +10,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 
 use crate::support::frames::{CONTINUATION, END_HEADERS, END_STREAM, Frames, GET, HEADERS, RST_STREAM, block, frame};
-use crate::support::grpc::run;
-use crate::support::tls::{Accepted, listen, open};
-use crate::support::{Client, EDGE, Origin, PLAIN, Reply, TlsClient, WAYS, Way, Weir, tls_config};
-
-fn yaml(way: Way, backend: std::net::SocketAddr) -> String {
-    format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\"{} }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ {}backends: [{{ name: a, address: \"{backend}\" }}] }} }}",
-        way.listener(),
-        way.upstream()
-    )
-}
+use crate::support::http2::run;
+use crate::support::tls::{Accepted, listen, open, read_head};
+use crate::support::{Client, EDGE, Origin, PLAIN, Reply, TlsClient, WAYS, Way, Weir, delay, tls_config};
 
 /// Weir before an origin that speaks plain HTTP/1.
 fn before(way: Way, origin: &Origin) -> Weir {
-    Weir::start_in(way.files().0, &yaml(way, origin.address()), &[])
+    Weir::start_in(way.files().0, way.config(origin))
 }
 
 /// A client of HTTP/1, plain or under TLS, does this.
@@ -56,14 +47,7 @@ impl<S: Read + Write> Http1 for Client<S> {
 
 /// Sends an event, and the next one when it hears that the first has arrived.
 async fn events(mut stream: Accepted, arrived: Arc<Notify>) {
-    loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return,
-            }
-        }
+    while read_head(&mut stream).await.is_some() {
         let begin = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         stream.write_all(begin).await.unwrap();
         for event in ["9\r\ndata: 1\n\n\r\n", "9\r\ndata: 2\n\n\r\n", "9\r\ndata: 3\n\n\r\n"] {
@@ -117,7 +101,7 @@ fn each_event_arrives_before_the_next_is_sent() {
         let arrived = Arc::new(Notify::new());
         let mine = Arc::clone(&arrived);
         let backend = listen(certificate.as_ref(), "http/1.1", move |stream| events(stream, Arc::clone(&mine)));
-        let weir = Weir::start_in(folder, &yaml(way, backend), &[]);
+        let weir = Weir::start_in(folder, way.config(backend));
         run(async {
             let both = async {
                 events_over_http1(way, &weir, &arrived).await;
@@ -200,21 +184,18 @@ fn requests_in_the_smallest_pieces_and_in_one_are_the_same() {
 }
 
 #[test]
-fn a_body_that_only_the_end_of_the_connection_ends_is_whole_only_with_a_goodbye() {
+fn a_body_that_the_close_ends_is_complete_only_with_a_tls_close_notify() {
     let way = Way { client: false, backend: true };
     let (folder, certificate) = way.files();
     let backend = listen(certificate.as_ref(), "http/1.1", |mut stream| async move {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
-        }
+        let head = read_head(&mut stream).await.unwrap();
         stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall of it").await.unwrap();
         stream.flush().await.unwrap();
-        if head.starts_with(b"GET /whole") {
+        if head.starts_with("GET /whole") {
             stream.shutdown().await.unwrap();
         }
     });
-    let weir = Weir::start_in(folder, &yaml(way, backend), &[]);
+    let weir = Weir::start_in(folder, way.config(backend));
     assert_eq!(Client::connect(weir.web()).get("/whole").text(), "all of it");
     let mut client = Client::connect(weir.web());
     client.send("GET /cut HTTP/1.1\r\nHost: example.org\r\n\r\n");
@@ -225,8 +206,8 @@ fn a_body_that_only_the_end_of_the_connection_ends_is_whole_only_with_a_goodbye(
 #[test]
 fn a_handshake_that_trickles_is_cut_at_its_deadline() {
     let origin = Origin::named("a");
-    let yaml = yaml(EDGE, origin.address()).replace("tls:", "timeouts: { handshake: 500ms }, tls:");
-    let weir = Weir::start_in(EDGE.files().0, &yaml, &[]);
+    let config = EDGE.config(&origin).set("listeners.web.timeouts.handshake", "500ms");
+    let weir = Weir::start_in(EDGE.files().0, config);
     let mut client = Client::connect(weir.web());
     let begin = std::time::Instant::now();
     // A handshake's record of 512 bytes, a byte at a time.
@@ -235,7 +216,7 @@ fn a_handshake_that_trickles_is_cut_at_its_deadline() {
         if client.stream.write_all(&[byte]).is_err() {
             break;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        delay(Duration::from_millis(20));
     }
     assert!(begin.elapsed() < Duration::from_secs(9), "it was let trickle to its end");
     weir.wait_for(&["weir_listener_connections_total", "timeout"], 1.0);

@@ -6,32 +6,34 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::support::weir::command;
-use crate::support::{BACKENDS, CLIENTS, Client, ClientKind, Origin, Reply, Targets, Weir};
+use crate::support::targets::{Routes, for_each_backend};
+use crate::support::{BACKENDS, CLIENTS, Client, ClientKind, Config as WeirConfig, Origin, Reply, Targets, Weir};
 
 /// For each backend: `add.NAME.example.org` puts a prefix before all paths, `NAME.example.org` rewrites below `/pub` and
 /// sends the rest as it comes.
-fn routes() -> String {
-    let of = |name: &&str| {
-        format!(
-            "  - {{ name: add-{name}, match: {{ hosts: [add.{name}.example.org] }}, upstream: {name}, rewrite: {{ add_prefix: /tenant-a }} }}\n  \
-             - {{ name: pub-{name}, match: {{ hosts: [{name}.example.org], path_prefix: /pub }}, upstream: {name}, rewrite: {{ strip_prefix: /pub, add_prefix: /v2 }} }}\n  \
-             - {{ name: keep-{name}, match: {{ hosts: [{name}.example.org] }}, upstream: {name} }}\n"
-        )
-    };
-    BACKENDS.iter().map(of).collect()
-}
+const ROUTES: Routes<'static> = &[
+    ("add-NAME", "match: { hosts: [add.NAME.example.org] }, upstream: NAME, rewrite: { add_prefix: /tenant-a }"),
+    (
+        "pub-NAME",
+        "match: { hosts: [NAME.example.org], path_prefix: /pub }, upstream: NAME, \
+         rewrite: { strip_prefix: /pub, add_prefix: /v2 }",
+    ),
+    ("keep-NAME", "match: { hosts: [NAME.example.org] }, upstream: NAME"),
+];
 
 /// The same on the two hosts that Weir's certificate covers. The path begins with the name of the backend.
-fn routes_on_one_host() -> String {
-    let of = |name: &&str| {
-        format!(
-            "  - {{ name: {name}, match: {{ hosts: [example.org], path_prefix: /{name} }}, upstream: {name}, rewrite: {{ strip_prefix: /{name}, add_prefix: /tenant-a }} }}\n  \
-             - {{ name: keep-{name}, match: {{ hosts: [example.com], path_prefix: /{name} }}, upstream: {name} }}\n"
-        )
-    };
-    BACKENDS.iter().map(of).collect()
-}
+const ROUTES_ON_ONE_HOST: Routes<'static> = &[
+    (
+        "NAME",
+        "match: { hosts: [example.org], path_prefix: /NAME }, upstream: NAME, \
+         rewrite: { strip_prefix: /NAME, add_prefix: /tenant-a }",
+    ),
+    ("keep-NAME", "match: { hosts: [example.com], path_prefix: /NAME }, upstream: NAME"),
+];
+
+/// The paths below `/admin` are closed.
+const ADMIN_ROUTE: (&str, &str) = ("admin", "match: { path_prefix: /admin }, respond: { status: 403 }");
+const CATCH_ALL_ROUTE: (&str, &str) = ("all", "upstream: http1");
 
 /// A path as a backend resolves it that knows no more than RFC 3986. Written apart from Weir's own.
 fn resolved(path: &str) -> String {
@@ -48,8 +50,8 @@ fn resolved(path: &str) -> String {
 }
 
 #[test]
-fn no_writing_of_a_path_leaves_the_prefix_that_a_route_adds() {
-    let targets = Targets::start("", &routes_on_one_host());
+fn no_encoding_of_a_path_leaves_the_prefix_that_a_route_adds() {
+    let targets = Targets::start("", &for_each_backend(ROUTES_ON_ONE_HOST));
     for kind in CLIENTS {
         for backend in BACKENDS {
             for (path, sent) in [
@@ -75,8 +77,8 @@ fn no_writing_of_a_path_leaves_the_prefix_that_a_route_adds() {
 }
 
 #[test]
-fn what_matches_a_prefix_in_another_writing_has_it_stripped() {
-    let targets = Targets::start("", &routes());
+fn a_prefix_that_matches_in_another_encoding_is_stripped() {
+    let targets = Targets::start("", &for_each_backend(ROUTES));
     for kind in [ClientKind::Http1, ClientKind::Uncommon, ClientKind::H2c] {
         for backend in BACKENDS {
             for path in ["/pub/x", "/p%75b/x", "/./pub/x", "/y/../pub/x", "/%70%75%62/./x"] {
@@ -93,7 +95,7 @@ fn what_matches_a_prefix_in_another_writing_has_it_stripped() {
 
 #[test]
 fn without_a_rewrite_the_clients_bytes_are_sent() {
-    let targets = Targets::start("", &routes_on_one_host());
+    let targets = Targets::start("", &for_each_backend(ROUTES_ON_ONE_HOST));
     for kind in CLIENTS {
         for backend in BACKENDS {
             for path in ["/x/../{b}/%7e", "/{b}//a;b", "/%2e/{b}/%2f%c3?%zz|^", "/{b}/?", "/{b}/a/./b/.."] {
@@ -106,7 +108,7 @@ fn without_a_rewrite_the_clients_bytes_are_sent() {
 
 #[test]
 fn a_request_for_an_upgrade_stays_below_the_prefix() {
-    let targets = Targets::start("", &routes());
+    let targets = Targets::start("", &for_each_backend(ROUTES));
     for backend in ["http1", "tls"] {
         let mut client = Client::connect(targets.weir.web());
         let fields = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
@@ -120,13 +122,9 @@ fn a_request_for_an_upgrade_stays_below_the_prefix() {
 fn each_attempt_at_a_backend_has_the_rewritten_path() {
     let fails = Origin::start(|_| Reply::hang_up());
     let serves = Origin::start(|request| Reply::new(200, &request.target));
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up, rewrite: {{ strip_prefix: /pub, add_prefix: /v2 }} }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}, {{ name: b, address: \"{}\" }}] }} }}",
-        fails.address(),
-        serves.address()
-    ));
+    let config = WeirConfig::to_all(&[("a", &fails), ("b", &serves)])
+        .set("routes.all.rewrite", "strip_prefix: /pub, add_prefix: /v2");
+    let weir = Weir::start(config);
     for _ in 0..4 {
         assert_eq!(Client::connect(weir.web()).get("/y/../p%75b/../../x").text(), "/v2/x");
         assert_eq!(Client::connect(weir.web()).get("/y/../p%75b/x").text(), "/v2/x");
@@ -137,13 +135,13 @@ fn each_attempt_at_a_backend_has_the_rewritten_path() {
 
 #[test]
 fn an_empty_rewrite_sends_the_normal_form() {
-    let targets = Targets::start("", "  - { name: all, upstream: http1, rewrite: {} }\n");
+    let targets = Targets::start("", &[("all", "upstream: http1, rewrite: {}")]);
     assert_eq!(targets.ask(ClientKind::Http1, "a", "/x/../%61%2f//b?%61"), Ok("/a%2F//b?%61".into()));
 }
 
 #[test]
 fn whatever_the_target_the_sent_path_is_below_the_prefix_and_is_the_one_that_was_matched() {
-    let targets = Targets::start("", &routes());
+    let targets = Targets::start("", &for_each_backend(ROUTES));
     let target = "(/|\\.\\.|\\.|%2e|%2E|%2F|%2f|pub|p%75b|;|a|%61|\\||%25){0,10}(\\?[a./]{0,4})?";
     let way = (
         prop::sample::select(vec![ClientKind::Http1, ClientKind::Uncommon, ClientKind::H2c]),
@@ -178,8 +176,7 @@ fn whatever_the_target_the_sent_path_is_below_the_prefix_and_is_the_one_that_was
 
 #[test]
 fn double_slashes_parameters_and_encoded_slashes_do_not_meet_a_route_for_admin() {
-    let routes = "  - { name: admin, match: { path_prefix: /admin }, respond: { status: 403 } }\n  - { name: all, upstream: http1 }\n";
-    let keep = Targets::start("", routes);
+    let keep = Targets::start("", &[ADMIN_ROUTE, CATCH_ALL_ROUTE]);
     for kind in [ClientKind::Http1, ClientKind::H2c] {
         for path in ["/admin", "/admin/", "/admin/x", "/%61dmin", "/x/../admin", "/./admin"] {
             assert_eq!(keep.ask(kind, "a", path), Err(403), "{path}");
@@ -192,9 +189,8 @@ fn double_slashes_parameters_and_encoded_slashes_do_not_meet_a_route_for_admin()
 
 #[test]
 fn listeners_merge_slashes_and_decode_or_reject_encoded_ones_and_go_on_with_it_after_reloads() {
-    let routes = "  - { name: admin, match: { path_prefix: /admin }, respond: { status: 403 } }\n  \
-                  - { name: api, match: { path_prefix: /api }, upstream: http1, rewrite: { strip_prefix: /api, add_prefix: /v2 } }\n  \
-                  - { name: all, upstream: http1 }\n";
+    let api = "match: { path_prefix: /api }, upstream: http1, rewrite: { strip_prefix: /api, add_prefix: /v2 }";
+    let routes = &[ADMIN_ROUTE, ("api", api), CATCH_ALL_ROUTE];
     let strict = "encoded_slash: decode, merge_slashes: true";
     let targets = Targets::start(strict, routes);
     let decodes = |targets: &Targets| {
@@ -209,10 +205,8 @@ fn listeners_merge_slashes_and_decode_or_reject_encoded_ones_and_go_on_with_it_a
         }
     };
     decodes(&targets);
-    targets.reload(
-        strict,
-        &format!("  - {{ name: more, match: {{ path: /more }}, respond: {{ status: 204 }} }}\n{routes}"),
-    );
+    let more = ("more", "match: { path: /more }, respond: { status: 204 }");
+    targets.reload(strict, &[&[more], &routes[..]].concat());
     decodes(&targets);
     targets.reload("encoded_slash: reject", routes);
     for kind in [ClientKind::Http1, ClientKind::H2c] {
@@ -231,10 +225,12 @@ fn listeners_merge_slashes_and_decode_or_reject_encoded_ones_and_go_on_with_it_a
 fn routes_match_however_their_own_paths_are_written() {
     let targets = Targets::start(
         "",
-        "  - { name: lower, match: { path_prefix: /a%2fb }, respond: { status: 201 } }\n  \
-         - { name: letters, match: { path: /caf\u{e9} }, respond: { status: 202 } }\n  \
-         - { name: encoded, match: { path: /%70ub/../priv }, respond: { status: 203 } }\n  \
-         - { name: braces, match: { path_prefix: \"/{id}\" }, respond: { status: 205 } }\n",
+        &[
+            ("lower", "match: { path_prefix: /a%2fb }, respond: { status: 201 }"),
+            ("letters", "match: { path: /caf\u{e9} }, respond: { status: 202 }"),
+            ("encoded", "match: { path: /%70ub/../priv }, respond: { status: 203 }"),
+            ("braces", "match: { path_prefix: \"/{id}\" }, respond: { status: 205 }"),
+        ],
     );
     for kind in [ClientKind::Http1, ClientKind::H2c] {
         for (path, status) in [
@@ -254,10 +250,9 @@ fn routes_match_however_their_own_paths_are_written() {
 
 #[test]
 fn explain_reads_a_path_as_the_listener_does() {
-    let routes = "  - { name: admin, match: { path_prefix: /admin }, respond: { status: 403 } }\n  - { name: all, upstream: http1 }\n";
+    let routes = &[ADMIN_ROUTE, CATCH_ALL_ROUTE];
     let targets = Targets::start("encoded_slash: decode, merge_slashes: true", routes);
-    let admin = format!("http://{}", targets.weir.admin());
-    let explain = |method: &str, url: &str| command(&["explain", method, url, "--admin", &admin]);
+    let explain = |method: &str, url: &str| targets.weir.command(&["explain", method, url]);
     for url in ["/admin%2Fx", "//admin", "http://a/x/..%2fadmin"] {
         let said = explain("GET", url).stdout;
         assert!(said.contains("route admin"), "{url}: {said}");

@@ -2,20 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::support::pki::put;
+use crate::support::files::put;
 use crate::support::weir::command;
-use crate::support::{Origin, Pki, TlsClient, Weir, eventually, tls_config};
+use crate::support::{Config, Origin, Pki, TlsClient, Weir, tls_config};
 
-fn yaml(origin: &Origin, ca: &str) -> String {
-    format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\", tls: {{ certificates: [{{ cert: a.pem, key: a.key }}]{ca} }} }}]\n\
-         routes: [{{ upstream: up }}]\nupstreams: {{ up: {{ backends: [{{ address: \"{}\" }}] }} }}\n",
-        origin.address()
-    )
+fn config(origin: &Origin) -> Config {
+    Config::to(origin).certificates(&["a"])
 }
 
 #[test]
-fn check_tells_each_broken_marker_at_its_line_of_the_pem_file() {
+fn check_reports_each_broken_marker_at_its_line_of_the_pem_file() {
     let (pki, origin, folder) = (Pki::new(), Origin::named("a"), tempfile::tempdir().unwrap());
     let a = pki.issue(&["a.example"]);
     let chain = format!("{}{}", a.cert.trim_end(), pki.ca());
@@ -26,9 +22,10 @@ fn check_tells_each_broken_marker_at_its_line_of_the_pem_file() {
         "ca.pem",
         &format!("{0}{1}{1}", pki.ca(), pki.ca().replacen("CERTIFICATE-----", "CERTIFICATE----", 1)),
     );
-    let config = folder.path().join("weir.yaml");
-    std::fs::write(&config, yaml(&origin, ", client_auth: { mode: required, ca: ca.pem }")).unwrap();
-    let said = command(&["check", "-c", config.to_str().unwrap()]);
+    let file = folder.path().join("weir.yaml");
+    let config = config(&origin).set("listeners.web.tls.client_auth", "mode: required, ca: ca.pem");
+    std::fs::write(&file, config.to_string()).unwrap();
+    let said = command(&["check", "-c", file.to_str().unwrap()]);
     assert_eq!(said.code, Some(2), "{}", said.stdout);
     let at = |name: &str| folder.path().join(name).display().to_string();
     let lines = pki.ca().lines().count();
@@ -50,11 +47,11 @@ fn a_renewal_with_a_broken_marker_is_refused_and_the_old_certificate_stays() {
     let (old, new) = (pki.issue(&["a.example"]), pki.issue(&["a.example"]));
     let path = folder.path().to_owned();
     old.put(&path, "a");
-    let weir = Weir::start_in(folder, &yaml(&origin, ""), &[]);
+    let weir = Weir::start_in(folder, config(&origin));
     put(&path, "a.key", &new.key);
     put(&path, "a.pem", &format!("{}{}", new.cert.trim_end(), pki.ca()));
     let told = format!("line {}: two markers on one line", new.cert.lines().count());
-    eventually(&told, || weir.stderr().contains(&told).then_some(()));
+    weir.wait_for_log(&told);
     let client = TlsClient::secure(weir.web(), "a.example", &Arc::new(tls_config(None)));
     assert!(client.was_shown(&old));
 }

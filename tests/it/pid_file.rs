@@ -4,19 +4,18 @@ use std::os::unix::fs::FileTypeExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::support::child::{Process, fifo};
-use crate::support::eventually;
+use crate::support::child::Process;
+use crate::support::files::fifo;
 use crate::support::weir::command;
+use crate::support::{Config, eventually};
 
 fn folder_with(pid_file: &str) -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("weir.yaml");
-    let yaml = format!(
-        "admin: off\nserver: {{ pid_file: {pid_file} }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ respond: {{ status: 200 }} }}]\n"
-    );
-    std::fs::write(&config, yaml).unwrap();
-    let config = config.to_str().unwrap().to_owned();
+    let file = folder.path().join("weir.yaml");
+    let config =
+        Config::new().set("admin", "off").set("server.pid_file", pid_file).route("all", "respond: { status: 200 }");
+    std::fs::write(&file, config.to_string()).unwrap();
+    let config = file.to_str().unwrap().to_owned();
     (folder, config)
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::support::child::Process;
-use crate::support::{Client, eventually, spare};
+use crate::support::{Client, Config, eventually, spare};
 
 const MARGIN: Duration = Duration::from_secs(5);
 const PIPE_BYTES: i32 = 4096;
@@ -19,12 +19,9 @@ const PIPE_BYTES: i32 = 4096;
 fn start(level: &str) -> (tempfile::TempDir, Process, BufReader<ChildStderr>, SocketAddr, SocketAddr) {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("weir.yaml");
-    let yaml = format!(
-        "admin: {{ address: \"127.0.0.1:0\" }}\nlog: {{ level: {level} }}\naccess_log: {{ path: \"off\" }}\n\
-         listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ address: \"127.0.0.1:1\" }}] }} }}\n"
-    );
-    std::fs::write(&config, yaml).unwrap();
+    let text =
+        Config::to("127.0.0.1:1").without_access_log().set("admin.address", "127.0.0.1:0").set("log.level", level);
+    std::fs::write(&config, text.to_string()).unwrap();
     let mut weir = Process::start(&["run", "-c", config.to_str().unwrap()], Stdio::null(), Stdio::piped());
     let stderr = weir.0.stderr.take().unwrap();
     shrink(&stderr);
@@ -110,11 +107,12 @@ fn with_a_full_stderr_it_starts_serves_and_can_be_stopped() {
     let (_reader, writer) = full_pipe();
     let (folder, web) = (tempfile::tempdir().unwrap(), spare());
     let config = folder.path().join("weir.yaml");
-    let yaml = format!(
-        "admin: {{ address: \"127.0.0.1:0\" }}\naccess_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"{web}\" }}]\n\
-         routes: [{{ respond: {{ status: 200, body: here }} }}]\n"
-    );
-    std::fs::write(&config, yaml).unwrap();
+    let text = Config::new()
+        .without_access_log()
+        .set("admin.address", "127.0.0.1:0")
+        .set("listeners.web.address", web)
+        .route("all", "respond: { status: 200, body: here }");
+    std::fs::write(&config, text.to_string()).unwrap();
     let mut weir = Process::start(&["run", "-c", config.to_str().unwrap()], Stdio::null(), writer);
     eventually("it listens", || std::net::TcpStream::connect(web).ok());
     assert_eq!(Client::connect(web).get("/").text(), "here");

@@ -1,5 +1,6 @@
 //! The PROXY protocol: required of trusted peers where a listener says so, and sent to backends that ask for it.
 
+use std::fmt::Display;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
@@ -7,23 +8,24 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::grpc::run;
+use crate::support::http2::run;
 use crate::support::pki::Issued;
 use crate::support::tls::acceptor;
-use crate::support::{Client, Origin, Reply, THROUGHOUT, Weir, eventually};
+use crate::support::{Client, Config, Origin, Reply, THROUGHOUT, UPSTREAM_TLS, Weir, eventually};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-fn yaml(listener: &str, upstream: &str, origin: SocketAddr) -> String {
-    format!(
-        "trusted_proxies: [127.0.0.1/32]\nlisteners: [{{ name: web, address: \"127.0.0.1:0\", proxy_protocol: true{listener} }}]\n\
-         routes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{origin}\" }}]{upstream} }} }}"
-    )
+fn config(backend: impl Display) -> Config {
+    Config::to(backend).set("trusted_proxies", "[127.0.0.1/32]").set("listeners.web.proxy_protocol", true)
+}
+
+/// A backend that wants the header, too.
+fn sending(backend: impl Display) -> Config {
+    config(backend).set("upstreams.up.send_proxy", "v2")
 }
 
 fn before(origin: &Origin) -> Weir {
-    Weir::start(&yaml("", "", origin.address()))
+    Weir::start(config(origin))
 }
 
 /// A header of version 2 for an IPv4 client, with so many bytes of TLVs behind the addresses.
@@ -44,7 +46,7 @@ fn errors(weir: &Weir, count: f64) {
 }
 
 #[test]
-fn the_header_says_who_the_client_is_in_fields_and_log() {
+fn the_proxy_header_gives_the_client_address_to_fields_and_log() {
     let origin = Origin::named("a");
     let weir = before(&origin);
     let headers = [
@@ -101,7 +103,7 @@ fn http2_follows_the_header_too() {
     let mut stream = TcpStream::connect(weir.web()).unwrap();
     stream.write_all(&v2([192, 0, 2, 3], 4000, 0)).unwrap();
     stream.set_nonblocking(true).unwrap();
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    run(async {
         let stream = tokio::net::TcpStream::from_std(stream).unwrap();
         let (sender, connection) = h2::client::handshake(stream).await.unwrap();
         tokio::spawn(connection);
@@ -113,7 +115,7 @@ fn http2_follows_the_header_too() {
 }
 
 #[test]
-fn what_is_no_header_is_closed_without_a_word_and_counted() {
+fn a_connection_without_a_valid_proxy_header_is_closed_without_a_response_and_counted() {
     let origin = Origin::named("a");
     let weir = before(&origin);
     let mut unknown = v2([192, 0, 2, 3], 1, 0);
@@ -144,9 +146,9 @@ fn what_is_no_header_is_closed_without_a_word_and_counted() {
 }
 
 #[test]
-fn a_header_that_does_not_come_on_is_cut_at_its_deadline() {
+fn a_proxy_header_that_stalls_is_cut_at_its_deadline() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&yaml(", timeouts: { header: 300ms }", "", origin.address()));
+    let weir = Weir::start(config(&origin).set("listeners.web.timeouts.header", "300ms"));
     for start in [&b""[..], b"PROXY TCP4 ", SIGNATURE] {
         let mut client = with_header(&weir, start);
         assert!(client.is_closed_within(Duration::from_secs(10)));
@@ -155,10 +157,10 @@ fn a_header_that_does_not_come_on_is_cut_at_its_deadline() {
 }
 
 #[test]
-fn a_stranger_is_closed_and_a_reload_may_change_who_is_one() {
+fn an_untrusted_peer_is_closed_and_a_reload_may_change_the_trusted_ones() {
     let origin = Origin::named("a");
-    let trusting = yaml("", "", origin.address());
-    let others = trusting.replace("127.0.0.1/32", "192.0.2.0/24");
+    let trusting = config(&origin);
+    let others = config(&origin).set("trusted_proxies", "[192.0.2.0/24]");
     let weir = Weir::start(&others);
     let header = b"PROXY TCP4 192.0.2.1 198.51.100.7 4000 443\r\n";
     // Closed before it has sent anything: its own write may fail.
@@ -175,7 +177,7 @@ fn a_stranger_is_closed_and_a_reload_may_change_who_is_one() {
 #[test]
 fn connections_are_limited_by_the_address_in_the_header() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&yaml(", limits: { connections_per_ip: 1 }", "", origin.address()));
+    let weir = Weir::start(config(&origin).set("listeners.web.limits.connections_per_ip", 1));
     let mut first = with_header(&weir, &v2([192, 0, 2, 1], 1, 0));
     let mut second = with_header(&weir, &v2([192, 0, 2, 2], 1, 0));
     assert_eq!((first.get("/").status, second.get("/").status), (200, 200));
@@ -187,13 +189,9 @@ fn connections_are_limited_by_the_address_in_the_header() {
 #[test]
 fn a_hash_of_the_client_goes_by_the_header() {
     let origins = [Origin::named("a"), Origin::named("b"), Origin::named("c")];
-    let backends: Vec<_> = origins.iter().map(|o| format!("{{ address: \"{}\" }}", o.address())).collect();
-    let weir = Weir::start(&format!(
-        "trusted_proxies: [127.0.0.1/32]\nlisteners: [{{ name: web, address: \"127.0.0.1:0\", proxy_protocol: true }}]\n\
-         routes: [{{ upstream: up }}]\n\
-         upstreams: {{ up: {{ balance: consistent_hash, hash: {{ client: {{}} }}, backends: [{}] }} }}",
-        backends.join(", ")
-    ));
+    let [a, b, c] = &origins;
+    let config = config(a).backend("up.b", b, "").backend("up.c", c, "");
+    let weir = Weir::start(config.set("upstreams.up", "balance: consistent_hash, hash: { client: {} }"));
     let of = |client: u8| with_header(&weir, &v2([192, 0, 2, client], 4000, 0)).get("/").text();
     let first: Vec<_> = (0..30).map(of).collect();
     assert_eq!((0..30).map(of).collect::<Vec<_>>(), first, "a client stays where it is");
@@ -201,7 +199,7 @@ fn a_hash_of_the_client_goes_by_the_header() {
 }
 
 #[test]
-fn a_connection_that_has_not_said_whose_it_is_does_not_hold_up_the_end() {
+fn a_connection_without_its_proxy_header_does_not_delay_the_shutdown() {
     let origin = Origin::named("a");
     let mut weir = before(&origin);
     let client = Client::connect(weir.web());
@@ -260,9 +258,9 @@ fn requests(seen: &Seen, count: usize) -> Vec<(Vec<u8>, String)> {
 }
 
 #[test]
-fn a_backend_is_told_the_client_and_where_it_connected_to_on_a_connection_of_its_own() {
+fn a_backend_gets_both_addresses_in_a_proxy_header_on_a_connection_per_request() {
     let (origin, seen) = backend();
-    let weir = Weir::start(&yaml("", ", send_proxy: v2", origin.address()));
+    let weir = Weir::start(sending(&origin));
     let mut client = with_header(&weir, &v2([192, 0, 2, 1], 4000, 30));
     assert_eq!((client.get("/1").text(), client.get("/2").text()), ("ok".into(), "ok".into()));
     let other = with_header(&weir, b"PROXY TCP6 2001:db8::1 2001:db8::2 7 8\r\n").get("/3");
@@ -276,9 +274,9 @@ fn a_backend_is_told_the_client_and_where_it_connected_to_on_a_connection_of_its
 }
 
 #[test]
-fn a_client_that_comes_by_itself_and_one_behind_a_forwarding_proxy_are_told() {
+fn the_sent_proxy_header_names_direct_and_forwarded_clients() {
     let (origin, seen) = backend();
-    let weir = Weir::start(&yaml("", ", send_proxy: v2", origin.address()).replace(", proxy_protocol: true", ""));
+    let weir = Weir::start(sending(&origin).without("listeners.web.proxy_protocol"));
     let mut client = Client::connect(weir.web());
     let port = client.stream.local_addr().unwrap().port();
     client.get("/1");
@@ -296,8 +294,8 @@ fn a_client_that_comes_by_itself_and_one_behind_a_forwarding_proxy_are_told() {
 fn probes_of_both_kinds_say_local() {
     for check in ["http: { path: / }", "tcp: {}"] {
         let (origin, seen) = backend();
-        let upstream = format!(", send_proxy: v2, health_check: {{ {check}, interval: 1s }}");
-        let weir = Weir::start(&yaml("", &upstream, origin.address()));
+        let config = sending(&origin).set("upstreams.up.health_check", check);
+        let weir = Weir::start(config.set("upstreams.up.health_check.interval", "1s"));
         weir.wait_for_state("a", "up");
         let first = eventually("a probe", || seen.lock().unwrap().first().cloned());
         assert_eq!(first.0, [0x20, 0x00], "{check}");
@@ -320,7 +318,7 @@ fn a_websocket_begins_with_the_header_too() {
             let _ = stream.write_all(&byte);
         }
     });
-    let weir = Weir::start(&yaml("", ", send_proxy: v2", origin.address()));
+    let weir = Weir::start(sending(&origin));
     let mut client = with_header(&weir, &v2([192, 0, 2, 1], 4000, 0));
     client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n");
     assert_eq!(client.response("GET").status, 101);
@@ -367,9 +365,10 @@ fn announced_under_tls(issued: &Issued) -> (SocketAddr, Seen) {
 fn the_header_goes_before_the_handshake_with_a_backend_under_tls() {
     let (folder, issued) = THROUGHOUT.files();
     let (backend, seen) = announced_under_tls(&issued.unwrap());
-    let upstream = ", send_proxy: v2, tls: { server_name: server.test, ca: ca.pem }, \
-                    health_check: { http: { path: /healthz }, interval: 1s }";
-    let weir = Weir::start_in(folder, &yaml("", upstream, backend), &[]);
+    let config = sending(backend)
+        .set("upstreams.up", UPSTREAM_TLS)
+        .set("upstreams.up.health_check", "http: { path: /healthz }, interval: 1s");
+    let weir = Weir::start_in(folder, config);
     weir.wait_for_state("a", "up");
     let mut client = with_header(&weir, &v2([192, 0, 2, 1], 4000, 0));
     assert_eq!((client.get("/1").text(), client.get("/2").text()), ("ok".into(), "ok".into()));
@@ -384,7 +383,7 @@ fn the_header_goes_before_the_handshake_with_a_backend_under_tls() {
 fn a_backend_may_be_another_weir() {
     let origin = Origin::start(|_| Reply::new(200, "behind two"));
     let inner = before(&origin);
-    let outer = Weir::start(&yaml("", ", send_proxy: v2", inner.web()));
+    let outer = Weir::start(sending(inner.web()));
     let mut client = with_header(&outer, &v2([192, 0, 2, 1], 4000, 0));
     for _ in 0..3 {
         assert_eq!(client.get("/").text(), "behind two");

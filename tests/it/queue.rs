@@ -1,37 +1,12 @@
 //! `max_in_flight` and the queue: first come, first served, bounded in number and time, and left by who leaves.
 
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Origin, Reply, Weir, eventually, spare};
+use crate::support::{Client, Config, Gate, Origin, Reply, Weir, eventually, spare};
 
-/// Holds its answers until it is opened; answers the path that was asked for.
-#[derive(Clone, Default)]
-struct Gate(Arc<(Mutex<u32>, Condvar)>);
-
-impl Gate {
-    fn origin(&self) -> Origin {
-        let gate = self.clone();
-        Origin::start(move |request| {
-            let (open, changed) = &*gate.0;
-            let mut open = changed.wait_while(open.lock().unwrap(), |open| *open == 0).unwrap();
-            *open -= 1;
-            Reply::new(200, &request.target)
-        })
-    }
-
-    fn let_through(&self, count: u32) {
-        *self.0.0.lock().unwrap() += count;
-        self.0.1.notify_all();
-    }
-}
-
-fn yaml(origins: &[&Origin], settings: &str) -> String {
-    let list: String = origins.iter().map(|o| format!("{{ address: \"{}\" }}, ", o.address())).collect();
-    format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ {settings}, backends: [{list}] }} }}"
-    )
+fn config(origins: &[&Origin], settings: &str) -> Config {
+    let backends: Vec<_> = ["a", "b"].into_iter().zip(origins).collect();
+    Config::to_all(&backends).set("upstreams.up", settings)
 }
 
 fn ask(weir: &Weir, path: &str) -> Client {
@@ -45,15 +20,15 @@ fn depth(weir: &Weir, count: f64) {
 }
 
 #[test]
-fn those_who_wait_are_served_in_the_order_in_which_they_came() {
+fn queued_requests_are_served_in_order_of_arrival() {
     let gate = Gate::default();
     let origin = gate.origin();
-    let weir = Weir::start(&yaml(&[&origin], "max_in_flight: 1, queue: { size: 10, timeout: 20s }"));
+    let weir = Weir::start(config(&[&origin], "max_in_flight: 1, queue: { size: 10, timeout: 20s }"));
     let mut clients = Vec::new();
     for n in 0..5 {
         clients.push(ask(&weir, &format!("/{n}")));
         if n == 0 {
-            eventually("the first is under way", || (origin.requests().len() == 1).then_some(()));
+            eventually("the first is under way", || origin.requests().len() == 1);
         }
         depth(&weir, f64::from(n));
     }
@@ -72,9 +47,9 @@ fn those_who_wait_are_served_in_the_order_in_which_they_came() {
 fn overflow_and_timeout_are_503_with_retry_after() {
     let gate = Gate::default();
     let origin = gate.origin();
-    let weir = Weir::start(&yaml(&[&origin], "max_in_flight: 1, queue: { size: 1, timeout: 400ms }"));
+    let weir = Weir::start(config(&[&origin], "max_in_flight: 1, queue: { size: 1, timeout: 400ms }"));
     let mut held = ask(&weir, "/held");
-    eventually("the first is under way", || (origin.requests().len() == 1).then_some(()));
+    eventually("the first is under way", || origin.requests().len() == 1);
     let started = Instant::now();
     let mut waits = ask(&weir, "/waits");
     depth(&weir, 1.0);
@@ -94,9 +69,9 @@ fn overflow_and_timeout_are_503_with_retry_after() {
 fn without_a_queue_full_backends_are_503_and_no_backend_gets_more_than_its_limit() {
     let gates = [Gate::default(), Gate::default()];
     let origins = [gates[0].origin(), gates[1].origin()];
-    let weir = Weir::start(&yaml(&[&origins[0], &origins[1]], "max_in_flight: 2"));
+    let weir = Weir::start(config(&[&origins[0], &origins[1]], "max_in_flight: 2"));
     let mut held: Vec<_> = (0..4).map(|n| ask(&weir, &format!("/{n}"))).collect();
-    eventually("all are under way", || (origins.iter().all(|o| o.requests().len() == 2)).then_some(()));
+    eventually("all are under way", || origins.iter().all(|o| o.requests().len() == 2));
     assert_eq!(Client::connect(weir.web()).get("/").status, 503);
     gates.iter().for_each(|gate| gate.let_through(2));
     assert!(held.iter_mut().all(|client| client.response("GET").status == 200));
@@ -108,9 +83,9 @@ fn without_a_queue_full_backends_are_503_and_no_backend_gets_more_than_its_limit
 fn an_http1_client_that_leaves_frees_its_place() {
     let gate = Gate::default();
     let origin = gate.origin();
-    let weir = Weir::start(&yaml(&[&origin], "max_in_flight: 1, queue: { size: 3, timeout: 20s }"));
+    let weir = Weir::start(config(&[&origin], "max_in_flight: 1, queue: { size: 3, timeout: 20s }"));
     let mut held = ask(&weir, "/held");
-    eventually("the first is under way", || (origin.requests().len() == 1).then_some(()));
+    eventually("the first is under way", || origin.requests().len() == 1);
     // One with nothing to follow, one in the middle of its body, one with the next request behind it.
     let leaves = ask(&weir, "/leaves");
     let mut sends = Client::connect(weir.web());
@@ -131,45 +106,41 @@ fn an_http1_client_that_leaves_frees_its_place() {
 }
 
 #[test]
-fn a_body_that_came_while_its_request_waited_arrives_whole() {
+fn a_body_that_arrives_while_its_request_is_queued_is_delivered_whole() {
     let gate = Gate::default();
     let origin = gate.origin();
-    let weir = Weir::start(&yaml(&[&origin], "max_in_flight: 1, queue: {}"));
+    let weir = Weir::start(config(&[&origin], "max_in_flight: 1, queue: {}"));
     let mut held = ask(&weir, "/held");
-    eventually("the first is under way", || (origin.requests().len() == 1).then_some(()));
+    eventually("the first is under way", || origin.requests().len() == 1);
     let mut client = Client::connect(weir.web());
     client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n01234");
     depth(&weir, 1.0);
     client.send("56789");
-    std::thread::sleep(Duration::from_millis(30));
+    client.wait_until_received();
     gate.let_through(2);
     assert_eq!((held.response("GET").status, client.response("POST").status), (200, 200));
     assert_eq!(origin.last_request().body, b"0123456789");
 }
 
 #[test]
-fn draining_the_last_backend_sends_the_waiting_away_and_a_new_one_serves_them() {
+fn draining_the_last_backend_refuses_queued_requests_and_a_new_one_serves_them() {
     let gate = Gate::default();
     let origin = gate.origin();
     let other = Origin::named("other");
-    let config = yaml(&[&origin], "max_in_flight: 1, queue: { size: 3, timeout: 20s }");
+    let config = config(&[&origin], "max_in_flight: 1, queue: { size: 3, timeout: 20s }");
     let weir = Weir::start(&config);
     let mut held = ask(&weir, "/held");
-    eventually("the first is under way", || (origin.requests().len() == 1).then_some(()));
+    eventually("the first is under way", || origin.requests().len() == 1);
     let mut waits = ask(&weir, "/waits");
     depth(&weir, 1.0);
-    let admin = format!("http://{}", weir.admin());
-    let place = format!("up/{}", origin.address());
-    assert_eq!(crate::support::weir::command(&["drain", &place, "--admin", &admin]).code, Some(0));
+    assert_eq!(weir.command(&["drain", "up/a"]).code, Some(0));
     assert_eq!(waits.response("GET").status, 503);
-    assert_eq!(crate::support::weir::command(&["enable", &place, "--admin", &admin]).code, Some(0));
+    assert_eq!(weir.command(&["enable", "up/a"]).code, Some(0));
     let mut waits = ask(&weir, "/waits");
     depth(&weir, 1.0);
     // A request keeps its snapshot; the limit counts for all of them at once.
-    let address = format!("{{ address: \"{}\" }}", origin.address());
-    let more = config.replace(&address, &format!("{address}, {{ address: \"{}\" }}", other.address()));
-    assert!(weir.reload(&more.replace("max_in_flight: 1", "max_in_flight: 2")));
-    eventually("the second is under way", || (origin.requests().len() == 2).then_some(()));
+    assert!(weir.reload(config.backend("up.b", &other, "").set("upstreams.up.max_in_flight", 2)));
+    eventually("the second is under way", || origin.requests().len() == 2);
     gate.let_through(2);
     assert_eq!((held.response("GET").status, waits.response("GET").status), (200, 200));
 }
@@ -177,15 +148,13 @@ fn draining_the_last_backend_sends_the_waiting_away_and_a_new_one_serves_them() 
 /// Two that take one request each, and nobody listens at the other: no request is lost that could have waited.
 #[test]
 fn a_request_that_a_dead_backend_refused_waits_for_the_one_that_lives() {
-    for settings in ["", "balance: least_connections, ", "balance: random, "] {
+    for settings in ["", "balance: least_connections", "balance: random"] {
         let gate = Gate::default();
         let (origin, dead) = (gate.origin(), spare());
-        let weir = Weir::start(&format!(
-            "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-             upstreams: {{ up: {{ {settings}max_in_flight: 1, queue: {{ size: 100, timeout: 20s }}, \
-             backends: [{{ name: alive, address: \"{}\" }}, {{ name: dead, address: \"{dead}\" }}] }} }}",
-            origin.address()
-        ));
+        let config = Config::to_all(&[("alive", origin.address()), ("dead", dead)])
+            .set("upstreams.up", settings)
+            .set("upstreams.up", "max_in_flight: 1, queue: { size: 100, timeout: 20s }");
+        let weir = Weir::start(config);
         let mut clients: Vec<_> = (0..8).map(|n| ask(&weir, &format!("/{n}"))).collect();
         depth(&weir, 7.0);
         gate.let_through(8);
@@ -212,12 +181,11 @@ fn a_retry_goes_back_when_the_queue_is_full_or_over_its_time() {
         "/late" | "/over" => Reply::new(503, "busy"),
         _ => Reply::new(200, "fine"),
     });
-    let yaml =
-        yaml(&[&origin, &flaky], "balance: least_connections, max_in_flight: 1, queue: { size: 1, timeout: 1500ms }");
-    let yaml = yaml.replace("upstream: up }", "upstream: up, retry: { attempts: 2, when: [503], floor: 10 } }");
-    let weir = Weir::start(&yaml);
+    let settings = "balance: least_connections, max_in_flight: 1, queue: { size: 1, timeout: 1500ms }";
+    let config = config(&[&origin, &flaky], settings).set("routes.all.retry", "attempts: 2, when: [503], floor: 10");
+    let weir = Weir::start(config);
     let mut held = ask(&weir, "/held");
-    eventually("the first is under way", || (origin.requests().len() == 1).then_some(()));
+    eventually("the first is under way", || origin.requests().len() == 1);
     let mut late = ask(&weir, "/late");
     depth(&weir, 1.0);
     let over = Client::connect(weir.web()).get("/over");

@@ -1,36 +1,32 @@
 //! SIGHUP and the admin's reload: all or nothing, and nothing is lost.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::echo::Manners;
-use crate::support::{Client, Echo, Origin, Reply, Weir, busy, eventually, size, spare};
+use crate::support::echo::Faults;
+use crate::support::{Client, Config, Echo, Gate, Origin, Pace, Weir, busy, eventually, size, spare};
 
-fn yaml(backends: &[(&str, &Origin, u16)], more_listeners: &str) -> String {
-    let backends: Vec<_> = backends.iter().map(|(name, origin, weight)| (*name, origin.address(), *weight)).collect();
-    yaml_at(&backends, more_listeners)
-}
-
-fn yaml_at(backends: &[(&str, SocketAddr, u16)], more_listeners: &str) -> String {
-    let list: String = backends
-        .iter()
-        .map(|(name, address, weight)| format!("{{ name: {name}, address: \"{address}\", weight: {weight} }}, "))
-        .collect();
-    format!(
-        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}{more_listeners}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ balance: weighted_round_robin, backends: [{list}] }} }}"
-    )
+fn config<A: Display>(backends: &[(&str, A, u16)]) -> Config {
+    let config = Config::new()
+        .without_access_log()
+        .route("all", "upstream: up")
+        .set("upstreams.up.balance", "weighted_round_robin");
+    let add = |config: Config, (name, address, weight): &(&str, A, u16)| {
+        config.backend(&format!("up.{name}"), address, format!("weight: {weight}"))
+    };
+    backends.iter().fold(config, add)
 }
 
 #[test]
 fn a_reload_changes_members_and_weights_and_says_what() {
     let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
-    let weir = Weir::start(&yaml(&[("a", &a, 1), ("b", &b, 1)], ""));
+    let weir = Weir::start(config(&[("a", &a, 1), ("b", &b, 1)]));
     let mut client = Client::connect(weir.web());
     client.get("/");
-    assert!(weir.reload(&yaml(&[("b", &b, 3), ("c", &c, 1)], "")));
+    assert!(weir.reload(config(&[("b", &b, 3), ("c", &c, 1)])));
     let answers: Vec<_> = (0..8).map(|_| client.get("/").text()).collect();
     assert_eq!(answers.iter().filter(|answer| *answer == "b").count(), 6);
     assert_eq!(answers.iter().filter(|answer| *answer == "c").count(), 2);
@@ -49,7 +45,7 @@ fn a_reload_changes_members_and_weights_and_says_what() {
 #[test]
 fn a_bad_file_changes_nothing_and_says_why_everywhere() {
     let a = Origin::named("a");
-    let weir = Weir::start(&yaml(&[("a", &a, 1)], ""));
+    let weir = Weir::start(config(&[("a", &a, 1)]));
     assert!(!weir.reload("listeners: [{ name: web, adress: \"127.0.0.1:0\" }]\nroutes: [{ upstream: nowhere }]\n"));
     assert_eq!(Client::connect(weir.web()).get("/").text(), "a");
     assert_eq!(weir.metric("weir_config_last_reload_success"), 0.0);
@@ -57,14 +53,14 @@ fn a_bad_file_changes_nothing_and_says_why_everywhere() {
     let status = weir.status().to_string();
     assert!(status.contains("adress") && status.contains("nowhere"), "{status}");
     assert!(weir.stderr().contains("address"), "{}", weir.stderr());
-    assert!(weir.reload(&yaml(&[("a", &a, 1)], "")));
+    assert!(weir.reload(config(&[("a", &a, 1)])));
     assert_eq!(weir.metric("weir_config_last_reload_success"), 1.0);
 }
 
 #[test]
 fn the_admin_api_reloads_and_reports_problems_with_their_place() {
     let a = Origin::named("a");
-    let weir = Weir::start(&yaml(&[("a", &a, 1)], ""));
+    let weir = Weir::start(config(&[("a", &a, 1)]));
     let post = |body: &str| {
         let mut client = Client::connect(weir.admin());
         client.send(format!(
@@ -85,32 +81,37 @@ fn the_admin_api_reloads_and_reports_problems_with_their_place() {
 
 #[test]
 fn a_new_listener_is_bound_before_anything_changes_and_a_removed_one_drains() {
-    let a = Origin::start(|_| Reply::new(200, "a").after(Duration::from_millis(400)));
-    let weir = Weir::start(&yaml(&[("a", &a, 1)], ""));
+    let gate = Gate::default();
+    let origin = gate.origin();
+    let one = config(&[("a", &origin, 1)]);
+    let weir = Weir::start(&one);
     let taken = std::net::TcpListener::bind(spare()).unwrap();
-    let clash = format!(", {{ name: more, address: \"{}\" }}", taken.local_addr().unwrap());
-    assert!(!weir.reload(&yaml(&[("a", &a, 2)], &clash)), "an address in use refuses the whole reload");
+    let two = one.clone().listener("more", "").set("listeners.more.address", taken.local_addr().unwrap());
+    assert!(!weir.reload(&two), "an address in use refuses the whole reload");
     let problem = &weir.status()["last_reload"]["problems"][0];
-    assert_eq!((&problem["line"], &problem["path"]), (&2.into(), &"listeners[1].address".into()), "{problem}");
+    let line = two.to_string().lines().position(|line| line.contains(&taken.local_addr().unwrap().to_string()));
+    assert_eq!((&problem["line"], &problem["path"]), (&(line.unwrap() + 1).into(), &"listeners[1].address".into()));
     assert!(problem["what"].as_str().unwrap().contains("in use"), "{problem}");
     let free = taken.local_addr().unwrap();
     drop(taken);
-    assert!(weir.reload(&yaml(&[("a", &a, 2)], &clash)));
+    assert!(weir.reload(&two));
     let mut client = Client::connect(free);
-    assert_eq!(client.get("/").text(), "a");
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    gate.let_through(1);
+    assert_eq!(client.get("/one").text(), "/one");
+    client.send("GET /two HTTP/1.1\r\nHost: a\r\n\r\n");
     weir.wait_for(&["weir_backend_in_flight"], 1.0);
-    assert!(weir.reload(&yaml(&[("a", &a, 2)], "")));
+    assert!(weir.reload(&one));
+    gate.open();
     let response = client.response("GET");
-    assert_eq!((response.text().as_str(), response.header("connection")), ("a", Some("close")));
+    assert_eq!((response.text().as_str(), response.header("connection")), ("/two", Some("close")));
     eventually("the port is free", || std::net::TcpListener::bind(free).ok());
 }
 
 #[test]
 fn keys_that_are_fixed_are_named_and_the_rest_is_applied() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
-    let weir = Weir::start(&yaml(&[("a", &a, 1)], ""));
-    assert!(weir.reload(&format!("server: {{ threads: 7 }}\n{}", yaml(&[("b", &b, 1)], ""))));
+    let weir = Weir::start(config(&[("a", &a, 1)]));
+    assert!(weir.reload(config(&[("b", &b, 1)]).set("server.threads", 7)));
     assert_eq!(Client::connect(weir.web()).get("/").text(), "b");
     assert!(weir.stderr().contains("server.threads"), "{}", weir.stderr());
 }
@@ -118,13 +119,12 @@ fn keys_that_are_fixed_are_named_and_the_rest_is_applied() {
 #[test]
 fn diff_shows_what_a_reload_would_change_and_changes_nothing() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
-    let weir = Weir::start(&yaml(&[("a", &a, 1)], ""));
-    let admin = format!("http://{}", weir.admin());
+    let weir = Weir::start(config(&[("a", &a, 1)]));
     let file = weir.config_file();
-    let run = || crate::support::weir::command(&["diff", "-c", file.to_str().unwrap(), "--admin", &admin]);
+    let run = || weir.command(&["diff", "-c", file.to_str().unwrap()]);
     assert_eq!(run().code, Some(0), "{}", run().stdout);
-    let changed = format!("{}\nadmin: {{ address: \"127.0.0.1:0\" }}\n", yaml(&[("a", &a, 1), ("b", &b, 2)], ""));
-    std::fs::write(&file, changed).unwrap();
+    let changed = config(&[("a", &a, 1), ("b", &b, 2)]).set("admin.address", "127.0.0.1:0");
+    std::fs::write(&file, changed.to_string()).unwrap();
     let output = run();
     assert_eq!(output.code, Some(3), "{}{}", output.stdout, output.stderr);
     assert!(output.stdout.contains("+ b (weight 2)"), "{}", output.stdout);
@@ -141,29 +141,24 @@ fn the_second_says_goodbye(second: SocketAddr, reload: impl FnOnce()) -> usize {
     2
 }
 
-/// The issue's own figure: reloads that alternate weights, membership and a second listener under busy connections;
+/// Reloads that alternate weights, membership and a second listener under busy connections;
 /// nothing fails, nothing is counted twice, everything comes down to 0.
-fn reloads_lose_nothing(clients: usize, reloads: usize, pace: Duration) {
-    let origins = [
-        Echo::start("a", Manners::default()),
-        Echo::start("b", Manners::default()),
-        Echo::start("c", Manners::default()),
-    ];
+fn reloads_lose_nothing(clients: usize, reloads: usize, interval: Duration) {
+    let origins =
+        [Echo::start("a", Faults::default()), Echo::start("b", Faults::default()), Echo::start("c", Faults::default())];
     let [a, b, c] = origins.each_ref().map(Echo::address);
     let spare = spare();
-    let second = format!(", {{ name: second, address: \"{spare}\" }}");
     let shapes = [
-        yaml_at(&[("a", a, 5), ("b", b, 3), ("c", c, 1)], ""),
-        yaml_at(&[("a", a, 1), ("b", b, 1)], &second),
-        yaml_at(&[("b", b, 2), ("c", c, 9)], ""),
+        config(&[("a", a, 5), ("b", b, 3), ("c", c, 1)]),
+        config(&[("a", a, 1), ("b", b, 1)]).listener("second", "").set("listeners.second.address", spare),
+        config(&[("b", b, 2), ("c", c, 9)]),
     ];
     let weir = Weir::start(&shapes[0]);
     let stop = Arc::new(AtomicBool::new(false));
     let load = busy(weir.web(), clients, &stop);
     let mut before = weir.scrape();
-    let mut served = 0;
+    let (mut served, mut pace) = (0, Pace::every(interval));
     for round in 1..=reloads {
-        let next = Instant::now() + pace;
         let reload = || assert!(weir.reload(&shapes[round % shapes.len()]), "{}", weir.stderr());
         if round % shapes.len() == 2 {
             served += the_second_says_goodbye(spare, reload)
@@ -175,7 +170,7 @@ fn reloads_lose_nothing(clients: usize, reloads: usize, pace: Duration) {
             assert!(before.get(name).is_none_or(|old| old <= value), "{name} stepped back to {value}");
         }
         before.extend(now);
-        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        pace.tick();
     }
     stop.store(true, Ordering::Release);
     served += load.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>();

@@ -1,38 +1,30 @@
 //! Routing by specificity, and the actions that need no backend.
 
-use crate::support::{Client, Origin, Reply, Weir};
+use crate::support::{Client, Config, Origin, Reply, Weir};
 
-fn route(weir: &Weir, path: &str, headers: &[(&str, &str)]) -> String {
+fn served_by(weir: &Weir, path: &str, headers: &[(&str, &str)]) -> String {
     let response = Client::connect(weir.web()).get_with(path, headers);
     if response.status == 404 { "404".into() } else { response.text() }
 }
 
 #[test]
 fn the_most_specific_route_wins_whatever_its_place_in_the_file() {
-    let respond = |name: &str| format!("respond: {{ status: 200, body: {name} }}");
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes:\n\
-         - {{ name: any, {any} }}\n\
-         - {{ name: wild, match: {{ hosts: [\"*.example.org\"] }}, {wild} }}\n\
-         - {{ name: deep, match: {{ hosts: [\"*.b.example.org\"] }}, {deep} }}\n\
-         - {{ name: exact, match: {{ hosts: [api.example.org] }}, {exact} }}\n\
-         - {{ name: prefix, match: {{ path_prefix: /api }}, {prefix} }}\n\
-         - {{ name: longer, match: {{ path_prefix: /api/v1 }}, {longer} }}\n\
-         - {{ name: path, match: {{ path: /api/v1 }}, {path} }}\n\
-         - {{ name: regex, match: {{ path_regex: '\\d{{3}}' }}, {regex} }}\n\
-         - {{ name: canary, match: {{ path_prefix: /api, headers: {{ x-canary: \"1\" }} }}, {canary} }}\n\
-         - {{ name: delete, match: {{ path_prefix: /api, methods: [DELETE] }}, {delete} }}\n",
-        any = respond("any"),
-        wild = respond("wild"),
-        deep = respond("deep"),
-        exact = respond("exact"),
-        prefix = respond("prefix"),
-        longer = respond("longer"),
-        path = respond("path"),
-        regex = respond("regex"),
-        canary = respond("canary"),
-        delete = respond("delete"),
-    ));
+    let route = |config: Config, (name, condition): (&str, &str)| {
+        config.route(name, condition).set(&format!("routes.{name}.respond"), format!("status: 200, body: {name}"))
+    };
+    let routes = [
+        ("any", ""),
+        ("wild", "match: { hosts: [\"*.example.org\"] }"),
+        ("deep", "match: { hosts: [\"*.b.example.org\"] }"),
+        ("exact", "match: { hosts: [api.example.org] }"),
+        ("prefix", "match: { path_prefix: /api }"),
+        ("longer", "match: { path_prefix: /api/v1 }"),
+        ("path", "match: { path: /api/v1 }"),
+        ("regex", "match: { path_regex: '\\d{3}' }"),
+        ("canary", "match: { path_prefix: /api, headers: { x-canary: \"1\" } }"),
+        ("delete", "match: { path_prefix: /api, methods: [DELETE] }"),
+    ];
+    let weir = Weir::start(routes.into_iter().fold(Config::new(), route));
     for (host, path, headers, expected) in [
         ("other", "/", vec![], "any"),
         ("x.example.org", "/", vec![], "wild"),
@@ -52,16 +44,13 @@ fn the_most_specific_route_wins_whatever_its_place_in_the_file() {
     ] {
         let mut all = vec![("Host", host)];
         all.extend(headers);
-        assert_eq!(route(&weir, path, &all), expected, "{host} {path}");
+        assert_eq!(served_by(&weir, path, &all), expected, "{host} {path}");
     }
 }
 
 #[test]
 fn what_no_route_matches_is_404_and_the_connection_goes_on() {
-    let weir = Weir::start(
-        "listeners: [{ name: web, address: \"127.0.0.1:0\" }]\n\
-         routes: [{ name: a, match: { path: /a }, respond: { status: 204 } }]",
-    );
+    let weir = Weir::start(Config::new().route("a", "match: { path: /a }, respond: { status: 204 }"));
     let mut client = Client::connect(weir.web());
     let missing = client.get_with("/b", &[("Accept", "application/json")]);
     assert_eq!(missing.status, 404);
@@ -74,14 +63,17 @@ fn what_no_route_matches_is_404_and_the_connection_goes_on() {
 
 #[test]
 fn redirects_and_responses_of_our_own_are_as_configured() {
-    let weir = Weir::start(
-        "listeners: [{ name: web, address: \"127.0.0.1:0\" }]\nroutes:\n\
-         - { name: r, match: { path_prefix: /old }, redirect: { to: \"https://{hostname}/new{path}{query}\", status: 301 } }\n\
-         - { name: p, match: { path_prefix: /parts }, redirect: { to: \"http://{host}/{hostname}/{port}\" } }\n\
-         - { name: d, match: { path: /default }, redirect: { to: \"{scheme}://else{path}\" } }\n\
-         - name: t\n  match: { path: /teapot }\n  respond: { status: 418, body: short, headers: { x-pot: \"1\", content-type: text/x } }\n\
-         \x20 response_headers: { set: { x-set: \"2\" }, remove: [x-pot] }\n",
-    );
+    let config = Config::new()
+        .route(
+            "r",
+            "match: { path_prefix: /old }, redirect: { to: \"https://{hostname}/new{path}{query}\", status: 301 }",
+        )
+        .route("p", "match: { path_prefix: /parts }, redirect: { to: \"http://{host}/{hostname}/{port}\" }")
+        .route("d", "match: { path: /default }, redirect: { to: \"{scheme}://else{path}\" }")
+        .route("t", "match: { path: /teapot }, respond: { status: 418, body: short }")
+        .set("routes.t.respond.headers", "x-pot: \"1\", content-type: text/x")
+        .set("routes.t.response_headers", "set: { x-set: \"2\" }, remove: [x-pot]");
+    let weir = Weir::start(config);
     let mut client = Client::connect(weir.web());
     let response = client.get_with("/old/x?a=b", &[("Host", "example.org:81")]);
     assert_eq!((response.status, response.header("location")), (301, Some("https://example.org/new/old/x?a=b")));
@@ -107,13 +99,11 @@ fn redirects_and_responses_of_our_own_are_as_configured() {
 #[test]
 fn a_split_shares_exactly_by_weight() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: s, split: [{{ upstream: a, weight: 3 }}, {{ upstream: b, weight: 1 }}] }}]\n\
-         upstreams: {{ a: {{ backends: [{{ address: \"{}\" }}] }}, b: {{ backends: [{{ address: \"{}\" }}] }} }}",
-        a.address(),
-        b.address()
-    ));
+    let config = Config::new()
+        .route("s", "split: [{ upstream: a, weight: 3 }, { upstream: b, weight: 1 }]")
+        .upstream("a", &[("a", &a)])
+        .upstream("b", &[("b", &b)]);
+    let weir = Weir::start(config);
     let mut client = Client::connect(weir.web());
     let answers: Vec<_> = (0..80).map(|_| client.get("/").text()).collect();
     assert_eq!(answers.iter().filter(|answer| *answer == "b").count(), 20);
@@ -122,14 +112,11 @@ fn a_split_shares_exactly_by_weight() {
 #[test]
 fn rewrites_and_host_rules_change_what_the_backend_sees() {
     let origin = Origin::start(|_| Reply::new(200, ""));
-    let upstream = format!("{{ backends: [{{ name: a, address: \"{}\" }}] }}", origin.address());
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes:\n\
-         - {{ name: strip, match: {{ path_prefix: /api }}, upstream: up, rewrite: {{ strip_prefix: /api, add_prefix: /v2 }}, host: backend }}\n\
-         - {{ name: named, match: {{ path_prefix: /named }}, upstream: up, host: inner.example }}\n\
-         - {{ name: kept, upstream: up }}\n\
-         upstreams: {{ up: {upstream} }}"
-    ));
+    let config = Config::to(&origin)
+        .route("strip", "match: { path_prefix: /api }, upstream: up, host: backend")
+        .set("routes.strip.rewrite", "strip_prefix: /api, add_prefix: /v2")
+        .route("named", "match: { path_prefix: /named }, upstream: up, host: inner.example");
+    let weir = Weir::start(config);
     let mut client = Client::connect(weir.web());
     for (path, target, host) in [
         ("/api/x%2Fy?q=%20", "/v2/x%2Fy?q=%20", origin.address().to_string()),

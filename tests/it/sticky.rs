@@ -6,8 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::http2::{connect, run};
 use crate::support::weir::command;
-use crate::support::{Client, Origin, Reply, Response, Weir, eventually};
+use crate::support::{Client, Config, Origin, Reply, Response, Weir, eventually};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -16,13 +17,8 @@ fn origins(count: usize) -> Vec<Origin> {
 }
 
 /// Backends called by what they answer; `settings` are the upstream's.
-fn yaml(origins: &[(&str, &Origin)], settings: &str) -> String {
-    let list: String =
-        origins.iter().map(|(name, o)| format!("{{ name: {name}, address: \"{}\" }}, ", o.address())).collect();
-    format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ {settings}, backends: [{list}] }} }}"
-    )
+fn config(origins: &[(&str, &Origin)], settings: &str) -> Config {
+    Config::to_all(origins).set("upstreams.up", settings)
 }
 
 fn all(origins: &[Origin]) -> Vec<(&'static str, &Origin)> {
@@ -30,7 +26,7 @@ fn all(origins: &[Origin]) -> Vec<(&'static str, &Origin)> {
 }
 
 /// The one Set-Cookie of Weir's, if there is one.
-fn given(response: &Response) -> Option<&str> {
+fn affinity_cookie(response: &Response) -> Option<&str> {
     let lines = response.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
     let mut ours = lines.map(|(_, value)| value.as_str()).filter(|value| value.starts_with("weir="));
     let first = ours.next();
@@ -43,22 +39,22 @@ fn pair(line: &str) -> String {
 }
 
 /// A new client: who served it, and its cookie.
-fn come(weir: &Weir) -> (String, String) {
+fn new_client(weir: &Weir) -> (String, String) {
     let response = Client::connect(weir.web()).get("/");
     assert_eq!(response.status, 200);
-    let cookie = pair(given(&response).expect("a cookie"));
+    let cookie = pair(affinity_cookie(&response).expect("a cookie"));
     (response.text(), cookie)
 }
 
-fn back(weir: &Weir, cookie: &str) -> Response {
+fn return_with(weir: &Weir, cookie: &str) -> Response {
     Client::connect(weir.web()).get_with("/", &[("Cookie", cookie)])
 }
 
-/// All come back to who served them, and get no other cookie.
+/// All come back to the backend that served them, and get no other cookie.
 fn all_stay(weir: &Weir, clients: &[(String, String)]) {
     for (backend, cookie) in clients {
-        let response = back(weir, cookie);
-        assert_eq!((&response.text(), given(&response)), (backend, None));
+        let response = return_with(weir, cookie);
+        assert_eq!((&response.text(), affinity_cookie(&response)), (backend, None));
     }
 }
 
@@ -66,8 +62,8 @@ fn all_stay(weir: &Weir, clients: &[(String, String)]) {
 fn new_clients_go_where_the_balancer_says_and_stay_there() {
     let origins = origins(3);
     for balance in ["round_robin", "least_connections", "p2c", "random", "consistent_hash, hash: { path: {} }"] {
-        let weir = Weir::start(&yaml(&all(&origins), &format!("balance: {balance}, sticky: {{}}")));
-        let clients: Vec<_> = (0..9).map(|_| come(&weir)).collect();
+        let weir = Weir::start(config(&all(&origins), &["balance: ", balance, ", sticky: {}"].concat()));
+        let clients: Vec<_> = (0..9).map(|_| new_client(&weir)).collect();
         let mut counts = BTreeMap::new();
         clients.iter().for_each(|(backend, _)| *counts.entry(backend.as_str()).or_insert(0) += 1);
         match balance {
@@ -78,9 +74,9 @@ fn new_clients_go_where_the_balancer_says_and_stay_there() {
         for _ in 0..3 {
             all_stay(&weir, &clients);
         }
-        let later = [0; 3].map(|_| come(&weir).0);
+        let later = [0; 3].map(|_| new_client(&weir).0);
         if balance == "round_robin" {
-            assert_eq!(later, ["a", "b", "c"], "who comes back takes nobody's turn");
+            assert_eq!(later, ["a", "b", "c"], "a client that comes back takes nobody's turn");
         }
         weir.wait_for(&["weir_backend_in_flight"], 0.0);
         let log = weir.access_log_of(9 + 27 + 3);
@@ -92,10 +88,10 @@ fn new_clients_go_where_the_balancer_says_and_stay_there() {
 fn the_cookie_says_nothing_of_the_backend_and_no_backend_sees_it() {
     let origin = Origin::start(|_| Reply::with(200, &[("Set-Cookie", "id=1"), ("Cache-Control", "public")], "ok"));
     let settings = "sticky: { ttl: 10m, attributes: { same_site: strict } }";
-    let weir = Weir::start(&yaml(&[("secret-name", &origin)], settings));
+    let weir = Weir::start(config(&[("secret-name", &origin)], settings));
     let mut client = Client::connect(weir.web());
     let response = client.get("/");
-    let line = given(&response).unwrap().to_owned();
+    let line = affinity_cookie(&response).unwrap().to_owned();
     assert!(line.ends_with("; Path=/; Max-Age=600; HttpOnly; SameSite=Strict"), "{line}");
     for part in ["secret-name", "127.0.0.1", &origin.address().port().to_string(), "up"] {
         assert!(!pair(&line).contains(part), "{part}: {line}");
@@ -108,23 +104,22 @@ fn the_cookie_says_nothing_of_the_backend_and_no_backend_sees_it() {
     assert_eq!(all("cache-control"), ["public", "private=\"set-cookie\""]);
     let cookies = format!("id=1; {}; lang=en", pair(&line));
     let response = client.get_with("/", &[("Cookie", &cookies)]);
-    assert_eq!((given(&response), response.header("cache-control")), (None, Some("public")));
+    assert_eq!((affinity_cookie(&response), response.header("cache-control")), (None, Some("public")));
     assert_eq!(origin.last_request().all("cookie"), ["id=1; lang=en"]);
     client.get_with("/", &[("Cookie", &pair(&line))]);
     assert_eq!(origin.last_request().all("cookie"), [""; 0]);
     // By what a trusted proxy says, TLS or not decides about Secure.
-    let trusting = format!("trusted_proxies: [127.0.0.0/8]\n{}", yaml(&[("a", &origin)], "sticky: {}"));
-    assert!(weir.reload(&trusting));
+    assert!(weir.reload(config(&[("a", &origin)], "sticky: {}").set("trusted_proxies", "[127.0.0.0/8]")));
     let by_tls = Client::connect(weir.web()).get_with("/", &[("X-Forwarded-Proto", "https")]);
-    assert!(given(&by_tls).unwrap().ends_with("; Secure") && !come(&weir).1.contains("Secure"));
+    assert!(affinity_cookie(&by_tls).unwrap().ends_with("; Secure") && !new_client(&weir).1.contains("Secure"));
 }
 
 #[test]
 fn clients_stay_over_reloads() {
     let origins = origins(4);
     let (abc, settings) = (&all(&origins)[..3], "balance: random, sticky: {}");
-    let weir = Weir::start(&yaml(abc, settings));
-    let clients: Vec<_> = (0..12).map(|_| come(&weir)).collect();
+    let weir = Weir::start(config(abc, settings));
+    let clients: Vec<_> = (0..12).map(|_| new_client(&weir)).collect();
     let key = weir.config_file().with_file_name("sticky.key");
     assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     // Another order, another balancer, another ttl, one more, other names.
@@ -132,20 +127,20 @@ fn clients_stay_over_reloads() {
     more.reverse();
     let renamed: Vec<_> = ["x", "y", "z", "w"].into_iter().zip(&origins).collect();
     for changed in [
-        yaml(abc, "balance: least_connections, sticky: {}"),
-        yaml(&more, "balance: random, sticky: { ttl: 2h }"),
-        yaml(&renamed, settings),
-        yaml(abc, settings),
+        config(abc, "balance: least_connections, sticky: {}"),
+        config(&more, "balance: random, sticky: { ttl: 2h }"),
+        config(&renamed, settings),
+        config(abc, settings),
     ] {
         assert!(weir.reload(&changed));
         all_stay(&weir, &clients);
     }
     // One leaves: its clients get another and stay there, the others do not move.
-    assert!(weir.reload(&yaml(&all(&origins)[1..3], settings)));
+    assert!(weir.reload(config(&all(&origins)[1..3], settings)));
     for (backend, cookie) in clients.iter().filter(|(backend, _)| backend == "a") {
-        let response = back(&weir, cookie);
+        let response = return_with(&weir, cookie);
         assert_ne!(response.text(), *backend);
-        let moved = pair(given(&response).expect("another cookie"));
+        let moved = pair(affinity_cookie(&response).expect("another cookie"));
         all_stay(&weir, &[(response.text(), moved)]);
     }
     all_stay(&weir, &clients.into_iter().filter(|(backend, _)| backend != "a").collect::<Vec<_>>());
@@ -156,10 +151,10 @@ fn clients_stay_over_restarts_and_between_processes_with_one_key() {
     let origins = origins(3);
     let folder = tempfile::tempdir().unwrap();
     let key = folder.path().join("shared.key");
-    let text = yaml(&all(&origins), &format!("balance: random, sticky: {{ key_file: \"{}\" }}", key.display()));
+    let text = config(&all(&origins), "balance: random").set("upstreams.up.sticky.key_file", key.display());
     // Two that start at once and both find no key.
     let weirs: Vec<_> = (0..2).map(|_| Weir::start(&text)).collect();
-    let clients: Vec<_> = (0..12).map(|n| come(&weirs[n % 2])).collect();
+    let clients: Vec<_> = (0..12).map(|n| new_client(&weirs[n % 2])).collect();
     weirs.iter().for_each(|weir| all_stay(weir, &clients));
     drop(weirs);
     let weir = Weir::start(&text);
@@ -167,12 +162,12 @@ fn clients_stay_over_restarts_and_between_processes_with_one_key() {
     // With another key nobody's cookie means anything: all get new ones.
     std::fs::remove_file(&key).unwrap();
     assert!(weir.reload(&text));
-    assert!(clients.iter().all(|(_, cookie)| given(&back(&weir, cookie)).is_some()));
+    assert!(clients.iter().all(|(_, cookie)| affinity_cookie(&return_with(&weir, cookie)).is_some()));
 }
 
-fn explain(weir: &Weir, admin: &str, cookie: &str) -> String {
+fn explain(weir: &Weir, cookie: &str) -> String {
     let header = format!("Cookie: id=1; {cookie}");
-    let output = command(&["explain", "GET", "http://x/", "-H", &header, "--admin", admin]);
+    let output = weir.command(&["explain", "GET", "http://x/", "-H", &header]);
     assert_eq!(output.code, Some(0), "{}", weir.stderr());
     output.stdout
 }
@@ -180,14 +175,14 @@ fn explain(weir: &Weir, admin: &str, cookie: &str) -> String {
 #[test]
 fn a_backend_that_is_out_loses_its_clients_to_others_where_they_stay() {
     let mut origins = origins(3);
-    let weir = Weir::start(&yaml(&all(&origins), "balance: round_robin, sticky: {}"));
-    let (backend, cookie) = come(&weir);
+    let weir = Weir::start(config(&all(&origins), "balance: round_robin, sticky: {}"));
+    let (backend, cookie) = new_client(&weir);
     assert_eq!(backend, "a");
     drop(origins.remove(0));
     // Killed: found out by trying.
-    let response = back(&weir, &cookie);
+    let response = return_with(&weir, &cookie);
     assert_eq!(response.status, 200);
-    let second = (response.text(), pair(given(&response).expect("another cookie")));
+    let second = (response.text(), pair(affinity_cookie(&response).expect("another cookie")));
     all_stay(&weir, std::slice::from_ref(&second));
     let log = weir.access_log_of(3);
     // A kept connection whose end has not been noticed yet is tried first, and then a fresh one.
@@ -197,20 +192,19 @@ fn a_backend_that_is_out_loses_its_clients_to_others_where_they_stay() {
     assert_eq!((&refused["backend"], &refused["outcome"]), (&"a".into(), &"connect_error".into()));
     assert_eq!((&served["why"], &served["outcome"]), (&"sticky_tried".into(), &"ok".into()));
     // Drained: known before.
-    let admin = format!("http://{}", weir.admin());
     let place = format!("up/{}", second.0);
-    assert_eq!(command(&["drain", &place, "--admin", &admin]).code, Some(0));
-    let response = back(&weir, &second.1);
+    assert_eq!(weir.command(&["drain", &place]).code, Some(0));
+    let response = return_with(&weir, &second.1);
     assert_ne!(response.text(), "a");
     assert_ne!(response.text(), second.0);
-    let third = (response.text(), pair(given(&response).expect("another cookie")));
+    let third = (response.text(), pair(affinity_cookie(&response).expect("another cookie")));
     let attempt = weir.access_log_of(4)[3]["attempts"][0].clone();
     assert_eq!(attempt["why"], "sticky_out");
     assert_eq!(attempt["passed_over"], serde_json::json!([{ "backend": second.0, "why": "draining" }]));
-    let said = explain(&weir, &admin, &second.1);
+    let said = explain(&weir, &second.1);
     assert!(said.contains("draining, by operator: takes no new requests; the request's cookie names it"), "{said}");
-    assert_eq!(command(&["enable", &place, "--admin", &admin]).code, Some(0));
-    let said = explain(&weir, &admin, &second.1);
+    assert_eq!(weir.command(&["enable", &place]).code, Some(0));
+    let said = explain(&weir, &second.1);
     assert!(said.contains("next: the request's cookie names it") && said.contains("another goes first"), "{said}");
     all_stay(&weir, &[third, second]);
     weir.wait_for(&["weir_backend_in_flight"], 0.0);
@@ -223,14 +217,14 @@ fn a_full_backend_sends_one_request_elsewhere_and_keeps_its_client() {
         Reply::new(200, "a").after(Duration::from_millis(wait))
     });
     let other = Origin::named("b");
-    let weir = Weir::start(&yaml(&[("a", &slow), ("b", &other)], "max_in_flight: 1, sticky: {}"));
-    let (backend, cookie) = come(&weir);
+    let weir = Weir::start(config(&[("a", &slow), ("b", &other)], "max_in_flight: 1, sticky: {}"));
+    let (backend, cookie) = new_client(&weir);
     assert_eq!(backend, "a");
     let mut busy = Client::connect(weir.web());
     busy.send(format!("GET /slow HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\n\r\n"));
-    eventually("it is under way", || (slow.requests().len() == 2).then_some(()));
-    let response = back(&weir, &cookie);
-    assert_eq!((response.text().as_str(), given(&response)), ("b", None));
+    eventually("it is under way", || slow.requests().len() == 2);
+    let response = return_with(&weir, &cookie);
+    assert_eq!((response.text().as_str(), affinity_cookie(&response)), ("b", None));
     assert_eq!(busy.response("GET").status, 200);
     weir.wait_for(&["weir_backend_in_flight"], 0.0);
     all_stay(&weir, &[(backend, cookie)]);
@@ -238,18 +232,18 @@ fn a_full_backend_sends_one_request_elsewhere_and_keeps_its_client() {
 }
 
 #[test]
-fn balancers_see_what_cookies_brought() {
+fn balancers_count_requests_that_affinity_cookies_brought() {
     let slow = Origin::start(|request| {
         let wait = if request.target == "/slow" { 700 } else { 0 };
         Reply::new(200, "a").after(Duration::from_millis(wait))
     });
     let other = Origin::named("b");
-    let weir = Weir::start(&yaml(&[("a", &slow), ("b", &other)], "balance: least_connections, sticky: {}"));
-    let cookie = (0..2).map(|_| come(&weir)).find(|(backend, _)| backend == "a").unwrap().1;
+    let weir = Weir::start(config(&[("a", &slow), ("b", &other)], "balance: least_connections, sticky: {}"));
+    let cookie = (0..2).map(|_| new_client(&weir)).find(|(backend, _)| backend == "a").unwrap().1;
     let mut busy = Client::connect(weir.web());
     busy.send(format!("GET /slow HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\n\r\n"));
     weir.wait_for(&["weir_backend_in_flight", "backend=\"a\""], 1.0);
-    assert_eq!([come(&weir).0, come(&weir).0], ["b", "b"]);
+    assert_eq!([new_client(&weir).0, new_client(&weir).0], ["b", "b"]);
     assert_eq!(busy.response("GET").status, 200);
     weir.wait_for(&["weir_backend_in_flight"], 0.0);
 }
@@ -260,16 +254,16 @@ fn a_websocket_gets_its_cookie_too() {
                            Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
     let switch = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
     let origins = [0, 1].map(|_| Origin::start(move |_| Reply::raw(switch)));
-    let weir = Weir::start(&yaml(&[("a", &origins[0]), ("b", &origins[1])], "sticky: {}"));
+    let weir = Weir::start(config(&[("a", &origins[0]), ("b", &origins[1])], "sticky: {}"));
     let mut client = Client::connect(weir.web());
     client.send(format!("GET / HTTP/1.1\r\nHost: x\r\n{UPGRADE}\r\n"));
     let response = client.response("GET");
     assert_eq!(response.status, 101);
-    let cookie = pair(given(&response).expect("a cookie"));
+    let cookie = pair(affinity_cookie(&response).expect("a cookie"));
     for n in 2..5 {
         let mut client = Client::connect(weir.web());
         client.send(format!("GET / HTTP/1.1\r\nHost: x\r\nCookie: {cookie}\r\n{UPGRADE}\r\n"));
-        assert_eq!((given(&client.response("GET")), origins[0].requests().len()), (None, n));
+        assert_eq!((affinity_cookie(&client.response("GET")), origins[0].requests().len()), (None, n));
     }
     assert_eq!(origins[0].last_request().header("cookie"), None);
 }
@@ -277,13 +271,10 @@ fn a_websocket_gets_its_cookie_too() {
 #[test]
 fn http2_clients_may_split_their_cookies() {
     let origins = origins(3);
-    let weir = Weir::start(&yaml(&all(&origins), "sticky: {}"));
-    let (backend, cookie) = come(&weir);
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let stream = tokio::net::TcpStream::connect(weir.web()).await.unwrap();
-        let (sender, connection) = h2::client::handshake(stream).await.unwrap();
-        tokio::spawn(connection);
-        let mut sender = sender.ready().await.unwrap();
+    let weir = Weir::start(config(&all(&origins), "sticky: {}"));
+    let (backend, cookie) = new_client(&weir);
+    run(async {
+        let mut sender = connect(weir.web()).await;
         for _ in 0..4 {
             let request = http::Request::get("http://x/").header("cookie", "id=1").header("cookie", &cookie);
             let request = request.header("cookie", "lang=en").body(()).unwrap();
@@ -298,24 +289,23 @@ fn http2_clients_may_split_their_cookies() {
 #[test]
 fn upstreams_on_one_host_share_the_cookie() {
     let origins = origins(4);
-    let list = |range: std::ops::Range<usize>| -> String {
-        origins[range].iter().map(|origin| format!("{{ address: \"{}\" }}, ", origin.address())).collect()
-    };
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: one, match: {{ path: /one }}, upstream: one }}, {{ name: two, upstream: two }}]\n\
-         upstreams:\n  one: {{ sticky: {{}}, backends: [{}] }}\n  two: {{ sticky: {{}}, backends: [{}] }}",
-        list(0..2),
-        list(2..4)
-    ));
+    let [a, b, c, d] = [0, 1, 2, 3].map(|at| &origins[at]);
+    let config = Config::new()
+        .route("one", "match: { path: /one }, upstream: one")
+        .route("two", "upstream: two")
+        .upstream("one", &[("a", a), ("b", b)])
+        .set("upstreams.one.sticky", "{}")
+        .upstream("two", &[("c", c), ("d", d)])
+        .set("upstreams.two.sticky", "{}");
+    let weir = Weir::start(config);
     let mut client = Client::connect(weir.web());
     let first = client.get("/one");
-    let second = client.get_with("/two", &[("Cookie", &pair(given(&first).unwrap()))]);
-    let both = pair(given(&second).unwrap());
+    let second = client.get_with("/two", &[("Cookie", &pair(affinity_cookie(&first).unwrap()))]);
+    let both = pair(affinity_cookie(&second).unwrap());
     for _ in 0..3 {
         for (path, before) in [("/one", &first), ("/two", &second)] {
             let again = client.get_with(path, &[("Cookie", &both)]);
-            assert_eq!((again.text(), given(&again)), (before.text(), None));
+            assert_eq!((again.text(), affinity_cookie(&again)), (before.text(), None));
         }
     }
 }
@@ -325,25 +315,23 @@ fn looking_at_a_configuration_makes_no_key_and_a_bad_key_is_refused() {
     let origin = Origin::named("a");
     let folder = tempfile::tempdir().unwrap();
     let (file, key) = (folder.path().join("weir.yaml"), folder.path().join("sticky.key"));
-    let text = yaml(&[("a", &origin)], "sticky: {}");
-    std::fs::write(&file, &text).unwrap();
+    let text = config(&[("a", &origin)], "sticky: {}");
+    std::fs::write(&file, text.to_string()).unwrap();
     let check = |file: &Path| command(&["check", "-c", file.to_str().unwrap()]);
     assert_eq!((check(&file).code, key.exists()), (Some(0), false));
-    let weir = Weir::start(&yaml(&[("a", &origin)], "max_in_flight: 9"));
+    let weir = Weir::start(config(&[("a", &origin)], "max_in_flight: 9"));
     let made = weir.config_file().with_file_name("sticky.key");
-    std::fs::write(weir.config_file(), format!("{text}\nadmin: {{ address: \"127.0.0.1:0\" }}\n")).unwrap();
-    let admin = format!("http://{}", weir.admin());
-    let config = weir.config_file().display().to_string();
-    assert_eq!(command(&["diff", "-c", &config, "--admin", &admin]).code, Some(3));
-    assert!(!made.exists() && !weir.reload(&format!("nonsense: 1\n{text}")) && !made.exists());
+    std::fs::write(weir.config_file(), text.clone().set("admin.address", "127.0.0.1:0").to_string()).unwrap();
+    assert_eq!(weir.command(&["diff", "-c", weir.config_file().to_str().unwrap()]).code, Some(3));
+    assert!(!made.exists() && !weir.reload(text.clone().set("nonsense", 1)) && !made.exists());
     assert!(weir.reload(&text) && made.exists());
-    let (_, cookie) = come(&weir);
+    let (_, cookie) = new_client(&weir);
     std::fs::set_permissions(&made, std::fs::Permissions::from_mode(0o644)).unwrap();
     assert!(!weir.reload(&text));
     let output = check(&weir.config_file());
     assert_eq!(output.code, Some(2));
     assert!(output.stdout.contains("sticky.key_file: everybody on this machine may read"), "{}", output.stdout);
-    assert_eq!(given(&back(&weir, &cookie)), None, "the old one goes on");
+    assert_eq!(affinity_cookie(&return_with(&weir, &cookie)), None, "the old one goes on");
 }
 
 #[test]
@@ -358,9 +346,8 @@ fn clients_stay_with_backends_that_are_found_while_others_come_and_go() {
     };
     let [a, b, c, d] = [0, 1, 2, 3].map(|at| &origins[at]);
     put(&[a, b]);
-    let settings = format!("sticky: {{}}, discover: {{ file: \"{}\" }}", list.display());
-    let weir = Weir::start(&yaml(&[], &settings));
-    let clients = [come(&weir), come(&weir)];
+    let weir = Weir::start(config(&[], "sticky: {}").set("upstreams.up.discover.file", list.display()));
+    let clients = [new_client(&weir), new_client(&weir)];
     assert_eq!([&*clients[0].0, &*clients[1].0], ["a", "b"]);
     let there = |members: &[&Origin]| {
         eventually("the list is in force", || {
@@ -377,15 +364,16 @@ fn clients_stay_with_backends_that_are_found_while_others_come_and_go() {
         all_stay(&weir, &clients);
     }
     // One that was found later has clients of its own; one that goes gives its clients away, and no other does.
-    let late = eventually("a client of the one that came", || Some(come(&weir)).filter(|(backend, _)| backend == "c"));
+    let late =
+        eventually("a client of the one that came", || Some(new_client(&weir)).filter(|(backend, _)| backend == "c"));
     put(&[d, b, c]);
     there(&[d, b, c]);
     for _ in 0..3 {
         all_stay(&weir, &[clients[1].clone(), late.clone()]);
     }
-    let moved = back(&weir, &clients[0].1);
+    let moved = return_with(&weir, &clients[0].1);
     assert_ne!(moved.text(), "a");
-    let moved = (moved.text(), pair(given(&moved).expect("a cookie of the other one")));
+    let moved = (moved.text(), pair(affinity_cookie(&moved).expect("a cookie of the other one")));
     put(&[a, b, c, d]);
     there(&[a, b, c, d]);
     all_stay(&weir, &[moved, clients[1].clone(), late]);

@@ -5,19 +5,15 @@ use std::io::Read;
 use crate::support::frames::{
     DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, block, frame, reason,
 };
+use crate::support::targets::for_each_backend;
 use crate::support::{BACKENDS, CLIENTS, Client, ClientKind, Targets};
 
 /// All that is percent-encoded in a path and a query, as text.
 const UNUSUAL: &str = "é\u{80}\u{10ffff}\"<>{}\\`";
 const ENCODED: &str = "%C3%A9%C2%80%F4%8F%BF%BF%22%3C%3E%7B%7D%5C%60";
 
-fn all() -> String {
-    let of = |name: &&str| {
-        format!(
-            "  - {{ name: {name}, match: {{ hosts: [{name}.test, example.org], path_prefix: /{name} }}, upstream: {name} }}\n"
-        )
-    };
-    BACKENDS.iter().map(of).collect()
+fn all() -> Vec<(String, String)> {
+    for_each_backend(&[("NAME", "match: { hosts: [NAME.test, example.org], path_prefix: /NAME }, upstream: NAME")])
 }
 
 /// The final status line's number and the body of raw bytes sent by HTTP/1.
@@ -62,10 +58,12 @@ fn bytes_that_are_no_utf8_are_percent_encoded_each() {
 fn routes_see_the_percent_encoded_path_and_a_backslash_is_no_slash() {
     let targets = Targets::start(
         "",
-        "  - { name: letters, match: { path_prefix: /%C3%A9 }, respond: { status: 201 } }\n  \
-         - { name: backslash, match: { path_prefix: /a%5Cb }, respond: { status: 202 } }\n  \
-         - { name: admin, match: { path_prefix: /admin }, respond: { status: 403 } }\n  \
-         - { name: all, upstream: http1, rewrite: { add_prefix: /t } }\n",
+        &[
+            ("letters", "match: { path_prefix: /%C3%A9 }, respond: { status: 201 }"),
+            ("backslash", "match: { path_prefix: /a%5Cb }, respond: { status: 202 }"),
+            ("admin", "match: { path_prefix: /admin }, respond: { status: 403 }"),
+            ("all", "upstream: http1, rewrite: { add_prefix: /t }"),
+        ],
     );
     for kind in [ClientKind::Http1, ClientKind::H2c] {
         assert_eq!(targets.ask(kind, "a", "/é/x"), Err(201));
@@ -167,13 +165,9 @@ fn the_http2_library_resets_streams_ends_connections_and_drops_fragments_as_docu
 
 #[test]
 fn options_of_the_server_reaches_every_backend_by_a_route_for_any_path() {
-    let of =
-        |name: &&str| format!("  - {{ name: {name}, match: {{ headers: {{ x-to: {name} }} }}, upstream: {name} }}\n");
-    let routes: String = BACKENDS.iter().map(of).collect();
-    let targets = Targets::start(
-        "",
-        &format!("{routes}  - {{ name: exact, match: {{ hosts: [exact.test], path: \"*\" }}, upstream: http1 }}\n"),
-    );
+    let mut routes = for_each_backend(&[("NAME", "match: { headers: { x-to: NAME } }, upstream: NAME")]);
+    routes.push(("exact".into(), "match: { hosts: [exact.test], path: \"*\" }, upstream: http1".into()));
+    let targets = Targets::start("", &routes);
     assert_eq!(targets.ask_by(ClientKind::Http1, "OPTIONS", "exact.test", "*"), Ok("*".into()));
     for backend in BACKENDS {
         for target in ["*", "http://a.test"] {
@@ -194,9 +188,11 @@ fn options_of_the_server_reaches_every_backend_by_a_route_for_any_path() {
 fn options_of_the_server_that_no_route_takes_is_answered_by_weir() {
     let targets = Targets::start(
         "",
-        "  - { name: below, match: { path_prefix: / }, upstream: http1 }\n  \
-         - { name: moved, match: { hosts: [moved.test] }, redirect: { to: \"https://b.test{path}\" } }\n  \
-         - { name: rewritten, match: { hosts: [rewritten.test] }, upstream: http1, rewrite: { add_prefix: /v2 } }\n",
+        &[
+            ("below", "match: { path_prefix: / }, upstream: http1"),
+            ("moved", "match: { hosts: [moved.test] }, redirect: { to: \"https://b.test{path}\" }"),
+            ("rewritten", "match: { hosts: [rewritten.test] }, upstream: http1, rewrite: { add_prefix: /v2 }"),
+        ],
     );
     for kind in CLIENTS {
         assert_eq!(targets.ask_by(kind, "OPTIONS", "example.org", "*"), Ok(String::new()), "{kind:?}");

@@ -8,32 +8,24 @@ use std::time::Duration;
 use rustls::version::{TLS12, TLS13};
 use rustls::{NamedGroup, SignatureScheme};
 
+use crate::support::files::folder;
 use crate::support::pki::Issued;
 use crate::support::tls::tls_config_with;
-use crate::support::{Client, Origin, Pki, Reply, TlsClient, Weir, eventually, tls_config};
+use crate::support::{Client, Config, Origin, Pki, Reply, TlsClient, Weir, eventually, tls_config};
 
-/// A folder with these pairs, as `NAME.pem` and `NAME.key`.
-pub fn folder(pairs: &[(&str, &Issued)]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    pairs.iter().for_each(|(name, issued)| issued.put(folder.path(), name));
-    folder
+/// A listener with these pairs and these settings of `tls`, before an origin.
+fn before(origin: &Origin, pairs: &[(&str, &Issued)], tls: &str) -> Weir {
+    Weir::start_in(folder(pairs), config(origin, pairs).set("listeners.web.tls", tls))
 }
 
-/// A configuration of one listener with `tls: { certificates: …, MORE }`, before an origin.
-pub fn config(names: &[&str], more: &str, listener: &str, origin: &Origin) -> String {
-    let pairs: Vec<_> = names.iter().map(|name| format!("{{ cert: {name}.pem, key: {name}.key }}")).collect();
-    format!(
-        "listeners:\n  - {{ name: web, address: \"127.0.0.1:0\", {listener} tls: {{ certificates: [{}], {more} }} }}\n\
-         routes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        pairs.join(", "),
-        origin.address()
-    )
+/// The same with these settings of the listener.
+fn with_listener(origin: &Origin, pairs: &[(&str, &Issued)], listener: &str) -> Weir {
+    Weir::start_in(folder(pairs), config(origin, pairs).set("listeners.web", listener))
 }
 
-fn before(origin: &Origin, pairs: &[(&str, &Issued)], more: &str, listener: &str) -> Weir {
+fn config(origin: &Origin, pairs: &[(&str, &Issued)]) -> Config {
     let names: Vec<_> = pairs.iter().map(|(name, _)| *name).collect();
-    Weir::start_in(folder(pairs), &config(&names, more, listener, origin), &[])
+    Config::to(origin).certificates(&names)
 }
 
 fn any() -> Arc<rustls::ClientConfig> {
@@ -44,7 +36,7 @@ fn any() -> Arc<rustls::ClientConfig> {
 fn a_certificate_is_chosen_by_name() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let [first, second, wild] = [&["a.test"][..], &["b.test", "c.test"], &["*.w.test"]].map(|names| pki.issue(names));
-    let weir = before(&origin, &[("first", &first), ("second", &second), ("wild", &wild)], "", "");
+    let weir = before(&origin, &[("first", &first), ("second", &second), ("wild", &wild)], "");
     let cases = [
         ("a.test", &first),
         ("b.test", &second),
@@ -73,7 +65,7 @@ fn the_clients_signatures_choose_between_ecdsa_and_rsa() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let rsa = pki.issue_for(&["a.test"], &rcgen::PKCS_RSA_SHA256, |_| {});
     let ecdsa = pki.issue(&["a.test"]);
-    let weir = before(&origin, &[("rsa", &rsa), ("ecdsa", &ecdsa)], "", "");
+    let weir = before(&origin, &[("rsa", &rsa), ("ecdsa", &ecdsa)], "");
     for versions in [&[&TLS12][..], &[&TLS13]] {
         for name in ["a.test", "127.0.0.1"] {
             let old = [SignatureScheme::RSA_PSS_SHA256, SignatureScheme::RSA_PKCS1_SHA256];
@@ -93,7 +85,7 @@ fn the_clients_signatures_choose_between_ecdsa_and_rsa() {
 fn versions_and_suites_are_those_of_the_configuration() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let pair = pki.issue(&["a.test"]);
-    let weir = before(&origin, &[("a", &pair)], "min_version: \"1.3\", suites: [TLS_AES_128_GCM_SHA256]", "");
+    let weir = before(&origin, &[("a", &pair)], "min_version: \"1.3\", suites: [TLS_AES_128_GCM_SHA256]");
     let old = Arc::new(tls_config_with(None, &[&TLS12], &[]));
     let error = TlsClient::handshake(weir.web(), "a.test", &old).err().expect("TLS 1.2 is not spoken").to_string();
     assert!(error.contains("ProtocolVersion"), "{error}");
@@ -101,7 +93,7 @@ fn versions_and_suites_are_those_of_the_configuration() {
     let suite = client.stream.conn.negotiated_cipher_suite().unwrap().suite();
     assert_eq!(suite, rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
     // By default both versions, and the hybrid key exchange.
-    let weir = before(&origin, &[("a", &pair)], "", "");
+    let weir = before(&origin, &[("a", &pair)], "");
     assert_eq!(TlsClient::secure(weir.web(), "a.test", &old).get_with("/", &[("Host", "a.test")]).status, 200);
     let client = TlsClient::secure(weir.web(), "a.test", &any());
     let group = client.stream.conn.negotiated_key_exchange_group().unwrap().name();
@@ -121,12 +113,12 @@ fn agreed(weir: &Weir, offered: &[&[u8]]) -> Result<Option<Vec<u8>>, String> {
 fn the_protocol_is_agreed_on_by_alpn() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let pair = pki.issue(&["a.test"]);
-    let weir = before(&origin, &[("a", &pair)], "", "");
+    let weir = before(&origin, &[("a", &pair)], "");
     assert_eq!(agreed(&weir, &[b"http/1.1", b"h2"]), Ok(Some(b"h2".to_vec())));
     assert_eq!(agreed(&weir, &[b"http/1.1"]), Ok(Some(b"http/1.1".to_vec())));
     assert_eq!(agreed(&weir, &[]), Ok(None));
     assert!(agreed(&weir, &[b"smtp"]).unwrap_err().contains("NoApplicationProtocol"));
-    let without = before(&origin, &[("a", &pair)], "", "http2: false,");
+    let without = with_listener(&origin, &[("a", &pair)], "http2: false");
     assert_eq!(agreed(&without, &[b"h2", b"http/1.1"]), Ok(Some(b"http/1.1".to_vec())));
     // What was agreed on is what is spoken.
     let mut config = tls_config(None);
@@ -144,7 +136,7 @@ fn http2_is_served_under_tls() {
     let origin = Origin::start(|request| Reply::new(200, &request.target));
     let pki = Pki::new();
     let pair = pki.issue(&["a.test", "b.test"]);
-    let weir = before(&origin, &[("a", &pair)], "hsts: {}", "");
+    let weir = before(&origin, &[("a", &pair)], "hsts: {}");
     let mut config = tls_config(None);
     config.alpn_protocols = vec![b"h2".to_vec()];
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -169,7 +161,7 @@ fn http2_is_served_under_tls() {
 fn a_host_that_the_certificate_does_not_cover_is_misdirected() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let (one, other) = (pki.issue(&["a.test", "*.w.test"]), pki.issue(&["b.test"]));
-    let weir = before(&origin, &[("one", &one), ("other", &other)], "", "");
+    let weir = before(&origin, &[("one", &one), ("other", &other)], "");
     let mut client = TlsClient::secure(weir.web(), "a.test", &any());
     for (host, status) in
         [("a.test", 200), ("A.TEST:8443", 200), ("b.test", 421), ("x.w.test", 200), ("127.0.0.1", 421)]
@@ -192,12 +184,12 @@ fn responses_through_tls_say_that_browsers_should_come_back_by_it() {
     });
     let pki = Pki::new();
     let pair = pki.issue(&["a.test"]);
-    let hsts = "hsts: { max_age: 8760h, include_subdomains: true, preload: true }";
-    let yaml = config(&["a"], hsts, "", &origin).replace(
-        "routes: [",
-        "  - { name: plain, address: \"127.0.0.1:0\" }\nroutes: [{ name: own, match: { path: /own }, respond: { status: 204 } }, ",
-    );
-    let weir = Weir::start_in(folder(&[("a", &pair)]), &yaml, &[]);
+    let hsts = "max_age: 8760h, include_subdomains: true, preload: true";
+    let config = config(&origin, &[("a", &pair)])
+        .set("listeners.web.tls.hsts", hsts)
+        .listener("plain", "")
+        .route("own", "match: { path: /own }, respond: { status: 204 }");
+    let weir = Weir::start_in(folder(&[("a", &pair)]), config);
     let mut client = TlsClient::secure(weir.web(), "a.test", &any());
     for (path, host) in [("/", "a.test"), ("/fails", "a.test"), ("/own", "a.test"), ("/", "b.test")] {
         let response = client.get_with(path, &[("Host", host)]);
@@ -212,11 +204,11 @@ fn responses_through_tls_say_that_browsers_should_come_back_by_it() {
 
 #[test]
 fn a_plain_listener_sends_everything_to_https() {
-    let weir = Weir::start(
-        "listeners:\n  - { name: web, address: \"127.0.0.1:0\", redirect_https: true }\n\
-         \x20 - { name: odd, address: \"127.0.0.1:0\", redirect_https: 8443 }\n\
-         routes: [{ name: all, match: { path: /served }, respond: { status: 200 } }]",
-    );
+    let config = Config::new()
+        .set("listeners.web.redirect_https", true)
+        .listener("odd", "redirect_https: 8443")
+        .route("all", "match: { path: /served }, respond: { status: 200 }");
+    let weir = Weir::start(config);
     let cases = [
         ("web", "/a/b?c=d%20e", "https://a.test/a/b?c=d%20e"),
         ("web", "/served", "https://a.test/served"),
@@ -238,10 +230,10 @@ fn a_plain_listener_sends_everything_to_https() {
 }
 
 #[test]
-fn plain_http_on_a_port_of_tls_is_told_so() {
+fn plain_http_on_a_tls_port_gets_400() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let pair = pki.issue(&["a.test"]);
-    let weir = before(&origin, &[("a", &pair)], "", "");
+    let weir = before(&origin, &[("a", &pair)], "");
     let response = Client::connect(weir.web()).get("/");
     assert_eq!((response.status, response.header("connection")), (400, Some("close")));
     weir.wait_for(&["weir_listener_connections_total", "tls_error"], 1.0);
@@ -253,11 +245,11 @@ fn garbage_while_a_backend_is_at_work_ends_the_request() {
     // So late that nothing of it comes into this test.
     let origin = Origin::start(|_| Reply::new(200, "late").after(Duration::from_secs(60)));
     let pki = Pki::new();
-    let weir = before(&origin, &[("a", &pki.issue(&["a.test"]))], "", "");
+    let weir = before(&origin, &[("a", &pki.issue(&["a.test"]))], "");
     for asked in 1..=3 {
         let mut client = TlsClient::secure(weir.web(), "a.test", &any());
         client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n");
-        eventually("the backend is asked", || (origin.requests().len() == asked).then_some(()));
+        eventually("the backend is asked", || origin.requests().len() == asked);
         let mut tcp = &client.stream.sock;
         tcp.write_all(&[&[0x17, 3, 3, 0, 32][..], &[7; 32]].concat()).unwrap();
         let mut after = Vec::new();
@@ -276,7 +268,7 @@ fn garbage_while_a_backend_is_at_work_ends_the_request() {
 fn garbage_and_silence_end_in_time_and_are_counted() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let pair = pki.issue(&["a.test"]);
-    let weir = before(&origin, &[("a", &pair)], "", "timeouts: { handshake: 300ms }, limits: { connections: 3 },");
+    let weir = with_listener(&origin, &[("a", &pair)], "timeouts: { handshake: 300ms }, limits: { connections: 3 }");
     let mut garbage = TcpStream::connect(weir.web()).unwrap();
     garbage.write_all(&[0x16, 3, 1, 0xff, 0xff, 7, 7, 7]).unwrap();
     garbage.write_all(&[0; 4096]).unwrap_or(());
@@ -292,16 +284,16 @@ fn garbage_and_silence_end_in_time_and_are_counted() {
     weir.wait_for(&["weir_listener_connections_total", "timeout"], 2.0);
     // Who looks whether the port is open does no wrong.
     drop(Client::connect(weir.web()));
-    eventually("all are gone", || (weir.sum(&["weir_listener_connections{"]) == 0.0).then_some(()));
+    eventually("all are gone", || weir.sum(&["weir_listener_connections{"]) == 0.0);
     weir.wait_for(&["weir_listener_connections_total", "tls_error"], 1.0);
     assert_eq!(TlsClient::secure(weir.web(), "a.test", &any()).get_with("/", &[("Host", "a.test")]).status, 200);
 }
 
 #[test]
-fn a_connection_ends_with_a_goodbye() {
+fn a_tls_connection_ends_with_close_notify() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let pair = pki.issue(&["a.test"]);
-    let weir = before(&origin, &[("a", &pair)], "", "timeouts: { idle: 300ms },");
+    let weir = with_listener(&origin, &[("a", &pair)], "timeouts: { idle: 300ms }");
     let asks = "GET / HTTP/1.1\r\nHost: a.test\r\n";
     for request in [format!("{asks}Connection: close\r\n\r\n"), format!("{asks}\r\n"), "nonsense\r\n\r\n".to_owned()] {
         let mut client = TlsClient::secure(weir.web(), "a.test", &any());
@@ -316,7 +308,7 @@ fn large_bodies_pass_both_ways_and_slow_readers_are_waited_for() {
     let origin = Origin::start(|request| Reply::new(200, &request.body));
     let pki = Pki::new();
     let pair = pki.issue(&["a.test"]);
-    let weir = before(&origin, &[("a", &pair)], "", "timeouts: { write: 20s },");
+    let weir = with_listener(&origin, &[("a", &pair)], "timeouts: { write: 20s }");
     let body: Vec<u8> = (0..8 * 1024 * 1024).map(|n| b'a' + (n / 7 % 26) as u8).collect();
     for config in [any(), Arc::new(tls_config_with(None, &[&TLS12], &[]))] {
         let mut client = TlsClient::secure(weir.web(), "a.test", &config);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use rustls::version::{TLS12, TLS13};
 
-use crate::support::pki::{Issued, put};
+use crate::support::files::{folder, put};
+use crate::support::pki::Issued;
 use crate::support::tls::tls_config_with;
-use crate::support::{Client, Origin, Pki, TlsClient, Weir, eventually, tls_config};
-use crate::tls::{config, folder};
+use crate::support::{Client, Config, Origin, Pki, TlsClient, Weir, eventually, tls_config};
 
 const FIELDS: [&str; 4] =
     ["x-client-cert-verify", "x-client-cert-subject", "x-client-cert-san", "x-client-cert-fingerprint"];
@@ -16,7 +16,7 @@ struct Edge {
     weir: Weir,
     origin: Origin,
     pki: Pki,
-    yaml: String,
+    config: Config,
 }
 
 /// A listener that asks its clients who they are, and a plain one beside it.
@@ -24,17 +24,18 @@ fn edge(mode: &str, crl: Option<&[u64]>) -> Edge {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let folder = folder(&[("a", &pki.issue(&["a.test"]))]);
     put(folder.path(), "clients.pem", &pki.ca());
-    let mut more = format!("client_auth: {{ mode: {mode}, ca: clients.pem");
+    let mut config = Config::to(&origin)
+        .certificates(&["a"])
+        .set("listeners.web.tls.client_auth", format!("mode: {mode}, ca: clients.pem"))
+        .listener("plain", "");
     if let Some(revoked) = crl {
         put(folder.path(), "clients.crl", &pki.revoke(revoked));
-        more += ", crl: clients.crl";
+        config = config.set("listeners.web.tls.client_auth.crl", "clients.crl");
     }
-    let yaml = config(&["a"], &format!("{more} }}"), "", &origin)
-        .replace("routes:", "  - { name: plain, address: \"127.0.0.1:0\" }\nroutes:");
-    Edge { weir: Weir::start_in(folder, &yaml, &[]), origin, pki, yaml }
+    Edge { weir: Weir::start_in(folder, &config), origin, pki, config }
 }
 
-fn told(origin: &Origin) -> [Option<String>; 4] {
+fn client_cert_fields(origin: &Origin) -> [Option<String>; 4] {
     let seen = origin.requests().pop().unwrap();
     FIELDS.map(|name| seen.header(name).map(str::to_owned))
 }
@@ -68,7 +69,7 @@ fn a_client_must_show_a_certificate_of_ours() {
     edge.weir.wait_for(&["weir_listener_connections_total", "tls_error"], 2.0);
     assert!(edge.origin.requests().is_empty());
     assert_eq!(ask(&edge.weir, &with(Some(&ada)), &[]), Some((200, false)));
-    let [verify, subject, san, fingerprint] = told(&edge.origin);
+    let [verify, subject, san, fingerprint] = client_cert_fields(&edge.origin);
     assert_eq!((verify.as_deref(), subject.as_deref()), (Some("SUCCESS"), Some("CN=ada")));
     assert_eq!(san.as_deref(), Some("URI:spiffe://tests/ada"));
     use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -79,7 +80,7 @@ fn a_client_must_show_a_certificate_of_ours() {
 }
 
 #[test]
-fn nobody_can_say_who_they_are_but_by_a_certificate() {
+fn only_a_certificate_sets_the_client_certificate_fields() {
     let edge = edge("optional", None);
     let forged: Vec<(&str, &str)> = vec![
         ("X-Client-Cert-Verify", "SUCCESS"),
@@ -91,12 +92,12 @@ fn nobody_can_say_who_they_are_but_by_a_certificate() {
         ("X-Client_Cert-Subject", "CN=root"),
     ];
     assert_eq!(ask(&edge.weir, &with(None), &forged), Some((200, false)));
-    assert_eq!(told(&edge.origin), [Some("NONE".to_owned()), None, None, None]);
+    assert_eq!(client_cert_fields(&edge.origin), [Some("NONE".to_owned()), None, None, None]);
     assert_eq!(ask(&edge.weir, &with(Some(&edge.pki.client("ada"))), &forged), Some((200, false)));
-    assert_eq!(told(&edge.origin)[1].as_deref(), Some("CN=ada"));
+    assert_eq!(client_cert_fields(&edge.origin)[1].as_deref(), Some("CN=ada"));
     assert_eq!(ask(&edge.weir, &with(Some(&Pki::new().client("eve"))), &[]), None, "optional is not unverified");
     assert_eq!(Client::connect(edge.weir.address("plain")).get_with("/", &forged).status, 200);
-    assert_eq!(told(&edge.origin), [None, None, None, None]);
+    assert_eq!(client_cert_fields(&edge.origin), [None, None, None, None]);
     for seen in edge.origin.requests() {
         let names = seen.headers.iter().map(|(name, _)| name.to_ascii_lowercase().replace('_', "-"));
         let strange: Vec<_> = names.filter(|n| n.starts_with("x-client-cert-") && !FIELDS.contains(&&**n)).collect();
@@ -114,7 +115,7 @@ fn a_resumed_session_is_the_same_clients() {
         for (config, name) in [(&ada, Some("CN=ada")), (&nobody, None)] {
             for resumed in [false, true, true] {
                 assert_eq!(ask(&edge.weir, config, &[]), Some((200, resumed)), "{name:?}");
-                assert_eq!(told(&edge.origin)[1].as_deref(), name);
+                assert_eq!(client_cert_fields(&edge.origin)[1].as_deref(), name);
             }
         }
     }
@@ -134,12 +135,12 @@ fn a_revoked_client_stays_out_even_with_an_old_session() {
     put(&folder, "clients.crl", &edge.pki.revoke(&[ada.serial]));
     eventually("the list is taken up", || {
         let applied = "weir_tls_certificate_reloads_total{certificate=\"clients.pem\",result=\"applied\"}";
-        (edge.weir.metric(applied) == 1.0).then_some(())
+        edge.weir.metric(applied) == 1.0
     });
     assert_eq!(ask(&edge.weir, &as_ada, &[]), None, "by the session it had");
     assert_eq!(ask(&edge.weir, &with(Some(&ada)), &[]), None, "by a new one");
     assert_eq!(ask(&edge.weir, &as_bob, &[]), Some((200, true)));
-    assert!(edge.weir.reload(&edge.yaml));
+    assert!(edge.weir.reload(&edge.config));
     assert_eq!(ask(&edge.weir, &with(Some(&ada)), &[]), None);
 }
 
@@ -148,9 +149,9 @@ fn a_session_from_before_clients_were_asked_is_none_afterwards() {
     let edge = edge("optional", None);
     let nobody = with(None);
     assert_eq!(ask(&edge.weir, &nobody, &[]), Some((200, false)));
-    assert!(edge.weir.reload(&edge.yaml.replace("mode: optional", "mode: required")));
+    assert!(edge.weir.reload(edge.config.clone().set("listeners.web.tls.client_auth.mode", "required")));
     assert_eq!(ask(&edge.weir, &nobody, &[]), None);
-    assert!(edge.weir.reload(&edge.yaml));
+    assert!(edge.weir.reload(&edge.config));
     assert!(ask(&edge.weir, &nobody, &[]).is_some(), "settings of a listener that runs change for those to come");
 }
 
@@ -163,19 +164,18 @@ fn backends_are_shown_our_certificate() {
     let origin = Origin::named("a");
     let behind = folder(&[("a", &server)]);
     put(behind.path(), "clients.pem", &pki.ca());
-    let inner =
-        Weir::start_in(behind, &config(&["a"], "client_auth: { mode: required, ca: clients.pem }", "", &origin), &[]);
+    let asking = Config::to(&origin)
+        .certificates(&["a"])
+        .set("listeners.web.tls.client_auth", "mode: required, ca: clients.pem");
+    let inner = Weir::start_in(behind, asking);
     let front = folder(&[("ours", &ours)]);
     put(front.path(), "ca.pem", &pki.ca());
-    let yaml = format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up, host: api.internal, retry: {{ attempts: 1 }} }}]\n\
-         upstreams:\n  up:\n    tls: {{ server_name: api.internal, ca: ca.pem, certificate: {{ cert: ours.pem, key: ours.key }} }}\n\
-         \x20   health_check: {{ http: {{ host: api.internal }}, interval: 200ms, timeout: 200ms }}\n\
-         \x20   backends: [{{ name: inner, address: \"{}\" }}]",
-        inner.web()
-    );
-    let weir = Weir::start_in(front, &yaml, &[]);
+    let anonymous = Config::to_all(&[("inner", inner.web())])
+        .set("routes.all", "host: api.internal, retry: { attempts: 1 }")
+        .set("upstreams.up.tls", "server_name: api.internal, ca: ca.pem")
+        .set("upstreams.up.health_check", "http: { host: api.internal }, interval: 200ms, timeout: 200ms");
+    let shown = anonymous.clone().set("upstreams.up.tls.certificate", "cert: ours.pem, key: ours.key");
+    let weir = Weir::start_in(front, shown);
     weir.wait_for_state("inner", "up");
     assert_eq!(Client::connect(weir.web()).get("/asked").status, 200);
     let seen = origin.requests().into_iter().find(|request| request.target == "/asked").unwrap();
@@ -184,16 +184,15 @@ fn backends_are_shown_our_certificate() {
     pki.client("renewed").put(weir.config_file().parent().unwrap(), "ours");
     eventually("the new one is shown", || {
         assert_eq!(Client::connect(weir.web()).get("/again").status, 200);
-        (origin.last_request().header("x-client-cert-subject") == Some("CN=renewed")).then_some(())
+        origin.last_request().header("x-client-cert-subject") == Some("CN=renewed")
     });
     put(weir.config_file().parent().unwrap(), "ours.key", "nothing");
-    eventually("it is told", || weir.stderr().contains("for backends, changed on disk").then_some(()));
+    weir.wait_for_log("for backends, changed on disk");
     assert_eq!(Client::connect(weir.web()).get("/still").status, 200);
     assert_eq!(weir.metric("weir_config_generation"), 1.0);
     pki.client("good").put(weir.config_file().parent().unwrap(), "ours");
     // Without it: refused, for traffic and probes alike.
-    let none = ", certificate: { cert: ours.pem, key: ours.key }";
-    assert!(weir.reload(&yaml.replace(none, "")));
+    assert!(weir.reload(anonymous));
     weir.wait_for_state("inner", "down");
     let mut client = Client::connect(weir.web());
     client.stream.write_all(b"GET /asked HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();

@@ -11,9 +11,10 @@ use crate::support::frames::{
     ACK, DATA, END_HEADERS, END_STREAM, Frame, Frames, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS,
     WINDOW_UPDATE, block, frame,
 };
-use crate::support::grpc::{Caller, message, run, status};
+use crate::support::grpc::{Caller, message, status};
+use crate::support::http2::run;
 use crate::support::tls::{Accepted, listen};
-use crate::support::{Client, Origin, PLAIN, THROUGHOUT, Way, Weir, eventually, size};
+use crate::support::{Client, Config, Origin, PLAIN, THROUGHOUT, Way, Weir, delayed, eventually, size};
 
 const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
@@ -81,16 +82,13 @@ fn reset(stream: u32, reason: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, stream, &reason.to_be_bytes())
 }
 
-fn weir(route: &str, upstream: &str, backends: &[&Origin]) -> Weir {
-    let name = |at: usize| ["a", "b", "c"][at];
-    let list = backends.iter().enumerate();
-    let list: String =
-        list.map(|(at, origin)| format!("{{ name: {}, address: \"{}\" }}, ", name(at), origin.address())).collect();
-    Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up, {route} }}]\n\
-         upstreams: {{ up: {{ protocol: h2c, {upstream} backends: [{list}] }} }}"
-    ))
+fn weir(route: &str, backends: &[&Origin]) -> Weir {
+    Weir::start(config(route, backends))
+}
+
+fn config(route: &str, backends: &[&Origin]) -> Config {
+    let named: Vec<_> = ["a", "b", "c"].into_iter().zip(backends).collect();
+    Config::to_all(&named).set("routes.all", route).set("upstreams.up.protocol", "h2c")
 }
 
 /// Only the fresh connection outside of attempts and budget is left.
@@ -110,7 +108,7 @@ fn a_post_that_goaway_leaves_out_is_sent_again_on_a_fresh_connection_whatever_th
             (1, 3..) => Vec::new(),
             _ => ok_at_end(got, &format!("connection {connection}")),
         });
-        let weir = weir(ONE_TRY, "", &[&origin]);
+        let weir = weir(ONE_TRY, &[&origin]);
         let mut client = Client::connect(weir.web());
         assert_eq!(client.post("/", b"first").text(), "connection 1");
         let second = client.post("/", b"second");
@@ -130,7 +128,7 @@ fn a_post_whose_stream_is_refused_is_sent_again_on_a_fresh_connection() {
         (1, 3..) => Vec::new(),
         _ => ok_at_end(got, &format!("connection {connection}")),
     });
-    let weir = weir(ONE_TRY, "", &[&origin]);
+    let weir = weir(ONE_TRY, &[&origin]);
     let mut client = Client::connect(weir.web());
     assert_eq!(client.post("/", b"first").text(), "connection 1");
     assert_eq!(client.post("/", b"second").text(), "connection 2");
@@ -149,7 +147,7 @@ fn a_stream_that_fails_in_another_way_is_not_sent_again_for_a_post() {
             (1, 3.., _) => Vec::new(),
             _ => ok_at_end(got, "ok"),
         });
-        let weir = weir(ONE_TRY, "", &[&origin]);
+        let weir = weir(ONE_TRY, &[&origin]);
         let mut client = Client::connect(weir.web());
         assert_eq!(client.post("/", b"first").status, 200);
         assert_eq!(client.post("/", b"second").status, 502, "cancel {cancel}");
@@ -165,7 +163,7 @@ fn a_connection_that_goes_away_with_a_stream_under_way_is_not_used_for_others() 
         (1, _) => Vec::new(),
         _ => ok_at_end(got, &format!("connection {connection}")),
     });
-    let weir = weir(ONE_TRY, "", &[&origin]);
+    let weir = weir(ONE_TRY, &[&origin]);
     let mut first = Client::connect(weir.web());
     first.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     weir.wait_for(&["weir_backend_in_flight"], 1.0);
@@ -194,11 +192,11 @@ fn a_body_that_came_in_part_is_sent_again_whole_and_one_beyond_the_replay_buffer
             ok_at_end(got, "again")
         }
     });
-    let weir = weir(ONE_TRY, "", &[&origin]);
+    let weir = weir(ONE_TRY, &[&origin]);
     let mut client = Client::connect(weir.web());
     assert_eq!(client.get("/").text(), "first");
     client.send(format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{}", 40_000, "a".repeat(20_000)));
-    eventually("the fresh connection", || (origin.connections() == 2).then_some(()));
+    eventually("the fresh connection", || origin.connections() == 2);
     client.send("b".repeat(20_000));
     assert_eq!(client.response("POST").text(), "again");
     assert_eq!(body.load(Ordering::Acquire), 40_000);
@@ -208,9 +206,7 @@ fn a_body_that_came_in_part_is_sent_again_whole_and_one_beyond_the_replay_buffer
         DATA if got.flags & END_STREAM != 0 => reset(got.stream, REFUSED_STREAM),
         _ => Vec::new(),
     });
-    let config = std::fs::read_to_string(weir.config_file()).unwrap();
-    let config = config.replace(&origin.address().to_string(), &refusing.address().to_string());
-    assert!(weir.reload(&config), "{}", weir.stderr());
+    assert!(weir.reload(config(ONE_TRY, &[&refusing])), "{}", weir.stderr());
     assert_eq!(Client::connect(weir.web()).post("/", &vec![7; 200_000]).status, 502);
     assert_eq!(refusing.connections(), 1);
 }
@@ -219,10 +215,10 @@ fn a_body_that_came_in_part_is_sent_again_whole_and_one_beyond_the_replay_buffer
 fn a_backend_that_refuses_on_a_fresh_connection_too_counts_as_one_that_cannot_be_reached() {
     let refusing = || backend(|_, got| if got.kind == HEADERS { reset(got.stream, REFUSED_STREAM) } else { vec![] });
     let (bad, good) = (refusing(), backend(|_, got| ok_at_end(got, "good")));
-    let both = weir("retry: { attempts: 2, budget: 0%, floor: 0 }", "", &[&bad, &good]);
+    let both = weir("retry: { attempts: 2, budget: 0%, floor: 0 }", &[&bad, &good]);
     let mut client = Client::connect(both.web());
     assert!((0..6).all(|_| client.post("/", b"x").text() == "good"));
-    let alone = weir(ONE_TRY, "", &[&refusing()]);
+    let alone = weir(ONE_TRY, &[&refusing()]);
     assert_eq!(Client::connect(alone.web()).post("/", b"x").status, 502);
     alone.wait_for(&["weir_faults_total", "connect"], 1.0);
 }
@@ -235,17 +231,17 @@ fn a_fresh_connection_for_one_request_is_closed_behind_it() {
         (1, 3..) => Vec::new(),
         _ => ok_at_end(got, "ok"),
     });
-    let weir = weir("", "", &[&origin]);
+    let weir = weir("", &[&origin]);
     let mut client = Client::connect(weir.web());
     assert!((0..5).all(|_| client.post("/", b"x").status == 200));
-    eventually("the fresh ones are closed", || (open.load(Ordering::Acquire) == 1).then_some(()));
+    eventually("the fresh ones are closed", || open.load(Ordering::Acquire) == 1);
 }
 
 /// Serves a connection as gRPC servers with a maximum connection age do: GOAWAY at that age, no new streams after the
 /// round trip of a PING, then the end once the last call is done.
 async fn of_age(stream: Accepted, age: Duration) {
     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
-    let end = tokio::time::sleep(age);
+    let end = delayed(age);
     tokio::pin!(end);
     let mut leaving = false;
     loop {
@@ -325,15 +321,12 @@ fn calls_over_connections_that_end_without_notice(age: Duration, clients: usize,
 }
 
 fn call_through(way: Way, folder: tempfile::TempDir, server: SocketAddr, clients: usize, calls: usize) {
-    let yaml = format!(
-        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\"{} }}]\n\
-         routes: [{{ name: all, upstream: up, {ONE_TRY} }}]\n\
-         upstreams: {{ up: {{ protocol: {}, {} backends: [{{ name: a, address: \"{server}\" }}] }} }}",
-        way.listener(),
-        if way.backend { "h2" } else { "h2c" },
-        way.upstream(),
-    );
-    let weir = Weir::start_in(folder, &yaml, &[]);
+    let config = way
+        .config(server)
+        .without_access_log()
+        .set("routes.all", ONE_TRY)
+        .set("upstreams.up.protocol", if way.backend { "h2" } else { "h2c" });
+    let weir = Weir::start_in(folder, config);
     let address = weir.web();
     let failed = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&failed);

@@ -1,14 +1,20 @@
 //! Versions, connection options, upgrades, and lists of forwarded fields: what HTTP allows is served as it asks.
 
-use crate::support::grpc::run;
-use crate::support::{Client, Origin, Reply, Weir};
+use crate::support::http2::{connect, run};
+use crate::support::{Client, Config, Origin, Reply, Weir};
 
-fn before(origin: &Origin, top: &str, upstream: &str) -> Weir {
-    Weir::start(&format!(
-        "{top}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ {upstream}backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    ))
+fn before(origin: &Origin) -> Weir {
+    Weir::start(Config::to(origin))
+}
+
+/// The client may say who its own client is.
+fn trusting(origin: &Origin) -> Config {
+    Config::to(origin).set("trusted_proxies", "[127.0.0.0/8]")
+}
+
+/// An upstream that speaks HTTP/2.
+fn before_h2c(origin: &Origin) -> Weir {
+    Weir::start(Config::to(origin).set("upstreams.up.protocol", "h2c"))
 }
 
 #[test]
@@ -18,7 +24,7 @@ fn a_426_response_keeps_its_upgrade_field() {
         "/ok" => Reply::with(200, &[("Upgrade", "h2c"), ("Connection", "Upgrade")], "ok"),
         _ => Reply::with(426, &[("Upgrade", "h2c, websocket"), ("Connection", "Upgrade")], "no"),
     });
-    let weir = before(&origin, "", "");
+    let weir = before(&origin);
     let mut client = Client::connect(weir.web());
     for path in ["/", "/bare", "/"] {
         let response = client.get(path);
@@ -31,9 +37,7 @@ fn a_426_response_keeps_its_upgrade_field() {
     let response = client.get_with("/", &[("Connection", "close")]);
     assert_eq!(response.header("connection"), Some("Upgrade, close"));
     run(async {
-        let stream = tokio::net::TcpStream::connect(weir.web()).await.unwrap();
-        let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
-        tokio::spawn(connection);
+        let mut sender = connect(weir.web()).await;
         let request = http::Request::get("http://a.test/").body(()).unwrap();
         let response = sender.send_request(request, true).unwrap().0.await.unwrap();
         assert_eq!((response.status().as_u16(), response.headers().get("upgrade")), (426, None), "HTTP/2 has none");
@@ -43,7 +47,7 @@ fn a_426_response_keeps_its_upgrade_field() {
 #[test]
 fn a_websocket_request_to_an_upstream_of_http2_is_refused_with_a_reason() {
     let origin = Origin::named("a");
-    let weir = before(&origin, "", "protocol: h2c, ");
+    let weir = before_h2c(&origin);
     let mut client = Client::connect(weir.web());
     let upgrade = [
         ("Connection", "Upgrade"),
@@ -64,7 +68,7 @@ fn a_websocket_request_to_an_upstream_of_http2_is_refused_with_a_reason() {
 #[test]
 fn a_host_that_http2_cannot_carry_is_the_clients_fault_not_the_backends() {
     let origin = Origin::named("a");
-    let weir = before(&origin, "", "protocol: h2c, ");
+    let weir = before_h2c(&origin);
     for host in ["a%2Eexample", "%61.example", "a%2db:80"] {
         let mut client = Client::connect(weir.web());
         client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\n\r\n"));
@@ -72,7 +76,7 @@ fn a_host_that_http2_cannot_carry_is_the_clients_fault_not_the_backends() {
         assert_eq!((response.status, response.json()["error"].as_str()), (400, Some("bad_request")), "{host}");
     }
     assert_eq!(origin.connections(), 0, "no attempt that counts against the backend");
-    let weir = before(&origin, "", "");
+    let weir = before(&origin);
     let response = Client::connect(weir.web()).get_with("/", &[]);
     assert_eq!(response.status, 200);
     let mut client = Client::connect(weir.web());
@@ -83,7 +87,7 @@ fn a_host_that_http2_cannot_carry_is_the_clients_fault_not_the_backends() {
 #[test]
 fn connection_options_without_meaning_are_not_a_400() {
     let origin = Origin::named("a");
-    let weir = before(&origin, "", "");
+    let weir = before(&origin);
     let many = (0..20).map(|n| format!("x-{n}")).collect::<Vec<_>>().join(", ");
     let mut client = Client::connect(weir.web());
     for option in
@@ -115,7 +119,7 @@ fn connection_options_without_meaning_are_not_a_400() {
 #[test]
 fn a_higher_minor_version_is_answered_as_http_1_1() {
     let origin = Origin::named("a");
-    let weir = before(&origin, "", "");
+    let weir = before(&origin);
     let mut client = Client::connect(weir.web());
     for version in ["1.2", "1.9", "1.1"] {
         client.send(format!("GET /x HTTP/{version}\r\nHost: a.test\r\n\r\n"));
@@ -134,7 +138,7 @@ fn a_higher_minor_version_is_answered_as_http_1_1() {
 #[test]
 fn with_both_families_backends_never_read_two_things_of_one_client() {
     let origin = Origin::named("a");
-    let weir = before(&origin, "forwarded: both\ntrusted_proxies: [127.0.0.0/8]", "");
+    let weir = Weir::start(trusting(&origin).set("forwarded", "both"));
     let mut client = Client::connect(weir.web());
     for (fields, forwarded, list, proto) in [
         (
@@ -162,7 +166,7 @@ fn with_both_families_backends_never_read_two_things_of_one_client() {
 #[test]
 fn empty_elements_of_x_forwarded_for_are_skipped() {
     let origin = Origin::named("a");
-    let weir = before(&origin, "trusted_proxies: [127.0.0.0/8]", "");
+    let weir = Weir::start(trusting(&origin));
     Client::connect(weir.web()).get_with("/", &[("X-Forwarded-For", ", 1.1.1.1, ,"), ("X-Forwarded-For", "")]);
     let seen = origin.last_request();
     assert_eq!((seen.header("x-real-ip"), seen.all("x-forwarded-for")), (Some("1.1.1.1"), vec!["1.1.1.1, 127.0.0.1"]));

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::support::grpc::run;
-use crate::support::{Client, Origin, Pki, TlsClient, Weir, tls_config};
+use crate::support::files::{folder, put};
+use crate::support::http2::{connect, run};
+use crate::support::{Client, Config, EDGE, Origin, Pki, TlsClient, Weir, tls_config};
 
 /// Spellings that CGI, FastCGI, WSGI or PHP take for fields of ours.
 const SPELLINGS: [&str; 10] = [
@@ -24,10 +25,6 @@ fn passed(origin: &Origin) -> Vec<(String, String)> {
     origin.last_request().headers.into_iter().filter(|(_, value)| value == "SUCCESS").collect()
 }
 
-fn upstream(origin: &Origin) -> String {
-    format!("upstreams: {{ up: {{ backends: [{{ address: \"{}\" }}] }} }}", origin.address())
-}
-
 fn spoofs() -> Vec<(&'static str, &'static str)> {
     SPELLINGS.into_iter().map(|name| (name, "SUCCESS")).chain([("X-Own.Name", "stays")]).collect()
 }
@@ -36,11 +33,7 @@ fn spoofs() -> Vec<(&'static str, &'static str)> {
 fn no_spelling_of_a_field_that_weir_vouches_for_passes() {
     let origin = Origin::named("a");
     for trusted in ["[]", "[127.0.0.0/8]"] {
-        let weir = Weir::start(&format!(
-            "trusted_proxies: {trusted}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-             routes: [{{ name: all, upstream: up }}]\n{}",
-            upstream(&origin)
-        ));
+        let weir = Weir::start(Config::to(&origin).set("trusted_proxies", trusted));
         let mut client = Client::connect(weir.web());
         // With TE it is Pingora's own session that sends the request.
         for more in [None, Some(("TE", "trailers"))] {
@@ -50,9 +43,7 @@ fn no_spelling_of_a_field_that_weir_vouches_for_passes() {
             assert_eq!(origin.last_request().header("x-own.name"), Some("stays"));
         }
         run(async {
-            let stream = tokio::net::TcpStream::connect(weir.web()).await.unwrap();
-            let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
-            tokio::spawn(connection);
+            let mut sender = connect(weir.web()).await;
             let mut request = http::Request::get("http://a.test/over-h2");
             for (name, value) in spoofs() {
                 request = request.header(name, value);
@@ -67,18 +58,11 @@ fn no_spelling_of_a_field_that_weir_vouches_for_passes() {
 
 #[test]
 fn only_a_handshake_says_that_a_client_is_verified() {
-    let (origin, folder, pki) = (Origin::named("a"), tempfile::tempdir().unwrap(), Pki::new());
-    pki.issue(&["a.test"]).put(folder.path(), "edge");
-    std::fs::write(folder.path().join("clients.pem"), pki.ca()).unwrap();
-    let weir = Weir::start_in(
-        folder,
-        &format!(
-            "listeners: [{{ name: web, address: \"127.0.0.1:0\", tls: {{ certificates: [{{ cert: edge.pem, key: edge.key }}], \
-             client_auth: {{ mode: optional, ca: clients.pem }} }} }}]\nroutes: [{{ name: all, upstream: up }}]\n{}",
-            upstream(&origin)
-        ),
-        &[],
-    );
+    let (origin, pki) = (Origin::named("a"), Pki::new());
+    let folder = folder(&[("edge", &pki.issue(&["a.test"]))]);
+    put(folder.path(), "clients.pem", &pki.ca());
+    let config = EDGE.config(&origin).set("listeners.web.tls.client_auth", "mode: optional, ca: clients.pem");
+    let weir = Weir::start_in(folder, config);
     for (shown, verify) in [(None, "NONE"), (Some(pki.client("p")), "SUCCESS")] {
         let config = Arc::new(tls_config(shown.as_ref()));
         let mut client = TlsClient::secure(weir.web(), "a.test", &config);
@@ -94,11 +78,8 @@ fn only_a_handshake_says_that_a_client_is_verified() {
 #[test]
 fn a_field_that_a_route_sets_or_removes_does_not_pass_in_another_spelling() {
     let origin = Origin::named("a");
-    let weir = Weir::start(&format!(
-        "listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up, request_headers: {{ set: {{ X-Tenant-Id: \"7\" }}, remove: [x-admin-user] }} }}]\n{}",
-        upstream(&origin)
-    ));
+    let edits = "set: { X-Tenant-Id: \"7\" }, remove: [x-admin-user]";
+    let weir = Weir::start(Config::to(&origin).set("routes.all.request_headers", edits));
     let fields = [("X_Tenant_Id", "8"), ("X-Tenant.Id", "9"), ("X.Admin.User", "root"), ("X_Other", "stays")];
     Client::connect(weir.web()).get_with("/", &fields);
     let seen = origin.last_request();

@@ -1,6 +1,7 @@
 //! WebSockets through Weir, with and without TLS on either side, spoken by a real library on both: messages, fragments,
 //! pings, closes, and many at once while the configuration changes.
 
+use std::fmt::Display;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,10 +14,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, O
 use tokio_tungstenite::tungstenite::protocol::frame::{CloseFrame, Frame};
 use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
-use crate::support::grpc::run;
+use crate::support::http2::run;
 use crate::support::tls::{Accepted, Socket as Stream, listen};
 use crate::support::{
-    Client, EDGE, Origin, PLAIN, THROUGHOUT, TlsClient, WAYS, Way, Weir, eventually, size, tls, tls_config,
+    Client, Config, EDGE, Origin, PLAIN, Pace, THROUGHOUT, TlsClient, WAYS, Way, Weir, delayed, eventually, size, tls,
+    tls_config,
 };
 
 /// A Weir before a backend that echoes.
@@ -30,7 +32,7 @@ impl Setup {
     fn start(way: Way, timeouts: &str) -> Self {
         let (folder, certificate) = way.files();
         let backend = listen(certificate.as_ref(), "http/1.1", echo);
-        let weir = Weir::start_in(folder, &yaml(way, backend, timeouts, 1), &[]);
+        let weir = Weir::start_in(folder, config(way, backend).set("routes.all.timeouts", timeouts));
         Self { way, backend, weir }
     }
 
@@ -68,14 +70,8 @@ async fn echo(stream: Accepted) {
     }
 }
 
-fn yaml(way: Way, backend: SocketAddr, timeouts: &str, weight: u16) -> String {
-    format!(
-        "access_log: {{ path: \"off\" }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\"{} }}]\n\
-         routes: [{{ name: all, upstream: up, timeouts: {{ {timeouts} }} }}]\n\
-         upstreams: {{ up: {{ {}balance: weighted_round_robin, backends: [{{ name: a, address: \"{backend}\", weight: {weight} }}] }} }}",
-        way.listener(),
-        way.upstream()
-    )
+fn config(way: Way, backend: impl Display) -> Config {
+    way.config(backend).without_access_log().set("upstreams.up.balance", "weighted_round_robin")
 }
 
 type Socket = WebSocketStream<Stream>;
@@ -112,7 +108,7 @@ fn text_binary_fragments_and_pings_pass_both_ways() {
 }
 
 #[test]
-fn a_close_passes_with_its_code_and_its_words() {
+fn a_websocket_close_passes_with_its_code_and_reason() {
     each_way(async |setup| {
         for code in [CloseCode::Normal, CloseCode::Away, CloseCode::Library(4242)] {
             let mut socket = setup.open().await;
@@ -126,7 +122,7 @@ fn a_close_passes_with_its_code_and_its_words() {
 }
 
 #[test]
-fn an_end_without_a_goodbye_is_an_end() {
+fn a_connection_that_ends_without_a_close_frame_ends_the_tunnel() {
     each_way(async |setup| {
         // The client just goes away.
         let mut socket = setup.open().await;
@@ -164,7 +160,7 @@ fn compression_is_agreed_on_by_the_ends_and_its_frames_pass_as_they_are() {
     let frame = b"\xc1\x87\0\0\0\0\xf2\x48\xcd\xc9\xc9\x07\x00";
     for way in [PLAIN, EDGE] {
         let (folder, _) = way.files();
-        let weir = Weir::start_in(folder, &yaml(way, origin.address(), "", 1), &[]);
+        let weir = Weir::start_in(folder, config(way, &origin));
         if way.client {
             deflated(TlsClient::secure(weir.web(), "example.org", &Arc::new(tls_config(None))), ask, frame);
         } else {
@@ -184,7 +180,7 @@ fn deflated<S: Read + Write>(mut client: Client<S>, ask: &str, frame: &[u8]) {
 }
 
 #[test]
-fn silence_ends_it_only_after_its_own_time_and_a_ping_is_no_silence() {
+fn a_silent_tunnel_ends_after_its_timeout_and_a_ping_resets_it() {
     std::thread::scope(|scope| {
         for way in WAYS {
             scope.spawn(move || silence(way));
@@ -198,7 +194,7 @@ fn silence(way: Way) {
         let mut socket = setup.open().await;
         // Longer than `read`, and in all longer than `tunnel`.
         for _ in 0..3 {
-            tokio::time::sleep(Duration::from_millis(1200)).await;
+            delayed(Duration::from_millis(1200)).await;
             socket.send(Message::Ping("x".into())).await.unwrap();
             assert!(next(&mut socket).await.is_pong());
         }
@@ -220,7 +216,7 @@ async fn chat(address: SocketAddr, way: Way, stop: Arc<AtomicBool>, turns: Arc<A
         socket.send(message.clone()).await.unwrap();
         assert_eq!(next(&mut socket).await, message);
         turns.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(pace).await;
+        delayed(pace).await;
     }
     socket.close(None).await.unwrap();
     assert!(next(&mut socket).await.is_close());
@@ -242,13 +238,14 @@ fn outlive_reloads(way: Way, sockets: usize, reloads: usize, every: Duration) {
         });
     });
     weir.wait_for(&["weir_backend_in_flight"], sockets as f64);
+    let mut pace = Pace::every(every);
     for round in 0..reloads {
-        let next = Instant::now() + every;
-        assert!(weir.reload(&yaml(way, backend, "", 2 + (round % 2) as u16)), "{}", weir.stderr());
-        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        let changed = config(way, backend).set("upstreams.up.backends.a.weight", 2 + round % 2);
+        assert!(weir.reload(changed), "{}", weir.stderr());
+        pace.tick();
         assert_eq!(weir.sum(&["weir_backend_in_flight"]), sockets as f64);
     }
-    eventually("each has had a word", || (turns.load(Ordering::Acquire) >= sockets).then_some(()));
+    eventually("each has had a word", || turns.load(Ordering::Acquire) >= sockets);
     stop.store(true, Ordering::Release);
     clients.join().unwrap();
     weir.wait_for(&["weir_backend_in_flight"], 0.0);
@@ -277,14 +274,14 @@ fn a_thousand_at_once_outlive_reloads_for_two_minutes() {
 
 #[test]
 #[ignore = "long: two minutes of silence"]
-fn one_that_is_idle_for_two_minutes_is_still_there() {
+fn a_websocket_that_is_idle_for_two_minutes_is_still_open() {
     let setups = WAYS.map(|way| Setup::start(way, ""));
     run(async {
         let mut sockets = Vec::new();
         for setup in &setups {
             sockets.push(setup.open().await);
         }
-        tokio::time::sleep(Duration::from_secs(120)).await;
+        delayed(Duration::from_secs(120)).await;
         for socket in &mut sockets {
             socket.send(Message::text("still")).await.unwrap();
             assert_eq!(next(socket).await, Message::text("still"));

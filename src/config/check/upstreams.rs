@@ -184,13 +184,10 @@ mod tests {
     #[test]
     fn a_sequence_has_a_bound() {
         let of = |weight: &dyn Fn(usize) -> usize| {
-            let backend = |n: usize| format!("{{ address: 'h{n}:1', weight: {} }}", weight(n));
-            let backends: Vec<String> = (0..300).map(backend).collect();
-            let api = format!(
-                "upstreams: {{ api: {{ balance: weighted_round_robin, backends: [{}] }} }}",
-                backends.join(", ")
-            );
-            read(&format!("listeners: [{{ address: '127.0.0.1:0' }}]\n{api}"))
+            let backend = |n: usize| format!("    - address: 'h{n}:1'\n      weight: {}\n", weight(n));
+            let backends: String = (0..300).map(backend).collect();
+            let api = "upstreams:\n  api:\n    balance: weighted_round_robin\n    backends:\n";
+            read(&format!("listeners: [address: '127.0.0.1:0']\n{api}{backends}"))
         };
         let problems = of(&|n| if n == 0 { 255 } else { 256 }).unwrap_err();
         assert_eq!(problems[0].what, "the weights make a sequence of 76799 turns, more than 65536");

@@ -96,14 +96,18 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(5), wait).await.is_ok());
     }
 
+    /// Nothing ends the waiting for a moment.
+    async fn still_waits(waiting: &mut tokio::task::JoinHandle<()>) {
+        assert!(tokio::time::timeout(Duration::from_millis(20), waiting).await.is_err());
+    }
+
     #[tokio::test]
     async fn bytes_are_no_end_and_stay_where_they_are() {
         let (mut client, mut server) = pair().await;
-        let waiting = tokio::spawn(over(closed(server.as_fd())));
+        let mut waiting = tokio::spawn(over(closed(server.as_fd())));
         for _ in 0..3 {
             client.write_all(b"more").await.unwrap();
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            assert!(!waiting.is_finished());
+            still_waits(&mut waiting).await;
         }
         drop(client);
         soon(waiting).await;
@@ -116,16 +120,14 @@ mod tests {
     #[tokio::test]
     async fn an_end_that_sends_nothing_more_is_there_until_it_answers_with_a_reset() {
         let (mut client, mut server) = pair().await;
-        let waiting = tokio::spawn(over(broken(server.as_fd())));
+        let mut waiting = tokio::spawn(over(broken(server.as_fd())));
         client.shutdown().await.unwrap();
         soon(over(closed(server.as_fd()))).await;
         server.write_all(b"still there?").await.unwrap();
         client.read_exact(&mut [0; 12]).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(!waiting.is_finished());
+        still_waits(&mut waiting).await;
         drop(client);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(!waiting.is_finished());
+        still_waits(&mut waiting).await;
         server.write_all(b"still there?").await.unwrap();
         soon(waiting).await;
     }

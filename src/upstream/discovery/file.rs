@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn list(octet: u8) -> String {
-        format!("[{{address: '10.0.0.{octet}:80'}}]")
+        format!("- address: '10.0.0.{octet}:80'\n")
     }
 
     #[tokio::test]

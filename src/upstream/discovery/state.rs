@@ -183,7 +183,7 @@ mod tests {
     }
 
     fn look(addresses: &[&str], wrong: &[&str]) -> DiscoverySettings {
-        let list = addresses.iter().map(|a| serde_yaml::from_str(&format!("{{address: '{a}'}}")).unwrap()).collect();
+        let list = addresses.iter().map(|a| serde_yaml::from_str(&format!("address: '{a}'")).unwrap()).collect();
         let list = Some(list).filter(|list: &Vec<_>| !list.is_empty());
         DiscoverySettings { list, wrong: wrong.iter().map(|line| (*line).to_owned()).collect(), ttl: None }
     }

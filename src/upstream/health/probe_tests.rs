@@ -108,9 +108,8 @@ async fn the_request_is_as_written() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let seen = tokio::spawn(async move { answer(listener.accept().await.unwrap().0, &ok("")).await });
-    let check = format!(
-        "{{http: {{path: '/up?x=1', host: a.example, method: POST, headers: {{x-probe: weir}}}}, port: {port}}}"
-    );
+    let check = "{http: {path: '/up?x=1', host: a.example, method: POST, headers: {x-probe: weir}}, port: PORT}";
+    let check = check.replace("PORT", &port.to_string());
     // Port 1 of the address is overridden by the check's own.
     let elsewhere = PeerAddress::Inet(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
     probe(&check, "{}").run(&elsewhere).await.unwrap();
@@ -214,7 +213,8 @@ async fn serve_tls() -> PeerAddress {
 async fn tls_is_verified_as_for_traffic() {
     let address = serve_tls().await;
     let run = async |protocol: &str, server_name: &str, ca: &[u8]| {
-        let yaml = format!("{{protocol: {protocol}, tls: {{server_name: {server_name}, ca: ca.pem}}}}");
+        let yaml = "{protocol: PROTOCOL, tls: {server_name: NAME, ca: ca.pem}}";
+        let yaml = yaml.replace("PROTOCOL", protocol).replace("NAME", server_name);
         let wire = Arc::new(TransportSettings::new(&serde_yaml::from_str(&yaml).unwrap(), &|_| Some(ca.to_vec())));
         let check = Arc::new(serde_yaml::from_str("http: {}").unwrap());
         Probe::new(check, wire, "api.internal", Arc::new(Connector::new(None))).run(&address).await

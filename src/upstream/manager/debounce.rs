@@ -100,6 +100,7 @@ mod tests {
         let (asked, built) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(Vec::new())));
         let (seen, builds) = (Arc::clone(&asked), Arc::clone(&built));
         let changed = paced(Handle::current(), move || {
+            // A build that takes time, so that the others come while it runs.
             std::thread::sleep(Duration::from_millis(20));
             builds.lock().push(seen.load(Ordering::Relaxed));
         });

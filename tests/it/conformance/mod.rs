@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use peer::{Peer, Target, Verdict};
 
-use crate::support::{Origin, Pki, Reply, Weir};
+use crate::support::{Config, EDGE, LISTENER_TLS, Origin, Reply, Weir};
 
 /// A case: its place in h2spec's list, what it is about, and what it does.
 type Case = (&'static str, &'static str, fn(&mut Peer) -> Verdict);
@@ -27,16 +27,8 @@ fn cases() -> Vec<Case> {
 }
 
 fn weir(origin: &Origin) -> Weir {
-    let folder = tempfile::tempdir().unwrap();
-    Pki::new().issue(&["example.org"]).put(folder.path(), "edge");
-    let yaml = format!(
-        "access_log: {{ path: \"off\" }}\nlisteners:\n  - {{ name: web, address: \"127.0.0.1:0\" }}\n\
-         \x20 - {{ name: tls, address: \"127.0.0.1:0\", tls: {{ certificates: [{{ cert: edge.pem, key: edge.key }}] }} }}\n\
-         routes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    );
-    Weir::start_in(folder, &yaml, &[])
+    let config = Config::to(origin).without_access_log().listener("tls", LISTENER_TLS);
+    Weir::start_in(EDGE.files().0, config)
 }
 
 /// Runs all cases, a few at a time; what failed.

@@ -18,7 +18,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::dns::ZONE;
-use super::pki::put;
+use super::files::put;
 use super::{Dns, Pki, TlsClient, Weir, eventually, spare, tls_config};
 
 /// The listeners that pebble looks for its challenges at.
@@ -56,14 +56,15 @@ impl Pebble {
         Self { folder, dns, port, management, pki, server: None }
     }
 
-    /// What `tls.acme` needs to know of it; `ca.pem` is put into the folder.
-    pub fn section(&self, folder: &Path, names: &[&str], more: &str) -> String {
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The settings of `tls.acme` for these names; `ca.pem` is put into the folder.
+    pub fn settings(&self, folder: &Path, names: &[&str]) -> String {
         put(folder, "ca.pem", &self.pki.ca());
         let names = names.iter().map(|name| format!("{name}.{ZONE}")).collect::<Vec<_>>().join(", ");
-        format!(
-            "acme: {{ names: [{names}], directory: \"https://127.0.0.1:{}/dir\", directory_ca: ca.pem{more} }}",
-            self.port
-        )
+        format!("names: [{names}], directory: \"https://127.0.0.1:{}/dir\", directory_ca: ca.pem", self.port)
     }
 
     /// Starts it: it looks at these ports, and issues certificates that are valid for so many seconds.
@@ -118,7 +119,7 @@ impl Pebble {
             let answer = client.response("POST");
             // It refuses nonces now and then, so that clients learn to ask again (RFC 8555 section 6.5).
             assert!(answer.status == 200 || answer.text().contains("badNonce"), "{}", answer.text());
-            (answer.status == 200).then_some(())
+            answer.status == 200
         });
     }
 
@@ -163,7 +164,7 @@ fn signed(key: &PrivateKeyDer, nonce: &str, url: &str, payload: &str) -> String 
 
 /// An ACME server in its place that asks to be left alone for so many seconds, but says of every certificate that it should
 /// have been renewed long ago; it ends with the process.
-pub fn start_grudging(pebble: &Pebble, seconds: u64) {
+pub fn start_rate_limiting(pebble: &Pebble, seconds: u64) {
     let issued = pebble.pki.issue(&["127.0.0.1"]);
     let chain = vec![CertificateDer::from_pem_slice(issued.cert.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();

@@ -1,11 +1,6 @@
 //! The real binary with its pipes in the hands of the test.
 
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-
-use nix::sys::signal::Signal;
-use nix::sys::stat::Mode;
-use nix::unistd::Pid;
 
 use super::eventually;
 
@@ -31,7 +26,7 @@ impl Process {
             assert_eq!(self.0.try_wait().unwrap(), None, "it ended");
             let text = std::fs::read_to_string(&status).unwrap();
             let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
-            (u64::from_str_radix(mask, 16).unwrap() & (1 << (signal - 1)) != 0).then_some(())
+            u64::from_str_radix(mask, 16).unwrap() & (1 << (signal - 1)) != 0
         });
     }
 
@@ -48,19 +43,16 @@ impl Process {
     }
 }
 
+/// Sends a signal to a child that has not been waited for.
+pub fn send_signal(child: &Child, signal: i32) {
+    // A child that has not been waited for keeps its id.
+    let signal = nix::sys::signal::Signal::try_from(signal).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// Makes a FIFO.
-pub fn fifo(path: &Path) {
-    nix::unistd::mkfifo(path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
-}
-
-/// Sends a signal to a child that has not been waited for, so that the id is still its own.
-pub fn send_signal(child: &Child, signal: i32) {
-    nix::sys::signal::kill(Pid::from_raw(child.id() as i32), Signal::try_from(signal).unwrap()).unwrap();
 }

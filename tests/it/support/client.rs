@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::DEADLINE;
+use super::{DEADLINE, eventually};
 
 /// A response.
 #[derive(Debug, Clone)]
@@ -57,6 +57,20 @@ impl Client {
         };
         self.stream.set_read_timeout(Some(DEADLINE)).unwrap();
         closed
+    }
+}
+
+impl Client {
+    /// Waits until the other end's kernel has all that was sent.
+    pub fn wait_until_received(&self) {
+        eventually("everything sent is received", || {
+            let port = format!(":{:04X}", self.stream.local_addr().unwrap().port());
+            let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            let rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+            // The columns are: number, local address, remote address, state, "send queue:receive queue".
+            let row = rows.filter(|row| row.len() > 4).find(|row| row[1].ends_with(&port)).unwrap();
+            row[4].starts_with("00000000:")
+        });
     }
 }
 

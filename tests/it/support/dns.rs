@@ -53,12 +53,12 @@ impl Dns {
     }
 
     /// It hears questions and does not answer.
-    pub fn falls_silent(&self) {
+    pub fn stop_answering(&self) {
         self.signal(libc::SIGSTOP);
     }
 
     /// It answers again.
-    pub fn speaks_again(&self) {
+    pub fn resume_answering(&self) {
         self.signal(libc::SIGCONT);
     }
 

@@ -1,13 +1,15 @@
 //! An origin for many and large requests: it echoes bodies and keeps nothing of them.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 
-/// What an echo does beside echoing.
+use super::origin::read_request;
+
+/// The faults of an echo, none by default.
 #[derive(Default)]
-pub struct Manners {
+pub struct Faults {
     /// Every so many requests it hangs up instead of answering; 0: never.
     pub hang_up_every: usize,
     /// Every so many requests it answers 503; 0: never.
@@ -22,34 +24,23 @@ pub struct Echo {
 
 struct State {
     name: String,
-    manners: Manners,
+    faults: Faults,
     served: AtomicUsize,
     health: AtomicU16,
     stop: AtomicBool,
 }
 
-struct Head {
-    first: String,
-    fields: Vec<(String, String)>,
-}
-
-impl Head {
-    fn field(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
-    }
-}
-
 impl Echo {
-    pub fn start(name: &str, manners: Manners) -> Self {
-        Self::start_on(SocketAddr::from(([127, 0, 0, 1], 0)), name, manners)
+    pub fn start(name: &str, faults: Faults) -> Self {
+        Self::start_on(SocketAddr::from(([127, 0, 0, 1], 0)), name, faults)
     }
 
-    pub fn start_on(address: SocketAddr, name: &str, manners: Manners) -> Self {
+    pub fn start_on(address: SocketAddr, name: &str, faults: Faults) -> Self {
         let listener = super::eventually("a port for an echo", || TcpListener::bind(address).ok());
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
             name: name.to_owned(),
-            manners,
+            faults,
             served: AtomicUsize::new(0),
             health: AtomicU16::new(200),
             stop: AtomicBool::new(false),
@@ -77,6 +68,13 @@ impl Echo {
     }
 }
 
+/// Its address.
+impl std::fmt::Display for Echo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
 impl Drop for Echo {
     fn drop(&mut self) {
         self.state.stop.store(true, Ordering::Release);
@@ -89,28 +87,28 @@ fn serve(stream: TcpStream, state: &State) -> Option<()> {
     let mut writer = stream.try_clone().ok()?;
     let mut reader = BufReader::new(stream);
     loop {
-        let head = read_head(&mut reader)?;
-        if head.field("upgrade").is_some() {
+        let request = read_request(&mut reader, &mut writer)?;
+        if request.header("upgrade").is_some() {
             return tunnel(&mut reader, &mut writer);
         }
-        let body = read_body(&mut reader, &head)?;
-        if let Some(answer) = own_business(state, &head) {
+        if let Some(answer) = health_answer(state, &request.target) {
             writer.write_all(answer.as_bytes()).ok()?;
             continue;
         }
         let turn = state.served.fetch_add(1, Ordering::AcqRel) + 1;
         let due = |every: usize| every > 0 && turn.is_multiple_of(every);
-        if due(state.manners.hang_up_every) {
+        if due(state.faults.hang_up_every) {
             return None;
         }
-        let status = if due(state.manners.unavailable_every) { 503 } else { 200 };
-        writer.write_all(&answer(status, &state.name, head.field("transfer-encoding").is_some(), &body)).ok()?;
+        let status = if due(state.faults.unavailable_every) { 503 } else { 200 };
+        writer
+            .write_all(&answer(status, &state.name, request.header("transfer-encoding").is_some(), &request.body))
+            .ok()?;
     }
 }
 
 /// `/healthz` answers the status that `/health/STATUS` sets.
-fn own_business(state: &State, head: &Head) -> Option<String> {
-    let path = head.first.split(' ').nth(1)?;
+fn health_answer(state: &State, path: &str) -> Option<String> {
     if let Some(status) = path.strip_prefix("/health/") {
         state.health.store(status.parse().ok()?, Ordering::Release);
     } else if path != "/healthz" {
@@ -140,42 +138,4 @@ fn tunnel(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> Option<(
             some => writer.write_all(&piece[..some]).ok()?,
         }
     }
-}
-
-fn read_head(reader: &mut BufReader<TcpStream>) -> Option<Head> {
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        match line.trim_end() {
-            "" => break,
-            line => lines.push(line.to_owned()),
-        }
-    }
-    let field = |line: &String| line.split_once(':').map(|(n, v)| (n.to_owned(), v.trim().to_owned()));
-    Some(Head { first: lines.first()?.clone(), fields: lines.iter().skip(1).filter_map(field).collect() })
-}
-
-fn read_body(reader: &mut BufReader<TcpStream>, head: &Head) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    if let Some(length) = head.field("content-length") {
-        body.resize(length.parse().ok()?, 0);
-        reader.read_exact(&mut body).ok()?;
-    } else if head.field("transfer-encoding").is_some() {
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line).ok()?;
-            let size = usize::from_str_radix(line.trim(), 16).ok()?;
-            let start = body.len();
-            body.resize(start + size + 2, 0);
-            reader.read_exact(&mut body[start..]).ok()?;
-            body.truncate(start + size);
-            if size == 0 {
-                break;
-            }
-        }
-    }
-    Some(body)
 }

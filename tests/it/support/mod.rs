@@ -1,30 +1,43 @@
-//! A running weir, scripted origins, raw clients. Everything waits for conditions with a deadline.
+//! The support layer, by what a test needs:
+//!
+//! - Weir itself: `Config` builds a configuration, `weir` runs the binary with it, `child` runs it with pipes of the test.
+//! - Backends: `Origin` answers HTTP/1 by a closure, `Gate` lets a test decide when, `Echo` returns bodies under load,
+//!   `scripted` is one script over every protocol, `Targets` returns request targets, `grpc` is a gRPC server and client.
+//! - Clients: `Client` sends raw HTTP/1, `TlsClient` the same under TLS, `http2` uses a library, `frames` sends raw frames.
+//! - Names and certificates: `dns` and `scripted_dns` are DNS servers, `Names` replaces getaddrinfo, `Pebble` is an ACME
+//!   server, `pki` issues certificates, `ways` says who speaks TLS.
+//! - Waiting: `wait`, and nothing else, sleeps.
 
 pub mod acme;
 pub mod child;
 pub mod client;
+pub mod config;
 pub mod dns;
 pub mod echo;
+pub mod files;
 pub mod frames;
+pub mod gate;
 pub mod grpc;
+pub mod http2;
 pub mod names;
 pub mod origin;
 pub mod pki;
 pub mod random;
 pub mod scripted;
+pub mod scripted_dns;
 pub mod spare;
 pub mod targets;
 pub mod tls;
+pub mod wait;
 pub mod ways;
 pub mod weir;
-pub mod zone;
-
-use std::time::{Duration, Instant};
 
 pub use acme::Pebble;
 pub use client::{Client, Response, busy, exchange};
+pub use config::Config;
 pub use dns::Dns;
 pub use echo::Echo;
+pub use gate::Gate;
 pub use names::Names;
 pub use origin::{Origin, Reply};
 pub use pki::Pki;
@@ -33,32 +46,9 @@ pub use scripted::{KINDS, Kind};
 pub use spare::spare;
 pub use targets::{BACKENDS, CLIENTS, ClientKind, Targets};
 pub use tls::{TlsClient, tls_config};
-pub use ways::{EDGE, PLAIN, THROUGHOUT, WAYS, Way};
+pub use wait::{DEADLINE, Pace, delay, delayed, eventually, stays, wait_until};
+pub use ways::{EDGE, LISTENER_TLS, PLAIN, THROUGHOUT, UPSTREAM_TLS, WAYS, Way};
 pub use weir::Weir;
-
-/// How long a condition may take to come true on a busy machine.
-pub const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Waits until the condition gives something.
-pub fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Waits until the condition holds, and lets other tasks of the test go on.
-pub async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
 
 /// A size from the environment, for the long versions of tests.
 pub fn size(variable: &str, default: usize) -> usize {

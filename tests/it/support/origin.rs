@@ -2,12 +2,12 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::DEADLINE;
+use super::{DEADLINE, delay};
 
 /// A request as the origin got it.
 #[derive(Debug, Clone, Default)]
@@ -113,6 +113,17 @@ impl Origin {
         Self::start(move |_| Reply::new(200, name))
     }
 
+    /// Answers its name, and at `/healthz` the status that can be changed: 200 at first.
+    pub fn with_health(name: &'static str) -> (Self, Arc<AtomicU16>) {
+        let health = Arc::new(AtomicU16::new(200));
+        let status = Arc::clone(&health);
+        let origin = Self::start(move |request| match request.target.as_str() {
+            "/healthz" => Reply::new(status.load(Ordering::Acquire), name),
+            _ => Reply::new(200, name),
+        });
+        (origin, health)
+    }
+
     /// Does this with each connection.
     pub fn raw(connection: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         Self::raw_on(SocketAddr::from(([127, 0, 0, 1], 0)), move |stream, _| connection(stream))
@@ -161,6 +172,13 @@ impl Origin {
     }
 }
 
+/// Its address.
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
 impl Drop for Origin {
     fn drop(&mut self) {
         self.state.stop.store(true, Ordering::Release);
@@ -182,7 +200,7 @@ fn serve(stream: TcpStream, state: &State, handler: &Handler) -> Option<()> {
         let request = read_request(&mut reader, &mut writer)?;
         state.requests.lock().unwrap().push(request.clone());
         let reply = handler(&request);
-        std::thread::sleep(reply.delay);
+        delay(reply.delay);
         writer.write_all(&reply.bytes).ok()?;
         if reply.close {
             let _ = writer.shutdown(Shutdown::Both);
@@ -191,7 +209,8 @@ fn serve(stream: TcpStream, state: &State, handler: &Handler) -> Option<()> {
     }
 }
 
-fn read_request(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> Option<Request> {
+/// The next request of a connection, with its body; nothing if the connection ends first.
+pub fn read_request(reader: &mut BufReader<TcpStream>, writer: &mut TcpStream) -> Option<Request> {
     let mut raw = String::new();
     loop {
         let before = raw.len();

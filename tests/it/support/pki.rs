@@ -9,6 +9,8 @@ use rcgen::{
     SignatureAlgorithm, date_time_ymd,
 };
 
+use super::files::put;
+
 /// An authority.
 pub struct Pki {
     ca: CertifiedIssuer<'static, KeyPair>,
@@ -112,13 +114,6 @@ impl Issued {
         put(folder, &format!("{name}.key"), &self.key);
         put(folder, &format!("{name}.pem"), &self.cert);
     }
-}
-
-/// Writes a file in one go: others see the old one or the new one.
-pub fn put(folder: &Path, name: &str, text: &str) {
-    let new = folder.join(format!(".{name}.new"));
-    std::fs::write(&new, text).unwrap();
-    std::fs::rename(new, folder.join(name)).unwrap();
 }
 
 fn named(name: &str) -> DistinguishedName {

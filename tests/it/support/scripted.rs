@@ -1,15 +1,14 @@
 //! A backend whose answer the path decides, over HTTP/1 or HTTP/2, plain or under TLS: one script for every way that Weir
 //! has to a backend.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::tls::{Accepted, listen};
+use super::tls::{Accepted, listen, read_head};
 use super::ways::{PLAIN, THROUGHOUT, Way};
-use super::{Weir, grpc};
+use super::{Config, LISTENER_TLS, UPSTREAM_TLS, Weir, delayed, http2};
 
 /// How long `/late` takes, and how long `/slow` pauses between its pieces.
 pub const LATE: Duration = Duration::from_millis(900);
@@ -49,31 +48,26 @@ impl Kind {
         }
     }
 
-    /// Weir before such a backend: listeners `web` and `secure`.
+    /// Weir before such a backend, with these settings of the upstream: listeners `web` and `secure`.
     pub fn weir(self, upstream: &str) -> Weir {
         self.weir_with("", upstream)
     }
 
-    /// The same with limits of the listeners.
+    /// The same with settings of the listeners.
     pub fn weir_with(self, listener: &str, upstream: &str) -> Weir {
         let (folder, certificate) = self.way().files();
         let http2 = matches!(self, Self::H2c | Self::H2);
         let serve =
             move |stream| async move { if http2 { http2_connection(stream).await } else { http1(stream).await } };
         let backend = listen(certificate.as_ref(), if http2 { "h2" } else { "http/1.1" }, serve);
-        Weir::start_in(folder, &self.yaml(listener, upstream, backend), &[])
-    }
-
-    fn yaml(self, listener: &str, upstream: &str, backend: SocketAddr) -> String {
-        format!(
-            "listeners: [{{ name: web, address: \"127.0.0.1:0\"{listener} }}, \
-             {{ name: secure, address: \"127.0.0.1:0\"{}{listener} }}]\n\
-             routes: [{{ name: all, upstream: up }}]\n\
-             upstreams: {{ up: {{ protocol: {}, {}{upstream} backends: [{{ name: a, address: \"{backend}\" }}] }} }}",
-            THROUGHOUT.listener(),
-            self.protocol(),
-            self.way().upstream(),
-        )
+        let config = Config::to(backend)
+            .set("listeners.web", listener)
+            .listener("secure", LISTENER_TLS)
+            .set("listeners.secure", listener)
+            .set("upstreams.up.protocol", self.protocol())
+            .set("upstreams.up", if self.way().backend { UPSTREAM_TLS } else { "" })
+            .set("upstreams.up", upstream);
+        Weir::start_in(folder, config)
     }
 }
 
@@ -91,15 +85,7 @@ fn script(path: &str, body: Vec<u8>) -> Script {
 }
 
 async fn http1(mut stream: Accepted) {
-    loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return,
-            }
-        }
-        let head = String::from_utf8(head).unwrap();
+    while let Some(head) = read_head(&mut stream).await {
         let path = head.split(' ').nth(1).unwrap().to_owned();
         let lower = head.to_lowercase();
         let has = |text: &str| lower.contains(text);
@@ -128,7 +114,7 @@ async fn http1(mut stream: Accepted) {
                 let _ = stream.read_u8().await;
                 return;
             }
-            "/late" => tokio::time::sleep(LATE).await,
+            "/late" => delayed(LATE).await,
             _ => {}
         }
         if answer1(&mut stream, &path, body).await.is_none() {
@@ -155,7 +141,7 @@ async fn answer1(stream: &mut Accepted, path: &str, body: Vec<u8>) -> Option<()>
         stream.write_all(&piece).await.ok()?;
         stream.flush().await.ok()?;
         if path == "/slow" {
-            tokio::time::sleep(LATE).await;
+            delayed(LATE).await;
         }
     }
     if chunked {
@@ -196,13 +182,13 @@ async fn stream2(request: http::Request<h2::RecvStream>, mut respond: h2::server
         let _ = respond.send_response(header, false).map(|mut out| out.send_data(Bytes::from_static(b"no"), true));
         return;
     }
-    let body = grpc::rest(&mut request.into_body()).await;
+    let body = http2::rest(&mut request.into_body()).await;
     match path.as_str() {
         "/hold" => {
             let _ = std::future::poll_fn(|cx| respond.poll_reset(cx)).await;
             return;
         }
-        "/late" => tokio::time::sleep(LATE).await,
+        "/late" => delayed(LATE).await,
         _ => {}
     }
     let (fields, pieces, ends) = script(&path, body);
@@ -214,7 +200,7 @@ async fn stream2(request: http::Request<h2::RecvStream>, mut respond: h2::server
     for piece in pieces {
         let _ = out.send_data(piece, false);
         if path == "/slow" {
-            tokio::time::sleep(LATE).await;
+            delayed(LATE).await;
         }
     }
     if ends {

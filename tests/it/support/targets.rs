@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
+use super::Config;
 use super::client::Client;
-use super::grpc::{rest, run};
-use super::tls::{Accepted, TlsClient, listen, open, tls_config};
-use super::ways::THROUGHOUT;
+use super::http2::{rest, run};
+use super::tls::{Accepted, TlsClient, listen, open, read_head, tls_config};
+use super::ways::{LISTENER_TLS, THROUGHOUT, UPSTREAM_TLS};
 use super::weir::Weir;
 
 /// The upstreams that `Targets` has.
@@ -42,34 +43,38 @@ impl ClientKind {
 /// Weir before a backend of each protocol, as upstreams `http1`, `tls`, `h2c` and `h2`.
 pub struct Targets {
     pub weir: Weir,
-    upstreams: String,
+    backends: [SocketAddr; 4],
+}
+
+/// Names and settings of routes.
+pub type Routes<'a> = &'a [(&'a str, &'a str)];
+
+/// For each backend these routes, with the backend's name in place of `NAME`.
+pub fn for_each_backend(routes: Routes<'_>) -> Vec<(String, String)> {
+    let of = |name: &&'static str| {
+        let put_in = |text: &str| text.replace("NAME", name);
+        routes.iter().map(|(route, settings)| (put_in(route), put_in(settings))).collect::<Vec<_>>()
+    };
+    BACKENDS.iter().flat_map(of).collect()
 }
 
 impl Targets {
-    /// With these routes. Listeners `web` and `tls` have `paths` as given.
-    pub fn start(paths: &str, routes: &str) -> Self {
+    /// With these routes: their names and settings. The listeners `web` and `tls` have these settings of `paths`.
+    pub fn start<R: AsRef<str>>(paths: &str, routes: &[(R, R)]) -> Self {
         let (folder, certificate) = THROUGHOUT.files();
-        let addresses = [
+        let backends = [
             listen(None, "http/1.1", http1),
             listen(certificate.as_ref(), "http/1.1", http1),
             listen(None, "h2", http2),
             listen(certificate.as_ref(), "h2", http2),
         ];
-        let upstream = |name: &&str, address: SocketAddr| {
-            let tls = if ["tls", "h2"].contains(name) { THROUGHOUT.upstream() } else { "" };
-            let protocol = if *name == "tls" { "http1" } else { name };
-            format!(
-                "  {name}: {{ {tls}protocol: {protocol}, backends: [{{ name: {name}, address: \"{address}\" }}] }}\n"
-            )
-        };
-        let upstreams: String = BACKENDS.iter().zip(addresses).map(|(name, address)| upstream(name, address)).collect();
-        let weir = Weir::start_in(folder, &yaml(paths, routes, &upstreams), &[]);
-        Self { weir, upstreams }
+        let weir = Weir::start_in(folder, config(paths, routes, backends));
+        Self { weir, backends }
     }
 
     /// Replaces routes and `paths`.
-    pub fn reload(&self, paths: &str, routes: &str) {
-        assert!(self.weir.reload(&yaml(paths, routes, &self.upstreams)));
+    pub fn reload<R: AsRef<str>>(&self, paths: &str, routes: &[(R, R)]) {
+        assert!(self.weir.reload(config(paths, routes, self.backends)));
     }
 
     /// The target that the backend got of a GET for this host, or the status if that is not 200.
@@ -117,23 +122,24 @@ impl Targets {
     }
 }
 
-fn yaml(paths: &str, routes: &str, upstreams: &str) -> String {
-    let tls = THROUGHOUT.listener();
-    let paths = if paths.is_empty() { String::new() } else { format!(", paths: {{ {paths} }}") };
-    format!(
-        "listeners:\n  - {{ name: web, address: \"127.0.0.1:0\"{paths} }}\n  \
-         - {{ name: tls, address: \"127.0.0.1:0\"{paths}{tls} }}\nroutes:\n{routes}upstreams:\n{upstreams}"
-    )
+fn config<R: AsRef<str>>(paths: &str, routes: &[(R, R)], backends: [SocketAddr; 4]) -> Config {
+    let mut config = Config::new().listener("tls", LISTENER_TLS);
+    for listener in ["web", "tls"] {
+        if !paths.is_empty() {
+            config = config.set(&format!("listeners.{listener}.paths"), paths);
+        }
+    }
+    for (name, backend) in BACKENDS.iter().zip(backends) {
+        let tls = if ["tls", "h2"].contains(name) { UPSTREAM_TLS } else { "" };
+        let upstream = format!("upstreams.{name}");
+        config = config.upstream(name, &[(name, backend)]).set(&upstream, tls);
+        config = config.set(&format!("{upstream}.protocol"), if *name == "tls" { "http1" } else { name });
+    }
+    routes.iter().fold(config, |config, (name, settings)| config.route(name.as_ref(), settings.as_ref()))
 }
 
 async fn http1(mut stream: Accepted) {
-    loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let Ok(byte) = stream.read_u8().await else { return };
-            head.push(byte);
-        }
-        let head = String::from_utf8(head).unwrap();
+    while let Some(head) = read_head(&mut stream).await {
         let target = head.split(' ').nth(1).unwrap();
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{target}", target.len());
         if stream.write_all(answer.as_bytes()).await.is_err() || stream.flush().await.is_err() {

@@ -11,6 +11,7 @@ use rustls::{
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio::io::AsyncReadExt;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::either::Either;
 
@@ -91,8 +92,17 @@ pub fn listen<F: Future<Output = ()> + Send + 'static>(
             });
         }
     };
-    std::thread::spawn(move || super::grpc::run(accepting));
+    std::thread::spawn(move || super::http2::run(accepting));
     address
+}
+
+/// The header of the next HTTP/1 request, with its empty line; nothing if the connection ends first.
+pub async fn read_head(stream: &mut Accepted) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.ok()?);
+    }
+    Some(String::from_utf8(head).unwrap())
 }
 
 /// The server side of a handshake, with this certificate and this protocol.

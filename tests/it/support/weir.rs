@@ -1,20 +1,26 @@
 //! The real binary with a configuration of its own. It ends with the value.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+
+use tempfile::TempDir;
 
 use super::child::send_signal;
-use super::{Client, DEADLINE, eventually};
+use super::{Client, eventually};
+
+/// The program under test.
+const BINARY: &str = env!("CARGO_BIN_EXE_weir");
 
 /// A running weir.
 pub struct Weir {
     child: Child,
-    folder: tempfile::TempDir,
+    folder: TempDir,
     listening: BTreeMap<String, SocketAddr>,
     stderr: Arc<Mutex<String>>,
     stdout: Arc<Mutex<String>>,
@@ -29,12 +35,13 @@ pub struct Output {
 
 /// Runs `weir` with these arguments to its end.
 pub fn command(arguments: &[&str]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_weir"))
-        .args(arguments)
-        .env_remove("WEIR_CONFIG")
-        .env_remove("WEIR_ADMIN")
-        .output()
-        .unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(arguments).env_remove("WEIR_CONFIG").env_remove("WEIR_ADMIN");
+    output(command)
+}
+
+fn output(mut command: Command) -> Output {
+    let output = command.output().unwrap();
     Output {
         code: output.status.code(),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -42,71 +49,85 @@ pub fn command(arguments: &[&str]) -> Output {
     }
 }
 
+fn run_to_its_end(mut command: Command, folder: &TempDir, config: impl Display) -> Output {
+    command.arg("run").arg("-c").arg(write_config(folder, config)).stdin(Stdio::null());
+    output(command)
+}
+
+/// Writes `weir.yaml`.
+fn write_config(folder: &TempDir, config: impl Display) -> PathBuf {
+    let file = folder.path().join("weir.yaml");
+    std::fs::write(&file, with_admin(&config)).unwrap();
+    file
+}
+
 /// `weir` with a limit of open files.
 fn with_files(limit: u32) -> Command {
     let mut command = Command::new("sh");
-    command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_weir"));
+    command.arg("-c").arg(format!("ulimit -n {limit} && exec \"$0\" \"$@\"")).arg(BINARY);
     command
 }
 
 impl Weir {
-    /// Starts with this configuration; `admin` is put before it, on port 0. Waits until it is ready.
-    pub fn start(yaml: &str) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), yaml, &[])
+    /// Starts with this configuration; `admin` is added to it, on port 0. Waits until it is ready.
+    pub fn start(config: impl Display) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), config)
     }
 
-    /// The same in a folder that holds what the configuration names, with variables of the environment.
-    pub fn start_in(folder: tempfile::TempDir, yaml: &str, env: &[(&str, &str)]) -> Self {
-        Self::spawn_in(folder, yaml, env).ready()
+    /// The same in a folder that holds the files that the configuration names.
+    pub fn start_in(folder: TempDir, config: impl Display) -> Self {
+        Self::spawn(Command::new(BINARY), folder, config).ready()
+    }
+
+    /// The same with variables of the environment.
+    pub fn start_with_env<K: AsRef<OsStr>, V: AsRef<OsStr>>(
+        folder: TempDir,
+        config: impl Display,
+        env: impl IntoIterator<Item = (K, V)>,
+    ) -> Self {
+        let mut command = Command::new(BINARY);
+        command.envs(env);
+        Self::spawn(command, folder, config).ready()
     }
 
     /// The same with so many descriptors at most.
-    pub fn start_with_files(folder: tempfile::TempDir, yaml: &str, limit: u32) -> Self {
-        Self::spawn_by(with_files(limit), folder, yaml).ready()
+    pub fn start_with_files(folder: TempDir, config: impl Display, limit: u32) -> Self {
+        Self::spawn(with_files(limit), folder, config).ready()
     }
 
-    /// The same to the end that it comes to before it is ready.
-    pub fn ended_with_files(folder: tempfile::TempDir, yaml: &str, limit: u32) -> Output {
-        let mut weir = Self::spawn_by(with_files(limit), folder, yaml);
-        let ended = eventually("the end", || weir.child.try_wait().unwrap());
-        // What was in its pipes is read soon.
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        Output { code: ended.code(), stdout: weir.stdout(), stderr: weir.stderr() }
+    /// Starts it in this folder and waits for its end, which comes before it is ready.
+    pub fn start_and_end(folder: &TempDir, config: impl Display) -> Output {
+        run_to_its_end(Command::new(BINARY), folder, config)
     }
 
-    fn ready(self) -> Self {
-        let mut weir = self;
-        let deadline = Instant::now() + DEADLINE;
-        while !weir.stderr().lines().any(|line| line == "ready") {
-            assert!(weir.child.try_wait().unwrap().is_none(), "ended: {}{}", weir.stdout(), weir.stderr());
-            assert!(Instant::now() < deadline, "never ready: {}", weir.stderr());
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
-        for line in weir.stderr().lines() {
+    /// The same with so many descriptors at most.
+    pub fn start_and_end_with_files(folder: &TempDir, config: impl Display, limit: u32) -> Output {
+        run_to_its_end(with_files(limit), folder, config)
+    }
+
+    fn ready(mut self) -> Self {
+        eventually("ready", || {
+            let is_ready = self.stderr().lines().any(|line| line == "ready");
+            let ended = !is_ready && self.child.try_wait().unwrap().is_some();
+            assert!(!ended, "ended: {}{}", self.stdout(), self.stderr());
+            is_ready
+        });
+        for line in self.stderr().lines() {
             if let ["listening", name, address] = line.split(' ').collect::<Vec<_>>()[..] {
                 // A Unix socket has no such address.
                 if let Ok(address) = address.parse() {
-                    weir.listening.insert(name.to_owned(), address);
+                    self.listening.insert(name.to_owned(), address);
                 }
             }
         }
-        weir
+        self
     }
 
-    /// Starts and does not wait for anything.
-    pub fn spawn_in(folder: tempfile::TempDir, yaml: &str, env: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        command.envs(env.iter().copied());
-        Self::spawn_by(command, folder, yaml)
-    }
-
-    fn spawn_by(mut command: Command, folder: tempfile::TempDir, yaml: &str) -> Self {
-        let file = folder.path().join("weir.yaml");
-        std::fs::write(&file, with_admin(yaml)).unwrap();
+    fn spawn(mut command: Command, folder: TempDir, config: impl Display) -> Self {
         let mut child = command
             .arg("run")
             .arg("-c")
-            .arg(&file)
+            .arg(write_config(&folder, config))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -132,7 +153,7 @@ impl Weir {
     }
 
     /// Ends it as a crash would: nothing is cleaned up. The folder is left.
-    pub fn crash(mut self) -> tempfile::TempDir {
+    pub fn crash(mut self) -> TempDir {
         self.signal(libc::SIGKILL);
         self.wait();
         std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap())
@@ -150,6 +171,11 @@ impl Weir {
     /// Everything it wrote to stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
+    }
+
+    /// Waits until it has logged this text.
+    pub fn wait_for_log(&self, text: &str) {
+        eventually(&format!("{text}; {}", self.stderr()), || self.stderr().contains(text));
     }
 
     /// Everything it wrote to stdout so far.
@@ -175,9 +201,9 @@ impl Weir {
     }
 
     /// Replaces the configuration, sends SIGHUP and waits for the verdict: whether it was applied.
-    pub fn reload(&self, yaml: &str) -> bool {
+    pub fn reload(&self, config: impl Display) -> bool {
         let before = (self.metric("weir_config_reloads_total{result=\"applied\"}"), self.rejected());
-        std::fs::write(self.config_file(), with_admin(yaml)).unwrap();
+        std::fs::write(self.config_file(), with_admin(&config)).unwrap();
         self.signal(libc::SIGHUP);
         eventually("the verdict of a reload", || {
             if self.rejected() > before.1 {
@@ -189,6 +215,22 @@ impl Weir {
 
     fn rejected(&self) -> f64 {
         self.metric("weir_config_reloads_total{result=\"rejected\"}")
+    }
+
+    /// The URL of its admin API.
+    pub fn admin_url(&self) -> String {
+        format!("http://{}", self.admin())
+    }
+
+    /// Runs a command of `weir` against this process.
+    pub fn command(&self, arguments: &[&str]) -> Output {
+        command(&[arguments, &["--admin", &self.admin_url()]].concat())
+    }
+
+    /// The same: its exit status and its standard output.
+    pub fn status_and_output(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.command(arguments);
+        (output.code.unwrap(), output.stdout)
     }
 
     /// GET of an admin path.
@@ -224,16 +266,12 @@ impl Weir {
 
     /// Waits for the sum of series to become a value.
     pub fn wait_for(&self, parts: &[&str], value: f64) {
-        eventually(&format!("{parts:?} = {value}, is {}", self.sum(parts)), || {
-            (self.sum(parts) == value).then_some(())
-        });
+        eventually(&format!("{parts:?} = {value}, is {}", self.sum(parts)), || self.sum(parts) == value);
     }
 
     /// Waits for the sum of series to reach a value.
     pub fn wait_for_at_least(&self, parts: &[&str], value: f64) {
-        eventually(&format!("{parts:?} >= {value}, is {}", self.sum(parts)), || {
-            (self.sum(parts) >= value).then_some(())
-        });
+        eventually(&format!("{parts:?} >= {value}, is {}", self.sum(parts)), || self.sum(parts) >= value);
     }
 
     /// Waits for the state of a backend.
@@ -248,14 +286,7 @@ impl Weir {
 
     /// Waits for the process to end.
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "does not end: {}", self.stderr());
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
+        eventually("the end of the process", || self.child.try_wait().unwrap())
     }
 }
 
@@ -269,8 +300,10 @@ impl Drop for Weir {
     }
 }
 
-fn with_admin(yaml: &str) -> String {
-    if yaml.contains("admin:") { yaml.to_owned() } else { format!("{yaml}\nadmin: {{ address: \"127.0.0.1:0\" }}\n") }
+fn with_admin(config: &impl Display) -> String {
+    let yaml = config.to_string();
+    let admin = if yaml.contains("admin:") { "" } else { "\nadmin: { address: \"127.0.0.1:0\" }\n" };
+    yaml + admin
 }
 
 fn collect(from: impl Read + Send + 'static) -> Arc<Mutex<String>> {

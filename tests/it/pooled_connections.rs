@@ -4,15 +4,10 @@ use std::io::{Read, Write};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Origin, Reply, Weir};
+use crate::support::{Client, Config, Origin, Reply, Weir, delay};
 
-fn weir(origin: &Origin, upstream: &str) -> Weir {
-    Weir::start(&format!(
-        "server: {{ threads: 1 }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\n\
-         routes: [{{ name: all, upstream: up, timeouts: {{ read: 1s }} }}]\n\
-         upstreams: {{ up: {{ {upstream} backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    ))
+fn config(origin: &Origin) -> Config {
+    Config::to(origin).set("server.threads", 1).set("routes.all.timeouts.read", "1s")
 }
 
 #[test]
@@ -26,7 +21,7 @@ fn one_connection_serves_every_kind_of_answer() {
         "/large" => Reply::new(200, vec![b'x'; 300_000]),
         _ => Reply::new(200, &request.body),
     });
-    let weir = weir(&origin, "");
+    let weir = Weir::start(config(&origin));
     let mut client = Client::connect(weir.web());
     for path in ["/", "/chunked", "/empty", "/204", "/304", "/500", "/large"] {
         client.get(path);
@@ -41,14 +36,14 @@ fn one_connection_serves_every_kind_of_answer() {
 }
 
 #[test]
-fn an_answer_that_comes_before_its_request_has_gone_costs_the_connection() {
+fn a_response_before_the_end_of_its_request_ends_the_reuse_of_the_connection() {
     let origin = Origin::raw(|mut stream| {
         let mut bin = [0; 4096];
         while stream.read(&mut bin).is_ok_and(|n| n > 0) {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
         }
     });
-    let weir = weir(&origin, "");
+    let weir = Weir::start(config(&origin));
     for _ in 0..3 {
         let mut early = Client::connect(weir.web());
         early.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345");
@@ -59,15 +54,15 @@ fn an_answer_that_comes_before_its_request_has_gone_costs_the_connection() {
 }
 
 #[test]
-fn an_upload_that_goes_on_is_no_silence_of_the_backend() {
+fn a_slow_upload_does_not_count_as_a_read_timeout_of_the_backend() {
     let origin = Origin::start(|request| Reply::new(200, request.body.len().to_string()));
-    let weir = weir(&origin, "");
+    let weir = Weir::start(config(&origin));
     let mut client = Client::connect(weir.web());
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n");
     let began = Instant::now();
     for _ in 0..10 {
         // The client is slow on purpose: more than `timeouts.read` in all, less from piece to piece.
-        std::thread::sleep(Duration::from_millis(200));
+        delay(Duration::from_millis(200));
         client.send("x");
     }
     assert!(began.elapsed() > Duration::from_secs(1));
@@ -75,7 +70,7 @@ fn an_upload_that_goes_on_is_no_silence_of_the_backend() {
 }
 
 #[test]
-fn a_connection_that_nobody_uses_is_closed_after_keep_alive() {
+fn an_unused_pooled_connection_is_closed_after_keep_alive() {
     let (closed, when) = mpsc::channel();
     let origin = Origin::raw(move |mut stream| {
         let mut bin = [0; 4096];
@@ -84,13 +79,13 @@ fn a_connection_that_nobody_uses_is_closed_after_keep_alive() {
         let _ = stream.read(&mut bin);
         let _ = closed.send(());
     });
-    let weir = weir(&origin, "keep_alive: 1s,");
+    let weir = Weir::start(config(&origin).set("upstreams.up.keep_alive", "1s"));
     assert_eq!(Client::connect(weir.web()).get("/").text(), "ok");
     when.recv_timeout(Duration::from_secs(20)).unwrap();
 }
 
 #[test]
-fn a_backend_that_is_taken_out_loses_its_connections_and_one_that_stays_keeps_them() {
+fn pooled_connections_of_a_removed_backend_are_closed_and_those_of_others_are_not() {
     let other = Origin::named("other");
     let (closed, when) = mpsc::channel();
     let origin = Origin::raw(move |mut stream| {
@@ -100,27 +95,19 @@ fn a_backend_that_is_taken_out_loses_its_connections_and_one_that_stays_keeps_th
         }
         let _ = closed.send(());
     });
-    let yaml = |backends: &[(&str, std::net::SocketAddr)]| {
-        let list: String =
-            backends.iter().map(|(name, at)| format!("{{ name: {name}, address: \"{at}\" }}, ")).collect();
-        format!(
-            "server: {{ threads: 1 }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-             upstreams: {{ up: {{ keep_alive: 10m, backends: [{list}] }} }}"
-        )
-    };
-    let (stays, leaves) = (("stays", other.address()), ("leaves", origin.address()));
-    let weir = Weir::start(&yaml(&[stays, leaves]));
+    let stays = Config::to_all(&[("stays", &other)]).set("server.threads", 1).set("upstreams.up.keep_alive", "10m");
+    let weir = Weir::start(stays.clone().backend("up.leaves", &origin, ""));
     let mut client = Client::connect(weir.web());
     let answers = [client.get("/").text(), client.get("/").text()];
     assert!(answers.contains(&"ok".to_owned()) && answers.contains(&"other".to_owned()), "{answers:?}");
-    assert!(weir.reload(&yaml(&[stays])));
+    assert!(weir.reload(stays));
     when.recv_timeout(Duration::from_secs(20)).unwrap();
     assert_eq!(client.get("/").text(), "other");
     assert_eq!(other.connections(), 1);
 }
 
 #[test]
-fn a_body_that_is_here_goes_with_its_header_and_one_that_is_still_to_come_holds_none_up() {
+fn a_received_body_is_sent_with_its_header_and_a_later_one_does_not_delay_it() {
     let (got, pieces) = mpsc::channel();
     let origin = Origin::raw(move |mut stream| {
         let mut piece = [0; 4096];
@@ -132,7 +119,7 @@ fn a_body_that_is_here_goes_with_its_header_and_one_that_is_still_to_come_holds_
             let _ = got.send(text);
         }
     });
-    let weir = weir(&origin, "");
+    let weir = Weir::start(config(&origin));
     let next = || pieces.recv_timeout(Duration::from_secs(20)).unwrap();
     let mut client = Client::connect(weir.web());
     for more in ["", "Connection: Upgrade\r\nUpgrade: other\r\n"] {

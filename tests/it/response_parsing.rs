@@ -3,14 +3,10 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 
-use crate::support::{Client, Origin, Reply, Weir};
+use crate::support::{Client, Config, Origin, Reply, Weir, delay};
 
 fn weir(origin: &Origin) -> Weir {
-    Weir::start(&format!(
-        "server: {{ threads: 1 }}\nlisteners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ name: all, upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ name: a, address: \"{}\" }}] }} }}",
-        origin.address()
-    ))
+    Weir::start(Config::to(origin).set("server.threads", 1))
 }
 
 /// Bytes that say where they are.
@@ -54,7 +50,7 @@ fn a_response_is_the_same_in_whatever_pieces_it_comes() {
 }
 
 #[test]
-fn what_is_not_plain_is_read_all_the_same() {
+fn responses_outside_the_fast_path_are_read_too() {
     let fields: String = (0..70).map(|field| format!("X-{field}: 1\r\n")).collect();
     let long = format!("X-Long: {}\r\n", "x".repeat(20_000));
     let with = |fields: &str| format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\nok");
@@ -132,7 +128,7 @@ fn a_response_that_breaks_off_is_never_taken_for_a_whole_one() {
 
 /// Pingora reads 4,096 bytes at first, and asks for no more where they end with the response.
 #[test]
-fn a_connection_with_bytes_that_nobody_asked_for_is_not_kept_though_pingora_has_not_seen_them() {
+fn a_connection_with_unread_extra_bytes_is_not_reused() {
     let body = "x".repeat(4000);
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: ";
     let tail = |room: usize| format!("\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n", room, &body[..room]);
@@ -146,7 +142,7 @@ fn a_connection_with_bytes_that_nobody_asked_for_is_not_kept_though_pingora_has_
             if line.is_empty() {
                 // In two pieces, so that Weir has room for more than Pingora reads.
                 let _ = writer.write_all(&all.as_bytes()[..100]);
-                std::thread::sleep(std::time::Duration::from_millis(50));
+                delay(std::time::Duration::from_millis(50));
                 let _ = writer.write_all(&all.as_bytes()[100..]);
             }
         }
