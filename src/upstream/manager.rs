@@ -34,6 +34,9 @@ use crate::pool::transport_settings::TransportSettings;
 use crate::telemetry::meters::UpstreamMeters;
 use crate::upstream::task::Changed;
 
+/// A task that ends with its owner.
+type OwnedTask = AbortOnDropHandle<()>;
+
 /// Compiled upstreams by name.
 pub type Upstreams = BTreeMap<Name, Arc<Upstream>>;
 
@@ -54,7 +57,7 @@ pub struct Registry {
     connector: OnceLock<Arc<Connector>>,
     active: Mutex<HashMap<Identity, Active>>,
     /// Upstreams with a slow start: a task each, that lets weights grow.
-    growing: Mutex<HashMap<Arc<str>, (Period, AbortOnDropHandle<()>)>>,
+    growing: Mutex<HashMap<Arc<str>, (Period, OwnedTask)>>,
     /// Upstreams that look for backends: a task each.
     finding: Mutex<HashMap<Arc<str>, RunningDiscovery>>,
     live: Arc<Live>,
@@ -89,8 +92,8 @@ struct BuildContext<'a> {
 /// A backend of the current configuration with its tasks.
 struct Active {
     vitals: Arc<BackendState>,
-    probing: Option<(CheckSettings, AbortOnDropHandle<()>)>,
-    resolving: Option<AbortOnDropHandle<()>>,
+    probing: Option<(CheckSettings, OwnedTask)>,
+    resolving: Option<OwnedTask>,
 }
 
 impl Registry {
@@ -286,7 +289,7 @@ impl Registry {
         Arc::new(move || live.rebuild(&name))
     }
 
-    fn resolve(&self, backend: &Backend, changed: &Changed) -> Option<AbortOnDropHandle<()>> {
+    fn resolve(&self, backend: &Backend, changed: &Changed) -> Option<OwnedTask> {
         let BackendAddress::Dns(name, port) = &backend.address else { return None };
         let resolver = Resolver::new(name, *port, Arc::clone(&backend.resolved), Arc::clone(changed));
         Some(AbortOnDropHandle::new(self.handle.spawn(resolver.run())))
@@ -296,8 +299,8 @@ impl Registry {
         &self,
         common: &BuildContext<'_>,
         backend: &Backend,
-        running: Option<(CheckSettings, AbortOnDropHandle<()>)>,
-    ) -> Option<(CheckSettings, AbortOnDropHandle<()>)> {
+        running: Option<(CheckSettings, OwnedTask)>,
+    ) -> Option<(CheckSettings, OwnedTask)> {
         let Some(spec) = common.spec.clone() else {
             if backend.vitals.health() != Health::Up {
                 backend.vitals.set_health(Health::Up, "", clock::now_ms());

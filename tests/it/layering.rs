@@ -38,7 +38,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "admin",
-        &["upstream", "telemetry", "background", "clock"],
+        &["upstream", "telemetry", "backend", "background", "clock"],
         "the operator's listener: page, API, metrics; never reaches below its `Control` trait",
     ),
     ("acme", &["tls", "telemetry", "secure_file", "config"], "certificates by ACME; never runs on a traffic thread"),
@@ -97,7 +97,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "pool",
-        &["proxy_protocol", "resource_exhaustion", "clock", "config"],
+        &["proxy_protocol", "resource_exhaustion", "config"],
         "the transport to backends; never names an upstream, a route or a metric",
     ),
     ("telemetry", &["backend", "instruments", "fault", "config"], "metrics and logs; never decides"),

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 /// The files of the package that allow unsafe code, and why.
 const EXCEPTIONS: [(&str, &str); 2] = [
-    ("src/proxy/service.rs", "Pingora hands out a proxy with a custom connector only inside a service"),
     (
         "src/pool/http1/fast_path.rs",
         "the parser has checked each value, and a second check costs 2 % of a small request",
     ),
+    ("src/proxy/service.rs", "Pingora hands out a proxy with a custom connector only inside a service"),
 ];
 
 /// The Rust files under the folders of the package.
@@ -34,7 +34,7 @@ fn sources() -> Vec<(PathBuf, String)> {
 fn unsafe_code_is_denied_with_the_listed_exceptions_alone() {
     let manifest = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
     assert!(manifest.contains("unsafe_code = \"deny\""), "the lint is off");
-    let lint = concat!("unsafe", "_code");
+    let lint = concat!("allow(unsafe", "_code");
     let mut allowed: Vec<String> = sources()
         .iter()
         .filter(|(path, _)| path != Path::new(file!()))
