@@ -71,8 +71,8 @@ fn balancer(settings: Settings, size: usize) -> (Balancer, Vec<InFlight>) {
         let name: Arc<str> = format!("10.{}.{}.{}:80", n >> 16, (n >> 8) & 255, n & 255).into();
         let vitals =
             Arc::new(BackendState::new(Labels { upstream: "u".into(), backend: Arc::clone(&name), address: name }));
-        vitals.score().set_decay(Duration::from_secs(10));
-        vitals.score().observe(Duration::from_millis(5), NOW);
+        vitals.load().set_decay(Duration::from_secs(10));
+        vitals.load().observe(Duration::from_millis(5), NOW);
         if n.is_multiple_of(8) {
             held.push(vitals.raise());
         }

@@ -64,7 +64,7 @@ fn socket() -> io::Result<std::net::TcpListener> {
 }
 
 async fn serve(socket: std::net::TcpListener, name: String) {
-    let store = Arc::new(Store { name, next: AtomicU64::new(1), entries: Mutex::default() });
+    let store = Arc::new(DemoStore { name, next: AtomicU64::new(1), entries: Mutex::default() });
     let app = Router::new()
         .route("/api/data", get(list).post(add))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -76,20 +76,20 @@ async fn serve(socket: std::net::TcpListener, name: String) {
     }
 }
 
-struct Store {
+struct DemoStore {
     name: String,
     next: AtomicU64,
-    entries: Mutex<Entries>,
+    entries: Mutex<PostedEntries>,
 }
 
 /// What was posted, as JSON text.
 #[derive(Default)]
-struct Entries {
+struct PostedEntries {
     texts: VecDeque<String>,
     bytes: usize,
 }
 
-impl Entries {
+impl PostedEntries {
     fn add(&mut self, text: String) {
         self.bytes += text.len();
         self.texts.push_back(text);
@@ -110,14 +110,14 @@ impl Entries {
     }
 }
 
-impl Store {
-    fn entries(&self) -> MutexGuard<'_, Entries> {
+impl DemoStore {
+    fn entries(&self) -> MutexGuard<'_, PostedEntries> {
         self.entries.lock()
     }
 }
 
 /// Takes any JSON, whatever the Content-Type says: a demo should not fail for want of a header.
-async fn add(State(store): State<Arc<Store>>, body: Bytes) -> (StatusCode, Json<serde_json::Value>) {
+async fn add(State(store): State<Arc<DemoStore>>, body: Bytes) -> (StatusCode, Json<serde_json::Value>) {
     let text = std::str::from_utf8(&body).ok().filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
     let Some(text) = text else {
         return (StatusCode::BAD_REQUEST, Json(json!({ "message": "The body is not JSON", "backend": store.name })));
@@ -128,7 +128,7 @@ async fn add(State(store): State<Arc<Store>>, body: Bytes) -> (StatusCode, Json<
     (StatusCode::CREATED, Json(reply))
 }
 
-async fn list(State(store): State<Arc<Store>>) -> Response {
+async fn list(State(store): State<Arc<DemoStore>>) -> Response {
     let body = format!("{{\"backend\":\"{}\",\"data\":[{}]}}", store.name, store.entries().list());
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_store_is_bounded_in_entries_and_in_bytes() {
-        let mut entries = Entries::default();
+        let mut entries = PostedEntries::default();
         for n in 0..KEEPS + 7 {
             entries.add(n.to_string());
         }
@@ -155,7 +155,7 @@ mod tests {
 
     #[tokio::test]
     async fn any_json_is_stored_and_listed_and_nothing_else() {
-        let store = Store { name: "b".into(), next: AtomicU64::new(1), entries: Mutex::default() };
+        let store = DemoStore { name: "b".into(), next: AtomicU64::new(1), entries: Mutex::default() };
         let store = Arc::new(store);
         for (body, status) in [("{\"a\": [1]}\n", 201), ("nonsense", 400), ("\"text\"", 201), ("", 400), ("1 2", 400)] {
             assert_eq!(add(State(Arc::clone(&store)), Bytes::from(body)).await.0, status, "{body}");

@@ -29,7 +29,7 @@ pub struct AddressPair {
 
 /// Why bytes are no header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Malformed {
+pub enum MalformedHeader {
     /// Neither version begins like this.
     #[error("no PROXY header")]
     Start,
@@ -60,11 +60,11 @@ pub enum Version {
 ///
 /// # Errors
 /// It is neither.
-pub fn version(start: &[u8; MIN_PREFIX_LEN]) -> Result<Version, Malformed> {
+pub fn version(start: &[u8; MIN_PREFIX_LEN]) -> Result<Version, MalformedHeader> {
     match start {
         start if *start == V2_SIGNATURE => Ok(Version::Two),
         start if start.starts_with(V1_START) => Ok(Version::One),
-        _ => Err(Malformed::Start),
+        _ => Err(MalformedHeader::Start),
     }
 }
 
@@ -72,18 +72,18 @@ pub fn version(start: &[u8; MIN_PREFIX_LEN]) -> Result<Version, Malformed> {
 ///
 /// # Errors
 /// It is no such line.
-pub fn parse_v1(line: &[u8]) -> Result<Option<AddressPair>, Malformed> {
+pub fn parse_v1(line: &[u8]) -> Result<Option<AddressPair>, MalformedHeader> {
     if line.len() > V1_MAX_LEN {
-        return Err(Malformed::Endless);
+        return Err(MalformedHeader::Endless);
     }
-    let inner = line.strip_prefix(V1_START).and_then(|line| line.strip_suffix(b"\r\n")).ok_or(Malformed::Line)?;
+    let inner = line.strip_prefix(V1_START).and_then(|line| line.strip_suffix(b"\r\n")).ok_or(MalformedHeader::Line)?;
     // Whatever else follows UNKNOWN has to be ignored.
     if inner == b"UNKNOWN" || inner.starts_with(b"UNKNOWN ") {
         return Ok(None);
     }
-    let text = std::str::from_utf8(inner).map_err(|_| Malformed::Line)?;
+    let text = std::str::from_utf8(inner).map_err(|_| MalformedHeader::Line)?;
     let words: Vec<&str> = text.split(' ').collect();
-    let [family, source, destination, from, to] = words[..] else { return Err(Malformed::Line) };
+    let [family, source, destination, from, to] = words[..] else { return Err(MalformedHeader::Line) };
     let address = |text: &str| match family {
         "TCP4" => text.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
         "TCP6" => text.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
@@ -92,7 +92,7 @@ pub fn parse_v1(line: &[u8]) -> Result<Option<AddressPair>, Malformed> {
     let end = |ip: &str, number: &str| Some(SocketAddr::new(address(ip)?, port(number)?));
     match (end(source, from), end(destination, to)) {
         (Some(source), Some(destination)) => Ok(Some(AddressPair { source, destination })),
-        _ => Err(Malformed::Line),
+        _ => Err(MalformedHeader::Line),
     }
 }
 
@@ -106,13 +106,13 @@ fn port(text: &str) -> Option<u16> {
 /// What the fixed part of a version 2 header says of the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct V2 {
-    family: Family,
+    family: AddressFamily,
     /// How many bytes follow the fixed part, whatever they are.
     pub length: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Family {
+enum AddressFamily {
     /// The proxy's own connection, or an address that is none of IP: the socket's own ends count.
     None,
     V4,
@@ -124,39 +124,39 @@ impl V2 {
     ///
     /// # Errors
     /// Something in it does not exist, or the length cannot be.
-    pub fn parse(fixed: &[u8; V2_FIXED]) -> Result<Self, Malformed> {
+    pub fn parse(fixed: &[u8; V2_FIXED]) -> Result<Self, MalformedHeader> {
         if fixed[..MIN_PREFIX_LEN] != V2_SIGNATURE {
-            return Err(Malformed::Start);
+            return Err(MalformedHeader::Start);
         }
         let family = match (fixed[12], fixed[13]) {
             // LOCAL: the proxy speaks for itself, and what it says of addresses has to be thrown away.
-            (0x20, _) => Family::None,
-            (0x21, 0x11) => Family::V4,
-            (0x21, 0x21) => Family::V6,
+            (0x20, _) => AddressFamily::None,
+            (0x21, 0x11) => AddressFamily::V4,
+            (0x21, 0x21) => AddressFamily::V6,
             // UNSPEC, datagrams and sockets of Unix, which no client of a TCP listener comes by.
-            (0x21, 0x00..=0x02 | 0x10 | 0x12 | 0x20 | 0x22 | 0x30..=0x32) => Family::None,
-            _ => return Err(Malformed::Unknown),
+            (0x21, 0x00..=0x02 | 0x10 | 0x12 | 0x20 | 0x22 | 0x30..=0x32) => AddressFamily::None,
+            _ => return Err(MalformedHeader::Unknown),
         };
         let length = usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
         let v2 = Self { family, length };
-        if length < v2.addresses() { Err(Malformed::Length) } else { Ok(v2) }
+        if length < v2.addresses() { Err(MalformedHeader::Length) } else { Ok(v2) }
     }
 
     /// How many of the bytes that follow hold addresses; the others (TLVs) are to be skipped.
     pub fn addresses(self) -> usize {
         match self.family {
-            Family::None => 0,
-            Family::V4 => 12,
-            Family::V6 => V2_ADDRESSES,
+            AddressFamily::None => 0,
+            AddressFamily::V4 => 12,
+            AddressFamily::V6 => V2_ADDRESSES,
         }
     }
 
     /// The ends that those bytes name; nothing where the socket's own count.
     pub fn ends(self, addresses: &[u8]) -> Option<AddressPair> {
         let (source, destination): (IpAddr, IpAddr) = match self.family {
-            Family::None => return None,
-            Family::V4 => (four(addresses)?.into(), four(addresses.get(4..)?)?.into()),
-            Family::V6 => (six(addresses)?.into(), six(addresses.get(16..)?)?.into()),
+            AddressFamily::None => return None,
+            AddressFamily::V4 => (four(addresses)?.into(), four(addresses.get(4..)?)?.into()),
+            AddressFamily::V6 => (six(addresses)?.into(), six(addresses.get(16..)?)?.into()),
         };
         let ports = addresses.get(self.addresses() - 4..)?.first_chunk::<4>()?;
         let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);

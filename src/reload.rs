@@ -18,7 +18,7 @@ use crate::config::{self, Change, Diff, Disk, Problem, ValidatedConfig};
 use crate::listener::HttpService;
 use crate::listener::{Listeners, Registered};
 use crate::resource_exhaustion::{self, LimitedWarning};
-use crate::snapshot::{Shared, Snapshot};
+use crate::snapshot::{CurrentSnapshot, Snapshot};
 use crate::telemetry::{Metrics, process_log};
 use crate::upstream::manager::Registry;
 use arc_swap::ArcSwap;
@@ -79,7 +79,7 @@ pub type TakeToken = Box<dyn Fn(&ValidatedConfig) + Send + Sync>;
 /// Brings configurations into the running process, one at a time.
 pub struct Reloader<F> {
     path: PathBuf,
-    shared: Arc<Shared>,
+    shared: Arc<CurrentSnapshot>,
     registry: Arc<Registry>,
     listeners: Arc<Listeners>,
     metrics: Arc<Metrics>,
@@ -107,7 +107,7 @@ pub struct ReloaderParts<F> {
     /// The file that is read again.
     pub path: PathBuf,
     /// The snapshot of the moment.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<CurrentSnapshot>,
     /// Probers and resolvers.
     pub registry: Arc<Registry>,
     /// Accept loops.
@@ -158,7 +158,7 @@ impl<F: HttpService> Reloader<F> {
     /// Looks at the files of `upstreams.*.tls` and puts in what has changed: connections from here on are made by it. Blocks
     /// on the file system, but holds no lock meanwhile, so that a reload does not wait for it. To be called again and again, one
     /// at a time: a change is taken up at the second look that sees it.
-    pub fn refresh(&self) {
+    pub fn reload_backend_files(&self) {
         let (checked, mut watch) = {
             let mut backends = self.backends();
             let Some(checked) = backends.checked.clone() else { return };
@@ -270,9 +270,9 @@ impl<F: HttpService> Reloader<F> {
         let snapshot = self.shared.load();
         let in_flight = |upstream: &str, backend: &str| {
             let upstream = snapshot.upstreams.iter().find(|(name, _)| name.as_str() == upstream)?.1;
-            upstream.backends().iter().find(|b| &*b.name == backend).map(|b| b.vitals.in_flight())
+            upstream.backends().iter().find(|b| &*b.name == backend).map(|b| b.state.in_flight())
         };
-        diff.lines(|change| match change {
+        diff.render(|change| match change {
             Change::BackendRemoved { upstream, backend, .. } => {
                 in_flight(upstream, backend).map(|count| format!("draining, {count} in flight"))
             }

@@ -42,7 +42,7 @@ pub struct LimitedWarning {
 }
 
 /// How long a warning is not repeated.
-const PAUSE: Duration = Duration::from_secs(10);
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 static STARTED: OnceLock<Instant> = OnceLock::new();
 
@@ -68,7 +68,7 @@ impl LimitedWarning {
 
     fn is_due(&self, now: Duration) -> bool {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let due = |next: u64| (millis(now) >= next).then(|| millis(now + PAUSE));
+        let due = |next: u64| (millis(now) >= next).then(|| millis(now + WARNING_INTERVAL));
         self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, due).is_ok()
     }
 }

@@ -50,7 +50,7 @@ pub struct Route {
     /// Its meters, which know its name.
     pub meters: Arc<RouteMeters>,
     /// What happens to a request.
-    pub action: Action<Arc<Target>>,
+    pub action: Action<Arc<RouteTarget>>,
     /// Changes of the path.
     pub rewrite: Option<Rewrite>,
     /// The Host that backends see.
@@ -73,7 +73,7 @@ pub struct Route {
 
 /// An upstream as a route sends to it: with the route's deadlines.
 #[derive(Debug)]
-pub struct Target {
+pub struct RouteTarget {
     /// Who may be picked.
     pub upstream: Arc<Upstream>,
     /// The upstream's meters.
@@ -142,7 +142,11 @@ fn has_its_keys(checked: &ValidatedConfig) -> Result<(), CompileError> {
 }
 
 impl Route {
-    fn compile(route: &schema::Route, meters: Arc<RouteMeters>, targets: &mut Targets<'_>) -> Result<Self, String> {
+    fn compile(
+        route: &schema::RouteSettings,
+        meters: Arc<RouteMeters>,
+        targets: &mut Targets<'_>,
+    ) -> Result<Self, String> {
         let rewrite = route.rewrite.as_ref().map(Rewrite::compile).transpose()?;
         Ok(Self {
             meters,
@@ -160,7 +164,7 @@ impl Route {
     }
 }
 
-fn action(route: &schema::Route, targets: &mut Targets<'_>) -> Result<Action<Arc<Target>>, String> {
+fn action(route: &schema::RouteSettings, targets: &mut Targets<'_>) -> Result<Action<Arc<RouteTarget>>, String> {
     let mut find = |name: &Name| targets.find(name, &route.timeouts);
     if let Some(name) = &route.upstream {
         return Ok(Action::Upstream(find(name)?));
@@ -182,36 +186,36 @@ fn action(route: &schema::Route, targets: &mut Targets<'_>) -> Result<Action<Arc
 struct Targets<'a> {
     upstreams: &'a Upstreams,
     metrics: &'a Metrics,
-    made: HashMap<(Name, RouteTimeouts), Arc<Target>>,
+    made: HashMap<(Name, RouteTimeouts), Arc<RouteTarget>>,
 }
 
 impl Targets<'_> {
-    fn find(&mut self, name: &Name, timeouts: &RouteTimeouts) -> Result<Arc<Target>, String> {
+    fn find(&mut self, name: &Name, timeouts: &RouteTimeouts) -> Result<Arc<RouteTarget>, String> {
         let upstream = self.upstreams.get(name).ok_or_else(|| format!("no upstream `{name}`"))?;
         let made = self.made.entry((name.clone(), timeouts.clone()));
-        Ok(Arc::clone(made.or_insert_with(|| Arc::new(Target::new(upstream, timeouts, self.metrics)))))
+        Ok(Arc::clone(made.or_insert_with(|| Arc::new(RouteTarget::new(upstream, timeouts, self.metrics)))))
     }
 }
 
-impl Target {
+impl RouteTarget {
     fn new(upstream: &Arc<Upstream>, timeouts: &RouteTimeouts, metrics: &Metrics) -> Self {
         Self {
             upstream: Arc::clone(upstream),
             meters: metrics.upstream(upstream.name()),
-            peer: PeerTemplate::new(upstream.wire(), timeouts),
-            tunnel: PeerTemplate::tunnel(upstream.wire(), timeouts),
+            peer: PeerTemplate::new(upstream.transport(), timeouts),
+            tunnel: PeerTemplate::tunnel(upstream.transport(), timeouts),
         }
     }
 }
 
 /// The snapshot of the moment, for all threads.
 #[derive(Debug)]
-pub struct Shared {
+pub struct CurrentSnapshot {
     now: ArcSwap<Snapshot>,
     replaced: Retired<Snapshot>,
 }
 
-impl Shared {
+impl CurrentSnapshot {
     /// With the first snapshot.
     pub fn new(snapshot: Snapshot) -> Self {
         Self { now: ArcSwap::from_pointee(snapshot), replaced: Retired::default() }
@@ -235,7 +239,7 @@ impl Shared {
     /// Drops the snapshots that were replaced and that no request holds any more. To be called now and then, apart
     /// from traffic: it takes as long as they are large.
     pub fn reap(&self) {
-        self.replaced.sweep();
+        self.replaced.reap();
     }
 }
 
@@ -255,7 +259,7 @@ impl<T> Retired<T> {
         self.lock().push(one);
     }
 
-    fn sweep(&self) {
+    fn reap(&self) {
         let all = std::mem::take(&mut *self.lock());
         // A count of one cannot rise: the only reference to clone from is ours.
         let (unused, used): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| Arc::strong_count(one) == 1);
@@ -299,10 +303,10 @@ mod tests {
         let (replaced, one) = (Retired::default(), Arc::new(()));
         let gone = Arc::downgrade(&one);
         replaced.add(Arc::clone(&one));
-        replaced.sweep();
+        replaced.reap();
         drop(one);
         assert_eq!(gone.strong_count(), 1, "its last user did not take it apart");
-        replaced.sweep();
+        replaced.reap();
         assert_eq!(gone.strong_count(), 0);
     }
 }

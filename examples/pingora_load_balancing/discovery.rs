@@ -16,15 +16,15 @@ use tokio::sync::Mutex;
 
 use weir::config::schema;
 use weir::config::values::BackendAddress;
-use weir::upstream::discovery::Source;
+use weir::upstream::discovery::DiscoverySource;
 
 /// A source of backends; what was found last stays through failures.
-pub struct Discovery(Mutex<(Source, Vec<schema::Backend>)>);
+pub struct Discovery(Mutex<(DiscoverySource, Vec<schema::BackendSettings>)>);
 
 impl Discovery {
     /// As the upstream's `discover` says; nothing where it says nothing. `folder`: what a file's path is relative to.
-    pub fn of(upstream: &schema::Upstream, folder: &Path) -> Option<Box<Self>> {
-        let source = Source::of(upstream, folder)?;
+    pub fn of(upstream: &schema::UpstreamSettings, folder: &Path) -> Option<Box<Self>> {
+        let source = DiscoverySource::of(upstream, folder)?;
         Some(Box::new(Self(Mutex::new((source, Vec::new())))))
     }
 }
@@ -33,7 +33,7 @@ impl Discovery {
 impl ServiceDiscovery for Discovery {
     async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
         let mut state = self.0.lock().await;
-        let look = state.0.look().await;
+        let look = state.0.discover().await;
         match look.list {
             Some(list) => state.1 = list,
             None if state.1.is_empty() => return Error::e_explain(ErrorType::InternalError, look.wrong.join("; ")),
@@ -45,7 +45,7 @@ impl ServiceDiscovery for Discovery {
     }
 }
 
-fn shown(backend: &schema::Backend) -> Option<Backend> {
+fn shown(backend: &schema::BackendSettings) -> Option<Backend> {
     match backend.address {
         BackendAddress::Socket(address) => {
             Some(Backend { addr: SocketAddr::Inet(address), weight: backend.weight.into(), ext: Extensions::new() })
@@ -71,7 +71,7 @@ mod tests {
             "[{address: '10.0.0.1:80'}, {address: '10.0.0.2:80'}, {address: '10.0.0.3:80', tier: 1}]",
         )
         .unwrap();
-        let upstream: schema::Upstream = serde_yaml::from_str("discover: {file: list.yaml}").unwrap();
+        let upstream: schema::UpstreamSettings = serde_yaml::from_str("discover: {file: list.yaml}").unwrap();
         let discovery = Discovery::of(&upstream, folder.path()).unwrap();
         let balancer = LoadBalancer::<RoundRobin>::from_backends(Backends::new(discovery));
         balancer.update().await.unwrap();
@@ -81,6 +81,6 @@ mod tests {
         std::fs::write(&list, "[{address").unwrap();
         balancer.update().await.unwrap();
         assert_eq!(picked().len(), 2, "the last good list");
-        assert!(Discovery::of(&schema::Upstream::default(), folder.path()).is_none());
+        assert!(Discovery::of(&schema::UpstreamSettings::default(), folder.path()).is_none());
     }
 }

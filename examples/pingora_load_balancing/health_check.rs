@@ -20,7 +20,7 @@ pub struct ProbeCheck {
 
 impl ProbeCheck {
     /// `upstream`: how its backends are spoken to. `host`: the Host where the check names none.
-    pub fn new(check: schema::HealthCheck, upstream: &schema::Upstream, host: &str) -> Self {
+    pub fn new(check: schema::HealthCheck, upstream: &schema::UpstreamSettings, host: &str) -> Self {
         let transport = Arc::new(TransportSettings::new(upstream, &|_| None));
         let (rise, fall) = (check.rise, check.fall);
         Self { probe: Probe::new(Arc::new(check), transport, host, Arc::new(Connector::new(None))), rise, fall }
@@ -64,7 +64,7 @@ mod tests {
     #[tokio::test]
     async fn it_is_pingoras_health_check_too() {
         let check = serde_yaml::from_str("{http: {}, rise: 2, fall: 4}").unwrap();
-        let check = ProbeCheck::new(check, &schema::Upstream::default(), "api.internal");
+        let check = ProbeCheck::new(check, &schema::UpstreamSettings::default(), "api.internal");
         assert!(check.check(&serve("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")).await.is_ok());
         let error = check.check(&serve("HTTP/1.1 500 No\r\n\r\n")).await.unwrap_err();
         assert!(error.to_string().contains("status 500, expected 200-299"), "{error}");

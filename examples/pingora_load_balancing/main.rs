@@ -12,7 +12,7 @@ use std::error::Error;
 use std::net::TcpListener;
 
 use pingora_load_balancing::{Backends, LoadBalancer};
-use weir::config::schema::{Balance, HealthCheck, TcpCheck, Upstream};
+use weir::config::schema::{Balance, HealthCheck, TcpCheck, UpstreamSettings};
 
 use discovery::Discovery;
 use health_check::ProbeCheck;
@@ -36,7 +36,8 @@ async fn run() -> Result<BTreeMap<String, usize>, Box<dyn Error>> {
         "- {{address: '{heavy}', weight: 2}}\n- {{address: '{light}', weight: 1}}\n- {{address: '{refused}'}}\n"
     );
     std::fs::write(folder.path().join("backends.yaml"), list)?;
-    let upstream: Upstream = serde_yaml::from_str("{balance: weighted_round_robin, discover: {file: backends.yaml}}")?;
+    let upstream: UpstreamSettings =
+        serde_yaml::from_str("{balance: weighted_round_robin, discover: {file: backends.yaml}}")?;
 
     let discovery = Discovery::of(&upstream, folder.path()).ok_or("the upstream has no `discover`")?;
     let mut backends = Backends::new(discovery);

@@ -62,7 +62,7 @@ impl BackendIter for Picks {
     fn next(&mut self) -> Option<&Backend> {
         self.left = self.left.checked_sub(1)?;
         let picked = self.selection.balancer.pick(&self.tried, clock::now_ms(), self.key)?;
-        self.tried.add(picked.guard.vitals());
+        self.tried.add(picked.guard.backend());
         self.selection.backends.get(picked.index)
     }
 }

@@ -18,20 +18,20 @@ use super::backoff::FailureKind;
 use super::http::{Http, LastRefusal};
 use super::storage;
 use crate::config::schema::AcmeChallenge;
-use crate::tls::{AcmeCerts, Certificate, Challenges, Issuer, Pending};
+use crate::tls::{AcmeCerts, Certificate, Challenges, Issuer, PendingChallenge};
 
 /// How long a server may take to see that a name leads here, and then to issue.
-const PATIENCE: RetryPolicy =
+const ORDER_TIMEOUT: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(100)).backoff(1.5).timeout(Duration::from_secs(60));
 
 /// Why there is no certificate.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct IssuanceFailure {
     pub(super) trouble: FailureKind,
     pub(super) error: String,
 }
 
-impl Failure {
+impl IssuanceFailure {
     pub(super) fn local(what: &str, error: &io::Error) -> Self {
         Self { trouble: FailureKind::Local, error: format!("{what}: {error}") }
     }
@@ -45,7 +45,7 @@ impl Failure {
 ///
 /// # Errors
 /// There is none, for now.
-pub(super) async fn obtain(managed: &AcmeCerts, challenges: &Arc<Challenges>) -> Result<Vec<u8>, Failure> {
+pub(super) async fn obtain(managed: &AcmeCerts, challenges: &Arc<Challenges>) -> Result<Vec<u8>, IssuanceFailure> {
     let last = LastRefusal::default();
     let dialogue = Dialogue { managed, challenges, last: Arc::clone(&last) };
     let judge = |error: OrderError| match error {
@@ -59,7 +59,7 @@ pub(super) async fn obtain(managed: &AcmeCerts, challenges: &Arc<Challenges>) ->
     {
         let (issuer, id) = (Arc::clone(&managed.issuer), account.id().to_owned());
         let dropped = blocking(move || storage::drop_account(&issuer, &id)).await;
-        dropped.map_err(|error| Failure::local("the account cannot be put away", &error))?;
+        dropped.map_err(|error| IssuanceFailure::local("the account cannot be put away", &error))?;
     }
     result.map_err(judge)
 }
@@ -81,8 +81,8 @@ pub(super) async fn advice(
     managed: &AcmeCerts,
     challenges: &Arc<Challenges>,
     certificate: &Certificate,
-) -> Result<Advice, Failure> {
-    let unknown = || Failure::refused("the certificate does not say whose it is");
+) -> Result<Advice, IssuanceFailure> {
+    let unknown = || IssuanceFailure::refused("the certificate does not say whose it is");
     let (authority, serial) = certificate.issued_as().ok_or_else(unknown)?;
     let last = LastRefusal::default();
     let dialogue = Dialogue { managed, challenges, last: Arc::clone(&last) };
@@ -101,12 +101,12 @@ pub(super) async fn advice(
 
 /// What an order ends early with: on our side, or on the server's.
 enum OrderError {
-    Here(Failure),
+    Here(IssuanceFailure),
     There(Error),
 }
 
-impl From<Failure> for OrderError {
-    fn from(failure: Failure) -> Self {
+impl From<IssuanceFailure> for OrderError {
+    fn from(failure: IssuanceFailure) -> Self {
         Self::Here(failure)
     }
 }
@@ -123,7 +123,7 @@ const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
 const SERVER_INTERNAL: &str = "urn:ietf:params:acme:error:serverInternal";
 
-fn judged(error: &Error, last: &LastRefusal, issuer: &Issuer) -> Failure {
+fn judged(error: &Error, last: &LastRefusal, issuer: &Issuer) -> IssuanceFailure {
     let refusal = *last.lock();
     let trouble = match (error, refusal) {
         (_, Some(refusal)) if refusal.limited || refusal.wait.is_some() => FailureKind::Limited(refusal.wait),
@@ -138,7 +138,7 @@ fn judged(error: &Error, last: &LastRefusal, issuer: &Issuer) -> Failure {
     };
     let error = with_causes(error);
     let error = if trouble == FailureKind::Unreachable { at_directory(&error, issuer) } else { error };
-    Failure { trouble, error }
+    IssuanceFailure { trouble, error }
 }
 
 /// Who it is that cannot be reached, and what to do where nobody vouches for it.
@@ -174,7 +174,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// A challenge that is answered until this is dropped. Its file is removed on a thread that may block: orders run on the
 /// control thread.
-struct Answered(Option<Pending>);
+struct Answered(Option<PendingChallenge>);
 
 impl Drop for Answered {
     fn drop(&mut self) {
@@ -208,7 +208,7 @@ impl Dialogue<'_> {
         let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
         // Answered until the server has seen it.
         let pending = self.prove(&mut order).await?;
-        let ready = order.poll_ready(&PATIENCE).await;
+        let ready = order.poll_ready(&ORDER_TIMEOUT).await;
         drop(pending);
         match ready {
             Ok(OrderStatus::Ready) => {}
@@ -218,7 +218,7 @@ impl Dialogue<'_> {
         }
         let (key, request) = request(&self.managed.name)?;
         order.finalize_csr(&request).await?;
-        let chain = order.poll_certificate(&PATIENCE).await?;
+        let chain = order.poll_certificate(&ORDER_TIMEOUT).await?;
         Ok(format!("{key}{chain}").into_bytes())
     }
 
@@ -226,7 +226,7 @@ impl Dialogue<'_> {
     async fn account(&self) -> Result<(instant_acme::Account, Option<AccountCredentials>), OrderError> {
         let issuer = Arc::clone(&self.managed.issuer);
         let kept = blocking(move || Ok((storage::take_account(&issuer)?, storage::account(&issuer)?))).await;
-        let (_lock, kept) = kept.map_err(|error| Failure::local("the account cannot be read", &error))?;
+        let (_lock, kept) = kept.map_err(|error| IssuanceFailure::local("the account cannot be read", &error))?;
         let issuer = &self.managed.issuer;
         if let Some(kept) = kept {
             // The builder takes them; they are written again only where something changes.
@@ -243,9 +243,9 @@ impl Dialogue<'_> {
         Ok((account, None))
     }
 
-    fn builder(&self) -> Result<instant_acme::AccountBuilder, Failure> {
+    fn builder(&self) -> Result<instant_acme::AccountBuilder, IssuanceFailure> {
         let http = Http::new(self.managed.issuer.authorities.as_deref(), Arc::clone(&self.last));
-        let http = http.map_err(|error| Failure { trouble: FailureKind::Local, error })?;
+        let http = http.map_err(|error| IssuanceFailure { trouble: FailureKind::Local, error })?;
         Ok(instant_acme::Account::builder_with_http(Box::new(http)))
     }
 
@@ -258,7 +258,7 @@ impl Dialogue<'_> {
             match authorization.status {
                 AuthorizationStatus::Valid => {}
                 AuthorizationStatus::Pending => pending.push(self.answer(&mut authorization).await?),
-                status => return Err(Failure::refused(format!("the authorization is {status:?}")).into()),
+                status => return Err(IssuanceFailure::refused(format!("the authorization is {status:?}")).into()),
             }
         }
         Ok(pending)
@@ -267,7 +267,7 @@ impl Dialogue<'_> {
     async fn answer<'a>(&self, authorization: &'a mut AuthorizationHandle<'a>) -> Result<Answered, OrderError> {
         let (kind, what) = self.wanted();
         let Some(mut challenge) = authorization.challenge(kind) else {
-            return Err(Failure::refused(format!("the server has no challenge {what} for this name")).into());
+            return Err(IssuanceFailure::refused(format!("the server has no challenge {what} for this name")).into());
         };
         let key = match self.managed.challenge {
             AcmeChallenge::Http01 => challenge.token.clone(),
@@ -276,7 +276,7 @@ impl Dialogue<'_> {
         let (challenges, kind) = (Arc::clone(self.challenges), self.managed.challenge);
         let answer = challenge.key_authorization().as_str().to_owned();
         let pending = blocking(move || challenges.answer(kind, &key, &answer)).await;
-        let pending = pending.map_err(|error| Failure::local("the challenge cannot be answered", &error))?;
+        let pending = pending.map_err(|error| IssuanceFailure::local("the challenge cannot be answered", &error))?;
         let pending = Answered(Some(pending));
         challenge.set_ready().await?;
         Ok(pending)
@@ -290,20 +290,20 @@ impl Dialogue<'_> {
     }
 
     /// What the server did not like, if it says so: it stands at the challenge.
-    async fn why_not(&self, order: &mut Order) -> Option<Failure> {
+    async fn why_not(&self, order: &mut Order) -> Option<IssuanceFailure> {
         let mut authorizations = order.authorizations();
         while let Some(Ok(mut authorization)) = authorizations.next().await {
             let Ok(state) = authorization.refresh().await else { continue };
             if let Some(problem) = state.challenges.iter().find_map(|challenge| challenge.error.as_ref()) {
-                return Some(Failure::refused(problem.to_string()));
+                return Some(IssuanceFailure::refused(problem.to_string()));
             }
         }
         None
     }
 }
 
-fn unsaid() -> Failure {
-    Failure::refused("the server refused the order and does not say why")
+fn unsaid() -> IssuanceFailure {
+    IssuanceFailure::refused("the server refused the order and does not say why")
 }
 
 /// Where the server may write to, as it wants it (RFC 8555 section 7.1.2).
@@ -311,14 +311,14 @@ fn contact(issuer: &Issuer) -> Option<String> {
     issuer.email.as_ref().map(|email| format!("mailto:{email}"))
 }
 
-async fn keep(issuer: &Arc<Issuer>, credentials: AccountCredentials) -> Result<(), Failure> {
+async fn keep(issuer: &Arc<Issuer>, credentials: AccountCredentials) -> Result<(), IssuanceFailure> {
     let (issuer, account) = (Arc::clone(issuer), storage::Account { email: issuer.email.clone(), credentials });
     let kept = blocking(move || storage::keep_account(&issuer, &account)).await;
-    kept.map_err(|error| Failure::local("the account cannot be kept", &error))
+    kept.map_err(|error| IssuanceFailure::local("the account cannot be kept", &error))
 }
 
 /// A new key, PEM, and the request for a certificate for it.
-fn request(name: &str) -> Result<(String, Vec<u8>), Failure> {
+fn request(name: &str) -> Result<(String, Vec<u8>), IssuanceFailure> {
     let made = || {
         let mut params = CertificateParams::new([name.to_owned()])?;
         params.distinguished_name = DistinguishedName::new();
@@ -326,13 +326,16 @@ fn request(name: &str) -> Result<(String, Vec<u8>), Failure> {
         let request = params.serialize_request(&key)?.der().to_vec();
         Ok::<_, rcgen::Error>((key.serialize_pem(), request))
     };
-    made().map_err(|error| Failure { trouble: FailureKind::Local, error: format!("no key could be made: {error}") })
+    made().map_err(|error| IssuanceFailure {
+        trouble: FailureKind::Local,
+        error: format!("no key could be made: {error}"),
+    })
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use super::super::http::Refusal;
+    use super::super::http::RetryAfter;
     use super::*;
 
     #[test]
@@ -355,7 +358,7 @@ mod tests {
         ] {
             assert_eq!(weighed(kind, None), trouble, "{kind}");
         }
-        let busy = Some(Refusal { limited: false, wait: Some(60) });
+        let busy = Some(RetryAfter { limited: false, wait: Some(60) });
         assert_eq!(weighed("serverInternal", busy), FailureKind::Limited(Some(60)));
     }
 }

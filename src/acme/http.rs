@@ -26,7 +26,7 @@ const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 /// How a server said that it cannot be asked now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct RetryAfter {
     /// Whether it is this client that asks too much; else nobody is served.
     pub(super) limited: bool,
     /// For how many seconds it wants to be left alone.
@@ -34,7 +34,7 @@ pub(super) struct Refusal {
 }
 
 /// The last of an order's answers, if it was one.
-pub(super) type LastRefusal = Arc<Mutex<Option<Refusal>>>;
+pub(super) type LastRefusal = Arc<Mutex<Option<RetryAfter>>>;
 
 /// What speaks to a server, for one order.
 pub(super) struct Http {
@@ -91,7 +91,7 @@ impl HttpClient for Http {
 }
 
 /// RFC 8555 section 6.6, RFC 9110 section 10.2.3.
-fn refusal(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Option<Refusal> {
+fn refusal(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Option<RetryAfter> {
     let limited = status == StatusCode::TOO_MANY_REQUESTS;
     if !limited && status != StatusCode::SERVICE_UNAVAILABLE {
         return None;
@@ -99,7 +99,7 @@ fn refusal(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Option<R
     let text = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::trim);
     let date = |text: &str| Some(httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?.as_secs() + 1);
     let seconds = |text: &str| text.parse::<u64>().ok().or_else(|| date(text));
-    Some(Refusal { limited, wait: text.and_then(seconds).and_then(|seconds| i64::try_from(seconds).ok()) })
+    Some(RetryAfter { limited, wait: text.and_then(seconds).and_then(|seconds| i64::try_from(seconds).ok()) })
 }
 
 #[cfg(test)]
@@ -115,9 +115,9 @@ mod tests {
             headers.insert(RETRY_AFTER, text.parse().unwrap());
             refusal(StatusCode::from_u16(status).unwrap(), &headers, now)
         };
-        assert_eq!(of(429, "120"), Some(Refusal { limited: true, wait: Some(120) }));
-        assert_eq!(of(503, "Mon, 01 Jan 2024 00:01:00 GMT"), Some(Refusal { limited: false, wait: Some(61) }));
-        assert_eq!(of(503, "Sun, 31 Dec 2023 00:00:00 GMT"), Some(Refusal { limited: false, wait: None }));
+        assert_eq!(of(429, "120"), Some(RetryAfter { limited: true, wait: Some(120) }));
+        assert_eq!(of(503, "Mon, 01 Jan 2024 00:01:00 GMT"), Some(RetryAfter { limited: false, wait: Some(61) }));
+        assert_eq!(of(503, "Sun, 31 Dec 2023 00:00:00 GMT"), Some(RetryAfter { limited: false, wait: None }));
         assert_eq!(of(429, "soon").unwrap().wait, None);
         assert_eq!((of(200, "1"), of(400, "1")), (None, None), "polling is not refusing");
     }

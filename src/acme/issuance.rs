@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::backoff::{FailureKind, Term};
-use super::client::{self, Failure, blocking};
-use super::schedule::{Ended, Standing};
+use super::client::{self, IssuanceFailure, blocking};
+use super::schedule::{NameState, OrderOutcome};
 use super::storage;
 use crate::tls::{AcmeCerts, CertStore, Certificate};
 
@@ -23,9 +23,14 @@ pub(super) enum IssuanceOutcome {
 }
 
 /// One order, unless another process has it in work or has just done it.
-pub(super) async fn attempt(store: Arc<CertStore>, managed: AcmeCerts, standing: Standing) -> (Ended, IssuanceOutcome) {
-    let failed = |failure: Failure| (Ended::Failed(failure.trouble, failure.error), IssuanceOutcome::Untouched);
-    let local = |error| failed(Failure::local("nothing can be kept in the state directory", &error));
+pub(super) async fn attempt(
+    store: Arc<CertStore>,
+    managed: AcmeCerts,
+    standing: NameState,
+) -> (OrderOutcome, IssuanceOutcome) {
+    let failed =
+        |failure: IssuanceFailure| (OrderOutcome::Failed(failure.trouble, failure.error), IssuanceOutcome::Untouched);
+    let local = |error| failed(IssuanceFailure::local("nothing can be kept in the state directory", &error));
     let same = managed.clone();
     let taken = blocking(move || {
         let Some(lock) = storage::take(&same)? else { return Ok(None) };
@@ -34,13 +39,13 @@ pub(super) async fn attempt(store: Arc<CertStore>, managed: AcmeCerts, standing:
     });
     let (_lock, kept, theirs) = match taken.await {
         Ok(Some(taken)) => taken,
-        Ok(None) => return (Ended::Busy, IssuanceOutcome::Untouched),
+        Ok(None) => return (OrderOutcome::Busy, IssuanceOutcome::Untouched),
         Err(error) => return local(error),
     };
     // What was brought forward here, by a reload, is older than that: ours counts.
     let latest = if theirs.last > standing.tries.last { theirs } else { standing.tries.clone() };
     if standing.as_kept(kept, latest.clone()).due() > now() {
-        return (Ended::Stands(kept, latest), IssuanceOutcome::Untouched);
+        return (OrderOutcome::Stands(kept, latest), IssuanceOutcome::Untouched);
     }
     // What is issued counts with the server whether it can be kept or not.
     let issuer = Arc::clone(&managed.issuer);
@@ -48,19 +53,19 @@ pub(super) async fn attempt(store: Arc<CertStore>, managed: AcmeCerts, standing:
         return local(error);
     }
     let obtained = tokio::time::timeout(MAX_ISSUANCE_TIME, client::obtain(&managed, store.challenges())).await;
-    let late = || Failure { trouble: FailureKind::Unreachable, error: "the order took too long".to_owned() };
+    let late = || IssuanceFailure { trouble: FailureKind::Unreachable, error: "the order took too long".to_owned() };
     match obtained.unwrap_or_else(|_| Err(late())) {
         Ok(pem) => match blocking(move || Ok(put(&store, &managed, pem))).await {
             Ok(put) => put,
-            Err(error) => failed(Failure::local("it cannot be kept", &error)),
+            Err(error) => failed(IssuanceFailure::local("it cannot be kept", &error)),
         },
         Err(failure) => failed(failure),
     }
 }
 
 /// Keeps what was issued, and serves it; also where it cannot be kept.
-fn put(store: &CertStore, managed: &AcmeCerts, pem: Vec<u8>) -> (Ended, IssuanceOutcome) {
-    let refused = |what| (Ended::Failed(FailureKind::Refused, what), IssuanceOutcome::Untouched);
+fn put(store: &CertStore, managed: &AcmeCerts, pem: Vec<u8>) -> (OrderOutcome, IssuanceOutcome) {
+    let refused = |what| (OrderOutcome::Failed(FailureKind::Refused, what), IssuanceOutcome::Untouched);
     let certificate = match managed.parse(&pem) {
         Ok(certificate) if certificate.not_after() > now() => certificate,
         Ok(_) => return refused("what the server issued has expired already".to_owned()),
@@ -76,7 +81,7 @@ fn put(store: &CertStore, managed: &AcmeCerts, pem: Vec<u8>) -> (Ended, Issuance
     };
     let term = term(&certificate);
     store.put(managed, certificate);
-    (Ended::Issued(term), fate)
+    (OrderOutcome::Issued(term), fate)
 }
 
 /// What a server wants of the certificate that is kept: which it is, the window in which it is to be renewed; and for how

@@ -14,15 +14,15 @@ use tokio::sync::Semaphore;
 use super::backoff::{self, FailureKind};
 use super::issuance::{IssuanceOutcome, ask, attempt, now, term};
 use super::pending_writes::{self, PendingWrites};
-use super::schedule::{Ended, Schedule, Tries};
-use super::status::Status;
+use super::schedule::{OrderOutcome, Schedule, Tries};
+use super::status::AcmeStatus;
 use super::storage;
 use crate::config::Disk;
-use crate::config::file_watch::{Stamp, stamp};
+use crate::config::file_watch::{FileStamp, stamp};
 use crate::telemetry::Metrics;
 use crate::telemetry::acme::OrderResult;
 use crate::telemetry::meters::CertificateMeters;
-use crate::tls::{AcmeCerts, CertStore, Unusable, sweep};
+use crate::tls::{AcmeCerts, CertStore, Unusable, remove_stale};
 
 /// How often it looks.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,13 +46,13 @@ struct Inner {
     managed: Arc<[AcmeCerts]>,
     schedule: Schedule,
     /// What was last seen of each file.
-    seen: BTreeMap<PathBuf, Stamp>,
-    unkept: PendingWrites,
-    meters: Meters,
+    seen: BTreeMap<PathBuf, FileStamp>,
+    pending_writes: PendingWrites,
+    meters: CertificateMetersByName,
 }
 
 /// By name.
-type Meters = BTreeMap<Arc<str>, Arc<CertificateMeters>>;
+type CertificateMetersByName = BTreeMap<Arc<str>, Arc<CertificateMeters>>;
 
 impl AcmeManager {
     /// For the certificates of this store.
@@ -70,7 +70,7 @@ impl AcmeManager {
         loop {
             let same = Arc::clone(&self);
             let turn = move || {
-                same.look();
+                same.discover();
                 same.write_again();
             };
             if tokio::task::spawn_blocking(turn).await.is_err() {
@@ -83,16 +83,16 @@ impl AcmeManager {
     }
 
     /// All names, in their order; of one that is new nothing is known yet.
-    pub fn status(&self) -> Vec<Status> {
+    pub fn status(&self) -> Vec<AcmeStatus> {
         let wanted = self.store.managed();
         let inner = self.lock();
-        let status = |managed: &AcmeCerts| Status::of(&managed.name, inner.schedule.of(&managed.name));
+        let status = |managed: &AcmeCerts| AcmeStatus::of(&managed.name, inner.schedule.of(&managed.name));
         wanted.iter().map(status).collect()
     }
 
     /// Takes up what is new in the configuration and on disk. It reads files without the lock, which the control thread takes
     /// too. One at a time.
-    fn look(&self) {
+    fn discover(&self) {
         self.adopt(&self.store.managed());
         let managed = Arc::clone(&self.lock().managed);
         let disk = Disk::default();
@@ -124,13 +124,15 @@ impl AcmeManager {
         }
         self.lock().adopt(wanted, tries, meters);
         let folder = wanted.first().and_then(|each| Some(each.issuer.folder.parent()?.join("challenges")));
-        if let Some(Err(error)) = folder.filter(|folder| folder.exists()).map(|folder| sweep(&folder, STALE_AFTER)) {
+        if let Some(Err(error)) =
+            folder.filter(|folder| folder.exists()).map(|folder| remove_stale(&folder, STALE_AFTER))
+        {
             tracing::warn!(%error, "old challenges could not be removed");
         }
     }
 
     /// Puts in what is kept of a name. `seen`: what the file was like before it is read.
-    fn take_up(&self, managed: &AcmeCerts, seen: Stamp) {
+    fn take_up(&self, managed: &AcmeCerts, seen: FileStamp) {
         let kept = managed.read();
         match &kept {
             Ok(_) => {}
@@ -147,7 +149,7 @@ impl AcmeManager {
             // An order has ended meanwhile: the file is looked at again.
             return;
         }
-        let newest = inner.unkept.newest(managed, kept);
+        let newest = inner.pending_writes.newest(managed, kept);
         inner.schedule.hold(&managed.name, newest.as_ref().map(term));
         let Some(certificate) = newest.filter(|_| !failed) else { return };
         inner.show_failures(&managed.name);
@@ -170,13 +172,13 @@ impl AcmeManager {
     fn write_again(&self) {
         let managed = Arc::clone(&self.lock().managed);
         for each in managed.iter() {
-            let Some(pem) = self.lock().unkept.of(each) else { continue };
+            let Some(pem) = self.lock().pending_writes.of(each) else { continue };
             let Ok(Some(())) = pending_writes::write(each, &pem) else { continue };
             tracing::info!(certificate = &*each.label, "what was issued is written now");
             let mut inner = self.lock();
             // Unless there is another by now.
-            if inner.unkept.of(each).is_some_and(|now| Arc::ptr_eq(&now, &pem)) {
-                inner.unkept.remove(each);
+            if inner.pending_writes.of(each).is_some_and(|now| Arc::ptr_eq(&now, &pem)) {
+                inner.pending_writes.remove(each);
             }
             let tries = inner.schedule.of(&each.name).map(|standing| standing.tries.clone());
             drop(inner);
@@ -196,7 +198,10 @@ impl AcmeManager {
                 let _slot = slot;
                 let order = tokio::spawn(attempt(Arc::clone(&same.store), managed.clone(), standing));
                 let broken = |_| {
-                    (Ended::Failed(FailureKind::Local, "the order broke off".to_owned()), IssuanceOutcome::Untouched)
+                    (
+                        OrderOutcome::Failed(FailureKind::Local, "the order broke off".to_owned()),
+                        IssuanceOutcome::Untouched,
+                    )
                 };
                 let (ended, fate) = order.await.unwrap_or_else(broken);
                 let _ = tokio::task::spawn_blocking(move || same.note(&managed, ended, fate)).await;
@@ -217,33 +222,33 @@ impl AcmeManager {
                 let _slot = slot;
                 let Some((advice, wait)) = ask(&same.store, &managed).await else { return };
                 let again = now().saturating_add(backoff::until_asked(wait));
-                same.lock().schedule.advise(&managed.name, again, advice, chance());
+                same.lock().schedule.advise(&managed.name, again, advice, random());
             });
         }
     }
 
     /// Takes note of how an order ended, and what became of the file.
-    fn note(&self, managed: &AcmeCerts, ended: Ended, fate: IssuanceOutcome) {
+    fn note(&self, managed: &AcmeCerts, ended: OrderOutcome, fate: IssuanceOutcome) {
         let mut inner = self.lock();
         inner.note(managed, fate);
         let meters = inner.meters.get(&managed.name).cloned();
         let count = |result| meters.iter().for_each(|meters| meters.orders().count(result));
         let certificate = &*managed.label;
         match &ended {
-            Ended::Issued(_) => {
+            OrderOutcome::Issued(_) => {
                 count(OrderResult::Issued);
                 tracing::info!(certificate, "issued");
             }
-            Ended::Failed(trouble, error) => {
+            OrderOutcome::Failed(trouble, error) => {
                 count(trouble.into());
                 let serves = inner.schedule.of(&managed.name).is_some_and(|standing| standing.held.is_some());
                 let rest = if serves { "what is served goes on" } else { "until there is one its handshakes end" };
                 tracing::warn!(certificate, error, "no certificate could be had; {rest}");
             }
-            Ended::Stands(..) | Ended::Busy => {}
+            OrderOutcome::Stands(..) | OrderOutcome::Busy => {}
         }
-        let keeps = matches!(ended, Ended::Issued(_) | Ended::Failed(..));
-        inner.schedule.ended(&managed.name, ended, now(), chance());
+        let keeps = matches!(ended, OrderOutcome::Issued(_) | OrderOutcome::Failed(..));
+        inner.schedule.ended(&managed.name, ended, now(), random());
         inner.show_failures(&managed.name);
         let Some(tries) = inner.schedule.of(&managed.name).map(|standing| standing.tries.clone()) else { return };
         drop(inner);
@@ -259,22 +264,22 @@ impl AcmeManager {
 
 impl Inner {
     /// Goes by this configuration. `tries`: how the orders of names went that are new.
-    fn adopt(&mut self, wanted: &Arc<[AcmeCerts]>, tries: Vec<(Arc<str>, Tries)>, meters: Meters) {
+    fn adopt(&mut self, wanted: &Arc<[AcmeCerts]>, tries: Vec<(Arc<str>, Tries)>, meters: CertificateMetersByName) {
         self.managed = Arc::clone(wanted);
         self.schedule.want(&wanted.iter().map(|each| Arc::clone(&each.name)).collect::<Vec<_>>());
         self.schedule.reloaded(now());
         // The store has prepared anew: what it has not seen is put in again.
         self.seen.clear();
-        self.unkept.want(wanted);
+        self.pending_writes.want(wanted);
         self.meters = meters;
-        tries.into_iter().for_each(|(name, tries)| self.schedule.found(&name, tries));
+        tries.into_iter().for_each(|(name, tries)| self.schedule.restore(&name, tries));
     }
 
     fn note(&mut self, managed: &AcmeCerts, fate: IssuanceOutcome) {
         match fate {
             IssuanceOutcome::Untouched => return,
-            IssuanceOutcome::Written => self.unkept.remove(managed),
-            IssuanceOutcome::Unwritten(pem) => self.unkept.add(managed, pem),
+            IssuanceOutcome::Written => self.pending_writes.remove(managed),
+            IssuanceOutcome::Unwritten(pem) => self.pending_writes.add(managed, pem),
         }
         // It is looked at again: since then somebody may have taken it away, or put in what was kept before.
         self.seen.insert(managed.file.clone(), Some(Default::default()));
@@ -302,6 +307,6 @@ fn keep(managed: &AcmeCerts, tries: &Tries) {
 }
 
 /// 0 to 1; without randomness nothing is spread.
-fn chance() -> f64 {
+fn random() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }

@@ -23,5 +23,5 @@ mod status;
 mod storage;
 
 pub use manager::AcmeManager;
-pub use status::Status;
+pub use status::AcmeStatus;
 pub use storage::prove;

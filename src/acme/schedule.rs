@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::backoff::{self, FailureKind, Term};
 
 /// How long after a try a reload may bring the next, in seconds.
-const RELOAD: i64 = 60;
+const CONFIG_RELOAD_DELAY: i64 = 60;
 /// How long a name is left to another process that has it in work, in seconds.
-const BUSY: i64 = 2;
+const LOCKED_RETRY_DELAY: i64 = 2;
 /// The shortest time between two certificates of a name, in seconds.
-const SHORTEST: i64 = 5;
+const MIN_DELAY: i64 = 5;
 
 /// How the orders of a name went since the last that went well; kept over restarts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub(super) struct Tries {
 
 /// What is known of a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(super) struct NameState {
     /// What is served.
     pub(super) held: Option<Term>,
     pub(super) tries: Tries,
@@ -48,7 +48,7 @@ pub(super) struct Standing {
 
 /// How an order ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum OrderOutcome {
     /// With a certificate.
     Issued(Term),
     /// Without.
@@ -62,10 +62,10 @@ pub(super) enum Ended {
 /// All names.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
-    names: BTreeMap<Arc<str>, Standing>,
+    names: BTreeMap<Arc<str>, NameState>,
 }
 
-impl Standing {
+impl NameState {
     fn have(&mut self, held: Option<Term>) {
         if self.held != held {
             (self.held, self.advised, self.ask) = (held, None, 0);
@@ -80,7 +80,7 @@ impl Standing {
             (None, _) if tries.failures == 0 => i64::MIN,
             // The server's own word goes before the rest that a new certificate is given.
             (Some(held), Some(advised)) if tries.failures == 0 && advised < held.renewal() => {
-                advised.max(tries.last.saturating_add(RELOAD))
+                advised.max(tries.last.saturating_add(CONFIG_RELOAD_DELAY))
             }
             (held, advised) => held.map_or(i64::MIN, Term::renewal).min(advised.unwrap_or(i64::MAX)).max(tries.next),
         }
@@ -103,7 +103,7 @@ impl Tries {
 
     /// After one that went well: a certificate that is past two thirds when it comes is not replaced at once, for ever.
     fn went_well(term: Term, now: i64) -> Self {
-        Self { last: now, next: now.saturating_add((term.left(now) / 2).max(SHORTEST)), ..Self::default() }
+        Self { last: now, next: now.saturating_add((term.left(now) / 2).max(MIN_DELAY)), ..Self::default() }
     }
 }
 
@@ -117,12 +117,12 @@ impl Schedule {
     }
 
     /// What is known of a name.
-    pub(super) fn of(&self, name: &str) -> Option<&Standing> {
+    pub(super) fn of(&self, name: &str) -> Option<&NameState> {
         self.names.get(name)
     }
 
     /// What was found on disk of a name that is new.
-    pub(super) fn found(&mut self, name: &str, tries: Tries) {
+    pub(super) fn restore(&mut self, name: &str, tries: Tries) {
         if let Some(standing) = self.names.get_mut(name) {
             standing.tries = tries;
         }
@@ -140,7 +140,7 @@ impl Schedule {
 
     /// The names of which the server is to be asked when it wants them to be renewed.
     pub(super) fn to_ask(&self, now: i64) -> Vec<Arc<str>> {
-        let due = |standing: &Standing| !standing.running && standing.held.is_some() && standing.ask <= now;
+        let due = |standing: &NameState| !standing.running && standing.held.is_some() && standing.ask <= now;
         self.names.iter().filter(|(_, standing)| due(standing)).map(|(name, _)| Arc::clone(name)).collect()
     }
 
@@ -159,7 +159,7 @@ impl Schedule {
 
     /// The names that are due for an order, the most urgent first.
     pub(super) fn due(&self, now: i64) -> Vec<Arc<str>> {
-        let due = |standing: &Standing| standing.due().max(standing.busy);
+        let due = |standing: &NameState| standing.due().max(standing.busy);
         let mut names: Vec<_> = self.names.iter().filter(|(_, each)| !each.running && due(each) <= now).collect();
         names.sort_by_key(|(_, standing)| standing.held.map(|held| held.not_after));
         names.into_iter().map(|(name, _)| Arc::clone(name)).collect()
@@ -173,23 +173,23 @@ impl Schedule {
     }
 
     /// It has ended.
-    pub(super) fn ended(&mut self, name: &str, ended: Ended, now: i64, chance: f64) {
+    pub(super) fn ended(&mut self, name: &str, ended: OrderOutcome, now: i64, chance: f64) {
         let Some(standing) = self.names.get_mut(name) else { return };
         standing.running = false;
         match ended {
-            Ended::Issued(term) => {
+            OrderOutcome::Issued(term) => {
                 standing.tries = Tries::went_well(term, now);
                 standing.have(Some(term));
             }
-            Ended::Failed(trouble, error) => {
+            OrderOutcome::Failed(trouble, error) => {
                 let left = standing.held.map_or(0, |held| held.left(now));
                 standing.tries = standing.tries.failed(trouble, error, now, left, chance);
             }
-            Ended::Stands(held, tries) => {
+            OrderOutcome::Stands(held, tries) => {
                 standing.have(held);
                 standing.tries = tries;
             }
-            Ended::Busy => standing.busy = now.saturating_add(BUSY),
+            OrderOutcome::Busy => standing.busy = now.saturating_add(LOCKED_RETRY_DELAY),
         }
     }
 
@@ -198,7 +198,7 @@ impl Schedule {
     pub(super) fn reloaded(&mut self, now: i64) {
         for tries in self.names.values_mut().map(|standing| &mut standing.tries) {
             if tries.failures > 0 && !tries.limited {
-                tries.next = tries.next.min(now.max(tries.last.saturating_add(RELOAD)));
+                tries.next = tries.next.min(now.max(tries.last.saturating_add(CONFIG_RELOAD_DELAY)));
             }
         }
     }

@@ -26,7 +26,7 @@ fn pass(
     schedule: &mut Schedule,
     from: i64,
     until: i64,
-    mut server: impl FnMut(&str, i64) -> Ended,
+    mut server: impl FnMut(&str, i64) -> OrderOutcome,
 ) -> Vec<(String, i64)> {
     let mut orders = Vec::new();
     let mut now = from;
@@ -45,7 +45,7 @@ fn pass(
 #[test]
 fn what_is_new_is_ordered_at_once_and_renewed_at_two_thirds() {
     let mut schedule = schedule(&["a"]);
-    let orders = pass(&mut schedule, 0, 10, |_, now| Ended::Issued(ninety_days(now)));
+    let orders = pass(&mut schedule, 0, 10, |_, now| OrderOutcome::Issued(ninety_days(now)));
     assert_eq!(orders, [("a".to_owned(), 0)]);
     assert_eq!((due(&schedule, 60 * DAY - 1), due(&schedule, 60 * DAY)), (vec![], vec!["a".to_owned()]));
 }
@@ -54,8 +54,8 @@ fn what_is_new_is_ordered_at_once_and_renewed_at_two_thirds() {
 fn a_server_that_is_down_for_an_hour_is_asked_seldom_and_soon_after() {
     let mut schedule = schedule(&["a"]);
     let down = |_: &str, now| match now {
-        ..HOUR => Ended::Failed(FailureKind::Unreachable, "down".into()),
-        _ => Ended::Issued(ninety_days(now)),
+        ..HOUR => OrderOutcome::Failed(FailureKind::Unreachable, "down".into()),
+        _ => OrderOutcome::Issued(ninety_days(now)),
     };
     let orders = pass(&mut schedule, 0, 2 * HOUR, down);
     let last = orders.last().unwrap().1;
@@ -69,7 +69,7 @@ fn a_server_that_is_down_while_renewing_leaves_what_is_held() {
     let mut schedule = schedule(&["a"]);
     schedule.hold("a", Some(ninety_days(0)));
     let from = 60 * DAY;
-    let down = |_: &str, _| Ended::Failed(FailureKind::Unreachable, "down".into());
+    let down = |_: &str, _| OrderOutcome::Failed(FailureKind::Unreachable, "down".into());
     pass(&mut schedule, from, from + HOUR, down);
     let standing = schedule.of("a").unwrap();
     assert_eq!(standing.held, Some(ninety_days(0)));
@@ -80,8 +80,8 @@ fn a_server_that_is_down_while_renewing_leaves_what_is_held() {
 fn a_rate_limited_name_waits_as_long_as_it_is_told_and_the_others_do_not() {
     let mut schedule = schedule(&["a", "b"]);
     let limited = |name: &str, now| match name {
-        "a" if now < 5 * HOUR => Ended::Failed(FailureKind::Limited(Some(5 * HOUR - now)), "too many".into()),
-        _ => Ended::Issued(ninety_days(now)),
+        "a" if now < 5 * HOUR => OrderOutcome::Failed(FailureKind::Limited(Some(5 * HOUR - now)), "too many".into()),
+        _ => OrderOutcome::Issued(ninety_days(now)),
     };
     let orders = pass(&mut schedule, 0, 6 * HOUR, limited);
     let of = |name| orders.iter().filter(|(each, _)| each == name).map(|(_, at)| *at).collect::<Vec<_>>();
@@ -95,9 +95,9 @@ fn a_reload_brings_a_refused_name_forward_but_no_limited_one() {
     let mut schedule = schedule(&["a", "b"]);
     let (refused, limited) = (FailureKind::Refused, FailureKind::Limited(Some(DAY)));
     for _ in 0..8 {
-        schedule.ended("a", Ended::Failed(refused, "no".into()), 1_000, 1.0);
+        schedule.ended("a", OrderOutcome::Failed(refused, "no".into()), 1_000, 1.0);
     }
-    schedule.ended("b", Ended::Failed(limited, "no".into()), 1_000, 1.0);
+    schedule.ended("b", OrderOutcome::Failed(limited, "no".into()), 1_000, 1.0);
     schedule.reloaded(1_010);
     assert_eq!((due(&schedule, 1_059), due(&schedule, 1_060)), (vec![], vec!["a".to_owned()]), "not in a loop");
     schedule.reloaded(2_000);
@@ -107,11 +107,11 @@ fn a_reload_brings_a_refused_name_forward_but_no_limited_one() {
 #[test]
 fn what_is_taken_away_is_ordered_anew_and_what_another_brought_ends_the_failures() {
     let mut schedule = schedule(&["a"]);
-    schedule.ended("a", Ended::Issued(ninety_days(0)), 0, 0.5);
+    schedule.ended("a", OrderOutcome::Issued(ninety_days(0)), 0, 0.5);
     assert!(due(&schedule, 10).is_empty());
     schedule.hold("a", None);
     assert_eq!(due(&schedule, 10), ["a"]);
-    schedule.ended("a", Ended::Failed(FailureKind::Refused, "no".into()), 10, 0.5);
+    schedule.ended("a", OrderOutcome::Failed(FailureKind::Refused, "no".into()), 10, 0.5);
     schedule.hold("a", Some(ninety_days(20)));
     assert_eq!(schedule.of("a").unwrap().tries.failures, 0);
     assert!(due(&schedule, DAY).is_empty());
@@ -121,7 +121,7 @@ fn what_is_taken_away_is_ordered_anew_and_what_another_brought_ends_the_failures
 fn names_that_fail_are_not_forgotten_when_they_are_taken_away() {
     let mut schedule = schedule(&["a"]);
     schedule.hold("a", Some(ninety_days(0)));
-    schedule.ended("a", Ended::Failed(FailureKind::Refused, "no".into()), 61 * DAY, 1.0);
+    schedule.ended("a", OrderOutcome::Failed(FailureKind::Refused, "no".into()), 61 * DAY, 1.0);
     schedule.hold("a", None);
     assert!(due(&schedule, 61 * DAY).is_empty(), "a server that says no is not asked more often for it");
 }
@@ -130,16 +130,16 @@ fn names_that_fail_are_not_forgotten_when_they_are_taken_away() {
 fn a_name_that_another_process_has_in_work_is_looked_at_again() {
     let mut schedule = schedule(&["a"]);
     schedule.started("a");
-    schedule.ended("a", Ended::Busy, 100, 0.5);
+    schedule.ended("a", OrderOutcome::Busy, 100, 0.5);
     assert_eq!((due(&schedule, 101), due(&schedule, 102)), (vec![], vec!["a".to_owned()]));
-    schedule.ended("a", Ended::Stands(Some(ninety_days(100)), Tries::default()), 102, 0.5);
+    schedule.ended("a", OrderOutcome::Stands(Some(ninety_days(100)), Tries::default()), 102, 0.5);
     assert!(due(&schedule, DAY).is_empty());
 }
 
 #[test]
 fn a_certificate_that_comes_old_is_not_replaced_for_ever() {
     let mut schedule = schedule(&["a"]);
-    let old = |now| Ended::Issued(Term { not_before: now - 10 * DAY, not_after: now + HOUR });
+    let old = |now| OrderOutcome::Issued(Term { not_before: now - 10 * DAY, not_after: now + HOUR });
     let orders = pass(&mut schedule, 0, HOUR, |_, now| old(now));
     assert_eq!(orders.len(), 2, "{orders:?}");
 }
@@ -147,13 +147,13 @@ fn a_certificate_that_comes_old_is_not_replaced_for_ever() {
 #[test]
 fn a_certificate_that_the_server_wants_back_is_replaced_at_once_and_not_in_a_loop() {
     let mut schedule = schedule(&["a"]);
-    schedule.ended("a", Ended::Issued(ninety_days(0)), 0, 0.5);
+    schedule.ended("a", OrderOutcome::Issued(ninety_days(0)), 0, 0.5);
     assert_eq!(schedule.to_ask(DAY), ["a".into()]);
     schedule.advise("a", 2 * DAY, Some((ninety_days(0), (DAY - HOUR, DAY - HOUR))), 0.5);
     assert_eq!((schedule.to_ask(DAY).len(), due(&schedule, DAY)), (0, vec!["a".to_owned()]));
-    schedule.ended("a", Ended::Failed(FailureKind::Refused, "no".into()), DAY, 1.0);
+    schedule.ended("a", OrderOutcome::Failed(FailureKind::Refused, "no".into()), DAY, 1.0);
     assert_eq!((due(&schedule, DAY + 59), due(&schedule, DAY + 60)), (vec![], vec!["a".to_owned()]));
-    schedule.ended("a", Ended::Issued(ninety_days(DAY)), DAY + 60, 1.0);
+    schedule.ended("a", OrderOutcome::Issued(ninety_days(DAY)), DAY + 60, 1.0);
     assert!(due(&schedule, 2 * DAY).is_empty(), "it was said of the one before");
     schedule.advise("a", 3 * DAY, Some((ninety_days(0), (DAY, DAY))), 0.5);
     assert!(due(&schedule, 2 * DAY).is_empty(), "and so is an answer that comes late");
@@ -173,11 +173,11 @@ fn an_advice_that_comes_after_two_thirds_changes_nothing() {
 #[test]
 fn names_come_and_go() {
     let mut schedule = schedule(&["a", "b"]);
-    schedule.ended("a", Ended::Issued(ninety_days(0)), 0, 0.5);
+    schedule.ended("a", OrderOutcome::Issued(ninety_days(0)), 0, 0.5);
     schedule.want(&["a".into(), "c".into()]);
     assert_eq!(due(&schedule, 1), ["c"]);
     assert!(schedule.of("b").is_none());
-    schedule.ended("b", Ended::Issued(ninety_days(0)), 0, 0.5);
+    schedule.ended("b", OrderOutcome::Issued(ninety_days(0)), 0, 0.5);
     assert!(schedule.of("b").is_none(), "an order that ends after its name is gone");
 }
 
@@ -195,11 +195,11 @@ proptest! {
             at.push(now);
             schedule.started("a");
             schedule.ended("a", match outcome {
-                0 => Ended::Failed(FailureKind::Unreachable, String::new()),
-                1 => Ended::Failed(FailureKind::Refused, String::new()),
-                2 => Ended::Failed(FailureKind::Limited(Some(1_000)), String::new()),
-                3 => Ended::Failed(FailureKind::Local, String::new()),
-                _ => Ended::Issued(Term { not_before: now, not_after: now + 9 * DAY }),
+                0 => OrderOutcome::Failed(FailureKind::Unreachable, String::new()),
+                1 => OrderOutcome::Failed(FailureKind::Refused, String::new()),
+                2 => OrderOutcome::Failed(FailureKind::Limited(Some(1_000)), String::new()),
+                3 => OrderOutcome::Failed(FailureKind::Local, String::new()),
+                _ => OrderOutcome::Issued(Term { not_before: now, not_after: now + 9 * DAY }),
             }, now, chance);
             let standing = schedule.of("a").unwrap();
             prop_assert!(standing.due() > now);

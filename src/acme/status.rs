@@ -1,12 +1,12 @@
 //! How names and orders stand, for people and for metrics.
 
 use super::backoff::FailureKind;
-use super::schedule::Standing;
+use super::schedule::NameState;
 use crate::telemetry::acme::OrderResult;
 
 /// How a name stands, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
+pub struct AcmeStatus {
     /// The name.
     pub name: String,
     /// `issued`, `pending` while there is none yet, `failing` where the last order failed.
@@ -19,9 +19,9 @@ pub struct Status {
     pub next: Option<i64>,
 }
 
-impl Status {
+impl AcmeStatus {
     /// Of a name; nothing is known yet of one that is new.
-    pub(super) fn of(name: &str, standing: Option<&Standing>) -> Self {
+    pub(super) fn of(name: &str, standing: Option<&NameState>) -> Self {
         let standing = standing.cloned().unwrap_or_default();
         let state = match (standing.held, standing.tries.failures) {
             (_, 1..) => "failing",

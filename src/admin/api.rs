@@ -11,7 +11,7 @@ use crate::clock;
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub struct StatusReply {
     /// The process.
     pub pid: u32,
     /// Weir's version.
@@ -23,22 +23,22 @@ pub struct Status {
     /// Whether the process is on its way out.
     pub draining: bool,
     /// The last reload; null: none since the start.
-    pub last_reload: Option<LastReload>,
+    pub last_reload: Option<LastReloadReply>,
     /// In the order of the configuration.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerReply>,
     /// Those that listeners show, by name.
     #[serde(default)]
-    pub certificates: Vec<Certificate>,
+    pub certificates: Vec<CertificateReply>,
     /// Those that ACME servers issue, by name.
     #[serde(default)]
-    pub acme: Vec<Acme>,
+    pub acme: Vec<AcmeName>,
     /// By name.
-    pub upstreams: Vec<Upstream>,
+    pub upstreams: Vec<UpstreamReply>,
 }
 
 /// What became of the last reload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LastReload {
+pub struct LastReloadReply {
     /// `applied` or `rejected`.
     pub result: String,
     /// When, RFC 3339.
@@ -48,12 +48,12 @@ pub struct LastReload {
     pub changes: Vec<String>,
     /// Why it was rejected.
     #[serde(default)]
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ProblemReply>,
 }
 
 /// A listener.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Listener {
+pub struct ListenerReply {
     /// Its name.
     pub name: String,
     /// Its address; the real port where 0 was asked for.
@@ -66,7 +66,7 @@ pub struct Listener {
 
 /// A certificate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Certificate {
+pub struct CertificateReply {
     /// The path of its file as configured.
     pub name: String,
     /// The names it is for.
@@ -79,7 +79,7 @@ pub struct Certificate {
 
 /// A name whose certificate an ACME server issues.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Acme {
+pub struct AcmeName {
     /// The name.
     pub name: String,
     /// `issued`, `pending` while there is none yet, `failing` where the last order failed.
@@ -94,21 +94,21 @@ pub struct Acme {
 
 /// An upstream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Upstream {
+pub struct UpstreamReply {
     /// Its name.
     pub name: String,
     /// Its balancer.
     pub balance: String,
     /// How looking for backends goes; left out where the configuration names all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub discovery: Option<Discovery>,
+    pub discovery: Option<DiscoveryReply>,
     /// In the order of the configuration, and then those that were found.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<BackendReply>,
 }
 
 /// How looking for an upstream's backends goes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Discovery {
+pub struct DiscoveryReply {
     /// Where it is looked: `dns NAME:PORT`, `srv NAME` or `file PATH`.
     pub source: String,
     /// When a look last went well, RFC 3339; null: never.
@@ -121,7 +121,7 @@ pub struct Discovery {
 
 /// A backend.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Backend {
+pub struct BackendReply {
     /// Its name.
     pub name: String,
     /// Its address as configured.
@@ -146,7 +146,7 @@ fn plain<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::
     if number.fract() == 0.0 { serializer.serialize_u64(*number as u64) } else { serializer.serialize_f64(*number) }
 }
 
-impl Backend {
+impl BackendReply {
     /// What its live cells say.
     pub fn of(vitals: &BackendState) -> Self {
         let (labels, (weight, effective_weight)) = (vitals.labels(), vitals.weights());
@@ -188,13 +188,13 @@ pub enum ReloadReply {
     /// Nothing has changed.
     Rejected {
         /// Everything that is wrong.
-        problems: Vec<Problem>,
+        problems: Vec<ProblemReply>,
     },
 }
 
 /// One thing wrong with a document.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Problem {
+pub struct ProblemReply {
     /// The file; empty where there is none.
     pub file: String,
     /// The line, from 1; 0: not known.
@@ -209,7 +209,7 @@ pub struct Problem {
     pub hint: String,
 }
 
-impl std::fmt::Display for Problem {
+impl std::fmt::Display for ProblemReply {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.line > 0 {
             write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
@@ -257,7 +257,7 @@ mod tests {
         let applied = ReloadReply::Applied { generation: 2, changes: vec!["c".into()], fixed: vec![] };
         let expected = json!({ "result": "applied", "generation": 2, "changes": ["c"], "fixed": [] });
         assert_eq!(serde_json::to_value(applied).unwrap(), expected);
-        let rejected = ReloadReply::Rejected { problems: vec![Problem::default()] };
+        let rejected = ReloadReply::Rejected { problems: vec![ProblemReply::default()] };
         let problem = json!({ "file": "", "line": 0, "column": 0, "path": "", "what": "", "hint": "" });
         let expected = json!({ "result": "rejected", "problems": [problem] });
         assert_eq!(serde_json::to_value(rejected).unwrap(), expected);
@@ -266,11 +266,17 @@ mod tests {
     #[test]
     fn a_problem_reads_as_on_the_command_line() {
         let [file, path, what, hint] = ["weir.yaml", "routes[0].upstream", "no such upstream", "Did you mean `api`?"];
-        let mut problem =
-            Problem { file: file.into(), line: 3, column: 5, path: path.into(), what: what.into(), hint: hint.into() };
+        let mut problem = ProblemReply {
+            file: file.into(),
+            line: 3,
+            column: 5,
+            path: path.into(),
+            what: what.into(),
+            hint: hint.into(),
+        };
         let said = "weir.yaml:3:5: routes[0].upstream: no such upstream. Did you mean `api`?";
         assert_eq!(problem.to_string(), said);
-        problem = Problem { what: "unreadable".into(), file: "weir.yaml".into(), ..Problem::default() };
+        problem = ProblemReply { what: "unreadable".into(), file: "weir.yaml".into(), ..ProblemReply::default() };
         assert_eq!(problem.to_string(), "weir.yaml: unreadable");
     }
 

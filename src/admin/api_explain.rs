@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::api::Backend;
+use super::api::BackendReply;
 
 /// What becomes of a request like this.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ pub struct ExplainedUpstream {
 pub struct ExplainedBackend {
     /// How it is.
     #[serde(flatten)]
-    pub status: Backend,
+    pub status: BackendReply,
     /// It may be picked.
     pub eligible: bool,
     /// It would be picked now.

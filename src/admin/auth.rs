@@ -84,7 +84,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 mod tests {
     use std::time::Instant;
 
-    use super::super::token::Token;
+    use super::super::token::AdminToken;
     use super::*;
 
     fn with(name: header::HeaderName, value: &str) -> HeaderMap {
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn tokens_are_compared_whole() {
-        let guard = AuthLayer::new(Token::new(Some("abc".into())), true, 1);
+        let guard = AuthLayer::new(AdminToken::new(Some("abc".into())), true, 1);
         for (value, good) in [
             ("Bearer abc", true),
             ("bearer  abc", true),
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_session_is_found_among_other_cookies_and_those_of_other_ports_are_none() {
-        let guard = AuthLayer::new(Token::new(Some("abc".into())), true, 9180);
+        let guard = AuthLayer::new(AdminToken::new(Some("abc".into())), true, 9180);
         let id = guard.token.log_in("abc", Instant::now()).unwrap().unwrap();
         for (value, good) in [
             (format!("weir_admin_9180={id}"), true),

@@ -9,18 +9,18 @@ use axum::response::{IntoResponse, Json, Response};
 use http::StatusCode;
 use serde::{Deserialize, Deserializer};
 
-use super::api::Backend;
+use super::api::BackendReply;
 use super::control::{Control, ControlError};
 use super::respond::refuse;
 use crate::backend::labels::AdminState;
-use crate::upstream::admin_override::Wanted;
+use crate::upstream::admin_override::BackendOverride;
 
-type Shared = State<Arc<dyn Control>>;
+type SharedControl = State<Arc<dyn Control>>;
 
 /// The body of a change.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Body {
+struct BackendChange {
     state: Option<AdminState>,
     /// Left out: as it is. `null`: as configured.
     #[serde(deserialize_with = "written")]
@@ -32,36 +32,36 @@ fn written<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u16>>, D:
 }
 
 /// How one backend is.
-pub(super) async fn show(State(control): Shared, Path((upstream, backend)): Path<(String, String)>) -> Response {
+pub(super) async fn show(State(control): SharedControl, Path((upstream, backend)): Path<(String, String)>) -> Response {
     answer(control.backend(&upstream, &backend))
 }
 
 /// What an operator wants of one backend.
 pub(super) async fn change(
-    State(control): Shared,
+    State(control): SharedControl,
     Path((upstream, backend)): Path<(String, String)>,
     body: Bytes,
 ) -> Response {
     match parse(&body) {
-        Ok(wanted) => answer(control.steer(&upstream, &backend, wanted)),
+        Ok(wanted) => answer(control.set_override(&upstream, &backend, wanted)),
         Err((status, why)) => refuse(status, &why),
     }
 }
 
-fn parse(body: &[u8]) -> Result<Wanted, (StatusCode, String)> {
-    let body: Body = serde_json::from_slice(body).map_err(|error| match error.classify() {
+fn parse(body: &[u8]) -> Result<BackendOverride, (StatusCode, String)> {
+    let body: BackendChange = serde_json::from_slice(body).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
         _ => (StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}")),
     })?;
-    let wanted = Wanted { mark: body.state, weight: body.weight };
-    if wanted == Wanted::default() {
+    let wanted = BackendOverride { mark: body.state, weight: body.weight };
+    if wanted == BackendOverride::default() {
         let why = "nothing to change: write `state` (ready, draining or disabled) or `weight` (0 to 256, or null)";
         return Err((StatusCode::UNPROCESSABLE_ENTITY, why.to_owned()));
     }
     Ok(wanted)
 }
 
-fn answer(result: Result<Backend, ControlError>) -> Response {
+fn answer(result: Result<BackendReply, ControlError>) -> Response {
     match result {
         Ok(backend) => Json(backend).into_response(),
         Err(ControlError::NotThere(why)) => refuse(StatusCode::NOT_FOUND, &why),
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn bodies_are_read_strictly() {
         let of = |text: &str| parse(text.as_bytes()).map_err(|(status, _)| status.as_u16());
-        let wanted = |mark, weight| Ok(Wanted { mark, weight });
+        let wanted = |mark, weight| Ok(BackendOverride { mark, weight });
         assert_eq!(of(r#"{"state":"draining"}"#), wanted(Some(AdminState::Draining), None));
         assert_eq!(of(r#"{"weight":7}"#), wanted(None, Some(Some(7))));
         assert_eq!(of(r#"{"weight":null,"state":"ready"}"#), wanted(Some(AdminState::Ready), Some(None)));

@@ -6,12 +6,12 @@ use std::time::Instant;
 use http::{HeaderMap, header};
 
 use super::attempts::Attempts;
-use super::token::Token;
+use super::token::AdminToken;
 
 /// What the guard needs to know.
 #[derive(Debug, Clone)]
 pub(super) struct AuthLayer {
-    pub(super) token: Token,
+    pub(super) token: AdminToken,
     pub(super) attempts: Arc<Attempts>,
     /// Only this machine reaches the address, by a name or an IP address.
     pub(super) loopback: bool,
@@ -33,7 +33,7 @@ pub(super) enum Caller {
 }
 
 impl AuthLayer {
-    pub(super) fn new(token: Token, loopback: bool, port: u16) -> Self {
+    pub(super) fn new(token: AdminToken, loopback: bool, port: u16) -> Self {
         Self { token, attempts: Arc::default(), loopback, cookie: format!("weir_admin_{port}").into() }
     }
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::telemetry::Metrics;
 
-use super::api::{Backend, ReloadReply, Status};
+use super::api::{BackendReply, ReloadReply, StatusReply};
 use super::api_explain::{Explanation, Question};
-use crate::upstream::admin_override::Wanted;
+use crate::upstream::admin_override::BackendOverride;
 
 /// The running process, as the admin listener sees it. No call may wait for a request's end.
 pub trait Control: Send + Sync + 'static {
     /// How everything is.
-    fn status(&self) -> Status;
+    fn status(&self) -> StatusReply;
 
     /// The effective configuration, secrets masked.
     fn config(&self) -> serde_json::Value;
@@ -27,13 +27,18 @@ pub trait Control: Send + Sync + 'static {
     ///
     /// # Errors
     /// There is none of that name.
-    fn backend(&self, upstream: &str, backend: &str) -> Result<Backend, ControlError>;
+    fn backend(&self, upstream: &str, backend: &str) -> Result<BackendReply, ControlError>;
 
     /// Does what an operator wants of one backend; how it is then.
     ///
     /// # Errors
     /// There is none of that name, or it cannot be honoured; then nothing has changed.
-    fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<Backend, ControlError>;
+    fn set_override(
+        &self,
+        upstream: &str,
+        backend: &str,
+        wanted: BackendOverride,
+    ) -> Result<BackendReply, ControlError>;
 
     /// What would become of a request, without changing a thing.
     ///

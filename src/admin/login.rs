@@ -45,7 +45,7 @@ input,button{font:inherit;box-sizing:border-box;width:100%;padding:.5rem .7rem;m
 
 /// Who sent a request; nothing on a Unix socket.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) Option<IpAddr>);
+pub(super) struct PeerAddr(pub(super) Option<IpAddr>);
 
 /// What the form sends.
 #[derive(Deserialize)]
@@ -63,7 +63,7 @@ pub(super) async fn form(Extension(caller): Extension<Caller>) -> Response {
 /// `POST /login`.
 pub(super) async fn log_in(State(guard): State<AuthLayer>, request: Request) -> Response {
     let headers = request.headers().clone();
-    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.0);
+    let peer = request.extensions().get::<PeerAddr>().and_then(|peer| peer.0);
     let Ok(form) = tokio::time::timeout(FORM_TIMEOUT, Form::<Sent>::from_request(request, &())).await else {
         return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long");
     };

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Instant;
 
-use super::super::server::Socket;
+use super::super::server::BoundSocket;
 use super::super::test_double::Running;
 use super::*;
 
@@ -192,7 +192,7 @@ fn a_unix_socket_takes_any_host_and_asks_for_the_token() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("admin.sock");
     let unused = SocketAddr::from(([127, 0, 0, 1], 1));
-    let running = Running::start_on(Socket::Unix(UnixListener::bind(&path).unwrap()), unused, None);
+    let running = Running::start_on(BoundSocket::Unix(UnixListener::bind(&path).unwrap()), unused, None);
     let ask = |line: &str, headers: &str| exchange(UnixStream::connect(&path).unwrap(), line, "weir", headers, "");
     assert_eq!(status(&ask("GET /api/v1/status", "")), 200);
     running.token.set(Some("secret".into()));

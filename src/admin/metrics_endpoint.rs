@@ -13,7 +13,7 @@ use crate::background::{self, BackgroundError};
 use crate::telemetry::{Metrics, Scrape};
 
 /// How many pieces may wait for the client.
-const AHEAD: usize = 1;
+const PREPARED_PIECES: usize = 1;
 
 /// All of it with its length, if it is small; else as pieces.
 ///
@@ -27,7 +27,7 @@ pub(super) async fn body(metrics: Arc<Metrics>) -> Result<Body, BackgroundError>
     let (first, second, scrape) = background::run(begin).await?;
     let first = first.unwrap_or_default();
     let Some(second) = second else { return Ok(Body::from(first)) };
-    let (pieces, taken) = mpsc::channel(AHEAD);
+    let (pieces, taken) = mpsc::channel(PREPARED_PIECES);
     tokio::spawn(write(scrape, [first, second], pieces));
     Ok(Body::new(Pieces(taken)))
 }

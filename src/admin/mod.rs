@@ -27,5 +27,5 @@ pub mod control;
 mod explain_endpoint;
 
 pub use control::Control;
-pub use server::{Socket, serve};
-pub use token::Token;
+pub use server::{BoundSocket, serve};
+pub use token::AdminToken;

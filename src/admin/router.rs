@@ -22,7 +22,7 @@ use super::respond::{failed, off_thread, refuse};
 use super::status_page;
 
 /// The largest document that a diff takes.
-pub(super) const MAX_BODY: usize = 16 << 20;
+pub(super) const MAX_BODY_BYTES: usize = 16 << 20;
 
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,7 +34,7 @@ const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 
-type Shared = State<Arc<dyn Control>>;
+type SharedControl = State<Arc<dyn Control>>;
 
 /// All routes, guarded.
 pub(super) fn router(control: Arc<dyn Control>, guard: AuthLayer) -> Router {
@@ -69,27 +69,27 @@ async fn harden(mut response: Response) -> Response {
     response
 }
 
-async fn status_page(State(control): Shared, Extension(caller): Extension<Caller>) -> Response {
+async fn status_page(State(control): SharedControl, Extension(caller): Extension<Caller>) -> Response {
     let page = move || Html(status_page::render(&control.status(), caller));
     off_thread(move || ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], page()).into_response()).await
 }
 
-async fn status(State(control): Shared) -> Response {
+async fn status(State(control): SharedControl) -> Response {
     off_thread(move || Json(control.status()).into_response()).await
 }
 
-async fn config(State(control): Shared) -> Response {
+async fn config(State(control): SharedControl) -> Response {
     off_thread(move || Json(control.config()).into_response()).await
 }
 
-async fn metrics(State(control): Shared) -> Response {
+async fn metrics(State(control): SharedControl) -> Response {
     match metrics_endpoint::body(control.metrics()).await {
         Ok(text) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
         Err(broken) => failed(&broken),
     }
 }
 
-async fn readyz(State(control): Shared) -> Response {
+async fn readyz(State(control): SharedControl) -> Response {
     let readiness = control.ready();
     if readiness.ready {
         "ready\n".into_response()
@@ -98,16 +98,16 @@ async fn readyz(State(control): Shared) -> Response {
     }
 }
 
-async fn reload(State(control): Shared) -> Response {
+async fn reload(State(control): SharedControl) -> Response {
     off_thread(move || answer(control.reload())).await
 }
 
-async fn diff(State(control): Shared, headers: HeaderMap, body: Body) -> Response {
+async fn diff(State(control): SharedControl, headers: HeaderMap, body: Body) -> Response {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > MAX_BODY) {
+    if announced.is_some_and(|length| length > MAX_BODY_BYTES) {
         return refuse(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large");
     }
-    let Ok(body) = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY)).await else {
+    let Ok(body) = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await else {
         return refuse(StatusCode::REQUEST_TIMEOUT, "the body took too long");
     };
     let Ok(body) = body else {

@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::super::api::Problem;
+use super::super::api::ProblemReply;
 use super::super::test_double::Running;
 use super::*;
 
@@ -77,7 +77,7 @@ fn a_reload_is_answered_by_its_result() {
     let running = Running::start(None);
     let answer = ask(&running, "POST /api/v1/reload", JSON, "{}");
     assert_eq!((status(&answer), &body(&answer)["result"]), (422, &"rejected".into()));
-    assert_eq!(body(&answer)["problems"][0], serde_json::to_value(Problem::default()).unwrap());
+    assert_eq!(body(&answer)["problems"][0], serde_json::to_value(ProblemReply::default()).unwrap());
     *running.fake.reply.lock().unwrap() =
         ReloadReply::Applied { generation: 4, changes: vec!["c".into()], fixed: vec![] };
     let answer = ask(&running, "POST /api/v1/reload", JSON, "");
@@ -99,7 +99,8 @@ fn a_diff_takes_the_document_and_is_bounded() {
     let running = Running::start(None);
     assert_eq!(status(&ask(&running, "POST /api/v1/diff", "Content-Type: application/yaml\r\n", "a: 1")), 422);
     assert_eq!(*running.fake.asked.lock().unwrap(), ["a: 1"]);
-    let long = format!("POST /api/v1/diff HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", MAX_BODY + 1);
+    let long =
+        format!("POST /api/v1/diff HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", MAX_BODY_BYTES + 1);
     let mut stream = TcpStream::connect(running.address).unwrap();
     stream.write_all(long.as_bytes()).unwrap();
     let mut start = [0; 12];

@@ -20,9 +20,9 @@ use tokio::time::{sleep, timeout};
 
 use super::caller::AuthLayer;
 use super::control::Control;
-use super::login::Peer;
+use super::login::PeerAddr;
 use super::router::router;
-use super::token::Token;
+use super::token::AdminToken;
 
 /// Connections served at once; others wait in the kernel's queue.
 const MAX_CONNECTIONS: u32 = 128;
@@ -42,7 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound socket to serve on.
 #[derive(Debug)]
-pub enum Socket {
+pub enum BoundSocket {
     /// An address of the network.
     Tcp(std::net::TcpListener),
     /// A path of the file system; its mode says who may connect.
@@ -56,12 +56,12 @@ enum Listener {
 }
 
 /// A connection, and from which address.
-type Accepted = (Box<dyn Stream>, Peer);
+type AcceptedConnection = (Box<dyn AdminStream>, PeerAddr);
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+trait AdminStream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> AdminStream for S {}
 
-impl Socket {
+impl BoundSocket {
     /// Registers it with the runtime. `None` for the address: it has none.
     fn listen(self) -> io::Result<(Listener, Option<SocketAddr>)> {
         match self {
@@ -79,23 +79,23 @@ impl Socket {
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<Accepted> {
+    async fn accept(&self) -> io::Result<AcceptedConnection> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 let _ = stream.set_nodelay(true);
-                Ok((Box::new(stream), Peer(Some(peer.ip().to_canonical()))))
+                Ok((Box::new(stream), PeerAddr(Some(peer.ip().to_canonical()))))
             }
-            Self::Unix(listener) => Ok((Box::new(listener.accept().await?.0), Peer(None))),
+            Self::Unix(listener) => Ok((Box::new(listener.accept().await?.0), PeerAddr(None))),
         }
     }
 }
 
 /// Serves the admin API on `socket` until `shutdown` ends. Needs a runtime with time and I/O.
 pub async fn serve(
-    socket: Socket,
+    socket: BoundSocket,
     control: Arc<dyn Control>,
-    token: Token,
+    token: AdminToken,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
     let (listener, address) = socket.listen()?;
@@ -130,7 +130,7 @@ async fn accept(listener: &Listener, places: &Arc<Semaphore>, app: &axum::Router
 }
 
 async fn connection(
-    (stream, peer): Accepted,
+    (stream, peer): AcceptedConnection,
     _place: OwnedSemaphorePermit,
     app: axum::Router,
     mut stopped: watch::Receiver<()>,

@@ -5,7 +5,10 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use time::OffsetDateTime;
 
-use super::api::{Acme, Backend, Certificate, Discovery, LastReload, Listener, Status, Upstream, age};
+use super::api::{
+    AcmeName, BackendReply, CertificateReply, DiscoveryReply, LastReloadReply, ListenerReply, StatusReply,
+    UpstreamReply, age,
+};
 use super::caller::Caller;
 use super::login::LOGOUT;
 use crate::backend::labels::BackendCondition;
@@ -30,11 +33,11 @@ pre{white-space:pre-wrap;margin:.4rem 0;padding:.5rem .9rem;background:var(--car
 ";
 
 /// The whole page.
-pub(super) fn render(status: &Status, caller: Caller) -> String {
+pub(super) fn render(status: &StatusReply, caller: Caller) -> String {
     page(status, caller).into_string()
 }
 
-fn page(status: &Status, caller: Caller) -> Markup {
+fn page(status: &StatusReply, caller: Caller) -> Markup {
     let (class, word) = match (status.draining, status.ready) {
         (true, _) => ("draining", "draining"),
         (_, true) => ("ok", "ready"),
@@ -75,7 +78,7 @@ fn label(class: &str, word: &str) -> Markup {
     html! { span class={ "state " (class) } { (word) } }
 }
 
-fn reload(reload: &LastReload) -> Markup {
+fn reload(reload: &LastReloadReply) -> Markup {
     let class = if reload.result == "applied" { "ok" } else { "bad" };
     html! {
         p {
@@ -96,7 +99,7 @@ fn reload(reload: &LastReload) -> Markup {
     }
 }
 
-fn listeners(listeners: &[Listener]) -> Markup {
+fn listeners(listeners: &[ListenerReply]) -> Markup {
     html! {
         h2 { "Listeners" }
         div.box { table {
@@ -114,7 +117,7 @@ fn listeners(listeners: &[Listener]) -> Markup {
     }
 }
 
-fn certificates(certificates: &[Certificate]) -> Markup {
+fn certificates(certificates: &[CertificateReply]) -> Markup {
     html! {
         h2 { "Certificates" }
         div.box { table {
@@ -132,7 +135,7 @@ fn certificates(certificates: &[Certificate]) -> Markup {
     }
 }
 
-fn acme(acme: &[Acme]) -> Markup {
+fn acme(acme: &[AcmeName]) -> Markup {
     html! {
         h2 { "Issued by ACME" }
         div.box { table {
@@ -151,13 +154,13 @@ fn acme(acme: &[Acme]) -> Markup {
     }
 }
 
-fn upstream(upstream: &Upstream) -> Markup {
+fn upstream(upstream: &UpstreamReply) -> Markup {
     let any_up = upstream.backends.iter().any(|backend| backend.state == BackendCondition::Up);
     // With one up, only those that are take requests.
-    let takes = |backend: &Backend| !any_up || backend.state == BackendCondition::Up;
-    let part = |backend: &Backend| if takes(backend) { backend.effective_weight } else { 0.0 };
+    let takes = |backend: &BackendReply| !any_up || backend.state == BackendCondition::Up;
+    let part = |backend: &BackendReply| if takes(backend) { backend.effective_weight } else { 0.0 };
     let total: f64 = upstream.backends.iter().map(part).sum();
-    let share = |backend: &Backend| if total > 0.0 { (part(backend) * 100.0 / total) as u64 } else { 0 };
+    let share = |backend: &BackendReply| if total > 0.0 { (part(backend) * 100.0 / total) as u64 } else { 0 };
     html! {
         h2 { (upstream.name) " " small { (upstream.balance) } }
         @if let Some(found) = &upstream.discovery { (discovery(found)) }
@@ -171,7 +174,7 @@ fn upstream(upstream: &Upstream) -> Markup {
     }
 }
 
-fn discovery(discovery: &Discovery) -> Markup {
+fn discovery(discovery: &DiscoveryReply) -> Markup {
     let (class, word) = if discovery.error.is_none() { ("ok", "ok") } else { ("bad", "fails") };
     let at = discovery.last_success.as_deref();
     let since = at.and_then(|at| age(at, OffsetDateTime::now_utc())).map_or("never".to_owned(), |age| age + " ago");
@@ -184,7 +187,7 @@ fn discovery(discovery: &Discovery) -> Markup {
     }
 }
 
-fn backend(backend: &Backend, share: u64) -> Markup {
+fn backend(backend: &BackendReply, share: u64) -> Markup {
     let state = backend.state.label();
     let since = backend.since.as_deref();
     let age = since.and_then(|since| age(since, OffsetDateTime::now_utc()).map(|age| (since, age)));
@@ -214,13 +217,13 @@ fn backend(backend: &Backend, share: u64) -> Markup {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use super::super::api::Problem;
+    use super::super::api::ProblemReply;
     use super::*;
 
     #[test]
     fn the_page_shows_all_and_escapes_it() {
         let evil = "<script>\"&'";
-        let backend = Backend {
+        let backend = BackendReply {
             name: "b1".into(),
             address: "10.0.0.1:1".into(),
             state: BackendCondition::Down,
@@ -230,22 +233,22 @@ mod tests {
             weight: 4,
             effective_weight: 1.0,
         };
-        let other = Backend { effective_weight: 3.0, state: BackendCondition::Up, ..backend.clone() };
+        let other = BackendReply { effective_weight: 3.0, state: BackendCondition::Up, ..backend.clone() };
         let (source, error) = ("dns a:80".to_owned(), Some(evil.to_owned()));
-        let discovery = Discovery { source, last_success: None, error, failures: 1 };
-        let problem = Problem { what: evil.into(), ..Problem::default() };
+        let discovery = DiscoveryReply { source, last_success: None, error, failures: 1 };
+        let problem = ProblemReply { what: evil.into(), ..ProblemReply::default() };
         let last_reload =
-            LastReload { result: "rejected".into(), time: "t".into(), changes: vec![], problems: vec![problem] };
-        let status = Status {
+            LastReloadReply { result: "rejected".into(), time: "t".into(), changes: vec![], problems: vec![problem] };
+        let status = StatusReply {
             last_reload: Some(last_reload),
-            upstreams: vec![Upstream {
+            upstreams: vec![UpstreamReply {
                 name: "u".into(),
                 balance: "random".into(),
                 discovery: Some(discovery),
                 backends: vec![backend, other],
             }],
-            listeners: vec![Listener { name: evil.into(), address: evil.into(), bound: true, connections: 3 }],
-            ..Status::default()
+            listeners: vec![ListenerReply { name: evil.into(), address: evil.into(), bound: true, connections: 3 }],
+            ..StatusReply::default()
         };
         let page = render(&status, Caller::Anyone);
         assert!(!page.contains(LOGOUT) && render(&status, Caller::Browser).contains(LOGOUT));

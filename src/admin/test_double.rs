@@ -8,12 +8,12 @@ use tokio::sync::oneshot;
 
 use crate::backend::labels::BackendCondition;
 use crate::telemetry::Metrics;
-use crate::upstream::admin_override::Wanted;
+use crate::upstream::admin_override::BackendOverride;
 
-use super::api::{Backend, Problem, ReloadReply, Status};
+use super::api::{BackendReply, ProblemReply, ReloadReply, StatusReply};
 use super::api_explain::{Explanation, Question};
 use super::control::{Control, ControlError, Readiness};
-use super::{Socket, Token, serve};
+use super::{AdminToken, BoundSocket, serve};
 
 pub(crate) struct TestDouble {
     pub(crate) metrics: Arc<Metrics>,
@@ -36,10 +36,10 @@ impl TestDouble {
 }
 
 impl Control for TestDouble {
-    fn status(&self) -> Status {
+    fn status(&self) -> StatusReply {
         self.note("status");
         drop(self.hold_status.lock());
-        Status { pid: 7, version: "9.9.9".into(), generation: 3, ready: true, ..Status::default() }
+        StatusReply { pid: 7, version: "9.9.9".into(), generation: 3, ready: true, ..StatusReply::default() }
     }
 
     fn config(&self) -> serde_json::Value {
@@ -57,13 +57,13 @@ impl Control for TestDouble {
         self.reply.lock().unwrap().clone()
     }
 
-    fn backend(&self, upstream: &str, backend: &str) -> Result<Backend, ControlError> {
+    fn backend(&self, upstream: &str, backend: &str) -> Result<BackendReply, ControlError> {
         if (upstream, backend) != ("a", "b c") {
             return Err(ControlError::NotThere(format!("no backend `{backend}`; there is `b c`")));
         }
         let less = |n: u32| Some(n.saturating_sub(1));
         let in_flight = self.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap();
-        Ok(Backend {
+        Ok(BackendReply {
             name: backend.into(),
             address: "10.0.0.1:1".into(),
             state: BackendCondition::Draining,
@@ -75,7 +75,12 @@ impl Control for TestDouble {
         })
     }
 
-    fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<Backend, ControlError> {
+    fn set_override(
+        &self,
+        upstream: &str,
+        backend: &str,
+        wanted: BackendOverride,
+    ) -> Result<BackendReply, ControlError> {
         self.asked.lock().unwrap().push(format!("{wanted:?}"));
         if wanted.weight == Some(Some(300)) {
             return Err(ControlError::Impossible("300 is not a weight".into()));
@@ -108,29 +113,29 @@ pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) stop: Option<oneshot::Sender<()>>,
     pub(crate) thread: Option<std::thread::JoinHandle<()>>,
-    pub(crate) token: Token,
+    pub(crate) token: AdminToken,
 }
 
 impl Running {
     pub(crate) fn start(token: Option<&str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        Self::start_on(Socket::Tcp(listener), address, token)
+        Self::start_on(BoundSocket::Tcp(listener), address, token)
     }
 
     /// On this socket; the address is for those who ask by it.
-    pub(crate) fn start_on(socket: Socket, address: SocketAddr, token: Option<&str>) -> Self {
+    pub(crate) fn start_on(socket: BoundSocket, address: SocketAddr, token: Option<&str>) -> Self {
         let fake = Arc::new(TestDouble {
             metrics: Metrics::new("9.9.9", "c"),
             ready: AtomicBool::new(true),
-            reply: Mutex::new(ReloadReply::Rejected { problems: vec![Problem::default()] }),
+            reply: Mutex::new(ReloadReply::Rejected { problems: vec![ProblemReply::default()] }),
             asked: Mutex::default(),
             in_flight: AtomicU32::new(0),
             made_on: Mutex::default(),
             hold_status: Mutex::default(),
         });
         let (stop, stopped) = oneshot::channel();
-        let (control, token) = (Arc::clone(&fake), Token::new(token.map(str::to_owned)));
+        let (control, token) = (Arc::clone(&fake), AdminToken::new(token.map(str::to_owned)));
         let asked = token.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -22,7 +22,7 @@ const SESSION_ID_BYTES: usize = 32;
 /// The bearer token and the sessions opened with it. A reload may change the token, which ends all sessions. Without a token
 /// every request is let in.
 #[derive(Debug, Clone, Default)]
-pub struct Token(Arc<Inner>);
+pub struct AdminToken(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -47,7 +47,7 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-impl Token {
+impl AdminToken {
     /// This token from the start.
     pub fn new(token: Option<String>) -> Self {
         let this = Self::default();
@@ -138,17 +138,17 @@ mod tests {
 
     #[test]
     fn tokens_are_compared_whole_and_no_token_lets_nobody_in_by_comparison() {
-        let token = Token::new(Some("abc".into()));
+        let token = AdminToken::new(Some("abc".into()));
         assert!(token.is("abc"));
         for wrong in ["ab", "abcd", "abC", ""] {
             assert!(!token.is(wrong), "{wrong}");
         }
-        assert!(!Token::new(None).is(""));
+        assert!(!AdminToken::new(None).is(""));
     }
 
     #[test]
     fn a_session_ends_after_eight_hours() {
-        let (token, start) = (Token::new(Some("abc".into())), Instant::now());
+        let (token, start) = (AdminToken::new(Some("abc".into())), Instant::now());
         let id = token.log_in("abc", start).unwrap().unwrap();
         assert!(token.has_session(&id, start + SESSION_LIFETIME - Duration::from_secs(1)));
         assert!(!token.has_session(&id, start + SESSION_LIFETIME));
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn another_token_ends_all_sessions_for_good_and_the_same_token_ends_none() {
-        let (token, now) = (Token::new(Some("abc".into())), Instant::now());
+        let (token, now) = (AdminToken::new(Some("abc".into())), Instant::now());
         let id = token.log_in("abc", now).unwrap().unwrap();
         token.set(Some("abc".into()));
         assert!(token.has_session(&id, now));
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_session_id_is_random_and_says_nothing_of_the_token() {
-        let (token, now) = (Token::new(Some("abc".into())), Instant::now());
+        let (token, now) = (AdminToken::new(Some("abc".into())), Instant::now());
         let ids = [(); 2].map(|()| token.log_in("abc", now).unwrap().unwrap());
         assert_ne!(ids[0], ids[1]);
         assert_eq!(ids[0].len(), 43, "32 bytes");
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn sessions_are_bounded_and_the_oldest_goes_first() {
-        let (token, now) = (Token::new(Some("abc".into())), Instant::now());
+        let (token, now) = (AdminToken::new(Some("abc".into())), Instant::now());
         let ids: Vec<_> = (0..=MAX_SESSIONS).map(|_| token.log_in("abc", now).unwrap().unwrap()).collect();
         assert!(!token.has_session(&ids[0], now) && ids[1..].iter().all(|id| token.has_session(id, now)));
     }

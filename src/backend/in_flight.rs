@@ -82,7 +82,7 @@ pub struct InFlight(Arc<BackendState>);
 
 impl InFlight {
     /// The backend that it counts for.
-    pub fn vitals(&self) -> &Arc<BackendState> {
+    pub fn backend(&self) -> &Arc<BackendState> {
         &self.0
     }
 }

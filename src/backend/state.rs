@@ -38,7 +38,7 @@ const NO_WEIGHT: u32 = u32::MAX;
 pub struct BackendState {
     labels: ArcSwap<Labels>,
     pub(super) in_flight: CachePadded<AtomicU32>,
-    score: CachePadded<LoadEstimate>,
+    load: CachePadded<LoadEstimate>,
     /// 0: none.
     pub(super) limit: AtomicU32,
     pub(super) on_free: ArcSwapOption<OnFree>,
@@ -65,7 +65,7 @@ impl BackendState {
         Self {
             labels: ArcSwap::from_pointee(labels),
             in_flight: CachePadded::default(),
-            score: CachePadded::default(),
+            load: CachePadded::default(),
             limit: AtomicU32::new(0),
             on_free: ArcSwapOption::empty(),
             health: AtomicU8::new(Health::Unknown as u8),
@@ -89,8 +89,8 @@ impl BackendState {
     }
 
     /// What balancers read of it beside the count in flight.
-    pub fn score(&self) -> &LoadEstimate {
-        &self.score
+    pub fn load(&self) -> &LoadEstimate {
+        &self.load
     }
 
     /// What probes say.

@@ -10,18 +10,18 @@ use clap::Args;
 use super::RemoteOptions;
 use super::remote::{CommandOutput, DONE, FAILED, Remote, TIMEOUT};
 use super::remote_commands::ask;
-use crate::admin::api::Backend;
+use crate::admin::api::BackendReply;
 use crate::config::values::Period;
 
 /// From one look at what is in flight to the next.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Which backend.
 #[derive(Debug, Args)]
 pub(super) struct One {
     /// The backend, as UPSTREAM/BACKEND
     #[arg(value_name = "UPSTREAM/BACKEND", value_parser = place)]
-    place: Place,
+    place: BackendPath,
     #[command(flatten)]
     remote: RemoteOptions,
 }
@@ -51,7 +51,7 @@ pub(super) struct Weight {
 
 /// Upstream and backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct BackendPath {
     upstream: String,
     backend: String,
 }
@@ -61,10 +61,10 @@ pub(super) struct Place {
 struct WantedWeight(Option<u16>);
 
 /// A backend's name may have a slash, an upstream's has none.
-fn place(text: &str) -> Result<Place, String> {
+fn place(text: &str) -> Result<BackendPath, String> {
     match text.split_once('/') {
         Some((upstream, backend)) if !upstream.is_empty() && !backend.is_empty() => {
-            Ok(Place { upstream: upstream.to_owned(), backend: backend.to_owned() })
+            Ok(BackendPath { upstream: upstream.to_owned(), backend: backend.to_owned() })
         }
         _ => Err("write UPSTREAM/BACKEND, such as api/a".to_owned()),
     }
@@ -107,7 +107,7 @@ fn show(in_flight: Option<u32>) {
     }
 }
 
-impl Place {
+impl BackendPath {
     fn path(&self) -> String {
         format!("/api/v1/upstreams/{}/backends/{}", encode(&self.upstream), encode(&self.backend))
     }
@@ -120,15 +120,15 @@ pub(super) fn encode(text: &str) -> String {
 }
 
 impl Remote {
-    fn set_state(&self, place: &Place, state: &str) -> CommandOutput {
+    fn set_state(&self, place: &BackendPath, state: &str) -> CommandOutput {
         self.change(place, &serde_json::json!({ "state": state }))
     }
 
-    fn set_weight(&self, place: &Place, weight: Option<u16>) -> CommandOutput {
+    fn set_weight(&self, place: &BackendPath, weight: Option<u16>) -> CommandOutput {
         self.change(place, &serde_json::json!({ "weight": weight }))
     }
 
-    fn change(&self, place: &Place, body: &serde_json::Value) -> CommandOutput {
+    fn change(&self, place: &BackendPath, body: &serde_json::Value) -> CommandOutput {
         let body = body.to_string();
         let body = Some(("application/json", body.as_bytes()));
         self.ask("PUT", &place.path(), body, TIMEOUT, |backend| (say(place, &backend), DONE))
@@ -136,12 +136,12 @@ impl Remote {
 
     /// Waits until nothing is in flight. Two looks in a row have to say so: a request that was picking its backend
     /// when the mark was set shows up between them.
-    fn wait(&self, place: &Place, limit: Option<Duration>, show: &mut dyn FnMut(Option<u32>)) -> CommandOutput {
+    fn wait(&self, place: &BackendPath, limit: Option<Duration>, show: &mut dyn FnMut(Option<u32>)) -> CommandOutput {
         let started = Instant::now();
         let mut idle = 0;
         loop {
             let mut in_flight = None;
-            let said = self.ask("GET", &place.path(), None, TIMEOUT, |backend: Backend| {
+            let said = self.ask("GET", &place.path(), None, TIMEOUT, |backend: BackendReply| {
                 in_flight = Some(backend.in_flight);
                 (say(place, &backend), DONE)
             });
@@ -159,13 +159,13 @@ impl Remote {
                     self.fail(&format!("timed out: {}", said.text.trim_end()))
                 };
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 }
 
-fn say(place: &Place, backend: &Backend) -> String {
-    let (Place { upstream, backend: name }, state) = (place, backend.state.label());
+fn say(place: &BackendPath, backend: &BackendReply) -> String {
+    let (BackendPath { upstream, backend: name }, state) = (place, backend.state.label());
     let (weight, in_flight) = (backend.effective_weight, backend.in_flight);
     format!("{upstream}/{name}: {state}, weight {weight}, {in_flight} in flight\n")
 }
@@ -198,7 +198,7 @@ mod tests {
         let said = remote(&running).set_state(&place("a/b c").unwrap(), "draining");
         assert_eq!(said, CommandOutput { text: "a/b c: draining, weight 1, 0 in flight\n".into(), code: DONE });
         let said = Remote { json: true, ..remote(&running) }.set_weight(&place("a/b c").unwrap(), None);
-        assert!(said.code == DONE && serde_json::from_str::<Backend>(&said.text).is_ok(), "{}", said.text);
+        assert!(said.code == DONE && serde_json::from_str::<BackendReply>(&said.text).is_ok(), "{}", said.text);
         let asked = running.fake.asked.lock().unwrap().join(" ");
         assert!(asked.contains("Draining") && asked.contains("weight: Some(None)"), "{asked}");
         let said = remote(&running).set_state(&place("a/x").unwrap(), "ready");

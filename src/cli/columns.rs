@@ -6,10 +6,10 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use time::OffsetDateTime;
 
-use crate::admin::api::{Acme, Backend, Certificate, Discovery, Status, Upstream, age};
+use crate::admin::api::{AcmeName, BackendReply, CertificateReply, DiscoveryReply, StatusReply, UpstreamReply, age};
 
 /// The whole text.
-pub(super) fn status(status: &Status) -> String {
+pub(super) fn status(status: &StatusReply) -> String {
     let mut text = String::new();
     let state = match (status.draining, status.ready) {
         (true, _) => "draining",
@@ -56,7 +56,7 @@ pub(super) fn status(status: &Status) -> String {
     text
 }
 
-fn certificate(certificate: &Certificate) -> Vec<String> {
+fn certificate(certificate: &CertificateReply) -> Vec<String> {
     const SHOWN: usize = 3;
     let mut names = certificate.names.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(" ");
     if certificate.names.len() > SHOWN {
@@ -66,19 +66,19 @@ fn certificate(certificate: &Certificate) -> Vec<String> {
     vec![certificate.name.clone(), names, certificate.not_after.clone(), left]
 }
 
-fn ordered(acme: &Acme) -> Vec<String> {
+fn ordered(acme: &AcmeName) -> Vec<String> {
     let next = acme.next_order.clone().unwrap_or_else(|| "now".to_owned());
     let (failures, error) = (acme.failures.to_string(), acme.error.clone().unwrap_or_default());
     vec![acme.name.clone(), acme.state.clone(), failures, next, error]
 }
 
-fn discoveries(text: &mut String, status: &Status) {
-    let row = |name: &str, discovery: &Discovery| {
+fn discoveries(text: &mut String, status: &StatusReply) {
+    let row = |name: &str, discovery: &DiscoveryReply| {
         let since = discovery.last_success.as_deref().and_then(|since| age(since, OffsetDateTime::now_utc()));
         let since = since.map_or_else(|| "never".to_owned(), |since| format!("{since} ago"));
         vec![name.to_owned(), discovery.source.clone(), since, discovery.error.clone().unwrap_or_default()]
     };
-    let each = |upstream: &Upstream| Some(row(&upstream.name, upstream.discovery.as_ref()?));
+    let each = |upstream: &UpstreamReply| Some(row(&upstream.name, upstream.discovery.as_ref()?));
     let mut rows = vec![["UPSTREAM", "DISCOVERY", "LAST SUCCESS", "ERROR"].map(str::to_owned).to_vec()];
     rows.extend(status.upstreams.iter().filter_map(each));
     if rows.len() > 1 {
@@ -87,7 +87,7 @@ fn discoveries(text: &mut String, status: &Status) {
     }
 }
 
-fn backend(upstream: &str, backend: &Backend) -> Vec<String> {
+fn backend(upstream: &str, backend: &BackendReply) -> Vec<String> {
     let weight = if f64::from(backend.weight) == backend.effective_weight {
         backend.weight.to_string()
     } else {
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let backend = Backend {
+        let backend = BackendReply {
             name: "a".into(),
             address: "10.0.0.1:3001".into(),
             state: BackendCondition::Down,
@@ -138,15 +138,15 @@ mod tests {
             weight: 4,
             effective_weight: 0.0,
         };
-        let discovery = Discovery {
+        let discovery = DiscoveryReply {
             source: "dns api.internal:80".into(),
             last_success: None,
             error: Some("api.internal: has no address".into()),
             failures: 3,
         };
         let (name, discovery) = ("api".into(), Some(discovery));
-        let upstream = Upstream { name, balance: "round_robin".into(), discovery, backends: vec![backend] };
-        let acme = Acme {
+        let upstream = UpstreamReply { name, balance: "round_robin".into(), discovery, backends: vec![backend] };
+        let acme = AcmeName {
             name: "www.example.com".into(),
             state: "failing".into(),
             failures: 2,
@@ -154,7 +154,7 @@ mod tests {
             next_order: None,
         };
         let (upstreams, acme, version) = (vec![upstream], vec![acme], "0.1.0".into());
-        let text = status(&Status { upstreams, acme, version, ..Status::default() });
+        let text = status(&StatusReply { upstreams, acme, version, ..StatusReply::default() });
         let expected = "weir 0.1.0  pid 0  generation 0  not ready\n\n\
             LISTENER  ADDRESS  STATE  CONNECTIONS\n\n\
             ACME             STATE    FAILURES  NEXT ORDER  ERROR\n\

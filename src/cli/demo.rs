@@ -12,12 +12,12 @@ use super::{check, exit, say};
 use crate::config;
 use crate::config::values::AdminAddress;
 use crate::demo;
-use crate::server::{self, Running, Signals, StartError};
+use crate::server::{self, RunningServer, Signals, StartError};
 
 /// How often shares are looked at.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// The pause between two showings of the shares under load, so that it does not fill the screen.
-const PAUSE: Duration = Duration::from_secs(5);
+const STEP_PAUSE: Duration = Duration::from_secs(5);
 /// Letters of the longest bar.
 const BAR: usize = 40;
 
@@ -107,7 +107,7 @@ fn configuration(options: &Demo, backends: &[SocketAddr]) -> String {
     yaml
 }
 
-fn introduce(running: &Running, file: &Path) {
+fn introduce(running: &RunningServer, file: &Path) {
     let (Some(web), Some(admin)) = (running.listeners().into_iter().next(), running.admin()) else { return };
     let (web, file, pid) = (web.address, file.display(), std::process::id());
     say(format_args!(
@@ -130,14 +130,14 @@ fn introduce(running: &Running, file: &Path) {
 }
 
 /// Who has answered how much: soon after the last answer, or every so often under load.
-fn show_shares(running: &Running) {
+fn show_shares(running: &RunningServer) {
     let bars = std::io::stdout().is_terminal();
     let mut shown = running.answered();
     let (mut before, mut at) = (shown.clone(), Instant::now());
     loop {
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
         let now = running.answered();
-        if now != shown && (now == before || at.elapsed() >= PAUSE) {
+        if now != shown && (now == before || at.elapsed() >= STEP_PAUSE) {
             say(shares(&now, bars));
             (shown, at) = (now.clone(), Instant::now());
         }

@@ -19,7 +19,7 @@ use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
 /// The longest answer that is read.
-const MAX_ANSWER: usize = 64 << 20;
+const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
 /// How long one address may take to take the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -27,12 +27,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Where the admin API is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
-    place: Place,
+    place: Endpoint,
     prefix: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Place {
+enum Endpoint {
     /// `HOST:PORT`.
     Authority(String),
     /// The path of a Unix socket.
@@ -56,7 +56,7 @@ pub struct Call<'a> {
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct Response {
     /// The status.
     pub status: u16,
     /// The body.
@@ -69,7 +69,7 @@ impl Base {
         let wrong = || format!("`{url}` is not an admin address; write http://HOST:PORT or unix:/PATH");
         if let Some(path) = url.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            let place = Place::Unix(path.into());
+            let place = Endpoint::Unix(path.into());
             return if path.starts_with('/') { Ok(Self { place, prefix: String::new() }) } else { Err(wrong()) };
         }
         let rest = match url.split_once("://") {
@@ -83,12 +83,12 @@ impl Base {
             return Err(wrong());
         }
         let port = parsed.port_u16().unwrap_or(80);
-        let place = Place::Authority(format!("{}:{port}", parsed.host()));
+        let place = Endpoint::Authority(format!("{}:{port}", parsed.host()));
         Ok(Self { place, prefix: prefix.trim_end_matches('/').to_owned() })
     }
 
     /// Sends the request and reads the whole answer. It blocks, and must not be called on a runtime.
-    pub fn call(&self, call: Call<'_>) -> io::Result<Answer> {
+    pub fn call(&self, call: Call<'_>) -> io::Result<Response> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let answer = runtime.block_on(async { timeout(call.timeout, self.exchange(call)).await });
         // A name may still be resolving on another thread; nothing waits for that.
@@ -96,18 +96,18 @@ impl Base {
         answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    async fn exchange(&self, call: Call<'_>) -> io::Result<Answer> {
+    async fn exchange(&self, call: Call<'_>) -> io::Result<Response> {
         let request = self.request(call)?;
         match &self.place {
-            Place::Unix(path) => send(in_time(UnixStream::connect(path)).await?, request).await,
-            Place::Authority(authority) => send(connect(authority).await?, request).await,
+            Endpoint::Unix(path) => send(in_time(UnixStream::connect(path)).await?, request).await,
+            Endpoint::Authority(authority) => send(connect(authority).await?, request).await,
         }
     }
 
     fn request(&self, call: Call<'_>) -> io::Result<Request<Full<Bytes>>> {
         let host = match &self.place {
-            Place::Authority(authority) => authority,
-            Place::Unix(_) => "localhost",
+            Endpoint::Authority(authority) => authority,
+            Endpoint::Unix(_) => "localhost",
         };
         let target = format!("{}{}", self.prefix, call.path);
         let mut request =
@@ -141,7 +141,7 @@ async fn in_time<S>(connected: impl Future<Output = io::Result<S>>) -> io::Resul
     timeout(CONNECT_TIMEOUT, connected).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn send<S>(stream: S, request: Request<Full<Bytes>>) -> io::Result<Answer>
+async fn send<S>(stream: S, request: Request<Full<Bytes>>) -> io::Result<Response>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -149,12 +149,12 @@ where
     tokio::spawn(connection);
     let response = sender.send_request(request).await.map_err(explain)?;
     let status = response.status().as_u16();
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    let body = Limited::new(response.into_body(), MAX_RESPONSE_BYTES).collect().await;
     let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
         Ok(error) => explain(*error),
         Err(_) => io::Error::other("the answer is too long"),
     })?;
-    Ok(Answer { status, body: body.to_bytes().into() })
+    Ok(Response { status, body: body.to_bytes().into() })
 }
 
 /// The system's error below hyper's, if there is one.
@@ -201,12 +201,12 @@ mod tests {
     #[test]
     fn addresses_are_parsed() {
         let base = |url: &str| Base::parse(url).map(|base| (base.place, base.prefix));
-        let at = |authority: &str, prefix: &str| Ok((Place::Authority(authority.into()), prefix.to_owned()));
+        let at = |authority: &str, prefix: &str| Ok((Endpoint::Authority(authority.into()), prefix.to_owned()));
         assert_eq!(base("http://127.0.0.1:9180"), at("127.0.0.1:9180", ""));
         assert_eq!(base("[::1]:9180"), at("[::1]:9180", ""));
         assert_eq!(base("http://host/weir/"), at("host:80", "/weir"));
         for unix in ["unix:/run/a.sock", "unix:///run/a.sock"] {
-            assert_eq!(base(unix), Ok((Place::Unix("/run/a.sock".into()), String::new())), "{unix}");
+            assert_eq!(base(unix), Ok((Endpoint::Unix("/run/a.sock".into()), String::new())), "{unix}");
         }
         for wrong in ["https://a:1", "http://", "http://a b", "http://u@a", "", "http://a/ x", "unix:", "unix:a.sock"] {
             assert!(base(wrong).is_err(), "{wrong}");
@@ -214,7 +214,7 @@ mod tests {
     }
 
     /// Sends a request with this body to a server that reads its head, answers with these bytes and closes.
-    fn answered(bytes: &[u8], body: &[u8]) -> io::Result<Answer> {
+    fn answered(bytes: &[u8], body: &[u8]) -> io::Result<Response> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = Base::parse(&listener.local_addr().unwrap().to_string()).unwrap();
         std::thread::scope(|scope| {

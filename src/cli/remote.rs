@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use crate::admin::api::{Problem, ReloadReply, Status};
+use crate::admin::api::{ProblemReply, ReloadReply, StatusReply};
 
 use super::columns;
-use super::http_client::{Answer, Base, Call};
+use super::http_client::{Base, Call, Response};
 
 /// Done.
 pub const DONE: u8 = 0;
@@ -48,7 +48,7 @@ pub struct CommandOutput {
 impl Remote {
     /// `weir status`.
     pub fn status(&self) -> CommandOutput {
-        self.ask("GET", "/api/v1/status", None, TIMEOUT, |status: Status| (columns::status(&status), DONE))
+        self.ask("GET", "/api/v1/status", None, TIMEOUT, |status: StatusReply| (columns::status(&status), DONE))
     }
 
     /// `weir reload`.
@@ -81,7 +81,7 @@ impl Remote {
         }
     }
 
-    fn say<T: DeserializeOwned>(&self, answer: &Answer, say: impl FnOnce(T) -> (String, u8)) -> CommandOutput {
+    fn say<T: DeserializeOwned>(&self, answer: &Response, say: impl FnOnce(T) -> (String, u8)) -> CommandOutput {
         let Ok(reply) = serde_json::from_slice(&answer.body) else {
             if answer.status == 422 {
                 return self.fail(&refusal(answer));
@@ -129,12 +129,12 @@ fn changed(changes: &[String], fixed: &[String]) -> String {
     text
 }
 
-fn rejected(problems: &[Problem]) -> String {
+fn rejected(problems: &[ProblemReply]) -> String {
     let text: String = problems.iter().map(|problem| format!("{problem}\n")).collect();
     text + "rejected: the configuration in force goes on\n"
 }
 
-fn refusal(answer: &Answer) -> String {
+fn refusal(answer: &Response) -> String {
     let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let why = body["error"].as_str().unwrap_or("no reason given");
     format!("the admin address refused with {}: {why}", answer.status)

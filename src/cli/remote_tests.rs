@@ -25,14 +25,14 @@ fn status_is_a_table_or_json() {
     assert_eq!(said.code, DONE);
     assert!(said.text.starts_with("weir 9.9.9  pid 7  generation 3  ready\n"), "{}", said.text);
     let said = Remote { json: true, ..remote(&running) }.status();
-    assert_eq!(serde_json::from_str::<Status>(&said.text).unwrap().pid, 7);
+    assert_eq!(serde_json::from_str::<StatusReply>(&said.text).unwrap().pid, 7);
 }
 
 #[test]
 fn a_reload_exits_by_its_result() {
     let running = Running::start(None);
     let what = "no such upstream".to_owned();
-    answers(&running, ReloadReply::Rejected { problems: vec![Problem { what, ..Problem::default() }] });
+    answers(&running, ReloadReply::Rejected { problems: vec![ProblemReply { what, ..ProblemReply::default() }] });
     let said = remote(&running).reload();
     assert_eq!((said.code, said.text.lines().next()), (PROBLEMS, Some("no such upstream")));
     answers(&running, ReloadReply::Applied { generation: 5, changes: vec!["upstream api: + c".into()], fixed: vec![] });

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{check, exit, say};
 use crate::config;
-use crate::server::{self, Ended, Signals, StartError};
+use crate::server::{self, RunOutcome, Signals, StartError};
 
 /// Loads the file and runs until a signal ends it.
 pub(super) fn run(path: &Path, signals: &Signals) -> u8 {
@@ -19,10 +19,10 @@ pub(super) fn run(path: &Path, signals: &Signals) -> u8 {
 }
 
 /// What a run that has ended means for the exit status.
-pub(super) fn finish(ended: Result<Ended, StartError>) -> u8 {
+pub(super) fn finish(ended: Result<RunOutcome, StartError>) -> u8 {
     match ended {
-        Ok(Ended::Clean) => exit::DONE,
-        Ok(Ended::Cut | Ended::Now) => exit::FAILED,
+        Ok(RunOutcome::Clean) => exit::DONE,
+        Ok(RunOutcome::Cut | RunOutcome::Now) => exit::FAILED,
         Err(StartError::Config(problems)) => {
             check::list(&problems);
             exit::PROBLEMS

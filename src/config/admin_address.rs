@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::deserialize;
-use super::deserializer::Source;
+use super::deserializer::NodeSource;
 use super::load;
-use super::node::{Kind, Node, Place};
+use super::node::{DocumentPath, Node, NodeKind};
 use super::problem::{Problem, Problems};
 use super::values::AdminAddress;
 use super::yaml;
@@ -28,11 +28,12 @@ fn find(path: &Path, text: &str, env: yaml::Env<'_>) -> Result<Option<AdminAddre
     let read = yaml::read_as_far(text, env, &mut problems);
     let whole = read.is_ok();
     let mut tree = read.unwrap_or_else(|seen| seen);
-    if tree.at(&Place::of("admin")).is_some_and(|node| is_off(node)) {
+    if tree.at(&DocumentPath::of("admin")).is_some_and(|node| is_off(node)) {
         return Ok(None);
     }
-    let written =
-        tree.at(&Place::of("admin").key("address")).and_then(|node| AdminAddress::deserialize(Source(node)).ok());
+    let written = tree
+        .at(&DocumentPath::of("admin").key("address"))
+        .and_then(|node| AdminAddress::deserialize(NodeSource(node)).ok());
     if let Some(address) = written {
         return Ok(Some(address));
     }
@@ -47,7 +48,7 @@ fn find(path: &Path, text: &str, env: yaml::Env<'_>) -> Result<Option<AdminAddre
 }
 
 fn is_off(admin: &Node) -> bool {
-    matches!(&admin.kind, Kind::Text(text) if text.trim() == "off")
+    matches!(&admin.kind, NodeKind::Text(text) if text.trim() == "off")
 }
 
 #[cfg(test)]

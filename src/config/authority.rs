@@ -7,11 +7,11 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Version};
 
 /// What is wrong with a file, and what to do.
-pub type Fault = (String, &'static str);
+pub type FileFault = (String, &'static str);
 
 /// Whom the certificates verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum PeerRole {
     /// A backend or another server, which is known by its names.
     Server,
     /// A client.
@@ -24,7 +24,7 @@ const NEW_NAMES: &str = "Make it anew with the names in subjectAltName: `openssl
      -addext subjectAltName=DNS:… -addext basicConstraints=critical,CA:FALSE -keyout … -out …`";
 
 /// Why none of these certificates can verify a peer; nothing if one can.
-pub(super) fn never_verifies(certificates: &[CertificateDer<'_>], peer: Peer) -> Option<Fault> {
+pub(super) fn never_verifies(certificates: &[CertificateDer<'_>], peer: PeerRole) -> Option<FileFault> {
     let mut first = None;
     for (index, der) in certificates.iter().enumerate() {
         let (what, hint) = unfit(der, peer)?;
@@ -36,7 +36,7 @@ pub(super) fn never_verifies(certificates: &[CertificateDer<'_>], peer: Peer) ->
 }
 
 /// Why this one cannot.
-fn unfit(der: &CertificateDer<'_>, peer: Peer) -> Option<(&'static str, &'static str)> {
+fn unfit(der: &CertificateDer<'_>, peer: PeerRole) -> Option<(&'static str, &'static str)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     if certificate.version() == X509Version::V1 {
         return Some(("is X.509 version 1, which does not say whether it is an authority's", NEW_VERSION));
@@ -48,7 +48,7 @@ fn unfit(der: &CertificateDer<'_>, peer: Peer) -> Option<(&'static str, &'static
         return Some(("is no authority's (CA:FALSE), and was issued by another one", OF_ISSUER));
     }
     // One that issued itself verifies itself, where it is shown; a server has to have a name for that.
-    (peer == Peer::Server && !has_name(&certificate))
+    (peer == PeerRole::Server && !has_name(&certificate))
         .then_some(("is no authority's (CA:FALSE), and has a common name only, which no server is known by", NEW_NAMES))
 }
 
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn what_is_told_never_verifies_and_what_can_verify_itself_is_not_told() {
         let told = |certificate: &CertificateDer<'static>| {
-            never_verifies(std::slice::from_ref(certificate), Peer::Server).map(|(what, _)| what)
+            never_verifies(std::slice::from_ref(certificate), PeerRole::Server).map(|(what, _)| what)
         };
         let pinned = [certificate(&["a.example"], IsCa::NoCa), certificate(&["a.example"], IsCa::ExplicitNoCa)];
         for pinned in pinned {
@@ -123,9 +123,9 @@ mod tests {
     fn one_certificate_that_verifies_is_enough_and_a_client_needs_no_server_name() {
         let authority = certificate(&[], IsCa::Ca(BasicConstraints::Unconstrained));
         let nameless = certificate(&[], IsCa::ExplicitNoCa);
-        assert_eq!(never_verifies(&[issued(), authority], Peer::Server), None);
-        assert_eq!(never_verifies(std::slice::from_ref(&nameless), Peer::Client), None);
-        let told = never_verifies(&[issued(), nameless], Peer::Server).unwrap().0;
+        assert_eq!(never_verifies(&[issued(), authority], PeerRole::Server), None);
+        assert_eq!(never_verifies(std::slice::from_ref(&nameless), PeerRole::Client), None);
+        let told = never_verifies(&[issued(), nameless], PeerRole::Server).unwrap().0;
         assert!(told.contains("certificate 1 is no authority's"), "{told}");
     }
 }

@@ -7,9 +7,9 @@ use serde::Deserialize;
 
 use super::disk::read_named;
 use super::io_error::{self, mark_after, whole};
-use super::node::{Entry, Kind, Node, Position};
+use super::node::{Entry, Node, NodeKind, Position};
 use super::problem::{Problem, Problems};
-use super::schema::{Backend, Upstream};
+use super::schema::{BackendSettings, UpstreamSettings};
 use super::yaml::{self, Env};
 use super::{check, deserialize};
 
@@ -20,14 +20,14 @@ const HINT: &str = "Write `[{ address: \"10.0.0.1:3001\" }]`";
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
-    backends: Vec<Backend>,
+    backends: Vec<BackendSettings>,
 }
 
 /// Reads the list of this upstream from the disk.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn backends_in(path: &Path, upstream: &Upstream) -> Result<Vec<Backend>, Vec<Problem>> {
+pub fn backends_in(path: &Path, upstream: &UpstreamSettings) -> Result<Vec<BackendSettings>, Vec<Problem>> {
     match read_named(path) {
         Ok(bytes) => parse_backends(path, &bytes, upstream),
         Err(error) => Err(whole(path, Position::START, format!("cannot be read: {}", io_error::reason(&error)))),
@@ -38,11 +38,20 @@ pub fn backends_in(path: &Path, upstream: &Upstream) -> Result<Vec<Backend>, Vec
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn parse_backends(path: &Path, bytes: &[u8], upstream: &Upstream) -> Result<Vec<Backend>, Vec<Problem>> {
+pub fn parse_backends(
+    path: &Path,
+    bytes: &[u8],
+    upstream: &UpstreamSettings,
+) -> Result<Vec<BackendSettings>, Vec<Problem>> {
     read(path, bytes, upstream, &|name| std::env::var(name).ok())
 }
 
-pub(super) fn read(path: &Path, bytes: &[u8], upstream: &Upstream, env: Env<'_>) -> Result<Vec<Backend>, Vec<Problem>> {
+pub(super) fn read(
+    path: &Path,
+    bytes: &[u8],
+    upstream: &UpstreamSettings,
+    env: Env<'_>,
+) -> Result<Vec<BackendSettings>, Vec<Problem>> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => return Err(whole(path, mark_after(&bytes[..error.valid_up_to()]), "not UTF-8".into())),
@@ -50,7 +59,7 @@ pub(super) fn read(path: &Path, bytes: &[u8], upstream: &Upstream, env: Env<'_>)
     let mut problems = Problems::new(path);
     let list = yaml::read(text, env, &mut problems).and_then(|tree| {
         // Cut off before its first entry, a file is not an empty list.
-        if matches!(tree.kind, Kind::Null) {
+        if matches!(tree.kind, NodeKind::Null) {
             problems.add(Position::START, "", "there is no list of backends in this file", HINT);
             return None;
         }
@@ -67,16 +76,19 @@ pub(super) fn read(path: &Path, bytes: &[u8], upstream: &Upstream, env: Env<'_>)
 
 /// A bare list as what it would be in a section.
 fn as_section(tree: Node) -> Node {
-    if matches!(tree.kind, Kind::Map(_)) {
+    if matches!(tree.kind, NodeKind::Map(_)) {
         return tree;
     }
-    Node::new(Position::START, Kind::Map(vec![Entry { key: "backends".into(), mark: Position::START, value: tree }]))
+    Node::new(
+        Position::START,
+        NodeKind::Map(vec![Entry { key: "backends".into(), mark: Position::START, value: tree }]),
+    )
 }
 
 /// The upstream as if the list were all that it has. Where it has backends of its own, the list alone need not serve.
-fn for_check(upstream: &Upstream, backends: Vec<Backend>) -> Upstream {
+fn for_check(upstream: &UpstreamSettings, backends: Vec<BackendSettings>) -> UpstreamSettings {
     let discover = upstream.discover.clone().filter(|_| !upstream.backends.is_empty());
-    Upstream { backends, discover, ..upstream.clone() }
+    UpstreamSettings { backends, discover, ..upstream.clone() }
 }
 
 #[cfg(test)]
@@ -85,8 +97,8 @@ mod tests {
     use super::super::schema::Balance;
     use super::*;
 
-    fn read_as(text: &str, balance: Balance) -> Result<Vec<Backend>, String> {
-        let upstream = Upstream { balance, ..Upstream::default() };
+    fn read_as(text: &str, balance: Balance) -> Result<Vec<BackendSettings>, String> {
+        let upstream = UpstreamSettings { balance, ..UpstreamSettings::default() };
         let env = |name: &str| (name == "PORT").then(|| "3001".to_owned());
         let lines = |problems: Vec<Problem>| problems.iter().map(|p| format!("{p}\n")).collect();
         read(Path::new("b.yaml"), text.as_bytes(), &upstream, &env).map_err(lines)

@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::ValidatedConfig;
-use super::authority::Peer;
-use super::files::Files;
+use super::authority::PeerRole;
+use super::files::LoadedFiles;
 use super::io_error::reason;
 use super::pem;
 use super::schema::Document;
@@ -52,7 +52,7 @@ impl ValidatedConfig {
         let renewed = (!new.is_empty()).then(|| {
             let mut held = self.files().held.clone();
             held.extend(new);
-            self.with_files(Files { held, ..self.files().clone() })
+            self.with_files(LoadedFiles { held, ..self.files().clone() })
         });
         (renewed, unfit)
     }
@@ -72,7 +72,7 @@ impl ValidatedConfig {
             [(_, cert), (_, key)] => pem::pair(cert, key).map(drop).map_err(|bad| bad.to_string()),
             _ => files
                 .iter()
-                .try_for_each(|(_, ca)| pem::authorities(ca, Peer::Server).map(drop).map_err(|(what, _)| what)),
+                .try_for_each(|(_, ca)| pem::authorities(ca, PeerRole::Server).map(drop).map_err(|(what, _)| what)),
         };
         judged.map_err(|what| format!("{}: {what}", group[0].display()))?;
         Ok(files)

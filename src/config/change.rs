@@ -123,7 +123,7 @@ impl Diff {
     }
 
     /// One line a subject; `note` may add to a change, as `(draining, 3 in flight)` to a removed backend.
-    pub fn lines(&self, note: impl Fn(&Change) -> Option<String>) -> Vec<String> {
+    pub fn render(&self, note: impl Fn(&Change) -> Option<String>) -> Vec<String> {
         let mut lines: Vec<(Subject, String)> = Vec::new();
         for change in &self.changes {
             let text = match note(change) {

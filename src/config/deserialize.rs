@@ -6,47 +6,51 @@
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::deserializer::{Refusal, Source};
-use super::node::{Kind, Node, Place, Position};
+use super::deserializer::{NodeSource, Rejected};
+use super::node::{DocumentPath, Node, NodeKind, Position};
 use super::problem::Problems;
-use super::schema::{Document, Listener, Route, Upstream};
+use super::schema::{Document, ListenerConfig, RouteSettings, UpstreamSettings};
 
 /// The document, without what was refused. Nothing where there is no section at all, or too much is wrong.
 pub(super) fn document(tree: &mut Node, problems: &mut Problems) -> Option<Document> {
-    if matches!(tree.kind, Kind::Null) {
-        tree.kind = Kind::Map(Vec::new());
+    if matches!(tree.kind, NodeKind::Null) {
+        tree.kind = NodeKind::Map(Vec::new());
     }
-    if let Ok(document) = Document::deserialize(Source(tree)) {
+    if let Ok(document) = Document::deserialize(NodeSource(tree)) {
         return Some(document);
     }
     for place in elements(tree) {
         let top = place.0.first();
-        let is = |key: &str| top == Place::of(key).0.first();
+        let is = |key: &str| top == DocumentPath::of(key).0.first();
         let _settled = match () {
-            () if is("listeners") => settle::<Listener>(tree, &place, problems).map(drop),
-            () if is("routes") => settle::<Route>(tree, &place, problems).map(drop),
-            () => settle::<Upstream>(tree, &place, problems).map(drop),
+            () if is("listeners") => settle::<ListenerConfig>(tree, &place, problems).map(drop),
+            () if is("routes") => settle::<RouteSettings>(tree, &place, problems).map(drop),
+            () => settle::<UpstreamSettings>(tree, &place, problems).map(drop),
         };
         if problems.full() {
             return None;
         }
     }
-    settle(tree, &Place::default(), problems)
+    settle(tree, &DocumentPath::default(), problems)
 }
 
 /// A file that is no document but a section of its own; nothing where too much is wrong.
 pub(super) fn section<T: DeserializeOwned>(tree: &mut Node, problems: &mut Problems) -> Option<T> {
-    settle(tree, &Place::default(), problems)
+    settle(tree, &DocumentPath::default(), problems)
 }
 
 /// The elements of the long sections.
-fn elements(tree: &Node) -> Vec<Place> {
+fn elements(tree: &Node) -> Vec<DocumentPath> {
     let mut places = Vec::new();
     for key in ["listeners", "routes", "upstreams"] {
-        let place = Place::of(key);
+        let place = DocumentPath::of(key);
         match tree.entry(key).map(|entry| &entry.value.kind) {
-            Some(Kind::List(items)) if key != "upstreams" => places.extend((0..items.len()).map(|i| place.index(i))),
-            Some(Kind::Map(entries)) if key == "upstreams" => places.extend(entries.iter().map(|e| place.key(&e.key))),
+            Some(NodeKind::List(items)) if key != "upstreams" => {
+                places.extend((0..items.len()).map(|i| place.index(i)))
+            }
+            Some(NodeKind::Map(entries)) if key == "upstreams" => {
+                places.extend(entries.iter().map(|e| place.key(&e.key)))
+            }
             _ => {}
         }
     }
@@ -54,17 +58,17 @@ fn elements(tree: &Node) -> Vec<Place> {
 }
 
 /// Reads what is at a place as a `T`, reporting and pruning until it is one.
-fn settle<T: DeserializeOwned>(tree: &mut Node, base: &Place, problems: &mut Problems) -> Option<T> {
+fn settle<T: DeserializeOwned>(tree: &mut Node, base: &DocumentPath, problems: &mut Problems) -> Option<T> {
     while !problems.full() {
         let node = tree.at(base)?;
         if node.is_pruned() {
             return None;
         }
-        match T::deserialize(Source(node)) {
+        match T::deserialize(NodeSource(node)) {
             Ok(value) => return Some(value),
             Err(refusal) => {
                 let inner = refusal.steps.iter().rev().cloned();
-                let place = Place(base.0.iter().cloned().chain(inner).collect());
+                let place = DocumentPath(base.0.iter().cloned().chain(inner).collect());
                 let refusal = unsubstituted::<T>(tree, base, &place, refusal);
                 report(tree, &place, refusal, problems);
                 tree.prune(&place);
@@ -76,23 +80,28 @@ fn settle<T: DeserializeOwned>(tree: &mut Node, base: &Place, problems: &mut Pro
 
 /// The same refusal with the text as the file has it, where the value came from the environment: what was put in is
 /// not to be printed, and the type says best what it takes when it is shown `${…}` itself.
-fn unsubstituted<T: DeserializeOwned>(tree: &mut Node, base: &Place, place: &Place, refusal: Refusal) -> Refusal {
+fn unsubstituted<T: DeserializeOwned>(
+    tree: &mut Node,
+    base: &DocumentPath,
+    place: &DocumentPath,
+    refusal: Rejected,
+) -> Rejected {
     let Some(node) = tree.at(place).filter(|_| !refusal.on_key) else { return refusal };
     let Some(raw) = node.raw.take() else { return refusal };
-    node.kind = Kind::Text(raw.clone());
-    let again = tree.at(base).and_then(|node| T::deserialize(Source(node)).err());
+    node.kind = NodeKind::Text(raw.clone());
+    let again = tree.at(base).and_then(|node| T::deserialize(NodeSource(node)).err());
     let hint = again.filter(|again| again.steps == refusal.steps).map(|again| again.hint).unwrap_or_default();
     let what = format!("what `{raw}` stands for does not fit here");
-    Refusal { what, hint, ..refusal }
+    Rejected { what, hint, ..refusal }
 }
 
-fn report(tree: &mut Node, place: &Place, refusal: Refusal, problems: &mut Problems) {
+fn report(tree: &mut Node, place: &DocumentPath, refusal: Rejected, problems: &mut Problems) {
     if refusal.missing.is_some_and(|key| follows(tree, place, key, problems)) {
         return;
     }
     let mark = mark(tree, place, refusal.on_key);
     let text = match tree.at(place).map(|node| &node.kind) {
-        Some(Kind::Text(text)) => Some(text.clone()),
+        Some(NodeKind::Text(text)) => Some(text.clone()),
         _ => None,
     };
     match text {
@@ -106,20 +115,20 @@ fn report(tree: &mut Node, place: &Place, refusal: Refusal, problems: &mut Probl
 }
 
 /// Whether a key is missing only because what stood there, or a misspelling of it, was refused before.
-fn follows(tree: &mut Node, section: &Place, key: &str, problems: &Problems) -> bool {
+fn follows(tree: &mut Node, section: &DocumentPath, key: &str, problems: &Problems) -> bool {
     let Some(node) = tree.at(section) else { return false };
     if node.entry(key).is_some_and(|entry| entry.value.is_pruned()) {
         return true;
     }
-    let Kind::Map(entries) = &node.kind else { return false };
+    let NodeKind::Map(entries) = &node.kind else { return false };
     let meant = format!("Did you mean `{key}`?");
     let mut refused = entries.iter().filter(|e| e.value.is_pruned()).map(|e| section.key(&e.key).to_string());
     refused.any(|path| problems.iter().any(|problem| problem.path == path && problem.hint == meant))
 }
 
-fn mark(tree: &mut Node, place: &Place, on_key: bool) -> Position {
+fn mark(tree: &mut Node, place: &DocumentPath, on_key: bool) -> Position {
     let start = tree.mark;
-    let Some(super::node::Step::Key(key)) = place.0.last() else {
+    let Some(super::node::PathStep::Key(key)) = place.0.last() else {
         return tree.at(place).map_or(start, |node| node.mark);
     };
     let entry = tree.at(&place.parent()).and_then(|section| section.entry(key));

@@ -9,14 +9,14 @@ use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, Expected, IntoDeserializer, Unexpected, Visitor};
 use serde::forward_to_deserialize_any;
 
-use super::node::{Entry, Kind, Node, Step};
+use super::node::{Entry, Node, NodeKind, PathStep};
 use super::problem::did_you_mean;
 
 /// Why a value was refused.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct Rejected {
     /// The way to it, from the inside out while it travels up.
-    pub(super) steps: Vec<Step>,
+    pub(super) steps: Vec<PathStep>,
     /// Whether the key is wrong, not the value.
     pub(super) on_key: bool,
     /// What is wrong.
@@ -27,26 +27,26 @@ pub(super) struct Refusal {
     pub(super) missing: Option<&'static str>,
 }
 
-impl Refusal {
+impl Rejected {
     fn new(what: String, hint: String) -> Self {
         Self { steps: Vec::new(), on_key: false, what, hint, missing: None }
     }
 
-    fn below(mut self, step: Step) -> Self {
+    fn below(mut self, step: PathStep) -> Self {
         self.steps.push(step);
         self
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for Rejected {}
 
-impl de::Error for Refusal {
+impl de::Error for Rejected {
     /// Values say what is wrong, then `; ` and what to write.
     fn custom<T: fmt::Display>(message: T) -> Self {
         let message = message.to_string();
@@ -129,13 +129,13 @@ fn capital(text: &str) -> String {
 
 /// A value for serde.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a>(pub(super) &'a Node);
+pub(super) struct NodeSource<'a>(pub(super) &'a Node);
 
-impl<'a> Source<'a> {
+impl<'a> NodeSource<'a> {
     /// The text of what came from the environment.
     fn loose(self) -> Option<&'a str> {
         match &self.0.kind {
-            Kind::Text(text) if self.0.raw.is_some() => Some(text.trim()),
+            NodeKind::Text(text) if self.0.raw.is_some() => Some(text.trim()),
             _ => None,
         }
     }
@@ -144,7 +144,7 @@ impl<'a> Source<'a> {
 /// Methods that read what came from the environment as the type that is asked for.
 macro_rules! read_loose {
     ($($method:ident $visit:ident $type:ty;)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
             match self.loose().and_then(|text| text.parse::<$type>().ok()) {
                 Some(value) => visitor.$visit(value),
                 None => self.deserialize_any(visitor),
@@ -153,28 +153,28 @@ macro_rules! read_loose {
     )*};
 }
 
-impl<'de> de::Deserializer<'de> for Source<'_> {
-    type Error = Refusal;
+impl<'de> de::Deserializer<'de> for NodeSource<'_> {
+    type Error = Rejected;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
         match &self.0.kind {
-            Kind::Null | Kind::Pruned => visitor.visit_unit(),
-            Kind::Bool(value) => visitor.visit_bool(*value),
-            Kind::Int(number) => match (u64::try_from(*number), i64::try_from(*number)) {
+            NodeKind::Null | NodeKind::Pruned => visitor.visit_unit(),
+            NodeKind::Bool(value) => visitor.visit_bool(*value),
+            NodeKind::Int(number) => match (u64::try_from(*number), i64::try_from(*number)) {
                 (Ok(number), _) => visitor.visit_u64(number),
                 (_, Ok(number)) => visitor.visit_i64(number),
-                _ => Err(Refusal::new(format!("`{number}` is out of range"), String::new())),
+                _ => Err(Rejected::new(format!("`{number}` is out of range"), String::new())),
             },
-            Kind::Float(number) => visitor.visit_f64(*number),
-            Kind::Text(text) => visitor.visit_str(text),
-            Kind::List(items) => visitor.visit_seq(Items { items: items.iter().enumerate() }),
-            Kind::Map(entries) => visitor.visit_map(Entries { entries: entries.iter(), current: None }),
+            NodeKind::Float(number) => visitor.visit_f64(*number),
+            NodeKind::Text(text) => visitor.visit_str(text),
+            NodeKind::List(items) => visitor.visit_seq(Items { items: items.iter().enumerate() }),
+            NodeKind::Map(entries) => visitor.visit_map(MapEntries { entries: entries.iter(), current: None }),
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
         match &self.0.kind {
-            Kind::Null => visitor.visit_none(),
+            NodeKind::Null => visitor.visit_none(),
             _ if self.loose() == Some("") => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
@@ -185,13 +185,13 @@ impl<'de> de::Deserializer<'de> for Source<'_> {
         _: &'static str,
         values: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Refusal> {
+    ) -> Result<V::Value, Rejected> {
         match &self.0.kind {
-            Kind::Text(text) => visitor.visit_enum(IntoDeserializer::<Refusal>::into_deserializer(text.as_str())),
+            NodeKind::Text(text) => visitor.visit_enum(IntoDeserializer::<Rejected>::into_deserializer(text.as_str())),
             kind => {
                 let names: Vec<String> = values.iter().map(|v| format!("`{v}`")).collect();
                 let what = format!("{} where a name belongs", kind_words(kind));
-                Err(Refusal::new(what, format!("Write one of {}", names.join(", "))))
+                Err(Rejected::new(what, format!("Write one of {}", names.join(", "))))
             }
         }
     }
@@ -202,14 +202,14 @@ impl<'de> de::Deserializer<'de> for Source<'_> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Refusal> {
+    ) -> Result<V::Value, Rejected> {
         match &self.0.kind {
-            Kind::List(_) => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
+            NodeKind::List(_) => Err(de::Error::invalid_type(Unexpected::Seq, &visitor)),
             _ => self.deserialize_any(visitor),
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Refusal> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Rejected> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -232,13 +232,13 @@ impl<'de> de::Deserializer<'de> for Source<'_> {
     }
 }
 
-fn kind_words(kind: &Kind) -> String {
+fn kind_words(kind: &NodeKind) -> String {
     match kind {
-        Kind::Bool(value) => format!("`{value}`"),
-        Kind::Int(number) => format!("`{number}`"),
-        Kind::Float(number) => format!("`{number}`"),
-        Kind::List(_) => "a list".into(),
-        Kind::Map(_) => "a section".into(),
+        NodeKind::Bool(value) => format!("`{value}`"),
+        NodeKind::Int(number) => format!("`{number}`"),
+        NodeKind::Float(number) => format!("`{number}`"),
+        NodeKind::List(_) => "a list".into(),
+        NodeKind::Map(_) => "a section".into(),
         _ => "nothing".into(),
     }
 }
@@ -248,35 +248,35 @@ struct Items<'a> {
 }
 
 impl<'de> de::SeqAccess<'de> for Items<'_> {
-    type Error = Refusal;
+    type Error = Rejected;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Refusal> {
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Rejected> {
         let next = self.items.by_ref().find(|(_, node)| !node.is_pruned());
         let Some((index, node)) = next else { return Ok(None) };
-        seed.deserialize(Source(node)).map(Some).map_err(|refusal| refusal.below(Step::Index(index)))
+        seed.deserialize(NodeSource(node)).map(Some).map_err(|refusal| refusal.below(PathStep::Index(index)))
     }
 }
 
-struct Entries<'a> {
+struct MapEntries<'a> {
     entries: std::slice::Iter<'a, Entry>,
     current: Option<&'a Entry>,
 }
 
-impl<'de> de::MapAccess<'de> for Entries<'_> {
-    type Error = Refusal;
+impl<'de> de::MapAccess<'de> for MapEntries<'_> {
+    type Error = Rejected;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refusal> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Rejected> {
         self.current = self.entries.by_ref().find(|entry| !entry.value.is_pruned());
         let Some(entry) = self.current else { return Ok(None) };
-        let key: StrDeserializer<'_, Refusal> = entry.key.as_str().into_deserializer();
+        let key: StrDeserializer<'_, Rejected> = entry.key.as_str().into_deserializer();
         seed.deserialize(key).map(Some).map_err(|refusal| {
-            let refusal = refusal.below(Step::Key(entry.key.clone()));
-            Refusal { on_key: true, ..refusal }
+            let refusal = refusal.below(PathStep::Key(entry.key.clone()));
+            Rejected { on_key: true, ..refusal }
         })
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Refusal> {
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Rejected> {
         let Some(entry) = self.current else { return Err(de::Error::custom("a value without a key")) };
-        seed.deserialize(Source(&entry.value)).map_err(|refusal| refusal.below(Step::Key(entry.key.clone())))
+        seed.deserialize(NodeSource(&entry.value)).map_err(|refusal| refusal.below(PathStep::Key(entry.key.clone())))
     }
 }

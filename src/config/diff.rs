@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::change::{Change, Diff, Subject};
-use super::schema::{Backend, Document, Listener, Route, Upstream};
+use super::schema::{BackendSettings, Document, ListenerConfig, RouteSettings, UpstreamSettings};
 use super::values::BackendAddress;
 
 /// Compares two documents.
@@ -23,8 +23,9 @@ pub fn diff(old: &Document, new: &Document) -> Diff {
 }
 
 /// What differs between two lists of an upstream's backends.
-pub fn diff_of_backends(upstream: &str, old: &[Backend], new: &[Backend]) -> Diff {
-    let of = |backends: &[Backend]| Upstream { backends: backends.to_vec(), ..Upstream::default() };
+pub fn diff_of_backends(upstream: &str, old: &[BackendSettings], new: &[BackendSettings]) -> Diff {
+    let of =
+        |backends: &[BackendSettings]| UpstreamSettings { backends: backends.to_vec(), ..UpstreamSettings::default() };
     let mut diff = Diff::default();
     members(upstream, &of(old), &of(new), &mut diff.changes);
     diff
@@ -37,11 +38,11 @@ pub fn fixed(old: &Document, new: &Document) -> Vec<String> {
     diff.fixed
 }
 
-fn listeners(document: &Document) -> BTreeMap<String, &Listener> {
+fn listeners(document: &Document) -> BTreeMap<String, &ListenerConfig> {
     document.listeners.iter().map(|listener| (listener.label(), listener)).collect()
 }
 
-fn routes(document: &Document) -> BTreeMap<String, &Route> {
+fn routes(document: &Document) -> BTreeMap<String, &RouteSettings> {
     document.routes.iter().enumerate().map(|(index, route)| (route.label(index), route)).collect()
 }
 
@@ -122,7 +123,7 @@ fn changed(subject: Subject, before: &Value, after: &Value, changes: &mut Vec<Ch
 }
 
 fn upstreams(old: &Document, new: &Document, changes: &mut Vec<Change>) {
-    let none = Upstream::default();
+    let none = UpstreamSettings::default();
     for (name, after) in &new.upstreams {
         let before = old.upstreams.get(name);
         let name = name.to_string();
@@ -140,12 +141,12 @@ fn upstreams(old: &Document, new: &Document, changes: &mut Vec<Change>) {
 }
 
 /// An upstream without its backends.
-fn settings(upstream: &Upstream) -> Value {
-    json(&Upstream { backends: Vec::new(), ..upstream.clone() })
+fn settings(upstream: &UpstreamSettings) -> Value {
+    json(&UpstreamSettings { backends: Vec::new(), ..upstream.clone() })
 }
 
 /// Backends are told apart by address: that is what their live state is keyed by.
-fn members(upstream: &str, old: &Upstream, new: &Upstream, changes: &mut Vec<Change>) {
+fn members(upstream: &str, old: &UpstreamSettings, new: &UpstreamSettings, changes: &mut Vec<Change>) {
     let upstream = || upstream.to_owned();
     // The first where an address is written twice.
     let (in_old, in_new) = (by_address(old), by_address(new));
@@ -177,7 +178,7 @@ fn members(upstream: &str, old: &Upstream, new: &Upstream, changes: &mut Vec<Cha
     }
 }
 
-fn by_address(upstream: &Upstream) -> HashMap<&BackendAddress, &Backend> {
+fn by_address(upstream: &UpstreamSettings) -> HashMap<&BackendAddress, &BackendSettings> {
     upstream.backends.iter().rev().map(|backend| (&backend.address, backend)).collect()
 }
 
@@ -249,7 +250,7 @@ upstreams:
     #[test]
     fn outlier_detection_that_is_turned_off_or_on_is_said_in_words() {
         let off = OLD.replace("  api:\n", "  api:\n    outlier: off\n");
-        let said = |diff: Diff| diff.lines(|_| None);
+        let said = |diff: Diff| diff.render(|_| None);
         assert_eq!(said(between(&off)), ["upstream api: changed (outlier on → off)"]);
         assert_eq!(said(diff(&parsed(&off), &parsed(OLD))), ["upstream api: changed (outlier off → on)"]);
         let other = OLD.replace("  api:\n", "  api:\n    outlier: { eject: 30s }\n");
@@ -270,7 +271,7 @@ upstreams:
             matches!(change, Change::BackendRemoved { .. }).then(|| "draining, 3 in flight".to_owned())
         };
         assert_eq!(
-            between(&new).lines(note),
+            between(&new).render(note),
             [
                 "listener new: + 127.0.0.1:8081",
                 "listener old: removed",
@@ -285,7 +286,7 @@ upstreams:
     fn names_what_is_fixed_apart() {
         let diff = between(&OLD.replace("threads: 2, lame_duck: 1s", "threads: 3, lame_duck: 2s"));
         assert_eq!(diff.fixed, ["server.threads"]);
-        assert_eq!(diff.lines(|_| None), ["server: changed (lame_duck 1s → 2s)"]);
+        assert_eq!(diff.render(|_| None), ["server: changed (lame_duck 1s → 2s)"]);
         let diff = between(&format!("{OLD}admin:\n  address: '127.0.0.1:9181'\n"));
         assert_eq!((diff.fixed.as_slice(), diff.is_empty()), (["admin.address".to_owned()].as_slice(), true));
         for (old, new) in [("admin: off", ""), ("", "admin: off"), ("admin: off", "admin: { token_file: some.token }")]
@@ -301,11 +302,12 @@ upstreams:
 
     #[test]
     fn knows_new_and_gone_upstreams_and_the_order_of_routes() {
-        let lines = between(&OLD.replace("  api:", "  web:").replace("upstream: api", "upstream: web")).lines(|_| None);
+        let lines =
+            between(&OLD.replace("  api:", "  web:").replace("upstream: api", "upstream: web")).render(|_| None);
         assert!(lines.contains(&"upstream web: added, + a (weight 1), + b (weight 1)".to_owned()), "{lines:?}");
         assert!(lines.contains(&"upstream api: removed, - a, - b".to_owned()), "{lines:?}");
         let mut turned = parsed(OLD);
         turned.routes.reverse();
-        assert_eq!(diff(&parsed(OLD), &turned).lines(|_| None), ["routes: changed (order)"]);
+        assert_eq!(diff(&parsed(OLD), &turned).render(|_| None), ["routes: changed (order)"]);
     }
 }

@@ -3,11 +3,11 @@
 //! What is put in is never looked at again for `${`, and no message here repeats it.
 
 /// The most that one value may become.
-const LONGEST: usize = 1 << 20;
+const MAX_NAME_BYTES: usize = 1 << 20;
 
 /// A value after its variables were replaced.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Replaced {
+pub(super) struct Expanded {
     /// The text.
     pub(super) text: String,
     /// Whether anything came from the environment (or a default), and not only `$${` was unescaped.
@@ -18,11 +18,11 @@ pub(super) struct Replaced {
 pub(super) type Refused = (String, String);
 
 /// Replaces the variables of a value; nothing where it has none.
-pub(super) fn replace(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Replaced>, Refused> {
+pub(super) fn replace(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Expanded>, Refused> {
     if !text.contains("${") {
         return Ok(None);
     }
-    let mut out = Replaced { text: String::with_capacity(text.len()), from_env: false };
+    let mut out = Expanded { text: String::with_capacity(text.len()), from_env: false };
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         if let Some(before) = rest[..at].strip_suffix('$') {
@@ -36,7 +36,7 @@ pub(super) fn replace(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Resul
         out.text.push_str(&value(inside, env)?);
         out.from_env = true;
         rest = after;
-        if out.text.len() > LONGEST {
+        if out.text.len() > MAX_NAME_BYTES {
             return Err((format!("`{}` becomes longer than 1 MiB", shortened(text)), String::new()));
         }
     }

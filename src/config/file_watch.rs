@@ -13,13 +13,13 @@ use std::time::{Duration, SystemTime};
 use super::disk::Disk;
 
 /// What the file system says of a file; nothing where there is none.
-pub type Stamp = Option<(i64, i64, u64, u64, u64)>;
+pub type FileStamp = Option<(i64, i64, u64, u64, u64)>;
 
 /// How old a change is by which the next can be told: file systems count in ticks of some milliseconds.
-const TICK: Duration = Duration::from_millis(100);
+const CLOCK_TICK: Duration = Duration::from_millis(100);
 
 /// Of the file at this path now; nothing where nobody can tell, as its folder is closed to this user.
-pub fn stamp(path: &Path) -> Option<Stamp> {
+pub fn stamp(path: &Path) -> Option<FileStamp> {
     match fs::metadata(path) {
         Ok(data) => Some(of(&data)),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
@@ -28,41 +28,45 @@ pub fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 /// Of a file that is about to be read, if whatever changes it afterwards leaves another.
-pub(super) fn stamp_to_go_by(path: &Path) -> Option<Stamp> {
+pub(super) fn stamp_to_go_by(path: &Path) -> Option<FileStamp> {
     let data = fs::metadata(path).ok()?;
     let age = SystemTime::now().duration_since(data.modified().ok()?).ok()?;
-    (age >= TICK).then(|| of(&data))
+    (age >= CLOCK_TICK).then(|| of(&data))
 }
 
-fn of(data: &fs::Metadata) -> Stamp {
+fn of(data: &fs::Metadata) -> FileStamp {
     Some((data.mtime(), data.mtime_nsec(), data.len(), data.ino(), data.dev()))
 }
 
 /// What was seen of each file.
 #[derive(Debug, Default)]
 pub struct Watch {
-    files: BTreeMap<PathBuf, Seen>,
+    files: BTreeMap<PathBuf, SeenFiles>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
+struct SeenFiles {
     /// At the last look.
-    last: Option<Stamp>,
+    last: Option<FileStamp>,
     /// When it was last handed out as changed.
-    handled: Option<Stamp>,
+    handled: Option<FileStamp>,
 }
 
 impl Watch {
     /// Of files that were read when they were like this.
-    pub fn since(read: BTreeMap<PathBuf, Stamp>) -> Self {
-        let seen = |stamp| Seen { last: Some(stamp), handled: Some(stamp) };
+    pub fn since(read: BTreeMap<PathBuf, FileStamp>) -> Self {
+        let seen = |stamp| SeenFiles { last: Some(stamp), handled: Some(stamp) };
         Self { files: read.into_iter().map(|(path, stamp)| (path, seen(stamp))).collect() }
     }
 
     /// Looks at these files, forgets others, and says which have changed and are quiet since the last look. `groups`: files
     /// that belong together are handed out together, once all are quiet. A file seen for the first time counts as changed, as
     /// nobody knows what it was when it was read; one that `stamp` cannot tell anything of does not.
-    pub fn look(&mut self, groups: &[Vec<PathBuf>], stamp: &dyn Fn(&Path) -> Option<Stamp>) -> BTreeSet<PathBuf> {
+    pub fn changed(
+        &mut self,
+        groups: &[Vec<PathBuf>],
+        stamp: &dyn Fn(&Path) -> Option<FileStamp>,
+    ) -> BTreeSet<PathBuf> {
         let mut before = std::mem::take(&mut self.files);
         let mut quiet = BTreeSet::new();
         for path in groups.iter().flatten() {
@@ -74,7 +78,7 @@ impl Watch {
             if now.is_some() && seen.last == now {
                 quiet.insert(path.clone());
             }
-            self.files.insert(path.clone(), Seen { last: now, handled: seen.handled });
+            self.files.insert(path.clone(), SeenFiles { last: now, handled: seen.handled });
         }
         let mut due = BTreeSet::new();
         for group in groups {
@@ -96,13 +100,13 @@ impl Watch {
     /// # Errors
     /// The file system does not answer; the look does not count.
     pub fn look_on_disk(&mut self, groups: &[Vec<PathBuf>]) -> io::Result<BTreeSet<PathBuf>> {
-        let Some(first) = groups.iter().flatten().next() else { return Ok(self.look(groups, &|_| None)) };
+        let Some(first) = groups.iter().flatten().next() else { return Ok(self.changed(groups, &|_| None)) };
         let paths: Vec<PathBuf> = groups.iter().flatten().cloned().collect();
         let stamps = Disk::default().run(first, move || {
             let stamped = paths.into_iter().map(|path| (stamp(&path), path));
             stamped.map(|(stamp, path)| (path, stamp)).collect::<BTreeMap<_, _>>()
         })?;
-        Ok(self.look(groups, &|path| stamps.get(path).copied().flatten()))
+        Ok(self.changed(groups, &|path| stamps.get(path).copied().flatten()))
     }
 
     /// These could not be looked into, for no fault of theirs: they are handed out once more.
@@ -126,7 +130,7 @@ mod tests {
         let mut watch = Watch::default();
         let mut look = |cert: i64, key: i64| {
             let stamp = |path: &Path| Some(Some((if path.ends_with("cert") { cert } else { key }, 0, 0, 0, 0)));
-            watch.look(&groups, &stamp).len()
+            watch.changed(&groups, &stamp).len()
         };
         assert_eq!((look(1, 1), look(1, 1), look(1, 1)), (0, 2, 0), "new to us: once");
         assert_eq!((look(2, 1), look(2, 2), look(2, 2), look(2, 2)), (0, 0, 2, 0), "the key comes later");
@@ -136,20 +140,20 @@ mod tests {
     #[test]
     fn what_could_not_be_looked_into_is_handed_out_again() {
         let (groups, mut watch) = (vec![vec![PathBuf::from("a")]], Watch::default());
-        let stamp: &dyn Fn(&Path) -> Option<Stamp> = &|_| Some(Some((1, 0, 0, 0, 0)));
-        assert_eq!(watch.look(&groups, stamp).len(), 0);
-        let due = watch.look(&groups, stamp);
+        let stamp: &dyn Fn(&Path) -> Option<FileStamp> = &|_| Some(Some((1, 0, 0, 0, 0)));
+        assert_eq!(watch.changed(&groups, stamp).len(), 0);
+        let due = watch.changed(&groups, stamp);
         watch.again(&due);
-        assert_eq!((watch.look(&groups, stamp), watch.look(&groups, stamp).len()), (due, 0));
+        assert_eq!((watch.changed(&groups, stamp), watch.changed(&groups, stamp).len()), (due, 0));
     }
 
     #[test]
     fn a_file_that_is_gone_has_changed() {
         let groups = vec![vec![PathBuf::from("a")]];
         let mut watch = Watch::default();
-        let there: &dyn Fn(&Path) -> Option<Stamp> = &|_| Some(Some((1, 0, 0, 0, 0)));
-        let gone: &dyn Fn(&Path) -> Option<Stamp> = &|_| Some(None);
-        let counts = [there, there, gone, gone, gone].map(|stamp| watch.look(&groups, stamp).len());
+        let there: &dyn Fn(&Path) -> Option<FileStamp> = &|_| Some(Some((1, 0, 0, 0, 0)));
+        let gone: &dyn Fn(&Path) -> Option<FileStamp> = &|_| Some(None);
+        let counts = [there, there, gone, gone, gone].map(|stamp| watch.changed(&groups, stamp).len());
         assert_eq!(counts, [0, 1, 0, 1, 0]);
     }
 
@@ -158,10 +162,11 @@ mod tests {
         let (path, was, is) = (PathBuf::from("a"), Some((1, 0, 0, 0, 0)), Some((2, 0, 0, 0, 0)));
         let groups = vec![vec![path.clone()]];
         let mut watch = Watch::since(BTreeMap::from([(path, was)]));
-        let counts = [Some(was), None, Some(was), Some(is), None, Some(is)].map(|s| watch.look(&groups, &|_| s).len());
+        let counts =
+            [Some(was), None, Some(was), Some(is), None, Some(is)].map(|s| watch.changed(&groups, &|_| s).len());
         assert_eq!(counts, [0, 0, 0, 0, 1, 0]);
         let mut watch = Watch::default();
-        let counts = [None, None, Some(is), Some(is)].map(|stamp| watch.look(&groups, &|_| stamp).len());
+        let counts = [None, None, Some(is), Some(is)].map(|stamp| watch.changed(&groups, &|_| stamp).len());
         assert_eq!(counts, [0, 0, 0, 1]);
     }
 

@@ -7,33 +7,33 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::authority::Peer;
+use super::authority::PeerRole;
 use super::backend_list;
 use super::disk::Disk;
 use super::io_error::{hint, reason};
-use super::node::{Node, Place, Position};
+use super::node::{DocumentPath, Node, Position};
 use super::pem::{self, BadPair};
 use super::pem_blocks;
 use super::problem::Problems;
-use super::schema::{CertificatePair, ClientAuth, Document, Upstream};
+use super::schema::{CertificatePair, ClientAuth, Document, UpstreamSettings};
 use super::secret_files::{self, Had};
-use super::state_dir::{self, State};
+use super::state_dir::{self, StateDirResult};
 use super::yaml::Env;
 
 /// What the files of a document are had with.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a> {
+pub(super) struct FileContext<'a> {
     /// Reads a file.
     pub(super) read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
     /// Reads a key file.
     pub(super) key: &'a dyn Fn(&Path) -> Had,
     /// Looks at the folder of what is kept.
-    pub(super) state: &'a dyn Fn(&Path) -> State,
+    pub(super) state: &'a dyn Fn(&Path) -> StateDirResult,
 }
 
 /// What was in the files that a document names.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Files {
+pub(super) struct LoadedFiles {
     /// By the path as the document has it.
     pub(super) held: BTreeMap<PathBuf, Vec<u8>>,
     /// Key files and the folder of what is kept, where they were made; the whole path.
@@ -55,13 +55,13 @@ pub(super) struct Missing {
 }
 
 impl Missing {
-    fn new(tree: &Node, place: &Place, whole: PathBuf, key: Option<&Path>) -> Self {
+    fn new(tree: &Node, place: &DocumentPath, whole: PathBuf, key: Option<&Path>) -> Self {
         let found = tree.find(place);
         Self { mark: found.mark, place: found.place.to_string(), whole, key: key.map(Path::to_owned) }
     }
 }
 
-impl Files {
+impl LoadedFiles {
     /// Makes one that is missing.
     ///
     /// # Errors
@@ -77,7 +77,7 @@ impl Files {
             }
         } else {
             let made = disk.run(&missing.whole, move || state_dir::make(&whole));
-            if let State::Unfit(what, hint) = made.unwrap_or_else(|error| state_dir::unfit(&error)) {
+            if let StateDirResult::Unfit(what, hint) = made.unwrap_or_else(|error| state_dir::unfit(&error)) {
                 return Err((what, hint));
             }
         }
@@ -91,10 +91,10 @@ pub(super) fn read(
     document: &Document,
     tree: &Node,
     folder: &Path,
-    source: Source<'_>,
+    source: FileContext<'_>,
     env: Env<'_>,
     problems: &mut Problems,
-) -> Files {
+) -> LoadedFiles {
     let mut files: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
     let mut broken = BTreeSet::new();
     for (place, path, judge) in named(document) {
@@ -130,7 +130,7 @@ pub(super) fn read(
         }
     }
     belong_together(document, tree, &files, problems);
-    let mut files = Files { held: files, ..Files::default() };
+    let mut files = LoadedFiles { held: files, ..LoadedFiles::default() };
     key_files(document, tree, folder, source, problems, &mut files);
     files
 }
@@ -140,13 +140,13 @@ fn key_files(
     document: &Document,
     tree: &Node,
     folder: &Path,
-    source: Source<'_>,
+    source: FileContext<'_>,
     problems: &mut Problems,
-    files: &mut Files,
+    files: &mut LoadedFiles,
 ) {
     let named = document.upstreams.iter().filter_map(|(name, upstream)| Some((name, upstream.sticky.as_ref()?)));
     for (name, sticky) in named {
-        let place = Place::of("upstreams").key(name.as_str()).key("sticky").key("key_file");
+        let place = DocumentPath::of("upstreams").key(name.as_str()).key("sticky").key("key_file");
         match (source.key)(&folder.join(&sticky.key_file)) {
             Had::Key(key) => drop(files.held.insert(sticky.key_file.clone(), key)),
             Had::Missing => {
@@ -166,34 +166,34 @@ fn state(
     document: &Document,
     tree: &Node,
     folder: &Path,
-    source: Source<'_>,
+    source: FileContext<'_>,
     problems: &mut Problems,
 ) -> Option<PathBuf> {
     let path = folder.join(document.server.state_dir.as_deref().filter(|path| *path != Path::new(""))?);
     match (source.state)(&path) {
-        State::There => None,
-        State::Missing => Some(path),
-        State::Unfit(what, hint) => {
+        StateDirResult::There => None,
+        StateDirResult::Missing => Some(path),
+        StateDirResult::Unfit(what, hint) => {
             say(tree, &state_place(), problems, what, hint);
             None
         }
     }
 }
 
-fn state_place() -> Place {
-    Place::of("server").key("state_dir")
+fn state_place() -> DocumentPath {
+    DocumentPath::of("server").key("state_dir")
 }
 
 /// Who judges a file's content.
 enum Judge<'a> {
     /// Gives the problem and its hint, which are reported at the key that names the file.
-    Here(fn(&[u8]) -> Option<pem::Fault>),
+    Here(fn(&[u8]) -> Option<pem::FileFault>),
     /// The same of a PEM file.
-    Pem(fn(&[u8]) -> Option<pem::Fault>),
+    Pem(fn(&[u8]) -> Option<pem::FileFault>),
     /// It is a PEM file that is judged together with its other half.
     Together,
     /// It is a list of backends for this upstream.
-    List(&'a Upstream),
+    List(&'a UpstreamSettings),
 }
 
 /// `admin.token_file`.
@@ -207,17 +207,17 @@ impl Judge<'_> {
     }
 }
 
-fn named(document: &Document) -> Vec<(Place, &Path, Judge<'_>)> {
-    let mut named: Vec<(Place, &Path, Judge<'_>)> = Vec::new();
+fn named(document: &Document) -> Vec<(DocumentPath, &Path, Judge<'_>)> {
+    let mut named: Vec<(DocumentPath, &Path, Judge<'_>)> = Vec::new();
     if let Some(path) = token_file(document) {
-        named.push((Place::of("admin").key("token_file"), path, Judge::Here(bad_token)));
+        named.push((DocumentPath::of("admin").key("token_file"), path, Judge::Here(bad_token)));
     }
     for (at, pair) in pairs(document) {
         let halves = [(at.key("cert"), &*pair.cert), (at.key("key"), &*pair.key)];
         named.extend(halves.map(|(at, path)| (at, path, Judge::Together)));
     }
     for (index, listener) in document.listeners.iter().enumerate() {
-        let at = Place::of("listeners").index(index).key("tls").key("acme").key("directory_ca");
+        let at = DocumentPath::of("listeners").index(index).key("tls").key("acme").key("directory_ca");
         let ca = listener.tls.as_ref().and_then(|tls| tls.acme.as_ref()?.directory_ca.as_deref());
         named.extend(ca.map(|ca| (at, ca, Judge::Pem(bad_authorities_of_servers))));
     }
@@ -227,11 +227,11 @@ fn named(document: &Document) -> Vec<(Place, &Path, Judge<'_>)> {
     }
     for (name, upstream) in &document.upstreams {
         if let Some(path) = upstream.tls.as_ref().and_then(|tls| tls.ca.as_deref()) {
-            let place = Place::of("upstreams").key(name.as_str()).key("tls").key("ca");
+            let place = DocumentPath::of("upstreams").key(name.as_str()).key("tls").key("ca");
             named.push((place, path, Judge::Pem(bad_authorities_of_servers)));
         }
         if let Some(path) = upstream.discover.as_ref().and_then(|source| source.file.as_deref()) {
-            let place = Place::of("upstreams").key(name.as_str()).key("discover").key("file");
+            let place = DocumentPath::of("upstreams").key(name.as_str()).key("discover").key("file");
             named.push((place, path, Judge::List(upstream)));
         }
     }
@@ -239,24 +239,24 @@ fn named(document: &Document) -> Vec<(Place, &Path, Judge<'_>)> {
 }
 
 /// All certificates with their keys, and where they stand.
-fn pairs(document: &Document) -> Vec<(Place, &CertificatePair)> {
+fn pairs(document: &Document) -> Vec<(DocumentPath, &CertificatePair)> {
     let mut pairs = Vec::new();
     for (index, listener) in document.listeners.iter().enumerate() {
-        let at = Place::of("listeners").index(index).key("tls").key("certificates");
+        let at = DocumentPath::of("listeners").index(index).key("tls").key("certificates");
         let certificates = listener.tls.iter().flat_map(|tls| &tls.certificates);
         pairs.extend(certificates.enumerate().map(|(index, pair)| (at.index(index), pair)));
     }
     for (name, upstream) in &document.upstreams {
-        let at = Place::of("upstreams").key(name.as_str()).key("tls").key("certificate");
+        let at = DocumentPath::of("upstreams").key(name.as_str()).key("tls").key("certificate");
         pairs.extend(upstream.tls.as_ref().and_then(|tls| tls.certificate.as_ref()).map(|pair| (at, pair)));
     }
     pairs
 }
 
-fn client_auths(document: &Document) -> Vec<(Place, &ClientAuth)> {
+fn client_auths(document: &Document) -> Vec<(DocumentPath, &ClientAuth)> {
     let mut auths = Vec::new();
     for (index, listener) in document.listeners.iter().enumerate() {
-        let at = Place::of("listeners").index(index).key("tls").key("client_auth");
+        let at = DocumentPath::of("listeners").index(index).key("tls").key("client_auth");
         let auth = listener.tls.as_ref().and_then(|tls| tls.client_auth.as_ref());
         auths.extend(auth.map(|auth| (at, auth)));
     }
@@ -276,7 +276,7 @@ fn belong_together(document: &Document, tree: &Node, files: &BTreeMap<PathBuf, V
         let (Some(ca), Some(crl)) = (files.get(&auth.ca), auth.crl.as_ref().and_then(|crl| files.get(crl))) else {
             continue;
         };
-        if pem::authorities(ca, Peer::Client).is_ok()
+        if pem::authorities(ca, PeerRole::Client).is_ok()
             && let Err((what, hint)) = pem::client_verifier(auth.mode, ca, Some(crl))
         {
             say(tree, &at.key("crl"), problems, what, hint);
@@ -290,7 +290,7 @@ pub(super) fn token(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(line).ok().map(str::trim).filter(|token| !token.is_empty())
 }
 
-fn bad_token(bytes: &[u8]) -> Option<pem::Fault> {
+fn bad_token(bytes: &[u8]) -> Option<pem::FileFault> {
     let visible = |token: &str| token.bytes().all(|b| b.is_ascii_graphic());
     let hint = "Its first line is the token, such as `openssl rand -hex 32` makes";
     match token(bytes) {
@@ -300,16 +300,16 @@ fn bad_token(bytes: &[u8]) -> Option<pem::Fault> {
     }
 }
 
-fn bad_authorities_of_servers(bytes: &[u8]) -> Option<pem::Fault> {
-    pem::authorities(bytes, Peer::Server).err()
+fn bad_authorities_of_servers(bytes: &[u8]) -> Option<pem::FileFault> {
+    pem::authorities(bytes, PeerRole::Server).err()
 }
 
-fn bad_authorities_of_clients(bytes: &[u8]) -> Option<pem::Fault> {
-    pem::authorities(bytes, Peer::Client).err()
+fn bad_authorities_of_clients(bytes: &[u8]) -> Option<pem::FileFault> {
+    pem::authorities(bytes, PeerRole::Client).err()
 }
 
 /// Tells each marker that belongs to no whole block, at its line of the file itself; whether there is one.
-fn broken_blocks(whole: &Path, bytes: &[u8], place: &Place, problems: &mut Problems) -> bool {
+fn broken_blocks(whole: &Path, bytes: &[u8], place: &DocumentPath, problems: &mut Problems) -> bool {
     let strays = pem_blocks::strays(bytes);
     let mut of_file = Problems::new(whole);
     for stray in &strays {
@@ -319,7 +319,7 @@ fn broken_blocks(whole: &Path, bytes: &[u8], place: &Place, problems: &mut Probl
     !strays.is_empty()
 }
 
-fn say(tree: &Node, place: &Place, problems: &mut Problems, what: String, hint: &str) {
+fn say(tree: &Node, place: &DocumentPath, problems: &mut Problems, what: String, hint: &str) {
     let found = tree.find(place);
     problems.add(found.mark, found.place, what, hint);
 }

@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use super::schema::Listener;
+use super::schema::ListenerConfig;
 
 /// A listener's configured address, and its place among those with an equal one (port 0 may repeat).
 pub type ListenerKey = (SocketAddr, usize);
 
 /// Each listener with its key.
-pub fn keyed(listeners: &[Listener]) -> Vec<(ListenerKey, &Listener)> {
+pub fn keyed(listeners: &[ListenerConfig]) -> Vec<(ListenerKey, &ListenerConfig)> {
     let place = |i: usize| listeners[..i].iter().filter(|other| other.address == listeners[i].address).count();
     listeners.iter().enumerate().map(|(i, listener)| ((listener.address, place(i)), listener)).collect()
 }

@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 use super::check;
 use super::deserialize;
 use super::disk::{self, Disk};
-use super::file_watch::{self, Stamp, Watch};
-use super::files::{self, Files, Source};
+use super::file_watch::{self, FileStamp, Watch};
+use super::files::{self, FileContext, LoadedFiles};
 use super::io_error::{self, mark_after, whole};
-use super::node::{Place, Position};
+use super::node::{DocumentPath, Position};
 use super::problem::{Problem, Problems};
 use super::schema::Document;
 use super::secret_files;
-use super::state_dir::{self, State};
+use super::state_dir::{self, StateDirResult};
 use super::yaml;
 
 /// A document without problems, and the files that it names.
@@ -28,13 +28,13 @@ use super::yaml;
 pub struct ValidatedConfig {
     path: PathBuf,
     document: Document,
-    files: Files,
+    files: LoadedFiles,
     /// Where each listener's address stands.
     listeners: Vec<Position>,
     /// Where `access_log.path` stands.
     access_log: Position,
     /// What the file system said of its files when they were read, by their whole paths.
-    seen: BTreeMap<PathBuf, Stamp>,
+    seen: BTreeMap<PathBuf, FileStamp>,
 }
 
 impl ValidatedConfig {
@@ -113,11 +113,11 @@ impl ValidatedConfig {
         self.path.parent().unwrap_or(Path::new(""))
     }
 
-    pub(super) fn files(&self) -> &Files {
+    pub(super) fn files(&self) -> &LoadedFiles {
         &self.files
     }
 
-    pub(super) fn with_files(&self, files: Files) -> Self {
+    pub(super) fn with_files(&self, files: LoadedFiles) -> Self {
         Self { files, ..self.clone() }
     }
 
@@ -139,7 +139,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
 }
 
 fn read_text_by(disk: &Disk, path: &Path) -> Result<String, Vec<Problem>> {
-    let bytes = match disk.read_main(path, yaml::LONGEST as u64) {
+    let bytes = match disk.read_main(path, yaml::MAX_DOCUMENT_BYTES as u64) {
         Ok(bytes) => bytes,
         Err(error) => {
             return Err(whole(path, Position::START, format!("cannot be read: {}", io_error::reason(&error))));
@@ -171,9 +171,9 @@ fn from_disk(name: &Path, text: &str, disk: &Disk) -> Result<ValidatedConfig, Ve
     };
     let state = |path: &Path| {
         let whole = path.to_owned();
-        disk.run(path, move || state_dir::look(&whole)).unwrap_or_else(|error| state_dir::unfit(&error))
+        disk.run(path, move || state_dir::inspect(&whole)).unwrap_or_else(|error| state_dir::unfit(&error))
     };
-    let source = Source { read: &read, key: &key, state: &state };
+    let source = FileContext { read: &read, key: &key, state: &state };
     let checked = parse_with(name, text, &|name| std::env::var(name).ok(), source)?;
     Ok(ValidatedConfig { seen: seen.take(), ..checked })
 }
@@ -189,32 +189,32 @@ pub fn parse(
     let key = |path: &Path| secret_files::from(read(path));
     let state = |path: &Path| match read(path) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => state_dir::unfit(&error),
-        _ => State::There,
+        _ => StateDirResult::There,
     };
-    parse_with(name, text, env, Source { read, key: &key, state: &state })
+    parse_with(name, text, env, FileContext { read, key: &key, state: &state })
 }
 
 fn parse_with(
     name: &Path,
     text: &str,
     env: &dyn Fn(&str) -> Option<String>,
-    source: Source<'_>,
+    source: FileContext<'_>,
 ) -> Result<ValidatedConfig, Vec<Problem>> {
     let mut problems = Problems::new(name);
-    if text.len() > yaml::LONGEST {
+    if text.len() > yaml::MAX_DOCUMENT_BYTES {
         return Err(whole(name, Position::START, "longer than 8 MiB".into()));
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut files = Files::default();
+    let mut files = LoadedFiles::default();
     let (mut listeners, mut access_log) = (Vec::new(), Position::START);
     let mut document = None;
     if let Some(mut tree) = yaml::read(text, env, &mut problems) {
         document = deserialize::document(&mut tree, &mut problems);
         if let Some(document) = &document {
             check::run(document, &tree, &mut problems);
-            let address = |index| Place::of("listeners").index(index).key("address");
+            let address = |index| DocumentPath::of("listeners").index(index).key("address");
             listeners = (0..document.listeners.len()).map(|index| tree.find(&address(index)).mark).collect();
-            access_log = tree.find(&Place::of("access_log").key("path")).mark;
+            access_log = tree.find(&DocumentPath::of("access_log").key("path")).mark;
             let folder = name.parent().unwrap_or(Path::new(""));
             files = files::read(document, &tree, folder, source, env, &mut problems);
         }

@@ -25,7 +25,7 @@ pub(super) struct Node {
     /// Where it begins.
     pub(super) mark: Position,
     /// What it is.
-    pub(super) kind: Kind,
+    pub(super) kind: NodeKind,
     /// As the file has it, where `${…}` was replaced: only this is ever quoted.
     pub(super) raw: Option<String>,
     /// Whether something in it, or itself, is pruned.
@@ -34,7 +34,7 @@ pub(super) struct Node {
 
 /// What a value is.
 #[derive(Debug, Clone)]
-pub(super) enum Kind {
+pub(super) enum NodeKind {
     /// Nothing, `~` or `null`.
     Null,
     /// `true` or `false`.
@@ -66,7 +66,7 @@ pub(super) struct Entry {
 
 /// One step down.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum PathStep {
     /// Into a mapping.
     Key(String),
     /// Into a sequence.
@@ -75,9 +75,9 @@ pub(super) enum Step {
 
 /// The way from the top to a value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Place(pub(super) Vec<Step>);
+pub(super) struct DocumentPath(pub(super) Vec<PathStep>);
 
-impl Place {
+impl DocumentPath {
     /// A key of the top.
     pub(super) fn of(key: &str) -> Self {
         Self::default().key(key)
@@ -85,16 +85,16 @@ impl Place {
 
     /// A key below this.
     pub(super) fn key(&self, key: &str) -> Self {
-        self.step(Step::Key(key.to_owned()))
+        self.step(PathStep::Key(key.to_owned()))
     }
 
     /// An element of this.
     pub(super) fn index(&self, index: usize) -> Self {
-        self.step(Step::Index(index))
+        self.step(PathStep::Index(index))
     }
 
     /// One step below this.
-    pub(super) fn step(&self, step: Step) -> Self {
+    pub(super) fn step(&self, step: PathStep) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
         Self(steps)
@@ -106,12 +106,12 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for DocumentPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, step) in self.0.iter().enumerate() {
             match step {
-                Step::Index(index) => write!(f, "[{index}]")?,
-                Step::Key(key) => {
+                PathStep::Index(index) => write!(f, "[{index}]")?,
+                PathStep::Key(key) => {
                     let plain = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-:".contains(c));
                     let dot = if n == 0 { "" } else { "." };
                     if plain { write!(f, "{dot}{key}")? } else { write!(f, "{dot}{key:?}")? }
@@ -124,24 +124,24 @@ impl fmt::Display for Place {
 
 /// Where a place was found.
 #[derive(Debug)]
-pub(super) struct Found<'a> {
+pub(super) struct Located<'a> {
     /// What to point at: a scalar itself, a section's key, or the nearest section that there is.
     pub(super) mark: Position,
     /// The key; an element itself.
     pub(super) key: Position,
     /// The place in the file's own counting, pruned elements included.
-    pub(super) place: Place,
+    pub(super) place: DocumentPath,
     /// The value, if it is there.
     pub(super) node: Option<&'a Node>,
 }
 
 impl Node {
     /// A value at a mark.
-    pub(super) fn new(mark: Position, kind: Kind) -> Self {
+    pub(super) fn new(mark: Position, kind: NodeKind) -> Self {
         let damaged = match &kind {
-            Kind::Pruned => true,
-            Kind::List(items) => items.iter().any(|item| item.damaged),
-            Kind::Map(entries) => entries.iter().any(|entry| entry.value.damaged),
+            NodeKind::Pruned => true,
+            NodeKind::List(items) => items.iter().any(|item| item.damaged),
+            NodeKind::Map(entries) => entries.iter().any(|entry| entry.value.damaged),
             _ => false,
         };
         Self { mark, kind, raw: None, damaged }
@@ -149,11 +149,11 @@ impl Node {
 
     /// A text that came from the environment, and as the file has it.
     pub(super) fn replaced(mark: Position, text: String, raw: Option<String>) -> Self {
-        Self { raw, ..Self::new(mark, Kind::Text(text)) }
+        Self { raw, ..Self::new(mark, NodeKind::Text(text)) }
     }
 
     /// Marks what is at a place as wrong.
-    pub(super) fn prune(&mut self, place: &Place) {
+    pub(super) fn prune(&mut self, place: &DocumentPath) {
         let mut node = self;
         for step in &place.0 {
             node.damaged = true;
@@ -161,12 +161,12 @@ impl Node {
             node = next;
         }
         node.damaged = true;
-        node.kind = Kind::Pruned;
+        node.kind = NodeKind::Pruned;
     }
 
     /// Whether this was wrong.
     pub(super) fn is_pruned(&self) -> bool {
-        matches!(self.kind, Kind::Pruned)
+        matches!(self.kind, NodeKind::Pruned)
     }
 
     /// Whether nothing in it was wrong.
@@ -177,31 +177,33 @@ impl Node {
     /// The entry of a key.
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.kind {
-            Kind::Map(entries) => entries.iter().find(|e| e.key == key),
+            NodeKind::Map(entries) => entries.iter().find(|e| e.key == key),
             _ => None,
         }
     }
 
     /// The value at a place in the file's own counting.
-    pub(super) fn at(&mut self, place: &Place) -> Option<&mut Self> {
+    pub(super) fn at(&mut self, place: &DocumentPath) -> Option<&mut Self> {
         place.0.iter().try_fold(self, |node, step| node.child(step))
     }
 
-    fn child(&mut self, step: &Step) -> Option<&mut Self> {
+    fn child(&mut self, step: &PathStep) -> Option<&mut Self> {
         match (step, &mut self.kind) {
-            (Step::Key(key), Kind::Map(entries)) => entries.iter_mut().find(|e| e.key == *key).map(|e| &mut e.value),
-            (Step::Index(index), Kind::List(items)) => items.get_mut(*index),
+            (PathStep::Key(key), NodeKind::Map(entries)) => {
+                entries.iter_mut().find(|e| e.key == *key).map(|e| &mut e.value)
+            }
+            (PathStep::Index(index), NodeKind::List(items)) => items.get_mut(*index),
             _ => None,
         }
     }
 
     /// Finds a place in the document's counting, in which pruned elements do not exist.
-    pub(super) fn find(&self, place: &Place) -> Found<'_> {
-        let mut found = Found { mark: self.mark, key: self.mark, place: Place::default(), node: Some(self) };
+    pub(super) fn find(&self, place: &DocumentPath) -> Located<'_> {
+        let mut found = Located { mark: self.mark, key: self.mark, place: DocumentPath::default(), node: Some(self) };
         for step in &place.0 {
             found = match step {
-                Step::Key(key) => found.into_key(key),
-                Step::Index(index) => found.into_index(*index),
+                PathStep::Key(key) => found.into_key(key),
+                PathStep::Index(index) => found.into_index(*index),
             };
         }
         found
@@ -210,9 +212,9 @@ impl Node {
     /// The heavier, the more memory it takes; for the bound on aliases.
     pub(super) fn weight(&self) -> usize {
         64 + match &self.kind {
-            Kind::Text(text) => text.len() + self.raw.as_ref().map_or(0, String::len),
-            Kind::List(items) => items.iter().map(Self::weight).sum(),
-            Kind::Map(entries) => entries.iter().map(|e| e.key.len() + e.value.weight()).sum(),
+            NodeKind::Text(text) => text.len() + self.raw.as_ref().map_or(0, String::len),
+            NodeKind::List(items) => items.iter().map(Self::weight).sum(),
+            NodeKind::Map(entries) => entries.iter().map(|e| e.key.len() + e.value.weight()).sum(),
             _ => 0,
         }
     }
@@ -220,14 +222,14 @@ impl Node {
     /// How many levels it has.
     pub(super) fn depth(&self) -> usize {
         1 + match &self.kind {
-            Kind::List(items) => items.iter().map(Self::depth).max().unwrap_or(0),
-            Kind::Map(entries) => entries.iter().map(|e| e.value.depth()).max().unwrap_or(0),
+            NodeKind::List(items) => items.iter().map(Self::depth).max().unwrap_or(0),
+            NodeKind::Map(entries) => entries.iter().map(|e| e.value.depth()).max().unwrap_or(0),
             _ => 0,
         }
     }
 }
 
-impl Found<'_> {
+impl Located<'_> {
     fn into_key(self, key: &str) -> Self {
         let place = self.place.key(key);
         match self.node.and_then(|node| node.entry(key)) {
@@ -238,7 +240,7 @@ impl Found<'_> {
 
     fn into_index(self, index: usize) -> Self {
         let items = match self.node.map(|node| &node.kind) {
-            Some(Kind::List(items)) => items.as_slice(),
+            Some(NodeKind::List(items)) => items.as_slice(),
             _ => &[],
         };
         let found = match self.node {
@@ -258,7 +260,7 @@ impl Entry {
     /// A scalar is pointed at itself; a section, or nothing at all, by its key.
     pub(super) fn points_at(&self) -> Position {
         match self.value.kind {
-            Kind::Null | Kind::List(_) | Kind::Map(_) => self.mark,
+            NodeKind::Null | NodeKind::List(_) | NodeKind::Map(_) => self.mark,
             _ => self.value.mark,
         }
     }

@@ -15,8 +15,8 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyD
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::{FromDer, X509Version};
 
-pub use super::authority::Fault;
-use super::authority::{Peer, never_verifies};
+pub use super::authority::FileFault;
+use super::authority::{PeerRole, never_verifies};
 use super::pem_blocks;
 use super::schema::ClientAuthMode;
 
@@ -88,7 +88,7 @@ fn is_version_1(certificate: &CertificateDer<'_>) -> bool {
 ///
 /// # Errors
 /// There is none, or it is not PEM.
-pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, Fault> {
+pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, FileFault> {
     whole_blocks(bytes)?;
     let all: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(bytes).collect();
     let all = all.map_err(|_| ("this file is not PEM to its end".to_owned(), WANT_CERTIFICATE))?;
@@ -99,12 +99,12 @@ pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>,
 }
 
 /// A marker outside of a whole block would silently be skipped, and the block with it.
-fn whole_blocks(bytes: &[u8]) -> Result<(), Fault> {
+fn whole_blocks(bytes: &[u8]) -> Result<(), FileFault> {
     let first = pem_blocks::strays(bytes).into_iter().next();
     first.map_or(Ok(()), |stray| Err((format!("line {}: {}", stray.line, stray.what), stray.hint)))
 }
 
-fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
+fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, FileFault> {
     whole_blocks(bytes)?;
     const ENCRYPTED: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
     if ENCRYPTED.iter().any(|mark| bytes.windows(mark.len()).any(|window| window == *mark)) {
@@ -118,7 +118,7 @@ fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, Fault> {
 ///
 /// # Errors
 /// There is none, or one is none, or none of them can ever verify such a peer.
-pub(super) fn authorities(bytes: &[u8], peer: Peer) -> Result<RootCertStore, Fault> {
+pub(super) fn authorities(bytes: &[u8], peer: PeerRole) -> Result<RootCertStore, FileFault> {
     let mut roots = RootCertStore::empty();
     let certificates = certificates(bytes)?;
     if let Some(fault) = never_verifies(&certificates, peer) {
@@ -131,7 +131,7 @@ pub(super) fn authorities(bytes: &[u8], peer: Peer) -> Result<RootCertStore, Fau
     Ok(roots)
 }
 
-fn revoked(bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, Fault> {
+fn revoked(bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, FileFault> {
     whole_blocks(bytes)?;
     let hint = "Write a PEM file with one or more blocks `BEGIN X509 CRL`";
     let all: Result<Vec<_>, pem::Error> = CertificateRevocationListDer::pem_slice_iter(bytes).collect();
@@ -147,8 +147,8 @@ pub fn client_verifier(
     mode: ClientAuthMode,
     ca: &[u8],
     crl: Option<&[u8]>,
-) -> Result<Arc<dyn ClientCertVerifier>, Fault> {
-    let roots = authorities(ca, Peer::Client)?;
+) -> Result<Arc<dyn ClientCertVerifier>, FileFault> {
+    let roots = authorities(ca, PeerRole::Client)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     if let Some(crl) = crl {

@@ -47,7 +47,7 @@ const UNREAD: [&str; 4] = ["TRUSTED CERTIFICATE", "X509 CERTIFICATE", "PKCS7", "
 const MAX_SHOWN: usize = 40;
 
 /// A line as this file sees it.
-enum Line<'a> {
+enum PemLine<'a> {
     Begin(&'a str),
     End(&'a str),
     /// Meant as one or more markers, but no parser takes it as that.
@@ -61,10 +61,10 @@ pub(super) fn strays(bytes: &[u8]) -> Vec<Stray> {
     let mut scan = Scan::default();
     for (line, text) in lines(&text).enumerate().map(|(index, text)| (index + 1, text)) {
         match read(text) {
-            Line::Begin(kind) => scan.begin(line, kind),
-            Line::End(kind) => scan.end(line, kind),
-            Line::Broken(text) => scan.broken(line, text),
-            Line::Other => {}
+            PemLine::Begin(kind) => scan.begin(line, kind),
+            PemLine::End(kind) => scan.end(line, kind),
+            PemLine::Broken(text) => scan.broken(line, text),
+            PemLine::Other => {}
         }
     }
     scan.leave_open();
@@ -138,19 +138,19 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     plain.flat_map(|line| line.split('\r'))
 }
 
-fn read(line: &str) -> Line<'_> {
+fn read(line: &str) -> PemLine<'_> {
     let trimmed = line.trim_end_matches(' ');
     let exact = |begin: &str| {
         let kind = trimmed.strip_prefix(begin)?.strip_suffix("-----")?;
         (!kind.is_empty() && !kind.contains('-') && kind.trim() == kind).then_some(kind)
     };
     if let Some(kind) = exact("-----BEGIN ") {
-        return Line::Begin(kind);
+        return PemLine::Begin(kind);
     }
     if let Some(kind) = exact("-----END ") {
-        return Line::End(kind);
+        return PemLine::End(kind);
     }
-    if is_meant_as_marker(line) { Line::Broken(line) } else { Line::Other }
+    if is_meant_as_marker(line) { PemLine::Broken(line) } else { PemLine::Other }
 }
 
 /// Text between blocks is free, so only what can hardly be anything else counts.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::node::Position;
 
 /// More are not collected: whoever has so many starts with the first.
-pub(super) const MOST: usize = 250;
+pub(super) const MAX_PROBLEMS: usize = 250;
 
 /// One thing wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,13 +40,13 @@ impl fmt::Display for Problem {
 #[derive(Debug)]
 pub(super) struct Problems {
     file: PathBuf,
-    found: Vec<Problem>,
+    problems: Vec<Problem>,
 }
 
 impl Problems {
     /// None yet.
     pub(super) fn new(file: &Path) -> Self {
-        Self { file: file.to_owned(), found: Vec::new() }
+        Self { file: file.to_owned(), problems: Vec::new() }
     }
 
     /// Adds one, unless there are enough.
@@ -61,7 +61,7 @@ impl Problems {
             return;
         }
         let path = Some(path.to_string()).filter(|p| !p.is_empty()).unwrap_or_else(|| "document".into());
-        self.found.push(Problem {
+        self.problems.push(Problem {
             file: self.file.clone(),
             line: mark.line,
             column: mark.column,
@@ -73,23 +73,23 @@ impl Problems {
 
     /// Adds those of another file.
     pub(super) fn extend(&mut self, others: Vec<Problem>) {
-        let room = MOST.saturating_sub(self.found.len());
-        self.found.extend(others.into_iter().take(room));
+        let room = MAX_PROBLEMS.saturating_sub(self.problems.len());
+        self.problems.extend(others.into_iter().take(room));
     }
 
     /// Whether there are as many as are ever listed.
     pub(super) fn full(&self) -> bool {
-        self.found.len() >= MOST
+        self.problems.len() >= MAX_PROBLEMS
     }
 
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
-        self.found.is_empty()
+        self.problems.is_empty()
     }
 
     /// Those found so far.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Problem> {
-        self.found.iter()
+        self.problems.iter()
     }
 
     /// In the order of the file, each once; those of other files after its own.
@@ -99,20 +99,20 @@ impl Problems {
             let Problem { file, line, column, path, what, hint } = problem.clone();
             (file != own, file, line, column, path, what, hint)
         };
-        self.found.sort_by_cached_key(order);
-        self.found.dedup();
-        self.found
+        self.problems.sort_by_cached_key(order);
+        self.problems.dedup();
+        self.problems
     }
 }
 
 /// A value can be any text; what quotes it stays one line of bearable length, without control characters.
 fn one_line(text: String) -> String {
-    const LONGEST: usize = 400;
-    if text.len() <= LONGEST && !text.contains(char::is_control) {
+    const MAX_HINT_CHARS: usize = 400;
+    if text.len() <= MAX_HINT_CHARS && !text.contains(char::is_control) {
         return text;
     }
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut short: String = plain.take(LONGEST).collect();
+    let mut short: String = plain.take(MAX_HINT_CHARS).collect();
     if short.len() < text.len() {
         short.push('…');
     }

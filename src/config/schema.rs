@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::values::{Cidr, HeaderEdits, HostPattern, Method, Name, Pattern, Percent, Period, RetryWhen, Size, Target};
+use super::values::{
+    Cidr, HeaderEdits, HostPattern, LogTarget, Method, Name, Pattern, Percent, Period, RetryWhen, Size,
+};
 
 mod acme;
 mod admin;
@@ -20,15 +22,15 @@ mod sticky;
 mod tls;
 mod upstream;
 
-pub use acme::{Acme, AcmeChallenge};
+pub use acme::{AcmeChallenge, AcmeSettings};
 pub use admin::{Admin, AdminSettings};
 pub use outlier::{Outlier, OutlierDetection};
 pub use paths::{EncodedSlash, ListenerPaths};
-pub use sticky::{CookieAttributes, SameSite, Sticky};
+pub use sticky::{CookieAttributes, SameSite, StickySettings};
 pub use tls::{CertificatePair, ClientAuth, ClientAuthMode, Hsts, ListenerTls, RedirectHttps, Suite};
 pub use upstream::{
-    Backend, Balance, BodyCheck, Discover, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Protocol, Queue, SendProxy,
-    TcpCheck, Upstream, UpstreamTls, Whole,
+    BackendSettings, Balance, BodyCheck, Discover, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Protocol,
+    QueueSettings, SendProxy, TcpCheck, UpstreamSettings, UpstreamTls, Whole,
 };
 
 /// The whole file.
@@ -42,17 +44,17 @@ pub struct Document {
     /// The operator's listener: metrics, status page, API; `off`: none. Never a public address.
     pub admin: Admin,
     /// One line a request.
-    pub access_log: AccessLog,
+    pub access_log: AccessLogSettings,
     /// Networks whose forwarded headers are believed.
     pub trusted_proxies: Vec<Cidr>,
     /// Which headers tell backends about the client.
     pub forwarded: Forwarded,
     /// Addresses that Weir accepts connections on.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerConfig>,
     /// Rules that match requests and say what happens to them. Specificity decides, not order.
-    pub routes: Vec<Route>,
+    pub routes: Vec<RouteSettings>,
     /// Named groups of interchangeable backends.
-    pub upstreams: BTreeMap<Name, Upstream>,
+    pub upstreams: BTreeMap<Name, UpstreamSettings>,
 }
 
 /// `server`: what belongs to the process.
@@ -118,9 +120,9 @@ pub enum LogFormat {
 /// `access_log`: one line a request.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct AccessLog {
+pub struct AccessLogSettings {
     /// `stdout`, `off` or a file.
-    pub path: Target,
+    pub path: LogTarget,
     /// How a line looks.
     pub format: AccessLogFormat,
 }
@@ -152,7 +154,7 @@ pub enum Forwarded {
 /// One of `listeners`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Listener {
+pub struct ListenerConfig {
     /// What it is called in metrics and logs; the address when left out.
     #[serde(default)]
     pub name: Option<Name>,
@@ -223,7 +225,7 @@ pub struct ListenerLimits {
 /// One of `routes`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Route {
+pub struct RouteSettings {
     /// What it is called in metrics and logs; `route-N` when left out, N its place in the file from 1.
     pub name: Option<Name>,
     /// Which requests it is for; empty: all.
@@ -232,13 +234,13 @@ pub struct Route {
     /// Send to this upstream.
     pub upstream: Option<Name>,
     /// Send to one of several upstreams, by weight.
-    pub split: Option<Vec<Split>>,
+    pub split: Option<Vec<SplitTarget>>,
     /// Answer with a redirect.
-    pub redirect: Option<Redirect>,
+    pub redirect: Option<RedirectSettings>,
     /// Answer with this.
-    pub respond: Option<Respond>,
+    pub respond: Option<RespondSettings>,
     /// Change the path before it is sent.
-    pub rewrite: Option<Rewrite>,
+    pub rewrite: Option<RewriteSettings>,
     /// The Host that backends see: `keep`, `backend` or a name.
     pub host: HostRule,
     /// Edits to the request's header.
@@ -276,7 +278,7 @@ pub struct Match {
 /// One of `routes[].split`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Split {
+pub struct SplitTarget {
     /// The upstream.
     pub upstream: Name,
     /// Its share of the sum of all weights.
@@ -286,7 +288,7 @@ pub struct Split {
 /// `routes[].redirect`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Redirect {
+pub struct RedirectSettings {
     /// The Location; `{scheme}`, `{host}` (with its port), `{hostname}`, `{port}`, `{path}` and `{query}` (with its `?`) are the
     /// request's. Where the request names no port, `{port}` is its scheme's, 80 or 443.
     pub to: String,
@@ -298,7 +300,7 @@ pub struct Redirect {
 /// `routes[].respond`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Respond {
+pub struct RespondSettings {
     /// The status; 204 and 304 have no body.
     #[schemars(range(min = 200, max = 599))]
     pub status: u16,
@@ -313,7 +315,7 @@ pub struct Respond {
 /// `routes[].rewrite`: what is stripped comes off before what is added.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Rewrite {
+pub struct RewriteSettings {
     /// Taken off the path's front, by whole segments.
     pub strip_prefix: Option<String>,
     /// Put before the path.

@@ -11,10 +11,10 @@ use std::path::Path;
 use super::{disk, io_error};
 
 /// The shortest secret, in bytes: as long as what HMAC-SHA-256 makes of it (RFC 2104 section 3).
-const SHORTEST: usize = 32;
+const MIN_SECRET_BYTES: usize = 32;
 
 /// The longest file that is read, in bytes.
-const LONGEST: u64 = 4096;
+const MAX_SECRET_BYTES: u64 = 4096;
 
 /// What became of a key file.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,9 +62,9 @@ pub(super) fn make(path: &Path) -> Had {
 /// The secret of a file: all of it but the space around it.
 fn judge(bytes: &[u8]) -> Had {
     let key = bytes.trim_ascii();
-    if key.len() < SHORTEST {
+    if key.len() < MIN_SECRET_BYTES {
         let hint = "Make one with `openssl rand -hex 32`, or remove the file to have one made";
-        return Had::Unfit(format!("the secret in this file is shorter than {SHORTEST} bytes"), hint);
+        return Had::Unfit(format!("the secret in this file is shorter than {MIN_SECRET_BYTES} bytes"), hint);
     }
     Had::Key(key.to_vec())
 }
@@ -75,13 +75,13 @@ fn read_private(path: &Path) -> io::Result<Option<Vec<u8>>> {
     if file.metadata()?.permissions().mode() & 0o006 != 0 {
         return Ok(None);
     }
-    disk::read_bounded(file, LONGEST).map(Some)
+    disk::read_bounded(file, MAX_SECRET_BYTES).map(Some)
 }
 
 /// Whole or not at all: written aside, then put in place unless something is there.
 fn write_new(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut secret = [0; SHORTEST];
+    let mut secret = [0; MIN_SECRET_BYTES];
     getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
     // Files of this kind are made with mode 0600.
     let mut aside = tempfile::Builder::new().prefix(".weir-key-").tempfile_in(folder)?;

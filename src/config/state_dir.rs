@@ -10,7 +10,7 @@ use super::io_error::reason;
 
 /// What became of the folder.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum StateDirResult {
     /// It is there, and files can be made in it.
     There,
     /// It is not there.
@@ -20,31 +20,34 @@ pub(super) enum State {
 }
 
 /// Whether files can be made in it: one is, without a name.
-pub(super) fn look(path: &Path) -> State {
+pub(super) fn inspect(path: &Path) -> StateDirResult {
     match tempfile::tempfile_in(path) {
-        Ok(_) => State::There,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && has_parent(path) => State::Missing,
+        Ok(_) => StateDirResult::There,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && has_parent(path) => StateDirResult::Missing,
         Err(error) => unfit(&error),
     }
 }
 
 /// Makes it, for its owner alone.
-pub(super) fn make(path: &Path) -> State {
+pub(super) fn make(path: &Path) -> StateDirResult {
     match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => State::There,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => look(path),
+        Ok(()) => StateDirResult::There,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => inspect(path),
         Err(error) => unfit(&error),
     }
 }
 
 /// Says why it cannot be used.
-pub(super) fn unfit(error: &io::Error) -> State {
+pub(super) fn unfit(error: &io::Error) -> StateDirResult {
     let what = match error.kind() {
         io::ErrorKind::NotFound => "cannot be made: the folder that it belongs in is not there".to_owned(),
         io::ErrorKind::NotADirectory => "this is no folder".to_owned(),
         _ => format!("nothing can be written there: {}", reason(error)),
     };
-    State::Unfit(what, "It has to be a folder that belongs to who runs Weir: `server.user`, where that is written")
+    StateDirResult::Unfit(
+        what,
+        "It has to be a folder that belongs to who runs Weir: `server.user`, where that is written",
+    )
 }
 
 fn has_parent(path: &Path) -> bool {
@@ -66,8 +69,8 @@ mod tests {
     fn it_is_made_for_its_owner_alone_and_only_when_asked() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
-        assert_eq!((look(&path), path.exists()), (State::Missing, false));
-        assert_eq!((make(&path), look(&path)), (State::There, State::There));
+        assert_eq!((inspect(&path), path.exists()), (StateDirResult::Missing, false));
+        assert_eq!((make(&path), inspect(&path)), (StateDirResult::There, StateDirResult::There));
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(path.read_dir().unwrap().count(), 0, "looking leaves nothing behind");
     }
@@ -78,7 +81,11 @@ mod tests {
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
         for (path, what) in [(file.clone(), "no folder"), (folder.path().join("a/b"), "is not there")] {
-            assert!(matches!(look(&path), State::Unfit(said, _) if said.contains(what)), "{}", path.display());
+            assert!(
+                matches!(inspect(&path), StateDirResult::Unfit(said, _) if said.contains(what)),
+                "{}",
+                path.display()
+            );
         }
     }
 }

@@ -522,7 +522,7 @@ impl fmt::Display for StatusRange {
 
 /// Where lines go: `stdout`, `off` or a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Target {
+pub enum LogTarget {
     /// Standard output.
     #[default]
     Stdout,
@@ -532,7 +532,7 @@ pub enum Target {
     File(PathBuf),
 }
 
-impl FromStr for Target {
+impl FromStr for LogTarget {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -545,7 +545,7 @@ impl FromStr for Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for LogTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stdout => f.write_str("stdout"),
@@ -555,7 +555,7 @@ impl fmt::Display for Target {
     }
 }
 
-text_value!(Target, "Target", ".+", "`stdout`, `off` or a path");
+text_value!(LogTarget, "Target", ".+", "`stdout`, `off` or a path");
 
 /// Implements serde and the schema for a type that may be written as text or as a bare number.
 macro_rules! text_or_number {

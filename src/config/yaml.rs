@@ -9,16 +9,16 @@ use std::collections::{HashMap, HashSet};
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
 use super::env;
-use super::node::{Entry, Kind, Node, Place, Position, Step};
+use super::node::{DocumentPath, Entry, Node, NodeKind, PathStep, Position};
 use super::problem::Problems;
 use super::scalar;
 
 /// The longest file that is read, in bytes.
-pub(super) const LONGEST: usize = 8 << 20;
+pub(super) const MAX_DOCUMENT_BYTES: usize = 8 << 20;
 /// The deepest nesting; the configuration's own is 7.
-const DEEPEST: usize = 64;
+const MAX_DEPTH: usize = 64;
 /// The heaviest tree, by `Node::weight`.
-const HEAVIEST: usize = 96 << 20;
+const MAX_NODES: usize = 96 << 20;
 
 /// Environment variables by name.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -34,7 +34,7 @@ pub(super) fn read_as_far(text: &str, env: Env<'_>, problems: &mut Problems) -> 
     let stopped = builder.run(text).err().map(|stop| (builder.place(), stop));
     // What is open at the end of a text is open because it was stopped there.
     while !builder.frames.is_empty() && builder.close().is_ok() {}
-    let top = builder.top.unwrap_or(Node::new(Position::START, Kind::Null));
+    let top = builder.top.unwrap_or(Node::new(Position::START, NodeKind::Null));
     match stopped {
         None => Ok(top),
         Some((place, stop)) => {
@@ -107,7 +107,7 @@ impl Builder<'_> {
         if self.wants_key() {
             return stop(mark, "a key must be plain text", "");
         }
-        if self.frames.len() >= DEEPEST {
+        if self.frames.len() >= MAX_DEPTH {
             return stop(mark, "nested deeper than 64 levels", "");
         }
         self.refuse_tag(tag, mark);
@@ -118,8 +118,8 @@ impl Builder<'_> {
     fn close(&mut self) -> Result<(), Stop> {
         let Some(frame) = self.frames.pop() else { return Ok(()) };
         let kind = match frame.state {
-            State::List(items) => Kind::List(items),
-            State::Map { entries, .. } => Kind::Map(self.merged(entries)),
+            State::List(items) => NodeKind::List(items),
+            State::Map { entries, .. } => NodeKind::Map(self.merged(entries)),
         };
         self.weight += 64;
         self.put(Node::new(frame.mark, kind), frame.anchor)
@@ -143,14 +143,14 @@ impl Builder<'_> {
         let plain = style == ScalarStyle::Plain && !text_tag;
         let node = match env::replace(text, self.env) {
             Ok(None) if plain => Node::new(mark, scalar::resolve(text)),
-            Ok(None) => Node::new(mark, Kind::Text(text.to_owned())),
+            Ok(None) => Node::new(mark, NodeKind::Text(text.to_owned())),
             Ok(Some(new)) => {
                 let raw = new.from_env.then(|| text.to_owned());
                 Node::replaced(mark, new.text, raw)
             }
             Err((what, hint)) => {
                 self.problems.add(mark, self.place(), what, hint);
-                Node::new(mark, Kind::Pruned)
+                Node::new(mark, NodeKind::Pruned)
             }
         };
         self.weight += node.weight();
@@ -164,11 +164,11 @@ impl Builder<'_> {
         let Some(node) = self.anchors.get(&anchor) else {
             return stop(mark, "an alias inside what it stands for", "");
         };
-        if node.depth() + self.frames.len() > DEEPEST {
+        if node.depth() + self.frames.len() > MAX_DEPTH {
             return stop(mark, "nested deeper than 64 levels", "");
         }
         self.weight += node.weight();
-        if self.weight > HEAVIEST {
+        if self.weight > MAX_NODES {
             return stop(mark, "aliases make this file too large", "");
         }
         let node = node.clone();
@@ -181,7 +181,7 @@ impl Builder<'_> {
             self.weight += node.weight();
             self.anchors.insert(anchor, node.clone());
         }
-        if self.weight > HEAVIEST {
+        if self.weight > MAX_NODES {
             return stop(node.mark, "this file is too large", "");
         }
         match self.frames.last_mut().map(|frame| &mut frame.state) {
@@ -228,11 +228,11 @@ impl Builder<'_> {
         let Some(at) = entries.iter().position(|e| e.key == "<<") else { return entries };
         let merge = entries.remove(at);
         let sources = match merge.value.kind {
-            Kind::List(items) => items,
+            NodeKind::List(items) => items,
             _ => vec![merge.value],
         };
         for source in sources {
-            let Kind::Map(more) = source.kind else {
+            let NodeKind::Map(more) = source.kind else {
                 let place = self.place().key("<<");
                 self.problems.add(merge.mark, place, "`<<` merges sections and this is none", "Write `<<: *anchor`");
                 continue;
@@ -243,12 +243,12 @@ impl Builder<'_> {
         entries
     }
 
-    fn place(&self) -> Place {
+    fn place(&self) -> DocumentPath {
         let steps = self.frames.iter().filter_map(|frame| match &frame.state {
-            State::List(items) => Some(Step::Index(items.len())),
-            State::Map { key, .. } => key.as_ref().map(|(key, _)| Step::Key(key.clone())),
+            State::List(items) => Some(PathStep::Index(items.len())),
+            State::Map { key, .. } => key.as_ref().map(|(key, _)| PathStep::Key(key.clone())),
         });
-        Place(steps.collect())
+        DocumentPath(steps.collect())
     }
 }
 

@@ -14,7 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 pub(crate) const MAX_UNREFERENCED: usize = 10_000;
 
 /// How many new keys may come between two looks for what to forget, so that a look costs nothing on average.
-const SLACK: usize = 1_000;
+const SHRINK_SLACK: usize = 1_000;
 
 /// Cells by key.
 #[derive(Debug)]
@@ -24,14 +24,14 @@ pub(crate) struct KeyedRegistry<K, T> {
 
 #[derive(Debug)]
 struct Inner<K, T> {
-    cells: HashMap<K, (u64, Arc<T>)>,
+    entries: HashMap<K, (u64, Arc<T>)>,
     tick: u64,
     look_at: usize,
 }
 
 impl<K: Hash + Eq + Clone, T> KeyedRegistry<K, T> {
     pub(crate) fn new() -> Self {
-        Self { inner: Mutex::new(Inner { cells: HashMap::new(), tick: 0, look_at: MAX_UNREFERENCED + SLACK }) }
+        Self { inner: Mutex::new(Inner { entries: HashMap::new(), tick: 0, look_at: MAX_UNREFERENCED + SHRINK_SLACK }) }
     }
 
     /// The cells of this key; `make` makes them if there are none yet.
@@ -39,27 +39,27 @@ impl<K: Hash + Eq + Clone, T> KeyedRegistry<K, T> {
         let mut inner = self.lock();
         inner.tick += 1;
         let tick = inner.tick;
-        if let Some((asked, cells)) = inner.cells.get_mut(&key) {
+        if let Some((asked, cells)) = inner.entries.get_mut(&key) {
             *asked = tick;
             return Arc::clone(cells);
         }
         let cells = Arc::new(make(&key));
-        inner.cells.insert(key, (tick, Arc::clone(&cells)));
-        if inner.cells.len() > inner.look_at {
+        inner.entries.insert(key, (tick, Arc::clone(&cells)));
+        if inner.entries.len() > inner.look_at {
             inner.forget();
         }
         cells
     }
 
     /// All cells that somebody holds. Sampled, so that no lock is held while they are shown.
-    pub(crate) fn held(&self) -> Vec<Arc<T>> {
+    pub(crate) fn referenced(&self) -> Vec<Arc<T>> {
         let inner = self.lock();
-        inner.cells.values().filter(|(_, cells)| Arc::strong_count(cells) > 1).map(|(_, c)| Arc::clone(c)).collect()
+        inner.entries.values().filter(|(_, cells)| Arc::strong_count(cells) > 1).map(|(_, c)| Arc::clone(c)).collect()
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.lock().cells.len()
+        self.lock().entries.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<K, T>> {
@@ -71,14 +71,14 @@ impl<K: Hash + Eq + Clone, T> KeyedRegistry<K, T> {
 impl<K: Hash + Eq + Clone, T> Inner<K, T> {
     fn forget(&mut self) {
         // Under the lock a count of one cannot rise: the only reference to clone from is the map's.
-        let idle = self.cells.iter().filter(|(_, (_, cells))| Arc::strong_count(cells) == 1);
+        let idle = self.entries.iter().filter(|(_, (_, cells))| Arc::strong_count(cells) == 1);
         let mut idle: Vec<_> = idle.map(|(key, (asked, _))| (*asked, key.clone())).collect();
         idle.sort_unstable_by_key(|(asked, _)| *asked);
         let excess = idle.len().saturating_sub(MAX_UNREFERENCED);
         for (_, key) in idle.into_iter().take(excess) {
-            self.cells.remove(&key);
+            self.entries.remove(&key);
         }
-        self.look_at = self.cells.len() + SLACK;
+        self.look_at = self.entries.len() + SHRINK_SLACK;
     }
 }
 
@@ -94,7 +94,7 @@ mod tests {
         assert!(Arc::ptr_eq(&first, &kept.get(1, |_| panic!("made twice"))));
         let at = Arc::as_ptr(&first);
         drop(first);
-        assert!(kept.held().is_empty());
+        assert!(kept.referenced().is_empty());
         assert_eq!(Arc::as_ptr(&kept.get(1, |_| panic!("forgotten"))), at);
     }
 
@@ -105,8 +105,8 @@ mod tests {
         for key in 100..5 * MAX_UNREFERENCED {
             kept.get(key, |k| *k);
         }
-        assert!(kept.len() <= MAX_UNREFERENCED + held.len() + SLACK + 1, "{}", kept.len());
-        assert_eq!(kept.held().len(), held.len());
+        assert!(kept.len() <= MAX_UNREFERENCED + held.len() + SHRINK_SLACK + 1, "{}", kept.len());
+        assert_eq!(kept.referenced().len(), held.len());
         assert!(Arc::ptr_eq(&held[0], &kept.get(0, |_| panic!("forgotten"))));
         kept.get(5 * MAX_UNREFERENCED - 1, |_| panic!("the newest was forgotten"));
     }

@@ -28,7 +28,7 @@ use crate::resource_exhaustion::LimitedWarning;
 use crate::telemetry::meters::{ConnectionResult, ListenerMeters, OpenConnection};
 
 /// The shortest and the longest rest after the kernel could not give us a connection (out of descriptors or memory).
-const REST: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 static NO_MORE: LimitedWarning = LimitedWarning::new();
 
@@ -47,7 +47,7 @@ pub(super) struct Acceptor<F> {
     /// Connections of the whole process.
     pub(super) open: TaskTracker,
     /// Of this listener, under whatever settings.
-    pub(super) per_ip: Arc<ClientConnections>,
+    pub(super) client_connections: Arc<ClientConnections>,
     /// Descriptors from this number on are not for clients.
     pub(super) reserved: RawFd,
 }
@@ -55,7 +55,7 @@ pub(super) struct Acceptor<F> {
 impl<F: HttpService> Acceptor<F> {
     /// Accepts until the listener is to close, then until its queue is empty: whoever got in is served.
     pub(super) async fn run(mut self) {
-        let mut rest = REST.0;
+        let mut rest = ACCEPT_PAUSE.0;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -64,14 +64,14 @@ impl<F: HttpService> Acceptor<F> {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    rest = REST.0;
+                    rest = ACCEPT_PAUSE.0;
                     self.take(stream, peer);
                 }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
                     tracing::warn!(listener = %self.settings.load().name, %error, "cannot accept; resting {rest:?}");
                     tokio::time::sleep(rest).await;
-                    rest = (rest * 2).min(REST.1);
+                    rest = (rest * 2).min(ACCEPT_PAUSE.1);
                 }
             }
         }
@@ -108,21 +108,21 @@ impl<F: HttpService> Acceptor<F> {
         }
         self.meters.count(ConnectionResult::Accepted);
         let place = self.workers.place(self.here);
-        let accepted = Accepted {
+        let accepted = NewConnection {
             ends: (peer, stream.local_addr().unwrap_or(self.local)),
             settings,
             guard: self.meters.opened(),
             meters: Arc::clone(&self.meters),
-            front: Arc::clone(&self.fronts[place.worker]),
+            service: Arc::clone(&self.fronts[place.worker]),
             phase: self.phase.clone(),
             open: self.open.token(),
-            per_ip: Arc::clone(&self.per_ip),
+            per_ip: Arc::clone(&self.client_connections),
             place,
         };
         self.hand_over(stream, accepted);
     }
 
-    fn hand_over(&self, stream: TcpStream, accepted: Accepted<F>) {
+    fn hand_over(&self, stream: TcpStream, accepted: NewConnection<F>) {
         if accepted.place.worker == self.here {
             tokio::spawn(InlineRepoll::new(accepted.serve(stream)));
             return;
@@ -141,11 +141,11 @@ impl<F: HttpService> Acceptor<F> {
 }
 
 /// A connection on its way to its thread.
-struct Accepted<F> {
+struct NewConnection<F> {
     ends: (SocketAddr, SocketAddr),
     settings: Arc<ListenerSettings>,
     meters: Arc<ListenerMeters>,
-    front: Arc<F>,
+    service: Arc<F>,
     phase: ShutdownPhaseWatch,
     guard: OpenConnection,
     open: TaskTrackerToken,
@@ -153,7 +153,7 @@ struct Accepted<F> {
     place: WorkerSlot,
 }
 
-impl<F: HttpService> Accepted<F> {
+impl<F: HttpService> NewConnection<F> {
     async fn serve(self, mut stream: TcpStream) {
         let _place = self.place;
         let _ = stream.set_nodelay(true);
@@ -165,10 +165,10 @@ impl<F: HttpService> Accepted<F> {
         let name = Arc::clone(&self.settings.name);
         let conn = Conn::new(name, ends, self.settings, self.meters, self.phase.clone());
         match tls {
-            Some(endpoint) => tls_accept::serve(stream, (conn, permit), &endpoint, &self.front, self.phase).await,
+            Some(endpoint) => tls_accept::serve(stream, (conn, permit), &endpoint, &self.service, self.phase).await,
             None => {
                 let io = DownstreamStream::new(Transport::Plain(stream), Arc::new(conn), permit, write);
-                http1::serve(Box::new(io), &self.front, self.phase).await;
+                http1::serve(Box::new(io), &self.service, self.phase).await;
             }
         }
     }

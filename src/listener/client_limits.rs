@@ -8,11 +8,11 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 /// Tables behind a lock each; connections of one client share one.
-const SHARDS: usize = 16;
+const SHARD_COUNT: usize = 16;
 
 /// The connections of each client.
 #[derive(Debug, Default)]
-pub(super) struct ClientConnections([Mutex<HashMap<IpAddr, usize>>; SHARDS]);
+pub(super) struct ClientConnections([Mutex<HashMap<IpAddr, usize>>; SHARD_COUNT]);
 
 /// One of them; dropping it lowers the count.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl ClientConnections {
             // The last byte of the part that is kept.
             IpAddr::V6(v6) => v6.octets()[7],
         };
-        self.0[usize::from(last) % SHARDS].lock()
+        self.0[usize::from(last) % SHARD_COUNT].lock()
     }
 }
 

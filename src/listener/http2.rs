@@ -20,12 +20,12 @@ use crate::listener::conn::downstream_stream::DownstreamStream;
 use crate::listener::service::HttpService;
 
 /// How much of a request's body a client may send ahead, a stream and a connection.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// How long a client may take to acknowledge that we are leaving, with nothing under way.
-const GOODBYE: Duration = Duration::from_millis(300);
+const GOAWAY_TIMEOUT: Duration = Duration::from_millis(300);
 /// The same after its last response, which it may still be reading.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Requests that a client gives up before their answer began, from which on it is looked at whether they are more than
 /// half of all: work is cheap to ask for in this way, and dear to do (CVE-2023-44487). Beyond this a client is asked to
 /// come back on another connection; beyond twice as many it is cut. h2 itself bounds those that are reset before they
@@ -37,11 +37,11 @@ const MALFORMED: usize = 31;
 /// Serves a connection to its end; the preface is still in the inbox.
 pub(super) async fn serve<F: HttpService>(
     mut io: Box<DownstreamStream>,
-    front: &Arc<F>,
+    service: &Arc<F>,
     mut phase: ShutdownPhaseWatch,
 ) {
     io.become_http2();
-    let app = Arc::new(Http2::new(Arc::clone(front), Arc::clone(&io.conn)));
+    let app = Arc::new(Http2::new(Arc::clone(service), Arc::clone(&io.conn)));
     tokio::select! {
         () = app.accept(io) => {}
         () = app.left_alone(&mut phase) => {}
@@ -110,7 +110,7 @@ impl<F: HttpService> Http2<F> {
         self.last_call.send_replace(true);
         phase.past(ShutdownPhase::Closing).await;
         self.conn.set_idle_at_end(self.streams.is_empty());
-        let mut patience = GOODBYE;
+        let mut patience = GOAWAY_TIMEOUT;
         loop {
             let (none, before) = (self.streams.is_empty(), self.requests.load(Ordering::Relaxed));
             tokio::time::sleep(patience).await;
@@ -119,7 +119,7 @@ impl<F: HttpService> Http2<F> {
                 return;
             }
             self.streams.wait().await;
-            patience = FAREWELL;
+            patience = CLOSE_TIMEOUT;
         }
     }
 }
@@ -211,8 +211,8 @@ impl<F: HttpService> Http2<F> {
         let mut options = default_h2_options();
         options.max_concurrent_streams(self.conn.settings.streams);
         options.max_header_list_size(u32::try_from(self.conn.settings.header_bytes).unwrap_or(u32::MAX));
-        options.initial_window_size(STREAM_WINDOW);
-        options.initial_connection_window_size(CONNECTION_WINDOW);
+        options.initial_window_size(STREAM_WINDOW_BYTES);
+        options.initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         options
     }
 }

@@ -48,7 +48,7 @@ use shutdown::{ShutdownPhase, ShutdownPhaseControl};
 use workers::Workers;
 
 /// How often, and how far apart, an address in use is tried again.
-const REBIND: (u32, Duration) = (10, Duration::from_millis(20));
+const BIND_RETRIES: (u32, Duration) = (10, Duration::from_millis(20));
 
 /// A socket that is bound but does not accept yet.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ pub struct Listeners {
     open: TaskTracker,
     accepting: TaskTracker,
     tls: Arc<tls::CertStore>,
-    running: Mutex<BTreeMap<ListenerKey, Running>>,
+    running: Mutex<BTreeMap<ListenerKey, RunningListener>>,
     /// The process is stopping: no listener starts any more. Changed under the lock of `running`.
     closed: AtomicBool,
     /// Those that are gone, while they have connections: the end of the process is theirs too.
@@ -119,7 +119,7 @@ pub struct Listeners {
 }
 
 #[derive(Debug)]
-struct Running {
+struct RunningListener {
     actual: SocketAddr,
     settings: Arc<ArcSwap<ListenerSettings>>,
     meters: Arc<ListenerMeters>,
@@ -130,7 +130,7 @@ struct Running {
 #[derive(Debug, Clone, Copy)]
 pub struct RequestedListener<'a> {
     /// The listeners.
-    pub listeners: &'a [schema::Listener],
+    pub listeners: &'a [schema::ListenerConfig],
     /// Whose PROXY headers are believed.
     pub trusted: &'a [Cidr],
 }
@@ -163,7 +163,7 @@ impl Listeners {
     ///
     /// # Errors
     /// The first address that cannot be had.
-    pub fn bind_new(&self, wanted: &[schema::Listener]) -> Result<Vec<Registered>, BindError> {
+    pub fn bind_new(&self, wanted: &[schema::ListenerConfig]) -> Result<Vec<Registered>, BindError> {
         let mut new = keyed(wanted);
         {
             // Not held while an address in use is tried again: others wait for this lock, the end of the process too.
@@ -232,7 +232,7 @@ impl Listeners {
     /// What runs now.
     pub fn status(&self) -> Vec<ListenerStatus> {
         let running = self.lock();
-        let status = |r: &Running| ListenerStatus {
+        let status = |r: &RunningListener| ListenerStatus {
             name: Arc::clone(&r.settings.load().name),
             address: r.actual,
             connections: r.meters.open(),
@@ -281,10 +281,15 @@ impl Listeners {
         self.open.len()
     }
 
-    fn start<F: HttpService>(&self, new: Registered, settings: ListenerSettings, fronts: &Arc<[Arc<F>]>) -> Running {
+    fn start<F: HttpService>(
+        &self,
+        new: Registered,
+        settings: ListenerSettings,
+        fronts: &Arc<[Arc<F>]>,
+    ) -> RunningListener {
         let runtime = self.workers.runtime(new.worker);
         let meters = self.metrics.listener(&settings.name);
-        let running = Running {
+        let running = RunningListener {
             actual: new.actual,
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             meters: Arc::clone(&meters),
@@ -300,14 +305,14 @@ impl Listeners {
             here: new.worker,
             phase: running.phase.watch(),
             open: self.open.clone(),
-            per_ip: Arc::new(ClientConnections::default()),
+            client_connections: Arc::new(ClientConnections::default()),
             reserved: self.reserved,
         };
         self.accepting.spawn_on(acceptor.run(), runtime);
         running
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<ListenerKey, Running>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<ListenerKey, RunningListener>> {
         self.running.lock()
     }
 }
@@ -316,7 +321,7 @@ impl Listeners {
 ///
 /// # Errors
 /// The first address that cannot be had.
-pub fn bind_all(wanted: &[schema::Listener]) -> Result<Vec<Bound>, BindError> {
+pub fn bind_all(wanted: &[schema::ListenerConfig]) -> Result<Vec<Bound>, BindError> {
     wanted.iter().map(|listener| bind(listener.address)).collect()
 }
 
@@ -325,9 +330,9 @@ fn bind(address: SocketAddr) -> Result<Bound, BindError> {
     let mut tries = 0;
     loop {
         match try_bind(address) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < REBIND.0 => {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && tries < BIND_RETRIES.0 => {
                 tries += 1;
-                std::thread::sleep(REBIND.1);
+                std::thread::sleep(BIND_RETRIES.1);
             }
             bound => return bound.map_err(|source| BindError { address, source }),
         }

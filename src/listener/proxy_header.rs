@@ -57,7 +57,7 @@ async fn read_line(stream: &mut TcpStream, line: &mut [u8; proxy::V1_MAX_LEN]) -
             return proxy::parse_v1(&line[..have]).map_err(invalid);
         }
     }
-    Err(invalid(proxy::Malformed::Endless))
+    Err(invalid(proxy::MalformedHeader::Endless))
 }
 
 async fn read_binary(stream: &mut TcpStream, start: &[u8; proxy::MIN_PREFIX_LEN]) -> io::Result<Option<AddressPair>> {
@@ -82,7 +82,7 @@ async fn skip(stream: &mut TcpStream, mut bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn invalid(why: proxy::Malformed) -> io::Error {
+fn invalid(why: proxy::MalformedHeader) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }
 

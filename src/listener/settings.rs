@@ -48,7 +48,7 @@ impl ListenerSettings {
     /// From the document, with what was prepared for its `tls`; `trusted`: its `trusted_proxies`.
     pub fn new(
         key: ListenerKey,
-        listener: &schema::Listener,
+        listener: &schema::ListenerConfig,
         tls: Option<Arc<tls::TlsEndpoint>>,
         challenges: &Arc<tls::Challenges>,
         trusted: &[Cidr],

@@ -80,7 +80,7 @@ impl ShutdownPhaseWatch {
     }
 
     /// For those who wait again and again.
-    pub(super) fn turn(&self) -> PhaseChange {
+    pub(super) fn next_change(&self) -> PhaseChange {
         PhaseChange::of(self.phase.clone())
     }
 }

@@ -36,7 +36,7 @@ pub(super) async fn serve<F: HttpService>(
     let done = tokio::select! {
         biased;
         done = handshake => done,
-        () = leaving(&mut phase) => return,
+        () = wait_for_shutdown(&mut phase) => return,
     };
     let write = conn.settings.timeouts.write.limit();
     match done {
@@ -68,7 +68,7 @@ pub(super) async fn serve<F: HttpService>(
     }
 }
 
-async fn leaving(phase: &mut ShutdownPhaseWatch) {
+async fn wait_for_shutdown(phase: &mut ShutdownPhaseWatch) {
     phase.past(ShutdownPhase::Closing).await;
     tokio::time::sleep(LAST_CALL).await;
 }
@@ -77,7 +77,7 @@ async fn leaving(phase: &mut ShutdownPhaseWatch) {
 async fn refuse_plain<F: HttpService>(mut io: DownstreamStream, front: &Arc<F>) {
     let reason = "plain HTTP on a port of TLS";
     // Of a client that goes on sending nothing is read; the close lingers.
-    io.gate = RequestBoundary::Open;
+    io.boundary = RequestBoundary::Open;
     let bad = BadHead { status: 400, fault: Fault::BadRequest, reason };
     let response = front.refuse(&io.conn, b"", &bad);
     if io.write_all(&response).await.is_ok() {

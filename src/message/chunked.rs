@@ -38,7 +38,7 @@ pub enum Progress {
 /// Not a chunked body: close the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed chunked body: {0}")]
-pub struct Malformed(pub &'static str);
+pub struct MalformedChunk(pub &'static str);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -74,7 +74,7 @@ impl ChunkScanner {
     ///
     /// # Errors
     /// Says what is no chunked body; the scanner is of no use afterwards.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<Progress, Malformed> {
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<Progress, MalformedChunk> {
         let mut at = 0;
         while self.state != State::Done {
             if self.state == State::Data {
@@ -98,41 +98,41 @@ impl ChunkScanner {
         self.state == State::Done
     }
 
-    fn step(&mut self, byte: u8) -> Result<State, Malformed> {
+    fn step(&mut self, byte: u8) -> Result<State, MalformedChunk> {
         match (self.state, byte) {
             (State::Size, _) => self.size_byte(byte),
             (State::Space, b' ' | b'\t') | (State::Space | State::Extension, b';') => self.extension_byte(byte),
-            (State::Space, _) => Err(Malformed("space after the chunk size")),
+            (State::Space, _) => Err(MalformedChunk("space after the chunk size")),
             (State::Extension, b'\r') => Ok(State::SizeLf),
             (State::Extension, _) => self.extension_byte(byte),
             (State::SizeLf, b'\n') => Ok(self.size_ends()),
             (State::DataCr, b'\r') => Ok(State::DataLf),
             (State::DataLf, b'\n') => Ok(State::Size),
-            (State::DataCr | State::DataLf, _) => Err(Malformed("chunk longer than its size")),
+            (State::DataCr | State::DataLf, _) => Err(MalformedChunk("chunk longer than its size")),
             (State::Trailer, b'\r') => Ok(State::EndLf),
             (State::TrailerLine, b'\r') => Ok(State::TrailerLf),
             (State::Trailer | State::TrailerLine, _) => self.trailer_byte(byte),
             (State::TrailerLf, b'\n') => Ok(State::Trailer),
             (State::EndLf, b'\n') => Ok(State::Done),
-            (State::SizeLf | State::TrailerLf | State::EndLf, _) => Err(Malformed("bare CR")),
+            (State::SizeLf | State::TrailerLf | State::EndLf, _) => Err(MalformedChunk("bare CR")),
             // `feed` deals with these two itself.
-            (State::Data | State::Done, _) => Err(Malformed("nothing to scan")),
+            (State::Data | State::Done, _) => Err(MalformedChunk("nothing to scan")),
         }
     }
 
-    fn size_byte(&mut self, byte: u8) -> Result<State, Malformed> {
+    fn size_byte(&mut self, byte: u8) -> Result<State, MalformedChunk> {
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
             b'a'..=b'f' => byte - b'a' + 10,
             b'A'..=b'F' => byte - b'A' + 10,
-            _ if self.digits == 0 => return Err(Malformed("no chunk size")),
+            _ if self.digits == 0 => return Err(MalformedChunk("no chunk size")),
             b'\r' => return Ok(State::SizeLf),
             b';' | b' ' | b'\t' => return self.extension_byte(byte),
-            _ => return Err(Malformed("invalid byte in a chunk size")),
+            _ => return Err(MalformedChunk("invalid byte in a chunk size")),
         };
         self.digits += 1;
         if self.digits > DIGITS {
-            return Err(Malformed("chunk size too long"));
+            return Err(MalformedChunk("chunk size too long"));
         }
         self.size = (self.size << 4) | u64::from(digit);
         Ok(State::Size)
@@ -144,29 +144,29 @@ impl ChunkScanner {
     }
 
     /// RFC 9112 section 7.1.1. Quoted strings cannot hold CR or LF, so that a line's end is its end.
-    fn extension_byte(&mut self, byte: u8) -> Result<State, Malformed> {
+    fn extension_byte(&mut self, byte: u8) -> Result<State, MalformedChunk> {
         self.extensions += 1;
         if self.extensions > EXTENSIONS {
-            return Err(Malformed("too many bytes of chunk extensions"));
+            return Err(MalformedChunk("too many bytes of chunk extensions"));
         }
         match (self.state, byte) {
             (State::Size | State::Space, b' ' | b'\t') => Ok(State::Space),
             (_, b'\t' | b' '..=b'~' | 0x80..) => Ok(State::Extension),
-            _ => Err(Malformed("invalid byte in a chunk extension")),
+            _ => Err(MalformedChunk("invalid byte in a chunk extension")),
         }
     }
 
     /// RFC 9112 section 7.1.2. Pingora drops trailers, so only their lines matter; a line that begins with a space
     /// folds the one before it, or nothing at all, and is refused as it is in a header.
-    fn trailer_byte(&mut self, byte: u8) -> Result<State, Malformed> {
+    fn trailer_byte(&mut self, byte: u8) -> Result<State, MalformedChunk> {
         self.trailers += 1;
         if self.trailers > TRAILERS {
-            return Err(Malformed("too many bytes of trailers"));
+            return Err(MalformedChunk("too many bytes of trailers"));
         }
         match (self.state, byte) {
-            (State::Trailer, b' ' | b'\t' | b':') => Err(Malformed("trailer without a name")),
+            (State::Trailer, b' ' | b'\t' | b':') => Err(MalformedChunk("trailer without a name")),
             (_, b'\t' | b' '..=b'~' | 0x80..) => Ok(State::TrailerLine),
-            _ => Err(Malformed("invalid byte in a trailer")),
+            _ => Err(MalformedChunk("invalid byte in a trailer")),
         }
     }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn scan(body: &[u8]) -> Result<Progress, Malformed> {
+fn scan(body: &[u8]) -> Result<Progress, MalformedChunk> {
     ChunkScanner::new().feed(body)
 }
 

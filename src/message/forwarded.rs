@@ -24,7 +24,7 @@ static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host"
 static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Entries of a list that are looked at, from its end.
-const HOPS: usize = 32;
+const MAX_HOPS: usize = 32;
 
 /// What the names of fields begin with that tell of a client's certificate.
 const CLIENT_CERT: &str = "x-client-cert-";
@@ -114,10 +114,10 @@ impl ForwardedHeaders {
         let x_forwarded = self.family != Forwarded::Rfc7239;
         let rfc7239 = self.family != Forwarded::XForwarded;
         remove(headers, |family| match family {
-            Family::X => !(trusted && x_forwarded),
-            Family::Rfc7239 => !(trusted && rfc7239),
-            Family::Other => !trusted,
-            Family::Stray => true,
+            ForwardedFamily::X => !(trusted && x_forwarded),
+            ForwardedFamily::Rfc7239 => !(trusted && rfc7239),
+            ForwardedFamily::Other => !trusted,
+            ForwardedFamily::Stray => true,
         });
         if trusted && x_forwarded && rfc7239 {
             return both::write(headers, hop);
@@ -132,7 +132,7 @@ impl ForwardedHeaders {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Family {
+enum ForwardedFamily {
     X,
     Rfc7239,
     /// What else begins with `X-Forwarded-`: Port, Server, User… Trusted proxies may have a use for it, nobody else.
@@ -143,25 +143,25 @@ enum Family {
 
 /// Which family a field belongs to. One look at each name the request has is cheaper than a look-up for each it may
 /// have.
-fn family(name: &HeaderName) -> Option<Family> {
+fn family(name: &HeaderName) -> Option<ForwardedFamily> {
     let name = name.as_str();
     match name {
-        "forwarded" => return Some(Family::Rfc7239),
-        "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-real-ip" => return Some(Family::X),
+        "forwarded" => return Some(ForwardedFamily::Rfc7239),
+        "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-real-ip" => return Some(ForwardedFamily::X),
         _ if !name.starts_with('x') => return None,
-        _ if name.starts_with(CLIENT_CERT) => return Some(Family::Stray),
+        _ if name.starts_with(CLIENT_CERT) => return Some(ForwardedFamily::Stray),
         _ => {}
     }
     if !cgi_name::is_alias(name) {
-        return name.starts_with(X_FORWARDED).then_some(Family::Other);
+        return name.starts_with(X_FORWARDED).then_some(ForwardedFamily::Other);
     }
     let whole = [X_REAL_IP.as_str(), request_id::NAME.as_str()];
     let ours = [X_FORWARDED, CLIENT_CERT].iter().any(|prefix| cgi_name::begins(name, prefix))
         || whole.iter().any(|known| cgi_name::same(name, known));
-    ours.then_some(Family::Stray)
+    ours.then_some(ForwardedFamily::Stray)
 }
 
-fn remove(headers: &mut HeaderMap, goes: impl Fn(Family) -> bool) {
+fn remove(headers: &mut HeaderMap, goes: impl Fn(ForwardedFamily) -> bool) {
     let found = |headers: &HeaderMap| headers.keys().find(|name| family(name).is_some_and(&goes)).cloned();
     // Each round takes one name away with all its values, so it ends.
     while let Some(name) = found(headers) {
@@ -281,12 +281,12 @@ fn has_x_forwarded_for(headers: &HeaderMap) -> bool {
 
 /// The addresses of X-Forwarded-For from its end; `None` for an entry that is none.
 fn x_forwarded_hops(headers: &HeaderMap) -> Box<dyn Iterator<Item = Option<IpAddr>> + '_> {
-    Box::new(entries(headers, &X_FORWARDED_FOR).rev().take(HOPS).map(address))
+    Box::new(entries(headers, &X_FORWARDED_FOR).rev().take(MAX_HOPS).map(address))
 }
 
 /// The `for` of each element of Forwarded, from its end.
 fn rfc7239_hops(headers: &HeaderMap) -> Box<dyn Iterator<Item = Option<IpAddr>> + '_> {
-    Box::new(elements(headers).rev().take(HOPS).map(|element| parameter(element, b"for").and_then(address)))
+    Box::new(elements(headers).rev().take(MAX_HOPS).map(|element| parameter(element, b"for").and_then(address)))
 }
 
 /// Splits where the separator stands outside quotes (RFC 9110 section 5.6.4). A quote that is not closed does not count: a

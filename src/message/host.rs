@@ -8,7 +8,7 @@ use pingora::http::RequestHeader;
 use crate::config::schema::HostRule;
 
 /// Longer than any name that DNS has (RFC 1035 section 2.3.4), with room for brackets.
-const LONGEST: usize = 255;
+const MAX_HOST_BYTES: usize = 255;
 
 /// A host and perhaps a port, as they stand in `Host` (RFC 9110 section 7.2) and in an authority without userinfo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub fn parse(text: &[u8]) -> Option<HostPort<'_>> {
         None | Some(b':') if plain > 0 => plain,
         _ => rare(text)?,
     };
-    if end > LONGEST {
+    if end > MAX_HOST_BYTES {
         return None;
     }
     let (host, rest) = std::str::from_utf8(text).ok()?.split_at_checked(end)?;

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName};
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// The backend counts from when it has sent the response, and its close takes a while to arrive.
-const MARGIN: Duration = Duration::from_secs(1);
+const EXPIRY_MARGIN: Duration = Duration::from_secs(1);
 
 /// How long the connection may wait for its next request: the backend's timeout minus one second. Nothing where the
 /// backend names none.
@@ -19,7 +19,7 @@ pub fn idle_limit(headers: &HeaderMap) -> Option<Duration> {
     let values = headers.get_all(&KEEP_ALIVE).iter();
     let parameters = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let seconds = parameters.filter_map(timeout).min()?;
-    Some(Duration::from_secs(seconds).saturating_sub(MARGIN))
+    Some(Duration::from_secs(seconds).saturating_sub(EXPIRY_MARGIN))
 }
 
 fn timeout(parameter: &[u8]) -> Option<u64> {

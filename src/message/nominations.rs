@@ -10,7 +10,7 @@ use pingora::http::RequestHeader;
 use super::request_framing::is_token;
 
 /// More options than these are left to Pingora, which refuses the request.
-const MOST: usize = 32;
+const MAX_NOMINATIONS: usize = 32;
 
 /// Takes out the options that name fields, and the fields. What is no list of tokens is left to Pingora, which refuses it.
 pub fn remove(request: &mut RequestHeader) {
@@ -40,8 +40,8 @@ fn nominated(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
         return None;
     }
     let options = lines().flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    let options: Vec<&[u8]> = options.filter(|option| !option.is_empty()).take(MOST + 1).collect();
-    if options.len() > MOST || !options.iter().all(|option| is_token(option)) {
+    let options: Vec<&[u8]> = options.filter(|option| !option.is_empty()).take(MAX_NOMINATIONS + 1).collect();
+    if options.len() > MAX_NOMINATIONS || !options.iter().all(|option| is_token(option)) {
         return None;
     }
     let names = options.into_iter().filter_map(|option| HeaderName::from_bytes(option).ok());
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn what_is_no_list_of_tokens_stays_as_it_is() {
-        let many = vec!["x-a"; MOST + 1].join(",");
+        let many = vec!["x-a"; MAX_NOMINATIONS + 1].join(",");
         for line in ["\"x-a\"", "x-a, :authority", "x a", &many, "keep-alive", "Upgrade"] {
             assert_eq!(left(&[line], &["x-a"]), [format!("connection: {line}"), "x-a: 1".to_owned()], "{line}");
         }

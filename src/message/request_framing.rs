@@ -20,10 +20,10 @@ pub use target::check_path_and_query;
 pub use version::lower_minor;
 
 /// As many fields as the largest `listeners[].limits.headers` allows.
-const MOST_FIELDS: usize = 250;
+const MAX_FIELDS: usize = 250;
 
 /// The longest target the http crate can hold.
-const LONGEST_TARGET: usize = 65_534;
+const MAX_TARGET_BYTES: usize = 65_534;
 
 /// `listeners[].limits`, as far as a head is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub struct HeadFacts {
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
     /// How the request's body is framed.
-    pub body: Body,
+    pub body: BodyFraming,
     /// Whether the client means to send another request on this connection (RFC 9112 section 9.3).
     pub keep_alive: bool,
     /// The client waits for 100 (Continue) before it sends the body (RFC 9110 section 10.1.1).
@@ -57,7 +57,7 @@ pub struct HeadFacts {
 
 /// How a request's body is framed (RFC 9112 section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Body {
+pub enum BodyFraming {
     /// There is none.
     None,
     /// So many bytes follow; never 0.
@@ -165,8 +165,8 @@ fn encode_and_check(head: &[u8], limits: &HeadLimits, bad: BadHead) -> Result<(H
 
 fn check_whole_head(head: &[u8], limits: &HeadLimits) -> Result<HeadFacts, BadHead> {
     let head_len = head.len();
-    let mut storage = [const { MaybeUninit::uninit() }; MOST_FIELDS];
-    let room = limits.fields.min(MOST_FIELDS);
+    let mut storage = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let room = limits.fields.min(MAX_FIELDS);
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(head, &mut storage[..room]) {
         Ok(httparse::Status::Complete(len)) if len == head_len => {}
@@ -176,7 +176,7 @@ fn check_whole_head(head: &[u8], limits: &HeadLimits) -> Result<HeadFacts, BadHe
     let (Some(method), Some(target), Some(minor)) = (request.method, request.path, request.version) else {
         return Err(BadHead::bad("incomplete request line"));
     };
-    if target.len() > limits.target.min(LONGEST_TARGET) {
+    if target.len() > limits.target.min(MAX_TARGET_BYTES) {
         return Err(BadHead::target_too_long());
     }
     let version = if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 };

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// The field's name.
 pub static NAME: HeaderName = HeaderName::from_static("x-request-id");
 
-const LONGEST: usize = 128;
+const MAX_ID_BYTES: usize = 128;
 
 /// The identifier of a request: `[A-Za-z0-9._-]{1,128}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl RequestId {
         let mut values = headers.get_all(&NAME).iter();
         let (value, None) = (values.next()?.as_bytes(), values.next()) else { return None };
         let fits = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-        ((1..=LONGEST).contains(&value.len()) && value.iter().all(fits)).then(|| Self::of(value))
+        ((1..=MAX_ID_BYTES).contains(&value.len()) && value.iter().all(fits)).then(|| Self::of(value))
     }
 
     /// A new one.

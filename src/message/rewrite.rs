@@ -25,7 +25,7 @@ impl Rewrite {
     ///
     /// # Errors
     /// Says which prefix cannot stand in a path.
-    pub fn compile(rewrite: &schema::Rewrite) -> Result<Self, String> {
+    pub fn compile(rewrite: &schema::RewriteSettings) -> Result<Self, String> {
         Ok(Self { strip: prefix(rewrite.strip_prefix.as_deref())?, add: prefix(rewrite.add_prefix.as_deref())? })
     }
 
@@ -119,7 +119,7 @@ mod tests {
 
     fn rewrite(strip: &str, add: &str) -> Rewrite {
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Rewrite::compile(&schema::Rewrite { strip_prefix: some(strip), add_prefix: some(add) }).unwrap()
+        Rewrite::compile(&schema::RewriteSettings { strip_prefix: some(strip), add_prefix: some(add) }).unwrap()
     }
 
     #[test]
@@ -181,7 +181,7 @@ mod tests {
         ) {
             let (rules, target) = (Rules { decode_slash, merge_slashes }, format!("/{target}"));
             let absolute = |prefix: String| if prefix.is_empty() { None } else { Some(prefix) };
-            let schema = schema::Rewrite { strip_prefix: absolute(strip), add_prefix: absolute(add) };
+            let schema = schema::RewriteSettings { strip_prefix: absolute(strip), add_prefix: absolute(add) };
             let rewrite = Rewrite::compile(&schema).unwrap();
             let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
             rewrite.apply(&mut request, rules).unwrap();
@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn refuses_what_is_no_prefix() {
         for text in ["v2", "", "/a b", "/a?b", "/a#", "/a\u{7f}"] {
-            let rewrite = schema::Rewrite { strip_prefix: None, add_prefix: Some(text.into()) };
+            let rewrite = schema::RewriteSettings { strip_prefix: None, add_prefix: Some(text.into()) };
             assert!(Rewrite::compile(&rewrite).is_err(), "{text}");
         }
     }

@@ -19,8 +19,8 @@ use crate::config::values::BackendAddress;
 /// Where a backend is right now.
 #[derive(Debug)]
 pub struct BackendAddr {
-    source: Source,
-    identity: AtomicU64,
+    source: AddressSource,
+    generation: AtomicU64,
 }
 
 /// The identities of places that something may still be sent to.
@@ -36,7 +36,7 @@ pub(super) fn is_in_use(identity: u64) -> bool {
 }
 
 /// No two places have the same, nor one before and after it moved.
-fn new_identity() -> u64 {
+fn new_generation() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let identity = NEXT.fetch_add(1, Ordering::Relaxed);
     in_use().insert(identity);
@@ -45,12 +45,12 @@ fn new_identity() -> u64 {
 
 impl Drop for BackendAddr {
     fn drop(&mut self) {
-        in_use().remove(self.identity.get_mut());
+        in_use().remove(self.generation.get_mut());
     }
 }
 
 #[derive(Debug)]
-enum Source {
+enum AddressSource {
     Fixed(PeerAddress),
     /// A path that the system does not take as a socket's.
     Impossible,
@@ -64,49 +64,49 @@ impl BackendAddr {
     /// A fixed address is there at once; a name has none until `resolve` sets one.
     pub fn new(address: &BackendAddress) -> Self {
         let source = match address {
-            BackendAddress::Socket(socket) => Source::Fixed(PeerAddress::Inet(*socket)),
+            BackendAddress::Socket(socket) => AddressSource::Fixed(PeerAddress::Inet(*socket)),
             BackendAddress::Unix(path) => std::os::unix::net::SocketAddr::from_pathname(path)
-                .map_or(Source::Impossible, |unix| Source::Fixed(PeerAddress::Unix(unix))),
-            BackendAddress::Dns(..) => Source::Dns { current: ArcSwapOption::empty(), changed: Notify::new() },
+                .map_or(AddressSource::Impossible, |unix| AddressSource::Fixed(PeerAddress::Unix(unix))),
+            BackendAddress::Dns(..) => AddressSource::Dns { current: ArcSwapOption::empty(), changed: Notify::new() },
         };
-        Self { source, identity: AtomicU64::new(new_identity()) }
+        Self { source, generation: AtomicU64::new(new_generation()) }
     }
 
     /// What connections to this place may be kept under: another one whenever an address is gone.
     pub fn generation(&self) -> u64 {
-        self.identity.load(Ordering::Acquire)
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Where to connect to; nothing while a name has not resolved.
     pub fn current(&self) -> Option<Destination> {
         match &self.source {
-            Source::Fixed(address) => Some(Destination::One(address.clone())),
-            Source::Impossible => None,
-            Source::Dns { current, .. } => current.load_full().map(Destination::Any),
+            AddressSource::Fixed(address) => Some(Destination::One(address.clone())),
+            AddressSource::Impossible => None,
+            AddressSource::Dns { current, .. } => current.load_full().map(Destination::Any),
         }
     }
 
     /// The addresses of a name that has resolved.
     pub fn addresses(&self) -> Option<Arc<Addresses>> {
         match &self.source {
-            Source::Dns { current, .. } => current.load_full(),
-            Source::Fixed(_) | Source::Impossible => None,
+            AddressSource::Dns { current, .. } => current.load_full(),
+            AddressSource::Fixed(_) | AddressSource::Impossible => None,
         }
     }
 
     /// Whether there is an address to connect to.
     pub fn is_known(&self) -> bool {
         match &self.source {
-            Source::Fixed(_) => true,
-            Source::Impossible => false,
-            Source::Dns { current, .. } => current.load().is_some(),
+            AddressSource::Fixed(_) => true,
+            AddressSource::Impossible => false,
+            AddressSource::Dns { current, .. } => current.load().is_some(),
         }
     }
 
     /// Sets what a name resolves to; returns what it was when that is a change. A fixed address stays. Connections to the
     /// addresses that stay are kept, unless another one is gone: which of them leads where is not known.
     pub fn set(&self, addresses: impl Into<Addresses>) -> Option<Option<Arc<Addresses>>> {
-        let Source::Dns { current, changed } = &self.source else { return None };
+        let AddressSource::Dns { current, changed } = &self.source else { return None };
         let (before, addresses) = (current.load_full(), addresses.into());
         if before.as_ref().is_some_and(|before| before.same_as(&addresses)) {
             return None;
@@ -117,7 +117,7 @@ impl BackendAddr {
         let all_stay = before.as_ref().is_some_and(|before| addresses.covers(before));
         current.store(Some(Arc::new(addresses)));
         if !all_stay {
-            let moved_from = self.identity.swap(new_identity(), Ordering::AcqRel);
+            let moved_from = self.generation.swap(new_generation(), Ordering::AcqRel);
             in_use().remove(&moved_from);
         }
         changed.notify_waiters();
@@ -127,7 +127,7 @@ impl BackendAddr {
     /// Waits until there is an address; for ever if none ever comes.
     pub async fn known(&self) -> Destination {
         loop {
-            let Source::Dns { changed, .. } = &self.source else {
+            let AddressSource::Dns { changed, .. } = &self.source else {
                 match self.current() {
                     Some(address) => return address,
                     None => std::future::pending::<()>().await,

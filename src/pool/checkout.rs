@@ -29,14 +29,14 @@ use tokio::time::{Instant, Sleep};
 use tokio_util::either::Either;
 
 use crate::pool::addresses::{Addresses, Destination};
-use crate::pool::connection_pool::{ConnectionPool, IdleConn, PoolKey, Socket};
+use crate::pool::connection_pool::{BackendSocket, ConnectionPool, IdleConn, PoolKey};
 use crate::pool::dial;
 use crate::pool::http1::coalesce::CoalescedWriter;
 
 /// The terms of a lease: shared by the attempt and by the socket that Pingora gets.
 #[derive(Debug)]
 pub struct Checkout {
-    kept: Arc<ConnectionPool>,
+    pool: Arc<ConnectionPool>,
     key: PoolKey,
     /// How long it may wait for the next request; zero: nobody else may have it.
     keep: Duration,
@@ -47,7 +47,7 @@ pub struct Checkout {
     /// Where to connect to, if that is a name; else Pingora has the address.
     addresses: Option<Arc<Addresses>>,
     /// The first bytes of the request's body are here, to go with its header.
-    together: bool,
+    writer: bool,
     /// The request is of the plainest kind.
     plain: bool,
     /// The backend has got a whole header, and perhaps more.
@@ -80,7 +80,7 @@ impl IoTimeouts {
 /// A lease whose terms may still change, and the connection that was kept for it.
 #[derive(Debug)]
 pub struct PendingCheckout {
-    pub(super) lease: Checkout,
+    pub(super) checkout: Checkout,
     pub(super) idle: Option<IdleConn>,
 }
 
@@ -95,37 +95,37 @@ impl PendingCheckout {
         now: StdInstant,
     ) -> Self {
         let idle = if fresh { None } else { kept.take(key, now) };
-        let lease = Checkout {
-            kept: Arc::clone(kept),
+        let checkout = Checkout {
+            pool: Arc::clone(kept),
             key,
             keep: if fresh { Duration::ZERO } else { keep },
             announced: AtomicU64::new(u64::MAX),
             limits,
             reused: idle.is_some(),
             addresses: None,
-            together: false,
+            writer: false,
             plain: false,
             begun: AtomicBool::new(false),
             over: AtomicBool::new(false),
             response: Mutex::default(),
         };
-        Self { lease, idle }
+        Self { checkout, idle }
     }
 
     /// The same, to a backend that is a name.
     pub(super) fn to(mut self, addresses: Option<Arc<Addresses>>) -> Self {
-        self.lease.addresses = addresses;
+        self.checkout.addresses = addresses;
         self
     }
 
     /// The first bytes of the request's body are here already: its header goes with them.
     pub fn set_together(&mut self) {
-        self.lease.together = true;
+        self.checkout.writer = true;
     }
 
     /// The request is of the plainest kind (`fast_path::is_request`).
     pub fn set_plain(&mut self) {
-        self.lease.plain = true;
+        self.checkout.plain = true;
     }
 }
 
@@ -186,8 +186,15 @@ impl Checkout {
                 (dial::open(&to, within, alive).await?, None)
             }
         };
-        let together = CoalescedWriter::new(self.together);
-        Ok(PooledStream { socket: Some(socket), lease: self, together, timer, read_until: None, write_until: None })
+        let together = CoalescedWriter::new(self.writer);
+        Ok(PooledStream {
+            socket: Some(socket),
+            checkout: self,
+            body_is_here: together,
+            timer,
+            read_until: None,
+            write_until: None,
+        })
     }
 }
 
@@ -195,9 +202,9 @@ impl Checkout {
 #[derive(Debug)]
 pub(super) struct PooledStream {
     /// Gone once it is handed back.
-    socket: Option<Socket>,
-    lease: Arc<Checkout>,
-    together: CoalescedWriter,
+    socket: Option<BackendSocket>,
+    checkout: Arc<Checkout>,
+    body_is_here: CoalescedWriter,
     timer: Option<Pin<Box<Sleep>>>,
     /// While Pingora waits for bytes, or for the backend to take some: when it has waited long enough.
     read_until: Option<Instant>,
@@ -209,19 +216,19 @@ impl PooledStream {
     pub(super) fn take(&mut self) -> Self {
         Self {
             socket: self.socket.take(),
-            lease: Arc::clone(&self.lease),
-            together: std::mem::take(&mut self.together),
+            checkout: Arc::clone(&self.checkout),
+            body_is_here: std::mem::take(&mut self.body_is_here),
             timer: self.timer.take(),
             read_until: self.read_until,
             write_until: self.write_until,
         }
     }
 
-    pub(super) fn lease(&self) -> &Checkout {
-        &self.lease
+    pub(super) fn checkout(&self) -> &Checkout {
+        &self.checkout
     }
 
-    fn socket(&mut self) -> io::Result<Pin<&mut Socket>> {
+    fn socket(&mut self) -> io::Result<Pin<&mut BackendSocket>> {
         self.socket.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
@@ -229,10 +236,10 @@ impl PooledStream {
     /// side of it.
     pub(super) fn hand_back(&mut self) {
         if let Some(socket) = self.socket.take()
-            && !self.lease.keep().is_zero()
-            && self.together.has_sent()
+            && !self.checkout.keep().is_zero()
+            && self.body_is_here.has_sent()
         {
-            self.lease.kept.put(self.lease.key, socket, self.timer.take(), self.lease.keep());
+            self.checkout.pool.put(self.checkout.key, socket, self.timer.take(), self.checkout.keep());
         }
     }
 
@@ -252,12 +259,12 @@ impl PooledStream {
     }
 
     fn poll_written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let (Poll::Pending, Some(limit)) = (&written, self.lease.limits.write) {
+        if let (Poll::Pending, Some(limit)) = (&written, self.checkout.limits.write) {
             let until = *self.write_until.get_or_insert_with(|| Instant::now() + limit);
             return self.poll_until(cx, until).map(Err);
         }
         self.write_until = None;
-        if let (Some(until), Some(limit)) = (&mut self.read_until, self.lease.limits.read) {
+        if let (Some(until), Some(limit)) = (&mut self.read_until, self.checkout.limits.read) {
             // A backend that takes the request's body is not silent.
             *until = Instant::now() + limit;
         }
@@ -268,11 +275,11 @@ impl PooledStream {
 impl AsyncRead for PooledStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if buf.remaining() == 1 && this.lease.over.load(Ordering::Acquire) {
+        if buf.remaining() == 1 && this.checkout.over.load(Ordering::Acquire) {
             this.hand_back();
             return Poll::Ready(Ok(()));
         }
-        match (this.socket()?.poll_read(cx, buf), this.lease.limits.read) {
+        match (this.socket()?.poll_read(cx, buf), this.checkout.limits.read) {
             (Poll::Pending, Some(limit)) => {
                 let until = *this.read_until.get_or_insert_with(|| Instant::now() + limit);
                 this.poll_until(cx, until).map(Err)
@@ -289,9 +296,9 @@ impl AsyncWrite for PooledStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let socket = this.socket.as_mut().map(Pin::new).ok_or(io::ErrorKind::NotConnected)?;
-        let written = this.together.poll_write(socket, cx, data);
-        if this.together.has_sent() {
-            this.lease.begun.store(true, Ordering::Release);
+        let written = this.body_is_here.poll_write(socket, cx, data);
+        if this.body_is_here.has_sent() {
+            this.checkout.begun.store(true, Ordering::Release);
         }
         this.poll_written(cx, written)
     }
@@ -301,7 +308,7 @@ impl AsyncWrite for PooledStream {
         cx: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if !self.together.has_sent() {
+        if !self.body_is_here.has_sent() {
             let first = data.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
             return self.poll_write(cx, first);
         }

@@ -29,12 +29,12 @@ pub(super) struct PoolKey {
 }
 
 /// The socket of a connection: over TCP, or to a path.
-pub(super) type Socket = Either<TcpStream, UnixStream>;
+pub(super) type BackendSocket = Either<TcpStream, UnixStream>;
 
 /// A connection between two requests.
 #[derive(Debug)]
 pub(super) struct IdleConn {
-    pub(super) socket: Socket,
+    pub(super) socket: BackendSocket,
     /// Moved on from request to request, which is cheaper than a new one for each.
     pub(super) timer: Option<Pin<Box<Sleep>>>,
     until: Instant,
@@ -75,7 +75,13 @@ impl ConnectionPool {
     }
 
     /// Keeps a connection for so long.
-    pub(super) fn put(self: &Arc<Self>, key: PoolKey, socket: Socket, timer: Option<Pin<Box<Sleep>>>, keep: Duration) {
+    pub(super) fn put(
+        self: &Arc<Self>,
+        key: PoolKey,
+        socket: BackendSocket,
+        timer: Option<Pin<Box<Sleep>>>,
+        keep: Duration,
+    ) {
         let until = Instant::now() + keep;
         let mut waiting = self.lock();
         if waiting.count >= self.limit {
@@ -100,7 +106,7 @@ async fn watch(kept: Weak<ConnectionPool>) {
         tokio::time::sleep(IDLE_SWEEP_INTERVAL).await;
         let Some(kept) = kept.upgrade() else { return };
         let mut waiting = kept.lock();
-        waiting.sweep(Instant::now(), is_in_use);
+        waiting.drop_idle(Instant::now(), is_in_use);
         if waiting.count == 0 {
             waiting.watched = false;
             return;
@@ -134,7 +140,7 @@ impl Inner {
         }
     }
 
-    fn sweep(&mut self, now: Instant, is_in_use: impl Fn(u64) -> bool) {
+    fn drop_idle(&mut self, now: Instant, is_in_use: impl Fn(u64) -> bool) {
         self.by_key.retain(|key, _| is_in_use(key.backend));
         for idle in self.by_key.values_mut() {
             idle.retain(|idle| idle.until > now && is_quiet(&idle.socket));
@@ -145,7 +151,7 @@ impl Inner {
 }
 
 /// Whether nothing has come, not even the end. Costs a system call only if something has.
-fn is_quiet(socket: &Socket) -> bool {
+fn is_quiet(socket: &BackendSocket) -> bool {
     let mut byte = [0];
     let read = match socket {
         Either::Left(tcp) => tcp.try_read(&mut byte),
@@ -164,7 +170,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(50);
 
-    async fn pair() -> (Socket, TcpStream) {
+    async fn pair() -> (BackendSocket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         (Either::Left(ours), listener.accept().await.unwrap().0)
@@ -215,7 +221,7 @@ mod tests {
             let until = Instant::now() + Duration::from_secs(10);
             while kept.lock().count > 0 {
                 assert!(Instant::now() < until, "still kept");
-                kept.lock().sweep(Instant::now(), |_| true);
+                kept.lock().drop_idle(Instant::now(), |_| true);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             assert!(kept.take(A, Instant::now()).is_none());
@@ -236,9 +242,9 @@ mod tests {
             (waiting.count, [A, B].map(|key| waiting.by_key.get(&key).map_or(0, VecDeque::len)))
         };
         assert_eq!(counts(&kept), (3, [1, 2]));
-        kept.lock().sweep(Instant::now(), |backend| backend == B.backend);
+        kept.lock().drop_idle(Instant::now(), |backend| backend == B.backend);
         assert_eq!(counts(&kept), (2, [0, 2]), "one is no backend any more");
-        kept.lock().sweep(Instant::now() + LONG + LONG, |_| true);
+        kept.lock().drop_idle(Instant::now() + LONG + LONG, |_| true);
         assert_eq!(counts(&kept), (0, [0, 0]));
     }
 }

@@ -26,28 +26,28 @@ const CHECKOUT_MARK: u64 = 1 << 63;
 thread_local! {
     /// To the attempt of this thread that connects next. One is enough: Pingora connects as soon as a peer was chosen, in
     /// one go.
-    static PENDING: RefCell<Pending> = const { RefCell::new(Pending { number: CHECKOUT_MARK, leased: None }) };
+    static PENDING: RefCell<PendingConnect> = const { RefCell::new(PendingConnect { number: CHECKOUT_MARK, stream: None }) };
 }
 
-struct Pending {
+struct PendingConnect {
     number: u64,
-    leased: Option<(Arc<Checkout>, Option<IdleConn>)>,
+    stream: Option<(Arc<Checkout>, Option<IdleConn>)>,
 }
 
 /// The attempt at this peer, which connects next on this thread, is to have this connection.
 pub fn offer(peer: &mut HttpPeer, grant: PendingCheckout) -> Arc<Checkout> {
-    let lease = Arc::new(grant.lease);
+    let lease = Arc::new(grant.checkout);
     PENDING.with_borrow_mut(|offer| {
         offer.number = offer.number.wrapping_add(1) | CHECKOUT_MARK;
         peer.group_key = offer.number;
-        offer.leased = Some((Arc::clone(&lease), grant.idle));
+        offer.stream = Some((Arc::clone(&lease), grant.idle));
     });
     lease
 }
 
 fn take(peer: &dyn Any) -> Option<(Arc<Checkout>, Option<IdleConn>)> {
     let number = peer.downcast_ref::<HttpPeer>()?.group_key;
-    PENDING.with_borrow_mut(|offer| if offer.number == number { offer.leased.take() } else { None })
+    PENDING.with_borrow_mut(|offer| if offer.number == number { offer.stream.take() } else { None })
 }
 
 /// What makes Pingora ask here. The name never leaves the process.

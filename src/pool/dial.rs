@@ -23,7 +23,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
 
 use crate::pool::addresses::{Addresses, Destination};
-use crate::pool::connection_pool::Socket;
+use crate::pool::connection_pool::BackendSocket;
 use crate::pool::socket_options::keep_alive;
 use crate::pool::upgrade;
 use crate::proxy_protocol::{AddressPair, encode_v2};
@@ -81,7 +81,11 @@ impl Dialer {
 }
 
 /// A socket for HTTP/1 in plain, opened within this time, kept alive by the kernel so.
-pub(crate) async fn open(to: &Destination, within: Option<Duration>, alive: Option<&TcpKeepalive>) -> Result<Socket> {
+pub(crate) async fn open(
+    to: &Destination,
+    within: Option<Duration>,
+    alive: Option<&TcpKeepalive>,
+) -> Result<BackendSocket> {
     let opening = async {
         let socket = dial(to).await?;
         if let (Either::Left(tcp), Some(times)) = (&socket, alive) {
@@ -100,7 +104,7 @@ fn failed(to: &Destination, error: io::Error) -> Box<Error> {
     Error::because(kind(&error), format!("connecting to {to}"), error)
 }
 
-pub(crate) async fn dial(to: &Destination) -> io::Result<Socket> {
+pub(crate) async fn dial(to: &Destination) -> io::Result<BackendSocket> {
     match to {
         Destination::One(PeerAddress::Inet(address)) => tcp(*address).await.map(Either::Left),
         Destination::One(PeerAddress::Unix(address)) => {

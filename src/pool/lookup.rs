@@ -12,13 +12,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
 /// Calls that may hang at the same time; others wait for their turn.
-const THREADS: usize = 32;
+const LOOKUP_THREADS: usize = 32;
 
 /// A thread with nothing to do ends after this.
-const IDLE: Duration = Duration::from_secs(30);
+const THREAD_IDLE_TIME: Duration = Duration::from_secs(30);
 
 /// How long an answer is waited for.
-const DEADLINE: Duration = Duration::from_secs(10);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The look-ups of one name: one at a time.
 #[derive(Debug)]
@@ -38,8 +38,8 @@ impl Lookup {
     }
 
     /// The addresses in the system's order. A call that is late is not repeated: the next look takes its answer.
-    pub(super) async fn look(&mut self) -> io::Result<Vec<SocketAddr>> {
-        self.look_within(DEADLINE, |name, port| Ok((name, port).to_socket_addrs()?.collect())).await
+    pub(super) async fn lookup(&mut self) -> io::Result<Vec<SocketAddr>> {
+        self.look_within(LOOKUP_TIMEOUT, |name, port| Ok((name, port).to_socket_addrs()?.collect())).await
     }
 
     async fn look_within(
@@ -69,8 +69,8 @@ fn pool() -> io::Result<&'static Runtime> {
         return Ok(pool);
     }
     let pool = Builder::new_current_thread()
-        .max_blocking_threads(THREADS)
-        .thread_keep_alive(IDLE)
+        .max_blocking_threads(LOOKUP_THREADS)
+        .thread_keep_alive(THREAD_IDLE_TIME)
         .thread_name("lookup")
         .build()?;
     Ok(POOL.get_or_init(|| pool))

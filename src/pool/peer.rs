@@ -24,7 +24,7 @@ pub const NOT_POOLED_IDLE: Duration = Duration::from_millis(1);
 pub struct PeerTemplate {
     peer: HttpPeer,
     /// For plain HTTP/1; other connections are Pingora's to keep.
-    terms: Option<PoolSettings>,
+    settings: Option<PoolSettings>,
     /// The request asks to switch protocols, over HTTP/1.
     tunnel: bool,
     /// Each request has a connection of its own.
@@ -50,14 +50,14 @@ impl PeerTemplate {
         if wire.send_proxy {
             peer.options.idle_timeout = Some(NOT_POOLED_IDLE);
         }
-        let terms = wire.is_plain().then(|| {
+        let settings = wire.is_plain().then(|| {
             peer.options.alpn = connector::alpn();
             // The leased socket's own, so that Pingora starts no timers.
             let limits =
                 IoTimeouts { read: peer.options.read_timeout.take(), write: peer.options.write_timeout.take() };
             PoolSettings { settings: wire.group_key(), keep: wire.keep_alive, limits }
         });
-        Self { peer, terms, tunnel: false, exclusive: wire.send_proxy }
+        Self { peer, settings, tunnel: false, exclusive: wire.send_proxy }
     }
 
     /// The same for requests that ask to switch protocols: while they are a tunnel nothing but `timeouts.tunnel` ends
@@ -65,7 +65,7 @@ impl PeerTemplate {
     pub fn tunnel(wire: &TransportSettings, timeouts: &RouteTimeouts) -> Self {
         let mut template = Self::new(wire, timeouts);
         let options = &mut template.peer.options;
-        if template.terms.take().is_some() {
+        if template.settings.take().is_some() {
             options.alpn = ALPN::H1;
         }
         (options.read_timeout, options.write_timeout) = (timeouts.tunnel.limit(), timeouts.tunnel.limit());
@@ -80,7 +80,7 @@ impl PeerTemplate {
 
     /// The connection for an attempt at this backend, no wait on it longer than what is `left`; nothing where Pingora
     /// keeps them. To be had before the peer: an address that changes in between must not meet the old one's connections.
-    pub fn lease(
+    pub fn checkout(
         &self,
         address: &BackendAddr,
         kept: &Arc<ConnectionPool>,
@@ -88,7 +88,7 @@ impl PeerTemplate {
         fresh: bool,
         now: Instant,
     ) -> Option<PendingCheckout> {
-        let terms = self.terms.as_ref()?;
+        let terms = self.settings.as_ref()?;
         let key = PoolKey { backend: address.generation(), settings: terms.settings };
         let limits = terms.limits.within(left);
         Some(PendingCheckout::new(kept, key, terms.keep, limits, fresh, now).to(address.addresses()))
@@ -102,7 +102,7 @@ impl PeerTemplate {
         match place {
             Destination::One(address) => peer._address = address,
             // The lease knows them.
-            Destination::Any(_) if self.terms.is_some() => {}
+            Destination::Any(_) if self.settings.is_some() => {}
             Destination::Any(addresses) => self.aim(&mut peer, addresses, identity),
         }
         Some(peer)
@@ -129,7 +129,7 @@ mod tests {
     use crate::config::schema;
     use crate::config::values::Period;
 
-    fn settings(yaml: &str) -> schema::Upstream {
+    fn settings(yaml: &str) -> schema::UpstreamSettings {
         serde_yaml::from_str(yaml).unwrap()
     }
 

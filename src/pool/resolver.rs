@@ -15,31 +15,31 @@ use crate::pool::lookup::Lookup;
 pub type OnChange = Arc<dyn Fn() + Send + Sync>;
 
 /// From one look-up to the next.
-const INTERVAL: Duration = Duration::from_secs(10);
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The share of a wait by which it is varied.
-const JITTER: f64 = 0.1;
+const JITTER_RATIO: f64 = 0.1;
 
 /// Resolves one name for as long as it is configured.
 pub struct Resolver {
     lookup: Lookup,
-    resolved: Arc<BackendAddr>,
+    addr: Arc<BackendAddr>,
     changed: OnChange,
     failures: u32,
 }
 
 impl Resolver {
     /// `changed` is called after the addresses have changed.
-    pub fn new(name: &str, port: u16, resolved: Arc<BackendAddr>, changed: OnChange) -> Self {
-        Self { lookup: Lookup::new(name, port), resolved, changed, failures: 0 }
+    pub fn new(name: &str, port: u16, addr: Arc<BackendAddr>, changed: OnChange) -> Self {
+        Self { lookup: Lookup::new(name, port), addr, changed, failures: 0 }
     }
 
     /// Resolves for ever.
     pub async fn run(mut self) {
         loop {
-            let answer = self.lookup.look().await;
+            let answer = self.lookup.lookup().await;
             let wait = self.take(answer);
-            tokio::time::sleep(wait.mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0))).await;
+            tokio::time::sleep(wait.mul_f64(1.0 + JITTER_RATIO * (2.0 * fastrand::f64() - 1.0))).await;
         }
     }
 
@@ -51,7 +51,7 @@ impl Resolver {
             Ok(list) => match Addresses::new(list.iter().copied()) {
                 Some(addresses) => {
                     let text = addresses.to_string();
-                    if let Some(before) = self.resolved.set(addresses) {
+                    if let Some(before) = self.addr.set(addresses) {
                         let before = before.map(|before| before.to_string());
                         tracing::info!(name, addresses = text, before, "backend's name resolves to other addresses");
                         (self.changed)();
@@ -59,14 +59,14 @@ impl Resolver {
                         tracing::info!(name, addresses = text, "backend's name resolves again");
                     }
                     self.failures = 0;
-                    return INTERVAL;
+                    return LOOKUP_INTERVAL;
                 }
                 None => format!("no address that a host can have, only such as {}", list[0].ip()),
             },
             Err(error) => error.to_string(),
         };
         if self.failures == 0 {
-            tracing::warn!(name, error = failed, kept = self.resolved.is_known(), "backend's name does not resolve");
+            tracing::warn!(name, error = failed, kept = self.addr.is_known(), "backend's name does not resolve");
         }
         self.failures = self.failures.saturating_add(1);
         backoff(self.failures)
@@ -75,7 +75,7 @@ impl Resolver {
 
 /// 1 s, 2 s, 4 s, 8 s, then 10 s.
 fn backoff(failures: u32) -> Duration {
-    Duration::from_secs(1 << failures.saturating_sub(1).min(4)).min(INTERVAL)
+    Duration::from_secs(1 << failures.saturating_sub(1).min(4)).min(LOOKUP_INTERVAL)
 }
 
 #[cfg(test)]
@@ -105,7 +105,7 @@ mod tests {
         let waits: Vec<_> = (0..6).map(|_| resolver.take(failure()).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 10, 10]);
         assert!(!resolved.is_known());
-        assert_eq!(resolver.take(Ok(vec![one])), INTERVAL);
+        assert_eq!(resolver.take(Ok(vec![one])), LOOKUP_INTERVAL);
         assert_eq!(resolver.take(Ok(Vec::new())).as_secs(), 1);
         assert_eq!(resolver.take(failure()).as_secs(), 2);
         assert_eq!(resolver.take(Ok(vec!["0.0.0.0:80".parse().unwrap()])).as_secs(), 4, "no host's address");

@@ -51,7 +51,7 @@ impl TransportSettings {
     /// From the settings and the bytes of the files that `tls` names. Where those of `ca` are no certificates nothing is
     /// trusted, and where those of `certificate` are no pair nothing is shown: a document is refused for that before it
     /// gets here.
-    pub fn new(settings: &schema::Upstream, file: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Self {
+    pub fn new(settings: &schema::UpstreamSettings, file: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Self {
         let tls = settings.tls.as_ref();
         let ca_pem = tls.and_then(|tls| tls.ca.as_deref()).and_then(file);
         let ca_pem = ca_pem.as_deref();
@@ -188,7 +188,7 @@ pub fn parse_ca(pem: &[u8]) -> Result<Arc<CaType>, String> {
 mod tests {
     use super::*;
 
-    fn settings(yaml: &str) -> schema::Upstream {
+    fn settings(yaml: &str) -> schema::UpstreamSettings {
         serde_yaml::from_str(yaml).unwrap()
     }
 

@@ -24,14 +24,14 @@ use crate::message::{header_case, hop_by_hop, host, nominations, rewrite};
 use crate::path;
 use crate::route;
 use crate::route::table::OnListener;
-use crate::snapshot::{Snapshot, Target};
+use crate::snapshot::{RouteTarget, Snapshot};
 use crate::telemetry::record::trace_id;
 
 /// How long after a request's deadline the listener cuts it: Pingora's own timers, which can still say 504, go first.
-pub(super) const GRACE: Duration = Duration::from_millis(100);
+pub(super) const DEADLINE_GRACE: Duration = Duration::from_millis(100);
 
 /// Who asks, and is it well-formed.
-pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+pub(super) fn accept_request(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     ctx.in_flight = Some(ctx.recorder.metrics().request_started());
     let request = session.req_header();
     ctx.method = request.method.clone();
@@ -191,7 +191,7 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     };
     ctx.target = route.action.upstream().map(Arc::clone);
     ctx.route = Some(route);
-    let speaks_http1 = |target: &Arc<Target>| target.upstream.settings().protocol == Protocol::Http1;
+    let speaks_http1 = |target: &Arc<RouteTarget>| target.upstream.settings().protocol == Protocol::Http1;
     if ctx.target.as_ref().is_none_or(speaks_http1) {
         return Ok(());
     }
@@ -237,7 +237,7 @@ pub(super) fn policies(session: &mut Session, ctx: &mut RequestCtx) -> Result<()
     if let Some(time) = time {
         ctx.deadline = Some(ctx.started + time);
         if let Some(exchange) = &ctx.exchange {
-            exchange.cut_after(Some(time + GRACE));
+            exchange.cut_after(Some(time + DEADLINE_GRACE));
         }
     }
     Ok(())

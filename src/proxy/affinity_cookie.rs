@@ -11,21 +11,21 @@ use pingora_proxy::Session;
 use super::ctx::RequestCtx;
 use super::unix_ms;
 use crate::message::cookie;
-use crate::snapshot::Target;
-use crate::upstream::sticky::{Seen, Token};
+use crate::snapshot::RouteTarget;
+use crate::upstream::sticky::{BackendToken, CookieValue};
 
 /// The backend that the client's cookie names.
-pub(super) fn named(session: &Session, target: &Target, ctx: &mut RequestCtx) -> Option<Token> {
+pub(super) fn named(session: &Session, target: &RouteTarget, ctx: &mut RequestCtx) -> Option<BackendToken> {
     let sticky = target.upstream.sticky()?;
     if ctx.tries == 0 {
         let values = cookie::values(&session.req_header().headers, sticky.cookie().as_bytes());
-        ctx.stay.seen = sticky.read(values, unix_ms(ctx.started_at) / 1_000);
+        ctx.affinity.seen = sticky.read(values, unix_ms(ctx.started_at) / 1_000);
     }
-    ctx.stay.seen.map(|seen| seen.token)
+    ctx.affinity.seen.map(|seen| seen.token)
 }
 
 /// The cookie is between the client and Weir: no backend sees it.
-pub(super) fn conceal(request: &mut RequestHeader, target: &Target) -> Result<()> {
+pub(super) fn conceal(request: &mut RequestHeader, target: &RouteTarget) -> Result<()> {
     match target.upstream.sticky() {
         Some(sticky) => cookie::remove(request, sticky.cookie().as_bytes()),
         None => Ok(()),
@@ -36,8 +36,8 @@ pub(super) fn conceal(request: &mut RequestHeader, target: &Target) -> Result<()
 pub(super) fn reveal(session: &Session, response: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
     let (Some(target), Some(attempt)) = (&ctx.target, &ctx.attempt) else { return Ok(()) };
     let (Some(sticky), Some(answers)) = (target.upstream.sticky(), attempt.backend.token) else { return Ok(()) };
-    let token = ctx.stay.seen.filter(|_| ctx.stay.holds).map_or(answers, |seen| seen.token);
-    if ctx.stay.seen == Some(Seen { token, fresh: true }) {
+    let token = ctx.affinity.seen.filter(|_| ctx.affinity.holds).map_or(answers, |seen| seen.token);
+    if ctx.affinity.seen == Some(CookieValue { token, fresh: true }) {
         return Ok(());
     }
     let headers = &session.req_header().headers;

@@ -48,7 +48,7 @@ pub(super) struct Attempt {
     why: PickReason,
     passed_over: Option<Arc<Vec<PassedOver>>>,
     /// Its connection, where that is not Pingora's.
-    pub(super) lease: Option<Arc<Checkout>>,
+    pub(super) checkout: Option<Arc<Checkout>>,
     started: Moment,
     pub(super) reused: bool,
     /// Of a connection that is Pingora's.
@@ -76,7 +76,7 @@ impl Attempt {
             guard: Some(guard),
             why,
             passed_over: None,
-            lease: None,
+            checkout: None,
             started,
             reused: false,
             fd: -1,
@@ -106,7 +106,7 @@ impl Attempt {
     pub(super) fn excuse(&mut self) -> InFlight {
         self.watching = None;
         self.faulted = true;
-        self.guard.take().unwrap_or_else(|| self.backend.vitals.raise())
+        self.guard.take().unwrap_or_else(|| self.backend.state.raise())
     }
 
     /// It failed for want of something here: the backend is free, and nothing is counted of it.
@@ -125,8 +125,8 @@ impl Attempt {
     /// # Errors
     /// It has waited for longer than its backend said that it would keep it. Nothing was sent.
     pub(super) fn connected(&mut self, reused: bool, fd: RawFd) -> Result<()> {
-        self.reused = reused || self.lease.as_ref().is_some_and(|lease| lease.is_reused());
-        if self.lease.is_none() {
+        self.reused = reused || self.checkout.as_ref().is_some_and(|lease| lease.is_reused());
+        if self.checkout.is_none() {
             self.fd = fd;
             if idle_limit::take_is_over(fd, Instant::now()) && reused {
                 return Err(
@@ -137,14 +137,14 @@ impl Attempt {
         if !self.reused {
             let (took, _) = self.started.elapsed();
             self.connect = Some(took);
-            self.backend.vitals.observe_connect(took);
+            self.backend.state.observe_connect(took);
         }
         Ok(())
     }
 
     /// The backend has said how long it keeps the connection idle.
     pub(super) fn limit_idle(&self, limit: Duration) {
-        match &self.lease {
+        match &self.checkout {
             Some(lease) => lease.limit_idle(limit),
             None => idle_limit::set(self.fd, limit, Instant::now()),
         }
@@ -158,13 +158,13 @@ impl Attempt {
         if let Some(watching) = &mut self.watching {
             watching.answered(status < 500, now);
         }
-        self.backend.vitals.observe_response(took);
-        self.backend.vitals.count_response(status);
+        self.backend.state.observe_response(took);
+        self.backend.state.count_response(status);
         if status >= 500 {
             self.fault(took, now);
         } else {
-            self.backend.vitals.score().observe(took, now);
-            self.backend.vitals.set_answered();
+            self.backend.state.load().observe(took, now);
+            self.backend.state.set_answered();
         }
     }
 
@@ -180,7 +180,7 @@ impl Attempt {
     /// that has it may be back at once.
     pub(super) fn release(&mut self) {
         self.guard = None;
-        if let Some(lease) = &self.lease {
+        if let Some(lease) = &self.checkout {
             lease.set_over();
         }
     }
@@ -193,7 +193,7 @@ impl Attempt {
     /// Once an attempt: what failed after a 5xx is the same failure.
     fn fault(&mut self, took: Duration, now: u64) {
         if !std::mem::replace(&mut self.faulted, true) {
-            self.backend.vitals.score().fault(took, now);
+            self.backend.state.load().fault(took, now);
         }
     }
 
@@ -210,14 +210,14 @@ impl Attempt {
         if !matches!(outcome, Outcome::Ok | Outcome::ClientAbort) {
             let (took, now) = self.started.elapsed();
             if !self.faulted && outcome != Outcome::ConnectError {
-                self.backend.vitals.set_failed(now);
+                self.backend.state.set_failed(now);
             }
             self.fault(took, now);
         }
         if let (Some(ok), Some(watching)) = (self.verdict(outcome), &mut self.watching) {
             watching.ended(ok, self.started.elapsed().1);
         }
-        let vitals = &self.backend.vitals;
+        let vitals = &self.backend.state;
         if !self.ours {
             vitals.count_attempt(outcome);
         }
@@ -247,7 +247,7 @@ mod tests {
         let address: BackendAddress = "127.0.0.1:80".parse().unwrap();
         let labels = Labels { upstream: "u".into(), backend: "a".into(), address: "127.0.0.1:80".into() };
         let (vitals, resolved) = (Arc::new(BackendState::new(labels)), Arc::new(BackendAddr::new(&address)));
-        Arc::new(Backend { name: "a".into(), address, weight: 1, tier: 0, token: None, vitals, resolved })
+        Arc::new(Backend { name: "a".into(), address, weight: 1, tier: 0, token: None, state: vitals, addr: resolved })
     }
 
     #[test]
@@ -255,10 +255,10 @@ mod tests {
         for (excused, raised) in [(true, false), (false, true)] {
             let backend = backend();
             let mut attempt =
-                Attempt::new(Arc::clone(&backend), backend.vitals.raise(), PickReason::Next, Moment::now());
+                Attempt::new(Arc::clone(&backend), backend.state.raise(), PickReason::Next, Moment::now());
             let _guard = excused.then(|| attempt.excuse());
             attempt.end(Outcome::Reset, None);
-            assert_eq!(backend.vitals.score().penalty(clock::now_ms()) > 0, raised, "excused: {excused}");
+            assert_eq!(backend.state.load().penalty(clock::now_ms()) > 0, raised, "excused: {excused}");
         }
     }
 }

@@ -10,45 +10,45 @@ use crate::resource_exhaustion;
 
 /// How an attempt failed, when it was not the client's doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct AttemptFailure {
     pub(super) outcome: Outcome,
     pub(super) fault: Fault,
 }
 
-impl Failure {
+impl AttemptFailure {
     const fn new(outcome: Outcome, fault: Fault) -> Self {
         Self { outcome, fault }
     }
 }
 
 /// For an error before a connection was there.
-pub(super) fn connecting(error: &Error) -> Failure {
+pub(super) fn connecting(error: &Error) -> AttemptFailure {
     use ErrorType as E;
     match error.etype() {
-        _ if is_ours(error) => Failure::new(Outcome::ConnectError, Fault::Internal),
-        E::ConnectTimedout | E::TLSHandshakeTimedout => Failure::new(Outcome::Timeout, Fault::Timeout),
+        _ if is_ours(error) => AttemptFailure::new(Outcome::ConnectError, Fault::Internal),
+        E::ConnectTimedout | E::TLSHandshakeTimedout => AttemptFailure::new(Outcome::Timeout, Fault::Timeout),
         E::TLSHandshakeFailure | E::InvalidCert | E::TLSWantX509Lookup | E::HandshakeError => {
-            Failure::new(Outcome::TlsError, Fault::Tls)
+            AttemptFailure::new(Outcome::TlsError, Fault::Tls)
         }
-        _ => Failure::new(Outcome::ConnectError, Fault::Connect),
+        _ => AttemptFailure::new(Outcome::ConnectError, Fault::Connect),
     }
 }
 
 /// For an error on a connection that was there, before a response header came.
-pub(super) fn unanswered(error: &Error) -> Failure {
-    if is_unprocessed(error) { Failure::new(Outcome::ConnectError, Fault::Connect) } else { proxying(error) }
+pub(super) fn unanswered(error: &Error) -> AttemptFailure {
+    if is_unprocessed(error) { AttemptFailure::new(Outcome::ConnectError, Fault::Connect) } else { proxying(error) }
 }
 
 /// For an error on a connection that was there.
-pub(super) fn proxying(error: &Error) -> Failure {
+pub(super) fn proxying(error: &Error) -> AttemptFailure {
     use ErrorType as E;
     match error.etype() {
-        _ if is_ours(error) => Failure::new(Outcome::Reset, Fault::Internal),
-        _ if is_timeout(error) => Failure::new(Outcome::Timeout, Fault::Timeout),
+        _ if is_ours(error) => AttemptFailure::new(Outcome::Reset, Fault::Internal),
+        _ if is_timeout(error) => AttemptFailure::new(Outcome::Timeout, Fault::Timeout),
         E::InvalidHTTPHeader | E::H1Error | E::InvalidH2 | E::H2Downgrade | E::Custom(_) => {
-            Failure::new(Outcome::ProtocolError, Fault::Protocol)
+            AttemptFailure::new(Outcome::ProtocolError, Fault::Protocol)
         }
-        _ => Failure::new(Outcome::Reset, Fault::Reset),
+        _ => AttemptFailure::new(Outcome::Reset, Fault::Reset),
     }
 }
 

@@ -16,14 +16,14 @@ use crate::fault::Fault;
 use crate::listener::Exchange;
 use crate::message::request_id::RequestId;
 use crate::path::Rules;
-use crate::snapshot::{Route, Snapshot, Target};
+use crate::snapshot::{Route, RouteTarget, Snapshot};
 use crate::telemetry::Recorder;
 use crate::telemetry::meters::RouteMeters;
 use crate::telemetry::record::AttemptRecord;
 use crate::telemetry::registry::RequestInFlight;
 use crate::upstream::backend::Backend;
 use crate::upstream::balance::Tried;
-use crate::upstream::sticky::Seen;
+use crate::upstream::sticky::CookieValue;
 
 /// The context of a request.
 pub struct RequestCtx {
@@ -41,9 +41,9 @@ pub struct RequestCtx {
     pub(super) client: Option<IpAddr>,
     pub(super) request_id: Option<RequestId>,
     pub(super) route: Option<Arc<Route>>,
-    pub(super) target: Option<Arc<Target>>,
+    pub(super) target: Option<Arc<RouteTarget>>,
     /// What a tunnel or a long response keeps of its route.
-    pub(super) lasting: Option<Box<Lasting>>,
+    pub(super) detached: Option<Box<DetachedRoute>>,
     /// What an ACME server is answered that looks for it.
     pub(super) challenge: Option<Box<str>>,
     pub(super) tried: Tried,
@@ -52,7 +52,7 @@ pub struct RequestCtx {
     pub(super) queued: Duration,
     /// Pingora looks for a backend: should it find none that answers, it gives up the client's connection too.
     pub(super) handed_over: bool,
-    pub(super) stay: Affinity,
+    pub(super) affinity: Affinity,
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: Vec<AttemptRecord>,
     /// The backend whose kept connection turned out to be stale, still counted: to be tried again on a fresh one.
@@ -84,7 +84,7 @@ pub(super) struct RequestLine {
 /// What a tunnel or a long response keeps of its route: enough for its bounds and its record, and nothing that keeps a
 /// configuration in memory.
 #[derive(Debug)]
-pub(super) struct Lasting {
+pub(super) struct DetachedRoute {
     pub(super) meters: Arc<RouteMeters>,
     pub(super) upstream: Option<Arc<str>>,
     body_limit: Option<u64>,
@@ -107,13 +107,13 @@ impl RequestCtx {
             request_id: None,
             route: None,
             target: None,
-            lasting: None,
+            detached: None,
             challenge: None,
             tried: Tried::default(),
             tries: 0,
             queued: Duration::ZERO,
             handed_over: false,
-            stay: Affinity::default(),
+            affinity: Affinity::default(),
             attempt: None,
             attempts: Vec::new(),
             fresh: None,
@@ -131,11 +131,11 @@ impl RequestCtx {
 
     /// Lets go of the configuration: no other attempt can follow, and the request may last for hours. The snapshot goes last,
     /// as a request must never be the last to hold a part of it: taking it apart takes long.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn detach_route(&mut self) {
         let Some(route) = self.route.take() else { return };
         let upstream = self.target.take().map(|target| Arc::clone(target.upstream.name()));
         let (meters, write) = (Arc::clone(&route.meters), route.timeouts.write.limit());
-        self.lasting = Some(Box::new(Lasting { meters, upstream, body_limit: route.body_limit, write }));
+        self.detached = Some(Box::new(DetachedRoute { meters, upstream, body_limit: route.body_limit, write }));
         self.fresh = None;
         drop(route);
         self.snapshot = None;
@@ -143,19 +143,19 @@ impl RequestCtx {
 
     /// The meters of the route.
     pub(super) fn route_meters(&self) -> Option<&RouteMeters> {
-        let lasting = || self.lasting.as_ref().map(|lasting| &*lasting.meters);
+        let lasting = || self.detached.as_ref().map(|lasting| &*lasting.meters);
         self.route.as_ref().map(|route| &*route.meters).or_else(lasting)
     }
 
     /// The name of the upstream.
     pub(super) fn upstream(&self) -> Option<&str> {
-        let lasting = || self.lasting.as_ref()?.upstream.as_deref();
+        let lasting = || self.detached.as_ref()?.upstream.as_deref();
         self.target.as_ref().map(|target| &**target.upstream.name()).or_else(lasting)
     }
 
     /// Bytes of the request's body that the route allows.
     pub(super) fn body_limit(&self) -> Option<u64> {
-        match (&self.route, &self.lasting) {
+        match (&self.route, &self.detached) {
             (Some(route), _) => route.body_limit,
             (None, lasting) => lasting.as_ref()?.body_limit,
         }
@@ -163,7 +163,7 @@ impl RequestCtx {
 
     /// How long a backend may take to accept bytes. The outer `None`: there is no route.
     pub(super) fn write_limit(&self) -> Option<Option<Duration>> {
-        let lasting = || self.lasting.as_ref().map(|lasting| lasting.write);
+        let lasting = || self.detached.as_ref().map(|lasting| lasting.write);
         self.route.as_ref().map(|route| route.timeouts.write.limit()).or_else(lasting)
     }
 
@@ -190,7 +190,7 @@ impl RequestCtx {
 /// What the client's cookie says, and whether it goes on saying so.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Affinity {
-    pub(super) seen: Option<Seen>,
+    pub(super) seen: Option<CookieValue>,
     /// Its backend is only full for the moment: this one request goes elsewhere.
     pub(super) holds: bool,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pingora::{Error, ErrorType, RetryType};
 use pingora_proxy::Session;
 
-use super::classify::{self, Failure};
+use super::classify::{self, AttemptFailure};
 use super::ctx::RequestCtx;
 use crate::backend::labels::{Outcome, RetryReason};
 use crate::clock;
@@ -119,7 +119,7 @@ fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool
     }
     use ErrorType::{ConnectionClosed, ReadError, WriteError};
     let broke = matches!(error.etype(), ConnectionClosed | ReadError | WriteError);
-    let nothing_written = match &attempt.lease {
+    let nothing_written = match &attempt.checkout {
         Some(lease) => !lease.is_begun(),
         None => *error.etype() == WriteError && attempt.sent == 0,
     };
@@ -143,13 +143,13 @@ fn may_go_fresh(session: &mut Session, ctx: &RequestCtx, error: &Error) -> bool 
 /// Again on a fresh connection to the same backend, outside attempts and budget. It says nothing about the backend.
 fn retry_fresh(ctx: &mut RequestCtx) {
     if let Some(attempt) = &mut ctx.attempt {
-        attempt.backend.vitals.count_retry(RetryReason::Fault(Fault::Reset));
+        attempt.backend.state.count_retry(RetryReason::Fault(Fault::Reset));
         ctx.fresh = Some((Arc::clone(&attempt.backend), attempt.excuse()));
     }
     ctx.end_attempt(Outcome::Reset, Some(RetryReason::Fault(Fault::Reset)));
 }
 
-fn settle(ctx: &mut RequestCtx, failure: Failure, again: bool, error: &Error) {
+fn settle(ctx: &mut RequestCtx, failure: AttemptFailure, again: bool, error: &Error) {
     if failure.fault == Fault::Internal {
         CANNOT_TRY.emit("a backend could not be tried", error.root_cause());
         if let Some(attempt) = &mut ctx.attempt {
@@ -162,7 +162,7 @@ fn settle(ctx: &mut RequestCtx, failure: Failure, again: bool, error: &Error) {
     }
     if again {
         if let Some(attempt) = &ctx.attempt {
-            attempt.backend.vitals.count_retry(RetryReason::Fault(failure.fault));
+            attempt.backend.state.count_retry(RetryReason::Fault(failure.fault));
         }
     } else {
         ctx.fault = Some(failure.fault);

@@ -16,7 +16,7 @@ use crate::lifecycle::Lifecycle;
 use crate::message::{error_response, request_id};
 
 /// As many fields as such an answer has.
-const FIELDS: usize = 6;
+const EXTRA_FIELDS: usize = 6;
 
 /// Whether the request is meant for whoever has it now, not for a backend.
 pub(super) fn is_last(session: &Session, ctx: &RequestCtx) -> bool {
@@ -37,7 +37,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, life: &L
     if ctx.method == Method::TRACE {
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(405), "TRACE ends here and is not reflected"));
     }
-    let mut response = ResponseHeader::build(200, Some(FIELDS))?;
+    let mut response = ResponseHeader::build(200, Some(EXTRA_FIELDS))?;
     response.insert_header(header::CONTENT_LENGTH, 0)?;
     response.insert_header(header::ALLOW, HeaderValue::from_static(error_response::ALLOWED))?;
     if let Some(id) = &ctx.request_id {

@@ -36,22 +36,27 @@ pub use service::Proxy;
 
 use crate::lifecycle::Lifecycle;
 use crate::pool::connection_pool::ConnectionPool;
-use crate::snapshot::Shared;
+use crate::snapshot::CurrentSnapshot;
 use crate::telemetry::Recorder;
 
 /// Weir's logic, as Pingora calls it.
 pub struct Gateway {
-    shared: Arc<Shared>,
+    shared: Arc<CurrentSnapshot>,
     recorder: Arc<Recorder>,
-    life: Arc<Lifecycle>,
+    lifecycle: Arc<Lifecycle>,
     /// The connections to backends of the thread that this gateway serves on.
-    kept: Arc<ConnectionPool>,
+    pool: Arc<ConnectionPool>,
 }
 
 impl Gateway {
     /// On these snapshots; every request is recorded here.
-    pub fn new(shared: Arc<Shared>, recorder: Arc<Recorder>, life: Arc<Lifecycle>, kept: Arc<ConnectionPool>) -> Self {
-        Self { shared, recorder, life, kept }
+    pub fn new(
+        shared: Arc<CurrentSnapshot>,
+        recorder: Arc<Recorder>,
+        lifecycle: Arc<Lifecycle>,
+        pool: Arc<ConnectionPool>,
+    ) -> Self {
+        Self { shared, recorder, lifecycle, pool }
     }
 }
 
@@ -70,7 +75,7 @@ impl ProxyHttp for Gateway {
 
     /// Arrive and route: who asks, is it well-formed, which route.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
-        accept_request::arrive(session, ctx)?;
+        accept_request::accept_request(session, ctx)?;
         if accept_request::is_challenge(session, ctx).await {
             return Ok(());
         }
@@ -80,12 +85,12 @@ impl ProxyHttp for Gateway {
     /// Policies: each lets the request go on or answers it.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
         accept_request::policies(session, ctx)?;
-        respond::own_action(session, ctx, &self.life).await
+        respond::own_action(session, ctx, &self.lifecycle).await
     }
 
     /// Pick: a backend for the next attempt.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
-        pick::pick(session, ctx, &self.kept).await
+        pick::pick(session, ctx, &self.pool).await
     }
 
     /// A connection is there.
@@ -178,7 +183,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Self::CTX,
     ) -> Result<()> {
         let received = response.version;
-        respond::header(session, response, ctx, &self.life)?;
+        respond::header(session, response, ctx, &self.lifecycle)?;
         if ctx.version == Version::HTTP_10 && received == Version::HTTP_2 {
             respond::to_old_client(session, response, ctx).await?;
         }
@@ -187,7 +192,7 @@ impl ProxyHttp for Gateway {
 
     /// Answer: our own reply for a fault.
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
-        respond::fault(session, error, ctx, &self.life).await
+        respond::fault(session, error, ctx, &self.lifecycle).await
     }
 
     /// Record: one record, whatever happened.

@@ -23,11 +23,11 @@ use crate::pool::dial::Dialer;
 use crate::pool::http1::fast_path;
 use crate::pool::peer::NOT_POOLED_IDLE;
 use crate::proxy_protocol::AddressPair;
-use crate::snapshot::Target;
+use crate::snapshot::RouteTarget;
 use crate::upstream::PickHints;
 
 /// The shortest wait that is worth starting; Pingora takes zero for none.
-const SHORTEST: Duration = Duration::from_millis(1);
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// A backend for the next attempt.
 pub(super) async fn pick(
@@ -45,7 +45,7 @@ pub(super) async fn pick(
         return Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over"));
     }
     // Drained or disabled meanwhile: not even on a fresh connection.
-    let fresh = ctx.fresh.take().filter(|(backend, _)| backend.vitals.mark() == AdminState::Ready);
+    let fresh = ctx.fresh.take().filter(|(backend, _)| backend.state.mark() == AdminState::Ready);
     ctx.fresh_used = fresh.is_some();
     let attempt = match fresh {
         Some((backend, guard)) => {
@@ -59,8 +59,8 @@ pub(super) async fn pick(
     };
     let tunnel = session.is_upgrade_req();
     let template = if tunnel { &target.tunnel } else { &target.peer };
-    let grant = template.lease(&attempt.backend.resolved, kept, ctx.time_left(), ctx.fresh_used, attempt.started());
-    let peer = template.peer(&attempt.backend.resolved);
+    let grant = template.checkout(&attempt.backend.addr, kept, ctx.time_left(), ctx.fresh_used, attempt.started());
+    let peer = template.peer(&attempt.backend.addr);
     ctx.attempt = Some(attempt);
     let Some(mut peer) = peer else {
         return Err(refuse(ctx, Fault::NoBackend, None, "the backend's name does not resolve"));
@@ -70,25 +70,25 @@ pub(super) async fn pick(
     } else {
         shorten(&mut peer, ctx.time_left());
     }
-    if target.upstream.wire().announces() {
-        let addresses = ctx.attempt.as_ref().and_then(|attempt| attempt.backend.resolved.addresses());
+    if target.upstream.transport().announces() {
+        let addresses = ctx.attempt.as_ref().and_then(|attempt| attempt.backend.addr.addresses());
         Dialer::announce(&mut peer, ends(ctx), tunnel, addresses);
     }
-    if target.upstream.wire().protocol() != Protocol::Http1 {
+    if target.upstream.transport().protocol() != Protocol::Http1 {
         // A GOAWAY that has arrived is read before Pingora chooses a connection. A write to a connection that the backend
         // has closed would fail, and h2 would give it up before it has read which requests were not processed.
         tokio::task::yield_now().await;
     }
     ctx.sent_whole = session.is_body_empty();
     match grant {
-        Some(grant) => lease(session, ctx, &mut peer, grant),
+        Some(grant) => checkout(session, ctx, &mut peer, grant),
         None if ctx.fresh_used || template.is_exclusive() => leave_pool(&mut peer),
         None => {}
     }
     Ok(peer)
 }
 
-fn lease(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut grant: PendingCheckout) {
+fn checkout(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut grant: PendingCheckout) {
     if ctx.exchange.as_ref().is_some_and(|exchange| exchange.body_is_here) {
         grant.set_together();
     }
@@ -96,7 +96,7 @@ fn lease(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut grant
         grant.set_plain();
     }
     if let Some(attempt) = &mut ctx.attempt {
-        attempt.lease = Some(connector::offer(peer, grant));
+        attempt.checkout = Some(connector::offer(peer, grant));
     }
 }
 
@@ -107,7 +107,7 @@ fn leave_pool(peer: &mut HttpPeer) {
     peer.options.idle_timeout = Some(NOT_POOLED_IDLE);
 }
 
-async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> Result<Attempt> {
+async fn next(session: &mut Session, target: &RouteTarget, ctx: &mut RequestCtx) -> Result<Attempt> {
     // The first try follows the arrival at once: no second look at the clock.
     let first = ctx.tries == 0;
     let started = if first { ctx.arrived() } else { Moment::now() };
@@ -131,9 +131,9 @@ async fn next(session: &mut Session, target: &Target, ctx: &mut RequestCtx) -> R
     if pick.fail_open {
         target.meters.count_fail_open();
     }
-    ctx.stay.picked(pick.why);
+    ctx.affinity.picked(pick.why);
     ctx.tries = ctx.tries.saturating_add(1);
-    ctx.tried.add(&pick.backend.vitals);
+    ctx.tried.add(&pick.backend.state);
     let passed_over = if ctx.recorder.wants_line() { target.upstream.excluded() } else { None };
     let started = if ctx.queued == queued { started } else { Moment::now() };
     let attempt = Attempt::new(pick.backend, pick.guard, pick.why, started);
@@ -172,8 +172,8 @@ fn shorten(peer: &mut HttpPeer, left: Option<Duration>) {
 
 fn sooner(limit: Option<Duration>, left: Option<Duration>) -> Option<Duration> {
     match (limit, left) {
-        (Some(limit), Some(left)) => Some(limit.min(left).max(SHORTEST)),
-        (limit, left) => limit.or(left).map(|wait| wait.max(SHORTEST)),
+        (Some(limit), Some(left)) => Some(limit.min(left).max(MIN_TIMEOUT)),
+        (limit, left) => limit.or(left).map(|wait| wait.max(MIN_TIMEOUT)),
     }
 }
 

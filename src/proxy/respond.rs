@@ -7,7 +7,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::accept_request::GRACE;
+use super::accept_request::DEADLINE_GRACE;
 use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, is_end_of_tunnel, may_try_again};
@@ -23,7 +23,7 @@ use crate::route::action::{Action, Redirect, Requested};
 use crate::upstream::retry_policy::Failed;
 
 /// As many fields as a response gets on its way, and a few of the route's.
-const FIELDS: usize = 4;
+const EXTRA_FIELDS: usize = 4;
 
 /// Answers a route that needs no backend; false if it needs one.
 pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life: &Lifecycle) -> Result<bool> {
@@ -74,7 +74,7 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
 
 /// RFC 8555 section 8.3.
 async fn to_acme(session: &mut Session, ctx: &mut RequestCtx, life: &Lifecycle, challenge: Box<str>) -> Result<bool> {
-    let mut response = ResponseHeader::build(200, Some(FIELDS))?;
+    let mut response = ResponseHeader::build(200, Some(EXTRA_FIELDS))?;
     response.insert_header(header::CONTENT_TYPE, "application/octet-stream")?;
     response.insert_header(header::CONTENT_LENGTH, challenge.len())?;
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
@@ -101,7 +101,7 @@ async fn to_https(session: &mut Session, ctx: &mut RequestCtx, life: &Lifecycle,
 
 /// The response header as it came from the backend.
 pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
-    let lease = ctx.attempt.as_ref().and_then(|attempt| attempt.lease.as_ref());
+    let lease = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref());
     if let Some(whole) = lease.and_then(|lease| lease.take_response()) {
         *response = *whole;
     }
@@ -128,7 +128,7 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
         return Ok(());
     }
     if let Some(attempt) = &ctx.attempt {
-        attempt.backend.vitals.count_retry(RetryReason::Status(status));
+        attempt.backend.state.count_retry(RetryReason::Status(status));
     }
     ctx.end_attempt(Outcome::Ok, Some(RetryReason::Status(status)));
     let mut error = Error::explain(ErrorType::HTTPStatus(status), "worth another try");
@@ -179,7 +179,7 @@ pub(super) fn header(
         return Ok(());
     }
     let (status, received) = (response.status, response.version);
-    header_case::edit_response(response, FIELDS, |headers| {
+    header_case::edit_response(response, EXTRA_FIELDS, |headers| {
         let upgrade = upgrade_required(headers, status, ctx);
         let trailers_pass = ctx.version == Version::HTTP_2 && received == Version::HTTP_2;
         hop_by_hop::response(headers, status, trailers_pass);
@@ -216,7 +216,7 @@ pub(super) fn header(
     ctx.begun = Some(response.status.as_u16());
     close_if_leaving(session, ctx, life);
     if may_last(response, ctx) {
-        ctx.let_go();
+        ctx.detach_route();
     }
     Ok(())
 }
@@ -234,15 +234,17 @@ fn upgrade_required(headers: &HeaderMap, status: StatusCode, ctx: &RequestCtx) -
 }
 
 /// A longer response may take its time.
-const LONG: u64 = 1 << 20;
+const LONG_RESPONSE_BYTES: u64 = 1 << 20;
 
 /// Whether the response is long, or of unknown length: a stream of events or of messages may take hours.
 fn may_last(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
     // Cheaper than a look-up, which hashes the name: most responses have few fields.
     match response.headers.iter().find(|(name, _)| *name == header::CONTENT_LENGTH) {
-        Some((_, length)) => {
-            length.to_str().ok().and_then(|length| length.parse().ok()).is_none_or(|length: u64| length > LONG)
-        }
+        Some((_, length)) => length
+            .to_str()
+            .ok()
+            .and_then(|length| length.parse().ok())
+            .is_none_or(|length: u64| length > LONG_RESPONSE_BYTES),
         None => !is_bodiless(response, ctx),
     }
 }
@@ -277,7 +279,7 @@ fn ours(headers: &mut HeaderMap, received: Version, ctx: &RequestCtx) {
 /// The upgrade was declined: this is a response like others, which takes its time; the handshake's cut is off.
 fn stay_http(ctx: &RequestCtx) {
     if let Some(exchange) = &ctx.exchange {
-        exchange.cut_after(ctx.time_left().map(|left| left + GRACE));
+        exchange.cut_after(ctx.time_left().map(|left| left + DEADLINE_GRACE));
     }
 }
 
@@ -295,7 +297,7 @@ fn open_tunnel(session: &mut Session, ctx: &mut RequestCtx) {
     if let Some(attempt) = &mut ctx.attempt {
         attempt.became_tunnel();
     }
-    ctx.let_go();
+    ctx.detach_route();
 }
 
 /// Our own reply for a fault, if nothing was sent yet.

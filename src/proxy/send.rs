@@ -19,7 +19,7 @@ use crate::message::{header_case, hop_by_hop, via};
 use crate::upstream::backend::Backend;
 
 /// As many fields as a request gets on its way, and a few of the route's.
-const FIELDS: usize = 10;
+const EXTRA_FIELDS: usize = 10;
 
 /// The header. Pingora has removed most hop-by-hop fields already (see `message::hop_by_hop`).
 pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
@@ -28,12 +28,12 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
     let client = session.req_header();
     // Pingora has removed nothing of it, and Connection is all that there may be to remove.
     let is_plain =
-        ctx.attempt.as_ref().and_then(|attempt| attempt.lease.as_ref()).is_some_and(|lease| lease.is_plain());
+        ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref()).is_some_and(|lease| lease.is_plain());
     if ctx.version == Version::HTTP_2 && !ctx.sent_whole && hop_by_hop::expects_continue(&client.headers) {
         // The body is read from here on.
         ctx.exchange.iter().for_each(|exchange| exchange.send_continue());
     }
-    header_case::edit_request(request, FIELDS, |headers| {
+    header_case::edit_request(request, EXTRA_FIELDS, |headers| {
         hop_by_hop::request(headers, &client.headers, protocol != Protocol::Http1);
         forward(client, headers, ctx);
         via::add(headers, ctx.version);
@@ -51,7 +51,7 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
         join_cookies(request)?;
     }
     route.request_headers.request(request)?;
-    let alone = ctx.fresh_used || (target.upstream.wire().announces() && !session.is_upgrade_req());
+    let alone = ctx.fresh_used || (target.upstream.transport().announces() && !session.is_upgrade_req());
     if alone && protocol == Protocol::Http1 {
         // The connection is outside the pool and serves no other request. HTTP/2 has no such field (RFC 9113 section 8.2.2).
         request.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;

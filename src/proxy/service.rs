@@ -22,7 +22,7 @@ use crate::telemetry::record::Record;
 
 /// Tries that Pingora lets a request have; routes have their own, smaller number (`retry.attempts` is 16 at the most, and
 /// each may be tried again on a fresh connection).
-const MOST_TRIES: usize = 64;
+const MAX_TRIES: usize = 64;
 
 type App = HttpProxy<Gateway, PoolConnector>;
 
@@ -39,7 +39,7 @@ impl Proxy {
         let conf = ServerConf {
             threads: 1,
             upstream_keepalive_pool_size: idle,
-            max_retries: MOST_TRIES,
+            max_retries: MAX_TRIES,
             ..ServerConf::default()
         };
         let mut options = pingora::apps::HttpServerOptions::default();

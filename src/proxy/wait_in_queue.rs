@@ -11,15 +11,15 @@ use super::ctx::RequestCtx;
 use super::reject::refuse;
 use crate::clock;
 use crate::fault::Fault;
-use crate::snapshot::Target;
+use crate::snapshot::RouteTarget;
 use crate::upstream::PickHints;
 use crate::upstream::members::Pick;
-use crate::upstream::queue::{Look, WaitError};
+use crate::upstream::queue::{PickOutcome, WaitError};
 
 /// A backend that takes the attempt now, or when it is this request's turn.
 pub(super) async fn pick(
     session: &mut Session,
-    target: &Target,
+    target: &RouteTarget,
     ctx: &mut RequestCtx,
     wish: PickHints,
     now: u64,
@@ -27,9 +27,9 @@ pub(super) async fn pick(
     // Nobody overtakes those who wait already.
     if target.upstream.queue().depth() == 0 {
         match target.upstream.try_pick(&ctx.tried, now, wish) {
-            Look::Slot(pick) => return Ok(pick),
-            Look::Nobody => return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried")),
-            Look::Full | Look::ForOthers => {}
+            PickOutcome::Slot(pick) => return Ok(pick),
+            PickOutcome::Nobody => return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried")),
+            PickOutcome::Full | PickOutcome::ForOthers => {}
         }
     }
     let (fault, why) = match wait(session, target, ctx, wish).await {
@@ -64,7 +64,7 @@ pub(super) async fn pause(session: &mut Session, ctx: &mut RequestCtx) -> Result
 
 async fn wait(
     session: &mut Session,
-    target: &Target,
+    target: &RouteTarget,
     ctx: &mut RequestCtx,
     wish: PickHints,
 ) -> Result<Pick, (Fault, &'static str)> {
@@ -74,7 +74,7 @@ async fn wait(
     let (started, timeout) = (Instant::now(), queue.timeout.get().saturating_sub(ctx.queued));
     let limit = ctx.time_left().map_or(timeout, |left| left.min(timeout));
     let look = || target.upstream.try_pick(&ctx.tried, clock::now_ms(), wish);
-    let waiting = target.meters.waits();
+    let waiting = target.meters.start_waiting();
     let bounds = (target.upstream.wait_class(&ctx.tried), usize::try_from(queue.size).unwrap_or(usize::MAX));
     let waited = target.upstream.queue().wait(bounds, limit, gone(session, ctx), look).await;
     drop(waiting);

@@ -9,10 +9,10 @@ fn ends(source: &str, destination: &str) -> AddressPair {
 }
 
 /// A whole header of version 2, read as the listener does it.
-fn parse_v2(header: &[u8]) -> Result<Option<AddressPair>, Malformed> {
-    let v2 = V2::parse(header.first_chunk().ok_or(Malformed::Start)?)?;
+fn parse_v2(header: &[u8]) -> Result<Option<AddressPair>, MalformedHeader> {
+    let v2 = V2::parse(header.first_chunk().ok_or(MalformedHeader::Start)?)?;
     let rest = &header[V2_FIXED..];
-    if rest.len() < v2.length { Err(Malformed::Length) } else { Ok(v2.ends(rest)) }
+    if rest.len() < v2.length { Err(MalformedHeader::Length) } else { Ok(v2.ends(rest)) }
 }
 
 #[test]
@@ -24,20 +24,20 @@ fn lines_of_version_1() {
         ("PROXY TCP6 2001:db8::1 2001:db8::2 1 65535\r\n", Ok(Some(six))),
         ("PROXY UNKNOWN\r\n", Ok(None)),
         ("PROXY UNKNOWN ffff::1 whatever, it is ignored\r\n", Ok(None)),
-        ("PROXY UNKNOWNS\r\n", Err(Malformed::Line)),
-        ("PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\n", Err(Malformed::Line)),
-        ("PROXY TCP4 192.0.2.1  198.51.100.2 56324 443\r\n", Err(Malformed::Line)),
-        ("PROXY TCP4 192.0.2.1 198.51.100.2 56324 443 \r\n", Err(Malformed::Line)),
-        ("PROXY TCP4 192.0.2.1 198.51.100.2 56324\r\n", Err(Malformed::Line)),
-        ("PROXY TCP4 192.0.2.1 198.51.100.2 056324 443\r\n", Err(Malformed::Line)),
-        ("PROXY TCP4 192.0.2.1 198.51.100.2 +1 443\r\n", Err(Malformed::Line)),
-        ("PROXY TCP4 192.0.2.1 198.51.100.2 65536 443\r\n", Err(Malformed::Line)),
-        ("PROXY TCP4 192.0.2.01 198.51.100.2 1 443\r\n", Err(Malformed::Line)),
-        ("PROXY TCP4 2001:db8::1 2001:db8::2 1 443\r\n", Err(Malformed::Line)),
-        ("PROXY TCP6 192.0.2.1 198.51.100.2 1 443\r\n", Err(Malformed::Line)),
-        ("PROXY UDP4 192.0.2.1 198.51.100.2 1 443\r\n", Err(Malformed::Line)),
-        ("proxy TCP4 192.0.2.1 198.51.100.2 1 443\r\n", Err(Malformed::Line)),
-        ("", Err(Malformed::Line)),
+        ("PROXY UNKNOWNS\r\n", Err(MalformedHeader::Line)),
+        ("PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\n", Err(MalformedHeader::Line)),
+        ("PROXY TCP4 192.0.2.1  198.51.100.2 56324 443\r\n", Err(MalformedHeader::Line)),
+        ("PROXY TCP4 192.0.2.1 198.51.100.2 56324 443 \r\n", Err(MalformedHeader::Line)),
+        ("PROXY TCP4 192.0.2.1 198.51.100.2 56324\r\n", Err(MalformedHeader::Line)),
+        ("PROXY TCP4 192.0.2.1 198.51.100.2 056324 443\r\n", Err(MalformedHeader::Line)),
+        ("PROXY TCP4 192.0.2.1 198.51.100.2 +1 443\r\n", Err(MalformedHeader::Line)),
+        ("PROXY TCP4 192.0.2.1 198.51.100.2 65536 443\r\n", Err(MalformedHeader::Line)),
+        ("PROXY TCP4 192.0.2.01 198.51.100.2 1 443\r\n", Err(MalformedHeader::Line)),
+        ("PROXY TCP4 2001:db8::1 2001:db8::2 1 443\r\n", Err(MalformedHeader::Line)),
+        ("PROXY TCP6 192.0.2.1 198.51.100.2 1 443\r\n", Err(MalformedHeader::Line)),
+        ("PROXY UDP4 192.0.2.1 198.51.100.2 1 443\r\n", Err(MalformedHeader::Line)),
+        ("proxy TCP4 192.0.2.1 198.51.100.2 1 443\r\n", Err(MalformedHeader::Line)),
+        ("", Err(MalformedHeader::Line)),
     ] {
         assert_eq!(parse_v1(line.as_bytes()), want, "{line:?}");
     }
@@ -48,7 +48,7 @@ fn a_line_of_version_1_has_a_longest() {
     let longest = format!("PROXY UNKNOWN {}\r\n", "x".repeat(V1_MAX_LEN - 16));
     assert_eq!((longest.len(), parse_v1(longest.as_bytes())), (107, Ok(None)));
     let longer = format!("PROXY UNKNOWN {}\r\n", "x".repeat(V1_MAX_LEN - 15));
-    assert_eq!(parse_v1(longer.as_bytes()), Err(Malformed::Endless));
+    assert_eq!(parse_v1(longer.as_bytes()), Err(MalformedHeader::Endless));
 }
 
 #[test]
@@ -67,18 +67,22 @@ fn headers_of_version_2() {
         assert_eq!(parse_v2(&header(0x21, family, 0, &[])), Ok(None), "{family:#x}");
     }
     for (command, family) in [(0x11, 0x11), (0x22, 0x11), (0x2f, 0x11), (0x21, 0x13), (0x21, 0x41), (0x21, 0xff)] {
-        assert_eq!(parse_v2(&header(command, family, 12, &four)), Err(Malformed::Unknown), "{command:#x} {family:#x}");
+        assert_eq!(
+            parse_v2(&header(command, family, 12, &four)),
+            Err(MalformedHeader::Unknown),
+            "{command:#x} {family:#x}"
+        );
     }
-    assert_eq!(parse_v2(&header(0x21, 0x11, 11, &four[..11])), Err(Malformed::Length));
-    assert_eq!(parse_v2(&header(0x21, 0x21, 35, &[0; 35])), Err(Malformed::Length));
+    assert_eq!(parse_v2(&header(0x21, 0x11, 11, &four[..11])), Err(MalformedHeader::Length));
+    assert_eq!(parse_v2(&header(0x21, 0x21, 35, &[0; 35])), Err(MalformedHeader::Length));
 }
 
 #[test]
 fn versions_are_told_apart() {
     assert_eq!(version(&V2_SIGNATURE), Ok(Version::Two));
     assert_eq!(version(b"PROXY TCP4 1"), Ok(Version::One));
-    assert_eq!(version(b"GET / HTTP/1"), Err(Malformed::Start));
-    assert_eq!(version(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\0"), Err(Malformed::Start));
+    assert_eq!(version(b"GET / HTTP/1"), Err(MalformedHeader::Start));
+    assert_eq!(version(b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03\0"), Err(MalformedHeader::Start));
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! for the connections that are open.
 
 use crate::config::listener_key::{ListenerKey, keyed};
-use crate::config::schema::Listener;
+use crate::config::schema::ListenerConfig;
 
 /// The names of a configuration's listeners, in the order of their keys.
 #[derive(Debug, Default)]
@@ -12,8 +12,8 @@ pub struct ListenerNames(Box<[(ListenerKey, Box<str>)]>);
 
 impl ListenerNames {
     /// Of these listeners.
-    pub fn new(listeners: &[Listener]) -> Self {
-        let named = |(key, listener): (ListenerKey, &Listener)| (key, listener.label().into());
+    pub fn new(listeners: &[ListenerConfig]) -> Self {
+        let named = |(key, listener): (ListenerKey, &ListenerConfig)| (key, listener.label().into());
         let mut names: Vec<_> = keyed(listeners).into_iter().map(named).collect();
         names.sort_unstable();
         Self(names.into())
@@ -35,7 +35,7 @@ mod tests {
     fn a_listener_is_told_by_its_socket() {
         let yaml =
             "[{ name: b, address: '127.0.0.1:0' }, { address: '[::1]:80' }, { name: a, address: '127.0.0.1:0' }]";
-        let listeners: Vec<Listener> = serde_yaml::from_str(yaml).unwrap();
+        let listeners: Vec<ListenerConfig> = serde_yaml::from_str(yaml).unwrap();
         let names = ListenerNames::new(&listeners);
         let key = |address: &str, place| (address.parse().unwrap(), place);
         assert_eq!(names.get(&key("127.0.0.1:0", 0)), Some("b"));

@@ -6,21 +6,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::api_values::{balance, shown};
 use super::logs::BothLogs;
 use crate::acme;
-use crate::admin::api::{self, ReloadReply, Status};
+use crate::admin::api::{self, ReloadReply, StatusReply};
 use crate::admin::api_explain::{Explanation, Question};
 use crate::admin::control::{ControlError, Readiness};
-use crate::admin::{Control, Token};
+use crate::admin::{AdminToken, Control};
 use crate::clock;
 use crate::config;
 use crate::lifecycle::Lifecycle;
 use crate::listener::{ListenerStatus, Listeners};
 use crate::proxy::Proxy;
 use crate::reload::{LastReload, ReloadOutcome, Reloader};
-use crate::snapshot::Shared;
+use crate::snapshot::CurrentSnapshot;
 use crate::telemetry::Metrics;
 use crate::tls::CertificateStatus;
 use crate::upstream::Upstream;
-use crate::upstream::admin_override::Wanted;
+use crate::upstream::admin_override::BackendOverride;
 use crate::upstream::backend::Backend;
 use crate::upstream::manager::Registry;
 use crate::upstream::status::{DiscoveryStatus, status_of};
@@ -29,24 +29,24 @@ use crate::upstream::status::{DiscoveryStatus, status_of};
 pub(super) struct AdminApi {
     pub(super) acme: Arc<acme::AcmeManager>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) life: Arc<Lifecycle>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) shared: Arc<CurrentSnapshot>,
     pub(super) listeners: Arc<Listeners>,
     pub(super) registry: Arc<Registry>,
     pub(super) reloader: Reloader<Proxy>,
     pub(super) logs: BothLogs,
-    pub(super) token: Token,
+    pub(super) token: AdminToken,
 }
 
 impl Control for AdminApi {
-    fn status(&self) -> Status {
+    fn status(&self) -> StatusReply {
         let snapshot = self.shared.load();
-        Status {
+        StatusReply {
             pid: std::process::id(),
             version: crate::VERSION.to_owned(),
             generation: snapshot.generation,
             ready: self.ready().ready,
-            draining: self.life.is_draining(),
+            draining: self.lifecycle.is_draining(),
             last_reload: self.reloader.last().map(last_reload),
             listeners: self.listeners.status().into_iter().map(listener).collect(),
             certificates: self.listeners.certificates().status().into_iter().map(certificate).collect(),
@@ -78,13 +78,18 @@ impl Control for AdminApi {
         }
     }
 
-    fn backend(&self, upstream: &str, backend: &str) -> Result<api::Backend, ControlError> {
+    fn backend(&self, upstream: &str, backend: &str) -> Result<api::BackendReply, ControlError> {
         self.find(upstream, backend).map(|(_, backend)| shown(status_of(&backend)))
     }
 
-    fn steer(&self, upstream: &str, backend: &str, wanted: Wanted) -> Result<api::Backend, ControlError> {
+    fn set_override(
+        &self,
+        upstream: &str,
+        backend: &str,
+        wanted: BackendOverride,
+    ) -> Result<api::BackendReply, ControlError> {
         let (upstream, backend) = self.find(upstream, backend)?;
-        upstream.steer(&backend, wanted, clock::now_ms()).map_err(ControlError::Impossible)?;
+        upstream.apply_override(&backend, wanted, clock::now_ms()).map_err(ControlError::Impossible)?;
         self.registry.rebuild(upstream.name());
         let status = status_of(&backend);
         let (name, state, weight) = (upstream.name(), status.state.label(), status.effective_weight);
@@ -98,9 +103,9 @@ impl Control for AdminApi {
 
     fn ready(&self) -> Readiness {
         let pending = || self.shared.load().upstreams.values().find(|upstream| upstream.verdict_pending()).cloned();
-        let reason = if self.life.is_draining() {
+        let reason = if self.lifecycle.is_draining() {
             "draining".to_owned()
-        } else if !self.life.is_bound() {
+        } else if !self.lifecycle.is_bound() {
             "listeners are not bound yet".to_owned()
         } else if let Some(upstream) = pending() {
             let first = if upstream.look_pending() { "look for backends" } else { "health checks" };
@@ -150,8 +155,8 @@ fn rejected(problems: &[config::Problem]) -> ReloadReply {
     ReloadReply::Rejected { problems: problems.iter().map(problem).collect() }
 }
 
-fn problem(problem: &config::Problem) -> api::Problem {
-    api::Problem {
+fn problem(problem: &config::Problem) -> api::ProblemReply {
+    api::ProblemReply {
         file: problem.file.display().to_string(),
         line: problem.line as u64,
         column: problem.column as u64,
@@ -161,21 +166,21 @@ fn problem(problem: &config::Problem) -> api::Problem {
     }
 }
 
-fn last_reload(last: LastReload) -> api::LastReload {
+fn last_reload(last: LastReload) -> api::LastReloadReply {
     let time = api::rfc3339(millis(last.at)).unwrap_or_default();
     match last.result {
         ReloadOutcome::Applied { changes, .. } => {
-            api::LastReload { result: "applied".into(), time, changes, problems: Vec::new() }
+            api::LastReloadReply { result: "applied".into(), time, changes, problems: Vec::new() }
         }
         ReloadOutcome::Rejected { problems } => {
             let problems = problems.iter().map(problem).collect();
-            api::LastReload { result: "rejected".into(), time, changes: Vec::new(), problems }
+            api::LastReloadReply { result: "rejected".into(), time, changes: Vec::new(), problems }
         }
     }
 }
 
-fn listener(status: ListenerStatus) -> api::Listener {
-    api::Listener {
+fn listener(status: ListenerStatus) -> api::ListenerReply {
+    api::ListenerReply {
         name: status.name.to_string(),
         address: status.address.to_string(),
         bound: true,
@@ -183,9 +188,9 @@ fn listener(status: ListenerStatus) -> api::Listener {
     }
 }
 
-fn certificate(status: CertificateStatus) -> api::Certificate {
+fn certificate(status: CertificateStatus) -> api::CertificateReply {
     let left = status.not_after - i64::try_from(millis(SystemTime::now()) / 1000).unwrap_or(i64::MAX);
-    api::Certificate {
+    api::CertificateReply {
         name: status.name,
         names: status.names,
         not_after: api::rfc3339(u64::try_from(status.not_after).unwrap_or_default() * 1000).unwrap_or_default(),
@@ -193,9 +198,9 @@ fn certificate(status: CertificateStatus) -> api::Certificate {
     }
 }
 
-fn ordered(status: acme::Status) -> api::Acme {
+fn ordered(status: acme::AcmeStatus) -> api::AcmeName {
     let next = |at| api::rfc3339(u64::try_from(at).unwrap_or_default() * 1000).unwrap_or_default();
-    api::Acme {
+    api::AcmeName {
         name: status.name,
         state: status.state.to_owned(),
         failures: status.failures,
@@ -204,9 +209,9 @@ fn ordered(status: acme::Status) -> api::Acme {
     }
 }
 
-fn upstream(upstream: &Arc<Upstream>) -> api::Upstream {
+fn upstream(upstream: &Arc<Upstream>) -> api::UpstreamReply {
     let status = upstream.status();
-    api::Upstream {
+    api::UpstreamReply {
         name: status.name,
         balance: balance(status.balance),
         discovery: status.discovery.map(discovery),
@@ -214,9 +219,9 @@ fn upstream(upstream: &Arc<Upstream>) -> api::Upstream {
     }
 }
 
-fn discovery(status: DiscoveryStatus) -> api::Discovery {
+fn discovery(status: DiscoveryStatus) -> api::DiscoveryReply {
     let DiscoveryStatus { source, last_success, error, failures } = status;
-    api::Discovery { source, last_success, error, failures }
+    api::DiscoveryReply { source, last_success, error, failures }
 }
 
 fn millis(at: SystemTime) -> u64 {

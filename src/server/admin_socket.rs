@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Type};
 
 use super::StartError;
-use crate::admin::Socket;
+use crate::admin::BoundSocket;
 use crate::config::values::AdminAddress;
 
 /// Who may connect: the owner and the group.
@@ -27,7 +27,7 @@ pub(super) struct SocketFile {
 /// A bound socket and what belongs to it.
 #[derive(Debug)]
 pub(super) struct AdminSocket {
-    pub(super) socket: Socket,
+    pub(super) socket: BoundSocket,
     /// The address as bound; the real port where 0 was asked for.
     pub(super) address: AdminAddress,
     /// Of a Unix socket.
@@ -40,7 +40,7 @@ impl AdminSocket {
         let bound = match address {
             AdminAddress::Socket(address) => std::net::TcpListener::bind(address).and_then(|socket| {
                 let address = AdminAddress::Socket(socket.local_addr()?);
-                Ok(Self { socket: Socket::Tcp(socket), address, file: None })
+                Ok(Self { socket: BoundSocket::Tcp(socket), address, file: None })
             }),
             AdminAddress::Unix(path) => bind_unix(path),
         };
@@ -85,7 +85,7 @@ fn bind_unix(path: &Path) -> io::Result<AdminSocket> {
     fs::set_permissions(path, Permissions::from_mode(MODE))?;
     socket.listen(BACKLOG)?;
     let address = AdminAddress::Unix(path.to_owned());
-    Ok(AdminSocket { socket: Socket::Unix(socket.into()), address, file: Some(file) })
+    Ok(AdminSocket { socket: BoundSocket::Unix(socket.into()), address, file: Some(file) })
 }
 
 /// Removes the socket of a process that has ended: nothing accepts connections there.

@@ -11,8 +11,8 @@ pub(super) fn balance(balance: Balance) -> String {
 }
 
 /// A backend, as the API shows it.
-pub(super) fn shown(backend: BackendStatus) -> api::Backend {
-    api::Backend {
+pub(super) fn shown(backend: BackendStatus) -> api::BackendReply {
+    api::BackendReply {
         name: backend.name,
         address: backend.address,
         state: backend.state,

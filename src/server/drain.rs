@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::Ended;
+use super::RunOutcome;
 use super::admin_api::AdminApi;
-use super::signals::{Command, Signals};
+use super::signals::{SignalCommand, Signals};
 use crate::config::schema::Server;
 
 /// How long the access log may take to write its last lines.
-pub(super) const FLUSH: Duration = Duration::from_secs(2);
+pub(super) const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Drains as `server` says; a second stop signal ends it at once.
-pub(super) async fn drain(room: &AdminApi, server: &Server, signals: &Signals) -> Ended {
-    room.life.set_draining();
+pub(super) async fn drain(room: &AdminApi, server: &Server, signals: &Signals) -> RunOutcome {
+    room.lifecycle.set_draining();
     tracing::info!(
         lame_duck = %server.lame_duck,
         grace = %server.shutdown_grace,
@@ -23,29 +23,29 @@ pub(super) async fn drain(room: &AdminApi, server: &Server, signals: &Signals) -
         ended = leave(room, server) => ended,
         () = second_stop(signals) => {
             tracing::warn!(connections = room.listeners.open(), "stopped at once by a second signal");
-            Ended::Now
+            RunOutcome::Now
         }
     }
 }
 
-async fn leave(room: &AdminApi, server: &Server) -> Ended {
+async fn leave(room: &AdminApi, server: &Server) -> RunOutcome {
     tokio::time::sleep(server.lame_duck.get()).await;
     room.listeners.close();
     match tokio::time::timeout(server.shutdown_grace.get(), room.listeners.drained()).await {
         Ok(()) => {
             tracing::info!("stopped: nothing was under way any more");
-            Ended::Clean
+            RunOutcome::Clean
         }
         Err(_) => {
             let connections = room.listeners.open();
             tracing::warn!(connections, "the grace is over: what was still open was cut");
-            Ended::Cut
+            RunOutcome::Cut
         }
     }
 }
 
 async fn second_stop(signals: &Signals) {
-    while signals.next().await != Command::Stop {
+    while signals.next().await != SignalCommand::Stop {
         tracing::warn!("stopping: only another SIGTERM, SIGINT or SIGQUIT is heard now");
     }
 }

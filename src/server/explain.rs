@@ -10,15 +10,15 @@ use super::api_values::{balance, shown};
 use super::explain_path;
 use crate::admin::api_explain::{ExplainedBackend, ExplainedRoute, ExplainedUpstream, Explanation, Question};
 use crate::clock;
-use crate::config::schema::{self, Listener};
+use crate::config::schema::{self, ListenerConfig};
 use crate::message::cookie;
 use crate::route::action::Action;
 use crate::route::host;
 use crate::route::table::{Mismatch, OnListener};
-use crate::snapshot::{Route, Snapshot, Target};
+use crate::snapshot::{Route, RouteTarget, Snapshot};
 
 /// The request that is asked about.
-struct Asked {
+struct ExplainedRequest {
     listener: Option<OfListener>,
     method: Method,
     host: Option<String>,
@@ -35,7 +35,7 @@ struct OfListener {
 /// Answers a question; what is wrong with it otherwise.
 pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explanation, String> {
     let asked = parse(question, &snapshot.document.listeners)?;
-    let Asked { method, host, path, headers, .. } = &asked;
+    let ExplainedRequest { method, host, path, headers, .. } = &asked;
     let on = asked.on();
     let chosen = snapshot.routes.find(on, host.as_deref(), path, method, headers);
     let all = snapshot.routes.mismatches(on, host.as_deref(), path, method, headers);
@@ -55,7 +55,7 @@ pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explan
     })
 }
 
-impl Asked {
+impl ExplainedRequest {
     fn on(&self) -> OnListener<'_> {
         match &self.listener {
             Some(listener) => OnListener { name: Some(&listener.name), redirects: listener.redirects },
@@ -65,7 +65,7 @@ impl Asked {
 }
 
 /// The listener that the question names, or the only one there is.
-fn listener(question: &Question, listeners: &[Listener]) -> Result<Option<OfListener>, String> {
+fn listener(question: &Question, listeners: &[ListenerConfig]) -> Result<Option<OfListener>, String> {
     let found = match (&question.listener, listeners) {
         (Some(name), _) => {
             let known = || listeners.iter().map(|listener| format!("`{}`", listener.label())).collect::<Vec<_>>();
@@ -78,7 +78,7 @@ fn listener(question: &Question, listeners: &[Listener]) -> Result<Option<OfList
     Ok(found.map(|listener| OfListener { name: listener.label(), redirects: listener.redirect_https.0.is_some() }))
 }
 
-fn parse(question: &Question, listeners: &[Listener]) -> Result<Asked, String> {
+fn parse(question: &Question, listeners: &[ListenerConfig]) -> Result<ExplainedRequest, String> {
     let listener = listener(question, listeners)?;
     let method = question.method.parse().map_err(|_| format!("`{}` is not a method", question.method))?;
     let wrong = || format!("`{}` is not a URL; write http://HOST/PATH or /PATH", question.url);
@@ -108,18 +108,18 @@ fn parse(question: &Question, listeners: &[Listener]) -> Result<Asked, String> {
     };
     let read_by = listeners.iter().filter(|one| listener.as_ref().is_none_or(|named| one.label() == named.name));
     let path = explain_path::matched(path, read_by)?;
-    Ok(Asked { listener, method, host, path, headers })
+    Ok(ExplainedRequest { listener, method, host, path, headers })
 }
 
 fn one_route(
     route: &Arc<Route>,
     mismatch: Option<Mismatch<'_>>,
     chosen: Option<&Arc<Route>>,
-    asked: &Asked,
-    written: &schema::Route,
+    asked: &ExplainedRequest,
+    written: &schema::RouteSettings,
 ) -> ExplainedRoute {
     let why = match (mismatch, chosen) {
-        (Some(mismatch), _) => words(mismatch, asked, &written.matches.listeners),
+        (Some(mismatch), _) => describe(mismatch, asked, &written.matches.listeners),
         (None, Some(chosen)) if Arc::ptr_eq(chosen, route) => "takes it".to_owned(),
         (None, Some(chosen)) => format!("matches, but `{}` is more specific or comes first", chosen.meters.name()),
         (None, None) => "matches".to_owned(),
@@ -127,7 +127,7 @@ fn one_route(
     ExplainedRoute { name: route.meters.name().to_string(), matches: mismatch.is_none(), why }
 }
 
-fn words(mismatch: Mismatch<'_>, asked: &Asked, listeners: &[String]) -> String {
+fn describe(mismatch: Mismatch<'_>, asked: &ExplainedRequest, listeners: &[String]) -> String {
     match (mismatch, &asked.host) {
         (Mismatch::Listener, _) => match &asked.listener {
             Some(listener) => format!("the listener `{}` is none of its listeners", listener.name),
@@ -159,7 +159,7 @@ fn upstreams(route: &Route, headers: &HeaderMap) -> Vec<ExplainedUpstream> {
     }
 }
 
-fn one_upstream(target: &Target, share: f64, headers: &HeaderMap) -> ExplainedUpstream {
+fn one_upstream(target: &RouteTarget, share: f64, headers: &HeaderMap) -> ExplainedUpstream {
     let upstream = &target.upstream;
     let seen = upstream.sticky().and_then(|sticky| {
         let values = cookie::values(headers, sticky.cookie().as_bytes());

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::Method;
 
-use crate::config::schema::Listener;
+use crate::config::schema::ListenerConfig;
 use crate::path;
 
 /// The URL with its unusual bytes percent-encoded, as a request would have it. Authorities stay as they are.
@@ -27,7 +27,7 @@ pub(super) fn is_about_the_server(method: &Method, url: &str) -> bool {
 ///
 /// # Errors
 /// One of them refuses it, or they read it in different ways.
-pub(super) fn matched<'l>(path: &str, listeners: impl Iterator<Item = &'l Listener>) -> Result<String, String> {
+pub(super) fn matched<'l>(path: &str, listeners: impl Iterator<Item = &'l ListenerConfig>) -> Result<String, String> {
     let mut first: Option<(String, String)> = None;
     for listener in listeners {
         if listener.paths.rejects_encoded_slash() && path::has_encoded_slash(path) {
@@ -51,7 +51,7 @@ pub(super) fn matched<'l>(path: &str, listeners: impl Iterator<Item = &'l Listen
 mod tests {
     use super::*;
 
-    fn listener(name: &str, paths: &str) -> Listener {
+    fn listener(name: &str, paths: &str) -> ListenerConfig {
         serde_yaml::from_str(&format!("name: {name}\naddress: '127.0.0.1:0'\npaths: {paths}\n")).unwrap()
     }
 

@@ -6,13 +6,13 @@ use std::io;
 use std::os::fd::RawFd;
 
 /// Below this many open files a busy edge runs out; every request takes two.
-const FEW: u64 = 4_096;
+const MIN_DESCRIPTORS: u64 = 4_096;
 
 /// How many of the descriptors are for backends, probes, files and the admin alone: an eighth, within these bounds.
-const RESERVE: (u64, u64) = (16, 8_192);
+const RESERVED_SHARE: (u64, u64) = (16, 8_192);
 
 /// What a thread and the process take to start.
-const TO_START: (usize, usize) = (4, 8);
+const STARTUP_DESCRIPTORS: (usize, usize) = (4, 8);
 
 /// Raises the soft limit to the hard one. The first descriptor that no client gets.
 ///
@@ -21,7 +21,7 @@ const TO_START: (usize, usize) = (4, 8);
 pub(super) fn raise_open_files(threads: usize) -> io::Result<RawFd> {
     let limit = rlimit::increase_nofile_limit(u64::MAX);
     match &limit {
-        Ok(limit) if *limit < FEW => {
+        Ok(limit) if *limit < MIN_DESCRIPTORS => {
             tracing::warn!(
                 limit,
                 "few open files allowed: a connection takes one, a backend's another. Raise LimitNOFILE or `ulimit -n`"
@@ -31,14 +31,15 @@ pub(super) fn raise_open_files(threads: usize) -> io::Result<RawFd> {
         Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
     }
     // Those who start with too few panic, some of them in libraries.
-    let _held =
-        (0..TO_START.0 * threads + TO_START.1).map(|_| File::open("/dev/null")).collect::<io::Result<Vec<_>>>()?;
+    let _held = (0..STARTUP_DESCRIPTORS.0 * threads + STARTUP_DESCRIPTORS.1)
+        .map(|_| File::open("/dev/null"))
+        .collect::<io::Result<Vec<_>>>()?;
     Ok(limit.map_or(RawFd::MAX, reserved))
 }
 
 /// The first descriptor of the reserve.
 fn reserved(limit: u64) -> RawFd {
-    let reserve = (limit / 8).clamp(RESERVE.0, RESERVE.1).min(limit / 4);
+    let reserve = (limit / 8).clamp(RESERVED_SHARE.0, RESERVED_SHARE.1).min(limit / 4);
     RawFd::try_from(limit - reserve).unwrap_or(RawFd::MAX)
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::StartError;
 use crate::config::Disk;
 use crate::config::schema::Document;
-use crate::config::values::Target;
+use crate::config::values::LogTarget;
 use crate::reload::Logs;
 use crate::telemetry::process_log::{self, ProcessLog};
 use crate::telemetry::{AccessLog, Metrics, Sink};
@@ -53,14 +53,14 @@ impl Logs for BothLogs {
 }
 
 /// Opens it under a deadline: opening a FIFO without a reader blocks.
-fn open(target: Target) -> io::Result<Sink> {
-    let path = if let Target::File(path) = &target { path.clone() } else { PathBuf::new() };
+fn open(target: LogTarget) -> io::Result<Sink> {
+    let path = if let LogTarget::File(path) = &target { path.clone() } else { PathBuf::new() };
     Disk::default().run(&path, move || Sink::open(&target))?
 }
 
-fn within(folder: &Path, target: &Target) -> Target {
+fn within(folder: &Path, target: &LogTarget) -> LogTarget {
     match target {
-        Target::File(path) => Target::File(folder.join(path)),
+        LogTarget::File(path) => LogTarget::File(folder.join(path)),
         other => other.clone(),
     }
 }

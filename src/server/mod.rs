@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::acme;
-use crate::admin::{self, Token};
+use crate::admin::{self, AdminToken};
 use crate::background;
 use crate::config::{Problem, ValidatedConfig, schema::Document, values::AdminAddress};
 use crate::lifecycle::Lifecycle;
@@ -31,7 +31,7 @@ use crate::listener::{BindError, ListenerStatus, Listeners};
 use crate::pool::connection_pool::ConnectionPool;
 use crate::proxy::{Gateway, Proxy};
 use crate::reload::{Reloader, ReloaderParts};
-use crate::snapshot::{CompileError, Shared, Snapshot};
+use crate::snapshot::{CompileError, CurrentSnapshot, Snapshot};
 use crate::telemetry::{Metrics, Recorder, panic_hook, process_log};
 use crate::tls::{self, StoreError};
 use crate::upstream::manager::Registry;
@@ -40,17 +40,17 @@ use admin_socket::{AdminSocket, SocketFile};
 use logs::BothLogs;
 use pid_file::PidFile;
 use runtimes::Runtimes;
-use signals::Command;
+use signals::SignalCommand;
 
 pub use privileges::PrivilegeError;
 pub use signals::Signals;
 
 /// How often the files of certificates are looked at; a change is taken up at the second look.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum RunOutcome {
     /// Everything under way was finished, or a signal ended the start.
     Clean,
     /// The grace was over with connections still open.
@@ -100,12 +100,12 @@ pub enum StartError {
 
 /// A view of the running process.
 #[derive(Clone)]
-pub struct Running {
+pub struct RunningServer {
     room: Arc<AdminApi>,
     admin: Option<AdminAddress>,
 }
 
-impl Running {
+impl RunningServer {
     /// The listeners as bound.
     pub fn listeners(&self) -> Vec<ListenerStatus> {
         self.room.listeners.status()
@@ -120,7 +120,7 @@ impl Running {
     pub fn answered(&self) -> Vec<(String, u64)> {
         let snapshot = self.room.shared.load();
         let backends = snapshot.upstreams.values().flat_map(|upstream| upstream.backends().to_vec());
-        backends.map(|backend| (backend.name.to_string(), backend.vitals.attempts())).collect()
+        backends.map(|backend| (backend.name.to_string(), backend.state.attempts())).collect()
     }
 }
 
@@ -128,11 +128,15 @@ impl Running {
 ///
 /// # Errors
 /// Anything that keeps it from serving; nothing is left half-started.
-pub fn run(checked: ValidatedConfig, signals: &Signals, ready: impl FnOnce(&Running)) -> Result<Ended, StartError> {
+pub fn run(
+    checked: ValidatedConfig,
+    signals: &Signals,
+    ready: impl FnOnce(&RunningServer),
+) -> Result<RunOutcome, StartError> {
     // A panic of this thread gets its line as well.
     let _flush = FlushLog;
     if signals.stop_asked() {
-        return Ok(Ended::Clean);
+        return Ok(RunOutcome::Clean);
     }
     start(checked, signals, ready)
 }
@@ -146,7 +150,11 @@ impl Drop for FlushLog {
     }
 }
 
-fn start(checked: ValidatedConfig, signals: &Signals, ready: impl FnOnce(&Running)) -> Result<Ended, StartError> {
+fn start(
+    checked: ValidatedConfig,
+    signals: &Signals,
+    ready: impl FnOnce(&RunningServer),
+) -> Result<RunOutcome, StartError> {
     let folder = checked.path().parent().unwrap_or(Path::new("")).to_owned();
     let metrics = Metrics::new(crate::VERSION, crate::COMMIT.get().copied().unwrap_or("unknown"));
     panic_hook::install_hook();
@@ -180,16 +188,16 @@ fn start(checked: ValidatedConfig, signals: &Signals, ready: impl FnOnce(&Runnin
     let room = furnish(&checked, bound, (&runtimes, reserved), &metrics, logs)?;
     let (admin, _socket_file) = admin.map(|admin| serve_admin(admin, &room, &runtimes)).unzip();
     if !signals.end_start() {
-        return Ok(Ended::Clean);
+        return Ok(RunOutcome::Clean);
     }
     runtimes.control().spawn(look_after_certificates(Arc::clone(&room)));
     runtimes.control().spawn(Arc::clone(&room.acme).run());
-    runtimes.control().spawn(sweep(Arc::clone(&room.shared)));
+    runtimes.control().spawn(reap_snapshots(Arc::clone(&room.shared)));
     announce(&room, admin.as_ref());
-    ready(&Running { room: Arc::clone(&room), admin });
+    ready(&RunningServer { room: Arc::clone(&room), admin });
     let ended = runtimes.block_on(serve(&room, signals, document));
     // What is cut here still gets its record.
-    runtimes.end(|| room.logs.access.close(drain::FLUSH));
+    runtimes.end(|| room.logs.access.close(drain::LOG_FLUSH_TIMEOUT));
     Ok(ended)
 }
 
@@ -206,12 +214,12 @@ fn furnish(
     let (vitals, meters) = (Arc::clone(metrics), Arc::clone(metrics));
     let registry = Registry::new(
         runtimes.control().clone(),
-        move |labels| vitals.vitals(labels),
+        move |labels| vitals.backend_state(labels),
         move |upstream| meters.upstream(upstream),
     );
     let snapshot = Snapshot::compile(checked, None, &registry, metrics)?;
     registry.activate(&snapshot.upstreams);
-    let shared = Arc::new(Shared::new(snapshot));
+    let shared = Arc::new(CurrentSnapshot::new(snapshot));
     let recorder = Arc::new(Recorder::new(Arc::clone(metrics), Arc::clone(&logs.access)));
     // One for each thread, with connections to backends of its own.
     let idle = document.server.upstream_idle_connections;
@@ -224,7 +232,7 @@ fn furnish(
     listeners.apply(document.into(), tls, listeners.register(bound)?, &fronts);
     life.set_bound();
     metrics.started(1, SystemTime::now());
-    let token = Token::new(checked.admin_token().map(str::to_owned));
+    let token = AdminToken::new(checked.admin_token().map(str::to_owned));
     let parts = ReloaderParts {
         path: checked.path().to_owned(),
         shared: Arc::clone(&shared),
@@ -242,7 +250,7 @@ fn furnish(
     let reloader = Reloader::new(parts, checked);
     let metrics = Arc::clone(metrics);
     let acme = acme::AcmeManager::new(Arc::clone(listeners.certificates()), Arc::clone(&metrics));
-    Ok(Arc::new(AdminApi { acme, metrics, life, shared, listeners, registry, reloader, logs, token }))
+    Ok(Arc::new(AdminApi { acme, metrics, lifecycle: life, shared, listeners, registry, reloader, logs, token }))
 }
 
 /// What was read before the user was changed has to be readable after it, too.
@@ -264,7 +272,7 @@ fn serve_admin(admin: AdminSocket, room: &Arc<AdminApi>, runtimes: &Runtimes) ->
 
 /// Takes the token of a reload. The address is fixed for the life of the process: where other machines reach it, a reload that
 /// moves it elsewhere and drops the token must not open it before the restart.
-fn take_token(token: &Token, exposed: bool, checked: &ValidatedConfig) {
+fn take_token(token: &AdminToken, exposed: bool, checked: &ValidatedConfig) {
     let insecure = checked.document().admin.settings().is_some_and(|settings| settings.insecure);
     let new = checked.admin_token();
     if new.is_none() && exposed && !insecure {
@@ -294,7 +302,7 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 }
 
 /// Does what signals ask until one of them ends it. None waits behind a reload but another reload.
-async fn serve(room: &Arc<AdminApi>, signals: &Signals, document: &Document) -> Ended {
+async fn serve(room: &Arc<AdminApi>, signals: &Signals, document: &Document) -> RunOutcome {
     let mut reloading = tokio::task::JoinSet::new();
     let mut reload_again = false;
     loop {
@@ -304,15 +312,15 @@ async fn serve(room: &Arc<AdminApi>, signals: &Signals, document: &Document) -> 
                 if !std::mem::take(&mut reload_again) {
                     continue;
                 }
-                Command::Reload
+                SignalCommand::Reload
             }
         };
         match asked {
-            Command::Reload if reloading.is_empty() => drop(reloading.spawn(reload(Arc::clone(room)))),
-            Command::Reload => reload_again = true,
-            Command::ReopenLogs => room.logs.access.reopen(),
-            Command::Upgrade => tracing::warn!("SIGUSR2: upgrading in place is not there yet; nothing happens"),
-            Command::Stop => {
+            SignalCommand::Reload if reloading.is_empty() => drop(reloading.spawn(reload(Arc::clone(room)))),
+            SignalCommand::Reload => reload_again = true,
+            SignalCommand::ReopenLogs => room.logs.access.reopen(),
+            SignalCommand::Upgrade => tracing::warn!("SIGUSR2: upgrading in place is not there yet; nothing happens"),
+            SignalCommand::Stop => {
                 notify(&[sd_notify::NotifyState::Stopping]);
                 reloading.detach_all();
                 return drain::drain(room, &document.server, signals).await;
@@ -324,11 +332,11 @@ async fn serve(room: &Arc<AdminApi>, signals: &Signals, document: &Document) -> 
 /// Takes up certificates whose files have changed, for as long as the process lives.
 async fn look_after_certificates(room: Arc<AdminApi>) {
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let same = Arc::clone(&room);
         let look = move || {
             same.listeners.certificates().refresh();
-            same.reloader.refresh();
+            same.reloader.reload_backend_files();
         };
         if background::run(look).await.is_err() {
             tracing::error!("looking at the files of certificates broke off; it is tried again");
@@ -337,7 +345,7 @@ async fn look_after_certificates(room: Arc<AdminApi>) {
 }
 
 /// Takes replaced configurations apart once the last request that began with them is gone.
-async fn sweep(shared: Arc<Shared>) {
+async fn reap_snapshots(shared: Arc<CurrentSnapshot>) {
     let mut turns = tokio::time::interval(Duration::from_millis(250));
     loop {
         turns.tick().await;
@@ -363,7 +371,7 @@ async fn reload(room: Arc<AdminApi>) {
         tracing::error!(%error, "the reload broke off; the old configuration goes on");
     }
     // systemd takes READY=1 as the end of STOPPING=1.
-    if !room.life.is_draining() {
+    if !room.lifecycle.is_draining() {
         notify(&[sd_notify::NotifyState::Ready]);
     }
 }

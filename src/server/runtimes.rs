@@ -13,7 +13,7 @@ use weir_alloc::ThreadCacheGuard;
 use crate::config::schema::Server;
 
 /// How long what is cut may take to end.
-const CUT: Duration = Duration::from_millis(100);
+const CUT_AFTER_GRACE: Duration = Duration::from_millis(100);
 
 /// All runtimes.
 pub(super) struct Runtimes {
@@ -85,7 +85,7 @@ impl Traffic {
         let thread = std::thread::Builder::new().name(format!("weir-traffic-{number}")).spawn(move || {
             let _keeping = ThreadCacheGuard::new();
             let _ = runtime.block_on(stopped);
-            runtime.shutdown_timeout(CUT);
+            runtime.shutdown_timeout(CUT_AFTER_GRACE);
         })?;
         Ok(Self { handle, stop, thread })
     }

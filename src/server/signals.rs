@@ -26,7 +26,7 @@ const STOPPED_AT_ONCE: i32 = 1;
 
 /// What an operator asks of the process by a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Command {
+pub(super) enum SignalCommand {
     /// SIGHUP.
     Reload,
     /// SIGTERM, SIGINT or SIGQUIT.
@@ -40,17 +40,17 @@ pub(super) enum Command {
 /// The signals that the process has caught and not handled yet.
 #[derive(Debug)]
 pub struct Signals {
-    shared: Arc<Shared>,
+    shared: Arc<SignalState>,
 }
 
 #[derive(Debug, Default)]
-struct Shared {
-    pending: Mutex<Pending>,
+struct SignalState {
+    pending: Mutex<PendingSignals>,
     arrived: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Pending {
+struct PendingSignals {
     stops: u32,
     reload: bool,
     reopen: bool,
@@ -66,7 +66,7 @@ impl Signals {
     /// No descriptor or no thread is left.
     pub fn catch() -> io::Result<Self> {
         let mut caught = Caught::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<SignalState>::default();
         let into = Arc::clone(&shared);
         let note = move || caught.forever().for_each(|signal| into.note(signal));
         thread::Builder::new().name("weir-signals".into()).spawn(note)?;
@@ -86,7 +86,7 @@ impl Signals {
     }
 
     /// Waits for the next; a stop comes before the others.
-    pub(super) async fn next(&self) -> Command {
+    pub(super) async fn next(&self) -> SignalCommand {
         loop {
             let pending = self.shared.lock().take();
             match pending {
@@ -97,7 +97,7 @@ impl Signals {
     }
 }
 
-impl Shared {
+impl SignalState {
     fn note(self: &Arc<Self>, signal: i32) {
         let mut pending = self.lock();
         match signal {
@@ -132,21 +132,21 @@ impl Shared {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Pending> {
+    fn lock(&self) -> MutexGuard<'_, PendingSignals> {
         self.pending.lock()
     }
 }
 
-impl Pending {
-    fn take(&mut self) -> Option<Command> {
+impl PendingSignals {
+    fn take(&mut self) -> Option<SignalCommand> {
         if self.stops > 0 {
             self.stops -= 1;
-            return Some(Command::Stop);
+            return Some(SignalCommand::Stop);
         }
         let waiting = [
-            (&mut self.reload, Command::Reload),
-            (&mut self.reopen, Command::ReopenLogs),
-            (&mut self.upgrade, Command::Upgrade),
+            (&mut self.reload, SignalCommand::Reload),
+            (&mut self.reopen, SignalCommand::ReopenLogs),
+            (&mut self.upgrade, SignalCommand::Upgrade),
         ];
         waiting.into_iter().find_map(|(waits, asked)| std::mem::take(waits).then_some(asked))
     }
@@ -164,21 +164,30 @@ mod tests {
 
     #[test]
     fn a_stop_comes_before_a_reload_that_came_earlier_and_each_stop_counts() {
-        let shared = Arc::<Shared>::default();
+        let shared = Arc::<SignalState>::default();
         shared.lock().started = true;
         for signal in [SIGHUP, SIGUSR1, SIGHUP, SIGTERM, SIGUSR2, SIGINT] {
             shared.note(signal);
         }
         let taken: Vec<_> = std::iter::from_fn(|| shared.lock().take()).collect();
-        assert_eq!(taken, [Command::Stop, Command::Stop, Command::Reload, Command::ReopenLogs, Command::Upgrade]);
+        assert_eq!(
+            taken,
+            [
+                SignalCommand::Stop,
+                SignalCommand::Stop,
+                SignalCommand::Reload,
+                SignalCommand::ReopenLogs,
+                SignalCommand::Upgrade
+            ]
+        );
     }
 
     #[tokio::test]
     async fn a_signal_that_comes_before_the_wait_is_not_lost() {
         let signals = Signals { shared: Arc::default() };
         signals.shared.note(SIGHUP);
-        assert_eq!(signals.next().await, Command::Reload);
+        assert_eq!(signals.next().await, SignalCommand::Reload);
         let (next, ()) = tokio::join!(signals.next(), async { signals.shared.note(SIGUSR1) });
-        assert_eq!(next, Command::ReopenLogs);
+        assert_eq!(next, SignalCommand::ReopenLogs);
     }
 }

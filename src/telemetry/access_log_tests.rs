@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
-use crate::config::values::Target;
+use crate::config::values::LogTarget;
 use crate::telemetry::Recorder;
 use crate::telemetry::access_entry::tests::plain;
-use crate::telemetry::line_queue::GATHER;
+use crate::telemetry::line_queue::GATHER_BYTES;
 use crate::telemetry::registry::Metrics;
 
 const LONG: Duration = Duration::from_secs(10);
@@ -65,7 +65,7 @@ fn bytes_are_bounded_too() {
 fn lines_reach_the_file_and_follow_a_rotation_and_a_switch() {
     let folder = tempfile::tempdir().unwrap();
     let [first, rotated, second] = ["a.log", "a.log.1", "b.log"].map(|name| folder.path().join(name));
-    let open = |path: &std::path::Path| Sink::open(&Target::File(path.into())).unwrap();
+    let open = |path: &std::path::Path| Sink::open(&LogTarget::File(path.into())).unwrap();
     let log = AccessLog::start(open(&first), Arc::default()).unwrap();
     log.push(b"1\n");
     wait_for(&first, "1\n");
@@ -79,7 +79,7 @@ fn lines_reach_the_file_and_follow_a_rotation_and_a_switch() {
     log.switch(open(&second));
     wait_until(|| log.lines.is_switched());
     // The writer has nothing to do for longer than it gathers lines: it waits for the next one.
-    thread::sleep(3 * GATHER);
+    thread::sleep(3 * GATHER_BYTES);
     log.push(b"4\n");
     assert!(log.close(LONG));
     assert_eq!(fs::read_to_string(&second).unwrap(), "4\n");
@@ -96,7 +96,7 @@ fn off_wants_no_line_and_a_switch_turns_it_on() {
 
 #[test]
 fn a_file_that_cannot_be_opened_is_said_before_anything_changes() {
-    assert!(Sink::open(&Target::File("/no/such/folder/a.log".into())).is_err());
+    assert!(Sink::open(&LogTarget::File("/no/such/folder/a.log".into())).is_err());
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_record_is_counted_and_written_by_many_threads_without_a_mix_up() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.log");
     let metrics = Metrics::new("1", "c");
-    let log = AccessLog::start(Sink::open(&Target::File(path.clone())).unwrap(), metrics.log_dropped()).unwrap();
+    let log = AccessLog::start(Sink::open(&LogTarget::File(path.clone())).unwrap(), metrics.log_dropped()).unwrap();
     let recorder = Recorder::new(Arc::clone(&metrics), Arc::new(log));
     assert!(recorder.wants_line());
     thread::scope(|scope| {

@@ -11,22 +11,22 @@ use super::instrument_set::InstrumentSet;
 use super::meters::{CertificateMeters, ConnectionResult, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::panic_hook;
 use super::process_log;
-use super::text_format::{Family, Kind, SeriesWriter};
+use super::text_format::{FamilyHeader, MetricType, SeriesWriter};
 use crate::backend::labels::{BackendCondition, Health, Outcome, RetryReason};
 use crate::backend::meters::CLASSES;
 use crate::backend::{BackendState, Labels};
 
 /// A family and where its series come from.
 pub(super) struct FamilySpec {
-    pub(super) family: Family,
-    pub(super) of: Source,
+    pub(super) family: FamilyHeader,
+    pub(super) of: FamilySource,
 }
 
 /// Writes the series that one set of cells has in a family.
 pub(super) type Write<T> = fn(&mut SeriesWriter<'_>, &T);
 
 /// Which cells have series in a family.
-pub(super) enum Source {
+pub(super) enum FamilySource {
     /// The process.
     Process(Write<InstrumentSet>),
     /// Each route.
@@ -47,13 +47,13 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_access_log_dropped_total",
         "Access log lines lost.",
         &[],
-        Source::Process(|s, c| s.add(&[], c.log_dropped.get())),
+        FamilySource::Process(|s, c| s.add(&[], c.log_dropped.get())),
     ),
     gauge(
         "weir_acme_failed_orders",
         "Orders that have failed since the last that ended with a certificate.",
         &["certificate"],
-        Source::Certificates(|s, certificate| {
+        FamilySource::Certificates(|s, certificate| {
             if let Some(orders) = certificate.ordered() {
                 s.add(&[certificate.name()], orders.failures());
             }
@@ -63,7 +63,7 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_acme_orders_total",
         "Orders for certificates from ACME servers by how they ended.",
         &["certificate", "result"],
-        Source::Certificates(|s, certificate| {
+        FamilySource::Certificates(|s, certificate| {
             let Some(orders) = certificate.ordered() else { return };
             OrderResult::ALL
                 .iter()
@@ -74,7 +74,7 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_backend_attempts_total",
         "Attempts by outcome.",
         &[UPSTREAM, BACKEND, ADDRESS, "outcome"],
-        Source::Backends(|s, vitals, labels| {
+        FamilySource::Backends(|s, vitals, labels| {
             let attempts = Outcome::ALL.iter().zip(&vitals.meters().attempts);
             attempts.for_each(|(outcome, n)| s.add(&with(labels, outcome.label()), n.get()));
         }),
@@ -83,7 +83,7 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_backend_bytes_total",
         "Bytes of bodies.",
         &[UPSTREAM, BACKEND, ADDRESS, "direction"],
-        Source::Backends(|s, vitals, labels| {
+        FamilySource::Backends(|s, vitals, labels| {
             s.add(&with(labels, "sent"), vitals.meters().sent.get());
             s.add(&with(labels, "received"), vitals.meters().received.get());
         }),
@@ -92,13 +92,13 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_backend_check_seconds",
         "How long health checks took.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        Source::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().check)),
+        FamilySource::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().check)),
     ),
     counter(
         "weir_backend_checks_total",
         "Health checks by result.",
         &[UPSTREAM, BACKEND, ADDRESS, "result"],
-        Source::Backends(|s, vitals, labels| {
+        FamilySource::Backends(|s, vitals, labels| {
             let (passed, failed) = (vitals.meters().passed.get(), vitals.meters().failed.get());
             // A backend without a health check has no series that say it passed none.
             if passed + failed > 0 {
@@ -111,19 +111,19 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_backend_connect_seconds",
         "Time to open a connection, TLS included.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        Source::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().connect)),
+        FamilySource::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().connect)),
     ),
     gauge(
         "weir_backend_in_flight",
         "Attempts under way: the number that balancers read.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        Source::Backends(|s, vitals, labels| s.add(&plain(labels), vitals.in_flight().into())),
+        FamilySource::Backends(|s, vitals, labels| s.add(&plain(labels), vitals.in_flight().into())),
     ),
     counter(
         "weir_backend_requests_total",
         "Responses by class.",
         &[UPSTREAM, BACKEND, ADDRESS, "class"],
-        Source::Backends(|s, vitals, labels| {
+        FamilySource::Backends(|s, vitals, labels| {
             let responses = CLASSES.iter().zip(&vitals.meters().responses);
             responses.for_each(|(class, n)| s.add(&with(labels, class), n.get()));
         }),
@@ -132,19 +132,19 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_backend_response_seconds",
         "From the pick to the response header.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        Source::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().response)),
+        FamilySource::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().response)),
     ),
     counter(
         "weir_backend_retries_total",
         "Attempts that failed and were followed by another, on the backend that failed.",
         &[UPSTREAM, BACKEND, ADDRESS, "reason"],
-        Source::Backends(retries),
+        FamilySource::Backends(retries),
     ),
     gauge(
         "weir_backend_state",
         "1 for the one state that it is in.",
         &[UPSTREAM, BACKEND, ADDRESS, "state"],
-        Source::Backends(|s, vitals, labels| {
+        FamilySource::Backends(|s, vitals, labels| {
             let now = vitals.state();
             BackendCondition::ALL.iter().for_each(|state| s.add(&with(labels, state.label()), (*state == now).into()));
         }),
@@ -153,7 +153,7 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_backend_state_changes_total",
         "Changes of state by the new one.",
         &[UPSTREAM, BACKEND, ADDRESS, "to"],
-        Source::Backends(|s, vitals, labels| {
+        FamilySource::Backends(|s, vitals, labels| {
             let became = BackendCondition::ALL.iter().zip(&vitals.meters().became);
             became.for_each(|(state, n)| s.add(&with(labels, state.label()), n.get()));
         }),
@@ -162,13 +162,13 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_backend_up",
         "1 while its checks say that it serves.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        Source::Backends(|s, vitals, labels| s.add(&plain(labels), (vitals.health() == Health::Up).into())),
+        FamilySource::Backends(|s, vitals, labels| s.add(&plain(labels), (vitals.health() == Health::Up).into())),
     ),
     gauge(
         "weir_backend_weight",
         "Weight as configured and as used.",
         &[UPSTREAM, BACKEND, ADDRESS, "kind"],
-        Source::Backends(|s, vitals, labels| {
+        FamilySource::Backends(|s, vitals, labels| {
             let (configured, effective) = vitals.weights();
             s.add(&with(labels, "configured"), configured.into());
             s.push(&with(labels, "effective"), effective);
@@ -178,31 +178,31 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_build_info",
         "Always 1; the labels say what runs.",
         &["version", "commit"],
-        Source::Process(|s, c| s.add(&[&c.version, &c.commit], 1)),
+        FamilySource::Process(|s, c| s.add(&[&c.version, &c.commit], 1)),
     ),
     gauge(
         "weir_config_generation",
         "How many configurations have been in force, this one included.",
         &[],
-        Source::Process(|s, c| s.add(&[], c.generation.load(Relaxed))),
+        FamilySource::Process(|s, c| s.add(&[], c.generation.load(Relaxed))),
     ),
     gauge(
         "weir_config_last_reload_success",
         "1 if the last load of the configuration was applied.",
         &[],
-        Source::Process(|s, c| s.add(&[], (!c.last_reload_failed.load(Relaxed)).into())),
+        FamilySource::Process(|s, c| s.add(&[], (!c.last_reload_failed.load(Relaxed)).into())),
     ),
     gauge(
         "weir_config_last_reload_timestamp_seconds",
         "When the configuration was last loaded.",
         &[],
-        Source::Process(|s, c| s.add(&[], c.last_reload_secs.load(Relaxed))),
+        FamilySource::Process(|s, c| s.add(&[], c.last_reload_secs.load(Relaxed))),
     ),
     counter(
         "weir_config_reloads_total",
         "Reloads of the configuration.",
         &["result"],
-        Source::Process(|s, c| {
+        FamilySource::Process(|s, c| {
             s.add(&["applied"], c.reloads_applied.get());
             s.add(&["rejected"], c.reloads_rejected.get());
         }),
@@ -211,19 +211,19 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_faults_total",
         "Requests not served as asked.",
         &["route", "fault"],
-        Source::Routes(|s, route| route.faults().for_each(|(fault, n)| s.add(&[route.name(), fault.label()], n))),
+        FamilySource::Routes(|s, route| route.faults().for_each(|(fault, n)| s.add(&[route.name(), fault.label()], n))),
     ),
     gauge(
         "weir_listener_connections",
         "Connections of clients open now.",
         &["listener"],
-        Source::Listeners(|s, listener| s.add(&[listener.name()], listener.open())),
+        FamilySource::Listeners(|s, listener| s.add(&[listener.name()], listener.open())),
     ),
     counter(
         "weir_listener_connections_total",
         "Connections of clients by what became of them.",
         &["listener", "result"],
-        Source::Listeners(|s, listener| {
+        FamilySource::Listeners(|s, listener| {
             ConnectionResult::ALL
                 .into_iter()
                 .for_each(|result| s.add(&[listener.name(), result.label()], listener.total(result)));
@@ -233,31 +233,31 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_panics_total",
         "Panics that were caught; each one is a bug.",
         &[],
-        Source::Process(|s, _| s.add(&[], panic_hook::count())),
+        FamilySource::Process(|s, _| s.add(&[], panic_hook::count())),
     ),
     counter(
         "weir_process_log_dropped_total",
         "Process log lines lost.",
         &[],
-        Source::Process(|s, _| s.add(&[], process_log::dropped())),
+        FamilySource::Process(|s, _| s.add(&[], process_log::dropped())),
     ),
     histogram(
         "weir_request_duration_seconds",
         "From the arrival of a request to the end of its response.",
         &["route"],
-        Source::Routes(|s, route| s.observe(&[route.name()], route.duration())),
+        FamilySource::Routes(|s, route| s.observe(&[route.name()], route.duration())),
     ),
     gauge(
         "weir_requests_in_flight",
         "Requests that have begun and not ended.",
         &[],
-        Source::Process(|s, c| s.add(&[], c.in_flight())),
+        FamilySource::Process(|s, c| s.add(&[], c.in_flight())),
     ),
     counter(
         "weir_requests_total",
         "Requests by the status that the client got; 499: it left first.",
         &["route", "method", "status"],
-        Source::Routes(|s, route| {
+        FamilySource::Routes(|s, route| {
             let name = route.name();
             route
                 .requests()
@@ -268,7 +268,7 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_tls_certificate_expiry_timestamp_seconds",
         "When the certificate that is served ends.",
         &["certificate"],
-        Source::Certificates(|s, certificate| {
+        FamilySource::Certificates(|s, certificate| {
             if let Some(seconds) = certificate.expiry() {
                 s.push(&[certificate.name()], seconds as f64);
             }
@@ -278,7 +278,7 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_tls_certificate_reloads_total",
         "Changed certificate files by what became of them; of a rejected one the old goes on.",
         &["certificate", "result"],
-        Source::Certificates(|s, certificate| {
+        FamilySource::Certificates(|s, certificate| {
             let (applied, rejected) = certificate.reloads();
             s.add(&[certificate.name(), "applied"], applied);
             s.add(&[certificate.name(), "rejected"], rejected);
@@ -288,7 +288,7 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_upstream_discoveries_total",
         "Looks for backends in DNS or a file by result.",
         &["upstream", "result"],
-        Source::Upstreams(|s, upstream| {
+        FamilySource::Upstreams(|s, upstream| {
             upstream.discoveries().into_iter().flatten().for_each(|(result, n)| s.add(&[upstream.name(), result], n));
         }),
     ),
@@ -296,7 +296,7 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_upstream_discovery_last_success_timestamp_seconds",
         "When a look for backends last went well; 0: never.",
         &["upstream"],
-        Source::Upstreams(|s, upstream| {
+        FamilySource::Upstreams(|s, upstream| {
             if upstream.discoveries().is_some() {
                 s.push(&[upstream.name()], upstream.discovered_ms() as f64 / 1_000.0);
             }
@@ -306,19 +306,19 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_upstream_fail_open_total",
         "Picks while backends that are down are picked too, as none is up, or too few are.",
         &["upstream"],
-        Source::Upstreams(|s, upstream| s.add(&[upstream.name()], upstream.fail_open())),
+        FamilySource::Upstreams(|s, upstream| s.add(&[upstream.name()], upstream.fail_open())),
     ),
     gauge(
         "weir_upstream_queue_depth",
         "Requests that wait for a backend with a free place.",
         &["upstream"],
-        Source::Upstreams(|s, upstream| s.add(&[upstream.name()], upstream.waiting())),
+        FamilySource::Upstreams(|s, upstream| s.add(&[upstream.name()], upstream.waiting())),
     ),
     histogram(
         "weir_upstream_queue_seconds",
         "How long requests waited for a backend with a free place, however it ended.",
         &["upstream"],
-        Source::Upstreams(|s, upstream| s.observe(&[upstream.name()], upstream.waited())),
+        FamilySource::Upstreams(|s, upstream| s.observe(&[upstream.name()], upstream.waited())),
     ),
 ];
 
@@ -326,16 +326,31 @@ const UPSTREAM: &str = "upstream";
 const BACKEND: &str = "backend";
 const ADDRESS: &str = "address";
 
-const fn counter(name: &'static str, help: &'static str, labels: &'static [&'static str], of: Source) -> FamilySpec {
-    FamilySpec { family: Family { name, kind: Kind::Counter, help, labels }, of }
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    of: FamilySource,
+) -> FamilySpec {
+    FamilySpec { family: FamilyHeader { name, kind: MetricType::Counter, help, labels }, of }
 }
 
-const fn gauge(name: &'static str, help: &'static str, labels: &'static [&'static str], of: Source) -> FamilySpec {
-    FamilySpec { family: Family { name, kind: Kind::Gauge, help, labels }, of }
+const fn gauge(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    of: FamilySource,
+) -> FamilySpec {
+    FamilySpec { family: FamilyHeader { name, kind: MetricType::Gauge, help, labels }, of }
 }
 
-const fn histogram(name: &'static str, help: &'static str, labels: &'static [&'static str], of: Source) -> FamilySpec {
-    FamilySpec { family: Family { name, kind: Kind::Histogram, help, labels }, of }
+const fn histogram(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    of: FamilySource,
+) -> FamilySpec {
+    FamilySpec { family: FamilyHeader { name, kind: MetricType::Histogram, help, labels }, of }
 }
 
 fn retries(series: &mut SeriesWriter<'_>, vitals: &BackendState, labels: &Labels) {

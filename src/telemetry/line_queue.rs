@@ -25,7 +25,7 @@ const RESERVED_BYTES: usize = 1 << 20;
 
 /// How long lines gather before the next write. It bounds the writer's wake-ups under load. A line that comes after a
 /// pause is written at once.
-pub(super) const GATHER: Duration = Duration::from_millis(2);
+pub(super) const GATHER_BYTES: Duration = Duration::from_millis(2);
 
 /// A queue that grew beyond this gives the memory back once it is written.
 const USUAL_BYTES: usize = 256 << 10;
@@ -33,19 +33,19 @@ const USUAL_BYTES: usize = 256 << 10;
 /// The queue. Dropping it ends the writer once that has written the queued lines.
 #[derive(Debug)]
 pub(super) struct LineQueue {
-    shared: Arc<Shared>,
+    shared: Arc<SharedQueue>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct SharedQueue {
     dropped: Arc<Counter>,
-    queue: Mutex<Queue>,
+    queue: Mutex<QueuedLines>,
     wake: Condvar,
     written: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct QueuedLines {
     lines: Vec<u8>,
     count: usize,
     switch: Option<Sink>,
@@ -62,7 +62,7 @@ impl LineQueue {
     /// Starts the writer on a thread of this name. Lost lines are counted in `dropped`.
     pub(super) fn start(name: &str, sink: Sink, dropped: Arc<Counter>) -> io::Result<Self> {
         let shared =
-            Arc::new(Shared { dropped, queue: Mutex::default(), wake: Condvar::new(), written: Condvar::new() });
+            Arc::new(SharedQueue { dropped, queue: Mutex::default(), wake: Condvar::new(), written: Condvar::new() });
         let writer = Arc::clone(&shared);
         thread::Builder::new().name(name.into()).spawn(move || writer.run(sink))?;
         Ok(Self { shared })
@@ -144,7 +144,7 @@ struct Work {
     closing: bool,
 }
 
-impl Shared {
+impl SharedQueue {
     fn run(&self, mut sink: Sink) {
         let mut spare = Vec::new();
         loop {
@@ -164,7 +164,7 @@ impl Shared {
             work.lines.clear();
             work.lines.shrink_to(USUAL_BYTES);
             spare = work.lines;
-            thread::sleep(GATHER);
+            thread::sleep(GATHER_BYTES);
         }
         self.lock().closed = true;
         self.written.notify_all();
@@ -187,7 +187,12 @@ impl Shared {
         }
     }
 
-    fn wait(&self, mut queue: MutexGuard<'_, Queue>, wait: Duration, done: impl Fn(&Queue) -> bool) -> bool {
+    fn wait(
+        &self,
+        mut queue: MutexGuard<'_, QueuedLines>,
+        wait: Duration,
+        done: impl Fn(&QueuedLines) -> bool,
+    ) -> bool {
         let deadline = Instant::now() + wait;
         while !done(&queue) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -199,7 +204,7 @@ impl Shared {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, QueuedLines> {
         self.queue.lock()
     }
 }

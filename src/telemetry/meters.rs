@@ -220,9 +220,9 @@ pub struct UpstreamMeters {
 
 /// A request that waits in the queue; dropping it ends the wait and observes it.
 #[derive(Debug)]
-pub struct Waiting(Arc<UpstreamMeters>, Instant);
+pub struct QueueWait(Arc<UpstreamMeters>, Instant);
 
-impl Drop for Waiting {
+impl Drop for QueueWait {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
         self.0.waited.observe(self.1.elapsed());
@@ -248,9 +248,9 @@ impl UpstreamMeters {
     }
 
     /// Counts a request as waiting until the guard is dropped.
-    pub fn waits(self: &Arc<Self>) -> Waiting {
+    pub fn start_waiting(self: &Arc<Self>) -> QueueWait {
         self.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(Arc::clone(self), Instant::now())
+        QueueWait(Arc::clone(self), Instant::now())
     }
 
     /// Requests that wait now.

@@ -113,24 +113,24 @@ impl ProcessLog {
 struct ToStderr;
 
 impl<'a> MakeWriter<'a> for ToStderr {
-    type Writer = Line;
+    type Writer = LineWriter;
 
     fn make_writer(&'a self) -> Self::Writer {
-        Line { important: false }
+        LineWriter { important: false }
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
-        Line { important: IMPORTANT.iter().any(|module| meta.target().starts_with(module)) }
+        LineWriter { important: IMPORTANT.iter().any(|module| meta.target().starts_with(module)) }
     }
 }
 
 /// Takes one event, which is formatted before it is written.
 #[derive(Debug, Clone, Copy)]
-struct Line {
+struct LineWriter {
     important: bool,
 }
 
-impl Write for Line {
+impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match LINES.get() {
             Some(lines) if self.important => lines.push_important(line),

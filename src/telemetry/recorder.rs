@@ -16,10 +16,10 @@ pub struct Recorder {
 }
 
 // A line of ordinary length fits; one that made it larger does not keep its size.
-const SCRATCH: usize = 4096;
+const LINE_BUFFER_BYTES: usize = 4096;
 
 thread_local! {
-    static LINE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(SCRATCH));
+    static LINE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(LINE_BUFFER_BYTES));
 }
 
 impl Recorder {
@@ -49,7 +49,7 @@ impl Recorder {
         buffer.clear();
         access_entry::write(buffer, record);
         self.log.push(buffer);
-        buffer.shrink_to(SCRATCH);
+        buffer.shrink_to(LINE_BUFFER_BYTES);
     }
 
     /// The registry.

@@ -23,7 +23,7 @@ pub const NO_ROUTE: &str = "-";
 /// The registry.
 #[derive(Debug)]
 pub struct Metrics {
-    cells: Arc<InstrumentSet>,
+    instruments: Arc<InstrumentSet>,
     no_route: Arc<RouteMeters>,
     process: Process,
 }
@@ -48,12 +48,12 @@ impl Metrics {
             log_dropped: Arc::default(),
         });
         let no_route = cells.routes.get(NO_ROUTE.into(), |name| RouteMeters::new(name));
-        Arc::new(Self { cells, no_route, process: Process::new() })
+        Arc::new(Self { instruments: cells, no_route, process: Process::new() })
     }
 
     /// The meters of a route; shown for as long as somebody holds them.
     pub fn route(&self, name: &str) -> Arc<RouteMeters> {
-        self.cells.routes.get(name.into(), |name| RouteMeters::new(name))
+        self.instruments.routes.get(name.into(), |name| RouteMeters::new(name))
     }
 
     /// The meters of requests that no route matched.
@@ -63,65 +63,65 @@ impl Metrics {
 
     /// The meters of a listener; shown for as long as somebody holds them.
     pub fn listener(&self, name: &str) -> Arc<ListenerMeters> {
-        self.cells.listeners.get(name.into(), |name| ListenerMeters::new(name))
+        self.instruments.listeners.get(name.into(), |name| ListenerMeters::new(name))
     }
 
     /// The meters of a certificate, by the path of its file; shown for as long as somebody holds them.
     pub fn certificate(&self, name: &str) -> Arc<CertificateMeters> {
-        self.cells.certificates.get(name.into(), |name| CertificateMeters::new(name))
+        self.instruments.certificates.get(name.into(), |name| CertificateMeters::new(name))
     }
 
     /// The meters of an upstream; shown for as long as somebody holds them.
     pub fn upstream(&self, name: &str) -> Arc<UpstreamMeters> {
-        self.cells.upstreams.get(name.into(), |name| UpstreamMeters::new(name))
+        self.instruments.upstreams.get(name.into(), |name| UpstreamMeters::new(name))
     }
 
     /// The live cells of the backend at (upstream, address), by its name of now. Shown while it is a member that
     /// somebody holds, or has attempts under way.
-    pub fn vitals(&self, labels: Labels) -> Arc<BackendState> {
+    pub fn backend_state(&self, labels: Labels) -> Arc<BackendState> {
         let key = (Arc::clone(&labels.upstream), Arc::clone(&labels.address));
-        let vitals = self.cells.backends.get(key, |_| BackendState::new(labels.clone()));
+        let vitals = self.instruments.backends.get(key, |_| BackendState::new(labels.clone()));
         vitals.rename(labels);
         vitals
     }
 
     /// Counts a request as in flight until the guard is dropped.
     pub fn request_started(&self) -> RequestInFlight {
-        self.cells.in_flight.fetch_add(1, Ordering::Relaxed);
-        RequestInFlight(Arc::clone(&self.cells))
+        self.instruments.in_flight.fetch_add(1, Ordering::Relaxed);
+        RequestInFlight(Arc::clone(&self.instruments))
     }
 
     /// Requests in flight.
     pub fn requests_in_flight(&self) -> u64 {
-        self.cells.in_flight()
+        self.instruments.in_flight()
     }
 
     /// The configuration that the process starts with is in force.
     pub fn started(&self, generation: u64, at: SystemTime) {
         self.loaded(true, at);
-        self.cells.generation.store(generation, Ordering::Relaxed);
+        self.instruments.generation.store(generation, Ordering::Relaxed);
     }
 
     /// A reload was applied.
     pub fn reload_applied(&self, generation: u64, at: SystemTime) {
         self.started(generation, at);
-        self.cells.reloads_applied.bump();
+        self.instruments.reloads_applied.bump();
     }
 
     /// A reload was rejected; the generation stays.
     pub fn reload_rejected(&self, at: SystemTime) {
         self.loaded(false, at);
-        self.cells.reloads_rejected.bump();
+        self.instruments.reloads_rejected.bump();
     }
 
     /// Where lines that the access log could not take are counted.
     pub fn log_dropped(&self) -> Arc<Counter> {
-        Arc::clone(&self.cells.log_dropped)
+        Arc::clone(&self.instruments.log_dropped)
     }
 
     /// Everything, piece by piece. To be called and gone on with where a millisecond of work holds nobody up.
     pub fn scrape(&self) -> Scrape {
-        Scrape::new(&self.cells, &self.process)
+        Scrape::new(&self.instruments, &self.process)
     }
 
     /// Everything at once.
@@ -131,8 +131,8 @@ impl Metrics {
 
     fn loaded(&self, success: bool, at: SystemTime) {
         let secs = at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.cells.last_reload_failed.store(!success, Ordering::Relaxed);
-        self.cells.last_reload_secs.store(secs, Ordering::Relaxed);
+        self.instruments.last_reload_failed.store(!success, Ordering::Relaxed);
+        self.instruments.last_reload_secs.store(secs, Ordering::Relaxed);
     }
 }
 

@@ -36,8 +36,8 @@ fn full() -> (Arc<Metrics>, Held, Arc<BackendState>) {
     listener.count(ConnectionResult::Accepted);
     let upstream = metrics.upstream("api");
     upstream.count_fail_open();
-    drop(upstream.waits());
-    let vitals = metrics.vitals(labels("api", "a", "10.0.0.1:80"));
+    drop(upstream.start_waiting());
+    let vitals = metrics.backend_state(labels("api", "a", "10.0.0.1:80"));
     vitals.set_weights(5, 4.0);
     vitals.set_health(Health::Up, "", 1);
     vitals.count_attempt(Outcome::Reset);
@@ -132,7 +132,7 @@ fn every_family_has_its_type_and_help_and_promtool_has_no_objection() {
 #[test]
 fn a_histogram_appears_with_its_first_observation() {
     let metrics = Metrics::new("1", "c");
-    let vitals = metrics.vitals(labels("u", "b", "a:1"));
+    let vitals = metrics.backend_state(labels("u", "b", "a:1"));
     assert!(!metrics.render().contains("weir_backend_connect_seconds"));
     vitals.observe_connect(Duration::from_millis(1));
     assert!(metrics.render().contains("weir_backend_connect_seconds_bucket"));
@@ -141,7 +141,7 @@ fn a_histogram_appears_with_its_first_observation() {
 #[test]
 fn a_removed_backend_is_hidden_once_drained_and_counts_on_when_it_comes_back() {
     let metrics = Metrics::new("1", "c");
-    let vitals = metrics.vitals(labels("u", "b", "a:1"));
+    let vitals = metrics.backend_state(labels("u", "b", "a:1"));
     vitals.count_attempt(Outcome::Ok);
     let guard = vitals.raise();
     vitals.set_member(false, 7);
@@ -149,7 +149,7 @@ fn a_removed_backend_is_hidden_once_drained_and_counts_on_when_it_comes_back() {
     assert!(metrics.render().contains("weir_backend_in_flight"), "one attempt is under way");
     drop(guard);
     assert!(!metrics.render().contains("weir_backend_"), "drained");
-    let back = metrics.vitals(labels("u", "renamed", "a:1"));
+    let back = metrics.backend_state(labels("u", "renamed", "a:1"));
     back.set_member(true, 9);
     back.count_attempt(Outcome::Ok);
     let series = r#"weir_backend_attempts_total{upstream="u",backend="renamed",address="a:1",outcome="ok"}"#;
@@ -159,7 +159,7 @@ fn a_removed_backend_is_hidden_once_drained_and_counts_on_when_it_comes_back() {
 #[test]
 fn a_backend_of_a_configuration_that_was_never_applied_is_not_shown() {
     let metrics = Metrics::new("1", "c");
-    drop(metrics.vitals(labels("u", "b", "a:1")));
+    drop(metrics.backend_state(labels("u", "b", "a:1")));
     assert!(!metrics.render().contains("weir_backend_"));
 }
 
@@ -179,7 +179,7 @@ fn counters_of_a_route_never_step_back() {
 #[test]
 fn counts_of_many_threads_add_up() {
     let metrics = Metrics::new("1", "c");
-    let vitals = metrics.vitals(labels("u", "b", "a:1"));
+    let vitals = metrics.backend_state(labels("u", "b", "a:1"));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -198,7 +198,7 @@ fn counts_of_many_threads_add_up() {
 fn a_large_scrape_comes_in_pieces_of_whole_lines_each_family_once_and_in_order() {
     let metrics = Metrics::new("1", "c");
     let backends: Vec<_> =
-        (0..2000).map(|n| metrics.vitals(labels("u", &format!("b{n}"), &format!("a:{n}")))).collect();
+        (0..2000).map(|n| metrics.backend_state(labels("u", &format!("b{n}"), &format!("a:{n}")))).collect();
     backends.iter().for_each(|vitals| vitals.observe_check(true, Duration::from_millis(2)));
     let pieces: Vec<_> = metrics.scrape().collect();
     assert!(pieces.len() > 10 && pieces.iter().all(|piece| piece.ends_with('\n') && piece.len() < 256 << 10));
@@ -213,7 +213,7 @@ fn a_large_scrape_comes_in_pieces_of_whole_lines_each_family_once_and_in_order()
 #[test]
 fn a_scrape_that_nobody_takes_further_keeps_nothing_shown() {
     let metrics = Metrics::new("1", "c");
-    let (route, vitals) = (metrics.route("r"), metrics.vitals(labels("u", "b", "a:1")));
+    let (route, vitals) = (metrics.route("r"), metrics.backend_state(labels("u", "b", "a:1")));
     route.record(&http::Method::GET, 200, Duration::ZERO, None);
     let begun = metrics.scrape();
     drop((route, vitals));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use prometheus::TextEncoder;
 use prometheus::core::Collector;
 
-use super::families::{ALL, FamilySpec, Source};
+use super::families::{ALL, FamilySource, FamilySpec};
 use super::instrument_set::InstrumentSet;
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::process::Process;
@@ -17,14 +17,14 @@ use crate::backend::{BackendState, Labels};
 use crate::instruments::keyed::KeyedRegistry;
 
 /// How large a piece grows before it is handed out, in bytes.
-const PIECE: usize = 128 << 10;
+const PIECE_BYTES: usize = 128 << 10;
 
 /// No series of one set of cells is longer than this, usually.
-const SLACK: usize = 8 << 10;
+const SLACK_BYTES: usize = 8 << 10;
 
 /// A scrape under way; its pieces in their order are the text format 0.0.4.
 pub struct Scrape {
-    cells: Arc<InstrumentSet>,
+    instruments: Arc<InstrumentSet>,
     /// The process's own families, which come first.
     process: Option<String>,
     routes: Vec<Weak<RouteMeters>>,
@@ -45,7 +45,7 @@ impl Scrape {
             tracing::error!("the metrics of the process cannot be written: {error}");
         }
         Self {
-            cells: Arc::clone(cells),
+            instruments: Arc::clone(cells),
             process: Some(own),
             routes: ordered(&cells.routes, |route| Arc::clone(route.name())),
             listeners: ordered(&cells.listeners, |listener| Arc::clone(listener.name())),
@@ -60,18 +60,18 @@ impl Scrape {
 
     /// Takes as many cells into `out` as make a piece of the family under way. False: it is written.
     fn go_on(&mut self, shown: &'static FamilySpec, out: &mut String) -> bool {
-        let Self { cells, next, .. } = self;
+        let Self { instruments: cells, next, .. } = self;
         let mut series = SeriesWriter::new(&shown.family, out, &mut self.begun);
         match shown.of {
-            Source::Process(write) => {
+            FamilySource::Process(write) => {
                 write(&mut series, cells);
                 false
             }
-            Source::Routes(write) => each(&self.routes, next, &mut series, write),
-            Source::Listeners(write) => each(&self.listeners, next, &mut series, write),
-            Source::Certificates(write) => each(&self.certificates, next, &mut series, write),
-            Source::Upstreams(write) => each(&self.upstreams, next, &mut series, write),
-            Source::Backends(write) => {
+            FamilySource::Routes(write) => each(&self.routes, next, &mut series, write),
+            FamilySource::Listeners(write) => each(&self.listeners, next, &mut series, write),
+            FamilySource::Certificates(write) => each(&self.certificates, next, &mut series, write),
+            FamilySource::Upstreams(write) => each(&self.upstreams, next, &mut series, write),
+            FamilySource::Backends(write) => {
                 each(&self.backends, next, &mut series, |series, vitals| write(series, vitals, &vitals.labels()))
             }
         }
@@ -83,8 +83,8 @@ impl Iterator for Scrape {
 
     fn next(&mut self) -> Option<String> {
         let mut out = self.process.take().unwrap_or_default();
-        out.reserve(PIECE + SLACK);
-        while out.len() < PIECE {
+        out.reserve(PIECE_BYTES + SLACK_BYTES);
+        while out.len() < PIECE_BYTES {
             let Some(shown) = ALL.get(self.family) else { break };
             if !self.go_on(shown, &mut out) {
                 (self.family, self.begun, self.next) = (self.family + 1, false, 0);
@@ -102,7 +102,7 @@ fn each<T>(
     write: impl Fn(&mut SeriesWriter<'_>, &T),
 ) -> bool {
     while let Some(cells) = all.get(*next) {
-        if series.written() >= PIECE {
+        if series.written() >= PIECE_BYTES {
             return true;
         }
         *next += 1;
@@ -114,20 +114,20 @@ fn each<T>(
 }
 
 /// All that somebody holds, by name.
-fn ordered<T>(kept: &KeyedRegistry<Arc<str>, T>, name: impl Fn(&T) -> Arc<str>) -> Vec<Weak<T>> {
-    let mut held = kept.held();
-    held.sort_by_cached_key(|cells| name(cells));
-    held.iter().map(Arc::downgrade).collect()
+fn ordered<T>(registry: &KeyedRegistry<Arc<str>, T>, name: impl Fn(&T) -> Arc<str>) -> Vec<Weak<T>> {
+    let mut referenced = registry.referenced();
+    referenced.sort_by_cached_key(|cells| name(cells));
+    referenced.iter().map(Arc::downgrade).collect()
 }
 
 /// Those that belong to an upstream, or have attempts under way, by what they are called.
-fn backends(kept: &KeyedRegistry<(Arc<str>, Arc<str>), BackendState>) -> Vec<Weak<BackendState>> {
-    let mut held = kept.held();
-    held.retain(|vitals| vitals.is_member() || vitals.in_flight() > 0);
-    held.sort_by_cached_key(|vitals| {
+fn backends(registry: &KeyedRegistry<(Arc<str>, Arc<str>), BackendState>) -> Vec<Weak<BackendState>> {
+    let mut referenced = registry.referenced();
+    referenced.retain(|vitals| vitals.is_member() || vitals.in_flight() > 0);
+    referenced.sort_by_cached_key(|vitals| {
         let labels = vitals.labels();
         let Labels { upstream, backend, address } = &*labels;
         (Arc::clone(upstream), Arc::clone(backend), Arc::clone(address))
     });
-    held.iter().map(Arc::downgrade).collect()
+    referenced.iter().map(Arc::downgrade).collect()
 }

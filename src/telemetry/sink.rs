@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fmt, thread};
 
-use crate::config::values::Target;
+use crate::config::values::LogTarget;
 
 /// How often, and with what pause, a pipe that is full and non-blocking is tried again.
 const FULL_PIPE_TRIES: u32 = 1000;
@@ -31,11 +31,11 @@ pub struct Sink {
 
 impl Sink {
     /// Opens it, so that a configuration which names an impossible file can be refused before it is in force.
-    pub fn open(target: &Target) -> io::Result<Self> {
+    pub fn open(target: &LogTarget) -> io::Result<Self> {
         match target {
-            Target::Off => Ok(Self::off()),
-            Target::Stdout => Ok(Self::to(Box::new(unbuffered(&io::stdout())?))),
-            Target::File(path) => Ok(Self { path: Some(path.clone()), ..Self::to(Box::new(open_file(path)?)) }),
+            LogTarget::Off => Ok(Self::off()),
+            LogTarget::Stdout => Ok(Self::to(Box::new(unbuffered(&io::stdout())?))),
+            LogTarget::File(path) => Ok(Self { path: Some(path.clone()), ..Self::to(Box::new(open_file(path)?)) }),
         }
     }
 
@@ -83,11 +83,11 @@ impl Sink {
             }
             Err(error) => (0, Err(error)),
         };
-        self.tell(result);
+        self.report(result);
         lines.get(written..).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count() as u64
     }
 
-    fn tell(&mut self, result: io::Result<()>) {
+    fn report(&mut self, result: io::Result<()>) {
         let failed = result.is_err();
         match (std::mem::replace(&mut self.failing, failed), result) {
             (false, Err(error)) => {
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn off_takes_all_and_loses_none() {
-        let mut sink = Sink::open(&Target::Off).unwrap();
+        let mut sink = Sink::open(&LogTarget::Off).unwrap();
         assert!(!sink.is_on());
         assert_eq!(sink.write(b"x\n", 1), 0);
     }

@@ -9,7 +9,7 @@ use crate::instruments::Histogram;
 
 /// What a family's numbers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum MetricType {
     Counter,
     Gauge,
     Histogram,
@@ -17,9 +17,9 @@ pub(super) enum Kind {
 
 /// What there is to say of a family.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Family {
+pub(super) struct FamilyHeader {
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: MetricType,
     /// Without a backslash or a line's end.
     pub(super) help: &'static str,
     pub(super) labels: &'static [&'static str],
@@ -27,14 +27,14 @@ pub(super) struct Family {
 
 /// Where the series of one family are written. One without any is not shown.
 pub(super) struct SeriesWriter<'a> {
-    family: &'a Family,
+    family: &'a FamilyHeader,
     out: &'a mut String,
     /// Whether the family's head has been written.
     begun: &'a mut bool,
 }
 
 impl<'a> SeriesWriter<'a> {
-    pub(super) fn new(family: &'a Family, out: &'a mut String, begun: &'a mut bool) -> Self {
+    pub(super) fn new(family: &'a FamilyHeader, out: &'a mut String, begun: &'a mut bool) -> Self {
         Self { family, out, begun }
     }
 
@@ -107,11 +107,11 @@ impl<'a> SeriesWriter<'a> {
         if std::mem::replace(self.begun, true) {
             return;
         }
-        let Family { name, help, .. } = self.family;
+        let FamilyHeader { name, help, .. } = self.family;
         let kind = match self.family.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricType::Counter => "counter",
+            MetricType::Gauge => "gauge",
+            MetricType::Histogram => "histogram",
         };
         let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
@@ -170,9 +170,10 @@ mod tests {
 
     use super::*;
 
-    const GAUGE: Family = Family { name: "g", kind: Kind::Gauge, help: "Of what.", labels: &["a", "b"] };
+    const GAUGE: FamilyHeader =
+        FamilyHeader { name: "g", kind: MetricType::Gauge, help: "Of what.", labels: &["a", "b"] };
 
-    fn written(family: &Family, write: impl Fn(&mut SeriesWriter<'_>)) -> String {
+    fn written(family: &FamilyHeader, write: impl Fn(&mut SeriesWriter<'_>)) -> String {
         let (mut out, mut begun) = (String::new(), false);
         write(&mut SeriesWriter::new(family, &mut out, &mut begun));
         out
@@ -193,12 +194,12 @@ mod tests {
     fn a_histogram_is_cumulative_with_and_without_labels() {
         let durations = Histogram::new(&[500_000, 60_000_000_000]);
         [400_000, 500_001, 61_000_000_000].into_iter().for_each(|nanos| durations.observe(Duration::from_nanos(nanos)));
-        let family = Family { name: "h", kind: Kind::Histogram, help: "Help.", labels: &["a"] };
+        let family = FamilyHeader { name: "h", kind: MetricType::Histogram, help: "Help.", labels: &["a"] };
         let labelled = written(&family, |series| series.observe(&["x"], &durations));
         let expected = "h_bucket{a=\"x\",le=\"0.0005\"} 1\nh_bucket{a=\"x\",le=\"60\"} 2\nh_bucket{a=\"x\",le=\"+Inf\"} 3\n\
                         h_sum{a=\"x\"} 61.000900001\nh_count{a=\"x\"} 3\n";
         assert_eq!(labelled, format!("# HELP h Help.\n# TYPE h histogram\n{expected}"));
-        let bare = written(&Family { labels: &[], ..family }, |series| series.observe(&[], &durations));
+        let bare = written(&FamilyHeader { labels: &[], ..family }, |series| series.observe(&[], &durations));
         assert!(
             bare.contains("h_bucket{le=\"0.0005\"} 1\n") && bare.ends_with("h_sum 61.000900001\nh_count 3\n"),
             "{bare}"

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::certificate::{Certificate, digest_of};
-use crate::config::schema::{Acme, AcmeChallenge};
+use crate::config::schema::{AcmeChallenge, AcmeSettings};
 use crate::config::{Disk, ValidatedConfig};
 
 /// A certificate that the configuration wants to have issued.
@@ -40,15 +40,15 @@ pub struct Issuer {
 }
 
 /// What of `server.state_dir` is for ACME.
-pub(super) fn home(checked: &ValidatedConfig) -> Option<PathBuf> {
+pub(super) fn acme_dir(checked: &ValidatedConfig) -> Option<PathBuf> {
     Some(checked.folder().join(checked.document().server.state_dir.as_deref()?).join("acme"))
 }
 
 /// All that a configuration wants, by name.
 pub(super) fn wanted(checked: &ValidatedConfig) -> BTreeMap<Arc<str>, AcmeCerts> {
-    let Some(home) = home(checked) else { return BTreeMap::new() };
+    let Some(home) = acme_dir(checked) else { return BTreeMap::new() };
     let sections = checked.document().listeners.iter().filter_map(|listener| listener.tls.as_ref()?.acme.as_ref());
-    let of = |acme: &Acme| {
+    let of = |acme: &AcmeSettings| {
         let issuer = Arc::new(Issuer {
             directory: acme.directory.clone(),
             email: acme.email.clone(),

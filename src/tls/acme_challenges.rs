@@ -24,7 +24,7 @@ pub const WELL_KNOWN: &str = "/.well-known/acme-challenge/";
 const LOOKS: usize = 8;
 
 /// The longest token, in bytes; servers make some 43.
-const LONGEST: usize = 200;
+const MAX_TOKEN_BYTES: usize = 200;
 
 /// Challenges that are pending.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub struct Challenges {
 
 /// A challenge of ours; dropping it ends it.
 #[derive(Debug)]
-pub struct Pending {
+pub struct PendingChallenge {
     challenges: Arc<Challenges>,
     file: String,
     path: PathBuf,
@@ -61,14 +61,14 @@ impl Challenges {
     ///
     /// # Errors
     /// The folder's.
-    pub fn answer(self: &Arc<Self>, kind: AcmeChallenge, what: &str, answer: &str) -> io::Result<Pending> {
+    pub fn answer(self: &Arc<Self>, kind: AcmeChallenge, what: &str, answer: &str) -> io::Result<PendingChallenge> {
         let folder = self.folder.load_full().ok_or_else(|| io::Error::other("there is no folder for challenges"))?;
         let file = file_of(kind, what).ok_or_else(|| io::Error::other("the server's token is none"))?;
         secure_file::make_folder(&folder)?;
         let path = folder.join(&file);
         secure_file::write(&path, answer.as_bytes())?;
         self.lock().insert(file.clone(), answer.to_owned());
-        Ok(Pending { challenges: Arc::clone(self), file, path })
+        Ok(PendingChallenge { challenges: Arc::clone(self), file, path })
     }
 
     /// What to answer at a plain port; nothing where that is no pending challenge.
@@ -97,7 +97,7 @@ impl Challenges {
     }
 }
 
-impl Drop for Pending {
+impl Drop for PendingChallenge {
     fn drop(&mut self) {
         self.challenges.lock().remove(&self.file);
         // One that is left is removed by who comes later; it answers nothing that matters any more.
@@ -109,7 +109,7 @@ impl Drop for Pending {
 ///
 /// # Errors
 /// The folder's.
-pub fn sweep(folder: &Path, older: std::time::Duration) -> io::Result<()> {
+pub fn remove_stale(folder: &Path, older: std::time::Duration) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
         let age = entry.metadata()?.modified()?.elapsed().unwrap_or_default();
@@ -123,7 +123,7 @@ pub fn sweep(folder: &Path, older: std::time::Duration) -> io::Result<()> {
 /// The name of a challenge's file; nothing for what is none.
 fn file_of(kind: AcmeChallenge, what: &str) -> Option<String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte) || byte == b'.';
-    let fit = !what.is_empty() && what.len() <= LONGEST && what.bytes().all(fits) && !what.starts_with('.');
+    let fit = !what.is_empty() && what.len() <= MAX_TOKEN_BYTES && what.bytes().all(fits) && !what.starts_with('.');
     let kind = match kind {
         AcmeChallenge::Http01 => "http",
         AcmeChallenge::TlsAlpn01 => "alpn",
@@ -177,9 +177,9 @@ mod tests {
         let challenges = in_folder(folder.path());
         std::mem::forget(challenges.answer(AcmeChallenge::TlsAlpn01, "a.example", "x").unwrap());
         let kept = folder.path().join("challenges");
-        sweep(&kept, std::time::Duration::from_secs(3600)).unwrap();
+        remove_stale(&kept, std::time::Duration::from_secs(3600)).unwrap();
         assert_eq!(kept.read_dir().unwrap().count(), 1);
-        sweep(&kept, std::time::Duration::ZERO).unwrap();
+        remove_stale(&kept, std::time::Duration::ZERO).unwrap();
         assert_eq!(kept.read_dir().unwrap().count(), 0);
     }
 }

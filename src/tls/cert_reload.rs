@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::cert_store::{CertStore, Meters, label, show};
+use super::cert_store::{CertStore, MetersByName, label, show};
 use super::certificate::Certificate;
 use super::client_auth::ClientAuthorities;
 use super::server_config::TlsEndpoint;
@@ -44,9 +44,9 @@ impl CertStore {
     }
 
     /// Takes what a look at the files needs, so that it needs no lock.
-    fn begin_look(&self) -> Look {
+    fn begin_look(&self) -> FileScan {
         let mut inner = self.lock();
-        Look {
+        FileScan {
             folder: inner.folder.clone(),
             endpoints: Arc::clone(&inner.endpoints),
             meters: Arc::clone(&inner.meters),
@@ -55,38 +55,38 @@ impl CertStore {
     }
 
     /// Serves what was found, unless another configuration has come into force meanwhile: it has read its files itself.
-    fn end_look(&self, look: Look, found: Option<Found>) {
+    fn end_look(&self, look: FileScan, found: Option<ScanResult>) {
         let mut inner = self.lock();
         if !Arc::ptr_eq(&inner.endpoints, &look.endpoints) {
             return;
         }
-        let Look { endpoints, meters, watch, .. } = look;
+        let FileScan { endpoints, meters, watch, .. } = look;
         inner.watch = watch;
         let Some(found) = found else { return };
         endpoints.iter().for_each(|endpoint| found.bring(endpoint));
         drop(inner);
-        found.tell(&meters);
+        found.log_and_count(&meters);
     }
 }
 
 /// One look at the files of the configuration in force.
-struct Look {
+struct FileScan {
     /// What paths are relative to.
     folder: PathBuf,
     endpoints: Arc<[Arc<TlsEndpoint>]>,
-    meters: Arc<Meters>,
+    meters: Arc<MetersByName>,
     watch: Watch,
 }
 
 /// What a look has found.
-struct Found {
-    renewed: Renewed,
+struct ScanResult {
+    reloaded: Renewed,
     clients: RenewedClients,
     /// A file could not be read for want of descriptors or the like.
     lacks: bool,
 }
 
-impl Look {
+impl FileScan {
     /// The files to look at, those together that belong together; paths are whole.
     fn groups(&self) -> Vec<Vec<PathBuf>> {
         let mut groups: Vec<Vec<PathBuf>> = Vec::new();
@@ -106,14 +106,14 @@ impl Look {
     }
 
     /// Reads what has changed.
-    fn read(&self, changed: &BTreeSet<PathBuf>) -> Found {
-        let files = Files::new(&self.folder);
-        let (renewed, clients) = (self.renewed(changed, &files), self.renewed_clients(changed, &files));
-        Found { renewed, clients, lacks: files.lacks.get() }
+    fn read(&self, changed: &BTreeSet<PathBuf>) -> ScanResult {
+        let files = ReadCache::new(&self.folder);
+        let (renewed, clients) = (self.reload_changed(changed, &files), self.renewed_clients(changed, &files));
+        ScanResult { reloaded: renewed, clients, lacks: files.lacks.get() }
     }
 
     /// Reads the pairs that have changed, each once.
-    fn renewed(&self, changed: &BTreeSet<PathBuf>, files: &Files<'_>) -> Renewed {
+    fn reload_changed(&self, changed: &BTreeSet<PathBuf>, files: &ReadCache<'_>) -> Renewed {
         let served = self.endpoints.iter().map(|endpoint| endpoint.served()).collect::<Vec<_>>();
         let pairs = self.endpoints.iter().map(|endpoint| &endpoint.terms.pairs);
         let mut renewed = Renewed::new();
@@ -144,7 +144,7 @@ impl Look {
 
     /// The authorities of clients that are others than before. Files that are wrong are told and counted once for all
     /// listeners that share them.
-    fn renewed_clients(&self, changed: &BTreeSet<PathBuf>, files: &Files<'_>) -> RenewedClients {
+    fn renewed_clients(&self, changed: &BTreeSet<PathBuf>, files: &ReadCache<'_>) -> RenewedClients {
         let mut renewed = RenewedClients::new();
         let mut told = BTreeSet::new();
         for endpoint in self.endpoints.iter() {
@@ -167,13 +167,13 @@ impl Look {
     }
 }
 
-impl Found {
+impl ScanResult {
     /// Brings an endpoint to what its files say.
     fn bring(&self, endpoint: &TlsEndpoint) {
         let served = endpoint.served();
         let current = endpoint.terms.pairs.iter().zip(&served.certificates);
         let certificates: Vec<_> =
-            current.map(|(pair, before)| Arc::clone(self.renewed.get(pair).unwrap_or(before))).collect();
+            current.map(|(pair, before)| Arc::clone(self.reloaded.get(pair).unwrap_or(before))).collect();
         let same = certificates.iter().zip(&served.certificates).all(|(new, old)| Arc::ptr_eq(new, old));
         let asked = endpoint.terms.client_auth.as_ref();
         let clients = self.clients.iter().find(|(auth, _)| Some(auth) == asked).map(|(_, clients)| clients.clone());
@@ -186,8 +186,8 @@ impl Found {
     }
 
     /// Tells and counts what is served from here on, not before: who sees that a list was applied may rely on it.
-    fn tell(&self, meters: &Meters) {
-        for certificate in self.renewed.values() {
+    fn log_and_count(&self, meters: &MetersByName) {
+        for certificate in self.reloaded.values() {
             count(meters, &certificate.label, true);
             show(meters, certificate);
             tracing::info!(certificate = &*certificate.label, "renewed from its files");
@@ -201,7 +201,7 @@ impl Found {
     }
 }
 
-fn count(meters: &Meters, name: &str, applied: bool) {
+fn count(meters: &MetersByName, name: &str, applied: bool) {
     if let Some(meters) = meters.get(name) {
         meters.count_reload(applied);
     }
@@ -211,7 +211,7 @@ fn count(meters: &Meters, name: &str, applied: bool) {
 type Contents = Result<Arc<[u8]>, String>;
 
 /// The files of one look. Each is read once, so that all who share one judge the same, whatever becomes of it meanwhile.
-struct Files<'a> {
+struct ReadCache<'a> {
     /// What their paths are relative to.
     folder: &'a Path,
     /// One could not be read for want of descriptors or the like.
@@ -220,7 +220,7 @@ struct Files<'a> {
     read: RefCell<BTreeMap<PathBuf, Contents>>,
 }
 
-impl<'a> Files<'a> {
+impl<'a> ReadCache<'a> {
     fn new(folder: &'a Path) -> Self {
         Self { folder, lacks: Cell::default(), disk: Disk::default(), read: RefCell::default() }
     }
@@ -237,7 +237,7 @@ impl<'a> Files<'a> {
     }
 }
 
-fn certificate(files: &Files<'_>, name: &str, pair: &CertificatePair) -> Result<Certificate, String> {
+fn certificate(files: &ReadCache<'_>, name: &str, pair: &CertificatePair) -> Result<Certificate, String> {
     let (cert, key) = (files.read(&pair.cert)?, files.read(&pair.key)?);
     Certificate::read(name, &cert, &key).map_err(|what| match pem::pair(&cert, &key) {
         Err(BadPair::Key(..)) => format!("{}: {what}", pair.key.display()),
@@ -246,7 +246,7 @@ fn certificate(files: &Files<'_>, name: &str, pair: &CertificatePair) -> Result<
 }
 
 /// What the files of `client_auth` say now; otherwise which of them is wrong, and how.
-fn clients<'a>(files: &Files<'_>, auth: &'a ClientAuth) -> Result<ClientAuthorities, (&'a Path, String)> {
+fn clients<'a>(files: &ReadCache<'_>, auth: &'a ClientAuth) -> Result<ClientAuthorities, (&'a Path, String)> {
     let read = |path: &'a Path| files.read(path).map_err(|what| (path, what));
     let (ca, list) = (read(&auth.ca)?, auth.crl.as_deref());
     let crl = list.map(read).transpose()?;
@@ -265,15 +265,15 @@ mod tests {
     fn all_who_share_a_file_judge_the_same_whatever_becomes_of_it_meanwhile() {
         let folder = tempfile::tempdir().unwrap();
         let put = |text: &str| std::fs::write(folder.path().join("ca.crl"), text).unwrap();
-        let read = |files: &Files<'_>| files.read(Path::new("ca.crl")).map(|bytes| bytes.to_vec());
-        let missing = Files::new(folder.path());
+        let read = |files: &ReadCache<'_>| files.read(Path::new("ca.crl")).map(|bytes| bytes.to_vec());
+        let missing = ReadCache::new(folder.path());
         assert!(read(&missing).is_err());
         put("bad");
         assert!(read(&missing).is_err_and(|what| what.contains("ca.crl cannot be read")));
-        let files = Files::new(folder.path());
+        let files = ReadCache::new(folder.path());
         assert_eq!(read(&files).unwrap(), b"bad");
         put("good");
         assert_eq!(read(&files).unwrap(), b"bad");
-        assert_eq!(read(&Files::new(folder.path())).unwrap(), b"good");
+        assert_eq!(read(&ReadCache::new(folder.path())).unwrap(), b"good");
     }
 }

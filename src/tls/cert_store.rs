@@ -19,7 +19,7 @@ use super::crypto::provider;
 use super::resumption::{Resumption, ResumptionKey};
 use super::server_config::{TlsEndpoint, TlsSettings, strict_transport_security};
 use crate::config::file_watch::Watch;
-use crate::config::schema::{CertificatePair, Listener, ListenerTls};
+use crate::config::schema::{CertificatePair, ListenerConfig, ListenerTls};
 use crate::config::{Disk, ValidatedConfig};
 use crate::telemetry::meters::CertificateMeters;
 use crate::telemetry::registry::Metrics;
@@ -38,7 +38,7 @@ pub(super) struct Inner {
     pub(super) folder: PathBuf,
     /// Those of the configuration in force. The same `Arc` until another is in force.
     pub(super) endpoints: Arc<[Arc<TlsEndpoint>]>,
-    pub(super) meters: Arc<Meters>,
+    pub(super) meters: Arc<MetersByName>,
     /// Empty while a refresh has it.
     pub(super) watch: Watch,
     resumption: BTreeMap<ResumptionKey, Resumption>,
@@ -49,7 +49,7 @@ pub(super) struct Inner {
 }
 
 /// Meters by the name of what they measure.
-pub(super) type Meters = BTreeMap<Arc<str>, Arc<CertificateMeters>>;
+pub(super) type MetersByName = BTreeMap<Arc<str>, Arc<CertificateMeters>>;
 
 /// What ACME servers have issued, by its file.
 type Issued = BTreeMap<PathBuf, Arc<Certificate>>;
@@ -147,7 +147,7 @@ impl CertStore {
         });
         let endpoints = endpoints.collect::<Result<_, _>>()?;
         let managed = preparing.managed.into_values().collect();
-        let challenges = acme_certs::home(checked).map(|home| home.join("challenges"));
+        let challenges = acme_certs::acme_dir(checked).map(|home| home.join("challenges"));
         let Preparing { resumption, issued, .. } = preparing;
         Ok(Prepared { folder, watch: checked.watch(), endpoints, resumption, managed, issued, challenges })
     }
@@ -190,7 +190,7 @@ impl CertStore {
 }
 
 /// Tells of a certificate that is served from here on.
-pub(super) fn show(meters: &Meters, certificate: &Certificate) {
+pub(super) fn show(meters: &MetersByName, certificate: &Certificate) {
     if let Some(meters) = meters.get(&certificate.label) {
         meters.set_expiry(certificate.not_after);
     }
@@ -245,7 +245,7 @@ impl<'a> Preparing<'a> {
         }
     }
 
-    fn endpoint(&mut self, listener: &Listener, tls: &ListenerTls) -> Result<TlsEndpoint, String> {
+    fn endpoint(&mut self, listener: &ListenerConfig, tls: &ListenerTls) -> Result<TlsEndpoint, String> {
         let certificates = tls.certificates.iter().map(|pair| self.certificate(pair)).collect::<Result<_, _>>()?;
         let file = |path: &Path| self.checked.file(path).ok_or("a file was not read");
         let clients = match &tls.client_auth {
@@ -284,7 +284,7 @@ impl<'a> Preparing<'a> {
         Ok(certificate)
     }
 
-    fn resumption(&mut self, listener: &Listener, clients: Digest) -> Result<Resumption, String> {
+    fn resumption(&mut self, listener: &ListenerConfig, clients: Digest) -> Result<Resumption, String> {
         let under = ResumptionKey { listener: listener.label().into(), clients };
         let resumption = match self.before.get(&under) {
             Some(before) => before.clone(),

@@ -17,7 +17,7 @@ use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 use super::san::address;
 
 /// The longest subject and the longest list of names that are told, in bytes.
-const LONGEST: usize = 4096;
+const MAX_FIELD_BYTES: usize = 4096;
 
 const VERIFY: HeaderName = HeaderName::from_static("x-client-cert-verify");
 const FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerprint");
@@ -74,7 +74,7 @@ fn subject(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter_rdn().collect();
     let part = |attributes: Vec<String>| attributes.join("+");
     let text = parts.iter().rev().map(|rdn| part(rdn.iter().map(attribute).collect())).collect::<Vec<_>>().join(",");
-    if text.len() <= LONGEST { text } else { String::new() }
+    if text.len() <= MAX_FIELD_BYTES { text } else { String::new() }
 }
 
 fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
@@ -122,7 +122,7 @@ fn san(certificate: &X509Certificate<'_>) -> String {
             _ => continue,
         };
         let comma = if list.is_empty() { "" } else { ", " };
-        if list.len() + comma.len() + entry.len() > LONGEST {
+        if list.len() + comma.len() + entry.len() > MAX_FIELD_BYTES {
             break;
         }
         list.extend([comma, &entry]);
@@ -179,6 +179,6 @@ mod tests {
         let name = |n: usize| SanType::DnsName(format!("{n:0>60}.example").try_into().unwrap());
         let fields = told("a", (0..200).map(name).collect());
         let list = &fields[3].1;
-        assert!(list.len() <= LONGEST && list.ends_with(".example"), "{}", list.len());
+        assert!(list.len() <= MAX_FIELD_BYTES && list.ends_with(".example"), "{}", list.len());
     }
 }

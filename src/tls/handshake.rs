@@ -16,7 +16,7 @@ use super::server_config::TlsEndpoint;
 use super::tls_alpn_01;
 
 /// A connection whose handshake is done.
-pub type Stream = TlsStream<CountingIo>;
+pub type TlsSocket = TlsStream<CountingIo>;
 
 /// A fatal alert as the first record from us: in the clear (RFC 8446 section 5.1, RFC 6066 section 3).
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
@@ -49,7 +49,7 @@ impl From<io::Error> for HandshakeError {
 pub async fn handshake(
     tcp: TcpStream,
     endpoint: &TlsEndpoint,
-) -> Result<(Box<Stream>, ConnectionInfo), HandshakeError> {
+) -> Result<(Box<TlsSocket>, ConnectionInfo), HandshakeError> {
     let mut first = [0];
     match tcp.peek(&mut first).await {
         Ok(0) | Err(_) => return Err(HandshakeError::Left),

@@ -27,11 +27,11 @@ mod server_config;
 mod tls_alpn_01;
 
 pub use acme_certs::{AcmeCerts, Issuer, Unusable};
-pub use acme_challenges::{Challenges, Pending, WELL_KNOWN, sweep};
+pub use acme_challenges::{Challenges, PendingChallenge, WELL_KNOWN, remove_stale};
 pub use cert_store::{CertStore, CertificateStatus, Prepared, StoreError};
 pub use certificate::Certificate;
 pub use connection_info::ConnectionInfo;
 pub use counting_io::CountingIo;
 pub use crypto::install;
-pub use handshake::{HandshakeError, Stream, handshake};
+pub use handshake::{HandshakeError, TlsSocket, handshake};
 pub use server_config::TlsEndpoint;

@@ -11,7 +11,7 @@ use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSess
 use super::certificate::Digest;
 
 /// Sessions kept a listener for clients of TLS 1.2 without tickets.
-const SESSIONS: usize = 1024;
+const MAX_CACHED_SESSIONS: usize = 1024;
 
 /// Under what a session was had.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,6 +35,6 @@ impl Resumption {
     /// # Errors
     /// The system has no randomness to give.
     pub(super) fn new() -> Result<Self, rustls::Error> {
-        Ok(Self { tickets: Ticketer::new()?, sessions: ServerSessionMemoryCache::new(SESSIONS) })
+        Ok(Self { tickets: Ticketer::new()?, sessions: ServerSessionMemoryCache::new(MAX_CACHED_SESSIONS) })
     }
 }

@@ -25,11 +25,11 @@ pub struct TlsEndpoint {
     pub(super) terms: TlsSettings,
     served: ArcSwap<ServerState>,
     /// When it was last said that a certificate is lacking, in seconds since 1970.
-    said: AtomicU64,
+    last_logged: AtomicU64,
 }
 
 /// How long a listener keeps silent about clients that ask for names without a certificate, in seconds.
-const SILENCE: u64 = 60;
+const LOG_INTERVAL: u64 = 60;
 
 /// What only a reload changes.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl TlsEndpoint {
         clients: Option<ClientAuthorities>,
     ) -> Result<Self, rustls::Error> {
         let served = ArcSwap::from_pointee(terms.serve(certificates, issued, clients)?);
-        Ok(Self { terms, served, said: AtomicU64::new(0) })
+        Ok(Self { terms, served, last_logged: AtomicU64::new(0) })
     }
 
     /// What is served now.
@@ -110,10 +110,10 @@ impl TlsEndpoint {
     /// Whether it is to be said that a client asked for a name that has no certificate: once a minute, as clients ask often.
     pub fn says_lacking(&self) -> bool {
         static START: OnceLock<Instant> = OnceLock::new();
-        let now = START.get_or_init(Instant::now).elapsed().as_secs() + SILENCE;
-        let last = self.said.load(Ordering::Relaxed);
-        let due = now.saturating_sub(last) >= SILENCE;
-        due && self.said.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let now = START.get_or_init(Instant::now).elapsed().as_secs() + LOG_INTERVAL;
+        let last = self.last_logged.load(Ordering::Relaxed);
+        let due = now.saturating_sub(last) >= LOG_INTERVAL;
+        due && self.last_logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// The name that a client asks for, if there is no certificate to show it: none at all, or one that is yet to be issued.

@@ -16,7 +16,7 @@ const MAX_WEIGHT: u16 = 256;
 
 /// What an operator wants of a backend; what is left out stays as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct BackendOverride {
     /// Whether it takes requests.
     pub mark: Option<AdminState>,
     /// `Some(None)`: the configured weight again.
@@ -33,14 +33,14 @@ impl Upstream {
     ///
     /// # Errors
     /// Why the weight cannot be honoured.
-    pub fn steer(&self, backend: &Backend, wanted: Wanted, now_ms: u64) -> Result<(), String> {
+    pub fn apply_override(&self, backend: &Backend, wanted: BackendOverride, now_ms: u64) -> Result<(), String> {
         if let Some(weight) = wanted.weight {
             self.judge(backend, weight)?;
-            backend.vitals.set_runtime_weight(weight);
+            backend.state.set_runtime_weight(weight);
             warn_of_waiting(backend, self.settings().balance);
         }
         if let Some(mark) = wanted.mark {
-            backend.vitals.set_mark(mark, now_ms);
+            backend.state.set_mark(mark, now_ms);
         }
         Ok(())
     }
@@ -56,7 +56,7 @@ impl Upstream {
             let hint = "configure `balance: weighted_round_robin`";
             return Err(format!("`round_robin` gives equal turns and cannot honour the weight {weight}; {hint}"));
         }
-        let is = |each: &Arc<Backend>| Arc::ptr_eq(&each.vitals, &backend.vitals);
+        let is = |each: &Arc<Backend>| Arc::ptr_eq(&each.state, &backend.state);
         let of = |each: &Arc<Backend>| if is(each) { weight } else { each.weight_now(balance) };
         let weights: Vec<u16> = self.backends().iter().map(of).collect();
         if weights.iter().all(|weight| *weight == 0) {
@@ -73,7 +73,7 @@ impl Upstream {
 /// Says so where an operator's weight is not honoured. Weights are shown when members are rebuilt.
 pub(super) fn warn_of_waiting(backend: &Backend, balance: Balance) {
     let now = backend.weight_now(balance);
-    if let Some(wanted) = backend.vitals.runtime_weight().filter(|wanted| *wanted != now) {
+    if let Some(wanted) = backend.state.runtime_weight().filter(|wanted| *wanted != now) {
         let name = &*backend.name;
         tracing::warn!(backend = name, wanted, "the weight set at run time waits: round_robin gives equal turns");
     }
@@ -90,7 +90,7 @@ mod tests {
     use crate::pool::transport_settings::TransportSettings;
 
     fn upstream(balance: Balance, weights: &[u16]) -> Upstream {
-        let settings = schema::Upstream { balance, ..schema::Upstream::default() };
+        let settings = schema::UpstreamSettings { balance, ..schema::UpstreamSettings::default() };
         let one = |(n, weight): (usize, &u16)| {
             backend(&format!("b{n}"), &format!("127.0.0.1:{}", n + 1), *weight, Health::Up)
         };
@@ -103,8 +103,8 @@ mod tests {
         (0..count).map(|_| upstream.pick(&Tried::default(), 0, None).unwrap().backend.name.to_string()).collect()
     }
 
-    fn weight(weight: u16) -> Wanted {
-        Wanted { weight: Some(Some(weight)), ..Wanted::default() }
+    fn weight(weight: u16) -> BackendOverride {
+        BackendOverride { weight: Some(Some(weight)), ..BackendOverride::default() }
     }
 
     #[test]
@@ -114,12 +114,12 @@ mod tests {
         for (mark, state) in
             [(AdminState::Draining, BackendCondition::Draining), (AdminState::Disabled, BackendCondition::Disabled)]
         {
-            upstream.steer(&b0, Wanted { mark: Some(mark), weight: None }, 7).unwrap();
+            upstream.apply_override(&b0, BackendOverride { mark: Some(mark), weight: None }, 7).unwrap();
             upstream.rebuild();
-            assert_eq!((b0.vitals.state(), b0.vitals.why().as_str()), (state, "by operator"));
+            assert_eq!((b0.state.state(), b0.state.why().as_str()), (state, "by operator"));
             assert_eq!(picks(&upstream, 3), ["b1"; 3]);
         }
-        upstream.steer(&b0, Wanted { mark: Some(AdminState::Ready), weight: None }, 8).unwrap();
+        upstream.apply_override(&b0, BackendOverride { mark: Some(AdminState::Ready), weight: None }, 8).unwrap();
         assert!(upstream.rebuild());
         assert!(picks(&upstream, 2).contains(&"b0".to_owned()));
     }
@@ -128,29 +128,29 @@ mod tests {
     fn a_weight_counts_and_is_undone() {
         let upstream = upstream(Balance::WeightedRoundRobin, &[1, 1]);
         let b0 = upstream.backend("b0").unwrap();
-        upstream.steer(&b0, weight(3), 0).unwrap();
+        upstream.apply_override(&b0, weight(3), 0).unwrap();
         assert!(upstream.rebuild(), "the same backends, but another weight");
         assert_eq!(picks(&upstream, 8).iter().filter(|name| *name == "b0").count(), 6);
-        assert_eq!(b0.vitals.weights(), (1, 3.0));
-        upstream.steer(&b0, weight(0), 0).unwrap();
+        assert_eq!(b0.state.weights(), (1, 3.0));
+        upstream.apply_override(&b0, weight(0), 0).unwrap();
         assert!(upstream.rebuild());
         assert_eq!(picks(&upstream, 2), ["b1"; 2]);
-        upstream.steer(&b0, Wanted { weight: Some(None), mark: None }, 0).unwrap();
+        upstream.apply_override(&b0, BackendOverride { weight: Some(None), mark: None }, 0).unwrap();
         assert!(upstream.rebuild());
-        assert_eq!(b0.vitals.weights(), (1, 1.0));
+        assert_eq!(b0.state.weights(), (1, 1.0));
     }
 
     #[test]
     fn what_cannot_be_honoured_is_refused_whole() {
         let equal = upstream(Balance::RoundRobin, &[1, 1]);
         let b0 = &equal.backend("b0").unwrap();
-        let both = Wanted { mark: Some(AdminState::Disabled), weight: Some(Some(2)) };
-        assert!(equal.steer(b0, both, 0).unwrap_err().contains("weighted_round_robin"));
-        assert_eq!((b0.vitals.mark(), b0.vitals.runtime_weight()), (AdminState::Ready, None));
-        assert!(equal.steer(b0, weight(1), 0).is_ok());
+        let both = BackendOverride { mark: Some(AdminState::Disabled), weight: Some(Some(2)) };
+        assert!(equal.apply_override(b0, both, 0).unwrap_err().contains("weighted_round_robin"));
+        assert_eq!((b0.state.mark(), b0.state.runtime_weight()), (AdminState::Ready, None));
+        assert!(equal.apply_override(b0, weight(1), 0).is_ok());
         let weighted = upstream(Balance::WeightedRoundRobin, &[1, 0]);
         let b0 = &weighted.backend("b0").unwrap();
-        assert!(weighted.steer(b0, weight(257), 0).unwrap_err().contains("0 to 256"));
-        assert!(weighted.steer(b0, weight(0), 0).unwrap_err().contains("all weights"));
+        assert!(weighted.apply_override(b0, weight(257), 0).unwrap_err().contains("0 to 256"));
+        assert!(weighted.apply_override(b0, weight(0), 0).unwrap_err().contains("all weights"));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::sticky::Token;
+use super::sticky::BackendToken;
 use crate::backend::BackendState;
 use crate::config::schema::{self, Balance};
 use crate::config::values::BackendAddress;
@@ -22,11 +22,11 @@ pub struct Backend {
     /// Tier 0 serves first.
     pub tier: u8,
     /// What stands for it in cookies, where its upstream is sticky.
-    pub token: Option<Token>,
+    pub token: Option<BackendToken>,
     /// Its live cells, shared with every other snapshot that has the same (upstream, address).
-    pub vitals: Arc<BackendState>,
+    pub state: Arc<BackendState>,
     /// Where it is right now, shared in the same way.
-    pub resolved: Arc<BackendAddr>,
+    pub addr: Arc<BackendAddr>,
 }
 
 impl Backend {
@@ -35,20 +35,20 @@ impl Backend {
     pub fn weight_now(&self, balance: Balance) -> u16 {
         match balance {
             Balance::RoundRobin => self.weight,
-            _ => self.vitals.runtime_weight().unwrap_or(self.weight),
+            _ => self.state.runtime_weight().unwrap_or(self.weight),
         }
     }
 
     /// As a document would write it.
-    pub fn listed(&self) -> schema::Backend {
+    pub fn listed(&self) -> schema::BackendSettings {
         let name = self.name.parse().ok().filter(|_| *self.name != *self.address.to_string());
-        schema::Backend { name, address: self.address.clone(), weight: self.weight, tier: self.tier }
+        schema::BackendSettings { name, address: self.address.clone(), weight: self.weight, tier: self.tier }
     }
 
     /// Whether the two are the same to everyone who picks or shows them: same cells, same words, same weight, same tier, same token.
     pub fn same_as(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.vitals, &other.vitals)
-            && Arc::ptr_eq(&self.resolved, &other.resolved)
+        Arc::ptr_eq(&self.state, &other.state)
+            && Arc::ptr_eq(&self.addr, &other.addr)
             && self.name == other.name
             && self.weight == other.weight
             && self.tier == other.tier

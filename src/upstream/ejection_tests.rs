@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::balance::Tried;
 use super::members::tests::backend;
-use super::queue::Look;
+use super::queue::PickOutcome;
 use super::{PickHints, Upstream};
 use crate::backend::labels::{Health, PickReason};
 use crate::config::schema::{self, Balance};
@@ -23,7 +23,7 @@ const ALL: [Balance; 7] = [
 ];
 
 fn upstream(balance: Balance, fail_open: bool, tiers: &[u8]) -> Upstream {
-    let settings = schema::Upstream { balance, fail_open, ..schema::Upstream::default() };
+    let settings = schema::UpstreamSettings { balance, fail_open, ..schema::UpstreamSettings::default() };
     let one = |(n, tier): (usize, &u8)| {
         let made = backend(&format!("b{n}"), &format!("127.0.0.1:{}", n + 1), 1, Health::Up);
         let mut made = Arc::into_inner(made).unwrap();
@@ -37,10 +37,10 @@ fn upstream(balance: Balance, fail_open: bool, tiers: &[u8]) -> Upstream {
 
 fn eject(upstream: &Upstream, which: &[usize]) {
     let backends = upstream.backends();
-    which.iter().for_each(|at| backends[*at].vitals.set_ejected(Some("5 failed attempts in a row"), 0));
+    which.iter().for_each(|at| backends[*at].state.set_ejected(Some("5 failed attempts in a row"), 0));
 }
 
-fn look(upstream: &Upstream, tried: &Tried, key: u64) -> Look<super::members::Pick> {
+fn look(upstream: &Upstream, tried: &Tried, key: u64) -> PickOutcome<super::members::Pick> {
     upstream.try_pick(tried, 0, PickHints { key: Some(key << 48), named: None })
 }
 
@@ -50,14 +50,16 @@ fn a_backend_that_was_just_ejected_is_not_picked_before_members_follow() {
         let upstream = upstream(balance, true, &[0, 0, 0]);
         eject(&upstream, &[1]);
         for key in 0..300 {
-            let Look::Slot(pick) = look(&upstream, &Tried::default(), key) else { panic!("{balance:?}: others serve") };
+            let PickOutcome::Slot(pick) = look(&upstream, &Tried::default(), key) else {
+                panic!("{balance:?}: others serve")
+            };
             assert!(&*pick.backend.name != "b1" && !pick.fail_open, "{balance:?}");
         }
         upstream.rebuild();
-        upstream.backends()[1].vitals.set_ejected(None, 1);
+        upstream.backends()[1].state.set_ejected(None, 1);
         upstream.rebuild();
         let back = (0..300).any(
-            |key| matches!(look(&upstream, &Tried::default(), key), Look::Slot(pick) if &*pick.backend.name == "b1"),
+            |key| matches!(look(&upstream, &Tried::default(), key), PickOutcome::Slot(pick) if &*pick.backend.name == "b1"),
         );
         assert!(back, "{balance:?}: it serves again");
     }
@@ -72,20 +74,20 @@ fn a_request_that_cannot_be_sent_twice_avoids_a_backend_whose_last_attempt_faile
         careful.be_careful(10_000);
         let picks = |tried: &Tried| -> Vec<String> {
             let name = |key| match look(&upstream, tried, key) {
-                Look::Slot(pick) => pick.backend.name.to_string(),
+                PickOutcome::Slot(pick) => pick.backend.name.to_string(),
                 _ => panic!("{balance:?}: one serves"),
             };
             (0..300).map(name).collect()
         };
-        backends[0].vitals.set_failed(9_000);
+        backends[0].state.set_failed(9_000);
         assert!(picks(&careful).iter().all(|name| name == "b1"), "{balance:?}");
         assert!(picks(&any).iter().any(|name| name == "b0"), "{balance:?}: others find out how it is");
         // Where all of the tier have failed, it is still they that are asked, not those that stand in for them.
-        backends[1].vitals.set_failed(9_000);
+        backends[1].state.set_failed(9_000);
         assert!(picks(&careful).iter().all(|name| name != "b2"), "{balance:?}");
-        backends[0].vitals.set_answered();
+        backends[0].state.set_answered();
         assert!(picks(&careful).iter().all(|name| name == "b0"), "{balance:?}");
-        backends[1].vitals.set_failed(5_000);
+        backends[1].state.set_failed(5_000);
         assert!(picks(&careful).iter().any(|name| name == "b1"), "{balance:?}: long ago");
     }
 }
@@ -95,13 +97,13 @@ fn where_all_of_a_tier_were_just_ejected_the_next_tier_takes_their_requests() {
     for balance in ALL {
         let upstream = upstream(balance, true, &[0, 1]);
         eject(&upstream, &[0]);
-        let Look::Slot(pick) = look(&upstream, &Tried::default(), 1) else { panic!("{balance:?}") };
+        let PickOutcome::Slot(pick) = look(&upstream, &Tried::default(), 1) else { panic!("{balance:?}") };
         assert_eq!((&*pick.backend.name, pick.fail_open, pick.why), ("b1", false, PickReason::Tier), "{balance:?}");
         // It was tried, and nothing else serves.
         let mut tried = Tried::default();
-        tried.add(&pick.backend.vitals);
+        tried.add(&pick.backend.state);
         assert!(!upstream.has_another(&tried));
-        let Look::Slot(again) = look(&upstream, &tried, 1) else { panic!("{balance:?}") };
+        let PickOutcome::Slot(again) = look(&upstream, &tried, 1) else { panic!("{balance:?}") };
         assert_eq!((&*again.backend.name, again.again), ("b1", true), "{balance:?}");
     }
 }
@@ -111,11 +113,11 @@ fn where_all_were_just_ejected_fail_open_decides() {
     for balance in ALL {
         let open = upstream(balance, true, &[0, 0]);
         eject(&open, &[0, 1]);
-        let picks =
-            (0..4).filter(|key| matches!(look(&open, &Tried::default(), *key), Look::Slot(pick) if pick.fail_open));
+        let picks = (0..4)
+            .filter(|key| matches!(look(&open, &Tried::default(), *key), PickOutcome::Slot(pick) if pick.fail_open));
         assert_eq!(picks.count(), 4, "{balance:?}: any is better than none");
         let shut = upstream(balance, false, &[0, 0]);
         eject(&shut, &[0, 1]);
-        assert!(matches!(look(&shut, &Tried::default(), 1), Look::Nobody), "{balance:?}");
+        assert!(matches!(look(&shut, &Tried::default(), 1), PickOutcome::Nobody), "{balance:?}");
     }
 }

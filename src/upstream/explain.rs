@@ -8,7 +8,7 @@ use super::backend::Backend;
 use super::balance::Tried;
 use super::members::Members;
 use super::status::{BackendStatus, status_of};
-use super::sticky::Token;
+use super::sticky::BackendToken;
 use super::{Upstream, tiers};
 use crate::backend::labels::PassedOver;
 use crate::backend::labels::{AdminState, ExclusionReason, Health};
@@ -16,7 +16,7 @@ use crate::clock;
 use crate::config::schema::Balance;
 
 /// As many of those that are out are told with each attempt.
-const MOST_TOLD: usize = 8;
+const MAX_LISTED: usize = 8;
 
 /// What is added of the backend that the request's cookie names and that cannot be picked.
 const CANNOT: &str = "; the request's cookie names it, so another is picked";
@@ -47,10 +47,10 @@ pub struct Candidate {
 
 impl Upstream {
     /// What would become of the next request, without moving anything. `named`: the backend that its cookie names.
-    pub fn outlook(&self, named: Option<Token>) -> UpstreamExplanation {
+    pub fn outlook(&self, named: Option<BackendToken>) -> UpstreamExplanation {
         let members = self.members();
         let mut preview = members.preview(clock::now_ms());
-        let place = |of: &Arc<Backend>| members.eligible().position(|each| Arc::ptr_eq(&each.vitals, &of.vitals));
+        let place = |of: &Arc<Backend>| members.eligible().position(|each| Arc::ptr_eq(&each.state, &of.state));
         let kept = named.and_then(|token| members.named(&token, &Tried::default()).ok());
         let kept = kept.and_then(|(_, backend)| place(backend));
         preview.next = kept.or(preview.next);
@@ -78,25 +78,25 @@ impl Upstream {
     }
 
     /// Those of these backends that are not among these members: the first few, and why.
-    pub(super) fn outsiders(&self, backends: &[Arc<Backend>], members: &Members) -> Option<Vec<PassedOver>> {
-        let inside: HashSet<_> = members.eligible().map(|backend| Arc::as_ptr(&backend.vitals)).collect();
+    pub(super) fn excluded_now(&self, backends: &[Arc<Backend>], members: &Members) -> Option<Vec<PassedOver>> {
+        let inside: HashSet<_> = members.eligible().map(|backend| Arc::as_ptr(&backend.state)).collect();
         if inside.len() == backends.len() {
             return None;
         }
-        let is_out = |backend: &&Arc<Backend>| !inside.contains(&Arc::as_ptr(&backend.vitals));
-        let outside = backends.iter().filter(is_out).take(MOST_TOLD);
+        let is_out = |backend: &&Arc<Backend>| !inside.contains(&Arc::as_ptr(&backend.state));
+        let outside = backends.iter().filter(is_out).take(MAX_LISTED);
         let tell = |b: &Arc<Backend>| PassedOver { backend: Arc::clone(&b.name), why: self.out(b) };
         Some(outside.map(tell).collect())
     }
 
     /// Why a backend that may not be picked may not.
     fn out(&self, backend: &Backend) -> ExclusionReason {
-        match (backend.vitals.mark(), backend.vitals.health()) {
+        match (backend.state.mark(), backend.state.health()) {
             (AdminState::Draining, _) => ExclusionReason::Draining,
             (AdminState::Disabled, _) => ExclusionReason::Disabled,
             _ if backend.weight_now(self.settings().balance) == 0 => ExclusionReason::Weightless,
-            _ if !backend.resolved.is_known() => ExclusionReason::Unresolved,
-            _ if backend.vitals.is_ejected() => ExclusionReason::Ejected,
+            _ if !backend.addr.is_known() => ExclusionReason::Unresolved,
+            _ if backend.state.is_ejected() => ExclusionReason::Ejected,
             (_, Health::Down) => ExclusionReason::Down,
             (_, Health::Unknown) => ExclusionReason::Unknown,
             (_, Health::Up) => ExclusionReason::Changing,
@@ -104,7 +104,7 @@ impl Upstream {
     }
 
     fn shut_out(&self, backend: &Backend) -> String {
-        let vitals = &backend.vitals;
+        let vitals = &backend.state;
         match self.out(backend) {
             ExclusionReason::Draining => "draining, by operator: takes no new requests".to_owned(),
             ExclusionReason::Disabled => "disabled, by operator".to_owned(),
@@ -121,8 +121,8 @@ impl Upstream {
 
     /// `known`: it is known who would be next.
     fn chosen(&self, members: &Members, known: bool, next: bool, backend: &Backend) -> String {
-        if backend.vitals.is_full() {
-            return format!("full: max_in_flight is {}", backend.vitals.limit());
+        if backend.state.is_full() {
+            return format!("full: max_in_flight is {}", backend.state.limit());
         }
         let what = match (next, known, self.settings().balance) {
             (true, ..) => "next",

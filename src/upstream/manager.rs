@@ -41,7 +41,7 @@ type OwnedTask = AbortOnDropHandle<()>;
 pub type Upstreams = BTreeMap<Name, Arc<Upstream>>;
 
 /// What a file that the document names holds.
-pub type Files<'a> = dyn Fn(&Path) -> Option<Vec<u8>> + 'a;
+pub type FileReader<'a> = dyn Fn(&Path) -> Option<Vec<u8>> + 'a;
 
 /// Finds an upstream's meters by its name.
 type MetersOf = Box<dyn Fn(&str) -> Arc<UpstreamMeters> + Send + Sync>;
@@ -59,7 +59,7 @@ pub struct Registry {
     /// Upstreams with a slow start: a task each, that lets weights grow.
     growing: Mutex<HashMap<Arc<str>, (Period, OwnedTask)>>,
     /// Upstreams that look for backends: a task each.
-    finding: Mutex<HashMap<Arc<str>, RunningDiscovery>>,
+    running_discoveries: Mutex<HashMap<Arc<str>, RunningDiscovery>>,
     live: Arc<Live>,
 }
 
@@ -91,7 +91,7 @@ struct BuildContext<'a> {
 
 /// A backend of the current configuration with its tasks.
 struct Active {
-    vitals: Arc<BackendState>,
+    states: Arc<BackendState>,
     probing: Option<(CheckSettings, OwnedTask)>,
     resolving: Option<OwnedTask>,
 }
@@ -112,7 +112,7 @@ impl Registry {
             connector: OnceLock::new(),
             active: Mutex::default(),
             growing: Mutex::default(),
-            finding: Mutex::default(),
+            running_discoveries: Mutex::default(),
             live: Arc::default(),
         })
     }
@@ -122,12 +122,12 @@ impl Registry {
     /// `folder`: what the paths of files are relative to.
     pub fn compile(
         &self,
-        upstreams: &BTreeMap<Name, schema::Upstream>,
+        upstreams: &BTreeMap<Name, schema::UpstreamSettings>,
         folder: &Path,
-        file: &Files<'_>,
+        file: &FileReader<'_>,
         previous: &Upstreams,
     ) -> Upstreams {
-        let one = |(name, settings): (&Name, &schema::Upstream)| {
+        let one = |(name, settings): (&Name, &schema::UpstreamSettings)| {
             (name.clone(), self.compile_one(name, settings, folder, file, previous.get(name)))
         };
         upstreams.iter().map(one).collect()
@@ -136,9 +136,9 @@ impl Registry {
     fn compile_one(
         &self,
         name: &Name,
-        settings: &schema::Upstream,
+        settings: &schema::UpstreamSettings,
         folder: &Path,
-        file: &Files<'_>,
+        file: &FileReader<'_>,
         previous: Option<&Arc<Upstream>>,
     ) -> Arc<Upstream> {
         let wire = TransportSettings::new(settings, file);
@@ -148,12 +148,12 @@ impl Registry {
             (Some(before), Some(now)) => before.has_secret_of(now),
             (before, now) => before.is_none() && now.is_none(),
         };
-        let same = previous.filter(|p| *p.settings() == *settings && **p.wire() == wire && has_the_secret(p));
+        let same = previous.filter(|p| *p.settings() == *settings && **p.transport() == wire && has_the_secret(p));
         if let Some(same) = same {
             return Arc::clone(same);
         }
         let upstream: Arc<str> = name.as_str().into();
-        let found = self.found(&upstream, settings, folder, file, previous);
+        let found = self.previous_state(&upstream, settings, folder, file, previous);
         let known = previous.map(|previous| previous.backends().to_vec()).unwrap_or_default();
         let backends = self.backends(&upstream, settings, found.as_deref(), sticky.as_ref(), &known);
         let budget = previous.map(|previous| Arc::clone(&previous.budget)).unwrap_or_default();
@@ -165,7 +165,7 @@ impl Registry {
     fn backend(
         &self,
         upstream: &Arc<str>,
-        written: &schema::Backend,
+        written: &schema::BackendSettings,
         sticky: Option<&Sticky>,
         known: Option<&Arc<Backend>>,
     ) -> Arc<Backend> {
@@ -173,7 +173,7 @@ impl Registry {
         let shown: Arc<str> = address.to_string().into();
         let name: Arc<str> = written.name.as_ref().map_or_else(|| Arc::clone(&shown), |name| name.as_str().into());
         let (vitals, resolved) = match known {
-            Some(known) => (Arc::clone(&known.vitals), Arc::clone(&known.resolved)),
+            Some(known) => (Arc::clone(&known.state), Arc::clone(&known.addr)),
             None => {
                 let labels = Labels { upstream: Arc::clone(upstream), backend: Arc::clone(&name), address: shown };
                 let vitals = (self.vitals_of)(labels);
@@ -183,7 +183,15 @@ impl Registry {
             }
         };
         let token = sticky.map(|sticky| sticky.token(&address));
-        Arc::new(Backend { name, address, weight: written.weight, tier: written.tier, token, vitals, resolved })
+        Arc::new(Backend {
+            name,
+            address,
+            weight: written.weight,
+            tier: written.tier,
+            token,
+            state: vitals,
+            addr: resolved,
+        })
     }
 
     /// Makes these the current ones: starts, replaces and stops probes and look-ups, publishes weights, and turns
@@ -229,7 +237,7 @@ impl Registry {
 
     fn activate_one(&self, common: &BuildContext<'_>, backend: &Arc<Backend>, before: Option<Active>) -> Active {
         let upstream = common.upstream;
-        let vitals = Arc::clone(&backend.vitals);
+        let vitals = Arc::clone(&backend.state);
         // Asked for again, by what it is called now: the cells stay, their labels follow.
         (self.vitals_of)(Labels {
             upstream: Arc::clone(upstream.name()),
@@ -239,13 +247,13 @@ impl Registry {
         vitals.set_member(true, clock::now_ms());
         let decay = upstream.settings().ewma.clone().unwrap_or_default().decay.get();
         let read = upstream.settings().balance == Balance::PeakEwma;
-        vitals.score().set_decay(if read { decay } else { Duration::ZERO });
+        vitals.load().set_decay(if read { decay } else { Duration::ZERO });
         let queue = Arc::clone(upstream.queue());
         vitals.set_limit(upstream.settings().max_in_flight, Some(OnFree::new(move || queue.notify_first())));
         admin_override::warn_of_waiting(backend, upstream.settings().balance);
         let (probing, resolving) = before.map_or((None, None), |before| (before.probing, before.resolving));
         let resolving = resolving.or_else(|| self.resolve(backend, &common.changed));
-        Active { vitals, probing: self.probe(common, backend, probing), resolving }
+        Active { states: vitals, probing: self.probe(common, backend, probing), resolving }
     }
 
     /// Starts, keeps and stops the tasks that let weights grow.
@@ -258,7 +266,7 @@ impl Registry {
             let running = before.remove(upstream.name()).filter(|(was, _)| *was == period);
             let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));
             let start =
-                || (period, AbortOnDropHandle::new(self.handle.spawn(live.grow(name, whole / slow_start::STEPS))));
+                || (period, AbortOnDropHandle::new(self.handle.spawn(live.grow(name, whole / slow_start::STEP_COUNT))));
             growing.insert(Arc::clone(upstream.name()), running.unwrap_or_else(start));
         }
     }
@@ -277,8 +285,8 @@ impl Registry {
             None => {
                 // One that was ejected when it went and is back belongs to no detector.
                 let backends = upstream.backends();
-                let ejected = backends.iter().filter(|backend| backend.vitals.is_ejected());
-                ejected.for_each(|backend| backend.vitals.set_ejected(None, now));
+                let ejected = backends.iter().filter(|backend| backend.state.is_ejected());
+                ejected.for_each(|backend| backend.state.set_ejected(None, now));
             }
         }
     }
@@ -291,7 +299,7 @@ impl Registry {
 
     fn resolve(&self, backend: &Backend, changed: &Changed) -> Option<OwnedTask> {
         let BackendAddress::Dns(name, port) = &backend.address else { return None };
-        let resolver = Resolver::new(name, *port, Arc::clone(&backend.resolved), Arc::clone(changed));
+        let resolver = Resolver::new(name, *port, Arc::clone(&backend.addr), Arc::clone(changed));
         Some(AbortOnDropHandle::new(self.handle.spawn(resolver.run())))
     }
 
@@ -302,8 +310,8 @@ impl Registry {
         running: Option<(CheckSettings, OwnedTask)>,
     ) -> Option<(CheckSettings, OwnedTask)> {
         let Some(spec) = common.spec.clone() else {
-            if backend.vitals.health() != Health::Up {
-                backend.vitals.set_health(Health::Up, "", clock::now_ms());
+            if backend.state.health() != Health::Up {
+                backend.state.set_health(Health::Up, "", clock::now_ms());
             }
             return None;
         };
@@ -313,12 +321,12 @@ impl Registry {
             Some((was, _task)) => was.check == spec.check,
             None => false,
         };
-        if !verdict_holds && backend.vitals.health() != Health::Unknown {
-            backend.vitals.set_health(Health::Unknown, "", clock::now_ms());
+        if !verdict_holds && backend.state.health() != Health::Unknown {
+            backend.state.set_health(Health::Unknown, "", clock::now_ms());
         }
         let connector = self.connector.get_or_init(|| Arc::new(Connector::new(None)));
         let host = backend.address.to_string();
-        let probe = Probe::new(Arc::clone(&spec.check), Arc::clone(&spec.wire), &host, Arc::clone(connector));
+        let probe = Probe::new(Arc::clone(&spec.check), Arc::clone(&spec.transport), &host, Arc::clone(connector));
         let prober = HealthChecker::new(&spec, backend, probe, common.at_ms, Arc::clone(&common.judged));
         let task = AbortOnDropHandle::new(self.handle.spawn(prober.run()));
         Some((spec, task))
@@ -328,8 +336,8 @@ impl Registry {
 impl Active {
     /// It belongs to nothing any more: its tasks end, and it drains.
     fn leave(self) {
-        self.vitals.set_member(false, clock::now_ms());
-        self.vitals.score().set_serving(false, 0);
+        self.states.set_member(false, clock::now_ms());
+        self.states.load().set_serving(false, 0);
     }
 }
 
@@ -351,7 +359,7 @@ impl Generations {
     }
 
     /// Whether one of them is still held.
-    fn sweep(&mut self) -> bool {
+    fn reap(&mut self) -> bool {
         self.older.retain(|upstream| upstream.strong_count() > 0);
         self.current.strong_count() > 0 || !self.older.is_empty()
     }
@@ -367,7 +375,7 @@ impl Live {
     }
 
     fn sweep(&self) {
-        self.lock().retain(|_, generations| generations.sweep());
+        self.lock().retain(|_, generations| generations.reap());
     }
 
     /// Attempts of upstreams that are gone judge nobody: the same backends may be back before they end.

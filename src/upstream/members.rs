@@ -13,7 +13,7 @@ use super::balance::rng::GOLDEN;
 use super::balance::weighted::{MAX_SEQUENCE, sequence_len};
 use super::balance::{Balancer, Picked, Slot, Tried};
 use super::slow_start;
-use super::sticky::Token;
+use super::sticky::BackendToken;
 use super::tiers::{self, Chosen, TierRules};
 use crate::backend::InFlight;
 use crate::backend::labels::{Health, PickReason};
@@ -25,7 +25,7 @@ pub struct Members {
     rules: TierRules,
     tiers: Box<[Tier]>,
     /// The tier and the place of those that cookies name.
-    named: HashMap<Token, (usize, usize)>,
+    named: HashMap<BackendToken, (usize, usize)>,
     cursor: AtomicU64,
 }
 
@@ -129,7 +129,7 @@ impl Members {
         let mut before = 0;
         self.tiers.iter().any(|tier| {
             let share = tier.until - std::mem::replace(&mut before, tier.until);
-            share > 0 && tier.members.iter().any(|member| Arc::ptr_eq(&member.vitals, &backend.vitals))
+            share > 0 && tier.members.iter().any(|member| Arc::ptr_eq(&member.state, &backend.state))
         })
     }
 
@@ -160,7 +160,7 @@ impl Members {
         let first = match &*self.tiers {
             [] => return None,
             [only] => return only.picked(by(&only.balancer)?, key),
-            several => self.turn(several, key)?,
+            several => self.pick_tier(several, key)?,
         };
         let in_order = std::iter::once(first).chain(&self.tiers);
         in_order.filter(|tier| may(tier)).find_map(|tier| {
@@ -172,7 +172,7 @@ impl Members {
 
     /// Those that may be picked, without those that were ejected since these members were built.
     fn serving(&self) -> impl Iterator<Item = &Arc<Backend>> {
-        let ejected = |tier: &Tier, backend: &Backend| !tier.sick && backend.vitals.is_ejected();
+        let ejected = |tier: &Tier, backend: &Backend| !tier.sick && backend.state.is_ejected();
         self.tiers.iter().flat_map(move |tier| tier.members.iter().filter(move |member| !ejected(tier, member)))
     }
 
@@ -184,17 +184,17 @@ impl Members {
 
     /// Whether there is one that was not tried, full or not.
     pub fn has_untried(&self, tried: &Tried) -> bool {
-        self.serving().any(|backend| !tried.contains(&backend.vitals))
+        self.serving().any(|backend| !tried.contains(&backend.state))
     }
 
     /// Whether there is one that was not tried and is not full.
     pub fn has_room_elsewhere(&self, tried: &Tried) -> bool {
-        self.serving().any(|backend| !backend.vitals.is_full() && !tried.contains(&backend.vitals))
+        self.serving().any(|backend| !backend.state.is_full() && !tried.contains(&backend.state))
     }
 
     /// Whether all that may be picked are full.
     pub fn are_full(&self) -> bool {
-        self.serving().all(|backend| backend.vitals.is_full())
+        self.serving().all(|backend| backend.state.is_full())
     }
 
     /// Picks one where all were ejected since these members were built: with `fail_open` any is better than none.
@@ -205,9 +205,9 @@ impl Members {
         let turn = self.cursor.fetch_add(1, Ordering::Relaxed) as usize;
         let all: Vec<_> = self.eligible().collect();
         let in_turn = (0..all.len()).filter_map(|step| all.get((turn.wrapping_add(step)) % all.len()));
-        let untried = in_turn.clone().filter(|backend| !tried.contains(&backend.vitals));
+        let untried = in_turn.clone().filter(|backend| !tried.contains(&backend.state));
         untried.chain(in_turn).find_map(|backend| {
-            let (guard, again) = (backend.vitals.admit()?, tried.contains(&backend.vitals));
+            let (guard, again) = (backend.state.admit()?, tried.contains(&backend.state));
             let why = if again { PickReason::Again } else { PickReason::FailOpen };
             Some(Pick { backend: Arc::clone(backend), guard, fail_open: true, again, why })
         })
@@ -217,9 +217,9 @@ impl Members {
     ///
     /// # Errors
     /// Why another has to be picked instead.
-    pub fn pick_named(&self, token: &Token, tried: &Tried) -> Result<Pick, PickReason> {
+    pub fn pick_named(&self, token: &BackendToken, tried: &Tried) -> Result<Pick, PickReason> {
         let (tier, backend) = self.named(token, tried)?;
-        let guard = backend.vitals.admit().ok_or(PickReason::StickyFull)?;
+        let guard = backend.state.admit().ok_or(PickReason::StickyFull)?;
         Ok(Pick { backend: Arc::clone(backend), guard, fail_open: tier.sick, again: false, why: PickReason::Sticky })
     }
 
@@ -227,18 +227,18 @@ impl Members {
     ///
     /// # Errors
     /// Why not.
-    pub(super) fn named(&self, token: &Token, tried: &Tried) -> Result<(&Tier, &Arc<Backend>), PickReason> {
+    pub(super) fn named(&self, token: &BackendToken, tried: &Tried) -> Result<(&Tier, &Arc<Backend>), PickReason> {
         let (at, index) = self.named.get(token).ok_or(PickReason::StickyOut)?;
         let tier = self.tiers.get(*at).ok_or(PickReason::StickyOut)?;
         let backend = tier.members.get(*index).ok_or(PickReason::StickyOut)?;
         let is_down = |backend: &Backend| tiers::health(backend, self.rules.checked) == Health::Down;
         // Below the panic threshold those that are down get a share, not the same clients again and again.
-        let is_out = !tier.sick && backend.vitals.is_ejected();
+        let is_out = !tier.sick && backend.state.is_ejected();
         if is_out || tier.sick && is_down(backend) && !tier.members.iter().all(|member| is_down(member)) {
             Err(PickReason::StickyOut)
-        } else if tried.contains(&backend.vitals) {
+        } else if tried.contains(&backend.state) {
             Err(PickReason::StickyTried)
-        } else if backend.vitals.is_full() {
+        } else if backend.state.is_full() {
             Err(PickReason::StickyFull)
         } else {
             Ok((tier, backend))
@@ -246,7 +246,7 @@ impl Members {
     }
 
     /// The tier of a pick: by turns that spread evenly over the line of shares, or always the same for the same key.
-    fn turn<'a>(&self, tiers: &'a [Tier], key: Option<u64>) -> Option<&'a Tier> {
+    fn pick_tier<'a>(&self, tiers: &'a [Tier], key: Option<u64>) -> Option<&'a Tier> {
         let key = key.filter(|_| self.rules.settings.balance == Balance::ConsistentHash);
         let turn = key.unwrap_or_else(|| self.cursor.fetch_add(1, Ordering::Relaxed));
         tiers.get(self.at(turn))
@@ -265,7 +265,7 @@ impl Tier {
     fn new(chosen: Chosen, rules: TierRules, now_ms: u64, until: u64) -> Self {
         let Chosen { members, sick, up, .. } = chosen;
         let slow_start = if up { rules.slow_start_ms } else { 0 };
-        let since: Vec<_> = members.iter().map(|backend| backend.vitals.score().serving_since_ms()).collect();
+        let since: Vec<_> = members.iter().map(|backend| backend.state.load().serving_since_ms()).collect();
         let factors = slow_start::factors(&since, now_ms, slow_start);
         let mut settings = rules.settings;
         if is_uneven(&factors) && settings.balance == Balance::RoundRobin {
@@ -274,7 +274,7 @@ impl Tier {
         }
         let weights =
             weights(&members, &factors, rules.settings.balance, settings.balance == Balance::WeightedRoundRobin);
-        let slot = |(b, weight): (&Arc<Backend>, u16)| Slot::new(Arc::clone(&b.vitals), weight).serving_ejected(sick);
+        let slot = |(b, weight): (&Arc<Backend>, u16)| Slot::new(Arc::clone(&b.state), weight).serving_ejected(sick);
         let slots = members.iter().zip(weights).map(slot);
         Self { balancer: Balancer::new(settings, slots.collect()), members: members.into(), factors, until, sick }
     }

@@ -12,7 +12,7 @@ pub(crate) fn backend(name: &str, address: &str, weight: u16, health: Health) ->
     let vitals = vitals(name);
     vitals.set_health(health, "", 0);
     let resolved = Arc::new(BackendAddr::new(&address));
-    Arc::new(Backend { name: name.into(), address, weight, tier: 0, token: None, vitals, resolved })
+    Arc::new(Backend { name: name.into(), address, weight, tier: 0, token: None, state: vitals, addr: resolved })
 }
 
 const RULES: TierRules = TierRules {
@@ -60,12 +60,12 @@ fn drained_disabled_weightless_and_unresolved_are_never_tried() {
     ];
     assert_eq!(names(&Members::build(&backends, RULES, 0)), "b");
     for mark in [AdminState::Draining, AdminState::Disabled] {
-        backends[1].vitals.set_mark(mark, 0);
+        backends[1].state.set_mark(mark, 0);
         let members = Members::build(&backends, RULES, 0);
         assert_eq!((names(&members).as_str(), members.failed_open()), ("a", true));
         assert_eq!(names(&Members::build(&backends[1..], RULES, 0)), "");
     }
-    backends[3].resolved.set("127.0.0.1:4".parse::<std::net::SocketAddr>().unwrap());
+    backends[3].addr.set("127.0.0.1:4".parse::<std::net::SocketAddr>().unwrap());
     assert_eq!(names(&Members::build(&backends, RULES, 0)), "d");
 }
 
@@ -91,7 +91,7 @@ fn a_request_keeps_what_it_tried_over_a_swap() {
     let backends = [backend("a", "127.0.0.1:1", 1, Health::Up), backend("b", "127.0.0.1:1", 1, Health::Up)];
     let mut tried = Tried::default();
     let first = Members::build(&backends, RULES, 0).pick(&tried, 0, None).unwrap();
-    tried.add(&first.backend.vitals);
+    tried.add(&first.backend.state);
     let swapped: Vec<_> = backends.iter().rev().cloned().collect();
     for _ in 0..5 {
         let pick = Members::build(&swapped, RULES, 0).pick(&tried, 0, None).unwrap();
@@ -133,7 +133,7 @@ fn a_retry_goes_to_another_tier_before_it_goes_back() {
     for expected in ["0", "1", "2"] {
         let pick = members.pick(&tried, 0, None).unwrap();
         assert_eq!((&*pick.backend.name, pick.again), (expected, false));
-        tried.add(&pick.backend.vitals);
+        tried.add(&pick.backend.state);
     }
     let pick = members.pick(&tried, 0, None).unwrap();
     assert_eq!((&*pick.backend.name, pick.again), ("0", true));
@@ -143,7 +143,7 @@ fn a_retry_goes_to_another_tier_before_it_goes_back() {
 fn a_sequence_that_is_too_long_for_a_ramp_gets_coarser() {
     let long: Vec<_> = (0..200).map(|n| backend("a", "127.0.0.1:1", 200 + n % 57, Health::Up)).collect();
     for (n, one) in long.iter().enumerate() {
-        one.vitals.score().set_serving(true, if n == 0 { 100_000 } else { 1_000 });
+        one.state.load().set_serving(true, if n == 0 { 100_000 } else { 1_000 });
     }
     let rules = TierRules { slow_start_ms: 30_000, settings: Balance::WeightedRoundRobin.into(), ..RULES };
     let members = Members::build(&long, rules, 101_000);
@@ -157,14 +157,14 @@ fn a_tier_that_is_full_gives_to_the_next_and_all_full_is_no_pick() {
     use Health::Up;
     let backends = tiered(&[(0, Up), (1, Up)]);
     let members = Members::build(&backends, RULES, 0);
-    backends.iter().for_each(|backend| backend.vitals.set_limit(1, None));
+    backends.iter().for_each(|backend| backend.state.set_limit(1, None));
     let held: Vec<_> = (0..2).filter_map(|_| members.pick(&Tried::default(), 0, None)).collect();
     assert_eq!(held.iter().map(|pick| pick.backend.tier).collect::<Vec<_>>(), [0, 1]);
     assert!(members.pick(&Tried::default(), 0, None).is_none());
     // The tier that is full goes first otherwise; what was tried is picked again where all else is full.
-    backends[1].vitals.set_limit(2, None);
+    backends[1].state.set_limit(2, None);
     let mut tried = Tried::default();
-    tried.add(&backends[1].vitals);
+    tried.add(&backends[1].state);
     let pick = members.pick(&tried, 0, None).unwrap();
     assert_eq!((pick.backend.tier, pick.again), (1, true));
     // Not for who can wait.
@@ -175,14 +175,14 @@ fn a_tier_that_is_full_gives_to_the_next_and_all_full_is_no_pick() {
 fn an_ejected_one_counts_as_down() {
     use Health::Up;
     let backends = tiered(&[(0, Up), (0, Up), (1, Up)]);
-    backends[0].vitals.set_ejected(Some("5 faults in a row"), 0);
+    backends[0].state.set_ejected(Some("5 faults in a row"), 0);
     let build = |rules| Members::build(&backends, rules, 0);
     assert_eq!(names(&build(RULES)), "12");
     assert_eq!(names(&build(TierRules { checked: false, ..RULES })), "12");
     let half = build(TierRules { tier_min_up: 1.0, ..RULES });
     let second = (0..100).filter(|_| half.pick(&Tried::default(), 0, None).unwrap().backend.tier == 1).count();
     assert!((49..=51).contains(&second), "{second}");
-    backends[1].vitals.set_ejected(Some("5 faults in a row"), 0);
+    backends[1].state.set_ejected(Some("5 faults in a row"), 0);
     assert_eq!(names(&build(RULES)), "2", "the next tier takes over");
     assert_eq!(names(&Members::build(&backends[..2], RULES, 0)), "01", "fails open");
 }
@@ -204,7 +204,7 @@ fn the_preview_says_what_comes_next_over_tiers_and_leaves_no_trace() {
 
 /// Backends that cookies can name, of these healths.
 fn sticky(healths: &[Health]) -> Vec<Arc<Backend>> {
-    let sticky = super::super::sticky::Sticky::new("u", &crate::config::schema::Sticky::default(), &[1; 32]);
+    let sticky = super::super::sticky::Sticky::new("u", &crate::config::schema::StickySettings::default(), &[1; 32]);
     let one = |(n, health): (usize, &Health)| {
         let mut one = Arc::into_inner(backend(&n.to_string(), &format!("127.0.0.1:{}", n + 1), 1, *health)).unwrap();
         one.token = Some(sticky.token(&one.address));
@@ -228,14 +228,14 @@ fn a_cookie_leads_to_its_backend_while_that_may_be_picked() {
         assert_eq!(led(&members, backend, &tried), Ok((n.to_string(), PickReason::Sticky)));
     }
     assert_eq!(led(&members, &backends[2], &tried), Err(PickReason::StickyOut));
-    backends[1].vitals.set_limit(1, None);
+    backends[1].state.set_limit(1, None);
     let held = members.pick_named(&backends[1].token.unwrap(), &tried).unwrap();
-    assert_eq!((backends[1].vitals.in_flight(), led(&members, &backends[1], &tried)), (1, Err(PickReason::StickyFull)));
+    assert_eq!((backends[1].state.in_flight(), led(&members, &backends[1], &tried)), (1, Err(PickReason::StickyFull)));
     drop(held);
-    assert_eq!(backends[1].vitals.in_flight(), 0);
-    tried.add(&backends[1].vitals);
+    assert_eq!(backends[1].state.in_flight(), 0);
+    tried.add(&backends[1].state);
     assert_eq!(led(&members, &backends[1], &tried), Err(PickReason::StickyTried));
-    backends[0].vitals.set_mark(AdminState::Draining, 0);
+    backends[0].state.set_mark(AdminState::Draining, 0);
     assert_eq!(led(&Members::build(&backends, RULES, 0), &backends[0], &tried), Err(PickReason::StickyOut));
 }
 
@@ -267,7 +267,7 @@ fn a_pick_says_why() {
         assert_eq!(why(balance, None, &tried), PickReason::Chance);
     }
     assert_eq!(why(Balance::ConsistentHash, Some(1), &tried), PickReason::Key);
-    backends.iter().for_each(|backend| tried.add(&backend.vitals));
+    backends.iter().for_each(|backend| tried.add(&backend.state));
     assert_eq!(why(Balance::Random, None, &tried), PickReason::Again);
     let down = [backend("a", "127.0.0.1:1", 1, Health::Down)];
     let pick = Members::build(&down, RULES, 0).pick(&Tried::default(), 0, None).unwrap();
@@ -276,7 +276,7 @@ fn a_pick_says_why() {
     later.tier = 1;
     let tiers = [backend("a", "127.0.0.1:1", 1, Health::Up), Arc::new(later)];
     let mut tried = Tried::default();
-    tried.add(&tiers[0].vitals);
+    tried.add(&tiers[0].state);
     let pick = Members::build(&tiers, RULES, 0).pick(&tried, 0, None).unwrap();
     assert_eq!((&*pick.backend.name, pick.why), ("b", PickReason::Tier));
 }

@@ -43,9 +43,9 @@ use balance::{Settings, Tried};
 use discovery::state::DiscoveryState;
 use members::{Members, Pick};
 use outlier::{AttemptObserver, Detector};
-use queue::{Look, Queue};
+use queue::{PickOutcome, Queue};
 use retry_budget::RetryBudget;
-use sticky::{Sticky, Token};
+use sticky::{BackendToken, Sticky};
 use tiers::TierRules;
 
 /// What a request brings that speaks for one backend.
@@ -54,18 +54,18 @@ pub struct PickHints {
     /// The hash of what `consistent_hash` goes by.
     pub key: Option<u64>,
     /// The backend that the client's cookie names.
-    pub named: Option<Token>,
+    pub named: Option<BackendToken>,
 }
 
 /// A named group of interchangeable backends.
 #[derive(Debug)]
 pub struct Upstream {
     name: Arc<str>,
-    settings: schema::Upstream,
+    settings: schema::UpstreamSettings,
     /// Only what is discovered changes.
     backends: ArcSwap<Box<[Arc<Backend>]>>,
-    found: Option<Arc<DiscoveryState>>,
-    wire: Arc<TransportSettings>,
+    discovered: Option<Arc<DiscoveryState>>,
+    transport: Arc<TransportSettings>,
     budget: Arc<RetryBudget>,
     detector: ArcSwapOption<Detector>,
     /// Of the generation before, where its judgement ends with it.
@@ -90,9 +90,9 @@ impl Upstream {
     /// With members built from what the cells say now. `previous`: members that stay if they are the same.
     pub fn new(
         name: Arc<str>,
-        settings: schema::Upstream,
+        settings: schema::UpstreamSettings,
         backends: Vec<Arc<Backend>>,
-        wire: Arc<TransportSettings>,
+        transport: Arc<TransportSettings>,
         budget: Arc<RetryBudget>,
         previous: Option<Arc<Members>>,
     ) -> Self {
@@ -103,8 +103,8 @@ impl Upstream {
             name,
             settings,
             backends: ArcSwap::from_pointee(backends.into()),
-            found: None,
-            wire,
+            discovered: None,
+            transport,
             budget,
             detector: ArcSwapOption::empty(),
             superseded: None,
@@ -140,13 +140,13 @@ impl Upstream {
 
     /// With what is found for it while it runs.
     pub fn with_discovery(mut self, found: Option<Arc<DiscoveryState>>) -> Self {
-        self.found = found;
+        self.discovered = found;
         self
     }
 
     /// What is found for it while it runs, if it looks for backends.
-    pub fn found(&self) -> Option<&Arc<DiscoveryState>> {
-        self.found.as_ref()
+    pub fn discovered(&self) -> Option<&Arc<DiscoveryState>> {
+        self.discovered.as_ref()
     }
 
     /// Other backends, because others were found. Members follow with `rebuild`.
@@ -166,7 +166,7 @@ impl Upstream {
     }
 
     /// As the document says it.
-    pub fn settings(&self) -> &schema::Upstream {
+    pub fn settings(&self) -> &schema::UpstreamSettings {
         &self.settings
     }
 
@@ -176,8 +176,8 @@ impl Upstream {
     }
 
     /// How they are spoken to.
-    pub fn wire(&self) -> &Arc<TransportSettings> {
-        &self.wire
+    pub fn transport(&self) -> &Arc<TransportSettings> {
+        &self.transport
     }
 
     /// How many retries it can take.
@@ -233,25 +233,25 @@ impl Upstream {
 
     /// The same for who may wait, telling apart why there is none: back to one that was tried only if no other is left, not
     /// because the others are full. The backend that a client's cookie names goes before what the balancer would pick.
-    pub fn try_pick(&self, tried: &Tried, now_ms: u64, wish: PickHints) -> Look<Pick> {
+    pub fn try_pick(&self, tried: &Tried, now_ms: u64, wish: PickHints) -> PickOutcome<Pick> {
         let members = self.members_at(now_ms);
         let named = wish.named.map(|token| members.pick_named(&token, tried));
         let instead = match named {
-            Some(Ok(pick)) => return Look::Slot(pick),
+            Some(Ok(pick)) => return PickOutcome::Slot(pick),
             Some(Err(why)) => Some(why),
             None => None,
         };
         if let Some(pick) = members.pick_other(tried, now_ms, wish.key) {
-            return Look::Slot(Pick { why: instead.unwrap_or(pick.why), ..pick });
+            return PickOutcome::Slot(Pick { why: instead.unwrap_or(pick.why), ..pick });
         }
         if members.has_untried(tried) {
-            return if members.are_full() { Look::Full } else { Look::ForOthers };
+            return if members.are_full() { PickOutcome::Full } else { PickOutcome::ForOthers };
         }
         let pick = members.pick_again(tried, now_ms, wish.key).or_else(|| members.pick_ejected(tried));
         match pick {
-            Some(pick) => Look::Slot(pick),
-            None if members.is_empty() => Look::Nobody,
-            None => Look::Full,
+            Some(pick) => PickOutcome::Slot(pick),
+            None if members.is_empty() => PickOutcome::Nobody,
+            None => PickOutcome::Full,
         }
     }
 
@@ -276,7 +276,12 @@ impl Upstream {
     }
 
     /// A backend whose ejection is over, if this request may be its trial: not one whose cookie names a backend that serves.
-    pub fn pick_trial(&self, tried: &Tried, now_ms: u64, named: Option<&Token>) -> Option<(Pick, AttemptObserver)> {
+    pub fn pick_trial(
+        &self,
+        tried: &Tried,
+        now_ms: u64,
+        named: Option<&BackendToken>,
+    ) -> Option<(Pick, AttemptObserver)> {
         let detector = self.detector.load();
         let detector = detector.as_ref().filter(|detector| detector.has_due(now_ms))?;
         if named.is_some_and(|token| self.members.load().named(token, tried).is_ok()) {
@@ -292,7 +297,7 @@ impl Upstream {
 
     /// Watches an attempt at one of its backends, if backends are watched.
     pub fn observe(&self, backend: &Backend) -> Option<AttemptObserver> {
-        self.detector.load().as_ref()?.watch(&backend.vitals)
+        self.detector.load().as_ref()?.watch(&backend.state)
     }
 
     /// Builds the members anew from what the cells say; whether they changed.
@@ -308,13 +313,13 @@ impl Upstream {
         let is_current = !self.is_superseded();
         for backend in backends.iter().filter(|_| is_current) {
             let up = tiers::is_able(backend) && tiers::health(backend, rules.checked) == Health::Up;
-            backend.vitals.score().set_serving(up && backend.vitals.is_member(), now);
+            backend.state.load().set_serving(up && backend.state.is_member(), now);
         }
         let built = Members::build(&backends, rules, now);
         if is_current {
             self.publish_weights(&backends, &built);
         }
-        self.passed_over.store(self.outsiders(&backends, &built).map(Arc::new));
+        self.passed_over.store(self.excluded_now(&backends, &built).map(Arc::new));
         let changed = !self.members.load().same_as(&built);
         if changed {
             self.members.store(Arc::new(built));
@@ -324,7 +329,7 @@ impl Upstream {
             // A request that waits may have another backend to go to now, or none.
             self.queue.notify_first();
         }
-        if let Some(found) = self.found.as_ref().filter(|_| is_current && !self.verdict_pending()) {
+        if let Some(found) = self.discovered.as_ref().filter(|_| is_current && !self.verdict_pending()) {
             found.settle();
         }
         changed
@@ -345,26 +350,26 @@ impl Upstream {
         for backend in backends {
             let ramp = ramps.get(&Arc::as_ptr(backend)).copied().unwrap_or(1.0);
             let now = backend.weight_now(self.settings.balance);
-            backend.vitals.set_weights(backend.weight.into(), f64::from(now) * ramp);
+            backend.state.set_weights(backend.weight.into(), f64::from(now) * ramp);
         }
     }
 
     /// Whether it is still looked for for the first time.
     pub fn look_pending(&self) -> bool {
-        self.found.as_ref().is_some_and(|found| !found.was_looked_for())
+        self.discovered.as_ref().is_some_and(|found| !found.was_looked_for())
     }
 
     /// Whether a backend still waits for its first verdict, or is still looked for. One that is found later holds up nothing.
     pub fn verdict_pending(&self) -> bool {
-        if self.found.as_ref().is_some_and(|found| found.is_settled()) {
+        if self.discovered.as_ref().is_some_and(|found| found.is_settled()) {
             return false;
         }
-        let unknown = |backend: &Arc<Backend>| backend.vitals.health() == Health::Unknown;
+        let unknown = |backend: &Arc<Backend>| backend.state.health() == Health::Unknown;
         self.look_pending() || self.settings.health_check.is_some() && self.backends.load().iter().any(unknown)
     }
 }
 
-fn rules(settings: &schema::Upstream) -> TierRules {
+fn rules(settings: &schema::UpstreamSettings) -> TierRules {
     let load_factor = settings.hash.as_ref().and_then(|hash| hash.load_factor);
     TierRules {
         settings: Settings { balance: settings.balance, load_factor },

@@ -10,7 +10,7 @@ use super::*;
 use crate::backend::labels::{AdminState, BackendCondition};
 use crate::upstream::balance::Tried;
 use crate::upstream::discovery::DiscoverySettings;
-use crate::upstream::sticky::Token;
+use crate::upstream::sticky::BackendToken;
 use crate::upstream::{PickHints, queue};
 
 fn registry() -> Arc<Registry> {
@@ -86,11 +86,11 @@ async fn a_refused_reload_leaves_no_trace() {
     registry.activate(&first);
     let held = of(&first, "u").pick(&Tried::default(), 0, None).unwrap();
     let refused = compile(&registry, &THREE.replace("name: a", "weight: 9, name: z"), &first);
-    let shown: Vec<_> = of(&refused, "u").backends().iter().map(|backend| backend.vitals.is_member()).collect();
+    let shown: Vec<_> = of(&refused, "u").backends().iter().map(|backend| backend.state.is_member()).collect();
     assert_eq!(shown, [true, true, false]);
-    let a = Arc::clone(&of(&first, "u").backends()[0].vitals);
+    let a = Arc::clone(&of(&first, "u").backends()[0].state);
     assert_eq!((a.weights(), a.in_flight(), &*a.labels().backend), ((1, 1.0), 1, "a"));
-    assert_eq!(of(&refused, "u").backends()[0].vitals.in_flight(), 1, "one cell for both");
+    assert_eq!(of(&refused, "u").backends()[0].state.in_flight(), 1, "one cell for both");
     drop(held);
     assert_eq!(a.in_flight(), 0);
 }
@@ -100,7 +100,7 @@ async fn one_that_is_gone_leaves_and_comes_back() {
     let registry = registry();
     let three = compile(&registry, THREE, &Upstreams::new());
     registry.activate(&three);
-    let c = Arc::clone(&of(&three, "u").backends()[2].vitals);
+    let c = Arc::clone(&of(&three, "u").backends()[2].state);
     let held = c.raise();
     let two = compile(&registry, TWO, &three);
     registry.activate(&two);
@@ -108,7 +108,7 @@ async fn one_that_is_gone_leaves_and_comes_back() {
     assert!(!picks(of(&two, "u"), 6).contains('c'));
     let back = compile(&registry, THREE, &two);
     registry.activate(&back);
-    assert!(Arc::ptr_eq(&c, &of(&back, "u").backends()[2].vitals));
+    assert!(Arc::ptr_eq(&c, &of(&back, "u").backends()[2].state));
     assert_eq!((c.state(), c.in_flight()), (BackendCondition::Up, 1));
     drop(held);
 }
@@ -143,7 +143,7 @@ async fn verdicts_come_at_once_and_reach_every_generation() {
     let fourth = compile(&registry, &yaml.replace("health_check: {http: {}, interval: 1h}, ", ""), &third);
     registry.activate(&fourth);
     assert_eq!(picks(of(&fourth, "u"), 2).len(), 2);
-    assert!(of(&fourth, "u").backends().iter().all(|backend| backend.vitals.state() == BackendCondition::Up));
+    assert!(of(&fourth, "u").backends().iter().all(|backend| backend.state.state() == BackendCondition::Up));
 }
 
 #[tokio::test]
@@ -189,7 +189,7 @@ async fn a_prober_ends_with_its_backend() {
         listener.accept().await.unwrap();
     }
     registry.activate(&Upstreams::new());
-    assert!(!of(&upstreams, "u").backends()[0].vitals.is_member());
+    assert!(!of(&upstreams, "u").backends()[0].state.is_member());
     while tokio::time::timeout(Duration::from_millis(300), listener.accept()).await.is_ok() {}
 }
 
@@ -205,8 +205,8 @@ async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
     assert_eq!(weights(&first), [1.0, 1.0], "all came up together");
     for backend in of(&first, "u").backends().iter() {
         // As if they had been up for years.
-        backend.vitals.score().set_serving(false, 0);
-        backend.vitals.score().set_serving(true, 1);
+        backend.state.load().set_serving(false, 0);
+        backend.state.load().set_serving(true, 1);
     }
     let second = compile(&registry, &slow(THREE), &first);
     registry.activate(&second);
@@ -217,17 +217,17 @@ async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
     assert_eq!(picks(of(&second, "u"), 9).matches('c').count(), 3);
     // An operator who takes one out and back lets it grow again.
     let backend = Arc::clone(&of(&second, "u").backends()[0]);
-    backend.vitals.set_mark(AdminState::Draining, 0);
+    backend.state.set_mark(AdminState::Draining, 0);
     of(&second, "u").rebuild();
-    backend.vitals.set_mark(AdminState::Ready, 0);
+    backend.state.set_mark(AdminState::Ready, 0);
     of(&second, "u").rebuild();
     let starts = |weight: f64| (0.1..0.5).contains(&weight);
     assert!(starts(weights(&second)[0]) && weights(&second)[1..] == [1.0; 2]);
     // So does one whose ejection ends.
     let back = Arc::clone(&of(&second, "u").backends()[1]);
-    back.vitals.set_ejected(Some("5 faults in a row"), 0);
+    back.state.set_ejected(Some("5 faults in a row"), 0);
     of(&second, "u").rebuild();
-    back.vitals.set_ejected(None, 0);
+    back.state.set_ejected(None, 0);
     of(&second, "u").rebuild();
     assert!(starts(weights(&second)[1]) && weights(&second)[2] == 1.0);
 }
@@ -240,12 +240,12 @@ async fn an_operators_weight_is_what_grows() {
     registry.activate(&upstreams);
     let (upstream, backends) = (of(&upstreams, "u"), of(&upstreams, "u").backends());
     let [a, b] = &backends[..] else { panic!("two backends") };
-    a.vitals.score().set_serving(false, 0);
-    a.vitals.score().set_serving(true, 1);
-    let wanted = admin_override::Wanted { weight: Some(Some(20)), mark: None };
-    upstream.steer(b, wanted, 0).unwrap();
+    a.state.load().set_serving(false, 0);
+    a.state.load().set_serving(true, 1);
+    let wanted = admin_override::BackendOverride { weight: Some(Some(20)), mark: None };
+    upstream.apply_override(b, wanted, 0).unwrap();
     assert!(upstream.rebuild());
-    assert_eq!((a.vitals.weights(), b.vitals.weights()), ((1, 1.0), (1, 2.0)));
+    assert_eq!((a.state.weights(), b.state.weights()), ((1, 1.0), (1, 2.0)));
 }
 
 /// A list of backends in a file of its own, replaced as a whole.
@@ -279,8 +279,8 @@ async fn what_is_found_reaches_every_generation_and_what_is_gone_drains() {
     until(|| !of(&first, "u").verdict_pending()).await;
     let second = compile(&yaml.replace("u: {", "u: {keep_alive: 1s, "), &first);
     registry.activate(&second);
-    assert!(Arc::ptr_eq(of(&first, "u").found().unwrap(), of(&second, "u").found().unwrap()));
-    let gone = Arc::clone(&of(&second, "u").backends()[1].vitals);
+    assert!(Arc::ptr_eq(of(&first, "u").discovered().unwrap(), of(&second, "u").discovered().unwrap()));
+    let gone = Arc::clone(&of(&second, "u").backends()[1].state);
     let held = gone.raise();
 
     put(&path, &[&other]);
@@ -289,7 +289,7 @@ async fn what_is_found_reaches_every_generation_and_what_is_gone_drains() {
     until(|| !gone.is_member()).await;
     assert_eq!((gone.state(), gone.in_flight()), (BackendCondition::Draining, 1));
     assert!(!of(&second, "u").verdict_pending(), "one that is found later holds up nothing");
-    let cells = |upstreams: &Upstreams| Arc::clone(&of(upstreams, "u").backends()[1].vitals);
+    let cells = |upstreams: &Upstreams| Arc::clone(&of(upstreams, "u").backends()[1].state);
     assert!(Arc::ptr_eq(&cells(&first), &cells(&second)) && cells(&second).is_member());
     until(|| cells(&first).health() == Health::Up).await;
     assert_eq!(picks(of(&first, "u"), 1), other);
@@ -317,19 +317,19 @@ async fn another_place_to_look_goes_on_with_what_the_old_one_had() {
         ..DiscoverySettings::default()
     };
     assert!(of(&first, "u").verdict_pending(), "nobody has looked yet");
-    assert!(of(&first, "u").found().unwrap().take(look, 1));
+    assert!(of(&first, "u").discovered().unwrap().take(look, 1));
     registry.activate(&first);
     assert_eq!(picks(of(&first, "u"), 1), "10.0.0.1:80", "found while it was compiled");
     let second = compile(&registry, &yaml.replace("port: 80", "port: 81"), &first);
     registry.activate(&second);
-    assert!(!Arc::ptr_eq(of(&first, "u").found().unwrap(), of(&second, "u").found().unwrap()));
+    assert!(!Arc::ptr_eq(of(&first, "u").discovered().unwrap(), of(&second, "u").discovered().unwrap()));
     assert_eq!(picks(of(&second, "u"), 1), "10.0.0.1:80");
     until(|| of(&second, "u").status().discovery.unwrap().error.is_some()).await;
     assert_eq!(picks(of(&second, "u"), 1), "10.0.0.1:80");
     assert!(!of(&second, "u").verdict_pending());
 }
 
-fn tokens(upstream: &Upstream) -> Vec<Option<Token>> {
+fn tokens(upstream: &Upstream) -> Vec<Option<BackendToken>> {
     upstream.backends().iter().map(|backend| backend.token).collect()
 }
 
@@ -357,7 +357,7 @@ async fn one_that_is_found_has_its_token_in_every_generation_by_that_generations
     registry.activate(&second);
     let third = compile("u: {discover: {file: list}}", "", &second);
     registry.activate(&third);
-    assert!(Arc::ptr_eq(of(&first, "u").found().unwrap(), of(&third, "u").found().unwrap()));
+    assert!(Arc::ptr_eq(of(&first, "u").discovered().unwrap(), of(&third, "u").discovered().unwrap()));
     assert_ne!(tokens(of(&first, "u")), tokens(of(&second, "u")));
 
     put(&path, &[c, a]);
@@ -370,7 +370,7 @@ async fn one_that_is_found_has_its_token_in_every_generation_by_that_generations
     }
     let wish = PickHints { key: None, named: tokens(of(&second, "u"))[1] };
     for _ in 0..4 {
-        let queue::Look::Slot(pick) = of(&second, "u").try_pick(&Tried::default(), 0, wish) else {
+        let queue::PickOutcome::Slot(pick) = of(&second, "u").try_pick(&Tried::default(), 0, wish) else {
             panic!("a backend")
         };
         assert_eq!(&*pick.backend.name, a);
@@ -388,9 +388,9 @@ async fn neither_a_pick_by_a_cookie_nor_one_by_the_balancer_allocates() {
     let (upstream, tokens, none) = (of(&upstreams, "u"), tokens(of(&upstreams, "u")), Tried::default());
     let gone = upstream.sticky().unwrap().token(&"10.0.0.9:1".parse().unwrap());
     let backends = upstream.backends();
-    let _full = backends[1].vitals.raise();
+    let _full = backends[1].state.raise();
     let mut tried = Tried::default();
-    tried.add(&backends[0].vitals);
+    tried.add(&backends[0].state);
     // Named and there; full; of a later tier; not there; none.
     let named = [tokens[0], tokens[1], tokens[2], Some(gone), None];
     let cookie = upstream.sticky().unwrap().write(gone, std::iter::empty(), 1, false).unwrap();
@@ -401,7 +401,7 @@ async fn neither_a_pick_by_a_cookie_nor_one_by_the_balancer_allocates() {
             assert!(trial.is_none());
             for tried in [&none, &tried] {
                 let look = upstream.try_pick(tried, 0, PickHints { key: None, named });
-                let queue::Look::Slot(pick) = look else { panic!("a backend") };
+                let queue::PickOutcome::Slot(pick) = look else { panic!("a backend") };
                 drop((upstream.observe(&pick.backend), pick));
             }
         }
@@ -454,8 +454,8 @@ async fn a_verdict_rebuilds_the_current_generation_alone_and_an_older_one_follow
     let members = |upstream: &Arc<Upstream>| upstream.members.load_full();
     let (newest, before) = (of(&current, "u"), held.iter().map(members).collect::<Vec<_>>());
     let newest_before = members(newest);
-    newest.backends()[2].vitals.set_health(Health::Down, "refused", 0);
-    newest.backends()[2].vitals.set_mark(AdminState::Draining, 0);
+    newest.backends()[2].state.set_health(Health::Down, "refused", 0);
+    newest.backends()[2].state.set_mark(AdminState::Draining, 0);
     registry.rebuild("u");
     assert!(!Arc::ptr_eq(&newest_before, &members(newest)));
     let untouched = held.iter().zip(&before).all(|(upstream, before)| Arc::ptr_eq(before, &members(upstream)));

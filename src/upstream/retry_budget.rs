@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const WINDOW_SECS: u64 = 10;
 
 /// A power of two above the window, so that the second that turns a slot over is never one that is still summed.
-const SLOTS: usize = 16;
+const SLOT_COUNT: usize = 16;
 
 /// The budget of one upstream: in any window retries stay at or below the larger of the share of its requests and
 /// the floor. A ring of buckets of a second each; a bucket is one word, its second above its count, so that turning
@@ -46,11 +46,11 @@ impl RetryBudget {
 }
 
 #[derive(Debug, Default)]
-struct Ring([AtomicU64; SLOTS]);
+struct Ring([AtomicU64; SLOT_COUNT]);
 
 impl Ring {
     fn slot(&self, second: u64) -> &AtomicU64 {
-        &self.0[(second % SLOTS as u64) as usize]
+        &self.0[(second % SLOT_COUNT as u64) as usize]
     }
 
     fn add(&self, second: u64) {

@@ -10,7 +10,7 @@ pub const FULL_FACTOR: u16 = 20;
 const START_SHARE: f64 = 0.1;
 
 /// How often weights are looked at again while one grows, in steps over a whole `slow_start`.
-pub const STEPS: u32 = 20;
+pub const STEP_COUNT: u32 = 20;
 
 /// For backends that are up since these times (0: from now on), the part of each weight that counts, 1 to `FULL`.
 pub fn factors(since_ms: &[u64], now_ms: u64, slow_start_ms: u64) -> Box<[u16]> {

@@ -66,7 +66,7 @@ impl Upstream {
         UpstreamStatus {
             name: self.name().to_string(),
             balance: self.settings().balance,
-            discovery: self.found().map(|found| discovery_of(found)),
+            discovery: self.discovered().map(|found| discovery_of(found)),
             backends: self.backends().iter().map(|backend| status_of(backend)).collect(),
         }
     }
@@ -84,9 +84,9 @@ fn discovery_of(found: &DiscoveryState) -> DiscoveryStatus {
 
 /// A backend as it is now.
 pub fn status_of(backend: &Backend) -> BackendStatus {
-    let vitals = &backend.vitals;
+    let vitals = &backend.state;
     let why = vitals.why();
-    let reason = if why.is_empty() && !backend.resolved.is_known() { "name does not resolve" } else { &why };
+    let reason = if why.is_empty() && !backend.addr.is_known() { "name does not resolve" } else { &why };
     BackendStatus {
         name: backend.name.to_string(),
         address: backend.address.to_string(),

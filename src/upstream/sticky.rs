@@ -20,28 +20,28 @@ use crate::config::schema;
 use crate::config::values::BackendAddress;
 
 /// Letters that stand for an upstream: 3 bytes. Two of a kind would only overwrite each other's entries.
-const TAG: usize = 4;
+const TAG_BYTES: usize = 4;
 
 /// Letters that stand for a backend: 15 bytes.
-const TOKEN: usize = 20;
+const TOKEN_BYTES: usize = 20;
 
 /// Letters of a time.
-const TIME: usize = 8;
+const TIME_BYTES: usize = 8;
 
-const ENTRY: usize = TAG + TOKEN + TIME;
+const ENTRY_BYTES: usize = TAG_BYTES + TOKEN_BYTES + TIME_BYTES;
 
 /// Entries that one cookie holds; those written before give way.
-const ENTRIES: usize = 4;
+const MAX_ENTRIES: usize = 4;
 
 /// What stands for a backend in a cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Token([u8; TOKEN]);
+pub struct BackendToken([u8; TOKEN_BYTES]);
 
 /// What a client's cookie says of one upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
+pub struct CookieValue {
     /// The backend.
-    pub token: Token,
+    pub token: BackendToken,
     /// It was written so short a time ago that it need not be written again.
     pub fresh: bool,
 }
@@ -52,7 +52,7 @@ pub struct Sticky {
     /// In seconds; 0: for the client's session.
     ttl: u64,
     upstream: Box<str>,
-    tag: [u8; TAG],
+    tag: [u8; TAG_BYTES],
     mac: Hmac<Sha256>,
     secure: Option<bool>,
     attributes: Box<str>,
@@ -60,13 +60,13 @@ pub struct Sticky {
 
 impl Sticky {
     /// `secret`: of any length, but it is what keeps backends unknown.
-    pub fn new(upstream: &str, settings: &schema::Sticky, secret: &[u8]) -> Self {
+    pub fn new(upstream: &str, settings: &schema::StickySettings, secret: &[u8]) -> Self {
         let mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
         let mut sticky = Self {
             cookie: settings.cookie.as_str().into(),
             ttl: settings.ttl.get().as_millis().div_ceil(1_000) as u64,
             upstream: upstream.into(),
-            tag: [0; TAG],
+            tag: [0; TAG_BYTES],
             mac,
             secure: settings.attributes.secure,
             attributes: "".into(),
@@ -88,22 +88,22 @@ impl Sticky {
     }
 
     /// What stands for a backend: the same as long as its address, the upstream's name and the secret are.
-    pub fn token(&self, address: &BackendAddress) -> Token {
-        Token(self.letters("backend", &address.to_string()))
+    pub fn token(&self, address: &BackendAddress) -> BackendToken {
+        BackendToken(self.letters("backend", &address.to_string()))
     }
 
     /// Reads the values of all cookies of its name. The first entry of this upstream counts; one that is older than the
     /// `ttl` counts as none.
-    pub fn read<'a>(&self, values: impl Iterator<Item = &'a [u8]>, now_s: u64) -> Option<Seen> {
+    pub fn read<'a>(&self, values: impl Iterator<Item = &'a [u8]>, now_s: u64) -> Option<CookieValue> {
         let mut entries = values.flat_map(entries).filter(|entry| entry.starts_with(&self.tag));
         let (token, written) = entries.find_map(|entry| Some((token(entry)?, time(entry)?)))?;
         if self.ttl == 0 {
-            return Some(Seen { token, fresh: true });
+            return Some(CookieValue { token, fresh: true });
         }
         // Of a Weir whose clock is ahead: written anew, so that both agree.
         let age = now_s.checked_sub(written);
         let fresh = age.is_some_and(|age| age < self.ttl.div_ceil(2));
-        age.is_none_or(|age| age <= self.ttl).then_some(Seen { token, fresh })
+        age.is_none_or(|age| age <= self.ttl).then_some(CookieValue { token, fresh })
     }
 
     /// A Set-Cookie for a backend (RFC 6265 section 4.1). `values`: the cookies that the client has, of which entries of other
@@ -113,19 +113,20 @@ impl Sticky {
     /// None in practice: the checks of the configuration let nothing through that a header cannot carry.
     pub fn write<'a>(
         &self,
-        token: Token,
+        token: BackendToken,
         values: impl Iterator<Item = &'a [u8]>,
         now_s: u64,
         by_tls: bool,
     ) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
-        let mut kept: Vec<&[u8]> = Vec::with_capacity(ENTRIES);
+        let mut kept: Vec<&[u8]> = Vec::with_capacity(MAX_ENTRIES);
         for entry in values.flat_map(entries) {
-            let known = entry.starts_with(&self.tag) || kept.iter().any(|other| other[..TAG] == entry[..TAG]);
-            if !known && kept.len() < ENTRIES - 1 {
+            let known =
+                entry.starts_with(&self.tag) || kept.iter().any(|other| other[..TAG_BYTES] == entry[..TAG_BYTES]);
+            if !known && kept.len() < MAX_ENTRIES - 1 {
                 kept.push(entry);
             }
         }
-        let length = self.cookie.len() + (kept.len() + 1) * (ENTRY + 1) + self.attributes.len() + 16;
+        let length = self.cookie.len() + (kept.len() + 1) * (ENTRY_BYTES + 1) + self.attributes.len() + 16;
         let mut text = Vec::with_capacity(length);
         text.extend_from_slice(self.cookie.as_bytes());
         text.push(b'=');
@@ -188,16 +189,16 @@ fn attributes(attributes: &schema::CookieAttributes, ttl: u64) -> String {
 fn entries(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let letter = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     // Nobody makes us look at more than what fits by writing a long one.
-    let parts = value.split(|byte| *byte == b'.').take(ENTRIES);
-    parts.filter(move |entry| entry.len() == ENTRY && entry.iter().all(letter))
+    let parts = value.split(|byte| *byte == b'.').take(MAX_ENTRIES);
+    parts.filter(move |entry| entry.len() == ENTRY_BYTES && entry.iter().all(letter))
 }
 
-fn token(entry: &[u8]) -> Option<Token> {
-    entry.get(TAG..TAG + TOKEN)?.try_into().ok().map(Token)
+fn token(entry: &[u8]) -> Option<BackendToken> {
+    entry.get(TAG_BYTES..TAG_BYTES + TOKEN_BYTES)?.try_into().ok().map(BackendToken)
 }
 
 fn time(entry: &[u8]) -> Option<u64> {
-    let digits = std::str::from_utf8(entry.get(TAG + TOKEN..)?).ok()?;
+    let digits = std::str::from_utf8(entry.get(TAG_BYTES + TOKEN_BYTES..)?).ok()?;
     u32::from_str_radix(digits, 16).ok().map(u64::from)
 }
 

@@ -9,7 +9,7 @@ const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const NOW: u64 = 1_800_000_000;
 
 fn sticky(upstream: &str, ttl: u64) -> Sticky {
-    let settings = schema::Sticky { ttl: Period::from_secs(ttl), ..schema::Sticky::default() };
+    let settings = schema::StickySettings { ttl: Period::from_secs(ttl), ..schema::StickySettings::default() };
     Sticky::new(upstream, &settings, SECRET)
 }
 
@@ -24,7 +24,7 @@ fn value(sticky: &Sticky, port: u16, held: &[u8], now_s: u64) -> Vec<u8> {
     pair.strip_prefix(b"weir=").unwrap().to_vec()
 }
 
-fn read(sticky: &Sticky, held: &[u8], now_s: u64) -> Option<Seen> {
+fn read(sticky: &Sticky, held: &[u8], now_s: u64) -> Option<CookieValue> {
     sticky.read([held].into_iter(), now_s)
 }
 
@@ -34,7 +34,7 @@ fn a_backend_is_the_same_in_every_process_and_nobody_elses() {
     assert_eq!(one.token(&address(1)), other.token(&address(1)), "whatever the ttl");
     assert_ne!(one.token(&address(1)), one.token(&address(2)));
     assert_ne!(one.token(&address(1)), sticky("web", 3600).token(&address(1)), "nor another upstream's");
-    let foreign = Sticky::new("api", &schema::Sticky::default(), &[7; 32]);
+    let foreign = Sticky::new("api", &schema::StickySettings::default(), &[7; 32]);
     assert_ne!(one.token(&address(1)), foreign.token(&address(1)));
     assert!(one.has_secret_of(&other) && !one.has_secret_of(&foreign));
     // As Python's hmac, hashlib and base64 have it: what clients hold must mean the same in every version of Weir.
@@ -44,7 +44,7 @@ fn a_backend_is_the_same_in_every_process_and_nobody_elses() {
 #[test]
 fn attributes_are_as_configured() {
     let yaml = "{ cookie: id, ttl: 1500ms, attributes: { path: /a, domain: example.com, http_only: false, same_site: strict } }";
-    let settings: schema::Sticky = serde_yaml::from_str(yaml).unwrap();
+    let settings: schema::StickySettings = serde_yaml::from_str(yaml).unwrap();
     let line = |secure: Option<bool>, by_tls| {
         let mut settings = settings.clone();
         settings.attributes.secure = secure;
@@ -92,12 +92,12 @@ fn what_is_not_ours_says_nothing_and_is_not_kept() {
     let sticky = sticky("api", 100);
     let good = value(&sticky, 1, b"", NOW);
     let cut = &good[..good.len() - 1];
-    for held in [&b""[..], b".", b"10.0.0.1:1", cut, &[b"x", &good[..]].concat(), &[b'A'; ENTRY]] {
+    for held in [&b""[..], b".", b"10.0.0.1:1", cut, &[b"x", &good[..]].concat(), &[b'A'; ENTRY_BYTES]] {
         assert_eq!(read(&sticky, held, NOW), None, "{:?}", String::from_utf8_lossy(held));
     }
     assert_eq!(value(&sticky, 1, b"\"; x.<script>", NOW), good);
     let mut bad_time = good.clone();
-    bad_time[ENTRY - 1] = b'g';
+    bad_time[ENTRY_BYTES - 1] = b'g';
     assert_eq!(read(&sticky, &bad_time, NOW), None);
     // Of several cookies of the name the first that has an entry counts.
     let (first, second) = (value(&sticky, 1, b"", NOW), value(&sticky, 2, b"", NOW));
@@ -112,8 +112,8 @@ proptest! {
         let sticky = sticky("api", 100);
         let _ = read(&sticky, &held, now);
         let written = value(&sticky, 1, &held, now);
-        prop_assert!(written.len() <= ENTRIES * (ENTRY + 1));
+        prop_assert!(written.len() <= MAX_ENTRIES * (ENTRY_BYTES + 1));
         prop_assert!(written.iter().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(b)));
-        prop_assert_eq!(read(&sticky, &written, now), Some(Seen { token: sticky.token(&address(1)), fresh: true }));
+        prop_assert_eq!(read(&sticky, &written, now), Some(CookieValue { token: sticky.token(&address(1)), fresh: true }));
     }
 }

@@ -42,14 +42,14 @@ pub struct Chosen {
 
 /// Whether it takes requests, its health apart.
 pub fn is_able(backend: &Backend) -> bool {
-    backend.vitals.mark() == AdminState::Ready && backend.resolved.is_known()
+    backend.state.mark() == AdminState::Ready && backend.addr.is_known()
 }
 
 /// What its checks say; without a check it is up. One that is ejected is as good as down, whatever its probes say: it
 /// fails what it is sent.
 pub fn health(backend: &Backend, checked: bool) -> Health {
-    match backend.vitals.health() {
-        _ if backend.vitals.is_ejected() => Health::Down,
+    match backend.state.health() {
+        _ if backend.state.is_ejected() => Health::Down,
         health if checked => health,
         _ => Health::Up,
     }

@@ -1,15 +1,15 @@
 //! `listeners[].tls.acme`: names that a certificate can be had for, and what it takes to have one.
 
-use super::super::node::Place;
-use super::super::schema::{Acme, AcmeChallenge};
+use super::super::node::DocumentPath;
+use super::super::schema::{AcmeChallenge, AcmeSettings};
 use super::super::values::HostPattern;
 use super::Check;
 
 /// All sections, with their places.
-fn sections<'a>(check: &Check<'a>) -> Vec<(Place, &'a Acme)> {
+fn sections<'a>(check: &Check<'a>) -> Vec<(DocumentPath, &'a AcmeSettings)> {
     let listeners = check.document.listeners.iter().enumerate();
-    let acme = |(index, listener): (usize, &'a super::super::schema::Listener)| {
-        let at = Place::of("listeners").index(index).key("tls").key("acme");
+    let acme = |(index, listener): (usize, &'a super::super::schema::ListenerConfig)| {
+        let at = DocumentPath::of("listeners").index(index).key("tls").key("acme");
         Some((at, listener.tls.as_ref()?.acme.as_ref()?))
     };
     listeners.filter_map(acme).collect()
@@ -18,7 +18,7 @@ fn sections<'a>(check: &Check<'a>) -> Vec<(Place, &'a Acme)> {
 pub(super) fn check(check: &mut Check<'_>) {
     let sections = sections(check);
     for (index, (at, acme)) in sections.iter().enumerate() {
-        home(check, at);
+        state_dir(check, at);
         names(check, &at.key("names"), acme);
         server(check, at, acme);
         answered(check, at, acme);
@@ -29,15 +29,15 @@ pub(super) fn check(check: &mut Check<'_>) {
 }
 
 /// What is issued has to be kept: servers limit how often they issue it.
-fn home(check: &mut Check<'_>, at: &Place) {
-    let state = Place::of("server").key("state_dir");
+fn state_dir(check: &mut Check<'_>, at: &DocumentPath) {
+    let state = DocumentPath::of("server").key("state_dir");
     if !check.has(&state, check.document.server.state_dir.is_some()) {
         let hint = "Write `server: { state_dir: /var/lib/weir }`";
         check.say_of_key(at, "certificates that are issued need a place to be kept in", hint);
     }
 }
 
-fn names(check: &mut Check<'_>, at: &Place, acme: &Acme) {
+fn names(check: &mut Check<'_>, at: &DocumentPath, acme: &AcmeSettings) {
     if acme.names.is_empty() {
         return check.say(at, "there is no name to have a certificate for", "Write `names: [www.example.com]`");
     }
@@ -79,7 +79,7 @@ fn can_be_had(name: &str) -> bool {
     name.contains('.') && name.split('.').all(label) && !last.bytes().all(|b| b.is_ascii_digit())
 }
 
-fn server(check: &mut Check<'_>, at: &Place, acme: &Acme) {
+fn server(check: &mut Check<'_>, at: &DocumentPath, acme: &AcmeSettings) {
     let directory = at.key("directory");
     let uri: Option<http::Uri> = acme.directory.parse().ok();
     if !uri.is_some_and(|uri| uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty())) {
@@ -102,18 +102,22 @@ fn is_mail(text: &str) -> bool {
 }
 
 /// Whoever is asked to show a file at a plain port must have one.
-fn answered(check: &mut Check<'_>, at: &Place, acme: &Acme) {
+fn answered(check: &mut Check<'_>, at: &DocumentPath, acme: &AcmeSettings) {
     let listeners = &check.document.listeners;
     if acme.challenge == AcmeChallenge::Http01 && listeners.iter().all(|listener| listener.tls.is_some()) {
         let place = if check.is_written(&at.key("challenge")) { at.key("challenge") } else { at.clone() };
         let hint = "Write a listener for port 80, or `challenge: tls-alpn-01`";
         let what = "`http-01` is asked for by plain HTTP, and no listener speaks that";
-        check.say_given(&place, &[Place::of("listeners")], what, hint);
+        check.say_given(&place, &[DocumentPath::of("listeners")], what, hint);
     }
 }
 
 /// One account a directory, one certificate a name: what two sections say of them must be the same.
-fn agree(check: &mut Check<'_>, (at, acme): (&Place, &Acme), (before, other): &(Place, &Acme)) {
+fn agree(
+    check: &mut Check<'_>,
+    (at, acme): (&DocumentPath, &AcmeSettings),
+    (before, other): &(DocumentPath, &AcmeSettings),
+) {
     let line = check.line(before);
     let hint = format!("Write the one of line {line} at both");
     let twice = |(_, name): &(usize, &HostPattern)| other.names.contains(name);

@@ -1,10 +1,10 @@
 //! `upstreams.*`: what balancers are given (`hash`, `ewma`), and tiers. Weights are judged in `upstreams`.
 
-use super::super::node::Place;
-use super::super::schema::{Balance, Hash, Upstream};
+use super::super::node::DocumentPath;
+use super::super::schema::{Balance, Hash, UpstreamSettings};
 use super::Check;
 
-pub(super) fn check(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
+pub(super) fn check(check: &mut Check<'_>, at: &DocumentPath, upstream: &UpstreamSettings) {
     belongs(check, at, upstream);
     if let Some(hash) = &upstream.hash {
         one_key(check, &at.key("hash"), hash);
@@ -22,7 +22,7 @@ pub(super) fn check(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
 }
 
 /// Nothing is silently ignored: each section needs its balancer, and `consistent_hash` its section.
-fn belongs(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
+fn belongs(check: &mut Check<'_>, at: &DocumentPath, upstream: &UpstreamSettings) {
     let (balance, hash, ewma) = (at.key("balance"), at.key("hash"), at.key("ewma"));
     if upstream.balance == Balance::ConsistentHash && !check.has(&hash, upstream.hash.is_some()) {
         let hint = "Write `hash: { header: x-user }`, or `cookie`, `query`, `path: {}`, `host: {}` or `client: {}`";
@@ -42,7 +42,7 @@ fn belongs(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
     }
 }
 
-fn one_key(check: &mut Check<'_>, at: &Place, hash: &Hash) {
+fn one_key(check: &mut Check<'_>, at: &DocumentPath, hash: &Hash) {
     let keys = [
         ("header", hash.header.is_some()),
         ("cookie", hash.cookie.is_some()),
@@ -71,7 +71,7 @@ fn one_key(check: &mut Check<'_>, at: &Place, hash: &Hash) {
     }
 }
 
-fn names(check: &mut Check<'_>, at: &Place, hash: &Hash) {
+fn names(check: &mut Check<'_>, at: &DocumentPath, hash: &Hash) {
     if let Some(header) = &hash.header {
         let here = at.key("header");
         if http::HeaderName::from_bytes(header.as_bytes()).is_err() {
@@ -90,7 +90,7 @@ fn names(check: &mut Check<'_>, at: &Place, hash: &Hash) {
     }
 }
 
-fn tiers(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
+fn tiers(check: &mut Check<'_>, at: &DocumentPath, upstream: &UpstreamSettings) {
     let here = at.key("tier_min_up");
     // What DNS finds by name is of tier 0; records of services and files say for themselves.
     let found = upstream.discover.as_ref().map(|source| source.dns.is_some().then_some(0));

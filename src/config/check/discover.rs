@@ -1,10 +1,10 @@
 //! `upstreams.*.discover`. What is in a file that it names is judged by `upstreams::list`.
 
-use super::super::node::Place;
-use super::super::schema::{Balance, Discover, Upstream};
+use super::super::node::DocumentPath;
+use super::super::schema::{Balance, Discover, UpstreamSettings};
 use super::Check;
 
-pub(super) fn check(check: &mut Check<'_>, at: &Place, source: &Discover, upstream: &Upstream) {
+pub(super) fn check(check: &mut Check<'_>, at: &DocumentPath, source: &Discover, upstream: &UpstreamSettings) {
     one_source(check, at, source);
     port(check, at, source);
     times(check, at, source);
@@ -18,7 +18,7 @@ pub(super) fn check(check: &mut Check<'_>, at: &Place, source: &Discover, upstre
     }
 }
 
-fn one_source(check: &mut Check<'_>, at: &Place, source: &Discover) {
+fn one_source(check: &mut Check<'_>, at: &DocumentPath, source: &Discover) {
     let keys = [("dns", source.dns.is_some()), ("srv", source.srv.is_some()), ("file", source.file.is_some())];
     let places = keys.map(|(key, _)| at.key(key));
     let written: Vec<_> = keys.iter().filter(|(key, there)| check.has(&at.key(key), *there)).collect();
@@ -36,7 +36,7 @@ fn one_source(check: &mut Check<'_>, at: &Place, source: &Discover) {
     }
 }
 
-fn port(check: &mut Check<'_>, at: &Place, source: &Discover) {
+fn port(check: &mut Check<'_>, at: &DocumentPath, source: &Discover) {
     let here = at.key("port");
     match source.port {
         Some(port) if source.dns.is_some() => check.range(&here, port.into(), 1..=65_535),
@@ -52,7 +52,7 @@ fn port(check: &mut Check<'_>, at: &Place, source: &Discover) {
     }
 }
 
-fn times(check: &mut Check<'_>, at: &Place, source: &Discover) {
+fn times(check: &mut Check<'_>, at: &DocumentPath, source: &Discover) {
     let (least, most) = (at.key("min_ttl"), at.key("max_ttl"));
     for (here, period) in [(&least, source.min_ttl), (&most, source.max_ttl)] {
         if !(100..=86_400_000).contains(&period.get().as_millis()) {
@@ -70,7 +70,7 @@ fn times(check: &mut Check<'_>, at: &Place, source: &Discover) {
 }
 
 /// Nothing is silently ignored: a file is not asked for by name.
-fn asks_nobody(check: &mut Check<'_>, at: &Place) {
+fn asks_nobody(check: &mut Check<'_>, at: &DocumentPath) {
     for key in ["resolver", "min_ttl", "max_ttl"] {
         let here = at.key(key);
         if check.is_written(&here) {

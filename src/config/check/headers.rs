@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use http::{HeaderName, HeaderValue};
 
-use super::super::node::Place;
+use super::super::node::DocumentPath;
 use super::super::values::HeaderEdits;
 use super::Check;
 
@@ -36,7 +36,7 @@ pub(super) enum Use {
 }
 
 /// Judges a section of header fields and their values.
-pub(super) fn fields(check: &mut Check<'_>, at: &Place, fields: &BTreeMap<String, String>, used: Use) {
+pub(super) fn fields(check: &mut Check<'_>, at: &DocumentPath, fields: &BTreeMap<String, String>, used: Use) {
     let mut seen: HashMap<String, &str> = HashMap::new();
     for (field, value) in fields {
         let here = at.key(field);
@@ -52,7 +52,7 @@ pub(super) fn fields(check: &mut Check<'_>, at: &Place, fields: &BTreeMap<String
 }
 
 /// Judges edits to a header.
-pub(super) fn edits(check: &mut Check<'_>, at: &Place, edits: &HeaderEdits, used: Use) {
+pub(super) fn edits(check: &mut Check<'_>, at: &DocumentPath, edits: &HeaderEdits, used: Use) {
     fields(check, &at.key("set"), &edits.set, used);
     fields(check, &at.key("add"), &edits.add, used);
     for (index, field) in edits.remove.iter().enumerate() {
@@ -60,7 +60,7 @@ pub(super) fn edits(check: &mut Check<'_>, at: &Place, edits: &HeaderEdits, used
     }
 }
 
-fn name(check: &mut Check<'_>, at: &Place, field: &str, used: Use) {
+fn name(check: &mut Check<'_>, at: &DocumentPath, field: &str, used: Use) {
     let lower = field.to_ascii_lowercase();
     // A key is never replaced from the environment, an element of `remove` may be.
     let quoted = check.quote_key(at, field);

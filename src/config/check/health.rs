@@ -1,12 +1,12 @@
 //! `upstreams.*.health_check`.
 
-use super::super::node::Place;
-use super::super::schema::{HealthCheck, HttpCheck, Protocol, Upstream};
+use super::super::node::DocumentPath;
+use super::super::schema::{HealthCheck, HttpCheck, Protocol, UpstreamSettings};
 use super::super::values::BackendAddress;
 use super::headers::{self, Use};
 use super::{Check, text};
 
-pub(super) fn check(check: &mut Check<'_>, at: &Place, health: &HealthCheck, upstream: &Upstream) {
+pub(super) fn check(check: &mut Check<'_>, at: &DocumentPath, health: &HealthCheck, upstream: &UpstreamSettings) {
     one_kind(check, at, health);
     grpc(check, at, health, upstream);
     times(check, at, health);
@@ -17,7 +17,7 @@ pub(super) fn check(check: &mut Check<'_>, at: &Place, health: &HealthCheck, ups
     }
 }
 
-fn one_kind(check: &mut Check<'_>, at: &Place, health: &HealthCheck) {
+fn one_kind(check: &mut Check<'_>, at: &DocumentPath, health: &HealthCheck) {
     let kinds = [("http", health.http.is_some()), ("tcp", health.tcp.is_some()), ("grpc", health.grpc.is_some())];
     let written: Vec<&str> = kinds.iter().filter(|(key, here)| check.has(&at.key(key), *here)).map(|k| k.0).collect();
     match written[..] {
@@ -32,7 +32,7 @@ fn one_kind(check: &mut Check<'_>, at: &Place, health: &HealthCheck) {
     }
 }
 
-fn grpc(check: &mut Check<'_>, at: &Place, health: &HealthCheck, upstream: &Upstream) {
+fn grpc(check: &mut Check<'_>, at: &DocumentPath, health: &HealthCheck, upstream: &UpstreamSettings) {
     if health.grpc.is_some() && upstream.protocol == Protocol::Http1 {
         let protocol = at.parent().key("protocol");
         let what = "gRPC is spoken over HTTP/2, and these backends are spoken to in HTTP/1.1";
@@ -41,7 +41,7 @@ fn grpc(check: &mut Check<'_>, at: &Place, health: &HealthCheck, upstream: &Upst
     }
 }
 
-fn times(check: &mut Check<'_>, at: &Place, health: &HealthCheck) {
+fn times(check: &mut Check<'_>, at: &DocumentPath, health: &HealthCheck) {
     for (key, period) in [("interval", health.interval), ("timeout", health.timeout)] {
         if period.limit().is_none() {
             check.say(&at.key(key), format!("`{key}` cannot be 0"), "Write a duration such as `1s`");
@@ -60,7 +60,7 @@ fn times(check: &mut Check<'_>, at: &Place, health: &HealthCheck) {
     }
 }
 
-fn port(check: &mut Check<'_>, at: &Place, health: &HealthCheck, upstream: &Upstream) {
+fn port(check: &mut Check<'_>, at: &DocumentPath, health: &HealthCheck, upstream: &UpstreamSettings) {
     let here = at.key("port");
     let Some(port) = health.port else { return };
     check.range(&here, port.into(), 1..=65_535);
@@ -69,7 +69,7 @@ fn port(check: &mut Check<'_>, at: &Place, health: &HealthCheck, upstream: &Upst
     }
 }
 
-fn request(check: &mut Check<'_>, at: &Place, http: &HttpCheck) {
+fn request(check: &mut Check<'_>, at: &DocumentPath, http: &HttpCheck) {
     let path = at.key("path");
     let target = http.path.split('?').next().unwrap_or_default();
     if let Some(wrong) = text::bad_path(target) {
@@ -93,7 +93,7 @@ fn request(check: &mut Check<'_>, at: &Place, http: &HttpCheck) {
     headers::fields(check, &at.key("headers"), &http.headers, Use::Requested);
 }
 
-fn body(check: &mut Check<'_>, at: &Place, http: &HttpCheck) {
+fn body(check: &mut Check<'_>, at: &DocumentPath, http: &HttpCheck) {
     let Some(body) = &http.body else { return };
     let here = at.key("body");
     let kinds = [here.key("contains"), here.key("regex")];

@@ -3,23 +3,23 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use super::super::node::Place;
-use super::super::schema::Listener;
+use super::super::node::DocumentPath;
+use super::super::schema::ListenerConfig;
 use super::{Check, tls};
 
 pub(super) fn check(check: &mut Check<'_>) {
     let listeners = &check.document.listeners;
     if listeners.is_empty() {
         let hint = "Write at least `listeners: [{ address: \"0.0.0.0:8080\" }]`";
-        check.say(&Place::of("listeners"), "there is no listener: nothing would be served", hint);
+        check.say(&DocumentPath::of("listeners"), "there is no listener: nothing would be served", hint);
     }
     names(check);
     addresses(check);
     for (index, listener) in listeners.iter().enumerate() {
-        let at = Place::of("listeners").index(index);
+        let at = DocumentPath::of("listeners").index(index);
         limits(check, &at, listener);
         tls::check(check, &at, listener);
-        proxied(check, &at, listener);
+        check_proxy_protocol(check, &at, listener);
     }
 }
 
@@ -30,9 +30,9 @@ fn names(check: &mut Check<'_>) {
         if listener.name.is_none() {
             continue;
         }
-        let at = Place::of("listeners").index(index).key("name");
+        let at = DocumentPath::of("listeners").index(index).key("name");
         if let Some(first) = seen.insert(listener.label(), index) {
-            let line = check.line(&Place::of("listeners").index(first));
+            let line = check.line(&DocumentPath::of("listeners").index(first));
             let what = format!("two listeners are called {}", check.quote(&at, &listener.label()));
             check.say(&at, what, format!("The other is in line {line}: give each its own name"));
         }
@@ -40,12 +40,12 @@ fn names(check: &mut Check<'_>) {
 }
 
 fn addresses(check: &mut Check<'_>) {
-    let admin = Place::of("admin").key("address");
+    let admin = DocumentPath::of("admin").key("address");
     let listeners = check.document.listeners.iter().enumerate();
     let admin_socket = check.document.admin.settings().and_then(|settings| settings.address.socket());
     let mut bound: Vec<_> = admin_socket.map(|address| (admin.clone(), address)).into_iter().collect();
     for (index, listener) in listeners {
-        let at = Place::of("listeners").index(index).key("address");
+        let at = DocumentPath::of("listeners").index(index).key("address");
         if let Some((other, _)) = bound.iter().find(|(_, address)| overlap(*address, listener.address)) {
             let what = if *other == admin {
                 "the admin address listens here already".to_owned()
@@ -56,7 +56,7 @@ fn addresses(check: &mut Check<'_>) {
         }
         bound.push((at, listener.address));
         if bound.len() > 1024 {
-            return check.say(&Place::of("listeners"), "more than 1024 listeners", "");
+            return check.say(&DocumentPath::of("listeners"), "more than 1024 listeners", "");
         }
     }
 }
@@ -74,8 +74,8 @@ pub fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
 }
 
 /// A PROXY header is believed from somebody, or from nobody: then every connection would be closed.
-fn proxied(check: &mut Check<'_>, at: &Place, listener: &Listener) {
-    let (here, trusted) = (at.key("proxy_protocol"), Place::of("trusted_proxies"));
+fn check_proxy_protocol(check: &mut Check<'_>, at: &DocumentPath, listener: &ListenerConfig) {
+    let (here, trusted) = (at.key("proxy_protocol"), DocumentPath::of("trusted_proxies"));
     if listener.proxy_protocol && check.document.trusted_proxies.is_empty() {
         let what = "`trusted_proxies` is empty: nobody's PROXY header would be believed, and every connection closed";
         let hint = "Write the proxies' networks, such as `trusted_proxies: [10.0.0.0/8]`";
@@ -83,7 +83,7 @@ fn proxied(check: &mut Check<'_>, at: &Place, listener: &Listener) {
     }
 }
 
-fn limits(check: &mut Check<'_>, at: &Place, listener: &Listener) {
+fn limits(check: &mut Check<'_>, at: &DocumentPath, listener: &ListenerConfig) {
     let (limits, timeouts) = (&listener.limits, &listener.timeouts);
     let below = at.key("limits");
     check.range(&below.key("headers"), limits.headers as u64, 1..=250);

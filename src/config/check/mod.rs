@@ -20,9 +20,9 @@ mod upstreams;
 
 pub use listeners::overlap;
 
-use super::node::{Kind, Node, Place, Step};
+use super::node::{DocumentPath, Node, NodeKind, PathStep};
 use super::problem::Problems;
-use super::schema::{Document, Upstream};
+use super::schema::{Document, UpstreamSettings};
 
 /// Judges a document, of which `tree` is the file.
 pub(super) fn run(document: &Document, tree: &Node, problems: &mut Problems) {
@@ -37,7 +37,7 @@ pub(super) fn run(document: &Document, tree: &Node, problems: &mut Problems) {
 
 /// Judges a list of backends that stands in a file of its own; `upstream` is the one it is for, with the list as its
 /// backends, and `tree` the file.
-pub(super) fn list(upstream: &Upstream, tree: &Node, problems: &mut Problems) {
+pub(super) fn list(upstream: &UpstreamSettings, tree: &Node, problems: &mut Problems) {
     let document = Document::default();
     upstreams::list(&mut Check { document: &document, tree, problems }, upstream);
 }
@@ -51,71 +51,77 @@ pub(super) struct Check<'a> {
 
 impl Check<'_> {
     /// Reports a finding about a place.
-    fn say(&mut self, at: &Place, what: impl Into<String>, hint: impl Into<String>) {
+    fn say(&mut self, at: &DocumentPath, what: impl Into<String>, hint: impl Into<String>) {
         self.say_given(at, &[], what, hint);
     }
 
     /// Reports a finding about a key, not about its value.
-    fn say_of_key(&mut self, at: &Place, what: impl Into<String>, hint: impl Into<String>) {
+    fn say_of_key(&mut self, at: &DocumentPath, what: impl Into<String>, hint: impl Into<String>) {
         let found = self.tree.find(at);
         self.problems.add(found.key, found.place, what, hint);
     }
 
     /// Reports a finding that also rests on other places: it is held back where one of them was refused.
-    fn say_given(&mut self, at: &Place, rests_on: &[Place], what: impl Into<String>, hint: impl Into<String>) {
+    fn say_given(
+        &mut self,
+        at: &DocumentPath,
+        rests_on: &[DocumentPath],
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         if self.problems.full() {
             return;
         }
         let found = self.tree.find(at);
-        let whole = |place: &Place| self.tree.find(place).node.is_none_or(Node::is_whole);
+        let whole = |place: &DocumentPath| self.tree.find(place).node.is_none_or(Node::is_whole);
         if found.node.is_none_or(Node::is_whole) && rests_on.iter().all(whole) {
             self.problems.add(found.mark, found.place, what, hint);
         }
     }
 
     /// A value for a message: as the file has it where it came from the environment.
-    fn quote(&self, at: &Place, text: &str) -> String {
+    fn quote(&self, at: &DocumentPath, text: &str) -> String {
         let raw = self.tree.find(at).node.and_then(|node| node.raw.as_deref());
         format!("`{}`", raw.unwrap_or(text))
     }
 
     /// A header's name for a message: a key stands in the file as it is, an element of a list may not.
-    fn quote_key(&self, at: &Place, name: &str) -> String {
+    fn quote_key(&self, at: &DocumentPath, name: &str) -> String {
         match at.0.last() {
-            Some(Step::Index(_)) => self.quote(at, name),
+            Some(PathStep::Index(_)) => self.quote(at, name),
             _ => format!("`{name}`"),
         }
     }
 
     /// Whether an optional key is written, be its value right (the document has it) or refused.
-    fn has(&self, at: &Place, in_document: bool) -> bool {
+    fn has(&self, at: &DocumentPath, in_document: bool) -> bool {
         in_document || (!self.tree.is_whole() && self.is_written(at))
     }
 
     /// Whether a key is written and is not null.
-    fn is_written(&self, at: &Place) -> bool {
+    fn is_written(&self, at: &DocumentPath) -> bool {
         self.tree.find(at).node.is_some_and(|node| match &node.kind {
-            Kind::Null => false,
-            Kind::Text(text) => !(text.trim().is_empty() && node.raw.is_some()),
+            NodeKind::Null => false,
+            NodeKind::Text(text) => !(text.trim().is_empty() && node.raw.is_some()),
             _ => true,
         })
     }
 
     /// The line that a place is in.
-    fn line(&self, at: &Place) -> usize {
+    fn line(&self, at: &DocumentPath) -> usize {
         self.tree.find(at).mark.line
     }
 
     /// The keys of a section, those included whose value was refused.
-    fn keys(&self, at: &Place) -> Vec<String> {
+    fn keys(&self, at: &DocumentPath) -> Vec<String> {
         match self.tree.find(at).node.map(|node| &node.kind) {
-            Some(Kind::Map(entries)) => entries.iter().map(|entry| entry.key.clone()).collect(),
+            Some(NodeKind::Map(entries)) => entries.iter().map(|entry| entry.key.clone()).collect(),
             _ => Vec::new(),
         }
     }
 
     /// Reports a number that is out of its range.
-    fn range(&mut self, at: &Place, number: u64, range: std::ops::RangeInclusive<u64>) {
+    fn range(&mut self, at: &DocumentPath, number: u64, range: std::ops::RangeInclusive<u64>) {
         if !range.contains(&number) {
             let what = format!("{} is out of range", self.quote(at, &number.to_string()));
             self.say(at, what, format!("Write {} to {}", range.start(), range.end()));

@@ -1,10 +1,10 @@
 //! `upstreams.*.outlier`.
 
-use super::super::node::Place;
+use super::super::node::DocumentPath;
 use super::super::schema::Outlier;
 use super::Check;
 
-pub(super) fn check(check: &mut Check<'_>, at: &Place, rules: &Outlier) {
+pub(super) fn check(check: &mut Check<'_>, at: &DocumentPath, rules: &Outlier) {
     check.range(&at.key("consecutive"), rules.consecutive.into(), 0..=1000);
     check.range(&at.key("min_requests"), rules.min_requests.into(), 1..=1_000_000);
     check.range(&at.key("consecutive_5xx"), rules.consecutive_5xx.into(), 0..=1000);

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
-use super::super::node::Place;
+use super::super::node::DocumentPath;
 use super::super::problem::did_you_mean;
-use super::super::schema::{Listener, Match, Route};
+use super::super::schema::{ListenerConfig, Match, RouteSettings};
 use super::super::values::HostPattern;
 use super::headers::{self, Use};
 use super::{Check, text};
@@ -13,12 +13,12 @@ use crate::path;
 
 pub(super) fn check(check: &mut Check<'_>) {
     for (index, route) in check.document.routes.iter().enumerate() {
-        one(check, &Place::of("routes").index(index).key("match"), &route.matches);
+        one(check, &DocumentPath::of("routes").index(index).key("match"), &route.matches);
     }
     alike(check);
 }
 
-fn one(check: &mut Check<'_>, at: &Place, matches: &Match) {
+fn one(check: &mut Check<'_>, at: &DocumentPath, matches: &Match) {
     let keys = ["path", "path_prefix", "path_regex"];
     let set = [matches.path.is_some(), matches.path_prefix.is_some(), matches.path_regex.is_some()];
     let pairs = keys.into_iter().zip(set);
@@ -49,8 +49,8 @@ fn one(check: &mut Check<'_>, at: &Place, matches: &Match) {
 }
 
 /// Judges references to listeners.
-fn listeners(check: &mut Check<'_>, at: &Place, names: &[String]) {
-    let known: Vec<String> = check.document.listeners.iter().map(Listener::label).collect();
+fn listeners(check: &mut Check<'_>, at: &DocumentPath, names: &[String]) {
+    let known: Vec<String> = check.document.listeners.iter().map(ListenerConfig::label).collect();
     let mut seen = BTreeSet::new();
     for (index, name) in names.iter().enumerate() {
         let here = at.index(index);
@@ -63,7 +63,7 @@ fn listeners(check: &mut Check<'_>, at: &Place, names: &[String]) {
                 false => did_you_mean(name, known.iter().map(String::as_str)),
             };
             // A listener that is wrong itself is reported there, and its name may be the one.
-            check.say_given(&here, &[Place::of("listeners")], what, hint);
+            check.say_given(&here, &[DocumentPath::of("listeners")], what, hint);
         }
     }
 }
@@ -94,10 +94,10 @@ fn condition<'a>(matches: &'a Match, listener: Option<&'a str>, host: Option<&'a
 }
 
 fn alike(check: &mut Check<'_>) {
-    let routes: &[Route] = &check.document.routes;
+    let routes: &[RouteSettings] = &check.document.routes;
     let mut seen: HashMap<Condition<'_>, usize> = HashMap::new();
     for (index, route) in routes.iter().enumerate() {
-        for (listener, host) in places(&route.matches) {
+        for (listener, host) in listener_hosts(&route.matches) {
             match seen.get(&condition(&route.matches, listener, host)) {
                 Some(&first) if first != index => {
                     same(check, (first, &routes[first]), (index, route), (listener, host));
@@ -114,7 +114,7 @@ fn alike(check: &mut Check<'_>) {
 type On<'a> = (Option<&'a str>, Option<&'a HostPattern>);
 
 /// Each listener with each host that a match names.
-fn places(matches: &Match) -> impl Iterator<Item = On<'_>> {
+fn listener_hosts(matches: &Match) -> impl Iterator<Item = On<'_>> {
     let any_listener = matches.listeners.is_empty().then_some(None);
     let listeners = matches.listeners.iter().map(|name| Some(name.as_str())).chain(any_listener);
     listeners.flat_map(|listener| {
@@ -123,10 +123,11 @@ fn places(matches: &Match) -> impl Iterator<Item = On<'_>> {
     })
 }
 
-fn same(check: &mut Check<'_>, first: (usize, &Route), second: (usize, &Route), on: On<'_>) {
-    let at = |index: usize| Place::of("routes").index(index);
-    let label =
-        |check: &Check<'_>, (index, route): (usize, &Route)| check.quote(&at(index).key("name"), &route.label(index));
+fn same(check: &mut Check<'_>, first: (usize, &RouteSettings), second: (usize, &RouteSettings), on: On<'_>) {
+    let at = |index: usize| DocumentPath::of("routes").index(index);
+    let label = |check: &Check<'_>, (index, route): (usize, &RouteSettings)| {
+        check.quote(&at(index).key("name"), &route.label(index))
+    };
     let (ours, theirs) = (&second.1.matches, &first.1.matches);
     let quoted = |check: &Check<'_>, key: &str, n: usize, text: &str| {
         format!(" on {}", check.quote(&at(second.0).key("match").key(key).index(n), text))

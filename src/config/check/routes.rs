@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::node::Place;
+use super::super::node::DocumentPath;
 use super::super::problem::did_you_mean;
-use super::super::schema::{HostRule, Redirect, Respond, Retry, Route, Split};
+use super::super::schema::{HostRule, RedirectSettings, RespondSettings, Retry, RouteSettings, SplitTarget};
 use super::super::values::{Name, Period};
 use super::headers::{self, Use};
 use super::{Check, text};
@@ -16,7 +16,7 @@ const PROXYING: [&str; 5] = ["rewrite", "host", "request_headers", "timeouts", "
 pub(super) fn check(check: &mut Check<'_>) {
     names(check);
     for (index, route) in check.document.routes.iter().enumerate() {
-        let at = Place::of("routes").index(index);
+        let at = DocumentPath::of("routes").index(index);
         action(check, &at, route);
         if let Some(redirect) = &route.redirect {
             redirects(check, &at.key("redirect"), redirect);
@@ -37,7 +37,7 @@ pub(super) fn check(check: &mut Check<'_>) {
     }
 }
 
-fn retries(check: &mut Check<'_>, at: &Place, retry: &Retry) {
+fn retries(check: &mut Check<'_>, at: &DocumentPath, retry: &Retry) {
     check.range(&at.key("attempts"), retry.attempts.into(), 1..=16);
     check.range(&at.key("floor"), retry.floor.into(), 0..=1_000_000);
     if retry.backoff > Period::from_secs(10) {
@@ -50,21 +50,21 @@ fn retries(check: &mut Check<'_>, at: &Place, retry: &Retry) {
 fn names(check: &mut Check<'_>) {
     let mut seen: HashMap<String, usize> = HashMap::new();
     for (index, route) in check.document.routes.iter().enumerate() {
-        let at = Place::of("routes").index(index);
+        let at = DocumentPath::of("routes").index(index);
         let label = route.label(index);
         let named = if route.name.is_some() { at.key("name") } else { at };
         if label == "-" {
             check.say(&named, "`-` stands for no route in metrics", "Give it another name");
         }
         if let Some(first) = seen.insert(label, index) {
-            let line = check.line(&Place::of("routes").index(first));
+            let line = check.line(&DocumentPath::of("routes").index(first));
             let what = format!("two routes are called {}", check.quote(&named, &route.label(index)));
             check.say(&named, what, format!("The other is in line {line}: give each its own name"));
         }
     }
 }
 
-fn action(check: &mut Check<'_>, at: &Place, route: &Route) {
+fn action(check: &mut Check<'_>, at: &DocumentPath, route: &RouteSettings) {
     let set = [route.upstream.is_some(), route.split.is_some(), route.redirect.is_some(), route.respond.is_some()];
     let pairs = ACTIONS.into_iter().zip(set);
     let written: Vec<&str> = pairs.filter(|(key, set)| check.has(&at.key(key), *set)).map(|(key, _)| key).collect();
@@ -101,8 +101,8 @@ fn action(check: &mut Check<'_>, at: &Place, route: &Route) {
 }
 
 /// Whether one of `PROXYING` differs from its default.
-fn is_set(route: &Route, key: &str) -> bool {
-    let default = Route::default();
+fn is_set(route: &RouteSettings, key: &str) -> bool {
+    let default = RouteSettings::default();
     match key {
         "rewrite" => route.rewrite != default.rewrite,
         "host" => route.host != default.host,
@@ -113,11 +113,11 @@ fn is_set(route: &Route, key: &str) -> bool {
 }
 
 /// Judges a reference to an upstream.
-fn upstream(check: &mut Check<'_>, at: &Place, name: &Name) {
+fn upstream(check: &mut Check<'_>, at: &DocumentPath, name: &Name) {
     if check.document.upstreams.contains_key(name) {
         return;
     }
-    let known = check.keys(&Place::of("upstreams"));
+    let known = check.keys(&DocumentPath::of("upstreams"));
     // It is there, but wrong, and that is reported.
     if known.iter().any(|key| key == name.as_str()) {
         return;
@@ -131,7 +131,7 @@ fn upstream(check: &mut Check<'_>, at: &Place, name: &Name) {
     check.say(at, what, hint);
 }
 
-fn splits(check: &mut Check<'_>, at: &Place, split: &[Split]) {
+fn splits(check: &mut Check<'_>, at: &DocumentPath, split: &[SplitTarget]) {
     let mut seen: BTreeMap<&Name, usize> = BTreeMap::new();
     for (index, share) in split.iter().enumerate() {
         let here = at.index(index).key("upstream");
@@ -148,7 +148,7 @@ fn splits(check: &mut Check<'_>, at: &Place, split: &[Split]) {
     }
 }
 
-fn redirects(check: &mut Check<'_>, at: &Place, redirect: &Redirect) {
+fn redirects(check: &mut Check<'_>, at: &DocumentPath, redirect: &RedirectSettings) {
     let to = at.key("to");
     if !matches!(redirect.status, 301 | 302 | 303 | 307 | 308) {
         let what =
@@ -165,7 +165,7 @@ fn redirects(check: &mut Check<'_>, at: &Place, redirect: &Redirect) {
     placeholders(check, &to, text);
 }
 
-fn placeholders(check: &mut Check<'_>, at: &Place, text: &str) {
+fn placeholders(check: &mut Check<'_>, at: &DocumentPath, text: &str) {
     const KNOWN: [&str; 6] = ["scheme", "host", "hostname", "port", "path", "query"];
     for part in text.split('{').skip(1) {
         let Some((name, _)) = part.split_once('}') else {
@@ -186,7 +186,7 @@ fn placeholders(check: &mut Check<'_>, at: &Place, text: &str) {
     }
 }
 
-fn responds(check: &mut Check<'_>, at: &Place, respond: &Respond) {
+fn responds(check: &mut Check<'_>, at: &DocumentPath, respond: &RespondSettings) {
     check.range(&at.key("status"), respond.status.into(), 200..=599);
     if matches!(respond.status, 204 | 304) && !respond.body.is_empty() {
         let what = format!("a response {} has no body", check.quote(&at.key("status"), &respond.status.to_string()));
@@ -195,7 +195,7 @@ fn responds(check: &mut Check<'_>, at: &Place, respond: &Respond) {
     headers::fields(check, &at.key("headers"), &respond.headers, Use::Answered);
 }
 
-fn rewrites(check: &mut Check<'_>, at: &Place, route: &Route) {
+fn rewrites(check: &mut Check<'_>, at: &DocumentPath, route: &RouteSettings) {
     let Some(rewrite) = &route.rewrite else { return };
     for (key, prefix) in [("strip_prefix", &rewrite.strip_prefix), ("add_prefix", &rewrite.add_prefix)] {
         let here = at.key("rewrite").key(key);

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::super::node::Place;
-use super::super::values::Target;
+use super::super::node::DocumentPath;
+use super::super::values::LogTarget;
 use super::Check;
 
 pub(super) fn check(check: &mut Check<'_>) {
-    let server = Place::of("server");
+    let server = DocumentPath::of("server");
     let (settings, log) = (&check.document.server, &check.document.access_log);
     check.range(&server.key("threads"), settings.threads as u64, 0..=1024);
     check.range(&server.key("upstream_idle_connections"), settings.upstream_idle_connections as u64, 0..=65_536);
@@ -20,10 +20,10 @@ pub(super) fn check(check: &mut Check<'_>) {
     if settings.state_dir.as_deref() == Some(Path::new("")) {
         check.say(&server.key("state_dir"), "a folder has a name", "Write one such as `/var/lib/weir`");
     }
-    if let (Target::File(path), Some(pid_file)) = (&log.path, &settings.pid_file)
+    if let (LogTarget::File(path), Some(pid_file)) = (&log.path, &settings.pid_file)
         && path == pid_file
     {
-        check.say(&Place::of("access_log").key("path"), "this is `server.pid_file` too", "Write another path");
+        check.say(&DocumentPath::of("access_log").key("path"), "this is `server.pid_file` too", "Write another path");
     }
     admin(check);
 }
@@ -31,7 +31,7 @@ pub(super) fn check(check: &mut Check<'_>) {
 /// Everybody who reaches the admin API may reconfigure the process, so an address that others reach needs a token.
 fn admin(check: &mut Check<'_>) {
     let Some(settings) = check.document.admin.settings() else { return };
-    let at = Place::of("admin");
+    let at = DocumentPath::of("admin");
     let (address, token_file) = (at.key("address"), at.key("token_file"));
     if !settings.address.is_exposed() || settings.insecure || check.has(&token_file, settings.token_file.is_some()) {
         return;

@@ -1,10 +1,10 @@
 //! `upstreams.*.sticky`: what a cookie may be called, and which of its attributes go together.
 
-use super::super::node::Place;
-use super::super::schema::{SameSite, Sticky, Upstream};
+use super::super::node::DocumentPath;
+use super::super::schema::{SameSite, StickySettings, UpstreamSettings};
 use super::{Check, text};
 
-pub(super) fn check(check: &mut Check<'_>, at: &Place, sticky: &Sticky, upstream: &Upstream) {
+pub(super) fn check(check: &mut Check<'_>, at: &DocumentPath, sticky: &StickySettings, upstream: &UpstreamSettings) {
     name(check, &at.key("cookie"), &sticky.cookie);
     let (ttl, millis) = (at.key("ttl"), sticky.ttl.get().as_millis());
     if (1..1_000).contains(&millis) {
@@ -22,7 +22,7 @@ pub(super) fn check(check: &mut Check<'_>, at: &Place, sticky: &Sticky, upstream
 }
 
 /// RFC 6265 section 4.1.1: a token.
-fn name(check: &mut Check<'_>, at: &Place, name: &str) {
+fn name(check: &mut Check<'_>, at: &DocumentPath, name: &str) {
     let token = |b: u8| b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&b);
     if name.is_empty() || !name.bytes().all(token) {
         let what = format!("{} is not a cookie's name", check.quote(at, name));
@@ -30,7 +30,7 @@ fn name(check: &mut Check<'_>, at: &Place, name: &str) {
     }
 }
 
-fn attributes(check: &mut Check<'_>, at: &Place, sticky: &Sticky) {
+fn attributes(check: &mut Check<'_>, at: &DocumentPath, sticky: &StickySettings) {
     let attributes = &sticky.attributes;
     let plain = |text: &str| text.bytes().all(|b| b.is_ascii_graphic() && b != b';');
     if !attributes.path.starts_with('/') || !plain(&attributes.path) {
@@ -49,7 +49,7 @@ fn attributes(check: &mut Check<'_>, at: &Place, sticky: &Sticky) {
 }
 
 /// Clients drop a cookie that does not keep these rules, without a word.
-fn secure(check: &mut Check<'_>, at: &Place, sticky: &Sticky) {
+fn secure(check: &mut Check<'_>, at: &DocumentPath, sticky: &StickySettings) {
     let (attributes, secure) = (&sticky.attributes, at.key("secure"));
     let is_secure = attributes.secure == Some(true);
     if attributes.same_site == SameSite::None && !is_secure {

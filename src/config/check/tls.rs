@@ -1,14 +1,14 @@
 //! `listeners[].tls` and `redirect_https`. What stands in the files is judged where they are read.
 
-use super::super::node::Place;
-use super::super::schema::{Hsts, Listener, ListenerTls, RedirectHttps, Suite};
+use super::super::node::DocumentPath;
+use super::super::schema::{Hsts, ListenerConfig, ListenerTls, RedirectHttps, Suite};
 use super::super::values::TlsVersion;
 use super::Check;
 
 /// A year in seconds: what lists of preloaded names ask for.
 const YEAR: u64 = 365 * 24 * 3600;
 
-pub(super) fn check(check: &mut Check<'_>, at: &Place, listener: &Listener) {
+pub(super) fn check(check: &mut Check<'_>, at: &DocumentPath, listener: &ListenerConfig) {
     let below = at.key("tls");
     if listener.redirect_https != RedirectHttps::default() && check.has(&below, listener.tls.is_some()) {
         let what = "this port speaks TLS already: every request would be sent where it came from";
@@ -23,7 +23,7 @@ pub(super) fn check(check: &mut Check<'_>, at: &Place, listener: &Listener) {
     }
 }
 
-fn certificates(check: &mut Check<'_>, at: &Place, tls: &ListenerTls) {
+fn certificates(check: &mut Check<'_>, at: &DocumentPath, tls: &ListenerTls) {
     let here = at.key("certificates");
     if tls.certificates.is_empty() && !check.has(&at.key("acme"), tls.acme.is_some()) {
         let place = if check.is_written(&here) { here } else { at.clone() };
@@ -39,7 +39,7 @@ fn certificates(check: &mut Check<'_>, at: &Place, tls: &ListenerTls) {
     }
 }
 
-fn suites(check: &mut Check<'_>, at: &Place, tls: &ListenerTls) {
+fn suites(check: &mut Check<'_>, at: &DocumentPath, tls: &ListenerTls) {
     let Some(suites) = &tls.suites else { return };
     let here = at.key("suites");
     let version = at.key("min_version");
@@ -66,7 +66,7 @@ fn suites(check: &mut Check<'_>, at: &Place, tls: &ListenerTls) {
 }
 
 /// What browsers' lists ask for (hstspreload.org); a name that does not keep it is taken off.
-fn preload(check: &mut Check<'_>, at: &Place, hsts: &Hsts) {
+fn preload(check: &mut Check<'_>, at: &DocumentPath, hsts: &Hsts) {
     if hsts.preload && !hsts.include_subdomains {
         let hint = "Write `include_subdomains: true`, or leave `preload` out";
         check.say_given(&at.key("preload"), &[at.key("include_subdomains")], "`preload` covers all names below", hint);

@@ -2,20 +2,20 @@
 
 use std::collections::HashMap;
 
-use super::super::node::Place;
-use super::super::schema::{Balance, Protocol, Upstream};
+use super::super::node::DocumentPath;
+use super::super::schema::{Balance, Protocol, UpstreamSettings};
 use super::super::values::BackendAddress;
 use super::{Check, balance, discover, health, outlier, sticky, text};
 
 /// The longest list of backends in a file of its own.
-const LONGEST_LIST: usize = 4_096;
+const MAX_BACKENDS: usize = 4_096;
 
 /// The longest sequence of weighted turns: the sum of weights divided by their greatest common divisor.
-const LONGEST_SEQUENCE: u64 = 65_536;
+const MAX_SEQUENCE: u64 = 65_536;
 
 pub(super) fn check(check: &mut Check<'_>) {
     for (name, upstream) in &check.document.upstreams {
-        let at = Place::of("upstreams").key(name.as_str());
+        let at = DocumentPath::of("upstreams").key(name.as_str());
         if upstream.backends.is_empty() && !check.has(&at.key("discover"), upstream.discover.is_some()) {
             let here = if check.is_written(&at.key("backends")) { at.key("backends") } else { at.clone() };
             check.say(&here, "this upstream has no backend", "Write `backends: [{ address: \"10.0.0.1:3001\" }]`");
@@ -42,17 +42,17 @@ pub(super) fn check(check: &mut Check<'_>) {
 }
 
 /// Judges a list that stands in a file of its own, with the settings of the upstream that it is for.
-pub(super) fn list(check: &mut Check<'_>, upstream: &Upstream) {
-    let at = Place::of("backends");
+pub(super) fn list(check: &mut Check<'_>, upstream: &UpstreamSettings) {
+    let at = DocumentPath::of("backends");
     if upstream.backends.is_empty() {
         let hint = "Write `[{ address: \"10.0.0.1:3001\" }]`; to take a backend out of service, drain it";
         check.say(&at, "there is no backend in this list", hint);
     }
-    if upstream.backends.len() > LONGEST_LIST {
+    if upstream.backends.len() > MAX_BACKENDS {
         check.say(&at, format!("{} backends in one list", upstream.backends.len()), "Write at most 4096");
     }
     members(check, &at, upstream);
-    weights(check, &Place::default(), upstream);
+    weights(check, &DocumentPath::default(), upstream);
     let has_port = upstream.health_check.as_ref().is_some_and(|health| health.port.is_some());
     let sockets = upstream.backends.iter().enumerate().filter(|(_, b)| matches!(b.address, BackendAddress::Unix(_)));
     for (index, _) in sockets.filter(|_| has_port) {
@@ -65,7 +65,7 @@ pub(super) fn list(check: &mut Check<'_>, upstream: &Upstream) {
     }
 }
 
-fn members(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
+fn members(check: &mut Check<'_>, at: &DocumentPath, upstream: &UpstreamSettings) {
     let mut labels: HashMap<String, usize> = HashMap::new();
     let mut addresses = HashMap::new();
     for (index, backend) in upstream.backends.iter().enumerate() {
@@ -86,7 +86,7 @@ fn members(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
     }
 }
 
-fn weights(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
+fn weights(check: &mut Check<'_>, at: &DocumentPath, upstream: &UpstreamSettings) {
     let weights: Vec<u64> = upstream.backends.iter().map(|b| b.weight.into()).collect();
     if weights.is_empty() || weights.iter().any(|w| *w > 256) {
         return;
@@ -112,8 +112,8 @@ fn weights(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
         return check.say_given(&at.key("backends"), &rests_on, "all weights are 0: nothing would be served", hint);
     }
     let divisor = weights.iter().fold(0, |a, b| gcd(a, *b));
-    if upstream.balance == Balance::WeightedRoundRobin && sum / divisor > LONGEST_SEQUENCE {
-        let what = format!("the weights make a sequence of {} turns, more than {LONGEST_SEQUENCE}", sum / divisor);
+    if upstream.balance == Balance::WeightedRoundRobin && sum / divisor > MAX_SEQUENCE {
+        let what = format!("the weights make a sequence of {} turns, more than {MAX_SEQUENCE}", sum / divisor);
         let hint = "Use smaller weights or ones with a common divisor, or `least_connections`";
         check.say_given(&at.key("backends"), &rests_on, what, hint);
     }
@@ -123,7 +123,7 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-fn limits(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
+fn limits(check: &mut Check<'_>, at: &DocumentPath, upstream: &UpstreamSettings) {
     let (most, here) = (at.key("max_in_flight"), at.key("queue"));
     check.range(&most, upstream.max_in_flight.into(), 0..=1_000_000);
     let Some(queue) = &upstream.queue else { return };
@@ -137,7 +137,7 @@ fn limits(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
     }
 }
 
-fn protocol(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
+fn protocol(check: &mut Check<'_>, at: &DocumentPath, upstream: &UpstreamSettings) {
     let here = at.key("protocol");
     let with_tls = check.has(&at.key("tls"), upstream.tls.is_some());
     match upstream.protocol {
@@ -160,7 +160,7 @@ fn protocol(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
 }
 
 /// A PROXY header names one client for all that follows on its connection.
-fn send_proxy(check: &mut Check<'_>, at: &Place, upstream: &Upstream) {
+fn send_proxy(check: &mut Check<'_>, at: &DocumentPath, upstream: &UpstreamSettings) {
     if upstream.send_proxy.is_none() {
         return;
     }

@@ -11,7 +11,7 @@ use super::super::values::HostPattern;
 /// writes it agrees to the terms of service of that server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Acme {
+pub struct AcmeSettings {
     /// The names, each with a certificate of its own: one that cannot be had stops no other.
     pub names: Vec<HostPattern>,
     /// Where the server's operator may write to; it goes with the account.

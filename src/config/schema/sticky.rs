@@ -10,7 +10,7 @@ use super::super::values::Period;
 /// `upstreams.*.sticky`: a client stays with the backend that served it first, by a cookie that does not say which one that is.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Sticky {
+pub struct StickySettings {
     /// The cookie's name.
     pub cookie: String,
     /// How long a client that makes no request stays with its backend, 1s or more; 0s: until it closes its session.
@@ -51,7 +51,7 @@ pub enum SameSite {
     None,
 }
 
-impl Default for Sticky {
+impl Default for StickySettings {
     fn default() -> Self {
         Self {
             cookie: "weir".into(),

@@ -9,7 +9,7 @@ use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::values::{Period, TlsVersion};
-use super::Acme;
+use super::AcmeSettings;
 
 /// `listeners[].tls`: TLS towards clients.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -21,7 +21,7 @@ pub struct ListenerTls {
     pub certificates: Vec<CertificatePair>,
     /// Certificates that Weir has issued for itself, and renews (RFC 8555).
     #[serde(default)]
-    pub acme: Option<Acme>,
+    pub acme: Option<AcmeSettings>,
     /// The oldest version that is spoken: "1.2" or "1.3".
     #[serde(default)]
     pub min_version: TlsVersion,

@@ -9,12 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::values::{BackendAddress, DnsName, Method, Name, NameServer, Pattern, Percent, Period, StatusRange};
-use super::{CertificatePair, OutlierDetection, Sticky};
+use super::{CertificatePair, OutlierDetection, StickySettings};
 
 /// One of `upstreams`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Upstream {
+pub struct UpstreamSettings {
     /// The algorithm that picks a backend.
     pub balance: Balance,
     /// What of a request `consistent_hash` goes by, and how evenly.
@@ -30,7 +30,7 @@ pub struct Upstream {
     /// How long an idle connection to a backend is kept; shorter where the backend says so (`Keep-Alive: timeout=n`, minus 1 s).
     pub keep_alive: Period,
     /// The members.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<BackendSettings>,
     /// Where more members are found, while it runs.
     pub discover: Option<Discover>,
     /// How backends are probed; without it a backend is up.
@@ -51,9 +51,9 @@ pub struct Upstream {
     #[schemars(range(min = 0, max = 1000000))]
     pub max_in_flight: u32,
     /// Where requests wait while all backends have `max_in_flight`; without it they are answered 503 at once.
-    pub queue: Option<Queue>,
+    pub queue: Option<QueueSettings>,
     /// Keeps a client with the backend that served it first; without it the balancer decides each request anew.
-    pub sticky: Option<Sticky>,
+    pub sticky: Option<StickySettings>,
 }
 
 /// The algorithm that picks a backend.
@@ -150,7 +150,7 @@ pub struct UpstreamTls {
 /// One of `upstreams.*.backends`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Backend {
+pub struct BackendSettings {
     /// What it is called in metrics and logs; the address when left out.
     #[serde(default)]
     pub name: Option<Name>,
@@ -217,7 +217,7 @@ pub struct HealthCheck {
 /// `upstreams.*.queue`: first come, first served.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Queue {
+pub struct QueueSettings {
     /// Requests that may wait at once; 503 beyond.
     #[schemars(range(min = 1, max = 1000000))]
     pub size: u32,
@@ -266,7 +266,7 @@ pub struct GrpcCheck {
     pub service: String,
 }
 
-impl Default for Upstream {
+impl Default for UpstreamSettings {
     fn default() -> Self {
         Self {
             balance: Balance::default(),
@@ -327,7 +327,7 @@ impl Default for HealthCheck {
     }
 }
 
-impl Default for Queue {
+impl Default for QueueSettings {
     fn default() -> Self {
         Self { size: 1000, timeout: Period::from_secs(2) }
     }

@@ -33,13 +33,13 @@ use crate::listener::conn::request_boundary::RequestBoundary;
 use crate::listener::conn::transport::Transport;
 use crate::listener::conn::upgrade_option;
 use crate::listener::connection_permit::ConnectionPermit;
-use crate::message::request_framing::{Body, HeadFacts};
+use crate::message::request_framing::{BodyFraming, HeadFacts};
 
 /// Writes are gathered up to this many bytes.
-const GATHER: usize = 16 * 1024;
+const COALESCE_BYTES: usize = 16 * 1024;
 
 /// What is allocated for them at first.
-const SMALL: usize = 1024;
+const SMALL_READ_BYTES: usize = 1024;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -49,9 +49,9 @@ pub(in crate::listener) struct DownstreamStream {
     permit: Option<ConnectionPermit>,
     pub(in crate::listener) conn: Arc<Conn>,
     pub(in crate::listener) inbox: BytesMut,
-    pub(in crate::listener) gate: RequestBoundary,
+    pub(in crate::listener) boundary: RequestBoundary,
     outbox: BytesMut,
-    turn: YieldOnce,
+    flush: YieldOnce,
     write_limit: Option<Duration>,
     write_stall: Option<Pin<Box<Sleep>>>,
     /// What the kernel had taken when a flush last waited.
@@ -93,9 +93,9 @@ impl DownstreamStream {
             permit: Some(permit),
             conn,
             inbox: BytesMut::new(),
-            gate: RequestBoundary::body(Body::None),
+            boundary: RequestBoundary::body(BodyFraming::None),
             outbox: BytesMut::new(),
-            turn: YieldOnce::default(),
+            flush: YieldOnce::default(),
             write_limit,
             write_stall: None,
             taken: 0,
@@ -114,8 +114,8 @@ impl DownstreamStream {
     }
 
     /// The connection again that was left behind between two requests, if it was.
-    pub(in crate::listener) fn returned(conn: &Arc<Conn>) -> Option<Box<Self>> {
-        let (stream, permit, inbox) = conn.returned.take()?;
+    pub(in crate::listener) fn reclaimed(conn: &Arc<Conn>) -> Option<Box<Self>> {
+        let (stream, permit, inbox) = conn.reclaim.take()?;
         let mut io = Self::new(stream, Arc::clone(conn), permit, conn.settings.timeouts.write.limit());
         io.inbox = inbox;
         Some(Box::new(io))
@@ -124,21 +124,21 @@ impl DownstreamStream {
     /// Whether the request under way was read to its end, the response has left, and nothing speaks against another.
     fn is_between_requests(&self) -> bool {
         let usable = !self.http2 && !self.shut && !self.broken && !self.conn.is_tunnel();
-        usable && self.gate.allows() == 0 && self.outbox.is_empty()
+        usable && self.boundary.allows() == 0 && self.outbox.is_empty()
     }
 
     /// A request begins, whose head comes next.
     pub(in crate::listener) fn begin(&mut self, facts: &HeadFacts) {
-        self.gate = RequestBoundary::body(facts.body);
+        self.boundary = RequestBoundary::body(facts.body);
         self.interim = facts.version == Version::HTTP_11;
-        self.owes_continue = facts.expect_continue && facts.body != Body::None;
+        self.owes_continue = facts.expect_continue && facts.body != BodyFraming::None;
     }
 
     /// From here on this is an HTTP/2 connection: everything passes.
     pub(in crate::listener) fn become_http2(&mut self) {
         self.http2 = true;
         self.blocks = Some(Box::new(Blocks::new()));
-        self.gate = RequestBoundary::Open;
+        self.boundary = RequestBoundary::Open;
     }
 
     /// Reads what has come into the inbox; 0 at the end of the stream.
@@ -211,7 +211,7 @@ impl DownstreamStream {
                 self.inbox = BytesMut::new();
             }
         }
-        let excess = match self.gate.passed(&buf.filled()[before..]) {
+        let excess = match self.boundary.passed(&buf.filled()[before..]) {
             Ok(excess) => excess,
             Err(malformed) => {
                 buf.set_filled(before);
@@ -260,7 +260,7 @@ impl DownstreamStream {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        self.conn.held.none();
+        self.conn.flush_timer.none();
         Poll::Ready(Ok(()))
     }
 
@@ -290,9 +290,9 @@ impl AsyncRead for DownstreamStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.conn.is_tunnel() {
-            this.gate = RequestBoundary::Open;
+            this.boundary = RequestBoundary::Open;
         }
-        if this.conn.held.is_due()
+        if this.conn.flush_timer.is_due()
             && let Poll::Ready(sent) = this.poll_outbox(cx)
         {
             sent?;
@@ -303,7 +303,7 @@ impl AsyncRead for DownstreamStream {
         if this.conn.is_watched() {
             return this.poll_held(cx);
         }
-        match this.gate.allows() {
+        match this.boundary.allows() {
             0 => this.poll_held(cx),
             _ if std::mem::take(&mut this.owes_continue) && this.inbox.is_empty() => {
                 this.send_continue(cx)?;
@@ -321,21 +321,21 @@ impl AsyncWrite for DownstreamStream {
         this.moved = true;
         match this.http2 {
             true => this.conn.set_unsent(true),
-            false => this.conn.held.some(),
+            false => this.conn.flush_timer.some(),
         }
         // Taken with the first write, which has the head: a later one has bytes of a body.
         let takes_upgrade_option = this.conn.takes_upgrade_option();
-        if this.outbox.len() + data.len() <= GATHER {
+        if this.outbox.len() + data.len() <= COALESCE_BYTES {
             if this.outbox.capacity() == 0 {
                 // A header and a small body, without growing in between.
-                this.outbox.reserve(data.len().max(SMALL));
+                this.outbox.reserve(data.len().max(SMALL_READ_BYTES));
             }
             let added = if takes_upgrade_option { upgrade_option::added(data) } else { None };
             this.outbox.extend_from_slice(added.as_deref().unwrap_or(data));
             return Poll::Ready(Ok(data.len()));
         }
         if this.outbox.is_empty() {
-            this.conn.held.none();
+            this.conn.flush_timer.none();
             let written = this.stream()?.poll_write(cx, data);
             return this.progress(cx, written);
         }
@@ -347,7 +347,7 @@ impl AsyncWrite for DownstreamStream {
         let gathered = some.min(this.outbox.len());
         this.outbox.advance(gathered);
         if this.outbox.is_empty() {
-            this.conn.held.none();
+            this.conn.flush_timer.none();
         }
         if some > gathered { Poll::Ready(Ok(some - gathered)) } else { Pin::new(this).poll_write(cx, data) }
     }
@@ -359,8 +359,8 @@ impl AsyncWrite for DownstreamStream {
         }
         if !this.outbox.is_empty() {
             // On its way.
-            this.conn.held.none();
-            ready!(this.turn.poll(cx));
+            this.conn.flush_timer.none();
+            ready!(this.flush.poll(cx));
         }
         ready!(this.poll_outbox(cx))?;
         if this.outbox.capacity() > 0 {
@@ -388,17 +388,17 @@ impl AsyncWrite for DownstreamStream {
 impl Drop for DownstreamStream {
     fn drop(&mut self) {
         let Some(mut stream) = self.stream.take() else { return };
-        if self.conn.returned.is_asked()
+        if self.conn.reclaim.is_asked()
             && self.is_between_requests()
             && let Some(permit) = self.permit.take()
         {
-            return self.conn.returned.leave((stream, permit, std::mem::take(&mut self.inbox)));
+            return self.conn.reclaim.leave((stream, permit, std::mem::take(&mut self.inbox)));
         }
         let last_words = self.conn.take_last_words();
         // An HTTP/2 client has something to say of every response, if only how much more it would take.
         let unread = match self.http2 {
             true => self.shut && !self.conn.is_idle_at_end(),
-            false => self.gate.allows() > 0 || !self.inbox.is_empty(),
+            false => self.boundary.allows() > 0 || !self.inbox.is_empty(),
         } && !self.ended;
         // What came of a response that broke off: to hear nothing at all would look to a client as if its request had met a
         // connection that was just being closed, and many send such a request again.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
 /// How long something is held back at most: people do not notice, and two packets of one response are rarely further apart.
-const MOST: Duration = Duration::from_millis(20);
+const MAX_DELAY: Duration = Duration::from_millis(20);
 
 const NOTHING: u8 = 0;
 const SOMETHING: u8 = 1;
@@ -45,7 +45,7 @@ impl FlushTimer {
             *timer = None;
             return;
         }
-        let timer = timer.get_or_insert_with(|| Box::pin(sleep(MOST)));
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep(MAX_DELAY)));
         if timer.as_mut().poll(cx).is_ready() {
             self.0.store(DUE, Ordering::Relaxed);
             cx.waker().wake_by_ref();

@@ -15,11 +15,11 @@ use crate::listener::conn::disconnect::{self, Wait};
 /// How long the response has time to begin before the client is asked whether it is there: most need less.
 const ASK_AFTER: Duration = Duration::from_millis(250);
 /// Nothing can be asked in the middle of a response. A pause of this length counts as the client's leave.
-const PAUSE: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The next step.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::listener) enum Step {
+pub(in crate::listener) enum HalfClosedStep {
     /// To send something that a client which is there ignores. Once.
     Ask,
     /// The client has left.
@@ -48,13 +48,18 @@ impl HalfClosed {
 
     /// `answering`: the response has begun. `moved`: some of it was written since the last call; false afterwards. Not to be
     /// called again after `ReclaimedStream`.
-    pub(in crate::listener) fn poll(&mut self, cx: &mut Context<'_>, answering: bool, moved: &mut bool) -> Poll<Step> {
+    pub(in crate::listener) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        answering: bool,
+        moved: &mut bool,
+    ) -> Poll<HalfClosedStep> {
         if self.broken.poll(cx).is_ready() {
-            return Poll::Ready(Step::Left);
+            return Poll::Ready(HalfClosedStep::Left);
         }
         if answering && self.stage != Stage::Answering {
             self.stage = Stage::Answering;
-            self.timer.as_mut().reset(Instant::now() + PAUSE);
+            self.timer.as_mut().reset(Instant::now() + POLL_INTERVAL);
         } else if !answering && self.stage == Stage::Answering {
             // The next of several requests that came before the end.
             self.stage = Stage::Waiting;
@@ -64,14 +69,14 @@ impl HalfClosed {
             return Poll::Pending;
         }
         if std::mem::take(moved) && self.stage == Stage::Answering {
-            self.timer.as_mut().reset(Instant::now() + PAUSE);
+            self.timer.as_mut().reset(Instant::now() + POLL_INTERVAL);
         }
         ready!(self.timer.as_mut().poll(cx));
         if self.stage == Stage::Answering {
-            return Poll::Ready(Step::Left);
+            return Poll::Ready(HalfClosedStep::Left);
         }
         self.stage = Stage::Asked;
-        Poll::Ready(Step::Ask)
+        Poll::Ready(HalfClosedStep::Ask)
     }
 }
 
@@ -84,7 +89,7 @@ mod tests {
         HalfClosed { broken, timer: Box::pin(sleep(ASK_AFTER)), stage: Stage::Waiting }
     }
 
-    async fn step(half_closed: &mut HalfClosed, answering: bool, moved: &mut bool) -> Step {
+    async fn step(half_closed: &mut HalfClosed, answering: bool, moved: &mut bool) -> HalfClosedStep {
         std::future::poll_fn(|cx| half_closed.poll(cx, answering, moved)).await
     }
 
@@ -95,12 +100,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_asks_once_a_request_and_then_waits_for_as_long_as_the_response_takes() {
         let (mut half_closed, began) = (waiting(Wait::new(std::future::pending())), Instant::now());
-        assert_eq!(step(&mut half_closed, false, &mut false).await, Step::Ask);
+        assert_eq!(step(&mut half_closed, false, &mut false).await, HalfClosedStep::Ask);
         assert_eq!(began.elapsed(), ASK_AFTER);
         assert!(nothing_within(Duration::from_secs(3600), &mut half_closed, false, &mut false).await);
         // The response, and the next request.
-        assert!(nothing_within(PAUSE / 2, &mut half_closed, true, &mut false).await);
-        assert_eq!(step(&mut half_closed, false, &mut false).await, Step::Ask);
+        assert!(nothing_within(POLL_INTERVAL / 2, &mut half_closed, true, &mut false).await);
+        assert_eq!(step(&mut half_closed, false, &mut false).await, HalfClosedStep::Ask);
     }
 
     #[tokio::test(start_paused = true)]
@@ -108,15 +113,15 @@ mod tests {
         let mut half_closed = waiting(Wait::new(std::future::pending()));
         for _ in 0..10 {
             let mut moved = true;
-            assert!(nothing_within(PAUSE - ASK_AFTER, &mut half_closed, true, &mut moved).await);
+            assert!(nothing_within(POLL_INTERVAL - ASK_AFTER, &mut half_closed, true, &mut moved).await);
             assert!(!moved);
         }
-        assert_eq!(step(&mut half_closed, true, &mut false).await, Step::Left);
+        assert_eq!(step(&mut half_closed, true, &mut false).await, HalfClosedStep::Left);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reset_is_the_end_of_it() {
         let mut half_closed = waiting(Wait::new(std::future::ready(())));
-        assert_eq!(step(&mut half_closed, false, &mut false).await, Step::Left);
+        assert_eq!(step(&mut half_closed, false, &mut false).await, HalfClosedStep::Left);
     }
 }

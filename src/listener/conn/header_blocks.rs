@@ -22,7 +22,7 @@ const CODED: &[u8] = &[0x08, 0x00, 0xb1, 0x0f, 0x52, 0x4d, 0x55, 0xa5];
 
 /// The next step after the bytes that were scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::listener) enum Mark {
+pub(in crate::listener) enum ScanStep {
     /// The next byte ends a block that opens a stream, once all blocks before it were seen to.
     Drain,
     /// The last byte ended a block that opens this stream.
@@ -74,7 +74,7 @@ impl Blocks {
     }
 
     /// Looks at the next bytes, up to a mark: how many of them may be handed on.
-    pub(in crate::listener) fn feed(&mut self, bytes: &[u8]) -> (usize, Option<Mark>) {
+    pub(in crate::listener) fn feed(&mut self, bytes: &[u8]) -> (usize, Option<ScanStep>) {
         let mut at = 0;
         while at < bytes.len() {
             if self.left == 0 {
@@ -88,11 +88,11 @@ impl Blocks {
             self.look(piece);
             if last && self.ends && self.opens > 0 && self.expects {
                 if !std::mem::replace(&mut self.drained, true) {
-                    return (self.hold_last(at, piece.len()), Some(Mark::Drain));
+                    return (self.hold_last(at, piece.len()), Some(ScanStep::Drain));
                 }
                 let opens = self.opens;
                 self.end_frame();
-                return (at + piece.len(), Some(Mark::Open(opens)));
+                return (at + piece.len(), Some(ScanStep::Open(opens)));
             }
             at += piece.len();
             self.left -= piece.len();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     /// The marks, and where they are, of bytes that come in pieces of this size.
-    fn marks(bytes: &[u8], piece: usize) -> Vec<(usize, Mark)> {
+    fn marks(bytes: &[u8], piece: usize) -> Vec<(usize, ScanStep)> {
         let (mut blocks, mut at, mut marks) = (Blocks::new(), 0, Vec::new());
         while at < bytes.len() {
             let (used, mark) = blocks.feed(&bytes[at..bytes.len().min(at + piece)]);
@@ -215,8 +215,10 @@ mod tests {
             ends.push((bytes.len(), 5));
             bytes.extend(frame(HEADERS, END_HEADERS, 7, b"x"));
             ends.push((bytes.len(), 7));
-            let wanted: Vec<_> =
-                ends.iter().flat_map(|(at, stream)| [(at - 1, Mark::Drain), (*at, Mark::Open(*stream))]).collect();
+            let wanted: Vec<_> = ends
+                .iter()
+                .flat_map(|(at, stream)| [(at - 1, ScanStep::Drain), (*at, ScanStep::Open(*stream))])
+                .collect();
             for piece in 1..=bytes.len() {
                 assert_eq!(marks(&bytes, piece), wanted, "in pieces of {piece}");
             }
@@ -241,7 +243,7 @@ mod tests {
         fn whatever_comes_passes_whole(bytes in proptest::collection::vec(any::<u8>(), 0..400), piece in 1_usize..50) {
             let bytes = [&[b'p'; PREFACE][..], &frame(HEADERS, END_HEADERS, 1, PLAIN), &bytes].concat();
             let marks = marks(&bytes, piece);
-            prop_assert_eq!(marks[1].1, Mark::Open(1));
+            prop_assert_eq!(marks[1].1, ScanStep::Open(1));
         }
     }
 }

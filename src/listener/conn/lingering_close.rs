@@ -10,9 +10,9 @@ use crate::listener::conn::transport::Transport;
 use crate::listener::connection_permit::ConnectionPermit;
 
 /// How long the client may go on sending.
-const PATIENCE: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How many bytes are read and thrown away.
-const MOST: usize = 1024 * 1024;
+const MAX_DRAINED_BYTES: usize = 1024 * 1024;
 
 /// Sends what is left to say and closes in the background. The connection counts as open until then, under every limit:
 /// its socket is there, and the end of the process would be as abrupt.
@@ -26,7 +26,7 @@ pub(in crate::listener) fn close(
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(async move {
             let _permit = permit;
-            let _ = tokio::time::timeout(PATIENCE, say_and_wait(stream, outbox, last_words)).await;
+            let _ = tokio::time::timeout(DRAIN_TIMEOUT, say_and_wait(stream, outbox, last_words)).await;
         });
     }
 }
@@ -39,7 +39,7 @@ async fn say_and_wait(mut stream: Transport, outbox: BytesMut, last_words: Optio
     stream.shutdown().await?;
     let mut bin = [0; 4096];
     let mut thrown = 0;
-    while thrown < MOST {
+    while thrown < MAX_DRAINED_BYTES {
         match stream.read(&mut bin).await? {
             0 => break,
             some => thrown += some,

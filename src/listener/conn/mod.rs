@@ -30,7 +30,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::listener::conn::expect_continue::Continues;
 use crate::listener::conn::flush_timer::FlushTimer;
 use crate::listener::conn::reclaim::ReclaimSlot;
-use crate::listener::conn::stream_id::Opening;
+use crate::listener::conn::stream_id::StreamIdTracker;
 use crate::listener::settings::ListenerSettings;
 use crate::listener::shutdown::ShutdownPhaseWatch;
 use crate::message::forwarded::text_of;
@@ -70,14 +70,14 @@ pub struct Conn {
     idle_at_end: AtomicBool,
     /// The next head that is written needs `Upgrade` among its connection options. HTTP/1 only.
     upgrade_option: AtomicBool,
-    last_words: Mutex<Option<Bytes>>,
-    pub(in crate::listener) returned: ReclaimSlot,
+    abort_response: Mutex<Option<Bytes>>,
+    pub(in crate::listener) reclaim: ReclaimSlot,
     /// Of HTTP/1 only.
-    pub(in crate::listener) held: FlushTimer,
+    pub(in crate::listener) flush_timer: FlushTimer,
     /// Nothing is read of the client now: only whether it has left is of interest.
     watched: AtomicBool,
     /// Of HTTP/2 only.
-    pub(in crate::listener) opening: Opening,
+    pub(in crate::listener) opening: StreamIdTracker,
     /// Of HTTP/2 only.
     pub(in crate::listener) continues: Continues,
 }
@@ -107,11 +107,11 @@ impl Conn {
             unsent: AtomicBool::new(false),
             idle_at_end: AtomicBool::new(false),
             upgrade_option: AtomicBool::new(false),
-            last_words: Mutex::new(None),
-            returned: ReclaimSlot::default(),
-            held: FlushTimer::default(),
+            abort_response: Mutex::new(None),
+            reclaim: ReclaimSlot::default(),
+            flush_timer: FlushTimer::default(),
             watched: AtomicBool::new(false),
-            opening: Opening::default(),
+            opening: StreamIdTracker::default(),
             continues: Continues::default(),
         }
     }
@@ -144,7 +144,7 @@ impl Conn {
     /// The response under way ends whole and says that the connection goes on: it does, should Pingora give it up, unless some
     /// of the request is still to come. HTTP/1 only.
     pub fn keep(&self) {
-        self.returned.ask();
+        self.reclaim.ask();
     }
 
     /// The response header that comes next gets `Upgrade` among its connection options. HTTP/1 only.
@@ -179,9 +179,9 @@ impl Conn {
     }
 
     /// Until the guard is dropped, a read of the stream gives nothing but its end, once the client has left. HTTP/1 only.
-    pub fn watch(&self) -> Watching<'_> {
+    pub fn watch(&self) -> WatchOnly<'_> {
         self.watched.store(true, Ordering::Release);
-        Watching(self)
+        WatchOnly(self)
     }
 
     pub(in crate::listener) fn is_watched(&self) -> bool {
@@ -205,19 +205,19 @@ impl Conn {
     }
 
     pub(in crate::listener) fn take_last_words(&self) -> Option<Bytes> {
-        self.last_words.lock().take()
+        self.abort_response.lock().take()
     }
 
     fn set_last_words(&self, words: Bytes) {
-        *self.last_words.lock() = Some(words);
+        *self.abort_response.lock() = Some(words);
     }
 }
 
 /// The client is only watched, not read from.
 #[derive(Debug)]
-pub struct Watching<'a>(&'a Conn);
+pub struct WatchOnly<'a>(&'a Conn);
 
-impl Drop for Watching<'_> {
+impl Drop for WatchOnly<'_> {
     fn drop(&mut self) {
         self.0.watched.store(false, Ordering::Release);
     }

@@ -2,8 +2,8 @@
 //!
 //! It guards a boundary and judges nothing else; what a body means is Pingora's to say.
 
-use crate::message::chunked::{ChunkScanner, Malformed, Progress};
-use crate::message::request_framing::Body;
+use crate::message::chunked::{ChunkScanner, MalformedChunk, Progress};
+use crate::message::request_framing::BodyFraming;
 
 /// What may be handed on.
 #[derive(Debug)]
@@ -18,11 +18,11 @@ pub(in crate::listener) enum RequestBoundary {
 
 impl RequestBoundary {
     /// For a request's body.
-    pub(in crate::listener) fn body(body: Body) -> Self {
+    pub(in crate::listener) fn body(body: BodyFraming) -> Self {
         match body {
-            Body::None => Self::Bytes(0),
-            Body::Length(length) => Self::Bytes(length),
-            Body::Chunked => Self::Chunked(Box::default()),
+            BodyFraming::None => Self::Bytes(0),
+            BodyFraming::Length(length) => Self::Bytes(length),
+            BodyFraming::Chunked => Self::Chunked(Box::default()),
         }
     }
 
@@ -39,7 +39,7 @@ impl RequestBoundary {
     /// # Errors
     /// They are no chunked body. Nothing of them may go on: Pingora's parser is laxer, and takes a missing size for the
     /// end. The gate is open from here on, which also means that no further request comes through it.
-    pub(in crate::listener) fn passed(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    pub(in crate::listener) fn passed(&mut self, bytes: &[u8]) -> Result<usize, MalformedChunk> {
         Ok(match self {
             Self::Open => 0,
             Self::Bytes(left) => {

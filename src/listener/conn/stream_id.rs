@@ -14,28 +14,28 @@ const OPENS: u8 = 2;
 
 /// How far the reader of a connection and its accept loop are. Both run on one thread.
 #[derive(Debug, Default)]
-pub(in crate::listener) struct Opening {
-    held: AtomicU8,
+pub(in crate::listener) struct StreamIdTracker {
+    phase: AtomicU8,
     stream: AtomicU32,
     /// The library has asked for more, and so has judged all that it was given.
     settled: AtomicBool,
 }
 
-impl Opening {
+impl StreamIdTracker {
     /// The reader holds back the end of a block.
     pub(in crate::listener) fn drain(&self) {
-        self.held.store(DRAINS, Ordering::Relaxed);
+        self.phase.store(DRAINS, Ordering::Relaxed);
     }
 
     /// The reader has handed on a whole block, which opens this stream.
     pub(in crate::listener) fn open(&self, stream: u32) {
         self.stream.store(stream, Ordering::Relaxed);
-        self.held.store(OPENS, Ordering::Relaxed);
+        self.phase.store(OPENS, Ordering::Relaxed);
     }
 
     /// Whether the reader has to wait for the accept loop; to be asked when the library wants more.
     pub(in crate::listener) fn holds(&self) -> bool {
-        let holds = self.held.load(Ordering::Relaxed) != GOES_ON;
+        let holds = self.phase.load(Ordering::Relaxed) != GOES_ON;
         if holds {
             self.settled.store(true, Ordering::Relaxed);
         }
@@ -44,7 +44,7 @@ impl Opening {
 
     /// A request has come out, or was refused on its way out: its stream, where that is known.
     pub(in crate::listener) fn came(&self) -> Option<u32> {
-        if self.held.load(Ordering::Relaxed) != OPENS || !self.settled.load(Ordering::Relaxed) {
+        if self.phase.load(Ordering::Relaxed) != OPENS || !self.settled.load(Ordering::Relaxed) {
             return None;
         }
         self.go_on();
@@ -61,7 +61,7 @@ impl Opening {
     }
 
     fn go_on(&self) {
-        self.held.store(GOES_ON, Ordering::Relaxed);
+        self.phase.store(GOES_ON, Ordering::Relaxed);
         self.settled.store(false, Ordering::Relaxed);
     }
 }
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_request_is_told_its_stream_only_when_no_other_could_have_come() {
-        let opening = Opening::default();
+        let opening = StreamIdTracker::default();
         assert!(!opening.holds() && opening.came().is_none() && !opening.none_came());
         opening.drain();
         assert!(!opening.none_came(), "the library has not looked yet");

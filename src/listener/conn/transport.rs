@@ -15,7 +15,7 @@ use crate::tls;
 #[derive(Debug)]
 pub(in crate::listener) enum Transport {
     Plain(TcpStream),
-    Tls(Box<tls::Stream>),
+    Tls(Box<tls::TlsSocket>),
 }
 
 impl Transport {

@@ -16,7 +16,7 @@ use crate::listener::http1::head_reader::{NextHead, next};
 use crate::listener::http2;
 use crate::listener::service::HttpService;
 use crate::listener::shutdown::ShutdownPhaseWatch;
-use crate::message::request_framing::{BadHead, Body, HeadFacts};
+use crate::message::request_framing::{BadHead, BodyFraming, HeadFacts};
 use crate::telemetry::meters::ConnectionResult;
 
 /// Serves a connection to its end.
@@ -28,7 +28,7 @@ pub(in crate::listener) async fn serve<F: HttpService>(
     let mut first = true;
     let mut requests = 0;
     let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
-    let mut turn = phase.turn();
+    let mut turn = phase.next_change();
     loop {
         match next(&mut io, first, &mut turn, &mut timer).await {
             NextHead::Request(facts) => {
@@ -65,7 +65,7 @@ async fn exchange<F: HttpService>(
     conn.clear_answering();
     io.begin(&facts);
     let head = io.take_head(facts.head_len);
-    let body_is_here = matches!(facts.body, Body::Length(_)) && !facts.expect_continue && !io.inbox.is_empty();
+    let body_is_here = matches!(facts.body, BodyFraming::Length(_)) && !facts.expect_continue && !io.inbox.is_empty();
     let mut session = ServerSession::new_http1(io);
     if let ServerSession::H1(http1) = &mut session {
         // Handed over as it is: Pingora neither reads nor copies it again.
@@ -85,12 +85,12 @@ async fn exchange<F: HttpService>(
                 exchange.leave_last_words(|why| front.abort_response(why, facts.method_is_head));
                 None
             }
-            never = exchange.conn.held.watch() => match never {},
+            never = exchange.conn.flush_timer.watch() => match never {},
         }
     };
     match reused {
         Some(reused) => take_back(reused),
-        None => DownstreamStream::returned(&exchange.conn),
+        None => DownstreamStream::reclaimed(&exchange.conn),
     }
 }
 
@@ -98,12 +98,12 @@ async fn exchange<F: HttpService>(
 fn take_back(reused: ReusedHttpStream) -> Option<Box<DownstreamStream>> {
     let (stream, _) = reused.consume();
     let io = stream.into_any().downcast::<DownstreamStream>().ok()?;
-    (io.gate.allows() == 0).then_some(io)
+    (io.boundary.allows() == 0).then_some(io)
 }
 
 async fn refuse<F: HttpService>(mut io: Box<DownstreamStream>, bad: &BadHead, front: &Arc<F>) {
     // Nothing of what follows is a request; the gate stays up so that the close lingers.
-    io.gate = RequestBoundary::Open;
+    io.boundary = RequestBoundary::Open;
     let response = front.refuse(&io.conn, &io.inbox, bad);
     if io.write_all(&response).await.is_ok() {
         let _ = io.flush().await;

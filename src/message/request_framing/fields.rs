@@ -6,7 +6,7 @@
 
 use http::Version;
 
-use super::{BadHead, Body, HeadFacts, is_token};
+use super::{BadHead, BodyFraming, HeadFacts, is_token};
 
 /// What was read.
 #[derive(Default)]
@@ -119,9 +119,9 @@ impl<'a> Fields<'a> {
             head_len,
             version,
             body: match (self.chunked, self.length) {
-                (true, _) => Body::Chunked,
-                (false, Some(length @ 1..)) => Body::Length(length),
-                (false, _) => Body::None,
+                (true, _) => BodyFraming::Chunked,
+                (false, Some(length @ 1..)) => BodyFraming::Length(length),
+                (false, _) => BodyFraming::None,
             },
             keep_alive: !self.close && (http_11 || self.keep_alive),
             // RFC 9110 section 10.1.1: to be ignored in HTTP/1.0.

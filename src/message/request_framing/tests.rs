@@ -164,14 +164,17 @@ fn the_table() {
 fn the_facts() {
     let facts = |head: &str| check_head(&expand(head), &LIMITS).unwrap();
     let plain = facts("GET / HTTP/1.1|H||the next request");
-    assert_eq!((plain.head_len, plain.version, plain.body, plain.keep_alive), (27, Version::HTTP_11, Body::None, true));
+    assert_eq!(
+        (plain.head_len, plain.version, plain.body, plain.keep_alive),
+        (27, Version::HTTP_11, BodyFraming::None, true)
+    );
     assert_eq!(facts("|GET / HTTP/1.1|H||").head_len, 29);
     assert!(!facts("GET / HTTP/1.1|H|Connection: x, Close||").keep_alive);
     assert!(!facts("GET / HTTP/1.0||").keep_alive);
     assert!(facts("GET / HTTP/1.0|Connection: Keep-Alive||").keep_alive);
-    assert_eq!(facts("POST / HTTP/1.1|H|Content-Length: 5||").body, Body::Length(5));
-    assert_eq!(facts("POST / HTTP/1.1|H|Content-Length: 0||").body, Body::None);
-    assert_eq!(facts("POST / HTTP/1.1|H|Transfer-Encoding: chunked||").body, Body::Chunked);
+    assert_eq!(facts("POST / HTTP/1.1|H|Content-Length: 5||").body, BodyFraming::Length(5));
+    assert_eq!(facts("POST / HTTP/1.1|H|Content-Length: 0||").body, BodyFraming::None);
+    assert_eq!(facts("POST / HTTP/1.1|H|Transfer-Encoding: chunked||").body, BodyFraming::Chunked);
     assert!(facts("POST / HTTP/1.1|H|Expect: 100-Continue||").expect_continue);
     assert!(!facts("POST / HTTP/1.0|H|Expect: 100-continue||").expect_continue);
     assert!(facts("GET / HTTP/1.1|H|Connection: keep-alive, Upgrade|Upgrade: websocket||").connection_upgrade);

@@ -13,15 +13,15 @@ use tokio::io::AsyncWrite;
 /// What is held back of what was written.
 #[derive(Debug, Default)]
 pub(in crate::pool) struct CoalescedWriter {
-    waits: bool,
-    held: BytesMut,
+    body_is_here: bool,
+    buffer: BytesMut,
     sent: bool,
 }
 
 impl CoalescedWriter {
     /// `body_is_here`: what is written first waits for more.
     pub(in crate::pool) fn new(body_is_here: bool) -> Self {
-        Self { waits: body_is_here, held: BytesMut::new(), sent: false }
+        Self { body_is_here, buffer: BytesMut::new(), sent: false }
     }
 
     /// Whether the stream has taken all that was held back, or something if nothing was.
@@ -39,19 +39,19 @@ impl CoalescedWriter {
         cx: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if std::mem::take(&mut self.waits) {
-            self.held.extend_from_slice(data);
+        if std::mem::take(&mut self.body_is_here) {
+            self.buffer.extend_from_slice(data);
             return Poll::Ready(Ok(data.len()));
         }
-        while !self.held.is_empty() {
-            let both = [IoSlice::new(&self.held), IoSlice::new(data)];
+        while !self.buffer.is_empty() {
+            let both = [IoSlice::new(&self.buffer), IoSlice::new(data)];
             let gone = ready!(stream.as_mut().poll_write_vectored(cx, &both))?;
             if gone == 0 {
                 return Poll::Ready(Ok(0));
             }
-            let of_held = gone.min(self.held.len());
-            self.held.advance(of_held);
-            self.sent = self.held.is_empty();
+            let of_held = gone.min(self.buffer.len());
+            self.buffer.advance(of_held);
+            self.sent = self.buffer.is_empty();
             if gone > of_held {
                 return Poll::Ready(Ok(gone - of_held));
             }

@@ -199,7 +199,7 @@ impl Session for Http1Session {
                 ParsedHead::Plain(plain) => {
                     (self.state, self.keeps) = (State::Body(plain.length), plain.keeps);
                     self.large = plain.length > LARGE_BODY_BYTES;
-                    self.response = Some(self.line.with(|leased| without_fields(leased.lease(), plain.response))?);
+                    self.response = Some(self.line.with(|leased| without_fields(leased.checkout(), plain.response))?);
                     return Ok(());
                 }
                 _ => self.state = State::Other(self.hand_over().await?),

@@ -21,7 +21,7 @@ use crate::pool::checkout::PooledStream;
 #[derive(Debug)]
 pub(in crate::pool) enum SharedIo {
     Own {
-        leased: Box<PooledStream>,
+        stream: Box<PooledStream>,
         /// The request has gone whole.
         sent: bool,
     },
@@ -31,7 +31,7 @@ pub(in crate::pool) enum SharedIo {
 /// The socket, as the request's body and the response share it.
 #[derive(Debug)]
 pub(in crate::pool) struct SharedSocket {
-    leased: Mutex<PooledStream>,
+    stream: Mutex<PooledStream>,
     sent: AtomicBool,
     /// Why the backend takes no more. It may have answered all the same.
     broken: Mutex<Option<Box<Error>>>,
@@ -39,15 +39,15 @@ pub(in crate::pool) struct SharedSocket {
 
 impl SharedIo {
     pub(in crate::pool) fn new(leased: PooledStream) -> Self {
-        Self::Own { leased: Box::new(leased), sent: false }
+        Self::Own { stream: Box::new(leased), sent: false }
     }
 
     /// The socket from here on for another, too.
     pub(in crate::pool) fn share(&mut self) -> Arc<SharedSocket> {
         match self {
-            Self::Own { leased, sent } => {
+            Self::Own { stream: leased, sent } => {
                 let (leased, sent) = (Mutex::new(leased.take()), AtomicBool::new(*sent));
-                let shared = Arc::new(SharedSocket { leased, sent, broken: Mutex::default() });
+                let shared = Arc::new(SharedSocket { stream: leased, sent, broken: Mutex::default() });
                 *self = Self::Shared(Arc::clone(&shared));
                 shared
             }
@@ -57,14 +57,14 @@ impl SharedIo {
 
     pub(in crate::pool) fn with<T>(&mut self, act: impl FnOnce(&mut PooledStream) -> T) -> T {
         match self {
-            Self::Own { leased, .. } => act(leased),
+            Self::Own { stream: leased, .. } => act(leased),
             Self::Shared(shared) => act(&mut shared.lock()),
         }
     }
 
     pub(in crate::pool) fn id(&self) -> UniqueIDType {
         match self {
-            Self::Own { leased, .. } => leased.id(),
+            Self::Own { stream: leased, .. } => leased.id(),
             Self::Shared(shared) => shared.lock().id(),
         }
     }
@@ -102,7 +102,7 @@ impl SharedIo {
 
 impl SharedSocket {
     pub(in crate::pool) fn lock(&self) -> MutexGuard<'_, PooledStream> {
-        self.leased.lock()
+        self.stream.lock()
     }
 
     async fn write(&self, data: &mut impl Buf) -> io::Result<()> {

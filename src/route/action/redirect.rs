@@ -45,7 +45,7 @@ impl Redirect {
     ///
     /// # Errors
     /// Says which status or placeholder is none.
-    pub fn compile(redirect: &schema::Redirect) -> Result<Self, String> {
+    pub fn compile(redirect: &schema::RedirectSettings) -> Result<Self, String> {
         let status = match redirect.status {
             301 | 302 | 303 | 307 | 308 => StatusCode::from_u16(redirect.status).map_err(|error| error.to_string())?,
             status => return Err(format!("{status} is no redirect; write 301, 302, 303, 307 or 308")),
@@ -181,7 +181,7 @@ mod tests {
     const HOST: HostPort<'static> = HostPort { host: "a.example", port: None };
 
     fn redirect(to: &str) -> Result<Redirect, String> {
-        Redirect::compile(&schema::Redirect { to: to.into(), status: 308 })
+        Redirect::compile(&schema::RedirectSettings { to: to.into(), status: 308 })
     }
 
     fn location(to: &str, path: &str, query: Option<&str>) -> String {
@@ -259,7 +259,7 @@ mod tests {
         for to in ["", "{nope}", "a{", "a}b", "{path", "{{host}}"] {
             assert!(redirect(to).is_err(), "{to}");
         }
-        assert!(Redirect::compile(&schema::Redirect { to: "/".into(), status: 300 }).is_err());
+        assert!(Redirect::compile(&schema::RedirectSettings { to: "/".into(), status: 300 }).is_err());
     }
 
     proptest! {

@@ -21,7 +21,7 @@ impl Respond {
     ///
     /// # Errors
     /// Says which status or header field is none, or that the status has no room for the body.
-    pub fn compile(respond: &schema::Respond) -> Result<Self, String> {
+    pub fn compile(respond: &schema::RespondSettings) -> Result<Self, String> {
         let status = StatusCode::from_u16(respond.status).ok().filter(|status| (200..600).contains(&status.as_u16()));
         let status = status.ok_or_else(|| format!("{} is not a status from 200 to 599", respond.status))?;
         // RFC 9110 sections 15.3.5, 15.3.6 and 15.4.5.
@@ -68,7 +68,7 @@ mod tests {
 
     fn respond(status: u16, body: &str, headers: &[(&str, &str)]) -> Result<Respond, String> {
         let headers = headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        Respond::compile(&schema::Respond { status, body: body.into(), headers })
+        Respond::compile(&schema::RespondSettings { status, body: body.into(), headers })
     }
 
     #[test]

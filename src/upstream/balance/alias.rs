@@ -7,7 +7,7 @@ use super::rng::{Prng, scale};
 use super::{Slot, Tried};
 
 /// How many draws try to get past what is to be skipped, before what is left is walked.
-const DRAWS: usize = 8;
+const MAX_DRAWS: usize = 8;
 
 /// The table: as many columns as slots, each as high as the sum of weights. In each, what lies below `keep` is the
 /// column's own and the rest is `other`'s, so that each slot has its weight times the number of columns.
@@ -55,7 +55,7 @@ impl AliasTable {
         if self.columns.is_empty() {
             return None;
         }
-        let drawn = (0..DRAWS).map(|_| self.draw(chance)).find(|index| !skip(*index));
+        let drawn = (0..MAX_DRAWS).map(|_| self.draw(chance)).find(|index| !skip(*index));
         drawn.or_else(|| among_rest(slots, chance.draw(), skip))
     }
 }
@@ -136,7 +136,7 @@ pub(crate) mod tests {
         let weights = [256, 1, 3];
         let (balancer, alias) = (balancer(Balance::Random, &weights), AliasTable::new(weights.into_iter()));
         let mut tried = Tried::default();
-        tried.add(&balancer.slots()[0].vitals);
+        tried.add(&balancer.slots()[0].state);
         let (mut chance, mut counts) = (Prng::new(7), [0; 3]);
         for _ in 0..10_000 {
             counts[pick(balancer.slots(), &alias, &mut chance, &tried).unwrap()] += 1;

@@ -13,7 +13,7 @@ use super::{Slot, Tried};
 use crate::backend::InFlight;
 
 /// How often a look-up jumps on before it looks at all that are left.
-const JUMPS: usize = 32;
+const MAX_JUMPS: usize = 32;
 
 /// The table, and how much of an even load a backend may carry.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub struct HashBalancer {
 impl HashBalancer {
     /// For these slots. Without a load factor loads are not bounded.
     pub fn new(slots: &[Slot], load_factor: Option<f64>) -> Self {
-        let claimant = |slot: &Slot| (hash(slot.vitals.labels().address.as_bytes()), slot.weight);
+        let claimant = |slot: &Slot| (hash(slot.state.labels().address.as_bytes()), slot.weight);
         Self {
             places: HashTable::new(&slots.iter().map(claimant).collect::<Vec<_>>()),
             total_weight: slots.iter().map(|slot| u64::from(slot.weight)).sum(),
@@ -46,7 +46,7 @@ impl HashBalancer {
 pub fn pick(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option<(usize, InFlight)> {
     loop {
         let (index, seen) = find(slots, table, key, tried)?;
-        let vitals = &slots[index].vitals;
+        let vitals = &slots[index].state;
         // A bound holds only if the count still is what it was judged by.
         let guard = if table.load_factor.is_some() { vitals.try_raise(seen) } else { vitals.admit() };
         if let Some(guard) = guard {
@@ -59,12 +59,12 @@ pub fn pick(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Op
 fn find(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option<(usize, u32)> {
     let mut summed = None;
     let mut total =
-        || *summed.get_or_insert_with(|| slots.iter().map(|slot| u64::from(slot.vitals.in_flight())).sum::<u64>());
+        || *summed.get_or_insert_with(|| slots.iter().map(|slot| u64::from(slot.state.in_flight())).sum::<u64>());
     let mut at = key;
-    for _ in 0..JUMPS {
+    for _ in 0..MAX_JUMPS {
         let index = table.places.owner(at)?;
         let slot = slots.get(index)?;
-        let seen = slot.vitals.in_flight();
+        let seen = slot.state.in_flight();
         if !tried.excludes(slot) && table.has_room(slot, seen, &mut total) {
             return Some((index, seen));
         }
@@ -72,10 +72,10 @@ fn find(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option
     }
     let total = total();
     let skip = |index: usize| tried.excludes(&slots[index]);
-    let full = |index: usize| !table.has_room(&slots[index], slots[index].vitals.in_flight(), &mut || total);
+    let full = |index: usize| !table.has_room(&slots[index], slots[index].state.in_flight(), &mut || total);
     // All are full only if those with room were tried: then the bound gives way.
     let index = among_rest(slots, at, |index| skip(index) || full(index)).or_else(|| among_rest(slots, at, skip))?;
-    Some((index, slots[index].vitals.in_flight()))
+    Some((index, slots[index].state.in_flight()))
 }
 
 #[cfg(test)]
@@ -110,7 +110,7 @@ mod tests {
                 let picked = balancer.pick(&Tried::default(), 0, Some(hash(&[key as u8]))).unwrap();
                 held.push(picked.guard);
                 let bound = (factor * f64::from(weights[picked.index]) / sum * held.len() as f64).ceil();
-                let count = f64::from(balancer.slots()[picked.index].vitals.in_flight());
+                let count = f64::from(balancer.slots()[picked.index].state.in_flight());
                 prop_assert!(count <= bound, "{} over {} of {:?}", count, bound, weights);
             }
         }
@@ -122,7 +122,7 @@ mod tests {
                 let mut tried = Tried::default();
                 let next = |_| {
                     let picked = balancer.pick(&tried, 0, Some(key)).unwrap();
-                    tried.add(picked.guard.vitals());
+                    tried.add(picked.guard.backend());
                     picked.index
                 };
                 (0..weights.len()).map(next).collect::<Vec<_>>()
@@ -138,7 +138,7 @@ mod tests {
     fn one_hot_key_spreads_over_just_as_many_as_it_needs() {
         let balancer = bounded(&[1; 10], 2.0);
         let held: Vec<_> = (0..100).map(|_| balancer.pick(&Tried::default(), 0, Some(42)).unwrap()).collect();
-        let mut counts: Vec<_> = balancer.slots().iter().map(|slot| slot.vitals.in_flight()).collect();
+        let mut counts: Vec<_> = balancer.slots().iter().map(|slot| slot.state.in_flight()).collect();
         counts.sort_unstable();
         assert_eq!(counts[9], 20);
         assert!(counts.iter().filter(|count| **count > 0).count() <= 10);

@@ -46,7 +46,7 @@ impl Balancer {
 
 /// The one that is left to pick, if there is just one: then nothing else decides.
 fn only(slots: &[Slot]) -> Option<usize> {
-    let mut left = (0..slots.len()).filter(|index| !slots[*index].vitals.is_full());
+    let mut left = (0..slots.len()).filter(|index| !slots[*index].state.is_full());
     left.next().filter(|_| left.next().is_none())
 }
 
@@ -70,7 +70,7 @@ mod tests {
                 held.push(picked);
             }
             drop(held);
-            assert!(balancer.slots().iter().all(|slot| slot.vitals.in_flight() == 0));
+            assert!(balancer.slots().iter().all(|slot| slot.state.in_flight() == 0));
         }
         assert_eq!(balancer(Balance::RoundRobin, &[]).preview(0), DryRun { next: None, scores: vec![] });
     }
@@ -78,10 +78,10 @@ mod tests {
     #[test]
     fn scores_are_load_over_weight() {
         let balancer = balancer(Balance::LeastConnections, &[1, 2]);
-        let _busy = balancer.slots()[1].vitals.raise();
+        let _busy = balancer.slots()[1].state.raise();
         assert_eq!(balancer.preview(0).scores, [Some(1.0), Some(1.0)]);
         // A fault counts as five requests more.
-        balancer.slots()[0].vitals.score().fault(std::time::Duration::ZERO, 1_000);
+        balancer.slots()[0].state.load().fault(std::time::Duration::ZERO, 1_000);
         assert_eq!(balancer.preview(1_000), DryRun { next: Some(1), scores: vec![Some(6.0), Some(1.0)] });
     }
 
@@ -93,9 +93,9 @@ mod tests {
             (Balance::ConsistentHash, [None, None]),
         ] {
             let balancer = balancer(kind, &[1, 2]);
-            let _busy = balancer.slots()[0].vitals.raise();
+            let _busy = balancer.slots()[0].state.raise();
             assert_eq!(balancer.preview(0), DryRun { next: None, scores: scores.into() }, "{kind:?}");
-            balancer.slots()[0].vitals.set_limit(1, None);
+            balancer.slots()[0].state.set_limit(1, None);
             assert_eq!(balancer.preview(0).next, Some(1), "{kind:?}");
         }
     }

@@ -16,7 +16,7 @@ pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried, now_ms: u64) -> O
     loop {
         let best = scan(slots, tried, now_ms)?;
         let slot = &slots[best.index];
-        if let Some(guard) = slot.vitals.try_raise(best.seen) {
+        if let Some(guard) = slot.state.try_raise(best.seen) {
             // From 1: 0 is for those that were never picked.
             slot.turn.store(cursor.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             return Some((best.index, guard));
@@ -32,43 +32,43 @@ pub(super) fn best(slots: &[Slot], tried: &Tried, now_ms: u64) -> Option<usize> 
 
 /// What is compared, the lowest goes first.
 pub(super) fn score(slot: &Slot, now_ms: u64) -> f64 {
-    let score = Score::of(0, slot, now_ms);
+    let score = ScoredSlot::of(0, slot, now_ms);
     score.load as f64 / score.weight as f64
 }
 
 /// A slot with what was seen of it.
 #[derive(Debug, Clone, Copy)]
-struct Score {
+struct ScoredSlot {
     index: usize,
     /// The count in flight that the load was made of.
     seen: u32,
     load: u64,
     weight: u64,
-    turn: u64,
+    last_picked: u64,
 }
 
-impl Score {
+impl ScoredSlot {
     fn of(index: usize, slot: &Slot, now_ms: u64) -> Self {
-        let (seen, load) = load(&slot.vitals, now_ms);
-        Self { index, seen, load, weight: slot.weight.into(), turn: slot.turn.load(Ordering::Relaxed) }
+        let (seen, load) = load(&slot.state, now_ms);
+        Self { index, seen, load, weight: slot.weight.into(), last_picked: slot.turn.load(Ordering::Relaxed) }
     }
 
     /// By cross multiplication: no division, nothing rounded. A load is below 2^33 and a weight at most 2^16.
     fn beats(&self, other: &Self) -> bool {
         let (mine, others) = (self.load * other.weight, other.load * self.weight);
-        mine < others || (mine == others && self.turn < other.turn)
+        mine < others || (mine == others && self.last_picked < other.last_picked)
     }
 }
 
 /// The count in flight of a backend, and what it carries with the penalty of its faults and one more request.
 pub fn load(vitals: &BackendState, now_ms: u64) -> (u32, u64) {
     let seen = vitals.in_flight();
-    (seen, u64::from(seen) + u64::from(vitals.score().penalty(now_ms)) + 1)
+    (seen, u64::from(seen) + u64::from(vitals.load().penalty(now_ms)) + 1)
 }
 
-fn scan(slots: &[Slot], tried: &Tried, now_ms: u64) -> Option<Score> {
+fn scan(slots: &[Slot], tried: &Tried, now_ms: u64) -> Option<ScoredSlot> {
     let left = slots.iter().enumerate().filter(|(_, slot)| !tried.excludes(slot));
-    left.map(|(index, slot)| Score::of(index, slot, now_ms))
+    left.map(|(index, slot)| ScoredSlot::of(index, slot, now_ms))
         .reduce(|best, next| if next.beats(&best) { next } else { best })
 }
 
@@ -100,10 +100,10 @@ mod tests {
             for (what, which) in events {
                 match what {
                     0 | 1 if !held.is_empty() => drop(held.swap_remove(which % held.len())),
-                    2 => balancer.slots()[which % weights.len()].vitals.score().fault(Duration::ZERO, NOW),
+                    2 => balancer.slots()[which % weights.len()].state.load().fault(Duration::ZERO, NOW),
                     _ => {}
                 }
-                let carried = |s: &Slot| u64::from(s.vitals.in_flight() + s.vitals.score().penalty(NOW)) + 1;
+                let carried = |s: &Slot| u64::from(s.state.in_flight() + s.state.load().penalty(NOW)) + 1;
                 let before: Vec<u64> = balancer.slots().iter().map(carried).collect();
                 let (index, guard) = pick_from(&balancer);
                 for other in 0..weights.len() {
@@ -113,7 +113,7 @@ mod tests {
                 held.push(guard);
             }
             drop(held);
-            prop_assert!(balancer.slots().iter().all(|slot| slot.vitals.in_flight() == 0));
+            prop_assert!(balancer.slots().iter().all(|slot| slot.state.in_flight() == 0));
         }
     }
 
@@ -138,7 +138,7 @@ mod tests {
                 let picked = balancer.pick(&Tried::default(), now, None).unwrap();
                 counts[picked.index] += 1;
                 match picked.index {
-                    0 => balancer.slots()[0].vitals.score().fault(Duration::ZERO, now),
+                    0 => balancer.slots()[0].state.load().fault(Duration::ZERO, now),
                     _ => under_way.push_back((now + 5, picked.guard)),
                 }
             }
@@ -159,8 +159,8 @@ mod tests {
             drop(held);
         }
         assert_eq!(counts, [150, 150, 0]);
-        let _busy: Vec<_> = (0..5).map(|_| balancer.slots()[1].vitals.raise()).collect();
-        let _also: Vec<_> = (0..1).map(|_| balancer.slots()[2].vitals.raise()).collect();
+        let _busy: Vec<_> = (0..5).map(|_| balancer.slots()[1].state.raise()).collect();
+        let _also: Vec<_> = (0..1).map(|_| balancer.slots()[2].state.raise()).collect();
         let mut counts = [0; 3];
         for _ in 0..100 {
             counts[pick_from(&balancer).0] += 1;
@@ -181,7 +181,7 @@ mod tests {
             }
         });
         // Nothing ended meanwhile, so the counts may differ by what was in flight between a scan and its raise.
-        let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.vitals.in_flight()).collect();
+        let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.state.in_flight()).collect();
         assert_eq!(counts.iter().sum::<u32>(), 2_000);
         assert!(counts.iter().all(|count| count.abs_diff(500) <= 4), "{counts:?}");
         drop(held);

@@ -60,12 +60,12 @@ impl Tried {
     /// Whether it is passed over: it cannot take the request, or its last attempt failed and the request cannot be sent twice.
     pub fn excludes(&self, slot: &Slot) -> bool {
         let careful_ms = self.careful_ms.load(Ordering::Relaxed);
-        self.rules_out(slot) || careful_ms > 0 && slot.vitals.has_failed(careful_ms)
+        self.rules_out(slot) || careful_ms > 0 && slot.state.has_failed(careful_ms)
     }
 
     /// Whether it cannot take the request: ejected since the members were built, tried, or as full as it may be.
     pub fn rules_out(&self, slot: &Slot) -> bool {
-        slot.is_out() || slot.vitals.is_full() || self.contains(&slot.vitals)
+        slot.is_out() || slot.state.is_full() || self.contains(&slot.state)
     }
 
     /// The same pick without care, if it was one with care.
@@ -97,7 +97,7 @@ impl Tried {
 #[derive(Debug)]
 pub struct Slot {
     /// Its live cells.
-    pub vitals: Arc<BackendState>,
+    pub state: Arc<BackendState>,
     /// Its effective weight beside the others', at least 1: with a ramp among them in twentieths.
     pub weight: u16,
     /// The turn at which least_connections picked it last.
@@ -108,8 +108,8 @@ pub struct Slot {
 
 impl Slot {
     /// A weight of 0 counts as 1: whoever takes no requests has no slot.
-    pub fn new(vitals: Arc<BackendState>, weight: u16) -> Self {
-        Self { vitals, weight: weight.max(1), turn: AtomicU64::new(0), serves_ejected: false }
+    pub fn new(state: Arc<BackendState>, weight: u16) -> Self {
+        Self { state, weight: weight.max(1), turn: AtomicU64::new(0), serves_ejected: false }
     }
 
     /// The same; `serves`: even while it is ejected.
@@ -119,7 +119,7 @@ impl Slot {
 
     /// Whether it was ejected after the members were built, which follow a little later. No lock, no wait.
     pub fn is_out(&self) -> bool {
-        self.vitals.is_ejected() && !self.serves_ejected
+        self.state.is_ejected() && !self.serves_ejected
     }
 }
 
@@ -232,7 +232,7 @@ impl Balancer {
             return None;
         }
         let (index, guard) = self.choose(&Tried::default(), now_ms, key)?;
-        Some(Picked { again: tried.contains(&self.slots.get(index)?.vitals), index, guard })
+        Some(Picked { again: tried.contains(&self.slots.get(index)?.state), index, guard })
     }
 
     fn choose(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<(usize, InFlight)> {
@@ -256,7 +256,7 @@ impl Balancer {
                 Algorithm::Random(alias) => Prng::of_thread(|chance| alias::pick(slots, alias, chance, tried)),
             }?;
             // Another thread may have taken the last place meanwhile; the next look passes it over.
-            if let Some(guard) = slots.get(index)?.vitals.admit() {
+            if let Some(guard) = slots.get(index)?.state.admit() {
                 return Some((index, guard));
             }
         }

@@ -20,7 +20,7 @@ pub fn pick(slots: &[Slot], alias: &AliasTable, chance: &mut Prng, tried: &Tried
 /// What it has in flight, with its penalty. Without the one that is to come: that would prefer the heavier of two that are
 /// idle, not draw by weight.
 fn carried(slot: &Slot, now_ms: u64) -> u64 {
-    load(&slot.vitals, now_ms).1 - 1
+    load(&slot.state, now_ms).1 - 1
 }
 
 /// What is compared, the lower goes first.
@@ -66,9 +66,9 @@ mod tests {
             let (balancer, alias) = (balancer(Balance::P2c, &weights), AliasTable::new(weights.iter().copied()));
             let mut held = Vec::new();
             for (slot, (_, count, faulty)) in balancer.slots().iter().zip(&loads) {
-                held.extend((0..*count).map(|_| slot.vitals.raise()));
+                held.extend((0..*count).map(|_| slot.state.raise()));
                 if *faulty {
-                    slot.vitals.score().fault(Duration::ZERO, 1_000);
+                    slot.state.load().fault(Duration::ZERO, 1_000);
                 }
             }
             let carried: Vec<f64> = loads.iter().map(|(w, n, faulty)| f64::from(n + if *faulty { 5 } else { 0 }) / f64::from(*w)).collect();
@@ -88,11 +88,11 @@ mod tests {
         let held: Vec<_> = (0..10_000)
             .map(|_| {
                 balancer.slots()[pick(balancer.slots(), &alias, &mut chance, &Tried::default(), 0).unwrap()]
-                    .vitals
+                    .state
                     .raise()
             })
             .collect();
-        let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.vitals.in_flight()).collect();
+        let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.state.in_flight()).collect();
         // Theory: the fullest is above the mean of 100 by log2(ln 100) + O(1), where chance alone has 25 and more.
         assert!(counts.iter().max() <= Some(&106), "{counts:?}");
         drop(held);

@@ -22,8 +22,8 @@ pub fn pick(slots: &[Slot], alias: &AliasTable, chance: &mut Prng, tried: &Tried
 
 /// What is compared, the lower goes first.
 pub(super) fn cost(slot: &Slot, now_ms: u64) -> f32 {
-    let load = load(&slot.vitals, now_ms).1;
-    let latency = match slot.vitals.score().latency(now_ms) {
+    let load = load(&slot.state, now_ms).1;
+    let latency = match slot.state.load().latency(now_ms) {
         Some(latency) => latency,
         None if load == 1 => 0.0,
         None => UNKNOWN,
@@ -45,9 +45,9 @@ mod tests {
     fn with_latencies(weights: &[u16], millis: &[u64]) -> super::super::Balancer {
         let balancer = balancer(Balance::PeakEwma, weights);
         for (slot, millis) in balancer.slots().iter().zip(millis) {
-            slot.vitals.score().set_decay(Duration::from_secs(10));
+            slot.state.load().set_decay(Duration::from_secs(10));
             if *millis > 0 {
-                slot.vitals.score().observe(Duration::from_millis(*millis), NOW);
+                slot.state.load().observe(Duration::from_millis(*millis), NOW);
             }
         }
         balancer
@@ -62,7 +62,7 @@ mod tests {
                 let std::cmp::Reverse((end, _, index, started)) = under_way.pop().unwrap();
                 now = end;
                 let slot: &Slot = &balancer.slots()[index];
-                slot.vitals.score().observe(Duration::from_millis(end - started), end);
+                slot.state.load().observe(Duration::from_millis(end - started), end);
                 guards.remove(&(started, index)).map(|mut all: Vec<_>| {
                     drop(all.pop());
                     guards.insert((started, index), all)
@@ -92,14 +92,14 @@ mod tests {
         assert_eq!(first.index, 1);
         let more: Vec<_> = (0..20).map(|_| pick()).collect();
         assert!(more.iter().all(|picked| picked.index == 0));
-        balancer.slots()[1].vitals.score().observe(Duration::from_millis(5), NOW);
+        balancer.slots()[1].state.load().observe(Duration::from_millis(5), NOW);
         assert_eq!(pick().index, 1);
     }
 
     #[test]
     fn one_that_only_fails_is_not_fast() {
         let balancer = with_latencies(&[1, 1], &[5, 0]);
-        balancer.slots()[1].vitals.score().fault(Duration::from_micros(100), NOW);
+        balancer.slots()[1].state.load().fault(Duration::from_micros(100), NOW);
         assert!((0..20).all(|_| balancer.pick(&Tried::default(), NOW, None).unwrap().index == 0));
     }
 

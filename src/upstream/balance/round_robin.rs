@@ -32,7 +32,7 @@ mod tests {
     fn the_turn_of_one_that_was_tried_goes_to_the_next() {
         let balancer = balancer(Balance::RoundRobin, &[1, 1, 1]);
         let mut tried = Tried::default();
-        tried.add(&balancer.slots()[0].vitals);
+        tried.add(&balancer.slots()[0].state);
         let picks: Vec<_> = (0..4).map(|_| balancer.pick(&tried, 0, None).unwrap().index).collect();
         assert_eq!(picks, [1, 1, 2, 1]);
     }

@@ -40,8 +40,8 @@ fn what_was_tried_comes_again_only_when_all_were() {
             for n in 0..3 {
                 let picked = balancer.pick(&tried, 0, Some(7)).unwrap();
                 assert!(!picked.again, "{kind:?} after {n}");
-                assert!(!tried.contains(&balancer.slots()[picked.index].vitals));
-                tried.add(&balancer.slots()[picked.index].vitals);
+                assert!(!tried.contains(&balancer.slots()[picked.index].state));
+                tried.add(&balancer.slots()[picked.index].state);
             }
             assert!(balancer.pick(&tried, 0, Some(7)).unwrap().again);
         }
@@ -53,7 +53,7 @@ fn every_guard_is_counted_and_given_back() {
     for kind in ALL {
         let balancer = balancer(kind, &[1, 2]);
         let guards: Vec<_> = (0..9).map(|_| balancer.pick(&Tried::default(), 0, Some(7)).unwrap().guard).collect();
-        let sum = || balancer.slots().iter().map(|slot| slot.vitals.in_flight()).sum::<u32>();
+        let sum = || balancer.slots().iter().map(|slot| slot.state.in_flight()).sum::<u32>();
         assert_eq!(sum(), 9);
         drop(guards);
         assert_eq!(sum(), 0);
@@ -66,10 +66,10 @@ fn a_pick_does_not_allocate() {
     for settings in ALL.into_iter().map(Settings::from).chain([bounded]) {
         let slots = [1, 5, 3, 1].map(|weight| Slot::new(vitals(&weight.to_string()), weight));
         let balancer = Balancer::new(settings, slots.into());
-        balancer.slots()[0].vitals.score().fault(std::time::Duration::ZERO, 1);
-        let _busy = balancer.slots()[2].vitals.raise();
+        balancer.slots()[0].state.load().fault(std::time::Duration::ZERO, 1);
+        let _busy = balancer.slots()[2].state.raise();
         let mut tried = Tried::default();
-        tried.add(&balancer.slots()[1].vitals);
+        tried.add(&balancer.slots()[1].state);
         drop(balancer.pick(&tried, 0, Some(7)));
         let allocations = allocation_counter::measure(|| {
             for _ in 0..1_000 {
@@ -87,7 +87,7 @@ fn a_full_one_is_passed_over_and_its_limit_never_exceeded() {
     for settings in ALL.into_iter().map(Settings::from).chain([bounded]) {
         let slots = [1, 9, 3].map(|weight| Slot::new(vitals(&weight.to_string()), weight));
         let balancer = Balancer::new(settings, slots.into());
-        balancer.slots().iter().for_each(|slot| slot.vitals.set_limit(50, None));
+        balancer.slots().iter().for_each(|slot| slot.state.set_limit(50, None));
         let held = std::sync::Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..4 {
@@ -98,7 +98,7 @@ fn a_full_one_is_passed_over_and_its_limit_never_exceeded() {
                 });
             }
         });
-        let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.vitals.in_flight()).collect();
+        let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.state.in_flight()).collect();
         assert_eq!((counts, held.lock().unwrap().len()), (vec![50; 3], 150), "{settings:?}");
         assert!(balancer.pick(&Tried::default(), 0, Some(7)).is_none());
         drop(held.lock().unwrap().pop());

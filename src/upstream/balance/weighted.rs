@@ -166,7 +166,7 @@ mod tests {
     fn what_is_left_is_shared_by_weight_beyond_the_walk() {
         let balancer = balancer(Balance::WeightedRoundRobin, &[256, 1, 3]);
         let mut tried = Tried::default();
-        tried.add(&balancer.slots()[0].vitals);
+        tried.add(&balancer.slots()[0].state);
         let mut counts = [0; 3];
         for _ in 0..40_000 {
             counts[balancer.pick(&tried, 0, None).unwrap().index] += 1;

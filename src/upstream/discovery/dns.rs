@@ -19,16 +19,16 @@ use crate::config::values::NameServer;
 const MAX_CONCURRENT_LOOKUPS: usize = 16;
 
 /// The longest chain of aliases (CNAME) to a service.
-const MOST_ALIASES: usize = 8;
+const MAX_ALIASES: usize = 8;
 
 /// A name or a service, with its last good answers.
 pub struct DnsClient {
     server: Option<NameServer>,
     asker: Option<Asker>,
-    wanted: Wanted,
+    wanted: RecordKind,
 }
 
-enum Wanted {
+enum RecordKind {
     Name { name: String, port: u16, known: AddressRecords },
     Service { name: String, known: SrvRecords },
 }
@@ -38,9 +38,9 @@ impl DnsClient {
     pub fn of(settings: &Discover) -> Option<Self> {
         let wanted = match (&settings.dns, settings.port, &settings.srv) {
             (Some(name), Some(port), _) => {
-                Wanted::Name { name: name.as_str().to_owned(), port, known: AddressRecords::default() }
+                RecordKind::Name { name: name.as_str().to_owned(), port, known: AddressRecords::default() }
             }
-            (_, _, Some(name)) => Wanted::Service { name: name.as_str().to_owned(), known: SrvRecords::default() },
+            (_, _, Some(name)) => RecordKind::Service { name: name.as_str().to_owned(), known: SrvRecords::default() },
             _ => return None,
         };
         Some(Self { server: settings.resolver, asker: None, wanted })
@@ -48,7 +48,7 @@ impl DnsClient {
 
     /// Looks once. The system's settings (resolv.conf, hosts) are read anew after a look that failed, so that another server
     /// there needs no restart.
-    pub async fn look(&mut self) -> DiscoverySettings {
+    pub async fn lookup(&mut self) -> DiscoverySettings {
         let asker = match self.asker.take().map_or_else(|| Asker::new(self.server), Ok) {
             Ok(asker) => asker,
             Err(error) => {
@@ -59,12 +59,12 @@ impl DnsClient {
             }
         };
         let look = match &mut self.wanted {
-            Wanted::Name { name, port, known } => {
+            RecordKind::Name { name, port, known } => {
                 let (v4, v6) = addresses(&asker, name).await;
                 let judged = known.take(name, v4, v6);
                 records::look(known.backends(*port), judged)
             }
-            Wanted::Service { name, known } => service(&asker, name, known).await,
+            RecordKind::Service { name, known } => service(&asker, name, known).await,
         };
         self.asker = Some(asker).filter(|_| look.wrong.is_empty());
         look
@@ -106,7 +106,7 @@ async fn addresses(asker: &Asker, name: &str) -> (DnsReply<IpAddr>, DnsReply<IpA
 /// The resolver follows an alias for addresses only: behind SRV it looks for the target.
 async fn services(asker: &Asker, name: &str) -> DnsReply<SrvRecord> {
     let mut alias: (String, Option<Duration>) = (name.to_owned(), None);
-    for _ in 0..=MOST_ALIASES {
+    for _ in 0..=MAX_ALIASES {
         let (name, ttl) = &alias;
         let reply = asker.ask(name, RecordType::SRV, service_of).await;
         match reply {
@@ -128,7 +128,7 @@ async fn services(asker: &Asker, name: &str) -> DnsReply<SrvRecord> {
             DnsReply::Failed(why) => return DnsReply::Failed(why),
         }
     }
-    DnsReply::Failed(format!("more than {MOST_ALIASES} aliases"))
+    DnsReply::Failed(format!("more than {MAX_ALIASES} aliases"))
 }
 
 fn service_of(data: &RData) -> Option<SrvRecord> {

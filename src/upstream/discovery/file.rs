@@ -21,7 +21,7 @@ const ERROR_REPEAT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Tells one state of a file from another; of no file there is nothing to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+struct ListFileStamp {
     file: (u64, u64),
     size: u64,
     changed: (i64, i64, i64, i64),
@@ -30,19 +30,19 @@ struct Stamp {
 /// A file that is looked at.
 pub struct BackendFile {
     path: PathBuf,
-    upstream: schema::Upstream,
-    seen: Option<Stamp>,
+    upstream: schema::UpstreamSettings,
+    seen: Option<ListFileStamp>,
     failed: bool,
 }
 
 impl BackendFile {
     /// `upstream`: what the list is for, and is judged with.
-    pub fn new(path: PathBuf, upstream: &schema::Upstream) -> Self {
+    pub fn new(path: PathBuf, upstream: &schema::UpstreamSettings) -> Self {
         Self { path, upstream: upstream.clone(), seen: None, failed: false }
     }
 
     /// Reads the file.
-    pub async fn look(&mut self) -> DiscoverySettings {
+    pub async fn read(&mut self) -> DiscoverySettings {
         self.seen = stamp(&self.path).await;
         let (path, upstream) = (self.path.clone(), self.upstream.clone());
         let read = tokio::task::spawn_blocking(move || config::backends_in(&path, &upstream)).await;
@@ -77,17 +77,17 @@ impl BackendFile {
 
 /// Whether what is there now is to be read, by what was read and what the last look saw. Another file in its place is whole;
 /// the same one has to stand still first.
-fn is_due(read: Option<Stamp>, before: Option<Stamp>, now: Option<Stamp>) -> bool {
+fn is_due(read: Option<ListFileStamp>, before: Option<ListFileStamp>, now: Option<ListFileStamp>) -> bool {
     let another = now.map(|stamp| stamp.file) != before.map(|stamp| stamp.file);
     now != read && (another || now == before)
 }
 
 /// Nothing where there is no file, and where its file system does not answer.
-async fn stamp(path: &Path) -> Option<Stamp> {
+async fn stamp(path: &Path) -> Option<ListFileStamp> {
     let path = path.to_owned();
     let look = || Disk::default().run(&path.clone(), move || std::fs::metadata(path));
     let found = tokio::task::spawn_blocking(look).await.ok()?.ok()?.ok()?;
-    Some(Stamp {
+    Some(ListFileStamp {
         file: (found.dev(), found.ino()),
         size: found.size(),
         changed: (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()),
@@ -102,11 +102,11 @@ mod tests {
     use super::*;
 
     fn watched(path: &Path) -> BackendFile {
-        BackendFile::new(path.to_owned(), &schema::Upstream::default())
+        BackendFile::new(path.to_owned(), &schema::UpstreamSettings::default())
     }
 
     async fn read(watched: &mut BackendFile) -> String {
-        let look = watched.look().await;
+        let look = watched.read().await;
         look.list.map_or_else(|| look.wrong.join("; "), |list| list[0].address.to_string())
     }
 
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_being_written_is_waited_for() {
-        let at = |file: u64, step: i64| Some(Stamp { file: (1, file), size: 1, changed: (step, 0, step, 0) });
+        let at = |file: u64, step: i64| Some(ListFileStamp { file: (1, file), size: 1, changed: (step, 0, step, 0) });
         let read = at(1, 0);
         assert!(!is_due(read, at(1, 0), at(1, 0)), "as it was");
         assert!(!is_due(read, at(1, 0), at(1, 1)) && !is_due(read, at(1, 1), at(1, 2)), "still being written");

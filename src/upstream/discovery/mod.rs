@@ -27,7 +27,7 @@ use crate::upstream::task::Changed;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DiscoverySettings {
     /// The whole list as it is now; nothing: the one before stays.
-    pub list: Option<Vec<schema::Backend>>,
+    pub list: Option<Vec<schema::BackendSettings>>,
     /// What went wrong, in whole or in part, a line each.
     pub wrong: Vec<String>,
     /// How long the answer may be relied on.
@@ -35,16 +35,16 @@ pub struct DiscoverySettings {
 }
 
 /// Where backends are looked for.
-pub enum Source {
+pub enum DiscoverySource {
     /// In DNS.
     Names(Box<DnsClient>),
     /// In a file.
     File(Box<BackendFile>),
 }
 
-impl Source {
+impl DiscoverySource {
     /// As the upstream's `discover` says; nothing where it says nothing. `folder`: what a file's path is relative to.
-    pub fn of(upstream: &schema::Upstream, folder: &Path) -> Option<Self> {
+    pub fn of(upstream: &schema::UpstreamSettings, folder: &Path) -> Option<Self> {
         let settings = upstream.discover.as_ref()?;
         match &settings.file {
             Some(path) => Some(Self::File(Box::new(BackendFile::new(folder.join(path), upstream)))),
@@ -53,10 +53,10 @@ impl Source {
     }
 
     /// Looks once.
-    pub async fn look(&mut self) -> DiscoverySettings {
+    pub async fn discover(&mut self) -> DiscoverySettings {
         match self {
-            Self::Names(names) => names.look().await,
-            Self::File(file) => file.look().await,
+            Self::Names(names) => names.lookup().await,
+            Self::File(file) => file.read().await,
         }
     }
 
@@ -71,10 +71,15 @@ impl Source {
 
 /// Looks for the backends of one upstream for as long as it is configured so. `changed` is called after the list has
 /// changed, and after the first look whatever it came to.
-pub async fn run(mut source: Source, settings: schema::Discover, found: Arc<DiscoveryState>, changed: Changed) {
+pub async fn run(
+    mut source: DiscoverySource,
+    settings: schema::Discover,
+    found: Arc<DiscoveryState>,
+    changed: Changed,
+) {
     let mut failures = 0;
     loop {
-        let look = source.look().await;
+        let look = source.discover().await;
         failures = if look.wrong.is_empty() { 0 } else { failures + 1 };
         let wait = schedule::wait(&settings, look.ttl, failures, fastrand::f64());
         if found.take(look, clock::unix_ms()) {

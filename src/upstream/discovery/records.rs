@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::DiscoverySettings;
-use crate::config::schema::Backend;
+use crate::config::schema::BackendSettings;
 use crate::config::values::{BackendAddress, is_unicast};
 
 /// The largest weight of a backend.
@@ -109,7 +109,7 @@ impl AddressRecords {
     }
 
     /// The backends at a port, all alike.
-    pub fn backends(&self, port: u16) -> Vec<Backend> {
+    pub fn backends(&self, port: u16) -> Vec<BackendSettings> {
         self.iter().map(|ip| backend(SocketAddr::new(ip, port), 1, 0)).collect()
     }
 }
@@ -150,7 +150,7 @@ impl SrvRecords {
     }
 
     /// The backends: each address of each target once, priorities as tiers from 0 on, weights scaled by tier.
-    pub fn backends(&self) -> Vec<Backend> {
+    pub fn backends(&self) -> Vec<BackendSettings> {
         let priorities: BTreeSet<u16> = self.records.iter().map(|record| record.priority).collect();
         let mut found: BTreeMap<SocketAddr, (u8, u64)> = BTreeMap::new();
         for (tier, priority) in priorities.into_iter().enumerate() {
@@ -197,7 +197,7 @@ pub fn scale(weights: &[u64]) -> Vec<u16> {
 }
 
 /// A look at a list: too long a one is cut, an empty one is none.
-pub fn look(mut list: Vec<Backend>, judged: MergedRecords) -> DiscoverySettings {
+pub fn look(mut list: Vec<BackendSettings>, judged: MergedRecords) -> DiscoverySettings {
     let MergedRecords { mut wrong, ttl } = judged;
     if list.len() > MAX_BACKENDS {
         wrong.push(format!("{} addresses; the first {MAX_BACKENDS} are taken", list.len()));
@@ -206,8 +206,8 @@ pub fn look(mut list: Vec<Backend>, judged: MergedRecords) -> DiscoverySettings 
     DiscoverySettings { list: Some(list).filter(|list| !list.is_empty()), wrong, ttl }
 }
 
-fn backend(at: SocketAddr, weight: u16, tier: u8) -> Backend {
-    Backend { name: None, address: BackendAddress::Socket(at), weight, tier }
+fn backend(at: SocketAddr, weight: u16, tier: u8) -> BackendSettings {
+    BackendSettings { name: None, address: BackendAddress::Socket(at), weight, tier }
 }
 
 #[cfg(test)]

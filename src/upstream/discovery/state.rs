@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::DiscoverySettings;
-use crate::config::schema::{Backend, Discover};
+use crate::config::schema::{BackendSettings, Discover};
 use crate::config::values::Period;
 use crate::telemetry::meters::UpstreamMeters;
 
@@ -20,9 +20,9 @@ const LINES: usize = 20;
 #[derive(Debug)]
 pub struct DiscoveryState {
     upstream: Arc<str>,
-    place: Place,
-    list: ArcSwap<Vec<Backend>>,
-    state: Mutex<State>,
+    place: DiscoveryOrigin,
+    list: ArcSwap<Vec<BackendSettings>>,
+    state: Mutex<DiscoveryStatus>,
     looked: AtomicBool,
     settled: AtomicBool,
     meters: Arc<UpstreamMeters>,
@@ -30,14 +30,14 @@ pub struct DiscoveryState {
 
 /// Where it is looked for: while this is equal, what was found stays.
 #[derive(Debug, Clone, PartialEq)]
-struct Place {
+struct DiscoveryOrigin {
     source: Discover,
     folder: PathBuf,
 }
 
 /// How the looking goes.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct State {
+pub struct DiscoveryStatus {
     /// When a look last brought a whole list, in milliseconds since 1970; 0: never.
     pub last_success_ms: u64,
     /// What was wrong with the last look; empty where nothing was.
@@ -52,12 +52,12 @@ impl DiscoveryState {
         upstream: &Arc<str>,
         source: &Discover,
         folder: &Path,
-        list: Vec<Backend>,
+        list: Vec<BackendSettings>,
         meters: Arc<UpstreamMeters>,
     ) -> Self {
         Self {
             upstream: Arc::clone(upstream),
-            place: Place::of(source, folder),
+            place: DiscoveryOrigin::of(source, folder),
             looked: AtomicBool::new(!list.is_empty()),
             list: ArcSwap::from_pointee(list),
             state: Mutex::default(),
@@ -68,7 +68,7 @@ impl DiscoveryState {
 
     /// Whether it is what would be found there too.
     pub fn is_of(&self, source: &Discover, folder: &Path) -> bool {
-        self.place == Place::of(source, folder)
+        self.place == DiscoveryOrigin::of(source, folder)
     }
 
     /// What a file's path is relative to.
@@ -77,7 +77,7 @@ impl DiscoveryState {
     }
 
     /// The list as it is now.
-    pub fn list(&self) -> Arc<Vec<Backend>> {
+    pub fn list(&self) -> Arc<Vec<BackendSettings>> {
         self.list.load_full()
     }
 
@@ -93,7 +93,7 @@ impl DiscoveryState {
     }
 
     /// How the looking goes.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> DiscoveryStatus {
         self.lock().clone()
     }
 
@@ -104,7 +104,7 @@ impl DiscoveryState {
         self.meters.count_discovery(whole, unix_ms);
         let before = {
             let mut state = self.lock();
-            let next = State {
+            let next = DiscoveryStatus {
                 last_success_ms: if whole { unix_ms } else { state.last_success_ms },
                 failures: if whole { 0 } else { state.failures + 1 },
                 wrong,
@@ -139,7 +139,7 @@ impl DiscoveryState {
     }
 
     /// The first failure in a row is told, and whatever is wrong in another way than before, and the end of it.
-    fn say(&self, before: &State) {
+    fn say(&self, before: &DiscoveryStatus) {
         let (upstream, source, now) = (&*self.upstream, self.source(), self.state());
         if now.wrong.is_empty() {
             if !before.wrong.is_empty() {
@@ -160,12 +160,12 @@ impl DiscoveryState {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, DiscoveryStatus> {
         self.state.lock()
     }
 }
 
-impl Place {
+impl DiscoveryOrigin {
     /// How often it is looked for does not say where.
     fn of(source: &Discover, folder: &Path) -> Self {
         let source = Discover { min_ttl: Period::ZERO, max_ttl: Period::ZERO, ..source.clone() };
@@ -200,11 +200,11 @@ mod tests {
         assert!(found.take(look(&[], &["timed out"]), 5), "the first look is told, whatever it came to");
         assert!(!found.was_looked_for() && found.list().is_empty(), "not before it is brought in");
         found.set_looked_for();
-        assert_eq!(found.state(), State { last_success_ms: 0, wrong: vec!["timed out".into()], failures: 1 });
+        assert_eq!(found.state(), DiscoveryStatus { last_success_ms: 0, wrong: vec!["timed out".into()], failures: 1 });
         assert!(found.take(look(&["10.0.0.1:80"], &[]), 6));
         assert!(!found.take(look(&[], &["refused"]), 7) && !found.take(look(&[], &["refused"]), 8));
         assert_eq!(found.list().len(), 1);
-        assert_eq!(found.state(), State { last_success_ms: 6, wrong: vec!["refused".into()], failures: 2 });
+        assert_eq!(found.state(), DiscoveryStatus { last_success_ms: 6, wrong: vec!["refused".into()], failures: 2 });
         assert!(!found.take(look(&["10.0.0.1:80"], &[]), 9), "the same again");
         assert!(found.take(look(&["10.0.0.2:80"], &["one target is gone"]), 10), "a part is news as well");
         assert_eq!(found.state().last_success_ms, 9);

@@ -32,14 +32,14 @@ pub struct CheckSettings {
     /// How backends are probed.
     pub check: Arc<HealthCheck>,
     /// How they are spoken to.
-    pub wire: Arc<TransportSettings>,
+    pub transport: Arc<TransportSettings>,
 }
 
 impl CheckSettings {
     /// Of an upstream that has its backends probed: one for all of them.
     pub fn of(upstream: &Upstream) -> Option<Self> {
         let check = upstream.settings().health_check.clone()?;
-        Some(Self { check: Arc::new(check), wire: Arc::clone(upstream.wire()) })
+        Some(Self { check: Arc::new(check), transport: Arc::clone(upstream.transport()) })
     }
 }
 
@@ -47,9 +47,9 @@ impl CheckSettings {
 pub struct HealthChecker {
     probe: Probe,
     check: Arc<HealthCheck>,
-    vitals: Arc<BackendState>,
-    resolved: Arc<BackendAddr>,
-    machine: Hysteresis,
+    state: Arc<BackendState>,
+    addr: Arc<BackendAddr>,
+    hysteresis: Hysteresis,
     since_ms: u64,
     changed: Changed,
 }
@@ -60,9 +60,9 @@ impl HealthChecker {
         Self {
             probe,
             check: Arc::clone(&spec.check),
-            vitals: Arc::clone(&backend.vitals),
-            resolved: Arc::clone(&backend.resolved),
-            machine: Hysteresis::new(backend.vitals.health(), spec.check.rise, spec.check.fall),
+            state: Arc::clone(&backend.state),
+            addr: Arc::clone(&backend.addr),
+            hysteresis: Hysteresis::new(backend.state.health(), spec.check.rise, spec.check.fall),
             since_ms,
             changed,
         }
@@ -94,37 +94,37 @@ impl HealthChecker {
 
     /// A name that has not resolved yet gets as long as a probe to do so.
     async fn once(&self) -> Result<(), ProbeError> {
-        match tokio::time::timeout(self.check.timeout.get(), self.resolved.known()).await {
+        match tokio::time::timeout(self.check.timeout.get(), self.addr.known()).await {
             Ok(address) => self.probe.ask_once(&address).await,
             Err(_) => Err("name does not resolve".to_owned().into()),
         }
     }
 
     fn judge(&mut self, result: Result<(), ProbeError>, took: Duration) {
-        if let Err(ProbeError { reason, lack: Some(lack) }) = &result
+        if let Err(ProbeError { reason, exhaustion: Some(lack) }) = &result
             && self.says_nothing(*lack)
         {
             return CANNOT_ASK.emit("backends cannot be probed; the last verdicts stay", reason);
         }
-        self.vitals.observe_check(result.is_ok(), took);
+        self.state.observe_check(result.is_ok(), took);
         let reason = result.err().map(|wrong| wrong.reason).unwrap_or_default();
-        let first = self.machine.verdict() == Health::Unknown;
-        match self.machine.step(reason.is_empty()) {
+        let first = self.hysteresis.verdict() == Health::Unknown;
+        match self.hysteresis.step(reason.is_empty()) {
             Some(verdict) => {
                 if first && verdict == Health::Up {
                     // That it was asked before others, or answered sooner, is no lead over them.
-                    self.vitals.score().set_serving(true, self.since_ms);
+                    self.state.load().set_serving(true, self.since_ms);
                 }
-                self.vitals.set_health(verdict, &reason, clock::now_ms());
+                self.state.set_health(verdict, &reason, clock::now_ms());
                 self.say(verdict, &reason);
                 (self.changed)();
             }
             // Still down, but for another reason now.
-            None if self.machine.verdict() == Health::Down
+            None if self.hysteresis.verdict() == Health::Down
                 && !reason.is_empty()
-                && **self.vitals.reason() != reason =>
+                && **self.state.reason() != reason =>
             {
-                self.vitals.set_health(Health::Down, &reason, clock::now_ms());
+                self.state.set_health(Health::Down, &reason, clock::now_ms());
             }
             None => {}
         }
@@ -132,11 +132,11 @@ impl HealthChecker {
 
     /// A backend that never was reached may be at an address that nothing here leads to, which no port would change.
     fn says_nothing(&self, lack: Exhaustion) -> bool {
-        lack != Exhaustion::Ports || self.machine.verdict() != Health::Unknown
+        lack != Exhaustion::Ports || self.hysteresis.verdict() != Health::Unknown
     }
 
     fn say(&self, verdict: Health, reason: &str) {
-        let labels = self.vitals.labels();
+        let labels = self.state.labels();
         let (upstream, backend, address) = (&*labels.upstream, &*labels.backend, &*labels.address);
         if verdict == Health::Down {
             tracing::warn!(upstream, backend, address, reason, "backend is down");
@@ -166,11 +166,13 @@ mod tests {
 
     fn prober(check: &str, health: Health, since_ms: u64) -> HealthChecker {
         let check: Arc<HealthCheck> = Arc::new(serde_yaml::from_str(check).unwrap());
-        let settings: schema::Upstream = serde_yaml::from_str("{}").unwrap();
-        let spec =
-            CheckSettings { check: Arc::clone(&check), wire: Arc::new(TransportSettings::new(&settings, &|_| None)) };
+        let settings: schema::UpstreamSettings = serde_yaml::from_str("{}").unwrap();
+        let spec = CheckSettings {
+            check: Arc::clone(&check),
+            transport: Arc::new(TransportSettings::new(&settings, &|_| None)),
+        };
         let connector = Arc::new(pingora_core::connectors::http::Connector::new(None));
-        let probe = Probe::new(check, Arc::clone(&spec.wire), "127.0.0.1:1", connector);
+        let probe = Probe::new(check, Arc::clone(&spec.transport), "127.0.0.1:1", connector);
         HealthChecker::new(&spec, &backend("a", "127.0.0.1:1", 1, health), probe, since_ms, Arc::new(|| {}))
     }
 
@@ -192,8 +194,8 @@ mod tests {
                 let result = if result == '+' { Ok(()) } else { Err("refused".to_owned().into()) };
                 prober.judge(result, Duration::ZERO);
             }
-            assert_eq!(prober.vitals.health(), Health::Up);
-            assert_eq!(prober.vitals.score().serving_since_ms(), since, "{health:?} {results}");
+            assert_eq!(prober.state.health(), Health::Up);
+            assert_eq!(prober.state.load().serving_since_ms(), since, "{health:?} {results}");
         }
     }
 

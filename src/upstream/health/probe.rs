@@ -28,7 +28,7 @@ use crate::pool::transport_settings::TransportSettings;
 use crate::resource_exhaustion::{self, Exhaustion};
 
 /// How much of a body is looked at: 64 KiB.
-pub const BODY_LIMIT: usize = 64 * 1024;
+pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// Why a probe did not pass.
 #[derive(Debug)]
@@ -36,12 +36,12 @@ pub(super) struct ProbeError {
     /// For people.
     pub(super) reason: String,
     /// What Weir lacked to ask at all: it says nothing about the backend.
-    pub(super) lack: Option<Exhaustion>,
+    pub(super) exhaustion: Option<Exhaustion>,
 }
 
 impl From<String> for ProbeError {
     fn from(reason: String) -> Self {
-        Self { reason, lack: None }
+        Self { reason, exhaustion: None }
     }
 }
 
@@ -49,18 +49,23 @@ impl From<String> for ProbeError {
 #[derive(Clone)]
 pub struct Probe {
     check: Arc<HealthCheck>,
-    wire: Arc<TransportSettings>,
+    transport: Arc<TransportSettings>,
     host: String,
     connector: Arc<Connector>,
 }
 
 impl Probe {
     /// `host`: the Host where the check names none. `connector`: one that only probes use.
-    pub fn new(check: Arc<HealthCheck>, wire: Arc<TransportSettings>, host: &str, connector: Arc<Connector>) -> Self {
+    pub fn new(
+        check: Arc<HealthCheck>,
+        transport: Arc<TransportSettings>,
+        host: &str,
+        connector: Arc<Connector>,
+    ) -> Self {
         // A socket's path is no authority; `localhost` is what curl sends there.
         let host = if host.starts_with("unix:") { "localhost" } else { host };
         let host = check.http.as_ref().and_then(|http| http.host.clone()).unwrap_or_else(|| host.to_owned());
-        Self { check, wire, host, connector }
+        Self { check, transport, host, connector }
     }
 
     /// Asks once. The error is for people: "connect refused", "status 500, expected 200-299", "timeout after 1s".
@@ -90,7 +95,7 @@ impl Probe {
     }
 
     async fn session(&self, place: Destination) -> pingora_core::Result<HttpSession> {
-        if !self.wire.is_plain() {
+        if !self.transport.is_plain() {
             return self.connector.get_http_session(&self.peer(place)).await.map(|(session, _)| session);
         }
         let stream: Stream = match open(&place, None, None).await? {
@@ -102,10 +107,10 @@ impl Probe {
 
     fn peer(&self, place: Destination) -> HttpPeer {
         let addresses = if let Destination::Any(all) = &place { Some(Arc::clone(all)) } else { None };
-        let mut peer = self.wire.peer_at(place);
+        let mut peer = self.transport.peer_at(place);
         // One stream a connection: Pingora then never keeps it for another.
         peer.options.max_h2_streams = 1;
-        if self.wire.announces() {
+        if self.transport.announces() {
             // LOCAL: it is nobody's request but Weir's.
             Dialer::announce(&mut peer, None, false, addresses);
         }
@@ -134,7 +139,7 @@ impl Probe {
     }
 
     async fn connect(&self, place: Destination) -> Result<(), ProbeError> {
-        if !self.wire.announces() {
+        if !self.transport.announces() {
             return connect(&place).await;
         }
         let mut peer = self.peer(place);
@@ -154,7 +159,7 @@ impl Probe {
         if request.headers.get(header::USER_AGENT).is_none() {
             request.insert_header(header::USER_AGENT, "weir-health-check")?;
         }
-        match self.wire.protocol() {
+        match self.transport.protocol() {
             Protocol::Http1 => {
                 request.insert_header(header::CONNECTION, "close")?;
                 if method == Method::POST {
@@ -168,7 +173,7 @@ impl Probe {
 
     /// HTTP/2 takes `:scheme` and `:authority` from the target.
     fn absolute(&self, request: &mut RequestHeader, path: &str) -> pingora_core::Result<()> {
-        let scheme = if self.wire.server_name().is_some() { "https" } else { "http" };
+        let scheme = if self.transport.server_name().is_some() { "https" } else { "http" };
         let uri = Uri::builder().scheme(scheme).authority(self.host.as_str()).path_and_query(path).build();
         let bad = |error| Error::because(ErrorType::InvalidHTTPHeader, "target of the probe", error);
         request.set_uri(uri.map_err(bad)?);
@@ -236,9 +241,9 @@ fn ranges(ranges: &[StatusRange]) -> String {
 /// Reads no further than it takes to find what is wanted, and never further than `BODY_LIMIT`.
 async fn look(session: &mut HttpSession, body: &BodyCheck) -> Result<(), String> {
     let mut seen = Vec::new();
-    while seen.len() < BODY_LIMIT {
+    while seen.len() < MAX_BODY_BYTES {
         let Some(chunk) = next_chunk(session).await? else { break };
-        seen.extend_from_slice(&chunk[..chunk.len().min(BODY_LIMIT - seen.len())]);
+        seen.extend_from_slice(&chunk[..chunk.len().min(MAX_BODY_BYTES - seen.len())]);
         // A text that has occurred stays; a pattern may be anchored to the end.
         if body.regex.is_none() && verdict(body, &seen).is_ok() {
             return Ok(());
@@ -264,8 +269,10 @@ fn verdict(body: &BodyCheck, seen: &[u8]) -> Result<(), String> {
 
 async fn connect(place: &Destination) -> Result<(), ProbeError> {
     let connected = dial(place).await.map(drop);
-    connected
-        .map_err(|error| ProbeError { reason: io_reason("connect", &error), lack: resource_exhaustion::of(&error) })
+    connected.map_err(|error| ProbeError {
+        reason: io_reason("connect", &error),
+        exhaustion: resource_exhaustion::of(&error),
+    })
 }
 
 fn io_reason(what: &str, error: &std::io::Error) -> String {
@@ -281,7 +288,7 @@ fn io_reason(what: &str, error: &std::io::Error) -> String {
 /// No connection could be had.
 fn unopened(error: &Error) -> ProbeError {
     let cause = error.root_cause().downcast_ref::<std::io::Error>();
-    ProbeError { reason: explain(error), lack: cause.and_then(resource_exhaustion::of) }
+    ProbeError { reason: explain(error), exhaustion: cause.and_then(resource_exhaustion::of) }
 }
 
 /// Pingora's error in a few words.

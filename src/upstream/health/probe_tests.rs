@@ -8,7 +8,7 @@ use crate::config::schema;
 
 fn probe(check: &str, upstream: &str) -> Probe {
     let check = Arc::new(serde_yaml::from_str(check).unwrap());
-    let settings: schema::Upstream = serde_yaml::from_str(upstream).unwrap();
+    let settings: schema::UpstreamSettings = serde_yaml::from_str(upstream).unwrap();
     Probe::new(
         check,
         Arc::new(TransportSettings::new(&settings, &|_| None)),
@@ -55,8 +55,12 @@ async fn what_is_expected_passes_and_what_is_not_says_why() {
         ("http: {body: {contains: ready}}", ok("starting"), "body does not contain `ready`"),
         ("http: {body: {regex: '^v\\d+$'}}", ok("v12"), ""),
         ("http: {body: {regex: '^v\\d+$'}}", ok("v12b"), "body does not match `^v\\d+$`"),
-        ("http: {body: {contains: end}}", ok(&format!("{}end", "x".repeat(BODY_LIMIT - 3))), ""),
-        ("http: {body: {contains: end}}", ok(&format!("{}end", "x".repeat(BODY_LIMIT))), "body does not contain `end`"),
+        ("http: {body: {contains: end}}", ok(&format!("{}end", "x".repeat(MAX_BODY_BYTES - 3))), ""),
+        (
+            "http: {body: {contains: end}}",
+            ok(&format!("{}end", "x".repeat(MAX_BODY_BYTES))),
+            "body does not contain `end`",
+        ),
         ("http: {}", "garbage garbage garbage\r\n\r\n".into(), "answer is not HTTP"),
         ("http: {}", String::new(), "connection closed before the answer"),
         ("tcp: {}", String::new(), ""),

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use crate::upstream::task::Changed;
 
 /// How many times as long as a build took there is none.
-const REST_FACTOR: u32 = 9;
+const PAUSE_FACTOR: u32 = 9;
 
 /// Calls `build` at once, or once later for all who ask until then. `runtime`: where later is.
 pub(super) fn paced(runtime: Handle, build: impl Fn() + Send + Sync + 'static) -> Changed {
@@ -30,11 +30,11 @@ pub(super) fn paced_elsewhere(runtime: Handle, build: impl Fn() + Send + Sync + 
 struct Pace<F> {
     build: F,
     runtime: Handle,
-    turn: Mutex<Turn>,
+    turn: Mutex<RebuildTurn>,
 }
 
 #[derive(Default)]
-struct Turn {
+struct RebuildTurn {
     /// No build before this.
     free: Option<Instant>,
     /// One will be then.
@@ -43,7 +43,7 @@ struct Turn {
 
 impl<F: Fn() + Send + Sync + 'static> Pace<F> {
     fn ask(self: &Arc<Self>, may_build: bool) {
-        let mut turn = self.turn();
+        let mut turn = self.lock();
         if turn.coming {
             return;
         }
@@ -58,7 +58,7 @@ impl<F: Fn() + Send + Sync + 'static> Pace<F> {
         self.runtime.spawn(async move {
             tokio::time::sleep(rest).await;
             // First: what changes from here on may not be in it.
-            same.turn().coming = false;
+            same.lock().coming = false;
             same.build();
         });
     }
@@ -66,10 +66,10 @@ impl<F: Fn() + Send + Sync + 'static> Pace<F> {
     fn build(&self) {
         let began = Instant::now();
         (self.build)();
-        self.turn().free = Some(Instant::now() + began.elapsed() * REST_FACTOR);
+        self.lock().free = Some(Instant::now() + began.elapsed() * PAUSE_FACTOR);
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn> {
+    fn lock(&self) -> MutexGuard<'_, RebuildTurn> {
         self.turn.lock()
     }
 }

@@ -13,29 +13,29 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::super::Upstream;
 use super::super::backend::Backend;
-use super::super::discovery::{self, Source, state::DiscoveryState};
+use super::super::discovery::{self, DiscoverySource, state::DiscoveryState};
 use super::super::sticky::Sticky;
-use super::{Files, Registry, Upstreams};
+use super::{FileReader, Registry, Upstreams};
 use crate::config::schema::{self, Discover};
 use crate::config::{self, Change};
 
 /// An upstream of the current configuration that looks for backends.
 pub(super) struct RunningDiscovery {
     upstream: Arc<Upstream>,
-    asked: Asked,
+    discovery: DiscoverySettings,
     task: AbortOnDropHandle<()>,
 }
 
 /// What a task was started with: while that is equal it is left running.
 #[derive(Debug, Clone, PartialEq)]
-struct Asked {
+struct DiscoverySettings {
     settings: Discover,
     folder: PathBuf,
     /// What a list in a file is judged by.
-    upstream: Option<schema::Upstream>,
+    upstream: Option<schema::UpstreamSettings>,
 }
 
-impl Asked {
+impl DiscoverySettings {
     fn of(upstream: &Upstream, settings: &Discover, folder: &Path) -> Self {
         let judged_by = settings.file.is_some().then(|| upstream.settings().clone());
         Self { settings: settings.clone(), folder: folder.to_owned(), upstream: judged_by }
@@ -45,16 +45,16 @@ impl Asked {
 impl Registry {
     /// What is found for an upstream: of the previous generation if that looks in the same place; a file's list from the
     /// file that was read with the document; else, until the first good look, what was found elsewhere, if anything was.
-    pub(super) fn found(
+    pub(super) fn previous_state(
         &self,
         upstream: &Arc<str>,
-        settings: &schema::Upstream,
+        settings: &schema::UpstreamSettings,
         folder: &Path,
-        file: &Files<'_>,
+        file: &FileReader<'_>,
         previous: Option<&Arc<Upstream>>,
     ) -> Option<Arc<DiscoveryState>> {
         let source = settings.discover.as_ref()?;
-        let before = previous.and_then(|previous| previous.found());
+        let before = previous.and_then(|previous| previous.discovered());
         if let Some(same) = before.filter(|found| found.is_of(source, folder)) {
             return Some(Arc::clone(same));
         }
@@ -70,7 +70,7 @@ impl Registry {
     pub(super) fn backends(
         &self,
         upstream: &Arc<str>,
-        settings: &schema::Upstream,
+        settings: &schema::UpstreamSettings,
         found: Option<&DiscoveryState>,
         sticky: Option<&Sticky>,
         known: &[Arc<Backend>],
@@ -95,7 +95,7 @@ impl Registry {
 
     /// Takes into an upstream what was found since it was compiled.
     pub(super) fn bring_in(&self, upstream: &Upstream) {
-        if let Some(found) = upstream.found() {
+        if let Some(found) = upstream.discovered() {
             let known = upstream.backends();
             let (name, settings) = (upstream.name(), upstream.settings());
             upstream.set_backends(self.backends(name, settings, Some(found), upstream.sticky(), &known));
@@ -104,15 +104,19 @@ impl Registry {
 
     /// Starts, keeps and stops the tasks that look for backends.
     pub(super) fn find(&self, upstreams: &Upstreams) {
-        let mut finding = self.finding();
+        let mut finding = self.running();
         let mut before = std::mem::take(&mut *finding);
         for upstream in upstreams.values() {
-            let (Some(settings), Some(found)) = (&upstream.settings().discover, upstream.found()) else { continue };
-            let asked = Asked::of(upstream, settings, found.folder());
+            let (Some(settings), Some(found)) = (&upstream.settings().discover, upstream.discovered()) else {
+                continue;
+            };
+            let asked = DiscoverySettings::of(upstream, settings, found.folder());
             let name = Arc::clone(upstream.name());
-            let running = before.remove(&name).filter(|was| was.asked == asked && was.is_for(found));
+            let running = before.remove(&name).filter(|was| was.discovery == asked && was.is_for(found));
             let task = running.map(|running| running.task).or_else(|| self.start(upstream, settings, found));
-            finding.extend(task.map(|task| (name, RunningDiscovery { upstream: Arc::clone(upstream), asked, task })));
+            finding.extend(
+                task.map(|task| (name, RunningDiscovery { upstream: Arc::clone(upstream), discovery: asked, task })),
+            );
         }
     }
 
@@ -122,7 +126,7 @@ impl Registry {
         settings: &Discover,
         found: &Arc<DiscoveryState>,
     ) -> Option<AbortOnDropHandle<()>> {
-        let source = Source::of(upstream.settings(), found.folder())?;
+        let source = DiscoverySource::of(upstream.settings(), found.folder())?;
         let (me, name, same) = (Weak::clone(&self.me), Arc::clone(upstream.name()), Arc::clone(found));
         let changed = Arc::new(move || {
             if let Some(registry) = me.upgrade() {
@@ -137,7 +141,7 @@ impl Registry {
     fn refresh(&self, name: &Arc<str>, found: &Arc<DiscoveryState>) {
         let mut active = self.active.lock();
         // A task that is being stopped may still get here.
-        let current = self.finding().get(name).filter(|finding| finding.is_for(found)).map(|f| Arc::clone(&f.upstream));
+        let current = self.running().get(name).filter(|finding| finding.is_for(found)).map(|f| Arc::clone(&f.upstream));
         let Some(current) = current else { return };
         let before = current.backends();
         self.bring_in(&current);
@@ -145,13 +149,13 @@ impl Registry {
         let now = current.backends();
         let others = self.live.generations(name);
         let others = others.iter().filter(|other| !Arc::ptr_eq(other, &current));
-        for other in others.filter(|other| other.found().is_some_and(|of| Arc::ptr_eq(of, found))) {
+        for other in others.filter(|other| other.discovered().is_some_and(|of| Arc::ptr_eq(of, found))) {
             let known = [&other.backends()[..], &now[..]].concat();
             other.set_backends(self.backends(name, other.settings(), Some(found), other.sticky(), &known));
         }
         for backend in now.iter() {
             let identity = (Arc::clone(name), backend.address.clone());
-            let renamed = backend.vitals.labels().backend != backend.name;
+            let renamed = backend.state.labels().backend != backend.name;
             if renamed || !active.contains_key(&identity) {
                 let was = active.remove(&identity);
                 active.insert(identity, self.activate_one(&common, backend, was));
@@ -168,14 +172,14 @@ impl Registry {
         }
     }
 
-    fn finding(&self) -> MutexGuard<'_, HashMap<Arc<str>, RunningDiscovery>> {
-        self.finding.lock()
+    fn running(&self) -> MutexGuard<'_, HashMap<Arc<str>, RunningDiscovery>> {
+        self.running_discoveries.lock()
     }
 }
 
 impl RunningDiscovery {
     fn is_for(&self, found: &Arc<DiscoveryState>) -> bool {
-        self.upstream.found().is_some_and(|of| Arc::ptr_eq(of, found))
+        self.upstream.discovered().is_some_and(|of| Arc::ptr_eq(of, found))
     }
 }
 
@@ -186,11 +190,11 @@ fn say(upstream: &str, before: &[Arc<Backend>], now: &[Arc<Backend>]) {
     let in_flight = |change: &Change| match change {
         Change::BackendRemoved { backend, .. } => {
             let gone = before.iter().find(|each| *each.name == **backend)?;
-            Some(format!("draining, {} in flight", gone.vitals.in_flight()))
+            Some(format!("draining, {} in flight", gone.state.in_flight()))
         }
         _ => None,
     };
-    for line in diff.lines(in_flight) {
+    for line in diff.render(in_flight) {
         tracing::info!("{line}");
     }
 }

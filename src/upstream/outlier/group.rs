@@ -71,17 +71,17 @@ impl Judged {
     }
 
     fn is_ejected(&self) -> bool {
-        self.watch.vitals.is_ejected()
+        self.watch.backend.is_ejected()
     }
 }
 
 /// Whether it takes requests while it is not ejected.
 pub(super) fn takes_requests(backend: &Backend) -> bool {
-    let vitals: &BackendState = &backend.vitals;
+    let vitals: &BackendState = &backend.state;
     vitals.mark() == AdminState::Ready
         && vitals.runtime_weight().unwrap_or(backend.weight) > 0
         && vitals.health() != Health::Down
-        && backend.resolved.is_known()
+        && backend.addr.is_known()
 }
 
 impl JudgedSet {
@@ -186,7 +186,7 @@ impl WatchGroup {
         };
         if let Some(until_ms) = until_ms {
             self.due_ms.fetch_min(until_ms, Ordering::SeqCst);
-            say(&watch.vitals, Some(&cause.to_string()));
+            say(&watch.backend, Some(&cause.to_string()));
             self.rebuild();
         }
     }
@@ -194,7 +194,7 @@ impl WatchGroup {
     /// A trial has ended; `serves`: well, and the backend is judged.
     pub(super) fn trial_ended(&self, watch: &BackendWatch, serves: bool) {
         if serves {
-            say(&watch.vitals, None);
+            say(&watch.backend, None);
             self.rebuild();
         }
         self.refresh_due();

@@ -43,10 +43,10 @@ impl Detector {
         let previous = previous.filter(|previous| previous.goes_on_with(rules));
         let group = previous.map(|previous| Arc::clone(&previous.group)).unwrap_or_default();
         let judged = |backend: &Arc<Backend>| {
-            let known = previous.and_then(|previous| previous.watches.get(&key(&backend.vitals)));
-            let fresh = || Arc::new(BackendWatch::new(&backend.vitals, rules, &group, false));
+            let known = previous.and_then(|previous| previous.watches.get(&key(&backend.state)));
+            let fresh = || Arc::new(BackendWatch::new(&backend.state, rules, &group, false));
             let watch = known.map_or_else(fresh, |known| Arc::clone(&known.watch));
-            (key(&backend.vitals), Judged { watch, backend: Arc::clone(backend) })
+            (key(&backend.state), Judged { watch, backend: Arc::clone(backend) })
         };
         let new = Self { rules: rules.clone(), watches: backends.iter().map(judged).collect(), group };
         if previous.is_none() {
@@ -100,11 +100,11 @@ impl Detector {
             return None;
         }
         let found = backends.iter().find_map(|backend| {
-            let watch = &self.watches.get(&key(&backend.vitals))?.watch;
-            if watch.due_ms() > now_ms || !takes_requests(backend) || tried.contains(&backend.vitals) {
+            let watch = &self.watches.get(&key(&backend.state))?.watch;
+            if watch.due_ms() > now_ms || !takes_requests(backend) || tried.contains(&backend.state) {
                 return None;
             }
-            let guard = backend.vitals.admit()?;
+            let guard = backend.state.admit()?;
             watch.try_trial(now_ms).then_some((backend, guard, watch))
         });
         self.group.refresh_due();

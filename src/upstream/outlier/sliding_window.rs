@@ -1,23 +1,23 @@
 //! Results of the last while, in ten buckets. Pure and of fixed size; it judges nothing.
 
-const BUCKETS: usize = 10;
+const BUCKET_COUNT: usize = 10;
 
 /// Faults and results of the last `width` milliseconds, to a tenth of it.
 #[derive(Debug)]
 pub(super) struct SlidingWindow {
     bucket_ms: u64,
     /// (which stretch of time, faults, results); stretches from 1, so that an untouched bucket is none's.
-    buckets: [(u64, u32, u32); BUCKETS],
+    buckets: [(u64, u32, u32); BUCKET_COUNT],
 }
 
 impl SlidingWindow {
     pub(super) fn new(width_ms: u64) -> Self {
-        Self { bucket_ms: width_ms.div_ceil(BUCKETS as u64).max(1), buckets: [(0, 0, 0); BUCKETS] }
+        Self { bucket_ms: width_ms.div_ceil(BUCKET_COUNT as u64).max(1), buckets: [(0, 0, 0); BUCKET_COUNT] }
     }
 
     pub(super) fn add(&mut self, ok: bool, now_ms: u64) {
         let stretch = self.stretch(now_ms);
-        let bucket = &mut self.buckets[(stretch % BUCKETS as u64) as usize];
+        let bucket = &mut self.buckets[(stretch % BUCKET_COUNT as u64) as usize];
         if bucket.0 != stretch {
             *bucket = (stretch, 0, 0);
         }
@@ -28,13 +28,13 @@ impl SlidingWindow {
     /// (faults, results).
     pub(super) fn sums(&self, now_ms: u64) -> (u32, u32) {
         let last = self.stretch(now_ms);
-        let first = last.saturating_sub(BUCKETS as u64 - 1).max(1);
+        let first = last.saturating_sub(BUCKET_COUNT as u64 - 1).max(1);
         let seen = self.buckets.iter().filter(|bucket| (first..=last).contains(&bucket.0));
         seen.fold((0, 0), |sums: (u32, u32), bucket| (sums.0.saturating_add(bucket.1), sums.1.saturating_add(bucket.2)))
     }
 
     pub(super) fn clear(&mut self) {
-        self.buckets = [(0, 0, 0); BUCKETS];
+        self.buckets = [(0, 0, 0); BUCKET_COUNT];
     }
 
     fn stretch(&self, now_ms: u64) -> u64 {

@@ -19,7 +19,7 @@ const NEVER: u64 = u64::MAX;
 /// One backend under outlier detection.
 #[derive(Debug)]
 pub(super) struct BackendWatch {
-    pub(super) vitals: Arc<BackendState>,
+    pub(super) backend: Arc<BackendState>,
     group: Weak<WatchGroup>,
     state: Mutex<State>,
     /// A success has something to change: a run is under way, or a ratio counts all results.
@@ -33,7 +33,7 @@ pub(super) struct BackendWatch {
 
 #[derive(Debug)]
 struct State {
-    machine: EjectionState,
+    ejection: EjectionState,
     /// Whether it is judged by the current configuration. Attempts may outlive theirs.
     judged: bool,
 }
@@ -42,9 +42,9 @@ impl BackendWatch {
     pub(super) fn new(vitals: &Arc<BackendState>, rules: &Outlier, group: &Arc<WatchGroup>, judged: bool) -> Self {
         let counts_all = rules.error_ratio.fraction() > 0.0;
         Self {
-            vitals: Arc::clone(vitals),
+            backend: Arc::clone(vitals),
             group: Arc::downgrade(group),
-            state: Mutex::new(State { machine: EjectionState::new(rules.clone()), judged }),
+            state: Mutex::new(State { ejection: EjectionState::new(rules.clone()), judged }),
             takes_successes: AtomicBool::new(counts_all),
             counts_all,
             due_ms: AtomicU64::new(NEVER),
@@ -73,11 +73,11 @@ impl BackendWatch {
     pub(super) fn settle(&self, may_be_ejected: bool, now_ms: u64) {
         let mut state = self.state();
         if !may_be_ejected {
-            state.machine.release(now_ms);
-            self.note_due(&state.machine);
+            state.ejection.release(now_ms);
+            self.note_due(&state.ejection);
         }
-        if self.vitals.is_ejected() && !state.machine.is_out() {
-            self.vitals.set_ejected(None, now_ms);
+        if self.backend.is_ejected() && !state.ejection.is_out() {
+            self.backend.set_ejected(None, now_ms);
         }
     }
 
@@ -85,40 +85,40 @@ impl BackendWatch {
     pub(super) fn retire(&self, now_ms: u64) {
         let mut state = self.state();
         state.judged = false;
-        if self.vitals.is_ejected() {
-            self.vitals.set_ejected(None, now_ms);
+        if self.backend.is_ejected() {
+            self.backend.set_ejected(None, now_ms);
         }
     }
 
     /// Ejects it if it is judged and serves; until when.
     pub(super) fn eject(&self, cause: Cause, now_ms: u64) -> Option<u64> {
         let mut state = self.state();
-        if !state.judged || state.machine.is_out() {
+        if !state.judged || state.ejection.is_out() {
             return None;
         }
-        let until_ms = state.machine.eject(now_ms);
-        self.note_due(&state.machine);
-        self.vitals.set_ejected(Some(&cause.to_string()), now_ms);
+        let until_ms = state.ejection.eject(now_ms);
+        self.note_due(&state.ejection);
+        self.backend.set_ejected(Some(&cause.to_string()), now_ms);
         Some(until_ms)
     }
 
     /// Takes the one trial if it is judged and the trial is due.
     pub(super) fn try_trial(&self, now_ms: u64) -> bool {
         let mut state = self.state();
-        let taken = state.judged && state.machine.try_trial(now_ms);
-        self.note_due(&state.machine);
+        let taken = state.judged && state.ejection.try_trial(now_ms);
+        self.note_due(&state.ejection);
         taken
     }
 
     /// The result of the trial; nothing: it had none. Whether it is judged and serves again.
     fn trial_ended(&self, ok: Option<bool>, now_ms: u64) -> bool {
         let mut state = self.state();
-        let serves = state.machine.trial_ended(ok, now_ms);
-        self.note_due(&state.machine);
+        let serves = state.ejection.trial_ended(ok, now_ms);
+        self.note_due(&state.ejection);
         if state.judged && serves {
-            self.vitals.set_ejected(None, now_ms);
+            self.backend.set_ejected(None, now_ms);
         } else if state.judged && ok == Some(false) {
-            self.vitals.set_ejected(Some(&Cause::Trial.to_string()), now_ms);
+            self.backend.set_ejected(Some(&Cause::Trial.to_string()), now_ms);
         }
         state.judged && serves
     }
@@ -131,17 +131,21 @@ impl BackendWatch {
         if self.last_answer_ms.load(Ordering::Relaxed) != now_ms {
             self.last_answer_ms.store(now_ms, Ordering::Relaxed);
         }
-        if self.takes_successes.load(Ordering::Relaxed) { self.state().machine.answered() } else { EndedRun::default() }
+        if self.takes_successes.load(Ordering::Relaxed) {
+            self.state().ejection.answered()
+        } else {
+            EndedRun::default()
+        }
     }
 
-    fn saw(&self, report: Report, ended: EndedRun, now_ms: u64) -> Option<Cause> {
+    fn record(&self, report: Report, ended: EndedRun, now_ms: u64) -> Option<Cause> {
         if report == Report::Success && !self.takes_successes.load(Ordering::Relaxed) {
             return None;
         }
         let mut state = self.state();
-        let cause = state.machine.record(report, ended, now_ms);
+        let cause = state.ejection.record(report, ended, now_ms);
         // After a response header has ended a run, the next success clears it: until then the run may go on.
-        if report != Report::Success || state.machine.is_clean() {
+        if report != Report::Success || state.ejection.is_clean() {
             let takes = self.counts_all || report != Report::Success;
             self.takes_successes.store(takes, Ordering::Relaxed);
         }
@@ -185,7 +189,7 @@ impl AttemptObserver {
         }
         if self.trial {
             self.trial_ended(Some(report == Report::Success), now_ms);
-        } else if let Some(cause) = self.watch.saw(report, self.ended_run, now_ms)
+        } else if let Some(cause) = self.watch.record(report, self.ended_run, now_ms)
             && let Some(group) = self.watch.group.upgrade()
         {
             group.eject(&self.watch, cause, now_ms);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 /// So many kinds have a line of their own; the rest share one, in which the first holds up those behind it.
 const MAX_CLASSES: usize = 64;
 /// The kind of that one.
-const REST: u64 = u64::MAX;
+const OVERFLOW_CLASS: u64 = u64::MAX;
 
 /// All lines.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl<T> WaitClasses<T> {
         if self.len >= size {
             return None;
         }
-        let kind = if self.kinds.len() < MAX_CLASSES || self.has(kind) { kind } else { REST };
+        let kind = if self.kinds.len() < MAX_CLASSES || self.has(kind) { kind } else { OVERFLOW_CLASS };
         let at = self.kinds.iter().position(|each| each.kind == kind).unwrap_or_else(|| {
             self.kinds.push(WaitClass { kind, line: BTreeMap::new() });
             self.kinds.len() - 1

@@ -20,7 +20,7 @@ use classes::{ClassTicket, WaitClasses};
 
 /// What a look for a slot came to.
 #[derive(Debug)]
-pub enum Look<T> {
+pub enum PickOutcome<T> {
     /// There was one.
     Slot(T),
     /// All are taken.
@@ -47,7 +47,7 @@ pub enum WaitError {
 /// Those who wait for a slot of one upstream.
 #[derive(Debug, Default)]
 pub struct Queue {
-    lines: Mutex<WaitClasses<Arc<Notify>>>,
+    classes: Mutex<WaitClasses<Arc<Notify>>>,
     /// The line's length, for those who only ask whether somebody waits.
     depth: AtomicUsize,
 }
@@ -64,7 +64,7 @@ impl Queue {
         // joined is seen here.
         fence(Ordering::SeqCst);
         if self.depth() > 0
-            && let Some(first) = self.lines().first()
+            && let Some(first) = self.classes().first()
         {
             first.notify_one();
         }
@@ -80,13 +80,13 @@ impl Queue {
         (kind, size): (u64, usize),
         limit: Duration,
         gone: impl Future<Output = ()>,
-        mut look: impl FnMut() -> Look<T>,
+        mut look: impl FnMut() -> PickOutcome<T>,
     ) -> Result<T, WaitError> {
         let Some(place) = self.join(kind, size) else {
             // No room to wait; what is free may still be what none of those who wait wants.
-            let is_wanted = self.lines().has(kind);
-            let look = if is_wanted { Look::Full } else { look() };
-            return if let Look::Slot(slot) = look { Ok(slot) } else { Err(WaitError::Overflow) };
+            let is_wanted = self.classes().has(kind);
+            let look = if is_wanted { PickOutcome::Full } else { look() };
+            return if let PickOutcome::Slot(slot) = look { Ok(slot) } else { Err(WaitError::Overflow) };
         };
         let over = tokio::time::sleep(limit);
         tokio::pin!(over, gone);
@@ -98,9 +98,9 @@ impl Queue {
         loop {
             if turn {
                 match look() {
-                    Look::Slot(slot) => return Ok(slot),
-                    Look::Nobody => return Err(WaitError::Nobody),
-                    Look::Full | Look::ForOthers => place.notify_next(),
+                    PickOutcome::Slot(slot) => return Ok(slot),
+                    PickOutcome::Nobody => return Err(WaitError::Nobody),
+                    PickOutcome::Full | PickOutcome::ForOthers => place.notify_next(),
                 }
             }
             tokio::select! {
@@ -112,50 +112,50 @@ impl Queue {
         }
     }
 
-    fn join(&self, kind: u64, size: usize) -> Option<Place<'_>> {
+    fn join(&self, kind: u64, size: usize) -> Option<Ticket<'_>> {
         let turn = Arc::new(Notify::new());
-        let mut lines = self.lines();
+        let mut lines = self.classes();
         let standing = lines.join(kind, Arc::clone(&turn), size)?;
         self.depth.store(lines.len(), Ordering::Relaxed);
         drop(lines);
         fence(Ordering::SeqCst);
-        Some(Place { queue: self, turn, standing: Some(standing) })
+        Some(Ticket { queue: self, turn, standing: Some(standing) })
     }
 
-    fn lines(&self) -> MutexGuard<'_, WaitClasses<Arc<Notify>>> {
-        self.lines.lock()
+    fn classes(&self) -> MutexGuard<'_, WaitClasses<Arc<Notify>>> {
+        self.classes.lock()
     }
 }
 
 /// A place in the line; dropping it is leaving, and wakes who is first then.
-struct Place<'a> {
+struct Ticket<'a> {
     queue: &'a Queue,
     turn: Arc<Notify>,
     standing: Option<ClassTicket>,
 }
 
-impl Place<'_> {
+impl Ticket<'_> {
     /// Of its kind.
     fn is_first(&self) -> bool {
-        self.standing.as_ref().is_some_and(|standing| self.queue.lines().is_first(standing))
+        self.standing.as_ref().is_some_and(|standing| self.queue.classes().is_first(standing))
     }
 
     /// Of all.
     fn is_oldest(&self) -> bool {
-        self.standing.as_ref().is_some_and(|standing| self.queue.lines().is_oldest(standing))
+        self.standing.as_ref().is_some_and(|standing| self.queue.classes().is_oldest(standing))
     }
 
     fn notify_next(&self) {
-        let lines = self.queue.lines();
+        let lines = self.queue.classes();
         if let Some(next) = self.standing.as_ref().and_then(|standing| lines.first_after(standing)) {
             next.notify_one();
         }
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        let mut lines = self.queue.lines();
+        let mut lines = self.queue.classes();
         if let Some(standing) = self.standing.take() {
             lines.leave(standing);
         }

@@ -21,11 +21,11 @@ struct Slots {
 }
 
 impl Slots {
-    fn look(&self) -> Look<()> {
+    fn look(&self) -> PickOutcome<()> {
         let less = |free: u32| free.checked_sub(1);
         match self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
-            Ok(_) => Look::Slot(()),
-            Err(_) => Look::Full,
+            Ok(_) => PickOutcome::Slot(()),
+            Err(_) => PickOutcome::Full,
         }
     }
 
@@ -69,11 +69,14 @@ async fn slots_go_to_those_who_came_first() {
 async fn waiting_ends_by_time_by_the_client_by_nobody_and_by_overflow() {
     let queue = Queue::default();
     let hour = Duration::from_secs(3600);
-    let full = || Look::<()>::Full;
+    let full = || PickOutcome::<()>::Full;
     assert_eq!(queue.wait((0, 1), Duration::from_secs(2), std::future::pending(), full).await, Err(WaitError::Timeout));
     let gone = tokio::time::sleep(Duration::from_secs(1));
     assert_eq!(queue.wait((0, 1), hour, gone, full).await, Err(WaitError::Left));
-    assert_eq!(queue.wait((0, 1), hour, std::future::pending(), || Look::<()>::Nobody).await, Err(WaitError::Nobody));
+    assert_eq!(
+        queue.wait((0, 1), hour, std::future::pending(), || PickOutcome::<()>::Nobody).await,
+        Err(WaitError::Nobody)
+    );
     assert_eq!(queue.wait((0, 0), hour, std::future::pending(), full).await, Err(WaitError::Overflow));
     let first = queue.wait((0, 1), hour, std::future::pending(), full);
     tokio::pin!(first);
@@ -96,11 +99,11 @@ async fn a_slot_that_the_first_does_not_want_goes_to_the_next_that_does() {
                 for (at, slot) in free.iter().enumerate().filter(|(_, slot)| slot.load(Ordering::Relaxed) > 0) {
                     if Some(at) != tried {
                         slot.fetch_sub(1, Ordering::Relaxed);
-                        return Look::Slot(());
+                        return PickOutcome::Slot(());
                     }
                     others = true;
                 }
-                if others { Look::ForOthers } else { Look::Full }
+                if others { PickOutcome::ForOthers } else { PickOutcome::Full }
             };
             let kind = tried.map_or(0, |at| at as u64 + 1);
             queue.wait((kind, 10), Duration::from_secs(60), std::future::pending(), look).await.unwrap();
@@ -129,10 +132,12 @@ async fn who_wants_what_is_free_does_not_wait_behind_those_who_do_not() {
     let waits = {
         let queue = Arc::clone(&queue);
         let hour = Duration::from_secs(3600);
-        tokio::spawn(async move { queue.wait((7, 10), hour, std::future::pending(), || Look::<()>::ForOthers).await })
+        tokio::spawn(
+            async move { queue.wait((7, 10), hour, std::future::pending(), || PickOutcome::<()>::ForOthers).await },
+        )
     };
     tokio::task::yield_now().await;
-    let newcomer = queue.wait((0, 10), Duration::from_secs(60), std::future::pending(), || Look::Slot(()));
+    let newcomer = queue.wait((0, 10), Duration::from_secs(60), std::future::pending(), || PickOutcome::Slot(()));
     assert_eq!((newcomer.await, queue.depth()), (Ok(()), 1));
     waits.abort();
 }
@@ -209,7 +214,7 @@ impl Traffic {
         let (balancer, queue) = (Arc::new(balancer(kind, &vec![1; backends])), Arc::<Queue>::default());
         for slot in balancer.slots() {
             let queue = Arc::clone(&queue);
-            slot.vitals.set_limit(limit, Some(OnFree::new(move || queue.notify_first())));
+            slot.state.set_limit(limit, Some(OnFree::new(move || queue.notify_first())));
         }
         Self { balancer, queue, limit, tasks: Vec::new() }
     }
@@ -217,7 +222,7 @@ impl Traffic {
     fn arrive(&mut self, size: usize, holds_ms: u64) {
         let (balancer, queue) = (Arc::clone(&self.balancer), Arc::clone(&self.queue));
         self.tasks.push(tokio::spawn(async move {
-            let look = || balancer.pick(&Tried::default(), 0, None).map_or(Look::Full, Look::Slot);
+            let look = || balancer.pick(&Tried::default(), 0, None).map_or(PickOutcome::Full, PickOutcome::Slot);
             let second = Duration::from_secs(1);
             if let Ok(picked) = queue.wait((0, size), second, std::future::pending(), look).await {
                 tokio::time::sleep(Duration::from_millis(holds_ms)).await;
@@ -227,7 +232,7 @@ impl Traffic {
     }
 
     fn in_flight(&self) -> Vec<u32> {
-        self.balancer.slots().iter().map(|slot| slot.vitals.in_flight()).collect()
+        self.balancer.slots().iter().map(|slot| slot.state.in_flight()).collect()
     }
 }
 

@@ -13,7 +13,7 @@ use crate::config::values::BackendAddress;
 use crate::pool::backend_addr::BackendAddr;
 use crate::pool::transport_settings::TransportSettings;
 use crate::upstream::Upstream;
-use crate::upstream::admin_override::Wanted;
+use crate::upstream::admin_override::BackendOverride;
 use crate::upstream::backend::Backend;
 use crate::upstream::balance::rng::Prng;
 use crate::upstream::balance::tests::vitals;
@@ -137,15 +137,23 @@ impl Fleet {
         self.sites[at].written = (!goes).then_some((weight, tier));
     }
 
-    fn compile(&self, settings: schema::Upstream, before: &Upstream) -> Upstream {
+    fn compile(&self, settings: schema::UpstreamSettings, before: &Upstream) -> Upstream {
         let backend = |(n, site): (usize, &Site)| {
             let (weight, tier) = site.written?;
             let (vitals, resolved) = (Arc::clone(&site.vitals), Arc::clone(&site.resolved));
             let name = format!("b{n}").into();
-            Some(Arc::new(Backend { name, address: site.address.clone(), weight, tier, token: None, vitals, resolved }))
+            Some(Arc::new(Backend {
+                name,
+                address: site.address.clone(),
+                weight,
+                tier,
+                token: None,
+                state: vitals,
+                addr: resolved,
+            }))
         };
         let backends = self.sites.iter().enumerate().filter_map(backend).collect();
-        let (wire, budget) = (Arc::clone(before.wire()), Arc::clone(&before.budget));
+        let (wire, budget) = (Arc::clone(before.transport()), Arc::clone(&before.budget));
         let members = Some(before.members());
         Upstream::new("u".into(), settings, backends, wire, budget, members).inherit(Some(before))
     }
@@ -155,12 +163,12 @@ impl Fleet {
         let (now, upstream) = (self.clock.now_ms(), Arc::clone(&self.upstream));
         for site in self.sites.iter_mut().filter(|site| site.written.is_some()) {
             let vitals = &site.vitals;
-            if !before.backends().iter().any(|backend| Arc::ptr_eq(&backend.vitals, vitals)) {
+            if !before.backends().iter().any(|backend| Arc::ptr_eq(&backend.state, vitals)) {
                 site.prober = Hysteresis::new(Health::Unknown, 2, 2);
                 vitals.set_health(Health::Unknown, "", now);
             }
             vitals.set_member(true, now);
-            vitals.score().set_decay(Duration::from_secs(10));
+            vitals.load().set_decay(Duration::from_secs(10));
             let queue = Arc::clone(upstream.queue());
             vitals.set_limit(upstream.settings().max_in_flight, Some(OnFree::new(move || queue.notify_first())));
         }
@@ -168,14 +176,14 @@ impl Fleet {
             before.retire(now);
         }
         let backends = upstream.backends();
-        let ejected = || backends.iter().filter(|backend| backend.vitals.is_ejected());
+        let ejected = || backends.iter().filter(|backend| backend.state.is_ejected());
         match &*upstream.detector.load() {
             Some(detector) => detector.activate(&self.changed(), now),
-            None => ejected().for_each(|backend| backend.vitals.set_ejected(None, now)),
+            None => ejected().for_each(|backend| backend.state.set_ejected(None, now)),
         }
         for site in self.sites.iter().filter(|site| site.written.is_none()) {
             site.vitals.set_member(false, now);
-            site.vitals.score().set_serving(false, 0);
+            site.vitals.load().set_serving(false, 0);
         }
         self.rebuild();
     }
@@ -211,10 +219,10 @@ impl Fleet {
             [chance.below(4) as usize];
         let weight = [None, Some(0), Some(1), Some(2 + chance.below(8) as u16)][chance.below(4) as usize];
         let wanted = match chance.below(2) {
-            0 => Wanted { mark: Some(mark), weight: None },
-            _ => Wanted { mark: None, weight: Some(weight) },
+            0 => BackendOverride { mark: Some(mark), weight: None },
+            _ => BackendOverride { mark: None, weight: Some(weight) },
         };
-        let _ = self.upstream.steer(backend, wanted, self.clock.now_ms());
+        let _ = self.upstream.apply_override(backend, wanted, self.clock.now_ms());
         self.rebuild();
     }
 

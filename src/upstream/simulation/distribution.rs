@@ -68,7 +68,7 @@ impl Ring {
         let ramping = members.is_ramping();
         for (backend, part) in members.ramps() {
             let parts = if ramping { (part * f64::from(slow_start::FULL_FACTOR)).round() as u16 } else { 1 };
-            let seed = hash(backend.vitals.labels().address.as_bytes());
+            let seed = hash(backend.state.labels().address.as_bytes());
             claims.entry(backend.tier).or_default().push((seed, backend.weight_now(balance) * parts));
         }
         let mut compared = 0;

@@ -19,7 +19,7 @@ use crate::upstream::PickHints;
 use crate::upstream::balance::rng::{GOLDEN, Prng, mix};
 use crate::upstream::members::Pick;
 use crate::upstream::outlier::AttemptObserver;
-use crate::upstream::queue::{Look, WaitError};
+use crate::upstream::queue::{PickOutcome, WaitError};
 use crate::upstream::retry_policy::{Failed, Rule, Verdict, decide};
 
 /// What happens. Requests by number; an end and a further try are of the try that they name.
@@ -108,7 +108,7 @@ impl World {
         while self.clock.now_ms() < until {
             self.step().await;
         }
-        let out = self.fleet.upstream.backends().iter().filter(|backend| backend.vitals.is_ejected()).count();
+        let out = self.fleet.upstream.backends().iter().filter(|backend| backend.state.is_ejected()).count();
         assert_eq!(out, 0, "ejected for ever");
         self.events.retain(|Reverse((_, _, event))| *event != Event::Arrive);
         while !self.requests.is_empty() {
@@ -204,19 +204,19 @@ impl World {
     fn next(&mut self, id: u64, mut request: Request) {
         let (upstream, now) = (Arc::clone(&request.upstream), self.clock.now_ms());
         if let Some((pick, watching)) = upstream.pick_trial(&request.tried, now, None) {
-            assert!(!request.tried.contains(&pick.backend.vitals) && pick.backend.vitals.is_ejected());
+            assert!(!request.tried.contains(&pick.backend.state) && pick.backend.state.is_ejected());
             return self.begin(id, request, pick, Some(watching));
         }
         if upstream.queue().depth() == 0 {
             match upstream.try_pick(&request.tried, now, PickHints { key: request.key, named: None }) {
-                Look::Slot(pick) => {
+                PickOutcome::Slot(pick) => {
                     self.ledger.picked(&upstream, &pick, &request.tried, request.key, now);
                     let watching = upstream.observe(&pick.backend);
                     return self.begin(id, request, pick, watching);
                 }
-                Look::Nobody => return self.ledger.found_none(&upstream, true),
-                Look::Full => self.ledger.found_none(&upstream, false),
-                Look::ForOthers => self.ledger.found_only_for_others(&upstream, &request.tried),
+                PickOutcome::Nobody => return self.ledger.found_none(&upstream, true),
+                PickOutcome::Full => self.ledger.found_none(&upstream, false),
+                PickOutcome::ForOthers => self.ledger.found_only_for_others(&upstream, &request.tried),
             }
         }
         if let Some(queue) = &upstream.settings().queue {
@@ -241,7 +241,7 @@ impl World {
     }
 
     fn begin(&mut self, id: u64, mut request: Request, pick: Pick, watching: Option<AttemptObserver>) {
-        let vitals = &pick.backend.vitals;
+        let vitals = &pick.backend.state;
         self.ledger.raised(vitals);
         let at = self.site_of(vitals);
         self.note(at as u64);
@@ -265,8 +265,8 @@ impl World {
         let (now, Outcome { took_ms, failed }) = (self.clock.now_ms(), attempt.outcome);
         let took = Duration::from_millis(took_ms);
         match failed {
-            None => attempt.backend.vitals.score().observe(took, now),
-            Some(_) => attempt.backend.vitals.score().fault(took, now),
+            None => attempt.backend.state.load().observe(took, now),
+            Some(_) => attempt.backend.state.load().fault(took, now),
         }
         if let Some(watching) = &mut attempt.watching {
             if matches!(failed, None | Some(Failed::Status(_))) {
@@ -274,7 +274,7 @@ impl World {
             }
             watching.ended(failed.is_none(), now);
         }
-        self.ledger.lowered(&attempt.backend.vitals);
+        self.ledger.lowered(&attempt.backend.state);
         drop(attempt);
         if let Some(failed) = failed {
             self.again(id, request, failed);
@@ -315,7 +315,7 @@ impl World {
     fn cancel(&mut self, id: u64) -> Option<Request> {
         let request = self.requests.remove(&id)?;
         match &request.stage {
-            Stage::Trying(attempt) => self.ledger.lowered(&attempt.backend.vitals),
+            Stage::Trying(attempt) => self.ledger.lowered(&attempt.backend.state),
             Stage::Waiting(_) => self.line.leaves(id),
             Stage::Idle => {}
         }
@@ -421,8 +421,8 @@ impl World {
             let (request, waiting) = self.waiting(elder);
             request.upstream.follow(self.clock.now_ms());
             let members = request.upstream.members();
-            let knows = members.eligible().any(|backend| Arc::ptr_eq(&backend.vitals, &pick.backend.vitals));
-            let wants = knows && !(waiting.tried.contains(&pick.backend.vitals) && members.has_untried(&waiting.tried));
+            let knows = members.eligible().any(|backend| Arc::ptr_eq(&backend.state, &pick.backend.state));
+            let wants = knows && !(waiting.tried.contains(&pick.backend.state) && members.has_untried(&waiting.tried));
             assert!(!wants && kind(request, waiting) != own, "overtakes");
         }
     }

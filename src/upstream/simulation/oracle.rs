@@ -70,7 +70,7 @@ impl Ledger {
 
     /// A backend was picked for who could not wait any longer: it may be, and it is not full.
     pub fn picked_back(&mut self, upstream: &Upstream, pick: &Pick, tried: &Tried) {
-        assert!(!tried.is_empty() && pick.again == tried.contains(&pick.backend.vitals), "again");
+        assert!(!tried.is_empty() && pick.again == tried.contains(&pick.backend.state), "again");
         self.checks.back += u64::from(pick.again && upstream.members().has_untried(tried));
         self.may_take(upstream, pick);
         self.turns.lose_count(&upstream.members());
@@ -78,7 +78,7 @@ impl Ledger {
 
     fn may_take(&mut self, upstream: &Upstream, pick: &Pick) {
         self.checks.picks += 1;
-        let vitals = &pick.backend.vitals;
+        let vitals = &pick.backend.state;
         may_be_picked(upstream, &pick.backend, pick.fail_open);
         assert!(vitals.limit() == 0 || vitals.in_flight() <= vitals.limit(), "max_in_flight");
     }
@@ -86,11 +86,11 @@ impl Ledger {
     /// A backend was picked: it may be, it is not full, and the algorithm keeps its promise.
     pub fn picked(&mut self, upstream: &Upstream, pick: &Pick, tried: &Tried, key: Option<u64>, now_ms: u64) {
         self.may_take(upstream, pick);
-        let (members, settings, vitals) = (upstream.members(), upstream.settings(), &pick.backend.vitals);
+        let (members, settings, vitals) = (upstream.members(), upstream.settings(), &pick.backend.state);
         let all = choices(&members, settings.balance, vitals, tried);
         assert_eq!(pick.again, !tried.is_empty() && !members.has_untried(tried), "again");
         let tier: Vec<_> = all.into_iter().filter(|choice| choice.backend.tier == pick.backend.tier).collect();
-        let at = tier.iter().position(|choice| Arc::ptr_eq(&choice.backend.vitals, vitals)).unwrap();
+        let at = tier.iter().position(|choice| Arc::ptr_eq(&choice.backend.state, vitals)).unwrap();
         assert!(pick.again || !tier[at].excluded, "a backend that was tried or is full");
         if pick.again {
             self.turns.lose_count(&members);
@@ -111,7 +111,7 @@ impl Ledger {
         self.turns.lose_count(&members);
         self.checks.full += u64::from(!nobody);
         assert_eq!(members.eligible().next().is_none(), nobody);
-        assert!(members.eligible().all(|backend| backend.vitals.is_full()), "one has a place");
+        assert!(members.eligible().all(|backend| backend.state.is_full()), "one has a place");
         let open = upstream.settings().fail_open;
         let could = |backend: &Arc<Backend>| is_able(upstream, backend) && (open || health(backend) != Health::Down);
         assert!(!nobody || !upstream.backends().iter().any(could), "there is somebody");
@@ -123,7 +123,7 @@ impl Ledger {
         self.turns.lose_count(&members);
         self.checks.passed += 1;
         assert!(is_no_place_for(&members, tried) && members.has_untried(tried), "one has a place");
-        assert!(members.eligible().any(|backend| !backend.vitals.is_full()), "all are full");
+        assert!(members.eligible().any(|backend| !backend.state.is_full()), "all are full");
     }
 
     fn in_turn(&mut self, members: &Arc<Members>, tier: &[Choice], at: usize) {
@@ -133,7 +133,7 @@ impl Ledger {
     }
 
     fn not_beaten(&mut self, tier: &[Choice], at: usize, now_ms: u64) {
-        let load = |choice: &Choice| choice.in_flight + u64::from(choice.backend.vitals.score().penalty(now_ms)) + 1;
+        let load = |choice: &Choice| choice.in_flight + u64::from(choice.backend.state.load().penalty(now_ms)) + 1;
         for other in tier.iter().filter(|other| !other.excluded) {
             assert!(load(&tier[at]) * other.weight <= load(other) * tier[at].weight, "beaten");
             self.checks.beaten += 1;
@@ -143,7 +143,7 @@ impl Ledger {
     /// Of two different ones the better: so never the one that is worse than all.
     fn not_the_worst(&mut self, balance: Balance, tier: &[Choice], at: usize, now_ms: u64) {
         let cost = |choice: &Choice| {
-            let score = choice.backend.vitals.score();
+            let score = choice.backend.state.load();
             let carried = (choice.in_flight + u64::from(score.penalty(now_ms))) as f64;
             let cost = match score.latency(now_ms) {
                 _ if balance == Balance::P2c => carried,
@@ -205,7 +205,7 @@ impl Ledger {
     /// Never more ejected by one event than may be; `reloaded`: what was ejected before may be more for fewer backends.
     pub fn ejections_are_bounded(&mut self, upstream: &Upstream, reloaded: bool) {
         let backends = upstream.backends();
-        let out = backends.iter().filter(|backend| backend.vitals.is_ejected()).count();
+        let out = backends.iter().filter(|backend| backend.state.is_ejected()).count();
         let share = upstream.settings().outlier.rules().map_or(0.0, |rules| rules.max_ejected.fraction());
         let most = match (backends.len(), upstream.settings().outlier.is_on()) {
             (0 | 1, _) | (_, false) => 0,
@@ -220,7 +220,7 @@ impl Ledger {
 /// Whether nobody has a place for who has tried these and can wait.
 pub fn is_no_place_for(members: &Members, tried: &Tried) -> bool {
     let goes_back = !members.has_untried(tried);
-    members.eligible().all(|b| b.vitals.is_full() || !goes_back && tried.contains(&b.vitals))
+    members.eligible().all(|b| b.state.is_full() || !goes_back && tried.contains(&b.state))
 }
 
 /// As the words of the design say, from the cells alone.
@@ -238,17 +238,17 @@ fn may_be_picked(upstream: &Upstream, backend: &Backend, fail_open: bool) {
 }
 
 fn is_able(upstream: &Upstream, backend: &Backend) -> bool {
-    backend.vitals.mark() == AdminState::Ready && backend.weight_now(upstream.settings().balance) > 0
+    backend.state.mark() == AdminState::Ready && backend.weight_now(upstream.settings().balance) > 0
 }
 
 fn health(backend: &Backend) -> Health {
-    if backend.vitals.is_ejected() { Health::Down } else { backend.vitals.health() }
+    if backend.state.is_ejected() { Health::Down } else { backend.state.health() }
 }
 
 /// What there was to pick from, as it was before `picked` had one more.
 fn choices(members: &Members, balance: Balance, picked: &Arc<BackendState>, tried: &Tried) -> Vec<Choice> {
     let choice = |(backend, part): (&Arc<Backend>, f64)| {
-        let vitals = &backend.vitals;
+        let vitals = &backend.state;
         let in_flight = vitals.in_flight() - u32::from(Arc::ptr_eq(vitals, picked));
         let full = vitals.limit() > 0 && in_flight >= vitals.limit();
         let parts = (part * f64::from(slow_start::FULL_FACTOR)).round() as u64;

@@ -44,14 +44,14 @@ impl Plan {
     }
 
     /// The upstream's settings, anew at each reload.
-    pub fn settings(&self, chance: &mut Prng) -> schema::Upstream {
-        let mut settings = schema::Upstream {
+    pub fn settings(&self, chance: &mut Prng) -> schema::UpstreamSettings {
+        let mut settings = schema::UpstreamSettings {
             balance: self.balance,
             hash: self.load_factor.map(|factor| schema::Hash { load_factor: Some(factor), ..Default::default() }),
             health_check: Some(schema::HealthCheck { rise: 2, fall: 2, ..Default::default() }),
             fail_open: chance.below(4) > 0,
             slow_start: Period::from_secs([0, 0, 1][chance.below(3) as usize]),
-            ..schema::Upstream::default()
+            ..schema::UpstreamSettings::default()
         };
         if self.calm {
             settings.outlier = OutlierDetection::Off;
@@ -61,7 +61,7 @@ impl Plan {
             settings.max_in_flight = [0, 2, 3, 5, 8][chance.below(5) as usize];
             let size = 1 + chance.below(20) as u32;
             let timeout = millis(5 + chance.below(400));
-            settings.queue = (chance.below(5) > 0).then_some(schema::Queue { size, timeout });
+            settings.queue = (chance.below(5) > 0).then_some(schema::QueueSettings { size, timeout });
             settings.outlier = match chance.below(5) {
                 0 => OutlierDetection::Off,
                 _ => OutlierDetection::On(outlier(chance)),

@@ -13,7 +13,7 @@ use super::backends::Clock;
 use crate::config::schema;
 use crate::upstream::balance::Tried;
 use crate::upstream::members::Pick;
-use crate::upstream::queue::{Look, WaitError};
+use crate::upstream::queue::{PickOutcome, WaitError};
 use crate::upstream::{PickHints, Upstream};
 
 type Wait = Pin<Box<dyn Future<Output = Result<Pick, WaitError>>>>;
@@ -52,7 +52,7 @@ impl Waiting {
     /// As the proxy waits.
     pub fn new(
         id: u64,
-        (upstream, queue): (&Arc<Upstream>, &schema::Queue),
+        (upstream, queue): (&Arc<Upstream>, &schema::QueueSettings),
         (tried, key): (Tried, Option<u64>),
         clock: Clock,
         (ready, fuse): (&Ready, &Fuse),
@@ -71,8 +71,8 @@ impl Waiting {
                 }
                 let look = upstream.try_pick(&tried, clock.now_ms(), PickHints { key, named: None });
                 vain.set(match look {
-                    Look::Full => Some(Vain::Full),
-                    Look::ForOthers => Some(Vain::ForOthers),
+                    PickOutcome::Full => Some(Vain::Full),
+                    PickOutcome::ForOthers => Some(Vain::ForOthers),
                     _ => vain.get(),
                 });
                 look

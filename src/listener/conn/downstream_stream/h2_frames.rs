@@ -8,7 +8,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::listener::conn::downstream_stream::DownstreamStream;
-use crate::listener::conn::header_blocks::{Blocks, Mark};
+use crate::listener::conn::header_blocks::{Blocks, ScanStep};
 
 impl DownstreamStream {
     pub(in crate::listener) fn poll_frames(
@@ -39,8 +39,8 @@ impl DownstreamStream {
             mark
         };
         match mark {
-            Some(Mark::Drain) => self.conn.opening.drain(),
-            Some(Mark::Open(stream)) => self.conn.opening.open(stream),
+            Some(ScanStep::Drain) => self.conn.opening.drain(),
+            Some(ScanStep::Open(stream)) => self.conn.opening.open(stream),
             None => return Poll::Ready(Ok(())),
         }
         // With nothing to hand on it would look like the end of the stream.

@@ -6,10 +6,10 @@ use std::task::{Context, Poll, ready};
 
 use crate::listener::conn::disconnect;
 use crate::listener::conn::downstream_stream::DownstreamStream;
-use crate::listener::conn::half_closed::{HalfClosed, Step};
+use crate::listener::conn::half_closed::{HalfClosed, HalfClosedStep};
 
 /// How much of what follows a request is read before its turn. More waits in the kernel.
-const READ_AHEAD: usize = 64 * 1024;
+const READ_AHEAD_BYTES: usize = 64 * 1024;
 
 /// RFC 9110 section 15.2.1. A client that did not ask for it ignores it.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -27,7 +27,7 @@ impl DownstreamStream {
     /// Ready when the client has closed its sending side.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.ended {
-            if self.gate.allows() > 0 || self.inbox.len() >= READ_AHEAD {
+            if self.boundary.allows() > 0 || self.inbox.len() >= READ_AHEAD_BYTES {
                 // Bytes of a later request are waiting. They hide the end of the stream behind them.
                 let Some(stream) = &self.stream else { return Poll::Ready(Ok(())) };
                 let end = self.end.get_or_insert_with(|| disconnect::closed(stream.as_fd()));
@@ -49,9 +49,9 @@ impl DownstreamStream {
             let Some(stream) = &self.stream else { break };
             let half_closed = self.half_closed.get_or_insert_with(|| Box::new(HalfClosed::new(stream.as_fd())));
             match ready!(half_closed.poll(cx, self.conn.is_answering(), &mut self.moved)) {
-                Step::Ask if self.interim => self.send_continue(cx)?,
-                Step::Ask => {}
-                Step::Left => self.broken = true,
+                HalfClosedStep::Ask if self.interim => self.send_continue(cx)?,
+                HalfClosedStep::Ask => {}
+                HalfClosedStep::Left => self.broken = true,
             }
         }
         Poll::Ready(Ok(()))
@@ -67,7 +67,7 @@ impl DownstreamStream {
         match self.poll_outbox(cx) {
             Poll::Ready(sent) => sent,
             Poll::Pending => {
-                self.conn.held.some();
+                self.conn.flush_timer.some();
                 Ok(())
             }
         }
