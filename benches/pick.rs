@@ -69,14 +69,14 @@ fn balancer(settings: Settings, size: usize) -> (Balancer, Vec<InFlight>) {
     let mut held = Vec::new();
     let slot = |n: usize| {
         let name: Arc<str> = format!("10.{}.{}.{}:80", n >> 16, (n >> 8) & 255, n & 255).into();
-        let vitals =
+        let backend_state =
             Arc::new(BackendState::new(Labels { upstream: "u".into(), backend: Arc::clone(&name), address: name }));
-        vitals.load().set_decay(Duration::from_secs(10));
-        vitals.load().observe(Duration::from_millis(5), NOW);
+        backend_state.load().set_decay(Duration::from_secs(10));
+        backend_state.load().observe(Duration::from_millis(5), NOW);
         if n.is_multiple_of(8) {
-            held.push(vitals.raise());
+            held.push(backend_state.raise());
         }
-        Slot::new(vitals, if settings.balance == Balance::RoundRobin { 1 } else { 1 + (n % 4) as u16 })
+        Slot::new(backend_state, if settings.balance == Balance::RoundRobin { 1 } else { 1 + (n % 4) as u16 })
     };
     let slots = (0..size).map(slot).collect();
     (Balancer::new(settings, slots), held)

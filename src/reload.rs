@@ -316,8 +316,8 @@ fn read_again(checked: &ValidatedConfig, watch: &mut Watch) -> Option<ValidatedC
     });
     let (lacks, disk) = (Cell::new(false), Disk::default());
     let read = |path: &Path| {
-        let lack = |error: &io::Error| lacks.set(lacks.get() || resource_exhaustion::is_passing(error));
-        disk.read_named(path).inspect_err(lack)
+        let exhaustion = |error: &io::Error| lacks.set(lacks.get() || resource_exhaustion::is_passing(error));
+        disk.read_named(path).inspect_err(exhaustion)
     };
     let (renewed, unfit) = checked.with_backend_files(&changed, &read);
     for what in unfit {

@@ -79,16 +79,16 @@ mod tests {
 
     #[test]
     fn what_is_lacking_here_is_told_from_what_the_other_end_says() {
-        let lack = |number| of(&io::Error::from_raw_os_error(number));
+        let exhaustion = |number| of(&io::Error::from_raw_os_error(number));
         assert_eq!(
-            (lack(libc::EMFILE), lack(libc::ENFILE)),
+            (exhaustion(libc::EMFILE), exhaustion(libc::ENFILE)),
             (Some(Exhaustion::Descriptors), Some(Exhaustion::Descriptors))
         );
         assert_eq!(
-            (lack(libc::ENOBUFS), lack(libc::EADDRNOTAVAIL)),
+            (exhaustion(libc::ENOBUFS), exhaustion(libc::EADDRNOTAVAIL)),
             (Some(Exhaustion::Memory), Some(Exhaustion::Ports))
         );
-        assert_eq!((lack(libc::ECONNREFUSED), lack(libc::EACCES)), (None, None));
+        assert_eq!((exhaustion(libc::ECONNREFUSED), exhaustion(libc::EACCES)), (None, None));
         assert_eq!(of(&io::ErrorKind::AddrNotAvailable.into()), None, "not the system's word");
     }
 

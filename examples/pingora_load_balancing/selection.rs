@@ -28,7 +28,8 @@ impl BackendSelection for Selection {
 
     fn build_with_config(backends: &BTreeSet<Backend>, balance: &Balance) -> Self {
         let backends: Box<[Backend]> = backends.iter().filter(|backend| backend.weight > 0).cloned().collect();
-        let slot = |backend: &Backend| Slot::new(vitals(backend), u16::try_from(backend.weight).unwrap_or(u16::MAX));
+        let slot =
+            |backend: &Backend| Slot::new(backend_state(backend), u16::try_from(backend.weight).unwrap_or(u16::MAX));
         let balancer = Balancer::new((*balance).into(), backends.iter().map(slot).collect());
         Self { backends, balancer }
     }
@@ -43,7 +44,7 @@ impl BackendSelection for Selection {
     }
 }
 
-fn vitals(backend: &Backend) -> Arc<BackendState> {
+fn backend_state(backend: &Backend) -> Arc<BackendState> {
     backend.ext.get::<Arc<BackendState>>().cloned().unwrap_or_else(|| {
         let address: Arc<str> = backend.addr.to_string().into();
         Arc::new(BackendState::new(Labels { upstream: "".into(), backend: Arc::clone(&address), address }))
@@ -80,9 +81,9 @@ mod tests {
         for (n, weight) in weights.iter().enumerate() {
             let mut backend = Backend::new_with_weight(&format!("10.0.0.{n}:80"), *weight).unwrap();
             let labels = Labels { upstream: "u".into(), backend: n.to_string().into(), address: n.to_string().into() };
-            let vitals = Arc::new(BackendState::new(labels));
-            backend.ext.insert(Arc::clone(&vitals));
-            cells.push(vitals);
+            let backend_state = Arc::new(BackendState::new(labels));
+            backend.ext.insert(Arc::clone(&backend_state));
+            cells.push(backend_state);
             set.insert(backend);
         }
         let balancer = LoadBalancer::from_backends_with_config(Backends::new(Static::new(set)), Some(balance));

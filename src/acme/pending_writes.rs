@@ -105,10 +105,10 @@ mod tests {
         let managed = managed(folder.path());
         let (old, new) = (issued(2020), issued(2021));
         secure_file::write(&managed.file, &old).unwrap();
-        let mut unkept = PendingWrites::default();
-        unkept.add(&managed, new.clone());
-        unkept.want(std::slice::from_ref(&managed));
-        let newest = unkept.newest(&managed, managed.read().unwrap()).unwrap();
+        let mut pending = PendingWrites::default();
+        pending.add(&managed, new.clone());
+        pending.want(std::slice::from_ref(&managed));
+        let newest = pending.newest(&managed, managed.read().unwrap()).unwrap();
         assert_eq!(newest.not_before(), managed.parse(&new).unwrap().not_before());
         let lock = storage::take(&managed).unwrap().unwrap();
         assert_eq!(write(&managed, &new).unwrap(), None, "another has it in work");
@@ -125,20 +125,20 @@ mod tests {
         secure_file::write(&managed.file, &theirs).unwrap();
         assert_eq!(write(&managed, &ours).unwrap(), Some(()));
         assert_eq!(std::fs::read(&managed.file).unwrap(), theirs);
-        let mut unkept = PendingWrites::default();
-        unkept.add(&managed, ours);
-        assert!(unkept.newest(&managed, managed.read().unwrap()).is_some());
-        assert!(unkept.of(&managed).is_none());
+        let mut pending = PendingWrites::default();
+        pending.add(&managed, ours);
+        assert!(pending.newest(&managed, managed.read().unwrap()).is_some());
+        assert!(pending.of(&managed).is_none());
     }
 
     #[test]
     fn keys_are_not_shown_and_names_that_go_are_let_go() {
         let folder = tempfile::tempdir().unwrap();
         let managed = managed(folder.path());
-        let mut unkept = PendingWrites::default();
-        unkept.add(&managed, issued(2020));
-        assert!(!format!("{unkept:?}").contains("PRIVATE"));
-        unkept.want(&[]);
-        assert!(unkept.of(&managed).is_none());
+        let mut pending = PendingWrites::default();
+        pending.add(&managed, issued(2020));
+        assert!(!format!("{pending:?}").contains("PRIVATE"));
+        pending.want(&[]);
+        assert!(pending.of(&managed).is_none());
     }
 }

@@ -148,15 +148,15 @@ fn plain<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::
 
 impl BackendReply {
     /// What its live cells say.
-    pub fn of(vitals: &BackendState) -> Self {
-        let (labels, (weight, effective_weight)) = (vitals.labels(), vitals.weights());
+    pub fn of(backend_state: &BackendState) -> Self {
+        let (labels, (weight, effective_weight)) = (backend_state.labels(), backend_state.weights());
         Self {
             name: labels.backend.to_string(),
             address: labels.address.to_string(),
-            state: vitals.state(),
-            reason: vitals.why(),
-            since: rfc3339(clock::to_unix_ms(vitals.since_ms())),
-            in_flight: vitals.in_flight(),
+            state: backend_state.state(),
+            reason: backend_state.why(),
+            since: rfc3339(clock::to_unix_ms(backend_state.since_ms())),
+            in_flight: backend_state.in_flight(),
             weight,
             effective_weight,
         }

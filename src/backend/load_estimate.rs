@@ -149,84 +149,84 @@ mod tests {
         #[test]
         fn a_penalty_is_the_sum_of_faults_that_halve(gaps in proptest::collection::vec(0_u64..3_000, 1..60),
                                                      wait in 0_u64..10_000) {
-            let (score, mut now, mut at) = (LoadEstimate::default(), 1_700_000_000_000, Vec::new());
+            let (load, mut now, mut at) = (LoadEstimate::default(), 1_700_000_000_000, Vec::new());
             for gap in gaps {
                 now += gap;
-                score.fault(Duration::ZERO, now);
+                load.fault(Duration::ZERO, now);
                 at.push(now);
             }
             now += wait;
             let left = |at: &u64| f64::from(FAULT_PENALTY) * (-((now - at) as f64) / HALF_LIFE_MS as f64).exp2();
             let sum: f64 = at.iter().map(left).sum();
             // Half a request is rounded.
-            prop_assert!((f64::from(score.penalty(now)) - sum).abs() <= 0.51 + sum * 0.001, "{} {}", score.penalty(now), sum);
-            prop_assert_eq!(score.penalty(now + 30_000), 0);
+            prop_assert!((f64::from(load.penalty(now)) - sum).abs() <= 0.51 + sum * 0.001, "{} {}", load.penalty(now), sum);
+            prop_assert_eq!(load.penalty(now + 30_000), 0);
         }
 
         /// Never above the highest observed, never below what the last one has left.
         #[test]
         fn a_mean_lies_within_what_was_observed(took in proptest::collection::vec((1_u64..1_000_000, 0_u64..20_000), 1..60)) {
-            let (score, mut now) = (LoadEstimate::default(), 1_700_000_000_000);
-            score.set_decay(DECAY);
+            let (load, mut now) = (LoadEstimate::default(), 1_700_000_000_000);
+            load.set_decay(DECAY);
             for (micros, gap) in &took {
                 now += gap;
-                score.observe(Duration::from_micros(*micros), now);
-                prop_assert!(f64::from(score.latency(now).unwrap_or_default()) >= *micros as f64 * 0.999);
+                load.observe(Duration::from_micros(*micros), now);
+                prop_assert!(f64::from(load.latency(now).unwrap_or_default()) >= *micros as f64 * 0.999);
             }
             let highest = took.iter().map(|(micros, _)| *micros).max().unwrap_or_default();
-            prop_assert!(f64::from(score.latency(now).unwrap_or_default()) <= highest as f64 * 1.001);
+            prop_assert!(f64::from(load.latency(now).unwrap_or_default()) <= highest as f64 * 1.001);
         }
     }
 
     #[test]
     fn a_penalty_is_bounded_and_survives_clocks_that_are_set_back() {
-        let score = LoadEstimate::default();
-        assert_eq!(score.penalty(0), 0);
+        let load = LoadEstimate::default();
+        assert_eq!(load.penalty(0), 0);
         for _ in 0..300_000 {
-            score.fault(Duration::ZERO, 50_000_000);
+            load.fault(Duration::ZERO, 50_000_000);
         }
-        assert!((1_000_000..=1_048_576).contains(&score.penalty(50_000_000)), "{}", score.penalty(50_000_000));
-        assert_eq!(score.penalty(50_020_900), 1);
-        assert_eq!((score.penalty(50_022_000), score.penalty(40_000_000)), (0, 0));
+        assert!((1_000_000..=1_048_576).contains(&load.penalty(50_000_000)), "{}", load.penalty(50_000_000));
+        assert_eq!(load.penalty(50_020_900), 1);
+        assert_eq!((load.penalty(50_022_000), load.penalty(40_000_000)), (0, 0));
     }
 
     #[test]
     fn a_mean_jumps_up_and_comes_down_slowly() {
-        let score = LoadEstimate::default();
-        score.observe(Duration::from_millis(5), 0);
-        assert_eq!(score.latency(0), None, "nobody reads it");
-        score.set_decay(DECAY);
-        assert_eq!(score.latency(0), None);
-        score.observe(Duration::from_millis(5), 1_000);
-        score.observe(Duration::from_millis(50), 1_000);
-        assert_eq!(score.latency(1_000), Some(50_000.0));
-        let after = |ms: u64| score.latency(1_000 + ms).unwrap_or_default();
+        let load = LoadEstimate::default();
+        load.observe(Duration::from_millis(5), 0);
+        assert_eq!(load.latency(0), None, "nobody reads it");
+        load.set_decay(DECAY);
+        assert_eq!(load.latency(0), None);
+        load.observe(Duration::from_millis(5), 1_000);
+        load.observe(Duration::from_millis(50), 1_000);
+        assert_eq!(load.latency(1_000), Some(50_000.0));
+        let after = |ms: u64| load.latency(1_000 + ms).unwrap_or_default();
         assert!((after(10_000) - 50_000.0 / std::f32::consts::E).abs() < 1.0, "{}", after(10_000));
-        score.observe(Duration::from_millis(5), 11_000);
+        load.observe(Duration::from_millis(5), 11_000);
         assert!((21_000.0..22_000.0).contains(&after(10_000)), "{}", after(10_000));
     }
 
     #[test]
     fn a_fast_failure_does_not_make_it_look_fast() {
-        let score = LoadEstimate::default();
-        score.set_decay(DECAY);
-        score.fault(Duration::from_micros(100), 0);
-        assert_eq!(score.latency(0), None, "it has never answered");
-        score.observe(Duration::from_millis(5), 1_000);
-        score.fault(Duration::from_micros(100), 9_000);
-        assert_eq!(score.latency(9_000), Some(5_000.0));
-        score.fault(Duration::from_millis(80), 9_000);
-        assert_eq!(score.latency(9_000), Some(80_000.0));
+        let load = LoadEstimate::default();
+        load.set_decay(DECAY);
+        load.fault(Duration::from_micros(100), 0);
+        assert_eq!(load.latency(0), None, "it has never answered");
+        load.observe(Duration::from_millis(5), 1_000);
+        load.fault(Duration::from_micros(100), 9_000);
+        assert_eq!(load.latency(9_000), Some(5_000.0));
+        load.fault(Duration::from_millis(80), 9_000);
+        assert_eq!(load.latency(9_000), Some(80_000.0));
     }
 
     #[test]
     fn serving_counts_from_the_first_word_of_it() {
-        let score = LoadEstimate::default();
-        score.set_serving(true, 5);
-        score.set_serving(true, 9);
-        assert_eq!(score.serving_since_ms(), 5);
-        score.set_serving(false, 9);
-        score.set_serving(true, 11);
-        assert_eq!(score.serving_since_ms(), 11);
+        let load = LoadEstimate::default();
+        load.set_serving(true, 5);
+        load.set_serving(true, 9);
+        assert_eq!(load.serving_since_ms(), 5);
+        load.set_serving(false, 9);
+        load.set_serving(true, 11);
+        assert_eq!(load.serving_since_ms(), 11);
     }
 }

@@ -35,14 +35,14 @@ struct PendingConnect {
 }
 
 /// The attempt at this peer, which connects next on this thread, is to have this connection.
-pub fn offer(peer: &mut HttpPeer, grant: PendingCheckout) -> Arc<Checkout> {
-    let lease = Arc::new(grant.checkout);
+pub fn offer(peer: &mut HttpPeer, pending: PendingCheckout) -> Arc<Checkout> {
+    let checkout = Arc::new(pending.checkout);
     PENDING.with_borrow_mut(|offer| {
         offer.number = offer.number.wrapping_add(1) | CHECKOUT_MARK;
         peer.group_key = offer.number;
-        offer.stream = Some((Arc::clone(&lease), grant.idle));
+        offer.stream = Some((Arc::clone(&checkout), pending.idle));
     });
-    lease
+    checkout
 }
 
 fn take(peer: &dyn Any) -> Option<(Arc<Checkout>, Option<IdleConn>)> {
@@ -66,15 +66,15 @@ impl Connector for PoolConnector {
         &self,
         peer: &P,
     ) -> Result<(Connection<Http1Session>, bool)> {
-        let Some((lease, idle)) = take(peer) else {
+        let Some((checkout, idle)) = take(peer) else {
             return Error::e_explain(ErrorType::InternalError, "no connection was leased for this attempt");
         };
-        let (plain, alive) = (lease.is_plain(), peer.tcp_keepalive());
-        let leased = lease.socket(idle, peer.address(), peer.total_connection_timeout(), alive).await?;
+        let (plain, alive) = (checkout.is_plain(), peer.tcp_keepalive());
+        let stream = checkout.socket(idle, peer.address(), peer.total_connection_timeout(), alive).await?;
         // For Pingora each is new: whether it has served before decides nothing there.
         match plain {
-            true => Ok((Connection::Session(Http1Session::new(leased)), false)),
-            false => Ok((Connection::Stream(Box::new(leased)), false)),
+            true => Ok((Connection::Session(Http1Session::new(stream)), false)),
+            false => Ok((Connection::Stream(Box::new(stream)), false)),
         }
     }
 

@@ -41,35 +41,35 @@ struct PoolSettings {
 
 impl PeerTemplate {
     /// For one upstream and one route.
-    pub fn new(wire: &TransportSettings, timeouts: &RouteTimeouts) -> Self {
-        let mut peer = wire.peer(any_address());
+    pub fn new(transport: &TransportSettings, timeouts: &RouteTimeouts) -> Self {
+        let mut peer = transport.peer(any_address());
         peer.options.connection_timeout = timeouts.connect.limit();
         peer.options.total_connection_timeout = timeouts.connect.limit();
         peer.options.read_timeout = timeouts.read.limit();
         peer.options.write_timeout = timeouts.write.limit();
-        if wire.send_proxy {
+        if transport.send_proxy {
             peer.options.idle_timeout = Some(NOT_POOLED_IDLE);
         }
-        let settings = wire.is_plain().then(|| {
+        let settings = transport.is_plain().then(|| {
             peer.options.alpn = connector::alpn();
             // The leased socket's own, so that Pingora starts no timers.
             let limits =
                 IoTimeouts { read: peer.options.read_timeout.take(), write: peer.options.write_timeout.take() };
-            PoolSettings { settings: wire.group_key(), keep: wire.keep_alive, limits }
+            PoolSettings { settings: transport.group_key(), keep: transport.keep_alive, limits }
         });
-        Self { peer, settings, tunnel: false, exclusive: wire.send_proxy }
+        Self { peer, settings, tunnel: false, exclusive: transport.send_proxy }
     }
 
     /// The same for requests that ask to switch protocols: while they are a tunnel nothing but `timeouts.tunnel` ends
     /// them, and over HTTP/1 they have a connection of their own (see `upstream::upgrade`).
-    pub fn tunnel(wire: &TransportSettings, timeouts: &RouteTimeouts) -> Self {
-        let mut template = Self::new(wire, timeouts);
+    pub fn tunnel(transport: &TransportSettings, timeouts: &RouteTimeouts) -> Self {
+        let mut template = Self::new(transport, timeouts);
         let options = &mut template.peer.options;
         if template.settings.take().is_some() {
             options.alpn = ALPN::H1;
         }
         (options.read_timeout, options.write_timeout) = (timeouts.tunnel.limit(), timeouts.tunnel.limit());
-        if wire.protocol == Protocol::Http1 {
+        if transport.protocol == Protocol::Http1 {
             options.custom_l4 = Some(Arc::new(Dialer::to(None, true)));
             (template.tunnel, template.exclusive) = (true, true);
             // Where the switch was declined: nobody else may have the connection.
@@ -88,10 +88,10 @@ impl PeerTemplate {
         fresh: bool,
         now: Instant,
     ) -> Option<PendingCheckout> {
-        let terms = self.settings.as_ref()?;
-        let key = PoolKey { backend: address.generation(), settings: terms.settings };
-        let limits = terms.limits.within(left);
-        Some(PendingCheckout::new(kept, key, terms.keep, limits, fresh, now).to(address.addresses()))
+        let settings = self.settings.as_ref()?;
+        let key = PoolKey { backend: address.generation(), settings: settings.settings };
+        let limits = settings.limits.within(left);
+        Some(PendingCheckout::new(kept, key, settings.keep, limits, fresh, now).to(address.addresses()))
     }
 
     /// The peer for an attempt at this backend; nothing if its name has not resolved.

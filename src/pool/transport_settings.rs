@@ -197,7 +197,8 @@ mod tests {
         assert_eq!(parse_ca(b"").unwrap_err(), "holds no certificate");
         let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(parse_ca(broken).unwrap_err().contains("certificate that is none"));
-        let wire = TransportSettings::new(&settings("tls: {server_name: a, ca: x.pem}"), &|_| Some(broken.to_vec()));
-        assert!(wire.ca.is_some_and(|ca| ca.is_empty()));
+        let transport =
+            TransportSettings::new(&settings("tls: {server_name: a, ca: x.pem}"), &|_| Some(broken.to_vec()));
+        assert!(transport.ca.is_some_and(|ca| ca.is_empty()));
     }
 }

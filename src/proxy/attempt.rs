@@ -125,7 +125,7 @@ impl Attempt {
     /// # Errors
     /// It has waited for longer than its backend said that it would keep it. Nothing was sent.
     pub(super) fn connected(&mut self, reused: bool, fd: RawFd) -> Result<()> {
-        self.reused = reused || self.checkout.as_ref().is_some_and(|lease| lease.is_reused());
+        self.reused = reused || self.checkout.as_ref().is_some_and(|checkout| checkout.is_reused());
         if self.checkout.is_none() {
             self.fd = fd;
             if idle_limit::take_is_over(fd, Instant::now()) && reused {
@@ -145,7 +145,7 @@ impl Attempt {
     /// The backend has said how long it keeps the connection idle.
     pub(super) fn limit_idle(&self, limit: Duration) {
         match &self.checkout {
-            Some(lease) => lease.limit_idle(limit),
+            Some(checkout) => checkout.limit_idle(limit),
             None => idle_limit::set(self.fd, limit, Instant::now()),
         }
     }
@@ -180,8 +180,8 @@ impl Attempt {
     /// that has it may be back at once.
     pub(super) fn release(&mut self) {
         self.guard = None;
-        if let Some(lease) = &self.checkout {
-            lease.set_over();
+        if let Some(checkout) = &self.checkout {
+            checkout.set_over();
         }
     }
 
@@ -217,13 +217,13 @@ impl Attempt {
         if let (Some(ok), Some(watching)) = (self.verdict(outcome), &mut self.watching) {
             watching.ended(ok, self.started.elapsed().1);
         }
-        let vitals = &self.backend.state;
+        let backend_state = &self.backend.state;
         if !self.ours {
-            vitals.count_attempt(outcome);
+            backend_state.count_attempt(outcome);
         }
-        vitals.count_bytes(self.sent, self.received);
+        backend_state.count_bytes(self.sent, self.received);
         AttemptRecord {
-            labels: vitals.labels(),
+            labels: backend_state.labels(),
             why: self.why,
             passed_over: self.passed_over,
             outcome,
@@ -246,8 +246,16 @@ mod tests {
     fn backend() -> Arc<Backend> {
         let address: BackendAddress = "127.0.0.1:80".parse().unwrap();
         let labels = Labels { upstream: "u".into(), backend: "a".into(), address: "127.0.0.1:80".into() };
-        let (vitals, resolved) = (Arc::new(BackendState::new(labels)), Arc::new(BackendAddr::new(&address)));
-        Arc::new(Backend { name: "a".into(), address, weight: 1, tier: 0, token: None, state: vitals, addr: resolved })
+        let (backend_state, resolved) = (Arc::new(BackendState::new(labels)), Arc::new(BackendAddr::new(&address)));
+        Arc::new(Backend {
+            name: "a".into(),
+            address,
+            weight: 1,
+            tier: 0,
+            token: None,
+            state: backend_state,
+            addr: resolved,
+        })
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool
     use ErrorType::{ConnectionClosed, ReadError, WriteError};
     let broke = matches!(error.etype(), ConnectionClosed | ReadError | WriteError);
     let nothing_written = match &attempt.checkout {
-        Some(lease) => !lease.is_begun(),
+        Some(checkout) => !checkout.is_begun(),
         None => *error.etype() == WriteError && attempt.sent == 0,
     };
     let request = describe(session, ctx);

@@ -33,7 +33,7 @@ pub(super) fn is_about_the_server(session: &Session, ctx: &RequestCtx) -> bool {
 /// # Errors
 /// The client's; or it is TRACE, which is refused: what it asks for is its own header in return, and that holds what
 /// scripts of the client must not see (RFC 9110 section 9.3.8).
-pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, life: &Lifecycle) -> Result<bool> {
+pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, lifecycle: &Lifecycle) -> Result<bool> {
     if ctx.method == Method::TRACE {
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(405), "TRACE ends here and is not reflected"));
     }
@@ -46,7 +46,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, life: &L
     if let Some(hsts) = hsts(ctx) {
         response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
     }
-    close_if_leaving(session, ctx, life);
+    close_if_leaving(session, ctx, lifecycle);
     write(session, response, Bytes::new()).await?;
     Ok(true)
 }

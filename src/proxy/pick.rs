@@ -59,7 +59,7 @@ pub(super) async fn pick(
     };
     let tunnel = session.is_upgrade_req();
     let template = if tunnel { &target.tunnel } else { &target.peer };
-    let grant = template.checkout(&attempt.backend.addr, kept, ctx.time_left(), ctx.fresh_used, attempt.started());
+    let pending = template.checkout(&attempt.backend.addr, kept, ctx.time_left(), ctx.fresh_used, attempt.started());
     let peer = template.peer(&attempt.backend.addr);
     ctx.attempt = Some(attempt);
     let Some(mut peer) = peer else {
@@ -80,23 +80,23 @@ pub(super) async fn pick(
         tokio::task::yield_now().await;
     }
     ctx.sent_whole = session.is_body_empty();
-    match grant {
-        Some(grant) => checkout(session, ctx, &mut peer, grant),
+    match pending {
+        Some(pending) => checkout(session, ctx, &mut peer, pending),
         None if ctx.fresh_used || template.is_exclusive() => leave_pool(&mut peer),
         None => {}
     }
     Ok(peer)
 }
 
-fn checkout(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut grant: PendingCheckout) {
+fn checkout(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut pending: PendingCheckout) {
     if ctx.exchange.as_ref().is_some_and(|exchange| exchange.body_is_here) {
-        grant.set_together();
+        pending.set_together();
     }
     if !session.is_upgrade_req() && fast_path::is_request(session.req_header(), ctx.sent_whole) {
-        grant.set_plain();
+        pending.set_plain();
     }
     if let Some(attempt) = &mut ctx.attempt {
-        attempt.checkout = Some(connector::offer(peer, grant));
+        attempt.checkout = Some(connector::offer(peer, pending));
     }
 }
 

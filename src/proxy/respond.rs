@@ -26,29 +26,29 @@ use crate::upstream::retry_policy::Failed;
 const EXTRA_FIELDS: usize = 4;
 
 /// Answers a route that needs no backend; false if it needs one.
-pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life: &Lifecycle) -> Result<bool> {
+pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, lifecycle: &Lifecycle) -> Result<bool> {
     if let Some(challenge) = ctx.challenge.take() {
-        return to_acme(session, ctx, life, challenge).await;
+        return to_acme(session, ctx, lifecycle, challenge).await;
     }
     let redirect_https = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.settings.redirect_https);
     if let Some(port) = redirect_https.filter(|_| ctx.route.is_none()) {
         if max_forwards::is_about_the_server(session, ctx) {
-            return max_forwards::answer(session, ctx, life).await;
+            return max_forwards::answer(session, ctx, lifecycle).await;
         }
-        return to_https(session, ctx, life, port).await;
+        return to_https(session, ctx, lifecycle, port).await;
     }
     if ctx.target.is_some() {
         let is_last = max_forwards::is_last(session, ctx);
-        return if is_last { max_forwards::answer(session, ctx, life).await } else { Ok(false) };
+        return if is_last { max_forwards::answer(session, ctx, lifecycle).await } else { Ok(false) };
     }
     let about_the_server = max_forwards::is_about_the_server(session, ctx);
     let Some(route) = ctx.route.clone() else {
-        return if about_the_server { max_forwards::answer(session, ctx, life).await } else { Ok(false) };
+        return if about_the_server { max_forwards::answer(session, ctx, lifecycle).await } else { Ok(false) };
     };
     let (mut response, body) = match &route.action {
         Action::Upstream(_) | Action::Split(_) => return Ok(false),
         Action::Respond(respond) => (respond.header(), respond.body()),
-        Action::Redirect(_) if about_the_server => return max_forwards::answer(session, ctx, life).await,
+        Action::Redirect(_) if about_the_server => return max_forwards::answer(session, ctx, lifecycle).await,
         Action::Redirect(redirect) => {
             let request = session.req_header();
             let host = host::requested(request);
@@ -67,24 +67,29 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
         response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
     }
     route.response_headers.response(&mut response)?;
-    close_if_leaving(session, ctx, life);
+    close_if_leaving(session, ctx, lifecycle);
     write(session, response, body).await?;
     Ok(true)
 }
 
 /// RFC 8555 section 8.3.
-async fn to_acme(session: &mut Session, ctx: &mut RequestCtx, life: &Lifecycle, challenge: Box<str>) -> Result<bool> {
+async fn to_acme(
+    session: &mut Session,
+    ctx: &mut RequestCtx,
+    lifecycle: &Lifecycle,
+    challenge: Box<str>,
+) -> Result<bool> {
     let mut response = ResponseHeader::build(200, Some(EXTRA_FIELDS))?;
     response.insert_header(header::CONTENT_TYPE, "application/octet-stream")?;
     response.insert_header(header::CONTENT_LENGTH, challenge.len())?;
     response.insert_header(header::CACHE_CONTROL, "no-store")?;
-    close_if_leaving(session, ctx, life);
+    close_if_leaving(session, ctx, lifecycle);
     write(session, response, Bytes::from(String::from(challenge))).await?;
     Ok(true)
 }
 
 /// The same address by https, method and body kept (RFC 9110 section 15.4.9).
-async fn to_https(session: &mut Session, ctx: &mut RequestCtx, life: &Lifecycle, port: u16) -> Result<bool> {
+async fn to_https(session: &mut Session, ctx: &mut RequestCtx, lifecycle: &Lifecycle, port: u16) -> Result<bool> {
     let request = session.req_header();
     let host = host::requested(request);
     let requested = Requested { scheme: "https", host, path: request.uri.path(), query: request.uri.query() };
@@ -94,15 +99,15 @@ async fn to_https(session: &mut Session, ctx: &mut RequestCtx, life: &Lifecycle,
     if let Some(id) = &ctx.request_id {
         response.insert_header(&request_id::NAME, id.value())?;
     }
-    close_if_leaving(session, ctx, life);
+    close_if_leaving(session, ctx, lifecycle);
     write(session, response, Bytes::new()).await?;
     Ok(true)
 }
 
 /// The response header as it came from the backend.
 pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
-    let lease = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref());
-    if let Some(whole) = lease.and_then(|lease| lease.take_response()) {
+    let checkout = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref());
+    if let Some(whole) = checkout.and_then(|checkout| checkout.take_response()) {
         *response = *whole;
     }
     if let Err(why) = response_framing::check(response, session.is_upgrade_req()) {
@@ -169,7 +174,7 @@ pub(super) fn header(
     session: &mut Session,
     response: &mut ResponseHeader,
     ctx: &mut RequestCtx,
-    life: &Lifecycle,
+    lifecycle: &Lifecycle,
 ) -> Result<()> {
     if response.status == 101 {
         response.remove_header(&header::CONTENT_LENGTH);
@@ -214,7 +219,7 @@ pub(super) fn header(
     }
     affinity_cookie::reveal(session, response, ctx)?;
     ctx.begun = Some(response.status.as_u16());
-    close_if_leaving(session, ctx, life);
+    close_if_leaving(session, ctx, lifecycle);
     if may_last(response, ctx) {
         ctx.detach_route();
     }
@@ -301,7 +306,12 @@ fn open_tunnel(session: &mut Session, ctx: &mut RequestCtx) {
 }
 
 /// Our own reply for a fault, if nothing was sent yet.
-pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut RequestCtx, life: &Lifecycle) -> FailToProxy {
+pub(super) async fn fault(
+    session: &mut Session,
+    error: &Error,
+    ctx: &mut RequestCtx,
+    lifecycle: &Lifecycle,
+) -> FailToProxy {
     if is_end_of_tunnel(ctx, error) {
         return FailToProxy { error_code: 101, can_reuse_downstream: false };
     }
@@ -310,7 +320,7 @@ pub(super) async fn fault(session: &mut Session, error: &Error, ctx: &mut Reques
     if has_begun(session) || fault == Fault::ClientAbort {
         return FailToProxy { error_code: status, can_reuse_downstream: false };
     }
-    close_if_leaving(session, ctx, life);
+    close_if_leaving(session, ctx, lifecycle);
     if session.is_upgrade_req() {
         // What the client says next may be meant for the other protocol.
         session.set_keepalive(None);

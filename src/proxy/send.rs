@@ -28,7 +28,7 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
     let client = session.req_header();
     // Pingora has removed nothing of it, and Connection is all that there may be to remove.
     let is_plain =
-        ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref()).is_some_and(|lease| lease.is_plain());
+        ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref()).is_some_and(|checkout| checkout.is_plain());
     if ctx.version == Version::HTTP_2 && !ctx.sent_whole && hop_by_hop::expects_continue(&client.headers) {
         // The body is read from here on.
         ctx.exchange.iter().for_each(|exchange| exchange.send_continue());

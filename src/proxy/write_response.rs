@@ -34,8 +34,8 @@ pub(super) fn hsts(ctx: &RequestCtx) -> Option<&HeaderValue> {
 }
 
 /// Closes the client's connection after this response where the process drains or the listener closes.
-pub(super) fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, life: &Lifecycle) {
-    if life.is_draining() || ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_closing()) {
+pub(super) fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, lifecycle: &Lifecycle) {
+    if lifecycle.is_draining() || ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_closing()) {
         session.set_keepalive(None);
     }
 }

@@ -210,11 +210,11 @@ fn furnish(
     logs: BothLogs,
 ) -> Result<Arc<AdminApi>, StartError> {
     let document = checked.document();
-    let life = Arc::<Lifecycle>::default();
-    let (vitals, meters) = (Arc::clone(metrics), Arc::clone(metrics));
+    let lifecycle = Arc::<Lifecycle>::default();
+    let (backend_state, meters) = (Arc::clone(metrics), Arc::clone(metrics));
     let registry = Registry::new(
         runtimes.control().clone(),
-        move |labels| vitals.backend_state(labels),
+        move |labels| backend_state.backend_state(labels),
         move |upstream| meters.upstream(upstream),
     );
     let snapshot = Snapshot::compile(checked, None, &registry, metrics)?;
@@ -224,13 +224,18 @@ fn furnish(
     // One for each thread, with connections to backends of its own.
     let idle = document.server.upstream_idle_connections;
     let gateway = || {
-        Gateway::new(Arc::clone(&shared), Arc::clone(&recorder), Arc::clone(&life), Arc::new(ConnectionPool::new(idle)))
+        Gateway::new(
+            Arc::clone(&shared),
+            Arc::clone(&recorder),
+            Arc::clone(&lifecycle),
+            Arc::new(ConnectionPool::new(idle)),
+        )
     };
     let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway(), idle))).collect();
     let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics), reserved));
     let tls = listeners.prepare(checked)?;
     listeners.apply(document.into(), tls, listeners.register(bound)?, &fronts);
-    life.set_bound();
+    lifecycle.set_bound();
     metrics.started(1, SystemTime::now());
     let token = AdminToken::new(checked.admin_token().map(str::to_owned));
     let parts = ReloaderParts {
@@ -250,7 +255,7 @@ fn furnish(
     let reloader = Reloader::new(parts, checked);
     let metrics = Arc::clone(metrics);
     let acme = acme::AcmeManager::new(Arc::clone(listeners.certificates()), Arc::clone(&metrics));
-    Ok(Arc::new(AdminApi { acme, metrics, lifecycle: life, shared, listeners, registry, reloader, logs, token }))
+    Ok(Arc::new(AdminApi { acme, metrics, lifecycle, shared, listeners, registry, reloader, logs, token }))
 }
 
 /// What was read before the user was changed has to be readable after it, too.

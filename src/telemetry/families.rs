@@ -74,8 +74,8 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_backend_attempts_total",
         "Attempts by outcome.",
         &[UPSTREAM, BACKEND, ADDRESS, "outcome"],
-        FamilySource::Backends(|s, vitals, labels| {
-            let attempts = Outcome::ALL.iter().zip(&vitals.meters().attempts);
+        FamilySource::Backends(|s, backend_state, labels| {
+            let attempts = Outcome::ALL.iter().zip(&backend_state.meters().attempts);
             attempts.for_each(|(outcome, n)| s.add(&with(labels, outcome.label()), n.get()));
         }),
     ),
@@ -83,23 +83,23 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_backend_bytes_total",
         "Bytes of bodies.",
         &[UPSTREAM, BACKEND, ADDRESS, "direction"],
-        FamilySource::Backends(|s, vitals, labels| {
-            s.add(&with(labels, "sent"), vitals.meters().sent.get());
-            s.add(&with(labels, "received"), vitals.meters().received.get());
+        FamilySource::Backends(|s, backend_state, labels| {
+            s.add(&with(labels, "sent"), backend_state.meters().sent.get());
+            s.add(&with(labels, "received"), backend_state.meters().received.get());
         }),
     ),
     histogram(
         "weir_backend_check_seconds",
         "How long health checks took.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        FamilySource::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().check)),
+        FamilySource::Backends(|s, backend_state, labels| s.observe(&plain(labels), &backend_state.meters().check)),
     ),
     counter(
         "weir_backend_checks_total",
         "Health checks by result.",
         &[UPSTREAM, BACKEND, ADDRESS, "result"],
-        FamilySource::Backends(|s, vitals, labels| {
-            let (passed, failed) = (vitals.meters().passed.get(), vitals.meters().failed.get());
+        FamilySource::Backends(|s, backend_state, labels| {
+            let (passed, failed) = (backend_state.meters().passed.get(), backend_state.meters().failed.get());
             // A backend without a health check has no series that say it passed none.
             if passed + failed > 0 {
                 s.add(&with(labels, "pass"), passed);
@@ -111,20 +111,20 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_backend_connect_seconds",
         "Time to open a connection, TLS included.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        FamilySource::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().connect)),
+        FamilySource::Backends(|s, backend_state, labels| s.observe(&plain(labels), &backend_state.meters().connect)),
     ),
     gauge(
         "weir_backend_in_flight",
         "Attempts under way: the number that balancers read.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        FamilySource::Backends(|s, vitals, labels| s.add(&plain(labels), vitals.in_flight().into())),
+        FamilySource::Backends(|s, backend_state, labels| s.add(&plain(labels), backend_state.in_flight().into())),
     ),
     counter(
         "weir_backend_requests_total",
         "Responses by class.",
         &[UPSTREAM, BACKEND, ADDRESS, "class"],
-        FamilySource::Backends(|s, vitals, labels| {
-            let responses = CLASSES.iter().zip(&vitals.meters().responses);
+        FamilySource::Backends(|s, backend_state, labels| {
+            let responses = CLASSES.iter().zip(&backend_state.meters().responses);
             responses.for_each(|(class, n)| s.add(&with(labels, class), n.get()));
         }),
     ),
@@ -132,7 +132,7 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_backend_response_seconds",
         "From the pick to the response header.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        FamilySource::Backends(|s, vitals, labels| s.observe(&plain(labels), &vitals.meters().response)),
+        FamilySource::Backends(|s, backend_state, labels| s.observe(&plain(labels), &backend_state.meters().response)),
     ),
     counter(
         "weir_backend_retries_total",
@@ -144,8 +144,8 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_backend_state",
         "1 for the one state that it is in.",
         &[UPSTREAM, BACKEND, ADDRESS, "state"],
-        FamilySource::Backends(|s, vitals, labels| {
-            let now = vitals.state();
+        FamilySource::Backends(|s, backend_state, labels| {
+            let now = backend_state.state();
             BackendCondition::ALL.iter().for_each(|state| s.add(&with(labels, state.label()), (*state == now).into()));
         }),
     ),
@@ -153,8 +153,8 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_backend_state_changes_total",
         "Changes of state by the new one.",
         &[UPSTREAM, BACKEND, ADDRESS, "to"],
-        FamilySource::Backends(|s, vitals, labels| {
-            let became = BackendCondition::ALL.iter().zip(&vitals.meters().became);
+        FamilySource::Backends(|s, backend_state, labels| {
+            let became = BackendCondition::ALL.iter().zip(&backend_state.meters().became);
             became.for_each(|(state, n)| s.add(&with(labels, state.label()), n.get()));
         }),
     ),
@@ -162,14 +162,16 @@ pub(super) const ALL: &[FamilySpec] = &[
         "weir_backend_up",
         "1 while its checks say that it serves.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        FamilySource::Backends(|s, vitals, labels| s.add(&plain(labels), (vitals.health() == Health::Up).into())),
+        FamilySource::Backends(|s, backend_state, labels| {
+            s.add(&plain(labels), (backend_state.health() == Health::Up).into())
+        }),
     ),
     gauge(
         "weir_backend_weight",
         "Weight as configured and as used.",
         &[UPSTREAM, BACKEND, ADDRESS, "kind"],
-        FamilySource::Backends(|s, vitals, labels| {
-            let (configured, effective) = vitals.weights();
+        FamilySource::Backends(|s, backend_state, labels| {
+            let (configured, effective) = backend_state.weights();
             s.add(&with(labels, "configured"), configured.into());
             s.push(&with(labels, "effective"), effective);
         }),
@@ -353,8 +355,8 @@ const fn histogram(
     FamilySpec { family: FamilyHeader { name, kind: MetricType::Histogram, help, labels }, of }
 }
 
-fn retries(series: &mut SeriesWriter<'_>, vitals: &BackendState, labels: &Labels) {
-    let meters = vitals.meters();
+fn retries(series: &mut SeriesWriter<'_>, backend_state: &BackendState, labels: &Labels) {
+    let meters = backend_state.meters();
     for (fault, n) in Fault::ALL.into_iter().zip(&meters.retries_by_fault).filter(|(_, n)| n.get() > 0) {
         series.add(&with(labels, &RetryReason::Fault(fault).to_string()), n.get());
     }

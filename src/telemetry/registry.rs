@@ -80,9 +80,9 @@ impl Metrics {
     /// somebody holds, or has attempts under way.
     pub fn backend_state(&self, labels: Labels) -> Arc<BackendState> {
         let key = (Arc::clone(&labels.upstream), Arc::clone(&labels.address));
-        let vitals = self.instruments.backends.get(key, |_| BackendState::new(labels.clone()));
-        vitals.rename(labels);
-        vitals
+        let backend_state = self.instruments.backends.get(key, |_| BackendState::new(labels.clone()));
+        backend_state.rename(labels);
+        backend_state
     }
 
     /// Counts a request as in flight until the guard is dropped.

@@ -37,26 +37,26 @@ fn full() -> (Arc<Metrics>, Held, Arc<BackendState>) {
     let upstream = metrics.upstream("api");
     upstream.count_fail_open();
     drop(upstream.start_waiting());
-    let vitals = metrics.backend_state(labels("api", "a", "10.0.0.1:80"));
-    vitals.set_weights(5, 4.0);
-    vitals.set_health(Health::Up, "", 1);
-    vitals.count_attempt(Outcome::Reset);
-    vitals.count_retry(RetryReason::Fault(Fault::Reset));
-    vitals.count_retry(RetryReason::Status(503));
-    vitals.count_response(204);
-    vitals.count_bytes(10, 20);
-    vitals.observe_connect(Duration::from_micros(200));
-    vitals.observe_response(Duration::from_millis(20));
-    vitals.observe_check(true, Duration::from_millis(2));
+    let backend_state = metrics.backend_state(labels("api", "a", "10.0.0.1:80"));
+    backend_state.set_weights(5, 4.0);
+    backend_state.set_health(Health::Up, "", 1);
+    backend_state.count_attempt(Outcome::Reset);
+    backend_state.count_retry(RetryReason::Fault(Fault::Reset));
+    backend_state.count_retry(RetryReason::Status(503));
+    backend_state.count_response(204);
+    backend_state.count_bytes(10, 20);
+    backend_state.observe_connect(Duration::from_micros(200));
+    backend_state.observe_response(Duration::from_millis(20));
+    backend_state.observe_check(true, Duration::from_millis(2));
     metrics.started(1, UNIX_EPOCH + Duration::from_secs(1000));
     metrics.reload_rejected(UNIX_EPOCH + Duration::from_secs(2000));
-    (metrics, (route, listener, upstream), vitals)
+    (metrics, (route, listener, upstream), backend_state)
 }
 
 #[test]
 fn a_scrape_says_what_was_counted() {
-    let (metrics, _held, vitals) = full();
-    let (first, _second, _request) = (vitals.raise(), vitals.raise(), metrics.request_started());
+    let (metrics, _held, backend_state) = full();
+    let (first, _second, _request) = (backend_state.raise(), backend_state.raise(), metrics.request_started());
     drop(first);
     let said = parse(&metrics.render());
     let backend = r#"upstream="api",backend="a",address="10.0.0.1:80""#;
@@ -98,14 +98,14 @@ fn a_scrape_says_what_was_counted() {
 
 #[test]
 fn exactly_one_state_is_set() {
-    let (metrics, .., vitals) = full();
+    let (metrics, .., backend_state) = full();
     for mark in [AdminState::Ready, AdminState::Draining, AdminState::Disabled] {
-        vitals.set_mark(mark, 5);
+        backend_state.set_mark(mark, 5);
         let said = parse(&metrics.render());
         let states: Vec<_> = said.iter().filter(|(name, _)| name.starts_with("weir_backend_state{")).collect();
         assert_eq!(states.len(), 6);
         let set: Vec<_> = states.iter().filter(|(_, value)| **value == 1.0).collect();
-        assert!(matches!(set[..], [(name, _)] if name.contains(vitals.state().label())), "{set:?}");
+        assert!(matches!(set[..], [(name, _)] if name.contains(backend_state.state().label())), "{set:?}");
     }
 }
 
@@ -132,20 +132,20 @@ fn every_family_has_its_type_and_help_and_promtool_has_no_objection() {
 #[test]
 fn a_histogram_appears_with_its_first_observation() {
     let metrics = Metrics::new("1", "c");
-    let vitals = metrics.backend_state(labels("u", "b", "a:1"));
+    let backend_state = metrics.backend_state(labels("u", "b", "a:1"));
     assert!(!metrics.render().contains("weir_backend_connect_seconds"));
-    vitals.observe_connect(Duration::from_millis(1));
+    backend_state.observe_connect(Duration::from_millis(1));
     assert!(metrics.render().contains("weir_backend_connect_seconds_bucket"));
 }
 
 #[test]
 fn a_removed_backend_is_hidden_once_drained_and_counts_on_when_it_comes_back() {
     let metrics = Metrics::new("1", "c");
-    let vitals = metrics.backend_state(labels("u", "b", "a:1"));
-    vitals.count_attempt(Outcome::Ok);
-    let guard = vitals.raise();
-    vitals.set_member(false, 7);
-    drop(vitals);
+    let backend_state = metrics.backend_state(labels("u", "b", "a:1"));
+    backend_state.count_attempt(Outcome::Ok);
+    let guard = backend_state.raise();
+    backend_state.set_member(false, 7);
+    drop(backend_state);
     assert!(metrics.render().contains("weir_backend_in_flight"), "one attempt is under way");
     drop(guard);
     assert!(!metrics.render().contains("weir_backend_"), "drained");
@@ -179,18 +179,18 @@ fn counters_of_a_route_never_step_back() {
 #[test]
 fn counts_of_many_threads_add_up() {
     let metrics = Metrics::new("1", "c");
-    let vitals = metrics.backend_state(labels("u", "b", "a:1"));
+    let backend_state = metrics.backend_state(labels("u", "b", "a:1"));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for n in 0..1000_u16 {
-                    let (_request, _attempt) = (metrics.request_started(), vitals.raise());
+                    let (_request, _attempt) = (metrics.request_started(), backend_state.raise());
                     metrics.no_route().record(&http::Method::GET, 200 + n % 300, Duration::ZERO, None);
                 }
             });
         }
     });
-    assert_eq!((metrics.requests_in_flight(), vitals.in_flight()), (0, 0));
+    assert_eq!((metrics.requests_in_flight(), backend_state.in_flight()), (0, 0));
     assert_eq!(metrics.no_route().requests().map(|(_, _, n)| n).sum::<u64>(), 4000);
 }
 
@@ -199,7 +199,7 @@ fn a_large_scrape_comes_in_pieces_of_whole_lines_each_family_once_and_in_order()
     let metrics = Metrics::new("1", "c");
     let backends: Vec<_> =
         (0..2000).map(|n| metrics.backend_state(labels("u", &format!("b{n}"), &format!("a:{n}")))).collect();
-    backends.iter().for_each(|vitals| vitals.observe_check(true, Duration::from_millis(2)));
+    backends.iter().for_each(|backend_state| backend_state.observe_check(true, Duration::from_millis(2)));
     let pieces: Vec<_> = metrics.scrape().collect();
     assert!(pieces.len() > 10 && pieces.iter().all(|piece| piece.ends_with('\n') && piece.len() < 256 << 10));
     let text = pieces.concat();
@@ -213,10 +213,10 @@ fn a_large_scrape_comes_in_pieces_of_whole_lines_each_family_once_and_in_order()
 #[test]
 fn a_scrape_that_nobody_takes_further_keeps_nothing_shown() {
     let metrics = Metrics::new("1", "c");
-    let (route, vitals) = (metrics.route("r"), metrics.backend_state(labels("u", "b", "a:1")));
+    let (route, backend_state) = (metrics.route("r"), metrics.backend_state(labels("u", "b", "a:1")));
     route.record(&http::Method::GET, 200, Duration::ZERO, None);
     let begun = metrics.scrape();
-    drop((route, vitals));
+    drop((route, backend_state));
     let said = metrics.render();
     assert!(!said.contains("route=\"r\"") && !said.contains("weir_backend_"), "{said}");
     assert!(begun.collect::<String>().contains("weir_build_info"));

@@ -71,9 +71,9 @@ impl Scrape {
             FamilySource::Listeners(write) => each(&self.listeners, next, &mut series, write),
             FamilySource::Certificates(write) => each(&self.certificates, next, &mut series, write),
             FamilySource::Upstreams(write) => each(&self.upstreams, next, &mut series, write),
-            FamilySource::Backends(write) => {
-                each(&self.backends, next, &mut series, |series, vitals| write(series, vitals, &vitals.labels()))
-            }
+            FamilySource::Backends(write) => each(&self.backends, next, &mut series, |series, backend_state| {
+                write(series, backend_state, &backend_state.labels())
+            }),
         }
     }
 }
@@ -123,9 +123,9 @@ fn ordered<T>(registry: &KeyedRegistry<Arc<str>, T>, name: impl Fn(&T) -> Arc<st
 /// Those that belong to an upstream, or have attempts under way, by what they are called.
 fn backends(registry: &KeyedRegistry<(Arc<str>, Arc<str>), BackendState>) -> Vec<Weak<BackendState>> {
     let mut referenced = registry.referenced();
-    referenced.retain(|vitals| vitals.is_member() || vitals.in_flight() > 0);
-    referenced.sort_by_cached_key(|vitals| {
-        let labels = vitals.labels();
+    referenced.retain(|backend_state| backend_state.is_member() || backend_state.in_flight() > 0);
+    referenced.sort_by_cached_key(|backend_state| {
+        let labels = backend_state.labels();
         let Labels { upstream, backend, address } = &*labels;
         (Arc::clone(upstream), Arc::clone(backend), Arc::clone(address))
     });

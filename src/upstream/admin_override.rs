@@ -95,8 +95,8 @@ mod tests {
             backend(&format!("b{n}"), &format!("127.0.0.1:{}", n + 1), *weight, Health::Up)
         };
         let backends = weights.iter().enumerate().map(one).collect();
-        let wire = Arc::new(TransportSettings::new(&settings, &|_| None));
-        Upstream::new("u".into(), settings, backends, wire, Arc::default(), None)
+        let transport = Arc::new(TransportSettings::new(&settings, &|_| None));
+        Upstream::new("u".into(), settings, backends, transport, Arc::default(), None)
     }
 
     fn picks(upstream: &Upstream, count: usize) -> Vec<String> {

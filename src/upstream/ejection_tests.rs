@@ -31,8 +31,8 @@ fn upstream(balance: Balance, fail_open: bool, tiers: &[u8]) -> Upstream {
         Arc::new(made)
     };
     let backends = tiers.iter().enumerate().map(one).collect();
-    let wire = Arc::new(TransportSettings::new(&settings, &|_| None));
-    Upstream::new("u".into(), settings, backends, wire, Arc::default(), None)
+    let transport = Arc::new(TransportSettings::new(&settings, &|_| None));
+    Upstream::new("u".into(), settings, backends, transport, Arc::default(), None)
 }
 
 fn eject(upstream: &Upstream, which: &[usize]) {

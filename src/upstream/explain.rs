@@ -104,17 +104,17 @@ impl Upstream {
     }
 
     fn shut_out(&self, backend: &Backend) -> String {
-        let vitals = &backend.state;
+        let backend_state = &backend.state;
         match self.out(backend) {
             ExclusionReason::Draining => "draining, by operator: takes no new requests".to_owned(),
             ExclusionReason::Disabled => "disabled, by operator".to_owned(),
             ExclusionReason::Weightless => "weight 0 takes no new requests".to_owned(),
             ExclusionReason::Unresolved => "its name does not resolve".to_owned(),
-            ExclusionReason::Ejected => format!("ejected: {}", vitals.why()),
-            ExclusionReason::Down => format!("down: {}", vitals.why()),
+            ExclusionReason::Ejected => format!("ejected: {}", backend_state.why()),
+            ExclusionReason::Down => format!("down: {}", backend_state.why()),
             ExclusionReason::Unknown => "not probed yet, and others are up".to_owned(),
             ExclusionReason::Changing => {
-                format!("{}: {}", vitals.state().label(), vitals.why()).trim_end_matches(": ").to_owned()
+                format!("{}: {}", backend_state.state().label(), backend_state.why()).trim_end_matches(": ").to_owned()
             }
         }
     }

@@ -141,14 +141,14 @@ impl Registry {
         file: &FileReader<'_>,
         previous: Option<&Arc<Upstream>>,
     ) -> Arc<Upstream> {
-        let wire = TransportSettings::new(settings, file);
+        let transport = TransportSettings::new(settings, file);
         let sticky = settings.sticky.as_ref();
         let sticky = sticky.and_then(|sticky| Some(Sticky::new(name.as_str(), sticky, &file(&sticky.key_file)?)));
         let has_the_secret = |previous: &Upstream| match (previous.sticky(), &sticky) {
             (Some(before), Some(now)) => before.has_secret_of(now),
             (before, now) => before.is_none() && now.is_none(),
         };
-        let same = previous.filter(|p| *p.settings() == *settings && **p.transport() == wire && has_the_secret(p));
+        let same = previous.filter(|p| *p.settings() == *settings && **p.transport() == transport && has_the_secret(p));
         if let Some(same) = same {
             return Arc::clone(same);
         }
@@ -158,7 +158,7 @@ impl Registry {
         let backends = self.backends(&upstream, settings, found.as_deref(), sticky.as_ref(), &known);
         let budget = previous.map(|previous| Arc::clone(&previous.budget)).unwrap_or_default();
         let members = previous.map(|previous| previous.members());
-        let built = Upstream::new(upstream, settings.clone(), backends, Arc::new(wire), budget, members);
+        let built = Upstream::new(upstream, settings.clone(), backends, Arc::new(transport), budget, members);
         Arc::new(built.with_affinity(sticky).with_discovery(found).inherit(previous.map(|previous| &**previous)))
     }
 
@@ -172,14 +172,14 @@ impl Registry {
         let address = written.address.clone();
         let shown: Arc<str> = address.to_string().into();
         let name: Arc<str> = written.name.as_ref().map_or_else(|| Arc::clone(&shown), |name| name.as_str().into());
-        let (vitals, resolved) = match known {
+        let (backend_state, resolved) = match known {
             Some(known) => (Arc::clone(&known.state), Arc::clone(&known.addr)),
             None => {
                 let labels = Labels { upstream: Arc::clone(upstream), backend: Arc::clone(&name), address: shown };
-                let vitals = (self.vitals_of)(labels);
+                let backend_state = (self.vitals_of)(labels);
                 // Not before it is activated: a refused reload must not show it.
-                vitals.set_member(false, 0);
-                (vitals, Arc::new(BackendAddr::new(&address)))
+                backend_state.set_member(false, 0);
+                (backend_state, Arc::new(BackendAddr::new(&address)))
             }
         };
         let token = sticky.map(|sticky| sticky.token(&address));
@@ -189,7 +189,7 @@ impl Registry {
             weight: written.weight,
             tier: written.tier,
             token,
-            state: vitals,
+            state: backend_state,
             addr: resolved,
         })
     }
@@ -237,23 +237,23 @@ impl Registry {
 
     fn activate_one(&self, common: &BuildContext<'_>, backend: &Arc<Backend>, before: Option<Active>) -> Active {
         let upstream = common.upstream;
-        let vitals = Arc::clone(&backend.state);
+        let backend_state = Arc::clone(&backend.state);
         // Asked for again, by what it is called now: the cells stay, their labels follow.
         (self.vitals_of)(Labels {
             upstream: Arc::clone(upstream.name()),
             backend: Arc::clone(&backend.name),
             address: backend.address.to_string().into(),
         });
-        vitals.set_member(true, clock::now_ms());
+        backend_state.set_member(true, clock::now_ms());
         let decay = upstream.settings().ewma.clone().unwrap_or_default().decay.get();
         let read = upstream.settings().balance == Balance::PeakEwma;
-        vitals.load().set_decay(if read { decay } else { Duration::ZERO });
+        backend_state.load().set_decay(if read { decay } else { Duration::ZERO });
         let queue = Arc::clone(upstream.queue());
-        vitals.set_limit(upstream.settings().max_in_flight, Some(OnFree::new(move || queue.notify_first())));
+        backend_state.set_limit(upstream.settings().max_in_flight, Some(OnFree::new(move || queue.notify_first())));
         admin_override::warn_of_waiting(backend, upstream.settings().balance);
         let (probing, resolving) = before.map_or((None, None), |before| (before.probing, before.resolving));
         let resolving = resolving.or_else(|| self.resolve(backend, &common.changed));
-        Active { states: vitals, probing: self.probe(common, backend, probing), resolving }
+        Active { states: backend_state, probing: self.probe(common, backend, probing), resolving }
     }
 
     /// Starts, keeps and stops the tasks that let weights grow.

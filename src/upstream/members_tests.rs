@@ -1,7 +1,7 @@
 //! Who may be picked, and what survives a swap.
 
 use super::super::balance::Settings;
-use super::super::balance::tests::vitals;
+use super::super::balance::tests::backend_state;
 use super::*;
 use crate::backend::labels::{AdminState, Health};
 use crate::pool::backend_addr::BackendAddr;
@@ -9,10 +9,10 @@ use crate::pool::backend_addr::BackendAddr;
 /// A backend for a test.
 pub(crate) fn backend(name: &str, address: &str, weight: u16, health: Health) -> Arc<Backend> {
     let address = address.parse().unwrap();
-    let vitals = vitals(name);
-    vitals.set_health(health, "", 0);
+    let backend_state = backend_state(name);
+    backend_state.set_health(health, "", 0);
     let resolved = Arc::new(BackendAddr::new(&address));
-    Arc::new(Backend { name: name.into(), address, weight, tier: 0, token: None, state: vitals, addr: resolved })
+    Arc::new(Backend { name: name.into(), address, weight, tier: 0, token: None, state: backend_state, addr: resolved })
 }
 
 const RULES: TierRules = TierRules {

@@ -84,18 +84,18 @@ fn discovery_of(found: &DiscoveryState) -> DiscoveryStatus {
 
 /// A backend as it is now.
 pub fn status_of(backend: &Backend) -> BackendStatus {
-    let vitals = &backend.state;
-    let why = vitals.why();
+    let backend_state = &backend.state;
+    let why = backend_state.why();
     let reason = if why.is_empty() && !backend.addr.is_known() { "name does not resolve" } else { &why };
     BackendStatus {
         name: backend.name.to_string(),
         address: backend.address.to_string(),
-        state: vitals.state(),
+        state: backend_state.state(),
         reason: (!reason.is_empty()).then(|| reason.to_owned()),
-        since: rfc3339(clock::to_unix_ms(vitals.since_ms())),
-        in_flight: vitals.in_flight(),
+        since: rfc3339(clock::to_unix_ms(backend_state.since_ms())),
+        in_flight: backend_state.in_flight(),
         weight: backend.weight.into(),
-        effective_weight: vitals.weights().1,
+        effective_weight: backend_state.weights().1,
     }
 }
 

@@ -49,9 +49,9 @@ enum State {
 }
 
 /// What Pingora is to see of this header, which it copies: the status. The fields wait in the lease.
-fn without_fields(lease: &Checkout, response: Box<ResponseHeader>) -> Result<Box<ResponseHeader>> {
+fn without_fields(checkout: &Checkout, response: Box<ResponseHeader>) -> Result<Box<ResponseHeader>> {
     let bare = ResponseHeader::build_no_case(response.status, Some(0))?;
-    lease.put_response(response);
+    checkout.put_response(response);
     Ok(Box::new(bare))
 }
 
@@ -82,9 +82,9 @@ pub struct Http1Session {
 }
 
 impl Http1Session {
-    pub(in crate::pool) fn new(leased: PooledStream) -> Self {
+    pub(in crate::pool) fn new(stream: PooledStream) -> Self {
         Self {
-            line: SharedIo::new(leased),
+            line: SharedIo::new(stream),
             request: None,
             buf: BytesMut::new(),
             state: State::Head,
@@ -199,7 +199,7 @@ impl Session for Http1Session {
                 ParsedHead::Plain(plain) => {
                     (self.state, self.keeps) = (State::Body(plain.length), plain.keeps);
                     self.large = plain.length > LARGE_BODY_BYTES;
-                    self.response = Some(self.line.with(|leased| without_fields(leased.checkout(), plain.response))?);
+                    self.response = Some(self.line.with(|stream| without_fields(stream.checkout(), plain.response))?);
                     return Ok(());
                 }
                 _ => self.state = State::Other(self.hand_over().await?),
@@ -237,7 +237,7 @@ impl Session for Http1Session {
     }
 
     async fn shutdown(&mut self, _code: u32, _ctx: &str) {
-        let _ = std::future::poll_fn(|cx| self.line.with(|leased| Pin::new(leased).poll_shutdown(cx))).await;
+        let _ = std::future::poll_fn(|cx| self.line.with(|stream| Pin::new(stream).poll_shutdown(cx))).await;
     }
 
     fn response_header(&self) -> Option<&ResponseHeader> {

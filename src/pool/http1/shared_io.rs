@@ -38,16 +38,16 @@ pub(in crate::pool) struct SharedSocket {
 }
 
 impl SharedIo {
-    pub(in crate::pool) fn new(leased: PooledStream) -> Self {
-        Self::Own { stream: Box::new(leased), sent: false }
+    pub(in crate::pool) fn new(stream: PooledStream) -> Self {
+        Self::Own { stream: Box::new(stream), sent: false }
     }
 
     /// The socket from here on for another, too.
     pub(in crate::pool) fn share(&mut self) -> Arc<SharedSocket> {
         match self {
-            Self::Own { stream: leased, sent } => {
-                let (leased, sent) = (Mutex::new(leased.take()), AtomicBool::new(*sent));
-                let shared = Arc::new(SharedSocket { stream: leased, sent, broken: Mutex::default() });
+            Self::Own { stream, sent } => {
+                let (stream, sent) = (Mutex::new(stream.take()), AtomicBool::new(*sent));
+                let shared = Arc::new(SharedSocket { stream, sent, broken: Mutex::default() });
                 *self = Self::Shared(Arc::clone(&shared));
                 shared
             }
@@ -57,14 +57,14 @@ impl SharedIo {
 
     pub(in crate::pool) fn with<T>(&mut self, act: impl FnOnce(&mut PooledStream) -> T) -> T {
         match self {
-            Self::Own { stream: leased, .. } => act(leased),
+            Self::Own { stream, .. } => act(stream),
             Self::Shared(shared) => act(&mut shared.lock()),
         }
     }
 
     pub(in crate::pool) fn id(&self) -> UniqueIDType {
         match self {
-            Self::Own { stream: leased, .. } => leased.id(),
+            Self::Own { stream, .. } => stream.id(),
             Self::Shared(shared) => shared.lock().id(),
         }
     }
@@ -79,7 +79,7 @@ impl SharedIo {
 
     /// Writes the request's header, which is all of it or not.
     pub(in crate::pool) async fn write(&mut self, header: &mut impl Buf, whole: bool) -> io::Result<()> {
-        write(header, |cx, data| self.with(|leased| Pin::new(leased).poll_write(cx, data))).await?;
+        write(header, |cx, data| self.with(|stream| Pin::new(stream).poll_write(cx, data))).await?;
         match self {
             Self::Own { sent, .. } => *sent = whole,
             Self::Shared(shared) => shared.sent.store(whole, Ordering::Release),
@@ -88,7 +88,7 @@ impl SharedIo {
     }
 
     pub(in crate::pool) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
-        self.with(|leased| poll_read_buf(Pin::new(leased), cx, buf))
+        self.with(|stream| poll_read_buf(Pin::new(stream), cx, buf))
     }
 
     /// The first that went wrong is what the attempt failed by.

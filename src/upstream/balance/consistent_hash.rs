@@ -46,9 +46,9 @@ impl HashBalancer {
 pub fn pick(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option<(usize, InFlight)> {
     loop {
         let (index, seen) = find(slots, table, key, tried)?;
-        let vitals = &slots[index].state;
+        let backend_state = &slots[index].state;
         // A bound holds only if the count still is what it was judged by.
-        let guard = if table.load_factor.is_some() { vitals.try_raise(seen) } else { vitals.admit() };
+        let guard = if table.load_factor.is_some() { backend_state.try_raise(seen) } else { backend_state.admit() };
         if let Some(guard) = guard {
             return Some((index, guard));
         }
@@ -89,7 +89,7 @@ mod tests {
     use crate::config::schema::Balance;
 
     fn bounded(weights: &[u16], factor: f64) -> Balancer {
-        let slot = |(n, weight): (usize, &u16)| Slot::new(super::super::tests::vitals(&n.to_string()), *weight);
+        let slot = |(n, weight): (usize, &u16)| Slot::new(super::super::tests::backend_state(&n.to_string()), *weight);
         let settings = Settings { balance: Balance::ConsistentHash, load_factor: Some(factor) };
         Balancer::new(settings, weights.iter().enumerate().map(slot).collect())
     }

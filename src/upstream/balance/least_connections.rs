@@ -61,9 +61,9 @@ impl ScoredSlot {
 }
 
 /// The count in flight of a backend, and what it carries with the penalty of its faults and one more request.
-pub fn load(vitals: &BackendState, now_ms: u64) -> (u32, u64) {
-    let seen = vitals.in_flight();
-    (seen, u64::from(seen) + u64::from(vitals.load().penalty(now_ms)) + 1)
+pub fn load(backend_state: &BackendState, now_ms: u64) -> (u32, u64) {
+    let seen = backend_state.in_flight();
+    (seen, u64::from(seen) + u64::from(backend_state.load().penalty(now_ms)) + 1)
 }
 
 fn scan(slots: &[Slot], tried: &Tried, now_ms: u64) -> Option<ScoredSlot> {

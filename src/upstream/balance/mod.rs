@@ -39,16 +39,16 @@ pub struct Tried {
 
 impl Tried {
     /// Adds one; beyond `MAX_TRIED` nothing is added, since no request has more attempts.
-    pub fn add(&mut self, vitals: &Arc<BackendState>) {
-        if self.len < MAX_TRIED && !self.contains(vitals) {
-            self.cells[self.len] = Some(Arc::clone(vitals));
+    pub fn add(&mut self, backend_state: &Arc<BackendState>) {
+        if self.len < MAX_TRIED && !self.contains(backend_state) {
+            self.cells[self.len] = Some(Arc::clone(backend_state));
             self.len += 1;
         }
     }
 
     /// Whether it was tried.
-    pub fn contains(&self, vitals: &Arc<BackendState>) -> bool {
-        self.cells[..self.len].iter().flatten().any(|tried| Arc::ptr_eq(tried, vitals))
+    pub fn contains(&self, backend_state: &Arc<BackendState>) -> bool {
+        self.cells[..self.len].iter().flatten().any(|tried| Arc::ptr_eq(tried, backend_state))
     }
 
     /// From here on backends whose last attempt failed shortly before `now_ms` are passed over while others of the tier can

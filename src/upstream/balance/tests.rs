@@ -4,13 +4,13 @@ use super::*;
 use crate::backend::Labels;
 
 /// Fresh cells for a test.
-pub(crate) fn vitals(name: &str) -> Arc<BackendState> {
+pub(crate) fn backend_state(name: &str) -> Arc<BackendState> {
     Arc::new(BackendState::new(Labels { upstream: "u".into(), backend: name.into(), address: name.into() }))
 }
 
 /// A balancer over fresh cells of these weights.
 pub(crate) fn balancer(kind: Balance, weights: &[u16]) -> Balancer {
-    let slot = |(i, weight): (usize, &u16)| Slot::new(vitals(&i.to_string()), *weight);
+    let slot = |(i, weight): (usize, &u16)| Slot::new(backend_state(&i.to_string()), *weight);
     Balancer::new(kind.into(), weights.iter().enumerate().map(slot).collect())
 }
 
@@ -64,7 +64,7 @@ fn every_guard_is_counted_and_given_back() {
 fn a_pick_does_not_allocate() {
     let bounded = Settings { balance: Balance::ConsistentHash, load_factor: Some(1.25) };
     for settings in ALL.into_iter().map(Settings::from).chain([bounded]) {
-        let slots = [1, 5, 3, 1].map(|weight| Slot::new(vitals(&weight.to_string()), weight));
+        let slots = [1, 5, 3, 1].map(|weight| Slot::new(backend_state(&weight.to_string()), weight));
         let balancer = Balancer::new(settings, slots.into());
         balancer.slots()[0].state.load().fault(std::time::Duration::ZERO, 1);
         let _busy = balancer.slots()[2].state.raise();
@@ -85,7 +85,7 @@ fn a_pick_does_not_allocate() {
 fn a_full_one_is_passed_over_and_its_limit_never_exceeded() {
     let bounded = Settings { balance: Balance::ConsistentHash, load_factor: Some(1.25) };
     for settings in ALL.into_iter().map(Settings::from).chain([bounded]) {
-        let slots = [1, 9, 3].map(|weight| Slot::new(vitals(&weight.to_string()), weight));
+        let slots = [1, 9, 3].map(|weight| Slot::new(backend_state(&weight.to_string()), weight));
         let balancer = Balancer::new(settings, slots.into());
         balancer.slots().iter().for_each(|slot| slot.state.set_limit(50, None));
         let held = std::sync::Mutex::new(Vec::new());

@@ -101,8 +101,8 @@ impl HealthChecker {
     }
 
     fn judge(&mut self, result: Result<(), ProbeError>, took: Duration) {
-        if let Err(ProbeError { reason, exhaustion: Some(lack) }) = &result
-            && self.says_nothing(*lack)
+        if let Err(ProbeError { reason, exhaustion: Some(exhaustion) }) = &result
+            && self.says_nothing(*exhaustion)
         {
             return CANNOT_ASK.emit("backends cannot be probed; the last verdicts stay", reason);
         }
@@ -131,8 +131,8 @@ impl HealthChecker {
     }
 
     /// A backend that never was reached may be at an address that nothing here leads to, which no port would change.
-    fn says_nothing(&self, lack: Exhaustion) -> bool {
-        lack != Exhaustion::Ports || self.hysteresis.verdict() != Health::Unknown
+    fn says_nothing(&self, exhaustion: Exhaustion) -> bool {
+        exhaustion != Exhaustion::Ports || self.hysteresis.verdict() != Health::Unknown
     }
 
     fn say(&self, verdict: Health, reason: &str) {

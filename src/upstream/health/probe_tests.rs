@@ -219,9 +219,9 @@ async fn tls_is_verified_as_for_traffic() {
     let run = async |protocol: &str, server_name: &str, ca: &[u8]| {
         let yaml = "{protocol: PROTOCOL, tls: {server_name: NAME, ca: ca.pem}}";
         let yaml = yaml.replace("PROTOCOL", protocol).replace("NAME", server_name);
-        let wire = Arc::new(TransportSettings::new(&serde_yaml::from_str(&yaml).unwrap(), &|_| Some(ca.to_vec())));
+        let transport = Arc::new(TransportSettings::new(&serde_yaml::from_str(&yaml).unwrap(), &|_| Some(ca.to_vec())));
         let check = Arc::new(serde_yaml::from_str("http: {}").unwrap());
-        Probe::new(check, wire, "api.internal", Arc::new(Connector::new(None))).run(&address).await
+        Probe::new(check, transport, "api.internal", Arc::new(Connector::new(None))).run(&address).await
     };
     for protocol in ["http1", "h2"] {
         assert_eq!(run(protocol, "api.internal", CA).await, Ok(()), "{protocol}");

@@ -77,10 +77,10 @@ impl Judged {
 
 /// Whether it takes requests while it is not ejected.
 pub(super) fn takes_requests(backend: &Backend) -> bool {
-    let vitals: &BackendState = &backend.state;
-    vitals.mark() == AdminState::Ready
-        && vitals.runtime_weight().unwrap_or(backend.weight) > 0
-        && vitals.health() != Health::Down
+    let backend_state: &BackendState = &backend.state;
+    backend_state.mark() == AdminState::Ready
+        && backend_state.runtime_weight().unwrap_or(backend.weight) > 0
+        && backend_state.health() != Health::Down
         && backend.addr.is_known()
 }
 
@@ -207,8 +207,8 @@ impl WatchGroup {
     }
 }
 
-fn say(vitals: &BackendState, cause: Option<&str>) {
-    let labels = vitals.labels();
+fn say(backend_state: &BackendState, cause: Option<&str>) {
+    let labels = backend_state.labels();
     let (upstream, backend, address) = (&*labels.upstream, &*labels.backend, &*labels.address);
     match cause {
         Some(cause) => tracing::warn!(upstream, backend, address, cause, "backend is ejected"),

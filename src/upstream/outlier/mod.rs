@@ -79,8 +79,8 @@ impl Detector {
     }
 
     /// Watches a usual attempt at a backend.
-    pub fn watch(&self, vitals: &Arc<BackendState>) -> Option<AttemptObserver> {
-        let judged = self.watches.get(&key(vitals))?;
+    pub fn watch(&self, backend_state: &Arc<BackendState>) -> Option<AttemptObserver> {
+        let judged = self.watches.get(&key(backend_state))?;
         Some(AttemptObserver::new(Arc::clone(&judged.watch), false))
     }
 
@@ -117,8 +117,8 @@ impl Detector {
     }
 }
 
-fn key(vitals: &Arc<BackendState>) -> usize {
-    Arc::as_ptr(vitals) as usize
+fn key(backend_state: &Arc<BackendState>) -> usize {
+    Arc::as_ptr(backend_state) as usize
 }
 
 /// Spreads addresses, which no client chooses.

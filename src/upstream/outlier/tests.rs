@@ -34,8 +34,11 @@ fn ejects_says_so_and_comes_back_by_one_trial() {
     });
     detector.activate(&changed, 0);
     fail(&detector, &backends[0], 2, 10);
-    let vitals = &backends[0].state;
-    assert_eq!((vitals.state(), vitals.why().as_str()), (BackendCondition::Ejected, "2 failed attempts in a row"));
+    let backend_state = &backends[0].state;
+    assert_eq!(
+        (backend_state.state(), backend_state.why().as_str()),
+        (BackendCondition::Ejected, "2 failed attempts in a row")
+    );
     assert_eq!(changes.load(Ordering::Relaxed), 1);
     let none = Tried::default();
     assert!(detector.trial(&backends, &none, 1_009).is_none(), "not yet");
@@ -43,7 +46,7 @@ fn ejects_says_so_and_comes_back_by_one_trial() {
     assert_eq!((&*who.name, guard.backend().in_flight()), ("b1", 1));
     assert!(detector.trial(&backends, &none, 1_010).is_none(), "one, not two");
     trial.answered(true, 1_020);
-    assert_eq!((vitals.state(), changes.load(Ordering::Relaxed)), (BackendCondition::Up, 2));
+    assert_eq!((backend_state.state(), changes.load(Ordering::Relaxed)), (BackendCondition::Up, 2));
 }
 
 #[test]

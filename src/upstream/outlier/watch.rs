@@ -39,10 +39,15 @@ struct State {
 }
 
 impl BackendWatch {
-    pub(super) fn new(vitals: &Arc<BackendState>, rules: &Outlier, group: &Arc<WatchGroup>, judged: bool) -> Self {
+    pub(super) fn new(
+        backend_state: &Arc<BackendState>,
+        rules: &Outlier,
+        group: &Arc<WatchGroup>,
+        judged: bool,
+    ) -> Self {
         let counts_all = rules.error_ratio.fraction() > 0.0;
         Self {
-            backend: Arc::clone(vitals),
+            backend: Arc::clone(backend_state),
             group: Arc::downgrade(group),
             state: Mutex::new(State { ejection: EjectionState::new(rules.clone()), judged }),
             takes_successes: AtomicBool::new(counts_all),

@@ -16,7 +16,7 @@ use crate::upstream::Upstream;
 use crate::upstream::admin_override::BackendOverride;
 use crate::upstream::backend::Backend;
 use crate::upstream::balance::rng::Prng;
-use crate::upstream::balance::tests::vitals;
+use crate::upstream::balance::tests::backend_state;
 use crate::upstream::health::hysteresis::Hysteresis;
 use crate::upstream::task::Changed;
 
@@ -59,7 +59,7 @@ const MOODS: [Mood; 7] = [
 
 /// An address that may have a backend.
 pub struct Site {
-    pub vitals: Arc<BackendState>,
+    pub backend_state: Arc<BackendState>,
     pub mood: Mood,
     address: BackendAddress,
     resolved: Arc<BackendAddr>,
@@ -74,9 +74,9 @@ impl Site {
         let resolved = Arc::new(BackendAddr::new(&address));
         let prober = Hysteresis::new(Health::Unknown, 2, 2);
         // Places go by the address of the labels, which this makes of the name.
-        let vitals = vitals(&address.to_string());
-        vitals.set_member(false, 0);
-        Self { vitals, mood: WELL, address, resolved, prober, written: None }
+        let backend_state = backend_state(&address.to_string());
+        backend_state.set_member(false, 0);
+        Self { backend_state, mood: WELL, address, resolved, prober, written: None }
     }
 }
 
@@ -94,8 +94,8 @@ impl Fleet {
     pub fn new(plan: Plan, clock: Clock, chance: &mut Prng) -> Self {
         let sites = (0..3 + chance.below(8) as usize).map(Site::new).collect();
         let (settings, live) = (plan.settings(chance), Arc::default());
-        let wire = Arc::new(TransportSettings::new(&settings, &|_| None));
-        let upstream = Arc::new(Upstream::new("u".into(), settings, Vec::new(), wire, Arc::default(), None));
+        let transport = Arc::new(TransportSettings::new(&settings, &|_| None));
+        let upstream = Arc::new(Upstream::new("u".into(), settings, Vec::new(), transport, Arc::default(), None));
         let mut fleet = Self { sites, upstream, plan, clock, live };
         for _ in 0..5 {
             fleet.edit(chance);
@@ -140,7 +140,7 @@ impl Fleet {
     fn compile(&self, settings: schema::UpstreamSettings, before: &Upstream) -> Upstream {
         let backend = |(n, site): (usize, &Site)| {
             let (weight, tier) = site.written?;
-            let (vitals, resolved) = (Arc::clone(&site.vitals), Arc::clone(&site.resolved));
+            let (backend_state, resolved) = (Arc::clone(&site.backend_state), Arc::clone(&site.resolved));
             let name = format!("b{n}").into();
             Some(Arc::new(Backend {
                 name,
@@ -148,29 +148,29 @@ impl Fleet {
                 weight,
                 tier,
                 token: None,
-                state: vitals,
+                state: backend_state,
                 addr: resolved,
             }))
         };
         let backends = self.sites.iter().enumerate().filter_map(backend).collect();
-        let (wire, budget) = (Arc::clone(before.transport()), Arc::clone(&before.budget));
+        let (transport, budget) = (Arc::clone(before.transport()), Arc::clone(&before.budget));
         let members = Some(before.members());
-        Upstream::new("u".into(), settings, backends, wire, budget, members).inherit(Some(before))
+        Upstream::new("u".into(), settings, backends, transport, budget, members).inherit(Some(before))
     }
 
     /// As the registry does.
     fn activate(&mut self, before: &Upstream) {
         let (now, upstream) = (self.clock.now_ms(), Arc::clone(&self.upstream));
         for site in self.sites.iter_mut().filter(|site| site.written.is_some()) {
-            let vitals = &site.vitals;
-            if !before.backends().iter().any(|backend| Arc::ptr_eq(&backend.state, vitals)) {
+            let backend_state = &site.backend_state;
+            if !before.backends().iter().any(|backend| Arc::ptr_eq(&backend.state, backend_state)) {
                 site.prober = Hysteresis::new(Health::Unknown, 2, 2);
-                vitals.set_health(Health::Unknown, "", now);
+                backend_state.set_health(Health::Unknown, "", now);
             }
-            vitals.set_member(true, now);
-            vitals.load().set_decay(Duration::from_secs(10));
+            backend_state.set_member(true, now);
+            backend_state.load().set_decay(Duration::from_secs(10));
             let queue = Arc::clone(upstream.queue());
-            vitals.set_limit(upstream.settings().max_in_flight, Some(OnFree::new(move || queue.notify_first())));
+            backend_state.set_limit(upstream.settings().max_in_flight, Some(OnFree::new(move || queue.notify_first())));
         }
         if let Some(before) = &upstream.superseded {
             before.retire(now);
@@ -182,8 +182,8 @@ impl Fleet {
             None => ejected().for_each(|backend| backend.state.set_ejected(None, now)),
         }
         for site in self.sites.iter().filter(|site| site.written.is_none()) {
-            site.vitals.set_member(false, now);
-            site.vitals.load().set_serving(false, 0);
+            site.backend_state.set_member(false, now);
+            site.backend_state.load().set_serving(false, 0);
         }
         self.rebuild();
     }
@@ -200,7 +200,7 @@ impl Fleet {
             return;
         }
         if let Some(verdict) = site.prober.step(chance.below(100) < site.mood.passes_probes) {
-            site.vitals.set_health(verdict, "", self.clock.now_ms());
+            site.backend_state.set_health(verdict, "", self.clock.now_ms());
             self.rebuild();
         }
     }
@@ -231,9 +231,9 @@ impl Fleet {
         let now = self.clock.now_ms();
         for site in &mut self.sites {
             (site.mood, site.prober) = (WELL, Hysteresis::new(Health::Up, 2, 2));
-            site.vitals.set_mark(AdminState::Ready, now);
-            site.vitals.set_runtime_weight(None);
-            site.vitals.set_health(Health::Up, "", now);
+            site.backend_state.set_mark(AdminState::Ready, now);
+            site.backend_state.set_runtime_weight(None);
+            site.backend_state.set_health(Health::Up, "", now);
         }
         self.rebuild();
     }

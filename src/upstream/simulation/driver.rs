@@ -114,7 +114,7 @@ impl World {
         while !self.requests.is_empty() {
             self.step().await;
         }
-        assert!(self.fleet.sites.iter().all(|site| site.vitals.in_flight() == 0));
+        assert!(self.fleet.sites.iter().all(|site| site.backend_state.in_flight() == 0));
         self.summary.checks = self.ledger.checks;
         self.summary
     }
@@ -241,21 +241,21 @@ impl World {
     }
 
     fn begin(&mut self, id: u64, mut request: Request, pick: Pick, watching: Option<AttemptObserver>) {
-        let vitals = &pick.backend.state;
-        self.ledger.raised(vitals);
-        let at = self.site_of(vitals);
+        let backend_state = &pick.backend.state;
+        self.ledger.raised(backend_state);
+        let at = self.site_of(backend_state);
         self.note(at as u64);
         let outcome = Outcome::draw(self.fleet.sites[at].mood, &mut self.chance);
         request.tries += 1;
-        request.tried.add(vitals);
+        request.tried.add(backend_state);
         assert!(request.tries <= self.rule.attempts, "more tries than may be");
         self.at(outcome.took_ms, Event::Ended(id, request.tries));
         request.stage = Stage::Trying(Attempt { backend: pick.backend, watching, outcome, _guard: pick.guard });
         self.requests.insert(id, request);
     }
 
-    fn site_of(&self, vitals: &Arc<BackendState>) -> usize {
-        self.fleet.sites.iter().position(|site| Arc::ptr_eq(&site.vitals, vitals)).unwrap()
+    fn site_of(&self, backend_state: &Arc<BackendState>) -> usize {
+        self.fleet.sites.iter().position(|site| Arc::ptr_eq(&site.backend_state, backend_state)).unwrap()
     }
 
     /// What an attempt says of its backend when it ends, and whether another follows: as the proxy does it.
@@ -430,7 +430,7 @@ impl World {
     /// What holds at any time.
     fn check(&mut self, event: Event) {
         for site in &self.fleet.sites {
-            self.ledger.in_flight_is_right(&site.vitals);
+            self.ledger.in_flight_is_right(&site.backend_state);
         }
         self.ledger.ejections_are_bounded(&self.fleet.upstream, event == Event::Reload);
         assert_eq!(self.fleet.upstream.queue().depth(), self.line.len(), "who waits");

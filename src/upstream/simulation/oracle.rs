@@ -53,19 +53,19 @@ pub struct Ledger {
 
 impl Ledger {
     /// An attempt has begun at a backend.
-    pub fn raised(&mut self, vitals: &Arc<BackendState>) {
-        *self.in_flight.entry(Arc::as_ptr(vitals) as usize).or_default() += 1;
+    pub fn raised(&mut self, backend_state: &Arc<BackendState>) {
+        *self.in_flight.entry(Arc::as_ptr(backend_state) as usize).or_default() += 1;
     }
 
     /// An attempt has ended, in whatever way.
-    pub fn lowered(&mut self, vitals: &Arc<BackendState>) {
-        *self.in_flight.get_mut(&(Arc::as_ptr(vitals) as usize)).unwrap() -= 1;
+    pub fn lowered(&mut self, backend_state: &Arc<BackendState>) {
+        *self.in_flight.get_mut(&(Arc::as_ptr(backend_state) as usize)).unwrap() -= 1;
     }
 
     /// What each cell says is what was counted here.
-    pub fn in_flight_is_right(&self, vitals: &Arc<BackendState>) {
-        let counted = self.in_flight.get(&(Arc::as_ptr(vitals) as usize)).copied().unwrap_or(0);
-        assert_eq!(vitals.in_flight(), counted, "in flight at {}", vitals.labels().address);
+    pub fn in_flight_is_right(&self, backend_state: &Arc<BackendState>) {
+        let counted = self.in_flight.get(&(Arc::as_ptr(backend_state) as usize)).copied().unwrap_or(0);
+        assert_eq!(backend_state.in_flight(), counted, "in flight at {}", backend_state.labels().address);
     }
 
     /// A backend was picked for who could not wait any longer: it may be, and it is not full.
@@ -78,19 +78,19 @@ impl Ledger {
 
     fn may_take(&mut self, upstream: &Upstream, pick: &Pick) {
         self.checks.picks += 1;
-        let vitals = &pick.backend.state;
+        let backend_state = &pick.backend.state;
         may_be_picked(upstream, &pick.backend, pick.fail_open);
-        assert!(vitals.limit() == 0 || vitals.in_flight() <= vitals.limit(), "max_in_flight");
+        assert!(backend_state.limit() == 0 || backend_state.in_flight() <= backend_state.limit(), "max_in_flight");
     }
 
     /// A backend was picked: it may be, it is not full, and the algorithm keeps its promise.
     pub fn picked(&mut self, upstream: &Upstream, pick: &Pick, tried: &Tried, key: Option<u64>, now_ms: u64) {
         self.may_take(upstream, pick);
-        let (members, settings, vitals) = (upstream.members(), upstream.settings(), &pick.backend.state);
-        let all = choices(&members, settings.balance, vitals, tried);
+        let (members, settings, backend_state) = (upstream.members(), upstream.settings(), &pick.backend.state);
+        let all = choices(&members, settings.balance, backend_state, tried);
         assert_eq!(pick.again, !tried.is_empty() && !members.has_untried(tried), "again");
         let tier: Vec<_> = all.into_iter().filter(|choice| choice.backend.tier == pick.backend.tier).collect();
-        let at = tier.iter().position(|choice| Arc::ptr_eq(&choice.backend.state, vitals)).unwrap();
+        let at = tier.iter().position(|choice| Arc::ptr_eq(&choice.backend.state, backend_state)).unwrap();
         assert!(pick.again || !tier[at].excluded, "a backend that was tried or is full");
         if pick.again {
             self.turns.lose_count(&members);
@@ -143,9 +143,9 @@ impl Ledger {
     /// Of two different ones the better: so never the one that is worse than all.
     fn not_the_worst(&mut self, balance: Balance, tier: &[Choice], at: usize, now_ms: u64) {
         let cost = |choice: &Choice| {
-            let score = choice.backend.state.load();
-            let carried = (choice.in_flight + u64::from(score.penalty(now_ms))) as f64;
-            let cost = match score.latency(now_ms) {
+            let load = choice.backend.state.load();
+            let carried = (choice.in_flight + u64::from(load.penalty(now_ms))) as f64;
+            let cost = match load.latency(now_ms) {
                 _ if balance == Balance::P2c => carried,
                 Some(latency) => f64::from(latency) * (carried + 1.0),
                 None if carried == 0.0 => 0.0,
@@ -248,15 +248,15 @@ fn health(backend: &Backend) -> Health {
 /// What there was to pick from, as it was before `picked` had one more.
 fn choices(members: &Members, balance: Balance, picked: &Arc<BackendState>, tried: &Tried) -> Vec<Choice> {
     let choice = |(backend, part): (&Arc<Backend>, f64)| {
-        let vitals = &backend.state;
-        let in_flight = vitals.in_flight() - u32::from(Arc::ptr_eq(vitals, picked));
-        let full = vitals.limit() > 0 && in_flight >= vitals.limit();
+        let backend_state = &backend.state;
+        let in_flight = backend_state.in_flight() - u32::from(Arc::ptr_eq(backend_state, picked));
+        let full = backend_state.limit() > 0 && in_flight >= backend_state.limit();
         let parts = (part * f64::from(slow_start::FULL_FACTOR)).round() as u64;
         Choice {
             backend: Arc::clone(backend),
             weight: u64::from(backend.weight_now(balance)) * parts,
             in_flight: in_flight.into(),
-            excluded: full || tried.contains(vitals),
+            excluded: full || tried.contains(backend_state),
         }
     };
     members.ramps().map(choice).collect()
