@@ -60,7 +60,7 @@ impl Pool {
             return Ok(pool);
         }
         // Nothing runs on it but what is spawned as blocking, so it needs neither a reactor nor timers.
-        let made = Builder::new_current_thread().thread_name("weir-chores").on_thread_start(be_nice).build()?;
+        let made = Builder::new_current_thread().thread_name("weir-background").on_thread_start(be_nice).build()?;
         Ok(self.made.get_or_init(|| made))
     }
 }

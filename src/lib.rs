@@ -5,19 +5,19 @@
 //! ```text
 //! main
 //! cli                  server, admin, demo, config
-//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, upstream, pool, telemetry, background, lifecycle, allocator, config, path, clock
-//! admin                upstream, telemetry, background, clock
+//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, upstream, pool, telemetry, background, lifecycle, config, path, clock
+//! admin                upstream, telemetry, backend, background, clock
 //! acme                 tls, telemetry, secure_file, config
 //! demo
 //! reload               snapshot, listener, upstream, telemetry, resource_exhaustion, config
 //! proxy                snapshot, listener, route, message, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
 //! snapshot             route, message, upstream, pool, telemetry, config
-//! listener             tls, message, telemetry, fault, proxy_protocol, resource_exhaustion, turn, config
+//! listener             tls, message, telemetry, fault, proxy_protocol, resource_exhaustion, config
 //! tls                  telemetry, resource_exhaustion, config, secure_file
 //! route                message, config, path
 //! message              fault, config, path
 //! upstream             pool, telemetry, backend, resource_exhaustion, clock, config
-//! pool                 proxy_protocol, resource_exhaustion, turn, clock, config
+//! pool                 proxy_protocol, resource_exhaustion, config
 //! telemetry            backend, instruments, fault, config
 //! backend              instruments, fault
 //! instruments
@@ -26,8 +26,6 @@
 //! fault
 //! resource_exhaustion
 //! lifecycle
-//! turn
-//! allocator
 //! config               path
 //! secure_file
 //! clock

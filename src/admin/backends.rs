@@ -1,8 +1,6 @@
 //! `/api/v1/upstreams/{u}/backends/{b}`: how a backend is, and what an operator wants of it. It reads the words of a
 //! change and judges their form; whether they can be honoured is `Control`'s to say.
 
-use std::sync::Arc;
-
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Json, Response};
@@ -10,12 +8,10 @@ use http::StatusCode;
 use serde::{Deserialize, Deserializer};
 
 use super::api::BackendReply;
-use super::control::{Control, ControlError};
+use super::control::{ControlError, SharedControl};
 use super::respond::refuse;
 use crate::backend::labels::AdminState;
 use crate::upstream::admin_override::BackendOverride;
-
-type SharedControl = State<Arc<dyn Control>>;
 
 /// The body of a change.
 #[derive(Debug, Default, Deserialize)]

@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
+use axum::extract::State;
+
 use crate::telemetry::Metrics;
 
 use super::api::{BackendReply, ReloadReply, StatusReply};
 use super::api_explain::{Explanation, Question};
 use crate::upstream::admin_override::BackendOverride;
+
+/// The running process, as axum hands it to a handler.
+pub(super) type SharedControl = State<Arc<dyn Control>>;
 
 /// The running process, as the admin listener sees it. No call may wait for a request's end.
 pub trait Control: Send + Sync + 'static {

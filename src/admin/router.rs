@@ -14,7 +14,7 @@ use super::api::ReloadReply;
 use super::auth;
 use super::backends;
 use super::caller::{AuthLayer, Caller};
-use super::control::Control;
+use super::control::{Control, SharedControl};
 use super::explain_endpoint;
 use super::login;
 use super::metrics_endpoint;
@@ -33,8 +33,6 @@ const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
-
-type SharedControl = State<Arc<dyn Control>>;
 
 /// All routes, guarded.
 pub(super) fn router(control: Arc<dyn Control>, guard: AuthLayer) -> Router {

@@ -67,11 +67,11 @@ impl de::Error for Rejected {
             }
             _ => "",
         };
-        Self::new(format!("{} where {} belongs", words(found), range(expected)), hint.into())
+        Self::new(format!("{} where {} belongs", describe(found), range(expected)), hint.into())
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(format!("{} where {} belongs", words(found), range(expected)), String::new())
+        Self::new(format!("{} where {} belongs", describe(found), range(expected)), String::new())
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -92,7 +92,7 @@ impl de::Error for Rejected {
     }
 }
 
-fn words(found: Unexpected<'_>) -> String {
+fn describe(found: Unexpected<'_>) -> String {
     match found {
         Unexpected::Unit | Unexpected::Option => "nothing".into(),
         Unexpected::Seq => "a list".into(),

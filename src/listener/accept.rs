@@ -116,7 +116,7 @@ impl<F: HttpService> Acceptor<F> {
             service: Arc::clone(&self.fronts[place.worker]),
             phase: self.phase.clone(),
             open: self.open.token(),
-            per_ip: Arc::clone(&self.client_connections),
+            client_connections: Arc::clone(&self.client_connections),
             place,
         };
         self.hand_over(stream, accepted);
@@ -149,7 +149,7 @@ struct NewConnection<F> {
     phase: ShutdownPhaseWatch,
     guard: OpenConnection,
     open: TaskTrackerToken,
-    per_ip: Arc<ClientConnections>,
+    client_connections: Arc<ClientConnections>,
     place: WorkerSlot,
 }
 
@@ -159,7 +159,7 @@ impl<F: HttpService> NewConnection<F> {
         let _ = stream.set_nodelay(true);
         let ends = ends(&mut stream, self.ends, &self.settings, &self.meters, &self.phase).await;
         let Some(ends) = ends else { return };
-        let Ok(client) = admit(&stream, ends.0, &self.settings, &self.per_ip, &self.meters) else { return };
+        let Ok(client) = admit(&stream, ends.0, &self.settings, &self.client_connections, &self.meters) else { return };
         let permit = ConnectionPermit::new(self.open, self.guard, client);
         let (write, tls) = (self.settings.timeouts.write.limit(), self.settings.tls.clone());
         let name = Arc::clone(&self.settings.name);
@@ -219,13 +219,13 @@ fn admit(
     stream: &TcpStream,
     peer: SocketAddr,
     settings: &ListenerSettings,
-    per_ip: &Arc<ClientConnections>,
+    clients: &Arc<ClientConnections>,
     meters: &ListenerMeters,
 ) -> Result<Option<client_limits::ClientConnectionGuard>, ()> {
     if settings.connections_per_ip == 0 {
         return Ok(None);
     }
-    match per_ip.enter(peer.ip(), settings.connections_per_ip) {
+    match clients.enter(peer.ip(), settings.connections_per_ip) {
         Some(entered) => Ok(Some(entered)),
         None => {
             meters.count(ConnectionResult::RefusedLimit);

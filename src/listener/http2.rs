@@ -50,7 +50,7 @@ pub(super) async fn serve<F: HttpService>(
 }
 
 struct Http2<F> {
-    front: Arc<F>,
+    service: Arc<F>,
     conn: Arc<Conn>,
     /// The tasks of its open streams. It is closed from the start, so that `wait` returns whenever there is none.
     streams: TaskTracker,
@@ -63,11 +63,11 @@ struct Http2<F> {
 }
 
 impl<F: HttpService> Http2<F> {
-    fn new(front: Arc<F>, conn: Arc<Conn>) -> Self {
+    fn new(service: Arc<F>, conn: Arc<Conn>) -> Self {
         let streams = TaskTracker::new();
         streams.close();
         Self {
-            front,
+            service,
             conn,
             streams,
             last_call: watch::Sender::new(false),
@@ -196,7 +196,7 @@ impl<F: HttpService> Http2<F> {
         session.set_write_timeout(self.conn.settings.timeouts.write.limit());
         let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), stream.unwrap_or(0), false));
         let shutdown = self.last_call.subscribe();
-        let served = EXCHANGE.scope(Arc::clone(&exchange), self.front.app().process_new_http(session, &shutdown));
+        let served = EXCHANGE.scope(Arc::clone(&exchange), self.service.app().process_new_http(session, &shutdown));
         tokio::select! {
             biased;
             _ = served => {}

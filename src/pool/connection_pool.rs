@@ -53,7 +53,7 @@ struct Inner {
     by_key: BTreeMap<PoolKey, VecDeque<IdleConn>>,
     count: usize,
     /// Where the next one to make room is looked for, so that it is not always the same backend's.
-    turn: Option<PoolKey>,
+    next_evicted: Option<PoolKey>,
     watched: bool,
 }
 
@@ -128,13 +128,13 @@ impl Inner {
 
     /// Closes the oldest connection of the next backend that has one.
     fn make_room(&mut self) {
-        let after = self.turn.and_then(|turn| {
+        let after = self.next_evicted.and_then(|turn| {
             let range = (std::ops::Bound::Excluded(turn), std::ops::Bound::Unbounded);
             self.by_key.range(range).find(|(_, idle)| !idle.is_empty()).map(|(key, _)| *key)
         });
         let first = || self.by_key.iter().find(|(_, idle)| !idle.is_empty()).map(|(key, _)| *key);
-        self.turn = after.or_else(first);
-        if let Some(oldest) = self.turn.and_then(|key| self.by_key.get_mut(&key)?.pop_front()) {
+        self.next_evicted = after.or_else(first);
+        if let Some(oldest) = self.next_evicted.and_then(|key| self.by_key.get_mut(&key)?.pop_front()) {
             self.count -= 1;
             drop(oldest);
         }

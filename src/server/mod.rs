@@ -101,14 +101,14 @@ pub enum StartError {
 /// A view of the running process.
 #[derive(Clone)]
 pub struct RunningServer {
-    room: Arc<AdminApi>,
+    api: Arc<AdminApi>,
     admin: Option<AdminAddress>,
 }
 
 impl RunningServer {
     /// The listeners as bound.
     pub fn listeners(&self) -> Vec<ListenerStatus> {
-        self.room.listeners.status()
+        self.api.listeners.status()
     }
 
     /// The admin's address as bound; nothing where it is off.
@@ -118,7 +118,7 @@ impl RunningServer {
 
     /// Each backend's name and how many attempts at it have ended.
     pub fn answered(&self) -> Vec<(String, u64)> {
-        let snapshot = self.room.shared.load();
+        let snapshot = self.api.shared.load();
         let backends = snapshot.upstreams.values().flat_map(|upstream| upstream.backends().to_vec());
         backends.map(|backend| (backend.name.to_string(), backend.state.attempts())).collect()
     }
@@ -194,7 +194,7 @@ fn start(
     runtimes.control().spawn(Arc::clone(&room.acme).run());
     runtimes.control().spawn(reap_snapshots(Arc::clone(&room.shared)));
     announce(&room, admin.as_ref());
-    ready(&RunningServer { room: Arc::clone(&room), admin });
+    ready(&RunningServer { api: Arc::clone(&room), admin });
     let ended = runtimes.block_on(serve(&room, signals, document));
     // What is cut here still gets its record.
     runtimes.end(|| room.logs.access.close(drain::LOG_FLUSH_TIMEOUT));

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::backend::labels::{AdminState, BackendCondition};
 use crate::upstream::balance::Tried;
-use crate::upstream::discovery::DiscoverySettings;
+use crate::upstream::discovery::DiscoveryResult;
 use crate::upstream::sticky::BackendToken;
 use crate::upstream::{PickHints, queue};
 
@@ -312,9 +312,9 @@ async fn another_place_to_look_goes_on_with_what_the_old_one_had() {
     let registry = registry();
     let yaml = "u: {backends: [], discover: {dns: name.invalid, port: 80, resolver: '127.0.0.1:9', max_ttl: 1s}}";
     let first = compile(&registry, yaml, &Upstreams::new());
-    let look = DiscoverySettings {
+    let look = DiscoveryResult {
         list: Some(serde_yaml::from_str("[{address: '10.0.0.1:80'}]").unwrap()),
-        ..DiscoverySettings::default()
+        ..DiscoveryResult::default()
     };
     assert!(of(&first, "u").verdict_pending(), "nobody has looked yet");
     assert!(of(&first, "u").discovered().unwrap().take(look, 1));

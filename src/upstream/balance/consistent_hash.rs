@@ -18,7 +18,7 @@ const MAX_JUMPS: usize = 32;
 /// The table, and how much of an even load a backend may carry.
 #[derive(Debug)]
 pub struct HashBalancer {
-    places: HashTable,
+    table: HashTable,
     total_weight: u64,
     load_factor: Option<f64>,
 }
@@ -28,7 +28,7 @@ impl HashBalancer {
     pub fn new(slots: &[Slot], load_factor: Option<f64>) -> Self {
         let claimant = |slot: &Slot| (hash(slot.state.labels().address.as_bytes()), slot.weight);
         Self {
-            places: HashTable::new(&slots.iter().map(claimant).collect::<Vec<_>>()),
+            table: HashTable::new(&slots.iter().map(claimant).collect::<Vec<_>>()),
             total_weight: slots.iter().map(|slot| u64::from(slot.weight)).sum(),
             load_factor,
         }
@@ -62,7 +62,7 @@ fn find(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option
         || *summed.get_or_insert_with(|| slots.iter().map(|slot| u64::from(slot.state.in_flight())).sum::<u64>());
     let mut at = key;
     for _ in 0..MAX_JUMPS {
-        let index = table.places.owner(at)?;
+        let index = table.table.owner(at)?;
         let slot = slots.get(index)?;
         let seen = slot.state.in_flight();
         if !tried.excludes(slot) && table.has_room(slot, seen, &mut total) {

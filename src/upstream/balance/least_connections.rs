@@ -18,7 +18,7 @@ pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried, now_ms: u64) -> O
         let slot = &slots[best.index];
         if let Some(guard) = slot.state.try_raise(best.seen) {
             // From 1: 0 is for those that were never picked.
-            slot.turn.store(cursor.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            slot.last_picked.store(cursor.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             return Some((best.index, guard));
         }
         std::hint::spin_loop();
@@ -50,7 +50,7 @@ struct ScoredSlot {
 impl ScoredSlot {
     fn of(index: usize, slot: &Slot, now_ms: u64) -> Self {
         let (seen, load) = load(&slot.state, now_ms);
-        Self { index, seen, load, weight: slot.weight.into(), last_picked: slot.turn.load(Ordering::Relaxed) }
+        Self { index, seen, load, weight: slot.weight.into(), last_picked: slot.last_picked.load(Ordering::Relaxed) }
     }
 
     /// By cross multiplication: no division, nothing rounded. A load is below 2^33 and a weight at most 2^16.

@@ -31,7 +31,7 @@ pub const MAX_TRIED: usize = 16;
 /// The backends that a request has tried, by identity, so that it means the same after members were swapped.
 #[derive(Debug, Default)]
 pub struct Tried {
-    cells: [Option<Arc<BackendState>>; MAX_TRIED],
+    states: [Option<Arc<BackendState>>; MAX_TRIED],
     len: usize,
     /// When a pick may not fail, because the request cannot be sent twice; 0: it may.
     careful_ms: AtomicU64,
@@ -41,14 +41,14 @@ impl Tried {
     /// Adds one; beyond `MAX_TRIED` nothing is added, since no request has more attempts.
     pub fn add(&mut self, backend_state: &Arc<BackendState>) {
         if self.len < MAX_TRIED && !self.contains(backend_state) {
-            self.cells[self.len] = Some(Arc::clone(backend_state));
+            self.states[self.len] = Some(Arc::clone(backend_state));
             self.len += 1;
         }
     }
 
     /// Whether it was tried.
     pub fn contains(&self, backend_state: &Arc<BackendState>) -> bool {
-        self.cells[..self.len].iter().flatten().any(|tried| Arc::ptr_eq(tried, backend_state))
+        self.states[..self.len].iter().flatten().any(|tried| Arc::ptr_eq(tried, backend_state))
     }
 
     /// From here on backends whose last attempt failed shortly before `now_ms` are passed over while others of the tier can
@@ -79,7 +79,7 @@ impl Tried {
     /// The same number for the same backends, in whatever order they were tried; 0 for none. Others may share it by chance.
     pub fn kind(&self) -> u64 {
         let number = |cell: &Arc<BackendState>| mix(Arc::as_ptr(cell) as u64);
-        self.cells[..self.len].iter().flatten().fold(0, |sum, cell| sum.wrapping_add(number(cell)))
+        self.states[..self.len].iter().flatten().fold(0, |sum, cell| sum.wrapping_add(number(cell)))
     }
 
     /// How many were tried.
@@ -101,7 +101,7 @@ pub struct Slot {
     /// Its effective weight beside the others', at least 1: with a ramp among them in twentieths.
     pub weight: u16,
     /// The turn at which least_connections picked it last.
-    turn: AtomicU64,
+    last_picked: AtomicU64,
     /// It may be picked while it is ejected: for want of anything better.
     serves_ejected: bool,
 }
@@ -109,7 +109,7 @@ pub struct Slot {
 impl Slot {
     /// A weight of 0 counts as 1: whoever takes no requests has no slot.
     pub fn new(state: Arc<BackendState>, weight: u16) -> Self {
-        Self { state, weight: weight.max(1), turn: AtomicU64::new(0), serves_ejected: false }
+        Self { state, weight: weight.max(1), last_picked: AtomicU64::new(0), serves_ejected: false }
     }
 
     /// The same; `serves`: even while it is ejected.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::task::JoinSet;
 
-use super::DiscoverySettings;
+use super::DiscoveryResult;
 use super::dns_query::Asker;
 use super::records::{self, AddressRecords, DnsReply, SrvRecord, SrvRecords};
 use crate::config::schema::Discover;
@@ -48,13 +48,13 @@ impl DnsClient {
 
     /// Looks once. The system's settings (resolv.conf, hosts) are read anew after a look that failed, so that another server
     /// there needs no restart.
-    pub async fn lookup(&mut self) -> DiscoverySettings {
+    pub async fn lookup(&mut self) -> DiscoveryResult {
         let asker = match self.asker.take().map_or_else(|| Asker::new(self.server), Ok) {
             Ok(asker) => asker,
             Err(error) => {
-                return DiscoverySettings {
+                return DiscoveryResult {
                     wrong: vec![format!("no DNS server to ask: {error}")],
-                    ..DiscoverySettings::default()
+                    ..DiscoveryResult::default()
                 };
             }
         };
@@ -71,7 +71,7 @@ impl DnsClient {
     }
 }
 
-async fn service(asker: &Asker, name: &str, known: &mut SrvRecords) -> DiscoverySettings {
+async fn service(asker: &Asker, name: &str, known: &mut SrvRecords) -> DiscoveryResult {
     let (mut judged, targets) = known.take(name, services(asker, name).await);
     let mut left: Vec<String> = targets.into_iter().collect();
     while !left.is_empty() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::DiscoverySettings;
+use super::DiscoveryResult;
 use crate::config::{self, Disk, schema};
 
 /// From one look at the metadata to the next.
@@ -42,20 +42,20 @@ impl BackendFile {
     }
 
     /// Reads the file.
-    pub async fn read(&mut self) -> DiscoverySettings {
+    pub async fn read(&mut self) -> DiscoveryResult {
         self.seen = stamp(&self.path).await;
         let (path, upstream) = (self.path.clone(), self.upstream.clone());
         let read = tokio::task::spawn_blocking(move || config::backends_in(&path, &upstream)).await;
         self.failed = !matches!(read, Ok(Ok(_)));
         match read {
-            Ok(Ok(list)) => DiscoverySettings { list: Some(list), ..DiscoverySettings::default() },
-            Ok(Err(problems)) => DiscoverySettings {
+            Ok(Ok(list)) => DiscoveryResult { list: Some(list), ..DiscoveryResult::default() },
+            Ok(Err(problems)) => DiscoveryResult {
                 wrong: problems.iter().map(ToString::to_string).collect(),
-                ..DiscoverySettings::default()
+                ..DiscoveryResult::default()
             },
-            Err(error) => DiscoverySettings {
+            Err(error) => DiscoveryResult {
                 wrong: vec![format!("{}: {error}", self.path.display())],
-                ..DiscoverySettings::default()
+                ..DiscoveryResult::default()
             },
         }
     }

@@ -25,7 +25,7 @@ use crate::upstream::task::Changed;
 
 /// What a look came to.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct DiscoverySettings {
+pub struct DiscoveryResult {
     /// The whole list as it is now; nothing: the one before stays.
     pub list: Option<Vec<schema::BackendSettings>>,
     /// What went wrong, in whole or in part, a line each.
@@ -53,7 +53,7 @@ impl DiscoverySource {
     }
 
     /// Looks once.
-    pub async fn discover(&mut self) -> DiscoverySettings {
+    pub async fn discover(&mut self) -> DiscoveryResult {
         match self {
             Self::Names(names) => names.lookup().await,
             Self::File(file) => file.read().await,

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::DiscoverySettings;
+use super::DiscoveryResult;
 use crate::config::schema::BackendSettings;
 use crate::config::values::{BackendAddress, is_unicast};
 
@@ -197,13 +197,13 @@ pub fn scale(weights: &[u64]) -> Vec<u16> {
 }
 
 /// A look at a list: too long a one is cut, an empty one is none.
-pub fn look(mut list: Vec<BackendSettings>, judged: MergedRecords) -> DiscoverySettings {
+pub fn look(mut list: Vec<BackendSettings>, judged: MergedRecords) -> DiscoveryResult {
     let MergedRecords { mut wrong, ttl } = judged;
     if list.len() > MAX_BACKENDS {
         wrong.push(format!("{} addresses; the first {MAX_BACKENDS} are taken", list.len()));
         list.truncate(MAX_BACKENDS);
     }
-    DiscoverySettings { list: Some(list).filter(|list| !list.is_empty()), wrong, ttl }
+    DiscoveryResult { list: Some(list).filter(|list| !list.is_empty()), wrong, ttl }
 }
 
 fn backend(at: SocketAddr, weight: u16, tier: u8) -> BackendSettings {

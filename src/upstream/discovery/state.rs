@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::DiscoverySettings;
+use super::DiscoveryResult;
 use crate::config::schema::{BackendSettings, Discover};
 use crate::config::values::Period;
 use crate::telemetry::meters::UpstreamMeters;
@@ -22,7 +22,7 @@ pub struct DiscoveryState {
     upstream: Arc<str>,
     place: DiscoveryOrigin,
     list: ArcSwap<Vec<BackendSettings>>,
-    state: Mutex<DiscoveryStatus>,
+    state: Mutex<DiscoveryProgress>,
     looked: AtomicBool,
     settled: AtomicBool,
     meters: Arc<UpstreamMeters>,
@@ -37,7 +37,7 @@ struct DiscoveryOrigin {
 
 /// How the looking goes.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct DiscoveryStatus {
+pub struct DiscoveryProgress {
     /// When a look last brought a whole list, in milliseconds since 1970; 0: never.
     pub last_success_ms: u64,
     /// What was wrong with the last look; empty where nothing was.
@@ -93,18 +93,18 @@ impl DiscoveryState {
     }
 
     /// How the looking goes.
-    pub fn state(&self) -> DiscoveryStatus {
+    pub fn state(&self) -> DiscoveryProgress {
         self.lock().clone()
     }
 
     /// Takes a look; whether there is something to do about it: another list, or the first look of all.
-    pub fn take(&self, look: DiscoverySettings, unix_ms: u64) -> bool {
-        let DiscoverySettings { list, wrong, .. } = look;
+    pub fn take(&self, look: DiscoveryResult, unix_ms: u64) -> bool {
+        let DiscoveryResult { list, wrong, .. } = look;
         let whole = wrong.is_empty();
         self.meters.count_discovery(whole, unix_ms);
         let before = {
             let mut state = self.lock();
-            let next = DiscoveryStatus {
+            let next = DiscoveryProgress {
                 last_success_ms: if whole { unix_ms } else { state.last_success_ms },
                 failures: if whole { 0 } else { state.failures + 1 },
                 wrong,
@@ -139,7 +139,7 @@ impl DiscoveryState {
     }
 
     /// The first failure in a row is told, and whatever is wrong in another way than before, and the end of it.
-    fn say(&self, before: &DiscoveryStatus) {
+    fn say(&self, before: &DiscoveryProgress) {
         let (upstream, source, now) = (&*self.upstream, self.source(), self.state());
         if now.wrong.is_empty() {
             if !before.wrong.is_empty() {
@@ -160,7 +160,7 @@ impl DiscoveryState {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, DiscoveryStatus> {
+    fn lock(&self) -> MutexGuard<'_, DiscoveryProgress> {
         self.state.lock()
     }
 }
@@ -182,10 +182,10 @@ mod tests {
         serde_yaml::from_str(yaml).unwrap()
     }
 
-    fn look(addresses: &[&str], wrong: &[&str]) -> DiscoverySettings {
+    fn look(addresses: &[&str], wrong: &[&str]) -> DiscoveryResult {
         let list = addresses.iter().map(|a| serde_yaml::from_str(&format!("address: '{a}'")).unwrap()).collect();
         let list = Some(list).filter(|list: &Vec<_>| !list.is_empty());
-        DiscoverySettings { list, wrong: wrong.iter().map(|line| (*line).to_owned()).collect(), ttl: None }
+        DiscoveryResult { list, wrong: wrong.iter().map(|line| (*line).to_owned()).collect(), ttl: None }
     }
 
     fn found() -> DiscoveryState {
@@ -200,11 +200,14 @@ mod tests {
         assert!(found.take(look(&[], &["timed out"]), 5), "the first look is told, whatever it came to");
         assert!(!found.was_looked_for() && found.list().is_empty(), "not before it is brought in");
         found.set_looked_for();
-        assert_eq!(found.state(), DiscoveryStatus { last_success_ms: 0, wrong: vec!["timed out".into()], failures: 1 });
+        assert_eq!(
+            found.state(),
+            DiscoveryProgress { last_success_ms: 0, wrong: vec!["timed out".into()], failures: 1 }
+        );
         assert!(found.take(look(&["10.0.0.1:80"], &[]), 6));
         assert!(!found.take(look(&[], &["refused"]), 7) && !found.take(look(&[], &["refused"]), 8));
         assert_eq!(found.list().len(), 1);
-        assert_eq!(found.state(), DiscoveryStatus { last_success_ms: 6, wrong: vec!["refused".into()], failures: 2 });
+        assert_eq!(found.state(), DiscoveryProgress { last_success_ms: 6, wrong: vec!["refused".into()], failures: 2 });
         assert!(!found.take(look(&["10.0.0.1:80"], &[]), 9), "the same again");
         assert!(found.take(look(&["10.0.0.2:80"], &["one target is gone"]), 10), "a part is news as well");
         assert_eq!(found.state().last_success_ms, 9);

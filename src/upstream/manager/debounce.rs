@@ -16,32 +16,32 @@ const PAUSE_FACTOR: u32 = 9;
 
 /// Calls `build` at once, or once later for all who ask until then. `runtime`: where later is.
 pub(super) fn paced(runtime: Handle, build: impl Fn() + Send + Sync + 'static) -> Changed {
-    let pace = Arc::new(Pace { build, runtime, turn: Mutex::default() });
+    let pace = Arc::new(Debounce { build, runtime, state: Mutex::default() });
     Arc::new(move || pace.ask(true))
 }
 
 /// The same, but never on the caller's thread: traffic asks, and a build takes milliseconds and a lock that threads of low
 /// priority take too.
 pub(super) fn paced_elsewhere(runtime: Handle, build: impl Fn() + Send + Sync + 'static) -> Changed {
-    let pace = Arc::new(Pace { build, runtime, turn: Mutex::default() });
+    let pace = Arc::new(Debounce { build, runtime, state: Mutex::default() });
     Arc::new(move || pace.ask(false))
 }
 
-struct Pace<F> {
+struct Debounce<F> {
     build: F,
     runtime: Handle,
-    turn: Mutex<RebuildTurn>,
+    state: Mutex<DebounceState>,
 }
 
 #[derive(Default)]
-struct RebuildTurn {
+struct DebounceState {
     /// No build before this.
     free: Option<Instant>,
     /// One will be then.
     coming: bool,
 }
 
-impl<F: Fn() + Send + Sync + 'static> Pace<F> {
+impl<F: Fn() + Send + Sync + 'static> Debounce<F> {
     fn ask(self: &Arc<Self>, may_build: bool) {
         let mut turn = self.lock();
         if turn.coming {
@@ -69,8 +69,8 @@ impl<F: Fn() + Send + Sync + 'static> Pace<F> {
         self.lock().free = Some(Instant::now() + began.elapsed() * PAUSE_FACTOR);
     }
 
-    fn lock(&self) -> MutexGuard<'_, RebuildTurn> {
-        self.turn.lock()
+    fn lock(&self) -> MutexGuard<'_, DebounceState> {
+        self.state.lock()
     }
 }
 

@@ -106,7 +106,7 @@ impl Queue {
             tokio::select! {
                 biased;
                 () = &mut gone => return Err(WaitError::Left),
-                () = place.turn.notified() => turn = place.is_first(),
+                () = place.notify.notified() => turn = place.is_first(),
                 () = &mut over => return Err(WaitError::Timeout),
             }
         }
@@ -119,7 +119,7 @@ impl Queue {
         self.depth.store(lines.len(), Ordering::Relaxed);
         drop(lines);
         fence(Ordering::SeqCst);
-        Some(Ticket { queue: self, turn, standing: Some(standing) })
+        Some(Ticket { queue: self, notify: turn, ticket: Some(standing) })
     }
 
     fn classes(&self) -> MutexGuard<'_, WaitClasses<Arc<Notify>>> {
@@ -130,24 +130,24 @@ impl Queue {
 /// A place in the line; dropping it is leaving, and wakes who is first then.
 struct Ticket<'a> {
     queue: &'a Queue,
-    turn: Arc<Notify>,
-    standing: Option<ClassTicket>,
+    notify: Arc<Notify>,
+    ticket: Option<ClassTicket>,
 }
 
 impl Ticket<'_> {
     /// Of its kind.
     fn is_first(&self) -> bool {
-        self.standing.as_ref().is_some_and(|standing| self.queue.classes().is_first(standing))
+        self.ticket.as_ref().is_some_and(|standing| self.queue.classes().is_first(standing))
     }
 
     /// Of all.
     fn is_oldest(&self) -> bool {
-        self.standing.as_ref().is_some_and(|standing| self.queue.classes().is_oldest(standing))
+        self.ticket.as_ref().is_some_and(|standing| self.queue.classes().is_oldest(standing))
     }
 
     fn notify_next(&self) {
         let lines = self.queue.classes();
-        if let Some(next) = self.standing.as_ref().and_then(|standing| lines.first_after(standing)) {
+        if let Some(next) = self.ticket.as_ref().and_then(|standing| lines.first_after(standing)) {
             next.notify_one();
         }
     }
@@ -156,7 +156,7 @@ impl Ticket<'_> {
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         let mut lines = self.queue.classes();
-        if let Some(standing) = self.standing.take() {
+        if let Some(standing) = self.ticket.take() {
             lines.leave(standing);
         }
         self.queue.depth.store(lines.len(), Ordering::Relaxed);
