@@ -4,7 +4,7 @@
 //! trusted proxy that keeps only the other family passes what its own clients write there. A field that Weir vouches for
 //! is removed in every spelling that CGI takes for the same name (`message::cgi_name`).
 
-mod both;
+mod combined;
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -120,7 +120,7 @@ impl ForwardedHeaders {
             ForwardedFamily::Stray => true,
         });
         if trusted && x_forwarded && rfc7239 {
-            return both::write(headers, hop);
+            return combined::write(headers, hop);
         }
         if x_forwarded {
             write_x_forwarded(headers, hop, trusted);

@@ -5,6 +5,7 @@
 
 pub mod cgi_name;
 pub mod chunked;
+pub mod connection_options;
 pub mod cookie;
 pub mod error_response;
 pub mod forwarded;
@@ -13,7 +14,6 @@ pub mod header_edits;
 pub mod hop_by_hop;
 pub mod host;
 pub mod keep_alive;
-pub mod nominations;
 pub mod request_framing;
 pub mod request_id;
 pub mod response_framing;

@@ -12,7 +12,7 @@ use crate::backend::labels::{Outcome, PickReason, RetryReason};
 use crate::clock;
 use crate::pool::checkout::Checkout;
 use crate::pool::idle_limit;
-use crate::telemetry::record::AttemptRecord;
+use crate::telemetry::request_record::AttemptRecord;
 use crate::upstream::backend::Backend;
 use crate::upstream::outlier::AttemptObserver;
 

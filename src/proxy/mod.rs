@@ -1,20 +1,21 @@
 //! The gateway: Pingora's `ProxyHttp`, phases in running order. Each phase is a few lines that hand over to one room;
 //! the way of a request reads from top to bottom.
 
-mod accept_request;
 mod affinity_cookie;
 mod attempt;
 mod classify;
 mod ctx;
-mod fail;
 mod hash_key;
 mod max_forwards;
 mod pick;
+mod policies;
 mod record;
 mod reject;
+mod request_filter;
 mod respond;
 mod send;
 mod service;
+mod upstream_error;
 mod wait_in_queue;
 mod write_response;
 
@@ -75,16 +76,16 @@ impl ProxyHttp for Gateway {
 
     /// Arrive and route: who asks, is it well-formed, which route.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
-        accept_request::accept_request(session, ctx)?;
-        if accept_request::is_challenge(session, ctx).await {
+        request_filter::accept_request(session, ctx)?;
+        if request_filter::is_challenge(session, ctx).await {
             return Ok(());
         }
-        accept_request::route(session, ctx)
+        request_filter::route(session, ctx)
     }
 
     /// Policies: each lets the request go on or answers it.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
-        accept_request::policies(session, ctx)?;
+        policies::apply(session, ctx)?;
         respond::own_action(session, ctx, &self.lifecycle).await
     }
 
@@ -138,7 +139,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Self::CTX,
         error: Box<Error>,
     ) -> Box<Error> {
-        fail::to_connect(session, ctx, error)
+        upstream_error::to_connect(session, ctx, error)
     }
 
     /// Fail: on a connection that was there.
@@ -150,7 +151,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Self::CTX,
         reused: bool,
     ) -> Box<Error> {
-        fail::while_proxying(session, ctx, error, reused)
+        upstream_error::while_proxying(session, ctx, error, reused)
     }
 
     /// Answer: the response header as it came; a status may be worth another try.

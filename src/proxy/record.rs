@@ -8,11 +8,11 @@ use pingora_proxy::Session;
 
 use super::classify;
 use super::ctx::RequestCtx;
-use super::fail::{has_begun, is_end_of_tunnel};
+use super::upstream_error::{has_begun, is_end_of_tunnel};
 use crate::backend::labels::Outcome;
 use crate::fault::Fault;
 use crate::listener::Abort;
-use crate::telemetry::record::Record;
+use crate::telemetry::request_record::Record;
 
 /// The request has come to its end in the usual way, well or not.
 pub(super) fn done(session: &Session, error: Option<&Error>, ctx: &mut RequestCtx) {

@@ -7,11 +7,11 @@ use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, Session};
 
-use super::accept_request::DEADLINE_GRACE;
 use super::classify;
 use super::ctx::RequestCtx;
-use super::fail::{has_begun, is_end_of_tunnel, may_try_again};
 use super::reject::refuse;
+use super::request_filter::DEADLINE_GRACE;
+use super::upstream_error::{has_begun, is_end_of_tunnel, may_try_again};
 use super::write_response::{close_if_leaving, hsts, write};
 use super::{affinity_cookie, max_forwards};
 use crate::backend::labels::{Outcome, RetryReason};

@@ -18,7 +18,7 @@ use crate::message::error_response::ErrorResponse;
 use crate::message::request_id::RequestId;
 use crate::pool::connector::PoolConnector;
 use crate::telemetry::Recorder;
-use crate::telemetry::record::Record;
+use crate::telemetry::request_record::Record;
 
 /// Tries that Pingora lets a request have; routes have their own, smaller number (`retry.attempts` is 16 at the most, and
 /// each may be tried again on a fresh connection).

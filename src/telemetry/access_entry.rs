@@ -10,7 +10,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::json::Object;
-use super::record::{AttemptRecord, Record};
+use super::request_record::{AttemptRecord, Record};
 use crate::backend::labels::PassedOver;
 
 const RFC3339: &[BorrowedFormatItem<'_>] =

@@ -22,14 +22,14 @@ pub mod acme;
 pub mod meters;
 pub mod panic_hook;
 pub mod process_log;
-pub mod record;
 pub mod recorder;
 pub mod registry;
+pub mod request_record;
 pub mod sink;
 
 pub use access_log::AccessLog;
-pub use record::{AttemptRecord, Record};
 pub use recorder::Recorder;
 pub use registry::Metrics;
+pub use request_record::{AttemptRecord, Record};
 pub use scrape::Scrape;
 pub use sink::Sink;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::access_entry;
 use super::access_log::AccessLog;
-use super::record::Record;
 use super::registry::Metrics;
+use super::request_record::Record;
 
 /// The one exit of what is known of requests.
 #[derive(Debug, Clone)]

@@ -263,7 +263,7 @@ fn only_telemetry_touches_metric_families() {
 
 /// The files of the way of a request and of upstreams that read the wall clock, and what for.
 const WALL_CLOCK: [&str; 8] = [
-    "proxy/accept_request.rs",   // the id of a request
+    "proxy/request_filter.rs",   // the id of a request
     "proxy/ctx.rs",              // when a request arrived, for the access log, its id and its cookie
     "proxy/service.rs",          // the same for a request that is refused at the listener
     "proxy/mod.rs",              // the conversion

@@ -4,8 +4,8 @@
 //! waits here, unparsed, until its turn. Writes are gathered, so a header and a small body leave in one packet, but not for
 //! long (`flush_timer`), and a client that takes nothing for `timeouts.write` is cut. It never parses a header: that is `head_reader`'s.
 
+mod disconnect_watch;
 mod h2_frames;
-mod presence;
 
 use std::io;
 use std::pin::Pin;

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::super::backend::Backend;
-use super::state::Cause;
+use super::ejection::Cause;
 use super::watch::BackendWatch;
 use crate::backend::BackendState;
 use crate::backend::labels::{AdminState, Health};

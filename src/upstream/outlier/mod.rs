@@ -4,9 +4,9 @@
 //! may be out at once. Here is the detector of one generation of an upstream: it finds the watch of an attempt, and the
 //! backend that is due for its trial. It does no I/O and reads no clock: `now` is an argument.
 
+mod ejection;
 mod group;
 mod sliding_window;
-mod state;
 mod watch;
 
 use std::collections::HashMap;

@@ -8,8 +8,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
 
+use super::ejection::{Cause, EjectionState, EndedRun, Report};
 use super::group::WatchGroup;
-use super::state::{Cause, EjectionState, EndedRun, Report};
 use crate::backend::BackendState;
 use crate::config::schema::Outlier;
 

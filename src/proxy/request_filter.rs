@@ -20,12 +20,12 @@ use crate::listener::{BadHead, Conn, WELL_KNOWN};
 use crate::message::host::{HostPolicy, authority};
 use crate::message::request_framing::check_path_and_query;
 use crate::message::request_id::RequestId;
-use crate::message::{header_case, hop_by_hop, host, nominations, rewrite};
+use crate::message::{connection_options, header_case, hop_by_hop, host, rewrite};
 use crate::path;
 use crate::route;
 use crate::route::table::OnListener;
 use crate::snapshot::{RouteTarget, Snapshot};
-use crate::telemetry::record::trace_id;
+use crate::telemetry::request_record::trace_id;
 
 /// How long after a request's deadline the listener cuts it: Pingora's own timers, which can still say 504, go first.
 pub(super) const DEADLINE_GRACE: Duration = Duration::from_millis(100);
@@ -53,7 +53,7 @@ pub(super) fn accept_request(session: &mut Session, ctx: &mut RequestCtx) -> Res
         // Meant for Weir alone, which knows no other protocol to switch to; Pingora would still wait for a 101.
         session.req_header_mut().remove_header(&header::UPGRADE);
     }
-    nominations::remove(session.req_header_mut());
+    connection_options::remove(session.req_header_mut());
     if ctx.version == Version::HTTP_10 {
         // A 1.0 client does not know them (RFC 9110 section 15.2).
         session.set_ignore_info_resp(true);
@@ -220,29 +220,4 @@ fn listener(ctx: &RequestCtx) -> OnListener<'_> {
     let snapshot = ctx.snapshot.as_ref().filter(|snapshot| snapshot.routes.names_listeners());
     let name = snapshot.map(|snapshot| snapshot.listeners.get(&conn.settings.key).unwrap_or(&conn.listener));
     OnListener { name, redirects: conn.settings.redirect_https.is_some() }
-}
-
-/// Policies that can refuse; and the deadlines of the route, which count from the arrival.
-pub(super) fn policies(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
-    let Some(route) = &ctx.route else { return Ok(()) };
-    let (body, time) = (route.body_limit, route.timeouts.request.limit());
-    if let Some(limit) = body
-        && announced(session.req_header()).is_some_and(|length| length > limit)
-    {
-        return Err(refuse(ctx, Fault::BodyTooLarge, None, "Content-Length over limits.body"));
-    }
-    if ctx.version == Version::HTTP_2 && !session.is_body_empty() {
-        super::send::expect_body(ctx);
-    }
-    if let Some(time) = time {
-        ctx.deadline = Some(ctx.started + time);
-        if let Some(exchange) = &ctx.exchange {
-            exchange.cut_after(Some(time + DEADLINE_GRACE));
-        }
-    }
-    Ok(())
-}
-
-fn announced(request: &RequestHeader) -> Option<u64> {
-    request.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
