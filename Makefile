@@ -1,4 +1,4 @@
-# Weir. `make` lists what there is. Cargo does the building; this file installs or names what cargo needs around it.
+# `make` lists the targets. Cargo builds Weir. This file installs or names the other tools that are needed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-grafana miri loom lint bench bench-pick bench-route bench-balance bench-scale bench-instructions \
@@ -11,94 +11,94 @@ NEED := scripts/need.sh
 BENCH ?=
 SCALE ?=
 DEMO ?=
-# How long `make soak` puts its mixed load, in seconds; bash's own SECONDS is not meant.
+# Duration of the load of `make soak`, in seconds. The value of bash's own SECONDS is ignored.
 SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),300)
 
-# Two optimized profiles (Cargo.toml). `release` builds in minutes: run, testssl and soak-tests, which time nothing.
-# `dist` is what is shipped and measured: release, bench*, soak-run. test and lint use `dev`.
+# Cargo.toml has two optimized profiles. `release` builds in minutes, for targets that measure no time: run, testssl, soak-tests.
+# `dist` is shipped and measured: release, bench*, soak-run. test and lint use `dev`.
 DIST := $(CARGO) build --profile dist --locked --bin weir
 
 # The commit that weir_build_info reports. Only src/main.rs reads it, so another commit compiles no other crate.
 run bench bench-balance bench-scale bench-instructions bench-failing-backend soak soak-run release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 
-help: ## this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: need-build ## build the binary and run the demo: three backends, the proxy, the admin page
 	$(CARGO) build --release --locked --bin weir
 	target/release/weir demo $(DEMO)
 
-test: test-rust test-grafana ## every test: unit, end to end, documentation, dashboards and rules
+test: test-rust test-grafana ## run every test: unit, end to end, documentation, dashboards and rules
 
-test-rust: need-build need-servers ## unit tests, the end-to-end binary and the documentation's examples
+test-rust: need-build need-servers ## run unit tests, end-to-end tests and the examples of the documentation
 	$(CARGO) test --locked --workspace --no-fail-fast
 
-test-grafana: need-build need-grafana ## dashboards and rules against a real Prometheus that scrapes a real weir
-	@# As cargo test builds it: a plain build would compile some dependencies again with fewer features.
+test-grafana: need-build need-grafana ## test dashboards and rules with a real Prometheus that scrapes a real weir
+	@# The binary of cargo test: a plain build would compile some dependencies again with fewer features.
 	$(CARGO) test --locked --workspace --no-run --quiet
 	python3 grafana/test.py target/debug/weir
 
-miri: need-build ## the crates with unsafe code under Miri (needs a nightly toolchain)
+miri: need-build ## run the tests of the crates with unsafe code under Miri (needs a nightly toolchain)
 	scripts/miri.sh
 
-loom: need-build ## the wakers with a second thread, in every order
+loom: need-build ## test the wakers with a second thread, in every order of execution
 	RUSTFLAGS="--cfg loom" $(CARGO) test --locked -p weir-task --lib --target-dir target/loom
 
-lint: need-build ## formatting, clippy, dependencies: bans, licences, sources
+lint: need-build ## check formatting, clippy, and dependencies (bans, licences, sources)
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	scripts/deny.sh bans licenses sources
 
-audit: need-build ## known vulnerabilities among the dependencies (fetches the RustSec database)
+audit: need-build ## check the dependencies for known vulnerabilities (fetches the RustSec database)
 	scripts/deny.sh advisories
 
-testssl: need-build ## what testssl.sh finds on a listener with TLS: nothing above LOW
+testssl: need-build ## run testssl.sh on a TLS listener; a finding above LOW fails
 	@$(NEED) testssl=testssl.sh openssl=openssl python3=python3
 	$(CARGO) build --release --locked --bin weir
 	scripts/testssl.sh target/release/weir
 
-bench: need-build need-load ## beside a bare Pingora proxy, nginx, HAProxy and Caddy (BENCH="--cases all", "--help")
+bench: need-build need-load ## compare with a bare Pingora proxy, nginx, HAProxy and Caddy (BENCH="--cases all", "--help")
 	@$(NEED) haproxy=haproxy
 	@bench/caddy.sh
 	python3 bench/run.py $(BENCH)
 
-bench-pick: need-build ## nanoseconds and allocations of a pick: each balancer, 10 to 10,000 backends, 1 and 2 threads
+bench-pick: need-build ## measure time and allocations of a pick: each balancer, 10 to 10,000 backends, 1 and 2 threads
 	$(CARGO) bench --profile dist --locked --bench pick
 
-bench-balance: need-build ## balancers among unequal and failing backends beside nginx and HAProxy (BENCH="--help" for options)
+bench-balance: need-build ## compare balancers on unequal and failing backends with nginx and HAProxy (BENCH="--help" for options)
 	@$(NEED) python3=python3 nginx=nginx haproxy=haproxy wrk=wrk taskset=util-linux
 	python3 bench/balance.py $(BENCH)
 
-bench-route: need-build ## nanoseconds of a route look-up: 10 to 10,000 hosts
+bench-route: need-build ## measure the time of a route look-up: 10 to 10,000 hosts
 	$(CARGO) bench --profile dist --locked --bench route
 
-bench-scale: need-build need-load ## 10 to 10,000 routes and backends: start, reload, memory, scrape, CPU per request
+bench-scale: need-build need-load ## measure 10 to 10,000 routes and backends: start, reload, memory, scrape, CPU per request
 	$(DIST)
 	python3 bench/scale.py $(SCALE)
 
-bench-instructions: need-build need-load ## instructions a request, by callgrind (BENCH="--binary NAME=PATH" for another weir beside it)
+bench-instructions: need-build need-load ## count instructions per request with callgrind (BENCH="--binary NAME=PATH" adds another weir)
 	@$(NEED) valgrind=valgrind
 	$(DIST)
 	python3 bench/instructions.py $(BENCH)
 
-bench-failing-backend: need-build ## lost requests while one of three backends fails, beside nginx, HAProxy and Caddy
+bench-failing-backend: need-build ## count lost requests while one of three backends fails; compare with nginx, HAProxy and Caddy
 	@$(NEED) python3=python3 nginx=nginx haproxy=haproxy taskset=util-linux
 	@bench/caddy.sh
 	$(DIST)
 	python3 bench/failing_backend.py $(BENCH)
 
-soak: soak-tests soak-run ## the long tests, then mixed traffic with reloads, kills and aborts for SECONDS=300
+soak: soak-tests soak-run ## run the long tests, then mixed traffic with reloads, kills and aborts for SECONDS=300
 
 soak-run: need-build need-load
 	$(DIST)
 	python3 bench/soak.py --seconds $(SECONDS)
 
 soak-tests: need-build need-servers
-	@# The simulation with overflow checks, the rest on the release build.
+	@# The simulation runs with overflow checks. The other tests run on the release build.
 	$(CARGO) test --locked --lib -- --ignored --nocapture --test-threads=1
 	$(CARGO) test --locked --release --test it -- --ignored --nocapture --test-threads=1
 
-release: need-build ## the shipped binary, with a profile of a training run, packed as target/packages/weir-VERSION-TARGET.tar.gz
+release: need-build ## build the shipped binary with the profile of a training run and pack it as target/packages/weir-VERSION-TARGET.tar.gz
 	scripts/release.sh
 
 need-build:

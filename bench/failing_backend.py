@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Lost requests while one of three backends fails, side by side: Weir as shipped, nginx, HAProxy and Caddy.
+"""Counts lost requests while one of three backends fails: Weir with its defaults, nginx, HAProxy and Caddy.
 
 drops    from 1.5 s on, one backend closes its connections, and each new one as soon as it has accepted it.
-closes   from 1.5 s on, one backend reads each request and closes the connection without an answer. Such a POST may not be sent again.
+closes   from 1.5 s on, one backend reads each request and closes the connection without a response. Such a POST may not be sent again.
 errors   from 1.5 s on, one backend answers 500 for 5 s.
 stopped  at 1.5 s, one backend ends: its port refuses connections.
 
-An open loop of POSTs with a small JSON body, 250 a second for 8 s. A request is lost if its client gets no answer within 5 s, or an
-answer that is not 2xx. All proxies run at the same time, on the same backends. `make bench-failing-backend`.
+The load is an open loop of POSTs with a small JSON body, 250 a second for 8 s. A request is lost if its client gets no response within
+5 s, or one that is not 2xx. All proxies run at the same time with the same backends. Run it with `make bench-failing-backend`.
 """
 import argparse
 import asyncio
@@ -24,7 +24,7 @@ import time
 import contestants
 from processes import ROOT, Running, free_port, machine
 
-CASES = {"drops": 3, "closes": 3, "errors": 8, "stopped": 2}  # how many Weir may lose
+CASES = {"drops": 3, "closes": 3, "errors": 8, "stopped": 2}  # maximum of requests that Weir may lose
 BEFORE, ERRORS_FOR, PATIENCE = 1.5, 5, 5  # seconds
 BODY = b'{"kind":"reading","value":17}'
 HEAD = b"POST /api/data HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(BODY)
@@ -87,7 +87,7 @@ class Origin:
             threading.Thread(target=self.reset_connections, daemon=True).start()
 
     def reset_connections(self):
-        """In a thread of its own: most resets arrive before the request is written."""
+        """Runs in a thread of its own, so that most resets arrive before the request is written."""
         with socket.create_server(("127.0.0.1", self.port), backlog=1024) as listener:
             listener.settimeout(1)
             while self.mode == "drops":
@@ -108,7 +108,7 @@ class Origin:
 
 
 class Client:
-    """POSTs over kept connections, as many as are needed."""
+    """Sends POSTs over pooled connections, and opens as many as it needs."""
 
     def __init__(self, port):
         self.port, self.idle, self.outcomes = port, [], collections.Counter()

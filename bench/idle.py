@@ -1,4 +1,4 @@
-"""What a process holds in memory at its start and with thousands of idle keep-alive connections."""
+"""Measures the memory of a process at its start and with thousands of idle keep-alive connections."""
 import contextlib
 import socket
 import statistics
@@ -9,12 +9,12 @@ import origins
 from steady import without_variants
 
 REQUEST = b"GET /0.1k HTTP/1.1\r\nHost: localhost\r\n\r\n"
-# How long allocators and event loops get to come to rest, in seconds.
+# Seconds until allocators and event loops are idle.
 REST = 1.5
 
 
 def run(stage, options, _key):
-    """Each round starts every contestant anew: memory that an earlier round left behind would hide what a connection takes."""
+    """Each round starts every proxy again. Memory left from an earlier round would hide the cost of a connection."""
     backends, results = origins.http(stage), {}
     for turn in range(min(options.rounds, 3)):
         for name in without_variants(options.names):
@@ -28,7 +28,7 @@ def run(stage, options, _key):
 
 def held(running, port, count):
     with contextlib.ExitStack() as stack:
-        # One connection first: what the process makes once, on its first request, is not a connection's.
+        # The first request makes allocations that happen once. They must not count for the connections.
         ask(stack.enter_context(socket.create_connection(("127.0.0.1", port))))
         time.sleep(REST)
         at_start = running.rss()
@@ -40,7 +40,7 @@ def held(running, port, count):
 
 
 def ask(connection):
-    """One request, its answer read to the end: the files are small enough to come at once, or nearly."""
+    """Sends one request and reads the response to its end. The files are small enough to arrive almost at once."""
     connection.sendall(REQUEST)
     seen = b""
     while not seen.endswith(b"x" * 100):

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Instructions of a request in user space, counted by callgrind: Weir's binaries side by side.
+"""Counts the instructions of a request in user space with callgrind, for one or more Weir binaries.
 
-Each binary serves a smaller and a larger number of requests, each in a process of its own; the difference is free of start and end.
-Counts do not depend on what else the machine does. `make bench-instructions BENCH="--binary old=PATH"`; needs valgrind.
+Each binary serves a smaller and a larger number of requests, in two processes. The difference excludes the start and the end of a process.
+The counts do not depend on other work on the machine. Run `make bench-instructions BENCH="--binary old=PATH"`. It needs valgrind.
 """
 import argparse
 import pathlib
@@ -20,7 +20,7 @@ CONNECTIONS = 8
 
 
 def count(stage, name, path, options, requests):
-    """Instructions that callgrind counts from the start of the process to its end."""
+    """Returns callgrind's count from the start of the process to its end."""
     port, out = free_port(), stage.folder / f"{name}-{requests}.out"
     command = contestants.weir(contestants.Setup(stage.folder, port, stage.backends), contestants.WEIRS[name])
     running = stage.start(f"{name}-{port}", stage.core, ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", *command], port)

@@ -1,4 +1,4 @@
-"""Load generators, each run once against a port of this machine: how many requests, how fast, how long they took."""
+"""Load generators. Each runs once against a local port and returns the number, the rate and the durations of requests."""
 import dataclasses
 import re
 import statistics
@@ -12,7 +12,7 @@ SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 @dataclasses.dataclass
 class Load:
-    """Times are in milliseconds; None where the generator does not say."""
+    """Times are in milliseconds. None if the generator does not report them."""
 
     requests: int
     rate: float
@@ -22,7 +22,7 @@ class Load:
 
 
 def pinned(cores, seconds, *command):
-    """What a generator says. It gets as long again to come to its end: h2load never does where every connection was closed."""
+    """Returns the output of a generator. Its time limit is about double: h2load never ends if every connection was closed."""
     try:
         return subprocess.run(["taskset", "-c", cores, *map(str, command)], capture_output=True, text=True, timeout=2 * seconds + 20).stdout
     except subprocess.TimeoutExpired as stuck:
@@ -34,14 +34,14 @@ def fail(said):
 
 
 def wrk(stage, port, seconds, path="/0.1k", body=0, connections=32, headers=(), scheme="http", script=None):
-    """HTTP/1.1, as fast as answers come. `script` is the text of a Lua script instead of the one that `body` makes."""
+    """HTTP/1.1 in a closed loop. `script` is the text of a Lua script that replaces the one made from `body`."""
     lua = stage.folder / "wrk.lua"
     lua.write_text(script or (f'wrk.method = "POST"\nwrk.body = string.rep("x", {body})\n' if body else ""))
     named = [word for header in headers for word in ("-H", header)]
     said = pinned(stage.load_cores, seconds, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", lua, *named,
                   f"{scheme}://127.0.0.1:{port}{path}")
     counted = re.search(r"(\d+) requests in", said)
-    # With a connection a request wrk counts the end of the run as errors of connections that it had just opened.
+    # With one connection per request, wrk counts connections that it has just opened as errors at the end of the run.
     if not counted or counted[1] == "0" or re.search(r"Non-2xx or 3xx responses: \d+", said) or ("Socket errors" in said and not headers):
         fail(said)
 
@@ -53,7 +53,7 @@ def wrk(stage, port, seconds, path="/0.1k", body=0, connections=32, headers=(), 
 
 
 def h2load(stage, port, seconds, *options, path="/0.1k", host="127.0.0.1", connections=32, rate=None):
-    """HTTP/2 unless an option says `--h1`. A rate (requests/s of all connections together) makes it open-loop."""
+    """HTTP/2 unless an option is `--h1`. A rate (requests/s of all connections together) makes it an open loop."""
     log = stage.folder / "h2load.log"
     log.unlink(missing_ok=True)
     pace = ["--rps", f"{rate / connections:.4f}"] if rate else []
@@ -68,7 +68,7 @@ def h2load(stage, port, seconds, *options, path="/0.1k", host="127.0.0.1", conne
 
 
 def websocket(stage, port, seconds, connections=32, rate=None):
-    """Messages of 128 bytes and their echoes; one under way on a connection."""
+    """Messages of 128 bytes and their echoes, one at a time on each connection."""
     said = pinned(stage.load_cores, seconds, ROOT / "target/bench/release/ws", "load", f"127.0.0.1:{port}", connections, seconds, *([rate] if rate else []))
     fields = said.split()
     if len(fields) != 5 or fields[0] == "0" or fields[4] != "0":
@@ -78,7 +78,7 @@ def websocket(stage, port, seconds, connections=32, rate=None):
 
 
 def handshakes(stage, port, seconds, resumed, clients=8):
-    """TLS handshakes, each with one small GET on a connection of its own, as fast as answers come; one under way a client."""
+    """TLS handshakes, each with one small GET on its own connection, in a closed loop, one at a time for each client."""
     said = pinned(stage.load_cores, seconds, ROOT / "target/bench/release/tls", f"127.0.0.1:{port}", clients, seconds,
                   "resumed" if resumed else "full", "/0.1k")
     fields = said.split()

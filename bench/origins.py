@@ -5,7 +5,7 @@ from processes import ROOT, free_port
 
 
 def http(stage, count=3):
-    """Addresses of `count` HTTP backends in one nginx; each file of `FILES` by its name, and /post takes bodies."""
+    """Starts one nginx with `count` HTTP backends and returns their addresses. It serves `FILES` by name, and /post accepts bodies."""
     for name, size in FILES.items():
         (stage.folder / name).write_bytes(b"x" * size)
     ports = [free_port() for _ in range(count)]

@@ -1,14 +1,14 @@
-"""Bars as SVG, by hand: no library needed, and the same figures give the same bytes."""
+"""Writes bar charts as SVG without a library. The same figures give the same bytes."""
 from xml.sax.saxutils import escape
 
 WIDTH, LEFT, RIGHT, ROW, TOP = 760, 150, 70, 26, 44
-# Both are told apart on white and on black, and without colour by their order.
+# Both are visible on white and on black. Without colour, their order distinguishes them.
 COLOURS = ("#2f7ed8", "#9aa5b1")
 TEXT = "#808890"
 
 
 def bars(title, rows, parts):
-    """A row a name, stacked from `parts`; rows: name → values in the order of parts."""
+    """Draws one stacked bar for each name. rows: name → values in the order of `parts`."""
     longest = max(sum(values) for values in rows.values())
     scale = (WIDTH - LEFT - RIGHT) / longest
     height = TOP + ROW * len(rows) + 10

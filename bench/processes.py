@@ -1,4 +1,4 @@
-"""Processes that a measurement starts, pins to cores, reads from /proc and ends; and what the machine is."""
+"""Starts the processes of a measurement, pins them to cores, reads /proc and ends them. Describes the machine."""
 import os
 import pathlib
 import re
@@ -20,7 +20,7 @@ def free_port():
 
 
 def raise_limits():
-    """As many descriptors as this user may have: thousands of idle connections need them, here and in what is started."""
+    """Raises the descriptor limit to the maximum. Thousands of idle connections need them, here and in the started processes."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -30,18 +30,18 @@ def machine():
     return f"{model[1] if model else 'unknown CPU'}, {os.cpu_count()} cores, Linux {os.uname().release}"
 
 
-# Share of a core that the hypervisor may take during a measurement before it is made again, so often in all.
+# A measurement is repeated, up to TRIES times in all, if the hypervisor takes more than this share of a core.
 BEARABLE = 0.01
 TRIES = 6
 
 
 def stolen():
-    """Seconds that the hypervisor has taken from all cores (proc(5), /proc/stat)."""
+    """Returns the seconds that the hypervisor has taken from all cores (proc(5), /proc/stat)."""
     return int(pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
 def undisturbed(measure):
-    """What `measure` gives, as undisturbed as it is to be had: the scheduler counts as the proxy's what the hypervisor takes from a core."""
+    """Returns the least disturbed result of `measure`. The scheduler counts time that the hypervisor takes as the proxy's."""
     best = None
     for _ in range(TRIES):
         before, started = stolen(), time.monotonic()
@@ -55,7 +55,7 @@ def undisturbed(measure):
 
 
 class Running:
-    """A process group that this script started, on the cores named; ended as a whole."""
+    """A process group of this script, pinned to cores. It is ended as a whole."""
 
     def __init__(self, name, cores, arguments, folder, env=None):
         self.name, self.log = name, folder / f"{name}.log"
@@ -76,7 +76,7 @@ class Running:
         return self.log.read_text(errors="replace")
 
     def members(self):
-        """Fields of /proc/PID/stat from the state on, of each process of the group."""
+        """Returns the fields of /proc/PID/stat from the state on, for each process of the group."""
         for entry in os.scandir("/proc"):
             if entry.name.isdigit():
                 try:
@@ -87,7 +87,7 @@ class Running:
                     yield entry.name, fields
 
     def cpu(self):
-        """Seconds on a core so far as the scheduler counts them, to the nanosecond; and user and system in ticks, for their shares."""
+        """Returns the CPU seconds so far as the scheduler counts them, and user and system time in ticks, for their shares."""
         ticks, ran = [], 0
         for pid, fields in self.members():
             ticks.append((int(fields[11]), int(fields[12])))
@@ -95,7 +95,7 @@ class Running:
         return ran / 1e9, *(sum(column) for column in zip(*ticks))
 
     def rss(self):
-        """MiB."""
+        """Returns the resident memory in MiB."""
         return sum(int(fields[21]) for _, fields in self.members()) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def descriptors(self):
@@ -105,7 +105,7 @@ class Running:
         os.killpg(self.process.pid, sign)
 
     def end(self, patience=2):
-        """Gracefully; after so many seconds, and so many again, with force."""
+        """Ends the processes gracefully, or with force after a timeout."""
         for sign in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
             try:
                 self.signal(sign)
@@ -119,7 +119,7 @@ class Running:
 
 
 class Stage:
-    """What runs during a measurement; everything on it ends with it."""
+    """The processes of a measurement. They all end with it."""
 
     def __init__(self, folder, core, load_cores):
         self.folder, self.core, self.load_cores, self.started = folder, core, load_cores, []

@@ -1,4 +1,4 @@
-"""Sections of a Markdown page that a command can write again: what stands between their marks is replaced, the rest stays."""
+"""Replaces the text between two markers in a Markdown page. The rest of the page stays."""
 import datetime
 import pathlib
 import re
@@ -9,7 +9,7 @@ def marks(key):
 
 
 def write(page, key, text):
-    """False where the page has no such section."""
+    """Returns False if the page has no such section."""
     page = pathlib.Path(page)
     begin, end = marks(key)
     there = page.read_text()
@@ -21,7 +21,7 @@ def write(page, key, text):
 
 
 def write_chart(page, key, svg):
-    """Beside the page; what the page says to show it."""
+    """Writes the chart next to the page, and returns the Markdown that shows it."""
     folder = pathlib.Path(page).with_suffix("")
     folder.mkdir(exist_ok=True)
     (folder / f"{key}.svg").write_text(svg)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Side by side on one pinned core: what a proxied request costs Weir, a bare Pingora proxy, nginx, HAProxy and Caddy.
+"""Measures the cost of a proxied request on one pinned core: Weir, a bare Pingora proxy, nginx, HAProxy and Caddy.
 
-Each contestant runs with one thread on one core; load generator and backends share the other cores. Rounds are interleaved, so
-that what else the machine does falls on all of them, and medians are printed. CPU is user + system time of the contestant's
-processes as the scheduler counts it, divided by the requests that were answered: unlike requests/s it does not depend on the load
-generator. `rate` is latency at a fixed rate, open loop, with least connections; `idle` is memory with idle connections.
+Each proxy runs with one thread on one core. The load generator and the backends share the other cores. Rounds are interleaved, so that
+other work on the machine affects all proxies. The script prints medians. CPU is user and system time of the proxy's processes as the
+scheduler counts it, divided by the answered requests. Unlike requests/s, it does not depend on the load generator. `rate` measures
+latency at a fixed rate, in an open loop with least connections. `idle` measures memory with idle connections.
 
-Needs nginx (it is also the backends) and the load generators, which `make bench` installs or names. A contestant that is not
-there is left out with a word. `--write PAGE` puts each table into the page's section of that name.
+It needs nginx, which is also the backends, and the load generators. `make bench` installs or names them. A missing proxy is skipped with
+a message. `--write PAGE` writes each table into the page's section of that name.
 """
 import argparse
 import json
@@ -28,7 +28,7 @@ import steady
 from cases import CASES
 from processes import Stage, machine, raise_limits
 
-# Sections that are no case of `compare`: what measures them, and their title.
+# Sections that are not cases of `compare`: the module that measures them, and their title.
 APART = {"rate": (steady, "Latency at a fixed rate"), "idle": (idle, "Memory of idle connections")}
 SECTIONS = [*CASES, *APART]
 
@@ -71,7 +71,7 @@ def say(words):
 
 
 def certificate(folder):
-    """A key of ECDSA P-256 and a certificate that nobody has to believe."""
+    """Makes an ECDSA P-256 key and a self-signed certificate."""
     cert, key = folder / "cert.pem", folder / "key.pem"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
                     "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", cert], check=True, capture_output=True)
@@ -79,7 +79,7 @@ def certificate(folder):
 
 
 def measure(options, key):
-    """One section: what came out, and what says so. Everything is started anew, so that no case lives with another's memory."""
+    """Measures one section and returns the results and their text. All processes are started again, so that no case affects the next."""
     title, kind = (APART[key][1], APART[key][0]) if key in APART else (CASES[key].title, compare)
     with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder, Stage(pathlib.Path(folder), options.core, options.load_cores) as stage:
         options.cert, options.key = certificate(stage.folder) if key in CASES and CASES[key].front == "tls" else (None, None)
@@ -91,7 +91,7 @@ def measure(options, key):
 
 
 def conditions(options, key, results):
-    """What a reader needs to judge the figures, and to have them again."""
+    """Describes the machine, the versions and the command."""
     versions = ", ".join(f"{name} {contestants.version(name)}" for name in results)
     load = f"{options.idle:,} connections" if key == "idle" else f"{options.connections} connections, {options.starts} × {options.rounds} × {options.seconds} s interleaved"
     command = f"make bench BENCH={shlex.quote(shlex.join(['--cases', key, '--starts', str(options.starts), '--rounds', str(options.rounds), '--seconds', str(options.seconds)]))}"

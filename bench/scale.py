@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What size costs: Weir with 10, 100, 1,000 and 10,000 routes and as many backends, health checks on.
+"""Measures the cost of size: Weir with 10, 100, 1,000 and 10,000 routes and as many backends, health checks on.
 
-For each size: time to `ready` and to the first verdict of every backend, memory, a scrape, a reload that changes one
-weight, and CPU per request of the traffic thread, with one hot host and with requests all over the hosts. For the largest: how
-evenly checks are spread, and what reloads do to requests that come at a fixed rate. Everything may grow with the size, at most in
-proportion, but for CPU per request on a hot host, which may not. The exit status is 1 where that is not so.
+For each size it measures the time to `ready`, the time to the first health of every backend, memory, a scrape, a reload that changes one
+weight, and CPU per request of the traffic thread. CPU is measured with one hot host and with requests to all hosts. For the largest size
+it also measures how evenly health checks are spread, and the effect of reloads on requests at a fixed rate. CPU per request on a hot host
+may not grow with the size. Everything else may grow at most in proportion. Otherwise the exit status is 1.
 
-Backends are addresses of 127.0.0.0/8 at one nginx. `make bench-scale` builds what is measured.
+Backends are addresses of 127.0.0.0/8, all served by one nginx. Run it with `make bench-scale`.
 """
 import argparse
 import collections
@@ -28,14 +28,14 @@ from processes import ROOT, Stage, free_port, machine, raise_limits
 SIZES = (10, 100, 1_000, 10_000)
 PER_UPSTREAM = 10
 INTERVAL = 10  # seconds between two checks of a backend
-RELOAD_LIMIT = 50  # ms that a reload may cost a request
-# Scrapes and reloads of a size: the first few of a young process wait for memory that the kernel has yet to clear.
+RELOAD_LIMIT = 50  # ms that a reload may delay a request
+# Number of scrapes and reloads for each size. In a new process the first few wait while the kernel clears memory.
 TURNS = 9
-PIECE = bytearray(1 << 18)  # for what is read of an answer
+PIECE = bytearray(1 << 18)  # buffer for the bytes of a response
 
 
 def document(size, ports, origin, weight=1):
-    """A tenth as many hosts and upstreams as routes and backends; `weight` is that of the last backend."""
+    """Makes a tenth as many hosts and upstreams as routes and backends. `weight` is the weight of the last backend."""
     groups = max(size // PER_UPSTREAM, 1)
     routes = (f"  - {{ name: r{n}, match: {{ hosts: [h{n % groups}.example.com], path_prefix: /p{n // groups} }}, upstream: u{n % groups} }}" for n in range(size))
     return "\n".join([
@@ -54,7 +54,7 @@ def upstream(group, origin, weight):
 
 
 class Weir:
-    """One Weir with so many backends."""
+    """One Weir with the given number of backends."""
 
     def __init__(self, stage, binary, size, origin):
         self.stage, self.size, self.origin = stage, size, origin
@@ -72,12 +72,12 @@ class Weir:
         self.file.write_text(document(self.size, self.ports, self.origin, weight))
 
     def ask(self, method, path):
-        """Status, bytes of the body, seconds."""
+        """Returns the status, the size of the body and the duration in seconds."""
         started = time.monotonic()
         connection = http.client.HTTPConnection("127.0.0.1", self.ports["admin"], timeout=120)
         connection.request(method, path, body="{}" if method == "POST" else None, headers={"Content-Type": "application/json"})
         answer, size = connection.getresponse(), 0
-        # A client that gathers 53 MB takes half as long again: that is not what is asked.
+        # The body is discarded. A client that collects 53 MB takes half as long again, which is not the cost of Weir.
         while got := answer.readinto(PIECE):
             size += got
         return answer.status, size, time.monotonic() - started
@@ -90,7 +90,7 @@ class Weir:
         return took
 
     def traffic_cpu(self):
-        """Seconds that the traffic threads ran: probes and scrapes have a thread of their own."""
+        """Returns the CPU seconds of the traffic threads. Health checks and scrapes run on other threads."""
         ran = 0
         for task in pathlib.Path("/proc", str(self.process.process.pid), "task").iterdir():
             if (task / "comm").read_text().startswith("weir-traffic"):
@@ -117,7 +117,7 @@ def one_host(size):
 
 
 def all_hosts(size):
-    """A host after the other, in steps that leave no cache line warm."""
+    """Requests all hosts, in steps so large that no cache line is still warm."""
     hosts = max(size // PER_UPSTREAM, 1)
     return f"""local n = 0
 request = function()
@@ -128,7 +128,7 @@ end
 
 
 def start_origin(stage):
-    """One port on all of 127.0.0.0/8; when it was asked for its health is in a file."""
+    """Starts one nginx on all of 127.0.0.0/8. It writes the times of health checks to a file."""
     port = free_port()
     server = f"""
     log_format when "$msec";
@@ -150,7 +150,7 @@ def measure(weir, seconds):
 
 
 def spread(folder, seconds):
-    """Checks a second over so many seconds: mean, least and most of them."""
+    """Returns the mean, minimum and maximum of health checks per second."""
     log = folder / "checks.log"
     begin = time.time()
     time.sleep(seconds + 1)
@@ -161,7 +161,7 @@ def spread(folder, seconds):
 
 
 def under_reloads(weir, seconds, rate):
-    """The slowest request and p99, without and with reloads one after another."""
+    """Returns the slowest request and p99, without and with reloads one after another."""
     def steady():
         return load.h2load(weir.stage, weir.ports["web"], seconds, "--h1", path="/p0/x", host="h0.example.com", rate=rate)
 
@@ -199,7 +199,7 @@ def table(results):
 
 
 def faults(results):
-    """What grew more than it may: noise is given a third."""
+    """Returns the values that grew too much. A third is allowed for noise."""
     rows = list(results["sizes"].items())
     for (small, before), (large, after) in zip(rows, rows[1:]):
         for key in ("ready", "rss", "reload", "scrape", "bytes"):
@@ -234,7 +234,7 @@ def run(options, stage):
         results["sizes"][size] = measure(weir, options.seconds)
         if size == options.sizes[-1]:
             results["reloads"] = under_reloads(weir, options.seconds * 3, options.rate)
-            # Reloads keep the probes' turns; what is counted is the steady state after them.
+            # Reloads keep the schedule of health checks. The steady state after them is counted.
             results["checks"] = spread(stage.folder, INTERVAL * 2)
         stage.end(weir.process)
     return results

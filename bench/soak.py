@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Mixed traffic for as long as it is told, with reloads, killed backends and clients that break off; then everything must be as before.
+"""Runs mixed traffic with reloads, killed backends and clients that abort, then checks that all resources are as before.
 
-In turns of a few seconds: GET and POST over HTTP/1.1, GET over HTTP/2, WebSocket messages, new connections, clients that leave in the
-middle of a head, a body or a response; in each turn a backend is killed and comes back and the configuration is reloaded twice.
-After the first turns, with the load gone, memory, descriptors and what is in flight are noted; so they are at the end, and compared.
-The exit status is 1 if Weir died, if it does not answer, or if something did not come back to where it was.
+The traffic comes in cycles of some seconds: GET and POST over HTTP/1.1, GET over HTTP/2, WebSocket messages, new connections, and clients
+that leave in the middle of a head, a body or a response. In each cycle a backend is killed and comes back, and the configuration is
+reloaded twice. After the first cycles, without load, the script records memory, descriptors and requests in flight. It compares them with
+the values at the end. The exit status is 1 if Weir died, if it does not answer, or if a value did not return to its level.
 
-`make soak SECONDS=3600`. The rate is low by default: what leaks a request is found by their number, not by their speed.
+Run `make soak SECONDS=3600`. The rate is low by default, because a leak shows by the number of requests, not by their rate.
 """
 import argparse
 import contextlib
@@ -31,16 +31,16 @@ from cases import FILES
 from processes import ROOT, Stage, free_port, machine, raise_limits
 
 TURN = 10  # seconds
-WARM_UP = 3  # turns, at least; a tenth of the time where that is more
-SETTLE = 60  # seconds that it may take to come to rest
-# What memory may grow beyond where it was after warm-up: a share for fragments, and something for a small process.
+WARM_UP = 3  # cycles at least; a tenth of the time if that is more
+SETTLE = 60  # seconds until everything must be idle
+# Allowed growth of memory after the warm-up: a share for fragmentation, and a constant for a small process.
 SHARE, MIB = 0.15, 8
-# Descriptors that may differ: the scrape itself, probes under way.
+# Allowed difference of descriptors: the scrape itself, health checks in flight.
 SPARE = 16
 
 
 class Backends:
-    """Three processes, so that one can be killed; and WebSocket echoes."""
+    """Three backend processes, so that one can be killed, and WebSocket echo servers."""
 
     def __init__(self, stage):
         self.stage, self.ports, self.running = stage, [free_port() for _ in range(3)], {}
@@ -70,7 +70,7 @@ class Weir:
         self.process = stage.start("weir", stage.core, [binary, "run", "-c", self.file], self.web)
 
     def write(self, turn):
-        """Three shapes: weights, a backend less, another listener and another balancer."""
+        """Writes one of three configurations: other weights, one backend less, another listener and balancer."""
         members = [f"{{ name: b{n}, address: 127.0.0.1:{port}, weight: {1 + (n + turn) % 3} }}" for n, port in enumerate(self.backends.ports)]
         more = f", {{ name: second, address: 127.0.0.1:{self.second} }}" if turn % 3 == 2 else ""
         balance = "least_connections" if turn % 3 == 2 else "weighted_round_robin"
@@ -97,7 +97,7 @@ upstreams:
         self.process.signal(signal.SIGHUP)
 
     def metrics(self):
-        """Sums of the families by name."""
+        """Returns the sum of each metric family by name."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=30)
         connection.request("GET", "/metrics")
         sums = {}
@@ -117,7 +117,7 @@ upstreams:
                 "reloads": metrics["weir_config_reloads_total"]}
 
     def at_rest(self, descriptors=None):
-        """The state once nothing is in flight, and no more descriptors are open than said; else as it is when patience ends."""
+        """Returns the state when nothing is in flight and few enough descriptors are open, or the state after the time limit."""
         until = time.monotonic() + SETTLE
         while True:
             time.sleep(1)
@@ -128,7 +128,7 @@ upstreams:
 
 
 def generators(stage, weir, rate):
-    """Started together, each for most of a turn; the rates are requests/s over all connections."""
+    """Returns the load generators. They start together and run for most of a cycle. Rates are requests/s over all connections."""
     url, seconds = f"http://127.0.0.1:{weir.web}", TURN - 3
     body = stage.folder / "1k"
     body.write_bytes(b"x" * 1024)
@@ -147,7 +147,7 @@ ABORTS = [b"GET /0.1k HTT", b"GET /0.1k HTTP/1.1\r\nHost: a\r\n", b"POST /post H
 
 
 def break_off(port):
-    """A client that says something and goes, half of the time with a reset, half of the time after some of the answer."""
+    """A client that sends bytes and leaves: at random with a reset, and at random after a part of the response."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1) as client:
         client.sendall(random.choice(ABORTS))
         client.settimeout(0.2)
@@ -158,7 +158,7 @@ def break_off(port):
 
 
 def turn(stage, weir, backends, number, rate):
-    """One turn; answers that failed, of those that the generators counted, by kind."""
+    """Runs one cycle and returns the failed responses of each generator."""
     running = {kind: subprocess.Popen(["taskset", "-c", stage.load_cores, *map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                       text=True)
                for kind, command in generators(stage, weir, rate).items()}
@@ -176,7 +176,7 @@ def turn(stage, weir, backends, number, rate):
 
 
 def failed(process):
-    """A generator all of whose connections were closed never comes to its end by itself."""
+    """Returns the failures of a generator. A generator whose connections were all closed never ends by itself."""
     try:
         said, _ = process.communicate(timeout=TURN)
     except subprocess.TimeoutExpired:
@@ -199,7 +199,7 @@ def judge(before, after):
 
 
 def said(errors):
-    """How many failed, and which."""
+    """Describes how many requests failed, by kind."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in errors.items() if count)
     return f"{errors.total()} ({kinds})" if kinds else "0"
 

@@ -1,4 +1,4 @@
-"""p50 and p99 at a fixed rate, open loop: half of what the slowest can do, the same for all, least connections on all."""
+"""Measures p50 and p99 at a fixed rate in an open loop. The rate is half of the slowest proxy's maximum. All use least connections."""
 import statistics
 
 import compare
@@ -24,7 +24,7 @@ def without_variants(names):
 
 
 def saturation(stage, options, there):
-    """Requests/s of the slowest: the median of three short runs each."""
+    """Returns the requests/s of the slowest proxy, from the median of three short runs each."""
     def one(port):
         return statistics.median(load.wrk(stage, port, 1, connections=options.connections).rate for _ in range(3))
     options.say("rate: looking for the slowest")

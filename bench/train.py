@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The training run of `make release`: a mixed load on an instrumented weir, so that the compiler knows what is hot.
+"""The training run of `make release`: a mixed load on an instrumented weir, so that the compiler knows the hot code.
 
-What is common comes often, what is rare (a reload, a refusal, a backend that is gone) comes too, so that it is known to be rare.
-Two processes: one thread, as a container of one core has it, and two; each ends gracefully, which is when it writes its profile.
+Common requests come often. Rare events (a reload, a refused request, a dead backend) come as well, so that the compiler knows that they
+are rare. It trains two processes, with one and with two traffic threads. Each writes its profile when it ends gracefully.
 """
 import http.client
 import os
@@ -44,7 +44,7 @@ upstreams:
 """
 
 
-# Malformed, without a route's method, too long: heads that are refused before there is a request.
+# Refused heads: malformed, with an unknown method, too long.
 ODD = [b"GET / HTTP/1.1\r\n\r\n", b"GET /gone HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /broken HTTP/1.1\r\nHost: a\r\n\r\n",
        b"BREW /0.1k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", b"\x16\x03\x01garbage",
        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", b"HEAD /0.1k HTTP/1.0\r\n\r\n"]
@@ -56,7 +56,7 @@ BROWSER = ["User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101
 
 
 def train(stage, port, admin, again):
-    """`again` writes the file that a reload reads."""
+    """`again` writes the configuration file for a reload."""
     for turn in range(2):
         load.wrk(stage, port, SECONDS, connections=32)
         load.wrk(stage, port, SECONDS, headers=BROWSER, connections=8)
@@ -94,7 +94,7 @@ def main():
     binary = pathlib.Path(sys.argv[1]).resolve()
     contestants.helper("ws")
     raise_limits()
-    # Not pinned: what is trained need not be measured, and a machine of one core can release too.
+    # Not pinned: nothing is measured, and a machine with one core can build a release too.
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     with tempfile.TemporaryDirectory(prefix="weir-train-") as folder, Stage(pathlib.Path(folder), cores, cores) as stage:
         backends, echoes = origins.http(stage), origins.websocket(stage)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes dashboards/*.json. Panels are said once here, so that a review reads expressions and not Grafana's JSON.
+"""Writes dashboards/*.json. Each panel is defined once here, so that a review reads expressions and not Grafana's JSON.
 
 build.py          write the files
 build.py --check  exit 1 if a file differs from what this would write
@@ -11,11 +11,11 @@ import sys
 HERE = pathlib.Path(__file__).parent
 WIDTH = 24
 
-# Every selector carries these: one dashboard serves a fleet.
+# Every selector has these labels, so that one dashboard serves a fleet.
 FLEET = 'job=~"$job",instance=~"$instance"'
 UP = FLEET + ',upstream=~"$upstream"'
 BACK = UP + ',backend=~"$backend"'
-# Attempts that failed by the backend's doing: a client that left is no failure of it.
+# Attempts that failed because of the backend. A client that left is not the backend's failure.
 BAD = 'outcome!~"ok|client_abort"'
 
 GREEN, YELLOW, ORANGE, RED = "green", "#EAB839", "orange", "red"
@@ -37,17 +37,17 @@ def quantile(q, metric, by="", labels=FLEET):
 
 
 def ratio(part, whole):
-    """part / whole that is 0, not absent, while part has no series yet."""
+    """part / whole. It is 0, not absent, while part has no series."""
     return f"({part} or 0 * {whole}) / {whole}"
 
 
 def steps(*pairs):
-    """steps(("green", None), ("red", 5)): the colour from that value on."""
+    """steps(("green", None), ("red", 5)): each colour starts at its value."""
     return {"mode": "absolute", "steps": [{"color": c, "value": v} for c, v in pairs]}
 
 
 class Dashboard:
-    """A grid that fills from left to right; panels get ids and places in the order they are added."""
+    """A grid that fills from left to right. Panels get ids and positions in the order in which they are added."""
 
     def __init__(self, uid, title, description, variables):
         self.uid, self.title, self.description, self.variables = uid, title, description, variables
@@ -87,7 +87,7 @@ class Dashboard:
         })
 
     def lines(self, title, description, *targets, stack=False, line=None, table=False, **rest):
-        """Lines over time; `line` draws a threshold at that value."""
+        """A graph over time. `line` draws a threshold at that value."""
         custom = {"drawStyle": "line", "lineWidth": 1, "fillOpacity": 25 if stack else 8, "showPoints": "never",
                   "stacking": {"mode": "normal" if stack else "none", "group": "A"},
                   "thresholdsStyle": {"mode": "dashed" if line is not None else "off"}}
@@ -99,7 +99,7 @@ class Dashboard:
         self.panel("timeseries", title, description, targets, custom=custom, options=options, **rest)
 
     def number(self, title, description, expr, *, legend="", graph=True, width=4, height=4, text="auto", **rest):
-        """One number, with its colour by threshold."""
+        """One number, coloured by thresholds."""
         options = {"reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}, "colorMode": "value",
                    "graphMode": "area" if graph else "none", "textMode": text, "justifyMode": "auto", "orientation": "auto"}
         self.panel("stat", title, description, [(expr, legend or title)], options=options, width=width, height=height,
@@ -117,7 +117,7 @@ class Dashboard:
 
 
 def variables(names):
-    """The data source, then a drop-down for each label; each narrows the ones after it."""
+    """The data source, then a drop-down for each label. Each limits the choices of the next ones."""
     known = {
         "job": ("Job", "label_values(weir_build_info, job)"),
         "instance": ("Instance", 'label_values(weir_build_info{job=~"$job"}, instance)'),
@@ -131,7 +131,7 @@ def variables(names):
         label, query = known[name]
         out.append({"name": name, "label": label, "type": "query", "datasource": {"type": "prometheus", "uid": "${datasource}"},
                     "definition": query, "query": {"query": query, "refId": f"variable-{name}"}, "includeAll": True, "multi": True,
-                    # Names of routes, upstreams and backends have dots: .* also takes those that came since.
+                    # `.*` also matches routes, upstreams and backends that are added later.
                     "allValue": ".*", "current": {"selected": True, "text": ["All"], "value": ["$__all"]}, "refresh": 2,
                     "sort": 1, "hide": 0, "regex": "", "options": [], "skipUrlSync": False})
     return out
@@ -248,7 +248,7 @@ def upstreams():
             (total("route, fault", rate("weir_faults_total", refused)), "{{route}} {{fault}}"), unit="reqps", line=0.001)
 
     d.row("Backends side by side")
-    # `or` takes the first that is there: worst first.
+    # `or` returns the first series that exists, so the worst state comes first.
     worst = sorted(STATES.items(), key=lambda item: -item[1][0])
     state = " or ".join(f'(max by ({names}) (weir_backend_state{{{BACK},state="{s}"}} == 1) * {n})' for s, (n, _) in worst)
     d.panel("state-timeline", "State", "The worst that any instance says. `ejected`, `draining` and `disabled` take no new requests.",
@@ -372,7 +372,7 @@ DASHBOARDS = {"fleet.json": fleet, "upstreams.json": upstreams, "process.json": 
 
 
 def rendered():
-    """File name → text, for this script and for the test that compares."""
+    """File name → text, for this script and for the test that compares the files."""
     return {name: json.dumps(make().json(), indent=2) + "\n" for name, make in DASHBOARDS.items()}
 
 

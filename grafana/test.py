@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""test.py WEIR: dashboards and rules against a real Prometheus that scrapes a real weir under load.
+"""test.py WEIR: tests dashboards and rules with a real Prometheus that scrapes a real weir under load.
 
-Without WEIR only what needs no process is checked. Needs prometheus and promtool; everything it starts listens on loopback ports
-that the kernel picks, writes to a folder of its own, and is ended with it. Takes about half a minute.
+Without WEIR it runs only the checks that need no process. It needs prometheus and promtool. All its processes listen on loopback ports
+that the kernel picks, write to a folder of their own, and end with the script. It takes about half a minute.
 """
 import http.client
 import http.server
@@ -25,9 +25,9 @@ import build
 HERE = pathlib.Path(__file__).resolve().parent
 PROMETHEUS = HERE / "prometheus"
 RULES = sorted(PROMETHEUS.glob("rules/*.yml"))
-# Expressions that may be without data, and why. Empty: the load below provokes everything that the dashboards show.
+# Expressions that may have no data, and the reason. It is empty: the load below produces data for every panel.
 MAY_BE_EMPTY = {}
-# Alerts without `for` that the load below must raise.
+# Alerts without `for` that the load below must fire.
 MUST_FIRE = {"WeirFailingOpen", "WeirConnectionsRefused"}
 BACKENDS = {"a": 5, "b": 3, "c": 1}
 DEADLINE = 25
@@ -50,7 +50,7 @@ def command(name, *arguments, **options):
     check(name, done.returncode == 0, (done.stdout + done.stderr).strip())
 
 
-# What needs no process ------------------------------------------------------------------------------------------------
+# Checks without a process ------------------------------------------------------------------------------------------------
 
 
 def dashboards():
@@ -95,11 +95,11 @@ def check_rules():
     command("promtool test rules", "promtool", "test", "rules", *sorted(PROMETHEUS.glob("tests/*.yml")))
 
 
-# Origins --------------------------------------------------------------------------------------------------------------
+# Backends --------------------------------------------------------------------------------------------------------------
 
 
 class Origin(http.server.BaseHTTPRequestHandler):
-    """A backend: a process of its own, so that it can be killed."""
+    """A backend in a process of its own, so that it can be killed."""
 
     protocol_version = "HTTP/1.1"
 
@@ -134,11 +134,11 @@ def free_port():
         return probe.getsockname()[1]
 
 
-# The scene ------------------------------------------------------------------------------------------------------------
+# Test setup ------------------------------------------------------------------------------------------------------------
 
 
 class Scene:
-    """Origins, weir and Prometheus in a folder of their own; leaving the `with` ends what was started, and only that."""
+    """Backends, weir and Prometheus in a folder of their own. The end of the `with` ends these processes and no others."""
 
     def __init__(self, weir):
         self.weir_path = str(pathlib.Path(weir).resolve())
@@ -193,7 +193,7 @@ listeners:
     address: 127.0.0.1:0
     tls:
       certificates: [{{ cert: edge.pem, key: edge.key }}]
-      # Nobody is there: its orders fail.
+      # No server listens there, so its orders fail.
       acme: {{ names: [never.test.example], directory: "https://127.0.0.1:1/dir", directory_ca: edge.pem }}
 routes:
   - name: api
@@ -206,7 +206,7 @@ routes:
 upstreams:
   api:
     balance: weighted_round_robin
-    outlier: off            # the health check alone decides, so that each phase of this run shows what it is about
+    outlier: off            # only the health check decides, so that each phase of this run tests one thing
     health_check: {health}
     backends:
 {backends}
@@ -235,7 +235,7 @@ upstreams:
         self.web, self.admin = found["web"], found["admin"]
 
     def start_prometheus(self):
-        """The shipped example with three edits: the interval, the target, and where the rules are."""
+        """Starts Prometheus with the shipped example and three changes: the interval, the target and the path of the rules."""
         text = (PROMETHEUS / "prometheus.yml").read_text()
         for old, new in (("scrape_interval: 15s", "scrape_interval: 1s"), ("evaluation_interval: 15s", "evaluation_interval: 1s"),
                          ("127.0.0.1:9180", self.admin), ("rules/*.yml", f"{PROMETHEUS}/rules/*.yml")):
@@ -274,7 +274,7 @@ def wait(what, done, seconds):
 
 
 def load(scene):
-    """Requests of every kind, over and over, at a pace that leaves the machine room; failures are part of it."""
+    """Sends requests of every kind in a loop, at a moderate rate. Some of them fail on purpose."""
     connection, paths = None, ["/api/x", "/api/x", "/api/flaky", "/api/slow", "/api/reset", "/lone", "/hello", "/nothing",
                          "/narrow/slow", "/narrow/slow", "/narrow/slow"]
     while not scene.stop.is_set():
@@ -296,7 +296,7 @@ def load(scene):
 
 
 def crowd(scene):
-    """More connections than the listener takes, one of them with half a header: refusals and a deadline."""
+    """Opens more connections than the listener accepts, one of them with half a head: refused connections and a timeout."""
     host, port = scene.web.rsplit(":", 1)
     crowd = []
     try:
@@ -311,7 +311,7 @@ def crowd(scene):
 
 
 def expressions():
-    """Name → expression, with the variables put in as Grafana would; the repeated row once for each backend."""
+    """Name → expression, with variables replaced as Grafana does. The repeated row appears once for each backend."""
     common = {"$job": "weir", "$instance": ".*", "$upstream": ".*", "$route": ".*", "$__rate_interval": "10s", "$__range": "30s"}
     for name, board in dashboards().items():
         repeated = False
@@ -338,7 +338,7 @@ def has_data(result):
 def check_queries(scene):
     pending, last = dict(expressions()), {}
     names, until = list(pending), time.monotonic() + DEADLINE
-    # Rates need two scrapes after what they count: ask again for what is still without data.
+    # Rates need two scrapes after an event. Expressions without data are evaluated again.
     while pending and time.monotonic() < until:
         for name, expr in list(pending.items()):
             last[name] = scene.ask("query", query=expr)
@@ -376,7 +376,7 @@ def check_live(weir):
         for _ in range(6):
             threading.Thread(target=load, args=(scene,), daemon=True).start()
         time.sleep(3)
-        # What operators look at dashboards for: backends die, one comes back, a file is wrong, clients crowd in.
+        # Typical incidents: backends die, one comes back, a configuration is wrong, too many clients connect.
         for name in ("b", "lone"):
             origins[name].kill()
         time.sleep(2)
@@ -398,7 +398,7 @@ def check_live(weir):
 def main():
     if sys.argv[1:2] == ["--origin"]:
         return origin(int(sys.argv[2]))
-    # Ended from outside: leave by the same door, so that nothing stays behind.
+    # A signal ends the script through the same path, so that no process remains.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     check_dashboards()
     check_rules()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # miri.sh: runs the tests of the crates with unsafe code under Miri, which finds undefined behaviour. Miri exists for
-# nightly toolchains only; what is missing is named, with exit status 1.
+# nightly toolchains only. If something is missing, the script names it and exits with status 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,6 +12,6 @@ if ! cargo +nightly miri --version >/dev/null 2>&1; then
     echo "miri: a nightly toolchain with Miri is missing: rustup toolchain install nightly --component miri,rust-src" >&2
     exit 1
 fi
-# Without it Miri warns of pointers that tokio's reactor makes from integers. The crates themselves make none.
+# Without this flag Miri warns of pointers that tokio's reactor makes from integers. The crates themselves make no such pointers.
 export MIRIFLAGS="${MIRIFLAGS:-} -Zmiri-permissive-provenance"
 exec cargo +nightly miri test --locked -p weir-alloc -p weir-task --lib

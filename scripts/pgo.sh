@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# pgo.sh: builds weir with a profile of a training run, and prints where it is.
-#   1. instrumented build   2. bench/train.py puts a mixed load on it   3. the build that uses what was counted
-#   4. the same training once more, after which llvm-bolt lays out the machine code by what follows what (BOLT=off leaves that out)
-# Exit status 3, and a word on stderr, where what it takes is not there: an llvm-profdata of rustc's LLVM, and load generators.
-# Without llvm-bolt of that LLVM the result is that of step 3.
+# pgo.sh: builds weir with the profile of a training run, and prints the path of the binary.
+#   1. an instrumented build   2. bench/train.py runs a mixed load on it   3. the build that uses the profile
+#   4. the same training run for llvm-bolt, which then changes the order of the machine code (BOLT=off skips this step)
+# If a tool is missing (an llvm-profdata of rustc's LLVM, or the load generators), it prints a message to stderr and exits with
+# status 3. Without an llvm-bolt of that LLVM, the result is that of step 3.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +12,7 @@ llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 profiles=$PWD/target/pgo/profiles
 weir=$host/dist/weir
 
-# A tool of LLVM: of the toolchain itself where rustup has llvm-tools, else of the distribution; an older one cannot read the format.
+# Finds an LLVM tool: in the toolchain if rustup has llvm-tools, else in the distribution. An older LLVM cannot read the format.
 tool() {
     local of_rustc
     of_rustc=$(rustc --print sysroot)/lib/rustlib/$host/bin/$1
@@ -25,7 +25,7 @@ tool() {
     return 1
 }
 
-# build FOLDER FLAGS. --target keeps the flags away from build scripts, which would leave profiles of their own.
+# build FOLDER FLAGS. With --target the flags do not apply to build scripts, which would write profiles of their own.
 build() { RUSTFLAGS="${RUSTFLAGS:-} $2" cargo build --profile dist --locked --bin weir --target "$host" --target-dir "target/pgo/$1" >&2; }
 
 if ! profdata=$(tool llvm-profdata); then
@@ -53,11 +53,11 @@ build instrumented "-Cprofile-generate=$profiles"
 echo "pgo: 2/4 the training run" >&2
 LLVM_PROFILE_FILE=$profiles/weir-%p-%m.profraw python3 bench/train.py "target/pgo/instrumented/$weir" >&2
 "$profdata" merge -o "$profiles/merged" "$profiles"/*.profraw
-# Named after what is in it: cargo builds anew where the flags differ, and does not look into the file.
+# The name contains a hash of the content. Cargo rebuilds if the flags differ, but it does not read the file.
 profile=$profiles/$(sha256sum "$profiles/merged" | cut -c1-16).profdata
 mv "$profiles/merged" "$profile"
 echo "pgo: 3/4 the build that uses $(find "$profiles" -name '*.profraw' | wc -l) profiles" >&2
-# What moves code has to know all that refers to it.
+# llvm-bolt needs all relocations to move code.
 build optimised "-Cprofile-use=$profile${bolt:+ -Clink-arg=-Wl,--emit-relocs}"
 optimised=target/pgo/optimised/$weir
 if [ -z "$bolt" ]; then
@@ -66,7 +66,7 @@ if [ -z "$bolt" ]; then
 fi
 
 echo "pgo: 4/4 the layout" >&2
-# Written by hand in assembler, and fast as it is: what looks odd there stays as it is.
+# Cryptography is hand-written assembler and already fast. llvm-bolt must not change it.
 crypto='aws_lc_.*,ring_core_.*'
 laid_out=target/pgo/laid-out
 mkdir -p "$laid_out"

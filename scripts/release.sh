@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# release.sh: builds the release binary, with a profile of a training run (scripts/pgo.sh), and packs it with its configuration,
-# dashboards and licence. PGO=off builds without. What is packed is reproducible: names are sorted, owners and times are
-# fixed; the binary is the same for the same commit only without a profile, as no two training runs count the same.
+# release.sh: builds the release binary with the profile of a training run (scripts/pgo.sh), and packs it with its configuration,
+# documentation, dashboards and licence. PGO=off builds without a profile. The archive is reproducible: names are sorted, owners and
+# times are fixed. The binary is reproducible only without a profile, because each training run has another profile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,7 +27,7 @@ epoch=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 rm -rf "target/packages/$name"
 mkdir -p "target/packages/$name"
 cp "$binary" "target/packages/$name/"
-# Where bench/ finds what is released.
+# The benchmarks use this copy of the released binary.
 cp "$binary" target/packages/weir
 for part in conf docs grafana CHANGELOG.md LICENSE README.md; do
     if [ -e "$part" ]; then cp -r "$part" "target/packages/$name/"; fi

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # testssl.sh WEIR
-# What testssl.sh finds on a listener with nothing but a certificate: exit status 1 if anything is above LOW. A certificate
-# of a test's authority cannot be judged for trust and revocation; HSTS is the operator's choice, and fields like
-# Content-Security-Policy are the application's.
+# Runs testssl.sh on a listener that has only certificates. The exit status is 1 if a finding is above LOW. Some findings are ignored:
+# trust and revocation, because the authority is a test authority; HSTS, which is the operator's choice; and fields like
+# Content-Security-Policy, which belong to the application.
 set -euo pipefail
 
 weir=$(realpath "$1")
