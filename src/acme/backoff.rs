@@ -1,19 +1,21 @@
-//! How long to wait after a failure, and when a certificate is due for renewal. Pure: no clock, no chance of its own.
+//! The backoff after failed orders, and the renewal time of certificates.
+//!
+//! Pure functions: they never read a clock or a random source.
 
-/// Why an order did not end with a certificate.
+/// Why an order failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FailureKind {
-    /// There was no talking to the server: it costs nothing to ask again soon.
+    /// The ACME server could not be reached. A quick retry costs nothing.
     Unreachable,
-    /// It said no. Servers limit how often they may be made to.
+    /// The ACME server refused the order. Servers limit the number of failures.
     Refused,
-    /// It asks to be left alone, for so many seconds if it says so.
+    /// The ACME server reported a rate limit, with Retry-After in seconds if it sent it.
     Limited(Option<i64>),
-    /// Something here: a file that cannot be written.
+    /// A local error, for example a file that cannot be written.
     Local,
 }
 
-/// When a certificate is valid, in seconds since 1970.
+/// The validity period of a certificate, in Unix seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Term {
     pub(super) not_before: i64,
@@ -24,54 +26,57 @@ const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// The shortest and the longest wait for a server that cannot be reached, in seconds.
+/// Shortest and longest wait if the server is unreachable, in seconds.
 const UNREACHABLE: (i64, i64) = (2, 10 * MINUTE);
-/// The same for one that says no. Let's Encrypt forgives five failures an hour for an account and name.
+/// Shortest and longest wait after a refused order, in seconds. Let's Encrypt allows five failures per hour for an
+/// account and name.
 const REFUSED: (i64, i64) = (MINUTE, 6 * HOUR);
-/// The longest while a name has nothing to be served with.
+/// Longest wait while a name has no valid certificate, in seconds.
 const BARE: i64 = HOUR;
-/// How often a server is asked when it wants a certificate to be renewed, unless it says so itself.
+/// Default interval of renewal information requests, in seconds.
 const ASK: i64 = 6 * HOUR;
-/// The longest time that a server's word keeps us silent.
+/// Upper bound of a server's Retry-After, in seconds.
 const LIMITED: i64 = 7 * DAY;
 
 impl Term {
-    /// Two thirds of its time: what is left is for failures.
+    /// The renewal time: after two thirds of the validity. The last third leaves time for failures.
     pub(super) fn renewal(self) -> i64 {
         self.not_before.saturating_add(self.not_after.saturating_sub(self.not_before) / 3 * 2)
     }
 
-    /// Seconds left.
+    /// Seconds until the certificate expires.
     pub(super) fn left(self, now: i64) -> i64 {
         self.not_after.saturating_sub(now)
     }
 }
 
-/// A moment of the window in which a server wants a certificate to be renewed (RFC 9773 section 4.2).
+/// A random time in the server's suggested renewal window (RFC 9773 section 4.2). `chance`: 0 to 1.
 pub(super) fn within((start, end): (i64, i64), chance: f64) -> i64 {
     start.saturating_add((end.saturating_sub(start).max(0) as f64 * chance.clamp(0.0, 1.0)) as i64)
 }
 
-/// Seconds until a server is asked again for that window, where it says so (RFC 9773 section 4.3).
+/// Seconds until the next renewal information request. `wait`: Retry-After of the last response (RFC 9773 section 4.3).
 pub(super) fn until_asked(wait: Option<i64>) -> i64 {
     wait.unwrap_or(ASK).clamp(MINUTE, DAY)
 }
 
-/// Seconds to wait after the failure that is the `failures`th in a row, from 1 on; `left`: for how many seconds the name
-/// can still be served; `chance`: 0 to 1, spreads many who failed at once.
+/// Seconds to wait after a failed order.
+///
+/// `failures`: number of failures in a row, at least 1. `left`: seconds until the certificate expires. `chance`: 0 to
+/// 1, a random number that spreads the retries of many names.
 pub(super) fn after(trouble: FailureKind, failures: u32, left: i64, chance: f64) -> i64 {
     let (shortest, longest) = match trouble {
         FailureKind::Unreachable => UNREACHABLE,
         FailureKind::Refused | FailureKind::Limited(_) | FailureKind::Local => REFUSED,
     };
-    // The nearer the end, the more often.
+    // Retries are more frequent as the expiry comes nearer.
     let longest = if left > 0 { longest.min((left / 8).max(shortest)) } else { longest.min(BARE) };
     let doublings = failures.saturating_sub(1).min(20);
     let full = shortest.saturating_mul(1 << doublings).min(longest);
     let spread = |from: i64, over: f64| from + (over * chance.clamp(0.0, 1.0)) as i64;
     let own = spread(full - full / 2, (full / 2) as f64);
     match trouble {
-        // Never before the server says, and not all of us at that moment.
+        // Not before the time that the server requested, and spread by 10 % after it.
         FailureKind::Limited(Some(asked)) => {
             let asked = asked.clamp(0, LIMITED);
             own.max(spread(asked, asked as f64 / 10.0))

@@ -1,5 +1,6 @@
-//! The dialogue with an ACME server by which a name gets a certificate (RFC 8555 section 7.1), from the account to the
-//! certificate. When it is led, and what becomes of it, is others'.
+//! The ACME client: obtains one certificate, from the account to the certificate chain (RFC 8555 section 7.1).
+//!
+//! It never decides when to order and never stores or serves the certificate.
 
 use std::error::Error as StdError;
 use std::io;
@@ -20,11 +21,11 @@ use super::storage;
 use crate::config::schema::AcmeChallenge;
 use crate::tls::{AcmeCerts, Certificate, Challenges, Issuer, PendingChallenge};
 
-/// How long a server may take to see that a name leads here, and then to issue.
+/// Polling of an order: the server has 60 s to validate the challenges, and again 60 s to issue.
 const ORDER_TIMEOUT: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(100)).backoff(1.5).timeout(Duration::from_secs(60));
 
-/// Why there is no certificate.
+/// Why no certificate was issued.
 #[derive(Debug)]
 pub(super) struct IssuanceFailure {
     pub(super) trouble: FailureKind,
@@ -41,10 +42,9 @@ impl IssuanceFailure {
     }
 }
 
-/// Has a certificate issued; gives its key and the chain, PEM.
+/// Orders a certificate. Returns the private key and the certificate chain, PEM.
 ///
-/// # Errors
-/// There is none, for now.
+/// # Errors No certificate was issued.
 pub(super) async fn obtain(managed: &AcmeCerts, challenges: &Arc<Challenges>) -> Result<Vec<u8>, IssuanceFailure> {
     let last = LastRefusal::default();
     let dialogue = Dialogue { managed, challenges, last: Arc::clone(&last) };
@@ -64,19 +64,18 @@ pub(super) async fn obtain(managed: &AcmeCerts, challenges: &Arc<Challenges>) ->
     result.map_err(judge)
 }
 
-/// What a server says of a certificate that it issued (RFC 9773 section 4.2).
+/// Renewal information of a certificate (RFC 9773 section 4.2).
 #[derive(Debug)]
 pub(super) struct Advice {
-    /// When it wants it to be renewed, in seconds since 1970.
+    /// The suggested renewal window, in Unix seconds.
     pub(super) window: (i64, i64),
-    /// For how many seconds that holds.
+    /// Seconds until the information should be requested again.
     pub(super) wait: i64,
 }
 
-/// Asks a server when it wants a certificate to be renewed.
+/// Requests the renewal information of a certificate.
 ///
-/// # Errors
-/// It does not say.
+/// # Errors The server has no renewal information, or the request failed.
 pub(super) async fn advice(
     managed: &AcmeCerts,
     challenges: &Arc<Challenges>,
@@ -99,7 +98,7 @@ pub(super) async fn advice(
     Ok(Advice { window, wait: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX) })
 }
 
-/// What an order ends early with: on our side, or on the server's.
+/// Why an order failed: a local error or an error of the ACME server.
 enum OrderError {
     Here(IssuanceFailure),
     There(Error),
@@ -117,7 +116,7 @@ impl From<Error> for OrderError {
     }
 }
 
-/// RFC 8555 section 6.7.
+/// Error types of RFC 8555 section 6.7.
 const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
 const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
@@ -129,8 +128,8 @@ fn judged(error: &Error, last: &LastRefusal, issuer: &Issuer) -> IssuanceFailure
         (_, Some(refusal)) if refusal.limited || refusal.wait.is_some() => FailureKind::Limited(refusal.wait),
         (Error::Api(problem), _) => match problem.r#type.as_deref() {
             Some(RATE_LIMITED) => FailureKind::Limited(None),
-            // It has forgotten us, as servers for tests do: there will be another account. Nonces it forgets more often, and
-            // several in a row say nothing of the order (section 6.5).
+            // The server has lost the account, as test servers do. The next order makes a new account. Nonces become
+            // invalid more often. Several bad nonces in a row do not concern the order (RFC 8555 section 6.5).
             Some(NO_ACCOUNT | BAD_NONCE | SERVER_INTERNAL) => FailureKind::Unreachable,
             _ => FailureKind::Refused,
         },
@@ -141,7 +140,7 @@ fn judged(error: &Error, last: &LastRefusal, issuer: &Issuer) -> IssuanceFailure
     IssuanceFailure { trouble, error }
 }
 
-/// Who it is that cannot be reached, and what to do where nobody vouches for it.
+/// Adds the directory URL, and a hint if the server's certificate is not trusted.
 fn at_directory(error: &str, issuer: &Issuer) -> String {
     let hint = match &issuer.authorities {
         _ if !["UnknownIssuer", "BadSignature"].iter().any(|kind| error.contains(kind)) => "",
@@ -151,7 +150,7 @@ fn at_directory(error: &str, issuer: &Issuer) -> String {
     format!("{}: {error}{hint}", issuer.directory)
 }
 
-/// An error and what it came from, each once.
+/// An error and its causes, without repetitions.
 fn with_causes(error: &dyn StdError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -165,15 +164,15 @@ fn with_causes(error: &dyn StdError) -> String {
     text
 }
 
-/// Runs what blocks on the file system.
+/// Runs a function that blocks on the file system.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-/// A challenge that is answered until this is dropped. Its file is removed on a thread that may block: orders run on the
-/// control thread.
+/// A challenge that is answered until this value is dropped. Its file is removed on a blocking thread, because orders
+/// run on the control thread.
 struct Answered(Option<PendingChallenge>);
 
 impl Drop for Answered {
@@ -193,7 +192,7 @@ struct Dialogue<'a> {
 }
 
 impl Dialogue<'_> {
-    /// `other_address`: the account, if the server knows another address of mail.
+    /// `other_address`: the account credentials, if the configured contact address has changed.
     async fn run(
         &self,
         account: &instant_acme::Account,
@@ -206,7 +205,7 @@ impl Dialogue<'_> {
         }
         let identifiers = [Identifier::Dns(self.managed.name.to_string())];
         let mut order = account.new_order(&NewOrder::new(&identifiers)).await?;
-        // Answered until the server has seen it.
+        // The challenges are answered until the server has validated them.
         let pending = self.prove(&mut order).await?;
         let ready = order.poll_ready(&ORDER_TIMEOUT).await;
         drop(pending);
@@ -222,14 +221,15 @@ impl Dialogue<'_> {
         Ok(format!("{key}{chain}").into_bytes())
     }
 
-    /// The account that is kept, or a new one. One at a time, so that processes that start together make one.
+    /// Loads the stored account or creates one. A file lock serializes this, so that processes that start together
+    /// create one account.
     async fn account(&self) -> Result<(instant_acme::Account, Option<AccountCredentials>), OrderError> {
         let issuer = Arc::clone(&self.managed.issuer);
         let kept = blocking(move || Ok((storage::take_account(&issuer)?, storage::account(&issuer)?))).await;
         let (_lock, kept) = kept.map_err(|error| IssuanceFailure::local("the account cannot be read", &error))?;
         let issuer = &self.managed.issuer;
         if let Some(kept) = kept {
-            // The builder takes them; they are written again only where something changes.
+            // The builder consumes the credentials. The copy is written again only if the contact address has changed.
             let copy = serde_json::to_value(&kept.credentials).and_then(serde_json::from_value).map_err(Error::from)?;
             let account = self.builder()?.from_credentials(kept.credentials).await?;
             return Ok((account, (kept.email != issuer.email).then_some(copy)));
@@ -249,7 +249,7 @@ impl Dialogue<'_> {
         Ok(instant_acme::Account::builder_with_http(Box::new(http)))
     }
 
-    /// Answers what the server asks, and says that it may look.
+    /// Answers the challenges of all authorizations and tells the server to validate them.
     async fn prove(&self, order: &mut Order) -> Result<Vec<Answered>, OrderError> {
         let mut pending = Vec::new();
         let mut authorizations = order.authorizations();
@@ -289,7 +289,7 @@ impl Dialogue<'_> {
         }
     }
 
-    /// What the server did not like, if it says so: it stands at the challenge.
+    /// The reason of a failed validation, which the server stores in the challenge object.
     async fn why_not(&self, order: &mut Order) -> Option<IssuanceFailure> {
         let mut authorizations = order.authorizations();
         while let Some(Ok(mut authorization)) = authorizations.next().await {
@@ -306,7 +306,7 @@ fn unsaid() -> IssuanceFailure {
     IssuanceFailure::refused("the server refused the order and does not say why")
 }
 
-/// Where the server may write to, as it wants it (RFC 8555 section 7.1.2).
+/// The account's contact URL (RFC 8555 section 7.1.2).
 fn contact(issuer: &Issuer) -> Option<String> {
     issuer.email.as_ref().map(|email| format!("mailto:{email}"))
 }
@@ -317,7 +317,7 @@ async fn keep(issuer: &Arc<Issuer>, credentials: AccountCredentials) -> Result<(
     kept.map_err(|error| IssuanceFailure::local("the account cannot be kept", &error))
 }
 
-/// A new key, PEM, and the request for a certificate for it.
+/// A new private key (PEM) and a certificate signing request (DER) for it.
 fn request(name: &str) -> Result<(String, Vec<u8>), IssuanceFailure> {
     let made = || {
         let mut params = CertificateParams::new([name.to_owned()])?;

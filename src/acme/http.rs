@@ -1,4 +1,4 @@
-//! Requests to an ACME server: bounded in time and size, and with an ear for how long it wants to be left alone.
+//! The HTTP client for ACME servers, with limits on time and response size. It records Retry-After.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,34 +19,33 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-/// How long a request may take.
+/// Timeout of one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest answer, in bytes: a chain of certificates has some 10 KiB.
+/// Maximum size of a response body, in bytes. A certificate chain has about 10 KiB.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
-/// How a server said that it cannot be asked now.
+/// A response that asks the client to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RetryAfter {
-    /// Whether it is this client that asks too much; else nobody is served.
+    /// True for 429: this client sends too many requests. False for 503: the server is unavailable.
     pub(super) limited: bool,
-    /// For how many seconds it wants to be left alone.
+    /// The requested wait in seconds.
     pub(super) wait: Option<i64>,
 }
 
-/// The last of an order's answers, if it was one.
+/// The wait request in the last response of an order. `None` if that was another response.
 pub(super) type LastRefusal = Arc<Mutex<Option<RetryAfter>>>;
 
-/// What speaks to a server, for one order.
+/// The HTTP client of one order.
 pub(super) struct Http {
     client: Client<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>,
     last: LastRefusal,
 }
 
 impl Http {
-    /// To a server whose certificate comes from these authorities (PEM), or from the system's.
+    /// `authorities`: the CA certificates for the server's certificate, PEM. `None`: those of the operating system.
     ///
-    /// # Errors
-    /// There is no authority to believe.
+    /// # Errors There is no usable CA certificate.
     pub(super) fn new(authorities: Option<&[u8]>, last: LastRefusal) -> Result<Self, String> {
         let roots = roots(authorities)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -74,7 +73,7 @@ impl HttpClient for Http {
         &self,
         mut request: Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
-        // RFC 8555 section 6.1.
+        // User-Agent is mandatory (RFC 8555 section 6.1).
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION"))));
         let (answer, last) = (self.client.request(request), Arc::clone(&self.last));
         Box::pin(async move {
@@ -90,7 +89,7 @@ impl HttpClient for Http {
     }
 }
 
-/// RFC 8555 section 6.6, RFC 9110 section 10.2.3.
+/// Rate limits: RFC 8555 section 6.6. Retry-After: RFC 9110 section 10.2.3.
 fn refusal(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Option<RetryAfter> {
     let limited = status == StatusCode::TOO_MANY_REQUESTS;
     if !limited && status != StatusCode::SERVICE_UNAVAILABLE {

@@ -1,4 +1,6 @@
-//! One order from the lock to the file, and one question for advice. What is due, and what comes of it, is the agent's.
+//! One issuance, from the file lock to the stored certificate, and one renewal information request.
+//!
+//! It never decides when an order is due; the manager does.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,20 +11,20 @@ use super::schedule::{NameState, OrderOutcome};
 use super::storage;
 use crate::tls::{AcmeCerts, CertStore, Certificate};
 
-/// How long an order may take.
+/// Maximum duration of an order.
 const MAX_ISSUANCE_TIME: Duration = Duration::from_secs(180);
 
-/// What became of the file of a name.
+/// The effect of an issuance on the certificate file.
 pub(super) enum IssuanceOutcome {
-    /// It is as it was.
+    /// The file is unchanged.
     Untouched,
-    /// It is new.
+    /// The file was written.
     Written,
-    /// It could not be written; this belongs into it.
+    /// The file could not be written. These bytes are its new content.
     Unwritten(Vec<u8>),
 }
 
-/// One order, unless another process has it in work or has just done it.
+/// Runs one order, unless another process has an order for the name in progress or has just finished one.
 pub(super) async fn attempt(
     store: Arc<CertStore>,
     managed: AcmeCerts,
@@ -42,12 +44,14 @@ pub(super) async fn attempt(
         Ok(None) => return (OrderOutcome::Busy, IssuanceOutcome::Untouched),
         Err(error) => return local(error),
     };
-    // What was brought forward here, by a reload, is older than that: ours counts.
+    // A reload may have moved the next order forward in this process only. The stored state is then older, and the
+    // local state counts.
     let latest = if theirs.last > standing.tries.last { theirs } else { standing.tries.clone() };
     if standing.as_kept(kept, latest.clone()).due() > now() {
         return (OrderOutcome::Stands(kept, latest), IssuanceOutcome::Untouched);
     }
-    // What is issued counts with the server whether it can be kept or not.
+    // Checks for free disk space first: an issued certificate counts for the server's rate limit even if it cannot be
+    // stored.
     let issuer = Arc::clone(&managed.issuer);
     if let Err(error) = blocking(move || storage::prove_room(&issuer)).await {
         return local(error);
@@ -63,7 +67,7 @@ pub(super) async fn attempt(
     }
 }
 
-/// Keeps what was issued, and serves it; also where it cannot be kept.
+/// Stores and serves an issued certificate. It is served even if it cannot be stored.
 fn put(store: &CertStore, managed: &AcmeCerts, pem: Vec<u8>) -> (OrderOutcome, IssuanceOutcome) {
     let refused = |what| (OrderOutcome::Failed(FailureKind::Refused, what), IssuanceOutcome::Untouched);
     let certificate = match managed.parse(&pem) {
@@ -84,8 +88,8 @@ fn put(store: &CertStore, managed: &AcmeCerts, pem: Vec<u8>) -> (OrderOutcome, I
     (OrderOutcome::Issued(term), fate)
 }
 
-/// What a server wants of the certificate that is kept: which it is, the window in which it is to be renewed; and for how
-/// many seconds that holds. Nothing where it does not say.
+/// Requests the renewal information of the stored certificate. Returns its validity period with the suggested window,
+/// and the seconds until the next request. `None` if there is no information.
 pub(super) async fn ask(store: &CertStore, managed: &AcmeCerts) -> Option<(Option<(Term, (i64, i64))>, Option<i64>)> {
     let same = managed.clone();
     let kept = blocking(move || Ok(same.read().ok().flatten())).await.ok()??;
@@ -104,7 +108,7 @@ pub(super) fn term(certificate: &Certificate) -> Term {
     Term { not_before: certificate.not_before(), not_after: certificate.not_after() }
 }
 
-/// Seconds since 1970.
+/// The current time in Unix seconds.
 pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

@@ -1,7 +1,6 @@
-//! Keeps the certificates that the configuration wants to have issued: looks at what is kept, orders what is due, and puts
-//! in what has come, from whichever process.
+//! The ACME manager: checks the stored certificates, orders those that are due, and serves new ones.
 //!
-//! It never takes away what is served.
+//! It never removes a certificate that is served. It also serves certificates that another process has stored.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -24,14 +23,14 @@ use crate::telemetry::acme::OrderResult;
 use crate::telemetry::meters::CertificateMeters;
 use crate::tls::{AcmeCerts, CertStore, Unusable, remove_stale};
 
-/// How often it looks.
+/// Interval of the checks.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Orders under way at once.
+/// Maximum number of concurrent orders.
 const MAX_CONCURRENT_ORDERS: usize = 4;
-/// How old a challenge is that nobody waits for any more.
+/// Age after which a challenge file is removed.
 const STALE_AFTER: Duration = Duration::from_secs(3600);
 
-/// Keeps the certificates that are issued.
+/// The ACME manager.
 #[derive(Debug)]
 pub struct AcmeManager {
     store: Arc<CertStore>,
@@ -42,20 +41,20 @@ pub struct AcmeManager {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Of the configuration in force.
+    /// The ACME certificates of the active configuration.
     managed: Arc<[AcmeCerts]>,
     schedule: Schedule,
-    /// What was last seen of each file.
+    /// The stamp of each file at the last check.
     seen: BTreeMap<PathBuf, FileStamp>,
     pending_writes: PendingWrites,
     meters: CertificateMetersByName,
 }
 
-/// By name.
+/// Certificate metrics by DNS name.
 type CertificateMetersByName = BTreeMap<Arc<str>, Arc<CertificateMeters>>;
 
 impl AcmeManager {
-    /// For the certificates of this store.
+    /// The manager for the certificates of `store`.
     pub fn new(store: Arc<CertStore>, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -65,7 +64,7 @@ impl AcmeManager {
         })
     }
 
-    /// Goes on for as long as the process lives.
+    /// Runs for the lifetime of the process.
     pub async fn run(self: Arc<Self>) {
         loop {
             let same = Arc::clone(&self);
@@ -82,7 +81,7 @@ impl AcmeManager {
         }
     }
 
-    /// All names, in their order; of one that is new nothing is known yet.
+    /// The status of all names, in the order of the configuration. A new name has a default status.
     pub fn status(&self) -> Vec<AcmeStatus> {
         let wanted = self.store.managed();
         let inner = self.lock();
@@ -90,15 +89,15 @@ impl AcmeManager {
         wanted.iter().map(status).collect()
     }
 
-    /// Takes up what is new in the configuration and on disk. It reads files without the lock, which the control thread takes
-    /// too. One at a time.
+    /// Applies changes of the configuration and of the certificate files. It reads files without the lock, because the
+    /// control thread takes the lock too. Never call it concurrently.
     fn discover(&self) {
         self.adopt(&self.store.managed());
         let managed = Arc::clone(&self.lock().managed);
         let disk = Disk::default();
         for managed in managed.iter() {
             let file = managed.file.clone();
-            // A file system that does not answer changes nothing: the next look asks again.
+            // If the file system does not answer, the file is checked again in the next round.
             let Ok(stamp) = disk.run(&managed.file, move || stamp(&file)) else { continue };
             let now = stamp.flatten();
             let before = self.lock().seen.insert(managed.file.clone(), now);
@@ -108,7 +107,7 @@ impl AcmeManager {
         }
     }
 
-    /// Goes by this configuration, if it is another one than before.
+    /// Adopts the configuration's certificates if they have changed.
     fn adopt(&self, wanted: &Arc<[AcmeCerts]>) {
         let before = Arc::clone(&self.lock().managed);
         if Arc::ptr_eq(wanted, &before) {
@@ -119,7 +118,7 @@ impl AcmeManager {
         let meters = wanted.iter().map(|each| (Arc::clone(&each.name), self.metrics.certificate(&each.label)));
         let meters: BTreeMap<_, _> = meters.collect();
         for meters in meters.values() {
-            // Shown from here on, before the first order has ended.
+            // Makes the order counters visible before the first order ends.
             meters.orders();
         }
         self.lock().adopt(wanted, tries, meters);
@@ -131,7 +130,7 @@ impl AcmeManager {
         }
     }
 
-    /// Puts in what is kept of a name. `seen`: what the file was like before it is read.
+    /// Serves the stored certificate of a name. `seen`: the file's stamp before it is read.
     fn take_up(&self, managed: &AcmeCerts, seen: FileStamp) {
         let kept = managed.read();
         match &kept {
@@ -146,7 +145,7 @@ impl AcmeManager {
         let (failed, kept) = (kept.is_err(), kept.ok().flatten());
         let mut inner = self.lock();
         if inner.seen.get(&managed.file) != Some(&seen) {
-            // An order has ended meanwhile: the file is looked at again.
+            // An order has ended meanwhile, so the next check reads the file again.
             return;
         }
         let newest = inner.pending_writes.newest(managed, kept);
@@ -157,7 +156,7 @@ impl AcmeManager {
         self.store.put(managed, certificate);
     }
 
-    /// Moves a file that cannot be used out of the way.
+    /// Renames an unusable file.
     fn set_aside(&self, managed: &AcmeCerts, what: &str) {
         if let Some(meters) = self.lock().meters.get(&managed.name) {
             meters.count_reload(false);
@@ -168,7 +167,7 @@ impl AcmeManager {
         tracing::error!(certificate, aside, "what is kept of it cannot be used; another is ordered: {what}");
     }
 
-    /// Writes what could not be written when it was issued. That it cannot be was said then.
+    /// Retries pending writes. Failures are not logged, because the first one was.
     fn write_again(&self) {
         let managed = Arc::clone(&self.lock().managed);
         for each in managed.iter() {
@@ -176,7 +175,7 @@ impl AcmeManager {
             let Ok(Some(())) = pending_writes::write(each, &pem) else { continue };
             tracing::info!(certificate = &*each.label, "what was issued is written now");
             let mut inner = self.lock();
-            // Unless there is another by now.
+            // A newer certificate may be pending by now.
             if inner.pending_writes.of(each).is_some_and(|now| Arc::ptr_eq(&now, &pem)) {
                 inner.pending_writes.remove(each);
             }
@@ -209,13 +208,14 @@ impl AcmeManager {
         }
     }
 
-    /// Asks servers when they want what they issued to be renewed: at once where it is revoked (RFC 9773).
+    /// Requests renewal information. The server suggests immediate renewal if it has revoked the certificate (RFC
+    /// 9773).
     fn ask_for_advice(self: &Arc<Self>) {
         let mut inner = self.lock();
         for name in inner.schedule.to_ask(now()) {
             let Ok(slot) = Arc::clone(&self.orders).try_acquire_owned() else { return };
             let Some(managed) = inner.managed.iter().find(|managed| managed.name == name).cloned() else { continue };
-            // Whatever becomes of it.
+            // The next request time, also in case this request fails.
             inner.schedule.advise(&name, now().saturating_add(backoff::until_asked(None)), None, 0.0);
             let same = Arc::clone(self);
             tokio::spawn(async move {
@@ -227,7 +227,7 @@ impl AcmeManager {
         }
     }
 
-    /// Takes note of how an order ended, and what became of the file.
+    /// Records the result of an order and its effect on the file.
     fn note(&self, managed: &AcmeCerts, ended: OrderOutcome, fate: IssuanceOutcome) {
         let mut inner = self.lock();
         inner.note(managed, fate);
@@ -263,12 +263,12 @@ impl AcmeManager {
 }
 
 impl Inner {
-    /// Goes by this configuration. `tries`: how the orders of names went that are new.
+    /// Adopts the configuration's certificates. `tries`: the stored order history of new names.
     fn adopt(&mut self, wanted: &Arc<[AcmeCerts]>, tries: Vec<(Arc<str>, Tries)>, meters: CertificateMetersByName) {
         self.managed = Arc::clone(wanted);
         self.schedule.want(&wanted.iter().map(|each| Arc::clone(&each.name)).collect::<Vec<_>>());
         self.schedule.reloaded(now());
-        // The store has prepared anew: what it has not seen is put in again.
+        // The store was prepared again from disk. Clearing the stamps makes the next check serve all files again.
         self.seen.clear();
         self.pending_writes.want(wanted);
         self.meters = meters;
@@ -281,7 +281,8 @@ impl Inner {
             IssuanceOutcome::Written => self.pending_writes.remove(managed),
             IssuanceOutcome::Unwritten(pem) => self.pending_writes.add(managed, pem),
         }
-        // It is looked at again: since then somebody may have taken it away, or put in what was kept before.
+        // The next check reads the file again: it may have been removed, or replaced by an older certificate, since the
+        // order.
         self.seen.insert(managed.file.clone(), Some(Default::default()));
     }
 
@@ -292,7 +293,7 @@ impl Inner {
     }
 }
 
-/// How the orders of a name went.
+/// Loads the order history of a name.
 fn tries(managed: &AcmeCerts) -> Tries {
     storage::tries(managed).unwrap_or_else(|error| {
         tracing::warn!(certificate = &*managed.label, %error, "how its orders went cannot be read");
@@ -306,7 +307,7 @@ fn keep(managed: &AcmeCerts, tries: &Tries) {
     }
 }
 
-/// 0 to 1; without randomness nothing is spread.
+/// A random number from 0 to 1. It is 1 if the operating system has no random bytes.
 fn random() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }

@@ -1,16 +1,16 @@
-//! Certificates that Weir has issued for itself (RFC 8555): when to order, the dialogue with the server, what is kept.
+//! Automatic certificates by ACME (RFC 8555): schedule of orders, protocol client and storage.
 //!
 //! ```text
-//! Agent (one a process) ── Schedule (pure: who is due when) ── waits (pure: how long after a failure)
-//!    ├ status (how things stand, for people)
-//!    ├ unkept (what was issued and could not be written)
-//!    ├ attempt (lock, order, file) ── order (the dialogue) ── http
-//!    └ home (files, locks)        tls::Store is given what was issued, tls::Challenges what is asked
+//! AcmeManager (one per process) ── Schedule (pure: which name is due) ── backoff (pure: wait after a failure)
+//!    ├ status (state of each name, for the admin API)
+//!    ├ pending_writes (issued, but not stored yet)
+//!    ├ issuance (lock, order, file) ── client (ACME protocol) ── http
+//!    └ storage (files, locks)       tls::CertStore gets issued certificates, tls::Challenges the challenges
 //! ```
 //!
-//! Each name has a certificate, a key and an order of its own: one that cannot be had takes no other with it, and a name
-//! that comes or goes touches no other's. It runs on the control runtime and never on a request's way; what is served goes
-//! on whatever happens here.
+//! Each name has its own certificate, key and order. So a failed order affects no other name, and neither does a name
+//! that is added or removed. ACME runs on the control runtime, never in the path of a request. An error here never
+//! removes a certificate that is served.
 
 mod backoff;
 mod client;

@@ -1,5 +1,7 @@
-//! What was issued and could not be written: it is served, and written once that can be done. It is not ordered again
-//! meanwhile, as servers limit how often they issue.
+//! Pending writes: certificates that were issued and served, but could not be stored yet.
+//!
+//! They are written when the file system allows it. They are never ordered again for that reason, because ACME servers
+//! limit the number of certificates.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +13,7 @@ use super::storage;
 use crate::secure_file;
 use crate::tls::{AcmeCerts, Certificate};
 
-/// Keys and certificates, PEM, by the file that they are to be kept in.
+/// Private keys and certificate chains (PEM), by the file to write.
 #[derive(Default)]
 pub(super) struct PendingWrites {
     files: BTreeMap<PathBuf, Arc<[u8]>>,
@@ -19,33 +21,33 @@ pub(super) struct PendingWrites {
 
 impl fmt::Debug for PendingWrites {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Never the keys.
+        // Only the paths: the contents include private keys.
         f.debug_set().entries(self.files.keys()).finish()
     }
 }
 
 impl PendingWrites {
-    /// These are wanted from here on; the others are let go.
+    /// Drops the pending writes of names that are no longer configured.
     pub(super) fn want(&mut self, managed: &[AcmeCerts]) {
         self.files.retain(|file, _| managed.iter().any(|each| each.file == *file));
     }
 
-    /// This could not be written.
+    /// Adds a certificate that could not be written.
     pub(super) fn add(&mut self, managed: &AcmeCerts, pem: Vec<u8>) {
         self.files.insert(managed.file.clone(), pem.into());
     }
 
-    /// Nothing of this name is left to be written.
+    /// Drops the pending write of this name.
     pub(super) fn remove(&mut self, managed: &AcmeCerts) {
         self.files.remove(&managed.file);
     }
 
-    /// What is still to be written.
+    /// The pending content of this name.
     pub(super) fn of(&self, managed: &AcmeCerts) -> Option<Arc<[u8]>> {
         self.files.get(&managed.file).cloned()
     }
 
-    /// The newer of what is kept and what could not be; that is let go where it is not.
+    /// The newer of the stored and the pending certificate. A pending one that is not newer is dropped.
     pub(super) fn newest(&mut self, managed: &AcmeCerts, kept: Option<Certificate>) -> Option<Certificate> {
         match self.files.get(&managed.file).and_then(|pem| newer(managed, pem, kept.as_ref())) {
             Some(ours) => Some(ours),
@@ -57,10 +59,10 @@ impl PendingWrites {
     }
 }
 
-/// Writes it now, unless something newer is kept; nothing where another process has the name in work.
+/// Writes the pending content, unless the stored certificate is newer. `None` if another process has the lock of the
+/// name.
 ///
-/// # Errors
-/// It still cannot be written.
+/// # Errors The file still cannot be written.
 pub(super) fn write(managed: &AcmeCerts, pem: &[u8]) -> io::Result<Option<()>> {
     let Some(_lock) = storage::take(managed)? else { return Ok(None) };
     let kept = managed.read().ok().flatten();
@@ -70,7 +72,7 @@ pub(super) fn write(managed: &AcmeCerts, pem: &[u8]) -> io::Result<Option<()>> {
     Ok(Some(()))
 }
 
-/// This, if it is newer than what is kept.
+/// The pending certificate, if it is newer than the stored one.
 fn newer(managed: &AcmeCerts, pem: &[u8], kept: Option<&Certificate>) -> Option<Certificate> {
     let ours = managed.parse(pem).ok()?;
     kept.is_none_or(|kept| kept.not_before() < ours.not_before()).then_some(ours)

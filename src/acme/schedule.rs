@@ -1,4 +1,6 @@
-//! Who is due when: what is held of each name, and how its orders went. Pure: time comes in, in seconds since 1970.
+//! The schedule of orders: which name is due when, from its certificate and its order history.
+//!
+//! It never reads a clock: the caller passes the time in Unix seconds.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,59 +9,59 @@ use serde::{Deserialize, Serialize};
 
 use super::backoff::{self, FailureKind, Term};
 
-/// How long after a try a reload may bring the next, in seconds.
+/// Delay after the last order before a reload may cause the next, in seconds.
 const CONFIG_RELOAD_DELAY: i64 = 60;
-/// How long a name is left to another process that has it in work, in seconds.
+/// Delay before a name that another process has locked is checked again, in seconds.
 const LOCKED_RETRY_DELAY: i64 = 2;
-/// The shortest time between two certificates of a name, in seconds.
+/// Minimum time between two certificates of a name, in seconds.
 const MIN_DELAY: i64 = 5;
 
-/// How the orders of a name went since the last that went well; kept over restarts.
+/// The order history of a name since the last success. It is stored on disk and survives restarts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Tries {
-    /// In a row.
+    /// Number of failures in a row.
     pub(super) failures: u32,
-    /// When the last one ended.
+    /// When the last order ended.
     pub(super) last: i64,
-    /// No order before.
+    /// No order before this time.
     pub(super) next: i64,
-    /// The server asked for that wait.
+    /// The server requested the wait.
     pub(super) limited: bool,
-    /// What went wrong the last time.
+    /// The last error.
     pub(super) error: Option<String>,
 }
 
-/// What is known of a name.
+/// The state of a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct NameState {
-    /// What is served.
+    /// The validity period of the served certificate.
     pub(super) held: Option<Term>,
     pub(super) tries: Tries,
-    /// When the server wants it to be renewed.
+    /// When the server wants the certificate to be renewed.
     advised: Option<i64>,
-    /// When it is asked for that again.
+    /// When to request renewal information again.
     ask: i64,
-    /// An order is under way.
+    /// An order is in progress.
     running: bool,
-    /// Another process has it in work until then.
+    /// Another process has the lock of the name. Do not try again before this time.
     busy: i64,
 }
 
-/// How an order ended.
+/// The result of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum OrderOutcome {
-    /// With a certificate.
+    /// A certificate was issued.
     Issued(Term),
-    /// Without.
+    /// The order failed.
     Failed(FailureKind, String),
-    /// Another process was at it already; this is how things stand.
+    /// Another process has just finished an order. This is the stored state.
     Stands(Option<Term>, Tries),
-    /// Another process is at it.
+    /// Another process has an order in progress.
     Busy,
 }
 
-/// All names.
+/// The state of all names.
 #[derive(Debug, Default)]
 pub(super) struct Schedule {
     names: BTreeMap<Arc<str>, NameState>,
@@ -76,9 +78,10 @@ impl NameState {
     pub(super) fn due(&self) -> i64 {
         let tries = &self.tries;
         match (self.held, self.advised) {
-            // Nothing there and nothing wrong: it is new, or somebody took it away to have another.
+            // No certificate and no failure: the name is new, or an operator has removed the file to get another
+            // certificate.
             (None, _) if tries.failures == 0 => i64::MIN,
-            // The server's own word goes before the rest that a new certificate is given.
+            // The server's advice has priority over `tries.next`, which delays the renewal of a new certificate.
             (Some(held), Some(advised)) if tries.failures == 0 && advised < held.renewal() => {
                 advised.max(tries.last.saturating_add(CONFIG_RELOAD_DELAY))
             }
@@ -86,7 +89,8 @@ impl NameState {
         }
     }
 
-    /// The same once another certificate may have come; what was said of the one before means nothing for it.
+    /// The state with the stored certificate and history. The server's advice is dropped if the certificate is another
+    /// one.
     pub(super) fn as_kept(&self, held: Option<Term>, tries: Tries) -> Self {
         let advised = self.advised.filter(|_| held == self.held);
         Self { held, tries, advised, ..Self::default() }
@@ -94,21 +98,22 @@ impl NameState {
 }
 
 impl Tries {
-    /// After an order that ended so; `left` and `chance` as `backoff` has them.
+    /// The history after a failed order. `left` and `chance`: see `backoff::after`.
     fn failed(&self, trouble: FailureKind, error: String, now: i64, left: i64, chance: f64) -> Self {
         let failures = self.failures.saturating_add(1);
         let next = now.saturating_add(backoff::after(trouble, failures, left, chance));
         Self { failures, last: now, next, limited: matches!(trouble, FailureKind::Limited(_)), error: Some(error) }
     }
 
-    /// After one that went well: a certificate that is past two thirds when it comes is not replaced at once, for ever.
+    /// The history after a success. If the new certificate is already past its renewal time, half of its remaining
+    /// validity must pass before the next order. This avoids an endless loop.
     fn went_well(term: Term, now: i64) -> Self {
         Self { last: now, next: now.saturating_add((term.left(now) / 2).max(MIN_DELAY)), ..Self::default() }
     }
 }
 
 impl Schedule {
-    /// The names that are wanted from here on; what is known of those that stay is kept.
+    /// Sets the configured names. The state of names that stay is kept.
     pub(super) fn want(&mut self, names: &[Arc<str>]) {
         self.names.retain(|name, _| names.contains(name));
         for name in names {
@@ -116,19 +121,19 @@ impl Schedule {
         }
     }
 
-    /// What is known of a name.
+    /// The state of a name.
     pub(super) fn of(&self, name: &str) -> Option<&NameState> {
         self.names.get(name)
     }
 
-    /// What was found on disk of a name that is new.
+    /// Sets the history of a new name, as found on disk.
     pub(super) fn restore(&mut self, name: &str, tries: Tries) {
         if let Some(standing) = self.names.get_mut(name) {
             standing.tries = tries;
         }
     }
 
-    /// A name has this certificate now, or none.
+    /// Sets the certificate that a name has now.
     pub(super) fn hold(&mut self, name: &str, held: Option<Term>) {
         let Some(standing) = self.names.get_mut(name) else { return };
         if held.is_some() && held != standing.held {
@@ -138,14 +143,14 @@ impl Schedule {
         standing.have(held);
     }
 
-    /// The names of which the server is to be asked when it wants them to be renewed.
+    /// The names for which renewal information should be requested.
     pub(super) fn to_ask(&self, now: i64) -> Vec<Arc<str>> {
         let due = |standing: &NameState| !standing.running && standing.held.is_some() && standing.ask <= now;
         self.names.iter().filter(|(_, standing)| due(standing)).map(|(name, _)| Arc::clone(name)).collect()
     }
 
-    /// The server was asked: when it is asked again, and the window in which it wants this certificate to be renewed, if it
-    /// said so. A moment that was drawn stays while it is in the window.
+    /// Records a renewal information request. `ask`: time of the next request. `advice`: the certificate's validity
+    /// period and its suggested window. A renewal time that was drawn earlier stays if it is within the window.
     pub(super) fn advise(&mut self, name: &str, ask: i64, advice: Option<(Term, (i64, i64))>, chance: f64) {
         let Some(standing) = self.names.get_mut(name) else { return };
         standing.ask = ask;
@@ -165,14 +170,14 @@ impl Schedule {
         names.into_iter().map(|(name, _)| Arc::clone(name)).collect()
     }
 
-    /// An order is under way.
+    /// Records that an order was started.
     pub(super) fn started(&mut self, name: &str) {
         if let Some(standing) = self.names.get_mut(name) {
             standing.running = true;
         }
     }
 
-    /// It has ended.
+    /// Records the result of an order.
     pub(super) fn ended(&mut self, name: &str, ended: OrderOutcome, now: i64, chance: f64) {
         let Some(standing) = self.names.get_mut(name) else { return };
         standing.running = false;
@@ -193,8 +198,8 @@ impl Schedule {
         }
     }
 
-    /// A configuration was put in force: who failed may have been helped, and tries again soon. A server that asked for time
-    /// still gets it.
+    /// A configuration became active. Its change may have removed the cause of failures, so failed names are tried
+    /// again soon. A wait that the server requested stays.
     pub(super) fn reloaded(&mut self, now: i64) {
         for tries in self.names.values_mut().map(|standing| &mut standing.tries) {
             if tries.failures > 0 && !tries.limited {

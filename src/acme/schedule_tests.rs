@@ -1,4 +1,4 @@
-//! The schedule under a virtual clock: servers that are down, that say no, that ask for time.
+//! Tests of the schedule with a virtual clock: unreachable servers, refused orders and rate limits.
 
 use proptest::prelude::*;
 
@@ -21,7 +21,8 @@ fn ninety_days(now: i64) -> Term {
     Term { not_before: now, not_after: now + 90 * DAY }
 }
 
-/// Lets time pass second by second until a moment; `server` says how each order ends. Gives when orders were made.
+/// Advances the time second by second. `server` returns the result of each order. Returns the names and times of all
+/// orders.
 fn pass(
     schedule: &mut Schedule,
     from: i64,
@@ -183,7 +184,7 @@ fn names_come_and_go() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// Whatever servers do, a name that can be had is held from then on, and nobody is flooded.
+    /// For all server results: the name is ordered again, but never too often, and an issued certificate is kept.
     #[test]
     fn no_server_is_flooded_and_no_name_forgotten(outcomes in prop::collection::vec(0..5u8, 1..40), chance in 0.0..=1.0f64) {
         let mut schedule = schedule(&["a"]);

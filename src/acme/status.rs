@@ -1,26 +1,26 @@
-//! How names and orders stand, for people and for metrics.
+//! The ACME status of names for the admin API, and the metric label of a failed order.
 
 use super::backoff::FailureKind;
 use super::schedule::NameState;
 use crate::telemetry::acme::OrderResult;
 
-/// How a name stands, for people.
+/// The ACME status of a name, for the admin API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcmeStatus {
-    /// The name.
+    /// The DNS name.
     pub name: String,
-    /// `issued`, `pending` while there is none yet, `failing` where the last order failed.
+    /// `issued`; `pending` before the first certificate; `failing` if the last order failed.
     pub state: &'static str,
-    /// Orders that have failed since the last that went well.
+    /// Failed orders since the last success.
     pub failures: u32,
-    /// What went wrong the last time.
+    /// The last error.
     pub error: Option<String>,
-    /// When the next order is due, in seconds since 1970; nothing: now.
+    /// When the next order is due, in Unix seconds. `None`: now.
     pub next: Option<i64>,
 }
 
 impl AcmeStatus {
-    /// Of a name; nothing is known yet of one that is new.
+    /// The status of a name. A new name has no state yet.
     pub(super) fn of(name: &str, standing: Option<&NameState>) -> Self {
         let standing = standing.cloned().unwrap_or_default();
         let state = match (standing.held, standing.tries.failures) {

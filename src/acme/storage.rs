@@ -1,14 +1,14 @@
-//! What is kept in `server.state_dir`: accounts, certificates with their keys, how orders went; and the locks that keep
-//! processes that share it apart.
+//! The ACME storage in `server.state_dir`: accounts, certificates with keys, order histories and file locks.
 //!
 //! ```text
-//! acme/DIRECTORY/account.json   the account's key and address       acme/challenges/…   what is pending now
-//! acme/DIRECTORY/NAME.pem       key, certificate, those above it
-//! acme/DIRECTORY/NAME.json      the tries since the last that went well
-//! acme/DIRECTORY/NAME.lock      held while an order is under way
+//! acme/DIRECTORY/account.json   account key and contact address     acme/challenges/…   pending challenges
+//! acme/DIRECTORY/NAME.pem       private key, certificate, intermediate certificates
+//! acme/DIRECTORY/NAME.json      order history since the last success
+//! acme/DIRECTORY/NAME.lock      locked while an order is in progress
 //! ```
 //!
-//! What cannot be read is moved aside and said; it stops nothing. Everything here blocks on the file system.
+//! The locks coordinate processes that share the directory. An unreadable file is renamed and logged, and never stops
+//! the manager. All functions block on the file system.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write};
@@ -23,36 +23,35 @@ use crate::config::read_named;
 use crate::secure_file;
 use crate::tls::{AcmeCerts, Issuer};
 
-/// A key and a chain of certificates have some 10 KiB.
+/// Upper bound of the size of a key and certificate chain, in bytes. About 10 KiB are usual.
 const ROOM: usize = 16 << 10;
 
-/// An account, as it is kept.
+/// A stored account.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Account {
-    /// What the server was told.
+    /// The contact address that the server knows.
     pub(super) email: Option<String>,
     pub(super) credentials: AccountCredentials,
 }
 
-/// Whether files can be made in `server.state_dir` by who the process is now.
+/// Checks that the process can create files in `server.state_dir`.
 ///
-/// # Errors
-/// They cannot.
+/// # Errors It cannot.
 pub fn prove(state_dir: &Path) -> io::Result<()> {
     let home = state_dir.join("acme");
     secure_file::make_folder(&home)?;
     tempfile::tempfile_in(&home).map(drop)
 }
 
-/// Whether a file of a certificate's size can be made where all of a server is kept.
+/// Checks that a file of a certificate's size can be written to the server's directory.
 pub(super) fn prove_room(issuer: &Issuer) -> io::Result<()> {
     let mut file = tempfile::tempfile_in(&issuer.folder)?;
     file.write_all(&[0; ROOM])?;
     file.sync_all()
 }
 
-/// Takes a name for an order, and makes the folder it is kept in; nothing if another process has it. The lock ends with the
-/// file, and with the process.
+/// Creates the server's directory and takes the lock of a name. `None` if another process has the lock. The lock is
+/// released when the file is closed or the process ends.
 pub(super) fn take(managed: &AcmeCerts) -> io::Result<Option<File>> {
     secure_file::make_folder(&managed.issuer.folder)?;
     let file = open(&managed.file.with_extension("lock"))?;
@@ -63,14 +62,14 @@ pub(super) fn take(managed: &AcmeCerts) -> io::Result<Option<File>> {
     }
 }
 
-/// Waits for a server's account.
+/// Takes the lock of a server's account. Waits until it is free.
 pub(super) fn take_account(issuer: &Issuer) -> io::Result<File> {
     let file = open(&issuer.folder.join("account.lock"))?;
     file.lock()?;
     Ok(file)
 }
 
-/// A server's account; nothing if there is none.
+/// Loads a server's account. `None` if there is none.
 pub(super) fn account(issuer: &Issuer) -> io::Result<Option<Account>> {
     read_json(&account_file(issuer))
 }
@@ -79,7 +78,7 @@ pub(super) fn keep_account(issuer: &Issuer, account: &Account) -> io::Result<()>
     secure_file::write(&account_file(issuer), &serde_json::to_vec_pretty(account)?)
 }
 
-/// Puts an account away that the server does not know any more, unless there is another by now.
+/// Renames the stored account that the server no longer knows. Does nothing if another account was stored meanwhile.
 pub(super) fn drop_account(issuer: &Issuer, id: &str) -> io::Result<()> {
     let _lock = take_account(issuer)?;
     let kept = account(issuer)?.map(|kept| serde_json::to_value(kept.credentials)).transpose()?;
@@ -87,7 +86,7 @@ pub(super) fn drop_account(issuer: &Issuer, id: &str) -> io::Result<()> {
     if same { set_aside(&account_file(issuer)).map(drop) } else { Ok(()) }
 }
 
-/// How the orders of a name went.
+/// Loads the order history of a name.
 pub(super) fn tries(managed: &AcmeCerts) -> io::Result<Tries> {
     read_json(&tries_file(managed)).map(Option::unwrap_or_default)
 }
@@ -96,7 +95,7 @@ pub(super) fn keep_tries(managed: &AcmeCerts, tries: &Tries) -> io::Result<()> {
     secure_file::write(&tries_file(managed), &serde_json::to_vec_pretty(tries)?)
 }
 
-/// Moves a file out of the way; gives where it is now.
+/// Renames a file and returns its new path.
 pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -118,7 +117,7 @@ fn open(path: &Path) -> io::Result<File> {
     std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
 }
 
-/// Nothing where there is no such file, and none that can be read: that one is moved aside.
+/// Reads a JSON file. `None` if it does not exist, or is invalid. An invalid file is renamed.
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     let bytes = match read_named(path) {
         Ok(bytes) => bytes,

@@ -1,5 +1,4 @@
-//! The words of the admin API, written by the process and read by `weir status`, `reload` and `diff`: one set of
-//! types for both ends.
+//! The JSON types of the admin API, shared by the server and by `weir status`, `weir reload` and `weir diff`.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -9,41 +8,41 @@ use crate::backend::BackendState;
 use crate::backend::labels::BackendCondition;
 use crate::clock;
 
-/// `GET /api/v1/status`.
+/// The response of `GET /api/v1/status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct StatusReply {
-    /// The process.
+    /// The process id.
     pub pid: u32,
     /// Weir's version.
     pub version: String,
-    /// How many configurations have been in force.
+    /// Number of configurations that have been active, including the present one.
     pub generation: u64,
-    /// Whether `/readyz` says 200.
+    /// Whether `/readyz` answers 200.
     pub ready: bool,
-    /// Whether the process is on its way out.
+    /// Whether the process is shutting down.
     pub draining: bool,
-    /// The last reload; null: none since the start.
+    /// The last reload. Null if there was none since the start.
     pub last_reload: Option<LastReloadReply>,
     /// In the order of the configuration.
     pub listeners: Vec<ListenerReply>,
-    /// Those that listeners show, by name.
+    /// The certificates that listeners serve, by name.
     #[serde(default)]
     pub certificates: Vec<CertificateReply>,
-    /// Those that ACME servers issue, by name.
+    /// The certificates that ACME servers issue, by name.
     #[serde(default)]
     pub acme: Vec<AcmeName>,
     /// By name.
     pub upstreams: Vec<UpstreamReply>,
 }
 
-/// What became of the last reload.
+/// The result of the last reload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LastReloadReply {
     /// `applied` or `rejected`.
     pub result: String,
-    /// When, RFC 3339.
+    /// The time, RFC 3339.
     pub time: String,
-    /// What it changed.
+    /// The changes.
     #[serde(default)]
     pub changes: Vec<String>,
     /// Why it was rejected.
@@ -56,39 +55,39 @@ pub struct LastReloadReply {
 pub struct ListenerReply {
     /// Its name.
     pub name: String,
-    /// Its address; the real port where 0 was asked for.
+    /// Its address, with the real port if the configuration asks for port 0.
     pub address: String,
     /// Whether it is bound.
     pub bound: bool,
-    /// Connections open now.
+    /// Number of open connections.
     pub connections: u64,
 }
 
 /// A certificate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CertificateReply {
-    /// The path of its file as configured.
+    /// The path of its file as configured, or its ACME label.
     pub name: String,
-    /// The names it is for.
+    /// The names that it is for.
     pub names: Vec<String>,
-    /// When it ends, RFC 3339.
+    /// End of validity, RFC 3339.
     pub not_after: String,
-    /// Whole days until then; less than none: it has expired.
+    /// Full days until the end of validity. Negative if it has expired.
     pub days_left: i64,
 }
 
-/// A name whose certificate an ACME server issues.
+/// A DNS name whose certificate an ACME server issues.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AcmeName {
-    /// The name.
+    /// The DNS name.
     pub name: String,
-    /// `issued`, `pending` while there is none yet, `failing` where the last order failed.
+    /// `issued`; `pending` before the first certificate; `failing` if the last order failed.
     pub state: String,
-    /// Orders that have failed since the last that went well.
+    /// Failed orders since the last success.
     pub failures: u32,
-    /// What went wrong the last time.
+    /// The last error.
     pub error: Option<String>,
-    /// When the next order is due, RFC 3339; null: now.
+    /// When the next order is due, RFC 3339. Null: now.
     pub next_order: Option<String>,
 }
 
@@ -97,25 +96,25 @@ pub struct AcmeName {
 pub struct UpstreamReply {
     /// Its name.
     pub name: String,
-    /// Its balancer.
+    /// Its load balancing algorithm.
     pub balance: String,
-    /// How looking for backends goes; left out where the configuration names all of them.
+    /// The state of discovery. Absent if the configuration lists all backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discovery: Option<DiscoveryReply>,
-    /// In the order of the configuration, and then those that were found.
+    /// In the order of the configuration, followed by the discovered backends.
     pub backends: Vec<BackendReply>,
 }
 
-/// How looking for an upstream's backends goes.
+/// The state of an upstream's discovery.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DiscoveryReply {
-    /// Where it is looked: `dns NAME:PORT`, `srv NAME` or `file PATH`.
+    /// The source: `dns NAME:PORT`, `srv NAME` or `file PATH`.
     pub source: String,
-    /// When a look last went well, RFC 3339; null: never.
+    /// When discovery last succeeded, RFC 3339. Null: never.
     pub last_success: Option<String>,
-    /// What is wrong now; null: nothing. What was found before stays.
+    /// The present error. Null: none. Backends that were discovered before stay.
     pub error: Option<String>,
-    /// Looks in a row that went wrong.
+    /// Number of failures in a row.
     pub failures: u64,
 }
 
@@ -126,28 +125,28 @@ pub struct BackendReply {
     pub name: String,
     /// Its address as configured.
     pub address: String,
-    /// The one state that is shown.
+    /// Its state.
     pub state: BackendCondition,
-    /// Why; empty where there is nothing to say.
+    /// The reason of the state. Empty if there is none.
     pub reason: String,
-    /// Since when, RFC 3339; null: since the start.
+    /// When it entered the state, RFC 3339. Null: since the start.
     pub since: Option<String>,
-    /// Attempts under way.
+    /// Attempts in flight.
     pub in_flight: u32,
-    /// The weight as configured.
+    /// The configured weight.
     pub weight: u32,
-    /// The weight as used now: a part of it while it grows (`slow_start`).
+    /// The effective weight. Lower than the configured weight during `slow_start`.
     #[serde(serialize_with = "plain")]
     pub effective_weight: f64,
 }
 
-/// A whole number as one, `2` and not `2.0`.
+/// Serializes a whole number as an integer: `2`, not `2.0`.
 fn plain<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if number.fract() == 0.0 { serializer.serialize_u64(*number as u64) } else { serializer.serialize_f64(*number) }
 }
 
 impl BackendReply {
-    /// What its live cells say.
+    /// Reads the live state of a backend.
     pub fn of(backend_state: &BackendState) -> Self {
         let (labels, (weight, effective_weight)) = (backend_state.labels(), backend_state.weights());
         Self {
@@ -163,49 +162,49 @@ impl BackendReply {
     }
 }
 
-/// What a reload did, or would do.
+/// The result of a reload or of a diff.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum ReloadReply {
-    /// It is in force.
+    /// The configuration is active.
     Applied {
-        /// The generation that is in force now.
+        /// The generation that is active now.
         generation: u64,
-        /// What differs, a line each.
+        /// The changes, one per line.
         changes: Vec<String>,
-        /// Keys that differ but are fixed for the process's life.
+        /// Changed keys that take effect only after a restart.
         fixed: Vec<String>,
     },
-    /// It could be applied; the answer of a diff.
+    /// The document is valid. Only a diff returns this.
     Valid {
-        /// The generation that is in force.
+        /// The active generation.
         generation: u64,
-        /// What would differ, a line each.
+        /// The changes that a reload would make, one per line.
         changes: Vec<String>,
-        /// Keys that differ but are fixed for the process's life.
+        /// Changed keys that take effect only after a restart.
         fixed: Vec<String>,
     },
-    /// Nothing has changed.
+    /// The document is invalid. Nothing has changed.
     Rejected {
-        /// Everything that is wrong.
+        /// All problems.
         problems: Vec<ProblemReply>,
     },
 }
 
-/// One thing wrong with a document.
+/// A problem of a configuration document.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProblemReply {
-    /// The file; empty where there is none.
+    /// The file. Empty if there is none.
     pub file: String,
-    /// The line, from 1; 0: not known.
+    /// The line, from 1. 0 if unknown.
     pub line: u64,
-    /// The column, from 1; 0: not known.
+    /// The column, from 1. 0 if unknown.
     pub column: u64,
     /// The key.
     pub path: String,
-    /// What is wrong.
+    /// The problem.
     pub what: String,
-    /// What to do; empty where there is no advice.
+    /// A suggestion. Empty if there is none.
     pub hint: String,
 }
 
@@ -224,17 +223,17 @@ impl std::fmt::Display for ProblemReply {
     }
 }
 
-/// Milliseconds since 1970 as RFC 3339; `None` for 0.
+/// Formats milliseconds since the Unix epoch as RFC 3339. `None` for 0.
 pub fn rfc3339(ms: u64) -> Option<String> {
     let nanos = i128::from(ms) * 1_000_000;
     let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok().filter(|_| ms > 0)?;
     at.format(&Rfc3339).ok()
 }
 
-/// How long ago an RFC 3339 time was, as people say it: `42s`, `5m 2s`, `3h 7m`, `12d 4h`.
+/// The age of an RFC 3339 time in short form: `42s`, `5m 2s`, `3h 7m`, `12d 4h`.
 pub fn age(time: &str, now: OffsetDateTime) -> Option<String> {
     let at = OffsetDateTime::parse(time, &Rfc3339).ok()?;
-    // A clock that was set back meanwhile.
+    // The age is negative if the clock was set back.
     let seconds = (now - at).whole_seconds().max(0);
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     Some(match (days, hours, minutes) {

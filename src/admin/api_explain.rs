@@ -1,82 +1,82 @@
-//! The words of `GET /api/v1/explain`, and its question: written by the process, read by `weir explain`.
+//! The JSON types of `GET /api/v1/explain`, shared by the server and by `weir explain`.
 
 use serde::{Deserialize, Serialize};
 
 use super::api::BackendReply;
 
-/// What becomes of a request like this.
+/// The explanation of how a request would be handled.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
-    /// The method as it was looked for.
+    /// The method after normalisation.
     pub method: String,
-    /// The host as it was looked for; null: none.
+    /// The host after normalisation. Null if there is none.
     pub host: Option<String>,
-    /// The path as it was looked for.
+    /// The path after normalisation.
     pub path: String,
-    /// The listener that the request is taken to come in on; null: none was named, and there are several.
+    /// The listener that is assumed to accept the request. Null if the question names none and there are several.
     #[serde(default)]
     pub listener: Option<String>,
-    /// The route that takes it; null: none does, it is answered 404, or redirected if `action` says so.
+    /// The matching route. Null if none matches: the response is then 404, or the redirect in `action`.
     pub route: Option<String>,
-    /// What happens: `upstream`, `split`, `redirect` or `respond` by the route, or `redirect_https` by the listener.
+    /// The action: `upstream`, `split`, `redirect` or `respond` of the route, or `redirect_https` of the listener.
     pub action: Option<String>,
-    /// All routes in the file's order.
+    /// All routes in the order of the configuration.
     pub routes: Vec<ExplainedRoute>,
-    /// Where it may go.
+    /// The upstreams that may get the request.
     pub upstreams: Vec<ExplainedUpstream>,
 }
 
-/// A route and why it is or is not the one.
+/// A route, and why it matches or does not match.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExplainedRoute {
     /// Its name.
     pub name: String,
-    /// All its conditions hold.
+    /// Whether all its conditions hold.
     pub matches: bool,
-    /// Why it is or is not the one.
+    /// Why it was chosen or not.
     pub why: String,
 }
 
-/// An upstream that the request may go to.
+/// An upstream that may get the request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExplainedUpstream {
     /// Its name.
     pub name: String,
-    /// The share of requests that go to it, 0 to 1.
+    /// The share of requests that it gets, 0 to 1.
     pub share: f64,
-    /// Its balancer.
+    /// Its load balancing algorithm.
     pub balance: String,
-    /// Backends that are down are tried for want of anything better.
+    /// Whether backends that are down are picked too, because too few are up.
     pub fail_open: bool,
     /// In the order of the configuration.
     pub backends: Vec<ExplainedBackend>,
 }
 
-/// A backend and why it would or would not be picked.
+/// A backend, and why it would be picked or not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExplainedBackend {
-    /// How it is.
+    /// Its state.
     #[serde(flatten)]
     pub status: BackendReply,
-    /// It may be picked.
+    /// Whether it may be picked.
     pub eligible: bool,
-    /// It would be picked now.
+    /// Whether it would be picked now.
     pub next: bool,
-    /// What the balancer compares, the lowest goes first; null where it compares nothing.
+    /// The value that the balancer compares; the lowest wins. Null if the balancer compares nothing.
     pub score: Option<f64>,
-    /// Why.
+    /// The reason.
     pub why: String,
 }
 
-/// What is asked.
+/// The request to explain.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Question {
-    /// The method; GET where none is said.
+    /// The method. GET by default.
     pub method: String,
     /// `http://host/path`, or a path.
     pub url: String,
     /// Header fields, `name: value`.
     pub headers: Vec<String>,
-    /// The name of the listener that the request comes in on.
+    /// The name of the listener that accepts the request.
     pub listener: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Bounds the attempts to log in: a number of failures per minute for each client.
+//! The rate limit of login attempts, per client and minute.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// Attempts of one client within a window; a login that succeeds clears them.
+/// Maximum number of attempts of a client in a window. A successful login resets the count.
 const MAX_ATTEMPTS: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Clients counted at once; while so many are, no other may try.
+/// Maximum number of counted clients. Above it, logins of further clients are refused.
 const MAX_CLIENTS: usize = 1024;
 
-/// The attempts of all clients.
+/// The login attempts of all clients.
 #[derive(Debug, Default)]
 pub(super) struct Attempts(Mutex<HashMap<Client, Window>>);
 
-/// Whose attempts are counted together: an IPv4 address, the first half of an IPv6 address, or all of a Unix socket.
+/// The counting key: an IPv4 address, an IPv6 /64 network, or `None` for all clients of a Unix socket.
 type Client = Option<IpAddr>;
 
 #[derive(Debug)]
@@ -29,8 +29,7 @@ struct Window {
 impl Attempts {
     /// Counts an attempt of this client.
     ///
-    /// # Errors
-    /// It has to wait this long.
+    /// # Errors The limit is reached. The value is the time to wait.
     pub(super) fn count(&self, client: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
         let (client, mut windows) = (key(client), self.lock());
         if windows.len() >= MAX_CLIENTS && !windows.contains_key(&client) {
@@ -50,7 +49,7 @@ impl Attempts {
         Ok(())
     }
 
-    /// This client has logged in.
+    /// Resets the count of this client after a successful login.
     pub(super) fn succeeded(&self, client: Option<IpAddr>) {
         self.lock().remove(&key(client));
     }
@@ -60,7 +59,7 @@ impl Attempts {
     }
 }
 
-/// A client of IPv6 usually has a whole /64 to choose addresses from.
+/// An IPv6 client usually has a whole /64 network, so the network is the key.
 fn key(client: Option<IpAddr>) -> Client {
     client.map(|ip| match ip.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 64 << 64).into()),

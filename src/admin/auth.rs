@@ -1,5 +1,6 @@
-//! Authorizes requests: the bearer token or a browser's session, the Host and Origin headers, the content type of changes. It
-//! answers those that are refused, and looks at nothing else of a request.
+//! Authorization of admin requests: bearer token or session cookie, Host, Origin and Content-Type.
+//!
+//! It never reads anything else of a request. It answers the requests that it refuses.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -11,9 +12,9 @@ use super::login;
 use super::origin::{self, Origin};
 use super::respond::refuse;
 
-/// Lets a request pass or refuses it.
+/// The middleware that passes or refuses a request.
 pub(super) async fn check(State(guard): State<AuthLayer>, mut request: Request, next: Next) -> Response {
-    // Load balancers and kubelets have no token, and what they learn is no secret.
+    // Load balancers and kubelets have no token. The health endpoints reveal nothing secret.
     if matches!(request.uri().path(), "/healthz" | "/readyz") {
         return next.run(request).await;
     }
@@ -27,15 +28,15 @@ pub(super) async fn check(State(guard): State<AuthLayer>, mut request: Request, 
     }
 }
 
-// The refusal is a response: large, but made for few.
+// The error is a large response, but refusals are rare.
 #[allow(clippy::result_large_err)]
 fn judge(guard: &AuthLayer, caller: Caller, request: &Request) -> Result<(), Response> {
     let (headers, method, path) = (request.headers(), request.method(), request.uri().path());
     if caller == Caller::Unknown && path != login::LOGIN {
         return Err(unauthorized(headers, method, request.uri()));
     }
-    // Without a token loopback is the only wall, and a web page whose name resolves to 127.0.0.1 climbs it. It cannot do so with
-    // an address as its host.
+    // Without a token, only the loopback address protects the API. DNS rebinding defeats this: a web page under a name
+    // that resolves to 127.0.0.1 could send requests. Such a page cannot use an IP address or `localhost` as its host.
     if caller == Caller::Anyone && guard.loopback && !is_local(headers) {
         return Err(refuse(StatusCode::FORBIDDEN, "the Host must be `localhost` or an IP address here"));
     }
@@ -44,19 +45,19 @@ fn judge(guard: &AuthLayer, caller: Caller, request: &Request) -> Result<(), Res
     }
     match origin::of(headers) {
         Origin::Same => {}
-        // Programs send none. Browsers do with every change, so a cookie without it comes from something odd.
+        // Programs send no Origin. Browsers send it with every change, so a cookie without Origin is suspicious.
         Origin::Missing if caller != Caller::Browser => {}
         Origin::Missing => return Err(refuse(StatusCode::FORBIDDEN, "a change by a browser needs an Origin")),
         Origin::Other(what) => return Err(refuse(StatusCode::FORBIDDEN, &what)),
     }
-    // A browser sends JSON across sites only after asking, and nothing here answers that.
+    // A browser sends JSON to another origin only after a CORS preflight, which this listener never grants.
     if !matches!(path, "/api/v1/diff" | login::LOGIN | login::LOGOUT) && !is_json(headers) {
         return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, "changes need `Content-Type: application/json`"));
     }
     Ok(())
 }
 
-/// Browsers get the login form where they wanted a page, programs an error.
+/// A browser that requests a page gets the login form. Programs get a JSON error.
 fn unauthorized(headers: &HeaderMap, method: &Method, uri: &Uri) -> Response {
     let challenge = [(header::WWW_AUTHENTICATE, "Bearer")];
     if login::wants_html(headers) && matches!(*method, Method::GET | Method::HEAD) {

@@ -1,5 +1,6 @@
-//! `/api/v1/upstreams/{u}/backends/{b}`: how a backend is, and what an operator wants of it. It reads the words of a
-//! change and judges their form; whether they can be honoured is `Control`'s to say.
+//! The endpoint `/api/v1/upstreams/{u}/backends/{b}`: state of a backend and operator overrides.
+//!
+//! It only parses and checks the request body. `Control` decides whether the override is possible.
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -13,12 +14,12 @@ use super::respond::refuse;
 use crate::backend::labels::AdminState;
 use crate::upstream::admin_override::BackendOverride;
 
-/// The body of a change.
+/// The body of a PUT request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct BackendChange {
     state: Option<AdminState>,
-    /// Left out: as it is. `null`: as configured.
+    /// Absent: unchanged. `null`: the configured weight.
     #[serde(deserialize_with = "written")]
     weight: Option<Option<u16>>,
 }
@@ -27,12 +28,12 @@ fn written<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<u16>>, D:
     Option::deserialize(from).map(Some)
 }
 
-/// How one backend is.
+/// Returns the state of one backend.
 pub(super) async fn show(State(control): SharedControl, Path((upstream, backend)): Path<(String, String)>) -> Response {
     answer(control.backend(&upstream, &backend))
 }
 
-/// What an operator wants of one backend.
+/// Applies an operator override to one backend.
 pub(super) async fn change(
     State(control): SharedControl,
     Path((upstream, backend)): Path<(String, String)>,

@@ -8,27 +8,27 @@ use http::{HeaderMap, header};
 use super::attempts::Attempts;
 use super::token::AdminToken;
 
-/// What the guard needs to know.
+/// The state of the authorization middleware.
 #[derive(Debug, Clone)]
 pub(super) struct AuthLayer {
     pub(super) token: AdminToken,
     pub(super) attempts: Arc<Attempts>,
-    /// Only this machine reaches the address, by a name or an IP address.
+    /// The listener's address is a loopback address, so only local clients reach it.
     pub(super) loopback: bool,
-    /// The session cookie. It has the port in it, as browsers give cookies to all ports of a host.
+    /// The name of the session cookie. It contains the port, because browsers share cookies among all ports of a host.
     pub(super) cookie: Arc<str>,
 }
 
-/// By which right a request comes.
+/// How a request is authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// There is no token, so none is asked for.
+    /// No token is configured, so every request is allowed.
     Anyone,
-    /// With the bearer token.
+    /// By the bearer token.
     Bearer,
-    /// With the cookie of a session.
+    /// By a session cookie.
     Browser,
-    /// By none.
+    /// Not authenticated.
     Unknown,
 }
 
@@ -37,7 +37,7 @@ impl AuthLayer {
         Self { token, attempts: Arc::default(), loopback, cookie: format!("weir_admin_{port}").into() }
     }
 
-    /// The id of the session that a request names.
+    /// The session id in the request's cookie.
     pub(super) fn session<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
         let fields = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
         let mut pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));

@@ -1,4 +1,4 @@
-//! What the admin listener may ask of the running process. The server room implements it; here is only the door.
+//! The interface between the admin listener and the running process. `server` implements it.
 
 use std::sync::Arc;
 
@@ -10,34 +10,32 @@ use super::api::{BackendReply, ReloadReply, StatusReply};
 use super::api_explain::{Explanation, Question};
 use crate::upstream::admin_override::BackendOverride;
 
-/// The running process, as axum hands it to a handler.
+/// The interface as an axum state extractor.
 pub(super) type SharedControl = State<Arc<dyn Control>>;
 
-/// The running process, as the admin listener sees it. No call may wait for a request's end.
+/// The running process, as the admin listener uses it. No method may wait until a request ends.
 pub trait Control: Send + Sync + 'static {
-    /// How everything is.
+    /// The status of the process.
     fn status(&self) -> StatusReply;
 
-    /// The effective configuration, secrets masked.
+    /// The effective configuration, with secrets masked.
     fn config(&self) -> serde_json::Value;
 
-    /// Reads the configuration's file and puts it in force, or says why not. May block: it is called where that is
-    /// allowed, with a runtime at hand.
+    /// Reads the configuration file and activates it, or returns the problems. May block, so call it on a thread that
+    /// may block and has a tokio runtime.
     fn reload(&self) -> ReloadReply;
 
-    /// What a reload would do if the file were this. May block.
+    /// The result that a reload would have with this document. May block.
     fn diff(&self, yaml: &str) -> ReloadReply;
 
-    /// How one backend is.
+    /// The state of one backend.
     ///
-    /// # Errors
-    /// There is none of that name.
+    /// # Errors There is no such upstream or backend.
     fn backend(&self, upstream: &str, backend: &str) -> Result<BackendReply, ControlError>;
 
-    /// Does what an operator wants of one backend; how it is then.
+    /// Applies an operator override to one backend and returns its new state.
     ///
-    /// # Errors
-    /// There is none of that name, or it cannot be honoured; then nothing has changed.
+    /// # Errors There is no such backend, or the override is impossible. Nothing has changed then.
     fn set_override(
         &self,
         upstream: &str,
@@ -45,33 +43,32 @@ pub trait Control: Send + Sync + 'static {
         wanted: BackendOverride,
     ) -> Result<BackendReply, ControlError>;
 
-    /// What would become of a request, without changing a thing.
+    /// Explains how a request would be handled. Has no side effects.
     ///
-    /// # Errors
-    /// What is wrong with the question.
+    /// # Errors The question is invalid.
     fn explain(&self, question: &Question) -> Result<Explanation, ControlError>;
 
-    /// Whether the process should get traffic.
+    /// Whether the process is ready for traffic.
     fn ready(&self) -> Readiness;
 
-    /// The registry.
+    /// The metrics registry.
     fn metrics(&self) -> Arc<Metrics>;
 }
 
-/// Whether the process should get traffic.
+/// Whether the process is ready for traffic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
-    /// It should.
+    /// True if it is ready.
     pub ready: bool,
-    /// Why not; empty if it should.
+    /// Why it is not ready. Empty if it is.
     pub reason: String,
 }
 
-/// Why something was not done.
+/// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControlError {
-    /// Nothing of that name; says what there is.
+    /// There is nothing of this name. The text lists the existing names.
     NotThere(String),
-    /// It cannot be honoured.
+    /// The change is impossible.
     Impossible(String),
 }

@@ -1,4 +1,4 @@
-//! Login for browsers: a form that takes the token and opens a session. It works without a script.
+//! The browser login: a form that takes the token and opens a session. It needs no JavaScript.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -17,21 +17,21 @@ use super::origin;
 use super::respond::refuse;
 use super::token::SESSION_LIFETIME;
 
-/// Where the form is sent to.
+/// The path that receives the form.
 pub(super) const LOGIN: &str = "/login";
-/// Where the session is ended.
+/// The path that ends the session.
 pub(super) const LOGOUT: &str = "/logout";
 
-/// The longest form, in bytes.
+/// Maximum size of the form, in bytes.
 pub(super) const MAX_FORM_BYTES: usize = 8 << 10;
 
-/// How long a form may take to arrive: it comes from clients that have not logged in.
+/// Maximum time until the form has arrived. The client is not authenticated yet.
 const FORM_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest path to go on to after the login, in bytes.
+/// Maximum length of the path to open after the login, in bytes.
 const MAX_NEXT_BYTES: usize = 2048;
 
-/// The page's policy: a style, and a form that is sent to this address. No page may frame it.
+/// The Content-Security-Policy of the page: inline style, and a form to this origin. Framing is forbidden.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
@@ -43,11 +43,11 @@ input,button{font:inherit;box-sizing:border-box;width:100%;padding:.5rem .7rem;m
 .why{color:#c92a2a;min-height:1.5em;margin:0}
 ";
 
-/// Who sent a request; nothing on a Unix socket.
+/// The client's IP address. `None` for a Unix socket.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PeerAddr(pub(super) Option<IpAddr>);
 
-/// What the form sends.
+/// The fields of the form.
 #[derive(Deserialize)]
 struct Sent {
     token: String,
@@ -106,7 +106,7 @@ pub(super) async fn log_out(State(guard): State<AuthLayer>, headers: HeaderMap) 
     with_cookie(&guard, "", Duration::ZERO, "", go_to("/"))
 }
 
-/// Whether a client takes a page.
+/// Whether the client accepts HTML.
 pub(super) fn wants_html(headers: &HeaderMap) -> bool {
     let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.any(|value| value.to_ascii_lowercase().contains("text/html"))
@@ -116,7 +116,7 @@ fn failed(headers: &HeaderMap, status: StatusCode, next: &str, why: &str) -> Res
     if wants_html(headers) { page(status, next, why) } else { refuse(status, why) }
 }
 
-/// The login form. `next`: where to go on afterwards; `why`: what was wrong before.
+/// The login form. `next`: the path to open after the login. `why`: the error of the last attempt.
 pub(super) fn page(status: StatusCode, next: &str, why: &str) -> Response {
     let html = html! {
         (DOCTYPE)
@@ -142,7 +142,7 @@ pub(super) fn page(status: StatusCode, next: &str, why: &str) -> Response {
     (status, [(CONTENT_SECURITY_POLICY, POLICY)], Html(html.into_string())).into_response()
 }
 
-/// A path of this address, so that the form leads nowhere else.
+/// Returns `next` if it is a path on this origin, else `/`. So the form cannot redirect to another site.
 fn safe(next: &str) -> &str {
     let elsewhere =
         next.starts_with("//") || next.contains('\\') || next.starts_with(LOGIN) || next.starts_with(LOGOUT);

@@ -1,4 +1,4 @@
-//! Login of browsers, and requests that a foreign web page makes.
+//! Tests of the browser login, and of requests by a page of another origin.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -26,7 +26,7 @@ fn exchange<S: Read + Write>(mut stream: S, line: &str, host: &str, headers: &st
     answer
 }
 
-/// The whole answer to a request with these extra header lines.
+/// Sends a request with these extra header lines and returns the whole response.
 fn ask(running: &Running, line: &str, headers: &str, body: &str) -> String {
     let stream = TcpStream::connect(running.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -45,7 +45,7 @@ fn log_in(running: &Running, token: &str) -> String {
     ask(running, "POST /login", &format!("{HTML}{FORM}"), &format!("token={token}&next=%2Fapi%2Fv1%2Fstatus"))
 }
 
-/// The Cookie header line of a login.
+/// Logs in and returns the Cookie header line.
 fn session(running: &Running) -> String {
     let answer = log_in(running, "secret");
     let cookie = field(&answer, "set-cookie").unwrap().split(';').next().unwrap();

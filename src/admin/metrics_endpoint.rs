@@ -1,5 +1,6 @@
-//! The answer to a scrape. It is written piece by piece as the client takes it: a large one is neither held in memory whole nor
-//! written in one go, and one whose client has gone is not written at all.
+//! The metrics endpoint: streams a scrape in pieces, as fast as the client reads.
+//!
+//! It never holds a large scrape in memory as a whole. It stops when the client has closed the connection.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,13 +13,12 @@ use tokio::sync::mpsc;
 use crate::background::{self, BackgroundError};
 use crate::telemetry::{Metrics, Scrape};
 
-/// How many pieces may wait for the client.
+/// Number of pieces that are prepared before the client reads them.
 const PREPARED_PIECES: usize = 1;
 
-/// All of it with its length, if it is small; else as pieces.
+/// A small scrape becomes a body with Content-Length. A larger one is sent in pieces.
 ///
-/// # Errors
-/// A bug, or no thread.
+/// # Errors The background task panicked, or no thread is available.
 pub(super) async fn body(metrics: Arc<Metrics>) -> Result<Body, BackgroundError> {
     let begin = move || {
         let mut scrape = metrics.scrape();
@@ -32,7 +32,7 @@ pub(super) async fn body(metrics: Arc<Metrics>) -> Result<Body, BackgroundError>
     Ok(Body::new(Pieces(taken)))
 }
 
-/// Ends with the scrape, or when nobody takes it any more.
+/// Sends all pieces. Ends with the scrape, or when the receiver is dropped.
 async fn write(mut scrape: Scrape, begun: [String; 2], pieces: mpsc::Sender<Result<Bytes, BackgroundError>>) {
     for piece in begun {
         if pieces.send(Ok(piece.into())).await.is_err() {
@@ -40,12 +40,12 @@ async fn write(mut scrape: Scrape, begun: [String; 2], pieces: mpsc::Sender<Resu
         }
     }
     loop {
-        // Before the next is written there is room for it.
+        // The next piece is rendered only after the channel has capacity for it.
         let Ok(room) = pieces.reserve().await else { return };
         let (piece, rest) = match background::run(move || (scrape.next(), scrape)).await {
             Ok((Some(piece), rest)) => (piece, rest),
             Ok((None, _)) => return,
-            // A body that breaks off is no whole scrape.
+            // An error ends the body without its last chunk, so the client sees that the scrape is incomplete.
             Err(broken) => return room.send(Err(broken)),
         };
         room.send(Ok(piece.into()));

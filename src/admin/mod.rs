@@ -1,9 +1,15 @@
-//! The operator's own listener: status page, metrics, API. It shows what the rooms below know and passes wishes on;
-//! it keeps no state but the sessions of browsers, and decides nothing. Never on a public address.
+//! The admin listener: status page, metrics and API for operators. Never expose it on a public address.
 //!
-//! `api` has the types of the API, `control` the door to the running process, `router` what is answered where,
-//! `api_explain` those of a question, `backends` steering, `status_page` the page for people, `metrics_endpoint` the metrics, `server` the
-//! connections. `auth` authorizes requests: `token` has the credentials, `login` the form, `attempts` its bound, `origin` the origins.
+//! It makes no decisions and keeps no state except browser sessions. It reads the state of the other modules and passes
+//! changes to them by `Control`.
+//!
+//! - `api`, `api_explain`: JSON types.
+//! - `control`: the interface to the running process.
+//! - `router`: routes and handlers. `backends`, `explain_endpoint`, `metrics_endpoint` and `status_page` are single
+//!   endpoints.
+//! - `server`: connections.
+//! - `auth`: authorization. `caller` identifies the client, `token` has the credentials, `login` the form, `attempts`
+//!   its rate limit, `origin` the check of Origin.
 
 mod attempts;
 mod auth;

@@ -1,19 +1,19 @@
-//! Whether a request comes from a page of this address (RFC 6454): browsers say so in Origin.
+//! The check of the Origin field (RFC 6454): whether a request comes from a page of this address.
 
 use http::{HeaderMap, header};
 
-/// From where a request comes.
+/// The origin of a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// It does not say: a program, or a navigation.
+    /// There is no Origin field. The client is a program, or a browser that navigates.
     Missing,
-    /// From a page of this address.
+    /// A page of this address.
     Same,
-    /// From elsewhere; says from where.
+    /// Another origin. The text is the error message.
     Other(String),
 }
 
-/// Compares Origin with Host. The scheme may be `https`, for a proxy in front that ends TLS.
+/// Compares Origin with Host. The scheme may be `https`, because a proxy in front may terminate TLS.
 pub(super) fn of(headers: &HeaderMap) -> Origin {
     let Some(origin) = headers.get(header::ORIGIN) else { return Origin::Missing };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -29,7 +29,7 @@ pub(super) fn of(headers: &HeaderMap) -> Origin {
     Origin::Other(format!("the Origin `{said}` is not this address, `{host}`; a proxy in front must keep the Host"))
 }
 
-/// Whether a page's origin is `https`.
+/// Whether the Origin has the scheme `https`.
 pub(super) fn is_https(headers: &HeaderMap) -> bool {
     headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"))
 }

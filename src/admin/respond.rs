@@ -6,13 +6,13 @@ use serde_json::json;
 
 use crate::background::{self, BackgroundError};
 
-/// Says no, and why.
+/// An error response with a JSON body.
 pub(super) fn refuse(status: StatusCode, why: &str) -> Response {
     (status, Json(json!({ "error": why }))).into_response()
 }
 
-/// Makes an answer on a background thread, JSON included: it grows with the configuration, and probes and signals share the
-/// control thread with this listener.
+/// Makes a response on a background thread, including its JSON. The work grows with the configuration, and the control
+/// thread also serves health probes and signals.
 pub(super) async fn off_thread(work: impl FnOnce() -> Response + Send + 'static) -> Response {
     background::run(work).await.unwrap_or_else(|broken| failed(&broken))
 }

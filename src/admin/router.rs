@@ -1,4 +1,4 @@
-//! What is answered where. Each handler asks `Control` and writes down the reply.
+//! The routes of the admin API. Each handler calls `Control` and writes the result as a response.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,20 +21,20 @@ use super::metrics_endpoint;
 use super::respond::{failed, off_thread, refuse};
 use super::status_page;
 
-/// The largest document that a diff takes.
+/// Maximum size of a document for a diff, in bytes.
 pub(super) const MAX_BODY_BYTES: usize = 16 << 20;
 
-/// How long a body may take to come.
+/// Maximum time until a body has arrived.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// The page's own policy: it has a style and a form to log out, and no page may frame it.
+/// The Content-Security-Policy of the status page: inline style, and a form to log out. Framing is forbidden.
 const PAGE_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 
-/// All routes, guarded.
+/// All routes, with the authorization middleware.
 pub(super) fn router(control: Arc<dyn Control>, guard: AuthLayer) -> Router {
     let sessions = Router::new()
         .route(login::LOGIN, get(login::form).post(login::log_in))

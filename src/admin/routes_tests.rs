@@ -1,4 +1,4 @@
-//! The admin page and its routes, asked over a real socket.
+//! Tests of the admin routes over a TCP connection.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -15,7 +15,7 @@ use super::*;
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
-/// The whole answer to a request with these extra header lines.
+/// Sends a request with these extra header lines and returns the whole response.
 fn ask(running: &Running, line: &str, headers: &str, body: &str) -> String {
     let host = if headers.contains("Host:") { "" } else { "Host: localhost\r\n" };
     let length = body.len();
@@ -185,10 +185,10 @@ fn a_large_scrape_comes_whole_though_in_pieces() {
     routes.iter().for_each(|route| route.record(&http::Method::GET, 200, Duration::from_millis(1), None));
     let many = ask(&running, "GET /metrics", "", "");
     assert!(many.contains("transfer-encoding: chunked") && many.ends_with("\r\n0\r\n\r\n"), "{:.400}", many);
-    // A piece's frame may stand between two lines, never within one.
+    // A chunk boundary may be between two lines, but never inside a line.
     let counts = many.lines().filter(|line| line.starts_with("weir_requests_total{route=\"r")).count();
     assert_eq!(counts, routes.len());
-    // One that goes away amidst it takes nothing with it.
+    // A client that disconnects during a scrape does not affect later scrapes.
     let mut stream = TcpStream::connect(running.address).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     stream.read_exact(&mut [0; 100]).unwrap();

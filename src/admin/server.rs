@@ -1,5 +1,6 @@
-//! The connections of the admin listener: bounded in number, in age, and in the time that a header may take, so that
-//! a client that reaches it cannot starve the scrape.
+//! The HTTP server of the admin API, with limits on connections, their age and the time for a request head.
+//!
+//! The limits ensure that no client can block the metrics scrape.
 
 use std::future::Future;
 use std::io;
@@ -24,45 +25,45 @@ use super::login::PeerAddr;
 use super::router::router;
 use super::token::AdminToken;
 
-/// Connections served at once; others wait in the kernel's queue.
+/// Maximum number of concurrent connections. Further ones wait in the kernel's accept queue.
 const MAX_CONNECTIONS: u32 = 128;
 
-/// From the accept, or the last response, to the end of a header.
+/// Maximum time from the accept, or from the last response, to the end of a request head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A connection of this age is closed after its response, and cut this much later.
+/// Age after which a connection is closed when its response ends, and additional time before it is aborted.
 const MAX_AGE: Duration = Duration::from_secs(600);
 const CUT_AFTER: Duration = Duration::from_secs(60);
 
-/// How long a response may take to end at the shutdown.
+/// Time for responses to end at shutdown.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
-/// What an accept that fails for want of descriptors waits for.
+/// Pause after a failed accept, for example for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound socket to serve on.
 #[derive(Debug)]
 pub enum BoundSocket {
-    /// An address of the network.
+    /// A TCP socket.
     Tcp(std::net::TcpListener),
-    /// A path of the file system; its mode says who may connect.
+    /// A Unix socket. The mode of its path controls who may connect.
     Unix(std::os::unix::net::UnixListener),
 }
 
-/// The same within the runtime.
+/// The socket, registered with tokio.
 enum Listener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-/// A connection, and from which address.
+/// A connection with the client's address.
 type AcceptedConnection = (Box<dyn AdminStream>, PeerAddr);
 
 trait AdminStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> AdminStream for S {}
 
 impl BoundSocket {
-    /// Registers it with the runtime. `None` for the address: it has none.
+    /// Registers the socket with the runtime. The address is `None` for a Unix socket.
     fn listen(self) -> io::Result<(Listener, Option<SocketAddr>)> {
         match self {
             Self::Tcp(socket) => {
@@ -91,7 +92,7 @@ impl Listener {
     }
 }
 
-/// Serves the admin API on `socket` until `shutdown` ends. Needs a runtime with time and I/O.
+/// Serves the admin API on `socket` until `shutdown` completes. Needs a runtime with time and I/O.
 pub async fn serve(
     socket: BoundSocket,
     control: Arc<dyn Control>,
@@ -110,7 +111,7 @@ pub async fn serve(
     }
     drop(listener);
     drop(stop);
-    // All places free: all connections are done.
+    // All permits are available when all connections have ended.
     let _ = timeout(SHUTDOWN_GRACE, places.acquire_many(MAX_CONNECTIONS)).await;
     Ok(())
 }
@@ -145,9 +146,9 @@ async fn connection(
     let served = http.serve_connection(TokioIo::new(stream), app);
     let mut served = std::pin::pin!(served);
     tokio::select! {
-        // What goes wrong on a connection is the client's to see.
+        // Connection errors are ignored; the client sees them itself.
         _ = served.as_mut() => return,
-        // Ends when the sender is dropped.
+        // Completes when the sender is dropped.
         _ = stopped.changed() => {}
         () = sleep(MAX_AGE) => {}
     }

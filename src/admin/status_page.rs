@@ -1,6 +1,7 @@
-//! The status page: what `/api/v1/status` says, for people. Made by the server, no script, nothing from elsewhere.
+//! The HTML status page: shows the data of `/api/v1/status`.
 //!
-//! `maud` escapes every value: names are the operator's, reasons may quote a backend.
+//! It never uses a script or loads a resource. `maud` escapes every value, because names come from the operator and
+//! reasons may contain text of a backend.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use time::OffsetDateTime;
@@ -13,7 +14,8 @@ use super::caller::Caller;
 use super::login::LOGOUT;
 use crate::backend::labels::BackendCondition;
 
-/// Certificates of 90 days are renewed with a third of them left.
+/// Days before the expiry at which a certificate is highlighted. A certificate of 90 days is normally renewed 30 days
+/// before.
 const SOON_DAYS: i64 = 14;
 
 const STYLE: &str = "
@@ -32,7 +34,7 @@ code,pre{font:.85rem/1.5 ui-monospace,monospace}
 pre{white-space:pre-wrap;margin:.4rem 0;padding:.5rem .9rem;background:var(--card);border-radius:.5rem}
 ";
 
-/// The whole page.
+/// Renders the whole page.
 pub(super) fn render(status: &StatusReply, caller: Caller) -> String {
     page(status, caller).into_string()
 }
@@ -73,7 +75,7 @@ fn page(status: &StatusReply, caller: Caller) -> Markup {
     }
 }
 
-/// A word on a coloured ground.
+/// A word on a coloured background.
 fn label(class: &str, word: &str) -> Markup {
     html! { span class={ "state " (class) } { (word) } }
 }
@@ -156,7 +158,7 @@ fn acme(acme: &[AcmeName]) -> Markup {
 
 fn upstream(upstream: &UpstreamReply) -> Markup {
     let any_up = upstream.backends.iter().any(|backend| backend.state == BackendCondition::Up);
-    // With one up, only those that are take requests.
+    // If a backend is up, only backends that are up get requests.
     let takes = |backend: &BackendReply| !any_up || backend.state == BackendCondition::Up;
     let part = |backend: &BackendReply| if takes(backend) { backend.effective_weight } else { 0.0 };
     let total: f64 = upstream.backends.iter().map(part).sum();

@@ -1,4 +1,4 @@
-//! A process to test the admin listener and its client against: says what it is told to. Part of tests only.
+//! A test double of the process, for tests of the admin listener and of its client.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -20,11 +20,11 @@ pub(crate) struct TestDouble {
     pub(crate) ready: AtomicBool,
     pub(crate) reply: Mutex<ReloadReply>,
     pub(crate) asked: Mutex<Vec<String>>,
-    /// In flight on `a/b c`, one less each time it is asked for.
+    /// Attempts in flight on `a/b c`. Each query lowers the number by one.
     pub(crate) in_flight: AtomicU32,
-    /// Where each answer was made: its name and the thread's.
+    /// The name of each call, and of the thread that made it.
     pub(crate) made_on: Mutex<Vec<(&'static str, String)>>,
-    /// While it is locked no status is made.
+    /// While it is locked, `status` blocks.
     pub(crate) hold_status: Mutex<()>,
 }
 
@@ -107,7 +107,7 @@ impl Control for TestDouble {
     }
 }
 
-/// A served fake; dropping it stops the listener.
+/// A running admin listener with a test double. Dropping it stops the listener.
 pub(crate) struct Running {
     pub(crate) fake: Arc<TestDouble>,
     pub(crate) address: SocketAddr,
@@ -123,7 +123,7 @@ impl Running {
         Self::start_on(BoundSocket::Tcp(listener), address, token)
     }
 
-    /// On this socket; the address is for those who ask by it.
+    /// Starts on this socket. `address` is stored for the tests.
     pub(crate) fn start_on(socket: BoundSocket, address: SocketAddr, token: Option<&str>) -> Self {
         let fake = Arc::new(TestDouble {
             metrics: Metrics::new("9.9.9", "c"),

@@ -11,16 +11,16 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use parking_lot::{Mutex, MutexGuard};
 
-/// How long a browser stays logged in.
+/// Lifetime of a session.
 pub(super) const SESSION_LIFETIME: Duration = Duration::from_secs(8 * 3600);
 
-/// Sessions kept at once; a new one replaces the oldest.
+/// Maximum number of sessions. A new session replaces the oldest one.
 const MAX_SESSIONS: usize = 64;
 
 const SESSION_ID_BYTES: usize = 32;
 
-/// The bearer token and the sessions opened with it. A reload may change the token, which ends all sessions. Without a token
-/// every request is let in.
+/// The bearer token and the sessions opened with it. A change of the token ends all sessions. Without a token every
+/// request is allowed.
 #[derive(Debug, Clone, Default)]
 pub struct AdminToken(Arc<Inner>);
 
@@ -34,7 +34,7 @@ struct Inner {
 #[derive(Default)]
 struct Sessions(VecDeque<Session>);
 
-/// A browser that logged in. Its id is not kept, only the digest of it.
+/// The session of a browser. Only the digest of its id is stored.
 struct Session {
     digest: [u8; 32],
     ends: Instant,
@@ -42,20 +42,20 @@ struct Session {
 
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // Never the token.
+        // The token is never printed.
         f.debug_struct("Token").field("is_set", &self.text.load().is_some()).finish_non_exhaustive()
     }
 }
 
 impl AdminToken {
-    /// This token from the start.
+    /// Starts with this token.
     pub fn new(token: Option<String>) -> Self {
         let this = Self::default();
         this.set(token);
         this
     }
 
-    /// From now on this token. If it is another one, all sessions end.
+    /// Sets the token. All sessions end if it is a different one.
     pub fn set(&self, token: Option<String>) {
         let mut sessions = self.sessions();
         if self.0.text.load().as_deref() == token.as_ref() {
@@ -65,33 +65,32 @@ impl AdminToken {
         sessions.0.clear();
     }
 
-    /// Whether there is a token.
+    /// Whether a token is set.
     pub(super) fn is_set(&self) -> bool {
         self.0.text.load().is_some()
     }
 
-    /// Whether this is the token. The comparison takes the same time for every input of the same length.
+    /// Whether `shown` is the token. The comparison of the digests takes constant time.
     pub(super) fn is(&self, shown: &str) -> bool {
         let expected = self.0.text.load();
         expected.as_deref().is_some_and(|expected| same(&sha256(shown), &sha256(expected)))
     }
 
-    /// Opens a session if this is the token; gives its id.
+    /// Opens a session if `shown` is the token. Returns its id.
     ///
-    /// # Errors
-    /// The system has no randomness to give.
+    /// # Errors The operating system provides no random bytes.
     pub(super) fn log_in(&self, shown: &str, now: Instant) -> Result<Option<String>, getrandom::Error> {
-        // Under the lock, so that no session is opened by a token that has just been replaced.
+        // The lock is taken first, so that a token that was just replaced opens no session.
         let mut sessions = self.sessions();
         if self.is(shown) { sessions.open(now).map(Some) } else { Ok(None) }
     }
 
-    /// Whether a session of this id is open.
+    /// Whether a session with this id is open.
     pub(super) fn has_session(&self, id: &str, now: Instant) -> bool {
         self.sessions().has(id, now)
     }
 
-    /// Ends the session of this id.
+    /// Ends the session with this id.
     pub(super) fn log_out(&self, id: &str) {
         let digest = sha256(id);
         self.sessions().0.retain(|session| !same(&session.digest, &digest));

@@ -1,7 +1,7 @@
-//! The addresses of a name, in the order in which connections to it are tried (RFC 8305 section 4).
+//! The addresses of one host name, in the order in which a connection tries them (RFC 8305 section 4).
 //!
-//! It opens no connection and resolves nothing. It remembers which address was connected to last, so that an address that
-//! is dead delays one connection and not each.
+//! It never opens a connection and never resolves a name. It remembers the address of the last successful connection.
+//! So a dead address delays one connection, not every connection.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,17 +12,17 @@ use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 
 use crate::config::values::is_unicast;
 
-/// All addresses of one name.
+/// All addresses of one host name.
 #[derive(Debug)]
 pub struct Addresses {
-    /// Never empty; the families take turns.
+    /// Never empty. IPv4 and IPv6 alternate.
     all: Box<[SocketAddr]>,
-    /// The index of the one that was connected to last.
+    /// Index of the address that last accepted a connection.
     good: AtomicUsize,
 }
 
 impl Addresses {
-    /// From an answer in the system's order (RFC 6724); nothing if no host can have any of them.
+    /// Takes the addresses in the system's order (RFC 6724). Returns `None` if none of them is a unicast address.
     pub fn new(answer: impl IntoIterator<Item = SocketAddr>) -> Option<Self> {
         let mut usable: Vec<SocketAddr> = Vec::new();
         for address in answer {
@@ -34,41 +34,42 @@ impl Addresses {
         (!all.is_empty()).then(|| Self { all: all.into(), good: AtomicUsize::new(0) })
     }
 
-    /// The one that was connected to last, then the others in order.
+    /// The address that last accepted a connection, then the others in order.
     pub fn in_order(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         let good = self.good.load(Ordering::Relaxed).min(self.all.len() - 1);
         let others = self.all.iter().enumerate().filter(move |(at, _)| *at != good).map(|(_, address)| *address);
         std::iter::once(self.all[good]).chain(others)
     }
 
-    /// A connection to this one was made.
+    /// Records that a connection to this address succeeded.
     pub fn set_good(&self, address: SocketAddr) {
         if let Some(at) = self.all.iter().position(|known| *known == address) {
             self.good.store(at, Ordering::Relaxed);
         }
     }
 
-    /// A connection that was to begin with this one was given up before any address had answered: the next connections
-    /// begin with the address after it, or a time limit shorter than the wait for the next address would never get there.
+    /// Records that a connection attempt which began with `first` was cancelled before any address answered. The next
+    /// attempts begin with the address after it. Otherwise a connect timeout shorter than the delay between addresses
+    /// never reaches the second address.
     pub fn set_silent(&self, first: SocketAddr) {
         if let Some(at) = self.all.iter().position(|known| *known == first) {
             let next = (at + 1) % self.all.len();
-            // Not if another connection has found out better meanwhile.
+            // If another connection has changed the index meanwhile, its result is better and stays.
             let _ = self.good.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
-    /// Whether both are the same addresses, in whatever order: servers rotate their answers.
+    /// Whether both contain the same addresses in any order. DNS servers rotate their answers.
     pub fn same_as(&self, other: &Self) -> bool {
         self.all.len() == other.all.len() && other.covers(self)
     }
 
-    /// Whether each of the other's addresses is one of these.
+    /// Whether `self` contains every address of `other`.
     pub fn covers(&self, other: &Self) -> bool {
         other.all.iter().all(|address| self.all.contains(address))
     }
 
-    /// The same with another port.
+    /// The same addresses with another port.
     pub fn with_port(&self, port: u16) -> Self {
         let all = self.in_order().map(|address| SocketAddr::new(address.ip(), port)).collect();
         Self { all, good: AtomicUsize::new(0) }
@@ -90,7 +91,7 @@ impl fmt::Display for Addresses {
     }
 }
 
-/// The families alternate, beginning with that of the first address; within a family the order stays.
+/// Alternates the address families, beginning with the family of the first address. The order within a family stays.
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
     let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|one| one.is_ipv4() == first_is_v4);
@@ -105,17 +106,17 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     }
 }
 
-/// Where to connect to.
+/// The target of a connection.
 #[derive(Debug, Clone)]
 pub enum Destination {
-    /// This address.
+    /// A single address.
     One(PeerAddress),
-    /// One of these.
+    /// The addresses of a host name. One of them is used.
     Any(Arc<Addresses>),
 }
 
 impl Destination {
-    /// The same with another port. A socket's path has none.
+    /// The same destination with another port. A Unix socket path has no port and stays.
     pub fn with_port(&self, port: u16) -> Self {
         match self {
             Self::One(address) => {

@@ -1,7 +1,7 @@
 //! The current address of a backend: fixed, or what its name resolves to now.
 //!
-//! It never resolves: `resolver` sets the addresses. Its generation number changes whenever an address is gone, so the
-//! pool knows which idle connections lead nowhere.
+//! It never resolves a name: `resolver` sets the addresses. Its generation number changes whenever an address
+//! disappears. So the pool recognizes idle connections to addresses that are no longer valid.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,26 +16,26 @@ use tokio::sync::Notify;
 use super::addresses::{Addresses, Destination};
 use crate::config::values::BackendAddress;
 
-/// Where a backend is right now.
+/// The current address or addresses of a backend.
 #[derive(Debug)]
 pub struct BackendAddr {
     source: AddressSource,
     generation: AtomicU64,
 }
 
-/// The identities of places that something may still be sent to.
+/// The generations that are current, of every `BackendAddr` that exists.
 static IN_USE: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
 
 fn in_use() -> MutexGuard<'static, BTreeSet<u64>> {
     IN_USE.lock()
 }
 
-/// Whether a place has this identity: connections to one that is gone, or has moved, are of no use.
+/// Whether this generation is current. Idle connections of any other generation are useless.
 pub(super) fn is_in_use(identity: u64) -> bool {
     in_use().contains(&identity)
 }
 
-/// No two places have the same, nor one before and after it moved.
+/// A generation is unique in the process: two backends never share one, and it is never used again.
 fn new_generation() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let identity = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -52,7 +52,7 @@ impl Drop for BackendAddr {
 #[derive(Debug)]
 enum AddressSource {
     Fixed(PeerAddress),
-    /// A path that the system does not take as a socket's.
+    /// A path that the operating system does not accept as a Unix socket path.
     Impossible,
     Dns {
         current: ArcSwapOption<Addresses>,
@@ -61,7 +61,7 @@ enum AddressSource {
 }
 
 impl BackendAddr {
-    /// A fixed address is there at once; a name has none until `resolve` sets one.
+    /// A fixed address is known at once. A host name has no address until `set` is called.
     pub fn new(address: &BackendAddress) -> Self {
         let source = match address {
             BackendAddress::Socket(socket) => AddressSource::Fixed(PeerAddress::Inet(*socket)),
@@ -72,12 +72,12 @@ impl BackendAddr {
         Self { source, generation: AtomicU64::new(new_generation()) }
     }
 
-    /// What connections to this place may be kept under: another one whenever an address is gone.
+    /// The generation of the addresses, which is part of the pool key. It changes whenever an address disappears.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// Where to connect to; nothing while a name has not resolved.
+    /// The destination to connect to. `None` while a host name is unresolved.
     pub fn current(&self) -> Option<Destination> {
         match &self.source {
             AddressSource::Fixed(address) => Some(Destination::One(address.clone())),
@@ -86,7 +86,7 @@ impl BackendAddr {
         }
     }
 
-    /// The addresses of a name that has resolved.
+    /// The addresses of a host name. `None` for a fixed address and for an unresolved name.
     pub fn addresses(&self) -> Option<Arc<Addresses>> {
         match &self.source {
             AddressSource::Dns { current, .. } => current.load_full(),
@@ -103,8 +103,9 @@ impl BackendAddr {
         }
     }
 
-    /// Sets what a name resolves to; returns what it was when that is a change. A fixed address stays. Connections to the
-    /// addresses that stay are kept, unless another one is gone: which of them leads where is not known.
+    /// Sets the addresses of a host name. Returns the previous addresses if they differ, `None` if nothing changes. A
+    /// fixed address never changes. If no address disappears, pooled connections stay valid. Otherwise all become
+    /// invalid, because the pool does not know which connection uses which address.
     pub fn set(&self, addresses: impl Into<Addresses>) -> Option<Option<Arc<Addresses>>> {
         let AddressSource::Dns { current, changed } = &self.source else { return None };
         let (before, addresses) = (current.load_full(), addresses.into());
@@ -124,7 +125,7 @@ impl BackendAddr {
         Some(before)
     }
 
-    /// Waits until there is an address; for ever if none ever comes.
+    /// Waits until there is an address. Never completes if none is ever set.
     pub async fn known(&self) -> Destination {
         loop {
             let AddressSource::Dns { changed, .. } = &self.source else {
@@ -134,7 +135,7 @@ impl BackendAddr {
                 }
                 continue;
             };
-            // Registered before the look, so that no change falls between the two.
+            // The waiter is registered before the check, so that a change between the two is not missed.
             let notified = changed.notified();
             tokio::pin!(notified);
             notified.as_mut().enable();

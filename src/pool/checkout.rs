@@ -1,10 +1,11 @@
-//! A connection to a plain HTTP/1 backend for one attempt: taken from those that are kept or opened, and kept again when
-//! the response has come whole.
+//! A checkout of a plain HTTP/1 connection for one attempt, pooled or new, returned to the pool when the response is
+//! complete.
 //!
-//! Pingora's own pool starts a task for each connection that it takes back and asks the kernel for the other end's
-//! address each time it gives one out; its timers are made anew for each read. This does neither (docs/performance.md has
-//! the figures). It never decides that a connection may be used again: Pingora does, and hands it back (`release_stream`,
-//! pingora-core, `connectors/mod.rs`) by a look for one byte, which is all that Pingora reads once the response is over.
+//! Pingora's own pool spawns a task for each connection that it takes back. It also asks the kernel for the peer
+//! address at each checkout, and makes a new timer for each read. This module does none of these (figures:
+//! docs/performance.md). It never decides that a connection is reusable. Pingora decides, and calls `release_stream`
+//! (pingora-core, `connectors/mod.rs`). That call reads one byte to test the connection. It is the only read of Pingora
+//! after the response is complete, and `PooledStream` takes it as the signal to return the socket.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -33,41 +34,41 @@ use crate::pool::connection_pool::{BackendSocket, ConnectionPool, IdleConn, Pool
 use crate::pool::dial;
 use crate::pool::http1::coalesce::CoalescedWriter;
 
-/// The terms of a lease: shared by the attempt and by the socket that Pingora gets.
+/// The settings and state of one checkout. The attempt and the stream that Pingora gets share it.
 #[derive(Debug)]
 pub struct Checkout {
     pool: Arc<ConnectionPool>,
     key: PoolKey,
-    /// How long it may wait for the next request; zero: nobody else may have it.
+    /// Maximum idle time in the pool. Zero: the connection is not reused.
     keep: Duration,
-    /// The same by the backend's word, in seconds.
+    /// Maximum idle time that the backend announces, in seconds. `u64::MAX` if it announces none.
     announced: AtomicU64,
     limits: IoTimeouts,
     reused: bool,
-    /// Where to connect to, if that is a name; else Pingora has the address.
+    /// The addresses of a host name. `None`: Pingora's peer has the only address.
     addresses: Option<Arc<Addresses>>,
-    /// The first bytes of the request's body are here, to go with its header.
+    /// The first bytes of the request body are already available, so they are sent together with the request head.
     writer: bool,
-    /// The request is of the plainest kind.
+    /// The request qualifies for the fast path (`fast_path::is_request`).
     plain: bool,
-    /// The backend has got a whole header, and perhaps more.
+    /// The backend has received at least a complete request head.
     begun: AtomicBool,
     over: AtomicBool,
-    /// The header of the response, between the session that has read it and the filter that hands it on.
+    /// The response head, between the session that reads it and the filter that passes it on.
     response: Mutex<Option<Box<ResponseHeader>>>,
 }
 
-/// How long the backend may take. `None`: for ever.
+/// Read and write timeouts. `None`: unlimited.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IoTimeouts {
-    /// For its next bytes.
+    /// Maximum wait for the next bytes of the backend.
     pub(super) read: Option<Duration>,
-    /// To take some.
+    /// Maximum wait until the backend accepts bytes.
     pub(super) write: Option<Duration>,
 }
 
 impl IoTimeouts {
-    /// None longer than what is left, if that is bounded.
+    /// Shortens both timeouts to `left` if that is bounded.
     pub(super) fn within(self, left: Option<Duration>) -> Self {
         let shorter = |limit: Option<Duration>| match (limit, left) {
             (Some(limit), Some(left)) => Some(limit.min(left)),
@@ -77,7 +78,7 @@ impl IoTimeouts {
     }
 }
 
-/// A lease whose terms may still change, and the connection that was kept for it.
+/// A checkout that can still be changed, with the pooled connection, if there was one.
 #[derive(Debug)]
 pub struct PendingCheckout {
     pub(super) checkout: Checkout,
@@ -85,7 +86,8 @@ pub struct PendingCheckout {
 }
 
 impl PendingCheckout {
-    /// A connection that is kept, if there is one that may be used; else one will be opened.
+    /// Takes a usable pooled connection if there is one. Otherwise a connection is opened later. `fresh`: a new
+    /// connection, which is not pooled afterwards.
     pub(super) fn new(
         kept: &Arc<ConnectionPool>,
         key: PoolKey,
@@ -112,30 +114,30 @@ impl PendingCheckout {
         Self { checkout, idle }
     }
 
-    /// The same, to a backend that is a name.
+    /// Sets the addresses if the backend is a host name.
     pub(super) fn to(mut self, addresses: Option<Arc<Addresses>>) -> Self {
         self.checkout.addresses = addresses;
         self
     }
 
-    /// The first bytes of the request's body are here already: its header goes with them.
+    /// Marks that the first bytes of the request body are already available. The head is sent with them.
     pub fn set_together(&mut self) {
         self.checkout.writer = true;
     }
 
-    /// The request is of the plainest kind (`fast_path::is_request`).
+    /// Marks that the request qualifies for the fast path (`fast_path::is_request`).
     pub fn set_plain(&mut self) {
         self.checkout.plain = true;
     }
 }
 
 impl Checkout {
-    /// Whether the connection has served a request before.
+    /// Whether the connection is a reused one.
     pub fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// Whether the request is of the plainest kind.
+    /// Whether the request qualifies for the fast path.
     pub fn is_plain(&self) -> bool {
         self.plain
     }
@@ -145,7 +147,7 @@ impl Checkout {
         self.begun.load(Ordering::Acquire)
     }
 
-    /// The backend keeps the connection idle for so long.
+    /// Records the idle timeout that the backend announces. Fractions of a second are dropped.
     pub fn limit_idle(&self, limit: Duration) {
         self.announced.store(limit.as_secs(), Ordering::Release);
     }
@@ -154,12 +156,12 @@ impl Checkout {
         self.keep.min(Duration::from_secs(self.announced.load(Ordering::Acquire)))
     }
 
-    /// The response has come to its end, and the request has gone whole.
+    /// Marks that the response is complete and the request was sent completely.
     pub fn set_over(&self) {
         self.over.store(true, Ordering::Release);
     }
 
-    /// The header that the session has read, if Pingora was given none of its fields: it copies what it is given.
+    /// The response head that the session has read. Pingora gets only its status, because Pingora copies what it gets.
     pub fn take_response(&self) -> Option<Box<ResponseHeader>> {
         self.response.lock().take()
     }
@@ -168,7 +170,8 @@ impl Checkout {
         *self.response.lock() = Some(response);
     }
 
-    /// The socket for the attempt: the one that was kept, else a new one, opened within `within` and kept alive so.
+    /// The stream for the attempt: the pooled connection if there is one, else a new one. `within`: connect timeout.
+    /// `alive`: TCP keepalive of a new connection.
     pub(super) async fn socket(
         self: Arc<Self>,
         idle: Option<IdleConn>,
@@ -198,21 +201,21 @@ impl Checkout {
     }
 }
 
-/// The socket as Pingora sees it during one attempt.
+/// The stream that Pingora uses during one attempt.
 #[derive(Debug)]
 pub(super) struct PooledStream {
-    /// Gone once it is handed back.
+    /// `None` after the socket was returned to the pool.
     socket: Option<BackendSocket>,
     checkout: Arc<Checkout>,
     body_is_here: CoalescedWriter,
     timer: Option<Pin<Box<Sleep>>>,
-    /// While Pingora waits for bytes, or for the backend to take some: when it has waited long enough.
+    /// Read and write deadlines, set while the operation is pending.
     read_until: Option<Instant>,
     write_until: Option<Instant>,
 }
 
 impl PooledStream {
-    /// What there is of it, for another owner; this one is left without a socket.
+    /// Moves the socket and its state to another owner. `self` has no socket afterwards.
     pub(super) fn take(&mut self) -> Self {
         Self {
             socket: self.socket.take(),
@@ -232,8 +235,8 @@ impl PooledStream {
         self.socket.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// Pingora tests whether the connection is still good before it keeps it. It is told that it is not, and drops its
-    /// side of it.
+    /// Returns the socket to the pool. Pingora tests each connection before it pools it. This test sees an end of
+    /// stream, so Pingora drops its own handle.
     pub(super) fn hand_back(&mut self) {
         if let Some(socket) = self.socket.take()
             && !self.checkout.keep().is_zero()
@@ -243,7 +246,7 @@ impl PooledStream {
         }
     }
 
-    /// Ready when the time has come. One timer serves all waits: it goes off at the earliest and is set again.
+    /// Ready when `until` has passed. One timer serves both deadlines: it fires at the earlier one and is then reset.
     fn poll_until(&mut self, cx: &mut Context<'_>, until: Instant) -> Poll<io::Error> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         if timer.deadline() > until {
@@ -265,7 +268,7 @@ impl PooledStream {
         }
         self.write_until = None;
         if let (Some(until), Some(limit)) = (&mut self.read_until, self.checkout.limits.read) {
-            // A backend that takes the request's body is not silent.
+            // The backend accepts request bytes, so it is not idle. The read deadline starts again.
             *until = Instant::now() + limit;
         }
         written

@@ -1,7 +1,7 @@
-//! Connections to plain HTTP/1 backends that wait for their next request: one store for each thread that carries requests.
+//! Idle plain HTTP/1 connections of one traffic thread, by backend and settings. LIFO.
 //!
-//! The one used last is taken first, so those that are not needed grow old and are closed. It opens no connection, and
-//! never gives out one that the backend has closed or written to unasked.
+//! It never opens a connection. It never returns a connection that the backend has closed or on which unexpected bytes
+//! have arrived. Because of the LIFO order, surplus connections grow old and are closed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -16,34 +16,34 @@ use tokio_util::either::Either;
 
 use crate::pool::backend_addr::is_in_use;
 
-/// How often those that wait are looked at.
+/// Interval between two sweeps of the idle connections.
 const IDLE_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What makes two connections interchangeable: where they lead, and under which settings they were opened.
+/// Connections with the same key are interchangeable: same backend addresses, same settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PoolKey {
     /// `BackendAddr::generation`.
     pub(super) backend: u64,
-    /// `Wire::group_key`.
+    /// `TransportSettings::group_key`.
     pub(super) settings: u64,
 }
 
-/// The socket of a connection: over TCP, or to a path.
+/// A TCP or Unix socket.
 pub(super) type BackendSocket = Either<TcpStream, UnixStream>;
 
 /// A connection between two requests.
 #[derive(Debug)]
 pub(super) struct IdleConn {
     pub(super) socket: BackendSocket,
-    /// Moved on from request to request, which is cheaper than a new one for each.
+    /// The timer moves with the connection from request to request. Resetting it is cheaper than making a new one.
     pub(super) timer: Option<Pin<Box<Sleep>>>,
     until: Instant,
 }
 
-/// The connections of one thread that wait.
+/// The idle connections of one thread.
 #[derive(Debug)]
 pub struct ConnectionPool {
-    /// At the most so many.
+    /// Maximum number of idle connections.
     limit: usize,
     waiting: Mutex<Inner>,
 }
@@ -52,18 +52,18 @@ pub struct ConnectionPool {
 struct Inner {
     by_key: BTreeMap<PoolKey, VecDeque<IdleConn>>,
     count: usize,
-    /// Where the next one to make room is looked for, so that it is not always the same backend's.
+    /// The key of the last eviction. The next eviction begins after it, so that backends are evicted from in turn.
     next_evicted: Option<PoolKey>,
     watched: bool,
 }
 
 impl ConnectionPool {
-    /// An empty store for at most so many connections.
+    /// An empty pool for at most `limit` connections.
     pub fn new(limit: usize) -> Self {
         Self { limit, waiting: Mutex::default() }
     }
 
-    /// One that can be used at once.
+    /// Removes a usable connection. The most recently used one is tried first.
     pub(super) fn take(&self, key: PoolKey, now: Instant) -> Option<IdleConn> {
         let mut waiting = self.lock();
         loop {
@@ -74,7 +74,7 @@ impl ConnectionPool {
         }
     }
 
-    /// Keeps a connection for so long.
+    /// Adds a connection, which expires after `keep`.
     pub(super) fn put(
         self: &Arc<Self>,
         key: PoolKey,
@@ -100,7 +100,8 @@ impl ConnectionPool {
     }
 }
 
-/// Closes what has grown old, was closed by the backend or leads where nothing is sent any more, until nothing waits.
+/// Closes connections that are expired, closed by the backend or of an outdated generation. Ends when the pool is
+/// empty.
 async fn watch(kept: Weak<ConnectionPool>) {
     loop {
         tokio::time::sleep(IDLE_SWEEP_INTERVAL).await;
@@ -126,7 +127,7 @@ impl Inner {
         Some(idle)
     }
 
-    /// Closes the oldest connection of the next backend that has one.
+    /// Evicts the oldest connection of the next key that has one.
     fn make_room(&mut self) {
         let after = self.next_evicted.and_then(|turn| {
             let range = (std::ops::Bound::Excluded(turn), std::ops::Bound::Unbounded);
@@ -150,7 +151,8 @@ impl Inner {
     }
 }
 
-/// Whether nothing has come, not even the end. Costs a system call only if something has.
+/// Whether nothing has arrived, neither bytes nor the end of stream. It costs a system call only if tokio has seen
+/// readiness.
 fn is_quiet(socket: &BackendSocket) -> bool {
     let mut byte = [0];
     let read = match socket {

@@ -1,8 +1,9 @@
-//! Opening connections: to one address, or to whichever address of a name answers.
+//! Opens connections to backends, to one address or to the first address of a host name that answers.
 //!
-//! Pingora's own connector knows one address, no PROXY header and no way around its trouble with tunnels (see `tunnel`).
-//! Connections that need one of these are opened here. A PROXY header is sent before anything else, so before a TLS
-//! handshake. It names one client, so no other request may use such a connection.
+//! Pingora's own connector supports one address only, sends no PROXY header, and has a race in upgrade requests (see
+//! `upgrade`). Connections that need one of these are opened here. A PROXY header is sent before anything else, also
+//! before a TLS handshake. It names one client, so a connection with a PROXY header is never reused for another
+//! request.
 
 use std::io;
 use std::net::SocketAddr;
@@ -29,26 +30,27 @@ use crate::pool::upgrade;
 use crate::proxy_protocol::{AddressPair, encode_v2};
 use crate::resource_exhaustion;
 
-/// The next address of a name is tried after this, while none has answered (RFC 8305 section 5).
+/// Delay before the next address of a host name is tried, while none has answered (RFC 8305 section 5).
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// How to open a connection that Pingora asks for.
+/// Settings of a connection that Pingora opens through `L4Connect`.
 #[derive(Debug, Default)]
 pub struct Dialer {
     header: Vec<u8>,
     tunnel: bool,
-    /// Of a name; else the address that Pingora has counts.
+    /// The addresses of a host name. `None`: the address of the peer is used.
     addresses: Option<Arc<Addresses>>,
 }
 
 impl Dialer {
-    /// To a name's addresses. `tunnel`: for a request that asks to switch protocols.
+    /// Connects to the addresses of a host name. `tunnel`: the request asks for a protocol upgrade.
     pub(super) fn to(addresses: Option<Arc<Addresses>>, tunnel: bool) -> Self {
         Self { header: Vec::new(), tunnel, addresses }
     }
 
-    /// Sets how a peer is connected to: with a PROXY header of version 2 that names these ends, or that says LOCAL.
-    /// `tunnel`: the request asks to switch protocols. `addresses`: the name's, if it has one.
+    /// Makes connections to this peer begin with a PROXY header, version 2. `ends`: the addresses in it; `None` sends
+    /// the LOCAL command. `tunnel`: the request asks for a protocol upgrade. `addresses`: those of a host name, if the
+    /// backend has one.
     pub fn announce(peer: &mut HttpPeer, ends: Option<AddressPair>, tunnel: bool, addresses: Option<Arc<Addresses>>) {
         peer.options.custom_l4 = Some(Arc::new(Self { header: encode_v2(ends), tunnel, addresses }));
     }
@@ -80,7 +82,7 @@ impl Dialer {
     }
 }
 
-/// A socket for HTTP/1 in plain, opened within this time, kept alive by the kernel so.
+/// Opens a plain HTTP/1 connection. `within`: connect timeout. `alive`: TCP keepalive.
 pub(crate) async fn open(
     to: &Destination,
     within: Option<Duration>,
@@ -121,8 +123,8 @@ async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(tcp)
 }
 
-/// A connection to the first address that answers. The next one is tried as soon as one has failed, or has not answered
-/// for a while; those under way go on (RFC 8305 section 5).
+/// Connects to the first address that answers. The next address is tried when an attempt fails, or when none has
+/// answered for `ATTEMPT_DELAY`. Attempts in progress continue (RFC 8305 section 5).
 async fn any(addresses: &Addresses) -> io::Result<TcpStream> {
     let mut next = addresses.in_order().peekable();
     let given_up = next.peek().map(|first| GivenUp { addresses, first: *first });
@@ -147,7 +149,7 @@ async fn any(addresses: &Addresses) -> io::Result<TcpStream> {
     }
 }
 
-/// Dropped before an address has answered, for instance because the time to connect is over.
+/// Dropped if no address has answered, for example after a connect timeout. `any` forgets it on success.
 struct GivenUp<'a> {
     addresses: &'a Addresses,
     first: SocketAddr,
@@ -159,8 +161,8 @@ impl Drop for GivenUp<'_> {
     }
 }
 
-/// The later error, but one that names the backend's fault rather than a resource that is missing here: a host without
-/// IPv6 has no local address for `::1`.
+/// Chooses the error to report. It is the later one, unless that is a local shortage and the earlier one is a fault of
+/// the backend. Example of a local shortage: a host without IPv6 has no source address for `::1`.
 fn telling(before: Option<io::Error>, error: io::Error) -> io::Error {
     match before {
         Some(before) if resource_exhaustion::of(&error).is_some() && resource_exhaustion::of(&before).is_none() => {
@@ -170,7 +172,7 @@ fn telling(before: Option<io::Error>, error: io::Error) -> io::Error {
     }
 }
 
-/// As Pingora's own connector has them.
+/// The same mapping as in Pingora's own connector.
 pub(super) fn kind(error: &io::Error) -> ErrorType {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,

@@ -1,7 +1,8 @@
-//! Until when connections in Pingora's pool may be used, where their backends announce it (`Keep-Alive: timeout=5`).
+//! Expiry times of connections in Pingora's pool, for backends that announce an idle timeout (`Keep-Alive: timeout=5`).
 //!
-//! Pingora takes the time that a connection is kept from the peer, which is chosen before the response comes. So a
-//! connection that is reused is looked up here. A connection stays on the thread that opened it.
+//! It never closes a connection. Pingora takes the idle timeout from the peer, which is chosen before the response
+//! arrives. So the announced time is checked here when a connection is reused. A connection stays on the thread that
+//! opened it, so a thread-local map is enough.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,18 +10,19 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 thread_local! {
-    /// By descriptor. An entry goes when its connection is reused or its descriptor is a new connection's.
+    /// By file descriptor. An entry is removed when its connection is reused, and replaced when the descriptor is used
+    /// again.
     static LIMITS: RefCell<HashMap<RawFd, Instant>> = RefCell::default();
 }
 
-/// The connection may wait no longer than this for its next request.
+/// Sets the expiry of an idle connection: `limit` after `now`.
 pub fn set(fd: RawFd, limit: Duration, now: Instant) {
     if let Some(until) = now.checked_add(limit) {
         LIMITS.with_borrow_mut(|limits| limits.insert(fd, until));
     }
 }
 
-/// A connection was taken for a request: whether the time that its backend announced is over.
+/// Removes the entry of a connection that is reused. Returns whether its announced idle timeout has passed.
 pub fn take_is_over(fd: RawFd, now: Instant) -> bool {
     LIMITS.with_borrow_mut(|limits| !limits.is_empty() && limits.remove(&fd).is_some_and(|until| until <= now))
 }

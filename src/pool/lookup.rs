@@ -1,7 +1,7 @@
-//! Look-ups of names by the system (getaddrinfo), on threads of their own.
+//! DNS look-ups by the operating system (getaddrinfo), on dedicated threads.
 //!
-//! A call may take as long as the resolver's settings let it, and cannot be interrupted. On a runtime's own threads for
-//! blocking work, look-ups that hang would keep reloads and file reads waiting.
+//! A call cannot be cancelled and may take as long as the resolver settings allow. So it never runs on the blocking
+//! threads of a traffic runtime, where look-ups that hang delay reloads and file reads.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -11,16 +11,16 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-/// Calls that may hang at the same time; others wait for their turn.
+/// Maximum number of concurrent calls. Further calls wait.
 const LOOKUP_THREADS: usize = 32;
 
-/// A thread with nothing to do ends after this.
+/// An idle thread ends after this time.
 const THREAD_IDLE_TIME: Duration = Duration::from_secs(30);
 
-/// How long an answer is waited for.
+/// Maximum wait for a result.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The look-ups of one name: one at a time.
+/// Look-ups of one name, at most one at a time.
 #[derive(Debug)]
 pub(super) struct Lookup {
     name: String,
@@ -37,7 +37,8 @@ impl Lookup {
         &self.name
     }
 
-    /// The addresses in the system's order. A call that is late is not repeated: the next look takes its answer.
+    /// Returns the addresses in the system's order. A call that times out continues, and the next call of `lookup`
+    /// takes its result.
     pub(super) async fn lookup(&mut self) -> io::Result<Vec<SocketAddr>> {
         self.look_within(LOOKUP_TIMEOUT, |name, port| Ok((name, port).to_socket_addrs()?.collect())).await
     }
@@ -62,7 +63,7 @@ impl Lookup {
     }
 }
 
-/// A runtime of which only the threads for blocking work are used.
+/// A runtime that is used only for its blocking threads.
 fn pool() -> io::Result<&'static Runtime> {
     static POOL: OnceLock<Runtime> = OnceLock::new();
     if let Some(pool) = POOL.get() {

@@ -1,6 +1,7 @@
 //! The transport to backends: connection pool, dialling, TLS and PROXY settings, and HTTP/1 sessions.
 //!
-//! It turns a backend's address into a connection for one attempt. It never names an upstream, a route or a metric.
+//! It turns a backend address into a connection for one attempt. It never uses the name of an upstream, a route or a
+//! metric.
 
 pub mod addresses;
 pub mod backend_addr;

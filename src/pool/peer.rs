@@ -1,6 +1,6 @@
 //! Prebuilt `HttpPeer` templates, one per upstream and route. An attempt copies one and sets the address.
 //!
-//! It opens no connection and resolves no name.
+//! It never opens a connection and never resolves a name.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,22 +16,22 @@ use super::dial::Dialer;
 use super::transport_settings::{TransportSettings, any_address};
 use crate::config::schema::{Protocol, RouteTimeouts};
 
-/// As long as Pingora keeps a connection that nobody else may have: zero would be for ever.
+/// Idle timeout of a connection in Pingora's pool that is not reused. Zero means unlimited in Pingora.
 pub const NOT_POOLED_IDLE: Duration = Duration::from_millis(1);
 
-/// What an attempt copies: a peer with the deadlines of a route.
+/// The peer that an attempt copies, with the timeouts of a route.
 #[derive(Debug, Clone)]
 pub struct PeerTemplate {
     peer: HttpPeer,
-    /// For plain HTTP/1; other connections are Pingora's to keep.
+    /// Set for plain HTTP/1. Pingora's pool keeps all other connections.
     settings: Option<PoolSettings>,
-    /// The request asks to switch protocols, over HTTP/1.
+    /// The request asks for a protocol upgrade over HTTP/1.
     tunnel: bool,
-    /// Each request has a connection of its own.
+    /// Each request has its own connection.
     exclusive: bool,
 }
 
-/// What a lease goes by.
+/// Settings of the checkouts.
 #[derive(Debug, Clone)]
 struct PoolSettings {
     settings: u64,
@@ -40,7 +40,7 @@ struct PoolSettings {
 }
 
 impl PeerTemplate {
-    /// For one upstream and one route.
+    /// The template for one upstream and one route.
     pub fn new(transport: &TransportSettings, timeouts: &RouteTimeouts) -> Self {
         let mut peer = transport.peer(any_address());
         peer.options.connection_timeout = timeouts.connect.limit();
@@ -52,7 +52,7 @@ impl PeerTemplate {
         }
         let settings = transport.is_plain().then(|| {
             peer.options.alpn = connector::alpn();
-            // The leased socket's own, so that Pingora starts no timers.
+            // `PooledStream` applies these timeouts, so that Pingora starts no timers.
             let limits =
                 IoTimeouts { read: peer.options.read_timeout.take(), write: peer.options.write_timeout.take() };
             PoolSettings { settings: transport.group_key(), keep: transport.keep_alive, limits }
@@ -60,8 +60,8 @@ impl PeerTemplate {
         Self { peer, settings, tunnel: false, exclusive: transport.send_proxy }
     }
 
-    /// The same for requests that ask to switch protocols: while they are a tunnel nothing but `timeouts.tunnel` ends
-    /// them, and over HTTP/1 they have a connection of their own (see `upstream::upgrade`).
+    /// The template for upgrade requests. A tunnel has no other timeout than `timeouts.tunnel`. Over HTTP/1 each
+    /// request has its own connection (see `pool::upgrade`).
     pub fn tunnel(transport: &TransportSettings, timeouts: &RouteTimeouts) -> Self {
         let mut template = Self::new(transport, timeouts);
         let options = &mut template.peer.options;
@@ -72,14 +72,16 @@ impl PeerTemplate {
         if transport.protocol == Protocol::Http1 {
             options.custom_l4 = Some(Arc::new(Dialer::to(None, true)));
             (template.tunnel, template.exclusive) = (true, true);
-            // Where the switch was declined: nobody else may have the connection.
+            // If the backend declines the upgrade, the connection is not reused.
             options.idle_timeout = Some(NOT_POOLED_IDLE);
         }
         template
     }
 
-    /// The connection for an attempt at this backend, no wait on it longer than what is `left`; nothing where Pingora
-    /// keeps them. To be had before the peer: an address that changes in between must not meet the old one's connections.
+    /// Checks out a connection for an attempt at this backend. `None` if Pingora's pool keeps the connections.
+    ///
+    /// `left` bounds all timeouts of the checkout. `fresh`: a new connection, which is not pooled afterwards. Call this
+    /// before `peer`: otherwise a connection to an outdated address could be pooled under the new generation.
     pub fn checkout(
         &self,
         address: &BackendAddr,
@@ -94,14 +96,14 @@ impl PeerTemplate {
         Some(PendingCheckout::new(kept, key, settings.keep, limits, fresh, now).to(address.addresses()))
     }
 
-    /// The peer for an attempt at this backend; nothing if its name has not resolved.
+    /// The peer for an attempt at this backend. `None` while its name is unresolved.
     pub fn peer(&self, address: &BackendAddr) -> Option<Box<HttpPeer>> {
         let identity = address.generation();
         let place = address.current()?;
         let mut peer = Box::new(self.peer.clone());
         match place {
             Destination::One(address) => peer._address = address,
-            // The lease knows them.
+            // The checkout has the addresses.
             Destination::Any(_) if self.settings.is_some() => {}
             Destination::Any(addresses) => self.aim(&mut peer, addresses, identity),
         }
@@ -109,12 +111,12 @@ impl PeerTemplate {
     }
 
     fn aim(&self, peer: &mut HttpPeer, addresses: Arc<Addresses>, identity: u64) {
-        // Multiplied, so that identities, which are small, do not undo each other.
+        // Multiplied, because generations are small numbers that could cancel each other in the XOR.
         peer.group_key ^= identity.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         peer.options.custom_l4 = Some(Arc::new(Dialer::to(Some(addresses), self.tunnel)));
     }
 
-    /// Whether each request has a connection of its own.
+    /// Whether each request has its own connection.
     pub fn is_exclusive(&self) -> bool {
         self.exclusive
     }

@@ -1,7 +1,7 @@
-//! Resolves a backend's `name:port` in the background: all addresses count, the last good ones stay through failures,
-//! changes are logged.
+//! The background DNS resolver of a backend with a `name:port` address.
 //!
-//! No request ever waits for a name.
+//! A request never waits for a name. The resolver takes all addresses, and keeps the last good ones when a look-up
+//! fails. It logs changes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::pool::lookup::Lookup;
 /// Called after the addresses of a name have changed.
 pub type OnChange = Arc<dyn Fn() + Send + Sync>;
 
-/// From one look-up to the next.
+/// Time between two look-ups.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The share of a wait by which it is varied.
+/// Jitter of the wait, as a fraction of it (plus or minus).
 const JITTER_RATIO: f64 = 0.1;
 
 /// Resolves one name for as long as it is configured.
@@ -34,7 +34,7 @@ impl Resolver {
         Self { lookup: Lookup::new(name, port), addr, changed, failures: 0 }
     }
 
-    /// Resolves for ever.
+    /// Resolves the name again and again. Never returns.
     pub async fn run(mut self) {
         loop {
             let answer = self.lookup.lookup().await;
@@ -43,7 +43,7 @@ impl Resolver {
         }
     }
 
-    /// Takes an answer; how long to wait for the next.
+    /// Processes a look-up result and returns the wait before the next look-up.
     fn take(&mut self, answer: std::io::Result<Vec<SocketAddr>>) -> Duration {
         let name = self.lookup.name();
         let failed = match answer {

@@ -1,4 +1,4 @@
-//! The socket options that Pingora sets on a connection. It cannot set them itself on a socket type of ours.
+//! The socket options that Pingora sets on a connection. Pingora cannot set them on a custom socket type.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::protocols::l4::virt::VirtualSockOpt;
 
-/// Sets what Pingora wants of a socket that it does not know.
+/// Sets an option that Pingora asks for. Unknown options are ignored.
 pub(super) fn set_option(socket: &impl AsFd, option: VirtualSockOpt) -> io::Result<()> {
     match option {
         VirtualSockOpt::NoDelay => socket2::SockRef::from(socket).set_tcp_nodelay(true),

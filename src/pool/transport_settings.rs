@@ -1,6 +1,7 @@
-//! The transport settings of an upstream: protocol, TLS, keep-alive, PROXY header. They make the `HttpPeer` templates.
+//! The transport settings of an upstream: protocol, TLS, keep-alive and PROXY header. They make the `HttpPeer`
+//! templates.
 //!
-//! They open no connection. Certificates are always verified: there is no switch to turn that off.
+//! They never open a connection. Certificates are always verified; no setting turns that off.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
@@ -23,10 +24,11 @@ use super::dial::Dialer;
 use crate::config::pem;
 use crate::config::schema::{self, Protocol};
 
-/// Concurrent streams on one HTTP/2 connection to a backend; the backend's own SETTINGS may allow fewer.
+/// Maximum number of concurrent streams on one HTTP/2 connection. The backend's SETTINGS may allow fewer.
 const MAX_H2_STREAMS: usize = 128;
-/// Stands for the addresses of a name, of which the connector chooses one. Pingora takes a kept connection for this address
-/// wherever it leads (`check_fd_match`, pingora-core, protocols/mod.rs); which name it belongs to is in the peer's key.
+/// The placeholder address of a host name, whose real address the connector chooses. Pingora's check of a pooled
+/// connection accepts any peer address for it (`check_fd_match`, pingora-core, protocols/mod.rs). The group key of the
+/// peer separates the names.
 const NO_ADDRESS: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 1);
 
@@ -34,7 +36,7 @@ pub(super) fn any_address() -> PeerAddress {
     PeerAddress::Inet(NO_ADDRESS)
 }
 
-/// What of an upstream's settings decides how its backends are spoken to, files included.
+/// The settings and file contents that decide how Weir talks to the backends of an upstream.
 #[derive(Clone)]
 pub struct TransportSettings {
     pub(super) protocol: Protocol,
@@ -43,14 +45,13 @@ pub struct TransportSettings {
     pub(super) send_proxy: bool,
     ca_pem: Option<Arc<[u8]>>,
     ca: Option<Arc<CaType>>,
-    /// What backends are shown that ask, and the text of it.
+    /// The client certificate and key, and their PEM text.
     shown: Option<(Arc<CertKey>, Arc<[u8]>)>,
 }
 
 impl TransportSettings {
-    /// From the settings and the bytes of the files that `tls` names. Where those of `ca` are no certificates nothing is
-    /// trusted, and where those of `certificate` are no pair nothing is shown: a document is refused for that before it
-    /// gets here.
+    /// `file` returns the bytes of the files that `tls` names. If `ca` is invalid, no certificate is trusted. If
+    /// `certificate` is invalid, no client certificate is sent. The configuration check rejects both cases earlier.
     pub fn new(settings: &schema::UpstreamSettings, file: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Self {
         let tls = settings.tls.as_ref();
         let ca_pem = tls.and_then(|tls| tls.ca.as_deref()).and_then(file);
@@ -69,12 +70,12 @@ impl TransportSettings {
         }
     }
 
-    /// The name of the certificate that backends must show, where they are spoken to over TLS.
+    /// The name that the certificate of a backend must contain. `None` without TLS.
     pub fn server_name(&self) -> Option<&str> {
         self.server_name.as_deref()
     }
 
-    /// What backends speak.
+    /// The HTTP version of the backends.
     pub fn protocol(&self) -> Protocol {
         self.protocol
     }
@@ -84,12 +85,13 @@ impl TransportSettings {
         self.send_proxy
     }
 
-    /// Whether it is HTTP/1 over the bare socket.
+    /// Whether connections are HTTP/1 without TLS and without a PROXY header.
     pub(crate) fn is_plain(&self) -> bool {
         self.protocol == Protocol::Http1 && self.server_name.is_none() && !self.send_proxy
     }
 
-    /// Everything that Pingora's `reuse_hash` leaves out, so that no connection made under other settings is reused.
+    /// A hash of all settings that Pingora's `reuse_hash` leaves out. A connection opened under other settings is never
+    /// reused.
     pub(super) fn group_key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         (self.protocol, &self.server_name, self.keep_alive, &self.ca_pem, self.shown_pem()).hash(&mut hasher);
@@ -100,7 +102,7 @@ impl TransportSettings {
         self.shown.as_ref().map(|(_, pem)| &**pem)
     }
 
-    /// A peer at this place, without deadlines.
+    /// A peer for this destination, without timeouts.
     pub(crate) fn peer_at(&self, place: Destination) -> HttpPeer {
         match place {
             Destination::One(address) => self.peer(address),
@@ -112,7 +114,7 @@ impl TransportSettings {
         }
     }
 
-    /// A peer at this address, without deadlines.
+    /// A peer for this address, without timeouts.
     pub(super) fn peer(&self, address: PeerAddress) -> HttpPeer {
         let tls = self.server_name.is_some();
         let mut peer = HttpPeer::new(NO_ADDRESS, tls, self.server_name.clone().unwrap_or_default());
@@ -122,7 +124,7 @@ impl TransportSettings {
         let options = &mut peer.options;
         options.alpn = match self.protocol {
             Protocol::Http1 => ALPN::H1,
-            // Definite: no fallback, which Pingora would remember for ever in a map without a bound.
+            // HTTP/2 only, without fallback. Pingora remembers fallbacks in a map that never shrinks.
             Protocol::H2 | Protocol::H2c => ALPN::H2,
         };
         options.ca.clone_from(&self.ca);
@@ -159,24 +161,24 @@ impl std::fmt::Debug for TransportSettings {
     }
 }
 
-/// A certificate with those that lead to its authority, and its key, as Pingora takes them; and the text of it.
+/// Parses a certificate chain and its key for Pingora. Also returns their PEM text.
 fn parse_pair(cert: &[u8], key: &[u8]) -> Option<(Arc<CertKey>, Arc<[u8]>)> {
     let pair = pem::pair(cert, key).ok()?;
     let der = PrivateKeyDer::from_pem_slice(key).ok()?;
-    // Pingora panics on what it cannot parse.
+    // Pingora panics on a certificate that it cannot parse.
     let parses = |der: &CertificateDer<'_>| X509Certificate::from_der(der).is_ok();
     let chain: Vec<Vec<u8>> = pair.cert.iter().filter(|der| parses(der)).map(|der| der.to_vec()).collect();
     let whole = chain.len() == pair.cert.len();
     whole.then(|| (Arc::new(CertKey::new(chain, der.secret_der().to_vec())), [cert, key].concat().into()))
 }
 
-/// The certificates of a PEM file, each fit to be an authority.
+/// Parses the CA certificates of a PEM file. Errors: invalid PEM, invalid certificate, or no certificate.
 pub fn parse_ca(pem: &[u8]) -> Result<Arc<CaType>, String> {
     let mut store = RootCertStore::empty();
     let mut all = Vec::new();
     for der in CertificateDer::pem_slice_iter(pem) {
         let der = der.map_err(|error| format!("is not PEM: {error}"))?;
-        // Parsed here first, since what wraps it for Pingora panics on what it cannot parse.
+        // Checked first, because Pingora's wrapper panics on a certificate that it cannot parse.
         store.add(der.clone()).map_err(|error| format!("holds a certificate that is none: {error}"))?;
         all.push(WrappedX509::new(der.to_vec(), parse_x509));
     }

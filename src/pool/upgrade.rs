@@ -1,9 +1,10 @@
-//! Connections for requests that ask to switch protocols.
+//! Connections for upgrade requests, with a workaround for a race in Pingora.
 //!
-//! Pingora 0.9.1 ends a tunnel at birth when the backend is quick: its task for the backend's side takes the 101 and the
-//! note that the request's (empty) body has ended in random order, and takes the note for the end of the tunnel if it
-//! comes second (`proxy_handle_upstream`, pingora-proxy, `proxy_h1.rs`). The note is always there first; so a socket that
-//! hesitates once after a write lets it through. Nothing else differs from a plain socket.
+//! Pingora 0.9.1 closes a tunnel at once if the backend answers quickly. Its backend task receives two events in random
+//! order: the 101 response, and the end of the (empty) request body. If the second event comes after the first, Pingora
+//! takes it for the end of the tunnel (`proxy_handle_upstream`, pingora-proxy, `proxy_h1.rs`). The body event is always
+//! ready first. So this socket delays the first read after a write by one poll, and the body event is handled before
+//! the 101. In all else it behaves like a plain socket.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -15,17 +16,17 @@ use pingora_core::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSo
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// A connection over TCP.
+/// Wraps a TCP socket.
 pub(super) fn tcp(socket: TcpStream) -> Stream {
     Hesitant::stream(socket, true)
 }
 
-/// A connection to a socket of Unix.
+/// Wraps a Unix socket.
 pub(super) fn unix(socket: UnixStream) -> Stream {
     Hesitant::stream(socket, false)
 }
 
-/// The first read after a write lets others of its task go first.
+/// A socket whose first read after a write yields once.
 #[derive(Debug)]
 struct Hesitant<S> {
     socket: S,

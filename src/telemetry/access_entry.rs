@@ -1,6 +1,7 @@
-//! The access log line: the contract's record as one JSON object, written into a buffer that is reused.
+//! The access log entry: writes the record of a request as one JSON object into a reused buffer.
 //!
-//! Whatever a client sends, a line is one line of valid JSON: header bytes are escaped, what is not UTF-8 is replaced.
+//! It never writes an invalid line, whatever a client sends. Header bytes are escaped, and bytes that are not UTF-8 are
+//! replaced.
 
 use std::io::Write;
 use std::time::SystemTime;
@@ -16,7 +17,7 @@ use crate::backend::labels::PassedOver;
 const RFC3339: &[BorrowedFormatItem<'_>] =
     format_description!("\"[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z\"");
 
-/// Writes the line of this request, with its line feed.
+/// Writes the entry of this request, with a final line feed.
 pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
     let mut line = Object::open(out);
     time(line.key("time"), record.started);
@@ -58,7 +59,7 @@ fn attempts(out: &mut Vec<u8>, attempts: &[AttemptRecord]) {
         passed_over(object.key("passed_over"), attempt.passed_over.as_deref());
         object.text("outcome", Some(attempt.outcome.label()));
         let place = object.key("reason");
-        // A reason is a label or a status: nothing to escape.
+        // A reason is a label or a status code, so it needs no escapes.
         let _ = match attempt.reason {
             Some(reason) => write!(place, "\"{reason}\""),
             None => write!(place, "null"),
@@ -89,7 +90,7 @@ fn passed_over(out: &mut Vec<u8>, backends: Option<&Vec<PassedOver>>) {
 fn time(out: &mut Vec<u8>, at: SystemTime) {
     let length = out.len();
     if OffsetDateTime::from(at).format_into(out, &RFC3339).is_err() {
-        // A clock beyond the year 9999: the line goes on without its time.
+        // The clock is beyond the year 9999. The entry is written without a time.
         out.truncate(length);
         out.extend_from_slice(b"null");
     }

@@ -1,6 +1,6 @@
-//! The access log: a queue of lines (`line_queue`) to where `access_log.path` says.
+//! The access log: a queue of entries (`line_queue`) whose writer thread writes to `access_log.path`.
 //!
-//! A request never waits for it.
+//! A request never waits for the output.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ pub use super::line_queue::{MAX_QUEUED_BYTES, MAX_QUEUED_LINES};
 use super::sink::Sink;
 use crate::instruments::Counter;
 
-/// The access log. Dropping the last handle ends the writer once it has written what is queued.
+/// The access log. Dropping the last handle stops the writer thread after it has written the queued lines.
 #[derive(Debug)]
 pub struct AccessLog {
     on: AtomicBool,
@@ -20,7 +20,7 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Starts the writer. Lines that are lost are counted in `dropped`.
+    /// Starts the writer thread. Lost lines are counted in `dropped`.
     pub fn start(sink: Sink, dropped: Arc<Counter>) -> io::Result<Self> {
         let on = AtomicBool::new(sink.is_on());
         Ok(Self { on, lines: LineQueue::start("access-log", sink, dropped)? })
@@ -31,23 +31,24 @@ impl AccessLog {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// Queues whole lines, or drops and counts them.
+    /// Queues complete lines. If the queue is full, they are dropped and counted.
     pub(super) fn push(&self, line: &[u8]) {
         self.lines.push(line);
     }
 
-    /// From here on lines go to `sink`; what is queued still goes where it went.
+    /// Later lines go to `sink`. Lines that are already queued go to the previous sink.
     pub fn switch(&self, sink: Sink) {
         self.on.store(sink.is_on(), Ordering::Relaxed);
         self.lines.switch(sink);
     }
 
-    /// Opens the file anew, by name: after a rotation. If that fails the old one goes on.
+    /// Reopens the file by its path, after a log rotation. If that fails, the open file stays in use.
     pub fn reopen(&self) {
         self.lines.reopen();
     }
 
-    /// Writes what is queued and ends. Returns whether all of it was written within `wait`; it blocks that long.
+    /// Writes the queued lines and stops the writer thread. Blocks up to `wait`, and returns whether all lines were
+    /// written in that time.
     pub fn close(&self, wait: Duration) -> bool {
         self.on.store(false, Ordering::Relaxed);
         self.lines.close(wait)

@@ -1,4 +1,4 @@
-//! Lines of the access log, down to the file.
+//! Tests of the access log, including the written file.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -42,7 +42,7 @@ fn an_overflow_is_counted_and_blocks_nobody() {
         log.push(b"line\n");
     }
     assert!(began.elapsed() < LONG);
-    // At most one queue's worth is in the writer's hands and another waits.
+    // At most one full queue is being written while another full queue waits.
     assert!(dropped.get() >= more as u64, "{}", dropped.get());
     assert!(!log.close(Duration::from_millis(20)), "the writer is stuck");
     drop(free);
@@ -78,7 +78,7 @@ fn lines_reach_the_file_and_follow_a_rotation_and_a_switch() {
     wait_for(&first, "3\n");
     log.switch(open(&second));
     wait_until(|| log.lines.is_switched());
-    // The writer has nothing to do for longer than it gathers lines: it waits for the next one.
+    // The pause is longer than the gather time, so the writer thread waits for the next line.
     thread::sleep(3 * GATHER_BYTES);
     log.push(b"4\n");
     assert!(log.close(LONG));

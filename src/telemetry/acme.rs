@@ -1,26 +1,26 @@
-//! What is counted of the orders by which a certificate is issued and renewed.
+//! Counters of ACME orders, by which certificates are issued and renewed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::instruments::Counter;
 
-/// How an order ended.
+/// The result of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OrderResult {
-    /// With a certificate.
+    /// A certificate was issued.
     Issued,
-    /// The server said no.
+    /// The ACME server refused the order.
     Refused,
-    /// The server asks to be left alone.
+    /// The ACME server reported a rate limit.
     RateLimited,
-    /// There was no talking to the server.
+    /// The ACME server could not be reached or gave no valid response.
     Unreachable,
-    /// Something on this machine, such as a file that cannot be written.
+    /// A local error, for example a file that cannot be written.
     Error,
 }
 
 impl OrderResult {
-    /// In the order in which they are shown.
+    /// In the order of the metrics output.
     pub const ALL: [Self; 5] = [Self::Issued, Self::Refused, Self::RateLimited, Self::Unreachable, Self::Error];
 
     /// The value of the `result` label.
@@ -35,7 +35,7 @@ impl OrderResult {
     }
 }
 
-/// The orders of a certificate.
+/// The order counters of one certificate.
 #[derive(Debug, Default)]
 pub struct AcmeOrders {
     results: [Counter; OrderResult::ALL.len()],
@@ -43,22 +43,22 @@ pub struct AcmeOrders {
 }
 
 impl AcmeOrders {
-    /// Counts one that ended.
+    /// Counts a finished order.
     pub fn count(&self, result: OrderResult) {
         self.results[result as usize].bump();
     }
 
-    /// How many ended so.
+    /// Number of orders with this result.
     pub fn total(&self, result: OrderResult) -> u64 {
         self.results[result as usize].get()
     }
 
-    /// Takes note of how many have failed since the last that went well.
+    /// Sets the number of failed orders since the last success.
     pub fn set_failures(&self, failures: u64) {
         self.failures.store(failures, Ordering::Relaxed);
     }
 
-    /// How many have failed since the last that went well.
+    /// Number of failed orders since the last success.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }

@@ -1,6 +1,6 @@
-//! Every family of the contract: its name, help and labels, and what each cell has to say of it. The one place that knows them.
+//! The metric families: name, help, labels and series of each, in one table.
 //!
-//! It changes nothing and keeps nothing; `scrape` goes through it.
+//! It never stores or changes a value: `scrape` iterates over the table.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -16,32 +16,32 @@ use crate::backend::labels::{BackendCondition, Health, Outcome, RetryReason};
 use crate::backend::meters::CLASSES;
 use crate::backend::{BackendState, Labels};
 
-/// A family and where its series come from.
+/// A family and the source of its series.
 pub(super) struct FamilySpec {
     pub(super) family: FamilyHeader,
     pub(super) of: FamilySource,
 }
 
-/// Writes the series that one set of cells has in a family.
+/// Writes the series of one instrument set in a family.
 pub(super) type Write<T> = fn(&mut SeriesWriter<'_>, &T);
 
-/// Which cells have series in a family.
+/// The instruments that have series in a family.
 pub(super) enum FamilySource {
-    /// The process.
+    /// One of the process.
     Process(Write<InstrumentSet>),
-    /// Each route.
+    /// One per route.
     Routes(Write<RouteMeters>),
-    /// Each listener.
+    /// One per listener.
     Listeners(Write<ListenerMeters>),
-    /// Each certificate.
+    /// One per certificate.
     Certificates(Write<CertificateMeters>),
-    /// Each upstream.
+    /// One per upstream.
     Upstreams(Write<UpstreamMeters>),
-    /// Each backend.
+    /// One per backend.
     Backends(fn(&mut SeriesWriter<'_>, &BackendState, &Labels)),
 }
 
-/// All families, by name.
+/// All families, sorted by name.
 pub(super) const ALL: &[FamilySpec] = &[
     counter(
         "weir_access_log_dropped_total",
@@ -100,7 +100,7 @@ pub(super) const ALL: &[FamilySpec] = &[
         &[UPSTREAM, BACKEND, ADDRESS, "result"],
         FamilySource::Backends(|s, backend_state, labels| {
             let (passed, failed) = (backend_state.meters().passed.get(), backend_state.meters().failed.get());
-            // A backend without a health check has no series that say it passed none.
+            // A backend without a health check has no series. Zeros could be mistaken for a check that never passes.
             if passed + failed > 0 {
                 s.add(&with(labels, "pass"), passed);
                 s.add(&with(labels, "fail"), failed);

@@ -10,7 +10,7 @@ use crate::backend::BackendState;
 use crate::instruments::Counter;
 use crate::instruments::keyed::KeyedRegistry;
 
-/// Everything that is shown, apart from the process's own families.
+/// All instruments, except the `process_*` families.
 #[derive(Debug)]
 pub(super) struct InstrumentSet {
     pub(super) version: String,

@@ -1,13 +1,13 @@
-//! Writes JSON text into a buffer that the caller keeps: for lines that are written once a request.
+//! A JSON writer for log lines, which appends to a buffer of the caller.
 //!
-//! It allocates nothing but the buffer's growth, and whatever bytes it is given, what comes out is valid JSON.
+//! It never allocates, except when the buffer grows. Its output is valid JSON for any input bytes.
 
 use std::io::Write;
 use std::time::Duration;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// A JSON object while it is being written.
+/// A JSON object that is being written.
 #[derive(Debug)]
 pub(super) struct Object<'b> {
     out: &'b mut Vec<u8>,
@@ -15,18 +15,18 @@ pub(super) struct Object<'b> {
 }
 
 impl<'b> Object<'b> {
-    /// Opens it.
+    /// Writes the opening brace.
     pub(super) fn open(out: &'b mut Vec<u8>) -> Self {
         out.push(b'{');
         Self { out, empty: true }
     }
 
-    /// Closes it.
+    /// Writes the closing brace.
     pub(super) fn close(self) {
         self.out.push(b'}');
     }
 
-    /// The place of the value of this key, which must need no escapes.
+    /// Writes a key, which must need no escapes. Returns the buffer for its value.
     pub(super) fn key(&mut self, key: &str) -> &mut Vec<u8> {
         if !std::mem::replace(&mut self.empty, false) {
             self.out.push(b',');
@@ -37,7 +37,7 @@ impl<'b> Object<'b> {
         self.out
     }
 
-    /// Text, or null.
+    /// Writes a string, or null.
     pub(super) fn text(&mut self, key: &str, value: Option<impl AsRef<[u8]>>) {
         let out = self.key(key);
         match value {
@@ -46,14 +46,14 @@ impl<'b> Object<'b> {
         }
     }
 
-    /// A whole number.
+    /// Writes an integer.
     pub(super) fn number(&mut self, key: &str, value: u64) {
         let mut digits = itoa::Buffer::new();
         let digits = digits.format(value);
         self.key(key).extend_from_slice(digits.as_bytes());
     }
 
-    /// Milliseconds with three digits after the point, or null.
+    /// Writes milliseconds with three decimals, or null.
     pub(super) fn millis(&mut self, key: &str, value: Option<Duration>) {
         let out = self.key(key);
         let Some(value) = value else { return out.extend_from_slice(b"null") };
@@ -63,7 +63,7 @@ impl<'b> Object<'b> {
     }
 }
 
-/// A JSON string; what is not UTF-8 becomes U+FFFD.
+/// Writes a JSON string. Bytes that are not UTF-8 become U+FFFD.
 pub(super) fn text(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'"');
     for chunk in value.utf8_chunks() {
@@ -78,7 +78,7 @@ pub(super) fn text(out: &mut Vec<u8>, value: &[u8]) {
 fn escape(out: &mut Vec<u8>, valid: &[u8]) {
     let mut written = 0;
     for (at, byte) in valid.iter().enumerate() {
-        // DEL is legal in JSON, yet a terminal that shows the log should not see it.
+        // JSON allows DEL, but a terminal that displays the log should not receive it.
         if !matches!(byte, b'"' | b'\\' | 0..0x20 | 0x7f) {
             continue;
         }

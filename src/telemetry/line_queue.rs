@@ -1,7 +1,7 @@
-//! A bounded queue of log lines, and the one thread that writes them. The access log and the process log are made of it.
+//! A bounded queue of log lines with one writer thread, used by the access log and the process log.
 //!
-//! A caller never waits for the output: it copies its line under a lock that is held for copies only. A line that finds
-//! the queue full is dropped and counted. Errors of the output (`sink`) are logged and counted, never fatal.
+//! A caller never waits for the output: it copies its line under a lock that protects copies only. If the queue is
+//! full, the line is dropped and counted. Output errors (`sink`) are logged and counted, never fatal.
 
 use std::io;
 use std::sync::Arc;
@@ -13,24 +13,25 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::sink::Sink;
 use crate::instruments::Counter;
 
-/// How many lines may wait for the writer.
+/// Maximum number of queued lines.
 pub const MAX_QUEUED_LINES: usize = 65_536;
 
-/// How many bytes of lines may wait for the writer.
+/// Maximum number of queued bytes.
 pub const MAX_QUEUED_BYTES: usize = 16 << 20;
 
-/// Room above both bounds for lines that are to arrive even after a flood of others.
+/// Reserved capacity above both bounds for important lines. They are accepted even if other lines have filled the
+/// queue.
 const RESERVED_LINES: usize = 1024;
 const RESERVED_BYTES: usize = 1 << 20;
 
-/// How long lines gather before the next write. It bounds the writer's wake-ups under load. A line that comes after a
-/// pause is written at once.
+/// Pause of the writer thread after each write, in which lines gather. It bounds the wake-ups under load. A line that
+/// arrives when the writer is idle is written at once.
 pub(super) const GATHER_BYTES: Duration = Duration::from_millis(2);
 
-/// A queue that grew beyond this gives the memory back once it is written.
+/// A buffer that grew beyond this size is shrunk after it was written.
 const USUAL_BYTES: usize = 256 << 10;
 
-/// The queue. Dropping it ends the writer once that has written the queued lines.
+/// The queue. Dropping it stops the writer thread after it has written the queued lines.
 #[derive(Debug)]
 pub(super) struct LineQueue {
     shared: Arc<SharedQueue>,
@@ -53,13 +54,13 @@ struct QueuedLines {
     closing: bool,
     closed: bool,
     idle: bool,
-    /// Lines accepted since the start, and lines that the writer is done with.
+    /// Lines accepted since the start, and lines that were written or lost.
     accepted: u64,
     done: u64,
 }
 
 impl LineQueue {
-    /// Starts the writer on a thread of this name. Lost lines are counted in `dropped`.
+    /// Starts a writer thread with this name. Lost lines are counted in `dropped`.
     pub(super) fn start(name: &str, sink: Sink, dropped: Arc<Counter>) -> io::Result<Self> {
         let shared =
             Arc::new(SharedQueue { dropped, queue: Mutex::default(), wake: Condvar::new(), written: Condvar::new() });
@@ -68,12 +69,12 @@ impl LineQueue {
         Ok(Self { shared })
     }
 
-    /// Queues a whole line, or drops and counts it.
+    /// Queues a complete line. If the queue is full, it is dropped and counted.
     pub(super) fn push(&self, line: &[u8]) {
         self.push_below(line, MAX_QUEUED_LINES, MAX_QUEUED_BYTES);
     }
 
-    /// The same for a line that is worth the reserved room.
+    /// As `push`, for a line that may use the reserved capacity.
     pub(super) fn push_important(&self, line: &[u8]) {
         self.push_below(line, MAX_QUEUED_LINES + RESERVED_LINES, MAX_QUEUED_BYTES + RESERVED_BYTES);
     }
@@ -95,7 +96,7 @@ impl LineQueue {
         }
     }
 
-    /// From here on lines go to `sink`; lines in the queue still go to the old one.
+    /// Later lines go to `sink`. Lines that are already queued go to the previous sink.
     pub(super) fn switch(&self, sink: Sink) {
         self.shared.lock().switch = Some(sink);
         self.shared.wake.notify_one();
@@ -106,20 +107,21 @@ impl LineQueue {
         self.shared.lock().switch.is_none()
     }
 
-    /// Opens the file anew, by name: after a rotation. If that fails the old one stays in use.
+    /// Reopens the file by its path, after a log rotation. If that fails, the open file stays in use.
     pub(super) fn reopen(&self) {
         self.shared.lock().reopen = true;
         self.shared.wake.notify_one();
     }
 
-    /// Waits until the lines that are in the queue now are written; whether they were, within `wait`.
+    /// Waits until the lines queued so far are processed. Returns false if that takes longer than `wait`.
     pub(super) fn flush(&self, wait: Duration) -> bool {
         let queue = self.shared.lock();
         let accepted = queue.accepted;
         self.shared.wait(queue, wait, |queue| queue.done >= accepted)
     }
 
-    /// Writes the queued lines and ends. Returns whether all were written within `wait`; it blocks that long.
+    /// Writes the queued lines and stops the writer thread. Blocks up to `wait`, and returns whether all lines were
+    /// written in that time.
     pub(super) fn close(&self, wait: Duration) -> bool {
         let mut queue = self.shared.lock();
         queue.closing = true;
@@ -135,7 +137,7 @@ impl Drop for LineQueue {
     }
 }
 
-/// The writer's next piece of work.
+/// Work that the writer thread takes from the queue.
 struct Work {
     lines: Vec<u8>,
     count: usize,
@@ -170,7 +172,7 @@ impl SharedQueue {
         self.written.notify_all();
     }
 
-    /// Waits for work and takes all of it; `spare` becomes the queue's buffer, so that two buffers take turns.
+    /// Waits for work and takes all of it. `spare` becomes the queue's buffer, so that two buffers alternate.
     fn next(&self, spare: Vec<u8>) -> Work {
         let mut queue = self.lock();
         while queue.count == 0 && queue.switch.is_none() && !queue.reopen && !queue.closing {
@@ -219,7 +221,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(10);
 
-    /// Blocks in each write until the sender is dropped; then writes to the buffer.
+    /// Blocks in each write until the sender is dropped, then writes to the buffer.
     struct Stuck(mpsc::Receiver<()>, Arc<Mutex<Vec<u8>>>);
 
     impl Write for Stuck {

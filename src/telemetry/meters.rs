@@ -1,7 +1,7 @@
-//! What is counted of a route, a listener, an upstream and a backend: bundles of cells, found once when a
-//! configuration is compiled and then only added to.
+//! The instruments of a route, a listener, a certificate and an upstream.
 //!
-//! No label is looked up here, and nothing is shown: `families` reads the cells at a scrape.
+//! They are looked up once, when a configuration is compiled, and never by label at request time. This module formats
+//! nothing: `families` reads the values at a scrape.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -14,11 +14,11 @@ use crate::fault::Fault;
 use super::acme::AcmeOrders;
 use crate::instruments::{Counter, Histogram, LATENCY, StatusCounters};
 
-/// The methods that have a label of their own; the last stands for all others.
+/// The methods that have their own label value. The last entry counts all other methods.
 pub const METHODS: [&str; 10] =
     ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "other"];
 
-/// What is counted of a route.
+/// The instruments of a route.
 #[derive(Debug)]
 pub struct RouteMeters {
     name: Arc<str>,
@@ -28,7 +28,7 @@ pub struct RouteMeters {
 }
 
 impl RouteMeters {
-    /// Nothing counted yet. Use `Metrics::route`, which keeps one a name.
+    /// All counters are zero. Use `Metrics::route` instead, which returns the same instruments for the same name.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.into(),
@@ -38,12 +38,12 @@ impl RouteMeters {
         }
     }
 
-    /// The route's name; `-` for requests that no route matched.
+    /// The route's name. `-` for requests that matched no route.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Counts a request that ended.
+    /// Counts a request that has ended.
     pub fn record(&self, method: &http::Method, status: u16, took: Duration, fault: Option<Fault>) {
         let at = METHODS.iter().position(|m| *m == method.as_str()).unwrap_or(METHODS.len() - 1);
         self.requests[at].get_or_init(Box::default).bump(status);
@@ -53,40 +53,40 @@ impl RouteMeters {
         }
     }
 
-    /// (method, status, count) of all that were seen.
+    /// Method, status and count, without zeros.
     pub fn requests(&self) -> impl Iterator<Item = (&'static str, u16, u64)> + '_ {
         let methods = METHODS.iter().zip(&self.requests).filter_map(|(name, cell)| Some((*name, cell.get()?)));
         methods.flat_map(|(name, cell)| cell.seen().map(move |(status, n)| (name, status, n)))
     }
 
-    /// (fault, count) of all that were seen.
+    /// Fault and count, without zeros.
     pub fn faults(&self) -> impl Iterator<Item = (Fault, u64)> + '_ {
         Fault::ALL.into_iter().zip(&self.faults).map(|(fault, n)| (fault, n.get())).filter(|(_, n)| *n > 0)
     }
 
-    /// How long requests took.
+    /// Histogram of request durations.
     pub(super) fn duration(&self) -> &Histogram {
         &self.duration
     }
 }
 
-/// What became of a connection that was accepted.
+/// The result of an accepted connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionResult {
-    /// It was taken on.
+    /// It is served.
     Accepted,
-    /// A limit on connections refused it.
+    /// A connection limit refused it.
     RefusedLimit,
     /// The TLS handshake failed.
     TlsError,
-    /// The PROXY header was missing, wrong, or from a stranger.
+    /// The PROXY header was missing or invalid, or its sender is not trusted.
     ProxyError,
-    /// It said nothing in time.
+    /// No data arrived before the timeout.
     Timeout,
 }
 
 impl ConnectionResult {
-    /// In the order of the contract.
+    /// In the order of the metrics output.
     pub const ALL: [Self; 5] = [Self::Accepted, Self::RefusedLimit, Self::TlsError, Self::ProxyError, Self::Timeout];
 
     /// The value of the `result` label.
@@ -101,7 +101,7 @@ impl ConnectionResult {
     }
 }
 
-/// What is counted of a listener.
+/// The instruments of a listener.
 #[derive(Debug)]
 pub struct ListenerMeters {
     name: Arc<str>,
@@ -110,7 +110,7 @@ pub struct ListenerMeters {
 }
 
 impl ListenerMeters {
-    /// Nothing counted yet. Use `Metrics::listener`, which keeps one a name.
+    /// All counters are zero. Use `Metrics::listener` instead, which returns the same instruments for the same name.
     pub fn new(name: &str) -> Self {
         Self { name: name.into(), open: CachePadded::default(), results: Default::default() }
     }
@@ -120,29 +120,29 @@ impl ListenerMeters {
         &self.name
     }
 
-    /// Counts a connection as open until the guard is dropped. The total is `count`'s.
+    /// Counts a connection as open until the guard is dropped. `count` maintains the totals.
     pub fn opened(self: &Arc<Self>) -> OpenConnection {
         self.open.fetch_add(1, Ordering::Relaxed);
         OpenConnection(Arc::clone(self))
     }
 
-    /// Connections open now.
+    /// Number of open connections.
     pub fn open(&self) -> u64 {
         u64::try_from(self.open.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
-    /// Counts what became of a connection.
+    /// Counts the result of a connection.
     pub fn count(&self, result: ConnectionResult) {
         self.results[result as usize].bump();
     }
 
-    /// How often it came to this.
+    /// Number of connections with this result.
     pub fn total(&self, result: ConnectionResult) -> u64 {
         self.results[result as usize].get()
     }
 }
 
-/// A connection that is open; dropping it lowers the count.
+/// Guard of an open connection. Dropping it lowers the gauge.
 #[derive(Debug)]
 pub struct OpenConnection(Arc<ListenerMeters>);
 
@@ -152,62 +152,62 @@ impl Drop for OpenConnection {
     }
 }
 
-/// What is known and counted of a certificate.
+/// The instruments of a certificate.
 #[derive(Debug)]
 pub struct CertificateMeters {
     name: Arc<str>,
-    /// Seconds since 1970; 0: it has no end of its own, as a list of authorities.
+    /// Unix seconds. 0: no expiry, for example for a CA file.
     expiry: AtomicI64,
     applied: Counter,
     rejected: Counter,
-    /// Of one that is issued for us.
+    /// Set for a certificate that an ACME server issues.
     orders: OnceLock<AcmeOrders>,
 }
 
 impl CertificateMeters {
-    /// Nothing known yet. Use `Metrics::certificate`, which keeps one a name.
+    /// All values are zero. Use `Metrics::certificate` instead, which returns the same instruments for the same name.
     pub fn new(name: &str) -> Self {
         let (applied, rejected, orders) = Default::default();
         Self { name: name.into(), expiry: AtomicI64::new(0), applied, rejected, orders }
     }
 
-    /// The path of its file as configured; `acme:NAME` for one that is issued.
+    /// The path of its file as configured, or `acme:NAME` for an ACME certificate.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Takes note of when the one that is served ends, in seconds since 1970.
+    /// Sets the expiry of the served certificate, in Unix seconds.
     pub fn set_expiry(&self, seconds: i64) {
         self.expiry.store(seconds, Ordering::Relaxed);
     }
 
-    /// When the one that is served ends.
+    /// Expiry of the served certificate, in Unix seconds.
     pub fn expiry(&self) -> Option<i64> {
         Some(self.expiry.load(Ordering::Relaxed)).filter(|seconds| *seconds != 0)
     }
 
-    /// Counts what became of its files when they had changed.
+    /// Counts the reload of changed files, applied or rejected.
     pub fn count_reload(&self, applied: bool) {
         if applied { self.applied.bump() } else { self.rejected.bump() }
     }
 
-    /// Its orders, shown from here on.
+    /// The order counters. The first call makes them visible in the metrics.
     pub fn orders(&self) -> &AcmeOrders {
         self.orders.get_or_init(AcmeOrders::default)
     }
 
-    /// Its orders, if it is one that is ordered.
+    /// The order counters. `None` for a certificate that is not ordered.
     pub fn ordered(&self) -> Option<&AcmeOrders> {
         self.orders.get()
     }
 
-    /// (applied, rejected).
+    /// Numbers of applied and of rejected reloads.
     pub fn reloads(&self) -> (u64, u64) {
         (self.applied.get(), self.rejected.get())
     }
 }
 
-/// What is counted of an upstream as a whole.
+/// The instruments of an upstream as a whole.
 #[derive(Debug)]
 pub struct UpstreamMeters {
     name: Arc<str>,
@@ -218,7 +218,7 @@ pub struct UpstreamMeters {
     found_ms: AtomicU64,
 }
 
-/// A request that waits in the queue; dropping it ends the wait and observes it.
+/// Guard of a request in the queue. Dropping it ends the wait and records its duration.
 #[derive(Debug)]
 pub struct QueueWait(Arc<UpstreamMeters>, Instant);
 
@@ -230,7 +230,7 @@ impl Drop for QueueWait {
 }
 
 impl UpstreamMeters {
-    /// Nothing counted yet. Use `Metrics::upstream`, which keeps one a name.
+    /// All counters are zero. Use `Metrics::upstream` instead, which returns the same instruments for the same name.
     pub fn new(name: &str) -> Self {
         let waited = Histogram::new(LATENCY);
         let (waiting, found_ms) = (AtomicI64::new(0), AtomicU64::new(0));
@@ -242,7 +242,7 @@ impl UpstreamMeters {
         &self.name
     }
 
-    /// Counts a pick that was made though no backend is healthy.
+    /// Counts a fail-open pick: backends that are down are picked too, because none is up, or too few are.
     pub fn count_fail_open(&self) {
         self.fail_open.bump();
     }
@@ -253,17 +253,17 @@ impl UpstreamMeters {
         QueueWait(Arc::clone(self), Instant::now())
     }
 
-    /// Requests that wait now.
+    /// Number of requests that wait in the queue.
     pub fn waiting(&self) -> u64 {
         u64::try_from(self.waiting.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
-    /// How long requests waited, however it ended.
+    /// Histogram of waits, including those that ended without a backend.
     pub(super) fn waited(&self) -> &Histogram {
         &self.waited
     }
 
-    /// Counts a look for backends; `now_ms`: milliseconds since 1970.
+    /// Counts a discovery run. `now_ms`: Unix time in milliseconds.
     pub fn count_discovery(&self, ok: bool, now_ms: u64) {
         self.looks[usize::from(!ok)].bump();
         if ok {
@@ -271,18 +271,18 @@ impl UpstreamMeters {
         }
     }
 
-    /// Looks for backends by result; nothing while there was none.
+    /// Discovery runs by result. `None` before the first.
     pub fn discoveries(&self) -> Option<[(&'static str, u64); 2]> {
         let [ok, failed] = [self.looks[0].get(), self.looks[1].get()];
         (ok + failed > 0).then_some([("ok", ok), ("failed", failed)])
     }
 
-    /// When a look last went well, in milliseconds since 1970; 0: never.
+    /// Unix time of the last successful discovery, in milliseconds. 0: never.
     pub fn discovered_ms(&self) -> u64 {
         self.found_ms.load(Ordering::Relaxed)
     }
 
-    /// Picks that were made though no backend was healthy.
+    /// Number of fail-open picks.
     pub fn fail_open(&self) -> u64 {
         self.fail_open.get()
     }

@@ -1,5 +1,4 @@
-//! The one exit of what Weir knows: live cells, metric families, access log, the process's own log. Only this room
-//! touches metric families.
+//! Telemetry: metrics, access log and process log. No other module writes metric families.
 //!
 //! ```text
 //! backend_state, meters (made of instruments) ── read at a scrape by ──→ families → registry::render

@@ -1,4 +1,4 @@
-//! Counts panics and puts them in the process's log. It catches none: a panic ends the task that it happened in.
+//! The panic hook: counts panics and writes them to the process log. It never catches a panic, which ends its task.
 
 use std::panic;
 use std::sync::Once;
@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::process_log;
 use crate::instruments::Counter;
 
-/// How long a panic may wait for its line to be written: it may be the last act of the process.
+/// Maximum wait until the log line is written. The process may end right after the panic.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
 static PANICS: Counter = Counter::new();
 static INSTALL: Once = Once::new();
 
-/// From now on panics are counted and logged as errors. A second call does nothing.
+/// Installs the hook: panics are counted and logged as errors. A second call does nothing.
 pub fn install_hook() {
     INSTALL.call_once(|| {
         let before = panic::take_hook();
@@ -30,7 +30,7 @@ pub fn install_hook() {
     });
 }
 
-/// Panics since the hook was installed.
+/// Number of panics since the hook was installed.
 pub fn count() -> u64 {
     PANICS.get()
 }

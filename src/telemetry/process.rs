@@ -1,5 +1,6 @@
-//! The `process_*` families: the prometheus crate's, but for processor time, which that crate counts in whole
-//! seconds: too coarse for a rate over a minute.
+//! The `process_*` metric families of the prometheus crate, with a more exact CPU time.
+//!
+//! The crate counts CPU time in whole seconds, which is too coarse for a rate over one minute.
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeVal;
@@ -37,7 +38,7 @@ impl Collector for Process {
     }
 }
 
-/// User and system time of all threads.
+/// User and system time of all threads, in seconds.
 fn cpu_seconds() -> Option<f64> {
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
     let seconds = |time: TimeVal| time.tv_sec() as f64 + time.tv_usec() as f64 / 1e6;

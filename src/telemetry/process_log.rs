@@ -1,10 +1,8 @@
-//! The process's own log, on stderr: level and shape as `log:` says, both changed by a reload.
+//! The process log on stderr, with level and format from the `log:` section. A reload can change both.
 //!
-//! What libraries say comes in too, at most as warnings: at `info` a request's troubles are the access log's, not
-//! this one's, or any client could fill it. Nothing here decides what is worth a line.
-//!
-//! Lines are written by a thread of their own (`line_queue`), so that a reader of stderr that stops reading stops nothing
-//! else. Lines that find the queue full are dropped and counted.
+//! It never writes a library's `info` line below level `trace`, and a client must not be able to fill it: problems of
+//! single requests belong in the access log. A separate thread writes the lines (`line_queue`), so a blocked stderr
+//! blocks nothing else. Lines that find the queue full are dropped and counted.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -28,22 +26,21 @@ use super::sink::Sink;
 use crate::config::schema::{Log, LogFormat, LogLevel};
 use crate::instruments::Counter;
 
-/// The queue to stderr, one for the process.
+/// The queue to stderr, one per process.
 static LINES: OnceLock<LineQueue> = OnceLock::new();
 static DROPPED: LazyLock<Arc<Counter>> = LazyLock::new(Arc::default);
 
-/// Modules whose lines are worth the queue's reserved room: start and stop of the process, and panics.
+/// Modules whose lines may use the reserved capacity of the queue: start and stop of the process, and panics.
 const IMPORTANT: [&str; 2] = ["weir::server", "weir::telemetry::panics"];
 
-/// Lines of the process log that were lost.
+/// Number of lost lines of the process log.
 pub fn dropped() -> u64 {
     DROPPED.get()
 }
 
 /// Starts the thread that writes to stderr. A second call does nothing.
 ///
-/// # Errors
-/// No thread or no descriptor is left.
+/// # Errors No thread or file descriptor is available.
 pub fn start() -> io::Result<()> {
     if LINES.get().is_none() {
         let _ = LINES.set(LineQueue::start("process-log", Sink::stderr()?, Arc::clone(&DROPPED))?);
@@ -51,7 +48,7 @@ pub fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a line to stderr as it is, in its place among the lines of the log.
+/// Writes a line to stderr unchanged, in order with the lines of the log.
 pub fn say(line: &str) {
     match LINES.get() {
         Some(lines) => lines.push_important(format!("{line}\n").as_bytes()),
@@ -59,14 +56,14 @@ pub fn say(line: &str) {
     }
 }
 
-/// Waits until the lines so far are written, at most this long.
+/// Waits until the lines so far are written, at most `wait`.
 pub fn flush(wait: Duration) {
     if let Some(lines) = LINES.get() {
         lines.flush(wait);
     }
 }
 
-/// The handle by which a reload changes the process's log.
+/// The handle by which a reload changes the process log.
 #[derive(Debug, Clone)]
 pub struct ProcessLog {
     filter: reload::Handle<Targets, Registry>,
@@ -74,7 +71,7 @@ pub struct ProcessLog {
 }
 
 impl ProcessLog {
-    /// Installs it, for the life of the process; the `log` crate's records come in as well.
+    /// Installs the log for the lifetime of the process. Records of the `log` crate are included.
     pub fn init(settings: &Log) -> Result<Self, String> {
         let json = Arc::new(AtomicBool::new(settings.format == LogFormat::Json));
         let (filter, handle) = reload::Layer::new(targets(settings.level));
@@ -95,7 +92,7 @@ impl ProcessLog {
         Ok(())
     }
 
-    /// The `log` crate has a gate of its own, which would stay as it was at the start.
+    /// Adjusts the maximum level of the `log` crate, which does not follow the tracing filter.
     fn let_records_in(&self) {
         log::set_max_level(match LevelFilter::current().into_level() {
             None => log::LevelFilter::Off,
@@ -108,7 +105,7 @@ impl ProcessLog {
     }
 }
 
-/// Gives each event a writer into the queue.
+/// Makes the writers that put events into the queue.
 #[derive(Debug, Clone, Copy)]
 struct ToStderr;
 
@@ -124,7 +121,7 @@ impl<'a> MakeWriter<'a> for ToStderr {
     }
 }
 
-/// Takes one event, which is formatted before it is written.
+/// The writer of one event. tracing formats the event before it calls `write`.
 #[derive(Debug, Clone, Copy)]
 struct LineWriter {
     important: bool,
@@ -145,8 +142,9 @@ impl Write for LineWriter {
     }
 }
 
-/// Who may say how much. Pingora logs each failed request as an error, rustls each odd message of a client and h2 each
-/// connection that resets too much as a warning, without a word of whose it was: anybody could fill the log.
+/// The levels per module. Pingora logs each failed request as an error, rustls each unexpected client message as a
+/// warning, and h2 each connection with too many resets as a warning. None of these lines identifies the client, so any
+/// client could fill the log.
 fn targets(level: LogLevel) -> Targets {
     let (weir, chatty, others) = match level {
         LogLevel::Error => (LevelFilter::ERROR, LevelFilter::OFF, LevelFilter::ERROR),
@@ -159,7 +157,7 @@ fn targets(level: LogLevel) -> Targets {
     targets.with_target("pingora", chatty).with_target("rustls", chatty).with_target("h2", chatty)
 }
 
-/// Text or JSON, as the flag says at the moment of the line.
+/// The event format: text or JSON, as the flag is at the time of the event.
 struct Shape {
     json: Arc<AtomicBool>,
     as_text: Format<Full>,

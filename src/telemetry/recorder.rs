@@ -1,4 +1,4 @@
-//! Records a request when it ends: its metrics and its line in the access log.
+//! The recorder of finished requests: updates the metrics and writes the access log entry.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use super::access_log::AccessLog;
 use super::registry::Metrics;
 use super::request_record::Record;
 
-/// The one exit of what is known of requests.
+/// Records each request exactly once, when it ends.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     metrics: Arc<Metrics>,
     log: Arc<AccessLog>,
 }
 
-// A line of ordinary length fits; one that made it larger does not keep its size.
+// Large enough for a usual line. A buffer that a longer line enlarged is shrunk afterwards.
 const LINE_BUFFER_BYTES: usize = 4096;
 
 thread_local! {
@@ -23,22 +23,23 @@ thread_local! {
 }
 
 impl Recorder {
-    /// Records to these.
+    /// Records to this registry and this access log.
     pub fn new(metrics: Arc<Metrics>, log: Arc<AccessLog>) -> Self {
         Self { metrics, log }
     }
 
-    /// Whether a line is written of a request: if not, nobody need keep what only the line has.
+    /// Whether access log entries are written. If not, the caller need not collect data that only the entry has.
     pub fn wants_line(&self) -> bool {
         self.log.is_on()
     }
 
-    /// Counts the request and writes its line.
+    /// Counts the request and writes its entry.
     pub fn record(&self, record: &Record<'_>) {
         let route = record.route.unwrap_or_else(|| self.metrics.no_route());
         route.record(record.method, record.status, record.duration, record.fault);
         if self.log.is_on() {
-            // A context that is dropped while its thread ends finds no buffer any more; it takes one of its own.
+            // The thread-local buffer is gone if a context is dropped while its thread ends. A temporary buffer is used
+            // then.
             if LINE.try_with(|buffer| self.log_line(&mut buffer.borrow_mut(), record)).is_err() {
                 self.log_line(&mut Vec::new(), record);
             }
@@ -52,7 +53,7 @@ impl Recorder {
         buffer.shrink_to(LINE_BUFFER_BYTES);
     }
 
-    /// The registry.
+    /// The metrics registry.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }

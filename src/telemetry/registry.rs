@@ -1,7 +1,7 @@
-//! The registry, one a process: hands out meters by name and shows all of them at a scrape.
+//! The metrics registry of the process: returns instruments by name and renders all of them at a scrape.
 //!
-//! A request never asks it for anything by name: that happens when a configuration is compiled. Meters that nobody
-//! holds any more are not shown but kept, so that counters go on when a name comes back.
+//! A request never looks up an instrument by name. That happens when a configuration is compiled. Instruments without a
+//! user are not rendered. They are not deleted either, so that counters continue when a name comes back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,10 +17,10 @@ use crate::backend::{BackendState, Labels};
 use crate::instruments::Counter;
 use crate::instruments::keyed::KeyedRegistry;
 
-/// The name that requests without a route are counted under.
+/// The route name of requests that matched no route.
 pub const NO_ROUTE: &str = "-";
 
-/// The registry.
+/// The metrics registry.
 #[derive(Debug)]
 pub struct Metrics {
     instruments: Arc<InstrumentSet>,
@@ -29,7 +29,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// An empty registry of this version and commit.
+    /// An empty registry. `version` and `commit` are the labels of `weir_build_info`.
     pub fn new(version: &str, commit: &str) -> Arc<Self> {
         let cells = Arc::new(InstrumentSet {
             version: version.to_owned(),
@@ -51,33 +51,33 @@ impl Metrics {
         Arc::new(Self { instruments: cells, no_route, process: Process::new() })
     }
 
-    /// The meters of a route; shown for as long as somebody holds them.
+    /// The instruments of a route. They are rendered while a caller holds them.
     pub fn route(&self, name: &str) -> Arc<RouteMeters> {
         self.instruments.routes.get(name.into(), |name| RouteMeters::new(name))
     }
 
-    /// The meters of requests that no route matched.
+    /// The instruments of requests that matched no route.
     pub fn no_route(&self) -> &Arc<RouteMeters> {
         &self.no_route
     }
 
-    /// The meters of a listener; shown for as long as somebody holds them.
+    /// The instruments of a listener. They are rendered while a caller holds them.
     pub fn listener(&self, name: &str) -> Arc<ListenerMeters> {
         self.instruments.listeners.get(name.into(), |name| ListenerMeters::new(name))
     }
 
-    /// The meters of a certificate, by the path of its file; shown for as long as somebody holds them.
+    /// The instruments of a certificate, by its label. They are rendered while a caller holds them.
     pub fn certificate(&self, name: &str) -> Arc<CertificateMeters> {
         self.instruments.certificates.get(name.into(), |name| CertificateMeters::new(name))
     }
 
-    /// The meters of an upstream; shown for as long as somebody holds them.
+    /// The instruments of an upstream. They are rendered while a caller holds them.
     pub fn upstream(&self, name: &str) -> Arc<UpstreamMeters> {
         self.instruments.upstreams.get(name.into(), |name| UpstreamMeters::new(name))
     }
 
-    /// The live cells of the backend at (upstream, address), by its name of now. Shown while it is a member that
-    /// somebody holds, or has attempts under way.
+    /// The live state of the backend at (upstream, address), with its present name. It is rendered while a caller holds
+    /// it, if the backend is a member of the upstream or has attempts in flight.
     pub fn backend_state(&self, labels: Labels) -> Arc<BackendState> {
         let key = (Arc::clone(&labels.upstream), Arc::clone(&labels.address));
         let backend_state = self.instruments.backends.get(key, |_| BackendState::new(labels.clone()));
@@ -91,40 +91,40 @@ impl Metrics {
         RequestInFlight(Arc::clone(&self.instruments))
     }
 
-    /// Requests in flight.
+    /// Number of requests in flight.
     pub fn requests_in_flight(&self) -> u64 {
         self.instruments.in_flight()
     }
 
-    /// The configuration that the process starts with is in force.
+    /// Records that the initial configuration is active.
     pub fn started(&self, generation: u64, at: SystemTime) {
         self.loaded(true, at);
         self.instruments.generation.store(generation, Ordering::Relaxed);
     }
 
-    /// A reload was applied.
+    /// Records that a reload was applied.
     pub fn reload_applied(&self, generation: u64, at: SystemTime) {
         self.started(generation, at);
         self.instruments.reloads_applied.bump();
     }
 
-    /// A reload was rejected; the generation stays.
+    /// Records that a reload was rejected. The generation stays.
     pub fn reload_rejected(&self, at: SystemTime) {
         self.loaded(false, at);
         self.instruments.reloads_rejected.bump();
     }
 
-    /// Where lines that the access log could not take are counted.
+    /// The counter of lines that the access log lost.
     pub fn log_dropped(&self) -> Arc<Counter> {
         Arc::clone(&self.instruments.log_dropped)
     }
 
-    /// Everything, piece by piece. To be called and gone on with where a millisecond of work holds nobody up.
+    /// Renders everything in pieces. Run it on a thread where one millisecond of work delays no request.
     pub fn scrape(&self) -> Scrape {
         Scrape::new(&self.instruments, &self.process)
     }
 
-    /// Everything at once.
+    /// Renders everything at once.
     pub fn render(&self) -> String {
         self.scrape().collect()
     }
@@ -136,7 +136,7 @@ impl Metrics {
     }
 }
 
-/// A request in flight; dropping it lowers the count.
+/// Guard of a request in flight. Dropping it lowers the gauge.
 #[derive(Debug)]
 pub struct RequestInFlight(Arc<InstrumentSet>);
 

@@ -1,4 +1,4 @@
-//! Families, labels and values as a scrape shows them.
+//! Tests of families, labels and values in the rendered metrics.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -16,14 +16,14 @@ fn labels(upstream: &str, backend: &str, address: &str) -> Labels {
     Labels { upstream: upstream.into(), backend: backend.into(), address: address.into() }
 }
 
-/// Series with their labels, as text, to values.
+/// Parses the text into values by series name with labels.
 fn parse(text: &str) -> BTreeMap<String, f64> {
     let series = text.lines().filter(|line| !line.starts_with('#'));
     let parsed = series.map(|line| line.rsplit_once(' ').unwrap());
     parsed.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
 }
 
-/// A registry with every family in it, and what keeps its series shown.
+/// The instruments of a registry with every family. While they are held, their series are rendered.
 type Held = (Arc<RouteMeters>, Arc<ListenerMeters>, Arc<UpstreamMeters>);
 
 fn full() -> (Arc<Metrics>, Held, Arc<BackendState>) {

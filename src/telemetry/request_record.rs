@@ -1,7 +1,7 @@
-//! What is known of a request when it has ended, and the one exit for it: to the metrics and to the access log.
+//! The record of a finished request, from which metrics and the access log entry are made.
 //!
-//! A record borrows from whoever kept the request's context: recording copies nothing but the log line. Here is no
-//! decision about the request.
+//! It never makes a decision about the request. A record borrows from the request's context, so nothing is copied
+//! except the log line.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,79 +17,79 @@ use crate::backend::labels::{Outcome, PickReason, RetryReason};
 /// A request that has ended.
 #[derive(Debug, Clone)]
 pub struct Record<'a> {
-    /// When it began.
+    /// Time of its arrival.
     pub started: SystemTime,
-    /// How long it took, to the end of its response.
+    /// Time until the end of its response.
     pub duration: Duration,
-    /// Its id, kept or made.
+    /// Its request id, received or generated.
     pub request_id: &'a str,
-    /// The listener that it came to.
+    /// The listener that accepted it.
     pub listener: &'a str,
-    /// `https` where its connection was under TLS, else `http`.
+    /// `https` if its connection uses TLS, else `http`.
     pub scheme: &'static str,
-    /// Whom it is from, trusted proxies believed.
+    /// The client address. A trusted proxy may set it.
     pub client: IpAddr,
-    /// Its method.
+    /// The method.
     pub method: &'a http::Method,
-    /// The host that it asked for.
+    /// The requested host.
     pub host: Option<&'a [u8]>,
-    /// Its path with the query.
+    /// The path with the query.
     pub path: &'a [u8],
-    /// Its version.
+    /// The HTTP version.
     pub version: http::Version,
-    /// Its route; `None`: none matched.
+    /// The route. `None` if no route matched.
     pub route: Option<&'a RouteMeters>,
-    /// The upstream that it went to.
+    /// The upstream.
     pub upstream: Option<&'a str>,
     /// The backend of the last attempt.
     pub backend: Option<&'a str>,
-    /// The status that the client got, or 499.
+    /// The status that the client got. 499 if the client closed the connection first.
     pub status: u16,
-    /// Bytes of the request's body.
+    /// Bytes of the request body.
     pub bytes_in: u64,
-    /// Bytes of the response's body.
+    /// Bytes of the response body.
     pub bytes_out: u64,
     /// All attempts in order.
     pub attempts: &'a [AttemptRecord],
-    /// Why it was not served as asked.
+    /// Why the request was not served as requested.
     pub fault: Option<Fault>,
     /// `User-Agent`.
     pub user_agent: Option<&'a [u8]>,
     /// `Referer`.
     pub referer: Option<&'a [u8]>,
-    /// The trace that it belongs to; see `trace_id`.
+    /// The trace id of the request. See `trace_id`.
     pub trace_id: Option<&'a str>,
 }
 
 /// An attempt that has ended.
 #[derive(Debug, Clone)]
 pub struct AttemptRecord {
-    /// The backend's labels when it was picked.
+    /// The backend's labels at the time of the pick.
     pub labels: Arc<Labels>,
-    /// Why it was this backend.
+    /// Why this backend was picked.
     pub why: PickReason,
-    /// Those that could not be picked; nothing if all could.
+    /// The backends that could not be picked. `None` if all could.
     pub passed_over: Option<Arc<Vec<PassedOver>>>,
-    /// How it ended.
+    /// The outcome.
     pub outcome: Outcome,
-    /// Why it was not good enough: a fault, or a status that the route retries.
+    /// The reason for a retry: a fault, or a status that the route retries.
     pub reason: Option<RetryReason>,
-    /// Whether its connection had served before.
+    /// Whether the connection was a reused one.
     pub reused: bool,
-    /// How long the connection took to open, if one was opened.
+    /// Time to open the connection, if one was opened.
     pub connect: Option<Duration>,
-    /// From the pick to the response header, if one came.
+    /// Time from the pick to the response head, if one arrived.
     pub first_byte: Option<Duration>,
 }
 
-/// The trace id in a `traceparent` header, if that is valid (W3C Trace Context, section 3.2).
+/// The trace id of a valid `traceparent` field (W3C Trace Context, section 3.2).
 pub fn trace_id(traceparent: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(traceparent).ok()?;
     let hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let (version, rest) = text.split_once('-')?;
     let (trace, rest) = rest.split_once('-')?;
     let (parent, flags) = rest.split_once('-')?;
-    // A version above 00 may have more after the flags.
+    // A version above 00 may have more data after the flags.
     let (flags, more) = flags.split_once('-').map_or((flags, false), |(flags, _)| (flags, true));
     let lengths = (version.len(), trace.len(), parent.len(), flags.len()) == (2, 32, 16, 2);
     let formed = lengths && [version, trace, parent, flags].into_iter().all(hex);

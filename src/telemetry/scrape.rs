@@ -1,7 +1,7 @@
-//! A scrape under way: the text of all families, piece by piece, so that no piece is much work and nobody holds all of it.
+//! A scrape in progress: renders all metric families as text in pieces of bounded size.
 //!
-//! What is shown is settled at its beginning, values are read as they are written. It holds nothing that it shows: what is gone
-//! meanwhile is gone for others.
+//! It never keeps an instrument alive: it has weak references only. The set of instruments is fixed at the start, and
+//! values are read when they are written. Instruments that disappear meanwhile are skipped.
 
 use std::sync::{Arc, Weak};
 
@@ -16,23 +16,23 @@ use super::text_format::SeriesWriter;
 use crate::backend::{BackendState, Labels};
 use crate::instruments::keyed::KeyedRegistry;
 
-/// How large a piece grows before it is handed out, in bytes.
+/// Size of a piece, in bytes. A piece ends when it exceeds this size.
 const PIECE_BYTES: usize = 128 << 10;
 
-/// No series of one set of cells is longer than this, usually.
+/// Usual maximum size of the series of one instrument in a family, in bytes.
 const SLACK_BYTES: usize = 8 << 10;
 
-/// A scrape under way; its pieces in their order are the text format 0.0.4.
+/// A scrape in progress. Its pieces, concatenated, are in text format 0.0.4.
 pub struct Scrape {
     instruments: Arc<InstrumentSet>,
-    /// The process's own families, which come first.
+    /// The `process_*` families, which come first.
     process: Option<String>,
     routes: Vec<Weak<RouteMeters>>,
     listeners: Vec<Weak<ListenerMeters>>,
     certificates: Vec<Weak<CertificateMeters>>,
     upstreams: Vec<Weak<UpstreamMeters>>,
     backends: Vec<Weak<BackendState>>,
-    /// Where it has come to: a family, whether its head is written, and which of its cells are next.
+    /// The position: the family, whether its header is written, and the index of the next instrument.
     family: usize,
     begun: bool,
     next: usize,
@@ -58,7 +58,7 @@ impl Scrape {
         }
     }
 
-    /// Takes as many cells into `out` as make a piece of the family under way. False: it is written.
+    /// Appends series of the current family until the piece is full. Returns false if the family is complete.
     fn go_on(&mut self, shown: &'static FamilySpec, out: &mut String) -> bool {
         let Self { instruments: cells, next, .. } = self;
         let mut series = SeriesWriter::new(&shown.family, out, &mut self.begun);
@@ -94,7 +94,8 @@ impl Iterator for Scrape {
     }
 }
 
-/// Writes what cells from the next one on have to say, until there is a piece of it. False: that were all.
+/// Appends the series of the instruments from `next` on until the piece is full. Returns false after the last
+/// instrument.
 fn each<T>(
     all: &[Weak<T>],
     next: &mut usize,
@@ -113,14 +114,14 @@ fn each<T>(
     false
 }
 
-/// All that somebody holds, by name.
+/// All instruments that a caller holds, sorted by name.
 fn ordered<T>(registry: &KeyedRegistry<Arc<str>, T>, name: impl Fn(&T) -> Arc<str>) -> Vec<Weak<T>> {
     let mut referenced = registry.referenced();
     referenced.sort_by_cached_key(|cells| name(cells));
     referenced.iter().map(Arc::downgrade).collect()
 }
 
-/// Those that belong to an upstream, or have attempts under way, by what they are called.
+/// All backends that are members of an upstream or have attempts in flight, sorted by labels.
 fn backends(registry: &KeyedRegistry<(Arc<str>, Arc<str>), BackendState>) -> Vec<Weak<BackendState>> {
     let mut referenced = registry.referenced();
     referenced.retain(|backend_state| backend_state.is_member() || backend_state.in_flight() > 0);

@@ -1,7 +1,7 @@
-//! Where log lines go: standard output or error, a file, or nowhere. Used by the writer's thread only.
+//! The output of a log: stdout, stderr, a file or none. Only the writer thread uses it.
 //!
-//! A sink never fails towards its user: what cannot be written is said once in the process's log, and how many lines
-//! that cost is returned. It never holds lines back.
+//! It never returns an error to its caller and never buffers lines. A write error is logged once, and the number of
+//! lost lines is returned.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -13,24 +13,24 @@ use std::{fmt, thread};
 
 use crate::config::values::LogTarget;
 
-/// How often, and with what pause, a pipe that is full and non-blocking is tried again.
+/// Retries, and the pause between them, for a full non-blocking pipe.
 const FULL_PIPE_TRIES: u32 = 1000;
 const FULL_PIPE_PAUSE: Duration = Duration::from_millis(1);
 
-/// Where lines go.
+/// The output of a log.
 pub struct Sink {
-    /// Whose lines they are, for messages.
+    /// The name of the log, for messages.
     log: &'static str,
     path: Option<PathBuf>,
     out: Option<Box<dyn Write + Send>>,
-    // The last write failed: it is not said again until one succeeds.
+    // The last write failed. The error is not logged again until a write succeeds.
     failing: bool,
-    // The last write ended amidst a line.
+    // The last write ended inside a line.
     torn: bool,
 }
 
 impl Sink {
-    /// Opens it, so that a configuration which names an impossible file can be refused before it is in force.
+    /// Opens the output. A configuration with a file that cannot be opened is rejected before it becomes active.
     pub fn open(target: &LogTarget) -> io::Result<Self> {
         match target {
             LogTarget::Off => Ok(Self::off()),
@@ -39,17 +39,17 @@ impl Sink {
         }
     }
 
-    /// The process log, to standard error.
+    /// The process log, to stderr.
     pub(super) fn stderr() -> io::Result<Self> {
         Ok(Self { log: "process log", ..Self::to(Box::new(unbuffered(&io::stderr())?)) })
     }
 
-    /// Nowhere.
+    /// No output.
     pub fn off() -> Self {
         Self { log: "access log", path: None, out: None, failing: false, torn: false }
     }
 
-    /// To this writer.
+    /// Writes to this writer.
     pub fn to(out: Box<dyn Write + Send>) -> Self {
         Self { out: Some(out), ..Self::off() }
     }
@@ -58,7 +58,7 @@ impl Sink {
         self.out.is_some()
     }
 
-    /// Opens the file anew. If that fails the old one goes on.
+    /// Reopens the file. If that fails, the open file stays in use.
     pub(super) fn reopen(&mut self) {
         let Some(path) = &self.path else { return };
         match open_file(path) {
@@ -70,10 +70,10 @@ impl Sink {
         }
     }
 
-    /// Writes `count` whole lines; returns how many were lost.
+    /// Writes `count` complete lines. Returns the number of lost lines.
     pub(super) fn write(&mut self, lines: &[u8], count: usize) -> u64 {
         let Some(out) = self.out.as_mut().filter(|_| count > 0) else { return 0 };
-        // So that the remains of a line spoil no other one.
+        // Ends the incomplete line first, so that it does not corrupt the next one.
         let mended = if self.torn { write_some(out, b"\n").1 } else { Ok(()) };
         let (written, result) = match mended {
             Ok(()) => {
@@ -105,17 +105,17 @@ impl fmt::Debug for Sink {
     }
 }
 
-/// Not `io::stdout()` or `io::stderr()` itself: they lock, and the first one buffers by line.
+/// Duplicates the descriptor. `io::stdout()` and `io::stderr()` use a lock, and `io::stdout()` buffers by line.
 fn unbuffered(stream: &impl AsFd) -> io::Result<File> {
     Ok(File::from(stream.as_fd().try_clone_to_owned()?))
 }
 
-/// The log may tell of clients what is nobody's business: the world cannot read it.
+/// Opens the file with mode 0640, because a log may contain private data of clients.
 fn open_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o640).open(path)
 }
 
-/// Like `write_all`, but says how much was written before an error.
+/// Like `write_all`, but also returns how many bytes were written before an error.
 fn write_some(out: &mut dyn Write, bytes: &[u8]) -> (usize, io::Result<()>) {
     let (mut written, mut tries) = (0, 0);
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
@@ -140,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes `room` bytes, then fails until there is more.
+    /// Accepts a number of bytes, then fails until the number is raised.
     #[derive(Clone, Default)]
     struct Disk(Arc<Mutex<(usize, Vec<u8>)>>);
 

@@ -1,13 +1,12 @@
-//! A metric family as it is written at a scrape, in the text format 0.0.4
-//! (prometheus.io/docs/instrumenting/exposition_formats).
+//! The writer of one metric family in text format 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats).
 //!
-//! It knows no family by name, and keeps nothing: a series is text as soon as its value is read.
+//! It never stores values and knows no family by name: it writes each series as soon as its value is read.
 
 use std::fmt::Write;
 
 use crate::instruments::Histogram;
 
-/// What a family's numbers are.
+/// The type of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MetricType {
     Counter,
@@ -15,21 +14,21 @@ pub(super) enum MetricType {
     Histogram,
 }
 
-/// What there is to say of a family.
+/// The metadata of a family.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FamilyHeader {
     pub(super) name: &'static str,
     pub(super) kind: MetricType,
-    /// Without a backslash or a line's end.
+    /// Must not contain a backslash or a line break.
     pub(super) help: &'static str,
     pub(super) labels: &'static [&'static str],
 }
 
-/// Where the series of one family are written. One without any is not shown.
+/// Writes the series of one family. A family without series is not written.
 pub(super) struct SeriesWriter<'a> {
     family: &'a FamilyHeader,
     out: &'a mut String,
-    /// Whether the family's head has been written.
+    /// Whether the family's header is written.
     begun: &'a mut bool,
 }
 
@@ -38,20 +37,20 @@ impl<'a> SeriesWriter<'a> {
         Self { family, out, begun }
     }
 
-    /// Adds a series of a counter or a gauge.
+    /// Writes a series of a counter or an integer gauge.
     pub(super) fn add(&mut self, values: &[&str], value: u64) {
         self.name(values);
         self.end(value);
     }
 
-    /// Adds a series of a gauge that may be a fraction.
+    /// Writes a series of a gauge with a fractional value.
     pub(super) fn push(&mut self, values: &[&str], value: f64) {
         self.name(values);
         // Writing to a String cannot fail.
         let _ = writeln!(self.out, " {value}");
     }
 
-    /// Adds a series of a histogram, once it has an observation.
+    /// Writes a series of a histogram if it has an observation.
     pub(super) fn observe(&mut self, values: &[&str], durations: &Histogram) {
         let Some(observed) = durations.observed() else { return };
         self.head();
@@ -75,7 +74,7 @@ impl<'a> SeriesWriter<'a> {
         self.end(observed.count);
     }
 
-    /// How much has been written, whoever wrote it.
+    /// Total size of the output buffer, in bytes.
     pub(super) fn written(&self) -> usize {
         self.out.len()
     }
@@ -90,7 +89,7 @@ impl<'a> SeriesWriter<'a> {
         }
     }
 
-    /// The family's name, what follows it, and these.
+    /// Writes the family's name, the suffix and the rest.
     fn part(&mut self, suffix: &str, rest: &[&str]) {
         self.out.push_str(self.family.name);
         self.out.push_str(suffix);
@@ -142,7 +141,7 @@ fn escaped(out: &mut String, value: &str) {
     }
 }
 
-/// Nanoseconds as seconds, in full and without an exponent.
+/// Writes nanoseconds as exact seconds, without an exponent.
 fn seconds(out: &mut String, nanos: u64) {
     out.push_str(itoa::Buffer::new().format(nanos / 1_000_000_000));
     let mut rest = nanos % 1_000_000_000;

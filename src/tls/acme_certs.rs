@@ -1,6 +1,6 @@
-//! Certificates that an ACME server issues for us: which the configuration wants, and where they are kept.
+//! The certificates that an ACME server issues: which the configuration asks for, and in which files they are stored.
 //!
-//! It reads them. The room `acme` has them issued, and writes them.
+//! It only reads the files. The module `acme` obtains the certificates and writes the files.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -11,40 +11,40 @@ use super::certificate::{Certificate, digest_of};
 use crate::config::schema::{AcmeChallenge, AcmeSettings};
 use crate::config::{Disk, ValidatedConfig};
 
-/// A certificate that the configuration wants to have issued.
+/// A certificate that the configuration asks to have issued.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcmeCerts {
-    /// The name it is for.
+    /// The DNS name that the certificate is for.
     pub name: Arc<str>,
-    /// What it is called in metrics and logs.
+    /// The name of the certificate in metrics and logs.
     pub label: Arc<str>,
-    /// Who issues it.
+    /// The ACME server that issues it.
     pub issuer: Arc<Issuer>,
-    /// How that one sees that the name leads here.
+    /// The challenge type by which the ACME server checks control of the name.
     pub challenge: AcmeChallenge,
-    /// Where it is kept, its key with it.
+    /// The PEM file with the certificate chain and the key.
     pub file: PathBuf,
 }
 
-/// An ACME server, as the configuration has it.
+/// An ACME server and account, as configured.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Issuer {
-    /// Its directory.
+    /// The URL of the ACME directory.
     pub directory: String,
-    /// Where it may write to.
+    /// The contact address of the account.
     pub email: Option<String>,
-    /// What its own certificate comes from, PEM; nothing: the system's authorities.
+    /// The CA certificates for the ACME server's own certificate, PEM. `None`: those of the operating system.
     pub authorities: Option<Vec<u8>>,
-    /// Where all that belongs to it is kept.
+    /// The directory of all files that belong to this server.
     pub folder: PathBuf,
 }
 
-/// What of `server.state_dir` is for ACME.
+/// The ACME directory inside `server.state_dir`. `None` without a state directory.
 pub(super) fn acme_dir(checked: &ValidatedConfig) -> Option<PathBuf> {
     Some(checked.folder().join(checked.document().server.state_dir.as_deref()?).join("acme"))
 }
 
-/// All that a configuration wants, by name.
+/// All ACME certificates of a configuration, by DNS name.
 pub(super) fn wanted(checked: &ValidatedConfig) -> BTreeMap<Arc<str>, AcmeCerts> {
     let Some(home) = acme_dir(checked) else { return BTreeMap::new() };
     let sections = checked.document().listeners.iter().filter_map(|listener| listener.tls.as_ref()?.acme.as_ref());
@@ -68,27 +68,26 @@ pub(super) fn wanted(checked: &ValidatedConfig) -> BTreeMap<Arc<str>, AcmeCerts>
     sections.flat_map(of).collect()
 }
 
-/// Why a file of an issued certificate gives none.
+/// Why the file of an issued certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    /// Its file system does not answer; the file itself may be right.
+    /// The file system does not answer in time. The file itself may be valid.
     #[error("cannot be read: {0}")]
     NoAnswer(#[source] std::io::Error),
-    /// The file.
+    /// The file is invalid or unreadable.
     #[error("{0}")]
     Bad(String),
 }
 
 impl AcmeCerts {
-    /// What is kept of it; nothing where there is no such file.
+    /// Reads the stored certificate. `None` if there is no such file.
     ///
-    /// # Errors
-    /// The file cannot be used.
+    /// # Errors The file cannot be used.
     pub fn read(&self) -> Result<Option<Certificate>, Unusable> {
         self.read_by(&Disk::default())
     }
 
-    /// The same as one of several files.
+    /// As `read`, with a shared `Disk` for several files.
     pub(super) fn read_by(&self, disk: &Disk) -> Result<Option<Certificate>, Unusable> {
         match disk.read_named(&self.file) {
             Ok(bytes) => self.parse(&bytes).map(Some).map_err(Unusable::Bad),
@@ -98,17 +97,16 @@ impl AcmeCerts {
         }
     }
 
-    /// What has been issued: key and certificates, PEM.
+    /// Parses an issued key and certificate chain, both in one PEM text.
     ///
-    /// # Errors
-    /// It is none, or for another name.
+    /// # Errors The text is invalid, or the certificate is for another name.
     pub fn parse(&self, bytes: &[u8]) -> Result<Certificate, String> {
         let certificate = Certificate::read(&self.label, bytes, bytes)?;
         if certificate.covers(&self.name) { Ok(certificate) } else { Err("it is for another name".to_owned()) }
     }
 }
 
-/// The folder of a server: its host for people, and what tells it from others there.
+/// The directory name of an ACME server: its host for readability, and a digest of its URL to make it unique.
 fn folder_of(directory: &str) -> String {
     let host = directory.split("//").nth(1).unwrap_or_default().split('/').next().unwrap_or_default();
     let host: String = host.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' }).collect();

@@ -1,8 +1,7 @@
-//! Challenges of ACME servers that are pending: what to answer at a plain port (RFC 8555 section 8.3) and in a handshake
-//! (RFC 8737).
+//! Pending ACME challenges: the responses for `http-01` (RFC 8555 section 8.3) and `tls-alpn-01` (RFC 8737).
 //!
-//! They are kept in a folder too, since the server may come to another process that shares it; that one looks there when
-//! it is asked. It answers nothing that is not pending.
+//! It never answers a challenge that is not pending. Each challenge is also written to a directory, because the ACME
+//! server may connect to another process that shares it. That process reads the directory on demand.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,26 +16,26 @@ use crate::config::read_named;
 use crate::config::schema::AcmeChallenge;
 use crate::secure_file;
 
-/// Where a server looks for the answer at a plain port; the token follows.
+/// The URL path prefix of `http-01`. The token follows.
 pub const WELL_KNOWN: &str = "/.well-known/acme-challenge/";
 
-/// Looks into the folder at once: whoever asks may be anybody.
+/// Maximum number of concurrent directory reads. Any client can cause one.
 const LOOKS: usize = 8;
 
-/// The longest token, in bytes; servers make some 43.
+/// Maximum length of a token, in bytes. ACME servers use about 43.
 const MAX_TOKEN_BYTES: usize = 200;
 
-/// Challenges that are pending.
+/// The pending challenges.
 #[derive(Debug)]
 pub struct Challenges {
-    /// Our own: answers by the name of their file.
+    /// Responses to the challenges of this process, by file name.
     pending: Mutex<BTreeMap<String, String>>,
-    /// Where all processes keep theirs; nothing where ACME is off.
+    /// The directory that all processes share. `None` without ACME.
     folder: ArcSwapOption<PathBuf>,
     looks: Semaphore,
 }
 
-/// A challenge of ours; dropping it ends it.
+/// A pending challenge of this process. Dropping it ends the challenge.
 #[derive(Debug)]
 pub struct PendingChallenge {
     challenges: Arc<Challenges>,
@@ -51,16 +50,15 @@ impl Default for Challenges {
 }
 
 impl Challenges {
-    /// Keeps them in this folder from here on.
+    /// Sets the directory for new challenges.
     pub(super) fn set_folder(&self, folder: Option<PathBuf>) {
         self.folder.store(folder.map(Arc::new));
     }
 
-    /// Answers a challenge until the result is dropped; `what` is the token of `http-01`, the name of `tls-alpn-01`.
-    /// Blocks on the file system.
+    /// Answers a challenge until the result is dropped. `what`: the token of `http-01` or the DNS name of
+    /// `tls-alpn-01`. Blocks on the file system.
     ///
-    /// # Errors
-    /// The folder's.
+    /// # Errors The directory cannot be written, or the token is invalid.
     pub fn answer(self: &Arc<Self>, kind: AcmeChallenge, what: &str, answer: &str) -> io::Result<PendingChallenge> {
         let folder = self.folder.load_full().ok_or_else(|| io::Error::other("there is no folder for challenges"))?;
         let file = file_of(kind, what).ok_or_else(|| io::Error::other("the server's token is none"))?;
@@ -71,12 +69,12 @@ impl Challenges {
         Ok(PendingChallenge { challenges: Arc::clone(self), file, path })
     }
 
-    /// What to answer at a plain port; nothing where that is no pending challenge.
+    /// The `http-01` response for a URL path. `None` if no such challenge is pending.
     pub async fn at_path(&self, path: &str) -> Option<String> {
         self.find(&file_of(AcmeChallenge::Http01, path.strip_prefix(WELL_KNOWN)?)?).await
     }
 
-    /// What to answer in a handshake for this name, in lower case.
+    /// The `tls-alpn-01` response for a name in lower case. `None` if no such challenge is pending.
     pub(super) async fn for_name(&self, name: &str) -> Option<String> {
         self.find(&file_of(AcmeChallenge::TlsAlpn01, name)?).await
     }
@@ -87,7 +85,7 @@ impl Challenges {
         }
         let path = self.folder.load_full()?.join(file);
         let _look = self.looks.acquire().await.ok()?;
-        // The folder's file system may be slow; threads that carry requests never wait for it.
+        // The file system may be slow, so a traffic thread never waits for it.
         let read = tokio::task::spawn_blocking(move || read_named(&path)).await.ok()?;
         String::from_utf8(read.ok()?).ok().filter(|text| !text.is_empty())
     }
@@ -100,15 +98,15 @@ impl Challenges {
 impl Drop for PendingChallenge {
     fn drop(&mut self) {
         self.challenges.lock().remove(&self.file);
-        // One that is left is removed by who comes later; it answers nothing that matters any more.
+        // A file that stays is harmless: its challenge is over. `remove_stale` removes it later.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Removes what processes left behind that ended in the middle of it: what nobody has touched for so long.
+/// Removes files that have not changed for longer than `older`. Processes that were killed during a challenge leave
+/// such files.
 ///
-/// # Errors
-/// The folder's.
+/// # Errors Those of the directory.
 pub fn remove_stale(folder: &Path, older: std::time::Duration) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -120,7 +118,7 @@ pub fn remove_stale(folder: &Path, older: std::time::Duration) -> io::Result<()>
     Ok(())
 }
 
-/// The name of a challenge's file; nothing for what is none.
+/// The file name of a challenge. `None` if `what` is not a valid token or name.
 fn file_of(kind: AcmeChallenge, what: &str) -> Option<String> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte) || byte == b'.';
     let fit = !what.is_empty() && what.len() <= MAX_TOKEN_BYTES && what.bytes().all(fits) && !what.starts_with('.');

@@ -1,6 +1,6 @@
-//! Puts in what has changed on disk: certificates, keys, authorities of clients and their revocation lists.
+//! Reload of changed certificate files: certificates, keys, client CAs and certificate revocation lists.
 //!
-//! A file that cannot be used is told and counted once, and what was read before goes on.
+//! An invalid file never replaces what is served: the error is logged and counted once, and the old content stays.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,15 +20,16 @@ use crate::resource_exhaustion::{self, LimitedWarning};
 static CANNOT_READ: LimitedWarning = LimitedWarning::new();
 const CANNOT_LOOK: &str = "certificates cannot be looked into; that is tried again";
 
-/// New certificates by the files they are from.
+/// Reloaded certificates by their files.
 type Renewed = BTreeMap<CertificatePair, Arc<Certificate>>;
 
-/// New authorities of clients by how they are asked for.
+/// Reloaded client CAs by their configuration.
 type RenewedClients = Vec<(ClientAuth, ClientAuthorities)>;
 
 impl CertStore {
-    /// Looks at all files of the configuration in force, and serves what has changed. Blocks on the file system, without the
-    /// store's lock. To be called again and again, one at a time: a change is taken up at the second look that sees it.
+    /// Checks all files of the active configuration and serves those that changed. Blocks on the file system, without
+    /// the store's lock. Call it periodically, never concurrently: a change is applied when two successive checks see
+    /// it.
     pub fn refresh(&self) {
         let mut look = self.begin_look();
         let groups = look.groups();
@@ -43,7 +44,7 @@ impl CertStore {
         self.end_look(look, found);
     }
 
-    /// Takes what a look at the files needs, so that it needs no lock.
+    /// Copies what the file check needs, so that it runs without the lock.
     fn begin_look(&self) -> FileScan {
         let mut inner = self.lock();
         FileScan {
@@ -54,7 +55,8 @@ impl CertStore {
         }
     }
 
-    /// Serves what was found, unless another configuration has come into force meanwhile: it has read its files itself.
+    /// Serves the reloaded files. If another configuration has become active meanwhile, the result is dropped, because
+    /// that configuration has read its files itself.
     fn end_look(&self, look: FileScan, found: Option<ScanResult>) {
         let mut inner = self.lock();
         if !Arc::ptr_eq(&inner.endpoints, &look.endpoints) {
@@ -69,25 +71,25 @@ impl CertStore {
     }
 }
 
-/// One look at the files of the configuration in force.
+/// One check of the files of the active configuration.
 struct FileScan {
-    /// What paths are relative to.
+    /// The directory that relative paths begin at.
     folder: PathBuf,
     endpoints: Arc<[Arc<TlsEndpoint>]>,
     meters: Arc<MetersByName>,
     watch: Watch,
 }
 
-/// What a look has found.
+/// The result of a file check.
 struct ScanResult {
     reloaded: Renewed,
     clients: RenewedClients,
-    /// A file could not be read for want of descriptors or the like.
+    /// A file could not be read for lack of a resource, for example file descriptors.
     lacks: bool,
 }
 
 impl FileScan {
-    /// The files to look at, those together that belong together; paths are whole.
+    /// The files to check, as absolute or joined paths. Files that belong together form one group.
     fn groups(&self) -> Vec<Vec<PathBuf>> {
         let mut groups: Vec<Vec<PathBuf>> = Vec::new();
         for endpoint in self.endpoints.iter() {
@@ -105,14 +107,14 @@ impl FileScan {
         self.folder.join(path)
     }
 
-    /// Reads what has changed.
+    /// Reads the changed files.
     fn read(&self, changed: &BTreeSet<PathBuf>) -> ScanResult {
         let files = ReadCache::new(&self.folder);
         let (renewed, clients) = (self.reload_changed(changed, &files), self.renewed_clients(changed, &files));
         ScanResult { reloaded: renewed, clients, lacks: files.lacks.get() }
     }
 
-    /// Reads the pairs that have changed, each once.
+    /// Reads the changed certificate pairs, each once.
     fn reload_changed(&self, changed: &BTreeSet<PathBuf>, files: &ReadCache<'_>) -> Renewed {
         let served = self.endpoints.iter().map(|endpoint| endpoint.served()).collect::<Vec<_>>();
         let pairs = self.endpoints.iter().map(|endpoint| &endpoint.terms.pairs);
@@ -142,8 +144,8 @@ impl FileScan {
         renewed
     }
 
-    /// The authorities of clients that are others than before. Files that are wrong are told and counted once for all
-    /// listeners that share them.
+    /// Reads the client CAs whose content has changed. An invalid file is logged and counted once, also if several
+    /// listeners share it.
     fn renewed_clients(&self, changed: &BTreeSet<PathBuf>, files: &ReadCache<'_>) -> RenewedClients {
         let mut renewed = RenewedClients::new();
         let mut told = BTreeSet::new();
@@ -168,7 +170,7 @@ impl FileScan {
 }
 
 impl ScanResult {
-    /// Brings an endpoint to what its files say.
+    /// Applies the reloaded files to an endpoint.
     fn bring(&self, endpoint: &TlsEndpoint) {
         let served = endpoint.served();
         let current = endpoint.terms.pairs.iter().zip(&served.certificates);
@@ -185,7 +187,7 @@ impl ScanResult {
         }
     }
 
-    /// Tells and counts what is served from here on, not before: who sees that a list was applied may rely on it.
+    /// Logs and counts the reload after the new files are served. So an operator who sees it logged can rely on it.
     fn log_and_count(&self, meters: &MetersByName) {
         for certificate in self.reloaded.values() {
             count(meters, &certificate.label, true);
@@ -207,14 +209,15 @@ fn count(meters: &MetersByName, name: &str, applied: bool) {
     }
 }
 
-/// What is in a file, or why it cannot be read.
+/// The content of a file, or why it cannot be read.
 type Contents = Result<Arc<[u8]>, String>;
 
-/// The files of one look. Each is read once, so that all who share one judge the same, whatever becomes of it meanwhile.
+/// The files of one check. Each is read once, so that all listeners see the same content even if the file changes
+/// meanwhile.
 struct ReadCache<'a> {
-    /// What their paths are relative to.
+    /// The directory that relative paths begin at.
     folder: &'a Path,
-    /// One could not be read for want of descriptors or the like.
+    /// A file could not be read for lack of a resource, for example file descriptors.
     lacks: Cell<bool>,
     disk: Disk,
     read: RefCell<BTreeMap<PathBuf, Contents>>,
@@ -245,7 +248,7 @@ fn certificate(files: &ReadCache<'_>, name: &str, pair: &CertificatePair) -> Res
     })
 }
 
-/// What the files of `client_auth` say now; otherwise which of them is wrong, and how.
+/// Reads the files of `client_auth`. The error names the file that is invalid.
 fn clients<'a>(files: &ReadCache<'_>, auth: &'a ClientAuth) -> Result<ClientAuthorities, (&'a Path, String)> {
     let read = |path: &'a Path| files.read(path).map_err(|what| (path, what));
     let (ca, list) = (read(&auth.ca)?, auth.crl.as_deref());

@@ -1,4 +1,6 @@
-//! Which certificate a client is shown: by the name it asks for, and by the signatures it can check.
+//! The certificate resolver: chooses a certificate by SNI and by the signature schemes of the client.
+//!
+//! It never changes: another set of certificates makes a new resolver.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -11,27 +13,28 @@ use rustls::{SignatureAlgorithm, SignatureScheme};
 use super::certificate::Certificate;
 
 thread_local! {
-    /// What the last choice on this thread was.
+    /// The last choice on this thread.
     static CHOSEN: RefCell<Option<Arc<Certificate>>> = const { RefCell::new(None) };
 }
 
-/// Certificates by name. Immutable: another set is another table.
+/// Certificates by DNS name. Immutable.
 #[derive(Debug)]
 pub(super) struct CertResolver {
     exact: HashMap<Box<str>, Choice>,
-    /// By what stands after `*.`.
+    /// Wildcard names, without `*.`.
     wild: HashMap<Box<str>, Choice>,
     default: Choice,
 }
 
-/// At most one certificate of each kind of key, those that cost us least first.
+/// At most one certificate per key algorithm, the cheapest signature first.
 #[derive(Debug, Clone, Default)]
 struct Choice(Vec<Arc<Certificate>>);
 
 impl CertResolver {
-    /// Of certificates in the order of the configuration: of two for one name with one kind of key the first counts, what
-    /// was issued for the name before others; the default is the first of those that are listed, or the first that was
-    /// issued where none is.
+    /// `listed`: the configured certificates, in the order of the configuration. `issued`: those of ACME servers.
+    ///
+    /// For one name and key algorithm, the first certificate counts, and issued ones come before listed ones. The
+    /// default is the first listed certificate, or the first issued one if none is listed.
     pub(super) fn new<'a>(
         listed: &'a [Arc<Certificate>],
         issued: impl Iterator<Item = &'a Arc<Certificate>> + Clone,
@@ -48,7 +51,7 @@ impl CertResolver {
         Self { exact, wild, default: Self::default(listed.iter().chain(issued)) }
     }
 
-    /// The first, and those that share a name with it.
+    /// The first certificate, and all that share a name with it.
     fn default<'a>(mut certificates: impl Iterator<Item = &'a Arc<Certificate>>) -> Choice {
         let mut default = Choice::default();
         let Some(first) = certificates.next() else { return default };
@@ -63,8 +66,8 @@ impl CertResolver {
         default
     }
 
-    /// For a client that asks for this name, in lower case, and can check these signatures. Where it can check none that
-    /// are there, rustls says so in the right words once it has one of them.
+    /// Chooses for an SNI name in lower case and the client's signature schemes. If no certificate fits the schemes,
+    /// the first is returned, and rustls reports the correct error.
     fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<&Arc<Certificate>> {
         let name = name.map(|name| name.strip_suffix('.').unwrap_or(name));
         let exact = name.and_then(|name| self.exact.get(name));
@@ -85,7 +88,7 @@ impl Choice {
     }
 }
 
-/// An RSA signature costs us some twenty times that of ECDSA.
+/// An RSA signature costs about 20 times as much CPU as an ECDSA signature.
 fn cost(algorithm: SignatureAlgorithm) -> u8 {
     match algorithm {
         SignatureAlgorithm::ECDSA => 0,
@@ -94,8 +97,9 @@ fn cost(algorithm: SignatureAlgorithm) -> u8 {
     }
 }
 
-/// What was chosen on this thread since this was last asked. rustls tells nobody which certificate it showed; but it asks
-/// for one in the same call that takes in the client's first message, so that is the place to pick it up.
+/// Takes the certificate that was chosen on this thread since the last call. rustls does not report which certificate
+/// it used. But it calls the resolver synchronously while it processes the ClientHello, so the caller finds the choice
+/// here.
 pub(super) fn take_chosen() -> Option<Arc<Certificate>> {
     CHOSEN.take()
 }

@@ -1,9 +1,9 @@
-//! All certificates of a process: read for a configuration, shared among listeners, put in anew when their files change.
+//! The certificate store of the process: reads certificates for a configuration, shares them among listeners and
+//! reloads them.
 //!
-//! A refused certificate leaves the served one in place. The lock is never held while a file is read, because the control
-//! thread takes it too.
-//! What ACME servers issue is read from where it is kept when a configuration
-//! is prepared, and put in by who had it issued.
+//! An invalid certificate never replaces the served one. The lock is never held while a file is read, because the
+//! control thread takes it too. Certificates of ACME servers are read from the state directory when a configuration is
+//! prepared. Later ones are added by the ACME manager with `put`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use crate::config::{Disk, ValidatedConfig};
 use crate::telemetry::meters::CertificateMeters;
 use crate::telemetry::registry::Metrics;
 
-/// All certificates of a process.
+/// The certificate store of the process.
 #[derive(Debug)]
 pub struct CertStore {
     metrics: Arc<Metrics>,
@@ -34,27 +34,27 @@ pub struct CertStore {
 
 #[derive(Debug, Default)]
 pub(super) struct Inner {
-    /// What the paths of files are relative to.
+    /// The directory that relative paths begin at.
     pub(super) folder: PathBuf,
-    /// Those of the configuration in force. The same `Arc` until another is in force.
+    /// The endpoints of the active configuration. The `Arc` changes only when another configuration becomes active.
     pub(super) endpoints: Arc<[Arc<TlsEndpoint>]>,
     pub(super) meters: Arc<MetersByName>,
-    /// Empty while a refresh has it.
+    /// Empty while a refresh uses it.
     pub(super) watch: Watch,
     resumption: BTreeMap<ResumptionKey, Resumption>,
-    /// What the configuration in force wants to have issued.
+    /// The ACME certificates that the active configuration asks for.
     managed: Arc<[AcmeCerts]>,
-    /// What was issued of that, by its file.
+    /// Those that were issued, by file.
     issued: Issued,
 }
 
-/// Meters by the name of what they measure.
+/// Certificate metrics by label.
 pub(super) type MetersByName = BTreeMap<Arc<str>, Arc<CertificateMeters>>;
 
-/// What ACME servers have issued, by its file.
+/// Certificates of ACME servers, by file.
 type Issued = BTreeMap<PathBuf, Arc<Certificate>>;
 
-/// A configuration's endpoints, not in force yet: dropping them leaves no trace.
+/// The endpoints of a configuration that is not active yet. Dropping them has no effect.
 #[derive(Debug)]
 pub struct Prepared {
     folder: PathBuf,
@@ -66,51 +66,53 @@ pub struct Prepared {
     challenges: Option<PathBuf>,
 }
 
-/// A checked document whose TLS cannot be set up all the same: a gap in the checks.
+/// A checked configuration whose TLS setup fails nevertheless. This is a gap in the configuration check.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {what}")]
 pub struct StoreError {
-    /// Where in the document.
+    /// The path in the configuration document.
     pub path: String,
-    /// What is wrong.
+    /// The error.
     pub what: String,
 }
 
-/// What is known of a certificate that is served.
+/// The status of a certificate that is served.
 #[derive(Debug, Clone)]
 pub struct CertificateStatus {
-    /// The path of its file as configured.
+    /// The path of its file as configured, or its ACME label.
     pub name: String,
-    /// The names it is for.
+    /// The names that it is for.
     pub names: Vec<String>,
-    /// When it ends, in seconds since 1970.
+    /// End of validity, in Unix seconds.
     pub not_after: i64,
 }
 
 impl Prepared {
-    /// One for each listener of the document, nothing for plain ones.
+    /// One per listener of the document. `None` for a listener without TLS.
     pub fn endpoints(&self) -> &[Option<Arc<TlsEndpoint>>] {
         &self.endpoints
     }
 }
 
 impl CertStore {
-    /// Empty; what it reads is told here.
+    /// An empty store. It registers the certificate metrics in `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self { metrics, challenges: Arc::default(), inner: Mutex::default() }
     }
 
-    /// What ACME servers are to be answered.
+    /// The pending ACME challenges.
     pub fn challenges(&self) -> &Arc<Challenges> {
         &self.challenges
     }
 
-    /// What the configuration in force wants to have issued. The same one until another is in force.
+    /// The ACME certificates that the active configuration asks for. The `Arc` changes only when another configuration
+    /// becomes active.
     pub fn managed(&self) -> Arc<[AcmeCerts]> {
         Arc::clone(&self.lock().managed)
     }
 
-    /// Serves a certificate that was issued from here on, wherever the configuration in force wants it.
+    /// Serves an issued certificate on all listeners that ask for it. Ignored if the active configuration does not ask
+    /// for it.
     pub fn put(&self, managed: &AcmeCerts, certificate: Certificate) {
         let mut inner = self.lock();
         if !inner.managed.contains(managed) {
@@ -126,10 +128,10 @@ impl CertStore {
         inner.issued.insert(managed.file.clone(), certificate);
     }
 
-    /// Sets up the endpoints of a configuration. Sessions of the ones in force go on where they mean the same.
+    /// Builds the endpoints of a configuration. TLS sessions stay resumable if listener and client authentication stay
+    /// the same.
     ///
-    /// # Errors
-    /// A gap in the checks of `config`.
+    /// # Errors A gap in the checks of `config`.
     pub fn prepare(&self, checked: &ValidatedConfig) -> Result<Prepared, StoreError> {
         let folder = checked.path().parent().unwrap_or(Path::new("")).to_owned();
         let mut preparing = Preparing::new(checked, &self.challenges);
@@ -152,14 +154,14 @@ impl CertStore {
         Ok(Prepared { folder, watch: checked.watch(), endpoints, resumption, managed, issued, challenges })
     }
 
-    /// Takes note that these are in force.
+    /// Makes a prepared configuration the active one.
     pub fn adopt(&self, prepared: Prepared) {
         let mut inner = self.lock();
         let meters = |name: &Arc<str>| (Arc::clone(name), self.metrics.certificate(name));
         inner.folder = prepared.folder;
         inner.endpoints = prepared.endpoints.into_iter().flatten().collect();
         inner.resumption = prepared.resumption;
-        // A new list says that a new configuration is in force, be they the same.
+        // Always a new `Arc`: it signals a new configuration even if the list is equal.
         inner.managed = prepared.managed;
         inner.issued = prepared.issued;
         self.challenges.set_folder(prepared.challenges);
@@ -173,7 +175,7 @@ impl CertStore {
         served.iter().for_each(|certificate| show(&inner.meters, certificate));
     }
 
-    /// The certificates that are served, each once.
+    /// The served certificates, each once.
     pub fn status(&self) -> Vec<CertificateStatus> {
         let inner = self.lock();
         let served = inner.endpoints.iter().flat_map(|endpoint| all(endpoint));
@@ -189,7 +191,7 @@ impl CertStore {
     }
 }
 
-/// Tells of a certificate that is served from here on.
+/// Updates the expiry metric of a certificate that becomes served, and warns if it has expired.
 pub(super) fn show(meters: &MetersByName, certificate: &Certificate) {
     if let Some(meters) = meters.get(&certificate.label) {
         meters.set_expiry(certificate.not_after);
@@ -201,26 +203,26 @@ pub(super) fn show(meters: &MetersByName, certificate: &Certificate) {
     }
 }
 
-/// All that an endpoint serves.
+/// All certificates of an endpoint, listed and issued.
 fn all(endpoint: &TlsEndpoint) -> Vec<Arc<Certificate>> {
     let served = endpoint.served();
     served.certificates.iter().chain(served.issued.iter().flatten()).cloned().collect()
 }
 
-/// What a file is called.
+/// The label of a certificate file.
 pub(super) fn label(path: &Path) -> Arc<str> {
     path.display().to_string().into()
 }
 
-/// A configuration's endpoints in the making.
+/// The state while a configuration is prepared.
 struct Preparing<'a> {
     checked: &'a ValidatedConfig,
-    /// Of the configuration in force.
+    /// The resumption state of the active configuration.
     before: BTreeMap<ResumptionKey, Resumption>,
     resumption: BTreeMap<ResumptionKey, Resumption>,
     read: BTreeMap<CertificatePair, Arc<Certificate>>,
     challenges: &'a Arc<Challenges>,
-    /// By name.
+    /// By DNS name.
     managed: BTreeMap<Arc<str>, AcmeCerts>,
     issued: Issued,
 }
@@ -232,8 +234,9 @@ impl<'a> Preparing<'a> {
         Self { checked, before, resumption, read, challenges, managed, issued: Issued::new() }
     }
 
-    /// What was issued of that which is wanted: as it is served now, else as it is kept, else what another server has issued
-    /// for the name, until this one has. What cannot be read is not there; the room that has it issued says so.
+    /// Collects the issued certificates. The served one comes first, then the stored file, then one of another ACME
+    /// server for the same name. The last is served until the configured server has issued. Unreadable files are
+    /// ignored here; the ACME manager reports them.
     fn take_issued(&mut self, now: &Issued) {
         let disk = Disk::default();
         for managed in self.managed.values() {

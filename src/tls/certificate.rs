@@ -1,4 +1,6 @@
-//! A certificate with its key, as handshakes use it, and what people ask of it. Immutable: a renewed one is another.
+//! A certificate chain with its private key, and the facts that handshakes, metrics and the admin API need.
+//!
+//! It never changes: a renewed certificate is a new value.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,23 +15,23 @@ use x509_parser::prelude::FromDer;
 use super::san::SubjectNames;
 use crate::config::pem;
 
-/// A certificate with its key.
+/// A certificate chain with its private key.
 pub struct Certificate {
-    /// What it is called: the path of its file as configured.
+    /// The name in metrics and logs: the path of its file as configured, or `acme:` and the DNS name.
     pub(super) label: Arc<str>,
     pub(super) names: SubjectNames,
-    /// Seconds since 1970.
+    /// Unix seconds.
     not_before: i64,
     pub(super) not_after: i64,
     pub(super) key: Arc<CertifiedKey>,
-    /// Of the bytes it was read from.
+    /// Digest of the files' bytes.
     pub(super) digest: Digest,
 }
 
-/// What tells files apart by their content.
+/// SHA-256 of file contents, to detect changes.
 pub(super) type Digest = [u8; 32];
 
-/// Of several pieces; where one ends and the next begins counts.
+/// SHA-256 of several byte strings. Each is prefixed by its length, so that the boundaries count.
 pub(super) fn digest_of(pieces: &[&[u8]]) -> Digest {
     let mut context = digest::Context::new(&digest::SHA256);
     for piece in pieces {
@@ -42,10 +44,9 @@ pub(super) fn digest_of(pieces: &[&[u8]]) -> Digest {
 }
 
 impl Certificate {
-    /// From the bytes of its files.
+    /// Parses the bytes of the certificate file and of the key file.
     ///
-    /// # Errors
-    /// What is wrong with one of them, or that they do not belong together.
+    /// # Errors One of the files is invalid, or the key does not fit the certificate.
     pub(super) fn read(label: &str, cert: &[u8], key: &[u8]) -> Result<Self, String> {
         let pair = pem::pair(cert, key).map_err(|bad| bad.to_string())?;
         let first = pair.cert.first().ok_or("there is no certificate in this file")?;
@@ -60,17 +61,17 @@ impl Certificate {
         })
     }
 
-    /// From when on it is valid, in seconds since 1970.
+    /// Start of validity, in Unix seconds.
     pub fn not_before(&self) -> i64 {
         self.not_before
     }
 
-    /// Until when it is valid, in seconds since 1970.
+    /// End of validity, in Unix seconds.
     pub fn not_after(&self) -> i64 {
         self.not_after
     }
 
-    /// What it is known by to who issued it: the identifier of that one's key, and its serial number as it is encoded (RFC
+    /// The authority key identifier and the encoded serial number, which identify the certificate to its issuer (RFC
     /// 9773 section 4.1).
     pub fn issued_as(&self) -> Option<(Vec<u8>, Vec<u8>)> {
         let (_, parsed) = X509Certificate::from_der(self.key.cert.first()?).ok()?;
@@ -81,12 +82,12 @@ impl Certificate {
         Some((authority?.0.to_vec(), parsed.tbs_certificate.raw_serial().to_vec()))
     }
 
-    /// Whether a host, normalised as routes have it, is one of its names.
+    /// Whether the certificate is valid for a host. The host must be normalised as for routes.
     pub fn covers(&self, host: &str) -> bool {
         self.names.cover(host)
     }
 
-    /// The kind of its key.
+    /// The algorithm of its key.
     pub(super) fn algorithm(&self) -> SignatureAlgorithm {
         self.key.key.algorithm()
     }

@@ -1,4 +1,4 @@
-//! Whether a client is who it should be: what rustls does not ask again when a session is resumed.
+//! Client certificate authentication, including the checks that rustls skips when a session is resumed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,21 +12,20 @@ use super::client_cert_headers::ClientIdentity;
 use crate::config::pem;
 use crate::config::schema::ClientAuthMode;
 
-/// What a listener asks of its clients.
+/// The client authentication of a listener.
 #[derive(Clone)]
 pub(super) struct ClientAuthorities {
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
-    /// Of the mode and the authorities: under which sessions may be resumed.
+    /// Digest of the mode and the CAs. A session is resumable only under the same digest.
     pub(super) terms: Digest,
-    /// Of all files.
+    /// Digest of all files.
     pub(super) digest: Digest,
 }
 
 impl ClientAuthorities {
-    /// From the bytes of `client_auth`'s files.
+    /// Parses the bytes of the files of `client_auth`.
     ///
-    /// # Errors
-    /// What is wrong with them.
+    /// # Errors One of the files is invalid.
     pub(super) fn read(mode: ClientAuthMode, ca: &[u8], crl: Option<&[u8]>) -> Result<Self, String> {
         let verifier = pem::client_verifier(mode, ca, crl).map_err(|(what, _)| what)?;
         let mandatory = [u8::from(mode == ClientAuthMode::Required)];
@@ -34,11 +33,10 @@ impl ClientAuthorities {
         Ok(Self { verifier, terms: digest_of(&[&mandatory, ca]), digest })
     }
 
-    /// Who the client is, as far as it showed. A resumed session brings a certificate that was verified when the session
-    /// began; meanwhile it may have expired or been revoked.
+    /// Identifies the client by its certificate, if it sent one. A resumed session has the certificate that was
+    /// verified in the first handshake. It is verified again, because it may have expired or been revoked since.
     ///
-    /// # Errors
-    /// It is not let in (any more).
+    /// # Errors The certificate is required and missing, is no longer valid, or cannot be parsed.
     pub(super) fn identify(&self, connection: &ServerConnection) -> Result<ClientIdentity, Error> {
         let Some([first, others @ ..]) = connection.peer_certificates() else {
             let none = Error::NoCertificatesPresented;

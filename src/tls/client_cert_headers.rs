@@ -1,6 +1,6 @@
-//! A client's verified certificate in words that a header can carry.
+//! Request header fields that describe a client's verified certificate.
 //!
-//! Only what the authority signed is told, and in a writing in which no value can pretend to be two.
+//! They never contain anything that the CA has not signed. Values are escaped so that one value cannot look like two.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use super::san::address;
 
-/// The longest subject and the longest list of names that are told, in bytes.
+/// Maximum length of the subject and of the list of names, in bytes.
 const MAX_FIELD_BYTES: usize = 4096;
 
 const VERIFY: HeaderName = HeaderName::from_static("x-client-cert-verify");
@@ -24,17 +24,17 @@ const FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerpri
 const SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
 const SAN: HeaderName = HeaderName::from_static("x-client-cert-san");
 
-/// A client in the fields that tell backends of it.
+/// A client, as the header fields that backends get.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ClientIdentity(Vec<(HeaderName, HeaderValue)>);
 
 impl ClientIdentity {
-    /// Of one that showed no certificate.
+    /// The fields for a client without a certificate.
     pub(super) fn none() -> Self {
         Self(vec![(VERIFY, HeaderValue::from_static("NONE"))])
     }
 
-    /// Of one whose certificate was verified; nothing if that cannot be read.
+    /// The fields for a verified certificate. `None` if it cannot be parsed.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
         let mut fields =
@@ -69,7 +69,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// RFC 4514: the last part first; what is no printable ASCII as `\XX`. One that is too long is not told.
+/// The subject in RFC 4514 form: the last RDN first, bytes that are not printable ASCII as `\XX`. Empty if it is too
+/// long.
 fn subject(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter_rdn().collect();
     let part = |attributes: Vec<String>| attributes.join("+");
@@ -88,7 +89,7 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     }
 }
 
-/// RFC 4514 section 2.4.
+/// Escapes an attribute value (RFC 4514 section 2.4).
 fn escaped(text: &str) -> String {
     let last = text.len().saturating_sub(1);
     let mut out = String::with_capacity(text.len());
@@ -105,8 +106,9 @@ fn escaped(text: &str) -> String {
     out
 }
 
-/// `DNS:a.example, URI:spiffe://a/b`, in the order of the certificate. A name's own commas, blanks and what no URI has are
-/// percent-encoded; names beyond the longest list are left out.
+/// The subject alternative names in the order of the certificate, for example `DNS:a.example, URI:spiffe://a/b`.
+/// Commas, blanks and bytes that are not allowed in a URI are percent-encoded. Names that exceed the maximum length are
+/// left out.
 fn san(certificate: &X509Certificate<'_>) -> String {
     let names = certificate.subject_alternative_name().ok().flatten();
     let mut list = String::new();

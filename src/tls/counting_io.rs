@@ -1,4 +1,5 @@
-//! The socket under a TLS stream. It counts what the kernel took, since the stream above buffers and cannot tell.
+//! The TCP socket under a TLS stream, which counts written bytes. The TLS stream buffers, so it cannot count them
+//! itself.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -7,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// The socket under a TLS stream.
+/// The TCP socket under a TLS stream.
 #[derive(Debug)]
 pub struct CountingIo {
     /// The socket.
@@ -20,7 +21,7 @@ impl CountingIo {
         Self { tcp, written: 0 }
     }
 
-    /// Bytes that the kernel took so far.
+    /// Bytes that the kernel has accepted so far.
     pub fn written(&self) -> u64 {
         self.written
     }

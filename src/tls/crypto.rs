@@ -1,4 +1,4 @@
-//! The cryptography: aws-lc-rs, with hybrid post-quantum key exchange (X25519MLKEM768) preferred.
+//! The crypto provider: aws-lc-rs, with hybrid post-quantum key exchange (X25519MLKEM768) preferred.
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use rustls::{CipherSuite, SupportedCipherSuite};
 
 use crate::config::schema::Suite;
 
-/// Makes it the process's default, for connections to backends too; to be called before anything else speaks TLS.
+/// Installs it as the default of the process, also for connections to backends. Call it before any use of TLS.
 pub fn install() {
-    // Fails only where one is installed already, and then that one stays.
+    // Fails only if one is already installed, which then stays.
     let _ = aws_lc_rs::default_provider().install_default();
 }
 
-/// With these suites only, where some are named.
+/// The provider, restricted to `suites` if there are any.
 pub(super) fn provider(suites: Option<&[Suite]>) -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
     if let Some(suites) = suites {

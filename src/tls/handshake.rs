@@ -1,4 +1,4 @@
-//! A client's handshake, from the first byte to a session. Its deadline is the caller's.
+//! The TLS handshake with a client, from the first byte to the session. The caller applies the timeout.
 
 use std::io;
 use std::sync::Arc;
@@ -15,24 +15,24 @@ use super::counting_io::CountingIo;
 use super::server_config::TlsEndpoint;
 use super::tls_alpn_01;
 
-/// A connection whose handshake is done.
+/// A connection after its handshake.
 pub type TlsSocket = TlsStream<CountingIo>;
 
-/// A fatal alert as the first record from us: in the clear (RFC 8446 section 5.1, RFC 6066 section 3).
+/// A fatal `unrecognized_name` alert as the first record, in plain text (RFC 8446 section 5.1, RFC 6066 section 3).
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
-/// Why there is no session.
+/// Why a handshake did not produce a session.
 #[derive(Debug)]
 pub enum HandshakeError {
-    /// The client left before it said anything.
+    /// The client closed the connection before it sent a byte.
     Left,
-    /// It speaks plain HTTP; nothing of that has been read.
+    /// The client speaks plain HTTP. No byte was consumed.
     PlainHttp(TcpStream),
-    /// An ACME server asked whether its challenge leads here, and was answered.
+    /// The connection was a `tls-alpn-01` validation and was answered.
     Validated,
-    /// There is no certificate for the name that the client asks for, yet; it was told so.
+    /// There is no certificate for this SNI name yet. The client has got an alert.
     Lacking(Box<str>),
-    /// The handshake broke off; the client was told why, where it could be.
+    /// The handshake failed. The client has got an alert if possible.
     Broken(io::Error),
 }
 
@@ -42,10 +42,9 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// Does the handshake by what the endpoint serves when the client's first message is there.
+/// Runs the handshake. It uses the endpoint's state at the time of the ClientHello.
 ///
-/// # Errors
-/// There is no session.
+/// # Errors There is no session.
 pub async fn handshake(
     tcp: TcpStream,
     endpoint: &TlsEndpoint,
@@ -53,7 +52,8 @@ pub async fn handshake(
     let mut first = [0];
     match tcp.peek(&mut first).await {
         Ok(0) | Err(_) => return Err(HandshakeError::Left),
-        // A record of TLS begins with its type, 22 for a handshake (RFC 8446 section 5.1); methods of HTTP with a letter.
+        // A TLS record begins with its type, 22 for a handshake (RFC 8446 section 5.1). An HTTP method begins with a
+        // letter.
         Ok(_) if first[0].is_ascii_uppercase() => return Err(HandshakeError::PlainHttp(tcp)),
         Ok(_) => {}
     }
@@ -62,7 +62,7 @@ pub async fn handshake(
     let server_name: Option<Box<str>> = start.client_hello().server_name().map(Box::from);
     if tls_alpn_01::is_asked_for(&start.client_hello())
         && let Some(name) = &server_name
-        // Boxed, as next to no handshake comes here.
+        // Boxed to keep the future small, because such handshakes are rare.
         && let Some(key_authorization) = Box::pin(endpoint.terms.challenges.for_name(name)).await
     {
         Box::pin(tls_alpn_01::answer(start, name, &key_authorization)).await?;

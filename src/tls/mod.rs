@@ -1,13 +1,13 @@
-//! TLS towards clients: certificates by name, what listeners ask of clients, resumption, the handshake.
+//! TLS towards clients: certificates by SNI, client authentication, session resumption and the handshake.
 //!
 //! ```text
-//! Store (one a process) ── endpoint of each listener ── Served (swapped whole) ── Table (name → certificate)
-//!    ├ looks after files      └ terms, tickets               └ rustls' configuration
-//!    └ is given what ACME servers issue; Challenges are what they ask
+//! CertStore (one per process) ── TlsEndpoint (one per listener) ── ServerState (swapped as a whole) ── CertResolver
+//!    ├ checks files for changes     └ TlsSettings, Resumption        └ rustls ServerConfig
+//!    └ gets certificates from ACME servers; Challenges holds their pending challenges
 //! ```
 //!
-//! A handshake takes what is served at its moment and keeps it; new certificates are for handshakes to come. It never looks
-//! at a request: what the rooms above need of a connection is in its `ConnectionInfo`.
+//! A handshake uses the state at its start. New certificates apply to later handshakes only. This module never reads a
+//! request: `ConnectionInfo` has the facts that other modules need of a connection.
 
 mod acme_certs;
 mod acme_challenges;

@@ -1,7 +1,7 @@
-//! What lets clients resume: ticket keys, which rotate, and sessions of those that know no tickets.
+//! Session resumption: ticket keys, which rotate, and a session cache for clients without tickets.
 //!
-//! Kept by listener and by what that asks of clients, so that a reload ends no resumption, and a session that was had
-//! under other demands is none here.
+//! The state is kept by listener and by its client authentication. So a reload ends no resumption. A session from
+//! before a change of the client authentication is never resumed.
 
 use std::sync::Arc;
 
@@ -10,19 +10,19 @@ use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSess
 
 use super::certificate::Digest;
 
-/// Sessions kept a listener for clients of TLS 1.2 without tickets.
+/// Maximum number of cached sessions of a listener, for TLS 1.2 clients without tickets.
 const MAX_CACHED_SESSIONS: usize = 1024;
 
-/// Under what a session was had.
+/// The conditions under which a session may be resumed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ResumptionKey {
-    /// The listener.
+    /// The listener's label.
     pub(super) listener: Arc<str>,
-    /// Of the mode and authorities of `client_auth`.
+    /// Digest of the mode and the CAs of `client_auth`.
     pub(super) clients: Digest,
 }
 
-/// What lets clients resume.
+/// Ticket keys and session cache.
 #[derive(Debug, Clone)]
 pub(super) struct Resumption {
     pub(super) tickets: Arc<dyn ProducesTickets>,
@@ -30,10 +30,9 @@ pub(super) struct Resumption {
 }
 
 impl Resumption {
-    /// With new keys.
+    /// Makes new ticket keys and an empty cache.
     ///
-    /// # Errors
-    /// The system has no randomness to give.
+    /// # Errors The operating system provides no random bytes.
     pub(super) fn new() -> Result<Self, rustls::Error> {
         Ok(Self { tickets: Ticketer::new()?, sessions: ServerSessionMemoryCache::new(MAX_CACHED_SESSIONS) })
     }

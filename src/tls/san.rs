@@ -1,18 +1,18 @@
-//! The names that a certificate is for, and whether a host is one of them (RFC 9525 section 6.3).
+//! The subject names of a certificate, and the match of a host against them (RFC 9525 section 6.3).
 
 use std::net::IpAddr;
 
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 
-/// The names of a certificate: those of its SAN; of one without any, its common name.
+/// The subject alternative names of a certificate. If there are none, its common names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct SubjectNames {
     /// In lower case, without a final dot.
     pub(super) exact: Vec<Box<str>>,
-    /// What stands after `*.`.
+    /// Wildcard names, without `*.`.
     pub(super) wild: Vec<Box<str>>,
-    /// Addresses.
+    /// IP addresses.
     pub(super) addresses: Vec<IpAddr>,
 }
 
@@ -45,7 +45,8 @@ impl SubjectNames {
         }
     }
 
-    /// Whether a host is covered: in lower case, IPv6 addresses in brackets. A wildcard stands for one label.
+    /// Whether the host matches. It must be in lower case, an IPv6 address in brackets. A wildcard matches exactly one
+    /// label.
     pub(super) fn cover(&self, host: &str) -> bool {
         let below = host.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, parent)| parent);
         self.exact.iter().any(|name| **name == *host)
@@ -53,7 +54,7 @@ impl SubjectNames {
             || (!self.addresses.is_empty() && host_address(host).is_some_and(|ip| self.addresses.contains(&ip)))
     }
 
-    /// For people: as the certificate has them.
+    /// The names as text, for the admin API.
     pub(super) fn shown(&self) -> Vec<String> {
         let exact = self.exact.iter().map(ToString::to_string);
         let wild = self.wild.iter().map(|parent| format!("*.{parent}"));
@@ -61,13 +62,13 @@ impl SubjectNames {
     }
 }
 
-/// A host that is an address.
+/// Parses a host that is an IP address.
 pub(super) fn host_address(host: &str) -> Option<IpAddr> {
     let bare = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(host);
     bare.parse().ok()
 }
 
-/// RFC 5280 section 4.2.1.6: four octets or sixteen.
+/// Parses an iPAddress name of 4 or 16 octets (RFC 5280 section 4.2.1.6).
 pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()

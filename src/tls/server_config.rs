@@ -1,4 +1,4 @@
-//! A listener's TLS: its terms, and what it serves at the moment.
+//! The TLS configuration of one listener: its settings, and the state that handshakes use now.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,19 +19,19 @@ use super::resumption::Resumption;
 use crate::config::schema::{CertificatePair, ClientAuth, Hsts};
 use crate::config::values::TlsVersion;
 
-/// A listener's TLS. Handshakes take what it serves at their moment; others put in what it serves next.
+/// The TLS configuration of one listener. A handshake uses the state at its start. A reload swaps the state.
 #[derive(Debug)]
 pub struct TlsEndpoint {
     pub(super) terms: TlsSettings,
     served: ArcSwap<ServerState>,
-    /// When it was last said that a certificate is lacking, in seconds since 1970.
+    /// When a missing certificate was last logged: seconds since the first check, plus `LOG_INTERVAL`.
     last_logged: AtomicU64,
 }
 
-/// How long a listener keeps silent about clients that ask for names without a certificate, in seconds.
+/// Minimum time between two log lines of a listener about missing certificates, in seconds.
 const LOG_INTERVAL: u64 = 60;
 
-/// What only a reload changes.
+/// The settings that only a configuration reload changes.
 #[derive(Debug)]
 pub(super) struct TlsSettings {
     pub(super) provider: Arc<CryptoProvider>,
@@ -39,29 +39,28 @@ pub(super) struct TlsSettings {
     pub(super) http2: bool,
     pub(super) resumption: Resumption,
     pub(super) hsts: Option<HeaderValue>,
-    /// The files of `ServerState::certificates`, one for one.
+    /// The files of `ServerState::certificates`, in the same order.
     pub(super) pairs: Vec<CertificatePair>,
-    /// The names whose issued certificates are in `ServerState::issued`, in the same order.
+    /// The ACME certificates in `ServerState::issued`, in the same order.
     pub(super) managed: Vec<AcmeCerts>,
-    /// Those of the process.
+    /// The pending ACME challenges of the process.
     pub(super) challenges: Arc<Challenges>,
-    /// Those of `ServerState::clients`.
+    /// The settings of `ServerState::clients`.
     pub(super) client_auth: Option<ClientAuth>,
 }
 
-/// What a handshake goes by.
+/// The state that a handshake uses.
 #[derive(Debug)]
 pub(super) struct ServerState {
     pub(super) config: Arc<ServerConfig>,
     pub(super) certificates: Vec<Arc<Certificate>>,
-    /// Nothing where none has been issued yet.
+    /// `None` if the certificate is not issued yet.
     pub(super) issued: Vec<Option<Arc<Certificate>>>,
     pub(super) clients: Option<ClientAuthorities>,
 }
 
 impl TlsEndpoint {
-    /// # Errors
-    /// rustls', where the terms leave nothing to speak.
+    /// # Errors Those of rustls, if the settings leave no usable protocol version or suite.
     pub(super) fn new(
         terms: TlsSettings,
         certificates: Vec<Arc<Certificate>>,
@@ -72,15 +71,14 @@ impl TlsEndpoint {
         Ok(Self { terms, served, last_logged: AtomicU64::new(0) })
     }
 
-    /// What is served now.
+    /// The current state.
     pub(super) fn served(&self) -> Arc<ServerState> {
         self.served.load_full()
     }
 
-    /// Serves these from here on, and what is issued as before. One at a time.
+    /// Replaces the certificates and the client CAs, and keeps the issued certificates. Never call it concurrently.
     ///
-    /// # Errors
-    /// As `new`; then nothing changes.
+    /// # Errors As `new`. Nothing changes then.
     pub(super) fn serve(
         &self,
         certificates: Vec<Arc<Certificate>>,
@@ -91,10 +89,9 @@ impl TlsEndpoint {
         Ok(())
     }
 
-    /// Serves a certificate that was issued from here on, if it is one of its own. One at a time.
+    /// Adds an issued certificate if this listener asks for it. Never call it concurrently.
     ///
-    /// # Errors
-    /// As `new`; then nothing changes.
+    /// # Errors As `new`. Nothing changes then.
     pub(super) fn put(&self, managed: &AcmeCerts, certificate: &Arc<Certificate>) -> Result<(), rustls::Error> {
         let Some(at) = self.terms.managed.iter().position(|own| own.file == managed.file) else { return Ok(()) };
         let served = self.served();
@@ -107,7 +104,8 @@ impl TlsEndpoint {
 }
 
 impl TlsEndpoint {
-    /// Whether it is to be said that a client asked for a name that has no certificate: once a minute, as clients ask often.
+    /// Whether to log a client's request for a name without a certificate. True at most once per `LOG_INTERVAL`,
+    /// because such clients are frequent.
     pub fn says_lacking(&self) -> bool {
         static START: OnceLock<Instant> = OnceLock::new();
         let now = START.get_or_init(Instant::now).elapsed().as_secs() + LOG_INTERVAL;
@@ -116,7 +114,8 @@ impl TlsEndpoint {
         due && self.last_logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// The name that a client asks for, if there is no certificate to show it: none at all, or one that is yet to be issued.
+    /// The SNI name if there is no certificate for the client. Either the listener has none at all, or that of the name
+    /// is not issued yet.
     pub(super) fn lacks<'a>(&self, served: &ServerState, name: Option<&'a str>) -> Option<&'a str> {
         let issued = || served.issued.iter().flatten();
         if served.certificates.is_empty() && issued().next().is_none() {
@@ -150,7 +149,8 @@ impl TlsSettings {
             builder.with_cert_resolver(Arc::new(CertResolver::new(&certificates, issued.iter().flatten())));
         let protocols: &[&[u8]] = if self.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-        // Ours is AES-256 before AES-128 before ChaCha20; scanners count a client's choice as a fault.
+        // The server's order is AES-256, AES-128, ChaCha20. Security scanners report it as a fault if the client's
+        // order counts.
         config.ignore_client_order = true;
         config.ticketer = Arc::clone(&self.resumption.tickets);
         config.session_storage = Arc::clone(&self.resumption.sessions);
@@ -158,7 +158,7 @@ impl TlsSettings {
     }
 }
 
-/// The field's value (RFC 6797 section 6.1).
+/// The field value of Strict-Transport-Security (RFC 6797 section 6.1).
 pub(super) fn strict_transport_security(hsts: &Hsts) -> Option<HeaderValue> {
     let mut text = format!("max-age={}", hsts.max_age.get().as_secs());
     if hsts.include_subdomains {

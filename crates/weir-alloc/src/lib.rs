@@ -1,11 +1,11 @@
 //! A thin [`GlobalAlloc`] over mimalloc, for threads that allocate the same sizes for each request.
 //!
-//! - Alignments up to 16 use `mi_malloc`: every block of 16 bytes or more is 16-aligned anyway. The `mimalloc` crate asks
-//!   for the alignment each time, and mimalloc then takes a slower path for most sizes.
-//! - Requests up to 1 MiB abort the process instead of returning null. Such a program would end a step later anyway. The
-//!   compiler now sees that boxing cannot fail, so it builds a value in its box. Otherwise it builds the value on the stack,
-//!   where a panic can drop it, and copies it. The future of a request has 13 KiB.
-//! - A thread that holds a [`ThreadCacheGuard`] keeps blocks that it frees and reuses them (`thread_cache`).
+//! - Alignments up to 16 use `mi_malloc`, because mimalloc aligns every block of 16 bytes or more to 16 anyway. The
+//!   `mimalloc` crate passes the alignment each time, and mimalloc then takes a slower path for most sizes.
+//! - A failed request of up to 1 MiB aborts the process instead of returning null. Rust would abort a step later in
+//!   most cases. The compiler now knows that boxing cannot fail, so it builds a value directly in its box. Otherwise it
+//!   builds the value on the stack, where a panic can drop it, and copies it. The future of a request has 13 KiB.
+//! - A thread with a [`ThreadCacheGuard`] keeps freed blocks and reuses them (`thread_cache`).
 //!
 //! docs/performance.md has the measured gain of each.
 #![allow(unsafe_code, reason = "an allocator hands out raw memory")]
@@ -62,8 +62,8 @@ fn has_min_align(layout: Layout) -> bool {
 //
 // Alignment: libmimalloc-sys 0.1.49 without its feature `v2` builds mimalloc v3.3.2, in which blocks of 16 bytes or more are
 // aligned to 16. There are two reasons. The first block of a page is aligned to 16 (`MI_PAGE_MIN_START_BLOCK_ALIGN` in
-// types.h, `mi_page_block_start` in arena.c). The block sizes from 16 on are multiples of 16 (`MI_ALIGN2W` in page-queue.c
-// for up to 64 bytes, and the bins above by their steps). `class_size` is never less than 16. Layouts with a larger
+// types.h, `mi_page_block_start` in arena.c). The block sizes from 16 on are multiples of 16: up to 64 bytes by
+// `MI_ALIGN2W` in page-queue.c, above by the steps of the bins. `class_size` is never less than 16. Layouts with a larger
 // alignment ask for it. A test fails if the version of mimalloc changes: check both reasons again then.
 //
 // Size: a block of a layout with `has_min_align` has at least `class_size` bytes, because every function here asks for so
@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// Miri takes a thousand times as long, and allows no access to files.
+    /// Miri is about a thousand times slower, and allows no access to files.
     fn config() -> ProptestConfig {
         let mut config = ProptestConfig::default();
         if cfg!(miri) {

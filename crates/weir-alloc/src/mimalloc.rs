@@ -1,11 +1,11 @@
-//! The functions of mimalloc that this crate calls. Miri runs no C code: there the system allocator stands in for them.
+//! The mimalloc functions that this crate calls. Miri cannot run C code, so it uses the system allocator instead.
 
 #[cfg(not(miri))]
 pub(crate) use libmimalloc_sys::{mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_zalloc, mi_zalloc_aligned};
 #[cfg(miri)]
 pub(crate) use system::{mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_zalloc, mi_zalloc_aligned};
 
-/// Each function keeps the contract of its namesake, including blocks of 16 bytes or more that are aligned to 16.
+/// Each function has the contract of its namesake. This includes the alignment to 16 of blocks of 16 bytes or more.
 #[cfg(miri)]
 #[allow(clippy::undocumented_unsafe_blocks, reason = "each call passes on the contract of its namesake")]
 mod system {

@@ -1,4 +1,4 @@
-//! Stands in for the thread cache where the feature `thread-cache` is off: nothing is cached. For measuring only.
+//! A replacement for the thread cache without the feature `thread-cache`. It caches nothing. For measurements only.
 
 use std::ptr::NonNull;
 
@@ -27,8 +27,7 @@ pub(crate) fn take(_size: usize) -> Option<NonNull<u8>> {
     None
 }
 
-/// # Safety
-/// None is needed: the block is never taken.
+/// # Safety There is no requirement: the function never uses the block.
 #[inline(always)]
 pub(crate) unsafe fn put(_block: NonNull<u8>, _size: usize) -> bool {
     false

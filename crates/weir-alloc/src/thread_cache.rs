@@ -1,11 +1,11 @@
 //! A cache of freed blocks for each thread: one stack for each size class, in front of mimalloc.
 //!
-//! A request allocates and frees some eighty small blocks. Rust passes the size of a block to `dealloc`, so no look-up is
+//! A request allocates and frees about 80 small blocks. Rust passes the size of a block to `dealloc`, so no look-up is
 //! needed here; mimalloc looks up the page of each block. The block that was freed last is reused first, while it is in
-//! the processor's cache. Only threads with a [`ThreadCacheGuard`] have a cache, of a bounded size.
+//! the CPU cache. Only threads with a [`ThreadCacheGuard`] have a cache, of a bounded size.
 //!
-//! Everything here belongs to one thread. A block that one thread allocates and another one frees goes into the cache of
-//! the thread that frees it. mimalloc does not detect that a cached block is freed twice.
+//! The data belongs to one thread. A block that is allocated on one thread and freed on another goes into the cache of
+//! the second thread. mimalloc does not detect a double free of a cached block.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -21,8 +21,8 @@ const COARSE_STEP_BYTES: usize = 512;
 const CACHED_MAX_BYTES: usize = 4096;
 const CLASSES: usize = FINE_MAX_BYTES / FINE_STEP_BYTES + (CACHED_MAX_BYTES - FINE_MAX_BYTES) / COARSE_STEP_BYTES;
 
-/// The bytes that a thread caches for each class, and so 4.4 MiB for all of them. A block that was shrunk in place may be
-/// larger than its class, and counts as one of its class.
+/// Maximum number of bytes that a thread caches per class; 4.4 MiB for all classes. A block that was shrunk in place
+/// may be larger than its class. It counts as a block of its class.
 const CLASS_MAX_BYTES: usize = 64 * 1024;
 
 thread_local! {
@@ -30,10 +30,10 @@ thread_local! {
         const { ThreadCache { classes: [const { FreeList::closed() }; CLASSES], guards: Cell::new(0) } };
 }
 
-/// While it lives, its thread caches blocks that it frees: up to 64 KiB for each size class, and 4.4 MiB in all.
+/// While the guard lives, its thread caches freed blocks: up to 64 KiB per size class, and 4.4 MiB in total.
 ///
-/// Several guards on one thread share its cache, which is emptied when the last one is dropped. A guard that is leaked
-/// leaks the cached blocks when its thread ends.
+/// Several guards on one thread share its cache, which is emptied when the last guard is dropped. If a guard is leaked,
+/// the cached blocks leak when its thread ends.
 #[derive(Debug)]
 pub struct ThreadCacheGuard {
     _not_send: PhantomData<*const ()>,
@@ -54,23 +54,23 @@ impl Drop for ThreadCacheGuard {
     }
 }
 
-/// The bytes to ask mimalloc for, so that the block serves each size of its class. At least 16.
+/// The size to request from mimalloc, so that the block fits every size of its class. At least 16 bytes.
 #[inline(always)]
 pub(crate) fn class_size(size: usize) -> usize {
     SizeClass::of(size).map_or(size, SizeClass::size)
 }
 
-/// A cached block of `class_size(size)` bytes or more, if there is one.
+/// Removes a cached block of at least `class_size(size)` bytes, if there is one.
 #[inline(always)]
 pub(crate) fn take(size: usize) -> Option<NonNull<u8>> {
     let class = SizeClass::of(size)?;
     CACHE.with(|cache| cache.classes[class.0].pop())
 }
 
-/// Caches a block; `false` if it does not, and then the block is still the caller's.
+/// Caches a block. Returns `false` if the block is not cached; the caller still owns it then.
 ///
-/// # Safety
-/// The block comes from mimalloc, has `class_size(size)` bytes, is aligned to a pointer, and is not used any longer.
+/// # Safety The block comes from mimalloc, has `class_size(size)` bytes and the alignment of a pointer, and is no
+/// longer used.
 #[inline(always)]
 pub(crate) unsafe fn put(block: NonNull<u8>, size: usize) -> bool {
     let Some(class) = SizeClass::of(size) else { return false };
@@ -78,7 +78,7 @@ pub(crate) unsafe fn put(block: NonNull<u8>, size: usize) -> bool {
     CACHE.with(|cache| unsafe { cache.classes[class.0].push(block) })
 }
 
-/// Sizes whose blocks serve one another. The size of a class is a multiple of 16.
+/// A group of sizes that share blocks. The size of a class is a multiple of 16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct SizeClass(usize);
 
@@ -96,7 +96,7 @@ impl SizeClass {
         }
     }
 
-    /// The bytes of its blocks.
+    /// The size of its blocks in bytes.
     #[inline(always)]
     fn size(self) -> usize {
         match self.0.checked_sub(FINE_MAX_BYTES / FINE_STEP_BYTES) {
@@ -108,7 +108,7 @@ impl SizeClass {
 
 struct ThreadCache {
     classes: [FreeList; CLASSES],
-    /// The guards of this thread.
+    /// Number of guards on this thread.
     guards: Cell<usize>,
 }
 
@@ -137,10 +137,10 @@ impl ThreadCache {
     }
 }
 
-/// A stack of free blocks. Each block holds the address of the next one.
+/// A stack of free blocks. Each block contains the address of the next one.
 struct FreeList {
     top: Cell<Option<NonNull<u8>>>,
-    /// How many more blocks it takes.
+    /// Number of further blocks that fit.
     room: Cell<usize>,
 }
 
@@ -183,7 +183,7 @@ mod tests {
         Layout::from_size_align(size, 8).expect("a layout")
     }
 
-    /// Allocates so many blocks and frees them; their addresses.
+    /// Allocates and frees `count` blocks. Returns their addresses.
     fn allocate_and_free(count: usize, layout: Layout) -> Vec<*mut u8> {
         // SAFETY: the layout has a size above zero, and each block is freed once with its layout.
         unsafe {
@@ -193,10 +193,10 @@ mod tests {
         }
     }
 
-    /// Takes all cached blocks of a size; how many there were.
+    /// Frees all cached blocks of a size. Returns their number.
     fn drain(size: usize) -> usize {
         std::iter::from_fn(|| take(size))
-            // SAFETY: the block came from mimalloc, and the cache gave it away.
+            // SAFETY: the block came from mimalloc, and `take` has removed it from the cache.
             .map(|block| unsafe { mi_free(block.as_ptr().cast()) })
             .count()
     }

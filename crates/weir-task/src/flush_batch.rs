@@ -1,17 +1,17 @@
 //! Flush batching by cooperative yield: a task lets the ready tasks run once before it writes to its client.
 //!
-//! A write right after each read costs more time in the kernel than many writes in a row. A yield never waits for what is
-//! not ready: a task that is alone goes on at once. The number of tasks that yield at the same time is bounded, because the
-//! processor's cache has to hold what they work on.
+//! A write right after each read costs more kernel time than many writes in a row. A yield never waits for tasks that
+//! are not ready: a task that is alone continues at once. The number of tasks that yield at the same time is bounded,
+//! because their data must fit into the CPU cache.
 
 use std::cell::Cell;
 use std::task::{Context, Poll};
 
-/// How many tasks of a thread yield at the same time. Each works on some 30 KiB, and a core's own cache has 1 or 2 MiB.
+/// Maximum number of yielding tasks per thread. Each uses about 30 KiB, and the private cache of a core has 1 or 2 MiB.
 const MAX_YIELDING: usize = 48;
 
 thread_local! {
-    /// How many tasks of this thread yield now.
+    /// Number of tasks of this thread that yield now.
     static YIELDING: Cell<usize> = const { Cell::new(0) };
     /// Whether the task that is being polled has yielded in this poll.
     pub(crate) static YIELDED: Cell<bool> = const { Cell::new(false) };
@@ -24,8 +24,8 @@ pub struct YieldOnce {
 }
 
 impl YieldOnce {
-    /// Pending once, so that the tasks that are ready now run first. Then ready, and as new. Ready at once if 48 tasks of
-    /// the thread yield already.
+    /// Pending once, so that the tasks that are ready now run first. Then ready, and reset for the next use. Ready at
+    /// once if 48 tasks of the thread already yield.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.yielding {
             self.end();

@@ -1,8 +1,9 @@
 //! A future wrapper that polls a task again at once if it woke itself.
 //!
-//! Pingora reads a response in one half of a request and writes it in the other half, and the first half wakes the second.
-//! A wake through the runtime's queue lets other tasks run in between, and a large piece has left the processor's cache
-//! before it is written. The wrapper bounds the number of polls in a row, and returns to the runtime after a `YieldOnce`.
+//! Pingora reads a response in one half of a request task and writes it in the other half. The first half wakes the
+//! second. If the wake goes through the runtime's queue, other tasks run in between. A large chunk has then left the
+//! CPU cache before it is written. The wrapper bounds the number of polls in a row, and returns to the runtime after a
+//! `YieldOnce`.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,13 +15,13 @@ use crate::local_waker::TaskSlot;
 #[cfg(not(feature = "local-waker"))]
 use crate::shared_waker::TaskSlot;
 
-/// Polls in a row before other tasks run: a response's header, a piece of its body, and the writes of both.
+/// Maximum number of polls in a row. It suffices for a response head, one body chunk, and the writes of both.
 const MAX_POLLS: usize = 4;
 
 /// A task that is polled again at once if it woke itself, at most four times in a row.
 ///
-/// For current-thread runtimes. On a runtime that moves tasks between threads it is correct but of no use: after a move it
-/// passes each poll on unchanged, and its slot on the first thread is kept until that thread ends.
+/// It is made for current-thread runtimes. It is correct but useless on a runtime that moves tasks between threads.
+/// After a move it passes each poll on unchanged. Its slot on the first thread stays until that thread ends.
 pub struct InlineRepoll<F> {
     task: Pin<Box<F>>,
     /// `None` before the first poll.
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
     use crate::YieldOnce;
 
-    /// Records its name and wakes itself, so many times.
+    /// Records its name and wakes itself, `times` times.
     async fn recording(seen: Arc<Mutex<Vec<u8>>>, name: u8, times: usize) {
         let mut left = times;
         poll_fn(|cx| {

@@ -1,11 +1,11 @@
-//! How the task of a connection is polled and woken on a current-thread runtime.
+//! Polling and waking of connection tasks on a current-thread runtime.
 //!
-//! - [`YieldOnce`] batches flushes: a task that wants to write lets the ready tasks run first, so that the thread reads for
-//!   many connections and then writes for many.
+//! - [`YieldOnce`] batches flushes: a task lets the ready tasks run before it writes. So the thread reads from many
+//!   connections and then writes to many.
 //! - [`InlineRepoll`] polls a task again at once if it woke itself, at most four times in a row.
 //! - `InlineRepoll` polls with a waker that has no reference count (`local_waker`).
 //!
-//! docs/performance.md has the measured gain of each. The crate knows nothing about the tasks.
+//! docs/performance.md has the measured gain of each. The crate never depends on what a task does.
 
 mod flush_batch;
 mod inline_repoll;

@@ -1,11 +1,11 @@
 //! A waker whose data is a task number instead of a reference count.
 //!
-//! Clone and drop are free, and a wake from the task's own thread takes no lock. The parts of a request clone, drop and wake a
-//! dozen times, and each of these is an atomic operation with the runtime's waker. A wake from another thread takes one
-//! process-wide mutex to find the runtime's waker.
+//! Clone and drop are free, and a wake from the task's own thread takes no lock. A request clones, drops and wakes its
+//! waker about a dozen times. With the runtime's waker each of these is an atomic operation. A wake from another thread
+//! takes one process-wide mutex to find the runtime's waker.
 //!
-//! A waker does not keep its task alive. If it outlives the task, a wake does nothing, or wakes a later task that has the
-//! same number. The contract of `Waker` allows such a wake.
+//! A waker does not keep its task alive. If it outlives the task, a wake does nothing, or wakes a later task with the
+//! same number. The contract of `Waker` allows such a spurious wake.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use slab::Slab;
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::{Mutex, MutexGuard, shared_static, thread_local};
 
-/// The bits of a number that are the task's index on its thread. The bits above are the thread's number.
+/// Number of low bits that are the task's index on its thread. The high bits are the thread's number.
 const INDEX_BITS: u32 = usize::BITS / 2;
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(|number| RawWaker::new(number, &VTABLE), wake, wake, |_| ());
@@ -45,7 +45,7 @@ pub(crate) struct TaskSlot {
 }
 
 impl TaskSlot {
-    /// A slot on this thread for the task that the runtime wakes by `outer`. `None` if there is no number left.
+    /// Registers a task on this thread. `outer`: the runtime's waker of the task. `None` if all numbers are in use.
     pub(crate) fn register(outer: &Waker) -> Option<Self> {
         let number = LOCAL_TASKS.with(|tasks| tasks.add(outer.clone()))?;
         remote_wakers().insert(number, outer.clone());
@@ -57,18 +57,18 @@ impl TaskSlot {
         &self.waker
     }
 
-    /// Whether it wakes the same task as `outer`. `None` on a thread that is not its own.
+    /// Whether the slot wakes the same task as `outer`. `None` on a thread other than its own.
     pub(crate) fn will_wake(&self, outer: &Waker) -> Option<bool> {
         self.with_local(|task| task.outer.will_wake(outer))
     }
 
-    /// Earlier wakes are done with.
+    /// Call before each poll. Clears earlier wakes.
     pub(crate) fn poll_started(&self) {
         self.with_local(|task| task.state.set(State::Polling));
     }
 
-    /// Whether the task is idle now. It is not if its own thread woke it during the poll: then poll it again. A wake from
-    /// another thread has gone to the runtime.
+    /// Call after each pending poll. Returns `false` if the task's own thread woke it during the poll: then poll it
+    /// again. Otherwise the task is idle. A wake from another thread goes to the runtime directly.
     pub(crate) fn poll_finished(&self) -> bool {
         let idle = self.with_local(|task| {
             let idle = task.state.get() != State::Woken;
@@ -87,14 +87,14 @@ impl TaskSlot {
 
 impl Drop for TaskSlot {
     fn drop(&mut self) {
-        // The drop of a waker runs code of the runtime: not under the lock.
+        // Dropping a waker runs code of the runtime, so this happens without the lock.
         let remote = remote_wakers().remove(&self.number);
         let local = LOCAL_TASKS.try_with(|tasks| tasks.remove(self.number));
         drop((remote, local));
     }
 }
 
-/// The waker of a task.
+/// Makes the waker of a task.
 #[allow(unsafe_code, reason = "a waker without an `Arc` needs a vtable")]
 fn waker(number: usize) -> Waker {
     // SAFETY: the data is a number, and no function of the vtable dereferences it. Each of them accepts any number, on any
@@ -102,7 +102,7 @@ fn waker(number: usize) -> Waker {
     unsafe { Waker::new(ptr::without_provenance(number), &VTABLE) }
 }
 
-/// A task, as its own thread sees it.
+/// The state of a task on its own thread.
 struct LocalTask {
     outer: Waker,
     state: Cell<State>,
@@ -112,11 +112,11 @@ struct LocalTask {
 enum State {
     Idle,
     Polling,
-    /// Woken, and not polled since.
+    /// Woken, and not polled since then.
     Woken,
 }
 
-/// The tasks of a thread. No waker of the runtime is called while `tasks` is borrowed.
+/// The tasks of a thread. The runtime's wakers are never called while `tasks` is borrowed.
 struct LocalTasks {
     thread: usize,
     tasks: RefCell<Slab<Rc<LocalTask>>>,
@@ -134,7 +134,7 @@ impl LocalTasks {
         in_range.then(|| self.thread << INDEX_BITS | tasks.insert(task()))
     }
 
-    /// Looks at one of this thread's tasks. `look` calls no waker.
+    /// Reads one of this thread's tasks. `look` must not call a waker.
     fn get<T>(&self, number: usize, look: impl FnOnce(&Rc<LocalTask>) -> T) -> Option<T> {
         self.tasks.borrow().get(self.index(number)?).map(look)
     }
@@ -144,7 +144,7 @@ impl LocalTasks {
         self.tasks.borrow_mut().try_remove(index)
     }
 
-    /// The index of one of this thread's tasks.
+    /// The index of a task. `None` if the number belongs to another thread.
     fn index(&self, number: usize) -> Option<usize> {
         (number >> INDEX_BITS == self.thread).then_some(number & ((1 << INDEX_BITS) - 1))
     }
@@ -154,10 +154,10 @@ fn remote_wakers() -> MutexGuard<'static, BTreeMap<usize, Waker>> {
     REMOTE_WAKERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Wakes the task: by its state while it is polled, through the runtime while it is idle or on another thread.
+/// Wakes the task. During a poll on this thread it only sets the state. Otherwise it calls the runtime's waker.
 fn wake(data: *const ()) {
     let number = data.addr();
-    // Taken out of the slab first: the runtime's waker may poll or drop the task here.
+    // The task is cloned out of the slab first, because the runtime's waker may poll or drop the task synchronously.
     match LOCAL_TASKS.try_with(|tasks| tasks.get(number, Rc::clone)) {
         Ok(Some(task)) => {
             if task.state.replace(State::Woken) == State::Idle {
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&others), 1, "its thread has ended, and nothing is kept");
     }
 
-    /// A runtime's waker that registers, wakes and drops tasks on the spot.
+    /// A runtime waker that registers, wakes and drops tasks synchronously.
     struct Reentrant;
 
     impl Wake for Reentrant {

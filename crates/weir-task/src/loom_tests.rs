@@ -1,4 +1,4 @@
-//! Models of each waker with a second thread, run by loom in every order: `make loom`.
+//! Loom models of each waker with a second thread, which run all interleavings: `make loom`.
 
 use std::sync::Arc;
 

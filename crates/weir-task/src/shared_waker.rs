@@ -1,6 +1,6 @@
-//! A waker with a reference count, which needs no unsafe code: stands in where the feature `local-waker` is off.
+//! A waker with a reference count and without unsafe code. It replaces `local_waker` without that feature.
 //!
-//! It works on any thread. For measuring only.
+//! It works on any thread. For measurements only.
 
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -9,7 +9,7 @@ use crate::sync::atomic::{AtomicU8, Ordering};
 
 const IDLE: u8 = 0;
 const POLLING: u8 = 1;
-/// Woken, and not polled since.
+/// Woken, and not polled since then.
 const WOKEN: u8 = 2;
 
 /// The waker of one task.
@@ -25,7 +25,7 @@ struct Task {
 }
 
 impl TaskSlot {
-    /// A slot for the task that the runtime wakes by `outer`.
+    /// Registers a task. `outer`: the runtime's waker of the task.
     pub(crate) fn register(outer: &Waker) -> Option<Self> {
         let task = Arc::new(Task { outer: outer.clone(), state: AtomicU8::new(IDLE) });
         let waker = Waker::from(Arc::clone(&task));
@@ -37,17 +37,17 @@ impl TaskSlot {
         &self.waker
     }
 
-    /// Whether it wakes the same task as `outer`.
+    /// Whether the slot wakes the same task as `outer`.
     pub(crate) fn will_wake(&self, outer: &Waker) -> Option<bool> {
         Some(self.task.outer.will_wake(outer))
     }
 
-    /// Earlier wakes are done with.
+    /// Call before each poll. Clears earlier wakes.
     pub(crate) fn poll_started(&self) {
         self.task.state.swap(POLLING, Ordering::AcqRel);
     }
 
-    /// Whether the task is idle now. It is not if it was woken during the poll: then poll it again.
+    /// Call after each pending poll. Returns `false` if the task was woken during the poll: then poll it again.
     pub(crate) fn poll_finished(&self) -> bool {
         self.task.state.compare_exchange(POLLING, IDLE, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }

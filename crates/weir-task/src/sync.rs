@@ -1,4 +1,4 @@
-//! The primitives that threads share: those of the standard library, or loom's models of them under `--cfg loom`.
+//! Synchronization primitives: those of the standard library, or loom's models under `--cfg loom`.
 
 #[cfg(loom)]
 pub(crate) use loom::{sync::atomic, thread_local};
@@ -12,7 +12,7 @@ pub(crate) use loom::sync::{Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
-/// Declares a static. Those of loom are made anew for each run of a model.
+/// Declares a static. Under loom it is initialized again for each run of a model.
 #[cfg(feature = "local-waker")]
 macro_rules! shared_static {
     ($(#[$doc:meta])* static $name:ident: $type:ty = $value:expr;) => {

@@ -1,4 +1,4 @@
-//! A runtime's waker for tests: it counts its wakes.
+//! A runtime waker for tests that counts its wakes.
 
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -24,7 +24,7 @@ impl Wake for WakeCounter {
     }
 }
 
-/// A slot, with the waker behind it and its count.
+/// Registers a slot. Returns the wake counter, the runtime's waker and the slot.
 pub(crate) fn register<T>(register: impl FnOnce(&Waker) -> Option<T>) -> (Arc<WakeCounter>, Waker, T) {
     let (counter, outer) = WakeCounter::waker();
     let slot = register(&outer).expect("a slot");

@@ -1,7 +1,7 @@
-//! A request's header that waits for the first bytes of its body where those are here already, so that the backend gets both at once:
-//! one packet, and one wake-up, instead of two.
+//! A writer that coalesces the request head with the first body bytes, so that the backend gets both in one packet.
 //!
-//! It never waits for bytes that are still to come.
+//! It never waits for body bytes that have not arrived. One packet also means one wake-up at the backend instead of
+//! two.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
 
-/// What is held back of what was written.
+/// Buffers the first write if body bytes are already available.
 #[derive(Debug, Default)]
 pub(in crate::pool) struct CoalescedWriter {
     body_is_here: bool,
@@ -19,20 +19,20 @@ pub(in crate::pool) struct CoalescedWriter {
 }
 
 impl CoalescedWriter {
-    /// `body_is_here`: what is written first waits for more.
+    /// `body_is_here`: the first write is buffered until the second.
     pub(in crate::pool) fn new(body_is_here: bool) -> Self {
         Self { body_is_here, buffer: BytesMut::new(), sent: false }
     }
 
-    /// Whether the stream has taken all that was held back, or something if nothing was.
+    /// Whether the socket has taken all buffered bytes, or at least one byte if nothing was buffered.
     pub(in crate::pool) fn has_sent(&self) -> bool {
         self.sent
     }
 
-    /// Writes this after what is held back, unless it is to wait itself; how much of it is taken.
+    /// Writes the buffered bytes and then `data` with one vectored write, or buffers `data` if it is the first write.
+    /// Returns how many bytes of `data` were taken.
     ///
-    /// # Errors
-    /// The stream's.
+    /// # Errors Those of the socket.
     pub(in crate::pool) fn poll_write<S: AsyncWrite>(
         &mut self,
         mut stream: Pin<&mut S>,

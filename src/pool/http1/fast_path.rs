@@ -1,6 +1,6 @@
-//! Which requests and responses are of the plainest kind, so that `session` deals with them itself.
+//! The conditions of the HTTP/1 fast path: which requests and responses `session` handles itself.
 //!
-//! It judges by what may be there and refuses nothing: what is not plain is Pingora's to read.
+//! It never rejects a message. Pingora's session handles every message that does not qualify.
 
 use std::mem::MaybeUninit;
 
@@ -8,36 +8,38 @@ use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 
-/// The largest body of a plain request. A larger one may be answered before it has come, and then is Pingora's to end.
+/// Maximum body size of a request, in bytes. A backend may answer a larger request early, and only Pingora's session
+/// handles that.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Fields beyond these are not looked for here.
+/// Maximum number of header fields in a response. A head with more is left to Pingora.
 const MAX_FIELDS: usize = 64;
 
-/// As many fields as a response gets on its way.
+/// Spare capacity for header fields that Weir adds to a response.
 const EXTRA_FIELDS: usize = 6;
 
-/// What the bytes of a response begin with.
+/// The result of parsing the first bytes of a response.
 #[derive(Debug)]
 pub(in crate::pool) enum ParsedHead {
     Partial,
     Plain(FixedLengthResponse),
-    /// Anything else; the bytes are all still there.
+    /// Everything else. No bytes were consumed.
     Other,
 }
 
-/// A plain response.
+/// A response that qualifies for the fast path.
 #[derive(Debug)]
 pub(in crate::pool) struct FixedLengthResponse {
     pub(in crate::pool) response: Box<ResponseHeader>,
-    /// Of its body.
+    /// Length of the body in bytes.
     pub(in crate::pool) length: usize,
-    /// Whether the backend keeps the connection.
+    /// Whether the backend keeps the connection open.
     pub(in crate::pool) keeps: bool,
 }
 
-/// Whether a request of a client, which has passed the listener's look, has no fields but Connection that end at Weir
-/// (RFC 9110 section 7.6.1), and a small body of a known length, if any.
+/// Whether a client request qualifies. It must be HTTP/1.1 in origin form, and its body, if any, must be small and have
+/// a Content-Length. Connection is the only hop-by-hop field that it may have (RFC 9110 section 7.6.1). The listener
+/// has already checked the request head.
 pub fn is_request(request: &RequestHeader, bodiless: bool) -> bool {
     let origin_form = request.raw_path().first() == Some(&b'/');
     let small = || length(&request.headers).is_some_and(|length| length <= MAX_BODY_BYTES);
@@ -64,7 +66,7 @@ fn ends_here(name: &HeaderName) -> bool {
     )
 }
 
-/// The one length that there is, in digits.
+/// The value of Content-Length. `None` unless there is exactly one field, of 1 to 15 digits.
 pub(in crate::pool) fn length(headers: &HeaderMap) -> Option<usize> {
     let mut all = headers.get_all(header::CONTENT_LENGTH).iter();
     let (Some(one), None) = (all.next(), all.next()) else { return None };
@@ -77,8 +79,8 @@ fn number(digits: &[u8]) -> Option<usize> {
     plain.then_some(sum)
 }
 
-/// What Connection says of the connection's future, if it says nothing else: it goes on, unless it is said to end
-/// (RFC 9112 section 9.3).
+/// Whether the Connection field lets the connection persist. Without the field it persists (RFC 9112 section 9.3).
+/// `None` if there is more than one field or any other option.
 fn keeps(headers: &HeaderMap) -> Option<bool> {
     let mut all = headers.get_all(header::CONNECTION).iter();
     match (all.next(), all.next()) {
@@ -89,14 +91,14 @@ fn keeps(headers: &HeaderMap) -> Option<bool> {
     }
 }
 
-/// Where a field is within a head.
+/// The byte range of a field in the head.
 #[derive(Clone, Copy, Default)]
 struct Span {
     name: (usize, usize),
     value: (usize, usize),
 }
 
-/// What decides how the rest is read, seen on the way through the fields.
+/// The fields that decide framing and persistence.
 #[derive(Default)]
 struct FramingHeaders {
     length: Option<usize>,
@@ -104,7 +106,7 @@ struct FramingHeaders {
 }
 
 impl FramingHeaders {
-    /// Nothing where a field is not a plain response's.
+    /// Returns `None` if the field excludes the response from the fast path.
     fn note(&mut self, name: &str, value: &[u8]) -> Option<()> {
         match name.len() {
             10 if name.eq_ignore_ascii_case("connection") => {
@@ -122,7 +124,8 @@ impl FramingHeaders {
     }
 }
 
-/// Takes the head off these bytes if it is plain. `bodiless`: the request was HEAD.
+/// Parses the response head and removes it from `bytes` if the response qualifies. `bodiless`: the request method was
+/// HEAD.
 pub(in crate::pool) fn head(bytes: &mut BytesMut, bodiless: bool) -> ParsedHead {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Response::new(&mut []);
@@ -163,7 +166,7 @@ pub(in crate::pool) fn head(bytes: &mut BytesMut, bodiless: bool) -> ParsedHead 
     ParsedHead::Plain(FixedLengthResponse { response, length, keeps: !seen.closes })
 }
 
-/// The fields of a head that was parsed; nothing if one could not be.
+/// Builds the header map. `None` if a field name is invalid.
 fn map(head: &[u8], places: &[Span]) -> Option<HeaderMap> {
     let shared = Bytes::copy_from_slice(head);
     let mut headers = HeaderMap::with_capacity(places.len() + EXTRA_FIELDS);
@@ -174,12 +177,12 @@ fn map(head: &[u8], places: &[Span]) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// A value that httparse has accepted.
+/// Converts a value that httparse has accepted.
 #[allow(unsafe_code, reason = "a second check takes eight instructions for each byte (docs/performance.md)")]
 fn parsed_value(value: Bytes) -> HeaderValue {
-    // SAFETY: `map` passes only values that httparse returned. It accepts in a value the bytes that `HeaderValue` accepts
-    // (RFC 9110 section 5.5: no control character but the tab), in its vector code too. A test compares the two for each
-    // byte at each offset.
+    // SAFETY: `map` passes only values that httparse returned. For field values, httparse accepts exactly the bytes
+    // that `HeaderValue` accepts (RFC 9110 section 5.5: no control character except the tab). This is also true of its
+    // SIMD code. A test compares the two for each byte at each offset.
     unsafe { HeaderValue::from_maybe_shared_unchecked(value) }
 }
 
@@ -301,7 +304,7 @@ mod tests {
 
     #[test]
     fn the_parser_and_the_type_accept_the_same_bytes_in_a_value_at_each_offset() {
-        // Longer than twice the 32 bytes that the parser looks at together.
+        // Longer than twice the 32 bytes that the parser checks in one step.
         const LEN: usize = 80;
         for (byte, offset) in (0..=u8::MAX).flat_map(|byte| (1..LEN - 1).map(move |offset| (byte, offset))) {
             let mut value = [b'a'; LEN];

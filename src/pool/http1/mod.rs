@@ -1,4 +1,4 @@
-//! Our HTTP/1.1 client session for exchanges with a fixed length. Pingora's session serves all others.
+//! Weir's HTTP/1.1 client session for exchanges with a fixed length. Pingora's session serves all others.
 
 pub(super) mod coalesce;
 pub mod fast_path;

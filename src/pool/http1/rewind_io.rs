@@ -1,4 +1,4 @@
-//! A leased connection for Pingora's client session once something has been read of it already.
+//! A stream that returns already-read bytes first, for Pingora's client session when it takes over from the fast path.
 
 use std::io;
 use std::pin::Pin;
@@ -16,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::pool::http1::shared_io::SharedSocket;
 
-/// Gives what was read, then what comes. What is written goes nowhere: the request has left by another way.
+/// Reads return the buffered bytes, then bytes of the socket. Writes are discarded, because the request is sent through
+/// `SharedIo`.
 #[derive(Debug)]
 pub(in crate::pool) struct RewindIo {
     read: BytesMut,
@@ -28,7 +29,7 @@ impl RewindIo {
         Self { read, line }
     }
 
-    /// Whether all that was read has been given.
+    /// Whether all buffered bytes were returned.
     pub(in crate::pool) fn is_spent(&self) -> bool {
         self.read.is_empty()
     }

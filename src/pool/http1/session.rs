@@ -1,10 +1,9 @@
-//! One exchange over a leased connection, of the plainest kind: the request's body has a length, if there is one, and so
-//! has the response's.
+//! The HTTP/1 client session of the fast path: one exchange in which request and response have a fixed length.
 //!
-//! Pingora's own client session keeps every field of a response twice and copies its body once more than need be
-//! (docs/performance.md has the figures). This one reads the plainest responses itself; any other it hands to Pingora's,
-//! bytes and all, before it has made anything of it. It never sees a request that asks to switch protocols, nor one with
-//! fields that end at Weir (`fast_path::is_request`).
+//! It never handles an upgrade request or a request with other hop-by-hop fields (`fast_path::is_request`). Pingora's
+//! own client session stores every response field twice and copies the body once more (figures: docs/performance.md).
+//! This session reads a response itself if the response qualifies. Otherwise it passes all bytes to Pingora's session,
+//! before it has interpreted any of them.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -28,34 +27,34 @@ use crate::pool::http1::fast_path::{self, ParsedHead};
 use crate::pool::http1::rewind_io::RewindIo;
 use crate::pool::http1::shared_io::{BodyWriter, EmptyBodyWriter, SharedIo};
 
-/// Room for the head of a response, and for a small body behind it.
+/// Capacity for a response head and a small body after it.
 const HEAD_BUFFER_BYTES: usize = 4096;
-/// A longer head is Pingora's to read.
+/// A longer head is left to Pingora's session.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// A piece of a body: most responses have less in all, and are handed on in one.
+/// Maximum size of one body chunk that is passed on. Most bodies are smaller and need one chunk.
 const MAX_PIECE_BYTES: usize = 128 * 1024;
-/// Bodies larger than this are handed on piece by piece: those that Pingora gets at once it copies into one.
+/// Larger bodies are passed on chunk by chunk. Pingora copies chunks that are ready at the same time into one buffer.
 const LARGE_BODY_BYTES: usize = 16 * 1024;
-/// A piece is handed on in the buffer that it was read into if it fills one part of so many.
+/// A chunk is passed on without a copy if it fills at least 1/4 of its buffer.
 const MIN_FILL_RATIO: usize = 4;
 
-/// How far the response is.
+/// The state of the response.
 enum State {
     Head,
-    /// So much of the body is still to come out.
+    /// Bytes of the body that are not passed on yet.
     Body(usize),
-    /// It is Pingora's.
+    /// Pingora's session reads the response.
     Other(Box<HttpSession>),
 }
 
-/// What Pingora is to see of this header, which it copies: the status. The fields wait in the lease.
+/// Puts the response into the checkout and returns a header with the status only, because Pingora copies the header.
 fn without_fields(checkout: &Checkout, response: Box<ResponseHeader>) -> Result<Box<ResponseHeader>> {
     let bare = ResponseHeader::build_no_case(response.status, Some(0))?;
     checkout.put_response(response);
     Ok(Box::new(bare))
 }
 
-/// Lets the other half of the exchange go first.
+/// Yields once, so that the other half of the exchange runs first.
 async fn pause() {
     let mut passed = false;
     std::future::poll_fn(|cx| {
@@ -72,11 +71,11 @@ async fn pause() {
 pub struct Http1Session {
     line: SharedIo,
     request: Option<Box<RequestHeader>>,
-    /// What came and was not handed on.
+    /// Bytes that were read but not passed on.
     buf: BytesMut,
     state: State,
     response: Option<Box<ResponseHeader>>,
-    /// Whether the backend keeps the connection.
+    /// Whether the backend keeps the connection open.
     keeps: bool,
     large: bool,
 }
@@ -94,14 +93,14 @@ impl Http1Session {
         }
     }
 
-    /// Keeps the connection if both sides are through with it.
+    /// Returns the connection to the pool if request and response are complete.
     pub(in crate::pool) async fn release(mut self) {
         let good = match self.state {
             State::Head => false,
             State::Body(left) => left == 0 && self.keeps && self.buf.is_empty(),
             State::Other(mut session) => {
                 session.respect_keepalive();
-                // Pingora has not seen what it has not asked for.
+                // Pingora's session does not know of bytes that it has not read. They make the connection unusable.
                 let stream = session.reuse().await.and_then(|stream| stream.into_any().downcast::<RewindIo>().ok());
                 stream.is_some_and(|replay| replay.is_spent())
             }
@@ -111,7 +110,7 @@ impl Http1Session {
         }
     }
 
-    /// Until there is a whole head, or one that is Pingora's to read.
+    /// Reads until the head is complete or is left to Pingora.
     async fn head(&mut self) -> Result<ParsedHead> {
         loop {
             if !self.buf.is_empty() {
@@ -135,7 +134,7 @@ impl Http1Session {
         }
     }
 
-    /// Pingora's session, as if it had sent the request and read nothing yet.
+    /// Makes a Pingora session in the state after sending the request and before reading anything.
     async fn hand_over(&mut self) -> Result<Box<HttpSession>> {
         let replay = RewindIo::new(std::mem::take(&mut self.buf), self.line.share());
         let mut session = Box::new(HttpSession::new(Box::new(replay)));
@@ -145,11 +144,12 @@ impl Http1Session {
         Ok(session)
     }
 
-    /// What is here of the body, at the most a piece. It waits only where nothing is.
+    /// Returns the available body bytes, at most `MAX_PIECE_BYTES`. Pending only if none is available.
     fn poll_body(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<Result<Bytes>> {
         let want = left.min(MAX_PIECE_BYTES);
         if self.buf.len() < want {
-            // More than is wanted: a read that comes short of the room says that there is no more for now.
+            // One byte more than needed. A read that does not fill the buffer shows that the socket has no more for
+            // now.
             self.buf.reserve(want + 1 - self.buf.len());
             let read = self.line.poll_read(cx, &mut self.buf);
             if self.buf.is_empty() {
@@ -160,7 +160,7 @@ impl Http1Session {
         }
         let here = self.buf.len().min(left);
         if here * MIN_FILL_RATIO < self.buf.capacity() {
-            // A few bytes must not hold a large buffer for as long as the client takes.
+            // A few bytes are copied, so that they do not hold a large buffer while the client reads slowly.
             let few = Bytes::copy_from_slice(&self.buf[..here]);
             self.buf.advance(here);
             return Poll::Ready(Ok(few));
@@ -187,10 +187,10 @@ impl Session for Http1Session {
         Error::e_explain(ErrorType::InternalError, "the body has a writer of its own")
     }
 
-    /// The lease's.
+    /// No-op: the checkout has the timeouts.
     fn set_read_timeout(&mut self, _timeout: Option<Duration>) {}
 
-    /// The lease's.
+    /// No-op: the checkout has the timeouts.
     fn set_write_timeout(&mut self, _timeout: Option<Duration>) {}
 
     async fn read_response_header(&mut self) -> Result<()> {
@@ -226,7 +226,7 @@ impl Session for Http1Session {
             }
             State::Other(session) => {
                 let piece = session.read_body_bytes().await.map_err(|error| self.line.failed(error))?;
-                // Between two chunks there may be nothing to hand on; only the end is nothing at all.
+                // Pingora may return `None` between two chunks. Only the end of the body is `None` here.
                 Ok(piece.or_else(|| (!session.is_body_done()).then(Bytes::new)))
             }
         }
@@ -264,7 +264,7 @@ impl Session for Http1Session {
         None
     }
 
-    /// Pingora passes none from HTTP/1.
+    /// Always `None`: Pingora passes no trailers from HTTP/1.
     async fn read_trailers(&mut self) -> Result<Option<HeaderMap>> {
         Ok(None)
     }

@@ -1,4 +1,4 @@
-//! The socket of one exchange, as its two sides share it: the request's body that is on its way, and the response.
+//! The socket of one exchange, shared by the body writer of the request and the reader of the response.
 
 use std::io;
 use std::pin::Pin;
@@ -17,23 +17,23 @@ use tokio_util::io::poll_read_buf;
 
 use crate::pool::checkout::PooledStream;
 
-/// The socket: the response's own, or shared with the request's body while there is one on its way.
+/// The socket. It is shared only if the request has a body to write or Pingora's session takes over.
 #[derive(Debug)]
 pub(in crate::pool) enum SharedIo {
     Own {
         stream: Box<PooledStream>,
-        /// The request has gone whole.
+        /// Whether the request was sent completely.
         sent: bool,
     },
     Shared(Arc<SharedSocket>),
 }
 
-/// The socket, as the request's body and the response share it.
+/// The socket that the body writer and the response reader share.
 #[derive(Debug)]
 pub(in crate::pool) struct SharedSocket {
     stream: Mutex<PooledStream>,
     sent: AtomicBool,
-    /// Why the backend takes no more. It may have answered all the same.
+    /// The write error. The backend may have answered before it.
     broken: Mutex<Option<Box<Error>>>,
 }
 
@@ -42,7 +42,7 @@ impl SharedIo {
         Self::Own { stream: Box::new(stream), sent: false }
     }
 
-    /// The socket from here on for another, too.
+    /// Makes the socket shared and returns a handle.
     pub(in crate::pool) fn share(&mut self) -> Arc<SharedSocket> {
         match self {
             Self::Own { stream, sent } => {
@@ -69,7 +69,7 @@ impl SharedIo {
         }
     }
 
-    /// Whether the request has gone whole.
+    /// Whether the request was sent completely.
     pub(in crate::pool) fn is_sent(&self) -> bool {
         match self {
             Self::Own { sent, .. } => *sent,
@@ -77,7 +77,7 @@ impl SharedIo {
         }
     }
 
-    /// Writes the request's header, which is all of it or not.
+    /// Writes the request head. `whole`: the request has no body.
     pub(in crate::pool) async fn write(&mut self, header: &mut impl Buf, whole: bool) -> io::Result<()> {
         write(header, |cx, data| self.with(|stream| Pin::new(stream).poll_write(cx, data))).await?;
         match self {
@@ -91,7 +91,7 @@ impl SharedIo {
         self.with(|stream| poll_read_buf(Pin::new(stream), cx, buf))
     }
 
-    /// The first that went wrong is what the attempt failed by.
+    /// Returns the write error if there was one, else `error`. The first error is the cause of the failure.
     pub(in crate::pool) fn failed(&self, error: Box<Error>) -> Box<Error> {
         match self {
             Self::Own { .. } => error,
@@ -128,7 +128,7 @@ async fn write(
     Ok(())
 }
 
-/// For a request without a body.
+/// The body writer of a request without a body.
 pub(in crate::pool) struct EmptyBodyWriter;
 
 #[async_trait]
@@ -149,14 +149,14 @@ impl BodyWrite for EmptyBodyWriter {
     fn upgrade_body_writer(&mut self) {}
 }
 
-/// The body of a request on its way.
+/// Writes the request body.
 pub(in crate::pool) struct BodyWriter {
     line: Arc<SharedSocket>,
     left: usize,
 }
 
 impl BodyWriter {
-    /// Of so many bytes.
+    /// `left`: length of the body in bytes.
     pub(in crate::pool) fn new(line: Arc<SharedSocket>, left: usize) -> Self {
         Self { line, left }
     }
@@ -164,7 +164,8 @@ impl BodyWriter {
 
 #[async_trait]
 impl BodyWrite for BodyWriter {
-    /// A backend that takes no more may have answered: what it says goes on, and if it says nothing, that is the error.
+    /// A write error is recorded and not returned, because the backend may have answered before it. If no response
+    /// arrives, the read path returns the recorded error.
     async fn write_all_buf(&mut self, data: &mut Bytes) -> Result<()> {
         let mut piece = data.split_to(data.len().min(self.left));
         data.clear();
