@@ -1,4 +1,4 @@
-//! One listener's accept loop: takes connections, bounds them, hands each to its own task.
+//! Accept loop of one listener: accepts connections, applies the connection limits and spawns one task per connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,35 +27,36 @@ use crate::listener::settings::ListenerSettings;
 use crate::resource_exhaustion::LimitedWarning;
 use crate::telemetry::meters::{ConnectionResult, ListenerMeters, OpenConnection};
 
-/// The shortest and the longest rest after the kernel could not give us a connection (out of descriptors or memory).
+/// The minimum and maximum pause after a failed accept. The kernel had no descriptor or memory for a connection.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 static NO_MORE: LimitedWarning = LimitedWarning::new();
 
-/// What an accept loop needs.
+/// The state of an accept loop.
 pub(super) struct Acceptor<F> {
     pub(super) socket: TcpListener,
     pub(super) local: SocketAddr,
     pub(super) settings: Arc<ArcSwap<ListenerSettings>>,
     pub(super) meters: Arc<ListenerMeters>,
-    /// One for each thread.
+    /// One service for each thread.
     pub(super) fronts: Arc<[Arc<F>]>,
     pub(super) workers: Arc<Workers>,
     /// The thread that this loop runs on.
     pub(super) here: usize,
     pub(super) phase: ShutdownPhaseWatch,
-    /// Connections of the whole process.
+    /// Tracks the connections of the whole process.
     pub(super) open: TaskTracker,
-    /// Of this listener, under whatever settings.
+    /// The connections per client of this listener. It survives changes of the settings.
     pub(super) client_connections: Arc<ClientConnections>,
-    /// Descriptors from this number on are not for clients.
+    /// Client connections get no descriptor from this number on.
     pub(super) reserved: RawFd,
 }
 
 impl<F: HttpService> Acceptor<F> {
-    /// Accepts until the listener is to close, then until its queue is empty: whoever got in is served.
+    /// Accepts until the listener closes, then empties the kernel's accept queue. A connection that is in the queue is
+    /// still served.
     pub(super) async fn run(mut self) {
-        let mut rest = ACCEPT_PAUSE.0;
+        let mut pause = ACCEPT_PAUSE.0;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -64,14 +65,14 @@ impl<F: HttpService> Acceptor<F> {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    rest = ACCEPT_PAUSE.0;
+                    pause = ACCEPT_PAUSE.0;
                     self.take(stream, peer);
                 }
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
-                    tracing::warn!(listener = %self.settings.load().name, %error, "cannot accept; resting {rest:?}");
-                    tokio::time::sleep(rest).await;
-                    rest = (rest * 2).min(ACCEPT_PAUSE.1);
+                    tracing::warn!(listener = %self.settings.load().name, %error, "cannot accept; resting {pause:?}");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(ACCEPT_PAUSE.1);
                 }
             }
         }
@@ -86,7 +87,8 @@ impl<F: HttpService> Acceptor<F> {
 
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
         let settings = self.settings.load_full();
-        // The system gives the lowest number that is free, so clients never hold one of the last: those are for backends.
+        // The kernel gives the lowest free number. So clients never use the last descriptors, which are reserved for
+        // connections to backends.
         let is_last = stream.as_raw_fd() >= self.reserved;
         if is_last {
             NO_MORE.emit(
@@ -107,17 +109,17 @@ impl<F: HttpService> Acceptor<F> {
             return;
         }
         self.meters.count(ConnectionResult::Accepted);
-        let place = self.workers.place(self.here);
+        let slot = self.workers.place(self.here);
         let accepted = NewConnection {
             ends: (peer, stream.local_addr().unwrap_or(self.local)),
             settings,
             guard: self.meters.opened(),
             meters: Arc::clone(&self.meters),
-            service: Arc::clone(&self.fronts[place.worker]),
+            service: Arc::clone(&self.fronts[slot.worker]),
             phase: self.phase.clone(),
             open: self.open.token(),
             client_connections: Arc::clone(&self.client_connections),
-            place,
+            place: slot,
         };
         self.hand_over(stream, accepted);
     }
@@ -127,7 +129,8 @@ impl<F: HttpService> Acceptor<F> {
             tokio::spawn(InlineRepoll::new(accepted.serve(stream)));
             return;
         }
-        // The stream belongs to this thread's reactor; its own has to take it.
+        // The stream is registered with this thread's reactor. It must be registered again with the reactor of its own
+        // thread.
         match stream.into_std() {
             Ok(stream) => drop(self.workers.runtime(accepted.place.worker).spawn(InlineRepoll::new(async move {
                 match TcpStream::from_std(stream) {
@@ -140,7 +143,7 @@ impl<F: HttpService> Acceptor<F> {
     }
 }
 
-/// A connection on its way to its thread.
+/// An accepted connection that moves to its thread.
 struct NewConnection<F> {
     ends: (SocketAddr, SocketAddr),
     settings: Arc<ListenerSettings>,
@@ -174,14 +177,14 @@ impl<F: HttpService> NewConnection<F> {
     }
 }
 
-/// Returns when a connection that has not said whose it is should be given up.
+/// Completes when a connection without a complete PROXY header must be closed, because the process ends.
 async fn end_of_process(mut phase: ShutdownPhaseWatch) {
     phase.past(ShutdownPhase::Closing).await;
     tokio::time::sleep(LAST_CALL_AT_EXIT).await;
 }
 
-/// The ends of the client's connection: as the PROXY header has them where the listener wants one, else the socket's.
-/// Nothing if the connection is to be closed.
+/// The addresses of the client's connection (peer, local). They come from the PROXY header if the listener requires
+/// one, otherwise from the socket. `None` if the connection must be closed.
 async fn ends(
     stream: &mut TcpStream,
     own: (SocketAddr, SocketAddr),
@@ -192,13 +195,13 @@ async fn ends(
     if settings.proxied_by.is_none() {
         return Some(own);
     }
-    let said = tokio::select! {
+    let header = tokio::select! {
         biased;
-        said = tokio::time::timeout(settings.timeouts.header.get(), proxy_header::read(stream)) => said,
+        header = tokio::time::timeout(settings.timeouts.header.get(), proxy_header::read(stream)) => header,
         () = end_of_process(phase.clone()) => return None,
     };
     let (listener, peer) = (&settings.name, own.0);
-    match said {
+    match header {
         Ok(Ok(ProxyHeader::Ends(ends))) => return Some((ends.source, ends.destination)),
         Ok(Ok(ProxyHeader::Nothing)) => return Some(own),
         Ok(Ok(ProxyHeader::Left)) => {}
@@ -211,10 +214,10 @@ async fn ends(
     None
 }
 
-/// Counts the connection for its client's address, where that has a limit.
+/// Counts the connection for its client's address, if the listener has a limit per client.
 ///
 /// # Errors
-/// The client has as many as it may.
+/// The client has reached the limit. The connection was refused.
 fn admit(
     stream: &TcpStream,
     peer: SocketAddr,
@@ -237,7 +240,7 @@ fn admit(
     }
 }
 
-/// Says why in the cheapest way there is; a client that cannot take it at once gets only the close.
+/// Sends a 503 without waiting. A client that cannot receive it at once gets only the close.
 fn refuse(stream: &TcpStream) {
     let _ = stream.try_write(
         b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
@@ -245,7 +248,7 @@ fn refuse(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
 }
 
-/// Errors that say something of one connection only (accept(2)): the next accept is as good as ever.
+/// Whether the error concerns one connection only (accept(2)). Then the next accept needs no pause.
 fn is_the_clients(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)

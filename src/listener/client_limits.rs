@@ -1,5 +1,6 @@
-//! How many connections each client has open on a listener. A client without a connection leaves no trace, so the table
-//! is never larger than the listener has connections.
+//! Open connections per client on one listener.
+//!
+//! A client without a connection has no entry. So the table never has more entries than the listener has connections.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -7,24 +8,24 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// Tables behind a lock each; connections of one client share one.
+/// The table has this many shards, each with its own lock. All connections of one client use the same shard.
 const SHARD_COUNT: usize = 16;
 
-/// The connections of each client.
+/// The number of open connections of each client.
 #[derive(Debug, Default)]
 pub(super) struct ClientConnections([Mutex<HashMap<IpAddr, usize>>; SHARD_COUNT]);
 
-/// One of them; dropping it lowers the count.
+/// One counted connection. Its drop lowers the count.
 #[derive(Debug)]
 pub(super) struct ClientConnectionGuard(Arc<ClientConnections>, IpAddr);
 
 impl ClientConnections {
-    /// Counts one more; nothing if that would be more than `most`.
+    /// Counts one more connection. `None` if the client would then have more than `most`.
     pub(super) fn enter(self: &Arc<Self>, ip: IpAddr, most: usize) -> Option<ClientConnectionGuard> {
         let client = client(ip);
         let mut counts = self.shard(client);
         let count = counts.entry(client).or_default();
-        // One that is not there yet is always let in: the limit is 1 at least.
+        // The first connection of a client is always accepted, because the limit is 1 or more.
         if *count >= most.max(1) {
             return None;
         }
@@ -35,14 +36,15 @@ impl ClientConnections {
     fn shard(&self, client: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         let last = match client {
             IpAddr::V4(v4) => v4.octets()[3],
-            // The last byte of the part that is kept.
+            // The last byte of the /64 prefix.
             IpAddr::V6(v6) => v6.octets()[7],
         };
         self.0[usize::from(last) % SHARD_COUNT].lock()
     }
 }
 
-/// Who counts as one: an IPv4 address, or an IPv6 network of 64 bits, of which a client has every address.
+/// The unit that counts as one client: an IPv4 address or an IPv6 /64 network. A client usually controls all addresses
+/// of its /64.
 fn client(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
@@ -58,7 +60,7 @@ impl Drop for ClientConnectionGuard {
             if *count == 0 {
                 counts.remove(&self.1);
                 if counts.is_empty() {
-                    // After a rush the room it took is given back.
+                    // Returns the memory that a burst of clients has used.
                     counts.shrink_to_fit();
                 }
             }
@@ -76,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn each_client_has_its_own_count_and_leaves_nothing_behind() {
+    fn each_client_has_its_own_count_and_empty_entries_are_removed() {
         let all = Arc::<ClientConnections>::default();
         let first = [all.enter(ip("192.0.2.1"), 2).unwrap(), all.enter(ip("::ffff:192.0.2.1"), 2).unwrap()];
         assert!(all.enter(ip("192.0.2.1"), 2).is_none());

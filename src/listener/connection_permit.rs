@@ -1,12 +1,13 @@
-//! A connection's place under the limits of the process, of its listener and of its client. It is held as long as the
-//! socket lives: a connection that is only being closed takes as much of the system as any other.
+//! The permit of a connection: its slots under the limits of the process, the listener and the client.
+//!
+//! It lives as long as the socket, because a connection in its lingering close still uses system resources.
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::listener::client_limits;
 use crate::telemetry::meters::OpenConnection;
 
-/// The guards of one connection; dropping them lowers the counts.
+/// The guards of one connection. Their drop lowers the counts.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     _process: TaskTrackerToken,

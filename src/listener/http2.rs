@@ -1,4 +1,5 @@
-//! HTTP/2 on one connection, by prior knowledge. Framing and flow control are Pingora's and h2's; the bounds are ours.
+//! HTTP/2 on one connection: prior knowledge on a plain port, ALPN under TLS. Framing and flow control are done by
+//! Pingora and h2; the limits are applied here.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -19,22 +20,23 @@ use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
 use crate::listener::conn::downstream_stream::DownstreamStream;
 use crate::listener::service::HttpService;
 
-/// How much of a request's body a client may send ahead, a stream and a connection.
+/// How many bytes of request bodies a client may send before they are read, per stream and per connection.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-/// How long a client may take to acknowledge that we are leaving, with nothing under way.
+/// How long a client may take to acknowledge a GOAWAY if no stream is open.
 const GOAWAY_TIMEOUT: Duration = Duration::from_millis(300);
-/// The same after its last response, which it may still be reading.
+/// The same after its last response, because the client may still be reading it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Requests that a client gives up before their answer began, from which on it is looked at whether they are more than
-/// half of all: work is cheap to ask for in this way, and dear to do (CVE-2023-44487). Beyond this a client is asked to
-/// come back on another connection; beyond twice as many it is cut. h2 itself bounds those that are reset before they
-/// are taken up.
+/// Requests that a client resets before their response begins. From this number on, more than half of all requests is
+/// an attack pattern: such requests are cheap to send and expensive to serve (CVE-2023-44487).
+///
+/// Then the client gets a GOAWAY, and at twice this number the connection is cut. h2 itself limits the streams that are
+/// reset before they are accepted.
 const GIVEN_UP: usize = 100;
-/// How many requests that Pingora refuses as malformed a connection may bring.
+/// How many requests that Pingora rejects as malformed a connection may send.
 const MALFORMED: usize = 31;
 
-/// Serves a connection to its end; the preface is still in the inbox.
+/// Serves a connection to its end. The inbox still contains the preface.
 pub(super) async fn serve<F: HttpService>(
     mut io: Box<DownstreamStream>,
     service: &Arc<F>,
@@ -52,11 +54,12 @@ pub(super) async fn serve<F: HttpService>(
 struct Http2<F> {
     service: Arc<F>,
     conn: Arc<Conn>,
-    /// The tasks of its open streams. It is closed from the start, so that `wait` returns whenever there is none.
+    /// The tasks of the open streams. The tracker is closed from the start, so that `wait` returns whenever it is
+    /// empty.
     streams: TaskTracker,
-    /// Pingora's word for a GOAWAY: true once no further stream is wanted.
+    /// Pingora's shutdown signal for a GOAWAY. True once no more streams are accepted.
     last_call: watch::Sender<bool>,
-    /// The connection ends now.
+    /// Ends the connection now.
     cut: Notify,
     requests: AtomicUsize,
     given_up: AtomicUsize,
@@ -77,7 +80,7 @@ impl<F: HttpService> Http2<F> {
         }
     }
 
-    /// Counts a request; false if the client should have known that there is no place for it on this connection.
+    /// Counts a request. `false` if the client must have known that the connection accepts no more.
     fn takes_another(&self) -> bool {
         let requests = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let settings = &self.conn.settings;
@@ -85,11 +88,11 @@ impl<F: HttpService> Http2<F> {
         if most > 0 && requests >= most {
             self.last_call.send_replace(true);
         }
-        // Those that were under way to us when we said so are served.
+        // Requests that the client sent before it received the GOAWAY are served.
         most == 0 || requests <= most.saturating_add(settings.streams as usize)
     }
 
-    /// Takes note of a request that the client gave up.
+    /// Counts a request that the client reset before its response began.
     fn note_given_up(&self) {
         let given_up = self.given_up.fetch_add(1, Ordering::Relaxed) + 1;
         if given_up < GIVEN_UP || given_up * 2 <= self.requests.load(Ordering::Relaxed) {
@@ -103,29 +106,29 @@ impl<F: HttpService> Http2<F> {
         }
     }
 
-    /// Returns once the process ends, no stream is left and the client has had time to acknowledge that, which ends the
-    /// connection by itself; one that is gone never does.
+    /// Completes when the process ends, no stream is open and the client had time to acknowledge the GOAWAY. A client
+    /// that acknowledges it ends the connection itself; a client that is gone never does.
     async fn left_alone(&self, phase: &mut ShutdownPhaseWatch) {
         phase.past(ShutdownPhase::Open).await;
         self.last_call.send_replace(true);
         phase.past(ShutdownPhase::Closing).await;
         self.conn.set_idle_at_end(self.streams.is_empty());
-        let mut patience = GOAWAY_TIMEOUT;
+        let mut timeout = GOAWAY_TIMEOUT;
         loop {
             let (none, before) = (self.streams.is_empty(), self.requests.load(Ordering::Relaxed));
-            tokio::time::sleep(patience).await;
+            tokio::time::sleep(timeout).await;
             let idle = none && before == self.requests.load(Ordering::Relaxed);
             if idle && !self.conn.is_unsent() {
                 return;
             }
             self.streams.wait().await;
-            patience = CLOSE_TIMEOUT;
+            timeout = CLOSE_TIMEOUT;
         }
     }
 }
 
 impl<F: HttpService> Http2<F> {
-    /// Takes requests up until the connection ends. Pingora's own loop would not tell which stream a request came on.
+    /// Accepts requests until the connection ends. Pingora's own loop does not report the stream of a request.
     async fn accept(self: &Arc<Self>, io: Box<DownstreamStream>) {
         let digest = Arc::new(Digest {
             ssl_digest: io.get_ssl_digest(),
@@ -137,21 +140,21 @@ impl<F: HttpService> Http2<F> {
         let Ok(mut h2) = handshake(io, Some(self.options())).await else { return };
         let (mut leaving, mut malformed) = (false, 0);
         loop {
-            let come = async {
-                let mut come = pin!(HttpSession::from_h2_conn(&mut h2, Arc::clone(&digest)));
-                poll_fn(|cx| self.poll_come(come.as_mut(), cx)).await
+            let event = async {
+                let mut event = pin!(HttpSession::from_h2_conn(&mut h2, Arc::clone(&digest)));
+                poll_fn(|cx| self.poll_event(event.as_mut(), cx)).await
             };
-            let (come, stream) = tokio::select! {
+            let (event, stream) = tokio::select! {
                 biased;
                 _ = last_call.changed(), if !leaving => {
                     h2.graceful_shutdown();
                     leaving = true;
                     continue;
                 }
-                come = come => come,
+                event = event => event,
                 () = self.idle(), if !leaving => return,
             };
-            match come {
+            match event {
                 Ok(Some(H2Accept::Session(session))) => self.begin(ServerSession::new_http2(session), stream),
                 Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED => malformed += 1,
                 _ => return,
@@ -159,30 +162,30 @@ impl<F: HttpService> Http2<F> {
         }
     }
 
-    /// The next event, and its stream if that is known.
-    fn poll_come<T>(
+    /// The next event, and its stream id if that is known.
+    fn poll_event<T>(
         &self,
-        mut come: Pin<&mut impl Future<Output = T>>,
+        mut event: Pin<&mut impl Future<Output = T>>,
         cx: &mut Context<'_>,
     ) -> Poll<(T, Option<u32>)> {
         self.conn.continues.register(cx.waker());
         loop {
-            match come.as_mut().poll(cx) {
-                Poll::Ready(come) => return Poll::Ready((come, self.conn.opening.came())),
+            match event.as_mut().poll(cx) {
+                Poll::Ready(event) => return Poll::Ready((event, self.conn.opening.came())),
                 Poll::Pending if self.conn.opening.none_came() => {}
                 Poll::Pending => return Poll::Pending,
             }
         }
     }
 
-    /// Returns once no stream was open for `timeouts.idle`.
+    /// Completes when no stream was open for `timeouts.idle`.
     async fn idle(&self) {
         let Some(idle) = self.conn.settings.timeouts.idle.limit() else { return std::future::pending().await };
         self.streams.wait().await;
         tokio::time::sleep(idle).await;
     }
 
-    /// Serves a request in a task of its own.
+    /// Serves a request in its own task.
     fn begin(self: &Arc<Self>, session: ServerSession, stream: Option<u32>) {
         let this = Arc::clone(self);
         self.streams.spawn(async move { this.process(session, stream).await });

@@ -1,7 +1,7 @@
-//! Listeners: sockets, accept loops, and a client's connection up to the point where a request begins.
+//! Listeners: sockets, accept loops, and a client's connection up to the begin of a request.
 //!
-//! It opens, bounds, times and closes connections. It never looks at a route or a backend: what it cannot serve it
-//! hands to the `HttpService`.
+//! It opens and closes connections and applies their limits and timeouts. It never reads a route or a backend: the
+//! `HttpService` serves the requests.
 
 mod accept;
 mod client_limits;
@@ -47,10 +47,10 @@ use client_limits::ClientConnections;
 use shutdown::{ShutdownPhase, ShutdownPhaseControl};
 use workers::Workers;
 
-/// How often, and how far apart, an address in use is tried again.
+/// The number of further attempts to bind an address that is in use, and the pause between them.
 const BIND_RETRIES: (u32, Duration) = (10, Duration::from_millis(20));
 
-/// A socket that is bound but does not accept yet.
+/// A bound socket that does not accept yet.
 #[derive(Debug)]
 pub struct Bound {
     configured: SocketAddr,
@@ -58,7 +58,7 @@ pub struct Bound {
     socket: std::net::TcpListener,
 }
 
-/// A bound socket that a thread of traffic can accept from. Nothing that follows can fail.
+/// A bound socket that is registered with the reactor of a traffic thread. No later step can fail.
 #[derive(Debug)]
 pub struct Registered {
     configured: SocketAddr,
@@ -68,17 +68,17 @@ pub struct Registered {
     socket: tokio::net::TcpListener,
 }
 
-/// An address could not be had.
+/// An address cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}{}", advice(.source))]
 pub struct BindError {
-    /// The address as configured.
+    /// The address in the configuration.
     pub address: SocketAddr,
-    /// Why.
+    /// The cause.
     pub source: io::Error,
 }
 
-/// What to do about an address that cannot be had.
+/// Advice for a bind error, to append to its message. Empty if there is none.
 pub fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => "; another process has it (`ss -ltnp` says which)",
@@ -89,32 +89,32 @@ pub fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// What is known of a running listener.
+/// The status of a running listener.
 #[derive(Debug, Clone)]
 pub struct ListenerStatus {
-    /// What it is called.
+    /// The name or address from the configuration.
     pub name: Arc<str>,
-    /// The address as bound.
+    /// The bound address.
     pub address: SocketAddr,
-    /// Connections open now.
+    /// The number of open connections.
     pub connections: u64,
 }
 
-/// All listeners that run, by their configured address and their place among equal ones (port 0 may repeat).
+/// All running listeners, by their configured address and a number among equal addresses (port 0 may repeat).
 #[derive(Debug)]
 pub struct Listeners {
     reserved: RawFd,
     workers: Arc<Workers>,
-    /// Sockets registered so far: each on the next thread.
+    /// The number of sockets registered so far. Each socket goes to the next thread.
     started: AtomicUsize,
     metrics: Arc<Metrics>,
     open: TaskTracker,
     accepting: TaskTracker,
     tls: Arc<tls::CertStore>,
     running: Mutex<BTreeMap<ListenerKey, RunningListener>>,
-    /// The process is stopping: no listener starts any more. Changed under the lock of `running`.
+    /// The process stops, and no listener starts any more. Changed under the lock of `running`.
     closed: AtomicBool,
-    /// Those that are gone, while they have connections: the end of the process is theirs too.
+    /// Removed listeners that still have connections. The end of the process closes these connections too.
     closing: Mutex<Vec<ShutdownPhaseControl>>,
 }
 
@@ -126,12 +126,12 @@ struct RunningListener {
     phase: ShutdownPhaseControl,
 }
 
-/// What a document says of listeners.
+/// The listeners of a configuration document.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestedListener<'a> {
     /// The listeners.
     pub listeners: &'a [schema::ListenerConfig],
-    /// Whose PROXY headers are believed.
+    /// The networks whose PROXY headers are trusted.
     pub trusted: &'a [Cidr],
 }
 
@@ -142,8 +142,8 @@ impl<'a> From<&'a schema::Document> for RequestedListener<'a> {
 }
 
 impl Listeners {
-    /// None yet; connections will be spread over these single-threaded runtimes. `reserved`: descriptors from this number
-    /// on are not for clients.
+    /// Creates an empty set. Connections are spread over these single-threaded runtimes. Client connections get no
+    /// descriptor from the number `reserved` on.
     pub fn new(runtimes: Vec<Handle>, metrics: Arc<Metrics>, reserved: RawFd) -> Self {
         Self {
             reserved,
@@ -159,24 +159,26 @@ impl Listeners {
         }
     }
 
-    /// Binds what is wanted and not there yet. Nothing accepts, nothing changes: dropping the result undoes it.
+    /// Binds the configured listeners that do not run yet. Nothing accepts and nothing changes: a drop of the result
+    /// undoes it.
     ///
     /// # Errors
-    /// The first address that cannot be had.
+    /// The first address that cannot be bound.
     pub fn bind_new(&self, wanted: &[schema::ListenerConfig]) -> Result<Vec<Registered>, BindError> {
         let mut new = keyed(wanted);
         {
-            // Not held while an address in use is tried again: others wait for this lock, the end of the process too.
+            // The lock is not held while `bind` retries an address in use. Other threads wait for it, the end of the
+            // process too.
             let running = self.lock();
             new.retain(|(key, _)| !running.contains_key(key));
         }
         self.register(new.into_iter().map(|((address, _), _)| bind(address)).collect::<Result<_, _>>()?)
     }
 
-    /// Registers bound sockets with the threads that are to accept from them, each with the next.
+    /// Registers bound sockets with the threads that will accept from them. Each socket goes to the next thread.
     ///
     /// # Errors
-    /// The first one that cannot be registered; the kernel's bounds are the usual reason.
+    /// The first socket that cannot be registered. The usual reason is a limit of the kernel.
     pub fn register(&self, bound: Vec<Bound>) -> Result<Vec<Registered>, BindError> {
         bound.into_iter().map(|bound| self.register_one(bound)).collect()
     }
@@ -189,10 +191,10 @@ impl Listeners {
         Ok(Registered { configured: bound.configured, actual: bound.actual, worker, socket })
     }
 
-    /// Reads certificates and keys. Nothing changes: dropping the result undoes it.
+    /// Reads certificates and keys. Nothing changes: a drop of the result undoes it.
     ///
     /// # Errors
-    /// A gap in the checks of `config`.
+    /// The files cannot be used although `config` has checked them.
     pub fn prepare(&self, checked: &ValidatedConfig) -> Result<tls::Prepared, tls::StoreError> {
         self.tls.prepare(checked)
     }
@@ -202,8 +204,8 @@ impl Listeners {
         &self.tls
     }
 
-    /// Makes the running listeners what is wanted: starts what `bind_new` bound, gives the others their settings,
-    /// closes those that are gone. `fronts`: one for each runtime. Once all are closed it starts none.
+    /// Applies a configuration: starts the sockets of `bind_new`, gives running listeners their settings and closes
+    /// removed listeners. `fronts` has one service for each runtime. It starts no listener after `close`.
     pub fn apply<F: HttpService>(
         &self,
         wanted: RequestedListener<'_>,
@@ -215,7 +217,7 @@ impl Listeners {
         let trusted = wanted.trusted;
         let wanted = keyed(wanted.listeners);
         let gone = running.extract_if(.., |key, _| !wanted.iter().any(|(wanted, _)| wanted == key));
-        self.let_go(gone.map(|(_, running)| running.phase).collect());
+        self.close_removed(gone.map(|(_, running)| running.phase).collect());
         let mut new = if self.are_closed() { Vec::new() } else { new }.into_iter();
         for ((key, listener), tls) in wanted.into_iter().zip(prepared.endpoints()) {
             let settings = ListenerSettings::new(key, listener, tls.clone(), self.tls.challenges(), trusted);
@@ -229,7 +231,7 @@ impl Listeners {
         self.tls.adopt(prepared);
     }
 
-    /// What runs now.
+    /// The status of all running listeners.
     pub fn status(&self) -> Vec<ListenerStatus> {
         let running = self.lock();
         let status = |r: &RunningListener| ListenerStatus {
@@ -240,7 +242,7 @@ impl Listeners {
         running.values().map(status).collect()
     }
 
-    /// Closes all of them; connections without a request end, the others when theirs is done.
+    /// Closes all listeners. A connection without a request ends now, the others after their current response.
     pub fn close(&self) {
         let running = self.lock();
         self.closed.store(true, Ordering::Relaxed);
@@ -258,7 +260,7 @@ impl Listeners {
         self.closed.load(Ordering::Relaxed)
     }
 
-    fn let_go(&self, gone: Vec<ShutdownPhaseControl>) {
+    fn close_removed(&self, gone: Vec<ShutdownPhaseControl>) {
         let mut closing = self.closing.lock();
         closing.retain(ShutdownPhaseControl::is_watched);
         for phase in gone {
@@ -267,7 +269,7 @@ impl Listeners {
         }
     }
 
-    /// Returns once nothing accepts and no connection is open, those of listeners that are gone included.
+    /// Completes when no socket accepts and no connection is open. It includes the connections of removed listeners.
     pub async fn drained(&self) {
         for tracker in [&self.accepting, &self.open] {
             // A tracker that is not closed never reports that it is empty.
@@ -276,7 +278,7 @@ impl Listeners {
         }
     }
 
-    /// How many connections are open, those of listeners that are gone included.
+    /// The number of open connections, including those of removed listeners.
     pub fn open(&self) -> usize {
         self.open.len()
     }
@@ -317,15 +319,16 @@ impl Listeners {
     }
 }
 
-/// Binds all that are wanted, before there is a thread to run them.
+/// Binds all configured listeners before the traffic threads exist.
 ///
 /// # Errors
-/// The first address that cannot be had.
+/// The first address that cannot be bound.
 pub fn bind_all(wanted: &[schema::ListenerConfig]) -> Result<Vec<Bound>, BindError> {
     wanted.iter().map(|listener| bind(listener.address)).collect()
 }
 
-/// A listener that a reload removed closes its socket in its own time; one that comes back at once waits for it.
+/// Binds one address. It retries an address in use, because a listener that a reload has removed closes its socket a
+/// little later.
 fn bind(address: SocketAddr) -> Result<Bound, BindError> {
     let mut tries = 0;
     loop {
@@ -348,7 +351,7 @@ fn try_bind(address: SocketAddr) -> io::Result<Bound> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    // The kernel caps it at net.core.somaxconn.
+    // The kernel limits it to net.core.somaxconn.
     socket.listen(65_535)?;
     let socket: std::net::TcpListener = socket.into();
     Ok(Bound { configured: address, actual: socket.local_addr()?, socket })
@@ -367,13 +370,13 @@ mod tests {
         let metrics = Metrics::new("0", "test");
         let listeners = Listeners::new(vec![runtime.handle().clone()], metrics, RawFd::MAX);
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let sound = || bind(address).unwrap();
-        assert_eq!(listeners.register(vec![sound(), sound()]).unwrap().len(), 2);
-        // epoll takes no regular file.
+        let valid = || bind(address).unwrap();
+        assert_eq!(listeners.register(vec![valid(), valid()]).unwrap().len(), 2);
+        // epoll does not accept regular files.
         let file = tempfile::tempfile().unwrap();
-        let unfit = Bound { configured: address, actual: address, socket: OwnedFd::from(file).into() };
-        unfit.socket.set_nonblocking(true).unwrap();
-        let error = listeners.register(vec![sound(), unfit]).unwrap_err();
+        let invalid = Bound { configured: address, actual: address, socket: OwnedFd::from(file).into() };
+        invalid.socket.set_nonblocking(true).unwrap();
+        let error = listeners.register(vec![valid(), invalid]).unwrap_err();
         assert_eq!(error.address, address);
         assert!(error.to_string().starts_with("cannot listen on 127.0.0.1:0: "), "{error}");
         assert!(listeners.status().is_empty());

@@ -1,7 +1,7 @@
-//! The PROXY header at the front of a connection: read to its last byte and no further, so that what follows, TLS or
-//! HTTP, finds the stream as the client began it.
+//! Reads the PROXY header at the start of a connection. It reads exactly the header, so TLS or HTTP finds the rest of
+//! the stream complete.
 //!
-//! It trusts nobody and knows no deadline: both are the accept loop's.
+//! It checks no trusted networks and has no timeout: the accept loop does both.
 
 use std::io;
 
@@ -10,21 +10,21 @@ use tokio::net::TcpStream;
 
 use crate::proxy_protocol::{self as proxy, AddressPair, V2, Version};
 
-/// What stood at the front.
+/// The content of the PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProxyHeader {
-    /// The client's connection has these ends.
+    /// The addresses of the client's connection.
     Ends(AddressPair),
-    /// Nothing of the kind: the socket's own ends count.
+    /// The header has no addresses (UNKNOWN or LOCAL), so the socket's own addresses count.
     Nothing,
-    /// The other end left before it said anything, as those do who only look whether the port is open.
+    /// The peer closed before it sent a byte. TCP health checks do that.
     Left,
 }
 
 /// Reads the header.
 ///
 /// # Errors
-/// The stream's; `InvalidData` where it is no header.
+/// Errors of the stream; `InvalidData` if the bytes are not a valid header.
 pub(super) async fn read(stream: &mut TcpStream) -> io::Result<ProxyHeader> {
     let mut line = [0; proxy::V1_MAX_LEN];
     match stream.read(&mut line[..proxy::MIN_PREFIX_LEN]).await {
@@ -41,7 +41,8 @@ pub(super) async fn read(stream: &mut TcpStream) -> io::Result<ProxyHeader> {
     Ok(ends.map_or(ProxyHeader::Nothing, ProxyHeader::Ends))
 }
 
-/// The end of a line can only be looked for: bytes are taken once it is known that they belong to it.
+/// Reads a version 1 line. Its length is not known before, so the bytes are peeked and consumed only once they are
+/// known to belong to the line.
 async fn read_line(stream: &mut TcpStream, line: &mut [u8; proxy::V1_MAX_LEN]) -> io::Result<Option<AddressPair>> {
     let mut have = proxy::MIN_PREFIX_LEN;
     while have < line.len() {
@@ -73,10 +74,10 @@ async fn read_binary(stream: &mut TcpStream, start: &[u8; proxy::MIN_PREFIX_LEN]
 }
 
 async fn skip(stream: &mut TcpStream, mut bytes: usize) -> io::Result<()> {
-    let mut bin = [0; 512];
+    let mut discarded = [0; 512];
     while bytes > 0 {
-        let some = bytes.min(bin.len());
-        stream.read_exact(&mut bin[..some]).await?;
+        let some = bytes.min(discarded.len());
+        stream.read_exact(&mut discarded[..some]).await?;
         bytes -= some;
     }
     Ok(())
@@ -100,7 +101,7 @@ mod tests {
         (client, listener.accept().await.unwrap().0)
     }
 
-    /// What is read of these bytes, sent in pieces of this size, and what is left of the stream.
+    /// Sends these bytes in pieces of this size. Returns the result of `read` and the rest of the stream.
     async fn read_of(bytes: &[u8], piece: usize) -> (io::Result<ProxyHeader>, Vec<u8>) {
         let (mut client, mut server) = pair().await;
         let bytes = bytes.to_vec();
@@ -113,17 +114,17 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        let said = read(&mut server).await;
+        let header = read(&mut server).await;
         sending.await.unwrap();
         let mut rest = Vec::new();
-        if said.is_ok() {
+        if header.is_ok() {
             server.read_to_end(&mut rest).await.unwrap();
         }
-        (said, rest)
+        (header, rest)
     }
 
     #[tokio::test]
-    async fn not_a_byte_more_than_the_header_is_taken_however_it_comes() {
+    async fn exactly_the_header_is_consumed_for_any_segmentation() {
         let ends =
             AddressPair { source: "192.0.2.1:5".parse().unwrap(), destination: "198.51.100.2:6".parse().unwrap() };
         let mut with_tlv = proxy::encode_v2(Some(ends));
@@ -138,14 +139,14 @@ mod tests {
         ];
         for (header, want) in headers {
             for piece in [1, 7, 10_000] {
-                let (said, rest) = read_of(&[&header[..], b"GET / HTTP/1.1\r\n\r\n"].concat(), piece).await;
-                assert_eq!((said.unwrap(), rest), (want, b"GET / HTTP/1.1\r\n\r\n".to_vec()), "{piece}");
+                let (header_read, rest) = read_of(&[&header[..], b"GET / HTTP/1.1\r\n\r\n"].concat(), piece).await;
+                assert_eq!((header_read.unwrap(), rest), (want, b"GET / HTTP/1.1\r\n\r\n".to_vec()), "{piece}");
             }
         }
     }
 
     #[tokio::test]
-    async fn what_is_none_and_what_breaks_off_are_errors() {
+    async fn a_malformed_or_truncated_header_is_an_error() {
         let kind = async |bytes: &[u8]| read_of(bytes, 10_000).await.0.unwrap_err().kind();
         assert_eq!(kind(b"GET / HTTP/1.1\r\n\r\n").await, io::ErrorKind::InvalidData);
         assert_eq!(kind(b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\n").await, io::ErrorKind::InvalidData);

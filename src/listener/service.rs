@@ -1,4 +1,4 @@
-//! The trait that hands a client's requests to the proxy.
+//! The trait by which listeners pass requests to the proxy.
 
 use std::sync::Arc;
 
@@ -8,17 +8,18 @@ use pingora_core::apps::HttpServerApp;
 use super::conn::{Abort, Conn};
 use crate::message::request_framing::BadHead;
 
-/// What listeners hand their requests to.
+/// The service that handles the requests of listeners.
 pub trait HttpService: Send + Sync + 'static {
-    /// Pingora's proxy around our gateway.
+    /// Pingora's proxy with Weir's gateway.
     type App: HttpServerApp + Send + Sync + 'static;
 
-    /// Pingora's proxy around our gateway.
+    /// Pingora's proxy with Weir's gateway.
     fn app(&self) -> &Arc<Self::App>;
 
-    /// Takes note of something that never became a request, and says what to answer. `head` is what came.
+    /// Records a malformed request that Pingora never sees. Returns the raw response. `head` is the bytes that were
+    /// received.
     fn refuse(&self, conn: &Conn, head: &[u8], bad: &BadHead) -> Bytes;
 
-    /// What to answer when a request is cut before its response began; `head`: a HEAD request.
+    /// The raw response to a request that is cut before its response began. `head` is true for a HEAD request.
     fn abort_response(&self, why: Abort, head: bool) -> Bytes;
 }

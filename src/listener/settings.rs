@@ -1,4 +1,4 @@
-//! The settings of one listener. A reload swaps them for connections to come.
+//! The settings of one listener. They stay the same for the life of a connection.
 
 use std::sync::Arc;
 
@@ -7,45 +7,46 @@ use crate::config::schema::{self, ListenerPaths, ListenerTimeouts};
 use crate::config::values::Cidr;
 use crate::tls;
 
-/// What a listener goes by; a reload swaps it for connections to come.
+/// The settings of one listener. A reload replaces them for new connections.
 #[derive(Debug, Clone)]
 pub struct ListenerSettings {
-    /// Which socket it is; a reload never changes it.
+    /// Identifies the socket. A reload never changes it.
     pub key: ListenerKey,
-    /// What it is called.
+    /// The name or address from the configuration.
     pub name: Arc<str>,
-    /// HTTP/2 by prior knowledge beside HTTP/1.1; under TLS the handshake decides.
+    /// Accept HTTP/2 by prior knowledge beside HTTP/1.1. Under TLS, ALPN decides.
     pub http2: bool,
-    /// TLS; nothing: the port is plain.
+    /// The TLS endpoint. `None` for a plain port.
     pub tls: Option<Arc<tls::TlsEndpoint>>,
-    /// What ACME servers are answered on a plain port.
+    /// The responses to ACME HTTP-01 validation on a plain port.
     pub challenges: Arc<tls::Challenges>,
-    /// The port of https where every request is sent there.
+    /// The https port for redirects, if the listener redirects all requests to https.
     pub redirect_https: Option<u16>,
-    /// Whose PROXY header every connection must begin with; nothing: there is none.
+    /// The networks whose connections must begin with a PROXY header. `None`: the listener expects no header.
     pub proxied_by: Option<Arc<[Cidr]>>,
-    /// How paths are read before routes are matched.
+    /// How paths are normalised before routes are matched.
     pub paths: ListenerPaths,
-    /// Deadlines.
+    /// Timeouts.
     pub timeouts: ListenerTimeouts,
-    /// Connections open at once; 0: no limit.
+    /// Maximum of open connections. 0: no limit.
     pub connections: usize,
-    /// The same for each client's address.
+    /// Maximum of open connections for each client address. 0: no limit.
     pub connections_per_ip: usize,
-    /// Requests that a connection may bring; 0: no limit.
+    /// Maximum of requests on one connection. 0: no limit.
     pub requests_per_connection: usize,
-    /// HTTP/2 streams open at once on a connection.
+    /// Maximum of concurrent HTTP/2 streams on one connection.
     pub streams: u32,
-    /// Bytes of a request line and its header together.
+    /// Maximum size of the request line and the header together, in bytes.
     pub header_bytes: usize,
-    /// Header fields of a request.
+    /// Maximum number of header fields of a request.
     pub headers: usize,
-    /// Bytes of a request target.
+    /// Maximum length of a request target, in bytes.
     pub uri_bytes: usize,
 }
 
 impl ListenerSettings {
-    /// From the document, with what was prepared for its `tls`; `trusted`: its `trusted_proxies`.
+    /// Creates the settings from the document. `tls` was prepared for its `tls` block; `trusted` is its
+    /// `trusted_proxies`.
     pub fn new(
         key: ListenerKey,
         listener: &schema::ListenerConfig,

@@ -1,4 +1,4 @@
-//! How far a listener is on its way out. Only ever forward.
+//! Shutdown phase of a listener: open, closing, leaving. It only moves forward.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,24 +6,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
-/// How far a listener is on its way out.
+/// The shutdown phase of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ShutdownPhase {
-    /// It accepts.
+    /// The listener accepts connections.
     Open,
-    /// It is no longer configured: each connection ends with its next response.
+    /// The listener was removed from the configuration. Each connection ends after its next response.
     Closing,
-    /// The process ends: connections without a request end now.
+    /// The process ends. Connections without a request end now.
     Leaving,
 }
 
-/// The side that decides.
+/// Sets the phase of one listener.
 #[derive(Debug)]
 pub(super) struct ShutdownPhaseControl {
     phase: watch::Sender<ShutdownPhase>,
-    /// Whether it is past `Open`, for those who look with every request: what is watched is locked for a look.
+    /// Whether the phase is past `Open`. It is a separate atomic because it is read for every request, and a read of a
+    /// watch channel takes a lock.
     ending: Arc<AtomicBool>,
-    /// What Pingora understands: true once past `Open`.
+    /// Pingora's shutdown signal: true once the phase is past `Open`.
     pingora: watch::Sender<bool>,
 }
 
@@ -46,7 +47,7 @@ impl ShutdownPhaseControl {
         self.pingora.send_replace(true);
     }
 
-    /// Whether a connection is left.
+    /// Whether a connection or the accept loop still watches the phase.
     pub(super) fn is_watched(&self) -> bool {
         self.phase.receiver_count() > 0
     }
@@ -60,7 +61,7 @@ impl ShutdownPhaseControl {
     }
 }
 
-/// The side that looks.
+/// Watches the phase of one listener.
 #[derive(Debug, Clone)]
 pub(super) struct ShutdownPhaseWatch {
     phase: watch::Receiver<ShutdownPhase>,
@@ -69,23 +70,24 @@ pub(super) struct ShutdownPhaseWatch {
 }
 
 impl ShutdownPhaseWatch {
-    /// Whether it is past `Open`.
+    /// Whether the phase is past `Open`.
     pub(super) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Acquire)
     }
 
-    /// Returns once the phase is past this one; never if nobody is left to say so.
+    /// Completes when the phase is past this one. Never completes if the control is dropped before.
     pub(super) async fn past(&mut self, phase: ShutdownPhase) {
         past(&mut self.phase, phase).await;
     }
 
-    /// For those who wait again and again.
+    /// A reusable wait for the next phase, for callers that wait repeatedly.
     pub(super) fn next_change(&self) -> PhaseChange {
         PhaseChange::of(self.phase.clone())
     }
 }
 
-/// A wait for the next phase that lasts over many others: to go on with it is cheaper than to begin and end one a request.
+/// A wait for the next phase that lasts over many requests. To continue it is cheaper than to create and drop a wait
+/// for each request.
 pub(super) struct PhaseChange {
     phase: watch::Receiver<ShutdownPhase>,
     now: ShutdownPhase,
@@ -99,12 +101,12 @@ impl PhaseChange {
         Self { phase, now, past: Box::pin(async move { past(&mut waiting, now).await }) }
     }
 
-    /// The phase, as far as `changed` has told.
+    /// The phase, as of the last `changed`.
     pub(super) fn now(&self) -> ShutdownPhase {
         self.now
     }
 
-    /// Returns once the phase is another. May be dropped and called again.
+    /// Completes when the phase has changed. It is cancel-safe.
     pub(super) async fn changed(&mut self) {
         self.past.as_mut().await;
         *self = Self::of(self.phase.clone());

@@ -1,4 +1,4 @@
-//! What comes before HTTP on a listener with TLS: the handshake, under its deadline.
+//! TLS accept: the handshake on a TLS listener, under its timeout.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::listener::service::HttpService;
 use crate::telemetry::meters::ConnectionResult;
 use crate::tls::{self, HandshakeError, TlsEndpoint};
 
-/// How long a handshake may go on when the process ends.
+/// How long a handshake may continue after the process begins to end.
 const LAST_CALL: Duration = Duration::from_millis(300);
 
 /// Does the handshake, then serves the connection to its end.
@@ -31,7 +31,7 @@ pub(super) async fn serve<F: HttpService>(
     mut phase: ShutdownPhaseWatch,
 ) {
     let limit = conn.settings.timeouts.handshake.get();
-    // Boxed: its state is large, and gone once it is done.
+    // Boxed, because its state is large and needed only during the handshake.
     let handshake = Box::pin(timeout(limit, tls::handshake(tcp, endpoint)));
     let done = tokio::select! {
         biased;
@@ -73,10 +73,11 @@ async fn wait_for_shutdown(phase: &mut ShutdownPhaseWatch) {
     tokio::time::sleep(LAST_CALL).await;
 }
 
-/// Somebody typed `http://` before a port of TLS: told in words, since nothing else would be understood.
+/// Answers a client that sends plain HTTP to a TLS port. The response is plain HTTP too, because the client understands
+/// nothing else.
 async fn refuse_plain<F: HttpService>(mut io: DownstreamStream, front: &Arc<F>) {
     let reason = "plain HTTP on a port of TLS";
-    // Of a client that goes on sending nothing is read; the close lingers.
+    // No bytes of the client are parsed. `Open` makes the close linger.
     io.boundary = RequestBoundary::Open;
     let bad = BadHead { status: 400, fault: Fault::BadRequest, reason };
     let response = front.refuse(&io.conn, b"", &bad);

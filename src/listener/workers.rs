@@ -1,48 +1,48 @@
-//! The threads that carry connections, and which of them gets the next one.
+//! The traffic threads, and the choice of the thread for a new connection.
 //!
-//! A connection stays on its thread from the first byte to the last: nothing that a request touches is woken on another
-//! core. It starts no thread: that is `server`'s.
+//! A connection stays on one thread, so no task of a request is woken on another core. This module starts no thread:
+//! `server` does.
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// One thread.
+/// One thread and its connections.
 #[derive(Debug)]
 struct Worker {
     runtime: Handle,
     connections: TaskTracker,
 }
 
-/// All of them.
+/// All traffic threads.
 #[derive(Debug)]
 pub(super) struct Workers(Box<[Worker]>);
 
-/// A place on a thread; the thread counts one less when this is dropped.
+/// A connection slot on a thread. Its drop lowers the thread's count.
 #[derive(Debug)]
 pub(super) struct WorkerSlot {
-    /// Which thread.
+    /// The index of the thread.
     pub(super) worker: usize,
     _entered: TaskTrackerToken,
 }
 
 impl Workers {
-    /// One for each of these single-threaded runtimes.
+    /// Creates one worker for each of these single-threaded runtimes.
     pub(super) fn new(runtimes: Vec<Handle>) -> Self {
         Self(runtimes.into_iter().map(|runtime| Worker { runtime, connections: TaskTracker::new() }).collect())
     }
 
-    /// How many there are.
+    /// The number of threads.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Where something that is no connection runs.
+    /// The runtime of a thread, for tasks that are not connections.
     pub(super) fn runtime(&self, worker: usize) -> &Handle {
         &self.0[worker % self.0.len()].runtime
     }
 
-    /// A place where the fewest connections are; `here`, where it is one of those.
+    /// Takes a slot on a thread with the fewest connections. If `here` is one of these, it takes `here`.
     pub(super) fn place(&self, here: usize) -> WorkerSlot {
         let nearest = (0..self.len()).map(|step| (here + step) % self.len());
         let worker = nearest.min_by_key(|at| self.0[*at].connections.len()).unwrap_or(here);

@@ -1,19 +1,19 @@
-//! Field names as CGI and what follows it (FastCGI, WSGI, PHP) see them: in upper case, and with one character for all
-//! punctuation (RFC 3875 section 4.1.18). There `X.Real_IP` is `X-Real-IP`.
+//! Field names as CGI and its successors (FastCGI, WSGI, PHP) map them: upper case, with one character for all
+//! punctuation (RFC 3875 section 4.1.18). For CGI, `X.Real_IP` and `X-Real-IP` are the same name.
 //!
-//! Names of requests come in lower case (`HeaderName`), and so are those that they are compared with.
+//! All names must be lower case, as in `HeaderName`.
 
-/// Whether some of the punctuation is not a hyphen: a name that another one, with hyphens, could be mistaken for.
+/// Whether the name has punctuation other than a hyphen. CGI could confuse it with a name that has hyphens.
 pub fn is_alias(name: &str) -> bool {
     name.bytes().any(|byte| !byte.is_ascii_alphanumeric() && byte != b'-')
 }
 
-/// Whether two names are one to CGI.
+/// Whether CGI maps both names to the same name.
 pub fn same(name: &str, other: &str) -> bool {
     name.len() == other.len() && begins(name, other)
 }
 
-/// Whether a name begins with another one, as CGI sees them.
+/// Whether a name begins with a prefix after CGI's mapping.
 pub fn begins(name: &str, prefix: &str) -> bool {
     let same = |(a, b): (u8, u8)| a == b || (!a.is_ascii_alphanumeric() && !b.is_ascii_alphanumeric());
     name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(same)

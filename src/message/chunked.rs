@@ -1,41 +1,43 @@
-//! Where a chunked body ends (RFC 9112 section 7.1), so that the bytes after it can be held back as the next request's.
+//! Scanner that finds the end of a chunked body (RFC 9112 section 7.1), so that bytes of the next request can be held
+//! back.
 //!
-//! It never keeps or changes the body: Pingora decodes it. It is no laxer than the grammar, because a chunk that two
-//! readers measure differently is how one request becomes two.
+//! It neither stores nor changes the body: Pingora decodes it. It is as strict as the grammar, because two parsers that
+//! measure a chunk differently enable request smuggling.
 
-/// Bytes of chunk extensions that a body may have in all; nobody uses them (CVE-2023-39326 and its kin did).
+/// Maximum of chunk extensions in one body, in bytes. No client needs them, and they have enabled attacks such as
+/// CVE-2023-39326.
 const EXTENSIONS: u32 = 8 * 1024;
 
-/// Bytes of trailers that a body may have.
+/// Maximum of trailers in one body, in bytes.
 const TRAILERS: u32 = 64 * 1024;
 
-/// Enough for 2^64 - 1, zeros in front included.
+/// Maximum of digits in a chunk size, including leading zeros. Enough for 2^64 - 1.
 const DIGITS: u8 = 16;
 
-/// Follows one chunked body through the bytes as they come.
+/// Scans one chunked body as its bytes arrive.
 #[derive(Debug, Clone)]
 pub struct ChunkScanner {
     state: State,
-    /// Of the chunk under way: its size, then what is left of it.
+    /// The size of the current chunk, then its remaining bytes.
     size: u64,
     digits: u8,
     extensions: u32,
     trailers: u32,
 }
 
-/// How far it is.
+/// The progress of a scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// All bytes belong to the body, and it goes on.
+    /// All bytes belong to the body, and more must follow.
     Need,
-    /// The body's last byte was the `used`-th of those just fed; the rest is not its own.
+    /// The body has ended. The bytes after the first `used` do not belong to it.
     Done {
-        /// Bytes of this feed that belong to the body.
+        /// Bytes of this call that belong to the body.
         used: usize,
     },
 }
 
-/// Not a chunked body: close the connection.
+/// The body is not valid chunked coding. The connection must be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed chunked body: {0}")]
 pub struct MalformedChunk(pub &'static str);
@@ -43,7 +45,7 @@ pub struct MalformedChunk(pub &'static str);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Size,
-    /// Whitespace after the size, which only an extension may follow.
+    /// Whitespace after the size. Only an extension may follow.
     Space,
     Extension,
     SizeLf,
@@ -65,15 +67,15 @@ impl Default for ChunkScanner {
 }
 
 impl ChunkScanner {
-    /// At the start of a body.
+    /// Creates a scanner at the start of a body.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next bytes. After `Done` it takes none.
+    /// Scans the next bytes. After `Done` it scans none.
     ///
     /// # Errors
-    /// Says what is no chunked body; the scanner is of no use afterwards.
+    /// The bytes are not valid chunked coding. The scanner must not be used afterwards.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<Progress, MalformedChunk> {
         let mut at = 0;
         while self.state != State::Done {
@@ -93,7 +95,7 @@ impl ChunkScanner {
         Ok(Progress::Done { used: at })
     }
 
-    /// Whether the body's end has been seen.
+    /// Whether the end of the body was found.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
@@ -115,7 +117,7 @@ impl ChunkScanner {
             (State::TrailerLf, b'\n') => Ok(State::Trailer),
             (State::EndLf, b'\n') => Ok(State::Done),
             (State::SizeLf | State::TrailerLf | State::EndLf, _) => Err(MalformedChunk("bare CR")),
-            // `feed` deals with these two itself.
+            // `feed` handles these two states itself.
             (State::Data | State::Done, _) => Err(MalformedChunk("nothing to scan")),
         }
     }
@@ -143,7 +145,7 @@ impl ChunkScanner {
         if self.size == 0 { State::Trailer } else { State::Data }
     }
 
-    /// RFC 9112 section 7.1.1. Quoted strings cannot hold CR or LF, so that a line's end is its end.
+    /// RFC 9112 section 7.1.1. Quoted strings cannot contain CR or LF, so CRLF always ends the extension.
     fn extension_byte(&mut self, byte: u8) -> Result<State, MalformedChunk> {
         self.extensions += 1;
         if self.extensions > EXTENSIONS {
@@ -156,8 +158,8 @@ impl ChunkScanner {
         }
     }
 
-    /// RFC 9112 section 7.1.2. Pingora drops trailers, so only their lines matter; a line that begins with a space
-    /// folds the one before it, or nothing at all, and is refused as it is in a header.
+    /// RFC 9112 section 7.1.2. Pingora drops trailers, so only their lines matter. A line that begins with a space is
+    /// obsolete line folding, and it is refused as in a header.
     fn trailer_byte(&mut self, byte: u8) -> Result<State, MalformedChunk> {
         self.trailers += 1;
         if self.trailers > TRAILERS {

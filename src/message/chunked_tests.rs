@@ -1,4 +1,4 @@
-//! Chunked bodies, whole and in pieces.
+//! Tests of the chunked scanner, with whole bodies and with bodies in pieces.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ fn scan(body: &[u8]) -> Result<Progress, MalformedChunk> {
 }
 
 #[test]
-fn finds_the_end() {
+fn the_end_of_a_valid_body_is_found() {
     for body in [
         "0\r\n\r\n",
         "5\r\nhello\r\n0\r\n\r\n",
@@ -30,7 +30,7 @@ fn finds_the_end() {
 }
 
 #[test]
-fn refuses_what_is_none() {
+fn an_invalid_body_is_refused() {
     for body in [
         "\r\n",
         "x\r\n",
@@ -65,7 +65,7 @@ fn refuses_what_is_none() {
 }
 
 #[test]
-fn the_largest_chunk_is_no_overflow() {
+fn the_largest_chunk_size_does_not_overflow() {
     let mut scanner = ChunkScanner::new();
     assert_eq!(scanner.feed(b"FFFFFFFFFFFFFFFF\r\n"), Ok(Progress::Need));
     assert_eq!(scanner.feed(&[0; 1000]), Ok(Progress::Need));
@@ -90,7 +90,7 @@ fn extensions_and_trailers_are_bounded() {
 }
 
 #[test]
-fn takes_nothing_once_done() {
+fn no_bytes_are_used_after_the_end() {
     let mut scanner = ChunkScanner::new();
     scanner.feed(b"0\r\n\r\n").unwrap();
     assert!(scanner.is_done());
@@ -134,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn never_panics_and_splits_agree_on_noise(
+    fn random_bytes_give_the_same_result_in_any_pieces(
         bytes in prop::collection::vec(prop::sample::select(b"01aF;\r\n x:\0".to_vec()), 0..60),
     ) {
         let whole = scan(&bytes);

@@ -1,37 +1,38 @@
-//! Connection options of a request that name fields (RFC 9110 section 7.6.1): the fields that they name end here.
+//! Removes the request fields that Connection nominates (RFC 9110 section 7.6.1), and their connection options.
 //!
-//! Pingora does this too, but answers 400 to options that name Host or an X-Forwarded field, and to more than nine. Those
-//! options have no meaning and are no fault of the request, so they are taken out before Pingora sees them. It never takes
-//! away what frames the request: Pingora reads these fields later.
+//! Pingora does this too, but returns 400 for options that name Host or an X-Forwarded field, and for more than nine.
+//! Such options are meaningless but harmless, so they are removed before Pingora sees them. It never removes fields
+//! that frame the request: Pingora reads them later.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::http::RequestHeader;
 
 use super::request_framing::is_token;
 
-/// More options than these are left to Pingora, which refuses the request.
+/// With more options than this, the request is left to Pingora, which refuses it.
 const MAX_NOMINATIONS: usize = 32;
 
-/// Takes out the options that name fields, and the fields. What is no list of tokens is left to Pingora, which refuses it.
+/// Removes the options that name fields, and these fields. A value that is not a list of tokens is left to Pingora,
+/// which refuses it.
 pub fn remove(request: &mut RequestHeader) {
     let Some(nominated) = nominated(&request.headers) else { return };
-    let kept: Vec<&str> = ["close", "keep-alive", "upgrade", "te"]
+    let options: Vec<&str> = ["close", "keep-alive", "upgrade", "te"]
         .into_iter()
         .filter(|option| super::hop_by_hop::connection_names(&request.headers, option.as_bytes()))
         .collect();
     request.remove_header(&header::CONNECTION);
-    if !kept.is_empty() {
-        // A header that had the field takes it again.
-        let _ = request.insert_header(header::CONNECTION, kept.join(", "));
+    if !options.is_empty() {
+        // The header had this field before, so it can take it again.
+        let _ = request.insert_header(header::CONNECTION, options.join(", "));
     }
     for name in nominated {
         request.remove_header(&name);
     }
 }
 
-/// The fields to take away. Nothing: there is nothing to do.
+/// The fields to remove. `None` if nothing must be changed.
 fn nominated(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
-    // Cheaper than a look-up, which hashes the name: most requests have few fields and not this one.
+    // Cheaper than a look-up by hash, because most requests have few fields and no Connection.
     if !headers.keys().any(|name| name == header::CONNECTION) {
         return None;
     }
@@ -48,13 +49,13 @@ fn nominated(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
     Some(names.filter(|name| !stays(name)).collect())
 }
 
-/// Nearly all requests that have the field: no option names another field.
+/// Whether the value is one of the usual single options, which name no other field.
 fn is_usual(line: &HeaderValue) -> bool {
     ["keep-alive", "close", "upgrade"].iter().any(|usual| line.as_bytes().eq_ignore_ascii_case(usual.as_bytes()))
 }
 
-/// What an option cannot take away: it frames the request or says whom it is for, has rules of its own
-/// (`message::forwarded`), or belongs to the connection anyway.
+/// Fields that an option cannot remove. They frame the request or name its host, have their own rules
+/// (`message::forwarded`), or belong to the connection anyway.
 fn stays(name: &HeaderName) -> bool {
     let name = name.as_str();
     let ours = [
@@ -79,7 +80,7 @@ fn stays(name: &HeaderName) -> bool {
 mod tests {
     use super::*;
 
-    fn left(connection: &[&str], others: &[&'static str]) -> Vec<String> {
+    fn rest_of(connection: &[&str], others: &[&'static str]) -> Vec<String> {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         for line in connection {
             request.append_header("Connection", *line).unwrap();
@@ -88,32 +89,32 @@ mod tests {
             request.append_header(*name, "1").unwrap();
         }
         remove(&mut request);
-        let mut left: Vec<_> = request.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
-        left.sort();
-        left
+        let mut rest: Vec<_> = request.headers.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+        rest.sort();
+        rest
     }
 
     #[test]
-    fn an_option_that_names_host_or_framing_takes_nothing_away() {
+    fn host_and_framing_fields_cannot_be_nominated() {
         for name in ["host", "content-length", "transfer-encoding", "x-forwarded-for", "forwarded", "expect"] {
-            assert_eq!(left(&[name], &[name]), [format!("{name}: 1")], "{name}");
+            assert_eq!(rest_of(&[name], &[name]), [format!("{name}: 1")], "{name}");
         }
     }
 
     #[test]
-    fn fields_that_are_named_go_and_other_options_stay() {
+    fn nominated_fields_are_removed_and_other_options_stay() {
         let lines = ["X-A, Close", "host,,x-b", "TE", "Upgrade"];
         let want = ["connection: close, upgrade, te", "host: 1", "te: 1", "x-c: 1"];
-        assert_eq!(left(&lines, &["x-a", "x-b", "x-c", "te", "host"]), want);
+        assert_eq!(rest_of(&lines, &["x-a", "x-b", "x-c", "te", "host"]), want);
         let many = (0..20).map(|n| format!("x-{n}")).collect::<Vec<_>>().join(",");
-        assert_eq!(left(&[&many], &["x-0", "x-19", "x-c"]), ["x-c: 1"]);
+        assert_eq!(rest_of(&[&many], &["x-0", "x-19", "x-c"]), ["x-c: 1"]);
     }
 
     #[test]
-    fn what_is_no_list_of_tokens_stays_as_it_is() {
+    fn an_invalid_or_too_long_list_is_not_changed() {
         let many = vec!["x-a"; MAX_NOMINATIONS + 1].join(",");
         for line in ["\"x-a\"", "x-a, :authority", "x a", &many, "keep-alive", "Upgrade"] {
-            assert_eq!(left(&[line], &["x-a"]), [format!("connection: {line}"), "x-a: 1".to_owned()], "{line}");
+            assert_eq!(rest_of(&[line], &["x-a"]), [format!("connection: {line}"), "x-a: 1".to_owned()], "{line}");
         }
     }
 }

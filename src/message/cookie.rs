@@ -1,20 +1,20 @@
-//! Cookies of a request by their name: their values, and taking them out (RFC 6265 section 4.2). It decodes nothing.
+//! Cookies of a request by name: reads their values and removes them (RFC 6265 section 4.2). It decodes nothing.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use pingora::http::RequestHeader;
 
-/// The values of all cookies of that name, in the order in which they came. HTTP/2 clients may split the list over several
-/// fields (RFC 9113 section 8.2.3).
+/// The values of all cookies with that name, in their order. HTTP/2 clients may split the list over several fields (RFC
+/// 9113 section 8.2.3).
 pub fn values<'a>(headers: &'a HeaderMap, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let fields = headers.get_all(header::COOKIE).into_iter();
     fields.flat_map(|field| pairs(field.as_bytes())).filter_map(move |pair| value(pair, name))
 }
 
-/// Takes out all cookies of that name; a field of which nothing is left goes with them.
+/// Removes all cookies with that name. A field that becomes empty is removed too.
 ///
 /// # Errors
-/// Pingora's, when the header cannot take a field.
+/// Pingora's, if the header cannot take a field.
 pub fn remove(request: &mut RequestHeader, name: &[u8]) -> pingora::Result<()> {
     if values(&request.headers, name).next().is_none() {
         return Ok(());
@@ -40,7 +40,7 @@ fn without(field: HeaderValue, name: &[u8]) -> Option<HeaderValue> {
         }
         rest.extend_from_slice(pair);
     }
-    // A part of what was a field's value is one.
+    // Parts of a valid field value, joined by `; `, are a valid field value.
     HeaderValue::from_maybe_shared(Bytes::from(rest)).ok().filter(|rest| !rest.is_empty())
 }
 
@@ -68,13 +68,13 @@ mod tests {
     #[test]
     fn all_values_of_a_name_are_found_in_order() {
         let request = request(&["a=1; weir=x;weir2=no", "b; weir=", "weir =no; sweir=no;  weir=y=z"]);
-        let found: Vec<_> = values(&request.headers, b"weir").collect();
-        assert_eq!(found, [&b"x"[..], b"", b"y=z"]);
+        let all: Vec<_> = values(&request.headers, b"weir").collect();
+        assert_eq!(all, [&b"x"[..], b"", b"y=z"]);
         assert_eq!(values(&request.headers, b"c").next(), None);
     }
 
     #[test]
-    fn what_is_taken_out_leaves_the_others_as_they_were() {
+    fn other_cookies_stay_when_one_is_removed() {
         for (before, after) in [
             (vec!["weir=x"], vec![]),
             (vec!["a=1; weir=x; b=2"], vec!["a=1; b=2"]),
@@ -85,8 +85,8 @@ mod tests {
         ] {
             let mut request = request(&before);
             remove(&mut request, b"weir").unwrap();
-            let left: Vec<_> = request.headers.get_all("cookie").iter().collect();
-            assert_eq!(left, after, "{before:?}");
+            let rest: Vec<_> = request.headers.get_all("cookie").iter().collect();
+            assert_eq!(rest, after, "{before:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Weir's own answers to faults: a line of text, JSON where the client would rather have it, or gRPC's status.
+//! Error responses of Weir for faults: plain text, JSON if the client prefers it, or a gRPC status.
 //!
-//! It never names a backend, an address or an error of the system: what went wrong inside is in the log, under the
-//! request id that the answer carries.
+//! It never reveals a backend, an address or a system error. The log has the details under the request id of the
+//! response.
 
 use std::time::SystemTime;
 
@@ -12,31 +12,32 @@ use pingora::http::ResponseHeader;
 use crate::fault::Fault;
 use crate::message::request_id;
 
-/// Ranges of an Accept field that are looked at.
+/// The maximum of media ranges of an Accept field that are read.
 const RANGES: usize = 32;
 
-/// For Allow, which 405 has to have (RFC 9110 section 15.5.6): what Weir hands on. What stands behind it may allow fewer, or more.
+/// The value of Allow, which a 405 must have (RFC 9110 section 15.5.6). It lists the methods that Weir forwards.
+/// Backends may allow fewer or more.
 pub const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// What to answer with.
+/// The data of an error response.
 #[derive(Debug, Clone, Copy)]
 pub struct ErrorResponse<'a> {
-    /// Why.
+    /// The cause.
     pub fault: Fault,
-    /// `fault.status()`, or what a policy or the head's check chose instead.
+    /// `fault.status()`, or the status that a policy or the check of the head has chosen.
     pub status: u16,
-    /// The id under which the log has the rest.
+    /// The id of the request in the log.
     pub request_id: &'a str,
-    /// The request's Accept, if it has one.
+    /// The request's Accept field, if it has one.
     pub accept: Option<&'a [u8]>,
-    /// When to come back, in seconds.
+    /// The value of Retry-After, in seconds.
     pub retry_after: Option<u32>,
-    /// Whether it answers a call of gRPC, whose clients look at `grpc-status` and nothing else.
+    /// Whether the request is a gRPC call. gRPC clients read only `grpc-status`.
     pub grpc: bool,
 }
 
 impl ErrorResponse<'_> {
-    /// The response for a session.
+    /// Builds the response for a Pingora session.
     ///
     /// # Errors
     /// Pingora's, for a status outside 100 to 999.
@@ -59,19 +60,20 @@ impl ErrorResponse<'_> {
         Ok((header, body))
     }
 
-    /// Header and end in one, as gRPC has it for a call that brought no message (PROTOCOL-HTTP2.md, "Trailers-Only").
+    /// Header and end of stream in one frame, as gRPC requires for a response without a message (PROTOCOL-HTTP2.md,
+    /// "Trailers-Only").
     fn trailers_only(&self) -> pingora::Result<(ResponseHeader, Bytes)> {
         let mut header = ResponseHeader::build(200, Some(5))?;
         header.insert_header("Content-Type", "application/grpc")?;
         header.insert_header("grpc-status", u16::from(self.fault.grpc_status()))?;
-        // Plain ASCII without a percent sign: nothing in it has to be encoded.
+        // The message is ASCII without a percent sign, so it needs no encoding.
         header.insert_header("grpc-message", self.message())?;
         header.insert_header(&request_id::NAME, self.request_id)?;
         Ok((header, Bytes::new()))
     }
 
-    /// The response for a connection that has no session yet, as HTTP/1.1, and the last on it (RFC 9112 section 9.6).
-    /// `head`: the request was HEAD, whose response has no body (RFC 9110 section 9.3.2).
+    /// The raw HTTP/1.1 response for a connection without a session. It is the last on the connection (RFC 9112 section
+    /// 9.6). `head`: the request was HEAD, so the response has no body (RFC 9110 section 9.3.2).
     pub fn raw(&self, now: SystemTime, head: bool) -> Vec<u8> {
         let (content_type, body) = self.body();
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
@@ -99,7 +101,8 @@ impl ErrorResponse<'_> {
         ("text/plain; charset=utf-8", Bytes::from(format!("{status} {message}\nrequest id: {id}\n")))
     }
 
-    /// For a person who knows nothing of what stands behind Weir. Where the status says more than the fault, it speaks.
+    /// The message for a person who does not know the system behind Weir. If the status is more specific than the
+    /// fault, the status decides.
     fn message(&self) -> &'static str {
         match (self.status, self.fault) {
             (414, _) => "The request target is too long.",
@@ -126,7 +129,7 @@ impl ErrorResponse<'_> {
     }
 }
 
-/// Whether a Content-Type is gRPC's: `application/grpc`, with or without a suffix. Other words that begin so, such as
+/// Whether a Content-Type is gRPC: `application/grpc`, with or without a suffix. Other types with that prefix, such as
 /// `application/grpc-web`, are other protocols.
 pub fn is_grpc(content_type: &[u8]) -> bool {
     const GRPC: &[u8] = b"application/grpc";
@@ -134,13 +137,14 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
     begins && matches!(content_type.get(GRPC.len()), None | Some(b'+' | b';' | b' '))
 }
 
-/// How well a type fits an Accept field: its weight, how precisely it is named, and where (earlier is better).
+/// How well a type matches an Accept field: its weight, the precision of the range, and its position (earlier is
+/// better).
 type Fit = (u16, u8, std::cmp::Reverse<usize>);
 
-/// Whether a client that sent this Accept would rather have JSON than text (RFC 9110 section 12.5.1).
+/// Whether a client with this Accept prefers JSON to plain text (RFC 9110 section 12.5.1).
 ///
-/// Without Accept, and where nothing tells them apart (`*/*`), it is text, for the person at the other end.
-/// `application/json, text/plain, */*`, which many libraries send, names JSON first.
+/// Without Accept, or if both match equally (`*/*`), the response is text, because people read it best.
+/// `application/json, text/plain, */*`, which many libraries send, lists JSON first.
 pub fn prefers_json(accept: &[u8]) -> bool {
     let (Some(json), text) = (fit(accept, b"application", b"json"), fit(accept, b"text", b"plain")) else {
         return false;
@@ -148,7 +152,7 @@ pub fn prefers_json(accept: &[u8]) -> bool {
     json.0 > 0 && text.is_none_or(|text| json > text)
 }
 
-/// The most precise range that covers the type decides its weight.
+/// The best match of a type. The most precise range that covers the type defines its weight.
 fn fit(accept: &[u8], kind: &[u8], subtype: &[u8]) -> Option<Fit> {
     let mut best: Option<Fit> = None;
     for (at, range) in accept.split(|b| *b == b',').take(RANGES).enumerate() {
@@ -169,12 +173,12 @@ fn fit(accept: &[u8], kind: &[u8], subtype: &[u8]) -> Option<Fit> {
     best
 }
 
-/// `q=0.5` in thousandths; what cannot be read is 0 (RFC 9110 section 12.4.2).
+/// The weight `q=0.5` in thousandths. A value that is not valid is 0 (RFC 9110 section 12.4.2).
 fn quality<'a>(parameters: impl Iterator<Item = &'a [u8]>) -> u16 {
     for parameter in parameters {
         let [b'q' | b'Q', b'=', number @ ..] = parameter else { continue };
         let number = std::str::from_utf8(number).ok().and_then(|text| text.parse::<f32>().ok());
-        // In range, so the cast is exact enough; NaN becomes 0.
+        // The value is in range, so the cast is exact enough. NaN becomes 0.
         return number.map_or(0, |number| (number.clamp(0.0, 1.0) * 1000.0) as u16);
     }
     1000
@@ -195,7 +199,7 @@ mod tests {
     };
 
     #[test]
-    fn json_only_where_it_is_liked_better() {
+    fn json_is_used_only_if_the_client_prefers_it() {
         for (accept, want) in [
             ("", false),
             ("*/*", false),
@@ -219,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn text_has_the_id() {
+    fn text_contains_the_request_id() {
         let (header, body) = REPLY.build().unwrap();
         assert_eq!(body, "503 No server is available.\nrequest id: r-1\n");
         assert_eq!(header.headers["content-length"], body.len().to_string().as_str());
@@ -230,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn json_has_it_too() {
+    fn json_contains_the_request_id() {
         let (header, body) = ErrorResponse { accept: Some(b"application/json"), ..REPLY }.build().unwrap();
         let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(
@@ -243,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_is_told_by_its_content_type_and_answered_in_a_header_alone() {
+    fn grpc_is_detected_by_content_type_and_gets_a_trailers_only_response() {
         for (content_type, want) in [
             ("application/grpc", true),
             ("Application/GRPC+proto", true),
@@ -268,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_parses_and_closes() {
+    fn a_raw_response_is_valid_and_closes_the_connection() {
         let raw = ErrorResponse { fault: Fault::BadRequest, status: 505, retry_after: None, ..REPLY }
             .raw(SystemTime::UNIX_EPOCH, false);
         let mut fields = [httparse::EMPTY_HEADER; 16];
@@ -284,13 +288,13 @@ mod tests {
     }
 
     #[test]
-    fn raw_to_head_is_the_same_header_without_the_body() {
+    fn a_raw_response_to_head_has_the_same_header_and_no_body() {
         let [whole, bare] = [false, true].map(|head| REPLY.raw(SystemTime::UNIX_EPOCH, head));
         assert!(whole.starts_with(&bare) && bare.ends_with(b"\r\n\r\n") && bare.len() < whole.len());
     }
 
     #[test]
-    fn every_fault_has_its_words() {
+    fn every_fault_has_a_message() {
         for fault in Fault::ALL {
             let (_, body) = ErrorResponse { fault, status: fault.status(), ..REPLY }.build().unwrap();
             assert!(body.len() > 30, "{fault:?}");

@@ -1,8 +1,10 @@
-//! Who the client is, and how backends are told: X-Forwarded-For, -Proto, -Host and X-Real-IP, or Forwarded (RFC 7239).
+//! The client's address, and the fields that report it to backends: X-Forwarded-For, -Proto, -Host and X-Real-IP, or
+//! Forwarded (RFC 7239).
 //!
-//! It never believes a field from a peer outside `trusted_proxies`, and never one of the family that is not chosen: a
-//! trusted proxy that keeps only the other family passes what its own clients write there. A field that Weir vouches for
-//! is removed in every spelling that CGI takes for the same name (`message::cgi_name`).
+//! It never trusts a field from a peer outside `trusted_proxies`. It also never trusts the family that is not
+//! configured: a trusted proxy that writes only the other family passes on what its own clients sent.
+//!
+//! A field that Weir writes is also removed under every name that CGI maps to the same name (`message::cgi_name`).
 
 mod combined;
 
@@ -23,13 +25,13 @@ static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-prot
 static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-/// Entries of a list that are looked at, from its end.
+/// The maximum of list entries that are read, from the end of the list.
 const MAX_HOPS: usize = 32;
 
-/// What the names of fields begin with that tell of a client's certificate.
+/// The prefix of the fields that describe a client certificate.
 const CLIENT_CERT: &str = "x-client-cert-";
 
-/// What the names of the X-Forwarded fields begin with.
+/// The prefix of the X-Forwarded fields.
 const X_FORWARDED: &str = "x-forwarded-";
 
 /// `forwarded` and `trusted_proxies`, compiled.
@@ -39,14 +41,14 @@ pub struct ForwardedHeaders {
     trusted: Box<[Cidr]>,
 }
 
-/// What is known of the hop from the peer to Weir.
+/// The hop from the peer to Weir.
 #[derive(Debug, Clone, Copy)]
 pub struct Hop<'a> {
-    /// The other end of the connection.
+    /// The peer's address of the connection.
     pub peer: IpAddr,
-    /// The same as text, made once a connection.
+    /// The same as text, created once per connection.
     pub peer_text: &'a HeaderValue,
-    /// Who the client is: `client_address`'s answer.
+    /// The client's address, as `client_address` returns it.
     pub client: IpAddr,
     /// `http` or `https`.
     pub scheme: &'static str,
@@ -55,19 +57,21 @@ pub struct Hop<'a> {
 }
 
 impl ForwardedHeaders {
-    /// From the document.
+    /// Creates the settings.
     pub fn new(family: Forwarded, trusted: &[Cidr]) -> Self {
         Self { family, trusted: trusted.into() }
     }
 
-    /// Whether what this address says of clients is believed.
+    /// Whether this address is a trusted proxy.
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|net| net.contains(address))
     }
 
-    /// The client's address: the right-most one of the list that is not a trusted proxy's, if the peer is one.
+    /// The client's address. If the peer is a trusted proxy, it is the right-most address of the list that is not a
+    /// trusted proxy. Otherwise it is the peer's.
     ///
-    /// Walks at most 32 entries; an entry that is no address ends the walk at the proxy that wrote it.
+    /// It reads 32 entries at most. An entry that is not an address ends the search, and the proxy that wrote the entry
+    /// counts as the client.
     pub fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         if !self.trusts(peer) {
@@ -89,13 +93,13 @@ impl ForwardedHeaders {
         client
     }
 
-    /// Whether the peer is a trusted proxy and says that its client came over TLS.
+    /// Whether the peer is a trusted proxy and reports that its client used TLS.
     pub fn says_https(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         if !self.trusts(peer.to_canonical()) {
             return false;
         }
         let is_https = |value: &[u8]| value.eq_ignore_ascii_case(b"https");
-        // The first entry of either is of the hop from the client.
+        // In both families the first entry describes the hop from the client.
         let x_forwarded = || entries(headers, &X_FORWARDED_PROTO).next().is_some_and(|first| is_https(unquote(first)));
         let rfc7239 = || elements(headers).next().and_then(|first| parameter(first, b"proto")).is_some_and(is_https);
         match self.family {
@@ -106,9 +110,9 @@ impl ForwardedHeaders {
         }
     }
 
-    /// Writes the chosen families for a backend. What an untrusted peer sent of them is replaced, what a trusted one
-    /// sent is appended to; Proto and Host, which are no lists, stay as a trusted peer sent them. Where both families are
-    /// chosen, they agree.
+    /// Writes the configured families for a backend. Fields of an untrusted peer are replaced, and lists of a trusted
+    /// peer are appended to. Proto and Host are not lists, so those of a trusted peer stay. If both families are
+    /// configured, they have the same content.
     pub fn apply(&self, headers: &mut HeaderMap, hop: &Hop<'_>) {
         let trusted = self.trusts(hop.peer);
         let x_forwarded = self.family != Forwarded::Rfc7239;
@@ -135,14 +139,14 @@ impl ForwardedHeaders {
 enum ForwardedFamily {
     X,
     Rfc7239,
-    /// What else begins with `X-Forwarded-`: Port, Server, User… Trusted proxies may have a use for it, nobody else.
+    /// Other fields that begin with `X-Forwarded-`, such as Port, Server or User. Only trusted proxies may send them.
     Other,
-    /// Removed from every request: the fields that describe a client's certificate, and aliases of the names that Weir writes.
+    /// Removed from every request: fields that describe a client certificate, and CGI aliases of the names that Weir
+    /// writes.
     Stray,
 }
 
-/// Which family a field belongs to. One look at each name the request has is cheaper than a look-up for each it may
-/// have.
+/// The family of a field. One check of each existing name is cheaper than a look-up for each possible name.
 fn family(name: &HeaderName) -> Option<ForwardedFamily> {
     let name = name.as_str();
     match name {
@@ -162,9 +166,9 @@ fn family(name: &HeaderName) -> Option<ForwardedFamily> {
 }
 
 fn remove(headers: &mut HeaderMap, goes: impl Fn(ForwardedFamily) -> bool) {
-    let found = |headers: &HeaderMap| headers.keys().find(|name| family(name).is_some_and(&goes)).cloned();
-    // Each round takes one name away with all its values, so it ends.
-    while let Some(name) = found(headers) {
+    let next = |headers: &HeaderMap| headers.keys().find(|name| family(name).is_some_and(&goes)).cloned();
+    // Each round removes one name with all its values, so the loop ends.
+    while let Some(name) = next(headers) {
         headers.remove(&name);
     }
 }
@@ -173,7 +177,7 @@ fn write_x_forwarded(headers: &mut HeaderMap, hop: &Hop<'_>, trusted: bool) {
     let peer = hop.peer_text.clone();
     let client = if hop.client == hop.peer { peer.clone() } else { text_of(hop.client) };
     headers.insert(&X_REAL_IP, client);
-    // Of an untrusted peer's fields none is left: there is nothing to look for.
+    // The fields of an untrusted peer have been removed already, so no look-up is needed.
     let has = |headers: &HeaderMap, name: &HeaderName| trusted && entries(headers, name).next().is_some();
     if has(headers, &X_FORWARDED_FOR) {
         append(headers, &X_FORWARDED_FOR, Some(peer));
@@ -190,7 +194,7 @@ fn write_x_forwarded(headers: &mut HeaderMap, hop: &Hop<'_>, trusted: bool) {
     }
 }
 
-/// Adds to the end of the list: into the one field there is, as software that reads but the first line is common.
+/// Appends an entry to the list. It makes one field line of the list, because much software reads only the first line.
 fn append(headers: &mut HeaderMap, name: &'static HeaderName, entry: Option<HeaderValue>) {
     let Some(entry) = entry else { return };
     let mut list = Vec::new();
@@ -212,7 +216,7 @@ fn append(headers: &mut HeaderMap, name: &'static HeaderName, entry: Option<Head
     headers.insert(name, list.unwrap_or(entry));
 }
 
-/// An address as a field's value; IPv4-mapped ones as IPv4.
+/// An address as a field value. IPv4-mapped addresses become IPv4.
 pub fn text_of(address: IpAddr) -> HeaderValue {
     value(address.to_canonical().to_string()).expect("an address is printable ASCII")
 }
@@ -221,15 +225,16 @@ fn value(text: String) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
 }
 
-/// Our own element: `for=…;host=…;proto=…`. `by` stays out: which address took the request is not the backend's business
-/// (RFC 7239 section 8.3).
+/// Weir's own element: `for=…;host=…;proto=…`. It has no `by`, because a backend does not need the address that
+/// accepted the request (RFC 7239 section 8.3).
 fn element(hop: &Hop<'_>) -> Option<HeaderValue> {
     let mut text = String::with_capacity(96);
     add_element(&mut text, Some(hop.peer), hop.host.and_then(|host| host.to_str().ok()), Some(hop.scheme));
     value(text)
 }
 
-/// RFC 7239 section 4. Values that are no tokens are quoted, IPv6 addresses bracketed (section 6).
+/// Appends an element (RFC 7239 section 4). Values that are not tokens are quoted, and IPv6 addresses are in brackets
+/// (section 6).
 fn add_element(list: &mut String, client: Option<IpAddr>, host: Option<&str>, proto: Option<&str>) {
     if !list.is_empty() {
         list.push_str(", ");
@@ -242,7 +247,8 @@ fn add_element(list: &mut String, client: Option<IpAddr>, host: Option<&str>, pr
     let plain = |byte: u8| (byte.is_ascii_graphic() || byte == b' ') && byte != b'"' && byte != b'\\';
     match host {
         Some(host) if is_token(host.as_bytes()) => list.extend([";host=", host]),
-        // Hosts that `message::host` lets through have neither quotes nor backslashes; those that a proxy tells may have.
+        // A host that passed `message::host` has no quotes and no backslashes. A host that a proxy reports may have
+        // them.
         Some(host) if host.bytes().all(plain) => list.extend([";host=\"", host, "\""]),
         Some(_) | None => {}
     }
@@ -251,21 +257,21 @@ fn add_element(list: &mut String, client: Option<IpAddr>, host: Option<&str>, pr
     }
 }
 
-/// The entries of an X-Forwarded field over all its lines, empty ones left out (RFC 9110 section 5.6.1.2). Nothing is
-/// allocated for it.
+/// The entries of an X-Forwarded field over all its field lines, without empty ones (RFC 9110 section 5.6.1.2). It does
+/// not allocate.
 fn entries<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> {
     let lines = headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
     lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii).filter(|entry| !entry.is_empty())
 }
 
-/// The elements of Forwarded, likewise.
+/// The elements of Forwarded over all its field lines, without empty ones.
 fn elements(headers: &HeaderMap) -> impl DoubleEndedIterator<Item = &[u8]> {
     let lines = headers.get_all(&header::FORWARDED).into_iter().map(HeaderValue::as_bytes);
     let elements = lines.flat_map(|line| split_unquoted(line, b','));
     elements.map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
-/// A parameter of an element of Forwarded, without its quotes.
+/// A parameter of a Forwarded element, without its quotes.
 fn parameter<'a>(element: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     split_unquoted(element, b';').into_iter().find_map(|pair| {
         let at = pair.iter().position(|b| *b == b'=')?;
@@ -274,23 +280,23 @@ fn parameter<'a>(element: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-/// Whether X-Forwarded-For has an entry: of two families it is the one that is believed.
+/// Whether X-Forwarded-For has an entry. If both families are configured, X-Forwarded is used then.
 fn has_x_forwarded_for(headers: &HeaderMap) -> bool {
     entries(headers, &X_FORWARDED_FOR).next().is_some()
 }
 
-/// The addresses of X-Forwarded-For from its end; `None` for an entry that is none.
+/// The addresses of X-Forwarded-For, from its end. `None` for an entry that is not an address.
 fn x_forwarded_hops(headers: &HeaderMap) -> Box<dyn Iterator<Item = Option<IpAddr>> + '_> {
     Box::new(entries(headers, &X_FORWARDED_FOR).rev().take(MAX_HOPS).map(address))
 }
 
-/// The `for` of each element of Forwarded, from its end.
+/// The `for` address of each Forwarded element, from its end. `None` if it is not an address.
 fn rfc7239_hops(headers: &HeaderMap) -> Box<dyn Iterator<Item = Option<IpAddr>> + '_> {
     Box::new(elements(headers).rev().take(MAX_HOPS).map(|element| parameter(element, b"for").and_then(address)))
 }
 
-/// Splits where the separator stands outside quotes (RFC 9110 section 5.6.4). A quote that is not closed does not count: a
-/// client could hide behind it what a proxy adds.
+/// Splits at separators outside quotes (RFC 9110 section 5.6.4). If a quote is not closed, all quotes are ignored.
+/// Otherwise a client could hide the entry of a proxy behind an open quote.
 fn split_unquoted(text: &[u8], separator: u8) -> Vec<&[u8]> {
     if !is_closed(text) {
         return text.split(|byte| *byte == separator).collect();
@@ -299,7 +305,7 @@ fn split_unquoted(text: &[u8], separator: u8) -> Vec<&[u8]> {
     text.split(|&byte| !quotes.takes(byte) && byte == separator).collect()
 }
 
-/// Whether each quote has its other one.
+/// Whether all quotes are closed.
 fn is_closed(text: &[u8]) -> bool {
     let mut quotes = Quotes::default();
     for byte in text {
@@ -308,7 +314,7 @@ fn is_closed(text: &[u8]) -> bool {
     !quotes.quoted
 }
 
-/// Where a text is, from its start.
+/// The quoting state at a position of a text.
 #[derive(Default)]
 struct Quotes {
     quoted: bool,
@@ -316,7 +322,7 @@ struct Quotes {
 }
 
 impl Quotes {
-    /// Takes the next byte: whether it stands between quotes.
+    /// Processes the next byte. Returns whether it is inside quotes.
     fn takes(&mut self, byte: u8) -> bool {
         let between = self.quoted;
         (self.quoted, self.escaped) = match byte {
@@ -329,12 +335,12 @@ impl Quotes {
     }
 }
 
-/// Addresses need no escapes, so one that has some is no address.
+/// Removes the quotes. It does not process escapes: addresses need none, so a value with escapes is not an address.
 fn unquote(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|inner| inner.strip_suffix(b"\"")).unwrap_or(value)
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
+/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
 fn address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?;
     let bare = text.strip_prefix('[').and_then(|inner| inner.strip_suffix(']')).unwrap_or(text);

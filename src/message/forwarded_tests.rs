@@ -1,4 +1,4 @@
-//! What backends hear of clients, and whom Weir believes.
+//! Tests of the forwarded fields that backends receive, and of the trust in proxies.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
@@ -19,16 +19,16 @@ fn request(fields: &[(&'static str, &str)]) -> HeaderMap {
     headers
 }
 
-fn told(family: Forwarded, peer: &str, fields: &[(&'static str, &str)]) -> Vec<String> {
+fn applied(family: Forwarded, peer: &str, fields: &[(&'static str, &str)]) -> Vec<String> {
     let forwarding = forwarding(family);
     let mut request = request(fields);
     let client = forwarding.client_address(ip(peer), &request);
     let host = HeaderValue::from_static("a.example:81");
     let hop = Hop { peer: ip(peer), peer_text: &text_of(ip(peer)), client, scheme: "http", host: Some(&host) };
     forwarding.apply(&mut request, &hop);
-    let mut told: Vec<_> = request.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
-    told.sort();
-    told
+    let mut written: Vec<_> = request.iter().map(|(n, v)| format!("{n}: {}", v.to_str().unwrap())).collect();
+    written.sort();
+    written
 }
 
 const SPOOFS: [(&str, &str); 11] = [
@@ -54,17 +54,17 @@ fn an_untrusted_peer_is_replaced() {
         "x-other: stays",
         "x-real-ip: 192.0.2.7",
     ];
-    assert_eq!(told(Forwarded::XForwarded, "192.0.2.7", &SPOOFS), x);
-    assert_eq!(told(Forwarded::XForwarded, "::ffff:192.0.2.7", &SPOOFS), x);
+    assert_eq!(applied(Forwarded::XForwarded, "192.0.2.7", &SPOOFS), x);
+    assert_eq!(applied(Forwarded::XForwarded, "::ffff:192.0.2.7", &SPOOFS), x);
     let forwarded = "forwarded: for=192.0.2.7;host=\"a.example:81\";proto=http";
-    assert_eq!(told(Forwarded::Rfc7239, "192.0.2.7", &SPOOFS), [forwarded, "x-other: stays"]);
-    assert_eq!(told(Forwarded::Both, "192.0.2.7", &SPOOFS).len(), 6);
+    assert_eq!(applied(Forwarded::Rfc7239, "192.0.2.7", &SPOOFS), [forwarded, "x-other: stays"]);
+    assert_eq!(applied(Forwarded::Both, "192.0.2.7", &SPOOFS).len(), 6);
 }
 
 #[test]
 fn a_trusted_peer_is_appended_to() {
     assert_eq!(
-        told(Forwarded::XForwarded, "10.0.0.1", &SPOOFS),
+        applied(Forwarded::XForwarded, "10.0.0.1", &SPOOFS),
         [
             "x-forwarded-for: 1.1.1.1, 2.2.2.2, 10.0.0.1",
             "x-forwarded-host: evil",
@@ -76,7 +76,7 @@ fn a_trusted_peer_is_appended_to() {
         ]
     );
     assert_eq!(
-        told(Forwarded::Rfc7239, "fd00::1", &SPOOFS),
+        applied(Forwarded::Rfc7239, "fd00::1", &SPOOFS),
         [
             "forwarded: for=1.1.1.1, for=\"[fd00::1]\";host=\"a.example:81\";proto=http",
             "x-forwarded-port: 1",
@@ -118,7 +118,7 @@ fn forwarded_is_read_with_its_quotes() {
         let headers = request(&[("forwarded", list)]);
         assert_eq!(forwarding(Forwarded::Rfc7239).client_address(ip("10.0.0.1"), &headers), ip(want), "{list}");
         assert_eq!(forwarding(Forwarded::Both).client_address(ip("10.0.0.1"), &headers), ip(want), "{list}");
-        // Not the chosen family: not believed.
+        // This family is not configured, so it is not trusted.
         assert_eq!(forwarding(Forwarded::XForwarded).client_address(ip("10.0.0.1"), &headers), ip("10.0.0.1"));
     }
 }
@@ -137,8 +137,9 @@ fn empty_entries_are_skipped() {
     let list = format!("1.1.1.1{}10.0.0.2", ", ".repeat(100));
     let headers = request(&[("x-forwarded-for", &list)]);
     assert_eq!(forwarding(Forwarded::XForwarded).client_address(ip("10.0.0.1"), &headers), ip("1.1.1.1"));
-    let told = told(Forwarded::XForwarded, "10.0.0.1", &[("x-forwarded-for", ""), ("x-forwarded-for", ", 1.1.1.1,")]);
-    assert!(told.contains(&"x-forwarded-for: 1.1.1.1, 10.0.0.1".to_owned()), "{told:?}");
+    let written =
+        applied(Forwarded::XForwarded, "10.0.0.1", &[("x-forwarded-for", ""), ("x-forwarded-for", ", 1.1.1.1,")]);
+    assert!(written.contains(&"x-forwarded-for: 1.1.1.1, 10.0.0.1".to_owned()), "{written:?}");
     let headers =
         request(&[("forwarded", "for=1.1.1.1;;proto=https, , for=10.0.0.2,"), ("x-forwarded-proto", ",https")]);
     let rfc7239 = forwarding(Forwarded::Rfc7239);
@@ -149,7 +150,7 @@ fn empty_entries_are_skipped() {
 }
 
 #[test]
-fn an_open_quote_hides_nothing_that_a_proxy_adds() {
+fn an_open_quote_cannot_hide_the_entry_of_a_proxy() {
     for list in ["for=\", for=9.9.9.9", "for=\"\\, for=\"9.9.9.9\";proto=http"] {
         let headers = request(&[("forwarded", list)]);
         assert_eq!(forwarding(Forwarded::Rfc7239).client_address(ip("10.0.0.1"), &headers), ip("9.9.9.9"), "{list}");
@@ -157,7 +158,7 @@ fn an_open_quote_hides_nothing_that_a_proxy_adds() {
 }
 
 #[test]
-fn every_spelling_that_cgi_takes_for_a_field_of_ours_is_removed() {
+fn every_cgi_alias_of_our_fields_is_removed() {
     let names = [
         "X-Client-Cert-Verify",
         "X-Client-Cert-Anything",
@@ -169,7 +170,7 @@ fn every_spelling_that_cgi_takes_for_a_field_of_ours_is_removed() {
     for (name, peer) in names.into_iter().flat_map(|name| [(name, "192.0.2.7"), (name, "10.0.0.1")]) {
         let hyphens: Vec<usize> = name.match_indices('-').map(|(at, _)| at).collect();
         for punctuation in "!#$%&'*+.^_`|~".chars() {
-            // Each set of hyphens but the empty one becomes the other character.
+            // Each non-empty set of hyphens is replaced by the other character.
             for set in 1..1 << hyphens.len() {
                 let replaced =
                     |at: usize| hyphens.iter().position(|hyphen| *hyphen == at).is_some_and(|n| set >> n & 1 == 1);
@@ -190,7 +191,7 @@ fn every_spelling_that_cgi_takes_for_a_field_of_ours_is_removed() {
 }
 
 #[test]
-fn both_families_from_a_trusted_proxy_tell_the_same() {
+fn both_families_from_a_trusted_proxy_get_the_same_content() {
     for (fields, want) in [
         (
             &[("X-Forwarded-For", "1.1.1.1"), ("X-Forwarded-Proto", "https"), ("Forwarded", "for=6.6.6.6;proto=http")]
@@ -227,7 +228,7 @@ fn both_families_from_a_trusted_proxy_tell_the_same() {
             ],
         ),
         (
-            // They agree: what is there stays, with what only one of them can tell.
+            // They agree, so existing elements stay, with the parameters that only one family has.
             &[
                 ("X-Forwarded-For", "1.1.1.1"),
                 ("X-Forwarded-Proto", "https"),
@@ -242,7 +243,7 @@ fn both_families_from_a_trusted_proxy_tell_the_same() {
             ],
         ),
     ] {
-        assert_eq!(told(Forwarded::Both, "10.0.0.1", fields), want, "{fields:?}");
+        assert_eq!(applied(Forwarded::Both, "10.0.0.1", fields), want, "{fields:?}");
     }
 }
 
@@ -273,8 +274,8 @@ proptest::proptest! {
         let first = elements(&headers).next().unwrap();
         for (name, in_element) in [(&X_FORWARDED_PROTO, parameter(first, b"proto")), (&X_FORWARDED_HOST, parameter(first, b"host"))] {
             let field = entries(&headers, name).next();
-            let in_element = in_element.filter(|told| !told.is_empty());
-            proptest::prop_assert!(in_element.is_none_or(|told| field.is_some_and(|field| told.eq_ignore_ascii_case(field))), "{}: {:?}", name, headers);
+            let in_element = in_element.filter(|written| !written.is_empty());
+            proptest::prop_assert!(in_element.is_none_or(|written| field.is_some_and(|field| written.eq_ignore_ascii_case(field))), "{}: {:?}", name, headers);
         }
         for family in [Forwarded::XForwarded, Forwarded::Rfc7239] {
             let seen = forwarding(family).client_address(peer, &headers);
@@ -285,14 +286,14 @@ proptest::proptest! {
 }
 
 #[test]
-fn the_walk_is_bounded() {
+fn the_number_of_entries_is_limited() {
     let list = format!("1.1.1.1{}", ", 10.0.0.2".repeat(40));
     let headers = request(&[("x-forwarded-for", &list)]);
     assert_eq!(forwarding(Forwarded::XForwarded).client_address(ip("10.0.0.1"), &headers), ip("10.0.0.2"));
 }
 
 #[test]
-fn only_a_trusted_proxy_says_that_its_client_came_over_tls() {
+fn only_a_trusted_proxy_can_report_https() {
     let says = |family, peer: &str, fields: &[(&str, &str)]| {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {

@@ -1,21 +1,21 @@
-//! Heads without the second map that Pingora keeps beside the fields, for the writing of their names.
+//! Removes Pingora's map of header name cases, a second map beside the fields.
 //!
-//! With it every field is copied, put in and taken out twice. Without it names go out in lower case, as HTTP/2 has them
-//! and HAProxy and Envoy write them (RFC 9110 section 5.1: names are case-insensitive), apart from a few that Pingora
-//! capitalises. It never touches values, order, target or status.
+//! With the map, every field is copied, inserted and removed twice. Without it, names are sent in lower case, as in
+//! HTTP/2, HAProxy and Envoy, apart from a few that Pingora capitalises. Names are case-insensitive (RFC 9110 section
+//! 5.1). It never changes values, order, target or status.
 
 use http::{HeaderMap, Request, Response};
 use pingora::http::{RequestHeader, ResponseHeader};
 
-/// Lets go of the names' own writing.
+/// Removes the map from a request.
 pub fn request(header: &mut RequestHeader) {
-    // The whole target of an absolute form is kept beside the fields too, and would be lost.
+    // Pingora stores the whole target of an absolute form beside the fields too. It would be lost.
     if matches!(header.raw_path().first(), Some(b'/' | b'*')) {
         edit_request(header, 0, |_| ());
     }
 }
 
-/// The same, and edits the fields, with room for so many more. The target is in origin form.
+/// Removes the map and edits the fields. It reserves space for `more` fields. The target must be in origin form.
 pub fn edit_request(header: &mut RequestHeader, more: usize, edit: impl FnOnce(&mut HeaderMap)) {
     let empty = RequestHeader::from(Request::new(()).into_parts().0);
     let mut parts = http::request::Parts::from(std::mem::replace(header, empty));
@@ -24,7 +24,7 @@ pub fn edit_request(header: &mut RequestHeader, more: usize, edit: impl FnOnce(&
     *header = RequestHeader::from(parts);
 }
 
-/// The same for a response. What the backend says beside the status is kept if it is not the usual.
+/// The same for a response. A reason phrase is kept if it is not the canonical one.
 pub fn edit_response(header: &mut ResponseHeader, more: usize, edit: impl FnOnce(&mut HeaderMap)) {
     let usual = header.get_reason_phrase() == header.status.canonical_reason();
     let reason = if usual { None } else { header.get_reason_phrase().map(str::to_owned) };
@@ -34,7 +34,7 @@ pub fn edit_response(header: &mut ResponseHeader, more: usize, edit: impl FnOnce
     edit(&mut parts.headers);
     *header = ResponseHeader::from(parts);
     if let Some(reason) = reason {
-        // Only what is no reason phrase is refused, and this was one.
+        // Only invalid reason phrases are refused, and this one was valid.
         let _ = header.set_reason_phrase(Some(&reason));
     }
 }
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_but_the_writing_of_names_stays() {
+    fn only_the_case_of_names_changes() {
         let mut header = RequestHeader::build("POST", b"/a?b", None).unwrap();
         for (name, value) in [("X-A", "1"), ("Host", "a"), ("X-A", "2")] {
             header.append_header(name, value).unwrap();

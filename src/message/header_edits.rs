@@ -1,6 +1,6 @@
 //! Header edits of a route, compiled: remove, then set, then add.
 //!
-//! They never touch what frames a message or belongs to one connection; those fields are Weir's to write.
+//! They never change fields that frame a message or belong to one connection. Weir writes those fields itself.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -9,13 +9,13 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use crate::config::values::HeaderEdits;
 use crate::message::cgi_name;
 
-/// Fields that decide where a message ends, what the connection does, or whom the request is for (`routes[].host`).
+/// Fields that define the end of a message, the use of the connection, or the host of the request (`routes[].host`).
 const OURS: [&str; 6] = ["connection", "content-length", "host", "keep-alive", "transfer-encoding", "upgrade"];
 
-/// A field's name in the writing of the configuration, shared with every request that gets it, and its value.
+/// A field name in the case of the configuration, and its value. All requests share the name's bytes.
 type Field = (Bytes, HeaderValue);
 
-/// `request_headers` or `response_headers` of a route.
+/// `request_headers` or `response_headers` of a route, compiled.
 #[derive(Debug, Clone, Default)]
 pub struct CompiledHeaderEdits {
     remove: Box<[HeaderName]>,
@@ -26,10 +26,10 @@ pub struct CompiledHeaderEdits {
 }
 
 impl CompiledHeaderEdits {
-    /// From the document.
+    /// Compiles the edits.
     ///
     /// # Errors
-    /// Says which name or value is none, or that the field is not the configuration's to write.
+    /// A name or a value is not valid, or the configuration may not write the field.
     pub fn compile(edits: &HeaderEdits) -> Result<Self, String> {
         let field = |(name, value): (&String, &String)| {
             let parsed = self::name(name)?;
@@ -46,16 +46,16 @@ impl CompiledHeaderEdits {
         })
     }
 
-    /// Whether there is nothing to do.
+    /// Whether there are no edits.
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
 
-    /// Edits a request. A field that is set or removed is also removed in the spellings that CGI takes for it, or a client
-    /// could bring it past the edit.
+    /// Edits a request. A field that is set or removed is also removed under names that CGI maps to the same name.
+    /// Otherwise a client could bypass the edit.
     ///
     /// # Errors
-    /// Pingora's, when the header cannot take another field.
+    /// Pingora's, if the header cannot take another field.
     pub fn request(&self, header: &mut RequestHeader) -> pingora::Result<()> {
         if !self.owned.is_empty() {
             while let Some(alias) = header.headers.keys().find(|name| self.is_alias(name.as_str())).cloned() {
@@ -74,7 +74,7 @@ impl CompiledHeaderEdits {
         Ok(())
     }
 
-    /// Whether CGI takes this name for one that is set or removed. It is not that name itself.
+    /// Whether CGI maps this name to one that is set or removed. It is not that name itself.
     fn is_alias(&self, name: &str) -> bool {
         cgi_name::is_alias(name) && self.owned.iter().any(|owned| cgi_name::same(name, owned))
     }
@@ -82,7 +82,7 @@ impl CompiledHeaderEdits {
     /// Edits a response.
     ///
     /// # Errors
-    /// Pingora's, when the header cannot take another field.
+    /// Pingora's, if the header cannot take another field.
     pub fn response(&self, header: &mut ResponseHeader) -> pingora::Result<()> {
         for name in &self.remove {
             header.remove_header(name);
@@ -97,10 +97,10 @@ impl CompiledHeaderEdits {
     }
 }
 
-/// A name that the configuration may write.
+/// Parses the name of a field that the configuration may write.
 ///
 /// # Errors
-/// Says why not.
+/// The name is not valid, or Weir writes the field itself.
 pub fn name(text: &str) -> Result<HeaderName, String> {
     let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("`{text}` is not a header name"))?;
     if OURS.contains(&name.as_str()) {
@@ -138,7 +138,7 @@ mod tests {
             assert_eq!(all("x-a"), ["new", "more"]);
             assert_eq!((all("x-b"), all("x-c"), all("x-d")), (vec!["b"], vec![], vec!["d"]));
         }
-        // The names in their own writing stay in step with the values: this panics in Pingora if they do not.
+        // Pingora keeps the original case of the names beside the values, and panics here if the two differ.
         let mut wire = Vec::new();
         request.header_to_h1_wire(&mut wire);
         assert!(String::from_utf8(wire).unwrap().contains("X-A: new"));
@@ -152,9 +152,9 @@ mod tests {
             request.append_header(name, "client").unwrap();
         }
         edits.request(&mut request).unwrap();
-        let mut left: Vec<_> = request.headers.keys().map(|name| name.as_str()).collect();
-        left.sort_unstable();
-        assert_eq!(left, ["x-a", "x-a_b", "x-b", "x_d"]);
+        let mut rest: Vec<_> = request.headers.keys().map(|name| name.as_str()).collect();
+        rest.sort_unstable();
+        assert_eq!(rest, ["x-a", "x-a_b", "x-b", "x_d"]);
     }
 
     #[test]

@@ -1,20 +1,29 @@
-//! Fields that belong to one connection and end there (RFC 9110 section 7.6.1).
+//! Removes hop-by-hop fields, which belong to one connection (RFC 9110 section 7.6.1).
 //!
-//! Requests: most of it happens in Pingora before our filter runs. `sanitize_h1_upstream_request` (pingora-proxy,
-//! `proxy_common.rs`, under the default `HttpUpstreamRequestPolicy`) removes Connection and what it nominates (400 for
-//! more than nine, for no-tokens, and for Host and the X-Forwarded fields), Keep-Alive, Proxy-Connection,
-//! Proxy-Authenticate, Proxy-Authorization, TE, Trailer, Transfer-Encoding, HTTP2-Settings, and Upgrade with its
-//! Connection unless it is a WebSocket's; `sanitize_h2_upstream_request` does so from HTTP/1 to HTTP/2. Left to us:
-//! from HTTP/2 to HTTP/2 nothing is removed, and `te: trailers`, which gRPC needs, is lost from HTTP/1 to HTTP/2.
-//! A request that `upstream::fast_path` calls plain passes Pingora by: it has none of these but Connection, which `proxy::send`
-//! takes away. Responses: Pingora removes nothing towards HTTP/1. This room never frames a message: Transfer-Encoding and
-//! Content-Length are Pingora's.
+//! It never frames a message: Transfer-Encoding and Content-Length are Pingora's.
+//!
+//! Requests to HTTP/1: Pingora does most of it before our filter runs. `sanitize_h1_upstream_request` (pingora-proxy,
+//! `proxy_common.rs`, under the default `HttpUpstreamRequestPolicy`) removes:
+//! - Connection and the fields it nominates. It returns 400 for more than nine of them, for invalid tokens, and for
+//!   Host and the X-Forwarded fields.
+//! - Keep-Alive, Proxy-Connection, Proxy-Authenticate, Proxy-Authorization, TE, Trailer, Transfer-Encoding and
+//!   HTTP2-Settings.
+//! - Upgrade with its Connection, unless it is for WebSocket.
+//!
+//! Requests to HTTP/2: `sanitize_h2_upstream_request` does the same from HTTP/1 to HTTP/2. It also loses
+//! `te: trailers`, which gRPC needs. From HTTP/2 to HTTP/2 Pingora removes nothing. This module does the rest.
+//!
+//! A fast-path request (`pool::http1::fast_path`) bypasses these functions. Its only hop-by-hop field is Connection, and
+//! `proxy::send` removes it.
+//!
+//! Responses: Pingora removes nothing towards HTTP/1.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-/// What a Connection field cannot take away: the field is meant for all recipients, so that nominating it is an error
-/// of the sender ("MUST NOT send a connection option corresponding to a field intended for all recipients of the
-/// content", RFC 9110 section 7.6.1), and losing it would change the message's meaning, its framing or its safety.
+/// Fields that a Connection field cannot remove. Without them the message would change its meaning, framing or safety.
+///
+/// Their nomination is an error of the sender: "MUST NOT send a connection option corresponding to a field intended for
+/// all recipients of the content" (RFC 9110 section 7.6.1).
 static END_TO_END: [HeaderName; 17] = [
     header::AGE,
     header::CACHE_CONTROL,
@@ -35,18 +44,21 @@ static END_TO_END: [HeaderName; 17] = [
     header::WWW_AUTHENTICATE,
 ];
 
-/// Nominations beyond this many are not looked at; Pingora has the same bound on requests.
+/// Nominations after this number are ignored.
 const NOMINATIONS: usize = 32;
 
-/// Finishes what Pingora began on the request that goes to a backend; to be called in `upstream_request_filter`.
+/// Removes the hop-by-hop fields that Pingora leaves in a request to a backend. It must be called in
+/// `upstream_request_filter`.
 ///
-/// `client` is the request as it came. Proxy-Authorization ends here, as it is "consumed by the first inbound proxy
-/// that was expecting to receive credentials" (RFC 9110 section 11.7.2), and so does Proxy-Authenticate, which
-/// requests do not have. So does `Expect: 100-continue`: Weir sends the 100 itself as soon as it reads the body (RFC 9110
-/// section 10.1.1 lets a proxy do so). Trailer goes, as Pingora passes no trailers of requests. To HTTP/2, `te: trailers` is
-/// what remains of the client's TE (RFC 9113 section 8.2.2).
+/// `client` is the request as the client sent it. These fields end here:
+/// - Proxy-Authorization is "consumed by the first inbound proxy that was expecting to receive credentials" (RFC 9110
+///   section 11.7.2). Proxy-Authenticate is not a request field.
+/// - `Expect: 100-continue`: Weir sends the 100 itself as soon as it reads the body. RFC 9110 section 10.1.1 allows
+///   that to a proxy.
+/// - Trailer, because Pingora passes no request trailers.
+/// - TE. To HTTP/2, only `te: trailers` is kept if the client sent it (RFC 9113 section 8.2.2).
 pub fn request(headers: &mut HeaderMap, client: &HeaderMap, to_h2: bool) {
-    // One look at each name there is costs less than a look-up for each there may be.
+    // One pass over the existing names costs less than a look-up for each possible name.
     let ends_here = |name: &HeaderName| {
         name == header::PROXY_AUTHORIZATION || name == header::PROXY_AUTHENTICATE || name == header::TRAILER
     };
@@ -78,7 +90,7 @@ pub fn connection_names(headers: &HeaderMap, option: &[u8]) -> bool {
     options(headers, &header::CONNECTION).any(|named| named.eq_ignore_ascii_case(option))
 }
 
-/// Whether the client waits for 100 (Continue) before it sends its body.
+/// Whether the client expects 100 (Continue) before it sends its body.
 pub fn expects_continue(headers: &HeaderMap) -> bool {
     options(headers, &header::EXPECT).any(|expected| expected.eq_ignore_ascii_case(b"100-continue"))
 }
@@ -87,12 +99,13 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
     options(headers, &header::TE).any(|option| option.eq_ignore_ascii_case(b"trailers"))
 }
 
-/// Removes from a backend's response what was meant for Weir alone; to be called before header edits.
+/// Removes the hop-by-hop fields from a backend's response. It must be called before header edits.
 ///
-/// `trailers`: both sides speak HTTP/2, so that what `Trailer` announces does arrive; Pingora passes no trailers from
-/// or to HTTP/1. Upgrade stays on 101, with the Connection it needs. Proxy-Authenticate and Proxy-Authentication-Info
-/// speak to the next outbound client of a proxy that asks for credentials (RFC 9110 sections 11.7.1 and 11.7.3):
-/// towards a backend that is Weir, which has none to give.
+/// `trailers`: both sides use HTTP/2, so the announced trailers arrive. Pingora passes no trailers from or to HTTP/1. A
+/// 101 keeps Upgrade, with the Connection that it needs.
+///
+/// Proxy-Authenticate and Proxy-Authentication-Info are for the next outbound client of a proxy that requires
+/// credentials (RFC 9110 sections 11.7.1 and 11.7.3). For a backend that client is Weir, and Weir has no credentials.
 pub fn response(headers: &mut HeaderMap, status: StatusCode, trailers: bool) {
     let switching = status == StatusCode::SWITCHING_PROTOCOLS;
     if headers.keys().any(|name| name == header::CONNECTION) {
@@ -102,7 +115,7 @@ pub fn response(headers: &mut HeaderMap, status: StatusCode, trailers: bool) {
             }
         }
     }
-    // Each round takes one name away with all its values, so it ends.
+    // Each round removes one name with all its values, so the loop ends.
     let goes = |name: &&HeaderName| match name.as_str() {
         "trailer" => !trailers,
         "upgrade" => !switching,
@@ -118,7 +131,7 @@ pub fn response(headers: &mut HeaderMap, status: StatusCode, trailers: bool) {
     }
 }
 
-/// The fields that `Connection` names and may take away.
+/// The fields that Connection nominates and that it may remove.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let plain = |option: &&[u8]| option.eq_ignore_ascii_case(b"keep-alive") || option.eq_ignore_ascii_case(b"close");
     options(headers, &header::CONNECTION)
@@ -129,7 +142,7 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-/// The members of a list field, over all its lines (RFC 9110 section 5.6.1).
+/// The members of a list field, over all its field lines (RFC 9110 section 5.6.1).
 fn options<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let members = |value: &'a HeaderValue| value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
     headers.get_all(name).iter().flat_map(members).filter(|member| !member.is_empty())
@@ -140,7 +153,7 @@ fn options<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item 
 mod tests {
     use super::*;
 
-    fn answer(status: u16, fields: &[(&'static str, &str)], trailers: bool) -> Vec<String> {
+    fn filtered(status: u16, fields: &[(&'static str, &str)], trailers: bool) -> Vec<String> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
@@ -150,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn strips_what_is_named() {
+    fn nominated_and_hop_by_hop_fields_are_removed() {
         let fields = [
             ("Connection", "close, X-Secret"),
             ("Connection", " x-other ,,"),
             ("X-Secret", "1"),
             ("X-Other", "2"),
-            ("X-Kept", "3"),
+            ("X-End", "3"),
             ("Keep-Alive", "timeout=5"),
             ("Proxy-Connection", "keep-alive"),
             ("Proxy-Authenticate", "Basic"),
@@ -164,8 +177,8 @@ mod tests {
             ("Trailer", "x-sum"),
             ("Upgrade", "h2c"),
         ];
-        assert_eq!(answer(200, &fields, false), ["x-kept: 3"]);
-        assert_eq!(answer(200, &fields, true), ["x-kept: 3", "trailer: x-sum"]);
+        assert_eq!(filtered(200, &fields, false), ["x-end: 3"]);
+        assert_eq!(filtered(200, &fields, true), ["x-end: 3", "trailer: x-sum"]);
     }
 
     #[test]
@@ -176,17 +189,17 @@ mod tests {
             ("Set-Cookie", "a=b"),
             ("Cache-Control", "no-store"),
         ];
-        let mut left = answer(200, &fields, false);
-        left.sort();
-        assert_eq!(left, ["cache-control: no-store", "content-length: 3", "set-cookie: a=b"]);
+        let mut rest = filtered(200, &fields, false);
+        rest.sort();
+        assert_eq!(rest, ["cache-control: no-store", "content-length: 3", "set-cookie: a=b"]);
     }
 
     #[test]
-    fn a_switch_of_protocols_stays_one() {
+    fn a_101_keeps_upgrade_and_connection() {
         let fields = [("Connection", "upgrade, x-a"), ("Upgrade", "websocket"), ("X-A", "1")];
-        let mut left = answer(101, &fields, false);
-        left.sort();
-        assert_eq!(left, ["connection: Upgrade", "upgrade: websocket"]);
+        let mut rest = filtered(101, &fields, false);
+        rest.sort();
+        assert_eq!(rest, ["connection: Upgrade", "upgrade: websocket"]);
     }
 
     #[test]

@@ -1,28 +1,28 @@
-//! Hosts: what may stand in `Host` and `:authority`, and which one backends see.
+//! Host and `:authority`: the syntax check, and the Host that backends receive.
 //!
-//! It never resolves a name and never compares a host with the routes' (that is `route::host`).
+//! It never resolves a name, and never compares a host with the routes' hosts: `route::host` does.
 
 use http::HeaderValue;
 use pingora::http::RequestHeader;
 
 use crate::config::schema::HostRule;
 
-/// Longer than any name that DNS has (RFC 1035 section 2.3.4), with room for brackets.
+/// The limit of a host, in bytes. It is longer than any DNS name (RFC 1035 section 2.3.4) and any IP literal.
 const MAX_HOST_BYTES: usize = 255;
 
-/// A host and perhaps a port, as they stand in `Host` (RFC 9110 section 7.2) and in an authority without userinfo.
+/// A host and an optional port, as in `Host` (RFC 9110 section 7.2) and in an authority without userinfo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostPort<'a> {
-    /// The host as it was written: a name, an IPv4 address, or an IP literal with its brackets.
+    /// The host as the client wrote it: a name, an IPv4 address, or an IP literal with its brackets.
     pub host: &'a str,
     /// The port. An empty one counts as none (RFC 3986 section 3.2.3).
     pub port: Option<u16>,
 }
 
-/// Reads `uri-host [ ":" port ]` (RFC 9110 section 7.2, RFC 3986 sections 3.2.2 and 3.2.3).
+/// Parses `uri-host [ ":" port ]` (RFC 9110 section 7.2, RFC 3986 sections 3.2.2 and 3.2.3).
 ///
-/// `None` for everything that is not exactly that: userinfo, an empty host (RFC 9110 section 4.2.1: to be rejected),
-/// spaces, a port that is no number or beyond 65535, more than 255 bytes of host.
+/// `None` for everything else, such as userinfo, spaces, a port over 65535, or more than 255 bytes of host. An empty host
+/// must be rejected (RFC 9110 section 4.2.1).
 pub fn parse(text: &[u8]) -> Option<HostPort<'_>> {
     let plain = text.iter().position(|&byte| !PLAIN[usize::from(byte)]).unwrap_or(text.len());
     let end = match text.get(plain) {
@@ -36,7 +36,7 @@ pub fn parse(text: &[u8]) -> Option<HostPort<'_>> {
     Some(HostPort { host, port: parse_port(rest)? })
 }
 
-/// Where a host ends that is an IP literal, or has octets written with `%`.
+/// The end of a host that is an IP literal or has percent-encoded octets.
 #[cold]
 fn rare(text: &[u8]) -> Option<usize> {
     if text.first() == Some(&b'[') {
@@ -47,8 +47,8 @@ fn rare(text: &[u8]) -> Option<usize> {
     is_reg_name(&text[..end]).then_some(end)
 }
 
-/// The host a request is for, as it came: Host, or where HTTP/2 has none `:authority`. `None` if there is none or it
-/// is none.
+/// The host of the request: from Host, or from `:authority` if HTTP/2 has no Host. `None` if it is missing or not
+/// valid.
 pub fn requested(request: &RequestHeader) -> Option<HostPort<'_>> {
     match request.headers.get(http::header::HOST) {
         Some(host) => parse(host.as_bytes()),
@@ -56,7 +56,7 @@ pub fn requested(request: &RequestHeader) -> Option<HostPort<'_>> {
     }
 }
 
-/// The authority that the client asks for: the target's own, else Host (RFC 9112 section 3.3, RFC 9113 section 8.3.1).
+/// The authority of the request: that of the target, otherwise Host (RFC 9112 section 3.3, RFC 9113 section 8.3.1).
 pub fn authority(request: &RequestHeader) -> Option<&[u8]> {
     match request.uri.authority() {
         Some(authority) => Some(authority.as_str().as_bytes()),
@@ -64,7 +64,7 @@ pub fn authority(request: &RequestHeader) -> Option<&[u8]> {
     }
 }
 
-/// `""`, `":"` or `":" 1*DIGIT`; the outer `None` is a refusal.
+/// Parses `""`, `":"` or `":" 1*DIGIT`. The outer `None` is an error.
 fn parse_port(rest: &str) -> Option<Option<u16>> {
     if rest.is_empty() {
         return Some(None);
@@ -73,11 +73,12 @@ fn parse_port(rest: &str) -> Option<Option<u16>> {
     if digits.is_empty() {
         return Some(None);
     }
-    // `u16::from_str` takes a plus sign, the grammar does not.
+    // `u16::from_str` accepts a plus sign, but the grammar does not.
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?.map(Some)
 }
 
-/// RFC 3986 section 3.2.2: `IPv6address / IPvFuture`. Zone identifiers mean something only on the client's machine.
+/// `IPv6address / IPvFuture` (RFC 3986 section 3.2.2). Zone identifiers are refused, because they have a meaning only
+/// on the client's host.
 fn is_ip_literal(text: &str) -> bool {
     if let Some(future) = text.strip_prefix(['v', 'V']) {
         return future.split_once('.').is_some_and(|(version, address)| {
@@ -90,7 +91,7 @@ fn is_ip_literal(text: &str) -> bool {
     text.parse::<std::net::Ipv6Addr>().is_ok()
 }
 
-/// RFC 3986 section 3.2.2: `*( unreserved / pct-encoded / sub-delims )`, here at least one.
+/// `*( unreserved / pct-encoded / sub-delims )` (RFC 3986 section 3.2.2), here at least one.
 fn is_reg_name(text: &[u8]) -> bool {
     let mut rest = text;
     while let Some((&first, tail)) = rest.split_first() {
@@ -103,7 +104,7 @@ fn is_reg_name(text: &[u8]) -> bool {
     !text.is_empty()
 }
 
-/// Which bytes are `unreserved / sub-delims`.
+/// The bytes of `unreserved / sub-delims`.
 static PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = 0;
@@ -123,19 +124,19 @@ static PLAIN: [bool; 256] = {
 /// `routes[].host`, compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostPolicy {
-    /// Backends see the client's own.
+    /// Backends receive the client's Host.
     Keep,
-    /// Backends see their own address as it is configured.
+    /// Backends receive their own configured address.
     Backend,
-    /// Backends see this.
+    /// Backends receive this value.
     Name(HeaderValue),
 }
 
 impl HostPolicy {
-    /// From the document.
+    /// Compiles the policy.
     ///
     /// # Errors
-    /// Says so when the name is none.
+    /// The name is not a valid host.
     pub fn compile(rule: &HostRule) -> Result<Self, String> {
         match rule {
             HostRule::Keep => Ok(Self::Keep),
@@ -147,11 +148,11 @@ impl HostPolicy {
         }
     }
 
-    /// Writes the Host that the backend sees. Pingora writes an HTTP/2 `:authority` and an absolute target after it
-    /// (`reconcile_upstream_authority`, which runs once the filters are through).
+    /// Writes the Host for the backend. Later Pingora copies it to an HTTP/2 `:authority` and to an absolute target
+    /// (`reconcile_upstream_authority`, which runs after the filters).
     ///
     /// # Errors
-    /// Pingora's, when the header cannot take another field.
+    /// Pingora's, if the header cannot take another field.
     pub fn apply(&self, request: &mut RequestHeader, backend: &HeaderValue) -> pingora::Result<()> {
         match self {
             Self::Keep => Ok(()),
@@ -167,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_the_grammar_has() {
+    fn valid_hosts_are_parsed() {
         for (text, host, port) in [
             ("example.com", "example.com", None),
             ("Example.COM.:80", "Example.COM.", Some(80)),
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_the_rest() {
+    fn invalid_hosts_are_refused() {
         for text in [
             "",
             ":80",
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn host_field_then_authority() {
+    fn the_host_field_has_priority_over_the_authority() {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         assert_eq!(requested(&request), None);
         request.set_uri("http://b.example:81/".parse().unwrap());
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_write_host() {
+    fn each_policy_writes_its_host() {
         let backend = HeaderValue::from_static("10.0.0.1:3001");
         for (rule, want) in [("keep", "client.example"), ("backend", "10.0.0.1:3001"), ("api.internal", "api.internal")]
         {

@@ -1,4 +1,4 @@
-//! How long a backend says that it keeps an idle HTTP/1 connection: `Keep-Alive: timeout=5, max=100`.
+//! The idle timeout that a backend announces for an HTTP/1 connection: `Keep-Alive: timeout=5, max=100`.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use http::{HeaderMap, HeaderName};
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// The backend counts from when it has sent the response, and its close takes a while to arrive.
+/// The margin for latency. The backend starts its timer when it has sent the response, and its FIN takes some time to
+/// arrive.
 const EXPIRY_MARGIN: Duration = Duration::from_secs(1);
 
-/// How long the connection may wait for its next request: the backend's timeout minus one second. Nothing where the
-/// backend names none.
+/// How long the connection may stay idle: the backend's timeout minus one second. `None` if the backend announces none.
 pub fn idle_limit(headers: &HeaderMap) -> Option<Duration> {
-    // Cheaper than a look-up, which hashes the name: most responses do not have the field.
+    // Cheaper than a look-up by hash, because most responses do not have the field.
     if !headers.keys().any(|name| *name == KEEP_ALIVE) {
         return None;
     }

@@ -1,7 +1,8 @@
-//! What is done to a request before it is sent and to a response before it is passed on, one file a policy.
+//! HTTP message semantics: framing, hop-by-hop fields, forwarded fields, header edits, rewrites and error responses.
+//! One file per topic.
 //!
-//! Functions on headers and bytes that were compiled beforehand: no I/O, no clock (time is an argument), no look-up
-//! by name. A policy never picks a backend and never decides which route a request takes.
+//! The functions work on headers and bytes with settings compiled beforehand. They do no I/O, read no clock (time is an
+//! argument) and look up nothing by name. They never pick a backend or a route.
 
 pub mod cgi_name;
 pub mod chunked;

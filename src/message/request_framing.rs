@@ -1,9 +1,10 @@
-//! A strict look at an HTTP/1 request head's bytes before Pingora parses them, so that nobody can read it in two ways.
+//! Strict checks of an HTTP/1 request head before Pingora parses it, so that no two parsers can read it differently.
 //!
-//! What RFC 9112 calls invalid is refused, never repaired: a request that another parser on the way may have read
-//! otherwise is an attack or a bug, and both are better told. One thing is changed: bytes in a path or query that many
-//! clients send although no URI contains them are percent-encoded. It never looks at a body and never decides what a
-//! request is for.
+//! A head that RFC 9112 calls invalid is refused and never repaired. Another parser on the path may have read it in
+//! another way, so it is an attack or a bug. There is one exception: bytes that many clients send in a path or query
+//! although URIs cannot contain them are percent-encoded.
+//!
+//! It never reads a body and never interprets the request.
 
 mod fields;
 mod target;
@@ -19,62 +20,63 @@ use fields::Fields;
 pub use target::check_path_and_query;
 pub use version::lower_minor;
 
-/// As many fields as the largest `listeners[].limits.headers` allows.
+/// The maximum of `listeners[].limits.headers`.
 const MAX_FIELDS: usize = 250;
 
-/// The longest target the http crate can hold.
+/// The longest target that the http crate supports, in bytes.
 const MAX_TARGET_BYTES: usize = 65_534;
 
-/// `listeners[].limits`, as far as a head is concerned.
+/// The `listeners[].limits` for a request head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Bytes of a request target.
+    /// Maximum length of a request target, in bytes.
     pub target: usize,
-    /// Header fields; more than 250 count as 250.
+    /// Maximum number of header fields. More than 250 count as 250.
     pub fields: usize,
 }
 
-/// What the listener has to know of a head that passed.
+/// The facts that the listener needs about a valid head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadFacts {
-    /// Bytes of the head, with the empty line that ends it and one that may precede it.
+    /// The length of the head in bytes, including the empty line that ends it and one that may precede it.
     pub head_len: usize,
     /// HTTP/1.0 or HTTP/1.1.
     pub version: Version,
-    /// How the request's body is framed.
+    /// How the request body is framed.
     pub body: BodyFraming,
-    /// Whether the client means to send another request on this connection (RFC 9112 section 9.3).
+    /// Whether the connection persists after this request (RFC 9112 section 9.3).
     pub keep_alive: bool,
-    /// The client waits for 100 (Continue) before it sends the body (RFC 9110 section 10.1.1).
+    /// The client expects 100 (Continue) before it sends the body (RFC 9110 section 10.1.1).
     pub expect_continue: bool,
-    /// The client asks to leave HTTP (RFC 9110 section 7.8): after a 101 the bytes are no requests any more.
+    /// The client requests another protocol (RFC 9110 section 7.8). After a 101 the bytes are no longer HTTP requests.
     pub connection_upgrade: bool,
-    /// CONNECT: the bytes after the head would be a tunnel's, if there was one.
+    /// The method is CONNECT. The bytes after the head are meant for a tunnel.
     pub method_is_connect: bool,
-    /// HEAD: the response has no body, whatever its fields say.
+    /// The method is HEAD. The response has no body, whatever its fields are.
     pub method_is_head: bool,
 }
 
-/// How a request's body is framed (RFC 9112 section 6.3).
+/// How a request body is framed (RFC 9112 section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyFraming {
-    /// There is none.
+    /// The request has no body.
     None,
-    /// So many bytes follow; never 0.
+    /// This many bytes follow. Never 0.
     Length(u64),
-    /// Chunks follow: `message::chunked` finds their end.
+    /// Chunks follow. `message::chunked` finds their end.
     Chunked,
 }
 
-/// Why a head is refused. The connection has to be closed after the reply: where the next request begins is unknown.
+/// Why a head is refused. The connection must be closed after the response, because the start of the next request is
+/// unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{status}: {reason}")]
 pub struct BadHead {
-    /// 400, 414, 431, 501 or 505.
+    /// The response status: 400, 408, 414, 431, 501 or 505.
     pub status: u16,
-    /// For the metrics and the log.
+    /// The fault for the metrics and the log.
     pub fault: Fault,
-    /// For the log, not for the client.
+    /// The reason for the log. The client does not get it.
     pub reason: &'static str,
 }
 
@@ -91,7 +93,8 @@ impl BadHead {
         Self { status: 414, fault: Fault::HeaderTooLarge, reason: "request target longer than limits.uri_bytes" }
     }
 
-    /// For a head whose end is not in sight within `limits.header_bytes`: 414 where not even the target has ended.
+    /// The error for a head that does not end within `limits.header_bytes`. The status is 414 if the target is over its
+    /// limit, otherwise 431.
     pub fn too_large(partial: &[u8], limits: &HeadLimits) -> Self {
         let first = partial.split(|b| *b == b'\n').find(|line| !line.trim_ascii().is_empty()).unwrap_or_default();
         let target = first.split(|b| *b == b' ').nth(1).unwrap_or_default();
@@ -106,14 +109,14 @@ impl BadHead {
     }
 }
 
-/// Looks for the end of a head in the bytes that have come so far: its length, or `None` for more to come.
+/// Finds the end of a head in the received bytes. Returns its length, or `None` if more bytes are needed.
 ///
-/// `seen` bytes were looked at by an earlier call. Reports a bare LF at once, as a client that sends such lines would
-/// wait for an answer that never came.
+/// An earlier call has searched the first `seen` bytes. A bare LF is an error at once: a client that sends such lines
+/// would otherwise wait without a response.
 ///
 /// # Errors
-/// A bare LF (RFC 9112 section 2.2 lets a recipient take it; parsers that differ there are how requests get smuggled),
-/// or more than one empty line before the request.
+/// A bare LF, or more than one empty line before the request. RFC 9112 section 2.2 allows a recipient to accept a bare
+/// LF, but such differences between parsers enable request smuggling.
 pub fn head_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, BadHead> {
     let start = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
     let mut at = seen.saturating_sub(1).max(start);
@@ -132,17 +135,18 @@ pub fn head_end(bytes: &[u8], seen: usize) -> Result<Option<usize>, BadHead> {
     Ok(None)
 }
 
-/// Checks the head that `bytes` begin with; what follows it is not looked at.
+/// Checks the head at the start of `bytes`. The bytes after it are ignored.
 ///
 /// # Errors
-/// Says what is wrong with it, a head without its end included.
+/// The head is not valid or not complete.
 pub fn check_head(bytes: &[u8], limits: &HeadLimits) -> Result<HeadFacts, BadHead> {
     let Some(head_len) = head_end(bytes, 0)? else { return Err(BadHead::bad("no end of the header")) };
     read_whole_head(&bytes[..head_len], limits).map(|(facts, _)| facts)
 }
 
-/// The same for bytes that end where `head_end` says, so that they are not searched again. Where the target has bytes
-/// that have to be percent-encoded, it comes with the head to read instead of the client's.
+/// The same for bytes that end exactly at the head's end, as found by `head_end`, so that the end is not searched
+/// again. If the target must be percent-encoded, it also returns the new head. The caller must use that head in place
+/// of the client's.
 ///
 /// # Errors
 /// As `check_head`.
@@ -153,11 +157,11 @@ pub fn read_whole_head(head: &[u8], limits: &HeadLimits) -> Result<(HeadFacts, O
     }
 }
 
-/// Apart from the way of usual requests.
+/// Cold: usual requests do not need it.
 #[cold]
 fn encode_and_check(head: &[u8], limits: &HeadLimits, bad: BadHead) -> Result<(HeadFacts, Option<BytesMut>), BadHead> {
     let Some(encoded) = target::encode(head) else { return Err(bad) };
-    // The limit is on the bytes that the client sent.
+    // The limit applies to the bytes that the client sent.
     let target = limits.target.saturating_add(encoded.len() - head.len());
     let facts = check_whole_head(&encoded, &HeadLimits { target, ..*limits })?;
     Ok((facts, Some(encoded)))
@@ -166,9 +170,9 @@ fn encode_and_check(head: &[u8], limits: &HeadLimits, bad: BadHead) -> Result<(H
 fn check_whole_head(head: &[u8], limits: &HeadLimits) -> Result<HeadFacts, BadHead> {
     let head_len = head.len();
     let mut storage = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let room = limits.fields.min(MAX_FIELDS);
+    let max_fields = limits.fields.min(MAX_FIELDS);
     let mut request = httparse::Request::new(&mut []);
-    match request.parse_with_uninit_headers(head, &mut storage[..room]) {
+    match request.parse_with_uninit_headers(head, &mut storage[..max_fields]) {
         Ok(httparse::Status::Complete(len)) if len == head_len => {}
         Ok(_) => return Err(BadHead::bad("header ends before its empty line")),
         Err(error) => return Err(refusal(error, head, limits)),
@@ -191,7 +195,7 @@ pub fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && text.iter().all(tchar)
 }
 
-/// What the parser's error means, for the log and for the status.
+/// Maps httparse's error to a status and a reason.
 fn refusal(error: httparse::Error, head: &[u8], limits: &HeadLimits) -> BadHead {
     let line = head.strip_prefix(b"\r\n").unwrap_or(head).split(|b| *b == b'\r').next().unwrap_or_default();
     match error {
@@ -206,7 +210,7 @@ fn refusal(error: httparse::Error, head: &[u8], limits: &HeadLimits) -> BadHead 
     }
 }
 
-/// `method SP target SP HTTP/DIGIT.DIGIT`, with one space each.
+/// Whether the line is `method SP target SP HTTP/DIGIT.DIGIT`, with one space each.
 fn is_version(line: &[u8]) -> bool {
     let mut words = line.split(|b| *b == b' ').skip(2);
     match (words.next(), words.next()) {

@@ -1,13 +1,14 @@
-//! `X-Request-Id`: the name of a request in logs, replies and at backends. Kept when the client brought a sane one.
+//! `X-Request-Id`: the identifier of a request in logs, error responses and at backends. A valid one of the client is
+//! kept.
 //!
-//! It never trusts the text further than that: the alphabet cannot break a log line, a header or JSON.
+//! The allowed characters cannot break a log line, a header field or JSON.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The field's name.
+/// The field name.
 pub static NAME: HeaderName = HeaderName::from_static("x-request-id");
 
 const MAX_ID_BYTES: usize = 128;
@@ -17,13 +18,13 @@ const MAX_ID_BYTES: usize = 128;
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The client's own where it sent exactly one that fits, else a new UUIDv7 (RFC 9562 section 5.7) of the time
-    /// given.
+    /// The client's own id if it sent exactly one valid value. Otherwise a new UUIDv7 (RFC 9562 section 5.7) with the
+    /// given time, in milliseconds since the Unix epoch.
     pub fn assign(headers: &HeaderMap, unix_millis: u64) -> Self {
         Self::brought(headers).unwrap_or_else(|| Self::fresh(unix_millis))
     }
 
-    /// What the client brought, if it fits.
+    /// The client's own id, if it sent exactly one valid value.
     pub fn brought(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(&NAME).iter();
         let (value, None) = (values.next()?.as_bytes(), values.next()) else { return None };
@@ -31,7 +32,7 @@ impl RequestId {
         ((1..=MAX_ID_BYTES).contains(&value.len()) && value.iter().all(fits)).then(|| Self::of(value))
     }
 
-    /// A new one.
+    /// A new UUIDv7 with the given time, in milliseconds since the Unix epoch.
     pub fn fresh(unix_millis: u64) -> Self {
         let uuid = uuid::Builder::from_unix_timestamp_millis(unix_millis, &random_bytes()).into_uuid();
         let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
@@ -40,30 +41,31 @@ impl RequestId {
 
     fn of(text: &[u8]) -> Self {
         let mut value = HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static("-"));
-        // It does not come again: in HPACK's table (RFC 7541 section 2.3.2) it would displace what does.
+        // The value is never repeated. In the HPACK dynamic table (RFC 7541 section 2.3.2) it would only displace
+        // values that are repeated.
         value.set_sensitive(true);
         Self(value)
     }
 
-    /// The text.
+    /// The text of the id.
     pub fn as_str(&self) -> &str {
-        // Both ways to make one leave ASCII only.
+        // Both constructors allow ASCII only.
         std::str::from_utf8(self.0.as_bytes()).unwrap_or_default()
     }
 
-    /// As a field's value; shares the text.
+    /// The id as a field value. It shares the text.
     pub fn value(&self) -> HeaderValue {
         self.0.clone()
     }
 
-    /// Writes it to a message.
+    /// Writes the field to a message.
     pub fn apply(&self, headers: &mut HeaderMap) {
         headers.insert(&NAME, self.value());
     }
 }
 
-/// Ten bytes of which nobody outside can guess eight, without a system call or a lock: SipHash of a counter under the
-/// thread's own key, and the counter's end, so that no two of a thread are equal.
+/// Ten bytes, of which eight cannot be predicted. It needs no system call and no lock: SipHash of a counter under the
+/// thread's own key, and the counter's low two bytes. So the ids of one thread differ.
 fn random_bytes() -> [u8; 10] {
     thread_local! {
         static KEY: RandomState = RandomState::new();
@@ -92,13 +94,13 @@ mod tests {
     }
 
     #[test]
-    fn keeps_a_sane_one() {
+    fn a_valid_id_of_the_client_is_kept() {
         assert_eq!(assign(&["Az09._-"]).as_str(), "Az09._-");
         assert_eq!(assign(&[&"a".repeat(128)]).as_str().len(), 128);
     }
 
     #[test]
-    fn replaces_the_rest() {
+    fn an_invalid_id_is_replaced() {
         for values in [&[][..], &[""], &["a b"], &["a\"b"], &["a", "b"], &["a".repeat(129).as_str()], &["{}"]] {
             let id = assign(values);
             let uuid = uuid::Uuid::parse_str(id.as_str()).unwrap();
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn stays_out_of_the_table_of_http2() {
+    fn the_id_is_not_added_to_the_hpack_table() {
         let mut headers = HeaderMap::new();
         for values in [&["brought"][..], &[]] {
             assign(values).apply(&mut headers);
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn never_the_same_twice() {
+    fn all_ids_are_unique() {
         let make = || (0..2_000).map(|_| assign(&[]).as_str().to_owned()).collect::<Vec<_>>();
         let other = std::thread::spawn(make);
         let all: std::collections::HashSet<_> = make().into_iter().chain(other.join().unwrap()).collect();

@@ -1,15 +1,16 @@
-//! How a backend's response is framed. A client must be able to tell where it ends exactly as Weir does: what two readers
-//! could measure differently is refused or made plain before it goes on. Bodies are Pingora's.
+//! Checks the framing of a backend's response, so that the client finds the same end of it as Weir.
+//!
+//! An ambiguous framing is refused or normalised. It never reads the body: Pingora does.
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pingora::http::ResponseHeader;
 
-/// Checks the header of a response and leaves one Content-Length in it at the most.
+/// Checks the header of a response, and reduces repeated Content-Length values to one.
 ///
-/// `asked_to_switch`: the client's request asked to leave HTTP (RFC 9110 section 7.8).
+/// `asked_to_switch`: the client's request has requested another protocol (RFC 9110 section 7.8).
 ///
 /// # Errors
-/// Says what makes it no response that could be passed on.
+/// Why the response cannot be passed on.
 pub fn check(response: &mut ResponseHeader, asked_to_switch: bool) -> Result<(), &'static str> {
     if response.status == StatusCode::SWITCHING_PROTOCOLS && !asked_to_switch {
         return Err("101 to a request that did not ask for it");
@@ -18,8 +19,9 @@ pub fn check(response: &mut ResponseHeader, asked_to_switch: bool) -> Result<(),
     one_length(response)
 }
 
-/// Takes away what frames a body from a status that has none. 1xx and 204 never have either field (RFC 9110 section 8.6,
-/// RFC 9112 section 6.1); 304 may say what a 200 would have, but its coding was the backend's connection's.
+/// Removes body framing from a response without a body. 1xx and 204 never have Content-Length or Transfer-Encoding (RFC
+/// 9110 section 8.6, RFC 9112 section 6.1). A 304 may have the length that a 200 would have, but its transfer coding
+/// belongs to the backend's connection.
 pub fn bare(headers: &mut HeaderMap, status: StatusCode) {
     if status.is_informational() || status == StatusCode::NO_CONTENT {
         headers.remove(header::CONTENT_LENGTH);
@@ -29,7 +31,8 @@ pub fn bare(headers: &mut HeaderMap, status: StatusCode) {
     }
 }
 
-/// Other codings would have to be undone here, as the client was not asked whether it knows them (RFC 9112 section 6.1).
+/// Refuses other transfer codings than chunked. Weir would have to decode them, because the client was not asked
+/// whether it supports them (RFC 9112 section 6.1).
 fn one_coding(response: &ResponseHeader) -> Result<(), &'static str> {
     let mut codings = response.headers.get_all(header::TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {
@@ -39,7 +42,8 @@ fn one_coding(response: &ResponseHeader) -> Result<(), &'static str> {
     }
 }
 
-/// Equal lengths that were repeated are one (RFC 9110 section 8.6); Pingora has refused those that differ.
+/// Reduces equal repeated lengths to one (RFC 9110 section 8.6). Different lengths in several fields are refused by
+/// Pingora already.
 fn one_length(response: &mut ResponseHeader) -> Result<(), &'static str> {
     let mut lengths = response.headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lengths.next() else { return Ok(()) };
@@ -72,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_that_is_repeated_is_one() {
+    fn equal_repeated_lengths_are_merged() {
         for lengths in [&["2"][..], &["2", "2"], &["2, 2"], &["2,2", " 2"]] {
             let fields: Vec<_> = lengths.iter().map(|length| ("content-length", *length)).collect();
             assert_eq!(checked(200, &fields, false).unwrap(), ["content-length: 2"], "{lengths:?}");
@@ -84,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn only_chunked_is_a_transfer_coding() {
+    fn only_chunked_is_accepted() {
         assert!(checked(200, &[("transfer-encoding", "Chunked ")], false).is_ok());
         for codings in [&["identity"][..], &["xchunked"], &["gzip, chunked"], &["chunked", "chunked"], &[""]] {
             let fields: Vec<_> = codings.iter().map(|coding| ("transfer-encoding", *coding)).collect();
@@ -93,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_of_protocols_has_to_be_asked_for() {
+    fn a_101_needs_an_upgrade_request() {
         assert!(checked(101, &[("upgrade", "websocket")], true).is_ok());
         assert!(checked(101, &[("upgrade", "websocket")], false).is_err());
     }

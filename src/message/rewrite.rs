@@ -1,7 +1,7 @@
-//! The request target that backends see: origin-form, with prefixes taken off and put on by whole segments.
+//! Rewrites the request target for backends: origin-form, with path prefixes removed and added by whole segments.
 //!
-//! A rewrite works on the path in the normal form in which routes are matched, and that is what the backend gets. The
-//! client's own bytes could match in one way and be resolved by the backend in another, past `add_prefix`.
+//! A rewrite uses the normalised path that routes are matched with, and the backend receives the result. With the
+//! client's own bytes, the backend could resolve the path in another way than the match, and leave `add_prefix`.
 
 use std::fmt::Write as _;
 
@@ -14,22 +14,22 @@ use crate::path::{self, Rules};
 /// `routes[].rewrite`, compiled.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rewrite {
-    /// Without slashes at its end; empty: nothing comes off.
+    /// Without trailing slashes. Empty if no prefix is removed.
     strip: Box<str>,
-    /// Likewise.
+    /// Without trailing slashes. Empty if no prefix is added.
     add: Box<str>,
 }
 
 impl Rewrite {
-    /// From the document.
+    /// Compiles the rewrite.
     ///
     /// # Errors
-    /// Says which prefix cannot stand in a path.
+    /// A prefix is not valid in a path.
     pub fn compile(rewrite: &schema::RewriteSettings) -> Result<Self, String> {
         Ok(Self { strip: prefix(rewrite.strip_prefix.as_deref())?, add: prefix(rewrite.add_prefix.as_deref())? })
     }
 
-    /// The path and query to send for a path in normal form. A path without the prefix keeps all of itself.
+    /// The path and query to send, for a normalised path. A path without the prefix is not shortened.
     pub fn target(&self, path: &str, query: Option<&str>) -> String {
         let rest = strip(path, &self.strip).unwrap_or(path);
         let mut target = String::with_capacity(self.add.len() + rest.len() + query.map_or(0, str::len) + 2);
@@ -44,10 +44,10 @@ impl Rewrite {
         target
     }
 
-    /// Rewrites a request that came to a listener with these rules. `OPTIONS *` has no path to rewrite.
+    /// Rewrites a request. `rules` are the path rules of its listener. `OPTIONS *` has no path to rewrite.
     ///
     /// # Errors
-    /// Pingora's or the http crate's, when the result is no request target.
+    /// Pingora's or the http crate's, if the result is not a valid request target.
     pub fn apply(&self, request: &mut RequestHeader, rules: Rules) -> pingora::Result<()> {
         if request.uri.path() == "*" {
             return Ok(());
@@ -57,13 +57,13 @@ impl Rewrite {
     }
 }
 
-/// Turns an absolute-form target (RFC 9112 section 3.2.2) into origin-form, as a server that is no proxy wants it;
-/// others stay. An empty path becomes `/`, or `*` for OPTIONS (section 3.2.4).
+/// Changes an absolute-form target (RFC 9112 section 3.2.2) to the origin-form that an origin server expects. Other
+/// forms stay. An empty path becomes `/`, or `*` for OPTIONS (section 3.2.4).
 ///
-/// The authority is not lost: `message::request_framing` has seen to it that Host says the same.
+/// The authority is not lost, because `message::request_framing` has checked that Host is the same.
 ///
 /// # Errors
-/// Pingora's, when the result is no request target.
+/// Pingora's, if the result is not a valid request target.
 pub fn origin_form(request: &mut RequestHeader) -> pingora::Result<()> {
     let raw = request.raw_path();
     if matches!(raw.first(), None | Some(b'/' | b'*')) || request.method == http::Method::CONNECT {
@@ -78,10 +78,11 @@ pub fn origin_form(request: &mut RequestHeader) -> pingora::Result<()> {
     request.set_raw_path(target.as_bytes())
 }
 
-/// Replaces path and query. Requests that came by HTTP/2 may have their authority in the URI and nowhere else.
+/// Replaces the path and the query. A URI with an authority keeps it, because an HTTP/2 request may have its authority
+/// only there.
 ///
 /// # Errors
-/// Pingora's or the http crate's, when this is no request target.
+/// Pingora's or the http crate's, if this is not a valid request target.
 pub fn set_target(request: &mut RequestHeader, target: &str) -> pingora::Result<()> {
     if request.uri.authority().is_none() {
         return request.set_raw_path(target.as_bytes());
@@ -94,7 +95,8 @@ pub fn set_target(request: &mut RequestHeader, target: &str) -> pingora::Result<
     Ok(())
 }
 
-/// What is left of the path after the prefix: empty or from a slash on. `None` if the prefix is not its whole segments.
+/// The path after the prefix: empty or with a leading slash. `None` if the prefix is not a sequence of whole segments
+/// of the path.
 fn strip<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
     path.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn works_by_whole_segments() {
+    fn prefixes_match_by_whole_segments() {
         for (strip, add, from, to) in [
             ("/api", "", "/api/x", "/x"),
             ("/api", "", "/api", "/"),
@@ -151,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn rewrites_the_path_that_was_matched_not_the_bytes_that_came() {
+    fn the_normalised_path_is_rewritten() {
         let (decode, merge) = (Rules { decode_slash: true, ..KEEP }, Rules { merge_slashes: true, ..KEEP });
         for (rules, strip, add, from, to) in [
             (KEEP, "", "/tenant-a", "/../tenant-b/secret", "/tenant-a/tenant-b/secret"),
@@ -172,7 +174,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_sent_path_is_below_the_added_prefix_and_is_the_matched_path_rewritten(
+        fn the_sent_path_is_normalised_and_below_the_added_prefix(
             target in "(/|\\.|%2e|%2E|%2F|%2f|%25|%61|;|a|b|\\|){0,14}(\\?[a./%]{0,5})?",
             strip in "(/(a|b|%61|\\.\\.|a%2fb)){0,3}/?",
             add in "(/(a|b|\\.|\\.\\.|%2e%2E)){0,3}/?",
@@ -189,10 +191,10 @@ mod tests {
             let (path, query) = sent.split_once('?').map_or((sent, None), |(path, query)| (path, Some(query)));
             let below = path.strip_prefix(&*rewrite.add).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
             prop_assert!(path.starts_with('/') && below, "{} -> {}", target, sent);
-            let (came, asked) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
-            prop_assert_eq!(query, asked);
+            let (path_sent, query_sent) = target.split_once('?').map_or((&*target, None), |(path, query)| (path, Some(query)));
+            prop_assert_eq!(query, query_sent);
             prop_assert_eq!(path::normalise(path, KEEP), path, "the backend has nothing left to resolve");
-            prop_assert_eq!(path, rewrite.target(&path::normalise(came, rules), None));
+            prop_assert_eq!(path, rewrite.target(&path::normalise(path_sent, rules), None));
         }
     }
 
@@ -223,14 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn asterisk_is_left_alone() {
+    fn options_asterisk_is_not_rewritten() {
         let mut request = RequestHeader::build("OPTIONS", b"*", None).unwrap();
         rewrite("", "/v2").apply(&mut request, Rules::default()).unwrap();
         assert_eq!(request.raw_path(), b"*");
     }
 
     #[test]
-    fn refuses_what_is_no_prefix() {
+    fn an_invalid_prefix_is_refused() {
         for text in ["v2", "", "/a b", "/a?b", "/a#", "/a\u{7f}"] {
             let rewrite = schema::RewriteSettings { strip_prefix: None, add_prefix: Some(text.into()) };
             assert!(Rewrite::compile(&rewrite).is_err(), "{text}");

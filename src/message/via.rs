@@ -1,12 +1,12 @@
-//! `Via`: that the message came through Weir.
+//! `Via`: records that Weir forwarded the message (RFC 9110 section 7.6.3).
 //!
-//! It never looks for loops: a loop ends at its first hop's limits, and gateways may leave detection out.
+//! It detects no loops: the limits of the first hop end a loop, and a gateway need not detect them.
 
 use http::{HeaderMap, HeaderValue, Version, header};
 
-/// Adds our entry to a message, after those of proxies before us (RFC 9110 section 7.6.3).
+/// Appends Weir's entry after those of earlier proxies (RFC 9110 section 7.6.3).
 ///
-/// `received` is the version in which Weir received the message, not that in which it goes on.
+/// `received` is the version in which Weir received the message, not the version in which it is forwarded.
 pub fn add(headers: &mut HeaderMap, received: Version) {
     headers.append(header::VIA, entry(received));
 }

@@ -1,5 +1,7 @@
-//! Where a client's cookie brings its request, and the cookie that goes back: read at the pick, taken out of what the
-//! backend sees, written with the response. What a cookie says is `upstream::sticky`'s.
+//! Affinity cookie of a request: read when a backend is picked, removed from the backend's request, set on the
+//! response.
+//!
+//! It does not know the format of the cookie's value: see `upstream::sticky`.
 
 use std::time::SystemTime;
 
@@ -24,7 +26,7 @@ pub(super) fn named(session: &Session, target: &RouteTarget, ctx: &mut RequestCt
     ctx.affinity.seen.map(|seen| seen.token)
 }
 
-/// The cookie is between the client and Weir: no backend sees it.
+/// Removes the affinity cookie from the request, because it is between the client and Weir only.
 pub(super) fn conceal(request: &mut RequestHeader, target: &RouteTarget) -> Result<()> {
     match target.upstream.sticky() {
         Some(sticky) => cookie::remove(request, sticky.cookie().as_bytes()),
@@ -32,7 +34,7 @@ pub(super) fn conceal(request: &mut RequestHeader, target: &RouteTarget) -> Resu
     }
 }
 
-/// Adds the cookie that names the backend that has answered, unless the client has it.
+/// Adds the cookie that names the backend of this response, unless the client has the same cookie already.
 pub(super) fn reveal(session: &Session, response: &mut ResponseHeader, ctx: &RequestCtx) -> Result<()> {
     let (Some(target), Some(attempt)) = (&ctx.target, &ctx.attempt) else { return Ok(()) };
     let (Some(sticky), Some(answers)) = (target.upstream.sticky(), attempt.backend.token) else { return Ok(()) };
@@ -41,16 +43,16 @@ pub(super) fn reveal(session: &Session, response: &mut ResponseHeader, ctx: &Req
         return Ok(());
     }
     let headers = &session.req_header().headers;
-    let held = cookie::values(headers, sticky.cookie().as_bytes());
+    let cookies = cookie::values(headers, sticky.cookie().as_bytes());
     let by_tls = ctx.exchange.as_ref().is_some_and(|exchange| {
         let conn = &exchange.conn;
         let says_https = || ctx.snapshot.as_ref().is_some_and(|s| s.forwarding.says_https(conn.peer_ip(), headers));
         conn.tls.is_some() || says_https()
     });
-    let written = sticky.write(token, held, unix_ms(SystemTime::now()) / 1_000, by_tls);
+    let written = sticky.write(token, cookies, unix_ms(SystemTime::now()) / 1_000, by_tls);
     let line = written.map_err(|error| Error::because(ErrorType::InternalError, "a cookie's line", error))?;
     response.append_header(header::SET_COOKIE, line)?;
-    // A cache that others share must not hand one client's cookie to all (RFC 9111 sections 5.2.2.7 and 7.3).
+    // A shared cache must not give the cookie of one client to others (RFC 9111 sections 5.2.2.7 and 7.3).
     response.append_header(header::CACHE_CONTROL, HeaderValue::from_static("private=\"set-cookie\""))?;
     Ok(())
 }

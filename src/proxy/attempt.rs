@@ -1,4 +1,4 @@
-//! One try at one backend: its in-flight guard, its clock, its end. It ends once, in whatever way.
+//! One attempt at one backend: its in-flight guard, its timing and its outcome. It ends exactly once.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::telemetry::request_record::AttemptRecord;
 use crate::upstream::backend::Backend;
 use crate::upstream::outlier::AttemptObserver;
 
-/// A moment of the monotonic clock, and the same in milliseconds, which penalties and ejections count in.
+/// An instant of the monotonic clock, and the same in the milliseconds that penalties and ejections use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     pub(super) instant: Instant,
@@ -34,37 +34,37 @@ impl Moment {
         Instant::now().into()
     }
 
-    /// The time since, and the moment now in milliseconds.
+    /// The time since this moment, and the present time in milliseconds.
     fn elapsed(self) -> (Duration, u64) {
         let since = self.instant.elapsed();
         (since, self.ms.saturating_add(since.as_millis() as u64))
     }
 }
 
-/// One try at one backend.
+/// One attempt at one backend.
 pub(super) struct Attempt {
     pub(super) backend: Arc<Backend>,
     guard: Option<InFlight>,
     why: PickReason,
     passed_over: Option<Arc<Vec<PassedOver>>>,
-    /// Its connection, where that is not Pingora's.
+    /// The connection checkout. `None` if the connection belongs to Pingora's own pool.
     pub(super) checkout: Option<Arc<Checkout>>,
     started: Moment,
     pub(super) reused: bool,
-    /// Of a connection that is Pingora's.
+    /// The socket, if the connection belongs to Pingora. Otherwise -1.
     fd: RawFd,
     connect: Option<Duration>,
     first_byte: Option<Duration>,
     status: Option<u16>,
-    /// Its word counts in the backend's judgement; nothing where none is passed.
+    /// Reports the result to outlier detection. `None` if this attempt is not observed.
     watching: Option<AttemptObserver>,
-    /// The backend's penalty was raised for it, or is not to be.
+    /// The backend's penalty was raised for this attempt, or must not be raised.
     faulted: bool,
-    /// It failed for want of something here, and is none of the backend's attempts.
+    /// It failed because a resource of this process was exhausted. It does not count as an attempt of the backend.
     ours: bool,
-    /// The response has come to its end.
+    /// The response is complete.
     pub(super) ended: bool,
-    /// Bytes of the request's body that were handed on, and of the response's that came.
+    /// Request body bytes that were passed on, and response body bytes that were received.
     pub(super) sent: u64,
     pub(super) received: u64,
 }
@@ -92,38 +92,40 @@ impl Attempt {
         }
     }
 
-    /// The same, with a word in the backend's judgement.
+    /// Adds the observer for outlier detection.
     pub(super) fn watched(self, watching: Option<AttemptObserver>) -> Self {
         Self { watching, ..self }
     }
 
-    /// The same, and who could not be picked instead.
+    /// Adds the backends that could not be picked instead.
     pub(super) fn instead_of(self, passed_over: Option<Arc<Vec<PassedOver>>>) -> Self {
         Self { passed_over, ..self }
     }
 
-    /// How it ends says nothing about the backend, which stays counted for the next try.
+    /// Excludes the attempt from the backend's health data. The caller gets the in-flight guard, so the backend stays
+    /// counted for the next attempt.
     pub(super) fn excuse(&mut self) -> InFlight {
         self.watching = None;
         self.faulted = true;
         self.guard.take().unwrap_or_else(|| self.backend.state.raise())
     }
 
-    /// It failed for want of something here: the backend is free, and nothing is counted of it.
+    /// Marks the failure as caused by this process. The backend's slot is released, and no failure is counted for the
+    /// backend.
     pub(super) fn disown(&mut self) {
         drop(self.excuse());
         self.ours = true;
     }
 
-    /// When it began.
+    /// The start of the attempt.
     pub(super) fn started(&self) -> Instant {
         self.started.instant
     }
 
-    /// A connection is there.
+    /// Records that the attempt has a connection.
     ///
     /// # Errors
-    /// It has waited for longer than its backend said that it would keep it. Nothing was sent.
+    /// The reused connection was idle for longer than the backend's announced idle limit. Nothing was sent.
     pub(super) fn connected(&mut self, reused: bool, fd: RawFd) -> Result<()> {
         self.reused = reused || self.checkout.as_ref().is_some_and(|checkout| checkout.is_reused());
         if self.checkout.is_none() {
@@ -142,7 +144,7 @@ impl Attempt {
         Ok(())
     }
 
-    /// The backend has said how long it keeps the connection idle.
+    /// Stores the idle limit that the backend announced for this connection.
     pub(super) fn limit_idle(&self, limit: Duration) {
         match &self.checkout {
             Some(checkout) => checkout.limit_idle(limit),
@@ -150,7 +152,7 @@ impl Attempt {
         }
     }
 
-    /// The response header is there.
+    /// Records the status and the time of the response header.
     pub(super) fn answered(&mut self, status: u16) {
         let (took, now) = self.started.elapsed();
         self.first_byte = Some(took);
@@ -168,7 +170,8 @@ impl Attempt {
         }
     }
 
-    /// It has become a tunnel: the backend has done its part, and how the tunnel ends says nothing about it.
+    /// Records that the connection is now a tunnel. The attempt counts as a success, because the end of a tunnel does
+    /// not show the backend's health.
     pub(super) fn became_tunnel(&mut self) {
         if let Some(mut watching) = self.watching.take() {
             watching.ended(true, self.started.elapsed().1);
@@ -176,8 +179,8 @@ impl Attempt {
         self.passed_over = None;
     }
 
-    /// The backend is through with it: free for the next request before the client has the last byte, since a client
-    /// that has it may be back at once.
+    /// Frees the backend's slot before the client receives the last byte. A client that has the last byte may send its
+    /// next request at once.
     pub(super) fn release(&mut self) {
         self.guard = None;
         if let Some(checkout) = &self.checkout {
@@ -185,19 +188,19 @@ impl Attempt {
         }
     }
 
-    /// Whether the response header has come.
+    /// Whether a response header arrived.
     pub(super) fn is_answered(&self) -> bool {
         self.first_byte.is_some()
     }
 
-    /// Once an attempt: what failed after a 5xx is the same failure.
+    /// Raises the penalty at most once per attempt. An error after a 5xx status is the same failure.
     fn fault(&mut self, took: Duration, now: u64) {
         if !std::mem::replace(&mut self.faulted, true) {
             self.backend.state.load().fault(took, now);
         }
     }
 
-    /// Whether it went well by the backend's doing; nothing if it was not the backend's to decide.
+    /// Whether the backend did well. `None` if the backend did not cause the outcome.
     fn verdict(&self, outcome: Outcome) -> Option<bool> {
         match outcome {
             Outcome::ClientAbort => None,

@@ -1,6 +1,7 @@
-//! What an error of Pingora's means: whose it is, which fault, how the attempt ended.
+//! Classification of Pingora's errors: who caused the error, which fault it is, and how the attempt ended.
 //!
-//! The only place that looks at Pingora's error types. What follows from a fault is `fault`'s and `retry`'s to say.
+//! No other module reads Pingora's error types. This module decides nothing about the response or a retry: see `fault`
+//! and `fail`.
 
 use pingora::{Error, ErrorSource, ErrorType};
 
@@ -8,7 +9,7 @@ use crate::backend::labels::Outcome;
 use crate::fault::Fault;
 use crate::resource_exhaustion;
 
-/// How an attempt failed, when it was not the client's doing.
+/// How an attempt failed, if the client did not cause it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AttemptFailure {
     pub(super) outcome: Outcome,
@@ -21,7 +22,7 @@ impl AttemptFailure {
     }
 }
 
-/// For an error before a connection was there.
+/// Classifies an error that occurred before there was a connection.
 pub(super) fn connecting(error: &Error) -> AttemptFailure {
     use ErrorType as E;
     match error.etype() {
@@ -34,12 +35,12 @@ pub(super) fn connecting(error: &Error) -> AttemptFailure {
     }
 }
 
-/// For an error on a connection that was there, before a response header came.
+/// Classifies an error on an established connection before a response header arrived.
 pub(super) fn unanswered(error: &Error) -> AttemptFailure {
     if is_unprocessed(error) { AttemptFailure::new(Outcome::ConnectError, Fault::Connect) } else { proxying(error) }
 }
 
-/// For an error on a connection that was there.
+/// Classifies an error on an established connection.
 pub(super) fn proxying(error: &Error) -> AttemptFailure {
     use ErrorType as E;
     match error.etype() {
@@ -52,28 +53,32 @@ pub(super) fn proxying(error: &Error) -> AttemptFailure {
     }
 }
 
-/// Whether the backend cannot have processed the request, so that any method may be sent again. Either the backend
-/// declares it: GOAWAY with a lower last stream, which h2 reports to the streams above it only (RFC 9113 section 6.8),
-/// or RST_STREAM with REFUSED_STREAM (section 8.7). Or the HTTP/2 connection failed before the request was sent on it.
-/// Valid only while no response header has come.
+/// Whether the backend cannot have processed the request, so that any method may be sent again.
+///
+/// There are two cases. The backend declares it: GOAWAY with a lower last stream, which h2 reports only to the streams
+/// above it (RFC 9113 section 6.8), or RST_STREAM with REFUSED_STREAM (section 8.7). Or the HTTP/2 connection failed
+/// before the request was sent on it.
+///
+/// Valid only before a response header has arrived.
 pub(super) fn is_unprocessed(error: &Error) -> bool {
     let Some(cause) = error.root_cause().downcast_ref::<h2::Error>() else { return false };
-    // A backend that wants HTTP/1.1 would refuse each stream.
+    // A backend that requires HTTP/1.1 would refuse every stream.
     if cause.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED) {
         return false;
     }
     let context = error.context.as_ref().map(|context| context.as_str());
     match context {
-        // Pingora's words for the two steps before a request leaves (connectors/http/v2.rs, protocols/http/v2/client.rs).
+        // Pingora's error contexts for the two steps before a request leaves (connectors/http/v2.rs,
+        // protocols/http/v2/client.rs).
         Some("while creating new stream") => true,
-        // Not an error of the request itself, which the next connection would not take either.
+        // Not for an error in the request itself, because the next connection would refuse it too.
         Some("while sending request") => cause.is_io() || cause.is_go_away() || cause.is_reset(),
         _ if !cause.is_remote() => false,
         _ => cause.is_go_away() || cause.reason() == Some(h2::Reason::REFUSED_STREAM),
     }
 }
 
-/// Whether the backend was silent for too long: by Pingora's timers, or by those of a leased socket.
+/// Whether the backend was silent for too long. Either Pingora's timers or the timeouts of a pooled stream report it.
 pub(super) fn is_timeout(error: &Error) -> bool {
     use ErrorType as E;
     match error.etype() {
@@ -83,12 +88,12 @@ pub(super) fn is_timeout(error: &Error) -> bool {
     }
 }
 
-/// Whether the other end closed without TLS' goodbye (RFC 8446 section 6.1).
+/// Whether the peer closed the connection without a TLS `close_notify` (RFC 8446 section 6.1).
 pub(super) fn is_bare_end(error: &Error) -> bool {
     io_kind(error) == Some(std::io::ErrorKind::UnexpectedEof)
 }
 
-/// Whether it is for want of something here, such as descriptors, which says nothing about the backend.
+/// Whether a resource of this process was exhausted, such as file descriptors. That is not a failure of the backend.
 fn is_ours(error: &Error) -> bool {
     io(error).is_some_and(|error| resource_exhaustion::of(error).is_some())
 }
@@ -101,16 +106,16 @@ fn io(error: &Error) -> Option<&std::io::Error> {
     error.root_cause().downcast_ref()
 }
 
-/// Whether the client, not a backend, is where it went wrong.
+/// Whether the error occurred on the client's connection.
 pub(super) fn is_the_clients(error: &Error) -> bool {
     *error.esource() == ErrorSource::Downstream
 }
 
-/// For an error on the client's side: the fault, and the status where the table's is not the one.
+/// Classifies an error on the client's connection. The status replaces the fault's own status.
 pub(super) fn client(error: &Error) -> (Fault, u16) {
     use ErrorType as E;
     match error.etype() {
-        // RFC 9110 section 15.5.9: the body did not come in time.
+        // The body did not arrive in time (RFC 9110 section 15.5.9).
         E::ReadTimedout => (Fault::RefusedPolicy, 408),
         E::InvalidHTTPHeader | E::H1Error | E::InvalidH2 | E::Custom(_) => (Fault::BadRequest, 400),
         _ if is_malformed(error) => (Fault::BadRequest, 400),
@@ -118,7 +123,8 @@ pub(super) fn client(error: &Error) -> (Fault, u16) {
     }
 }
 
-/// The listener's own word for a body that is none; the connection is there to say so on.
+/// Whether the listener found the request body malformed. The client's connection still works, so a response can be
+/// sent.
 fn is_malformed(error: &Error) -> bool {
     io_kind(error) == Some(std::io::ErrorKind::InvalidData)
 }

@@ -1,7 +1,7 @@
-//! The context of a request: what each phase has learned, and the guards that its end must drop.
+//! The context of a request: the data that the phases collect, and the guards that are released at its end.
 //!
-//! Pingora drops it on every way out (answered, aborted, panicked, cancelled), so its `Drop` is where a request that no
-//! other end has recorded is recorded.
+//! Pingora drops it on every way out (response sent, aborted, panicked, cancelled). Therefore its `Drop` writes the
+//! record if no other phase has written it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,12 +28,12 @@ use crate::upstream::sticky::CookieValue;
 /// The context of a request.
 pub struct RequestCtx {
     pub(super) recorder: Arc<Recorder>,
-    /// None once the request has let go of it.
+    /// None after `detach_route`, when the request does not need the configuration any more.
     pub(super) snapshot: Option<Arc<Snapshot>>,
     pub(super) exchange: Option<Arc<Exchange>>,
     pub(super) started: Instant,
     pub(super) started_at: SystemTime,
-    /// The request is counted from the moment it is one.
+    /// Counts the request as in flight. None until the request has been counted.
     pub(super) in_flight: Option<RequestInFlight>,
     pub(super) method: Method,
     pub(super) version: Version,
@@ -42,36 +42,37 @@ pub struct RequestCtx {
     pub(super) request_id: Option<RequestId>,
     pub(super) route: Option<Arc<Route>>,
     pub(super) target: Option<Arc<RouteTarget>>,
-    /// What a tunnel or a long response keeps of its route.
+    /// The part of the route that a tunnel or a long response still needs.
     pub(super) detached: Option<Box<DetachedRoute>>,
-    /// What an ACME server is answered that looks for it.
+    /// The response body for an ACME HTTP-01 validation request.
     pub(super) challenge: Option<Box<str>>,
     pub(super) tried: Tried,
     pub(super) tries: u8,
-    /// How long it has waited for a free place, over all tries.
+    /// How long it has waited in the queue, over all attempts.
     pub(super) queued: Duration,
-    /// Pingora looks for a backend: should it find none that answers, it gives up the client's connection too.
+    /// Pingora's backend phase has begun. If it then fails, Pingora closes the client's connection too.
     pub(super) handed_over: bool,
     pub(super) affinity: Affinity,
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: Vec<AttemptRecord>,
-    /// The backend whose kept connection turned out to be stale, still counted: to be tried again on a fresh one.
+    /// The backend of a stale pooled connection, still counted as in flight. The next attempt uses a fresh connection
+    /// to it.
     pub(super) fresh: Option<(Arc<Backend>, InFlight)>,
     pub(super) fresh_used: bool,
     pub(super) deadline: Option<Instant>,
     pub(super) fault: Option<Fault>,
-    /// The status where the fault's own is not the one.
+    /// The status, if it differs from the fault's own.
     pub(super) status: Option<u16>,
-    /// The request's body was handed on to its end.
+    /// The request body was passed on completely.
     pub(super) sent_whole: bool,
-    /// The status of the response that the client has begun to see.
+    /// The status of the response that has begun for the client.
     pub(super) begun: Option<u16>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) recorded: bool,
 }
 
-/// What only the access log wants; absent when it is off.
+/// Request data that only the access log needs. Absent if the access log is off.
 #[derive(Debug, Default)]
 pub(super) struct RequestLine {
     pub(super) host: Option<Vec<u8>>,
@@ -81,8 +82,8 @@ pub(super) struct RequestLine {
     pub(super) trace_id: Option<String>,
 }
 
-/// What a tunnel or a long response keeps of its route: enough for its bounds and its record, and nothing that keeps a
-/// configuration in memory.
+/// The part of a route that a tunnel or a long response still needs: its limits and the data for its record. It does
+/// not keep a configuration in memory.
 #[derive(Debug)]
 pub(super) struct DetachedRoute {
     pub(super) meters: Arc<RouteMeters>,
@@ -129,8 +130,10 @@ impl RequestCtx {
         }
     }
 
-    /// Lets go of the configuration: no other attempt can follow, and the request may last for hours. The snapshot goes last,
-    /// as a request must never be the last to hold a part of it: taking it apart takes long.
+    /// Releases the configuration, because no other attempt can follow and the request may last for hours.
+    ///
+    /// The snapshot is dropped last. A request must not hold the last reference to a part of it, because the teardown
+    /// is slow.
     pub(super) fn detach_route(&mut self) {
         let Some(route) = self.route.take() else { return };
         let upstream = self.target.take().map(|target| Arc::clone(target.upstream.name()));
@@ -143,28 +146,29 @@ impl RequestCtx {
 
     /// The meters of the route.
     pub(super) fn route_meters(&self) -> Option<&RouteMeters> {
-        let lasting = || self.detached.as_ref().map(|lasting| &*lasting.meters);
-        self.route.as_ref().map(|route| &*route.meters).or_else(lasting)
+        let detached = || self.detached.as_ref().map(|detached| &*detached.meters);
+        self.route.as_ref().map(|route| &*route.meters).or_else(detached)
     }
 
     /// The name of the upstream.
     pub(super) fn upstream(&self) -> Option<&str> {
-        let lasting = || self.detached.as_ref()?.upstream.as_deref();
-        self.target.as_ref().map(|target| &**target.upstream.name()).or_else(lasting)
+        let detached = || self.detached.as_ref()?.upstream.as_deref();
+        self.target.as_ref().map(|target| &**target.upstream.name()).or_else(detached)
     }
 
-    /// Bytes of the request's body that the route allows.
+    /// The route's limit of the request body, in bytes.
     pub(super) fn body_limit(&self) -> Option<u64> {
         match (&self.route, &self.detached) {
             (Some(route), _) => route.body_limit,
-            (None, lasting) => lasting.as_ref()?.body_limit,
+            (None, detached) => detached.as_ref()?.body_limit,
         }
     }
 
-    /// How long a backend may take to accept bytes. The outer `None`: there is no route.
+    /// The route's write timeout, how long a backend may take to accept bytes. The outer `None` means that there is no
+    /// route.
     pub(super) fn write_limit(&self) -> Option<Option<Duration>> {
-        let lasting = || self.detached.as_ref().map(|lasting| lasting.write);
-        self.route.as_ref().map(|route| route.timeouts.write.limit()).or_else(lasting)
+        let detached = || self.detached.as_ref().map(|detached| detached.write);
+        self.route.as_ref().map(|route| route.timeouts.write.limit()).or_else(detached)
     }
 
     /// When the request arrived.
@@ -172,12 +176,12 @@ impl RequestCtx {
         self.started.into()
     }
 
-    /// How the listener reads paths.
+    /// The listener's path normalisation rules.
     pub(super) fn path_rules(&self) -> Rules {
         self.exchange.as_ref().map_or_else(Rules::default, |exchange| exchange.conn.settings.paths.rules())
     }
 
-    /// What is left until the deadline; zero when it has passed.
+    /// The time until the deadline. Zero if it has passed.
     pub(super) fn time_left(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
@@ -187,23 +191,23 @@ impl RequestCtx {
     }
 }
 
-/// What the client's cookie says, and whether it goes on saying so.
+/// The content of the client's affinity cookie, and whether it stays valid.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Affinity {
     pub(super) seen: Option<CookieValue>,
-    /// Its backend is only full for the moment: this one request goes elsewhere.
+    /// The cookie's backend is at its limit only for the moment. This request goes elsewhere, and the cookie stays.
     pub(super) holds: bool,
 }
 
 impl Affinity {
-    /// Takes note of why a backend was picked.
+    /// Records why a backend was picked.
     pub(super) fn picked(&mut self, why: PickReason) {
         self.holds = why == PickReason::StickyFull;
     }
 }
 
 impl RequestCtx {
-    /// Ends the attempt under way, if there is one: its backend is free again from here on.
+    /// Ends the current attempt, if there is one, and frees the backend's slot.
     pub(super) fn end_attempt(&mut self, outcome: Outcome, reason: Option<RetryReason>) {
         if let Some(attempt) = self.attempt.take() {
             let record = attempt.end(outcome, reason);

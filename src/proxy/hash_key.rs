@@ -1,6 +1,7 @@
-//! What of a request `consistent_hash` goes by, as a number: the same for the same value in every process.
+//! The hash key of a request for `consistent_hash`. The same value gives the same number in every process.
 //!
-//! It decodes nothing and allocates only to bring a host to lower case; who gets the request is the balancer's business.
+//! It decodes nothing, and allocates only to convert a host to lower case. It does not choose the backend: the balancer
+//! does.
 
 use std::net::IpAddr;
 
@@ -12,7 +13,7 @@ use crate::message::host::authority;
 use crate::route::host;
 use crate::upstream::balance::rng;
 
-/// The key; nothing where the request does not have it, or has it empty.
+/// The key. `None` if the request has no such value, or an empty one.
 pub(super) fn of(hash: &Hash, request: &RequestHeader, client: Option<IpAddr>) -> Option<u64> {
     let some = |value: &[u8]| (!value.is_empty()).then(|| rng::hash(value));
     if let Some(name) = &hash.header {
@@ -36,7 +37,7 @@ pub(super) fn of(hash: &Hash, request: &RequestHeader, client: Option<IpAddr>) -
     }
 }
 
-/// The value of the first parameter of that name, as it is written.
+/// The raw value of the first query parameter with that name.
 fn parameter<'a>(query: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     query.split(|byte| *byte == b'&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix(b"="))
 }
@@ -59,28 +60,28 @@ mod tests {
     }
 
     #[test]
-    fn each_part_of_a_request_has_its_value() {
-        let asked =
+    fn each_part_of_a_request_gives_its_hash() {
+        let request =
             request("/a/b?user=u1&users=u2", &[("Host", "Api.Example:80"), ("Cookie", "s=c1; t=c2"), ("X-User", "h1")]);
         let wanted = |text: &str| Some(rng::hash(text.as_bytes()));
-        assert_eq!(key("{header: x-user}", &asked), wanted("h1"));
-        assert_eq!(key("{cookie: t}", &asked), wanted("c2"));
-        assert_eq!(key("{query: user}", &asked), wanted("u1"));
-        assert_eq!(key("{path: {}}", &asked), wanted("/a/b"));
-        assert_eq!(key("{host: {}}", &asked), wanted("api.example"));
-        assert_eq!(key("{client: {}}", &asked), Some(rng::hash(&[192, 0, 2, 1])));
+        assert_eq!(key("{header: x-user}", &request), wanted("h1"));
+        assert_eq!(key("{cookie: t}", &request), wanted("c2"));
+        assert_eq!(key("{query: user}", &request), wanted("u1"));
+        assert_eq!(key("{path: {}}", &request), wanted("/a/b"));
+        assert_eq!(key("{host: {}}", &request), wanted("api.example"));
+        assert_eq!(key("{client: {}}", &request), Some(rng::hash(&[192, 0, 2, 1])));
         let mapped =
-            of(&serde_yaml::from_str("{client: {}}").unwrap(), &asked, Some("::ffff:192.0.2.1".parse().unwrap()));
-        assert_eq!(key("{client: {}}", &asked), mapped, "one client on both kinds of listener");
+            of(&serde_yaml::from_str("{client: {}}").unwrap(), &request, Some("::ffff:192.0.2.1".parse().unwrap()));
+        assert_eq!(key("{client: {}}", &request), mapped, "one client on both kinds of listener");
     }
 
     #[test]
-    fn what_is_absent_or_empty_is_no_key() {
-        let asked = request("/?user&x=", &[("Cookie", "ss=c1; s"), ("X-Empty", "")]);
+    fn an_absent_or_empty_value_gives_no_key() {
+        let empty = request("/?user&x=", &[("Cookie", "ss=c1; s"), ("X-Empty", "")]);
         for yaml in
             ["{header: x-user}", "{header: x-empty}", "{cookie: s}", "{query: user}", "{query: x}", "{host: {}}"]
         {
-            assert_eq!(key(yaml, &asked), None, "{yaml}");
+            assert_eq!(key(yaml, &empty), None, "{yaml}");
         }
         assert_eq!(key("{query: x}", &request("/", &[])), None);
         let first = request("/", &[("Cookie", "a=1"), ("Cookie", "s=2; s=3")]);

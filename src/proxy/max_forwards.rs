@@ -1,6 +1,7 @@
-//! Requests that a client sends to learn of the way: OPTIONS and TRACE, which say how far they want to go (Max-Forwards,
-//! RFC 9110 section 7.6.2), and `OPTIONS *`, which is meant for no resource. It goes to a backend where a route takes
-//! it (one for any path, or with `path: "*"`). Otherwise Weir answers it.
+//! Max-Forwards of OPTIONS and TRACE (RFC 9110 section 7.6.2), and the response to `OPTIONS *`.
+//!
+//! `OPTIONS *` names no resource. It goes to a backend if a route accepts it: a route for any path, or one with
+//! `path: "*"`. Otherwise Weir answers it.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -15,24 +16,24 @@ use crate::fault::Fault;
 use crate::lifecycle::Lifecycle;
 use crate::message::{error_response, request_id};
 
-/// As many fields as such an answer has.
+/// The number of header fields to reserve.
 const EXTRA_FIELDS: usize = 6;
 
-/// Whether the request is meant for whoever has it now, not for a backend.
+/// Whether Weir is the final recipient of the request, because Max-Forwards is 0.
 pub(super) fn is_last(session: &Session, ctx: &RequestCtx) -> bool {
     counts(&ctx.method) && left(&session.req_header().headers) == Some(0)
 }
 
-/// Whether it asks about the server as a whole, so that there is no address to send it to (RFC 9110 section 9.3.7).
+/// Whether the request concerns the server as a whole, so that a redirect has no target (RFC 9110 section 9.3.7).
 pub(super) fn is_about_the_server(session: &Session, ctx: &RequestCtx) -> bool {
     ctx.method == Method::OPTIONS && session.req_header().raw_path() == b"*"
 }
 
-/// Answers it.
+/// Answers the request in place of a backend.
 ///
 /// # Errors
-/// The client's; or it is TRACE, which is refused: what it asks for is its own header in return, and that holds what
-/// scripts of the client must not see (RFC 9110 section 9.3.8).
+/// The client's connection fails. Or the method is TRACE, which is refused: the response would contain the request's
+/// fields, and these can hold secrets that scripts of the client must not see (RFC 9110 section 9.3.8).
 pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, lifecycle: &Lifecycle) -> Result<bool> {
     if ctx.method == Method::TRACE {
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(405), "TRACE ends here and is not reflected"));
@@ -51,7 +52,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, lifecycl
     Ok(true)
 }
 
-/// One hop less, on the way to a backend. What is no number stays as it is.
+/// Decrements Max-Forwards for a request to a backend. A value that is not a number stays as it is.
 pub(super) fn count(method: &Method, headers: &mut HeaderMap) {
     if counts(method)
         && let Some(left) = left(headers)
@@ -64,7 +65,7 @@ fn counts(method: &Method) -> bool {
     *method == Method::OPTIONS || *method == Method::TRACE
 }
 
-/// The least that is said; a number too large for any way is the largest we know.
+/// The smallest value. A number that is too large counts as `u64::MAX`.
 fn left(headers: &HeaderMap) -> Option<u64> {
     let number = |value: &HeaderValue| {
         let digits = value.as_bytes();
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn one_hop_less_each_time() {
+    fn max_forwards_is_decremented() {
         assert_eq!(counted(Method::OPTIONS, &["10"]), ["9"]);
         assert_eq!(counted(Method::TRACE, &["7", "3"]), ["2"]);
         assert_eq!(counted(Method::TRACE, &["99999999999999999999999"]), ["18446744073709551614"]);

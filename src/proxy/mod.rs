@@ -1,5 +1,4 @@
-//! The gateway: Pingora's `ProxyHttp`, phases in running order. Each phase is a few lines that hand over to one room;
-//! the way of a request reads from top to bottom.
+//! The gateway: Pingora's `ProxyHttp` with its phases in running order. Each phase calls one module.
 
 mod affinity_cookie;
 mod attempt;
@@ -40,17 +39,17 @@ use crate::pool::connection_pool::ConnectionPool;
 use crate::snapshot::CurrentSnapshot;
 use crate::telemetry::Recorder;
 
-/// Weir's logic, as Pingora calls it.
+/// The phases of the proxy, called by Pingora.
 pub struct Gateway {
     shared: Arc<CurrentSnapshot>,
     recorder: Arc<Recorder>,
     lifecycle: Arc<Lifecycle>,
-    /// The connections to backends of the thread that this gateway serves on.
+    /// The connection pool of the thread that this gateway serves on.
     pool: Arc<ConnectionPool>,
 }
 
 impl Gateway {
-    /// On these snapshots; every request is recorded here.
+    /// Creates a gateway that serves these snapshots and records every request with `recorder`.
     pub fn new(
         shared: Arc<CurrentSnapshot>,
         recorder: Arc<Recorder>,
@@ -63,18 +62,18 @@ impl Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    /// Boxed: Pingora moves it from future to future.
+    /// Boxed, because Pingora moves it from future to future.
     type CTX = Box<RequestCtx>;
 
-    /// Arrive: the request takes the snapshot that it keeps to its end.
+    /// Accept: the request takes a snapshot and keeps it to its end.
     fn new_ctx(&self) -> Self::CTX {
         Box::new(RequestCtx::new(Arc::clone(&self.recorder), self.shared.load()))
     }
 
-    /// Pingora's default adds a compression module to every request; Weir has none.
+    /// Pingora's default adds a compression module to every request. Weir does not use it.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    /// Arrive and route: who asks, is it well-formed, which route.
+    /// Accept and route: identifies the client, checks the request and finds its route.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {
         request_filter::accept_request(session, ctx)?;
         if request_filter::is_challenge(session, ctx).await {
@@ -83,18 +82,18 @@ impl ProxyHttp for Gateway {
         request_filter::route(session, ctx)
     }
 
-    /// Policies: each lets the request go on or answers it.
+    /// Policies: each of them lets the request continue or answers it.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
         policies::apply(session, ctx)?;
         respond::own_action(session, ctx, &self.lifecycle).await
     }
 
-    /// Pick: a backend for the next attempt.
+    /// Pick: chooses a backend for the next attempt.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<Box<HttpPeer>> {
         pick::pick(session, ctx, &self.pool).await
     }
 
-    /// A connection is there.
+    /// The attempt has a connection.
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
@@ -110,7 +109,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    /// Send: the header as the backend gets it.
+    /// Send: edits the request header for the backend.
     async fn upstream_request_filter(
         &self,
         session: &mut Session,
@@ -120,7 +119,7 @@ impl ProxyHttp for Gateway {
         send::header(session, request, ctx)
     }
 
-    /// Send: each piece of the body.
+    /// Send: each part of the request body.
     async fn request_body_filter(
         &self,
         _session: &mut Session,
@@ -142,7 +141,7 @@ impl ProxyHttp for Gateway {
         upstream_error::to_connect(session, ctx, error)
     }
 
-    /// Fail: on a connection that was there.
+    /// Fail: an error on an established connection.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -154,7 +153,7 @@ impl ProxyHttp for Gateway {
         upstream_error::while_proxying(session, ctx, error, reused)
     }
 
-    /// Answer: the response header as it came; a status may be worth another try.
+    /// Respond: the response header as it came from the backend. Its status may cause another attempt.
     async fn upstream_response_filter(
         &self,
         session: &mut Session,
@@ -164,7 +163,7 @@ impl ProxyHttp for Gateway {
         respond::arrived(session, response, ctx)
     }
 
-    /// Answer: each piece of the body as it came.
+    /// Respond: each part of the response body as it came from the backend.
     fn upstream_response_body_filter(
         &self,
         _session: &mut Session,
@@ -176,7 +175,7 @@ impl ProxyHttp for Gateway {
         Ok(None)
     }
 
-    /// Answer: the header as the client gets it.
+    /// Respond: edits the response header for the client.
     async fn response_filter(
         &self,
         session: &mut Session,
@@ -191,17 +190,17 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    /// Answer: our own reply for a fault.
+    /// Respond: Weir's own error response for a fault.
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
         respond::fault(session, error, ctx, &self.lifecycle).await
     }
 
-    /// Record: one record, whatever happened.
+    /// Record: writes one record for each request, however it ended.
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Self::CTX) {
         record::done(session, error, ctx);
     }
 
-    /// The access log and the metrics say it; Pingora's line would say it again.
+    /// The access log and the metrics contain the error, so a log line of Pingora would repeat it.
     fn suppress_error_log(&self, _session: &Session, _ctx: &Self::CTX, _error: &Error) -> bool {
         true
     }
@@ -218,7 +217,7 @@ impl ProxyHttp for Gateway {
     }
 }
 
-/// Milliseconds since 1970, for what people read and for cookies; intervals go by `upstream::clock`.
+/// Milliseconds since the Unix epoch, for cookies and for output. Intervals use `crate::clock`.
 fn unix_ms(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
 }

@@ -1,4 +1,5 @@
-//! Pick: a backend for the next attempt, its in-flight guard, and the peer that tells Pingora how to reach it.
+//! Backend selection for the next attempt: the backend, its in-flight guard, and the peer that tells Pingora how to
+//! reach it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,16 +27,19 @@ use crate::proxy_protocol::AddressPair;
 use crate::snapshot::RouteTarget;
 use crate::upstream::PickHints;
 
-/// The shortest wait that is worth starting; Pingora takes zero for none.
+/// The minimum of a timer. Pingora takes zero as no timeout.
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
-/// A backend for the next attempt.
+/// Picks a backend for the next attempt.
+///
+/// # Errors
+/// No backend can take the request, or the request's deadline has passed.
 pub(super) async fn pick(
     session: &mut Session,
     ctx: &mut RequestCtx,
-    kept: &Arc<ConnectionPool>,
+    pool: &Arc<ConnectionPool>,
 ) -> Result<Box<HttpPeer>> {
-    // An attempt that is still open here was given up by Pingora; its backend must not count it any longer.
+    // Pingora has given up an attempt that is still open here. Its backend must not count it any longer.
     ctx.attempt = None;
     ctx.handed_over = true;
     let Some(target) = ctx.target.clone() else {
@@ -44,7 +48,7 @@ pub(super) async fn pick(
     if ctx.is_too_late() {
         return Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over"));
     }
-    // Drained or disabled meanwhile: not even on a fresh connection.
+    // Not if the backend was drained or disabled in the meantime.
     let fresh = ctx.fresh.take().filter(|(backend, _)| backend.state.mark() == AdminState::Ready);
     ctx.fresh_used = fresh.is_some();
     let attempt = match fresh {
@@ -59,7 +63,7 @@ pub(super) async fn pick(
     };
     let tunnel = session.is_upgrade_req();
     let template = if tunnel { &target.tunnel } else { &target.peer };
-    let pending = template.checkout(&attempt.backend.addr, kept, ctx.time_left(), ctx.fresh_used, attempt.started());
+    let pending = template.checkout(&attempt.backend.addr, pool, ctx.time_left(), ctx.fresh_used, attempt.started());
     let peer = template.peer(&attempt.backend.addr);
     ctx.attempt = Some(attempt);
     let Some(mut peer) = peer else {
@@ -75,8 +79,9 @@ pub(super) async fn pick(
         Dialer::announce(&mut peer, ends(ctx), tunnel, addresses);
     }
     if target.upstream.transport().protocol() != Protocol::Http1 {
-        // A GOAWAY that has arrived is read before Pingora chooses a connection. A write to a connection that the backend
-        // has closed would fail, and h2 would give it up before it has read which requests were not processed.
+        // The yield lets h2 read a GOAWAY that has arrived before Pingora chooses a connection. A write to a connection
+        // that the backend has closed would fail, and h2 would drop it before it reads which requests were not
+        // processed.
         tokio::task::yield_now().await;
     }
     ctx.sent_whole = session.is_body_empty();
@@ -100,15 +105,15 @@ fn checkout(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut pe
     }
 }
 
-/// The attempt gets a fresh connection, which no other request gets afterwards.
+/// The attempt gets a fresh connection, and no other request uses it afterwards.
 fn leave_pool(peer: &mut HttpPeer) {
     peer.group_key = outside_the_pool();
-    // An HTTP/2 connection would else stay open, waiting for other requests.
+    // Otherwise an HTTP/2 connection would stay open and wait for other requests.
     peer.options.idle_timeout = Some(NOT_POOLED_IDLE);
 }
 
 async fn next(session: &mut Session, target: &RouteTarget, ctx: &mut RequestCtx) -> Result<Attempt> {
-    // The first try follows the arrival at once: no second look at the clock.
+    // The first attempt follows the arrival at once, so the clock is not read again.
     let first = ctx.tries == 0;
     let started = if first { ctx.arrived() } else { Moment::now() };
     let (now, queued) = (started.ms, ctx.queued);
@@ -140,14 +145,16 @@ async fn next(session: &mut Session, target: &RouteTarget, ctx: &mut RequestCtx)
     Ok(attempt.watched(watching).instead_of(passed_over))
 }
 
-/// The ends of the client's connection, the client as forwarded headers have it: then its port is not known.
+/// The addresses of the client's connection, for the PROXY header. If the client's address comes from a forwarded
+/// header, its port is unknown and is 0.
 fn ends(ctx: &RequestCtx) -> Option<AddressPair> {
     let (conn, client) = (&ctx.exchange.as_ref()?.conn, ctx.client?);
     let port = if client == conn.peer_ip() { conn.peer.port() } else { 0 };
     Some(AddressPair { source: SocketAddr::new(client, port), destination: conn.local })
 }
 
-/// The peer's read timer is the tunnel's from the start, as Pingora has only one; the handshake's own is the listener's cut.
+/// Times the handshake of an upgrade with the listener's cut. Pingora has only one read timer for the peer, and that is
+/// the tunnel's from the start.
 fn time_handshake(ctx: &RequestCtx) {
     let read = ctx.route.as_ref().and_then(|route| route.timeouts.read.limit());
     if let Some(exchange) = &ctx.exchange {
@@ -155,7 +162,7 @@ fn time_handshake(ctx: &RequestCtx) {
     }
 }
 
-/// No timer of an attempt goes beyond the request's deadline.
+/// Limits the timers of an attempt to the request's deadline.
 fn shorten(peer: &mut HttpPeer, left: Option<Duration>) {
     if left.is_some() {
         let options = &mut peer.options;
@@ -177,7 +184,7 @@ fn sooner(limit: Option<Duration>, left: Option<Duration>) -> Option<Duration> {
     }
 }
 
-/// A key under which no connection is kept, so that the attempt gets a fresh one.
+/// A pool key under which no connection is stored, so that the attempt gets a fresh one.
 fn outside_the_pool() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! Record: one record for each request, at whichever end it comes to first.
+//! The record of a request: written exactly once, at its first end.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,7 +14,7 @@ use crate::fault::Fault;
 use crate::listener::Abort;
 use crate::telemetry::request_record::Record;
 
-/// The request has come to its end in the usual way, well or not.
+/// Records a request that reached Pingora's logging phase, successful or not.
 pub(super) fn done(session: &Session, error: Option<&Error>, ctx: &mut RequestCtx) {
     let error = error.filter(|error| !is_end_of_tunnel(ctx, error));
     let fault = error.and(ctx.fault).or_else(|| error.map(of));
@@ -39,7 +39,8 @@ fn of(error: &Error) -> Fault {
     if classify::is_the_clients(error) { classify::client(error).0 } else { Fault::Internal }
 }
 
-/// The context is dropped without that: cut by a deadline, cancelled with its connection, or panicked.
+/// Records a request whose context is dropped before the logging phase: cut by a deadline, cancelled with its
+/// connection, or panicked.
 pub(super) fn cut_short(ctx: &mut RequestCtx) {
     if ctx.recorded || ctx.in_flight.is_none() {
         return;
@@ -55,7 +56,7 @@ pub(super) fn cut_short(ctx: &mut RequestCtx) {
     record(ctx, Some(fault), status);
 }
 
-/// What it means that the listener has cut a request.
+/// The fault and status of a request that the listener cut.
 pub(super) fn of_cut(why: Abort) -> (Fault, u16) {
     match why {
         Abort::Deadline => (Fault::Timeout, Fault::Timeout.status()),

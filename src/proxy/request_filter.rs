@@ -1,5 +1,7 @@
-//! Arrive and route: who asks, whether the request is well-formed, which route it takes, and the policies that can
-//! refuse it before a backend is looked for.
+//! Request checks and routing: identifies the client, validates the request, finds its route and applies the policies
+//! that can refuse it.
+//!
+//! It never chooses a backend.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,10 +29,14 @@ use crate::route::table::OnListener;
 use crate::snapshot::{RouteTarget, Snapshot};
 use crate::telemetry::request_record::trace_id;
 
-/// How long after a request's deadline the listener cuts it: Pingora's own timers, which can still say 504, go first.
+/// How long after a request's deadline the listener cuts it. Pingora's own timers fire first, because after them a 504
+/// can still be sent.
 pub(super) const DEADLINE_GRACE: Duration = Duration::from_millis(100);
 
-/// Who asks, and is it well-formed.
+/// Identifies the client and checks the request.
+///
+/// # Errors
+/// The request is not valid, or its method is CONNECT.
 pub(super) fn accept_request(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     ctx.in_flight = Some(ctx.recorder.metrics().request_started());
     let request = session.req_header();
@@ -40,7 +46,8 @@ pub(super) fn accept_request(session: &mut Session, ctx: &mut RequestCtx) -> Res
         ctx.line = Some(Box::new(line(request)));
     }
     if ctx.version != Version::HTTP_2 {
-        // Now, not when it is sent: routes have to see the path that backends get.
+        // The target gets its origin form now and not at sending, because routes must see the path that backends
+        // receive.
         rewrite::origin_form(session.req_header_mut())
             .map_err(|_| refuse(ctx, Fault::BadRequest, None, "the target makes no origin form"))?;
     }
@@ -50,16 +57,17 @@ pub(super) fn accept_request(session: &mut Session, ctx: &mut RequestCtx) -> Res
     identify(session.req_header(), ctx);
     let request = session.req_header();
     if request.headers.keys().any(|name| name == header::UPGRADE) && !asks_for_websocket(request) {
-        // Meant for Weir alone, which knows no other protocol to switch to; Pingora would still wait for a 101.
+        // Weir supports no other protocol than WebSocket, so the field ends here. With the field, Pingora would wait
+        // for a 101.
         session.req_header_mut().remove_header(&header::UPGRADE);
     }
     connection_options::remove(session.req_header_mut());
     if ctx.version == Version::HTTP_10 {
-        // A 1.0 client does not know them (RFC 9110 section 15.2).
+        // An HTTP/1.0 client does not understand interim responses (RFC 9110 section 15.2).
         session.set_ignore_info_resp(true);
     }
     if ctx.method == Method::CONNECT {
-        // What follows are bytes of the tunnel that the client wanted, not requests.
+        // The next bytes on the connection belong to the tunnel that the client requested. They are not requests.
         session.set_keepalive(None);
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(405), "CONNECT is not served"));
     }
@@ -69,7 +77,8 @@ pub(super) fn accept_request(session: &mut Session, ctx: &mut RequestCtx) -> Res
     check_slashes(session.req_header(), ctx)
 }
 
-/// RFC 9110 section 7.8: Upgrade counts only where Connection names it, and never in HTTP/1.0.
+/// Whether this is a WebSocket upgrade. Upgrade counts only if Connection names it, and never in HTTP/1.0 (RFC 9110
+/// section 7.8).
 fn asks_for_websocket(request: &RequestHeader) -> bool {
     let upgrade = request.headers.get(header::UPGRADE);
     request.version == Version::HTTP_11
@@ -97,13 +106,13 @@ fn line(request: &RequestHeader) -> RequestLine {
     }
 }
 
-/// What the listener has checked for HTTP/1 before Pingora saw it.
+/// Makes the checks for an HTTP/2 request that the listener makes for HTTP/1 before Pingora sees the request.
 fn check_http2(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     let Some(conn) = ctx.exchange.as_ref().map(|exchange| Arc::clone(&exchange.conn)) else { return Ok(()) };
     let request = session.req_header();
     check_bounds(request, &conn, ctx)?;
     if request.raw_path() == b"*" && request.method != Method::OPTIONS {
-        // RFC 9112 section 3.2.4: the target of nothing but OPTIONS.
+        // `*` is a valid target for OPTIONS only (RFC 9112 section 3.2.4).
         return Err(refuse(ctx, Fault::BadRequest, None, "`*` is a target for OPTIONS only"));
     }
     if let Err(bad) = check_path_and_query(request.raw_path()) {
@@ -116,7 +125,7 @@ fn check_http2(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     }
 }
 
-/// Percent-encodes unusual bytes, as the listener does for HTTP/1. `bad`: what is wrong without that.
+/// Percent-encodes unusual bytes, as the listener does for HTTP/1. `bad` is the error if the encoding does not help.
 #[cold]
 fn encode_target(request: &mut RequestHeader, bad: BadHead) -> std::result::Result<(), BadHead> {
     let Cow::Owned(encoded) = path::encode_unusual(request.raw_path()) else { return Err(bad) };
@@ -145,28 +154,35 @@ fn check_bounds(request: &RequestHeader, conn: &Conn, ctx: &mut RequestCtx) -> R
     Ok(())
 }
 
-/// How many fields the same request would have over HTTP/1: one Host for the authority, and one Cookie for all its crumbs
-/// (RFC 9113 section 8.2.3).
+/// The number of fields that the same request would have over HTTP/1. The authority counts as one Host field, and all
+/// Cookie fields count as one (RFC 9113 section 8.2.3).
 fn fields(request: &RequestHeader) -> usize {
     let headers = &request.headers;
     let host = request.uri.authority().is_some() && !headers.contains_key(header::HOST);
-    let crumbs = headers.get_all(header::COOKIE).iter().count();
-    headers.len() + usize::from(host) - crumbs.saturating_sub(1)
+    let cookies = headers.get_all(header::COOKIE).iter().count();
+    headers.len() + usize::from(host) - cookies.saturating_sub(1)
 }
 
-/// Whether an ACME server looks for one of our challenges: answered before all that is configured, a redirect to https too.
+/// Whether the request is an ACME HTTP-01 validation for one of our challenges. The answer has priority over all that
+/// is configured, also over a redirect to https.
 pub(super) async fn is_challenge(session: &Session, ctx: &mut RequestCtx) -> bool {
     let request = session.req_header();
     let path = request.uri.path();
     let Some(exchange) = ctx.exchange.as_ref().filter(|_| path.starts_with(WELL_KNOWN)) else { return false };
     if request.method == Method::GET && exchange.conn.tls.is_none() {
-        // Boxed: what it holds while it waits would be a part of every request's state.
+        // Boxed. Otherwise the state of this future would be a part of every request's future.
         ctx.challenge = Box::pin(exchange.conn.settings.challenges.at_path(path)).await.map(Into::into);
     }
     ctx.challenge.is_some()
 }
 
-/// Which route; none where the listener redirects to https and no route that names it matches.
+/// Finds the route of the request.
+///
+/// It leaves the route empty if `respond::own_action` answers the request: the listener redirects to https and no route
+/// that names the listener matches, or the request is `OPTIONS *`.
+///
+/// # Errors
+/// No route matches, the certificate does not cover the host, or the upstream's protocol cannot carry the request.
 pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     let on = listener(ctx);
     if on.redirects && on.name.is_none() {
@@ -176,7 +192,8 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     let host = authority(request).and_then(route::host::normalise);
     let tls = ctx.exchange.as_ref().and_then(|exchange| exchange.conn.tls.as_ref());
     if host.as_deref().is_some_and(|host| tls.is_some_and(|tls| !tls.covers(host))) {
-        // RFC 9110 section 15.5.20: a client may have taken this connection for one to that host too.
+        // HTTP/2 clients coalesce connections, so the client may send requests for that host here too (RFC 9110 section
+        // 15.5.20).
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(421), "the certificate does not cover this host"));
     }
     let path = path::normalise(request.uri.path(), ctx.path_rules());
@@ -184,7 +201,7 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
         |s: &Arc<Snapshot>| s.routes.find(on, host.as_deref(), &path, &request.method, &request.headers).cloned();
     let Some(route) = ctx.snapshot.as_ref().and_then(find) else {
         if on.redirects || max_forwards::is_about_the_server(session, ctx) {
-            // `own_action` answers it.
+            // `respond::own_action` answers it.
             return Ok(());
         }
         return Err(refuse(ctx, Fault::NoRoute, None, "no route matches"));
@@ -196,27 +213,29 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
         return Ok(());
     }
     if session.is_upgrade_req() {
-        // RFC 8441 would need Extended CONNECT, which Weir does not speak. Sent on, it would be another request.
+        // A WebSocket over HTTP/2 needs Extended CONNECT (RFC 8441), which Weir does not support. Without it the
+        // backend would get a different request.
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(501), "a WebSocket, and the upstream speaks HTTP/2"));
     }
     let keeps_host = ctx.route.as_ref().is_some_and(|route| route.host == HostPolicy::Keep);
     if keeps_host && !makes_authority(session.req_header()) {
-        // The HTTP/2 library would refuse it later, as a fault of the backend.
+        // Otherwise the h2 crate would refuse it later, and that would look like a fault of the backend.
         return Err(refuse(ctx, Fault::BadRequest, None, "a Host that cannot be an :authority"));
     }
     Ok(())
 }
 
-/// Whether HTTP/2 can carry the host that the client asks for: its library takes no percent-encoded octets there.
+/// Whether the requested host can be an `:authority`. The `http` crate accepts no percent-encoded octets in an
+/// authority.
 fn makes_authority(request: &RequestHeader) -> bool {
     authority(request).is_none_or(|host| Authority::try_from(host).is_ok())
 }
 
-/// The listener that the request came in on. Its name is looked up only where a route names listeners.
+/// The listener that accepted the connection. Its name is looked up only if a route names listeners.
 fn listener(ctx: &RequestCtx) -> OnListener<'_> {
     let Some(exchange) = &ctx.exchange else { return OnListener::default() };
     let conn = &*exchange.conn;
-    // One that is gone keeps the name that it had.
+    // A listener that was removed from the configuration keeps its last name.
     let snapshot = ctx.snapshot.as_ref().filter(|snapshot| snapshot.routes.names_listeners());
     let name = snapshot.map(|snapshot| snapshot.listeners.get(&conn.settings.key).unwrap_or(&conn.listener));
     OnListener { name, redirects: conn.settings.redirect_https.is_some() }

@@ -1,4 +1,4 @@
-//! Answer: the backend's response on its way to the client, or our own.
+//! The response to the client: a backend's response, or Weir's own.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
@@ -22,10 +22,10 @@ use crate::message::{header_case, hop_by_hop, host, keep_alive, request_id, resp
 use crate::route::action::{Action, Redirect, Requested};
 use crate::upstream::retry_policy::Failed;
 
-/// As many fields as a response gets on its way, and a few of the route's.
+/// The number of header fields to reserve for a response: Weir's own, and a few of the route's.
 const EXTRA_FIELDS: usize = 4;
 
-/// Answers a route that needs no backend; false if it needs one.
+/// Answers a request that needs no backend. `false` if it needs one.
 pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, lifecycle: &Lifecycle) -> Result<bool> {
     if let Some(challenge) = ctx.challenge.take() {
         return to_acme(session, ctx, lifecycle, challenge).await;
@@ -72,7 +72,7 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     Ok(true)
 }
 
-/// RFC 8555 section 8.3.
+/// Answers an ACME HTTP-01 validation request (RFC 8555 section 8.3).
 async fn to_acme(
     session: &mut Session,
     ctx: &mut RequestCtx,
@@ -88,7 +88,7 @@ async fn to_acme(
     Ok(true)
 }
 
-/// The same address by https, method and body kept (RFC 9110 section 15.4.9).
+/// Redirects to the same address with https. The client keeps the method and the body (RFC 9110 section 15.4.9).
 async fn to_https(session: &mut Session, ctx: &mut RequestCtx, lifecycle: &Lifecycle, port: u16) -> Result<bool> {
     let request = session.req_header();
     let host = host::requested(request);
@@ -104,7 +104,10 @@ async fn to_https(session: &mut Session, ctx: &mut RequestCtx, lifecycle: &Lifec
     Ok(true)
 }
 
-/// The response header as it came from the backend.
+/// Processes the response header as it came from the backend.
+///
+/// # Errors
+/// The response framing is not valid, or the status causes another attempt.
 pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
     let checkout = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref());
     if let Some(whole) = checkout.and_then(|checkout| checkout.take_response()) {
@@ -125,9 +128,9 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
             attempt.limit_idle(limit);
         }
     }
-    let through = ctx.sent_whole && is_bodiless(response, ctx);
+    let is_done = ctx.sent_whole && is_bodiless(response, ctx);
     if status < 400 || asks_to_wait(response, ctx) || !may_try_again(session, ctx, Failed::Status(status)) {
-        if let Some(attempt) = ctx.attempt.as_mut().filter(|_| through) {
+        if let Some(attempt) = ctx.attempt.as_mut().filter(|_| is_done) {
             attempt.release();
         }
         return Ok(());
@@ -142,14 +145,18 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
     Err(error)
 }
 
-/// Whether the backend wants to be left alone for a while and there is no other: then its word is the answer, Retry-After
-/// and all. With another it is tried there at once, as nobody waits for it here.
+/// Whether the backend sends Retry-After and there is no other backend for the request. Then the client gets this
+/// response with its Retry-After. If there is another backend, it is tried at once, because Weir does not wait for the
+/// time in Retry-After.
 fn asks_to_wait(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
     let another = || ctx.target.as_ref().is_some_and(|target| target.upstream.has_another(&ctx.tried));
     response.headers.contains_key(header::RETRY_AFTER) && !another()
 }
 
-/// A piece of the response's body.
+/// Processes a part of the response body.
+///
+/// # Errors
+/// The request's deadline has passed.
 pub(super) fn body(body: &Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
     let piece = body.as_ref().map_or(0, Bytes::len) as u64;
     ctx.bytes_out += piece;
@@ -163,13 +170,13 @@ pub(super) fn body(body: &Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Res
     if ctx.is_too_late() { Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over")) } else { Ok(()) }
 }
 
-/// Whether nothing follows the header (RFC 9112 section 6.3).
+/// Whether no body follows the header (RFC 9112 section 6.3).
 fn is_bodiless(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
     let empty = response.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
     empty || ctx.method == Method::HEAD || matches!(response.status.as_u16(), 204 | 304)
 }
 
-/// The response header as the client gets it.
+/// Edits the response header for the client.
 pub(super) fn header(
     session: &mut Session,
     response: &mut ResponseHeader,
@@ -193,7 +200,7 @@ pub(super) fn header(
         }
         response_framing::bare(headers, status);
         if !status.is_informational() {
-            ours(headers, received, ctx);
+            add_own_fields(headers, received, ctx);
         }
     });
     if status.is_informational() {
@@ -204,7 +211,7 @@ pub(super) fn header(
         stay_http(ctx);
     }
     if matches!(response.version, Version::HTTP_09 | Version::HTTP_10) {
-        // What we send is in our own version, whatever the backend speaks (RFC 9110 section 6.2).
+        // Weir sends its own version, whatever version the backend uses (RFC 9110 section 6.2).
         response.set_version(Version::HTTP_11);
     }
     if let Some(route) = &ctx.route {
@@ -214,7 +221,8 @@ pub(super) fn header(
         && !response.headers.contains_key(header::CONTENT_LENGTH)
         && !is_bodiless(response, ctx)
     {
-        // The end of the connection is the end of the body: to be said, as 1.0 has no other way (RFC 9112 section 9.3).
+        // The close of the connection ends the body, because HTTP/1.0 has no other framing for it. So Connection must
+        // announce it (RFC 9112 section 9.3).
         session.set_keepalive(None);
     }
     affinity_cookie::reveal(session, response, ctx)?;
@@ -226,7 +234,8 @@ pub(super) fn header(
     Ok(())
 }
 
-/// What 426 says of the protocol to switch to, which it must say (RFC 9110 section 15.5.22). HTTP/2 has no such field.
+/// The Upgrade fields of a 426 response, which must have them (RFC 9110 section 15.5.22). Empty for HTTP/2, which has
+/// no such field.
 fn upgrade_required(headers: &HeaderMap, status: StatusCode, ctx: &RequestCtx) -> Vec<HeaderValue> {
     if status != StatusCode::UPGRADE_REQUIRED || ctx.version == Version::HTTP_2 {
         return Vec::new();
@@ -238,12 +247,12 @@ fn upgrade_required(headers: &HeaderMap, status: StatusCode, ctx: &RequestCtx) -
     protocols
 }
 
-/// A longer response may take its time.
+/// A response with a longer body may take long, so it detaches from its route. In bytes.
 const LONG_RESPONSE_BYTES: u64 = 1 << 20;
 
-/// Whether the response is long, or of unknown length: a stream of events or of messages may take hours.
+/// Whether the response is long or has no known length. A stream of events or messages may last for hours.
 fn may_last(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
-    // Cheaper than a look-up, which hashes the name: most responses have few fields.
+    // Cheaper than a look-up by hash, because most responses have few fields.
     match response.headers.iter().find(|(name, _)| *name == header::CONTENT_LENGTH) {
         Some((_, length)) => length
             .to_str()
@@ -254,8 +263,11 @@ fn may_last(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
     }
 }
 
-/// Writes the header of an HTTP/2 backend's response to a 1.0 client if the response has no length: the end of the connection
-/// ends the body. Pingora would announce chunks after all filters, and send them (RFC 9112 section 6.1). It writes no second header.
+/// Writes the header of an HTTP/2 backend's response to an HTTP/1.0 client if the response has no length. The close of
+/// the connection ends the body.
+///
+/// Pingora would add Transfer-Encoding: chunked after all filters, and an HTTP/1.0 client does not know it (RFC 9112
+/// section 6.1). Pingora does not write a second header.
 pub(super) async fn to_old_client(session: &mut Session, response: &ResponseHeader, ctx: &RequestCtx) -> Result<()> {
     let final_one = !response.status.is_informational() && !is_bodiless(response, ctx);
     if !final_one || response.headers.contains_key(header::CONTENT_LENGTH) {
@@ -266,11 +278,12 @@ pub(super) async fn to_old_client(session: &mut Session, response: &ResponseHead
     session.as_downstream_mut().write_response_header(Box::new(response)).await.map_err(|error| error.into_down())
 }
 
-/// What a final response gets on its way.
-fn ours(headers: &mut HeaderMap, received: Version, ctx: &RequestCtx) {
+/// Adds Weir's own fields to a final response.
+fn add_own_fields(headers: &mut HeaderMap, received: Version, ctx: &RequestCtx) {
     via::add(headers, received);
     if ctx.version == Version::HTTP_10 {
-        // A 1.0 client knows no chunks (RFC 9112 section 6.1); the end of the connection ends the body.
+        // An HTTP/1.0 client does not know chunked coding (RFC 9112 section 6.1). The close of the connection ends the
+        // body.
         headers.remove(header::TRANSFER_ENCODING);
     }
     if let Some(id) = &ctx.request_id {
@@ -281,14 +294,15 @@ fn ours(headers: &mut HeaderMap, received: Version, ctx: &RequestCtx) {
     }
 }
 
-/// The upgrade was declined: this is a response like others, which takes its time; the handshake's cut is off.
+/// The backend declined the upgrade, so this is a normal response. The handshake's cut is replaced by the request's
+/// deadline.
 fn stay_http(ctx: &RequestCtx) {
     if let Some(exchange) = &ctx.exchange {
         exchange.cut_after(ctx.time_left().map(|left| left + DEADLINE_GRACE));
     }
 }
 
-/// From here on bytes pass both ways, under the tunnel's timer only.
+/// Starts the tunnel. From now on bytes pass in both directions, and only the tunnel's timeout applies.
 fn open_tunnel(session: &mut Session, ctx: &mut RequestCtx) {
     ctx.deadline = None;
     ctx.begun = Some(101);
@@ -305,7 +319,7 @@ fn open_tunnel(session: &mut Session, ctx: &mut RequestCtx) {
     ctx.detach_route();
 }
 
-/// Our own reply for a fault, if nothing was sent yet.
+/// Sends Weir's own error response for a fault, if no response has begun.
 pub(super) async fn fault(
     session: &mut Session,
     error: &Error,
@@ -322,7 +336,7 @@ pub(super) async fn fault(
     }
     close_if_leaving(session, ctx, lifecycle);
     if session.is_upgrade_req() {
-        // What the client says next may be meant for the other protocol.
+        // The next bytes of the client may belong to the other protocol.
         session.set_keepalive(None);
     }
     let accept = session.req_header().headers.get(header::ACCEPT).map(|accept| accept.as_bytes());
@@ -350,7 +364,7 @@ pub(super) async fn fault(
     FailToProxy { error_code: status, can_reuse_downstream: true }
 }
 
-/// Pingora would close the connection, whatever our reply has just said of it.
+/// Keeps the client's connection if the error response has announced keep-alive. Pingora would close it.
 fn keep(session: &Session, ctx: &RequestCtx) {
     let (ServerSession::H1(http1), Some(exchange)) = (&*session.downstream_session, &ctx.exchange) else { return };
     if http1.will_keepalive() {
@@ -358,14 +372,14 @@ fn keep(session: &Session, ctx: &RequestCtx) {
     }
 }
 
-/// gRPC is spoken over HTTP/2 alone.
+/// Whether the client uses gRPC, which runs only over HTTP/2.
 fn asks_grpc(session: &Session) -> bool {
     let request = session.req_header();
     let content_type = request.headers.get(header::CONTENT_TYPE);
     request.version == Version::HTTP_2 && content_type.is_some_and(|kind| error_response::is_grpc(kind.as_bytes()))
 }
 
-/// The fault that a phase has named, else what the error says.
+/// The fault that a phase has stored, otherwise the fault of the error.
 fn fault_of(error: &Error, ctx: &RequestCtx) -> (Fault, u16) {
     if let Some(fault) = ctx.fault {
         return (fault, ctx.status.unwrap_or(fault.status()));

@@ -1,4 +1,4 @@
-//! Send: the request as the backend gets it, header and body.
+//! The request to the backend: its header and its body.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Version, header};
@@ -18,19 +18,21 @@ use crate::message::host::authority;
 use crate::message::{header_case, hop_by_hop, via};
 use crate::upstream::backend::Backend;
 
-/// As many fields as a request gets on its way, and a few of the route's.
+/// The number of header fields to reserve for a request: Weir's own, and a few of the route's.
 const EXTRA_FIELDS: usize = 10;
 
-/// The header. Pingora has removed most hop-by-hop fields already (see `message::hop_by_hop`).
+/// Edits the request header for the backend. Pingora has removed most hop-by-hop fields already (see
+/// `message::hop_by_hop`).
 pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
     let (Some(route), Some(target)) = (&ctx.route, &ctx.target) else { return Ok(()) };
     let protocol = target.upstream.settings().protocol;
     let client = session.req_header();
-    // Pingora has removed nothing of it, and Connection is all that there may be to remove.
+    // Pingora has removed nothing from the header of a fast-path request. Connection is the only field that may have to
+    // be removed.
     let is_plain =
         ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref()).is_some_and(|checkout| checkout.is_plain());
     if ctx.version == Version::HTTP_2 && !ctx.sent_whole && hop_by_hop::expects_continue(&client.headers) {
-        // The body is read from here on.
+        // From here on the request body is read, so the client gets its 100 (Continue).
         ctx.exchange.iter().for_each(|exchange| exchange.send_continue());
     }
     header_case::edit_request(request, EXTRA_FIELDS, |headers| {
@@ -53,7 +55,8 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
     route.request_headers.request(request)?;
     let alone = ctx.fresh_used || (target.upstream.transport().announces() && !session.is_upgrade_req());
     if alone && protocol == Protocol::Http1 {
-        // The connection is outside the pool and serves no other request. HTTP/2 has no such field (RFC 9113 section 8.2.2).
+        // The connection is outside the pool and serves no other request. HTTP/2 has no such field (RFC 9113 section
+        // 8.2.2).
         request.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
     }
     Ok(())
@@ -69,7 +72,7 @@ fn forward(client: &RequestHeader, headers: &mut HeaderMap, ctx: &RequestCtx) {
         if let Some(snapshot) = &ctx.snapshot {
             snapshot.forwarding.apply(headers, &hop);
         }
-        // What the client itself sent under these names is gone by now.
+        // The fields that the client itself sent under these names have been removed before.
         for (name, value) in conn.tls.iter().flat_map(|tls| tls.client()) {
             headers.insert(name, value.clone());
         }
@@ -81,7 +84,7 @@ fn forward(client: &RequestHeader, headers: &mut HeaderMap, ctx: &RequestCtx) {
 
 fn apply_host(policy: &HostPolicy, request: &mut RequestHeader, ctx: &RequestCtx) -> Result<()> {
     match (policy, &ctx.attempt) {
-        // HTTP/1.0 may come without Host; the backend is spoken to in 1.1, which may not (RFC 9112 section 3.2).
+        // An HTTP/1.0 request may have no Host. The backend gets HTTP/1.1, which requires it (RFC 9112 section 3.2).
         (HostPolicy::Keep, Some(attempt)) if authority(request).is_none() => {
             request.insert_header(header::HOST, host_of(&attempt.backend))
         }
@@ -90,7 +93,7 @@ fn apply_host(policy: &HostPolicy, request: &mut RequestHeader, ctx: &RequestCtx
     }
 }
 
-/// The Host that names a backend.
+/// The Host value for a backend's own name. "localhost" for a Unix socket.
 fn host_of(backend: &Backend) -> HeaderValue {
     let anonymous = HeaderValue::from_static("localhost");
     match &backend.address {
@@ -99,17 +102,17 @@ fn host_of(backend: &Backend) -> HeaderValue {
     }
 }
 
-/// HTTP/2 clients may split Cookie; HTTP/1 has one field (RFC 9113 section 8.2.3).
+/// Joins the Cookie fields that an HTTP/2 client may split. HTTP/1 allows only one (RFC 9113 section 8.2.3).
 fn join_cookies(request: &mut RequestHeader) -> Result<()> {
     if request.headers.get_all(header::COOKIE).iter().nth(1).is_none() {
         return Ok(());
     }
     let mut joined = BytesMut::new();
-    for crumb in request.headers.get_all(header::COOKIE) {
+    for field in request.headers.get_all(header::COOKIE) {
         if !joined.is_empty() {
             joined.put_slice(b"; ");
         }
-        joined.put_slice(crumb.as_bytes());
+        joined.put_slice(field.as_bytes());
     }
     if let Ok(value) = HeaderValue::from_maybe_shared(joined.freeze()) {
         request.insert_header(header::COOKIE, value)?;
@@ -117,11 +120,14 @@ fn join_cookies(request: &mut RequestHeader) -> Result<()> {
     Ok(())
 }
 
-/// A piece of the body.
+/// Processes a part of the request body.
+///
+/// # Errors
+/// The body is over the route's limit, or the request's deadline has passed.
 pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
     if end && body.as_ref().is_some_and(Bytes::is_empty) {
-        // An empty last piece would end a chunked body twice, and the second end would be read as the start of the
-        // next response's request on the kept connection (cloudflare/pingora issue 935).
+        // An empty last part would end a chunked body twice. The backend would read the second end as the start of the
+        // next request on the pooled connection (cloudflare/pingora issue 935).
         *body = None;
     }
     ctx.sent_whole = end;
@@ -142,8 +148,8 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) ->
     Ok(())
 }
 
-/// Pingora has no timer for the body of an HTTP/2 request, so the listener's cut is it. A body that waits for the backend
-/// looks the same from here, so the longer of the two waits counts.
+/// Times the wait for the next body bytes of an HTTP/2 request with the listener's cut, because Pingora has no timer
+/// for it. A body that waits for the backend looks the same from here, so the longer of the two timeouts applies.
 pub(super) fn expect_body(ctx: &RequestCtx) {
     let (Some(exchange), Some(write)) = (&ctx.exchange, ctx.write_limit()) else { return };
     if ctx.version == Version::HTTP_2 {
@@ -153,7 +159,7 @@ pub(super) fn expect_body(ctx: &RequestCtx) {
     }
 }
 
-/// What this attempt has sent; a later attempt sends the body from its start again.
+/// The body bytes that this attempt has sent. A later attempt sends the body again from its start.
 fn sent(ctx: &RequestCtx) -> u64 {
     ctx.attempt.as_ref().map_or(0, |attempt| attempt.sent)
 }
@@ -164,10 +170,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn crumbs_of_a_cookie_are_joined_in_order() {
+    fn cookie_fields_are_joined_in_order() {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
-        for crumb in ["a=1", "b=2", "c=3"] {
-            request.append_header("cookie", crumb).unwrap();
+        for field in ["a=1", "b=2", "c=3"] {
+            request.append_header("cookie", field).unwrap();
         }
         join_cookies(&mut request).unwrap();
         let all: Vec<_> = request.headers.get_all("cookie").iter().collect();

@@ -1,4 +1,6 @@
-//! The door between listeners and the gateway: Pingora's proxy, and what never becomes a request of it.
+//! The HTTP service that listeners call: Pingora's proxy with Weir's gateway.
+//!
+//! It also records and answers requests that never reach Pingora.
 
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -20,20 +22,20 @@ use crate::pool::connector::PoolConnector;
 use crate::telemetry::Recorder;
 use crate::telemetry::request_record::Record;
 
-/// Tries that Pingora lets a request have; routes have their own, smaller number (`retry.attempts` is 16 at the most, and
-/// each may be tried again on a fresh connection).
+/// The maximum of attempts that Pingora allows for a request. Routes have their own, smaller limit: `retry.attempts` is
+/// 16 at most, and each attempt may be repeated on a fresh connection.
 const MAX_TRIES: usize = 64;
 
 type App = HttpProxy<Gateway, PoolConnector>;
 
-/// What listeners hand their requests to.
+/// Serves the requests of all listeners on one thread.
 pub struct Proxy {
     app: Arc<App>,
     recorder: Arc<Recorder>,
 }
 
 impl Proxy {
-    /// Around this gateway, for one thread; it keeps up to `idle` connections to backends.
+    /// Creates the proxy of one thread. Pingora's own pool keeps up to `idle` connections to backends.
     pub fn new(gateway: Gateway, idle: usize) -> Self {
         let recorder = Arc::clone(&gateway.recorder);
         let conf = ServerConf {
@@ -43,7 +45,7 @@ impl Proxy {
             ..ServerConf::default()
         };
         let mut options = pingora::apps::HttpServerOptions::default();
-        // Let in so that it is answered and recorded like everything else.
+        // CONNECT is let in, so that Weir can answer and record it like any other request.
         options.allow_connect_method_proxying = true;
         let builder = ProxyServiceBuilder::new(&Arc::new(conf), gateway).server_options(options);
         let service = builder.custom(PoolConnector, Arc::new(|_, _, _| Box::pin(async { None }))).build();
@@ -51,8 +53,8 @@ impl Proxy {
     }
 }
 
-/// Pingora gives a proxy with a connector of one's own only inside a service, which Weir has no use for (it accepts
-/// connections itself), and has no way to take it out.
+/// Takes the proxy out of its service. Pingora builds a proxy with a custom connector only inside a service, and has no
+/// function to take it out. Weir does not use the service, because it accepts connections itself.
 #[allow(unsafe_code, reason = "`HttpProxy::new_custom` is private")]
 fn taken_out(service: Service<App>) -> App {
     let service = ManuallyDrop::new(service);
@@ -111,12 +113,12 @@ fn raw(fault: Fault, status: u16, request_id: &str, head: bool) -> Bytes {
     reply.raw(SystemTime::now(), head).into()
 }
 
-/// Method and target as far as they can be made out.
+/// The method and the target of a malformed request head, as far as they can be read.
 fn first_line(head: &[u8]) -> (Method, &[u8]) {
     let line = head.split(|b| matches!(b, b'\r' | b'\n')).find(|line| !line.is_empty()).unwrap_or_default();
     let mut words = line.split(|b| *b == b' ');
     let method = words.next().and_then(|word| Method::from_bytes(&word[..word.len().min(16)]).ok());
     let path = words.next().unwrap_or_default();
-    // No method is none of the standard ones, and `-` counts as such.
+    // `Method` has no empty value, so `-` stands for an unknown method. It counts as an extension method.
     (method.or_else(|| Method::from_bytes(b"-").ok()).unwrap_or_default(), &path[..path.len().min(1024)])
 }

@@ -1,4 +1,5 @@
-//! Fail: an attempt that did not work records how; the retry rule and the budget decide what follows.
+//! Failed attempts: records how an attempt failed, then lets the retry policy and the retry budget decide about
+//! another.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::upstream::retry_policy::{Failed, Request, Verdict, decide};
 
 static CANNOT_TRY: LimitedWarning = LimitedWarning::new();
 
-/// No connection could be had. Nothing was sent.
+/// Handles a failed connect. Nothing was sent.
 pub(super) fn to_connect(session: &mut Session, ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
     let again = if may_go_fresh(session, ctx, &error) {
         retry_fresh(ctx);
@@ -32,7 +33,7 @@ pub(super) fn to_connect(session: &mut Session, ctx: &mut RequestCtx, mut error:
     error
 }
 
-/// It went wrong on a connection that was there.
+/// Handles an error on an established connection.
 pub(super) fn while_proxying(
     session: &mut Session,
     ctx: &mut RequestCtx,
@@ -40,7 +41,7 @@ pub(super) fn while_proxying(
     reused: bool,
 ) -> Box<Error> {
     if ctx.attempt.is_none() {
-        // `respond::arrived` has ended it and asked for another.
+        // `respond::arrived` has ended the attempt already and has requested another.
         return error;
     }
     if is_end_of_tunnel(ctx, &error) {
@@ -49,7 +50,7 @@ pub(super) fn while_proxying(
         return error;
     }
     let again = if ctx.fault.is_some() {
-        // Refused by us in the middle of it.
+        // A phase of Weir has refused the request during the attempt.
         ctx.end_attempt(Outcome::ClientAbort, ctx.fault.map(RetryReason::Fault));
         false
     } else if classify::is_the_clients(&error) {
@@ -76,7 +77,7 @@ pub(super) fn while_proxying(
     error
 }
 
-/// Whether the rule and the budget allow another try; takes from the budget.
+/// Whether the retry policy and the retry budget allow another attempt. It takes from the budget.
 pub(super) fn may_try_again(session: &mut Session, ctx: &RequestCtx, failed: Failed) -> bool {
     let Some(route) = &ctx.route else { return false };
     match decide(&route.retry, failed, describe(session, ctx)) {
@@ -99,18 +100,18 @@ fn describe(session: &mut Session, ctx: &RequestCtx) -> Request {
     }
 }
 
-/// Whether the client has seen some of a final response.
+/// Whether a part of a final response was sent to the client.
 pub(super) fn has_begun(session: &Session) -> bool {
     session.response_written().is_some_and(|response| !response.status.is_informational() || response.status == 101)
 }
 
-/// Whether this is how a tunnel has ended: many ends close without TLS' goodbye. Whether something is missing they know
-/// themselves, as the protocol that they have switched to has an end of its own.
+/// Whether the error is only the end of a tunnel. Many peers close without a TLS `close_notify`. The upgraded protocol
+/// has its own end, so the peers detect missing data themselves.
 pub(super) fn is_end_of_tunnel(ctx: &RequestCtx, error: &Error) -> bool {
     ctx.begun == Some(101) && classify::is_bare_end(error)
 }
 
-/// A kept connection that the backend had closed meanwhile says nothing about the backend.
+/// Whether the backend had closed this pooled connection before the request. That is not a failure of the backend.
 fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool) -> bool {
     let Some(attempt) = &ctx.attempt else { return false };
     let reused = reused || attempt.reused;
@@ -129,8 +130,8 @@ fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool
         && request.replayable
 }
 
-/// Whether the backend has not processed the request because of the connection: then a fresh one to the same backend is
-/// tried, for any method. If the fresh one refuses the request too, that is a failure to connect.
+/// Whether the backend did not process the request because of the connection. Then any method is sent again on a fresh
+/// connection to the same backend. If that connection refuses the request too, it counts as a failed connect.
 fn may_go_fresh(session: &mut Session, ctx: &RequestCtx, error: &Error) -> bool {
     let Some(attempt) = &ctx.attempt else { return false };
     if ctx.fresh_used || attempt.is_answered() || !classify::is_unprocessed(error) {
@@ -140,7 +141,8 @@ fn may_go_fresh(session: &mut Session, ctx: &RequestCtx, error: &Error) -> bool 
     request.replayable && !request.response_begun && !request.too_late
 }
 
-/// Again on a fresh connection to the same backend, outside attempts and budget. It says nothing about the backend.
+/// Requests another attempt on a fresh connection to the same backend. It counts neither as an attempt nor against the
+/// retry budget, and it does not affect the backend's health.
 fn retry_fresh(ctx: &mut RequestCtx) {
     if let Some(attempt) = &mut ctx.attempt {
         attempt.backend.state.count_retry(RetryReason::Fault(Fault::Reset));

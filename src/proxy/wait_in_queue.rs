@@ -1,5 +1,7 @@
-//! Waiting before a backend is picked: for a free place, or for the pause between tries. How that ends: by a slot, by the queue's bounds, by the request's
-//! deadline, or because the client has left, which nothing in Pingora watches for here.
+//! Waits before a backend is picked: for a free slot in the queue, or for the backoff between attempts.
+//!
+//! A wait ends with a slot, by the queue's limits, by the request's deadline, or because the client has left. Pingora
+//! does not detect here that a client leaves, so this module watches for it.
 
 use std::time::Instant;
 
@@ -16,33 +18,33 @@ use crate::upstream::PickHints;
 use crate::upstream::members::Pick;
 use crate::upstream::queue::{PickOutcome, WaitError};
 
-/// A backend that takes the attempt now, or when it is this request's turn.
+/// Picks a backend that takes the attempt now, or waits in the queue for one.
 pub(super) async fn pick(
     session: &mut Session,
     target: &RouteTarget,
     ctx: &mut RequestCtx,
-    wish: PickHints,
+    hints: PickHints,
     now: u64,
 ) -> Result<Pick> {
-    // Nobody overtakes those who wait already.
+    // A new request never overtakes the requests that wait already.
     if target.upstream.queue().depth() == 0 {
-        match target.upstream.try_pick(&ctx.tried, now, wish) {
+        match target.upstream.try_pick(&ctx.tried, now, hints) {
             PickOutcome::Slot(pick) => return Ok(pick),
             PickOutcome::Nobody => return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried")),
             PickOutcome::Full | PickOutcome::ForOthers => {}
         }
     }
-    let (fault, why) = match wait(session, target, ctx, wish).await {
+    let (fault, why) = match wait(session, target, ctx, hints).await {
         Ok(pick) => return Ok(pick),
-        Err(in_vain) => in_vain,
+        Err(failed) => failed,
     };
-    // Nobody else can be waited for any longer: one that was tried is still better than a refusal.
+    // It cannot wait any longer for another backend. A backend that was already tried is still better than a refusal.
     let cannot_wait = matches!(fault, Fault::QueueFull | Fault::QueueTimeout);
-    let back = if cannot_wait { target.upstream.pick_tried(&ctx.tried, clock::now_ms(), wish.key) } else { None };
+    let back = if cannot_wait { target.upstream.pick_tried(&ctx.tried, clock::now_ms(), hints.key) } else { None };
     back.ok_or_else(|| refuse(ctx, fault, None, why))
 }
 
-/// The pause before a further try, where `retry.backoff` asks for one.
+/// Waits for the backoff before a further attempt, if `retry.backoff` is set.
 pub(super) async fn pause(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     let pause = match &ctx.route {
         Some(route) if ctx.tries > 0 => route.retry.pause(ctx.tries, fastrand::f64()),
@@ -52,11 +54,11 @@ pub(super) async fn pause(session: &mut Session, ctx: &mut RequestCtx) -> Result
         return Ok(());
     }
     let until = ctx.time_left().map_or(pause, |left| left.min(pause));
-    let left = tokio::select! {
+    let client_left = tokio::select! {
         () = gone(session, ctx) => true,
         () = tokio::time::sleep(until) => false,
     };
-    if left {
+    if client_left {
         return Err(refuse(ctx, Fault::ClientAbort, None, "the client left before the next try"));
     }
     if ctx.is_too_late() { Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over")) } else { Ok(()) }
@@ -66,17 +68,17 @@ async fn wait(
     session: &mut Session,
     target: &RouteTarget,
     ctx: &mut RequestCtx,
-    wish: PickHints,
+    hints: PickHints,
 ) -> Result<Pick, (Fault, &'static str)> {
     let Some(queue) = &target.upstream.settings().queue else {
         return Err((Fault::QueueFull, "all backends have max_in_flight, and there is no queue"));
     };
     let (started, timeout) = (Instant::now(), queue.timeout.get().saturating_sub(ctx.queued));
     let limit = ctx.time_left().map_or(timeout, |left| left.min(timeout));
-    let look = || target.upstream.try_pick(&ctx.tried, clock::now_ms(), wish);
+    let try_pick = || target.upstream.try_pick(&ctx.tried, clock::now_ms(), hints);
     let waiting = target.meters.start_waiting();
     let bounds = (target.upstream.wait_class(&ctx.tried), usize::try_from(queue.size).unwrap_or(usize::MAX));
-    let waited = target.upstream.queue().wait(bounds, limit, gone(session, ctx), look).await;
+    let waited = target.upstream.queue().wait(bounds, limit, gone(session, ctx), try_pick).await;
     drop(waiting);
     ctx.queued += started.elapsed();
     waited.map_err(|why| match why {
@@ -88,7 +90,8 @@ async fn wait(
     })
 }
 
-/// Returns when the client has left: an HTTP/2 stream says so itself, the stream of HTTP/1 where it is watched.
+/// Completes when the client has left. An HTTP/2 stream reports it itself. For HTTP/1 the client's stream is watched
+/// meanwhile.
 async fn gone(session: &mut Session, ctx: &RequestCtx) {
     if let Some(closed) = session.as_downstream_mut().watch_h2_stream_close() {
         let _ = closed.await;

@@ -1,4 +1,4 @@
-//! Writes a response of Weir itself to the client.
+//! Writes Weir's own responses to the client.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method};
@@ -11,8 +11,8 @@ use super::ctx::RequestCtx;
 use crate::lifecycle::Lifecycle;
 use crate::listener::Exchange;
 
-/// Weir's own response. One to HEAD has the fields that GET would have got, and no body (RFC 9110 section 9.3.2): Pingora
-/// drops it towards HTTP/1 only.
+/// Writes Weir's own response. A response to HEAD has the same fields as one to GET, and no body (RFC 9110 section
+/// 9.3.2). Pingora drops the body for HTTP/1 only, so it is not sent here.
 pub(super) async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
     if let Some(exchange) = Exchange::current() {
         exchange.begin_response();
@@ -22,18 +22,18 @@ pub(super) async fn write(session: &mut Session, response: ResponseHeader, body:
         return session.write_response_body(Some(body), true).await;
     }
     match &mut *session.downstream_session {
-        // Pingora's own way leaves the end to a frame of its own, and gRPC wants it on the header.
+        // Pingora's own function ends the stream with an extra DATA frame. gRPC requires END_STREAM on the header.
         ServerSession::H2(http2) => http2.write_response_header(Box::new(response), true),
         _ => session.write_response_header(Box::new(response), true).await,
     }
 }
 
-/// What a response says of the connections to come (RFC 6797 section 7.1): Weir's word in place of a backend's.
+/// The Strict-Transport-Security value of the TLS listener (RFC 6797 section 7.1). It replaces a backend's own.
 pub(super) fn hsts(ctx: &RequestCtx) -> Option<&HeaderValue> {
     ctx.exchange.as_ref()?.conn.tls.as_ref()?.hsts()
 }
 
-/// Closes the client's connection after this response where the process drains or the listener closes.
+/// Closes the client's connection after this response if the process drains or the listener closes.
 pub(super) fn close_if_leaving(session: &mut Session, ctx: &RequestCtx, lifecycle: &Lifecycle) {
     if lifecycle.is_draining() || ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_closing()) {
         session.set_keepalive(None);

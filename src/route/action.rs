@@ -1,6 +1,6 @@
-//! What a route does with a request, compiled: send it to an upstream, to one of several, redirect it, answer it.
+//! The action of a route, compiled: proxy to an upstream, proxy to one of several, redirect, or respond.
 //!
-//! It never sends anything, and knows no upstream: `U` is whatever handle the snapshot puts in.
+//! It sends nothing and knows no upstream type: `U` is a handle that the snapshot provides.
 
 mod redirect;
 mod respond;
@@ -10,21 +10,21 @@ pub use redirect::{Redirect, Requested};
 pub use respond::Respond;
 pub use split::Split;
 
-/// One of the four.
+/// The action of a route.
 #[derive(Debug)]
 pub enum Action<U> {
-    /// Send to this upstream.
+    /// Proxy to this upstream.
     Upstream(U),
-    /// Send to one of several, by weight.
+    /// Proxy to one of several upstreams, by weight.
     Split(Split<U>),
-    /// Answer with a redirect.
+    /// Respond with a redirect.
     Redirect(Redirect),
-    /// Answer with this.
+    /// Respond with a fixed response.
     Respond(Box<Respond>),
 }
 
 impl<U> Action<U> {
-    /// Where the request goes, for those two that send it anywhere. Moves a split on by one.
+    /// The upstream for the request, if the action has one. Each call advances a split by one.
     pub fn upstream(&self) -> Option<&U> {
         match self {
             Self::Upstream(upstream) => Some(upstream),

@@ -1,19 +1,19 @@
-//! The host of a request in the writing that routes are kept in: no port, no final dot, lower case.
+//! The normal form of a request's host for the match with routes: no port, no trailing dot, lower case.
 //!
-//! It never decodes: a percent-encoded name equals no configured one, and meets at most the routes for any host.
+//! It never decodes. A percent-encoded name equals no configured name, so only routes for any host can match it.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use crate::message::host::{self, HostPort};
 
-/// Normalises a Host field's value or an authority; `None` if it is none. Copies only what has to change.
+/// Normalises a Host value or an authority. `None` if it is not valid. It copies only if something must change.
 pub fn normalise(text: &[u8]) -> Option<Cow<'_, str>> {
     let HostPort { host, .. } = host::parse(text)?;
     if let Some(v6) = host.strip_prefix('[') {
         return Some(v6_literal(host, v6));
     }
-    // RFC 1034 section 3.1: the dot says that the name is complete, and so are those of routes.
+    // The trailing dot marks a complete name (RFC 1034 section 3.1). Names in routes are always complete.
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.is_empty() {
         return None;
@@ -21,7 +21,7 @@ pub fn normalise(text: &[u8]) -> Option<Cow<'_, str>> {
     Some(if host.bytes().any(|b| b.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() })
 }
 
-/// One address has many writings; routes are kept in that of RFC 5952.
+/// Writes an IPv6 literal as in RFC 5952, because one address has many textual forms.
 fn v6_literal<'a>(host: &'a str, inner: &str) -> Cow<'a, str> {
     match inner.trim_end_matches(']').parse::<Ipv6Addr>() {
         Ok(address) => format!("[{address}]").into(),
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_writing_for_a_host() {
+    fn all_forms_of_a_host_are_normalised() {
         for (text, want) in [
             ("a.example", "a.example"),
             ("A.Example:8080", "a.example"),
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn no_host_at_all() {
+    fn an_invalid_host_is_refused() {
         for text in ["", ".", ":80", "a b", "u@a", "a:x", "[::1"] {
             assert_eq!(normalise(text.as_bytes()), None, "{text}");
         }

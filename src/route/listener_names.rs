@@ -1,17 +1,17 @@
-//! What listeners are called in one configuration, by the socket that they own.
+//! The names of listeners in one configuration, by their socket.
 //!
-//! A connection outlives reloads. Its socket identifies the listener, so a reload that renames the listener also renames it
-//! for the connections that are open.
+//! A connection survives reloads. Its socket identifies the listener, so a reload that renames the listener also
+//! renames it for open connections.
 
 use crate::config::listener_key::{ListenerKey, keyed};
 use crate::config::schema::ListenerConfig;
 
-/// The names of a configuration's listeners, in the order of their keys.
+/// The names of a configuration's listeners, sorted by their keys.
 #[derive(Debug, Default)]
 pub struct ListenerNames(Box<[(ListenerKey, Box<str>)]>);
 
 impl ListenerNames {
-    /// Of these listeners.
+    /// Collects the names of these listeners.
     pub fn new(listeners: &[ListenerConfig]) -> Self {
         let named = |(key, listener): (ListenerKey, &ListenerConfig)| (key, listener.label().into());
         let mut names: Vec<_> = keyed(listeners).into_iter().map(named).collect();
@@ -19,7 +19,7 @@ impl ListenerNames {
         Self(names.into())
     }
 
-    /// What the listener with this socket is called; nothing where there is none any more.
+    /// The name of the listener with this socket. `None` if the listener no longer exists.
     pub fn get(&self, key: &ListenerKey) -> Option<&str> {
         let found = self.0.binary_search_by(|(known, _)| known.cmp(key)).ok()?;
         Some(&self.0[found].1)
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_listener_is_told_by_its_socket() {
+    fn a_listener_is_identified_by_its_socket() {
         let yaml =
             "[{ name: b, address: '127.0.0.1:0' }, { address: '[::1]:80' }, { name: a, address: '127.0.0.1:0' }]";
         let listeners: Vec<ListenerConfig> = serde_yaml::from_str(yaml).unwrap();

@@ -1,19 +1,19 @@
-//! A map asked for the longest of many keys that a text begins or ends with, without trying every length of the text.
+//! A map that finds the longest keys that a text begins or ends with, without a test of every length of the text.
 //!
-//! What a look-up costs is bounded by the number of different key lengths, which the configuration decides; a request
-//! with a thousand slashes costs no more than any other. It never asks the hash for a length that no key has.
+//! The cost of a look-up depends on the number of different key lengths, which the configuration defines. A request
+//! with a thousand slashes costs no more than any other. Lengths that no key has are never looked up.
 
 use std::collections::HashMap;
 
-/// Values by text. Hashed in the quick way: the keys are the configuration's, clients add none, so that no collisions can be
-/// brought about; and the hash is another one in each process.
+/// Values by text. The fast hash is safe: the keys come from the configuration and not from clients, so clients cannot
+/// cause collisions. Its seed differs in each process.
 pub(super) type ByText<V> = HashMap<Box<str>, V, foldhash::fast::RandomState>;
 
-/// Values by text, with the lengths that occur.
+/// Values by text, with the lengths of their keys.
 #[derive(Debug, Clone)]
 pub(super) struct LongestMatch<V> {
     map: ByText<V>,
-    /// Descending, each once.
+    /// Descending, without duplicates.
     lengths: Vec<usize>,
 }
 
@@ -24,27 +24,27 @@ impl<V> Default for LongestMatch<V> {
 }
 
 impl<V: Default> LongestMatch<V> {
-    /// The value of a key, made if it is new. `finish` is due after the last.
+    /// The value of a key, created if it is new. `finish` must be called after the last key.
     pub(super) fn entry(&mut self, key: &str) -> &mut V {
         self.map.entry(key.into()).or_default()
     }
 }
 
 impl<V> LongestMatch<V> {
-    /// Takes note of the keys' lengths.
+    /// Collects the lengths of the keys.
     pub(super) fn finish(&mut self) {
         self.lengths = self.map.keys().map(|key| key.len()).collect();
         self.lengths.sort_unstable_by(|a, b| b.cmp(a));
         self.lengths.dedup();
     }
 
-    /// The values in place.
+    /// The values, mutable.
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.map.values_mut()
     }
 
-    /// Values whose keys are what `slice` makes of their length, the longest first, none longer than `longest`. `slice`
-    /// says `None` where the text has no boundary, which is cheaper than a look-up.
+    /// The values of all keys that match, the longest first, none longer than `longest`. `slice` returns the part of
+    /// the text with a given length. It returns `None` if the text has no boundary there, which saves a look-up.
     pub(super) fn longest_first<'a>(
         &'a self,
         longest: usize,
@@ -63,26 +63,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asks_only_for_lengths_that_occur() {
+    fn only_existing_lengths_are_looked_up() {
         let mut map = LongestMatch::<u32>::default();
         for n in 0..10_000 {
             *map.entry(&format!("key{n:05}")) = n;
         }
         *map.entry("k") = 1;
         map.finish();
-        let asked = Cell::new(0);
+        let lookups = Cell::new(0);
         let text = "key00042".repeat(100);
         let found: Vec<_> = map
             .longest_first(text.len(), |len| {
-                asked.set(asked.get() + 1);
+                lookups.set(lookups.get() + 1);
                 Some(&text[..len])
             })
             .collect();
-        assert_eq!((found, asked.get()), (vec![&42, &1], 2));
+        assert_eq!((found, lookups.get()), (vec![&42, &1], 2));
     }
 
     #[test]
-    fn never_longer_than_asked() {
+    fn keys_over_the_limit_are_not_returned() {
         let mut map = LongestMatch::<u32>::default();
         *map.entry("abcd") = 1;
         *map.entry("ab") = 2;

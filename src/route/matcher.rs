@@ -1,6 +1,6 @@
-//! One route's conditions: compiled, and asked one at a time.
+//! The conditions of one route, compiled. Each condition can be tested alone.
 //!
-//! It never knows of other routes: which of several wins is the table's.
+//! It knows no other routes: the route table decides which of several matches is used.
 
 use std::sync::Arc;
 
@@ -11,38 +11,38 @@ use crate::config::schema::Match;
 use crate::config::values::HostPattern;
 use crate::path;
 
-/// The listener that a request came in on. It decides which routes exist for the request.
+/// The listener that accepted the request. It decides which routes exist for the request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OnListener<'a> {
-    /// Its name. Without one, no route that names listeners exists.
+    /// Its name. Without a name, no route that names listeners exists.
     pub name: Option<&'a str>,
-    /// It redirects to https: only routes that name it exist.
+    /// It redirects to https, so only routes that name it exist.
     pub redirects: bool,
 }
 
-/// The first condition that a request fails, in the order in which they are looked at.
+/// The first condition that a request fails, in the order of the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mismatch<'a> {
-    /// None of `listeners`.
+    /// The listener is not in `listeners`.
     Listener,
     /// The listener redirects to https, and the route does not name it.
     Redirected,
-    /// None of `hosts`.
+    /// The host matches none of `hosts`.
     Host,
-    /// Not the path.
+    /// The path does not match.
     Path,
-    /// None of `methods`.
+    /// The method is not in `methods`.
     Method,
     /// This header is missing or has another value.
     Header(&'a HeaderName),
 }
 
-/// One route's conditions, and what it leads to.
+/// The conditions of one route, and its target.
 #[derive(Debug, Clone)]
 pub(super) struct Matcher<T> {
-    /// Names in order; empty: any.
+    /// Sorted names. Empty: any listener.
     listeners: Box<[Box<str>]>,
-    /// Empty: any.
+    /// Empty: any host.
     pub(super) hosts: Vec<HostPattern>,
     pub(super) path: PathRule,
     methods: Vec<Method>,
@@ -53,14 +53,14 @@ pub(super) struct Matcher<T> {
 #[derive(Debug, Clone)]
 pub(super) enum PathRule {
     Exact(Box<str>),
-    /// Without slashes at its end.
+    /// Without trailing slashes.
     Prefix(Box<str>),
-    /// Shared: a clone of a `Regex` would bring a cache of its own for each host.
+    /// Shared, because a clone of a `Regex` would have its own cache for each host.
     Regex(Arc<Regex>),
     Any,
 }
 
-/// Whether the path's first `len` bytes are whole segments of it.
+/// Whether the first `len` bytes of the path are whole segments.
 pub(super) fn covers(path: &str, len: usize) -> bool {
     path.starts_with('/') && (len == path.len() || path.as_bytes().get(len) == Some(&b'/'))
 }
@@ -86,12 +86,12 @@ impl<T> Matcher<T> {
         })
     }
 
-    /// How many there are besides host and path.
+    /// The number of conditions besides host and path.
     pub(super) fn conditions(&self) -> usize {
         usize::from(!self.methods.is_empty()) + self.headers.len()
     }
 
-    /// Whether it names the listeners that it is for.
+    /// Whether the route names listeners.
     pub(super) fn names_listeners(&self) -> bool {
         !self.listeners.is_empty()
     }
@@ -110,7 +110,7 @@ impl<T> Matcher<T> {
         if listener.name.is_some_and(named) { None } else { Some(Mismatch::Listener) }
     }
 
-    /// The first condition of all that the request fails.
+    /// The first of all conditions that the request fails.
     pub(super) fn mismatch(
         &self,
         listener: OnListener<'_>,
@@ -122,28 +122,28 @@ impl<T> Matcher<T> {
         if let Some(absent) = self.absent_on(listener) {
             return Some(absent);
         }
-        if !self.takes_host(host) {
+        if !self.matches_host(host) {
             return Some(Mismatch::Host);
         }
-        if !self.path.takes(path) {
+        if !self.path.matches(path) {
             return Some(Mismatch::Path);
         }
         self.condition_failed(method, headers)
     }
 
-    fn takes_host(&self, host: Option<&str>) -> bool {
-        let takes = |pattern: &HostPattern| match (pattern, host) {
+    fn matches_host(&self, host: Option<&str>) -> bool {
+        let matches = |pattern: &HostPattern| match (pattern, host) {
             (_, None) => false,
             (HostPattern::Exact(name), Some(host)) => name == host,
             (HostPattern::Below(name), Some(host)) => {
                 host.strip_suffix(name.as_str()).is_some_and(|front| front.len() > 1 && front.ends_with('.'))
             }
         };
-        self.hosts.is_empty() || self.hosts.iter().any(takes)
+        self.hosts.is_empty() || self.hosts.iter().any(matches)
     }
 
-    /// Methods and headers: what is left to test once host and path fit. A header that comes several times has to have
-    /// the value once.
+    /// Tests methods and headers, the conditions besides host and path. If a header occurs several times, one of its
+    /// values must be equal.
     pub(super) fn condition_failed(&self, method: &Method, headers: &HeaderMap) -> Option<Mismatch<'_>> {
         if !self.methods.is_empty() && !self.methods.contains(method) {
             return Some(Mismatch::Method);
@@ -167,7 +167,7 @@ impl PathRule {
         }
     }
 
-    fn takes(&self, path: &str) -> bool {
+    fn matches(&self, path: &str) -> bool {
         match self {
             Self::Exact(exact) => **exact == *path,
             Self::Prefix(prefix) => path.starts_with(&**prefix) && covers(path, prefix.len()),
@@ -177,7 +177,7 @@ impl PathRule {
     }
 }
 
-/// IPv6 hosts in the one writing that `route::host::normalise` has for them.
+/// Writes IPv6 hosts in the form of `route::host::normalise`.
 fn canonical(pattern: &HostPattern) -> HostPattern {
     match pattern {
         HostPattern::Exact(name) => {

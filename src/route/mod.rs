@@ -1,6 +1,6 @@
-//! Which route a request takes, and what a route does.
+//! Routes: the route table, the conditions of a route and its action.
 //!
-//! Pure: no I/O, no clock, and no knowledge of upstreams beyond the handle it is given to hold.
+//! It does no I/O, reads no clock, and knows upstreams only as an opaque handle.
 
 pub mod action;
 pub mod host;

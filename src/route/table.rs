@@ -1,17 +1,22 @@
-//! The table of routes: the most specific one that a request matches, at a cost that does not grow with their number.
+//! The route table: finds the most specific route that a request matches, at a cost that does not grow with their
+//! number.
 //!
-//! Specificity, not order: exact host, then the longest wildcard, then any host; within those the exact path, then the
-//! longest prefix, then regular expressions, then any path; within those more conditions (methods count as one, each
-//! header as one); a route that names the listener comes before one that names none; the order in the file comes last.
-//! What fails on a later test falls back to the next in that order, so the routes for `*.example.org` also serve
-//! `a.example.org` where its own routes do not match.
+//! Specificity decides, not order:
+//! - Host: an exact host first, then the longest wildcard, then any host.
+//! - Path: an exact path first, then the longest prefix, then regular expressions, then any path.
+//! - More conditions first. Methods count as one condition, each header as one.
+//! - A route that names the listener comes before one that names none.
+//! - Last, the order in the file.
 //!
-//! A route that names listeners does not exist on any other listener. It is skipped like one whose method differs, so it
-//! never hides a less specific route.
+//! If a later test fails, the next route in this order is tested. So the routes for `*.example.org` also serve
+//! `a.example.org` if its own routes do not match.
 //!
-//! A prefix covers whole segments, and slashes at its end do not count: `/api` and `/api/` both match `/api`, `/api/`
-//! and `/api/x`, not `/apix`. Paths are compared byte for byte, case and percent-encoding included, in the normal form of
-//! `path`: those of the file are brought into it when the table is built.
+//! A route that names listeners does not exist on any other listener. It is skipped like one whose method differs, so
+//! it never hides a less specific route.
+//!
+//! A prefix covers whole segments, and its trailing slashes do not count: `/api` and `/api/` both match `/api`, `/api/`
+//! and `/api/x`, but not `/apix`. Paths are compared byte by byte, including case and percent-encoding, in the normal
+//! form of `path`. Configured paths are normalised when the table is built.
 
 use std::cmp::Reverse;
 use std::iter;
@@ -26,21 +31,21 @@ pub use super::matcher::{Mismatch, OnListener};
 use crate::config::schema::Match;
 use crate::config::values::HostPattern;
 
-/// Where a route stands in the file.
+/// The position of a route in the file.
 type Index = usize;
 
-/// All routes, by what they match.
+/// All routes, by their hosts and paths.
 #[derive(Debug, Clone)]
 pub struct RouteTable<T> {
     rules: Vec<Matcher<T>>,
-    /// Some route names listeners.
+    /// Whether a route names listeners.
     names_listeners: bool,
     exact: ByText<Paths>,
     below: LongestMatch<Paths>,
     any: Paths,
 }
 
-/// The routes of one host; lists are in order of precedence.
+/// The routes of one host. Lists are in order of precedence.
 #[derive(Debug, Clone, Default)]
 struct Paths {
     exact: ByText<Vec<Index>>,
@@ -50,14 +55,14 @@ struct Paths {
 }
 
 impl<T> RouteTable<T> {
-    /// From the matches in the file's order and what they lead to.
+    /// Builds the table from the matches in the file's order, with their targets.
     ///
     /// # Errors
-    /// Says which path or header is none, or that a match has several paths.
+    /// A path or a header is not valid, or a match has several paths.
     pub fn build<'m>(routes: impl Iterator<Item = (&'m Match, T)>) -> Result<Self, String> {
         let rules = routes.map(|(matches, target)| Matcher::compile(matches, target)).collect::<Result<Vec<_>, _>>()?;
         let mut order: Vec<Index> = (0..rules.len()).collect();
-        // Stable: equals keep the order of the file.
+        // The sort is stable, so equal routes keep the order of the file.
         order.sort_by_key(|&index| (Reverse(rules[index].conditions()), Reverse(rules[index].names_listeners())));
         let mut table = Self {
             rules: Vec::new(),
@@ -90,7 +95,7 @@ impl<T> RouteTable<T> {
         Ok(table)
     }
 
-    /// The route for a request. `host` is as `route::host::normalise` writes it, `path` without the query.
+    /// The route for a request. `host` must be normalised by `route::host::normalise`, and `path` is without the query.
     pub fn find(
         &self,
         listener: OnListener<'_>,
@@ -100,17 +105,18 @@ impl<T> RouteTable<T> {
         headers: &HeaderMap,
     ) -> Option<&T> {
         let mut candidates = self.scopes(host).flat_map(|paths| paths.candidates(path)).map(|index| &self.rules[index]);
-        let takes = |rule: &&Matcher<T>| rule.exists_on(listener) && rule.condition_failed(method, headers).is_none();
-        candidates.find(takes).map(|rule| &rule.target)
+        let matches = |rule: &&Matcher<T>| rule.exists_on(listener) && rule.condition_failed(method, headers).is_none();
+        candidates.find(matches).map(|rule| &rule.target)
     }
 
-    /// Whether some route names the listeners that it is for. Without one, the listener's name does not matter.
+    /// Whether a route names listeners. If none does, the listener's name does not matter.
     pub fn names_listeners(&self) -> bool {
         self.names_listeners
     }
 
-    /// For each route in the file's order, what keeps the request from it; the first without is not always the one that
-    /// `find` takes, as specificity decides. Looks at every route: for questions of operators, not for requests.
+    /// For each route in the file's order, the first condition that the request fails. The first route without a
+    /// failure is not always the one that `find` returns, because specificity decides. It tests every route, so it is
+    /// for operators and not for requests.
     pub fn mismatches<'a>(
         &'a self,
         listener: OnListener<'a>,
@@ -122,21 +128,21 @@ impl<T> RouteTable<T> {
         self.rules.iter().map(move |rule| (&rule.target, rule.mismatch(listener, host, path, method, headers)))
     }
 
-    /// How many routes there are.
+    /// The number of routes.
     pub fn len(&self) -> usize {
         self.rules.len()
     }
 
-    /// Whether there are none.
+    /// Whether there are no routes.
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
 
-    /// The groups of routes that may be for this host, the most specific first.
+    /// The groups of routes that may match this host, the most specific first.
     fn scopes<'a>(&'a self, host: Option<&'a str>) -> impl Iterator<Item = &'a Paths> {
         let exact = host.and_then(|host| self.exact.get(host));
         let below = host.into_iter().flat_map(|host| {
-            // At least one label stands before the dot; `*.example.org` is not for `example.org`.
+            // At least one label precedes the dot: `*.example.org` does not match `example.org`.
             self.below.longest_first(host.len().saturating_sub(2), move |len| {
                 let (front, name) = host.split_at_checked(host.len() - len)?;
                 front.ends_with('.').then_some(name)
@@ -147,7 +153,7 @@ impl<T> RouteTable<T> {
 }
 
 impl Paths {
-    /// Rules are put in by order of precedence. A route that has one host twice is in the list once.
+    /// Adds a route. Routes must be added in order of precedence. A route that has the same host twice is added once.
     fn insert(&mut self, path: &PathRule, index: Index) {
         let list = match path {
             PathRule::Exact(path) => self.exact.entry(path.clone()).or_default(),
@@ -160,7 +166,7 @@ impl Paths {
         }
     }
 
-    /// Those whose path matches, the most specific first.
+    /// The routes whose path matches, the most specific first.
     fn candidates<'a>(&'a self, path: &'a str) -> impl Iterator<Item = Index> {
         let exact = self.exact.get(path).into_iter().flatten();
         let prefix =

@@ -1,4 +1,4 @@
-//! Specificity by example, and against a matcher that knows nothing but the rules.
+//! Tests of specificity: by example, and against a simple reference.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use http::{HeaderName, HeaderValue};
@@ -23,7 +23,7 @@ fn get(table: &RouteTable<usize>, host: &str, path: &str) -> Option<usize> {
 }
 
 #[test]
-fn hosts_by_specificity_with_fallback() {
+fn the_most_specific_host_is_tried_first() {
     let table = table(&[
         "{}",
         "{hosts: ['*.org']}",
@@ -49,7 +49,7 @@ fn hosts_by_specificity_with_fallback() {
 }
 
 #[test]
-fn paths_by_specificity_with_fallback() {
+fn the_most_specific_path_is_tried_first() {
     let table = table(&[
         "{path_regex: 'x'}",
         "{path_prefix: /api/}",
@@ -76,7 +76,7 @@ fn paths_by_specificity_with_fallback() {
 }
 
 #[test]
-fn conditions_then_order() {
+fn more_conditions_come_before_the_order_in_the_file() {
     let table = table(&["{methods: [GET]}", "{headers: {x-a: '1'}}", "{headers: {x-a: '1', x-b: '2'}}", "{}"]);
     let find = |method: &Method, fields: &[(&'static str, &'static str)]| {
         let mut headers = HeaderMap::new();
@@ -105,7 +105,7 @@ fn a_route_that_names_listeners_does_not_exist_on_others() {
     let find = |on, path| table.find(on, Some("h"), path, &Method::GET, &headers).copied();
     for (name, path, want) in [
         (Some("in"), "/a/secret", Some(3)),
-        // The more specific route does not hide what is there on this listener.
+        // The more specific route does not hide the routes of this listener.
         (Some("out"), "/a/secret", Some(2)),
         (Some("web"), "/a/secret", Some(0)),
         (None, "/a/secret", Some(0)),
@@ -126,7 +126,7 @@ fn a_route_that_names_listeners_does_not_exist_on_others() {
 }
 
 #[test]
-fn says_what_keeps_a_request_away() {
+fn the_first_failed_condition_is_reported() {
     let table = table(&["{hosts: [a]}", "{path: /x}", "{methods: [PUT]}", "{headers: {x-a: '1'}}", "{}"]);
     let headers = HeaderMap::new();
     let why: Vec<_> = table.mismatches(ANY, Some("h"), "/", &Method::GET, &headers).map(|(_, why)| why).collect();
@@ -138,7 +138,7 @@ fn says_what_keeps_a_request_away() {
 }
 
 #[test]
-fn refuses_what_it_cannot_compile() {
+fn an_invalid_match_is_refused() {
     for yaml in ["{path: a}", "{path_prefix: ''}", "{path: /a, path_prefix: /b}", "{headers: {'a b': c}}"] {
         let matches = matching(yaml);
         assert!(RouteTable::build([(&matches, ())].into_iter()).is_err(), "{yaml}");
@@ -146,19 +146,19 @@ fn refuses_what_it_cannot_compile() {
 }
 
 #[test]
-fn ten_thousand_hosts_are_one_look_up() {
+fn a_look_up_reads_few_scopes_among_ten_thousand_hosts() {
     let matches: Vec<_> =
         (0..10_000).map(|n| matching(&format!("{{hosts: [h{n}.example, '*.w{n:05}.example']}}"))).collect();
     let table = RouteTable::build(matches.iter().zip(0usize..)).unwrap();
     assert_eq!(get(&table, "h4711.example", "/"), Some(4711));
     assert_eq!(get(&table, "a.b.w04711.example", "/"), Some(4711));
-    // Scopes are the only thing that is gone through: the exact host's, each wildcard's above it, and any host's.
+    // Only scopes are iterated: that of the exact host, one for each matching wildcard, and that of any host.
     assert_eq!(table.scopes(Some("h4711.example")).count(), 2);
     assert_eq!(table.scopes(Some("a.b.w04711.example")).count(), 2);
     assert_eq!(table.scopes(Some("nobody.example")).count(), 1);
 }
 
-/// Orders routes by the rule and takes the first that fits: slow, and easy to believe.
+/// Sorts the routes by the rules and takes the first that matches. It is slow and simple.
 fn reference(
     matches: &[Match],
     on: OnListener<'_>,

@@ -1,4 +1,5 @@
-//! How the other end of a socket leaves, seen beside the stream's own reader and without taking a byte from it.
+//! Disconnect detection: how the peer of a socket leaves. It works beside the stream's own reader and never takes a
+//! byte from the stream.
 
 use std::fmt;
 use std::io;
@@ -9,11 +10,11 @@ use std::task::{Context, Poll};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// A wait for the other end. Not to be polled again once it is over.
+/// A wait for the peer's end. It must not be polled again after it is ready.
 pub(in crate::listener) struct Wait(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
 
 impl Wait {
-    /// As a future of its own kind.
+    /// Boxes a future as a wait.
     pub(in crate::listener) fn new(wait: impl Future<Output = ()> + Send + Sync + 'static) -> Self {
         Self(Box::pin(wait))
     }
@@ -29,17 +30,17 @@ impl fmt::Debug for Wait {
     }
 }
 
-/// Ends when the other end has closed its sending side, or the connection broke.
+/// Ready when the peer has closed its sending side (FIN), or the connection broke.
 pub(in crate::listener) fn closed(socket: BorrowedFd<'_>) -> Wait {
     wait(socket, Interest::READABLE)
 }
 
-/// Ends when the connection broke: the other end is not there any longer.
+/// Ready when the connection broke, for example by a reset.
 pub(in crate::listener) fn broken(socket: BorrowedFd<'_>) -> Wait {
     wait(socket, Interest::ERROR)
 }
 
-/// A socket that cannot be watched never ends the wait.
+/// Waits for an event on the socket. If the socket cannot be watched, the wait never ends.
 fn wait(socket: BorrowedFd<'_>, event: Interest) -> Wait {
     let watched = duplicate(socket);
     Wait::new(async move {
@@ -60,13 +61,14 @@ async fn until(watched: &TcpStream, event: Interest) -> io::Result<()> {
         if ready.is_error() || ready.is_read_closed() {
             return Ok(());
         }
-        // Bytes that the stream's own reader will take: forgotten here, so that the next change wakes.
+        // The stream's own reader takes these bytes. The readiness is cleared here, so that only the next change wakes
+        // the task.
         let nothing: io::Result<()> = watched.try_io(event, || Err(io::ErrorKind::WouldBlock.into()));
         drop(nothing);
     }
 }
 
-/// A descriptor of its own: the stream's is registered with the reactor already.
+/// Duplicates the descriptor, because the stream's own is already registered with the reactor.
 fn duplicate(socket: BorrowedFd<'_>) -> io::Result<TcpStream> {
     TcpStream::from_std(socket.try_clone_to_owned()?.into())
 }
@@ -96,13 +98,13 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(5), wait).await.is_ok());
     }
 
-    /// Nothing ends the waiting for a moment.
+    /// Asserts that the wait does not end within 20 ms.
     async fn still_waits(waiting: &mut tokio::task::JoinHandle<()>) {
         assert!(tokio::time::timeout(Duration::from_millis(20), waiting).await.is_err());
     }
 
     #[tokio::test]
-    async fn bytes_are_no_end_and_stay_where_they_are() {
+    async fn received_bytes_do_not_end_the_wait_and_are_not_consumed() {
         let (mut client, mut server) = pair().await;
         let mut waiting = tokio::spawn(over(closed(server.as_fd())));
         for _ in 0..3 {
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_end_that_sends_nothing_more_is_there_until_it_answers_with_a_reset() {
+    async fn a_half_closed_peer_counts_as_present_until_it_sends_a_reset() {
         let (mut client, mut server) = pair().await;
         let mut waiting = tokio::spawn(over(broken(server.as_fd())));
         client.shutdown().await.unwrap();

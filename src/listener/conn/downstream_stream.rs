@@ -1,8 +1,10 @@
-//! The byte stream of a client's connection, as Pingora sees it: it hands on one request at a time.
+//! The downstream byte stream, as Pingora reads and writes it: it passes one request at a time.
 //!
-//! A gate knows where the body of the request under way ends and holds back what follows, so a pipelined request
-//! waits here, unparsed, until its turn. Writes are gathered, so a header and a small body leave in one packet, but not for
-//! long (`flush_timer`), and a client that takes nothing for `timeouts.write` is cut. It never parses a header: that is `head_reader`'s.
+//! It never parses a header: `head_reader` does. A `RequestBoundary` knows the end of the current request body. Bytes
+//! after it, such as a pipelined request, stay in the inbox.
+//!
+//! Writes are collected, so a header and a small body leave in one packet, but not for long (`flush_timer`). A client
+//! that accepts no bytes for `timeouts.write` is cut.
 
 mod disconnect_watch;
 mod h2_frames;
@@ -35,16 +37,16 @@ use crate::listener::conn::upgrade_option;
 use crate::listener::connection_permit::ConnectionPermit;
 use crate::message::request_framing::{BodyFraming, HeadFacts};
 
-/// Writes are gathered up to this many bytes.
+/// The limit of the outbox, in bytes. Smaller writes are collected up to this size.
 const COALESCE_BYTES: usize = 16 * 1024;
 
-/// What is allocated for them at first.
+/// The initial capacity of the outbox, in bytes.
 const SMALL_READ_BYTES: usize = 1024;
 
-/// A client's connection.
+/// The stream of one client connection.
 #[derive(Debug)]
 pub(in crate::listener) struct DownstreamStream {
-    /// Taken only by `Drop`.
+    /// `None` only during `Drop`.
     stream: Option<Transport>,
     permit: Option<ConnectionPermit>,
     pub(in crate::listener) conn: Arc<Conn>,
@@ -54,25 +56,25 @@ pub(in crate::listener) struct DownstreamStream {
     flush: YieldOnce,
     write_limit: Option<Duration>,
     write_stall: Option<Pin<Box<Sleep>>>,
-    /// What the kernel had taken when a flush last waited.
+    /// The number of bytes the kernel had accepted when a flush last waited.
     taken: u64,
-    /// The client sends nothing more.
+    /// The client has closed its sending side.
     ended: bool,
-    /// Nothing can be sent any more, or the client is gone.
+    /// Writes have failed, or the client is gone.
     broken: bool,
-    /// Some of the response was written since `half_closed` looked last.
+    /// A part of the response was written since the last poll of `half_closed`.
     moved: bool,
     half_closed: Option<Box<HalfClosed>>,
-    /// For the client's end, where what it has sent is not read.
+    /// Waits for the client's FIN while bytes that it has sent are not read.
     end: Option<Wait>,
     /// The client understands interim responses (HTTP/1.1).
     interim: bool,
-    /// The client waits for 100 (Continue), and the request's body was not read yet.
+    /// The client expects 100 (Continue), and the request body has not been read yet.
     owes_continue: bool,
     http2: bool,
-    /// Of HTTP/2 only.
+    /// The frame scanner, for HTTP/2 only.
     blocks: Option<Box<Blocks>>,
-    /// The client was told that nothing follows.
+    /// The sending side was shut down.
     shut: bool,
     socket: Arc<SocketDigest>,
 }
@@ -113,7 +115,7 @@ impl DownstreamStream {
         }
     }
 
-    /// The connection again that was left behind between two requests, if it was.
+    /// Takes the connection back that Pingora dropped between two requests, if there is one.
     pub(in crate::listener) fn reclaimed(conn: &Arc<Conn>) -> Option<Box<Self>> {
         let (stream, permit, inbox) = conn.reclaim.take()?;
         let mut io = Self::new(stream, Arc::clone(conn), permit, conn.settings.timeouts.write.limit());
@@ -121,46 +123,46 @@ impl DownstreamStream {
         Some(Box::new(io))
     }
 
-    /// Whether the request under way was read to its end, the response has left, and nothing speaks against another.
+    /// Whether the request was read to its end, the response was sent, and the connection can serve another request.
     fn is_between_requests(&self) -> bool {
         let usable = !self.http2 && !self.shut && !self.broken && !self.conn.is_tunnel();
         usable && self.boundary.allows() == 0 && self.outbox.is_empty()
     }
 
-    /// A request begins, whose head comes next.
+    /// Begins a request. Its head comes next.
     pub(in crate::listener) fn begin(&mut self, facts: &HeadFacts) {
         self.boundary = RequestBoundary::body(facts.body);
         self.interim = facts.version == Version::HTTP_11;
         self.owes_continue = facts.expect_continue && facts.body != BodyFraming::None;
     }
 
-    /// From here on this is an HTTP/2 connection: everything passes.
+    /// Switches to HTTP/2. From now on all bytes pass.
     pub(in crate::listener) fn become_http2(&mut self) {
         self.http2 = true;
         self.blocks = Some(Box::new(Blocks::new()));
         self.boundary = RequestBoundary::Open;
     }
 
-    /// Reads what has come into the inbox; 0 at the end of the stream.
+    /// Reads available bytes into the inbox. It waits for them, and returns 0 at the end of the stream.
     pub(in crate::listener) async fn fill(&mut self) -> io::Result<usize> {
         std::future::poll_fn(|cx| self.poll_fill(cx)).await
     }
 
-    /// The first bytes of the inbox; what follows them waits behind the gate.
+    /// Takes the first bytes of the inbox. The bytes after them stay in the inbox.
     pub(in crate::listener) fn take_head(&mut self, len: usize) -> BytesMut {
         if self.inbox.len() == len {
-            // Splitting would make both halves share the buffer, at the cost of an allocation.
+            // A split would make both parts share the buffer, which costs an allocation.
             return std::mem::take(&mut self.inbox);
         }
         self.inbox.split_to(len)
     }
 
-    /// Reads what is there into the inbox, without waiting; 0 at the end of the stream.
+    /// Reads available bytes into the inbox without waiting. Returns 0 at the end of the stream.
     pub(in crate::listener) async fn fill_now(&mut self) -> Poll<io::Result<usize>> {
         std::future::poll_fn(|cx| Poll::Ready(self.poll_fill(cx))).await
     }
 
-    /// Whether something has come that nobody has looked at, without waiting.
+    /// Whether there are bytes that were not parsed yet. It does not wait.
     pub(in crate::listener) fn has_come(&mut self) -> bool {
         if !self.inbox.is_empty() {
             return true;
@@ -169,10 +171,10 @@ impl DownstreamStream {
         matches!(stream.try_read(&mut self.inbox), Ok(n) if n > 0)
     }
 
-    /// Waits until there is something to read, without holding a buffer.
+    /// Waits until the stream is readable, without a buffer.
     pub(in crate::listener) async fn readable(&mut self) -> io::Result<()> {
         match &mut self.stream {
-            // As cheap as a read that finds nothing; `readable` keeps a list of those that wait.
+            // As cheap as a read that finds no bytes. `TcpStream::readable` would keep a list of waiters.
             Some(stream) => std::future::poll_fn(|cx| stream.poll_readable(cx)).await,
             None => Err(io::ErrorKind::NotConnected.into()),
         }
@@ -220,9 +222,9 @@ impl DownstreamStream {
         };
         if excess > 0 {
             let end = buf.filled().len() - excess;
-            let mut held = BytesMut::from(&buf.filled()[end..]);
-            held.unsplit(std::mem::take(&mut self.inbox));
-            self.inbox = held;
+            let mut rest = BytesMut::from(&buf.filled()[end..]);
+            rest.unsplit(std::mem::take(&mut self.inbox));
+            self.inbox = rest;
             buf.set_filled(end);
         }
         Poll::Ready(Ok(()))
@@ -264,7 +266,8 @@ impl DownstreamStream {
         Poll::Ready(Ok(()))
     }
 
-    /// The stream has taken all and holds some of it back: the client's time runs on from the last byte that left.
+    /// The socket has accepted all writes but still buffers some of them. The write timeout restarts with each byte
+    /// that leaves.
     fn poll_unflushed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let taken = self.stream.as_ref().map_or(0, Transport::taken);
         if taken != self.taken {
@@ -323,11 +326,11 @@ impl AsyncWrite for DownstreamStream {
             true => this.conn.set_unsent(true),
             false => this.conn.flush_timer.some(),
         }
-        // Taken with the first write, which has the head: a later one has bytes of a body.
+        // Taken with the first write, which has the response head. Later writes contain body bytes.
         let takes_upgrade_option = this.conn.takes_upgrade_option();
         if this.outbox.len() + data.len() <= COALESCE_BYTES {
             if this.outbox.capacity() == 0 {
-                // A header and a small body, without growing in between.
+                // Enough for a header and a small body without a reallocation.
                 this.outbox.reserve(data.len().max(SMALL_READ_BYTES));
             }
             let added = if takes_upgrade_option { upgrade_option::added(data) } else { None };
@@ -358,7 +361,7 @@ impl AsyncWrite for DownstreamStream {
             this.put_interims();
         }
         if !this.outbox.is_empty() {
-            // On its way.
+            // The bytes leave now.
             this.conn.flush_timer.none();
             ready!(this.flush.poll(cx));
         }
@@ -395,19 +398,19 @@ impl Drop for DownstreamStream {
             return self.conn.reclaim.leave((stream, permit, std::mem::take(&mut self.inbox)));
         }
         let last_words = self.conn.take_last_words();
-        // An HTTP/2 client has something to say of every response, if only how much more it would take.
+        // An HTTP/2 client sends frames in reply to every response, such as WINDOW_UPDATE.
         let unread = match self.http2 {
             true => self.shut && !self.conn.is_idle_at_end(),
             false => self.boundary.allows() > 0 || !self.inbox.is_empty(),
         } && !self.ended;
-        // What came of a response that broke off: to hear nothing at all would look to a client as if its request had met a
-        // connection that was just being closed, and many send such a request again.
-        let unsaid = !self.http2 && !self.outbox.is_empty();
+        // The collected bytes of an aborted response are still sent. Without them the client would see a connection
+        // that closed just when its request arrived, and many clients send such a request again.
+        let unsent = !self.http2 && !self.outbox.is_empty();
         match self.permit.take() {
-            Some(permit) if last_words.is_some() || ((unread || unsaid) && !self.broken) => {
+            Some(permit) if last_words.is_some() || ((unread || unsent) && !self.broken) => {
                 lingering_close::close(stream, std::mem::take(&mut self.outbox), last_words, permit);
             }
-            // Until the socket is closed.
+            // The permit lives until the socket is closed.
             _permit => stream.part(),
         }
     }
@@ -428,7 +431,7 @@ impl UniqueID for DownstreamStream {
 }
 
 impl Ssl for DownstreamStream {
-    /// Says HTTP/2 once the preface has been seen; Pingora then takes the same way as after ALPN.
+    /// Returns HTTP/2 after the preface was seen. Pingora then proceeds as after ALPN.
     fn selected_alpn_proto(&self) -> Option<ALPN> {
         self.http2.then_some(ALPN::H2)
     }

@@ -1,5 +1,6 @@
-//! The streams of an HTTP/2 connection whose clients are to get 100 (Continue). The library sends no interim responses for
-//! Pingora, so the connection's stream puts them between its frames.
+//! 100 (Continue) for HTTP/2: the streams whose clients get the interim response.
+//!
+//! Pingora's HTTP/2 session cannot send interim responses. So the connection's stream inserts them between its frames.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
@@ -8,8 +9,8 @@ use bytes::{BufMut, BytesMut};
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
 
-/// HEADERS with END_HEADERS, whose block is `:status: 100`: the static table's name, and a value that is not indexed, so
-/// that neither side's table changes (RFC 7541 section 6.2.2).
+/// A HEADERS frame with END_HEADERS and the block `:status: 100`. The name is from the static
+/// table and the value is not indexed, so the dynamic tables do not change (RFC 7541 section 6.2.2).
 const FRAME: &[u8] = &[0, 0, 5, 1, 4];
 const BLOCK: &[u8] = b"\x08\x03100";
 
@@ -22,24 +23,25 @@ pub(in crate::listener) struct Continues {
 }
 
 impl Continues {
-    /// The task that writes the frames.
+    /// Registers the task that writes the frames.
     pub(in crate::listener) fn register(&self, waker: &Waker) {
         self.connection.register(waker);
     }
 
-    /// The client of this stream is to get one.
+    /// Requests the frame for this stream.
     pub(in crate::listener) fn ask(&self, stream: u32) {
         self.streams().push(stream);
         self.any.store(true, Ordering::Release);
         self.connection.wake();
     }
 
-    /// Takes that back, if the frame was not written: no interim response may follow the final one (RFC 9110 section 15.2).
+    /// Cancels the request if the frame was not written yet. No interim response may follow the final one (RFC 9110
+    /// section 15.2).
     pub(in crate::listener) fn take_back(&self, stream: u32) {
-        self.streams().retain(|asked| *asked != stream);
+        self.streams().retain(|requested| *requested != stream);
     }
 
-    /// Writes their frames. To be called between two frames.
+    /// Writes the requested frames. It must be called between two frames.
     pub(in crate::listener) fn put(&self, outbox: &mut BytesMut) {
         if !self.any.load(Ordering::Acquire) {
             return;
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stream_gets_one_unless_its_response_was_faster() {
+    fn a_stream_gets_one_interim_response_unless_the_final_one_has_begun() {
         let (continues, mut outbox) = (Continues::default(), BytesMut::new());
         for stream in [1, 3, 257] {
             continues.ask(stream);

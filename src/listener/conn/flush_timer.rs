@@ -1,5 +1,7 @@
-//! What an exchange has written and its stream holds back, so that a header and a small body leave in one packet: it leaves
-//! soon even if the rest does not come. Only the clock decides; what is held, and how it is sent, is the stream's to know.
+//! Flush timer of collected response bytes: they leave after 20 ms even if no more bytes follow.
+//!
+//! It neither stores nor sends bytes: `DownstreamStream` does. The delay lets a header and a small body leave in one
+//! packet.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -10,36 +12,37 @@ use std::time::Duration;
 
 use tokio::time::{Sleep, sleep};
 
-/// How long something is held back at most: people do not notice, and two packets of one response are rarely further apart.
+/// The maximum delay. People do not notice it, and two writes of one response are rarely further apart.
 const MAX_DELAY: Duration = Duration::from_millis(20);
 
 const NOTHING: u8 = 0;
 const SOMETHING: u8 = 1;
 const DUE: u8 = 2;
 
-/// Whether something is held back.
+/// The state of the timer: no bytes wait, some bytes wait, or they are due.
 #[derive(Debug, Default)]
 pub(in crate::listener) struct FlushTimer(AtomicU8);
 
 impl FlushTimer {
-    /// Something is held back, if it was not before.
+    /// Starts the delay if no bytes were waiting.
     pub(in crate::listener) fn some(&self) {
         if self.0.load(Ordering::Relaxed) == NOTHING {
             self.0.store(SOMETHING, Ordering::Relaxed);
         }
     }
 
-    /// All has left.
+    /// All bytes have left.
     pub(in crate::listener) fn none(&self) {
         self.0.store(NOTHING, Ordering::Relaxed);
     }
 
-    /// Whether it should leave now.
+    /// Whether the bytes must leave now.
     pub(in crate::listener) fn is_due(&self) -> bool {
         self.0.load(Ordering::Relaxed) == DUE
     }
 
-    /// To be polled by the exchange's own task after all that writes; once it is due, the task is woken to send it.
+    /// Polls the timer. The exchange's own task calls it after everything that writes. When the bytes are due, it wakes
+    /// the task to send them.
     fn poll(&self, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) {
         if self.0.load(Ordering::Relaxed) != SOMETHING {
             *timer = None;
@@ -52,7 +55,7 @@ impl FlushTimer {
         }
     }
 
-    /// The same as a part of the task that never ends.
+    /// Polls the timer as a part of the exchange's task. It never completes.
     pub(in crate::listener) async fn watch(&self) -> Infallible {
         let mut timer = None;
         std::future::poll_fn(|cx| {

@@ -1,7 +1,7 @@
-//! A client that has closed its sending side. It may have left, or wait for its response on a connection that is closed
-//! half, and both look the same until something is sent: then the system of a client that has left answers with a reset.
+//! Half-close detection: a client that has closed its sending side has either left or still waits for its response.
 //!
-//! It decides when to ask and when to give up; what is sent is the stream's.
+//! Both look the same until bytes are sent: then the kernel of a client that has left replies with a reset. This module
+//! decides when to probe and when to give up. It sends nothing: the stream does.
 
 use std::os::fd::BorrowedFd;
 use std::pin::Pin;
@@ -12,15 +12,16 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use crate::listener::conn::disconnect::{self, Wait};
 
-/// How long the response has time to begin before the client is asked whether it is there: most need less.
+/// How long the response may take to begin before the client is probed. Most responses begin earlier.
 const ASK_AFTER: Duration = Duration::from_millis(250);
-/// Nothing can be asked in the middle of a response. A pause of this length counts as the client's leave.
+/// No probe is possible in the middle of a response. If no response bytes are written for this long, the client counts
+/// as gone.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The next step.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::listener) enum HalfClosedStep {
-    /// To send something that a client which is there ignores. Once.
+    /// Probe the client with bytes that a present client ignores. Once per request.
     Ask,
     /// The client has left.
     Left,
@@ -33,7 +34,7 @@ enum Stage {
     Answering,
 }
 
-/// From the client's last byte on.
+/// The state of a half-closed connection, from the client's FIN on.
 #[derive(Debug)]
 pub(in crate::listener) struct HalfClosed {
     broken: Wait,
@@ -46,8 +47,8 @@ impl HalfClosed {
         Self { broken: disconnect::broken(socket), timer: Box::pin(sleep(ASK_AFTER)), stage: Stage::Waiting }
     }
 
-    /// `answering`: the response has begun. `moved`: some of it was written since the last call; false afterwards. Not to be
-    /// called again after `ReclaimedStream`.
+    /// `answering`: the response has begun. `moved`: a part of it was written since the last call; it is reset to
+    /// false. It must not be called again after `HalfClosedStep::Left`.
     pub(in crate::listener) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -61,7 +62,7 @@ impl HalfClosed {
             self.stage = Stage::Answering;
             self.timer.as_mut().reset(Instant::now() + POLL_INTERVAL);
         } else if !answering && self.stage == Stage::Answering {
-            // The next of several requests that came before the end.
+            // The next of several requests that arrived before the FIN.
             self.stage = Stage::Waiting;
             self.timer.as_mut().reset(Instant::now() + ASK_AFTER);
         }
@@ -98,18 +99,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_asks_once_a_request_and_then_waits_for_as_long_as_the_response_takes() {
+    async fn the_client_is_probed_once_per_request_and_a_slow_response_has_no_limit() {
         let (mut half_closed, began) = (waiting(Wait::new(std::future::pending())), Instant::now());
         assert_eq!(step(&mut half_closed, false, &mut false).await, HalfClosedStep::Ask);
         assert_eq!(began.elapsed(), ASK_AFTER);
         assert!(nothing_within(Duration::from_secs(3600), &mut half_closed, false, &mut false).await);
-        // The response, and the next request.
+        // The response begins, then the next request.
         assert!(nothing_within(POLL_INTERVAL / 2, &mut half_closed, true, &mut false).await);
         assert_eq!(step(&mut half_closed, false, &mut false).await, HalfClosedStep::Ask);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_response_that_goes_on_has_no_end_and_one_that_stands_still_is_given_up() {
+    async fn a_response_with_progress_continues_and_a_stalled_one_is_given_up() {
         let mut half_closed = waiting(Wait::new(std::future::pending()));
         for _ in 0..10 {
             let mut moved = true;
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reset_is_the_end_of_it() {
+    async fn a_reset_means_that_the_client_has_left() {
         let mut half_closed = waiting(Wait::new(std::future::ready(())));
         assert_eq!(step(&mut half_closed, false, &mut false).await, HalfClosedStep::Left);
     }

@@ -1,7 +1,7 @@
-//! The header blocks in the frames of an HTTP/2 connection (RFC 9113 section 4.1), as far as bytes show them without being
-//! decoded: where one ends that opens a stream, and whether one speaks of `100-continue`.
+//! Scanner of the HTTP/2 header blocks (RFC 9113 section 4.1) that a client sends.
 //!
-//! It judges nothing: what is malformed is the library's to refuse.
+//! It decodes nothing and rejects nothing: h2 rejects malformed frames. It finds the ends of the blocks that open a
+//! stream, and whether a block contains `100-continue`.
 
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
@@ -9,42 +9,42 @@ const CONTINUATION: u8 = 9;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 const HEADER_TABLE_SIZE: u16 = 1;
-/// Of the table that field lines are compressed with, unless SETTINGS says otherwise.
+/// The initial size of the HPACK dynamic table, in bytes. SETTINGS may change it.
 const DEFAULT_TABLE: u32 = 4096;
 
-/// The client's preface, which comes before all frames (RFC 9113 section 3.4).
+/// The length of the client's preface, which precedes all frames (RFC 9113 section 3.4).
 const PREFACE: usize = 24;
 
 const PLAIN: &[u8] = b"100-continue";
-/// The same in Huffman's code (RFC 7541 appendix B). The first block with it has it in one of these two ways; later ones may
-/// refer to that.
+/// The same in Huffman code (RFC 7541 appendix B). The first block with the value contains it in one of these two
+/// forms. Later blocks may refer to the table entry.
 const CODED: &[u8] = &[0x08, 0x00, 0xb1, 0x0f, 0x52, 0x4d, 0x55, 0xa5];
 
-/// The next step after the bytes that were scanned.
+/// The next step after the scanned bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::listener) enum ScanStep {
-    /// The next byte ends a block that opens a stream, once all blocks before it were seen to.
+    /// The next byte ends a block that opens a stream. First all earlier blocks must have been processed.
     Drain,
     /// The last byte ended a block that opens this stream.
     Open(u32),
 }
 
-/// Follows the frames of one connection.
+/// The scanner of one connection.
 #[derive(Debug)]
 pub(in crate::listener) struct Blocks {
     head: [u8; 9],
-    /// How much of `head` is there.
+    /// How many bytes of `head` have arrived.
     filled: usize,
-    /// How much of the frame's payload is still to come.
+    /// How many payload bytes of the frame are still missing. Before the first frame: bytes of the preface.
     left: usize,
     kind: u8,
     ends: bool,
-    /// The stream that the block under way opens; 0: none.
+    /// The stream that the current block opens. 0: none.
     opens: u32,
     highest: u32,
-    /// Of a block or of SETTINGS: what may be the first part of something that was not seen whole.
+    /// The last bytes of a block or of SETTINGS, which may be the start of a value that continues in the next piece.
     tail: Vec<u8>,
-    /// Some block spoke of `100-continue`.
+    /// A block has contained `100-continue`.
     expects: bool,
     drained: bool,
     small_table: bool,
@@ -67,13 +67,13 @@ impl Blocks {
         }
     }
 
-    /// Whether the client has asked for a smaller table. The next header block has to begin with word of that (RFC 7541
-    /// section 4.2), and only the library's encoder knows whether it has been said.
+    /// Whether the client has requested a smaller HPACK table. Then the next header block must begin with a size update
+    /// (RFC 7541 section 4.2). Only the encoder in h2 knows whether it has sent one, so no frame may be inserted.
     pub(in crate::listener) fn has_small_table(&self) -> bool {
         self.small_table
     }
 
-    /// Looks at the next bytes, up to a mark: how many of them may be handed on.
+    /// Scans the next bytes up to the next step. Returns how many of them may pass.
     pub(in crate::listener) fn feed(&mut self, bytes: &[u8]) -> (usize, Option<ScanStep>) {
         let mut at = 0;
         while at < bytes.len() {
@@ -85,7 +85,7 @@ impl Blocks {
             }
             let piece = &bytes[at..][..self.left.min(bytes.len() - at)];
             let last = piece.len() == self.left;
-            self.look(piece);
+            self.scan(piece);
             if last && self.ends && self.opens > 0 && self.expects {
                 if !std::mem::replace(&mut self.drained, true) {
                     return (self.hold_last(at, piece.len()), Some(ScanStep::Drain));
@@ -103,7 +103,7 @@ impl Blocks {
         (at, None)
     }
 
-    /// Takes what belongs to the head of the next frame.
+    /// Takes the bytes that belong to the header of the next frame.
     fn fill_head(&mut self, bytes: &[u8]) -> usize {
         let some = bytes.len().min(self.head.len() - self.filled);
         self.head[self.filled..][..some].copy_from_slice(&bytes[..some]);
@@ -121,7 +121,7 @@ impl Blocks {
         self.kind = if kind == SETTINGS && flags & ACK != 0 { u8::MAX } else { kind };
         self.ends = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS != 0;
         if kind == HEADERS {
-            // Another one on a stream that is open holds its trailers.
+            // A second HEADERS on the same stream contains its trailers.
             self.opens = if stream > self.highest { stream } else { 0 };
             self.highest = self.highest.max(stream);
         }
@@ -130,7 +130,7 @@ impl Blocks {
         }
     }
 
-    /// Stands before the last byte that was looked at, which is the payload's or, of an empty frame, the head's.
+    /// Goes back by one byte. That byte belongs to the payload, or to the frame header if the payload is empty.
     fn hold_last(&mut self, at: usize, payload: usize) -> usize {
         if payload == 0 {
             self.filled -= 1;
@@ -148,7 +148,7 @@ impl Blocks {
         }
     }
 
-    fn look(&mut self, piece: &[u8]) {
+    fn scan(&mut self, piece: &[u8]) {
         match self.kind {
             HEADERS | CONTINUATION if !self.expects => {
                 self.tail.extend_from_slice(piece);
@@ -184,20 +184,20 @@ mod tests {
         [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
     }
 
-    /// The marks, and where they are, of bytes that come in pieces of this size.
-    fn marks(bytes: &[u8], piece: usize) -> Vec<(usize, ScanStep)> {
-        let (mut blocks, mut at, mut marks) = (Blocks::new(), 0, Vec::new());
+    /// The steps of a byte sequence that arrives in pieces of this size, with their positions.
+    fn steps(bytes: &[u8], piece: usize) -> Vec<(usize, ScanStep)> {
+        let (mut blocks, mut at, mut steps) = (Blocks::new(), 0, Vec::new());
         while at < bytes.len() {
-            let (used, mark) = blocks.feed(&bytes[at..bytes.len().min(at + piece)]);
+            let (used, step) = blocks.feed(&bytes[at..bytes.len().min(at + piece)]);
             at += used;
-            assert!(used > 0 || mark.is_some());
-            marks.extend(mark.map(|mark| (at, mark)));
+            assert!(used > 0 || step.is_some());
+            steps.extend(step.map(|step| (at, step)));
         }
-        marks
+        steps
     }
 
     #[test]
-    fn blocks_are_marked_from_the_first_on_that_speaks_of_100() {
+    fn streams_are_reported_from_the_first_block_with_100_continue() {
         let coded = [&[0x88][..], CODED].concat();
         for text in [&b"\x0c100-Continue"[..], &coded] {
             let mut bytes = vec![b'p'; PREFACE];
@@ -220,13 +220,13 @@ mod tests {
                 .flat_map(|(at, stream)| [(at - 1, ScanStep::Drain), (*at, ScanStep::Open(*stream))])
                 .collect();
             for piece in 1..=bytes.len() {
-                assert_eq!(marks(&bytes, piece), wanted, "in pieces of {piece}");
+                assert_eq!(steps(&bytes, piece), wanted, "in pieces of {piece}");
             }
         }
     }
 
     #[test]
-    fn a_table_that_is_made_smaller_is_seen() {
+    fn a_smaller_header_table_is_detected() {
         for (setting, small) in [([0, 1, 0, 0, 0, 0], true), ([0, 1, 0, 0, 16, 0], false), ([0, 2, 0, 0, 0, 0], false)]
         {
             let mut blocks = Blocks::new();
@@ -240,10 +240,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_passes_whole(bytes in proptest::collection::vec(any::<u8>(), 0..400), piece in 1_usize..50) {
+        fn all_bytes_pass(bytes in proptest::collection::vec(any::<u8>(), 0..400), piece in 1_usize..50) {
             let bytes = [&[b'p'; PREFACE][..], &frame(HEADERS, END_HEADERS, 1, PLAIN), &bytes].concat();
-            let marks = marks(&bytes, piece);
-            prop_assert_eq!(marks[1].1, ScanStep::Open(1));
+            let steps = steps(&bytes, piece);
+            prop_assert_eq!(steps[1].1, ScanStep::Open(1));
         }
     }
 }

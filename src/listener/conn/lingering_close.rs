@@ -1,5 +1,7 @@
-//! Closing a connection whose client is still sending. Closing at once would make the kernel answer with a reset, and
-//! the reset would take the response with it (RFC 9112 section 9.6). So: say we are done, read a little, then close.
+//! Lingering close of a connection whose client may still send.
+//!
+//! An immediate close would make the kernel send a reset, and the client could lose the response (RFC 9112 section
+//! 9.6). So the sending side is shut down, some bytes are read, then the socket is closed.
 
 use std::time::Duration;
 
@@ -9,40 +11,40 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::listener::conn::transport::Transport;
 use crate::listener::connection_permit::ConnectionPermit;
 
-/// How long the client may go on sending.
+/// How long the lingering close lasts at most.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// How many bytes are read and thrown away.
+/// How many bytes are read and discarded at most.
 const MAX_DRAINED_BYTES: usize = 1024 * 1024;
 
-/// Sends what is left to say and closes in the background. The connection counts as open until then, under every limit:
-/// its socket is there, and the end of the process would be as abrupt.
+/// Sends the remaining bytes and closes in the background. Until then the connection counts as open under every limit,
+/// because its socket still exists. The end of the process waits for it too, so that it does not reset the connection.
 pub(in crate::listener) fn close(
     stream: Transport,
     outbox: BytesMut,
     last_words: Option<Bytes>,
     permit: ConnectionPermit,
 ) {
-    // Outside a runtime (the process is ending) there is nobody to wait: the drop closes it.
+    // Outside a runtime (the process ends) nothing can wait, so the drop closes the socket.
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(async move {
             let _permit = permit;
-            let _ = tokio::time::timeout(DRAIN_TIMEOUT, say_and_wait(stream, outbox, last_words)).await;
+            let _ = tokio::time::timeout(DRAIN_TIMEOUT, send_and_drain(stream, outbox, last_words)).await;
         });
     }
 }
 
-async fn say_and_wait(mut stream: Transport, outbox: BytesMut, last_words: Option<Bytes>) -> std::io::Result<()> {
+async fn send_and_drain(mut stream: Transport, outbox: BytesMut, last_words: Option<Bytes>) -> std::io::Result<()> {
     stream.write_all(&outbox).await?;
-    if let Some(words) = last_words {
-        stream.write_all(&words).await?;
+    if let Some(response) = last_words {
+        stream.write_all(&response).await?;
     }
     stream.shutdown().await?;
-    let mut bin = [0; 4096];
-    let mut thrown = 0;
-    while thrown < MAX_DRAINED_BYTES {
-        match stream.read(&mut bin).await? {
+    let mut discarded = [0; 4096];
+    let mut drained = 0;
+    while drained < MAX_DRAINED_BYTES {
+        match stream.read(&mut discarded).await? {
             0 => break,
-            some => thrown += some,
+            some => drained += some,
         }
     }
     Ok(())

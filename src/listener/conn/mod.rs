@@ -1,4 +1,4 @@
-//! What the rooms above know of a client's connection and of the exchange under way on it.
+//! State of a client connection and of its current exchange (a request and its response). The proxy uses it too.
 
 mod disconnect;
 pub(super) mod downstream_stream;
@@ -38,47 +38,47 @@ use crate::telemetry::meters::ListenerMeters;
 use crate::tls::ConnectionInfo;
 
 tokio::task_local! {
-    /// The exchange that the running task serves.
+    /// The exchange that the current task serves.
     pub(in crate::listener) static EXCHANGE: Arc<Exchange>;
 }
 
-/// A client's connection.
+/// The state of a client connection.
 #[derive(Debug)]
 pub struct Conn {
-    /// What the listener is called.
+    /// The name or address of the listener.
     pub listener: Arc<str>,
-    /// The other end.
+    /// The peer's address. It comes from the PROXY header if the listener expects one.
     pub peer: SocketAddr,
-    /// Our end.
+    /// The local address. It comes from the PROXY header if the listener expects one.
     pub local: SocketAddr,
     /// The listener's settings when the connection was accepted.
     pub settings: Arc<ListenerSettings>,
     /// The listener's meters.
     pub meters: Arc<ListenerMeters>,
-    /// What the handshake came to; nothing on a plain port.
+    /// Data of the TLS connection. `None` on a plain port.
     pub tls: Option<ConnectionInfo>,
     since: Instant,
     phase: ShutdownPhaseWatch,
     peer_text: OnceLock<HeaderValue>,
     tunnel: AtomicBool,
     answering: AtomicBool,
-    /// The request under way is the last that the connection may bring.
+    /// The current request is the last that the connection may bring.
     spent: AtomicBool,
-    /// Some of what was written has not left yet. Of HTTP/2 only.
+    /// Some of the written bytes have not left yet. HTTP/2 only.
     unsent: AtomicBool,
-    /// Nothing was under way when the process began to end, nor since.
+    /// No request was active when the process began to end, and none has arrived since.
     idle_at_end: AtomicBool,
-    /// The next head that is written needs `Upgrade` among its connection options. HTTP/1 only.
+    /// The next response head needs `Upgrade` among its connection options. HTTP/1 only.
     upgrade_option: AtomicBool,
     abort_response: Mutex<Option<Bytes>>,
     pub(in crate::listener) reclaim: ReclaimSlot,
-    /// Of HTTP/1 only.
+    /// HTTP/1 only.
     pub(in crate::listener) flush_timer: FlushTimer,
-    /// Nothing is read of the client now: only whether it has left is of interest.
+    /// No bytes of the client are read now. A read only detects that it has left.
     watched: AtomicBool,
-    /// Of HTTP/2 only.
+    /// HTTP/2 only.
     pub(in crate::listener) opening: StreamIdTracker,
-    /// Of HTTP/2 only.
+    /// HTTP/2 only.
     pub(in crate::listener) continues: Continues,
 }
 
@@ -116,7 +116,7 @@ impl Conn {
         }
     }
 
-    /// The client's address as the socket has it; IPv4-mapped addresses as IPv4.
+    /// The client's address. IPv4-mapped addresses are returned as IPv4.
     pub fn peer_ip(&self) -> IpAddr {
         self.peer.ip().to_canonical()
     }
@@ -126,28 +126,28 @@ impl Conn {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    /// The same as a field's value.
+    /// The client's address as a field value.
     pub fn peer_text(&self) -> &HeaderValue {
         self.peer_text.get_or_init(|| text_of(self.peer.ip()))
     }
 
-    /// Whether this connection should end with the response under way.
+    /// Whether this connection should end with the current response.
     pub fn is_closing(&self) -> bool {
         self.phase.is_ending() || self.spent.load(Ordering::Acquire)
     }
 
-    /// The request under way is the last that the connection may bring.
+    /// Marks the current request as the last of the connection.
     pub(in crate::listener) fn set_spent(&self) {
         self.spent.store(true, Ordering::Release);
     }
 
-    /// The response under way ends whole and says that the connection goes on: it does, should Pingora give it up, unless some
-    /// of the request is still to come. HTTP/1 only.
+    /// Keeps the connection although Pingora drops it: the current response is complete and has announced keep-alive.
+    /// It is not kept if a part of the request has not arrived. HTTP/1 only.
     pub fn keep(&self) {
         self.reclaim.ask();
     }
 
-    /// The response header that comes next gets `Upgrade` among its connection options. HTTP/1 only.
+    /// Adds `Upgrade` to the connection options of the next response head. HTTP/1 only.
     pub fn add_upgrade_option(&self) {
         self.upgrade_option.store(true, Ordering::Release);
     }
@@ -156,7 +156,7 @@ impl Conn {
         self.upgrade_option.load(Ordering::Acquire) && self.upgrade_option.swap(false, Ordering::AcqRel)
     }
 
-    /// After an upgrade everything passes, both ways.
+    /// Makes the connection a tunnel after an upgrade. All bytes pass in both directions.
     pub fn set_tunnel(&self) {
         self.tunnel.store(true, Ordering::Release);
     }
@@ -173,12 +173,13 @@ impl Conn {
         self.answering.store(false, Ordering::Release);
     }
 
-    /// Whether some of the response under way was written.
+    /// Whether a part of the current response was written.
     pub(in crate::listener) fn is_answering(&self) -> bool {
         self.answering.load(Ordering::Acquire)
     }
 
-    /// Until the guard is dropped, a read of the stream gives nothing but its end, once the client has left. HTTP/1 only.
+    /// Makes a read of the stream return only its end, when the client has left, until the guard is dropped. HTTP/1
+    /// only.
     pub fn watch(&self) -> WatchOnly<'_> {
         self.watched.store(true, Ordering::Release);
         WatchOnly(self)
@@ -213,7 +214,7 @@ impl Conn {
     }
 }
 
-/// The client is only watched, not read from.
+/// While it lives, the client is only watched and not read from.
 #[derive(Debug)]
 pub struct WatchOnly<'a>(&'a Conn);
 
@@ -223,27 +224,28 @@ impl Drop for WatchOnly<'_> {
     }
 }
 
-/// Why the listener ended an exchange.
+/// Why the listener cut an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Abort {
-    /// The request's deadline.
+    /// The request's deadline has passed.
     Deadline,
-    /// The request's body did not come on.
+    /// No more bytes of the request body arrived in time.
     Body,
 }
 
-/// A request and its response: the handle by which the proxy room sets times after which the listener cuts it.
+/// An exchange: a request and its response. The proxy uses it to set the times at which the listener cuts the request.
 #[derive(Debug)]
 pub struct Exchange {
-    /// The connection it runs on.
+    /// The connection of the exchange.
     pub conn: Arc<Conn>,
-    /// Its stream on the connection, where that is known; 0: it is not.
+    /// The HTTP/2 stream id, if it is known. Otherwise 0.
     stream: u32,
-    /// The client of HTTP/2 was to get 100 (Continue).
+    /// A 100 (Continue) was requested for this HTTP/2 exchange.
     continued: AtomicBool,
-    /// The request has a body, some of it came with the header, and the client waits for nobody's leave to send it.
+    /// A part of the request body arrived with the header, and the client does not wait for 100 (Continue). The body
+    /// has a Content-Length.
     pub body_is_here: bool,
-    /// Milliseconds after the connection came; 0: never.
+    /// Milliseconds after the start of the connection. 0: never.
     deadline: AtomicU64,
     body: AtomicU64,
     cut: OnceLock<Abort>,
@@ -264,42 +266,42 @@ impl Exchange {
         }
     }
 
-    /// The exchange that the running task serves.
+    /// The exchange that the current task serves.
     pub fn current() -> Option<Arc<Self>> {
         EXCHANGE.try_with(Arc::clone).ok()
     }
 
-    /// Cuts the exchange after this long from now unless it ends before or this is called again; `None`: never.
+    /// Cuts the exchange after this time from now. A later call replaces the time, and `None` removes it.
     pub fn cut_after(&self, wait: Option<Duration>) {
         self.set(&self.deadline, wait);
     }
 
-    /// The same for the wait for the next bytes of the request's body.
+    /// The same for the wait for the next bytes of the request body.
     pub fn cut_body_after(&self, wait: Option<Duration>) {
         self.set(&self.body, wait);
     }
 
-    /// Why the listener has cut it, if it has.
+    /// Why the listener has cut the exchange. `None` if it has not.
     pub fn cut(&self) -> Option<Abort> {
         self.cut.get().copied()
     }
 
-    /// The client of HTTP/2 waits for 100 (Continue) and gets it, once, if its final response does not begin first. One of
-    /// HTTP/1 gets it from its stream as that is read.
+    /// Sends 100 (Continue) to an HTTP/2 client, once, if the final response does not begin first. An HTTP/1 client
+    /// gets it from its stream when the body is read.
     pub fn send_continue(&self) {
         if self.stream != 0 && !self.continued.swap(true, Ordering::AcqRel) {
             self.conn.continues.ask(self.stream);
         }
     }
 
-    /// The final response begins.
+    /// Must be called when the final response begins. It cancels a 100 (Continue) that was not sent yet.
     pub fn begin_response(&self) {
         if self.continued.load(Ordering::Acquire) {
             self.conn.continues.take_back(self.stream);
         }
     }
 
-    /// The client has left before its response began.
+    /// Records that the client left before its response began.
     pub fn set_given_up(&self) {
         self.given_up.store(true, Ordering::Release);
     }
@@ -313,8 +315,8 @@ impl Exchange {
         timer.store(at, Ordering::Release);
     }
 
-    /// Returns when the time has come. To be polled by the exchange's own task after all that sets times: then nobody has to be
-    /// woken for one that was set.
+    /// Completes when a set time has come. The exchange's own task must poll it after everything that sets times. Then
+    /// a new time needs no wake-up.
     pub(in crate::listener) async fn until_cut(&self) {
         let mut timer = None;
         poll_fn(|cx| self.poll_cut(&mut timer, cx)).await;
@@ -331,7 +333,8 @@ impl Exchange {
                 let _ = self.cut.set(why);
                 return Poll::Ready(());
             }
-            // The time has moved away meanwhile: cheaper to see that now than to move the timer each time.
+            // The time was moved in the meantime. To check that here is cheaper than to reset the timer at every
+            // change.
             timer.as_mut().reset(at);
         }
         Poll::Pending
@@ -343,7 +346,7 @@ impl Exchange {
         set.min_by_key(|(at, _)| *at).map(|(at, why)| (self.conn.since + Duration::from_millis(at), why))
     }
 
-    /// What the client is told if it is cut before a byte of its response was written.
+    /// Stores the response to send if the exchange is cut before a byte of its response was written.
     pub(in crate::listener) fn leave_last_words(&self, words: impl FnOnce(Abort) -> Bytes) {
         if let Some(why) = self.cut().filter(|_| !self.conn.is_answering()) {
             self.conn.set_last_words(words(why));

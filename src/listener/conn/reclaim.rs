@@ -1,7 +1,8 @@
-//! A connection that comes back although Pingora has given it up: after each failed attempt it drops the client's stream,
-//! whatever was answered. Whoever answers asks for it here, and the stream leaves itself behind as it is dropped.
+//! Reclaims a client connection that Pingora drops. Pingora drops the client's stream after each failed attempt, even
+//! if a complete response was sent.
 //!
-//! It knows nothing of requests: whether the stream stands between two of them is the stream's to say.
+//! The sender of the response requests the connection here, and the stream stores its parts in its `Drop`. This module
+//! knows nothing about requests: the stream decides whether it is between two of them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,33 +12,33 @@ use parking_lot::Mutex;
 use crate::listener::conn::transport::Transport;
 use crate::listener::connection_permit::ConnectionPermit;
 
-/// The socket, its place under the limits, and what has come of the next request.
+/// The socket, its permit, and the bytes of the next request that have arrived.
 pub(in crate::listener) type ReclaimedStream = (Transport, ConnectionPermit, BytesMut);
 
-/// The place where it is left.
+/// The slot for the parts of the dropped stream.
 #[derive(Debug, Default)]
 pub(in crate::listener) struct ReclaimSlot {
-    asked: AtomicBool,
+    requested: AtomicBool,
     left: Mutex<Option<Box<ReclaimedStream>>>,
 }
 
 impl ReclaimSlot {
-    /// Of the exchange under way.
+    /// Requests the connection of the current exchange.
     pub(in crate::listener) fn ask(&self) {
-        self.asked.store(true, Ordering::Release);
+        self.requested.store(true, Ordering::Release);
     }
 
     pub(in crate::listener) fn is_asked(&self) -> bool {
-        self.asked.load(Ordering::Acquire)
+        self.requested.load(Ordering::Acquire)
     }
 
     pub(in crate::listener) fn leave(&self, left: ReclaimedStream) {
         *self.left.lock() = Some(Box::new(left));
     }
 
-    /// What was left, once; nobody has asked any longer.
+    /// Takes the stored connection, once, and ends the request for it.
     pub(in crate::listener) fn take(&self) -> Option<ReclaimedStream> {
-        if !self.asked.swap(false, Ordering::AcqRel) {
+        if !self.requested.swap(false, Ordering::AcqRel) {
             return None;
         }
         self.left.lock().take().map(|left| *left)

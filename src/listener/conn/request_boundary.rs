@@ -1,23 +1,23 @@
-//! Where the request under way ends on its connection: a count for Content-Length, a scan for chunked.
+//! Boundary of the current request body on its connection: a byte count for Content-Length, a scan for chunked.
 //!
-//! It guards a boundary and judges nothing else; what a body means is Pingora's to say.
+//! It does not interpret the body: Pingora does.
 
 use crate::message::chunked::{ChunkScanner, MalformedChunk, Progress};
 use crate::message::request_framing::BodyFraming;
 
-/// What may be handed on.
+/// Which bytes may pass.
 #[derive(Debug)]
 pub(in crate::listener) enum RequestBoundary {
-    /// So many bytes; 0 is shut.
+    /// This many bytes. 0: none.
     Bytes(u64),
-    /// Up to the end of a chunked body.
+    /// The bytes up to the end of a chunked body.
     Chunked(Box<ChunkScanner>),
-    /// Everything.
+    /// All bytes.
     Open,
 }
 
 impl RequestBoundary {
-    /// For a request's body.
+    /// The boundary of a request body.
     pub(in crate::listener) fn body(body: BodyFraming) -> Self {
         match body {
             BodyFraming::None => Self::Bytes(0),
@@ -26,7 +26,7 @@ impl RequestBoundary {
         }
     }
 
-    /// How many bytes may be handed on next; more may come after them.
+    /// How many bytes may pass next. More may follow after them.
     pub(in crate::listener) fn allows(&self) -> u64 {
         match self {
             Self::Bytes(left) => *left,
@@ -34,11 +34,11 @@ impl RequestBoundary {
         }
     }
 
-    /// Takes note of bytes on their way; says how many of the last do not belong to this request.
+    /// Scans bytes that are about to pass. Returns how many of the last ones do not belong to this request.
     ///
     /// # Errors
-    /// They are no chunked body. Nothing of them may go on: Pingora's parser is laxer, and takes a missing size for the
-    /// end. The gate is open from here on, which also means that no further request comes through it.
+    /// The bytes are not a valid chunked body. None of them may pass: Pingora's parser is less strict and takes a
+    /// missing size as the end. The boundary is `Open` from now on, so the connection serves no further request.
     pub(in crate::listener) fn passed(&mut self, bytes: &[u8]) -> Result<usize, MalformedChunk> {
         Ok(match self {
             Self::Open => 0,

@@ -1,4 +1,4 @@
-//! The socket of a client's connection, plain or under TLS: one byte stream for the rest of the room.
+//! The socket of a client connection, plain or TLS, as one byte stream.
 
 use std::io::{self, BufRead, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::tls;
 
-/// A client's socket.
+/// The socket of a client connection.
 #[derive(Debug)]
 pub(in crate::listener) enum Transport {
     Plain(TcpStream),
@@ -26,10 +26,10 @@ impl Transport {
         }
     }
 
-    /// Ready when there is something to read: at least a look is worth it.
+    /// Ready when a read may return bytes.
     pub(in crate::listener) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Self::Tls(stream) = self {
-            // What is deciphered already shows nowhere on the socket.
+            // Bytes that rustls has already decrypted do not make the socket readable.
             let waits = stream.get_mut().1.reader().fill_buf().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock);
             if !waits {
                 return Poll::Ready(Ok(()));
@@ -38,12 +38,12 @@ impl Transport {
         self.tcp().poll_read_ready(cx)
     }
 
-    /// Takes what is there, without waiting.
+    /// Reads available bytes without waiting.
     pub(in crate::listener) fn try_read(&mut self, into: &mut BytesMut) -> io::Result<usize> {
         match self {
             Self::Plain(tcp) => tcp.try_read_buf(into),
             Self::Tls(stream) => {
-                // Who asks so looks again or closes: nobody waits for a wake-up that is lost here.
+                // The caller tries again or closes, so no task depends on the wake-up that is lost here.
                 let mut cx = Context::from_waker(Waker::noop());
                 match tokio_util::io::poll_read_buf(Pin::new(&mut **stream), &mut cx, into) {
                     Poll::Ready(read) => read,
@@ -53,7 +53,8 @@ impl Transport {
         }
     }
 
-    /// Bytes that the kernel has taken so far, where writes go through a buffer of the stream's own.
+    /// The number of bytes that the kernel has accepted so far. 0 for a plain socket, whose writes are not buffered
+    /// here.
     pub(in crate::listener) fn taken(&self) -> u64 {
         match self {
             Self::Plain(_) => 0,
@@ -61,7 +62,8 @@ impl Transport {
         }
     }
 
-    /// Says goodbye as far as that goes at once, so that the client knows that nothing was cut off (RFC 8446 section 6.1).
+    /// Sends a TLS `close_notify`, as far as the socket accepts it at once. It shows the client that the data was not
+    /// truncated (RFC 8446 section 6.1).
     pub(in crate::listener) fn part(&mut self) {
         let Self::Tls(stream) = self else { return };
         let (wire, session) = stream.get_mut();

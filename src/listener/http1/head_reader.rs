@@ -1,6 +1,7 @@
-//! Waits for the head of the next request on a connection, under its deadlines and bounds, before Pingora sees a byte.
+//! Reads the head of the next HTTP/1 request on a connection, under its timeouts and limits, before Pingora sees a
+//! byte.
 //!
-//! An idle connection holds no buffer and no session. What is refused here never becomes a request of Pingora's.
+//! An idle connection has no buffer and no session. Pingora never sees a request that is refused here.
 
 use std::pin::Pin;
 use std::task::Poll;
@@ -17,35 +18,35 @@ use crate::message::request_framing::{
 use crate::tls::ConnectionInfo;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How long a connection without a request is kept once its listener is gone, for the request that may be under way
-/// to us; its answer says `Connection: close`.
+/// How long an idle connection stays open after its listener was removed. A request of the client may be on its way.
+/// Its response has `Connection: close`.
 const LAST_CALL: Duration = Duration::from_secs(5);
 /// The same when the process ends.
 pub(in crate::listener) const LAST_CALL_AT_EXIT: Duration = Duration::from_millis(100);
 
-/// What came next.
+/// The next event on a connection.
 pub(in crate::listener) enum NextHead {
-    /// A request; its header is in the inbox.
+    /// A request. The inbox contains its head.
     Request(HeadFacts),
-    /// The preface of HTTP/2 (RFC 9113 section 3.4) is in the inbox.
+    /// The inbox contains the HTTP/2 preface (RFC 9113 section 3.4).
     Http2,
-    /// Something that must be refused.
+    /// A request that must be refused.
     Refuse(BadHead),
-    /// Nothing, and nothing will.
+    /// The connection must be closed: the peer closed it, or it was idle for too long.
     Close,
-    /// Nothing in time.
+    /// No byte arrived in time on a new connection, or at the start of a head.
     Silence,
 }
 
-/// The timer of a connection's idle waits. One for all of them: moving it on is cheaper than to start and stop one a
-/// request.
+/// The timer of a connection's idle waits. One timer serves all waits, because a reset is cheaper than a new timer for
+/// each request.
 pub(in crate::listener) type IdleTimer = Pin<Box<Sleep>>;
 
-/// Waits for what comes next. `first`: the connection is new.
+/// Waits for the next head. `first`: the connection is new.
 pub(in crate::listener) async fn next(
     io: &mut DownstreamStream,
     first: bool,
-    turn: &mut PhaseChange,
+    phase_change: &mut PhaseChange,
     timer: &mut IdleTimer,
 ) -> NextHead {
     let timeouts = &io.conn.settings.timeouts;
@@ -53,7 +54,7 @@ pub(in crate::listener) async fn next(
     let mut from = Instant::now();
     if io.inbox.is_empty() {
         let wait = if first { header } else { idle };
-        match wait_for_bytes(io, from + wait, turn, timer).await {
+        match wait_for_bytes(io, from + wait, phase_change, timer).await {
             WaitFor::Bytes => {}
             WaitFor::Ended => return NextHead::Close,
             WaitFor::Late if first => return NextHead::Silence,
@@ -61,8 +62,8 @@ pub(in crate::listener) async fn next(
         }
     }
     let mut seen = 0;
-    if let Some(next) = look(io, first, &mut seen) {
-        // Most heads come whole: no timer for those.
+    if let Some(next) = check_inbox(io, first, &mut seen) {
+        // Most heads arrive complete, and they need no timer.
         return next;
     }
     if !first {
@@ -80,12 +81,12 @@ enum WaitFor {
 async fn wait_for_bytes(
     io: &mut DownstreamStream,
     deadline: Instant,
-    turn: &mut PhaseChange,
+    phase_change: &mut PhaseChange,
     timer: &mut IdleTimer,
 ) -> WaitFor {
     let mut deadline = deadline;
     loop {
-        match turn.now() {
+        match phase_change.now() {
             ShutdownPhase::Open => {}
             ShutdownPhase::Closing => deadline = deadline.min(Instant::now() + LAST_CALL),
             ShutdownPhase::Leaving => deadline = deadline.min(Instant::now() + LAST_CALL_AT_EXIT),
@@ -99,7 +100,7 @@ async fn wait_for_bytes(
                 _ => return WaitFor::Ended,
             },
             () = timer.as_mut() => return if io.has_come() { WaitFor::Bytes } else { WaitFor::Late },
-            () = turn.changed() => {}
+            () = phase_change.changed() => {}
         }
     }
 }
@@ -109,7 +110,7 @@ async fn read_on(io: &mut DownstreamStream, first: bool, mut seen: usize, deadli
         match timeout_at(deadline, io.fill()).await {
             Ok(Ok(0) | Err(_)) => return NextHead::Close,
             Ok(Ok(_)) => {
-                if let Some(next) = look(io, first, &mut seen) {
+                if let Some(next) = check_inbox(io, first, &mut seen) {
                     return next;
                 }
             }
@@ -125,12 +126,12 @@ async fn read_on(io: &mut DownstreamStream, first: bool, mut seen: usize, deadli
     }
 }
 
-/// Judges what has come so far; `seen` bytes of it hold no end of a header.
-fn look(io: &mut DownstreamStream, first: bool, seen: &mut usize) -> Option<NextHead> {
+/// Checks the bytes received so far. The first `seen` bytes contain no end of a header.
+fn check_inbox(io: &mut DownstreamStream, first: bool, seen: &mut usize) -> Option<NextHead> {
     let settings = &io.conn.settings;
     let inbox = &io.inbox;
     let tls = io.conn.tls.as_ref();
-    // Under TLS it is agreed on or not spoken (RFC 9113 section 3.2).
+    // Under TLS, HTTP/2 is used if and only if ALPN has selected it (RFC 9113 section 3.2).
     if first && tls.map_or(settings.http2, ConnectionInfo::is_http2) {
         if inbox.starts_with(PREFACE) {
             return Some(NextHead::Http2);
@@ -149,7 +150,7 @@ fn look(io: &mut DownstreamStream, first: bool, seen: &mut usize) -> Option<Next
     let limits = HeadLimits { target: settings.uri_bytes, fields: settings.headers };
     match head_end(inbox, *seen) {
         Err(bad) => Some(NextHead::Refuse(bad)),
-        Ok(Some(end)) if end <= settings.header_bytes => Some(judge(io, end, &limits)),
+        Ok(Some(end)) if end <= settings.header_bytes => Some(check_head(io, end, &limits)),
         Ok(None) if inbox.len() <= settings.header_bytes => {
             *seen = inbox.len();
             None
@@ -158,14 +159,14 @@ fn look(io: &mut DownstreamStream, first: bool, seen: &mut usize) -> Option<Next
     }
 }
 
-/// Judges the head that ends at `end`. One of a higher minor version is made HTTP/1.1, which it is served as; one whose
-/// target has bytes to percent-encode is replaced.
-fn judge(io: &mut DownstreamStream, end: usize, limits: &HeadLimits) -> NextHead {
-    let mut judged = read_whole_head(&io.inbox[..end], limits);
-    if judged.as_ref().is_err_and(|bad| bad.status == 505) && lower_minor(&mut io.inbox[..end]) {
-        judged = read_whole_head(&io.inbox[..end], limits);
+/// Checks the head that ends at `end`. A head with a higher minor version is changed to HTTP/1.1, because it is served
+/// as HTTP/1.1. A head is replaced if its target has bytes that must be percent-encoded.
+fn check_head(io: &mut DownstreamStream, end: usize, limits: &HeadLimits) -> NextHead {
+    let mut head = read_whole_head(&io.inbox[..end], limits);
+    if head.as_ref().is_err_and(|bad| bad.status == 505) && lower_minor(&mut io.inbox[..end]) {
+        head = read_whole_head(&io.inbox[..end], limits);
     }
-    match judged {
+    match head {
         Ok((facts, None)) => NextHead::Request(facts),
         Ok((facts, Some(mut encoded))) => {
             encoded.extend_from_slice(&io.inbox[end..]);
@@ -176,7 +177,8 @@ fn judge(io: &mut DownstreamStream, end: usize, limits: &HeadLimits) -> NextHead
     }
 }
 
-/// A request begins with a method, so what does not can be told at once: a TLS handshake on a plain port, say.
+/// Whether the bytes can be a request, which begins with a method. Other bytes are detected at once, such as a TLS
+/// handshake on a plain port.
 fn may_be_http(inbox: &[u8]) -> bool {
     let first = inbox.iter().find(|byte| !matches!(byte, b'\r' | b'\n'));
     first.is_none_or(|byte| is_token(std::slice::from_ref(byte)))

@@ -1,4 +1,5 @@
-//! HTTP/1 on one connection: head, request, next head. Each request goes through Pingora's proxy, one at a time.
+//! HTTP/1 on one connection: it reads a request head, serves the request, then reads the next head. Pingora's proxy
+//! serves each request, one at a time.
 
 pub(super) mod head_reader;
 
@@ -28,9 +29,9 @@ pub(in crate::listener) async fn serve<F: HttpService>(
     let mut first = true;
     let mut requests = 0;
     let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
-    let mut turn = phase.next_change();
+    let mut phase_change = phase.next_change();
     loop {
-        match next(&mut io, first, &mut turn, &mut timer).await {
+        match next(&mut io, first, &mut phase_change, &mut timer).await {
             NextHead::Request(facts) => {
                 requests += 1;
                 let most = io.conn.settings.requests_per_connection;
@@ -54,7 +55,7 @@ pub(in crate::listener) async fn serve<F: HttpService>(
     }
 }
 
-/// Serves one request; gives the connection back if another may follow on it.
+/// Serves one request. Returns the connection if another request may follow on it.
 async fn exchange<F: HttpService>(
     mut io: Box<DownstreamStream>,
     facts: HeadFacts,
@@ -68,10 +69,10 @@ async fn exchange<F: HttpService>(
     let body_is_here = matches!(facts.body, BodyFraming::Length(_)) && !facts.expect_continue && !io.inbox.is_empty();
     let mut session = ServerSession::new_http1(io);
     if let ServerSession::H1(http1) = &mut session {
-        // Handed over as it is: Pingora neither reads nor copies it again.
+        // Pingora takes the head's buffer as it is. It neither reads nor copies it again.
         http1.set_pipelined_prefix(head);
     }
-    // Waits are ours (see `head`): for Pingora a header is always there already.
+    // The waits for a head are in `head_reader`. For Pingora, a head is always available already.
     session.set_keepalive(Some(0));
     session.set_read_timeout(conn.settings.timeouts.body.limit());
     let exchange = Arc::new(Exchange::new(conn, 0, body_is_here));
@@ -94,7 +95,7 @@ async fn exchange<F: HttpService>(
     }
 }
 
-/// The stream as ours again, unless some of the request's body is still to come.
+/// Returns the stream as a `DownstreamStream`, unless a part of the request body has not arrived yet.
 fn take_back(reused: ReusedHttpStream) -> Option<Box<DownstreamStream>> {
     let (stream, _) = reused.consume();
     let io = stream.into_any().downcast::<DownstreamStream>().ok()?;
@@ -102,7 +103,7 @@ fn take_back(reused: ReusedHttpStream) -> Option<Box<DownstreamStream>> {
 }
 
 async fn refuse<F: HttpService>(mut io: Box<DownstreamStream>, bad: &BadHead, front: &Arc<F>) {
-    // Nothing of what follows is a request; the gate stays up so that the close lingers.
+    // No more bytes are parsed as requests. `Open` makes the close linger.
     io.boundary = RequestBoundary::Open;
     let response = front.refuse(&io.conn, &io.inbox, bad);
     if io.write_all(&response).await.is_ok() {

@@ -14,11 +14,11 @@ use super::{
 
 /// The proxy chain as one family describes it.
 struct Chain {
-    /// From the client on. An address that is hidden or cannot be read is `None`.
+    /// The addresses from the client on. A hidden or unreadable address is `None`.
     addresses: Vec<Option<IpAddr>>,
     /// The scheme that the client used.
     proto: Option<String>,
-    /// The host that the client asked for.
+    /// The host that the client requested.
     host: Option<String>,
 }
 
@@ -72,13 +72,13 @@ impl Chain {
 
     /// Whether both describe the same chain. A missing scheme or host agrees with any.
     fn agrees_with(&self, other: &Self) -> bool {
-        let silent_or_same = |ours: &Option<String>, theirs: &Option<String>| match (ours, theirs) {
+        let missing_or_same = |ours: &Option<String>, theirs: &Option<String>| match (ours, theirs) {
             (Some(ours), Some(theirs)) => ours.eq_ignore_ascii_case(theirs),
             (ours, _) => ours.is_none(),
         };
         self.addresses == other.addresses
-            && silent_or_same(&self.proto, &other.proto)
-            && silent_or_same(&self.host, &other.host)
+            && missing_or_same(&self.proto, &other.proto)
+            && missing_or_same(&self.host, &other.host)
     }
 }
 
@@ -90,7 +90,7 @@ fn is_readable(headers: &HeaderMap) -> bool {
     elements(headers).all(is_closed) && first.is_none_or(|first| plain(first, b"proto") && plain(first, b"host"))
 }
 
-/// Whether a value reads the same in a list, in quotes and without.
+/// Whether a value has the same meaning in a list, in quotes and without quotes.
 fn is_plain(value: &[u8]) -> bool {
     !value.is_empty() && value.iter().all(|byte| byte.is_ascii_graphic() && !b"\"\\,;".contains(byte))
 }
@@ -115,7 +115,7 @@ fn rewrite_x_forwarded(headers: &mut HeaderMap, hop: &Hop<'_>, chain: &Chain) {
     set(&X_REAL_IP, Some(text_of(hop.client)), None);
 }
 
-/// Writes Forwarded from a chain, and our own element. Scheme and host stand in the first element.
+/// Writes Forwarded from a chain, with Weir's own element at the end. The first element contains scheme and host.
 fn rewrite_rfc7239(headers: &mut HeaderMap, hop: &Hop<'_>, chain: &Chain) {
     let mut list = String::new();
     let (mut host, mut proto) = (chain.host.as_deref(), chain.proto.as_deref());

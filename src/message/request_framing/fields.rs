@@ -1,17 +1,17 @@
-//! The fields that frame a request and rule its connection: Host, Content-Length, Transfer-Encoding, Connection,
-//! Expect, Upgrade.
+//! Fields that frame a request and control its connection: Host, Content-Length, Transfer-Encoding, Connection, Expect,
+//! Upgrade.
 //!
-//! It never merges or chooses between values that disagree; two lengths, even equal ones, are refused, which RFC 9110
-//! section 8.6 allows and which saves us from being the one who normalises.
+//! It never merges or chooses between different values. Two lengths are refused even if they are equal: RFC 9110
+//! section 8.6 allows that, and Weir then need not normalise them.
 
 use http::Version;
 
 use super::{BadHead, BodyFraming, HeadFacts, is_token};
 
-/// What was read.
+/// The values of these fields.
 #[derive(Default)]
 pub(super) struct Fields<'a> {
-    /// The one Host.
+    /// The value of the only Host field.
     pub(super) host: Option<&'a [u8]>,
     length: Option<u64>,
     chunked: bool,
@@ -23,14 +23,17 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Reads them all.
+    /// Reads the fields.
+    ///
+    /// # Errors
+    /// A field is not valid, or the fields contradict each other.
     pub(super) fn read(headers: &[httparse::Header<'a>], version: Version) -> Result<Self, BadHead> {
         let mut fields = Self::default();
         for header in headers {
             fields.field(header.name.as_bytes(), header.value)?;
         }
         if fields.chunked && version == Version::HTTP_10 {
-            // RFC 9112 section 6.1: framing is faulty, and other recipients will not see any.
+            // RFC 9112 section 6.1: the framing is faulty, and other recipients may ignore the field.
             return Err(BadHead::bad("Transfer-Encoding in HTTP/1.0"));
         }
         if fields.chunked && fields.length.is_some() {
@@ -44,7 +47,7 @@ impl<'a> Fields<'a> {
         Ok(fields)
     }
 
-    /// The length first: most fields are none of ours, and differ in it already.
+    /// Reads one field. It compares the length of the name first, because most other fields differ in it.
     fn field(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), BadHead> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") => self.host(value),
@@ -95,8 +98,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// RFC 9112 section 6.3, rule 4.3: where chunked is not the last coding the end of the body is unknown, 400;
-    /// section 6.1: a coding before it that we do not know, 501.
+    /// If chunked is not the last coding, the end of the body is unknown: 400 (RFC 9112 section 6.3, rule 4.3). An
+    /// unknown coding before chunked: 501 (section 6.1).
     fn transfer_encoding(&mut self, value: &[u8]) -> Result<(), BadHead> {
         if std::mem::replace(&mut self.chunked, true) {
             return Err(BadHead::bad("several Transfer-Encoding fields"));
@@ -112,7 +115,7 @@ impl<'a> Fields<'a> {
         Err(BadHead::bad("Transfer-Encoding is not `chunked`"))
     }
 
-    /// What the listener has to know.
+    /// The facts for the listener.
     pub(super) fn facts(&self, head_len: usize, version: Version, method: &str) -> HeadFacts {
         let http_11 = version == Version::HTTP_11;
         HeadFacts {
@@ -124,9 +127,9 @@ impl<'a> Fields<'a> {
                 (false, _) => BodyFraming::None,
             },
             keep_alive: !self.close && (http_11 || self.keep_alive),
-            // RFC 9110 section 10.1.1: to be ignored in HTTP/1.0.
+            // RFC 9110 section 10.1.1: ignored in HTTP/1.0.
             expect_continue: self.expect_continue && http_11,
-            // RFC 9110 section 7.8: likewise.
+            // RFC 9110 section 7.8: ignored in HTTP/1.0.
             connection_upgrade: self.upgrade && self.upgrade_option && http_11,
             method_is_connect: method == "CONNECT",
             method_is_head: method == "HEAD",

@@ -1,4 +1,4 @@
-//! Made-up heads: nothing panics, and Pingora's own parser is the lower bound of strictness.
+//! Property tests with generated heads: nothing panics, and the checks are at least as strict as Pingora's parser.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::io::Cursor;
@@ -9,14 +9,14 @@ use proptest::prelude::*;
 use super::tests::{LIMITS, status};
 use super::*;
 
-/// Whether Pingora's own server would take the head.
-fn pingora_takes(head: &[u8]) -> bool {
+/// Whether Pingora's own server accepts the head.
+fn pingora_accepts(head: &[u8]) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let mut session = HttpSession::new(Box::new(Cursor::new(head.to_vec())));
     runtime.block_on(async { matches!(session.read_request().await, Ok(Some(_))) })
 }
 
-/// Heads that are nearly right: pieces from a table, now and then a byte that does not belong there.
+/// Heads that are nearly valid: parts from a table, sometimes with a random byte.
 fn heads() -> impl Strategy<Value = Vec<u8>> {
     let method = prop::sample::select(vec!["GET", "GET", "GET", "POST", "POST", "OPTIONS", "CONNECT", "x!", "G T"]);
     let target = prop::sample::select(vec![
@@ -79,25 +79,25 @@ fn heads() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// The property below says nothing of heads that are refused, so enough have to pass.
+/// The property below checks only heads that are accepted, so enough of them must be.
 #[test]
-fn many_of_the_made_heads_are_good() {
+fn many_generated_heads_are_valid() {
     use proptest::strategy::ValueTree as _;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let good = (0..1_000).filter(|_| status(&heads().new_tree(&mut runner).unwrap().current()) == 200).count();
-    assert!((100..900).contains(&good), "{good}");
+    let valid = (0..1_000).filter(|_| status(&heads().new_tree(&mut runner).unwrap().current()) == 200).count();
+    assert!((100..900).contains(&valid), "{valid}");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn never_laxer_than_pingora(head in heads()) {
+    fn accepted_heads_are_accepted_by_pingora_too(head in heads()) {
         let Ok(Some(end)) = head_end(&head, 0) else { return Ok(()) };
         if let Ok((facts, encoded)) = read_whole_head(&head[..end], &LIMITS) {
             let passed = encoded.as_deref().unwrap_or(&head[..end]);
             prop_assert_eq!(facts.head_len, passed.len());
-            prop_assert!(pingora_takes(passed), "{:?}", String::from_utf8_lossy(&head));
+            prop_assert!(pingora_accepts(passed), "{:?}", String::from_utf8_lossy(&head));
         }
     }
 
@@ -127,5 +127,5 @@ proptest! {
     }
 }
 
-/// Bytes of paths that are percent-encoded, and some that are not.
+/// Bytes of paths: some that are percent-encoded, and some that are not.
 const UNUSUAL: &[u8] = b"\"<>{}\\`\x80\xc3\xa9\xff|^a/.;";

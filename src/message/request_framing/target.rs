@@ -1,8 +1,10 @@
-//! The request target: its four forms (RFC 9112 section 3.2) and whether it says the same as Host.
+//! Checks the request target: its four forms (RFC 9112 section 3.2), and whether its authority equals Host.
 //!
-//! It never decodes or normalises. Bytes that no URI contains but that clients send (non-ASCII and `" < > { } \` and
-//! backtick) are percent-encoded before the check, in path and query only. Spaces, controls, `#` and a `%` without two
-//! digits in a path are refused: readers disagree on them. `|`, `^` and such a `%` in a query pass.
+//! It never decodes or normalises. Some bytes that clients send cannot be in a URI: non-ASCII, `" < > { } \` and
+//! backtick. They are percent-encoded before the check, in path and query only.
+//!
+//! Spaces, controls, `#`, and a `%` without two hex digits in a path are refused, because parsers treat them
+//! differently. `|`, `^`, and such a `%` in a query pass.
 
 use std::borrow::Cow;
 
@@ -13,11 +15,10 @@ use super::BadHead;
 use crate::message::host;
 use crate::path;
 
-/// Checks a path and query that came by HTTP/2, in `:path` (RFC 9113 section 8.3.1), as strictly as one that came by
-/// HTTP/1.
+/// Checks a path and query from an HTTP/2 `:path` (RFC 9113 section 8.3.1) as strictly as one from HTTP/1.
 ///
 /// # Errors
-/// Says what is wrong with it.
+/// The reason why it is not valid.
 pub fn check_path_and_query(text: &[u8]) -> Result<(), BadHead> {
     if !matches!(text, [b'/', ..] | b"*") {
         return Err(BadHead::bad("path without a slash at its front"));
@@ -25,7 +26,7 @@ pub fn check_path_and_query(text: &[u8]) -> Result<(), BadHead> {
     bytes(text).and_then(|()| path_and_query(text))
 }
 
-/// Checks target and Host together.
+/// Checks the target and Host together.
 pub(super) fn check(method: &str, target: &[u8], host: Option<&[u8]>) -> Result<(), BadHead> {
     bytes(target)?;
     if let Some(host) = host {
@@ -39,7 +40,7 @@ pub(super) fn check(method: &str, target: &[u8], host: Option<&[u8]>) -> Result<
     }
 }
 
-/// The head with the unusual bytes in the path and query of its target percent-encoded; nothing if there are none.
+/// The head with the unusual bytes of its path and query percent-encoded. `None` if there are none.
 pub(super) fn encode(head: &[u8]) -> Option<BytesMut> {
     let (from, to) = path_and_query_in(head)?;
     let Cow::Owned(encoded) = path::encode_unusual(&head[from..to]) else { return None };
@@ -50,7 +51,7 @@ pub(super) fn encode(head: &[u8]) -> Option<BytesMut> {
     Some(changed)
 }
 
-/// Where path and query are in a head. Authorities are left out: what is unusual there is refused.
+/// The position of the path and query in a head. The authority is excluded, because unusual bytes in it are refused.
 fn path_and_query_in(head: &[u8]) -> Option<(usize, usize)> {
     let start = if head.starts_with(b"\r\n") { 2 } else { 0 };
     let line = &head[start..];
@@ -74,7 +75,8 @@ fn bytes(target: &[u8]) -> Result<(), BadHead> {
     if target.iter().all(fits) { Ok(()) } else { Err(BadHead::bad("invalid byte in the target")) }
 }
 
-/// RFC 9112 section 3.2.3: CONNECT's, and a port is part of it. Host may leave the port out, as Pingora lets it.
+/// The form of CONNECT, with a required port (RFC 9112 section 3.2.3). Host may omit the port, because Pingora allows
+/// that.
 fn authority_form(target: &[u8], host: Option<&[u8]>) -> Result<(), BadHead> {
     let bad = BadHead::bad("CONNECT's target is not host:port");
     let parsed = host::parse(target).filter(|parsed| parsed.port.is_some()).ok_or(bad)?;
@@ -87,8 +89,8 @@ fn authority_form(target: &[u8], host: Option<&[u8]>) -> Result<(), BadHead> {
     }
 }
 
-/// RFC 9112 section 3.2.2 says that the target wins over a Host that differs; whoever wrote two means to fool one
-/// reader, so it is refused, as Pingora does.
+/// RFC 9112 section 3.2.2 gives the target priority over a different Host. But two different hosts are a typical attack
+/// on one of two parsers, so they are refused, as in Pingora.
 fn absolute_form(target: &[u8], host: Option<&[u8]>) -> Result<(), BadHead> {
     let colon = target.iter().position(|b| *b == b':').ok_or(BadHead::bad("target in none of the four forms"))?;
     let (scheme, rest) = target.split_at(colon);
@@ -108,7 +110,7 @@ fn absolute_form(target: &[u8], host: Option<&[u8]>) -> Result<(), BadHead> {
     path_and_query(path)
 }
 
-/// What Pingora will parse later with the http crate, it must be able to.
+/// Pingora parses the authority later with the http crate, so that crate must accept it.
 fn authority(text: &[u8]) -> Result<(), BadHead> {
     Authority::try_from(text).map(drop).map_err(|_| BadHead::bad("invalid authority in the target"))
 }

@@ -1,4 +1,4 @@
-//! Heads as they come from the wire, good and bad, one by one.
+//! Tests of single heads, valid and invalid.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
@@ -9,7 +9,7 @@ pub(super) fn status(head: &[u8]) -> u16 {
     check_head(head, &LIMITS).map_or_else(|bad| bad.status, |_| 200)
 }
 
-/// `H` stands for a Host line, `|` in the second column for CRLF.
+/// `H` stands for a Host line, and `|` in the second column for CRLF.
 const HEADS: &[(u16, &str)] = &[
     (200, "GET / HTTP/1.1|H||"),
     (200, "|GET / HTTP/1.1|H||"),
@@ -153,7 +153,7 @@ fn expand(head: &str) -> Vec<u8> {
 }
 
 #[test]
-fn the_table() {
+fn each_head_has_the_expected_status() {
     for (want, head) in HEADS {
         assert_eq!(status(&expand(head)), *want, "{head:?}");
     }
@@ -161,7 +161,7 @@ fn the_table() {
 }
 
 #[test]
-fn the_facts() {
+fn the_facts_of_a_head_are_correct() {
     let facts = |head: &str| check_head(&expand(head), &LIMITS).unwrap();
     let plain = facts("GET / HTTP/1.1|H||the next request");
     assert_eq!(
@@ -183,7 +183,7 @@ fn the_facts() {
 }
 
 #[test]
-fn the_end_is_found_however_it_comes() {
+fn the_end_is_found_for_any_segmentation() {
     let head = b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\nrest\n";
     let end = head.len() - 5;
     for step in 1..head.len() {
@@ -200,7 +200,7 @@ fn the_end_is_found_however_it_comes() {
 }
 
 #[test]
-fn what_is_too_large() {
+fn a_head_that_is_too_large_has_status_414_or_431() {
     let long = [b"GET /".as_slice(), &[b'a'; 100]].concat();
     assert_eq!(BadHead::too_large(&long, &LIMITS).status, 414);
     assert_eq!(BadHead::too_large(b"GET / HTTP/1.1\r\nX: aaaa", &LIMITS).status, 431);

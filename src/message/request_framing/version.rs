@@ -1,9 +1,9 @@
-//! HTTP/1.2 and later: a request of a higher minor version is served as HTTP/1.1, the highest that is known (RFC 9110
+//! HTTP/1.2 and later: a request with a higher minor version is served as HTTP/1.1, the highest known version (RFC 9110
 //! section 2.5).
 
 use super::is_version;
 
-/// Makes HTTP/1.1 of HTTP/1.2 to HTTP/1.9 in the request line that a head begins with: whether it was one of these.
+/// Changes HTTP/1.2 to HTTP/1.9 into HTTP/1.1 in the request line of a head. Returns whether it has changed it.
 pub fn lower_minor(head: &mut [u8]) -> bool {
     let start = if head.starts_with(b"\r\n") { 2 } else { 0 };
     let Some(len) = head[start..].iter().position(|byte| *byte == b'\r') else { return false };

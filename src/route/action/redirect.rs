@@ -1,6 +1,6 @@
-//! A redirect: the Location made of the configuration's text and parts of the request.
+//! A redirect: builds Location from configured text and parts of the request.
 //!
-//! It never lets a request choose the host by its path, and never puts a byte into Location that a URI cannot have.
+//! The path of a request can never change the host. Location never contains a byte that a URI cannot contain.
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
@@ -27,24 +27,24 @@ enum Piece {
     Query,
 }
 
-/// The request's parts that a Location may have.
+/// The parts of the request that a Location may contain.
 #[derive(Debug, Clone, Copy)]
 pub struct Requested<'a> {
     /// `http` or `https`.
     pub scheme: &'a str,
-    /// Host and port as the request has them.
+    /// The host and port of the request.
     pub host: Option<HostPort<'a>>,
-    /// Without the query.
+    /// The path, without the query.
     pub path: &'a str,
-    /// Without its `?`.
+    /// The query, without its `?`.
     pub query: Option<&'a str>,
 }
 
 impl Redirect {
-    /// From the document.
+    /// Compiles the redirect.
     ///
     /// # Errors
-    /// Says which status or placeholder is none.
+    /// The status or a placeholder is not valid.
     pub fn compile(redirect: &schema::RedirectSettings) -> Result<Self, String> {
         let status = match redirect.status {
             301 | 302 | 303 | 307 | 308 => StatusCode::from_u16(redirect.status).map_err(|error| error.to_string())?,
@@ -53,7 +53,7 @@ impl Redirect {
         Ok(Self { status, pieces: pieces(&redirect.to)?.into() })
     }
 
-    /// To the same address by https at this port: the scheme changes, and the request's port with it.
+    /// Redirects to the same address with https at this port. It replaces the scheme and the port.
     pub fn to_https(port: u16) -> Self {
         let host = [Piece::Text("https://".into()), Piece::Hostname];
         let port = (port != 443).then(|| Piece::Text(format!(":{port}").into()));
@@ -66,7 +66,7 @@ impl Redirect {
         self.status
     }
 
-    /// Where to go. `None` if that needs the host and the request has none: a malformed request.
+    /// The value of Location. `None` if it needs the host and the request has none, which makes the request malformed.
     pub fn location(&self, requested: &Requested<'_>) -> Option<HeaderValue> {
         let mut location = String::with_capacity(64 + requested.path.len() + requested.query.map_or(0, str::len));
         for piece in &self.pieces {
@@ -88,10 +88,10 @@ impl Redirect {
         HeaderValue::from_maybe_shared(Bytes::from(location)).ok()
     }
 
-    /// The whole response; it has no body. `None` as for `location`.
+    /// The complete response. It has no body. `None` as for `location`.
     ///
     /// # Errors
-    /// Pingora's, when the header cannot be built.
+    /// Pingora's, if the header cannot be built.
     pub fn response(&self, requested: &Requested<'_>) -> pingora::Result<Option<ResponseHeader>> {
         let Some(location) = self.location(requested) else { return Ok(None) };
         let mut header = ResponseHeader::build(self.status, Some(4))?;
@@ -108,14 +108,14 @@ fn push_host(host: HostPort<'_>, location: &mut String) {
     }
 }
 
-/// The request's port; where it names none, that of its scheme (RFC 9110 section 4.2).
+/// The request's port, otherwise the default port of its scheme (RFC 9110 section 4.2).
 fn port(requested: &Requested<'_>) -> u16 {
     let of_scheme = if requested.scheme == "https" { 443 } else { 80 };
     requested.host.and_then(|host| host.port).unwrap_or(of_scheme)
 }
 
-/// A path at the front of a Location must not become an authority: `//evil.example` (RFC 3986 section 4.2) is one.
-/// Behind a host it must not go on with the host's name.
+/// Appends the path. At the start of a Location it must not become an authority, as in `//evil.example` (RFC 3986
+/// section 4.2). After a host it must not extend the host name.
 fn push_path(path: &str, location: &mut String) {
     let at_front = location.is_empty() || location == "/";
     let rest = if at_front { path.trim_start_matches(['/', '\\']) } else { path.strip_prefix('/').unwrap_or(path) };
@@ -125,7 +125,7 @@ fn push_path(path: &str, location: &mut String) {
     encode(rest, location);
 }
 
-/// Percent-encodes what no URI has (RFC 3986 section 2), and leaves what is encoded already.
+/// Percent-encodes the bytes that a URI cannot contain (RFC 3986 section 2). Existing percent-encoding is not changed.
 fn encode(text: &str, location: &mut String) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn fills_in_the_request() {
+    fn placeholders_are_replaced() {
         for (to, path, query, want) in [
             ("https://{host}{path}", "/x", Some("q"), "https://a.example/x"),
             ("https://{host}{path}{query}", "/x", Some("q"), "https://a.example/x?q"),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn host_keeps_the_port_and_hostname_and_port_are_its_parts() {
+    fn host_includes_the_port_and_hostname_does_not() {
         let at = |to: &str, scheme, port| {
             let host = Some(HostPort { host: "[::1]", port });
             let location = redirect(to).unwrap().location(&Requested { scheme, host, path: "/x", query: None });
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn no_request_chooses_the_host() {
+    fn a_request_path_cannot_change_the_host() {
         for (to, path, want) in [
             ("{path}", "//evil.example/x", "/evil.example/x"),
             ("{path}", "/\\evil.example", "/evil.example"),
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn builds_the_response() {
+    fn a_response_needs_the_host_only_for_its_placeholder() {
         let requested = Requested { scheme: "http", host: None, path: "/", query: None };
         assert!(redirect("https://{host}/").unwrap().response(&requested).unwrap().is_none());
         let header = redirect("/x").unwrap().response(&requested).unwrap().unwrap();
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_it_cannot_fill_in() {
+    fn an_invalid_redirect_is_refused() {
         for to in ["", "{nope}", "a{", "a}b", "{path", "{{host}}"] {
             assert!(redirect(to).is_err(), "{to}");
         }
@@ -264,7 +264,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn always_a_value_and_never_an_authority(path in ".{0,20}", query in prop::option::of(".{0,20}")) {
+        fn a_path_never_becomes_an_authority(path in ".{0,20}", query in prop::option::of(".{0,20}")) {
             let requested = Requested { scheme: "http", host: Some(HOST), path: &path, query: query.as_deref() };
             let location = redirect("{path}{query}").unwrap().location(&requested).unwrap();
             let text = location.to_str().unwrap();

@@ -1,6 +1,6 @@
-//! A fixed answer, header and body made once.
+//! A fixed response. Its header and body are built once.
 //!
-//! It never frames what its status cannot have: 204 and 304 go out without a body and its length.
+//! The framing follows the status: 204 and 304 have no body and no Content-Length.
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
@@ -17,10 +17,10 @@ pub struct Respond {
 }
 
 impl Respond {
-    /// From the document.
+    /// Compiles the response.
     ///
     /// # Errors
-    /// Says which status or header field is none, or that the status has no room for the body.
+    /// The status or a header field is not valid, or the status allows no body.
     pub fn compile(respond: &schema::RespondSettings) -> Result<Self, String> {
         let status = StatusCode::from_u16(respond.status).ok().filter(|status| (200..600).contains(&status.as_u16()));
         let status = status.ok_or_else(|| format!("{} is not a status from 200 to 599", respond.status))?;
@@ -38,7 +38,7 @@ impl Respond {
         if !respond.body.is_empty() && !header.headers.contains_key(header::CONTENT_TYPE) {
             header.insert_header("Content-Type", "text/plain; charset=utf-8").map_err(written)?;
         }
-        // RFC 9110 section 8.6: none in 204; in 304 it would be the length of something else.
+        // RFC 9110 section 8.6: a 204 has no Content-Length. In a 304 it would be the length of another response.
         if !matches!(respond.status, 204 | 304) {
             header.insert_header("Content-Length", respond.body.len()).map_err(written)?;
         }
@@ -50,12 +50,12 @@ impl Respond {
         self.header.status
     }
 
-    /// The header, to be edited by the route's policies.
+    /// A copy of the header, which the route's policies may edit.
     pub fn header(&self) -> ResponseHeader {
         self.header.clone()
     }
 
-    /// The body; shared, not copied.
+    /// The body. It is shared and not copied.
     pub fn body(&self) -> Bytes {
         self.body.clone()
     }
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_by_status() {
+    fn framing_follows_the_status() {
         for (status, body, length) in
             [(200, "hello", Some("5")), (204, "", None), (304, "", None), (404, "", Some("0"))]
         {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_headers() {
+    fn configured_headers_are_sent() {
         let made = respond(200, "{}", &[("Content-Type", "application/json"), ("x-a", "b")]).unwrap().header();
         assert_eq!(
             (&made.headers["content-type"], &made.headers["x-a"]),
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_be_sent() {
+    fn an_invalid_response_is_refused() {
         for (status, body, headers) in [
             (100, "", &[][..]),
             (600, "", &[]),

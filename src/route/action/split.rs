@@ -1,26 +1,26 @@
-//! A choice by weight: exact over every run of as many picks as the weights sum up to, and spread evenly within it.
+//! A weighted split: exact over every run of as many picks as the sum of weights, and evenly spread within a run.
 //!
-//! It never locks, allocates or asks for a random number: one atomic add, one search among the targets.
+//! It uses no lock, no allocation and no random number. A pick is one atomic add and one search among the targets.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// `routes[].split`, compiled.
 #[derive(Debug)]
 pub struct Split<U> {
-    /// Targets that have a weight, each with the sum of weights up to and including its own.
+    /// Targets with a weight over 0, each with the sum of weights up to and including its own.
     targets: Box<[(u64, U)]>,
     total: u64,
-    /// Coprime to the total, so that its multiples visit every residue once; near the golden section of it, so that
-    /// they do so evenly (Knuth, TAOCP 6.4: three-distance theorem).
+    /// Coprime to the total, so that its multiples visit every residue once. Near the golden section of the total, so
+    /// that they are spread evenly (Knuth, TAOCP 6.4: three-distance theorem).
     stride: u64,
     cursor: AtomicU64,
 }
 
 impl<U> Split<U> {
-    /// From upstreams and their weights.
+    /// Compiles upstreams and their weights.
     ///
     /// # Errors
-    /// Says so when nothing has a weight, or the sum is beyond 2^32 - 1.
+    /// No upstream has a weight over 0, or the sum is over 2^32 - 1.
     pub fn compile(weighted: impl IntoIterator<Item = (U, u16)>) -> Result<Self, String> {
         let mut total = 0;
         let mut sum = |(target, weight): (U, u16)| {
@@ -37,17 +37,17 @@ impl<U> Split<U> {
         Ok(Self { targets, total, stride: stride(total), cursor: AtomicU64::new(0) })
     }
 
-    /// The next one.
+    /// Picks the next target.
     pub fn pick(&self) -> &U {
-        let turn = self.cursor.fetch_add(1, Ordering::Relaxed) % self.total;
+        let position = self.cursor.fetch_add(1, Ordering::Relaxed) % self.total;
         // Both factors are below 2^32.
-        let point = turn * self.stride % self.total;
+        let point = position * self.stride % self.total;
         let at = self.targets.partition_point(|(until, _)| *until <= point);
-        // The last sum is the total, which is beyond every point.
+        // The last sum is the total, which is greater than every point. So the `min` only prevents a panic path.
         &self.targets[at.min(self.targets.len() - 1)].1
     }
 
-    /// The upstreams that have a weight, with their shares, 0 to 1.
+    /// The upstreams with a weight over 0, and their shares from 0 to 1.
     pub fn shares(&self) -> impl Iterator<Item = (&U, f64)> {
         let mut before = 0;
         self.targets.iter().map(move |(until, target)| {
@@ -56,13 +56,13 @@ impl<U> Split<U> {
         })
     }
 
-    /// The upstreams that have a weight.
+    /// The upstreams with a weight over 0.
     pub fn targets(&self) -> impl Iterator<Item = &U> {
         self.targets.iter().map(|(_, target)| target)
     }
 }
 
-/// The number nearest to total / φ, from below, that has no divisor in common with it.
+/// The largest number up to total / φ that is coprime to the total.
 fn stride(total: u64) -> u64 {
     let golden = (total as f64 * 0.618_033_988_749_895) as u64;
     (1..=golden).rev().find(|candidate| gcd(*candidate, total) == 1).unwrap_or(1)
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn exact_over_the_sum_wherever_it_starts() {
+    fn shares_are_exact_over_any_full_run() {
         for weights in [&[95, 5][..], &[5, 3, 1], &[1], &[0, 7, 0], &[1, 1, 1, 1], &[65535, 1], &[2, 4]] {
             let sum: usize = weights.iter().map(|w| usize::from(*w)).sum();
             let picked = picks(weights, sum + 17);
@@ -102,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn the_small_share_is_spread() {
+    fn a_small_share_is_spread_evenly() {
         let picked = picks(&[95, 5], 200);
         let at: Vec<_> = (0..picked.len()).filter(|i| picked[*i] == 1).collect();
         assert!(at.windows(2).all(|pair| pair[1] - pair[0] >= 8), "{at:?}");
     }
 
     #[test]
-    fn exact_over_threads() {
+    fn shares_are_exact_over_threads() {
         let split = Arc::new(Split::compile([("a", 3), ("b", 1)]).unwrap());
         let count = |split: Arc<Split<&'static str>>| (0..1_000).filter(|_| *split.pick() == "b").count();
         let threads: Vec<_> = (0..4)
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn something_has_to_have_a_weight() {
+    fn at_least_one_weight_is_required() {
         assert!(Split::compile([("a", 0)]).is_err());
         assert!(Split::<()>::compile([]).is_err());
         let split = Split::compile([("a", 1), ("b", 0), ("c", 3)]).unwrap();

@@ -1,4 +1,4 @@
-//! Whether the client of an HTTP/1 request is still there, and the interim response that some wait for.
+//! Disconnect detection of an HTTP/1 client during its request, and the interim 100 (Continue).
 
 use std::io;
 use std::os::fd::AsFd;
@@ -8,15 +8,15 @@ use crate::listener::conn::disconnect;
 use crate::listener::conn::downstream_stream::DownstreamStream;
 use crate::listener::conn::half_closed::{HalfClosed, HalfClosedStep};
 
-/// How much of what follows a request is read before its turn. More waits in the kernel.
+/// How many bytes after a request are read ahead. The kernel buffers the rest.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 
-/// RFC 9110 section 15.2.1. A client that did not ask for it ignores it.
+/// RFC 9110 section 15.2.1. A client that does not expect it ignores it.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl DownstreamStream {
-    /// With the gate shut: nothing is handed on. Pingora watches for the client's leave, and to it that is the end of the
-    /// stream.
+    /// A read while no bytes may pass. It is ready only when the client has left, and Pingora then sees the end of the
+    /// stream. Pingora reads here to detect exactly that.
     pub(in crate::listener) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.half_closed.is_none() {
             ready!(self.poll_end(cx))?;
@@ -28,16 +28,17 @@ impl DownstreamStream {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.ended {
             if self.boundary.allows() > 0 || self.inbox.len() >= READ_AHEAD_BYTES {
-                // Bytes of a later request are waiting. They hide the end of the stream behind them.
+                // Bytes of a later request are buffered in the kernel. They hide the end of the stream behind them.
                 let Some(stream) = &self.stream else { return Poll::Ready(Ok(())) };
                 let end = self.end.get_or_insert_with(|| disconnect::closed(stream.as_fd()));
                 ready!(end.poll(cx));
                 self.end = None;
                 return Poll::Ready(Ok(()));
             }
-            // No buffer for what may never come: between two requests it would be held.
+            // No buffer is allocated before bytes arrive. Otherwise each connection would hold one between two
+            // requests.
             ready!(self.stream.as_mut().map_or(Poll::Ready(Ok(())), |stream| stream.poll_readable(cx)))?;
-            // The next request waits in the inbox.
+            // The bytes of the next request stay in the inbox.
             ready!(self.poll_fill(cx))?;
         }
         Poll::Ready(Ok(()))
@@ -57,8 +58,8 @@ impl DownstreamStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends an interim response, unless the final one has begun. What the system does not take at once leaves as
-    /// what is held back does.
+    /// Sends 100 (Continue), unless the final response has begun. Bytes that the kernel does not accept at once leave
+    /// with the flush timer.
     pub(in crate::listener) fn send_continue(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         if self.conn.is_answering() || !self.outbox.is_empty() {
             return Ok(());

@@ -1,5 +1,7 @@
-//! The stream of an HTTP/2 connection: its bytes pass, but where a request is to be told its stream they wait, and interim
-//! responses go between its frames.
+//! Reads of an HTTP/2 connection: the bytes pass through the frame scanner.
+//!
+//! They are delayed only while the stream id of a request must be found. Interim responses are inserted between frames
+//! on flush.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -20,35 +22,35 @@ impl DownstreamStream {
             return Poll::Pending;
         }
         let before = buf.filled().len();
-        let mark = if self.inbox.is_empty() {
+        let step = if self.inbox.is_empty() {
             ready!(self.stream()?.poll_read(cx, buf))?;
-            let come = &buf.filled()[before..];
-            self.ended |= come.is_empty();
-            let (used, mark) = self.blocks.as_mut().map_or((come.len(), None), |blocks| blocks.feed(come));
-            self.inbox.extend_from_slice(&come[used..]);
+            let received = &buf.filled()[before..];
+            self.ended |= received.is_empty();
+            let (used, step) = self.blocks.as_mut().map_or((received.len(), None), |blocks| blocks.feed(received));
+            self.inbox.extend_from_slice(&received[used..]);
             buf.set_filled(before + used);
-            mark
+            step
         } else {
-            let come = &self.inbox[..self.inbox.len().min(buf.remaining())];
-            let (used, mark) = self.blocks.as_mut().map_or((come.len(), None), |blocks| blocks.feed(come));
-            buf.put_slice(&come[..used]);
+            let received = &self.inbox[..self.inbox.len().min(buf.remaining())];
+            let (used, step) = self.blocks.as_mut().map_or((received.len(), None), |blocks| blocks.feed(received));
+            buf.put_slice(&received[..used]);
             self.inbox.advance(used);
             if self.inbox.is_empty() {
                 self.inbox = BytesMut::new();
             }
-            mark
+            step
         };
-        match mark {
+        match step {
             Some(ScanStep::Drain) => self.conn.opening.drain(),
             Some(ScanStep::Open(stream)) => self.conn.opening.open(stream),
             None => return Poll::Ready(Ok(())),
         }
-        // With nothing to hand on it would look like the end of the stream.
+        // A read of zero bytes would look like the end of the stream.
         let waits = buf.filled().len() == before && self.conn.opening.holds();
         if waits { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
-    /// Whoever flushes has written whole frames.
+    /// Adds the interim responses that are due. At a flush, the outbox ends with a complete frame.
     pub(in crate::listener) fn put_interims(&mut self) {
         if !self.blocks.as_deref().is_none_or(Blocks::has_small_table) {
             self.conn.continues.put(&mut self.outbox);
