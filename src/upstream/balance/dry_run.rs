@@ -1,5 +1,6 @@
-//! Who would be picked next, and by which score, for operators' questions. It moves no cursor and raises no count:
-//! what it says can be outrun by the next request.
+//! Dry run of a balancer for `explain`: the next pick and the scores.
+//!
+//! It moves no cursor and raises no count. The answer can be outdated by the next request.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,18 +9,18 @@ use super::{Algorithm, Balancer, Slot, Tried, least_connections, p2c, peak_ewma,
 /// What a balancer would do with the next request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DryRun {
-    /// The slot that would be picked; nothing where there is none, or where chance or the
-    /// request's key decides.
+    /// The slot that would be picked; `None` if there is none, or if a random number or the key of the request
+    /// decides.
     pub next: Option<usize>,
-    /// Each slot's score, the lowest goes first; nothing where the algorithm has no scores.
+    /// The score of each slot, lowest first; `None` if the algorithm has no scores.
     pub scores: Vec<Option<f64>>,
 }
 
 impl Balancer {
-    /// What it would do with the next request if nothing changed before that.
+    /// The pick and the scores for the next request if nothing changes before it.
     pub fn preview(&self, now_ms: u64) -> DryRun {
         let (slots, tried) = (self.slots(), Tried::default());
-        // A copy: the real one stays where it is.
+        // A copy, so that the real cursor does not move.
         let cursor = AtomicU64::new(self.cursor.load(Ordering::Relaxed));
         let next = match &self.algorithm {
             Algorithm::RoundRobin => round_robin::pick(slots, &cursor, &tried),
@@ -44,7 +45,7 @@ impl Balancer {
     }
 }
 
-/// The one that is left to pick, if there is just one: then nothing else decides.
+/// The only slot that is not full, if there is exactly one. Then no random number or key decides.
 fn only(slots: &[Slot]) -> Option<usize> {
     let mut left = (0..slots.len()).filter(|index| !slots[*index].state.is_full());
     left.next().filter(|_| left.next().is_none())
@@ -80,7 +81,7 @@ mod tests {
         let balancer = balancer(Balance::LeastConnections, &[1, 2]);
         let _busy = balancer.slots()[1].state.raise();
         assert_eq!(balancer.preview(0).scores, [Some(1.0), Some(1.0)]);
-        // A fault counts as five requests more.
+        // A fault counts as five more requests.
         balancer.slots()[0].state.load().fault(std::time::Duration::ZERO, 1_000);
         assert_eq!(balancer.preview(1_000), DryRun { next: Some(1), scores: vec![Some(6.0), Some(1.0)] });
     }

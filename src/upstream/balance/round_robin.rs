@@ -1,12 +1,12 @@
-//! Equal turns in order: one atomic add.
+//! Round robin: equal turns in order, by one atomic add.
 //!
-//! It never looks at weights: a document that gives some is told to say `weighted_round_robin`.
+//! It never considers weights: a configuration with weights must use `weighted_round_robin`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Slot, Tried};
 
-/// The slot whose turn it is, or the next after it that was not tried; at most one walk round.
+/// The slot at the cursor, or the next after it that is not excluded. It walks the slots at most once.
 pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried) -> Option<usize> {
     let count = slots.len();
     let turn = cursor.fetch_add(1, Ordering::Relaxed);

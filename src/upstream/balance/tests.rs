@@ -1,14 +1,14 @@
-//! What holds for every balancer.
+//! Tests that hold for every balancer.
 
 use super::*;
 use crate::backend::Labels;
 
-/// Fresh cells for a test.
+/// A new state for a test.
 pub(crate) fn backend_state(name: &str) -> Arc<BackendState> {
     Arc::new(BackendState::new(Labels { upstream: "u".into(), backend: name.into(), address: name.into() }))
 }
 
-/// A balancer over fresh cells of these weights.
+/// A balancer over new states with these weights.
 pub(crate) fn balancer(kind: Balance, weights: &[u16]) -> Balancer {
     let slot = |(i, weight): (usize, &u16)| Slot::new(backend_state(&i.to_string()), *weight);
     Balancer::new(kind.into(), weights.iter().enumerate().map(slot).collect())
