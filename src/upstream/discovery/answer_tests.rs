@@ -1,4 +1,4 @@
-//! Answers to lists: what is believed, what is kept, and how weights are scaled.
+//! Tests of DNS answers: which are accepted, which keep the last good list, and how weights are scaled.
 
 use proptest::prelude::*;
 
@@ -51,7 +51,7 @@ fn what_fails_keeps_its_last_good_answer_family_by_family() {
         MergedRecords { wrong: vec!["a (A): timed out".into(), "a (AAAA): timed out".into()], ttl: None }
     );
     assert_eq!(shown(&known), ["10.0.0.1", "10.0.0.2", "fd00::2"]);
-    // One family went, the other is there: that is believed.
+    // One family has no records while the other has some: the empty answer is accepted.
     known.take("a", ips(["10.0.0.2"]), DnsReply::Nothing);
     assert_eq!(shown(&known), ["10.0.0.2"]);
 }
@@ -79,7 +79,7 @@ fn priorities_are_tiers_and_weights_are_shares() {
     assert_eq!(judged.wrong.len(), 2);
     let two = ["10.0.0.1:80 weight 60 tier 0", "10.0.0.3:80 weight 60 tier 0", "10.0.0.2:81 weight 1 tier 1"];
     assert_eq!(listed(&services), two);
-    // No answer, or none that says anything: as before.
+    // No answer, or an answer without a usable record: the list stays.
     for reply in [
         DnsReply::Failed("refused".into()),
         DnsReply::Nothing,
@@ -89,7 +89,7 @@ fn priorities_are_tiers_and_weights_are_shares() {
         assert_eq!((judged.wrong.len(), targets.len()), (1, 3));
         assert_eq!(listed(&services), two);
     }
-    // A target that is gone goes with its addresses.
+    // If a target is gone, its addresses go with it.
     let (_, targets) = services.take("s", DnsReply::Records(vec![service("b", 81, 20, 0)], Duration::ZERO));
     assert_eq!(targets.into_iter().collect::<Vec<_>>(), ["b"]);
     assert_eq!(listed(&services), ["10.0.0.2:81 weight 1 tier 0"]);
@@ -124,7 +124,7 @@ fn a_list_has_a_bound_and_nothing_is_no_list() {
     assert_eq!(look(Vec::new(), MergedRecords::default()).list, None);
 }
 
-/// One reply of each kind, from a small world of addresses.
+/// A reply of a random kind, from a small set of addresses.
 fn reply() -> impl Strategy<Value = DnsReply<IpAddr>> {
     let some = proptest::collection::vec(0u8..6, 1..5).prop_map(|octets| {
         DnsReply::Records(

@@ -1,17 +1,19 @@
-//! When a name is asked for again. Pure: chance is an argument.
+//! Computes the time until the next DNS lookup.
+//!
+//! Pure: the random number is an argument.
 
 use std::time::Duration;
 
 use crate::config::schema::Discover;
 
-/// A wait is up to this share longer than it has to be, so that many processes do not ask in step.
+/// Maximum jitter as a share of the wait, so that many processes do not query at the same time.
 const JITTER_RATIO: f64 = 0.1;
 
-/// The longest wait after a failure.
+/// Maximum wait after a failure.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
-/// How long to wait: the TTL between floor and ceiling; after a failure 1 s, 2 s, 4 s, 8 s, 10 s, but not longer than the ceiling.
-/// An answer that failed in part is asked for again as soon as its TTL or its failure says. `chance`: 0 to 1.
+/// The wait: the TTL clamped to `min_ttl` and `max_ttl`. After failures it is 1 s, 2 s, 4 s, 8 s, then 10 s,
+/// but at most the clamped TTL. Jitter is added. `chance`: a random number from 0 to 1.
 pub fn wait(settings: &Discover, ttl: Option<Duration>, failures: u32, chance: f64) -> Duration {
     let (least, most) = (settings.min_ttl.get(), settings.max_ttl.get());
     let by_ttl = ttl.unwrap_or(most).clamp(least, most.max(least));
