@@ -1,4 +1,4 @@
-//! The queue: its order, its bounds, and that no wake is lost.
+//! Tests of the queue: order, bounds, and no lost notification.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -13,7 +13,7 @@ use super::*;
 use crate::backend::OnFree;
 use crate::config::schema::Balance;
 
-/// Slots that are given back by hand.
+/// Slots that the test frees explicitly.
 #[derive(Default)]
 struct Slots {
     free: AtomicU32,
@@ -53,7 +53,7 @@ async fn slots_go_to_those_who_came_first() {
         tokio::task::yield_now().await;
     }
     assert_eq!(slots.queue.depth(), 20);
-    // One, several at once, and some in between who leave.
+    // The test frees one slot, then several at once, while some requests leave.
     tasks[3].abort();
     tasks[0].abort();
     tokio::task::yield_now().await;
@@ -85,7 +85,7 @@ async fn waiting_ends_by_time_by_the_client_by_nobody_and_by_overflow() {
     assert_eq!(queue.depth(), 1);
 }
 
-/// Two backends of one slot each. Who has tried one waits for the other.
+/// Two backends with one slot each. A request that tried one waits for the other.
 #[tokio::test]
 async fn a_slot_that_the_first_does_not_want_goes_to_the_next_that_does() {
     let (queue, free) = (Arc::new(Queue::default()), Arc::new([const { AtomicU32::new(0) }; 2]));
@@ -111,7 +111,7 @@ async fn a_slot_that_the_first_does_not_want_goes_to_the_next_that_does() {
         }));
         tokio::task::yield_now().await;
     }
-    // The first backend again and again: those who have tried it let the others pass, in their order.
+    // Slots of the first backend only: requests that tried it let the others pass, in order.
     for at in [0, 0, 0, 1, 1] {
         free[at].fetch_add(1, Ordering::Relaxed);
         queue.notify_first();
@@ -125,7 +125,7 @@ async fn a_slot_that_the_first_does_not_want_goes_to_the_next_that_does() {
     assert_eq!((served.lock().as_slice(), queue.depth()), ([2, 3, 4, 0, 1].as_slice(), 0));
 }
 
-/// Who comes is not held up by those who wait for something else.
+/// A new request is not blocked by requests that wait for other slots.
 #[tokio::test]
 async fn who_wants_what_is_free_does_not_wait_behind_those_who_do_not() {
     let queue = Arc::new(Queue::default());
@@ -201,7 +201,7 @@ fn no_wake_is_lost_between_threads() {
     });
 }
 
-/// Requests that take a place or wait for one, hold it, and end or are cancelled at any time.
+/// Requests that take a slot or wait for one, hold it, and end or are cancelled at any time.
 struct Traffic {
     balancer: Arc<Balancer>,
     queue: Arc<Queue>,
@@ -237,8 +237,8 @@ impl Traffic {
 }
 
 proptest! {
-    /// Whatever comes, ends and is cancelled: never above the limit, never more waiting than may, nobody waits while a
-    /// place is free, and in the end nothing is in flight.
+    /// For any arrivals, ends and cancellations: the limit and the queue size hold. No request waits while a
+    /// slot is free. Finally nothing is in flight.
     #[test]
     fn limits_hold_and_everything_is_given_back(
         kind in prop_oneof![Just(Balance::RoundRobin), Just(Balance::WeightedRoundRobin), Just(Balance::LeastConnections)],
