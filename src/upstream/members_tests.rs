@@ -1,4 +1,4 @@
-//! Who may be picked, and what survives a swap.
+//! Tests of eligibility, and of what a replacement of the snapshot preserves.
 
 use super::super::balance::Settings;
 use super::super::balance::tests::backend_state;
@@ -31,7 +31,7 @@ fn names(members: &Members) -> String {
 #[test]
 fn the_table_of_eligibility() {
     use Health::{Down, Unknown, Up};
-    // Healths of a, b, c; fail_open; who is eligible; whether that is failing open.
+    // Health of a, b and c; `fail_open`; the eligible backends; whether the upstream is in fail-open.
     let table = [
         ([Up, Up, Up], true, "abc", false),
         ([Up, Down, Unknown], true, "a", false),
@@ -99,7 +99,7 @@ fn a_request_keeps_what_it_tried_over_a_swap() {
     }
 }
 
-/// One in each tier, of these weights.
+/// One backend of weight 1 per entry, with this tier and health.
 fn tiered(healths: &[(u8, Health)]) -> Vec<Arc<Backend>> {
     let one = |(n, (tier, health)): (usize, &(u8, Health))| {
         let mut backend = Arc::into_inner(backend(&n.to_string(), "127.0.0.1:1", 1, *health)).unwrap();
@@ -117,7 +117,7 @@ fn tiers_take_their_share_of_picks() {
     let picks: Vec<_> = (0..1_000).map(|_| members.pick(&Tried::default(), 0, None).unwrap().backend).collect();
     let second = picks.iter().filter(|backend| backend.tier == 1).count();
     assert!((495..=505).contains(&second), "{second}");
-    // A key keeps its tier.
+    // A key always gets the same tier.
     let hashed = TierRules { tier_min_up: 0.5, settings: Balance::ConsistentHash.into(), ..RULES };
     let members = Members::build(&backends, hashed, 0);
     let tiers = |key| (0..9).map(|_| members.pick(&Tried::default(), 0, Some(key)).unwrap().backend.tier).sum::<u8>();
@@ -161,13 +161,13 @@ fn a_tier_that_is_full_gives_to_the_next_and_all_full_is_no_pick() {
     let held: Vec<_> = (0..2).filter_map(|_| members.pick(&Tried::default(), 0, None)).collect();
     assert_eq!(held.iter().map(|pick| pick.backend.tier).collect::<Vec<_>>(), [0, 1]);
     assert!(members.pick(&Tried::default(), 0, None).is_none());
-    // The tier that is full goes first otherwise; what was tried is picked again where all else is full.
+    // The full tier is first otherwise. A tried backend is picked again if all others are full.
     backends[1].state.set_limit(2, None);
     let mut tried = Tried::default();
     tried.add(&backends[1].state);
     let pick = members.pick(&tried, 0, None).unwrap();
     assert_eq!((pick.backend.tier, pick.again), (1, true));
-    // Not for who can wait.
+    // A request that can wait does not get it.
     assert!(members.pick_other(&tried, 0, None).is_none() && members.has_untried(&tried));
 }
 
@@ -202,7 +202,7 @@ fn the_preview_says_what_comes_next_over_tiers_and_leaves_no_trace() {
     assert!(apart.takes_first(&backends[0]) && !apart.takes_first(&backends[4]));
 }
 
-/// Backends that cookies can name, of these healths.
+/// Backends with affinity tokens, with these healths.
 fn sticky(healths: &[Health]) -> Vec<Arc<Backend>> {
     let sticky = super::super::sticky::Sticky::new("u", &crate::config::schema::StickySettings::default(), &[1; 32]);
     let one = |(n, health): (usize, &Health)| {
@@ -213,7 +213,7 @@ fn sticky(healths: &[Health]) -> Vec<Arc<Backend>> {
     healths.iter().enumerate().map(one).collect()
 }
 
-/// Who a cookie leads to, or why nobody.
+/// The backend that a cookie selects, or why none.
 fn led(members: &Members, backend: &Backend, tried: &Tried) -> Result<(String, PickReason), PickReason> {
     members.pick_named(&backend.token.unwrap(), tried).map(|pick| (pick.backend.name.to_string(), pick.why))
 }

@@ -1,4 +1,4 @@
-//! Reloads as the registry sees them: what survives, what starts, what stops.
+//! Reloads at the level of the manager: the state that survives, the tasks that start and stop.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -45,7 +45,7 @@ async fn until(what: impl Fn() -> bool) {
     panic!("not within five seconds");
 }
 
-/// A server whose health path answers this status.
+/// A server that answers every request with this status.
 async fn server(status: u16) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -129,17 +129,17 @@ async fn verdicts_come_at_once_and_reach_every_generation() {
     assert_eq!(status["backends"][1]["state"], "down");
     assert_eq!(status["backends"][1]["reason"], "status 500, expected 200-299");
     assert!(status["backends"][1]["since"].as_str().unwrap().ends_with('Z'));
-    // Another weight, the same check: verdicts stay and nobody is probed anew (the interval is an hour).
+    // Another weight, the same check: verdicts stay and no backend is probed again (the interval is an hour).
     let second = compile(&registry, &yaml.replace("name: a", "weight: 2, name: a"), &first);
     registry.activate(&second);
     assert!(!of(&second, "u").verdict_pending());
     assert_eq!(of(&second, "u").status().backends[0].effective_weight, 2.0);
-    // Another check: from unknown again, and the first generation hears of it too.
+    // Another check: the verdicts start from unknown. The first generation also gets the new verdicts.
     let third = compile(&registry, &yaml.replace("http: {}", "http: {status: [500]}"), &second);
     registry.activate(&third);
     until(|| !of(&third, "u").verdict_pending()).await;
     assert_eq!((picks(of(&third, "u"), 2), picks(of(&first, "u"), 2)), ("bb".into(), "bb".into()));
-    // No check: up.
+    // Without a check, backends are up.
     let fourth = compile(&registry, &yaml.replace("health_check: {http: {}, interval: 1h}, ", ""), &third);
     registry.activate(&fourth);
     assert_eq!(picks(of(&fourth, "u"), 2).len(), 2);
@@ -215,7 +215,7 @@ async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
     until(|| (0.4..1.0).contains(&weights(&second)[2])).await;
     until(|| weights(&second) == [1.0; 3]).await;
     assert_eq!(picks(of(&second, "u"), 9).matches('c').count(), 3);
-    // An operator who takes one out and back lets it grow again.
+    // A backend that an operator drains and enables again gets a slow start.
     let backend = Arc::clone(&of(&second, "u").backends()[0]);
     backend.state.set_mark(AdminState::Draining, 0);
     of(&second, "u").rebuild();
@@ -223,7 +223,7 @@ async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
     of(&second, "u").rebuild();
     let starts = |weight: f64| (0.1..0.5).contains(&weight);
     assert!(starts(weights(&second)[0]) && weights(&second)[1..] == [1.0; 2]);
-    // So does one whose ejection ends.
+    // So does a backend whose ejection ends.
     let back = Arc::clone(&of(&second, "u").backends()[1]);
     back.state.set_ejected(Some("5 faults in a row"), 0);
     of(&second, "u").rebuild();
@@ -248,7 +248,7 @@ async fn an_operators_weight_is_what_grows() {
     assert_eq!((a.state.weights(), b.state.weights()), ((1, 1.0), (1, 2.0)));
 }
 
-/// A list of backends in a file of its own, replaced as a whole.
+/// Replaces a list file atomically.
 fn put(path: &Path, addresses: &[&str]) {
     let list: String = addresses.iter().map(|address| format!("- address: '{address}'\n")).collect();
     let new = path.with_extension("new");
@@ -391,7 +391,7 @@ async fn neither_a_pick_by_a_cookie_nor_one_by_the_balancer_allocates() {
     let _full = backends[1].state.raise();
     let mut tried = Tried::default();
     tried.add(&backends[0].state);
-    // Named and there; full; of a later tier; not there; none.
+    // The cookie names: an available backend; a full one; one of a later tier; an unknown one; none.
     let named = [tokens[0], tokens[1], tokens[2], Some(gone), None];
     let cookie = upstream.sticky().unwrap().write(gone, std::iter::empty(), 1, false).unwrap();
     let value = &cookie.as_bytes()[b"weir=".len()..];
@@ -409,7 +409,7 @@ async fn neither_a_pick_by_a_cookie_nor_one_by_the_balancer_allocates() {
         assert_eq!(upstream.sticky().unwrap().read(entry.into_iter(), 2).unwrap().token, gone);
         upstream.excluded()
     };
-    // What a thread's first look at a swapped value takes is its own.
+    // The first access of a thread to an `ArcSwap` allocates; it is not counted.
     drop(all());
     let allocations = allocation_counter::measure(|| (0..1_000).for_each(|_| drop(all())));
     assert_eq!(allocations.count_total, 0);
