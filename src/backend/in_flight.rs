@@ -1,5 +1,6 @@
 //! Attempts in flight at a backend and their limit: one atomic counter for all threads, raised only by guards.
-//! Nothing here waits. A callback runs when an attempt ends, so that a waiter can use the free slot.
+//!
+//! Nothing here waits. A callback runs when an attempt ends, so that a waiting request can use the free slot.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fast_failure_does_not_make_it_look_fast() {
+    fn a_fast_failure_does_not_lower_the_latency() {
         let load = LoadEstimate::default();
         load.set_decay(DECAY);
         load.fault(Duration::from_micros(100), 0);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn serving_counts_from_the_first_word_of_it() {
+    fn serving_time_is_that_of_the_first_call() {
         let load = LoadEstimate::default();
         load.set_serving(true, 5);
         load.set_serving(true, 9);

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_key_finds_the_same_cells() {
+    fn the_same_key_gets_the_same_entry() {
         let kept = KeyedRegistry::<u32, String>::new();
         let first = kept.get(1, |_| "made".into());
         assert!(Arc::ptr_eq(&first, &kept.get(1, |_| panic!("made twice"))));
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_holds_is_bounded_and_what_is_held_stays() {
+    fn unreferenced_entries_are_bounded_and_referenced_ones_stay() {
         let kept = KeyedRegistry::<usize, usize>::new();
         let held: Vec<_> = (0..100).map(|key| kept.get(key, |k| *k)).collect();
         for key in 100..5 * MAX_UNREFERENCED {

@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_are_counted_each_by_itself() {
+    fn each_status_has_its_own_count() {
         let statuses = StatusCounters::default();
         for status in [200, 404, 200, 0, 999, 1000, u16::MAX] {
             statuses.bump(status);

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_takes_a_backend_out_and_is_undone() {
+    fn an_admin_state_excludes_a_backend_until_it_is_ready_again() {
         let upstream = upstream(Balance::RoundRobin, &[1, 1]);
         let b0 = upstream.backend("b0").unwrap();
         for (mark, state) in
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_counts_and_is_undone() {
+    fn a_runtime_weight_takes_effect_and_can_be_removed() {
         let upstream = upstream(Balance::WeightedRoundRobin, &[1, 1]);
         let b0 = upstream.backend("b0").unwrap();
         upstream.apply_override(&b0, weight(3), 0).unwrap();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_honoured_is_refused_whole() {
+    fn a_refused_weight_changes_nothing() {
         let equal = upstream(Balance::RoundRobin, &[1, 1]);
         let b0 = &equal.backend("b0").unwrap();
         let both = BackendOverride { mark: Some(AdminState::Disabled), weight: Some(Some(2)) };

@@ -46,7 +46,7 @@ fn look(upstream: &Upstream, tried: &Tried, key: u64) -> PickOutcome<super::memb
 }
 
 #[test]
-fn a_backend_that_was_just_ejected_is_not_picked_before_members_follow() {
+fn an_ejected_backend_is_not_picked_before_members_are_rebuilt() {
     for balance in ALL {
         let upstream = upstream(balance, true, &[0, 0, 0]);
         eject(&upstream, &[1]);
@@ -67,7 +67,7 @@ fn a_backend_that_was_just_ejected_is_not_picked_before_members_follow() {
 }
 
 #[test]
-fn a_request_that_cannot_be_sent_twice_avoids_a_backend_whose_last_attempt_failed() {
+fn a_request_that_cannot_be_retried_avoids_recently_failed_backends() {
     for balance in ALL {
         let upstream = upstream(balance, true, &[0, 0, 1]);
         let backends = upstream.backends();
@@ -94,7 +94,7 @@ fn a_request_that_cannot_be_sent_twice_avoids_a_backend_whose_last_attempt_faile
 }
 
 #[test]
-fn where_all_of_a_tier_were_just_ejected_the_next_tier_takes_their_requests() {
+fn the_next_tier_serves_if_a_whole_tier_was_just_ejected() {
     for balance in ALL {
         let upstream = upstream(balance, true, &[0, 1]);
         eject(&upstream, &[0]);
@@ -110,7 +110,7 @@ fn where_all_of_a_tier_were_just_ejected_the_next_tier_takes_their_requests() {
 }
 
 #[test]
-fn where_all_were_just_ejected_fail_open_decides() {
+fn fail_open_decides_if_all_were_just_ejected() {
     for balance in ALL {
         let open = upstream(balance, true, &[0, 0]);
         eject(&open, &[0, 1]);

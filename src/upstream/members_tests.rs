@@ -51,7 +51,7 @@ fn the_table_of_eligibility() {
 }
 
 #[test]
-fn drained_disabled_weightless_and_unresolved_are_never_tried() {
+fn drained_disabled_weightless_and_unresolved_backends_are_not_eligible() {
     let backends = [
         backend("a", "127.0.0.1:1", 1, Health::Down),
         backend("b", "127.0.0.1:2", 1, Health::Up),
@@ -77,7 +77,7 @@ fn without_a_check_a_backend_is_up() {
 }
 
 #[test]
-fn the_same_is_known_as_the_same() {
+fn equal_snapshots_compare_equal() {
     let backends = [backend("a", "127.0.0.1:1", 1, Health::Up), backend("b", "127.0.0.1:1", 1, Health::Up)];
     let before = Members::build(&backends, RULES, 0);
     assert!(before.same_as(&Members::build(&backends, RULES, 0)));
@@ -87,7 +87,7 @@ fn the_same_is_known_as_the_same() {
 }
 
 #[test]
-fn a_request_keeps_what_it_tried_over_a_swap() {
+fn a_tried_set_stays_valid_after_a_rebuild() {
     let backends = [backend("a", "127.0.0.1:1", 1, Health::Up), backend("b", "127.0.0.1:1", 1, Health::Up)];
     let mut tried = Tried::default();
     let first = Members::build(&backends, RULES, 0).pick(&tried, 0, None).unwrap();
@@ -125,7 +125,7 @@ fn tiers_take_their_share_of_picks() {
 }
 
 #[test]
-fn a_retry_goes_to_another_tier_before_it_goes_back() {
+fn a_retry_uses_another_tier_before_a_tried_backend() {
     use Health::Up;
     let backends = tiered(&[(0, Up), (1, Up), (2, Up)]);
     let members = Members::build(&backends, RULES, 0);
@@ -140,7 +140,7 @@ fn a_retry_goes_to_another_tier_before_it_goes_back() {
 }
 
 #[test]
-fn a_sequence_that_is_too_long_for_a_ramp_gets_coarser() {
+fn a_too_long_slow_start_sequence_gets_coarser() {
     let long: Vec<_> = (0..200).map(|n| backend("a", "127.0.0.1:1", 200 + n % 57, Health::Up)).collect();
     for (n, one) in long.iter().enumerate() {
         one.state.load().set_serving(true, if n == 0 { 100_000 } else { 1_000 });
@@ -153,7 +153,7 @@ fn a_sequence_that_is_too_long_for_a_ramp_gets_coarser() {
 }
 
 #[test]
-fn a_tier_that_is_full_gives_to_the_next_and_all_full_is_no_pick() {
+fn a_full_tier_overflows_to_the_next_and_all_full_is_no_pick() {
     use Health::Up;
     let backends = tiered(&[(0, Up), (1, Up)]);
     let members = Members::build(&backends, RULES, 0);
@@ -172,7 +172,7 @@ fn a_tier_that_is_full_gives_to_the_next_and_all_full_is_no_pick() {
 }
 
 #[test]
-fn an_ejected_one_counts_as_down() {
+fn an_ejected_backend_counts_as_down() {
     use Health::Up;
     let backends = tiered(&[(0, Up), (0, Up), (1, Up)]);
     backends[0].state.set_ejected(Some("5 faults in a row"), 0);
@@ -188,7 +188,7 @@ fn an_ejected_one_counts_as_down() {
 }
 
 #[test]
-fn the_preview_says_what_comes_next_over_tiers_and_leaves_no_trace() {
+fn a_dry_run_over_tiers_predicts_the_next_pick_and_changes_nothing() {
     use Health::{Down, Up};
     let backends = tiered(&[(0, Up), (0, Down), (0, Down), (0, Down), (1, Up), (1, Up)]);
     let members = Members::build(&backends, TierRules { tier_min_up: 0.5, ..RULES }, 0);
@@ -219,7 +219,7 @@ fn led(members: &Members, backend: &Backend, tried: &Tried) -> Result<(String, P
 }
 
 #[test]
-fn a_cookie_leads_to_its_backend_while_that_may_be_picked() {
+fn a_cookie_selects_its_backend_while_it_is_eligible() {
     use Health::{Down, Up};
     let backends = sticky(&[Up, Up, Down]);
     let members = Members::build(&backends, RULES, 0);
@@ -240,7 +240,7 @@ fn a_cookie_leads_to_its_backend_while_that_may_be_picked() {
 }
 
 #[test]
-fn with_nothing_up_cookies_lead_to_those_that_are_down_but_not_below_the_panic_threshold() {
+fn cookies_select_down_backends_only_if_all_are_down() {
     use Health::{Down, Up};
     let none = Tried::default();
     let backends = sticky(&[Down, Down]);
@@ -253,7 +253,7 @@ fn with_nothing_up_cookies_lead_to_those_that_are_down_but_not_below_the_panic_t
 }
 
 #[test]
-fn a_pick_says_why() {
+fn a_pick_has_a_reason() {
     let backends = sticky(&[Health::Up, Health::Up]);
     let why = |balance: Balance, key: Option<u64>, tried: &Tried| {
         let rules = TierRules { settings: balance.into(), ..RULES };

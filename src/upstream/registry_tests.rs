@@ -65,7 +65,7 @@ const THREE: &str = "u: {backends: [{name: a, address: '10.0.0.1:1'}, {name: b, 
                                     {name: c, address: '10.0.0.3:1'}]}";
 
 #[tokio::test]
-async fn turns_go_on_where_members_are_equal() {
+async fn equal_members_keep_their_cursor_over_a_reload() {
     let registry = registry();
     let first = compile(&registry, TWO, &Upstreams::new());
     registry.activate(&first);
@@ -80,7 +80,7 @@ async fn turns_go_on_where_members_are_equal() {
 }
 
 #[tokio::test]
-async fn a_refused_reload_leaves_no_trace() {
+async fn a_refused_reload_has_no_effect() {
     let registry = registry();
     let first = compile(&registry, TWO, &Upstreams::new());
     registry.activate(&first);
@@ -96,7 +96,7 @@ async fn a_refused_reload_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn one_that_is_gone_leaves_and_comes_back() {
+async fn a_removed_backend_drains_and_can_return() {
     let registry = registry();
     let three = compile(&registry, THREE, &Upstreams::new());
     registry.activate(&three);
@@ -114,7 +114,7 @@ async fn one_that_is_gone_leaves_and_comes_back() {
 }
 
 #[tokio::test]
-async fn verdicts_come_at_once_and_reach_every_generation() {
+async fn verdicts_come_immediately_and_reach_every_generation() {
     let registry = registry();
     let (up, down) = (server(200).await, server(500).await);
     let yaml =
@@ -147,7 +147,7 @@ async fn verdicts_come_at_once_and_reach_every_generation() {
 }
 
 #[tokio::test]
-async fn with_nothing_up_it_fails_open_unless_told_not_to() {
+async fn with_no_backend_up_it_fails_open_if_configured() {
     let registry = registry();
     let down = server(500).await;
     let yaml = "u: {health_check: {http: {}}, backends: [{name: a, address: DOWN}]}".replace("DOWN", &down.to_string());
@@ -161,7 +161,7 @@ async fn with_nothing_up_it_fails_open_unless_told_not_to() {
 }
 
 #[tokio::test]
-async fn a_name_serves_once_it_resolves_and_not_before() {
+async fn a_name_serves_only_after_it_resolves() {
     let registry = registry();
     let address = server(200).await;
     let port = address.port();
@@ -177,7 +177,7 @@ async fn a_name_serves_once_it_resolves_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_prober_ends_with_its_backend() {
+async fn a_health_checker_ends_with_its_backend() {
     let registry = registry();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -194,7 +194,7 @@ async fn a_prober_ends_with_its_backend() {
 }
 
 #[tokio::test]
-async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
+async fn slow_start_applies_to_later_backends_only() {
     let registry = registry();
     let slow = |yaml: &str| yaml.replace("u: {", "u: {slow_start: 2s, ");
     let first = compile(&registry, &slow(TWO), &Upstreams::new());
@@ -233,7 +233,7 @@ async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
 }
 
 #[tokio::test]
-async fn an_operators_weight_is_what_grows() {
+async fn slow_start_applies_to_the_runtime_weight() {
     let registry = registry();
     let yaml = TWO.replace("u: {", "u: {slow_start: 1h, balance: least_connections, ");
     let upstreams = compile(&registry, &yaml, &Upstreams::new());
@@ -261,7 +261,7 @@ fn names(upstream: &Upstream) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_found_reaches_every_generation_and_what_is_gone_drains() {
+async fn discovered_backends_reach_every_generation_and_removed_ones_drain() {
     let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
     let path = folder.path().join("list");
     let (up, other) = (server(200).await.to_string(), server(200).await.to_string());
@@ -308,7 +308,7 @@ async fn what_is_found_reaches_every_generation_and_what_is_gone_drains() {
 }
 
 #[tokio::test]
-async fn another_place_to_look_goes_on_with_what_the_old_one_had() {
+async fn a_new_discovery_source_starts_with_the_previous_list() {
     let registry = registry();
     let yaml = "u: {backends: [], discover: {dns: name.invalid, port: 80, resolver: '127.0.0.1:9', max_ttl: 1s}}";
     let first = compile(&registry, yaml, &Upstreams::new());
@@ -334,7 +334,7 @@ fn tokens(upstream: &Upstream) -> Vec<Option<BackendToken>> {
 }
 
 #[tokio::test]
-async fn one_that_is_found_has_its_token_in_every_generation_by_that_generations_secret() {
+async fn discovered_backends_get_tokens_by_the_secret_of_each_generation() {
     let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
     let path = folder.path().join("list");
     let (a, b, c) = ("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1");
@@ -378,7 +378,7 @@ async fn one_that_is_found_has_its_token_in_every_generation_by_that_generations
 }
 
 #[tokio::test]
-async fn neither_a_pick_by_a_cookie_nor_one_by_the_balancer_allocates() {
+async fn picks_by_cookie_and_by_balancer_do_not_allocate() {
     let registry = registry();
     let yaml = "u: {backends: [{address: '10.0.0.1:1'}, {address: '10.0.0.2:1'}, {address: '10.0.0.3:1', tier: 1}],
                     outlier: {}, max_in_flight: 1, sticky: {}}";
@@ -424,7 +424,7 @@ fn fail(upstream: &Upstream, at: usize, times: usize) {
 }
 
 #[tokio::test]
-async fn an_ejection_counts_for_picks_at_once_and_members_are_built_on_the_runtime_later() {
+async fn an_ejection_affects_picks_immediately_and_members_later() {
     let registry = registry();
     let first = compile(&registry, HASHED, &Upstreams::new());
     registry.activate(&first);
@@ -440,7 +440,7 @@ async fn an_ejection_counts_for_picks_at_once_and_members_are_built_on_the_runti
 }
 
 #[tokio::test]
-async fn a_verdict_rebuilds_the_current_generation_alone_and_an_older_one_follows_when_it_picks() {
+async fn a_verdict_rebuilds_only_the_current_generation() {
     let registry = registry();
     let mut current = compile(&registry, HASHED, &Upstreams::new());
     registry.activate(&current);

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_floor_is_there_without_a_request() {
+    fn the_floor_applies_without_requests() {
         let budget = RetryBudget::default();
         let spent = (0..500).filter(|_| budget.try_spend(0.2, 10, 5_000)).count();
         assert_eq!(spent, 100);
@@ -126,7 +126,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_exceeded(share in 0.0_f64..=1.0, floor in 0_u32..20, steps in proptest::collection::vec((0_u64..700, 0_u32..60, 0_u32..60), 1..80)) {
+        fn the_budget_is_never_exceeded(share in 0.0_f64..=1.0, floor in 0_u32..20, steps in proptest::collection::vec((0_u64..700, 0_u32..60, 0_u32..60), 1..80)) {
             let budget = RetryBudget::default();
             let (mut now, mut requests, mut retries) = (1_000_000, Vec::new(), Vec::new());
             for (wait, sent, wanted) in steps {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_never_exceed_it_together() {
+    fn concurrent_threads_never_exceed_the_budget() {
         let budget = RetryBudget::default();
         let spent = AtomicU64::new(0);
         std::thread::scope(|scope| {

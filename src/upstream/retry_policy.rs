@@ -118,7 +118,7 @@ mod tests {
         Request { tries: 1, idempotent: true, replayable: true, response_begun: false, too_late: false };
 
     #[test]
-    fn pauses_double_within_chance_and_end_at_ten_seconds() {
+    fn backoff_doubles_up_to_ten_seconds() {
         let backoff = crate::config::values::Period::from_secs(1);
         let rule = Rule::new(&schema::Retry { backoff, ..Default::default() });
         let pauses = [1, 2, 3, 4, 5, 16, 255].map(|tries| rule.pause(tries, 1.0).as_secs());
@@ -128,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_sent_is_tried_again_for_any_method_outside_the_budget() {
+    fn an_unsent_request_is_retried_for_any_method_without_budget() {
         let post = Request { idempotent: false, ..FRESH };
         assert_eq!(decide(&rule(&[RetryWhen::Connect]), Failed::ToConnect, post), Verdict::Again);
         assert_eq!(decide(&rule(&[RetryWhen::Reset]), Failed::ToConnect, post), Verdict::GiveUp);
     }
 
     #[test]
-    fn what_was_sent_is_tried_again_only_if_idempotent_and_replayable() {
+    fn a_sent_request_is_retried_only_if_idempotent_and_replayable() {
         let rule = rule(&[RetryWhen::Reset, RetryWhen::Timeout, RetryWhen::Status(503)]);
         for failed in [Failed::Reset, Failed::Timeout, Failed::Status(503)] {
             assert_eq!(decide(&rule, failed, FRESH), Verdict::AgainWithinBudget);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn never_after_the_response_began_nor_past_the_deadline_nor_beyond_the_attempts() {
+    fn no_retry_after_response_start_deadline_or_last_attempt() {
         let rule = rule(&[RetryWhen::Connect]);
         for request in [
             Request { response_begun: true, ..FRESH },

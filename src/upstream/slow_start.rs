@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_comes_later_grows_in_a_line_from_a_tenth() {
+    fn a_later_backend_grows_linearly_from_a_tenth() {
         let at = |age: u64| factors(&[1_000, 100_000], 100_000 + age, 30_000);
         let seen: Vec<_> = [0, 1_000, 3_000, 7_500, 15_000, 29_000, 30_000].into_iter().map(|age| at(age)[1]).collect();
         assert_eq!(seen, [2, 3, 4, 7, 11, 20, 20]);
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_come_together_have_all_of_it() {
+    fn backends_that_start_together_have_full_weight() {
         assert_eq!(*factors(&[100_000; 3], 100_000, 30_000), [FULL_FACTOR; 3]);
         assert_eq!(*factors(&[0; 3], 100_000, 30_000), [FULL_FACTOR; 3]);
         // Five seconds apart, soon after the start: the factor is the ratio of their own progress.
@@ -52,7 +52,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nobody_shrinks_and_the_eldest_is_whole(since in proptest::collection::vec(1_u64..100_000, 1..9), wait in 0_u64..60_000) {
+        fn factors_never_decrease_and_the_oldest_is_full(since in proptest::collection::vec(1_u64..100_000, 1..9), wait in 0_u64..60_000) {
             let now = 100_000;
             let (first, later) = (factors(&since, now, 30_000), factors(&since, now + wait, 30_000));
             let eldest = since.iter().zip(&first).min().map(|(_, part)| *part);

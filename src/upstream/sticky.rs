@@ -1,6 +1,7 @@
 //! Affinity cookie: names the backend of a client by an opaque token.
 //!
 //! Pure. `members` decides about the pick.
+//!
 //! The value of a cookie is a list of entries, one per upstream, so that upstreams on one host can share a
 //! cookie name:
 //!

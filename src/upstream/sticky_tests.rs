@@ -29,7 +29,7 @@ fn read(sticky: &Sticky, held: &[u8], now_s: u64) -> Option<CookieValue> {
 }
 
 #[test]
-fn a_backend_is_the_same_in_every_process_and_nobody_elses() {
+fn a_token_is_equal_in_every_process_with_the_same_secret() {
     let (one, other) = (sticky("api", 3600), sticky("api", 60));
     assert_eq!(one.token(&address(1)), other.token(&address(1)), "whatever the ttl");
     assert_ne!(one.token(&address(1)), one.token(&address(2)));
@@ -61,7 +61,7 @@ fn attributes_are_as_configured() {
 }
 
 #[test]
-fn it_lasts_for_its_ttl_and_is_renewed_after_half_of_it() {
+fn an_entry_lasts_for_its_ttl_and_is_renewed_after_half_of_it() {
     let sticky = sticky("api", 100);
     let held = value(&sticky, 1, b"", NOW);
     let seen = |now_s: u64| read(&sticky, &held, now_s).map(|seen| seen.fresh);
@@ -89,7 +89,7 @@ fn upstreams_share_a_cookie() {
 }
 
 #[test]
-fn what_is_not_ours_says_nothing_and_is_not_kept() {
+fn invalid_entries_are_ignored_and_dropped() {
     let sticky = sticky("api", 100);
     let good = value(&sticky, 1, b"", NOW);
     let cut = &good[..good.len() - 1];

@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_tier_takes_over_when_nothing_is_left() {
+    fn the_next_tier_serves_if_none_is_up() {
         assert_eq!(chosen("0:UU 1:U", 0.0, 0.0), "00,01 100% | 10 0%");
         assert_eq!(chosen("0:UD 1:U", 0.0, 0.0), "00 100% | 10 0%");
         assert_eq!(chosen("0:DD 1:U 2:U", 0.0, 0.0), "10 100% | 20 0%");
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn or_as_a_share_when_too_little_is() {
+    fn the_next_tier_takes_a_share_if_too_few_are_up() {
         assert_eq!(chosen("0:UUUD 1:U", 0.75, 0.0), "00,01,02 100% | 10 0%");
         assert_eq!(chosen("0:UUDD 1:U", 0.8, 0.0), "00,01 62% | 10 38%");
         assert_eq!(chosen("0:UDDD 1:UD 2:U", 1.0, 0.0), "00 25% | 10 38% | 20 38%");
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn below_the_threshold_those_that_are_down_take_part() {
+    fn below_the_panic_threshold_down_backends_are_eligible() {
         assert_eq!(chosen("0:UDDD", 0.0, 0.5), "00,01,02,03 100%!");
         assert_eq!(chosen("0:UUDD", 0.0, 0.5), "00,01 100%");
         assert_eq!(chosen("0:U?DD", 0.0, 0.5), "00 100%", "unknown is not sick");
@@ -222,7 +222,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shares_sum_up_and_never_flood(up in proptest::collection::vec(0.0_f64..=1.0, 1..5), min_up in 0.0_f64..=1.0) {
+        fn shares_sum_up_and_never_exceed_capacity(up in proptest::collection::vec(0.0_f64..=1.0, 1..5), min_up in 0.0_f64..=1.0) {
             let shares = shares(&up, min_up);
             let sum: f64 = shares.iter().map(|share| share.of_requests).sum();
             prop_assert!((sum - 1.0).abs() < 1e-9 || up.iter().all(|up| *up <= 0.0));

@@ -137,7 +137,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_rest_is_proportional_too() {
+    fn picks_among_untried_slots_are_proportional() {
         let weights = [256, 1, 3];
         let (balancer, alias) = (balancer(Balance::Random, &weights), AliasTable::new(weights.into_iter()));
         let mut tried = Tried::default();

@@ -101,7 +101,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn no_load_goes_beyond_its_bound(weights in proptest::collection::vec(1_u16..=256, 1..12), factor in 1.0_f64..3.0,
+        fn no_load_exceeds_its_bound(weights in proptest::collection::vec(1_u16..=256, 1..12), factor in 1.0_f64..3.0,
                                          events in proptest::collection::vec((any::<bool>(), any::<usize>(), 0_u64..4), 1..200)) {
             let balancer = bounded(&weights, factor);
             let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
@@ -120,7 +120,7 @@ mod tests {
         }
 
         #[test]
-        fn a_key_has_one_backend_and_one_order_to_fall_back_on(key in any::<u64>(), weights in proptest::collection::vec(1_u16..=9, 1..9)) {
+        fn a_key_has_one_backend_and_one_overflow_order(key in any::<u64>(), weights in proptest::collection::vec(1_u16..=9, 1..9)) {
             let balancer = balancer(Balance::ConsistentHash, &weights);
             let order = || {
                 let mut tried = Tried::default();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn one_hot_key_spreads_over_just_as_many_as_it_needs() {
+    fn a_hot_key_uses_only_as_many_backends_as_it_needs() {
         let balancer = bounded(&[1; 10], 2.0);
         let held: Vec<_> = (0..100).map(|_| balancer.pick(&Tried::default(), 0, Some(42)).unwrap()).collect();
         let mut counts: Vec<_> = balancer.slots().iter().map(|slot| slot.state.in_flight()).collect();

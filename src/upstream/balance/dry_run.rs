@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Algorithm, Balancer, Slot, Tried, least_connections, p2c, peak_ewma, round_robin, weighted};
 
-/// What a balancer would do with the next request.
+/// The predicted pick and the scores of a balancer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DryRun {
     /// The slot that would be picked; `None` if there is none, or if a random number or the key of the request
@@ -59,7 +59,7 @@ mod tests {
     use crate::config::schema::Balance;
 
     #[test]
-    fn says_what_the_next_pick_is_and_leaves_no_trace() {
+    fn a_dry_run_predicts_the_next_pick_and_changes_nothing() {
         for kind in [Balance::RoundRobin, Balance::WeightedRoundRobin, Balance::LeastConnections] {
             let balancer = balancer(kind, &[1, 3, 2]);
             let mut held = Vec::new();
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn where_chance_decides_nobody_is_next_but_the_only_one() {
+    fn a_random_choice_is_predicted_only_if_one_backend_is_left() {
         for (kind, scores) in [
             (Balance::P2c, [Some(1.0), Some(0.0)]),
             (Balance::Random, [None, None]),

@@ -115,7 +115,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
-        fn who_leaves_or_comes_moves_its_share_and_nothing_else(
+        fn adding_or_removing_a_backend_moves_only_its_share(
             weights in proptest::collection::vec(1_u16..=256, 2..24), which in any::<usize>(), salt in 0_u64..250,
         ) {
             let with = claimants(&weights, salt);
@@ -127,7 +127,7 @@ mod tests {
         }
 
         #[test]
-        fn another_weight_moves_what_is_gained_or_lost(
+        fn a_weight_change_moves_only_the_difference(
             weights in proptest::collection::vec(1_u16..=256, 2..24), to in 1_u16..=256, salt in 0_u64..250,
         ) {
             let before = claimants(&weights, salt);
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_follow_weights_whatever_the_order() {
+    fn shares_follow_weights_in_any_order() {
         let mut all = claimants(&[1, 2, 5], 7);
         let count = |all: &[(u64, u16)]| {
             let places = HashTable::new(all);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_own_places_too() {
+    fn thousands_of_backends_own_slots() {
         let places = HashTable::new(&claimants(&[1; 5_000], 3));
         let owners: std::collections::HashSet<_> = places.0.iter().collect();
         assert!(owners.len() >= 4_990, "{}", owners.len());

@@ -94,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_beaten(weights in proptest::collection::vec(1_u16..=256, 1..20),
+        fn the_pick_has_the_lowest_score(weights in proptest::collection::vec(1_u16..=256, 1..20),
                         events in proptest::collection::vec((0_u8..5, any::<usize>()), 1..300)) {
             let balancer = balancer(Balance::LeastConnections, &weights);
             let mut held = Vec::new();
@@ -119,14 +119,14 @@ mod tests {
     }
 
     #[test]
-    fn ties_go_round() {
+    fn ties_rotate() {
         let balancer = balancer(Balance::LeastConnections, &[1, 1, 1]);
         let picks: Vec<_> = (0..6).map(|_| pick_from(&balancer).0).collect();
         assert_eq!(picks, [0, 1, 2, 0, 1, 2]);
     }
 
     #[test]
-    fn one_that_fails_at_once_gets_less_than_its_share() {
+    fn a_backend_that_fails_immediately_gets_less_than_its_share() {
         // Three backends answer in 5 ms, one fails immediately: 64 concurrent requests for ten seconds.
         let balancer = balancer(Balance::LeastConnections, &[1; 4]);
         let (mut under_way, mut counts) = (std::collections::VecDeque::new(), [0_u32; 4]);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn ties_of_a_subset_go_round_behind_a_busier_one() {
+    fn ties_of_a_subset_rotate_behind_a_busier_backend() {
         // C has the lowest score when idle, and ties with A and B with one request: each pair of picks is C,
         // then a tie.
         let balancer = balancer(Balance::LeastConnections, &[1, 1, 2]);

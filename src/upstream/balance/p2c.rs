@@ -52,7 +52,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn idle_ones_are_picked_in_proportion(weights in proptest::collection::vec(1_u16..=256, 1..12), seed in any::<u64>()) {
+        fn idle_backends_are_picked_in_proportion(weights in proptest::collection::vec(1_u16..=256, 1..12), seed in any::<u64>()) {
             let (balancer, alias) = (balancer(Balance::P2c, &weights), AliasTable::new(weights.iter().copied()));
             let (mut chance, mut counts) = (Prng::new(seed), vec![0; weights.len()]);
             for _ in 0..5_000 {

@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn one_ten_times_slower_gets_less_than_a_twentieth() {
+    fn a_backend_ten_times_slower_gets_less_than_a_twentieth() {
         let millis = [5, 5, 5, 50];
         let shares = closed_loop(&with_latencies(&[1; 4], &[0; 4]), &millis);
         assert!(shares[3] < 0.05, "{shares:?}");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_one_gets_one_request_until_it_has_answered() {
+    fn a_new_backend_gets_one_request_until_it_has_answered() {
         let balancer = with_latencies(&[1, 1], &[5, 0]);
         let pick = || balancer.pick(&Tried::default(), NOW, None).unwrap();
         let first = pick();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_only_fails_is_not_fast() {
+    fn a_backend_that_only_fails_is_not_preferred() {
         let balancer = with_latencies(&[1, 1], &[5, 0]);
         balancer.slots()[1].state.load().fault(Duration::from_micros(100), NOW);
         assert!((0..20).all(|_| balancer.pick(&Tried::default(), NOW, None).unwrap().index == 0));

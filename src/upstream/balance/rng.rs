@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_is_the_same_for_ever_and_each_bit_counts() {
+    fn a_hash_is_stable_and_depends_on_each_bit() {
         assert_eq!(hash(b"10.0.0.1:3001"), 5_483_983_832_536_740_745);
         let texts: [&[u8]; 6] = [b"", b"\0", b"\0\0", b"abcdefgh", b"abcdefgh\0", b"abcdefgi"];
         let hashes: std::collections::HashSet<_> = texts.iter().map(|text| hash(text)).collect();

@@ -29,7 +29,7 @@ mod tests {
     }
 
     #[test]
-    fn the_turn_of_one_that_was_tried_goes_to_the_next() {
+    fn the_turn_of_a_tried_backend_goes_to_the_next() {
         let balancer = balancer(Balance::RoundRobin, &[1, 1, 1]);
         let mut tried = Tried::default();
         tried.add(&balancer.slots()[0].state);

@@ -127,7 +127,7 @@ mod tests {
         }
 
         #[test]
-        fn small_weights_too(weights in proptest::collection::vec(1_u16..=4, 1..200)) {
+        fn small_weights_are_within_one_turn(weights in proptest::collection::vec(1_u16..=4, 1..200)) {
             assert_bound(&weights, sequence(&weights).iter().map(|index| usize::from(*index)));
         }
     }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_sequence_is_met_and_one_more_is_equal_turns() {
+    fn beyond_the_longest_sequence_turns_are_equal() {
         let mut weights = vec![255; 256];
         weights.extend([253, 3]);
         assert_eq!(sequence_len(weights.iter().copied()), 65_536);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_shared_by_weight_beyond_the_walk() {
+    fn beyond_the_walk_remaining_backends_share_by_weight() {
         let balancer = balancer(Balance::WeightedRoundRobin, &[256, 1, 3]);
         let mut tried = Tried::default();
         tried.add(&balancer.slots()[0].state);

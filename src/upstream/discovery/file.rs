@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_way_of_replacing_a_file_is_seen() {
+    async fn every_kind_of_file_replacement_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for version in ["one", "two"] {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_being_written_is_waited_for() {
+    fn a_file_is_read_only_after_it_stops_changing() {
         let at = |file: u64, step: i64| Some(ListFileStamp { file: (1, file), size: 1, changed: (step, 0, step, 0) });
         let read = at(1, 0);
         assert!(!is_due(read, at(1, 0), at(1, 0)), "as it was");

@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_retried_sooner_than_a_long_ttl_would_have_it() {
+    fn failures_are_retried_before_a_long_ttl_ends() {
         let defaults = Discover::default();
         let waits: Vec<_> = (1..8).map(|failures| secs(&defaults, None, failures)).collect();
         assert_eq!(waits, [1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]);
@@ -61,7 +61,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_is_never_nothing_and_never_too_long(
+        fn a_wait_is_within_its_bounds(
             ttl in proptest::option::of(0u64..100_000), failures in 0u32.., chance in -1.0f64..2.0,
             least in 100u64..90_000, more in 0u64..90_000,
         ) {

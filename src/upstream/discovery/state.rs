@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_where_and_not_how_often() {
+    fn ttl_limits_do_not_identify_a_source() {
         let found = found();
         assert!(found.is_of(&discover("{dns: api.internal, port: 80, max_ttl: 5s}"), Path::new("")));
         assert!(!found.is_of(&discover("{dns: api.internal, port: 81}"), Path::new("")));

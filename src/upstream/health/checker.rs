@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_waits_is_small() {
+    async fn a_waiting_checker_task_is_small() {
         for check in ["http: {}", "tcp: {}", "grpc: {}"] {
             let size = size_of_val(&prober(check, Health::Up, 0).run());
             assert!(size <= 1536, "{check}: {size} bytes for each backend, probed or not");
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_is_up_at_first_sight_has_been_since_it_was_brought_in_and_others_from_their_verdict_on() {
+    async fn a_backend_up_at_its_first_probe_serves_since_its_activation() {
         for (health, results, since) in
             [(Health::Unknown, "+", 7), (Health::Unknown, "-++", 0), (Health::Down, "++", 0)]
         {

@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_speak() {
+    fn a_status_error_names_the_status() {
         let of = |status: &str| {
             let mut fields = HeaderMap::new();
             fields.insert("grpc-status", status.parse().unwrap());

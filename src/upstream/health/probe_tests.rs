@@ -44,7 +44,7 @@ fn ok(body: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_expected_passes_and_what_is_not_says_why() {
+async fn a_failed_probe_has_a_readable_reason() {
     let table = [
         ("http: {}", ok(""), ""),
         ("http: {}", format!("HTTP/1.1 100 Continue\r\n\r\n{}", ok("")), ""),
@@ -87,7 +87,7 @@ async fn a_closed_port_refuses() {
 }
 
 #[tokio::test]
-async fn one_that_hangs_costs_the_timeout_whole() {
+async fn a_hanging_backend_takes_the_whole_timeout() {
     // One server accepts and never answers. The other one sends a header and then stalls in the body.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = PeerAddress::Inet(listener.local_addr().unwrap());
@@ -108,7 +108,7 @@ async fn one_that_hangs_costs_the_timeout_whole() {
 }
 
 #[tokio::test]
-async fn the_request_is_as_written() {
+async fn the_probe_request_is_as_configured() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let seen = tokio::spawn(async move { answer(listener.accept().await.unwrap().0, &ok("")).await });
@@ -170,7 +170,7 @@ async fn h2c_is_probed_by_prior_knowledge() {
 }
 
 #[tokio::test]
-async fn tls_to_one_that_speaks_none_says_so() {
+async fn tls_to_a_plain_backend_fails_with_a_tls_reason() {
     let address = serve(ok("")).await;
     let reason = probe("http: {}", "tls: {server_name: api.internal}").run(&address).await.unwrap_err();
     assert!(reason.starts_with("tls: "), "{reason}");

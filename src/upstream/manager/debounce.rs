@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_traffic_asks_for_is_built_on_another_thread() {
+    async fn a_build_requested_by_traffic_runs_on_another_thread() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
         let (built, seen) = tokio::sync::oneshot::channel();
         let built = Mutex::new(Some(built));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_is_at_once_and_many_that_follow_are_one() {
+    async fn the_first_build_is_immediate_and_later_requests_share_one() {
         let (asked, built) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(Vec::new())));
         let (seen, builds) = (Arc::clone(&asked), Arc::clone(&built));
         let changed = paced(Handle::current(), move || {

@@ -154,7 +154,7 @@ mod tests {
         /// Compares with a plain list: the oldest, the head of each class and the next head, for any joins and
         /// leaves.
         #[test]
-        fn each_kind_is_in_order_and_so_are_their_firsts(
+        fn each_class_and_the_class_heads_are_in_order(
             size in 0_usize..12,
             steps in proptest::collection::vec((any::<bool>(), 0_u64..4, any::<usize>()), 1..200)
         ) {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_bound_to_kinds() {
+    fn the_number_of_classes_is_bounded() {
         let mut lines = WaitClasses::default();
         let standings: Vec<_> = (0..1_000).filter_map(|kind| lines.join(kind, kind, 1_000)).collect();
         assert_eq!((lines.kinds.len(), lines.len()), (MAX_CLASSES + 1, 1_000));

@@ -40,7 +40,7 @@ impl Slots {
 }
 
 #[tokio::test]
-async fn slots_go_to_those_who_came_first() {
+async fn slots_go_to_the_oldest_requests() {
     let slots = Arc::new(Slots::default());
     let served = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = Vec::new();
@@ -66,7 +66,7 @@ async fn slots_go_to_those_who_came_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_ends_by_time_by_the_client_by_nobody_and_by_overflow() {
+async fn a_wait_ends_by_timeout_disconnect_no_backend_or_overflow() {
     let queue = Queue::default();
     let hour = Duration::from_secs(3600);
     let full = || PickOutcome::<()>::Full;
@@ -87,7 +87,7 @@ async fn waiting_ends_by_time_by_the_client_by_nobody_and_by_overflow() {
 
 /// Two backends with one slot each. A request that tried one waits for the other.
 #[tokio::test]
-async fn a_slot_that_the_first_does_not_want_goes_to_the_next_that_does() {
+async fn a_slot_that_the_head_cannot_use_goes_to_the_next_class() {
     let (queue, free) = (Arc::new(Queue::default()), Arc::new([const { AtomicU32::new(0) }; 2]));
     let served = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = Vec::new();
@@ -127,7 +127,7 @@ async fn a_slot_that_the_first_does_not_want_goes_to_the_next_that_does() {
 
 /// A new request is not blocked by requests that wait for other slots.
 #[tokio::test]
-async fn who_wants_what_is_free_does_not_wait_behind_those_who_do_not() {
+async fn a_request_is_not_blocked_by_those_that_cannot_use_the_slot() {
     let queue = Arc::new(Queue::default());
     let waits = {
         let queue = Arc::clone(&queue);
@@ -143,7 +143,7 @@ async fn who_wants_what_is_free_does_not_wait_behind_those_who_do_not() {
 }
 
 #[tokio::test]
-async fn only_the_first_is_awake() {
+async fn only_the_head_is_awake() {
     let slots = Arc::new(Slots::default());
     let looks = Arc::new(AtomicU32::new(0));
     let mut tasks = Vec::new();
@@ -170,7 +170,7 @@ async fn only_the_first_is_awake() {
 }
 
 #[test]
-fn no_wake_is_lost_between_threads() {
+fn no_notification_is_lost_between_threads() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     runtime.block_on(async {
         let slots = Arc::new(Slots::default());
@@ -240,7 +240,7 @@ proptest! {
     /// For any arrivals, ends and cancellations: the limit and the queue size hold. No request waits while a
     /// slot is free. Finally nothing is in flight.
     #[test]
-    fn limits_hold_and_everything_is_given_back(
+    fn limits_hold_and_all_slots_are_released(
         kind in prop_oneof![Just(Balance::RoundRobin), Just(Balance::WeightedRoundRobin), Just(Balance::LeastConnections)],
         (backends, limit, size) in (1_usize..4, 1_u32..4, 1_usize..6),
         steps in proptest::collection::vec((0_u8..4, any::<usize>(), 0_u64..2_000), 1..60)

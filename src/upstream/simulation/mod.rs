@@ -61,7 +61,7 @@ fn all(seeds: std::ops::Range<u64>, events: u64) -> Summary {
 }
 
 #[test]
-fn invariants_hold_whatever_happens() {
+fn invariants_hold_for_random_events() {
     let sum = all(1..2, 6_000);
     assert!(sum.is_telling(), "a check that is never made checks nothing: {sum:?}");
 }
@@ -76,7 +76,7 @@ fn invariants_hold_through_millions_of_events() {
 }
 
 #[test]
-fn a_seed_says_it_all() {
+fn the_same_seed_gives_the_same_trace() {
     let plan = WORLDS[2];
     let [first, again, other] = [7, 7, 8].map(|seed| run(plan, seed, 4_000).trace);
     assert_eq!(first, again);
