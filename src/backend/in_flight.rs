@@ -1,6 +1,6 @@
-//! Attempts under way at a backend, and the most that may be: one cell for all threads, raised by guards only.
+//! Attempts in flight at a backend and their limit: one atomic counter for all threads, raised only by guards.
 //!
-//! It keeps nobody waiting: whoever wants to know of a free place is called when an attempt ends.
+//! Nothing here waits. A callback runs when an attempt ends, so that a waiting request can use the free slot.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,12 +8,13 @@ use std::sync::atomic::Ordering;
 use crate::backend::BackendState;
 
 impl BackendState {
-    /// Attempts under way.
+    /// Number of attempts in flight.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Raises the count if it still is `seen` and that is not full; the guard lowers it.
+    /// Increments the count if it still equals `seen` and `seen` is below the limit. The guard decrements it on
+    /// drop.
     pub fn try_raise(self: &Arc<Self>, seen: u32) -> Option<InFlight> {
         let limit = self.limit.load(Ordering::Relaxed);
         if limit > 0 && seen >= limit {
@@ -25,19 +26,20 @@ impl BackendState {
             .map(|_| InFlight(Arc::clone(self)))
     }
 
-    /// Raises the count whatever it is; the guard lowers it.
+    /// Increments the count without a check of the limit. The guard decrements it on drop.
     pub fn raise(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
     }
 
-    /// Whether as many attempts are under way as may be.
+    /// Whether the count has reached the limit. Always false without a limit.
     pub fn is_full(&self) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
         limit > 0 && self.in_flight() >= limit
     }
 
-    /// Raises the count unless it is full; the guard lowers it. With a limit the count never goes above it.
+    /// Increments the count unless the limit is reached. The guard decrements it on drop. `admit` alone never
+    /// exceeds the limit.
     pub fn admit(self: &Arc<Self>) -> Option<InFlight> {
         let limit = self.limit.load(Ordering::Relaxed);
         if limit == 0 {
@@ -48,23 +50,24 @@ impl BackendState {
         raised.ok().map(|_| InFlight(Arc::clone(self)))
     }
 
-    /// The most attempts that may be under way at once; 0: no limit.
+    /// Maximum number of attempts in flight; 0 means no limit.
     pub fn limit(&self) -> u32 {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Sets the most attempts at once, and what is called when one ends while there is a limit.
+    /// Sets the limit (0: none) and the callback. The callback runs when an attempt ends while there is a
+    /// limit.
     pub fn set_limit(&self, limit: u32, on_free: Option<OnFree>) {
         self.on_free.store(on_free.map(Arc::new));
         self.limit.store(limit, Ordering::Relaxed);
     }
 }
 
-/// What is called when an attempt has ended and somebody may wait for its place.
+/// Callback that runs when an attempt ends and a request may wait for its slot.
 pub struct OnFree(Box<dyn Fn() + Send + Sync>);
 
 impl OnFree {
-    /// Must be cheap, and must not block: it is called wherever an attempt ends.
+    /// Wraps a callback. It must be cheap and must not block: it runs inline in `InFlight::drop`.
     pub fn new(call: impl Fn() + Send + Sync + 'static) -> Self {
         Self(Box::new(call))
     }
@@ -76,12 +79,12 @@ impl std::fmt::Debug for OnFree {
     }
 }
 
-/// One attempt under way; dropping it lowers the count.
+/// Guard of one attempt in flight. Dropping it decrements the count.
 #[derive(Debug)]
 pub struct InFlight(Arc<BackendState>);
 
 impl InFlight {
-    /// The backend that it counts for.
+    /// The backend whose count this guard holds.
     pub fn backend(&self) -> &Arc<BackendState> {
         &self.0
     }

@@ -1,4 +1,6 @@
-//! The words that say how a backend is and how attempts at it end. Labels and nothing else: `backend_state` keeps the cells.
+//! Label enums of backends: conditions, outcomes of attempts, and reasons of picks, exclusions and retries.
+//!
+//! This module has no state: `state` and `meters` hold the counters.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,34 +9,34 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::Fault;
 
-/// What probes say of a backend.
+/// Verdict of the health check of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Health {
     /// Not probed yet.
     Unknown = 0,
-    /// Serves, or is not probed at all.
+    /// Passes its health check, or has none.
     Up = 1,
-    /// Fails its probes.
+    /// Fails its health check.
     Down = 2,
 }
 
-/// What an operator wants of a backend.
+/// Administrative state of a backend, set by an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum AdminState {
-    /// Nothing special.
+    /// No override.
     Ready = 0,
-    /// No new requests; those under way finish.
+    /// Takes no new requests; those in flight finish.
     Draining = 1,
-    /// No requests.
+    /// Takes no requests.
     Disabled = 2,
 }
 
 impl AdminState {
-    /// As the admin API has it.
+    /// The value in the admin API.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Ready => "ready",
@@ -44,26 +46,26 @@ impl AdminState {
     }
 }
 
-/// The one state that is shown of a backend, strongest first.
+/// The single condition that is shown for a backend. The variants are ordered by precedence, highest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendCondition {
-    /// By an operator.
+    /// Disabled by an operator.
     Disabled,
-    /// By an operator, or no longer a member.
+    /// Drained by an operator, or no longer a member of the upstream.
     Draining,
-    /// By outlier detection.
+    /// Ejected by outlier detection.
     Ejected,
-    /// By its probes.
+    /// Fails its health check.
     Down,
-    /// Serves.
+    /// Up.
     Up,
     /// Not probed yet.
     Unknown,
 }
 
 impl BackendCondition {
-    /// In the order of the contract.
+    /// All variants, in order of precedence.
     pub const ALL: [Self; 6] = [Self::Disabled, Self::Draining, Self::Ejected, Self::Down, Self::Up, Self::Unknown];
 
     /// The value of the `state` label.
@@ -84,24 +86,24 @@ impl BackendCondition {
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Outcome {
-    /// A whole response came, whatever its status.
+    /// A complete response arrived, of any status.
     Ok,
-    /// No connection.
+    /// The connection could not be opened.
     ConnectError,
-    /// No TLS session.
+    /// The TLS handshake failed.
     TlsError,
-    /// A deadline passed.
+    /// A timeout expired.
     Timeout,
-    /// The connection broke.
+    /// The connection was reset or closed early.
     Reset,
-    /// What came was not HTTP.
+    /// The response was not valid HTTP.
     ProtocolError,
-    /// The client left first.
+    /// The client disconnected first.
     ClientAbort,
 }
 
 impl Outcome {
-    /// In the order of the contract.
+    /// All variants, in label order.
     pub const ALL: [Self; 7] = [
         Self::Ok,
         Self::ConnectError,
@@ -129,34 +131,34 @@ impl Outcome {
 /// Why an attempt went to its backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PickReason {
-    /// Its turn, or the lowest score.
+    /// It was next in the rotation, or it had the lowest score.
     Next,
-    /// Chance, by weight or between two.
+    /// Random choice, by weight or between two.
     Chance,
-    /// The request's key.
+    /// The hash key of the request selects it.
     Key,
-    /// Its tier takes over: those before it have been tried or are full.
+    /// Its tier takes over: the backends of the earlier tiers were tried or are full.
     Tier,
-    /// It is down, or among such, and nothing better is there.
+    /// Fail-open: every backend of the set is down, or not known to be up, and no better one exists.
     FailOpen,
-    /// It was tried already; no other is left, or has a place in time.
+    /// It was tried before; no other is left, or none had a free slot in time.
     Again,
-    /// Its ejection is over, and this request is its trial.
+    /// Its ejection time is over, and this request is its trial.
     Trial,
-    /// The kept connection to it was closed: again on a fresh one.
+    /// The pooled connection was closed by the backend; the request is sent again on a new connection.
     FreshConnection,
-    /// The client's cookie names it.
+    /// The affinity cookie names it.
     Sticky,
-    /// The cookie names one that is out, or gone.
+    /// The affinity cookie names a backend that is excluded or no longer exists.
     StickyOut,
-    /// The cookie names one that has `max_in_flight`.
+    /// The affinity cookie names a backend that has reached `max_in_flight`.
     StickyFull,
-    /// The cookie names one that was tried already.
+    /// The affinity cookie names a backend that was tried before.
     StickyTried,
 }
 
 impl PickReason {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 12] = [
         Self::Next,
         Self::Chance,
@@ -194,26 +196,26 @@ impl PickReason {
 /// Why a backend cannot be picked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExclusionReason {
-    /// By an operator: what it has finishes.
+    /// An operator drains it: requests in flight finish.
     Draining,
-    /// By an operator.
+    /// An operator disabled it.
     Disabled,
-    /// Weight 0 takes no new requests.
+    /// Its weight is 0, so it takes no new requests.
     Weightless,
     /// Its name does not resolve.
     Unresolved,
-    /// By outlier detection.
+    /// Outlier detection ejected it.
     Ejected,
-    /// By its probes.
+    /// It fails its health check.
     Down,
-    /// Not probed yet, while others are up.
+    /// It has not been probed yet, while others are up.
     Unknown,
-    /// It is on its way in.
+    /// It is eligible, but the current snapshot does not contain it yet.
     Changing,
 }
 
 impl ExclusionReason {
-    /// All of them.
+    /// All variants.
     pub const ALL: [Self; 8] = [
         Self::Draining,
         Self::Disabled,
@@ -240,12 +242,12 @@ impl ExclusionReason {
     }
 }
 
-/// Why an attempt was followed by another.
+/// Why an attempt was followed by a retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryReason {
-    /// It failed.
+    /// The attempt failed.
     Fault(Fault),
-    /// It answered a status that the route retries.
+    /// The response had a status that the route retries.
     Status(u16),
 }
 
@@ -262,8 +264,8 @@ impl fmt::Display for RetryReason {
 /// A backend that could not be picked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassedOver {
-    /// Its name.
+    /// Name of the backend.
     pub backend: Arc<str>,
-    /// Why not.
+    /// Reason of the exclusion.
     pub why: ExclusionReason,
 }

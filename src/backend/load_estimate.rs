@@ -1,45 +1,47 @@
-//! What balancers read of a backend beside its count in flight: the penalty for faults, a peak-sensitive mean of its
-//! latency, and since when it serves.
+//! Load signals of a backend besides its requests in flight: a failure penalty, a peak EWMA of latency, and the
+//! time since which it serves.
 //!
-//! Each is one atomic word and takes `now`, of a monotonic clock; reading changes nothing and nothing locks. It decides nothing: who is
-//! picked is the balancers' business, who is ejected that of outlier detection.
+//! This module makes no decisions: balancers pick, outlier detection ejects. Each signal is one atomic word.
+//! Callers pass `now` of a monotonic clock. Reads change nothing, and there are no locks.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What a fault or a 5xx adds to the penalty, in requests in flight.
+/// Penalty of one fault or 5xx response, in requests in flight.
 ///
-/// A backend that fails at once has nothing in flight and would draw all traffic. Under `least_connections` it is picked
-/// when its penalty has drained to the `n` requests that others have in flight, so it gets about
-/// `n · ln 2 / (FAULT · HALF_LIFE)` requests a second, where another gets `n / latency`: less than its share as long as the
-/// others answer within `FAULT · HALF_LIFE / ln 2` = 7.2 s, whatever the load. One fault among idle peers keeps a backend
-/// out for 3.3 s.
+/// A backend that fails immediately has nothing in flight, so it would attract all traffic. `least_connections`
+/// picks it when its penalty has decayed to the `n` requests that the others have in flight. So it gets about
+/// `n · ln 2 / (FAULT_PENALTY · HALF_LIFE)` requests a second; another backend gets `n / latency`. That is less
+/// than its share while the others answer within `FAULT_PENALTY · HALF_LIFE / ln 2` = 7.2 s, at any load. Among
+/// idle backends, one fault keeps a backend out for 3.3 s.
 pub const FAULT_PENALTY: u32 = 5;
 
-/// In which time a penalty drains to its half, in milliseconds.
+/// Half-life of the penalty, in milliseconds.
 pub const HALF_LIFE_MS: u64 = 1_000;
 
-/// Parts of a millisecond: the whole ones are too coarse for one fault on top of seven thousand.
+/// Time units per millisecond. Whole milliseconds are too coarse to add one fault to a penalty of seven
+/// thousand.
 const FINE: u64 = 1_024;
 
-/// The highest penalty as a power of two: about a million requests, which drain in 21 s.
+/// Maximum penalty as a power of two: about a million requests, which decay in 21 s.
 const HIGHEST: f64 = 20.0;
 
-/// What balancers read of a backend beside its count in flight.
+/// Load signals of a backend besides its requests in flight.
 #[derive(Debug, Default)]
 pub struct LoadEstimate {
-    /// When the penalty will have drained to one request, in milliseconds / `FINE`; 0: there is none. A penalty that
-    /// halves in each half-life is `2^((at - now) / HALF_LIFE)`, so that one number says level and time.
+    /// Time at which the penalty has decayed to one request, in milliseconds / `FINE`; 0: no penalty. The
+    /// penalty is `2^((at - now) / HALF_LIFE)`, so one number holds both level and time.
     penalty: AtomicU64,
-    /// The mean in microseconds (f32) above the low half of the time of its last change in milliseconds; 0: none yet.
+    /// High half: the mean in microseconds (f32). Low half: the low 32 bits of the time of the last change, in
+    /// milliseconds. 0: no observation yet.
     latency: AtomicU64,
-    /// The mean's time constant in milliseconds; 0: nobody reads it, so nothing is kept.
+    /// Time constant of the mean in milliseconds; 0: no balancer reads the mean, so it is not maintained.
     decay_ms: AtomicU32,
     serving_since_ms: AtomicU64,
 }
 
 impl LoadEstimate {
-    /// The penalty now, in requests in flight.
+    /// The current penalty, in requests in flight, rounded.
     pub fn penalty(&self, now_ms: u64) -> u32 {
         match self.penalty.load(Ordering::Relaxed) {
             0 => 0,
@@ -47,8 +49,8 @@ impl LoadEstimate {
         }
     }
 
-    /// A fault or a 5xx that took this long: raises the penalty, and the mean latency if it is longer than that. A fast
-    /// failure says nothing of how fast the backend serves, so the mean is kept up, but never brought down by it.
+    /// Records a fault or a 5xx response that took this long. It raises the penalty. It raises the mean latency
+    /// if `took` is longer, but never lowers it: a fast failure does not show how fast the backend serves.
     pub fn fault(&self, took: Duration, now_ms: u64) {
         let raised = |at| {
             let level = if at == 0 { 0.0 } else { level(at, now_ms) };
@@ -59,7 +61,7 @@ impl LoadEstimate {
         self.change(now_ms, |mean, _| mean.map(|mean| mean.max(micros(took))));
     }
 
-    /// Observes how long a response header took, if anybody reads it.
+    /// Observes the time to a response header. Does nothing if no decay is set.
     pub fn observe(&self, took: Duration, now_ms: u64) {
         self.change(now_ms, |mean, keep| {
             let (took, left) = (micros(took), mean.unwrap_or(0.0) * keep);
@@ -67,24 +69,25 @@ impl LoadEstimate {
         });
     }
 
-    /// The peak-sensitive mean of the latency in microseconds, at least 1; nothing before the first observation. It decays
-    /// while nothing is observed, so that a backend that was slow once is tried again.
+    /// The peak EWMA of latency in microseconds, at least 1; `None` before the first observation. It decays
+    /// without observations, so a backend that was slow once is tried again.
     pub fn latency(&self, now_ms: u64) -> Option<f32> {
         let (mean, keep) = unpack(self.latency.load(Ordering::Relaxed), now_ms, self.decay_ms.load(Ordering::Relaxed))?;
         Some((mean * keep).max(1.0))
     }
 
-    /// Sets the time constant of the mean; zero: it is not kept.
+    /// Sets the time constant of the mean. Zero turns the mean off.
     pub fn set_decay(&self, decay: Duration) {
         self.decay_ms.store(u32::try_from(decay.as_millis()).unwrap_or(u32::MAX), Ordering::Relaxed);
     }
 
-    /// Since when it may be picked because it is up, in milliseconds; 0: it is not.
+    /// Time in milliseconds since which the backend is up and can be picked; 0: it is not.
     pub fn serving_since_ms(&self) -> u64 {
         self.serving_since_ms.load(Ordering::Relaxed)
     }
 
-    /// Sets whether it may be picked because it is up; the first of several that say so sets the time.
+    /// Sets whether the backend is up and can be picked. Only the first of several calls with `true` sets the
+    /// time.
     pub fn set_serving(&self, serving: bool, now_ms: u64) {
         if !serving {
             self.serving_since_ms.store(0, Ordering::Relaxed);
@@ -93,7 +96,7 @@ impl LoadEstimate {
         }
     }
 
-    /// Changes the mean by its last value and the share of it that is left.
+    /// Updates the mean. `to` gets the last mean and the factor by which it has decayed since.
     fn change(&self, now_ms: u64, to: impl Fn(Option<f32>, f32) -> Option<f32>) {
         let decay = self.decay_ms.load(Ordering::Relaxed);
         if decay == 0 {
@@ -107,7 +110,8 @@ impl LoadEstimate {
     }
 }
 
-/// `2^((at - now) / HALF_LIFE)`; below a half it is nothing, and so is what only a clock set back can show.
+/// `2^((at - now) / HALF_LIFE)`. A level below one half is zero. A level above the maximum is zero too: only a
+/// clock that was set back can produce it.
 fn level(at: u64, now_ms: u64) -> f64 {
     let (now, half_life) = (now_ms * FINE, HALF_LIFE_MS * FINE);
     if at + half_life <= now {
@@ -126,12 +130,13 @@ fn pack(mean: f32, now_ms: u64) -> u64 {
     u64::from(mean.to_bits()) << 32 | (now_ms & 0xFFFF_FFFF)
 }
 
-/// The mean and the share of it that is left, `e^(-age / decay)`. An age is known to 49 days, beyond that it starts over.
+/// The mean and its decay factor, `e^(-age / decay)`. The age is valid up to about 24 days; then it reads as
+/// zero.
 fn unpack(cell: u64, now_ms: u64, decay_ms: u32) -> Option<(f32, f32)> {
     if cell == 0 {
         return None;
     }
-    // What looks like the future is another thread's later clock: no age.
+    // A negative age comes from the later clock of another thread; it counts as zero.
     let age = (now_ms as u32).wrapping_sub(cell as u32).cast_signed().max(0);
     Some((f32::from_bits((cell >> 32) as u32), (-(age as f32) / decay_ms.max(1) as f32).exp()))
 }
@@ -145,7 +150,7 @@ mod tests {
     const DECAY: Duration = Duration::from_secs(10);
 
     proptest! {
-        /// Against the plain sum of what each fault has left.
+        /// Compares with the plain sum of the decayed faults.
         #[test]
         fn a_penalty_is_the_sum_of_faults_that_halve(gaps in proptest::collection::vec(0_u64..3_000, 1..60),
                                                      wait in 0_u64..10_000) {
@@ -158,12 +163,12 @@ mod tests {
             now += wait;
             let left = |at: &u64| f64::from(FAULT_PENALTY) * (-((now - at) as f64) / HALF_LIFE_MS as f64).exp2();
             let sum: f64 = at.iter().map(left).sum();
-            // Half a request is rounded.
+            // The penalty is rounded to half a request.
             prop_assert!((f64::from(load.penalty(now)) - sum).abs() <= 0.51 + sum * 0.001, "{} {}", load.penalty(now), sum);
             prop_assert_eq!(load.penalty(now + 30_000), 0);
         }
 
-        /// Never above the highest observed, never below what the last one has left.
+        /// The mean is never above the highest observation and never below the last one.
         #[test]
         fn a_mean_lies_within_what_was_observed(took in proptest::collection::vec((1_u64..1_000_000, 0_u64..20_000), 1..60)) {
             let (load, mut now) = (LoadEstimate::default(), 1_700_000_000_000);
@@ -207,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fast_failure_does_not_make_it_look_fast() {
+    fn a_fast_failure_does_not_lower_the_latency() {
         let load = LoadEstimate::default();
         load.set_decay(DECAY);
         load.fault(Duration::from_micros(100), 0);
@@ -220,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn serving_counts_from_the_first_word_of_it() {
+    fn serving_time_is_that_of_the_first_call() {
         let load = LoadEstimate::default();
         load.set_serving(true, 5);
         load.set_serving(true, 9);

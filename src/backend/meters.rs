@@ -1,13 +1,15 @@
-//! What is counted of one backend. `telemetry::families` reads it at a scrape.
+//! Counters and histograms of one backend.
+//!
+//! This module formats nothing: `telemetry::families` reads them at a scrape.
 
 use super::labels::{BackendCondition, Outcome, RetryReason};
 use crate::fault::Fault;
 use crate::instruments::{CONNECT, Counter, Histogram, LATENCY, StatusCounters};
 
-/// The classes of a status, as the `class` label has them.
+/// Status classes: the values of the `class` label.
 pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// What is counted of a backend; part of its state.
+/// Counters and histograms of a backend; part of its state.
 #[derive(Debug)]
 pub struct BackendMeters {
     pub(crate) attempts: [Counter; Outcome::ALL.len()],
@@ -50,7 +52,7 @@ impl BackendMeters {
     }
 
     pub(crate) fn count_response(&self, status: u16) {
-        // What a backend says beyond 599 is no class of HTTP's; it is the backend's error.
+        // HTTP has no class above 5xx. Such a status is an error of the backend and counts as 5xx.
         let class = usize::from(status / 100).clamp(1, CLASSES.len());
         self.responses[class - 1].bump();
     }

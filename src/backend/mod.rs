@@ -1,7 +1,7 @@
-//! The live state of each backend: requests in flight, health, ejection, admin state, weights, meters.
+//! Live state of each backend: requests in flight, health, ejection, admin state, weights, meters.
 //!
-//! One state per (upstream, address) exists for the life of the process, so a reload keeps every count. This module
-//! decides nothing: `upstream` judges health and picks backends.
+//! This module decides nothing: `upstream` evaluates health and picks backends. One state per (upstream,
+//! address) exists for the life of the process, so counters survive reloads.
 
 mod in_flight;
 pub mod labels;

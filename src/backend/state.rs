@@ -1,7 +1,7 @@
-//! The live cells of a backend: in flight, health, marks, weights, and the meters that go with them. One per
-//! (upstream, address) for the life of the process, so that counts outlive configurations.
+//! Live state of a backend: in flight, health, ejection, admin state, weights and meters.
 //!
-//! It decides nothing: health is judged in `upstream`, picks are made in `upstream::balance`.
+//! It decides nothing: `upstream` evaluates health, `upstream::balance` picks. There is one state per
+//! (upstream, address) for the life of the process, so counters survive reloads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -16,30 +16,30 @@ use super::in_flight::OnFree;
 
 use crate::backend::labels::{AdminState, BackendCondition, Health, Outcome, RetryReason};
 
-/// What a backend is called in metrics and logs.
+/// Labels of a backend in metrics and logs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Labels {
-    /// The upstream's name.
+    /// Name of the upstream.
     pub upstream: Arc<str>,
-    /// The backend's name.
+    /// Name of the backend.
     pub backend: Arc<str>,
-    /// The address as configured.
+    /// Address as configured.
     pub address: Arc<str>,
 }
 
-/// How long a failed attempt keeps requests away that cannot be sent twice.
+/// Time after a failed attempt in which the backend is avoided for requests that cannot be retried.
 const FAILED_FOR_MS: u64 = 4_000;
 
-/// Weights end at 256.
+/// Marks an unset runtime weight. Real weights are at most 256.
 const NO_WEIGHT: u32 = u32::MAX;
 
-/// The live cells of a backend.
+/// Live state of a backend.
 #[derive(Debug)]
 pub struct BackendState {
     labels: ArcSwap<Labels>,
     pub(super) in_flight: CachePadded<AtomicU32>,
     load: CachePadded<LoadEstimate>,
-    /// 0: none.
+    /// 0: no limit.
     pub(super) limit: AtomicU32,
     pub(super) on_free: ArcSwapOption<OnFree>,
     health: AtomicU8,
@@ -47,20 +47,21 @@ pub struct BackendState {
     member: AtomicBool,
     ejected: AtomicBool,
     ejected_why: ArcSwap<String>,
-    /// When the last attempt failed, if none was answered below 500 since; 0: one was.
+    /// Time of the last failed attempt; 0: none, or a response below 500 arrived since.
     failed_ms: AtomicU64,
     since_ms: AtomicU64,
     reason: ArcSwap<String>,
     configured_weight: AtomicU32,
     /// The bits of an f64.
     effective_weight: AtomicU64,
-    /// What an operator set at run time; `NO_WEIGHT`: nothing.
+    /// Weight set by an operator at run time; `NO_WEIGHT`: none.
     runtime_weight: AtomicU32,
     meters: CachePadded<BackendMeters>,
 }
 
 impl BackendState {
-    /// Fresh cells: nothing in flight, unknown, ready. Use `Metrics::vitals`, which keeps one per identity.
+    /// A new state: nothing in flight, health unknown, ready. Production code gets its states from the metrics
+    /// registry, which holds one per identity.
     pub fn new(labels: Labels) -> Self {
         Self {
             labels: ArcSwap::from_pointee(labels),
@@ -83,17 +84,17 @@ impl BackendState {
         }
     }
 
-    /// What it is called now.
+    /// The current labels.
     pub fn labels(&self) -> Arc<Labels> {
         self.labels.load_full()
     }
 
-    /// What balancers read of it beside the count in flight.
+    /// The load signals besides the requests in flight.
     pub fn load(&self) -> &LoadEstimate {
         &self.load
     }
 
-    /// What probes say.
+    /// The verdict of the health check.
     pub fn health(&self) -> Health {
         match self.health.load(Ordering::Relaxed) {
             1 => Health::Up,
@@ -102,7 +103,8 @@ impl BackendState {
         }
     }
 
-    /// Sets what probes say, why, and when (milliseconds of the monotonic clock) if that changes the state.
+    /// Sets the verdict of the health check and its reason. `now_ms` (monotonic clock) is stored if the
+    /// condition changes.
     pub fn set_health(&self, health: Health, reason: &str, now_ms: u64) {
         let before = self.state();
         self.health.store(health as u8, Ordering::Relaxed);
@@ -110,7 +112,7 @@ impl BackendState {
         self.changed(before, now_ms);
     }
 
-    /// What the operator wants.
+    /// The admin state.
     pub fn mark(&self) -> AdminState {
         match self.mark.load(Ordering::Relaxed) {
             1 => AdminState::Draining,
@@ -119,32 +121,32 @@ impl BackendState {
         }
     }
 
-    /// Sets what the operator wants.
+    /// Sets the admin state. `now_ms` is stored if the condition changes.
     pub fn set_mark(&self, mark: AdminState, now_ms: u64) {
         let before = self.state();
         self.mark.store(mark as u8, Ordering::Relaxed);
         self.changed(before, now_ms);
     }
 
-    /// Whether it belongs to its upstream as configured now. One that does not shows as draining, and its series
-    /// are hidden once nothing is in flight.
+    /// Whether the current configuration of its upstream contains it. A backend that was removed shows as
+    /// draining. Its series are hidden once nothing is in flight.
     pub fn is_member(&self) -> bool {
         self.member.load(Ordering::Relaxed)
     }
 
-    /// Sets whether it belongs to its upstream.
+    /// Sets whether its upstream contains it.
     pub fn set_member(&self, member: bool, now_ms: u64) {
         let before = self.state();
         self.member.store(member, Ordering::Relaxed);
         self.changed(before, now_ms);
     }
 
-    /// Whether outlier detection has taken it out; it stays so until its trial request has gone well.
+    /// Whether outlier detection has ejected it. This stays true until its trial request succeeds.
     pub fn is_ejected(&self) -> bool {
         self.ejected.load(Ordering::Relaxed)
     }
 
-    /// Sets whether outlier detection has taken it out, and why.
+    /// Sets or clears (`None`) the ejection and its reason.
     pub fn set_ejected(&self, why: Option<&str>, now_ms: u64) {
         let before = self.state();
         self.ejected_why.store(Arc::new(why.unwrap_or_default().to_owned()));
@@ -152,25 +154,26 @@ impl BackendState {
         self.changed(before, now_ms);
     }
 
-    /// An attempt failed after bytes of the request may have been sent: no complete response came.
+    /// Records an attempt that failed after bytes of the request may have been sent: no complete response
+    /// arrived.
     pub fn set_failed(&self, now_ms: u64) {
         self.failed_ms.store(now_ms, Ordering::Relaxed);
     }
 
-    /// A response below 500 came.
+    /// Records a response below 500.
     pub fn set_answered(&self) {
         if self.failed_ms.load(Ordering::Relaxed) != 0 {
             self.failed_ms.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Whether the last attempt failed, and not long ago.
+    /// Whether the last attempt failed, less than four seconds ago.
     pub fn has_failed(&self, now_ms: u64) -> bool {
         let failed_ms = self.failed_ms.load(Ordering::Relaxed);
         failed_ms != 0 && now_ms.saturating_sub(failed_ms) < FAILED_FOR_MS
     }
 
-    /// The one state that is shown.
+    /// The single condition that is shown.
     pub fn state(&self) -> BackendCondition {
         match (self.mark(), self.is_member(), self.health()) {
             (AdminState::Disabled, ..) => BackendCondition::Disabled,
@@ -182,12 +185,12 @@ impl BackendState {
         }
     }
 
-    /// What the last probe said; empty where there is nothing to say.
+    /// Reason of the last health verdict; may be empty.
     pub fn reason(&self) -> Arc<String> {
         self.reason.load_full()
     }
 
-    /// Why the state is what it is; empty where there is nothing to say.
+    /// Reason of the condition; may be empty.
     pub fn why(&self) -> String {
         match self.state() {
             BackendCondition::Disabled => "by operator".to_owned(),
@@ -198,29 +201,30 @@ impl BackendState {
         }
     }
 
-    /// Since when the state is what it is, in milliseconds of the monotonic clock; 0: since the start.
+    /// Time of the last change of the condition, in milliseconds of the monotonic clock; 0: no change since the
+    /// start.
     pub fn since_ms(&self) -> u64 {
         self.since_ms.load(Ordering::Relaxed)
     }
 
-    /// The weights as configured and as used now: a part of it while it grows.
+    /// The configured weight and the effective weight. The effective one is a part of it during slow start.
     pub fn weights(&self) -> (u32, f64) {
         let effective = f64::from_bits(self.effective_weight.load(Ordering::Relaxed));
         (self.configured_weight.load(Ordering::Relaxed), effective)
     }
 
-    /// Sets the weights as configured and as used now.
+    /// Sets the configured and the effective weight.
     pub fn set_weights(&self, configured: u32, effective: f64) {
         self.configured_weight.store(configured, Ordering::Relaxed);
         self.effective_weight.store(effective.to_bits(), Ordering::Relaxed);
     }
 
-    /// The weight that an operator set at run time.
+    /// The weight set by an operator at run time.
     pub fn runtime_weight(&self) -> Option<u16> {
         u16::try_from(self.runtime_weight.load(Ordering::Relaxed)).ok()
     }
 
-    /// Sets the weight that counts instead of the configured one; nothing: the configured one again.
+    /// Sets the runtime weight, which replaces the configured one. `None` restores the configured one.
     pub fn set_runtime_weight(&self, weight: Option<u16>) {
         self.runtime_weight.store(weight.map_or(NO_WEIGHT, u32::from), Ordering::Relaxed);
     }
@@ -230,12 +234,12 @@ impl BackendState {
         self.meters.attempts[outcome as usize].bump();
     }
 
-    /// Attempts that have ended, however.
+    /// Number of attempts that ended, of all outcomes.
     pub fn attempts(&self) -> u64 {
         self.meters.attempts.iter().map(crate::instruments::Counter::get).sum()
     }
 
-    /// Counts an attempt that was followed by another.
+    /// Counts an attempt that was followed by a retry.
     pub fn count_retry(&self, reason: RetryReason) {
         self.meters.count_retry(reason);
     }
@@ -251,7 +255,7 @@ impl BackendState {
         self.meters.received.add(received);
     }
 
-    /// Observes the time it took to open a connection.
+    /// Observes the time to open a connection.
     pub fn observe_connect(&self, took: Duration) {
         self.meters.connect.observe(took);
     }
@@ -261,18 +265,18 @@ impl BackendState {
         self.meters.response.observe(took);
     }
 
-    /// Counts a probe and observes how long it took.
+    /// Counts a probe and observes its duration.
     pub fn observe_check(&self, pass: bool, took: Duration) {
         if pass { &self.meters.passed } else { &self.meters.failed }.bump();
         self.meters.check.observe(took);
     }
 
-    /// What was counted, for the scrape.
+    /// The meters, for the scrape.
     pub(crate) fn meters(&self) -> &BackendMeters {
         &self.meters
     }
 
-    /// Gives it another name; its counts go on.
+    /// Changes the labels; the counters continue.
     pub(crate) fn rename(&self, labels: Labels) {
         if **self.labels.load() != labels {
             self.labels.store(Arc::new(labels));

@@ -1,8 +1,9 @@
-//! Cells that outlive configurations: one a key, found again when a name comes back, so that no counter steps back.
+//! Metric state by key, which survives reloads.
 //!
-//! Whoever uses cells holds them; nobody has to say that he is done. Bounded: of those that nobody holds the ones
-//! asked for longest ago are forgotten. It is never touched on a request's way, only when a configuration is compiled
-//! and at a scrape.
+//! A counter never decreases when a route is removed and added again. The state is never looked up while a
+//! request is processed, only when a configuration is compiled and at a scrape. Users hold an `Arc` and need
+//! not release a key. The size is bounded: of the entries without a user, the least recently requested are
+//! evicted.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,13 +11,13 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// How many cells that nobody holds are kept, of a kind.
+/// Maximum number of entries without a user, per registry.
 pub(crate) const MAX_UNREFERENCED: usize = 10_000;
 
-/// How many new keys may come between two looks for what to forget, so that a look costs nothing on average.
+/// Number of new keys between two evictions, so that their amortized cost is small.
 const SHRINK_SLACK: usize = 1_000;
 
-/// Cells by key.
+/// Metric state by key.
 #[derive(Debug)]
 pub(crate) struct KeyedRegistry<K, T> {
     inner: Mutex<Inner<K, T>>,
@@ -34,7 +35,7 @@ impl<K: Hash + Eq + Clone, T> KeyedRegistry<K, T> {
         Self { inner: Mutex::new(Inner { entries: HashMap::new(), tick: 0, look_at: MAX_UNREFERENCED + SHRINK_SLACK }) }
     }
 
-    /// The cells of this key; `make` makes them if there are none yet.
+    /// The entry of this key; `make` creates it if it does not exist.
     pub(crate) fn get(&self, key: K, make: impl FnOnce(&K) -> T) -> Arc<T> {
         let mut inner = self.lock();
         inner.tick += 1;
@@ -51,7 +52,7 @@ impl<K: Hash + Eq + Clone, T> KeyedRegistry<K, T> {
         cells
     }
 
-    /// All cells that somebody holds. Sampled, so that no lock is held while they are shown.
+    /// All entries that have a user. Returns a copy, so that no lock is held while they are formatted.
     pub(crate) fn referenced(&self) -> Vec<Arc<T>> {
         let inner = self.lock();
         inner.entries.values().filter(|(_, cells)| Arc::strong_count(cells) > 1).map(|(_, c)| Arc::clone(c)).collect()
@@ -63,14 +64,14 @@ impl<K: Hash + Eq + Clone, T> KeyedRegistry<K, T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<K, T>> {
-        // Nothing under this lock can leave the map half-changed, so a panic of another thread is no reason to stop.
+        // No code under this lock can leave the map half-changed, so a panic of another thread does no harm.
         self.inner.lock()
     }
 }
 
 impl<K: Hash + Eq + Clone, T> Inner<K, T> {
     fn forget(&mut self) {
-        // Under the lock a count of one cannot rise: the only reference to clone from is the map's.
+        // Under the lock a count of one cannot rise: the only reference to clone from is the one in the map.
         let idle = self.entries.iter().filter(|(_, (_, cells))| Arc::strong_count(cells) == 1);
         let mut idle: Vec<_> = idle.map(|(key, (asked, _))| (*asked, key.clone())).collect();
         idle.sort_unstable_by_key(|(asked, _)| *asked);
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_key_finds_the_same_cells() {
+    fn the_same_key_gets_the_same_entry() {
         let kept = KeyedRegistry::<u32, String>::new();
         let first = kept.get(1, |_| "made".into());
         assert!(Arc::ptr_eq(&first, &kept.get(1, |_| panic!("made twice"))));
@@ -99,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_holds_is_bounded_and_what_is_held_stays() {
+    fn unreferenced_entries_are_bounded_and_referenced_ones_stay() {
         let kept = KeyedRegistry::<usize, usize>::new();
         let held: Vec<_> = (0..100).map(|key| kept.get(key, |k| *k)).collect();
         for key in 100..5 * MAX_UNREFERENCED {

@@ -1,7 +1,7 @@
-//! The atoms that meters are made of: a count, a table of statuses and a histogram.
+//! Metric primitives: a counter, a table of counters by status, and a histogram.
 //!
-//! Writing is a relaxed atomic add: no lock, and no allocation but for the first status of a class. Nothing here
-//! knows a label or a family.
+//! They know no label and no metric family. A write is a relaxed atomic add without a lock. It allocates only
+//! for the first status of a class.
 
 pub mod keyed;
 
@@ -9,27 +9,27 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A number that only grows.
+/// A counter that only increases.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Zero, where a constant is needed.
+    /// A counter of zero, usable in constants.
     pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
-    /// One more.
+    /// Adds one.
     pub fn bump(&self) {
         self.add(1);
     }
 
-    /// `n` more.
+    /// Adds `n`.
     pub fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// How many by now.
+    /// The current value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -38,19 +38,20 @@ impl Counter {
 const CLASSES: usize = 10;
 const PER_CLASS: usize = 100;
 
-/// One count a status, 0 to 999. A hundred of them are allocated when the first of their class is counted.
+/// One counter per status, 0 to 999. The hundred counters of a class are allocated when the class is first
+/// counted.
 #[derive(Debug, Default)]
 pub(crate) struct StatusCounters([OnceLock<Box<[Counter; PER_CLASS]>>; CLASSES]);
 
 impl StatusCounters {
-    /// One more of `status`; what is no status counts as 999.
+    /// Adds one to `status`; values above 999 count as 999.
     pub(crate) fn bump(&self, status: u16) {
         let status = usize::from(status).min(CLASSES * PER_CLASS - 1);
         let class = self.0[status / PER_CLASS].get_or_init(|| Box::new([const { Counter::new() }; PER_CLASS]));
         class[status % PER_CLASS].bump();
     }
 
-    /// All that were seen, with their counts, in ascending order.
+    /// All statuses with a count above zero, in ascending order.
     pub(crate) fn seen(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
         let classes = self.0.iter().enumerate().filter_map(|(at, class)| Some((at, class.get()?)));
         classes.flat_map(|(at, class)| {
@@ -60,7 +61,7 @@ impl StatusCounters {
     }
 }
 
-/// Upper bounds of the buckets of request and response times, in nanoseconds: 0.5 ms to 60 s.
+/// Bucket bounds for request and response times, in nanoseconds: 0.5 ms to 60 s.
 pub(crate) const LATENCY: &[u64] = &[
     500_000,
     1_000_000,
@@ -80,7 +81,7 @@ pub(crate) const LATENCY: &[u64] = &[
     60_000_000_000,
 ];
 
-/// Upper bounds of the buckets of connect times, in nanoseconds: 0.1 ms to 3 s.
+/// Bucket bounds for connect times, in nanoseconds: 0.1 ms to 3 s.
 pub(crate) const CONNECT: &[u64] = &[
     100_000,
     250_000,
@@ -102,29 +103,29 @@ pub(crate) const CONNECT: &[u64] = &[
 #[derive(Debug)]
 pub(crate) struct Histogram {
     bounds: &'static [u64],
-    // One more than bounds: the last is for what is longer than all of them.
+    // One more than `bounds`: the last bucket counts durations above all bounds.
     buckets: Box<[AtomicU64]>,
     sum: AtomicU64,
 }
 
-/// A histogram as it was at one moment.
+/// A snapshot of a histogram.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Observed {
-    /// (upper bound in nanoseconds, observations up to it), ascending; the last bound is not infinity.
+    /// (upper bound in nanoseconds, cumulative count), ascending, without the infinite bucket.
     pub(crate) buckets: Vec<(u64, u64)>,
-    /// All observations.
+    /// Number of observations.
     pub(crate) count: u64,
-    /// Their sum.
+    /// Sum of the observations in nanoseconds.
     pub(crate) nanos: u64,
 }
 
 impl Histogram {
-    /// Empty, with these upper bounds in ascending nanoseconds.
+    /// An empty histogram with these upper bounds, in nanoseconds, ascending.
     pub(crate) fn new(bounds: &'static [u64]) -> Self {
         Self { bounds, buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
     }
 
-    /// One more observation.
+    /// Adds an observation.
     pub(crate) fn observe(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let at = self.bounds.partition_point(|bound| *bound < nanos);
@@ -132,8 +133,8 @@ impl Histogram {
         self.sum.fetch_add(nanos, Ordering::Relaxed);
     }
 
-    /// What was observed by now; `None`: nothing yet. The count is the sum of the buckets, so that a scrape amidst
-    /// observations never shows a last bucket that differs from the count.
+    /// A snapshot; `None` if nothing was observed yet. The count is the sum of the buckets, so a scrape during
+    /// observations never shows a count that differs from the last bucket.
     pub(crate) fn observed(&self) -> Option<Observed> {
         let mut count = 0;
         let mut buckets = Vec::with_capacity(self.bounds.len());
@@ -154,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_are_counted_each_by_itself() {
+    fn each_status_has_its_own_count() {
         let statuses = StatusCounters::default();
         for status in [200, 404, 200, 0, 999, 1000, u16::MAX] {
             statuses.bump(status);

@@ -1,7 +1,8 @@
-//! What an operator does to a backend at run time: drain, disable, enable, another weight.
+//! Operator overrides of a backend at run time: drain, disable, enable, weight.
 //!
-//! Judged against the upstream as it is configured now, then written into the backend's cells, where it outlives
-//! reloads until it is undone. It never waits for a request's end and never rebuilds members: that is the registry's.
+//! It never waits for requests to end and never rebuilds the member snapshot: the manager does that. An
+//! override is checked against the current upstream, then stored in the state of the backend. It survives
+//! reloads until it is undone.
 
 use std::sync::Arc;
 
@@ -11,15 +12,15 @@ use super::balance::weighted::{MAX_SEQUENCE, sequence_len};
 use crate::backend::labels::AdminState;
 use crate::config::schema::Balance;
 
-/// The largest weight.
+/// Maximum weight.
 const MAX_WEIGHT: u16 = 256;
 
-/// What an operator wants of a backend; what is left out stays as it is.
+/// The changes that an operator requests; `None` leaves a value unchanged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BackendOverride {
-    /// Whether it takes requests.
+    /// The new admin state.
     pub mark: Option<AdminState>,
-    /// `Some(None)`: the configured weight again.
+    /// The new weight; `Some(None)` restores the configured one.
     pub weight: Option<Option<u16>>,
 }
 
@@ -29,10 +30,10 @@ impl Upstream {
         self.backends().iter().find(|backend| &*backend.name == name).cloned()
     }
 
-    /// Writes down what an operator wants of one of its backends; all of it, or nothing.
+    /// Applies an override to one of its backends. If the weight is refused, nothing changes. The caller
+    /// rebuilds the members.
     ///
-    /// # Errors
-    /// Why the weight cannot be honoured.
+    /// # Errors Why the weight is refused.
     pub fn apply_override(&self, backend: &Backend, wanted: BackendOverride, now_ms: u64) -> Result<(), String> {
         if let Some(weight) = wanted.weight {
             self.judge(backend, weight)?;
@@ -45,7 +46,7 @@ impl Upstream {
         Ok(())
     }
 
-    /// The same rules as for a configured weight.
+    /// Applies the rules for configured weights to a runtime weight.
     fn judge(&self, backend: &Backend, weight: Option<u16>) -> Result<(), String> {
         let balance = self.settings().balance;
         let weight = weight.unwrap_or(backend.weight);
@@ -70,7 +71,8 @@ impl Upstream {
     }
 }
 
-/// Says so where an operator's weight is not honoured. Weights are shown when members are rebuilt.
+/// Warns if the balancer does not use the runtime weight. Effective weights are published when members are
+/// rebuilt.
 pub(super) fn warn_of_waiting(backend: &Backend, balance: Balance) {
     let now = backend.weight_now(balance);
     if let Some(wanted) = backend.state.runtime_weight().filter(|wanted| *wanted != now) {
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_takes_a_backend_out_and_is_undone() {
+    fn an_admin_state_excludes_a_backend_until_it_is_ready_again() {
         let upstream = upstream(Balance::RoundRobin, &[1, 1]);
         let b0 = upstream.backend("b0").unwrap();
         for (mark, state) in
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weight_counts_and_is_undone() {
+    fn a_runtime_weight_takes_effect_and_can_be_removed() {
         let upstream = upstream(Balance::WeightedRoundRobin, &[1, 1]);
         let b0 = upstream.backend("b0").unwrap();
         upstream.apply_override(&b0, weight(3), 0).unwrap();
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_honoured_is_refused_whole() {
+    fn a_refused_weight_changes_nothing() {
         let equal = upstream(Balance::RoundRobin, &[1, 1]);
         let b0 = &equal.backend("b0").unwrap();
         let both = BackendOverride { mark: Some(AdminState::Disabled), weight: Some(Some(2)) };

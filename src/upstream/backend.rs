@@ -1,6 +1,7 @@
-//! One member of an upstream: its name, its address and where that is right now.
+//! One backend of an upstream: its name, its configured address and its current socket address.
 //!
-//! It never resolves and never judges: `resolve` fills the address in, `health` the verdict.
+//! It never resolves a name and never evaluates health: `pool::resolver` updates the address, `health` the
+//! verdict.
 
 use std::sync::Arc;
 
@@ -10,28 +11,28 @@ use crate::config::schema::{self, Balance};
 use crate::config::values::BackendAddress;
 use crate::pool::backend_addr::BackendAddr;
 
-/// One member of an upstream.
+/// One backend of an upstream.
 #[derive(Debug)]
 pub struct Backend {
-    /// What it is called in metrics and logs; the address where the document names none.
+    /// Name in metrics and logs; the address if the configuration gives no name.
     pub name: Arc<str>,
-    /// Where it is, as configured.
+    /// Address as configured.
     pub address: BackendAddress,
-    /// As configured, 0 to 256; 0 takes no new requests. `weight_now` is what counts.
+    /// Configured weight, 0 to 256; 0 takes no new requests. Balancers use `weight_now`.
     pub weight: u16,
-    /// Tier 0 serves first.
+    /// Tier; tier 0 serves first.
     pub tier: u8,
-    /// What stands for it in cookies, where its upstream is sticky.
+    /// Its token in affinity cookies, if its upstream has affinity.
     pub token: Option<BackendToken>,
-    /// Its live cells, shared with every other snapshot that has the same (upstream, address).
+    /// Its live state, shared with every snapshot that has the same (upstream, address).
     pub state: Arc<BackendState>,
-    /// Where it is right now, shared in the same way.
+    /// Its current socket address, shared in the same way.
     pub addr: Arc<BackendAddr>,
 }
 
 impl Backend {
-    /// The weight that counts: an operator's, else the configured one. `round_robin` gives equal turns, so under it
-    /// an operator's waits until a balancer that honours it is configured.
+    /// The weight in use: the runtime weight of an operator, else the configured one. `round_robin` gives equal
+    /// turns. It ignores a runtime weight until another balancer is configured.
     pub fn weight_now(&self, balance: Balance) -> u16 {
         match balance {
             Balance::RoundRobin => self.weight,
@@ -39,13 +40,13 @@ impl Backend {
         }
     }
 
-    /// As a document would write it.
+    /// The backend as it is written in the configuration.
     pub fn listed(&self) -> schema::BackendSettings {
         let name = self.name.parse().ok().filter(|_| *self.name != *self.address.to_string());
         schema::BackendSettings { name, address: self.address.clone(), weight: self.weight, tier: self.tier }
     }
 
-    /// Whether the two are the same to everyone who picks or shows them: same cells, same words, same weight, same tier, same token.
+    /// Whether both are equal for picks and for display: same state, address, name, weight, tier and token.
     pub fn same_as(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.state, &other.state)
             && Arc::ptr_eq(&self.addr, &other.addr)

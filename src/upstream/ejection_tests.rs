@@ -1,4 +1,5 @@
-//! Between an ejection and the members that follow: picks pass the backend over, whatever the algorithm.
+//! Tests of the time between an ejection and the rebuild of the members: no algorithm picks the ejected
+//! backend.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -45,7 +46,7 @@ fn look(upstream: &Upstream, tried: &Tried, key: u64) -> PickOutcome<super::memb
 }
 
 #[test]
-fn a_backend_that_was_just_ejected_is_not_picked_before_members_follow() {
+fn an_ejected_backend_is_not_picked_before_members_are_rebuilt() {
     for balance in ALL {
         let upstream = upstream(balance, true, &[0, 0, 0]);
         eject(&upstream, &[1]);
@@ -66,7 +67,7 @@ fn a_backend_that_was_just_ejected_is_not_picked_before_members_follow() {
 }
 
 #[test]
-fn a_request_that_cannot_be_sent_twice_avoids_a_backend_whose_last_attempt_failed() {
+fn a_request_that_cannot_be_retried_avoids_recently_failed_backends() {
     for balance in ALL {
         let upstream = upstream(balance, true, &[0, 0, 1]);
         let backends = upstream.backends();
@@ -82,7 +83,7 @@ fn a_request_that_cannot_be_sent_twice_avoids_a_backend_whose_last_attempt_faile
         backends[0].state.set_failed(9_000);
         assert!(picks(&careful).iter().all(|name| name == "b1"), "{balance:?}");
         assert!(picks(&any).iter().any(|name| name == "b0"), "{balance:?}: others find out how it is");
-        // Where all of the tier have failed, it is still they that are asked, not those that stand in for them.
+        // If all backends of the tier failed recently, the tier is still used; the backup tier is not.
         backends[1].state.set_failed(9_000);
         assert!(picks(&careful).iter().all(|name| name != "b2"), "{balance:?}");
         backends[0].state.set_answered();
@@ -93,13 +94,13 @@ fn a_request_that_cannot_be_sent_twice_avoids_a_backend_whose_last_attempt_faile
 }
 
 #[test]
-fn where_all_of_a_tier_were_just_ejected_the_next_tier_takes_their_requests() {
+fn the_next_tier_serves_if_a_whole_tier_was_just_ejected() {
     for balance in ALL {
         let upstream = upstream(balance, true, &[0, 1]);
         eject(&upstream, &[0]);
         let PickOutcome::Slot(pick) = look(&upstream, &Tried::default(), 1) else { panic!("{balance:?}") };
         assert_eq!((&*pick.backend.name, pick.fail_open, pick.why), ("b1", false, PickReason::Tier), "{balance:?}");
-        // It was tried, and nothing else serves.
+        // The only serving backend was tried.
         let mut tried = Tried::default();
         tried.add(&pick.backend.state);
         assert!(!upstream.has_another(&tried));
@@ -109,7 +110,7 @@ fn where_all_of_a_tier_were_just_ejected_the_next_tier_takes_their_requests() {
 }
 
 #[test]
-fn where_all_were_just_ejected_fail_open_decides() {
+fn fail_open_decides_if_all_were_just_ejected() {
     for balance in ALL {
         let open = upstream(balance, true, &[0, 0]);
         eject(&open, &[0, 1]);

@@ -1,5 +1,6 @@
-//! Why each backend of an upstream would or would not take the next request, in words. It reads cells and members and
-//! changes none.
+//! Explains for each backend of an upstream why it would or would not take the next request.
+//!
+//! It only reads state.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,38 +16,38 @@ use crate::backend::labels::{AdminState, ExclusionReason, Health};
 use crate::clock;
 use crate::config::schema::Balance;
 
-/// As many of those that are out are told with each attempt.
+/// Maximum number of excluded backends that are listed with an attempt.
 const MAX_LISTED: usize = 8;
 
-/// What is added of the backend that the request's cookie names and that cannot be picked.
+/// Suffix for a backend that the affinity cookie names but that cannot be picked.
 const CANNOT: &str = "; the request's cookie names it, so another is picked";
 
-/// What would become of the next request.
+/// Explanation of the next pick.
 #[derive(Debug, Clone)]
 pub struct UpstreamExplanation {
-    /// Backends that are down are tried for want of anything better.
+    /// Whether the upstream is in fail-open: backends that are down may be picked because too few are up.
     pub fail_open: bool,
-    /// All backends, in the document's order.
+    /// All backends, in the order of the configuration.
     pub backends: Vec<Candidate>,
 }
 
 /// A backend as the next pick sees it.
 #[derive(Debug, Clone)]
 pub struct Candidate {
-    /// How it is.
+    /// Its status.
     pub status: BackendStatus,
-    /// It may be picked.
+    /// Whether it may be picked.
     pub eligible: bool,
-    /// It would be picked.
+    /// Whether it would be picked.
     pub next: bool,
-    /// What the balancer compares, the lowest goes first; nothing where it compares nothing.
+    /// The score that the balancer compares, lowest first; `None` if the algorithm has no scores.
     pub score: Option<f64>,
     /// Why it would or would not be picked.
     pub why: String,
 }
 
 impl Upstream {
-    /// What would become of the next request, without moving anything. `named`: the backend that its cookie names.
+    /// Explains the next pick without changing any state. `named`: the backend that the affinity cookie names.
     pub fn outlook(&self, named: Option<BackendToken>) -> UpstreamExplanation {
         let members = self.members();
         let mut preview = members.preview(clock::now_ms());
@@ -77,7 +78,7 @@ impl Upstream {
         }
     }
 
-    /// Those of these backends that are not among these members: the first few, and why.
+    /// The first few backends that are not in this member snapshot, and why; `None` if all are in it.
     pub(super) fn excluded_now(&self, backends: &[Arc<Backend>], members: &Members) -> Option<Vec<PassedOver>> {
         let inside: HashSet<_> = members.eligible().map(|backend| Arc::as_ptr(&backend.state)).collect();
         if inside.len() == backends.len() {
@@ -89,7 +90,7 @@ impl Upstream {
         Some(outside.map(tell).collect())
     }
 
-    /// Why a backend that may not be picked may not.
+    /// Why a backend cannot be picked.
     fn out(&self, backend: &Backend) -> ExclusionReason {
         match (backend.state.mark(), backend.state.health()) {
             (AdminState::Draining, _) => ExclusionReason::Draining,
@@ -119,7 +120,7 @@ impl Upstream {
         }
     }
 
-    /// `known`: it is known who would be next.
+    /// `known`: whether the next pick is known.
     fn chosen(&self, members: &Members, known: bool, next: bool, backend: &Backend) -> String {
         if backend.state.is_full() {
             return format!("full: max_in_flight is {}", backend.state.limit());

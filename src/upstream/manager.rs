@@ -1,7 +1,8 @@
-//! The process's upstreams over all its configurations: compiles a document's, and keeps the tasks of the current ones.
+//! Upstream manager: compiles the upstreams of each configuration and owns the tasks of the current ones.
 //!
-//! Compiling does no I/O, spawns nothing and leaves live cells as they are, so that a refused reload leaves no trace;
-//! activating starts and stops. What survives is keyed by (upstream, address), and stays while its settings are equal.
+//! Compiling does no I/O, spawns no task and changes no live state, so a refused reload has no effect.
+//! Activation starts and stops tasks. State that survives reloads is keyed by (upstream, address). A task
+//! continues while its settings are equal.
 
 mod debounce;
 mod discovery;
@@ -34,57 +35,59 @@ use crate::pool::transport_settings::TransportSettings;
 use crate::telemetry::meters::UpstreamMeters;
 use crate::upstream::task::Changed;
 
-/// A task that ends with its owner.
+/// A task that is aborted when its owner is dropped.
 type OwnedTask = AbortOnDropHandle<()>;
 
 /// Compiled upstreams by name.
 pub type Upstreams = BTreeMap<Name, Arc<Upstream>>;
 
-/// What a file that the document names holds.
+/// Reads a file that the configuration names; `None` if it is not available.
 pub type FileReader<'a> = dyn Fn(&Path) -> Option<Vec<u8>> + 'a;
 
-/// Finds an upstream's meters by its name.
+/// Returns the meters of an upstream by name.
 type MetersOf = Box<dyn Fn(&str) -> Arc<UpstreamMeters> + Send + Sync>;
 
-/// The process's upstreams over all its configurations.
+/// The upstreams of the process, across all configurations.
 pub struct Registry {
     handle: Handle,
     vitals_of: Box<dyn Fn(Labels) -> Arc<BackendState> + Send + Sync>,
     meters_of: MetersOf,
-    /// For the tasks that find backends: they end with it.
+    /// For the discovery tasks: they must not keep the manager alive.
     me: Weak<Self>,
-    /// Made when the first probe needs it: it reads the system's certificates.
+    /// Created for the first probe, because it loads the root certificates of the system.
     connector: OnceLock<Arc<Connector>>,
     active: Mutex<HashMap<Identity, Active>>,
-    /// Upstreams with a slow start: a task each, that lets weights grow.
+    /// One task per upstream with slow start, which raises weights step by step.
     growing: Mutex<HashMap<Arc<str>, (Period, OwnedTask)>>,
-    /// Upstreams that look for backends: a task each.
+    /// One discovery task per upstream with `discover`.
     running_discoveries: Mutex<HashMap<Arc<str>, RunningDiscovery>>,
     live: Arc<Live>,
 }
 
-/// What a backend is, whatever it is called and weighs.
+/// Identity of a backend; independent of its name and weight.
 type Identity = (Arc<str>, BackendAddress);
 
 /// The generations of each upstream.
 #[derive(Default)]
 struct Live(Mutex<HashMap<Arc<str>, Generations>>);
 
-/// The current generation of an upstream, and the older ones that requests still hold. A verdict rebuilds the current one.
+/// The current generation of an upstream and the older ones that requests still use. A verdict rebuilds only
+/// the current.
 #[derive(Default)]
 struct Generations {
     current: Weak<Upstream>,
     older: Vec<Weak<Upstream>>,
 }
 
-/// What all backends of an upstream are activated with.
+/// Inputs that all backends of one activation share.
 struct BuildContext<'a> {
     upstream: &'a Arc<Upstream>,
-    /// How they are probed.
+    /// Settings of the health checks.
     spec: Option<CheckSettings>,
-    /// When they are brought in, by the monotonic clock.
+    /// Time of the activation, on the monotonic clock.
     at_ms: u64,
-    /// After a change that members depend on; `judged`: after one that a probe made.
+    /// Callback after a change that members depend on. `judged` is the debounced callback for changes by
+    /// probes.
     changed: Changed,
     judged: Changed,
 }
@@ -97,8 +100,9 @@ struct Active {
 }
 
 impl Registry {
-    /// `handle`: where probes and look-ups run, apart from traffic. `vitals_of`: the cells of an identity, always
-    /// the same ones for the same (upstream, address). `meters_of`: an upstream's meters by its name.
+    /// `handle`: runtime of probes and DNS lookups, separate from traffic. `vitals_of`: returns the state of a
+    /// backend, always the same one for the same (upstream, address). `meters_of`: returns the meters of an
+    /// upstream by name.
     pub fn new(
         handle: Handle,
         vitals_of: impl Fn(Labels) -> Arc<BackendState> + Send + Sync + 'static,
@@ -117,9 +121,9 @@ impl Registry {
         })
     }
 
-    /// Compiles a document's upstreams. `previous` are those of the current snapshot: one whose settings and
-    /// files are equal is taken over whole; of another the cells, addresses, budget and unchanged members are.
-    /// `folder`: what the paths of files are relative to.
+    /// Compiles the upstreams of a configuration. `previous`: the upstreams of the current snapshot. One with
+    /// equal settings and files is reused unchanged. Another one passes on its states, addresses, retry budget
+    /// and unchanged members. `folder`: the base of relative file paths.
     pub fn compile(
         &self,
         upstreams: &BTreeMap<Name, schema::UpstreamSettings>,
@@ -177,7 +181,7 @@ impl Registry {
             None => {
                 let labels = Labels { upstream: Arc::clone(upstream), backend: Arc::clone(&name), address: shown };
                 let backend_state = (self.vitals_of)(labels);
-                // Not before it is activated: a refused reload must not show it.
+                // Set to true at activation: a refused reload must not make it visible.
                 backend_state.set_member(false, 0);
                 (backend_state, Arc::new(BackendAddr::new(&address)))
             }
@@ -194,8 +198,8 @@ impl Registry {
         })
     }
 
-    /// Makes these the current ones: starts, replaces and stops probes and look-ups, publishes weights, and turns
-    /// backends that are gone into leavers.
+    /// Makes these upstreams current. Starts, replaces and stops their tasks, publishes weights, and removes
+    /// backends that are gone from membership.
     pub fn activate(&self, upstreams: &Upstreams) {
         let mut active = self.active.lock();
         let mut before = std::mem::take(&mut *active);
@@ -218,7 +222,7 @@ impl Registry {
         self.live.sweep();
     }
 
-    /// After a change of a backend's cells: the upstream builds its members anew.
+    /// Rebuilds the members of an upstream after a change of a backend state.
     pub fn rebuild(&self, upstream: &str) {
         self.live.rebuild(upstream);
     }
@@ -238,7 +242,7 @@ impl Registry {
     fn activate_one(&self, common: &BuildContext<'_>, backend: &Arc<Backend>, before: Option<Active>) -> Active {
         let upstream = common.upstream;
         let backend_state = Arc::clone(&backend.state);
-        // Asked for again, by what it is called now: the cells stay, their labels follow.
+        // Requested again only to update the labels; the state is the same.
         (self.vitals_of)(Labels {
             upstream: Arc::clone(upstream.name()),
             backend: Arc::clone(&backend.name),
@@ -256,7 +260,7 @@ impl Registry {
         Active { states: backend_state, probing: self.probe(common, backend, probing), resolving }
     }
 
-    /// Starts, keeps and stops the tasks that let weights grow.
+    /// Starts, continues and stops the slow-start tasks.
     fn grow(&self, upstreams: &Upstreams) {
         let mut growing = self.growing.lock();
         let mut before = std::mem::take(&mut *growing);
@@ -283,7 +287,8 @@ impl Registry {
                 detector.activate(&changed, now);
             }
             None => {
-                // One that was ejected when it went and is back belongs to no detector.
+                // A backend that was ejected when it was removed may be back now, without a detector to end its
+                // ejection.
                 let backends = upstream.backends();
                 let ejected = backends.iter().filter(|backend| backend.state.is_ejected());
                 ejected.for_each(|backend| backend.state.set_ejected(None, now));
@@ -291,7 +296,7 @@ impl Registry {
         }
     }
 
-    /// What is called after a change that members of this upstream depend on.
+    /// The callback after a change that members of this upstream depend on.
     fn changed(&self, upstream: &Arc<str>) -> Changed {
         let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream));
         Arc::new(move || live.rebuild(&name))
@@ -317,7 +322,7 @@ impl Registry {
         };
         let verdict_holds = match running {
             Some((was, task)) if was == spec => return Some((was, task)),
-            // Its task ends here, before the next begins.
+            // The old task is aborted here, before the new one starts.
             Some((was, _task)) => was.check == spec.check,
             None => false,
         };
@@ -334,7 +339,7 @@ impl Registry {
 }
 
 impl Active {
-    /// It belongs to nothing any more: its tasks end, and it drains.
+    /// The backend is no longer configured: its tasks are aborted, and it drains.
     fn leave(self) {
         self.states.set_member(false, clock::now_ms());
         self.states.load().set_serving(false, 0);
@@ -346,7 +351,7 @@ impl Generations {
         self.older.iter().chain([&self.current]).filter_map(Weak::upgrade)
     }
 
-    /// This one is the current one now.
+    /// Makes this generation the current one.
     fn add(&mut self, upstream: &Arc<Upstream>) {
         if std::ptr::eq(self.current.as_ptr(), Arc::as_ptr(upstream)) {
             return;
@@ -358,7 +363,7 @@ impl Generations {
         }
     }
 
-    /// Whether one of them is still held.
+    /// Removes dropped generations. Returns whether one of them is still in use.
     fn reap(&mut self) -> bool {
         self.older.retain(|upstream| upstream.strong_count() > 0);
         self.current.strong_count() > 0 || !self.older.is_empty()
@@ -378,7 +383,8 @@ impl Live {
         self.lock().retain(|_, generations| generations.reap());
     }
 
-    /// Attempts of upstreams that are gone judge nobody: the same backends may be back before they end.
+    /// Retires the detectors of removed upstreams, so that late attempts cannot eject backends. The same
+    /// backends may be configured again before those attempts end.
     fn retire_without(&self, upstreams: &Upstreams) {
         let live = self.lock();
         let stays: HashSet<_> = upstreams.values().map(|upstream| upstream.name()).collect();
@@ -387,7 +393,7 @@ impl Live {
         detectors.for_each(|detector| detector.retire(clock::now_ms()));
     }
 
-    /// Older generations follow when a request picks from them.
+    /// Rebuilds the current generation. Older ones rebuild when a request picks from them.
     fn rebuild(&self, name: &str) {
         if let Some(upstream) = self.current(name) {
             upstream.rebuild();
@@ -402,10 +408,10 @@ impl Live {
         self.lock().get(name).into_iter().flat_map(Generations::all).collect()
     }
 
-    /// Looks at the weights of an upstream in each step, while one of them grows.
+    /// Rebuilds an upstream at each step while one of its weights grows.
     async fn grow(self: Arc<Self>, name: Arc<str>, step: Duration) {
         loop {
-            // A step of nothing would spin.
+            // A step of zero would spin.
             tokio::time::sleep(step.max(Duration::from_millis(10))).await;
             if let Some(upstream) = self.current(&name).filter(|upstream| upstream.members().is_ramping()) {
                 upstream.rebuild();

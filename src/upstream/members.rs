@@ -1,7 +1,8 @@
-//! What an upstream consists of right now: who may be picked, tier by tier, and a balancer over each tier.
+//! Member snapshot of an upstream: the eligible backends by tier, with a balancer for each tier.
 //!
-//! Immutable: when a verdict, a mark, an address or a weight changes, new members are built and swapped in. Who may be picked
-//! is said by `tiers`, how much of a weight counts by `slow_start`. It never probes, never resolves and reads no clock.
+//! A snapshot is immutable. If health, admin state, an address or a weight changes, a new one is built and
+//! replaces it. It never probes, never resolves and reads no clock. `tiers` decides which backends are
+//! eligible, and `slow_start` which part of a weight is effective.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,24 +20,25 @@ use crate::backend::InFlight;
 use crate::backend::labels::{Health, PickReason};
 use crate::config::schema::Balance;
 
-/// What an upstream consists of right now.
+/// Member snapshot of an upstream.
 #[derive(Debug)]
 pub struct Members {
     rules: TierRules,
     tiers: Box<[Tier]>,
-    /// The tier and the place of those that cookies name.
+    /// Tier and index of each backend by its affinity token.
     named: HashMap<BackendToken, (usize, usize)>,
     cursor: AtomicU64,
 }
 
-/// Those of one tier that may be picked.
+/// The eligible backends of one tier.
 #[derive(Debug)]
 pub(super) struct Tier {
     members: Box<[Arc<Backend>]>,
-    /// Of each member's weight what counts now, in parts of `ramp::FULL`.
+    /// Slow-start factor of each member, in parts of `slow_start::FULL_FACTOR`.
     factors: Box<[u16]>,
     balancer: Balancer,
-    /// Where on a line of 2^32 the picks of this tier end; a tier without picks ends where the one before does.
+    /// End of the interval of this tier on a scale of 2^32. The interval is as long as the share of picks of
+    /// the tier; it is empty for a tier without picks.
     until: u64,
     sick: bool,
 }
@@ -44,20 +46,21 @@ pub(super) struct Tier {
 /// A backend that takes an attempt.
 #[derive(Debug)]
 pub struct Pick {
-    /// Who.
+    /// The backend.
     pub backend: Arc<Backend>,
     /// Counts the attempt until it is dropped.
     pub guard: InFlight,
-    /// It is picked among those that are down, because nothing is up or too little is (`weir_upstream_fail_open_total`).
+    /// Whether the pick is a fail-open: its tier includes backends that are down, because none or too few are
+    /// up (`weir_upstream_fail_open_total`).
     pub fail_open: bool,
-    /// It had been tried before, and no other was left, or none that had a place.
+    /// Whether it was tried before: no other backend was left, or none had a free slot.
     pub again: bool,
-    /// Why it is this one.
+    /// The reason of the pick.
     pub why: PickReason,
 }
 
 impl Members {
-    /// Builds them from what the backends' cells say now.
+    /// Builds a snapshot from the current states of the backends.
     pub fn build(backends: &[Arc<Backend>], rules: TierRules, now_ms: u64) -> Self {
         let mut end = 0.0;
         let tier = |chosen: Chosen| {
@@ -71,12 +74,12 @@ impl Members {
         Self { rules, named: places.collect(), tiers, cursor: AtomicU64::new(0) }
     }
 
-    /// Those that may be picked, by tier.
+    /// The eligible backends, by tier.
     pub fn eligible(&self) -> impl Iterator<Item = &Arc<Backend>> {
         self.tiers.iter().flat_map(|tier| &tier.members)
     }
 
-    /// Those that may be picked with the share of their weight that counts now, 0 to 1.
+    /// The eligible backends with the effective part of their weight, 0 to 1.
     pub fn ramps(&self) -> impl Iterator<Item = (&Arc<Backend>, f64)> {
         let of = |tier: &'_ Tier| {
             tier.factors.iter().map(|factor| f64::from(*factor) / f64::from(slow_start::FULL_FACTOR)).collect()
@@ -84,24 +87,25 @@ impl Members {
         self.tiers.iter().flat_map(move |tier| tier.members.iter().zip::<Vec<f64>>(of(tier)))
     }
 
-    /// Whether the weight of one still grows with time.
+    /// Whether a weight still grows in slow start.
     pub fn is_ramping(&self) -> bool {
         self.tiers.iter().any(|tier| is_uneven(&tier.factors))
     }
 
-    /// Whether some are tried although they are down, for want of anything better.
+    /// Whether a tier is in fail-open.
     pub fn failed_open(&self) -> bool {
         self.tiers.iter().any(|tier| tier.sick)
     }
 
-    /// Whether `other` would pick from the same backends in the same way: then these can stay, turns and all.
+    /// Whether `other` picks from the same backends in the same way. Then this snapshot is retained with its
+    /// cursors.
     pub fn same_as(&self, other: &Self) -> bool {
         self.rules.settings == other.rules.settings
             && self.tiers.len() == other.tiers.len()
             && self.tiers.iter().zip(&other.tiers).all(|(mine, others)| mine.same_as(others))
     }
 
-    /// Who would be picked next, as places in `eligible`.
+    /// Dry run of the next pick. Indexes refer to `eligible`.
     pub fn preview(&self, now_ms: u64) -> DryRun {
         let first = self.next_tier();
         let (mut all, mut count) = (DryRun { next: None, scores: Vec::new() }, 0);
@@ -116,7 +120,8 @@ impl Members {
         all
     }
 
-    /// The tier that would be next: of the one whose turn it is, and then in order, the first that is not full.
+    /// The tier of the next pick: the tier at the cursor if it can take a request, else the first tier that
+    /// can.
     fn next_tier(&self) -> Option<usize> {
         let turn = self.at(self.cursor.load(Ordering::Relaxed));
         let has_room =
@@ -124,7 +129,7 @@ impl Members {
         std::iter::once(turn).chain(0..self.tiers.len()).find(has_room)
     }
 
-    /// Whether requests start in this backend's tier, and do not only come from tiers that have failed or are full.
+    /// Whether the tier of this backend has a share of its own, not only the overflow of other tiers.
     pub fn takes_first(&self, backend: &Backend) -> bool {
         let mut before = 0;
         self.tiers.iter().any(|tier| {
@@ -133,20 +138,20 @@ impl Members {
         })
     }
 
-    /// Picks one; nothing if none is eligible or all are full. One that was tried only if no other has a place, of this tier or
-    /// another: a tier whose backends are full gives what it cannot take to the others.
-    /// `key`: what `consistent_hash` goes by.
+    /// Picks a backend; `None` if none is eligible or all are full. It picks a tried backend only if no other
+    /// one in any tier has a free slot. A full tier passes requests to the other tiers. `key`: the hash key for
+    /// `consistent_hash`.
     pub fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
         self.pick_other(tried, now_ms, key).or_else(|| self.pick_again(tried, now_ms, key))
     }
 
-    /// The same without going back to one that was tried.
+    /// The same, but never returns a backend that was tried.
     pub fn pick_other(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
         let has_others = |tier: &Tier| !tier.balancer.is_exhausted(tried);
         self.pick_by(key, has_others, |balancer| balancer.pick_other(tried, now_ms, key))
     }
 
-    /// Picks one whether it was tried or not; nothing for a first try.
+    /// Picks a backend whether it was tried or not; `None` if nothing was tried yet.
     pub fn pick_again(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
         self.pick_by(key, |_| !tried.is_empty(), |balancer| balancer.pick_again(tried, now_ms, key))
     }
@@ -170,34 +175,34 @@ impl Members {
         })
     }
 
-    /// Those that may be picked, without those that were ejected since these members were built.
+    /// The eligible backends without those that were ejected after this snapshot was built.
     fn serving(&self) -> impl Iterator<Item = &Arc<Backend>> {
         let ejected = |tier: &Tier, backend: &Backend| !tier.sick && backend.state.is_ejected();
         self.tiers.iter().flat_map(move |tier| tier.members.iter().filter(move |member| !ejected(tier, member)))
     }
 
-    /// Whether none may be picked.
+    /// Whether no backend may be picked.
     pub fn is_empty(&self) -> bool {
         let none = if self.rules.fail_open { self.eligible().next() } else { self.serving().next() };
         none.is_none()
     }
 
-    /// Whether there is one that was not tried, full or not.
+    /// Whether a backend exists that was not tried, full or not.
     pub fn has_untried(&self, tried: &Tried) -> bool {
         self.serving().any(|backend| !tried.contains(&backend.state))
     }
 
-    /// Whether there is one that was not tried and is not full.
+    /// Whether a backend exists that was not tried and is not full.
     pub fn has_room_elsewhere(&self, tried: &Tried) -> bool {
         self.serving().any(|backend| !backend.state.is_full() && !tried.contains(&backend.state))
     }
 
-    /// Whether all that may be picked are full.
+    /// Whether all backends that may be picked are full.
     pub fn are_full(&self) -> bool {
         self.serving().all(|backend| backend.state.is_full())
     }
 
-    /// Picks one where all were ejected since these members were built: with `fail_open` any is better than none.
+    /// Picks an ejected backend if all were ejected after this snapshot was built and `fail_open` is on.
     pub fn pick_ejected(&self, tried: &Tried) -> Option<Pick> {
         if !self.rules.fail_open || self.serving().next().is_some() {
             return None;
@@ -213,26 +218,25 @@ impl Members {
         })
     }
 
-    /// Picks the one that a client's cookie names.
+    /// Picks the backend that the affinity cookie names.
     ///
-    /// # Errors
-    /// Why another has to be picked instead.
+    /// # Errors Why another backend must be picked.
     pub fn pick_named(&self, token: &BackendToken, tried: &Tried) -> Result<Pick, PickReason> {
         let (tier, backend) = self.named(token, tried)?;
         let guard = backend.state.admit().ok_or(PickReason::StickyFull)?;
         Ok(Pick { backend: Arc::clone(backend), guard, fail_open: tier.sick, again: false, why: PickReason::Sticky })
     }
 
-    /// The one that a client's cookie names, if it may be picked.
+    /// The backend that the affinity cookie names, if it may be picked.
     ///
-    /// # Errors
-    /// Why not.
+    /// # Errors Why it may not be picked.
     pub(super) fn named(&self, token: &BackendToken, tried: &Tried) -> Result<(&Tier, &Arc<Backend>), PickReason> {
         let (at, index) = self.named.get(token).ok_or(PickReason::StickyOut)?;
         let tier = self.tiers.get(*at).ok_or(PickReason::StickyOut)?;
         let backend = tier.members.get(*index).ok_or(PickReason::StickyOut)?;
         let is_down = |backend: &Backend| tiers::health(backend, self.rules.checked) == Health::Down;
-        // Below the panic threshold those that are down get a share, not the same clients again and again.
+        // Below the panic threshold, backends that are down get a share of all requests. Affinity would send
+        // them the same clients each time.
         let is_out = !tier.sick && backend.state.is_ejected();
         if is_out || tier.sick && is_down(backend) && !tier.members.iter().all(|member| is_down(member)) {
             Err(PickReason::StickyOut)
@@ -245,7 +249,8 @@ impl Members {
         }
     }
 
-    /// The tier of a pick: by turns that spread evenly over the line of shares, or always the same for the same key.
+    /// The tier of a pick. The cursor spreads picks evenly over the shares; with `consistent_hash`, a key
+    /// always gets the same tier.
     fn pick_tier<'a>(&self, tiers: &'a [Tier], key: Option<u64>) -> Option<&'a Tier> {
         let key = key.filter(|_| self.rules.settings.balance == Balance::ConsistentHash);
         let turn = key.unwrap_or_else(|| self.cursor.fetch_add(1, Ordering::Relaxed));
@@ -258,7 +263,7 @@ impl Members {
     }
 }
 
-/// The length of the line of shares.
+/// Length of the scale of shares.
 const WHOLE: u64 = 1 << 32;
 
 impl Tier {
@@ -269,7 +274,7 @@ impl Tier {
         let factors = slow_start::factors(&since, now_ms, slow_start);
         let mut settings = rules.settings;
         if is_uneven(&factors) && settings.balance == Balance::RoundRobin {
-            // Equal turns cannot grow.
+            // Round robin has no weights, so it cannot express slow start.
             settings.balance = Balance::WeightedRoundRobin;
         }
         let weights =
@@ -288,7 +293,7 @@ impl Tier {
             && self.weights().eq(other.weights())
     }
 
-    /// As they count now; an operator changes them without another backend.
+    /// The effective weights. An operator can change them without a change of the backends.
     fn weights(&self) -> impl Iterator<Item = u16> + '_ {
         self.balancer.slots().iter().map(|slot| slot.weight)
     }
@@ -310,8 +315,8 @@ fn is_uneven(factors: &[u16]) -> bool {
     factors.iter().any(|factor| *factor < slow_start::FULL_FACTOR)
 }
 
-/// The weights of slots: with a ramp among them in parts of `ramp::FULL`, or in larger ones where the sequence of turns
-/// would be too long.
+/// The weights of the slots. During a slow start they are in parts of `slow_start::FULL_FACTOR`. The parts are
+/// coarser if the weighted sequence would be too long.
 fn weights(members: &[Arc<Backend>], factors: &[u16], balance: Balance, turns: bool) -> Vec<u16> {
     let uneven = is_uneven(factors);
     let part = |parts: u16| {

@@ -1,4 +1,4 @@
-//! Who may be picked, and what survives a swap.
+//! Tests of eligibility, and of what a replacement of the snapshot preserves.
 
 use super::super::balance::Settings;
 use super::super::balance::tests::backend_state;
@@ -31,7 +31,7 @@ fn names(members: &Members) -> String {
 #[test]
 fn the_table_of_eligibility() {
     use Health::{Down, Unknown, Up};
-    // Healths of a, b, c; fail_open; who is eligible; whether that is failing open.
+    // Health of a, b and c; `fail_open`; the eligible backends; whether the upstream is in fail-open.
     let table = [
         ([Up, Up, Up], true, "abc", false),
         ([Up, Down, Unknown], true, "a", false),
@@ -51,7 +51,7 @@ fn the_table_of_eligibility() {
 }
 
 #[test]
-fn drained_disabled_weightless_and_unresolved_are_never_tried() {
+fn drained_disabled_weightless_and_unresolved_backends_are_not_eligible() {
     let backends = [
         backend("a", "127.0.0.1:1", 1, Health::Down),
         backend("b", "127.0.0.1:2", 1, Health::Up),
@@ -77,7 +77,7 @@ fn without_a_check_a_backend_is_up() {
 }
 
 #[test]
-fn the_same_is_known_as_the_same() {
+fn equal_snapshots_compare_equal() {
     let backends = [backend("a", "127.0.0.1:1", 1, Health::Up), backend("b", "127.0.0.1:1", 1, Health::Up)];
     let before = Members::build(&backends, RULES, 0);
     assert!(before.same_as(&Members::build(&backends, RULES, 0)));
@@ -87,7 +87,7 @@ fn the_same_is_known_as_the_same() {
 }
 
 #[test]
-fn a_request_keeps_what_it_tried_over_a_swap() {
+fn a_tried_set_stays_valid_after_a_rebuild() {
     let backends = [backend("a", "127.0.0.1:1", 1, Health::Up), backend("b", "127.0.0.1:1", 1, Health::Up)];
     let mut tried = Tried::default();
     let first = Members::build(&backends, RULES, 0).pick(&tried, 0, None).unwrap();
@@ -99,7 +99,7 @@ fn a_request_keeps_what_it_tried_over_a_swap() {
     }
 }
 
-/// One in each tier, of these weights.
+/// One backend of weight 1 per entry, with this tier and health.
 fn tiered(healths: &[(u8, Health)]) -> Vec<Arc<Backend>> {
     let one = |(n, (tier, health)): (usize, &(u8, Health))| {
         let mut backend = Arc::into_inner(backend(&n.to_string(), "127.0.0.1:1", 1, *health)).unwrap();
@@ -117,7 +117,7 @@ fn tiers_take_their_share_of_picks() {
     let picks: Vec<_> = (0..1_000).map(|_| members.pick(&Tried::default(), 0, None).unwrap().backend).collect();
     let second = picks.iter().filter(|backend| backend.tier == 1).count();
     assert!((495..=505).contains(&second), "{second}");
-    // A key keeps its tier.
+    // A key always gets the same tier.
     let hashed = TierRules { tier_min_up: 0.5, settings: Balance::ConsistentHash.into(), ..RULES };
     let members = Members::build(&backends, hashed, 0);
     let tiers = |key| (0..9).map(|_| members.pick(&Tried::default(), 0, Some(key)).unwrap().backend.tier).sum::<u8>();
@@ -125,7 +125,7 @@ fn tiers_take_their_share_of_picks() {
 }
 
 #[test]
-fn a_retry_goes_to_another_tier_before_it_goes_back() {
+fn a_retry_uses_another_tier_before_a_tried_backend() {
     use Health::Up;
     let backends = tiered(&[(0, Up), (1, Up), (2, Up)]);
     let members = Members::build(&backends, RULES, 0);
@@ -140,7 +140,7 @@ fn a_retry_goes_to_another_tier_before_it_goes_back() {
 }
 
 #[test]
-fn a_sequence_that_is_too_long_for_a_ramp_gets_coarser() {
+fn a_too_long_slow_start_sequence_gets_coarser() {
     let long: Vec<_> = (0..200).map(|n| backend("a", "127.0.0.1:1", 200 + n % 57, Health::Up)).collect();
     for (n, one) in long.iter().enumerate() {
         one.state.load().set_serving(true, if n == 0 { 100_000 } else { 1_000 });
@@ -153,7 +153,7 @@ fn a_sequence_that_is_too_long_for_a_ramp_gets_coarser() {
 }
 
 #[test]
-fn a_tier_that_is_full_gives_to_the_next_and_all_full_is_no_pick() {
+fn a_full_tier_overflows_to_the_next_and_all_full_is_no_pick() {
     use Health::Up;
     let backends = tiered(&[(0, Up), (1, Up)]);
     let members = Members::build(&backends, RULES, 0);
@@ -161,18 +161,18 @@ fn a_tier_that_is_full_gives_to_the_next_and_all_full_is_no_pick() {
     let held: Vec<_> = (0..2).filter_map(|_| members.pick(&Tried::default(), 0, None)).collect();
     assert_eq!(held.iter().map(|pick| pick.backend.tier).collect::<Vec<_>>(), [0, 1]);
     assert!(members.pick(&Tried::default(), 0, None).is_none());
-    // The tier that is full goes first otherwise; what was tried is picked again where all else is full.
+    // The full tier is first otherwise. A tried backend is picked again if all others are full.
     backends[1].state.set_limit(2, None);
     let mut tried = Tried::default();
     tried.add(&backends[1].state);
     let pick = members.pick(&tried, 0, None).unwrap();
     assert_eq!((pick.backend.tier, pick.again), (1, true));
-    // Not for who can wait.
+    // A request that can wait does not get it.
     assert!(members.pick_other(&tried, 0, None).is_none() && members.has_untried(&tried));
 }
 
 #[test]
-fn an_ejected_one_counts_as_down() {
+fn an_ejected_backend_counts_as_down() {
     use Health::Up;
     let backends = tiered(&[(0, Up), (0, Up), (1, Up)]);
     backends[0].state.set_ejected(Some("5 faults in a row"), 0);
@@ -188,7 +188,7 @@ fn an_ejected_one_counts_as_down() {
 }
 
 #[test]
-fn the_preview_says_what_comes_next_over_tiers_and_leaves_no_trace() {
+fn a_dry_run_over_tiers_predicts_the_next_pick_and_changes_nothing() {
     use Health::{Down, Up};
     let backends = tiered(&[(0, Up), (0, Down), (0, Down), (0, Down), (1, Up), (1, Up)]);
     let members = Members::build(&backends, TierRules { tier_min_up: 0.5, ..RULES }, 0);
@@ -202,7 +202,7 @@ fn the_preview_says_what_comes_next_over_tiers_and_leaves_no_trace() {
     assert!(apart.takes_first(&backends[0]) && !apart.takes_first(&backends[4]));
 }
 
-/// Backends that cookies can name, of these healths.
+/// Backends with affinity tokens, with these healths.
 fn sticky(healths: &[Health]) -> Vec<Arc<Backend>> {
     let sticky = super::super::sticky::Sticky::new("u", &crate::config::schema::StickySettings::default(), &[1; 32]);
     let one = |(n, health): (usize, &Health)| {
@@ -213,13 +213,13 @@ fn sticky(healths: &[Health]) -> Vec<Arc<Backend>> {
     healths.iter().enumerate().map(one).collect()
 }
 
-/// Who a cookie leads to, or why nobody.
+/// The backend that a cookie selects, or why none.
 fn led(members: &Members, backend: &Backend, tried: &Tried) -> Result<(String, PickReason), PickReason> {
     members.pick_named(&backend.token.unwrap(), tried).map(|pick| (pick.backend.name.to_string(), pick.why))
 }
 
 #[test]
-fn a_cookie_leads_to_its_backend_while_that_may_be_picked() {
+fn a_cookie_selects_its_backend_while_it_is_eligible() {
     use Health::{Down, Up};
     let backends = sticky(&[Up, Up, Down]);
     let members = Members::build(&backends, RULES, 0);
@@ -240,7 +240,7 @@ fn a_cookie_leads_to_its_backend_while_that_may_be_picked() {
 }
 
 #[test]
-fn with_nothing_up_cookies_lead_to_those_that_are_down_but_not_below_the_panic_threshold() {
+fn cookies_select_down_backends_only_if_all_are_down() {
     use Health::{Down, Up};
     let none = Tried::default();
     let backends = sticky(&[Down, Down]);
@@ -253,7 +253,7 @@ fn with_nothing_up_cookies_lead_to_those_that_are_down_but_not_below_the_panic_t
 }
 
 #[test]
-fn a_pick_says_why() {
+fn a_pick_has_a_reason() {
     let backends = sticky(&[Health::Up, Health::Up]);
     let why = |balance: Balance, key: Option<u64>, tried: &Tried| {
         let rules = TierRules { settings: balance.into(), ..RULES };

@@ -1,7 +1,8 @@
-//! Upstreams: named groups of interchangeable backends, who of them may be picked now, and who is.
+//! Upstreams: named groups of interchangeable backends, and the pick of a backend for each attempt.
 //!
-//! This room knows nothing of routes, sessions or metric families. What changes at run time are the cells of
-//! backends (`telemetry::backend_state`) and the members made from them; everything else is as compiled.
+//! This module does not know routes, sessions or metric families. Only the states of the backends
+//! (`backend::state`) and the member snapshot built from them change at run time. Discovery also changes the
+//! list of backends. All else is as compiled.
 
 pub mod admin_override;
 pub mod backend;
@@ -48,12 +49,12 @@ use retry_budget::RetryBudget;
 use sticky::{BackendToken, Sticky};
 use tiers::TierRules;
 
-/// What a request brings that speaks for one backend.
+/// Hints of a request for the pick.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PickHints {
-    /// The hash of what `consistent_hash` goes by.
+    /// Hash of the key for `consistent_hash`.
     pub key: Option<u64>,
-    /// The backend that the client's cookie names.
+    /// The backend that the affinity cookie names.
     pub named: Option<BackendToken>,
 }
 
@@ -62,32 +63,35 @@ pub struct PickHints {
 pub struct Upstream {
     name: Arc<str>,
     settings: schema::UpstreamSettings,
-    /// Only what is discovered changes.
+    /// Changes only by discovery.
     backends: ArcSwap<Box<[Arc<Backend>]>>,
     discovered: Option<Arc<DiscoveryState>>,
     transport: Arc<TransportSettings>,
     budget: Arc<RetryBudget>,
     detector: ArcSwapOption<Detector>,
-    /// Of the generation before, where its judgement ends with it.
+    /// The detector of the previous generation, if its rules differ. It is retired at activation.
     superseded: Option<Arc<Detector>>,
     queue: Arc<Queue>,
     sticky: Option<Sticky>,
     members: ArcSwap<Members>,
-    /// Who is not among the members.
+    /// The backends that are not in the member snapshot.
     passed_over: ArcSwapOption<Vec<PassedOver>>,
-    /// Rebuilding reads cells and then swaps: one at a time, so that the last to read is the last to swap.
+    /// Held for a whole rebuild. It reads states and then stores a snapshot; the last to read must be the last
+    /// to store.
     rebuilding: Mutex<()>,
-    /// How often the current generation has built its members anew; all generations share it.
+    /// Number of rebuilds of the current generation; shared by all generations.
     builds: Arc<AtomicU64>,
-    /// There is a newer generation: its count of builds. Nothing rebuilds this one any more; a request that still holds it
-    /// does so before it picks, if the newer one was rebuilt since.
+    /// Set if a newer generation exists: the shared number of rebuilds. Nothing triggers a rebuild of this
+    /// generation any more. A request that still uses it rebuilds it before a pick, if the newer one was
+    /// rebuilt since.
     superseded_by: OnceLock<Arc<AtomicU64>>,
-    /// The newer generation's builds that are in these members.
+    /// The number of rebuilds that this member snapshot reflects.
     followed: AtomicU64,
 }
 
 impl Upstream {
-    /// With members built from what the cells say now. `previous`: members that stay if they are the same.
+    /// Creates an upstream with members from the current states. `previous`: a snapshot that is reused if it is
+    /// equal.
     pub fn new(
         name: Arc<str>,
         settings: schema::UpstreamSettings,
@@ -96,7 +100,7 @@ impl Upstream {
         budget: Arc<RetryBudget>,
         previous: Option<Arc<Members>>,
     ) -> Self {
-        // Without a clock, and so without a ramp: that comes with `rebuild`, when it is activated.
+        // Without a clock there is no slow start. It begins with `rebuild` at activation.
         let built = Members::build(&backends, rules(&settings), 0);
         let members = previous.filter(|previous| previous.same_as(&built)).unwrap_or_else(|| Arc::new(built));
         Self {
@@ -119,7 +123,7 @@ impl Upstream {
         }
     }
 
-    /// What goes on from `previous`: its queue, and what was judged of backends while the rules are equal.
+    /// Takes over the queue of `previous`, and the state of its outlier detection if the rules are equal.
     pub fn inherit(mut self, previous: Option<&Self>) -> Self {
         let before = previous.and_then(|previous| previous.detector.load_full());
         let rules = self.settings.outlier.rules();
@@ -133,23 +137,23 @@ impl Upstream {
         self
     }
 
-    /// The same with cookies that bring clients back; its backends have their tokens from these.
+    /// Sets the affinity settings. The tokens of the backends must come from the same settings.
     pub fn with_affinity(self, sticky: Option<Sticky>) -> Self {
         Self { sticky, ..self }
     }
 
-    /// With what is found for it while it runs.
+    /// Sets the discovery state.
     pub fn with_discovery(mut self, found: Option<Arc<DiscoveryState>>) -> Self {
         self.discovered = found;
         self
     }
 
-    /// What is found for it while it runs, if it looks for backends.
+    /// The discovery state, if the upstream uses discovery.
     pub fn discovered(&self) -> Option<&Arc<DiscoveryState>> {
         self.discovered.as_ref()
     }
 
-    /// Other backends, because others were found. Members follow with `rebuild`.
+    /// Replaces the backends after discovery. The members follow with `rebuild`.
     pub fn set_backends(&self, backends: Vec<Arc<Backend>>) {
         self.backends.store(Arc::new(backends.into()));
         self.watch_all(self.detector.load_full().as_deref());
@@ -160,37 +164,37 @@ impl Upstream {
         self.detector.store(self.settings.outlier.rules().map(watch));
     }
 
-    /// What it is called.
+    /// Its name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// As the document says it.
+    /// Its settings as configured.
     pub fn settings(&self) -> &schema::UpstreamSettings {
         &self.settings
     }
 
-    /// All that are configured, in the document's order, and then those that were found.
+    /// All backends: first the configured ones in configuration order, then the discovered ones.
     pub fn backends(&self) -> Arc<Box<[Arc<Backend>]>> {
         self.backends.load_full()
     }
 
-    /// How they are spoken to.
+    /// Transport settings of connections to the backends.
     pub fn transport(&self) -> &Arc<TransportSettings> {
         &self.transport
     }
 
-    /// How many retries it can take.
+    /// The retry budget.
     pub fn budget(&self) -> &RetryBudget {
         &self.budget
     }
 
-    /// The cookies that bring clients back, where it has some.
+    /// The affinity settings, if it has affinity.
     pub fn sticky(&self) -> Option<&Sticky> {
         self.sticky.as_ref()
     }
 
-    /// What it consists of now.
+    /// The current member snapshot.
     pub fn members(&self) -> Arc<Members> {
         if self.is_superseded() {
             self.follow(clock::now_ms());
@@ -198,7 +202,7 @@ impl Upstream {
         self.members.load_full()
     }
 
-    /// For a pick.
+    /// The current member snapshot, for a pick.
     fn members_at(&self, now_ms: u64) -> Guard<Arc<Members>> {
         if self.is_superseded() {
             self.follow(now_ms);
@@ -210,8 +214,8 @@ impl Upstream {
         self.superseded_by.get().is_some()
     }
 
-    /// `newer` is the current generation from here on: verdicts rebuild that one alone, however many older ones requests
-    /// still hold.
+    /// Declares `newer` the current generation. From now on verdicts rebuild only that one, for any number of
+    /// older generations that requests still use.
     pub fn supersede(&self, newer: &Self) {
         let _ = self.superseded_by.set(Arc::clone(&newer.builds));
     }
@@ -225,14 +229,15 @@ impl Upstream {
         }
     }
 
-    /// Picks a backend for an attempt; nothing if none may be tried. One that was tried only if no other is left.
-    /// `key`: the hash of what `consistent_hash` goes by, where the request has it.
+    /// Picks a backend for an attempt; `None` if none is available. It picks a tried backend only if no other
+    /// is left. `key`: the hash key for `consistent_hash`.
     pub fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
         self.members_at(now_ms).pick(tried, now_ms, key)
     }
 
-    /// The same for who may wait, telling apart why there is none: back to one that was tried only if no other is left, not
-    /// because the others are full. The backend that a client's cookie names goes before what the balancer would pick.
+    /// Picks a backend for a request that can wait, and reports why there is none. It returns to a tried
+    /// backend only if no untried one exists, not if the others are full. The backend of the affinity cookie
+    /// precedes the pick of the balancer.
     pub fn try_pick(&self, tried: &Tried, now_ms: u64, wish: PickHints) -> PickOutcome<Pick> {
         let members = self.members_at(now_ms);
         let named = wish.named.map(|token| members.pick_named(&token, tried));
@@ -255,27 +260,29 @@ impl Upstream {
         }
     }
 
-    /// A backend for who cannot wait any longer, be it one that was tried; nothing for a first try, which overtakes nobody.
+    /// Picks a backend for a request whose wait is over, even one that was tried. `None` if nothing was tried
+    /// yet: a first attempt must not overtake the queue.
     pub fn pick_tried(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
         self.members_at(now_ms).pick_again(tried, now_ms, key)
     }
 
-    /// The same number for all requests of this generation that have tried the same: they wait for the same places.
+    /// A hash of this generation and the tried set. Requests with equal values wait for the same slots.
     pub fn wait_class(&self, tried: &Tried) -> u64 {
         tried.kind().wrapping_add(mix(std::ptr::from_ref(self) as u64))
     }
 
-    /// Whether there is a backend to go to that was not tried and is not full.
+    /// Whether a backend exists that was not tried and is not full.
     pub fn has_another(&self, tried: &Tried) -> bool {
         self.members.load().has_room_elsewhere(tried)
     }
 
-    /// Where requests wait while all that may be picked are full.
+    /// The queue of requests that wait while all eligible backends are full.
     pub fn queue(&self) -> &Arc<Queue> {
         &self.queue
     }
 
-    /// A backend whose ejection is over, if this request may be its trial: not one whose cookie names a backend that serves.
+    /// A backend whose ejection time is over, with this request as its trial. `None` if the affinity cookie of
+    /// the request names a backend that serves.
     pub fn pick_trial(
         &self,
         tried: &Tried,
@@ -295,12 +302,12 @@ impl Upstream {
         ))
     }
 
-    /// Watches an attempt at one of its backends, if backends are watched.
+    /// Observes an attempt at one of its backends; `None` without outlier detection.
     pub fn observe(&self, backend: &Backend) -> Option<AttemptObserver> {
         self.detector.load().as_ref()?.watch(&backend.state)
     }
 
-    /// Builds the members anew from what the cells say; whether they changed.
+    /// Rebuilds the members from the current states. Returns whether they changed.
     pub fn rebuild(&self) -> bool {
         self.rebuild_at(clock::now_ms())
     }
@@ -309,7 +316,7 @@ impl Upstream {
         let _one_at_a_time = self.rebuilding.lock();
         let rules = rules(&self.settings);
         let backends = self.backends.load_full();
-        // Serving times and weights are shown as the current generation has them.
+        // Only the current generation publishes serving times and weights.
         let is_current = !self.is_superseded();
         for backend in backends.iter().filter(|_| is_current) {
             let up = tiers::is_able(backend) && tiers::health(backend, rules.checked) == Health::Up;
@@ -326,7 +333,7 @@ impl Upstream {
         }
         if is_current {
             self.builds.fetch_add(1, Ordering::Release);
-            // A request that waits may have another backend to go to now, or none.
+            // Eligibility may have changed, so a waiting request must retry its pick.
             self.queue.notify_first();
         }
         if let Some(found) = self.discovered.as_ref().filter(|_| is_current && !self.verdict_pending()) {
@@ -335,12 +342,13 @@ impl Upstream {
         changed
     }
 
-    /// Those that cannot be picked, and why, for the log; nothing if all can.
+    /// The excluded backends with reasons, for the log; `None` if none is excluded.
     pub fn excluded(&self) -> Option<Arc<Vec<PassedOver>>> {
         self.passed_over.load_full()
     }
 
-    /// Shows the weights as configured and as they count: an operator's or the configured one, as far as it has grown.
+    /// Publishes the configured and the effective weights. The effective weight is the runtime or configured
+    /// one, times the slow-start factor.
     fn publish_weights(&self, backends: &[Arc<Backend>], members: &Members) {
         let ramps: HashMap<*const Backend, f64> = members
             .ramps()
@@ -354,12 +362,13 @@ impl Upstream {
         }
     }
 
-    /// Whether it is still looked for for the first time.
+    /// Whether the first discovery result is still missing.
     pub fn look_pending(&self) -> bool {
         self.discovered.as_ref().is_some_and(|found| !found.was_looked_for())
     }
 
-    /// Whether a backend still waits for its first verdict, or is still looked for. One that is found later holds up nothing.
+    /// Whether a backend has no first verdict yet, or the first discovery result is missing. Backends that are
+    /// discovered later do not count.
     pub fn verdict_pending(&self) -> bool {
         if self.discovered.as_ref().is_some_and(|found| found.is_settled()) {
             return false;

@@ -1,4 +1,4 @@
-//! Reloads as the registry sees them: what survives, what starts, what stops.
+//! Reloads at the level of the manager: the state that survives, the tasks that start and stop.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -45,7 +45,7 @@ async fn until(what: impl Fn() -> bool) {
     panic!("not within five seconds");
 }
 
-/// A server whose health path answers this status.
+/// A server that answers every request with this status.
 async fn server(status: u16) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -65,7 +65,7 @@ const THREE: &str = "u: {backends: [{name: a, address: '10.0.0.1:1'}, {name: b, 
                                     {name: c, address: '10.0.0.3:1'}]}";
 
 #[tokio::test]
-async fn turns_go_on_where_members_are_equal() {
+async fn equal_members_keep_their_cursor_over_a_reload() {
     let registry = registry();
     let first = compile(&registry, TWO, &Upstreams::new());
     registry.activate(&first);
@@ -80,7 +80,7 @@ async fn turns_go_on_where_members_are_equal() {
 }
 
 #[tokio::test]
-async fn a_refused_reload_leaves_no_trace() {
+async fn a_refused_reload_has_no_effect() {
     let registry = registry();
     let first = compile(&registry, TWO, &Upstreams::new());
     registry.activate(&first);
@@ -96,7 +96,7 @@ async fn a_refused_reload_leaves_no_trace() {
 }
 
 #[tokio::test]
-async fn one_that_is_gone_leaves_and_comes_back() {
+async fn a_removed_backend_drains_and_can_return() {
     let registry = registry();
     let three = compile(&registry, THREE, &Upstreams::new());
     registry.activate(&three);
@@ -114,7 +114,7 @@ async fn one_that_is_gone_leaves_and_comes_back() {
 }
 
 #[tokio::test]
-async fn verdicts_come_at_once_and_reach_every_generation() {
+async fn verdicts_come_immediately_and_reach_every_generation() {
     let registry = registry();
     let (up, down) = (server(200).await, server(500).await);
     let yaml =
@@ -129,17 +129,17 @@ async fn verdicts_come_at_once_and_reach_every_generation() {
     assert_eq!(status["backends"][1]["state"], "down");
     assert_eq!(status["backends"][1]["reason"], "status 500, expected 200-299");
     assert!(status["backends"][1]["since"].as_str().unwrap().ends_with('Z'));
-    // Another weight, the same check: verdicts stay and nobody is probed anew (the interval is an hour).
+    // Another weight, the same check: verdicts stay and no backend is probed again (the interval is an hour).
     let second = compile(&registry, &yaml.replace("name: a", "weight: 2, name: a"), &first);
     registry.activate(&second);
     assert!(!of(&second, "u").verdict_pending());
     assert_eq!(of(&second, "u").status().backends[0].effective_weight, 2.0);
-    // Another check: from unknown again, and the first generation hears of it too.
+    // Another check: the verdicts start from unknown. The first generation also gets the new verdicts.
     let third = compile(&registry, &yaml.replace("http: {}", "http: {status: [500]}"), &second);
     registry.activate(&third);
     until(|| !of(&third, "u").verdict_pending()).await;
     assert_eq!((picks(of(&third, "u"), 2), picks(of(&first, "u"), 2)), ("bb".into(), "bb".into()));
-    // No check: up.
+    // Without a check, backends are up.
     let fourth = compile(&registry, &yaml.replace("health_check: {http: {}, interval: 1h}, ", ""), &third);
     registry.activate(&fourth);
     assert_eq!(picks(of(&fourth, "u"), 2).len(), 2);
@@ -147,7 +147,7 @@ async fn verdicts_come_at_once_and_reach_every_generation() {
 }
 
 #[tokio::test]
-async fn with_nothing_up_it_fails_open_unless_told_not_to() {
+async fn with_no_backend_up_it_fails_open_if_configured() {
     let registry = registry();
     let down = server(500).await;
     let yaml = "u: {health_check: {http: {}}, backends: [{name: a, address: DOWN}]}".replace("DOWN", &down.to_string());
@@ -161,7 +161,7 @@ async fn with_nothing_up_it_fails_open_unless_told_not_to() {
 }
 
 #[tokio::test]
-async fn a_name_serves_once_it_resolves_and_not_before() {
+async fn a_name_serves_only_after_it_resolves() {
     let registry = registry();
     let address = server(200).await;
     let port = address.port();
@@ -177,7 +177,7 @@ async fn a_name_serves_once_it_resolves_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_prober_ends_with_its_backend() {
+async fn a_health_checker_ends_with_its_backend() {
     let registry = registry();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -194,7 +194,7 @@ async fn a_prober_ends_with_its_backend() {
 }
 
 #[tokio::test]
-async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
+async fn slow_start_applies_to_later_backends_only() {
     let registry = registry();
     let slow = |yaml: &str| yaml.replace("u: {", "u: {slow_start: 2s, ");
     let first = compile(&registry, &slow(TWO), &Upstreams::new());
@@ -215,7 +215,7 @@ async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
     until(|| (0.4..1.0).contains(&weights(&second)[2])).await;
     until(|| weights(&second) == [1.0; 3]).await;
     assert_eq!(picks(of(&second, "u"), 9).matches('c').count(), 3);
-    // An operator who takes one out and back lets it grow again.
+    // A backend that an operator drains and enables again gets a slow start.
     let backend = Arc::clone(&of(&second, "u").backends()[0]);
     backend.state.set_mark(AdminState::Draining, 0);
     of(&second, "u").rebuild();
@@ -223,7 +223,7 @@ async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
     of(&second, "u").rebuild();
     let starts = |weight: f64| (0.1..0.5).contains(&weight);
     assert!(starts(weights(&second)[0]) && weights(&second)[1..] == [1.0; 2]);
-    // So does one whose ejection ends.
+    // So does a backend whose ejection ends.
     let back = Arc::clone(&of(&second, "u").backends()[1]);
     back.state.set_ejected(Some("5 faults in a row"), 0);
     of(&second, "u").rebuild();
@@ -233,7 +233,7 @@ async fn a_backend_that_comes_later_grows_and_those_of_the_start_do_not() {
 }
 
 #[tokio::test]
-async fn an_operators_weight_is_what_grows() {
+async fn slow_start_applies_to_the_runtime_weight() {
     let registry = registry();
     let yaml = TWO.replace("u: {", "u: {slow_start: 1h, balance: least_connections, ");
     let upstreams = compile(&registry, &yaml, &Upstreams::new());
@@ -248,7 +248,7 @@ async fn an_operators_weight_is_what_grows() {
     assert_eq!((a.state.weights(), b.state.weights()), ((1, 1.0), (1, 2.0)));
 }
 
-/// A list of backends in a file of its own, replaced as a whole.
+/// Replaces a list file atomically.
 fn put(path: &Path, addresses: &[&str]) {
     let list: String = addresses.iter().map(|address| format!("- address: '{address}'\n")).collect();
     let new = path.with_extension("new");
@@ -261,7 +261,7 @@ fn names(upstream: &Upstream) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_found_reaches_every_generation_and_what_is_gone_drains() {
+async fn discovered_backends_reach_every_generation_and_removed_ones_drain() {
     let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
     let path = folder.path().join("list");
     let (up, other) = (server(200).await.to_string(), server(200).await.to_string());
@@ -308,7 +308,7 @@ async fn what_is_found_reaches_every_generation_and_what_is_gone_drains() {
 }
 
 #[tokio::test]
-async fn another_place_to_look_goes_on_with_what_the_old_one_had() {
+async fn a_new_discovery_source_starts_with_the_previous_list() {
     let registry = registry();
     let yaml = "u: {backends: [], discover: {dns: name.invalid, port: 80, resolver: '127.0.0.1:9', max_ttl: 1s}}";
     let first = compile(&registry, yaml, &Upstreams::new());
@@ -334,7 +334,7 @@ fn tokens(upstream: &Upstream) -> Vec<Option<BackendToken>> {
 }
 
 #[tokio::test]
-async fn one_that_is_found_has_its_token_in_every_generation_by_that_generations_secret() {
+async fn discovered_backends_get_tokens_by_the_secret_of_each_generation() {
     let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
     let path = folder.path().join("list");
     let (a, b, c) = ("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1");
@@ -378,7 +378,7 @@ async fn one_that_is_found_has_its_token_in_every_generation_by_that_generations
 }
 
 #[tokio::test]
-async fn neither_a_pick_by_a_cookie_nor_one_by_the_balancer_allocates() {
+async fn picks_by_cookie_and_by_balancer_do_not_allocate() {
     let registry = registry();
     let yaml = "u: {backends: [{address: '10.0.0.1:1'}, {address: '10.0.0.2:1'}, {address: '10.0.0.3:1', tier: 1}],
                     outlier: {}, max_in_flight: 1, sticky: {}}";
@@ -391,7 +391,7 @@ async fn neither_a_pick_by_a_cookie_nor_one_by_the_balancer_allocates() {
     let _full = backends[1].state.raise();
     let mut tried = Tried::default();
     tried.add(&backends[0].state);
-    // Named and there; full; of a later tier; not there; none.
+    // The cookie names: an available backend; a full one; one of a later tier; an unknown one; none.
     let named = [tokens[0], tokens[1], tokens[2], Some(gone), None];
     let cookie = upstream.sticky().unwrap().write(gone, std::iter::empty(), 1, false).unwrap();
     let value = &cookie.as_bytes()[b"weir=".len()..];
@@ -409,7 +409,7 @@ async fn neither_a_pick_by_a_cookie_nor_one_by_the_balancer_allocates() {
         assert_eq!(upstream.sticky().unwrap().read(entry.into_iter(), 2).unwrap().token, gone);
         upstream.excluded()
     };
-    // What a thread's first look at a swapped value takes is its own.
+    // The first access of a thread to an `ArcSwap` allocates; it is not counted.
     drop(all());
     let allocations = allocation_counter::measure(|| (0..1_000).for_each(|_| drop(all())));
     assert_eq!(allocations.count_total, 0);
@@ -424,7 +424,7 @@ fn fail(upstream: &Upstream, at: usize, times: usize) {
 }
 
 #[tokio::test]
-async fn an_ejection_counts_for_picks_at_once_and_members_are_built_on_the_runtime_later() {
+async fn an_ejection_affects_picks_immediately_and_members_later() {
     let registry = registry();
     let first = compile(&registry, HASHED, &Upstreams::new());
     registry.activate(&first);
@@ -440,7 +440,7 @@ async fn an_ejection_counts_for_picks_at_once_and_members_are_built_on_the_runti
 }
 
 #[tokio::test]
-async fn a_verdict_rebuilds_the_current_generation_alone_and_an_older_one_follows_when_it_picks() {
+async fn a_verdict_rebuilds_only_the_current_generation() {
     let registry = registry();
     let mut current = compile(&registry, HASHED, &Upstreams::new());
     registry.activate(&current);

@@ -1,19 +1,19 @@
-//! The retry budget: how many tries after sent bytes an upstream may be asked for, so that retries never multiply an
-//! outage (the idea is Finagle's and linkerd's).
+//! Retry budget of an upstream: limits retries after sent bytes, so that retries never multiply an outage.
 //!
-//! It counts and answers; whether a failure is worth a retry at all is the proxy's rule. It reads no clock.
+//! (The idea is from Finagle and Linkerd.) It never decides whether a failure is worth a retry: the retry
+//! policy does. It reads no clock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How far back requests and retries count, in seconds.
+/// Length of the window in which requests and retries count, in seconds.
 pub const WINDOW_SECS: u64 = 10;
 
-/// A power of two above the window, so that the second that turns a slot over is never one that is still summed.
+/// A power of two above the window, so that the slot of a new second is never one that is still summed.
 const SLOT_COUNT: usize = 16;
 
-/// The budget of one upstream: in any window retries stay at or below the larger of the share of its requests and
-/// the floor. A ring of buckets of a second each; a bucket is one word, its second above its count, so that turning
-/// it over and counting in it are one step.
+/// The budget of one upstream. In any window, the retries are at most the larger of two numbers: the share of
+/// the requests, and the floor. A ring has one bucket per second. A bucket is one word, with its second in the
+/// high half and its count in the low half. So reset and increment are one atomic step.
 #[derive(Debug, Default)]
 pub struct RetryBudget {
     requests: Ring,
@@ -21,16 +21,17 @@ pub struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// Counts a request; `now_ms` in milliseconds of any clock that does not step back far.
+    /// Counts a request. `now_ms`: milliseconds of any clock that does not step back far.
     pub fn count_request(&self, now_ms: u64) {
         self.requests.add(now_ms / 1_000);
     }
 
-    /// Takes one retry out of the budget if there is one. `share`: of requests, 0 to 1. `floor`: retries a second that
-    /// are allowed whatever the share.
+    /// Takes one retry from the budget, if one is left. `share`: of the requests, 0 to 1. `floor`: retries per
+    /// second that are always allowed.
     pub fn try_spend(&self, share: f64, floor: u32, now_ms: u64) -> bool {
         let now = now_ms / 1_000;
-        // Taken first and given back if it was one too many: two at once may both be refused, never both let through.
+        // Adds first and removes again if the budget is exceeded. Two concurrent calls may both be refused, but
+        // never both be allowed beyond the budget.
         self.retries.add(now);
         if self.retries.sum(now) <= self.allowed(share, floor, now) {
             return true;
@@ -68,7 +69,7 @@ impl Ring {
 
     fn take_back(&self, second: u64) {
         let fewer = |seen: u64| (seen >> 32 == stamp(second) && seen & COUNT > 0).then(|| seen - 1);
-        // Turned over meanwhile: then there is nothing to give back.
+        // If the bucket was reset meanwhile, there is nothing to remove.
         let _ = self.slot(second).fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
     }
 
@@ -84,7 +85,7 @@ impl Ring {
 
 const COUNT: u64 = 0xFFFF_FFFF;
 
-/// 32 bits of seconds last for 136 years. Off by one, so that an untouched slot is no second's.
+/// Seconds in 32 bits last for 136 years. Shifted by one, so that an unused bucket belongs to no second.
 fn stamp(second: u64) -> u64 {
     (second + 1) & COUNT
 }
@@ -97,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_floor_is_there_without_a_request() {
+    fn the_floor_applies_without_requests() {
         let budget = RetryBudget::default();
         let spent = (0..500).filter(|_| budget.try_spend(0.2, 10, 5_000)).count();
         assert_eq!(spent, 100);
@@ -125,7 +126,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_exceeded(share in 0.0_f64..=1.0, floor in 0_u32..20, steps in proptest::collection::vec((0_u64..700, 0_u32..60, 0_u32..60), 1..80)) {
+        fn the_budget_is_never_exceeded(share in 0.0_f64..=1.0, floor in 0_u32..20, steps in proptest::collection::vec((0_u64..700, 0_u32..60, 0_u32..60), 1..80)) {
             let budget = RetryBudget::default();
             let (mut now, mut requests, mut retries) = (1_000_000, Vec::new(), Vec::new());
             for (wait, sent, wanted) in steps {
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_never_exceed_it_together() {
+    fn concurrent_threads_never_exceed_the_budget() {
         let budget = RetryBudget::default();
         let spent = AtomicU64::new(0);
         std::thread::scope(|scope| {

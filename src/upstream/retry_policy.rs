@@ -1,4 +1,6 @@
-//! Whether a failed attempt is followed by another: the rule of a route, without the budget. Pure.
+//! Retry policy of a route: decides whether a failed attempt is followed by another.
+//!
+//! Pure. It does not know the retry budget.
 
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// From the document.
+    /// Compiles the settings.
     pub fn new(retry: &schema::Retry) -> Self {
         let has = |when: RetryWhen| retry.when.contains(&when);
         let status = |when: &RetryWhen| if let RetryWhen::Status(status) = when { Some(*status) } else { None };
@@ -32,60 +34,60 @@ impl Rule {
     }
 }
 
-/// No try waits longer.
+/// Maximum wait before a retry.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 impl Rule {
-    /// How long the try after `tries` waits: at random up to `backoff`, doubled with each, so that those who failed
-    /// together do not come back together ("full jitter": M. Brooker, Exponential Backoff and Jitter, AWS 2015).
-    /// `chance`: 0 to 1.
+    /// The wait before the next try, after `tries` tries. It is random, from zero up to `backoff`, which
+    /// doubles with each try. So requests that failed together do not return together ("full jitter": M.
+    /// Brooker, Exponential Backoff and Jitter, AWS 2015). `chance`: a random number from 0 to 1.
     pub fn pause(&self, tries: u8, chance: f64) -> Duration {
         let doubled = self.backoff.saturating_mul(1 << tries.saturating_sub(1).min(16));
         doubled.min(MAX_BACKOFF).mul_f64(chance.clamp(0.0, 1.0))
     }
 }
 
-/// What went wrong.
+/// The kind of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failed {
-    /// Before a byte was sent.
+    /// No connection; nothing was sent.
     ToConnect,
-    /// The connection broke, or what came was not HTTP.
+    /// The connection was reset, or the response was not valid HTTP.
     Reset,
-    /// The backend was silent for too long.
+    /// A timeout of the backend expired.
     Timeout,
-    /// The backend answered this.
+    /// The backend responded with this status.
     Status(u16),
 }
 
-/// What the request is like.
+/// The properties of a request that matter for a retry.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
-    /// Tries so far, the failed one included.
+    /// Number of tries so far, including the failed one.
     pub tries: u8,
-    /// Doing it twice is doing it once (RFC 9110 section 9.2.2).
+    /// Whether the method is idempotent (RFC 9110 section 9.2.2).
     pub idempotent: bool,
-    /// All of its body that was read is still there.
+    /// Whether all body bytes read so far are still buffered.
     pub replayable: bool,
-    /// The client has seen some of a response.
+    /// Whether bytes of a response were already sent to the client.
     pub response_begun: bool,
-    /// Its deadline has passed.
+    /// Whether its deadline has passed.
     pub too_late: bool,
 }
 
-/// What follows.
+/// The decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// This failure is the answer.
+    /// No retry: the failure is final.
     GiveUp,
-    /// Another try, whatever the budget says: nothing was sent.
+    /// Retry without use of the budget, because nothing was sent.
     Again,
-    /// Another try if the budget has one left.
+    /// Retry if the budget has one left.
     AgainWithinBudget,
 }
 
-/// A request that was not sent may be repeated whatever its method. One that was sent may be repeated only if its method is
-/// idempotent and its body can be replayed (RFC 9110 section 9.2.2).
+/// Decides about a retry. A request that was not sent may be repeated with any method. One that was sent may be
+/// repeated only if its method is idempotent and its body can be replayed (RFC 9110 section 9.2.2).
 pub fn decide(rule: &Rule, failed: Failed, request: Request) -> Verdict {
     if request.response_begun || request.too_late || request.tries >= rule.attempts {
         return Verdict::GiveUp;
@@ -116,7 +118,7 @@ mod tests {
         Request { tries: 1, idempotent: true, replayable: true, response_begun: false, too_late: false };
 
     #[test]
-    fn pauses_double_within_chance_and_end_at_ten_seconds() {
+    fn backoff_doubles_up_to_ten_seconds() {
         let backoff = crate::config::values::Period::from_secs(1);
         let rule = Rule::new(&schema::Retry { backoff, ..Default::default() });
         let pauses = [1, 2, 3, 4, 5, 16, 255].map(|tries| rule.pause(tries, 1.0).as_secs());
@@ -126,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_sent_is_tried_again_for_any_method_outside_the_budget() {
+    fn an_unsent_request_is_retried_for_any_method_without_budget() {
         let post = Request { idempotent: false, ..FRESH };
         assert_eq!(decide(&rule(&[RetryWhen::Connect]), Failed::ToConnect, post), Verdict::Again);
         assert_eq!(decide(&rule(&[RetryWhen::Reset]), Failed::ToConnect, post), Verdict::GiveUp);
     }
 
     #[test]
-    fn what_was_sent_is_tried_again_only_if_idempotent_and_replayable() {
+    fn a_sent_request_is_retried_only_if_idempotent_and_replayable() {
         let rule = rule(&[RetryWhen::Reset, RetryWhen::Timeout, RetryWhen::Status(503)]);
         for failed in [Failed::Reset, Failed::Timeout, Failed::Status(503)] {
             assert_eq!(decide(&rule, failed, FRESH), Verdict::AgainWithinBudget);
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn never_after_the_response_began_nor_past_the_deadline_nor_beyond_the_attempts() {
+    fn no_retry_after_response_start_deadline_or_last_attempt() {
         let rule = rule(&[RetryWhen::Connect]);
         for request in [
             Request { response_begun: true, ..FRESH },

@@ -1,6 +1,6 @@
-//! What an upstream looks like from outside: the data of the status page and of `/api/v1/status`.
+//! Status of an upstream: the data of the status page and of `/api/v1/status`.
 //!
-//! It reads cells and changes none.
+//! It only reads state.
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -13,55 +13,55 @@ use crate::backend::labels::BackendCondition;
 use crate::clock;
 use crate::config::schema::Balance;
 
-/// An upstream as `/api/v1/status` shows it.
+/// An upstream in `/api/v1/status`.
 #[derive(Debug, Clone, Serialize)]
 pub struct UpstreamStatus {
     /// Its name.
     pub name: String,
     /// Its algorithm.
     pub balance: Balance,
-    /// How looking for backends goes, where it is looked for any.
+    /// Its discovery; null if it uses none.
     pub discovery: Option<DiscoveryStatus>,
-    /// Its backends, in the document's order, and then those that were found.
+    /// Its backends: first the configured ones in configuration order, then the discovered ones.
     pub backends: Vec<BackendStatus>,
 }
 
-/// Discovery as `/api/v1/status` shows it.
+/// Discovery in `/api/v1/status`.
 #[derive(Debug, Clone, Serialize)]
 pub struct DiscoveryStatus {
-    /// Where it is looked: `dns NAME:PORT`, `srv NAME` or `file PATH`.
+    /// The source: `dns NAME:PORT`, `srv NAME` or `file PATH`.
     pub source: String,
-    /// When a look last went well (RFC 3339); null: never.
+    /// Time of the last run without errors (RFC 3339); null: never.
     pub last_success: Option<String>,
-    /// What is wrong now; null: nothing.
+    /// The current errors; null: none.
     pub error: Option<String>,
-    /// Looks in a row that went wrong.
+    /// Number of consecutive runs with errors.
     pub failures: u64,
 }
 
-/// A backend as `/api/v1/status` shows it.
+/// A backend in `/api/v1/status`.
 #[derive(Debug, Clone, Serialize)]
 pub struct BackendStatus {
     /// Its name.
     pub name: String,
     /// Its address as configured.
     pub address: String,
-    /// The one state.
+    /// Its condition.
     pub state: BackendCondition,
-    /// Why; null where there is nothing to say.
+    /// The reason of the condition; null if there is none.
     pub reason: Option<String>,
-    /// Since when (RFC 3339); null: since the start.
+    /// Time of the last change of the condition (RFC 3339); null: no change since the start.
     pub since: Option<String>,
-    /// Attempts under way.
+    /// Attempts in flight.
     pub in_flight: u32,
-    /// As configured.
+    /// The configured weight.
     pub weight: u32,
-    /// As used now: a part of it while it grows (`slow_start`).
+    /// The effective weight, which is lower during `slow_start`.
     pub effective_weight: f64,
 }
 
 impl Upstream {
-    /// What it looks like now.
+    /// The current status.
     pub fn status(&self) -> UpstreamStatus {
         UpstreamStatus {
             name: self.name().to_string(),
@@ -82,7 +82,7 @@ fn discovery_of(found: &DiscoveryState) -> DiscoveryStatus {
     }
 }
 
-/// A backend as it is now.
+/// The current status of a backend.
 pub fn status_of(backend: &Backend) -> BackendStatus {
     let backend_state = &backend.state;
     let why = backend_state.why();

@@ -1,14 +1,17 @@
-//! What a cookie says to bring a client back to its backend, without saying which one that is.
+//! Affinity cookie: names the backend of a client by an opaque token.
 //!
-//! A cookie's value is a list of entries, one an upstream, so that upstreams on one host can share a name:
+//! Pure. `members` decides about the pick.
+//!
+//! The value of a cookie is a list of entries, one per upstream, so that upstreams on one host can share a
+//! cookie name:
 //!
 //! ```text
-//! weir=TTTTBBBBBBBBBBBBBBBBBBBBSSSSSSSS.TTTT…     T the upstream, B the backend, S when it was written, in seconds (hex)
+//! weir=TTTTBBBBBBBBBBBBBBBBBBBBSSSSSSSS.TTTT…     T: upstream, B: backend, S: time of writing in seconds (hex)
 //! ```
 //!
-//! T and B are cut from HMAC-SHA-256 (RFC 2104) of names under a secret, so they are the same in every process that has the
-//! secret and tell nothing to who has it not. When it was written is the client's to change: it would only stay longer. Pure; who
-//! is picked is decided by `members`.
+//! T and B are parts of HMAC-SHA-256 (RFC 2104) of names under a secret. So they are the same in every process
+//! with the secret, and mean nothing to others. A client can change the time of writing, but gains only a
+//! longer affinity.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,37 +22,38 @@ use sha2::Sha256;
 use crate::config::schema;
 use crate::config::values::BackendAddress;
 
-/// Letters that stand for an upstream: 3 bytes. Two of a kind would only overwrite each other's entries.
+/// Characters that identify an upstream: 3 bytes. A collision of two upstreams would only make them overwrite
+/// each other's entries.
 const TAG_BYTES: usize = 4;
 
-/// Letters that stand for a backend: 15 bytes.
+/// Characters that identify a backend: 15 bytes.
 const TOKEN_BYTES: usize = 20;
 
-/// Letters of a time.
+/// Characters of a time.
 const TIME_BYTES: usize = 8;
 
 const ENTRY_BYTES: usize = TAG_BYTES + TOKEN_BYTES + TIME_BYTES;
 
-/// Entries that one cookie holds; those written before give way.
+/// Maximum number of entries in one cookie; the oldest are dropped.
 const MAX_ENTRIES: usize = 4;
 
-/// What stands for a backend in a cookie.
+/// Identifies a backend in a cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BackendToken([u8; TOKEN_BYTES]);
 
-/// What a client's cookie says of one upstream.
+/// The entry of one upstream in the cookie of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CookieValue {
     /// The backend.
     pub token: BackendToken,
-    /// It was written so short a time ago that it need not be written again.
+    /// Whether the entry is so recent that it need not be renewed.
     pub fresh: bool,
 }
 
 /// `upstreams.*.sticky`, compiled with its secret.
 pub struct Sticky {
     cookie: Box<str>,
-    /// In seconds; 0: for the client's session.
+    /// In seconds; 0: a session cookie.
     ttl: u64,
     upstream: Box<str>,
     tag: [u8; TAG_BYTES],
@@ -59,7 +63,7 @@ pub struct Sticky {
 }
 
 impl Sticky {
-    /// `secret`: of any length, but it is what keeps backends unknown.
+    /// Compiles the settings. `secret`: of any length; without it, tokens cannot be matched to backends.
     pub fn new(upstream: &str, settings: &schema::StickySettings, secret: &[u8]) -> Self {
         let mac = Hmac::<Sha256>::new_from_slice(secret).expect("HMAC takes a key of any length");
         let mut sticky = Self {
@@ -76,41 +80,41 @@ impl Sticky {
         sticky
     }
 
-    /// The cookie's name.
+    /// The name of the cookie.
     pub fn cookie(&self) -> &str {
         &self.cookie
     }
 
-    /// Whether the two would write the same of the same backend.
+    /// Whether both have the same secret and upstream, so that they make equal tokens.
     pub fn has_secret_of(&self, other: &Self) -> bool {
         let proof = |sticky: &Self| sticky.letters::<43>("proof", "");
         proof(self) == proof(other)
     }
 
-    /// What stands for a backend: the same as long as its address, the upstream's name and the secret are.
+    /// The token of a backend. It depends only on the address, the name of the upstream and the secret.
     pub fn token(&self, address: &BackendAddress) -> BackendToken {
         BackendToken(self.letters("backend", &address.to_string()))
     }
 
-    /// Reads the values of all cookies of its name. The first entry of this upstream counts; one that is older than the
-    /// `ttl` counts as none.
+    /// Reads the values of all cookies of its name. The first valid entry of this upstream counts. An entry
+    /// older than `ttl` is ignored.
     pub fn read<'a>(&self, values: impl Iterator<Item = &'a [u8]>, now_s: u64) -> Option<CookieValue> {
         let mut entries = values.flat_map(entries).filter(|entry| entry.starts_with(&self.tag));
         let (token, written) = entries.find_map(|entry| Some((token(entry)?, time(entry)?)))?;
         if self.ttl == 0 {
             return Some(CookieValue { token, fresh: true });
         }
-        // Of a Weir whose clock is ahead: written anew, so that both agree.
+        // Written by a Weir with a clock that is ahead: renewed, so that both agree.
         let age = now_s.checked_sub(written);
         let fresh = age.is_some_and(|age| age < self.ttl.div_ceil(2));
         age.is_none_or(|age| age <= self.ttl).then_some(CookieValue { token, fresh })
     }
 
-    /// A Set-Cookie for a backend (RFC 6265 section 4.1). `values`: the cookies that the client has, of which entries of other
-    /// upstreams stay. `by_tls`: the client came over TLS.
+    /// A `Set-Cookie` value for a backend (RFC 6265 section 4.1). `values`: the cookies of the client, whose
+    /// entries of other upstreams are retained. `by_tls`: whether the client connection uses TLS.
     ///
-    /// # Errors
-    /// None in practice: the checks of the configuration let nothing through that a header cannot carry.
+    /// # Errors None in practice: the configuration checks refuse everything that a header field cannot
+    /// contain.
     pub fn write<'a>(
         &self,
         token: BackendToken,
@@ -144,12 +148,12 @@ impl Sticky {
         HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
     }
 
-    /// The first letters of the MAC of some words.
+    /// The first characters of the MAC of these texts.
     fn letters<const N: usize>(&self, what: &str, of: &str) -> [u8; N] {
         let mut mac = self.mac.clone();
         for part in [what, &self.upstream, of] {
             mac.update(part.as_bytes());
-            // No name has it, so no two lists of words are the same text.
+            // A separator that no name contains, so that different lists never give the same input.
             mac.update(b"\0");
         }
         let text = URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes());
@@ -159,7 +163,7 @@ impl Sticky {
     }
 }
 
-/// Never its secret.
+/// Omits the secret.
 impl std::fmt::Debug for Sticky {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sticky").field("cookie", &self.cookie).field("ttl", &self.ttl).finish_non_exhaustive()
@@ -185,10 +189,10 @@ fn attributes(attributes: &schema::CookieAttributes, ttl: u64) -> String {
     text
 }
 
-/// What of a value can be an entry of some Weir's.
+/// The parts of a value that have the form of an entry.
 fn entries(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let letter = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    // Nobody makes us look at more than what fits by writing a long one.
+    // Bounds the work for a long value from a client.
     let parts = value.split(|byte| *byte == b'.').take(MAX_ENTRIES);
     parts.filter(move |entry| entry.len() == ENTRY_BYTES && entry.iter().all(letter))
 }

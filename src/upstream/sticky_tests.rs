@@ -1,4 +1,4 @@
-//! What a cookie tells, to whom, for how long, and what is written into it.
+//! Tests of affinity cookies: meaning, lifetime and format.
 
 use proptest::prelude::*;
 
@@ -17,7 +17,7 @@ fn address(port: u16) -> BackendAddress {
     format!("10.0.0.1:{port}").parse().unwrap()
 }
 
-/// What is written, up to the attributes.
+/// The written value, without attributes.
 fn value(sticky: &Sticky, port: u16, held: &[u8], now_s: u64) -> Vec<u8> {
     let written = sticky.write(sticky.token(&address(port)), [held].into_iter(), now_s, false).unwrap();
     let pair = written.as_bytes().split(|byte| *byte == b';').next().unwrap();
@@ -29,7 +29,7 @@ fn read(sticky: &Sticky, held: &[u8], now_s: u64) -> Option<CookieValue> {
 }
 
 #[test]
-fn a_backend_is_the_same_in_every_process_and_nobody_elses() {
+fn a_token_is_equal_in_every_process_with_the_same_secret() {
     let (one, other) = (sticky("api", 3600), sticky("api", 60));
     assert_eq!(one.token(&address(1)), other.token(&address(1)), "whatever the ttl");
     assert_ne!(one.token(&address(1)), one.token(&address(2)));
@@ -37,7 +37,8 @@ fn a_backend_is_the_same_in_every_process_and_nobody_elses() {
     let foreign = Sticky::new("api", &schema::StickySettings::default(), &[7; 32]);
     assert_ne!(one.token(&address(1)), foreign.token(&address(1)));
     assert!(one.has_secret_of(&other) && !one.has_secret_of(&foreign));
-    // As Python's hmac, hashlib and base64 have it: what clients hold must mean the same in every version of Weir.
+    // Computed with Python's hmac, hashlib and base64: cookies must have the same meaning in every version of
+    // Weir.
     assert_eq!(value(&one, 1, b"", 0x6b49_d200), b"wkR8eFm-cdCJTpzKBbm9ndh96b49d200");
 }
 
@@ -60,7 +61,7 @@ fn attributes_are_as_configured() {
 }
 
 #[test]
-fn it_lasts_for_its_ttl_and_is_renewed_after_half_of_it() {
+fn an_entry_lasts_for_its_ttl_and_is_renewed_after_half_of_it() {
     let sticky = sticky("api", 100);
     let held = value(&sticky, 1, b"", NOW);
     let seen = |now_s: u64| read(&sticky, &held, now_s).map(|seen| seen.fresh);
@@ -88,7 +89,7 @@ fn upstreams_share_a_cookie() {
 }
 
 #[test]
-fn what_is_not_ours_says_nothing_and_is_not_kept() {
+fn invalid_entries_are_ignored_and_dropped() {
     let sticky = sticky("api", 100);
     let good = value(&sticky, 1, b"", NOW);
     let cut = &good[..good.len() - 1];
@@ -99,14 +100,15 @@ fn what_is_not_ours_says_nothing_and_is_not_kept() {
     let mut bad_time = good.clone();
     bad_time[ENTRY_BYTES - 1] = b'g';
     assert_eq!(read(&sticky, &bad_time, NOW), None);
-    // Of several cookies of the name the first that has an entry counts.
+    // Of several cookies of the name, the first with a valid entry counts.
     let (first, second) = (value(&sticky, 1, b"", NOW), value(&sticky, 2, b"", NOW));
     let seen = sticky.read([&b"nothing"[..], &first, &second].into_iter(), NOW);
     assert_eq!(seen.unwrap().token, sticky.token(&address(1)));
 }
 
 proptest! {
-    /// Whatever a client sends is read without harm, and what is written back is short, plain and names the backend.
+    /// Any input is read without a failure. The written value is short, has only plain characters and names the
+    /// backend.
     #[test]
     fn any_cookie_does_no_harm(held in proptest::collection::vec(any::<u8>(), 0..300), now in 0_u64..u64::from(u32::MAX)) {
         let sticky = sticky("api", 100);

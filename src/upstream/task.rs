@@ -2,5 +2,5 @@
 
 use std::sync::Arc;
 
-/// Called after a change that members depend on.
+/// Callback after a change that members depend on.
 pub type Changed = Arc<dyn Fn() + Send + Sync>;

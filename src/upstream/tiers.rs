@@ -1,7 +1,8 @@
-//! Who may be picked, tier by tier, and which share of the requests each tier takes. Pure: cells in, choice out.
+//! Eligibility of backends by tier, and the share of requests of each tier.
 //!
-//! Those that are up serve; while none is, those that nobody has probed yet; while there is none of them either, those that are
-//! down, if the upstream fails open. Ejected ones count as down. Drained, disabled, weightless and unresolved backends are never chosen.
+//! Pure. Backends that are up serve. If none is up, those that are not probed yet serve. If there is none of
+//! these either, those that are down serve, provided that the upstream fails open. Ejected backends count as
+//! down. Drained, disabled and unresolved backends, and those of weight 0, are never eligible.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,43 +11,46 @@ use super::backend::Backend;
 use super::balance::Settings;
 use crate::backend::labels::{AdminState, Health};
 
-/// What of an upstream's settings decides its members.
+/// The settings of an upstream that determine its members.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct TierRules {
-    /// How one is picked.
+    /// Settings of the balancer.
     pub settings: Settings,
-    /// With none up or unknown, try those that are down.
+    /// Whether backends that are down serve if none is up or unknown.
     pub fail_open: bool,
-    /// Whether there is a health check: without one a backend counts as up whatever its cells say.
+    /// Whether there is a health check. Without one, a backend counts as up whatever its state says.
     pub checked: bool,
-    /// The share of a tier's weight, 0 to 1, below which the next takes part of its requests.
+    /// Share of the weight of a tier that must be up, 0 to 1. Below it, the next tier takes part of the
+    /// requests.
     pub tier_min_up: f64,
-    /// The share of a tier's backends that are not down, 0 to 1, below which those that are down are picked as well.
+    /// Share of the backends of a tier that must not be down, 0 to 1. Below it, the backends that are down are
+    /// eligible too.
     pub panic_threshold: f64,
-    /// How long a backend that comes up later than others takes to reach its weight, in milliseconds; 0: no time.
+    /// Duration of the slow start in milliseconds; 0: none.
     pub slow_start_ms: u64,
 }
 
-/// Those of one tier that may be picked.
+/// The eligible backends of one tier.
 #[derive(Debug)]
 pub struct Chosen {
-    /// In the document's order.
+    /// In configuration order.
     pub members: Vec<Arc<Backend>>,
-    /// The share of requests that starts here, 0 to 1. A tier of share 0 is for those that have tried all others.
+    /// Share of the requests that start in this tier, 0 to 1. A tier with share 0 serves only the overflow of
+    /// the others.
     pub share: f64,
-    /// Some of them are down.
+    /// Whether the tier is in fail-open: some of its members are down.
     pub sick: bool,
-    /// They were chosen because they are up.
+    /// Whether the members were chosen because they are up.
     pub up: bool,
 }
 
-/// Whether it takes requests, its health apart.
+/// Whether it can take requests, apart from health and weight.
 pub fn is_able(backend: &Backend) -> bool {
     backend.state.mark() == AdminState::Ready && backend.addr.is_known()
 }
 
-/// What its checks say; without a check it is up. One that is ejected is as good as down, whatever its probes say: it
-/// fails what it is sent.
+/// The effective health: the verdict of the health check, or up without a check. An ejected backend counts as
+/// down, because it fails its traffic.
 pub fn health(backend: &Backend, checked: bool) -> Health {
     match backend.state.health() {
         _ if backend.state.is_ejected() => Health::Down,
@@ -55,11 +59,12 @@ pub fn health(backend: &Backend, checked: bool) -> Health {
     }
 }
 
-/// All that may be picked, by tier, lowest first; no tier is empty, and shares sum up to 1 if there is one.
+/// The eligible backends by tier, lowest tier first. No tier is empty. The shares sum up to 1 if there is a
+/// tier.
 pub fn choose(backends: &[Arc<Backend>], rules: &TierRules) -> Vec<Chosen> {
     let mut tiers: BTreeMap<u8, Tally<'_>> = BTreeMap::new();
     for backend in backends {
-        // One look at each weight and verdict: they may change meanwhile.
+        // Each weight and verdict is read only once, because they can change meanwhile.
         let weight = f64::from(backend.weight_now(rules.settings.balance));
         if weight > 0.0 {
             let tier = tiers.entry(backend.tier).or_default();
@@ -80,7 +85,7 @@ pub fn choose(backends: &[Arc<Backend>], rules: &TierRules) -> Vec<Chosen> {
     chosen.filter(|chosen| !chosen.members.is_empty()).collect()
 }
 
-/// What there is of a tier.
+/// The able backends of a tier and its total weight.
 #[derive(Default)]
 struct Tally<'a> {
     weight: f64,
@@ -94,7 +99,7 @@ struct Able<'a> {
 }
 
 impl Tally<'_> {
-    /// The share of the tier's weight that is in this state of health.
+    /// The share of the weight of the tier that has this health.
     fn share_of(&self, level: Health) -> f64 {
         let with = self.able.iter().filter(|able| able.health == level);
         with.map(|able| able.weight).sum::<f64>() / self.weight.max(1.0)
@@ -115,16 +120,16 @@ impl Tally<'_> {
     }
 }
 
-/// What a tier takes.
+/// The share of a tier.
 #[derive(Debug, Clone, Copy, Default)]
 struct Share {
     of_requests: f64,
-    /// Later tiers have taken all that it was offered and did not take.
+    /// Whether this tier takes only part of its requests and later tiers take all the rest.
     relieved: bool,
 }
 
-/// Each tier takes of what those before it left: all if at least `min_up` of it is up, else in proportion,
-/// `up / min_up`. What nobody takes is shared like the rest.
+/// The shares of the tiers. A tier takes all of the remaining requests if at least `min_up` of it is up, else
+/// the part `up / min_up`. Requests that no tier takes are divided in the same proportions.
 fn shares(up: &[f64], min_up: f64) -> Vec<Share> {
     let mut left = 1.0;
     let mut take = |up: f64| {
@@ -175,7 +180,7 @@ mod tests {
         all
     }
 
-    /// The choice written as `names share%`, with `!` where some are down.
+    /// The choice written as `names share%`, with `!` if some are down.
     fn chosen(text: &str, min_up: f64, panic_threshold: f64) -> String {
         let rules =
             TierRules { fail_open: true, checked: true, tier_min_up: min_up, panic_threshold, ..TierRules::default() };
@@ -187,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_tier_takes_over_when_nothing_is_left() {
+    fn the_next_tier_serves_if_none_is_up() {
         assert_eq!(chosen("0:UU 1:U", 0.0, 0.0), "00,01 100% | 10 0%");
         assert_eq!(chosen("0:UD 1:U", 0.0, 0.0), "00 100% | 10 0%");
         assert_eq!(chosen("0:DD 1:U 2:U", 0.0, 0.0), "10 100% | 20 0%");
@@ -197,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn or_as_a_share_when_too_little_is() {
+    fn the_next_tier_takes_a_share_if_too_few_are_up() {
         assert_eq!(chosen("0:UUUD 1:U", 0.75, 0.0), "00,01,02 100% | 10 0%");
         assert_eq!(chosen("0:UUDD 1:U", 0.8, 0.0), "00,01 62% | 10 38%");
         assert_eq!(chosen("0:UDDD 1:UD 2:U", 1.0, 0.0), "00 25% | 10 38% | 20 38%");
@@ -206,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn below_the_threshold_those_that_are_down_take_part() {
+    fn below_the_panic_threshold_down_backends_are_eligible() {
         assert_eq!(chosen("0:UDDD", 0.0, 0.5), "00,01,02,03 100%!");
         assert_eq!(chosen("0:UUDD", 0.0, 0.5), "00,01 100%");
         assert_eq!(chosen("0:U?DD", 0.0, 0.5), "00 100%", "unknown is not sick");
@@ -217,7 +222,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shares_sum_up_and_never_flood(up in proptest::collection::vec(0.0_f64..=1.0, 1..5), min_up in 0.0_f64..=1.0) {
+        fn shares_sum_up_and_never_exceed_capacity(up in proptest::collection::vec(0.0_f64..=1.0, 1..5), min_up in 0.0_f64..=1.0) {
             let shares = shares(&up, min_up);
             let sum: f64 = shares.iter().map(|share| share.of_requests).sum();
             prop_assert!((sum - 1.0).abs() < 1e-9 || up.iter().all(|up| *up <= 0.0));

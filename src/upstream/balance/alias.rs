@@ -1,16 +1,18 @@
-//! By chance, in proportion to the weights, in constant time: an alias table (A. J. Walker 1977; M. D. Vose, "A linear
-//! algorithm for generating random numbers with a given distribution", IEEE TSE 17, 1991), in whole numbers and thus exact.
+//! Weighted random choice in constant time by the alias method, in integers and therefore exact.
 //!
-//! Choices are independent: there may be runs. What has to be even takes turns (`weighted`).
+//! Choices are independent, so the same backend can come several times in a row. `weighted` distributes evenly.
+//! The method: A. J. Walker 1977; M. D. Vose, "A linear algorithm for generating random numbers with a given
+//! distribution", IEEE TSE 17, 1991.
 
 use super::rng::{Prng, scale};
 use super::{Slot, Tried};
 
-/// How many draws try to get past what is to be skipped, before what is left is walked.
+/// Number of draws that may hit a skipped slot before the remaining slots are walked.
 const MAX_DRAWS: usize = 8;
 
-/// The table: as many columns as slots, each as high as the sum of weights. In each, what lies below `keep` is the
-/// column's own and the rest is `other`'s, so that each slot has its weight times the number of columns.
+/// The alias table. It has one column per slot, and each column is as high as the sum of weights. In a column,
+/// the part below `keep` belongs to the slot itself and the rest to `other`. So each slot owns its weight times
+/// the number of columns.
 #[derive(Debug)]
 pub struct AliasTable {
     columns: Box<[Column]>,
@@ -24,7 +26,7 @@ struct Column {
 }
 
 impl AliasTable {
-    /// For these weights, in linear time.
+    /// Builds the table for these weights in linear time.
     pub fn new(weights: impl ExactSizeIterator<Item = u16>) -> Self {
         let count = weights.len() as u64;
         let mut parts: Vec<u64> = weights.map(|weight| u64::from(weight) * count).collect();
@@ -40,7 +42,7 @@ impl AliasTable {
         Self { columns: columns.into(), height }
     }
 
-    /// One of the slots, in proportion to the weights; only for a table that is not empty.
+    /// A random slot in proportion to the weights. The table must not be empty.
     fn draw(&self, chance: &mut Prng) -> usize {
         let at = chance.below(self.columns.len() as u64 * self.height.max(1));
         let (index, at) = ((at / self.height.max(1)) as usize, at % self.height.max(1));
@@ -50,7 +52,8 @@ impl AliasTable {
         }
     }
 
-    /// One of the slots that are not to be skipped, in proportion to the weights; nothing only if all are.
+    /// A random slot that `skip` does not exclude, in proportion to the weights; `None` only if all are
+    /// excluded.
     pub fn sample(&self, slots: &[Slot], chance: &mut Prng, skip: impl Fn(usize) -> bool) -> Option<usize> {
         if self.columns.is_empty() {
             return None;
@@ -60,17 +63,18 @@ impl AliasTable {
     }
 }
 
-/// A column's height is at most 65,535 slots of 65,535; what is beyond does not fit a document.
+/// A column is at most 65,535 slots of weight 65,535 high. Greater values cannot occur in a configuration.
 fn narrow(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// A slot by chance.
+/// Picks a slot at random.
 pub fn pick(slots: &[Slot], alias: &AliasTable, chance: &mut Prng, tried: &Tried) -> Option<usize> {
     alias.sample(slots, chance, |index| tried.excludes(&slots[index]))
 }
 
-/// One of the slots that are not to be skipped, by a walk along their weights to a point that `number` of 64 bits says.
+/// A slot that `skip` does not exclude, in proportion to the weights. It walks the weights up to the point that
+/// `number`, uniform in 64 bits, selects.
 pub fn among_rest(slots: &[Slot], number: u64, skip: impl Fn(usize) -> bool) -> Option<usize> {
     let left = || slots.iter().enumerate().filter(|(index, _)| !skip(*index));
     let total: u64 = left().map(|(_, slot)| u64::from(slot.weight)).sum();
@@ -93,7 +97,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::config::schema::Balance;
 
-    /// Whether each count is within six standard deviations of its share: not even one in 10^8 seeds fails by chance.
+    /// Asserts that each count is within six standard deviations of its share. Fewer than one seed in 10^8
+    /// fails by chance.
     pub(crate) fn assert_proportional(counts: &[u32], weights: &[u16]) {
         let (picks, total) =
             (f64::from(counts.iter().sum::<u32>()), weights.iter().map(|w| f64::from(*w)).sum::<f64>());
@@ -132,7 +137,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_rest_is_proportional_too() {
+    fn picks_among_untried_slots_are_proportional() {
         let weights = [256, 1, 3];
         let (balancer, alias) = (balancer(Balance::Random, &weights), AliasTable::new(weights.into_iter()));
         let mut tried = Tried::default();

@@ -1,10 +1,13 @@
-//! The same backend for the same key, as long as it is there: a look-up in a table of places (`places`).
+//! Consistent hashing: the same key gets the same backend while it exists, by a lookup in `hash_table`.
 //!
-//! With a load factor `c` no backend is given more than `⌈c · weight / W · (in flight over all + 1)⌉` requests; what is beyond
-//! goes on to another backend, the same ones in the same order for the same key (V. Mirrokni, M. Thorup, M. Zadimoghaddam,
-//! "Consistent hashing with bounded loads", SODA 2018; jumps instead of steps along a ring: J. Chen, B. Coleman, A. Shrivastava,
-//! "Revisiting consistent hashing with bounded loads", AAAI 2021). Only when the key's own backend is busy all counts are
-//! read. It makes no keys: what of a request is hashed is the proxy's business.
+//! It makes no keys: the proxy decides which part of a request is hashed. With a load factor `c` no backend
+//! gets more than `⌈c · weight / W · (in flight over all + 1)⌉` requests. `W` is the total weight. Further
+//! requests overflow to other backends, in the same order for the same key. The counts of all backends are read
+//! only if the first backend of the key is busy.
+//!
+//! Bounded loads: V. Mirrokni, M. Thorup, M. Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018.
+//! Jumps instead of steps along a ring: J. Chen, B. Coleman, A. Shrivastava, "Revisiting consistent hashing
+//! with bounded loads", AAAI 2021.
 
 use super::alias::among_rest;
 use super::hash_table::HashTable;
@@ -12,10 +15,10 @@ use super::rng::{GOLDEN, hash, mix};
 use super::{Slot, Tried};
 use crate::backend::InFlight;
 
-/// How often a look-up jumps on before it looks at all that are left.
+/// Maximum number of jumps before a lookup walks all remaining slots.
 const MAX_JUMPS: usize = 32;
 
-/// The table, and how much of an even load a backend may carry.
+/// The hash table and the load bound.
 #[derive(Debug)]
 pub struct HashBalancer {
     table: HashTable,
@@ -24,7 +27,7 @@ pub struct HashBalancer {
 }
 
 impl HashBalancer {
-    /// For these slots. Without a load factor loads are not bounded.
+    /// Builds the table for these slots. Without a load factor there is no load bound.
     pub fn new(slots: &[Slot], load_factor: Option<f64>) -> Self {
         let claimant = |slot: &Slot| (hash(slot.state.labels().address.as_bytes()), slot.weight);
         Self {
@@ -34,7 +37,7 @@ impl HashBalancer {
         }
     }
 
-    /// Whether a backend that has so many in flight may have one more. `total` sums all up when it is needed.
+    /// Whether a backend with `seen` requests in flight may take one more. `total` computes the sum on demand.
     fn has_room(&self, slot: &Slot, seen: u32, total: &mut impl FnMut() -> u64) -> bool {
         let Some(factor) = self.load_factor.filter(|_| seen > 0) else { return true };
         let share = f64::from(slot.weight) / self.total_weight.max(1) as f64;
@@ -42,12 +45,13 @@ impl HashBalancer {
     }
 }
 
-/// The key's backend, or the one that the key jumps to where that is passed over or has no room; with its count raised.
+/// The backend of the key with its count raised. If it is excluded or over its bound, the key jumps to another
+/// one.
 pub fn pick(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option<(usize, InFlight)> {
     loop {
         let (index, seen) = find(slots, table, key, tried)?;
         let backend_state = &slots[index].state;
-        // A bound holds only if the count still is what it was judged by.
+        // The bound holds only if the count is still the one that was checked.
         let guard = if table.load_factor.is_some() { backend_state.try_raise(seen) } else { backend_state.admit() };
         if let Some(guard) = guard {
             return Some((index, guard));
@@ -73,7 +77,7 @@ fn find(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option
     let total = total();
     let skip = |index: usize| tried.excludes(&slots[index]);
     let full = |index: usize| !table.has_room(&slots[index], slots[index].state.in_flight(), &mut || total);
-    // All are full only if those with room were tried: then the bound gives way.
+    // The set is empty only if every slot below its bound is excluded. Then the bound is ignored.
     let index = among_rest(slots, at, |index| skip(index) || full(index)).or_else(|| among_rest(slots, at, skip))?;
     Some((index, slots[index].state.in_flight()))
 }
@@ -97,7 +101,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
-        fn no_load_goes_beyond_its_bound(weights in proptest::collection::vec(1_u16..=256, 1..12), factor in 1.0_f64..3.0,
+        fn no_load_exceeds_its_bound(weights in proptest::collection::vec(1_u16..=256, 1..12), factor in 1.0_f64..3.0,
                                          events in proptest::collection::vec((any::<bool>(), any::<usize>(), 0_u64..4), 1..200)) {
             let balancer = bounded(&weights, factor);
             let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
@@ -116,7 +120,7 @@ mod tests {
         }
 
         #[test]
-        fn a_key_has_one_backend_and_one_order_to_fall_back_on(key in any::<u64>(), weights in proptest::collection::vec(1_u16..=9, 1..9)) {
+        fn a_key_has_one_backend_and_one_overflow_order(key in any::<u64>(), weights in proptest::collection::vec(1_u16..=9, 1..9)) {
             let balancer = balancer(Balance::ConsistentHash, &weights);
             let order = || {
                 let mut tried = Tried::default();
@@ -135,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn one_hot_key_spreads_over_just_as_many_as_it_needs() {
+    fn a_hot_key_uses_only_as_many_backends_as_it_needs() {
         let balancer = bounded(&[1; 10], 2.0);
         let held: Vec<_> = (0..100).map(|_| balancer.pick(&Tried::default(), 0, Some(42)).unwrap()).collect();
         let mut counts: Vec<_> = balancer.slots().iter().map(|slot| slot.state.in_flight()).collect();

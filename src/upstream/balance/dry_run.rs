@@ -1,25 +1,26 @@
-//! Who would be picked next, and by which score, for operators' questions. It moves no cursor and raises no count:
-//! what it says can be outrun by the next request.
+//! Dry run of a balancer for `explain`: the next pick and the scores.
+//!
+//! It moves no cursor and raises no count. The answer can be outdated by the next request.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Algorithm, Balancer, Slot, Tried, least_connections, p2c, peak_ewma, round_robin, weighted};
 
-/// What a balancer would do with the next request.
+/// The predicted pick and the scores of a balancer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DryRun {
-    /// The slot that would be picked; nothing where there is none, or where chance or the
-    /// request's key decides.
+    /// The slot that would be picked; `None` if there is none, or if a random number or the key of the request
+    /// decides.
     pub next: Option<usize>,
-    /// Each slot's score, the lowest goes first; nothing where the algorithm has no scores.
+    /// The score of each slot, lowest first; `None` if the algorithm has no scores.
     pub scores: Vec<Option<f64>>,
 }
 
 impl Balancer {
-    /// What it would do with the next request if nothing changed before that.
+    /// The pick and the scores for the next request if nothing changes before it.
     pub fn preview(&self, now_ms: u64) -> DryRun {
         let (slots, tried) = (self.slots(), Tried::default());
-        // A copy: the real one stays where it is.
+        // A copy, so that the real cursor does not move.
         let cursor = AtomicU64::new(self.cursor.load(Ordering::Relaxed));
         let next = match &self.algorithm {
             Algorithm::RoundRobin => round_robin::pick(slots, &cursor, &tried),
@@ -44,7 +45,7 @@ impl Balancer {
     }
 }
 
-/// The one that is left to pick, if there is just one: then nothing else decides.
+/// The only slot that is not full, if there is exactly one. Then no random number or key decides.
 fn only(slots: &[Slot]) -> Option<usize> {
     let mut left = (0..slots.len()).filter(|index| !slots[*index].state.is_full());
     left.next().filter(|_| left.next().is_none())
@@ -58,7 +59,7 @@ mod tests {
     use crate::config::schema::Balance;
 
     #[test]
-    fn says_what_the_next_pick_is_and_leaves_no_trace() {
+    fn a_dry_run_predicts_the_next_pick_and_changes_nothing() {
         for kind in [Balance::RoundRobin, Balance::WeightedRoundRobin, Balance::LeastConnections] {
             let balancer = balancer(kind, &[1, 3, 2]);
             let mut held = Vec::new();
@@ -80,13 +81,13 @@ mod tests {
         let balancer = balancer(Balance::LeastConnections, &[1, 2]);
         let _busy = balancer.slots()[1].state.raise();
         assert_eq!(balancer.preview(0).scores, [Some(1.0), Some(1.0)]);
-        // A fault counts as five requests more.
+        // A fault counts as five more requests.
         balancer.slots()[0].state.load().fault(std::time::Duration::ZERO, 1_000);
         assert_eq!(balancer.preview(1_000), DryRun { next: Some(1), scores: vec![Some(6.0), Some(1.0)] });
     }
 
     #[test]
-    fn where_chance_decides_nobody_is_next_but_the_only_one() {
+    fn a_random_choice_is_predicted_only_if_one_backend_is_left() {
         for (kind, scores) in [
             (Balance::P2c, [Some(1.0), Some(0.0)]),
             (Balance::Random, [None, None]),

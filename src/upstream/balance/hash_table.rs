@@ -1,28 +1,32 @@
-//! Who owns which place of a hash table: rendezvous hashing by weight, computed when members change, looked up in one step.
+//! Weighted rendezvous hashing as a lookup table of 65,536 slots: built when members change, read in one step.
 //!
-//! Each of 65,536 places belongs to the backend that claims it first. A backend stakes `weight` claims in a unit of time,
-//! each at a place that its address and the claim's number say and nobody else has a say in. So a backend that leaves gives
-//! up its own places and no other moves, one that comes takes its share from all, and one whose weight changes moves what it
-//! gains or loses: what D. Karger and others' ring promises ("Consistent hashing and random trees", STOC 1997), kept as by
-//! D. Thaler and C. Ravishankar's highest random weight (IEEE/ACM ToN 6, 1998), found by a race of the claims (O. Ertl,
-//! "ProbMinHash", IEEE TKDE 2020). A share is off by about `1 / sqrt(65,536 · share)` of itself: 1 % among 10 backends, 4 % among
-//! 100, 12 % among 1,000. Building takes about a million claims, however many backends there are. It never looks at load.
+//! It never considers load. A backend makes `weight` claims in a unit of time. Each claim is at a table slot
+//! that depends only on the address and the number of the claim. Each slot belongs to the backend with the
+//! earliest claim. So if a backend leaves, only its own slots change owner. A new backend takes its share from
+//! all others. If a weight changes, only the gained or lost share moves. This is the property of the ring (D.
+//! Karger and others, "Consistent hashing and random trees", STOC 1997). The owner rule is highest random
+//! weight (D. Thaler and C. Ravishankar, IEEE/ACM ToN 6, 1998). The race of claims follows O. Ertl,
+//! "ProbMinHash", IEEE TKDE 2020.
+//!
+//! A share deviates by about `1 / sqrt(65,536 · share)` of itself: 1 % among 10 backends, 4 % among 100, 12 %
+//! among 1,000. The construction takes about a million claims for any number of backends.
 
 use super::rng::{GOLDEN, mix};
 
-/// There are 2^16 places: a table takes 128 KiB.
+/// The table has 2^16 slots and takes 128 KiB.
 const TABLE_BITS: u32 = 16;
 const TABLE_SLOTS: usize = 1 << TABLE_BITS;
 
-/// Each round stakes two claims a place: a place that nobody has claimed after 64 rounds is one in 10^55.
+/// Each round makes about two claims per table slot. A slot is unclaimed after 64 rounds with a probability of
+/// 10^-55.
 const MAX_REHASHES: u32 = 64;
 
-/// Who owns which place.
+/// The owner of each table slot.
 #[derive(Debug)]
 pub struct HashTable(Box<[u16]>);
 
 impl HashTable {
-    /// For claimants by seed and weight; those beyond 65,536 own nothing.
+    /// Builds the table from (seed, weight) pairs. Pairs beyond the first 65,536 own nothing.
     pub fn new(claimants: &[(u64, u16)]) -> Self {
         let total: f64 = claimants.iter().map(|(_, weight)| f64::from(*weight)).sum();
         if total <= 0.0 {
@@ -43,7 +47,7 @@ impl HashTable {
         Self(race.owners.into())
     }
 
-    /// The owner of the place that a key falls into; nothing only if there is no claimant.
+    /// The owner of the table slot of a key; `None` only if there is no owner at all.
     pub fn owner(&self, key: u64) -> Option<usize> {
         self.0.get((key >> (64 - TABLE_BITS)) as usize).map(|owner| usize::from(*owner))
     }
@@ -51,13 +55,13 @@ impl HashTable {
 
 struct Contender {
     owners: Vec<u16>,
-    /// When the claim was staked that counts.
+    /// Time of the earliest claim on each table slot.
     first: Vec<f64>,
     open: usize,
 }
 
 impl Contender {
-    /// Stakes one claimant's claims, from number `next` on up to a time.
+    /// Makes the claims of one owner, from number `next` up to a time.
     fn stake(&mut self, owner: u16, seed: u64, weight: f64, next: &mut u64, until: f64) {
         loop {
             let claim = mix(seed.wrapping_add(next.wrapping_mul(GOLDEN)));
@@ -89,7 +93,7 @@ mod tests {
         weights.iter().enumerate().map(|(n, weight)| (seed(n), *weight)).collect()
     }
 
-    /// How many places have another owner, by seed.
+    /// Number of table slots that have another owner, by seed.
     fn moved(before: &[(u64, u16)], after: &[(u64, u16)], only: u64) -> usize {
         let (old, new) = (HashTable::new(before), HashTable::new(after));
         let mut count = 0;
@@ -101,7 +105,7 @@ mod tests {
         count
     }
 
-    /// Within six standard deviations and one place of a share of all places.
+    /// Asserts that the count is within six standard deviations, plus one, of a share of all table slots.
     fn assert_share(count: usize, share: f64) {
         let expected = TABLE_SLOTS as f64 * share;
         let deviation = (expected * (1.0 - share)).sqrt();
@@ -111,7 +115,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
-        fn who_leaves_or_comes_moves_its_share_and_nothing_else(
+        fn adding_or_removing_a_backend_moves_only_its_share(
             weights in proptest::collection::vec(1_u16..=256, 2..24), which in any::<usize>(), salt in 0_u64..250,
         ) {
             let with = claimants(&weights, salt);
@@ -123,7 +127,7 @@ mod tests {
         }
 
         #[test]
-        fn another_weight_moves_what_is_gained_or_lost(
+        fn a_weight_change_moves_only_the_difference(
             weights in proptest::collection::vec(1_u16..=256, 2..24), to in 1_u16..=256, salt in 0_u64..250,
         ) {
             let before = claimants(&weights, salt);
@@ -136,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_follow_weights_whatever_the_order() {
+    fn shares_follow_weights_in_any_order() {
         let mut all = claimants(&[1, 2, 5], 7);
         let count = |all: &[(u64, u16)]| {
             let places = HashTable::new(all);
@@ -154,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_own_places_too() {
+    fn thousands_of_backends_own_slots() {
         let places = HashTable::new(&claimants(&[1; 5_000], 3));
         let owners: std::collections::HashSet<_> = places.0.iter().collect();
         assert!(owners.len() >= 4_990, "{}", owners.len());

@@ -1,9 +1,9 @@
-//! The fewest requests in flight for its weight: a scan of plain atomics, exact over all threads.
+//! Least connections: the fewest requests in flight per weight, by a scan of atomics that all threads share.
 //!
-//! The count is raised by compare-exchange on the value that the score was made of, so two threads cannot both see the
-//! same idle backend and herd to it; who loses the race looks again. Lock-free: a lost race means that another
-//! thread has picked, or an attempt has ended. Ties go to the one picked least recently, which is even among any subset,
-//! where starting the scan after the last pick is not: there a backend that follows a busier one gets its turns.
+//! The count is raised by compare-exchange on the value that the score used. So two threads cannot both pick
+//! the same idle backend; the loser scans again. It is lock-free: a lost race means that another thread picked
+//! or an attempt ended. Ties go to the backend picked least recently, which is even among any subset. A scan
+//! that starts after the last pick is not even: a backend that follows a busier one would also get its turns.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,13 +11,13 @@ use super::{Slot, Tried};
 use crate::backend::BackendState;
 use crate::backend::InFlight;
 
-/// The lowest `(in flight + penalty + 1) / weight` of those that were not tried, with its count raised.
+/// The slot with the lowest `(in flight + penalty + 1) / weight` that is not excluded, with its count raised.
 pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried, now_ms: u64) -> Option<(usize, InFlight)> {
     loop {
         let best = scan(slots, tried, now_ms)?;
         let slot = &slots[best.index];
         if let Some(guard) = slot.state.try_raise(best.seen) {
-            // From 1: 0 is for those that were never picked.
+            // Starts at 1: 0 means never picked.
             slot.last_picked.store(cursor.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
             return Some((best.index, guard));
         }
@@ -25,22 +25,22 @@ pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried, now_ms: u64) -> O
     }
 }
 
-/// Who would be picked, with nothing raised.
+/// The slot that would be picked; raises no count.
 pub(super) fn best(slots: &[Slot], tried: &Tried, now_ms: u64) -> Option<usize> {
     scan(slots, tried, now_ms).map(|best| best.index)
 }
 
-/// What is compared, the lowest goes first.
+/// The score that is compared; the lowest wins.
 pub(super) fn score(slot: &Slot, now_ms: u64) -> f64 {
     let score = ScoredSlot::of(0, slot, now_ms);
     score.load as f64 / score.weight as f64
 }
 
-/// A slot with what was seen of it.
+/// A slot with the values that were read.
 #[derive(Debug, Clone, Copy)]
 struct ScoredSlot {
     index: usize,
-    /// The count in flight that the load was made of.
+    /// The count in flight that `load` was computed from.
     seen: u32,
     load: u64,
     weight: u64,
@@ -53,14 +53,15 @@ impl ScoredSlot {
         Self { index, seen, load, weight: slot.weight.into(), last_picked: slot.last_picked.load(Ordering::Relaxed) }
     }
 
-    /// By cross multiplication: no division, nothing rounded. A load is below 2^33 and a weight at most 2^16.
+    /// Compares by cross multiplication: no division and no rounding. A load is below 2^33, a weight at most
+    /// 2^16.
     fn beats(&self, other: &Self) -> bool {
         let (mine, others) = (self.load * other.weight, other.load * self.weight);
         mine < others || (mine == others && self.last_picked < other.last_picked)
     }
 }
 
-/// The count in flight of a backend, and what it carries with the penalty of its faults and one more request.
+/// The count in flight, and the load: in flight plus failure penalty plus one request.
 pub fn load(backend_state: &BackendState, now_ms: u64) -> (u32, u64) {
     let seen = backend_state.in_flight();
     (seen, u64::from(seen) + u64::from(backend_state.load().penalty(now_ms)) + 1)
@@ -93,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_beaten(weights in proptest::collection::vec(1_u16..=256, 1..20),
+        fn the_pick_has_the_lowest_score(weights in proptest::collection::vec(1_u16..=256, 1..20),
                         events in proptest::collection::vec((0_u8..5, any::<usize>()), 1..300)) {
             let balancer = balancer(Balance::LeastConnections, &weights);
             let mut held = Vec::new();
@@ -118,22 +119,22 @@ mod tests {
     }
 
     #[test]
-    fn ties_go_round() {
+    fn ties_rotate() {
         let balancer = balancer(Balance::LeastConnections, &[1, 1, 1]);
         let picks: Vec<_> = (0..6).map(|_| pick_from(&balancer).0).collect();
         assert_eq!(picks, [0, 1, 2, 0, 1, 2]);
     }
 
     #[test]
-    fn one_that_fails_at_once_gets_less_than_its_share() {
-        // Three that answer in 5 ms and one that fails in none, 64 requests at a time, for ten seconds.
+    fn a_backend_that_fails_immediately_gets_less_than_its_share() {
+        // Three backends answer in 5 ms, one fails immediately: 64 concurrent requests for ten seconds.
         let balancer = balancer(Balance::LeastConnections, &[1; 4]);
         let (mut under_way, mut counts) = (std::collections::VecDeque::new(), [0_u32; 4]);
         for now in NOW..NOW + 10_000 {
             while under_way.front().is_some_and(|(end, _)| *end <= now) {
                 drop(under_way.pop_front());
             }
-            // Bounded, so that without a penalty it fails and does not go on for ever.
+            // Bounded, so that the test fails instead of looping for ever without a penalty.
             while under_way.len() < 64 && counts[0] < 100_000 {
                 let picked = balancer.pick(&Tried::default(), now, None).unwrap();
                 counts[picked.index] += 1;
@@ -147,8 +148,9 @@ mod tests {
     }
 
     #[test]
-    fn ties_of_a_subset_go_round_behind_a_busier_one() {
-        // C is best when idle, and ties with A and B while it has one: each pair of picks is C and then a tie.
+    fn ties_of_a_subset_rotate_behind_a_busier_backend() {
+        // C has the lowest score when idle, and ties with A and B with one request: each pair of picks is C,
+        // then a tie.
         let balancer = balancer(Balance::LeastConnections, &[1, 1, 2]);
         let mut counts = [0; 3];
         for _ in 0..300 {
@@ -180,7 +182,7 @@ mod tests {
                 });
             }
         });
-        // Nothing ended meanwhile, so the counts may differ by what was in flight between a scan and its raise.
+        // Nothing ended meanwhile. So counts differ only by the picks between a scan and its increment.
         let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.state.in_flight()).collect();
         assert_eq!(counts.iter().sum::<u32>(), 2_000);
         assert!(counts.iter().all(|count| count.abs_diff(500) <= 4), "{counts:?}");

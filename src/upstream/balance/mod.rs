@@ -1,7 +1,8 @@
-//! Picks: who of those that may be picked takes the next attempt. One file an algorithm.
+//! Load balancing: picks the backend of the next attempt among the eligible ones.
 //!
-//! A pick is pure but for chance: it takes what it needs as arguments, reads and raises atomics, and neither locks,
-//! allocates, does I/O nor reads a clock. It never judges who may be picked: that is `members`.
+//! A pick never decides which backends are eligible: `members` does. It gets its input as arguments and reads
+//! and raises atomics. It takes no lock, does not allocate, does no I/O and reads no clock. There is one file
+//! per algorithm.
 
 pub mod alias;
 pub mod consistent_hash;
@@ -25,20 +26,22 @@ use crate::backend::InFlight;
 use crate::backend::labels::PickReason;
 use crate::config::schema::Balance;
 
-/// How many backends one request can have tried: `routes[].retry.attempts` is at most 16.
+/// Maximum number of backends that one request can try: `routes[].retry.attempts` is at most 16.
 pub const MAX_TRIED: usize = 16;
 
-/// The backends that a request has tried, by identity, so that it means the same after members were swapped.
+/// The backends that a request has tried. They are compared by state pointer, so the set stays valid when the
+/// member snapshot is replaced.
 #[derive(Debug, Default)]
 pub struct Tried {
     states: [Option<Arc<BackendState>>; MAX_TRIED],
     len: usize,
-    /// When a pick may not fail, because the request cannot be sent twice; 0: it may.
+    /// Time of a pick that avoids backends which failed recently, because the request cannot be retried; 0:
+    /// off.
     careful_ms: AtomicU64,
 }
 
 impl Tried {
-    /// Adds one; beyond `MAX_TRIED` nothing is added, since no request has more attempts.
+    /// Adds a backend. Beyond `MAX_TRIED` it adds nothing, since no request has more attempts.
     pub fn add(&mut self, backend_state: &Arc<BackendState>) {
         if self.len < MAX_TRIED && !self.contains(backend_state) {
             self.states[self.len] = Some(Arc::clone(backend_state));
@@ -46,29 +49,30 @@ impl Tried {
         }
     }
 
-    /// Whether it was tried.
+    /// Whether the backend was tried.
     pub fn contains(&self, backend_state: &Arc<BackendState>) -> bool {
         self.states[..self.len].iter().flatten().any(|tried| Arc::ptr_eq(tried, backend_state))
     }
 
-    /// From here on backends whose last attempt failed shortly before `now_ms` are passed over while others of the tier can
-    /// take the request: it cannot be sent twice.
+    /// Excludes backends whose last attempt failed shortly before `now_ms`, for a request that cannot be
+    /// retried. The exclusion ends if no other backend of the tier can take the request.
     pub fn be_careful(&mut self, now_ms: u64) {
         *self.careful_ms.get_mut() = now_ms;
     }
 
-    /// Whether it is passed over: it cannot take the request, or its last attempt failed and the request cannot be sent twice.
+    /// Whether the slot is excluded: it cannot take the request, or it failed recently and the request cannot
+    /// be retried.
     pub fn excludes(&self, slot: &Slot) -> bool {
         let careful_ms = self.careful_ms.load(Ordering::Relaxed);
         self.rules_out(slot) || careful_ms > 0 && slot.state.has_failed(careful_ms)
     }
 
-    /// Whether it cannot take the request: ejected since the members were built, tried, or as full as it may be.
+    /// Whether the slot cannot take the request: ejected since the snapshot was built, tried, or at its limit.
     pub fn rules_out(&self, slot: &Slot) -> bool {
         slot.is_out() || slot.state.is_full() || self.contains(&slot.state)
     }
 
-    /// The same pick without care, if it was one with care.
+    /// Repeats a pick without the exclusion of recent failures, if that exclusion was on.
     fn without_care<T>(&self, pick: impl FnOnce() -> Option<T>) -> Option<T> {
         let careful_ms = self.careful_ms.swap(0, Ordering::Relaxed);
         let picked = if careful_ms > 0 { pick() } else { None };
@@ -76,70 +80,73 @@ impl Tried {
         picked
     }
 
-    /// The same number for the same backends, in whatever order they were tried; 0 for none. Others may share it by chance.
+    /// A hash of the set of tried backends, independent of their order; 0 for the empty set. Different sets can
+    /// collide.
     pub fn kind(&self) -> u64 {
         let number = |cell: &Arc<BackendState>| mix(Arc::as_ptr(cell) as u64);
         self.states[..self.len].iter().flatten().fold(0, |sum, cell| sum.wrapping_add(number(cell)))
     }
 
-    /// How many were tried.
+    /// Number of tried backends.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none was.
+    /// Whether no backend was tried.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 }
 
-/// One that may be picked, as the algorithms see it.
+/// An eligible backend, as the algorithms see it.
 #[derive(Debug)]
 pub struct Slot {
-    /// Its live cells.
+    /// Its live state.
     pub state: Arc<BackendState>,
-    /// Its effective weight beside the others', at least 1: with a ramp among them in twentieths.
+    /// Its effective weight relative to the other slots, at least 1. During a slow start weights are in
+    /// twentieths.
     pub weight: u16,
-    /// The turn at which least_connections picked it last.
+    /// Sequence number of its last pick by `least_connections`; 0: never picked.
     last_picked: AtomicU64,
-    /// It may be picked while it is ejected: for want of anything better.
+    /// Whether it may be picked while it is ejected, because no better backend exists.
     serves_ejected: bool,
 }
 
 impl Slot {
-    /// A weight of 0 counts as 1: whoever takes no requests has no slot.
+    /// A weight of 0 becomes 1: a backend that takes no requests has no slot.
     pub fn new(state: Arc<BackendState>, weight: u16) -> Self {
         Self { state, weight: weight.max(1), last_picked: AtomicU64::new(0), serves_ejected: false }
     }
 
-    /// The same; `serves`: even while it is ejected.
+    /// The same slot; `serves`: whether it may be picked while it is ejected.
     pub fn serving_ejected(self, serves: bool) -> Self {
         Self { serves_ejected: serves, ..self }
     }
 
-    /// Whether it was ejected after the members were built, which follow a little later. No lock, no wait.
+    /// Whether it was ejected after this snapshot was built. The rebuild follows later; this check needs no
+    /// lock.
     pub fn is_out(&self) -> bool {
         self.state.is_ejected() && !self.serves_ejected
     }
 }
 
-/// Who was picked.
+/// The result of a pick.
 #[derive(Debug)]
 pub struct Picked {
-    /// Its place among the slots.
+    /// Index of the slot.
     pub index: usize,
     /// Counts the attempt until it is dropped.
     pub guard: InFlight,
-    /// It had been tried before.
+    /// Whether the backend had been tried before.
     pub again: bool,
 }
 
-/// What of an upstream's settings decides how backends are picked.
+/// The settings of an upstream that select and configure the algorithm.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Settings {
     /// The algorithm.
     pub balance: Balance,
-    /// How many times an even load a backend may carry under `consistent_hash`, 1 or more; none: no bound.
+    /// Load bound of `consistent_hash` as a multiple of the even load, 1 or more; `None`: no bound.
     pub load_factor: Option<f64>,
 }
 
@@ -149,7 +156,7 @@ impl From<Balance> for Settings {
     }
 }
 
-/// An algorithm with the slots it picks from.
+/// An algorithm and the slots it picks from.
 #[derive(Debug)]
 pub struct Balancer {
     slots: Box<[Slot]>,
@@ -157,7 +164,7 @@ pub struct Balancer {
     cursor: AtomicU64,
 }
 
-/// An algorithm with what is computed when members change.
+/// An algorithm with the data that is computed when members change.
 #[derive(Debug)]
 enum Algorithm {
     RoundRobin,
@@ -185,22 +192,23 @@ impl Algorithm {
 }
 
 impl Balancer {
-    /// For these slots; computes sequences and tables.
+    /// Builds a balancer for these slots; computes sequences and tables.
     pub fn new(settings: Settings, slots: Vec<Slot>) -> Self {
         Self { algorithm: Algorithm::new(settings, &slots), slots: slots.into(), cursor: AtomicU64::new(0) }
     }
 
-    /// Those it picks from.
+    /// The slots it picks from.
     pub fn slots(&self) -> &[Slot] {
         &self.slots
     }
 
-    /// Whether all were tried or are full, so that at best one that was tried can be picked again.
+    /// Whether every slot was tried, is full or is ejected. Then a pick can only return a backend that was
+    /// tried.
     pub fn is_exhausted(&self, tried: &Tried) -> bool {
         self.slots.iter().all(|slot| tried.rules_out(slot))
     }
 
-    /// What decides among those that may be picked.
+    /// The reason to log for a pick of this algorithm.
     pub fn why(&self, key: Option<u64>) -> PickReason {
         match &self.algorithm {
             Algorithm::RoundRobin | Algorithm::Weighted(_) | Algorithm::LeastConnections => PickReason::Next,
@@ -211,22 +219,23 @@ impl Balancer {
         }
     }
 
-    /// Picks one and raises its count. One that was tried is picked only if all were, or are full; nothing only if
-    /// there is no slot, or all are full.
+    /// Picks a slot and raises its count. A tried backend is picked only if all others were tried or are full.
+    /// `None` only if there is no slot, or no slot can take the request.
     ///
-    /// `now_ms`: for scores that age. `key`: what `consistent_hash` goes by; without one it picks by chance.
+    /// `now_ms`: for scores that decay. `key`: the hash key for `consistent_hash`, which picks at random
+    /// without one.
     pub fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Picked> {
         self.pick_other(tried, now_ms, key).or_else(|| self.pick_again(tried, now_ms, key))
     }
 
-    /// The same without going back to one that was tried.
+    /// The same, but never returns a backend that was tried.
     pub fn pick_other(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Picked> {
         let choose = || self.choose(tried, now_ms, key);
         let (index, guard) = choose().or_else(|| tried.without_care(choose))?;
         Some(Picked { index, guard, again: false })
     }
 
-    /// Picks one whether it was tried or not; nothing for a first try.
+    /// Picks a slot whether it was tried or not; `None` if nothing was tried yet.
     pub fn pick_again(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Picked> {
         if tried.is_empty() {
             return None;
@@ -255,7 +264,8 @@ impl Balancer {
                 }
                 Algorithm::Random(alias) => Prng::of_thread(|chance| alias::pick(slots, alias, chance, tried)),
             }?;
-            // Another thread may have taken the last place meanwhile; the next look passes it over.
+            // Another thread may have taken the last free slot meanwhile. The next iteration skips this
+            // backend.
             if let Some(guard) = slots.get(index)?.state.admit() {
                 return Some((index, guard));
             }

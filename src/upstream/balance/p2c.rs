@@ -1,14 +1,16 @@
-//! Two choices: of two backends drawn by weight, the one with fewer requests in flight for its weight (M. Mitzenmacher,
-//! "The power of two choices in randomized load balancing", IEEE TPDS 12, 2001). Constant time, however many there are.
+//! Power of two choices: draws two backends by weight and picks the one with fewer requests in flight per
+//! weight.
 //!
-//! Ties go to the first that was drawn: idle backends are picked in proportion to their weights.
+//! (M. Mitzenmacher, "The power of two choices in randomized load balancing", IEEE TPDS 12, 2001.) Constant
+//! time for any number of backends. Ties go to the first draw, so idle backends are picked in proportion to
+//! their weights.
 
 use super::alias::AliasTable;
 use super::least_connections::load;
 use super::rng::Prng;
 use super::{Slot, Tried};
 
-/// Of two that were not tried, the one with the lower `(in flight + penalty) / weight`.
+/// Of two slots that are not excluded, the one with the lower `(in flight + penalty) / weight`.
 pub fn pick(slots: &[Slot], alias: &AliasTable, chance: &mut Prng, tried: &Tried, now_ms: u64) -> Option<usize> {
     let (first, second) = two(slots, alias, chance, tried)?;
     let carried = |index: usize| carried(&slots[index], now_ms);
@@ -17,18 +19,18 @@ pub fn pick(slots: &[Slot], alias: &AliasTable, chance: &mut Prng, tried: &Tried
     Some(if others < mine { second } else { first })
 }
 
-/// What it has in flight, with its penalty. Without the one that is to come: that would prefer the heavier of two that are
-/// idle, not draw by weight.
+/// Requests in flight plus penalty. The new request is not added: with it, the heavier of two idle backends
+/// would always win, and picks would not follow the weights.
 fn carried(slot: &Slot, now_ms: u64) -> u64 {
     load(&slot.state, now_ms).1 - 1
 }
 
-/// What is compared, the lower goes first.
+/// The score that is compared; the lower wins.
 pub(super) fn score(slot: &Slot, now_ms: u64) -> f64 {
     carried(slot, now_ms) as f64 / f64::from(slot.weight)
 }
 
-/// Two different ones that are not passed over, drawn by weight; the same one twice if there is no other.
+/// Two different slots that are not excluded, drawn by weight; the same one twice if there is no other.
 pub fn two(slots: &[Slot], alias: &AliasTable, chance: &mut Prng, tried: &Tried) -> Option<(usize, usize)> {
     let tried = |index: usize| tried.excludes(&slots[index]);
     let first = alias.sample(slots, chance, tried)?;
@@ -50,7 +52,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn idle_ones_are_picked_in_proportion(weights in proptest::collection::vec(1_u16..=256, 1..12), seed in any::<u64>()) {
+        fn idle_backends_are_picked_in_proportion(weights in proptest::collection::vec(1_u16..=256, 1..12), seed in any::<u64>()) {
             let (balancer, alias) = (balancer(Balance::P2c, &weights), AliasTable::new(weights.iter().copied()));
             let (mut chance, mut counts) = (Prng::new(seed), vec![0; weights.len()]);
             for _ in 0..5_000 {
@@ -59,7 +61,7 @@ mod tests {
             assert_proportional(&counts, &weights);
         }
 
-        /// Never the one that carries more for its weight than every other.
+        /// The slot with a higher load per weight than every other is never picked.
         #[test]
         fn the_worst_is_never_picked(loads in proptest::collection::vec((1_u16..=8, 0_u32..20, any::<bool>()), 2..9), seed in any::<u64>()) {
             let weights: Vec<_> = loads.iter().map(|(weight, ..)| *weight).collect();
@@ -93,7 +95,8 @@ mod tests {
             })
             .collect();
         let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.state.in_flight()).collect();
-        // Theory: the fullest is above the mean of 100 by log2(ln 100) + O(1), where chance alone has 25 and more.
+        // Theory: the maximum exceeds the mean of 100 by log2(ln 100) + O(1); a single random choice exceeds it
+        // by 25 and more.
         assert!(counts.iter().max() <= Some(&106), "{counts:?}");
         drop(held);
     }

@@ -1,26 +1,28 @@
-//! Two choices by latency: of two backends drawn by weight, the one that will answer sooner. The cost of a backend is its
-//! peak-sensitive mean latency times what it carries, over its weight; the balancer of Twitter's Finagle
-//! (`p2c/PeakEwma`) and of Linkerd. The mean is kept in the backend's cells (`telemetry::load_estimate`).
+//! Power of two choices by latency: draws two backends by weight and picks the one with the lower expected
+//! latency.
 //!
-//! It never waits for a latency: a backend without one is tried when it is idle.
+//! It never waits for a latency: a backend without one is tried when it is idle. The cost of a backend is its
+//! peak EWMA latency times its load, over its weight. The mean is in the state of the backend
+//! (`backend::load_estimate`). Twitter's Finagle (`p2c/PeakEwma`) and Linkerd use the same balancer.
 
 use super::alias::AliasTable;
 use super::least_connections::load;
 use super::rng::Prng;
 use super::{Slot, Tried, p2c};
 
-/// The latency of a backend that has something in flight and has not answered yet, in microseconds. A second: worse than
-/// most that are known, so that a new backend gets one request, and more only when it has answered that.
+/// Assumed latency, in microseconds, of a backend that has requests in flight and has not answered yet. One
+/// second is more than most known latencies, so a new backend gets a second request only after it answered the
+/// first.
 const UNKNOWN: f32 = 1e6;
 
-/// Of two that were not tried, the one with the lower `latency · (in flight + penalty + 1) / weight`.
+/// Of two slots that are not excluded, the one with the lower `latency · (in flight + penalty + 1) / weight`.
 pub fn pick(slots: &[Slot], alias: &AliasTable, chance: &mut Prng, tried: &Tried, now_ms: u64) -> Option<usize> {
     let (first, second) = p2c::two(slots, alias, chance, tried)?;
     let better = cost(&slots[second], now_ms) < cost(&slots[first], now_ms);
     Some(if better { second } else { first })
 }
 
-/// What is compared, the lower goes first.
+/// The cost that is compared; the lower wins.
 pub(super) fn cost(slot: &Slot, now_ms: u64) -> f32 {
     let load = load(&slot.state, now_ms).1;
     let latency = match slot.state.load().latency(now_ms) {
@@ -53,7 +55,8 @@ mod tests {
         balancer
     }
 
-    /// What 64 requests at a time come to: the share of picks of each backend, each answering in its own time.
+    /// Simulates 64 concurrent requests: the share of picks of each backend, where each has a fixed response
+    /// time.
     fn closed_loop(balancer: &super::super::Balancer, millis: &[u64]) -> Vec<f64> {
         let mut under_way = std::collections::BinaryHeap::new();
         let (mut guards, mut counts, mut now) = (std::collections::HashMap::new(), vec![0.0; millis.len()], NOW);
@@ -77,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn one_ten_times_slower_gets_less_than_a_twentieth() {
+    fn a_backend_ten_times_slower_gets_less_than_a_twentieth() {
         let millis = [5, 5, 5, 50];
         let shares = closed_loop(&with_latencies(&[1; 4], &[0; 4]), &millis);
         assert!(shares[3] < 0.05, "{shares:?}");
@@ -85,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_one_gets_one_request_until_it_has_answered() {
+    fn a_new_backend_gets_one_request_until_it_has_answered() {
         let balancer = with_latencies(&[1, 1], &[5, 0]);
         let pick = || balancer.pick(&Tried::default(), NOW, None).unwrap();
         let first = pick();
@@ -97,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_only_fails_is_not_fast() {
+    fn a_backend_that_only_fails_is_not_preferred() {
         let balancer = with_latencies(&[1, 1], &[5, 0]);
         balancer.slots()[1].state.load().fault(Duration::from_micros(100), NOW);
         assert!((0..20).all(|_| balancer.pick(&Tried::default(), NOW, None).unwrap().index == 0));

@@ -1,6 +1,7 @@
-//! Chance for balancers, and hashes: small, fast, the same everywhere. Nobody's secret may depend on either.
+//! Pseudorandom numbers and hashes for balancers: small, fast, equal on all platforms.
 //!
-//! Generator and mixer are SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+//! They are not cryptographic and must not protect secrets. The generator and the mixer are SplitMix64 (Steele,
+//! Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 
 use std::cell::Cell;
 
@@ -9,17 +10,17 @@ pub const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 thread_local!(static STATE: Cell<u64> = const { Cell::new(0) });
 
-/// A generator of numbers; the same ones for the same seed.
+/// A pseudorandom number generator. The same seed gives the same numbers.
 #[derive(Debug, Clone)]
 pub struct Prng(u64);
 
 impl Prng {
-    /// From a seed.
+    /// Creates a generator from a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Runs `with` on this thread's generator: threads share nothing.
+    /// Runs `with` on the generator of this thread. Threads share no state.
     pub fn of_thread<T>(with: impl FnOnce(&mut Self) -> T) -> T {
         STATE.with(|state| {
             let seed = Some(state.get()).filter(|seed| *seed != 0);
@@ -30,38 +31,38 @@ impl Prng {
         })
     }
 
-    /// Gives this thread's generator a seed, for tests that have to repeat themselves.
+    /// Seeds the generator of this thread, for reproducible tests.
     #[cfg(test)]
     pub(crate) fn seed_thread(seed: u64) {
         STATE.with(|state| state.set(seed.max(1)));
     }
 
-    /// The next number.
+    /// The next number, uniform in 64 bits.
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GOLDEN);
         mix(self.0)
     }
 
-    /// A number below `bound`, each as likely to one part in `2^64 / bound`.
+    /// A number below `bound`, uniform up to a bias of one part in `2^64 / bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         scale(self.draw(), bound)
     }
 }
 
-/// Maps a number of all 64 bits to one below `bound`, in proportion (Lemire, "Fast random integer generation in an
-/// interval", 2019, without his rejection).
+/// Maps a number of 64 bits to one below `bound`, in proportion (Lemire, "Fast random integer generation in an
+/// interval", 2019, without the rejection step).
 pub fn scale(number: u64, bound: u64) -> u64 {
     ((u128::from(number) * u128::from(bound)) >> 64) as u64
 }
 
-/// Makes each bit of the result depend on all of `number`. One to one.
+/// Mixes the bits of `number`: each bit of the result depends on all of them. The mapping is one to one.
 pub fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     number ^ (number >> 31)
 }
 
-/// A hash of some bytes, equal in every process and on every machine.
+/// A hash of bytes, equal in every process and on every machine.
 pub fn hash(bytes: &[u8]) -> u64 {
     let fold = |hash: u64, word: u64| mix(hash ^ word).wrapping_add(GOLDEN);
     let mut words = bytes.chunks_exact(8);
@@ -78,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_generator_is_splitmix64() {
-        // The first outputs for the seed 1234567, as the reference implementation gives them.
+        // First outputs of the reference implementation for the seed 1234567.
         let mut chance = Prng::new(1_234_567);
         assert_eq!([chance.draw(), chance.draw()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
     }
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_is_the_same_for_ever_and_each_bit_counts() {
+    fn a_hash_is_stable_and_depends_on_each_bit() {
         assert_eq!(hash(b"10.0.0.1:3001"), 5_483_983_832_536_740_745);
         let texts: [&[u8]; 6] = [b"", b"\0", b"\0\0", b"abcdefgh", b"abcdefgh\0", b"abcdefgi"];
         let hashes: std::collections::HashSet<_> = texts.iter().map(|text| hash(text)).collect();

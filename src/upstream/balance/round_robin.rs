@@ -1,12 +1,12 @@
-//! Equal turns in order: one atomic add.
+//! Round robin: equal turns in order, by one atomic add.
 //!
-//! It never looks at weights: a document that gives some is told to say `weighted_round_robin`.
+//! It never considers weights: a configuration with weights must use `weighted_round_robin`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Slot, Tried};
 
-/// The slot whose turn it is, or the next after it that was not tried; at most one walk round.
+/// The slot at the cursor, or the next after it that is not excluded. It walks the slots at most once.
 pub fn pick(slots: &[Slot], cursor: &AtomicU64, tried: &Tried) -> Option<usize> {
     let count = slots.len();
     let turn = cursor.fetch_add(1, Ordering::Relaxed);
@@ -29,7 +29,7 @@ mod tests {
     }
 
     #[test]
-    fn the_turn_of_one_that_was_tried_goes_to_the_next() {
+    fn the_turn_of_a_tried_backend_goes_to_the_next() {
         let balancer = balancer(Balance::RoundRobin, &[1, 1, 1]);
         let mut tried = Tried::default();
         tried.add(&balancer.slots()[0].state);

@@ -1,14 +1,14 @@
-//! What holds for every balancer.
+//! Tests that hold for every balancer.
 
 use super::*;
 use crate::backend::Labels;
 
-/// Fresh cells for a test.
+/// A new state for a test.
 pub(crate) fn backend_state(name: &str) -> Arc<BackendState> {
     Arc::new(BackendState::new(Labels { upstream: "u".into(), backend: name.into(), address: name.into() }))
 }
 
-/// A balancer over fresh cells of these weights.
+/// A balancer over new states with these weights.
 pub(crate) fn balancer(kind: Balance, weights: &[u16]) -> Balancer {
     let slot = |(i, weight): (usize, &u16)| Slot::new(backend_state(&i.to_string()), *weight);
     Balancer::new(kind.into(), weights.iter().enumerate().map(slot).collect())
@@ -25,14 +25,14 @@ const ALL: [Balance; 7] = [
 ];
 
 #[test]
-fn nothing_to_pick_from_is_no_pick() {
+fn no_slots_give_no_pick() {
     for kind in ALL {
         assert!(balancer(kind, &[]).pick(&Tried::default(), 0, Some(7)).is_none());
     }
 }
 
 #[test]
-fn what_was_tried_comes_again_only_when_all_were() {
+fn a_tried_backend_is_picked_again_only_after_all_were_tried() {
     for kind in ALL {
         let balancer = balancer(kind, &[1, 256, 3]);
         for _ in 0..50 {
@@ -49,7 +49,7 @@ fn what_was_tried_comes_again_only_when_all_were() {
 }
 
 #[test]
-fn every_guard_is_counted_and_given_back() {
+fn every_guard_is_counted_and_released() {
     for kind in ALL {
         let balancer = balancer(kind, &[1, 2]);
         let guards: Vec<_> = (0..9).map(|_| balancer.pick(&Tried::default(), 0, Some(7)).unwrap().guard).collect();
@@ -82,7 +82,7 @@ fn a_pick_does_not_allocate() {
 }
 
 #[test]
-fn a_full_one_is_passed_over_and_its_limit_never_exceeded() {
+fn a_full_backend_is_skipped_and_its_limit_never_exceeded() {
     let bounded = Settings { balance: Balance::ConsistentHash, load_factor: Some(1.25) };
     for settings in ALL.into_iter().map(Settings::from).chain([bounded]) {
         let slots = [1, 9, 3].map(|weight| Slot::new(backend_state(&weight.to_string()), weight));

@@ -1,11 +1,11 @@
-//! Turns by weight, spread smoothly: a sequence computed when members change, then one atomic add a pick.
+//! Weighted round robin: a smooth sequence of turns, computed when members change; a pick is one atomic add.
 //!
-//! With `W` the sum of the weights, after `k` turns each backend of weight `w` has had between `k·w/W - 1` and
-//! `k·w/W + 1` turns, both ends excluded: the chairman assignment problem (R. Tijdeman, "The chairman assignment
-//! problem", Discrete Mathematics 32, 1980). The `j`-th turn of a backend has to fall into the window from
-//! `floor((j-1)·W/w)` up to, not including, `ceil(j·W/w)`; earliest deadline first meets all windows, since their
-//! demand is exactly the one turn there is a step (C. L. Liu, J. W. Layland 1973; S. K. Baruah and others 1996, P-fairness).
-//! All of it in integers. It never picks at random and never bursts.
+//! It uses no random numbers and never bursts. Let `W` be the sum of the weights. After `k` turns, a backend of
+//! weight `w` has had more than `k·w/W - 1` and fewer than `k·w/W + 1` turns. This is the chairman assignment
+//! problem (R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32, 1980). The `j`-th turn of
+//! a backend must fall into the window from `floor((j-1)·W/w)` up to, not including, `ceil(j·W/w)`. Earliest
+//! deadline first meets all windows, since their demand is exactly the one turn per step (C. L. Liu, J. W.
+//! Layland 1973; S. K. Baruah and others 1996, P-fairness). All arithmetic is in integers.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,13 +15,13 @@ use super::alias::among_rest;
 use super::rng::GOLDEN;
 use super::{Slot, Tried};
 
-/// The longest sequence that is computed: 65,536 turns.
+/// Maximum length of a sequence: 65,536 turns.
 pub const MAX_SEQUENCE: u64 = 65_536;
 
-/// How far a pick walks along the sequence to get past backends that were tried.
+/// Maximum number of turns that a pick walks to skip excluded backends.
 const MAX_WALK: usize = 64;
 
-/// How long the sequence for these weights is: their sum over their common divisor; 0 if all are 0.
+/// Length of the sequence for these weights: their sum over their greatest common divisor; 0 if all are 0.
 pub fn sequence_len(weights: impl IntoIterator<Item = u16>) -> u64 {
     let (sum, divisor) = weights
         .into_iter()
@@ -29,8 +29,8 @@ pub fn sequence_len(weights: impl IntoIterator<Item = u16>) -> u64 {
     sum.checked_div(divisor).unwrap_or(0)
 }
 
-/// The turns, as indexes into the weights. Empty where there is nothing to take turns, or too much of it
-/// (`MAX_SEQUENCE`, which a document is checked for): then turns are equal.
+/// The turns, as indexes into the weights. It is empty if all weights are 0, or if the sequence would exceed
+/// `MAX_SEQUENCE`; then turns are equal. A configuration is checked against `MAX_SEQUENCE` beforehand.
 pub fn sequence(weights: &[u16]) -> Box<[u16]> {
     let total = sequence_len(weights.iter().copied());
     if total == 0 || total > MAX_SEQUENCE {
@@ -56,7 +56,7 @@ pub fn sequence(weights: &[u16]) -> Box<[u16]> {
     turns.into()
 }
 
-/// One turn of one backend, ordered by when it may be taken.
+/// One turn of one backend, ordered by its release time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct SequenceStep {
     release: u64,
@@ -79,8 +79,8 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// The slot whose turn it is. If that was tried: the next in the sequence that was not, or after `MAX_WALK` steps one of
-/// those left, by weight.
+/// The slot of the next turn. If it is excluded, the next in the sequence that is not. After `MAX_WALK` steps,
+/// one of the remaining slots by weight.
 pub fn pick(slots: &[Slot], sequence: &[u16], cursor: &AtomicU64, tried: &Tried) -> Option<usize> {
     let length = sequence.len();
     if length == 0 {
@@ -90,7 +90,7 @@ pub fn pick(slots: &[Slot], sequence: &[u16], cursor: &AtomicU64, tried: &Tried)
     let start = (turn % length as u64) as usize;
     let walk = (start..length).chain(0..start).take(MAX_WALK).map(|at| usize::from(sequence[at]));
     let fits = |index: &usize| slots.get(*index).is_some_and(|slot| !tried.excludes(slot));
-    // Multiplied by the golden ratio consecutive turns spread evenly.
+    // The multiplication by the golden ratio spreads consecutive turns evenly.
     let left = || among_rest(slots, turn.wrapping_mul(GOLDEN), |index| tried.excludes(&slots[index]));
     walk.into_iter().find(fits).or_else(left)
 }
@@ -122,12 +122,12 @@ mod tests {
         fn every_prefix_is_within_one_turn(weights in proptest::collection::vec(0_u16..=256, 1..24)) {
             let turns = sequence(&weights);
             prop_assert_eq!(turns.len() as u64, sequence_len(weights.iter().copied()));
-            // Two rounds: the bound holds over the seam as well.
+            // Two cycles: the bound also holds across the boundary between them.
             assert_bound(&weights, turns.iter().chain(&turns).map(|index| usize::from(*index)));
         }
 
         #[test]
-        fn small_weights_too(weights in proptest::collection::vec(1_u16..=4, 1..200)) {
+        fn small_weights_are_within_one_turn(weights in proptest::collection::vec(1_u16..=4, 1..200)) {
             assert_bound(&weights, sequence(&weights).iter().map(|index| usize::from(*index)));
         }
     }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_sequence_is_met_and_one_more_is_equal_turns() {
+    fn beyond_the_longest_sequence_turns_are_equal() {
         let mut weights = vec![255; 256];
         weights.extend([253, 3]);
         assert_eq!(sequence_len(weights.iter().copied()), 65_536);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_shared_by_weight_beyond_the_walk() {
+    fn beyond_the_walk_remaining_backends_share_by_weight() {
         let balancer = balancer(Balance::WeightedRoundRobin, &[256, 1, 3]);
         let mut tried = Tried::default();
         tried.add(&balancer.slots()[0].state);

@@ -1,4 +1,4 @@
-//! Answers to lists: what is believed, what is kept, and how weights are scaled.
+//! Tests of DNS answers: which are accepted, which keep the last good list, and how weights are scaled.
 
 use proptest::prelude::*;
 
@@ -26,7 +26,7 @@ fn listed(services: &SrvRecords) -> Vec<String> {
 }
 
 #[test]
-fn both_families_are_taken_in_an_order_that_does_not_turn() {
+fn both_families_are_listed_in_a_stable_order() {
     let mut one = AddressRecords::default();
     let judged = one.take("a", ips(["10.0.0.2", "10.0.0.1", "10.0.0.2"]), ips(["fd00::1"]));
     assert_eq!(judged, MergedRecords { wrong: vec![], ttl: Some(Duration::from_secs(30)) });
@@ -40,7 +40,7 @@ fn both_families_are_taken_in_an_order_that_does_not_turn() {
 }
 
 #[test]
-fn what_fails_keeps_its_last_good_answer_family_by_family() {
+fn a_failed_query_keeps_the_last_good_answer_of_its_family() {
     let mut known = AddressRecords::default();
     known.take("a", ips(["10.0.0.1", "10.0.0.2"]), ips(["fd00::1"]));
     let judged = known.take("a", failed(), ips(["fd00::2"]));
@@ -51,13 +51,13 @@ fn what_fails_keeps_its_last_good_answer_family_by_family() {
         MergedRecords { wrong: vec!["a (A): timed out".into(), "a (AAAA): timed out".into()], ttl: None }
     );
     assert_eq!(shown(&known), ["10.0.0.1", "10.0.0.2", "fd00::2"]);
-    // One family went, the other is there: that is believed.
+    // One family has no records while the other has some: the empty answer is accepted.
     known.take("a", ips(["10.0.0.2"]), DnsReply::Nothing);
     assert_eq!(shown(&known), ["10.0.0.2"]);
 }
 
 #[test]
-fn an_answer_of_nothing_empties_nothing() {
+fn an_empty_answer_does_not_empty_the_list() {
     let mut known = AddressRecords::default();
     assert_eq!(known.take("a", DnsReply::Nothing, DnsReply::Nothing).wrong, ["a: has no address"]);
     known.take("a", ips(["10.0.0.1"]), DnsReply::Nothing);
@@ -67,7 +67,7 @@ fn an_answer_of_nothing_empties_nothing() {
 }
 
 #[test]
-fn priorities_are_tiers_and_weights_are_shares() {
+fn srv_priorities_become_tiers_and_weights_are_scaled() {
     let mut services = SrvRecords::default();
     let records = vec![service("b", 81, 20, 0), service("a", 80, 10, 60), service("c", 80, 10, 20)];
     let (judged, targets) = services.take("s", DnsReply::Records(records, Duration::from_secs(5)));
@@ -79,7 +79,7 @@ fn priorities_are_tiers_and_weights_are_shares() {
     assert_eq!(judged.wrong.len(), 2);
     let two = ["10.0.0.1:80 weight 60 tier 0", "10.0.0.3:80 weight 60 tier 0", "10.0.0.2:81 weight 1 tier 1"];
     assert_eq!(listed(&services), two);
-    // No answer, or none that says anything: as before.
+    // No answer, or an answer without a usable record: the list stays.
     for reply in [
         DnsReply::Failed("refused".into()),
         DnsReply::Nothing,
@@ -89,7 +89,7 @@ fn priorities_are_tiers_and_weights_are_shares() {
         assert_eq!((judged.wrong.len(), targets.len()), (1, 3));
         assert_eq!(listed(&services), two);
     }
-    // A target that is gone goes with its addresses.
+    // If a target is gone, its addresses go with it.
     let (_, targets) = services.take("s", DnsReply::Records(vec![service("b", 81, 20, 0)], Duration::ZERO));
     assert_eq!(targets.into_iter().collect::<Vec<_>>(), ["b"]);
     assert_eq!(listed(&services), ["10.0.0.2:81 weight 1 tier 0"]);
@@ -106,7 +106,7 @@ fn one_address_of_two_records_is_one_backend() {
 }
 
 #[test]
-fn weights_are_scaled_to_ours() {
+fn srv_weights_are_scaled_to_backend_weights() {
     assert_eq!(scale(&[]), [0; 0]);
     assert_eq!(scale(&[0, 0]), [1, 1], "no preference");
     assert_eq!(scale(&[1, 2, 256]), [1, 2, 256], "as they are where they fit");
@@ -116,7 +116,7 @@ fn weights_are_scaled_to_ours() {
 }
 
 #[test]
-fn a_list_has_a_bound_and_nothing_is_no_list() {
+fn a_list_is_bounded_and_an_empty_list_is_none() {
     let many =
         AddressRecords { v4: (0..5_000u32).map(|n| IpAddr::from(n.to_be_bytes())).collect(), v6: BTreeSet::new() };
     let cut = look(many.backends(80), MergedRecords::default());
@@ -124,7 +124,7 @@ fn a_list_has_a_bound_and_nothing_is_no_list() {
     assert_eq!(look(Vec::new(), MergedRecords::default()).list, None);
 }
 
-/// One reply of each kind, from a small world of addresses.
+/// A reply of a random kind, from a small set of addresses.
 fn reply() -> impl Strategy<Value = DnsReply<IpAddr>> {
     let some = proptest::collection::vec(0u8..6, 1..5).prop_map(|octets| {
         DnsReply::Records(
@@ -137,7 +137,7 @@ fn reply() -> impl Strategy<Value = DnsReply<IpAddr>> {
 
 proptest! {
     #[test]
-    fn what_was_once_found_is_never_lost_to_an_empty_list(replies in proptest::collection::vec((reply(), reply()), 1..20)) {
+    fn a_discovered_list_never_becomes_empty(replies in proptest::collection::vec((reply(), reply()), 1..20)) {
         let mut known = AddressRecords::default();
         let mut any = false;
         for (v4, v6) in replies {
@@ -154,7 +154,7 @@ proptest! {
     }
 
     #[test]
-    fn scaled_weights_serve_and_keep_their_order(weights in proptest::collection::vec(0u64..=65_535, 1..600)) {
+    fn scaled_weights_are_positive_and_keep_their_order(weights in proptest::collection::vec(0u64..=65_535, 1..600)) {
         let scaled = scale(&weights);
         prop_assert_eq!(scaled.len(), weights.len());
         prop_assert!(scaled.iter().all(|weight| (1..=256).contains(weight)));

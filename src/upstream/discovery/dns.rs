@@ -1,7 +1,8 @@
-//! Asks DNS: the addresses of a name, or a service's records and the addresses of their targets.
+//! DNS discovery: looks up the addresses of a name, or the SRV records of a service and the addresses of their
+//! targets.
 //!
-//! Nothing is cached here but what `answer` keeps: when to ask again is `schedule`'s. How one question is asked is
-//! `asker`'s.
+//! It caches nothing except the last good answers in `records`. `schedule` decides when the next lookup is due.
+//! `dns_query` sends a single query.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,10 +16,10 @@ use super::records::{self, AddressRecords, DnsReply, SrvRecord, SrvRecords};
 use crate::config::schema::Discover;
 use crate::config::values::NameServer;
 
-/// Targets of one service that are asked for at once.
+/// Maximum number of SRV targets that are looked up concurrently.
 const MAX_CONCURRENT_LOOKUPS: usize = 16;
 
-/// The longest chain of aliases (CNAME) to a service.
+/// Maximum length of a CNAME chain to a service.
 const MAX_ALIASES: usize = 8;
 
 /// A name or a service, with its last good answers.
@@ -34,7 +35,7 @@ enum RecordKind {
 }
 
 impl DnsClient {
-    /// As `discover` says; nothing where it names no name.
+    /// Creates a client for `discover`; `None` if it configures no DNS name.
     pub fn of(settings: &Discover) -> Option<Self> {
         let wanted = match (&settings.dns, settings.port, &settings.srv) {
             (Some(name), Some(port), _) => {
@@ -46,8 +47,8 @@ impl DnsClient {
         Some(Self { server: settings.resolver, asker: None, wanted })
     }
 
-    /// Looks once. The system's settings (resolv.conf, hosts) are read anew after a look that failed, so that another server
-    /// there needs no restart.
+    /// Looks up once. After a failure the system configuration (resolv.conf, hosts) is read again, so a changed
+    /// server needs no restart.
     pub async fn lookup(&mut self) -> DiscoveryResult {
         let asker = match self.asker.take().map_or_else(|| Asker::new(self.server), Ok) {
             Ok(asker) => asker,
@@ -103,7 +104,7 @@ async fn addresses(asker: &Asker, name: &str) -> (DnsReply<IpAddr>, DnsReply<IpA
     tokio::join!(v4, v6)
 }
 
-/// The resolver follows an alias for addresses only: behind SRV it looks for the target.
+/// Looks up SRV records. The resolver library follows a CNAME only for addresses, so this follows it for SRV.
 async fn services(asker: &Asker, name: &str) -> DnsReply<SrvRecord> {
     let mut alias: (String, Option<Duration>) = (name.to_owned(), None);
     for _ in 0..=MAX_ALIASES {

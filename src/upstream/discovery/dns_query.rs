@@ -1,5 +1,6 @@
-//! Asks DNS one question: over the servers of the system or a given one, with EDNS and, where a server does not know that,
-//! without.
+//! Sends one DNS query to the servers of the system or to a given one.
+//!
+//! It never caches. It uses EDNS, and repeats the query without EDNS for servers that do not support it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,32 +16,31 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use super::records::DnsReply;
 use crate::config::values::NameServer;
 
-/// How long one server may take to answer, and how often it is asked again.
+/// Timeout of one query to one server, and the number of retries.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
 const QUERY_RETRIES: usize = 1;
 
-/// How long the questions about one name may take in all, whatever search lists and servers there are.
+/// Time limit of all queries about one name, for any number of search domains and servers.
 const LOOKUP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Asks.
+/// Sends DNS queries.
 #[derive(Clone)]
 pub(super) struct Asker {
-    /// As the settings have it.
+    /// With EDNS, if the settings of the system allow it.
     usual: TokioResolver,
     /// Without EDNS.
     plain: TokioResolver,
 }
 
 impl Asker {
-    /// Asks this server, or those of the system.
+    /// Creates a resolver for this server, or for the servers of the system.
     ///
-    /// # Errors
-    /// The system's settings cannot be read.
+    /// # Errors The settings of the system cannot be read.
     pub(super) fn new(server: Option<NameServer>) -> Result<Self, NetError> {
         Ok(Self { usual: resolver(server, true)?, plain: resolver(server, false)? })
     }
 
-    /// The records of a name that are `wanted`.
+    /// Queries a name; `wanted` selects the records.
     pub(super) async fn ask<T>(
         &self,
         name: &str,
@@ -63,7 +63,7 @@ impl Asker {
     }
 
     async fn look_up(&self, name: &str, kind: RecordType) -> Result<Lookup, NetError> {
-        // Not as a host name for people (IDNA), which would refuse an underscore.
+        // Parsed without IDNA, which would refuse an underscore.
         let name = Name::from_ascii(name)?;
         match self.usual.lookup(name.clone(), kind).await {
             Err(error) if knows_no_edns(&error) => self.plain.lookup(name, kind).await,
@@ -72,7 +72,7 @@ impl Asker {
     }
 }
 
-/// Servers from before EDNS answer so to a question that has it (RFC 6891 section 7).
+/// Servers without EDNS answer a query that has it with these codes (RFC 6891 section 7).
 fn knows_no_edns(error: &NetError) -> bool {
     let code = if let NetError::Dns(DnsError::ResponseCode(code)) = error { Some(*code) } else { None };
     matches!(code, Some(ResponseCode::FormErr | ResponseCode::NotImp))
@@ -89,12 +89,12 @@ fn resolver(server: Option<NameServer>, edns: bool) -> Result<TokioResolver, Net
     if server.is_some() {
         options.use_hosts_file = ResolveHosts::Never;
     }
-    // The TTL of an alias counts as well.
+    // Keeps the CNAME records, so that their TTLs count as well.
     options.preserve_intermediates = true;
     builder.build()
 }
 
-/// UDP first, TCP for what does not fit.
+/// UDP first, TCP for truncated answers.
 fn asking(server: SocketAddr) -> ResolverConfig {
     let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
         connection.port = server.port();

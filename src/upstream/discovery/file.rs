@@ -1,8 +1,8 @@
-//! A list in a file: read when the file is another, by its metadata looked at twice a second.
+//! File discovery: reads a backend list from a file and detects changes by polling its metadata twice a second.
 //!
-//! Looking is plain and sees every way of replacing a file: a rename over it, a symbolic link that is turned to another
-//! folder (as Kubernetes does with a ConfigMap), a network file system that tells no events. A file that is written in
-//! place is read once it has stood still between two looks, so that half a list is not taken for all of it.
+//! It uses no file system events. Polling also detects a rename over the file, and a symbolic link that changes
+//! its target, as in a Kubernetes ConfigMap. It works on network file systems without events. A file that is
+//! written in place is read only after two equal polls. So a partial list is not taken for a complete one.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,14 @@ use tokio::time::Instant;
 use super::DiscoveryResult;
 use crate::config::{self, Disk, schema};
 
-/// From one look at the metadata to the next.
+/// Interval between two polls of the metadata.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A file with problems is read again after this long as it is, so that whoever counts failures sees that they go on.
+/// A file with errors is read again after this time even if it did not change. So the failure counter shows
+/// that the errors persist.
 const ERROR_REPEAT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Tells one state of a file from another; of no file there is nothing to tell.
+/// Identifies one state of a file: inode, size and times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ListFileStamp {
     file: (u64, u64),
@@ -27,7 +28,7 @@ struct ListFileStamp {
     changed: (i64, i64, i64, i64),
 }
 
-/// A file that is looked at.
+/// A backend list file that is polled.
 pub struct BackendFile {
     path: PathBuf,
     upstream: schema::UpstreamSettings,
@@ -36,7 +37,7 @@ pub struct BackendFile {
 }
 
 impl BackendFile {
-    /// `upstream`: what the list is for, and is judged with.
+    /// `upstream`: the upstream of the list; the list is validated with its settings.
     pub fn new(path: PathBuf, upstream: &schema::UpstreamSettings) -> Self {
         Self { path, upstream: upstream.clone(), seen: None, failed: false }
     }
@@ -60,7 +61,8 @@ impl BackendFile {
         }
     }
 
-    /// Waits until it is to be read again: when it is another one than the one that was read, or if that had problems.
+    /// Waits until the file must be read again: it changed, or it had errors and `ERROR_REPEAT_INTERVAL` has
+    /// passed.
     pub async fn changed(&self) {
         let again = Some(Instant::now() + ERROR_REPEAT_INTERVAL).filter(|_| self.failed);
         let mut before = self.seen;
@@ -75,14 +77,14 @@ impl BackendFile {
     }
 }
 
-/// Whether what is there now is to be read, by what was read and what the last look saw. Another file in its place is whole;
-/// the same one has to stand still first.
+/// Whether the file must be read now. `read` is the state that was read, `before` the state of the previous
+/// poll. A replaced file (another inode) is complete. The same file must first be unchanged between two polls.
 fn is_due(read: Option<ListFileStamp>, before: Option<ListFileStamp>, now: Option<ListFileStamp>) -> bool {
     let another = now.map(|stamp| stamp.file) != before.map(|stamp| stamp.file);
     now != read && (another || now == before)
 }
 
-/// Nothing where there is no file, and where its file system does not answer.
+/// `None` if there is no file, or if its file system does not answer in time.
 async fn stamp(path: &Path) -> Option<ListFileStamp> {
     let path = path.to_owned();
     let look = || Disk::default().run(&path.clone(), move || std::fs::metadata(path));
@@ -110,7 +112,7 @@ mod tests {
         look.list.map_or_else(|| look.wrong.join("; "), |list| list[0].address.to_string())
     }
 
-    /// The next state of the file, once it is seen.
+    /// Changes the file, waits until the change is detected, and reads it.
     async fn next(watched: &mut BackendFile, change: impl FnOnce()) -> String {
         change();
         tokio::time::timeout(Duration::from_secs(20), watched.changed()).await.unwrap();
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_way_of_replacing_a_file_is_seen() {
+    async fn every_kind_of_file_replacement_is_detected() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for version in ["one", "two"] {
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_being_written_is_waited_for() {
+    fn a_file_is_read_only_after_it_stops_changing() {
         let at = |file: u64, step: i64| Some(ListFileStamp { file: (1, file), size: 1, changed: (step, 0, step, 0) });
         let read = at(1, 0);
         assert!(!is_due(read, at(1, 0), at(1, 0)), "as it was");

@@ -1,9 +1,10 @@
-//! Backends that are found while Weir runs: by name in DNS, or in a file.
+//! Service discovery: the backends of an upstream from DNS or from a file, while Weir runs.
 //!
-//! `answer` and `schedule` are pure: what an answer makes of the list, and when the next look is due. `names` asks DNS (by `asker`),
-//! `file` looks at a file, `found` keeps the list over reloads, and here they are put together: the task of one
-//! upstream. Whatever fails, the last good list stays, and no look ever empties a list. Nothing here touches
-//! members: the registry brings what was found into the upstream. No request ever waits for a look.
+//! No request waits for discovery, and nothing here touches members: the manager merges a list into the
+//! upstream. `records` and `schedule` are pure: they turn answers into a list and compute the next wait. `dns`
+//! (by `dns_query`) queries DNS, `file` polls a file, and `state` holds the list across reloads. This module
+//! contains the task of one upstream. If discovery fails, the last good list stays. No result ever empties a
+//! list.
 
 pub mod dns;
 mod dns_query;
@@ -23,27 +24,28 @@ use crate::clock;
 use crate::config::schema;
 use crate::upstream::task::Changed;
 
-/// What a look came to.
+/// The result of one discovery run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DiscoveryResult {
-    /// The whole list as it is now; nothing: the one before stays.
+    /// The complete list; `None`: the previous list stays.
     pub list: Option<Vec<schema::BackendSettings>>,
-    /// What went wrong, in whole or in part, a line each.
+    /// The errors, one line each. A list may still be present.
     pub wrong: Vec<String>,
-    /// How long the answer may be relied on.
+    /// How long the answer is valid.
     pub ttl: Option<Duration>,
 }
 
-/// Where backends are looked for.
+/// The source of a discovered list.
 pub enum DiscoverySource {
-    /// In DNS.
+    /// DNS.
     Names(Box<DnsClient>),
-    /// In a file.
+    /// A file.
     File(Box<BackendFile>),
 }
 
 impl DiscoverySource {
-    /// As the upstream's `discover` says; nothing where it says nothing. `folder`: what a file's path is relative to.
+    /// The source that `discover` of the upstream configures; `None` without `discover`. `folder`: the base of
+    /// relative paths.
     pub fn of(upstream: &schema::UpstreamSettings, folder: &Path) -> Option<Self> {
         let settings = upstream.discover.as_ref()?;
         match &settings.file {
@@ -52,7 +54,7 @@ impl DiscoverySource {
         }
     }
 
-    /// Looks once.
+    /// Reads the source once.
     pub async fn discover(&mut self) -> DiscoveryResult {
         match self {
             Self::Names(names) => names.lookup().await,
@@ -60,7 +62,7 @@ impl DiscoverySource {
         }
     }
 
-    /// Waits until the next look is due: for so long, or until the file is another.
+    /// Waits until the next run is due: `wait` for DNS, a change for a file.
     async fn next(&mut self, wait: Duration) {
         match self {
             Self::Names(_) => tokio::time::sleep(wait).await,
@@ -69,8 +71,8 @@ impl DiscoverySource {
     }
 }
 
-/// Looks for the backends of one upstream for as long as it is configured so. `changed` is called after the list has
-/// changed, and after the first look whatever it came to.
+/// Runs the discovery of one upstream until the task is aborted. `changed` is called after the list has
+/// changed. It is also called after every run until the first result has been merged.
 pub async fn run(
     mut source: DiscoverySource,
     settings: schema::Discover,

@@ -1,9 +1,9 @@
-//! What the answers of DNS make of a list of backends. Pure: answers in, list out, with the last good answer kept for
-//! what failed.
+//! Converts DNS answers to a backend list and retains the last good answer of each failed query.
 //!
-//! A look never empties a list: where a name, or every target of a service, has no address any more, the last good ones
-//! stay. That a zone is broken is likelier than that a service with traffic has no server, and if it has none, its
-//! addresses fail by themselves. One family (A or AAAA) that goes while the other stays is believed.
+//! It does no I/O. A result never empties a list: if a name, or every target of a service, has no address any
+//! more, the last good ones stay. A broken zone is more likely than a service with traffic but without a
+//! server. If there really is no server, the addresses fail by themselves. An empty answer for one family (A or
+//! AAAA) is accepted if the other has records.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -13,52 +13,52 @@ use super::DiscoveryResult;
 use crate::config::schema::BackendSettings;
 use crate::config::values::{BackendAddress, is_unicast};
 
-/// The largest weight of a backend.
+/// Maximum weight of a backend.
 const MAX_WEIGHT: u64 = 256;
 
-/// The longest sequence of weighted turns, and so the sum that weights are scaled to.
+/// Maximum length of the weighted sequence, and so the maximum sum of scaled weights.
 const MAX_SEQUENCE_LENGTH: u64 = 65_536;
 
-/// More addresses than this are not taken: the rest of a longer list is left out, and said.
+/// Maximum number of addresses. The rest of a longer list is dropped and reported.
 pub const MAX_BACKENDS: usize = 4_096;
 
-/// What one question came to.
+/// The result of one DNS query.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DnsReply<T> {
     /// Records, and the smallest of their TTLs.
     Records(Vec<T>, Duration),
-    /// There are none, by the word of a server: the name does not exist, or has none of this type.
+    /// A server answered that the name does not exist or has no record of this type.
     Nothing,
-    /// Nobody knows: no answer in time, or an error.
+    /// No answer in time, or an error.
     Failed(String),
 }
 
-/// What SRV says of a target (RFC 2782).
+/// An SRV record (RFC 2782).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SrvRecord {
-    /// Where it is.
+    /// Host name of the target.
     pub target: String,
-    /// On which port.
+    /// Port of the target.
     pub port: u16,
-    /// Lower ones serve first.
+    /// Priority; lower values serve first.
     pub priority: u16,
-    /// Its share among those of its priority.
+    /// Weight among the records of the same priority.
     pub weight: u16,
 }
 
-/// The addresses of one name, by the last good answer of each family.
+/// The addresses of one name, from the last good answer of each family.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AddressRecords {
     v4: BTreeSet<IpAddr>,
     v6: BTreeSet<IpAddr>,
 }
 
-/// What was wrong with an answer, and how long what was right may be relied on.
+/// The errors of an answer, and the validity of its good part.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MergedRecords {
-    /// A line each.
+    /// The errors, one line each.
     pub wrong: Vec<String>,
-    /// The smallest TTL of the answers that came.
+    /// The smallest TTL of the successful answers.
     pub ttl: Option<Duration>,
 }
 
@@ -67,7 +67,7 @@ impl MergedRecords {
         self.ttl = Some(self.ttl.map_or(ttl, |known| known.min(ttl)));
     }
 
-    /// And what another answer came to.
+    /// Adds the errors and the TTL of another answer.
     pub fn add(&mut self, other: Self) {
         self.wrong.extend(other.wrong);
         other.ttl.into_iter().for_each(|ttl| self.holds(ttl));
@@ -75,7 +75,7 @@ impl MergedRecords {
 }
 
 impl AddressRecords {
-    /// Takes the answers to the questions for A and AAAA.
+    /// Merges the answers to the A and AAAA queries.
     pub fn take(&mut self, name: &str, v4: DnsReply<IpAddr>, v6: DnsReply<IpAddr>) -> MergedRecords {
         let before = self.clone();
         let mut judged = MergedRecords::default();
@@ -103,18 +103,18 @@ impl AddressRecords {
         judged
     }
 
-    /// All of them, in order: servers turn theirs round with each answer.
+    /// All addresses, sorted: servers rotate the order with each answer.
     pub fn iter(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.v4.iter().chain(&self.v6).copied()
     }
 
-    /// The backends at a port, all alike.
+    /// The backends at a port, all with weight 1 and tier 0.
     pub fn backends(&self, port: u16) -> Vec<BackendSettings> {
         self.iter().map(|ip| backend(SocketAddr::new(ip, port), 1, 0)).collect()
     }
 }
 
-/// A service: the last good records, and the addresses of their targets.
+/// An SRV service: the last good records, and the addresses of their targets.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct SrvRecords {
     records: BTreeSet<SrvRecord>,
@@ -122,13 +122,13 @@ pub struct SrvRecords {
 }
 
 impl SrvRecords {
-    /// Takes the answer to the question for SRV; the targets that are to be asked for next.
+    /// Merges the answer to the SRV query. Also returns the targets to look up next.
     pub fn take(&mut self, name: &str, reply: DnsReply<SrvRecord>) -> (MergedRecords, BTreeSet<String>) {
         let mut judged = MergedRecords::default();
         match reply {
             DnsReply::Records(records, ttl) => {
                 judged.holds(ttl);
-                // `.` says that the service is decidedly not there.
+                // The target `.` means that the service is not available (RFC 2782).
                 let records: BTreeSet<_> = records.into_iter().filter(|record| record.target != ".").collect();
                 if records.is_empty() {
                     judged.wrong.push(format!("{name}: the service is not available"));
@@ -144,12 +144,12 @@ impl SrvRecords {
         (judged, targets)
     }
 
-    /// Takes what became of one target.
+    /// Merges the address answers of one target.
     pub fn take_target(&mut self, target: &str, v4: DnsReply<IpAddr>, v6: DnsReply<IpAddr>) -> MergedRecords {
         self.targets.entry(target.to_owned()).or_default().take(target, v4, v6)
     }
 
-    /// The backends: each address of each target once, priorities as tiers from 0 on, weights scaled by tier.
+    /// The backends: each address of each target once, priorities as tiers from 0, weights scaled per tier.
     pub fn backends(&self) -> Vec<BackendSettings> {
         let priorities: BTreeSet<u16> = self.records.iter().map(|record| record.priority).collect();
         let mut found: BTreeMap<SocketAddr, (u8, u64)> = BTreeMap::new();
@@ -158,7 +158,8 @@ impl SrvRecords {
             for record in self.records.iter().filter(|record| record.priority == priority) {
                 for ip in self.targets.get(&record.target).into_iter().flat_map(AddressRecords::iter) {
                     let at = SocketAddr::new(ip, record.port);
-                    // One address in two tiers serves in the first; twice in one tier it has both shares.
+                    // An address in two tiers serves in the first. An address twice in one tier gets the sum of
+                    // both weights.
                     let (_, sum) = *found.get(&at).unwrap_or(&(tier, 0));
                     if found.get(&at).is_none_or(|(known, _)| *known == tier) {
                         found.insert(at, (tier, sum + u64::from(record.weight)));
@@ -176,14 +177,14 @@ impl SrvRecords {
     }
 }
 
-/// The weights of SRV (0 to 65,535, 0 for "a very small chance") as ours (1 to 256; 0 would take no request at all): in
-/// proportion, a 0 beside others as little as can be, and all of them 0 as all alike.
+/// Scales SRV weights (0 to 65,535, 0 for "a very small chance") to 1 to 256, in proportion. Backend weight 0
+/// would take no requests, so an SRV weight of 0 becomes 1. If all are 0, all get 1.
 pub fn scale(weights: &[u64]) -> Vec<u16> {
     let heaviest = weights.iter().copied().max().unwrap_or(0);
     if heaviest == 0 {
         return vec![1; weights.len()];
     }
-    // Kept as they are where they fit, so that what the zone says is what is shown.
+    // Weights that fit are not scaled, so that the displayed weights are those of the zone.
     let stretch = heaviest > MAX_WEIGHT || weights.contains(&0);
     let mut top = if stretch { MAX_WEIGHT } else { heaviest };
     loop {
@@ -196,7 +197,7 @@ pub fn scale(weights: &[u64]) -> Vec<u16> {
     }
 }
 
-/// A look at a list: too long a one is cut, an empty one is none.
+/// Builds the result: truncates a list that is too long; an empty list becomes `None`.
 pub fn look(mut list: Vec<BackendSettings>, judged: MergedRecords) -> DiscoveryResult {
     let MergedRecords { mut wrong, ttl } = judged;
     if list.len() > MAX_BACKENDS {

@@ -1,17 +1,19 @@
-//! When a name is asked for again. Pure: chance is an argument.
+//! Computes the time until the next DNS lookup.
+//!
+//! Pure: the random number is an argument.
 
 use std::time::Duration;
 
 use crate::config::schema::Discover;
 
-/// A wait is up to this share longer than it has to be, so that many processes do not ask in step.
+/// Maximum jitter as a share of the wait, so that many processes do not query at the same time.
 const JITTER_RATIO: f64 = 0.1;
 
-/// The longest wait after a failure.
+/// Maximum wait after a failure.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
-/// How long to wait: the TTL between floor and ceiling; after a failure 1 s, 2 s, 4 s, 8 s, 10 s, but not longer than the ceiling.
-/// An answer that failed in part is asked for again as soon as its TTL or its failure says. `chance`: 0 to 1.
+/// The wait: the TTL clamped to `min_ttl` and `max_ttl`. After failures it is 1 s, 2 s, 4 s, 8 s, then 10 s,
+/// but at most the clamped TTL. Jitter is added. `chance`: a random number from 0 to 1.
 pub fn wait(settings: &Discover, ttl: Option<Duration>, failures: u32, chance: f64) -> Duration {
     let (least, most) = (settings.min_ttl.get(), settings.max_ttl.get());
     let by_ttl = ttl.unwrap_or(most).clamp(least, most.max(least));
@@ -47,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_retried_sooner_than_a_long_ttl_would_have_it() {
+    fn failures_are_retried_before_a_long_ttl_ends() {
         let defaults = Discover::default();
         let waits: Vec<_> = (1..8).map(|failures| secs(&defaults, None, failures)).collect();
         assert_eq!(waits, [1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0]);
@@ -59,7 +61,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_is_never_nothing_and_never_too_long(
+        fn a_wait_is_within_its_bounds(
             ttl in proptest::option::of(0u64..100_000), failures in 0u32.., chance in -1.0f64..2.0,
             least in 100u64..90_000, more in 0u64..90_000,
         ) {

@@ -1,5 +1,7 @@
-//! What was found for an upstream, and how the looking goes: shared by all generations of the upstream that look in the
-//! same place, so that a reload neither forgets addresses nor waits for them.
+//! Discovered backends of an upstream and the progress of discovery, shared by all generations with the same
+//! source.
+//!
+//! So a reload neither loses addresses nor waits for them. This module does no I/O.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,10 +15,10 @@ use crate::config::schema::{BackendSettings, Discover};
 use crate::config::values::Period;
 use crate::telemetry::meters::UpstreamMeters;
 
-/// Lines about one failed look that are logged; more are counted.
+/// Maximum number of log lines for one failed run; the rest are only counted.
 const LINES: usize = 20;
 
-/// What was found for an upstream.
+/// The discovered list of an upstream and its progress.
 #[derive(Debug)]
 pub struct DiscoveryState {
     upstream: Arc<str>,
@@ -28,26 +30,26 @@ pub struct DiscoveryState {
     meters: Arc<UpstreamMeters>,
 }
 
-/// Where it is looked for: while this is equal, what was found stays.
+/// The source of the list. While it is equal, the list survives a reload.
 #[derive(Debug, Clone, PartialEq)]
 struct DiscoveryOrigin {
     source: Discover,
     folder: PathBuf,
 }
 
-/// How the looking goes.
+/// Progress of discovery.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DiscoveryProgress {
-    /// When a look last brought a whole list, in milliseconds since 1970; 0: never.
+    /// Time of the last run without errors, in milliseconds since 1970; 0: never.
     pub last_success_ms: u64,
-    /// What was wrong with the last look; empty where nothing was.
+    /// Errors of the last run; empty if it succeeded.
     pub wrong: Vec<String>,
-    /// Looks in a row that went wrong.
+    /// Number of consecutive runs with errors.
     pub failures: u64,
 }
 
 impl DiscoveryState {
-    /// With what is known already: a file's list at the start.
+    /// Creates a state with a list that is already known, such as the list of a file at the start.
     pub fn new(
         upstream: &Arc<str>,
         source: &Discover,
@@ -66,22 +68,22 @@ impl DiscoveryState {
         }
     }
 
-    /// Whether it is what would be found there too.
+    /// Whether it has this source.
     pub fn is_of(&self, source: &Discover, folder: &Path) -> bool {
         self.place == DiscoveryOrigin::of(source, folder)
     }
 
-    /// What a file's path is relative to.
+    /// The base of a relative file path.
     pub fn folder(&self) -> &Path {
         &self.place.folder
     }
 
-    /// The list as it is now.
+    /// The current list.
     pub fn list(&self) -> Arc<Vec<BackendSettings>> {
         self.list.load_full()
     }
 
-    /// Where it is looked for, in the words of the configuration.
+    /// The source as text, in the words of the configuration.
     pub fn source(&self) -> String {
         let Discover { dns, port, srv, file, .. } = &self.place.source;
         match (dns, srv, file) {
@@ -92,12 +94,13 @@ impl DiscoveryState {
         }
     }
 
-    /// How the looking goes.
+    /// The progress of discovery.
     pub fn state(&self) -> DiscoveryProgress {
         self.lock().clone()
     }
 
-    /// Takes a look; whether there is something to do about it: another list, or the first look of all.
+    /// Stores a result. Returns whether the upstream must be rebuilt: the list changed, or no result was merged
+    /// before.
     pub fn take(&self, look: DiscoveryResult, unix_ms: u64) -> bool {
         let DiscoveryResult { list, wrong, .. } = look;
         let whole = wrong.is_empty();
@@ -118,27 +121,27 @@ impl DiscoveryState {
         news
     }
 
-    /// What the first look brought is in the upstream.
+    /// Records that the first result has been merged into the upstream.
     pub fn set_looked_for(&self) {
         self.looked.store(true, Ordering::Release);
     }
 
-    /// Whether it was looked for at least once.
+    /// Whether a first result has been merged, or a list was known from the start.
     pub fn was_looked_for(&self) -> bool {
         self.looked.load(Ordering::Acquire)
     }
 
-    /// Whether everything that was found first has had its verdict: what comes later holds up no readiness.
+    /// Whether all backends of the first result have a health verdict. Later backends do not delay readiness.
     pub fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Acquire)
     }
 
-    /// It has.
+    /// Marks the first result as settled.
     pub fn settle(&self) {
         self.settled.store(true, Ordering::Release);
     }
 
-    /// The first failure in a row is told, and whatever is wrong in another way than before, and the end of it.
+    /// Logs the first failure in a row, each change of the errors, and the recovery.
     fn say(&self, before: &DiscoveryProgress) {
         let (upstream, source, now) = (&*self.upstream, self.source(), self.state());
         if now.wrong.is_empty() {
@@ -166,7 +169,7 @@ impl DiscoveryState {
 }
 
 impl DiscoveryOrigin {
-    /// How often it is looked for does not say where.
+    /// Ignores the TTL limits: they do not identify the source.
     fn of(source: &Discover, folder: &Path) -> Self {
         let source = Discover { min_ttl: Period::ZERO, max_ttl: Period::ZERO, ..source.clone() };
         Self { source, folder: folder.to_owned() }
@@ -214,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_where_and_not_how_often() {
+    fn ttl_limits_do_not_identify_a_source() {
         let found = found();
         assert!(found.is_of(&discover("{dns: api.internal, port: 80, max_ttl: 5s}"), Path::new("")));
         assert!(!found.is_of(&discover("{dns: api.internal, port: 81}"), Path::new("")));

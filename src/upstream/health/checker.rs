@@ -1,8 +1,9 @@
-//! The task that probes one backend for as long as its settings stay: first at once, then at a
-//! moment of the interval that chance picks, then every interval with jitter.
+//! Health checker: the task that probes one backend.
 //!
-//! It writes verdicts into the backend's cells and says when members have to be rebuilt; it never picks. Between two probes it
-//! holds a timer and little else: there may be thousands of it.
+//! It never picks. It writes the verdict to the state of the backend and triggers a rebuild of the members. The
+//! first probe is immediate. The second comes after a random part of the interval, further ones after each
+//! interval with jitter. The task runs until it is aborted, when the settings change. Between two probes it
+//! holds little more than a timer, because there may be thousands of such tasks.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -22,21 +23,22 @@ use crate::upstream::task::Changed;
 
 static CANNOT_ASK: LimitedWarning = LimitedWarning::new();
 
-/// Probes begin on a grid of this, or of a hundredth of their interval where that is finer: with thousands of backends the thread
-/// wakes once for several of them, and disturbs whom it shares a core with less often.
+/// Probes start on a time grid of this step, or of a hundredth of their interval if that is smaller. With
+/// thousands of backends, one wakeup of the thread then starts several probes, which disturbs other threads of
+/// the core less often.
 const PROBE_GRID: Duration = Duration::from_millis(16);
 
-/// What a prober was started with: while that is equal it is left running.
+/// The settings of a checker. While they are equal, a reload leaves the checker running.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CheckSettings {
-    /// How backends are probed.
+    /// The health check.
     pub check: Arc<HealthCheck>,
-    /// How they are spoken to.
+    /// The transport settings of the probe connections.
     pub transport: Arc<TransportSettings>,
 }
 
 impl CheckSettings {
-    /// Of an upstream that has its backends probed: one for all of them.
+    /// The settings for the backends of an upstream; `None` without a health check.
     pub fn of(upstream: &Upstream) -> Option<Self> {
         let check = upstream.settings().health_check.clone()?;
         Some(Self { check: Arc::new(check), transport: Arc::clone(upstream.transport()) })
@@ -55,7 +57,8 @@ pub struct HealthChecker {
 }
 
 impl HealthChecker {
-    /// Goes on from the verdict in the backend's cells. `since_ms`: when it was brought in, the same for all that came with it.
+    /// Creates a checker that continues from the current verdict of the backend. `since_ms`: the time at which
+    /// the backend was activated, equal for all backends of one activation.
     pub fn new(spec: &CheckSettings, backend: &Backend, probe: Probe, since_ms: u64, changed: Changed) -> Self {
         Self {
             probe,
@@ -68,10 +71,11 @@ impl HealthChecker {
         }
     }
 
-    /// Probes for ever.
+    /// Probes until the task is aborted.
     pub async fn run(mut self) {
         self.probe_once().await;
-        // Anywhere in the first interval: backends that a configuration brought together are not asked together ever after.
+        // A random part of the first interval, so that backends of one configuration are not probed at the same
+        // time later.
         self.pause(self.check.interval.get().mul_f64(fastrand::f64())).await;
         loop {
             self.probe_once().await;
@@ -80,19 +84,19 @@ impl HealthChecker {
     }
 
     async fn pause(&self, wait: Duration) {
-        // An interval of nothing would spin.
+        // An interval of zero would spin.
         let until = tokio::time::Instant::now() + wait.max(Duration::from_millis(1));
         tokio::time::sleep_until(on_grid(until, PROBE_GRID.min(self.check.interval.get() / 100))).await;
     }
 
     async fn probe_once(&mut self) {
         let started = Instant::now();
-        // In a box of its own, as it is some ten kilobytes large: the task is there all the time, a probe seldom.
+        // Boxed, because this future has about ten kilobytes: the task always exists, a probe runs rarely.
         let result = Box::pin(self.once()).await;
         self.judge(result, started.elapsed());
     }
 
-    /// A name that has not resolved yet gets as long as a probe to do so.
+    /// Runs one probe. A name that has not resolved yet gets the timeout of the probe to do so.
     async fn once(&self) -> Result<(), ProbeError> {
         match tokio::time::timeout(self.check.timeout.get(), self.addr.known()).await {
             Ok(address) => self.probe.ask_once(&address).await,
@@ -112,14 +116,15 @@ impl HealthChecker {
         match self.hysteresis.step(reason.is_empty()) {
             Some(verdict) => {
                 if first && verdict == Health::Up {
-                    // That it was asked before others, or answered sooner, is no lead over them.
+                    // An earlier probe or a faster answer must give no lead in slow start over backends of the
+                    // same activation.
                     self.state.load().set_serving(true, self.since_ms);
                 }
                 self.state.set_health(verdict, &reason, clock::now_ms());
                 self.say(verdict, &reason);
                 (self.changed)();
             }
-            // Still down, but for another reason now.
+            // Still down, but for another reason.
             None if self.hysteresis.verdict() == Health::Down
                 && !reason.is_empty()
                 && **self.state.reason() != reason =>
@@ -130,7 +135,8 @@ impl HealthChecker {
         }
     }
 
-    /// A backend that never was reached may be at an address that nothing here leads to, which no port would change.
+    /// Whether a failure says nothing about the backend. Exhausted ports are different if the backend has no
+    /// verdict yet: it may have an address without a route, which free ports would not change.
     fn says_nothing(&self, exhaustion: Exhaustion) -> bool {
         exhaustion != Exhaustion::Ports || self.hysteresis.verdict() != Health::Unknown
     }
@@ -146,7 +152,7 @@ impl HealthChecker {
     }
 }
 
-/// The first moment of a grid, the same for all, that is not before this one.
+/// The first point of a grid, shared by all checkers, that is not before `at`.
 fn on_grid(at: tokio::time::Instant, grid: Duration) -> tokio::time::Instant {
     static ORIGIN: OnceLock<tokio::time::Instant> = OnceLock::new();
     let since = at.saturating_duration_since(*ORIGIN.get_or_init(tokio::time::Instant::now));
@@ -177,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_task_that_waits_is_small() {
+    async fn a_waiting_checker_task_is_small() {
         for check in ["http: {}", "tcp: {}", "grpc: {}"] {
             let size = size_of_val(&prober(check, Health::Up, 0).run());
             assert!(size <= 1536, "{check}: {size} bytes for each backend, probed or not");
@@ -185,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_is_up_at_first_sight_has_been_since_it_was_brought_in_and_others_from_their_verdict_on() {
+    async fn a_backend_up_at_its_first_probe_serves_since_its_activation() {
         for (health, results, since) in
             [(Health::Unknown, "+", 7), (Health::Unknown, "-++", 0), (Health::Down, "++", 0)]
         {

@@ -1,16 +1,16 @@
-//! The messages of gRPC's health check (grpc.health.v1.Health/Check): a request with the service's name, a response with
-//! one number. Small enough to be written and read here, without the machinery of protobuf.
+//! Messages of the gRPC health check (grpc.health.v1.Health/Check): encodes the request, checks the response.
 //!
-//! It judges an answer that has come; asking is `probe`'s.
+//! It does no I/O: `probe` sends and receives. The request has the service name and the response one number, so
+//! no protobuf library is needed.
 
 use http::HeaderMap;
 
-/// The method that is called.
+/// Path of the method.
 pub(super) const PATH: &str = "/grpc.health.v1.Health/Check";
-/// A response that is larger says more than one number.
+/// Maximum size of a response; a valid one holds a single number.
 pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024;
 
-/// The names of statuses, by their numbers (gRPC's statuscodes.md).
+/// Names of the gRPC statuses by number (statuscodes.md of gRPC).
 const STATUSES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -35,7 +35,7 @@ const STATUSES: [&str; 17] = [
 pub(super) fn request(service: &str) -> Vec<u8> {
     let mut message = Vec::with_capacity(service.len() + 4);
     if !service.is_empty() {
-        // Field 1, a string; an empty one is the default and stays out.
+        // Field 1, a string. The empty string is the default and is omitted.
         message.push(0x0a);
         varint(service.len(), &mut message);
         message.extend_from_slice(service.as_bytes());
@@ -44,10 +44,9 @@ pub(super) fn request(service: &str) -> Vec<u8> {
     [&[0][..], &length.to_be_bytes(), &message].concat()
 }
 
-/// The verdict on `grpc-status`, from trailers or from a header that is all there is.
+/// Checks `grpc-status`, from the trailers or from the header of a response without body.
 ///
-/// # Errors
-/// For people: what the status says.
+/// # Errors A readable reason: the status, or that it is missing or malformed.
 pub(super) fn check_status(fields: &HeaderMap) -> Result<(), String> {
     let Some(status) = fields.get("grpc-status") else { return Err("answer has no grpc-status".into()) };
     let number = status.to_str().ok().and_then(|text| text.parse::<usize>().ok());
@@ -66,10 +65,9 @@ pub(super) fn check_status(fields: &HeaderMap) -> Result<(), String> {
     }
 }
 
-/// The verdict on the body: `HealthCheckResponse { status }` must be SERVING.
+/// Checks the body: the status of `HealthCheckResponse` must be SERVING.
 ///
-/// # Errors
-/// For people: what else it is.
+/// # Errors A readable reason: the other status, or that the message is malformed.
 pub(super) fn check_message(body: &[u8]) -> Result<(), String> {
     let malformed = || "answer is no health response".to_owned();
     let (prefix, message) = body.split_at_checked(5).ok_or_else(malformed)?;
@@ -86,7 +84,7 @@ pub(super) fn check_message(body: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Field 1 of the message; 0, the default, if it is not there. Fields of later versions are skipped.
+/// Field 1 of the message; 0, the default, if it is absent. Unknown fields are skipped.
 fn status(mut message: &[u8]) -> Option<u64> {
     let mut status = 0;
     while !message.is_empty() {
@@ -162,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_speak() {
+    fn a_status_error_names_the_status() {
         let of = |status: &str| {
             let mut fields = HeaderMap::new();
             fields.insert("grpc-status", status.parse().unwrap());

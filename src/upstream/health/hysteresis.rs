@@ -1,10 +1,11 @@
-//! The verdict over a backend's probes: `unknown → up | down`. Pure: a result in, a flip out.
+//! Rise/fall hysteresis of a health check: `unknown → up | down`.
 //!
-//! From unknown the first probe alone decides; afterwards `rise` successes or `fall` failures in a row.
+//! It is pure: it gets probe results and returns changes of the verdict. From unknown, the first probe decides.
+//! Afterwards `rise` consecutive successes or `fall` consecutive failures change the verdict.
 
 use crate::backend::labels::Health;
 
-/// The verdict over one backend, and what speaks against it.
+/// The verdict about one backend, and the number of consecutive results against it.
 #[derive(Debug, Clone)]
 pub struct Hysteresis {
     verdict: Health,
@@ -14,17 +15,17 @@ pub struct Hysteresis {
 }
 
 impl Hysteresis {
-    /// Goes on from a verdict. `rise` and `fall` below 1 count as 1.
+    /// Starts with a verdict. `rise` and `fall` below 1 count as 1.
     pub fn new(verdict: Health, rise: u32, fall: u32) -> Self {
         Self { verdict, against: 0, rise: rise.max(1), fall: fall.max(1) }
     }
 
-    /// The verdict.
+    /// The current verdict.
     pub fn verdict(&self) -> Health {
         self.verdict
     }
 
-    /// Takes a probe's result; the new verdict if that is a flip.
+    /// Records a probe result. Returns the new verdict if it changes.
     pub fn step(&mut self, pass: bool) -> Option<Health> {
         let said = if pass { Health::Up } else { Health::Down };
         if said == self.verdict {
@@ -81,7 +82,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a slow reading of the rule: look at the last results each time.
+        /// Compares with a naive implementation that checks the last results each time.
         #[test]
         fn a_flip_is_a_full_run_against_the_verdict(rise in 1_u32..5, fall in 1_u32..5,
                                                      results in proptest::collection::vec(any::<bool>(), 1..200)) {

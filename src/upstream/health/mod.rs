@@ -1,6 +1,7 @@
-//! Active health checks: a pure machine that judges, probes that ask, tasks that keep asking.
+//! Active health checks: hysteresis, probes, and the tasks that run them.
 //!
-//! Probes never share a connection with traffic, and run where the composition root says, apart from it.
+//! Probes never share a connection with traffic. The caller chooses their runtime, which is separate from
+//! traffic.
 
 pub mod checker;
 mod grpc;

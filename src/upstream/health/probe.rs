@@ -1,8 +1,10 @@
-//! One probe of one backend: a connection, or an HTTP request, by the upstream's own protocol and TLS.
+//! One probe of one backend: a connect, an HTTP request or a gRPC call, with the protocol and TLS of the
+//! upstream.
 //!
-//! It judges one answer, never a backend. Each probe opens a connection of its own and closes it: a kept one would
-//! hide what new connections suffer, and traffic's pool is not touched. Plain HTTP/1 goes past Pingora's connector, which
-//! looks for a kept connection first and readies a new one for long use: twice the system calls.
+//! It judges one response, never a backend. It never reuses a connection: a pooled one would hide problems of
+//! new connections, and the pool belongs to traffic. Plain HTTP/1 bypasses the connector of Pingora. That
+//! connector first searches its own pool and sets socket options for a long life, which doubles the system
+//! calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,15 +29,16 @@ use crate::pool::dial::{Dialer, dial, open};
 use crate::pool::transport_settings::TransportSettings;
 use crate::resource_exhaustion::{self, Exhaustion};
 
-/// How much of a body is looked at: 64 KiB.
+/// Maximum number of body bytes that are checked: 64 KiB.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// Why a probe did not pass.
+/// Why a probe failed.
 #[derive(Debug)]
 pub(super) struct ProbeError {
-    /// For people.
+    /// Readable reason.
     pub(super) reason: String,
-    /// What Weir lacked to ask at all: it says nothing about the backend.
+    /// The local resource that was exhausted, so that the probe could not be sent; it says nothing about the
+    /// backend.
     pub(super) exhaustion: Option<Exhaustion>,
 }
 
@@ -45,7 +48,7 @@ impl From<String> for ProbeError {
     }
 }
 
-/// How a backend of one upstream is probed.
+/// Probes the backends of one upstream.
 #[derive(Clone)]
 pub struct Probe {
     check: Arc<HealthCheck>,
@@ -55,25 +58,27 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// `host`: the Host where the check names none. `connector`: one that only probes use.
+    /// `host`: the `Host` value if the check sets none. `connector`: used by probes only.
     pub fn new(
         check: Arc<HealthCheck>,
         transport: Arc<TransportSettings>,
         host: &str,
         connector: Arc<Connector>,
     ) -> Self {
-        // A socket's path is no authority; `localhost` is what curl sends there.
+        // A socket path is not a valid authority; curl sends `localhost` for Unix sockets.
         let host = if host.starts_with("unix:") { "localhost" } else { host };
         let host = check.http.as_ref().and_then(|http| http.host.clone()).unwrap_or_else(|| host.to_owned());
         Self { check, transport, host, connector }
     }
 
-    /// Asks once. The error is for people: "connect refused", "status 500, expected 200-299", "timeout after 1s".
+    /// Probes once. The error is a readable reason: "connect refused", "status 500, expected 200-299", "timeout
+    /// after 1s".
     pub async fn run(&self, address: &PeerAddress) -> Result<(), String> {
         self.ask_once(&Destination::One(address.clone())).await.map_err(|wrong| wrong.reason)
     }
 
-    /// The same, telling apart what says nothing about the backend. Of a name's addresses one has to answer.
+    /// The same, but the error separates local exhaustion from failures. If a name has several addresses, one
+    /// must answer.
     pub(super) async fn ask_once(&self, place: &Destination) -> Result<(), ProbeError> {
         let place = self.check.port.map_or_else(|| place.clone(), |port| place.with_port(port));
         let asked = async {
@@ -108,10 +113,10 @@ impl Probe {
     fn peer(&self, place: Destination) -> HttpPeer {
         let addresses = if let Destination::Any(all) = &place { Some(Arc::clone(all)) } else { None };
         let mut peer = self.transport.peer_at(place);
-        // One stream a connection: Pingora then never keeps it for another.
+        // One stream per connection: with this setting Pingora never reuses the connection.
         peer.options.max_h2_streams = 1;
         if self.transport.announces() {
-            // LOCAL: it is nobody's request but Weir's.
+            // The PROXY command is LOCAL, because the connection belongs to no client request.
             Dialer::announce(&mut peer, None, false, addresses);
         }
         peer
@@ -131,7 +136,7 @@ impl Probe {
         request.insert_header(header::CONTENT_TYPE, "application/grpc")?;
         request.insert_header(header::TE, "trailers")?;
         request.insert_header(header::USER_AGENT, "weir-health-check")?;
-        // Milliseconds, 8 digits at the most.
+        // Milliseconds, at most 8 digits.
         let wait = self.check.timeout.get().as_millis().min(99_999_999);
         request.insert_header("grpc-timeout", format!("{wait}m"))?;
         self.absolute(&mut request, grpc::PATH)?;
@@ -171,7 +176,7 @@ impl Probe {
         Ok(request)
     }
 
-    /// HTTP/2 takes `:scheme` and `:authority` from the target.
+    /// Sets an absolute target, from which HTTP/2 takes `:scheme` and `:authority`.
     fn absolute(&self, request: &mut RequestHeader, path: &str) -> pingora_core::Result<()> {
         let scheme = if self.transport.server_name().is_some() { "https" } else { "http" };
         let uri = Uri::builder().scheme(scheme).authority(self.host.as_str()).path_and_query(path).build();
@@ -193,7 +198,7 @@ async fn exchange(
     let status = loop {
         session.read_response_header().await.map_err(|error| explain(&error))?;
         match session.response_header().map(|header| header.status.as_u16()) {
-            // Informational: the answer is still to come.
+            // An informational response precedes the final one.
             Some(100..=199) => {}
             Some(status) => break status,
             None => return Err("no response header".into()),
@@ -209,7 +214,7 @@ async fn exchange(
     }
 }
 
-/// A health response of SERVING, in a call that ended well.
+/// Requires a SERVING response in a call with status OK.
 async fn judge_call(session: &mut HttpSession) -> Result<(), String> {
     session.read_response_header().await.map_err(|error| explain(&error))?;
     let Some(header) = session.response_header() else { return Err("no response header".into()) };
@@ -238,13 +243,13 @@ fn ranges(ranges: &[StatusRange]) -> String {
     ranges.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Reads no further than it takes to find what is wanted, and never further than `BODY_LIMIT`.
+/// Reads the body until it matches, at most `MAX_BODY_BYTES`.
 async fn look(session: &mut HttpSession, body: &BodyCheck) -> Result<(), String> {
     let mut seen = Vec::new();
     while seen.len() < MAX_BODY_BYTES {
         let Some(chunk) = next_chunk(session).await? else { break };
         seen.extend_from_slice(&chunk[..chunk.len().min(MAX_BODY_BYTES - seen.len())]);
-        // A text that has occurred stays; a pattern may be anchored to the end.
+        // `contains` can be decided early. A regular expression may be anchored to the end.
         if body.regex.is_none() && verdict(body, &seen).is_ok() {
             return Ok(());
         }
@@ -285,13 +290,13 @@ fn io_reason(what: &str, error: &std::io::Error) -> String {
     }
 }
 
-/// No connection could be had.
+/// The error of a connection that could not be opened.
 fn unopened(error: &Error) -> ProbeError {
     let cause = error.root_cause().downcast_ref::<std::io::Error>();
     ProbeError { reason: explain(error), exhaustion: cause.and_then(resource_exhaustion::of) }
 }
 
-/// Pingora's error in a few words.
+/// A short readable text for an error of Pingora.
 fn explain(error: &Error) -> String {
     let cause = || error.root_cause().to_string().lines().next().unwrap_or_default().trim().to_owned();
     match error.etype() {
@@ -309,7 +314,7 @@ fn explain(error: &Error) -> String {
     }
 }
 
-/// How long to wait for the next probe: the interval, varied by up to the jitter either way. `random`: 0 to 1.
+/// Time until the next probe: the interval, varied by up to the jitter in both directions. `random`: 0 to 1.
 pub fn next_wait(interval: Period, jitter: f64, random: f64) -> Duration {
     interval.get().mul_f64((1.0 + jitter * (2.0 * random - 1.0)).max(0.0))
 }

@@ -19,14 +19,14 @@ fn probe(check: &str, upstream: &str) -> Probe {
 
 async fn answer(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, response: &str) -> String {
     let mut seen = Vec::new();
-    // Up to the end of a header, or of HTTP/2's preface, or at once if it is a TLS record.
+    // Reads until the end of a header or of the HTTP/2 preface. A TLS record ends the read immediately.
     let enough = |seen: &[u8]| seen.first() == Some(&0x16) || seen.windows(4).any(|end| end == b"\r\n\r\n");
     while !enough(&seen) && stream.read_buf(&mut seen).await.unwrap_or(0) > 0 {}
     stream.write_all(response.as_bytes()).await.ok();
     String::from_utf8_lossy(&seen).into_owned()
 }
 
-/// A server that answers each connection with these bytes and closes.
+/// A server that sends these bytes on each connection and closes it.
 async fn serve(response: impl Into<String>) -> PeerAddress {
     let response = response.into();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -44,7 +44,7 @@ fn ok(body: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_expected_passes_and_what_is_not_says_why() {
+async fn a_failed_probe_has_a_readable_reason() {
     let table = [
         ("http: {}", ok(""), ""),
         ("http: {}", format!("HTTP/1.1 100 Continue\r\n\r\n{}", ok("")), ""),
@@ -87,8 +87,8 @@ async fn a_closed_port_refuses() {
 }
 
 #[tokio::test]
-async fn one_that_hangs_costs_the_timeout_whole() {
-    // The kernel accepts; nobody answers. Then one that sends its header and hangs in its body.
+async fn a_hanging_backend_takes_the_whole_timeout() {
+    // One server accepts and never answers. The other one sends a header and then stalls in the body.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let silent = PeerAddress::Inet(listener.local_addr().unwrap());
     let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -108,13 +108,13 @@ async fn one_that_hangs_costs_the_timeout_whole() {
 }
 
 #[tokio::test]
-async fn the_request_is_as_written() {
+async fn the_probe_request_is_as_configured() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let seen = tokio::spawn(async move { answer(listener.accept().await.unwrap().0, &ok("")).await });
     let check = "{http: {path: '/up?x=1', host: a.example, method: POST, headers: {x-probe: weir}}, port: PORT}";
     let check = check.replace("PORT", &port.to_string());
-    // Port 1 of the address is overridden by the check's own.
+    // The port of the check overrides port 1 of the address.
     let elsewhere = PeerAddress::Inet(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
     probe(&check, "{}").run(&elsewhere).await.unwrap();
     let seen = seen.await.unwrap().to_ascii_lowercase();
@@ -154,7 +154,7 @@ async fn h2c_is_probed_by_prior_knowledge() {
             asked.push(request.uri().to_string());
             let status = if asked.len() == 1 { 204 } else { 500 };
             respond.send_response(http::Response::builder().status(status).body(()).unwrap(), true).unwrap();
-            // The probe's end is a closed connection, not a kept one.
+            // The probe closes its connection at the end; it is not reused.
             while let Some(Ok(_)) = connection.accept().await {}
         }
         asked
@@ -170,7 +170,7 @@ async fn h2c_is_probed_by_prior_knowledge() {
 }
 
 #[tokio::test]
-async fn tls_to_one_that_speaks_none_says_so() {
+async fn tls_to_a_plain_backend_fails_with_a_tls_reason() {
     let address = serve(ok("")).await;
     let reason = probe("http: {}", "tls: {server_name: api.internal}").run(&address).await.unwrap_err();
     assert!(reason.starts_with("tls: "), "{reason}");
@@ -184,7 +184,7 @@ fn waits_are_spread_around_the_interval() {
 
 const CA: &[u8] = include_bytes!("../../../tests/data/ca.pem");
 
-/// A TLS server for `api.internal` that speaks HTTP/2 if that was agreed on, and HTTP/1.1 otherwise.
+/// A TLS server for `api.internal` that uses HTTP/2 if ALPN selects it, else HTTP/1.1.
 async fn serve_tls() -> PeerAddress {
     use pingora_core::tls::{ServerConfig, TlsAcceptor};
     use rustls_pki_types::pem::PemObject;

@@ -1,7 +1,8 @@
-//! How often members are built anew for verdicts of probes and of traffic: at once, but never for more than a tenth of the time.
+//! Limits how often members are rebuilt for verdicts of probes and traffic: immediately, but at most 10 % of
+//! the time.
 //!
-//! With thousands of backends in one upstream a build takes milliseconds, and their first verdicts come all together: a build
-//! for each would take minutes.
+//! A build with thousands of backends takes milliseconds, and the first verdicts of all of them arrive
+//! together. A build for each verdict would take minutes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,17 +12,17 @@ use tokio::runtime::Handle;
 
 use crate::upstream::task::Changed;
 
-/// How many times as long as a build took there is none.
+/// Length of the pause after a build, as a multiple of the duration of the build.
 const PAUSE_FACTOR: u32 = 9;
 
-/// Calls `build` at once, or once later for all who ask until then. `runtime`: where later is.
+/// Calls `build` immediately, or once later for all requests until then. `runtime`: runs the later calls.
 pub(super) fn paced(runtime: Handle, build: impl Fn() + Send + Sync + 'static) -> Changed {
     let pace = Arc::new(Debounce { build, runtime, state: Mutex::default() });
     Arc::new(move || pace.ask(true))
 }
 
-/// The same, but never on the caller's thread: traffic asks, and a build takes milliseconds and a lock that threads of low
-/// priority take too.
+/// The same, but never on the thread of the caller. Traffic threads call it, and a build takes milliseconds and
+/// a lock that threads of low priority also take.
 pub(super) fn paced_elsewhere(runtime: Handle, build: impl Fn() + Send + Sync + 'static) -> Changed {
     let pace = Arc::new(Debounce { build, runtime, state: Mutex::default() });
     Arc::new(move || pace.ask(false))
@@ -35,9 +36,9 @@ struct Debounce<F> {
 
 #[derive(Default)]
 struct DebounceState {
-    /// No build before this.
+    /// No build before this time.
     free: Option<Instant>,
-    /// One will be then.
+    /// A build is scheduled.
     coming: bool,
 }
 
@@ -57,7 +58,7 @@ impl<F: Fn() + Send + Sync + 'static> Debounce<F> {
         let same = Arc::clone(self);
         self.runtime.spawn(async move {
             tokio::time::sleep(rest).await;
-            // First: what changes from here on may not be in it.
+            // Reset before the build: later changes may not be part of it.
             same.lock().coming = false;
             same.build();
         });
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_traffic_asks_for_is_built_on_another_thread() {
+    async fn a_build_requested_by_traffic_runs_on_another_thread() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
         let (built, seen) = tokio::sync::oneshot::channel();
         let built = Mutex::new(Some(built));
@@ -96,11 +97,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_is_at_once_and_many_that_follow_are_one() {
+    async fn the_first_build_is_immediate_and_later_requests_share_one() {
         let (asked, built) = (Arc::new(AtomicU32::new(0)), Arc::new(Mutex::new(Vec::new())));
         let (seen, builds) = (Arc::clone(&asked), Arc::clone(&built));
         let changed = paced(Handle::current(), move || {
-            // A build that takes time, so that the others come while it runs.
+            // The build takes time, so the other requests arrive while it runs.
             std::thread::sleep(Duration::from_millis(20));
             builds.lock().push(seen.load(Ordering::Relaxed));
         });

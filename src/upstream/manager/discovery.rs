@@ -1,8 +1,7 @@
-//! Backends that come and go between two reloads: the tasks that look for them, and bringing into every generation of an
-//! upstream what they found.
+//! Merges discovered backends into all generations of an upstream, and owns the discovery tasks.
 //!
-//! A backend that is no longer found leaves as one that is no longer configured does: it gets no new request, finishes
-//! those it has, and its series are gone once it has.
+//! A backend that is no longer discovered leaves like one that is no longer configured. It gets no new request,
+//! finishes its requests in flight, and then its series disappear.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -19,19 +18,19 @@ use super::{FileReader, Registry, Upstreams};
 use crate::config::schema::{self, Discover};
 use crate::config::{self, Change};
 
-/// An upstream of the current configuration that looks for backends.
+/// An upstream of the current configuration with a discovery task.
 pub(super) struct RunningDiscovery {
     upstream: Arc<Upstream>,
     discovery: DiscoverySettings,
     task: AbortOnDropHandle<()>,
 }
 
-/// What a task was started with: while that is equal it is left running.
+/// The settings of a discovery task. While they are equal, a reload leaves the task running.
 #[derive(Debug, Clone, PartialEq)]
 struct DiscoverySettings {
     settings: Discover,
     folder: PathBuf,
-    /// What a list in a file is judged by.
+    /// For a file: the settings that the list is validated with.
     upstream: Option<schema::UpstreamSettings>,
 }
 
@@ -43,8 +42,9 @@ impl DiscoverySettings {
 }
 
 impl Registry {
-    /// What is found for an upstream: of the previous generation if that looks in the same place; a file's list from the
-    /// file that was read with the document; else, until the first good look, what was found elsewhere, if anything was.
+    /// The discovery state of an upstream. It comes from the previous generation if that has the same source. Else it
+    /// is new. It starts with the list of the file that was read with the configuration, if there is one. Otherwise it
+    /// starts with the previous list, until the first success.
     pub(super) fn previous_state(
         &self,
         upstream: &Arc<str>,
@@ -65,8 +65,8 @@ impl Registry {
         Some(Arc::new(DiscoveryState::new(upstream, source, folder, list.unwrap_or_default(), meters)))
     }
 
-    /// An upstream's backends: those that are written, then those that were found at other addresses. `sticky`: what gives them
-    /// their tokens. `known`: whose cells are at hand.
+    /// The backends of an upstream: first the configured ones, then the discovered ones at other addresses.
+    /// `sticky`: makes their tokens. `known`: backends whose states are reused.
     pub(super) fn backends(
         &self,
         upstream: &Arc<str>,
@@ -85,7 +85,7 @@ impl Registry {
             }
             let mut written = written.clone();
             if !names.insert(written.label()) {
-                // What is written has the name: this one goes by its address.
+                // The name is taken by a configured backend, so this one is named by its address.
                 written.name = None;
             }
             all.push(self.backend(upstream, &written, sticky, known.get(&written.address).copied()));
@@ -93,7 +93,7 @@ impl Registry {
         all
     }
 
-    /// Takes into an upstream what was found since it was compiled.
+    /// Merges the discovered list into an upstream.
     pub(super) fn bring_in(&self, upstream: &Upstream) {
         if let Some(found) = upstream.discovered() {
             let known = upstream.backends();
@@ -102,7 +102,7 @@ impl Registry {
         }
     }
 
-    /// Starts, keeps and stops the tasks that look for backends.
+    /// Starts, continues and stops the discovery tasks.
     pub(super) fn find(&self, upstreams: &Upstreams) {
         let mut finding = self.running();
         let mut before = std::mem::take(&mut *finding);
@@ -137,10 +137,10 @@ impl Registry {
         Some(AbortOnDropHandle::new(self.handle.spawn(task)))
     }
 
-    /// Something was found: every generation that looks there has other backends now.
+    /// Applies a new list to every generation with the same discovery state.
     fn refresh(&self, name: &Arc<str>, found: &Arc<DiscoveryState>) {
         let mut active = self.active.lock();
-        // A task that is being stopped may still get here.
+        // A task that is being aborted can still get here.
         let current = self.running().get(name).filter(|finding| finding.is_for(found)).map(|f| Arc::clone(&f.upstream));
         let Some(current) = current else { return };
         let before = current.backends();
@@ -165,7 +165,7 @@ impl Registry {
         self.activate_detector(&current);
         found.set_looked_for();
         self.live.rebuild(name);
-        // Only now: until the members were swapped they were picked.
+        // Last, because these backends were picked until the members were replaced.
         let stays: HashSet<_> = now.iter().map(|backend| &backend.address).collect();
         for gone in before.iter().filter(|backend| !stays.contains(&backend.address)) {
             active.remove(&(Arc::clone(name), gone.address.clone())).into_iter().for_each(super::Active::leave);
@@ -183,7 +183,7 @@ impl RunningDiscovery {
     }
 }
 
-/// A line like those of a reload.
+/// Logs the difference, in the format of a reload.
 fn say(upstream: &str, before: &[Arc<Backend>], now: &[Arc<Backend>]) {
     let listed = |backends: &[Arc<Backend>]| backends.iter().map(|backend| backend.listed()).collect::<Vec<_>>();
     let diff = config::diff_of_backends(upstream, &listed(before), &listed(now));

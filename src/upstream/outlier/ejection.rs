@@ -1,21 +1,23 @@
-//! The judgement over one backend's traffic: serving → ejected → trial → serving. Pure: results and times in, verdicts
-//! out. How many may be ejected at once is not known here.
+//! Ejection state of one backend: serving → ejected → trial → serving.
+//!
+//! Pure: it gets results and times and returns verdicts. It does not know how many backends may be ejected at
+//! once.
 
 use std::time::Duration;
 
 use super::sliding_window::SlidingWindow;
 use crate::config::schema::Outlier;
 
-/// The reason for an ejection.
+/// The cause of an ejection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cause {
-    /// So many failed attempts in a row.
+    /// Number of consecutive failed attempts.
     Failed(u32),
-    /// So many responses of 500 or more in a row, the first of them at `since_ms`.
+    /// Number of consecutive responses of 500 or more, and the time of the first.
     ServerErrors { count: u32, since_ms: u64 },
-    /// So many faults among so many results of the window.
+    /// Number of faults, and of all results in the window.
     Ratio(u32, u32),
-    /// Its trial request failed.
+    /// The trial request failed.
     Trial,
 }
 
@@ -32,19 +34,20 @@ impl std::fmt::Display for Cause {
     }
 }
 
-/// The result of one attempt, as far as its backend is responsible for it.
+/// The result of one attempt, as far as the backend is responsible for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
-    /// A response below 500 came to its end.
+    /// A response below 500 was completed.
     Success,
-    /// The response header says 500 or more.
+    /// The status of the response is 500 or more.
     ServerError,
-    /// There is no complete response: connect, TLS, reset, timeout, protocol.
+    /// No complete response: error in connect, TLS or protocol, reset or timeout.
     Failed,
 }
 
-/// A run of failed attempts that a response header has ended. It goes on if the rest of that response fails, unless
-/// another response came to its end meanwhile: a backend that breaks off every response is ejected too.
+/// A run of failed attempts that a response header has ended. The run continues if the rest of that response
+/// fails and no other response was completed meanwhile. So a backend that breaks off every response is ejected
+/// too.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EndedRun {
     count: u32,
@@ -58,32 +61,32 @@ enum Phase {
     Trial,
 }
 
-/// The judgement over one backend.
+/// Ejection state of one backend.
 #[derive(Debug)]
 pub struct EjectionState {
     rules: Outlier,
     phase: Phase,
     /// Failed attempts since the last response below 500.
     failed: u32,
-    /// Responses of 500 or more since the last response below 500, and when the first of them came.
+    /// Responses of 500 or more since the last response below 500. The next field is the time of the first.
     errors: u32,
     errors_since_ms: u64,
-    /// Responses below 500 that came to their end, counted while there is something to forget.
+    /// Completed responses below 500, as far as they were reported.
     successes: u32,
     window: SlidingWindow,
-    /// Ejections without a long enough time of serving between them.
+    /// Number of ejections without a long enough serving time between them.
     ejections: u32,
 }
 
 impl EjectionState {
-    /// Serving, with nothing against it.
+    /// The initial state: serving, without faults.
     pub fn new(rules: Outlier) -> Self {
         let window = SlidingWindow::new(millis(rules.window.get()));
         let phase = Phase::Serving { since_ms: 0 };
         Self { rules, phase, failed: 0, errors: 0, errors_since_ms: 0, successes: 0, window, ejections: 0 }
     }
 
-    /// Whether no run is under way, so that a success changes nothing.
+    /// Whether no run is in progress, so that a success changes nothing.
     pub fn is_clean(&self) -> bool {
         self.failed == 0 && self.errors == 0
     }
@@ -95,8 +98,8 @@ impl EjectionState {
         ended
     }
 
-    /// Takes the result of a usual attempt; returns the reason for an ejection from here on. While the backend is ejected,
-    /// results are of attempts that began before, and are ignored.
+    /// Records the result of an attempt that is not a trial. Returns the cause if the backend should be
+    /// ejected. While the backend is ejected, results belong to attempts that started before, and are ignored.
     pub fn record(&mut self, report: Report, ended: EndedRun, now_ms: u64) -> Option<Cause> {
         if !matches!(self.phase, Phase::Serving { .. }) {
             return None;
@@ -140,8 +143,8 @@ impl EjectionState {
         (all >= self.rules.min_requests && too_many).then_some(Cause::Ratio(faults, all))
     }
 
-    /// Ejects it; until when. Each time takes twice as long as the one before, up to `max_eject`; after serving for
-    /// `max_eject` it starts anew.
+    /// Ejects the backend and returns the end time. Each ejection is twice as long as the previous one, up to
+    /// `max_eject`. The duration starts again after the backend has served for `max_eject`.
     pub fn eject(&mut self, now_ms: u64) -> u64 {
         let most = millis(self.rules.max_eject.get());
         if let Phase::Serving { since_ms } = self.phase
@@ -165,7 +168,7 @@ impl EjectionState {
         }
     }
 
-    /// When a trial request may go to it; nothing while it serves or is on trial.
+    /// The time from which a trial is allowed; `None` while the backend serves or a trial is in progress.
     pub fn due(&self) -> Option<u64> {
         match self.phase {
             Phase::Ejected { until_ms } => Some(until_ms),
@@ -173,12 +176,12 @@ impl EjectionState {
         }
     }
 
-    /// Whether it takes no usual requests.
+    /// Whether it takes no normal requests.
     pub fn is_out(&self) -> bool {
         !matches!(self.phase, Phase::Serving { .. })
     }
 
-    /// Takes the one trial request if it is time.
+    /// Starts the trial if it is due. Returns whether it did.
     pub fn try_trial(&mut self, now_ms: u64) -> bool {
         let due = self.due().is_some_and(|until| until <= now_ms);
         if due {
@@ -187,7 +190,8 @@ impl EjectionState {
         due
     }
 
-    /// The trial's result; nothing: it had none, and the next request is the trial. Whether it serves again.
+    /// Ends the trial; `None`: it had no result, so the next request is the trial. Returns whether the backend
+    /// serves again.
     pub fn trial_ended(&mut self, ok: Option<bool>, now_ms: u64) -> bool {
         if self.phase != Phase::Trial {
             return false;
@@ -319,8 +323,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: out means due at some time or on trial, no ejection is longer than the most, and results
-        /// that come while it is out change nothing.
+        /// Invariants: an ejected backend has a due time or a trial. No ejection is longer than the maximum.
+        /// Results during an ejection change nothing.
         #[test]
         fn invariants(steps in proptest::collection::vec((0_u64..3_000, 0_u8..5), 1..300)) {
             let mut machine = EjectionState::new(rules());

@@ -1,7 +1,9 @@
-//! The backends of an upstream that are judged together: how many may be ejected at once, and when a trial is due.
+//! Ejection decisions across the backends of an upstream: the limit of simultaneous ejections, and the next
+//! trial.
 //!
-//! It is shared by all generations of the upstream while the rules are equal. Traffic threads decide ejections here; the
-//! members follow on the control runtime. No lock of this file is held by a thread of low priority.
+//! It never rebuilds members itself: it calls `changed`, and the manager rebuilds on the control runtime. All
+//! generations of the upstream share it while the rules are equal. Traffic threads decide ejections here, so
+//! threads of low priority must not hold a lock of this file.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,17 +19,18 @@ use crate::backend::BackendState;
 use crate::backend::labels::{AdminState, Health};
 use crate::upstream::task::Changed;
 
-/// A look at all backends that led to no ejection is not repeated for a millisecond for each so many backends.
+/// After a check of all backends without an ejection, checks pause for one millisecond per this number of
+/// backends.
 const BACKENDS_PER_MS: u64 = 64;
 
-/// What all generations of an upstream share while the rules are equal.
+/// The state that all generations of an upstream share while the rules are equal.
 pub(super) struct WatchGroup {
-    /// When the next trial may be due.
+    /// Earliest time at which a trial may be due; `u64::MAX`: none.
     due_ms: AtomicU64,
     scope: ArcSwap<JudgedSet>,
-    /// Ejecting counts the backends that are out: one at a time.
+    /// Held for one decision, because an ejection counts the backends that are ejected.
     deciding: Mutex<()>,
-    /// After a look in vain: when the next is worth its time.
+    /// After a refused ejection: the time of the next check.
     look_again_ms: AtomicU64,
     changed: OnceLock<Changed>,
 }
@@ -50,12 +53,12 @@ impl std::fmt::Debug for WatchGroup {
     }
 }
 
-/// The backends that the current generation judges. An attempt may end long after its generation: its result counts only
-/// for a backend that is still judged by the same watch, and then as the current generation has it.
+/// The backends that the current generation evaluates. An attempt may end long after its generation. Its result
+/// counts only if the backend still has the same watch, and then with the settings of the current generation.
 #[derive(Debug, Default)]
 pub(super) struct JudgedSet {
     pub(super) judged: Vec<Judged>,
-    /// The share of those that take requests that may be ejected at once, 0 to 1.
+    /// Maximum share of ejected backends among those that take requests, 0 to 1.
     pub(super) max_ejected: f64,
 }
 
@@ -75,7 +78,7 @@ impl Judged {
     }
 }
 
-/// Whether it takes requests while it is not ejected.
+/// Whether the backend takes requests when it is not ejected.
 pub(super) fn takes_requests(backend: &Backend) -> bool {
     let backend_state: &BackendState = &backend.state;
     backend_state.mark() == AdminState::Ready
@@ -85,8 +88,8 @@ pub(super) fn takes_requests(backend: &Backend) -> bool {
 }
 
 impl JudgedSet {
-    /// Whether so few are out that this one may follow: of all, and of those that take requests. Where none but this one takes
-    /// requests, it may not.
+    /// Whether one more ejection is within the limit, both of all backends and of those that take requests. It
+    /// is not if no other backend takes requests.
     fn has_room_for(&self, watch: &Arc<BackendWatch>) -> bool {
         let (mut out, mut others, mut out_of_others) = (0, 0, 0);
         for other in self.judged.iter().filter(|judged| !judged.is(watch)) {
@@ -95,12 +98,13 @@ impl JudgedSet {
             others += usize::from(takes);
             out_of_others += usize::from(takes && ejected);
         }
-        // Of several at least one may be out, or the key would do nothing.
+        // With several backends one ejection is always allowed, or a small limit would turn the feature off.
         let most = |count: usize| ((self.max_ejected * count as f64).floor() as usize).max(1);
         others > 0 && out < most(self.judged.len()) && out_of_others < most(others + 1)
     }
 
-    /// Whether another backend of its tier has answered below 500 since then: else the requests may be the reason.
+    /// Whether another backend of the same tier answered below 500 since then. If none did, the requests may be
+    /// the cause.
     fn another_answered(&self, watch: &Arc<BackendWatch>, since_ms: u64) -> bool {
         let Some(tier) = self.judged.iter().find(|judged| judged.is(watch)).map(|judged| judged.backend.tier) else {
             return false;
@@ -121,7 +125,7 @@ impl JudgedSet {
 }
 
 impl WatchGroup {
-    /// Judges these and no others from here on. Those that stay are not touched.
+    /// Sets the backends that are evaluated from now on. The state of those that stay is unchanged.
     pub(super) fn judge(&self, scope: JudgedSet) {
         let now: HashSet<_> = scope.judged.iter().map(|judged| Arc::as_ptr(&judged.watch)).collect();
         for judged in &scope.judged {
@@ -132,12 +136,12 @@ impl WatchGroup {
         gone.for_each(|judged| judged.watch.set_judged(false));
     }
 
-    /// The function that is called after each change. The first one that is set stays.
+    /// Sets the function that is called after each change. Only the first call has an effect.
     pub(super) fn on_change(&self, changed: &Changed) {
         let _ = self.changed.set(Arc::clone(changed));
     }
 
-    /// The cells show what is judged. The only backend is never ejected.
+    /// Publishes the ejections to the backend states. A single backend is never ejected.
     pub(super) fn settle(&self, now_ms: u64) {
         let scope = self.scope.load_full();
         let may_be_ejected = scope.judged.len() > 1;
@@ -145,7 +149,7 @@ impl WatchGroup {
         self.refresh_due();
     }
 
-    /// It judges nothing any longer, whatever attempts under way come to.
+    /// Stops the evaluation: results of attempts in flight have no effect.
     pub(super) fn retire(&self, now_ms: u64) {
         let scope = self.scope.swap(Arc::default());
         scope.judged.iter().for_each(|judged| judged.watch.retire(now_ms));
@@ -156,20 +160,20 @@ impl WatchGroup {
         self.due_ms.load(Ordering::Relaxed)
     }
 
-    /// A due trial has no backend to go to: it is not looked for again until then.
+    /// Defers the next trial, because no backend is available for the one that is due.
     pub(super) fn put_off(&self, until_ms: u64) {
         self.due_ms.fetch_max(until_ms, Ordering::SeqCst);
     }
 
-    /// First the latest, then the earliest that there is: a backend that is ejected meanwhile lowers it after the first
-    /// step, or is seen in the second.
+    /// Computes the time of the next trial. It first stores the maximum, then the minimum of all backends. A
+    /// concurrent ejection either lowers the value after the first step or is seen by the second.
     pub(super) fn refresh_due(&self) {
         self.due_ms.store(u64::MAX, Ordering::SeqCst);
         let due = self.scope.load().judged.iter().map(|judged| judged.watch.due_ms()).min();
         self.due_ms.fetch_min(due.unwrap_or(u64::MAX), Ordering::SeqCst);
     }
 
-    /// Ejects a backend for this reason, if it may be.
+    /// Ejects a backend for this cause, unless the limits forbid it.
     pub(super) fn eject(&self, watch: &Arc<BackendWatch>, cause: Cause, now_ms: u64) {
         if now_ms < self.look_again_ms.load(Ordering::Relaxed) {
             return;
@@ -191,7 +195,7 @@ impl WatchGroup {
         }
     }
 
-    /// A trial has ended; `serves`: well, and the backend is judged.
+    /// Handles the end of a trial. `serves`: the trial succeeded and the backend is still evaluated.
     pub(super) fn trial_ended(&self, watch: &BackendWatch, serves: bool) {
         if serves {
             say(&watch.backend, None);

@@ -1,8 +1,10 @@
-//! Passive outlier detection: backends that fail their traffic are ejected for a while, whatever their probes say.
+//! Passive outlier detection: ejects backends that fail their traffic for a limited time, independent of
+//! probes.
 //!
-//! `machine` judges one backend, `window` counts for it, `watch` is that backend and its attempts, `group` decides how many
-//! may be out at once. Here is the detector of one generation of an upstream: it finds the watch of an attempt, and the
-//! backend that is due for its trial. It does no I/O and reads no clock: `now` is an argument.
+//! It does no I/O and reads no clock: `now` is an argument. `state` evaluates one backend, `sliding_window`
+//! counts its results, `watch` connects a backend with its attempts, and `group` limits the ejections. This
+//! module has the detector of one generation: it finds the watch of an attempt, and the backend whose trial is
+//! due.
 
 mod ejection;
 mod group;
@@ -25,20 +27,21 @@ use watch::BackendWatch;
 
 pub use watch::AttemptObserver;
 
-/// How long a trial that is due but has no backend to go to is not looked for again.
+/// Time until the next search if a trial is due but no backend is available for it.
 const RECHECK_INTERVAL_MS: u64 = 500;
 
 /// The detector of one generation of an upstream.
 #[derive(Debug)]
 pub struct Detector {
     rules: Outlier,
-    /// By the address of a backend's cells, which the watch keeps alive.
+    /// By the address of the backend state, which the watch keeps alive.
     watches: HashMap<usize, Judged, BuildHasherDefault<AddressHasher>>,
     group: Arc<WatchGroup>,
 }
 
 impl Detector {
-    /// For these backends; those that `previous` knows go on where they are if its rules are equal.
+    /// Creates a detector for these backends. If the rules of `previous` are equal, its backends keep their
+    /// state.
     pub fn new(rules: &Outlier, backends: &[Arc<Backend>], previous: Option<&Self>) -> Self {
         let previous = previous.filter(|previous| previous.goes_on_with(rules));
         let group = previous.map(|previous| Arc::clone(&previous.group)).unwrap_or_default();
@@ -55,7 +58,7 @@ impl Detector {
         new
     }
 
-    /// Whether a detector with these rules goes on where this one is.
+    /// Whether a detector with these rules would continue the state of this one.
     pub fn goes_on_with(&self, rules: &Outlier) -> bool {
         self.rules == *rules
     }
@@ -65,31 +68,32 @@ impl Detector {
         JudgedSet { judged: self.watches.values().map(Judged::clone).collect(), max_ejected }
     }
 
-    /// These are the current ones now: the cells show what the machines say. `changed` is called after each change, on the
-    /// thread that found it out: it must not take long.
+    /// Makes these backends current and publishes their ejections. `changed` is called after each change on the
+    /// thread that detects it, so it must be fast.
     pub fn activate(&self, changed: &Changed, now_ms: u64) {
         self.group.on_change(changed);
         self.group.judge(self.scope());
         self.group.settle(now_ms);
     }
 
-    /// It judges nothing any longer, whatever attempts under its watch come to: there are other rules, or none.
+    /// Stops the evaluation, because the rules have changed or were removed. Results of attempts in flight have
+    /// no effect.
     pub fn retire(&self, now_ms: u64) {
         self.group.retire(now_ms);
     }
 
-    /// Watches a usual attempt at a backend.
+    /// Observes an attempt that is not a trial.
     pub fn watch(&self, backend_state: &Arc<BackendState>) -> Option<AttemptObserver> {
         let judged = self.watches.get(&key(backend_state))?;
         Some(AttemptObserver::new(Arc::clone(&judged.watch), false))
     }
 
-    /// Whether a trial may be due. One load where none is.
+    /// Whether a trial may be due. A single atomic load.
     pub fn has_due(&self, now_ms: u64) -> bool {
         now_ms >= self.group.due_ms()
     }
 
-    /// The backend that is due for its trial, if this request may be it.
+    /// A backend whose trial is due, with this request as the trial.
     pub fn trial<'b>(
         &self,
         backends: &'b [Arc<Backend>],
@@ -109,7 +113,7 @@ impl Detector {
         });
         self.group.refresh_due();
         let Some((backend, guard, watch)) = found else {
-            // Due, but drained, down, full or tried already: not to be looked for at every pick.
+            // Due, but drained, down, full or tried. Deferred, so that not every pick searches for it.
             self.group.put_off(now_ms.saturating_add(RECHECK_INTERVAL_MS));
             return None;
         };
@@ -121,7 +125,7 @@ fn key(backend_state: &Arc<BackendState>) -> usize {
     Arc::as_ptr(backend_state) as usize
 }
 
-/// Spreads addresses, which no client chooses.
+/// Hasher for addresses. Clients cannot choose addresses, so it needs no protection against collisions.
 #[derive(Debug, Default)]
 struct AddressHasher(u64);
 

@@ -1,12 +1,14 @@
-//! Results of the last while, in ten buckets. Pure and of fixed size; it judges nothing.
+//! Sliding window of attempt results in ten buckets.
+//!
+//! Pure and of fixed size; it makes no decisions.
 
 const BUCKET_COUNT: usize = 10;
 
-/// Faults and results of the last `width` milliseconds, to a tenth of it.
+/// Faults and results of the last `width` milliseconds, with a resolution of a tenth of it.
 #[derive(Debug)]
 pub(super) struct SlidingWindow {
     bucket_ms: u64,
-    /// (which stretch of time, faults, results); stretches from 1, so that an untouched bucket is none's.
+    /// (number of the interval, faults, results). Intervals start at 1, so an unused bucket belongs to none.
     buckets: [(u64, u32, u32); BUCKET_COUNT],
 }
 

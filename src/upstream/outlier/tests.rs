@@ -1,4 +1,4 @@
-//! Ejection as an upstream sees it: by which faults, how many at once, and the way back.
+//! Tests of ejection at the level of an upstream: the faults, the limit, and the return.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -115,7 +115,7 @@ fn an_attempt_that_outlives_its_rules_ejects_nobody() {
     let (.., mut trial) = before.trial(&backends, &Tried::default(), 2_000).unwrap();
     let mut late = before.watch(&backends[1].state).unwrap();
     fail(&before, &backends[1], 1, 20);
-    // Other rules, or none.
+    // The rules change or are removed.
     before.retire(2_100);
     let other = Arc::new(Detector::new(&Outlier { consecutive: 9, ..rules() }, &backends, Some(&before)));
     other.activate(&changed, 2_100);
@@ -134,16 +134,16 @@ fn an_attempt_that_outlives_its_generation_counts_as_the_current_one_has_it() {
     before.activate(&changed, 0);
     let current = Arc::new(Detector::new(&rules, &backends[..2], Some(&before)));
     current.activate(&changed, 10);
-    // Two of five might be out, but there are only two left. The last is gone.
+    // Two of five could be ejected, but only two backends remain. The last one is gone.
     [0, 1, 4].iter().for_each(|n: &usize| fail(&before, &backends[*n], 2, 20));
     let out: Vec<_> = backends.iter().map(|backend| backend.state.is_ejected()).collect();
     assert_eq!(out, [true, false, false, false, false]);
-    // It is back, and what was said of it before is forgotten.
+    // It is configured again, and its earlier failures are forgotten.
     let back = Arc::new(Detector::new(&rules, &backends, Some(&current)));
     back.activate(&changed, 30);
     fail(&before, &backends[4], 2, 40);
     assert!(!backends[4].state.is_ejected(), "by a watch that nobody would look at again");
-    // The end of an old trial does not hide that another is due.
+    // The end of an old trial must not hide another trial that is due.
     fail(&back, &backends[4], 2, 50);
     let (.., trial) = back.trial(&backends, &Tried::default(), 1_020).unwrap();
     drop(trial);
@@ -151,7 +151,7 @@ fn an_attempt_that_outlives_its_generation_counts_as_the_current_one_has_it() {
     assert!(back.trial(&backends[4..], &Tried::default(), 1_050).is_some());
 }
 
-/// Answers of 500 or more at these times.
+/// Responses of 500 or more at these times.
 fn errors(detector: &Arc<Detector>, backend: &Backend, times: impl IntoIterator<Item = u64>) {
     times.into_iter().for_each(|now_ms| detector.watch(&backend.state).unwrap().answered(false, now_ms));
 }
@@ -175,7 +175,7 @@ fn a_run_of_5xx_ejects_only_if_another_of_the_tier_has_answered_below_500_since_
         let rules = Outlier { consecutive_5xx: 3, ..rules() };
         Arc::new(Detector::new(&rules, backends, None))
     };
-    // All fail alike: the requests, or something behind all of them, are the reason.
+    // All fail in the same way: the cause may be the requests or a common dependency.
     let all = tiers([0, 0, 0]);
     let detector = detector_of(&all);
     answers(&detector, &all[1], 5);
@@ -186,7 +186,7 @@ fn a_run_of_5xx_ejects_only_if_another_of_the_tier_has_answered_below_500_since_
     errors(&detector, &all[0], [32]);
     assert_eq!(all[0].state.why(), "21 5xx responses in a row");
     assert!(!all[1].state.is_ejected());
-    // Of another tier, or ejected, or down: says nothing.
+    // A response of a backend that is of another tier, ejected or down proves nothing.
     for spoil in 0..3 {
         let all = tiers([0, if spoil == 0 { 1 } else { 0 }, 1]);
         let detector = detector_of(&all);
@@ -233,7 +233,7 @@ fn the_last_backend_that_takes_requests_is_never_ejected() {
     all[2].state.set_health(Health::Up, "", 0);
     fail(&detector, &all[0], 1, 20);
     assert!(all[0].state.is_ejected());
-    // The others leave with a reload: it is the only one then.
+    // The other backends are removed by a reload, so it is the only one.
     let changed: Changed = Arc::new(|| {});
     let only = Arc::new(Detector::new(&rules(), &all[..1], Some(&detector)));
     only.activate(&changed, 30);

@@ -1,7 +1,7 @@
-//! One backend under outlier detection, and one attempt at it.
+//! Outlier detection of one backend, and the observer of one attempt.
 //!
-//! An attempt that goes well costs two loads and a store while no run of failures is under way. It holds its backend's
-//! watch and nothing of a configuration: a stream of hours keeps no generation alive.
+//! An observer holds only the watch of its backend, no configuration. So a stream that lasts for hours keeps no
+//! generation alive. A successful attempt costs two loads and a store while no run of failures is in progress.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -22,19 +22,19 @@ pub(super) struct BackendWatch {
     pub(super) backend: Arc<BackendState>,
     group: Weak<WatchGroup>,
     state: Mutex<State>,
-    /// A success has something to change: a run is under way, or a ratio counts all results.
+    /// Whether a success changes anything: a run is in progress, or a ratio needs all results.
     takes_successes: AtomicBool,
     counts_all: bool,
-    /// When its trial is due.
+    /// Time at which its trial is due.
     due_ms: AtomicU64,
-    /// When it last answered below 500.
+    /// Time of its last response below 500.
     last_answer_ms: AtomicU64,
 }
 
 #[derive(Debug)]
 struct State {
     ejection: EjectionState,
-    /// Whether it is judged by the current configuration. Attempts may outlive theirs.
+    /// Whether the current configuration evaluates it. Attempts may end after their configuration.
     judged: bool,
 }
 
@@ -69,12 +69,13 @@ impl BackendWatch {
         self.last_answer_ms.load(Ordering::Relaxed)
     }
 
-    /// The current configuration judges it, or does not any longer.
+    /// Sets whether the current configuration evaluates it.
     pub(super) fn set_judged(&self, judged: bool) {
         self.state().judged = judged;
     }
 
-    /// The cells show what is judged: an ejection by other rules is over, and so is this one's if it may not be.
+    /// Publishes the ejection to the backend state. An ejection by other rules ends, and so does one that is
+    /// not allowed.
     pub(super) fn settle(&self, may_be_ejected: bool, now_ms: u64) {
         let mut state = self.state();
         if !may_be_ejected {
@@ -86,7 +87,7 @@ impl BackendWatch {
         }
     }
 
-    /// Nothing judges it any longer.
+    /// Stops the evaluation and ends an ejection.
     pub(super) fn retire(&self, now_ms: u64) {
         let mut state = self.state();
         state.judged = false;
@@ -95,7 +96,7 @@ impl BackendWatch {
         }
     }
 
-    /// Ejects it if it is judged and serves; until when.
+    /// Ejects the backend if it is evaluated and serves. Returns the end time.
     pub(super) fn eject(&self, cause: Cause, now_ms: u64) -> Option<u64> {
         let mut state = self.state();
         if !state.judged || state.ejection.is_out() {
@@ -107,7 +108,7 @@ impl BackendWatch {
         Some(until_ms)
     }
 
-    /// Takes the one trial if it is judged and the trial is due.
+    /// Starts the trial if the backend is evaluated and the trial is due.
     pub(super) fn try_trial(&self, now_ms: u64) -> bool {
         let mut state = self.state();
         let taken = state.judged && state.ejection.try_trial(now_ms);
@@ -115,7 +116,7 @@ impl BackendWatch {
         taken
     }
 
-    /// The result of the trial; nothing: it had none. Whether it is judged and serves again.
+    /// Ends the trial; `None`: without a result. Returns whether the backend is evaluated and serves again.
     fn trial_ended(&self, ok: Option<bool>, now_ms: u64) -> bool {
         let mut state = self.state();
         let serves = state.ejection.trial_ended(ok, now_ms);
@@ -149,7 +150,8 @@ impl BackendWatch {
         }
         let mut state = self.state();
         let cause = state.ejection.record(report, ended, now_ms);
-        // After a response header has ended a run, the next success clears it: until then the run may go on.
+        // After a response header has ended a run, the run may still continue. The next success clears this
+        // flag.
         if report != Report::Success || state.ejection.is_clean() {
             let takes = self.counts_all || report != Report::Success;
             self.takes_successes.store(takes, Ordering::Relaxed);
@@ -158,7 +160,7 @@ impl BackendWatch {
     }
 }
 
-/// One attempt under watch. Dropped without a result it says nothing about the backend.
+/// Observer of one attempt. If it is dropped without a result, the attempt says nothing about the backend.
 #[derive(Debug)]
 pub struct AttemptObserver {
     watch: Arc<BackendWatch>,
@@ -172,8 +174,8 @@ impl AttemptObserver {
         Self { watch, ended_run: EndedRun::default(), trial, reported: false }
     }
 
-    /// The response header came, `ok`: with a status below 500. A status of 500 or more, and any status of a trial, is the
-    /// result: the body may take for ever.
+    /// The response header arrived; `ok`: with a status below 500. A status of 500 or more is the final result,
+    /// and so is any status of a trial, because a body may take for ever.
     pub fn answered(&mut self, ok: bool, now_ms: u64) {
         if ok {
             self.ended_run = self.watch.answered(now_ms);
@@ -183,7 +185,7 @@ impl AttemptObserver {
         }
     }
 
-    /// The attempt ended, well or by the backend's fault.
+    /// The attempt ended, either successfully or with a failure of the backend.
     pub fn ended(&mut self, ok: bool, now_ms: u64) {
         self.report(if ok { Report::Success } else { Report::Failed }, now_ms);
     }
@@ -212,7 +214,7 @@ impl AttemptObserver {
 impl Drop for AttemptObserver {
     fn drop(&mut self) {
         if self.trial && !self.reported {
-            // Due again at once.
+            // The trial is due again immediately.
             self.trial_ended(None, 0);
         }
     }

@@ -1,30 +1,33 @@
-//! Those who wait, by class: one queue for all who can take the same slots. Pure. All together are in the order in which they
-//! came and of a bounded number. It knows nothing of slots: who can take which is the caller's to find out.
+//! Waiting requests by wait class: one FIFO for all requests that can use the same slots, and one global order.
+//!
+//! Pure. The number of requests is bounded. It does not know slots: the caller decides which requests share a
+//! class.
 
 use std::collections::BTreeMap;
 
-/// So many kinds have a line of their own; the rest share one, in which the first holds up those behind it.
+/// Maximum number of classes. Further classes share one overflow FIFO, in which the head blocks those behind
+/// it.
 const MAX_CLASSES: usize = 64;
-/// The kind of that one.
+/// Key of the overflow class.
 const OVERFLOW_CLASS: u64 = u64::MAX;
 
-/// All lines.
+/// All wait classes.
 #[derive(Debug)]
 pub struct WaitClasses<T> {
     kinds: Vec<WaitClass<T>>,
-    /// Who comes gets the next number.
+    /// Number of the last arrival.
     numbers: u64,
     len: usize,
 }
 
-/// Those of one kind by their number of arrival. It is never empty.
+/// The requests of one class by arrival number. Never empty.
 #[derive(Debug)]
 struct WaitClass<T> {
     kind: u64,
     line: BTreeMap<u64, T>,
 }
 
-/// A place in its class; whoever holds it has to leave by it.
+/// Position in a class. Its owner must pass it to `leave`.
 #[derive(Debug)]
 pub struct ClassTicket {
     kind: u64,
@@ -38,7 +41,7 @@ impl<T> Default for WaitClasses<T> {
 }
 
 impl<T> WaitClasses<T> {
-    /// Joins at the end; nothing if `size` wait already.
+    /// Appends a request; `None` if `size` requests wait already.
     pub fn join(&mut self, kind: u64, who: T, size: usize) -> Option<ClassTicket> {
         if self.len >= size {
             return None;
@@ -54,7 +57,7 @@ impl<T> WaitClasses<T> {
         Some(ClassTicket { kind, number: self.numbers })
     }
 
-    /// Leaves, from wherever.
+    /// Removes a request from any position.
     pub fn leave(&mut self, standing: ClassTicket) -> Option<T> {
         let at = self.kinds.iter().position(|each| each.kind == standing.kind)?;
         let line = &mut self.kinds[at].line;
@@ -66,33 +69,33 @@ impl<T> WaitClasses<T> {
         Some(who)
     }
 
-    /// Who came before all others.
+    /// The oldest request.
     pub fn first(&self) -> Option<&T> {
         self.oldest_after(0)
     }
 
-    /// The first of those kinds whose first came after this one.
+    /// The oldest of the class heads that arrived after this request.
     pub fn first_after(&self, standing: &ClassTicket) -> Option<&T> {
         self.oldest_after(standing.number)
     }
 
-    /// Whether this one is the first of its kind.
+    /// Whether this request is the head of its class.
     pub fn is_first(&self, standing: &ClassTicket) -> bool {
         let class = self.kinds.iter().find(|each| each.kind == standing.kind);
         class.and_then(|class| class.line.keys().next()) == Some(&standing.number)
     }
 
-    /// Whether this one came before all others.
+    /// Whether this is the oldest request.
     pub fn is_oldest(&self, standing: &ClassTicket) -> bool {
         self.firsts().all(|(number, _)| number >= standing.number)
     }
 
-    /// Whether somebody of this kind waits.
+    /// Whether a request of this class waits.
     pub fn has(&self, kind: u64) -> bool {
         self.kinds.iter().any(|each| each.kind == kind)
     }
 
-    /// How many wait.
+    /// Number of waiting requests.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -117,7 +120,8 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Of one kind, against a plain queue: the same order, never above the size, whoever leaves.
+        /// Compares one class with a plain queue: same order, never above the size, with removals at any
+        /// position.
         #[test]
         fn first_come_first_served_and_bounded(
             size in 0_usize..12,
@@ -147,9 +151,10 @@ mod tests {
             }
         }
 
-        /// Against a plain list: who is first of all, of a kind and after somebody, whoever joins and leaves.
+        /// Compares with a plain list: the oldest, the head of each class and the next head, for any joins and
+        /// leaves.
         #[test]
-        fn each_kind_is_in_order_and_so_are_their_firsts(
+        fn each_class_and_the_class_heads_are_in_order(
             size in 0_usize..12,
             steps in proptest::collection::vec((any::<bool>(), 0_u64..4, any::<usize>()), 1..200)
         ) {
@@ -178,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_bound_to_kinds() {
+    fn the_number_of_classes_is_bounded() {
         let mut lines = WaitClasses::default();
         let standings: Vec<_> = (0..1_000).filter_map(|kind| lines.join(kind, kind, 1_000)).collect();
         assert_eq!((lines.kinds.len(), lines.len()), (MAX_CLASSES + 1, 1_000));

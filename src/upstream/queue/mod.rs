@@ -1,11 +1,14 @@
-//! Where requests wait when every backend is full: a semaphore whose permits are the backends' free slots.
+//! Queue of requests that wait while every backend is full: a semaphore whose permits are the free slots of
+//! backends.
 //!
-//! Only the first in line is ever awake. It is woken when a slot becomes free, and when it becomes the first; so a wake
-//! costs the same however many wait, nobody overtakes, and no wake is lost: whoever leaves, with a slot or without, wakes
-//! the next. Whoever comes while somebody waits joins the line. It never polls, and picks nothing itself.
+//! It never polls and does not pick a backend itself. Only the head of each wait class is awake. It is notified
+//! when a slot becomes free and when it becomes the head. So the cost of a notification does not depend on the
+//! length of the queue. No request overtakes another, and no notification is lost: a request that leaves, with
+//! or without a slot, notifies the next. A new request always joins while others of its class wait.
 //!
-//! Who has tried a backend does not want its slots: those who have tried the same are of one kind and wait for the same
-//! slots. If the first finds none for itself, it wakes the first that came after it of another kind.
+//! A request does not want slots of backends that it tried. Requests that tried the same backends form one wait
+//! class, because they wait for the same slots. If a head cannot use a free slot, it notifies the next oldest
+//! head of another class.
 
 mod classes;
 
@@ -18,50 +21,50 @@ use tokio::sync::Notify;
 
 use classes::{ClassTicket, WaitClasses};
 
-/// What a look for a slot came to.
+/// Result of an attempt to take a slot.
 #[derive(Debug)]
 pub enum PickOutcome<T> {
-    /// There was one.
+    /// A slot was taken.
     Slot(T),
-    /// All are taken.
+    /// All slots are taken.
     Full,
-    /// Some are free, but not for this one: it waits for others.
+    /// Some slots are free, but this request cannot use them. It waits for others.
     ForOthers,
-    /// Nobody is left whose slots could become free.
+    /// No backend is left whose slots could become free.
     Nobody,
 }
 
-/// Why somebody waited for nothing.
+/// Why a wait ended without a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitError {
-    /// As many wait as may.
+    /// The queue is full.
     Overflow,
-    /// The time was over.
+    /// The time limit expired.
     Timeout,
-    /// The client left.
+    /// The client disconnected.
     Left,
-    /// Nobody is left whose slots could become free.
+    /// No backend is left whose slots could become free.
     Nobody,
 }
 
-/// Those who wait for a slot of one upstream.
+/// The requests that wait for a slot of one upstream.
 #[derive(Debug, Default)]
 pub struct Queue {
     classes: Mutex<WaitClasses<Arc<Notify>>>,
-    /// The line's length, for those who only ask whether somebody waits.
+    /// Length of the queue, readable without the lock.
     depth: AtomicUsize,
 }
 
 impl Queue {
-    /// How many wait.
+    /// Number of waiting requests.
     pub fn depth(&self) -> usize {
         self.depth.load(Ordering::Relaxed)
     }
 
-    /// A slot may be free: the first in line has a look. Costs a load where nobody waits.
+    /// Notifies the oldest request after a slot may have become free. Costs one load if no request waits.
     pub fn notify_first(&self) {
-        // Against the fence in `join`: either the slot that became free before this is seen by who joins, or who has
-        // joined is seen here.
+        // Pairs with the fence in `join`: either a joining request sees the slot that was freed before this
+        // fence, or this sees the request.
         fence(Ordering::SeqCst);
         if self.depth() > 0
             && let Some(first) = self.classes().first()
@@ -70,11 +73,11 @@ impl Queue {
         }
     }
 
-    /// Waits for a slot: `look` takes one if it can, and is asked only when it is this one's turn. `gone` ends when the
-    /// client has left. At most `size` wait, none for longer than `limit`. `kind`: the same for those who want the same slots.
+    /// Waits for a slot. `look` tries to take one and is called only when it is the turn of this request.
+    /// `gone` completes when the client disconnects. At most `size` requests wait, each at most `limit`.
+    /// `kind`: the wait class.
     ///
-    /// # Errors
-    /// Why there is none.
+    /// # Errors Why there is no slot.
     pub async fn wait<T>(
         &self,
         (kind, size): (u64, usize),
@@ -83,7 +86,7 @@ impl Queue {
         mut look: impl FnMut() -> PickOutcome<T>,
     ) -> Result<T, WaitError> {
         let Some(place) = self.join(kind, size) else {
-            // No room to wait; what is free may still be what none of those who wait wants.
+            // The queue is full. A free slot may still be one that no waiting request can use.
             let is_wanted = self.classes().has(kind);
             let look = if is_wanted { PickOutcome::Full } else { look() };
             return if let PickOutcome::Slot(slot) = look { Ok(slot) } else { Err(WaitError::Overflow) };
@@ -92,7 +95,7 @@ impl Queue {
         tokio::pin!(over, gone);
         let mut turn = place.is_oldest();
         if !turn && place.is_first() {
-            // What is free now may be what those of other kinds do not want; they are asked first.
+            // A slot may be free that the older heads cannot use. They are notified first.
             self.notify_first();
         }
         loop {
@@ -127,7 +130,7 @@ impl Queue {
     }
 }
 
-/// A place in the line; dropping it is leaving, and wakes who is first then.
+/// Position in the queue. Dropping it leaves the queue and notifies the oldest request.
 struct Ticket<'a> {
     queue: &'a Queue,
     notify: Arc<Notify>,
@@ -135,12 +138,12 @@ struct Ticket<'a> {
 }
 
 impl Ticket<'_> {
-    /// Of its kind.
+    /// Whether it is the head of its class.
     fn is_first(&self) -> bool {
         self.ticket.as_ref().is_some_and(|standing| self.queue.classes().is_first(standing))
     }
 
-    /// Of all.
+    /// Whether it is the oldest of all.
     fn is_oldest(&self) -> bool {
         self.ticket.as_ref().is_some_and(|standing| self.queue.classes().is_oldest(standing))
     }

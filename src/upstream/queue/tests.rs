@@ -1,4 +1,4 @@
-//! The queue: its order, its bounds, and that no wake is lost.
+//! Tests of the queue: order, bounds, and no lost notification.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -13,7 +13,7 @@ use super::*;
 use crate::backend::OnFree;
 use crate::config::schema::Balance;
 
-/// Slots that are given back by hand.
+/// Slots that the test frees explicitly.
 #[derive(Default)]
 struct Slots {
     free: AtomicU32,
@@ -40,7 +40,7 @@ impl Slots {
 }
 
 #[tokio::test]
-async fn slots_go_to_those_who_came_first() {
+async fn slots_go_to_the_oldest_requests() {
     let slots = Arc::new(Slots::default());
     let served = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = Vec::new();
@@ -53,7 +53,7 @@ async fn slots_go_to_those_who_came_first() {
         tokio::task::yield_now().await;
     }
     assert_eq!(slots.queue.depth(), 20);
-    // One, several at once, and some in between who leave.
+    // The test frees one slot, then several at once, while some requests leave.
     tasks[3].abort();
     tasks[0].abort();
     tokio::task::yield_now().await;
@@ -66,7 +66,7 @@ async fn slots_go_to_those_who_came_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_ends_by_time_by_the_client_by_nobody_and_by_overflow() {
+async fn a_wait_ends_by_timeout_disconnect_no_backend_or_overflow() {
     let queue = Queue::default();
     let hour = Duration::from_secs(3600);
     let full = || PickOutcome::<()>::Full;
@@ -85,9 +85,9 @@ async fn waiting_ends_by_time_by_the_client_by_nobody_and_by_overflow() {
     assert_eq!(queue.depth(), 1);
 }
 
-/// Two backends of one slot each. Who has tried one waits for the other.
+/// Two backends with one slot each. A request that tried one waits for the other.
 #[tokio::test]
-async fn a_slot_that_the_first_does_not_want_goes_to_the_next_that_does() {
+async fn a_slot_that_the_head_cannot_use_goes_to_the_next_class() {
     let (queue, free) = (Arc::new(Queue::default()), Arc::new([const { AtomicU32::new(0) }; 2]));
     let served = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = Vec::new();
@@ -111,7 +111,7 @@ async fn a_slot_that_the_first_does_not_want_goes_to_the_next_that_does() {
         }));
         tokio::task::yield_now().await;
     }
-    // The first backend again and again: those who have tried it let the others pass, in their order.
+    // Slots of the first backend only: requests that tried it let the others pass, in order.
     for at in [0, 0, 0, 1, 1] {
         free[at].fetch_add(1, Ordering::Relaxed);
         queue.notify_first();
@@ -125,9 +125,9 @@ async fn a_slot_that_the_first_does_not_want_goes_to_the_next_that_does() {
     assert_eq!((served.lock().as_slice(), queue.depth()), ([2, 3, 4, 0, 1].as_slice(), 0));
 }
 
-/// Who comes is not held up by those who wait for something else.
+/// A new request is not blocked by requests that wait for other slots.
 #[tokio::test]
-async fn who_wants_what_is_free_does_not_wait_behind_those_who_do_not() {
+async fn a_request_is_not_blocked_by_those_that_cannot_use_the_slot() {
     let queue = Arc::new(Queue::default());
     let waits = {
         let queue = Arc::clone(&queue);
@@ -143,7 +143,7 @@ async fn who_wants_what_is_free_does_not_wait_behind_those_who_do_not() {
 }
 
 #[tokio::test]
-async fn only_the_first_is_awake() {
+async fn only_the_head_is_awake() {
     let slots = Arc::new(Slots::default());
     let looks = Arc::new(AtomicU32::new(0));
     let mut tasks = Vec::new();
@@ -170,7 +170,7 @@ async fn only_the_first_is_awake() {
 }
 
 #[test]
-fn no_wake_is_lost_between_threads() {
+fn no_notification_is_lost_between_threads() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
     runtime.block_on(async {
         let slots = Arc::new(Slots::default());
@@ -201,7 +201,7 @@ fn no_wake_is_lost_between_threads() {
     });
 }
 
-/// Requests that take a place or wait for one, hold it, and end or are cancelled at any time.
+/// Requests that take a slot or wait for one, hold it, and end or are cancelled at any time.
 struct Traffic {
     balancer: Arc<Balancer>,
     queue: Arc<Queue>,
@@ -237,10 +237,10 @@ impl Traffic {
 }
 
 proptest! {
-    /// Whatever comes, ends and is cancelled: never above the limit, never more waiting than may, nobody waits while a
-    /// place is free, and in the end nothing is in flight.
+    /// For any arrivals, ends and cancellations: the limit and the queue size hold. No request waits while a
+    /// slot is free. Finally nothing is in flight.
     #[test]
-    fn limits_hold_and_everything_is_given_back(
+    fn limits_hold_and_all_slots_are_released(
         kind in prop_oneof![Just(Balance::RoundRobin), Just(Balance::WeightedRoundRobin), Just(Balance::LeastConnections)],
         (backends, limit, size) in (1_usize..4, 1_u32..4, 1_usize..6),
         steps in proptest::collection::vec((0_u8..4, any::<usize>(), 0_u64..2_000), 1..60)

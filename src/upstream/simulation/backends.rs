@@ -1,5 +1,7 @@
-//! The backends of a world and the upstream over them, generation by generation: what the registry does at a reload, what probers
-//! say, what operators ask for. It sends no request.
+//! Simulated backends and the upstream over them, generation by generation.
+//!
+//! It performs the reloads of the manager, the verdicts of health checkers and the overrides of operators. It
+//! sends no request.
 
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -20,7 +22,7 @@ use crate::upstream::balance::tests::backend_state;
 use crate::upstream::health::hysteresis::Hysteresis;
 use crate::upstream::task::Changed;
 
-/// A day in 2023: what is stored as zero is not now.
+/// A day in 2023, so that a stored zero differs from the current time.
 const START_MS: u64 = 1_700_000_000_000;
 
 /// The virtual clock.
@@ -37,11 +39,11 @@ impl Clock {
     }
 }
 
-/// How a backend behaves.
+/// Behavior of a backend.
 #[derive(Debug, Clone, Copy)]
 pub struct Mood {
     pub latency_ms: u64,
-    /// In hundredths.
+    /// Percentages.
     pub fails: u64,
     pub passes_probes: u64,
 }
@@ -73,14 +75,14 @@ impl Site {
         let address: BackendAddress = format!("10.0.0.{}:80", number + 1).parse().unwrap();
         let resolved = Arc::new(BackendAddr::new(&address));
         let prober = Hysteresis::new(Health::Unknown, 2, 2);
-        // Places go by the address of the labels, which this makes of the name.
+        // The hash table uses the address in the labels; this helper copies it from the name.
         let backend_state = backend_state(&address.to_string());
         backend_state.set_member(false, 0);
         Self { backend_state, mood: WELL, address, resolved, prober, written: None }
     }
 }
 
-/// Everything about backends.
+/// All backends and the current upstream.
 pub struct Fleet {
     pub sites: Vec<Site>,
     pub upstream: Arc<Upstream>,
@@ -90,7 +92,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Some of the sites have a backend, none of which is probed yet.
+    /// Starts with backends at some of the sites; none is probed yet.
     pub fn new(plan: Plan, clock: Clock, chance: &mut Prng) -> Self {
         let sites = (0..3 + chance.below(8) as usize).map(Site::new).collect();
         let (settings, live) = (plan.settings(chance), Arc::default());
@@ -104,12 +106,12 @@ impl Fleet {
         fleet
     }
 
-    /// The current generation builds its members anew; older ones follow when they are asked.
+    /// Rebuilds the members of the current generation. Older ones rebuild when they are used.
     pub fn rebuild(&self) {
         rebuild(&self.live, self.clock.now_ms());
     }
 
-    /// Another document: other backends, weights, tiers and settings, or some of that.
+    /// Loads another configuration with changed backends, weights, tiers or settings.
     pub fn reload(&mut self, chance: &mut Prng) {
         self.edit(chance);
         let settings = match chance.below(3) {
@@ -124,7 +126,7 @@ impl Fleet {
         self.activate(&before);
     }
 
-    /// One more or one less, or one with another weight or tier. One with a weight is always left.
+    /// Adds or removes a backend, or changes its weight or tier. At least one with a weight remains.
     fn edit(&mut self, chance: &mut Prng) {
         let at = chance.below(self.sites.len() as u64) as usize;
         let weight = match self.plan.balance {
@@ -158,7 +160,7 @@ impl Fleet {
         Upstream::new("u".into(), settings, backends, transport, budget, members).inherit(Some(before))
     }
 
-    /// As the registry does.
+    /// Activates the current generation, as the manager does.
     fn activate(&mut self, before: &Upstream) {
         let (now, upstream) = (self.clock.now_ms(), Arc::clone(&self.upstream));
         for site in self.sites.iter_mut().filter(|site| site.written.is_some()) {
@@ -193,7 +195,7 @@ impl Fleet {
         Arc::new(move || rebuild(&live, clock.now_ms()))
     }
 
-    /// A probe of one of them, if it is configured.
+    /// Probes a site if it is configured.
     pub fn probe(&mut self, at: usize, chance: &mut Prng) {
         let site = &mut self.sites[at];
         if site.written.is_none() {
@@ -205,13 +207,13 @@ impl Fleet {
         }
     }
 
-    /// One of them fares otherwise from now on.
+    /// Changes the behavior of one site.
     pub fn swing(&mut self, chance: &mut Prng) {
         let at = chance.below(self.sites.len() as u64) as usize;
         self.sites[at].mood = MOODS[chance.below(MOODS.len() as u64) as usize];
     }
 
-    /// An operator marks one of them or gives it another weight; what cannot be honoured is refused.
+    /// Applies an operator override to one backend. Refused ones are ignored.
     pub fn operate(&self, chance: &mut Prng) {
         let backends = self.upstream.backends();
         let backend = &backends[chance.below(backends.len() as u64) as usize];
@@ -226,7 +228,7 @@ impl Fleet {
         self.rebuild();
     }
 
-    /// All that went wrong is mended, by operators and by itself.
+    /// Repairs everything: all sites become healthy, and all overrides are removed.
     pub fn mend(&mut self) {
         let now = self.clock.now_ms();
         for site in &mut self.sites {

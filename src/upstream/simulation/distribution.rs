@@ -1,5 +1,7 @@
-//! How picks spread over backends: turns against their exact shares since the members were built, and keys against the places that
-//! they had before.
+//! Checks the distribution of picks: turns against their exact shares, and keys against their previous table
+//! slots.
+//!
+//! Shares count from the last rebuild of the members.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,21 +12,21 @@ use crate::upstream::balance::rng::hash;
 use crate::upstream::members::Members;
 use crate::upstream::slow_start;
 
-/// Turns of every tier since its members were built.
+/// Counts of the turns of every tier since its members were built.
 #[derive(Default)]
 pub struct Turns(BTreeMap<(usize, u8), Count>);
 
 struct Count {
-    /// Held, so that no other members get this address.
+    /// Keeps the snapshot alive, so that no other one gets its address.
     members: Arc<Members>,
     picks: u64,
     of: Vec<u64>,
-    /// Whether some turn went to somebody else, whose it was not.
+    /// Whether a turn went to another backend than the scheduled one.
     lost: bool,
 }
 
 impl Turns {
-    /// One was picked; whether its share could be checked.
+    /// Records a pick. Returns whether its share could be checked.
     pub fn took(&mut self, members: &Arc<Members>, tier: u8, weights: &[u64], at: usize, undisturbed: bool) -> bool {
         self.0.retain(|_, count| Arc::strong_count(&count.members) > 1);
         let fresh = || Count { members: Arc::clone(members), picks: 0, of: vec![0; weights.len()], lost: false };
@@ -43,7 +45,7 @@ impl Turns {
         true
     }
 
-    /// Turns were taken that nobody got.
+    /// Records that turns were consumed without a pick.
     pub fn lose_count(&mut self, members: &Arc<Members>) {
         for tier in members.eligible().map(|backend| backend.tier) {
             let lost = Count { members: Arc::clone(members), picks: 0, of: Vec::new(), lost: true };
@@ -52,17 +54,17 @@ impl Turns {
     }
 }
 
-/// A backend's address hashed, and its weight.
+/// Hash of the address of a backend, and its weight.
 type Claim = (u64, u16);
 
-/// Who owns which place of every tier.
+/// The owners of the table slots of every tier.
 #[derive(Default)]
 pub struct Ring(BTreeMap<u8, (Vec<Claim>, HashTable)>);
 
 const PLACES: u64 = 1 << 16;
 
 impl Ring {
-    /// Looks at the members; how often it could compare with what was before.
+    /// Compares the members with the previous ones. Returns the number of comparisons.
     pub fn look(&mut self, members: &Members, balance: Balance) -> u64 {
         let mut claims: BTreeMap<u8, Vec<Claim>> = BTreeMap::new();
         let ramping = members.is_ramping();
@@ -87,13 +89,14 @@ impl Ring {
         compared
     }
 
-    /// The place in the tier of the backend that a key belongs to.
+    /// Index, within its tier, of the backend that owns a key.
     pub fn owner(&self, tier: u8, key: u64) -> usize {
         self.0[&tier].1.owner(key).unwrap()
     }
 }
 
-/// A place goes only from or to a backend that came, went or has another weight; and of one alone its share goes.
+/// A table slot changes owner only from or to a backend that was added, removed or reweighted. If only one was,
+/// at most its share moves.
 fn moves_are_bounded((old, before): &(Vec<Claim>, HashTable), (new, after): &(Vec<Claim>, HashTable)) {
     let stays = |claim: &Claim| old.contains(claim) && new.contains(claim);
     let mut moved = 0_u64;

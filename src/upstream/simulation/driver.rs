@@ -1,4 +1,5 @@
-//! The world: events in the order of their time, and what each of them does. After each of them everything is checked.
+//! Event loop of the simulation: runs events in the order of their time and checks all invariants after each
+//! one.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -22,7 +23,7 @@ use crate::upstream::outlier::AttemptObserver;
 use crate::upstream::queue::{PickOutcome, WaitError};
 use crate::upstream::retry_policy::{Failed, Rule, Verdict, decide};
 
-/// What happens. Requests by number; an end and a further try are of the try that they name.
+/// An event. Numbers identify requests; `Ended` and `Again` apply only to the try that they name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Arrive,
@@ -37,7 +38,7 @@ enum Event {
     Reload,
 }
 
-/// What came of it.
+/// Counts of a run.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Summary {
     pub events: u64,
@@ -47,7 +48,7 @@ pub struct Summary {
     pub panics: u64,
 }
 
-/// One upstream, its backends and its clients.
+/// One upstream with its backends and clients.
 pub struct World {
     plan: Plan,
     chance: Prng,
@@ -95,14 +96,14 @@ impl World {
         world
     }
 
-    /// Lives through so many events, is mended, and comes to rest.
+    /// Runs this many events, repairs all backends, and then waits until no request is left.
     pub async fn run(mut self, events: u64) -> Summary {
         while self.summary.events < events {
             self.step().await;
         }
         self.fleet.mend();
         self.mended = true;
-        // Waiters that it woke are polled before the next request arrives.
+        // Waiting requests that this notified must be polled before the next request arrives.
         self.settle();
         let until = self.clock.now_ms() + 10_000;
         while self.clock.now_ms() < until {
@@ -158,7 +159,7 @@ impl World {
         }
     }
 
-    /// Changes of the world around requests. Once it is mended it stays so.
+    /// Events that change the environment. After the repair nothing gets worse again.
     fn change(&mut self, event: Event) {
         let rarely = if self.plan.changes_seldom() { 4 } else { 1 };
         let wait = match event {
@@ -181,7 +182,7 @@ impl World {
     }
 
     fn arrive(&mut self) {
-        // Crowds and lulls: from two a millisecond to one in twelve.
+        // The load varies in cycles: from up to two arrivals per millisecond to one in twelve milliseconds.
         let crowd = (self.clock.now_ms() / 100) % 4;
         let wait = if self.mended { 20 } else { [self.chance.below(2), 2, 5, 12][crowd as usize] };
         self.at(wait, Event::Arrive);
@@ -200,7 +201,7 @@ impl World {
         self.next(id, request);
     }
 
-    /// A backend for the next try: as the proxy finds one.
+    /// Finds a backend for the next try, as the proxy does.
     fn next(&mut self, id: u64, mut request: Request) {
         let (upstream, now) = (Arc::clone(&request.upstream), self.clock.now_ms());
         if let Some((pick, watching)) = upstream.pick_trial(&request.tried, now, None) {
@@ -230,7 +231,7 @@ impl World {
         }
     }
 
-    /// It cannot wait: back to one that was tried, if that has a place.
+    /// The request cannot wait: it goes back to a backend that was tried, if that has a free slot.
     fn back(&mut self, id: u64, request: Request) {
         let upstream = Arc::clone(&request.upstream);
         if let Some(pick) = upstream.pick_tried(&request.tried, self.clock.now_ms(), request.key) {
@@ -258,7 +259,7 @@ impl World {
         self.fleet.sites.iter().position(|site| Arc::ptr_eq(&site.backend_state, backend_state)).unwrap()
     }
 
-    /// What an attempt says of its backend when it ends, and whether another follows: as the proxy does it.
+    /// Reports the end of an attempt to its backend and decides about a retry, as the proxy does.
     fn ended(&mut self, id: u64, tries: u8) {
         let Some(mut request) = self.requests.remove(&id).filter(|request| request.tries == tries) else { return };
         let Stage::Trying(mut attempt) = std::mem::replace(&mut request.stage, Stage::Idle) else { unreachable!() };
@@ -301,7 +302,7 @@ impl World {
         self.requests.insert(id, request);
     }
 
-    /// The client leaves: its request is told, or cancelled on the spot.
+    /// The client disconnects. Either its request is notified, or it is cancelled immediately.
     fn leave(&mut self, id: u64) {
         let told = self.chance.below(2) == 0;
         match self.requests.get_mut(&id).map(|request| &mut request.stage) {
@@ -311,7 +312,7 @@ impl World {
         }
     }
 
-    /// A request out of the books; it still holds what it holds.
+    /// Removes a request from the accounting. The returned request still holds its guards.
     fn cancel(&mut self, id: u64) -> Option<Request> {
         let request = self.requests.remove(&id)?;
         match &request.stage {
@@ -322,7 +323,7 @@ impl World {
         Some(request)
     }
 
-    /// Its task panics with everything in its hands; or the next that looks for a place does.
+    /// The task of a request panics with all its guards. If it waits, the next call of `look` panics instead.
     fn panic(&mut self, id: u64) {
         if let Some(Request { stage: Stage::Waiting(_), .. }) = self.requests.get(&id) {
             return self.fuse.set(true);
@@ -331,13 +332,13 @@ impl World {
         self.summary.panics += 1;
         let unwinds = AssertUnwindSafe(move || {
             let _held = request;
-            // Without the hook, which would print it.
+            // Without the panic hook, which would print it.
             resume_unwind(Box::new(Simulated))
         });
         assert!(catch_unwind(unwinds).map(|(): ()| ()).is_err());
     }
 
-    /// Polls whoever was woken, until nobody is.
+    /// Polls the notified requests until none is left.
     fn settle(&mut self) {
         loop {
             let next = self.ready.lock().unwrap().pop_front();
@@ -375,7 +376,7 @@ impl World {
         }
     }
 
-    /// It has waited, for something or nothing.
+    /// Handles the end of a wait, with or without a slot.
     fn waited(&mut self, id: u64, result: Result<Pick, WaitError>) {
         if let Ok(pick) = &result {
             self.overtakes_nobody(id, pick);
@@ -412,7 +413,7 @@ impl World {
         (request, waiting)
     }
 
-    /// Those who came before it and still wait did not want what it has got.
+    /// Asserts that no earlier request that still waits could have used the slot.
     fn overtakes_nobody(&self, id: u64, pick: &Pick) {
         let kind = |request: &Request, waiting: &Waiting| request.upstream.wait_class(&waiting.tried);
         let (request, waiting) = self.waiting(id);
@@ -427,7 +428,7 @@ impl World {
         }
     }
 
-    /// What holds at any time.
+    /// Asserts the invariants that hold at any time.
     fn check(&mut self, event: Event) {
         for site in &self.fleet.sites {
             self.ledger.in_flight_is_right(&site.backend_state);
@@ -456,7 +457,7 @@ impl std::ops::AddAssign for Summary {
 }
 
 impl Summary {
-    /// Whether everything that can be passed by was checked now and then.
+    /// Whether every check that depends on chance was made at least once.
     pub fn is_telling(&self) -> bool {
         self.waited > 100 && self.panics > 50 && self.checks.least() > 0
     }

@@ -1,9 +1,10 @@
-//! A seeded simulation of a whole upstream: requests arrive, wait, are tried, fail, are tried again, leave and panic, while backends
-//! sicken and recover, operators steer and configurations are reloaded. After each event the invariants hold.
+//! Seeded simulation of a whole upstream: requests arrive, wait, fail, are retried, leave and panic.
 //!
-//! The rooms are the real ones; the clock is virtual, and there is no I/O and one thread, so that a seed says it all: the same
-//! one gives the same trace. It never measures. What is simulated, and how likely, is a `Plan`; who keeps count is the `Ledger`.
-//! `WEIR_SIM_SEED` repeats one seed, `WEIR_SIM_EVENTS` says how many events a world has.
+//! Meanwhile backends fail and recover, operators set overrides and configurations are reloaded. The invariants
+//! are checked after each event. It tests the real modules on one thread with a virtual clock and without I/O.
+//! So the same seed always gives the same trace. It never measures performance. A `Plan` defines the algorithm
+//! and the probabilities; the `Ledger` is the oracle. `WEIR_SIM_SEED` repeats one seed, and `WEIR_SIM_EVENTS`
+//! sets the number of events.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -18,7 +19,7 @@ mod request;
 use driver::{Summary, World};
 use params::{Plan, WORLDS};
 
-/// Runs one world; the seed is said if it fails.
+/// Runs one simulation. Prints the seed if it fails.
 fn run(plan: Plan, seed: u64, events: u64) -> Summary {
     struct Said(String);
     impl Drop for Said {
@@ -29,7 +30,7 @@ fn run(plan: Plan, seed: u64, events: u64) -> Summary {
         }
     }
     let said = Said(format!("{plan:?}: repeat with WEIR_SIM_SEED={seed} WEIR_SIM_EVENTS={events}"));
-    // A world of its own has a thread of its own: balancers draw from the thread's generator.
+    // Each simulation has its own thread, because balancers use the random generator of the thread.
     let world = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(tokio::task::unconstrained(async { World::new(plan, seed).run(events).await }))
@@ -44,14 +45,14 @@ fn from_env(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap())
 }
 
-/// All worlds for each seed.
+/// Runs all plans for each seed.
 fn all(seeds: std::ops::Range<u64>, events: u64) -> Summary {
     let seeds = from_env("WEIR_SIM_SEED").map_or(seeds, |seed| seed..seed + 1);
     let events = from_env("WEIR_SIM_EVENTS").unwrap_or(events);
     let mut sum = Summary::default();
     for seed in seeds {
         for plan in WORLDS {
-            // Most of the time there goes into tables.
+            // These plans spend most of their time in building hash tables.
             let events = if plan.changes_seldom() { events / 3 } else { events };
             sum += run(plan, seed, events);
         }
@@ -60,7 +61,7 @@ fn all(seeds: std::ops::Range<u64>, events: u64) -> Summary {
 }
 
 #[test]
-fn invariants_hold_whatever_happens() {
+fn invariants_hold_for_random_events() {
     let sum = all(1..2, 6_000);
     assert!(sum.is_telling(), "a check that is never made checks nothing: {sum:?}");
 }
@@ -75,7 +76,7 @@ fn invariants_hold_through_millions_of_events() {
 }
 
 #[test]
-fn a_seed_says_it_all() {
+fn the_same_seed_gives_the_same_trace() {
     let plan = WORLDS[2];
     let [first, again, other] = [7, 7, 8].map(|seed| run(plan, seed, 4_000).trace);
     assert_eq!(first, again);

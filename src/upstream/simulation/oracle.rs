@@ -1,5 +1,7 @@
-//! Keeps its own count of everything and compares: what is in flight, who may be picked, what each algorithm promises, the budget,
-//! ejections. It changes nothing.
+//! Oracle of the simulation: keeps its own counts and compares them with the upstream.
+//!
+//! It changes nothing. It checks requests in flight, eligibility, the guarantees of each algorithm, the retry
+//! budget and ejections.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use crate::upstream::members::{Members, Pick};
 use crate::upstream::retry_budget::WINDOW_SECS;
 use crate::upstream::slow_start;
 
-/// How often something was checked that can be passed by without having been.
+/// Number of times that each check was made, for checks that depend on chance.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Checks {
     pub picks: u64,
@@ -31,7 +33,7 @@ pub struct Checks {
     pub back: u64,
 }
 
-/// One that could be picked, as it was before the pick.
+/// A backend of the pick's snapshot, with its state before the pick.
 struct Choice {
     backend: Arc<Backend>,
     weight: u64,
@@ -52,23 +54,23 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// An attempt has begun at a backend.
+    /// An attempt has started.
     pub fn raised(&mut self, backend_state: &Arc<BackendState>) {
         *self.in_flight.entry(Arc::as_ptr(backend_state) as usize).or_default() += 1;
     }
 
-    /// An attempt has ended, in whatever way.
+    /// An attempt has ended, in any way.
     pub fn lowered(&mut self, backend_state: &Arc<BackendState>) {
         *self.in_flight.get_mut(&(Arc::as_ptr(backend_state) as usize)).unwrap() -= 1;
     }
 
-    /// What each cell says is what was counted here.
+    /// Asserts that the count in flight equals the count of the oracle.
     pub fn in_flight_is_right(&self, backend_state: &Arc<BackendState>) {
         let counted = self.in_flight.get(&(Arc::as_ptr(backend_state) as usize)).copied().unwrap_or(0);
         assert_eq!(backend_state.in_flight(), counted, "in flight at {}", backend_state.labels().address);
     }
 
-    /// A backend was picked for who could not wait any longer: it may be, and it is not full.
+    /// Asserts a pick for a request whose wait is over: the backend is eligible and not full.
     pub fn picked_back(&mut self, upstream: &Upstream, pick: &Pick, tried: &Tried) {
         assert!(!tried.is_empty() && pick.again == tried.contains(&pick.backend.state), "again");
         self.checks.back += u64::from(pick.again && upstream.members().has_untried(tried));
@@ -83,7 +85,7 @@ impl Ledger {
         assert!(backend_state.limit() == 0 || backend_state.in_flight() <= backend_state.limit(), "max_in_flight");
     }
 
-    /// A backend was picked: it may be, it is not full, and the algorithm keeps its promise.
+    /// Asserts a pick: the backend is eligible and not full, and the algorithm keeps its guarantee.
     pub fn picked(&mut self, upstream: &Upstream, pick: &Pick, tried: &Tried, key: Option<u64>, now_ms: u64) {
         self.may_take(upstream, pick);
         let (members, settings, backend_state) = (upstream.members(), upstream.settings(), &pick.backend.state);
@@ -105,7 +107,7 @@ impl Ledger {
         }
     }
 
-    /// There was none: all are full, or nobody may be tried.
+    /// Asserts a failed pick: all backends are full, or none is eligible (`nobody`).
     pub fn found_none(&mut self, upstream: &Upstream, nobody: bool) {
         let members = upstream.members();
         self.turns.lose_count(&members);
@@ -117,7 +119,7 @@ impl Ledger {
         assert!(!nobody || !upstream.backends().iter().any(could), "there is somebody");
     }
 
-    /// All that it has not tried are full, and one that it has tried is not.
+    /// Asserts that all untried backends are full and a tried one is not.
     pub fn found_only_for_others(&mut self, upstream: &Upstream, tried: &Tried) {
         let members = upstream.members();
         self.turns.lose_count(&members);
@@ -140,7 +142,7 @@ impl Ledger {
         }
     }
 
-    /// Of two different ones the better: so never the one that is worse than all.
+    /// The better of two different backends, so never the worst of all.
     fn not_the_worst(&mut self, balance: Balance, tier: &[Choice], at: usize, now_ms: u64) {
         let cost = |choice: &Choice| {
             let load = choice.backend.state.load();
@@ -183,12 +185,12 @@ impl Ledger {
         }
     }
 
-    /// A request has come.
+    /// A request has arrived.
     pub fn counted(&mut self, now_ms: u64) {
         self.requests.push_back(now_ms / 1_000);
     }
 
-    /// A retry was taken out of the budget.
+    /// Asserts the budget after a retry was taken from it.
     pub fn spent(&mut self, rule: &Retry, now_ms: u64) {
         self.checks.retries += 1;
         self.retries.push_back(now_ms / 1_000);
@@ -202,7 +204,8 @@ impl Ledger {
         assert!(self.retries.len() as u64 <= share.max(u64::from(rule.floor) * WINDOW_SECS), "the budget");
     }
 
-    /// Never more ejected by one event than may be; `reloaded`: what was ejected before may be more for fewer backends.
+    /// Asserts that one event ejects no more backends than the limit allows. After a reload (`reloaded`), older
+    /// ejections may exceed the limit of a smaller upstream.
     pub fn ejections_are_bounded(&mut self, upstream: &Upstream, reloaded: bool) {
         let backends = upstream.backends();
         let out = backends.iter().filter(|backend| backend.state.is_ejected()).count();
@@ -217,13 +220,13 @@ impl Ledger {
     }
 }
 
-/// Whether nobody has a place for who has tried these and can wait.
+/// Whether no backend has a free slot for a request that tried these and can wait.
 pub fn is_no_place_for(members: &Members, tried: &Tried) -> bool {
     let goes_back = !members.has_untried(tried);
     members.eligible().all(|b| b.state.is_full() || !goes_back && tried.contains(&b.state))
 }
 
-/// As the words of the design say, from the cells alone.
+/// Asserts eligibility as documented, from the backend states alone.
 fn may_be_picked(upstream: &Upstream, backend: &Backend, fail_open: bool) {
     assert!(is_able(upstream, backend), "drained, disabled or weightless");
     let has = |wanted: Health| upstream.backends().iter().any(|b| is_able(upstream, b) && health(b) == wanted);
@@ -245,7 +248,7 @@ fn health(backend: &Backend) -> Health {
     if backend.state.is_ejected() { Health::Down } else { backend.state.health() }
 }
 
-/// What there was to pick from, as it was before `picked` had one more.
+/// The candidates of a pick, with the counts before `picked` was raised.
 fn choices(members: &Members, balance: Balance, picked: &Arc<BackendState>, tried: &Tried) -> Vec<Choice> {
     let choice = |(backend, part): (&Arc<Backend>, f64)| {
         let backend_state = &backend.state;
@@ -263,7 +266,7 @@ fn choices(members: &Members, balance: Balance, picked: &Arc<BackendState>, trie
 }
 
 impl Checks {
-    /// How often the rarest was made.
+    /// The lowest count.
     pub fn least(&self) -> u64 {
         let Self { picks, beaten, turns, keys, moves, bounds, retries, ejections, full, passed, back } = *self;
         [picks, beaten, turns, keys, moves, bounds, retries, ejections, full, passed, back].into_iter().min().unwrap()

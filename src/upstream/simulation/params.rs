@@ -1,16 +1,16 @@
-//! What a world is like: the algorithm, its limits, and how rough it gets. It does nothing.
+//! Parameters of a simulation: the algorithm, its limits and the probability of faults.
 
 use crate::config::schema::{self, Balance, Outlier, OutlierDetection};
 use crate::config::values::RetryWhen;
 use crate::config::values::{Percent, Period};
 use crate::upstream::balance::rng::Prng;
 
-/// A kind of world.
+/// A kind of simulation.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub balance: Balance,
     pub load_factor: Option<f64>,
-    /// No limit, no queue, no retry, no ejection: nothing passes over a turn, so that shares are exact.
+    /// Without limit, queue, retry and ejection: no turn is skipped, so shares are exact.
     pub calm: bool,
 }
 
@@ -22,7 +22,7 @@ const fn calm(balance: Balance) -> Plan {
     Plan { balance, load_factor: None, calm: true }
 }
 
-/// Each algorithm, and those with exact shares once more without what gets into their way.
+/// Each algorithm, and again those with exact shares without the features that disturb them.
 pub const WORLDS: [Plan; 11] = [
     rough(Balance::RoundRobin),
     rough(Balance::WeightedRoundRobin),
@@ -38,12 +38,12 @@ pub const WORLDS: [Plan; 11] = [
 ];
 
 impl Plan {
-    /// The tables of `consistent_hash` take a while to build: members change less often there.
+    /// Whether members change less often: the hash tables of `consistent_hash` take long to build.
     pub fn changes_seldom(&self) -> bool {
         self.balance == Balance::ConsistentHash
     }
 
-    /// The upstream's settings, anew at each reload.
+    /// The settings of the upstream; new ones at each reload.
     pub fn settings(&self, chance: &mut Prng) -> schema::UpstreamSettings {
         let mut settings = schema::UpstreamSettings {
             balance: self.balance,
@@ -70,7 +70,7 @@ impl Plan {
         settings
     }
 
-    /// The route's rule.
+    /// The retry settings of the route.
     pub fn retry(&self, chance: &mut Prng) -> schema::Retry {
         let when = vec![RetryWhen::Connect, RetryWhen::Reset, RetryWhen::Timeout, RetryWhen::Status(503)];
         let attempts = if self.calm { 1 } else { 2 + chance.below(4) as u8 };

@@ -1,4 +1,4 @@
-//! Those who wait, as they should: the plain queue that the real one is compared with, and what polls the real one.
+//! Reference queue: the plain queue that the real one is compared with, and the future that polls the real one.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -18,10 +18,10 @@ use crate::upstream::{PickHints, Upstream};
 
 type Wait = Pin<Box<dyn Future<Output = Result<Pick, WaitError>>>>;
 
-/// Whose futures were woken, in order.
+/// The requests whose futures were woken, in order.
 pub type Ready = Arc<Mutex<VecDeque<u64>>>;
 
-/// What a panic in the middle of a look is.
+/// Payload of a simulated panic.
 pub struct Simulated;
 
 /// A request that waits.
@@ -29,27 +29,27 @@ pub struct Waiting {
     pub tried: Rc<Tried>,
     pub limit_ms: u64,
     pub size: usize,
-    /// Since when; nothing before it has joined.
+    /// Time of joining; `None` before.
     pub joined_ms: Option<u64>,
-    /// Sending or dropping it is the client's leaving.
+    /// Sending on it or dropping it disconnects the client.
     pub client: Option<oneshot::Sender<()>>,
     looked_in_vain: Rc<Cell<Option<Vain>>>,
     waker: Waker,
     wait: Wait,
 }
 
-/// A look that found nothing.
+/// The result of a `look` without a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vain {
     Full,
     ForOthers,
 }
 
-/// What makes the next look panic.
+/// If set, the next call of `look` panics.
 pub type Fuse = Rc<Cell<bool>>;
 
 impl Waiting {
-    /// As the proxy waits.
+    /// Starts to wait, as the proxy does.
     pub fn new(
         id: u64,
         (upstream, queue): (&Arc<Upstream>, &schema::QueueSettings),
@@ -95,7 +95,7 @@ impl Waiting {
         self.wait.as_mut().poll(&mut Context::from_waker(&self.waker))
     }
 
-    /// What it found if it was its turn since this was asked last, and there was no place for it.
+    /// The result of the calls of `look` without a slot since the last call of this function.
     pub fn looked_in_vain(&self) -> Option<Vain> {
         self.looked_in_vain.take()
     }
@@ -125,7 +125,7 @@ impl Line {
         self.0.iter().copied()
     }
 
-    /// Those who came before this one.
+    /// The requests that joined before this one.
     pub fn before(&self, id: u64) -> impl Iterator<Item = u64> + '_ {
         self.in_order().take_while(move |other| *other != id)
     }

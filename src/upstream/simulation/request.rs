@@ -1,4 +1,6 @@
-//! A request of the simulation: what it is like, how far it is, and what an attempt of it comes to. It decides nothing by itself.
+//! A request of the simulation: its properties, its stage, and the outcome of its attempts.
+//!
+//! It makes no decisions.
 
 use std::sync::Arc;
 
@@ -12,9 +14,9 @@ use crate::upstream::balance::rng::Prng;
 use crate::upstream::outlier::AttemptObserver;
 use crate::upstream::retry_policy::{self, Failed};
 
-/// A request on its way.
+/// A request in progress.
 pub struct Request {
-    /// The generation that it came in.
+    /// The generation in which it arrived.
     pub upstream: Arc<Upstream>,
     pub key: Option<u64>,
     pub tried: Tried,
@@ -24,7 +26,7 @@ pub struct Request {
     pub stage: Stage,
 }
 
-/// How far it is.
+/// The stage of a request.
 pub enum Stage {
     /// Between two tries.
     Idle,
@@ -45,7 +47,7 @@ impl Request {
         }
     }
 
-    /// As the retry rule sees it.
+    /// The request as the retry policy sees it.
     pub fn described(&self) -> retry_policy::Request {
         retry_policy::Request {
             tries: self.tries,
@@ -57,7 +59,7 @@ impl Request {
     }
 }
 
-/// One try at one backend.
+/// One attempt at one backend.
 pub struct Attempt {
     pub backend: Arc<Backend>,
     pub watching: Option<AttemptObserver>,
@@ -66,7 +68,7 @@ pub struct Attempt {
     pub _guard: InFlight,
 }
 
-/// What it comes to, and when.
+/// The outcome of an attempt and its duration.
 #[derive(Debug, Clone, Copy)]
 pub struct Outcome {
     pub took_ms: u64,
