@@ -4,6 +4,7 @@ mod affinity_cookie;
 mod attempt;
 mod classify;
 mod ctx;
+mod direct_response;
 mod hash_key;
 mod max_forwards;
 mod pick;
@@ -11,7 +12,7 @@ mod policies;
 mod record;
 mod reject;
 mod request_filter;
-mod respond;
+mod response_filter;
 mod send;
 mod service;
 mod upstream_error;
@@ -85,7 +86,7 @@ impl ProxyHttp for Gateway {
     /// Policies: each of them lets the request continue or answers it.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
         policies::apply(session, ctx)?;
-        respond::own_action(session, ctx, &self.lifecycle).await
+        direct_response::own_action(session, ctx, &self.lifecycle).await
     }
 
     /// Pick: chooses a backend for the next attempt.
@@ -160,7 +161,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        respond::arrived(session, response, ctx)
+        response_filter::arrived(session, response, ctx)
     }
 
     /// Respond: each part of the response body as it came from the backend.
@@ -171,7 +172,7 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
-        respond::body(body, end, ctx)?;
+        response_filter::body(body, end, ctx)?;
         Ok(None)
     }
 
@@ -183,16 +184,16 @@ impl ProxyHttp for Gateway {
         ctx: &mut Self::CTX,
     ) -> Result<()> {
         let received = response.version;
-        respond::header(session, response, ctx, &self.lifecycle)?;
+        response_filter::header(session, response, ctx, &self.lifecycle)?;
         if ctx.version == Version::HTTP_10 && received == Version::HTTP_2 {
-            respond::to_old_client(session, response, ctx).await?;
+            response_filter::to_old_client(session, response, ctx).await?;
         }
         Ok(())
     }
 
     /// Respond: Weir's own error response for a fault.
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Self::CTX) -> FailToProxy {
-        respond::fault(session, error, ctx, &self.lifecycle).await
+        response_filter::fault(session, error, ctx, &self.lifecycle).await
     }
 
     /// Record: writes one record for each request, however it ended.

@@ -1,5 +1,4 @@
-//! Request checks and routing: identifies the client, validates the request, finds its route and applies the policies
-//! that can refuse it.
+//! Request checks and routing: identifies the client, validates the request and finds its route.
 //!
 //! It never chooses a backend.
 
@@ -178,7 +177,7 @@ pub(super) async fn is_challenge(session: &Session, ctx: &mut RequestCtx) -> boo
 
 /// Finds the route of the request.
 ///
-/// It leaves the route empty if `respond::own_action` answers the request: the listener redirects to https and no route
+/// It leaves the route empty if `direct_response::own_action` answers the request: the listener redirects to https and no route
 /// that names the listener matches, or the request is `OPTIONS *`.
 ///
 /// # Errors
@@ -201,7 +200,7 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
         |s: &Arc<Snapshot>| s.routes.find(on, host.as_deref(), &path, &request.method, &request.headers).cloned();
     let Some(route) = ctx.snapshot.as_ref().and_then(find) else {
         if on.redirects || max_forwards::is_about_the_server(session, ctx) {
-            // `respond::own_action` answers it.
+            // `direct_response::own_action` answers it.
             return Ok(());
         }
         return Err(refuse(ctx, Fault::NoRoute, None, "no route matches"));

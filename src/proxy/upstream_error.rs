@@ -41,7 +41,7 @@ pub(super) fn while_proxying(
     reused: bool,
 ) -> Box<Error> {
     if ctx.attempt.is_none() {
-        // `respond::arrived` has ended the attempt already and has requested another.
+        // `response_filter::arrived` has ended the attempt already and has requested another.
         return error;
     }
     if is_end_of_tunnel(ctx, &error) {
