@@ -38,7 +38,7 @@ def arguments():
     parser.add_argument("--only", help=f"contestants, by commas, of {', '.join(contestants.names())} (default: all)")
     parser.add_argument("--binary", action="append", default=[], metavar="NAME=PATH", help="another weir beside them; may be repeated")
     parser.add_argument("--cases", default="get", help=f"by commas, of {', '.join(SECTIONS)}; or all (default: get)")
-    parser.add_argument("--starts", type=int, default=3, help="how often all are started anew, each time for so many rounds")
+    parser.add_argument("--starts", type=int, default=3, help="how often all proxies are started again, each time for --rounds rounds")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=3, help="of one measurement")
     parser.add_argument("--connections", type=int, default=32)

@@ -179,7 +179,7 @@ def under_reloads(weir, seconds, rate):
     return {"still": still.worst, "still_p99": still.p99, "busy": busy.worst, "busy_p99": busy.p99, "reloads": len(took), "rate": rate}
 
 
-COLUMNS = {"ready": ("ms to `ready`", ",.0f"), "verdicts": ("ms to all verdicts", ",.0f"), "rss": ("RSS MiB", ".0f"), "reload": ("reload ms", ",.0f"),
+COLUMNS = {"ready": ("ms to `ready`", ",.0f"), "verdicts": ("ms to all first checks", ",.0f"), "rss": ("RSS MiB", ".0f"), "reload": ("reload ms", ",.0f"),
            "scrape": ("scrape ms", ",.0f"), "bytes": ("scrape bytes", ",d"), "hot": ("CPU µs/request, one host", ".1f"),
            "all": ("CPU µs/request, all hosts", ".1f")}
 

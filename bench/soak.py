@@ -233,7 +233,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=300)
     parser.add_argument("--rate", type=float, default=300, help="requests and messages/s, all kinds together")
-    parser.add_argument("--every", type=int, default=6, help="turns between two lines")
+    parser.add_argument("--every", type=int, default=6, help="cycles between two lines")
     parser.add_argument("--binary", type=pathlib.Path, default=ROOT / "target/dist/weir")
     parser.add_argument("--write", metavar="PAGE", help="put the result into the page's section `soak`")
     options = parser.parse_args()

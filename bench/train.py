@@ -44,7 +44,7 @@ upstreams:
 """
 
 
-# Refused heads: malformed, with an unknown method, too long.
+# Rare requests: malformed and too long heads, an unknown method, an unknown path, a response of 503.
 ODD = [b"GET / HTTP/1.1\r\n\r\n", b"GET /gone HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /broken HTTP/1.1\r\nHost: a\r\n\r\n",
        b"BREW /0.1k HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", b"\x16\x03\x01garbage",
        b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", b"HEAD /0.1k HTTP/1.0\r\n\r\n"]
