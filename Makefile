@@ -14,8 +14,8 @@ DEMO ?=
 # Duration of the load of `make soak`, in seconds. The value of bash's own SECONDS is ignored.
 SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),300)
 
-# Cargo.toml has two optimized profiles. `release` builds in minutes, for targets that measure no time: run, testssl, soak-tests.
-# `dist` is shipped and measured: release, bench*, soak-run. test and lint use `dev`.
+# Cargo profiles: `trial` builds fast (run), `release` is optimized without LTO (testssl, soak-tests), `dist` is shipped and
+# measured (release, bench*, soak-run). test and lint use `dev`.
 DIST := $(CARGO) build --profile dist --locked --bin weir
 
 # The commit that weir_build_info reports. Only src/main.rs reads it, so another commit compiles no other crate.
@@ -25,8 +25,9 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: need-build ## build the binary and run the demo: three backends, the proxy, the admin page
-	$(CARGO) build --release --locked --bin weir
-	target/release/weir demo $(DEMO)
+	$(CARGO) build --profile trial --locked --bin weir
+	@echo "This is a quick build for a trial. \`make release\` builds the optimized binary."
+	target/trial/weir demo $(DEMO)
 
 test: test-rust test-grafana ## run every test: unit, end to end, documentation, dashboards and rules
 
