@@ -68,7 +68,7 @@ fn has_min_align(layout: Layout) -> bool {
 // check both reasons again then.
 //
 // Size: a block of a layout with `has_min_align` has at least `class_size` bytes, because every function here asks for
-// so many. A cached block therefore serves each layout of its class.
+// that many. A cached block therefore serves each layout of its class.
 unsafe impl GlobalAlloc for Mimalloc {
     #[inline(always)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -188,14 +188,14 @@ mod tests {
 
     impl Owned {
         fn check(&self, len: usize) {
-            // SAFETY: the block is owned here and has so many bytes.
+            // SAFETY: the block is owned here and has at least that many bytes.
             let bytes = unsafe { std::slice::from_raw_parts(self.block, len) };
             assert!(bytes.iter().all(|byte| *byte == self.number));
         }
 
         fn fill(self) -> Self {
             assert_eq!(self.block.align_offset(self.layout.align()), 0);
-            // SAFETY: the block is owned here and has so many bytes.
+            // SAFETY: the block is owned here and has at least that many bytes.
             unsafe { self.block.write_bytes(self.number, self.layout.size()) };
             self
         }
