@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_and_end_where_they_are_long_enough() {
+    fn waits_double_up_to_a_maximum() {
         let waits = |trouble, left| (1..=12).map(|n| after(trouble, n, left, 1.0)).collect::<Vec<_>>();
         assert_eq!(waits(FailureKind::Unreachable, 30 * DAY), [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600]);
         let minutes = |waits: Vec<i64>| waits.into_iter().map(|wait| wait / MINUTE).collect::<Vec<_>>();
@@ -109,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_asks_for_time_gets_it() {
+    fn a_retry_after_of_the_server_is_respected() {
         assert_eq!(after(FailureKind::Limited(Some(3 * HOUR)), 1, DAY, 0.0), 3 * HOUR);
         assert_eq!(after(FailureKind::Limited(Some(i64::MAX)), 1, DAY, 0.0), LIMITED, "and not forever");
         assert_eq!(after(FailureKind::Limited(None), 1, DAY, 1.0), MINUTE);
     }
 
     #[test]
-    fn a_moment_of_the_window_is_within_it() {
+    fn a_drawn_renewal_time_is_within_the_window() {
         assert_eq!([0.0, 0.5, 1.0].map(|chance| within((100, 200), chance)), [100, 150, 200]);
         assert_eq!(within((200, 100), 0.7), 200, "whatever servers say");
         assert_eq!([None, Some(0), Some(7200), Some(i64::MAX)].map(until_asked), [6 * HOUR, MINUTE, 7200, DAY]);

@@ -44,7 +44,8 @@ impl IssuanceFailure {
 
 /// Orders a certificate. Returns the private key and the certificate chain, PEM.
 ///
-/// # Errors No certificate was issued.
+/// # Errors
+/// No certificate was issued.
 pub(super) async fn obtain(managed: &AcmeCerts, challenges: &Arc<Challenges>) -> Result<Vec<u8>, IssuanceFailure> {
     let last = LastRefusal::default();
     let dialogue = Dialogue { managed, challenges, last: Arc::clone(&last) };
@@ -75,7 +76,8 @@ pub(super) struct Advice {
 
 /// Requests the renewal information of a certificate.
 ///
-/// # Errors The server has no renewal information, or the request failed.
+/// # Errors
+/// The server has no renewal information, or the request failed.
 pub(super) async fn advice(
     managed: &AcmeCerts,
     challenges: &Arc<Challenges>,
@@ -85,12 +87,12 @@ pub(super) async fn advice(
     let (authority, serial) = certificate.issued_as().ok_or_else(unknown)?;
     let last = LastRefusal::default();
     let dialogue = Dialogue { managed, challenges, last: Arc::clone(&last) };
-    let asked = async {
+    let result = async {
         let (account, _) = dialogue.account().await?;
         let name = CertificateIdentifier::new(Der::from_slice(&authority), Der::from_slice(&serial));
         Ok(account.renewal_info(&name).await?)
     };
-    let (info, wait) = asked.await.map_err(|error: OrderError| match error {
+    let (info, wait) = result.await.map_err(|error: OrderError| match error {
         OrderError::Here(failure) => failure,
         OrderError::There(error) => judged(&error, &last, &managed.issuer),
     })?;
@@ -225,14 +227,15 @@ impl Dialogue<'_> {
     /// create one account.
     async fn account(&self) -> Result<(instant_acme::Account, Option<AccountCredentials>), OrderError> {
         let issuer = Arc::clone(&self.managed.issuer);
-        let kept = blocking(move || Ok((storage::take_account(&issuer)?, storage::account(&issuer)?))).await;
-        let (_lock, kept) = kept.map_err(|error| IssuanceFailure::local("the account cannot be read", &error))?;
+        let stored = blocking(move || Ok((storage::take_account(&issuer)?, storage::account(&issuer)?))).await;
+        let (_lock, stored) = stored.map_err(|error| IssuanceFailure::local("the account cannot be read", &error))?;
         let issuer = &self.managed.issuer;
-        if let Some(kept) = kept {
+        if let Some(stored) = stored {
             // The builder consumes the credentials. The copy is written again only if the contact address has changed.
-            let copy = serde_json::to_value(&kept.credentials).and_then(serde_json::from_value).map_err(Error::from)?;
-            let account = self.builder()?.from_credentials(kept.credentials).await?;
-            return Ok((account, (kept.email != issuer.email).then_some(copy)));
+            let copy =
+                serde_json::to_value(&stored.credentials).and_then(serde_json::from_value).map_err(Error::from)?;
+            let account = self.builder()?.from_credentials(stored.credentials).await?;
+            return Ok((account, (stored.email != issuer.email).then_some(copy)));
         }
         let contact = contact(issuer);
         let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
@@ -313,8 +316,8 @@ fn contact(issuer: &Issuer) -> Option<String> {
 
 async fn keep(issuer: &Arc<Issuer>, credentials: AccountCredentials) -> Result<(), IssuanceFailure> {
     let (issuer, account) = (Arc::clone(issuer), storage::Account { email: issuer.email.clone(), credentials });
-    let kept = blocking(move || storage::keep_account(&issuer, &account)).await;
-    kept.map_err(|error| IssuanceFailure::local("the account cannot be kept", &error))
+    let stored = blocking(move || storage::keep_account(&issuer, &account)).await;
+    stored.map_err(|error| IssuanceFailure::local("the account cannot be kept", &error))
 }
 
 /// A new private key (PEM) and a certificate signing request (DER) for it.
@@ -339,7 +342,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_server_says_is_weighed_by_its_kind() {
+    fn errors_of_the_server_are_classified_by_type() {
         let (directory, folder) = ("https://ca.test/dir".to_owned(), "".into());
         let issuer = Issuer { directory, email: None, authorities: None, folder };
         let weighed = |kind: &str, refusal| {

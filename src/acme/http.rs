@@ -45,7 +45,8 @@ pub(super) struct Http {
 impl Http {
     /// `authorities`: the CA certificates for the server's certificate, PEM. `None`: those of the operating system.
     ///
-    /// # Errors There is no usable CA certificate.
+    /// # Errors
+    /// There is no usable CA certificate.
     pub(super) fn new(authorities: Option<&[u8]>, last: LastRefusal) -> Result<Self, String> {
         let roots = roots(authorities)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_says_how_long_it_wants_to_be_left_alone() {
+    fn retry_after_is_read_as_seconds_or_date() {
         let now = httpdate::parse_http_date("Mon, 01 Jan 2024 00:00:00 GMT").unwrap();
         let of = |status, text: &str| {
             let mut headers = HeaderMap::new();

@@ -28,7 +28,7 @@ pub(super) enum IssuanceOutcome {
 pub(super) async fn attempt(
     store: Arc<CertStore>,
     managed: AcmeCerts,
-    standing: NameState,
+    name_state: NameState,
 ) -> (OrderOutcome, IssuanceOutcome) {
     let failed =
         |failure: IssuanceFailure| (OrderOutcome::Failed(failure.trouble, failure.error), IssuanceOutcome::Untouched);
@@ -36,19 +36,19 @@ pub(super) async fn attempt(
     let same = managed.clone();
     let taken = blocking(move || {
         let Some(lock) = storage::take(&same)? else { return Ok(None) };
-        let kept = same.read().ok().flatten().map(|certificate| term(&certificate));
-        Ok(Some((lock, kept, storage::tries(&same)?)))
+        let stored = same.read().ok().flatten().map(|certificate| term(&certificate));
+        Ok(Some((lock, stored, storage::tries(&same)?)))
     });
-    let (_lock, kept, theirs) = match taken.await {
+    let (_lock, stored, theirs) = match taken.await {
         Ok(Some(taken)) => taken,
         Ok(None) => return (OrderOutcome::Busy, IssuanceOutcome::Untouched),
         Err(error) => return local(error),
     };
-    // A reload may have moved the next order forward in this process only. The stored state is then older, and the
-    // local state counts.
-    let latest = if theirs.last > standing.tries.last { theirs } else { standing.tries.clone() };
-    if standing.as_kept(kept, latest.clone()).due() > now() {
-        return (OrderOutcome::Stands(kept, latest), IssuanceOutcome::Untouched);
+    // The stored history counts only if it is newer. Otherwise the local one counts, because a reload may have moved
+    // its next order forward.
+    let latest = if theirs.last > name_state.tries.last { theirs } else { name_state.tries.clone() };
+    if name_state.as_kept(stored, latest.clone()).due() > now() {
+        return (OrderOutcome::Stands(stored, latest), IssuanceOutcome::Untouched);
     }
     // Checks for free disk space first: an issued certificate counts for the server's rate limit even if it cannot be
     // stored.
@@ -92,10 +92,10 @@ fn put(store: &CertStore, managed: &AcmeCerts, pem: Vec<u8>) -> (OrderOutcome, I
 /// and the seconds until the next request. `None` if there is no information.
 pub(super) async fn ask(store: &CertStore, managed: &AcmeCerts) -> Option<(Option<(Term, (i64, i64))>, Option<i64>)> {
     let same = managed.clone();
-    let kept = blocking(move || Ok(same.read().ok().flatten())).await.ok()??;
-    let asked = tokio::time::timeout(MAX_ISSUANCE_TIME, client::advice(managed, store.challenges(), &kept)).await;
-    match asked.ok()? {
-        Ok(advice) => Some((Some((term(&kept), advice.window)), Some(advice.wait))),
+    let stored = blocking(move || Ok(same.read().ok().flatten())).await.ok()??;
+    let response = tokio::time::timeout(MAX_ISSUANCE_TIME, client::advice(managed, store.challenges(), &stored)).await;
+    match response.ok()? {
+        Ok(advice) => Some((Some((term(&stored), advice.window)), Some(advice.wait))),
         Err(failure) => {
             let (certificate, error) = (&*managed.label, failure.error);
             tracing::debug!(certificate, error, "its server does not say when it wants it to be renewed");

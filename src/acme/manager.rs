@@ -68,11 +68,11 @@ impl AcmeManager {
     pub async fn run(self: Arc<Self>) {
         loop {
             let same = Arc::clone(&self);
-            let turn = move || {
+            let work = move || {
                 same.discover();
                 same.write_again();
             };
-            if tokio::task::spawn_blocking(turn).await.is_err() {
+            if tokio::task::spawn_blocking(work).await.is_err() {
                 tracing::error!("looking after issued certificates broke off; it is tried again");
             }
             self.order_what_is_due();
@@ -132,8 +132,8 @@ impl AcmeManager {
 
     /// Serves the stored certificate of a name. `seen`: the file's stamp before it is read.
     fn take_up(&self, managed: &AcmeCerts, seen: FileStamp) {
-        let kept = managed.read();
-        match &kept {
+        let stored = managed.read();
+        match &stored {
             Ok(_) => {}
             Err(Unusable::NoAnswer(error)) => {
                 tracing::warn!(certificate = &*managed.label, "the stored certificate cannot be read: {error}");
@@ -142,13 +142,13 @@ impl AcmeManager {
             }
             Err(Unusable::Bad(what)) => self.set_aside(managed, what),
         }
-        let (failed, kept) = (kept.is_err(), kept.ok().flatten());
+        let (failed, stored) = (stored.is_err(), stored.ok().flatten());
         let mut inner = self.lock();
         if inner.seen.get(&managed.file) != Some(&seen) {
             // An order has ended meanwhile, so the next check reads the file again.
             return;
         }
-        let newest = inner.pending_writes.newest(managed, kept);
+        let newest = inner.pending_writes.newest(managed, stored);
         inner.schedule.hold(&managed.name, newest.as_ref().map(term));
         let Some(certificate) = newest.filter(|_| !failed) else { return };
         inner.show_failures(&managed.name);
@@ -179,7 +179,7 @@ impl AcmeManager {
             if inner.pending_writes.of(each).is_some_and(|now| Arc::ptr_eq(&now, &pem)) {
                 inner.pending_writes.remove(each);
             }
-            let tries = inner.schedule.of(&each.name).map(|standing| standing.tries.clone());
+            let tries = inner.schedule.of(&each.name).map(|name_state| name_state.tries.clone());
             drop(inner);
             keep(each, &tries.unwrap_or_default());
         }
@@ -190,12 +190,12 @@ impl AcmeManager {
         for name in inner.schedule.due(now()) {
             let Ok(slot) = Arc::clone(&self.orders).try_acquire_owned() else { return };
             let Some(managed) = inner.managed.iter().find(|managed| managed.name == name).cloned() else { continue };
-            let standing = inner.schedule.of(&name).cloned().unwrap_or_default();
+            let name_state = inner.schedule.of(&name).cloned().unwrap_or_default();
             inner.schedule.started(&name);
             let same = Arc::clone(self);
             tokio::spawn(async move {
                 let _slot = slot;
-                let order = tokio::spawn(attempt(Arc::clone(&same.store), managed.clone(), standing));
+                let order = tokio::spawn(attempt(Arc::clone(&same.store), managed.clone(), name_state));
                 let broken = |_| {
                     (
                         OrderOutcome::Failed(FailureKind::Local, "the order broke off".to_owned()),
@@ -241,7 +241,7 @@ impl AcmeManager {
             }
             OrderOutcome::Failed(trouble, error) => {
                 count(trouble.into());
-                let serves = inner.schedule.of(&managed.name).is_some_and(|standing| standing.held.is_some());
+                let serves = inner.schedule.of(&managed.name).is_some_and(|name_state| name_state.held.is_some());
                 let rest = if serves { "what is served goes on" } else { "until there is one its handshakes end" };
                 tracing::warn!(certificate, error, "no certificate could be had; {rest}");
             }
@@ -250,7 +250,7 @@ impl AcmeManager {
         let keeps = matches!(ended, OrderOutcome::Issued(_) | OrderOutcome::Failed(..));
         inner.schedule.ended(&managed.name, ended, now(), random());
         inner.show_failures(&managed.name);
-        let Some(tries) = inner.schedule.of(&managed.name).map(|standing| standing.tries.clone()) else { return };
+        let Some(tries) = inner.schedule.of(&managed.name).map(|name_state| name_state.tries.clone()) else { return };
         drop(inner);
         if keeps {
             keep(managed, &tries);
@@ -287,8 +287,8 @@ impl Inner {
     }
 
     fn show_failures(&self, name: &str) {
-        if let (Some(meters), Some(standing)) = (self.meters.get(name), self.schedule.of(name)) {
-            meters.orders().set_failures(standing.tries.failures.into());
+        if let (Some(meters), Some(name_state)) = (self.meters.get(name), self.schedule.of(name)) {
+            meters.orders().set_failures(name_state.tries.failures.into());
         }
     }
 }

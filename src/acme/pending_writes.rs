@@ -48,12 +48,12 @@ impl PendingWrites {
     }
 
     /// The newer of the stored and the pending certificate. A pending one that is not newer is dropped.
-    pub(super) fn newest(&mut self, managed: &AcmeCerts, kept: Option<Certificate>) -> Option<Certificate> {
-        match self.files.get(&managed.file).and_then(|pem| newer(managed, pem, kept.as_ref())) {
+    pub(super) fn newest(&mut self, managed: &AcmeCerts, stored: Option<Certificate>) -> Option<Certificate> {
+        match self.files.get(&managed.file).and_then(|pem| newer(managed, pem, stored.as_ref())) {
             Some(ours) => Some(ours),
             None => {
                 self.remove(managed);
-                kept
+                stored
             }
         }
     }
@@ -62,20 +62,21 @@ impl PendingWrites {
 /// Writes the pending content, unless the stored certificate is newer. `None` if another process has the lock of the
 /// name.
 ///
-/// # Errors The file still cannot be written.
+/// # Errors
+/// The file still cannot be written.
 pub(super) fn write(managed: &AcmeCerts, pem: &[u8]) -> io::Result<Option<()>> {
     let Some(_lock) = storage::take(managed)? else { return Ok(None) };
-    let kept = managed.read().ok().flatten();
-    if newer(managed, pem, kept.as_ref()).is_some() {
+    let stored = managed.read().ok().flatten();
+    if newer(managed, pem, stored.as_ref()).is_some() {
         secure_file::write(&managed.file, pem)?;
     }
     Ok(Some(()))
 }
 
 /// The pending certificate, if it is newer than the stored one.
-fn newer(managed: &AcmeCerts, pem: &[u8], kept: Option<&Certificate>) -> Option<Certificate> {
+fn newer(managed: &AcmeCerts, pem: &[u8], stored: Option<&Certificate>) -> Option<Certificate> {
     let ours = managed.parse(pem).ok()?;
-    kept.is_none_or(|kept| kept.not_before() < ours.not_before()).then_some(ours)
+    stored.is_none_or(|stored| stored.not_before() < ours.not_before()).then_some(ours)
 }
 
 #[cfg(test)]
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_before_does_not_come_back() {
+    fn an_older_stored_certificate_does_not_replace_a_pending_one() {
         let folder = tempfile::tempdir().unwrap();
         let managed = managed(folder.path());
         let (old, new) = (issued(2020), issued(2021));
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_newer_stays_and_ends_the_waiting() {
+    fn a_newer_stored_certificate_ends_the_pending_write() {
         let folder = tempfile::tempdir().unwrap();
         let managed = managed(folder.path());
         let (ours, theirs) = (issued(2020), issued(2021));
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_not_shown_and_names_that_go_are_let_go() {
+    fn debug_hides_keys_and_removed_names_are_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let managed = managed(folder.path());
         let mut pending = PendingWrites::default();

@@ -128,80 +128,80 @@ impl Schedule {
 
     /// Sets the history of a new name, as found on disk.
     pub(super) fn restore(&mut self, name: &str, tries: Tries) {
-        if let Some(standing) = self.names.get_mut(name) {
-            standing.tries = tries;
+        if let Some(name_state) = self.names.get_mut(name) {
+            name_state.tries = tries;
         }
     }
 
     /// Sets the certificate that a name has now.
     pub(super) fn hold(&mut self, name: &str, held: Option<Term>) {
-        let Some(standing) = self.names.get_mut(name) else { return };
-        if held.is_some() && held != standing.held {
-            standing.tries.failures = 0;
-            standing.tries.error = None;
+        let Some(name_state) = self.names.get_mut(name) else { return };
+        if held.is_some() && held != name_state.held {
+            name_state.tries.failures = 0;
+            name_state.tries.error = None;
         }
-        standing.have(held);
+        name_state.have(held);
     }
 
     /// The names for which renewal information should be requested.
     pub(super) fn to_ask(&self, now: i64) -> Vec<Arc<str>> {
-        let due = |standing: &NameState| !standing.running && standing.held.is_some() && standing.ask <= now;
-        self.names.iter().filter(|(_, standing)| due(standing)).map(|(name, _)| Arc::clone(name)).collect()
+        let due = |name_state: &NameState| !name_state.running && name_state.held.is_some() && name_state.ask <= now;
+        self.names.iter().filter(|(_, name_state)| due(name_state)).map(|(name, _)| Arc::clone(name)).collect()
     }
 
     /// Records a renewal information request. `ask`: time of the next request. `advice`: the certificate's validity
     /// period and its suggested window. A renewal time that was drawn earlier stays if it is within the window.
     pub(super) fn advise(&mut self, name: &str, ask: i64, advice: Option<(Term, (i64, i64))>, chance: f64) {
-        let Some(standing) = self.names.get_mut(name) else { return };
-        standing.ask = ask;
+        let Some(name_state) = self.names.get_mut(name) else { return };
+        name_state.ask = ask;
         if let Some((of, window)) = advice
-            && standing.held == Some(of)
+            && name_state.held == Some(of)
         {
-            let drawn = standing.advised.filter(|at| (window.0..=window.1).contains(at));
-            standing.advised = drawn.or_else(|| Some(backoff::within(window, chance)));
+            let drawn = name_state.advised.filter(|at| (window.0..=window.1).contains(at));
+            name_state.advised = drawn.or_else(|| Some(backoff::within(window, chance)));
         }
     }
 
     /// The names that are due for an order, the most urgent first.
     pub(super) fn due(&self, now: i64) -> Vec<Arc<str>> {
-        let due = |standing: &NameState| standing.due().max(standing.busy);
+        let due = |name_state: &NameState| name_state.due().max(name_state.busy);
         let mut names: Vec<_> = self.names.iter().filter(|(_, each)| !each.running && due(each) <= now).collect();
-        names.sort_by_key(|(_, standing)| standing.held.map(|held| held.not_after));
+        names.sort_by_key(|(_, name_state)| name_state.held.map(|held| held.not_after));
         names.into_iter().map(|(name, _)| Arc::clone(name)).collect()
     }
 
     /// Records that an order was started.
     pub(super) fn started(&mut self, name: &str) {
-        if let Some(standing) = self.names.get_mut(name) {
-            standing.running = true;
+        if let Some(name_state) = self.names.get_mut(name) {
+            name_state.running = true;
         }
     }
 
     /// Records the result of an order.
     pub(super) fn ended(&mut self, name: &str, ended: OrderOutcome, now: i64, chance: f64) {
-        let Some(standing) = self.names.get_mut(name) else { return };
-        standing.running = false;
+        let Some(name_state) = self.names.get_mut(name) else { return };
+        name_state.running = false;
         match ended {
             OrderOutcome::Issued(term) => {
-                standing.tries = Tries::went_well(term, now);
-                standing.have(Some(term));
+                name_state.tries = Tries::went_well(term, now);
+                name_state.have(Some(term));
             }
             OrderOutcome::Failed(trouble, error) => {
-                let left = standing.held.map_or(0, |held| held.left(now));
-                standing.tries = standing.tries.failed(trouble, error, now, left, chance);
+                let left = name_state.held.map_or(0, |held| held.left(now));
+                name_state.tries = name_state.tries.failed(trouble, error, now, left, chance);
             }
             OrderOutcome::Stands(held, tries) => {
-                standing.have(held);
-                standing.tries = tries;
+                name_state.have(held);
+                name_state.tries = tries;
             }
-            OrderOutcome::Busy => standing.busy = now.saturating_add(LOCKED_RETRY_DELAY),
+            OrderOutcome::Busy => name_state.busy = now.saturating_add(LOCKED_RETRY_DELAY),
         }
     }
 
     /// A configuration became active. Its change may have removed the cause of failures, so failed names are tried
     /// again soon. A wait that the server requested stays.
     pub(super) fn reloaded(&mut self, now: i64) {
-        for tries in self.names.values_mut().map(|standing| &mut standing.tries) {
+        for tries in self.names.values_mut().map(|name_state| &mut name_state.tries) {
             if tries.failures > 0 && !tries.limited {
                 tries.next = tries.next.min(now.max(tries.last.saturating_add(CONFIG_RELOAD_DELAY)));
             }

@@ -44,7 +44,7 @@ fn pass(
 }
 
 #[test]
-fn what_is_new_is_ordered_at_once_and_renewed_at_two_thirds() {
+fn a_new_name_is_ordered_at_once_and_renewed_at_two_thirds() {
     let mut schedule = schedule(&["a"]);
     let orders = pass(&mut schedule, 0, 10, |_, now| OrderOutcome::Issued(ninety_days(now)));
     assert_eq!(orders, [("a".to_owned(), 0)]);
@@ -52,7 +52,7 @@ fn what_is_new_is_ordered_at_once_and_renewed_at_two_thirds() {
 }
 
 #[test]
-fn a_server_that_is_down_for_an_hour_is_asked_seldom_and_soon_after() {
+fn a_server_that_is_down_for_an_hour_gets_few_orders_and_one_soon_after() {
     let mut schedule = schedule(&["a"]);
     let down = |_: &str, now| match now {
         ..HOUR => OrderOutcome::Failed(FailureKind::Unreachable, "down".into()),
@@ -66,19 +66,19 @@ fn a_server_that_is_down_for_an_hour_is_asked_seldom_and_soon_after() {
 }
 
 #[test]
-fn a_server_that_is_down_while_renewing_leaves_what_is_held() {
+fn a_failed_renewal_leaves_the_served_certificate() {
     let mut schedule = schedule(&["a"]);
     schedule.hold("a", Some(ninety_days(0)));
     let from = 60 * DAY;
     let down = |_: &str, _| OrderOutcome::Failed(FailureKind::Unreachable, "down".into());
     pass(&mut schedule, from, from + HOUR, down);
-    let standing = schedule.of("a").unwrap();
-    assert_eq!(standing.held, Some(ninety_days(0)));
-    assert!(standing.tries.failures > 5 && standing.tries.error.as_deref() == Some("down"));
+    let name_state = schedule.of("a").unwrap();
+    assert_eq!(name_state.held, Some(ninety_days(0)));
+    assert!(name_state.tries.failures > 5 && name_state.tries.error.as_deref() == Some("down"));
 }
 
 #[test]
-fn a_rate_limited_name_waits_as_long_as_it_is_told_and_the_others_do_not() {
+fn a_rate_limited_name_waits_and_the_others_do_not() {
     let mut schedule = schedule(&["a", "b"]);
     let limited = |name: &str, now| match name {
         "a" if now < 5 * HOUR => OrderOutcome::Failed(FailureKind::Limited(Some(5 * HOUR - now)), "too many".into()),
@@ -92,7 +92,7 @@ fn a_rate_limited_name_waits_as_long_as_it_is_told_and_the_others_do_not() {
 }
 
 #[test]
-fn a_reload_brings_a_refused_name_forward_but_no_limited_one() {
+fn a_reload_moves_a_refused_name_forward_but_not_a_rate_limited_one() {
     let mut schedule = schedule(&["a", "b"]);
     let (refused, limited) = (FailureKind::Refused, FailureKind::Limited(Some(DAY)));
     for _ in 0..8 {
@@ -106,7 +106,7 @@ fn a_reload_brings_a_refused_name_forward_but_no_limited_one() {
 }
 
 #[test]
-fn what_is_taken_away_is_ordered_anew_and_what_another_brought_ends_the_failures() {
+fn a_removed_certificate_is_ordered_again_and_one_of_another_process_ends_the_failures() {
     let mut schedule = schedule(&["a"]);
     schedule.ended("a", OrderOutcome::Issued(ninety_days(0)), 0, 0.5);
     assert!(due(&schedule, 10).is_empty());
@@ -119,7 +119,7 @@ fn what_is_taken_away_is_ordered_anew_and_what_another_brought_ends_the_failures
 }
 
 #[test]
-fn names_that_fail_are_not_forgotten_when_they_are_taken_away() {
+fn failures_are_remembered_when_the_certificate_is_removed() {
     let mut schedule = schedule(&["a"]);
     schedule.hold("a", Some(ninety_days(0)));
     schedule.ended("a", OrderOutcome::Failed(FailureKind::Refused, "no".into()), 61 * DAY, 1.0);
@@ -128,7 +128,7 @@ fn names_that_fail_are_not_forgotten_when_they_are_taken_away() {
 }
 
 #[test]
-fn a_name_that_another_process_has_in_work_is_looked_at_again() {
+fn a_name_that_another_process_has_locked_is_checked_again() {
     let mut schedule = schedule(&["a"]);
     schedule.started("a");
     schedule.ended("a", OrderOutcome::Busy, 100, 0.5);
@@ -138,7 +138,7 @@ fn a_name_that_another_process_has_in_work_is_looked_at_again() {
 }
 
 #[test]
-fn a_certificate_that_comes_old_is_not_replaced_for_ever() {
+fn an_old_new_certificate_causes_no_endless_orders() {
     let mut schedule = schedule(&["a"]);
     let old = |now| OrderOutcome::Issued(Term { not_before: now - 10 * DAY, not_after: now + HOUR });
     let orders = pass(&mut schedule, 0, HOUR, |_, now| old(now));
@@ -146,7 +146,7 @@ fn a_certificate_that_comes_old_is_not_replaced_for_ever() {
 }
 
 #[test]
-fn a_certificate_that_the_server_wants_back_is_replaced_at_once_and_not_in_a_loop() {
+fn a_certificate_with_early_renewal_advice_is_replaced_at_once_and_not_in_a_loop() {
     let mut schedule = schedule(&["a"]);
     schedule.ended("a", OrderOutcome::Issued(ninety_days(0)), 0, 0.5);
     assert_eq!(schedule.to_ask(DAY), ["a".into()]);
@@ -164,7 +164,7 @@ fn a_certificate_that_the_server_wants_back_is_replaced_at_once_and_not_in_a_loo
 }
 
 #[test]
-fn an_advice_that_comes_after_two_thirds_changes_nothing() {
+fn renewal_advice_after_two_thirds_changes_nothing() {
     let mut schedule = schedule(&["a"]);
     schedule.hold("a", Some(ninety_days(0)));
     schedule.advise("a", DAY, Some((ninety_days(0), (80 * DAY, 80 * DAY))), 0.5);
@@ -172,7 +172,7 @@ fn an_advice_that_comes_after_two_thirds_changes_nothing() {
 }
 
 #[test]
-fn names_come_and_go() {
+fn names_are_added_and_removed() {
     let mut schedule = schedule(&["a", "b"]);
     schedule.ended("a", OrderOutcome::Issued(ninety_days(0)), 0, 0.5);
     schedule.want(&["a".into(), "c".into()]);
@@ -186,12 +186,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     /// For all server results: the name is ordered again, but never too often, and an issued certificate is kept.
     #[test]
-    fn no_server_is_flooded_and_no_name_forgotten(outcomes in prop::collection::vec(0..5u8, 1..40), chance in 0.0..=1.0f64) {
+    fn no_server_gets_too_many_orders_and_every_name_is_ordered(outcomes in prop::collection::vec(0..5u8, 1..40), chance in 0.0..=1.0f64) {
         let mut schedule = schedule(&["a"]);
         let (mut now, mut at) = (0i64, Vec::new());
         for outcome in outcomes {
-            let standing = schedule.of("a").unwrap();
-            now = now.max(standing.due()).max(now + 2);
+            let name_state = schedule.of("a").unwrap();
+            now = now.max(name_state.due()).max(now + 2);
             prop_assert_eq!(due(&schedule, now), vec!["a".to_owned()]);
             at.push(now);
             schedule.started("a");
@@ -202,11 +202,11 @@ proptest! {
                 3 => OrderOutcome::Failed(FailureKind::Local, String::new()),
                 _ => OrderOutcome::Issued(Term { not_before: now, not_after: now + 9 * DAY }),
             }, now, chance);
-            let standing = schedule.of("a").unwrap();
-            prop_assert!(standing.due() > now);
-            prop_assert!(standing.due() <= now + 7 * DAY);
+            let name_state = schedule.of("a").unwrap();
+            prop_assert!(name_state.due() > now);
+            prop_assert!(name_state.due() <= now + 7 * DAY);
             if outcome == 4 {
-                prop_assert_eq!(standing.due(), now + 6 * DAY);
+                prop_assert_eq!(name_state.due(), now + 6 * DAY);
             }
         }
         prop_assert!(at.windows(2).all(|pair| pair[1] > pair[0]));

@@ -20,16 +20,16 @@ pub struct AcmeStatus {
 }
 
 impl AcmeStatus {
-    /// The status of a name. A new name has no state yet.
-    pub(super) fn of(name: &str, standing: Option<&NameState>) -> Self {
-        let standing = standing.cloned().unwrap_or_default();
-        let state = match (standing.held, standing.tries.failures) {
+    /// The status of a name. `None`: a new name, with the default state.
+    pub(super) fn of(name: &str, name_state: Option<&NameState>) -> Self {
+        let name_state = name_state.cloned().unwrap_or_default();
+        let state = match (name_state.held, name_state.tries.failures) {
             (_, 1..) => "failing",
             (Some(_), 0) => "issued",
             (None, 0) => "pending",
         };
-        let next = Some(standing.due()).filter(|next| *next > 0);
-        let (failures, error) = (standing.tries.failures, standing.tries.error);
+        let next = Some(name_state.due()).filter(|next| *next > 0);
+        let (failures, error) = (name_state.tries.failures, name_state.tries.error);
         Self { name: name.to_owned(), state, failures, error, next }
     }
 }

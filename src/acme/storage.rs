@@ -36,11 +36,12 @@ pub(super) struct Account {
 
 /// Checks that the process can create files in `server.state_dir`.
 ///
-/// # Errors It cannot.
+/// # Errors
+/// It cannot create files there.
 pub fn prove(state_dir: &Path) -> io::Result<()> {
-    let home = state_dir.join("acme");
-    secure_file::make_folder(&home)?;
-    tempfile::tempfile_in(&home).map(drop)
+    let dir = state_dir.join("acme");
+    secure_file::make_folder(&dir)?;
+    tempfile::tempfile_in(&dir).map(drop)
 }
 
 /// Checks that a file of a certificate's size can be written to the server's directory.
@@ -81,8 +82,8 @@ pub(super) fn keep_account(issuer: &Issuer, account: &Account) -> io::Result<()>
 /// Renames the stored account that the server no longer knows. Does nothing if another account was stored meanwhile.
 pub(super) fn drop_account(issuer: &Issuer, id: &str) -> io::Result<()> {
     let _lock = take_account(issuer)?;
-    let kept = account(issuer)?.map(|kept| serde_json::to_value(kept.credentials)).transpose()?;
-    let same = kept.is_some_and(|kept| kept.get("id").and_then(serde_json::Value::as_str) == Some(id));
+    let stored = account(issuer)?.map(|stored| serde_json::to_value(stored.credentials)).transpose()?;
+    let same = stored.is_some_and(|stored| stored.get("id").and_then(serde_json::Value::as_str) == Some(id));
     if same { set_aside(&account_file(issuer)).map(drop) } else { Ok(()) }
 }
 
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_belongs_to_one_at_a_time() {
+    fn a_name_is_locked_by_one_process_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let managed = managed(folder.path());
         let first = take(&managed).unwrap();
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_moved_aside() {
+    fn unreadable_files_are_moved_aside() {
         let folder = tempfile::tempdir().unwrap();
         let managed = managed(folder.path());
         drop(take(&managed).unwrap());

@@ -252,7 +252,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replies_are_as_the_contract_has_them() {
+    fn replies_have_the_documented_json_form() {
         let applied = ReloadReply::Applied { generation: 2, changes: vec!["c".into()], fixed: vec![] };
         let expected = json!({ "result": "applied", "generation": 2, "changes": ["c"], "fixed": [] });
         assert_eq!(serde_json::to_value(applied).unwrap(), expected);
@@ -273,8 +273,8 @@ mod tests {
             what: what.into(),
             hint: hint.into(),
         };
-        let said = "weir.yaml:3:5: routes[0].upstream: no such upstream. Did you mean `api`?";
-        assert_eq!(problem.to_string(), said);
+        let expected = "weir.yaml:3:5: routes[0].upstream: no such upstream. Did you mean `api`?";
+        assert_eq!(problem.to_string(), expected);
         problem = ProblemReply { what: "unreadable".into(), file: "weir.yaml".into(), ..ProblemReply::default() };
         assert_eq!(problem.to_string(), "weir.yaml: unreadable");
     }

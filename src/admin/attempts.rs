@@ -29,7 +29,8 @@ struct Window {
 impl Attempts {
     /// Counts an attempt of this client.
     ///
-    /// # Errors The limit is reached. The value is the time to wait.
+    /// # Errors
+    /// The limit is reached. The value is the time to wait.
     pub(super) fn count(&self, client: Option<IpAddr>, now: Instant) -> Result<(), Duration> {
         let (client, mut windows) = (key(client), self.lock());
         if windows.len() >= MAX_CLIENTS && !windows.contains_key(&client) {

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_compared_whole() {
+    fn tokens_are_compared_completely() {
         let guard = AuthLayer::new(AdminToken::new(Some("abc".into())), true, 1);
         for (value, good) in [
             ("Bearer abc", true),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_found_among_other_cookies_and_those_of_other_ports_are_none() {
+    fn a_session_is_found_among_other_cookies_and_only_for_its_own_port() {
         let guard = AuthLayer::new(AdminToken::new(Some("abc".into())), true, 9180);
         let id = guard.token.log_in("abc", Instant::now()).unwrap().unwrap();
         for (value, good) in [

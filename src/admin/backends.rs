@@ -72,15 +72,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bodies_are_read_strictly() {
+    fn bodies_are_parsed_strictly() {
         let of = |text: &str| parse(text.as_bytes()).map_err(|(status, _)| status.as_u16());
         let wanted = |mark, weight| Ok(BackendOverride { mark, weight });
         assert_eq!(of(r#"{"state":"draining"}"#), wanted(Some(AdminState::Draining), None));
         assert_eq!(of(r#"{"weight":7}"#), wanted(None, Some(Some(7))));
         assert_eq!(of(r#"{"weight":null,"state":"ready"}"#), wanted(Some(AdminState::Ready), Some(None)));
         for bad in [r#"{"state":"down"}"#, r#"{"weight":-1}"#, r#"{"weight":"7"}"#, r#"{"wait":1}"#, "{}", "[]", "7"] {
-            let said = of(bad);
-            assert_eq!(said, Err(422), "{bad}");
+            let result = of(bad);
+            assert_eq!(result, Err(422), "{bad}");
         }
         assert_eq!(of("{"), Err(400));
         assert_eq!(of(""), Err(400));

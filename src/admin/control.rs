@@ -30,12 +30,14 @@ pub trait Control: Send + Sync + 'static {
 
     /// The state of one backend.
     ///
-    /// # Errors There is no such upstream or backend.
+    /// # Errors
+    /// There is no such upstream or backend.
     fn backend(&self, upstream: &str, backend: &str) -> Result<BackendReply, ControlError>;
 
     /// Applies an operator override to one backend and returns its new state.
     ///
-    /// # Errors There is no such backend, or the override is impossible. Nothing has changed then.
+    /// # Errors
+    /// There is no such backend, or the override is impossible. Nothing has changed then.
     fn set_override(
         &self,
         upstream: &str,
@@ -45,7 +47,8 @@ pub trait Control: Send + Sync + 'static {
 
     /// Explains how a request would be handled. Has no side effects.
     ///
-    /// # Errors The question is invalid.
+    /// # Errors
+    /// The question is invalid.
     fn explain(&self, question: &Question) -> Result<Explanation, ControlError>;
 
     /// Whether the process is ready for traffic.

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn browsers_are_told_by_what_they_accept() {
+    fn browsers_are_recognized_by_accept() {
         let accepts = |value: &str| wants_html(&HeaderMap::from_iter([(header::ACCEPT, value.parse().unwrap())]));
         assert!(accepts("text/html,application/xhtml+xml,*/*;q=0.8"));
         assert!(!accepts("*/*") && !accepts("application/json") && !wants_html(&HeaderMap::new()));

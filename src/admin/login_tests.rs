@@ -127,7 +127,7 @@ fn a_change_by_a_browser_needs_its_own_origin_and_json() {
 }
 
 #[test]
-fn a_foreign_origin_changes_nothing_by_whichever_right() {
+fn a_foreign_origin_changes_nothing_with_any_credentials() {
     let (open, guarded) = (Running::start(None), Running::start(Some("secret")));
     let bearer = "Authorization: Bearer secret\r\n";
     for (running, right) in [(&open, ""), (&guarded, bearer)] {
@@ -163,7 +163,7 @@ fn another_token_and_a_logout_end_a_session() {
 }
 
 #[test]
-fn attempts_to_log_in_are_bounded_and_commands_go_on() {
+fn login_attempts_are_limited_and_bearer_requests_are_not() {
     let running = Running::start(Some("secret"));
     for _ in 0..10 {
         assert_eq!(status(&log_in(&running, "guess")), 401);
@@ -176,7 +176,7 @@ fn attempts_to_log_in_are_bounded_and_commands_go_on() {
 }
 
 #[test]
-fn what_is_sent_as_a_form_is_bounded_and_judged() {
+fn the_login_form_is_bounded_and_checked() {
     let running = Running::start(Some("secret"));
     let long = format!("token={}", "a".repeat(login::MAX_FORM_BYTES));
     for (headers, body) in [(FORM, "tokn=secret"), (JSON, "{\"token\":\"secret\"}"), (FORM, &*long)] {
@@ -201,7 +201,7 @@ fn a_unix_socket_takes_any_host_and_asks_for_the_token() {
 }
 
 #[test]
-fn answers_that_grow_with_the_configuration_are_made_off_the_control_thread() {
+fn large_responses_are_made_off_the_control_thread() {
     let running = Running::start(None);
     for (line, headers) in
         [("GET /", HTML), ("GET /api/v1/status", ""), ("GET /api/v1/config", ""), ("GET /api/v1/explain?url=/", "")]
@@ -217,7 +217,7 @@ fn answers_that_grow_with_the_configuration_are_made_off_the_control_thread() {
 #[test]
 fn probes_are_answered_while_a_status_is_being_made() {
     let running = Running::start(None);
-    let held = running.fake.hold_status.lock().unwrap();
+    let lock = running.fake.hold_status.lock().unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| status(&ask(&running, "GET /api/v1/status", "", "")));
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -227,7 +227,7 @@ fn probes_are_answered_while_a_status_is_being_made() {
         }
         assert_eq!(status(&ask(&running, "GET /healthz", "", "")), 200);
         assert_eq!(status(&ask(&running, "GET /readyz", "", "")), 200);
-        drop(held);
+        drop(lock);
         assert_eq!(waiting.join().unwrap(), 200);
     });
 }

@@ -18,7 +18,8 @@ const PREPARED_PIECES: usize = 1;
 
 /// A small scrape becomes a body with Content-Length. A larger one is sent in pieces.
 ///
-/// # Errors The background task panicked, or no thread is available.
+/// # Errors
+/// The background task panicked, or no thread is available.
 pub(super) async fn body(metrics: Arc<Metrics>) -> Result<Body, BackgroundError> {
     let begin = move || {
         let mut scrape = metrics.scrape();

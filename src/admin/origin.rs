@@ -17,8 +17,8 @@ pub(super) enum Origin {
 pub(super) fn of(headers: &HeaderMap) -> Origin {
     let Some(origin) = headers.get(header::ORIGIN) else { return Origin::Missing };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let said = origin.to_str().unwrap_or("null");
-    let same = match said.split_once("://") {
+    let text = origin.to_str().unwrap_or("null");
+    let same = match text.split_once("://") {
         Some(("http", authority)) => equal(authority, host, ":80"),
         Some(("https", authority)) => equal(authority, host, ":443"),
         _ => false,
@@ -26,7 +26,7 @@ pub(super) fn of(headers: &HeaderMap) -> Origin {
     if same && headers.get_all(header::ORIGIN).iter().count() == 1 {
         return Origin::Same;
     }
-    Origin::Other(format!("the Origin `{said}` is not this address, `{host}`; a proxy in front must keep the Host"))
+    Origin::Other(format!("the Origin `{text}` is not this address, `{host}`; a proxy in front must keep the Host"))
 }
 
 /// Whether the Origin has the scheme `https`.
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn two_origins_are_none() {
+    fn two_origins_are_refused() {
         let mut headers = HeaderMap::from_iter([(header::HOST, "a".parse().unwrap())]);
         headers.append(header::ORIGIN, "http://a".parse().unwrap());
         assert_eq!(of(&headers), Origin::Same);

@@ -38,7 +38,7 @@ fn body(answer: &str) -> serde_json::Value {
 }
 
 #[test]
-fn pages_say_what_the_process_says() {
+fn pages_show_the_state_of_the_process() {
     let running = Running::start(None);
     let metrics = ask(&running, "GET /metrics", "Accept-Encoding: gzip\r\n", "");
     assert!(metrics.contains("content-type: text/plain; version=0.0.4"), "{metrics}");
@@ -47,8 +47,8 @@ fn pages_say_what_the_process_says() {
     let page = ask(&running, "GET /", "", "");
     assert!(page.contains("content-type: text/html") && page.contains("generation 3"), "{page}");
     assert!(page.contains("default-src 'none'") && page.contains("nosniff") && page.contains("no-store"), "{page}");
-    let said = body(&ask(&running, "GET /api/v1/status", "", ""));
-    assert_eq!((&said["pid"], &said["version"], &said["last_reload"]), (&7.into(), &"9.9.9".into(), &().into()));
+    let reply = body(&ask(&running, "GET /api/v1/status", "", ""));
+    assert_eq!((&reply["pid"], &reply["version"], &reply["last_reload"]), (&7.into(), &"9.9.9".into(), &().into()));
     assert_eq!(body(&ask(&running, "GET /api/v1/config", "", "")), json!({ "routes": [] }));
 }
 
@@ -63,7 +63,7 @@ fn readiness_is_a_status() {
 }
 
 #[test]
-fn what_is_not_there_is_said_in_json() {
+fn missing_pages_are_json_errors() {
     let running = Running::start(None);
     for (line, code) in [("GET /nothing", 404), ("POST /metrics", 405), ("DELETE /api/v1/reload", 405)] {
         let answer = ask(&running, line, JSON, "");
@@ -109,7 +109,7 @@ fn a_diff_takes_the_document_and_is_bounded() {
 }
 
 #[test]
-fn a_backend_is_found_by_its_encoded_name_and_steered() {
+fn a_backend_is_found_by_its_encoded_name_and_changed() {
     let running = Running::start(None);
     let path = "/api/v1/upstreams/a/backends/b%20c";
     let shown = body(&ask(&running, &format!("GET {path}"), "", ""));
@@ -129,8 +129,8 @@ fn a_backend_is_found_by_its_encoded_name_and_steered() {
 #[test]
 fn a_question_may_have_several_headers() {
     let running = Running::start(None);
-    let asked = "GET /api/v1/explain?method=PUT&url=http%3A%2F%2Fa%2F&header=a%3A%201&header=b%3A2";
-    let answer = ask(&running, asked, "", "");
+    let request_line = "GET /api/v1/explain?method=PUT&url=http%3A%2F%2Fa%2F&header=a%3A%201&header=b%3A2";
+    let answer = ask(&running, request_line, "", "");
     assert_eq!((status(&answer), &body(&answer)["method"]), (200, &"PUT".into()));
     assert!(running.fake.asked.lock().unwrap()[0].contains(r#"headers: ["a: 1", "b:2"]"#));
     assert_eq!(status(&ask(&running, "GET /api/v1/explain", "", "")), 422);
@@ -177,7 +177,7 @@ fn a_stop_closes_idle_connections_at_once() {
 }
 
 #[test]
-fn a_large_scrape_comes_whole_though_in_pieces() {
+fn a_large_scrape_is_complete_although_it_is_sent_in_pieces() {
     let running = Running::start(None);
     let few = ask(&running, "GET /metrics", "", "");
     assert!(few.contains("content-length: "), "{few}");

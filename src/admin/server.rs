@@ -103,24 +103,24 @@ pub async fn serve(
     let loopback = address.is_some_and(|address| address.ip().to_canonical().is_loopback());
     let guard = AuthLayer::new(token, loopback, address.map_or(0, |address| address.port()));
     let app = router(control, guard);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
     let (stop, stopped) = watch::channel(());
     tokio::select! {
         () = shutdown => {}
-        () = accept(&listener, &places, &app, &stopped) => {}
+        () = accept(&listener, &permits, &app, &stopped) => {}
     }
     drop(listener);
     drop(stop);
     // All permits are available when all connections have ended.
-    let _ = timeout(SHUTDOWN_GRACE, places.acquire_many(MAX_CONNECTIONS)).await;
+    let _ = timeout(SHUTDOWN_GRACE, permits.acquire_many(MAX_CONNECTIONS)).await;
     Ok(())
 }
 
-async fn accept(listener: &Listener, places: &Arc<Semaphore>, app: &axum::Router, stopped: &watch::Receiver<()>) {
-    while let Ok(place) = Arc::clone(places).acquire_owned().await {
+async fn accept(listener: &Listener, permits: &Arc<Semaphore>, app: &axum::Router, stopped: &watch::Receiver<()>) {
+    while let Ok(permit) = Arc::clone(permits).acquire_owned().await {
         match listener.accept().await {
             Ok(accepted) => {
-                tokio::spawn(connection(accepted, place, app.clone(), stopped.clone()));
+                tokio::spawn(connection(accepted, permit, app.clone(), stopped.clone()));
             }
             Err(error) => {
                 tracing::warn!("the admin listener cannot accept: {error}");
@@ -132,7 +132,7 @@ async fn accept(listener: &Listener, places: &Arc<Semaphore>, app: &axum::Router
 
 async fn connection(
     (stream, peer): AcceptedConnection,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
     app: axum::Router,
     mut stopped: watch::Receiver<()>,
 ) {

@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_shows_all_and_escapes_it() {
+    fn the_page_shows_and_escapes_all_values() {
         let evil = "<script>\"&'";
         let backend = BackendReply {
             name: "b1".into(),

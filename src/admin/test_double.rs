@@ -136,11 +136,11 @@ impl Running {
         });
         let (stop, stopped) = oneshot::channel();
         let (control, token) = (Arc::clone(&fake), AdminToken::new(token.map(str::to_owned)));
-        let asked = token.clone();
+        let served_token = token.clone();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let shutdown = async move { drop(stopped.await) };
-            runtime.block_on(serve(socket, control, asked, shutdown)).unwrap();
+            runtime.block_on(serve(socket, control, served_token, shutdown)).unwrap();
         });
         Self { fake, address, stop: Some(stop), thread: Some(thread), token }
     }

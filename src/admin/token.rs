@@ -78,7 +78,8 @@ impl AdminToken {
 
     /// Opens a session if `shown` is the token. Returns its id.
     ///
-    /// # Errors The operating system provides no random bytes.
+    /// # Errors
+    /// The operating system provides no random bytes.
     pub(super) fn log_in(&self, shown: &str, now: Instant) -> Result<Option<String>, getrandom::Error> {
         // The lock is taken first, so that a token that was just replaced opens no session.
         let mut sessions = self.sessions();
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_compared_whole_and_no_token_lets_nobody_in_by_comparison() {
+    fn tokens_are_compared_completely_and_an_empty_token_never_matches() {
         let token = AdminToken::new(Some("abc".into()));
         assert!(token.is("abc"));
         for wrong in ["ab", "abcd", "abC", ""] {
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_id_is_random_and_says_nothing_of_the_token() {
+    fn a_session_id_is_random_and_does_not_contain_the_token() {
         let (token, now) = (AdminToken::new(Some("abc".into())), Instant::now());
         let ids = [(); 2].map(|()| token.log_in("abc", now).unwrap().unwrap());
         assert_ne!(ids[0], ids[1]);

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn families_take_turns_beginning_with_the_first() {
+    fn address_families_alternate_beginning_with_the_first() {
         let of = |list: &[&str]| addresses(list).unwrap().to_string();
         assert_eq!(of(&["[::1]:1", "[::2]:1", "1.0.0.1:1"]), "[::1]:1, 1.0.0.1:1, [::2]:1");
         assert_eq!(of(&["1.0.0.1:1", "1.0.0.2:1", "[::1]:1", "1.0.0.3:1"]), "1.0.0.1:1, [::1]:1, 1.0.0.2:1, 1.0.0.3:1");
@@ -156,13 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn what_no_host_has_is_left_out() {
+    fn addresses_that_are_not_unicast_are_ignored() {
         assert_eq!(addresses(&["0.0.0.0:1", "10.0.0.1:1", "[ff02::1]:1"]).unwrap().to_string(), "10.0.0.1:1");
         assert!(addresses(&["0.0.0.0:1", "[::]:1"]).is_none() && addresses(&[]).is_none());
     }
 
     #[test]
-    fn the_one_that_was_connected_to_is_tried_first() {
+    fn the_last_good_address_is_tried_first() {
         let all = addresses(&["[::1]:1", "1.0.0.1:1", "1.0.0.2:1"]).unwrap();
         let order = |all: &Addresses| all.in_order().map(|address| address.to_string()).collect::<Vec<_>>().join(" ");
         all.set_good("1.0.0.2:1".parse().unwrap());
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn after_one_that_was_silent_the_next_is_tried_first_unless_another_answered() {
+    fn after_a_silent_address_the_next_is_tried_first_unless_another_answered() {
         let all = addresses(&["1.0.0.1:1", "1.0.0.2:1", "1.0.0.3:1"]).unwrap();
         let address = |text: &str| text.parse().unwrap();
         for (silent, first) in [("1.0.0.1:1", "1.0.0.2:1"), ("1.0.0.1:1", "1.0.0.2:1"), ("1.0.0.2:1", "1.0.0.3:1")] {

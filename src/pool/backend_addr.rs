@@ -31,16 +31,16 @@ fn in_use() -> MutexGuard<'static, BTreeSet<u64>> {
 }
 
 /// Whether this generation is current. Idle connections of any other generation are useless.
-pub(super) fn is_in_use(identity: u64) -> bool {
-    in_use().contains(&identity)
+pub(super) fn is_in_use(generation: u64) -> bool {
+    in_use().contains(&generation)
 }
 
 /// A generation is unique in the process: two backends never share one, and it is never used again.
 fn new_generation() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    let identity = NEXT.fetch_add(1, Ordering::Relaxed);
-    in_use().insert(identity);
-    identity
+    let generation = NEXT.fetch_add(1, Ordering::Relaxed);
+    in_use().insert(generation);
+    generation
 }
 
 impl Drop for BackendAddr {
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_outlive_a_new_address_and_not_one_that_is_gone() {
+    fn an_added_address_keeps_the_generation_and_a_removed_one_changes_it() {
         let resolved = BackendAddr::new(&"api.internal:80".parse().unwrap());
         let set = |list: &[&str]| {
             resolved.set(Addresses::new(list.iter().map(|ip| format!("{ip}:80").parse().unwrap())).unwrap());
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_unknown_until_set_and_wakes_who_waits() {
+    async fn a_name_is_unknown_until_set_which_wakes_waiters() {
         let resolved = Arc::new(BackendAddr::new(&"api.internal:80".parse().unwrap()));
         assert!(!resolved.is_known() && resolved.current().is_none());
         let waiting = tokio::spawn({
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_address_is_known_and_stays() {
+    fn a_fixed_address_is_known_at_once_and_never_changes() {
         for text in ["127.0.0.1:80", "[::1]:80", "unix:/tmp/a.sock"] {
             let resolved = BackendAddr::new(&text.parse().unwrap());
             assert!(resolved.is_known());

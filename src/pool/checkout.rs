@@ -89,16 +89,16 @@ impl PendingCheckout {
     /// Takes a usable pooled connection if there is one. Otherwise a connection is opened later. `fresh`: a new
     /// connection, which is not pooled afterwards.
     pub(super) fn new(
-        kept: &Arc<ConnectionPool>,
+        pool: &Arc<ConnectionPool>,
         key: PoolKey,
         keep: Duration,
         limits: IoTimeouts,
         fresh: bool,
         now: StdInstant,
     ) -> Self {
-        let idle = if fresh { None } else { kept.take(key, now) };
+        let idle = if fresh { None } else { pool.take(key, now) };
         let checkout = Checkout {
-            pool: Arc::clone(kept),
+            pool: Arc::clone(pool),
             key,
             keep: if fresh { Duration::ZERO } else { keep },
             announced: AtomicU64::new(u64::MAX),
@@ -189,11 +189,11 @@ impl Checkout {
                 (dial::open(&to, within, alive).await?, None)
             }
         };
-        let together = CoalescedWriter::new(self.writer);
+        let writer = CoalescedWriter::new(self.writer);
         Ok(PooledStream {
             socket: Some(socket),
             checkout: self,
-            body_is_here: together,
+            body_is_here: writer,
             timer,
             read_until: None,
             write_until: None,

@@ -102,11 +102,11 @@ impl ConnectionPool {
 
 /// Closes connections that are expired, closed by the backend or of an outdated generation. Ends when the pool is
 /// empty.
-async fn watch(kept: Weak<ConnectionPool>) {
+async fn watch(pool: Weak<ConnectionPool>) {
     loop {
         tokio::time::sleep(IDLE_SWEEP_INTERVAL).await;
-        let Some(kept) = kept.upgrade() else { return };
-        let mut waiting = kept.lock();
+        let Some(pool) = pool.upgrade() else { return };
+        let mut waiting = pool.lock();
         waiting.drop_idle(Instant::now(), is_in_use);
         if waiting.count == 0 {
             waiting.watched = false;
@@ -129,8 +129,8 @@ impl Inner {
 
     /// Evicts the oldest connection of the next key that has one.
     fn make_room(&mut self) {
-        let after = self.next_evicted.and_then(|turn| {
-            let range = (std::ops::Bound::Excluded(turn), std::ops::Bound::Unbounded);
+        let after = self.next_evicted.and_then(|last| {
+            let range = (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded);
             self.by_key.range(range).find(|(_, idle)| !idle.is_empty()).map(|(key, _)| *key)
         });
         let first = || self.by_key.iter().find(|(_, idle)| !idle.is_empty()).map(|(key, _)| *key);
@@ -189,64 +189,64 @@ mod tests {
     const B: PoolKey = PoolKey { backend: 2, settings: 1 };
 
     #[tokio::test]
-    async fn the_last_one_used_is_taken_first_and_only_by_its_own_key() {
-        let kept = Arc::new(ConnectionPool::new(8));
+    async fn connections_are_reused_lifo_and_only_by_their_own_key() {
+        let pool = Arc::new(ConnectionPool::new(8));
         let mut ports = Vec::new();
         let mut others = Vec::new();
         for _ in 0..2 {
             let (ours, theirs) = pair().await;
             ports.push(theirs.peer_addr().unwrap().port());
-            kept.put(A, ours, None, LONG);
+            pool.put(A, ours, None, LONG);
             others.push(theirs);
         }
-        assert!(kept.take(B, Instant::now()).is_none());
-        assert!(kept.take(PoolKey { settings: 2, ..A }, Instant::now()).is_none());
-        assert_eq!(kept.take(A, Instant::now()).map(|idle| port(&idle)), Some(ports[1]));
-        assert_eq!(kept.take(A, Instant::now()).map(|idle| port(&idle)), Some(ports[0]));
-        assert!(kept.take(A, Instant::now()).is_none());
+        assert!(pool.take(B, Instant::now()).is_none());
+        assert!(pool.take(PoolKey { settings: 2, ..A }, Instant::now()).is_none());
+        assert_eq!(pool.take(A, Instant::now()).map(|idle| port(&idle)), Some(ports[1]));
+        assert_eq!(pool.take(A, Instant::now()).map(|idle| port(&idle)), Some(ports[0]));
+        assert!(pool.take(A, Instant::now()).is_none());
     }
 
     #[tokio::test]
-    async fn what_the_backend_closed_or_wrote_to_is_not_given_out() {
+    async fn a_connection_that_the_backend_closed_or_wrote_to_is_not_reused() {
         for write in [false, true] {
-            let kept = Arc::new(ConnectionPool::new(8));
+            let pool = Arc::new(ConnectionPool::new(8));
             let (ours, mut theirs) = pair().await;
             if let Either::Left(tcp) = &ours {
                 let mut byte = [0];
                 assert!(tcp.try_read(&mut byte).is_err());
             }
-            kept.put(A, ours, None, LONG);
+            pool.put(A, ours, None, LONG);
             if write {
                 theirs.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
             }
             drop(theirs);
             let until = Instant::now() + Duration::from_secs(10);
-            while kept.lock().count > 0 {
+            while pool.lock().count > 0 {
                 assert!(Instant::now() < until, "still kept");
-                kept.lock().drop_idle(Instant::now(), |_| true);
+                pool.lock().drop_idle(Instant::now(), |_| true);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            assert!(kept.take(A, Instant::now()).is_none());
+            assert!(pool.take(A, Instant::now()).is_none());
         }
     }
 
     #[tokio::test]
-    async fn what_is_old_is_closed_and_room_is_made_at_each_backend_in_turn() {
-        let kept = Arc::new(ConnectionPool::new(3));
+    async fn old_connections_are_closed_and_evictions_alternate_between_backends() {
+        let pool = Arc::new(ConnectionPool::new(3));
         let mut others = Vec::new();
         for key in [A, A, B, B, B] {
             let (ours, theirs) = pair().await;
-            kept.put(key, ours, None, LONG);
+            pool.put(key, ours, None, LONG);
             others.push(theirs);
         }
-        let counts = |kept: &ConnectionPool| {
-            let waiting = kept.lock();
+        let counts = |pool: &ConnectionPool| {
+            let waiting = pool.lock();
             (waiting.count, [A, B].map(|key| waiting.by_key.get(&key).map_or(0, VecDeque::len)))
         };
-        assert_eq!(counts(&kept), (3, [1, 2]));
-        kept.lock().drop_idle(Instant::now(), |backend| backend == B.backend);
-        assert_eq!(counts(&kept), (2, [0, 2]), "one is no backend any more");
-        kept.lock().drop_idle(Instant::now() + LONG + LONG, |_| true);
-        assert_eq!(counts(&kept), (0, [0, 0]));
+        assert_eq!(counts(&pool), (3, [1, 2]));
+        pool.lock().drop_idle(Instant::now(), |backend| backend == B.backend);
+        assert_eq!(counts(&pool), (2, [0, 2]), "one is no backend any more");
+        pool.lock().drop_idle(Instant::now() + LONG + LONG, |_| true);
+        assert_eq!(counts(&pool), (0, [0, 0]));
     }
 }

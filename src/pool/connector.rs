@@ -1,8 +1,8 @@
 //! The Pingora connector for pooled connections, which bypasses Pingora's own connector and pool.
 //!
-//! Pingora asks the connector of a custom protocol first, and takes an HTTP/1 stream from it. An attempt on a pooled
-//! connection then avoids three costs of Pingora: a search in its pool, the future of its connect path (8 KiB, copied
-//! once), and its stream wrappers. It never gets a peer without a checkout.
+//! Pingora asks the connector of a custom protocol first, and takes an HTTP/1 stream from it. So an attempt on a pooled
+//! connection avoids a search in Pingora's pool and Pingora's stream wrappers. It also avoids the future of Pingora's
+//! connect path (8 KiB, copied once). The connector never gets a peer without a checkout.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -37,17 +37,17 @@ struct PendingConnect {
 /// Provides the connection for the attempt at this peer. The attempt must be the next that connects on this thread.
 pub fn offer(peer: &mut HttpPeer, pending: PendingCheckout) -> Arc<Checkout> {
     let checkout = Arc::new(pending.checkout);
-    PENDING.with_borrow_mut(|offer| {
-        offer.number = offer.number.wrapping_add(1) | CHECKOUT_MARK;
-        peer.group_key = offer.number;
-        offer.stream = Some((Arc::clone(&checkout), pending.idle));
+    PENDING.with_borrow_mut(|next| {
+        next.number = next.number.wrapping_add(1) | CHECKOUT_MARK;
+        peer.group_key = next.number;
+        next.stream = Some((Arc::clone(&checkout), pending.idle));
     });
     checkout
 }
 
 fn take(peer: &dyn Any) -> Option<(Arc<Checkout>, Option<IdleConn>)> {
     let number = peer.downcast_ref::<HttpPeer>()?.group_key;
-    PENDING.with_borrow_mut(|offer| if offer.number == number { offer.stream.take() } else { None })
+    PENDING.with_borrow_mut(|next| if next.number == number { next.stream.take() } else { None })
 }
 
 /// The protocol that makes Pingora call this connector. The name never leaves the process.
@@ -99,17 +99,17 @@ mod tests {
     use crate::pool::checkout::IoTimeouts;
     use crate::pool::connection_pool::{ConnectionPool, PoolKey};
 
-    fn grant() -> PendingCheckout {
-        let (kept, key) = (Arc::new(ConnectionPool::new(1)), PoolKey { backend: 1, settings: 1 });
+    fn pending_checkout() -> PendingCheckout {
+        let (pool, key) = (Arc::new(ConnectionPool::new(1)), PoolKey { backend: 1, settings: 1 });
         let limits = IoTimeouts { read: None, write: None };
-        PendingCheckout::new(&kept, key, Duration::ZERO, limits, true, std::time::Instant::now())
+        PendingCheckout::new(&pool, key, Duration::ZERO, limits, true, std::time::Instant::now())
     }
 
     #[test]
-    fn only_the_attempt_that_it_was_offered_to_gets_a_lease_and_once() {
+    fn only_the_attempt_of_the_checkout_gets_it_and_only_once() {
         let [mut first, mut second] = [80, 81].map(|port| HttpPeer::new(("127.0.0.1", port), false, String::new()));
-        offer(&mut first, grant());
-        let ours = offer(&mut second, grant());
+        offer(&mut first, pending_checkout());
+        let ours = offer(&mut second, pending_checkout());
         assert!(take(&first).is_none());
         assert!(take(&second).is_some_and(|(taken, _)| Arc::ptr_eq(&taken, &ours)));
         assert!(take(&second).is_none());

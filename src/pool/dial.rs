@@ -187,16 +187,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_the_addresses_that_failed_the_backends_fault_is_told_and_not_a_missing_local_address() {
+    fn a_fault_of_the_backend_is_reported_before_a_local_shortage() {
         let error = io::Error::from_raw_os_error;
-        for (before, later, told) in [
+        for (before, later, expected) in [
             (Some(libc::EADDRNOTAVAIL), libc::ECONNREFUSED, libc::ECONNREFUSED),
             (Some(libc::ECONNREFUSED), libc::EADDRNOTAVAIL, libc::ECONNREFUSED),
             (Some(libc::ECONNREFUSED), libc::EHOSTUNREACH, libc::EHOSTUNREACH),
             (Some(libc::EMFILE), libc::EMFILE, libc::EMFILE),
             (None, libc::EADDRNOTAVAIL, libc::EADDRNOTAVAIL),
         ] {
-            assert_eq!(telling(before.map(error), error(later)).raw_os_error(), Some(told), "{before:?} {later}");
+            assert_eq!(telling(before.map(error), error(later)).raw_os_error(), Some(expected), "{before:?} {later}");
         }
     }
 }

@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_holds_for_the_next_request_only() {
+    fn an_idle_limit_applies_to_the_next_request_only() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         assert!(!take_is_over(7, start), "none is known");
         set(7, second, start);

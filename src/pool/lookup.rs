@@ -40,10 +40,10 @@ impl Lookup {
     /// Returns the addresses in the system's order. A call that times out continues, and the next call of `lookup`
     /// takes its result.
     pub(super) async fn lookup(&mut self) -> io::Result<Vec<SocketAddr>> {
-        self.look_within(LOOKUP_TIMEOUT, |name, port| Ok((name, port).to_socket_addrs()?.collect())).await
+        self.lookup_within(LOOKUP_TIMEOUT, |name, port| Ok((name, port).to_socket_addrs()?.collect())).await
     }
 
-    async fn look_within(
+    async fn lookup_within(
         &mut self,
         deadline: Duration,
         call: impl FnOnce(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + 'static,
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_call_that_hangs_is_given_up_and_its_answer_is_taken_once_it_comes() {
+    async fn a_lookup_that_times_out_continues_and_its_result_is_used_later() {
         let mut lookup = Lookup::new("api.internal", 80);
         let (go, wait) = mpsc::channel::<()>();
         let address: SocketAddr = "10.0.0.1:80".parse().unwrap();
@@ -94,13 +94,13 @@ mod tests {
             wait.recv().unwrap();
             Ok(vec![address])
         };
-        let late = lookup.look_within(soon, hanging).await.unwrap_err();
+        let late = lookup.lookup_within(soon, hanging).await.unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::TimedOut);
-        let second = lookup.look_within(soon, |_, _| Err(io::Error::other("asked twice"))).await.unwrap_err();
+        let second = lookup.lookup_within(soon, |_, _| Err(io::Error::other("asked twice"))).await.unwrap_err();
         assert_eq!(second.kind(), io::ErrorKind::TimedOut, "one call at a time");
         go.send(()).unwrap();
         let long = Duration::from_secs(10);
-        assert_eq!(lookup.look_within(long, |_, _| Ok(Vec::new())).await.unwrap(), [address]);
-        assert!(lookup.look_within(long, |_, _| Ok(Vec::new())).await.unwrap().is_empty());
+        assert_eq!(lookup.lookup_within(long, |_, _| Ok(Vec::new())).await.unwrap(), [address]);
+        assert!(lookup.lookup_within(long, |_, _| Ok(Vec::new())).await.unwrap().is_empty());
     }
 }

@@ -85,7 +85,7 @@ impl PeerTemplate {
     pub fn checkout(
         &self,
         address: &BackendAddr,
-        kept: &Arc<ConnectionPool>,
+        pool: &Arc<ConnectionPool>,
         left: Option<Duration>,
         fresh: bool,
         now: Instant,
@@ -93,26 +93,26 @@ impl PeerTemplate {
         let settings = self.settings.as_ref()?;
         let key = PoolKey { backend: address.generation(), settings: settings.settings };
         let limits = settings.limits.within(left);
-        Some(PendingCheckout::new(kept, key, settings.keep, limits, fresh, now).to(address.addresses()))
+        Some(PendingCheckout::new(pool, key, settings.keep, limits, fresh, now).to(address.addresses()))
     }
 
     /// The peer for an attempt at this backend. `None` while its name is unresolved.
     pub fn peer(&self, address: &BackendAddr) -> Option<Box<HttpPeer>> {
-        let identity = address.generation();
-        let place = address.current()?;
+        let generation = address.generation();
+        let destination = address.current()?;
         let mut peer = Box::new(self.peer.clone());
-        match place {
+        match destination {
             Destination::One(address) => peer._address = address,
             // The checkout has the addresses.
             Destination::Any(_) if self.settings.is_some() => {}
-            Destination::Any(addresses) => self.aim(&mut peer, addresses, identity),
+            Destination::Any(addresses) => self.aim(&mut peer, addresses, generation),
         }
         Some(peer)
     }
 
-    fn aim(&self, peer: &mut HttpPeer, addresses: Arc<Addresses>, identity: u64) {
+    fn aim(&self, peer: &mut HttpPeer, addresses: Arc<Addresses>, generation: u64) {
         // Multiplied, because generations are small numbers that could cancel each other in the XOR.
-        peer.group_key ^= identity.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        peer.group_key ^= generation.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         peer.options.custom_l4 = Some(Arc::new(Dialer::to(Some(addresses), self.tunnel)));
     }
 

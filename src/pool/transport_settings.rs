@@ -103,8 +103,8 @@ impl TransportSettings {
     }
 
     /// A peer for this destination, without timeouts.
-    pub(crate) fn peer_at(&self, place: Destination) -> HttpPeer {
-        match place {
+    pub(crate) fn peer_at(&self, destination: Destination) -> HttpPeer {
+        match destination {
             Destination::One(address) => self.peer(address),
             Destination::Any(addresses) => {
                 let mut peer = self.peer(any_address());
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ca_that_is_none_is_refused_and_trusts_nothing() {
+    fn an_invalid_ca_is_refused_and_trusts_nothing() {
         assert_eq!(parse_ca(b"").unwrap_err(), "holds no certificate");
         let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(parse_ca(broken).unwrap_err().contains("certificate that is none"));

@@ -58,11 +58,11 @@ fn attempts(out: &mut Vec<u8>, attempts: &[AttemptRecord]) {
         object.text("why", Some(attempt.why.label()));
         passed_over(object.key("passed_over"), attempt.passed_over.as_deref());
         object.text("outcome", Some(attempt.outcome.label()));
-        let place = object.key("reason");
+        let value = object.key("reason");
         // A reason is a label or a status code, so it needs no escapes.
         let _ = match attempt.reason {
-            Some(reason) => write!(place, "\"{reason}\""),
-            None => write!(place, "null"),
+            Some(reason) => write!(value, "\"{reason}\""),
+            None => write!(value, "null"),
         };
         object.key("reused").extend_from_slice(if attempt.reused { &b"true"[..] } else { b"false" });
         object.millis("connect_ms", attempt.connect);
@@ -155,7 +155,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_absent_is_null() {
+    fn absent_values_are_null() {
         let expected = json!({
             "time": "2023-11-14T22:13:20.007Z", "request_id": "id-1", "listener": "web", "client": "192.0.2.1",
             "method": "GET", "host": null, "path": "/", "scheme": "http", "version": "HTTP/1.1", "route": null,
@@ -210,7 +210,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_of_a_client_break_a_line(
+        fn no_client_bytes_break_a_log_line(
             path in proptest::collection::vec(any::<u8>(), 0..99),
             agent in proptest::collection::vec(any::<u8>(), 0..99),
         ) {

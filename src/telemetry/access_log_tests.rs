@@ -32,7 +32,7 @@ impl Write for Stuck {
 }
 
 #[test]
-fn an_overflow_is_counted_and_blocks_nobody() {
+fn an_overflow_is_counted_and_blocks_no_caller() {
     let (free, stuck) = mpsc::channel();
     let dropped = Arc::new(Counter::new());
     let log = AccessLog::start(Sink::to(Box::new(Stuck(stuck))), Arc::clone(&dropped)).unwrap();
@@ -87,7 +87,7 @@ fn lines_reach_the_file_and_follow_a_rotation_and_a_switch() {
 }
 
 #[test]
-fn off_wants_no_line_and_a_switch_turns_it_on() {
+fn off_needs_no_lines_and_a_switch_turns_the_log_on() {
     let log = AccessLog::start(Sink::off(), Arc::default()).unwrap();
     assert!(!log.is_on());
     log.switch(Sink::to(Box::new(io::sink())));
@@ -95,12 +95,12 @@ fn off_wants_no_line_and_a_switch_turns_it_on() {
 }
 
 #[test]
-fn a_file_that_cannot_be_opened_is_said_before_anything_changes() {
+fn a_file_that_cannot_be_opened_is_an_error_before_any_change() {
     assert!(Sink::open(&LogTarget::File("/no/such/folder/a.log".into())).is_err());
 }
 
 #[test]
-fn a_record_is_counted_and_written_by_many_threads_without_a_mix_up() {
+fn records_of_many_threads_are_counted_and_written_completely() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.log");
     let metrics = Metrics::new("1", "c");

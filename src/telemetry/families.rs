@@ -378,7 +378,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn families_are_in_order_and_their_help_is_one_plain_line() {
+    fn families_are_sorted_and_their_help_is_one_plain_line() {
         assert!(ALL.iter().map(|shown| shown.family.name).is_sorted_by(|one, next| one < next));
         assert!(ALL.iter().all(|shown| !shown.family.help.is_empty() && !shown.family.help.contains(['\\', '\n'])));
     }

@@ -107,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_come_back_as_the_lossy_text(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_parse_back_as_the_lossy_text(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut out = Vec::new();
             text(&mut out, &bytes);
             let back: String = serde_json::from_slice(&out).unwrap();
@@ -116,7 +116,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_comes_back(value in ".*") {
+        fn any_text_parses_back_unchanged(value in ".*") {
             let mut out = Vec::new();
             text(&mut out, value.as_bytes());
             prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), value);

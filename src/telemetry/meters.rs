@@ -295,7 +295,7 @@ mod tests {
     use crate::backend::labels::{BackendCondition, Outcome};
 
     #[test]
-    fn cells_are_found_by_the_order_of_the_tables() {
+    fn enum_values_are_their_indexes_in_the_tables() {
         assert!(Fault::ALL.iter().enumerate().all(|(at, fault)| *fault as usize == at));
         assert!(Outcome::ALL.iter().enumerate().all(|(at, outcome)| *outcome as usize == at));
         assert!(BackendCondition::ALL.iter().enumerate().all(|(at, state)| *state as usize == at));

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processor_time_has_fractions_and_grows() {
+    fn cpu_time_has_fractions_and_increases() {
         let before = cpu_seconds().unwrap();
         let sum = (0..20_000_000_u64).fold(0, |sum: u64, n| std::hint::black_box(sum ^ n));
         assert!(cpu_seconds().unwrap() > before, "{sum}");

@@ -1,8 +1,8 @@
 //! The process log on stderr, with level and format from the `log:` section. A reload can change both.
 //!
-//! It never writes a library's `info` line below level `trace`, and a client must not be able to fill it: problems of
-//! single requests belong in the access log. A separate thread writes the lines (`line_queue`), so a blocked stderr
-//! blocks nothing else. Lines that find the queue full are dropped and counted.
+//! It never writes a library's `info` line below level `trace`. Problems of single requests belong in the access log,
+//! because otherwise a client could fill this log. A separate thread writes the lines (`line_queue`), so a blocked
+//! stderr blocks nothing else. Lines that find the queue full are dropped and counted.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -40,7 +40,8 @@ pub fn dropped() -> u64 {
 
 /// Starts the thread that writes to stderr. A second call does nothing.
 ///
-/// # Errors No thread or file descriptor is available.
+/// # Errors
+/// No thread or file descriptor is available.
 pub fn start() -> io::Result<()> {
     if LINES.get().is_none() {
         let _ = LINES.set(LineQueue::start("process-log", Sink::stderr()?, Arc::clone(&DROPPED))?);
@@ -142,9 +143,9 @@ impl Write for LineWriter {
     }
 }
 
-/// The levels per module. Pingora logs each failed request as an error, rustls each unexpected client message as a
-/// warning, and h2 each connection with too many resets as a warning. None of these lines identifies the client, so any
-/// client could fill the log.
+/// The levels per module. Pingora logs each failed request as an error. rustls logs each unexpected client message as a
+/// warning, and h2 each connection with too many resets. None of these lines identifies the client, so any client could
+/// fill the log.
 fn targets(level: LogLevel) -> Targets {
     let (weir, chatty, others) = match level {
         LogLevel::Error => (LevelFilter::ERROR, LevelFilter::OFF, LevelFilter::ERROR),
@@ -195,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_clients_can_provoke_is_heard_from_debug_on_only() {
+    fn library_lines_that_clients_can_cause_need_level_debug() {
         let heard = |level, target, what: Level| targets(level).would_enable(target, &what);
         assert!(heard(LogLevel::Info, "weir::reload", Level::INFO));
         assert!(!heard(LogLevel::Info, "weir::reload", Level::DEBUG));
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_opens_the_gate_of_the_log_crate() {
+    fn a_reload_changes_the_maximum_level_of_the_log_crate() {
         let heard = |target: &str, level| log::log_enabled!(target: target, level);
         let settings = |level| Log { level, format: LogFormat::Text };
         let log = ProcessLog::init(&settings(LogLevel::Error)).unwrap();
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shape_changes_between_two_lines() {
+    fn the_format_changes_between_two_lines() {
         let (buffer, json) = (Buffer::default(), Arc::new(AtomicBool::new(false)));
         let writer = buffer.clone();
         let layer = lines::layer().event_format(Shape::new(Arc::clone(&json))).with_ansi(false);

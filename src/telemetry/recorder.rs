@@ -8,7 +8,7 @@ use super::access_log::AccessLog;
 use super::registry::Metrics;
 use super::request_record::Record;
 
-/// Records each request exactly once, when it ends.
+/// The only path from a finished request to the metrics and the access log.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     metrics: Arc<Metrics>,

@@ -31,7 +31,7 @@ pub struct Metrics {
 impl Metrics {
     /// An empty registry. `version` and `commit` are the labels of `weir_build_info`.
     pub fn new(version: &str, commit: &str) -> Arc<Self> {
-        let cells = Arc::new(InstrumentSet {
+        let instruments = Arc::new(InstrumentSet {
             version: version.to_owned(),
             commit: commit.to_owned(),
             routes: KeyedRegistry::new(),
@@ -47,8 +47,8 @@ impl Metrics {
             generation: AtomicU64::new(0),
             log_dropped: Arc::default(),
         });
-        let no_route = cells.routes.get(NO_ROUTE.into(), |name| RouteMeters::new(name));
-        Arc::new(Self { instruments: cells, no_route, process: Process::new() })
+        let no_route = instruments.routes.get(NO_ROUTE.into(), |name| RouteMeters::new(name));
+        Arc::new(Self { instruments, no_route, process: Process::new() })
     }
 
     /// The instruments of a route. They are rendered while a caller holds them.

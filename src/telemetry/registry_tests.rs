@@ -24,9 +24,9 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
 }
 
 /// The instruments of a registry with every family. While they are held, their series are rendered.
-type Held = (Arc<RouteMeters>, Arc<ListenerMeters>, Arc<UpstreamMeters>);
+type Instruments = (Arc<RouteMeters>, Arc<ListenerMeters>, Arc<UpstreamMeters>);
 
-fn full() -> (Arc<Metrics>, Held, Arc<BackendState>) {
+fn full() -> (Arc<Metrics>, Instruments, Arc<BackendState>) {
     let metrics = Metrics::new("1.2.3", "abc");
     let route = metrics.route("api");
     route.record(&http::Method::GET, 200, Duration::from_millis(3), None);
@@ -54,11 +54,11 @@ fn full() -> (Arc<Metrics>, Held, Arc<BackendState>) {
 }
 
 #[test]
-fn a_scrape_says_what_was_counted() {
-    let (metrics, _held, backend_state) = full();
+fn a_scrape_contains_the_counted_values() {
+    let (metrics, _instruments, backend_state) = full();
     let (first, _second, _request) = (backend_state.raise(), backend_state.raise(), metrics.request_started());
     drop(first);
-    let said = parse(&metrics.render());
+    let values = parse(&metrics.render());
     let backend = r#"upstream="api",backend="a",address="10.0.0.1:80""#;
     for (series, value) in [
         (r#"weir_requests_total{route="api",method="GET",status="200"}"#.to_owned(), 1.0),
@@ -92,7 +92,7 @@ fn a_scrape_says_what_was_counted() {
         ("weir_config_generation".to_owned(), 1.0),
         (r#"weir_build_info{version="1.2.3",commit="abc"}"#.to_owned(), 1.0),
     ] {
-        assert_eq!(said.get(&series), Some(&value), "{series}\n{said:#?}");
+        assert_eq!(values.get(&series), Some(&value), "{series}\n{values:#?}");
     }
 }
 
@@ -101,8 +101,8 @@ fn exactly_one_state_is_set() {
     let (metrics, .., backend_state) = full();
     for mark in [AdminState::Ready, AdminState::Draining, AdminState::Disabled] {
         backend_state.set_mark(mark, 5);
-        let said = parse(&metrics.render());
-        let states: Vec<_> = said.iter().filter(|(name, _)| name.starts_with("weir_backend_state{")).collect();
+        let values = parse(&metrics.render());
+        let states: Vec<_> = values.iter().filter(|(name, _)| name.starts_with("weir_backend_state{")).collect();
         assert_eq!(states.len(), 6);
         let set: Vec<_> = states.iter().filter(|(_, value)| **value == 1.0).collect();
         assert!(matches!(set[..], [(name, _)] if name.contains(backend_state.state().label())), "{set:?}");
@@ -110,7 +110,7 @@ fn exactly_one_state_is_set() {
 }
 
 #[test]
-fn every_family_has_its_type_and_help_and_promtool_has_no_objection() {
+fn every_family_has_type_and_help_and_passes_promtool() {
     let text = full().0.render();
     let of = |what: &str| -> BTreeSet<String> {
         text.lines().filter_map(|l| l.strip_prefix(what)?.split(' ').next().map(str::to_owned)).collect()
@@ -125,8 +125,8 @@ fn every_family_has_its_type_and_help_and_promtool_has_no_objection() {
     };
     child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.is_empty(), "{said}");
+    let messages = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success() && messages.is_empty(), "{messages}");
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_histogram_appears_with_its_first_observation() {
 }
 
 #[test]
-fn a_removed_backend_is_hidden_once_drained_and_counts_on_when_it_comes_back() {
+fn a_removed_backend_is_hidden_after_its_drain_and_its_counters_continue_later() {
     let metrics = Metrics::new("1", "c");
     let backend_state = metrics.backend_state(labels("u", "b", "a:1"));
     backend_state.count_attempt(Outcome::Ok);
@@ -164,7 +164,7 @@ fn a_backend_of_a_configuration_that_was_never_applied_is_not_shown() {
 }
 
 #[test]
-fn counters_of_a_route_never_step_back() {
+fn counters_of_a_route_never_decrease() {
     let metrics = Metrics::new("1", "c");
     let series = r#"weir_requests_total{route="r",method="GET",status="200"}"#;
     for times in 1..5 {
@@ -195,7 +195,7 @@ fn counts_of_many_threads_add_up() {
 }
 
 #[test]
-fn a_large_scrape_comes_in_pieces_of_whole_lines_each_family_once_and_in_order() {
+fn a_large_scrape_has_pieces_of_complete_lines_and_each_family_once_in_order() {
     let metrics = Metrics::new("1", "c");
     let backends: Vec<_> =
         (0..2000).map(|n| metrics.backend_state(labels("u", &format!("b{n}"), &format!("a:{n}")))).collect();
@@ -211,13 +211,13 @@ fn a_large_scrape_comes_in_pieces_of_whole_lines_each_family_once_and_in_order()
 }
 
 #[test]
-fn a_scrape_that_nobody_takes_further_keeps_nothing_shown() {
+fn an_unfinished_scrape_keeps_no_instrument_visible() {
     let metrics = Metrics::new("1", "c");
     let (route, backend_state) = (metrics.route("r"), metrics.backend_state(labels("u", "b", "a:1")));
     route.record(&http::Method::GET, 200, Duration::ZERO, None);
     let begun = metrics.scrape();
     drop((route, backend_state));
-    let said = metrics.render();
-    assert!(!said.contains("route=\"r\"") && !said.contains("weir_backend_"), "{said}");
+    let text = metrics.render();
+    assert!(!text.contains("route=\"r\"") && !text.contains("weir_backend_"), "{text}");
     assert!(begun.collect::<String>().contains("weir_build_info"));
 }

@@ -1,7 +1,7 @@
 //! A scrape in progress: renders all metric families as text in pieces of bounded size.
 //!
-//! It never keeps an instrument alive: it has weak references only. The set of instruments is fixed at the start, and
-//! values are read when they are written. Instruments that disappear meanwhile are skipped.
+//! It never counts as a user of an instrument, because it has weak references only. The set of instruments is fixed at
+//! the start, and values are read when they are written. An instrument that is dropped meanwhile is skipped.
 
 use std::sync::{Arc, Weak};
 
@@ -39,19 +39,19 @@ pub struct Scrape {
 }
 
 impl Scrape {
-    pub(super) fn new(cells: &Arc<InstrumentSet>, process: &Process) -> Self {
+    pub(super) fn new(instruments: &Arc<InstrumentSet>, process: &Process) -> Self {
         let mut own = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&process.collect(), &mut own) {
             tracing::error!("the metrics of the process cannot be written: {error}");
         }
         Self {
-            instruments: Arc::clone(cells),
+            instruments: Arc::clone(instruments),
             process: Some(own),
-            routes: ordered(&cells.routes, |route| Arc::clone(route.name())),
-            listeners: ordered(&cells.listeners, |listener| Arc::clone(listener.name())),
-            certificates: ordered(&cells.certificates, |certificate| Arc::clone(certificate.name())),
-            upstreams: ordered(&cells.upstreams, |upstream| Arc::clone(upstream.name())),
-            backends: backends(&cells.backends),
+            routes: ordered(&instruments.routes, |route| Arc::clone(route.name())),
+            listeners: ordered(&instruments.listeners, |listener| Arc::clone(listener.name())),
+            certificates: ordered(&instruments.certificates, |certificate| Arc::clone(certificate.name())),
+            upstreams: ordered(&instruments.upstreams, |upstream| Arc::clone(upstream.name())),
+            backends: backends(&instruments.backends),
             family: 0,
             begun: false,
             next: 0,
@@ -60,11 +60,11 @@ impl Scrape {
 
     /// Appends series of the current family until the piece is full. Returns false if the family is complete.
     fn go_on(&mut self, shown: &'static FamilySpec, out: &mut String) -> bool {
-        let Self { instruments: cells, next, .. } = self;
+        let Self { instruments, next, .. } = self;
         let mut series = SeriesWriter::new(&shown.family, out, &mut self.begun);
         match shown.of {
             FamilySource::Process(write) => {
-                write(&mut series, cells);
+                write(&mut series, instruments);
                 false
             }
             FamilySource::Routes(write) => each(&self.routes, next, &mut series, write),
@@ -102,13 +102,13 @@ fn each<T>(
     series: &mut SeriesWriter<'_>,
     write: impl Fn(&mut SeriesWriter<'_>, &T),
 ) -> bool {
-    while let Some(cells) = all.get(*next) {
+    while let Some(meters) = all.get(*next) {
         if series.written() >= PIECE_BYTES {
             return true;
         }
         *next += 1;
-        if let Some(cells) = cells.upgrade() {
-            write(series, &cells);
+        if let Some(meters) = meters.upgrade() {
+            write(series, &meters);
         }
     }
     false
@@ -117,7 +117,7 @@ fn each<T>(
 /// All instruments that a caller holds, sorted by name.
 fn ordered<T>(registry: &KeyedRegistry<Arc<str>, T>, name: impl Fn(&T) -> Arc<str>) -> Vec<Weak<T>> {
     let mut referenced = registry.referenced();
-    referenced.sort_by_cached_key(|cells| name(cells));
+    referenced.sort_by_cached_key(|meters| name(meters));
     referenced.iter().map(Arc::downgrade).collect()
 }
 

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_costs_lines_and_nothing_else() {
+    fn a_full_disk_loses_lines_and_nothing_else() {
         let disk = Disk::default();
         let mut sink = Sink::to(Box::new(disk.clone()));
         disk.0.lock().unwrap().0 = 5;
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn off_takes_all_and_loses_none() {
+    fn off_accepts_all_lines_and_reports_no_loss() {
         let mut sink = Sink::open(&LogTarget::Off).unwrap();
         assert!(!sink.is_on());
         assert_eq!(sink.write(b"x\n", 1), 0);

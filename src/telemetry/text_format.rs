@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_family_has_its_head_once_and_none_without_series() {
+    fn a_family_header_is_written_once_and_only_with_series() {
         assert_eq!(written(&GAUGE, |_| {}), "");
         let text = written(&GAUGE, |series| {
             series.add(&["x", "y"], u64::MAX);

@@ -82,7 +82,8 @@ pub enum Unusable {
 impl AcmeCerts {
     /// Reads the stored certificate. `None` if there is no such file.
     ///
-    /// # Errors The file cannot be used.
+    /// # Errors
+    /// The file cannot be used.
     pub fn read(&self) -> Result<Option<Certificate>, Unusable> {
         self.read_by(&Disk::default())
     }
@@ -99,7 +100,8 @@ impl AcmeCerts {
 
     /// Parses an issued key and certificate chain, both in one PEM text.
     ///
-    /// # Errors The text is invalid, or the certificate is for another name.
+    /// # Errors
+    /// The text is invalid, or the certificate is for another name.
     pub fn parse(&self, bytes: &[u8]) -> Result<Certificate, String> {
         let certificate = Certificate::read(&self.label, bytes, bytes)?;
         if certificate.covers(&self.name) { Ok(certificate) } else { Err("it is for another name".to_owned()) }
@@ -119,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_server_has_a_folder_that_people_know_again() {
+    fn each_acme_server_has_a_folder_with_a_readable_name() {
         let one = folder_of("https://ca.example:14000/dir");
         assert!(one.starts_with("ca.example_14000-"), "{one}");
         assert_ne!(one, folder_of("https://ca.example:14000/other"));

@@ -20,7 +20,7 @@ use crate::secure_file;
 pub const WELL_KNOWN: &str = "/.well-known/acme-challenge/";
 
 /// Maximum number of concurrent directory reads. Any client can cause one.
-const LOOKS: usize = 8;
+const MAX_CONCURRENT_READS: usize = 8;
 
 /// Maximum length of a token, in bytes. ACME servers use about 43.
 const MAX_TOKEN_BYTES: usize = 200;
@@ -32,7 +32,7 @@ pub struct Challenges {
     pending: Mutex<BTreeMap<String, String>>,
     /// The directory that all processes share. `None` without ACME.
     folder: ArcSwapOption<PathBuf>,
-    looks: Semaphore,
+    reads: Semaphore,
 }
 
 /// A pending challenge of this process. Dropping it ends the challenge.
@@ -45,7 +45,7 @@ pub struct PendingChallenge {
 
 impl Default for Challenges {
     fn default() -> Self {
-        Self { pending: Mutex::default(), folder: ArcSwapOption::empty(), looks: Semaphore::new(LOOKS) }
+        Self { pending: Mutex::default(), folder: ArcSwapOption::empty(), reads: Semaphore::new(MAX_CONCURRENT_READS) }
     }
 }
 
@@ -58,7 +58,8 @@ impl Challenges {
     /// Answers a challenge until the result is dropped. `what`: the token of `http-01` or the DNS name of
     /// `tls-alpn-01`. Blocks on the file system.
     ///
-    /// # Errors The directory cannot be written, or the token is invalid.
+    /// # Errors
+    /// The directory cannot be written, or the token is invalid.
     pub fn answer(self: &Arc<Self>, kind: AcmeChallenge, what: &str, answer: &str) -> io::Result<PendingChallenge> {
         let folder = self.folder.load_full().ok_or_else(|| io::Error::other("there is no folder for challenges"))?;
         let file = file_of(kind, what).ok_or_else(|| io::Error::other("the server's token is none"))?;
@@ -84,7 +85,7 @@ impl Challenges {
             return Some(ours.clone());
         }
         let path = self.folder.load_full()?.join(file);
-        let _look = self.looks.acquire().await.ok()?;
+        let _permit = self.reads.acquire().await.ok()?;
         // The file system may be slow, so a traffic thread never waits for it.
         let read = tokio::task::spawn_blocking(move || read_named(&path)).await.ok()?;
         String::from_utf8(read.ok()?).ok().filter(|text| !text.is_empty())
@@ -106,7 +107,8 @@ impl Drop for PendingChallenge {
 /// Removes files that have not changed for longer than `older`. Processes that were killed during a challenge leave
 /// such files.
 ///
-/// # Errors Those of the directory.
+/// # Errors
+/// Those of the directory.
 pub fn remove_stale(folder: &Path, older: std::time::Duration) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_shares_the_folder_answers_while_it_is_pending() {
+    async fn every_process_that_shares_the_folder_answers_a_pending_challenge() {
         let folder = tempfile::tempdir().unwrap();
         let (ours, others) = (in_folder(folder.path()), in_folder(folder.path()));
         let path = "/.well-known/acme-challenge/tok-EN_1";
@@ -170,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_behind_is_swept() {
+    fn stale_challenge_files_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let challenges = in_folder(folder.path());
         std::mem::forget(challenges.answer(AcmeChallenge::TlsAlpn01, "a.example", "x").unwrap());
-        let kept = folder.path().join("challenges");
-        remove_stale(&kept, std::time::Duration::from_secs(3600)).unwrap();
-        assert_eq!(kept.read_dir().unwrap().count(), 1);
-        remove_stale(&kept, std::time::Duration::ZERO).unwrap();
-        assert_eq!(kept.read_dir().unwrap().count(), 0);
+        let dir = folder.path().join("challenges");
+        remove_stale(&dir, std::time::Duration::from_secs(3600)).unwrap();
+        assert_eq!(dir.read_dir().unwrap().count(), 1);
+        remove_stale(&dir, std::time::Duration::ZERO).unwrap();
+        assert_eq!(dir.read_dir().unwrap().count(), 0);
     }
 }

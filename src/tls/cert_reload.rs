@@ -31,21 +31,21 @@ impl CertStore {
     /// the store's lock. Call it periodically, never concurrently: a change is applied when two successive checks see
     /// it.
     pub fn refresh(&self) {
-        let mut look = self.begin_look();
-        let groups = look.groups();
-        let changed = look.watch.look_on_disk(&groups).unwrap_or_else(|error| {
+        let mut scan = self.begin_scan();
+        let groups = scan.groups();
+        let changed = scan.watch.look_on_disk(&groups).unwrap_or_else(|error| {
             CANNOT_READ.say(CANNOT_LOOK, error);
             BTreeSet::new()
         });
-        let found = (!changed.is_empty()).then(|| look.read(&changed));
-        if found.as_ref().is_some_and(|found| found.lacks) {
-            look.watch.again(&changed);
+        let result = (!changed.is_empty()).then(|| scan.read(&changed));
+        if result.as_ref().is_some_and(|result| result.lacks) {
+            scan.watch.again(&changed);
         }
-        self.end_look(look, found);
+        self.end_scan(scan, result);
     }
 
     /// Copies what the file check needs, so that it runs without the lock.
-    fn begin_look(&self) -> FileScan {
+    fn begin_scan(&self) -> FileScan {
         let mut inner = self.lock();
         FileScan {
             folder: inner.folder.clone(),
@@ -57,17 +57,17 @@ impl CertStore {
 
     /// Serves the reloaded files. If another configuration has become active meanwhile, the result is dropped, because
     /// that configuration has read its files itself.
-    fn end_look(&self, look: FileScan, found: Option<ScanResult>) {
+    fn end_scan(&self, scan: FileScan, result: Option<ScanResult>) {
         let mut inner = self.lock();
-        if !Arc::ptr_eq(&inner.endpoints, &look.endpoints) {
+        if !Arc::ptr_eq(&inner.endpoints, &scan.endpoints) {
             return;
         }
-        let FileScan { endpoints, meters, watch, .. } = look;
+        let FileScan { endpoints, meters, watch, .. } = scan;
         inner.watch = watch;
-        let Some(found) = found else { return };
-        endpoints.iter().for_each(|endpoint| found.bring(endpoint));
+        let Some(result) = result else { return };
+        endpoints.iter().for_each(|endpoint| result.bring(endpoint));
         drop(inner);
-        found.log_and_count(&meters);
+        result.log_and_count(&meters);
     }
 }
 
@@ -148,11 +148,11 @@ impl FileScan {
     /// listeners share it.
     fn renewed_clients(&self, changed: &BTreeSet<PathBuf>, files: &ReadCache<'_>) -> RenewedClients {
         let mut renewed = RenewedClients::new();
-        let mut told = BTreeSet::new();
+        let mut logged = BTreeSet::new();
         for endpoint in self.endpoints.iter() {
             let auth = endpoint.terms.client_auth.as_ref().filter(|auth| changed.contains(&self.whole(&auth.ca)));
             let Some(auth) = auth.filter(|auth| renewed.iter().all(|(done, _)| done != *auth)) else { continue };
-            let (name, first) = (label(&auth.ca), told.insert((&auth.ca, &auth.crl)));
+            let (name, first) = (label(&auth.ca), logged.insert((&auth.ca, &auth.crl)));
             match clients(files, auth) {
                 Ok(same) if endpoint.served().clients.as_ref().is_some_and(|before| before.digest == same.digest) => {}
                 Ok(clients) => renewed.push((auth.clone(), clients)),
@@ -177,8 +177,9 @@ impl ScanResult {
         let certificates: Vec<_> =
             current.map(|(pair, before)| Arc::clone(self.reloaded.get(pair).unwrap_or(before))).collect();
         let same = certificates.iter().zip(&served.certificates).all(|(new, old)| Arc::ptr_eq(new, old));
-        let asked = endpoint.terms.client_auth.as_ref();
-        let clients = self.clients.iter().find(|(auth, _)| Some(auth) == asked).map(|(_, clients)| clients.clone());
+        let client_auth = endpoint.terms.client_auth.as_ref();
+        let clients =
+            self.clients.iter().find(|(auth, _)| Some(auth) == client_auth).map(|(_, clients)| clients.clone());
         if same && clients.is_none() {
             return;
         }
@@ -265,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_who_share_a_file_judge_the_same_whatever_becomes_of_it_meanwhile() {
+    fn a_file_is_read_once_per_check_even_if_it_changes() {
         let folder = tempfile::tempdir().unwrap();
         let put = |text: &str| std::fs::write(folder.path().join("ca.crl"), text).unwrap();
         let read = |files: &ReadCache<'_>| files.read(Path::new("ca.crl")).map(|bytes| bytes.to_vec());

@@ -131,7 +131,8 @@ impl CertStore {
     /// Builds the endpoints of a configuration. TLS sessions stay resumable if listener and client authentication stay
     /// the same.
     ///
-    /// # Errors A gap in the checks of `config`.
+    /// # Errors
+    /// A gap in the checks of `config`.
     pub fn prepare(&self, checked: &ValidatedConfig) -> Result<Prepared, StoreError> {
         let folder = checked.path().parent().unwrap_or(Path::new("")).to_owned();
         let mut preparing = Preparing::new(checked, &self.challenges);
@@ -240,9 +241,9 @@ impl<'a> Preparing<'a> {
     fn take_issued(&mut self, now: &Issued) {
         let disk = Disk::default();
         for managed in self.managed.values() {
-            let kept = || managed.read_by(&disk).ok().flatten().map(Arc::new);
+            let stored = || managed.read_by(&disk).ok().flatten().map(Arc::new);
             let others = || now.values().find(|certificate| certificate.label == managed.label).cloned();
-            if let Some(certificate) = now.get(&managed.file).cloned().or_else(kept).or_else(others) {
+            if let Some(certificate) = now.get(&managed.file).cloned().or_else(stored).or_else(others) {
                 self.issued.insert(managed.file.clone(), certificate);
             }
         }

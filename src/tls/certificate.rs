@@ -46,7 +46,8 @@ pub(super) fn digest_of(pieces: &[&[u8]]) -> Digest {
 impl Certificate {
     /// Parses the bytes of the certificate file and of the key file.
     ///
-    /// # Errors One of the files is invalid, or the key does not fit the certificate.
+    /// # Errors
+    /// One of the files is invalid, or the key does not fit the certificate.
     pub(super) fn read(label: &str, cert: &[u8], key: &[u8]) -> Result<Self, String> {
         let pair = pem::pair(cert, key).map_err(|bad| bad.to_string())?;
         let first = pair.cert.first().ok_or("there is no certificate in this file")?;

@@ -25,7 +25,8 @@ pub(super) struct ClientAuthorities {
 impl ClientAuthorities {
     /// Parses the bytes of the files of `client_auth`.
     ///
-    /// # Errors One of the files is invalid.
+    /// # Errors
+    /// One of the files is invalid.
     pub(super) fn read(mode: ClientAuthMode, ca: &[u8], crl: Option<&[u8]>) -> Result<Self, String> {
         let verifier = pem::client_verifier(mode, ca, crl).map_err(|(what, _)| what)?;
         let mandatory = [u8::from(mode == ClientAuthMode::Required)];
@@ -36,7 +37,8 @@ impl ClientAuthorities {
     /// Identifies the client by its certificate, if it sent one. A resumed session has the certificate that was
     /// verified in the first handshake. It is verified again, because it may have expired or been revoked since.
     ///
-    /// # Errors The certificate is required and missing, is no longer valid, or cannot be parsed.
+    /// # Errors
+    /// The certificate is required and missing, is no longer valid, or cannot be parsed.
     pub(super) fn identify(&self, connection: &ServerConnection) -> Result<ClientIdentity, Error> {
         let Some([first, others @ ..]) = connection.peer_certificates() else {
             let none = Error::NoCertificatesPresented;

@@ -39,8 +39,8 @@ impl ClientIdentity {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
         let mut fields =
             vec![(VERIFY, HeaderValue::from_static("SUCCESS")), (FINGERPRINT, value(fingerprint(certificate))?)];
-        let told = [(SUBJECT, subject(parsed.subject())), (SAN, san(&parsed))];
-        for (name, text) in told {
+        let texts = [(SUBJECT, subject(parsed.subject())), (SAN, san(&parsed))];
+        for (name, text) in texts {
             if !text.is_empty() {
                 fields.push((name, value(text)?));
             }
@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    fn told(name: &str, names: Vec<SanType>) -> Vec<(String, String)> {
+    fn header_fields(name: &str, names: Vec<SanType>) -> Vec<(String, String)> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::OrganizationName, "Ex, Inc.");
@@ -163,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn values_stay_one_value() {
+    fn a_value_cannot_look_like_two_values() {
         let names = vec![
             SanType::DnsName("a.example".try_into().unwrap()),
             SanType::URI("spiffe://x/y, URI:spiffe://admin".try_into().unwrap()),
             SanType::IpAddress("192.0.2.1".parse().unwrap()),
         ];
-        let fields = told("Zoë\r\nX-Admin: 1+CN=root", names);
+        let fields = header_fields("Zoë\r\nX-Admin: 1+CN=root", names);
         assert_eq!(fields[0], ("x-client-cert-verify".to_owned(), "SUCCESS".to_owned()));
         assert_eq!((&*fields[1].0, fields[1].1.len()), ("x-client-cert-fingerprint", 64));
         assert_eq!(fields[2].1, "CN=Zo\\C3\\AB\\0D\\0AX-Admin: 1\\+CN\\=root,O=Ex\\, Inc.");
@@ -177,9 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn a_list_without_end_is_cut_between_names() {
+    fn a_long_list_of_names_is_cut_between_names() {
         let name = |n: usize| SanType::DnsName(format!("{n:0>60}.example").try_into().unwrap());
-        let fields = told("a", (0..200).map(name).collect());
+        let fields = header_fields("a", (0..200).map(name).collect());
         let list = &fields[3].1;
         assert!(list.len() <= MAX_FIELD_BYTES && list.ends_with(".example"), "{}", list.len());
     }

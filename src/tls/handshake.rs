@@ -24,13 +24,13 @@ const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// Why a handshake did not produce a session.
 #[derive(Debug)]
 pub enum HandshakeError {
-    /// The client closed the connection before it sent a byte.
+    /// The connection ended before the client sent a byte.
     Left,
     /// The client speaks plain HTTP. No byte was consumed.
     PlainHttp(TcpStream),
     /// The connection was a `tls-alpn-01` validation and was answered.
     Validated,
-    /// There is no certificate for this SNI name yet. The client has got an alert.
+    /// There is no certificate for this SNI name yet (`-`: no SNI). The client has got an alert.
     Lacking(Box<str>),
     /// The handshake failed. The client has got an alert if possible.
     Broken(io::Error),
@@ -44,7 +44,8 @@ impl From<io::Error> for HandshakeError {
 
 /// Runs the handshake. It uses the endpoint's state at the time of the ClientHello.
 ///
-/// # Errors There is no session.
+/// # Errors
+/// There is no session.
 pub async fn handshake(
     tcp: TcpStream,
     endpoint: &TlsEndpoint,

@@ -32,7 +32,8 @@ pub(super) struct Resumption {
 impl Resumption {
     /// Makes new ticket keys and an empty cache.
     ///
-    /// # Errors The operating system provides no random bytes.
+    /// # Errors
+    /// The operating system provides no random bytes.
     pub(super) fn new() -> Result<Self, rustls::Error> {
         Ok(Self { tickets: Ticketer::new()?, sessions: ServerSessionMemoryCache::new(MAX_CACHED_SESSIONS) })
     }

@@ -60,7 +60,8 @@ pub(super) struct ServerState {
 }
 
 impl TlsEndpoint {
-    /// # Errors Those of rustls, if the settings leave no usable protocol version or suite.
+    /// # Errors
+    /// Those of rustls, if the settings leave no usable protocol version or suite.
     pub(super) fn new(
         terms: TlsSettings,
         certificates: Vec<Arc<Certificate>>,
@@ -78,7 +79,8 @@ impl TlsEndpoint {
 
     /// Replaces the certificates and the client CAs, and keeps the issued certificates. Never call it concurrently.
     ///
-    /// # Errors As `new`. Nothing changes then.
+    /// # Errors
+    /// As `new`. Nothing changes then.
     pub(super) fn serve(
         &self,
         certificates: Vec<Arc<Certificate>>,
@@ -91,7 +93,8 @@ impl TlsEndpoint {
 
     /// Adds an issued certificate if this listener asks for it. Never call it concurrently.
     ///
-    /// # Errors As `new`. Nothing changes then.
+    /// # Errors
+    /// As `new`. Nothing changes then.
     pub(super) fn put(&self, managed: &AcmeCerts, certificate: &Arc<Certificate>) -> Result<(), rustls::Error> {
         let Some(at) = self.terms.managed.iter().position(|own| own.file == managed.file) else { return Ok(()) };
         let served = self.served();

@@ -28,7 +28,8 @@ pub(super) fn is_asked_for(hello: &ClientHello<'_>) -> bool {
 
 /// Completes the handshake with a certificate that contains the response to the challenge.
 ///
-/// # Errors The handshake failed.
+/// # Errors
+/// The handshake failed.
 pub(super) async fn answer(start: StartHandshake<CountingIo>, name: &str, key_authorization: &str) -> io::Result<()> {
     let config = config(name, key_authorization).map_err(io::Error::other)?;
     let mut stream = start.into_stream(Arc::new(config)).await?;

@@ -57,17 +57,18 @@ fn has_min_align(layout: Layout) -> bool {
     layout.align() <= MIN_ALIGN
 }
 
-// SAFETY: mimalloc returns blocks of at least the size asked for, or null. `mi_free` and `mi_realloc` accept blocks of all
-// its allocation functions, from any thread.
+// SAFETY: mimalloc returns blocks of at least the size asked for, or null. `mi_free` and `mi_realloc` accept blocks of
+// all its allocation functions, from any thread.
 //
-// Alignment: libmimalloc-sys 0.1.49 without its feature `v2` builds mimalloc v3.3.2, in which blocks of 16 bytes or more are
-// aligned to 16. There are two reasons. The first block of a page is aligned to 16 (`MI_PAGE_MIN_START_BLOCK_ALIGN` in
-// types.h, `mi_page_block_start` in arena.c). The block sizes from 16 on are multiples of 16: up to 64 bytes by
-// `MI_ALIGN2W` in page-queue.c, above by the steps of the bins. `class_size` is never less than 16. Layouts with a larger
-// alignment ask for it. A test fails if the version of mimalloc changes: check both reasons again then.
+// Alignment: libmimalloc-sys 0.1.49 without its feature `v2` builds mimalloc v3.3.2, in which blocks of 16 bytes or
+// more are aligned to 16. There are two reasons. The first block of a page is aligned to 16
+// (`MI_PAGE_MIN_START_BLOCK_ALIGN` in types.h, `mi_page_block_start` in arena.c). The block sizes from 16 on are
+// multiples of 16: up to 64 bytes by `MI_ALIGN2W` in page-queue.c, above by the steps of the bins. `class_size` is
+// never less than 16. Layouts with a larger alignment ask for it. A test fails if the version of mimalloc changes:
+// check both reasons again then.
 //
-// Size: a block of a layout with `has_min_align` has at least `class_size` bytes, because every function here asks for so
-// many. A cached block therefore serves each layout of its class.
+// Size: a block of a layout with `has_min_align` has at least `class_size` bytes, because every function here asks for
+// that many. A cached block therefore serves each layout of its class.
 unsafe impl GlobalAlloc for Mimalloc {
     #[inline(always)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -187,14 +188,14 @@ mod tests {
 
     impl Owned {
         fn check(&self, len: usize) {
-            // SAFETY: the block is owned here and has so many bytes.
+            // SAFETY: the block is owned here and has at least that many bytes.
             let bytes = unsafe { std::slice::from_raw_parts(self.block, len) };
             assert!(bytes.iter().all(|byte| *byte == self.number));
         }
 
         fn fill(self) -> Self {
             assert_eq!(self.block.align_offset(self.layout.align()), 0);
-            // SAFETY: the block is owned here and has so many bytes.
+            // SAFETY: the block is owned here and has at least that many bytes.
             unsafe { self.block.write_bytes(self.number, self.layout.size()) };
             self
         }
@@ -244,7 +245,7 @@ mod tests {
 
     #[test]
     #[cfg_attr(miri, ignore = "Miri ends where there is no memory")]
-    fn a_request_beyond_any_memory_returns_null_and_the_process_goes_on() {
+    fn a_request_beyond_any_memory_returns_null_and_the_process_continues() {
         let sizes = [INFALLIBLE_MAX_BYTES + 1, 1 << 47].map(|size| Layout::array::<u8>(size).expect("a layout"));
         // SAFETY: the layouts have a size above zero; each block is freed with its layout.
         unsafe {

@@ -27,7 +27,8 @@ pub(crate) fn take(_size: usize) -> Option<NonNull<u8>> {
     None
 }
 
-/// # Safety There is no requirement: the function never uses the block.
+/// # Safety
+/// There is no requirement: the function never uses the block.
 #[inline(always)]
 pub(crate) unsafe fn put(_block: NonNull<u8>, _size: usize) -> bool {
     false

@@ -69,8 +69,8 @@ pub(crate) fn take(size: usize) -> Option<NonNull<u8>> {
 
 /// Caches a block. Returns `false` if the block is not cached; the caller still owns it then.
 ///
-/// # Safety The block comes from mimalloc, has `class_size(size)` bytes and the alignment of a pointer, and is no
-/// longer used.
+/// # Safety
+/// The block comes from mimalloc, has `class_size(size)` bytes and the alignment of a pointer, and is no longer used.
 #[inline(always)]
 pub(crate) unsafe fn put(block: NonNull<u8>, size: usize) -> bool {
     let Some(class) = SizeClass::of(size) else { return false };

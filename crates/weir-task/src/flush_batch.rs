@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_task_that_is_alone_goes_on_at_once() {
+    async fn a_task_that_is_alone_continues_at_once() {
         let (mut flush, began) = (YieldOnce::default(), tokio::time::Instant::now());
         for _ in 0..3 {
             poll_fn(|cx| flush.poll(cx)).await;
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn at_most_48_tasks_yield_at_once_and_a_dropped_one_makes_room() {
+    fn at_most_48_tasks_yield_at_once_and_a_dropped_one_frees_its_place() {
         let cx = &mut Context::from_waker(std::task::Waker::noop());
         let mut flushes: Vec<YieldOnce> = (0..=MAX_YIELDING).map(|_| YieldOnce::default()).collect();
         let first = flushes.iter_mut().map(|flush| flush.poll(cx).is_pending()).collect::<Vec<_>>();

@@ -97,8 +97,8 @@ impl Drop for TaskSlot {
 /// Makes the waker of a task.
 #[allow(unsafe_code, reason = "a waker without an `Arc` needs a vtable")]
 fn waker(number: usize) -> Waker {
-    // SAFETY: the data is a number, and no function of the vtable dereferences it. Each of them accepts any number, on any
-    // thread, at any time: an unknown number wakes nothing. Clone and drop have nothing to do.
+    // SAFETY: the data is a number, and no function of the vtable dereferences it. Each of them accepts any number, on
+    // any thread, at any time: an unknown number wakes nothing. Clone and drop have nothing to do.
     unsafe { Waker::new(ptr::without_provenance(number), &VTABLE) }
 }
 
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn each_thread_has_tasks_of_its_own() {
+    fn each_thread_has_its_own_tasks() {
         let (wakes, _, slot) = register(TaskSlot::register);
         let (others, taken) = thread::scope(|scope| {
             scope

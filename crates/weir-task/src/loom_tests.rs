@@ -40,7 +40,7 @@ macro_rules! models {
             }
 
             #[test]
-            fn the_poll_that_a_wake_causes_sees_what_the_wake_is_about() {
+            fn the_poll_after_a_wake_sees_the_write_before_the_wake() {
                 loom::model(|| {
                     let (wakes, _, slot) = register(TaskSlot::register);
                     let ready = Arc::new(AtomicBool::new(false));

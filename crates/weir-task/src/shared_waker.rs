@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_knows_the_runtime_s_waker_and_lets_it_go() {
+    fn a_slot_recognizes_and_releases_the_runtime_waker() {
         let (wakes, outer, slot) = register(TaskSlot::register);
         assert_eq!(slot.will_wake(&outer), Some(true));
         assert_eq!(slot.will_wake(&WakeCounter::waker().1), Some(false));

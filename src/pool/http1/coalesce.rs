@@ -32,7 +32,8 @@ impl CoalescedWriter {
     /// Writes the buffered bytes and then `data` with one vectored write, or buffers `data` if it is the first write.
     /// Returns how many bytes of `data` were taken.
     ///
-    /// # Errors Those of the socket.
+    /// # Errors
+    /// Those of the socket.
     pub(in crate::pool) fn poll_write<S: AsyncWrite>(
         &mut self,
         mut stream: Pin<&mut S>,
@@ -49,11 +50,11 @@ impl CoalescedWriter {
             if gone == 0 {
                 return Poll::Ready(Ok(0));
             }
-            let of_held = gone.min(self.buffer.len());
-            self.buffer.advance(of_held);
+            let buffered = gone.min(self.buffer.len());
+            self.buffer.advance(buffered);
             self.sent = self.buffer.is_empty();
-            if gone > of_held {
-                return Poll::Ready(Ok(gone - of_held));
+            if gone > buffered {
+                return Poll::Ready(Ok(gone - buffered));
             }
         }
         let written = stream.poll_write(cx, data);
@@ -72,24 +73,24 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_held_goes_first_whatever_the_stream_takes_at_once() {
-        for room in 1..20 {
-            let (mut near, mut far) = tokio::io::duplex(room);
+    async fn buffered_bytes_are_written_first_for_any_socket_buffer_size() {
+        for capacity in 1..20 {
+            let (mut near, mut far) = tokio::io::duplex(capacity);
             let reading = tokio::spawn(async move {
                 let mut all = String::new();
                 far.read_to_string(&mut all).await.unwrap();
                 all
             });
-            let mut together = CoalescedWriter::new(true);
+            let mut writer = CoalescedWriter::new(true);
             for mut data in [&b"header "[..], b"and ", b"body"] {
                 while !data.is_empty() {
-                    let gone = poll_fn(|cx| together.poll_write(Pin::new(&mut near), cx, data)).await.unwrap();
-                    assert_eq!(together.has_sent(), !data.starts_with(b"header"), "the body has gone when it is taken");
+                    let gone = poll_fn(|cx| writer.poll_write(Pin::new(&mut near), cx, data)).await.unwrap();
+                    assert_eq!(writer.has_sent(), !data.starts_with(b"header"), "the body has gone when it is taken");
                     data = &data[gone..];
                 }
             }
             drop(near);
-            assert_eq!(reading.await.unwrap(), "header and body", "{room}");
+            assert_eq!(reading.await.unwrap(), "header and body", "{capacity}");
         }
     }
 }

@@ -140,20 +140,20 @@ pub(in crate::pool) fn head(bytes: &mut BytesMut, bodiless: bool) -> ParsedHead 
         return ParsedHead::Other;
     };
     let base = bytes.as_ptr() as usize;
-    let place = |part: &[u8]| (part.as_ptr() as usize - base, part.as_ptr() as usize - base + part.len());
-    let mut places = [Span::default(); MAX_FIELDS];
+    let span = |part: &[u8]| (part.as_ptr() as usize - base, part.as_ptr() as usize - base + part.len());
+    let mut spans = [Span::default(); MAX_FIELDS];
     let mut seen = FramingHeaders::default();
-    for (field, at) in parsed.headers.iter().zip(&mut places) {
+    for (field, at) in parsed.headers.iter().zip(&mut spans) {
         if seen.note(field.name, field.value).is_none() {
             return ParsedHead::Other;
         }
-        *at = Span { name: place(field.name.as_bytes()), value: place(field.value) };
+        *at = Span { name: span(field.name.as_bytes()), value: span(field.value) };
     }
     let bodiless = bodiless || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let Some(length) = (if bodiless { Some(0) } else { seen.length }) else { return ParsedHead::Other };
     let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason()).map(str::to_owned);
-    let places = &places[..parsed.headers.len()];
-    let Some(headers) = map(&bytes[..end], places) else { return ParsedHead::Other };
+    let spans = &spans[..parsed.headers.len()];
+    let Some(headers) = map(&bytes[..end], spans) else { return ParsedHead::Other };
     let (mut parts, ()) = http::Response::new(()).into_parts();
     (parts.status, parts.headers) = (status, headers);
     let mut response = Box::new(ResponseHeader::from(parts));
@@ -167,10 +167,10 @@ pub(in crate::pool) fn head(bytes: &mut BytesMut, bodiless: bool) -> ParsedHead 
 }
 
 /// Builds the header map. `None` if a field name is invalid.
-fn map(head: &[u8], places: &[Span]) -> Option<HeaderMap> {
+fn map(head: &[u8], spans: &[Span]) -> Option<HeaderMap> {
     let shared = Bytes::copy_from_slice(head);
-    let mut headers = HeaderMap::with_capacity(places.len() + EXTRA_FIELDS);
-    for Span { name, value } in places {
+    let mut headers = HeaderMap::with_capacity(spans.len() + EXTRA_FIELDS);
+    for Span { name, value } in spans {
         let name = HeaderName::from_bytes(&head[name.0..name.1]).ok()?;
         headers.append(name, parsed_value(shared.slice(value.0..value.1)));
     }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_request_has_nothing_that_ends_here_and_a_small_body_at_the_most() {
+    fn the_fast_path_takes_no_hop_by_hop_fields_and_no_large_request_body() {
         for fields in [
             &[("host", "a")][..],
             &[("connection", "keep-alive"), ("x-a", "1")],
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_is_digits_and_one() {
+    fn a_content_length_is_one_field_of_digits() {
         let of = |text: &'static str| length(&request(&[("content-length", text)]).headers);
         assert_eq!((of("0"), of("007"), of("999999999999999")), (Some(0), Some(7), Some(999_999_999_999_999)));
         for none in ["", "+1", "-1", "1 ", "1,1", "0x1", "a", "1000000000000000"] {
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_response_is_taken_off_and_its_body_stays() {
+    fn the_head_is_removed_from_the_buffer_and_the_body_stays() {
         let text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-A: 1\r\nx-a: \t2 \r\nConnection: keep-alive\r\n\r\nabc";
         let (ParsedHead::Plain(plain), rest) = read(text, false) else { panic!("not plain") };
         assert_eq!((plain.length, plain.keeps, &rest[..]), (3, true, &b"abc"[..]));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_is_no_body_no_length_is_needed_and_none_counts() {
+    fn a_response_without_a_body_ignores_content_length() {
         for (text, bodiless) in [
             ("HTTP/1.1 204 No Content\r\n\r\n", false),
             ("HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", false),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_plain_stays_as_it_came() {
+    fn a_response_that_does_not_qualify_leaves_the_buffer_unchanged() {
         for text in [
             "HTTP/1.1 200 OK\r\n\r\n",
             "HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -320,7 +320,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_head_is_taken_whole_or_not_at_all(
+        fn a_head_is_consumed_completely_or_not_at_all(
             values in proptest::collection::vec("[!-~]{0,12}", 0..8),
             rest in proptest::collection::vec(any::<u8>(), 0..20),
             cut in any::<prop::sample::Index>(),
@@ -341,7 +341,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_comes_is_looked_at_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200), bodiless: bool) {
+        fn arbitrary_bytes_never_panic_and_stay_in_the_buffer(bytes in proptest::collection::vec(any::<u8>(), 0..200), bodiless: bool) {
             let mut whole = BytesMut::from(&bytes[..]);
             if !matches!(head(&mut whole, bodiless), ParsedHead::Plain(_)) {
                 prop_assert_eq!(&whole[..], &bytes[..]);

@@ -1,9 +1,9 @@
 //! The HTTP/1 client session of the fast path: one exchange in which request and response have a fixed length.
 //!
-//! It never handles an upgrade request or a request with other hop-by-hop fields (`fast_path::is_request`). Pingora's
-//! own client session stores every response field twice and copies the body once more (figures: docs/performance.md).
-//! This session reads a response itself if the response qualifies. Otherwise it passes all bytes to Pingora's session,
-//! before it has interpreted any of them.
+//! It never handles an upgrade request, or a request with hop-by-hop fields other than Connection
+//! (`fast_path::is_request`). Pingora's own client session stores every response field twice and copies the body once
+//! more (figures: docs/performance.md). This session reads a response itself if the response qualifies. Otherwise it
+//! passes all bytes to Pingora's session, before it has interpreted any of them.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
