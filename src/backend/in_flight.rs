@@ -13,8 +13,7 @@ impl BackendState {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Increments the count if it still equals `seen` and `seen` is below the limit. The guard decrements it on
-    /// drop.
+    /// Increments the count if it still equals `seen` and `seen` is below the limit. The guard decrements it on drop.
     pub fn try_raise(self: &Arc<Self>, seen: u32) -> Option<InFlight> {
         let limit = self.limit.load(Ordering::Relaxed);
         if limit > 0 && seen >= limit {
@@ -38,8 +37,8 @@ impl BackendState {
         limit > 0 && self.in_flight() >= limit
     }
 
-    /// Increments the count unless the limit is reached. The guard decrements it on drop. `admit` alone never
-    /// exceeds the limit.
+    /// Increments the count unless the limit is reached. The guard decrements it on drop. `admit` alone never exceeds
+    /// the limit.
     pub fn admit(self: &Arc<Self>) -> Option<InFlight> {
         let limit = self.limit.load(Ordering::Relaxed);
         if limit == 0 {
@@ -55,8 +54,7 @@ impl BackendState {
         self.limit.load(Ordering::Relaxed)
     }
 
-    /// Sets the limit (0: none) and the callback. The callback runs when an attempt ends while there is a
-    /// limit.
+    /// Sets the limit (0: none) and the callback. The callback runs when an attempt ends while there is a limit.
     pub fn set_limit(&self, limit: u32, on_free: Option<OnFree>) {
         self.on_free.store(on_free.map(Arc::new));
         self.limit.store(limit, Ordering::Relaxed);

@@ -139,7 +139,7 @@ pub enum PickReason {
     Key,
     /// Its tier takes over: the backends of the earlier tiers were tried or are full.
     Tier,
-    /// Fail-open: every backend of the set is down, or not known to be up, and no better one exists.
+    /// Fail-open: the backend may be down, because none or too few of its tier are up.
     FailOpen,
     /// It was tried before; no other is left, or none had a free slot in time.
     Again,

@@ -1,26 +1,25 @@
-//! Load signals of a backend besides its requests in flight: a failure penalty, a peak EWMA of latency, and the
-//! time since which it serves.
+//! Load signals of a backend besides its requests in flight: a failure penalty, a peak EWMA of latency, and the time
+//! since which it serves.
 //!
-//! This module makes no decisions: balancers pick, outlier detection ejects. Each signal is one atomic word.
-//! Callers pass `now` of a monotonic clock. Reads change nothing, and there are no locks.
+//! This module makes no decisions: balancers pick, outlier detection ejects. Each signal is one atomic word. Callers
+//! pass `now` of a monotonic clock. Reads change nothing, and there are no locks.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Penalty of one fault or 5xx response, in requests in flight.
 ///
-/// A backend that fails immediately has nothing in flight, so it would attract all traffic. `least_connections`
-/// picks it when its penalty has decayed to the `n` requests that the others have in flight. So it gets about
-/// `n · ln 2 / (FAULT_PENALTY · HALF_LIFE)` requests a second; another backend gets `n / latency`. That is less
-/// than its share while the others answer within `FAULT_PENALTY · HALF_LIFE / ln 2` = 7.2 s, at any load. Among
-/// idle backends, one fault keeps a backend out for 3.3 s.
+/// A backend that fails immediately has nothing in flight, so it would attract all traffic. `least_connections` picks
+/// it when its penalty has decayed to the `n` requests that the others have in flight. So it gets about `n · ln 2 /
+/// (FAULT_PENALTY · HALF_LIFE)` requests a second; another backend gets `n / latency`. That is less than its share
+/// while the others answer within `FAULT_PENALTY · HALF_LIFE / ln 2` = 7.2 s, at any load. Among idle backends, one
+/// fault keeps a backend out for 3.3 s.
 pub const FAULT_PENALTY: u32 = 5;
 
 /// Half-life of the penalty, in milliseconds.
 pub const HALF_LIFE_MS: u64 = 1_000;
 
-/// Time units per millisecond. Whole milliseconds are too coarse to add one fault to a penalty of seven
-/// thousand.
+/// Time units per millisecond. Whole milliseconds are too coarse to add one fault to a penalty of seven thousand.
 const FINE: u64 = 1_024;
 
 /// Maximum penalty as a power of two: about a million requests, which decay in 21 s.
@@ -29,8 +28,8 @@ const HIGHEST: f64 = 20.0;
 /// Load signals of a backend besides its requests in flight.
 #[derive(Debug, Default)]
 pub struct LoadEstimate {
-    /// Time at which the penalty has decayed to one request, in milliseconds / `FINE`; 0: no penalty. The
-    /// penalty is `2^((at - now) / HALF_LIFE)`, so one number holds both level and time.
+    /// Time at which the penalty has decayed to one request, in milliseconds / `FINE`; 0: no penalty. The penalty is
+    /// `2^((at - now) / HALF_LIFE)`, so one number holds both level and time.
     penalty: AtomicU64,
     /// High half: the mean in microseconds (f32). Low half: the low 32 bits of the time of the last change, in
     /// milliseconds. 0: no observation yet.
@@ -49,8 +48,8 @@ impl LoadEstimate {
         }
     }
 
-    /// Records a fault or a 5xx response that took this long. It raises the penalty. It raises the mean latency
-    /// if `took` is longer, but never lowers it: a fast failure does not show how fast the backend serves.
+    /// Records a fault or a 5xx response that took this long. It raises the penalty. It raises the mean latency if
+    /// `took` is longer, but never lowers it: a fast failure does not show how fast the backend serves.
     pub fn fault(&self, took: Duration, now_ms: u64) {
         let raised = |at| {
             let level = if at == 0 { 0.0 } else { level(at, now_ms) };
@@ -63,17 +62,18 @@ impl LoadEstimate {
 
     /// Observes the time to a response header. Does nothing if no decay is set.
     pub fn observe(&self, took: Duration, now_ms: u64) {
-        self.change(now_ms, |mean, keep| {
-            let (took, left) = (micros(took), mean.unwrap_or(0.0) * keep);
-            Some(if took > left { took } else { left + took * (1.0 - keep) })
+        self.change(now_ms, |mean, factor| {
+            let (took, decayed) = (micros(took), mean.unwrap_or(0.0) * factor);
+            Some(if took > decayed { took } else { decayed + took * (1.0 - factor) })
         });
     }
 
-    /// The peak EWMA of latency in microseconds, at least 1; `None` before the first observation. It decays
-    /// without observations, so a backend that was slow once is tried again.
+    /// The peak EWMA of latency in microseconds, at least 1; `None` before the first observation. It decays without
+    /// observations, so a backend that was slow once is tried again.
     pub fn latency(&self, now_ms: u64) -> Option<f32> {
-        let (mean, keep) = unpack(self.latency.load(Ordering::Relaxed), now_ms, self.decay_ms.load(Ordering::Relaxed))?;
-        Some((mean * keep).max(1.0))
+        let (mean, factor) =
+            unpack(self.latency.load(Ordering::Relaxed), now_ms, self.decay_ms.load(Ordering::Relaxed))?;
+        Some((mean * factor).max(1.0))
     }
 
     /// Sets the time constant of the mean. Zero turns the mean off.
@@ -86,8 +86,7 @@ impl LoadEstimate {
         self.serving_since_ms.load(Ordering::Relaxed)
     }
 
-    /// Sets whether the backend is up and can be picked. Only the first of several calls with `true` sets the
-    /// time.
+    /// Sets whether the backend is up and can be picked. Only the first of several calls with `true` sets the time.
     pub fn set_serving(&self, serving: bool, now_ms: u64) {
         if !serving {
             self.serving_since_ms.store(0, Ordering::Relaxed);
@@ -102,16 +101,16 @@ impl LoadEstimate {
         if decay == 0 {
             return;
         }
-        let changed = |cell| {
-            let before = unpack(cell, now_ms, decay);
-            to(before.map(|(mean, _)| mean), before.map_or(0.0, |(_, keep)| keep)).map(|mean| pack(mean, now_ms))
+        let changed = |packed| {
+            let before = unpack(packed, now_ms, decay);
+            to(before.map(|(mean, _)| mean), before.map_or(0.0, |(_, factor)| factor)).map(|mean| pack(mean, now_ms))
         };
         let _ = self.latency.fetch_update(Ordering::Relaxed, Ordering::Relaxed, changed);
     }
 }
 
-/// `2^((at - now) / HALF_LIFE)`. A level below one half is zero. A level above the maximum is zero too: only a
-/// clock that was set back can produce it.
+/// `2^((at - now) / HALF_LIFE)`. A level below one half is zero. A level above the maximum is zero too: only a clock
+/// that was set back can produce it.
 fn level(at: u64, now_ms: u64) -> f64 {
     let (now, half_life) = (now_ms * FINE, HALF_LIFE_MS * FINE);
     if at + half_life <= now {
@@ -130,15 +129,14 @@ fn pack(mean: f32, now_ms: u64) -> u64 {
     u64::from(mean.to_bits()) << 32 | (now_ms & 0xFFFF_FFFF)
 }
 
-/// The mean and its decay factor, `e^(-age / decay)`. The age is valid up to about 24 days; then it reads as
-/// zero.
-fn unpack(cell: u64, now_ms: u64, decay_ms: u32) -> Option<(f32, f32)> {
-    if cell == 0 {
+/// The mean and its decay factor, `e^(-age / decay)`. The age is valid up to about 24 days; then it reads as zero.
+fn unpack(packed: u64, now_ms: u64, decay_ms: u32) -> Option<(f32, f32)> {
+    if packed == 0 {
         return None;
     }
     // A negative age comes from the later clock of another thread; it counts as zero.
-    let age = (now_ms as u32).wrapping_sub(cell as u32).cast_signed().max(0);
-    Some((f32::from_bits((cell >> 32) as u32), (-(age as f32) / decay_ms.max(1) as f32).exp()))
+    let age = (now_ms as u32).wrapping_sub(packed as u32).cast_signed().max(0);
+    Some((f32::from_bits((packed >> 32) as u32), (-(age as f32) / decay_ms.max(1) as f32).exp()))
 }
 
 #[cfg(test)]
@@ -161,8 +159,8 @@ mod tests {
                 at.push(now);
             }
             now += wait;
-            let left = |at: &u64| f64::from(FAULT_PENALTY) * (-((now - at) as f64) / HALF_LIFE_MS as f64).exp2();
-            let sum: f64 = at.iter().map(left).sum();
+            let decayed = |at: &u64| f64::from(FAULT_PENALTY) * (-((now - at) as f64) / HALF_LIFE_MS as f64).exp2();
+            let sum: f64 = at.iter().map(decayed).sum();
             // The penalty is rounded to half a request.
             prop_assert!((f64::from(load.penalty(now)) - sum).abs() <= 0.51 + sum * 0.001, "{} {}", load.penalty(now), sum);
             prop_assert_eq!(load.penalty(now + 30_000), 0);
@@ -199,7 +197,7 @@ mod tests {
     fn a_mean_jumps_up_and_comes_down_slowly() {
         let load = LoadEstimate::default();
         load.observe(Duration::from_millis(5), 0);
-        assert_eq!(load.latency(0), None, "nobody reads it");
+        assert_eq!(load.latency(0), None, "no balancer reads it");
         load.set_decay(DECAY);
         assert_eq!(load.latency(0), None);
         load.observe(Duration::from_millis(5), 1_000);

@@ -1,7 +1,7 @@
 //! Live state of each backend: requests in flight, health, ejection, admin state, weights, meters.
 //!
-//! This module decides nothing: `upstream` evaluates health and picks backends. One state per (upstream,
-//! address) exists for the life of the process, so counters survive reloads.
+//! This module decides nothing: `upstream` evaluates health and picks backends. One state per (upstream, address)
+//! exists for the life of the process, so counters survive reloads.
 
 mod in_flight;
 pub mod labels;

@@ -1,7 +1,7 @@
 //! Live state of a backend: in flight, health, ejection, admin state, weights and meters.
 //!
-//! It decides nothing: `upstream` evaluates health, `upstream::balance` picks. There is one state per
-//! (upstream, address) for the life of the process, so counters survive reloads.
+//! It decides nothing: `upstream` evaluates health, `upstream::balance` picks. There is one state per (upstream,
+//! address) for the life of the process, so counters survive reloads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -103,8 +103,8 @@ impl BackendState {
         }
     }
 
-    /// Sets the verdict of the health check and its reason. `now_ms` (monotonic clock) is stored if the
-    /// condition changes.
+    /// Sets the verdict of the health check and its reason. `now_ms` (monotonic clock) is stored if the condition
+    /// changes.
     pub fn set_health(&self, health: Health, reason: &str, now_ms: u64) {
         let before = self.state();
         self.health.store(health as u8, Ordering::Relaxed);
@@ -128,8 +128,8 @@ impl BackendState {
         self.changed(before, now_ms);
     }
 
-    /// Whether the current configuration of its upstream contains it. A backend that was removed shows as
-    /// draining. Its series are hidden once nothing is in flight.
+    /// Whether the current configuration of its upstream contains it. A backend that was removed shows as draining. Its
+    /// series are hidden once nothing is in flight.
     pub fn is_member(&self) -> bool {
         self.member.load(Ordering::Relaxed)
     }
@@ -154,8 +154,7 @@ impl BackendState {
         self.changed(before, now_ms);
     }
 
-    /// Records an attempt that failed after bytes of the request may have been sent: no complete response
-    /// arrived.
+    /// Records an attempt that failed after bytes of the request may have been sent: no complete response arrived.
     pub fn set_failed(&self, now_ms: u64) {
         self.failed_ms.store(now_ms, Ordering::Relaxed);
     }
@@ -201,8 +200,7 @@ impl BackendState {
         }
     }
 
-    /// Time of the last change of the condition, in milliseconds of the monotonic clock; 0: no change since the
-    /// start.
+    /// Time of the last change of the condition, in milliseconds of the monotonic clock; 0: no change since the start.
     pub fn since_ms(&self) -> u64 {
         self.since_ms.load(Ordering::Relaxed)
     }

@@ -1,9 +1,8 @@
 //! Metric state by key, which survives reloads.
 //!
-//! A counter never decreases when a route is removed and added again. The state is never looked up while a
-//! request is processed, only when a configuration is compiled and at a scrape. Users hold an `Arc` and need
-//! not release a key. The size is bounded: of the entries without a user, the least recently requested are
-//! evicted.
+//! A counter never decreases when a route is removed and added again. The state is never looked up while a request is
+//! processed, only when a configuration is compiled and at a scrape. Users hold an `Arc` and need not release a key.
+//! The size is bounded: of the entries without a user, the least recently requested are evicted.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -27,12 +26,14 @@ pub(crate) struct KeyedRegistry<K, T> {
 struct Inner<K, T> {
     entries: HashMap<K, (u64, Arc<T>)>,
     tick: u64,
-    look_at: usize,
+    evict_at: usize,
 }
 
 impl<K: Hash + Eq + Clone, T> KeyedRegistry<K, T> {
     pub(crate) fn new() -> Self {
-        Self { inner: Mutex::new(Inner { entries: HashMap::new(), tick: 0, look_at: MAX_UNREFERENCED + SHRINK_SLACK }) }
+        Self {
+            inner: Mutex::new(Inner { entries: HashMap::new(), tick: 0, evict_at: MAX_UNREFERENCED + SHRINK_SLACK }),
+        }
     }
 
     /// The entry of this key; `make` creates it if it does not exist.
@@ -40,22 +41,22 @@ impl<K: Hash + Eq + Clone, T> KeyedRegistry<K, T> {
         let mut inner = self.lock();
         inner.tick += 1;
         let tick = inner.tick;
-        if let Some((asked, cells)) = inner.entries.get_mut(&key) {
-            *asked = tick;
-            return Arc::clone(cells);
+        if let Some((requested, value)) = inner.entries.get_mut(&key) {
+            *requested = tick;
+            return Arc::clone(value);
         }
-        let cells = Arc::new(make(&key));
-        inner.entries.insert(key, (tick, Arc::clone(&cells)));
-        if inner.entries.len() > inner.look_at {
-            inner.forget();
+        let value = Arc::new(make(&key));
+        inner.entries.insert(key, (tick, Arc::clone(&value)));
+        if inner.entries.len() > inner.evict_at {
+            inner.evict();
         }
-        cells
+        value
     }
 
     /// All entries that have a user. Returns a copy, so that no lock is held while they are formatted.
     pub(crate) fn referenced(&self) -> Vec<Arc<T>> {
         let inner = self.lock();
-        inner.entries.values().filter(|(_, cells)| Arc::strong_count(cells) > 1).map(|(_, c)| Arc::clone(c)).collect()
+        inner.entries.values().filter(|(_, value)| Arc::strong_count(value) > 1).map(|(_, c)| Arc::clone(c)).collect()
     }
 
     #[cfg(test)]
@@ -70,16 +71,16 @@ impl<K: Hash + Eq + Clone, T> KeyedRegistry<K, T> {
 }
 
 impl<K: Hash + Eq + Clone, T> Inner<K, T> {
-    fn forget(&mut self) {
+    fn evict(&mut self) {
         // Under the lock a count of one cannot rise: the only reference to clone from is the one in the map.
-        let idle = self.entries.iter().filter(|(_, (_, cells))| Arc::strong_count(cells) == 1);
-        let mut idle: Vec<_> = idle.map(|(key, (asked, _))| (*asked, key.clone())).collect();
-        idle.sort_unstable_by_key(|(asked, _)| *asked);
+        let idle = self.entries.iter().filter(|(_, (_, value))| Arc::strong_count(value) == 1);
+        let mut idle: Vec<_> = idle.map(|(key, (requested, _))| (*requested, key.clone())).collect();
+        idle.sort_unstable_by_key(|(requested, _)| *requested);
         let excess = idle.len().saturating_sub(MAX_UNREFERENCED);
         for (_, key) in idle.into_iter().take(excess) {
             self.entries.remove(&key);
         }
-        self.look_at = self.entries.len() + SHRINK_SLACK;
+        self.evict_at = self.entries.len() + SHRINK_SLACK;
     }
 }
 
@@ -90,25 +91,25 @@ mod tests {
 
     #[test]
     fn the_same_key_gets_the_same_entry() {
-        let kept = KeyedRegistry::<u32, String>::new();
-        let first = kept.get(1, |_| "made".into());
-        assert!(Arc::ptr_eq(&first, &kept.get(1, |_| panic!("made twice"))));
+        let registry = KeyedRegistry::<u32, String>::new();
+        let first = registry.get(1, |_| "made".into());
+        assert!(Arc::ptr_eq(&first, &registry.get(1, |_| panic!("made twice"))));
         let at = Arc::as_ptr(&first);
         drop(first);
-        assert!(kept.referenced().is_empty());
-        assert_eq!(Arc::as_ptr(&kept.get(1, |_| panic!("forgotten"))), at);
+        assert!(registry.referenced().is_empty());
+        assert_eq!(Arc::as_ptr(&registry.get(1, |_| panic!("forgotten"))), at);
     }
 
     #[test]
     fn unreferenced_entries_are_bounded_and_referenced_ones_stay() {
-        let kept = KeyedRegistry::<usize, usize>::new();
-        let held: Vec<_> = (0..100).map(|key| kept.get(key, |k| *k)).collect();
+        let registry = KeyedRegistry::<usize, usize>::new();
+        let in_use: Vec<_> = (0..100).map(|key| registry.get(key, |k| *k)).collect();
         for key in 100..5 * MAX_UNREFERENCED {
-            kept.get(key, |k| *k);
+            registry.get(key, |k| *k);
         }
-        assert!(kept.len() <= MAX_UNREFERENCED + held.len() + SHRINK_SLACK + 1, "{}", kept.len());
-        assert_eq!(kept.referenced().len(), held.len());
-        assert!(Arc::ptr_eq(&held[0], &kept.get(0, |_| panic!("forgotten"))));
-        kept.get(5 * MAX_UNREFERENCED - 1, |_| panic!("the newest was forgotten"));
+        assert!(registry.len() <= MAX_UNREFERENCED + in_use.len() + SHRINK_SLACK + 1, "{}", registry.len());
+        assert_eq!(registry.referenced().len(), in_use.len());
+        assert!(Arc::ptr_eq(&in_use[0], &registry.get(0, |_| panic!("forgotten"))));
+        registry.get(5 * MAX_UNREFERENCED - 1, |_| panic!("the newest was forgotten"));
     }
 }

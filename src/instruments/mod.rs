@@ -1,7 +1,7 @@
 //! Metric primitives: a counter, a table of counters by status, and a histogram.
 //!
-//! They know no label and no metric family. A write is a relaxed atomic add without a lock. It allocates only
-//! for the first status of a class.
+//! They know no label and no metric family. A write is a relaxed atomic add without a lock. It allocates only for the
+//! first status of a class.
 
 pub mod keyed;
 
@@ -38,8 +38,7 @@ impl Counter {
 const CLASSES: usize = 10;
 const PER_CLASS: usize = 100;
 
-/// One counter per status, 0 to 999. The hundred counters of a class are allocated when the class is first
-/// counted.
+/// One counter per status, 0 to 999. The hundred counters of a class are allocated when the class is first counted.
 #[derive(Debug, Default)]
 pub(crate) struct StatusCounters([OnceLock<Box<[Counter; PER_CLASS]>>; CLASSES]);
 

@@ -1,8 +1,8 @@
 //! Operator overrides of a backend at run time: drain, disable, enable, weight.
 //!
-//! It never waits for requests to end and never rebuilds the member snapshot: the manager does that. An
-//! override is checked against the current upstream, then stored in the state of the backend. It survives
-//! reloads until it is undone.
+//! It never waits for requests to end and never rebuilds the member snapshot: the manager does that. An override is
+//! checked against the current upstream, then stored in the state of the backend. It survives reloads until it is
+//! undone.
 
 use std::sync::Arc;
 
@@ -30,10 +30,11 @@ impl Upstream {
         self.backends().iter().find(|backend| &*backend.name == name).cloned()
     }
 
-    /// Applies an override to one of its backends. If the weight is refused, nothing changes. The caller
-    /// rebuilds the members.
+    /// Applies an override to one of its backends. If the weight is refused, nothing changes. The caller rebuilds the
+    /// members.
     ///
-    /// # Errors Why the weight is refused.
+    /// # Errors
+    /// Why the weight is refused.
     pub fn apply_override(&self, backend: &Backend, wanted: BackendOverride, now_ms: u64) -> Result<(), String> {
         if let Some(weight) = wanted.weight {
             self.judge(backend, weight)?;
@@ -71,8 +72,7 @@ impl Upstream {
     }
 }
 
-/// Warns if the balancer does not use the runtime weight. Effective weights are published when members are
-/// rebuilt.
+/// Warns if the balancer does not use the runtime weight. Effective weights are published when members are rebuilt.
 pub(super) fn warn_of_waiting(backend: &Backend, balance: Balance) {
     let now = backend.weight_now(balance);
     if let Some(wanted) = backend.state.runtime_weight().filter(|wanted| *wanted != now) {

@@ -1,7 +1,6 @@
 //! One backend of an upstream: its name, its configured address and its current socket address.
 //!
-//! It never resolves a name and never evaluates health: `pool::resolver` updates the address, `health` the
-//! verdict.
+//! It never resolves a name and never evaluates health: `pool::resolver` updates the address, `health` the verdict.
 
 use std::sync::Arc;
 
@@ -31,8 +30,8 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// The weight in use: the runtime weight of an operator, else the configured one. `round_robin` gives equal
-    /// turns. It ignores a runtime weight until another balancer is configured.
+    /// The weight in use: the runtime weight of an operator, else the configured one. `round_robin` gives equal turns.
+    /// It ignores a runtime weight until another balancer is configured.
     pub fn weight_now(&self, balance: Balance) -> u16 {
         match balance {
             Balance::RoundRobin => self.weight,

@@ -1,5 +1,4 @@
-//! Tests of the time between an ejection and the rebuild of the members: no algorithm picks the ejected
-//! backend.
+//! Tests of the time between an ejection and the rebuild of the members: no algorithm picks the ejected backend.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -41,7 +40,7 @@ fn eject(upstream: &Upstream, which: &[usize]) {
     which.iter().for_each(|at| backends[*at].state.set_ejected(Some("5 failed attempts in a row"), 0));
 }
 
-fn look(upstream: &Upstream, tried: &Tried, key: u64) -> PickOutcome<super::members::Pick> {
+fn attempt_pick(upstream: &Upstream, tried: &Tried, key: u64) -> PickOutcome<super::members::Pick> {
     upstream.try_pick(tried, 0, PickHints { key: Some(key << 48), named: None })
 }
 
@@ -51,7 +50,7 @@ fn an_ejected_backend_is_not_picked_before_members_are_rebuilt() {
         let upstream = upstream(balance, true, &[0, 0, 0]);
         eject(&upstream, &[1]);
         for key in 0..300 {
-            let PickOutcome::Slot(pick) = look(&upstream, &Tried::default(), key) else {
+            let PickOutcome::Slot(pick) = attempt_pick(&upstream, &Tried::default(), key) else {
                 panic!("{balance:?}: others serve")
             };
             assert!(&*pick.backend.name != "b1" && !pick.fail_open, "{balance:?}");
@@ -60,7 +59,7 @@ fn an_ejected_backend_is_not_picked_before_members_are_rebuilt() {
         upstream.backends()[1].state.set_ejected(None, 1);
         upstream.rebuild();
         let back = (0..300).any(
-            |key| matches!(look(&upstream, &Tried::default(), key), PickOutcome::Slot(pick) if &*pick.backend.name == "b1"),
+            |key| matches!(attempt_pick(&upstream, &Tried::default(), key), PickOutcome::Slot(pick) if &*pick.backend.name == "b1"),
         );
         assert!(back, "{balance:?}: it serves again");
     }
@@ -74,7 +73,7 @@ fn a_request_that_cannot_be_retried_avoids_recently_failed_backends() {
         let (mut careful, any) = (Tried::default(), Tried::default());
         careful.be_careful(10_000);
         let picks = |tried: &Tried| -> Vec<String> {
-            let name = |key| match look(&upstream, tried, key) {
+            let name = |key| match attempt_pick(&upstream, tried, key) {
                 PickOutcome::Slot(pick) => pick.backend.name.to_string(),
                 _ => panic!("{balance:?}: one serves"),
             };
@@ -98,13 +97,13 @@ fn the_next_tier_serves_if_a_whole_tier_was_just_ejected() {
     for balance in ALL {
         let upstream = upstream(balance, true, &[0, 1]);
         eject(&upstream, &[0]);
-        let PickOutcome::Slot(pick) = look(&upstream, &Tried::default(), 1) else { panic!("{balance:?}") };
+        let PickOutcome::Slot(pick) = attempt_pick(&upstream, &Tried::default(), 1) else { panic!("{balance:?}") };
         assert_eq!((&*pick.backend.name, pick.fail_open, pick.why), ("b1", false, PickReason::Tier), "{balance:?}");
         // The only serving backend was tried.
         let mut tried = Tried::default();
         tried.add(&pick.backend.state);
         assert!(!upstream.has_another(&tried));
-        let PickOutcome::Slot(again) = look(&upstream, &tried, 1) else { panic!("{balance:?}") };
+        let PickOutcome::Slot(again) = attempt_pick(&upstream, &tried, 1) else { panic!("{balance:?}") };
         assert_eq!((&*again.backend.name, again.again), ("b1", true), "{balance:?}");
     }
 }
@@ -114,11 +113,12 @@ fn fail_open_decides_if_all_were_just_ejected() {
     for balance in ALL {
         let open = upstream(balance, true, &[0, 0]);
         eject(&open, &[0, 1]);
-        let picks = (0..4)
-            .filter(|key| matches!(look(&open, &Tried::default(), *key), PickOutcome::Slot(pick) if pick.fail_open));
+        let picks = (0..4).filter(
+            |key| matches!(attempt_pick(&open, &Tried::default(), *key), PickOutcome::Slot(pick) if pick.fail_open),
+        );
         assert_eq!(picks.count(), 4, "{balance:?}: any is better than none");
-        let shut = upstream(balance, false, &[0, 0]);
-        eject(&shut, &[0, 1]);
-        assert!(matches!(look(&shut, &Tried::default(), 1), PickOutcome::Nobody), "{balance:?}");
+        let closed = upstream(balance, false, &[0, 0]);
+        eject(&closed, &[0, 1]);
+        assert!(matches!(attempt_pick(&closed, &Tried::default(), 1), PickOutcome::Nobody), "{balance:?}");
     }
 }

@@ -1,8 +1,8 @@
 //! Upstream manager: compiles the upstreams of each configuration and owns the tasks of the current ones.
 //!
-//! Compiling does no I/O, spawns no task and changes no live state, so a refused reload has no effect.
-//! Activation starts and stops tasks. State that survives reloads is keyed by (upstream, address). A task
-//! continues while its settings are equal.
+//! Compiling does no I/O, spawns no task and changes no live state, so a refused reload has no effect. Activation
+//! starts and stops tasks. State that survives reloads is keyed by (upstream, address). A task continues while its
+//! settings are equal.
 
 mod debounce;
 mod discovery;
@@ -50,10 +50,10 @@ type MetersOf = Box<dyn Fn(&str) -> Arc<UpstreamMeters> + Send + Sync>;
 /// The upstreams of the process, across all configurations.
 pub struct Registry {
     handle: Handle,
-    vitals_of: Box<dyn Fn(Labels) -> Arc<BackendState> + Send + Sync>,
+    backend_state_of: Box<dyn Fn(Labels) -> Arc<BackendState> + Send + Sync>,
     meters_of: MetersOf,
     /// For the discovery tasks: they must not keep the manager alive.
-    me: Weak<Self>,
+    weak_self: Weak<Self>,
     /// Created for the first probe, because it loads the root certificates of the system.
     connector: OnceLock<Arc<Connector>>,
     active: Mutex<HashMap<Identity, Active>>,
@@ -71,8 +71,8 @@ type Identity = (Arc<str>, BackendAddress);
 #[derive(Default)]
 struct Live(Mutex<HashMap<Arc<str>, Generations>>);
 
-/// The current generation of an upstream and the older ones that requests still use. A verdict rebuilds only
-/// the current.
+/// The current generation of an upstream and the older ones that requests still use. A verdict rebuilds only the
+/// current.
 #[derive(Default)]
 struct Generations {
     current: Weak<Upstream>,
@@ -86,8 +86,7 @@ struct BuildContext<'a> {
     spec: Option<CheckSettings>,
     /// Time of the activation, on the monotonic clock.
     at_ms: u64,
-    /// Callback after a change that members depend on. `judged` is the debounced callback for changes by
-    /// probes.
+    /// Callback after a change that members depend on. `judged` is the debounced callback for changes by probes.
     changed: Changed,
     judged: Changed,
 }
@@ -100,19 +99,19 @@ struct Active {
 }
 
 impl Registry {
-    /// `handle`: runtime of probes and DNS lookups, separate from traffic. `vitals_of`: returns the state of a
-    /// backend, always the same one for the same (upstream, address). `meters_of`: returns the meters of an
-    /// upstream by name.
+    /// `handle`: runtime of probes and DNS lookups, separate from traffic. `backend_state_of`: returns the state of a
+    /// backend, always the same one for the same (upstream, address). `meters_of`: returns the meters of an upstream by
+    /// name.
     pub fn new(
         handle: Handle,
-        vitals_of: impl Fn(Labels) -> Arc<BackendState> + Send + Sync + 'static,
+        backend_state_of: impl Fn(Labels) -> Arc<BackendState> + Send + Sync + 'static,
         meters_of: impl Fn(&str) -> Arc<UpstreamMeters> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new_cyclic(|me| Self {
+        Arc::new_cyclic(|weak_self| Self {
             handle,
-            vitals_of: Box::new(vitals_of),
+            backend_state_of: Box::new(backend_state_of),
             meters_of: Box::new(meters_of),
-            me: Weak::clone(me),
+            weak_self: Weak::clone(weak_self),
             connector: OnceLock::new(),
             active: Mutex::default(),
             growing: Mutex::default(),
@@ -121,9 +120,9 @@ impl Registry {
         })
     }
 
-    /// Compiles the upstreams of a configuration. `previous`: the upstreams of the current snapshot. One with
-    /// equal settings and files is reused unchanged. Another one passes on its states, addresses, retry budget
-    /// and unchanged members. `folder`: the base of relative file paths.
+    /// Compiles the upstreams of a configuration. `previous`: the upstreams of the current snapshot. One with equal
+    /// settings and files is reused unchanged. Another one passes on its states, addresses, retry budget and unchanged
+    /// members. `folder`: the base of relative file paths.
     pub fn compile(
         &self,
         upstreams: &BTreeMap<Name, schema::UpstreamSettings>,
@@ -157,30 +156,30 @@ impl Registry {
             return Arc::clone(same);
         }
         let upstream: Arc<str> = name.as_str().into();
-        let found = self.previous_state(&upstream, settings, folder, file, previous);
+        let discovered = self.previous_state(&upstream, settings, folder, file, previous);
         let known = previous.map(|previous| previous.backends().to_vec()).unwrap_or_default();
-        let backends = self.backends(&upstream, settings, found.as_deref(), sticky.as_ref(), &known);
+        let backends = self.backends(&upstream, settings, discovered.as_deref(), sticky.as_ref(), &known);
         let budget = previous.map(|previous| Arc::clone(&previous.budget)).unwrap_or_default();
         let members = previous.map(|previous| previous.members());
         let built = Upstream::new(upstream, settings.clone(), backends, Arc::new(transport), budget, members);
-        Arc::new(built.with_affinity(sticky).with_discovery(found).inherit(previous.map(|previous| &**previous)))
+        Arc::new(built.with_affinity(sticky).with_discovery(discovered).inherit(previous.map(|previous| &**previous)))
     }
 
     fn backend(
         &self,
         upstream: &Arc<str>,
-        written: &schema::BackendSettings,
+        configured: &schema::BackendSettings,
         sticky: Option<&Sticky>,
         known: Option<&Arc<Backend>>,
     ) -> Arc<Backend> {
-        let address = written.address.clone();
+        let address = configured.address.clone();
         let shown: Arc<str> = address.to_string().into();
-        let name: Arc<str> = written.name.as_ref().map_or_else(|| Arc::clone(&shown), |name| name.as_str().into());
-        let (backend_state, resolved) = match known {
+        let name: Arc<str> = configured.name.as_ref().map_or_else(|| Arc::clone(&shown), |name| name.as_str().into());
+        let (backend_state, addr) = match known {
             Some(known) => (Arc::clone(&known.state), Arc::clone(&known.addr)),
             None => {
                 let labels = Labels { upstream: Arc::clone(upstream), backend: Arc::clone(&name), address: shown };
-                let backend_state = (self.vitals_of)(labels);
+                let backend_state = (self.backend_state_of)(labels);
                 // Set to true at activation: a refused reload must not make it visible.
                 backend_state.set_member(false, 0);
                 (backend_state, Arc::new(BackendAddr::new(&address)))
@@ -190,26 +189,26 @@ impl Registry {
         Arc::new(Backend {
             name,
             address,
-            weight: written.weight,
-            tier: written.tier,
+            weight: configured.weight,
+            tier: configured.tier,
             token,
             state: backend_state,
-            addr: resolved,
+            addr,
         })
     }
 
-    /// Makes these upstreams current. Starts, replaces and stops their tasks, publishes weights, and removes
-    /// backends that are gone from membership.
+    /// Makes these upstreams current. Starts, replaces and stops their tasks, publishes weights, and drains backends
+    /// that are no longer configured.
     pub fn activate(&self, upstreams: &Upstreams) {
         let mut active = self.active.lock();
         let mut before = std::mem::take(&mut *active);
         for upstream in upstreams.values() {
             self.live.add(upstream);
-            self.bring_in(upstream);
-            let common = self.common(upstream);
+            self.merge_discovered(upstream);
+            let context = self.context(upstream);
             for backend in upstream.backends().iter() {
                 let identity = (Arc::clone(upstream.name()), backend.address.clone());
-                let now = self.activate_one(&common, backend, before.remove(&identity));
+                let now = self.activate_one(&context, backend, before.remove(&identity));
                 active.insert(identity, now);
             }
             self.activate_detector(upstream);
@@ -227,7 +226,7 @@ impl Registry {
         self.live.rebuild(upstream);
     }
 
-    fn common<'a>(&self, upstream: &'a Arc<Upstream>) -> BuildContext<'a> {
+    fn context<'a>(&self, upstream: &'a Arc<Upstream>) -> BuildContext<'a> {
         let (live, name) = (Arc::clone(&self.live), Arc::clone(upstream.name()));
         let judged = debounce::paced(self.handle.clone(), move || live.rebuild(&name));
         BuildContext {
@@ -239,11 +238,11 @@ impl Registry {
         }
     }
 
-    fn activate_one(&self, common: &BuildContext<'_>, backend: &Arc<Backend>, before: Option<Active>) -> Active {
-        let upstream = common.upstream;
+    fn activate_one(&self, context: &BuildContext<'_>, backend: &Arc<Backend>, before: Option<Active>) -> Active {
+        let upstream = context.upstream;
         let backend_state = Arc::clone(&backend.state);
         // Requested again only to update the labels; the state is the same.
-        (self.vitals_of)(Labels {
+        (self.backend_state_of)(Labels {
             upstream: Arc::clone(upstream.name()),
             backend: Arc::clone(&backend.name),
             address: backend.address.to_string().into(),
@@ -256,8 +255,8 @@ impl Registry {
         backend_state.set_limit(upstream.settings().max_in_flight, Some(OnFree::new(move || queue.notify_first())));
         admin_override::warn_of_waiting(backend, upstream.settings().balance);
         let (probing, resolving) = before.map_or((None, None), |before| (before.probing, before.resolving));
-        let resolving = resolving.or_else(|| self.resolve(backend, &common.changed));
-        Active { states: backend_state, probing: self.probe(common, backend, probing), resolving }
+        let resolving = resolving.or_else(|| self.resolve(backend, &context.changed));
+        Active { states: backend_state, probing: self.probe(context, backend, probing), resolving }
     }
 
     /// Starts, continues and stops the slow-start tasks.
@@ -310,11 +309,11 @@ impl Registry {
 
     fn probe(
         &self,
-        common: &BuildContext<'_>,
+        context: &BuildContext<'_>,
         backend: &Backend,
         running: Option<(CheckSettings, OwnedTask)>,
     ) -> Option<(CheckSettings, OwnedTask)> {
-        let Some(spec) = common.spec.clone() else {
+        let Some(spec) = context.spec.clone() else {
             if backend.state.health() != Health::Up {
                 backend.state.set_health(Health::Up, "", clock::now_ms());
             }
@@ -332,8 +331,8 @@ impl Registry {
         let connector = self.connector.get_or_init(|| Arc::new(Connector::new(None)));
         let host = backend.address.to_string();
         let probe = Probe::new(Arc::clone(&spec.check), Arc::clone(&spec.transport), &host, Arc::clone(connector));
-        let prober = HealthChecker::new(&spec, backend, probe, common.at_ms, Arc::clone(&common.judged));
-        let task = AbortOnDropHandle::new(self.handle.spawn(prober.run()));
+        let checker = HealthChecker::new(&spec, backend, probe, context.at_ms, Arc::clone(&context.judged));
+        let task = AbortOnDropHandle::new(self.handle.spawn(checker.run()));
         Some((spec, task))
     }
 }
@@ -383,8 +382,8 @@ impl Live {
         self.lock().retain(|_, generations| generations.reap());
     }
 
-    /// Retires the detectors of removed upstreams, so that late attempts cannot eject backends. The same
-    /// backends may be configured again before those attempts end.
+    /// Retires the detectors of removed upstreams, so that late attempts cannot eject backends. The same backends may
+    /// be configured again before those attempts end.
     fn retire_without(&self, upstreams: &Upstreams) {
         let live = self.lock();
         let stays: HashSet<_> = upstreams.values().map(|upstream| upstream.name()).collect();

@@ -1,8 +1,8 @@
 //! Member snapshot of an upstream: the eligible backends by tier, with a balancer for each tier.
 //!
-//! A snapshot is immutable. If health, admin state, an address or a weight changes, a new one is built and
-//! replaces it. It never probes, never resolves and reads no clock. `tiers` decides which backends are
-//! eligible, and `slow_start` which part of a weight is effective.
+//! A snapshot is immutable. If health, admin state, an address or a weight changes, a new one is built and replaces it.
+//! It never probes, never resolves and reads no clock. `tiers` decides which backends are eligible, and `slow_start`
+//! which part of a weight is effective.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,8 +37,8 @@ pub(super) struct Tier {
     /// Slow-start factor of each member, in parts of `slow_start::FULL_FACTOR`.
     factors: Box<[u16]>,
     balancer: Balancer,
-    /// End of the interval of this tier on a scale of 2^32. The interval is as long as the share of picks of
-    /// the tier; it is empty for a tier without picks.
+    /// End of the interval of this tier on a scale of 2^32. The interval is as long as the share of picks of the tier;
+    /// it is empty for a tier without picks.
     until: u64,
     sick: bool,
 }
@@ -50,8 +50,8 @@ pub struct Pick {
     pub backend: Arc<Backend>,
     /// Counts the attempt until it is dropped.
     pub guard: InFlight,
-    /// Whether the pick is a fail-open: its tier includes backends that are down, because none or too few are
-    /// up (`weir_upstream_fail_open_total`).
+    /// Whether the pick is a fail-open: its tier includes backends that are down, because none or too few are up
+    /// (`weir_upstream_fail_open_total`).
     pub fail_open: bool,
     /// Whether it was tried before: no other backend was left, or none had a free slot.
     pub again: bool,
@@ -97,8 +97,7 @@ impl Members {
         self.tiers.iter().any(|tier| tier.sick)
     }
 
-    /// Whether `other` picks from the same backends in the same way. Then this snapshot is retained with its
-    /// cursors.
+    /// Whether `other` picks from the same backends in the same way. Then this snapshot is retained with its cursors.
     pub fn same_as(&self, other: &Self) -> bool {
         self.rules.settings == other.rules.settings
             && self.tiers.len() == other.tiers.len()
@@ -120,8 +119,7 @@ impl Members {
         all
     }
 
-    /// The tier of the next pick: the tier at the cursor if it can take a request, else the first tier that
-    /// can.
+    /// The tier of the next pick: the tier at the cursor if it can take a request, else the first tier that can.
     fn next_tier(&self) -> Option<usize> {
         let turn = self.at(self.cursor.load(Ordering::Relaxed));
         let has_room =
@@ -138,8 +136,8 @@ impl Members {
         })
     }
 
-    /// Picks a backend; `None` if none is eligible or all are full. It picks a tried backend only if no other
-    /// one in any tier has a free slot. A full tier passes requests to the other tiers. `key`: the hash key for
+    /// Picks a backend; `None` if none is eligible or all are full. It picks a tried backend only if no other one in
+    /// any tier has a free slot. A full tier passes requests to the other tiers. `key`: the hash key for
     /// `consistent_hash`.
     pub fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
         self.pick_other(tried, now_ms, key).or_else(|| self.pick_again(tried, now_ms, key))
@@ -220,7 +218,8 @@ impl Members {
 
     /// Picks the backend that the affinity cookie names.
     ///
-    /// # Errors Why another backend must be picked.
+    /// # Errors
+    /// Why another backend must be picked.
     pub fn pick_named(&self, token: &BackendToken, tried: &Tried) -> Result<Pick, PickReason> {
         let (tier, backend) = self.named(token, tried)?;
         let guard = backend.state.admit().ok_or(PickReason::StickyFull)?;
@@ -229,14 +228,15 @@ impl Members {
 
     /// The backend that the affinity cookie names, if it may be picked.
     ///
-    /// # Errors Why it may not be picked.
+    /// # Errors
+    /// Why it may not be picked.
     pub(super) fn named(&self, token: &BackendToken, tried: &Tried) -> Result<(&Tier, &Arc<Backend>), PickReason> {
         let (at, index) = self.named.get(token).ok_or(PickReason::StickyOut)?;
         let tier = self.tiers.get(*at).ok_or(PickReason::StickyOut)?;
         let backend = tier.members.get(*index).ok_or(PickReason::StickyOut)?;
         let is_down = |backend: &Backend| tiers::health(backend, self.rules.checked) == Health::Down;
-        // Below the panic threshold, backends that are down get a share of all requests. Affinity would send
-        // them the same clients each time.
+        // Below the panic threshold, backends that are down get a share of all requests. Affinity would send them the
+        // same clients each time.
         let is_out = !tier.sick && backend.state.is_ejected();
         if is_out || tier.sick && is_down(backend) && !tier.members.iter().all(|member| is_down(member)) {
             Err(PickReason::StickyOut)
@@ -249,8 +249,8 @@ impl Members {
         }
     }
 
-    /// The tier of a pick. The cursor spreads picks evenly over the shares; with `consistent_hash`, a key
-    /// always gets the same tier.
+    /// The tier of a pick. The cursor spreads picks evenly over the shares; with `consistent_hash`, a key always gets
+    /// the same tier.
     fn pick_tier<'a>(&self, tiers: &'a [Tier], key: Option<u64>) -> Option<&'a Tier> {
         let key = key.filter(|_| self.rules.settings.balance == Balance::ConsistentHash);
         let turn = key.unwrap_or_else(|| self.cursor.fetch_add(1, Ordering::Relaxed));
@@ -315,8 +315,8 @@ fn is_uneven(factors: &[u16]) -> bool {
     factors.iter().any(|factor| *factor < slow_start::FULL_FACTOR)
 }
 
-/// The weights of the slots. During a slow start they are in parts of `slow_start::FULL_FACTOR`. The parts are
-/// coarser if the weighted sequence would be too long.
+/// The weights of the slots. During a slow start they are in parts of `slow_start::FULL_FACTOR`. The parts are coarser
+/// if the weighted sequence would be too long.
 fn weights(members: &[Arc<Backend>], factors: &[u16], balance: Balance, turns: bool) -> Vec<u16> {
     let uneven = is_uneven(factors);
     let part = |parts: u16| {

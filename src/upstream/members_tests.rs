@@ -158,8 +158,8 @@ fn a_full_tier_overflows_to_the_next_and_all_full_is_no_pick() {
     let backends = tiered(&[(0, Up), (1, Up)]);
     let members = Members::build(&backends, RULES, 0);
     backends.iter().for_each(|backend| backend.state.set_limit(1, None));
-    let held: Vec<_> = (0..2).filter_map(|_| members.pick(&Tried::default(), 0, None)).collect();
-    assert_eq!(held.iter().map(|pick| pick.backend.tier).collect::<Vec<_>>(), [0, 1]);
+    let taken: Vec<_> = (0..2).filter_map(|_| members.pick(&Tried::default(), 0, None)).collect();
+    assert_eq!(taken.iter().map(|pick| pick.backend.tier).collect::<Vec<_>>(), [0, 1]);
     assert!(members.pick(&Tried::default(), 0, None).is_none());
     // The full tier is first otherwise. A tried backend is picked again if all others are full.
     backends[1].state.set_limit(2, None);
@@ -193,9 +193,9 @@ fn a_dry_run_over_tiers_predicts_the_next_pick_and_changes_nothing() {
     let backends = tiered(&[(0, Up), (0, Down), (0, Down), (0, Down), (1, Up), (1, Up)]);
     let members = Members::build(&backends, TierRules { tier_min_up: 0.5, ..RULES }, 0);
     for _ in 0..40 {
-        let said = members.preview(0);
-        assert_eq!(members.preview(0), said);
-        let next = members.eligible().nth(said.next.unwrap()).unwrap();
+        let dry_run = members.preview(0);
+        assert_eq!(members.preview(0), dry_run);
+        let next = members.eligible().nth(dry_run.next.unwrap()).unwrap();
         assert_eq!(next.name, members.pick(&Tried::default(), 0, None).unwrap().backend.name);
     }
     let apart = Members::build(&backends, RULES, 0);
@@ -214,7 +214,7 @@ fn sticky(healths: &[Health]) -> Vec<Arc<Backend>> {
 }
 
 /// The backend that a cookie selects, or why none.
-fn led(members: &Members, backend: &Backend, tried: &Tried) -> Result<(String, PickReason), PickReason> {
+fn selected(members: &Members, backend: &Backend, tried: &Tried) -> Result<(String, PickReason), PickReason> {
     members.pick_named(&backend.token.unwrap(), tried).map(|pick| (pick.backend.name.to_string(), pick.why))
 }
 
@@ -225,18 +225,21 @@ fn a_cookie_selects_its_backend_while_it_is_eligible() {
     let members = Members::build(&backends, RULES, 0);
     let mut tried = Tried::default();
     for (n, backend) in backends[..2].iter().enumerate() {
-        assert_eq!(led(&members, backend, &tried), Ok((n.to_string(), PickReason::Sticky)));
+        assert_eq!(selected(&members, backend, &tried), Ok((n.to_string(), PickReason::Sticky)));
     }
-    assert_eq!(led(&members, &backends[2], &tried), Err(PickReason::StickyOut));
+    assert_eq!(selected(&members, &backends[2], &tried), Err(PickReason::StickyOut));
     backends[1].state.set_limit(1, None);
-    let held = members.pick_named(&backends[1].token.unwrap(), &tried).unwrap();
-    assert_eq!((backends[1].state.in_flight(), led(&members, &backends[1], &tried)), (1, Err(PickReason::StickyFull)));
-    drop(held);
+    let taken = members.pick_named(&backends[1].token.unwrap(), &tried).unwrap();
+    assert_eq!(
+        (backends[1].state.in_flight(), selected(&members, &backends[1], &tried)),
+        (1, Err(PickReason::StickyFull))
+    );
+    drop(taken);
     assert_eq!(backends[1].state.in_flight(), 0);
     tried.add(&backends[1].state);
-    assert_eq!(led(&members, &backends[1], &tried), Err(PickReason::StickyTried));
+    assert_eq!(selected(&members, &backends[1], &tried), Err(PickReason::StickyTried));
     backends[0].state.set_mark(AdminState::Draining, 0);
-    assert_eq!(led(&Members::build(&backends, RULES, 0), &backends[0], &tried), Err(PickReason::StickyOut));
+    assert_eq!(selected(&Members::build(&backends, RULES, 0), &backends[0], &tried), Err(PickReason::StickyOut));
 }
 
 #[test]
@@ -244,12 +247,12 @@ fn cookies_select_down_backends_only_if_all_are_down() {
     use Health::{Down, Up};
     let none = Tried::default();
     let backends = sticky(&[Down, Down]);
-    assert!(led(&Members::build(&backends, RULES, 0), &backends[0], &none).is_ok());
+    assert!(selected(&Members::build(&backends, RULES, 0), &backends[0], &none).is_ok());
     let backends = sticky(&[Up, Down, Down]);
     let members = Members::build(&backends, TierRules { panic_threshold: 0.5, ..RULES }, 0);
     assert_eq!(members.eligible().count(), 3);
-    assert!(led(&members, &backends[0], &none).is_ok());
-    assert_eq!(led(&members, &backends[1], &none), Err(PickReason::StickyOut));
+    assert!(selected(&members, &backends[0], &none).is_ok());
+    assert_eq!(selected(&members, &backends[1], &none), Err(PickReason::StickyOut));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Upstreams: named groups of interchangeable backends, and the pick of a backend for each attempt.
 //!
-//! This module does not know routes, sessions or metric families. Only the states of the backends
-//! (`backend::state`) and the member snapshot built from them change at run time. Discovery also changes the
-//! list of backends. All else is as compiled.
+//! This module does not know routes, sessions or metric families. Only the states of the backends (`backend::state`)
+//! and the member snapshot built from them change at run time. Discovery also changes the list of backends. All else is
+//! as compiled.
 
 pub mod admin_override;
 pub mod backend;
@@ -76,22 +76,20 @@ pub struct Upstream {
     members: ArcSwap<Members>,
     /// The backends that are not in the member snapshot.
     passed_over: ArcSwapOption<Vec<PassedOver>>,
-    /// Held for a whole rebuild. It reads states and then stores a snapshot; the last to read must be the last
-    /// to store.
+    /// Held for a whole rebuild. It reads states and then stores a snapshot; the last to read must be the last to
+    /// store.
     rebuilding: Mutex<()>,
     /// Number of rebuilds of the current generation; shared by all generations.
     builds: Arc<AtomicU64>,
-    /// Set if a newer generation exists: the shared number of rebuilds. Nothing triggers a rebuild of this
-    /// generation any more. A request that still uses it rebuilds it before a pick, if the newer one was
-    /// rebuilt since.
+    /// Set if a newer generation exists: the shared number of rebuilds. Nothing triggers a rebuild of this generation
+    /// any more. A request that still uses it rebuilds it before a pick, if the newer one was rebuilt since.
     superseded_by: OnceLock<Arc<AtomicU64>>,
     /// The number of rebuilds that this member snapshot reflects.
     followed: AtomicU64,
 }
 
 impl Upstream {
-    /// Creates an upstream with members from the current states. `previous`: a snapshot that is reused if it is
-    /// equal.
+    /// Creates an upstream with members from the current states. `previous`: a snapshot that is reused if it is equal.
     pub fn new(
         name: Arc<str>,
         settings: schema::UpstreamSettings,
@@ -143,8 +141,8 @@ impl Upstream {
     }
 
     /// Sets the discovery state.
-    pub fn with_discovery(mut self, found: Option<Arc<DiscoveryState>>) -> Self {
-        self.discovered = found;
+    pub fn with_discovery(mut self, discovery: Option<Arc<DiscoveryState>>) -> Self {
+        self.discovered = discovery;
         self
     }
 
@@ -214,8 +212,8 @@ impl Upstream {
         self.superseded_by.get().is_some()
     }
 
-    /// Declares `newer` the current generation. From now on verdicts rebuild only that one, for any number of
-    /// older generations that requests still use.
+    /// Declares `newer` the current generation. From now on verdicts rebuild only that one, for any number of older
+    /// generations that requests still use.
     pub fn supersede(&self, newer: &Self) {
         let _ = self.superseded_by.set(Arc::clone(&newer.builds));
     }
@@ -229,30 +227,30 @@ impl Upstream {
         }
     }
 
-    /// Picks a backend for an attempt; `None` if none is available. It picks a tried backend only if no other
-    /// is left. `key`: the hash key for `consistent_hash`.
+    /// Picks a backend for an attempt; `None` if none is available. It picks a tried backend only if no other is left.
+    /// `key`: the hash key for `consistent_hash`.
     pub fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
         self.members_at(now_ms).pick(tried, now_ms, key)
     }
 
-    /// Picks a backend for a request that can wait, and reports why there is none. It returns to a tried
-    /// backend only if no untried one exists, not if the others are full. The backend of the affinity cookie
-    /// precedes the pick of the balancer.
-    pub fn try_pick(&self, tried: &Tried, now_ms: u64, wish: PickHints) -> PickOutcome<Pick> {
+    /// Picks a backend for a request that can wait, and reports why there is none. It returns to a tried backend only
+    /// if no untried one exists, not if the others are full. The backend of the affinity cookie precedes the pick of
+    /// the balancer.
+    pub fn try_pick(&self, tried: &Tried, now_ms: u64, hints: PickHints) -> PickOutcome<Pick> {
         let members = self.members_at(now_ms);
-        let named = wish.named.map(|token| members.pick_named(&token, tried));
+        let named = hints.named.map(|token| members.pick_named(&token, tried));
         let instead = match named {
             Some(Ok(pick)) => return PickOutcome::Slot(pick),
             Some(Err(why)) => Some(why),
             None => None,
         };
-        if let Some(pick) = members.pick_other(tried, now_ms, wish.key) {
+        if let Some(pick) = members.pick_other(tried, now_ms, hints.key) {
             return PickOutcome::Slot(Pick { why: instead.unwrap_or(pick.why), ..pick });
         }
         if members.has_untried(tried) {
             return if members.are_full() { PickOutcome::Full } else { PickOutcome::ForOthers };
         }
-        let pick = members.pick_again(tried, now_ms, wish.key).or_else(|| members.pick_ejected(tried));
+        let pick = members.pick_again(tried, now_ms, hints.key).or_else(|| members.pick_ejected(tried));
         match pick {
             Some(pick) => PickOutcome::Slot(pick),
             None if members.is_empty() => PickOutcome::Nobody,
@@ -260,8 +258,8 @@ impl Upstream {
         }
     }
 
-    /// Picks a backend for a request whose wait is over, even one that was tried. `None` if nothing was tried
-    /// yet: a first attempt must not overtake the queue.
+    /// Picks a backend for a request whose wait is over, even one that was tried. `None` if nothing was tried yet: a
+    /// first attempt must not overtake the queue.
     pub fn pick_tried(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
         self.members_at(now_ms).pick_again(tried, now_ms, key)
     }
@@ -281,8 +279,8 @@ impl Upstream {
         &self.queue
     }
 
-    /// A backend whose ejection time is over, with this request as its trial. `None` if the affinity cookie of
-    /// the request names a backend that serves.
+    /// A backend whose ejection time is over, with this request as its trial. `None` if the affinity cookie of the
+    /// request names a backend that serves.
     pub fn pick_trial(
         &self,
         tried: &Tried,
@@ -295,10 +293,10 @@ impl Upstream {
             return None;
         }
         let backends = self.backends.load();
-        let (backend, guard, watching) = detector.trial(&backends, tried, now_ms)?;
+        let (backend, guard, observer) = detector.trial(&backends, tried, now_ms)?;
         Some((
             Pick { backend: Arc::clone(backend), guard, fail_open: false, again: false, why: PickReason::Trial },
-            watching,
+            observer,
         ))
     }
 
@@ -336,8 +334,8 @@ impl Upstream {
             // Eligibility may have changed, so a waiting request must retry its pick.
             self.queue.notify_first();
         }
-        if let Some(found) = self.discovered.as_ref().filter(|_| is_current && !self.verdict_pending()) {
-            found.settle();
+        if let Some(discovery) = self.discovered.as_ref().filter(|_| is_current && !self.verdict_pending()) {
+            discovery.settle();
         }
         changed
     }
@@ -347,8 +345,8 @@ impl Upstream {
         self.passed_over.load_full()
     }
 
-    /// Publishes the configured and the effective weights. The effective weight is the runtime or configured
-    /// one, times the slow-start factor.
+    /// Publishes the configured and the effective weights. The effective weight is the runtime or configured one, times
+    /// the slow-start factor.
     fn publish_weights(&self, backends: &[Arc<Backend>], members: &Members) {
         let ramps: HashMap<*const Backend, f64> = members
             .ramps()
@@ -364,13 +362,13 @@ impl Upstream {
 
     /// Whether the first discovery result is still missing.
     pub fn look_pending(&self) -> bool {
-        self.discovered.as_ref().is_some_and(|found| !found.was_looked_for())
+        self.discovered.as_ref().is_some_and(|discovery| !discovery.was_looked_for())
     }
 
     /// Whether a backend has no first verdict yet, or the first discovery result is missing. Backends that are
     /// discovered later do not count.
     pub fn verdict_pending(&self) -> bool {
-        if self.discovered.as_ref().is_some_and(|found| found.is_settled()) {
+        if self.discovered.as_ref().is_some_and(|discovery| discovery.is_settled()) {
             return false;
         }
         let unknown = |backend: &Arc<Backend>| backend.state.health() == Health::Unknown;

@@ -14,13 +14,13 @@ use crate::upstream::sticky::BackendToken;
 use crate::upstream::{PickHints, queue};
 
 fn registry() -> Arc<Registry> {
-    type Cells = HashMap<(Arc<str>, Arc<str>), Arc<BackendState>>;
-    let cells: Mutex<Cells> = Mutex::default();
-    let vitals_of = move |labels: Labels| {
+    type States = HashMap<(Arc<str>, Arc<str>), Arc<BackendState>>;
+    let states: Mutex<States> = Mutex::default();
+    let backend_state_of = move |labels: Labels| {
         let key = (Arc::clone(&labels.upstream), Arc::clone(&labels.address));
-        Arc::clone(cells.lock().entry(key).or_insert_with(|| Arc::new(BackendState::new(labels))))
+        Arc::clone(states.lock().entry(key).or_insert_with(|| Arc::new(BackendState::new(labels))))
     };
-    Registry::new(Handle::current(), vitals_of, |name| Arc::new(UpstreamMeters::new(name)))
+    Registry::new(Handle::current(), backend_state_of, |name| Arc::new(UpstreamMeters::new(name)))
 }
 
 fn compile(registry: &Registry, yaml: &str, previous: &Upstreams) -> Upstreams {
@@ -84,14 +84,14 @@ async fn a_refused_reload_has_no_effect() {
     let registry = registry();
     let first = compile(&registry, TWO, &Upstreams::new());
     registry.activate(&first);
-    let held = of(&first, "u").pick(&Tried::default(), 0, None).unwrap();
+    let in_use = of(&first, "u").pick(&Tried::default(), 0, None).unwrap();
     let refused = compile(&registry, &THREE.replace("name: a", "weight: 9, name: z"), &first);
     let shown: Vec<_> = of(&refused, "u").backends().iter().map(|backend| backend.state.is_member()).collect();
     assert_eq!(shown, [true, true, false]);
     let a = Arc::clone(&of(&first, "u").backends()[0].state);
     assert_eq!((a.weights(), a.in_flight(), &*a.labels().backend), ((1, 1.0), 1, "a"));
-    assert_eq!(of(&refused, "u").backends()[0].state.in_flight(), 1, "one cell for both");
-    drop(held);
+    assert_eq!(of(&refused, "u").backends()[0].state.in_flight(), 1, "both share one state");
+    drop(in_use);
     assert_eq!(a.in_flight(), 0);
 }
 
@@ -101,7 +101,7 @@ async fn a_removed_backend_drains_and_can_return() {
     let three = compile(&registry, THREE, &Upstreams::new());
     registry.activate(&three);
     let c = Arc::clone(&of(&three, "u").backends()[2].state);
-    let held = c.raise();
+    let in_use = c.raise();
     let two = compile(&registry, TWO, &three);
     registry.activate(&two);
     assert_eq!((c.is_member(), c.state(), c.in_flight()), (false, BackendCondition::Draining, 1));
@@ -110,7 +110,7 @@ async fn a_removed_backend_drains_and_can_return() {
     registry.activate(&back);
     assert!(Arc::ptr_eq(&c, &of(&back, "u").backends()[2].state));
     assert_eq!((c.state(), c.in_flight()), (BackendCondition::Up, 1));
-    drop(held);
+    drop(in_use);
 }
 
 #[tokio::test]
@@ -211,7 +211,7 @@ async fn slow_start_applies_to_later_backends_only() {
     let second = compile(&registry, &slow(THREE), &first);
     registry.activate(&second);
     assert_eq!(weights(&second), [1.0, 1.0, 0.1]);
-    assert_eq!(picks(of(&second, "u"), 21).matches('c').count(), 1, "turns by weight while one grows");
+    assert_eq!(picks(of(&second, "u"), 21).matches('c').count(), 1, "weighted turns during slow start");
     until(|| (0.4..1.0).contains(&weights(&second)[2])).await;
     until(|| weights(&second) == [1.0; 3]).await;
     assert_eq!(picks(of(&second, "u"), 9).matches('c').count(), 3);
@@ -273,7 +273,11 @@ async fn discovered_backends_reach_every_generation_and_removed_ones_drain() {
         registry.compile(&serde_yaml::from_str(yaml).unwrap(), folder.path(), &file, previous)
     };
     let first = compile(yaml, &Upstreams::new());
-    assert_eq!(names(of(&first, "u")), ["own", up.as_str()], "what is written counts where both have an address");
+    assert_eq!(
+        names(of(&first, "u")),
+        ["own", up.as_str()],
+        "the configured backend precedes a discovered one with its address"
+    );
     assert!(of(&first, "u").verdict_pending());
     registry.activate(&first);
     until(|| !of(&first, "u").verdict_pending()).await;
@@ -281,26 +285,26 @@ async fn discovered_backends_reach_every_generation_and_removed_ones_drain() {
     registry.activate(&second);
     assert!(Arc::ptr_eq(of(&first, "u").discovered().unwrap(), of(&second, "u").discovered().unwrap()));
     let gone = Arc::clone(&of(&second, "u").backends()[1].state);
-    let held = gone.raise();
+    let in_use = gone.raise();
 
     put(&path, &[&other]);
     until(|| names(of(&second, "u")) == ["own", other.as_str()]).await;
     until(|| names(of(&first, "u")) == ["own", other.as_str()]).await;
     until(|| !gone.is_member()).await;
     assert_eq!((gone.state(), gone.in_flight()), (BackendCondition::Draining, 1));
-    assert!(!of(&second, "u").verdict_pending(), "one that is found later holds up nothing");
-    let cells = |upstreams: &Upstreams| Arc::clone(&of(upstreams, "u").backends()[1].state);
-    assert!(Arc::ptr_eq(&cells(&first), &cells(&second)) && cells(&second).is_member());
-    until(|| cells(&first).health() == Health::Up).await;
+    assert!(!of(&second, "u").verdict_pending(), "a backend discovered later does not delay readiness");
+    let states = |upstreams: &Upstreams| Arc::clone(&of(upstreams, "u").backends()[1].state);
+    assert!(Arc::ptr_eq(&states(&first), &states(&second)) && states(&second).is_member());
+    until(|| states(&first).health() == Health::Up).await;
     assert_eq!(picks(of(&first, "u"), 1), other);
-    assert!(of(&second, "u").observe(&of(&second, "u").backends()[1]).is_some(), "it is watched for outliers");
+    assert!(of(&second, "u").observe(&of(&second, "u").backends()[1]).is_some(), "outlier detection observes it");
 
     std::fs::write(&path, "nonsense").unwrap();
     until(|| of(&second, "u").status().discovery.unwrap().failures == 1).await;
     put(&path, &[&up, &other]);
     until(|| gone.is_member()).await;
     assert_eq!(gone.in_flight(), 1, "the same cells");
-    drop(held);
+    drop(in_use);
     let third = compile(&yaml.replace("discover: {file: list},", ""), &second);
     registry.activate(&third);
     assert_eq!(names(of(&third, "u")), ["own"]);
@@ -312,14 +316,14 @@ async fn a_new_discovery_source_starts_with_the_previous_list() {
     let registry = registry();
     let yaml = "u: {backends: [], discover: {dns: name.invalid, port: 80, resolver: '127.0.0.1:9', max_ttl: 1s}}";
     let first = compile(&registry, yaml, &Upstreams::new());
-    let look = DiscoveryResult {
+    let result = DiscoveryResult {
         list: Some(serde_yaml::from_str("[{address: '10.0.0.1:80'}]").unwrap()),
         ..DiscoveryResult::default()
     };
-    assert!(of(&first, "u").verdict_pending(), "nobody has looked yet");
-    assert!(of(&first, "u").discovered().unwrap().take(look, 1));
+    assert!(of(&first, "u").verdict_pending(), "before the first result");
+    assert!(of(&first, "u").discovered().unwrap().take(result, 1));
     registry.activate(&first);
-    assert_eq!(picks(of(&first, "u"), 1), "10.0.0.1:80", "found while it was compiled");
+    assert_eq!(picks(of(&first, "u"), 1), "10.0.0.1:80", "discovered before activation");
     let second = compile(&registry, &yaml.replace("port: 80", "port: 81"), &first);
     registry.activate(&second);
     assert!(!Arc::ptr_eq(of(&first, "u").discovered().unwrap(), of(&second, "u").discovered().unwrap()));
@@ -368,9 +372,9 @@ async fn discovered_backends_get_tokens_by_the_secret_of_each_generation() {
         assert_eq!(tokens(upstream), of_all(upstream, &[c, a]));
         assert_eq!(tokens(upstream)[0].is_some(), sticky);
     }
-    let wish = PickHints { key: None, named: tokens(of(&second, "u"))[1] };
+    let hints = PickHints { key: None, named: tokens(of(&second, "u"))[1] };
     for _ in 0..4 {
-        let queue::PickOutcome::Slot(pick) = of(&second, "u").try_pick(&Tried::default(), 0, wish) else {
+        let queue::PickOutcome::Slot(pick) = of(&second, "u").try_pick(&Tried::default(), 0, hints) else {
             panic!("a backend")
         };
         assert_eq!(&*pick.backend.name, a);
@@ -400,8 +404,8 @@ async fn picks_by_cookie_and_by_balancer_do_not_allocate() {
             let trial = upstream.pick_trial(&none, 0, named.as_ref());
             assert!(trial.is_none());
             for tried in [&none, &tried] {
-                let look = upstream.try_pick(tried, 0, PickHints { key: None, named });
-                let queue::PickOutcome::Slot(pick) = look else { panic!("a backend") };
+                let result = upstream.try_pick(tried, 0, PickHints { key: None, named });
+                let queue::PickOutcome::Slot(pick) = result else { panic!("a backend") };
                 drop((upstream.observe(&pick.backend), pick));
             }
         }
@@ -434,7 +438,7 @@ async fn an_ejection_affects_picks_immediately_and_members_later() {
     assert!(Arc::ptr_eq(&before, &upstream.members.load_full()), "nothing was built on this thread");
     let (tried, now) = (Tried::default(), clock::now_ms());
     let picked = |key: u64| upstream.pick(&tried, now, Some(key << 50)).unwrap().backend.name.to_string();
-    assert!((0..2_000).all(|key| picked(key) != "a"), "passed over at once");
+    assert!((0..2_000).all(|key| picked(key) != "a"), "skipped immediately");
     until(|| !Arc::ptr_eq(&before, &upstream.members.load_full())).await;
     assert_eq!(upstream.members().eligible().count(), 2);
 }
@@ -444,27 +448,27 @@ async fn a_verdict_rebuilds_only_the_current_generation() {
     let registry = registry();
     let mut current = compile(&registry, HASHED, &Upstreams::new());
     registry.activate(&current);
-    let mut held = Vec::new();
+    let mut in_use = Vec::new();
     for generation in 1..=60 {
-        held.push(Arc::clone(of(&current, "u")));
+        in_use.push(Arc::clone(of(&current, "u")));
         let yaml = HASHED.replace("u: {", &["u: {keep_alive: ", &generation.to_string(), "s, "].concat());
         current = compile(&registry, &yaml, &current);
         registry.activate(&current);
     }
     let members = |upstream: &Arc<Upstream>| upstream.members.load_full();
-    let (newest, before) = (of(&current, "u"), held.iter().map(members).collect::<Vec<_>>());
+    let (newest, before) = (of(&current, "u"), in_use.iter().map(members).collect::<Vec<_>>());
     let newest_before = members(newest);
     newest.backends()[2].state.set_health(Health::Down, "refused", 0);
     newest.backends()[2].state.set_mark(AdminState::Draining, 0);
     registry.rebuild("u");
     assert!(!Arc::ptr_eq(&newest_before, &members(newest)));
-    let untouched = held.iter().zip(&before).all(|(upstream, before)| Arc::ptr_eq(before, &members(upstream)));
-    assert!(untouched, "work grows with the generations that requests hold");
-    for old in &held {
+    let untouched = in_use.iter().zip(&before).all(|(upstream, before)| Arc::ptr_eq(before, &members(upstream)));
+    assert!(untouched, "older generations must not be rebuilt");
+    for old in &in_use {
         assert!((0..200).all(|key| &*old.pick(&Tried::default(), 0, Some(key << 56)).unwrap().backend.name != "c"));
     }
-    assert!(held.iter().zip(&before).all(|(upstream, before)| !Arc::ptr_eq(before, &members(upstream))));
-    drop((held, before));
+    assert!(in_use.iter().zip(&before).all(|(upstream, before)| !Arc::ptr_eq(before, &members(upstream))));
+    drop((in_use, before));
     registry.activate(&current);
-    assert_eq!(registry.live.generations("u").len(), 1, "nothing is left of those that nobody holds");
+    assert_eq!(registry.live.generations("u").len(), 1, "unused generations are dropped");
 }

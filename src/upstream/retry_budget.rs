@@ -1,7 +1,7 @@
 //! Retry budget of an upstream: limits retries after sent bytes, so that retries never multiply an outage.
 //!
-//! (The idea is from Finagle and Linkerd.) It never decides whether a failure is worth a retry: the retry
-//! policy does. It reads no clock.
+//! (The idea is from Finagle and Linkerd.) It never decides whether a failure is worth a retry: the retry policy does.
+//! It reads no clock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,9 +11,9 @@ pub const WINDOW_SECS: u64 = 10;
 /// A power of two above the window, so that the slot of a new second is never one that is still summed.
 const SLOT_COUNT: usize = 16;
 
-/// The budget of one upstream. In any window, the retries are at most the larger of two numbers: the share of
-/// the requests, and the floor. A ring has one bucket per second. A bucket is one word, with its second in the
-/// high half and its count in the low half. So reset and increment are one atomic step.
+/// The budget of one upstream. In any window, the retries are at most the larger of two numbers: the share of the
+/// requests, and the floor. A ring has one bucket per second. A bucket is one word, with its second in the high half
+/// and its count in the low half. So reset and increment are one atomic step.
 #[derive(Debug, Default)]
 pub struct RetryBudget {
     requests: Ring,
@@ -26,12 +26,12 @@ impl RetryBudget {
         self.requests.add(now_ms / 1_000);
     }
 
-    /// Takes one retry from the budget, if one is left. `share`: of the requests, 0 to 1. `floor`: retries per
-    /// second that are always allowed.
+    /// Takes one retry from the budget, if one is left. `share`: of the requests, 0 to 1. `floor`: retries per second
+    /// that are always allowed.
     pub fn try_spend(&self, share: f64, floor: u32, now_ms: u64) -> bool {
         let now = now_ms / 1_000;
-        // Adds first and removes again if the budget is exceeded. Two concurrent calls may both be refused, but
-        // never both be allowed beyond the budget.
+        // Adds first and removes again if the budget is exceeded. Two concurrent calls may both be refused, but never
+        // both be allowed beyond the budget.
         self.retries.add(now);
         if self.retries.sum(now) <= self.allowed(share, floor, now) {
             return true;

@@ -38,12 +38,12 @@ impl Rule {
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 impl Rule {
-    /// The wait before the next try, after `tries` tries. It is random, from zero up to `backoff`, which
-    /// doubles with each try. So requests that failed together do not return together ("full jitter": M.
-    /// Brooker, Exponential Backoff and Jitter, AWS 2015). `chance`: a random number from 0 to 1.
-    pub fn pause(&self, tries: u8, chance: f64) -> Duration {
+    /// The wait before the next try, after `tries` tries. It is random, from zero up to `backoff`, which doubles with
+    /// each try. So requests that failed together do not return together ("full jitter": M. Brooker, Exponential
+    /// Backoff and Jitter, AWS 2015). `random`: a random number from 0 to 1.
+    pub fn pause(&self, tries: u8, random: f64) -> Duration {
         let doubled = self.backoff.saturating_mul(1 << tries.saturating_sub(1).min(16));
-        doubled.min(MAX_BACKOFF).mul_f64(chance.clamp(0.0, 1.0))
+        doubled.min(MAX_BACKOFF).mul_f64(random.clamp(0.0, 1.0))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Slow start: the effective part of the weight of a backend that came up later than its peers.
 //!
-//! Pure. The part starts at a tenth and grows linearly, in steps of a twentieth. It is relative to the peer
-//! that has been up longest, which always has its full weight. So if all come up together, as at the start of
-//! the proxy, none is reduced.
+//! Pure. The part starts at a tenth and grows linearly, in steps of a twentieth. It is relative to the peer that has
+//! been up longest, which always has its full weight. So if all come up together, as at the start of the proxy, none is
+//! reduced.
 
 /// Factor of a full weight; factors are in parts of this.
 pub const FULL_FACTOR: u16 = 20;
@@ -13,8 +13,8 @@ const START_SHARE: f64 = 0.1;
 /// Number of rebuilds over a whole `slow_start` while a weight grows.
 pub const STEP_COUNT: u32 = 20;
 
-/// The factor of each backend, 1 to `FULL_FACTOR`. `since_ms`: the times since which the backends are up; 0
-/// means from now on.
+/// The factor of each backend, 1 to `FULL_FACTOR`. `since_ms`: the times since which the backends are up; 0 means from
+/// now on.
 pub fn factors(since_ms: &[u64], now_ms: u64, slow_start_ms: u64) -> Box<[u16]> {
     let grown = |since: &u64| {
         // A clock that was set back must not make a backend older.

@@ -2,16 +2,14 @@
 //!
 //! Pure. `members` decides about the pick.
 //!
-//! The value of a cookie is a list of entries, one per upstream, so that upstreams on one host can share a
-//! cookie name:
+//! The value of a cookie is a list of entries, one per upstream, so that upstreams on one host can share a cookie name:
 //!
 //! ```text
 //! weir=TTTTBBBBBBBBBBBBBBBBBBBBSSSSSSSS.TTTT…     T: upstream, B: backend, S: time of writing in seconds (hex)
 //! ```
 //!
-//! T and B are parts of HMAC-SHA-256 (RFC 2104) of names under a secret. So they are the same in every process
-//! with the secret, and mean nothing to others. A client can change the time of writing, but gains only a
-//! longer affinity.
+//! T and B are parts of HMAC-SHA-256 (RFC 2104) of names under a secret. So they are the same in every process with the
+//! secret, and mean nothing to others. A client can change the time of writing, but gains only a longer affinity.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,8 +20,8 @@ use sha2::Sha256;
 use crate::config::schema;
 use crate::config::values::BackendAddress;
 
-/// Characters that identify an upstream: 3 bytes. A collision of two upstreams would only make them overwrite
-/// each other's entries.
+/// Characters that identify an upstream: 3 bytes. A collision of two upstreams would only make them overwrite each
+/// other's entries.
 const TAG_BYTES: usize = 4;
 
 /// Characters that identify a backend: 15 bytes.
@@ -96,8 +94,8 @@ impl Sticky {
         BackendToken(self.letters("backend", &address.to_string()))
     }
 
-    /// Reads the values of all cookies of its name. The first valid entry of this upstream counts. An entry
-    /// older than `ttl` is ignored.
+    /// Reads the values of all cookies of its name. The first valid entry of this upstream counts. An entry older than
+    /// `ttl` is ignored.
     pub fn read<'a>(&self, values: impl Iterator<Item = &'a [u8]>, now_s: u64) -> Option<CookieValue> {
         let mut entries = values.flat_map(entries).filter(|entry| entry.starts_with(&self.tag));
         let (token, written) = entries.find_map(|entry| Some((token(entry)?, time(entry)?)))?;
@@ -110,11 +108,11 @@ impl Sticky {
         age.is_none_or(|age| age <= self.ttl).then_some(CookieValue { token, fresh })
     }
 
-    /// A `Set-Cookie` value for a backend (RFC 6265 section 4.1). `values`: the cookies of the client, whose
-    /// entries of other upstreams are retained. `by_tls`: whether the client connection uses TLS.
+    /// A `Set-Cookie` value for a backend (RFC 6265 section 4.1). `values`: the cookies of the client, whose entries of
+    /// other upstreams are retained. `by_tls`: whether the client connection uses TLS.
     ///
-    /// # Errors None in practice: the configuration checks refuse everything that a header field cannot
-    /// contain.
+    /// # Errors
+    /// None in practice: the configuration checks refuse everything that a header field cannot contain.
     pub fn write<'a>(
         &self,
         token: BackendToken,
@@ -122,22 +120,22 @@ impl Sticky {
         now_s: u64,
         by_tls: bool,
     ) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
-        let mut kept: Vec<&[u8]> = Vec::with_capacity(MAX_ENTRIES);
+        let mut retained: Vec<&[u8]> = Vec::with_capacity(MAX_ENTRIES);
         for entry in values.flat_map(entries) {
             let known =
-                entry.starts_with(&self.tag) || kept.iter().any(|other| other[..TAG_BYTES] == entry[..TAG_BYTES]);
-            if !known && kept.len() < MAX_ENTRIES - 1 {
-                kept.push(entry);
+                entry.starts_with(&self.tag) || retained.iter().any(|other| other[..TAG_BYTES] == entry[..TAG_BYTES]);
+            if !known && retained.len() < MAX_ENTRIES - 1 {
+                retained.push(entry);
             }
         }
-        let length = self.cookie.len() + (kept.len() + 1) * (ENTRY_BYTES + 1) + self.attributes.len() + 16;
+        let length = self.cookie.len() + (retained.len() + 1) * (ENTRY_BYTES + 1) + self.attributes.len() + 16;
         let mut text = Vec::with_capacity(length);
         text.extend_from_slice(self.cookie.as_bytes());
         text.push(b'=');
         text.extend_from_slice(&self.tag);
         text.extend_from_slice(&token.0);
         text.extend_from_slice(format!("{:08x}", now_s as u32).as_bytes());
-        for entry in kept {
+        for entry in retained {
             text.push(b'.');
             text.extend_from_slice(entry);
         }

@@ -1,8 +1,8 @@
 //! Eligibility of backends by tier, and the share of requests of each tier.
 //!
-//! Pure. Backends that are up serve. If none is up, those that are not probed yet serve. If there is none of
-//! these either, those that are down serve, provided that the upstream fails open. Ejected backends count as
-//! down. Drained, disabled and unresolved backends, and those of weight 0, are never eligible.
+//! Pure. Backends that are up serve. If none is up, those that are not probed yet serve. If there is none of these
+//! either, those that are down serve, provided that the upstream fails open. Ejected backends count as down. Drained,
+//! disabled and unresolved backends, and those of weight 0, are never eligible.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,11 +20,10 @@ pub struct TierRules {
     pub fail_open: bool,
     /// Whether there is a health check. Without one, a backend counts as up whatever its state says.
     pub checked: bool,
-    /// Share of the weight of a tier that must be up, 0 to 1. Below it, the next tier takes part of the
-    /// requests.
+    /// Share of the weight of a tier that must be up, 0 to 1. Below it, the next tier takes part of the requests.
     pub tier_min_up: f64,
-    /// Share of the backends of a tier that must not be down, 0 to 1. Below it, the backends that are down are
-    /// eligible too.
+    /// Share of the backends of a tier that must not be down, 0 to 1. Below it, the backends that are down are eligible
+    /// too.
     pub panic_threshold: f64,
     /// Duration of the slow start in milliseconds; 0: none.
     pub slow_start_ms: u64,
@@ -35,8 +34,8 @@ pub struct TierRules {
 pub struct Chosen {
     /// In configuration order.
     pub members: Vec<Arc<Backend>>,
-    /// Share of the requests that start in this tier, 0 to 1. A tier with share 0 serves only the overflow of
-    /// the others.
+    /// Share of the requests that start in this tier, 0 to 1. A tier with share 0 serves only the overflow of the
+    /// others.
     pub share: f64,
     /// Whether the tier is in fail-open: some of its members are down.
     pub sick: bool,
@@ -49,8 +48,8 @@ pub fn is_able(backend: &Backend) -> bool {
     backend.state.mark() == AdminState::Ready && backend.addr.is_known()
 }
 
-/// The effective health: the verdict of the health check, or up without a check. An ejected backend counts as
-/// down, because it fails its traffic.
+/// The effective health: the verdict of the health check, or up without a check. An ejected backend counts as down,
+/// because it fails its traffic.
 pub fn health(backend: &Backend, checked: bool) -> Health {
     match backend.state.health() {
         _ if backend.state.is_ejected() => Health::Down,
@@ -59,8 +58,7 @@ pub fn health(backend: &Backend, checked: bool) -> Health {
     }
 }
 
-/// The eligible backends by tier, lowest tier first. No tier is empty. The shares sum up to 1 if there is a
-/// tier.
+/// The eligible backends by tier, lowest tier first. No tier is empty. The shares sum up to 1 if there is a tier.
 pub fn choose(backends: &[Arc<Backend>], rules: &TierRules) -> Vec<Chosen> {
     let mut tiers: BTreeMap<u8, Tally<'_>> = BTreeMap::new();
     for backend in backends {
@@ -128,10 +126,10 @@ struct Share {
     relieved: bool,
 }
 
-/// The shares of the tiers. A tier takes all of the remaining requests if at least `min_up` of it is up, else
-/// the part `up / min_up`. Requests that no tier takes are divided in the same proportions.
+/// The shares of the tiers. A tier takes all of the remaining requests if at least `min_up` of it is up, else the part
+/// `up / min_up`. Requests that no tier takes are divided in the same proportions.
 fn shares(up: &[f64], min_up: f64) -> Vec<Share> {
-    let mut left = 1.0;
+    let mut remaining = 1.0;
     let mut take = |up: f64| {
         let able = if up <= 0.0 {
             0.0
@@ -140,15 +138,15 @@ fn shares(up: &[f64], min_up: f64) -> Vec<Share> {
         } else {
             up / min_up
         };
-        let taken = left * able;
-        left -= taken;
+        let taken = remaining * able;
+        remaining -= taken;
         (taken, able > 0.0 && able < 1.0)
     };
     let taken: Vec<_> = up.iter().map(|up| take(*up)).collect();
-    let sum = 1.0 - left;
+    let sum = 1.0 - remaining;
     let share = |(taken, partly): &(f64, bool)| Share {
         of_requests: if sum > 0.0 { taken / sum } else { 0.0 },
-        relieved: *partly && left <= 0.0,
+        relieved: *partly && remaining <= 0.0,
     };
     taken.iter().map(share).collect()
 }
@@ -206,7 +204,7 @@ mod tests {
         assert_eq!(chosen("0:UUUD 1:U", 0.75, 0.0), "00,01,02 100% | 10 0%");
         assert_eq!(chosen("0:UUDD 1:U", 0.8, 0.0), "00,01 62% | 10 38%");
         assert_eq!(chosen("0:UDDD 1:UD 2:U", 1.0, 0.0), "00 25% | 10 38% | 20 38%");
-        assert_eq!(chosen("0:UDDD", 1.0, 0.0), "00 100%", "nobody else");
+        assert_eq!(chosen("0:UDDD", 1.0, 0.0), "00 100%", "no other tier");
         assert_eq!(chosen("0:UDDD 1:UDDD", 1.0, 0.0), "00 57% | 10 43%", "25 to 75 times 25");
     }
 
@@ -214,10 +212,14 @@ mod tests {
     fn below_the_panic_threshold_down_backends_are_eligible() {
         assert_eq!(chosen("0:UDDD", 0.0, 0.5), "00,01,02,03 100%!");
         assert_eq!(chosen("0:UUDD", 0.0, 0.5), "00,01 100%");
-        assert_eq!(chosen("0:U?DD", 0.0, 0.5), "00 100%", "unknown is not sick");
+        assert_eq!(chosen("0:U?DD", 0.0, 0.5), "00 100%", "unknown does not count as down");
         assert_eq!(chosen("0:DDDD 1:U", 0.0, 0.5), "10 100%", "the next tier takes over");
-        assert_eq!(chosen("0:UDDD 1:U", 0.5, 0.5), "00 50% | 10 50%", "the next tier relieves it");
-        assert_eq!(chosen("0:UDDD 1:UDDD", 0.5, 0.5), "00,01,02,03 67%! | 10,11,12,13 33%!", "nobody is relieved");
+        assert_eq!(chosen("0:UDDD 1:U", 0.5, 0.5), "00 50% | 10 50%", "the next tier takes the rest");
+        assert_eq!(
+            chosen("0:UDDD 1:UDDD", 0.5, 0.5),
+            "00,01,02,03 67%! | 10,11,12,13 33%!",
+            "no tier takes all the rest"
+        );
     }
 
     proptest! {

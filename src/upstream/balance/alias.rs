@@ -1,8 +1,8 @@
 //! Weighted random choice in constant time by the alias method, in integers and therefore exact.
 //!
-//! Choices are independent, so the same backend can come several times in a row. `weighted` distributes evenly.
-//! The method: A. J. Walker 1977; M. D. Vose, "A linear algorithm for generating random numbers with a given
-//! distribution", IEEE TSE 17, 1991.
+//! Choices are independent, so the same backend can come several times in a row. `weighted` distributes evenly. The
+//! method: A. J. Walker 1977; M. D. Vose, "A linear algorithm for generating random numbers with a given distribution",
+//! IEEE TSE 17, 1991.
 
 use super::rng::{Prng, scale};
 use super::{Slot, Tried};
@@ -10,9 +10,9 @@ use super::{Slot, Tried};
 /// Number of draws that may hit a skipped slot before the remaining slots are walked.
 const MAX_DRAWS: usize = 8;
 
-/// The alias table. It has one column per slot, and each column is as high as the sum of weights. In a column,
-/// the part below `keep` belongs to the slot itself and the rest to `other`. So each slot owns its weight times
-/// the number of columns.
+/// The alias table. It has one column per slot, and each column is as high as the sum of weights. In a column, the part
+/// below `keep` belongs to the slot itself and the rest to `other`. So each slot owns its weight times the number of
+/// columns.
 #[derive(Debug)]
 pub struct AliasTable {
     columns: Box<[Column]>,
@@ -43,8 +43,8 @@ impl AliasTable {
     }
 
     /// A random slot in proportion to the weights. The table must not be empty.
-    fn draw(&self, chance: &mut Prng) -> usize {
-        let at = chance.below(self.columns.len() as u64 * self.height.max(1));
+    fn draw(&self, rng: &mut Prng) -> usize {
+        let at = rng.below(self.columns.len() as u64 * self.height.max(1));
         let (index, at) = ((at / self.height.max(1)) as usize, at % self.height.max(1));
         match self.columns.get(index) {
             Some(column) if at >= u64::from(column.keep) => column.other as usize,
@@ -52,14 +52,13 @@ impl AliasTable {
         }
     }
 
-    /// A random slot that `skip` does not exclude, in proportion to the weights; `None` only if all are
-    /// excluded.
-    pub fn sample(&self, slots: &[Slot], chance: &mut Prng, skip: impl Fn(usize) -> bool) -> Option<usize> {
+    /// A random slot that `skip` does not exclude, in proportion to the weights; `None` only if all are excluded.
+    pub fn sample(&self, slots: &[Slot], rng: &mut Prng, skip: impl Fn(usize) -> bool) -> Option<usize> {
         if self.columns.is_empty() {
             return None;
         }
-        let drawn = (0..MAX_DRAWS).map(|_| self.draw(chance)).find(|index| !skip(*index));
-        drawn.or_else(|| among_rest(slots, chance.draw(), skip))
+        let drawn = (0..MAX_DRAWS).map(|_| self.draw(rng)).find(|index| !skip(*index));
+        drawn.or_else(|| among_rest(slots, rng.draw(), skip))
     }
 }
 
@@ -69,17 +68,17 @@ fn narrow(number: u64) -> u32 {
 }
 
 /// Picks a slot at random.
-pub fn pick(slots: &[Slot], alias: &AliasTable, chance: &mut Prng, tried: &Tried) -> Option<usize> {
-    alias.sample(slots, chance, |index| tried.excludes(&slots[index]))
+pub fn pick(slots: &[Slot], alias: &AliasTable, rng: &mut Prng, tried: &Tried) -> Option<usize> {
+    alias.sample(slots, rng, |index| tried.excludes(&slots[index]))
 }
 
 /// A slot that `skip` does not exclude, in proportion to the weights. It walks the weights up to the point that
 /// `number`, uniform in 64 bits, selects.
 pub fn among_rest(slots: &[Slot], number: u64, skip: impl Fn(usize) -> bool) -> Option<usize> {
-    let left = || slots.iter().enumerate().filter(|(index, _)| !skip(*index));
-    let total: u64 = left().map(|(_, slot)| u64::from(slot.weight)).sum();
+    let remaining = || slots.iter().enumerate().filter(|(index, _)| !skip(*index));
+    let total: u64 = remaining().map(|(_, slot)| u64::from(slot.weight)).sum();
     let mut point = scale(number, total);
-    for (index, slot) in left() {
+    for (index, slot) in remaining() {
         match point.checked_sub(slot.weight.into()) {
             Some(rest) => point = rest,
             None => return Some(index),
@@ -97,8 +96,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::config::schema::Balance;
 
-    /// Asserts that each count is within six standard deviations of its share. Fewer than one seed in 10^8
-    /// fails by chance.
+    /// Asserts that each count is within six standard deviations of its share. Fewer than one seed in 10^8 fails by
+    /// chance.
     pub(crate) fn assert_proportional(counts: &[u32], weights: &[u16]) {
         let (picks, total) =
             (f64::from(counts.iter().sum::<u32>()), weights.iter().map(|w| f64::from(*w)).sum::<f64>());
@@ -128,9 +127,9 @@ pub(crate) mod tests {
         #[test]
         fn picks_are_proportional(weights in proptest::collection::vec(1_u16..=256, 1..12), seed in any::<u64>()) {
             let (balancer, alias) = (balancer(Balance::Random, &weights), AliasTable::new(weights.iter().copied()));
-            let (mut chance, mut counts) = (Prng::new(seed), vec![0; weights.len()]);
+            let (mut rng, mut counts) = (Prng::new(seed), vec![0; weights.len()]);
             for _ in 0..5_000 {
-                counts[pick(balancer.slots(), &alias, &mut chance, &Tried::default()).unwrap()] += 1;
+                counts[pick(balancer.slots(), &alias, &mut rng, &Tried::default()).unwrap()] += 1;
             }
             assert_proportional(&counts, &weights);
         }
@@ -142,9 +141,9 @@ pub(crate) mod tests {
         let (balancer, alias) = (balancer(Balance::Random, &weights), AliasTable::new(weights.into_iter()));
         let mut tried = Tried::default();
         tried.add(&balancer.slots()[0].state);
-        let (mut chance, mut counts) = (Prng::new(7), [0; 3]);
+        let (mut rng, mut counts) = (Prng::new(7), [0; 3]);
         for _ in 0..10_000 {
-            counts[pick(balancer.slots(), &alias, &mut chance, &tried).unwrap()] += 1;
+            counts[pick(balancer.slots(), &alias, &mut rng, &tried).unwrap()] += 1;
         }
         assert_eq!(counts[0], 0);
         assert_proportional(&counts[1..], &weights[1..]);

@@ -1,13 +1,13 @@
 //! Consistent hashing: the same key gets the same backend while it exists, by a lookup in `hash_table`.
 //!
-//! It makes no keys: the proxy decides which part of a request is hashed. With a load factor `c` no backend
-//! gets more than `⌈c · weight / W · (in flight over all + 1)⌉` requests. `W` is the total weight. Further
-//! requests overflow to other backends, in the same order for the same key. The counts of all backends are read
-//! only if the first backend of the key is busy.
+//! It makes no keys: the proxy decides which part of a request is hashed. With a load factor `c` no backend gets more
+//! than `⌈c · weight / W · (in flight over all + 1)⌉` requests. `W` is the total weight. Further requests overflow to
+//! other backends, in the same order for the same key. The counts of all backends are read only if the first backend of
+//! the key is busy.
 //!
-//! Bounded loads: V. Mirrokni, M. Thorup, M. Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018.
-//! Jumps instead of steps along a ring: J. Chen, B. Coleman, A. Shrivastava, "Revisiting consistent hashing
-//! with bounded loads", AAAI 2021.
+//! Bounded loads: V. Mirrokni, M. Thorup, M. Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018. Jumps
+//! instead of steps along a ring: J. Chen, B. Coleman, A. Shrivastava, "Revisiting consistent hashing with bounded
+//! loads", AAAI 2021.
 
 use super::alias::among_rest;
 use super::hash_table::HashTable;
@@ -38,15 +38,14 @@ impl HashBalancer {
     }
 
     /// Whether a backend with `seen` requests in flight may take one more. `total` computes the sum on demand.
-    fn has_room(&self, slot: &Slot, seen: u32, total: &mut impl FnMut() -> u64) -> bool {
+    fn is_below_bound(&self, slot: &Slot, seen: u32, total: &mut impl FnMut() -> u64) -> bool {
         let Some(factor) = self.load_factor.filter(|_| seen > 0) else { return true };
         let share = f64::from(slot.weight) / self.total_weight.max(1) as f64;
         f64::from(seen) < (factor * share * (total() + 1) as f64).ceil()
     }
 }
 
-/// The backend of the key with its count raised. If it is excluded or over its bound, the key jumps to another
-/// one.
+/// The backend of the key with its count raised. If it is excluded or over its bound, the key jumps to another one.
 pub fn pick(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option<(usize, InFlight)> {
     loop {
         let (index, seen) = find(slots, table, key, tried)?;
@@ -69,14 +68,14 @@ fn find(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option
         let index = table.table.owner(at)?;
         let slot = slots.get(index)?;
         let seen = slot.state.in_flight();
-        if !tried.excludes(slot) && table.has_room(slot, seen, &mut total) {
+        if !tried.excludes(slot) && table.is_below_bound(slot, seen, &mut total) {
             return Some((index, seen));
         }
         at = mix(at.wrapping_add(GOLDEN));
     }
     let total = total();
     let skip = |index: usize| tried.excludes(&slots[index]);
-    let full = |index: usize| !table.has_room(&slots[index], slots[index].state.in_flight(), &mut || total);
+    let full = |index: usize| !table.is_below_bound(&slots[index], slots[index].state.in_flight(), &mut || total);
     // The set is empty only if every slot below its bound is excluded. Then the bound is ignored.
     let index = among_rest(slots, at, |index| skip(index) || full(index)).or_else(|| among_rest(slots, at, skip))?;
     Some((index, slots[index].state.in_flight()))
@@ -105,15 +104,15 @@ mod tests {
                                          events in proptest::collection::vec((any::<bool>(), any::<usize>(), 0_u64..4), 1..200)) {
             let balancer = bounded(&weights, factor);
             let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
-            let mut held = Vec::new();
+            let mut guards = Vec::new();
             for (ends, which, key) in events {
-                if ends && !held.is_empty() {
-                    held.swap_remove(which % held.len());
+                if ends && !guards.is_empty() {
+                    guards.swap_remove(which % guards.len());
                     continue;
                 }
                 let picked = balancer.pick(&Tried::default(), 0, Some(hash(&[key as u8]))).unwrap();
-                held.push(picked.guard);
-                let bound = (factor * f64::from(weights[picked.index]) / sum * held.len() as f64).ceil();
+                guards.push(picked.guard);
+                let bound = (factor * f64::from(weights[picked.index]) / sum * guards.len() as f64).ceil();
                 let count = f64::from(balancer.slots()[picked.index].state.in_flight());
                 prop_assert!(count <= bound, "{} over {} of {:?}", count, bound, weights);
             }
@@ -141,12 +140,12 @@ mod tests {
     #[test]
     fn a_hot_key_uses_only_as_many_backends_as_it_needs() {
         let balancer = bounded(&[1; 10], 2.0);
-        let held: Vec<_> = (0..100).map(|_| balancer.pick(&Tried::default(), 0, Some(42)).unwrap()).collect();
+        let guards: Vec<_> = (0..100).map(|_| balancer.pick(&Tried::default(), 0, Some(42)).unwrap()).collect();
         let mut counts: Vec<_> = balancer.slots().iter().map(|slot| slot.state.in_flight()).collect();
         counts.sort_unstable();
         assert_eq!(counts[9], 20);
         assert!(counts.iter().filter(|count| **count > 0).count() <= 10);
-        drop(held);
+        drop(guards);
         let one = || balancer.pick(&Tried::default(), 0, Some(42)).unwrap().index;
         let first = one();
         assert_eq!(first, one());

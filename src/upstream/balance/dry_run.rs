@@ -9,8 +9,7 @@ use super::{Algorithm, Balancer, Slot, Tried, least_connections, p2c, peak_ewma,
 /// The predicted pick and the scores of a balancer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DryRun {
-    /// The slot that would be picked; `None` if there is none, or if a random number or the key of the request
-    /// decides.
+    /// The slot that would be picked; `None` if there is none, or if a random number or the key of the request decides.
     pub next: Option<usize>,
     /// The score of each slot, lowest first; `None` if the algorithm has no scores.
     pub scores: Vec<Option<f64>>,
@@ -47,8 +46,8 @@ impl Balancer {
 
 /// The only slot that is not full, if there is exactly one. Then no random number or key decides.
 fn only(slots: &[Slot]) -> Option<usize> {
-    let mut left = (0..slots.len()).filter(|index| !slots[*index].state.is_full());
-    left.next().filter(|_| left.next().is_none())
+    let mut remaining = (0..slots.len()).filter(|index| !slots[*index].state.is_full());
+    remaining.next().filter(|_| remaining.next().is_none())
 }
 
 #[cfg(test)]
@@ -62,15 +61,15 @@ mod tests {
     fn a_dry_run_predicts_the_next_pick_and_changes_nothing() {
         for kind in [Balance::RoundRobin, Balance::WeightedRoundRobin, Balance::LeastConnections] {
             let balancer = balancer(kind, &[1, 3, 2]);
-            let mut held = Vec::new();
+            let mut picks = Vec::new();
             for _ in 0..40 {
-                let said = balancer.preview(0);
-                assert_eq!(balancer.preview(0), said, "{kind:?}");
+                let dry_run = balancer.preview(0);
+                assert_eq!(balancer.preview(0), dry_run, "{kind:?}");
                 let picked = balancer.pick(&Tried::default(), 0, None).unwrap();
-                assert_eq!(said.next, Some(picked.index), "{kind:?}");
-                held.push(picked);
+                assert_eq!(dry_run.next, Some(picked.index), "{kind:?}");
+                picks.push(picked);
             }
-            drop(held);
+            drop(picks);
             assert!(balancer.slots().iter().all(|slot| slot.state.in_flight() == 0));
         }
         assert_eq!(balancer(Balance::RoundRobin, &[]).preview(0), DryRun { next: None, scores: vec![] });

@@ -1,15 +1,14 @@
 //! Weighted rendezvous hashing as a lookup table of 65,536 slots: built when members change, read in one step.
 //!
-//! It never considers load. A backend makes `weight` claims in a unit of time. Each claim is at a table slot
-//! that depends only on the address and the number of the claim. Each slot belongs to the backend with the
-//! earliest claim. So if a backend leaves, only its own slots change owner. A new backend takes its share from
-//! all others. If a weight changes, only the gained or lost share moves. This is the property of the ring (D.
-//! Karger and others, "Consistent hashing and random trees", STOC 1997). The owner rule is highest random
-//! weight (D. Thaler and C. Ravishankar, IEEE/ACM ToN 6, 1998). The race of claims follows O. Ertl,
-//! "ProbMinHash", IEEE TKDE 2020.
+//! It never considers load. A backend makes `weight` claims in a unit of time. Each claim is at a table slot that
+//! depends only on the address and the number of the claim. Each slot belongs to the backend with the earliest claim.
+//! So if a backend leaves, only its own slots change owner. A new backend takes its share from all others. If a weight
+//! changes, only the gained or lost share moves. This is the property of the ring (D. Karger and others, "Consistent
+//! hashing and random trees", STOC 1997). The owner rule is highest random weight (D. Thaler and C. Ravishankar,
+//! IEEE/ACM ToN 6, 1998). The race of claims follows O. Ertl, "ProbMinHash", IEEE TKDE 2020.
 //!
-//! A share deviates by about `1 / sqrt(65,536 · share)` of itself: 1 % among 10 backends, 4 % among 100, 12 %
-//! among 1,000. The construction takes about a million claims for any number of backends.
+//! A share deviates by about `1 / sqrt(65,536 · share)` of itself: 1 % among 10 backends, 4 % among 100, 12 % among
+//! 1,000. The construction takes about a million claims for any number of backends.
 
 use super::rng::{GOLDEN, mix};
 
@@ -17,8 +16,7 @@ use super::rng::{GOLDEN, mix};
 const TABLE_BITS: u32 = 16;
 const TABLE_SLOTS: usize = 1 << TABLE_BITS;
 
-/// Each round makes about two claims per table slot. A slot is unclaimed after 64 rounds with a probability of
-/// 10^-55.
+/// Each round makes about two claims per table slot. A slot is unclaimed after 64 rounds with a probability of 10^-55.
 const MAX_REHASHES: u32 = 64;
 
 /// The owner of each table slot.
@@ -71,10 +69,10 @@ impl Contender {
                 return;
             }
             *next += 1;
-            let place = (claim >> (64 - TABLE_BITS)) as usize;
-            self.open -= usize::from(self.first[place].is_infinite());
-            if time < self.first[place] {
-                (self.first[place], self.owners[place]) = (time, owner);
+            let slot = (claim >> (64 - TABLE_BITS)) as usize;
+            self.open -= usize::from(self.first[slot].is_infinite());
+            if time < self.first[slot] {
+                (self.first[slot], self.owners[slot]) = (time, owner);
             }
         }
     }
@@ -99,7 +97,7 @@ mod tests {
         let mut count = 0;
         for (old, new) in old.0.iter().zip(&new.0) {
             let (old, new) = (before[usize::from(*old)].0, after[usize::from(*new)].0);
-            assert!(old == new || old == only || new == only, "one moved between two others");
+            assert!(old == new || old == only || new == only, "a slot moved between two unchanged backends");
             count += usize::from(old != new);
         }
         count
@@ -143,8 +141,8 @@ mod tests {
     fn shares_follow_weights_in_any_order() {
         let mut all = claimants(&[1, 2, 5], 7);
         let count = |all: &[(u64, u16)]| {
-            let places = HashTable::new(all);
-            let owned = |n: usize| places.0.iter().filter(|owner| usize::from(**owner) == n).count();
+            let table = HashTable::new(all);
+            let owned = |n: usize| table.0.iter().filter(|owner| usize::from(**owner) == n).count();
             (0..3).map(|n| (all[n].1, owned(n))).collect::<std::collections::BTreeMap<_, _>>()
         };
         let counts = count(&all);
@@ -159,8 +157,8 @@ mod tests {
 
     #[test]
     fn thousands_of_backends_own_slots() {
-        let places = HashTable::new(&claimants(&[1; 5_000], 3));
-        let owners: std::collections::HashSet<_> = places.0.iter().collect();
+        let table = HashTable::new(&claimants(&[1; 5_000], 3));
+        let owners: std::collections::HashSet<_> = table.0.iter().collect();
         assert!(owners.len() >= 4_990, "{}", owners.len());
     }
 }

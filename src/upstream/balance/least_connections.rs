@@ -1,9 +1,9 @@
 //! Least connections: the fewest requests in flight per weight, by a scan of atomics that all threads share.
 //!
-//! The count is raised by compare-exchange on the value that the score used. So two threads cannot both pick
-//! the same idle backend; the loser scans again. It is lock-free: a lost race means that another thread picked
-//! or an attempt ended. Ties go to the backend picked least recently, which is even among any subset. A scan
-//! that starts after the last pick is not even: a backend that follows a busier one would also get its turns.
+//! The count is raised by compare-exchange on the value that the score used. So two threads cannot both pick the same
+//! idle backend; the loser scans again. It is lock-free: a lost race means that another thread picked or an attempt
+//! ended. Ties go to the backend picked least recently, which is even among any subset. A scan that starts after the
+//! last pick is not even: a backend that follows a busier one would also get its turns.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -53,8 +53,7 @@ impl ScoredSlot {
         Self { index, seen, load, weight: slot.weight.into(), last_picked: slot.last_picked.load(Ordering::Relaxed) }
     }
 
-    /// Compares by cross multiplication: no division and no rounding. A load is below 2^33, a weight at most
-    /// 2^16.
+    /// Compares by cross multiplication: no division and no rounding. A load is below 2^33, a weight at most 2^16.
     fn beats(&self, other: &Self) -> bool {
         let (mine, others) = (self.load * other.weight, other.load * self.weight);
         mine < others || (mine == others && self.last_picked < other.last_picked)
@@ -68,8 +67,9 @@ pub fn load(backend_state: &BackendState, now_ms: u64) -> (u32, u64) {
 }
 
 fn scan(slots: &[Slot], tried: &Tried, now_ms: u64) -> Option<ScoredSlot> {
-    let left = slots.iter().enumerate().filter(|(_, slot)| !tried.excludes(slot));
-    left.map(|(index, slot)| ScoredSlot::of(index, slot, now_ms))
+    let candidates = slots.iter().enumerate().filter(|(_, slot)| !tried.excludes(slot));
+    candidates
+        .map(|(index, slot)| ScoredSlot::of(index, slot, now_ms))
         .reduce(|best, next| if next.beats(&best) { next } else { best })
 }
 
@@ -97,10 +97,10 @@ mod tests {
         fn the_pick_has_the_lowest_score(weights in proptest::collection::vec(1_u16..=256, 1..20),
                         events in proptest::collection::vec((0_u8..5, any::<usize>()), 1..300)) {
             let balancer = balancer(Balance::LeastConnections, &weights);
-            let mut held = Vec::new();
+            let mut guards = Vec::new();
             for (what, which) in events {
                 match what {
-                    0 | 1 if !held.is_empty() => drop(held.swap_remove(which % held.len())),
+                    0 | 1 if !guards.is_empty() => drop(guards.swap_remove(which % guards.len())),
                     2 => balancer.slots()[which % weights.len()].state.load().fault(Duration::ZERO, NOW),
                     _ => {}
                 }
@@ -111,9 +111,9 @@ mod tests {
                     let mine = before[index] * u64::from(weights[other]);
                     prop_assert!(mine <= before[other] * u64::from(weights[index]), "{} beats {}", other, index);
                 }
-                held.push(guard);
+                guards.push(guard);
             }
-            drop(held);
+            drop(guards);
             prop_assert!(balancer.slots().iter().all(|slot| slot.state.in_flight() == 0));
         }
     }
@@ -149,16 +149,16 @@ mod tests {
 
     #[test]
     fn ties_of_a_subset_rotate_behind_a_busier_backend() {
-        // C has the lowest score when idle, and ties with A and B with one request: each pair of picks is C,
-        // then a tie.
+        // C has the lowest score when idle, and ties with A and B with one request: each pair of picks is C, then a
+        // tie.
         let balancer = balancer(Balance::LeastConnections, &[1, 1, 2]);
         let mut counts = [0; 3];
         for _ in 0..300 {
-            let (first, held) = pick_from(&balancer);
+            let (first, guards) = pick_from(&balancer);
             assert_eq!(first, 2);
             let (second, _) = pick_from(&balancer);
             counts[second] += 1;
-            drop(held);
+            drop(guards);
         }
         assert_eq!(counts, [150, 150, 0]);
         let _busy: Vec<_> = (0..5).map(|_| balancer.slots()[1].state.raise()).collect();
@@ -173,12 +173,12 @@ mod tests {
     #[test]
     fn threads_do_not_herd() {
         let balancer = balancer(Balance::LeastConnections, &[1, 1, 1, 1]);
-        let held = std::sync::Mutex::new(Vec::new());
+        let guards = std::sync::Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let mine: Vec<_> = (0..500).map(|_| pick_from(&balancer).1).collect();
-                    held.lock().unwrap().extend(mine);
+                    guards.lock().unwrap().extend(mine);
                 });
             }
         });
@@ -186,6 +186,6 @@ mod tests {
         let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.state.in_flight()).collect();
         assert_eq!(counts.iter().sum::<u32>(), 2_000);
         assert!(counts.iter().all(|count| count.abs_diff(500) <= 4), "{counts:?}");
-        drop(held);
+        drop(guards);
     }
 }

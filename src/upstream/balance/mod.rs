@@ -1,8 +1,8 @@
 //! Load balancing: picks the backend of the next attempt among the eligible ones.
 //!
-//! A pick never decides which backends are eligible: `members` does. It gets its input as arguments and reads
-//! and raises atomics. It takes no lock, does not allocate, does no I/O and reads no clock. There is one file
-//! per algorithm.
+//! A pick never decides which backends are eligible: `members` does. It gets its input as arguments and reads and
+//! raises atomics. It takes no lock, does not allocate, does no I/O and reads no clock. There is one file per
+//! algorithm.
 
 pub mod alias;
 pub mod consistent_hash;
@@ -29,14 +29,13 @@ use crate::config::schema::Balance;
 /// Maximum number of backends that one request can try: `routes[].retry.attempts` is at most 16.
 pub const MAX_TRIED: usize = 16;
 
-/// The backends that a request has tried. They are compared by state pointer, so the set stays valid when the
-/// member snapshot is replaced.
+/// The backends that a request has tried. They are compared by state pointer, so the set stays valid when the member
+/// snapshot is replaced.
 #[derive(Debug, Default)]
 pub struct Tried {
     states: [Option<Arc<BackendState>>; MAX_TRIED],
     len: usize,
-    /// Time of a pick that avoids backends which failed recently, because the request cannot be retried; 0:
-    /// off.
+    /// Time of a pick that avoids backends which failed recently, because the request cannot be retried; 0: off.
     careful_ms: AtomicU64,
 }
 
@@ -54,14 +53,14 @@ impl Tried {
         self.states[..self.len].iter().flatten().any(|tried| Arc::ptr_eq(tried, backend_state))
     }
 
-    /// Excludes backends whose last attempt failed shortly before `now_ms`, for a request that cannot be
-    /// retried. The exclusion ends if no other backend of the tier can take the request.
+    /// Excludes backends whose last attempt failed shortly before `now_ms`, for a request that cannot be retried. The
+    /// exclusion ends if no other backend of the tier can take the request.
     pub fn be_careful(&mut self, now_ms: u64) {
         *self.careful_ms.get_mut() = now_ms;
     }
 
-    /// Whether the slot is excluded: it cannot take the request, or it failed recently and the request cannot
-    /// be retried.
+    /// Whether the slot is excluded: it cannot take the request, or it failed recently and the request cannot be
+    /// retried.
     pub fn excludes(&self, slot: &Slot) -> bool {
         let careful_ms = self.careful_ms.load(Ordering::Relaxed);
         self.rules_out(slot) || careful_ms > 0 && slot.state.has_failed(careful_ms)
@@ -103,8 +102,7 @@ impl Tried {
 pub struct Slot {
     /// Its live state.
     pub state: Arc<BackendState>,
-    /// Its effective weight relative to the other slots, at least 1. During a slow start weights are in
-    /// twentieths.
+    /// Its effective weight relative to the other slots, at least 1. During a slow start weights are in twentieths.
     pub weight: u16,
     /// Sequence number of its last pick by `least_connections`; 0: never picked.
     last_picked: AtomicU64,
@@ -123,8 +121,7 @@ impl Slot {
         Self { serves_ejected: serves, ..self }
     }
 
-    /// Whether it was ejected after this snapshot was built. The rebuild follows later; this check needs no
-    /// lock.
+    /// Whether it was ejected after this snapshot was built. The rebuild follows later; this check needs no lock.
     pub fn is_out(&self) -> bool {
         self.state.is_ejected() && !self.serves_ejected
     }
@@ -202,8 +199,7 @@ impl Balancer {
         &self.slots
     }
 
-    /// Whether every slot was tried, is full or is ejected. Then a pick can only return a backend that was
-    /// tried.
+    /// Whether every slot was tried, is full or is ejected. Then a pick can only return a backend that was tried.
     pub fn is_exhausted(&self, tried: &Tried) -> bool {
         self.slots.iter().all(|slot| tried.rules_out(slot))
     }
@@ -219,11 +215,10 @@ impl Balancer {
         }
     }
 
-    /// Picks a slot and raises its count. A tried backend is picked only if all others were tried or are full.
-    /// `None` only if there is no slot, or no slot can take the request.
+    /// Picks a slot and raises its count. A tried backend is picked only if all others were tried or are full. `None`
+    /// only if there is no slot, or no slot can take the request.
     ///
-    /// `now_ms`: for scores that decay. `key`: the hash key for `consistent_hash`, which picks at random
-    /// without one.
+    /// `now_ms`: for scores that decay. `key`: the hash key for `consistent_hash`, which picks at random without one.
     pub fn pick(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Picked> {
         self.pick_other(tried, now_ms, key).or_else(|| self.pick_again(tried, now_ms, key))
     }
@@ -258,14 +253,11 @@ impl Balancer {
                 }
                 Algorithm::RoundRobin => round_robin::pick(slots, cursor, tried),
                 Algorithm::Weighted(sequence) => weighted::pick(slots, sequence, cursor, tried),
-                Algorithm::P2c(alias) => Prng::of_thread(|chance| p2c::pick(slots, alias, chance, tried, now_ms)),
-                Algorithm::PeakEwma(alias) => {
-                    Prng::of_thread(|chance| peak_ewma::pick(slots, alias, chance, tried, now_ms))
-                }
-                Algorithm::Random(alias) => Prng::of_thread(|chance| alias::pick(slots, alias, chance, tried)),
+                Algorithm::P2c(alias) => Prng::of_thread(|rng| p2c::pick(slots, alias, rng, tried, now_ms)),
+                Algorithm::PeakEwma(alias) => Prng::of_thread(|rng| peak_ewma::pick(slots, alias, rng, tried, now_ms)),
+                Algorithm::Random(alias) => Prng::of_thread(|rng| alias::pick(slots, alias, rng, tried)),
             }?;
-            // Another thread may have taken the last free slot meanwhile. The next iteration skips this
-            // backend.
+            // Another thread may have taken the last free slot meanwhile. The next iteration skips this backend.
             if let Some(guard) = slots.get(index)?.state.admit() {
                 return Some((index, guard));
             }

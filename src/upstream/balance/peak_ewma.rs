@@ -1,23 +1,21 @@
-//! Power of two choices by latency: draws two backends by weight and picks the one with the lower expected
-//! latency.
+//! Power of two choices by latency: draws two backends by weight and picks the one with the lower expected latency.
 //!
-//! It never waits for a latency: a backend without one is tried when it is idle. The cost of a backend is its
-//! peak EWMA latency times its load, over its weight. The mean is in the state of the backend
-//! (`backend::load_estimate`). Twitter's Finagle (`p2c/PeakEwma`) and Linkerd use the same balancer.
+//! It never waits for a latency: a backend without one is tried when it is idle. The cost of a backend is its peak EWMA
+//! latency times its load, over its weight. The mean is in the state of the backend (`backend::load_estimate`).
+//! Twitter's Finagle (`p2c/PeakEwma`) and Linkerd use the same balancer.
 
 use super::alias::AliasTable;
 use super::least_connections::load;
 use super::rng::Prng;
 use super::{Slot, Tried, p2c};
 
-/// Assumed latency, in microseconds, of a backend that has requests in flight and has not answered yet. One
-/// second is more than most known latencies, so a new backend gets a second request only after it answered the
-/// first.
+/// Assumed latency, in microseconds, of a backend that has requests in flight and has not answered yet. One second is
+/// more than most known latencies, so a new backend gets a second request only after it answered the first.
 const UNKNOWN: f32 = 1e6;
 
 /// Of two slots that are not excluded, the one with the lower `latency · (in flight + penalty + 1) / weight`.
-pub fn pick(slots: &[Slot], alias: &AliasTable, chance: &mut Prng, tried: &Tried, now_ms: u64) -> Option<usize> {
-    let (first, second) = p2c::two(slots, alias, chance, tried)?;
+pub fn pick(slots: &[Slot], alias: &AliasTable, rng: &mut Prng, tried: &Tried, now_ms: u64) -> Option<usize> {
+    let (first, second) = p2c::two(slots, alias, rng, tried)?;
     let better = cost(&slots[second], now_ms) < cost(&slots[first], now_ms);
     Some(if better { second } else { first })
 }
@@ -55,8 +53,7 @@ mod tests {
         balancer
     }
 
-    /// Simulates 64 concurrent requests: the share of picks of each backend, where each has a fixed response
-    /// time.
+    /// Simulates 64 concurrent requests: the share of picks of each backend, where each has a fixed response time.
     fn closed_loop(balancer: &super::super::Balancer, millis: &[u64]) -> Vec<f64> {
         let mut under_way = std::collections::BinaryHeap::new();
         let (mut guards, mut counts, mut now) = (std::collections::HashMap::new(), vec![0.0; millis.len()], NOW);
@@ -109,8 +106,8 @@ mod tests {
     #[test]
     fn weights_count() {
         let balancer = with_latencies(&[1, 3], &[5, 5]);
-        let held: Vec<_> = (0..400).map(|_| balancer.pick(&Tried::default(), NOW, None).unwrap()).collect();
-        let heavier = held.iter().filter(|picked| picked.index == 1).count();
+        let picks: Vec<_> = (0..400).map(|_| balancer.pick(&Tried::default(), NOW, None).unwrap()).collect();
+        let heavier = picks.iter().filter(|picked| picked.index == 1).count();
         assert!((295..=305).contains(&heavier), "{heavier}");
     }
 }

@@ -1,7 +1,7 @@
 //! Pseudorandom numbers and hashes for balancers: small, fast, equal on all platforms.
 //!
-//! They are not cryptographic and must not protect secrets. The generator and the mixer are SplitMix64 (Steele,
-//! Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+//! They are not cryptographic and must not protect secrets. The generator and the mixer are SplitMix64 (Steele, Lea,
+//! Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 
 use std::cell::Cell;
 
@@ -24,9 +24,9 @@ impl Prng {
     pub fn of_thread<T>(with: impl FnOnce(&mut Self) -> T) -> T {
         STATE.with(|state| {
             let seed = Some(state.get()).filter(|seed| *seed != 0);
-            let mut chance = Self(seed.unwrap_or_else(|| fastrand::u64(1..)));
-            let result = with(&mut chance);
-            state.set(chance.0);
+            let mut rng = Self(seed.unwrap_or_else(|| fastrand::u64(1..)));
+            let result = with(&mut rng);
+            state.set(rng.0);
             result
         })
     }
@@ -80,14 +80,14 @@ mod tests {
     #[test]
     fn the_generator_is_splitmix64() {
         // First outputs of the reference implementation for the seed 1234567.
-        let mut chance = Prng::new(1_234_567);
-        assert_eq!([chance.draw(), chance.draw()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
+        let mut rng = Prng::new(1_234_567);
+        assert_eq!([rng.draw(), rng.draw()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
     }
 
     #[test]
     fn threads_do_not_get_the_same_numbers() {
-        let mine = Prng::of_thread(|chance| [chance.draw(), chance.draw()]);
-        let others = std::thread::spawn(|| Prng::of_thread(|chance| [chance.draw(), chance.draw()])).join();
+        let mine = Prng::of_thread(|rng| [rng.draw(), rng.draw()]);
+        let others = std::thread::spawn(|| Prng::of_thread(|rng| [rng.draw(), rng.draw()])).join();
         assert_ne!(mine[0], mine[1]);
         assert_ne!(Some(mine), others.ok());
     }

@@ -88,20 +88,20 @@ fn a_full_backend_is_skipped_and_its_limit_never_exceeded() {
         let slots = [1, 9, 3].map(|weight| Slot::new(backend_state(&weight.to_string()), weight));
         let balancer = Balancer::new(settings, slots.into());
         balancer.slots().iter().for_each(|slot| slot.state.set_limit(50, None));
-        let held = std::sync::Mutex::new(Vec::new());
+        let picks = std::sync::Mutex::new(Vec::new());
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let pick = |_| balancer.pick(&Tried::default(), 0, Some(7));
                     let mine: Vec<_> = (0..60).filter_map(pick).collect();
-                    held.lock().unwrap().extend(mine);
+                    picks.lock().unwrap().extend(mine);
                 });
             }
         });
         let counts: Vec<_> = balancer.slots().iter().map(|slot| slot.state.in_flight()).collect();
-        assert_eq!((counts, held.lock().unwrap().len()), (vec![50; 3], 150), "{settings:?}");
+        assert_eq!((counts, picks.lock().unwrap().len()), (vec![50; 3], 150), "{settings:?}");
         assert!(balancer.pick(&Tried::default(), 0, Some(7)).is_none());
-        drop(held.lock().unwrap().pop());
+        drop(picks.lock().unwrap().pop());
         assert!(balancer.pick(&Tried::default(), 0, Some(7)).is_some());
     }
 }

@@ -1,11 +1,11 @@
 //! Weighted round robin: a smooth sequence of turns, computed when members change; a pick is one atomic add.
 //!
-//! It uses no random numbers and never bursts. Let `W` be the sum of the weights. After `k` turns, a backend of
-//! weight `w` has had more than `k·w/W - 1` and fewer than `k·w/W + 1` turns. This is the chairman assignment
-//! problem (R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32, 1980). The `j`-th turn of
-//! a backend must fall into the window from `floor((j-1)·W/w)` up to, not including, `ceil(j·W/w)`. Earliest
-//! deadline first meets all windows, since their demand is exactly the one turn per step (C. L. Liu, J. W.
-//! Layland 1973; S. K. Baruah and others 1996, P-fairness). All arithmetic is in integers.
+//! It uses no random numbers and never bursts. Let `W` be the sum of the weights. After `k` turns, a backend of weight
+//! `w` has had more than `k·w/W - 1` and fewer than `k·w/W + 1` turns. This is the chairman assignment problem (R.
+//! Tijdeman, "The chairman assignment problem", Discrete Mathematics 32, 1980). The `j`-th turn of a backend must fall
+//! into the window from `floor((j-1)·W/w)` up to, not including, `ceil(j·W/w)`. Earliest deadline first meets all
+//! windows, since their demand is exactly the one turn per step (C. L. Liu, J. W. Layland 1973; S. K. Baruah and others
+//! 1996, P-fairness). All arithmetic is in integers.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -79,8 +79,8 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// The slot of the next turn. If it is excluded, the next in the sequence that is not. After `MAX_WALK` steps,
-/// one of the remaining slots by weight.
+/// The slot of the next turn. If it is excluded, the next in the sequence that is not. After `MAX_WALK` steps, one of
+/// the remaining slots by weight.
 pub fn pick(slots: &[Slot], sequence: &[u16], cursor: &AtomicU64, tried: &Tried) -> Option<usize> {
     let length = sequence.len();
     if length == 0 {
@@ -91,8 +91,8 @@ pub fn pick(slots: &[Slot], sequence: &[u16], cursor: &AtomicU64, tried: &Tried)
     let walk = (start..length).chain(0..start).take(MAX_WALK).map(|at| usize::from(sequence[at]));
     let fits = |index: &usize| slots.get(*index).is_some_and(|slot| !tried.excludes(slot));
     // The multiplication by the golden ratio spreads consecutive turns evenly.
-    let left = || among_rest(slots, turn.wrapping_mul(GOLDEN), |index| tried.excludes(&slots[index]));
-    walk.into_iter().find(fits).or_else(left)
+    let remaining = || among_rest(slots, turn.wrapping_mul(GOLDEN), |index| tried.excludes(&slots[index]));
+    walk.into_iter().find(fits).or_else(remaining)
 }
 
 #[cfg(test)]

@@ -28,8 +28,8 @@ fn listed(services: &SrvRecords) -> Vec<String> {
 #[test]
 fn both_families_are_listed_in_a_stable_order() {
     let mut one = AddressRecords::default();
-    let judged = one.take("a", ips(["10.0.0.2", "10.0.0.1", "10.0.0.2"]), ips(["fd00::1"]));
-    assert_eq!(judged, MergedRecords { wrong: vec![], ttl: Some(Duration::from_secs(30)) });
+    let merged = one.take("a", ips(["10.0.0.2", "10.0.0.1", "10.0.0.2"]), ips(["fd00::1"]));
+    assert_eq!(merged, MergedRecords { wrong: vec![], ttl: Some(Duration::from_secs(30)) });
     let mut two = AddressRecords::default();
     two.take("a", ips(["10.0.0.1", "10.0.0.2"]), ips(["fd00::1"]));
     assert_eq!(one, two);
@@ -43,8 +43,8 @@ fn both_families_are_listed_in_a_stable_order() {
 fn a_failed_query_keeps_the_last_good_answer_of_its_family() {
     let mut known = AddressRecords::default();
     known.take("a", ips(["10.0.0.1", "10.0.0.2"]), ips(["fd00::1"]));
-    let judged = known.take("a", failed(), ips(["fd00::2"]));
-    assert_eq!(judged.wrong, ["a (A): timed out"]);
+    let merged = known.take("a", failed(), ips(["fd00::2"]));
+    assert_eq!(merged.wrong, ["a (A): timed out"]);
     assert_eq!(shown(&known), ["10.0.0.1", "10.0.0.2", "fd00::2"]);
     assert_eq!(
         known.take("a", failed(), failed()),
@@ -70,13 +70,13 @@ fn an_empty_answer_does_not_empty_the_list() {
 fn srv_priorities_become_tiers_and_weights_are_scaled() {
     let mut services = SrvRecords::default();
     let records = vec![service("b", 81, 20, 0), service("a", 80, 10, 60), service("c", 80, 10, 20)];
-    let (judged, targets) = services.take("s", DnsReply::Records(records, Duration::from_secs(5)));
-    assert_eq!((judged.ttl, targets.len()), (Some(Duration::from_secs(5)), 3));
+    let (merged, targets) = services.take("s", DnsReply::Records(records, Duration::from_secs(5)));
+    assert_eq!((merged.ttl, targets.len()), (Some(Duration::from_secs(5)), 3));
     assert!(listed(&services).is_empty(), "before the targets are known");
     services.take_target("a", ips(["10.0.0.1", "10.0.0.3"]), DnsReply::Nothing);
     services.take_target("b", ips(["10.0.0.2"]), DnsReply::Nothing);
-    let judged = services.take_target("c", failed(), failed());
-    assert_eq!(judged.wrong.len(), 2);
+    let merged = services.take_target("c", failed(), failed());
+    assert_eq!(merged.wrong.len(), 2);
     let two = ["10.0.0.1:80 weight 60 tier 0", "10.0.0.3:80 weight 60 tier 0", "10.0.0.2:81 weight 1 tier 1"];
     assert_eq!(listed(&services), two);
     // No answer, or an answer without a usable record: the list stays.
@@ -85,8 +85,8 @@ fn srv_priorities_become_tiers_and_weights_are_scaled() {
         DnsReply::Nothing,
         DnsReply::Records(vec![service(".", 0, 0, 0)], Duration::ZERO),
     ] {
-        let (judged, targets) = services.take("s", reply);
-        assert_eq!((judged.wrong.len(), targets.len()), (1, 3));
+        let (merged, targets) = services.take("s", reply);
+        assert_eq!((merged.wrong.len(), targets.len()), (1, 3));
         assert_eq!(listed(&services), two);
     }
     // If a target is gone, its addresses go with it.
@@ -119,9 +119,9 @@ fn srv_weights_are_scaled_to_backend_weights() {
 fn a_list_is_bounded_and_an_empty_list_is_none() {
     let many =
         AddressRecords { v4: (0..5_000u32).map(|n| IpAddr::from(n.to_be_bytes())).collect(), v6: BTreeSet::new() };
-    let cut = look(many.backends(80), MergedRecords::default());
+    let cut = to_result(many.backends(80), MergedRecords::default());
     assert_eq!((cut.list.unwrap().len(), cut.wrong.len()), (MAX_BACKENDS, 1));
-    assert_eq!(look(Vec::new(), MergedRecords::default()).list, None);
+    assert_eq!(to_result(Vec::new(), MergedRecords::default()).list, None);
 }
 
 /// A reply of a random kind, from a small set of addresses.
@@ -142,13 +142,13 @@ proptest! {
         let mut any = false;
         for (v4, v6) in replies {
             any |= matches!(v4, DnsReply::Records(..)) || matches!(v6, DnsReply::Records(..));
-            let judged = known.take("a", v4.clone(), v6.clone());
+            let merged = known.take("a", v4.clone(), v6.clone());
             prop_assert_eq!(any, known.iter().next().is_some());
             let both = matches!((&v4, &v6), (DnsReply::Records(..), DnsReply::Records(..)));
-            prop_assert!(!both || judged.wrong.is_empty());
+            prop_assert!(!both || merged.wrong.is_empty());
             if let (DnsReply::Records(v4, _), DnsReply::Records(v6, _)) = (v4, v6) {
-                let said: BTreeSet<_> = v4.into_iter().chain(v6).collect();
-                prop_assert_eq!(known.iter().collect::<BTreeSet<_>>(), said);
+                let expected: BTreeSet<_> = v4.into_iter().chain(v6).collect();
+                prop_assert_eq!(known.iter().collect::<BTreeSet<_>>(), expected);
             }
         }
     }

@@ -1,5 +1,4 @@
-//! DNS discovery: looks up the addresses of a name, or the SRV records of a service and the addresses of their
-//! targets.
+//! DNS discovery: looks up the addresses of a name, or the SRV records of a service and the addresses of their targets.
 //!
 //! It caches nothing except the last good answers in `records`. `schedule` decides when the next lookup is due.
 //! `dns_query` sends a single query.
@@ -47,8 +46,8 @@ impl DnsClient {
         Some(Self { server: settings.resolver, asker: None, wanted })
     }
 
-    /// Looks up once. After a failure the system configuration (resolv.conf, hosts) is read again, so a changed
-    /// server needs no restart.
+    /// Looks up once. After a failure the system configuration (resolv.conf, hosts) is read again, so a changed server
+    /// needs no restart.
     pub async fn lookup(&mut self) -> DiscoveryResult {
         let asker = match self.asker.take().map_or_else(|| Asker::new(self.server), Ok) {
             Ok(asker) => asker,
@@ -59,37 +58,37 @@ impl DnsClient {
                 };
             }
         };
-        let look = match &mut self.wanted {
+        let result = match &mut self.wanted {
             RecordKind::Name { name, port, known } => {
                 let (v4, v6) = addresses(&asker, name).await;
-                let judged = known.take(name, v4, v6);
-                records::look(known.backends(*port), judged)
+                let merged = known.take(name, v4, v6);
+                records::to_result(known.backends(*port), merged)
             }
             RecordKind::Service { name, known } => service(&asker, name, known).await,
         };
-        self.asker = Some(asker).filter(|_| look.wrong.is_empty());
-        look
+        self.asker = Some(asker).filter(|_| result.wrong.is_empty());
+        result
     }
 }
 
 async fn service(asker: &Asker, name: &str, known: &mut SrvRecords) -> DiscoveryResult {
-    let (mut judged, targets) = known.take(name, services(asker, name).await);
-    let mut left: Vec<String> = targets.into_iter().collect();
-    while !left.is_empty() {
-        let mut asked = JoinSet::new();
-        for target in left.split_off(left.len().saturating_sub(MAX_CONCURRENT_LOOKUPS)) {
+    let (mut merged, targets) = known.take(name, services(asker, name).await);
+    let mut remaining: Vec<String> = targets.into_iter().collect();
+    while !remaining.is_empty() {
+        let mut lookups = JoinSet::new();
+        for target in remaining.split_off(remaining.len().saturating_sub(MAX_CONCURRENT_LOOKUPS)) {
             let asker = asker.clone();
-            asked.spawn(async move {
+            lookups.spawn(async move {
                 let answer = addresses(&asker, &target).await;
                 (target, answer)
             });
         }
-        while let Some(answered) = asked.join_next().await {
-            let Ok((target, (v4, v6))) = answered else { continue };
-            judged.add(known.take_target(&target, v4, v6));
+        while let Some(joined) = lookups.join_next().await {
+            let Ok((target, (v4, v6))) = joined else { continue };
+            merged.add(known.take_target(&target, v4, v6));
         }
     }
-    records::look(known.backends(), judged)
+    records::to_result(known.backends(), merged)
 }
 
 async fn addresses(asker: &Asker, name: &str) -> (DnsReply<IpAddr>, DnsReply<IpAddr>) {

@@ -35,7 +35,8 @@ pub(super) struct Asker {
 impl Asker {
     /// Creates a resolver for this server, or for the servers of the system.
     ///
-    /// # Errors The settings of the system cannot be read.
+    /// # Errors
+    /// The settings of the system cannot be read.
     pub(super) fn new(server: Option<NameServer>) -> Result<Self, NetError> {
         Ok(Self { usual: resolver(server, true)?, plain: resolver(server, false)? })
     }

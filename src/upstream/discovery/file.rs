@@ -1,8 +1,8 @@
 //! File discovery: reads a backend list from a file and detects changes by polling its metadata twice a second.
 //!
-//! It uses no file system events. Polling also detects a rename over the file, and a symbolic link that changes
-//! its target, as in a Kubernetes ConfigMap. It works on network file systems without events. A file that is
-//! written in place is read only after two equal polls. So a partial list is not taken for a complete one.
+//! It uses no file system events. Polling also detects a rename over the file, and a symbolic link that changes its
+//! target, as in a Kubernetes ConfigMap. It works on network file systems without events. A file that is written in
+//! place is read only after two equal polls. So a partial list is not taken for a complete one.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use crate::config::{self, Disk, schema};
 /// Interval between two polls of the metadata.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A file with errors is read again after this time even if it did not change. So the failure counter shows
-/// that the errors persist.
+/// A file with errors is read again after this time even if it did not change. So the failure counter shows that the
+/// errors persist.
 const ERROR_REPEAT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Identifies one state of a file: inode, size and times.
@@ -61,8 +61,7 @@ impl BackendFile {
         }
     }
 
-    /// Waits until the file must be read again: it changed, or it had errors and `ERROR_REPEAT_INTERVAL` has
-    /// passed.
+    /// Waits until the file must be read again: it changed, or it had errors and `ERROR_REPEAT_INTERVAL` has passed.
     pub async fn changed(&self) {
         let again = Some(Instant::now() + ERROR_REPEAT_INTERVAL).filter(|_| self.failed);
         let mut before = self.seen;
@@ -77,8 +76,8 @@ impl BackendFile {
     }
 }
 
-/// Whether the file must be read now. `read` is the state that was read, `before` the state of the previous
-/// poll. A replaced file (another inode) is complete. The same file must first be unchanged between two polls.
+/// Whether the file must be read now. `read` is the state that was read, `before` the state of the previous poll. A
+/// replaced file (another inode) is complete. The same file must first be unchanged between two polls.
 fn is_due(read: Option<ListFileStamp>, before: Option<ListFileStamp>, now: Option<ListFileStamp>) -> bool {
     let another = now.map(|stamp| stamp.file) != before.map(|stamp| stamp.file);
     now != read && (another || now == before)
@@ -87,12 +86,12 @@ fn is_due(read: Option<ListFileStamp>, before: Option<ListFileStamp>, now: Optio
 /// `None` if there is no file, or if its file system does not answer in time.
 async fn stamp(path: &Path) -> Option<ListFileStamp> {
     let path = path.to_owned();
-    let look = || Disk::default().run(&path.clone(), move || std::fs::metadata(path));
-    let found = tokio::task::spawn_blocking(look).await.ok()?.ok()?.ok()?;
+    let stat_file = || Disk::default().run(&path.clone(), move || std::fs::metadata(path));
+    let stat = tokio::task::spawn_blocking(stat_file).await.ok()?.ok()?.ok()?;
     Some(ListFileStamp {
-        file: (found.dev(), found.ino()),
-        size: found.size(),
-        changed: (found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()),
+        file: (stat.dev(), stat.ino()),
+        size: stat.size(),
+        changed: (stat.mtime(), stat.mtime_nsec(), stat.ctime(), stat.ctime_nsec()),
     })
 }
 
@@ -103,20 +102,20 @@ mod tests {
 
     use super::*;
 
-    fn watched(path: &Path) -> BackendFile {
+    fn backend_file(path: &Path) -> BackendFile {
         BackendFile::new(path.to_owned(), &schema::UpstreamSettings::default())
     }
 
-    async fn read(watched: &mut BackendFile) -> String {
-        let look = watched.read().await;
-        look.list.map_or_else(|| look.wrong.join("; "), |list| list[0].address.to_string())
+    async fn read(backend_file: &mut BackendFile) -> String {
+        let result = backend_file.read().await;
+        result.list.map_or_else(|| result.wrong.join("; "), |list| list[0].address.to_string())
     }
 
     /// Changes the file, waits until the change is detected, and reads it.
-    async fn next(watched: &mut BackendFile, change: impl FnOnce()) -> String {
+    async fn next(backend_file: &mut BackendFile, change: impl FnOnce()) -> String {
         change();
-        tokio::time::timeout(Duration::from_secs(20), watched.changed()).await.unwrap();
-        read(watched).await
+        tokio::time::timeout(Duration::from_secs(20), backend_file.changed()).await.unwrap();
+        read(backend_file).await
     }
 
     fn list(octet: u8) -> String {
@@ -134,7 +133,7 @@ mod tests {
         std::fs::write(at("two/list"), list(2)).unwrap();
         symlink(at("one"), at("data")).unwrap();
         symlink(at("data/list"), at("list")).unwrap();
-        let mut file = watched(&at("list"));
+        let mut file = backend_file(&at("list"));
         assert_eq!(read(&mut file).await, "10.0.0.1:80");
         let swapped = next(&mut file, || {
             symlink(at("two"), at("next")).unwrap();
@@ -158,10 +157,10 @@ mod tests {
     fn a_file_is_read_only_after_it_stops_changing() {
         let at = |file: u64, step: i64| Some(ListFileStamp { file: (1, file), size: 1, changed: (step, 0, step, 0) });
         let read = at(1, 0);
-        assert!(!is_due(read, at(1, 0), at(1, 0)), "as it was");
+        assert!(!is_due(read, at(1, 0), at(1, 0)), "unchanged");
         assert!(!is_due(read, at(1, 0), at(1, 1)) && !is_due(read, at(1, 1), at(1, 2)), "still being written");
         assert!(is_due(read, at(1, 2), at(1, 2)));
-        assert!(is_due(read, at(1, 0), at(2, 1)), "another file is whole at once");
-        assert!(is_due(read, at(1, 0), None) && !is_due(None, None, None), "gone is told once");
+        assert!(is_due(read, at(1, 0), at(2, 1)), "a replaced file is complete");
+        assert!(is_due(read, at(1, 0), None) && !is_due(None, None, None), "a removal is reported once");
     }
 }

@@ -1,10 +1,9 @@
 //! Service discovery: the backends of an upstream from DNS or from a file, while Weir runs.
 //!
-//! No request waits for discovery, and nothing here touches members: the manager merges a list into the
-//! upstream. `records` and `schedule` are pure: they turn answers into a list and compute the next wait. `dns`
-//! (by `dns_query`) queries DNS, `file` polls a file, and `state` holds the list across reloads. This module
-//! contains the task of one upstream. If discovery fails, the last good list stays. No result ever empties a
-//! list.
+//! No request waits for discovery, and nothing here touches members: the manager merges a list into the upstream.
+//! `records` and `schedule` are pure: they turn answers into a list and compute the next wait. `dns` (by `dns_query`)
+//! queries DNS, `file` polls a file, and `state` holds the list across reloads. This module contains the task of one
+//! upstream. If discovery fails, the last good list stays. No result ever empties a list.
 
 pub mod dns;
 mod dns_query;
@@ -44,8 +43,8 @@ pub enum DiscoverySource {
 }
 
 impl DiscoverySource {
-    /// The source that `discover` of the upstream configures; `None` without `discover`. `folder`: the base of
-    /// relative paths.
+    /// The source that `discover` of the upstream configures; `None` without `discover`. `folder`: the base of relative
+    /// paths.
     pub fn of(upstream: &schema::UpstreamSettings, folder: &Path) -> Option<Self> {
         let settings = upstream.discover.as_ref()?;
         match &settings.file {
@@ -71,20 +70,20 @@ impl DiscoverySource {
     }
 }
 
-/// Runs the discovery of one upstream until the task is aborted. `changed` is called after the list has
-/// changed. It is also called after every run until the first result has been merged.
+/// Runs the discovery of one upstream until the task is aborted. `changed` is called after the list has changed. It is
+/// also called after every run until the first result has been merged.
 pub async fn run(
     mut source: DiscoverySource,
     settings: schema::Discover,
-    found: Arc<DiscoveryState>,
+    state: Arc<DiscoveryState>,
     changed: Changed,
 ) {
     let mut failures = 0;
     loop {
-        let look = source.discover().await;
-        failures = if look.wrong.is_empty() { 0 } else { failures + 1 };
-        let wait = schedule::wait(&settings, look.ttl, failures, fastrand::f64());
-        if found.take(look, clock::unix_ms()) {
+        let result = source.discover().await;
+        failures = if result.wrong.is_empty() { 0 } else { failures + 1 };
+        let wait = schedule::wait(&settings, result.ttl, failures, fastrand::f64());
+        if state.take(result, clock::unix_ms()) {
             changed();
         }
         source.next(wait).await;

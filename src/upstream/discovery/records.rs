@@ -1,9 +1,9 @@
 //! Converts DNS answers to a backend list and retains the last good answer of each failed query.
 //!
-//! It does no I/O. A result never empties a list: if a name, or every target of a service, has no address any
-//! more, the last good ones stay. A broken zone is more likely than a service with traffic but without a
-//! server. If there really is no server, the addresses fail by themselves. An empty answer for one family (A or
-//! AAAA) is accepted if the other has records.
+//! It does no I/O. A result never empties a list: if a name, or every target of a service, has no address any more, the
+//! last good ones stay. A broken zone is more likely than a service with traffic but without a server. If there really
+//! is no server, the addresses fail by themselves. An empty answer for one family (A or AAAA) is accepted if the other
+//! has records.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -63,14 +63,14 @@ pub struct MergedRecords {
 }
 
 impl MergedRecords {
-    fn holds(&mut self, ttl: Duration) {
+    fn limit_ttl(&mut self, ttl: Duration) {
         self.ttl = Some(self.ttl.map_or(ttl, |known| known.min(ttl)));
     }
 
     /// Adds the errors and the TTL of another answer.
     pub fn add(&mut self, other: Self) {
         self.wrong.extend(other.wrong);
-        other.ttl.into_iter().for_each(|ttl| self.holds(ttl));
+        other.ttl.into_iter().for_each(|ttl| self.limit_ttl(ttl));
     }
 }
 
@@ -78,29 +78,29 @@ impl AddressRecords {
     /// Merges the answers to the A and AAAA queries.
     pub fn take(&mut self, name: &str, v4: DnsReply<IpAddr>, v6: DnsReply<IpAddr>) -> MergedRecords {
         let before = self.clone();
-        let mut judged = MergedRecords::default();
+        let mut merged = MergedRecords::default();
         for (family, known, reply) in [("A", &mut self.v4, v4), ("AAAA", &mut self.v6, v6)] {
             match reply {
                 DnsReply::Records(records, ttl) => {
                     let (usable, others): (BTreeSet<_>, BTreeSet<_>) =
                         records.into_iter().partition(|ip| is_unicast(*ip));
-                    judged
+                    merged
                         .wrong
                         .extend(others.iter().map(|ip| format!("{name} ({family}): {ip} is no host's address")));
                     *known = usable;
-                    judged.holds(ttl);
+                    merged.limit_ttl(ttl);
                 }
                 DnsReply::Nothing => known.clear(),
-                DnsReply::Failed(why) => judged.wrong.push(format!("{name} ({family}): {why}")),
+                DnsReply::Failed(why) => merged.wrong.push(format!("{name} ({family}): {why}")),
             }
         }
         if self.iter().next().is_none() {
             *self = before;
-            if judged.wrong.is_empty() {
-                judged.wrong.push(format!("{name}: has no address"));
+            if merged.wrong.is_empty() {
+                merged.wrong.push(format!("{name}: has no address"));
             }
         }
-        judged
+        merged
     }
 
     /// All addresses, sorted: servers rotate the order with each answer.
@@ -124,24 +124,24 @@ pub struct SrvRecords {
 impl SrvRecords {
     /// Merges the answer to the SRV query. Also returns the targets to look up next.
     pub fn take(&mut self, name: &str, reply: DnsReply<SrvRecord>) -> (MergedRecords, BTreeSet<String>) {
-        let mut judged = MergedRecords::default();
+        let mut merged = MergedRecords::default();
         match reply {
             DnsReply::Records(records, ttl) => {
-                judged.holds(ttl);
+                merged.limit_ttl(ttl);
                 // The target `.` means that the service is not available (RFC 2782).
                 let records: BTreeSet<_> = records.into_iter().filter(|record| record.target != ".").collect();
                 if records.is_empty() {
-                    judged.wrong.push(format!("{name}: the service is not available"));
+                    merged.wrong.push(format!("{name}: the service is not available"));
                 } else {
                     self.records = records;
                 }
             }
-            DnsReply::Nothing => judged.wrong.push(format!("{name}: has no SRV record")),
-            DnsReply::Failed(why) => judged.wrong.push(format!("{name} (SRV): {why}")),
+            DnsReply::Nothing => merged.wrong.push(format!("{name}: has no SRV record")),
+            DnsReply::Failed(why) => merged.wrong.push(format!("{name} (SRV): {why}")),
         }
         let targets: BTreeSet<_> = self.records.iter().map(|record| record.target.clone()).collect();
         self.targets.retain(|target, _| targets.contains(target));
-        (judged, targets)
+        (merged, targets)
     }
 
     /// Merges the address answers of one target.
@@ -152,24 +152,24 @@ impl SrvRecords {
     /// The backends: each address of each target once, priorities as tiers from 0, weights scaled per tier.
     pub fn backends(&self) -> Vec<BackendSettings> {
         let priorities: BTreeSet<u16> = self.records.iter().map(|record| record.priority).collect();
-        let mut found: BTreeMap<SocketAddr, (u8, u64)> = BTreeMap::new();
+        let mut by_address: BTreeMap<SocketAddr, (u8, u64)> = BTreeMap::new();
         for (tier, priority) in priorities.into_iter().enumerate() {
             let tier = u8::try_from(tier).unwrap_or(u8::MAX);
             for record in self.records.iter().filter(|record| record.priority == priority) {
                 for ip in self.targets.get(&record.target).into_iter().flat_map(AddressRecords::iter) {
                     let at = SocketAddr::new(ip, record.port);
-                    // An address in two tiers serves in the first. An address twice in one tier gets the sum of
-                    // both weights.
-                    let (_, sum) = *found.get(&at).unwrap_or(&(tier, 0));
-                    if found.get(&at).is_none_or(|(known, _)| *known == tier) {
-                        found.insert(at, (tier, sum + u64::from(record.weight)));
+                    // An address in two tiers serves in the first. An address twice in one tier gets the sum of both
+                    // weights.
+                    let (_, sum) = *by_address.get(&at).unwrap_or(&(tier, 0));
+                    if by_address.get(&at).is_none_or(|(known, _)| *known == tier) {
+                        by_address.insert(at, (tier, sum + u64::from(record.weight)));
                     }
                 }
             }
         }
         let mut all = Vec::new();
-        for tier in found.values().map(|(tier, _)| *tier).collect::<BTreeSet<_>>() {
-            let of_tier: Vec<_> = found.iter().filter(|(_, (of, _))| *of == tier).collect();
+        for tier in by_address.values().map(|(tier, _)| *tier).collect::<BTreeSet<_>>() {
+            let of_tier: Vec<_> = by_address.iter().filter(|(_, (of, _))| *of == tier).collect();
             let weights = scale(&of_tier.iter().map(|(_, (_, weight))| *weight).collect::<Vec<_>>());
             all.extend(of_tier.iter().zip(weights).map(|((at, _), weight)| backend(**at, weight, tier)));
         }
@@ -177,8 +177,8 @@ impl SrvRecords {
     }
 }
 
-/// Scales SRV weights (0 to 65,535, 0 for "a very small chance") to 1 to 256, in proportion. Backend weight 0
-/// would take no requests, so an SRV weight of 0 becomes 1. If all are 0, all get 1.
+/// Scales SRV weights (0 to 65,535, 0 for "a very small chance") to 1 to 256, in proportion. Backend weight 0 would
+/// take no requests, so an SRV weight of 0 becomes 1. If all are 0, all get 1.
 pub fn scale(weights: &[u64]) -> Vec<u16> {
     let heaviest = weights.iter().copied().max().unwrap_or(0);
     if heaviest == 0 {
@@ -198,8 +198,8 @@ pub fn scale(weights: &[u64]) -> Vec<u16> {
 }
 
 /// Builds the result: truncates a list that is too long; an empty list becomes `None`.
-pub fn look(mut list: Vec<BackendSettings>, judged: MergedRecords) -> DiscoveryResult {
-    let MergedRecords { mut wrong, ttl } = judged;
+pub fn to_result(mut list: Vec<BackendSettings>, merged: MergedRecords) -> DiscoveryResult {
+    let MergedRecords { mut wrong, ttl } = merged;
     if list.len() > MAX_BACKENDS {
         wrong.push(format!("{} addresses; the first {MAX_BACKENDS} are taken", list.len()));
         list.truncate(MAX_BACKENDS);

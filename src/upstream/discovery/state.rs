@@ -1,5 +1,4 @@
-//! Discovered backends of an upstream and the progress of discovery, shared by all generations with the same
-//! source.
+//! Discovered backends of an upstream and the progress of discovery, shared by all generations with the same source.
 //!
 //! So a reload neither loses addresses nor waits for them. This module does no I/O.
 
@@ -22,7 +21,7 @@ const LINES: usize = 20;
 #[derive(Debug)]
 pub struct DiscoveryState {
     upstream: Arc<str>,
-    place: DiscoveryOrigin,
+    origin: DiscoveryOrigin,
     list: ArcSwap<Vec<BackendSettings>>,
     state: Mutex<DiscoveryProgress>,
     looked: AtomicBool,
@@ -59,7 +58,7 @@ impl DiscoveryState {
     ) -> Self {
         Self {
             upstream: Arc::clone(upstream),
-            place: DiscoveryOrigin::of(source, folder),
+            origin: DiscoveryOrigin::of(source, folder),
             looked: AtomicBool::new(!list.is_empty()),
             list: ArcSwap::from_pointee(list),
             state: Mutex::default(),
@@ -70,12 +69,12 @@ impl DiscoveryState {
 
     /// Whether it has this source.
     pub fn is_of(&self, source: &Discover, folder: &Path) -> bool {
-        self.place == DiscoveryOrigin::of(source, folder)
+        self.origin == DiscoveryOrigin::of(source, folder)
     }
 
     /// The base of a relative file path.
     pub fn folder(&self) -> &Path {
-        &self.place.folder
+        &self.origin.folder
     }
 
     /// The current list.
@@ -85,7 +84,7 @@ impl DiscoveryState {
 
     /// The source as text, in the words of the configuration.
     pub fn source(&self) -> String {
-        let Discover { dns, port, srv, file, .. } = &self.place.source;
+        let Discover { dns, port, srv, file, .. } = &self.origin.source;
         match (dns, srv, file) {
             (Some(name), ..) => format!("dns {name}:{}", port.unwrap_or_default()),
             (_, Some(name), _) => format!("srv {name}"),
@@ -99,10 +98,9 @@ impl DiscoveryState {
         self.lock().clone()
     }
 
-    /// Stores a result. Returns whether the upstream must be rebuilt: the list changed, or no result was merged
-    /// before.
-    pub fn take(&self, look: DiscoveryResult, unix_ms: u64) -> bool {
-        let DiscoveryResult { list, wrong, .. } = look;
+    /// Stores a result. Returns whether the upstream must be rebuilt: the list changed, or no result was merged before.
+    pub fn take(&self, result: DiscoveryResult, unix_ms: u64) -> bool {
+        let DiscoveryResult { list, wrong, .. } = result;
         let whole = wrong.is_empty();
         self.meters.count_discovery(whole, unix_ms);
         let before = {
@@ -116,9 +114,9 @@ impl DiscoveryState {
         };
         self.say(&before);
         let changed = list.filter(|list| **self.list.load() != *list);
-        let news = changed.is_some() || !self.was_looked_for();
+        let needs_rebuild = changed.is_some() || !self.was_looked_for();
         changed.into_iter().for_each(|list| self.list.store(Arc::new(list)));
-        news
+        needs_rebuild
     }
 
     /// Records that the first result has been merged into the upstream.
@@ -185,43 +183,54 @@ mod tests {
         serde_yaml::from_str(yaml).unwrap()
     }
 
-    fn look(addresses: &[&str], wrong: &[&str]) -> DiscoveryResult {
+    fn result(addresses: &[&str], wrong: &[&str]) -> DiscoveryResult {
         let list = addresses.iter().map(|a| serde_yaml::from_str(&format!("address: '{a}'")).unwrap()).collect();
         let list = Some(list).filter(|list: &Vec<_>| !list.is_empty());
         DiscoveryResult { list, wrong: wrong.iter().map(|line| (*line).to_owned()).collect(), ttl: None }
     }
 
-    fn found() -> DiscoveryState {
+    fn discovery_state() -> DiscoveryState {
         let meters = Arc::new(UpstreamMeters::new("u"));
         DiscoveryState::new(&"u".into(), &discover("{dns: api.internal, port: 80}"), Path::new(""), Vec::new(), meters)
     }
 
     #[test]
     fn the_last_good_list_stays_through_failures() {
-        let found = found();
-        assert!(!found.was_looked_for());
-        assert!(found.take(look(&[], &["timed out"]), 5), "the first look is told, whatever it came to");
-        assert!(!found.was_looked_for() && found.list().is_empty(), "not before it is brought in");
-        found.set_looked_for();
+        let discovery_state = discovery_state();
+        assert!(!discovery_state.was_looked_for());
+        assert!(
+            discovery_state.take(result(&[], &["timed out"]), 5),
+            "the first result triggers a rebuild even if it failed"
+        );
+        assert!(!discovery_state.was_looked_for() && discovery_state.list().is_empty(), "before the result is merged");
+        discovery_state.set_looked_for();
         assert_eq!(
-            found.state(),
+            discovery_state.state(),
             DiscoveryProgress { last_success_ms: 0, wrong: vec!["timed out".into()], failures: 1 }
         );
-        assert!(found.take(look(&["10.0.0.1:80"], &[]), 6));
-        assert!(!found.take(look(&[], &["refused"]), 7) && !found.take(look(&[], &["refused"]), 8));
-        assert_eq!(found.list().len(), 1);
-        assert_eq!(found.state(), DiscoveryProgress { last_success_ms: 6, wrong: vec!["refused".into()], failures: 2 });
-        assert!(!found.take(look(&["10.0.0.1:80"], &[]), 9), "the same again");
-        assert!(found.take(look(&["10.0.0.2:80"], &["one target is gone"]), 10), "a part is news as well");
-        assert_eq!(found.state().last_success_ms, 9);
+        assert!(discovery_state.take(result(&["10.0.0.1:80"], &[]), 6));
+        assert!(
+            !discovery_state.take(result(&[], &["refused"]), 7) && !discovery_state.take(result(&[], &["refused"]), 8)
+        );
+        assert_eq!(discovery_state.list().len(), 1);
+        assert_eq!(
+            discovery_state.state(),
+            DiscoveryProgress { last_success_ms: 6, wrong: vec!["refused".into()], failures: 2 }
+        );
+        assert!(!discovery_state.take(result(&["10.0.0.1:80"], &[]), 9), "an equal list");
+        assert!(
+            discovery_state.take(result(&["10.0.0.2:80"], &["one target is gone"]), 10),
+            "a partial list counts as a change"
+        );
+        assert_eq!(discovery_state.state().last_success_ms, 9);
     }
 
     #[test]
     fn ttl_limits_do_not_identify_a_source() {
-        let found = found();
-        assert!(found.is_of(&discover("{dns: api.internal, port: 80, max_ttl: 5s}"), Path::new("")));
-        assert!(!found.is_of(&discover("{dns: api.internal, port: 81}"), Path::new("")));
-        assert!(!found.is_of(&discover("{dns: api.internal, port: 80, resolver: 10.0.0.1}"), Path::new("")));
-        assert_eq!(found.source(), "dns api.internal:80");
+        let discovery_state = discovery_state();
+        assert!(discovery_state.is_of(&discover("{dns: api.internal, port: 80, max_ttl: 5s}"), Path::new("")));
+        assert!(!discovery_state.is_of(&discover("{dns: api.internal, port: 81}"), Path::new("")));
+        assert!(!discovery_state.is_of(&discover("{dns: api.internal, port: 80, resolver: 10.0.0.1}"), Path::new("")));
+        assert_eq!(discovery_state.source(), "dns api.internal:80");
     }
 }

@@ -1,9 +1,9 @@
 //! Health checker: the task that probes one backend.
 //!
-//! It never picks. It writes the verdict to the state of the backend and triggers a rebuild of the members. The
-//! first probe is immediate. The second comes after a random part of the interval, further ones after each
-//! interval with jitter. The task runs until it is aborted, when the settings change. Between two probes it
-//! holds little more than a timer, because there may be thousands of such tasks.
+//! It never picks. It writes the verdict to the state of the backend and triggers a rebuild of the members. The first
+//! probe is immediate. The second comes after a random part of the interval, further ones after each interval with
+//! jitter. The task runs until it is aborted, when the settings change. Between two probes it holds little more than a
+//! timer, because there may be thousands of such tasks.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -23,9 +23,8 @@ use crate::upstream::task::Changed;
 
 static CANNOT_ASK: LimitedWarning = LimitedWarning::new();
 
-/// Probes start on a time grid of this step, or of a hundredth of their interval if that is smaller. With
-/// thousands of backends, one wakeup of the thread then starts several probes, which disturbs other threads of
-/// the core less often.
+/// Probes start on a time grid of this step, or of a hundredth of their interval if that is smaller. With thousands of
+/// backends, one wakeup of the thread then starts several probes, which disturbs other threads of the core less often.
 const PROBE_GRID: Duration = Duration::from_millis(16);
 
 /// The settings of a checker. While they are equal, a reload leaves the checker running.
@@ -57,8 +56,8 @@ pub struct HealthChecker {
 }
 
 impl HealthChecker {
-    /// Creates a checker that continues from the current verdict of the backend. `since_ms`: the time at which
-    /// the backend was activated, equal for all backends of one activation.
+    /// Creates a checker that continues from the current verdict of the backend. `since_ms`: the time at which the
+    /// backend was activated, equal for all backends of one activation.
     pub fn new(spec: &CheckSettings, backend: &Backend, probe: Probe, since_ms: u64, changed: Changed) -> Self {
         Self {
             probe,
@@ -74,8 +73,8 @@ impl HealthChecker {
     /// Probes until the task is aborted.
     pub async fn run(mut self) {
         self.probe_once().await;
-        // A random part of the first interval, so that backends of one configuration are not probed at the same
-        // time later.
+        // A random part of the first interval, so that backends of one configuration are not probed at the same time
+        // later.
         self.pause(self.check.interval.get().mul_f64(fastrand::f64())).await;
         loop {
             self.probe_once().await;
@@ -111,13 +110,13 @@ impl HealthChecker {
             return CANNOT_ASK.emit("backends cannot be probed; the last verdicts stay", reason);
         }
         self.state.observe_check(result.is_ok(), took);
-        let reason = result.err().map(|wrong| wrong.reason).unwrap_or_default();
+        let reason = result.err().map(|failure| failure.reason).unwrap_or_default();
         let first = self.hysteresis.verdict() == Health::Unknown;
         match self.hysteresis.step(reason.is_empty()) {
             Some(verdict) => {
                 if first && verdict == Health::Up {
-                    // An earlier probe or a faster answer must give no lead in slow start over backends of the
-                    // same activation.
+                    // An earlier probe or a faster answer must give no lead in slow start over backends of the same
+                    // activation.
                     self.state.load().set_serving(true, self.since_ms);
                 }
                 self.state.set_health(verdict, &reason, clock::now_ms());
@@ -135,8 +134,8 @@ impl HealthChecker {
         }
     }
 
-    /// Whether a failure says nothing about the backend. Exhausted ports are different if the backend has no
-    /// verdict yet: it may have an address without a route, which free ports would not change.
+    /// Whether a failure says nothing about the backend. Exhausted ports are different if the backend has no verdict
+    /// yet: it may have an address without a route, which free ports would not change.
     fn says_nothing(&self, exhaustion: Exhaustion) -> bool {
         exhaustion != Exhaustion::Ports || self.hysteresis.verdict() != Health::Unknown
     }
@@ -170,7 +169,7 @@ mod tests {
     use super::*;
     use crate::config::schema;
 
-    fn prober(check: &str, health: Health, since_ms: u64) -> HealthChecker {
+    fn checker(check: &str, health: Health, since_ms: u64) -> HealthChecker {
         let check: Arc<HealthCheck> = Arc::new(serde_yaml::from_str(check).unwrap());
         let settings: schema::UpstreamSettings = serde_yaml::from_str("{}").unwrap();
         let spec = CheckSettings {
@@ -185,7 +184,7 @@ mod tests {
     #[tokio::test]
     async fn a_waiting_checker_task_is_small() {
         for check in ["http: {}", "tcp: {}", "grpc: {}"] {
-            let size = size_of_val(&prober(check, Health::Up, 0).run());
+            let size = size_of_val(&checker(check, Health::Up, 0).run());
             assert!(size <= 1536, "{check}: {size} bytes for each backend, probed or not");
         }
     }
@@ -195,13 +194,13 @@ mod tests {
         for (health, results, since) in
             [(Health::Unknown, "+", 7), (Health::Unknown, "-++", 0), (Health::Down, "++", 0)]
         {
-            let mut prober = prober("{http: {}, rise: 2}", health, 7);
+            let mut checker = checker("{http: {}, rise: 2}", health, 7);
             for result in results.chars() {
                 let result = if result == '+' { Ok(()) } else { Err("refused".to_owned().into()) };
-                prober.judge(result, Duration::ZERO);
+                checker.judge(result, Duration::ZERO);
             }
-            assert_eq!(prober.state.health(), Health::Up);
-            assert_eq!(prober.state.load().serving_since_ms(), since, "{health:?} {results}");
+            assert_eq!(checker.state.health(), Health::Up);
+            assert_eq!(checker.state.load().serving_since_ms(), since, "{health:?} {results}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Messages of the gRPC health check (grpc.health.v1.Health/Check): encodes the request, checks the response.
 //!
-//! It does no I/O: `probe` sends and receives. The request has the service name and the response one number, so
-//! no protobuf library is needed.
+//! It does no I/O: `probe` sends and receives. The request has the service name and the response one number, so no
+//! protobuf library is needed.
 
 use http::HeaderMap;
 
@@ -46,7 +46,8 @@ pub(super) fn request(service: &str) -> Vec<u8> {
 
 /// Checks `grpc-status`, from the trailers or from the header of a response without body.
 ///
-/// # Errors A readable reason: the status, or that it is missing or malformed.
+/// # Errors
+/// A readable reason: the status, or that it is missing or malformed.
 pub(super) fn check_status(fields: &HeaderMap) -> Result<(), String> {
     let Some(status) = fields.get("grpc-status") else { return Err("answer has no grpc-status".into()) };
     let number = status.to_str().ok().and_then(|text| text.parse::<usize>().ok());
@@ -67,7 +68,8 @@ pub(super) fn check_status(fields: &HeaderMap) -> Result<(), String> {
 
 /// Checks the body: the status of `HealthCheckResponse` must be SERVING.
 ///
-/// # Errors A readable reason: the other status, or that the message is malformed.
+/// # Errors
+/// A readable reason: the other status, or that the message is malformed.
 pub(super) fn check_message(body: &[u8]) -> Result<(), String> {
     let malformed = || "answer is no health response".to_owned();
     let (prefix, message) = body.split_at_checked(5).ok_or_else(malformed)?;

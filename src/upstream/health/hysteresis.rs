@@ -27,8 +27,8 @@ impl Hysteresis {
 
     /// Records a probe result. Returns the new verdict if it changes.
     pub fn step(&mut self, pass: bool) -> Option<Health> {
-        let said = if pass { Health::Up } else { Health::Down };
-        if said == self.verdict {
+        let result = if pass { Health::Up } else { Health::Down };
+        if result == self.verdict {
             self.against = 0;
             return None;
         }
@@ -41,9 +41,9 @@ impl Hysteresis {
         if self.against < needed {
             return None;
         }
-        self.verdict = said;
+        self.verdict = result;
         self.against = 0;
-        Some(said)
+        Some(result)
     }
 }
 
@@ -54,14 +54,14 @@ mod tests {
 
     use super::*;
 
-    fn run(machine: &mut Hysteresis, results: &str) -> String {
+    fn run(hysteresis: &mut Hysteresis, results: &str) -> String {
         let show = |flip| match flip {
             None => '.',
             Some(Health::Up) => 'U',
             Some(Health::Down) => 'D',
             Some(Health::Unknown) => '?',
         };
-        results.chars().map(|c| show(machine.step(c == '+'))).collect()
+        results.chars().map(|c| show(hysteresis.step(c == '+'))).collect()
     }
 
     #[test]
@@ -86,17 +86,17 @@ mod tests {
         #[test]
         fn a_flip_is_a_full_run_against_the_verdict(rise in 1_u32..5, fall in 1_u32..5,
                                                      results in proptest::collection::vec(any::<bool>(), 1..200)) {
-            let mut machine = Hysteresis::new(Health::Unknown, rise, fall);
+            let mut hysteresis = Hysteresis::new(Health::Unknown, rise, fall);
             let (mut up, mut since) = (results[0], 1);
-            prop_assert_eq!(machine.step(results[0]), Some(if up { Health::Up } else { Health::Down }));
+            prop_assert_eq!(hysteresis.step(results[0]), Some(if up { Health::Up } else { Health::Down }));
             for at in 1..results.len() {
                 let needed = if up { fall } else { rise } as usize;
                 let flips = at + 1 - since >= needed && results[at + 1 - needed..=at].iter().all(|r| *r != up);
                 if flips {
                     (up, since) = (!up, at + 1);
                 }
-                prop_assert_eq!(machine.step(results[at]).is_some(), flips);
-                prop_assert_eq!(machine.verdict() == Health::Up, up);
+                prop_assert_eq!(hysteresis.step(results[at]).is_some(), flips);
+                prop_assert_eq!(hysteresis.verdict() == Health::Up, up);
             }
         }
     }

@@ -1,10 +1,8 @@
-//! One probe of one backend: a connect, an HTTP request or a gRPC call, with the protocol and TLS of the
-//! upstream.
+//! One probe of one backend: a connect, an HTTP request or a gRPC call, with the protocol and TLS of the upstream.
 //!
-//! It judges one response, never a backend. It never reuses a connection: a pooled one would hide problems of
-//! new connections, and the pool belongs to traffic. Plain HTTP/1 bypasses the connector of Pingora. That
-//! connector first searches its own pool and sets socket options for a long life, which doubles the system
-//! calls.
+//! It judges one response, never a backend. It never reuses a connection: a pooled one would hide problems of new
+//! connections, and the pool belongs to traffic. Plain HTTP/1 bypasses the connector of Pingora. That connector first
+//! searches its own pool and sets socket options for a long life, which doubles the system calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,8 +35,7 @@ pub const MAX_BODY_BYTES: usize = 64 * 1024;
 pub(super) struct ProbeError {
     /// Readable reason.
     pub(super) reason: String,
-    /// The local resource that was exhausted, so that the probe could not be sent; it says nothing about the
-    /// backend.
+    /// The local resource that was exhausted, so that the probe could not be sent; it says nothing about the backend.
     pub(super) exhaustion: Option<Exhaustion>,
 }
 
@@ -71,48 +68,48 @@ impl Probe {
         Self { check, transport, host, connector }
     }
 
-    /// Probes once. The error is a readable reason: "connect refused", "status 500, expected 200-299", "timeout
-    /// after 1s".
+    /// Probes once. The error is a readable reason: "connect refused", "status 500, expected 200-299", "timeout after
+    /// 1s".
     pub async fn run(&self, address: &PeerAddress) -> Result<(), String> {
         self.ask_once(&Destination::One(address.clone())).await.map_err(|wrong| wrong.reason)
     }
 
-    /// The same, but the error separates local exhaustion from failures. If a name has several addresses, one
-    /// must answer.
-    pub(super) async fn ask_once(&self, place: &Destination) -> Result<(), ProbeError> {
-        let place = self.check.port.map_or_else(|| place.clone(), |port| place.with_port(port));
+    /// The same, but the error separates local exhaustion from failures. If a name has several addresses, one must
+    /// answer.
+    pub(super) async fn ask_once(&self, destination: &Destination) -> Result<(), ProbeError> {
+        let destination = self.check.port.map_or_else(|| destination.clone(), |port| destination.with_port(port));
         let asked = async {
             match (&self.check.http, &self.check.grpc) {
-                (Some(http), _) => self.ask(http, place).await,
-                (None, Some(grpc)) => self.call(grpc, place).await,
-                (None, None) => self.connect(place).await,
+                (Some(http), _) => self.ask(http, destination).await,
+                (None, Some(grpc)) => self.call(grpc, destination).await,
+                (None, None) => self.connect(destination).await,
             }
         };
         let limit = self.check.timeout;
         tokio::time::timeout(limit.get(), asked).await.unwrap_or_else(|_| Err(format!("timeout after {limit}").into()))
     }
 
-    async fn ask(&self, http: &HttpCheck, place: Destination) -> Result<(), ProbeError> {
+    async fn ask(&self, http: &HttpCheck, destination: Destination) -> Result<(), ProbeError> {
         let request = self.request(http).map_err(|error| explain(&error))?;
-        let mut session = self.session(place).await.map_err(|error| unopened(&error))?;
+        let mut session = self.session(destination).await.map_err(|error| unopened(&error))?;
         let head = http.method.as_http() == Method::HEAD;
         Ok(exchange(&mut session, request, http, head).await?)
     }
 
-    async fn session(&self, place: Destination) -> pingora_core::Result<HttpSession> {
+    async fn session(&self, destination: Destination) -> pingora_core::Result<HttpSession> {
         if !self.transport.is_plain() {
-            return self.connector.get_http_session(&self.peer(place)).await.map(|(session, _)| session);
+            return self.connector.get_http_session(&self.peer(destination)).await.map(|(session, _)| session);
         }
-        let stream: Stream = match open(&place, None, None).await? {
+        let stream: Stream = match open(&destination, None, None).await? {
             Either::Left(tcp) => tcp.into(),
             Either::Right(unix) => unix.into(),
         };
         Ok(HttpSession::H1(Http1Session::new(Box::new(stream))))
     }
 
-    fn peer(&self, place: Destination) -> HttpPeer {
-        let addresses = if let Destination::Any(all) = &place { Some(Arc::clone(all)) } else { None };
-        let mut peer = self.transport.peer_at(place);
+    fn peer(&self, destination: Destination) -> HttpPeer {
+        let addresses = if let Destination::Any(all) = &destination { Some(Arc::clone(all)) } else { None };
+        let mut peer = self.transport.peer_at(destination);
         // One stream per connection: with this setting Pingora never reuses the connection.
         peer.options.max_h2_streams = 1;
         if self.transport.announces() {
@@ -122,9 +119,9 @@ impl Probe {
         peer
     }
 
-    async fn call(&self, check: &GrpcCheck, place: Destination) -> Result<(), ProbeError> {
+    async fn call(&self, check: &GrpcCheck, destination: Destination) -> Result<(), ProbeError> {
         let request = self.call_header().map_err(|error| explain(&error))?;
-        let mut session = self.session(place).await.map_err(|error| unopened(&error))?;
+        let mut session = self.session(destination).await.map_err(|error| unopened(&error))?;
         session.write_request_header(Box::new(request)).await.map_err(|error| explain(&error))?;
         let message = grpc::request(&check.service).into();
         session.write_request_body(message, true).await.map_err(|error| explain(&error))?;
@@ -143,11 +140,11 @@ impl Probe {
         Ok(request)
     }
 
-    async fn connect(&self, place: Destination) -> Result<(), ProbeError> {
+    async fn connect(&self, destination: Destination) -> Result<(), ProbeError> {
         if !self.transport.announces() {
-            return connect(&place).await;
+            return connect(&destination).await;
         }
-        let mut peer = self.peer(place);
+        let mut peer = self.peer(destination);
         match peer.options.custom_l4.take() {
             Some(l4) => l4.connect(&peer._address).await.map(drop).map_err(|error| unopened(&error)),
             None => Err("no PROXY header to send".to_owned().into()),
@@ -272,8 +269,8 @@ fn verdict(body: &BodyCheck, seen: &[u8]) -> Result<(), String> {
     Ok(())
 }
 
-async fn connect(place: &Destination) -> Result<(), ProbeError> {
-    let connected = dial(place).await.map(drop);
+async fn connect(destination: &Destination) -> Result<(), ProbeError> {
+    let connected = dial(destination).await.map(drop);
     connected.map_err(|error| ProbeError {
         reason: io_reason("connect", &error),
         exhaustion: resource_exhaustion::of(&error),

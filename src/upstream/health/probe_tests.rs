@@ -147,23 +147,23 @@ async fn h2c_is_probed_by_prior_knowledge() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = PeerAddress::Inet(listener.local_addr().unwrap());
     let server = tokio::spawn(async move {
-        let mut asked = Vec::new();
+        let mut requests = Vec::new();
         for _ in 0..2 {
             let mut connection = h2::server::handshake(listener.accept().await.unwrap().0).await.unwrap();
             let (request, mut respond) = connection.accept().await.unwrap().unwrap();
-            asked.push(request.uri().to_string());
-            let status = if asked.len() == 1 { 204 } else { 500 };
+            requests.push(request.uri().to_string());
+            let status = if requests.len() == 1 { 204 } else { 500 };
             respond.send_response(http::Response::builder().status(status).body(()).unwrap(), true).unwrap();
             // The probe closes its connection at the end; it is not reused.
             while let Some(Ok(_)) = connection.accept().await {}
         }
-        asked
+        requests
     });
     let probe = probe("http: {path: '/up?x=1'}", "protocol: h2c");
     probe.run(&address).await.unwrap();
     assert_eq!(probe.run(&address).await.unwrap_err(), "status 500, expected 200-299");
-    let asked = tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap();
-    assert_eq!(asked, ["http://api.internal:80/up?x=1"; 2]);
+    let requests = tokio::time::timeout(Duration::from_secs(5), server).await.unwrap().unwrap();
+    assert_eq!(requests, ["http://api.internal:80/up?x=1"; 2]);
     let h1_only = serve(ok("")).await;
     let reason = probe.run(&h1_only).await.unwrap_err();
     assert!(reason.starts_with("http2: "), "{reason}");

@@ -1,8 +1,7 @@
-//! Limits how often members are rebuilt for verdicts of probes and traffic: immediately, but at most 10 % of
-//! the time.
+//! Limits how often members are rebuilt for verdicts of probes and traffic: immediately, but at most 10 % of the time.
 //!
-//! A build with thousands of backends takes milliseconds, and the first verdicts of all of them arrive
-//! together. A build for each verdict would take minutes.
+//! A build with thousands of backends takes milliseconds, and the first verdicts of all of them arrive together. A
+//! build for each verdict would take minutes.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,15 +16,15 @@ const PAUSE_FACTOR: u32 = 9;
 
 /// Calls `build` immediately, or once later for all requests until then. `runtime`: runs the later calls.
 pub(super) fn paced(runtime: Handle, build: impl Fn() + Send + Sync + 'static) -> Changed {
-    let pace = Arc::new(Debounce { build, runtime, state: Mutex::default() });
-    Arc::new(move || pace.ask(true))
+    let debounce = Arc::new(Debounce { build, runtime, state: Mutex::default() });
+    Arc::new(move || debounce.ask(true))
 }
 
-/// The same, but never on the thread of the caller. Traffic threads call it, and a build takes milliseconds and
-/// a lock that threads of low priority also take.
+/// The same, but never on the thread of the caller. Traffic threads call it, and a build takes milliseconds and a lock
+/// that threads of low priority also take.
 pub(super) fn paced_elsewhere(runtime: Handle, build: impl Fn() + Send + Sync + 'static) -> Changed {
-    let pace = Arc::new(Debounce { build, runtime, state: Mutex::default() });
-    Arc::new(move || pace.ask(false))
+    let debounce = Arc::new(Debounce { build, runtime, state: Mutex::default() });
+    Arc::new(move || debounce.ask(false))
 }
 
 struct Debounce<F> {

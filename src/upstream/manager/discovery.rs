@@ -55,67 +55,67 @@ impl Registry {
     ) -> Option<Arc<DiscoveryState>> {
         let source = settings.discover.as_ref()?;
         let before = previous.and_then(|previous| previous.discovered());
-        if let Some(same) = before.filter(|found| found.is_of(source, folder)) {
+        if let Some(same) = before.filter(|discovery_state| discovery_state.is_of(source, folder)) {
             return Some(Arc::clone(same));
         }
         let listed = source.file.as_deref().and_then(|path| Some((folder.join(path), file(path)?)));
         let list = listed.and_then(|(path, bytes)| config::parse_backends(&path, &bytes, settings).ok());
-        let list = list.or_else(|| before.map(|found| found.list().to_vec()));
+        let list = list.or_else(|| before.map(|discovery_state| discovery_state.list().to_vec()));
         let meters = (self.meters_of)(upstream);
         Some(Arc::new(DiscoveryState::new(upstream, source, folder, list.unwrap_or_default(), meters)))
     }
 
-    /// The backends of an upstream: first the configured ones, then the discovered ones at other addresses.
-    /// `sticky`: makes their tokens. `known`: backends whose states are reused.
+    /// The backends of an upstream: first the configured ones, then the discovered ones at other addresses. `sticky`:
+    /// makes their tokens. `known`: backends whose states are reused.
     pub(super) fn backends(
         &self,
         upstream: &Arc<str>,
         settings: &schema::UpstreamSettings,
-        found: Option<&DiscoveryState>,
+        discovery_state: Option<&DiscoveryState>,
         sticky: Option<&Sticky>,
         known: &[Arc<Backend>],
     ) -> Vec<Arc<Backend>> {
         let known: HashMap<_, _> = known.iter().rev().map(|backend| (&backend.address, backend)).collect();
-        let list = found.map(DiscoveryState::list).unwrap_or_default();
+        let list = discovery_state.map(DiscoveryState::list).unwrap_or_default();
         let (mut addresses, mut names) = (HashSet::new(), HashSet::new());
         let mut all = Vec::with_capacity(settings.backends.len() + list.len());
-        for written in settings.backends.iter().chain(list.iter()) {
-            if !addresses.insert(&written.address) {
+        for configured in settings.backends.iter().chain(list.iter()) {
+            if !addresses.insert(&configured.address) {
                 continue;
             }
-            let mut written = written.clone();
-            if !names.insert(written.label()) {
+            let mut configured = configured.clone();
+            if !names.insert(configured.label()) {
                 // The name is taken by a configured backend, so this one is named by its address.
-                written.name = None;
+                configured.name = None;
             }
-            all.push(self.backend(upstream, &written, sticky, known.get(&written.address).copied()));
+            all.push(self.backend(upstream, &configured, sticky, known.get(&configured.address).copied()));
         }
         all
     }
 
     /// Merges the discovered list into an upstream.
-    pub(super) fn bring_in(&self, upstream: &Upstream) {
-        if let Some(found) = upstream.discovered() {
+    pub(super) fn merge_discovered(&self, upstream: &Upstream) {
+        if let Some(discovery_state) = upstream.discovered() {
             let known = upstream.backends();
             let (name, settings) = (upstream.name(), upstream.settings());
-            upstream.set_backends(self.backends(name, settings, Some(found), upstream.sticky(), &known));
+            upstream.set_backends(self.backends(name, settings, Some(discovery_state), upstream.sticky(), &known));
         }
     }
 
     /// Starts, continues and stops the discovery tasks.
     pub(super) fn find(&self, upstreams: &Upstreams) {
-        let mut finding = self.running();
-        let mut before = std::mem::take(&mut *finding);
+        let mut tasks = self.running();
+        let mut before = std::mem::take(&mut *tasks);
         for upstream in upstreams.values() {
-            let (Some(settings), Some(found)) = (&upstream.settings().discover, upstream.discovered()) else {
+            let (Some(settings), Some(discovery_state)) = (&upstream.settings().discover, upstream.discovered()) else {
                 continue;
             };
-            let asked = DiscoverySettings::of(upstream, settings, found.folder());
+            let wanted = DiscoverySettings::of(upstream, settings, discovery_state.folder());
             let name = Arc::clone(upstream.name());
-            let running = before.remove(&name).filter(|was| was.discovery == asked && was.is_for(found));
-            let task = running.map(|running| running.task).or_else(|| self.start(upstream, settings, found));
-            finding.extend(
-                task.map(|task| (name, RunningDiscovery { upstream: Arc::clone(upstream), discovery: asked, task })),
+            let running = before.remove(&name).filter(|was| was.discovery == wanted && was.is_for(discovery_state));
+            let task = running.map(|running| running.task).or_else(|| self.start(upstream, settings, discovery_state));
+            tasks.extend(
+                task.map(|task| (name, RunningDiscovery { upstream: Arc::clone(upstream), discovery: wanted, task })),
             );
         }
     }
@@ -124,46 +124,48 @@ impl Registry {
         &self,
         upstream: &Upstream,
         settings: &Discover,
-        found: &Arc<DiscoveryState>,
+        discovery_state: &Arc<DiscoveryState>,
     ) -> Option<AbortOnDropHandle<()>> {
-        let source = DiscoverySource::of(upstream.settings(), found.folder())?;
-        let (me, name, same) = (Weak::clone(&self.me), Arc::clone(upstream.name()), Arc::clone(found));
+        let source = DiscoverySource::of(upstream.settings(), discovery_state.folder())?;
+        let (weak_self, name, same) =
+            (Weak::clone(&self.weak_self), Arc::clone(upstream.name()), Arc::clone(discovery_state));
         let changed = Arc::new(move || {
-            if let Some(registry) = me.upgrade() {
-                registry.refresh(&name, &same);
+            if let Some(manager) = weak_self.upgrade() {
+                manager.refresh(&name, &same);
             }
         });
-        let task = discovery::run(source, settings.clone(), Arc::clone(found), changed);
+        let task = discovery::run(source, settings.clone(), Arc::clone(discovery_state), changed);
         Some(AbortOnDropHandle::new(self.handle.spawn(task)))
     }
 
     /// Applies a new list to every generation with the same discovery state.
-    fn refresh(&self, name: &Arc<str>, found: &Arc<DiscoveryState>) {
+    fn refresh(&self, name: &Arc<str>, discovery_state: &Arc<DiscoveryState>) {
         let mut active = self.active.lock();
         // A task that is being aborted can still get here.
-        let current = self.running().get(name).filter(|finding| finding.is_for(found)).map(|f| Arc::clone(&f.upstream));
+        let current =
+            self.running().get(name).filter(|running| running.is_for(discovery_state)).map(|f| Arc::clone(&f.upstream));
         let Some(current) = current else { return };
         let before = current.backends();
-        self.bring_in(&current);
-        let common = self.common(&current);
+        self.merge_discovered(&current);
+        let context = self.context(&current);
         let now = current.backends();
         let others = self.live.generations(name);
         let others = others.iter().filter(|other| !Arc::ptr_eq(other, &current));
-        for other in others.filter(|other| other.discovered().is_some_and(|of| Arc::ptr_eq(of, found))) {
+        for other in others.filter(|other| other.discovered().is_some_and(|of| Arc::ptr_eq(of, discovery_state))) {
             let known = [&other.backends()[..], &now[..]].concat();
-            other.set_backends(self.backends(name, other.settings(), Some(found), other.sticky(), &known));
+            other.set_backends(self.backends(name, other.settings(), Some(discovery_state), other.sticky(), &known));
         }
         for backend in now.iter() {
             let identity = (Arc::clone(name), backend.address.clone());
             let renamed = backend.state.labels().backend != backend.name;
             if renamed || !active.contains_key(&identity) {
                 let was = active.remove(&identity);
-                active.insert(identity, self.activate_one(&common, backend, was));
+                active.insert(identity, self.activate_one(&context, backend, was));
             }
         }
         say(name, &before, &now);
         self.activate_detector(&current);
-        found.set_looked_for();
+        discovery_state.set_looked_for();
         self.live.rebuild(name);
         // Last, because these backends were picked until the members were replaced.
         let stays: HashSet<_> = now.iter().map(|backend| &backend.address).collect();
@@ -178,8 +180,8 @@ impl Registry {
 }
 
 impl RunningDiscovery {
-    fn is_for(&self, found: &Arc<DiscoveryState>) -> bool {
-        self.upstream.discovered().is_some_and(|of| Arc::ptr_eq(of, found))
+    fn is_for(&self, discovery_state: &Arc<DiscoveryState>) -> bool {
+        self.upstream.discovered().is_some_and(|of| Arc::ptr_eq(of, discovery_state))
     }
 }
 

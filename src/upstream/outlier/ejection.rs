@@ -1,7 +1,6 @@
 //! Ejection state of one backend: serving → ejected → trial → serving.
 //!
-//! Pure: it gets results and times and returns verdicts. It does not know how many backends may be ejected at
-//! once.
+//! Pure: it gets results and times and returns verdicts. It does not know how many backends may be ejected at once.
 
 use std::time::Duration;
 
@@ -45,9 +44,8 @@ pub enum Report {
     Failed,
 }
 
-/// A run of failed attempts that a response header has ended. The run continues if the rest of that response
-/// fails and no other response was completed meanwhile. So a backend that breaks off every response is ejected
-/// too.
+/// A run of failed attempts that a response header has ended. The run continues if the rest of that response fails and
+/// no other response was completed meanwhile. So a backend that breaks off every response is ejected too.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EndedRun {
     count: u32,
@@ -98,8 +96,8 @@ impl EjectionState {
         ended
     }
 
-    /// Records the result of an attempt that is not a trial. Returns the cause if the backend should be
-    /// ejected. While the backend is ejected, results belong to attempts that started before, and are ignored.
+    /// Records the result of an attempt that is not a trial. Returns the cause if the backend should be ejected. While
+    /// the backend is ejected, results belong to attempts that started before, and are ignored.
     pub fn record(&mut self, report: Report, ended: EndedRun, now_ms: u64) -> Option<Cause> {
         if !matches!(self.phase, Phase::Serving { .. }) {
             return None;
@@ -190,8 +188,8 @@ impl EjectionState {
         due
     }
 
-    /// Ends the trial; `None`: it had no result, so the next request is the trial. Returns whether the backend
-    /// serves again.
+    /// Ends the trial; `None`: it had no result, so the next request is the trial. Returns whether the backend serves
+    /// again.
     pub fn trial_ended(&mut self, ok: Option<bool>, now_ms: u64) -> bool {
         if self.phase != Phase::Trial {
             return false;
@@ -323,8 +321,8 @@ mod tests {
     }
 
     proptest! {
-        /// Invariants: an ejected backend has a due time or a trial. No ejection is longer than the maximum.
-        /// Results during an ejection change nothing.
+        /// Invariants: an ejected backend has a due time or a trial. No ejection is longer than the maximum. Results
+        /// during an ejection change nothing.
         #[test]
         fn invariants(steps in proptest::collection::vec((0_u64..3_000, 0_u8..5), 1..300)) {
             let mut machine = EjectionState::new(rules());

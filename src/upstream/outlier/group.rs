@@ -1,9 +1,8 @@
-//! Ejection decisions across the backends of an upstream: the limit of simultaneous ejections, and the next
-//! trial.
+//! Ejection decisions across the backends of an upstream: the limit of simultaneous ejections, and the next trial.
 //!
 //! It never rebuilds members itself: it calls `changed`, and the manager rebuilds on the control runtime. All
-//! generations of the upstream share it while the rules are equal. Traffic threads decide ejections here, so
-//! threads of low priority must not hold a lock of this file.
+//! generations of the upstream share it while the rules are equal. Traffic threads decide ejections here, so threads of
+//! low priority must not hold a lock of this file.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,8 +18,7 @@ use crate::backend::BackendState;
 use crate::backend::labels::{AdminState, Health};
 use crate::upstream::task::Changed;
 
-/// After a check of all backends without an ejection, checks pause for one millisecond per this number of
-/// backends.
+/// After a check of all backends without an ejection, checks pause for one millisecond per this number of backends.
 const BACKENDS_PER_MS: u64 = 64;
 
 /// The state that all generations of an upstream share while the rules are equal.
@@ -53,8 +51,8 @@ impl std::fmt::Debug for WatchGroup {
     }
 }
 
-/// The backends that the current generation evaluates. An attempt may end long after its generation. Its result
-/// counts only if the backend still has the same watch, and then with the settings of the current generation.
+/// The backends that the current generation evaluates. An attempt may end long after its generation. Its result counts
+/// only if the backend still has the same watch, and then with the settings of the current generation.
 #[derive(Debug, Default)]
 pub(super) struct JudgedSet {
     pub(super) judged: Vec<Judged>,
@@ -88,8 +86,8 @@ pub(super) fn takes_requests(backend: &Backend) -> bool {
 }
 
 impl JudgedSet {
-    /// Whether one more ejection is within the limit, both of all backends and of those that take requests. It
-    /// is not if no other backend takes requests.
+    /// Whether one more ejection is within the limit, both of all backends and of those that take requests. It is not
+    /// if no other backend takes requests.
     fn has_room_for(&self, watch: &Arc<BackendWatch>) -> bool {
         let (mut out, mut others, mut out_of_others) = (0, 0, 0);
         for other in self.judged.iter().filter(|judged| !judged.is(watch)) {
@@ -103,8 +101,8 @@ impl JudgedSet {
         others > 0 && out < most(self.judged.len()) && out_of_others < most(others + 1)
     }
 
-    /// Whether another backend of the same tier answered below 500 since then. If none did, the requests may be
-    /// the cause.
+    /// Whether another backend of the same tier answered below 500 since then. If none did, the requests may be the
+    /// cause.
     fn another_answered(&self, watch: &Arc<BackendWatch>, since_ms: u64) -> bool {
         let Some(tier) = self.judged.iter().find(|judged| judged.is(watch)).map(|judged| judged.backend.tier) else {
             return false;
@@ -165,8 +163,8 @@ impl WatchGroup {
         self.due_ms.fetch_max(until_ms, Ordering::SeqCst);
     }
 
-    /// Computes the time of the next trial. It first stores the maximum, then the minimum of all backends. A
-    /// concurrent ejection either lowers the value after the first step or is seen by the second.
+    /// Computes the time of the next trial. It first stores the maximum, then the minimum of all backends. A concurrent
+    /// ejection either lowers the value after the first step or is seen by the second.
     pub(super) fn refresh_due(&self) {
         self.due_ms.store(u64::MAX, Ordering::SeqCst);
         let due = self.scope.load().judged.iter().map(|judged| judged.watch.due_ms()).min();

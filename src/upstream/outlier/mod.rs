@@ -1,10 +1,8 @@
-//! Passive outlier detection: ejects backends that fail their traffic for a limited time, independent of
-//! probes.
+//! Passive outlier detection: ejects backends that fail their traffic for a limited time, independent of probes.
 //!
-//! It does no I/O and reads no clock: `now` is an argument. `state` evaluates one backend, `sliding_window`
-//! counts its results, `watch` connects a backend with its attempts, and `group` limits the ejections. This
-//! module has the detector of one generation: it finds the watch of an attempt, and the backend whose trial is
-//! due.
+//! It does no I/O and reads no clock: `now` is an argument. `state` evaluates one backend, `sliding_window` counts its
+//! results, `watch` connects a backend with its attempts, and `group` limits the ejections. This module has the
+//! detector of one generation: it finds the watch of an attempt, and the backend whose trial is due.
 
 mod ejection;
 mod group;
@@ -40,8 +38,7 @@ pub struct Detector {
 }
 
 impl Detector {
-    /// Creates a detector for these backends. If the rules of `previous` are equal, its backends keep their
-    /// state.
+    /// Creates a detector for these backends. If the rules of `previous` are equal, its backends keep their state.
     pub fn new(rules: &Outlier, backends: &[Arc<Backend>], previous: Option<&Self>) -> Self {
         let previous = previous.filter(|previous| previous.goes_on_with(rules));
         let group = previous.map(|previous| Arc::clone(&previous.group)).unwrap_or_default();
@@ -68,16 +65,16 @@ impl Detector {
         JudgedSet { judged: self.watches.values().map(Judged::clone).collect(), max_ejected }
     }
 
-    /// Makes these backends current and publishes their ejections. `changed` is called after each change on the
-    /// thread that detects it, so it must be fast.
+    /// Makes these backends current and publishes their ejections. `changed` is called after each change on the thread
+    /// that detects it, so it must be fast.
     pub fn activate(&self, changed: &Changed, now_ms: u64) {
         self.group.on_change(changed);
         self.group.judge(self.scope());
         self.group.settle(now_ms);
     }
 
-    /// Stops the evaluation, because the rules have changed or were removed. Results of attempts in flight have
-    /// no effect.
+    /// Stops the evaluation, because the rules have changed or were removed. Results of attempts in flight have no
+    /// effect.
     pub fn retire(&self, now_ms: u64) {
         self.group.retire(now_ms);
     }

@@ -74,8 +74,8 @@ impl BackendWatch {
         self.state().judged = judged;
     }
 
-    /// Publishes the ejection to the backend state. An ejection by other rules ends, and so does one that is
-    /// not allowed.
+    /// Publishes the ejection to the backend state. An ejection by other rules ends, and so does one that is not
+    /// allowed.
     pub(super) fn settle(&self, may_be_ejected: bool, now_ms: u64) {
         let mut state = self.state();
         if !may_be_ejected {
@@ -150,8 +150,7 @@ impl BackendWatch {
         }
         let mut state = self.state();
         let cause = state.ejection.record(report, ended, now_ms);
-        // After a response header has ended a run, the run may still continue. The next success clears this
-        // flag.
+        // After a response header has ended a run, the run may still continue. The next success clears this flag.
         if report != Report::Success || state.ejection.is_clean() {
             let takes = self.counts_all || report != Report::Success;
             self.takes_successes.store(takes, Ordering::Relaxed);
@@ -174,8 +173,8 @@ impl AttemptObserver {
         Self { watch, ended_run: EndedRun::default(), trial, reported: false }
     }
 
-    /// The response header arrived; `ok`: with a status below 500. A status of 500 or more is the final result,
-    /// and so is any status of a trial, because a body may take for ever.
+    /// The response header arrived; `ok`: with a status below 500. A status of 500 or more is the final result, and so
+    /// is any status of a trial, because a body may take for ever.
     pub fn answered(&mut self, ok: bool, now_ms: u64) {
         if ok {
             self.ended_run = self.watch.answered(now_ms);

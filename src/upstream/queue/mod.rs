@@ -1,14 +1,13 @@
-//! Queue of requests that wait while every backend is full: a semaphore whose permits are the free slots of
-//! backends.
+//! Queue of requests that wait while every backend is full: a semaphore whose permits are the free slots of backends.
 //!
-//! It never polls and does not pick a backend itself. Only the head of each wait class is awake. It is notified
-//! when a slot becomes free and when it becomes the head. So the cost of a notification does not depend on the
-//! length of the queue. No request overtakes another, and no notification is lost: a request that leaves, with
-//! or without a slot, notifies the next. A new request always joins while others of its class wait.
+//! It never polls and does not pick a backend itself. Only the head of each wait class is awake. It is notified when a
+//! slot becomes free and when it becomes the head. So the cost of a notification does not depend on the length of the
+//! queue. No request overtakes an older one that could use the same slot. No notification is lost: a request that
+//! leaves, with or without a slot, notifies the next.
 //!
-//! A request does not want slots of backends that it tried. Requests that tried the same backends form one wait
-//! class, because they wait for the same slots. If a head cannot use a free slot, it notifies the next oldest
-//! head of another class.
+//! A request does not want slots of backends that it tried. Requests that tried the same backends form one wait class,
+//! because they wait for the same slots. If a head cannot use a free slot, it notifies the next oldest head of another
+//! class.
 
 mod classes;
 
@@ -63,8 +62,8 @@ impl Queue {
 
     /// Notifies the oldest request after a slot may have become free. Costs one load if no request waits.
     pub fn notify_first(&self) {
-        // Pairs with the fence in `join`: either a joining request sees the slot that was freed before this
-        // fence, or this sees the request.
+        // Pairs with the fence in `join`: either a joining request sees the slot that was freed before this fence, or
+        // this sees the request.
         fence(Ordering::SeqCst);
         if self.depth() > 0
             && let Some(first) = self.classes().first()
@@ -73,56 +72,57 @@ impl Queue {
         }
     }
 
-    /// Waits for a slot. `look` tries to take one and is called only when it is the turn of this request.
-    /// `gone` completes when the client disconnects. At most `size` requests wait, each at most `limit`.
-    /// `kind`: the wait class.
+    /// Waits for a slot. `look` tries to take one and is called only when it is the turn of this request. `gone`
+    /// completes when the client disconnects. At most `size` requests wait, each at most `limit`. `class`: the wait
+    /// class.
     ///
-    /// # Errors Why there is no slot.
+    /// # Errors
+    /// Why there is no slot.
     pub async fn wait<T>(
         &self,
-        (kind, size): (u64, usize),
+        (class, size): (u64, usize),
         limit: Duration,
         gone: impl Future<Output = ()>,
         mut look: impl FnMut() -> PickOutcome<T>,
     ) -> Result<T, WaitError> {
-        let Some(place) = self.join(kind, size) else {
+        let Some(ticket) = self.join(class, size) else {
             // The queue is full. A free slot may still be one that no waiting request can use.
-            let is_wanted = self.classes().has(kind);
+            let is_wanted = self.classes().has(class);
             let look = if is_wanted { PickOutcome::Full } else { look() };
             return if let PickOutcome::Slot(slot) = look { Ok(slot) } else { Err(WaitError::Overflow) };
         };
         let over = tokio::time::sleep(limit);
         tokio::pin!(over, gone);
-        let mut turn = place.is_oldest();
-        if !turn && place.is_first() {
+        let mut is_turn = ticket.is_oldest();
+        if !is_turn && ticket.is_first() {
             // A slot may be free that the older heads cannot use. They are notified first.
             self.notify_first();
         }
         loop {
-            if turn {
+            if is_turn {
                 match look() {
                     PickOutcome::Slot(slot) => return Ok(slot),
                     PickOutcome::Nobody => return Err(WaitError::Nobody),
-                    PickOutcome::Full | PickOutcome::ForOthers => place.notify_next(),
+                    PickOutcome::Full | PickOutcome::ForOthers => ticket.notify_next(),
                 }
             }
             tokio::select! {
                 biased;
                 () = &mut gone => return Err(WaitError::Left),
-                () = place.notify.notified() => turn = place.is_first(),
+                () = ticket.notify.notified() => is_turn = ticket.is_first(),
                 () = &mut over => return Err(WaitError::Timeout),
             }
         }
     }
 
-    fn join(&self, kind: u64, size: usize) -> Option<Ticket<'_>> {
-        let turn = Arc::new(Notify::new());
-        let mut lines = self.classes();
-        let standing = lines.join(kind, Arc::clone(&turn), size)?;
-        self.depth.store(lines.len(), Ordering::Relaxed);
-        drop(lines);
+    fn join(&self, class: u64, size: usize) -> Option<Ticket<'_>> {
+        let notify = Arc::new(Notify::new());
+        let mut classes = self.classes();
+        let class_ticket = classes.join(class, Arc::clone(&notify), size)?;
+        self.depth.store(classes.len(), Ordering::Relaxed);
+        drop(classes);
         fence(Ordering::SeqCst);
-        Some(Ticket { queue: self, notify: turn, ticket: Some(standing) })
+        Some(Ticket { queue: self, notify, ticket: Some(class_ticket) })
     }
 
     fn classes(&self) -> MutexGuard<'_, WaitClasses<Arc<Notify>>> {
@@ -140,17 +140,17 @@ struct Ticket<'a> {
 impl Ticket<'_> {
     /// Whether it is the head of its class.
     fn is_first(&self) -> bool {
-        self.ticket.as_ref().is_some_and(|standing| self.queue.classes().is_first(standing))
+        self.ticket.as_ref().is_some_and(|class_ticket| self.queue.classes().is_first(class_ticket))
     }
 
     /// Whether it is the oldest of all.
     fn is_oldest(&self) -> bool {
-        self.ticket.as_ref().is_some_and(|standing| self.queue.classes().is_oldest(standing))
+        self.ticket.as_ref().is_some_and(|class_ticket| self.queue.classes().is_oldest(class_ticket))
     }
 
     fn notify_next(&self) {
-        let lines = self.queue.classes();
-        if let Some(next) = self.ticket.as_ref().and_then(|standing| lines.first_after(standing)) {
+        let classes = self.queue.classes();
+        if let Some(next) = self.ticket.as_ref().and_then(|class_ticket| classes.first_after(class_ticket)) {
             next.notify_one();
         }
     }
@@ -158,12 +158,12 @@ impl Ticket<'_> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        let mut lines = self.queue.classes();
-        if let Some(standing) = self.ticket.take() {
-            lines.leave(standing);
+        let mut classes = self.queue.classes();
+        if let Some(class_ticket) = self.ticket.take() {
+            classes.leave(class_ticket);
         }
-        self.queue.depth.store(lines.len(), Ordering::Relaxed);
-        if let Some(first) = lines.first() {
+        self.queue.depth.store(classes.len(), Ordering::Relaxed);
+        if let Some(first) = classes.first() {
             first.notify_one();
         }
     }

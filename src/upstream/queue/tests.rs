@@ -195,7 +195,7 @@ fn no_notification_is_lost_between_threads() {
             }));
         }
         for task in tasks {
-            tokio::time::timeout(Duration::from_secs(30), task).await.expect("a wake was lost").unwrap();
+            tokio::time::timeout(Duration::from_secs(30), task).await.expect("a notification was lost").unwrap();
         }
         assert_eq!((slots.queue.depth(), slots.free.load(Ordering::Relaxed)), (0, 3));
     });
@@ -237,8 +237,8 @@ impl Traffic {
 }
 
 proptest! {
-    /// For any arrivals, ends and cancellations: the limit and the queue size hold. No request waits while a
-    /// slot is free. Finally nothing is in flight.
+    /// For any arrivals, ends and cancellations: the limit and the queue size hold. No request waits while a slot is
+    /// free. Finally nothing is in flight.
     #[test]
     fn limits_hold_and_all_slots_are_released(
         kind in prop_oneof![Just(Balance::RoundRobin), Just(Balance::WeightedRoundRobin), Just(Balance::LeastConnections)],

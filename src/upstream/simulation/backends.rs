@@ -1,7 +1,7 @@
 //! Simulated backends and the upstream over them, generation by generation.
 //!
-//! It performs the reloads of the manager, the verdicts of health checkers and the overrides of operators. It
-//! sends no request.
+//! It performs the reloads of the manager, the verdicts of health checkers and the overrides of operators. It sends no
+//! request.
 
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -64,7 +64,7 @@ pub struct Site {
     pub backend_state: Arc<BackendState>,
     pub mood: Mood,
     address: BackendAddress,
-    resolved: Arc<BackendAddr>,
+    addr: Arc<BackendAddr>,
     prober: Hysteresis,
     /// Weight and tier while it is configured.
     written: Option<(u16, u8)>,
@@ -73,12 +73,12 @@ pub struct Site {
 impl Site {
     fn new(number: usize) -> Self {
         let address: BackendAddress = format!("10.0.0.{}:80", number + 1).parse().unwrap();
-        let resolved = Arc::new(BackendAddr::new(&address));
+        let addr = Arc::new(BackendAddr::new(&address));
         let prober = Hysteresis::new(Health::Unknown, 2, 2);
         // The hash table uses the address in the labels; this helper copies it from the name.
         let backend_state = backend_state(&address.to_string());
         backend_state.set_member(false, 0);
-        Self { backend_state, mood: WELL, address, resolved, prober, written: None }
+        Self { backend_state, mood: WELL, address, addr, prober, written: None }
     }
 }
 
@@ -93,16 +93,16 @@ pub struct Fleet {
 
 impl Fleet {
     /// Starts with backends at some of the sites; none is probed yet.
-    pub fn new(plan: Plan, clock: Clock, chance: &mut Prng) -> Self {
-        let sites = (0..3 + chance.below(8) as usize).map(Site::new).collect();
-        let (settings, live) = (plan.settings(chance), Arc::default());
+    pub fn new(plan: Plan, clock: Clock, rng: &mut Prng) -> Self {
+        let sites = (0..3 + rng.below(8) as usize).map(Site::new).collect();
+        let (settings, live) = (plan.settings(rng), Arc::default());
         let transport = Arc::new(TransportSettings::new(&settings, &|_| None));
         let upstream = Arc::new(Upstream::new("u".into(), settings, Vec::new(), transport, Arc::default(), None));
         let mut fleet = Self { sites, upstream, plan, clock, live };
         for _ in 0..5 {
-            fleet.edit(chance);
+            fleet.edit(rng);
         }
-        fleet.reload(chance);
+        fleet.reload(rng);
         fleet
     }
 
@@ -112,11 +112,11 @@ impl Fleet {
     }
 
     /// Loads another configuration with changed backends, weights, tiers or settings.
-    pub fn reload(&mut self, chance: &mut Prng) {
-        self.edit(chance);
-        let settings = match chance.below(3) {
+    pub fn reload(&mut self, rng: &mut Prng) {
+        self.edit(rng);
+        let settings = match rng.below(3) {
             0 => self.upstream.settings().clone(),
-            _ => self.plan.settings(chance),
+            _ => self.plan.settings(rng),
         };
         let before = Arc::clone(&self.upstream);
         self.upstream = Arc::new(self.compile(settings, &before));
@@ -127,22 +127,22 @@ impl Fleet {
     }
 
     /// Adds or removes a backend, or changes its weight or tier. At least one with a weight remains.
-    fn edit(&mut self, chance: &mut Prng) {
-        let at = chance.below(self.sites.len() as u64) as usize;
+    fn edit(&mut self, rng: &mut Prng) {
+        let at = rng.below(self.sites.len() as u64) as usize;
         let weight = match self.plan.balance {
             schema::Balance::RoundRobin => 1,
-            _ => 1 + chance.below(6) as u16,
+            _ => 1 + rng.below(6) as u16,
         };
-        let tier = if self.plan.calm { 0 } else { [0, 0, 0, 1][chance.below(4) as usize] };
+        let tier = if self.plan.calm { 0 } else { [0, 0, 0, 1][rng.below(4) as usize] };
         let others = self.sites.iter().enumerate().any(|(other, site)| other != at && site.written.is_some());
-        let goes = others && chance.below(2) == 0;
+        let goes = others && rng.below(2) == 0;
         self.sites[at].written = (!goes).then_some((weight, tier));
     }
 
     fn compile(&self, settings: schema::UpstreamSettings, before: &Upstream) -> Upstream {
         let backend = |(n, site): (usize, &Site)| {
             let (weight, tier) = site.written?;
-            let (backend_state, resolved) = (Arc::clone(&site.backend_state), Arc::clone(&site.resolved));
+            let (backend_state, addr) = (Arc::clone(&site.backend_state), Arc::clone(&site.addr));
             let name = format!("b{n}").into();
             Some(Arc::new(Backend {
                 name,
@@ -151,7 +151,7 @@ impl Fleet {
                 tier,
                 token: None,
                 state: backend_state,
-                addr: resolved,
+                addr,
             }))
         };
         let backends = self.sites.iter().enumerate().filter_map(backend).collect();
@@ -196,31 +196,31 @@ impl Fleet {
     }
 
     /// Probes a site if it is configured.
-    pub fn probe(&mut self, at: usize, chance: &mut Prng) {
+    pub fn probe(&mut self, at: usize, rng: &mut Prng) {
         let site = &mut self.sites[at];
         if site.written.is_none() {
             return;
         }
-        if let Some(verdict) = site.prober.step(chance.below(100) < site.mood.passes_probes) {
+        if let Some(verdict) = site.prober.step(rng.below(100) < site.mood.passes_probes) {
             site.backend_state.set_health(verdict, "", self.clock.now_ms());
             self.rebuild();
         }
     }
 
     /// Changes the behavior of one site.
-    pub fn swing(&mut self, chance: &mut Prng) {
-        let at = chance.below(self.sites.len() as u64) as usize;
-        self.sites[at].mood = MOODS[chance.below(MOODS.len() as u64) as usize];
+    pub fn swing(&mut self, rng: &mut Prng) {
+        let at = rng.below(self.sites.len() as u64) as usize;
+        self.sites[at].mood = MOODS[rng.below(MOODS.len() as u64) as usize];
     }
 
     /// Applies an operator override to one backend. Refused ones are ignored.
-    pub fn operate(&self, chance: &mut Prng) {
+    pub fn operate(&self, rng: &mut Prng) {
         let backends = self.upstream.backends();
-        let backend = &backends[chance.below(backends.len() as u64) as usize];
-        let mark = [AdminState::Ready, AdminState::Ready, AdminState::Draining, AdminState::Disabled]
-            [chance.below(4) as usize];
-        let weight = [None, Some(0), Some(1), Some(2 + chance.below(8) as u16)][chance.below(4) as usize];
-        let wanted = match chance.below(2) {
+        let backend = &backends[rng.below(backends.len() as u64) as usize];
+        let mark =
+            [AdminState::Ready, AdminState::Ready, AdminState::Draining, AdminState::Disabled][rng.below(4) as usize];
+        let weight = [None, Some(0), Some(1), Some(2 + rng.below(8) as u16)][rng.below(4) as usize];
+        let wanted = match rng.below(2) {
             0 => BackendOverride { mark: Some(mark), weight: None },
             _ => BackendOverride { mark: None, weight: Some(weight) },
         };

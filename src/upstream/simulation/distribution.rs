@@ -1,5 +1,4 @@
-//! Checks the distribution of picks: turns against their exact shares, and keys against their previous table
-//! slots.
+//! Checks the distribution of picks: turns against their exact shares, and keys against their previous table slots.
 //!
 //! Shares count from the last rebuild of the members.
 
@@ -95,15 +94,15 @@ impl Ring {
     }
 }
 
-/// A table slot changes owner only from or to a backend that was added, removed or reweighted. If only one was,
-/// at most its share moves.
+/// A table slot changes owner only from or to a backend that was added, removed or reweighted. If only one was, at most
+/// its share moves.
 fn moves_are_bounded((old, before): &(Vec<Claim>, HashTable), (new, after): &(Vec<Claim>, HashTable)) {
     let stays = |claim: &Claim| old.contains(claim) && new.contains(claim);
     let mut moved = 0_u64;
     for place in 0..PLACES {
         let key = place << 48;
         let (from, to) = (&old[before.owner(key).unwrap()], &new[after.owner(key).unwrap()]);
-        assert!(from.0 == to.0 || !stays(from) || !stays(to), "a place moved between two that stay as they are");
+        assert!(from.0 == to.0 || !stays(from) || !stays(to), "a table slot moved between two unchanged backends");
         moved += u64::from(from.0 != to.0);
     }
     let weight = |claims: &[Claim]| claims.iter().map(|(_, weight)| f64::from(*weight)).sum::<f64>();

@@ -1,5 +1,4 @@
-//! Event loop of the simulation: runs events in the order of their time and checks all invariants after each
-//! one.
+//! Event loop of the simulation: runs events in the order of their time and checks all invariants after each one.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -51,7 +50,7 @@ pub struct Summary {
 /// One upstream with its backends and clients.
 pub struct World {
     plan: Plan,
-    chance: Prng,
+    rng: Prng,
     clock: Clock,
     fleet: Fleet,
     ledger: Ledger,
@@ -69,10 +68,10 @@ pub struct World {
 
 impl World {
     pub fn new(plan: Plan, seed: u64) -> Self {
-        let (mut chance, clock) = (Prng::new(seed), Clock::new());
-        Prng::seed_thread(chance.draw());
-        let rule = plan.retry(&mut chance);
-        let fleet = Fleet::new(plan, clock, &mut chance);
+        let (mut rng, clock) = (Prng::new(seed), Clock::new());
+        Prng::seed_thread(rng.draw());
+        let rule = plan.retry(&mut rng);
+        let fleet = Fleet::new(plan, clock, &mut rng);
         let mut world = Self {
             plan,
             clock,
@@ -87,7 +86,7 @@ impl World {
             numbers: 0,
             summary: Summary::default(),
             mended: false,
-            chance,
+            rng,
             fleet,
         };
         let probes = (0..world.fleet.sites.len()).map(Event::Probe);
@@ -169,14 +168,14 @@ impl World {
             Event::Operate => 150,
             _ => 250,
         };
-        let wait = self.chance.below(2 * wait * rarely);
+        let wait = self.rng.below(2 * wait * rarely);
         self.at(wait.max(1), event);
         match event {
             Event::Grow if self.fleet.upstream.members().is_ramping() => self.fleet.rebuild(),
-            Event::Probe(at) => self.fleet.probe(at, &mut self.chance),
-            Event::Swing if !self.mended => self.fleet.swing(&mut self.chance),
-            Event::Operate if !self.mended => self.fleet.operate(&mut self.chance),
-            Event::Reload if !self.mended => self.fleet.reload(&mut self.chance),
+            Event::Probe(at) => self.fleet.probe(at, &mut self.rng),
+            Event::Swing if !self.mended => self.fleet.swing(&mut self.rng),
+            Event::Operate if !self.mended => self.fleet.operate(&mut self.rng),
+            Event::Reload if !self.mended => self.fleet.reload(&mut self.rng),
             _ => {}
         }
     }
@@ -184,18 +183,18 @@ impl World {
     fn arrive(&mut self) {
         // The load varies in cycles: from up to two arrivals per millisecond to one in twelve milliseconds.
         let crowd = (self.clock.now_ms() / 100) % 4;
-        let wait = if self.mended { 20 } else { [self.chance.below(2), 2, 5, 12][crowd as usize] };
+        let wait = if self.mended { 20 } else { [self.rng.below(2), 2, 5, 12][crowd as usize] };
         self.at(wait, Event::Arrive);
         let (id, now) = (self.numbers, self.clock.now_ms());
-        let request = Request::new(&self.fleet.upstream, &mut self.chance);
+        let request = Request::new(&self.fleet.upstream, &mut self.rng);
         request.upstream.budget().count_request(now);
         self.ledger.counted(now);
-        if self.chance.below(16) == 0 {
-            let wait = self.chance.below(60);
+        if self.rng.below(16) == 0 {
+            let wait = self.rng.below(60);
             self.at(wait, Event::Leave(id));
         }
-        if self.chance.below(64) == 0 {
-            let wait = self.chance.below(30);
+        if self.rng.below(64) == 0 {
+            let wait = self.rng.below(30);
             self.at(wait, Event::Panic(id));
         }
         self.next(id, request);
@@ -246,10 +245,10 @@ impl World {
         self.ledger.raised(backend_state);
         let at = self.site_of(backend_state);
         self.note(at as u64);
-        let outcome = Outcome::draw(self.fleet.sites[at].mood, &mut self.chance);
+        let outcome = Outcome::draw(self.fleet.sites[at].mood, &mut self.rng);
         request.tries += 1;
         request.tried.add(backend_state);
-        assert!(request.tries <= self.rule.attempts, "more tries than may be");
+        assert!(request.tries <= self.rule.attempts, "too many tries");
         self.at(outcome.took_ms, Event::Ended(id, request.tries));
         request.stage = Stage::Trying(Attempt { backend: pick.backend, watching, outcome, _guard: pick.guard });
         self.requests.insert(id, request);
@@ -289,22 +288,22 @@ impl World {
             Verdict::GiveUp => return,
             Verdict::Again => assert_eq!(failed, Failed::ToConnect, "something was sent"),
             Verdict::AgainWithinBudget => {
-                assert!(request.idempotent && request.replayable, "not to be sent twice");
+                assert!(request.idempotent && request.replayable, "must not be retried");
                 if !request.upstream.budget().try_spend(share, self.rule.floor, now) {
                     return;
                 }
                 self.ledger.spent(&self.rule, now);
             }
         }
-        let chance = self.chance.below(1_000) as f64 / 1_000.0;
-        let pause = self.compiled.pause(request.tries, chance).as_millis() as u64;
+        let rng = self.rng.below(1_000) as f64 / 1_000.0;
+        let pause = self.compiled.pause(request.tries, rng).as_millis() as u64;
         self.at(pause, Event::Again(id, request.tries));
         self.requests.insert(id, request);
     }
 
     /// The client disconnects. Either its request is notified, or it is cancelled immediately.
     fn leave(&mut self, id: u64) {
-        let told = self.chance.below(2) == 0;
+        let told = self.rng.below(2) == 0;
         match self.requests.get_mut(&id).map(|request| &mut request.stage) {
             Some(Stage::Waiting(waiting)) if told => drop(waiting.client.take()),
             Some(_) => drop(self.cancel(id)),
@@ -395,14 +394,14 @@ impl World {
                 self.begin(id, request, pick, watching);
             }
             Err(WaitError::Overflow) => {
-                assert!(self.line.len() >= size, "there is room to wait");
+                assert!(self.line.len() >= size, "the queue is not full");
                 self.back(id, request);
             }
             Err(WaitError::Timeout) => {
                 assert!(now >= joined_ms.unwrap() + limit_ms, "too early");
                 self.back(id, request);
             }
-            Err(WaitError::Left) => assert!(client.is_none(), "the client is there"),
+            Err(WaitError::Left) => assert!(client.is_none(), "the client did not disconnect"),
             Err(WaitError::Nobody) => self.ledger.found_none(&upstream, true),
         }
     }
@@ -424,7 +423,7 @@ impl World {
             let members = request.upstream.members();
             let knows = members.eligible().any(|backend| Arc::ptr_eq(&backend.state, &pick.backend.state));
             let wants = knows && !(waiting.tried.contains(&pick.backend.state) && members.has_untried(&waiting.tried));
-            assert!(!wants && kind(request, waiting) != own, "overtakes");
+            assert!(!wants && kind(request, waiting) != own, "overtakes an older request");
         }
     }
 
@@ -434,14 +433,14 @@ impl World {
             self.ledger.in_flight_is_right(&site.backend_state);
         }
         self.ledger.ejections_are_bounded(&self.fleet.upstream, event == Event::Reload);
-        assert_eq!(self.fleet.upstream.queue().depth(), self.line.len(), "who waits");
+        assert_eq!(self.fleet.upstream.queue().depth(), self.line.len(), "queue depth");
         for id in self.line.in_order() {
             let (request, waiting) = self.waiting(id);
             request.upstream.follow(self.clock.now_ms());
             let members = request.upstream.members();
-            assert!(is_no_place_for(&members, &waiting.tried), "waits although one has a place");
+            assert!(is_no_place_for(&members, &waiting.tried), "waits although a slot is free");
             let until = waiting.joined_ms.unwrap() + waiting.limit_ms;
-            assert!(self.clock.now_ms() <= until + 1, "waits for longer than it may");
+            assert!(self.clock.now_ms() <= until + 1, "waits beyond its limit");
         }
     }
 }

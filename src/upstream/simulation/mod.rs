@@ -1,10 +1,10 @@
 //! Seeded simulation of a whole upstream: requests arrive, wait, fail, are retried, leave and panic.
 //!
-//! Meanwhile backends fail and recover, operators set overrides and configurations are reloaded. The invariants
-//! are checked after each event. It tests the real modules on one thread with a virtual clock and without I/O.
-//! So the same seed always gives the same trace. It never measures performance. A `Plan` defines the algorithm
-//! and the probabilities; the `Ledger` is the oracle. `WEIR_SIM_SEED` repeats one seed, and `WEIR_SIM_EVENTS`
-//! sets the number of events.
+//! Meanwhile backends fail and recover, operators set overrides and configurations are reloaded. The invariants are
+//! checked after each event. It tests the real modules on one thread with a virtual clock and without I/O. So the same
+//! seed always gives the same trace. It never measures performance. A `Plan` defines the algorithm and the
+//! probabilities; the `Ledger` is the oracle. `WEIR_SIM_SEED` repeats one seed, and `WEIR_SIM_EVENTS` sets the number
+//! of events.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

@@ -1,7 +1,7 @@
 //! Oracle of the simulation: keeps its own counts and compares them with the upstream.
 //!
-//! It changes nothing. It checks requests in flight, eligibility, the guarantees of each algorithm, the retry
-//! budget and ejections.
+//! It changes nothing. It checks requests in flight, eligibility, the guarantees of each algorithm, the retry budget
+//! and ejections.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -113,10 +113,10 @@ impl Ledger {
         self.turns.lose_count(&members);
         self.checks.full += u64::from(!nobody);
         assert_eq!(members.eligible().next().is_none(), nobody);
-        assert!(members.eligible().all(|backend| backend.state.is_full()), "one has a place");
+        assert!(members.eligible().all(|backend| backend.state.is_full()), "a slot is free");
         let open = upstream.settings().fail_open;
         let could = |backend: &Arc<Backend>| is_able(upstream, backend) && (open || health(backend) != Health::Down);
-        assert!(!nobody || !upstream.backends().iter().any(could), "there is somebody");
+        assert!(!nobody || !upstream.backends().iter().any(could), "a backend is eligible");
     }
 
     /// Asserts that all untried backends are full and a tried one is not.
@@ -124,7 +124,7 @@ impl Ledger {
         let members = upstream.members();
         self.turns.lose_count(&members);
         self.checks.passed += 1;
-        assert!(is_no_place_for(&members, tried) && members.has_untried(tried), "one has a place");
+        assert!(is_no_place_for(&members, tried) && members.has_untried(tried), "a slot is free");
         assert!(members.eligible().any(|backend| !backend.state.is_full()), "all are full");
     }
 
@@ -180,7 +180,7 @@ impl Ledger {
             self.checks.moves += self.ring.look(members, upstream.settings().balance);
             let owner = self.ring.owner(tier[at].backend.tier, key);
             let has_room = ((tier[owner].in_flight + 1) as f64) <= bound(&tier[owner]);
-            assert!(!has_room || owner == at, "another than the key's own");
+            assert!(!has_room || owner == at, "not the owner of the key");
             self.checks.keys += u64::from(has_room);
         }
     }

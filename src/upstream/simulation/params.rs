@@ -44,53 +44,53 @@ impl Plan {
     }
 
     /// The settings of the upstream; new ones at each reload.
-    pub fn settings(&self, chance: &mut Prng) -> schema::UpstreamSettings {
+    pub fn settings(&self, rng: &mut Prng) -> schema::UpstreamSettings {
         let mut settings = schema::UpstreamSettings {
             balance: self.balance,
             hash: self.load_factor.map(|factor| schema::Hash { load_factor: Some(factor), ..Default::default() }),
             health_check: Some(schema::HealthCheck { rise: 2, fall: 2, ..Default::default() }),
-            fail_open: chance.below(4) > 0,
-            slow_start: Period::from_secs([0, 0, 1][chance.below(3) as usize]),
+            fail_open: rng.below(4) > 0,
+            slow_start: Period::from_secs([0, 0, 1][rng.below(3) as usize]),
             ..schema::UpstreamSettings::default()
         };
         if self.calm {
             settings.outlier = OutlierDetection::Off;
         } else {
-            settings.tier_min_up = Percent::new([0.0, 0.0, 60.0][chance.below(3) as usize]);
-            settings.panic_threshold = Percent::new([0.0, 0.0, 50.0][chance.below(3) as usize]);
-            settings.max_in_flight = [0, 2, 3, 5, 8][chance.below(5) as usize];
-            let size = 1 + chance.below(20) as u32;
-            let timeout = millis(5 + chance.below(400));
-            settings.queue = (chance.below(5) > 0).then_some(schema::QueueSettings { size, timeout });
-            settings.outlier = match chance.below(5) {
+            settings.tier_min_up = Percent::new([0.0, 0.0, 60.0][rng.below(3) as usize]);
+            settings.panic_threshold = Percent::new([0.0, 0.0, 50.0][rng.below(3) as usize]);
+            settings.max_in_flight = [0, 2, 3, 5, 8][rng.below(5) as usize];
+            let size = 1 + rng.below(20) as u32;
+            let timeout = millis(5 + rng.below(400));
+            settings.queue = (rng.below(5) > 0).then_some(schema::QueueSettings { size, timeout });
+            settings.outlier = match rng.below(5) {
                 0 => OutlierDetection::Off,
-                _ => OutlierDetection::On(outlier(chance)),
+                _ => OutlierDetection::On(outlier(rng)),
             };
         }
         settings
     }
 
     /// The retry settings of the route.
-    pub fn retry(&self, chance: &mut Prng) -> schema::Retry {
+    pub fn retry(&self, rng: &mut Prng) -> schema::Retry {
         let when = vec![RetryWhen::Connect, RetryWhen::Reset, RetryWhen::Timeout, RetryWhen::Status(503)];
-        let attempts = if self.calm { 1 } else { 2 + chance.below(4) as u8 };
-        let backoff = millis(chance.below(3) * 20);
-        let budget = Percent::new([0.0, 10.0, 20.0, 50.0][chance.below(4) as usize]);
-        schema::Retry { attempts, when, budget, floor: chance.below(3) as u32, backoff }
+        let attempts = if self.calm { 1 } else { 2 + rng.below(4) as u8 };
+        let backoff = millis(rng.below(3) * 20);
+        let budget = Percent::new([0.0, 10.0, 20.0, 50.0][rng.below(4) as usize]);
+        schema::Retry { attempts, when, budget, floor: rng.below(3) as u32, backoff }
     }
 }
 
-fn outlier(chance: &mut Prng) -> Outlier {
-    let (consecutive, consecutive_5xx) = [(0, 4), (3, 0), (5, 8)][chance.below(3) as usize];
+fn outlier(rng: &mut Prng) -> Outlier {
+    let (consecutive, consecutive_5xx) = [(0, 4), (3, 0), (5, 8)][rng.below(3) as usize];
     Outlier {
         consecutive,
         consecutive_5xx,
-        error_ratio: Percent::new([0.0, 50.0][chance.below(2) as usize]),
+        error_ratio: Percent::new([0.0, 50.0][rng.below(2) as usize]),
         window: Period::from_secs(5),
         min_requests: 10,
         eject: millis(300),
         max_eject: Period::from_secs(3),
-        max_ejected: Percent::new([1.0, 34.0, 50.0, 100.0][chance.below(4) as usize]),
+        max_ejected: Percent::new([1.0, 34.0, 50.0, 100.0][rng.below(4) as usize]),
     }
 }
 

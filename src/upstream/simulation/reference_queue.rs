@@ -131,7 +131,7 @@ impl Line {
     }
 
     pub fn joins(&mut self, id: u64, size: usize) {
-        assert!(self.len() < size, "more wait than may");
+        assert!(self.len() < size, "the queue is above its size");
         self.0.push_back(id);
     }
 

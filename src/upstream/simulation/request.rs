@@ -35,14 +35,14 @@ pub enum Stage {
 }
 
 impl Request {
-    pub fn new(upstream: &Arc<Upstream>, chance: &mut Prng) -> Self {
+    pub fn new(upstream: &Arc<Upstream>, rng: &mut Prng) -> Self {
         Self {
             upstream: Arc::clone(upstream),
-            key: (chance.below(8) > 0).then(|| chance.draw()),
+            key: (rng.below(8) > 0).then(|| rng.draw()),
             tried: Tried::default(),
             tries: 0,
-            idempotent: chance.below(4) > 0,
-            replayable: chance.below(10) > 0,
+            idempotent: rng.below(4) > 0,
+            replayable: rng.below(10) > 0,
             stage: Stage::Idle,
         }
     }
@@ -76,12 +76,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub fn draw(mood: Mood, chance: &mut Prng) -> Self {
+    pub fn draw(mood: Mood, rng: &mut Prng) -> Self {
         let kinds = [Failed::ToConnect, Failed::Reset, Failed::Timeout, Failed::Status(503), Failed::Status(500)];
-        let fails = chance.below(100) < mood.fails;
+        let fails = rng.below(100) < mood.fails;
         Self {
-            took_ms: chance.below(2 * mood.latency_ms + 1),
-            failed: fails.then(|| kinds[chance.below(kinds.len() as u64) as usize]),
+            took_ms: rng.below(2 * mood.latency_ms + 1),
+            failed: fails.then(|| kinds[rng.below(kinds.len() as u64) as usize]),
         }
     }
 }
