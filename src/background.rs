@@ -1,8 +1,7 @@
-//! Work that takes its time and that no request waits for: reading and compiling a configuration, taking one apart, writing down a
-//! scrape. It runs on threads of its own, of lower priority than those that carry requests, so that where cores are scarce
-//! it takes what they leave.
+//! Blocking pool for background work at low priority: reload, compile, scrape and drop of old snapshots.
 //!
-//! It knows nothing of what is done.
+//! It never runs work that a request waits for. Its threads have a lower priority than the traffic threads, so that
+//! they only use spare cores.
 
 use std::io;
 use std::sync::OnceLock;
@@ -11,38 +10,40 @@ use parking_lot::Mutex;
 use rustix::process::setpriority_process;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// How nice these threads are: beside a busy thread of the usual niceness they get a tenth of a core (setpriority(2), sched(7)).
+/// Nice value of the pool threads. Beside a busy thread at nice 0, they get a tenth of a core (setpriority(2),
+/// sched(7)).
 const NICE: i32 = 10;
 
-/// Why a chore has no result.
+/// Why background work has no result.
 #[derive(Debug, thiserror::Error)]
 pub enum BackgroundError {
     /// It panicked.
     #[error("it broke off: {0}")]
     Panicked(#[from] tokio::task::JoinError),
-    /// The threads could not be had.
+    /// The threads cannot be created.
     #[error("no thread for it: {0}")]
     NoThread(#[source] io::Error),
 }
 
-/// Does this apart from the threads that carry requests. It may block, and spawn on the runtime that it was asked for on.
+/// Runs `work` on the background pool. It may block, and it may spawn tasks on the caller's runtime.
 ///
 /// # Errors
-/// It panicked, or there is no thread for it.
+/// `work` panicked, or the pool cannot be created.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, BackgroundError> {
-    let asked_on = Handle::current();
+    let caller = Handle::current();
     let work = move || {
-        let _on = asked_on.enter();
+        let _on = caller.enter();
         work()
     };
     static POOL: Pool = Pool::new();
     Ok(POOL.get().map_err(BackgroundError::NoThread)?.spawn_blocking(work).await?)
 }
 
-/// One for the process, whose threads come and go with the work.
+/// The pool of the process. Its threads start on demand and end when idle.
 struct Pool {
     made: OnceLock<Runtime>,
-    /// Held by whoever makes it. A second one could not be dropped where it is asked for: tokio panics there.
+    /// Held while the runtime is built. A second runtime must never exist: tokio panics if a runtime is dropped in an
+    /// async context.
     making: Mutex<()>,
 }
 
@@ -59,14 +60,14 @@ impl Pool {
         if let Some(pool) = self.made.get() {
             return Ok(pool);
         }
-        // Nothing runs on it but what is spawned as blocking, so it needs neither a reactor nor timers.
+        // Only `spawn_blocking` runs on it, so it needs neither a reactor nor timers.
         let made = Builder::new_current_thread().thread_name("weir-background").on_thread_start(be_nice).build()?;
         Ok(self.made.get_or_init(|| made))
     }
 }
 
 fn be_nice() {
-    // On Linux this is about the calling thread alone.
+    // On Linux this changes the calling thread only.
     if let Err(error) = setpriority_process(None, NICE) {
         tracing::debug!("chores have the priority of traffic: {error}");
     }
@@ -82,7 +83,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_chore_is_nicer_than_who_asked_for_it_and_spawns_there() {
+    async fn work_runs_at_low_priority_and_spawns_on_the_runtime_of_the_caller() {
         let before = niceness();
         let (spawned, ran) = tokio::sync::oneshot::channel();
         let nice = run(move || {
@@ -94,24 +95,24 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_first_at_the_same_time_gets_the_same_threads() {
+    fn concurrent_first_callers_get_the_same_pool() {
         for _ in 0..20 {
             let (pool, start) = (Pool::new(), std::sync::Barrier::new(8));
             let ask = || {
-                let asking = Builder::new_current_thread().build().unwrap();
+                let runtime = Builder::new_current_thread().build().unwrap();
                 start.wait();
-                asking.block_on(async { std::ptr::from_ref(pool.get().unwrap()) as usize })
+                runtime.block_on(async { std::ptr::from_ref(pool.get().unwrap()) as usize })
             };
             let got: Vec<usize> = std::thread::scope(|scope| {
-                let asked = [(); 8].map(|()| scope.spawn(ask));
-                asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+                let threads = [(); 8].map(|()| scope.spawn(ask));
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
             });
             assert!(got.iter().all(|pool| *pool == got[0]));
         }
     }
 
     #[tokio::test]
-    async fn a_panic_is_its_end_alone() {
+    async fn a_panic_ends_only_its_own_work() {
         let broken = run(|| -> () { panic!("as a test wants it") }).await;
         assert!(matches!(broken, Err(BackgroundError::Panicked(_))));
         assert_eq!(run(|| 7).await.unwrap(), 7);

@@ -1,7 +1,7 @@
-//! The demo's backends: the scene Weir grew from, several servers that each store what is posted to `/api/data`.
+//! HTTP backends for `weir demo`: each stores the JSON that is posted to `/api/data`.
 //!
-//! For `weir demo` and nothing else: memory only, bounded in bytes, loopback only. What is stored is kept as the text that
-//! came, since a parsed value can take many times the memory of its text.
+//! They never listen outside loopback and never write to disk; memory use is bounded. Entries are stored as text,
+//! because a parsed value can take many times the memory of its text.
 
 use std::collections::VecDeque;
 use std::io;
@@ -19,23 +19,23 @@ use parking_lot::{Mutex, MutexGuard};
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-/// Entries that a backend keeps, and their bytes; the oldest go first.
+/// Maximum number of stored entries per backend, and of their bytes. The oldest are dropped first.
 const KEEPS: usize = 1_000;
 const KEEPS_BYTES: usize = 16 * 1024 * 1024;
-/// Bytes of a body.
+/// Maximum bytes of a request body.
 const LARGEST: usize = 8 * 1024 * 1024;
 
-/// Running backends. They end with the process.
+/// Running demo backends. They end with the process.
 #[derive(Debug)]
 pub struct Backends {
     addresses: Vec<SocketAddr>,
 }
 
 impl Backends {
-    /// Starts so many on free ports of the loopback address, all on one thread.
+    /// Starts `count` backends on free ports of the loopback address, all on one thread.
     ///
     /// # Errors
-    /// No port or no thread to be had.
+    /// No port or no thread is available.
     pub fn start(count: u16) -> io::Result<Self> {
         let sockets = (0..count).map(|_| socket()).collect::<io::Result<Vec<_>>>()?;
         let addresses = sockets.iter().map(std::net::TcpListener::local_addr).collect::<io::Result<Vec<_>>>()?;
@@ -51,7 +51,7 @@ impl Backends {
         Ok(Self { addresses })
     }
 
-    /// Where they listen.
+    /// The listen addresses.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -82,7 +82,7 @@ struct DemoStore {
     entries: Mutex<PostedEntries>,
 }
 
-/// What was posted, as JSON text.
+/// The stored entries, as JSON text.
 #[derive(Default)]
 struct PostedEntries {
     texts: VecDeque<String>,
@@ -116,7 +116,7 @@ impl DemoStore {
     }
 }
 
-/// Takes any JSON, whatever the Content-Type says: a demo should not fail for want of a header.
+/// Stores any JSON. The Content-Type is ignored, so that a demo does not fail because of a missing header field.
 async fn add(State(store): State<Arc<DemoStore>>, body: Bytes) -> (StatusCode, Json<serde_json::Value>) {
     let text = std::str::from_utf8(&body).ok().filter(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
     let Some(text) = text else {

@@ -1,11 +1,11 @@
-//! Why a request was not served as asked: the one table from a fault to blame, status, label and gRPC's status.
+//! Classification of failed requests: one table from fault to blame, HTTP status, label and `grpc-status`.
 //!
-//! Nothing else in Weir maps a failure to a status. It never looks at a session or an error of Pingora's: the proxy
-//! room classifies, this one decides what a class means.
+//! No other module maps a failure to a status. This module never inspects a session or a Pingora error: `proxy`
+//! classifies the failure.
 
 use serde::Serialize;
 
-/// Why a request was not served as asked.
+/// Why a request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
@@ -13,49 +13,49 @@ pub enum Fault {
     BadRequest,
     /// No route matches.
     NoRoute,
-    /// A policy of the route, or of Weir itself, refused it.
+    /// A policy of the route, or of Weir itself, refused the request.
     RefusedPolicy,
     /// The body is larger than `routes[].limits.body`.
     BodyTooLarge,
     /// The header is larger than `listeners[].limits` allow.
     HeaderTooLarge,
-    /// No backend may be tried.
+    /// No backend is available.
     NoBackend,
     /// The queue of the upstream is full.
     QueueFull,
-    /// Waited in the queue of the upstream for too long.
+    /// The request waited too long in the queue of the upstream.
     QueueTimeout,
-    /// No connection to a backend could be had.
+    /// No connection to a backend could be opened.
     Connect,
     /// The TLS handshake with a backend failed.
     Tls,
-    /// A deadline passed.
+    /// A timeout expired.
     Timeout,
-    /// A backend broke the connection before its answer was complete.
+    /// A backend closed the connection before its response was complete.
     Reset,
-    /// A backend's answer is not HTTP.
+    /// A backend's response violates HTTP.
     Protocol,
-    /// The client left first.
+    /// The client closed the connection first.
     ClientAbort,
-    /// Weir's own failure.
+    /// An internal error of Weir.
     Internal,
 }
 
-/// Whose doing a fault is.
+/// Which side causes a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blame {
-    /// The client's.
+    /// The client.
     Client,
-    /// The configuration's, or the operator's.
+    /// The configuration, or the operator.
     Operator,
-    /// A backend's.
+    /// A backend.
     Backend,
-    /// Weir's.
+    /// Weir itself.
     Weir,
 }
 
 impl Fault {
-    /// All of them, in the order of the table.
+    /// All faults, in the order of the table.
     pub const ALL: [Self; 15] = [
         Self::BadRequest,
         Self::NoRoute,
@@ -74,7 +74,7 @@ impl Fault {
         Self::Internal,
     ];
 
-    /// Label, status, blame, status of gRPC.
+    /// Label, HTTP status, blame, `grpc-status`.
     const fn row(self) -> (&'static str, u16, Blame, u8) {
         match self {
             Self::BadRequest => ("bad_request", 400, Blame::Client, 13),
@@ -100,19 +100,19 @@ impl Fault {
         self.row().0
     }
 
-    /// The status that the client gets; 499 is never sent. A policy may choose another for `RefusedPolicy`,
-    /// and a long request target is 414 instead of 431.
+    /// The HTTP status for the client; 499 is never sent. A policy may choose another status for `RefusedPolicy`. For a
+    /// request target that is too long the status is 414 instead of 431.
     pub const fn status(self) -> u16 {
         self.row().1
     }
 
-    /// The `grpc-status` that a gRPC client gets, whose HTTP status is always 200 (gRPC's statuscodes.md): what may be tried
-    /// again is UNAVAILABLE (14), what took too long DEADLINE_EXCEEDED (4), what is nobody's to serve UNIMPLEMENTED (12).
+    /// The `grpc-status` for a gRPC client, whose HTTP status is always 200 (gRPC's statuscodes.md). UNAVAILABLE (14)
+    /// means that a retry is possible, DEADLINE_EXCEEDED (4) a timeout, UNIMPLEMENTED (12) that no route matches.
     pub const fn grpc_status(self) -> u8 {
         self.row().3
     }
 
-    /// Whose doing it is.
+    /// Which side causes it.
     pub const fn blame(self) -> Blame {
         self.row().2
     }

@@ -64,7 +64,7 @@ pub mod upstream;
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The commit of this build, which the binary sets at start. Without it the commit is unknown.
+/// The commit of this build. The binary sets it at start; otherwise the commit is unknown.
 ///
-/// If the library read it at compile time, each commit would compile the whole library again.
+/// The library does not read it at compile time, because each commit would then recompile the whole library.
 pub static COMMIT: OnceLock<&'static str> = OnceLock::new();

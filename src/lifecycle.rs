@@ -1,8 +1,8 @@
-//! The life of the process: ready or not, draining or not. Flags to look at and a watch to wait on; nothing here acts.
+//! Lifecycle flags of the process: bound and draining. This module never acts on them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether the process should get traffic.
+/// Whether the process should receive traffic.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     bound: AtomicBool,
@@ -10,7 +10,7 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// Every listener is bound.
+    /// Sets the flag: every listener is bound.
     pub fn set_bound(&self) {
         self.bound.store(true, Ordering::Release);
     }
@@ -20,12 +20,12 @@ impl Lifecycle {
         self.bound.load(Ordering::Acquire)
     }
 
-    /// From now on `/readyz` answers 503. There is no way back.
+    /// Starts draining: from now on `/readyz` answers 503. This cannot be undone.
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Whether the process is on its way out.
+    /// Whether the process is draining.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }

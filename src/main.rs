@@ -1,4 +1,4 @@
-//! The thin binary: arguments → run → exit code.
+//! The binary: parses arguments, runs, exits with a status.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 static ALLOCATOR: weir_alloc::Mimalloc = weir_alloc::Mimalloc;
 
 fn main() -> ExitCode {
-    // Read here and not in the library: another commit then compiles this file only.
+    // Read here, not in the library, so that a new commit recompiles this file only.
     if let Some(commit) = option_env!("WEIR_COMMIT").filter(|commit| !commit.is_empty()) {
         let _ = weir::COMMIT.set(commit);
     }

@@ -1,22 +1,23 @@
-//! Paths and queries of request targets as text: percent-encoding of unusual bytes, and the normal form of a path.
+//! Normalization of paths, and percent-encoding of unusual bytes in request targets. It never changes the request
+//! itself.
 //!
-//! Routes are matched on the normal form. Without it `/%61dmin` and `/x/../admin` would pass by a route for `/admin` and
-//! reach it at a backend that resolves them. It changes no request itself.
+//! Routes are matched on the normalized path. Otherwise `/%61dmin` and `/x/../admin` would bypass a route for `/admin`,
+//! and a backend that resolves them would serve `/admin`.
 
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, percent_encode};
 
-/// ASCII that no URI contains (RFC 3986 section 2) but that clients send. `|` and `^` are not among them: most servers
-/// take these as they are.
+/// ASCII bytes that no URI contains (RFC 3986 section 2) but that clients send. `|` and `^` are not included: most
+/// servers accept them unencoded.
 const UNUSUAL: &AsciiSet = &AsciiSet::EMPTY.add(b'"').add(b'<').add(b'>').add(b'{').add(b'}').add(b'\\').add(b'`');
 
-/// How to read a path beyond RFC 3986 (`listeners[].paths`).
+/// Normalization rules beyond RFC 3986 (`listeners[].paths`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rules {
     /// `%2F` separates segments, like a slash.
     pub decode_slash: bool,
-    /// Slashes in a row count as one.
+    /// Several consecutive slashes count as one.
     pub merge_slashes: bool,
 }
 
@@ -28,29 +29,29 @@ pub fn encode_unusual(text: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// The normal form of a path (RFC 3986 sections 6.2.2.1 to 6.2.2.3): percent-encoded unreserved characters are decoded,
-/// other percent-encodings are in upper case, dot segments are removed. The rules come before the dot segments. Copies
-/// only if something changes.
+/// The normalized path (RFC 3986 sections 6.2.2.1 to 6.2.2.3). Percent-encoded unreserved characters are decoded, other
+/// percent-encodings are in upper case, dot segments are removed. `rules` apply before the dot segments are removed.
+/// Borrows the input if it has no `%`, no `/.`, and no `//` that is merged.
 pub fn normalise(path: &str, rules: Rules) -> Cow<'_, str> {
     let decoded = if path.contains('%') { decode(path, rules.decode_slash).into() } else { Cow::Borrowed(path) };
     let merged = if rules.merge_slashes && decoded.contains("//") { merge(&decoded).into() } else { decoded };
     if merged.contains("/.") { remove_dots(&merged).into() } else { merged }
 }
 
-/// The normal form of a path that stands in the configuration, where it may contain unusual bytes.
+/// The normalized form of a path from the configuration, which may contain unusual bytes.
 pub fn configured(path: &str) -> String {
     let encoded = percent_encode(path.as_bytes(), UNUSUAL).to_string();
     normalise(&encoded, Rules::default()).into_owned()
 }
 
-/// The same for a prefix, which has no slash at its end: whole segments are compared.
+/// The normalized form of a path prefix. It has no slash at its end, because whole segments are compared.
 pub fn configured_prefix(path: &str) -> String {
     let mut prefix = configured(path);
     prefix.truncate(prefix.trim_end_matches('/').len());
     prefix
 }
 
-/// Whether a slash is percent-encoded in the path.
+/// Whether the path contains a percent-encoded slash.
 pub fn has_encoded_slash(path: &str) -> bool {
     path.as_bytes().windows(3).any(|three| three.eq_ignore_ascii_case(b"%2f"))
 }
@@ -89,23 +90,23 @@ fn merge(path: &str) -> String {
 
 /// RFC 3986 section 5.2.4.
 fn remove_dots(path: &str) -> String {
-    let mut kept = String::with_capacity(path.len());
+    let mut output = String::with_capacity(path.len());
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         let last = segments.peek().is_none();
         match segment {
             "." | ".." => {
                 if segment == ".." {
-                    kept.truncate(kept.rfind('/').unwrap_or(0));
+                    output.truncate(output.rfind('/').unwrap_or(0));
                 }
                 if last {
-                    kept.push('/');
+                    output.push('/');
                 }
             }
-            _ => kept.extend(["/", segment]),
+            _ => output.extend(["/", segment]),
         }
     }
-    kept
+    output
 }
 
 #[cfg(test)]

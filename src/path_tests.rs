@@ -1,4 +1,4 @@
-//! Paths one by one, and properties of all of them.
+//! Examples of normalized paths, and properties of all normalized paths.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use proptest::prelude::*;
@@ -11,7 +11,7 @@ const MERGE: Rules = Rules { decode_slash: false, merge_slashes: true };
 const BOTH: Rules = Rules { decode_slash: true, merge_slashes: true };
 
 #[test]
-fn one_writing_for_a_path() {
+fn equivalent_paths_have_one_normal_form() {
     for (path, want) in [
         ("/", "/"),
         ("*", "*"),

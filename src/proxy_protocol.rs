@@ -1,45 +1,46 @@
-//! The header of the PROXY protocol, versions 1 and 2: bytes to addresses and back, without I/O.
+//! Parser and encoder of the PROXY protocol header, versions 1 and 2, without I/O.
 //!
-//! After HAProxy's specification (proxy-protocol.txt, sections 2.1 and 2.2). It decides nobody's trust and reads no
-//! socket; how many bytes belong to a header is said here, so that whoever reads takes not one more. Own code rather than
-//! a crate: those take a header only whole, up to 64 KiB of it, and where it ends is half of the work.
+//! It follows HAProxy's specification (proxy-protocol.txt, sections 2.1 and 2.2). It never reads a socket and never
+//! decides whether a peer is trusted. It reports the length of a header, so that the caller reads no byte beyond it. No
+//! crate is used: the available ones accept only a complete header of up to 64 KiB, and finding its end is half of the
+//! work.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The longest line of version 1, CR LF included.
+/// Maximum length of a version 1 line, including CR LF.
 pub const V1_MAX_LEN: usize = 107;
-/// Fewer bytes than any header of either version has; enough to tell them apart.
+/// Number of bytes that identify the version. Every header of either version is longer.
 pub const MIN_PREFIX_LEN: usize = 12;
-/// What every header of version 2 begins with: signature, version and command, family, length.
+/// Length of the fixed part of a version 2 header: signature, version and command, family, length.
 pub const V2_FIXED: usize = 16;
-/// The most bytes of addresses that are looked at (two of IPv6 with their ports).
+/// Maximum number of address bytes that are parsed (two IPv6 addresses with their ports).
 pub const V2_ADDRESSES: usize = 36;
 
 const V1_START: &[u8] = b"PROXY ";
 const V2_SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
-/// The two ends of the connection that a client opened.
+/// The two addresses of a client's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressPair {
-    /// The client's.
+    /// The client's address.
     pub source: SocketAddr,
-    /// The one that it connected to.
+    /// The address to which the client connected.
     pub destination: SocketAddr,
 }
 
-/// Why bytes are no header.
+/// Why bytes are not a PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MalformedHeader {
-    /// Neither version begins like this.
+    /// The bytes start like neither version.
     #[error("no PROXY header")]
     Start,
-    /// A line of version 1 does not say what it has to.
+    /// A version 1 line has a wrong syntax.
     #[error("a malformed line of version 1")]
     Line,
-    /// A line of version 1 does not end within 107 bytes.
+    /// A version 1 line does not end within 107 bytes.
     #[error("a line of version 1 without its end")]
     Endless,
-    /// Another version than 2, or a command, family or transport that does not exist.
+    /// The version is not 2, or the command, family or transport does not exist.
     #[error("an unknown version, command, family or transport")]
     Unknown,
     /// The length is too small for the addresses.
@@ -47,19 +48,19 @@ pub enum MalformedHeader {
     Length,
 }
 
-/// Which version a header has.
+/// The version of a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// A line of text.
+    /// Version 1, a line of text.
     One,
-    /// Binary.
+    /// Version 2, binary.
     Two,
 }
 
-/// Tells the version by the first `TELLING` bytes.
+/// Detects the version from the first `MIN_PREFIX_LEN` bytes.
 ///
 /// # Errors
-/// It is neither.
+/// It is neither version.
 pub fn version(start: &[u8; MIN_PREFIX_LEN]) -> Result<Version, MalformedHeader> {
     match start {
         start if *start == V2_SIGNATURE => Ok(Version::Two),
@@ -68,16 +69,16 @@ pub fn version(start: &[u8; MIN_PREFIX_LEN]) -> Result<Version, MalformedHeader>
     }
 }
 
-/// The ends that a line of version 1 names, its CR LF included; nothing for `UNKNOWN`: the socket's own count.
+/// Parses a version 1 line, including its CR LF. Returns `None` for `UNKNOWN`: then the addresses of the socket apply.
 ///
 /// # Errors
-/// It is no such line.
+/// The line is malformed.
 pub fn parse_v1(line: &[u8]) -> Result<Option<AddressPair>, MalformedHeader> {
     if line.len() > V1_MAX_LEN {
         return Err(MalformedHeader::Endless);
     }
     let inner = line.strip_prefix(V1_START).and_then(|line| line.strip_suffix(b"\r\n")).ok_or(MalformedHeader::Line)?;
-    // Whatever else follows UNKNOWN has to be ignored.
+    // The specification requires that everything after UNKNOWN is ignored.
     if inner == b"UNKNOWN" || inner.starts_with(b"UNKNOWN ") {
         return Ok(None);
     }
@@ -96,44 +97,44 @@ pub fn parse_v1(line: &[u8]) -> Result<Option<AddressPair>, MalformedHeader> {
     }
 }
 
-/// 0 to 65535 without leading zeros.
+/// A port from 0 to 65535 without leading zeros.
 fn port(text: &str) -> Option<u16> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let leads = text.len() > 1 && text.starts_with('0');
     text.parse().ok().filter(|_| digits && !leads)
 }
 
-/// What the fixed part of a version 2 header says of the rest.
+/// The fixed part of a version 2 header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct V2 {
     family: AddressFamily,
-    /// How many bytes follow the fixed part, whatever they are.
+    /// Number of bytes that follow the fixed part, of any kind.
     pub length: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AddressFamily {
-    /// The proxy's own connection, or an address that is none of IP: the socket's own ends count.
+    /// The proxy's own connection, or a family other than IP: the addresses of the socket apply.
     None,
     V4,
     V6,
 }
 
 impl V2 {
-    /// From the fixed part.
+    /// Parses the fixed part.
     ///
     /// # Errors
-    /// Something in it does not exist, or the length cannot be.
+    /// A field has an undefined value, or the length is too small.
     pub fn parse(fixed: &[u8; V2_FIXED]) -> Result<Self, MalformedHeader> {
         if fixed[..MIN_PREFIX_LEN] != V2_SIGNATURE {
             return Err(MalformedHeader::Start);
         }
         let family = match (fixed[12], fixed[13]) {
-            // LOCAL: the proxy speaks for itself, and what it says of addresses has to be thrown away.
+            // LOCAL: the proxy's own connection. The address bytes must be ignored.
             (0x20, _) => AddressFamily::None,
             (0x21, 0x11) => AddressFamily::V4,
             (0x21, 0x21) => AddressFamily::V6,
-            // UNSPEC, datagrams and sockets of Unix, which no client of a TCP listener comes by.
+            // UNSPEC, datagrams and Unix sockets: a client of a TCP listener never uses them.
             (0x21, 0x00..=0x02 | 0x10 | 0x12 | 0x20 | 0x22 | 0x30..=0x32) => AddressFamily::None,
             _ => return Err(MalformedHeader::Unknown),
         };
@@ -142,7 +143,7 @@ impl V2 {
         if length < v2.addresses() { Err(MalformedHeader::Length) } else { Ok(v2) }
     }
 
-    /// How many of the bytes that follow hold addresses; the others (TLVs) are to be skipped.
+    /// Number of the following bytes that hold addresses. The caller skips the others (TLVs).
     pub fn addresses(self) -> usize {
         match self.family {
             AddressFamily::None => 0,
@@ -151,7 +152,7 @@ impl V2 {
         }
     }
 
-    /// The ends that those bytes name; nothing where the socket's own count.
+    /// The addresses in those bytes; `None` if the addresses of the socket apply.
     pub fn ends(self, addresses: &[u8]) -> Option<AddressPair> {
         let (source, destination): (IpAddr, IpAddr) = match self.family {
             AddressFamily::None => return None,
@@ -175,7 +176,7 @@ fn six(bytes: &[u8]) -> Option<Ipv6Addr> {
     bytes.first_chunk::<16>().map(|bytes| Ipv6Addr::from(*bytes))
 }
 
-/// A header of version 2 for a client's connection; without ends it is LOCAL: Weir speaks for itself.
+/// Encodes a version 2 header for a client's connection. Without addresses it is LOCAL: a connection of Weir itself.
 pub fn encode_v2(ends: Option<AddressPair>) -> Vec<u8> {
     let mut header = Vec::with_capacity(V2_FIXED + V2_ADDRESSES);
     header.extend(V2_SIGNATURE);
@@ -189,7 +190,7 @@ pub fn encode_v2(ends: Option<AddressPair>) -> Vec<u8> {
             header.extend(from.octets());
             header.extend(to.octets());
         }
-        // Both have to be of one family; an IPv4 address has a form in IPv6.
+        // Both addresses must have the same family, so an IPv4 address is mapped to IPv6.
         (from, to) => {
             header.extend([0x21, 0x21, 0, 36]);
             header.extend(mapped(from).octets());

@@ -1,6 +1,7 @@
-//! A configuration's way into the running process: load → bind → make files → compile → swap. All of it, or nothing.
+//! Atomic reload: load, bind, make files, compile, swap. Either all of a configuration is applied, or nothing.
 //!
-//! The start, SIGHUP and the admin API take the same way. What is refused changes nothing and says why.
+//! SIGHUP and the admin API use the same steps. A rejected configuration never changes the running one; its problems
+//! are reported.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -26,57 +27,57 @@ use arc_swap::ArcSwap;
 static CANNOT_READ: LimitedWarning = LimitedWarning::new();
 const CANNOT_LOOK: &str = "certificates for backends cannot be looked into; that is tried again";
 
-/// The advice of a problem that shows only when a configuration is put in force.
+/// The hint of a problem that is found only while a configuration is applied.
 const STAYS: &str = "The old configuration goes on";
 
-/// The same where it is us who are in the way: a socket is bound before the one that it replaces is closed.
+/// The hint if Weir itself holds the address: a new socket is bound before the socket that it replaces is closed.
 const IN_TWO_STEPS: &str =
     "Take it in two reloads, the first without that listener; or restart. The old configuration goes on";
 
-/// How long the log may take to write the verdict before it is counted.
+/// How long the log may take to write the result before the reload is counted.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What a reload came to.
+/// The result of a reload.
 #[derive(Debug, Clone)]
 pub enum ReloadOutcome {
-    /// The new configuration is in force.
+    /// The new configuration is active.
     Applied {
-        /// The number of the snapshot.
+        /// The generation of the snapshot.
         generation: u64,
-        /// What is different now.
+        /// The changes.
         changes: Vec<String>,
-        /// What differs but is fixed for the life of the process.
+        /// Changed keys that are fixed until a restart.
         fixed: Vec<String>,
     },
-    /// The old configuration goes on.
+    /// The old configuration stays active.
     Rejected {
-        /// Why.
+        /// The reasons.
         problems: Vec<Problem>,
     },
 }
 
-/// A reload and when it was.
+/// The result of a reload, with its time.
 #[derive(Debug, Clone)]
 pub struct LastReload {
-    /// When.
+    /// When it ended.
     pub at: SystemTime,
-    /// What it came to.
+    /// The result.
     pub result: ReloadOutcome,
 }
 
-/// Logs as the configuration wants them: first whether it can be done, then doing it.
+/// Reconfigures the logs in two steps: prepare, which may fail, and commit.
 pub trait Logs: Send + Sync {
-    /// Opens what is new; the result makes it so.
+    /// Opens new log targets. The returned closure switches to them.
     ///
     /// # Errors
-    /// What is wrong with `access_log.path`.
+    /// The problem with `access_log.path`.
     fn prepare(&self, before: &Document, after: &Document) -> Result<Box<dyn FnOnce() + '_>, String>;
 }
 
-/// Takes the admin's token from a configuration that is in force.
+/// Applies the admin token of a configuration that has become active.
 pub type TakeToken = Box<dyn Fn(&ValidatedConfig) + Send + Sync>;
 
-/// Brings configurations into the running process, one at a time.
+/// Applies configurations to the running process, one at a time.
 pub struct Reloader<F> {
     path: PathBuf,
     shared: Arc<CurrentSnapshot>,
@@ -84,7 +85,7 @@ pub struct Reloader<F> {
     listeners: Arc<Listeners>,
     metrics: Arc<Metrics>,
     fronts: Arc<[Arc<F>]>,
-    /// What the process started with: the keys that are fixed are compared with these.
+    /// The configuration at start. Keys that are fixed until a restart are compared with it.
     started_with: Arc<Document>,
     logs: Box<dyn Logs>,
     token: TakeToken,
@@ -93,37 +94,37 @@ pub struct Reloader<F> {
     backends: Mutex<BackendFiles>,
 }
 
-/// What looks after the files of `upstreams.*.tls`.
+/// The watch on the files of `upstreams.*.tls`.
 #[derive(Default)]
 struct BackendFiles {
-    /// What is in force, where it names such files.
+    /// The active configuration; `None` if it names no such files.
     checked: Option<Arc<ValidatedConfig>>,
-    /// Empty while a refresh has it.
+    /// Empty while `reload_backend_files` uses it.
     watch: Watch,
 }
 
-/// What a reloader works on.
+/// The components that a reloader works on.
 pub struct ReloaderParts<F> {
-    /// The file that is read again.
+    /// The path of the configuration file.
     pub path: PathBuf,
-    /// The snapshot of the moment.
+    /// The current snapshot.
     pub shared: Arc<CurrentSnapshot>,
-    /// Probers and resolvers.
+    /// Health checks and resolvers.
     pub registry: Arc<Registry>,
-    /// Accept loops.
+    /// The listeners.
     pub listeners: Arc<Listeners>,
-    /// Where reloads are counted.
+    /// The metrics in which reloads are counted.
     pub metrics: Arc<Metrics>,
-    /// What new listeners hand their requests to.
+    /// The services to which new listeners pass their requests.
     pub fronts: Arc<[Arc<F>]>,
-    /// The parts that are not the snapshot's.
+    /// The logs.
     pub logs: Box<dyn Logs>,
-    /// Takes the admin's token, which a reload may change.
+    /// Applies the admin token, which a reload may change.
     pub token: TakeToken,
 }
 
 impl<F: HttpService> Reloader<F> {
-    /// For the life of the process, which begins with this configuration.
+    /// A reloader for the life of the process. `checked` is the configuration at start.
     pub fn new(parts: ReloaderParts<F>, checked: &ValidatedConfig) -> Self {
         let started_with = Arc::clone(&parts.shared.load().document);
         let this = Self {
@@ -146,7 +147,7 @@ impl<F: HttpService> Reloader<F> {
 
     /// Reads the file again and applies it. Blocks on the file system.
     pub fn reload(&self) -> ReloadOutcome {
-        let _turn = self.one_at_a_time.lock();
+        let _guard = self.one_at_a_time.lock();
         let result = match config::load(&self.path).and_then(|checked| self.apply(checked)) {
             Ok(applied) => applied,
             Err(problems) => ReloadOutcome::Rejected { problems },
@@ -155,9 +156,9 @@ impl<F: HttpService> Reloader<F> {
         result
     }
 
-    /// Looks at the files of `upstreams.*.tls` and puts in what has changed: connections from here on are made by it. Blocks
-    /// on the file system, but holds no lock meanwhile, so that a reload does not wait for it. To be called again and again, one
-    /// at a time: a change is taken up at the second look that sees it.
+    /// Polls the files of `upstreams.*.tls` and applies changes to new connections. Blocks on the file system, but
+    /// holds no lock meanwhile, so that a reload never waits for it. Call it periodically and never concurrently: a
+    /// change is applied when the second poll sees it.
     pub fn reload_backend_files(&self) {
         let (checked, mut watch) = {
             let mut backends = self.backends();
@@ -165,9 +166,9 @@ impl<F: HttpService> Reloader<F> {
             (checked, std::mem::take(&mut backends.watch))
         };
         let renewed = read_again(&checked, &mut watch);
-        let _turn = self.one_at_a_time.lock();
+        let _guard = self.one_at_a_time.lock();
         let mut backends = self.backends();
-        // Another configuration that came into force meanwhile has read its files itself.
+        // A configuration that became active meanwhile has read its files itself.
         if backends.checked.as_ref().is_none_or(|now| !Arc::ptr_eq(now, &checked)) {
             return;
         }
@@ -176,7 +177,7 @@ impl<F: HttpService> Reloader<F> {
         let before = self.shared.load();
         match Snapshot::compile(&renewed, Some(&before), &self.registry, &self.metrics) {
             Ok(snapshot) => {
-                // The configuration is the one that it was.
+                // The configuration is unchanged, so the generation is as well.
                 let snapshot = Arc::new(Snapshot { generation: before.generation, ..snapshot });
                 self.shared.store(Arc::clone(&snapshot));
                 self.registry.activate(&snapshot.upstreams);
@@ -197,7 +198,7 @@ impl<F: HttpService> Reloader<F> {
         self.backends.lock()
     }
 
-    /// What a reload with this text would change; the generation is that of now.
+    /// The changes that a reload with this text would make. The generation is the current one.
     pub fn diff(&self, yaml: &str) -> ReloadOutcome {
         match config::parse_in_place(&self.path, yaml) {
             Ok(checked) => {
@@ -210,12 +211,12 @@ impl<F: HttpService> Reloader<F> {
         }
     }
 
-    /// The last reload, if there was one.
+    /// The last reload; `None` if there was none.
     pub fn last(&self) -> Option<LastReload> {
         (**self.last.load()).clone()
     }
 
-    /// The steps that may fail come first, and those among them that write files come last.
+    /// Steps that can fail come first. Among them, those that write files come last.
     fn apply(&self, checked: ValidatedConfig) -> Result<ReloadOutcome, Vec<Problem>> {
         let before = self.shared.load();
         if self.listeners.are_closed() {
@@ -232,7 +233,7 @@ impl<F: HttpService> Reloader<F> {
         let tls = tls.map_err(|error| vec![checked.problem(&error.path, error.what, STAYS)])?;
         let diff = config::diff(&before.document, document);
         let fixed = config::fixed(&self.started_with, document);
-        // Described before it is done, so that what leaves still shows what it has in flight.
+        // Described before the swap, so that a removed backend still shows its requests in flight.
         let changes = self.describe(&diff);
         self.shared.store(Arc::clone(&snapshot));
         self.registry.activate(&snapshot.upstreams);
@@ -258,7 +259,7 @@ impl<F: HttpService> Reloader<F> {
         })
     }
 
-    /// Which of our own sockets is in the way of one at this address, and where.
+    /// Which socket of this process conflicts with this address, and the address of that socket.
     fn holder_of(&self, wanted: SocketAddr) -> Option<(Arc<str>, SocketAddr)> {
         let running = self.listeners.status().into_iter().map(|listener| (listener.name, listener.address));
         let admin = self.started_with.admin.settings().and_then(|settings| settings.address.socket());
@@ -280,7 +281,7 @@ impl<F: HttpService> Reloader<F> {
         })
     }
 
-    /// The counters come last: who has waited for them finds the rest said.
+    /// The counters are updated last: a reader that sees the new count also finds the log lines.
     fn note(&self, result: &ReloadOutcome) {
         let at = SystemTime::now();
         self.last.store(Arc::new(Some(LastReload { at, result: result.clone() })));
@@ -308,26 +309,26 @@ impl<F: HttpService> Reloader<F> {
     }
 }
 
-/// Reads the files of `upstreams.*.tls` that have changed; nothing where all that can be used is as it was.
+/// Reads the changed files of `upstreams.*.tls`. Returns `None` if no usable content has changed.
 fn read_again(checked: &ValidatedConfig, watch: &mut Watch) -> Option<ValidatedConfig> {
     let changed = watch.look_on_disk(&checked.backend_files()).unwrap_or_else(|error| {
         CANNOT_READ.say(CANNOT_LOOK, error);
         BTreeSet::new()
     });
-    let (lacks, disk) = (Cell::new(false), Disk::default());
+    let (exhausted, disk) = (Cell::new(false), Disk::default());
     let read = |path: &Path| {
-        let exhaustion = |error: &io::Error| lacks.set(lacks.get() || resource_exhaustion::is_passing(error));
+        let exhaustion = |error: &io::Error| exhausted.set(exhausted.get() || resource_exhaustion::is_passing(error));
         disk.read_named(path).inspect_err(exhaustion)
     };
     let (renewed, unfit) = checked.with_backend_files(&changed, &read);
     for what in unfit {
-        if lacks.get() {
+        if exhausted.get() {
             CANNOT_READ.say(CANNOT_LOOK, what);
         } else {
             tracing::error!("for backends, changed on disk, but cannot be used; the old one goes on: {what}");
         }
     }
-    if lacks.get() {
+    if exhausted.get() {
         watch.again(&changed);
     }
     renewed

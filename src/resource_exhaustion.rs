@@ -1,5 +1,5 @@
-//! What this process or machine has too little of: descriptors, memory, ports. An error of that kind says nothing about the
-//! other end of a connection, nor about a file. It judges errors and knows no room.
+//! Detection of local resource exhaustion in I/O errors: descriptors, memory, ports. Such an error says nothing about
+//! the peer or the file.
 
 use std::fmt::Display;
 use std::io;
@@ -7,18 +7,18 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// What there is too little of.
+/// The exhausted resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exhaustion {
     /// EMFILE, ENFILE.
     Descriptors,
     /// ENOMEM, ENOBUFS.
     Memory,
-    /// EADDRNOTAVAIL of connect(2): no local port is left, or no local address leads there.
+    /// EADDRNOTAVAIL of connect(2): no local port is free, or no local address fits the destination.
     Ports,
 }
 
-/// What this error says is lacking here; nothing if it is about something else.
+/// The exhausted resource; `None` if the error has another cause.
 pub fn of(error: &io::Error) -> Option<Exhaustion> {
     match error.raw_os_error()? {
         libc::EMFILE | libc::ENFILE => Some(Exhaustion::Descriptors),
@@ -28,38 +28,38 @@ pub fn of(error: &io::Error) -> Option<Exhaustion> {
     }
 }
 
-/// Whether a file that could not be read for this may be read later as it is: something is lacking here, or its file system
-/// does not answer.
+/// Whether a failed read of a file may succeed later without a change: a resource is exhausted, or the file system does
+/// not respond.
 pub fn is_passing(error: &io::Error) -> bool {
     of(error).is_some() || error.kind() == io::ErrorKind::TimedOut
 }
 
-/// A warning that is told at most once in ten seconds.
+/// A warning that is logged at most once in ten seconds.
 #[derive(Debug, Default)]
 pub struct LimitedWarning {
-    /// When it may be told next, in milliseconds of the process.
+    /// The next time at which it may be logged, in milliseconds since the first call.
     next: AtomicU64,
 }
 
-/// How long a warning is not repeated.
+/// Minimum time between two warnings.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 static STARTED: OnceLock<Instant> = OnceLock::new();
 
 impl LimitedWarning {
-    /// One that was not told yet.
+    /// A warning that was not logged yet.
     pub const fn new() -> Self {
         Self { next: AtomicU64::new(0) }
     }
 
-    /// Tells what could not be done and why, if that was not told a moment ago.
+    /// Logs a failure that is caused by resource exhaustion, unless the warning was logged less than ten seconds ago.
     pub fn emit(&self, what: &str, why: impl Display) {
         if self.is_due(STARTED.get_or_init(Instant::now).elapsed()) {
             tracing::warn!("{what}: weir itself lacks something ({why})");
         }
     }
 
-    /// The same where it may be something else that is lacking.
+    /// Logs a failure that may have another cause, with the same limit.
     pub fn say(&self, what: &str, why: impl Display) {
         if self.is_due(STARTED.get_or_init(Instant::now).elapsed()) {
             tracing::warn!("{what}: {why}");
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_lacking_here_is_told_from_what_the_other_end_says() {
+    fn local_exhaustion_is_distinguished_from_errors_of_the_peer() {
         let exhaustion = |number| of(&io::Error::from_raw_os_error(number));
         assert_eq!(
             (exhaustion(libc::EMFILE), exhaustion(libc::ENFILE)),
@@ -93,9 +93,9 @@ mod tests {
     }
 
     #[test]
-    fn a_warning_is_told_once_in_a_while() {
+    fn a_warning_is_logged_at_most_once_in_ten_seconds() {
         let warning = LimitedWarning::new();
-        let told = [0, 1, 9, 10, 19, 20].map(|seconds| warning.is_due(Duration::from_secs(seconds)));
-        assert_eq!(told, [true, false, false, true, false, true]);
+        let logged = [0, 1, 9, 10, 19, 20].map(|seconds| warning.is_due(Duration::from_secs(seconds)));
+        assert_eq!(logged, [true, false, false, true, false, true]);
     }
 }

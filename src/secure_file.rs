@@ -1,18 +1,17 @@
-//! Files that nobody but their owner may read: written whole or not at all, and lasting once that is said.
+//! Atomic and durable writes of files that only their owner may read.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
-/// Writes a file in place of what was there, with mode 0600: others see the old one or the new one, and so do those who
-/// come after a crash.
+/// Replaces a file atomically, with mode 0600. After a crash the file has either the old or the new content.
 ///
 /// # Errors
-/// The file system's; then the old one is as it was.
+/// An error of the file system. An existing file is then unchanged, except if the final sync of the folder fails.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::other("it has no folder"))?;
-    // Files of this kind are made with mode 0600.
+    // `tempfile` creates files with mode 0600.
     let mut aside = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
     aside.write_all(bytes)?;
     aside.as_file().sync_all()?;
@@ -20,10 +19,10 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Makes a folder with mode 0700, and those that lead to it.
+/// Creates a folder and its missing parents, with mode 0700.
 ///
 /// # Errors
-/// The file system's.
+/// An error of the file system.
 pub fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
@@ -36,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_and_folders_are_their_owners_alone() {
+    fn files_have_mode_0600_and_folders_mode_0700() {
         let folder = tempfile::tempdir().unwrap();
         let below = folder.path().join("a/b");
         make_folder(&below).unwrap();

@@ -1,7 +1,7 @@
-//! The configuration compiled: what every request looks at, swapped whole. Its only moving parts are the vitals and
-//! members of its upstreams.
+//! The compiled configuration as an immutable snapshot, swapped as a whole. Only the backend state and the backend
+//! lists of its upstreams change.
 //!
-//! Compiling does no I/O, reads no clock and spawns nothing, so a refused reload leaves no trace.
+//! Compiling never does I/O, reads no clock and spawns no task, so a rejected reload has no effect.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -27,75 +27,76 @@ use crate::upstream::Upstream;
 use crate::upstream::manager::{Registry, Upstreams};
 use crate::upstream::retry_policy::Rule;
 
-/// The configuration compiled.
+/// The compiled configuration.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// 1 at the start, one more with each reload that was applied.
+    /// 1 at start; each applied reload adds one.
     pub generation: u64,
-    /// What it was compiled from.
+    /// The document from which it was compiled.
     pub document: Arc<Document>,
-    /// Which request goes where.
+    /// The route table.
     pub routes: RouteTable<Arc<Route>>,
-    /// What listeners are called, for routes that name them.
+    /// Names of the listeners, for routes that refer to them.
     pub listeners: ListenerNames,
     /// All upstreams, used or not.
     pub upstreams: Upstreams,
-    /// Whom to believe, whom to tell.
+    /// Which forwarding fields are trusted, and which are sent.
     pub forwarding: ForwardedHeaders,
 }
 
-/// A route compiled: nothing in it has to be looked up by name or parsed.
+/// A compiled route. Requests never look up a name or parse a value in it.
 #[derive(Debug)]
 pub struct Route {
-    /// Its meters, which know its name.
+    /// Its meters, which include its name.
     pub meters: Arc<RouteMeters>,
-    /// What happens to a request.
+    /// The action for a request.
     pub action: Action<Arc<RouteTarget>>,
     /// Changes of the path.
     pub rewrite: Option<Rewrite>,
-    /// The Host that backends see.
+    /// The Host field that backends receive.
     pub host: HostPolicy,
-    /// Edits to the request's header.
+    /// Edits of the request header fields.
     pub request_headers: CompiledHeaderEdits,
-    /// Edits to the response's header.
+    /// Edits of the response header fields.
     pub response_headers: CompiledHeaderEdits,
-    /// Bytes of a request's body.
+    /// Maximum bytes of a request body; `None`: no limit.
     pub body_limit: Option<u64>,
-    /// Deadlines towards backends.
+    /// Timeouts towards backends.
     pub timeouts: RouteTimeouts,
-    /// When another backend is tried.
+    /// When a request is retried on another backend.
     pub retry: Rule,
-    /// The share of requests that may be retried after bytes were sent, 0 to 1.
+    /// Retry budget: the share of requests that may be retried after bytes were sent, 0 to 1.
     pub retry_share: f64,
-    /// Retries a second that are allowed whatever the share.
+    /// Retries per second that are allowed regardless of the budget.
     pub retry_floor: u32,
 }
 
-/// An upstream as a route sends to it: with the route's deadlines.
+/// An upstream as the target of a route, with the timeouts of the route.
 #[derive(Debug)]
 pub struct RouteTarget {
-    /// Who may be picked.
+    /// The upstream, with its backends.
     pub upstream: Arc<Upstream>,
     /// The upstream's meters.
     pub meters: Arc<UpstreamMeters>,
-    /// What an attempt copies.
+    /// The settings that an attempt copies.
     pub peer: PeerTemplate,
-    /// The same for a request that asks to leave HTTP.
+    /// The same for a request that asks for an upgrade.
     pub tunnel: PeerTemplate,
 }
 
-/// A checked document that cannot be compiled all the same: a gap in the checks.
+/// A valid document that cannot be compiled: a gap in the checks.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {what}")]
 pub struct CompileError {
-    /// Where in the document.
+    /// The place in the document.
     pub path: String,
-    /// What is wrong.
+    /// The problem.
     pub what: String,
 }
 
 impl Snapshot {
-    /// Compiles a document; live cells, verdicts and sequences of `previous` live on where they still mean the same.
+    /// Compiles a document. Backend state, health and the sequence of the balancer are taken from `previous` where they
+    /// still apply.
     ///
     /// # Errors
     /// A gap in the checks of `config`.
@@ -130,7 +131,7 @@ impl Snapshot {
     }
 }
 
-/// A document that was only looked at may lack the keys that are made when it is put in force.
+/// A document that was only checked may lack key files, because they are created when it becomes active.
 fn has_its_keys(checked: &ValidatedConfig) -> Result<(), CompileError> {
     for (name, upstream) in &checked.document().upstreams {
         if upstream.sticky.as_ref().is_some_and(|sticky| checked.file(&sticky.key_file).is_none()) {
@@ -182,7 +183,7 @@ fn action(route: &schema::RouteSettings, targets: &mut Targets<'_>) -> Result<Ac
     }
 }
 
-/// One for all routes that send to an upstream with the same deadlines: there may be thousands of them.
+/// Shares one target among all routes with the same upstream and timeouts: there may be thousands of routes.
 struct Targets<'a> {
     upstreams: &'a Upstreams,
     metrics: &'a Metrics,
@@ -208,7 +209,7 @@ impl RouteTarget {
     }
 }
 
-/// The snapshot of the moment, for all threads.
+/// The current snapshot, shared by all threads.
 #[derive(Debug)]
 pub struct CurrentSnapshot {
     now: ArcSwap<Snapshot>,
@@ -216,35 +217,35 @@ pub struct CurrentSnapshot {
 }
 
 impl CurrentSnapshot {
-    /// With the first snapshot.
+    /// Starts with this snapshot.
     pub fn new(snapshot: Snapshot) -> Self {
         Self { now: ArcSwap::from_pointee(snapshot), replaced: Retired::default() }
     }
 
-    /// The one to use from here on; a request calls this once.
+    /// The current snapshot. A request calls this once.
     pub fn load(&self) -> Arc<Snapshot> {
         self.now.load_full()
     }
 
-    /// Swaps it; requests under way keep theirs.
+    /// Replaces the snapshot. Requests in progress keep the old one.
     pub fn store(&self, snapshot: Arc<Snapshot>) {
         self.replaced.add(self.now.swap(snapshot));
     }
 
-    /// Whether there is something to sweep, or soon will be.
+    /// Whether replaced snapshots wait for `reap`.
     pub fn has_replaced(&self) -> bool {
         !self.replaced.lock().is_empty()
     }
 
-    /// Drops the snapshots that were replaced and that no request holds any more. To be called now and then, apart
-    /// from traffic: it takes as long as they are large.
+    /// Drops replaced snapshots that no request uses any more. Call it periodically, outside of the traffic threads:
+    /// the time depends on the size of the snapshots.
     pub fn reap(&self) {
         self.replaced.reap();
     }
 }
 
-/// What was replaced and may still be used. It is held here too, so that it is never a request that holds a large
-/// configuration last and has to take it apart while others wait.
+/// Replaced values that may still be in use. A reference is kept here, so that a request never holds the last one. A
+/// request would have to drop a large configuration while other requests wait.
 #[derive(Debug)]
 struct Retired<T>(Mutex<Vec<Arc<T>>>);
 
@@ -261,14 +262,14 @@ impl<T> Retired<T> {
 
     fn reap(&self) {
         let all = std::mem::take(&mut *self.lock());
-        // A count of one cannot rise: the only reference to clone from is ours.
+        // A count of one cannot rise: this is the only reference that could be cloned.
         let (unused, used): (Vec<_>, Vec<_>) = all.into_iter().partition(|one| Arc::strong_count(one) == 1);
         self.lock().extend(used);
         drop(unused);
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<T>>> {
-        // Nothing under this lock can leave the list half-changed.
+        // No code under this lock can leave the list half-changed.
         self.0.lock()
     }
 }
@@ -280,7 +281,7 @@ mod tests {
     use crate::backend::BackendState;
 
     #[tokio::test]
-    async fn routes_to_one_upstream_with_the_same_deadlines_share_what_they_send_to() {
+    async fn routes_with_the_same_upstream_and_timeouts_share_their_target() {
         let registry = Registry::new(
             tokio::runtime::Handle::current(),
             |labels| Arc::new(BackendState::new(labels)),
@@ -299,14 +300,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_replaced_goes_when_nobody_uses_it_and_not_by_the_hand_of_its_last_user() {
+    fn a_retired_value_is_dropped_by_reap_and_not_by_its_last_user() {
         let (replaced, one) = (Retired::default(), Arc::new(()));
-        let gone = Arc::downgrade(&one);
+        let weak = Arc::downgrade(&one);
         replaced.add(Arc::clone(&one));
         replaced.reap();
         drop(one);
-        assert_eq!(gone.strong_count(), 1, "its last user did not take it apart");
+        assert_eq!(weak.strong_count(), 1, "its last user did not take it apart");
         replaced.reap();
-        assert_eq!(gone.strong_count(), 0);
+        assert_eq!(weak.strong_count(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! What the admin asks of the process, answered from the rooms that know.
+//! Implements the `Control` trait of the admin API on the components of the process.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,7 +25,7 @@ use crate::upstream::backend::Backend;
 use crate::upstream::manager::Registry;
 use crate::upstream::status::{DiscoveryStatus, status_of};
 
-/// The rooms, for those who steer the process.
+/// All components of the running process, for the admin API and the signal handlers.
 pub(super) struct AdminApi {
     pub(super) acme: Arc<acme::AcmeManager>,
     pub(super) metrics: Arc<Metrics>,
@@ -122,7 +122,7 @@ impl Control for AdminApi {
 }
 
 impl AdminApi {
-    /// Of the configuration in force.
+    /// Looks up a backend in the current snapshot.
     fn find(&self, upstream: &str, backend: &str) -> Result<(Arc<Upstream>, Arc<Backend>), ControlError> {
         let snapshot = self.shared.load();
         let Some(found) = snapshot.upstreams.values().find(|each| &**each.name() == upstream) else {
@@ -139,7 +139,7 @@ impl AdminApi {
     }
 }
 
-/// Names for people; not more of them than can be read.
+/// Formats names for an error message, at most 20 of them.
 fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     const SHOWN: usize = 20;
     let mut names: Vec<_> = names.map(|name| format!("`{name}`")).collect();

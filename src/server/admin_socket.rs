@@ -1,4 +1,4 @@
-//! The socket of the admin API: bound at the start; one in the file system is removed at the end.
+//! Binds the socket of the admin API at start. The file of a Unix socket is removed at the end.
 
 use std::fs::{self, Permissions};
 use std::io;
@@ -11,12 +11,12 @@ use super::StartError;
 use crate::admin::BoundSocket;
 use crate::config::values::AdminAddress;
 
-/// Who may connect: the owner and the group.
+/// Mode of a Unix socket: owner and group may connect.
 const MODE: u32 = 0o660;
-/// Connections that the kernel queues.
+/// Length of the kernel's accept queue.
 const BACKLOG: i32 = 128;
 
-/// The file of a Unix socket; removed when it is dropped.
+/// The file of a Unix socket. It is removed on drop.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -24,18 +24,17 @@ pub(super) struct SocketFile {
     id: (u64, u64),
 }
 
-/// A bound socket and what belongs to it.
+/// A bound socket with its address and file.
 #[derive(Debug)]
 pub(super) struct AdminSocket {
     pub(super) socket: BoundSocket,
-    /// The address as bound; the real port where 0 was asked for.
+    /// The address as bound, with the real port if 0 was configured.
     pub(super) address: AdminAddress,
-    /// Of a Unix socket.
+    /// `None` for a TCP socket.
     pub(super) file: Option<SocketFile>,
 }
 
 impl AdminSocket {
-    /// Binds the address.
     pub(super) fn bind(address: &AdminAddress) -> Result<Self, StartError> {
         let bound = match address {
             AdminAddress::Socket(address) => std::net::TcpListener::bind(address).and_then(|socket| {
@@ -63,7 +62,7 @@ impl Drop for SocketFile {
     }
 }
 
-/// What to do about an admin address that cannot be bound.
+/// The advice that an error message adds if an admin address cannot be bound.
 pub(super) fn advice(address: &AdminAddress, error: &io::Error) -> &'static str {
     match (address, error.kind()) {
         (AdminAddress::Socket(_), _) => crate::listener::advice(error),
@@ -81,14 +80,14 @@ fn bind_unix(path: &Path) -> io::Result<AdminSocket> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile { path: path.to_owned(), id: id(&fs::symlink_metadata(path)?) };
-    // Before the socket accepts, so that at no time anybody else can connect.
+    // The mode is set before the socket accepts, so that no other user can connect in between.
     fs::set_permissions(path, Permissions::from_mode(MODE))?;
     socket.listen(BACKLOG)?;
     let address = AdminAddress::Unix(path.to_owned());
     Ok(AdminSocket { socket: BoundSocket::Unix(socket.into()), address, file: Some(file) })
 }
 
-/// Removes the socket of a process that has ended: nothing accepts connections there.
+/// Removes the socket file of a process that has ended. A refused connection shows that no process listens there.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(data) if data.file_type().is_socket() => {}
@@ -97,7 +96,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // A process whose queue is full must not hold up the start.
+    // Without it, a process whose accept queue is full would block the start.
     probe.set_nonblocking(true)?;
     match probe.connect(&SockAddr::unix(path)?) {
         Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
@@ -126,13 +125,13 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_is_for_owner_and_group_and_goes_with_the_process() {
+    fn a_socket_has_mode_0660_and_is_removed_on_drop() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("admin.sock");
         let bound = bind(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
-        let said = bind(&path).unwrap_err();
-        assert!(said.contains("in use") && said.contains("admin.address") && said.contains("ss -lxp"), "{said}");
+        let error = bind(&path).unwrap_err();
+        assert!(error.contains("in use") && error.contains("admin.address") && error.contains("ss -lxp"), "{error}");
         assert!(path.exists(), "a live socket stays");
         drop(bound);
         assert!(!path.exists());
@@ -148,15 +147,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_socket_is_never_removed() {
+    fn a_file_that_is_not_a_socket_is_never_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("admin.sock");
         fs::write(&path, "precious").unwrap();
-        let said = bind(&path).unwrap_err();
-        assert!(said.contains("not a socket"), "{said}");
+        let error = bind(&path).unwrap_err();
+        assert!(error.contains("not a socket"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
-        let said = bind(&folder.path().join("no/admin.sock")).unwrap_err();
-        assert!(said.contains("folder does not exist"), "{said}");
+        let error = bind(&folder.path().join("no/admin.sock")).unwrap_err();
+        assert!(error.contains("folder does not exist"), "{error}");
     }
 
     #[test]

@@ -4,13 +4,13 @@ use crate::admin::api;
 use crate::config::schema::Balance;
 use crate::upstream::status::BackendStatus;
 
-/// As the document writes it.
+/// The name of the algorithm as it is written in the configuration.
 pub(super) fn balance(balance: Balance) -> String {
     let written = serde_json::to_value(balance).ok();
     written.and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// A backend, as the API shows it.
+/// Converts the status of a backend.
 pub(super) fn shown(backend: BackendStatus) -> api::BackendReply {
     api::BackendReply {
         name: backend.name,

@@ -1,4 +1,4 @@
-//! The end of a process: not ready, lame duck, listeners closed, what is under way finishes, the rest is cut.
+//! Graceful shutdown: `/readyz` answers 503, lame duck, listeners close, requests in progress finish, the rest is cut.
 
 use std::time::Duration;
 
@@ -10,34 +10,34 @@ use crate::config::schema::Server;
 /// How long the access log may take to write its last lines.
 pub(super) const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Drains as `server` says; a second stop signal ends it at once.
-pub(super) async fn drain(room: &AdminApi, server: &Server, signals: &Signals) -> RunOutcome {
-    room.lifecycle.set_draining();
+/// Drains with the times of `server`. A second stop signal ends the drain at once.
+pub(super) async fn drain(api: &AdminApi, server: &Server, signals: &Signals) -> RunOutcome {
+    api.lifecycle.set_draining();
     tracing::info!(
         lame_duck = %server.lame_duck,
         grace = %server.shutdown_grace,
-        connections = room.listeners.open(),
+        connections = api.listeners.open(),
         "stopping: not ready any more"
     );
     tokio::select! {
-        ended = leave(room, server) => ended,
+        ended = leave(api, server) => ended,
         () = second_stop(signals) => {
-            tracing::warn!(connections = room.listeners.open(), "stopped at once by a second signal");
+            tracing::warn!(connections = api.listeners.open(), "stopped at once by a second signal");
             RunOutcome::Now
         }
     }
 }
 
-async fn leave(room: &AdminApi, server: &Server) -> RunOutcome {
+async fn leave(api: &AdminApi, server: &Server) -> RunOutcome {
     tokio::time::sleep(server.lame_duck.get()).await;
-    room.listeners.close();
-    match tokio::time::timeout(server.shutdown_grace.get(), room.listeners.drained()).await {
+    api.listeners.close();
+    match tokio::time::timeout(server.shutdown_grace.get(), api.listeners.drained()).await {
         Ok(()) => {
             tracing::info!("stopped: nothing was under way any more");
             RunOutcome::Clean
         }
         Err(_) => {
-            let connections = room.listeners.open();
+            let connections = api.listeners.open();
             tracing::warn!(connections, "the grace is over: what was still open was cut");
             RunOutcome::Cut
         }

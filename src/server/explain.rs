@@ -1,5 +1,5 @@
-//! Which route a request would take, why the others would not, and what each backend's chances are. It asks the rooms
-//! that decide and changes nothing in them.
+//! Answers `weir explain`: the route of a request, the mismatch of every other route, and the state of each backend. It
+//! never changes the state of a component.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::route::host;
 use crate::route::table::{Mismatch, OnListener};
 use crate::snapshot::{Route, RouteTarget, Snapshot};
 
-/// The request that is asked about.
+/// The parsed request of the question.
 struct ExplainedRequest {
     listener: Option<OfListener>,
     method: Method,
@@ -26,21 +26,22 @@ struct ExplainedRequest {
     headers: HeaderMap,
 }
 
-/// The listener that the request comes in on.
+/// The listener on which the request arrives.
 struct OfListener {
     name: String,
     redirects: bool,
 }
 
-/// Answers a question; what is wrong with it otherwise.
+/// Answers a question. The error says why the question is invalid.
 pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explanation, String> {
-    let asked = parse(question, &snapshot.document.listeners)?;
-    let ExplainedRequest { method, host, path, headers, .. } = &asked;
-    let on = asked.on();
+    let request = parse(question, &snapshot.document.listeners)?;
+    let ExplainedRequest { method, host, path, headers, .. } = &request;
+    let on = request.on();
     let chosen = snapshot.routes.find(on, host.as_deref(), path, method, headers);
     let all = snapshot.routes.mismatches(on, host.as_deref(), path, method, headers);
     let all = all.zip(&snapshot.document.routes);
-    let routes = all.map(|((route, mismatch), written)| one_route(route, mismatch, chosen, &asked, written)).collect();
+    let routes =
+        all.map(|((route, mismatch), written)| one_route(route, mismatch, chosen, &request, written)).collect();
     let by_listener = on.redirects.then_some("redirect_https");
     let upstreams = chosen.map(|route| upstreams(route, headers)).unwrap_or_default();
     Ok(Explanation {
@@ -49,9 +50,9 @@ pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explan
         action: chosen.map(|route| action(route)).or(by_listener).map(str::to_owned),
         routes,
         upstreams,
-        host: asked.host.clone(),
-        path: asked.path.clone(),
-        listener: asked.listener.as_ref().map(|listener| listener.name.clone()),
+        host: request.host.clone(),
+        path: request.path.clone(),
+        listener: request.listener.as_ref().map(|listener| listener.name.clone()),
     })
 }
 
@@ -64,7 +65,7 @@ impl ExplainedRequest {
     }
 }
 
-/// The listener that the question names, or the only one there is.
+/// The listener that the question names, or the only listener that exists.
 fn listener(question: &Question, listeners: &[ListenerConfig]) -> Result<Option<OfListener>, String> {
     let found = match (&question.listener, listeners) {
         (Some(name), _) => {
@@ -115,11 +116,11 @@ fn one_route(
     route: &Arc<Route>,
     mismatch: Option<Mismatch<'_>>,
     chosen: Option<&Arc<Route>>,
-    asked: &ExplainedRequest,
+    request: &ExplainedRequest,
     written: &schema::RouteSettings,
 ) -> ExplainedRoute {
     let why = match (mismatch, chosen) {
-        (Some(mismatch), _) => describe(mismatch, asked, &written.matches.listeners),
+        (Some(mismatch), _) => describe(mismatch, request, &written.matches.listeners),
         (None, Some(chosen)) if Arc::ptr_eq(chosen, route) => "takes it".to_owned(),
         (None, Some(chosen)) => format!("matches, but `{}` is more specific or comes first", chosen.meters.name()),
         (None, None) => "matches".to_owned(),
@@ -127,17 +128,17 @@ fn one_route(
     ExplainedRoute { name: route.meters.name().to_string(), matches: mismatch.is_none(), why }
 }
 
-fn describe(mismatch: Mismatch<'_>, asked: &ExplainedRequest, listeners: &[String]) -> String {
-    match (mismatch, &asked.host) {
-        (Mismatch::Listener, _) => match &asked.listener {
+fn describe(mismatch: Mismatch<'_>, request: &ExplainedRequest, listeners: &[String]) -> String {
+    match (mismatch, &request.host) {
+        (Mismatch::Listener, _) => match &request.listener {
             Some(listener) => format!("the listener `{}` is none of its listeners", listener.name),
             None => format!("it is only on {}: ask with --listener", listeners.join(", ")),
         },
         (Mismatch::Redirected, _) => "the listener redirects to https, and the route does not name it".to_owned(),
         (Mismatch::Host, Some(host)) => format!("the host `{host}` is none of its hosts"),
         (Mismatch::Host, None) => "it wants a host, and there is none".to_owned(),
-        (Mismatch::Path, _) => format!("the path `{}` does not match", asked.path),
-        (Mismatch::Method, _) => format!("the method {} is none of its methods", asked.method),
+        (Mismatch::Path, _) => format!("the path `{}` does not match", request.path),
+        (Mismatch::Method, _) => format!("the method {} is none of its methods", request.method),
         (Mismatch::Header(name), _) => format!("the header `{name}` is missing or has another value"),
     }
 }

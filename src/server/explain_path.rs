@@ -1,4 +1,4 @@
-//! The path that routes are matched on, for a URL that `weir explain` asks about.
+//! Computes the path on which routes are matched, for a URL passed to `weir explain`.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use http::Method;
 use crate::config::schema::ListenerConfig;
 use crate::path;
 
-/// The URL with its unusual bytes percent-encoded, as a request would have it. Authorities stay as they are.
+/// The URL with its unusual bytes percent-encoded, as in a request. The authority is not changed.
 pub(super) fn encoded(url: &str) -> String {
     let authority = url.find("://").map_or(0, |at| at + 3);
     let from = url[authority..].find(['/', '?']).map_or(url.len(), |at| authority + at);
@@ -17,16 +17,16 @@ pub(super) fn encoded(url: &str) -> String {
     }
 }
 
-/// Whether the URL stands for `OPTIONS *`: that, or a URL with neither path nor query (RFC 9112 section 3.2.4).
+/// Whether the URL means `OPTIONS *`: `*` itself, or a URL without path and query (RFC 9112 section 3.2.4).
 pub(super) fn is_about_the_server(method: &Method, url: &str) -> bool {
     let is_bare = |url: &str| url.split_once("://").is_some_and(|(_, rest)| !rest.contains(['/', '?']));
     *method == Method::OPTIONS && (url == "*" || is_bare(url))
 }
 
-/// The path as those listeners read it that the request may come to.
+/// The path as normalized by the listeners on which the request may arrive.
 ///
 /// # Errors
-/// One of them refuses it, or they read it in different ways.
+/// A listener rejects the path, or the listeners normalize it differently.
 pub(super) fn matched<'l>(path: &str, listeners: impl Iterator<Item = &'l ListenerConfig>) -> Result<String, String> {
     let mut first: Option<(String, String)> = None;
     for listener in listeners {
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn options_of_no_path_is_about_the_server() {
+    fn options_without_a_path_is_options_asterisk() {
         let about = |url| is_about_the_server(&Method::OPTIONS, url);
         assert!(about("*") && about("http://a:80"));
         assert!(!about("/") && !about("http://a/") && !about("http://a?b"));
@@ -75,8 +75,8 @@ mod tests {
     fn listeners_that_read_a_path_differently_are_named() {
         let all = [listener("keeps", "{}"), listener("decodes", "{ encoded_slash: decode }")];
         assert_eq!(matched("/%61/../b", all.iter()), Ok("/b".into()));
-        let said = matched("/a%2fb", all.iter()).unwrap_err();
-        assert!(said.contains("`keeps` reads the path as `/a%2Fb`, `decodes` as `/a/b`"), "{said}");
+        let error = matched("/a%2fb", all.iter()).unwrap_err();
+        assert!(error.contains("`keeps` reads the path as `/a%2Fb`, `decodes` as `/a/b`"), "{error}");
         let rejects = [listener("rejects", "{ encoded_slash: reject, merge_slashes: true }")];
         assert!(matched("/a%2fb", rejects.iter()).unwrap_err().contains("`rejects` answers 400"));
         assert_eq!(matched("//a", rejects.iter()), Ok("/a".into()));

@@ -1,23 +1,22 @@
-//! The limits that the system sets us: as many descriptors as it allows, a word where that is few, and some that are not
-//! for clients.
+//! Raises the limit of open files at start and reserves descriptors that client connections never use.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
 
-/// Below this many open files a busy edge runs out; every request takes two.
+/// Warning threshold. Each proxied request needs two descriptors.
 const MIN_DESCRIPTORS: u64 = 4_096;
 
-/// How many of the descriptors are for backends, probes, files and the admin alone: an eighth, within these bounds.
+/// Bounds of the reserve for backends, health checks, files and the admin API. The reserve is an eighth of the limit.
 const RESERVED_SHARE: (u64, u64) = (16, 8_192);
 
-/// What a thread and the process take to start.
+/// Descriptors needed at start: per thread, and for the process.
 const STARTUP_DESCRIPTORS: (usize, usize) = (4, 8);
 
-/// Raises the soft limit to the hard one. The first descriptor that no client gets.
+/// Raises the soft limit to the hard limit. Returns the first descriptor number that is reserved.
 ///
 /// # Errors
-/// There are too few to start so many threads.
+/// There are too few descriptors to start this number of threads.
 pub(super) fn raise_open_files(threads: usize) -> io::Result<RawFd> {
     let limit = rlimit::increase_nofile_limit(u64::MAX);
     match &limit {
@@ -30,14 +29,14 @@ pub(super) fn raise_open_files(threads: usize) -> io::Result<RawFd> {
         Ok(limit) => tracing::debug!(limit, "open files allowed"),
         Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
     }
-    // Those who start with too few panic, some of them in libraries.
-    let _held = (0..STARTUP_DESCRIPTORS.0 * threads + STARTUP_DESCRIPTORS.1)
+    // Some libraries panic at start if descriptors run out. Opening them here first gives an error instead.
+    let _opened = (0..STARTUP_DESCRIPTORS.0 * threads + STARTUP_DESCRIPTORS.1)
         .map(|_| File::open("/dev/null"))
         .collect::<io::Result<Vec<_>>>()?;
     Ok(limit.map_or(RawFd::MAX, reserved))
 }
 
-/// The first descriptor of the reserve.
+/// The first reserved descriptor number.
 fn reserved(limit: u64) -> RawFd {
     let reserve = (limit / 8).clamp(RESERVED_SHARE.0, RESERVED_SHARE.1).min(limit / 4);
     RawFd::try_from(limit - reserve).unwrap_or(RawFd::MAX)
@@ -48,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reserve_is_an_eighth_within_bounds_and_never_most_of_it() {
+    fn the_reserve_is_an_eighth_within_bounds_and_at_most_a_quarter() {
         let reserves = [20_u64, 64, 1_024, 65_536, 1 << 20].map(|limit| limit - reserved(limit) as u64);
         assert_eq!(reserves, [5, 16, 128, 8_192, 8_192]);
         assert_eq!(reserved(u64::MAX), RawFd::MAX);

@@ -1,4 +1,4 @@
-//! The two logs of the process, opened at the start and changed by a reload.
+//! Opens the access log and the process log at start, and switches them on a reload.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,14 +16,13 @@ use crate::telemetry::{AccessLog, Metrics, Sink};
 #[derive(Debug, Clone)]
 pub(super) struct BothLogs {
     pub(super) access: Arc<AccessLog>,
-    /// Absent where somebody else has installed a log for the whole process.
+    /// `None` if another global tracing subscriber was installed before.
     process: Option<ProcessLog>,
-    /// The folder that the configuration's paths are relative to.
+    /// Base directory of relative paths in the configuration.
     folder: PathBuf,
 }
 
 impl BothLogs {
-    /// Opens both.
     pub(super) fn open(document: &Document, folder: &Path, metrics: &Metrics) -> Result<Self, StartError> {
         process_log::start()?;
         let process = ProcessLog::init(&document.log).ok();
@@ -52,7 +51,7 @@ impl Logs for BothLogs {
     }
 }
 
-/// Opens it under a deadline: opening a FIFO without a reader blocks.
+/// Opens the log with a timeout: opening a FIFO without a reader blocks.
 fn open(target: LogTarget) -> io::Result<Sink> {
     let path = if let LogTarget::File(path) = &target { path.clone() } else { PathBuf::new() };
     Disk::default().run(&path, move || Sink::open(&target))?

@@ -1,7 +1,7 @@
-//! The composition root: binds, compiles, starts, waits for signals, drains. The order of a process's life reads here
-//! from top to bottom.
+//! The composition root: binds, compiles, starts, handles signals, drains. `start` shows the whole life of the process
+//! in order.
 //!
-//! Sockets are bound first: what fails most often leaves no trace.
+//! Sockets are bound first. Binding is the most frequent failure, and at that point nothing else has been changed.
 
 mod admin_api;
 mod admin_socket;
@@ -45,55 +45,55 @@ use signals::SignalCommand;
 pub use privileges::PrivilegeError;
 pub use signals::Signals;
 
-/// How often the files of certificates are looked at; a change is taken up at the second look.
+/// Poll interval for certificate files. A change is applied when the second poll sees it.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunOutcome {
-    /// Everything under way was finished, or a signal ended the start.
+    /// All requests have finished, or a signal stopped the start.
     Clean,
-    /// The grace was over with connections still open.
+    /// `server.shutdown_grace` ended while connections were still open.
     Cut,
-    /// A second signal ended it at once.
+    /// A second stop signal ended the process at once.
     Now,
 }
 
 /// Why a run could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address of a listener.
+    /// A listener's address cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The admin's address.
+    /// The admin address cannot be bound.
     #[error("cannot listen on {address} (admin.address): {source}{}", admin_socket::advice(.address, .source))]
     Admin {
         /// The address.
         address: AdminAddress,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Key files, `server.state_dir`.
+    /// Key files or `server.state_dir` have problems.
     #[error("the configuration has problems")]
     Config(Vec<Problem>),
-    /// `server.user`.
+    /// `server.user` cannot be applied.
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),
-    /// A gap in the checks of the configuration.
+    /// The document passed validation but cannot be compiled: a gap in the checks.
     #[error(transparent)]
     Compile(#[from] CompileError),
-    /// The same in that of certificates.
+    /// A certificate passed validation but cannot be used: a gap in the checks.
     #[error(transparent)]
     Tls(#[from] StoreError),
-    /// `access_log.path`, `server.pid_file`, `server.state_dir`.
+    /// The file of `access_log.path`, `server.pid_file` or `server.state_dir` cannot be used.
     #[error("{what}: {source}")]
     File {
         /// The key and the path.
         what: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Threads, signals.
+    /// Threads or descriptors are not available.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }
@@ -111,12 +111,12 @@ impl RunningServer {
         self.api.listeners.status()
     }
 
-    /// The admin's address as bound; nothing where it is off.
+    /// The admin address as bound; `None` if the admin listener is off.
     pub fn admin(&self) -> Option<&AdminAddress> {
         self.admin.as_ref()
     }
 
-    /// Each backend's name and how many attempts at it have ended.
+    /// Name of each backend and the number of its finished attempts.
     pub fn answered(&self) -> Vec<(String, u64)> {
         let snapshot = self.api.shared.load();
         let backends = snapshot.upstreams.values().flat_map(|upstream| upstream.backends().to_vec());
@@ -124,16 +124,16 @@ impl RunningServer {
     }
 }
 
-/// Runs until a signal ends it. `ready` is called once, when everything serves.
+/// Runs until a signal ends the process. `ready` is called once, when all listeners accept connections.
 ///
 /// # Errors
-/// Anything that keeps it from serving; nothing is left half-started.
+/// Any failure of the start. Nothing is left half-started.
 pub fn run(
     checked: ValidatedConfig,
     signals: &Signals,
     ready: impl FnOnce(&RunningServer),
 ) -> Result<RunOutcome, StartError> {
-    // A panic of this thread gets its line as well.
+    // The guard also flushes the log if this thread panics.
     let _flush = FlushLog;
     if signals.stop_asked() {
         return Ok(RunOutcome::Clean);
@@ -141,7 +141,7 @@ pub fn run(
     start(checked, signals, ready)
 }
 
-/// Writes the last lines of the process log.
+/// Flushes the process log on drop.
 struct FlushLog;
 
 impl Drop for FlushLog {
@@ -160,7 +160,7 @@ fn start(
     panic_hook::install_hook();
     tls::install();
 
-    // Sockets and what only root may write first, then the user, then threads: capabilities belong to threads.
+    // Order: sockets and files that only root may create, then the user, then the threads. Capabilities are per thread.
     let bound = crate::listener::bind_all(&checked.document().listeners)?;
     let admin = checked.document().admin.settings();
     let admin = admin.map(|settings| AdminSocket::bind(&settings.address)).transpose()?;
@@ -185,23 +185,23 @@ fn start(
     let reserved = fd_limit::raise_open_files(Runtimes::wanted(&document.server))?;
     let runtimes = Runtimes::start(&document.server)?;
     let _control = runtimes.control().enter();
-    let room = furnish(&checked, bound, (&runtimes, reserved), &metrics, logs)?;
-    let (admin, _socket_file) = admin.map(|admin| serve_admin(admin, &room, &runtimes)).unzip();
+    let api = furnish(&checked, bound, (&runtimes, reserved), &metrics, logs)?;
+    let (admin, _socket_file) = admin.map(|admin| serve_admin(admin, &api, &runtimes)).unzip();
     if !signals.end_start() {
         return Ok(RunOutcome::Clean);
     }
-    runtimes.control().spawn(look_after_certificates(Arc::clone(&room)));
-    runtimes.control().spawn(Arc::clone(&room.acme).run());
-    runtimes.control().spawn(reap_snapshots(Arc::clone(&room.shared)));
-    announce(&room, admin.as_ref());
-    ready(&RunningServer { api: Arc::clone(&room), admin });
-    let ended = runtimes.block_on(serve(&room, signals, document));
-    // What is cut here still gets its record.
-    runtimes.end(|| room.logs.access.close(drain::LOG_FLUSH_TIMEOUT));
+    runtimes.control().spawn(look_after_certificates(Arc::clone(&api)));
+    runtimes.control().spawn(Arc::clone(&api.acme).run());
+    runtimes.control().spawn(reap_snapshots(Arc::clone(&api.shared)));
+    announce(&api, admin.as_ref());
+    ready(&RunningServer { api: Arc::clone(&api), admin });
+    let ended = runtimes.block_on(serve(&api, signals, document));
+    // The access log closes last, so that aborted requests are logged as well.
+    runtimes.end(|| api.logs.access.close(drain::LOG_FLUSH_TIMEOUT));
     Ok(ended)
 }
 
-/// Builds the rooms and lets the listeners accept.
+/// Builds all components and starts the listeners.
 fn furnish(
     checked: &ValidatedConfig,
     bound: Vec<crate::listener::Bound>,
@@ -221,7 +221,7 @@ fn furnish(
     registry.activate(&snapshot.upstreams);
     let shared = Arc::new(CurrentSnapshot::new(snapshot));
     let recorder = Arc::new(Recorder::new(Arc::clone(metrics), Arc::clone(&logs.access)));
-    // One for each thread, with connections to backends of its own.
+    // Called once per traffic thread, so that each thread has its own connection pool.
     let idle = document.server.upstream_idle_connections;
     let gateway = || {
         Gateway::new(
@@ -258,7 +258,7 @@ fn furnish(
     Ok(Arc::new(AdminApi { acme, metrics, lifecycle, shared, listeners, registry, reloader, logs, token }))
 }
 
-/// What was read before the user was changed has to be readable after it, too.
+/// Files were read before the user changed. Warns about those that the new user cannot read.
 fn tell_of_closed_files(user: &str, checked: &ValidatedConfig) {
     for path in checked.forbidden() {
         let path = path.display();
@@ -268,15 +268,15 @@ fn tell_of_closed_files(user: &str, checked: &ValidatedConfig) {
     }
 }
 
-/// Serves the admin API on the control runtime. Gives the address, and the file to hold until the end.
-fn serve_admin(admin: AdminSocket, room: &Arc<AdminApi>, runtimes: &Runtimes) -> (AdminAddress, Option<SocketFile>) {
-    let control = Arc::clone(room) as Arc<dyn admin::Control>;
-    runtimes.control().spawn(admin::serve(admin.socket, control, room.token.clone(), std::future::pending()));
+/// Serves the admin API on the control runtime. Returns the address, and the socket file to keep until the end.
+fn serve_admin(admin: AdminSocket, api: &Arc<AdminApi>, runtimes: &Runtimes) -> (AdminAddress, Option<SocketFile>) {
+    let control = Arc::clone(api) as Arc<dyn admin::Control>;
+    runtimes.control().spawn(admin::serve(admin.socket, control, api.token.clone(), std::future::pending()));
     (admin.address, admin.file)
 }
 
-/// Takes the token of a reload. The address is fixed for the life of the process: where other machines reach it, a reload that
-/// moves it elsewhere and drops the token must not open it before the restart.
+/// Applies the admin token of a reload. The admin address is fixed until a restart. A reload may change the address to
+/// loopback and remove the token. The running, exposed address must then keep its token until the restart.
 fn take_token(token: &AdminToken, exposed: bool, checked: &ValidatedConfig) {
     let insecure = checked.document().admin.settings().is_some_and(|settings| settings.insecure);
     let new = checked.admin_token();
@@ -287,9 +287,9 @@ fn take_token(token: &AdminToken, exposed: bool, checked: &ValidatedConfig) {
     token.set(new.map(str::to_owned));
 }
 
-/// The lines that scripts wait for.
-fn announce(room: &AdminApi, admin: Option<&AdminAddress>) {
-    for listener in room.listeners.status() {
+/// Prints the lines that scripts wait for.
+fn announce(api: &AdminApi, admin: Option<&AdminAddress>) {
+    for listener in api.listeners.status() {
         process_log::say(&format!("listening {} {}", listener.name, listener.address));
     }
     if let Some(admin) = admin {
@@ -299,20 +299,20 @@ fn announce(room: &AdminApi, admin: Option<&AdminAddress>) {
     notify(&[sd_notify::NotifyState::Ready]);
 }
 
-/// Tells systemd, if it started us.
+/// Notifies systemd, if it started the process.
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::debug!(%error, "systemd was not told");
     }
 }
 
-/// Does what signals ask until one of them ends it. None waits behind a reload but another reload.
-async fn serve(room: &Arc<AdminApi>, signals: &Signals, document: &Document) -> RunOutcome {
+/// Handles signals until a stop. Only a reload waits for a running reload.
+async fn serve(api: &Arc<AdminApi>, signals: &Signals, document: &Document) -> RunOutcome {
     let mut reloading = tokio::task::JoinSet::new();
     let mut reload_again = false;
     loop {
-        let asked = tokio::select! {
-            asked = signals.next() => asked,
+        let command = tokio::select! {
+            command = signals.next() => command,
             Some(_) = reloading.join_next() => {
                 if !std::mem::take(&mut reload_again) {
                     continue;
@@ -320,25 +320,25 @@ async fn serve(room: &Arc<AdminApi>, signals: &Signals, document: &Document) -> 
                 SignalCommand::Reload
             }
         };
-        match asked {
-            SignalCommand::Reload if reloading.is_empty() => drop(reloading.spawn(reload(Arc::clone(room)))),
+        match command {
+            SignalCommand::Reload if reloading.is_empty() => drop(reloading.spawn(reload(Arc::clone(api)))),
             SignalCommand::Reload => reload_again = true,
-            SignalCommand::ReopenLogs => room.logs.access.reopen(),
+            SignalCommand::ReopenLogs => api.logs.access.reopen(),
             SignalCommand::Upgrade => tracing::warn!("SIGUSR2: upgrading in place is not there yet; nothing happens"),
             SignalCommand::Stop => {
                 notify(&[sd_notify::NotifyState::Stopping]);
                 reloading.detach_all();
-                return drain::drain(room, &document.server, signals).await;
+                return drain::drain(api, &document.server, signals).await;
             }
         }
     }
 }
 
-/// Takes up certificates whose files have changed, for as long as the process lives.
-async fn look_after_certificates(room: Arc<AdminApi>) {
+/// Reloads certificates whose files have changed, until the process ends.
+async fn look_after_certificates(api: Arc<AdminApi>) {
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
-        let same = Arc::clone(&room);
+        let same = Arc::clone(&api);
         let look = move || {
             same.listeners.certificates().refresh();
             same.reloader.reload_backend_files();
@@ -349,7 +349,7 @@ async fn look_after_certificates(room: Arc<AdminApi>) {
     }
 }
 
-/// Takes replaced configurations apart once the last request that began with them is gone.
+/// Drops replaced snapshots after the last request that uses them has ended.
 async fn reap_snapshots(shared: Arc<CurrentSnapshot>) {
     let mut turns = tokio::time::interval(Duration::from_millis(250));
     loop {
@@ -358,25 +358,25 @@ async fn reap_snapshots(shared: Arc<CurrentSnapshot>) {
             continue;
         }
         let same = Arc::clone(&shared);
-        // A large one takes long enough to hold up probes.
+        // Dropping a large snapshot takes long enough to delay health checks.
         if background::run(move || same.reap()).await.is_err() {
             tracing::error!("a replaced configuration could not be taken apart");
         }
     }
 }
 
-async fn reload(room: Arc<AdminApi>) {
+async fn reload(api: Arc<AdminApi>) {
     let now = sd_notify::NotifyState::monotonic_usec_now();
     match now {
         Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
         Err(error) => tracing::debug!(%error, "no monotonic clock"),
     }
-    let same = Arc::clone(&room);
+    let same = Arc::clone(&api);
     if let Err(error) = background::run(move || same.reloader.reload()).await {
         tracing::error!(%error, "the reload broke off; the old configuration goes on");
     }
     // systemd takes READY=1 as the end of STOPPING=1.
-    if !room.lifecycle.is_draining() {
+    if !api.lifecycle.is_draining() {
         notify(&[sd_notify::NotifyState::Ready]);
     }
 }

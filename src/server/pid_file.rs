@@ -1,4 +1,4 @@
-//! `server.pid_file`: written at the start, removed at the end.
+//! `server.pid_file`: written at start, removed at the end.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ use crate::config::{Disk, must_be_regular};
 
 use super::StartError;
 
-/// The file, as long as the process lives.
+/// The pid file. It is removed on drop.
 #[derive(Debug)]
 pub(super) struct PidFile(PathBuf);
 
 impl PidFile {
-    /// Writes the process's id.
+    /// Writes the process id.
     pub(super) fn write(path: &Path) -> Result<Self, StartError> {
         let what = || format!("server.pid_file: {}", path.display());
         let whole = path.to_owned();
@@ -26,7 +26,7 @@ fn own_line() -> String {
     format!("{}\n", std::process::id())
 }
 
-/// It is looked at before, as to open a FIFO can block, and the end of the process would remove a device.
+/// Only a regular file is opened. Opening a FIFO can block, and the end of the process would remove a device file.
 fn write_regular(path: &Path) -> io::Result<()> {
     match std::fs::metadata(path) {
         Ok(about) => must_be_regular(&about)?,
@@ -36,7 +36,7 @@ fn write_regular(path: &Path) -> io::Result<()> {
     std::fs::write(path, own_line())
 }
 
-/// A process that has started meanwhile keeps the file that it wrote.
+/// Removes the file only if it still contains this process's id. A newer process may have overwritten it.
 fn remove_own(path: &Path) -> io::Result<()> {
     must_be_regular(&std::fs::metadata(path)?)?;
     if std::fs::read(path)? == own_line().as_bytes() { std::fs::remove_file(path) } else { Ok(()) }

@@ -1,5 +1,7 @@
-//! Becoming another user once the sockets are bound, keeping only CAP_NET_BIND_SERVICE so that a reload can still
-//! bind port 80. The one place that changes what the process may do.
+//! Drops root privileges after the sockets are bound. CAP_NET_BIND_SERVICE is retained, so that a reload can bind port
+//! 80.
+//!
+//! No other module changes the user or the capabilities of the process.
 
 use std::ffi::CString;
 use std::io;
@@ -9,7 +11,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use nix::sys::prctl;
 use nix::unistd::{Uid, User, initgroups, setgid, setuid};
 
-/// Why the process could not become the user.
+/// Why the process could not switch to the user.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
     /// No such user.
@@ -20,15 +22,15 @@ pub enum PrivilegeError {
     Refused {
         /// The user.
         user: String,
-        /// What was tried.
+        /// The step that failed.
         step: &'static str,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Becomes the user. Nothing to do if the process is that user already. Call before threads are started: Linux keeps
-/// capabilities per thread.
+/// Switches to the user. Does nothing if the process already runs as that user. Call it before threads start: Linux
+/// keeps capabilities per thread.
 pub(super) fn become_user(name: &str) -> Result<(), PrivilegeError> {
     let user = look_up(name)?;
     if Uid::current() == user.uid {
@@ -47,7 +49,7 @@ pub(super) fn become_user(name: &str) -> Result<(), PrivilegeError> {
     keep_only_bind().map_err(|source| PrivilegeError::Refused { user: name.to_owned(), step, source })
 }
 
-/// Gives files that were just made to the user, so that a reload can read them. Call while still root.
+/// Changes the owner of created files to the user, so that a reload can read them. Call it while still root.
 pub(super) fn hand_over(name: &str, made: &[PathBuf]) -> Result<(), PrivilegeError> {
     let user = look_up(name)?;
     if !Uid::effective().is_root() {

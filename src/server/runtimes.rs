@@ -1,5 +1,5 @@
-//! Threads: some that carry requests, and one apart for control, so that probes, scrapes and signals never wait
-//! behind traffic nor traffic behind them.
+//! The threads and tokio runtimes: traffic threads, and one control thread. Health checks, scrapes and signals never
+//! delay traffic, and traffic never delays them.
 
 use std::future::Future;
 use std::io;
@@ -12,18 +12,18 @@ use weir_alloc::ThreadCacheGuard;
 
 use crate::config::schema::Server;
 
-/// How long what is cut may take to end.
+/// Timeout of the shutdown of a traffic runtime.
 const CUT_AFTER_GRACE: Duration = Duration::from_millis(100);
 
 /// All runtimes.
 pub(super) struct Runtimes {
-    /// Each with a thread, a reactor and timers of its own: what belongs to a connection is never woken on another
-    /// core, and no queue needs a lock (docs/performance.md has the figures).
+    /// Each has its own thread, reactor and timers. A connection's tasks are never woken on another core, and no task
+    /// queue needs a lock (docs/performance.md has the figures).
     traffic: Vec<Traffic>,
     control: Runtime,
 }
 
-/// A thread that carries requests.
+/// A traffic thread.
 struct Traffic {
     handle: Handle,
     stop: oneshot::Sender<()>,
@@ -31,7 +31,7 @@ struct Traffic {
 }
 
 impl Runtimes {
-    /// How many threads are to carry requests.
+    /// The number of traffic threads according to the configuration.
     pub(super) fn wanted(server: &Server) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         if server.threads == 0 { cores } else { server.threads }
@@ -45,31 +45,31 @@ impl Runtimes {
         Ok(Self { traffic, control })
     }
 
-    /// Where requests are carried.
+    /// The runtimes of the traffic threads.
     pub(super) fn traffic(&self) -> Vec<Handle> {
         self.traffic.iter().map(|traffic| traffic.handle.clone()).collect()
     }
 
-    /// How many threads carry requests.
+    /// The number of traffic threads.
     pub(super) fn threads(&self) -> usize {
         self.traffic.len()
     }
 
-    /// Signals, admin, probes, resolvers.
+    /// The runtime for signals, admin API, health checks and resolvers.
     pub(super) fn control(&self) -> &Handle {
         self.control.handle()
     }
 
-    /// Runs this to its end, on the thread that calls.
+    /// Runs the future to completion on the calling thread.
     pub(super) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.control.block_on(future)
     }
 
-    /// Cuts what still runs; `between` runs when no request is left.
+    /// Stops all runtimes and aborts their tasks. `between` runs when no request is left.
     pub(super) fn end<T>(self, between: impl FnOnce() -> T) {
         let stopping = self.traffic.into_iter().map(Traffic::stop).collect::<Vec<_>>();
         for thread in stopping {
-            // A panic of the thread's has been told by the hook; there is nothing to add.
+            // The panic hook has already logged a panic of the thread.
             let _ = thread.join();
         }
         between();
@@ -83,7 +83,7 @@ impl Traffic {
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("weir-traffic-{number}")).spawn(move || {
-            let _keeping = ThreadCacheGuard::new();
+            let _cache_guard = ThreadCacheGuard::new();
             let _ = runtime.block_on(stopped);
             runtime.shutdown_timeout(CUT_AFTER_GRACE);
         })?;

@@ -1,6 +1,6 @@
-//! Process signals: caught from the first instruction of `main` on, and remembered until the process can act on them.
+//! Process signals: caught from the start of `main`, and stored until the process can handle them.
 //!
-//! Several signals of a kind that wait count as one, except those that stop.
+//! Several pending signals of one kind count as one. Stop signals are counted.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::telemetry::process_log;
 
-/// How long a start that is to stop may take to end by itself; it may hang in the file system.
+/// How long a stopped start may take to end by itself. It may hang in the file system.
 const STARTUP_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the process log may take to write its last lines.
@@ -24,7 +24,7 @@ pub(super) const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 const STOPPED: i32 = 0;
 const STOPPED_AT_ONCE: i32 = 1;
 
-/// What an operator asks of the process by a signal.
+/// The command that a signal stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SignalCommand {
     /// SIGHUP.
@@ -37,7 +37,7 @@ pub(super) enum SignalCommand {
     Upgrade,
 }
 
-/// The signals that the process has caught and not handled yet.
+/// The caught signals that are not handled yet.
 #[derive(Debug)]
 pub struct Signals {
     shared: Arc<SignalState>,
@@ -55,15 +55,15 @@ struct PendingSignals {
     reload: bool,
     reopen: bool,
     upgrade: bool,
-    /// The start is over: from here on `next` is called.
+    /// The start has ended. From now on, the caller of `next` handles signals.
     started: bool,
 }
 
 impl Signals {
-    /// Catches them from here on, for the life of the process.
+    /// Catches the signals from now on, until the process ends.
     ///
     /// # Errors
-    /// No descriptor or no thread is left.
+    /// No descriptor or no thread is available.
     pub fn catch() -> io::Result<Self> {
         let mut caught = Caught::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
         let shared = Arc::<SignalState>::default();
@@ -73,24 +73,25 @@ impl Signals {
         Ok(Self { shared })
     }
 
-    /// Whether a signal has asked for the end. A start looks between its steps.
+    /// Whether a stop signal has arrived. The start checks it between its steps.
     pub fn stop_asked(&self) -> bool {
         self.shared.lock().stops > 0
     }
 
-    /// Ends the start: from here on signals are acted on by the caller of `next`. Not if a stop was asked for before.
+    /// Ends the start: from now on, the caller of `next` handles signals. Returns `false` if a stop signal arrived
+    /// before.
     pub(super) fn end_start(&self) -> bool {
         let mut pending = self.shared.lock();
         pending.started = pending.stops == 0;
         pending.started
     }
 
-    /// Waits for the next; a stop comes before the others.
+    /// Waits for the next command. A stop comes before the others.
     pub(super) async fn next(&self) -> SignalCommand {
         loop {
             let pending = self.shared.lock().take();
             match pending {
-                Some(asked) => return asked,
+                Some(command) => return command,
                 None => self.shared.arrived.notified().await,
             }
         }
@@ -115,7 +116,7 @@ impl SignalState {
         }
     }
 
-    /// A start may hang where nothing can interrupt it, so it is given some time and then ended.
+    /// Ends a start that may hang uninterruptibly: after `STARTUP_STOP_TIMEOUT`, or at once on a second signal.
     fn end_the_start(self: &Arc<Self>, stops: u32) {
         if stops > 1 {
             exit(STOPPED_AT_ONCE);
@@ -148,7 +149,7 @@ impl PendingSignals {
             (&mut self.reopen, SignalCommand::ReopenLogs),
             (&mut self.upgrade, SignalCommand::Upgrade),
         ];
-        waiting.into_iter().find_map(|(waits, asked)| std::mem::take(waits).then_some(asked))
+        waiting.into_iter().find_map(|(pending, command)| std::mem::take(pending).then_some(command))
     }
 }
 
