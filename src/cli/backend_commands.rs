@@ -154,7 +154,7 @@ impl Remote {
             if limit.is_some_and(|limit| started.elapsed() >= limit) {
                 show(None);
                 return if self.json {
-                    CommandOutput { code: FAILED, ..said }
+                    CommandOutput { code: FAILED, ..output }
                 } else {
                     self.fail(&format!("timed out: {}", output.text.trim_end()))
                 };

@@ -21,7 +21,7 @@ pub fn install_hook() {
             PANICS.bump();
             if tracing::dispatcher::has_been_set() {
                 let thread = std::thread::current();
-                tracing::error!(thread = thread.name().unwrap_or("-"), "a bug in weir: {info}");
+                tracing::error!(target: process_log::PANIC_TARGET, thread = thread.name().unwrap_or("-"), "a bug in weir: {info}");
                 process_log::flush(FLUSH_TIMEOUT);
             } else {
                 before(info);

@@ -31,7 +31,14 @@ static LINES: OnceLock<LineQueue> = OnceLock::new();
 static DROPPED: LazyLock<Arc<Counter>> = LazyLock::new(Arc::default);
 
 /// Modules whose lines may use the reserved capacity of the queue: start and stop of the process, and panics.
-const IMPORTANT: [&str; 2] = ["weir::server", "weir::telemetry::panics"];
+const IMPORTANT: [&str; 2] = ["weir::server", PANIC_TARGET];
+
+/// The target of events that report a panic.
+pub(super) const PANIC_TARGET: &str = "weir::panic";
+
+fn is_important(target: &str) -> bool {
+    IMPORTANT.iter().any(|module| target.starts_with(module))
+}
 
 /// Number of lost lines of the process log.
 pub fn dropped() -> u64 {
@@ -118,7 +125,7 @@ impl<'a> MakeWriter<'a> for ToStderr {
     }
 
     fn make_writer_for(&'a self, meta: &Metadata<'_>) -> Self::Writer {
-        LineWriter { important: IMPORTANT.iter().any(|module| meta.target().starts_with(module)) }
+        LineWriter { important: is_important(meta.target()) }
     }
 }
 
@@ -194,6 +201,14 @@ mod tests {
     use tracing::Level;
 
     use super::*;
+
+    #[test]
+    fn lines_of_the_server_module_and_of_panics_use_the_reserved_capacity() {
+        // The first is the target that tracing gives to events of that module.
+        let server = std::any::type_name::<crate::server::RunOutcome>();
+        assert!(is_important(server.trim_end_matches("::RunOutcome")) && is_important(PANIC_TARGET));
+        assert!(!is_important("weir::proxy"));
+    }
 
     #[test]
     fn library_lines_that_clients_can_cause_need_level_debug() {
