@@ -1,6 +1,6 @@
-//! `weir drain`, `disable`, `enable` and `weight`: what an operator does to one backend of the running process.
+//! `weir drain`, `disable`, `enable` and `weight`: administrative state of one backend of the running process.
 //!
-//! The process does it at once; waiting for a backend's last request is done here, by looking now and then.
+//! The process applies a change at once. `drain --wait` polls the backend until its last request has ended.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -13,10 +13,10 @@ use super::remote_commands::ask;
 use crate::admin::api::BackendReply;
 use crate::config::values::Period;
 
-/// From one look at what is in flight to the next.
+/// Poll interval of the requests in flight.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Which backend.
+/// The backend of a command.
 #[derive(Debug, Args)]
 pub(super) struct One {
     /// The backend, as UPSTREAM/BACKEND
@@ -49,18 +49,18 @@ pub(super) struct Weight {
     weight: WantedWeight,
 }
 
-/// Upstream and backend.
+/// An upstream and a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BackendPath {
     upstream: String,
     backend: String,
 }
 
-/// Nothing: as configured.
+/// `None`: the configured weight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct WantedWeight(Option<u16>);
 
-/// A backend's name may have a slash, an upstream's has none.
+/// The name of a backend may contain a slash, the name of an upstream may not.
 fn place(text: &str) -> Result<BackendPath, String> {
     match text.split_once('/') {
         Some((upstream, backend)) if !upstream.is_empty() && !backend.is_empty() => {
@@ -81,8 +81,8 @@ fn wanted_weight(text: &str) -> Result<WantedWeight, String> {
 pub(super) fn drain(options: &Drain) -> u8 {
     let limit = options.timeout.map(Period::get);
     ask(&options.one.remote, |remote| {
-        let said = remote.set_state(&options.one.place, "draining");
-        if said.code == DONE && options.wait { remote.wait(&options.one.place, limit, &mut show) } else { said }
+        let output = remote.set_state(&options.one.place, "draining");
+        if output.code == DONE && options.wait { remote.wait(&options.one.place, limit, &mut show) } else { output }
     })
 }
 
@@ -98,7 +98,7 @@ pub(super) fn weight(options: &Weight) -> u8 {
     ask(&options.one.remote, |remote| remote.set_weight(&options.one.place, options.weight.0))
 }
 
-/// Progress, where somebody looks on; nothing is left of it at the end.
+/// Shows progress on a terminal and erases it at the end.
 fn show(in_flight: Option<u32>) {
     let mut stderr = std::io::stderr().lock();
     if stderr.is_terminal() {
@@ -113,7 +113,7 @@ impl BackendPath {
     }
 }
 
-/// A path's segment or a query's value: all but the unreserved percent-encoded (RFC 3986 section 2.3).
+/// Percent-encodes a path segment or a query value: all bytes except unreserved ones (RFC 3986 section 2.3).
 pub(super) fn encode(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
     text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
@@ -134,14 +134,14 @@ impl Remote {
         self.ask("PUT", &place.path(), body, TIMEOUT, |backend| (say(place, &backend), DONE))
     }
 
-    /// Waits until nothing is in flight. Two looks in a row have to say so: a request that was picking its backend
-    /// when the mark was set shows up between them.
+    /// Waits until no request is in flight. Two consecutive polls must show this: a request may have chosen the backend
+    /// just before the state changed, and is only visible in the second poll.
     fn wait(&self, place: &BackendPath, limit: Option<Duration>, show: &mut dyn FnMut(Option<u32>)) -> CommandOutput {
         let started = Instant::now();
         let mut idle = 0;
         loop {
             let mut in_flight = None;
-            let said = self.ask("GET", &place.path(), None, TIMEOUT, |backend: BackendReply| {
+            let output = self.ask("GET", &place.path(), None, TIMEOUT, |backend: BackendReply| {
                 in_flight = Some(backend.in_flight);
                 (say(place, &backend), DONE)
             });
@@ -149,14 +149,14 @@ impl Remote {
             idle = if in_flight == Some(0) { idle + 1 } else { 0 };
             if in_flight.is_none() || idle == 2 {
                 show(None);
-                return said;
+                return output;
             }
             if limit.is_some_and(|limit| started.elapsed() >= limit) {
                 show(None);
                 return if self.json {
-                    CommandOutput { code: FAILED, ..said }
+                    CommandOutput { code: FAILED, ..output }
                 } else {
-                    self.fail(&format!("timed out: {}", said.text.trim_end()))
+                    self.fail(&format!("timed out: {}", output.text.trim_end()))
                 };
             }
             std::thread::sleep(POLL_INTERVAL);
@@ -193,16 +193,16 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_sent_and_its_answer_said() {
+    fn a_change_is_sent_and_its_result_printed() {
         let running = Running::start(None);
-        let said = remote(&running).set_state(&place("a/b c").unwrap(), "draining");
-        assert_eq!(said, CommandOutput { text: "a/b c: draining, weight 1, 0 in flight\n".into(), code: DONE });
-        let said = Remote { json: true, ..remote(&running) }.set_weight(&place("a/b c").unwrap(), None);
-        assert!(said.code == DONE && serde_json::from_str::<BackendReply>(&said.text).is_ok(), "{}", said.text);
+        let output = remote(&running).set_state(&place("a/b c").unwrap(), "draining");
+        assert_eq!(output, CommandOutput { text: "a/b c: draining, weight 1, 0 in flight\n".into(), code: DONE });
+        let output = Remote { json: true, ..remote(&running) }.set_weight(&place("a/b c").unwrap(), None);
+        assert!(output.code == DONE && serde_json::from_str::<BackendReply>(&output.text).is_ok(), "{}", output.text);
         let asked = running.fake.asked.lock().unwrap().join(" ");
         assert!(asked.contains("Draining") && asked.contains("weight: Some(None)"), "{asked}");
-        let said = remote(&running).set_state(&place("a/x").unwrap(), "ready");
-        assert!(said.code == FAILED && said.text.contains("there is `b c`"), "{}", said.text);
+        let output = remote(&running).set_state(&place("a/x").unwrap(), "ready");
+        assert!(output.code == FAILED && output.text.contains("there is `b c`"), "{}", output.text);
     }
 
     #[test]
@@ -211,10 +211,10 @@ mod tests {
         let at = place("a/b c").unwrap();
         running.fake.in_flight.store(3, Ordering::Relaxed);
         let mut seen = Vec::new();
-        let said = remote(&running).wait(&at, None, &mut |count| seen.push(count));
-        assert_eq!((said.code, seen), (DONE, vec![Some(3), Some(2), Some(1), Some(0), Some(0), None]));
+        let output = remote(&running).wait(&at, None, &mut |count| seen.push(count));
+        assert_eq!((output.code, seen), (DONE, vec![Some(3), Some(2), Some(1), Some(0), Some(0), None]));
         running.fake.in_flight.store(1_000, Ordering::Relaxed);
-        let said = remote(&running).wait(&at, Some(Duration::ZERO), &mut |_| {});
-        assert!(said.code == FAILED && said.text.contains("1000 in flight"), "{}", said.text);
+        let output = remote(&running).wait(&at, Some(Duration::ZERO), &mut |_| {});
+        assert!(output.code == FAILED && output.text.contains("1000 in flight"), "{}", output.text);
     }
 }

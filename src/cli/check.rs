@@ -1,11 +1,12 @@
-//! `weir check` and `weir schema`: what can be said of a configuration without running it.
+//! `weir check` and `weir schema`: validation of a configuration file, and its JSON Schema. The configuration is never
+//! run.
 
 use std::path::Path;
 
 use super::{exit, say};
 use crate::config;
 
-/// Validates the file; one line of summary when all is well.
+/// Validates the file. Prints one summary line if there is no problem.
 pub(super) fn check(path: &Path) -> u8 {
     match config::load(path) {
         Ok(checked) => {
@@ -28,7 +29,7 @@ pub(super) fn check(path: &Path) -> u8 {
     }
 }
 
-/// Every problem on a line, then how many there are.
+/// Prints each problem on its own line, then their number.
 pub(super) fn list(problems: &[config::Problem]) {
     for problem in problems {
         say(problem);

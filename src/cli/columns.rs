@@ -1,4 +1,4 @@
-//! `weir status` for people: what the process says of itself, in columns.
+//! `weir status` as text: tables of listeners, certificates, upstreams and backends.
 
 use std::fmt::Write;
 
@@ -109,7 +109,7 @@ fn backend(upstream: &str, backend: &BackendReply) -> Vec<String> {
     ]
 }
 
-/// Each column as wide as its widest cell; no blanks at a line's end.
+/// Appends a table. Each column is as wide as its widest cell; lines have no trailing spaces.
 pub(super) fn columns(text: &mut String, rows: &[Vec<String>]) {
     let mut table = Table::new();
     table.load_style(NOTHING).add_rows(rows);

@@ -1,4 +1,4 @@
-//! `weir demo`: embedded backends, the proxy before them, the admin page, and what to try next.
+//! `weir demo`: embedded backends, a proxy in front of them, the admin page, and commands to try.
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -14,11 +14,11 @@ use crate::config::values::AdminAddress;
 use crate::demo;
 use crate::server::{self, RunningServer, Signals, StartError};
 
-/// How often shares are looked at.
+/// Poll interval of the request counts.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// The pause between two showings of the shares under load, so that it does not fill the screen.
+/// Minimum time between two outputs under load, so that they do not fill the screen.
 const STEP_PAUSE: Duration = Duration::from_secs(5);
-/// Letters of the longest bar.
+/// Width of the longest bar, in characters.
 const BAR: usize = 40;
 
 /// Options of `weir demo`.
@@ -27,10 +27,10 @@ pub(super) struct Demo {
     /// How many backends to embed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     backends: u16,
-    /// Where the proxy listens
+    /// The listen address of the proxy
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Where the admin page is: an address of loopback, as it asks for no token
+    /// The listen address of the admin page: a loopback address, because the page needs no token
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9180", value_parser = loopback)]
     admin: SocketAddr,
 }
@@ -45,7 +45,7 @@ fn loopback(text: &str) -> Result<SocketAddr, String> {
     Ok(address)
 }
 
-/// Runs it until a signal ends it.
+/// Runs the demo until a signal ends it.
 pub(super) fn demo(options: &Demo, signals: &Signals) -> u8 {
     let backends = match demo::Backends::start(options.backends) {
         Ok(backends) => backends,
@@ -80,7 +80,7 @@ pub(super) fn demo(options: &Demo, signals: &Signals) -> u8 {
     code
 }
 
-/// Ports that are taken are what goes wrong most often; the demo's are on the command line.
+/// A hint for the most frequent failure: a port that is in use. In the demo, ports are set on the command line.
 fn advice(error: &StartError) -> Option<&'static str> {
     match error {
         StartError::Bind(_) => Some("weir: choose where the proxy listens: weir demo --listen 127.0.0.1:8081"),
@@ -129,7 +129,7 @@ fn introduce(running: &RunningServer, file: &Path) {
     std::thread::spawn(move || show_shares(&status));
 }
 
-/// Who has answered how much: soon after the last answer, or every so often under load.
+/// Prints the share of each backend: soon after the last response, or every `STEP_PAUSE` under load.
 fn show_shares(running: &RunningServer) {
     let bars = std::io::stdout().is_terminal();
     let mut shown = running.answered();

@@ -1,4 +1,4 @@
-//! `weir explain`: what would become of a request, asked of the running process.
+//! `weir explain`: how the running process would handle a request.
 
 use clap::Args;
 
@@ -14,13 +14,13 @@ pub(super) struct Explain {
     /// The method, such as GET
     #[arg(value_name = "METHOD")]
     method: String,
-    /// What is asked for, such as http://api.example.com/users
+    /// The URL of the request, such as http://api.example.com/users
     #[arg(value_name = "URL")]
     url: String,
     /// A header field of the request; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
-    /// The name of the listener that the request comes in on; needed where there are several and routes name them
+    /// The name of the listener on which the request arrives; needed if there are several and routes name them
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
     #[command(flatten)]

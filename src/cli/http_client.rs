@@ -1,5 +1,7 @@
-//! A blocking HTTP/1.1 client for the admin address: hyper on a runtime of its own, one request a connection, a deadline for the
-//! whole, a bound on the answer. No TLS, no redirects: the admin address is loopback, a Unix socket, or inside the operator's network.
+//! A blocking HTTP/1.1 client for the admin API: hyper on its own runtime, one request per connection.
+//!
+//! It never uses TLS and never follows redirects: the admin address is loopback, a Unix socket, or inside the
+//! operator's network. The whole exchange has a timeout, and the response has a size limit.
 
 use std::error::Error as _;
 use std::io;
@@ -18,13 +20,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
-/// The longest answer that is read.
+/// Maximum size of a response body.
 const MAX_RESPONSE_BYTES: usize = 64 << 20;
 
-/// How long one address may take to take the connection.
+/// Timeout of a connection attempt to one address.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Where the admin API is.
+/// The address of the admin API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Base {
     place: Endpoint,
@@ -44,17 +46,17 @@ enum Endpoint {
 pub struct Call<'a> {
     /// `GET` or `POST`.
     pub method: &'a str,
-    /// The path below the base, from its slash on.
+    /// The path below the base, including its first slash.
     pub path: &'a str,
-    /// The bearer token to show.
+    /// The bearer token.
     pub token: Option<&'a str>,
-    /// The body and its type.
+    /// The media type and the body.
     pub body: Option<(&'a str, &'a [u8])>,
-    /// For the whole exchange.
+    /// Timeout of the whole exchange.
     pub timeout: Duration,
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
     /// The status.
@@ -64,7 +66,7 @@ pub struct Response {
 }
 
 impl Base {
-    /// Of `http://host:port`, `host:port` or `unix:/path`.
+    /// Parses `http://host:port`, `host:port` or `unix:/path`.
     pub fn parse(url: &str) -> Result<Self, String> {
         let wrong = || format!("`{url}` is not an admin address; write http://HOST:PORT or unix:/PATH");
         if let Some(path) = url.strip_prefix("unix:") {
@@ -87,11 +89,11 @@ impl Base {
         Ok(Self { place, prefix: prefix.trim_end_matches('/').to_owned() })
     }
 
-    /// Sends the request and reads the whole answer. It blocks, and must not be called on a runtime.
+    /// Sends the request and reads the whole response. Blocks; do not call it on a runtime.
     pub fn call(&self, call: Call<'_>) -> io::Result<Response> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let answer = runtime.block_on(async { timeout(call.timeout, self.exchange(call)).await });
-        // A name may still be resolving on another thread; nothing waits for that.
+        // A name look-up may still run on another thread. Do not wait for it.
         runtime.shutdown_background();
         answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
@@ -125,7 +127,7 @@ impl Base {
     }
 }
 
-/// Connects to the first address of the name that takes the connection.
+/// Connects to the first address of the name that accepts the connection.
 async fn connect(authority: &str) -> io::Result<TcpStream> {
     let mut last = io::Error::other("the name has no address");
     for address in lookup_host(authority).await? {
@@ -157,7 +159,7 @@ where
     Ok(Response { status, body: body.to_bytes().into() })
 }
 
-/// The system's error below hyper's, if there is one.
+/// The I/O error below hyper's error, if there is one.
 fn explain(error: hyper::Error) -> io::Error {
     let below = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     match below.filter(|error| error.kind() != io::ErrorKind::UnexpectedEof) {
@@ -166,8 +168,8 @@ fn explain(error: hyper::Error) -> io::Error {
     }
 }
 
-/// A stream that hides errors of writing. A server that refuses early answers without reading the body: its answer is
-/// worth more than the error, and reading reports a connection that is gone anyway.
+/// A stream that ignores write errors. A server may reject a request early, without reading its body. Its response is
+/// more useful than the write error, and a read still reports a closed connection.
 struct AnswerFirst<S>(S);
 
 impl<S: AsyncRead + Unpin> AsyncRead for AnswerFirst<S> {
@@ -213,7 +215,7 @@ mod tests {
         }
     }
 
-    /// Sends a request with this body to a server that reads its head, answers with these bytes and closes.
+    /// Sends a request with `body` to a server that reads the request head, sends `bytes` and closes.
     fn answered(bytes: &[u8], body: &[u8]) -> io::Result<Response> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = Base::parse(&listener.local_addr().unwrap().to_string()).unwrap();
@@ -252,14 +254,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_comes_before_the_body_was_taken_is_shown() {
+    fn an_early_response_to_a_partially_sent_body_is_returned() {
         let refusal = b"HTTP/1.1 413 Too Long\r\nContent-Length: 2\r\n\r\nno";
         let answer = answered(refusal, &vec![b'x'; 16 << 20]).unwrap();
         assert_eq!((answer.status, answer.body.as_slice()), (413, b"no".as_slice()));
     }
 
     #[test]
-    fn a_server_that_never_answers_is_given_up_in_time() {
+    fn a_server_that_never_responds_causes_a_timeout() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = Base::parse(&listener.local_addr().unwrap().to_string()).unwrap();
         let call = Call { method: "GET", path: "/", token: None, body: None, timeout: Duration::from_millis(50) };

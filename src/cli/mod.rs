@@ -1,4 +1,5 @@
-//! The command line: one file a subcommand family. Results and problems go to stdout, the process's own log to stderr.
+//! The command line: arguments, subcommands and exit statuses. Results and problems go to stdout, the process log to
+//! stderr.
 
 mod backend_commands;
 mod check;
@@ -18,7 +19,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::server::Signals;
 
-/// Exit status of the contract.
+/// The documented exit statuses.
 mod exit {
     pub(super) const DONE: u8 = 0;
     pub(super) const FAILED: u8 = 1;
@@ -84,7 +85,7 @@ enum Command {
     /// Validate the configuration and list every problem as FILE:LINE:COL: path: what. hint
     #[command(after_help = AFTER_CHECK)]
     Check(ConfigFile),
-    /// Run embedded backends, a proxy before them and the admin page, and say what to try
+    /// Run embedded backends, a proxy in front of them and the admin page, and show commands to try
     #[command(after_help = AFTER_DEMO)]
     Demo(demo::Demo),
     /// Print the JSON Schema of the configuration
@@ -93,25 +94,25 @@ enum Command {
     /// Show what a reload would change in the running process
     #[command(after_help = AFTER_DIFF)]
     Diff(RemoteOptions),
-    /// Have the running process read its configuration again
+    /// Make the running process read its configuration again
     #[command(after_help = AFTER_RELOAD)]
     Reload(RemoteOptions),
     /// Show listeners, upstreams and backends of the running process
     #[command(after_help = AFTER_STATUS)]
     Status(RemoteOptions),
-    /// Give a backend no new requests; those under way finish
+    /// Stop new requests to a backend; requests in progress finish
     Drain(backend_commands::Drain),
     /// Take a backend out of use
     Disable(backend_commands::One),
     /// Undo drain and disable
     Enable(backend_commands::One),
-    /// Give a backend another weight than the configured one, until undone
+    /// Override the configured weight of a backend, until undone
     Weight(backend_commands::Weight),
-    /// Say which route and which backend a request would get, and why not the others
+    /// Show which route and which backend a request would get, and why not the others
     Explain(explain::Explain),
 }
 
-/// Where the configuration is.
+/// The option for the configuration file.
 #[derive(Debug, Args)]
 struct ConfigFile {
     /// The configuration file
@@ -119,13 +120,13 @@ struct ConfigFile {
     config: PathBuf,
 }
 
-/// How to reach the running process.
+/// Options for reaching the running process.
 #[derive(Debug, Args)]
 struct RemoteOptions {
     #[command(flatten)]
     file: ConfigFile,
-    /// The admin address, such as http://127.0.0.1:9180 or unix:/run/weir/admin.sock; admin.address of the configuration when
-    /// left out. A bearer token comes from WEIR_ADMIN_TOKEN
+    /// The admin address, such as http://127.0.0.1:9180 or unix:/run/weir/admin.sock; default: admin.address of the
+    /// configuration. A bearer token comes from WEIR_ADMIN_TOKEN
     #[arg(long, value_name = "URL", env = "WEIR_ADMIN")]
     admin: Option<String>,
     /// Print JSON, for machines
@@ -133,9 +134,9 @@ struct RemoteOptions {
     json: bool,
 }
 
-/// Parses the arguments and does what they say.
+/// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
-    // Before all else: until they are caught most signals kill the process. Commands that end by themselves leave them alone.
+    // Signals are caught first: most signals kill the process until then. Only the commands that serve catch signals.
     let serves = std::env::args_os().nth(1).is_some_and(|command| command == "run" || command == "demo");
     let signals = serves.then(Signals::catch);
     let cli = match Cli::try_parse() {
@@ -161,7 +162,7 @@ pub fn main() -> ExitCode {
     })
 }
 
-/// Does what needs signals, once they are caught.
+/// Runs a command that needs signals, after they are caught.
 fn with(caught: Option<io::Result<Signals>>, serve: impl FnOnce(&Signals) -> u8) -> u8 {
     match caught.unwrap_or_else(Signals::catch) {
         Ok(signals) => serve(&signals),
@@ -172,7 +173,7 @@ fn with(caught: Option<io::Result<Signals>>, serve: impl FnOnce(&Signals) -> u8)
     }
 }
 
-/// Prints to stdout; a reader that is gone is no failure of ours.
+/// Prints to stdout. A closed pipe is not an error.
 fn say(text: impl std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(io::stdout().lock(), "{text}");

@@ -1,6 +1,6 @@
-//! `weir status`, `weir reload` and `weir diff`: ask the running process by its admin address, and say what it said.
+//! Requests of the commands to the admin API of the running process.
 //!
-//! Nothing is printed here: each function returns the text for stdout and the exit status.
+//! This module never prints: each function returns the text for stdout and the exit status.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::admin::api::{ProblemReply, ReloadReply, StatusReply};
 use super::columns;
 use super::http_client::{Base, Call, Response};
 
-/// Done.
+/// Success.
 pub const DONE: u8 = 0;
-/// It failed at run time: the admin address is out of reach, or refused.
+/// Failure at run time: the admin API cannot be reached, or it refused.
 pub const FAILED: u8 = 1;
 /// The configuration has problems.
 pub const PROBLEMS: u8 = 2;
@@ -22,26 +22,26 @@ pub const CHANGES: u8 = 3;
 
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A reload resolves names and binds sockets.
+/// A reload may take longer: it reads files and binds sockets.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The running process.
 #[derive(Debug, Clone, Default)]
 pub struct Remote {
-    /// The admin address: `http://host:port`.
+    /// The admin address: `http://host:port` or `unix:/path`.
     pub url: String,
     /// The bearer token, if one is needed.
     pub token: Option<String>,
-    /// Say it as the process did, for machines.
+    /// Print the JSON of the response unchanged.
     pub json: bool,
 }
 
-/// What to say on stdout, and how to exit.
+/// The output and the exit status of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandOutput {
-    /// For stdout; ends with a line feed unless it is empty.
+    /// For stdout. Ends with a line feed unless it is empty.
     pub text: String,
-    /// The exit status of the contract.
+    /// The documented exit status.
     pub code: u8,
 }
 
@@ -56,7 +56,7 @@ impl Remote {
         self.ask("POST", "/api/v1/reload", Some(("application/json", b"{}")), RELOAD_TIMEOUT, reloaded)
     }
 
-    /// `weir diff`: what a reload to this document would change.
+    /// `weir diff`: the changes that a reload with this document would make.
     pub fn diff(&self, yaml: &[u8]) -> CommandOutput {
         self.ask("POST", "/api/v1/diff", Some(("application/yaml", yaml)), RELOAD_TIMEOUT, differs)
     }

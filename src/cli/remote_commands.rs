@@ -1,4 +1,5 @@
-//! `weir status`, `weir reload`, `weir diff`, and the door for the others that ask: finds the admin address and asks there.
+//! `weir status`, `weir reload` and `weir diff`, and the function with which all remote commands find the admin
+//! address.
 
 use std::io::Write;
 use std::path::Path;
@@ -8,17 +9,17 @@ use super::{RemoteOptions, check, exit, say};
 use crate::config;
 use crate::config::values::AdminAddress;
 
-/// Shows the running process.
+/// Shows the state of the running process.
 pub(super) fn status(options: &RemoteOptions) -> u8 {
     ask(options, |remote| remote.status())
 }
 
-/// Has it read its configuration again.
+/// Makes the running process reload its configuration.
 pub(super) fn reload(options: &RemoteOptions) -> u8 {
     ask(options, |remote| remote.reload())
 }
 
-/// Shows what a reload would change.
+/// Shows the changes that a reload would make.
 pub(super) fn diff(options: &RemoteOptions) -> u8 {
     let yaml = match std::fs::read(&options.file.config) {
         Ok(yaml) => yaml,
@@ -30,7 +31,7 @@ pub(super) fn diff(options: &RemoteOptions) -> u8 {
     ask(options, |remote| remote.diff(&yaml))
 }
 
-/// Finds the admin address, asks there and says what it said.
+/// Finds the admin address, runs the request there and prints the result.
 pub(super) fn ask(options: &RemoteOptions, question: impl FnOnce(&Remote) -> CommandOutput) -> u8 {
     let token = std::env::var("WEIR_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
     let remote = |url| Remote { url, token: token.clone(), json: options.json };
@@ -50,9 +51,9 @@ pub(super) fn ask(options: &RemoteOptions, question: impl FnOnce(&Remote) -> Com
     print(&question(&remote(url)))
 }
 
-fn print(said: &CommandOutput) -> u8 {
-    let _ = std::io::stdout().lock().write_all(said.text.as_bytes());
-    said.code
+fn print(output: &CommandOutput) -> u8 {
+    let _ = std::io::stdout().lock().write_all(output.text.as_bytes());
+    output.code
 }
 
 fn off(file: &Path) -> String {

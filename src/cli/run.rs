@@ -1,4 +1,4 @@
-//! `weir run`: the real thing, in the foreground.
+//! `weir run`: serves in the foreground.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::{check, exit, say};
 use crate::config;
 use crate::server::{self, RunOutcome, Signals, StartError};
 
-/// Loads the file and runs until a signal ends it.
+/// Loads the file and runs until a signal ends the process.
 pub(super) fn run(path: &Path, signals: &Signals) -> u8 {
     let checked = match config::load(path) {
         Ok(checked) => checked,
@@ -18,7 +18,7 @@ pub(super) fn run(path: &Path, signals: &Signals) -> u8 {
     finish(server::run(checked, signals, |_| {}))
 }
 
-/// What a run that has ended means for the exit status.
+/// The exit status of a finished run.
 pub(super) fn finish(ended: Result<RunOutcome, StartError>) -> u8 {
     match ended {
         Ok(RunOutcome::Clean) => exit::DONE,
