@@ -1,5 +1,5 @@
-//! Where the process of a configuration file is reached, for commands that ask it: whatever else is wrong with the file, and
-//! with the files it names, is no matter there.
+//! Finds the admin address in a configuration file, for the remote commands. Other problems of the file, and of the
+//! files that it names, are ignored.
 
 use std::path::Path;
 
@@ -13,10 +13,10 @@ use super::problem::{Problem, Problems};
 use super::values::AdminAddress;
 use super::yaml;
 
-/// `admin.address` of a configuration file; nothing where it says `admin: off`.
+/// `admin.address` of a configuration file; `None` if the file says `admin: off`.
 ///
 /// # Errors
-/// It cannot be read: the problems that keep it from that, and no others.
+/// Only the problems that prevent finding the address.
 pub fn admin_address(path: &Path) -> Result<Option<AdminAddress>, Vec<Problem>> {
     let text = load::read_text(path)?;
     find(path, &text, &|name| std::env::var(name).ok())
@@ -40,7 +40,7 @@ fn find(path: &Path, text: &str, env: yaml::Env<'_>) -> Result<Option<AdminAddre
     if !whole {
         return Err(problems.sorted());
     }
-    // Left out, or refused, or written under a name that is none.
+    // The address is absent or invalid, or its key is misspelled.
     deserialize::document(&mut tree, &mut problems);
     let mut doubts = problems.sorted();
     doubts.retain(|problem| problem.path.starts_with("admin") || !problem.path.contains(['.', '[']));
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_found_beside_whatever_is_wrong() {
+    fn the_address_is_found_in_a_file_with_other_problems() {
         let usual = Ok("127.0.0.1:9180".to_owned());
         assert_eq!((of(""), of("admin: {}"), of("listeners: [{ adress: x }]")), (usual.clone(), usual.clone(), usual));
         let given = Ok("127.0.0.1:1".to_owned());
@@ -79,14 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn it_may_be_off() {
+    fn admin_off_is_recognized() {
         for text in ["admin: off", "admin: \"off\"\nlisteners: [{ adress: x }]", "admin: ${OFF:-off}"] {
             assert_eq!(of(text), Ok("off".to_owned()), "{text}");
         }
     }
 
     #[test]
-    fn what_may_be_meant_for_it_is_told() {
+    fn a_possible_misspelling_of_the_address_is_a_problem() {
         assert_eq!(of("admin: { address: here }"), Err("admin.address".to_owned()));
         assert_eq!(of("admin: { address: \"${NONE}\" }"), Err("admin.address".to_owned()));
         assert_eq!(of("admin: { adress: \"127.0.0.1:1\" }"), Err("admin.adress".to_owned()));

@@ -1,18 +1,18 @@
-//! Whether the certificates of a `ca` file can verify anything at all. A file that cannot is a mistake, which would show as
-//! a failed handshake only.
+//! Detects `ca` files whose certificates can never verify a peer. Without this check, the mistake would only show as
+//! failed handshakes.
 
 use rustls_pki_types::CertificateDer;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Version};
 
-/// What is wrong with a file, and what to do.
+/// The problem of a file, and a hint.
 pub type FileFault = (String, &'static str);
 
-/// Whom the certificates verify.
+/// The peers that the certificates verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerRole {
-    /// A backend or another server, which is known by its names.
+    /// A backend or another server, identified by its names.
     Server,
     /// A client.
     Client,
@@ -23,7 +23,7 @@ const NEW_VERSION: &str = "Make the authority anew as version 3: `openssl req -x
 const NEW_NAMES: &str = "Make it anew with the names in subjectAltName: `openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=… \
      -addext subjectAltName=DNS:… -addext basicConstraints=critical,CA:FALSE -keyout … -out …`";
 
-/// Why none of these certificates can verify a peer; nothing if one can.
+/// The reason why none of these certificates can verify a peer; `None` if at least one can.
 pub(super) fn never_verifies(certificates: &[CertificateDer<'_>], peer: PeerRole) -> Option<FileFault> {
     let mut first = None;
     for (index, der) in certificates.iter().enumerate() {
@@ -35,7 +35,7 @@ pub(super) fn never_verifies(certificates: &[CertificateDer<'_>], peer: PeerRole
     first
 }
 
-/// Why this one cannot.
+/// The reason why this certificate cannot verify a peer.
 fn unfit(der: &CertificateDer<'_>, peer: PeerRole) -> Option<(&'static str, &'static str)> {
     let (_, certificate) = X509Certificate::from_der(der).ok()?;
     if certificate.version() == X509Version::V1 {
@@ -47,7 +47,8 @@ fn unfit(der: &CertificateDer<'_>, peer: PeerRole) -> Option<(&'static str, &'st
     if certificate.subject() != certificate.issuer() {
         return Some(("is no authority's (CA:FALSE), and was issued by another one", OF_ISSUER));
     }
-    // One that issued itself verifies itself, where it is shown; a server has to have a name for that.
+    // A self-signed certificate verifies itself if the peer presents it. A server also needs a subject alternative
+    // name.
     (peer == PeerRole::Server && !has_name(&certificate))
         .then_some(("is no authority's (CA:FALSE), and has a common name only, which no server is known by", NEW_NAMES))
 }
@@ -88,7 +89,7 @@ mod tests {
         params.signed_by(&KeyPair::generate().unwrap(), &issuer).unwrap().der().clone()
     }
 
-    /// Whether a server that shows the certificate is trusted by it.
+    /// Whether a server that presents the certificate is trusted with this certificate as the only root.
     fn verifies_itself(certificate: &CertificateDer<'static>) -> bool {
         let mut roots = RootCertStore::empty();
         roots.add(certificate.clone()).unwrap();
@@ -99,14 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_never_verifies_and_what_can_verify_itself_is_not_told() {
-        let told = |certificate: &CertificateDer<'static>| {
+    fn certificates_are_rejected_only_if_they_can_never_verify_a_server() {
+        let fault = |certificate: &CertificateDer<'static>| {
             never_verifies(std::slice::from_ref(certificate), PeerRole::Server).map(|(what, _)| what)
         };
         let pinned = [certificate(&["a.example"], IsCa::NoCa), certificate(&["a.example"], IsCa::ExplicitNoCa)];
         for pinned in pinned {
             assert!(verifies_itself(&pinned));
-            assert_eq!(told(&pinned), None);
+            assert_eq!(fault(&pinned), None);
         }
         for (useless, why) in [
             (certificate(&[], IsCa::NoCa), "common name only"),
@@ -114,9 +115,9 @@ mod tests {
             (issued(), "was issued by another one"),
         ] {
             assert!(!verifies_itself(&useless));
-            assert!(told(&useless).unwrap().contains(why), "{why}");
+            assert!(fault(&useless).unwrap().contains(why), "{why}");
         }
-        assert_eq!(told(&certificate(&[], IsCa::Ca(BasicConstraints::Unconstrained))), None);
+        assert_eq!(fault(&certificate(&[], IsCa::Ca(BasicConstraints::Unconstrained))), None);
     }
 
     #[test]
@@ -125,7 +126,7 @@ mod tests {
         let nameless = certificate(&[], IsCa::ExplicitNoCa);
         assert_eq!(never_verifies(&[issued(), authority], PeerRole::Server), None);
         assert_eq!(never_verifies(std::slice::from_ref(&nameless), PeerRole::Client), None);
-        let told = never_verifies(&[issued(), nameless], PeerRole::Server).unwrap().0;
-        assert!(told.contains("certificate 1 is no authority's"), "{told}");
+        let fault = never_verifies(&[issued(), nameless], PeerRole::Server).unwrap().0;
+        assert!(fault.contains("certificate 1 is no authority's"), "{fault}");
     }
 }

@@ -1,5 +1,5 @@
-//! A list of backends in a file of its own, which `discover.file` names: YAML or JSON, judged like `backends` in the
-//! configuration itself, with problems at their places in that file.
+//! Parser of a backend list file (`discover.file`), as YAML or JSON. It is validated like `backends` in the
+//! configuration; problems carry positions in the list file.
 
 use std::path::Path;
 
@@ -13,20 +13,20 @@ use super::schema::{BackendSettings, UpstreamSettings};
 use super::yaml::{self, Env};
 use super::{check, deserialize};
 
-/// What to write into such a file.
+/// An example of a valid file.
 const HINT: &str = "Write `[{ address: \"10.0.0.1:3001\" }]`";
 
-/// What the file holds: the list, or a section with the list as its only key.
+/// The content of the file as a section. A bare list is wrapped into such a section first.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
     backends: Vec<BackendSettings>,
 }
 
-/// Reads the list of this upstream from the disk.
+/// Reads the backend list of an upstream from a file.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All problems of the file.
 pub fn backends_in(path: &Path, upstream: &UpstreamSettings) -> Result<Vec<BackendSettings>, Vec<Problem>> {
     match read_named(path) {
         Ok(bytes) => parse_backends(path, &bytes, upstream),
@@ -34,10 +34,10 @@ pub fn backends_in(path: &Path, upstream: &UpstreamSettings) -> Result<Vec<Backe
     }
 }
 
-/// Reads the list of this upstream from the bytes of its file, which is called `path`.
+/// Parses the backend list of an upstream. `path` is the name of the file in problems.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All problems of the file.
 pub fn parse_backends(
     path: &Path,
     bytes: &[u8],
@@ -58,7 +58,7 @@ pub(super) fn read(
     };
     let mut problems = Problems::new(path);
     let list = yaml::read(text, env, &mut problems).and_then(|tree| {
-        // Cut off before its first entry, a file is not an empty list.
+        // An empty file is an error, not an empty list: a file may be truncated before its first entry.
         if matches!(tree.kind, NodeKind::Null) {
             problems.add(Position::START, "", "there is no list of backends in this file", HINT);
             return None;
@@ -74,7 +74,7 @@ pub(super) fn read(
     }
 }
 
-/// A bare list as what it would be in a section.
+/// Wraps a bare list into a section.
 fn as_section(tree: Node) -> Node {
     if matches!(tree.kind, NodeKind::Map(_)) {
         return tree;
@@ -85,7 +85,8 @@ fn as_section(tree: Node) -> Node {
     )
 }
 
-/// The upstream as if the list were all that it has. Where it has backends of its own, the list alone need not serve.
+/// The upstream with only this list of backends. If it has backends of its own as well, the list may have weights of 0
+/// only.
 fn for_check(upstream: &UpstreamSettings, backends: Vec<BackendSettings>) -> UpstreamSettings {
     let discover = upstream.discover.clone().filter(|_| !upstream.backends.is_empty());
     UpstreamSettings { backends, discover, ..upstream.clone() }
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn yaml_and_json_say_the_same() {
+    fn yaml_and_json_give_the_same_list() {
         let expected = ["10.0.0.1:80 3", "a.internal:81 1"];
         assert_eq!(addresses("- { name: a, address: '10.0.0.1:80', weight: 3 }\n- address: a.internal:81\n"), expected);
         let json = r#"[{"name": "a", "address": "10.0.0.1:80", "weight": 3}, {"address": "a.internal:81"}]"#;
@@ -120,20 +121,20 @@ mod tests {
     }
 
     #[test]
-    fn problems_have_places_in_the_list() {
+    fn problems_have_positions_in_the_list_file() {
         let text = "- { address: '10.0.0.1:80', weight: 3 }\n- { adress: '10.0.0.2:80' }\n- { address: nowhere }\n";
-        let told = read_as(text, Balance::RoundRobin).unwrap_err();
-        assert!(told.contains("b.yaml:2:5: backends[1].adress: "), "{told}");
-        assert!(told.contains("b.yaml:3:14: backends[2].address: `nowhere` is not an address"), "{told}");
-        let told = read_as("- { address: '10.0.0.1:80', weight: 3 }\n", Balance::RoundRobin).unwrap_err();
-        assert!(told.starts_with("b.yaml:1:37: backends[0].weight: `round_robin` gives equal turns"), "{told}");
+        let problems = read_as(text, Balance::RoundRobin).unwrap_err();
+        assert!(problems.contains("b.yaml:2:5: backends[1].adress: "), "{problems}");
+        assert!(problems.contains("b.yaml:3:14: backends[2].address: `nowhere` is not an address"), "{problems}");
+        let problems = read_as("- { address: '10.0.0.1:80', weight: 3 }\n", Balance::RoundRobin).unwrap_err();
+        assert!(problems.starts_with("b.yaml:1:37: backends[0].weight: `round_robin` gives equal turns"), "{problems}");
         let twice = "- address: 10.0.0.1:80\n- address: 10.0.0.1:80\n";
         assert!(read_as(twice, Balance::RoundRobin).unwrap_err().contains("is a backend already"));
     }
 
     #[test]
-    fn what_is_no_list_is_refused() {
-        for (text, told) in [
+    fn a_file_without_a_valid_list_is_rejected() {
+        for (text, expected) in [
             ("", "there is no list of backends"),
             ("[]", "there is no backend in this list"),
             ("backends: []", "there is no backend in this list"),
@@ -143,7 +144,7 @@ mod tests {
             ("balance: random", "balance"),
         ] {
             let problems = read_as(text, Balance::LeastConnections).unwrap_err();
-            assert!(problems.contains(told), "{text:?}: {problems}");
+            assert!(problems.contains(expected), "{text:?}: {problems}");
         }
     }
 }

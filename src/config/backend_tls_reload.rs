@@ -1,4 +1,4 @@
-//! The files of `upstreams.*.tls` read again, for a document that goes on as it is.
+//! Reloads the files of `upstreams.*.tls` for an unchanged document.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -11,10 +11,10 @@ use super::io_error::reason;
 use super::pem;
 use super::schema::Document;
 
-/// Paths of files that belong together, as the document has them.
+/// Paths of files that belong together, as written in the document.
 type Group<'a> = Vec<&'a Path>;
 
-/// By what backends are known, and what they are shown.
+/// CA files, and certificates with their keys.
 fn groups(document: &Document) -> Vec<Group<'_>> {
     let mut groups = Vec::new();
     for tls in document.upstreams.values().filter_map(|upstream| upstream.tls.as_ref()) {
@@ -25,14 +25,14 @@ fn groups(document: &Document) -> Vec<Group<'_>> {
 }
 
 impl ValidatedConfig {
-    /// The files of `upstreams.*.tls` by whole paths, those together that belong together.
+    /// The groups of files of `upstreams.*.tls`, as paths joined with the folder of the configuration.
     pub fn backend_files(&self) -> Vec<Vec<PathBuf>> {
         let whole = |group: Group<'_>| group.into_iter().map(|path| self.folder().join(path)).collect();
         groups(self.document()).into_iter().map(whole).collect()
     }
 
-    /// The same document with those of these files that are others now; nothing if none is. What cannot be used is told,
-    /// and stays what it was.
+    /// Reads the changed files again. Returns the same document with the new content, or `None` if no content differs.
+    /// A file that cannot be used keeps its old content; the second value lists these problems.
     pub fn with_backend_files(
         &self,
         changed: &BTreeSet<PathBuf>,
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_the_same_changes_nothing_and_what_is_unfit_is_told() {
+    fn equal_content_changes_nothing_and_invalid_content_is_reported() {
         let yaml = "listeners: [{ address: \"127.0.0.1:1\" }]\nroutes: [{ upstream: up }]\n\
                     upstreams: { up: { tls: { server_name: a, ca: ca.pem }, backends: [{ address: \"127.0.0.1:2\" }] } }";
         let authority = |name: &str| {

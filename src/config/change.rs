@@ -1,41 +1,42 @@
-//! The words for what differs between two documents. What differs is found by `diff`.
+//! Types and texts of the changes between two documents. `diff` computes the changes.
 //!
-//! A change says what is in the configuration only: whoever knows live state adds to a line through `Diff::lines`.
+//! A change describes the configuration only. A caller that knows live state can add it to a line through
+//! `Diff::render`.
 
 use std::fmt;
 
-/// All that differs between two documents.
+/// All changes between two documents.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diff {
-    /// What a reload applies, section by section.
+    /// Changes that a reload applies, by section.
     pub changes: Vec<Change>,
-    /// Keys that differ and are fixed for a process's life.
+    /// Changed keys that are fixed until a restart.
     pub fixed: Vec<String>,
 }
 
-/// One difference. `Display` is the part of the line after the subject.
+/// One change. `Display` is the part of the line after the subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A listener, route or upstream is new.
+    /// A listener, route or upstream was added.
     Added {
-        /// Which.
+        /// The added item.
         subject: Subject,
-        /// A listener's address.
+        /// The address of a listener; empty for others.
         detail: String,
     },
-    /// A listener, route or upstream is gone.
+    /// A listener, route or upstream was removed.
     Removed {
-        /// Which.
+        /// The removed item.
         subject: Subject,
     },
-    /// Keys of a section differ.
+    /// Keys of a section changed.
     Changed {
-        /// Which section.
+        /// The section.
         subject: Subject,
         /// `key`, or `key old → new`.
         keys: Vec<String>,
     },
-    /// An upstream has one backend more.
+    /// A backend was added to an upstream.
     BackendAdded {
         /// The upstream's name.
         upstream: String,
@@ -44,29 +45,29 @@ pub enum Change {
         /// Its weight.
         weight: u16,
     },
-    /// An upstream has one backend less.
+    /// A backend was removed from an upstream.
     BackendRemoved {
         /// The upstream's name.
         upstream: String,
         /// The backend's label.
         backend: String,
-        /// Its address, which its live state is keyed by.
+        /// Its address, the key of its live state.
         address: String,
     },
-    /// A backend's weight differs.
+    /// The weight of a backend changed.
     BackendReweighted {
         /// The upstream's name.
         upstream: String,
         /// The backend's label.
         backend: String,
-        /// The weight before.
+        /// The old weight.
         from: u16,
-        /// The weight after.
+        /// The new weight.
         to: u16,
     },
 }
 
-/// What a change is about.
+/// The subject of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subject {
     /// A listener, by its label.
@@ -75,7 +76,7 @@ pub enum Subject {
     Route(String),
     /// An upstream, by its name.
     Upstream(String),
-    /// Another key of the top.
+    /// Another top-level key.
     Section(&'static str),
 }
 
@@ -91,7 +92,7 @@ impl fmt::Display for Subject {
 }
 
 impl Change {
-    /// What it is about.
+    /// The subject of the change.
     pub fn subject(&self) -> Subject {
         match self {
             Self::Added { subject, .. } | Self::Removed { subject } | Self::Changed { subject, .. } => subject.clone(),
@@ -122,7 +123,7 @@ impl Diff {
         self.changes.is_empty()
     }
 
-    /// One line a subject; `note` may add to a change, as `(draining, 3 in flight)` to a removed backend.
+    /// One line per subject. `note` may add a text to a change, such as `(draining, 3 in flight)` to a removed backend.
     pub fn render(&self, note: impl Fn(&Change) -> Option<String>) -> Vec<String> {
         let mut lines: Vec<(Subject, String)> = Vec::new();
         for change in &self.changes {

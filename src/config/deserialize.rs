@@ -1,7 +1,7 @@
-//! From the tree to the typed document, with every type problem and not only serde's first.
+//! Converts the tree to the typed document, and collects all type errors, not only the first one of serde.
 //!
-//! Each value that serde refuses is reported and pruned, and serde asked again. Elements of the long sections are
-//! settled one by one first, so that many problems in a large file do not mean as many passes over all of it.
+//! Each value that serde rejects is reported and pruned, then serde runs again. Elements of the long sections are
+//! converted one by one first. Otherwise each problem in a large file would cost a pass over the whole file.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -11,7 +11,7 @@ use super::node::{DocumentPath, Node, NodeKind, Position};
 use super::problem::Problems;
 use super::schema::{Document, ListenerConfig, RouteSettings, UpstreamSettings};
 
-/// The document, without what was refused. Nothing where there is no section at all, or too much is wrong.
+/// The document without the rejected values. `None` if the root is not a section, or if there are too many problems.
 pub(super) fn document(tree: &mut Node, problems: &mut Problems) -> Option<Document> {
     if matches!(tree.kind, NodeKind::Null) {
         tree.kind = NodeKind::Map(Vec::new());
@@ -34,12 +34,12 @@ pub(super) fn document(tree: &mut Node, problems: &mut Problems) -> Option<Docum
     settle(tree, &DocumentPath::default(), problems)
 }
 
-/// A file that is no document but a section of its own; nothing where too much is wrong.
+/// A file that contains a single section instead of a document. `None` if there are too many problems.
 pub(super) fn section<T: DeserializeOwned>(tree: &mut Node, problems: &mut Problems) -> Option<T> {
     settle(tree, &DocumentPath::default(), problems)
 }
 
-/// The elements of the long sections.
+/// The paths of the elements of the long sections.
 fn elements(tree: &Node) -> Vec<DocumentPath> {
     let mut places = Vec::new();
     for key in ["listeners", "routes", "upstreams"] {
@@ -57,7 +57,7 @@ fn elements(tree: &Node) -> Vec<DocumentPath> {
     places
 }
 
-/// Reads what is at a place as a `T`, reporting and pruning until it is one.
+/// Converts the value at a path to `T`. Reports and prunes rejected values until it succeeds.
 fn settle<T: DeserializeOwned>(tree: &mut Node, base: &DocumentPath, problems: &mut Problems) -> Option<T> {
     while !problems.full() {
         let node = tree.at(base)?;
@@ -78,8 +78,8 @@ fn settle<T: DeserializeOwned>(tree: &mut Node, base: &DocumentPath, problems: &
     None
 }
 
-/// The same refusal with the text as the file has it, where the value came from the environment: what was put in is
-/// not to be printed, and the type says best what it takes when it is shown `${…}` itself.
+/// Replaces the message if the value came from the environment. The message must not contain the value, so it quotes
+/// the text in the file. The hint comes from a second attempt with the text `${…}` itself.
 fn unsubstituted<T: DeserializeOwned>(
     tree: &mut Node,
     base: &DocumentPath,
@@ -105,7 +105,7 @@ fn report(tree: &mut Node, place: &DocumentPath, refusal: Rejected, problems: &m
         _ => None,
     };
     match text {
-        // The standard library's words for a bad socket address do not name it.
+        // The message of the standard library does not contain the invalid address.
         Some(text) if refusal.what == "invalid socket address syntax" => {
             let hint = "Write `IP:PORT`, as in `0.0.0.0:8080` or `[::]:8080`";
             problems.add(mark, place, format!("`{text}` is not an address to listen on"), hint);
@@ -114,7 +114,7 @@ fn report(tree: &mut Node, place: &DocumentPath, refusal: Rejected, problems: &m
     }
 }
 
-/// Whether a key is missing only because what stood there, or a misspelling of it, was refused before.
+/// Whether a key is missing only because its value, or a misspelling of the key, was rejected before.
 fn follows(tree: &mut Node, section: &DocumentPath, key: &str, problems: &Problems) -> bool {
     let Some(node) = tree.at(section) else { return false };
     if node.entry(key).is_some_and(|entry| entry.value.is_pruned()) {

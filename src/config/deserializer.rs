@@ -1,7 +1,7 @@
-//! Gives the tree to serde, and takes down where and why it is refused.
+//! A serde deserializer over the tree. It records the place and the reason of an error.
 //!
-//! It coerces nothing, with one exception: a value that came from the environment is text to YAML and fits whatever
-//! is asked for.
+//! It never coerces a value, with one exception: a value from the environment is text in YAML, but is accepted for
+//! every scalar type.
 
 use std::fmt;
 
@@ -12,18 +12,18 @@ use serde::forward_to_deserialize_any;
 use super::node::{Entry, Node, NodeKind, PathStep};
 use super::problem::did_you_mean;
 
-/// Why a value was refused.
+/// The reason why a value was rejected.
 #[derive(Debug)]
 pub(super) struct Rejected {
-    /// The way to it, from the inside out while it travels up.
+    /// The path to the value, innermost step first.
     pub(super) steps: Vec<PathStep>,
-    /// Whether the key is wrong, not the value.
+    /// Whether the key is invalid, not the value.
     pub(super) on_key: bool,
-    /// What is wrong.
+    /// The problem.
     pub(super) what: String,
-    /// What to do.
+    /// The hint.
     pub(super) hint: String,
-    /// The key that is missing, where one is.
+    /// The name of a missing key, if that is the problem.
     pub(super) missing: Option<&'static str>,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for Rejected {
 impl std::error::Error for Rejected {}
 
 impl de::Error for Rejected {
-    /// Values say what is wrong, then `; ` and what to write.
+    /// A message consists of the problem, `; `, and the hint.
     fn custom<T: fmt::Display>(message: T) -> Self {
         let message = message.to_string();
         match message.rsplit_once("; ") {
@@ -127,12 +127,12 @@ fn capital(text: &str) -> String {
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
-/// A value for serde.
+/// A value as a serde deserializer.
 #[derive(Clone, Copy)]
 pub(super) struct NodeSource<'a>(pub(super) &'a Node);
 
 impl<'a> NodeSource<'a> {
-    /// The text of what came from the environment.
+    /// The text of a value from the environment.
     fn loose(self) -> Option<&'a str> {
         match &self.0.kind {
             NodeKind::Text(text) if self.0.raw.is_some() => Some(text.trim()),
@@ -141,7 +141,7 @@ impl<'a> NodeSource<'a> {
     }
 }
 
-/// Methods that read what came from the environment as the type that is asked for.
+/// Methods that parse a value from the environment as the requested type.
 macro_rules! read_loose {
     ($($method:ident $visit:ident $type:ty;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
@@ -196,7 +196,7 @@ impl<'de> de::Deserializer<'de> for NodeSource<'_> {
         }
     }
 
-    /// Only a section is one: derived types would take a list too, by the order of their fields.
+    /// Only a mapping is accepted. Derived types would also accept a list, in the order of their fields.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,

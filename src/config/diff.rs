@@ -1,6 +1,7 @@
-//! What differs between two documents, for people and for the reload.
+//! Computes the changes between two documents, for the operator and for the reload.
 //!
-//! Values of header fields, bodies and targets are never shown, only that they changed. Live state is not known here.
+//! Values of header fields, bodies and redirect targets are never shown, only the fact that they changed. This module
+//! never uses live state.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,7 +23,7 @@ pub fn diff(old: &Document, new: &Document) -> Diff {
     diff
 }
 
-/// What differs between two lists of an upstream's backends.
+/// The changes between two backend lists of an upstream.
 pub fn diff_of_backends(upstream: &str, old: &[BackendSettings], new: &[BackendSettings]) -> Diff {
     let of =
         |backends: &[BackendSettings]| UpstreamSettings { backends: backends.to_vec(), ..UpstreamSettings::default() };
@@ -31,7 +32,7 @@ pub fn diff_of_backends(upstream: &str, old: &[BackendSettings], new: &[BackendS
     diff
 }
 
-/// The keys that differ but are fixed for the life of a process.
+/// The changed keys that are fixed until a restart.
 pub fn fixed(old: &Document, new: &Document) -> Vec<String> {
     let mut diff = Diff::default();
     sections(old, new, &mut diff);
@@ -46,11 +47,11 @@ fn routes(document: &Document) -> BTreeMap<String, &RouteSettings> {
     document.routes.iter().enumerate().map(|(index, route)| (route.label(index), route)).collect()
 }
 
-/// Keys that a process keeps from its start to its end.
+/// Keys that are fixed until a restart.
 const FIXED: [&str; 6] =
     ["server.threads", "server.user", "server.pid_file", "server.upstream_idle_connections", "admin.address", ADMIN];
 
-/// The whole section, which differs as a whole where one of both is `off`.
+/// The whole section; it is reported as a whole if the value is `off` before or after.
 const ADMIN: &str = "admin";
 
 fn sections(old: &Document, new: &Document, diff: &mut Diff) {
@@ -78,7 +79,8 @@ fn sections(old: &Document, new: &Document, diff: &mut Diff) {
     }
 }
 
-/// Equals are told by the types: of a large document that is as good as all, and their JSON would be most of a reload.
+/// Equal values are detected by `==` first. In a large document almost all are equal, and converting them to JSON would
+/// take most of a reload.
 fn named<T: Serialize + PartialEq>(
     old: BTreeMap<String, &T>,
     new: BTreeMap<String, &T>,
@@ -100,7 +102,7 @@ fn named<T: Serialize + PartialEq>(
     changes.extend(gone.map(|name| Change::Removed { subject: subject(name) }));
 }
 
-/// The order of routes decides where all else is equal.
+/// The order of routes matters for routes of equal specificity.
 fn order(old: &Document, new: &Document, changes: &mut Vec<Change>) {
     let labels = |d: &Document| -> Vec<String> { d.routes.iter().enumerate().map(|(i, r)| r.label(i)).collect() };
     let (old, new) = (labels(old), labels(new));
@@ -145,10 +147,10 @@ fn settings(upstream: &UpstreamSettings) -> Value {
     json(&UpstreamSettings { backends: Vec::new(), ..upstream.clone() })
 }
 
-/// Backends are told apart by address: that is what their live state is keyed by.
+/// Backends are identified by address, the key of their live state.
 fn members(upstream: &str, old: &UpstreamSettings, new: &UpstreamSettings, changes: &mut Vec<Change>) {
     let upstream = || upstream.to_owned();
-    // The first where an address is written twice.
+    // If an address occurs twice, the first entry counts.
     let (in_old, in_new) = (by_address(old), by_address(new));
     for backend in &new.backends {
         let label = backend.label();
@@ -182,7 +184,7 @@ fn by_address(upstream: &UpstreamSettings) -> HashMap<&BackendAddress, &BackendS
     upstream.backends.iter().rev().map(|backend| (&backend.address, backend)).collect()
 }
 
-/// Calls `found` with each key that differs, and with what to say of it.
+/// Calls `found` with each changed key, and with the text to report.
 fn compare(key: &str, old: &Value, new: &Value, found: &mut dyn FnMut(&str, String)) {
     if old == new {
         return;
@@ -199,7 +201,7 @@ fn compare(key: &str, old: &Value, new: &Value, found: &mut dyn FnMut(&str, Stri
         _ => match (word(old), word(new)) {
             (Some(a), Some(b)) if key.is_empty() => found(key, format!("{a} → {b}")),
             (Some(a), Some(b)) if !secret.contains(&last) => found(key, format!("{key} {a} → {b}")),
-            // A section that the word `off` may stand for.
+            // A section that can be replaced by the word `off`.
             (None, Some(b)) if old.is_object() && b == "off" => found(key, format!("{key} on → off")),
             (Some(a), None) if new.is_object() && a == "off" => found(key, format!("{key} off → on")),
             _ => found(key, if key.is_empty() { "entries".into() } else { key.to_owned() }),
@@ -207,7 +209,7 @@ fn compare(key: &str, old: &Value, new: &Value, found: &mut dyn FnMut(&str, Stri
     }
 }
 
-/// A short scalar as a word.
+/// The text of a short scalar.
 fn word(value: &Value) -> Option<String> {
     match value {
         Value::Bool(value) => Some(value.to_string()),
@@ -248,15 +250,15 @@ upstreams:
     }
 
     #[test]
-    fn outlier_detection_that_is_turned_off_or_on_is_said_in_words() {
+    fn switching_outlier_detection_is_shown_as_on_and_off() {
         let off = OLD.replace("  api:\n", "  api:\n    outlier: off\n");
-        let said = |diff: Diff| diff.render(|_| None);
-        assert_eq!(said(between(&off)), ["upstream api: changed (outlier on → off)"]);
-        assert_eq!(said(diff(&parsed(&off), &parsed(OLD))), ["upstream api: changed (outlier off → on)"]);
+        let rendered = |diff: Diff| diff.render(|_| None);
+        assert_eq!(rendered(between(&off)), ["upstream api: changed (outlier on → off)"]);
+        assert_eq!(rendered(diff(&parsed(&off), &parsed(OLD))), ["upstream api: changed (outlier off → on)"]);
         let other = OLD.replace("  api:\n", "  api:\n    outlier: { eject: 30s }\n");
-        assert_eq!(said(between(&other)), ["upstream api: changed (outlier.eject 10s → 30s)"]);
+        assert_eq!(rendered(between(&other)), ["upstream api: changed (outlier.eject 10s → 30s)"]);
         let written = OLD.replace("  api:\n", "  api:\n    outlier: {}\n");
-        assert!(said(between(&written)).is_empty(), "the same defaults, written or not");
+        assert!(rendered(between(&written)).is_empty(), "the same defaults, written or not");
     }
 
     #[test]
@@ -283,7 +285,7 @@ upstreams:
     }
 
     #[test]
-    fn names_what_is_fixed_apart() {
+    fn fixed_keys_are_listed_separately() {
         let diff = between(&OLD.replace("threads: 2, lame_duck: 1s", "threads: 3, lame_duck: 2s"));
         assert_eq!(diff.fixed, ["server.threads"]);
         assert_eq!(diff.render(|_| None), ["server: changed (lame_duck 1s → 2s)"]);
@@ -301,7 +303,7 @@ upstreams:
     }
 
     #[test]
-    fn knows_new_and_gone_upstreams_and_the_order_of_routes() {
+    fn added_and_removed_upstreams_and_the_order_of_routes_are_changes() {
         let lines =
             between(&OLD.replace("  api:", "  web:").replace("upstream: api", "upstream: web")).render(|_| None);
         assert!(lines.contains(&"upstream web: added, + a (weight 1), + b (weight 1)".to_owned()), "{lines:?}");

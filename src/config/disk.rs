@@ -1,6 +1,6 @@
-//! File reads that cannot hang their caller: only regular files, on a thread that nothing else needs, under a deadline.
+//! File reads that never block their caller: regular files only, on a separate thread, with a timeout.
 //!
-//! A network file system that does not answer blocks a thread for as long as it likes, and no signal ends that.
+//! A network file system that does not respond can block a thread without limit, and no signal interrupts it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -16,19 +16,19 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// How long a file may take.
+/// Timeout of one file operation.
 pub const FILE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The longest file that a configuration may name, in bytes.
+/// Maximum size of a file that a configuration names, in bytes.
 const MAX_NAMED_BYTES: u64 = 4 << 20;
 
-/// Files whose file system has not answered yet. Each costs one thread, however often it is asked for.
+/// Files whose file system has not responded yet. Each occupies one thread, however often it is requested.
 static HUNG: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Does the file operations of one piece of work, such as one reload. After one that did not end in time all others fail
-/// at once, so that the whole takes about one timeout.
+/// Runs the file operations of one task, such as one reload. After one operation has timed out, all others fail at
+/// once, so that the whole task takes about one timeout.
 #[derive(Debug)]
 pub struct Disk {
     timeout: Duration,
@@ -47,10 +47,10 @@ impl Disk {
         Self { timeout, hung: Cell::new(false), worker: RefCell::default() }
     }
 
-    /// Does something with this file that may hang.
+    /// Runs an operation on this file that may block.
     ///
     /// # Errors
-    /// `TimedOut`: it did not end in time, and goes on by itself. Otherwise there is no thread for it.
+    /// `TimedOut`: it did not end in time, and continues in the background. Other errors: there is no thread for it.
     pub fn run<T: Send + 'static>(&self, path: &Path, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         if self.hung.get() {
             return Err(timed_out("not tried, as the file system of another file does not answer".into()));
@@ -59,7 +59,8 @@ impl Disk {
             return Err(timed_out("its file system does not answer".into()));
         }
         let (result, done) = mpsc::channel();
-        // The second of the two that sets it knows that the other one has gone on.
+        // Each side sets the flag when it stops. The side that sets it second knows that the other one has stopped
+        // before.
         let (left, key) = (Arc::new(AtomicBool::new(false)), path.to_owned());
         let theirs = Arc::clone(&left);
         self.hand_over(Box::new(move || {
@@ -83,16 +84,16 @@ impl Disk {
         }
     }
 
-    /// Reads a file that a configuration names: a regular file of bounded length.
+    /// Reads a file that a configuration names: a regular file of limited size.
     ///
     /// # Errors
-    /// It is not there, not that, or cannot be read in time.
+    /// The file does not exist, is not a regular file, is too long, or cannot be read in time.
     pub fn read_named(&self, path: &Path) -> io::Result<Vec<u8>> {
         let whole = path.to_owned();
         self.run(path, move || read_regular(&whole))?
     }
 
-    /// Reads the configuration itself, which may also come from a pipe on standard input.
+    /// Reads the configuration file itself, which may also be a pipe on standard input.
     pub(super) fn read_main(&self, path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
         let (whole, open) = (
             path.to_owned(),
@@ -114,12 +115,12 @@ impl Disk {
 /// Reads one file that a configuration names.
 ///
 /// # Errors
-/// As `Disk::read_named`.
+/// As for `Disk::read_named`.
 pub fn read_named(path: &Path) -> io::Result<Vec<u8>> {
     Disk::default().read_named(path)
 }
 
-/// Reads a file that a configuration names, on the thread that calls.
+/// Reads a file that a configuration names, on the calling thread.
 pub(super) fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
     read_bounded(open_regular(path)?, MAX_NAMED_BYTES)
 }
@@ -128,10 +129,11 @@ fn open_any(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Opens a regular file. It is looked at before, as to open a FIFO or a device can block or have an effect.
+/// Opens a regular file. The type is checked before opening, because opening a FIFO or a device can block or have an
+/// effect.
 ///
 /// # Errors
-/// It cannot be opened, or is something else.
+/// It cannot be opened, or is not a regular file.
 pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     must_be_regular(&fs::metadata(path)?)?;
     let file = File::open(path)?;
@@ -139,10 +141,10 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Refuses a FIFO, a device, a folder and a socket.
+/// Rejects a FIFO, a device, a folder and a socket.
 ///
 /// # Errors
-/// It is one of these: which one.
+/// The type of the file, if it is one of these.
 pub fn must_be_regular(about: &Metadata) -> io::Result<()> {
     let kind = about.file_type();
     if kind.is_file() {
@@ -160,14 +162,14 @@ pub fn must_be_regular(about: &Metadata) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {is}, not a regular file")))
 }
 
-/// All that is left in it, up to so many bytes.
+/// The rest of the file, up to `max_bytes`.
 pub(super) fn read_bounded(file: File, max_bytes: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let read = file.take(max_bytes + 1).read_to_end(&mut bytes)?;
     if read as u64 > max_bytes { Err(io::Error::other("it is too long")) } else { Ok(bytes) }
 }
 
-/// Whether this is a name for a descriptor that the process was started with.
+/// Whether the path names a descriptor that the process inherited.
 fn is_own_stream(path: &Path) -> bool {
     path == Path::new("/dev/stdin") || ["/dev/fd", "/proc/self/fd"].iter().any(|folder| path.starts_with(folder))
 }
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_hangs_costs_one_timeout_and_one_thread_until_it_answers() {
+    fn a_file_that_blocks_costs_one_timeout_and_one_thread_until_it_responds() {
         let folder = tempfile::tempdir().unwrap();
         let path = fifo(folder.path());
         let open = |disk: &Disk| {

@@ -1,23 +1,23 @@
-//! `${VAR}` and `${VAR:-default}` in values. `$${` is a literal `${`.
+//! Expands environment variables in values: `${VAR}` and `${VAR:-default}`. `$${` is a literal `${`.
 //!
-//! What is put in is never looked at again for `${`, and no message here repeats it.
+//! An inserted value is never expanded again, and no message contains it.
 
-/// The most that one value may become.
+/// Maximum length of an expanded value, in bytes.
 const MAX_NAME_BYTES: usize = 1 << 20;
 
-/// A value after its variables were replaced.
+/// A value after expansion.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Expanded {
     /// The text.
     pub(super) text: String,
-    /// Whether anything came from the environment (or a default), and not only `$${` was unescaped.
+    /// Whether a variable or its default was inserted. `false` if only `$${` was unescaped.
     pub(super) from_env: bool,
 }
 
-/// Why a value could not be had: what, and what to do.
+/// The problem of an expansion, and a hint.
 pub(super) type Refused = (String, String);
 
-/// Replaces the variables of a value; nothing where it has none.
+/// Expands the variables of a value; `None` if it contains no `${`.
 pub(super) fn replace(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Option<Expanded>, Refused> {
     if !text.contains("${") {
         return Ok(None);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_what_the_shell_would() {
+    fn variables_and_defaults_are_expanded() {
         assert_eq!(text("http://${HOST}:1"), "http://api.example.com:1");
         assert_eq!(text("${NO:-1}${NO:-2}"), "12");
         assert_eq!(text("${EMPTY:-x}"), "x");
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn invalid_variables_are_reported() {
         let what = |value: &str| replace(value, &env).unwrap_err().0;
         assert_eq!(what("${NO}"), "the environment variable `NO` is not set");
         assert_eq!(what("${"), "`${` is not closed");

@@ -1,7 +1,7 @@
-//! Which files have changed, by what the file system says of them (links followed).
+//! Detection of changed files by their metadata (symbolic links are followed). It never reads a file.
 //!
-//! A file counts as changed once it has stayed the same between two looks: who writes a certificate and then its key is
-//! not caught half-way. It reads no file.
+//! A change is reported only after the file stayed the same between two polls. Therefore a certificate is not loaded
+//! while its key is still being written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,13 +12,14 @@ use std::time::{Duration, SystemTime};
 
 use super::disk::Disk;
 
-/// What the file system says of a file; nothing where there is none.
+/// Metadata that identify a version of a file; `None` if there is no file.
 pub type FileStamp = Option<(i64, i64, u64, u64, u64)>;
 
-/// How old a change is by which the next can be told: file systems count in ticks of some milliseconds.
+/// Minimum age of a change at which a later change has another time stamp. File systems have a clock resolution of some
+/// milliseconds.
 const CLOCK_TICK: Duration = Duration::from_millis(100);
 
-/// Of the file at this path now; nothing where nobody can tell, as its folder is closed to this user.
+/// The stamp of the file at this path; outer `None` if its folder is not accessible to this user.
 pub fn stamp(path: &Path) -> Option<FileStamp> {
     match fs::metadata(path) {
         Ok(data) => Some(of(&data)),
@@ -27,7 +28,8 @@ pub fn stamp(path: &Path) -> Option<FileStamp> {
     }
 }
 
-/// Of a file that is about to be read, if whatever changes it afterwards leaves another.
+/// The stamp of a file that is about to be read. `None` if the last change is so recent that a further change could
+/// leave the same stamp.
 pub(super) fn stamp_to_go_by(path: &Path) -> Option<FileStamp> {
     let data = fs::metadata(path).ok()?;
     let age = SystemTime::now().duration_since(data.modified().ok()?).ok()?;
@@ -38,7 +40,7 @@ fn of(data: &fs::Metadata) -> FileStamp {
     Some((data.mtime(), data.mtime_nsec(), data.len(), data.ino(), data.dev()))
 }
 
-/// What was seen of each file.
+/// The last known stamps of files.
 #[derive(Debug, Default)]
 pub struct Watch {
     files: BTreeMap<PathBuf, SeenFiles>,
@@ -46,22 +48,23 @@ pub struct Watch {
 
 #[derive(Debug, Default)]
 struct SeenFiles {
-    /// At the last look.
+    /// The stamp at the last poll.
     last: Option<FileStamp>,
-    /// When it was last handed out as changed.
+    /// The stamp when the file was last reported as changed.
     handled: Option<FileStamp>,
 }
 
 impl Watch {
-    /// Of files that were read when they were like this.
+    /// A watch on files that had these stamps when they were read.
     pub fn since(read: BTreeMap<PathBuf, FileStamp>) -> Self {
         let seen = |stamp| SeenFiles { last: Some(stamp), handled: Some(stamp) };
         Self { files: read.into_iter().map(|(path, stamp)| (path, seen(stamp))).collect() }
     }
 
-    /// Looks at these files, forgets others, and says which have changed and are quiet since the last look. `groups`: files
-    /// that belong together are handed out together, once all are quiet. A file seen for the first time counts as changed, as
-    /// nobody knows what it was when it was read; one that `stamp` cannot tell anything of does not.
+    /// Polls these files, forgets all others, and returns those that have changed and are stable since the last poll.
+    /// The files of a group are returned together, once all of them are stable. A file without a known stamp counts as
+    /// changed, because its stamp at the time of reading is unknown. If `stamp` returns `None`, the file counts as
+    /// unchanged.
     pub fn changed(
         &mut self,
         groups: &[Vec<PathBuf>],
@@ -95,10 +98,10 @@ impl Watch {
         due
     }
 
-    /// The same with what the file system says now. It blocks, but not for ever.
+    /// The same with stamps from the file system. Blocks, at most for `FILE_TIMEOUT`.
     ///
     /// # Errors
-    /// The file system does not answer; the look does not count.
+    /// The file system does not respond. This poll is ignored.
     pub fn look_on_disk(&mut self, groups: &[Vec<PathBuf>]) -> io::Result<BTreeSet<PathBuf>> {
         let Some(first) = groups.iter().flatten().next() else { return Ok(self.changed(groups, &|_| None)) };
         let paths: Vec<PathBuf> = groups.iter().flatten().cloned().collect();
@@ -109,7 +112,7 @@ impl Watch {
         Ok(self.changed(groups, &|path| stamps.get(path).copied().flatten()))
     }
 
-    /// These could not be looked into, for no fault of theirs: they are handed out once more.
+    /// Reports these files again at the next poll, because they could not be read for a temporary reason.
     pub fn again(&mut self, paths: &BTreeSet<PathBuf>) {
         for path in paths {
             if let Some(seen) = self.files.get_mut(path) {
@@ -125,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pair_is_handed_out_once_when_both_files_are_quiet() {
+    fn a_group_is_reported_once_when_all_its_files_are_stable() {
         let groups = vec![vec![PathBuf::from("cert"), PathBuf::from("key")]];
         let mut watch = Watch::default();
         let mut look = |cert: i64, key: i64| {
@@ -138,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_looked_into_is_handed_out_again() {
+    fn files_passed_to_again_are_reported_again() {
         let (groups, mut watch) = (vec![vec![PathBuf::from("a")]], Watch::default());
         let stamp: &dyn Fn(&Path) -> Option<FileStamp> = &|_| Some(Some((1, 0, 0, 0, 0)));
         assert_eq!(watch.changed(&groups, stamp).len(), 0);
@@ -148,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_gone_has_changed() {
+    fn a_removed_file_has_changed() {
         let groups = vec![vec![PathBuf::from("a")]];
         let mut watch = Watch::default();
         let there: &dyn Fn(&Path) -> Option<FileStamp> = &|_| Some(Some((1, 0, 0, 0, 0)));
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_it_was_read_and_what_cannot_be_told_have_not_changed() {
+    fn files_with_the_same_or_an_unknown_stamp_have_not_changed() {
         let (path, was, is) = (PathBuf::from("a"), Some((1, 0, 0, 0, 0)), Some((2, 0, 0, 0, 0)));
         let groups = vec![vec![path.clone()]];
         let mut watch = Watch::since(BTreeMap::from([(path, was)]));
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_young_file_is_nothing_to_go_by() {
+    fn a_recently_changed_file_has_no_reliable_stamp() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let aged = |age| file.as_file().set_modified(SystemTime::now() - age).map(|()| stamp_to_go_by(file.path()));
         assert_eq!(aged(Duration::ZERO).unwrap(), None);

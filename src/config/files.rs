@@ -1,7 +1,7 @@
-//! The files that a document names, each read once: missing, unreadable and empty ones are problems at their keys. Those of
-//! secrets that Weir makes itself (`keys`) may be missing.
+//! Reads the files that a document names, each once. Missing, unreadable and empty files are problems at their keys.
+//! Key files and folders that Weir creates itself (`secret_files`, `state_dir`) may be missing.
 //!
-//! What is in them is never printed.
+//! The content of a file is never printed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,37 +20,37 @@ use super::secret_files::{self, Had};
 use super::state_dir::{self, StateDirResult};
 use super::yaml::Env;
 
-/// What the files of a document are had with.
+/// Functions that read the files of a document.
 #[derive(Clone, Copy)]
 pub(super) struct FileContext<'a> {
     /// Reads a file.
     pub(super) read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
     /// Reads a key file.
     pub(super) key: &'a dyn Fn(&Path) -> Had,
-    /// Looks at the folder of what is kept.
+    /// Checks the state directory.
     pub(super) state: &'a dyn Fn(&Path) -> StateDirResult,
 }
 
-/// What was in the files that a document names.
+/// The content of the files that a document names.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LoadedFiles {
-    /// By the path as the document has it.
+    /// The content by path as written in the document.
     pub(super) held: BTreeMap<PathBuf, Vec<u8>>,
-    /// Key files and the folder of what is kept, where they were made; the whole path.
+    /// Key files and the state directory, if they were created; absolute or relative to the working directory.
     pub(super) made: Vec<PathBuf>,
-    /// Those that have to be made before the document is put in force.
+    /// Files and folders to create before the document becomes active.
     pub(super) missing: Vec<Missing>,
 }
 
-/// A file or folder that Weir makes itself, and that is not there.
+/// A file or folder that Weir creates itself, and that does not exist yet.
 #[derive(Debug, Clone)]
 pub(super) struct Missing {
-    /// Where the key that names it stands, and the key.
+    /// The position and the path of the key that names it.
     pub(super) mark: Position,
     pub(super) place: String,
-    /// The whole path.
+    /// The path, joined with the folder of the configuration.
     whole: PathBuf,
-    /// The path of a key file as the document has it; nothing: it is the folder of what is kept.
+    /// The path of a key file as written in the document; `None` for the state directory.
     key: Option<PathBuf>,
 }
 
@@ -62,7 +62,7 @@ impl Missing {
 }
 
 impl LoadedFiles {
-    /// Makes one that is missing.
+    /// Creates a missing file or folder.
     ///
     /// # Errors
     /// The problem and its hint.
@@ -86,7 +86,7 @@ impl LoadedFiles {
     }
 }
 
-/// Reads every file that the document names; paths are relative to `folder`.
+/// Reads every file that the document names. Paths are relative to `folder`.
 pub(super) fn read(
     document: &Document,
     tree: &Node,
@@ -121,7 +121,7 @@ pub(super) fn read(
                     say(tree, &place, problems, what, hint);
                 }
             }
-            // It has places of its own.
+            // Its problems carry positions in the list file.
             (Some(bytes), Judge::List(upstream)) => {
                 let read = backend_list::read(&folder.join(path), bytes, upstream, env);
                 problems.extend(read.err().unwrap_or_default());
@@ -135,7 +135,7 @@ pub(super) fn read(
     files
 }
 
-/// Reads the key files, and notes those that are missing.
+/// Reads the key files, and records those that are missing.
 fn key_files(
     document: &Document,
     tree: &Node,
@@ -161,7 +161,7 @@ fn key_files(
     }
 }
 
-/// Looks at `server.state_dir`; the whole path if it has to be made.
+/// Checks `server.state_dir`. Returns its path if it must be created.
 fn state(
     document: &Document,
     tree: &Node,
@@ -184,15 +184,15 @@ fn state_place() -> DocumentPath {
     DocumentPath::of("server").key("state_dir")
 }
 
-/// Who judges a file's content.
+/// How the content of a file is checked.
 enum Judge<'a> {
-    /// Gives the problem and its hint, which are reported at the key that names the file.
+    /// The function returns the problem and its hint. They are reported at the key that names the file.
     Here(fn(&[u8]) -> Option<pem::FileFault>),
-    /// The same of a PEM file.
+    /// The same for a PEM file.
     Pem(fn(&[u8]) -> Option<pem::FileFault>),
-    /// It is a PEM file that is judged together with its other half.
+    /// A PEM file that is checked together with a second file.
     Together,
-    /// It is a list of backends for this upstream.
+    /// A list of backends for this upstream.
     List(&'a UpstreamSettings),
 }
 
@@ -238,7 +238,7 @@ fn named(document: &Document) -> Vec<(DocumentPath, &Path, Judge<'_>)> {
     named
 }
 
-/// All certificates with their keys, and where they stand.
+/// All certificate pairs, with their paths in the document.
 fn pairs(document: &Document) -> Vec<(DocumentPath, &CertificatePair)> {
     let mut pairs = Vec::new();
     for (index, listener) in document.listeners.iter().enumerate() {
@@ -263,7 +263,7 @@ fn client_auths(document: &Document) -> Vec<(DocumentPath, &ClientAuth)> {
     auths
 }
 
-/// What only two files together can be judged by.
+/// Checks that need two files together.
 fn belong_together(document: &Document, tree: &Node, files: &BTreeMap<PathBuf, Vec<u8>>, problems: &mut Problems) {
     for (at, pair) in pairs(document) {
         let (Some(cert), Some(key)) = (files.get(&pair.cert), files.get(&pair.key)) else { continue };
@@ -308,7 +308,7 @@ fn bad_authorities_of_clients(bytes: &[u8]) -> Option<pem::FileFault> {
     pem::authorities(bytes, PeerRole::Client).err()
 }
 
-/// Tells each marker that belongs to no whole block, at its line of the file itself; whether there is one.
+/// Reports each PEM marker without a complete block, at its line of the PEM file. Returns whether there is one.
 fn broken_blocks(whole: &Path, bytes: &[u8], place: &DocumentPath, problems: &mut Problems) -> bool {
     let strays = pem_blocks::strays(bytes);
     let mut of_file = Problems::new(whole);

@@ -1,4 +1,4 @@
-//! How problems with whole files and I/O errors are reported.
+//! Reports of I/O errors, and of problems that concern a whole file.
 
 use std::io;
 use std::path::Path;
@@ -6,10 +6,10 @@ use std::path::Path;
 use super::node::Position;
 use super::problem::{Problem, Problems};
 
-/// What to do about a file that is closed to this process.
+/// The hint for a file that this process may not read.
 pub(super) const TO_BE_READ: &str = "It has to be readable for who runs Weir: `server.user`, where that is written";
 
-/// An I/O error without the operating system's number.
+/// The text of an I/O error, without the error number of the operating system.
 pub(super) fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file".into(),
@@ -18,7 +18,7 @@ pub(super) fn reason(error: &io::Error) -> String {
     }
 }
 
-/// What to do about a file that cannot be read, where the error says it.
+/// The hint for a file that cannot be read; `None` if the error suggests nothing.
 pub(super) fn hint(error: &io::Error) -> Option<&'static str> {
     match error.kind() {
         io::ErrorKind::PermissionDenied => Some(TO_BE_READ),
@@ -28,7 +28,7 @@ pub(super) fn hint(error: &io::Error) -> Option<&'static str> {
     }
 }
 
-/// A problem with a file as a whole.
+/// A problem that concerns a whole file.
 pub(super) fn whole(path: &Path, mark: Position, what: String) -> Vec<Problem> {
     let mut problems = Problems::new(path);
     problems.add(mark, "", what, "");

@@ -1,6 +1,6 @@
-//! The JSON Schema of the configuration, from the types that read it, for editors and pipelines.
+//! JSON Schema of the configuration, generated from the types that parse it, for editors and pipelines.
 //!
-//! It knows types, ranges and keys; what needs two keys or a file is judged by `weir check` alone.
+//! It covers types, ranges and keys. Rules that involve two keys or a file are checked by `weir check` only.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::transform_subschemas;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::schema::Document;
 
-/// The schema. Wherever a scalar belongs, a text with `${…}` is admitted too.
+/// The schema. Every scalar may also be a text with `${…}`.
 pub fn json_schema() -> Value {
     let mut schema = plain();
     admit_variables(&mut schema);
@@ -18,12 +18,12 @@ pub fn json_schema() -> Value {
     schema.to_value()
 }
 
-/// The schema of what is left once variables are replaced.
+/// The schema of the document after variables are replaced.
 pub(super) fn plain() -> Schema {
     SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Document>()
 }
 
-/// Words about a value; they stay outside when the value becomes one of two.
+/// Annotations. They stay at the outer level when the value is wrapped into `anyOf`.
 const ABOUT: [&str; 3] = ["title", "description", "default"];
 
 fn admit_variables(schema: &mut Schema) {

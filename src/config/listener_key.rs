@@ -1,10 +1,10 @@
-//! Which socket a listener owns: what identifies it over reloads, whatever it is called.
+//! Identity of a listener's socket across reloads. It does not depend on the name of the listener.
 
 use std::net::SocketAddr;
 
 use super::schema::ListenerConfig;
 
-/// A listener's configured address, and its place among those with an equal one (port 0 may repeat).
+/// The configured address of a listener, and its index among the listeners with the same address (port 0 may repeat).
 pub type ListenerKey = (SocketAddr, usize);
 
 /// Each listener with its key.

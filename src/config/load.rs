@@ -1,7 +1,7 @@
-//! From a file, or its text, to a document that is right: the one way in for check, run, diff and reload.
+//! Loads and validates a configuration. `check`, `run`, `diff` and a reload all use this code.
 //!
-//! `parse` is the pure core: environment and files come in as functions. What it hands out, `ValidatedConfig`, cannot be made
-//! elsewhere, so whoever has one relies on all that is judged here.
+//! `parse` does no I/O itself: environment and files are passed as functions. Only this module can create a
+//! `ValidatedConfig`, so its holder can rely on all checks.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -29,11 +29,11 @@ pub struct ValidatedConfig {
     path: PathBuf,
     document: Document,
     files: LoadedFiles,
-    /// Where each listener's address stands.
+    /// The position of each listener's address.
     listeners: Vec<Position>,
-    /// Where `access_log.path` stands.
+    /// The position of `access_log.path`.
     access_log: Position,
-    /// What the file system said of its files when they were read, by their whole paths.
+    /// The stamps of the files when they were read, by path.
     seen: BTreeMap<PathBuf, FileStamp>,
 }
 
@@ -43,21 +43,21 @@ impl ValidatedConfig {
         &self.document
     }
 
-    /// What was in a file that the document names; `path` as it stands in the document.
+    /// The content of a file that the document names; `path` as written in the document.
     pub fn file(&self, path: &Path) -> Option<&[u8]> {
         self.files.held.get(path).map(Vec::as_slice)
     }
 
-    /// The key files and folders that `make_files` made, which belong to the user that made them.
+    /// The key files and folders that `make_files` created. They belong to the user that created them.
     pub fn made(&self) -> &[PathBuf] {
         &self.files.made
     }
 
-    /// Makes the key files and the folder of `server.state_dir` that are not there yet. To be called when nothing else
-    /// can keep the configuration from being put in force, so that a refused one leaves no trace.
+    /// Creates the missing key files and the folder of `server.state_dir`. Call it when no other step can fail, so that
+    /// a rejected configuration leaves no trace.
     ///
     /// # Errors
-    /// One of them cannot be made.
+    /// One of them cannot be created.
     pub fn make_files(mut self) -> Result<Self, Vec<Problem>> {
         let disk = Disk::default();
         for missing in std::mem::take(&mut self.files.missing) {
@@ -73,18 +73,18 @@ impl ValidatedConfig {
         files::token(self.file(files::token_file(&self.document)?)?)
     }
 
-    /// A problem that shows only when the document is put in force: with the address of that listener.
+    /// A problem with a listener's address that is found only when the document is applied.
     pub fn listener_problem(&self, index: usize, what: String, hint: &str) -> Problem {
         let mark = self.listeners.get(index).copied().unwrap_or(Position::START);
         self.problem_at(mark, &format!("listeners[{index}].address"), what, hint)
     }
 
-    /// The same with `access_log.path`.
+    /// The same for `access_log.path`.
     pub fn access_log_problem(&self, what: String, hint: &str) -> Problem {
         self.problem_at(self.access_log, "access_log.path", what, hint)
     }
 
-    /// The same with another key; it has no place of its own.
+    /// The same for another key; the position is the start of the file.
     pub fn problem(&self, path: &str, what: String, hint: &str) -> Problem {
         self.problem_at(Position::START, path, what, hint)
     }
@@ -94,21 +94,21 @@ impl ValidatedConfig {
         Problem { file, line: mark.line, column: mark.column, path, what, hint }
     }
 
-    /// What looks after its files from when they were read on.
+    /// A watch on its files, from the time when they were read.
     pub fn watch(&self) -> Watch {
         Watch::since(self.seen.clone())
     }
 
-    /// Those of its files, the configuration itself among them, that this process may not read as who it is now.
+    /// The configuration file and the named files that the current user may not read.
     pub fn forbidden(&self) -> Vec<PathBuf> {
-        // A pipe would have it wait for somebody who writes.
+        // Without O_NONBLOCK, opening a FIFO waits for a writer.
         let open = |path: &Path| File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
         let forbidden = |path: &PathBuf| open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
         let named = self.files.held.keys().map(|path| self.folder().join(path));
         std::iter::once(self.path.clone()).chain(named).filter(forbidden).collect()
     }
 
-    /// The folder that the files it names are relative to.
+    /// The base directory of the files that it names.
     pub fn folder(&self) -> &Path {
         self.path.parent().unwrap_or(Path::new(""))
     }
@@ -121,19 +121,19 @@ impl ValidatedConfig {
         Self { files, ..self.clone() }
     }
 
-    /// The configuration file, as it was named.
+    /// The path of the configuration file, as given by the caller.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Reads a configuration file and every file it names. The problems are sorted by their place.
+/// Reads a configuration file and every file that it names. The problems are sorted by position.
 pub fn load(path: &Path) -> Result<ValidatedConfig, Vec<Problem>> {
     let disk = Disk::default();
     from_disk(path, &read_text_by(&disk, path)?, &disk)
 }
 
-/// What is in a configuration file.
+/// The text of a configuration file.
 pub(super) fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
     read_text_by(&Disk::default(), path)
 }
@@ -151,7 +151,8 @@ fn read_text_by(disk: &Disk, path: &Path) -> Result<String, Vec<Problem>> {
     })
 }
 
-/// Reads a configuration's text as if it stood in the file `name`: with this process's variables, and the files on the disk.
+/// Parses a configuration text as if it were the content of the file `name`. Uses this process's environment and the
+/// files on disk.
 pub fn parse_in_place(name: &Path, text: &str) -> Result<ValidatedConfig, Vec<Problem>> {
     from_disk(name, text, &Disk::default())
 }
@@ -178,8 +179,8 @@ fn from_disk(name: &Path, text: &str, disk: &Disk) -> Result<ValidatedConfig, Ve
     Ok(ValidatedConfig { seen: seen.take(), ..checked })
 }
 
-/// Reads a configuration's text. `name` is what problems call it, and its folder is what the files it names are
-/// relative to; they are had through `read`, variables through `env`.
+/// Parses and validates a configuration text. Problems use `name` as the file name; named files are relative to its
+/// folder. Files are read through `read`, variables through `env`.
 pub fn parse(
     name: &Path,
     text: &str,

@@ -1,16 +1,16 @@
-//! The configuration as the admin API shows it: all defaults filled in, secrets masked.
+//! The configuration for the admin API: defaults filled in, secrets masked.
 
 use serde_json::Value;
 
 use super::schema::Document;
 
-/// What stands where a secret was.
+/// Replaces a secret.
 const MASK: &str = "***";
 
-/// Names, or parts of them, of header fields that carry credentials.
+/// Parts of names of header fields that carry credentials.
 const SECRET: [&str; 8] = ["authorization", "cookie", "token", "secret", "password", "api-key", "apikey", "signature"];
 
-/// The document as JSON, with the values of header fields that carry credentials masked.
+/// The document as JSON. The values of header fields that carry credentials are masked.
 ///
 /// # Errors
 /// None in practice: every type of the document has a JSON form.
@@ -20,7 +20,7 @@ pub fn masked(document: &Document) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
-/// Masks below a value; `fields` says whether its keys are header names.
+/// Masks the values below a value. `fields` tells whether its keys are names of header fields.
 fn mask(value: &mut Value, fields: bool) {
     match value {
         Value::Object(map) => {

@@ -1,8 +1,8 @@
-//! Everything about the YAML: its types, reading it and the files it names, problems with their places, and what
-//! differs between two documents. All configuration I/O is here; nothing here knows a request or a socket.
+//! The configuration: schema, parser, validation, named files, and the diff of two documents. It contains all I/O on
+//! configuration files, and never handles a request or a socket.
 //!
 //! ```text
-//! text → locate (tree with places, ${…} replaced) → typed (document) → check, files → Checked
+//! text → yaml (tree with positions, ${…} replaced) → deserialize (document) → check, files → ValidatedConfig
 //! ```
 
 pub mod file_watch;

@@ -1,11 +1,11 @@
-//! The file as a tree of values that know their line and column. Reading it is `yaml`'s, typing it `deserialize`'s.
+//! Tree of YAML values with line and column. `yaml` builds it, `deserialize` converts it to the document.
 //!
-//! A value that turned out to be wrong is pruned: it stays in its place, so that others keep theirs, but counts as
-//! left out. Nothing here knows what any key means.
+//! An invalid value is pruned: it stays in place, so that indices do not change, but counts as absent. This module
+//! never interprets a key.
 
 use std::fmt;
 
-/// A place in the file, both from 1; columns in characters.
+/// A position in the file; line and column count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     /// The line.
@@ -15,24 +15,24 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// Where a file begins.
+    /// The start of a file.
     pub(super) const START: Self = Self { line: 1, column: 1 };
 }
 
-/// A value and its place.
+/// A value with its position.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
-    /// Where it begins.
+    /// The position where it starts.
     pub(super) mark: Position,
-    /// What it is.
+    /// The value.
     pub(super) kind: NodeKind,
-    /// As the file has it, where `${…}` was replaced: only this is ever quoted.
+    /// The text in the file, if a `${…}` in it was replaced. Messages quote only this text.
     pub(super) raw: Option<String>,
-    /// Whether something in it, or itself, is pruned.
+    /// Whether this value or a value inside it is pruned.
     damaged: bool,
 }
 
-/// What a value is.
+/// A value.
 #[derive(Debug, Clone)]
 pub(super) enum NodeKind {
     /// Nothing, `~` or `null`.
@@ -43,64 +43,64 @@ pub(super) enum NodeKind {
     Int(i128),
     /// Any other number.
     Float(f64),
-    /// Text; also whatever came from the environment, which fits every scalar.
+    /// Text. A value from the environment is text as well, and fits every scalar.
     Text(String),
     /// A sequence.
     List(Vec<Node>),
     /// A mapping.
     Map(Vec<Entry>),
-    /// Was wrong and is reported; counts as left out.
+    /// An invalid value that was reported. It counts as absent.
     Pruned,
 }
 
-/// A key of a mapping and its value.
+/// A key of a mapping with its value.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     /// The key.
     pub(super) key: String,
-    /// Where the key is.
+    /// The position of the key.
     pub(super) mark: Position,
     /// The value.
     pub(super) value: Node,
 }
 
-/// One step down.
+/// One step of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PathStep {
-    /// Into a mapping.
+    /// To the value of a key.
     Key(String),
-    /// Into a sequence.
+    /// To an element of a sequence.
     Index(usize),
 }
 
-/// The way from the top to a value.
+/// The path from the root to a value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct DocumentPath(pub(super) Vec<PathStep>);
 
 impl DocumentPath {
-    /// A key of the top.
+    /// The path of a top-level key.
     pub(super) fn of(key: &str) -> Self {
         Self::default().key(key)
     }
 
-    /// A key below this.
+    /// The path of a key below this path.
     pub(super) fn key(&self, key: &str) -> Self {
         self.step(PathStep::Key(key.to_owned()))
     }
 
-    /// An element of this.
+    /// The path of an element below this path.
     pub(super) fn index(&self, index: usize) -> Self {
         self.step(PathStep::Index(index))
     }
 
-    /// One step below this.
+    /// One step below this path.
     pub(super) fn step(&self, step: PathStep) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
         Self(steps)
     }
 
-    /// The section that this is in.
+    /// The path of the enclosing section.
     pub(super) fn parent(&self) -> Self {
         Self(self.0[..self.0.len().saturating_sub(1)].to_vec())
     }
@@ -122,21 +122,21 @@ impl fmt::Display for DocumentPath {
     }
 }
 
-/// Where a place was found.
+/// The result of a path look-up.
 #[derive(Debug)]
 pub(super) struct Located<'a> {
-    /// What to point at: a scalar itself, a section's key, or the nearest section that there is.
+    /// The position to report: of a scalar, of the key of a section, or of the nearest section that exists.
     pub(super) mark: Position,
-    /// The key; an element itself.
+    /// The position of the key; for an element, of the element itself.
     pub(super) key: Position,
-    /// The place in the file's own counting, pruned elements included.
+    /// The path in the file, with indices that count pruned elements.
     pub(super) place: DocumentPath,
-    /// The value, if it is there.
+    /// The value, if it exists.
     pub(super) node: Option<&'a Node>,
 }
 
 impl Node {
-    /// A value at a mark.
+    /// A value at a position.
     pub(super) fn new(mark: Position, kind: NodeKind) -> Self {
         let damaged = match &kind {
             NodeKind::Pruned => true,
@@ -147,12 +147,12 @@ impl Node {
         Self { mark, kind, raw: None, damaged }
     }
 
-    /// A text that came from the environment, and as the file has it.
+    /// A text from the environment, with the text in the file.
     pub(super) fn replaced(mark: Position, text: String, raw: Option<String>) -> Self {
         Self { raw, ..Self::new(mark, NodeKind::Text(text)) }
     }
 
-    /// Marks what is at a place as wrong.
+    /// Marks the value at a path as invalid.
     pub(super) fn prune(&mut self, place: &DocumentPath) {
         let mut node = self;
         for step in &place.0 {
@@ -164,12 +164,12 @@ impl Node {
         node.kind = NodeKind::Pruned;
     }
 
-    /// Whether this was wrong.
+    /// Whether this value was invalid.
     pub(super) fn is_pruned(&self) -> bool {
         matches!(self.kind, NodeKind::Pruned)
     }
 
-    /// Whether nothing in it was wrong.
+    /// Whether neither this value nor a value inside it was invalid.
     pub(super) fn is_whole(&self) -> bool {
         !self.damaged
     }
@@ -182,7 +182,7 @@ impl Node {
         }
     }
 
-    /// The value at a place in the file's own counting.
+    /// The value at a path whose indices count pruned elements.
     pub(super) fn at(&mut self, place: &DocumentPath) -> Option<&mut Self> {
         place.0.iter().try_fold(self, |node, step| node.child(step))
     }
@@ -197,7 +197,7 @@ impl Node {
         }
     }
 
-    /// Finds a place in the document's counting, in which pruned elements do not exist.
+    /// Looks up a path whose indices do not count pruned elements, as in the document.
     pub(super) fn find(&self, place: &DocumentPath) -> Located<'_> {
         let mut found = Located { mark: self.mark, key: self.mark, place: DocumentPath::default(), node: Some(self) };
         for step in &place.0 {
@@ -209,7 +209,7 @@ impl Node {
         found
     }
 
-    /// The heavier, the more memory it takes; for the bound on aliases.
+    /// Approximate memory use in bytes, for the limit on aliases.
     pub(super) fn weight(&self) -> usize {
         64 + match &self.kind {
             NodeKind::Text(text) => text.len() + self.raw.as_ref().map_or(0, String::len),
@@ -219,7 +219,7 @@ impl Node {
         }
     }
 
-    /// How many levels it has.
+    /// The number of nesting levels.
     pub(super) fn depth(&self) -> usize {
         1 + match &self.kind {
             NodeKind::List(items) => items.iter().map(Self::depth).max().unwrap_or(0),
@@ -257,7 +257,7 @@ impl Located<'_> {
 }
 
 impl Entry {
-    /// A scalar is pointed at itself; a section, or nothing at all, by its key.
+    /// The position to report: of a scalar itself; of the key for a section or an empty value.
     pub(super) fn points_at(&self) -> Position {
         match self.value.kind {
             NodeKind::Null | NodeKind::List(_) | NodeKind::Map(_) => self.mark,

@@ -1,7 +1,6 @@
-//! What the PEM files hold that a document names: certificates with their keys, authorities, revocation lists.
+//! Parser of the PEM files that a document names: certificates with keys, certificate authorities, revocation lists.
 //!
-//! It parses bytes and says what is wrong with them; nothing of a key is ever printed. Whether a certificate is in date is
-//! not judged here: that needs a clock.
+//! It never prints the content of a key. It never checks whether a certificate has expired, because that needs a clock.
 
 use std::sync::Arc;
 
@@ -20,19 +19,19 @@ use super::authority::{PeerRole, never_verifies};
 use super::pem_blocks;
 use super::schema::ClientAuthMode;
 
-/// Which of a pair's files is wrong.
+/// The invalid file of a pair.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadPair {
-    /// The certificate's.
+    /// The certificate file.
     #[error("{0}")]
     Cert(String, &'static str),
-    /// The key's.
+    /// The key file.
     #[error("{0}")]
     Key(String, &'static str),
 }
 
 impl BadPair {
-    /// What to do.
+    /// The hint.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Cert(_, hint) | Self::Key(_, hint) => hint,
@@ -43,10 +42,10 @@ impl BadPair {
 const WANT_CERTIFICATE: &str = "Write a PEM file with one or more blocks `BEGIN CERTIFICATE`";
 const WANT_KEY: &str = "Write a PEM file with one block `BEGIN PRIVATE KEY`";
 
-/// A certificate, those that lead to its authority, and its key.
+/// Parses a certificate chain and its private key.
 ///
 /// # Errors
-/// Says which of the two files is wrong, or that they do not belong together.
+/// One of the two files is invalid, or they do not belong together.
 pub fn pair(cert: &[u8], key: &[u8]) -> Result<CertifiedKey, BadPair> {
     let chain = certificates(cert).map_err(|(what, hint)| BadPair::Cert(what, hint))?;
     let key = private_key(key).map_err(|(what, hint)| BadPair::Key(what, hint))?;
@@ -78,7 +77,7 @@ pub fn pair(cert: &[u8], key: &[u8]) -> Result<CertifiedKey, BadPair> {
     }
 }
 
-/// RFC 5280 section 4.1: what is of version 1 does not say which it is.
+/// RFC 5280 section 4.1: a certificate of version 1 has no version field.
 fn is_version_1(certificate: &CertificateDer<'_>) -> bool {
     let parsed = X509Certificate::from_der(certificate);
     parsed.is_ok_and(|(_, certificate)| certificate.version() == X509Version::V1)
@@ -87,7 +86,7 @@ fn is_version_1(certificate: &CertificateDer<'_>) -> bool {
 /// All certificates of a file.
 ///
 /// # Errors
-/// There is none, or it is not PEM.
+/// There is no certificate, or the file is not PEM.
 pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, FileFault> {
     whole_blocks(bytes)?;
     let all: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(bytes).collect();
@@ -98,7 +97,7 @@ pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     Ok(all)
 }
 
-/// A marker outside of a whole block would silently be skipped, and the block with it.
+/// The PEM parser silently skips a marker that belongs to no complete block, and the block with it.
 fn whole_blocks(bytes: &[u8]) -> Result<(), FileFault> {
     let first = pem_blocks::strays(bytes).into_iter().next();
     first.map_or(Ok(()), |stray| Err((format!("line {}: {}", stray.line, stray.what), stray.hint)))
@@ -114,10 +113,10 @@ fn private_key(bytes: &[u8]) -> Result<PrivateKeyDer<'static>, FileFault> {
     PrivateKeyDer::from_pem_slice(bytes).map_err(|_| ("there is no private key in this file".to_owned(), WANT_KEY))
 }
 
-/// Authorities, each fit to be one.
+/// Parses certificate authorities and checks that each can be used as a trust anchor.
 ///
 /// # Errors
-/// There is none, or one is none, or none of them can ever verify such a peer.
+/// There is no certificate, one of them cannot be a trust anchor, or none of them can verify a peer with this role.
 pub(super) fn authorities(bytes: &[u8], peer: PeerRole) -> Result<RootCertStore, FileFault> {
     let mut roots = RootCertStore::empty();
     let certificates = certificates(bytes)?;
@@ -139,10 +138,10 @@ fn revoked(bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, F
     if all.is_empty() { Err(("there is no revocation list in this file".to_owned(), hint)) } else { Ok(all) }
 }
 
-/// What verifies the certificates of clients, from the files of `client_auth`.
+/// A verifier of client certificates, from the files of `client_auth`.
 ///
 /// # Errors
-/// A file does not hold what it should; where the authorities are right it is the other.
+/// A file has invalid content. If `ca` is valid, the error concerns `crl`.
 pub fn client_verifier(
     mode: ClientAuthMode,
     ca: &[u8],
@@ -165,7 +164,7 @@ pub fn client_verifier(
 pub(super) mod tests {
     use super::*;
 
-    /// `openssl x509 -req` without `-extfile`, for a test and nothing else; nothing here makes such certificates.
+    /// The output of `openssl x509 -req` without `-extfile`. The test crates cannot create certificates of version 1.
     pub(in crate::config) const VERSION_1: [&str; 2] = [
         "-----BEGIN CERTIFICATE-----\n\
          MIIBMTCB1wIUami4AyKm7iAeoWhX4FPxMoS2wBUwCgYIKoZIzj0EAwIwGjEYMBYG\n\
@@ -184,7 +183,7 @@ pub(super) mod tests {
     ];
 
     #[test]
-    fn a_certificate_of_version_1_is_told_as_that() {
+    fn a_certificate_of_version_1_is_rejected_as_such() {
         let bad = pair(VERSION_1[0].as_bytes(), VERSION_1[1].as_bytes()).unwrap_err();
         assert!(matches!(bad, BadPair::Cert(..)) && bad.to_string().contains("X.509 version 1"), "{bad}");
         assert!(bad.hint().contains("version 3"), "{}", bad.hint());

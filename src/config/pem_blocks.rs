@@ -1,16 +1,17 @@
-//! The markers of PEM blocks (RFC 7468 section 2): each `-----BEGIN` has its `-----END`, and each stands alone on a line.
+//! Checks the markers of PEM blocks (RFC 7468 section 2): each `-----BEGIN` needs its `-----END`, and each must be
+//! alone on a line.
 //!
-//! PEM parsers skip text between blocks, so one broken marker silently takes a certificate away. Here it is a fault. Nothing
-//! of a block's content is ever shown.
+//! PEM parsers skip text between blocks, so a broken marker would silently remove a certificate. This module reports it
+//! as a fault. It never prints the content of a block.
 
-/// A marker that belongs to no whole block.
+/// A marker that belongs to no complete block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stray {
     /// Its line, from 1.
     pub(super) line: usize,
     /// The problem.
     pub(super) what: String,
-    /// What to do.
+    /// The hint.
     pub(super) hint: &'static str,
 }
 
@@ -19,7 +20,7 @@ const ALONE: &str =
 const CONVERT: &str =
     "Convert it: `openssl x509 -in OLD -out NEW`, or for PKCS #7 `openssl pkcs7 -print_certs -in OLD -out NEW`";
 
-/// Kinds of blocks that are read, or that belong in such files and are skipped.
+/// Types of blocks that are read, or that may occur in such files and are skipped.
 const KINDS: [&str; 17] = [
     "CERTIFICATE",
     "X509 CRL",
@@ -40,22 +41,22 @@ const KINDS: [&str; 17] = [
     "ECHCONFIG",
 ];
 
-/// Kinds that hold certificates in a form that is not read.
+/// Types of blocks that contain certificates in an unsupported form.
 const UNREAD: [&str; 4] = ["TRUSTED CERTIFICATE", "X509 CERTIFICATE", "PKCS7", "CMS"];
 
-/// The longest kind that a message shows, in characters.
+/// Maximum number of characters of a type in a message.
 const MAX_SHOWN: usize = 40;
 
-/// A line as this file sees it.
+/// The meaning of a line.
 enum PemLine<'a> {
     Begin(&'a str),
     End(&'a str),
-    /// Meant as one or more markers, but no parser takes it as that.
+    /// Looks like one or more markers, but no parser accepts it.
     Broken(&'a str),
     Other,
 }
 
-/// All markers of a file that belong to no whole block, in the order of their lines.
+/// All markers of a file that belong to no complete block, in the order of their lines.
 pub(super) fn strays(bytes: &[u8]) -> Vec<Stray> {
     let text = String::from_utf8_lossy(bytes);
     let mut scan = Scan::default();
@@ -75,7 +76,8 @@ pub(super) fn strays(bytes: &[u8]) -> Vec<Stray> {
 #[derive(Default)]
 struct Scan<'a> {
     found: Vec<Stray>,
-    /// Where the block that is open began, and its kind, unless its marker was broken.
+    /// The line of the marker that opened the current block, and its type. The type is `None` if that marker was
+    /// broken.
     open: Option<(usize, Option<&'a str>)>,
 }
 
@@ -120,7 +122,7 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Tells of a block that ends without a marker, unless its beginning was told already.
+    /// Reports a block without an end marker, unless its begin marker was reported already.
     fn leave_open(&mut self) {
         if let Some((line, Some(_))) = self.open.take() {
             self.say(line, "the beginning of a block that has no end".into(), ALONE);
@@ -132,7 +134,7 @@ impl<'a> Scan<'a> {
     }
 }
 
-/// Lines that end with LF, CR LF or CR, as editors and the parser count them.
+/// Splits at LF, CR LF or CR, as editors and the parser do.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let plain = text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line));
     plain.flat_map(|line| line.split('\r'))
@@ -153,7 +155,7 @@ fn read(line: &str) -> PemLine<'_> {
     if is_meant_as_marker(line) { PemLine::Broken(line) } else { PemLine::Other }
 }
 
-/// Text between blocks is free, so only what can hardly be anything else counts.
+/// Any text may occur between blocks, so only text that is almost certainly a marker counts.
 fn is_meant_as_marker(line: &str) -> bool {
     let is_dash = |c: char| matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}');
     if !line.contains(is_dash) {
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn every_broken_marker_is_told_once_at_its_line() {
+    fn every_broken_marker_is_reported_once_at_its_line() {
         let two = BLOCK.repeat(2);
         let cases = [
             (two.replace("-----\n-----BEGIN", "----------BEGIN"), 3, "two markers on one line"),
@@ -230,15 +232,15 @@ mod tests {
             (format!("{BLOCK}-----BEGIN CERTIFICATE-----\nAAAA\n"), 4, "the beginning of a block that has no end"),
         ];
         for (text, line, what) in cases {
-            let told = found(&text);
-            assert_eq!(told.first(), Some(&(line, what.to_owned())), "{text}");
-            let same_line = told.iter().filter(|(at, _)| *at == line).count();
-            assert!(same_line == 1 && told.len() <= 2, "{text}\n{told:?}");
+            let reported = found(&text);
+            assert_eq!(reported.first(), Some(&(line, what.to_owned())), "{text}");
+            let same_line = reported.iter().filter(|(at, _)| *at == line).count();
+            assert!(same_line == 1 && reported.len() <= 2, "{text}\n{reported:?}");
         }
     }
 
     #[test]
-    fn each_of_several_broken_markers_is_told() {
+    fn several_broken_markers_are_all_reported() {
         let text = format!("{BLOCK}-{BLOCK}-{BLOCK}");
         assert_eq!(found(&text).iter().map(|(line, _)| *line).collect::<Vec<_>>(), [4, 7]);
     }

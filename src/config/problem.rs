@@ -1,6 +1,6 @@
-//! A problem: one thing wrong with a configuration, where it is and what to do about it.
+//! A problem: an error in a configuration, with its position and a hint.
 //!
-//! It never carries what an environment variable put in: whoever makes one quotes the text as the file has it.
+//! It never contains the value of an environment variable. Code that creates a problem must quote the text in the file.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,23 +9,23 @@ use serde::Serialize;
 
 use super::node::Position;
 
-/// More are not collected: whoever has so many starts with the first.
+/// Maximum number of collected problems.
 pub(super) const MAX_PROBLEMS: usize = 250;
 
-/// One thing wrong with a configuration.
+/// One error in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// The file, as it was named.
+    /// The file, as given by the caller.
     pub file: PathBuf,
     /// The line, from 1.
     pub line: usize,
     /// The column in characters, from 1.
     pub column: usize,
-    /// The key: `upstreams.api.backends[0].weight`; `document` where it is about the file as a whole.
+    /// The path of the key: `upstreams.api.backends[0].weight`; `document` if it concerns the whole file.
     pub path: String,
-    /// What is wrong, without a full stop.
+    /// The problem, without a full stop.
     pub what: String,
-    /// What to do; may be empty.
+    /// The hint; may be empty.
     pub hint: String,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The problems of one file while they are being collected.
+/// The collected problems of one file.
 #[derive(Debug)]
 pub(super) struct Problems {
     file: PathBuf,
@@ -44,12 +44,12 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-    /// None yet.
+    /// An empty collection.
     pub(super) fn new(file: &Path) -> Self {
         Self { file: file.to_owned(), problems: Vec::new() }
     }
 
-    /// Adds one, unless there are enough.
+    /// Adds a problem, up to `MAX_PROBLEMS`.
     pub(super) fn add(
         &mut self,
         mark: Position,
@@ -71,28 +71,28 @@ impl Problems {
         });
     }
 
-    /// Adds those of another file.
+    /// Adds the problems of another file, up to `MAX_PROBLEMS`.
     pub(super) fn extend(&mut self, others: Vec<Problem>) {
-        let room = MAX_PROBLEMS.saturating_sub(self.problems.len());
-        self.problems.extend(others.into_iter().take(room));
+        let free = MAX_PROBLEMS.saturating_sub(self.problems.len());
+        self.problems.extend(others.into_iter().take(free));
     }
 
-    /// Whether there are as many as are ever listed.
+    /// Whether `MAX_PROBLEMS` is reached.
     pub(super) fn full(&self) -> bool {
         self.problems.len() >= MAX_PROBLEMS
     }
 
-    /// Whether there are none.
+    /// Whether there is no problem.
     pub(super) fn is_empty(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// Those found so far.
+    /// The problems so far.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.problems.iter()
     }
 
-    /// In the order of the file, each once; those of other files after its own.
+    /// Sorted by position, without duplicates. Problems of other files come last.
     pub(super) fn sorted(mut self) -> Vec<Problem> {
         let own = self.file;
         let order = |problem: &Problem| {
@@ -105,7 +105,7 @@ impl Problems {
     }
 }
 
-/// A value can be any text; what quotes it stays one line of bearable length, without control characters.
+/// A message may quote any text. This keeps it on one line of limited length, without control characters.
 fn one_line(text: String) -> String {
     const MAX_HINT_CHARS: usize = 400;
     if text.len() <= MAX_HINT_CHARS && !text.contains(char::is_control) {
@@ -119,7 +119,7 @@ fn one_line(text: String) -> String {
     short
 }
 
-/// The one of `known` that is closest to `written`, where it is close enough to be meant.
+/// The most similar name in `known`; `None` if no name is similar enough.
 pub(super) fn closest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let normal = |text: &str| text.to_lowercase().replace('-', "_");
     let written = normal(written);
@@ -137,7 +137,7 @@ pub(super) fn closest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
     nearest.min_by_key(|(d, _)| *d).map(|(_, name)| name)
 }
 
-/// What to do about a name that is none of `known`: the closest one, or the list of them.
+/// The hint for an unknown name: the most similar known name, or the list of all known names.
 pub(super) fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
     if let Some(name) = closest(written, known.clone()) {
         return format!("Did you mean `{name}`?");
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_as_one_line() {
+    fn a_problem_is_one_line() {
         let mut problems = Problems::new(Path::new("weir.yaml"));
         problems.add(
             Position { line: 3, column: 5 },
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn names_what_is_close_and_lists_what_is_not() {
+    fn the_hint_is_a_similar_name_or_the_list_of_names() {
         let known = ["round_robin", "weighted_round_robin", "least_connections"];
         assert_eq!(did_you_mean("least-conections", known), "Did you mean `least_connections`?");
         assert_eq!(did_you_mean("zzz", ["a", "b"]), "Known are `a`, `b`");

@@ -1,6 +1,7 @@
-//! Makes the tables of docs/configuration.md from the schema and holds the file to them. Only built for tests.
+//! Generates the tables of docs/configuration.md from the schema, and tests that the file is up to date. Test builds
+//! only.
 //!
-//! What stands above the marker is written by hand; `WEIR_BLESS=1` writes the tables anew below it.
+//! The text above the marker is written by hand. `WEIR_BLESS=1` rewrites the tables below it.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -11,7 +12,7 @@ use super::json_schema;
 
 const MARKER: &str = "<!-- Below here the tables are made from src/config/schema.rs by its tests. -->\n";
 
-/// All sections in the order in which the document has them.
+/// All sections in the order of the document.
 fn tables() -> String {
     let root = json_schema::plain().to_value();
     let defs = root["$defs"].as_object().unwrap().clone();
@@ -20,7 +21,7 @@ fn tables() -> String {
     out
 }
 
-/// One section's table, then those of the sections below it.
+/// The table of one section, then those of the sections below it.
 fn section(defs: &Map<String, Value>, path: &str, schema: &Value, out: &mut String) {
     let title = if path.is_empty() { "The file".to_owned() } else { format!("`{path}`") };
     let _ = writeln!(out, "\n## {title}\n");
@@ -43,7 +44,7 @@ fn section(defs: &Map<String, Value>, path: &str, schema: &Value, out: &mut Stri
         let kind = kind(defs, property);
         let mut default = default(property, required.contains(&key.as_str()), kind.section.is_some());
         if kind.words.starts_with("`\"") {
-            // As it has to be written: without quotes it is a number.
+            // The value needs quotes in YAML, otherwise it is a number.
             default = format!("`\"{}\"`", default.trim_matches('`'));
         }
         let meaning = property["description"].as_str().unwrap_or_default().replace('\n', " ").replace('|', "\\|");
@@ -60,7 +61,7 @@ fn section(defs: &Map<String, Value>, path: &str, schema: &Value, out: &mut Stri
 
 struct Kind {
     words: String,
-    /// The section that a value is or holds, and how its path goes on.
+    /// The section that a value is or contains, and the suffix of its path.
     section: Option<(Value, &'static str)>,
 }
 
@@ -75,7 +76,7 @@ fn kind(defs: &Map<String, Value>, schema: &Value) -> Kind {
     let choices = schema["anyOf"].as_array();
     if let Some(choice) = choices.and_then(|a| a.iter().find(|c| c["type"] != "null")) {
         let Kind { words, section } = kind(defs, choice);
-        // A section that one word may stand for.
+        // A section that can be replaced by a single word.
         let word = choices.and_then(|a| a.iter().find_map(|c| c["const"].as_str()));
         return Kind { words: word.map_or(words.clone(), |word| format!("{words} or `{word}`")), section };
     }
@@ -158,7 +159,7 @@ fn default(property: &Value, required: bool, section: bool) -> String {
 }
 
 #[test]
-fn the_reference_is_what_the_schema_says() {
+fn the_configuration_reference_is_up_to_date() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
     let written = std::fs::read_to_string(&path).unwrap();
     let (by_hand, _) = written.split_once(MARKER).expect("the marker");

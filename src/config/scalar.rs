@@ -1,10 +1,10 @@
-//! What a plain YAML scalar stands for: the core schema of YAML 1.2, so `no` and `on` are text.
+//! Type resolution of a plain YAML scalar by the core schema of YAML 1.2, so `no` and `on` are text.
 //!
-//! A number with leading zeros is text too: an octal of old and a decimal of now would be two readings of one line.
+//! A number with leading zeros is text as well: YAML 1.1 reads it as octal, YAML 1.2 as decimal.
 
 use super::node::NodeKind;
 
-/// The kind of a plain scalar.
+/// The type and value of a plain scalar.
 pub(super) fn resolve(text: &str) -> NodeKind {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => NodeKind::Null,

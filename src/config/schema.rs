@@ -1,7 +1,7 @@
-//! The document: the configuration as the YAML says it, one struct a section, defaults beside the keys.
+//! Schema of the configuration document: one struct per YAML section, with the default values.
 //!
-//! These types are the single source of the parser, of `weir schema` and of docs/configuration.md. They hold no
-//! reference to another section resolved and judge nothing that needs two keys: that is `check`'s.
+//! The parser, `weir schema` and the tables of docs/configuration.md are generated from these types. This module never
+//! resolves a reference to another section. It never checks rules that involve two keys: `check` does that.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,120 +33,121 @@ pub use upstream::{
     QueueSettings, SendProxy, TcpCheck, UpstreamSettings, UpstreamTls, Whole,
 };
 
-/// The whole file.
+/// The configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Document {
-    /// What belongs to the process; fixed for its life, but for the two waits.
+    /// Settings of the process. They are fixed until a restart, except `shutdown_grace` and `lame_duck`.
     pub server: Server,
-    /// The process's own log, on stderr.
+    /// The process log, written to stderr.
     pub log: Log,
-    /// The operator's listener: metrics, status page, API; `off`: none. Never a public address.
+    /// The admin listener: metrics, status page and API. `off` disables it. Never expose it on a public address.
     pub admin: Admin,
-    /// One line a request.
+    /// The access log: one line per request.
     pub access_log: AccessLogSettings,
-    /// Networks whose forwarded headers are believed.
+    /// Networks whose forwarding header fields and PROXY headers are trusted.
     pub trusted_proxies: Vec<Cidr>,
-    /// Which headers tell backends about the client.
+    /// Header fields that carry the client's address to backends.
     pub forwarded: Forwarded,
-    /// Addresses that Weir accepts connections on.
+    /// Addresses on which Weir accepts connections.
     pub listeners: Vec<ListenerConfig>,
-    /// Rules that match requests and say what happens to them. Specificity decides, not order.
+    /// Rules that match requests and define how they are handled. The most specific match wins; the order only breaks
+    /// ties.
     pub routes: Vec<RouteSettings>,
     /// Named groups of interchangeable backends.
     pub upstreams: BTreeMap<Name, UpstreamSettings>,
 }
 
-/// `server`: what belongs to the process.
+/// `server`: settings of the process.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
-    /// Threads that carry requests; 0: one per core.
+    /// Number of traffic threads; 0: one per core.
     #[schemars(range(min = 0, max = 1024))]
     pub threads: usize,
-    /// How long requests and streams under way get to finish once the listeners are closed.
+    /// How long requests and streams in progress may take to finish after the listeners are closed.
     pub shutdown_grace: Period,
-    /// How long listeners go on accepting after `/readyz` has turned 503.
+    /// How long listeners continue to accept connections after `/readyz` has changed to 503.
     pub lame_duck: Period,
-    /// Where to write the process id; removed at exit.
+    /// File for the process id. It is removed at exit.
     pub pid_file: Option<PathBuf>,
-    /// The user to become once the sockets are bound; CAP_NET_BIND_SERVICE is kept.
+    /// User to switch to after the sockets are bound. CAP_NET_BIND_SERVICE is retained.
     pub user: Option<String>,
-    /// Idle connections kept open to all backends together, per thread.
+    /// Maximum number of idle connections to all backends together, per thread.
     #[schemars(range(min = 0, max = 65536))]
     pub upstream_idle_connections: usize,
-    /// The folder of what Weir keeps over restarts: accounts and certificates of `tls.acme`. Several processes may share it.
+    /// Directory for state that survives restarts: ACME accounts and certificates. Several processes may share it.
     pub state_dir: Option<PathBuf>,
 }
 
-/// `log`: the process's own log.
+/// `log`: the process log.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// The least severe level that is written.
     pub level: LogLevel,
-    /// How a line looks.
+    /// The format of a line.
     pub format: LogFormat,
 }
 
-/// Severity of the process's own log.
+/// Severity levels of the process log. Each level includes the levels before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Only what needs a hand.
+    /// Problems that need an operator.
     Error,
-    /// And what looks wrong.
+    /// Suspicious events.
     Warn,
-    /// And what changes: starts, reloads, health.
+    /// Changes: starts, reloads, health.
     #[default]
     Info,
-    /// And each connection's troubles.
+    /// Problems of single connections.
     Debug,
-    /// And everything Pingora says.
+    /// Everything that Pingora logs.
     Trace,
 }
 
-/// Shape of the process's own log.
+/// Format of the process log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Text, for people.
     #[default]
     Text,
-    /// One object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// `access_log`: one line a request.
+/// `access_log`: one line per request.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AccessLogSettings {
     /// `stdout`, `off` or a file.
     pub path: LogTarget,
-    /// How a line looks.
+    /// The format of a line.
     pub format: AccessLogFormat,
 }
 
-/// Shape of an access log line.
+/// Format of the access log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AccessLogFormat {
-    /// One object a line.
+    /// One JSON object per line.
     #[default]
     Json,
 }
 
-/// `forwarded`: which headers tell backends about the client.
+/// `forwarded`: header fields that carry the client's address to backends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Forwarded {
-    /// X-Forwarded-For, -Proto, -Host and X-Real-IP.
+    /// X-Forwarded-For, X-Forwarded-Proto, X-Forwarded-Host and X-Real-IP.
     #[default]
     #[serde(rename = "x-forwarded")]
     XForwarded,
-    /// Forwarded, as RFC 7239 has it.
+    /// Forwarded (RFC 7239).
     #[serde(rename = "rfc7239")]
     Rfc7239,
-    /// Both families.
+    /// Both sets of fields.
     #[serde(rename = "both")]
     Both,
 }
@@ -155,69 +156,71 @@ pub enum Forwarded {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerConfig {
-    /// What it is called in metrics and logs; the address when left out.
+    /// Name in metrics and logs; default: the address.
     #[serde(default)]
     pub name: Option<Name>,
-    /// IP address and port; `[::]:8080` takes IPv4 too.
+    /// IP address and port. `[::]:8080` accepts IPv4 as well.
     pub address: SocketAddr,
-    /// HTTP/2 beside HTTP/1.1: by ALPN under TLS, by prior knowledge on a plain port.
+    /// Accept HTTP/2 as well as HTTP/1.1: by ALPN with TLS, by prior knowledge without TLS.
     #[serde(default = "yes")]
     pub http2: bool,
-    /// TLS towards clients; without it the port is plain.
+    /// TLS towards clients; default: plain HTTP.
     #[serde(default)]
     pub tls: Option<ListenerTls>,
-    /// On a plain port: every request is answered with a redirect (308) to the same address by https; a number is the port
-    /// there where it is not 443. Routes that name this listener are served all the same.
+    /// Without TLS only: answer every request with a redirect (308) to the same URL with https. A number is the https
+    /// port if it is not 443. Routes that name this listener are still served.
     #[serde(default)]
     pub redirect_https: RedirectHttps,
-    /// Whether every connection begins with a PROXY header (version 1 or 2), which is believed from `trusted_proxies` only.
+    /// Every connection must begin with a PROXY header (version 1 or 2). Its addresses are used only if it comes from
+    /// `trusted_proxies`.
     #[serde(default)]
     pub proxy_protocol: bool,
-    /// How paths are read before routes are matched.
+    /// How paths are normalized before routes are matched.
     #[serde(default)]
     pub paths: ListenerPaths,
-    /// Deadlines towards clients.
+    /// Timeouts towards clients.
     #[serde(default)]
     pub timeouts: ListenerTimeouts,
-    /// Bounds on what clients may ask for.
+    /// Limits for clients.
     #[serde(default)]
     pub limits: ListenerLimits,
 }
 
-/// `listeners[].timeouts`: deadlines towards clients.
+/// `listeners[].timeouts`: timeouts towards clients.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListenerTimeouts {
-    /// From a request's first byte to the end of its header; from the accept for the first one. Cannot be off.
+    /// Time to receive the request head: from the first byte, or from the accept for the first request. Cannot be
+    /// disabled.
     pub header: Period,
-    /// How long a connection may stay without a request; cannot be off.
+    /// How long a connection may stay open without a request. Cannot be disabled.
     pub idle: Period,
-    /// The wait for the next bytes of a request's body.
+    /// Maximum wait for the next bytes of a request body.
     pub body: Period,
-    /// The wait for a client to take the next bytes of a response.
+    /// Maximum wait until the client accepts the next bytes of a response.
     pub write: Period,
-    /// The whole TLS handshake, from the accept; cannot be off.
+    /// Time for the whole TLS handshake, from the accept. Cannot be disabled.
     pub handshake: Period,
 }
 
-/// `listeners[].limits`: bounds on what clients may ask for.
+/// `listeners[].limits`: limits for clients.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListenerLimits {
-    /// Connections open at once; 0: no limit.
+    /// Maximum open connections; 0: no limit.
     pub connections: usize,
-    /// The same for each client: an IPv4 address, or an IPv6 network of 64 bits. 0: no limit.
+    /// Maximum open connections per client: an IPv4 address or an IPv6 /64 network. 0: no limit.
     pub connections_per_ip: usize,
-    /// Requests that a connection may bring before it is closed; 0: no limit.
+    /// Maximum requests on a connection; it is closed after the last one. 0: no limit.
     pub requests_per_connection: usize,
-    /// Bytes of a request line and its header together, 1KiB to 1MiB; 431 beyond.
+    /// Maximum size of the request line and the header together, 1KiB to 1MiB. Larger: 431.
     pub header_bytes: Size,
-    /// Header fields of a request; 431 beyond.
+    /// Maximum number of header fields in a request. More: 431.
     #[schemars(range(min = 1, max = 250))]
     pub headers: usize,
-    /// Bytes of a request target, 1B to 1MiB; 414 beyond.
+    /// Maximum size of a request target, 1B to 1MiB. Larger: 414.
     pub uri_bytes: Size,
-    /// HTTP/2 streams open at once on a connection.
+    /// Maximum concurrent HTTP/2 streams on a connection.
     #[schemars(range(min = 1, max = 10000))]
     pub streams: u32,
 }
@@ -226,52 +229,52 @@ pub struct ListenerLimits {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteSettings {
-    /// What it is called in metrics and logs; `route-N` when left out, N its place in the file from 1.
+    /// Name in metrics and logs; default: `route-N`, N is the position in the file, from 1.
     pub name: Option<Name>,
-    /// Which requests it is for; empty: all.
+    /// Conditions that a request must meet; empty: all requests match.
     #[serde(rename = "match")]
     pub matches: Match,
-    /// Send to this upstream.
+    /// Forward to this upstream.
     pub upstream: Option<Name>,
-    /// Send to one of several upstreams, by weight.
+    /// Forward to one of several upstreams, by weight.
     pub split: Option<Vec<SplitTarget>>,
     /// Answer with a redirect.
     pub redirect: Option<RedirectSettings>,
-    /// Answer with this.
+    /// Answer with a fixed response.
     pub respond: Option<RespondSettings>,
-    /// Change the path before it is sent.
+    /// Change the path before the request is forwarded.
     pub rewrite: Option<RewriteSettings>,
-    /// The Host that backends see: `keep`, `backend` or a name.
+    /// The Host field that backends receive: `keep`, `backend` or a name.
     pub host: HostRule,
-    /// Edits to the request's header.
+    /// Edits of the request header fields.
     pub request_headers: HeaderEdits,
-    /// Edits to the response's header.
+    /// Edits of the response header fields.
     pub response_headers: HeaderEdits,
-    /// Bounds on the request.
+    /// Limits for the request.
     pub limits: RouteLimits,
-    /// Deadlines towards backends.
+    /// Timeouts towards backends.
     pub timeouts: RouteTimeouts,
-    /// When another backend is tried.
+    /// When a request is retried on another backend.
     pub retry: Retry,
 }
 
-/// `routes[].match`: all that is written must hold.
+/// `routes[].match`: every condition that is set must hold.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Match {
-    /// Names of listeners; the route does not exist on any other. Empty: all listeners.
+    /// Names of listeners. The route exists only on these; empty: on all listeners.
     pub listeners: Vec<String>,
-    /// Names without a port; `*.example.org` covers any depth below it.
+    /// Host names without a port; `*.example.org` matches subdomains of any depth.
     pub hosts: Vec<HostPattern>,
-    /// This path and no other; `*` is that of `OPTIONS *`.
+    /// Exactly this path. `*` matches `OPTIONS *`.
     pub path: Option<String>,
-    /// This path and all below it, by whole segments.
+    /// This path and all paths below it, by whole segments.
     pub path_prefix: Option<String>,
-    /// A regular expression searched for in the path (not anchored).
+    /// A regular expression that is searched for in the path (not anchored).
     pub path_regex: Option<Pattern>,
-    /// Any of these.
+    /// Any of these methods.
     pub methods: Vec<Method>,
-    /// All of these, value for value.
+    /// All of these header fields, each with exactly this value.
     pub headers: BTreeMap<String, String>,
 }
 
@@ -289,8 +292,9 @@ pub struct SplitTarget {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RedirectSettings {
-    /// The Location; `{scheme}`, `{host}` (with its port), `{hostname}`, `{port}`, `{path}` and `{query}` (with its `?`) are the
-    /// request's. Where the request names no port, `{port}` is its scheme's, 80 or 443.
+    /// The Location field. `{scheme}`, `{host}` (with its port), `{hostname}`, `{port}`, `{path}` and `{query}` (with
+    /// its `?`) are replaced by those of the request. If the request has no port, `{port}` is the default of its
+    /// scheme, 80 or 443.
     pub to: String,
     /// 301, 302, 303, 307 or 308.
     #[serde(default = "permanent_redirect")]
@@ -301,38 +305,38 @@ pub struct RedirectSettings {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RespondSettings {
-    /// The status; 204 and 304 have no body.
+    /// The status. 204 and 304 have no body.
     #[schemars(range(min = 200, max = 599))]
     pub status: u16,
     /// The body.
     #[serde(default)]
     pub body: String,
-    /// Header fields; Content-Type is text/plain unless set here.
+    /// Header fields. Content-Type is text/plain unless it is set here.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
 }
 
-/// `routes[].rewrite`: what is stripped comes off before what is added.
+/// `routes[].rewrite`: edits of the path. `strip_prefix` is applied before `add_prefix`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RewriteSettings {
-    /// Taken off the path's front, by whole segments.
+    /// Removed from the start of the path, by whole segments.
     pub strip_prefix: Option<String>,
-    /// Put before the path.
+    /// Added to the start of the path.
     pub add_prefix: Option<String>,
 }
 
-/// `routes[].host`: the Host that backends see.
+/// `routes[].host`: the Host field that backends receive.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(from = "String", into = "String")]
 #[schemars(with = "String")]
 pub enum HostRule {
-    /// The client's own.
+    /// The Host of the client's request.
     #[default]
     Keep,
     /// The backend's address as configured.
     Backend,
-    /// This one.
+    /// A fixed name.
     Name(String),
 }
 
@@ -356,45 +360,45 @@ impl From<HostRule> for String {
     }
 }
 
-/// `routes[].limits`: bounds on the request.
+/// `routes[].limits`: limits for the request.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteLimits {
-    /// Bytes of a request's body; 413 beyond. 0: no limit.
+    /// Maximum size of a request body. Larger: 413. 0: no limit.
     pub body: Size,
 }
 
-/// `routes[].timeouts`: deadlines towards backends. 0s: none.
+/// `routes[].timeouts`: timeouts towards backends. 0s: no timeout.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteTimeouts {
-    /// To open a connection, TLS included.
+    /// Time to open a connection, including TLS.
     pub connect: Period,
-    /// The wait for a backend's next bytes, the response header included.
+    /// Maximum wait for the next bytes from a backend, including the response head.
     pub read: Period,
-    /// The wait for a backend to take the next bytes.
+    /// Maximum wait until a backend accepts the next bytes.
     pub write: Period,
-    /// The whole request, retries and body included.
+    /// Time for the whole request, including retries and bodies.
     pub request: Period,
-    /// Replaces read and write after an upgrade (WebSocket), both ways.
+    /// Replaces `read` and `write` after an upgrade (WebSocket), in both directions.
     pub tunnel: Period,
 }
 
-/// `routes[].retry`: when another backend is tried.
+/// `routes[].retry`: when a request is retried on another backend.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retry {
-    /// Tries in all, the first included; 1: no retry.
+    /// Maximum number of attempts, including the first; 1: no retry.
     #[schemars(range(min = 1, max = 16))]
     pub attempts: u8,
-    /// What is worth another try: `connect`, `reset`, `timeout`, or a status from 400 to 599.
+    /// Failures that are retried: `connect`, `reset`, `timeout`, or a status from 400 to 599.
     pub when: Vec<RetryWhen>,
-    /// The share of requests that may be retried after bytes were sent.
+    /// Retry budget: the share of requests that may be retried after bytes were sent.
     pub budget: Percent,
-    /// Retries a second that are allowed whatever the share, on average over 10 s.
+    /// Retries per second that are allowed regardless of the budget, as an average over 10 s.
     #[schemars(range(min = 0, max = 1000000))]
     pub floor: u32,
-    /// The second try waits a random time up to this, each further one up to twice as long as the one before, up to 10s.
+    /// Upper bound of the random wait before the second attempt. It doubles for each further attempt, up to 10s.
     pub backoff: Period,
 }
 

@@ -1,7 +1,7 @@
-//! Files of secrets that Weir makes itself where they are not there: read and judged on every way in, made only when the
-//! document is about to be put in force.
+//! Secret key files that Weir creates if they are missing. They are read and checked by every load, but created only
+//! when the document becomes active.
 //!
-//! What is in them is never printed, and a file that is there is never written to.
+//! The content of a file is never printed, and an existing file is never written to.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -10,24 +10,24 @@ use std::path::Path;
 
 use super::{disk, io_error};
 
-/// The shortest secret, in bytes: as long as what HMAC-SHA-256 makes of it (RFC 2104 section 3).
+/// Minimum length of a secret, in bytes: the output length of HMAC-SHA-256 (RFC 2104 section 3).
 const MIN_SECRET_BYTES: usize = 32;
 
-/// The longest file that is read, in bytes.
+/// Maximum size of a key file, in bytes.
 const MAX_SECRET_BYTES: u64 = 4096;
 
-/// What became of a key file.
+/// The result of reading or creating a key file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Had {
-    /// It was there.
+    /// The secret.
     Key(Vec<u8>),
-    /// There is no such file.
+    /// The file does not exist.
     Missing,
-    /// It cannot be used: what is wrong, and what to do.
+    /// The file cannot be used: the problem, and a hint.
     Unfit(String, &'static str),
 }
 
-/// Reads and judges a key file.
+/// Reads and checks a key file.
 pub(super) fn read(path: &Path) -> Had {
     match read_private(path) {
         Ok(None) => Had::Unfit("everybody on this machine may read or write it".into(), "Take that away: `chmod 600`"),
@@ -36,7 +36,7 @@ pub(super) fn read(path: &Path) -> Had {
     }
 }
 
-/// Judges what reading a key file came to.
+/// Checks the result of reading a key file.
 pub(super) fn from(read: io::Result<Vec<u8>>) -> Had {
     match read {
         Ok(bytes) => judge(&bytes),
@@ -48,7 +48,8 @@ pub(super) fn from(read: io::Result<Vec<u8>>) -> Had {
     }
 }
 
-/// Makes a key file, for its owner alone, and gives what is in it: another's where somebody else was faster.
+/// Creates a key file for its owner alone, and returns the secret. If another process creates it first, returns that
+/// secret.
 pub(super) fn make(path: &Path) -> Had {
     match write_new(path) {
         Ok(()) => read(path),
@@ -59,7 +60,7 @@ pub(super) fn make(path: &Path) -> Had {
     }
 }
 
-/// The secret of a file: all of it but the space around it.
+/// The secret in a file, without surrounding white space.
 fn judge(bytes: &[u8]) -> Had {
     let key = bytes.trim_ascii();
     if key.len() < MIN_SECRET_BYTES {
@@ -69,7 +70,7 @@ fn judge(bytes: &[u8]) -> Had {
     Had::Key(key.to_vec())
 }
 
-/// Nothing where others than its owner and group may use it.
+/// `None` if other users than owner and group may read or write the file.
 fn read_private(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = disk::open_regular(path)?;
     if file.metadata()?.permissions().mode() & 0o006 != 0 {
@@ -78,12 +79,12 @@ fn read_private(path: &Path) -> io::Result<Option<Vec<u8>>> {
     disk::read_bounded(file, MAX_SECRET_BYTES).map(Some)
 }
 
-/// Whole or not at all: written aside, then put in place unless something is there.
+/// Creates the file atomically: it is written under a temporary name, then linked unless a file exists.
 fn write_new(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut secret = [0; MIN_SECRET_BYTES];
     getrandom::fill(&mut secret).map_err(|error| io::Error::other(error.to_string()))?;
-    // Files of this kind are made with mode 0600.
+    // `tempfile` creates files with mode 0600.
     let mut aside = tempfile::Builder::new().prefix(".weir-key-").tempfile_in(folder)?;
     let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
     writeln!(aside, "{text}")?;
@@ -92,7 +93,7 @@ fn write_new(path: &Path) -> io::Result<()> {
         Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => return Err(refused.error),
         _ => {}
     }
-    // The name has to last as well; a file system that cannot say so has done what it can.
+    // The name must be durable as well. An error is ignored, because some file systems do not support it.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
 }
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_made_once_for_its_owner_alone() {
+    fn a_key_is_created_once_with_mode_0600() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("sticky.key");
         assert_eq!(read(&path), Had::Missing);
@@ -124,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn many_who_make_it_at_once_have_the_same() {
+    fn concurrent_creators_get_the_same_key() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("k");
         let threads: Vec<_> = (0..8)
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_refused() {
+    fn an_unsuitable_key_file_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("k");
         std::fs::write(&path, "a".repeat(64)).unwrap();

@@ -1,5 +1,4 @@
-//! `server.state_dir`: the folder of what is kept over restarts, looked at on every way in, made only when the document is
-//! about to be put in force.
+//! `server.state_dir`: checked by every load, created only when the document becomes active.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -8,18 +7,18 @@ use std::path::Path;
 
 use super::io_error::reason;
 
-/// What became of the folder.
+/// The result of checking or creating the folder.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum StateDirResult {
-    /// It is there, and files can be made in it.
+    /// The folder exists, and files can be created in it.
     There,
-    /// It is not there.
+    /// The folder does not exist.
     Missing,
-    /// It cannot be used: what is wrong, and what to do.
+    /// The folder cannot be used: the problem, and a hint.
     Unfit(String, &'static str),
 }
 
-/// Whether files can be made in it: one is, without a name.
+/// Checks whether files can be created in the folder, with an unnamed temporary file.
 pub(super) fn inspect(path: &Path) -> StateDirResult {
     match tempfile::tempfile_in(path) {
         Ok(_) => StateDirResult::There,
@@ -28,7 +27,7 @@ pub(super) fn inspect(path: &Path) -> StateDirResult {
     }
 }
 
-/// Makes it, for its owner alone.
+/// Creates the folder, for its owner alone.
 pub(super) fn make(path: &Path) -> StateDirResult {
     match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => StateDirResult::There,
@@ -37,7 +36,7 @@ pub(super) fn make(path: &Path) -> StateDirResult {
     }
 }
 
-/// Says why it cannot be used.
+/// The problem of a folder that cannot be used.
 pub(super) fn unfit(error: &io::Error) -> StateDirResult {
     let what = match error.kind() {
         io::ErrorKind::NotFound => "cannot be made: the folder that it belongs in is not there".to_owned(),
@@ -66,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_made_for_its_owner_alone_and_only_when_asked() {
+    fn the_folder_is_created_with_mode_0700_and_only_by_make() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state");
         assert_eq!((inspect(&path), path.exists()), (StateDirResult::Missing, false));
@@ -76,13 +75,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_and_a_folder_in_nowhere_are_told() {
+    fn a_file_and_a_folder_without_a_parent_are_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
         for (path, what) in [(file.clone(), "no folder"), (folder.path().join("a/b"), "is not there")] {
             assert!(
-                matches!(inspect(&path), StateDirResult::Unfit(said, _) if said.contains(what)),
+                matches!(inspect(&path), StateDirResult::Unfit(message, _) if message.contains(what)),
                 "{}",
                 path.display()
             );

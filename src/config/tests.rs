@@ -1,7 +1,7 @@
-//! The tests of the room as a whole: every way to break a configuration, what is shipped, and what comes by chance.
+//! Tests of the whole configuration parser: invalid configurations, shipped files, and random input.
 //!
-//! The cases are in tests/config/*.txt: a title, a document, and the problems it has. `WEIR_BLESS=1` writes down what
-//! is found instead of comparing; read the difference before it is committed.
+//! The cases are in tests/config/*.txt: a title, a document, and its problems. `WEIR_BLESS=1` writes the actual
+//! problems instead of comparing; review the difference before you commit it.
 
 use std::fmt::Write as _;
 use std::io;
@@ -56,14 +56,14 @@ fn named_file(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// A certificate without a name that a server is known by.
+/// A certificate without a subject alternative name.
 fn self_signed(is_ca: rcgen::IsCa) -> String {
     let mut params = rcgen::CertificateParams::default();
     params.is_ca = is_ca;
     params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
 }
 
-/// The same block in so many lines, so that problems have places that do not depend on its length.
+/// The same block in `count` lines, so that positions in problems do not depend on its length.
 fn lines_of(pem: &str, count: usize) -> String {
     let lines: Vec<_> = pem.trim_end().lines().collect();
     let body = lines[1..lines.len() - 1].concat();
@@ -83,12 +83,12 @@ fn pair() -> (String, String) {
     PAIR.get_or_init(make).clone()
 }
 
-/// Reads a text with the variables and files above.
+/// Parses a text with the variables and files above.
 pub(super) fn read(text: &str) -> Result<ValidatedConfig, Vec<Problem>> {
     parse(Path::new("weir.yaml"), text, &variable, &named_file)
 }
 
-/// The document of a text that has no problem.
+/// The document of a valid text.
 pub(super) fn parsed(text: &str) -> schema::Document {
     match read(text) {
         Ok(checked) => checked.document().clone(),
@@ -103,7 +103,7 @@ fn lines(problems: &[Problem]) -> String {
     })
 }
 
-/// A case's document: what it does not write and needs is put below it, so that its lines keep their numbers.
+/// Completes the document of a case. Missing sections are appended, so that line numbers do not change.
 fn complete(title: &str, text: &str) -> String {
     let mut text = text.to_owned();
     if title.starts_with("raw: ") {
@@ -118,7 +118,7 @@ fn complete(title: &str, text: &str) -> String {
     text
 }
 
-/// Checks one file of cases; gives their number.
+/// Checks one file of cases; returns their number.
 fn cases(name: &str) -> usize {
     let path = root().join("tests/config").join(name);
     let written = std::fs::read_to_string(&path).unwrap();
@@ -141,14 +141,14 @@ fn cases(name: &str) -> usize {
 }
 
 #[test]
-fn every_way_to_break_it_is_told() {
+fn invalid_configurations_give_the_recorded_problems() {
     let files = ["document.txt", "process.txt", "listeners.txt", "routes.txt", "upstreams.txt"];
     let count: usize = files.into_iter().map(cases).sum();
     assert!(count >= 150, "{count} cases");
 }
 
 #[test]
-fn what_is_shipped_is_right() {
+fn shipped_configurations_are_valid() {
     let schema = jsonschema::validator_for(&json_schema()).unwrap();
     let mut count = 0;
     for entry in std::fs::read_dir(root().join("conf")).unwrap() {
@@ -156,7 +156,7 @@ fn what_is_shipped_is_right() {
         if path.extension().is_none_or(|e| e != "yaml") {
             continue;
         }
-        // What it names is the operator's: certificates stand in for it.
+        // The shipped files name certificates of the operator; test certificates replace them.
         let read = |path: &Path| read_named(path).or_else(|_| named_file(Path::new(path.file_name().unwrap())));
         let text = std::fs::read_to_string(&path).unwrap();
         if let Err(problems) = parse(&path, &text, &variable, &read) {
@@ -171,7 +171,7 @@ fn what_is_shipped_is_right() {
 }
 
 #[test]
-fn the_schema_admits_variables_and_no_nonsense() {
+fn the_schema_accepts_variables_and_rejects_invalid_values() {
     let schema = jsonschema::validator_for(&json_schema()).unwrap();
     let valid = |yaml: &str| schema.is_valid(&serde_yaml::from_str(yaml).unwrap());
     assert!(valid("{ server: { threads: '${N}', pid_file: null }, log: { level: '${L:-info}' } }"));
@@ -259,7 +259,7 @@ fn a_hundred_problems_are_all_listed() {
 }
 
 #[test]
-fn a_large_document_is_read_in_good_time() {
+fn a_large_document_is_parsed_within_20_seconds() {
     let mut text = String::from("listeners: [{ address: '127.0.0.1:0' }]\nupstreams:\n");
     for n in 0..5_000 {
         text += &"  uN: { backends: [{ address: 'hN:80' }] }\n".replace('N', &n.to_string());
@@ -280,7 +280,7 @@ fn shipped() -> Vec<String> {
 }
 
 #[test]
-fn a_document_survives_being_written_and_read() {
+fn a_serialized_document_parses_to_the_same_document() {
     for text in shipped() {
         let document = parsed(&text);
         let again = parsed(&serde_yaml::to_string(&document).unwrap());
@@ -293,17 +293,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn arbitrary_text_does_no_harm(text in "(?s).{0,200}") {
+    fn arbitrary_text_causes_no_panic(text in "(?s).{0,200}") {
         let _ = read(&text);
     }
 
     #[test]
-    fn arbitrary_yaml_does_no_harm(text in r#"[-:?&*a<{}\[\],|>'"!%#@$~ \n\t0]{0,80}"#) {
+    fn arbitrary_yaml_causes_no_panic(text in r#"[-:?&*a<{}\[\],|>'"!%#@$~ \n\t0]{0,80}"#) {
         let _ = read(&text);
     }
 
     #[test]
-    fn a_damaged_file_does_no_harm(at in 0usize..3000, len in 0usize..40, put in r#"[-:&*{}\[\]'"!$ \nx0]{0,6}"#) {
+    fn a_damaged_file_causes_no_panic(at in 0usize..3000, len in 0usize..40, put in r#"[-:&*{}\[\]'"!$ \nx0]{0,6}"#) {
         for mut text in shipped() {
             let clamp = |text: &str, at: usize| (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap();
             let (from, to) = (clamp(&text, at), clamp(&text, at + len));

@@ -1,4 +1,4 @@
-//! The scalar types of the document: each parses its own text and says what it takes when that fails.
+//! Scalar types of the document. Each parses its own text, and its error message describes the accepted form.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -12,7 +12,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Implements serde and the schema for a type that is written as text: `FromStr` with a message, `Display`.
+/// Implements serde and the JSON Schema for a type that is written as text. It needs `FromStr` with a message, and
+/// `Display`.
 macro_rules! text_value {
     ($type:ty, $title:literal, $pattern:expr, $expected:literal) => {
         impl<'de> Deserialize<'de> for $type {
@@ -56,25 +57,25 @@ pub use dns::{DnsName, NameServer};
 pub use retry_when::RetryWhen;
 pub use unicast::is_unicast;
 
-/// A span of time: `250ms`, `2s`, `5m`, `1h`.
+/// A duration: `250ms`, `2s`, `5m`, `1h`. At most a year.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Period(Duration);
 
 impl Period {
-    /// No time at all; for most keys: no limit.
+    /// Zero; for most keys it means "no limit".
     pub const ZERO: Self = Self(Duration::ZERO);
 
-    /// So many seconds.
+    /// A number of seconds.
     pub const fn from_secs(secs: u64) -> Self {
         Self(Duration::from_secs(secs))
     }
 
-    /// As the standard library has it.
+    /// The duration.
     pub const fn get(self) -> Duration {
         self.0
     }
 
-    /// As a limit: nothing where it is zero.
+    /// The duration as a limit; `None` if it is zero.
     pub fn limit(self) -> Option<Duration> {
         (!self.0.is_zero()).then_some(self.0)
     }
@@ -156,12 +157,12 @@ text_value!(TlsVersion, "TlsVersion", r"^1\.[23]$", "text");
 pub struct Size(u64);
 
 impl Size {
-    /// So many KiB.
+    /// A number of KiB.
     pub const fn kib(kib: u64) -> Self {
         Self(kib * 1024)
     }
 
-    /// In bytes.
+    /// The number of bytes.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -203,12 +204,12 @@ impl fmt::Display for Size {
 pub struct Percent(f64);
 
 impl Percent {
-    /// From a number of hundredths, 0 to 100.
+    /// A percentage, 0 to 100.
     pub const fn new(hundredths: f64) -> Self {
         Self(hundredths)
     }
 
-    /// As a fraction, 0 to 1.
+    /// The share as a fraction, 0 to 1.
     pub fn fraction(self) -> f64 {
         self.0 / 100.0
     }
@@ -265,7 +266,7 @@ impl fmt::Display for Name {
 
 text_value!(Name, "Name", r"^[A-Za-z0-9_.:-]{1,128}$", "a name");
 
-/// Where a backend is.
+/// The address of a backend.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BackendAddress {
     /// `ip:port` or `[v6]:port`.
@@ -334,7 +335,7 @@ text_value!(
 pub struct Cidr(ipnet::IpNet);
 
 impl Cidr {
-    /// Whether the address is in it. IPv4-mapped IPv6 addresses count as IPv4.
+    /// Whether the network contains the address. IPv4-mapped IPv6 addresses are treated as IPv4.
     pub fn contains(&self, ip: std::net::IpAddr) -> bool {
         self.0.contains(&ip.to_canonical())
     }
@@ -358,12 +359,12 @@ impl fmt::Display for Cidr {
 
 text_value!(Cidr, "Cidr", r"^[0-9A-Fa-f:.]+(/\d{1,3})?$", "a network such as `10.0.0.0/8`");
 
-/// A host to match: a name, or `*.` and a name.
+/// A host pattern: a name, or `*.` and a name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HostPattern {
-    /// This name, in lower case, without a final dot.
+    /// Exactly this name, in lower case, without a final dot.
     Exact(String),
-    /// Any depth below this name, in lower case, without the `*.`.
+    /// All subdomains of this name, of any depth. The name is in lower case, without the `*.`.
     Below(String),
 }
 
@@ -409,7 +410,7 @@ text_value!(
     "a host such as `api.example.com`"
 );
 
-/// A request method: a token, case kept (RFC 9110 section 9.1).
+/// A request method: a token, case-sensitive, without lower-case letters (RFC 9110 section 9.1).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Method(http::Method);
 
@@ -419,7 +420,7 @@ impl Method {
         Self(http::Method::GET)
     }
 
-    /// As the http crate has it.
+    /// The method as a type of the `http` crate.
     pub fn as_http(&self) -> &http::Method {
         &self.0
     }
@@ -483,7 +484,7 @@ impl fmt::Display for Pattern {
 
 text_value!(Pattern, "Pattern", ".*", "a regular expression");
 
-/// Statuses: `200` or `200-299`.
+/// A range of statuses: `200` or `200-299`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatusRange {
     from: u16,
@@ -491,12 +492,12 @@ pub struct StatusRange {
 }
 
 impl StatusRange {
-    /// Both ends belong to it.
+    /// A range that includes both ends.
     pub const fn new(from: u16, to: u16) -> Self {
         Self { from, to }
     }
 
-    /// Whether the status is in it.
+    /// Whether the range contains the status.
     pub const fn contains(self, status: u16) -> bool {
         self.from <= status && status <= self.to
     }
@@ -520,15 +521,15 @@ impl fmt::Display for StatusRange {
     }
 }
 
-/// Where lines go: `stdout`, `off` or a file.
+/// The target of a log: `stdout`, `off` or a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum LogTarget {
     /// Standard output.
     #[default]
     Stdout,
-    /// Nowhere.
+    /// No log.
     Off,
-    /// This file; SIGUSR1 reopens it.
+    /// A file; SIGUSR1 reopens it.
     File(PathBuf),
 }
 
@@ -557,7 +558,7 @@ impl fmt::Display for LogTarget {
 
 text_value!(LogTarget, "Target", ".+", "`stdout`, `off` or a path");
 
-/// Implements serde and the schema for a type that may be written as text or as a bare number.
+/// Implements serde and the JSON Schema for a type that is written as text or as a bare number.
 macro_rules! text_or_number {
     ($type:ty, $title:literal, $pattern:expr, $expected:literal) => {
         impl<'de> Deserialize<'de> for $type {
@@ -607,7 +608,7 @@ text_or_number!(
     "`connect`, `reset`, `timeout` or a status"
 );
 
-/// Edits to a header, applied in the order remove, set, add.
+/// Edits of header fields, applied in the order remove, set, add.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HeaderEdits {

@@ -1,8 +1,8 @@
-//! Reads YAML into a tree of values with their places, in one pass over saphyr's events.
+//! YAML parser that builds a tree of values with positions, in one pass over the events of saphyr.
 //!
-//! One reader for both the values and their places cannot disagree with itself. It finds bad syntax, repeated keys,
-//! unset variables and whatever YAML offers beyond plain data; what keys mean is not known here. Aliases and `<<` are
-//! resolved as copies, under a bound on depth and weight, so a few lines cannot become a billion.
+//! A single reader gives both values and positions, so they always agree. It reports syntax errors, duplicate keys,
+//! unset variables and unsupported YAML features. It never interprets a key. Aliases and `<<` are resolved as copies,
+//! with limits on depth and size, so that a small file cannot expand without bound.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,26 +13,26 @@ use super::node::{DocumentPath, Entry, Node, NodeKind, PathStep, Position};
 use super::problem::Problems;
 use super::scalar;
 
-/// The longest file that is read, in bytes.
+/// Maximum size of a file, in bytes.
 pub(super) const MAX_DOCUMENT_BYTES: usize = 8 << 20;
-/// The deepest nesting; the configuration's own is 7.
+/// Maximum nesting depth; the configuration itself needs 7.
 const MAX_DEPTH: usize = 64;
-/// The heaviest tree, by `Node::weight`.
+/// Maximum size of a tree, by `Node::weight`.
 const MAX_NODES: usize = 96 << 20;
 
-/// Environment variables by name.
+/// A function that returns environment variables by name.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Reads a file's text. Nothing where it cannot be read to its end; an empty file is an empty section.
+/// Parses a file's text. Returns `None` if it cannot be parsed to its end. An empty file gives a null value.
 pub(super) fn read(text: &str, env: Env<'_>, problems: &mut Problems) -> Option<Node> {
     read_as_far(text, env, problems).ok()
 }
 
-/// The same; what comes before the place where it cannot be read on, otherwise.
+/// The same, but on an error it returns the part before the error.
 pub(super) fn read_as_far(text: &str, env: Env<'_>, problems: &mut Problems) -> Result<Node, Node> {
     let mut builder = Builder { env, problems, frames: Vec::new(), anchors: HashMap::new(), top: None, weight: 0 };
     let stopped = builder.run(text).err().map(|stop| (builder.place(), stop));
-    // What is open at the end of a text is open because it was stopped there.
+    // After an error, lists and sections are still open. They end where the parser stopped.
     while !builder.frames.is_empty() && builder.close().is_ok() {}
     let top = builder.top.unwrap_or(Node::new(Position::START, NodeKind::Null));
     match stopped {
@@ -44,7 +44,7 @@ pub(super) fn read_as_far(text: &str, env: Env<'_>, problems: &mut Problems) -> 
     }
 }
 
-/// Why reading ends early.
+/// The reason why parsing stopped early.
 struct Stop {
     mark: Position,
     what: String,
@@ -55,7 +55,7 @@ fn stop<T>(mark: Position, what: &str, hint: &str) -> Result<T, Stop> {
     Err(Stop { mark, what: what.into(), hint: hint.into() })
 }
 
-/// A list or section whose end has not been seen.
+/// A list or section whose end was not reached yet.
 struct Frame {
     mark: Position,
     anchor: usize,
@@ -175,7 +175,7 @@ impl Builder<'_> {
         self.put(node, 0)
     }
 
-    /// Puts a finished value where it belongs.
+    /// Adds a complete value to the innermost open list or section.
     fn put(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
         if anchor != 0 {
             self.weight += node.weight();
@@ -201,7 +201,7 @@ impl Builder<'_> {
         matches!(self.frames.last(), Some(Frame { state: State::Map { key: None, .. }, .. }))
     }
 
-    /// Takes a scalar as the next key, where one is due.
+    /// Takes a scalar as the next key, if a key is expected.
     fn take_key(&mut self, text: &str, mark: Position) -> bool {
         let Some(Frame { state: State::Map { entries, seen, key }, .. }) = self.frames.last_mut() else { return false };
         if key.is_some() {
@@ -223,7 +223,8 @@ impl Builder<'_> {
         }
     }
 
-    /// Puts what `<<` names below what is written beside it.
+    /// Adds the entries of the mappings that `<<` refers to. Keys that are written in the section itself take
+    /// precedence.
     fn merged(&mut self, mut entries: Vec<Entry>) -> Vec<Entry> {
         let Some(at) = entries.iter().position(|e| e.key == "<<") else { return entries };
         let merge = entries.remove(at);

@@ -1,11 +1,11 @@
-//! `listeners[].tls.acme`: names that a certificate can be had for, and what it takes to have one.
+//! `listeners[].tls.acme`: validation of the names, and of the settings needed to obtain certificates.
 
 use super::super::node::DocumentPath;
 use super::super::schema::{AcmeChallenge, AcmeSettings};
 use super::super::values::HostPattern;
 use super::Check;
 
-/// All sections, with their places.
+/// All `acme` sections, with their paths.
 fn sections<'a>(check: &Check<'a>) -> Vec<(DocumentPath, &'a AcmeSettings)> {
     let listeners = check.document.listeners.iter().enumerate();
     let acme = |(index, listener): (usize, &'a super::super::schema::ListenerConfig)| {
@@ -28,7 +28,7 @@ pub(super) fn check(check: &mut Check<'_>) {
     }
 }
 
-/// What is issued has to be kept: servers limit how often they issue it.
+/// Issued certificates must be stored: ACME servers limit the rate at which they issue them.
 fn state_dir(check: &mut Check<'_>, at: &DocumentPath) {
     let state = DocumentPath::of("server").key("state_dir");
     if !check.has(&state, check.document.server.state_dir.is_some()) {
@@ -67,7 +67,7 @@ fn instead_of(name: &str) -> &'static str {
     }
 }
 
-/// Letters, digits and hyphens, and a last label that is none of an address (RFC 5280 section 4.2.1.6).
+/// Letters, digits and hyphens. The last label must not be numeric, as in an IP address (RFC 5280 section 4.2.1.6).
 fn can_be_had(name: &str) -> bool {
     let label = |label: &str| {
         label.len() <= 63
@@ -93,15 +93,15 @@ fn server(check: &mut Check<'_>, at: &DocumentPath, acme: &AcmeSettings) {
     }
 }
 
-/// The shape of it; whether somebody reads there is not ours to know. `mailto:` is put before it, so that nothing in it
-/// may mean something there (RFC 6068).
+/// Checks the syntax only, not whether the mailbox exists. The address is used in a `mailto:` URI, so characters with a
+/// meaning there are rejected (RFC 6068).
 fn is_mail(text: &str) -> bool {
     let fits = |b: u8| b.is_ascii_graphic() && !b"@,:;<>()[]\\\"?&%".contains(&b);
     let part = |part: &str| !part.is_empty() && part.bytes().all(fits);
     text.split_once('@').is_some_and(|(user, host)| part(user) && part(host) && host.split('.').all(|l| !l.is_empty()))
 }
 
-/// Whoever is asked to show a file at a plain port must have one.
+/// The `http-01` challenge needs a listener without TLS.
 fn answered(check: &mut Check<'_>, at: &DocumentPath, acme: &AcmeSettings) {
     let listeners = &check.document.listeners;
     if acme.challenge == AcmeChallenge::Http01 && listeners.iter().all(|listener| listener.tls.is_some()) {
@@ -112,7 +112,7 @@ fn answered(check: &mut Check<'_>, at: &DocumentPath, acme: &AcmeSettings) {
     }
 }
 
-/// One account a directory, one certificate a name: what two sections say of them must be the same.
+/// There is one account per directory and one certificate per name, so two sections must agree on their settings.
 fn agree(
     check: &mut Check<'_>,
     (at, acme): (&DocumentPath, &AcmeSettings),

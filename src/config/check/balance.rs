@@ -1,4 +1,4 @@
-//! `upstreams.*`: what balancers are given (`hash`, `ewma`), and tiers. Weights are judged in `upstreams`.
+//! `upstreams.*`: validation of balancer settings (`hash`, `ewma`) and tiers. `upstreams` checks the weights.
 
 use super::super::node::DocumentPath;
 use super::super::schema::{Balance, Hash, UpstreamSettings};
@@ -21,7 +21,7 @@ pub(super) fn check(check: &mut Check<'_>, at: &DocumentPath, upstream: &Upstrea
     tiers(check, at, upstream);
 }
 
-/// Nothing is silently ignored: each section needs its balancer, and `consistent_hash` its section.
+/// No setting is silently ignored: `hash` and `ewma` need their balancer, and `consistent_hash` needs `hash`.
 fn belongs(check: &mut Check<'_>, at: &DocumentPath, upstream: &UpstreamSettings) {
     let (balance, hash, ewma) = (at.key("balance"), at.key("hash"), at.key("ewma"));
     if upstream.balance == Balance::ConsistentHash && !check.has(&hash, upstream.hash.is_some()) {
@@ -92,7 +92,7 @@ fn names(check: &mut Check<'_>, at: &DocumentPath, hash: &Hash) {
 
 fn tiers(check: &mut Check<'_>, at: &DocumentPath, upstream: &UpstreamSettings) {
     let here = at.key("tier_min_up");
-    // What DNS finds by name is of tier 0; records of services and files say for themselves.
+    // Backends found by `dns` are in tier 0. SRV records and files set the tier themselves.
     let found = upstream.discover.as_ref().map(|source| source.dns.is_some().then_some(0));
     let mut tiers = upstream.backends.iter().map(|backend| Some(backend.tier)).chain(found);
     let first = tiers.next();

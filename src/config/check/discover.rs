@@ -1,4 +1,5 @@
-//! `upstreams.*.discover`. What is in a file that it names is judged by `upstreams::list`.
+//! `upstreams.*.discover`: validation of source, port and times. `upstreams::list` checks the content of a backend list
+//! file.
 
 use super::super::node::DocumentPath;
 use super::super::schema::{Balance, Discover, UpstreamSettings};
@@ -69,7 +70,7 @@ fn times(check: &mut Check<'_>, at: &DocumentPath, source: &Discover) {
     }
 }
 
-/// Nothing is silently ignored: a file is not asked for by name.
+/// No setting is silently ignored: DNS settings do not apply to a file.
 fn asks_nobody(check: &mut Check<'_>, at: &DocumentPath) {
     for key in ["resolver", "min_ttl", "max_ttl"] {
         let here = at.key(key);

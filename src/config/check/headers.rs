@@ -1,4 +1,4 @@
-//! Header fields wherever they are written: names, values, and the fields that Weir itself answers for.
+//! Validation of header fields in all sections: names, values, and fields that Weir sets itself.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,7 +8,7 @@ use super::super::node::DocumentPath;
 use super::super::values::HeaderEdits;
 use super::Check;
 
-/// Fields that belong to one connection or frame the message: an edit would break what follows.
+/// Fields that belong to one connection or frame the message. An edit would break the message or the connection.
 const OURS: [&str; 9] = [
     "connection",
     "content-length",
@@ -21,21 +21,21 @@ const OURS: [&str; 9] = [
     "expect",
 ];
 
-/// What the names of the fields begin with that tell of a client's certificate.
+/// Prefix of the fields that carry a client certificate.
 const CLIENT_CERT: &str = "x-client-cert-";
 
-/// What may be written where.
+/// How a field is used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Use {
     /// Only compared.
     Matched,
-    /// Sent to a backend: `Host` has a key of its own.
+    /// Sent to a backend. `Host` has a key of its own.
     Requested,
     /// Sent to a client.
     Answered,
 }
 
-/// Judges a section of header fields and their values.
+/// Checks a section of header fields and their values.
 pub(super) fn fields(check: &mut Check<'_>, at: &DocumentPath, fields: &BTreeMap<String, String>, used: Use) {
     let mut seen: HashMap<String, &str> = HashMap::new();
     for (field, value) in fields {
@@ -51,7 +51,7 @@ pub(super) fn fields(check: &mut Check<'_>, at: &DocumentPath, fields: &BTreeMap
     }
 }
 
-/// Judges edits to a header.
+/// Checks edits of header fields.
 pub(super) fn edits(check: &mut Check<'_>, at: &DocumentPath, edits: &HeaderEdits, used: Use) {
     fields(check, &at.key("set"), &edits.set, used);
     fields(check, &at.key("add"), &edits.add, used);

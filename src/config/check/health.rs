@@ -1,4 +1,4 @@
-//! `upstreams.*.health_check`.
+//! `upstreams.*.health_check`: validation of the kind of check, its times, port, request and body condition.
 
 use super::super::node::DocumentPath;
 use super::super::schema::{HealthCheck, HttpCheck, Protocol, UpstreamSettings};

@@ -1,4 +1,4 @@
-//! `listeners`, and `admin.address` beside them.
+//! `listeners` and `admin.address`: validation of names, addresses, limits and timeouts.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -26,7 +26,7 @@ pub(super) fn check(check: &mut Check<'_>) {
 fn names(check: &mut Check<'_>) {
     let mut seen: HashMap<String, usize> = HashMap::new();
     for (index, listener) in check.document.listeners.iter().enumerate() {
-        // Without a name, one address twice is reported as that.
+        // A duplicate address without names is reported by `addresses`.
         if listener.name.is_none() {
             continue;
         }
@@ -61,7 +61,7 @@ fn addresses(check: &mut Check<'_>) {
     }
 }
 
-/// Whether two sockets cannot both be bound: one port, and one IP or a wildcard that covers it.
+/// Whether two sockets cannot both be bound: the same port, and the same IP or a wildcard that covers it.
 pub fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let covers = |wide: IpAddr, other: IpAddr| match wide {
         IpAddr::V6(ip) if ip.is_unspecified() => true,
@@ -69,11 +69,11 @@ pub fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
         _ => false,
     };
     let (ip_a, ip_b) = (a.ip().to_canonical(), b.ip().to_canonical());
-    // Port 0 is another free port each time.
+    // Each bind to port 0 gets another free port.
     a.port() == b.port() && a.port() != 0 && (ip_a == ip_b || covers(ip_a, ip_b) || covers(ip_b, ip_a))
 }
 
-/// A PROXY header is believed from somebody, or from nobody: then every connection would be closed.
+/// With an empty `trusted_proxies`, every connection with a PROXY header would be closed.
 fn check_proxy_protocol(check: &mut Check<'_>, at: &DocumentPath, listener: &ListenerConfig) {
     let (here, trusted) = (at.key("proxy_protocol"), DocumentPath::of("trusted_proxies"));
     if listener.proxy_protocol && check.document.trusted_proxies.is_empty() {

@@ -1,7 +1,7 @@
-//! Everything that is judged on the document as a whole, once its types are right. One file a section.
+//! Validation of the document as a whole, after its types are valid. One file per section.
 //!
-//! Each finding carries the place of the key it is about. A finding that follows only from a value that is reported
-//! already is held back. Nothing here reads a file.
+//! Each finding carries the path of its key. A finding that only follows from a value that was reported already is
+//! suppressed. This module never reads a file.
 
 mod acme;
 mod balance;
@@ -24,7 +24,7 @@ use super::node::{DocumentPath, Node, NodeKind, PathStep};
 use super::problem::Problems;
 use super::schema::{Document, UpstreamSettings};
 
-/// Judges a document, of which `tree` is the file.
+/// Checks a document. `tree` is the file.
 pub(super) fn run(document: &Document, tree: &Node, problems: &mut Problems) {
     let mut check = Check { document, tree, problems };
     server::check(&mut check);
@@ -35,14 +35,13 @@ pub(super) fn run(document: &Document, tree: &Node, problems: &mut Problems) {
     upstreams::check(&mut check);
 }
 
-/// Judges a list of backends that stands in a file of its own; `upstream` is the one it is for, with the list as its
-/// backends, and `tree` the file.
+/// Checks a backend list file. `upstream` has the list as its backends, and `tree` is the list file.
 pub(super) fn list(upstream: &UpstreamSettings, tree: &Node, problems: &mut Problems) {
     let document = Document::default();
     upstreams::list(&mut Check { document: &document, tree, problems }, upstream);
 }
 
-/// The document under judgement, its places, and what was found.
+/// The document to check, its positions, and the findings.
 pub(super) struct Check<'a> {
     document: &'a Document,
     tree: &'a Node,
@@ -50,7 +49,7 @@ pub(super) struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Reports a finding about a place.
+    /// Reports a finding at a path.
     fn say(&mut self, at: &DocumentPath, what: impl Into<String>, hint: impl Into<String>) {
         self.say_given(at, &[], what, hint);
     }
@@ -61,7 +60,7 @@ impl Check<'_> {
         self.problems.add(found.key, found.place, what, hint);
     }
 
-    /// Reports a finding that also rests on other places: it is held back where one of them was refused.
+    /// Reports a finding that also depends on other paths. It is suppressed if one of them was rejected.
     fn say_given(
         &mut self,
         at: &DocumentPath,
@@ -79,13 +78,13 @@ impl Check<'_> {
         }
     }
 
-    /// A value for a message: as the file has it where it came from the environment.
+    /// Quotes a value in a message. A value from the environment is quoted as the text in the file.
     fn quote(&self, at: &DocumentPath, text: &str) -> String {
         let raw = self.tree.find(at).node.and_then(|node| node.raw.as_deref());
         format!("`{}`", raw.unwrap_or(text))
     }
 
-    /// A header's name for a message: a key stands in the file as it is, an element of a list may not.
+    /// Quotes the name of a header field. A key is never replaced from the environment, an element of a list may be.
     fn quote_key(&self, at: &DocumentPath, name: &str) -> String {
         match at.0.last() {
             Some(PathStep::Index(_)) => self.quote(at, name),
@@ -93,12 +92,12 @@ impl Check<'_> {
         }
     }
 
-    /// Whether an optional key is written, be its value right (the document has it) or refused.
+    /// Whether an optional key is set, with a valid value (then the document has it) or a rejected value.
     fn has(&self, at: &DocumentPath, in_document: bool) -> bool {
         in_document || (!self.tree.is_whole() && self.is_written(at))
     }
 
-    /// Whether a key is written and is not null.
+    /// Whether a key is set and is not null.
     fn is_written(&self, at: &DocumentPath) -> bool {
         self.tree.find(at).node.is_some_and(|node| match &node.kind {
             NodeKind::Null => false,
@@ -107,12 +106,12 @@ impl Check<'_> {
         })
     }
 
-    /// The line that a place is in.
+    /// The line of a path.
     fn line(&self, at: &DocumentPath) -> usize {
         self.tree.find(at).mark.line
     }
 
-    /// The keys of a section, those included whose value was refused.
+    /// The keys of a section, including those whose value was rejected.
     fn keys(&self, at: &DocumentPath) -> Vec<String> {
         match self.tree.find(at).node.map(|node| &node.kind) {
             Some(NodeKind::Map(entries)) => entries.iter().map(|entry| entry.key.clone()).collect(),
@@ -120,7 +119,7 @@ impl Check<'_> {
         }
     }
 
-    /// Reports a number that is out of its range.
+    /// Reports a number that is out of range.
     fn range(&mut self, at: &DocumentPath, number: u64, range: std::ops::RangeInclusive<u64>) {
         if !range.contains(&number) {
             let what = format!("{} is out of range", self.quote(at, &number.to_string()));

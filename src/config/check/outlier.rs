@@ -1,4 +1,4 @@
-//! `upstreams.*.outlier`.
+//! `upstreams.*.outlier`: validation of thresholds and times.
 
 use super::super::node::DocumentPath;
 use super::super::schema::Outlier;

@@ -1,4 +1,4 @@
-//! `routes[].match`: each by itself, and no two alike.
+//! `routes[].match`: validation of each match, and detection of equal matches.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -48,7 +48,7 @@ fn one(check: &mut Check<'_>, at: &DocumentPath, matches: &Match) {
     }
 }
 
-/// Judges references to listeners.
+/// Checks references to listeners.
 fn listeners(check: &mut Check<'_>, at: &DocumentPath, names: &[String]) {
     let known: Vec<String> = check.document.listeners.iter().map(ListenerConfig::label).collect();
     let mut seen = BTreeSet::new();
@@ -62,19 +62,19 @@ fn listeners(check: &mut Check<'_>, at: &DocumentPath, names: &[String]) {
                 true => "Define it in `listeners`".to_owned(),
                 false => did_you_mean(name, known.iter().map(String::as_str)),
             };
-            // A listener that is wrong itself is reported there, and its name may be the one.
+            // An invalid listener is reported elsewhere, and it may have this name.
             check.say_given(&here, &[DocumentPath::of("listeners")], what, hint);
         }
     }
 }
 
-/// What a match asks for on one listener and one host; two that are equal can never be told apart. A match that names the
-/// listener takes precedence over one that names none, so these two are not equal.
+/// The conditions of a match on one listener and one host. If two are equal, the second route is never reached. A match
+/// that names the listener takes precedence over one that names none, so these two are not equal.
 #[derive(PartialEq, Eq, Hash)]
 struct Condition<'a> {
     listener: Option<&'a str>,
     host: Option<&'a HostPattern>,
-    /// As routes compare it.
+    /// The path in the form in which routes compare it.
     path: (u8, Cow<'a, str>),
     methods: BTreeSet<&'a str>,
     headers: Vec<(String, &'a str)>,
@@ -110,10 +110,10 @@ fn alike(check: &mut Check<'_>) {
     }
 }
 
-/// A listener and a host that a match is for; nothing: all.
+/// A listener and a host of a match; `None`: all.
 type On<'a> = (Option<&'a str>, Option<&'a HostPattern>);
 
-/// Each listener with each host that a match names.
+/// Each combination of a listener and a host of a match.
 fn listener_hosts(matches: &Match) -> impl Iterator<Item = On<'_>> {
     let any_listener = matches.listeners.is_empty().then_some(None);
     let listeners = matches.listeners.iter().map(|name| Some(name.as_str())).chain(any_listener);

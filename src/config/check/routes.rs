@@ -1,4 +1,4 @@
-//! `routes`: names, what each does, and what it refers to. Their matches are judged in `matches`.
+//! `routes`: validation of names, actions and references. `route_match` checks their conditions.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,7 +10,7 @@ use super::headers::{self, Use};
 use super::{Check, text};
 
 const ACTIONS: [&str; 4] = ["upstream", "split", "redirect", "respond"];
-/// Keys that only mean something where a request goes on to a backend.
+/// Keys that only apply to requests that are forwarded to a backend.
 const PROXYING: [&str; 5] = ["rewrite", "host", "request_headers", "timeouts", "retry"];
 
 pub(super) fn check(check: &mut Check<'_>) {
@@ -112,13 +112,13 @@ fn is_set(route: &RouteSettings, key: &str) -> bool {
     }
 }
 
-/// Judges a reference to an upstream.
+/// Checks a reference to an upstream.
 fn upstream(check: &mut Check<'_>, at: &DocumentPath, name: &Name) {
     if check.document.upstreams.contains_key(name) {
         return;
     }
     let known = check.keys(&DocumentPath::of("upstreams"));
-    // It is there, but wrong, and that is reported.
+    // The upstream exists but is invalid, which is reported elsewhere.
     if known.iter().any(|key| key == name.as_str()) {
         return;
     }

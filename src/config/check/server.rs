@@ -1,4 +1,4 @@
-//! `server`, `admin`, `access_log`: what belongs to the process.
+//! `server`, `admin`, `access_log`: validation of process settings.
 
 use std::path::Path;
 
@@ -28,7 +28,8 @@ pub(super) fn check(check: &mut Check<'_>) {
     admin(check);
 }
 
-/// Everybody who reaches the admin API may reconfigure the process, so an address that others reach needs a token.
+/// Everyone who can reach the admin API can reconfigure the process. Therefore an address that other machines can reach
+/// needs a token.
 fn admin(check: &mut Check<'_>) {
     let Some(settings) = check.document.admin.settings() else { return };
     let at = DocumentPath::of("admin");

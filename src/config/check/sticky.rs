@@ -1,4 +1,4 @@
-//! `upstreams.*.sticky`: what a cookie may be called, and which of its attributes go together.
+//! `upstreams.*.sticky`: validation of the cookie's name and attributes.
 
 use super::super::node::DocumentPath;
 use super::super::schema::{SameSite, StickySettings, UpstreamSettings};
@@ -48,7 +48,7 @@ fn attributes(check: &mut Check<'_>, at: &DocumentPath, sticky: &StickySettings)
     secure(check, at, sticky);
 }
 
-/// Clients drop a cookie that does not keep these rules, without a word.
+/// Clients silently drop a cookie that violates these rules.
 fn secure(check: &mut Check<'_>, at: &DocumentPath, sticky: &StickySettings) {
     let (attributes, secure) = (&sticky.attributes, at.key("secure"));
     let is_secure = attributes.secure == Some(true);

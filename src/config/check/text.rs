@@ -1,6 +1,6 @@
-//! Small judgements on single texts: hosts and paths.
+//! Validation of single texts: hosts and paths.
 
-/// Why a text cannot be a `Host`: a name or an IP, with or without a port.
+/// Whether a text is not a valid Host field: a name or an IP address, with or without a port.
 pub(super) fn bad_host(text: &str) -> bool {
     let Ok(authority) = text.parse::<http::uri::Authority>() else { return true };
     let port_is_right = match text.rsplit_once(':') {
@@ -20,7 +20,7 @@ pub(super) fn bad_server_name(text: &str) -> bool {
     !dns && text.parse::<std::net::IpAddr>().is_err()
 }
 
-/// What is wrong with a request's path, without a query; nothing where it is right.
+/// The problem of a request path without a query; `None` if it is valid.
 pub(super) fn bad_path(text: &str) -> Option<&'static str> {
     if !text.starts_with('/') {
         Some("does not start with `/`")

@@ -1,11 +1,12 @@
-//! `listeners[].tls` and `redirect_https`. What stands in the files is judged where they are read.
+//! `listeners[].tls` and `redirect_https`: validation of the settings. The content of the files is checked when they
+//! are read.
 
 use super::super::node::DocumentPath;
 use super::super::schema::{Hsts, ListenerConfig, ListenerTls, RedirectHttps, Suite};
 use super::super::values::TlsVersion;
 use super::Check;
 
-/// A year in seconds: what lists of preloaded names ask for.
+/// A year in seconds: the minimum for preload lists.
 const YEAR: u64 = 365 * 24 * 3600;
 
 pub(super) fn check(check: &mut Check<'_>, at: &DocumentPath, listener: &ListenerConfig) {
@@ -65,7 +66,7 @@ fn suites(check: &mut Check<'_>, at: &DocumentPath, tls: &ListenerTls) {
     }
 }
 
-/// What browsers' lists ask for (hstspreload.org); a name that does not keep it is taken off.
+/// Requirements of the browsers' preload lists (hstspreload.org). A host that violates them is removed from the list.
 fn preload(check: &mut Check<'_>, at: &DocumentPath, hsts: &Hsts) {
     if hsts.preload && !hsts.include_subdomains {
         let hint = "Write `include_subdomains: true`, or leave `preload` out";

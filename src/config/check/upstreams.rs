@@ -1,4 +1,4 @@
-//! `upstreams`: backends, weights, and how backends are spoken to.
+//! `upstreams`: validation of backends, weights, protocols and limits.
 
 use std::collections::HashMap;
 
@@ -7,10 +7,10 @@ use super::super::schema::{Balance, Protocol, UpstreamSettings};
 use super::super::values::BackendAddress;
 use super::{Check, balance, discover, health, outlier, sticky, text};
 
-/// The longest list of backends in a file of its own.
+/// Maximum number of backends in a backend list file.
 const MAX_BACKENDS: usize = 4_096;
 
-/// The longest sequence of weighted turns: the sum of weights divided by their greatest common divisor.
+/// Maximum length of the weighted round robin sequence: the sum of weights divided by their greatest common divisor.
 const MAX_SEQUENCE: u64 = 65_536;
 
 pub(super) fn check(check: &mut Check<'_>) {
@@ -41,7 +41,7 @@ pub(super) fn check(check: &mut Check<'_>) {
     }
 }
 
-/// Judges a list that stands in a file of its own, with the settings of the upstream that it is for.
+/// Checks a backend list file with the settings of its upstream.
 pub(super) fn list(check: &mut Check<'_>, upstream: &UpstreamSettings) {
     let at = DocumentPath::of("backends");
     if upstream.backends.is_empty() {
@@ -159,7 +159,7 @@ fn protocol(check: &mut Check<'_>, at: &DocumentPath, upstream: &UpstreamSetting
     }
 }
 
-/// A PROXY header names one client for all that follows on its connection.
+/// A PROXY header names one client for its whole connection. It excludes HTTP/2 and connection reuse.
 fn send_proxy(check: &mut Check<'_>, at: &DocumentPath, upstream: &UpstreamSettings) {
     if upstream.send_proxy.is_none() {
         return;

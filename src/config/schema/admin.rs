@@ -1,4 +1,4 @@
-//! `admin`: where the metrics, the status page and the API are served, and to whom.
+//! `admin`: address and access control of the admin listener (metrics, status page, API).
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,30 +9,30 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::values::AdminAddress;
 
-/// How the process is administered. Fixed for its life, but for the token.
+/// The admin listener. Fixed until a restart, except the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admin {
-    /// Not at all: no page, no metrics, no commands.
+    /// No admin listener: no status page, no metrics, no API.
     Off,
-    /// By an address of its own.
+    /// An admin listener with these settings.
     On(AdminSettings),
 }
 
-/// `admin`: metrics, status page, API. `off`: none of them.
+/// `admin`: metrics, status page and API. `off` disables them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdminSettings {
-    /// Where it listens: `IP:PORT`, or `unix:/path` (mode 0660). An address other than loopback needs `token_file`.
+    /// Listen address: `IP:PORT`, or `unix:/path` (mode 0660). An address other than loopback needs `token_file`.
     pub address: AdminAddress,
-    /// A file whose first line is the bearer token that every request but `/healthz` and `/readyz` must show. Browsers get a
-    /// login form.
+    /// A file whose first line is the bearer token. Every request except `/healthz` and `/readyz` must carry it.
+    /// Browsers get a login form.
     pub token_file: Option<PathBuf>,
-    /// Accept an address other than loopback without a token: everybody who reaches it controls Weir.
+    /// Allow an address other than loopback without a token. Everyone who can reach it then controls Weir.
     pub insecure: bool,
 }
 
 impl Admin {
-    /// The settings; nothing if it is off.
+    /// The settings; `None` if the admin listener is off.
     pub fn settings(&self) -> Option<&AdminSettings> {
         match self {
             Self::Off => None,

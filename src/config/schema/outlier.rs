@@ -1,4 +1,4 @@
-//! `upstreams.*.outlier`: passive outlier detection. On by default; `off` turns it off.
+//! `upstreams.*.outlier`: passive outlier detection, enabled by default. `off` disables it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,20 +11,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::values::{Percent, Period};
 
-/// The word that turns it off.
+/// The value that disables outlier detection.
 const OFF: &str = "off";
 
-/// `upstreams.*.outlier`: the rules, or `off`.
+/// `upstreams.*.outlier`: the settings, or `off`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OutlierDetection {
-    /// Backends that fail their traffic are ejected by these rules.
+    /// Failing backends are ejected according to these settings.
     On(Outlier),
     /// No backend is ejected.
     Off,
 }
 
 impl OutlierDetection {
-    /// The rules; nothing where it is off.
+    /// The settings; `None` if outlier detection is off.
     pub fn rules(&self) -> Option<&Outlier> {
         match self {
             Self::On(rules) => Some(rules),
@@ -44,30 +44,30 @@ impl Default for OutlierDetection {
     }
 }
 
-/// `upstreams.*.outlier`: ejects backends that fail their traffic. `outlier: off` turns it off.
+/// `upstreams.*.outlier`: ejects backends whose requests fail. `outlier: off` disables it.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Outlier {
-    /// So many failed attempts in a row eject a backend (connect, TLS, reset, timeout, protocol); 0: however many.
+    /// Number of consecutive failed attempts (connect, TLS, reset, timeout, protocol) that ejects a backend; 0: never.
     #[schemars(range(min = 0, max = 1000))]
     pub consecutive: u32,
-    /// So many responses of 500 or more in a row eject it, if another backend of its tier has answered below 500 meanwhile;
-    /// 0: never.
+    /// Number of consecutive responses of 500 or more that ejects a backend. At least one other backend of its tier
+    /// must have answered below 500 meanwhile. 0: never.
     #[schemars(range(min = 0, max = 1000))]
     pub consecutive_5xx: u32,
-    /// Such a share of failed attempts and responses of 500 or more within `window` ejects it; 0%: whatever the share.
+    /// Share of failed attempts and responses of 500 or more within `window` that ejects a backend; 0%: never.
     pub error_ratio: Percent,
-    /// How far back `error_ratio` looks.
+    /// Time window of `error_ratio`.
     pub window: Period,
-    /// Fewer requests than this within `window` say nothing about `error_ratio`.
+    /// Minimum number of requests within `window` for `error_ratio` to apply.
     #[schemars(range(min = 1, max = 1000000))]
     pub min_requests: u32,
-    /// How long the first ejection takes; each further one takes twice as long as the one before.
+    /// Duration of the first ejection. Each further ejection lasts twice as long as the one before.
     pub eject: Period,
-    /// No ejection takes longer. A backend that has served for so long starts with `eject` again.
+    /// Maximum duration of an ejection. After this time without an ejection, a backend starts with `eject` again.
     pub max_eject: Period,
-    /// The share of the backends that take requests that may be ejected at once, rounded down. One may always be, but never
-    /// the only one.
+    /// Maximum share of ejected backends among those that take requests, rounded down. One backend may always be
+    /// ejected, unless it is the only one.
     pub max_ejected: Percent,
 }
 
@@ -97,7 +97,7 @@ impl<'de> Deserialize<'de> for OutlierDetection {
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OutlierDetection, A::Error> {
                 Outlier::deserialize(MapAccessDeserializer::new(map)).map(OutlierDetection::On)
             }
-            /// A key without a value is as good as none.
+            /// A key without a value is treated as an absent key.
             fn visit_unit<E: Error>(self) -> Result<OutlierDetection, E> {
                 Ok(OutlierDetection::default())
             }

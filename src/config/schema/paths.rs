@@ -1,17 +1,18 @@
-//! `listeners[].paths`: how a listener reads the paths of requests before routes are matched.
+//! `listeners[].paths`: how a listener normalizes request paths before routes are matched.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::path::Rules;
 
-/// `listeners[].paths`: how paths are read before routes are matched.
+/// `listeners[].paths`: how paths are normalized before routes are matched.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListenerPaths {
-    /// How `%2F` in a path is read: as part of its segment (`keep`), as a slash (`decode`), or not at all: 400 (`reject`).
+    /// How `%2F` in a path is read: as part of its segment (`keep`) or as a slash (`decode`). With `reject` the answer
+    /// is 400.
     pub encoded_slash: EncodedSlash,
-    /// Whether slashes in a row count as one.
+    /// Treat several consecutive slashes as one.
     pub merge_slashes: bool,
 }
 
@@ -22,19 +23,19 @@ pub enum EncodedSlash {
     /// As part of its segment.
     #[default]
     Keep,
-    /// Not at all: the request is answered 400.
+    /// The request is rejected with 400.
     Reject,
     /// As a slash.
     Decode,
 }
 
 impl ListenerPaths {
-    /// For `path::normalise`.
+    /// The rules for `path::normalise`.
     pub fn rules(self) -> Rules {
         Rules { decode_slash: self.encoded_slash == EncodedSlash::Decode, merge_slashes: self.merge_slashes }
     }
 
-    /// Whether `%2F` is refused.
+    /// Whether `%2F` is rejected.
     pub fn rejects_encoded_slash(self) -> bool {
         self.encoded_slash == EncodedSlash::Reject
     }

@@ -1,4 +1,4 @@
-//! `upstreams.*.sticky`: the cookie that keeps a client with its backend.
+//! `upstreams.*.sticky`: session affinity by cookie.
 
 use std::path::PathBuf;
 
@@ -7,47 +7,48 @@ use serde::{Deserialize, Serialize};
 
 use super::super::values::Period;
 
-/// `upstreams.*.sticky`: a client stays with the backend that served it first, by a cookie that does not say which one that is.
+/// `upstreams.*.sticky`: a cookie that keeps a client on the backend that served it first. The cookie does not reveal
+/// the backend.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StickySettings {
-    /// The cookie's name.
+    /// Name of the cookie.
     pub cookie: String,
-    /// How long a client that makes no request stays with its backend, 1s or more; 0s: until it closes its session.
+    /// How long a client without requests stays on its backend, at least 1s. 0s: until the browser session ends.
     pub ttl: Period,
-    /// The file of the secret that cookies are made with, at least 32 bytes; made at start or reload if it is not there. Weirs
-    /// that have the same secret send a client to the same backend.
+    /// File of the secret key for cookies, at least 32 bytes. It is created at start or reload if it does not exist.
+    /// Processes with the same key send a client to the same backend.
     pub key_file: PathBuf,
-    /// How the cookie is set.
+    /// Attributes of the cookie.
     pub attributes: CookieAttributes,
 }
 
-/// `upstreams.*.sticky.attributes`: how the cookie is set (RFC 6265 section 4.1.2).
+/// `upstreams.*.sticky.attributes`: attributes of the cookie (RFC 6265 section 4.1.2).
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CookieAttributes {
-    /// The paths that clients send it for.
+    /// Path attribute: the paths for which clients send the cookie.
     pub path: String,
-    /// The domain whose hosts they send it to; none: the host that set it alone.
+    /// Domain attribute: clients send the cookie to all hosts of this domain; default: only to the host that set it.
     pub domain: Option<String>,
-    /// Whether they send it over TLS alone; left out: when they came over TLS themselves.
+    /// Secure attribute: clients send the cookie only over TLS. Default: set if the request came over TLS.
     pub secure: Option<bool>,
-    /// Whether scripts in a page cannot read it.
+    /// HttpOnly attribute: scripts in a page cannot read the cookie.
     pub http_only: bool,
-    /// Whether they send it with requests that other sites make; `none` wants `secure: true`.
+    /// SameSite attribute: whether clients send the cookie with cross-site requests. `none` needs `secure: true`.
     pub same_site: SameSite,
 }
 
-/// Whether a cookie goes along with requests that other sites make.
+/// Whether clients send the cookie with cross-site requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SameSite {
-    /// With none of them.
+    /// Never.
     Strict,
-    /// When a link is followed.
+    /// Only when the user follows a link.
     #[default]
     Lax,
-    /// With all of them.
+    /// Always.
     None,
 }
 

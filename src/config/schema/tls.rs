@@ -1,4 +1,4 @@
-//! `listeners[].tls` and `redirect_https`: what Weir shows to clients, and what it wants to see of them.
+//! `listeners[].tls` and `redirect_https`: server certificates, client authentication and TLS parameters.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,70 +15,69 @@ use super::AcmeSettings;
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerTls {
-    /// Chosen by the name that the client asks for: exact before wildcard before the first, which is the default. Several
-    /// for one name may differ in the kind of their key (ECDSA, RSA): the client's abilities choose.
+    /// Server certificates, chosen by SNI: an exact name before a wildcard; otherwise the first one, which is the
+    /// default. One name may have several with different key types (ECDSA, RSA); the client's capabilities decide.
     #[serde(default)]
     pub certificates: Vec<CertificatePair>,
-    /// Certificates that Weir has issued for itself, and renews (RFC 8555).
+    /// Certificates that Weir orders and renews by ACME (RFC 8555).
     #[serde(default)]
     pub acme: Option<AcmeSettings>,
-    /// The oldest version that is spoken: "1.2" or "1.3".
+    /// The oldest allowed version: "1.2" or "1.3".
     #[serde(default)]
     pub min_version: TlsVersion,
-    /// The cipher suites that are spoken; without it all that are thought safe today.
+    /// The allowed cipher suites; default: all that are considered secure.
     #[serde(default)]
     pub suites: Option<Vec<Suite>>,
-    /// What clients must show of themselves; without it they are not asked.
+    /// Client certificates; default: they are not requested.
     #[serde(default)]
     pub client_auth: Option<ClientAuth>,
-    /// Strict-Transport-Security on every response (RFC 6797); without it none.
+    /// Strict-Transport-Security field of every response (RFC 6797); default: none.
     #[serde(default)]
     pub hsts: Option<Hsts>,
 }
 
-/// A certificate and its key: one of `listeners[].tls.certificates`, or what backends are shown. Read again when the files
-/// change.
+/// A certificate and its private key, for clients or for backends. The files are read again when they change.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CertificatePair {
-    /// A PEM file: the certificate, then those that lead to the authority.
+    /// A PEM file: the certificate, followed by the intermediate certificates.
     pub cert: PathBuf,
     /// A PEM file: its private key, not encrypted.
     pub key: PathBuf,
 }
 
-/// `listeners[].tls.client_auth`: certificates of clients.
+/// `listeners[].tls.client_auth`: client certificates.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClientAuth {
-    /// Whether a client without a certificate gets in. One that does not verify never does.
+    /// Whether a client certificate is mandatory. A certificate that fails verification is always rejected.
     pub mode: ClientAuthMode,
-    /// A PEM file of the authorities that clients' certificates come from.
+    /// A PEM file of the CA certificates that verify client certificates.
     pub ca: PathBuf,
-    /// A PEM file of their revocation lists. Every certificate of a chain must be on a list's issuer's books.
+    /// A PEM file of revocation lists. Every certificate of a chain needs a list from its issuer.
     #[serde(default)]
     pub crl: Option<PathBuf>,
 }
 
-/// Whether clients must show a certificate.
+/// Whether clients must present a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ClientAuthMode {
-    /// They may.
+    /// Clients may present a certificate.
     Optional,
-    /// They must.
+    /// Clients must present a certificate.
     Required,
 }
 
-/// `listeners[].tls.hsts`: browsers come back by TLS only (RFC 6797).
+/// `listeners[].tls.hsts`: browsers use only https for this host (RFC 6797).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Hsts {
-    /// For how long they remember; 0s: forget.
+    /// How long browsers remember it; 0s: browsers forget it.
     pub max_age: Period,
-    /// For all names below the host's, too.
+    /// Apply to all subdomains as well.
     pub include_subdomains: bool,
-    /// Agrees to be on the lists that browsers ship; wants `include_subdomains` and a year.
+    /// Consent to the preload lists of browsers. Needs `include_subdomains` and a `max_age` of at least a year.
     pub preload: bool,
 }
 
@@ -104,14 +103,14 @@ pub enum Suite {
 }
 
 impl Suite {
-    /// Whether it belongs to TLS 1.3; else to 1.2.
+    /// Whether it belongs to TLS 1.3; otherwise it belongs to TLS 1.2.
     pub fn is_13(self) -> bool {
         use Suite::{TLS_AES_128_GCM_SHA256, TLS_AES_256_GCM_SHA384, TLS_CHACHA20_POLY1305_SHA256};
         matches!(self, TLS_AES_256_GCM_SHA384 | TLS_AES_128_GCM_SHA256 | TLS_CHACHA20_POLY1305_SHA256)
     }
 }
 
-/// `listeners[].redirect_https`: `true`, `false`, or the port that TLS is spoken on where it is not 443.
+/// `listeners[].redirect_https`: `true`, `false`, or the https port if it is not 443.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RedirectHttps(pub Option<u16>);
 
@@ -132,7 +131,7 @@ impl<'de> Deserialize<'de> for RedirectHttps {
                     _ => Err(E::custom(format!("`{port}` is not a port; write `true`, or 1 to 65535"))),
                 }
             }
-            /// Only a variable of the environment comes as text.
+            /// Only a value from an environment variable arrives as text.
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RedirectHttps, E> {
                 match (text.parse(), text.parse()) {
                     (Ok(yes), _) => self.visit_bool(yes),

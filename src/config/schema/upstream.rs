@@ -1,6 +1,6 @@
-//! The document's `upstreams`: balancing, connections, checks, ejection and waiting, and the backends themselves.
+//! `upstreams`: load balancing, connections, health checks, outlier detection, queueing and backends.
 //!
-//! Like all of the schema it judges nothing that needs two keys: that is `check`'s.
+//! This module never checks rules that involve two keys: `check` does that.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,70 +15,73 @@ use super::{CertificatePair, OutlierDetection, StickySettings};
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamSettings {
-    /// The algorithm that picks a backend.
+    /// The load balancing algorithm.
     pub balance: Balance,
-    /// What of a request `consistent_hash` goes by, and how evenly.
+    /// The hash key of `consistent_hash`, and its load bound.
     pub hash: Option<Hash>,
-    /// How `peak_ewma` forgets.
+    /// Settings of `peak_ewma`.
     pub ewma: Option<Ewma>,
-    /// What backends speak.
+    /// Protocol towards backends.
     pub protocol: Protocol,
     /// TLS to backends.
     pub tls: Option<UpstreamTls>,
-    /// Begin each connection to a backend with a PROXY header that names the client; no connection is kept then.
+    /// Send a PROXY header with the client's address on each connection. Connections are then not reused.
     pub send_proxy: Option<SendProxy>,
-    /// How long an idle connection to a backend is kept; shorter where the backend says so (`Keep-Alive: timeout=n`, minus 1 s).
+    /// How long an idle connection to a backend stays open. `Keep-Alive: timeout=n` of a backend shortens it to n minus
+    /// 1 s.
     pub keep_alive: Period,
-    /// The members.
+    /// The backends.
     pub backends: Vec<BackendSettings>,
-    /// Where more members are found, while it runs.
+    /// Dynamic discovery of further backends.
     pub discover: Option<Discover>,
-    /// How backends are probed; without it a backend is up.
+    /// Active health checks; default: none, every backend counts as healthy.
     pub health_check: Option<HealthCheck>,
-    /// The share of a tier, by weight, below which the next tier takes part of its requests: with half of this share up,
-    /// half of them. 0%: only when nothing of a tier is up.
+    /// Threshold of healthy backends in a tier, by weight. Below it, the next tier takes part of the requests: at half
+    /// the threshold, half of them. 0%: the next tier is used only if no backend of this tier is healthy.
     pub tier_min_up: Percent,
-    /// How long a backend that comes up later than others takes to reach its weight, from a tenth of it on. 0s: none.
+    /// Slow start: how long a backend that becomes healthy later takes to go from a tenth of its weight to all of it.
+    /// 0s: off.
     pub slow_start: Period,
-    /// Below this share of healthy backends in a tier, requests go to those that are down as well, rather than flood the
-    /// few that are left. 0%: never.
+    /// Share of healthy backends in a tier below which requests also go to unhealthy backends. This protects the few
+    /// healthy ones from overload. 0%: never.
     pub panic_threshold: Percent,
-    /// With none healthy, try them anyway.
+    /// If no backend is healthy, send requests to unhealthy backends.
     pub fail_open: bool,
-    /// Ejects backends that fail their traffic; on by default.
+    /// Outlier detection: ejects backends whose requests fail. Enabled by default.
     pub outlier: OutlierDetection,
-    /// Requests that one backend may have in flight at once; 0: no limit.
+    /// Maximum concurrent requests per backend; 0: no limit.
     #[schemars(range(min = 0, max = 1000000))]
     pub max_in_flight: u32,
-    /// Where requests wait while all backends have `max_in_flight`; without it they are answered 503 at once.
+    /// Queue for requests while all backends have `max_in_flight`; default: none, such requests are answered 503 at
+    /// once.
     pub queue: Option<QueueSettings>,
-    /// Keeps a client with the backend that served it first; without it the balancer decides each request anew.
+    /// Session affinity; default: the balancer chooses a backend for each request.
     pub sticky: Option<StickySettings>,
 }
 
-/// The algorithm that picks a backend.
+/// The load balancing algorithm.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
-    /// Equal turns in order.
+    /// Each backend in turn.
     #[default]
     RoundRobin,
-    /// Turns by weight, spread smoothly.
+    /// In turn, in proportion to weight, spread smoothly.
     WeightedRoundRobin,
-    /// The fewest requests in flight for its weight.
+    /// The fewest requests in flight relative to weight.
     LeastConnections,
-    /// Of two by chance, the one with fewer requests in flight for its weight: for hundreds of backends.
+    /// Of two random backends, the one with fewer requests in flight relative to weight. For hundreds of backends.
     P2c,
-    /// Of two by chance, the one that answers sooner: by latency, requests in flight and weight.
+    /// Of two random backends, the one that is expected to answer sooner: by latency, requests in flight and weight.
     PeakEwma,
-    /// The same one for the same `hash`, as long as it is there.
+    /// The same backend for the same `hash`, as long as it is available.
     ConsistentHash,
-    /// By chance, by weight.
+    /// At random, in proportion to weight.
     Random,
 }
 
-/// `upstreams.*.hash`: what of a request `consistent_hash` goes by, exactly one of `header`, `cookie`, `query`, `path`,
-/// `host` and `client`; a request without it goes to a backend by chance.
+/// `upstreams.*.hash`: the hash key of `consistent_hash`. Set exactly one of `header`, `cookie`, `query`, `path`,
+/// `host` and `client`. A request without this key goes to a random backend.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Hash {
@@ -86,7 +89,7 @@ pub struct Hash {
     pub header: Option<String>,
     /// The value of this cookie.
     pub cookie: Option<String>,
-    /// The value of this parameter of the query, as the client wrote it.
+    /// The value of this query parameter, not decoded.
     pub query: Option<String>,
     /// The path, without the query: `{}`.
     pub path: Option<Whole>,
@@ -94,42 +97,43 @@ pub struct Hash {
     pub host: Option<Whole>,
     /// The client's address: `{}`.
     pub client: Option<Whole>,
-    /// How many times an even load, by weight, a backend may carry; what is beyond goes to others. 1 to 10; none: no bound.
+    /// Maximum load of a backend as a multiple of its fair share by weight, 1 to 10. Excess requests go to others.
+    /// Default: no bound.
     #[schemars(range(min = 1, max = 10))]
     pub load_factor: Option<f64>,
 }
 
-/// Something of a request that needs no name: has no keys.
+/// A hash key that needs no name. It has no keys.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Whole {}
 
-/// `upstreams.*.ewma`: how `peak_ewma` forgets.
+/// `upstreams.*.ewma`: settings of `peak_ewma`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ewma {
-    /// In which time an observed latency loses 63 % of its weight (the mean's time constant), 100 ms to 1 h.
+    /// Time constant of the moving average: a latency sample loses 63 % of its weight in this time. 100 ms to 1 h.
     pub decay: Period,
 }
 
-/// What backends speak.
+/// Protocol towards backends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
-    /// HTTP/1.1, over TLS when `tls` is written.
+    /// HTTP/1.1, with TLS if `tls` is set.
     #[default]
     Http1,
-    /// HTTP/2 over TLS; needs `tls`.
+    /// HTTP/2 with TLS; needs `tls`.
     H2,
     /// HTTP/2 by prior knowledge, without TLS.
     H2c,
 }
 
-/// The version of the PROXY header that backends get.
+/// The version of the PROXY header sent to backends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SendProxy {
-    /// Binary.
+    /// Version 2, binary.
     V2,
 }
 
@@ -137,12 +141,12 @@ pub enum SendProxy {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamTls {
-    /// The name that is sent (SNI) and that the certificate must carry.
+    /// The name sent as SNI. The backend's certificate must be valid for it.
     pub server_name: String,
-    /// A PEM file of the authorities to trust instead of the system's. Read again when it changes.
+    /// A PEM file of CA certificates that replace those of the system. It is read again when it changes.
     #[serde(default)]
     pub ca: Option<PathBuf>,
-    /// What Weir shows of itself where backends ask.
+    /// The client certificate for backends that request one.
     #[serde(default)]
     pub certificate: Option<CertificatePair>,
 }
@@ -151,39 +155,40 @@ pub struct UpstreamTls {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BackendSettings {
-    /// What it is called in metrics and logs; the address when left out.
+    /// Name in metrics and logs; default: the address.
     #[serde(default)]
     pub name: Option<Name>,
     /// `ip:port`, `[v6]:port`, `unix:/path` or `name:port`.
     pub address: BackendAddress,
-    /// Its share; 0 takes no new requests.
+    /// Its weight; 0: no new requests.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 256))]
     pub weight: u16,
-    /// Tier 0 serves first; a higher one when those before it cannot.
+    /// Tier 0 is used first. A higher tier is used when the lower ones lack healthy backends.
     #[serde(default)]
     pub tier: u8,
 }
 
-/// `upstreams.*.discover`: exactly one of `dns`, `srv` and `file`. What is found is kept until something else is.
+/// `upstreams.*.discover`: exactly one of `dns`, `srv` and `file`. The last good result stays in use until there is a
+/// new one.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Discover {
-    /// A name: each of its addresses (A and AAAA) is a backend at `port`.
+    /// A DNS name. Each of its addresses (A and AAAA) is a backend at `port`.
     pub dns: Option<DnsName>,
-    /// The port of what `dns` finds.
+    /// The port of the backends that `dns` finds.
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
-    /// A service (`_http._tcp.api.internal`): each address of its targets is a backend, with the record's port, weight and,
-    /// as its tier, priority.
+    /// A DNS service name (`_http._tcp.api.internal`). Each address of its targets is a backend with the record's port
+    /// and weight; the priority is its tier.
     pub srv: Option<DnsName>,
-    /// A file with a list like that of `backends`, as YAML or JSON; it is read again when it changes.
+    /// A file with a list like `backends`, as YAML or JSON. It is read again when it changes.
     pub file: Option<PathBuf>,
-    /// The DNS server that is asked, `ip` or `ip:port`; the system's when left out.
+    /// The DNS server, `ip` or `ip:port`; default: those of the system.
     pub resolver: Option<NameServer>,
-    /// A name is not asked for again sooner, whatever its TTL; 100 ms to 24 h.
+    /// Minimum time between two queries, regardless of the TTL; 100 ms to 24 h.
     pub min_ttl: Period,
-    /// A name is asked for again after this long, whatever its TTL; 100 ms to 24 h.
+    /// Maximum time between two queries, regardless of the TTL; 100 ms to 24 h.
     pub max_ttl: Period,
 }
 
@@ -193,35 +198,36 @@ pub struct Discover {
 pub struct HealthCheck {
     /// An HTTP request.
     pub http: Option<HttpCheck>,
-    /// A connection, nothing more.
+    /// A TCP connection only.
     pub tcp: Option<TcpCheck>,
-    /// A call of gRPC's own health check (grpc.health.v1.Health/Check); needs `protocol: h2` or `h2c`.
+    /// A call of the gRPC health service (grpc.health.v1.Health/Check); needs `protocol: h2` or `h2c`.
     pub grpc: Option<GrpcCheck>,
-    /// Probe this port instead of the backend's own.
+    /// Port to probe; default: the backend's own port.
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,
-    /// From one probe to the next.
+    /// Time between two probes.
     pub interval: Period,
-    /// How long a whole probe may take.
+    /// Time limit of a whole probe.
     pub timeout: Period,
-    /// Successes in a row that bring a backend up.
+    /// Consecutive successes after which a backend is healthy.
     #[schemars(range(min = 1, max = 1000))]
     pub rise: u32,
-    /// Failures in a row that take it down.
+    /// Consecutive failures after which a backend is unhealthy.
     #[schemars(range(min = 1, max = 1000))]
     pub fall: u32,
-    /// The share of the interval by which each wait is varied, to spread probes.
+    /// Random variation of the interval, as a share of it. It spreads the probes.
     pub jitter: Percent,
 }
 
-/// `upstreams.*.queue`: first come, first served.
+/// `upstreams.*.queue`: a FIFO queue for requests.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueSettings {
-    /// Requests that may wait at once; 503 beyond.
+    /// Maximum number of waiting requests. More: 503.
     #[schemars(range(min = 1, max = 1000000))]
     pub size: u32,
-    /// How long one may wait, over all its tries; then 503, or a backend that it has tried.
+    /// Maximum total wait of a request, over all its attempts. Then it goes to a backend that it has tried, or gets
+    /// 503.
     pub timeout: Period,
 }
 
@@ -231,15 +237,15 @@ pub struct QueueSettings {
 pub struct HttpCheck {
     /// The request target.
     pub path: String,
-    /// The Host header; the backend's address when left out.
+    /// The Host field; default: the backend's address.
     pub host: Option<String>,
     /// GET, HEAD, OPTIONS or POST (without a body).
     pub method: Method,
     /// Header fields to send.
     pub headers: BTreeMap<String, String>,
-    /// The statuses that pass: `200` or `200-299`.
+    /// Statuses that pass: `200` or `200-299`.
     pub status: Vec<StatusRange>,
-    /// What the first 64 KiB of the body must show.
+    /// A condition on the first 64 KiB of the body.
     pub body: Option<BodyCheck>,
 }
 
@@ -249,11 +255,11 @@ pub struct HttpCheck {
 pub struct BodyCheck {
     /// A text that must occur.
     pub contains: Option<String>,
-    /// A regular expression that must match somewhere.
+    /// A regular expression that must match anywhere.
     pub regex: Option<Pattern>,
 }
 
-/// `upstreams.*.health_check.tcp`: has no keys.
+/// `upstreams.*.health_check.tcp`: it has no keys.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TcpCheck {}
@@ -262,7 +268,7 @@ pub struct TcpCheck {}
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpcCheck {
-    /// The service that must be SERVING; empty: the server as a whole.
+    /// The service that must be SERVING; empty: the whole server.
     pub service: String,
 }
 

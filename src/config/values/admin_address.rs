@@ -1,4 +1,4 @@
-//! Where the admin API listens: a socket address, or a socket in the file system.
+//! Listen address of the admin API: a socket address, or a Unix socket.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,10 +10,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The longest path of a Unix socket, without its final zero byte (unix(7)).
+/// Maximum length of the path of a Unix socket, without its final zero byte (unix(7)).
 const MAX_PATH_BYTES: usize = 107;
 
-/// Where the admin API listens.
+/// Listen address of the admin API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AdminAddress {
     /// `ip:port` or `[v6]:port`.
@@ -23,7 +23,7 @@ pub enum AdminAddress {
 }
 
 impl AdminAddress {
-    /// Whether other machines may reach it.
+    /// Whether other machines may reach it: every address except loopback and Unix sockets.
     pub fn is_exposed(&self) -> bool {
         match self {
             Self::Socket(address) => !address.ip().to_canonical().is_loopback(),
@@ -31,7 +31,7 @@ impl AdminAddress {
         }
     }
 
-    /// The address, where it is one of the network.
+    /// The socket address; `None` for a Unix socket.
     pub fn socket(&self) -> Option<SocketAddr> {
         match self {
             Self::Socket(address) => Some(*address),
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_loopback_and_unix_sockets_are_out_of_reach_of_other_machines() {
+    fn all_addresses_except_loopback_and_unix_sockets_are_exposed() {
         let exposed = |text: &str| text.parse::<AdminAddress>().unwrap().is_exposed();
         for text in ["127.0.0.1:9180", "127.8.8.8:0", "[::1]:9180", "[::ffff:127.0.0.1]:1", "unix:/run/a.sock"] {
             assert!(!exposed(text), "{text}");
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_in_the_file_system_has_an_absolute_path_that_the_system_takes() {
+    fn a_unix_socket_has_an_absolute_path_of_limited_length() {
         let long = format!("unix:/{}", "a".repeat(MAX_PATH_BYTES));
         for text in ["unix:", "unix:a.sock", "unix:/run/", "unix:/a\0b", &long, "localhost:1", "127.0.0.1", ""] {
             assert!(text.parse::<AdminAddress>().is_err(), "{text}");

@@ -1,4 +1,4 @@
-//! The scalar types of `discover`: names to ask for, and whom to ask.
+//! Scalar types of `discover`: DNS names and DNS servers.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,12 +9,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A name to ask DNS for: `api.internal`, `_http._tcp.api.internal`; in lower case. With a final dot no search list is tried.
+/// A DNS name in lower case, such as `api.internal` or `_http._tcp.api.internal`. With a final dot, search lists are
+/// not used.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct DnsName(String);
 
 impl DnsName {
-    /// As text.
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -44,7 +45,7 @@ impl fmt::Display for DnsName {
 
 text_value!(DnsName, "DnsName", r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?$", "a name such as `api.internal`");
 
-/// A DNS server: `10.0.0.53`, `10.0.0.53:5353`, `[fd00::53]:5353`; port 53 where none is written.
+/// A DNS server: `10.0.0.53`, `10.0.0.53:5353`, `[fd00::53]:5353`; the default port is 53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NameServer(SocketAddr);
 

@@ -1,4 +1,4 @@
-//! The reasons for a retry: `connect`, `reset`, `timeout` or a status.
+//! Retry conditions: `connect`, `reset`, `timeout` or a status.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,13 +6,13 @@ use std::str::FromStr;
 /// One of `routes[].retry.when`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryWhen {
-    /// No connection could be had.
+    /// No connection could be opened.
     Connect,
-    /// The connection broke before the response header was complete.
+    /// The connection broke before the response head was complete.
     Reset,
-    /// The backend was silent for longer than `timeouts.read`.
+    /// The backend sent nothing for longer than `timeouts.read`.
     Timeout,
-    /// The backend answered this status.
+    /// The backend responded with this status.
     Status(u16),
 }
 

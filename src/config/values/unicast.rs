@@ -1,9 +1,10 @@
-//! Which IP addresses one host can have.
+//! Classification of IP addresses: addresses of a single host.
 
 use std::net::IpAddr;
 
-/// Whether packets to the address go to one host: not the unspecified address, nor a multicast group, nor the broadcast
-/// address. The kernel takes 0.0.0.0 and `::` for the local host, so a backend there would be Weir's own machine.
+/// Whether the address can belong to a single host. It is not the unspecified address, a multicast group or the
+/// broadcast address. The kernel treats 0.0.0.0 and `::` as the local host, so such a backend would be Weir's own
+/// machine.
 pub fn is_unicast(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
@@ -16,7 +17,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_no_single_host_has_are_told_from_others() {
+    fn unspecified_multicast_and_broadcast_addresses_are_not_unicast() {
         let is = |text: &str| is_unicast(text.parse().unwrap());
         for none in ["0.0.0.0", "::", "::ffff:0.0.0.0", "224.0.0.1", "239.1.2.3", "ff02::1", "255.255.255.255"] {
             assert!(!is(none), "{none}");
