@@ -1,8 +1,8 @@
-//! What a pick costs: nanoseconds and allocations for each balancer, among 10 to 10,000 backends, from 1 and 2 threads.
+//! Benchmark of a pick: nanoseconds and allocations for each balancer, with 10 to 10,000 backends, on 1 and 2 threads.
 //!
-//! A pick includes the end of its attempt. Backends have weights 1 to 4 (equal ones under round_robin); every eighth has a
-//! request in flight and all have a latency, so that no balancer takes a short cut. It judges nothing: it prints the curve.
-//! `make bench-pick`; `PICK_MS` is how long each figure is measured, in milliseconds (default 200).
+//! A pick includes the end of its attempt. Backends have weights 1 to 4 (equal weights for round_robin). Every eighth
+//! backend has a request in flight, and all have a latency, so that no balancer takes a shortcut. There is no pass or
+//! fail, only figures. Run it with `make bench-pick`. `PICK_MS` is the time per figure in milliseconds (default 200).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::hint::black_box;
@@ -44,9 +44,9 @@ fn main() {
     }
 }
 
-/// Nanoseconds a pick as each thread sees it, and allocations of all picks.
+/// Nanoseconds per pick as each thread sees it, and allocations of all picks.
 fn measure(settings: Settings, size: usize, threads: u32, time: Duration) -> (f64, u64) {
-    let (balancer, _held) = balancer(settings, size);
+    let (balancer, _in_flight) = balancer(settings, size);
     let stop = AtomicBool::new(false);
     let results = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
@@ -66,7 +66,7 @@ fn measure(settings: Settings, size: usize, threads: u32, time: Duration) -> (f6
 }
 
 fn balancer(settings: Settings, size: usize) -> (Balancer, Vec<InFlight>) {
-    let mut held = Vec::new();
+    let mut in_flight = Vec::new();
     let slot = |n: usize| {
         let name: Arc<str> = format!("10.{}.{}.{}:80", n >> 16, (n >> 8) & 255, n & 255).into();
         let backend_state =
@@ -74,19 +74,19 @@ fn balancer(settings: Settings, size: usize) -> (Balancer, Vec<InFlight>) {
         backend_state.load().set_decay(Duration::from_secs(10));
         backend_state.load().observe(Duration::from_millis(5), NOW);
         if n.is_multiple_of(8) {
-            held.push(backend_state.raise());
+            in_flight.push(backend_state.raise());
         }
         Slot::new(backend_state, if settings.balance == Balance::RoundRobin { 1 } else { 1 + (n % 4) as u16 })
     };
     let slots = (0..size).map(slot).collect();
-    (Balancer::new(settings, slots), held)
+    (Balancer::new(settings, slots), in_flight)
 }
 
-/// Picks until it is told to stop.
+/// Picks until `stop` is set.
 fn picks(balancer: &Balancer, stop: &AtomicBool, salt: u64) -> (f64, u64) {
     let tried = Tried::default();
     let mut key = salt;
-    // Not counted: the first pick of a thread seeds its generator.
+    // Not counted: the first pick of a thread seeds its random number generator.
     drop(balancer.pick(&tried, NOW, Some(key)));
     let (started, mut count) = (Instant::now(), 0_u64);
     let allocations = allocation_counter::measure(|| {

@@ -1,8 +1,8 @@
-//! What a route look-up costs: nanoseconds for tables of 10 to 10,000 hosts, with ten paths on each.
+//! Benchmark of a route look-up: nanoseconds for tables of 10 to 10,000 hosts, with ten paths each.
 //!
-//! Hosts are asked for one after another in an order that leaves little in the cache, and the same one again and again, as
-//! wildcards, and by names that no route has. It judges nothing: it prints the curve. `make bench-route`; `ROUTE_MS` is how
-//! long each figure is measured, in milliseconds (default 200).
+//! The cases are: one host repeatedly, all hosts in an order that defeats the cache, wildcards, and unknown hosts.
+//! There is no pass or fail, only figures. Run it with `make bench-route`. `ROUTE_MS` is the time per figure in
+//! milliseconds (default 200).
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::hint::black_box;
@@ -15,7 +15,7 @@ use weir::route::table::{OnListener, RouteTable};
 const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
 const PATHS: usize = 10;
 
-/// What is asked for, from the number of hosts and a counter.
+/// The host of a look-up, from the number of hosts and a counter.
 type Question = fn(usize, usize) -> String;
 
 const QUESTIONS: [(&str, Question); 4] = [
@@ -37,7 +37,7 @@ fn main() {
     }
 }
 
-/// Exact hosts and as many wildcards.
+/// A table of exact hosts and as many wildcards.
 fn table(hosts: usize) -> RouteTable<usize> {
     let matches: Vec<Match> = (0..hosts)
         .flat_map(|host| [format!("h{host}.example.com"), format!("'*.w{host}.example.org'")])
@@ -48,15 +48,15 @@ fn table(hosts: usize) -> RouteTable<usize> {
 }
 
 fn measure(table: &RouteTable<usize>, hosts: usize, question: Question, time: Duration) -> f64 {
-    let asked: Vec<String> = (0..hosts.max(1_000)).map(|n| question(hosts, n)).collect();
+    let questions: Vec<String> = (0..hosts.max(1_000)).map(|n| question(hosts, n)).collect();
     let (method, headers) = (Method::GET, HeaderMap::new());
     let on = OnListener { name: Some("web"), redirects: false };
     let (started, mut count) = (Instant::now(), 0_u64);
     while started.elapsed() < time {
-        for host in &asked {
+        for host in &questions {
             black_box(table.find(on, Some(host), black_box("/api/v7/users/42"), &method, &headers));
         }
-        count += asked.len() as u64;
+        count += questions.len() as u64;
     }
     started.elapsed().as_nanos() as f64 / count as f64
 }

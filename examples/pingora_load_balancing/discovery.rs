@@ -1,7 +1,7 @@
-//! Discovery: `pingora_load_balancing`'s `ServiceDiscovery` over Weir's `Source`.
+//! Discovery: implements `ServiceDiscovery` of `pingora_load_balancing` with Weir's `DiscoverySource`.
 //!
-//! Pingora asks when its own interval is over (`update_frequency`) and knows neither TTLs nor tiers. Of several tiers only the
-//! first is given, and of a file only backends with an IP address.
+//! Pingora refreshes at its own interval (`update_frequency`) and knows neither TTLs nor tiers. Only the backends of
+//! the lowest tier are returned, and only those with an IP address.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -18,11 +18,11 @@ use weir::config::schema;
 use weir::config::values::BackendAddress;
 use weir::upstream::discovery::DiscoverySource;
 
-/// A source of backends; what was found last stays through failures.
+/// A source of backends. The last good list stays in use through failures.
 pub struct Discovery(Mutex<(DiscoverySource, Vec<schema::BackendSettings>)>);
 
 impl Discovery {
-    /// As the upstream's `discover` says; nothing where it says nothing. `folder`: what a file's path is relative to.
+    /// The source of the upstream's `discover`; `None` if it has none. A file's path is relative to `folder`.
     pub fn of(upstream: &schema::UpstreamSettings, folder: &Path) -> Option<Box<Self>> {
         let source = DiscoverySource::of(upstream, folder)?;
         Some(Box::new(Self(Mutex::new((source, Vec::new())))))
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_real_load_balancer_finds_its_backends() {
+    async fn a_pingora_load_balancer_discovers_its_backends() {
         let folder = tempfile::tempdir().unwrap();
         let list = folder.path().join("list.yaml");
         std::fs::write(

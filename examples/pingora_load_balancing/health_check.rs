@@ -1,4 +1,4 @@
-//! Health checks: `pingora_load_balancing`'s `HealthCheck` over Weir's `Probe`.
+//! Health checks: implements `HealthCheck` of `pingora_load_balancing` with Weir's `Probe`.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use weir::config::schema;
 use weir::pool::transport_settings::TransportSettings;
 use weir::upstream::health::probe::Probe;
 
-/// Probes backends as `health_check` of an upstream says.
+/// Probes backends as configured by `health_check` of an upstream.
 pub struct ProbeCheck {
     probe: Probe,
     rise: u32,
@@ -19,7 +19,7 @@ pub struct ProbeCheck {
 }
 
 impl ProbeCheck {
-    /// `upstream`: how its backends are spoken to. `host`: the Host where the check names none.
+    /// `upstream` gives the transport settings of its backends. `host` is the Host field if the check sets none.
     pub fn new(check: schema::HealthCheck, upstream: &schema::UpstreamSettings, host: &str) -> Self {
         let transport = Arc::new(TransportSettings::new(upstream, &|_| None));
         let (rise, fall) = (check.rise, check.fall);
@@ -30,8 +30,8 @@ impl ProbeCheck {
 #[async_trait]
 impl HealthCheck for ProbeCheck {
     async fn check(&self, target: &Backend) -> Result<()> {
-        let asked = self.probe.run(&target.addr).await;
-        asked.map_err(|reason| Error::explain(ErrorType::Custom("health check"), reason))
+        let result = self.probe.run(&target.addr).await;
+        result.map_err(|reason| Error::explain(ErrorType::Custom("health check"), reason))
     }
 
     fn health_threshold(&self, success: bool) -> usize {
@@ -48,7 +48,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that gives each connection this answer.
+    /// A server that sends this response on each connection.
     fn serve(answer: &'static str) -> Backend {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let backend = Backend::new(&listener.local_addr().unwrap().to_string()).unwrap();
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_pingoras_health_check_too() {
+    async fn a_probe_works_as_a_pingora_health_check() {
         let check = serde_yaml::from_str("{http: {}, rise: 2, fall: 4}").unwrap();
         let check = ProbeCheck::new(check, &schema::UpstreamSettings::default(), "api.internal");
         assert!(check.check(&serve("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")).await.is_ok());

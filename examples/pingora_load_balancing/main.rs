@@ -1,7 +1,8 @@
-//! Weir's balancers, discovery and health checks in another Pingora program, behind the traits of `pingora-load-balancing`.
+//! Weir's balancers, discovery and health checks in another Pingora program, behind the traits of
+//! `pingora-load-balancing`.
 //!
-//! It finds three backends in a file, probes them, and picks with `weighted_round_robin`. One of them does not listen, so it
-//! is never picked. Run it with `cargo run --example pingora_load_balancing`.
+//! The program discovers three backends in a file, probes them, and picks with `weighted_round_robin`. One of them does
+//! not listen, so it is never picked. Run it with `cargo run --example pingora_load_balancing`.
 
 mod discovery;
 mod health_check;
@@ -26,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// How often each backend was picked.
+/// The number of picks of each backend.
 async fn run() -> Result<BTreeMap<String, usize>, Box<dyn Error>> {
     let listening = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
     let [heavy, light] = [listening[0].local_addr()?, listening[1].local_addr()?];
@@ -59,7 +60,7 @@ async fn run() -> Result<BTreeMap<String, usize>, Box<dyn Error>> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     #[tokio::test]
-    async fn the_example_picks_by_weight_and_passes_over_the_backend_that_does_not_listen() {
+    async fn the_example_picks_by_weight_and_skips_the_backend_that_does_not_listen() {
         let mut picks: Vec<_> = super::run().await.unwrap().into_values().collect();
         picks.sort_unstable();
         assert_eq!(picks.len(), 2, "{picks:?}");

@@ -1,8 +1,8 @@
-//! Load balancing: `pingora_load_balancing`'s `BackendSelection` over Weir's `Balancer`.
+//! Load balancing: implements `BackendSelection` of `pingora_load_balancing` with Weir's `Balancer`.
 //!
-//! A backend carries its live state in its extensions, as an `Arc<BackendState>`; a backend without one gets a fresh one.
-//! `select` returns a copy of the backend and no guard. A program that wants requests in flight counted raises the
-//! count itself: `backend.ext.get::<Arc<BackendState>>()`, `BackendState::raise`.
+//! A backend carries its live state in its extensions, as an `Arc<BackendState>`. A backend without one gets a fresh
+//! state. `select` returns a copy of the backend and no guard, so requests in flight are not counted. A program that
+//! needs the count raises it itself: `backend.ext.get::<Arc<BackendState>>()`, `BackendState::raise`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use weir::config::schema::Balance;
 use weir::upstream::balance::rng::hash;
 use weir::upstream::balance::{Balancer, Slot, Tried};
 
-/// A balancer over Pingora's backends. Those of weight 0 are never selected.
+/// A balancer over Pingora's backends. Backends of weight 0 are never selected.
 pub struct Selection {
     backends: Box<[Backend]>,
     balancer: Balancer,
@@ -51,7 +51,7 @@ fn backend_state(backend: &Backend) -> Arc<BackendState> {
     })
 }
 
-/// One pick after another, each of a backend that this iterator has not given yet (beyond `MAX_TRIED` it may come again).
+/// An iterator of picks. It does not repeat a backend, except after `MAX_TRIED` picks.
 pub struct Picks {
     selection: Arc<Selection>,
     tried: Tried,
@@ -77,18 +77,18 @@ mod tests {
     use super::*;
 
     async fn load_balancer(balance: Balance, weights: &[usize]) -> (LoadBalancer<Selection>, Vec<Arc<BackendState>>) {
-        let (mut set, mut cells) = (BTreeSet::new(), Vec::new());
+        let (mut set, mut states) = (BTreeSet::new(), Vec::new());
         for (n, weight) in weights.iter().enumerate() {
             let mut backend = Backend::new_with_weight(&format!("10.0.0.{n}:80"), *weight).unwrap();
             let labels = Labels { upstream: "u".into(), backend: n.to_string().into(), address: n.to_string().into() };
             let backend_state = Arc::new(BackendState::new(labels));
             backend.ext.insert(Arc::clone(&backend_state));
-            cells.push(backend_state);
+            states.push(backend_state);
             set.insert(backend);
         }
         let balancer = LoadBalancer::from_backends_with_config(Backends::new(Static::new(set)), Some(balance));
         balancer.update().await.unwrap();
-        (balancer, cells)
+        (balancer, states)
     }
 
     fn counts(balancer: &LoadBalancer<Selection>, picks: usize) -> Vec<usize> {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_real_load_balancer_runs_over_it() {
+    async fn a_pingora_load_balancer_uses_the_balancer() {
         let (balancer, _) = load_balancer(Balance::WeightedRoundRobin, &[5, 3, 1]).await;
         assert_eq!(counts(&balancer, 90), [50, 30, 10]);
         let (balancer, _) = load_balancer(Balance::RoundRobin, &[1, 0, 1]).await;
@@ -109,15 +109,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn counts_are_reached_through_extensions() {
-        let (balancer, cells) = load_balancer(Balance::LeastConnections, &[1, 1, 1]).await;
-        let _busy = cells[1].raise();
+    async fn requests_in_flight_are_counted_through_extensions() {
+        let (balancer, states) = load_balancer(Balance::LeastConnections, &[1, 1, 1]).await;
+        let _busy = states[1].raise();
         assert_eq!(counts(&balancer, 10), [5, 0, 5]);
-        assert_eq!((cells[0].in_flight(), cells[1].in_flight()), (0, 1));
+        assert_eq!((states[0].in_flight(), states[1].in_flight()), (0, 1));
     }
 
     #[tokio::test]
-    async fn a_key_leads_to_its_backend() {
+    async fn equal_keys_select_the_same_backend() {
         let (balancer, _) = load_balancer(Balance::ConsistentHash, &[1, 1, 1]).await;
         let of = |n: u8| balancer.select(&[n], 16).unwrap().addr;
         assert!((0..50).all(|n| of(n) == of(n)));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_accepted_leads_to_the_next_and_to_an_end() {
+    async fn a_rejected_pick_leads_to_the_next_and_finally_to_none() {
         let (balancer, _) = load_balancer(Balance::WeightedRoundRobin, &[5, 3, 1]).await;
         let only = balancer.select_with(b"", 16, |backend, _| backend.weight == 1).unwrap();
         assert_eq!(only.weight, 1);
