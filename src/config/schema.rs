@@ -37,7 +37,7 @@ pub use upstream::{
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Document {
-    /// Settings of the process. They are fixed until a restart, except `shutdown_grace` and `lame_duck`.
+    /// Settings of the process. Most of them are fixed until a restart; `weir diff` lists changes of these keys.
     pub server: Server,
     /// The process log, written to stderr.
     pub log: Log,
