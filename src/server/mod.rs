@@ -195,7 +195,7 @@ fn start(
     runtimes.control().spawn(reap_snapshots(Arc::clone(&api.shared)));
     announce(&api, admin.as_ref());
     ready(&RunningServer { api: Arc::clone(&api), admin });
-    let ended = runtimes.block_on(serve(&api, signals, document));
+    let ended = runtimes.block_on(serve(&api, signals));
     // The access log closes last, so that aborted requests are logged as well.
     runtimes.end(|| api.logs.access.close(drain::LOG_FLUSH_TIMEOUT));
     Ok(ended)
@@ -307,7 +307,7 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
 }
 
 /// Handles signals until a stop. Only a reload waits for a running reload.
-async fn serve(api: &Arc<AdminApi>, signals: &Signals, document: &Document) -> RunOutcome {
+async fn serve(api: &Arc<AdminApi>, signals: &Signals) -> RunOutcome {
     let mut reloading = tokio::task::JoinSet::new();
     let mut reload_again = false;
     loop {
@@ -328,7 +328,9 @@ async fn serve(api: &Arc<AdminApi>, signals: &Signals, document: &Document) -> R
             SignalCommand::Stop => {
                 notify(&[sd_notify::NotifyState::Stopping]);
                 reloading.detach_all();
-                return drain::drain(api, &document.server, signals).await;
+                // A reload may have changed the two times of the drain.
+                let server = api.shared.load().document.server.clone();
+                return drain::drain(api, &server, signals).await;
             }
         }
     }

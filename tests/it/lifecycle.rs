@@ -86,6 +86,15 @@ fn during_lame_duck_it_is_not_ready_but_serves() {
 }
 
 #[test]
+fn a_drain_uses_the_times_of_the_last_reload() {
+    let origin = Origin::named("a");
+    let mut weir = Weir::start(config(&origin).set("server.lame_duck", "10m"));
+    assert!(weir.reload(config(&origin).set("server.lame_duck", "0s")));
+    weir.signal(libc::SIGTERM);
+    assert_eq!(weir.wait().code(), Some(0));
+}
+
+#[test]
 fn a_second_signal_ends_it_now() {
     let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_secs(10)));
     let mut weir = Weir::start(config(&origin));
