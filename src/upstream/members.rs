@@ -122,9 +122,9 @@ impl Members {
     /// The tier of the next pick: the tier at the cursor if it can take a request, else the first tier that can.
     fn next_tier(&self) -> Option<usize> {
         let turn = self.at(self.cursor.load(Ordering::Relaxed));
-        let has_room =
+        let can_serve =
             |at: &usize| self.tiers.get(*at).is_some_and(|tier| !tier.balancer.is_exhausted(&Tried::default()));
-        std::iter::once(turn).chain(0..self.tiers.len()).find(has_room)
+        std::iter::once(turn).chain(0..self.tiers.len()).find(can_serve)
     }
 
     /// Whether the tier of this backend has a share of its own, not only the overflow of other tiers.

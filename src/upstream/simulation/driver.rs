@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::backends::{Clock, Fleet};
-use super::oracle::{Checks, Ledger, is_no_place_for};
+use super::oracle::{Checks, Ledger, has_no_slot_for};
 use super::params::Plan;
 use super::reference_queue::{Fuse, Line, Ready, Simulated, Vain, Waiting};
 use super::request::{Attempt, Outcome, Request, Stage};
@@ -352,7 +352,7 @@ impl World {
         let Some(Request { stage: Stage::Waiting(waiting), upstream, .. }) = self.requests.get_mut(&id) else { return };
         let (upstream, now) = (Arc::clone(upstream), self.clock.now_ms());
         let polled = catch_unwind(AssertUnwindSafe(|| waiting.poll()));
-        match waiting.looked_in_vain() {
+        match waiting.failed_look() {
             Some(Vain::Full) if matches!(polled, Ok(Poll::Pending)) => self.ledger.found_none(&upstream, false),
             Some(Vain::ForOthers) if matches!(polled, Ok(Poll::Pending)) => {
                 self.ledger.found_only_for_others(&upstream, &waiting.tried);
@@ -438,7 +438,7 @@ impl World {
             let (request, waiting) = self.waiting(id);
             request.upstream.follow(self.clock.now_ms());
             let members = request.upstream.members();
-            assert!(is_no_place_for(&members, &waiting.tried), "waits although a slot is free");
+            assert!(has_no_slot_for(&members, &waiting.tried), "waits although a slot is free");
             let until = waiting.joined_ms.unwrap() + waiting.limit_ms;
             assert!(self.clock.now_ms() <= until + 1, "waits beyond its limit");
         }

@@ -124,7 +124,7 @@ impl Ledger {
         let members = upstream.members();
         self.turns.lose_count(&members);
         self.checks.passed += 1;
-        assert!(is_no_place_for(&members, tried) && members.has_untried(tried), "a slot is free");
+        assert!(has_no_slot_for(&members, tried) && members.has_untried(tried), "a slot is free");
         assert!(members.eligible().any(|backend| !backend.state.is_full()), "all are full");
     }
 
@@ -179,9 +179,9 @@ impl Ledger {
         if let Some(key) = key.filter(|_| undisturbed) {
             self.checks.moves += self.ring.look(members, upstream.settings().balance);
             let owner = self.ring.owner(tier[at].backend.tier, key);
-            let has_room = ((tier[owner].in_flight + 1) as f64) <= bound(&tier[owner]);
-            assert!(!has_room || owner == at, "not the owner of the key");
-            self.checks.keys += u64::from(has_room);
+            let within_bound = ((tier[owner].in_flight + 1) as f64) <= bound(&tier[owner]);
+            assert!(!within_bound || owner == at, "not the owner of the key");
+            self.checks.keys += u64::from(within_bound);
         }
     }
 
@@ -221,7 +221,7 @@ impl Ledger {
 }
 
 /// Whether no backend has a free slot for a request that tried these and can wait.
-pub fn is_no_place_for(members: &Members, tried: &Tried) -> bool {
+pub fn has_no_slot_for(members: &Members, tried: &Tried) -> bool {
     let goes_back = !members.has_untried(tried);
     members.eligible().all(|b| b.state.is_full() || !goes_back && tried.contains(&b.state))
 }

@@ -33,7 +33,7 @@ pub struct Waiting {
     pub joined_ms: Option<u64>,
     /// Sending on it or dropping it disconnects the client.
     pub client: Option<oneshot::Sender<()>>,
-    looked_in_vain: Rc<Cell<Option<Vain>>>,
+    failed_look: Rc<Cell<Option<Vain>>>,
     waker: Waker,
     wait: Wait,
 }
@@ -59,11 +59,11 @@ impl Waiting {
     ) -> Self {
         let (limit, size) = (queue.timeout.get(), queue.size as usize);
         let (client, gone) = oneshot::channel();
-        let looked_in_vain = Rc::new(Cell::new(None));
+        let failed_look = Rc::new(Cell::new(None));
         let tried = Rc::new(tried);
         let turn = Turn { id, ready: Arc::clone(ready) };
         let look = {
-            let (upstream, fuse, vain) = (Arc::clone(upstream), Rc::clone(fuse), Rc::clone(&looked_in_vain));
+            let (upstream, fuse, vain) = (Arc::clone(upstream), Rc::clone(fuse), Rc::clone(&failed_look));
             let tried = Rc::clone(&tried);
             move || {
                 if fuse.take() {
@@ -88,7 +88,7 @@ impl Waiting {
         });
         let waker = Waker::from(Arc::new(turn));
         let limit_ms = limit.as_millis() as u64;
-        Self { tried, limit_ms, size, joined_ms: None, client: Some(client), looked_in_vain, waker, wait }
+        Self { tried, limit_ms, size, joined_ms: None, client: Some(client), failed_look, waker, wait }
     }
 
     pub fn poll(&mut self) -> Poll<Result<Pick, WaitError>> {
@@ -96,8 +96,8 @@ impl Waiting {
     }
 
     /// The result of the calls of `look` without a slot since the last call of this function.
-    pub fn looked_in_vain(&self) -> Option<Vain> {
-        self.looked_in_vain.take()
+    pub fn failed_look(&self) -> Option<Vain> {
+        self.failed_look.take()
     }
 }
 
