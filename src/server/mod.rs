@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime};
 use crate::acme;
 use crate::admin::{self, AdminToken};
 use crate::background;
-use crate::config::{Problem, ValidatedConfig, schema::Document, values::AdminAddress};
+use crate::config::{Problem, ValidatedConfig, values::AdminAddress};
 use crate::lifecycle::Lifecycle;
 use crate::listener::{BindError, ListenerStatus, Listeners};
 use crate::pool::connection_pool::ConnectionPool;
