@@ -9,7 +9,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 
 /// Removes the map from a request.
 pub fn request(header: &mut RequestHeader) {
-    // Pingora stores the whole target of an absolute form beside the fields too. It would be lost.
+    // Pingora also stores the whole target of an absolute form outside of the fields. It would be lost here.
     if matches!(header.raw_path().first(), Some(b'/' | b'*')) {
         edit_request(header, 0, |_| ());
     }
