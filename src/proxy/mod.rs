@@ -1,4 +1,4 @@
-//! The gateway: Pingora's `ProxyHttp` with its phases in running order. Each phase calls one module.
+//! The gateway: Pingora's `ProxyHttp`, with its phases in the order in which they run. Each phase calls one module.
 
 mod affinity_cookie;
 mod attempt;
