@@ -45,7 +45,7 @@ pub struct ForwardedHeaders {
 /// The hop from the peer to Weir.
 #[derive(Debug, Clone, Copy)]
 pub struct Hop<'a> {
-    /// The peer's address of the connection.
+    /// The address of the connection's peer.
     pub peer: IpAddr,
     /// The same as text, created once per connection.
     pub peer_text: &'a HeaderValue,

@@ -49,7 +49,7 @@ const NOMINATIONS: usize = 32;
 /// Removes the hop-by-hop fields that Pingora leaves in a request to a backend. It must be called in
 /// `upstream_request_filter`.
 ///
-/// `client` is the request as the client sent it. These fields end here:
+/// `client` is the request as the client sent it. These fields are not forwarded:
 /// - Proxy-Authorization is "consumed by the first inbound proxy that was expecting to receive credentials" (RFC 9110
 ///   section 11.7.2). Proxy-Authenticate is not a request field.
 /// - `Expect: 100-continue`: Weir sends the 100 itself as soon as it reads the body. RFC 9110 section 10.1.1 allows
