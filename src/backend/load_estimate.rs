@@ -25,7 +25,7 @@ const FINE: u64 = 1_024;
 /// Maximum penalty as a power of two: about a million requests, which decay in 21 s.
 const HIGHEST: f64 = 20.0;
 
-/// Load signals of a backend besides its requests in flight.
+/// Load signals of a backend, other than its requests in flight.
 #[derive(Debug, Default)]
 pub struct LoadEstimate {
     /// Time at which the penalty has decayed to one request, in milliseconds / `FINE`; 0: no penalty. The penalty is

@@ -89,7 +89,7 @@ impl BackendState {
         self.labels.load_full()
     }
 
-    /// The load signals besides the requests in flight.
+    /// The load signals other than the requests in flight.
     pub fn load(&self) -> &LoadEstimate {
         &self.load
     }

@@ -55,7 +55,7 @@ fn is_usual(line: &HeaderValue) -> bool {
 }
 
 /// Fields that an option cannot remove. They frame the request or name its host, have their own rules
-/// (`message::forwarded`), or belong to the connection anyway.
+/// (`message::forwarded`), or belong to the connection in any case.
 fn stays(name: &HeaderName) -> bool {
     let name = name.as_str();
     let ours = [

@@ -47,7 +47,7 @@ pub struct ForwardedHeaders {
 pub struct Hop<'a> {
     /// The address of the connection's peer.
     pub peer: IpAddr,
-    /// The same as text, created once per connection.
+    /// The peer's address as text, created once per connection.
     pub peer_text: &'a HeaderValue,
     /// The client's address, as `client_address` returns it.
     pub client: IpAddr,

@@ -24,7 +24,8 @@ pub fn edit_request(header: &mut RequestHeader, more: usize, edit: impl FnOnce(&
     *header = RequestHeader::from(parts);
 }
 
-/// The same for a response. A reason phrase is kept if it is not the canonical one.
+/// Removes the map from a response and edits the fields, like `edit_request`. A reason phrase is kept if it is not the
+/// canonical one.
 pub fn edit_response(header: &mut ResponseHeader, more: usize, edit: impl FnOnce(&mut HeaderMap)) {
     let usual = header.get_reason_phrase() == header.status.canonical_reason();
     let reason = if usual { None } else { header.get_reason_phrase().map(str::to_owned) };

@@ -206,7 +206,7 @@ impl ProxyHttp for Gateway {
         true
     }
 
-    /// As above, for attempts.
+    /// The attempts in the access log contain the error as well.
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,

@@ -55,7 +55,7 @@ pub(super) fn accept_request(session: &mut Session, ctx: &mut RequestCtx) -> Res
     identify(session.req_header(), ctx);
     let request = session.req_header();
     if request.headers.keys().any(|name| name == header::UPGRADE) && !asks_for_websocket(request) {
-        // Weir supports no other protocol than WebSocket, so the field ends here. With the field, Pingora would wait
+        // Weir supports no other protocol than WebSocket, so the field is removed. With the field, Pingora would wait
         // for a 101.
         session.req_header_mut().remove_header(&header::UPGRADE);
     }
@@ -161,7 +161,7 @@ fn fields(request: &RequestHeader) -> usize {
     headers.len() + usize::from(host) - cookies.saturating_sub(1)
 }
 
-/// Whether the request is an ACME HTTP-01 validation for one of our challenges. The answer has priority over every
+/// Whether the request is an ACME HTTP-01 validation of one of Weir's challenges. The answer has priority over every
 /// configured route and over a redirect to https.
 pub(super) async fn is_challenge(session: &Session, ctx: &mut RequestCtx) -> bool {
     let request = session.req_header();

@@ -129,14 +129,14 @@ impl DownstreamStream {
         usable && self.boundary.allows() == 0 && self.outbox.is_empty()
     }
 
-    /// Begins a request. Its head comes next.
+    /// Begins a request. The next bytes of the inbox are its head.
     pub(in crate::listener) fn begin(&mut self, facts: &HeadFacts) {
         self.boundary = RequestBoundary::body(facts.body);
         self.interim = facts.version == Version::HTTP_11;
         self.owes_continue = facts.expect_continue && facts.body != BodyFraming::None;
     }
 
-    /// Switches to HTTP/2. From now on all bytes pass.
+    /// Switches to HTTP/2. From now on all bytes pass to Pingora.
     pub(in crate::listener) fn become_http2(&mut self) {
         self.http2 = true;
         self.blocks = Some(Box::new(Blocks::new()));

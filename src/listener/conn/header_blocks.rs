@@ -16,8 +16,8 @@ const DEFAULT_TABLE: u32 = 4096;
 const PREFACE: usize = 24;
 
 const PLAIN: &[u8] = b"100-continue";
-/// The same in Huffman code (RFC 7541 appendix B). The first block with the value contains it in one of these two
-/// forms. Later blocks may refer to the table entry.
+/// The value `100-continue` in Huffman code (RFC 7541 appendix B). The first block with the value contains it in one of
+/// these two forms. Later blocks may refer to the table entry.
 const CODED: &[u8] = &[0x08, 0x00, 0xb1, 0x0f, 0x52, 0x4d, 0x55, 0xa5];
 
 /// The next step after the scanned bytes.

@@ -66,7 +66,7 @@ pub struct Conn {
     spent: AtomicBool,
     /// Some of the written bytes have not left yet. HTTP/2 only.
     unsent: AtomicBool,
-    /// No request was active when the process began to end, and none has arrived since.
+    /// No request was active when the shutdown began, and none has arrived since.
     idle_at_end: AtomicBool,
     /// The next response head needs `Upgrade` among its connection options. HTTP/1 only.
     upgrade_option: AtomicBool,
