@@ -19,9 +19,9 @@ use crate::pool::checkout::{Checkout, PendingCheckout};
 use crate::pool::connection_pool::IdleConn;
 use crate::pool::http1::session::Http1Session;
 
-/// The high bit of a group key, set if the key is the number of a checkout. Attempts outside the pool have smaller
-/// group keys. So Pingora, which also searches its own pool, never uses their connections for a checkout at the same
-/// address.
+/// The high bit of the number of a checkout, which is the group key of its peer. An attempt that does not use the pool
+/// has a small number as its group key. So Pingora, which also searches its own pool, never uses such a connection for
+/// a checkout at the same address.
 const CHECKOUT_MARK: u64 = 1 << 63;
 
 thread_local! {

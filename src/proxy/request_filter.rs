@@ -123,7 +123,8 @@ fn check_http2(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     }
 }
 
-/// Percent-encodes unusual bytes, as the listener does for HTTP/1. `bad` is returned if the target has no such bytes.
+/// Percent-encodes unusual bytes, as the listener does for HTTP/1. `bad` is returned if the target has no such bytes,
+/// or is still not valid afterwards.
 #[cold]
 fn encode_target(request: &mut RequestHeader, bad: BadHead) -> std::result::Result<(), BadHead> {
     let Cow::Owned(encoded) = path::encode_unusual(request.raw_path()) else { return Err(bad) };
