@@ -1,6 +1,6 @@
 //! Attempts in flight at a backend and their limit: one atomic counter for all threads, raised only by guards.
 //!
-//! Nothing here waits. A callback runs when an attempt ends, so that a waiting request can use the free slot.
+//! This module never waits. A callback runs when an attempt ends, so that a waiting request can use the free slot.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,8 +37,8 @@ impl BackendState {
         limit > 0 && self.in_flight() >= limit
     }
 
-    /// Increments the count unless the limit is reached. The guard decrements it on drop. `admit` alone never exceeds
-    /// the limit.
+    /// Increments the count unless the limit is reached. The guard decrements it on drop. The count exceeds the limit
+    /// only through `raise`, or after the limit was lowered.
     pub fn admit(self: &Arc<Self>) -> Option<InFlight> {
         let limit = self.limit.load(Ordering::Relaxed);
         if limit == 0 {

@@ -1,5 +1,5 @@
-//! Load signals of a backend besides its requests in flight: a failure penalty, a peak EWMA of latency, and the time
-//! since which it serves.
+//! Load signals of a backend: a failure penalty, a peak EWMA of latency, and the time since which it serves. Requests
+//! in flight are in `in_flight`.
 //!
 //! This module makes no decisions: balancers pick, outlier detection ejects. Each signal is one atomic word. Callers
 //! pass `now` of a monotonic clock. Reads change nothing, and there are no locks.
@@ -25,7 +25,7 @@ const FINE: u64 = 1_024;
 /// Maximum penalty as a power of two: about a million requests, which decay in 21 s.
 const HIGHEST: f64 = 20.0;
 
-/// Load signals of a backend besides its requests in flight.
+/// Load signals of a backend, other than its requests in flight.
 #[derive(Debug, Default)]
 pub struct LoadEstimate {
     /// Time at which the penalty has decayed to one request, in milliseconds / `FINE`; 0: no penalty. The penalty is
@@ -48,8 +48,8 @@ impl LoadEstimate {
         }
     }
 
-    /// Records a fault or a 5xx response that took this long. It raises the penalty. It raises the mean latency if
-    /// `took` is longer, but never lowers it: a fast failure does not show how fast the backend serves.
+    /// Records a fault or a 5xx response that took this long. It raises the penalty, and the mean latency if `took` is
+    /// longer. It never lowers the mean, because a fast failure does not show how fast the backend serves.
     pub fn fault(&self, took: Duration, now_ms: u64) {
         let raised = |at| {
             let level = if at == 0 { 0.0 } else { level(at, now_ms) };

@@ -1,6 +1,6 @@
 //! Counters and histograms of one backend.
 //!
-//! This module formats nothing: `telemetry::families` reads them at a scrape.
+//! This module formats nothing: `telemetry::families` reads the values at a scrape.
 
 use super::labels::{BackendCondition, Outcome, RetryReason};
 use crate::fault::Fault;

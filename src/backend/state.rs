@@ -61,7 +61,7 @@ pub struct BackendState {
 
 impl BackendState {
     /// A new state: nothing in flight, health unknown, ready. Production code gets its states from the metrics
-    /// registry, which holds one per identity.
+    /// registry, which holds one per upstream and address.
     pub fn new(labels: Labels) -> Self {
         Self {
             labels: ArcSwap::from_pointee(labels),
@@ -89,7 +89,7 @@ impl BackendState {
         self.labels.load_full()
     }
 
-    /// The load signals besides the requests in flight.
+    /// The load signals other than the requests in flight.
     pub fn load(&self) -> &LoadEstimate {
         &self.load
     }
@@ -205,7 +205,8 @@ impl BackendState {
         self.since_ms.load(Ordering::Relaxed)
     }
 
-    /// The configured weight and the effective weight. The effective one is a part of it during slow start.
+    /// The configured weight and the effective weight. During slow start the effective weight is a fraction of the
+    /// configured one.
     pub fn weights(&self) -> (u32, f64) {
         let effective = f64::from_bits(self.effective_weight.load(Ordering::Relaxed));
         (self.configured_weight.load(Ordering::Relaxed), effective)

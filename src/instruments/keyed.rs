@@ -1,8 +1,8 @@
 //! Metric state by key, which survives reloads.
 //!
-//! A counter never decreases when a route is removed and added again. The state is never looked up while a request is
-//! processed, only when a configuration is compiled and at a scrape. Users hold an `Arc` and need not release a key.
-//! The size is bounded: of the entries without a user, the least recently requested are evicted.
+//! A counter never decreases when a route is removed and added again. The state is looked up when a configuration is
+//! compiled and at a scrape, never for a request. Users hold an `Arc` and need not release a key. The size is bounded:
+//! if too many entries have no user, the least recently requested of them are evicted.
 
 use std::collections::HashMap;
 use std::hash::Hash;

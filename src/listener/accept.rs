@@ -27,7 +27,8 @@ use crate::listener::settings::ListenerSettings;
 use crate::resource_exhaustion::LimitedWarning;
 use crate::telemetry::meters::{ConnectionResult, ListenerMeters, OpenConnection};
 
-/// The minimum and maximum pause after a failed accept. The kernel had no descriptor or memory for a connection.
+/// The minimum and maximum pause after a failed accept. Such an accept fails because the kernel has no descriptor or
+/// memory.
 const ACCEPT_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 static NO_MORE: LimitedWarning = LimitedWarning::new();
@@ -48,7 +49,7 @@ pub(super) struct Acceptor<F> {
     pub(super) open: TaskTracker,
     /// The connections per client of this listener. It survives changes of the settings.
     pub(super) client_connections: Arc<ClientConnections>,
-    /// Client connections get no descriptor from this number on.
+    /// A client connection is refused if its descriptor has this number or a higher one.
     pub(super) reserved: RawFd,
 }
 
@@ -87,8 +88,8 @@ impl<F: HttpService> Acceptor<F> {
 
     fn take(&self, stream: TcpStream, peer: SocketAddr) {
         let settings = self.settings.load_full();
-        // The kernel gives the lowest free number. So clients never use the last descriptors, which are reserved for
-        // connections to backends.
+        // The kernel gives the lowest free descriptor number. So clients never use the last descriptors, which are
+        // reserved for connections to backends.
         let is_last = stream.as_raw_fd() >= self.reserved;
         if is_last {
             NO_MORE.emit(
@@ -129,8 +130,8 @@ impl<F: HttpService> Acceptor<F> {
             tokio::spawn(InlineRepoll::new(accepted.serve(stream)));
             return;
         }
-        // The stream is registered with this thread's reactor. It must be registered again with the reactor of its own
-        // thread.
+        // The stream is registered with this thread's reactor. It must be registered again with the reactor of the
+        // thread that serves it.
         match stream.into_std() {
             Ok(stream) => drop(self.workers.runtime(accepted.place.worker).spawn(InlineRepoll::new(async move {
                 match TcpStream::from_std(stream) {

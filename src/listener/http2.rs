@@ -1,5 +1,5 @@
-//! HTTP/2 on one connection: prior knowledge on a plain port, ALPN under TLS. Framing and flow control are done by
-//! Pingora and h2; the limits are applied here.
+//! HTTP/2 on one connection: prior knowledge on a plain port, ALPN under TLS. Pingora and h2 do the framing and the
+//! flow control. This module applies the limits.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -25,15 +25,15 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 /// How long a client may take to acknowledge a GOAWAY if no stream is open.
 const GOAWAY_TIMEOUT: Duration = Duration::from_millis(300);
-/// The same after its last response, because the client may still be reading it.
+/// How long the client may take after its last response, because it may still be reading that response.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Requests that a client resets before their response begins. From this number on, more than half of all requests is
-/// an attack pattern: such requests are cheap to send and expensive to serve (CVE-2023-44487).
+/// How many requests a client may reset before their response begins. From this number on, the connection is ended if
+/// they are more than half of its requests. Such requests are cheap to send and expensive to serve (CVE-2023-44487).
 ///
-/// Then the client gets a GOAWAY, and at twice this number the connection is cut. h2 itself limits the streams that are
-/// reset before they are accepted.
+/// The client first gets a GOAWAY. At twice this number the connection is closed at once. h2 itself limits the streams
+/// that are reset before they are accepted.
 const GIVEN_UP: usize = 100;
-/// How many requests that Pingora rejects as malformed a connection may send.
+/// How many malformed requests a connection may send. Pingora rejects each of them.
 const MALFORMED: usize = 31;
 
 /// Serves a connection to its end. The inbox still contains the preface.
@@ -80,7 +80,7 @@ impl<F: HttpService> Http2<F> {
         }
     }
 
-    /// Counts a request. `false` if the client must have known that the connection accepts no more.
+    /// Counts a request. `false` if there are more requests than a client can send before it receives the GOAWAY.
     fn takes_another(&self) -> bool {
         let requests = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
         let settings = &self.conn.settings;
@@ -107,7 +107,7 @@ impl<F: HttpService> Http2<F> {
     }
 
     /// Completes when the process ends, no stream is open and the client had time to acknowledge the GOAWAY. A client
-    /// that acknowledges it ends the connection itself; a client that is gone never does.
+    /// that acknowledges it also closes the connection. A client that has left does neither.
     async fn left_alone(&self, phase: &mut ShutdownPhaseWatch) {
         phase.past(ShutdownPhase::Open).await;
         self.last_call.send_replace(true);

@@ -1,7 +1,7 @@
-//! Listeners: sockets, accept loops, and a client's connection up to the begin of a request.
+//! Listeners: sockets, accept loops, and a client's connection up to the start of a request.
 //!
-//! It opens and closes connections and applies their limits and timeouts. It never reads a route or a backend: the
-//! `HttpService` serves the requests.
+//! The module opens and closes connections and applies their limits and timeouts. It never reads a route or a backend:
+//! the `HttpService` serves the requests.
 
 mod accept;
 mod client_limits;
@@ -100,7 +100,8 @@ pub struct ListenerStatus {
     pub connections: u64,
 }
 
-/// All running listeners, by their configured address and a number among equal addresses (port 0 may repeat).
+/// All running listeners. The key is the configured address and an index among equal addresses, because port 0 may
+/// repeat.
 #[derive(Debug)]
 pub struct Listeners {
     reserved: RawFd,
@@ -142,8 +143,8 @@ impl<'a> From<&'a schema::Document> for RequestedListener<'a> {
 }
 
 impl Listeners {
-    /// Creates an empty set. Connections are spread over these single-threaded runtimes. Client connections get no
-    /// descriptor from the number `reserved` on.
+    /// Creates an empty set. Connections are spread over these single-threaded runtimes. A client connection is refused
+    /// if its descriptor number is `reserved` or higher.
     pub fn new(runtimes: Vec<Handle>, metrics: Arc<Metrics>, reserved: RawFd) -> Self {
         Self {
             reserved,
@@ -167,8 +168,8 @@ impl Listeners {
     pub fn bind_new(&self, wanted: &[schema::ListenerConfig]) -> Result<Vec<Registered>, BindError> {
         let mut new = keyed(wanted);
         {
-            // The lock is not held while `bind` retries an address in use. Other threads wait for it, the end of the
-            // process too.
+            // The lock is not held while `bind` retries an address in use. Other threads need it, for example to stop
+            // the process.
             let running = self.lock();
             new.retain(|(key, _)| !running.contains_key(key));
         }

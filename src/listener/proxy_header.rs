@@ -41,7 +41,7 @@ pub(super) async fn read(stream: &mut TcpStream) -> io::Result<ProxyHeader> {
     Ok(ends.map_or(ProxyHeader::Nothing, ProxyHeader::Ends))
 }
 
-/// Reads a version 1 line. Its length is not known before, so the bytes are peeked and consumed only once they are
+/// Reads a version 1 line. Its length is not known in advance. So the bytes are peeked, and consumed only when they are
 /// known to belong to the line.
 async fn read_line(stream: &mut TcpStream, line: &mut [u8; proxy::V1_MAX_LEN]) -> io::Result<Option<AddressPair>> {
     let mut have = proxy::MIN_PREFIX_LEN;

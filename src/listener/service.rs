@@ -20,6 +20,6 @@ pub trait HttpService: Send + Sync + 'static {
     /// received.
     fn refuse(&self, conn: &Conn, head: &[u8], bad: &BadHead) -> Bytes;
 
-    /// The raw response to a request that is cut before its response began. `head` is true for a HEAD request.
+    /// The raw response to a request that is aborted before its response began. `head` is true for a HEAD request.
     fn abort_response(&self, why: Abort, head: bool) -> Bytes;
 }

@@ -86,8 +86,7 @@ impl ShutdownPhaseWatch {
     }
 }
 
-/// A wait for the next phase that lasts over many requests. To continue it is cheaper than to create and drop a wait
-/// for each request.
+/// A wait for the next phase, reused over many requests. Reuse is cheaper than a new wait for each request.
 pub(super) struct PhaseChange {
     phase: watch::Receiver<ShutdownPhase>,
     now: ShutdownPhase,

@@ -19,7 +19,7 @@ use crate::listener::service::HttpService;
 use crate::telemetry::meters::ConnectionResult;
 use crate::tls::{self, HandshakeError, TlsEndpoint};
 
-/// How long a handshake may continue after the process begins to end.
+/// How long a handshake may continue after the shutdown of the process begins.
 const LAST_CALL: Duration = Duration::from_millis(300);
 
 /// Does the handshake, then serves the connection to its end.
@@ -77,7 +77,7 @@ async fn wait_for_shutdown(phase: &mut ShutdownPhaseWatch) {
 /// nothing else.
 async fn refuse_plain<F: HttpService>(mut io: DownstreamStream, front: &Arc<F>) {
     let reason = "plain HTTP on a port of TLS";
-    // No bytes of the client are parsed. `Open` makes the close linger.
+    // No bytes of the client are parsed. With `Open`, the drop of the stream does a lingering close.
     io.boundary = RequestBoundary::Open;
     let bad = BadHead { status: 400, fault: Fault::BadRequest, reason };
     let response = front.refuse(&io.conn, b"", &bad);

@@ -42,7 +42,8 @@ impl Workers {
         &self.0[worker % self.0.len()].runtime
     }
 
-    /// Takes a slot on a thread with the fewest connections. If `here` is one of these, it takes `here`.
+    /// Takes a slot on the thread with the fewest connections. Among equals it prefers `here`, the thread of the
+    /// caller.
     pub(super) fn place(&self, here: usize) -> WorkerSlot {
         let nearest = (0..self.len()).map(|step| (here + step) % self.len());
         let worker = nearest.min_by_key(|at| self.0[*at].connections.len()).unwrap_or(here);

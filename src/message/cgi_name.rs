@@ -1,5 +1,5 @@
-//! Field names as CGI and its successors (FastCGI, WSGI, PHP) map them: upper case, with one character for all
-//! punctuation (RFC 3875 section 4.1.18). For CGI, `X.Real_IP` and `X-Real-IP` are the same name.
+//! Field names as CGI maps them: in upper case, with one character for all punctuation (RFC 3875 section 4.1.18).
+//! FastCGI, WSGI and PHP use the same mapping. For them, `X.Real_IP` and `X-Real-IP` are the same name.
 //!
 //! All names must be lower case, as in `HeaderName`.
 

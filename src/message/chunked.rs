@@ -1,5 +1,4 @@
-//! Scanner that finds the end of a chunked body (RFC 9112 section 7.1), so that bytes of the next request can be held
-//! back.
+//! Scanner that finds the end of a chunked body (RFC 9112 section 7.1). The bytes after it belong to the next request.
 //!
 //! It neither stores nor changes the body: Pingora decodes it. It is as strict as the grammar, because two parsers that
 //! measure a chunk differently enable request smuggling.

@@ -1,8 +1,8 @@
 //! Removes the request fields that Connection nominates (RFC 9110 section 7.6.1), and their connection options.
 //!
-//! Pingora does this too, but returns 400 for options that name Host or an X-Forwarded field, and for more than nine.
-//! Such options are meaningless but harmless, so they are removed before Pingora sees them. It never removes fields
-//! that frame the request: Pingora reads them later.
+//! Pingora does this too. But it returns 400 for more than nine options, and for options that name Host or an
+//! X-Forwarded field. Such options are meaningless but harmless, so they are removed before Pingora sees them. It never
+//! removes fields that frame the request: Pingora reads them later.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use pingora::http::RequestHeader;
@@ -32,7 +32,7 @@ pub fn remove(request: &mut RequestHeader) {
 
 /// The fields to remove. `None` if nothing must be changed.
 fn nominated(headers: &HeaderMap) -> Option<Vec<HeaderName>> {
-    // Cheaper than a look-up by hash, because most requests have few fields and no Connection.
+    // A scan of the names is cheaper than a look-up by hash, because most requests have few fields and no Connection.
     if !headers.keys().any(|name| name == header::CONNECTION) {
         return None;
     }
@@ -55,7 +55,7 @@ fn is_usual(line: &HeaderValue) -> bool {
 }
 
 /// Fields that an option cannot remove. They frame the request or name its host, have their own rules
-/// (`message::forwarded`), or belong to the connection anyway.
+/// (`message::forwarded`), or belong to the connection in any case.
 fn stays(name: &HeaderName) -> bool {
     let name = name.as_str();
     let ours = [

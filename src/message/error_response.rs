@@ -12,7 +12,7 @@ use pingora::http::ResponseHeader;
 use crate::fault::Fault;
 use crate::message::request_id;
 
-/// The maximum of media ranges of an Accept field that are read.
+/// The maximum number of media ranges that are read from an Accept field.
 const RANGES: usize = 32;
 
 /// The value of Allow, which a 405 must have (RFC 9110 section 15.5.6). It lists the methods that Weir forwards.
@@ -143,8 +143,8 @@ type Fit = (u16, u8, std::cmp::Reverse<usize>);
 
 /// Whether a client with this Accept prefers JSON to plain text (RFC 9110 section 12.5.1).
 ///
-/// Without Accept, or if both match equally (`*/*`), the response is text, because people read it best.
-/// `application/json, text/plain, */*`, which many libraries send, lists JSON first.
+/// Without Accept, or if both match equally (`*/*`), the response is text, because people read it best. Many libraries
+/// send `application/json, text/plain, */*`. It lists JSON first, so the response is JSON.
 pub fn prefers_json(accept: &[u8]) -> bool {
     let (Some(json), text) = (fit(accept, b"application", b"json"), fit(accept, b"text", b"plain")) else {
         return false;

@@ -1,8 +1,9 @@
 //! The client's address, and the fields that report it to backends: X-Forwarded-For, -Proto, -Host and X-Real-IP, or
 //! Forwarded (RFC 7239).
 //!
-//! It never trusts a field from a peer outside `trusted_proxies`. It also never trusts the family that is not
-//! configured: a trusted proxy that writes only the other family passes on what its own clients sent.
+//! It never trusts a field from a peer outside `trusted_proxies`. There are two families of fields: X-Forwarded and
+//! Forwarded. A family that is not configured is never trusted. A trusted proxy may write one family only, and pass on
+//! the other as its clients sent it.
 //!
 //! A field that Weir writes is also removed under every name that CGI maps to the same name (`message::cgi_name`).
 
@@ -44,9 +45,9 @@ pub struct ForwardedHeaders {
 /// The hop from the peer to Weir.
 #[derive(Debug, Clone, Copy)]
 pub struct Hop<'a> {
-    /// The peer's address of the connection.
+    /// The address of the connection's peer.
     pub peer: IpAddr,
-    /// The same as text, created once per connection.
+    /// The peer's address as text, created once per connection.
     pub peer_text: &'a HeaderValue,
     /// The client's address, as `client_address` returns it.
     pub client: IpAddr,
@@ -194,7 +195,8 @@ fn write_x_forwarded(headers: &mut HeaderMap, hop: &Hop<'_>, trusted: bool) {
     }
 }
 
-/// Appends an entry to the list. It makes one field line of the list, because much software reads only the first line.
+/// Appends an entry to the list. It joins the list into one field line, because much software reads only the first
+/// line.
 fn append(headers: &mut HeaderMap, name: &'static HeaderName, entry: Option<HeaderValue>) {
     let Some(entry) = entry else { return };
     let mut list = Vec::new();

@@ -9,7 +9,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 
 /// Removes the map from a request.
 pub fn request(header: &mut RequestHeader) {
-    // Pingora stores the whole target of an absolute form beside the fields too. It would be lost.
+    // Pingora also stores the whole target of an absolute form outside of the fields. It would be lost here.
     if matches!(header.raw_path().first(), Some(b'/' | b'*')) {
         edit_request(header, 0, |_| ());
     }
@@ -24,7 +24,8 @@ pub fn edit_request(header: &mut RequestHeader, more: usize, edit: impl FnOnce(&
     *header = RequestHeader::from(parts);
 }
 
-/// The same for a response. A reason phrase is kept if it is not the canonical one.
+/// Removes the map from a response and edits the fields, like `edit_request`. A reason phrase is kept if it is not the
+/// canonical one.
 pub fn edit_response(header: &mut ResponseHeader, more: usize, edit: impl FnOnce(&mut HeaderMap)) {
     let usual = header.get_reason_phrase() == header.status.canonical_reason();
     let reason = if usual { None } else { header.get_reason_phrase().map(str::to_owned) };

@@ -9,7 +9,8 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use crate::config::values::HeaderEdits;
 use crate::message::cgi_name;
 
-/// Fields that define the end of a message, the use of the connection, or the host of the request (`routes[].host`).
+/// Fields that edits may not change. They define the end of a message, the use of the connection, or the host of the
+/// request (`routes[].host`).
 const OURS: [&str; 6] = ["connection", "content-length", "host", "keep-alive", "transfer-encoding", "upgrade"];
 
 /// A field name in the case of the configuration, and its value. All requests share the name's bytes.
@@ -74,7 +75,7 @@ impl CompiledHeaderEdits {
         Ok(())
     }
 
-    /// Whether CGI maps this name to one that is set or removed. It is not that name itself.
+    /// Whether CGI maps this name to the same name as another field that is set or removed.
     fn is_alias(&self, name: &str) -> bool {
         cgi_name::is_alias(name) && self.owned.iter().any(|owned| cgi_name::same(name, owned))
     }
@@ -138,7 +139,7 @@ mod tests {
             assert_eq!(all("x-a"), ["new", "more"]);
             assert_eq!((all("x-b"), all("x-c"), all("x-d")), (vec!["b"], vec![], vec!["d"]));
         }
-        // Pingora keeps the original case of the names beside the values, and panics here if the two differ.
+        // Pingora keeps the original case of the names in a second map. It panics here if the two maps differ.
         let mut wire = Vec::new();
         request.header_to_h1_wire(&mut wire);
         assert!(String::from_utf8(wire).unwrap().contains("X-A: new"));

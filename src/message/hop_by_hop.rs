@@ -10,8 +10,8 @@
 //!   HTTP2-Settings.
 //! - Upgrade with its Connection, unless it is for WebSocket.
 //!
-//! Requests to HTTP/2: `sanitize_h2_upstream_request` does the same from HTTP/1 to HTTP/2. It also loses
-//! `te: trailers`, which gRPC needs. From HTTP/2 to HTTP/2 Pingora removes nothing. This module does the rest.
+//! Requests to HTTP/2: `sanitize_h2_upstream_request` does the same from HTTP/1 to HTTP/2. It also removes `te:
+//! trailers`, which gRPC needs. From HTTP/2 to HTTP/2 Pingora removes nothing. This module does the rest.
 //!
 //! A fast-path request (`pool::http1::fast_path`) bypasses these functions. Its only hop-by-hop field is Connection, and
 //! `proxy::send` removes it.
@@ -22,8 +22,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 /// Fields that a Connection field cannot remove. Without them the message would change its meaning, framing or safety.
 ///
-/// Their nomination is an error of the sender: "MUST NOT send a connection option corresponding to a field intended for
-/// all recipients of the content" (RFC 9110 section 7.6.1).
+/// A sender must not nominate them, because they are for all recipients of the content (RFC 9110 section 7.6.1).
 static END_TO_END: [HeaderName; 17] = [
     header::AGE,
     header::CACHE_CONTROL,
@@ -50,7 +49,7 @@ const NOMINATIONS: usize = 32;
 /// Removes the hop-by-hop fields that Pingora leaves in a request to a backend. It must be called in
 /// `upstream_request_filter`.
 ///
-/// `client` is the request as the client sent it. These fields end here:
+/// `client` is the request as the client sent it. These fields are not forwarded:
 /// - Proxy-Authorization is "consumed by the first inbound proxy that was expecting to receive credentials" (RFC 9110
 ///   section 11.7.2). Proxy-Authenticate is not a request field.
 /// - `Expect: 100-continue`: Weir sends the 100 itself as soon as it reads the body. RFC 9110 section 10.1.1 allows

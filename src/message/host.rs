@@ -91,7 +91,8 @@ fn is_ip_literal(text: &str) -> bool {
     text.parse::<std::net::Ipv6Addr>().is_ok()
 }
 
-/// `*( unreserved / pct-encoded / sub-delims )` (RFC 3986 section 3.2.2), here at least one.
+/// `*( unreserved / pct-encoded / sub-delims )` (RFC 3986 section 3.2.2). The grammar allows an empty name, this
+/// function does not.
 fn is_reg_name(text: &[u8]) -> bool {
     let mut rest = text;
     while let Some((&first, tail)) = rest.split_first() {

@@ -12,7 +12,7 @@ const EXPIRY_MARGIN: Duration = Duration::from_secs(1);
 
 /// How long the connection may stay idle: the backend's timeout minus one second. `None` if the backend announces none.
 pub fn idle_limit(headers: &HeaderMap) -> Option<Duration> {
-    // Cheaper than a look-up by hash, because most responses do not have the field.
+    // A scan of the names is cheaper than a look-up by hash, because most responses do not have the field.
     if !headers.keys().any(|name| *name == KEEP_ALIVE) {
         return None;
     }

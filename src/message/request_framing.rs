@@ -1,8 +1,8 @@
 //! Strict checks of an HTTP/1 request head before Pingora parses it, so that no two parsers can read it differently.
 //!
 //! A head that RFC 9112 calls invalid is refused and never repaired. Another parser on the path may have read it in
-//! another way, so it is an attack or a bug. There is one exception: bytes that many clients send in a path or query
-//! although URIs cannot contain them are percent-encoded.
+//! another way, so it is an attack or a bug. There is one exception. Many clients send bytes in a path or query that no
+//! URI can contain. These bytes are percent-encoded.
 //!
 //! It never reads a body and never interprets the request.
 
@@ -144,9 +144,9 @@ pub fn check_head(bytes: &[u8], limits: &HeadLimits) -> Result<HeadFacts, BadHea
     read_whole_head(&bytes[..head_len], limits).map(|(facts, _)| facts)
 }
 
-/// The same for bytes that end exactly at the head's end, as found by `head_end`, so that the end is not searched
-/// again. If the target must be percent-encoded, it also returns the new head. The caller must use that head in place
-/// of the client's.
+/// Like `check_head`, for bytes that end exactly at the end of the head. `head_end` has found this end, so it is not
+/// searched again. If the target must be percent-encoded, the function also returns the new head. The caller must use
+/// that head in place of the client's.
 ///
 /// # Errors
 /// As `check_head`.
@@ -157,7 +157,7 @@ pub fn read_whole_head(head: &[u8], limits: &HeadLimits) -> Result<(HeadFacts, O
     }
 }
 
-/// Cold: usual requests do not need it.
+/// Marked as cold, because most requests do not need it.
 #[cold]
 fn encode_and_check(head: &[u8], limits: &HeadLimits, bad: BadHead) -> Result<(HeadFacts, Option<BytesMut>), BadHead> {
     let Some(encoded) = target::encode(head) else { return Err(bad) };

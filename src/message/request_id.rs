@@ -1,4 +1,4 @@
-//! `X-Request-Id`: the identifier of a request in logs, error responses and at backends. A valid one of the client is
+//! `X-Request-Id`: the identifier of a request in logs, error responses and at backends. A valid id from the client is
 //! kept.
 //!
 //! The allowed characters cannot break a log line, a header field or JSON.
@@ -64,8 +64,9 @@ impl RequestId {
     }
 }
 
-/// Ten bytes, of which eight cannot be predicted. It needs no system call and no lock: SipHash of a counter under the
-/// thread's own key, and the counter's low two bytes. So the ids of one thread differ.
+/// Returns ten bytes, of which eight cannot be predicted. These are the SipHash of a counter under the thread's own
+/// key, so no system call and no lock is needed. The other two are the low bytes of the counter, so that the ids of one
+/// thread differ.
 fn random_bytes() -> [u8; 10] {
     thread_local! {
         static KEY: RandomState = RandomState::new();

@@ -31,7 +31,7 @@ pub fn bare(headers: &mut HeaderMap, status: StatusCode) {
     }
 }
 
-/// Refuses other transfer codings than chunked. Weir would have to decode them, because the client was not asked
+/// Refuses transfer codings other than chunked. Weir would have to decode them, because the client was not asked
 /// whether it supports them (RFC 9112 section 6.1).
 fn one_coding(response: &ResponseHeader) -> Result<(), &'static str> {
     let mut codings = response.headers.get_all(header::TRANSFER_ENCODING).iter();

@@ -1,7 +1,7 @@
 //! Rewrites the request target for backends: origin-form, with path prefixes removed and added by whole segments.
 //!
-//! A rewrite uses the normalised path that routes are matched with, and the backend receives the result. With the
-//! client's own bytes, the backend could resolve the path in another way than the match, and leave `add_prefix`.
+//! A rewrite uses the normalised path that routes are matched with, and the backend receives the result. If the backend
+//! received the client's own bytes, it could resolve the path differently, to a place outside of `add_prefix`.
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,6 @@
 //! `Via`: records that Weir forwarded the message (RFC 9110 section 7.6.3).
 //!
-//! It detects no loops: the limits of the first hop end a loop, and a gateway need not detect them.
+//! It detects no loops. A gateway need not detect them, and the limits of the first hop end a loop.
 
 use http::{HeaderMap, HeaderValue, Version, header};
 

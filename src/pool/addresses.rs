@@ -49,8 +49,8 @@ impl Addresses {
     }
 
     /// Records that a connection attempt which began with `first` was cancelled before any address answered. The next
-    /// attempts begin with the address after it. Otherwise a connect timeout shorter than the delay between addresses
-    /// never reaches the second address.
+    /// attempts begin with the address after it. Otherwise the second address is never tried if the connect timeout is
+    /// shorter than the delay between addresses.
     pub fn set_silent(&self, first: SocketAddr) {
         if let Some(at) = self.all.iter().position(|known| *known == first) {
             let next = (at + 1) % self.all.len();

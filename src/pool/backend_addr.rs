@@ -23,7 +23,7 @@ pub struct BackendAddr {
     generation: AtomicU64,
 }
 
-/// The generations that are current, of every `BackendAddr` that exists.
+/// The current generation of each existing `BackendAddr`.
 static IN_USE: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
 
 fn in_use() -> MutexGuard<'static, BTreeSet<u64>> {

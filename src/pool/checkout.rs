@@ -4,8 +4,8 @@
 //! Pingora's own pool spawns a task for each connection that it takes back. It also asks the kernel for the peer
 //! address at each checkout, and makes a new timer for each read. This module does none of these (figures:
 //! docs/performance.md). It never decides that a connection is reusable. Pingora decides, and calls `release_stream`
-//! (pingora-core, `connectors/mod.rs`). That call reads one byte to test the connection. It is the only read of Pingora
-//! after the response is complete, and `PooledStream` takes it as the signal to return the socket.
+//! (pingora-core, `connectors/mod.rs`). That call reads one byte to test the connection. Pingora makes no other read
+//! after the response is complete. So `PooledStream` takes it as the signal to return the socket.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -54,7 +54,7 @@ pub struct Checkout {
     /// The backend has received at least a complete request head.
     begun: AtomicBool,
     over: AtomicBool,
-    /// The response head, between the session that reads it and the filter that passes it on.
+    /// The response head, from the time the session has read it until the filter passes it on.
     response: Mutex<Option<Box<ResponseHeader>>>,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct IoTimeouts {
 }
 
 impl IoTimeouts {
-    /// Shortens both timeouts to `left` if that is bounded.
+    /// Limits both timeouts to `left`, if there is a limit.
     pub(super) fn within(self, left: Option<Duration>) -> Self {
         let shorter = |limit: Option<Duration>| match (limit, left) {
             (Some(limit), Some(left)) => Some(limit.min(left)),

@@ -52,7 +52,7 @@ pub struct ConnectionPool {
 struct Inner {
     by_key: BTreeMap<PoolKey, VecDeque<IdleConn>>,
     count: usize,
-    /// The key of the last eviction. The next eviction begins after it, so that backends are evicted from in turn.
+    /// The key of the last eviction. The next eviction begins after it, so that evictions rotate over the backends.
     next_evicted: Option<PoolKey>,
     watched: bool,
 }

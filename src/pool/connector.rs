@@ -1,8 +1,8 @@
 //! The Pingora connector for pooled connections, which bypasses Pingora's own connector and pool.
 //!
 //! Pingora asks the connector of a custom protocol first, and takes an HTTP/1 stream from it. So an attempt on a pooled
-//! connection avoids a search in Pingora's pool and Pingora's stream wrappers. It also avoids the future of Pingora's
-//! connect path (8 KiB, copied once). The connector never gets a peer without a checkout.
+//! connection avoids the search in Pingora's pool and the stream wrappers of Pingora. It also avoids the future of
+//! Pingora's connect path (8 KiB, copied once). The connector never gets a peer without a checkout.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -19,8 +19,9 @@ use crate::pool::checkout::{Checkout, PendingCheckout};
 use crate::pool::connection_pool::IdleConn;
 use crate::pool::http1::session::Http1Session;
 
-/// Separates the numbers of checkouts from the group keys of attempts that do not use the pool. Pingora searches its
-/// own pool in between, and must not take such a connection for one of a checkout at the same address.
+/// The high bit of the number of a checkout, which is the group key of its peer. An attempt that does not use the pool
+/// has a small number as its group key. So Pingora, which also searches its own pool, never uses such a connection for
+/// a checkout at the same address.
 const CHECKOUT_MARK: u64 = 1 << 63;
 
 thread_local! {

@@ -149,7 +149,8 @@ async fn any(addresses: &Addresses) -> io::Result<TcpStream> {
     }
 }
 
-/// Dropped if no address has answered, for example after a connect timeout. `any` forgets it on success.
+/// Its drop records that no address has answered, for example because the connect timeout has passed. On success `any`
+/// forgets this guard, so that it is not dropped.
 struct GivenUp<'a> {
     addresses: &'a Addresses,
     first: SocketAddr,
@@ -161,8 +162,8 @@ impl Drop for GivenUp<'_> {
     }
 }
 
-/// Chooses the error to report. It is the later one, unless that is a local shortage and the earlier one is a fault of
-/// the backend. Example of a local shortage: a host without IPv6 has no source address for `::1`.
+/// Chooses the error to report: the later one, unless only the later one is a shortage of resources on this host.
+/// Example of such a shortage: a host without IPv6 has no source address for `::1`.
 fn telling(before: Option<io::Error>, error: io::Error) -> io::Error {
     match before {
         Some(before) if resource_exhaustion::of(&error).is_some() && resource_exhaustion::of(&before).is_none() => {
@@ -172,7 +173,7 @@ fn telling(before: Option<io::Error>, error: io::Error) -> io::Error {
     }
 }
 
-/// The same mapping as in Pingora's own connector.
+/// Maps the error to a type in the same way as Pingora's own connector.
 pub(super) fn kind(error: &io::Error) -> ErrorType {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,

@@ -1,7 +1,7 @@
 //! DNS look-ups by the operating system (getaddrinfo), on dedicated threads.
 //!
 //! A call cannot be cancelled and may take as long as the resolver settings allow. So it never runs on the blocking
-//! threads of a traffic runtime, where look-ups that hang delay reloads and file reads.
+//! threads of a traffic runtime, where a look-up that hangs would delay reloads and file reads.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};

@@ -73,7 +73,7 @@ impl Resolver {
     }
 }
 
-/// 1 s, 2 s, 4 s, 8 s, then 10 s.
+/// The wait after failed look-ups in a row: 1 s, 2 s, 4 s, 8 s, then 10 s.
 fn backoff(failures: u32) -> Duration {
     Duration::from_secs(1 << failures.saturating_sub(1).min(4)).min(LOOKUP_INTERVAL)
 }

@@ -36,7 +36,7 @@ pub(super) fn any_address() -> PeerAddress {
     PeerAddress::Inet(NO_ADDRESS)
 }
 
-/// The settings and file contents that decide how Weir talks to the backends of an upstream.
+/// The settings and file contents that define the connections to the backends of an upstream.
 #[derive(Clone)]
 pub struct TransportSettings {
     pub(super) protocol: Protocol,

@@ -16,7 +16,7 @@ use crate::telemetry::request_record::AttemptRecord;
 use crate::upstream::backend::Backend;
 use crate::upstream::outlier::AttemptObserver;
 
-/// An instant of the monotonic clock, and the same in the milliseconds that penalties and ejections use.
+/// An instant of the monotonic clock, also in milliseconds. Penalties and ejections use the milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Moment {
     pub(super) instant: Instant,
@@ -60,7 +60,8 @@ pub(super) struct Attempt {
     watching: Option<AttemptObserver>,
     /// The backend's penalty was raised for this attempt, or must not be raised.
     faulted: bool,
-    /// It failed because a resource of this process was exhausted. It does not count as an attempt of the backend.
+    /// The attempt failed because a resource of this process was exhausted. It does not count as an attempt at the
+    /// backend.
     ours: bool,
     /// The response is complete.
     pub(super) ended: bool,
@@ -97,13 +98,13 @@ impl Attempt {
         Self { watching, ..self }
     }
 
-    /// Adds the backends that could not be picked instead.
+    /// Adds the backends that could not be picked, for the access log.
     pub(super) fn instead_of(self, passed_over: Option<Arc<Vec<PassedOver>>>) -> Self {
         Self { passed_over, ..self }
     }
 
-    /// Excludes the attempt from the backend's health data. The caller gets the in-flight guard, so the backend stays
-    /// counted for the next attempt.
+    /// Excludes the attempt from the backend's health data. The caller gets the in-flight guard, so the next attempt
+    /// keeps the backend's slot.
     pub(super) fn excuse(&mut self) -> InFlight {
         self.watching = None;
         self.faulted = true;
@@ -200,7 +201,7 @@ impl Attempt {
         }
     }
 
-    /// Whether the backend did well. `None` if the backend did not cause the outcome.
+    /// Whether the outcome is a success of the backend. `None` if the backend did not cause the outcome.
     fn verdict(&self, outcome: Outcome) -> Option<bool> {
         match outcome {
             Outcome::ClientAbort => None,

@@ -1,7 +1,7 @@
 //! Classification of Pingora's errors: who caused the error, which fault it is, and how the attempt ended.
 //!
 //! No other module reads Pingora's error types. This module decides nothing about the response or a retry: see `fault`
-//! and `fail`.
+//! and `upstream_error`.
 
 use pingora::{Error, ErrorSource, ErrorType};
 
@@ -55,9 +55,11 @@ pub(super) fn proxying(error: &Error) -> AttemptFailure {
 
 /// Whether the backend cannot have processed the request, so that any method may be sent again.
 ///
-/// There are two cases. The backend declares it: GOAWAY with a lower last stream, which h2 reports only to the streams
-/// above it (RFC 9113 section 6.8), or RST_STREAM with REFUSED_STREAM (section 8.7). Or the HTTP/2 connection failed
-/// before the request was sent on it.
+/// There are three cases:
+/// - The backend sends GOAWAY with a lower last stream id. h2 reports it only to the streams above that id (RFC 9113
+///   section 6.8).
+/// - The backend sends RST_STREAM with REFUSED_STREAM (section 8.7).
+/// - The HTTP/2 connection failed before the request was sent on it.
 ///
 /// Valid only before a response header has arrived.
 pub(super) fn is_unprocessed(error: &Error) -> bool {
@@ -71,7 +73,7 @@ pub(super) fn is_unprocessed(error: &Error) -> bool {
         // Pingora's error contexts for the two steps before a request leaves (connectors/http/v2.rs,
         // protocols/http/v2/client.rs).
         Some("while creating new stream") => true,
-        // Not for an error in the request itself, because the next connection would refuse it too.
+        // An error in the request itself does not count, because the next connection would refuse it too.
         Some("while sending request") => cause.is_io() || cause.is_go_away() || cause.is_reset(),
         _ if !cause.is_remote() => false,
         _ => cause.is_go_away() || cause.reason() == Some(h2::Reason::REFUSED_STREAM),

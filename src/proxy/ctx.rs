@@ -1,7 +1,7 @@
 //! The context of a request: the data that the phases collect, and the guards that are released at its end.
 //!
-//! Pingora drops it on every way out (response sent, aborted, panicked, cancelled). Therefore its `Drop` writes the
-//! record if no other phase has written it.
+//! Pingora drops it however the request ends (response sent, aborted, panicked, cancelled). Therefore its `Drop` writes
+//! the record if no other phase has written it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -48,15 +48,15 @@ pub struct RequestCtx {
     pub(super) challenge: Option<Box<str>>,
     pub(super) tried: Tried,
     pub(super) tries: u8,
-    /// How long it has waited in the queue, over all attempts.
+    /// How long the request has waited in the queue, over all attempts.
     pub(super) queued: Duration,
     /// Pingora's backend phase has begun. If it then fails, Pingora closes the client's connection too.
     pub(super) handed_over: bool,
     pub(super) affinity: Affinity,
     pub(super) attempt: Option<Attempt>,
     pub(super) attempts: Vec<AttemptRecord>,
-    /// The backend of a stale pooled connection, still counted as in flight. The next attempt uses a fresh connection
-    /// to it.
+    /// The backend that the next attempt uses again, on a fresh connection. Its in-flight guard keeps the slot until
+    /// then.
     pub(super) fresh: Option<(Arc<Backend>, InFlight)>,
     pub(super) fresh_used: bool,
     pub(super) deadline: Option<Instant>,
@@ -195,7 +195,7 @@ impl RequestCtx {
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Affinity {
     pub(super) seen: Option<CookieValue>,
-    /// The cookie's backend is at its limit only for the moment. This request goes elsewhere, and the cookie stays.
+    /// The cookie's backend has reached its limit. This request uses another backend, and the client keeps its cookie.
     pub(super) holds: bool,
 }
 

@@ -18,7 +18,7 @@ use crate::route::action::{Action, Redirect, Requested};
 /// The number of header fields to reserve for a response: Weir's own, and a few of the route's.
 const EXTRA_FIELDS: usize = 4;
 
-/// Answers a request that needs no backend. `false` if it needs one.
+/// Answers a request that needs no backend. Returns `false` if the request needs one.
 pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, lifecycle: &Lifecycle) -> Result<bool> {
     if let Some(challenge) = ctx.challenge.take() {
         return to_acme(session, ctx, lifecycle, challenge).await;

@@ -13,7 +13,7 @@ use crate::message::host::authority;
 use crate::route::host;
 use crate::upstream::balance::rng;
 
-/// The key. `None` if the request has no such value, or an empty one.
+/// The key. `None` if the request does not have the configured value, or if it is empty.
 pub(super) fn of(hash: &Hash, request: &RequestHeader, client: Option<IpAddr>) -> Option<u64> {
     let some = |value: &[u8]| (!value.is_empty()).then(|| rng::hash(value));
     if let Some(name) = &hash.header {

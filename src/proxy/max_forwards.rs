@@ -32,8 +32,8 @@ pub(super) fn is_about_the_server(session: &Session, ctx: &RequestCtx) -> bool {
 /// Answers the request in place of a backend.
 ///
 /// # Errors
-/// The client's connection fails. Or the method is TRACE, which is refused: the response would contain the request's
-/// fields, and these can hold secrets that scripts of the client must not see (RFC 9110 section 9.3.8).
+/// The client's connection fails, or the method is TRACE. TRACE is refused, because its response would contain the
+/// request's fields. They can hold secrets that scripts of the client must not see (RFC 9110 section 9.3.8).
 pub(super) async fn answer(session: &mut Session, ctx: &mut RequestCtx, lifecycle: &Lifecycle) -> Result<bool> {
     if ctx.method == Method::TRACE {
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(405), "TRACE ends here and is not reflected"));

@@ -1,4 +1,4 @@
-//! The gateway: Pingora's `ProxyHttp` with its phases in running order. Each phase calls one module.
+//! The gateway: Pingora's `ProxyHttp`, with its phases in the order in which they run. Each phase calls one module.
 
 mod affinity_cookie;
 mod attempt;
@@ -206,7 +206,7 @@ impl ProxyHttp for Gateway {
         true
     }
 
-    /// As above, for attempts.
+    /// The attempts in the access log contain the error as well.
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,

@@ -27,7 +27,7 @@ use crate::proxy_protocol::AddressPair;
 use crate::snapshot::RouteTarget;
 use crate::upstream::PickHints;
 
-/// The minimum of a timer. Pingora takes zero as no timeout.
+/// The minimum of a timeout. Pingora reads zero as "no timeout".
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 
 /// Picks a backend for the next attempt.
@@ -39,7 +39,7 @@ pub(super) async fn pick(
     ctx: &mut RequestCtx,
     pool: &Arc<ConnectionPool>,
 ) -> Result<Box<HttpPeer>> {
-    // Pingora has given up an attempt that is still open here. Its backend must not count it any longer.
+    // If an attempt is still open here, Pingora has given it up. Its backend must no longer count it as in flight.
     ctx.attempt = None;
     ctx.handed_over = true;
     let Some(target) = ctx.target.clone() else {
@@ -48,7 +48,7 @@ pub(super) async fn pick(
     if ctx.is_too_late() {
         return Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over"));
     }
-    // Not if the backend was drained or disabled in the meantime.
+    // A fresh connection is not used if the backend was drained or disabled in the meantime.
     let fresh = ctx.fresh.take().filter(|(backend, _)| backend.state.mark() == AdminState::Ready);
     ctx.fresh_used = fresh.is_some();
     let attempt = match fresh {
@@ -79,9 +79,9 @@ pub(super) async fn pick(
         Dialer::announce(&mut peer, ends(ctx), tunnel, addresses);
     }
     if target.upstream.transport().protocol() != Protocol::Http1 {
-        // The yield lets h2 read a GOAWAY that has arrived before Pingora chooses a connection. A write to a connection
-        // that the backend has closed would fail, and h2 would drop it before it reads which requests were not
-        // processed.
+        // During the yield h2 reads a GOAWAY that has already arrived. Then Pingora does not choose that connection. If
+        // the backend has closed it, a write would fail, and h2 would drop the connection before it reads the GOAWAY.
+        // Then it is unknown which requests the backend did not process.
         tokio::task::yield_now().await;
     }
     ctx.sent_whole = session.is_body_empty();
@@ -105,7 +105,7 @@ fn checkout(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut pe
     }
 }
 
-/// The attempt gets a fresh connection, and no other request uses it afterwards.
+/// Gives the attempt a fresh connection, which no other request uses afterwards.
 fn leave_pool(peer: &mut HttpPeer) {
     peer.group_key = outside_the_pool();
     // Otherwise an HTTP/2 connection would stay open and wait for other requests.
@@ -153,8 +153,8 @@ fn ends(ctx: &RequestCtx) -> Option<AddressPair> {
     Some(AddressPair { source: SocketAddr::new(client, port), destination: conn.local })
 }
 
-/// Times the handshake of an upgrade with the listener's cut. Pingora has only one read timer for the peer, and that is
-/// the tunnel's from the start.
+/// Sets the listener's deadline for the handshake of an upgrade. Pingora has only one read timeout for the peer, and
+/// that one is the tunnel's from the start.
 fn time_handshake(ctx: &RequestCtx) {
     let read = ctx.route.as_ref().and_then(|route| route.timeouts.read.limit());
     if let Some(exchange) = &ctx.exchange {

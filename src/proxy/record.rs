@@ -1,4 +1,4 @@
-//! The record of a request: written exactly once, at its first end.
+//! Writes the record of a request (metrics and access log) exactly once, at the first of its possible ends.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -39,7 +39,7 @@ fn of(error: &Error) -> Fault {
     if classify::is_the_clients(error) { classify::client(error).0 } else { Fault::Internal }
 }
 
-/// Records a request whose context is dropped before the logging phase: cut by a deadline, cancelled with its
+/// Records a request whose context is dropped before the logging phase: aborted by a deadline, cancelled with its
 /// connection, or panicked.
 pub(super) fn cut_short(ctx: &mut RequestCtx) {
     if ctx.recorded || ctx.in_flight.is_none() {
@@ -56,7 +56,7 @@ pub(super) fn cut_short(ctx: &mut RequestCtx) {
     record(ctx, Some(fault), status);
 }
 
-/// The fault and status of a request that the listener cut.
+/// The fault and status of a request that the listener aborted.
 pub(super) fn of_cut(why: Abort) -> (Fault, u16) {
     match why {
         Abort::Deadline => (Fault::Timeout, Fault::Timeout.status()),

@@ -28,8 +28,8 @@ use crate::route::table::OnListener;
 use crate::snapshot::{RouteTarget, Snapshot};
 use crate::telemetry::request_record::trace_id;
 
-/// How long after a request's deadline the listener cuts it. Pingora's own timers fire first, because after them a 504
-/// can still be sent.
+/// How long after a request's deadline the listener aborts it. Pingora's own timers fire earlier, so that a 504 can
+/// still be sent.
 pub(super) const DEADLINE_GRACE: Duration = Duration::from_millis(100);
 
 /// Identifies the client and checks the request.
@@ -45,8 +45,7 @@ pub(super) fn accept_request(session: &mut Session, ctx: &mut RequestCtx) -> Res
         ctx.line = Some(Box::new(line(request)));
     }
     if ctx.version != Version::HTTP_2 {
-        // The target gets its origin form now and not at sending, because routes must see the path that backends
-        // receive.
+        // The target is changed to its origin form here, because routes must match the path that backends receive.
         rewrite::origin_form(session.req_header_mut())
             .map_err(|_| refuse(ctx, Fault::BadRequest, None, "the target makes no origin form"))?;
     }
@@ -56,7 +55,7 @@ pub(super) fn accept_request(session: &mut Session, ctx: &mut RequestCtx) -> Res
     identify(session.req_header(), ctx);
     let request = session.req_header();
     if request.headers.keys().any(|name| name == header::UPGRADE) && !asks_for_websocket(request) {
-        // Weir supports no other protocol than WebSocket, so the field ends here. With the field, Pingora would wait
+        // Weir supports no other protocol than WebSocket, so the field is removed. With the field, Pingora would wait
         // for a 101.
         session.req_header_mut().remove_header(&header::UPGRADE);
     }
@@ -124,7 +123,8 @@ fn check_http2(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     }
 }
 
-/// Percent-encodes unusual bytes, as the listener does for HTTP/1. `bad` is the error if the encoding does not help.
+/// Percent-encodes unusual bytes, as the listener does for HTTP/1. `bad` is returned if the target has no such bytes,
+/// or is still not valid afterwards.
 #[cold]
 fn encode_target(request: &mut RequestHeader, bad: BadHead) -> std::result::Result<(), BadHead> {
     let Cow::Owned(encoded) = path::encode_unusual(request.raw_path()) else { return Err(bad) };
@@ -162,8 +162,8 @@ fn fields(request: &RequestHeader) -> usize {
     headers.len() + usize::from(host) - cookies.saturating_sub(1)
 }
 
-/// Whether the request is an ACME HTTP-01 validation for one of our challenges. The answer has priority over all that
-/// is configured, also over a redirect to https.
+/// Whether the request is an ACME HTTP-01 validation of one of Weir's challenges. The answer has priority over every
+/// configured route and over a redirect to https.
 pub(super) async fn is_challenge(session: &Session, ctx: &mut RequestCtx) -> bool {
     let request = session.req_header();
     let path = request.uri.path();
@@ -177,8 +177,9 @@ pub(super) async fn is_challenge(session: &Session, ctx: &mut RequestCtx) -> boo
 
 /// Finds the route of the request.
 ///
-/// It leaves the route empty if `direct_response::own_action` answers the request: the listener redirects to https and no route
-/// that names the listener matches, or the request is `OPTIONS *`.
+/// It leaves the route empty in two cases. Then `direct_response::own_action` answers the request.
+/// - The listener redirects to https, and no route that names the listener matches.
+/// - The request is `OPTIONS *`, and no route matches.
 ///
 /// # Errors
 /// No route matches, the certificate does not cover the host, or the upstream's protocol cannot carry the request.

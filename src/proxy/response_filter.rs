@@ -1,4 +1,4 @@
-//! A backend's response on its way to the client, and the error response where there is none.
+//! Passes a backend's response to the client, or sends an error response if there is none.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
@@ -167,12 +167,12 @@ fn upgrade_required(headers: &HeaderMap, status: StatusCode, ctx: &RequestCtx) -
     protocols
 }
 
-/// A response with a longer body may take long, so it detaches from its route. In bytes.
+/// If a response body is longer than this, in bytes, the request may last long. So it detaches from its route.
 const LONG_RESPONSE_BYTES: u64 = 1 << 20;
 
 /// Whether the response is long or has no known length. A stream of events or messages may last for hours.
 fn may_last(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
-    // Cheaper than a look-up by hash, because most responses have few fields.
+    // A scan of the names is cheaper than a look-up by hash, because most responses have few fields.
     match response.headers.iter().find(|(name, _)| *name == header::CONTENT_LENGTH) {
         Some((_, length)) => length
             .to_str()
@@ -214,8 +214,8 @@ fn add_own_fields(headers: &mut HeaderMap, received: Version, ctx: &RequestCtx) 
     }
 }
 
-/// The backend declined the upgrade, so this is a normal response. The handshake's cut is replaced by the request's
-/// deadline.
+/// Continues without a tunnel, because the backend declined the upgrade. The request's deadline replaces that of the
+/// handshake.
 fn stay_http(ctx: &RequestCtx) {
     if let Some(exchange) = &ctx.exchange {
         exchange.cut_after(ctx.time_left().map(|left| left + DEADLINE_GRACE));

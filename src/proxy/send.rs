@@ -148,8 +148,8 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) ->
     Ok(())
 }
 
-/// Times the wait for the next body bytes of an HTTP/2 request with the listener's cut, because Pingora has no timer
-/// for it. A body that waits for the backend looks the same from here, so the longer of the two timeouts applies.
+/// Sets the listener's deadline for the next body bytes of an HTTP/2 request, because Pingora has no timer for them.
+/// The wait may also be for a backend that accepts no bytes. So the longer of the two timeouts applies.
 pub(super) fn expect_body(ctx: &RequestCtx) {
     let (Some(exchange), Some(write)) = (&ctx.exchange, ctx.write_limit()) else { return };
     if ctx.version == Version::HTTP_2 {

@@ -45,7 +45,7 @@ impl Proxy {
             ..ServerConf::default()
         };
         let mut options = pingora::apps::HttpServerOptions::default();
-        // CONNECT is let in, so that Weir can answer and record it like any other request.
+        // Pingora must accept CONNECT, so that Weir can answer and record it like any other request.
         options.allow_connect_method_proxying = true;
         let builder = ProxyServiceBuilder::new(&Arc::new(conf), gateway).server_options(options);
         let service = builder.custom(PoolConnector, Arc::new(|_, _, _| Box::pin(async { None }))).build();

@@ -77,7 +77,8 @@ pub(super) fn while_proxying(
     error
 }
 
-/// Whether the retry policy and the retry budget allow another attempt. It takes from the budget.
+/// Whether the retry policy and the retry budget allow another attempt. If the policy requires it, the attempt is
+/// charged to the budget.
 pub(super) fn may_try_again(session: &mut Session, ctx: &RequestCtx, failed: Failed) -> bool {
     let Some(route) = &ctx.route else { return false };
     match decide(&route.retry, failed, describe(session, ctx)) {
@@ -130,8 +131,9 @@ fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool
         && request.replayable
 }
 
-/// Whether the backend did not process the request because of the connection. Then any method is sent again on a fresh
-/// connection to the same backend. If that connection refuses the request too, it counts as a failed connect.
+/// Whether the backend did not process the request, for a reason that concerns only the connection. Then a request with
+/// any method is sent again to the same backend, on a fresh connection. If that connection refuses the request too, it
+/// counts as a failed connect.
 fn may_go_fresh(session: &mut Session, ctx: &RequestCtx, error: &Error) -> bool {
     let Some(attempt) = &ctx.attempt else { return false };
     if ctx.fresh_used || attempt.is_answered() || !classify::is_unprocessed(error) {

@@ -1,7 +1,7 @@
 //! Waits before a backend is picked: for a free slot in the queue, or for the backoff between attempts.
 //!
 //! A wait ends with a slot, by the queue's limits, by the request's deadline, or because the client has left. Pingora
-//! does not detect here that a client leaves, so this module watches for it.
+//! does not watch the client during this wait, so this module does.
 
 use std::time::Instant;
 
@@ -38,7 +38,8 @@ pub(super) async fn pick(
         Ok(pick) => return Ok(pick),
         Err(failed) => failed,
     };
-    // It cannot wait any longer for another backend. A backend that was already tried is still better than a refusal.
+    // The request cannot wait any longer for another backend. A backend that was already tried is better than a
+    // refusal.
     let cannot_wait = matches!(fault, Fault::QueueFull | Fault::QueueTimeout);
     let back = if cannot_wait { target.upstream.pick_tried(&ctx.tried, clock::now_ms(), hints.key) } else { None };
     back.ok_or_else(|| refuse(ctx, fault, None, why))

@@ -1,4 +1,4 @@
-//! A map that finds the longest keys that a text begins or ends with, without a test of every length of the text.
+//! A map that finds the keys with which a text begins or ends, the longest key first.
 //!
 //! The cost of a look-up depends on the number of different key lengths, which the configuration defines. A request
 //! with a thousand slashes costs no more than any other. Lengths that no key has are never looked up.

@@ -11,12 +11,12 @@ use crate::config::schema::Match;
 use crate::config::values::HostPattern;
 use crate::path;
 
-/// The listener that accepted the request. It decides which routes exist for the request.
+/// The listener that accepted the request. It decides which routes can match the request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OnListener<'a> {
-    /// Its name. Without a name, no route that names listeners exists.
+    /// Its name. If it has none, no route that names listeners can match.
     pub name: Option<&'a str>,
-    /// It redirects to https, so only routes that name it exist.
+    /// It redirects to https, so only routes that name it can match.
     pub redirects: bool,
 }
 

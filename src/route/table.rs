@@ -1,5 +1,5 @@
-//! The route table: finds the most specific route that a request matches, at a cost that does not grow with their
-//! number.
+//! The route table: finds the most specific route that a request matches. The cost does not grow with the number of
+//! routes.
 //!
 //! Specificity decides, not order:
 //! - Host: an exact host first, then the longest wildcard, then any host.
@@ -11,7 +11,7 @@
 //! If a later test fails, the next route in this order is tested. So the routes for `*.example.org` also serve
 //! `a.example.org` if its own routes do not match.
 //!
-//! A route that names listeners does not exist on any other listener. It is skipped like one whose method differs, so
+//! A route that names listeners never matches on another listener. It is skipped like a route with another method, so
 //! it never hides a less specific route.
 //!
 //! A prefix covers whole segments, and its trailing slashes do not count: `/api` and `/api/` both match `/api`, `/api/`

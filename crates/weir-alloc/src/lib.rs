@@ -2,7 +2,7 @@
 //!
 //! - Alignments up to 16 use `mi_malloc`, because mimalloc aligns every block of 16 bytes or more to 16 anyway. The
 //!   `mimalloc` crate passes the alignment each time, and mimalloc then takes a slower path for most sizes.
-//! - A failed request of up to 1 MiB aborts the process instead of returning null. Rust would abort a step later in
+//! - A failed allocation of up to 1 MiB aborts the process instead of returning null. Rust would abort a step later in
 //!   most cases. The compiler now knows that boxing cannot fail, so it builds a value directly in its box. Otherwise it
 //!   builds the value on the stack, where a panic can drop it, and copies it. The future of a request has 13 KiB.
 //! - A thread with a [`ThreadCacheGuard`] keeps freed blocks and reuses them (`thread_cache`).
@@ -31,10 +31,11 @@ pub struct Mimalloc;
 /// The alignment in bytes of each block that has at least this size.
 const MIN_ALIGN: usize = 16;
 
-/// The largest request that never returns null. A larger one may fail: a file can claim a size beyond any memory.
+/// The largest allocation that never returns null. A larger one may fail, because a file can claim a size beyond any
+/// memory.
 const INFALLIBLE_MAX_BYTES: usize = 1 << 20;
 
-/// Aborts the process if a request of up to `INFALLIBLE_MAX_BYTES` failed.
+/// Aborts the process if an allocation of up to `INFALLIBLE_MAX_BYTES` failed.
 #[inline(always)]
 fn abort_if_null(block: *mut c_void, size: usize) -> *mut u8 {
     if block.is_null() && size <= INFALLIBLE_MAX_BYTES {
@@ -63,9 +64,9 @@ fn has_min_align(layout: Layout) -> bool {
 // Alignment: libmimalloc-sys 0.1.49 without its feature `v2` builds mimalloc v3.3.2, in which blocks of 16 bytes or
 // more are aligned to 16. There are two reasons. The first block of a page is aligned to 16
 // (`MI_PAGE_MIN_START_BLOCK_ALIGN` in types.h, `mi_page_block_start` in arena.c). The block sizes from 16 on are
-// multiples of 16: up to 64 bytes by `MI_ALIGN2W` in page-queue.c, above by the steps of the bins. `class_size` is
-// never less than 16. Layouts with a larger alignment ask for it. A test fails if the version of mimalloc changes:
-// check both reasons again then.
+// multiples of 16. Up to 64 bytes, `MI_ALIGN2W` in page-queue.c ensures this. Above 64 bytes, the steps of the bins
+// ensure it. `class_size` is never less than 16. Layouts with a larger alignment ask for it. A test fails if the
+// version of mimalloc changes: check both reasons again then.
 //
 // Size: a block of a layout with `has_min_align` has at least `class_size` bytes, because every function here asks for
 // that many. A cached block therefore serves each layout of its class.
@@ -109,7 +110,7 @@ unsafe impl GlobalAlloc for Mimalloc {
 
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if !has_min_align(layout) {
-            // SAFETY: the caller's promise is passed on.
+            // SAFETY: the caller of `realloc` gives the same guarantee as `move_block` requires.
             return unsafe { self.move_block(block, layout, size) };
         }
         if class_size(size) == class_size(layout.size()) {

@@ -1,8 +1,8 @@
 //! A cache of freed blocks for each thread: one stack for each size class, in front of mimalloc.
 //!
-//! A request allocates and frees about 80 small blocks. Rust passes the size of a block to `dealloc`, so no look-up is
-//! needed here; mimalloc looks up the page of each block. The block that was freed last is reused first, while it is in
-//! the CPU cache. Only threads with a [`ThreadCacheGuard`] have a cache, of a bounded size.
+//! A request allocates and frees about 80 small blocks. Rust passes the size of a block to `dealloc`, so the cache
+//! finds its stack by the size. mimalloc must look up the page of each block. The block that was freed last is reused
+//! first, while it is in the CPU cache. Only threads with a [`ThreadCacheGuard`] have a cache, of a bounded size.
 //!
 //! The data belongs to one thread. A block that is allocated on one thread and freed on another goes into the cache of
 //! the second thread. mimalloc does not detect a double free of a cached block.
@@ -74,7 +74,7 @@ pub(crate) fn take(size: usize) -> Option<NonNull<u8>> {
 #[inline(always)]
 pub(crate) unsafe fn put(block: NonNull<u8>, size: usize) -> bool {
     let Some(class) = SizeClass::of(size) else { return false };
-    // SAFETY: the caller's promise is passed on.
+    // SAFETY: the caller of `put` gives the same guarantee as `push` requires.
     CACHE.with(|cache| unsafe { cache.classes[class.0].push(block) })
 }
 

@@ -24,8 +24,8 @@ pub struct YieldOnce {
 }
 
 impl YieldOnce {
-    /// Pending once, so that the tasks that are ready now run first. Then ready, and reset for the next use. Ready at
-    /// once if 48 tasks of the thread already yield.
+    /// The first poll is pending, so that the tasks that are ready now run first. The second poll is ready and resets
+    /// the value. The first poll is ready at once if 48 tasks of the thread already yield.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.yielding {
             self.end();

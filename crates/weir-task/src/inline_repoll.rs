@@ -1,9 +1,9 @@
 //! A future wrapper that polls a task again at once if it woke itself.
 //!
-//! Pingora reads a response in one half of a request task and writes it in the other half. The first half wakes the
-//! second. If the wake goes through the runtime's queue, other tasks run in between. A large chunk has then left the
-//! CPU cache before it is written. The wrapper bounds the number of polls in a row, and returns to the runtime after a
-//! `YieldOnce`.
+//! In one request task, Pingora has a future that reads the response and a future that writes it to the client. The
+//! first wakes the second. If the wake goes through the runtime's queue, other tasks run in between. By then a large
+//! chunk may have left the CPU cache. The wrapper bounds the number of polls in a row, and returns to the runtime after
+//! a `YieldOnce`.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,5 +1,5 @@
-//! Disconnect detection: how the peer of a socket leaves. It works beside the stream's own reader and never takes a
-//! byte from the stream.
+//! Disconnect detection: waits until the peer of a socket has left. It works beside the stream's own reader and never
+//! takes a byte from the stream.
 
 use std::fmt;
 use std::io;
@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// A wait for the peer's end. It must not be polled again after it is ready.
+/// A wait for the peer's disconnect. It must not be polled again after it is ready.
 pub(in crate::listener) struct Wait(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
 
 impl Wait {

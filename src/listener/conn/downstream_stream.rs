@@ -1,10 +1,10 @@
 //! The downstream byte stream, as Pingora reads and writes it: it passes one request at a time.
 //!
 //! It never parses a header: `head_reader` does. A `RequestBoundary` knows the end of the current request body. Bytes
-//! after it, such as a pipelined request, stay in the inbox.
+//! after it, such as a pipelined request, stay in the inbox (the read buffer).
 //!
-//! Writes are collected, so a header and a small body leave in one packet, but not for long (`flush_timer`). A client
-//! that accepts no bytes for `timeouts.write` is cut.
+//! Writes are collected, so a header and a small body leave in one packet, but not for long (`flush_timer`). If a
+//! client accepts no bytes for `timeouts.write`, its connection is closed.
 
 mod disconnect_watch;
 mod h2_frames;
@@ -37,7 +37,7 @@ use crate::listener::conn::upgrade_option;
 use crate::listener::connection_permit::ConnectionPermit;
 use crate::message::request_framing::{BodyFraming, HeadFacts};
 
-/// The limit of the outbox, in bytes. Smaller writes are collected up to this size.
+/// The limit of the outbox (the write buffer), in bytes. Smaller writes are collected up to this size.
 const COALESCE_BYTES: usize = 16 * 1024;
 
 /// The initial capacity of the outbox, in bytes.
@@ -65,7 +65,7 @@ pub(in crate::listener) struct DownstreamStream {
     /// A part of the response was written since the last poll of `half_closed`.
     moved: bool,
     half_closed: Option<Box<HalfClosed>>,
-    /// Waits for the client's FIN while bytes that it has sent are not read.
+    /// Waits for the client's FIN while received bytes are left unread in the kernel.
     end: Option<Wait>,
     /// The client understands interim responses (HTTP/1.1).
     interim: bool,
@@ -129,14 +129,14 @@ impl DownstreamStream {
         usable && self.boundary.allows() == 0 && self.outbox.is_empty()
     }
 
-    /// Begins a request. Its head comes next.
+    /// Begins a request. The next bytes of the inbox are its head.
     pub(in crate::listener) fn begin(&mut self, facts: &HeadFacts) {
         self.boundary = RequestBoundary::body(facts.body);
         self.interim = facts.version == Version::HTTP_11;
         self.owes_continue = facts.expect_continue && facts.body != BodyFraming::None;
     }
 
-    /// Switches to HTTP/2. From now on all bytes pass.
+    /// Switches to HTTP/2. From now on all bytes pass to Pingora.
     pub(in crate::listener) fn become_http2(&mut self) {
         self.http2 = true;
         self.blocks = Some(Box::new(Blocks::new()));
@@ -266,8 +266,8 @@ impl DownstreamStream {
         Poll::Ready(Ok(()))
     }
 
-    /// The socket has accepted all writes but still buffers some of them. The write timeout restarts with each byte
-    /// that leaves.
+    /// Polls the write timeout while the TLS layer still buffers accepted writes. The timeout restarts with each byte
+    /// that the kernel accepts.
     fn poll_unflushed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let taken = self.stream.as_ref().map_or(0, Transport::taken);
         if taken != self.taken {
@@ -326,7 +326,7 @@ impl AsyncWrite for DownstreamStream {
             true => this.conn.set_unsent(true),
             false => this.conn.flush_timer.some(),
         }
-        // Taken with the first write, which has the response head. Later writes contain body bytes.
+        // The first write takes the option, because it contains the response head.
         let takes_upgrade_option = this.conn.takes_upgrade_option();
         if this.outbox.len() + data.len() <= COALESCE_BYTES {
             if this.outbox.capacity() == 0 {
@@ -361,7 +361,7 @@ impl AsyncWrite for DownstreamStream {
             this.put_interims();
         }
         if !this.outbox.is_empty() {
-            // The bytes leave now.
+            // The flush sends the bytes, so the timer is not needed.
             this.conn.flush_timer.none();
             ready!(this.flush.poll(cx));
         }
@@ -398,7 +398,7 @@ impl Drop for DownstreamStream {
             return self.conn.reclaim.leave((stream, permit, std::mem::take(&mut self.inbox)));
         }
         let last_words = self.conn.take_last_words();
-        // An HTTP/2 client sends frames in reply to every response, such as WINDOW_UPDATE.
+        // An HTTP/2 client sends frames in reply to every response, such as WINDOW_UPDATE. So unread bytes are assumed.
         let unread = match self.http2 {
             true => self.shut && !self.conn.is_idle_at_end(),
             false => self.boundary.allows() > 0 || !self.inbox.is_empty(),

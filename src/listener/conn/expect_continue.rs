@@ -9,12 +9,12 @@ use bytes::{BufMut, BytesMut};
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
 
-/// A HEADERS frame with END_HEADERS and the block `:status: 100`. The name is from the static
-/// table and the value is not indexed, so the dynamic tables do not change (RFC 7541 section 6.2.2).
+/// A HEADERS frame with END_HEADERS and the block `:status: 100`. The name is from the static table, and the value is
+/// not indexed. So the dynamic tables do not change (RFC 7541 section 6.2.2).
 const FRAME: &[u8] = &[0, 0, 5, 1, 4];
 const BLOCK: &[u8] = b"\x08\x03100";
 
-/// The streams that wait for their frame.
+/// The streams that wait for their 100 (Continue).
 #[derive(Debug, Default)]
 pub(in crate::listener) struct Continues {
     any: AtomicBool,

@@ -41,8 +41,8 @@ impl FlushTimer {
         self.0.load(Ordering::Relaxed) == DUE
     }
 
-    /// Polls the timer. The exchange's own task calls it after everything that writes. When the bytes are due, it wakes
-    /// the task to send them.
+    /// Polls the timer. The task of the exchange calls it last in each poll, after all code that writes. When the bytes
+    /// are due, it wakes the task to send them.
     fn poll(&self, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) {
         if self.0.load(Ordering::Relaxed) != SOMETHING {
             *timer = None;

@@ -21,7 +21,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// The next step.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::listener) enum HalfClosedStep {
-    /// Probe the client with bytes that a present client ignores. Once per request.
+    /// Send bytes that a waiting client ignores, to probe the client. At most once per request.
     Ask,
     /// The client has left.
     Left,

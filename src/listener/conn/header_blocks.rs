@@ -16,16 +16,16 @@ const DEFAULT_TABLE: u32 = 4096;
 const PREFACE: usize = 24;
 
 const PLAIN: &[u8] = b"100-continue";
-/// The same in Huffman code (RFC 7541 appendix B). The first block with the value contains it in one of these two
-/// forms. Later blocks may refer to the table entry.
+/// The value `100-continue` in Huffman code (RFC 7541 appendix B). The first block with the value contains it in one of
+/// these two forms. Later blocks may refer to the table entry.
 const CODED: &[u8] = &[0x08, 0x00, 0xb1, 0x0f, 0x52, 0x4d, 0x55, 0xa5];
 
 /// The next step after the scanned bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::listener) enum ScanStep {
-    /// The next byte ends a block that opens a stream. First all earlier blocks must have been processed.
+    /// The next byte ends a block that opens a stream. Before it may pass, h2 must have processed all earlier blocks.
     Drain,
-    /// The last byte ended a block that opens this stream.
+    /// The last scanned byte ended a block that opens this stream.
     Open(u32),
 }
 

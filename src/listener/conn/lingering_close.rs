@@ -17,14 +17,15 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_DRAINED_BYTES: usize = 1024 * 1024;
 
 /// Sends the remaining bytes and closes in the background. Until then the connection counts as open under every limit,
-/// because its socket still exists. The end of the process waits for it too, so that it does not reset the connection.
+/// because its socket still exists. The process also waits for it before it ends. Otherwise the kernel would reset the
+/// connection.
 pub(in crate::listener) fn close(
     stream: Transport,
     outbox: BytesMut,
     last_words: Option<Bytes>,
     permit: ConnectionPermit,
 ) {
-    // Outside a runtime (the process ends) nothing can wait, so the drop closes the socket.
+    // At the end of the process there is no runtime, so no task can wait. The drop then closes the socket.
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(async move {
             let _permit = permit;

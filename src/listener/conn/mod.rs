@@ -62,11 +62,11 @@ pub struct Conn {
     peer_text: OnceLock<HeaderValue>,
     tunnel: AtomicBool,
     answering: AtomicBool,
-    /// The current request is the last that the connection may bring.
+    /// The current request is the last one that this connection may carry.
     spent: AtomicBool,
     /// Some of the written bytes have not left yet. HTTP/2 only.
     unsent: AtomicBool,
-    /// No request was active when the process began to end, and none has arrived since.
+    /// No request was active when the shutdown began, and none has arrived since.
     idle_at_end: AtomicBool,
     /// The next response head needs `Upgrade` among its connection options. HTTP/1 only.
     upgrade_option: AtomicBool,
@@ -74,7 +74,7 @@ pub struct Conn {
     pub(in crate::listener) reclaim: ReclaimSlot,
     /// HTTP/1 only.
     pub(in crate::listener) flush_timer: FlushTimer,
-    /// No bytes of the client are read now. A read only detects that it has left.
+    /// The client's bytes are not read now. A read only detects that the client has left.
     watched: AtomicBool,
     /// HTTP/2 only.
     pub(in crate::listener) opening: StreamIdTracker,
@@ -141,8 +141,8 @@ impl Conn {
         self.spent.store(true, Ordering::Release);
     }
 
-    /// Keeps the connection although Pingora drops it: the current response is complete and has announced keep-alive.
-    /// It is not kept if a part of the request has not arrived. HTTP/1 only.
+    /// Keeps the connection open although Pingora drops its stream. The current response must be complete and must have
+    /// announced keep-alive. The connection is closed if a part of the request has not arrived. HTTP/1 only.
     pub fn keep(&self) {
         self.reclaim.ask();
     }
@@ -178,8 +178,8 @@ impl Conn {
         self.answering.load(Ordering::Acquire)
     }
 
-    /// Makes a read of the stream return only its end, when the client has left, until the guard is dropped. HTTP/1
-    /// only.
+    /// Until the guard is dropped, a read of the stream returns only the end of the stream, when the client has left.
+    /// HTTP/1 only.
     pub fn watch(&self) -> WatchOnly<'_> {
         self.watched.store(true, Ordering::Release);
         WatchOnly(self)
@@ -214,7 +214,7 @@ impl Conn {
     }
 }
 
-/// While it lives, the client is only watched and not read from.
+/// While this guard lives, the client's bytes are not read. Only its disconnect is detected.
 #[derive(Debug)]
 pub struct WatchOnly<'a>(&'a Conn);
 
@@ -224,7 +224,7 @@ impl Drop for WatchOnly<'_> {
     }
 }
 
-/// Why the listener cut an exchange.
+/// Why the listener aborted an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Abort {
     /// The request's deadline has passed.
@@ -233,7 +233,7 @@ pub enum Abort {
     Body,
 }
 
-/// An exchange: a request and its response. The proxy uses it to set the times at which the listener cuts the request.
+/// An exchange: a request and its response. The proxy sets here the deadlines at which the listener aborts the request.
 #[derive(Debug)]
 pub struct Exchange {
     /// The connection of the exchange.
@@ -245,7 +245,7 @@ pub struct Exchange {
     /// A part of the request body arrived with the header, and the client does not wait for 100 (Continue). The body
     /// has a Content-Length.
     pub body_is_here: bool,
-    /// Milliseconds after the start of the connection. 0: never.
+    /// When the listener aborts the exchange, in milliseconds after the start of the connection. 0: never.
     deadline: AtomicU64,
     body: AtomicU64,
     cut: OnceLock<Abort>,
@@ -271,17 +271,18 @@ impl Exchange {
         EXCHANGE.try_with(Arc::clone).ok()
     }
 
-    /// Cuts the exchange after this time from now. A later call replaces the time, and `None` removes it.
+    /// Sets the deadline at which the listener aborts the exchange, from now. A later call replaces the deadline, and
+    /// `None` removes it.
     pub fn cut_after(&self, wait: Option<Duration>) {
         self.set(&self.deadline, wait);
     }
 
-    /// The same for the wait for the next bytes of the request body.
+    /// Sets the deadline for the next bytes of the request body, as `cut_after` does for the exchange.
     pub fn cut_body_after(&self, wait: Option<Duration>) {
         self.set(&self.body, wait);
     }
 
-    /// Why the listener has cut the exchange. `None` if it has not.
+    /// Why the listener has aborted the exchange. `None` if it has not.
     pub fn cut(&self) -> Option<Abort> {
         self.cut.get().copied()
     }
@@ -315,8 +316,8 @@ impl Exchange {
         timer.store(at, Ordering::Release);
     }
 
-    /// Completes when a set time has come. The exchange's own task must poll it after everything that sets times. Then
-    /// a new time needs no wake-up.
+    /// Completes when a deadline has passed. The task of the exchange must poll it after all code that sets a deadline.
+    /// Then a new deadline needs no wake-up.
     pub(in crate::listener) async fn until_cut(&self) {
         let mut timer = None;
         poll_fn(|cx| self.poll_cut(&mut timer, cx)).await;
@@ -333,8 +334,7 @@ impl Exchange {
                 let _ = self.cut.set(why);
                 return Poll::Ready(());
             }
-            // The time was moved in the meantime. To check that here is cheaper than to reset the timer at every
-            // change.
+            // The deadline was moved in the meantime. A check here is cheaper than a timer reset at every change.
             timer.as_mut().reset(at);
         }
         Poll::Pending
@@ -346,7 +346,7 @@ impl Exchange {
         set.min_by_key(|(at, _)| *at).map(|(at, why)| (self.conn.since + Duration::from_millis(at), why))
     }
 
-    /// Stores the response to send if the exchange is cut before a byte of its response was written.
+    /// If the exchange was aborted before a byte of its response was written, stores the response to send instead.
     pub(in crate::listener) fn leave_last_words(&self, words: impl FnOnce(Abort) -> Bytes) {
         if let Some(why) = self.cut().filter(|_| !self.conn.is_answering()) {
             self.conn.set_last_words(words(why));

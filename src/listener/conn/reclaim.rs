@@ -1,8 +1,8 @@
 //! Reclaims a client connection that Pingora drops. Pingora drops the client's stream after each failed attempt, even
 //! if a complete response was sent.
 //!
-//! The sender of the response requests the connection here, and the stream stores its parts in its `Drop`. This module
-//! knows nothing about requests: the stream decides whether it is between two of them.
+//! The code that sent the response requests the connection here. The stream then stores its parts in its `Drop`. This
+//! module knows nothing about HTTP: the stream decides whether it is between two HTTP requests.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,7 +36,7 @@ impl ReclaimSlot {
         *self.left.lock() = Some(Box::new(left));
     }
 
-    /// Takes the stored connection, once, and ends the request for it.
+    /// Takes the stored connection and clears the flag that requests it.
     pub(in crate::listener) fn take(&self) -> Option<ReclaimedStream> {
         if !self.requested.swap(false, Ordering::AcqRel) {
             return None;

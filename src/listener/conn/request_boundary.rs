@@ -5,7 +5,7 @@
 use crate::message::chunked::{ChunkScanner, MalformedChunk, Progress};
 use crate::message::request_framing::BodyFraming;
 
-/// Which bytes may pass.
+/// Which of the next bytes belong to the current request and may pass to Pingora.
 #[derive(Debug)]
 pub(in crate::listener) enum RequestBoundary {
     /// This many bytes. 0: none.

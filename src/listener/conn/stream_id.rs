@@ -1,15 +1,15 @@
 //! Finds the stream id of an HTTP/2 request. Pingora's session does not expose it, but an interim response needs it.
 //!
-//! Requests come out of h2 in the order of their header blocks, except those that h2 rejects. So the connection's bytes
-//! are delayed at the end of a block until it is known whether the block has become a request. That costs some polls,
-//! so it is done only after a block with `100-continue`.
+//! h2 returns requests in the order of their header blocks, but omits those that it rejects. So the reader stops at the
+//! end of a block until it is known whether h2 returns a request for it. That costs some polls, so it is done only
+//! after the first block with `100-continue`.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 
 const GOES_ON: u8 = 0;
-/// Before the last byte of a block: first the requests of all earlier blocks come out.
+/// The reader is before the last byte of a block. It waits until h2 has returned the requests of all earlier blocks.
 const DRAINS: u8 = 1;
-/// After the last byte of a block: its request comes out, or none.
+/// The reader is after the last byte of a block. It waits until h2 has returned or rejected the request.
 const OPENS: u8 = 2;
 
 /// The progress of a connection's reader and of its accept loop. Both run on one thread, so relaxed ordering is enough.
@@ -22,12 +22,12 @@ pub(in crate::listener) struct StreamIdTracker {
 }
 
 impl StreamIdTracker {
-    /// The reader delays the end of a block.
+    /// Records that the reader waits before the end of a block.
     pub(in crate::listener) fn drain(&self) {
         self.phase.store(DRAINS, Ordering::Relaxed);
     }
 
-    /// The reader has passed a complete block that opens this stream.
+    /// Records that the reader has passed a complete block that opens this stream.
     pub(in crate::listener) fn open(&self, stream: u32) {
         self.stream.store(stream, Ordering::Relaxed);
         self.phase.store(OPENS, Ordering::Relaxed);
@@ -42,7 +42,7 @@ impl StreamIdTracker {
         holds
     }
 
-    /// A request has come out, or was rejected. Returns its stream id if that is known.
+    /// Records that h2 has returned or rejected a request. Returns its stream id if that is known.
     pub(in crate::listener) fn came(&self) -> Option<u32> {
         if self.phase.load(Ordering::Relaxed) != OPENS || !self.settled.load(Ordering::Relaxed) {
             return None;
@@ -51,7 +51,7 @@ impl StreamIdTracker {
         Some(self.stream.load(Ordering::Relaxed))
     }
 
-    /// No request comes out now. Returns whether the reader was waiting, and lets it continue.
+    /// Records that h2 returns no request now. Returns whether the reader was waiting, and lets it continue.
     pub(in crate::listener) fn none_came(&self) -> bool {
         let waited = self.settled.load(Ordering::Relaxed);
         if waited {

@@ -21,7 +21,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long an idle connection stays open after its listener was removed. A request of the client may be on its way.
 /// Its response has `Connection: close`.
 const LAST_CALL: Duration = Duration::from_secs(5);
-/// The same when the process ends.
+/// How long an idle connection stays open when the process ends.
 pub(in crate::listener) const LAST_CALL_AT_EXIT: Duration = Duration::from_millis(100);
 
 /// The next event on a connection.
@@ -126,7 +126,7 @@ async fn read_on(io: &mut DownstreamStream, first: bool, mut seen: usize, deadli
     }
 }
 
-/// Checks the bytes received so far. The first `seen` bytes contain no end of a header.
+/// Checks the bytes received so far. The first `seen` bytes contain no end of a head.
 fn check_inbox(io: &mut DownstreamStream, first: bool, seen: &mut usize) -> Option<NextHead> {
     let settings = &io.conn.settings;
     let inbox = &io.inbox;

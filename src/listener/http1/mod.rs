@@ -72,7 +72,7 @@ async fn exchange<F: HttpService>(
         // Pingora takes the head's buffer as it is. It neither reads nor copies it again.
         http1.set_pipelined_prefix(head);
     }
-    // The waits for a head are in `head_reader`. For Pingora, a head is always available already.
+    // `head_reader` waits for the next head. Pingora need not wait, because it gets the head with the session.
     session.set_keepalive(Some(0));
     session.set_read_timeout(conn.settings.timeouts.body.limit());
     let exchange = Arc::new(Exchange::new(conn, 0, body_is_here));
@@ -103,7 +103,7 @@ fn take_back(reused: ReusedHttpStream) -> Option<Box<DownstreamStream>> {
 }
 
 async fn refuse<F: HttpService>(mut io: Box<DownstreamStream>, bad: &BadHead, front: &Arc<F>) {
-    // No more bytes are parsed as requests. `Open` makes the close linger.
+    // No more bytes are parsed as requests. With `Open`, the drop of the stream does a lingering close.
     io.boundary = RequestBoundary::Open;
     let response = front.refuse(&io.conn, &io.inbox, bad);
     if io.write_all(&response).await.is_ok() {

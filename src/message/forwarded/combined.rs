@@ -1,7 +1,7 @@
 //! `forwarded: both` behind a trusted proxy: the X-Forwarded fields and Forwarded describe the same client.
 //!
-//! A proxy that maintains one family passes on what its own clients write into the other. So one family is trusted:
-//! X-Forwarded-For where it has an entry, else Forwarded. The other is rewritten where it differs.
+//! A proxy may write one family only, and pass on the other as its clients sent it. So only one family is trusted:
+//! X-Forwarded if X-Forwarded-For has an entry, otherwise Forwarded. The other family is rewritten if it differs.
 
 use std::net::IpAddr;
 

@@ -2,7 +2,7 @@
 //! Upgrade.
 //!
 //! It never merges or chooses between different values. Two lengths are refused even if they are equal: RFC 9110
-//! section 8.6 allows that, and Weir then need not normalise them.
+//! section 8.6 allows this refusal, and it saves Weir the normalisation.
 
 use http::Version;
 

@@ -79,7 +79,7 @@ fn heads() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// The property below checks only heads that are accepted, so enough of them must be.
+/// The property below checks only accepted heads, so enough of the generated heads must be accepted.
 #[test]
 fn many_generated_heads_are_valid() {
     use proptest::strategy::ValueTree as _;

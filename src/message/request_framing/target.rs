@@ -75,8 +75,8 @@ fn bytes(target: &[u8]) -> Result<(), BadHead> {
     if target.iter().all(fits) { Ok(()) } else { Err(BadHead::bad("invalid byte in the target")) }
 }
 
-/// The form of CONNECT, with a required port (RFC 9112 section 3.2.3). Host may omit the port, because Pingora allows
-/// that.
+/// Checks the authority-form, which CONNECT uses. It must have a port (RFC 9112 section 3.2.3). Host may omit the port,
+/// because Pingora allows that.
 fn authority_form(target: &[u8], host: Option<&[u8]>) -> Result<(), BadHead> {
     let bad = BadHead::bad("CONNECT's target is not host:port");
     let parsed = host::parse(target).filter(|parsed| parsed.port.is_some()).ok_or(bad)?;
@@ -89,8 +89,8 @@ fn authority_form(target: &[u8], host: Option<&[u8]>) -> Result<(), BadHead> {
     }
 }
 
-/// RFC 9112 section 3.2.2 gives the target priority over a different Host. But two different hosts are a typical attack
-/// on one of two parsers, so they are refused, as in Pingora.
+/// RFC 9112 section 3.2.2 gives the target priority over a different Host. But two different hosts are a typical
+/// attack, because two parsers may each choose another one. So they are refused, as in Pingora.
 fn absolute_form(target: &[u8], host: Option<&[u8]>) -> Result<(), BadHead> {
     let colon = target.iter().position(|b| *b == b':').ok_or(BadHead::bad("target in none of the four forms"))?;
     let (scheme, rest) = target.split_at(colon);

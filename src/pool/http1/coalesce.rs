@@ -29,8 +29,8 @@ impl CoalescedWriter {
         self.sent
     }
 
-    /// Writes the buffered bytes and then `data` with one vectored write, or buffers `data` if it is the first write.
-    /// Returns how many bytes of `data` were taken.
+    /// Writes the buffered bytes and `data` with one vectored write. If it is the first write and body bytes are
+    /// available, it buffers `data` instead. Returns how many bytes of `data` were taken.
     ///
     /// # Errors
     /// Those of the socket.

@@ -23,7 +23,7 @@ const EXTRA_FIELDS: usize = 6;
 pub(in crate::pool) enum ParsedHead {
     Partial,
     Plain(FixedLengthResponse),
-    /// Everything else. No bytes were consumed.
+    /// A response that does not qualify. No bytes were consumed.
     Other,
 }
 

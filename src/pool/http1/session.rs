@@ -3,7 +3,7 @@
 //! It never handles an upgrade request, or a request with hop-by-hop fields other than Connection
 //! (`fast_path::is_request`). Pingora's own client session stores every response field twice and copies the body once
 //! more (figures: docs/performance.md). This session reads a response itself if the response qualifies. Otherwise it
-//! passes all bytes to Pingora's session, before it has interpreted any of them.
+//! passes all received bytes to Pingora's session and uses none of them.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -54,7 +54,7 @@ fn without_fields(checkout: &Checkout, response: Box<ResponseHeader>) -> Result<
     Ok(Box::new(bare))
 }
 
-/// Yields once, so that the other half of the exchange runs first.
+/// Yields once, so that Pingora first writes the previous chunk to the client.
 async fn pause() {
     let mut passed = false;
     std::future::poll_fn(|cx| {

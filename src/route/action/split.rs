@@ -1,4 +1,4 @@
-//! A weighted split: exact over every run of as many picks as the sum of weights, and evenly spread within a run.
+//! A weighted split: exact over each run of `total` picks, the sum of the weights, and evenly spread within a run.
 //!
 //! It uses no lock, no allocation and no random number. A pick is one atomic add and one search among the targets.
 
@@ -10,8 +10,9 @@ pub struct Split<U> {
     /// Targets with a weight over 0, each with the sum of weights up to and including its own.
     targets: Box<[(u64, U)]>,
     total: u64,
-    /// Coprime to the total, so that its multiples visit every residue once. Near the golden section of the total, so
-    /// that they are spread evenly (Knuth, TAOCP 6.4: three-distance theorem).
+    /// The distance of two successive picks. It is coprime to the total, so that its multiples visit every residue
+    /// once. It is near the golden section of the total, so that they are spread evenly (Knuth, TAOCP 6.4:
+    /// three-distance theorem).
     stride: u64,
     cursor: AtomicU64,
 }

@@ -8,15 +8,15 @@ use crate::listener::conn::disconnect;
 use crate::listener::conn::downstream_stream::DownstreamStream;
 use crate::listener::conn::half_closed::{HalfClosed, HalfClosedStep};
 
-/// How many bytes after a request are read ahead. The kernel buffers the rest.
+/// How many bytes after the current request are read ahead. The kernel buffers the rest.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 
-/// RFC 9110 section 15.2.1. A client that does not expect it ignores it.
+/// The interim response (RFC 9110 section 15.2.1). A client that does not expect it ignores it.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl DownstreamStream {
-    /// A read while no bytes may pass. It is ready only when the client has left, and Pingora then sees the end of the
-    /// stream. Pingora reads here to detect exactly that.
+    /// Handles a read while no bytes may pass to Pingora. It is ready only when the client has left, and Pingora then
+    /// sees the end of the stream. Pingora reads only to detect that.
     pub(in crate::listener) fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.half_closed.is_none() {
             ready!(self.poll_end(cx))?;
@@ -28,7 +28,8 @@ impl DownstreamStream {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.ended {
             if self.boundary.allows() > 0 || self.inbox.len() >= READ_AHEAD_BYTES {
-                // Bytes of a later request are buffered in the kernel. They hide the end of the stream behind them.
+                // Unread bytes may wait in the kernel. A read would return them before the end of the stream, so the
+                // socket is watched.
                 let Some(stream) = &self.stream else { return Poll::Ready(Ok(())) };
                 let end = self.end.get_or_insert_with(|| disconnect::closed(stream.as_fd()));
                 ready!(end.poll(cx));

@@ -1,7 +1,7 @@
 //! Reads of an HTTP/2 connection: the bytes pass through the frame scanner.
 //!
-//! They are delayed only while the stream id of a request must be found. Interim responses are inserted between frames
-//! on flush.
+//! Bytes are delayed only while the stream id of a request is not known yet (`stream_id`). Interim responses are
+//! inserted between frames on flush.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -50,7 +50,8 @@ impl DownstreamStream {
         if waits { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
-    /// Adds the interim responses that are due. At a flush, the outbox ends with a complete frame.
+    /// Adds the requested interim responses to the outbox. It is called at a flush, when the outbox ends with a
+    /// complete frame.
     pub(in crate::listener) fn put_interims(&mut self) {
         if !self.blocks.as_deref().is_none_or(Blocks::has_small_table) {
             self.conn.continues.put(&mut self.outbox);
