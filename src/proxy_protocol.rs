@@ -2,8 +2,8 @@
 //!
 //! It follows HAProxy's specification (proxy-protocol.txt, sections 2.1 and 2.2). It never reads a socket and never
 //! decides whether a peer is trusted. It reports the length of a header, so that the caller reads no byte beyond it. No
-//! crate is used: the available ones accept only a complete header of up to 64 KiB, and finding its end is half of the
-//! work.
+//! crate is used: the available ones accept only a complete header of up to 64 KiB. The caller would have to find the
+//! end of the header itself.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

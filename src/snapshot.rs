@@ -244,8 +244,8 @@ impl CurrentSnapshot {
     }
 }
 
-/// Replaced values that may still be in use. A reference is kept here, so that a request never holds the last one. A
-/// request would have to drop a large configuration while other requests wait.
+/// Replaced values that may still be in use. This list holds one reference to each. Otherwise a request could hold the
+/// last one and would drop a large configuration while other requests wait.
 #[derive(Debug)]
 struct Retired<T>(Mutex<Vec<Arc<T>>>);
 

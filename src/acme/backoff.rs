@@ -76,7 +76,7 @@ pub(super) fn after(trouble: FailureKind, failures: u32, left: i64, chance: f64)
     let spread = |from: i64, over: f64| from + (over * chance.clamp(0.0, 1.0)) as i64;
     let own = spread(full - full / 2, (full / 2) as f64);
     match trouble {
-        // Not before the time that the server requested, and spread by 10 % after it.
+        // At least the wait that the server requested, and up to 10 % more at random.
         FailureKind::Limited(Some(asked)) => {
             let asked = asked.clamp(0, LIMITED);
             own.max(spread(asked, asked as f64 / 10.0))

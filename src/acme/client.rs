@@ -130,8 +130,9 @@ fn judged(error: &Error, last: &LastRefusal, issuer: &Issuer) -> IssuanceFailure
         (_, Some(refusal)) if refusal.limited || refusal.wait.is_some() => FailureKind::Limited(refusal.wait),
         (Error::Api(problem), _) => match problem.r#type.as_deref() {
             Some(RATE_LIMITED) => FailureKind::Limited(None),
-            // The server has lost the account, as test servers do. The next order makes a new account. Nonces become
-            // invalid more often. Several bad nonces in a row do not concern the order (RFC 8555 section 6.5).
+            // None of these is a refusal of this order, so the retry is quick. NO_ACCOUNT: the server has lost the
+            // account, as test servers do, and the next order makes a new one. BAD_NONCE: the client has already
+            // retried with a new nonce (RFC 8555 section 6.5).
             Some(NO_ACCOUNT | BAD_NONCE | SERVER_INTERNAL) => FailureKind::Unreachable,
             _ => FailureKind::Refused,
         },

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backoff::{self, FailureKind, Term};
 
-/// Delay after the last order before a reload may cause the next, in seconds.
+/// Minimum time between an order and the next one that a reload causes, in seconds.
 const CONFIG_RELOAD_DELAY: i64 = 60;
 /// Delay before a name that another process has locked is checked again, in seconds.
 const LOCKED_RETRY_DELAY: i64 = 2;
@@ -26,7 +26,7 @@ pub(super) struct Tries {
     pub(super) last: i64,
     /// No order before this time.
     pub(super) next: i64,
-    /// The server requested the wait.
+    /// Whether the server requested this wait.
     pub(super) limited: bool,
     /// The last error.
     pub(super) error: Option<String>,
@@ -42,7 +42,7 @@ pub(super) struct NameState {
     advised: Option<i64>,
     /// When to request renewal information again.
     ask: i64,
-    /// An order is in progress.
+    /// Whether an order is in progress.
     running: bool,
     /// Another process has the lock of the name. Do not try again before this time.
     busy: i64,

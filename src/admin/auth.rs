@@ -45,7 +45,8 @@ fn judge(guard: &AuthLayer, caller: Caller, request: &Request) -> Result<(), Res
     }
     match origin::of(headers) {
         Origin::Same => {}
-        // Programs send no Origin. Browsers send it with every change, so a cookie without Origin is suspicious.
+        // Programs send no Origin. Browsers send it with every change, so a change with a cookie and without Origin is
+        // refused.
         Origin::Missing if caller != Caller::Browser => {}
         Origin::Missing => return Err(refuse(StatusCode::FORBIDDEN, "a change by a browser needs an Origin")),
         Origin::Other(what) => return Err(refuse(StatusCode::FORBIDDEN, &what)),

@@ -13,7 +13,7 @@ use super::token::AdminToken;
 pub(super) struct AuthLayer {
     pub(super) token: AdminToken,
     pub(super) attempts: Arc<Attempts>,
-    /// The listener's address is a loopback address, so only local clients reach it.
+    /// Whether the listener's address is a loopback address, which only local clients reach.
     pub(super) loopback: bool,
     /// The name of the session cookie. It contains the port, because browsers share cookies among all ports of a host.
     pub(super) cookie: Arc<str>,

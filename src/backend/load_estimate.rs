@@ -11,8 +11,8 @@ use std::time::Duration;
 ///
 /// A backend that fails immediately has nothing in flight, so it would attract all traffic. `least_connections` picks
 /// it when its penalty has decayed to the `n` requests that the others have in flight. So it gets about `n · ln 2 /
-/// (FAULT_PENALTY · HALF_LIFE)` requests a second; another backend gets `n / latency`. That is less than its share
-/// while the others answer within `FAULT_PENALTY · HALF_LIFE / ln 2` = 7.2 s, at any load. Among idle backends, one
+/// (FAULT_PENALTY · half-life)` requests a second; another backend gets `n / latency`. That is less than its share
+/// while the others answer within `FAULT_PENALTY · half-life / ln 2` = 7.2 s, at any load. Among idle backends, one
 /// fault keeps a backend out for 3.3 s.
 pub const FAULT_PENALTY: u32 = 5;
 
@@ -29,7 +29,7 @@ const HIGHEST: f64 = 20.0;
 #[derive(Debug, Default)]
 pub struct LoadEstimate {
     /// Time at which the penalty has decayed to one request, in milliseconds / `FINE`; 0: no penalty. The penalty is
-    /// `2^((at - now) / HALF_LIFE)`, so one number holds both level and time.
+    /// `2^((at - now) / half-life)`, so one number holds both level and time.
     penalty: AtomicU64,
     /// High half: the mean in microseconds (f32). Low half: the low 32 bits of the time of the last change, in
     /// milliseconds. 0: no observation yet.
@@ -109,7 +109,7 @@ impl LoadEstimate {
     }
 }
 
-/// `2^((at - now) / HALF_LIFE)`. A level below one half is zero. A level above the maximum is zero too: only a clock
+/// `2^((at - now) / half-life)`. A level below one half is zero. A level above the maximum is zero too: only a clock
 /// that was set back can produce it.
 fn level(at: u64, now_ms: u64) -> f64 {
     let (now, half_life) = (now_ms * FINE, HALF_LIFE_MS * FINE);

@@ -134,8 +134,8 @@ impl Remote {
         self.ask("PUT", &place.path(), body, TIMEOUT, |backend| (say(place, &backend), DONE))
     }
 
-    /// Waits until no request is in flight. Two consecutive polls must show this: a request may have chosen the backend
-    /// just before the state changed, and is only visible in the second poll.
+    /// Waits until no request is in flight. Two consecutive polls must show this. A request may have chosen the backend
+    /// just before the state changed, and only the second poll counts it.
     fn wait(&self, place: &BackendPath, limit: Option<Duration>, show: &mut dyn FnMut(Option<u32>)) -> CommandOutput {
         let started = Instant::now();
         let mut idle = 0;

@@ -15,8 +15,8 @@ use super::disk::Disk;
 /// Metadata that identify a version of a file; `None` if there is no file.
 pub type FileStamp = Option<(i64, i64, u64, u64, u64)>;
 
-/// Minimum age of a change at which a later change has another time stamp. File systems have a clock resolution of some
-/// milliseconds.
+/// If the last change is at least this old, a later change gets another time stamp. The clock of a file system has a
+/// resolution of some milliseconds.
 const CLOCK_TICK: Duration = Duration::from_millis(100);
 
 /// The stamp of the file at this path; outer `None` if its folder is not accessible to this user.
@@ -98,7 +98,7 @@ impl Watch {
         due
     }
 
-    /// The same with stamps from the file system. Blocks, at most for `FILE_TIMEOUT`.
+    /// As `changed`, with stamps from the file system. Blocks, at most for `FILE_TIMEOUT`.
     ///
     /// # Errors
     /// The file system does not respond. This poll is ignored.

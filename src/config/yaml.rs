@@ -28,7 +28,7 @@ pub(super) fn read(text: &str, env: Env<'_>, problems: &mut Problems) -> Option<
     read_as_far(text, env, problems).ok()
 }
 
-/// The same, but on an error it returns the part before the error.
+/// As `read`, but after an error it returns the part before the error.
 pub(super) fn read_as_far(text: &str, env: Env<'_>, problems: &mut Problems) -> Result<Node, Node> {
     let mut builder = Builder { env, problems, frames: Vec::new(), anchors: HashMap::new(), top: None, weight: 0 };
     let stopped = builder.run(text).err().map(|stop| (builder.place(), stop));

@@ -1,4 +1,5 @@
-//! Graceful shutdown: `/readyz` answers 503, lame duck, listeners close, requests in progress finish, the rest is cut.
+//! Graceful shutdown: `/readyz` answers 503, lame duck, listeners close, requests in progress finish, the remaining
+//! connections are aborted.
 
 use std::time::Duration;
 

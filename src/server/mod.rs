@@ -258,7 +258,7 @@ fn furnish(
     Ok(Arc::new(AdminApi { acme, metrics, lifecycle, shared, listeners, registry, reloader, logs, token }))
 }
 
-/// Files were read before the user changed. Warns about those that the new user cannot read.
+/// Warns about named files that the new user cannot read. They were read before the user changed.
 fn tell_of_closed_files(user: &str, checked: &ValidatedConfig) {
     for path in checked.forbidden() {
         let path = path.display();

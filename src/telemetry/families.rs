@@ -29,7 +29,7 @@ pub(super) type Write<T> = fn(&mut SeriesWriter<'_>, &T);
 pub(super) enum FamilySource {
     /// One of the process.
     Process(Write<InstrumentSet>),
-    /// One per route.
+    /// One for the process.
     Routes(Write<RouteMeters>),
     /// One per listener.
     Listeners(Write<ListenerMeters>),

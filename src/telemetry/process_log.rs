@@ -165,7 +165,7 @@ fn targets(level: LogLevel) -> Targets {
     targets.with_target("pingora", chatty).with_target("rustls", chatty).with_target("h2", chatty)
 }
 
-/// The event format: text or JSON, as the flag is at the time of the event.
+/// The event format, text or JSON. The flag is read for each event, because a reload can change it.
 struct Shape {
     json: Arc<AtomicBool>,
     as_text: Format<Full>,
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn lines_of_the_server_module_and_of_panics_use_the_reserved_capacity() {
-        // The first is the target that tracing gives to events of that module.
+        // A type name without its last part is the module path, which tracing uses as the target of events.
         let server = std::any::type_name::<crate::server::RunOutcome>();
         assert!(is_important(server.trim_end_matches("::RunOutcome")) && is_important(PANIC_TARGET));
         assert!(!is_important("weir::proxy"));

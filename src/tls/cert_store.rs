@@ -54,7 +54,7 @@ pub(super) type MetersByName = BTreeMap<Arc<str>, Arc<CertificateMeters>>;
 /// Certificates of ACME servers, by file.
 type Issued = BTreeMap<PathBuf, Arc<Certificate>>;
 
-/// The endpoints of a configuration that is not active yet. Dropping them has no effect.
+/// The endpoints of a configuration that is not active yet. Dropping this value changes nothing.
 #[derive(Debug)]
 pub struct Prepared {
     folder: PathBuf,

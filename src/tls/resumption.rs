@@ -1,7 +1,7 @@
 //! Session resumption: ticket keys, which rotate, and a session cache for clients without tickets.
 //!
-//! The state is kept by listener and by its client authentication. So a reload ends no resumption. A session from
-//! before a change of the client authentication is never resumed.
+//! A reload keeps the state of a listener while its client authentication stays the same, so it ends no resumption. A
+//! session from before a change of the client authentication is never resumed.
 
 use std::sync::Arc;
 

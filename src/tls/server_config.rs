@@ -117,8 +117,8 @@ impl TlsEndpoint {
         due && self.last_logged.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// The SNI name if there is no certificate for the client. Either the listener has none at all, or that of the name
-    /// is not issued yet.
+    /// The SNI name, `-` without SNI, if the listener has no certificate for this client. Either it has no certificate
+    /// at all, or the one of this name is not issued yet.
     pub(super) fn lacks<'a>(&self, served: &ServerState, name: Option<&'a str>) -> Option<&'a str> {
         let issued = || served.issued.iter().flatten();
         if served.certificates.is_empty() && issued().next().is_none() {

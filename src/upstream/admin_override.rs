@@ -30,8 +30,8 @@ impl Upstream {
         self.backends().iter().find(|backend| &*backend.name == name).cloned()
     }
 
-    /// Applies an override to one of its backends. If the weight is refused, nothing changes. The caller rebuilds the
-    /// members.
+    /// Applies an override to one backend of the upstream. If the weight is refused, nothing changes. The caller
+    /// rebuilds the members.
     ///
     /// # Errors
     /// Why the weight is refused.

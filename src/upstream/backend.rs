@@ -1,6 +1,7 @@
 //! One backend of an upstream: its name, its configured address and its current socket address.
 //!
-//! It never resolves a name and never evaluates health: `pool::resolver` updates the address, `health` the verdict.
+//! It never resolves a name and never evaluates health: `pool::resolver` updates the address, `health` sets the
+//! verdict.
 
 use std::sync::Arc;
 
@@ -30,8 +31,8 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// The weight in use: the runtime weight of an operator, else the configured one. `round_robin` gives equal turns.
-    /// It ignores a runtime weight until another balancer is configured.
+    /// The weight in use: the runtime weight of an operator, else the configured one. `round_robin` ignores the runtime
+    /// weight, because it gives all backends equal shares.
     pub fn weight_now(&self, balance: Balance) -> u16 {
         match balance {
             Balance::RoundRobin => self.weight,

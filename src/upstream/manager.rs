@@ -67,12 +67,12 @@ pub struct Registry {
 /// Identity of a backend; independent of its name and weight.
 type Identity = (Arc<str>, BackendAddress);
 
-/// The generations of each upstream.
+/// All upstreams by name, with the generations that are in use.
 #[derive(Default)]
 struct Live(Mutex<HashMap<Arc<str>, Generations>>);
 
-/// The current generation of an upstream and the older ones that requests still use. A verdict rebuilds only the
-/// current.
+/// The current generation of an upstream, and the older ones that requests still use. A new verdict rebuilds only the
+/// current one.
 #[derive(Default)]
 struct Generations {
     current: Weak<Upstream>,
@@ -180,7 +180,7 @@ impl Registry {
             None => {
                 let labels = Labels { upstream: Arc::clone(upstream), backend: Arc::clone(&name), address: shown };
                 let backend_state = (self.backend_state_of)(labels);
-                // Set to true at activation: a refused reload must not make it visible.
+                // Becomes true at activation. A refused reload must not show the backend in the metrics.
                 backend_state.set_member(false, 0);
                 (backend_state, Arc::new(BackendAddr::new(&address)))
             }
@@ -241,7 +241,7 @@ impl Registry {
     fn activate_one(&self, context: &BuildContext<'_>, backend: &Arc<Backend>, before: Option<Active>) -> Active {
         let upstream = context.upstream;
         let backend_state = Arc::clone(&backend.state);
-        // Requested again only to update the labels; the state is the same.
+        // This call only updates the labels. It returns the same state.
         (self.backend_state_of)(Labels {
             upstream: Arc::clone(upstream.name()),
             backend: Arc::clone(&backend.name),
@@ -286,8 +286,8 @@ impl Registry {
                 detector.activate(&changed, now);
             }
             None => {
-                // A backend that was ejected when it was removed may be back now, without a detector to end its
-                // ejection.
+                // The backend may have been ejected when it was removed, and now be configured again. Without a
+                // detector, nothing else ends its ejection.
                 let backends = upstream.backends();
                 let ejected = backends.iter().filter(|backend| backend.state.is_ejected());
                 ejected.for_each(|backend| backend.state.set_ejected(None, now));

@@ -37,8 +37,8 @@ pub(super) struct Tier {
     /// Slow-start factor of each member, in parts of `slow_start::FULL_FACTOR`.
     factors: Box<[u16]>,
     balancer: Balancer,
-    /// End of the interval of this tier on a scale of 2^32. The interval is as long as the share of picks of the tier;
-    /// it is empty for a tier without picks.
+    /// End of this tier's interval on a scale from 0 to 2^32. The tier's share of the picks is the length of the
+    /// interval. It is 0 for a tier that serves only the overflow of others.
     until: u64,
     sick: bool,
 }
@@ -315,8 +315,8 @@ fn is_uneven(factors: &[u16]) -> bool {
     factors.iter().any(|factor| *factor < slow_start::FULL_FACTOR)
 }
 
-/// The weights of the slots. During a slow start they are in parts of `slow_start::FULL_FACTOR`. The parts are coarser
-/// if the weighted sequence would be too long.
+/// The weights of the slots. During a slow start, each weight times its factor is scaled to a whole number. The scale
+/// is `slow_start::FULL_FACTOR`, or smaller if the weighted sequence would be too long.
 fn weights(members: &[Arc<Backend>], factors: &[u16], balance: Balance, turns: bool) -> Vec<u16> {
     let uneven = is_uneven(factors);
     let part = |parts: u16| {

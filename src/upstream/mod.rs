@@ -1,8 +1,8 @@
 //! Upstreams: named groups of interchangeable backends, and the pick of a backend for each attempt.
 //!
-//! This module does not know routes, sessions or metric families. Only the states of the backends (`backend::state`)
-//! and the member snapshot built from them change at run time. Discovery also changes the list of backends. All else is
-//! as compiled.
+//! This module does not know routes, sessions or metric families. A reload that changes an upstream compiles a new
+//! generation of it; requests in progress may still use the old one. Three things change at run time: the states of the
+//! backends (`backend::state`), the member snapshot built from them, and the list of backends by discovery.
 
 pub mod admin_override;
 pub mod backend;
@@ -63,7 +63,7 @@ pub struct PickHints {
 pub struct Upstream {
     name: Arc<str>,
     settings: schema::UpstreamSettings,
-    /// Changes only by discovery.
+    /// Only discovery changes this list.
     backends: ArcSwap<Box<[Arc<Backend>]>>,
     discovered: Option<Arc<DiscoveryState>>,
     transport: Arc<TransportSettings>,
@@ -76,13 +76,14 @@ pub struct Upstream {
     members: ArcSwap<Members>,
     /// The backends that are not in the member snapshot.
     passed_over: ArcSwapOption<Vec<PassedOver>>,
-    /// Held for a whole rebuild. It reads states and then stores a snapshot; the last to read must be the last to
-    /// store.
+    /// Held for a whole rebuild, which reads states and then stores a snapshot. Otherwise a rebuild that read older
+    /// states could store its snapshot last.
     rebuilding: Mutex<()>,
     /// Number of rebuilds of the current generation; shared by all generations.
     builds: Arc<AtomicU64>,
-    /// Set if a newer generation exists: the shared number of rebuilds. Nothing triggers a rebuild of this generation
-    /// any more. A request that still uses it rebuilds it before a pick, if the newer one was rebuilt since.
+    /// Set when a newer generation exists, to the shared number of rebuilds. From then on, nothing triggers a rebuild
+    /// of this generation. A request that still uses it rebuilds it before a pick, if the newer generation was rebuilt
+    /// meanwhile.
     superseded_by: OnceLock<Arc<AtomicU64>>,
     /// The number of rebuilds that this member snapshot reflects.
     followed: AtomicU64,
@@ -98,7 +99,8 @@ impl Upstream {
         budget: Arc<RetryBudget>,
         previous: Option<Arc<Members>>,
     ) -> Self {
-        // Without a clock there is no slow start. It begins with `rebuild` at activation.
+        // Compiling reads no clock. With the time 0 all backends have the same age, so none is in slow start. The
+        // `rebuild` at activation uses the real time.
         let built = Members::build(&backends, rules(&settings), 0);
         let members = previous.filter(|previous| previous.same_as(&built)).unwrap_or_else(|| Arc::new(built));
         Self {
@@ -279,8 +281,8 @@ impl Upstream {
         &self.queue
     }
 
-    /// A backend whose ejection time is over, with this request as its trial. `None` if the affinity cookie of the
-    /// request names a backend that serves.
+    /// Picks a backend whose ejection time is over; this request becomes its trial. `None` if no trial is due. Also
+    /// `None` if the affinity cookie of the request names a backend that can be picked.
     pub fn pick_trial(
         &self,
         tried: &Tried,

@@ -13,8 +13,7 @@ const START_SHARE: f64 = 0.1;
 /// Number of rebuilds over a whole `slow_start` while a weight grows.
 pub const STEP_COUNT: u32 = 20;
 
-/// The factor of each backend, 1 to `FULL_FACTOR`. `since_ms`: the times since which the backends are up; 0 means from
-/// now on.
+/// The factor of each backend, 1 to `FULL_FACTOR`. `since_ms`: when each backend came up; 0 means `now_ms`.
 pub fn factors(since_ms: &[u64], now_ms: u64, slow_start_ms: u64) -> Box<[u16]> {
     let grown = |since: &u64| {
         // A clock that was set back must not make a backend older.

@@ -62,7 +62,7 @@ pub(super) fn edits(check: &mut Check<'_>, at: &DocumentPath, edits: &HeaderEdit
 
 fn name(check: &mut Check<'_>, at: &DocumentPath, field: &str, used: Use) {
     let lower = field.to_ascii_lowercase();
-    // A key is never replaced from the environment, an element of `remove` may be.
+    // Variables are expanded in the elements of `remove`, but never in a key.
     let quoted = check.quote_key(at, field);
     if HeaderName::from_bytes(field.as_bytes()).is_err() {
         check.say_of_key(at, format!("{quoted} is not a header name"), "Use letters, digits and `-`");

@@ -84,7 +84,7 @@ impl Check<'_> {
         format!("`{}`", raw.unwrap_or(text))
     }
 
-    /// Quotes the name of a header field. A key is never replaced from the environment, an element of a list may be.
+    /// Quotes the name of a header field. Variables are expanded in the elements of a list, but never in a key.
     fn quote_key(&self, at: &DocumentPath, name: &str) -> String {
         match at.0.last() {
             Some(PathStep::Index(_)) => self.quote(at, name),
@@ -92,7 +92,7 @@ impl Check<'_> {
         }
     }
 
-    /// Whether an optional key is set, with a valid value (then the document has it) or a rejected value.
+    /// Whether an optional key is set, even if its value was rejected and the document lacks it.
     fn has(&self, at: &DocumentPath, in_document: bool) -> bool {
         in_document || (!self.tree.is_whole() && self.is_written(at))
     }

@@ -62,7 +62,7 @@ impl AliasTable {
     }
 }
 
-/// A column is at most 65,535 slots of weight 65,535 high. Greater values cannot occur in a configuration.
+/// Narrows to 32 bits. The greatest number is a column height: at most 65,535 slots of weight 65,535.
 fn narrow(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -1,13 +1,13 @@
 //! Consistent hashing: the same key gets the same backend while it exists, by a lookup in `hash_table`.
 //!
-//! It makes no keys: the proxy decides which part of a request is hashed. With a load factor `c` no backend gets more
-//! than `⌈c · weight / W · (in flight over all + 1)⌉` requests. `W` is the total weight. Further requests overflow to
-//! other backends, in the same order for the same key. The counts of all backends are read only if the first backend of
-//! the key is busy.
+//! It never computes a key: the proxy decides which part of a request is hashed. With a load factor `c` no backend gets
+//! more than `⌈c · weight / W · (in flight over all + 1)⌉` requests. `W` is the total weight. Further requests overflow
+//! to other backends, in the same order for the same key. The counts of all backends are read only if the first backend
+//! of the key is busy.
 //!
-//! Bounded loads: V. Mirrokni, M. Thorup, M. Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018. Jumps
-//! instead of steps along a ring: J. Chen, B. Coleman, A. Shrivastava, "Revisiting consistent hashing with bounded
-//! loads", AAAI 2021.
+//! The load bound is that of V. Mirrokni, M. Thorup, M. Zadimoghaddam, "Consistent hashing with bounded loads", SODA
+//! 2018. A key that overflows jumps to a pseudorandom table slot, not to the next point of a ring (J. Chen, B. Coleman,
+//! A. Shrivastava, "Revisiting consistent hashing with bounded loads", AAAI 2021).
 
 use super::alias::among_rest;
 use super::hash_table::HashTable;
@@ -45,12 +45,13 @@ impl HashBalancer {
     }
 }
 
-/// The backend of the key with its count raised. If it is excluded or over its bound, the key jumps to another one.
+/// Picks the backend of the key and raises its count. If that backend is excluded or over its bound, the key jumps to
+/// another one.
 pub fn pick(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option<(usize, InFlight)> {
     loop {
         let (index, seen) = find(slots, table, key, tried)?;
         let backend_state = &slots[index].state;
-        // The bound holds only if the count is still the one that was checked.
+        // The count must still be the one that was checked, or the bound could be exceeded. `try_raise` ensures this.
         let guard = if table.load_factor.is_some() { backend_state.try_raise(seen) } else { backend_state.admit() };
         if let Some(guard) = guard {
             return Some((index, guard));
@@ -76,7 +77,7 @@ fn find(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option
     let total = total();
     let skip = |index: usize| tried.excludes(&slots[index]);
     let full = |index: usize| !table.is_below_bound(&slots[index], slots[index].state.in_flight(), &mut || total);
-    // The set is empty only if every slot below its bound is excluded. Then the bound is ignored.
+    // If every slot below its bound is excluded, the bound is ignored.
     let index = among_rest(slots, at, |index| skip(index) || full(index)).or_else(|| among_rest(slots, at, skip))?;
     Some((index, slots[index].state.in_flight()))
 }

@@ -1,11 +1,13 @@
 //! Weighted rendezvous hashing as a lookup table of 65,536 slots: built when members change, read in one step.
 //!
-//! It never considers load. A backend makes `weight` claims in a unit of time. Each claim is at a table slot that
-//! depends only on the address and the number of the claim. Each slot belongs to the backend with the earliest claim.
-//! So if a backend leaves, only its own slots change owner. A new backend takes its share from all others. If a weight
-//! changes, only the gained or lost share moves. This is the property of the ring (D. Karger and others, "Consistent
-//! hashing and random trees", STOC 1997). The owner rule is highest random weight (D. Thaler and C. Ravishankar,
-//! IEEE/ACM ToN 6, 1998). The race of claims follows O. Ertl, "ProbMinHash", IEEE TKDE 2020.
+//! It never considers load. Each backend makes numbered claims on table slots, `weight` claims per unit of time. The
+//! address and the number of a claim determine its table slot. Each table slot belongs to the backend with the earliest
+//! claim. So if a backend leaves, only its own slots change owner. A new backend takes its share from all others. If a
+//! weight changes, only the gained or lost share moves.
+//!
+//! A hash ring has the same property (D. Karger and others, "Consistent hashing and random trees", STOC 1997). The
+//! owner rule is highest random weight (D. Thaler and C. Ravishankar, IEEE/ACM ToN 6, 1998). The order of claims by
+//! time follows O. Ertl, "ProbMinHash", IEEE TKDE 2020.
 //!
 //! A share deviates by about `1 / sqrt(65,536 · share)` of itself: 1 % among 10 backends, 4 % among 100, 12 % among
 //! 1,000. The construction takes about a million claims for any number of backends.
@@ -59,7 +61,7 @@ struct Contender {
 }
 
 impl Contender {
-    /// Makes the claims of one owner, from number `next` up to a time.
+    /// Makes the claims of one owner, from number `next` on, as long as their time is at most `until`.
     fn stake(&mut self, owner: u16, seed: u64, weight: f64, next: &mut u64, until: f64) {
         loop {
             let claim = mix(seed.wrapping_add(next.wrapping_mul(GOLDEN)));
@@ -91,7 +93,7 @@ mod tests {
         weights.iter().enumerate().map(|(n, weight)| (seed(n), *weight)).collect()
     }
 
-    /// Number of table slots that have another owner, by seed.
+    /// Number of table slots whose owner, identified by its seed, has changed.
     fn moved(before: &[(u64, u16)], after: &[(u64, u16)], only: u64) -> usize {
         let (old, new) = (HashTable::new(before), HashTable::new(after));
         let mut count = 0;

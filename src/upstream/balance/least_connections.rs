@@ -2,8 +2,9 @@
 //!
 //! The count is raised by compare-exchange on the value that the score used. So two threads cannot both pick the same
 //! idle backend; the loser scans again. It is lock-free: a lost race means that another thread picked or an attempt
-//! ended. Ties go to the backend picked least recently, which is even among any subset. A scan that starts after the
-//! last pick is not even: a backend that follows a busier one would also get its turns.
+//! ended. A tie goes to the backend that was picked least recently, so tied backends get equal shares. A scan that
+//! starts after the last pick is not fair. A backend that follows a busy one would also get the picks that the busy one
+//! misses.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,7 +37,7 @@ pub(super) fn score(slot: &Slot, now_ms: u64) -> f64 {
     score.load as f64 / score.weight as f64
 }
 
-/// A slot with the values that were read.
+/// A slot with the values that the scan read.
 #[derive(Debug, Clone, Copy)]
 struct ScoredSlot {
     index: usize,

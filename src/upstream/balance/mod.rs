@@ -35,7 +35,8 @@ pub const MAX_TRIED: usize = 16;
 pub struct Tried {
     states: [Option<Arc<BackendState>>; MAX_TRIED],
     len: usize,
-    /// Time of a pick that avoids backends which failed recently, because the request cannot be retried; 0: off.
+    /// If not 0: the current time, and backends that failed shortly before it are excluded. It is set for a request
+    /// that cannot be retried.
     careful_ms: AtomicU64,
 }
 
@@ -116,7 +117,7 @@ impl Slot {
         Self { state, weight: weight.max(1), last_picked: AtomicU64::new(0), serves_ejected: false }
     }
 
-    /// The same slot; `serves`: whether it may be picked while it is ejected.
+    /// Sets whether it may be picked while it is ejected.
     pub fn serving_ejected(self, serves: bool) -> Self {
         Self { serves_ejected: serves, ..self }
     }
@@ -223,14 +224,14 @@ impl Balancer {
         self.pick_other(tried, now_ms, key).or_else(|| self.pick_again(tried, now_ms, key))
     }
 
-    /// The same, but never returns a backend that was tried.
+    /// As `pick`, but never returns a backend that was tried.
     pub fn pick_other(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Picked> {
         let choose = || self.choose(tried, now_ms, key);
         let (index, guard) = choose().or_else(|| tried.without_care(choose))?;
         Some(Picked { index, guard, again: false })
     }
 
-    /// Picks a slot whether it was tried or not; `None` if nothing was tried yet.
+    /// Picks any slot that can take the request, tried or not. `None` if the request has tried no backend yet.
     pub fn pick_again(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Picked> {
         if tried.is_empty() {
             return None;

@@ -1,8 +1,8 @@
 //! Power of two choices by latency: draws two backends by weight and picks the one with the lower expected latency.
 //!
-//! It never waits for a latency: a backend without one is tried when it is idle. The cost of a backend is its peak EWMA
-//! latency times its load, over its weight. The mean is in the state of the backend (`backend::load_estimate`).
-//! Twitter's Finagle (`p2c/PeakEwma`) and Linkerd use the same balancer.
+//! A backend without a measured latency has cost 0 while it is idle, so it is picked as soon as it is drawn. The cost
+//! of any other backend is its peak EWMA latency times its load, over its weight. The mean is in the state of the
+//! backend (`backend::load_estimate`). Twitter's Finagle (`p2c/PeakEwma`) and Linkerd use the same balancer.
 
 use super::alias::AliasTable;
 use super::least_connections::load;

@@ -1,11 +1,12 @@
 //! Weighted round robin: a smooth sequence of turns, computed when members change; a pick is one atomic add.
 //!
-//! It uses no random numbers and never bursts. Let `W` be the sum of the weights. After `k` turns, a backend of weight
-//! `w` has had more than `k·w/W - 1` and fewer than `k·w/W + 1` turns. This is the chairman assignment problem (R.
-//! Tijdeman, "The chairman assignment problem", Discrete Mathematics 32, 1980). The `j`-th turn of a backend must fall
-//! into the window from `floor((j-1)·W/w)` up to, not including, `ceil(j·W/w)`. Earliest deadline first meets all
-//! windows, since their demand is exactly the one turn per step (C. L. Liu, J. W. Layland 1973; S. K. Baruah and others
-//! 1996, P-fairness). All arithmetic is in integers.
+//! It uses no random numbers and never bursts. A turn is one entry of the sequence. Let `W` be the sum of the weights.
+//! After `k` turns, a backend of weight `w` has had more than `k·w/W - 1` and fewer than `k·w/W + 1` turns. This is the
+//! chairman assignment problem (R. Tijdeman, "The chairman assignment problem", Discrete Mathematics 32, 1980).
+//!
+//! The `j`-th turn of a backend must be at a position from `floor((j-1)·W/w)` up to, not including, `ceil(j·W/w)`.
+//! Earliest deadline first meets all these windows, because together they need exactly one turn per position (C. L.
+//! Liu, J. W. Layland 1973; S. K. Baruah and others 1996, P-fairness). All arithmetic is in integers.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -56,7 +57,7 @@ pub fn sequence(weights: &[u16]) -> Box<[u16]> {
     turns.into()
 }
 
-/// One turn of one backend, ordered by its release time.
+/// One turn of one backend, ordered by its release time: the first position that its window allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct SequenceStep {
     release: u64,

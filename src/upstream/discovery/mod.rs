@@ -1,8 +1,8 @@
 //! Service discovery: the backends of an upstream from DNS or from a file, while Weir runs.
 //!
-//! No request waits for discovery, and nothing here touches members: the manager merges a list into the upstream.
-//! `records` and `schedule` are pure: they turn answers into a list and compute the next wait. `dns` (by `dns_query`)
-//! queries DNS, `file` polls a file, and `state` holds the list across reloads. This module contains the task of one
+//! No request waits for discovery. This module never changes the members: the manager merges a list into the upstream.
+//! `records` and `schedule` are pure: they turn answers into a list and compute the next wait. `dns` queries DNS
+//! through `dns_query`, `file` polls a file, and `state` holds the list across reloads. This file has the task of one
 //! upstream. If discovery fails, the last good list stays. No result ever empties a list.
 
 pub mod dns;
@@ -61,7 +61,7 @@ impl DiscoverySource {
         }
     }
 
-    /// Waits until the next run is due: `wait` for DNS, a change for a file.
+    /// Waits until the next run is due: for DNS after `wait`, for a file when it must be read again.
     async fn next(&mut self, wait: Duration) {
         match self {
             Self::Names(_) => tokio::time::sleep(wait).await,

@@ -1,6 +1,7 @@
-//! Discovered backends of an upstream and the progress of discovery, shared by all generations with the same source.
+//! Discovered backends of an upstream and the progress of discovery, kept across reloads.
 //!
-//! So a reload neither loses addresses nor waits for them. This module does no I/O.
+//! All generations of the upstream with the same source share them. So a reload neither loses addresses nor waits for
+//! them. This module does no I/O.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -134,7 +135,7 @@ impl DiscoveryState {
         self.settled.load(Ordering::Acquire)
     }
 
-    /// Marks the first result as settled.
+    /// Records that all backends of the first result have a health verdict.
     pub fn settle(&self) {
         self.settled.store(true, Ordering::Release);
     }
@@ -167,7 +168,7 @@ impl DiscoveryState {
 }
 
 impl DiscoveryOrigin {
-    /// Ignores the TTL limits: they do not identify the source.
+    /// Sets the TTL limits to zero, because they do not identify the source.
     fn of(source: &Discover, folder: &Path) -> Self {
         let source = Discover { min_ttl: Period::ZERO, max_ttl: Period::ZERO, ..source.clone() };
         Self { source, folder: folder.to_owned() }

@@ -115,8 +115,8 @@ impl HealthChecker {
         match self.hysteresis.step(reason.is_empty()) {
             Some(verdict) => {
                 if first && verdict == Health::Up {
-                    // An earlier probe or a faster answer must give no lead in slow start over backends of the same
-                    // activation.
+                    // All backends of one activation begin their slow start at the same time. So an early probe or a
+                    // fast answer gives no backend a lead.
                     self.state.load().set_serving(true, self.since_ms);
                 }
                 self.state.set_health(verdict, &reason, clock::now_ms());
@@ -134,8 +134,8 @@ impl HealthChecker {
         }
     }
 
-    /// Whether a failure says nothing about the backend. Exhausted ports are different if the backend has no verdict
-    /// yet: it may have an address without a route, which free ports would not change.
+    /// Whether a failure says nothing about the backend. A lack of ports does count while the backend has no verdict.
+    /// connect(2) reports the same error if no local address fits the backend's, and then free ports do not help.
     fn says_nothing(&self, exhaustion: Exhaustion) -> bool {
         exhaustion != Exhaustion::Ports || self.hysteresis.verdict() != Health::Unknown
     }

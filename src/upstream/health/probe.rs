@@ -2,7 +2,7 @@
 //!
 //! It judges one response, never a backend. It never reuses a connection: a pooled one would hide problems of new
 //! connections, and the pool belongs to traffic. Plain HTTP/1 bypasses the connector of Pingora. That connector first
-//! searches its own pool and sets socket options for a long life, which doubles the system calls.
+//! searches its own pool, and sets socket options for long-lived connections. Both together double the system calls.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +74,7 @@ impl Probe {
         self.ask_once(&Destination::One(address.clone())).await.map_err(|wrong| wrong.reason)
     }
 
-    /// The same, but the error separates local exhaustion from failures. If a name has several addresses, one must
+    /// As `run`, but the error separates local exhaustion from failures. If a name has several addresses, one must
     /// answer.
     pub(super) async fn ask_once(&self, destination: &Destination) -> Result<(), ProbeError> {
         let destination = self.check.port.map_or_else(|| destination.clone(), |port| destination.with_port(port));

@@ -1,4 +1,4 @@
-//! Limits how often members are rebuilt for verdicts of probes and traffic: immediately, but at most 10 % of the time.
+//! Rate limit of member rebuilds for verdicts of probes and traffic: at once, but at most 10 % of the time.
 //!
 //! A build with thousands of backends takes milliseconds, and the first verdicts of all of them arrive together. A
 //! build for each verdict would take minutes.
@@ -14,14 +14,15 @@ use crate::upstream::task::Changed;
 /// Length of the pause after a build, as a multiple of the duration of the build.
 const PAUSE_FACTOR: u32 = 9;
 
-/// Calls `build` immediately, or once later for all requests until then. `runtime`: runs the later calls.
+/// Returns a callback that runs `build` at once. During the pause after a build, all its calls together cause one later
+/// build on `runtime`.
 pub(super) fn paced(runtime: Handle, build: impl Fn() + Send + Sync + 'static) -> Changed {
     let debounce = Arc::new(Debounce { build, runtime, state: Mutex::default() });
     Arc::new(move || debounce.ask(true))
 }
 
-/// The same, but never on the thread of the caller. Traffic threads call it, and a build takes milliseconds and a lock
-/// that threads of low priority also take.
+/// As `paced`, but the callback never builds on the thread of its caller. Traffic threads call it. A build takes
+/// milliseconds, and a lock that threads of low priority also take.
 pub(super) fn paced_elsewhere(runtime: Handle, build: impl Fn() + Send + Sync + 'static) -> Changed {
     let debounce = Arc::new(Debounce { build, runtime, state: Mutex::default() });
     Arc::new(move || debounce.ask(false))

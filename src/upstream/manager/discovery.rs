@@ -167,7 +167,7 @@ impl Registry {
         self.activate_detector(&current);
         discovery_state.set_looked_for();
         self.live.rebuild(name);
-        // Last, because these backends were picked until the members were replaced.
+        // Last, because requests could pick these backends until the members were replaced.
         let stays: HashSet<_> = now.iter().map(|backend| &backend.address).collect();
         for gone in before.iter().filter(|backend| !stays.contains(&backend.address)) {
             active.remove(&(Arc::clone(name), gone.address.clone())).into_iter().for_each(super::Active::leave);

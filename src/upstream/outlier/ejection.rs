@@ -44,8 +44,9 @@ pub enum Report {
     Failed,
 }
 
-/// A run of failed attempts that a response header has ended. The run continues if the rest of that response fails and
-/// no other response was completed meanwhile. So a backend that breaks off every response is ejected too.
+/// The number of failed attempts in a row that a response header has reset. If the body of that response then fails,
+/// and no other response was completed meanwhile, the count continues. So a backend that breaks off every response is
+/// ejected too.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EndedRun {
     count: u32,
@@ -69,10 +70,10 @@ pub struct EjectionState {
     /// Responses of 500 or more since the last response below 500. The next field is the time of the first.
     errors: u32,
     errors_since_ms: u64,
-    /// Completed responses below 500, as far as they were reported.
+    /// Number of reported responses below 500. `watch` does not report a success that changes nothing.
     successes: u32,
     window: SlidingWindow,
-    /// Number of ejections without a long enough serving time between them.
+    /// Number of ejections in a row. A serving time of `max_eject` sets it back.
     ejections: u32,
 }
 
@@ -84,12 +85,13 @@ impl EjectionState {
         Self { rules, phase, failed: 0, errors: 0, errors_since_ms: 0, successes: 0, window, ejections: 0 }
     }
 
-    /// Whether no run is in progress, so that a success changes nothing.
+    /// Whether there are no failures in a row, so that a success changes nothing.
     pub fn is_clean(&self) -> bool {
         self.failed == 0 && self.errors == 0
     }
 
-    /// A response header below 500 ends both runs.
+    /// Records a response header below 500. It ends the run of failed attempts, which is returned, and the run of
+    /// responses of 500 or more.
     pub fn answered(&mut self) -> EndedRun {
         let ended = EndedRun { count: self.failed, successes: self.successes };
         (self.failed, self.errors) = (0, 0);

@@ -1,7 +1,7 @@
 //! Passive outlier detection: ejects backends that fail their traffic for a limited time, independent of probes.
 //!
-//! It does no I/O and reads no clock: `now` is an argument. `state` evaluates one backend, `sliding_window` counts its
-//! results, `watch` connects a backend with its attempts, and `group` limits the ejections. This module has the
+//! It does no I/O and reads no clock: `now` is an argument. `ejection` evaluates one backend, `sliding_window` counts
+//! its results, `watch` connects a backend with its attempts, and `group` limits the ejections. This file has the
 //! detector of one generation: it finds the watch of an attempt, and the backend whose trial is due.
 
 mod ejection;
@@ -32,7 +32,8 @@ const RECHECK_INTERVAL_MS: u64 = 500;
 #[derive(Debug)]
 pub struct Detector {
     rules: Outlier,
-    /// By the address of the backend state, which the watch keeps alive.
+    /// By the memory address of the backend state. Each watch keeps its state alive, so no other state gets that
+    /// address.
     watches: HashMap<usize, Judged, BuildHasherDefault<AddressHasher>>,
     group: Arc<WatchGroup>,
 }
@@ -122,7 +123,7 @@ fn key(backend_state: &Arc<BackendState>) -> usize {
     Arc::as_ptr(backend_state) as usize
 }
 
-/// Hasher for addresses. Clients cannot choose addresses, so it needs no protection against collisions.
+/// Hasher for memory addresses. Clients cannot choose them, so it needs no protection against collisions.
 #[derive(Debug, Default)]
 struct AddressHasher(u64);
 

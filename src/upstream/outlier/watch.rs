@@ -150,7 +150,8 @@ impl BackendWatch {
         }
         let mut state = self.state();
         let cause = state.ejection.record(report, ended, now_ms);
-        // After a response header has ended a run, the run may still continue. The next success clears this flag.
+        // The response header of a success ends a run, but its body may still fail. So the flag stays set until a
+        // success completes.
         if report != Report::Success || state.ejection.is_clean() {
             let takes = self.counts_all || report != Report::Success;
             self.takes_successes.store(takes, Ordering::Relaxed);

@@ -5,9 +5,9 @@
 //! queue. No request overtakes an older one that could use the same slot. No notification is lost: a request that
 //! leaves, with or without a slot, notifies the next.
 //!
-//! A request does not want slots of backends that it tried. Requests that tried the same backends form one wait class,
-//! because they wait for the same slots. If a head cannot use a free slot, it notifies the next oldest head of another
-//! class.
+//! A waiting request does not use slots of backends that it has tried. Requests that tried the same backends form one
+//! wait class, because they wait for the same slots. If a head cannot use a free slot, it notifies the next oldest head
+//! of another class.
 
 mod classes;
 

@@ -1,4 +1,4 @@
-//! Simulated backends and the upstream over them, generation by generation.
+//! Simulated backends and their upstream, which each reload compiles again.
 //!
 //! It performs the reloads of the manager, the verdicts of health checkers and the overrides of operators. It sends no
 //! request.

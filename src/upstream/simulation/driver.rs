@@ -22,7 +22,7 @@ use crate::upstream::outlier::AttemptObserver;
 use crate::upstream::queue::{PickOutcome, WaitError};
 use crate::upstream::retry_policy::{Failed, Rule, Verdict, decide};
 
-/// An event. Numbers identify requests; `Ended` and `Again` apply only to the try that they name.
+/// An event. The first number is that of the request. The second is the try to which the event belongs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Arrive,

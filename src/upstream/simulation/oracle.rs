@@ -107,7 +107,7 @@ impl Ledger {
         }
     }
 
-    /// Asserts a failed pick: all backends are full, or none is eligible (`nobody`).
+    /// Asserts a failed pick. With `nobody` no backend is eligible, otherwise all eligible ones are full.
     pub fn found_none(&mut self, upstream: &Upstream, nobody: bool) {
         let members = upstream.members();
         self.turns.lose_count(&members);
@@ -142,7 +142,8 @@ impl Ledger {
         }
     }
 
-    /// The better of two different backends, so never the worst of all.
+    /// Asserts that the pick does not cost more than every other backend. The balancer draws two different ones and
+    /// takes the better.
     fn not_the_worst(&mut self, balance: Balance, tier: &[Choice], at: usize, now_ms: u64) {
         let cost = |choice: &Choice| {
             let load = choice.backend.state.load();
