@@ -49,9 +49,12 @@ pub(super) fn arrive(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> 
     }
     identify(session.req_header(), ctx);
     let request = session.req_header();
-    if request.headers.keys().any(|name| name == header::UPGRADE) && !asks_for_websocket(request) {
-        // Meant for Weir alone, which knows no other protocol to switch to; Pingora would still wait for a 101.
-        session.req_header_mut().remove_header(&header::UPGRADE);
+    if request.headers.keys().any(|name| name == header::UPGRADE) {
+        ctx.is_upgrade = asks_for_websocket(request);
+        if !ctx.is_upgrade {
+            // Meant for Weir alone, which knows no other protocol to switch to; Pingora would still wait for a 101.
+            session.req_header_mut().remove_header(&header::UPGRADE);
+        }
     }
     nominations::remove(session.req_header_mut());
     if ctx.version == Version::HTTP_10 {
@@ -195,7 +198,7 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     if ctx.target.as_ref().is_none_or(speaks_http1) {
         return Ok(());
     }
-    if session.is_upgrade_req() {
+    if ctx.is_upgrade {
         // RFC 8441 would need Extended CONNECT, which Weir does not speak. Sent on, it would be another request.
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(501), "a WebSocket, and the upstream speaks HTTP/2"));
     }

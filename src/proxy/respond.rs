@@ -105,7 +105,7 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
     if let Some(whole) = lease.and_then(|lease| lease.take_response()) {
         *response = *whole;
     }
-    if let Err(why) = response_framing::check(response, session.is_upgrade_req()) {
+    if let Err(why) = response_framing::check(response, ctx.is_upgrade) {
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
     }
     let status = response.status.as_u16();
@@ -195,7 +195,7 @@ pub(super) fn header(
         return Ok(());
     }
     ctx.exchange.iter().for_each(|exchange| exchange.begin_response());
-    if session.is_upgrade_req() {
+    if ctx.is_upgrade {
         stay_http(ctx);
     }
     if matches!(response.version, Version::HTTP_09 | Version::HTTP_10) {

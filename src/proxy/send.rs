@@ -51,7 +51,7 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
         join_cookies(request)?;
     }
     route.request_headers.request(request)?;
-    let alone = ctx.fresh_used || (target.upstream.wire().announces() && !session.is_upgrade_req());
+    let alone = ctx.fresh_used || (target.upstream.wire().announces() && !ctx.is_upgrade);
     if alone && protocol == Protocol::Http1 {
         // The connection is outside the pool and serves no other request. HTTP/2 has no such field (RFC 9113 section 8.2.2).
         request.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
