@@ -103,9 +103,9 @@ async fn to_https(session: &mut Session, ctx: &mut RequestCtx, life: &Lifecycle,
 pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
     let lease = ctx.attempt.as_ref().and_then(|attempt| attempt.lease.as_ref());
     if let Some(whole) = lease.and_then(|lease| lease.take_response()) {
+        // `fast_path` has checked how it is framed.
         *response = *whole;
-    }
-    if let Err(why) = response_framing::check(response, ctx.is_upgrade) {
+    } else if let Err(why) = response_framing::check(response, ctx.is_upgrade) {
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
     }
     let status = response.status.as_u16();
