@@ -41,7 +41,7 @@ test-grafana: need-build need-grafana ## dashboards and rules against a real Pro
 miri: need-build ## the crates with unsafe code under Miri (needs a nightly toolchain)
 	scripts/miri.sh
 
-loom: need-build ## the wakers with a second thread, in every order
+loom: need-build ## the waker with a second thread, in every order
 	RUSTFLAGS="--cfg loom" $(CARGO) test --locked -p weir-task --lib --target-dir target/loom
 
 lint: need-build ## formatting, clippy, dependencies: bans, licences, sources

@@ -9,18 +9,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::flush_batch::YIELDED;
-#[cfg(feature = "local-waker")]
-use crate::local_waker::TaskSlot;
-#[cfg(not(feature = "local-waker"))]
 use crate::shared_waker::TaskSlot;
 
 /// Polls in a row before other tasks run: a response's header, a piece of its body, and the writes of both.
 const MAX_POLLS: usize = 4;
 
 /// A task that is polled again at once if it woke itself, at most four times in a row.
-///
-/// For current-thread runtimes. On a runtime that moves tasks between threads it is correct but of no use: after a move it
-/// passes each poll on unchanged, and its slot on the first thread is kept until that thread ends.
 pub struct InlineRepoll<F> {
     task: Pin<Box<F>>,
     /// `None` before the first poll.
@@ -39,13 +33,8 @@ impl<F: Future> Future for InlineRepoll<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        match this.slot.as_ref().map(|slot| slot.will_wake(cx.waker())) {
-            Some(Some(true)) => {}
-            // The runtime moved the task to another thread.
-            Some(None) => return this.task.as_mut().poll(cx),
-            _ => this.slot = TaskSlot::register(cx.waker()),
-        }
-        let Some(slot) = &this.slot else { return this.task.as_mut().poll(cx) };
+        let current = this.slot.take().filter(|slot| slot.will_wake(cx.waker()));
+        let slot = this.slot.insert(current.unwrap_or_else(|| TaskSlot::register(cx.waker())));
         let mut inner = Context::from_waker(slot.waker());
         for _ in 0..MAX_POLLS {
             YIELDED.set(false);
