@@ -38,7 +38,7 @@ test-grafana: need-build need-grafana ## dashboards and rules against a real Pro
 	$(CARGO) test --locked --workspace --no-run --quiet
 	python3 grafana/test.py target/debug/weir
 
-miri: need-build ## the crates with unsafe code under Miri (needs a nightly toolchain)
+miri: need-build ## the tests of the crates in crates/ under Miri (needs a nightly toolchain)
 	scripts/miri.sh
 
 loom: need-build ## the waker with a second thread, in every order

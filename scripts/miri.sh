@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# miri.sh: runs the tests of the crates with unsafe code under Miri, which finds undefined behaviour. Miri exists for
+# miri.sh: runs the tests of the crates in crates/ under Miri, which finds undefined behaviour. Miri exists for
 # nightly toolchains only; what is missing is named, with exit status 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
