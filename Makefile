@@ -39,10 +39,10 @@ test-grafana: need-build need-grafana ## test dashboards and rules with a real P
 	$(CARGO) test --locked --workspace --no-run --quiet
 	python3 grafana/test.py target/debug/weir
 
-miri: need-build ## run the tests of the crates with unsafe code under Miri (needs a nightly toolchain)
+miri: need-build ## the tests of the crates in crates/ under Miri (needs a nightly toolchain)
 	scripts/miri.sh
 
-loom: need-build ## test the wakers with a second thread, in every order of execution
+loom: need-build ## the waker with a second thread, in every order
 	RUSTFLAGS="--cfg loom" $(CARGO) test --locked -p weir-task --lib --target-dir target/loom
 
 lint: need-build ## check formatting, clippy, and dependencies (bans, licences, sources)

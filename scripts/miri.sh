@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# miri.sh: runs the tests of the crates with unsafe code under Miri, which finds undefined behaviour. Miri exists for
-# nightly toolchains only. If something is missing, the script names it and exits with status 1.
+# miri.sh: runs the tests of the crates in crates/ under Miri, which finds undefined behaviour. Miri exists for
+# nightly toolchains only; what is missing is named, with exit status 1.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -37,6 +37,8 @@ pub struct RequestCtx {
     pub(super) in_flight: Option<RequestInFlight>,
     pub(super) method: Method,
     pub(super) version: Version,
+    /// The client asked for a WebSocket.
+    pub(super) is_upgrade: bool,
     pub(super) line: Option<Box<RequestLine>>,
     pub(super) client: Option<IpAddr>,
     pub(super) request_id: Option<RequestId>,
@@ -103,6 +105,7 @@ impl RequestCtx {
             in_flight: None,
             method: Method::GET,
             version: Version::HTTP_11,
+            is_upgrade: false,
             line: None,
             client: None,
             request_id: None,

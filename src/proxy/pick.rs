@@ -61,7 +61,7 @@ pub(super) async fn pick(
             next(session, &target, ctx).await?
         }
     };
-    let tunnel = session.is_upgrade_req();
+    let tunnel = ctx.is_upgrade;
     let template = if tunnel { &target.tunnel } else { &target.peer };
     let pending = template.checkout(&attempt.backend.addr, pool, ctx.time_left(), ctx.fresh_used, attempt.started());
     let peer = template.peer(&attempt.backend.addr);
@@ -97,7 +97,7 @@ fn checkout(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut pe
     if ctx.exchange.as_ref().is_some_and(|exchange| exchange.body_is_here) {
         pending.set_together();
     }
-    if !session.is_upgrade_req() && fast_path::is_request(session.req_header(), ctx.sent_whole) {
+    if !ctx.is_upgrade && fast_path::is_request(session.req_header(), ctx.sent_whole) {
         pending.set_plain();
     }
     if let Some(attempt) = &mut ctx.attempt {

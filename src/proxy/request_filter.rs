@@ -54,10 +54,13 @@ pub(super) fn accept_request(session: &mut Session, ctx: &mut RequestCtx) -> Res
     }
     identify(session.req_header(), ctx);
     let request = session.req_header();
-    if request.headers.keys().any(|name| name == header::UPGRADE) && !asks_for_websocket(request) {
-        // Weir supports no other protocol than WebSocket, so the field is removed. With the field, Pingora would wait
-        // for a 101.
-        session.req_header_mut().remove_header(&header::UPGRADE);
+    if request.headers.keys().any(|name| name == header::UPGRADE) {
+        ctx.is_upgrade = asks_for_websocket(request);
+        if !ctx.is_upgrade {
+            // Weir supports no other protocol than WebSocket, so the field is removed. With the field, Pingora would
+            // wait for a 101.
+            session.req_header_mut().remove_header(&header::UPGRADE);
+        }
     }
     connection_options::remove(session.req_header_mut());
     if ctx.version == Version::HTTP_10 {
@@ -212,7 +215,7 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     if ctx.target.as_ref().is_none_or(speaks_http1) {
         return Ok(());
     }
-    if session.is_upgrade_req() {
+    if ctx.is_upgrade {
         // A WebSocket over HTTP/2 needs Extended CONNECT (RFC 8441), which Weir does not support. Without it the
         // backend would get a different request.
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(501), "a WebSocket, and the upstream speaks HTTP/2"));

@@ -31,9 +31,9 @@ const EXTRA_FIELDS: usize = 4;
 pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
     let checkout = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref());
     if let Some(whole) = checkout.and_then(|checkout| checkout.take_response()) {
+        // `fast_path` has checked its framing.
         *response = *whole;
-    }
-    if let Err(why) = response_framing::check(response, session.is_upgrade_req()) {
+    } else if let Err(why) = response_framing::check(response, ctx.is_upgrade) {
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
     }
     let status = response.status.as_u16();
@@ -127,7 +127,7 @@ pub(super) fn header(
         return Ok(());
     }
     ctx.exchange.iter().for_each(|exchange| exchange.begin_response());
-    if session.is_upgrade_req() {
+    if ctx.is_upgrade {
         stay_http(ctx);
     }
     if matches!(response.version, Version::HTTP_09 | Version::HTTP_10) {

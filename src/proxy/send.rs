@@ -53,7 +53,7 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
         join_cookies(request)?;
     }
     route.request_headers.request(request)?;
-    let alone = ctx.fresh_used || (target.upstream.transport().announces() && !session.is_upgrade_req());
+    let alone = ctx.fresh_used || (target.upstream.transport().announces() && !ctx.is_upgrade);
     if alone && protocol == Protocol::Http1 {
         // The connection is outside the pool and serves no other request. HTTP/2 has no such field (RFC 9113 section
         // 8.2.2).

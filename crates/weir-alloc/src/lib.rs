@@ -11,10 +11,6 @@
 #![allow(unsafe_code, reason = "an allocator hands out raw memory")]
 
 mod mimalloc;
-#[cfg(feature = "thread-cache")]
-mod thread_cache;
-#[cfg(not(feature = "thread-cache"))]
-#[path = "no_thread_cache.rs"]
 mod thread_cache;
 
 use std::alloc::{GlobalAlloc, Layout};

@@ -10,18 +10,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::flush_batch::YIELDED;
-#[cfg(feature = "local-waker")]
-use crate::local_waker::TaskSlot;
-#[cfg(not(feature = "local-waker"))]
 use crate::shared_waker::TaskSlot;
 
 /// Maximum number of polls in a row. It suffices for a response head, one body chunk, and the writes of both.
 const MAX_POLLS: usize = 4;
 
 /// A task that is polled again at once if it woke itself, at most four times in a row.
-///
-/// It is made for current-thread runtimes. It is correct but useless on a runtime that moves tasks between threads.
-/// After a move it passes each poll on unchanged. Its slot on the first thread stays until that thread ends.
 pub struct InlineRepoll<F> {
     task: Pin<Box<F>>,
     /// `None` before the first poll.
@@ -40,13 +34,8 @@ impl<F: Future> Future for InlineRepoll<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         let this = &mut *self;
-        match this.slot.as_ref().map(|slot| slot.will_wake(cx.waker())) {
-            Some(Some(true)) => {}
-            // The runtime moved the task to another thread.
-            Some(None) => return this.task.as_mut().poll(cx),
-            _ => this.slot = TaskSlot::register(cx.waker()),
-        }
-        let Some(slot) = &this.slot else { return this.task.as_mut().poll(cx) };
+        let current = this.slot.take().filter(|slot| slot.will_wake(cx.waker()));
+        let slot = this.slot.insert(current.unwrap_or_else(|| TaskSlot::register(cx.waker())));
         let mut inner = Context::from_waker(slot.waker());
         for _ in 0..MAX_POLLS {
             YIELDED.set(false);

@@ -3,17 +3,13 @@
 //! - [`YieldOnce`] batches flushes: a task lets the ready tasks run before it writes. So the thread reads from many
 //!   connections and then writes to many.
 //! - [`InlineRepoll`] polls a task again at once if it woke itself, at most four times in a row.
-//! - `InlineRepoll` polls with a waker that has no reference count (`local_waker`).
 //!
 //! docs/performance.md has the measured gain of each. The crate never depends on what a task does.
 
 mod flush_batch;
 mod inline_repoll;
-#[cfg(feature = "local-waker")]
-mod local_waker;
 #[cfg(all(test, loom))]
 mod loom_tests;
-#[cfg(any(test, not(feature = "local-waker")))]
 mod shared_waker;
 mod sync;
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! A waker with a reference count and without unsafe code. It replaces `local_waker` without that feature.
+//! A waker that knows whether its task is being polled: a wake during a poll does not go to the runtime.
 //!
-//! It works on any thread. For measurements only.
+//! It works on any thread.
 
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -25,11 +25,11 @@ struct Task {
 }
 
 impl TaskSlot {
-    /// Registers a task. `outer`: the runtime's waker of the task.
-    pub(crate) fn register(outer: &Waker) -> Option<Self> {
+    /// A slot for the task that the runtime wakes by `outer`.
+    pub(crate) fn register(outer: &Waker) -> Self {
         let task = Arc::new(Task { outer: outer.clone(), state: AtomicU8::new(IDLE) });
         let waker = Waker::from(Arc::clone(&task));
-        Some(Self { task, waker })
+        Self { task, waker }
     }
 
     /// The waker to poll the task with.
@@ -37,9 +37,9 @@ impl TaskSlot {
         &self.waker
     }
 
-    /// Whether the slot wakes the same task as `outer`.
-    pub(crate) fn will_wake(&self, outer: &Waker) -> Option<bool> {
-        Some(self.task.outer.will_wake(outer))
+    /// Whether it wakes the same task as `outer`.
+    pub(crate) fn will_wake(&self, outer: &Waker) -> bool {
+        self.task.outer.will_wake(outer)
     }
 
     /// Call before each poll. Clears earlier wakes.
@@ -96,8 +96,8 @@ mod tests {
     #[test]
     fn a_slot_recognizes_and_releases_the_runtime_waker() {
         let (wakes, outer, slot) = register(TaskSlot::register);
-        assert_eq!(slot.will_wake(&outer), Some(true));
-        assert_eq!(slot.will_wake(&WakeCounter::waker().1), Some(false));
+        assert!(slot.will_wake(&outer));
+        assert!(!slot.will_wake(&WakeCounter::waker().1));
         drop((slot, outer));
         assert_eq!(Arc::strong_count(&wakes), 1);
     }

@@ -24,9 +24,9 @@ impl Wake for WakeCounter {
     }
 }
 
-/// Registers a slot. Returns the wake counter, the runtime's waker and the slot.
-pub(crate) fn register<T>(register: impl FnOnce(&Waker) -> Option<T>) -> (Arc<WakeCounter>, Waker, T) {
+/// A slot, with the waker behind it and its count.
+pub(crate) fn register<T>(register: impl FnOnce(&Waker) -> T) -> (Arc<WakeCounter>, Waker, T) {
     let (counter, outer) = WakeCounter::waker();
-    let slot = register(&outer).expect("a slot");
+    let slot = register(&outer);
     (counter, outer, slot)
 }
