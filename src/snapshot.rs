@@ -80,7 +80,7 @@ pub struct RouteTarget {
     pub meters: Arc<UpstreamMeters>,
     /// The settings that an attempt copies.
     pub peer: PeerTemplate,
-    /// The same for a request that asks for an upgrade.
+    /// The settings that an attempt copies if the request asks for an upgrade.
     pub tunnel: PeerTemplate,
 }
 

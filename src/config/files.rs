@@ -186,9 +186,9 @@ fn state_place() -> DocumentPath {
 
 /// How the content of a file is checked.
 enum Judge<'a> {
-    /// The function returns the problem and its hint. They are reported at the key that names the file.
+    /// The function returns the problem and its hint. Both are reported at the key that names the file.
     Here(fn(&[u8]) -> Option<pem::FileFault>),
-    /// The same for a PEM file.
+    /// As `Here`, for a PEM file. Broken markers are reported at their line of the file.
     Pem(fn(&[u8]) -> Option<pem::FileFault>),
     /// A PEM file that is checked together with a second file.
     Together,

@@ -79,12 +79,13 @@ impl ValidatedConfig {
         self.problem_at(mark, &format!("listeners[{index}].address"), what, hint)
     }
 
-    /// The same for `access_log.path`.
+    /// A problem with `access_log.path` that is found only when the document is applied.
     pub fn access_log_problem(&self, what: String, hint: &str) -> Problem {
         self.problem_at(self.access_log, "access_log.path", what, hint)
     }
 
-    /// The same for another key; the position is the start of the file.
+    /// A problem with another key that is found only when the document is applied. Its position is the start of the
+    /// file.
     pub fn problem(&self, path: &str, what: String, hint: &str) -> Problem {
         self.problem_at(Position::START, path, what, hint)
     }

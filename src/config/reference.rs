@@ -21,7 +21,7 @@ fn tables() -> String {
     out
 }
 
-/// The table of one section, then those of the sections below it.
+/// The table of one section, followed by the tables of the sections inside it.
 fn section(defs: &Map<String, Value>, path: &str, schema: &Value, out: &mut String) {
     let title = if path.is_empty() { "The file".to_owned() } else { format!("`{path}`") };
     let _ = writeln!(out, "\n## {title}\n");

@@ -27,9 +27,9 @@ pub(super) type Write<T> = fn(&mut SeriesWriter<'_>, &T);
 
 /// The instruments that have series in a family.
 pub(super) enum FamilySource {
-    /// One of the process.
-    Process(Write<InstrumentSet>),
     /// One for the process.
+    Process(Write<InstrumentSet>),
+    /// One per route.
     Routes(Write<RouteMeters>),
     /// One per listener.
     Listeners(Write<ListenerMeters>),

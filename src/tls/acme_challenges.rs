@@ -108,7 +108,7 @@ impl Drop for PendingChallenge {
 /// such files.
 ///
 /// # Errors
-/// Those of the directory.
+/// The directory cannot be read, or a file in it cannot be removed.
 pub fn remove_stale(folder: &Path, older: std::time::Duration) -> io::Result<()> {
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;

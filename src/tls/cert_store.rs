@@ -66,7 +66,7 @@ pub struct Prepared {
     challenges: Option<PathBuf>,
 }
 
-/// A checked configuration whose TLS setup fails nevertheless. This is a gap in the configuration check.
+/// TLS setup failed for a configuration that passed validation. It shows a gap in the checks of `config`.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {what}")]
 pub struct StoreError {

@@ -61,7 +61,7 @@ pub(super) struct ServerState {
 
 impl TlsEndpoint {
     /// # Errors
-    /// Those of rustls, if the settings leave no usable protocol version or suite.
+    /// rustls refuses settings that leave no usable protocol version or suite.
     pub(super) fn new(
         terms: TlsSettings,
         certificates: Vec<Arc<Certificate>>,

@@ -120,7 +120,8 @@ impl Upstream {
         }
     }
 
-    /// `known`: whether the next pick is known.
+    /// The text for one backend. `known`: whether the next pick can be predicted. `next`: whether this backend is that
+    /// pick.
     fn chosen(&self, members: &Members, known: bool, next: bool, backend: &Backend) -> String {
         if backend.state.is_full() {
             return format!("full: max_in_flight is {}", backend.state.limit());

@@ -143,13 +143,13 @@ impl Members {
         self.pick_other(tried, now_ms, key).or_else(|| self.pick_again(tried, now_ms, key))
     }
 
-    /// The same, but never returns a backend that was tried.
+    /// As `pick`, but never returns a backend that was tried.
     pub fn pick_other(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
         let has_others = |tier: &Tier| !tier.balancer.is_exhausted(tried);
         self.pick_by(key, has_others, |balancer| balancer.pick_other(tried, now_ms, key))
     }
 
-    /// Picks a backend whether it was tried or not; `None` if nothing was tried yet.
+    /// Picks any backend with a free slot, tried or not. `None` if the request has tried no backend yet.
     pub fn pick_again(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
         self.pick_by(key, |_| !tried.is_empty(), |balancer| balancer.pick_again(tried, now_ms, key))
     }

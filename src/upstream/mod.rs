@@ -235,9 +235,9 @@ impl Upstream {
         self.members_at(now_ms).pick(tried, now_ms, key)
     }
 
-    /// Picks a backend for a request that can wait, and reports why there is none. It returns to a tried backend only
-    /// if no untried one exists, not if the others are full. The backend of the affinity cookie precedes the pick of
-    /// the balancer.
+    /// Picks a backend for a request that can wait, and reports why there is none. The backend that the affinity cookie
+    /// names comes before the pick of the balancer. A tried backend is picked only if no untried one exists. It is not
+    /// picked merely because the others are full.
     pub fn try_pick(&self, tried: &Tried, now_ms: u64, hints: PickHints) -> PickOutcome<Pick> {
         let members = self.members_at(now_ms);
         let named = hints.named.map(|token| members.pick_named(&token, tried));
@@ -260,8 +260,8 @@ impl Upstream {
         }
     }
 
-    /// Picks a backend for a request whose wait is over, even one that was tried. `None` if nothing was tried yet: a
-    /// first attempt must not overtake the queue.
+    /// Picks a backend for a request whose wait is over, tried or not. `None` if the request has tried no backend yet:
+    /// a first attempt must not overtake the queue.
     pub fn pick_tried(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Pick> {
         self.members_at(now_ms).pick_again(tried, now_ms, key)
     }

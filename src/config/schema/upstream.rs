@@ -39,8 +39,8 @@ pub struct UpstreamSettings {
     /// Threshold of healthy backends in a tier, by weight. Below it, the next tier takes part of the requests: at half
     /// the threshold, half of them. 0%: the next tier is used only if no backend of this tier is healthy.
     pub tier_min_up: Percent,
-    /// Slow start: how long a backend that becomes healthy later takes to go from a tenth of its weight to all of it.
-    /// 0s: off.
+    /// Slow start of a backend that becomes healthy later than others: the time in which its weight grows from a tenth
+    /// to the whole. 0s: off.
     pub slow_start: Period,
     /// Share of healthy backends in a tier below which requests also go to unhealthy backends. This protects the few
     /// healthy ones from overload. 0%: never.

@@ -77,7 +77,8 @@ impl BackendFile {
 }
 
 /// Whether the file must be read now. `read` is the state that was read, `before` the state of the previous poll. A
-/// replaced file (another inode) is complete. The same file must first be unchanged between two polls.
+/// replaced file (another inode) is complete and is read at once. A file that is written in place must first be
+/// unchanged between two polls.
 fn is_due(read: Option<ListFileStamp>, before: Option<ListFileStamp>, now: Option<ListFileStamp>) -> bool {
     let another = now.map(|stamp| stamp.file) != before.map(|stamp| stamp.file);
     now != read && (another || now == before)

@@ -62,8 +62,8 @@ impl Queue {
 
     /// Notifies the oldest request after a slot may have become free. Costs one load if no request waits.
     pub fn notify_first(&self) {
-        // Pairs with the fence in `join`: either a joining request sees the slot that was freed before this fence, or
-        // this sees the request.
+        // Pairs with the fence in `join`. Either the joining request sees the slot that was freed before this fence, or
+        // this function sees the request.
         fence(Ordering::SeqCst);
         if self.depth() > 0
             && let Some(first) = self.classes().first()
