@@ -19,8 +19,10 @@ BACK = UP + ',backend=~"$backend"'
 BAD = 'outcome!~"ok|client_abort"'
 
 GREEN, YELLOW, ORANGE, RED = "green", "#EAB839", "orange", "red"
-STATES = {"up": (1, GREEN), "unknown": (2, "blue"), "draining": (3, YELLOW), "disabled": (4, "gray"),
-          "ejected": (5, ORANGE), "down": (6, RED)}
+STATES = {"up": (1, GREEN), "unchecked": (2, "#8AB8FF"), "unknown": (3, "blue"), "draining": (4, YELLOW), "disabled": (5, "gray"),
+          "ejected": (6, ORANGE), "unresolved": (7, "dark-red"), "down": (8, RED)}
+# Backends that take traffic. One without a health check is `unchecked`; versions before that state was added report `up`.
+SERVING = 'state=~"up|unchecked"'
 
 
 def rate(metric, labels=FLEET):
@@ -153,8 +155,8 @@ def fleet():
     d.number("p99", "99 of 100 requests took less, from the first byte of the header to the last of the response.",
              quantile(0.99, latency, labels=route), unit="s", thresholds=steps((GREEN, None), (YELLOW, 0.5), (RED, 1)))
     d.number("In flight", "Requests under way now.", f"sum(weir_requests_in_flight{{{FLEET}}})")
-    d.number("Backends out", "Backends that are not up, whatever the reason, counted once an instance that says so.",
-             f"count(weir_backend_up{{{FLEET}}}) - sum(weir_backend_state{{{FLEET},state=\"up\"}})",
+    d.number("Backends out", "Backends that are neither up nor unchecked, whatever the reason, counted once an instance that says so.",
+             f"count(weir_backend_up{{{FLEET}}}) - sum(weir_backend_state{{{FLEET},{SERVING}}})",
              thresholds=steps((GREEN, None), (YELLOW, 1), (RED, 3)))
     d.number("Instances", "Instances that Prometheus reaches, of those it should.", f"sum(up{{{FLEET}}})", graph=False,
              thresholds=steps((RED, None), (GREEN, 1)))
@@ -187,8 +189,8 @@ def fleet():
             (total("upstream", rate("weir_upstream_fail_open_total")), "{{upstream}}"), unit="reqps", line=0.001)
 
     d.row("Upstreams and listeners")
-    d.lines("Backends up", "Share of each upstream's backends that take traffic.",
-            (f"sum by (upstream) (weir_backend_state{{{FLEET},state=\"up\"}}) / count by (upstream) (weir_backend_up{{{FLEET}}})",
+    d.lines("Backends up", "Share of each upstream's backends that take traffic: those that are up, and those without a health check.",
+            (f"sum by (upstream) (weir_backend_state{{{FLEET},{SERVING}}}) / count by (upstream) (weir_backend_up{{{FLEET}}})",
              "{{upstream}}"), unit="percentunit", maximum=1)
     d.lines("Connections", "Client connections open now.",
             (total("instance, listener", f"weir_listener_connections{{{FLEET}}}"), "{{instance}} {{listener}}"))

@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::backend::BackendState;
 use crate::backend::labels::BackendCondition;
-use crate::clock;
 
 /// `GET /api/v1/status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -139,28 +137,34 @@ pub struct BackendReply {
     /// The weight as used now: a part of it while it grows (`slow_start`).
     #[serde(serialize_with = "plain")]
     pub effective_weight: f64,
+    /// Attempts of the last minute that failed or were answered with an error.
+    #[serde(default)]
+    pub errors_last_minute: u64,
+    /// The latest error, however old; null: none since the start.
+    #[serde(default)]
+    pub last_error: Option<LastError>,
+}
+
+/// The latest error of a backend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastError {
+    /// When, RFC 3339.
+    pub time: String,
+    /// The cause in a few words, such as `connect: connection refused`.
+    pub cause: String,
+}
+
+impl std::fmt::Display for LastError {
+    /// The cause, and how long ago it was.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let age = age(&self.time, OffsetDateTime::now_utc());
+        write!(f, "{} ({} ago)", self.cause, age.as_deref().unwrap_or("some time"))
+    }
 }
 
 /// A whole number as one, `2` and not `2.0`.
 fn plain<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if number.fract() == 0.0 { serializer.serialize_u64(*number as u64) } else { serializer.serialize_f64(*number) }
-}
-
-impl BackendReply {
-    /// What its live cells say.
-    pub fn of(backend_state: &BackendState) -> Self {
-        let (labels, (weight, effective_weight)) = (backend_state.labels(), backend_state.weights());
-        Self {
-            name: labels.backend.to_string(),
-            address: labels.address.to_string(),
-            state: backend_state.state(),
-            reason: backend_state.why(),
-            since: rfc3339(clock::to_unix_ms(backend_state.since_ms())),
-            in_flight: backend_state.in_flight(),
-            weight,
-            effective_weight,
-        }
-    }
 }
 
 /// What a reload did, or would do.

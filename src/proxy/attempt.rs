@@ -1,5 +1,6 @@
 //! One try at one backend: its in-flight guard, its clock, its end. It ends once, in whatever way.
 
+use std::borrow::Cow;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,8 +61,12 @@ pub(super) struct Attempt {
     watching: Option<AttemptObserver>,
     /// The backend's penalty was raised for it, or is not to be.
     faulted: bool,
+    /// Its failure is no error of the backend.
+    excused: bool,
     /// It failed for want of something here, and is none of the backend's attempts.
     ours: bool,
+    /// The cause of its failure in a few words.
+    pub(super) cause: Option<Cow<'static, str>>,
     /// The response has come to its end.
     pub(super) ended: bool,
     /// Bytes of the request's body that were handed on, and of the response's that came.
@@ -85,7 +90,9 @@ impl Attempt {
             status: None,
             watching: None,
             faulted: false,
+            excused: false,
             ours: false,
+            cause: None,
             ended: false,
             sent: 0,
             received: 0,
@@ -102,8 +109,20 @@ impl Attempt {
         Self { passed_over, ..self }
     }
 
+    /// Counts it among the backend's recent errors if it was one.
+    fn record_error(&mut self, outcome: Outcome) {
+        let failed = !self.excused && !matches!(outcome, Outcome::Ok | Outcome::ClientAbort);
+        let cause = match (self.cause.take(), self.status) {
+            (cause, _) if failed => cause.unwrap_or_else(|| outcome.label().into()),
+            (_, Some(status)) if status >= 500 => format!("status {status}").into(),
+            _ => return,
+        };
+        self.backend.state.errors().record(cause, clock::now_ms());
+    }
+
     /// How it ends says nothing about the backend, which stays counted for the next try.
     pub(super) fn excuse(&mut self) -> InFlight {
+        self.excused = true;
         self.watching = None;
         self.faulted = true;
         self.guard.take().unwrap_or_else(|| self.backend.state.raise())
@@ -217,6 +236,7 @@ impl Attempt {
         if let (Some(ok), Some(watching)) = (self.verdict(outcome), &mut self.watching) {
             watching.ended(ok, self.started.elapsed().1);
         }
+        self.record_error(outcome);
         let backend_state = &self.backend.state;
         if !self.ours {
             backend_state.count_attempt(outcome);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pingora::{Error, ErrorType, RetryType};
 use pingora_proxy::Session;
 
+use super::cause;
 use super::classify::{self, AttemptFailure};
 use super::ctx::RequestCtx;
 use crate::backend::labels::{Outcome, RetryReason};
@@ -156,7 +157,8 @@ fn settle(ctx: &mut RequestCtx, failure: AttemptFailure, again: bool, error: &Er
             attempt.disown();
         }
     }
-    if let Some(attempt) = &ctx.attempt {
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.cause = Some(cause::of(failure.outcome, error));
         let backend = &*attempt.backend.name;
         tracing::debug!(backend, outcome = failure.outcome.label(), again, %error, "an attempt failed");
     }

@@ -4,6 +4,7 @@
 mod accept_request;
 mod affinity_cookie;
 mod attempt;
+mod cause;
 mod classify;
 mod ctx;
 mod fail;

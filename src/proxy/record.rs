@@ -6,6 +6,7 @@ use http::HeaderValue;
 use pingora::Error;
 use pingora_proxy::Session;
 
+use super::cause;
 use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, is_end_of_tunnel};
@@ -23,6 +24,9 @@ pub(super) fn done(session: &Session, error: Option<&Error>, ctx: &mut RequestCt
         Some(error) if classify::is_the_clients(error) => Outcome::ClientAbort,
         Some(error) => classify::proxying(error).outcome,
     };
+    if let (Some(attempt), Some(error)) = (&mut ctx.attempt, error) {
+        attempt.cause = Some(cause::of(outcome, error));
+    }
     ctx.end_attempt(outcome, None);
     ctx.bytes_in = session.body_bytes_read() as u64;
     ctx.bytes_out = session.body_bytes_sent() as u64;

@@ -12,7 +12,7 @@ use super::meters::{CertificateMeters, ConnectionResult, ListenerMeters, RouteMe
 use super::panic_hook;
 use super::process_log;
 use super::text_format::{FamilyHeader, MetricType, SeriesWriter};
-use crate::backend::labels::{BackendCondition, Health, Outcome, RetryReason};
+use crate::backend::labels::{BackendCondition, Outcome, RetryReason};
 use crate::backend::meters::CLASSES;
 use crate::backend::{BackendState, Labels};
 
@@ -160,11 +160,9 @@ pub(super) const ALL: &[FamilySpec] = &[
     ),
     gauge(
         "weir_backend_up",
-        "1 while its checks say that it serves.",
+        "1 while its checks say that it serves, or while it has none; 0 without an address.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        FamilySource::Backends(|s, backend_state, labels| {
-            s.add(&plain(labels), (backend_state.health() == Health::Up).into())
-        }),
+        FamilySource::Backends(|s, backend_state, labels| s.add(&plain(labels), backend_state.is_up().into())),
     ),
     gauge(
         "weir_backend_weight",

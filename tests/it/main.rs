@@ -5,6 +5,7 @@ mod source_tree;
 mod support;
 
 mod aborts;
+mod accurate_states;
 mod acme;
 mod addresses;
 mod admin_access;
