@@ -37,6 +37,8 @@ pub enum Fault {
     Protocol,
     /// The client left first.
     ClientAbort,
+    /// The process stops, and `server.shutdown_grace` is over.
+    Shutdown,
     /// Weir's own failure.
     Internal,
 }
@@ -56,7 +58,7 @@ pub enum Blame {
 
 impl Fault {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RefusedPolicy,
@@ -71,6 +73,7 @@ impl Fault {
         Self::Reset,
         Self::Protocol,
         Self::ClientAbort,
+        Self::Shutdown,
         Self::Internal,
     ];
 
@@ -91,6 +94,7 @@ impl Fault {
             Self::Reset => ("reset", 502, Blame::Backend, 14),
             Self::Protocol => ("protocol", 502, Blame::Backend, 13),
             Self::ClientAbort => ("client_abort", 499, Blame::Client, 1),
+            Self::Shutdown => ("shutdown", 503, Blame::Operator, 14),
             Self::Internal => ("internal", 500, Blame::Weir, 13),
         }
     }

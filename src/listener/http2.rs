@@ -31,6 +31,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// come back on another connection; beyond twice as many it is cut. h2 itself bounds those that are reset before they
 /// are taken up.
 const GIVEN_UP: usize = 100;
+/// How long the resets of requests that the end of the grace period ends may take to leave.
+const ABORT_TIMEOUT: Duration = Duration::from_millis(150);
 /// How many requests that Pingora refuses as malformed a connection may bring.
 const MALFORMED: usize = 31;
 
@@ -42,10 +44,13 @@ pub(super) async fn serve<F: HttpService>(
 ) {
     io.become_http2();
     let app = Arc::new(Http2::new(Arc::clone(service), Arc::clone(&io.conn)));
+    // Boxed: the task of each connection has room for it, whatever protocol the client speaks.
+    let aborted = Box::pin(Arc::clone(&app).abort_at_end(phase.clone()));
     tokio::select! {
         () = app.accept(io) => {}
         () = app.left_alone(&mut phase) => {}
         () = app.cut.notified() => {}
+        () = aborted => {}
     }
 }
 
@@ -58,6 +63,8 @@ struct Http2<F> {
     last_call: watch::Sender<bool>,
     /// The connection ends now.
     cut: Notify,
+    /// The grace period of the process is over.
+    aborted: Notify,
     requests: AtomicUsize,
     given_up: AtomicUsize,
 }
@@ -72,6 +79,7 @@ impl<F: HttpService> Http2<F> {
             streams,
             last_call: watch::Sender::new(false),
             cut: Notify::new(),
+            aborted: Notify::new(),
             requests: AtomicUsize::new(0),
             given_up: AtomicUsize::new(0),
         }
@@ -101,6 +109,19 @@ impl<F: HttpService> Http2<F> {
         if given_up >= 2 * GIVEN_UP {
             self.cut.notify_one();
         }
+    }
+
+    /// Returns once the grace period is over, and has marked the exchange as cut: its record is made when it is dropped.
+    async fn aborted(&self, exchange: &Exchange) {
+        self.aborted.notified().await;
+        exchange.abort();
+    }
+
+    /// Ends the requests under way once the grace period is over. Returns when the client has had time to read that.
+    async fn abort_at_end(self: Arc<Self>, mut phase: ShutdownPhaseWatch) {
+        phase.past(ShutdownPhase::Leaving).await;
+        self.aborted.notify_waiters();
+        tokio::time::sleep(ABORT_TIMEOUT).await;
     }
 
     /// Returns once the process ends, no stream is left and the client has had time to acknowledge that, which ends the
@@ -201,6 +222,7 @@ impl<F: HttpService> Http2<F> {
             biased;
             _ = served => {}
             () = exchange.until_cut() => {}
+            () = self.aborted(&exchange) => {}
         }
         if exchange.is_given_up() {
             self.note_given_up();

@@ -1,8 +1,10 @@
 //! How far a listener is on its way out. Only ever forward.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use tokio::sync::watch;
 
@@ -15,6 +17,8 @@ pub(super) enum ShutdownPhase {
     Closing,
     /// The process ends: connections without a request end now.
     Leaving,
+    /// The grace period is over: requests end now as well.
+    Aborting,
 }
 
 /// The side that decides.
@@ -74,6 +78,11 @@ impl ShutdownPhaseWatch {
         self.ending.load(Ordering::Acquire)
     }
 
+    /// Whether the process ends.
+    pub(super) fn is_leaving(&self) -> bool {
+        *self.phase.borrow() > ShutdownPhase::Closing
+    }
+
     /// Returns once the phase is past this one; never if nobody is left to say so.
     pub(super) async fn past(&mut self, phase: ShutdownPhase) {
         past(&mut self.phase, phase).await;
@@ -102,6 +111,13 @@ impl PhaseChange {
     /// The phase, as far as `changed` has told.
     pub(super) fn now(&self) -> ShutdownPhase {
         self.now
+    }
+
+    /// From here on the task is woken by the next change, even if `changed` is not polled meanwhile.
+    pub(super) async fn arm(&mut self) {
+        if poll_fn(|cx| Poll::Ready(self.past.as_mut().poll(cx).is_ready())).await {
+            *self = Self::of(self.phase.clone());
+        }
     }
 
     /// Returns once the phase is another. May be dropped and called again.

@@ -111,11 +111,13 @@ impl Attempt {
 
     /// Counts it among the backend's recent errors if it was one.
     fn record_error(&mut self, outcome: Outcome) {
-        let failed = !self.excused && !matches!(outcome, Outcome::Ok | Outcome::ClientAbort);
-        let cause = match (self.cause.take(), self.status) {
-            (cause, _) if failed => cause.unwrap_or_else(|| outcome.label().into()),
-            (_, Some(status)) if status >= 500 => format!("status {status}").into(),
-            _ => return,
+        let cause = match (outcome, self.cause.take(), self.status) {
+            (Outcome::ClientAbort, ..) => return,
+            _ if self.excused => return,
+            (Outcome::Ok, Some(cause), _) => cause,
+            (Outcome::Ok, None, Some(status)) if status >= 500 => format!("status {status}").into(),
+            (Outcome::Ok, ..) => return,
+            (_, cause, _) => cause.unwrap_or_else(|| outcome.label().into()),
         };
         self.backend.state.errors().record(cause, clock::now_ms());
     }

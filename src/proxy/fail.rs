@@ -49,6 +49,12 @@ pub(super) fn while_proxying(
         error.set_retry(false);
         return error;
     }
+    if is_served(session, ctx, &error) {
+        ctx.left_served = true;
+        ctx.end_attempt(Outcome::Ok, None);
+        error.set_retry(false);
+        return error;
+    }
     let again = if ctx.fault.is_some() {
         // Refused by us in the middle of it.
         ctx.end_attempt(Outcome::ClientAbort, ctx.fault.map(RetryReason::Fault));
@@ -109,6 +115,16 @@ pub(super) fn has_begun(session: &Session) -> bool {
 /// themselves, as the protocol that they have switched to has an end of its own.
 pub(super) fn is_end_of_tunnel(ctx: &RequestCtx, error: &Error) -> bool {
     ctx.begun == Some(101) && classify::is_bare_end(error)
+}
+
+/// Whether the client has left after the last byte of its response. It has what it asked for, whatever of its request is
+/// still to come. A failed write is no such end: it has bytes of the response.
+fn is_served(session: &Session, ctx: &RequestCtx, error: &Error) -> bool {
+    let whole = ctx.whole || ctx.length.is_some_and(|length| ctx.bytes_out >= length);
+    let begun = ctx.begun.is_some_and(|status| status != 101);
+    let wrote = matches!(error.etype(), ErrorType::WriteError | ErrorType::WriteTimedout);
+    let left = || classify::is_the_clients(error) && classify::client(error).0 == Fault::ClientAbort;
+    whole && begun && !wrote && ctx.fault.is_none() && left() && !session.has_pending_downstream_tasks()
 }
 
 /// A kept connection that the backend had closed meanwhile says nothing about the backend.

@@ -8,6 +8,7 @@ mod cause;
 mod classify;
 mod ctx;
 mod fail;
+mod grpc_call;
 mod hash_key;
 mod max_forwards;
 mod pick;
@@ -16,6 +17,7 @@ mod reject;
 mod respond;
 mod send;
 mod service;
+mod stream_kind;
 mod wait_in_queue;
 mod write_response;
 
@@ -24,7 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Version;
+use http::{HeaderMap, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -174,6 +176,17 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Duration>> {
         respond::body(body, end, ctx)?;
         Ok(None)
+    }
+
+    /// Answer: the trailers as they came.
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        ctx: &mut Self::CTX,
+    ) -> Result<()> {
+        stream_kind::trailers(trailers, ctx);
+        Ok(())
     }
 
     /// Answer: the header as the client gets it.

@@ -17,7 +17,7 @@ use crate::telemetry::record::Record;
 
 /// The request has come to its end in the usual way, well or not.
 pub(super) fn done(session: &Session, error: Option<&Error>, ctx: &mut RequestCtx) {
-    let error = error.filter(|error| !is_end_of_tunnel(ctx, error));
+    let error = error.filter(|error| !is_end_of_tunnel(ctx, error) && !ctx.left_served);
     let fault = error.and(ctx.fault).or_else(|| error.map(of));
     let outcome = match error {
         None => Outcome::Ok,
@@ -51,6 +51,7 @@ pub(super) fn cut_short(ctx: &mut RequestCtx) {
     let (fault, status) = match ctx.exchange.as_ref().and_then(|exchange| exchange.cut()) {
         Some(why) => of_cut(why),
         None if std::thread::panicking() => (Fault::Internal, Fault::Internal.status()),
+        None if ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_leaving()) => of_cut(Abort::Shutdown),
         None => (Fault::ClientAbort, Fault::ClientAbort.status()),
     };
     let outcome = if fault == Fault::Timeout { Outcome::Timeout } else { Outcome::ClientAbort };
@@ -65,6 +66,7 @@ pub(super) fn of_cut(why: Abort) -> (Fault, u16) {
         Abort::Deadline => (Fault::Timeout, Fault::Timeout.status()),
         // RFC 9110 section 15.5.9.
         Abort::Body => (Fault::RefusedPolicy, 408),
+        Abort::Shutdown => (Fault::Shutdown, Fault::Shutdown.status()),
     }
 }
 
@@ -78,6 +80,8 @@ fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {
     let record = Record {
         started: ctx.started_at,
         duration: ctx.started.elapsed(),
+        stream_header: ctx.stream_header,
+        grpc_status: ctx.grpc.status(fault),
         request_id: ctx.request_id.as_ref().filter(|_| ctx.recorder.wants_line()).map_or("-", |id| id.as_str()),
         listener: ctx.exchange.as_ref().map_or("-", |exchange| &exchange.conn.listener),
         scheme: ctx.exchange.as_ref().map_or("http", |exchange| exchange.conn.scheme()),

@@ -10,6 +10,9 @@ use crate::config::schema::Server;
 /// How long the access log may take to write its last lines.
 pub(super) const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long the requests that are cut may take to be answered 503.
+const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Drains as `server` says; a second stop signal ends it at once.
 pub(super) async fn drain(room: &AdminApi, server: &Server, signals: &Signals) -> RunOutcome {
     room.lifecycle.set_draining();
@@ -23,6 +26,7 @@ pub(super) async fn drain(room: &AdminApi, server: &Server, signals: &Signals) -
         ended = leave(room, server) => ended,
         () = second_stop(signals) => {
             tracing::warn!(connections = room.listeners.open(), "stopped at once by a second signal");
+            room.listeners.abort();
             RunOutcome::Now
         }
     }
@@ -39,6 +43,8 @@ async fn leave(room: &AdminApi, server: &Server) -> RunOutcome {
         Err(_) => {
             let connections = room.listeners.open();
             tracing::warn!(connections, "the grace is over: what was still open was cut");
+            room.listeners.abort();
+            let _ = tokio::time::timeout(ABORT_TIMEOUT, room.listeners.drained()).await;
             RunOutcome::Cut
         }
     }

@@ -32,6 +32,7 @@ mod faults;
 mod framing;
 mod generations;
 mod grpc;
+mod grpc_and_streams;
 mod half_closed;
 mod headers;
 mod health;

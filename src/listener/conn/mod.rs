@@ -32,7 +32,7 @@ use crate::listener::conn::flush_timer::FlushTimer;
 use crate::listener::conn::reclaim::ReclaimSlot;
 use crate::listener::conn::stream_id::StreamIdTracker;
 use crate::listener::settings::ListenerSettings;
-use crate::listener::shutdown::ShutdownPhaseWatch;
+use crate::listener::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
 use crate::message::forwarded::text_of;
 use crate::telemetry::meters::ListenerMeters;
 use crate::tls::ConnectionInfo;
@@ -136,6 +136,11 @@ impl Conn {
         self.phase.is_ending() || self.spent.load(Ordering::Acquire)
     }
 
+    /// Whether the process ends.
+    pub fn is_leaving(&self) -> bool {
+        self.phase.is_leaving()
+    }
+
     /// The request under way is the last that the connection may bring.
     pub(in crate::listener) fn set_spent(&self) {
         self.spent.store(true, Ordering::Release);
@@ -230,6 +235,8 @@ pub enum Abort {
     Deadline,
     /// The request's body did not come on.
     Body,
+    /// The process stops, and the grace period is over.
+    Shutdown,
 }
 
 /// A request and its response: the handle by which the proxy room sets times after which the listener cuts it.
@@ -299,6 +306,11 @@ impl Exchange {
         }
     }
 
+    /// The process stops, and the grace period is over: the exchange is cut.
+    pub(in crate::listener) fn abort(&self) {
+        let _ = self.cut.set(Abort::Shutdown);
+    }
+
     /// The client has left before its response began.
     pub fn set_given_up(&self) {
         self.given_up.store(true, Ordering::Release);
@@ -316,8 +328,24 @@ impl Exchange {
     /// Returns when the time has come. To be polled by the exchange's own task after all that sets times: then nobody has to be
     /// woken for one that was set.
     pub(in crate::listener) async fn until_cut(&self) {
-        let mut timer = None;
-        poll_fn(|cx| self.poll_cut(&mut timer, cx)).await;
+        let (mut timer, mut shutdown) = (None, None);
+        poll_fn(|cx| {
+            if self.conn.phase.is_ending() && self.poll_shutdown(&mut shutdown, cx).is_ready() {
+                self.abort();
+                return Poll::Ready(());
+            }
+            self.poll_cut(&mut timer, cx)
+        })
+        .await;
+    }
+
+    /// Ready once the grace period is over. The watch is made only when the listener is on its way out.
+    fn poll_shutdown(&self, shutdown: &mut Option<ShutdownWait>, cx: &mut Context<'_>) -> Poll<()> {
+        let wait = shutdown.get_or_insert_with(|| {
+            let mut phase = self.conn.phase.clone();
+            Box::pin(async move { phase.past(ShutdownPhase::Leaving).await })
+        });
+        wait.as_mut().poll(cx)
     }
 
     fn poll_cut(&self, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
@@ -350,6 +378,9 @@ impl Exchange {
         }
     }
 }
+
+/// A wait for the end of the grace period.
+type ShutdownWait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Drop for Exchange {
     fn drop(&mut self) {
