@@ -19,8 +19,10 @@ BACK = UP + ',backend=~"$backend"'
 BAD = 'outcome!~"ok|client_abort"'
 
 GREEN, YELLOW, ORANGE, RED = "green", "#EAB839", "orange", "red"
-STATES = {"up": (1, GREEN), "unknown": (2, "blue"), "draining": (3, YELLOW), "disabled": (4, "gray"),
-          "ejected": (5, ORANGE), "down": (6, RED)}
+STATES = {"up": (1, GREEN), "unchecked": (2, "#8AB8FF"), "unknown": (3, "blue"), "draining": (4, YELLOW), "disabled": (5, "gray"),
+          "ejected": (6, ORANGE), "unresolved": (7, "dark-red"), "down": (8, RED)}
+# Backends that take traffic. One without a health check is `unchecked`; versions before that state was added report `up`.
+SERVING = 'state=~"up|unchecked"'
 
 
 def rate(metric, labels=FLEET):
@@ -143,18 +145,20 @@ def fleet():
     route = FLEET + ',route=~"$route"'
     requests = f"sum({rate('weir_requests_total', route)})"
     failed = route + ',status=~"5.."'
-    errors = f"sum({rate('weir_requests_total', failed)})"
+    grpc = route + ',grpc_status=~"UNKNOWN|DEADLINE_EXCEEDED|INTERNAL|UNAVAILABLE|DATA_LOSS"'
+    either = f"{rate('weir_requests_total', failed)} or {rate('weir_grpc_requests_total', grpc)}"
+    errors = f"sum({either})"
     latency = "weir_request_duration_seconds"
 
     d.row("Now")
     d.number("Requests", "Requests finished per second.", requests, unit="reqps")
-    d.number("Errors", "Share of requests answered with a 5xx status, Weir's own answers included.", ratio(errors, requests),
+    d.number("Errors", "Share of requests that failed, Weir's own answers included: a 5xx status, or a gRPC status such as UNAVAILABLE.", ratio(errors, requests),
              unit="percentunit", decimals=2, thresholds=steps((GREEN, None), (YELLOW, 0.01), (RED, 0.05)))
     d.number("p99", "99 of 100 requests took less, from the first byte of the header to the last of the response.",
              quantile(0.99, latency, labels=route), unit="s", thresholds=steps((GREEN, None), (YELLOW, 0.5), (RED, 1)))
     d.number("In flight", "Requests under way now.", f"sum(weir_requests_in_flight{{{FLEET}}})")
-    d.number("Backends out", "Backends that are not up, whatever the reason, counted once an instance that says so.",
-             f"count(weir_backend_up{{{FLEET}}}) - sum(weir_backend_state{{{FLEET},state=\"up\"}})",
+    d.number("Backends out", "Backends that are neither up nor unchecked, whatever the reason, counted once an instance that says so.",
+             f"count(weir_backend_up{{{FLEET}}}) - sum(weir_backend_state{{{FLEET},{SERVING}}})",
              thresholds=steps((GREEN, None), (YELLOW, 1), (RED, 3)))
     d.number("Instances", "Instances that Prometheus reaches, of those it should.", f"sum(up{{{FLEET}}})", graph=False,
              thresholds=steps((RED, None), (GREEN, 1)))
@@ -166,10 +170,14 @@ def fleet():
             unit="reqps")
     d.lines("Requests by method", "Methods that are not standard are counted as `other`.",
             (total("method", rate("weir_requests_total", route)), "{{method}}"), unit="reqps")
-    d.lines("Latency", "Whole request, all routes shown.",
+    d.lines("Latency", "Whole request, all routes shown; of WebSocket, event streams and gRPC up to the response header.",
             *[(quantile(q, latency, labels=route), f"p{round(q * 1000) / 10:g}") for q in (0.5, 0.9, 0.99, 0.999)], unit="s")
     d.lines("p99 by route", "The slowest route is on top of the list.", (quantile(0.99, latency, "route", route), "{{route}}"),
             unit="s", line=1)
+    d.lines("gRPC calls by status", "How calls of gRPC ended. Their HTTP status is 200 whatever happened.",
+            (total("grpc_status", rate("weir_grpc_requests_total", route)), "{{grpc_status}}"), unit="reqps", stack=True)
+    d.lines("Streams", "Half of the WebSocket connections, event streams and gRPC calls that ended were shorter.",
+            (quantile(0.5, "weir_stream_duration_seconds", "route", route), "{{route}}"), unit="s")
     d.panel("heatmap", "Latency spread", "How many requests fell into each bucket: two bands are two kinds of request.",
             [(total("le", rate(latency + "_bucket", route)), "{{le}}")], unit="s", minimum=None,
             options={"calculate": False, "cellGap": 1, "color": {"mode": "scheme", "scheme": "Blues", "steps": 64, "reverse": False},
@@ -178,8 +186,8 @@ def fleet():
 
     d.row("Faults")
     whole = total("route", rate("weir_requests_total", route))
-    part = total("route", rate("weir_requests_total", failed))
-    d.lines("Errors by route", "Share of each route's requests answered with a 5xx status.", (ratio(part, whole), "{{route}}"),
+    part = total("route", either)
+    d.lines("Errors by route", "Share of each route's requests that failed: a 5xx status, or a gRPC status such as UNAVAILABLE.", (ratio(part, whole), "{{route}}"),
             unit="percentunit", line=0.05)
     d.lines("Faults by kind", "Why requests were not served as asked. `client_abort` is the client's doing.",
             (total("fault", rate("weir_faults_total", route)), "{{fault}}"), unit="reqps", stack=True)
@@ -187,8 +195,8 @@ def fleet():
             (total("upstream", rate("weir_upstream_fail_open_total")), "{{upstream}}"), unit="reqps", line=0.001)
 
     d.row("Upstreams and listeners")
-    d.lines("Backends up", "Share of each upstream's backends that take traffic.",
-            (f"sum by (upstream) (weir_backend_state{{{FLEET},state=\"up\"}}) / count by (upstream) (weir_backend_up{{{FLEET}}})",
+    d.lines("Backends up", "Share of each upstream's backends that take traffic: those that are up, and those without a health check.",
+            (f"sum by (upstream) (weir_backend_state{{{FLEET},{SERVING}}}) / count by (upstream) (weir_backend_up{{{FLEET}}})",
              "{{upstream}}"), unit="percentunit", maximum=1)
     d.lines("Connections", "Client connections open now.",
             (total("instance, listener", f"weir_listener_connections{{{FLEET}}}"), "{{instance}} {{listener}}"))

@@ -107,12 +107,17 @@ class Origin(http.server.BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("content-length", 0)))
         if self.path.endswith("/slow"):
             time.sleep(0.2)
+        kind, grpc = {"/call": ("application/grpc", "14"), "/events": ("text/event-stream", None)}.get(self.path[4:], (None, None))
         if self.path.endswith("/reset"):
             self.close_connection = True
             return
         body = b"{}" * random.randrange(1, 200)
         self.send_response(503 if self.path.endswith("/flaky") and random.random() < 0.5 else 200)
         self.send_header("content-length", str(len(body)))
+        if kind:
+            self.send_header("content-type", kind)
+        if grpc:
+            self.send_header("grpc-status", grpc)
         self.end_headers()
         self.wfile.write(body)
 
@@ -275,7 +280,7 @@ def wait(what, done, seconds):
 
 def load(scene):
     """Sends requests of every kind in a loop, at a moderate rate. Some of them fail on purpose."""
-    connection, paths = None, ["/api/x", "/api/x", "/api/flaky", "/api/slow", "/api/reset", "/lone", "/hello", "/nothing",
+    connection, paths = None, ["/api/x", "/api/x", "/api/flaky", "/api/slow", "/api/reset", "/api/call", "/api/events", "/lone", "/hello", "/nothing",
                          "/narrow/slow", "/narrow/slow", "/narrow/slow"]
     while not scene.stop.is_set():
         time.sleep(0.01)

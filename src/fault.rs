@@ -37,6 +37,8 @@ pub enum Fault {
     Protocol,
     /// The client closed the connection first.
     ClientAbort,
+    /// The process stops, and `server.shutdown_grace` is over.
+    Shutdown,
     /// An internal error of Weir.
     Internal,
 }
@@ -55,8 +57,8 @@ pub enum Blame {
 }
 
 impl Fault {
-    /// All faults, in the order of the table.
-    pub const ALL: [Self; 15] = [
+    /// All of them, in the order of the table.
+    pub const ALL: [Self; 16] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RefusedPolicy,
@@ -71,6 +73,7 @@ impl Fault {
         Self::Reset,
         Self::Protocol,
         Self::ClientAbort,
+        Self::Shutdown,
         Self::Internal,
     ];
 
@@ -91,6 +94,7 @@ impl Fault {
             Self::Reset => ("reset", 502, Blame::Backend, 14),
             Self::Protocol => ("protocol", 502, Blame::Backend, 13),
             Self::ClientAbort => ("client_abort", 499, Blame::Client, 1),
+            Self::Shutdown => ("shutdown", 503, Blame::Operator, 14),
             Self::Internal => ("internal", 500, Blame::Weir, 13),
         }
     }

@@ -6,7 +6,7 @@
 //! main
 //! cli                  server, admin, demo, config
 //! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, upstream, pool, telemetry, background, lifecycle, config, path, clock
-//! admin                upstream, telemetry, backend, background, clock
+//! admin                upstream, telemetry, backend, background
 //! acme                 tls, telemetry, secure_file, config
 //! demo
 //! reload               snapshot, listener, upstream, telemetry, resource_exhaustion, config

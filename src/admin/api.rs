@@ -4,9 +4,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::backend::BackendState;
 use crate::backend::labels::BackendCondition;
-use crate::clock;
 
 /// The response of `GET /api/v1/status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -138,6 +136,29 @@ pub struct BackendReply {
     /// The effective weight. Lower than the configured weight during `slow_start`.
     #[serde(serialize_with = "plain")]
     pub effective_weight: f64,
+    /// Attempts of the last minute that failed or were answered with an error.
+    #[serde(default)]
+    pub errors_last_minute: u64,
+    /// The latest error, however old; null: none since the start.
+    #[serde(default)]
+    pub last_error: Option<LastError>,
+}
+
+/// The latest error of a backend.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastError {
+    /// When, RFC 3339.
+    pub time: String,
+    /// The cause in a few words, such as `connect: connection refused`.
+    pub cause: String,
+}
+
+impl std::fmt::Display for LastError {
+    /// The cause, and how long ago it was.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let age = age(&self.time, OffsetDateTime::now_utc());
+        write!(f, "{} ({} ago)", self.cause, age.as_deref().unwrap_or("some time"))
+    }
 }
 
 /// Serializes a whole number as an integer: `2`, not `2.0`.
@@ -145,24 +166,7 @@ fn plain<S: serde::Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::
     if number.fract() == 0.0 { serializer.serialize_u64(*number as u64) } else { serializer.serialize_f64(*number) }
 }
 
-impl BackendReply {
-    /// Reads the live state of a backend.
-    pub fn of(backend_state: &BackendState) -> Self {
-        let (labels, (weight, effective_weight)) = (backend_state.labels(), backend_state.weights());
-        Self {
-            name: labels.backend.to_string(),
-            address: labels.address.to_string(),
-            state: backend_state.state(),
-            reason: backend_state.why(),
-            since: rfc3339(clock::to_unix_ms(backend_state.since_ms())),
-            in_flight: backend_state.in_flight(),
-            weight,
-            effective_weight,
-        }
-    }
-}
-
-/// The result of a reload or of a diff.
+/// What a reload did, or would do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum ReloadReply {

@@ -12,7 +12,6 @@ use super::api::{
 };
 use super::caller::Caller;
 use super::login::LOGOUT;
-use crate::backend::labels::BackendCondition;
 
 /// Days before the expiry at which a certificate is highlighted. A certificate of 90 days is normally renewed 30 days
 /// before.
@@ -28,7 +27,7 @@ td.why{white-space:normal;width:40%}
 th{font-size:.8rem;color:var(--dim);font-weight:500;border:0;background:var(--card)}.n{text-align:right;font-variant-numeric:tabular-nums}
 code,pre{font:.85rem/1.5 ui-monospace,monospace}
 .state{display:inline-block;padding:0 .55rem;border-radius:.7rem;color:#fff;background:#6c757d;font-size:.85rem;font-weight:500}
-.up,.ok{background:#2b8a3e}.down,.bad{background:#c92a2a}.ejected{background:#d9480f}.draining{background:#1971c2}
+.up,.ok{background:#2b8a3e}.down,.unresolved,.bad{background:#c92a2a}.ejected{background:#d9480f}.draining{background:#1971c2}
 .bar{display:inline-block;width:7rem;height:.55rem;background:var(--line);border-radius:.3rem;margin-right:.6rem}
 .bar i{display:block;height:100%;background:var(--bar);border-radius:.3rem}
 pre{white-space:pre-wrap;margin:.4rem 0;padding:.5rem .9rem;background:var(--card);border-radius:.5rem}
@@ -157,9 +156,11 @@ fn acme(acme: &[AcmeName]) -> Markup {
 }
 
 fn upstream(upstream: &UpstreamReply) -> Markup {
-    let any_up = upstream.backends.iter().any(|backend| backend.state == BackendCondition::Up);
-    // If a backend is up, only backends that are up get requests.
-    let takes = |backend: &BackendReply| !any_up || backend.state == BackendCondition::Up;
+    let any_serves = upstream.backends.iter().any(|backend| backend.state.is_serving());
+    // Backends that are up or unchecked take all requests while there is one.
+    let takes = |backend: &BackendReply| {
+        if any_serves { backend.state.is_serving() } else { !backend.state.is_never_picked() }
+    };
     let part = |backend: &BackendReply| if takes(backend) { backend.effective_weight } else { 0.0 };
     let total: f64 = upstream.backends.iter().map(part).sum();
     let share = |backend: &BackendReply| if total > 0.0 { (part(backend) * 100.0 / total) as u64 } else { 0 };
@@ -170,6 +171,7 @@ fn upstream(upstream: &UpstreamReply) -> Markup {
             tr {
                 th { "backend" } th { "address" } th { "state" } th { "for" }
                 th.n { "in flight" } th.n { "weight" } th { "share by weight" } th { "reason" }
+                th.n { "errors / min" } th { "last error" }
             }
             @for each in &upstream.backends { (backend(each, share(each))) }
         } }
@@ -212,6 +214,10 @@ fn backend(backend: &BackendReply, share: u64) -> Markup {
                 span.dim { (share) " %" }
             }
             td.dim.why { (backend.reason) }
+            td.n { (backend.errors_last_minute) }
+            td.why {
+                @if let Some(last) = &backend.last_error { span title=(last.time) { (last) } }
+            }
         }
     }
 }
@@ -219,8 +225,9 @@ fn backend(backend: &BackendReply, share: u64) -> Markup {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use super::super::api::ProblemReply;
+    use super::super::api::{LastError, ProblemReply};
     use super::*;
+    use crate::backend::labels::BackendCondition;
 
     #[test]
     fn the_page_shows_and_escapes_all_values() {
@@ -234,6 +241,8 @@ mod tests {
             in_flight: 7,
             weight: 4,
             effective_weight: 1.0,
+            errors_last_minute: 41,
+            last_error: Some(LastError { time: "2023-11-14T22:13:20Z".into(), cause: "connection refused".into() }),
         };
         let other = BackendReply { effective_weight: 3.0, state: BackendCondition::Up, ..backend.clone() };
         let (source, error) = ("dns a:80".to_owned(), Some(evil.to_owned()));
@@ -266,9 +275,53 @@ mod tests {
             "width:100%",
             "since 2023",
             ">7<",
+            ">41<",
+            "connection refused (",
             "rejected",
         ] {
             assert!(page.contains(shown), "{shown}: {page}");
         }
+    }
+
+    #[test]
+    fn an_unchecked_backend_is_not_shown_as_up_and_an_unresolved_one_has_no_share() {
+        let backend = |name: &str, state| BackendReply {
+            name: name.into(),
+            address: "10.0.0.1:1".into(),
+            state,
+            reason: String::new(),
+            since: None,
+            in_flight: 0,
+            weight: 1,
+            effective_weight: 1.0,
+            errors_last_minute: 0,
+            last_error: None,
+        };
+        let shares = |states: &[BackendCondition]| {
+            let backends = states.iter().map(|state| backend(state.label(), *state)).collect();
+            let status = StatusReply {
+                upstreams: vec![UpstreamReply {
+                    name: "u".into(),
+                    balance: "random".into(),
+                    discovery: None,
+                    backends,
+                }],
+                ..StatusReply::default()
+            };
+            let page = render(&status, Caller::Anyone);
+            states
+                .iter()
+                .for_each(|state| assert!(page.contains(&format!("state {0}\">{0}<", state.label())), "{page}"));
+            let page = page.split("<body>").nth(1).unwrap();
+            page.match_indices("width:")
+                .filter_map(|(at, _)| Some(page[at + 6..].split_once('%')?.0.to_owned()))
+                .filter(|share| share.parse::<u8>().is_ok())
+                .collect::<Vec<_>>()
+        };
+        use BackendCondition::{Down, Draining, Unchecked, Unresolved, Up};
+        assert_eq!(shares(&[Unchecked, Unresolved]), ["100", "0"]);
+        assert_eq!(shares(&[Up, Down]), ["100", "0"]);
+        assert_eq!(shares(&[Unresolved, Draining, Down]), ["0", "0", "100"], "fail_open");
+        assert_eq!(shares(&[Unresolved]), ["0"]);
     }
 }

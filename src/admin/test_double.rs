@@ -72,6 +72,8 @@ impl Control for TestDouble {
             in_flight,
             weight: 1,
             effective_weight: 1.0,
+            errors_last_minute: 0,
+            last_error: None,
         })
     }
 

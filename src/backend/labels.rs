@@ -54,28 +54,53 @@ pub enum BackendCondition {
     Disabled,
     /// Drained by an operator, or no longer a member of the upstream.
     Draining,
+    /// Its name does not resolve.
+    Unresolved,
     /// Ejected by outlier detection.
     Ejected,
     /// Fails its health check.
     Down,
     /// Up.
     Up,
+    /// It has no health check. It takes requests like one that is up.
+    Unchecked,
     /// Not probed yet.
     Unknown,
 }
 
 impl BackendCondition {
-    /// All variants, in order of precedence.
-    pub const ALL: [Self; 6] = [Self::Disabled, Self::Draining, Self::Ejected, Self::Down, Self::Up, Self::Unknown];
+    /// In the order of the contract.
+    pub const ALL: [Self; 8] = [
+        Self::Disabled,
+        Self::Draining,
+        Self::Unresolved,
+        Self::Ejected,
+        Self::Down,
+        Self::Up,
+        Self::Unchecked,
+        Self::Unknown,
+    ];
+
+    /// Whether a backend in this state takes its share of the requests.
+    pub const fn is_serving(self) -> bool {
+        matches!(self, Self::Up | Self::Unchecked)
+    }
+
+    /// Whether a backend in this state is never picked.
+    pub const fn is_never_picked(self) -> bool {
+        matches!(self, Self::Disabled | Self::Draining | Self::Unresolved)
+    }
 
     /// The value of the `state` label.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Disabled => "disabled",
             Self::Draining => "draining",
+            Self::Unresolved => "unresolved",
             Self::Ejected => "ejected",
             Self::Down => "down",
             Self::Up => "up",
+            Self::Unchecked => "unchecked",
             Self::Unknown => "unknown",
         }
     }

@@ -7,6 +7,7 @@ mod in_flight;
 pub mod labels;
 pub mod load_estimate;
 pub mod meters;
+pub mod recent_errors;
 mod state;
 
 pub use in_flight::{InFlight, OnFree};

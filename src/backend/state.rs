@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::backend::load_estimate::LoadEstimate;
 use crate::backend::meters::BackendMeters;
+use crate::backend::recent_errors::RecentErrors;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use crossbeam_utils::CachePadded;
 
@@ -43,6 +44,10 @@ pub struct BackendState {
     pub(super) limit: AtomicU32,
     pub(super) on_free: ArcSwapOption<OnFree>,
     health: AtomicU8,
+    /// A health check judges it.
+    checked: AtomicBool,
+    /// It has an address to connect to.
+    resolved: AtomicBool,
     mark: AtomicU8,
     member: AtomicBool,
     ejected: AtomicBool,
@@ -56,6 +61,7 @@ pub struct BackendState {
     effective_weight: AtomicU64,
     /// Weight set by an operator at run time; `NO_WEIGHT`: none.
     runtime_weight: AtomicU32,
+    errors: RecentErrors,
     meters: CachePadded<BackendMeters>,
 }
 
@@ -70,6 +76,8 @@ impl BackendState {
             limit: AtomicU32::new(0),
             on_free: ArcSwapOption::empty(),
             health: AtomicU8::new(Health::Unknown as u8),
+            checked: AtomicBool::new(true),
+            resolved: AtomicBool::new(true),
             mark: AtomicU8::new(AdminState::Ready as u8),
             member: AtomicBool::new(true),
             ejected: AtomicBool::new(false),
@@ -80,6 +88,7 @@ impl BackendState {
             configured_weight: AtomicU32::new(1),
             effective_weight: AtomicU64::new(1.0_f64.to_bits()),
             runtime_weight: AtomicU32::new(NO_WEIGHT),
+            errors: RecentErrors::default(),
             meters: CachePadded::new(BackendMeters::new()),
         }
     }
@@ -110,6 +119,27 @@ impl BackendState {
         self.health.store(health as u8, Ordering::Relaxed);
         self.reason.store(Arc::new(reason.to_owned()));
         self.changed(before, now_ms);
+    }
+
+    /// Sets whether a health check judges it. Without one it is shown as unchecked where it would be up.
+    pub fn set_checked(&self, checked: bool, now_ms: u64) {
+        let before = self.state();
+        self.checked.store(checked, Ordering::Relaxed);
+        self.changed(before, now_ms);
+    }
+
+    /// Sets whether it has an address to connect to.
+    pub fn set_resolved(&self, resolved: bool, now_ms: u64) {
+        if self.resolved.load(Ordering::Relaxed) != resolved {
+            let before = self.state();
+            self.resolved.store(resolved, Ordering::Relaxed);
+            self.changed(before, now_ms);
+        }
+    }
+
+    /// Whether it counts as up: its checks pass, or it has none, and it has an address.
+    pub fn is_up(&self) -> bool {
+        self.health() == Health::Up && self.resolved.load(Ordering::Relaxed)
     }
 
     /// The admin state.
@@ -177,8 +207,10 @@ impl BackendState {
         match (self.mark(), self.is_member(), self.health()) {
             (AdminState::Disabled, ..) => BackendCondition::Disabled,
             (AdminState::Draining, ..) | (_, false, _) => BackendCondition::Draining,
+            _ if !self.resolved.load(Ordering::Relaxed) => BackendCondition::Unresolved,
             _ if self.is_ejected() => BackendCondition::Ejected,
             (.., Health::Down) => BackendCondition::Down,
+            (.., Health::Up) if !self.checked.load(Ordering::Relaxed) => BackendCondition::Unchecked,
             (.., Health::Up) => BackendCondition::Up,
             (.., Health::Unknown) => BackendCondition::Unknown,
         }
@@ -196,6 +228,8 @@ impl BackendState {
             BackendCondition::Draining if self.mark() == AdminState::Draining => "by operator".to_owned(),
             BackendCondition::Draining => "no longer configured".to_owned(),
             BackendCondition::Ejected => self.ejected_why.load().to_string(),
+            BackendCondition::Unresolved => "name does not resolve".to_owned(),
+            BackendCondition::Unchecked => String::new(),
             BackendCondition::Down | BackendCondition::Up | BackendCondition::Unknown => self.reason().to_string(),
         }
     }
@@ -236,6 +270,11 @@ impl BackendState {
     /// Number of attempts that ended, of all outcomes.
     pub fn attempts(&self) -> u64 {
         self.meters.attempts.iter().map(crate::instruments::Counter::get).sum()
+    }
+
+    /// Its recent errors.
+    pub fn errors(&self) -> &RecentErrors {
+        &self.errors
     }
 
     /// Counts an attempt that was followed by a retry.

@@ -42,7 +42,8 @@ pub(super) fn status(status: &StatusReply) -> String {
         text.push('\n');
         columns(&mut text, &rows);
     }
-    let heads = ["UPSTREAM", "BACKEND", "ADDRESS", "STATE", "IN FLIGHT", "WEIGHT", "FOR", "REASON"];
+    let heads =
+        ["UPSTREAM", "BACKEND", "ADDRESS", "STATE", "IN FLIGHT", "WEIGHT", "FOR", "ERRORS/MIN", "REASON", "LAST ERROR"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for upstream in &status.upstreams {
         rows.extend(upstream.backends.iter().map(|each| backend(&upstream.name, each)));
@@ -105,7 +106,9 @@ fn backend(upstream: &str, backend: &BackendReply) -> Vec<String> {
             .as_deref()
             .and_then(|since| age(since, OffsetDateTime::now_utc()))
             .unwrap_or_else(|| "-".to_owned()),
+        backend.errors_last_minute.to_string(),
         backend.reason.clone(),
+        backend.last_error.as_ref().map(ToString::to_string).unwrap_or_default(),
     ]
 }
 
@@ -124,10 +127,12 @@ pub(super) fn columns(text: &mut String, rows: &[Vec<String>]) {
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
+    use crate::admin::api::{LastError, rfc3339};
     use crate::backend::labels::BackendCondition;
 
     #[test]
     fn columns_line_up() {
+        let unix_ms = u64::try_from(OffsetDateTime::now_utc().unix_timestamp()).unwrap() * 1_000;
         let backend = BackendReply {
             name: "a".into(),
             address: "10.0.0.1:3001".into(),
@@ -137,6 +142,8 @@ mod tests {
             in_flight: 2,
             weight: 4,
             effective_weight: 0.0,
+            errors_last_minute: 41,
+            last_error: Some(LastError { time: rfc3339(unix_ms - 7_000).unwrap(), cause: "status 503".into() }),
         };
         let discovery = DiscoveryReply {
             source: "dns api.internal:80".into(),
@@ -159,8 +166,8 @@ mod tests {
             LISTENER  ADDRESS  STATE  CONNECTIONS\n\n\
             ACME             STATE    FAILURES  NEXT ORDER  ERROR\n\
             www.example.com  failing  2         now         no address\n\n\
-            UPSTREAM  BACKEND  ADDRESS        STATE  IN FLIGHT  WEIGHT  FOR  REASON\n\
-            api       a        10.0.0.1:3001  down   2          0/4     -    refused\n\n\
+            UPSTREAM  BACKEND  ADDRESS        STATE  IN FLIGHT  WEIGHT  FOR  ERRORS/MIN  REASON   LAST ERROR\n\
+            api       a        10.0.0.1:3001  down   2          0/4     -    41          refused  status 503 (7s ago)\n\n\
             UPSTREAM  DISCOVERY            LAST SUCCESS  ERROR\n\
             api       dns api.internal:80  never         api.internal: has no address\n";
         assert_eq!(text, expected);

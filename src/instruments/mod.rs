@@ -98,6 +98,24 @@ pub(crate) const CONNECT: &[u64] = &[
     3_000_000_000,
 ];
 
+/// Upper bounds of the buckets of the durations of streams, in nanoseconds: 5 ms to a day.
+pub(crate) const STREAM: &[u64] = &[
+    5_000_000,
+    25_000_000,
+    100_000_000,
+    500_000_000,
+    1_000_000_000,
+    5_000_000_000,
+    10_000_000_000,
+    30_000_000_000,
+    60_000_000_000,
+    300_000_000_000,
+    900_000_000_000,
+    3_600_000_000_000,
+    14_400_000_000_000,
+    86_400_000_000_000,
+];
+
 /// A histogram of durations. An observation is two atomic adds.
 #[derive(Debug)]
 pub(crate) struct Histogram {
@@ -179,6 +197,6 @@ mod tests {
 
     #[test]
     fn bounds_ascend() {
-        assert!(LATENCY.is_sorted() && CONNECT.is_sorted());
+        assert!(LATENCY.is_sorted() && CONNECT.is_sorted() && STREAM.is_sorted());
     }
 }

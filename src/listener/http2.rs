@@ -33,6 +33,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The client first gets a GOAWAY. At twice this number the connection is closed at once. h2 itself limits the streams
 /// that are reset before they are accepted.
 const GIVEN_UP: usize = 100;
+/// How long the resets of requests that the end of the grace period ends may take to leave.
+const ABORT_TIMEOUT: Duration = Duration::from_millis(150);
 /// How many malformed requests a connection may send. Pingora rejects each of them.
 const MALFORMED: usize = 31;
 
@@ -44,10 +46,13 @@ pub(super) async fn serve<F: HttpService>(
 ) {
     io.become_http2();
     let app = Arc::new(Http2::new(Arc::clone(service), Arc::clone(&io.conn)));
+    // Boxed: the task of each connection has room for it, whatever protocol the client speaks.
+    let aborted = Box::pin(Arc::clone(&app).abort_at_end(phase.clone()));
     tokio::select! {
         () = app.accept(io) => {}
         () = app.left_alone(&mut phase) => {}
         () = app.cut.notified() => {}
+        () = aborted => {}
     }
 }
 
@@ -61,6 +66,8 @@ struct Http2<F> {
     last_call: watch::Sender<bool>,
     /// Ends the connection now.
     cut: Notify,
+    /// The grace period of the process is over.
+    aborted: Notify,
     requests: AtomicUsize,
     given_up: AtomicUsize,
 }
@@ -75,6 +82,7 @@ impl<F: HttpService> Http2<F> {
             streams,
             last_call: watch::Sender::new(false),
             cut: Notify::new(),
+            aborted: Notify::new(),
             requests: AtomicUsize::new(0),
             given_up: AtomicUsize::new(0),
         }
@@ -104,6 +112,19 @@ impl<F: HttpService> Http2<F> {
         if given_up >= 2 * GIVEN_UP {
             self.cut.notify_one();
         }
+    }
+
+    /// Returns once the grace period is over, and has marked the exchange as cut: its record is made when it is dropped.
+    async fn aborted(&self, exchange: &Exchange) {
+        self.aborted.notified().await;
+        exchange.abort();
+    }
+
+    /// Ends the requests under way once the grace period is over. Returns when the client has had time to read that.
+    async fn abort_at_end(self: Arc<Self>, mut phase: ShutdownPhaseWatch) {
+        phase.past(ShutdownPhase::Leaving).await;
+        self.aborted.notify_waiters();
+        tokio::time::sleep(ABORT_TIMEOUT).await;
     }
 
     /// Completes when the process ends, no stream is open and the client had time to acknowledge the GOAWAY. A client
@@ -204,6 +225,7 @@ impl<F: HttpService> Http2<F> {
             biased;
             _ = served => {}
             () = exchange.until_cut() => {}
+            () = self.aborted(&exchange) => {}
         }
         if exchange.is_given_up() {
             self.note_given_up();

@@ -256,6 +256,16 @@ impl Listeners {
         }
     }
 
+    /// Ends the requests that are still under way, after `close`.
+    pub fn abort(&self) {
+        for running in self.lock().values() {
+            running.phase.advance(ShutdownPhase::Aborting);
+        }
+        for phase in self.closing.lock().iter() {
+            phase.advance(ShutdownPhase::Aborting);
+        }
+    }
+
     /// Whether `close` was called.
     pub fn are_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)

@@ -1,8 +1,10 @@
 //! Shutdown phase of a listener: open, closing, leaving. It only moves forward.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use tokio::sync::watch;
 
@@ -15,6 +17,8 @@ pub(super) enum ShutdownPhase {
     Closing,
     /// The process ends. Connections without a request end now.
     Leaving,
+    /// The grace period is over: requests end now as well.
+    Aborting,
 }
 
 /// Sets the phase of one listener.
@@ -75,6 +79,11 @@ impl ShutdownPhaseWatch {
         self.ending.load(Ordering::Acquire)
     }
 
+    /// Whether the process ends.
+    pub(super) fn is_leaving(&self) -> bool {
+        *self.phase.borrow() > ShutdownPhase::Closing
+    }
+
     /// Completes when the phase is past this one. Never completes if the control is dropped before.
     pub(super) async fn past(&mut self, phase: ShutdownPhase) {
         past(&mut self.phase, phase).await;
@@ -103,6 +112,13 @@ impl PhaseChange {
     /// The phase, as of the last `changed`.
     pub(super) fn now(&self) -> ShutdownPhase {
         self.now
+    }
+
+    /// From here on the task is woken by the next change, even if `changed` is not polled meanwhile.
+    pub(super) async fn arm(&mut self) {
+        if poll_fn(|cx| Poll::Ready(self.past.as_mut().poll(cx).is_ready())).await {
+            *self = Self::of(self.phase.clone());
+        }
     }
 
     /// Completes when the phase has changed. It is cancel-safe.

@@ -21,6 +21,8 @@ use crate::config::values::BackendAddress;
 pub struct BackendAddr {
     source: AddressSource,
     generation: AtomicU64,
+    /// Why the last look-up of the name failed; nothing after one that succeeded.
+    lookup_error: ArcSwapOption<String>,
 }
 
 /// The current generation of each existing `BackendAddr`.
@@ -69,7 +71,7 @@ impl BackendAddr {
                 .map_or(AddressSource::Impossible, |unix| AddressSource::Fixed(PeerAddress::Unix(unix))),
             BackendAddress::Dns(..) => AddressSource::Dns { current: ArcSwapOption::empty(), changed: Notify::new() },
         };
-        Self { source, generation: AtomicU64::new(new_generation()) }
+        Self { source, generation: AtomicU64::new(new_generation()), lookup_error: ArcSwapOption::empty() }
     }
 
     /// The generation of the addresses, which is part of the pool key. It changes whenever an address disappears.
@@ -92,6 +94,16 @@ impl BackendAddr {
             AddressSource::Dns { current, .. } => current.load_full(),
             AddressSource::Fixed(_) | AddressSource::Impossible => None,
         }
+    }
+
+    /// Why the last look-up of the name failed; nothing after one that succeeded.
+    pub fn lookup_error(&self) -> Option<Arc<String>> {
+        self.lookup_error.load_full()
+    }
+
+    /// Sets how the last look-up of the name ended.
+    pub fn set_lookup_error(&self, error: Option<String>) {
+        self.lookup_error.store(error.map(Arc::new));
     }
 
     /// Whether there is an address to connect to.

@@ -58,6 +58,7 @@ impl Resolver {
                     } else if self.failures > 0 {
                         tracing::info!(name, addresses = text, "backend's name resolves again");
                     }
+                    self.addr.set_lookup_error(None);
                     self.failures = 0;
                     return LOOKUP_INTERVAL;
                 }
@@ -66,8 +67,9 @@ impl Resolver {
             Err(error) => error.to_string(),
         };
         if self.failures == 0 {
-            tracing::warn!(name, error = failed, kept = self.addr.is_known(), "backend's name does not resolve");
+            tracing::warn!(name, error = %failed, kept = self.addr.is_known(), "backend's name does not resolve");
         }
+        self.addr.set_lookup_error(Some(failed));
         self.failures = self.failures.saturating_add(1);
         backoff(self.failures)
     }

@@ -1,5 +1,6 @@
 //! One attempt at one backend: its in-flight guard, its timing and its outcome. It ends exactly once.
 
+use std::borrow::Cow;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,9 +61,13 @@ pub(super) struct Attempt {
     watching: Option<AttemptObserver>,
     /// The backend's penalty was raised for this attempt, or must not be raised.
     faulted: bool,
+    /// The backend is not the cause of its failure.
+    excused: bool,
     /// The attempt failed because a resource of this process was exhausted. It does not count as an attempt at the
     /// backend.
     ours: bool,
+    /// The cause of its failure in a few words.
+    pub(super) cause: Option<Cow<'static, str>>,
     /// The response is complete.
     pub(super) ended: bool,
     /// Request body bytes that were passed on, and response body bytes that were received.
@@ -86,7 +91,9 @@ impl Attempt {
             status: None,
             watching: None,
             faulted: false,
+            excused: false,
             ours: false,
+            cause: None,
             ended: false,
             sent: 0,
             received: 0,
@@ -103,9 +110,23 @@ impl Attempt {
         Self { passed_over, ..self }
     }
 
+    /// Counts it among the backend's recent errors if it was one.
+    fn record_error(&mut self, outcome: Outcome) {
+        let cause = match (outcome, self.cause.take(), self.status) {
+            (Outcome::ClientAbort, ..) => return,
+            _ if self.excused => return,
+            (Outcome::Ok, Some(cause), _) => cause,
+            (Outcome::Ok, None, Some(status)) if status >= 500 => format!("status {status}").into(),
+            (Outcome::Ok, ..) => return,
+            (_, cause, _) => cause.unwrap_or_else(|| outcome.label().into()),
+        };
+        self.backend.state.errors().record(cause, clock::now_ms());
+    }
+
     /// Excludes the attempt from the backend's health data. The caller gets the in-flight guard, so the next attempt
     /// keeps the backend's slot.
     pub(super) fn excuse(&mut self) -> InFlight {
+        self.excused = true;
         self.watching = None;
         self.faulted = true;
         self.guard.take().unwrap_or_else(|| self.backend.state.raise())
@@ -221,6 +242,7 @@ impl Attempt {
         if let (Some(ok), Some(watching)) = (self.verdict(outcome), &mut self.watching) {
             watching.ended(ok, self.started.elapsed().1);
         }
+        self.record_error(outcome);
         let backend_state = &self.backend.state;
         if !self.ours {
             backend_state.count_attempt(outcome);

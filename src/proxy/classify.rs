@@ -104,7 +104,8 @@ fn io_kind(error: &Error) -> Option<std::io::ErrorKind> {
     io(error).map(std::io::Error::kind)
 }
 
-fn io(error: &Error) -> Option<&std::io::Error> {
+/// The error of a socket or file, where that is the root.
+pub(super) fn io(error: &Error) -> Option<&std::io::Error> {
     error.root_cause().downcast_ref()
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderValue, Method, Version};
 
 use super::attempt::{Attempt, Moment};
+use super::grpc_call::GrpcCall;
 use crate::backend::InFlight;
 use crate::backend::labels::{Outcome, PickReason, RetryReason};
 use crate::fault::Fault;
@@ -69,6 +70,15 @@ pub struct RequestCtx {
     pub(super) sent_whole: bool,
     /// The status of the response that has begun for the client.
     pub(super) begun: Option<u16>,
+    /// When the header of a stream, or 101, was ready for the client, counted from the arrival.
+    pub(super) stream_header: Option<Duration>,
+    pub(super) grpc: GrpcCall,
+    /// Bytes of the response's body, where the response states them.
+    pub(super) length: Option<u64>,
+    /// The response has come to its end, trailers included.
+    pub(super) whole: bool,
+    /// The client has left after the last byte of its response.
+    pub(super) left_served: bool,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) recorded: bool,
@@ -127,6 +137,11 @@ impl RequestCtx {
             status: None,
             sent_whole: false,
             begun: None,
+            stream_header: None,
+            grpc: GrpcCall::No,
+            length: None,
+            whole: false,
+            left_served: false,
             bytes_in: 0,
             bytes_out: 0,
             recorded: false,

@@ -2,9 +2,11 @@
 
 mod affinity_cookie;
 mod attempt;
+mod cause;
 mod classify;
 mod ctx;
 mod direct_response;
+mod grpc_call;
 mod hash_key;
 mod max_forwards;
 mod pick;
@@ -15,6 +17,7 @@ mod request_filter;
 mod response_filter;
 mod send;
 mod service;
+mod stream_kind;
 mod upstream_error;
 mod wait_in_queue;
 mod write_response;
@@ -24,7 +27,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Version;
+use http::{HeaderMap, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -174,6 +177,17 @@ impl ProxyHttp for Gateway {
     ) -> Result<Option<Duration>> {
         response_filter::body(body, end, ctx)?;
         Ok(None)
+    }
+
+    /// Answer: the trailers as they came.
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        ctx: &mut Self::CTX,
+    ) -> Result<()> {
+        stream_kind::trailers(trailers, ctx);
+        Ok(())
     }
 
     /// Respond: edits the response header for the client.

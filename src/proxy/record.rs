@@ -6,6 +6,7 @@ use http::HeaderValue;
 use pingora::Error;
 use pingora_proxy::Session;
 
+use super::cause;
 use super::classify;
 use super::ctx::RequestCtx;
 use super::upstream_error::{has_begun, is_end_of_tunnel};
@@ -16,13 +17,16 @@ use crate::telemetry::request_record::Record;
 
 /// Records a request that reached Pingora's logging phase, successful or not.
 pub(super) fn done(session: &Session, error: Option<&Error>, ctx: &mut RequestCtx) {
-    let error = error.filter(|error| !is_end_of_tunnel(ctx, error));
+    let error = error.filter(|error| !is_end_of_tunnel(ctx, error) && !ctx.left_served);
     let fault = error.and(ctx.fault).or_else(|| error.map(of));
     let outcome = match error {
         None => Outcome::Ok,
         Some(error) if classify::is_the_clients(error) => Outcome::ClientAbort,
         Some(error) => classify::proxying(error).outcome,
     };
+    if let (Some(attempt), Some(error)) = (&mut ctx.attempt, error) {
+        attempt.cause = Some(cause::of(outcome, error));
+    }
     ctx.end_attempt(outcome, None);
     ctx.bytes_in = session.body_bytes_read() as u64;
     ctx.bytes_out = session.body_bytes_sent() as u64;
@@ -48,6 +52,7 @@ pub(super) fn cut_short(ctx: &mut RequestCtx) {
     let (fault, status) = match ctx.exchange.as_ref().and_then(|exchange| exchange.cut()) {
         Some(why) => of_cut(why),
         None if std::thread::panicking() => (Fault::Internal, Fault::Internal.status()),
+        None if ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_leaving()) => of_cut(Abort::Shutdown),
         None => (Fault::ClientAbort, Fault::ClientAbort.status()),
     };
     let outcome = if fault == Fault::Timeout { Outcome::Timeout } else { Outcome::ClientAbort };
@@ -62,6 +67,7 @@ pub(super) fn of_cut(why: Abort) -> (Fault, u16) {
         Abort::Deadline => (Fault::Timeout, Fault::Timeout.status()),
         // RFC 9110 section 15.5.9.
         Abort::Body => (Fault::RefusedPolicy, 408),
+        Abort::Shutdown => (Fault::Shutdown, Fault::Shutdown.status()),
     }
 }
 
@@ -75,6 +81,8 @@ fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {
     let record = Record {
         started: ctx.started_at,
         duration: ctx.started.elapsed(),
+        stream_header: ctx.stream_header,
+        grpc_status: ctx.grpc.status(fault),
         request_id: ctx.request_id.as_ref().filter(|_| ctx.recorder.wants_line()).map_or("-", |id| id.as_str()),
         listener: ctx.exchange.as_ref().map_or("-", |exchange| &exchange.conn.listener),
         scheme: ctx.exchange.as_ref().map_or("http", |exchange| exchange.conn.scheme()),

@@ -13,8 +13,8 @@ use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::{RequestCtx, RequestLine};
-use super::max_forwards;
 use super::reject::refuse;
+use super::{max_forwards, stream_kind};
 use crate::config::schema::Protocol;
 use crate::fault::Fault;
 use crate::listener::{BadHead, Conn, WELL_KNOWN};
@@ -73,6 +73,7 @@ pub(super) fn accept_request(session: &mut Session, ctx: &mut RequestCtx) -> Res
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(405), "CONNECT is not served"));
     }
     if ctx.version == Version::HTTP_2 {
+        ctx.grpc = stream_kind::requested(session.req_header());
         check_http2(session, ctx)?;
     }
     check_slashes(session.req_header(), ctx)

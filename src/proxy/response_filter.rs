@@ -12,6 +12,7 @@ use super::classify;
 use super::ctx::RequestCtx;
 use super::reject::refuse;
 use super::request_filter::DEADLINE_GRACE;
+use super::stream_kind;
 use super::upstream_error::{has_begun, is_end_of_tunnel, may_try_again};
 use super::write_response::{close_if_leaving, hsts, write};
 use crate::backend::labels::{Outcome, RetryReason};
@@ -80,6 +81,7 @@ fn asks_to_wait(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
 pub(super) fn body(body: &Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
     let piece = body.as_ref().map_or(0, Bytes::len) as u64;
     ctx.bytes_out += piece;
+    ctx.whole |= end;
     if let Some(attempt) = &mut ctx.attempt {
         attempt.received += piece;
         attempt.ended |= end;
@@ -127,6 +129,7 @@ pub(super) fn header(
         return Ok(());
     }
     ctx.exchange.iter().for_each(|exchange| exchange.begin_response());
+    stream_kind::answered(response, ctx);
     if ctx.is_upgrade {
         stay_http(ctx);
     }
@@ -148,7 +151,9 @@ pub(super) fn header(
     affinity_cookie::reveal(session, response, ctx)?;
     ctx.begun = Some(response.status.as_u16());
     close_if_leaving(session, ctx, lifecycle);
-    if may_last(response, ctx) {
+    ctx.length = length_of(response, ctx);
+    if ctx.length.is_none_or(|length| length > LONG_RESPONSE_BYTES) {
+        // It may take hours, as a stream of events or of messages.
         ctx.detach_route();
     }
     Ok(())
@@ -170,16 +175,14 @@ fn upgrade_required(headers: &HeaderMap, status: StatusCode, ctx: &RequestCtx) -
 /// If a response body is longer than this, in bytes, the request may last long. So it detaches from its route.
 const LONG_RESPONSE_BYTES: u64 = 1 << 20;
 
-/// Whether the response is long or has no known length. A stream of events or messages may last for hours.
-fn may_last(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
-    // A scan of the names is cheaper than a look-up by hash, because most responses have few fields.
-    match response.headers.iter().find(|(name, _)| *name == header::CONTENT_LENGTH) {
-        Some((_, length)) => length
-            .to_str()
-            .ok()
-            .and_then(|length| length.parse().ok())
-            .is_none_or(|length: u64| length > LONG_RESPONSE_BYTES),
-        None => !is_bodiless(response, ctx),
+/// The length of the response's body; nothing where its end marks it.
+fn length_of(response: &ResponseHeader, ctx: &RequestCtx) -> Option<u64> {
+    // Cheaper than a look-up, which hashes the name: most responses have few fields.
+    let length = response.headers.iter().find(|(name, _)| *name == header::CONTENT_LENGTH);
+    match length {
+        _ if ctx.method == Method::HEAD => Some(0),
+        Some((_, length)) => length.to_str().ok()?.parse().ok(),
+        None => is_bodiless(response, ctx).then_some(0),
     }
 }
 
@@ -226,6 +229,7 @@ fn stay_http(ctx: &RequestCtx) {
 fn open_tunnel(session: &mut Session, ctx: &mut RequestCtx) {
     ctx.deadline = None;
     ctx.begun = Some(101);
+    stream_kind::header_sent(ctx);
     if let Some(exchange) = &ctx.exchange {
         exchange.conn.set_tunnel();
         exchange.cut_after(None);
@@ -249,26 +253,33 @@ pub(super) async fn fault(
     if is_end_of_tunnel(ctx, error) {
         return FailToProxy { error_code: 101, can_reuse_downstream: false };
     }
+    if ctx.left_served {
+        return FailToProxy { error_code: ctx.begun.unwrap_or(200), can_reuse_downstream: false };
+    }
     let (fault, status) = fault_of(error, ctx);
     (ctx.fault, ctx.status) = (Some(fault), Some(status));
     if has_begun(session) || fault == Fault::ClientAbort {
         return FailToProxy { error_code: status, can_reuse_downstream: false };
     }
     close_if_leaving(session, ctx, lifecycle);
-    if session.is_upgrade_req() {
+    if ctx.is_upgrade {
         // The next bytes of the client may belong to the other protocol.
         session.set_keepalive(None);
     }
     let accept = session.req_header().headers.get(header::ACCEPT).map(|accept| accept.as_bytes());
     let request_id = ctx.request_id.as_ref().map_or("-", |id| id.as_str());
     let retry_after = matches!(fault, Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout).then_some(1);
-    let reply = ErrorResponse { fault, status, request_id, accept, retry_after, grpc: asks_grpc(session) };
+    let grpc = asks_grpc(session);
+    let reply = ErrorResponse { fault, status, request_id, accept, retry_after, grpc };
     let built = reply.build().and_then(|(mut response, body)| {
         if let Some(hsts) = hsts(ctx) {
             response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
         }
         Ok((response, body))
     });
+    if grpc {
+        stream_kind::refused(fault, ctx);
+    }
     let written = match built {
         Ok((response, body)) => write(session, response, body).await,
         Err(error) => Err(error),

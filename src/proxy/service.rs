@@ -78,6 +78,8 @@ impl HttpService for Proxy {
         let record = Record {
             started: SystemTime::now(),
             duration: Duration::ZERO,
+            stream_header: None,
+            grpc_status: None,
             request_id: id.as_str(),
             listener: &conn.listener,
             scheme: conn.scheme(),

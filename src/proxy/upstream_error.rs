@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pingora::{Error, ErrorType, RetryType};
 use pingora_proxy::Session;
 
+use super::cause;
 use super::classify::{self, AttemptFailure};
 use super::ctx::RequestCtx;
 use crate::backend::labels::{Outcome, RetryReason};
@@ -45,6 +46,12 @@ pub(super) fn while_proxying(
         return error;
     }
     if is_end_of_tunnel(ctx, &error) {
+        ctx.end_attempt(Outcome::Ok, None);
+        error.set_retry(false);
+        return error;
+    }
+    if is_served(session, ctx, &error) {
+        ctx.left_served = true;
         ctx.end_attempt(Outcome::Ok, None);
         error.set_retry(false);
         return error;
@@ -112,6 +119,16 @@ pub(super) fn is_end_of_tunnel(ctx: &RequestCtx, error: &Error) -> bool {
     ctx.begun == Some(101) && classify::is_bare_end(error)
 }
 
+/// Whether the client has left after the last byte of its response. It has what it asked for, whatever of its request is
+/// still to come. A failed write is no such end: it has bytes of the response.
+fn is_served(session: &Session, ctx: &RequestCtx, error: &Error) -> bool {
+    let whole = ctx.whole || ctx.length.is_some_and(|length| ctx.bytes_out >= length);
+    let begun = ctx.begun.is_some_and(|status| status != 101);
+    let wrote = matches!(error.etype(), ErrorType::WriteError | ErrorType::WriteTimedout);
+    let left = || classify::is_the_clients(error) && classify::client(error).0 == Fault::ClientAbort;
+    whole && begun && !wrote && ctx.fault.is_none() && left() && !session.has_pending_downstream_tasks()
+}
+
 /// Whether the backend had closed this pooled connection before the request. That is not a failure of the backend.
 fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool) -> bool {
     let Some(attempt) = &ctx.attempt else { return false };
@@ -160,7 +177,8 @@ fn settle(ctx: &mut RequestCtx, failure: AttemptFailure, again: bool, error: &Er
             attempt.disown();
         }
     }
-    if let Some(attempt) = &ctx.attempt {
+    if let Some(attempt) = &mut ctx.attempt {
+        attempt.cause = Some(cause::of(failure.outcome, error));
         let backend = &*attempt.backend.name;
         tracing::debug!(backend, outcome = failure.outcome.label(), again, %error, "an attempt failed");
     }

@@ -21,5 +21,7 @@ pub(super) fn shown(backend: BackendStatus) -> api::BackendReply {
         in_flight: backend.in_flight,
         weight: backend.weight,
         effective_weight: backend.effective_weight,
+        errors_last_minute: backend.errors_last_minute,
+        last_error: backend.last_error.map(|(time, cause)| api::LastError { time, cause }),
     }
 }

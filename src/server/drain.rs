@@ -11,7 +11,10 @@ use crate::config::schema::Server;
 /// How long the access log may take to write its last lines.
 pub(super) const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Drains with the times of `server`. A second stop signal ends the drain at once.
+/// How long the requests that are cut may take to be answered 503.
+const ABORT_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Drains as `server` says; a second stop signal ends it at once.
 pub(super) async fn drain(api: &AdminApi, server: &Server, signals: &Signals) -> RunOutcome {
     api.lifecycle.set_draining();
     tracing::info!(
@@ -24,6 +27,7 @@ pub(super) async fn drain(api: &AdminApi, server: &Server, signals: &Signals) ->
         ended = leave(api, server) => ended,
         () = second_stop(signals) => {
             tracing::warn!(connections = api.listeners.open(), "stopped at once by a second signal");
+            api.listeners.abort();
             RunOutcome::Now
         }
     }
@@ -40,6 +44,8 @@ async fn leave(api: &AdminApi, server: &Server) -> RunOutcome {
         Err(_) => {
             let connections = api.listeners.open();
             tracing::warn!(connections, "the grace is over: what was still open was cut");
+            api.listeners.abort();
+            let _ = tokio::time::timeout(ABORT_TIMEOUT, api.listeners.drained()).await;
             RunOutcome::Cut
         }
     }

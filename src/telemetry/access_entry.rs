@@ -34,6 +34,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
     line.text("upstream", record.upstream);
     line.text("backend", record.backend);
     line.number("status", record.status.into());
+    line.text("grpc_status", record.grpc_status.map(|status| status.label()));
     line.number("bytes_in", record.bytes_in);
     line.number("bytes_out", record.bytes_out);
     line.millis("duration_ms", Some(record.duration));
@@ -125,6 +126,8 @@ pub(super) mod tests {
         Record {
             started: UNIX_EPOCH + Duration::from_millis(1_700_000_000_007),
             duration: Duration::from_micros(12_345),
+            stream_header: None,
+            grpc_status: None,
             request_id: "id-1",
             listener: "web",
             scheme: "http",
@@ -159,7 +162,7 @@ pub(super) mod tests {
         let expected = json!({
             "time": "2023-11-14T22:13:20.007Z", "request_id": "id-1", "listener": "web", "client": "192.0.2.1",
             "method": "GET", "host": null, "path": "/", "scheme": "http", "version": "HTTP/1.1", "route": null,
-            "upstream": null, "backend": null, "status": 200, "bytes_in": 0, "bytes_out": 9, "duration_ms": 12.345, "attempts": [],
+            "upstream": null, "backend": null, "status": 200, "grpc_status": null, "bytes_in": 0, "bytes_out": 9, "duration_ms": 12.345, "attempts": [],
             "fault": null, "user_agent": null, "referer": null, "trace_id": null,
         });
         assert_eq!(written(&plain()), expected);

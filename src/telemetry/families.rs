@@ -12,7 +12,7 @@ use super::meters::{CertificateMeters, ConnectionResult, ListenerMeters, RouteMe
 use super::panic_hook;
 use super::process_log;
 use super::text_format::{FamilyHeader, MetricType, SeriesWriter};
-use crate::backend::labels::{BackendCondition, Health, Outcome, RetryReason};
+use crate::backend::labels::{BackendCondition, Outcome, RetryReason};
 use crate::backend::meters::CLASSES;
 use crate::backend::{BackendState, Labels};
 
@@ -160,11 +160,9 @@ pub(super) const ALL: &[FamilySpec] = &[
     ),
     gauge(
         "weir_backend_up",
-        "1 while its checks say that it serves.",
+        "1 while its checks say that it serves, or while it has none; 0 without an address.",
         &[UPSTREAM, BACKEND, ADDRESS],
-        FamilySource::Backends(|s, backend_state, labels| {
-            s.add(&plain(labels), (backend_state.health() == Health::Up).into())
-        }),
+        FamilySource::Backends(|s, backend_state, labels| s.add(&plain(labels), backend_state.is_up().into())),
     ),
     gauge(
         "weir_backend_weight",
@@ -215,6 +213,12 @@ pub(super) const ALL: &[FamilySpec] = &[
         &["route", "fault"],
         FamilySource::Routes(|s, route| route.faults().for_each(|(fault, n)| s.add(&[route.name(), fault.label()], n))),
     ),
+    counter(
+        "weir_grpc_requests_total",
+        "Calls of gRPC by their status, without those that ended with a 5xx status of HTTP.",
+        &["route", "grpc_status"],
+        FamilySource::Routes(|s, route| route.grpc().for_each(|(status, n)| s.add(&[route.name(), status.label()], n))),
+    ),
     gauge(
         "weir_listener_connections",
         "Connections of clients open now.",
@@ -245,7 +249,7 @@ pub(super) const ALL: &[FamilySpec] = &[
     ),
     histogram(
         "weir_request_duration_seconds",
-        "From the arrival of a request to the end of its response.",
+        "From the arrival of a request to the end of its response; of streams and tunnels to the header.",
         &["route"],
         FamilySource::Routes(|s, route| s.observe(&[route.name()], route.duration())),
     ),
@@ -264,6 +268,16 @@ pub(super) const ALL: &[FamilySpec] = &[
             route
                 .requests()
                 .for_each(|(method, status, n)| s.add(&[name, method, itoa::Buffer::new().format(status)], n));
+        }),
+    ),
+    histogram(
+        "weir_stream_duration_seconds",
+        "From the arrival of a request to its end, of tunnels, event streams and gRPC.",
+        &["route"],
+        FamilySource::Routes(|s, route| {
+            if let Some(streams) = route.streams() {
+                s.observe(&[route.name()], streams);
+            }
         }),
     ),
     gauge(

@@ -12,7 +12,8 @@ use crossbeam_utils::CachePadded;
 use crate::fault::Fault;
 
 use super::acme::AcmeOrders;
-use crate::instruments::{Counter, Histogram, LATENCY, StatusCounters};
+use super::grpc_status::GrpcStatus;
+use crate::instruments::{Counter, Histogram, LATENCY, STREAM, StatusCounters};
 
 /// The methods that have their own label value. The last entry counts all other methods.
 pub const METHODS: [&str; 10] =
@@ -24,6 +25,9 @@ pub struct RouteMeters {
     name: Arc<str>,
     requests: [OnceLock<Box<StatusCounters>>; METHODS.len()],
     duration: CachePadded<Histogram>,
+    /// Most routes have none.
+    streams: OnceLock<Box<Histogram>>,
+    grpc: OnceLock<Box<[Counter; GrpcStatus::COUNT]>>,
     faults: [Counter; Fault::ALL.len()],
 }
 
@@ -34,6 +38,8 @@ impl RouteMeters {
             name: name.into(),
             requests: Default::default(),
             duration: CachePadded::new(Histogram::new(LATENCY)),
+            streams: OnceLock::new(),
+            grpc: OnceLock::new(),
             faults: Default::default(),
         }
     }
@@ -51,6 +57,27 @@ impl RouteMeters {
         if let Some(fault) = fault {
             self.faults[fault as usize].bump();
         }
+    }
+
+    /// Observes how long a stream lasted.
+    pub fn record_stream(&self, took: Duration) {
+        self.streams.get_or_init(|| Box::new(Histogram::new(STREAM))).observe(took);
+    }
+
+    /// Counts a call of gRPC that ended.
+    pub fn record_grpc(&self, status: GrpcStatus) {
+        self.grpc.get_or_init(Box::default)[status.index()].bump();
+    }
+
+    /// (status, count) of all that were seen.
+    pub fn grpc(&self) -> impl Iterator<Item = (GrpcStatus, u64)> + '_ {
+        let counts = self.grpc.get().into_iter().flat_map(|counts| GrpcStatus::all().zip(counts.iter()));
+        counts.map(|(status, n)| (status, n.get())).filter(|(_, n)| *n > 0)
+    }
+
+    /// How long streams lasted, if there was one.
+    pub(super) fn streams(&self) -> Option<&Histogram> {
+        self.streams.get().map(|streams| &**streams)
     }
 
     /// Method, status and count, without zeros.

@@ -36,7 +36,15 @@ impl Recorder {
     /// Counts the request and writes its entry.
     pub fn record(&self, record: &Record<'_>) {
         let route = record.route.unwrap_or_else(|| self.metrics.no_route());
-        route.record(record.method, record.status, record.duration, record.fault);
+        let took = record.stream_header.unwrap_or(record.duration);
+        route.record(record.method, record.status, took, record.fault);
+        if record.stream_header.is_some() {
+            route.record_stream(record.duration);
+        }
+        // A 5xx status counts as an error already.
+        if let Some(status) = record.grpc_status.filter(|_| record.status < 500) {
+            route.record_grpc(status);
+        }
         if self.log.is_on() {
             // The thread-local buffer is gone if a context is dropped while its thread ends. A temporary buffer is used
             // then.

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use super::super::grpc_status::GrpcStatus;
 use super::*;
 use crate::backend::labels::{AdminState, Health, Outcome, RetryReason};
 use crate::fault::Fault;
@@ -32,6 +33,8 @@ fn full() -> (Arc<Metrics>, Instruments, Arc<BackendState>) {
     route.record(&http::Method::GET, 200, Duration::from_millis(3), None);
     route.record(&http::Method::GET, 502, Duration::from_millis(3), Some(Fault::Connect));
     metrics.no_route().record(&http::Method::POST, 404, Duration::ZERO, Some(Fault::NoRoute));
+    route.record_stream(Duration::from_secs(90));
+    route.record_grpc(GrpcStatus::of_code(14));
     let listener = metrics.listener("web");
     listener.count(ConnectionResult::Accepted);
     let upstream = metrics.upstream("api");
@@ -82,6 +85,8 @@ fn a_scrape_contains_the_counted_values() {
         (format!("weir_backend_checks_total{{{backend},result=\"fail\"}}"), 0.0),
         (format!("weir_backend_state_changes_total{{{backend},to=\"up\"}}"), 1.0),
         (r#"weir_upstream_fail_open_total{upstream="api"}"#.to_owned(), 1.0),
+        (r#"weir_grpc_requests_total{route="api",grpc_status="UNAVAILABLE"}"#.to_owned(), 1.0),
+        (r#"weir_stream_duration_seconds_bucket{route="api",le="300"}"#.to_owned(), 1.0),
         (r#"weir_upstream_queue_depth{upstream="api"}"#.to_owned(), 0.0),
         (r#"weir_upstream_queue_seconds_count{upstream="api"}"#.to_owned(), 1.0),
         (r#"weir_listener_connections_total{listener="web",result="accepted"}"#.to_owned(), 1.0),
@@ -103,7 +108,7 @@ fn exactly_one_state_is_set() {
         backend_state.set_mark(mark, 5);
         let values = parse(&metrics.render());
         let states: Vec<_> = values.iter().filter(|(name, _)| name.starts_with("weir_backend_state{")).collect();
-        assert_eq!(states.len(), 6);
+        assert_eq!(states.len(), 8);
         let set: Vec<_> = states.iter().filter(|(_, value)| **value == 1.0).collect();
         assert!(matches!(set[..], [(name, _)] if name.contains(backend_state.state().label())), "{set:?}");
     }
@@ -116,7 +121,7 @@ fn every_family_has_type_and_help_and_passes_promtool() {
         text.lines().filter_map(|l| l.strip_prefix(what)?.split(' ').next().map(str::to_owned)).collect()
     };
     assert_eq!(of("# HELP "), of("# TYPE "));
-    assert_eq!(of("# HELP weir_").len(), 30, "{text}");
+    assert_eq!(of("# HELP weir_").len(), 32, "{text}");
     let mut promtool = Command::new("promtool");
     promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Ok(mut child) = promtool.spawn() else {

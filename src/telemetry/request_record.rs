@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::backend::labels::PassedOver;
 use crate::fault::Fault;
 
+use super::grpc_status::GrpcStatus;
 use super::meters::RouteMeters;
 use crate::backend::Labels;
 use crate::backend::labels::{Outcome, PickReason, RetryReason};
@@ -21,6 +22,10 @@ pub struct Record<'a> {
     pub started: SystemTime,
     /// Time until the end of its response.
     pub duration: Duration,
+    /// Up to the response header of a stream, or to 101; `None`: the response is no stream.
+    pub stream_header: Option<Duration>,
+    /// How it ended, if it is a call of gRPC.
+    pub grpc_status: Option<GrpcStatus>,
     /// Its request id, received or generated.
     pub request_id: &'a str,
     /// The listener that accepted it.

@@ -247,6 +247,7 @@ impl Registry {
             backend: Arc::clone(&backend.name),
             address: backend.address.to_string().into(),
         });
+        backend_state.set_resolved(backend.addr.is_known(), clock::now_ms());
         backend_state.set_member(true, clock::now_ms());
         let decay = upstream.settings().ewma.clone().unwrap_or_default().decay.get();
         let read = upstream.settings().balance == Balance::PeakEwma;
@@ -313,6 +314,7 @@ impl Registry {
         backend: &Backend,
         running: Option<(CheckSettings, OwnedTask)>,
     ) -> Option<(CheckSettings, OwnedTask)> {
+        backend.state.set_checked(context.spec.is_some(), clock::now_ms());
         let Some(spec) = context.spec.clone() else {
             if backend.state.health() != Health::Up {
                 backend.state.set_health(Health::Up, "", clock::now_ms());

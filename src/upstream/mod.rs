@@ -319,6 +319,7 @@ impl Upstream {
         // Only the current generation publishes serving times and weights.
         let is_current = !self.is_superseded();
         for backend in backends.iter().filter(|_| is_current) {
+            backend.state.set_resolved(backend.addr.is_known(), now);
             let up = tiers::is_able(backend) && tiers::health(backend, rules.checked) == Health::Up;
             backend.state.load().set_serving(up && backend.state.is_member(), now);
         }

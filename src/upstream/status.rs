@@ -58,6 +58,10 @@ pub struct BackendStatus {
     pub weight: u32,
     /// The effective weight, which is lower during `slow_start`.
     pub effective_weight: f64,
+    /// Attempts of the last minute that failed or were answered with an error.
+    pub errors_last_minute: u64,
+    /// The latest error: when (RFC 3339), and its cause.
+    pub last_error: Option<(String, String)>,
 }
 
 impl Upstream {
@@ -85,17 +89,23 @@ fn discovery_of(found: &DiscoveryState) -> DiscoveryStatus {
 /// The current status of a backend.
 pub fn status_of(backend: &Backend) -> BackendStatus {
     let backend_state = &backend.state;
-    let why = backend_state.why();
-    let reason = if why.is_empty() && !backend.addr.is_known() { "name does not resolve" } else { &why };
+    let reason = match (backend_state.state(), backend.addr.lookup_error()) {
+        (BackendCondition::Unresolved, Some(error)) => format!("{}: {error}", backend_state.why()),
+        _ => backend_state.why(),
+    };
+    let last_error = backend_state.errors().last();
+    let last_error = last_error.and_then(|error| Some((rfc3339(clock::to_unix_ms(error.at_ms))?, error.cause.into())));
     BackendStatus {
         name: backend.name.to_string(),
         address: backend.address.to_string(),
         state: backend_state.state(),
-        reason: (!reason.is_empty()).then(|| reason.to_owned()),
+        reason: Some(reason).filter(|reason| !reason.is_empty()),
         since: rfc3339(clock::to_unix_ms(backend_state.since_ms())),
         in_flight: backend_state.in_flight(),
         weight: backend.weight.into(),
         effective_weight: backend_state.weights().1,
+        errors_last_minute: backend_state.errors().last_minute(clock::now_ms()),
+        last_error,
     }
 }
 

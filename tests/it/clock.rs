@@ -58,6 +58,6 @@ fn an_ejection_ends_in_time_although_the_wall_clock_is_set_back_an_hour() {
     std::fs::write(&step, "-3600").unwrap();
     failing.store(false, Ordering::Release);
     eventually("a is back after its trial", || client.get("/").text() == "a");
-    weir.wait_for_state("a", "up");
+    weir.wait_for_state("a", "unchecked");
     assert!(weir.stdout().contains("\"time\":"), "the log goes by the wall clock");
 }

@@ -132,6 +132,7 @@ fn the_tests_that_the_comparison_names_exist() {
 fn busy() -> Weir {
     let origin = Origin::named("a");
     let slow = Origin::start(|_| Reply::new(200, "slow").after(Duration::from_millis(300)));
+    let call = Origin::start(|_| Reply::with(200, &[("Content-Type", "application/grpc"), ("Grpc-Status", "0")], ""));
     let nobody = spare();
     let pki = Pki::new();
     let folder = crate::support::files::folder(&[("a", &pki.issue(&["a.test"]))]);
@@ -145,6 +146,8 @@ fn busy() -> Weir {
         .route("all", "match: { path_prefix: /a }, upstream: checked")
         .route("retried", "match: { path_prefix: /r }, upstream: retried")
         .route("full", "match: { path_prefix: /f }, upstream: full")
+        .route("call", "match: { path_prefix: /c }, upstream: call")
+        .upstream("call", &[("c", &call)])
         .upstream("checked", &[("a", &origin)])
         .set("upstreams.checked.health_check", "tcp: {}")
         .set("upstreams.found.discover", "file: found.yaml")
@@ -158,12 +161,12 @@ fn busy() -> Weir {
     let mut client = Client::connect(weir.web());
     assert_eq!(client.get("/a").status, 200);
     assert_eq!((client.get("/r").status, client.get("/r").status), (200, 200));
-    assert_eq!(client.get("/nowhere").status, 404);
+    assert_eq!((client.get("/c").status, client.get("/nowhere").status), (200, 404));
     let mut first = Client::connect(weir.web());
     first.send("GET /f HTTP/1.1\r\nHost: x\r\n\r\n");
     eventually("the only place is taken", || slow.requests().len() == 1);
     assert_eq!(client.get("/f").status, 200, "after a wait in the queue");
-    weir.access_log_of(6);
+    weir.access_log_of(7);
     weir
 }
 

@@ -69,9 +69,12 @@ fn requests_that_outlive_shutdown_grace_are_cut_and_the_exit_status_is_1() {
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     weir.wait_for(&["weir_backend_in_flight"], 1.0);
     weir.signal(libc::SIGTERM);
+    let response = client.response("GET");
+    assert_eq!((response.status, response.header("connection")), (503, Some("close")), "nothing was sent yet");
     assert_eq!(weir.wait().code(), Some(1));
     let line = weir.access_log_of(1).pop().unwrap();
-    assert_eq!((&line["path"], &line["status"]), (&"/".into(), &499.into()), "what was cut is recorded: {line}");
+    assert_eq!((&line["path"], &line["status"]), (&"/".into(), &503.into()), "what was cut is recorded: {line}");
+    assert_eq!(line["fault"], "shutdown", "{line}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod source_tree;
 mod support;
 
 mod aborts;
+mod accurate_states;
 mod acme;
 mod addresses;
 mod admin_access;
@@ -31,6 +32,7 @@ mod faults;
 mod framing;
 mod generations;
 mod grpc;
+mod grpc_and_streams;
 mod half_closed;
 mod headers;
 mod health;

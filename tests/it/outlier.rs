@@ -39,7 +39,7 @@ fn a_backend_that_answers_500_is_ejected_tried_once_and_back() {
     status.store(200, Ordering::Release);
     eventually("a is back", || {
         client.get("/");
-        weir.sum(&["weir_backend_state{", "backend=\"a\"", "state=\"up\""]) == 1.0
+        weir.sum(&["weir_backend_state{", "backend=\"a\"", "state=\"unchecked\""]) == 1.0
     });
     assert!((0..2).any(|_| client.get("/").text() == "a"));
 }
@@ -63,7 +63,7 @@ fn a_backend_that_breaks_off_is_ejected_by_its_ratio_and_stays_so_over_a_reload(
     assert!(weir.reload(config.clone().route("more", "match: { path: /more }, upstream: up")));
     weir.wait_for_state("bad", "ejected");
     assert!(weir.reload(config.set("upstreams.up.outlier.error_ratio", "45%")));
-    weir.wait_for_state("bad", "up");
+    weir.wait_for_state("bad", "unchecked");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn outlier_off_ejects_nothing_and_a_reload_that_turns_it_off_ends_ejections() {
     (0..60).for_each(|_| drop(client.get("/")));
     weir.wait_for_state("b0", "ejected");
     assert!(weir.reload(shipped(&bad, &others).set("upstreams.up.outlier", "off")));
-    weir.wait_for_state("b0", "up");
+    weir.wait_for_state("b0", "unchecked");
     assert_eq!((0..90).filter(|_| client.get("/").status == 500).count(), 30);
     let config: serde_json::Value = serde_json::from_slice(&weir.admin_get("/api/v1/config").body).unwrap();
     assert!(config.to_string().contains(r#""outlier":"off""#), "{config}");

@@ -32,7 +32,7 @@ use crate::listener::conn::flush_timer::FlushTimer;
 use crate::listener::conn::reclaim::ReclaimSlot;
 use crate::listener::conn::stream_id::StreamIdTracker;
 use crate::listener::settings::ListenerSettings;
-use crate::listener::shutdown::ShutdownPhaseWatch;
+use crate::listener::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
 use crate::message::forwarded::text_of;
 use crate::telemetry::meters::ListenerMeters;
 use crate::tls::ConnectionInfo;
@@ -136,6 +136,11 @@ impl Conn {
         self.phase.is_ending() || self.spent.load(Ordering::Acquire)
     }
 
+    /// Whether the process ends.
+    pub fn is_leaving(&self) -> bool {
+        self.phase.is_leaving()
+    }
+
     /// Marks the current request as the last of the connection.
     pub(in crate::listener) fn set_spent(&self) {
         self.spent.store(true, Ordering::Release);
@@ -231,6 +236,8 @@ pub enum Abort {
     Deadline,
     /// No more bytes of the request body arrived in time.
     Body,
+    /// The process stops, and the grace period is over.
+    Shutdown,
 }
 
 /// An exchange: a request and its response. The proxy sets here the deadlines at which the listener aborts the request.
@@ -302,6 +309,11 @@ impl Exchange {
         }
     }
 
+    /// The process stops, and the grace period is over: the exchange is cut.
+    pub(in crate::listener) fn abort(&self) {
+        let _ = self.cut.set(Abort::Shutdown);
+    }
+
     /// Records that the client left before its response began.
     pub fn set_given_up(&self) {
         self.given_up.store(true, Ordering::Release);
@@ -319,8 +331,24 @@ impl Exchange {
     /// Completes when a deadline has passed. The task of the exchange must poll it after all code that sets a deadline.
     /// Then a new deadline needs no wake-up.
     pub(in crate::listener) async fn until_cut(&self) {
-        let mut timer = None;
-        poll_fn(|cx| self.poll_cut(&mut timer, cx)).await;
+        let (mut timer, mut shutdown) = (None, None);
+        poll_fn(|cx| {
+            if self.conn.phase.is_ending() && self.poll_shutdown(&mut shutdown, cx).is_ready() {
+                self.abort();
+                return Poll::Ready(());
+            }
+            self.poll_cut(&mut timer, cx)
+        })
+        .await;
+    }
+
+    /// Ready once the grace period is over. The watch is made only when the listener is on its way out.
+    fn poll_shutdown(&self, shutdown: &mut Option<ShutdownWait>, cx: &mut Context<'_>) -> Poll<()> {
+        let wait = shutdown.get_or_insert_with(|| {
+            let mut phase = self.conn.phase.clone();
+            Box::pin(async move { phase.past(ShutdownPhase::Leaving).await })
+        });
+        wait.as_mut().poll(cx)
     }
 
     fn poll_cut(&self, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
@@ -353,6 +381,9 @@ impl Exchange {
         }
     }
 }
+
+/// A wait for the end of the grace period.
+type ShutdownWait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Drop for Exchange {
     fn drop(&mut self) {

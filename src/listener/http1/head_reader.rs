@@ -90,6 +90,7 @@ async fn wait_for_bytes(
             ShutdownPhase::Open => {}
             ShutdownPhase::Closing => deadline = deadline.min(Instant::now() + LAST_CALL),
             ShutdownPhase::Leaving => deadline = deadline.min(Instant::now() + LAST_CALL_AT_EXIT),
+            ShutdownPhase::Aborting => return WaitFor::Ended,
         }
         timer.as_mut().reset(deadline);
         tokio::select! {

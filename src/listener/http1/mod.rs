@@ -30,6 +30,8 @@ pub(in crate::listener) async fn serve<F: HttpService>(
     let mut requests = 0;
     let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
     let mut phase_change = phase.next_change();
+    // An exchange polls the phase only once the listener is on its way out, and has to be woken for that.
+    phase_change.arm().await;
     loop {
         match next(&mut io, first, &mut phase_change, &mut timer).await {
             NextHead::Request(facts) => {

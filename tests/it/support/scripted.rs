@@ -55,6 +55,15 @@ impl Kind {
 
     /// The same with settings of the listeners.
     pub fn weir_with(self, listener: &str, upstream: &str) -> Weir {
+        self.start("", listener, upstream)
+    }
+
+    /// Weir before such a backend, with these settings of `server`.
+    pub fn weir_of(self, server: &str) -> Weir {
+        self.start(server, "", "")
+    }
+
+    fn start(self, server: &str, listener: &str, upstream: &str) -> Weir {
         let (folder, certificate) = self.way().files();
         let http2 = matches!(self, Self::H2c | Self::H2);
         let serve =
@@ -67,6 +76,7 @@ impl Kind {
             .set("upstreams.up.protocol", self.protocol())
             .set("upstreams.up", if self.way().backend { UPSTREAM_TLS } else { "" })
             .set("upstreams.up", upstream);
+        let config = if server.is_empty() { config } else { config.set("server", server) };
         Weir::start_in(folder, config)
     }
 }
