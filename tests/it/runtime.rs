@@ -53,7 +53,10 @@ fn a_weight_set_at_run_time_counts_until_it_is_undone() {
     let config = Config::to_all(&[("a", &a), ("b", &b)]).set("upstreams.up.balance", "weighted_round_robin");
     let weir = Weir::start(&config);
     let count = || answers(&weir, 8).iter().filter(|name| *name == "a").count();
-    assert_eq!(weir.status_and_output(&["weight", "up/a", "3"]), (0, "up/a: up, weight 3, 0 in flight\n".into()));
+    assert_eq!(
+        weir.status_and_output(&["weight", "up/a", "3"]),
+        (0, "up/a: unchecked, weight 3, 0 in flight\n".into())
+    );
     assert_eq!(count(), 6);
     assert!(weir.reload(config.route("more", "match: { path: /more }, upstream: up")));
     assert_eq!(count(), 6);
