@@ -210,11 +210,13 @@ pub enum ExclusionReason {
     Unknown,
     /// It is on its way in.
     Changing,
+    /// It has `max_in_flight` requests.
+    Full,
 }
 
 impl ExclusionReason {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Draining,
         Self::Disabled,
         Self::Weightless,
@@ -223,6 +225,7 @@ impl ExclusionReason {
         Self::Down,
         Self::Unknown,
         Self::Changing,
+        Self::Full,
     ];
 
     /// The value of the log field.
@@ -236,6 +239,7 @@ impl ExclusionReason {
             Self::Down => "down",
             Self::Unknown => "unknown",
             Self::Changing => "changing",
+            Self::Full => "full",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! One state per (upstream, address) exists for the life of the process, so a reload keeps every count. This module
 //! decides nothing: `upstream` judges health and picks backends.
 
+pub mod failure_log;
 mod in_flight;
 pub mod labels;
 pub mod load_estimate;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::backend::failure_log::FailureLog;
 use crate::backend::load_estimate::LoadEstimate;
 use crate::backend::meters::BackendMeters;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -56,6 +57,7 @@ pub struct BackendState {
     effective_weight: AtomicU64,
     /// What an operator set at run time; `NO_WEIGHT`: nothing.
     runtime_weight: AtomicU32,
+    failure_log: FailureLog,
     meters: CachePadded<BackendMeters>,
 }
 
@@ -79,6 +81,7 @@ impl BackendState {
             configured_weight: AtomicU32::new(1),
             effective_weight: AtomicU64::new(1.0_f64.to_bits()),
             runtime_weight: AtomicU32::new(NO_WEIGHT),
+            failure_log: FailureLog::default(),
             meters: CachePadded::new(BackendMeters::new()),
         }
     }
@@ -91,6 +94,11 @@ impl BackendState {
     /// What balancers read of it beside the count in flight.
     pub fn load(&self) -> &LoadEstimate {
         &self.load
+    }
+
+    /// The limits of the log lines about its failures.
+    pub fn failure_log(&self) -> &FailureLog {
+        &self.failure_log
     }
 
     /// What probes say.

@@ -4,6 +4,7 @@
 //! knows a label or a family.
 
 pub mod keyed;
+pub mod throttle;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -10,7 +10,6 @@ use tokio::time::timeout;
 use super::conn::Conn;
 use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
 use super::{BadHead, http1};
-use crate::fault::Fault;
 use crate::listener::conn::downstream_stream::DownstreamStream;
 use crate::listener::conn::request_boundary::RequestBoundary;
 use crate::listener::conn::transport::Transport;
@@ -75,11 +74,9 @@ async fn wait_for_shutdown(phase: &mut ShutdownPhaseWatch) {
 
 /// Somebody typed `http://` before a port of TLS: told in words, since nothing else would be understood.
 async fn refuse_plain<F: HttpService>(mut io: DownstreamStream, front: &Arc<F>) {
-    let reason = "plain HTTP on a port of TLS";
     // Of a client that goes on sending nothing is read; the close lingers.
     io.boundary = RequestBoundary::Open;
-    let bad = BadHead { status: 400, fault: Fault::BadRequest, reason };
-    let response = front.refuse(&io.conn, b"", &bad);
+    let response = front.refuse(&io.conn, b"", &BadHead::PLAIN_HTTP_ON_TLS);
     if io.write_all(&response).await.is_ok() {
         let _ = io.flush().await;
     }

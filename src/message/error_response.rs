@@ -25,6 +25,8 @@ pub struct ErrorResponse<'a> {
     pub fault: Fault,
     /// `fault.status()`, or what a policy or the head's check chose instead.
     pub status: u16,
+    /// The text for the client; `None`: that of the fault.
+    pub message: Option<&'static str>,
     /// The id under which the log has the rest.
     pub request_id: &'a str,
     /// The request's Accept, if it has one.
@@ -101,6 +103,9 @@ impl ErrorResponse<'_> {
 
     /// For a person who knows nothing of what stands behind Weir. Where the status says more than the fault, it speaks.
     fn message(&self) -> &'static str {
+        if let Some(message) = self.message {
+            return message;
+        }
         match (self.status, self.fault) {
             (414, _) => "The request target is too long.",
             (501, Fault::BadRequest) => "The transfer coding is not implemented.",
@@ -188,6 +193,7 @@ mod tests {
     const REPLY: ErrorResponse<'static> = ErrorResponse {
         fault: Fault::NoBackend,
         status: 503,
+        message: None,
         request_id: "r-1",
         accept: None,
         retry_after: Some(2),

@@ -62,6 +62,8 @@ pub(super) struct Attempt {
     faulted: bool,
     /// It failed for want of something here, and is none of the backend's attempts.
     ours: bool,
+    /// The cause of its failure.
+    error: Option<Box<str>>,
     /// The response has come to its end.
     pub(super) ended: bool,
     /// Bytes of the request's body that were handed on, and of the response's that came.
@@ -86,6 +88,7 @@ impl Attempt {
             watching: None,
             faulted: false,
             ours: false,
+            error: None,
             ended: false,
             sent: 0,
             received: 0,
@@ -113,6 +116,11 @@ impl Attempt {
     pub(super) fn disown(&mut self) {
         drop(self.excuse());
         self.ours = true;
+    }
+
+    /// Keeps the cause of its failure; the first one counts.
+    pub(super) fn set_error(&mut self, error: Box<str>) {
+        self.error.get_or_insert(error);
     }
 
     /// When it began.
@@ -228,6 +236,7 @@ impl Attempt {
             passed_over: self.passed_over,
             outcome,
             reason,
+            error: self.error,
             reused: self.reused,
             connect: self.connect,
             first_byte: self.first_byte,

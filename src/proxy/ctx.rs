@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderValue, Method, Version};
 
 use super::attempt::{Attempt, Moment};
+use super::attempt_error::Stage;
 use crate::backend::InFlight;
 use crate::backend::labels::{Outcome, PickReason, RetryReason};
 use crate::fault::Fault;
@@ -153,6 +154,25 @@ impl RequestCtx {
         self.target.as_ref().map(|target| &**target.upstream.name()).or_else(lasting)
     }
 
+    /// The name of the route, for logs.
+    pub(super) fn route_name(&self) -> Option<&str> {
+        self.route_meters().and_then(|route| std::str::from_utf8(route.name().as_bytes()).ok())
+    }
+
+    /// The id of the request, for logs.
+    pub(super) fn request_id_text(&self) -> &str {
+        self.request_id.as_ref().map_or("-", |id| id.as_str())
+    }
+
+    /// How far the attempt under way has come.
+    pub(super) fn stage(&self) -> Stage {
+        match &self.attempt {
+            Some(attempt) if self.begun == Some(101) && attempt.is_answered() => Stage::Tunnel,
+            Some(attempt) if attempt.is_answered() => Stage::Body,
+            _ => Stage::Header,
+        }
+    }
+
     /// Bytes of the request's body that the route allows.
     pub(super) fn body_limit(&self) -> Option<u64> {
         match (&self.route, &self.detached) {
@@ -203,6 +223,13 @@ impl Affinity {
 }
 
 impl RequestCtx {
+    /// Keeps the cause of the failure of the attempt under way.
+    pub(super) fn set_error(&mut self, error: Box<str>) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.set_error(error);
+        }
+    }
+
     /// Ends the attempt under way, if there is one: its backend is free again from here on.
     pub(super) fn end_attempt(&mut self, outcome: Outcome, reason: Option<RetryReason>) {
         if let Some(attempt) = self.attempt.take() {

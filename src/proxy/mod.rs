@@ -4,9 +4,11 @@
 mod accept_request;
 mod affinity_cookie;
 mod attempt;
+mod attempt_error;
 mod classify;
 mod ctx;
 mod fail;
+mod failure_log;
 mod hash_key;
 mod max_forwards;
 mod pick;

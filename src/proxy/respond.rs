@@ -11,6 +11,7 @@ use super::accept_request::DEADLINE_GRACE;
 use super::classify;
 use super::ctx::RequestCtx;
 use super::fail::{has_begun, is_end_of_tunnel, may_try_again};
+use super::failure_log;
 use super::reject::refuse;
 use super::write_response::{close_if_leaving, hsts, write};
 use super::{affinity_cookie, max_forwards};
@@ -124,6 +125,9 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
         {
             attempt.limit_idle(limit);
         }
+    }
+    if status >= 500 {
+        failure_log::server_error(ctx, status);
     }
     let through = ctx.sent_whole && is_bodiless(response, ctx);
     if status < 400 || asks_to_wait(response, ctx) || !may_try_again(session, ctx, Failed::Status(status)) {
@@ -328,7 +332,8 @@ pub(super) async fn fault(
     let accept = session.req_header().headers.get(header::ACCEPT).map(|accept| accept.as_bytes());
     let request_id = ctx.request_id.as_ref().map_or("-", |id| id.as_str());
     let retry_after = matches!(fault, Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout).then_some(1);
-    let reply = ErrorResponse { fault, status, request_id, accept, retry_after, grpc: asks_grpc(session) };
+    let reply =
+        ErrorResponse { fault, status, message: None, request_id, accept, retry_after, grpc: asks_grpc(session) };
     let built = reply.build().and_then(|(mut response, body)| {
         if let Some(hsts) = hsts(ctx) {
             response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
@@ -343,7 +348,8 @@ pub(super) async fn fault(
         Ok(()) if ctx.handed_over => keep(session, ctx),
         Ok(()) => {}
         Err(error) => {
-            tracing::debug!(%error, "the client did not take our reply");
+            let (request_id, route, upstream) = (ctx.request_id_text(), ctx.route_name(), ctx.upstream());
+            tracing::debug!(request_id, route, upstream, %error, "the client did not take our reply");
             session.set_keepalive(None);
         }
     }

@@ -3,11 +3,12 @@
 
 use std::time::Instant;
 
-use pingora::Result;
 use pingora::protocols::http::ServerSession;
+use pingora::{Error, Result};
 use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
+use super::failure_log;
 use super::reject::refuse;
 use crate::clock;
 use crate::fault::Fault;
@@ -15,6 +16,8 @@ use crate::snapshot::RouteTarget;
 use crate::upstream::PickHints;
 use crate::upstream::members::Pick;
 use crate::upstream::queue::{PickOutcome, WaitError};
+
+const NO_BACKEND: &str = "no backend may be tried";
 
 /// A backend that takes the attempt now, or when it is this request's turn.
 pub(super) async fn pick(
@@ -28,7 +31,7 @@ pub(super) async fn pick(
     if target.upstream.queue().depth() == 0 {
         match target.upstream.try_pick(&ctx.tried, now, wish) {
             PickOutcome::Slot(pick) => return Ok(pick),
-            PickOutcome::Nobody => return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried")),
+            PickOutcome::Nobody => return Err(give_up(ctx, target, Fault::NoBackend, NO_BACKEND)),
             PickOutcome::Full | PickOutcome::ForOthers => {}
         }
     }
@@ -39,7 +42,12 @@ pub(super) async fn pick(
     // Nobody else can be waited for any longer: one that was tried is still better than a refusal.
     let cannot_wait = matches!(fault, Fault::QueueFull | Fault::QueueTimeout);
     let back = if cannot_wait { target.upstream.pick_tried(&ctx.tried, clock::now_ms(), wish.key) } else { None };
-    back.ok_or_else(|| refuse(ctx, fault, None, why))
+    back.ok_or_else(|| give_up(ctx, target, fault, why))
+}
+
+fn give_up(ctx: &mut RequestCtx, target: &RouteTarget, fault: Fault, why: &'static str) -> Box<Error> {
+    failure_log::not_picked(ctx, target, fault, why);
+    refuse(ctx, fault, None, why)
 }
 
 /// The pause before a further try, where `retry.backoff` asks for one.
@@ -84,7 +92,7 @@ async fn wait(
         WaitError::Timeout if ctx.is_too_late() => (Fault::Timeout, "timeouts.request is over"),
         WaitError::Timeout => (Fault::QueueTimeout, "waited for queue.timeout"),
         WaitError::Left => (Fault::ClientAbort, "the client left while it waited"),
-        WaitError::Nobody => (Fault::NoBackend, "no backend may be tried"),
+        WaitError::Nobody => (Fault::NoBackend, NO_BACKEND),
     })
 }
 

@@ -51,6 +51,8 @@ pub struct Record<'a> {
     pub bytes_out: u64,
     /// All attempts in order.
     pub attempts: &'a [AttemptRecord],
+    /// The backends that could not be picked; `None` where one was tried or none was needed.
+    pub passed_over: Option<&'a [PassedOver]>,
     /// Why it was not served as asked.
     pub fault: Option<Fault>,
     /// `User-Agent`.
@@ -74,6 +76,8 @@ pub struct AttemptRecord {
     pub outcome: Outcome,
     /// Why it was not good enough: a fault, or a status that the route retries.
     pub reason: Option<RetryReason>,
+    /// The cause of its failure, in a few words.
+    pub error: Option<Box<str>>,
     /// Whether its connection had served before.
     pub reused: bool,
     /// How long the connection took to open, if one was opened.

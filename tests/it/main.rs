@@ -25,6 +25,7 @@ mod discovery;
 mod docs;
 mod ejection_load;
 mod empty_data;
+mod error_causes;
 mod expect;
 mod explain;
 mod faults;

@@ -125,6 +125,9 @@ async fn read_on(io: &mut DownstreamStream, first: bool, mut seen: usize, deadli
     }
 }
 
+/// The first bytes of a record of TLS that begins a handshake (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: [u8; 2] = [22, 3];
+
 /// Judges what has come so far; `seen` bytes of it hold no end of a header.
 fn look(io: &mut DownstreamStream, first: bool, seen: &mut usize) -> Option<NextHead> {
     let settings = &io.conn.settings;
@@ -143,7 +146,8 @@ fn look(io: &mut DownstreamStream, first: bool, seen: &mut usize) -> Option<Next
         }
     }
     if !may_be_http(inbox) {
-        let reason = "this is not HTTP";
+        let is_tls = inbox.starts_with(&TLS_HANDSHAKE);
+        let reason = if is_tls { "TLS on a port of plain HTTP" } else { "this is not HTTP" };
         return Some(NextHead::Refuse(BadHead { status: 400, fault: Fault::BadRequest, reason }));
     }
     let limits = HeadLimits { target: settings.uri_bytes, fields: settings.headers };
