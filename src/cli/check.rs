@@ -1,13 +1,20 @@
 //! `weir check` and `weir schema`: what can be said of a configuration without running it.
 
-use std::path::Path;
-
+use super::config_file::ConfigArgument;
+use super::problem_list::{self, count};
 use super::{exit, say};
 use crate::config;
 
 /// Validates the file; one line of summary when all is well.
-pub(super) fn check(path: &Path) -> u8 {
-    match config::load(path) {
+pub(super) fn check(file: &ConfigArgument) -> u8 {
+    let path = match file.find() {
+        Ok(path) => path,
+        Err(none) => {
+            say(format_args!("weir: {none}"));
+            return exit::PROBLEMS;
+        }
+    };
+    match config::load(&path) {
         Ok(checked) => {
             let document = checked.document();
             let backends: usize = document.upstreams.values().map(|upstream| upstream.backends.len()).sum();
@@ -22,26 +29,14 @@ pub(super) fn check(path: &Path) -> u8 {
             exit::DONE
         }
         Err(problems) => {
-            list(&problems);
+            problem_list::list(&problems);
             exit::PROBLEMS
         }
     }
-}
-
-/// Every problem on a line, then how many there are.
-pub(super) fn list(problems: &[config::Problem]) {
-    for problem in problems {
-        say(problem);
-    }
-    say(count(problems.len(), "problem"));
 }
 
 /// Prints the JSON Schema.
 pub(super) fn schema() -> u8 {
     say(format_args!("{:#}", config::json_schema()));
     exit::DONE
-}
-
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

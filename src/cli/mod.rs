@@ -3,20 +3,24 @@
 mod backend_commands;
 mod check;
 mod columns;
+mod config_file;
 mod demo;
 mod explain;
+mod help;
 pub mod http_client;
+mod problem_list;
 pub mod remote;
 mod remote_commands;
 mod run;
+mod version;
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::server::Signals;
+use config_file::{ConfigArgument, ConfigFile};
 
 /// Exit status of the contract.
 mod exit {
@@ -28,7 +32,7 @@ mod exit {
 
 /// An edge proxy and load balancer: routes, balances, checks, measures, reloads.
 #[derive(Debug, Parser)]
-#[command(name = "weir", version = crate::VERSION, max_term_width = 100, after_help = AFTER)]
+#[command(name = "weir", version = crate::VERSION, max_term_width = 100, after_help = AFTER, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -80,10 +84,10 @@ the two differ. Exit status: 0 done, 1 the process cannot be reached.";
 enum Command {
     /// Run in the foreground
     #[command(after_help = AFTER_RUN)]
-    Run(ConfigFile),
+    Run(ConfigArgument),
     /// Validate the configuration and list every problem as FILE:LINE:COL: path: what. hint
     #[command(after_help = AFTER_CHECK)]
-    Check(ConfigFile),
+    Check(ConfigArgument),
     /// Run embedded backends, a proxy before them and the admin page, and say what to try
     #[command(after_help = AFTER_DEMO)]
     Demo(demo::Demo),
@@ -109,14 +113,8 @@ enum Command {
     Weight(backend_commands::Weight),
     /// Say which route and which backend a request would get, and why not the others
     Explain(explain::Explain),
-}
-
-/// Where the configuration is.
-#[derive(Debug, Args)]
-struct ConfigFile {
-    /// The configuration file
-    #[arg(short = 'c', long = "config", value_name = "FILE", env = "WEIR_CONFIG", default_value = "conf/weir.yaml")]
-    config: PathBuf,
+    /// Print the version, and what the binary was built from
+    Version,
 }
 
 /// How to reach the running process.
@@ -124,8 +122,8 @@ struct ConfigFile {
 struct RemoteOptions {
     #[command(flatten)]
     file: ConfigFile,
-    /// The admin address, such as http://127.0.0.1:9180 or unix:/run/weir/admin.sock; admin.address of the configuration when
-    /// left out. A bearer token comes from WEIR_ADMIN_TOKEN
+    /// The admin address, such as http://127.0.0.1:9180 or unix:/run/weir/admin.sock. Default: admin.address of the
+    /// configuration, or 127.0.0.1:9180 if there is no configuration file. A bearer token comes from WEIR_ADMIN_TOKEN
     #[arg(long, value_name = "URL", env = "WEIR_ADMIN")]
     admin: Option<String>,
     /// Print JSON, for machines
@@ -138,7 +136,7 @@ pub fn main() -> ExitCode {
     // Before all else: until they are caught most signals kill the process. Commands that end by themselves leave them alone.
     let serves = std::env::args_os().nth(1).is_some_and(|command| command == "run" || command == "demo");
     let signals = serves.then(Signals::catch);
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -146,8 +144,8 @@ pub fn main() -> ExitCode {
         }
     };
     ExitCode::from(match cli.command {
-        Command::Run(file) => with(signals, |signals| run::run(&file.config, signals)),
-        Command::Check(file) => check::check(&file.config),
+        Command::Run(file) => with(signals, |signals| run::run(&file, signals)),
+        Command::Check(file) => check::check(&file),
         Command::Demo(options) => with(signals, |signals| demo::demo(&options, signals)),
         Command::Schema => check::schema(),
         Command::Diff(options) => remote_commands::diff(&options),
@@ -158,7 +156,16 @@ pub fn main() -> ExitCode {
         Command::Enable(options) => backend_commands::enable(&options),
         Command::Explain(options) => explain::explain(&options),
         Command::Weight(options) => backend_commands::weight(&options),
+        Command::Version => version::version(),
     })
+}
+
+/// Parses the arguments. `--version` says as much as `weir version`; the commit is known only now.
+fn parse() -> Result<Cli, clap::Error> {
+    let matches = Cli::command()
+        .long_version(version::LONG.as_str())
+        .try_get_matches_from(help::normalize(std::env::args_os()))?;
+    Cli::from_arg_matches(&matches)
 }
 
 /// Does what needs signals, once they are caught.

@@ -179,6 +179,7 @@ fn start(
         acme::prove(&path).map_err(|source| StartError::File { what: what(), source })?;
     }
     let logs = BothLogs::open(document, &folder, &metrics)?;
+    log_start(checked.path());
     if let Some(user) = &document.server.user {
         tell_of_closed_files(user, &checked);
     }
@@ -199,6 +200,13 @@ fn start(
     // What is cut here still gets its record.
     runtimes.end(|| room.logs.access.close(drain::LOG_FLUSH_TIMEOUT));
     Ok(ended)
+}
+
+/// The first line of the process log: the build and the file that this process runs.
+fn log_start(file: &Path) {
+    let (version, commit, pid) =
+        (crate::VERSION, crate::COMMIT.get().copied().unwrap_or("unknown"), std::process::id());
+    tracing::info!(version, commit, file = %file.display(), pid, "weir starts");
 }
 
 /// Builds the rooms and lets the listeners accept.

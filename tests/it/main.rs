@@ -17,6 +17,7 @@ mod bodiless;
 mod build;
 mod chaos;
 mod clock;
+mod command_forms;
 mod conformance;
 mod conventions;
 mod demo;
