@@ -23,6 +23,8 @@ mod diff;
 mod disk;
 mod env;
 mod files;
+mod foreign_words;
+mod hints;
 mod io_error;
 mod json_schema;
 mod labels;
@@ -35,6 +37,7 @@ mod scalar;
 mod secret_files;
 mod state_dir;
 mod stdin;
+mod syntax_hint;
 mod yaml;
 
 #[cfg(test)]

@@ -87,7 +87,8 @@ fn a_response_that_is_not_http_is_named_in_both_logs_without_its_bytes() {
 fn before_tls(names: &[&str], known: bool, protocol: &str) -> Weir {
     let pki = Pki::new();
     let issued = pki.issue(names);
-    let backend = listen(Some(&issued), "http/1.1", |_stream| async {});
+    let alpn = if protocol == "h2" { "h2" } else { "http/1.1" };
+    let backend = listen(Some(&issued), alpn, |_stream| async {});
     let folder = folder(&[]);
     std::fs::write(folder.path().join("ca.pem"), if known { pki.ca() } else { another_authority() }).unwrap();
     let config = Config::to(backend)

@@ -12,6 +12,7 @@ mod admin_responsive;
 mod answers_of_dns;
 mod balancers;
 mod balancing;
+mod beginners;
 mod bind_order;
 mod bodiless;
 mod build;
