@@ -9,9 +9,10 @@ use serde_json::{Value, json};
 
 use super::schema::Document;
 
-/// The schema. Wherever a scalar belongs, a text with `${…}` is admitted too.
+/// The schema. Wherever a scalar belongs, a text with `${…}` is admitted too, and for a list of one its value.
 pub fn json_schema() -> Value {
     let mut schema = plain();
+    admit_single_values(&mut schema);
     admit_variables(&mut schema);
     schema.insert("title".into(), "Weir".into());
     schema.insert("description".into(), "The configuration of Weir, an edge proxy and load balancer.".into());
@@ -25,6 +26,21 @@ pub(super) fn plain() -> Schema {
 
 /// Words about a value; they stay outside when the value becomes one of two.
 const ABOUT: [&str; 3] = ["title", "description", "default"];
+
+fn admit_single_values(schema: &mut Schema) {
+    transform_subschemas(&mut admit_single_values, schema);
+    let is_list = schema.get("type").is_some_and(|kind| kind == "array");
+    let Some(item) = schema.get("items").filter(|_| is_list).cloned() else { return };
+    let mut list = std::mem::take(schema);
+    let mut outer = json_schema!({});
+    for key in ABOUT {
+        if let Some(words) = list.remove(key) {
+            outer.insert(key.into(), words);
+        }
+    }
+    outer.insert("anyOf".into(), json!([list, item]));
+    *schema = outer;
+}
 
 fn admit_variables(schema: &mut Schema) {
     if !schema.as_object().is_some_and(is_narrow_scalar) {

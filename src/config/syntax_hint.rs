@@ -65,7 +65,8 @@ fn open_quote(text: &str) -> Option<Position> {
 
 /// The characters outside of quotes and comments with their places, and the place of a quote that is not closed.
 fn outside_of_quotes(text: &str) -> (Vec<(char, Position)>, Option<Position>) {
-    let (mut out, mut quote): (Vec<(char, Position)>, Option<(char, Position)>) = (Vec::new(), None);
+    let mut out = Vec::new();
+    let mut quote: Option<(char, Position)> = None;
     for (index, line) in text.lines().enumerate() {
         let (mut before, mut escaped) = (' ', false);
         for (at, c) in line.chars().enumerate() {

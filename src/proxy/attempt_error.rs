@@ -12,7 +12,7 @@ const MAX_BYTES: usize = 160;
 
 /// How far an attempt came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(super) enum AttemptStage {
     /// There is no connection yet.
     Connect,
     /// The connection is there, the response header is not complete.
@@ -27,11 +27,11 @@ pub(super) enum Stage {
 pub(super) const REQUEST_TIMEOUT: &str = "timed out: timeouts.request is over";
 
 /// The cause of a failed attempt.
-pub(super) fn describe(error: &Error, stage: Stage) -> Box<str> {
+pub(super) fn describe(error: &Error, stage: AttemptStage) -> Box<str> {
     bounded(&text(error, stage))
 }
 
-fn text(error: &Error, stage: Stage) -> String {
+fn text(error: &Error, stage: AttemptStage) -> String {
     use ErrorType as E;
     let cause = error.root_cause();
     match error.etype() {
@@ -74,28 +74,28 @@ fn connect_timeout(error: &Error) -> String {
     "timed out: timeouts.connect".to_owned()
 }
 
-fn timeout(write: bool, stage: Stage) -> String {
+fn timeout(write: bool, stage: AttemptStage) -> String {
     match (write, stage) {
-        (_, Stage::Connect) => "timed out: timeouts.connect",
-        (_, Stage::Tunnel) => "timed out: no bytes for timeouts.tunnel",
+        (_, AttemptStage::Connect) => "timed out: timeouts.connect",
+        (_, AttemptStage::Tunnel) => "timed out: no bytes for timeouts.tunnel",
         (true, _) => "timed out: took no bytes for timeouts.write",
-        (false, Stage::Header) => "timed out: no response for timeouts.read",
-        (false, Stage::Body) => "timed out: no bytes for timeouts.read",
+        (false, AttemptStage::Header) => "timed out: no response for timeouts.read",
+        (false, AttemptStage::Body) => "timed out: no bytes for timeouts.read",
     }
     .to_owned()
 }
 
-fn closed(stage: Stage) -> String {
+fn closed(stage: AttemptStage) -> String {
     match stage {
-        Stage::Connect => "closed while connecting",
-        Stage::Header => "closed before the response header was complete",
-        Stage::Body => "closed before the response body was complete",
-        Stage::Tunnel => "closed",
+        AttemptStage::Connect => "closed while connecting",
+        AttemptStage::Header => "closed before the response header was complete",
+        AttemptStage::Body => "closed before the response body was complete",
+        AttemptStage::Tunnel => "closed",
     }
     .to_owned()
 }
 
-fn io_error(error: &io::Error, write: bool, stage: Stage) -> String {
+fn io_error(error: &io::Error, write: bool, stage: AttemptStage) -> String {
     use io::ErrorKind as K;
     match error.kind() {
         K::ConnectionRefused => "refused".to_owned(),
@@ -103,14 +103,14 @@ fn io_error(error: &io::Error, write: bool, stage: Stage) -> String {
         K::BrokenPipe => "closed by peer while the request was sent".to_owned(),
         K::TimedOut => timeout(write, stage),
         K::UnexpectedEof => closed(stage),
-        K::NotFound if stage == Stage::Connect => "there is no such socket".to_owned(),
-        K::PermissionDenied if stage == Stage::Connect => "permission denied".to_owned(),
+        K::NotFound if stage == AttemptStage::Connect => "there is no such socket".to_owned(),
+        K::PermissionDenied if stage == AttemptStage::Connect => "permission denied".to_owned(),
         K::HostUnreachable | K::NetworkUnreachable => "no route to host".to_owned(),
         _ => tls_alert(&error.to_string()).unwrap_or_else(|| error.to_string()),
     }
 }
 
-fn http2(error: &h2::Error, stage: Stage) -> String {
+fn http2(error: &h2::Error, stage: AttemptStage) -> String {
     if let Some(error) = error.get_io() {
         return io_error(error, false, stage);
     }
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     fn explained(etype: ErrorType, context: &'static str) -> String {
-        describe(&Error::explain(etype, context), Stage::Header).into()
+        describe(&Error::explain(etype, context), AttemptStage::Header).into()
     }
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
             let context =
                 format!("TLS connect() failed:  TLSHandshakeFailure context: tls connect error: {error}, SNI: a.test");
             let error = Error::explain(ErrorType::TLSHandshakeFailure, context);
-            assert_eq!(&*describe(&error, Stage::Connect), said);
+            assert_eq!(&*describe(&error, AttemptStage::Connect), said);
         }
     }
 
@@ -228,8 +228,8 @@ mod tests {
         assert_eq!(explained(ErrorType::ReadTimedout, ""), "timed out: no response for timeouts.read");
         assert_eq!(explained(ErrorType::WriteTimedout, ""), "timed out: took no bytes for timeouts.write");
         let kernel = Error::because(ErrorType::ReadError, "", io::Error::from(io::ErrorKind::TimedOut));
-        assert_eq!(&*describe(&kernel, Stage::Body), "timed out: no bytes for timeouts.read");
-        assert_eq!(&*describe(&kernel, Stage::Tunnel), "timed out: no bytes for timeouts.tunnel");
+        assert_eq!(&*describe(&kernel, AttemptStage::Body), "timed out: no bytes for timeouts.read");
+        assert_eq!(&*describe(&kernel, AttemptStage::Tunnel), "timed out: no bytes for timeouts.tunnel");
     }
 
     #[test]
@@ -238,16 +238,16 @@ mod tests {
             let error = Error::because(ErrorType::ReadError, "", io::Error::from_raw_os_error(number));
             describe(&error, stage)
         };
-        assert_eq!(&*of(libc::ECONNRESET, Stage::Header), "reset by peer");
-        assert_eq!(&*of(libc::EPIPE, Stage::Header), "closed by peer while the request was sent");
-        assert_eq!(&*of(libc::ENOENT, Stage::Connect), "there is no such socket");
+        assert_eq!(&*of(libc::ECONNRESET, AttemptStage::Header), "reset by peer");
+        assert_eq!(&*of(libc::EPIPE, AttemptStage::Header), "closed by peer while the request was sent");
+        assert_eq!(&*of(libc::ENOENT, AttemptStage::Connect), "there is no such socket");
         assert_eq!(explained(ErrorType::ConnectionClosed, ""), "closed before the response header was complete");
     }
 
     #[test]
     fn no_bytes_of_a_response_and_no_long_text_get_into_the_description() {
         let error = Error::because(ErrorType::InvalidHTTPHeader, "buf: Set-Cookie: secret", httparse::Error::Version);
-        assert_eq!(&*describe(&error, Stage::Header), "invalid response: invalid HTTP version");
+        assert_eq!(&*describe(&error, AttemptStage::Header), "invalid response: invalid HTTP version");
         assert!(!explained(ErrorType::InvalidHTTPHeader, "buf: Set-Cookie: secret").contains("secret"));
         let long = bounded(&"ä\n".repeat(500));
         assert!(long.len() <= MAX_BYTES && long.ends_with('…') && !long.contains('\n'), "{long}");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderValue, Method, Version};
 
 use super::attempt::{Attempt, Moment};
-use super::attempt_error::Stage;
+use super::attempt_error::AttemptStage;
 use crate::backend::InFlight;
 use crate::backend::labels::{Outcome, PickReason, RetryReason};
 use crate::fault::Fault;
@@ -165,11 +165,11 @@ impl RequestCtx {
     }
 
     /// How far the attempt under way has come.
-    pub(super) fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> AttemptStage {
         match &self.attempt {
-            Some(attempt) if self.begun == Some(101) && attempt.is_answered() => Stage::Tunnel,
-            Some(attempt) if attempt.is_answered() => Stage::Body,
-            _ => Stage::Header,
+            Some(attempt) if self.begun == Some(101) && attempt.is_answered() => AttemptStage::Tunnel,
+            Some(attempt) if attempt.is_answered() => AttemptStage::Body,
+            _ => AttemptStage::Header,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pingora::{Error, ErrorType, RetryType};
 use pingora_proxy::Session;
 
-use super::attempt_error::{self, REQUEST_TIMEOUT, Stage};
+use super::attempt_error::{self, AttemptStage, REQUEST_TIMEOUT};
 use super::classify::{self, AttemptFailure};
 use super::ctx::RequestCtx;
 use super::failure_log;
@@ -21,12 +21,12 @@ static CANNOT_TRY: LimitedWarning = LimitedWarning::new();
 /// No connection could be had. Nothing was sent.
 pub(super) fn to_connect(session: &mut Session, ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
     let again = if may_go_fresh(session, ctx, &error) {
-        retry_fresh(ctx, &error, Stage::Connect);
+        retry_fresh(ctx, &error, AttemptStage::Connect);
         true
     } else {
         let failure = classify::connecting(&error);
         let again = may_try_again(session, ctx, Failed::ToConnect);
-        settle(ctx, failure, again, &error, Stage::Connect);
+        settle(ctx, failure, again, &error, AttemptStage::Connect);
         again
     };
     error.as_up();
@@ -63,7 +63,7 @@ pub(super) fn while_proxying(
         ctx.end_attempt(Outcome::ClientAbort, Some(RetryReason::Fault(fault)));
         false
     } else if may_go_fresh(session, ctx, &error) || is_stale(session, ctx, &error, reused) {
-        retry_fresh(ctx, &error, Stage::Header);
+        retry_fresh(ctx, &error, AttemptStage::Header);
         true
     } else {
         let answered = ctx.attempt.as_ref().is_some_and(|attempt| attempt.is_answered());
@@ -146,7 +146,7 @@ fn may_go_fresh(session: &mut Session, ctx: &RequestCtx, error: &Error) -> bool 
 }
 
 /// Again on a fresh connection to the same backend, outside attempts and budget. It says nothing about the backend.
-fn retry_fresh(ctx: &mut RequestCtx, error: &Error, stage: Stage) {
+fn retry_fresh(ctx: &mut RequestCtx, error: &Error, stage: AttemptStage) {
     ctx.set_error(attempt_error::describe(error, stage));
     if let Some(attempt) = &mut ctx.attempt {
         attempt.backend.state.count_retry(RetryReason::Fault(Fault::Reset));
@@ -155,7 +155,7 @@ fn retry_fresh(ctx: &mut RequestCtx, error: &Error, stage: Stage) {
     ctx.end_attempt(Outcome::Reset, Some(RetryReason::Fault(Fault::Reset)));
 }
 
-fn settle(ctx: &mut RequestCtx, failure: AttemptFailure, again: bool, error: &Error, stage: Stage) {
+fn settle(ctx: &mut RequestCtx, failure: AttemptFailure, again: bool, error: &Error, stage: AttemptStage) {
     if failure.fault == Fault::Internal {
         let (id, route, upstream) = (ctx.request_id_text(), ctx.route_name(), ctx.upstream());
         CANNOT_TRY.emit_for((id, route, upstream), "a backend could not be tried", error.root_cause());
