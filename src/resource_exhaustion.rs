@@ -59,6 +59,14 @@ impl LimitedWarning {
         }
     }
 
+    /// The same for a request: its id, its route and its upstream.
+    pub fn emit_for(&self, of: (&str, Option<&str>, Option<&str>), what: &str, why: impl Display) {
+        if self.is_due(STARTED.get_or_init(Instant::now).elapsed()) {
+            let (request_id, route, upstream) = of;
+            tracing::warn!(request_id, route, upstream, "{what}: weir itself lacks something ({why})");
+        }
+    }
+
     /// Logs a failure that may have another cause, with the same limit.
     pub fn say(&self, what: &str, why: impl Display) {
         if self.is_due(STARTED.get_or_init(Instant::now).elapsed()) {

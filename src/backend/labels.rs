@@ -237,11 +237,13 @@ pub enum ExclusionReason {
     Unknown,
     /// It is eligible, but the current snapshot does not contain it yet.
     Changing,
+    /// It has `max_in_flight` requests.
+    Full,
 }
 
 impl ExclusionReason {
-    /// All variants.
-    pub const ALL: [Self; 8] = [
+    /// All of them.
+    pub const ALL: [Self; 9] = [
         Self::Draining,
         Self::Disabled,
         Self::Weightless,
@@ -250,6 +252,7 @@ impl ExclusionReason {
         Self::Down,
         Self::Unknown,
         Self::Changing,
+        Self::Full,
     ];
 
     /// The value of the log field.
@@ -263,6 +266,7 @@ impl ExclusionReason {
             Self::Down => "down",
             Self::Unknown => "unknown",
             Self::Changing => "changing",
+            Self::Full => "full",
         }
     }
 }

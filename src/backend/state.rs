@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::backend::failure_log::FailureLog;
 use crate::backend::load_estimate::LoadEstimate;
 use crate::backend::meters::BackendMeters;
 use crate::backend::recent_errors::RecentErrors;
@@ -62,6 +63,7 @@ pub struct BackendState {
     /// Weight set by an operator at run time; `NO_WEIGHT`: none.
     runtime_weight: AtomicU32,
     errors: RecentErrors,
+    failure_log: FailureLog,
     meters: CachePadded<BackendMeters>,
 }
 
@@ -89,6 +91,7 @@ impl BackendState {
             effective_weight: AtomicU64::new(1.0_f64.to_bits()),
             runtime_weight: AtomicU32::new(NO_WEIGHT),
             errors: RecentErrors::default(),
+            failure_log: FailureLog::default(),
             meters: CachePadded::new(BackendMeters::new()),
         }
     }
@@ -101,6 +104,11 @@ impl BackendState {
     /// The load signals other than the requests in flight.
     pub fn load(&self) -> &LoadEstimate {
         &self.load
+    }
+
+    /// The limits of the log lines about its failures.
+    pub fn failure_log(&self) -> &FailureLog {
+        &self.failure_log
     }
 
     /// The verdict of the health check.

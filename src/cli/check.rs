@@ -1,14 +1,21 @@
 //! `weir check` and `weir schema`: validation of a configuration file, and its JSON Schema. The configuration is never
 //! run.
 
-use std::path::Path;
-
+use super::config_file::ConfigArgument;
+use super::problem_list::{self, count};
 use super::{exit, say};
 use crate::config;
 
 /// Validates the file. Prints one summary line if there is no problem.
-pub(super) fn check(path: &Path) -> u8 {
-    match config::load(path) {
+pub(super) fn check(file: &ConfigArgument) -> u8 {
+    let path = match file.find() {
+        Ok(path) => path,
+        Err(none) => {
+            say(format_args!("weir: {none}"));
+            return exit::PROBLEMS;
+        }
+    };
+    match config::load(&path) {
         Ok(checked) => {
             let document = checked.document();
             let backends: usize = document.upstreams.values().map(|upstream| upstream.backends.len()).sum();
@@ -23,26 +30,14 @@ pub(super) fn check(path: &Path) -> u8 {
             exit::DONE
         }
         Err(problems) => {
-            list(&problems);
+            problem_list::list(&problems);
             exit::PROBLEMS
         }
     }
-}
-
-/// Prints each problem on its own line, then their number.
-pub(super) fn list(problems: &[config::Problem]) {
-    for problem in problems {
-        say(problem);
-    }
-    say(count(problems.len(), "problem"));
 }
 
 /// Prints the JSON Schema.
 pub(super) fn schema() -> u8 {
     say(format_args!("{:#}", config::json_schema()));
     exit::DONE
-}
-
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::run::finish;
-use super::{check, exit, say};
+use super::{exit, problem_list, say};
 use crate::config;
 use crate::config::values::AdminAddress;
 use crate::demo;
@@ -69,7 +69,7 @@ pub(super) fn demo(options: &Demo, signals: &Signals) -> u8 {
     let checked = match config::load(&file) {
         Ok(checked) => checked,
         Err(problems) => {
-            check::list(&problems);
+            problem_list::list(&problems);
             return exit::PROBLEMS;
         }
     };

@@ -4,20 +4,24 @@
 mod backend_commands;
 mod check;
 mod columns;
+mod config_file;
 mod demo;
 mod explain;
+mod help;
 pub mod http_client;
+mod problem_list;
 pub mod remote;
 mod remote_commands;
 mod run;
+mod version;
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::server::Signals;
+use config_file::{ConfigArgument, ConfigFile};
 
 /// The documented exit statuses.
 mod exit {
@@ -29,7 +33,7 @@ mod exit {
 
 /// An edge proxy and load balancer: routes, balances, checks, measures, reloads.
 #[derive(Debug, Parser)]
-#[command(name = "weir", version = crate::VERSION, max_term_width = 100, after_help = AFTER)]
+#[command(name = "weir", version = crate::VERSION, max_term_width = 100, after_help = AFTER, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -81,10 +85,10 @@ the two differ. Exit status: 0 done, 1 the process cannot be reached.";
 enum Command {
     /// Run in the foreground
     #[command(after_help = AFTER_RUN)]
-    Run(ConfigFile),
+    Run(ConfigArgument),
     /// Validate the configuration and list every problem as FILE:LINE:COL: path: what. hint
     #[command(after_help = AFTER_CHECK)]
-    Check(ConfigFile),
+    Check(ConfigArgument),
     /// Run embedded backends, a proxy in front of them and the admin page, and show commands to try
     #[command(after_help = AFTER_DEMO)]
     Demo(demo::Demo),
@@ -110,14 +114,8 @@ enum Command {
     Weight(backend_commands::Weight),
     /// Show which route and which backend a request would get, and why not the others
     Explain(explain::Explain),
-}
-
-/// The option for the configuration file.
-#[derive(Debug, Args)]
-struct ConfigFile {
-    /// The configuration file
-    #[arg(short = 'c', long = "config", value_name = "FILE", env = "WEIR_CONFIG", default_value = "conf/weir.yaml")]
-    config: PathBuf,
+    /// Print the version, and what the binary was built from
+    Version,
 }
 
 /// Options for reaching the running process.
@@ -139,7 +137,7 @@ pub fn main() -> ExitCode {
     // Signals are caught first: most signals kill the process until then. Only the commands that serve catch signals.
     let serves = std::env::args_os().nth(1).is_some_and(|command| command == "run" || command == "demo");
     let signals = serves.then(Signals::catch);
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -147,8 +145,8 @@ pub fn main() -> ExitCode {
         }
     };
     ExitCode::from(match cli.command {
-        Command::Run(file) => with(signals, |signals| run::run(&file.config, signals)),
-        Command::Check(file) => check::check(&file.config),
+        Command::Run(file) => with(signals, |signals| run::run(&file, signals)),
+        Command::Check(file) => check::check(&file),
         Command::Demo(options) => with(signals, |signals| demo::demo(&options, signals)),
         Command::Schema => check::schema(),
         Command::Diff(options) => remote_commands::diff(&options),
@@ -159,7 +157,16 @@ pub fn main() -> ExitCode {
         Command::Enable(options) => backend_commands::enable(&options),
         Command::Explain(options) => explain::explain(&options),
         Command::Weight(options) => backend_commands::weight(&options),
+        Command::Version => version::version(),
     })
+}
+
+/// Parses the arguments. `--version` says as much as `weir version`; the commit is known only now.
+fn parse() -> Result<Cli, clap::Error> {
+    let matches = Cli::command()
+        .long_version(version::LONG.as_str())
+        .try_get_matches_from(help::normalize(std::env::args_os()))?;
+    Cli::from_arg_matches(&matches)
 }
 
 /// Runs a command that needs signals, after they are caught.

@@ -2,12 +2,12 @@
 //! address.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::remote::{CommandOutput, Remote};
-use super::{RemoteOptions, check, exit, say};
-use crate::config;
+use super::{RemoteOptions, exit, problem_list, say};
 use crate::config::values::AdminAddress;
+use crate::config::{self, Problem};
 
 /// Shows the state of the running process.
 pub(super) fn status(options: &RemoteOptions) -> u8 {
@@ -21,34 +21,74 @@ pub(super) fn reload(options: &RemoteOptions) -> u8 {
 
 /// Shows the changes that a reload would make.
 pub(super) fn diff(options: &RemoteOptions) -> u8 {
-    let yaml = match std::fs::read(&options.file.config) {
+    let file = match options.file.find() {
+        Ok(file) => file,
+        Err(none) => return print(&remote(options, String::new()).fail(&none.to_string())),
+    };
+    let yaml = match config::read_text(&file) {
         Ok(yaml) => yaml,
-        Err(error) => {
-            say(format_args!("weir: {}: cannot be read: {error}", options.file.config.display()));
+        Err(problems) => {
+            problem_list::list(&problems);
             return exit::FAILED;
         }
     };
-    ask(options, |remote| remote.diff(&yaml))
+    let address = || config::admin_address_in(&file, &yaml);
+    ask_at(options, url(options, Some((&file, &address))), |remote| remote.diff(yaml.as_bytes()))
 }
 
 /// Finds the admin address, runs the request there and prints the result.
 pub(super) fn ask(options: &RemoteOptions, question: impl FnOnce(&Remote) -> CommandOutput) -> u8 {
-    let token = std::env::var("WEIR_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
-    let remote = |url| Remote { url, token: token.clone(), json: options.json };
-    let url = match &options.admin {
-        Some(url) => url.clone(),
-        None => match config::admin_address(&options.file.config) {
-            Ok(Some(address @ AdminAddress::Unix(_))) => address.to_string(),
-            Ok(Some(address)) => format!("http://{address}"),
-            Ok(None) => return print(&remote(String::new()).fail(&off(&options.file.config))),
-            Err(problems) => {
-                check::list(&problems);
-                say("weir: admin.address was looked for there; --admin URL needs no file");
-                return exit::PROBLEMS;
-            }
-        },
+    let file = options.file.find().ok();
+    let address = |file: &PathBuf| config::admin_address(file);
+    let url = match &file {
+        Some(file) => url(options, Some((file, &|| address(file)))),
+        None => url(options, None),
     };
-    print(&question(&remote(url)))
+    ask_at(options, url, question)
+}
+
+type Found<'a> = (&'a Path, &'a dyn Fn() -> Result<Option<AdminAddress>, Vec<Problem>>);
+
+/// Why there is no address to ask at.
+enum NoAddress {
+    /// `admin: off` in this file.
+    Off(PathBuf),
+    Problems(Vec<Problem>),
+}
+
+/// The admin address: `--admin` or `$WEIR_ADMIN`, else that of the configuration, else the default one.
+fn url(options: &RemoteOptions, file: Option<Found<'_>>) -> Result<String, NoAddress> {
+    if let Some(url) = &options.admin {
+        return Ok(url.clone());
+    }
+    let Some((file, address)) = file else { return Ok(format!("http://{}", AdminAddress::default())) };
+    match address() {
+        Ok(Some(address @ AdminAddress::Unix(_))) => Ok(address.to_string()),
+        Ok(Some(address)) => Ok(format!("http://{address}")),
+        Ok(None) => Err(NoAddress::Off(file.to_owned())),
+        Err(problems) => Err(NoAddress::Problems(problems)),
+    }
+}
+
+fn ask_at(
+    options: &RemoteOptions,
+    url: Result<String, NoAddress>,
+    question: impl FnOnce(&Remote) -> CommandOutput,
+) -> u8 {
+    match url {
+        Ok(url) => print(&question(&remote(options, url))),
+        Err(NoAddress::Off(file)) => print(&remote(options, String::new()).fail(&off(&file))),
+        Err(NoAddress::Problems(problems)) => {
+            problem_list::list(&problems);
+            say("weir: admin.address was looked for there; --admin URL needs no file");
+            exit::PROBLEMS
+        }
+    }
+}
+
+fn remote(options: &RemoteOptions, url: String) -> Remote {
+    let token = std::env::var("WEIR_ADMIN_TOKEN").ok().filter(|token| !token.is_empty());
+    Remote { url, token, json: options.json }
 }
 
 fn print(output: &CommandOutput) -> u8 {

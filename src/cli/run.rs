@@ -1,17 +1,23 @@
 //! `weir run`: serves in the foreground.
 
-use std::path::Path;
-
-use super::{check, exit, say};
+use super::config_file::ConfigArgument;
+use super::{exit, problem_list, say};
 use crate::config;
 use crate::server::{self, RunOutcome, Signals, StartError};
 
 /// Loads the file and runs until a signal ends the process.
-pub(super) fn run(path: &Path, signals: &Signals) -> u8 {
-    let checked = match config::load(path) {
+pub(super) fn run(file: &ConfigArgument, signals: &Signals) -> u8 {
+    let path = match file.find() {
+        Ok(path) => path,
+        Err(none) => {
+            say(format_args!("weir: {none}"));
+            return exit::PROBLEMS;
+        }
+    };
+    let checked = match config::load(&path) {
         Ok(checked) => checked,
         Err(problems) => {
-            check::list(&problems);
+            problem_list::list(&problems);
             return exit::PROBLEMS;
         }
     };
@@ -24,7 +30,7 @@ pub(super) fn finish(ended: Result<RunOutcome, StartError>) -> u8 {
         Ok(RunOutcome::Clean) => exit::DONE,
         Ok(RunOutcome::Cut | RunOutcome::Now) => exit::FAILED,
         Err(StartError::Config(problems)) => {
-            check::list(&problems);
+            problem_list::list(&problems);
             exit::PROBLEMS
         }
         Err(error) => {

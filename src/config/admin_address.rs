@@ -18,8 +18,15 @@ use super::yaml;
 /// # Errors
 /// Only the problems that prevent finding the address.
 pub fn admin_address(path: &Path) -> Result<Option<AdminAddress>, Vec<Problem>> {
-    let text = load::read_text(path)?;
-    find(path, &text, &|name| std::env::var(name).ok())
+    admin_address_in(path, &load::read_text(path)?)
+}
+
+/// The same in the text of that file.
+///
+/// # Errors
+/// As `admin_address`.
+pub fn admin_address_in(path: &Path, text: &str) -> Result<Option<AdminAddress>, Vec<Problem>> {
+    find(path, text, &|name| std::env::var(name).ok())
 }
 
 fn find(path: &Path, text: &str, env: yaml::Env<'_>) -> Result<Option<AdminAddress>, Vec<Problem>> {

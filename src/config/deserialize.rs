@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::deserializer::{NodeSource, Rejected};
+use super::hints;
 use super::node::{DocumentPath, Node, NodeKind, Position};
 use super::problem::Problems;
 use super::schema::{Document, ListenerConfig, RouteSettings, UpstreamSettings};
@@ -107,11 +108,24 @@ fn report(tree: &mut Node, place: &DocumentPath, refusal: Rejected, problems: &m
     match text {
         // The message of the standard library does not contain the invalid address.
         Some(text) if refusal.what == "invalid socket address syntax" => {
-            let hint = "Write `IP:PORT`, as in `0.0.0.0:8080` or `[::]:8080`";
-            problems.add(mark, place, format!("`{text}` is not an address to listen on"), hint);
+            let what = format!("`{text}` is not an address to listen on");
+            let usual = || "Write `IP:PORT`, as in `0.0.0.0:8080` or `[::]:8080`".to_owned();
+            let hint = hints::better(place, false, tree.at(place).map(|node| &*node), &what).unwrap_or_else(usual);
+            problems.add(mark, place, what, hint);
         }
-        _ => problems.add(mark, place, refusal.what, refusal.hint),
+        _ => {
+            let hint = hint(tree, place, &refusal).unwrap_or(refusal.hint);
+            problems.add(mark, place, refusal.what, hint);
+        }
     }
+}
+
+/// A better hint than that of the refusal. A key that is nearly right was meant, unless a section beside it has exactly this key.
+fn hint(tree: &mut Node, place: &DocumentPath, refusal: &Rejected) -> Option<String> {
+    if refusal.hint.starts_with("Did you mean") {
+        return hints::in_a_section_beside(place, refusal.on_key, Some(&refusal.hint));
+    }
+    hints::better(place, refusal.on_key, tree.at(place).map(|node| &*node), &refusal.what)
 }
 
 /// Whether a key is missing only because its value, or a misspelling of the key, was rejected before.

@@ -96,7 +96,7 @@ fn describe(found: Unexpected<'_>) -> String {
     match found {
         Unexpected::Unit | Unexpected::Option => "nothing".into(),
         Unexpected::Seq => "a list".into(),
-        Unexpected::Map => "a section".into(),
+        Unexpected::Map => "a mapping".into(),
         Unexpected::Str(text) => format!("`{text}`"),
         Unexpected::Bool(value) => format!("`{value}`"),
         Unexpected::Signed(number) => format!("`{number}`"),
@@ -114,10 +114,10 @@ fn range(expected: &dyn Expected) -> String {
         "u32" | "u64" | "usize" => "a whole number".into(),
         "a boolean" => "`true` or `false`".into(),
         "a sequence" => "a list".into(),
-        "a map" => "a section".into(),
+        "a map" => "a mapping".into(),
         "path string" => "a path".into(),
         "socket address" => "an address such as `0.0.0.0:8080`".into(),
-        other if other.starts_with("struct ") => "a section".into(),
+        other if other.starts_with("struct ") => "a mapping".into(),
         _ => expected,
     }
 }
@@ -209,6 +209,15 @@ impl<'de> de::Deserializer<'de> for NodeSource<'_> {
         }
     }
 
+    /// One value stands for a list of one.
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Rejected> {
+        match &self.0.kind {
+            NodeKind::Null | NodeKind::Pruned | NodeKind::List(_) => self.deserialize_any(visitor),
+            NodeKind::Map(_) => visitor.visit_seq(Single(Some(self.0))).map_err(not_a_list_of_one),
+            _ => visitor.visit_seq(Single(Some(self.0))),
+        }
+    }
+
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Rejected> {
         visitor.visit_newtype_struct(self)
     }
@@ -228,7 +237,7 @@ impl<'de> de::Deserializer<'de> for NodeSource<'_> {
     }
 
     forward_to_deserialize_any! {
-        i128 u128 char str string bytes byte_buf unit unit_struct seq tuple tuple_struct map identifier ignored_any
+        i128 u128 char str string bytes byte_buf unit unit_struct tuple tuple_struct map identifier ignored_any
     }
 }
 
@@ -238,7 +247,7 @@ fn kind_words(kind: &NodeKind) -> String {
         NodeKind::Int(number) => format!("`{number}`"),
         NodeKind::Float(number) => format!("`{number}`"),
         NodeKind::List(_) => "a list".into(),
-        NodeKind::Map(_) => "a section".into(),
+        NodeKind::Map(_) => "a mapping".into(),
         _ => "nothing".into(),
     }
 }
@@ -254,6 +263,28 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
         let next = self.items.by_ref().find(|(_, node)| !node.is_pruned());
         let Some((index, node)) = next else { return Ok(None) };
         seed.deserialize(NodeSource(node)).map(Some).map_err(|refusal| refusal.below(PathStep::Index(index)))
+    }
+}
+
+/// A value as the only element of a list. Its problems are its own: the list adds no step to the way to it.
+struct Single<'a>(Option<&'a Node>);
+
+impl<'de> de::SeqAccess<'de> for Single<'_> {
+    type Error = Rejected;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Rejected> {
+        self.0.take().map(|node| seed.deserialize(NodeSource(node))).transpose()
+    }
+}
+
+/// A mapping whose own keys are unknown, or that is no element at all, was not meant as a list of one.
+fn not_a_list_of_one(refusal: Rejected) -> Rejected {
+    let of_the_mapping = refusal.steps.is_empty() || (refusal.on_key && refusal.steps.len() == 1);
+    let meant = refusal.hint.starts_with("Did you mean") || refusal.missing.is_some();
+    if of_the_mapping && !meant {
+        Rejected::new("a mapping where a list belongs".into(), String::new())
+    } else {
+        refusal
     }
 }
 

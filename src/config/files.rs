@@ -109,8 +109,16 @@ pub(super) fn read(
                 }
                 Ok(bytes) => drop(files.insert(path.to_owned(), bytes)),
                 Err(error) => {
-                    let hint = hint(&error).unwrap_or("Its path is relative to the folder of this file");
-                    say(tree, &place, problems, format!("cannot be read: {}", reason(&error)), hint);
+                    let relative = || {
+                        format!(
+                            "It was looked for as {}: a path is relative to the folder of this file",
+                            folder.join(path).display()
+                        )
+                    };
+                    let absolute = "Check the path".to_owned();
+                    let usual = || if path.is_absolute() { absolute } else { relative() };
+                    let hint = hint(&error).map_or_else(usual, str::to_owned);
+                    say(tree, &place, problems, format!("cannot be read: {}", reason(&error)), &hint);
                     continue;
                 }
             }

@@ -12,6 +12,7 @@ use super::schema::Document;
 /// The schema. Every scalar may also be a text with `${…}`.
 pub fn json_schema() -> Value {
     let mut schema = plain();
+    admit_single_values(&mut schema);
     admit_variables(&mut schema);
     schema.insert("title".into(), "Weir".into());
     schema.insert("description".into(), "The configuration of Weir, an edge proxy and load balancer.".into());
@@ -25,6 +26,21 @@ pub(super) fn plain() -> Schema {
 
 /// Annotations. They stay at the outer level when the value is wrapped into `anyOf`.
 const ABOUT: [&str; 3] = ["title", "description", "default"];
+
+fn admit_single_values(schema: &mut Schema) {
+    transform_subschemas(&mut admit_single_values, schema);
+    let is_list = schema.get("type").is_some_and(|kind| kind == "array");
+    let Some(item) = schema.get("items").filter(|_| is_list).cloned() else { return };
+    let mut list = std::mem::take(schema);
+    let mut outer = json_schema!({});
+    for key in ABOUT {
+        if let Some(words) = list.remove(key) {
+            outer.insert(key.into(), words);
+        }
+    }
+    outer.insert("anyOf".into(), json!([list, item]));
+    *schema = outer;
+}
 
 fn admit_variables(schema: &mut Schema) {
     if !schema.as_object().is_some_and(is_narrow_scalar) {

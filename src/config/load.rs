@@ -21,6 +21,7 @@ use super::problem::{Problem, Problems};
 use super::schema::Document;
 use super::secret_files;
 use super::state_dir::{self, StateDirResult};
+use super::stdin;
 use super::yaml;
 
 /// A document without problems, and the files that it names.
@@ -135,12 +136,17 @@ pub fn load(path: &Path) -> Result<ValidatedConfig, Vec<Problem>> {
 }
 
 /// The text of a configuration file.
-pub(super) fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
+///
+/// # Errors
+/// It cannot be read, or is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
     read_text_by(&Disk::default(), path)
 }
 
 fn read_text_by(disk: &Disk, path: &Path) -> Result<String, Vec<Problem>> {
-    let bytes = match disk.read_main(path, yaml::MAX_DOCUMENT_BYTES as u64) {
+    let max_bytes = yaml::MAX_DOCUMENT_BYTES as u64;
+    let read = if path == Path::new("-") { stdin::read(max_bytes) } else { disk.read_main(path, max_bytes) };
+    let bytes = match read {
         Ok(bytes) => bytes,
         Err(error) => {
             return Err(whole(path, Position::START, format!("cannot be read: {}", io_error::reason(&error))));

@@ -23,6 +23,8 @@ mod diff;
 mod disk;
 mod env;
 mod files;
+mod foreign_words;
+mod hints;
 mod io_error;
 mod json_schema;
 mod labels;
@@ -34,6 +36,8 @@ mod problem;
 mod scalar;
 mod secret_files;
 mod state_dir;
+mod stdin;
+mod syntax_hint;
 mod yaml;
 
 #[cfg(test)]
@@ -43,13 +47,13 @@ mod reference;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
-pub use admin_address::admin_address;
+pub use admin_address::{admin_address, admin_address_in};
 pub use backend_list::{backends_in, parse_backends};
 pub use change::{Change, Diff, Subject};
 pub use check::overlap;
 pub use diff::{diff, diff_of_backends, fixed};
 pub use disk::{Disk, FILE_TIMEOUT, must_be_regular, read_named};
 pub use json_schema::json_schema;
-pub use load::{ValidatedConfig, load, parse, parse_in_place};
+pub use load::{ValidatedConfig, load, parse, parse_in_place, read_text};
 pub use masked_view::masked;
 pub use problem::Problem;

@@ -241,6 +241,12 @@ impl Located<'_> {
     fn into_index(self, index: usize) -> Self {
         let items = match self.node.map(|node| &node.kind) {
             Some(NodeKind::List(items)) => items.as_slice(),
+            // One value stands for a list of one.
+            Some(NodeKind::Map(_) | NodeKind::Text(_) | NodeKind::Int(_) | NodeKind::Float(_) | NodeKind::Bool(_))
+                if index == 0 =>
+            {
+                return Self { place: self.place.index(index), ..self };
+            }
             _ => &[],
         };
         let found = match self.node {

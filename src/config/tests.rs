@@ -186,6 +186,8 @@ fn the_schema_accepts_variables_and_rejects_invalid_values() {
     {
         assert!(!valid(&format!("{{ admin: {admin} }}")), "{admin}");
     }
+    assert!(valid("{ listeners: { address: 'a' }, routes: { match: { hosts: a.test, methods: GET }, upstream: u } }"));
+    assert!(!valid("{ listeners: { adress: 'a' } }"));
     assert!(!valid("{ server: { threads: many } }"));
     assert!(!valid("{ log: { level: loud } }"));
     assert!(!valid("{ server: { thread: 1 } }"));

@@ -12,6 +12,7 @@ use super::env;
 use super::node::{DocumentPath, Entry, Node, NodeKind, PathStep, Position};
 use super::problem::Problems;
 use super::scalar;
+use super::syntax_hint;
 
 /// Maximum size of a file, in bytes.
 pub(super) const MAX_DOCUMENT_BYTES: usize = 8 << 20;
@@ -259,13 +260,6 @@ fn at(marker: &Marker) -> Position {
 
 fn syntax(error: &ScanError, text: &str) -> Stop {
     let mark = at(error.marker());
-    let line = text.lines().nth(mark.line - 1).unwrap_or_default();
-    let hint = if line.contains("${") && line.contains(['{', '[']) {
-        "Inside `{ }` and `[ ]`, `${…}` needs quotes"
-    } else if line.trim_start_matches(' ').starts_with('\t') {
-        "Indent with spaces"
-    } else {
-        ""
-    };
-    Stop { mark, what: format!("not YAML: {}", error.info()), hint: hint.into() }
+    let hint = syntax_hint::of(error.info(), mark, text);
+    Stop { mark, what: format!("not YAML: {}", error.info()), hint }
 }

@@ -4,6 +4,7 @@
 //! first status of a class.
 
 pub mod keyed;
+pub mod throttle;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};

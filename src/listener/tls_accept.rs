@@ -10,7 +10,6 @@ use tokio::time::timeout;
 use super::conn::Conn;
 use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
 use super::{BadHead, http1};
-use crate::fault::Fault;
 use crate::listener::conn::downstream_stream::DownstreamStream;
 use crate::listener::conn::request_boundary::RequestBoundary;
 use crate::listener::conn::transport::Transport;
@@ -76,11 +75,9 @@ async fn wait_for_shutdown(phase: &mut ShutdownPhaseWatch) {
 /// Answers a client that sends plain HTTP to a TLS port. The response is plain HTTP too, because the client understands
 /// nothing else.
 async fn refuse_plain<F: HttpService>(mut io: DownstreamStream, front: &Arc<F>) {
-    let reason = "plain HTTP on a port of TLS";
-    // No bytes of the client are parsed. With `Open`, the drop of the stream does a lingering close.
+    // Of a client that goes on sending nothing is read; the close lingers.
     io.boundary = RequestBoundary::Open;
-    let bad = BadHead { status: 400, fault: Fault::BadRequest, reason };
-    let response = front.refuse(&io.conn, b"", &bad);
+    let response = front.refuse(&io.conn, b"", &BadHead::PLAIN_HTTP_ON_TLS);
     if io.write_all(&response).await.is_ok() {
         let _ = io.flush().await;
     }

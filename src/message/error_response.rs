@@ -26,6 +26,8 @@ pub struct ErrorResponse<'a> {
     pub fault: Fault,
     /// `fault.status()`, or the status that a policy or the check of the head has chosen.
     pub status: u16,
+    /// The text for the client; `None`: that of the fault.
+    pub message: Option<&'static str>,
     /// The id of the request in the log.
     pub request_id: &'a str,
     /// The request's Accept field, if it has one.
@@ -104,6 +106,9 @@ impl ErrorResponse<'_> {
     /// The message for a person who does not know the system behind Weir. If the status is more specific than the
     /// fault, the status decides.
     fn message(&self) -> &'static str {
+        if let Some(message) = self.message {
+            return message;
+        }
         match (self.status, self.fault) {
             (414, _) => "The request target is too long.",
             (501, Fault::BadRequest) => "The transfer coding is not implemented.",
@@ -193,6 +198,7 @@ mod tests {
     const REPLY: ErrorResponse<'static> = ErrorResponse {
         fault: Fault::NoBackend,
         status: 503,
+        message: None,
         request_id: "r-1",
         accept: None,
         retry_after: Some(2),

@@ -81,6 +81,9 @@ pub struct BadHead {
 }
 
 impl BadHead {
+    /// A client speaks plain HTTP on a port of TLS. It is told so, as it cannot understand a TLS alert.
+    pub const PLAIN_HTTP_ON_TLS: Self = Self::bad("plain HTTP on a port of TLS");
+
     const fn bad(reason: &'static str) -> Self {
         Self { status: 400, fault: Fault::BadRequest, reason }
     }

@@ -22,6 +22,8 @@ const JITTER_RATIO: f64 = 0.1;
 
 /// Resolves one name for as long as it is configured.
 pub struct Resolver {
+    upstream: Arc<str>,
+    backend: Arc<str>,
     lookup: Lookup,
     addr: Arc<BackendAddr>,
     changed: OnChange,
@@ -29,9 +31,10 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// `changed` is called after the addresses have changed.
-    pub fn new(name: &str, port: u16, addr: Arc<BackendAddr>, changed: OnChange) -> Self {
-        Self { lookup: Lookup::new(name, port), addr, changed, failures: 0 }
+    /// `of`: the upstream and the backend, for the log. `changed` is called after the addresses have changed.
+    pub fn new(of: (Arc<str>, Arc<str>), (name, port): (&str, u16), addr: Arc<BackendAddr>, changed: OnChange) -> Self {
+        let (upstream, backend) = of;
+        Self { upstream, backend, lookup: Lookup::new(name, port), addr, changed, failures: 0 }
     }
 
     /// Resolves the name again and again. Never returns.
@@ -45,7 +48,7 @@ impl Resolver {
 
     /// Processes a look-up result and returns the wait before the next look-up.
     fn take(&mut self, answer: std::io::Result<Vec<SocketAddr>>) -> Duration {
-        let name = self.lookup.name();
+        let (upstream, backend, name) = (&*self.upstream, &*self.backend, self.lookup.name());
         let failed = match answer {
             Ok(list) if list.is_empty() => "no address".to_owned(),
             Ok(list) => match Addresses::new(list.iter().copied()) {
@@ -53,10 +56,17 @@ impl Resolver {
                     let text = addresses.to_string();
                     if let Some(before) = self.addr.set(addresses) {
                         let before = before.map(|before| before.to_string());
-                        tracing::info!(name, addresses = text, before, "backend's name resolves to other addresses");
+                        tracing::info!(
+                            upstream,
+                            backend,
+                            name,
+                            addresses = text,
+                            before,
+                            "backend's name resolves to other addresses"
+                        );
                         (self.changed)();
                     } else if self.failures > 0 {
-                        tracing::info!(name, addresses = text, "backend's name resolves again");
+                        tracing::info!(upstream, backend, name, addresses = text, "backend's name resolves again");
                     }
                     self.addr.set_lookup_error(None);
                     self.failures = 0;
@@ -67,7 +77,8 @@ impl Resolver {
             Err(error) => error.to_string(),
         };
         if self.failures == 0 {
-            tracing::warn!(name, error = %failed, kept = self.addr.is_known(), "backend's name does not resolve");
+            let kept = self.addr.is_known();
+            tracing::warn!(upstream, backend, name, error = %failed, kept, "backend's name does not resolve");
         }
         self.addr.set_lookup_error(Some(failed));
         self.failures = self.failures.saturating_add(1);
@@ -96,7 +107,8 @@ mod tests {
                 changes.fetch_add(1, Ordering::Relaxed);
             }
         });
-        (Resolver::new(name, 80, Arc::clone(&resolved), changed), resolved, changes)
+        let of = ("u".into(), "a".into());
+        (Resolver::new(of, (name, 80), Arc::clone(&resolved), changed), resolved, changes)
     }
 
     #[test]

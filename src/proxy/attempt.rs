@@ -1,6 +1,5 @@
 //! One attempt at one backend: its in-flight guard, its timing and its outcome. It ends exactly once.
 
-use std::borrow::Cow;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,9 +65,11 @@ pub(super) struct Attempt {
     /// The attempt failed because a resource of this process was exhausted. It does not count as an attempt at the
     /// backend.
     ours: bool,
-    /// The cause of its failure in a few words.
-    pub(super) cause: Option<Cow<'static, str>>,
-    /// The response is complete.
+    /// The gRPC status of its response, if that is an error of the backend.
+    pub(super) grpc_error: Option<String>,
+    /// The cause of its failure.
+    error: Option<Box<str>>,
+    /// The response has come to its end.
     pub(super) ended: bool,
     /// Request body bytes that were passed on, and response body bytes that were received.
     pub(super) sent: u64,
@@ -93,7 +94,8 @@ impl Attempt {
             faulted: false,
             excused: false,
             ours: false,
-            cause: None,
+            grpc_error: None,
+            error: None,
             ended: false,
             sent: 0,
             received: 0,
@@ -112,15 +114,15 @@ impl Attempt {
 
     /// Counts it among the backend's recent errors if it was one.
     fn record_error(&mut self, outcome: Outcome) {
-        let cause = match (outcome, self.cause.take(), self.status) {
+        let cause = match (outcome, self.grpc_error.take(), self.status) {
             (Outcome::ClientAbort, ..) => return,
             _ if self.excused => return,
-            (Outcome::Ok, Some(cause), _) => cause,
+            (Outcome::Ok, Some(status), _) => status,
             (Outcome::Ok, None, Some(status)) if status >= 500 => format!("status {status}").into(),
             (Outcome::Ok, ..) => return,
-            (_, cause, _) => cause.unwrap_or_else(|| outcome.label().into()),
+            _ => self.error.clone().map_or_else(|| outcome.label().to_owned(), String::from),
         };
-        self.backend.state.errors().record(cause, clock::now_ms());
+        self.backend.state.errors().record(cause.into(), clock::now_ms());
     }
 
     /// Excludes the attempt from the backend's health data. The caller gets the in-flight guard, so the next attempt
@@ -137,6 +139,11 @@ impl Attempt {
     pub(super) fn disown(&mut self) {
         drop(self.excuse());
         self.ours = true;
+    }
+
+    /// Keeps the cause of its failure; the first one counts.
+    pub(super) fn set_error(&mut self, error: Box<str>) {
+        self.error.get_or_insert(error);
     }
 
     /// The start of the attempt.
@@ -254,6 +261,7 @@ impl Attempt {
             passed_over: self.passed_over,
             outcome,
             reason,
+            error: self.error,
             reused: self.reused,
             connect: self.connect,
             first_byte: self.first_byte,

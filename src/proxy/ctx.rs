@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::{HeaderValue, Method, Version};
 
 use super::attempt::{Attempt, Moment};
+use super::attempt_error::AttemptStage;
 use super::grpc_call::GrpcCall;
 use crate::backend::InFlight;
 use crate::backend::labels::{Outcome, PickReason, RetryReason};
@@ -174,6 +175,25 @@ impl RequestCtx {
         self.target.as_ref().map(|target| &**target.upstream.name()).or_else(detached)
     }
 
+    /// The name of the route, for logs.
+    pub(super) fn route_name(&self) -> Option<&str> {
+        self.route_meters().and_then(|route| std::str::from_utf8(route.name().as_bytes()).ok())
+    }
+
+    /// The id of the request, for logs.
+    pub(super) fn request_id_text(&self) -> &str {
+        self.request_id.as_ref().map_or("-", |id| id.as_str())
+    }
+
+    /// How far the attempt under way has come.
+    pub(super) fn stage(&self) -> AttemptStage {
+        match &self.attempt {
+            Some(attempt) if self.begun == Some(101) && attempt.is_answered() => AttemptStage::Tunnel,
+            Some(attempt) if attempt.is_answered() => AttemptStage::Body,
+            _ => AttemptStage::Header,
+        }
+    }
+
     /// The route's limit of the request body, in bytes.
     pub(super) fn body_limit(&self) -> Option<u64> {
         match (&self.route, &self.detached) {
@@ -225,6 +245,13 @@ impl Affinity {
 }
 
 impl RequestCtx {
+    /// Keeps the cause of the failure of the attempt under way.
+    pub(super) fn set_error(&mut self, error: Box<str>) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.set_error(error);
+        }
+    }
+
     /// Ends the current attempt, if there is one, and frees the backend's slot.
     pub(super) fn end_attempt(&mut self, outcome: Outcome, reason: Option<RetryReason>) {
         if let Some(attempt) = self.attempt.take() {

@@ -2,10 +2,11 @@
 
 mod affinity_cookie;
 mod attempt;
-mod cause;
+mod attempt_error;
 mod classify;
 mod ctx;
 mod direct_response;
+mod failure_log;
 mod grpc_call;
 mod hash_key;
 mod max_forwards;

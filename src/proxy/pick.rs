@@ -67,6 +67,7 @@ pub(super) async fn pick(
     let peer = template.peer(&attempt.backend.addr);
     ctx.attempt = Some(attempt);
     let Some(mut peer) = peer else {
+        ctx.set_error("its name does not resolve".into());
         return Err(refuse(ctx, Fault::NoBackend, None, "the backend's name does not resolve"));
     };
     if tunnel {

@@ -6,11 +6,11 @@ use http::HeaderValue;
 use pingora::Error;
 use pingora_proxy::Session;
 
-use super::cause;
+use super::attempt_error::{REQUEST_TIMEOUT, describe};
 use super::classify;
 use super::ctx::RequestCtx;
 use super::upstream_error::{has_begun, is_end_of_tunnel};
-use crate::backend::labels::Outcome;
+use crate::backend::labels::{Outcome, PassedOver};
 use crate::fault::Fault;
 use crate::listener::Abort;
 use crate::telemetry::request_record::Record;
@@ -24,8 +24,9 @@ pub(super) fn done(session: &Session, error: Option<&Error>, ctx: &mut RequestCt
         Some(error) if classify::is_the_clients(error) => Outcome::ClientAbort,
         Some(error) => classify::proxying(error).outcome,
     };
-    if let (Some(attempt), Some(error)) = (&mut ctx.attempt, error) {
-        attempt.cause = Some(cause::of(outcome, error));
+    if let Some(error) = error.filter(|error| !classify::is_the_clients(error)) {
+        let text = if fault == Some(Fault::Timeout) { REQUEST_TIMEOUT.into() } else { describe(error, ctx.stage()) };
+        ctx.set_error(text);
     }
     ctx.end_attempt(outcome, None);
     ctx.bytes_in = session.body_bytes_read() as u64;
@@ -56,6 +57,9 @@ pub(super) fn cut_short(ctx: &mut RequestCtx) {
         None => (Fault::ClientAbort, Fault::ClientAbort.status()),
     };
     let outcome = if fault == Fault::Timeout { Outcome::Timeout } else { Outcome::ClientAbort };
+    if fault == Fault::Timeout {
+        ctx.set_error(REQUEST_TIMEOUT.into());
+    }
     ctx.end_attempt(outcome, None);
     let status = if fault == Fault::ClientAbort { status } else { ctx.begun.unwrap_or(status) };
     record(ctx, Some(fault), status);
@@ -78,6 +82,7 @@ fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {
     }
     let line = ctx.line.take().map(|line| *line).unwrap_or_default();
     let bytes = HeaderValue::as_bytes;
+    let passed_over = not_picked(ctx, fault);
     let record = Record {
         started: ctx.started_at,
         duration: ctx.started.elapsed(),
@@ -95,6 +100,7 @@ fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {
         upstream: ctx.upstream(),
         backend: ctx.attempts.last().map(|attempt| &*attempt.labels.backend),
         attempts: &ctx.attempts,
+        passed_over: passed_over.as_deref(),
         status,
         bytes_in: ctx.bytes_in,
         bytes_out: ctx.bytes_out,
@@ -104,6 +110,12 @@ fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {
         trace_id: line.trace_id.as_deref(),
     };
     ctx.recorder.record(&record);
+}
+
+/// The backends that could not be picked, for a request that failed without an attempt.
+fn not_picked(ctx: &RequestCtx, fault: Option<Fault>) -> Option<Vec<PassedOver>> {
+    let nothing_tried = fault.is_some() && ctx.attempts.is_empty() && ctx.handed_over && ctx.recorder.wants_line();
+    ctx.target.as_ref().filter(|_| nothing_tried).map(|target| target.upstream.not_picked())
 }
 
 impl Drop for RequestCtx {

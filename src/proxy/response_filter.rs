@@ -10,6 +10,7 @@ use pingora_proxy::{FailToProxy, Session};
 use super::affinity_cookie;
 use super::classify;
 use super::ctx::RequestCtx;
+use super::failure_log;
 use super::reject::refuse;
 use super::request_filter::DEADLINE_GRACE;
 use super::stream_kind;
@@ -48,6 +49,9 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
         {
             attempt.limit_idle(limit);
         }
+    }
+    if status >= 500 {
+        failure_log::server_error(ctx, status);
     }
     let is_done = ctx.sent_whole && is_bodiless(response, ctx);
     if status < 400 || asks_to_wait(response, ctx) || !may_try_again(session, ctx, Failed::Status(status)) {
@@ -270,7 +274,7 @@ pub(super) async fn fault(
     let request_id = ctx.request_id.as_ref().map_or("-", |id| id.as_str());
     let retry_after = matches!(fault, Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout).then_some(1);
     let grpc = asks_grpc(session);
-    let reply = ErrorResponse { fault, status, request_id, accept, retry_after, grpc };
+    let reply = ErrorResponse { fault, status, message: None, request_id, accept, retry_after, grpc };
     let built = reply.build().and_then(|(mut response, body)| {
         if let Some(hsts) = hsts(ctx) {
             response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
@@ -288,7 +292,8 @@ pub(super) async fn fault(
         Ok(()) if ctx.handed_over => keep(session, ctx),
         Ok(()) => {}
         Err(error) => {
-            tracing::debug!(%error, "the client did not take our reply");
+            let (request_id, route, upstream) = (ctx.request_id_text(), ctx.route_name(), ctx.upstream());
+            tracing::debug!(request_id, route, upstream, %error, "the client did not take our reply");
             session.set_keepalive(None);
         }
     }

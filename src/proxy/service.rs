@@ -26,6 +26,9 @@ use crate::telemetry::request_record::Record;
 /// 16 at most, and each attempt may be repeated on a fresh connection.
 const MAX_TRIES: usize = 64;
 
+/// The text for a client that speaks plain HTTP on a port of TLS.
+const USE_HTTPS: &str = "Plain HTTP was sent to a port of HTTPS. Use https:// in the address.";
+
 type App = HttpProxy<Gateway, PoolConnector>;
 
 /// Serves the requests of all listeners on one thread.
@@ -72,8 +75,9 @@ impl HttpService for Proxy {
     }
 
     fn refuse(&self, conn: &Conn, head: &[u8], bad: &BadHead) -> Bytes {
-        tracing::debug!(client = %conn.peer, listener = %conn.listener, reason = bad.reason, "refused a malformed request");
         let id = RequestId::fresh(super::unix_ms(SystemTime::now()));
+        let (request_id, reason) = (id.as_str(), bad.reason);
+        tracing::debug!(request_id, client = %conn.peer, listener = %conn.listener, reason, "refused a malformed request");
         let (method, path) = first_line(head);
         let record = Record {
             started: SystemTime::now(),
@@ -92,6 +96,7 @@ impl HttpService for Proxy {
             upstream: None,
             backend: None,
             attempts: &[],
+            passed_over: None,
             status: bad.status,
             bytes_in: 0,
             bytes_out: 0,
@@ -101,17 +106,18 @@ impl HttpService for Proxy {
             trace_id: None,
         };
         self.recorder.record(&record);
-        raw(bad.fault, bad.status, id.as_str(), method == Method::HEAD)
+        let message = (*bad == BadHead::PLAIN_HTTP_ON_TLS).then_some(USE_HTTPS);
+        raw((bad.fault, bad.status), message, request_id, method == Method::HEAD)
     }
 
     fn abort_response(&self, why: Abort, head: bool) -> Bytes {
         let (fault, status) = record::of_cut(why);
-        raw(fault, status, "-", head)
+        raw((fault, status), None, "-", head)
     }
 }
 
-fn raw(fault: Fault, status: u16, request_id: &str, head: bool) -> Bytes {
-    let reply = ErrorResponse { fault, status, request_id, accept: None, retry_after: None, grpc: false };
+fn raw((fault, status): (Fault, u16), message: Option<&'static str>, request_id: &str, head: bool) -> Bytes {
+    let reply = ErrorResponse { fault, status, message, request_id, accept: None, retry_after: None, grpc: false };
     reply.raw(SystemTime::now(), head).into()
 }
 

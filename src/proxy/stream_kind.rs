@@ -58,7 +58,7 @@ pub(super) fn header_sent(ctx: &mut RequestCtx) {
 fn ended(status: GrpcStatus, ctx: &mut RequestCtx) {
     ctx.grpc = GrpcCall::Ended(status);
     if let Some(attempt) = ctx.attempt.as_mut().filter(|_| status.is_error()) {
-        attempt.cause = Some(format!("gRPC {}", status.label()).into());
+        attempt.grpc_error = Some(format!("gRPC {}", status.label()));
     }
 }
 

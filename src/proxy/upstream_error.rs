@@ -6,9 +6,10 @@ use std::sync::Arc;
 use pingora::{Error, ErrorType, RetryType};
 use pingora_proxy::Session;
 
-use super::cause;
+use super::attempt_error::{self, AttemptStage, REQUEST_TIMEOUT};
 use super::classify::{self, AttemptFailure};
 use super::ctx::RequestCtx;
+use super::failure_log;
 use crate::backend::labels::{Outcome, RetryReason};
 use crate::clock;
 use crate::fault::Fault;
@@ -21,12 +22,12 @@ static CANNOT_TRY: LimitedWarning = LimitedWarning::new();
 /// Handles a failed connect. Nothing was sent.
 pub(super) fn to_connect(session: &mut Session, ctx: &mut RequestCtx, mut error: Box<Error>) -> Box<Error> {
     let again = if may_go_fresh(session, ctx, &error) {
-        retry_fresh(ctx);
+        retry_fresh(ctx, &error, AttemptStage::Connect);
         true
     } else {
         let failure = classify::connecting(&error);
         let again = may_try_again(session, ctx, Failed::ToConnect);
-        settle(ctx, failure, again, &error);
+        settle(ctx, failure, again, &error, AttemptStage::Connect);
         again
     };
     error.as_up();
@@ -58,6 +59,9 @@ pub(super) fn while_proxying(
     }
     let again = if ctx.fault.is_some() {
         // A phase of Weir has refused the request during the attempt.
+        if ctx.fault == Some(Fault::Timeout) {
+            ctx.set_error(REQUEST_TIMEOUT.into());
+        }
         ctx.end_attempt(Outcome::ClientAbort, ctx.fault.map(RetryReason::Fault));
         false
     } else if classify::is_the_clients(&error) {
@@ -66,7 +70,7 @@ pub(super) fn while_proxying(
         ctx.end_attempt(Outcome::ClientAbort, Some(RetryReason::Fault(fault)));
         false
     } else if may_go_fresh(session, ctx, &error) || is_stale(session, ctx, &error, reused) {
-        retry_fresh(ctx);
+        retry_fresh(ctx, &error, AttemptStage::Header);
         true
     } else {
         let answered = ctx.attempt.as_ref().is_some_and(|attempt| attempt.is_answered());
@@ -77,7 +81,7 @@ pub(super) fn while_proxying(
             _ => Failed::Reset,
         };
         let again = may_try_again(session, ctx, failed);
-        settle(ctx, failure, again, &error);
+        settle(ctx, failure, again, &error, ctx.stage());
         again
     };
     error.set_retry(again);
@@ -162,7 +166,8 @@ fn may_go_fresh(session: &mut Session, ctx: &RequestCtx, error: &Error) -> bool 
 
 /// Requests another attempt on a fresh connection to the same backend. It counts neither as an attempt nor against the
 /// retry budget, and it does not affect the backend's health.
-fn retry_fresh(ctx: &mut RequestCtx) {
+fn retry_fresh(ctx: &mut RequestCtx, error: &Error, stage: AttemptStage) {
+    ctx.set_error(attempt_error::describe(error, stage));
     if let Some(attempt) = &mut ctx.attempt {
         attempt.backend.state.count_retry(RetryReason::Fault(Fault::Reset));
         ctx.fresh = Some((Arc::clone(&attempt.backend), attempt.excuse()));
@@ -170,18 +175,18 @@ fn retry_fresh(ctx: &mut RequestCtx) {
     ctx.end_attempt(Outcome::Reset, Some(RetryReason::Fault(Fault::Reset)));
 }
 
-fn settle(ctx: &mut RequestCtx, failure: AttemptFailure, again: bool, error: &Error) {
+fn settle(ctx: &mut RequestCtx, failure: AttemptFailure, again: bool, error: &Error, stage: AttemptStage) {
     if failure.fault == Fault::Internal {
-        CANNOT_TRY.emit("a backend could not be tried", error.root_cause());
+        let (id, route, upstream) = (ctx.request_id_text(), ctx.route_name(), ctx.upstream());
+        CANNOT_TRY.emit_for((id, route, upstream), "a backend could not be tried", error.root_cause());
         if let Some(attempt) = &mut ctx.attempt {
             attempt.disown();
         }
     }
-    if let Some(attempt) = &mut ctx.attempt {
-        attempt.cause = Some(cause::of(failure.outcome, error));
-        let backend = &*attempt.backend.name;
-        tracing::debug!(backend, outcome = failure.outcome.label(), again, %error, "an attempt failed");
-    }
+    let timed_out = failure.fault == Fault::Timeout && ctx.is_too_late();
+    let text = if timed_out { REQUEST_TIMEOUT.into() } else { attempt_error::describe(error, stage) };
+    failure_log::attempt_failed(ctx, failure.fault, &text, again);
+    ctx.set_error(text);
     if again {
         if let Some(attempt) = &ctx.attempt {
             attempt.backend.state.count_retry(RetryReason::Fault(failure.fault));

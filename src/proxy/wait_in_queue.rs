@@ -5,11 +5,12 @@
 
 use std::time::Instant;
 
-use pingora::Result;
 use pingora::protocols::http::ServerSession;
+use pingora::{Error, Result};
 use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
+use super::failure_log;
 use super::reject::refuse;
 use crate::clock;
 use crate::fault::Fault;
@@ -17,6 +18,8 @@ use crate::snapshot::RouteTarget;
 use crate::upstream::PickHints;
 use crate::upstream::members::Pick;
 use crate::upstream::queue::{PickOutcome, WaitError};
+
+const NO_BACKEND: &str = "no backend may be tried";
 
 /// Picks a backend that takes the attempt now, or waits in the queue for one.
 pub(super) async fn pick(
@@ -30,7 +33,7 @@ pub(super) async fn pick(
     if target.upstream.queue().depth() == 0 {
         match target.upstream.try_pick(&ctx.tried, now, hints) {
             PickOutcome::Slot(pick) => return Ok(pick),
-            PickOutcome::Nobody => return Err(refuse(ctx, Fault::NoBackend, None, "no backend may be tried")),
+            PickOutcome::Nobody => return Err(give_up(ctx, target, Fault::NoBackend, NO_BACKEND)),
             PickOutcome::Full | PickOutcome::ForOthers => {}
         }
     }
@@ -42,7 +45,12 @@ pub(super) async fn pick(
     // refusal.
     let cannot_wait = matches!(fault, Fault::QueueFull | Fault::QueueTimeout);
     let back = if cannot_wait { target.upstream.pick_tried(&ctx.tried, clock::now_ms(), hints.key) } else { None };
-    back.ok_or_else(|| refuse(ctx, fault, None, why))
+    back.ok_or_else(|| give_up(ctx, target, fault, why))
+}
+
+fn give_up(ctx: &mut RequestCtx, target: &RouteTarget, fault: Fault, why: &'static str) -> Box<Error> {
+    failure_log::not_picked(ctx, target, fault, why);
+    refuse(ctx, fault, None, why)
 }
 
 /// Waits for the backoff before a further attempt, if `retry.backoff` is set.
@@ -87,7 +95,7 @@ async fn wait(
         WaitError::Timeout if ctx.is_too_late() => (Fault::Timeout, "timeouts.request is over"),
         WaitError::Timeout => (Fault::QueueTimeout, "waited for queue.timeout"),
         WaitError::Left => (Fault::ClientAbort, "the client left while it waited"),
-        WaitError::Nobody => (Fault::NoBackend, "no backend may be tried"),
+        WaitError::Nobody => (Fault::NoBackend, NO_BACKEND),
     })
 }
 

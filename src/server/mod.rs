@@ -179,6 +179,7 @@ fn start(
         acme::prove(&path).map_err(|source| StartError::File { what: what(), source })?;
     }
     let logs = BothLogs::open(document, &folder, &metrics)?;
+    log_start(checked.path());
     if let Some(user) = &document.server.user {
         tell_of_closed_files(user, &checked);
     }
@@ -199,6 +200,13 @@ fn start(
     // The access log closes last, so that aborted requests are logged as well.
     runtimes.end(|| api.logs.access.close(drain::LOG_FLUSH_TIMEOUT));
     Ok(ended)
+}
+
+/// The first line of the process log: the build and the file that this process runs.
+fn log_start(file: &Path) {
+    let (version, commit, pid) =
+        (crate::VERSION, crate::COMMIT.get().copied().unwrap_or("unknown"), std::process::id());
+    tracing::info!(version, commit, file = %file.display(), pid, "weir starts");
 }
 
 /// Builds all components and starts the listeners.

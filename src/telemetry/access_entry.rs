@@ -39,6 +39,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
     line.number("bytes_out", record.bytes_out);
     line.millis("duration_ms", Some(record.duration));
     attempts(line.key("attempts"), record.attempts);
+    passed_over(line.key("passed_over"), record.passed_over);
     line.text("fault", record.fault.map(|fault| fault.label()));
     line.text("user_agent", record.user_agent);
     line.text("referer", record.referer);
@@ -57,7 +58,7 @@ fn attempts(out: &mut Vec<u8>, attempts: &[AttemptRecord]) {
         object.text("backend", Some(attempt.labels.backend.as_bytes()));
         object.text("address", Some(attempt.labels.address.as_bytes()));
         object.text("why", Some(attempt.why.label()));
-        passed_over(object.key("passed_over"), attempt.passed_over.as_deref());
+        passed_over(object.key("passed_over"), attempt.passed_over.as_ref().map(|backends| &***backends));
         object.text("outcome", Some(attempt.outcome.label()));
         let value = object.key("reason");
         // A reason is a label or a status code, so it needs no escapes.
@@ -65,6 +66,7 @@ fn attempts(out: &mut Vec<u8>, attempts: &[AttemptRecord]) {
             Some(reason) => write!(value, "\"{reason}\""),
             None => write!(value, "null"),
         };
+        object.text("error", attempt.error.as_deref());
         object.key("reused").extend_from_slice(if attempt.reused { &b"true"[..] } else { b"false" });
         object.millis("connect_ms", attempt.connect);
         object.millis("first_byte_ms", attempt.first_byte);
@@ -73,7 +75,7 @@ fn attempts(out: &mut Vec<u8>, attempts: &[AttemptRecord]) {
     out.push(b']');
 }
 
-fn passed_over(out: &mut Vec<u8>, backends: Option<&Vec<PassedOver>>) {
+fn passed_over(out: &mut Vec<u8>, backends: Option<&[PassedOver]>) {
     let Some(backends) = backends else { return out.extend_from_slice(b"null") };
     out.push(b'[');
     for (at, passed) in backends.iter().enumerate() {
@@ -143,6 +145,7 @@ pub(super) mod tests {
             bytes_in: 0,
             bytes_out: 9,
             attempts: &[],
+            passed_over: None,
             fault: None,
             user_agent: None,
             referer: None,
@@ -163,6 +166,7 @@ pub(super) mod tests {
             "time": "2023-11-14T22:13:20.007Z", "request_id": "id-1", "listener": "web", "client": "192.0.2.1",
             "method": "GET", "host": null, "path": "/", "scheme": "http", "version": "HTTP/1.1", "route": null,
             "upstream": null, "backend": null, "status": 200, "grpc_status": null, "bytes_in": 0, "bytes_out": 9, "duration_ms": 12.345, "attempts": [],
+            "passed_over": null,
             "fault": null, "user_agent": null, "referer": null, "trace_id": null,
         });
         assert_eq!(written(&plain()), expected);
@@ -178,6 +182,7 @@ pub(super) mod tests {
             passed_over: None,
             outcome: Outcome::ConnectError,
             reason: Some(RetryReason::Fault(Fault::Connect)),
+            error: Some("refused".into()),
             reused: false,
             connect: None,
             first_byte: None,
@@ -191,6 +196,7 @@ pub(super) mod tests {
             ])),
             outcome: Outcome::Ok,
             reason: None,
+            error: None,
             reused: true,
             connect: took,
             first_byte: took,
@@ -203,12 +209,22 @@ pub(super) mod tests {
             line["attempts"],
             json!([
                 { "backend": "b", "address": "10.0.0.1:1", "why": "sticky", "passed_over": null, "outcome": "connect_error",
-                  "reason": "connect", "reused": false, "connect_ms": null, "first_byte_ms": null },
+                  "reason": "connect", "error": "refused", "reused": false, "connect_ms": null, "first_byte_ms": null },
                 { "backend": "b", "address": "10.0.0.1:1", "why": "sticky_tried", "outcome": "ok",
                   "passed_over": [{ "backend": "c", "why": "draining" }, { "backend": "d", "why": "down" }],
-                  "reason": null, "reused": true, "connect_ms": 1.5, "first_byte_ms": 1.5 },
+                  "reason": null, "error": null, "reused": true, "connect_ms": 1.5, "first_byte_ms": 1.5 },
             ])
         );
+    }
+
+    #[test]
+    fn a_request_that_tried_nothing_names_the_backends_that_could_not_be_picked() {
+        let passed = [
+            PassedOver { backend: "c".into(), why: ExclusionReason::Down },
+            PassedOver { backend: "d".into(), why: ExclusionReason::Full },
+        ];
+        let line = written(&Record { passed_over: Some(&passed), ..plain() });
+        assert_eq!(line["passed_over"], json!([{ "backend": "c", "why": "down" }, { "backend": "d", "why": "full" }]));
     }
 
     proptest! {

@@ -13,6 +13,7 @@ use crate::fault::Fault;
 
 use super::acme::AcmeOrders;
 use super::grpc_status::GrpcStatus;
+use crate::instruments::throttle::Throttle;
 use crate::instruments::{Counter, Histogram, LATENCY, STREAM, StatusCounters};
 
 /// The methods that have their own label value. The last entry counts all other methods.
@@ -243,7 +244,11 @@ pub struct UpstreamMeters {
     waited: Histogram,
     looks: [Counter; 2],
     found_ms: AtomicU64,
+    not_picked: [Throttle; NOT_PICKED.len()],
 }
+
+/// The faults of requests that get no backend.
+const NOT_PICKED: [Fault; 3] = [Fault::NoBackend, Fault::QueueFull, Fault::QueueTimeout];
 
 /// Guard of a request in the queue. Dropping it ends the wait and records its duration.
 #[derive(Debug)]
@@ -261,7 +266,15 @@ impl UpstreamMeters {
     pub fn new(name: &str) -> Self {
         let waited = Histogram::new(LATENCY);
         let (waiting, found_ms) = (AtomicI64::new(0), AtomicU64::new(0));
-        Self { name: name.into(), fail_open: Counter::new(), waiting, waited, looks: Default::default(), found_ms }
+        Self {
+            name: name.into(),
+            fail_open: Counter::new(),
+            waiting,
+            waited,
+            looks: Default::default(),
+            found_ms,
+            not_picked: Default::default(),
+        }
     }
 
     /// The upstream's name.
@@ -272,6 +285,13 @@ impl UpstreamMeters {
     /// Counts a fail-open pick: backends that are down are picked too, because none is up, or too few are.
     pub fn count_fail_open(&self) {
         self.fail_open.bump();
+    }
+
+    /// Counts a request that got no backend. If a log line about this fault is due, returns the number of such requests
+    /// since the last line. Other faults than those of `NOT_PICKED` are never due.
+    pub fn count_not_picked(&self, fault: Fault, now_ms: u64) -> Option<u64> {
+        let at = NOT_PICKED.iter().position(|each| *each == fault)?;
+        self.not_picked[at].count(now_ms)
     }
 
     /// Counts a request as waiting until the guard is dropped.

@@ -56,6 +56,8 @@ pub struct Record<'a> {
     pub bytes_out: u64,
     /// All attempts in order.
     pub attempts: &'a [AttemptRecord],
+    /// The backends that could not be picked; `None` where one was tried or none was needed.
+    pub passed_over: Option<&'a [PassedOver]>,
     /// Why the request was not served as requested.
     pub fault: Option<Fault>,
     /// `User-Agent`.
@@ -79,6 +81,8 @@ pub struct AttemptRecord {
     pub outcome: Outcome,
     /// The reason for a retry: a fault, or a status that the route retries.
     pub reason: Option<RetryReason>,
+    /// The cause of its failure, in a few words.
+    pub error: Option<Box<str>>,
     /// Whether the connection was a reused one.
     pub reused: bool,
     /// Time to open the connection, if one was opened.

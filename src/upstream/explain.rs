@@ -78,6 +78,17 @@ impl Upstream {
         }
     }
 
+    /// The backends that the last pick could not take and why, as far as the first few: those that are out, then those that
+    /// are full.
+    pub fn not_picked(&self) -> Vec<PassedOver> {
+        let mut passed = self.excluded().map_or_else(Vec::new, |excluded| excluded.to_vec());
+        let members = self.members();
+        let full = members.eligible().filter(|backend| backend.state.is_full());
+        let room = MAX_LISTED.saturating_sub(passed.len());
+        passed.extend(full.take(room).map(|b| PassedOver { backend: Arc::clone(&b.name), why: ExclusionReason::Full }));
+        passed
+    }
+
     /// The first few backends that are not in this member snapshot, and why; `None` if all are in it.
     pub(super) fn excluded_now(&self, backends: &[Arc<Backend>], members: &Members) -> Option<Vec<PassedOver>> {
         let inside: HashSet<_> = members.eligible().map(|backend| Arc::as_ptr(&backend.state)).collect();
@@ -113,6 +124,7 @@ impl Upstream {
             ExclusionReason::Unresolved => "its name does not resolve".to_owned(),
             ExclusionReason::Ejected => format!("ejected: {}", backend_state.why()),
             ExclusionReason::Down => format!("down: {}", backend_state.why()),
+            ExclusionReason::Full => format!("full: max_in_flight is {}", backend_state.limit()),
             ExclusionReason::Unknown => "not probed yet, and others are up".to_owned(),
             ExclusionReason::Changing => {
                 format!("{}: {}", backend_state.state().label(), backend_state.why()).trim_end_matches(": ").to_owned()

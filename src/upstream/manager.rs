@@ -304,7 +304,9 @@ impl Registry {
 
     fn resolve(&self, backend: &Backend, changed: &Changed) -> Option<OwnedTask> {
         let BackendAddress::Dns(name, port) = &backend.address else { return None };
-        let resolver = Resolver::new(name, *port, Arc::clone(&backend.addr), Arc::clone(changed));
+        let labels = backend.state.labels();
+        let of = (Arc::clone(&labels.upstream), Arc::clone(&backend.name));
+        let resolver = Resolver::new(of, (name, *port), Arc::clone(&backend.addr), Arc::clone(changed));
         Some(AbortOnDropHandle::new(self.handle.spawn(resolver.run())))
     }
 

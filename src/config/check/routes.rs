@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::node::DocumentPath;
+use super::super::node::{DocumentPath, Node};
 use super::super::problem::did_you_mean;
 use super::super::schema::{HostRule, RedirectSettings, RespondSettings, Retry, RouteSettings, SplitTarget};
 use super::super::values::{Name, Period};
@@ -117,8 +117,13 @@ fn upstream(check: &mut Check<'_>, at: &DocumentPath, name: &Name) {
     if check.document.upstreams.contains_key(name) {
         return;
     }
-    let known = check.keys(&DocumentPath::of("upstreams"));
-    // The upstream exists but is invalid, which is reported elsewhere.
+    let all = DocumentPath::of("upstreams");
+    // The section was refused as a whole, and that is reported.
+    if check.tree.find(&all).node.is_some_and(Node::is_pruned) {
+        return;
+    }
+    let known = check.keys(&all);
+    // It is there, but wrong, and that is reported.
     if known.iter().any(|key| key == name.as_str()) {
         return;
     }

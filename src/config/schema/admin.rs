@@ -53,18 +53,18 @@ impl<'de> Deserialize<'de> for Admin {
         impl<'de> Visitor<'de> for Written {
             type Value = Admin;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a section or `off`")
+                f.write_str("a mapping or `off`")
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Admin, E> {
                 match text {
                     "off" => Ok(Admin::Off),
                     _ => Err(E::custom(format!(
-                        "`{text}` where a section or `off` belongs; write `off`, or `{{ address: \"{text}\" }}`"
+                        "`{text}` where a mapping or `off` belongs; write `off`, or `{{ address: \"{text}\" }}`"
                     ))),
                 }
             }
             fn visit_bool<E: serde::de::Error>(self, on: bool) -> Result<Admin, E> {
-                Err(E::custom(format!("`{on}` where a section or `off` belongs; write `off` to turn it off")))
+                Err(E::custom(format!("`{on}` where a mapping or `off` belongs; write `off` to turn it off")))
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Admin, A::Error> {
                 AdminSettings::deserialize(MapAccessDeserializer::new(map)).map(Admin::On)

@@ -92,7 +92,7 @@ impl<'de> Deserialize<'de> for OutlierDetection {
         impl<'de> Visitor<'de> for SectionOrOff {
             type Value = OutlierDetection;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a section or `off`")
+                f.write_str("a mapping or `off`")
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OutlierDetection, A::Error> {
                 Outlier::deserialize(MapAccessDeserializer::new(map)).map(OutlierDetection::On)
@@ -105,7 +105,7 @@ impl<'de> Deserialize<'de> for OutlierDetection {
                 if text == OFF {
                     return Ok(OutlierDetection::Off);
                 }
-                Err(E::custom(format!("`{text}` where a section or `off` belongs; write `off`, or leave the key out")))
+                Err(E::custom(format!("`{text}` where a mapping or `off` belongs; write `off`, or leave the key out")))
             }
         }
         deserializer.deserialize_any(SectionOrOff)

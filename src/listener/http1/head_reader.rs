@@ -127,6 +127,9 @@ async fn read_on(io: &mut DownstreamStream, first: bool, mut seen: usize, deadli
     }
 }
 
+/// The first bytes of a record of TLS that begins a handshake (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: [u8; 2] = [22, 3];
+
 /// Checks the bytes received so far. The first `seen` bytes contain no end of a head.
 fn check_inbox(io: &mut DownstreamStream, first: bool, seen: &mut usize) -> Option<NextHead> {
     let settings = &io.conn.settings;
@@ -145,7 +148,8 @@ fn check_inbox(io: &mut DownstreamStream, first: bool, seen: &mut usize) -> Opti
         }
     }
     if !may_be_http(inbox) {
-        let reason = "this is not HTTP";
+        let is_tls = inbox.starts_with(&TLS_HANDSHAKE);
+        let reason = if is_tls { "TLS on a port of plain HTTP" } else { "this is not HTTP" };
         return Some(NextHead::Refuse(BadHead { status: 400, fault: Fault::BadRequest, reason }));
     }
     let limits = HeadLimits { target: settings.uri_bytes, fields: settings.headers };

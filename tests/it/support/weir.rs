@@ -90,6 +90,11 @@ impl Weir {
         Self::spawn(command, folder, config).ready()
     }
 
+    /// The same by a command of one's own, which gets `run -c FILE` as arguments.
+    pub fn start_by(command: Command, config: impl Display) -> Self {
+        Self::spawn(command, tempfile::tempdir().unwrap(), config).ready()
+    }
+
     /// The same with so many descriptors at most.
     pub fn start_with_files(folder: TempDir, config: impl Display, limit: u32) -> Self {
         Self::spawn(with_files(limit), folder, config).ready()
