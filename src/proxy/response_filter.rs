@@ -266,7 +266,7 @@ pub(super) async fn fault(
         return FailToProxy { error_code: status, can_reuse_downstream: false };
     }
     close_if_leaving(session, ctx, lifecycle);
-    if ctx.is_upgrade {
+    if session.is_upgrade_req() {
         // The next bytes of the client may belong to the other protocol.
         session.set_keepalive(None);
     }
