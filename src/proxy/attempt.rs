@@ -118,7 +118,7 @@ impl Attempt {
             (Outcome::ClientAbort, ..) => return,
             _ if self.excused => return,
             (Outcome::Ok, Some(status), _) => status,
-            (Outcome::Ok, None, Some(status)) if status >= 500 => format!("status {status}").into(),
+            (Outcome::Ok, None, Some(status)) if status >= 500 => format!("status {status}"),
             (Outcome::Ok, ..) => return,
             _ => self.error.clone().map_or_else(|| outcome.label().to_owned(), String::from),
         };
