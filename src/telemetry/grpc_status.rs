@@ -33,6 +33,11 @@ impl GrpcStatus {
     /// A client reports this where a response ends without a status.
     pub const UNKNOWN: Self = Self(2);
 
+    /// The name of a code that gRPC defines.
+    pub fn defined_name(code: usize) -> Option<&'static str> {
+        NAMES[..NAMES.len() - 1].get(code).copied()
+    }
+
     /// Of this code.
     pub const fn of_code(code: u8) -> Self {
         let other = Self::COUNT as u8 - 1;

@@ -5,31 +5,12 @@
 
 use http::HeaderMap;
 
+use crate::telemetry::grpc_status::GrpcStatus;
+
 /// Path of the method.
 pub(super) const PATH: &str = "/grpc.health.v1.Health/Check";
 /// Maximum size of a response; a valid one holds a single number.
 pub(super) const MAX_MESSAGE_BYTES: usize = 4 * 1024;
-
-/// Names of the gRPC statuses by number (statuscodes.md of gRPC).
-const STATUSES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 /// `HealthCheckRequest { service }` as one length-prefixed message.
 pub(super) fn request(service: &str) -> Vec<u8> {
@@ -54,8 +35,9 @@ pub(super) fn check_status(fields: &HeaderMap) -> Result<(), String> {
     match number {
         Some(0) => Ok(()),
         Some(number) => {
-            let name = STATUSES.get(number).map_or_else(|| number.to_string(), |name| (*name).to_owned());
-            let why = match *STATUSES.get(number).unwrap_or(&"") {
+            let defined = GrpcStatus::defined_name(number);
+            let name = defined.map_or_else(|| number.to_string(), str::to_owned);
+            let why = match defined.unwrap_or_default() {
                 "NOT_FOUND" => ": it does not know the service",
                 "UNIMPLEMENTED" => ": it has no health service",
                 _ => "",

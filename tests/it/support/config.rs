@@ -100,7 +100,7 @@ impl Display for Config {
     }
 }
 
-/// What is at this path, which is made if it is not there.
+/// Returns the value at this path. Creates it if it does not exist.
 fn node<'a>(root: &'a mut Value, path: &str) -> &'a mut Value {
     let mut node = root;
     for key in path.split('.').filter(|key| !key.is_empty()) {
