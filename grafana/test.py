@@ -28,7 +28,9 @@ RULES = sorted(PROMETHEUS.glob("rules/*.yml"))
 # Expressions that may have no data, and the reason. It is empty: the load below produces data for every panel.
 MAY_BE_EMPTY = {}
 # Alerts without `for` that the load below must fire.
-MUST_FIRE = {"WeirFailingOpen", "WeirConnectionsRefused"}
+MUST_FIRE = {"WeirConnectionsRefused"}
+# Alerts with a `for` that is longer than the load: the load must make them wait for it.
+MUST_BE_PENDING = {"WeirFailingOpen"}
 BACKENDS = {"a": 5, "b": 3, "c": 1}
 DEADLINE = 25
 
@@ -84,10 +86,12 @@ def check_dashboards():
 def check_rules():
     alerts = (PROMETHEUS / "rules/alerts.yml").read_text()
     tests = (PROMETHEUS / "tests/alerts.yml").read_text()
+    manual = (HERE.parent / "docs/operations.md").read_text()
     for block in alerts.split("- alert: ")[1:]:
         name = block.split()[0]
-        for part in ("severity:", "summary:", "description:", "runbook:"):
+        for part in ("severity:", "summary:", "description:", "runbook:", "runbook_url:"):
             check(f"{name}: has {part[:-1]}", part in block)
+        check(f"{name}: runbook_url leads to its section", f'/operations.md#{name.lower()}"' in block and f"\n### {name}\n" in manual)
         check(f"{name}: a case that fires", f"- name: {name} fires" in tests)
         check(f"{name}: a case that is quiet", f"- name: {name} is quiet" in tests)
     command("promtool check config", "promtool", "check", "config", PROMETHEUS / "prometheus.yml")
@@ -369,6 +373,9 @@ def check_live_rules(scene):
     for name in sorted(MUST_FIRE):
         firing = scene.ask("query", query=f'ALERTS{{alertname="{name}",alertstate="firing"}}')
         check(f"{name}: fires here", has_data(firing))
+    for name in sorted(MUST_BE_PENDING):
+        pending = scene.ask("query", query=f'ALERTS{{alertname="{name}",alertstate="pending"}}')
+        check(f"{name}: is pending here", has_data(pending))
 
 
 def check_live(weir):

@@ -20,10 +20,31 @@ pub struct Explanation {
     pub route: Option<String>,
     /// The action: `upstream`, `split`, `redirect` or `respond` of the route, or `redirect_https` of the listener.
     pub action: Option<String>,
+    /// The status of a `redirect` or `respond` route, or of `redirect_https`. Null if a backend answers.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// The Location of a redirect.
+    #[serde(default)]
+    pub location: Option<String>,
+    /// The path and query that a backend receives. Null if the route does not rewrite them.
+    #[serde(default)]
+    pub rewritten: Option<String>,
+    /// The listeners that redirect the request to https. Empty if the listener is known.
+    #[serde(default)]
+    pub redirecting_listeners: Vec<RedirectingListener>,
     /// All routes in the order of the configuration.
     pub routes: Vec<ExplainedRoute>,
     /// The upstreams that may get the request.
     pub upstreams: Vec<ExplainedUpstream>,
+}
+
+/// A listener with `redirect_https` on which no route takes the request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RedirectingListener {
+    /// Its name.
+    pub name: String,
+    /// The Location of its answer.
+    pub location: String,
 }
 
 /// A route, and why it matches or does not match.
@@ -46,6 +67,12 @@ pub struct ExplainedUpstream {
     pub share: f64,
     /// Its load balancing algorithm.
     pub balance: String,
+    /// The part of a request that `consistent_hash` hashes, such as ``header `x-user` ``. Null for other algorithms.
+    #[serde(default)]
+    pub hash: Option<String>,
+    /// Whether the request has this part. A request without it goes to a random backend.
+    #[serde(default)]
+    pub has_key: bool,
     /// Whether backends that are down are picked too, because too few are up.
     pub fail_open: bool,
     /// In the order of the configuration.
@@ -79,4 +106,6 @@ pub struct Question {
     pub headers: Vec<String>,
     /// The name of the listener that accepts the request.
     pub listener: Option<String>,
+    /// The address of the client.
+    pub client: Option<String>,
 }

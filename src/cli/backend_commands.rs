@@ -1,20 +1,22 @@
 //! `weir drain`, `disable`, `enable` and `weight`: administrative state of one backend of the running process.
 //!
-//! The process applies a change at once. `drain --wait` polls the backend until its last request has ended.
+//! The process applies a change at once. `drain --wait` polls the backend until its last request has ended. `rolling_drain`
+//! drains all backends of an upstream, one after the other.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory};
 
-use super::RemoteOptions;
 use super::remote::{CommandOutput, DONE, FAILED, Remote, TIMEOUT};
 use super::remote_commands::ask;
+use super::{RemoteOptions, exit, rolling_drain};
 use crate::admin::api::BackendReply;
 use crate::config::values::Period;
 
 /// Poll interval of the requests in flight.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The backend of a command.
 #[derive(Debug, Args)]
@@ -29,14 +31,29 @@ pub(super) struct One {
 /// `weir drain`.
 #[derive(Debug, Args)]
 pub(super) struct Drain {
-    #[command(flatten)]
-    one: One,
-    /// Return when the last request is done
+    /// The backend, as UPSTREAM/BACKEND, or an upstream, whose backends are then drained one after the other
+    #[arg(value_name = "UPSTREAM[/BACKEND]", value_parser = drain_target)]
+    target: DrainTarget,
+    /// Return when the last request is done. An UPSTREAM is always waited for
     #[arg(long)]
     wait: bool,
-    /// Wait no longer than this, such as 30s or 5m, then exit 1; the backend stays draining
-    #[arg(long, value_name = "DURATION", requires = "wait")]
+    /// Wait no longer than this, such as 30s or 5m, then exit 1. A BACKEND stays draining. Of an UPSTREAM, the backend whose
+    /// requests do not end takes requests again
+    #[arg(long, value_name = "DURATION")]
     timeout: Option<Period>,
+    /// With UPSTREAM: run this command when a backend is drained, and enable the backend when the command has succeeded. It
+    /// has WEIR_UPSTREAM, WEIR_BACKEND and WEIR_ADDRESS in its environment. Without it, Enter or `weir enable` goes on
+    #[arg(long, value_name = "COMMAND")]
+    exec: Option<String>,
+    #[command(flatten)]
+    remote: RemoteOptions,
+}
+
+/// The argument of `weir drain`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum DrainTarget {
+    Upstream(String),
+    Backend(BackendPath),
 }
 
 /// `weir weight`.
@@ -70,6 +87,14 @@ fn place(text: &str) -> Result<BackendPath, String> {
     }
 }
 
+fn drain_target(text: &str) -> Result<DrainTarget, String> {
+    match place(text) {
+        Ok(place) => Ok(DrainTarget::Backend(place)),
+        Err(_) if !text.is_empty() && !text.contains('/') => Ok(DrainTarget::Upstream(text.to_owned())),
+        Err(_) => Err("write UPSTREAM/BACKEND, such as api/a, or UPSTREAM".to_owned()),
+    }
+}
+
 fn wanted_weight(text: &str) -> Result<WantedWeight, String> {
     match (text, text.parse()) {
         ("configured", _) => Ok(WantedWeight(None)),
@@ -80,10 +105,26 @@ fn wanted_weight(text: &str) -> Result<WantedWeight, String> {
 
 pub(super) fn drain(options: &Drain) -> u8 {
     let limit = options.timeout.map(Period::get);
-    ask(&options.one.remote, |remote| {
-        let output = remote.set_state(&options.one.place, "draining");
-        if output.code == DONE && options.wait { remote.wait(&options.one.place, limit, &mut show) } else { output }
+    let place = match &options.target {
+        DrainTarget::Upstream(upstream) => {
+            let exec = options.exec.as_deref();
+            return ask(&options.remote, |remote| rolling_drain::run(remote, upstream, limit, exec));
+        }
+        DrainTarget::Backend(_) if options.exec.is_some() => {
+            return usage("--exec needs an UPSTREAM without a backend");
+        }
+        DrainTarget::Backend(_) if limit.is_some() && !options.wait => return usage("--timeout needs --wait"),
+        DrainTarget::Backend(place) => place,
+    };
+    ask(&options.remote, |remote| {
+        let output = remote.set_state(place, "draining");
+        if output.code == DONE && options.wait { remote.wait(place, limit, &mut show) } else { output }
     })
+}
+
+fn usage(what: &str) -> u8 {
+    let _ = super::Cli::command().error(ErrorKind::ArgumentConflict, what).print();
+    exit::USAGE
 }
 
 pub(super) fn disable(options: &One) -> u8 {
@@ -99,7 +140,7 @@ pub(super) fn weight(options: &Weight) -> u8 {
 }
 
 /// Shows progress on a terminal and erases it at the end.
-fn show(in_flight: Option<u32>) {
+pub(super) fn show(in_flight: Option<u32>) {
     let mut stderr = std::io::stderr().lock();
     if stderr.is_terminal() {
         let text = in_flight.map(|count| format!("{count} in flight")).unwrap_or_default();
@@ -108,7 +149,11 @@ fn show(in_flight: Option<u32>) {
 }
 
 impl BackendPath {
-    fn path(&self) -> String {
+    pub(super) fn new(upstream: &str, backend: &str) -> Self {
+        Self { upstream: upstream.to_owned(), backend: backend.to_owned() }
+    }
+
+    pub(super) fn path(&self) -> String {
         format!("/api/v1/upstreams/{}/backends/{}", encode(&self.upstream), encode(&self.backend))
     }
 }
@@ -120,7 +165,7 @@ pub(super) fn encode(text: &str) -> String {
 }
 
 impl Remote {
-    fn set_state(&self, place: &BackendPath, state: &str) -> CommandOutput {
+    pub(super) fn set_state(&self, place: &BackendPath, state: &str) -> CommandOutput {
         self.change(place, &serde_json::json!({ "state": state }))
     }
 
@@ -187,6 +232,8 @@ mod tests {
         let backend = place("api/unix:/run/a.sock").unwrap();
         assert_eq!(backend.path(), "/api/v1/upstreams/api/backends/unix%3A%2Frun%2Fa.sock");
         assert!(["api", "/a", "api/", ""].iter().all(|text| place(text).is_err()));
+        assert_eq!(drain_target("api"), Ok(DrainTarget::Upstream("api".into())));
+        assert!(["/a", "api/", ""].iter().all(|text| drain_target(text).is_err()));
         assert_eq!(wanted_weight("0"), Ok(WantedWeight(Some(0))));
         assert_eq!(wanted_weight("configured"), Ok(WantedWeight(None)));
         assert!(["257", "-1", "", "x"].iter().all(|text| wanted_weight(text).is_err()));

@@ -1,10 +1,12 @@
 //! `weir explain`: how the running process would handle a request.
 
+use std::net::IpAddr;
+
 use clap::Args;
 
 use super::RemoteOptions;
 use super::columns::columns;
-use super::remote::{CommandOutput, DONE, Remote, TIMEOUT};
+use super::remote::{CommandOutput, DONE, FAILED, Remote, TIMEOUT};
 use super::remote_commands::ask;
 use crate::admin::api_explain::{ExplainedBackend, ExplainedUpstream, Explanation};
 
@@ -23,6 +25,9 @@ pub(super) struct Explain {
     /// The name of the listener on which the request arrives; needed if there are several and routes name them
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
+    /// The address of the client, for an upstream with `hash: { client: {} }`
+    #[arg(long, value_name = "IP")]
+    client: Option<IpAddr>,
     #[command(flatten)]
     remote: RemoteOptions,
 }
@@ -40,7 +45,13 @@ impl Remote {
         for (key, value) in headers.chain(options.listener.iter().map(|name| ("listener", name))) {
             path += &format!("&{key}={}", super::backend_commands::encode(value));
         }
-        self.ask("GET", &path, None, TIMEOUT, |explained| (text(&explained), DONE))
+        if let Some(client) = options.client {
+            path += &format!("&client={}", super::backend_commands::encode(&client.to_string()));
+        }
+        self.ask("GET", &path, None, TIMEOUT, |explained: Explanation| {
+            let is_answered = explained.route.is_some() || explained.action.is_some();
+            (text(&explained), if is_answered { DONE } else { FAILED })
+        })
     }
 }
 
@@ -52,20 +63,36 @@ fn text(explained: &Explanation) -> String {
     let yes = |matches| if matches { "yes" } else { "no" }.to_owned();
     rows.extend(explained.routes.iter().map(|route| vec![route.name.clone(), yes(route.matches), route.why.clone()]));
     columns(&mut text, &rows);
-    text += &match (&explained.route, &explained.action) {
-        (Some(route), Some(action)) => format!("\nroute {route}: {action}\n"),
-        (None, Some(_)) => "\nno route: 308 to https, by `redirect_https` of the listener\n".to_owned(),
-        _ => "\nno route: 404\n".to_owned(),
-    };
+    text += &format!("\n{}\n", decision(explained));
+    for listener in &explained.redirecting_listeners {
+        text += &format!("on listener {}: 308 to {}, by its `redirect_https`\n", listener.name, listener.location);
+    }
     explained.upstreams.iter().for_each(|upstream| add_upstream(&mut text, upstream));
     text
+}
+
+/// One line: the route, its action, and the answer if Weir itself gives it.
+fn decision(explained: &Explanation) -> String {
+    let status = explained.status.map(|status| format!(" {status}")).unwrap_or_default();
+    let to = explained.location.as_ref().map(|location| format!(" to {location}")).unwrap_or_default();
+    let rewritten = explained.rewritten.as_ref().map(|path| format!(", the backend receives {path}"));
+    match (&explained.route, &explained.action) {
+        (Some(route), Some(action)) => format!("route {route}: {action}{status}{to}{}", rewritten.unwrap_or_default()),
+        (None, Some(_)) => format!("no route:{status}{to}, by `redirect_https` of the listener"),
+        _ => "no route: 404".to_owned(),
+    }
 }
 
 fn add_upstream(text: &mut String, upstream: &ExplainedUpstream) {
     let open = if upstream.fail_open { ", failing open" } else { "" };
     let share = upstream.share * 100.0;
+    let by = upstream.hash.as_ref().map(|part| format!(" by {part}")).unwrap_or_default();
     *text +=
-        &format!("\nupstream {}: {}, {share:.0}% of the route's requests{open}\n", upstream.name, upstream.balance);
+        &format!("\nupstream {}: {}{by}, {share:.0}% of the route's requests{open}\n", upstream.name, upstream.balance);
+    if let Some(part) = upstream.hash.as_ref().filter(|_| !upstream.has_key) {
+        let hint = if part == "client address" { "; `--client IP` gives it one" } else { "" };
+        *text += &format!("the request has no {part}, so chance decides{hint}\n");
+    }
     let heads = ["BACKEND", "ADDRESS", "STATE", "IN FLIGHT", "WEIGHT", "SCORE", "WHY"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     rows.extend(upstream.backends.iter().map(backend));

@@ -12,6 +12,7 @@ pub mod http_client;
 mod problem_list;
 pub mod remote;
 mod remote_commands;
+mod rolling_drain;
 mod run;
 mod version;
 
@@ -81,6 +82,23 @@ const AFTER_STATUS: &str = "\
 FOR is how long a backend has been in its state; `-` is since the start. WEIGHT is shown as effective/configured where \
 the two differ. Exit status: 0 done, 1 the process cannot be reached.";
 
+const AFTER_DRAIN: &str = "\
+With UPSTREAM, for each backend in turn:
+  1  drain it, and wait until no request is in flight
+  2  run --exec COMMAND; without it, wait for Enter or for `weir enable UPSTREAM/BACKEND`
+  3  enable it, and wait until it is up; a backend without a health check counts as up
+
+It drains no backend while another one is draining, or if no other one is up. It skips disabled backends. Ctrl-C enables the
+backend that it is draining, and stops. If COMMAND fails, the backend stays draining. --timeout limits step 1 and step 3.
+
+  weir drain api --timeout 1m --exec 'ssh \"$WEIR_BACKEND\" systemctl restart app'
+
+Exit status: 0 done, 1 it stopped before the last backend, or the process cannot be reached.";
+
+const AFTER_EXPLAIN: &str = "\
+Asking changes nothing. Exit status: 0 a route or `redirect_https` answers, 1 no route matches, or the process cannot be \
+reached.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run in the foreground
@@ -104,7 +122,8 @@ enum Command {
     /// Show listeners, upstreams and backends of the running process
     #[command(after_help = AFTER_STATUS)]
     Status(RemoteOptions),
-    /// Stop new requests to a backend; requests in progress finish
+    /// Stop new requests to a backend, or to each backend of an upstream in turn; requests in progress finish
+    #[command(after_help = AFTER_DRAIN)]
     Drain(backend_commands::Drain),
     /// Take a backend out of use
     Disable(backend_commands::One),
@@ -113,6 +132,7 @@ enum Command {
     /// Override the configured weight of a backend, until undone
     Weight(backend_commands::Weight),
     /// Show which route and which backend a request would get, and why not the others
+    #[command(after_help = AFTER_EXPLAIN)]
     Explain(explain::Explain),
     /// Print the version, and what the binary was built from
     Version,

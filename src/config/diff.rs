@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::change::{Change, Diff, Subject};
 use super::schema::{BackendSettings, Document, ListenerConfig, RouteSettings, UpstreamSettings};
+use super::shares;
 use super::values::BackendAddress;
 
 /// Compares two documents.
@@ -93,8 +94,10 @@ fn named<T: Serialize + PartialEq>(
             Some(before) => changed(subject(name.clone()), &json(before), &json(after), changes),
             None => {
                 let after = json(after);
-                let address = after.get("address").and_then(Value::as_str).unwrap_or_default();
-                changes.push(Change::Added { subject: subject(name.clone()), detail: address.to_owned() });
+                let address = after.get("address").and_then(Value::as_str).map(str::to_owned);
+                let split = || after.get("split").and_then(shares::of).map(|split| format!("split {split}"));
+                let detail = address.or_else(split).unwrap_or_default();
+                changes.push(Change::Added { subject: subject(name.clone()), detail });
             }
         }
     }
@@ -198,6 +201,7 @@ fn compare(key: &str, old: &Value, new: &Value, found: &mut dyn FnMut(&str, Stri
                 compare(&inner, before, b.get(name).unwrap_or(&Value::Null), found);
             }
         }
+        _ if last == "split" => found(key, format!("{key} {}", shares::compared(old, new))),
         _ => match (word(old), word(new)) {
             (Some(a), Some(b)) if key.is_empty() => found(key, format!("{a} → {b}")),
             (Some(a), Some(b)) if !secret.contains(&last) => found(key, format!("{key} {a} → {b}")),
@@ -282,6 +286,28 @@ upstreams:
                 "upstream api: b weight 1 → 3, + c (weight 2), - a (draining, 3 in flight)",
             ]
         );
+    }
+
+    #[test]
+    fn a_split_is_shown_as_shares() {
+        let with = |action: &str| {
+            let route = format!("  - {{ name: c, match: {{ path: /c }}, {action} }}\n");
+            OLD.replace("upstreams:\n", &format!("{route}upstreams:\n  v1: {{ backends: [{{ address: 'c:1' }}] }}\n"))
+        };
+        let split = |parts: &str| with(&format!("split: [{parts}]"));
+        let rendered = |old: &str, new: &str| diff_of(old, new).render(|_| None);
+        let few = split("{ upstream: api, weight: 95 }, { upstream: v1, weight: 5 }");
+        let half = split("{ upstream: api, weight: 2 }, { upstream: v1, weight: 2 }");
+        let all = with("upstream: v1");
+        assert_eq!(rendered(&few, &half), ["route c: changed (split api 95% → 50%, v1 5% → 50%)"]);
+        assert_eq!(
+            rendered(&half, &all),
+            ["route c: changed (split api 50% → none, v1 50% → none, upstream none → v1)"]
+        );
+        assert_eq!(rendered(&all, &few), ["route c: changed (split api none → 95%, v1 none → 5%, upstream v1 → none)"]);
+        let same = split("{ upstream: api, weight: 19 }, { upstream: v1, weight: 1 }");
+        assert_eq!(rendered(&few, &same), ["route c: changed (split api 95%, v1 5%, other weights)"]);
+        assert!(rendered(OLD, &few).contains(&"route c: + split api 95%, v1 5%".to_owned()));
     }
 
     #[test]

@@ -35,6 +35,7 @@ mod pem_blocks;
 mod problem;
 mod scalar;
 mod secret_files;
+mod shares;
 mod state_dir;
 mod stdin;
 mod syntax_hint;

@@ -14,7 +14,7 @@ use crate::route::host;
 use crate::upstream::balance::rng;
 
 /// The key. `None` if the request does not have the configured value, or if it is empty.
-pub(super) fn of(hash: &Hash, request: &RequestHeader, client: Option<IpAddr>) -> Option<u64> {
+pub(crate) fn of(hash: &Hash, request: &RequestHeader, client: Option<IpAddr>) -> Option<u64> {
     let some = |value: &[u8]| (!value.is_empty()).then(|| rng::hash(value));
     if let Some(name) = &hash.header {
         return request.headers.get(name.as_str()).and_then(|value| some(value.as_bytes()));

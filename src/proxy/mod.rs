@@ -8,7 +8,7 @@ mod ctx;
 mod direct_response;
 mod failure_log;
 mod grpc_call;
-mod hash_key;
+pub(crate) mod hash_key;
 mod max_forwards;
 mod pick;
 mod policies;

@@ -8,6 +8,7 @@ mod admin_socket;
 mod api_values;
 mod drain;
 mod explain;
+mod explain_answer;
 mod explain_path;
 mod fd_limit;
 mod logs;

@@ -9,8 +9,7 @@ use super::backend::Backend;
 use super::balance::Tried;
 use super::members::Members;
 use super::status::{BackendStatus, status_of};
-use super::sticky::BackendToken;
-use super::{Upstream, tiers};
+use super::{PickHints, Upstream, tiers};
 use crate::backend::labels::PassedOver;
 use crate::backend::labels::{AdminState, ExclusionReason, Health};
 use crate::clock;
@@ -47,10 +46,12 @@ pub struct Candidate {
 }
 
 impl Upstream {
-    /// Explains the next pick without changing any state. `named`: the backend that the affinity cookie names.
-    pub fn outlook(&self, named: Option<BackendToken>) -> UpstreamExplanation {
+    /// Explains the next pick for a request with these hints, without changing any state.
+    pub fn outlook(&self, hints: PickHints) -> UpstreamExplanation {
         let members = self.members();
-        let mut preview = members.preview(clock::now_ms());
+        let PickHints { named, key } = hints;
+        let key = key.filter(|_| self.settings().balance == Balance::ConsistentHash);
+        let mut preview = members.preview(clock::now_ms(), key);
         let place = |of: &Arc<Backend>| members.eligible().position(|each| Arc::ptr_eq(&each.state, &of.state));
         let kept = named.and_then(|token| members.named(&token, &Tried::default()).ok());
         let kept = kept.and_then(|(_, backend)| place(backend));
@@ -66,6 +67,9 @@ impl Upstream {
                 why: match at {
                     Some(_) if next && kept.is_some() => {
                         format!("next: the request's cookie names it{}", self.though_down(&members, backend))
+                    }
+                    Some(_) if next && key.is_some() => {
+                        format!("next: the request's key maps to it{}", self.though_down(&members, backend))
                     }
                     Some(_) => self.chosen(&members, preview.next.is_some(), next, backend),
                     None => self.shut_out(backend),
@@ -142,7 +146,7 @@ impl Upstream {
             (true, ..) => "next",
             _ if !members.takes_first(backend) => "eligible; earlier tiers go first",
             (_, true, _) => "eligible; another goes first",
-            (.., Balance::ConsistentHash) => "eligible; the request's key decides",
+            (.., Balance::ConsistentHash) => "eligible; chance decides, because the request has no key",
             _ => "eligible; chance decides",
         };
         format!("{what}{}", self.though_down(members, backend))

@@ -104,12 +104,12 @@ impl Members {
             && self.tiers.iter().zip(&other.tiers).all(|(mine, others)| mine.same_as(others))
     }
 
-    /// Dry run of the next pick. Indexes refer to `eligible`.
-    pub fn preview(&self, now_ms: u64) -> DryRun {
+    /// Dry run of the next pick. Indexes refer to `eligible`. `key`: as for a pick.
+    pub fn preview(&self, now_ms: u64, key: Option<u64>) -> DryRun {
         let first = self.next_tier();
         let (mut all, mut count) = (DryRun { next: None, scores: Vec::new() }, 0);
         for (at, tier) in self.tiers.iter().enumerate() {
-            let DryRun { next, scores } = tier.balancer.preview(now_ms);
+            let DryRun { next, scores } = tier.balancer.preview(now_ms, key);
             if Some(at) == first {
                 all.next = next.map(|next| count + next);
             }

@@ -193,8 +193,8 @@ fn a_dry_run_over_tiers_predicts_the_next_pick_and_changes_nothing() {
     let backends = tiered(&[(0, Up), (0, Down), (0, Down), (0, Down), (1, Up), (1, Up)]);
     let members = Members::build(&backends, TierRules { tier_min_up: 0.5, ..RULES }, 0);
     for _ in 0..40 {
-        let dry_run = members.preview(0);
-        assert_eq!(members.preview(0), dry_run);
+        let dry_run = members.preview(0, None);
+        assert_eq!(members.preview(0, None), dry_run);
         let next = members.eligible().nth(dry_run.next.unwrap()).unwrap();
         assert_eq!(next.name, members.pick(&Tried::default(), 0, None).unwrap().backend.name);
     }

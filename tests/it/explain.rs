@@ -77,3 +77,100 @@ fn names_the_reason_of_each_backend_that_is_out() {
     let (_, said) = explain(&weir, &["GET", "http://api.test/api"]);
     assert!(said.contains("draining, by operator"), "{said}");
 }
+
+#[test]
+fn a_hash_names_the_backend_that_the_request_then_gets() {
+    let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
+    let upstream = |config: Config, name: &str, hash: &str| {
+        config
+            .route(name, &format!("match: {{ path_prefix: /{name} }}, upstream: {name}"))
+            .upstream(name, &[("a", &a), ("b", &b), ("c", &c)])
+            .set(&format!("upstreams.{name}"), format!("balance: consistent_hash, hash: {{ {hash} }}"))
+    };
+    let config = upstream(Config::new(), "user", "header: x-user");
+    let config = upstream(config, "cart", "cookie: cart");
+    let config = upstream(config, "path", "path: {}");
+    let weir = Weir::start(upstream(config, "ip", "client: {}"));
+    let mut client = Client::connect(weir.web());
+    let next = |arguments: &[&str]| {
+        let (code, said) = explain(&weir, &[arguments, &["--json"]].concat());
+        assert_eq!(code, 0, "{said}");
+        let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+        let upstream = &said["upstreams"][0];
+        let backends = upstream["backends"].as_array().unwrap().clone();
+        let next: Vec<_> = backends.iter().filter(|backend| backend["next"] == true).cloned().collect();
+        assert_eq!((next.len(), &upstream["has_key"]), (1, &serde_json::json!(true)), "{said}");
+        assert_eq!(next[0]["why"], "next: the request's key maps to it");
+        next[0]["name"].as_str().unwrap().to_owned()
+    };
+    for user in ["ada", "bob", "eve", "joe", "kim"] {
+        let got = client.get_with("/user", &[("X-User", user)]).text();
+        assert_eq!(next(&["GET", "/user", "-H", &format!("x-user: {user}")]), got, "{user}");
+        let cookie = format!("x=1; cart={user}");
+        let got = client.get_with("/cart", &[("Cookie", &cookie)]).text();
+        assert_eq!(next(&["GET", "/cart", "-H", &format!("Cookie: {cookie}")]), got, "{user}");
+        let path = format!("/path/{user}%20x");
+        assert_eq!(next(&["GET", &path]), client.get(&path).text(), "{user}");
+    }
+    assert_eq!(next(&["GET", "/ip", "--client", "127.0.0.1"]), client.get("/ip").text());
+    let (_, said) = explain(&weir, &["GET", "/ip"]);
+    assert!(said.contains("consistent_hash by client address") && said.contains("`--client IP`"), "{said}");
+    let (_, said) = explain(&weir, &["GET", "/user"]);
+    assert!(said.contains("the request has no header `x-user`, so chance decides"), "{said}");
+}
+
+#[test]
+fn shows_the_location_of_a_redirect_the_status_of_a_response_and_the_rewritten_path() {
+    let a = Origin::named("a");
+    let config = Config::new()
+        .route(
+            "moved",
+            "match: { path_prefix: /old }, redirect: { to: \"https://new.test{path}{query}\", status: 301 }",
+        )
+        .route("gone", "match: { path: /gone }, respond: { status: 410 }")
+        .route("api", "match: { path_prefix: /api }, rewrite: { strip_prefix: /api, add_prefix: /v2 }, upstream: up")
+        .upstream("up", &[("a", &a)]);
+    let weir = Weir::start(config);
+    let mut client = Client::connect(weir.web());
+    let got = client.get_with("/old/x?q=1", &[("Host", "a.test")]);
+    let (code, said) = explain(&weir, &["GET", "http://a.test/old/x?q=1"]);
+    let location = got.header("location").unwrap();
+    assert!(code == 0 && said.contains(&format!("route moved: redirect 301 to {location}\n")), "{said}");
+    let (code, said) = explain(&weir, &["GET", "/gone"]);
+    assert!(code == 0 && said.contains("route gone: respond 410\n"), "{said}");
+    let (code, said) = explain(&weir, &["GET", "/api/users?q=1"]);
+    assert!(code == 0 && said.contains("route api: upstream, the backend receives /v2/users?q=1\n"), "{said}");
+    client.get("/api/users?q=1");
+    assert_eq!(a.requests()[0].target, "/v2/users?q=1");
+}
+
+#[test]
+fn says_where_redirect_https_of_a_listener_takes_the_request() {
+    let a = Origin::named("a");
+    let config = Config::new()
+        .listener("plain", "redirect_https: 8443")
+        .route("all", "match: { hosts: [a.test] }, upstream: up")
+        .upstream("up", &[("a", &a)]);
+    let weir = Weir::start(config);
+    let redirect = "308 to https://a.test:8443/x?q=1, by";
+    let url = "http://a.test/x?q=1";
+    let (code, said) = explain(&weir, &["GET", url, "--listener", "plain"]);
+    assert!(code == 0 && said.contains(&format!("no route: {redirect} `redirect_https` of the listener")), "{said}");
+    let (code, said) = explain(&weir, &["GET", url]);
+    assert!(code == 0 && said.contains("route all: upstream\n"), "{said}");
+    assert!(said.contains(&format!("on listener plain: {redirect} its `redirect_https`")), "{said}");
+    let (_, said) = explain(&weir, &["GET", url, "--listener", "web"]);
+    assert!(!said.contains("308"), "{said}");
+}
+
+#[test]
+fn exits_with_1_where_no_route_matches() {
+    let a = Origin::named("a");
+    let config = Config::new().route("api", "match: { path_prefix: /api }, upstream: up").upstream("up", &[("a", &a)]);
+    let weir = Weir::start(config);
+    let (code, said) = explain(&weir, &["GET", "http://a.test/"]);
+    assert!(code == 1 && said.contains("no route: 404") && said.contains("the path `/` does not match"), "{said}");
+    let (code, said) = explain(&weir, &["GET", "http://a.test/", "--json"]);
+    assert!(code == 1 && said.contains("\"route\":null"), "{said}");
+    assert_eq!(explain(&weir, &["GET", "http://a.test/api"]).0, 0);
+}

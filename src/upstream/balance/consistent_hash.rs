@@ -60,6 +60,11 @@ pub fn pick(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Op
     }
 }
 
+/// The backend that `pick` would return. No count changes.
+pub fn preview(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option<usize> {
+    find(slots, table, key, tried).map(|(index, _)| index)
+}
+
 fn find(slots: &[Slot], table: &HashBalancer, key: u64, tried: &Tried) -> Option<(usize, u32)> {
     let mut summed = None;
     let mut total =

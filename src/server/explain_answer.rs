@@ -1,0 +1,63 @@
+//! The parts of `weir explain` about an answer: the status and Location of a redirect, the rewritten path, the part of the
+//! request that is hashed.
+
+use super::explain::ExplainedRequest;
+use crate::config::schema::Hash;
+use crate::message::host;
+use crate::route::action::{Action, Redirect, Requested};
+use crate::snapshot::Route;
+
+/// The answer of Weir itself. Both are `None` if a backend answers.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    pub(super) status: Option<u16>,
+    pub(super) location: Option<String>,
+}
+
+/// The answer of the chosen route, or that of `redirect_https` with this port if there is no route.
+pub(super) fn of(chosen: Option<&Route>, redirects_to: Option<u16>, request: &ExplainedRequest) -> Answer {
+    match (chosen.map(|route| &route.action), redirects_to) {
+        (Some(Action::Redirect(redirect)), _) => by(redirect, request),
+        (Some(Action::Respond(respond)), _) => Answer { status: Some(respond.status().as_u16()), location: None },
+        (Some(Action::Upstream(_) | Action::Split(_)), _) | (None, None) => Answer::default(),
+        (None, Some(port)) => by(&Redirect::to_https(port), request),
+    }
+}
+
+/// The Location of `redirect_https`.
+pub(super) fn to_https(port: u16, request: &ExplainedRequest) -> Option<String> {
+    by(&Redirect::to_https(port), request).location
+}
+
+/// A redirect that needs a host is refused with 400 without one.
+fn by(redirect: &Redirect, request: &ExplainedRequest) -> Answer {
+    let header = &request.header;
+    let requested = Requested {
+        scheme: request.scheme,
+        host: host::requested(header),
+        path: header.uri.path(),
+        query: header.uri.query(),
+    };
+    let location = redirect.location(&requested).and_then(|location| location.to_str().ok().map(str::to_owned));
+    let status = if location.is_some() { redirect.status().as_u16() } else { 400 };
+    Answer { status: Some(status), location }
+}
+
+/// The path and query that a backend receives, if the route rewrites them.
+pub(super) fn rewritten(route: &Route, request: &ExplainedRequest) -> Option<String> {
+    let rewrite = route.rewrite.as_ref().filter(|_| request.path != "*")?;
+    Some(rewrite.target(&request.path, request.header.uri.query()))
+}
+
+/// The part of a request that is hashed, in words.
+pub(super) fn hashed_part(hash: &Hash) -> String {
+    let named = [("header", &hash.header), ("cookie", &hash.cookie), ("query parameter", &hash.query)];
+    if let Some((part, name)) = named.iter().find_map(|(part, name)| Some((part, name.as_ref()?))) {
+        return format!("{part} `{name}`");
+    }
+    match (&hash.path, &hash.host) {
+        (Some(_), _) => "path".to_owned(),
+        (None, Some(_)) => "host".to_owned(),
+        (None, None) => "client address".to_owned(),
+    }
+}
