@@ -50,6 +50,7 @@ mod limits;
 mod match_listeners;
 mod names;
 mod operating;
+mod outages;
 mod outlier;
 mod passing;
 mod paths;

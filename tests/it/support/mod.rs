@@ -22,6 +22,7 @@ pub mod http2;
 pub mod names;
 pub mod origin;
 pub mod pki;
+pub mod promtool;
 pub mod random;
 pub mod scripted;
 pub mod scripted_dns;

@@ -1,0 +1,66 @@
+//! Which alerts of `grafana/` fire: `promtool` evaluates the rules over the series of a running Weir.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// How long the series go on, and when the alerts are looked at, in minutes.
+const MINUTES: u32 = 15;
+
+/// Each minute is as the one between the two scrapes was. Returns whether each of these selectors has an alert that
+/// fires, such as `alertname="WeirBackendDown",upstream="up"`; `""` selects any alert.
+pub fn firing(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>, selectors: &[&str]) -> Vec<bool> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("outage.yml");
+    let ask = |selector: &&str| {
+        std::fs::write(&file, unit_test(before, after, selector)).unwrap();
+        let output = Command::new("promtool").args(["test", "rules"]).arg(&file).output();
+        let output = output.expect("promtool, of Debian's package prometheus");
+        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success() || text.contains("got:"), "{text}");
+        output.status.success()
+    };
+    selectors.iter().map(ask).collect()
+}
+
+/// A unit test of promtool that passes if an alert fires.
+fn unit_test(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>, selector: &str) -> String {
+    let mut text = "rule_files:\n".to_owned();
+    rules().iter().for_each(|file| writeln!(text, "  - {}", file.display()).unwrap());
+    text += "evaluation_interval: 1m\ntests:\n  - interval: 1m\n    input_series:\n";
+    for (series, value) in after.iter().filter(|(series, _)| !series.contains("_bucket{")) {
+        let is_counter = ["_total", "_count", "_sum"].iter().any(|end| family(series).ends_with(end));
+        let step = if is_counter { value - before.get(series).unwrap_or(&0.0) } else { 0.0 };
+        writeln!(text, "      - {{ series: '{}', values: \"{value}+{step}x{MINUTES}\" }}", with_target(series)).unwrap();
+    }
+    writeln!(text, "      - {{ series: 'up{{job=\"weir\",instance=\"i1\"}}', values: \"1+0x{MINUTES}\" }}").unwrap();
+    let comma = if selector.is_empty() { "" } else { "," };
+    let expression = format!("count(ALERTS{{alertstate=\"firing\"{comma}{selector}}}) > bool 0");
+    write!(
+        text,
+        "    promql_expr_test:\n      - expr: '{expression}'\n        eval_time: {MINUTES}m\n        \
+         exp_samples: [{{ labels: '{{}}', value: 1 }}]\n"
+    )
+    .unwrap();
+    text
+}
+
+fn family(series: &str) -> &str {
+    series.split('{').next().unwrap_or_default()
+}
+
+/// The series with the labels that Prometheus adds.
+fn with_target(series: &str) -> String {
+    const TARGET: &str = "job=\"weir\",instance=\"i1\"";
+    match series.split_once('{') {
+        Some((name, labels)) => format!("{name}{{{TARGET},{labels}"),
+        None => format!("{series}{{{TARGET}}}"),
+    }
+}
+
+fn rules() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("grafana/prometheus/rules");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.filter(|file| file.extension().is_some_and(|extension| extension == "yml")).collect()
+}
