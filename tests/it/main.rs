@@ -60,6 +60,7 @@ mod pooled_connections;
 mod process_log;
 mod proxy_protocol;
 mod queue;
+mod readme;
 mod reload;
 mod response_parsing;
 mod retries;

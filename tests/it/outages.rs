@@ -193,7 +193,12 @@ fn a_queue_that_is_full_is_named_in_all_six_places() {
     let named = Named {
         shown: "queue full: queue.size requests wait already (",
         access: &[("/fault", "queue_full".into()), ("/passed_over", json!([{ "backend": "a", "why": "full" }]))],
-        process: &[" WARN requests get no backend ", "upstream=\"up\"", "fault=\"queue_full\"", "passed_over=\"a full\""],
+        process: &[
+            " WARN requests get no backend ",
+            "upstream=\"up\"",
+            "fault=\"queue_full\"",
+            "passed_over=\"a full\"",
+        ],
         metric: &["weir_faults_total{", "route=\"all\"", "fault=\"queue_full\""],
         alert: "alertname=\"WeirQueueRefuses\",route=\"all\",fault=\"queue_full\"",
     };

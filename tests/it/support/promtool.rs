@@ -1,9 +1,10 @@
 //! Which alerts of `grafana/` fire: `promtool` evaluates the rules over the series of a running Weir.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use serde_json::{Value, json};
 
 /// How long the series go on, and when the alerts are looked at, in minutes.
 const MINUTES: u32 = 15;
@@ -14,7 +15,7 @@ pub fn firing(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>, sel
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("outage.yml");
     let ask = |selector: &&str| {
-        std::fs::write(&file, unit_test(before, after, selector)).unwrap();
+        std::fs::write(&file, unit_test(before, after, selector).to_string()).unwrap();
         let output = Command::new("promtool").args(["test", "rules"]).arg(&file).output();
         let output = output.expect("promtool, of Debian's package prometheus");
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
@@ -24,26 +25,25 @@ pub fn firing(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>, sel
     selectors.iter().map(ask).collect()
 }
 
-/// A unit test of promtool that passes if an alert fires.
-fn unit_test(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>, selector: &str) -> String {
-    let mut text = "rule_files:\n".to_owned();
-    rules().iter().for_each(|file| writeln!(text, "  - {}", file.display()).unwrap());
-    text += "evaluation_interval: 1m\ntests:\n  - interval: 1m\n    input_series:\n";
-    for (series, value) in after.iter().filter(|(series, _)| !series.contains("_bucket{")) {
+/// A unit test of promtool that passes if an alert fires. JSON is YAML too.
+fn unit_test(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>, selector: &str) -> Value {
+    let going_on = |(series, value): (&String, &f64)| {
         let is_counter = ["_total", "_count", "_sum"].iter().any(|end| family(series).ends_with(end));
         let step = if is_counter { value - before.get(series).unwrap_or(&0.0) } else { 0.0 };
-        writeln!(text, "      - {{ series: '{}', values: \"{value}+{step}x{MINUTES}\" }}", with_target(series)).unwrap();
-    }
-    writeln!(text, "      - {{ series: 'up{{job=\"weir\",instance=\"i1\"}}', values: \"1+0x{MINUTES}\" }}").unwrap();
+        json!({ "series": with_target(series), "values": format!("{value}+{step}x{MINUTES}") })
+    };
+    let shown = after.iter().filter(|(series, _)| !series.contains("_bucket{"));
+    let mut series: Vec<_> = shown.map(going_on).collect();
+    series.push(json!({ "series": with_target("up"), "values": format!("1+0x{MINUTES}") }));
     let comma = if selector.is_empty() { "" } else { "," };
-    let expression = format!("count(ALERTS{{alertstate=\"firing\"{comma}{selector}}}) > bool 0");
-    write!(
-        text,
-        "    promql_expr_test:\n      - expr: '{expression}'\n        eval_time: {MINUTES}m\n        \
-         exp_samples: [{{ labels: '{{}}', value: 1 }}]\n"
-    )
-    .unwrap();
-    text
+    let expr = ["count(ALERTS{alertstate=\"firing\"", comma, selector, "}) > bool 0"].concat();
+    let expected = json!({ "labels": "{}", "value": 1 });
+    let question = json!({ "expr": expr, "eval_time": format!("{MINUTES}m"), "exp_samples": [expected] });
+    json!({
+        "rule_files": rules(),
+        "evaluation_interval": "1m",
+        "tests": [{ "interval": "1m", "input_series": series, "promql_expr_test": [question] }],
+    })
 }
 
 fn family(series: &str) -> &str {
