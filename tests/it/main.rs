@@ -4,6 +4,7 @@
 mod source_tree;
 mod support;
 
+mod aborted_clients;
 mod aborts;
 mod accurate_states;
 mod acme;
