@@ -106,7 +106,7 @@ need-build:
 	@$(NEED) cargo=rust cc=gcc+libc6-dev cmake=cmake
 
 need-servers:
-	@$(NEED) dnsmasq=dnsmasq-base pebble=pebble
+	@$(NEED) dnsmasq=dnsmasq-base pebble=pebble promtool=prometheus
 need-load:
 	@$(NEED) python3=python3 nginx=nginx wrk=wrk h2load=nghttp2-client openssl=openssl taskset=util-linux
 

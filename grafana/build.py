@@ -279,11 +279,13 @@ def upstreams():
     def by(extra, metric):
         return total(f"{names}, {extra}", f"increase({metric}{{{BACK}}}[$__range])")
 
-    cells = dict(instant=True, transformations=matrix, minimum=None, decimals=0,
+    cells = dict(width=6, instant=True, transformations=matrix, minimum=None, decimals=0,
                  options={"showHeader": True, "cellHeight": "sm", "footer": {"show": False}}, custom={"align": "auto"})
     pair_labels = '"upstream", "backend"'
     d.panel("table", "Attempts by backend and outcome", "Over the time range shown.",
             cross(pair_labels, "outcome", by("outcome", "weir_backend_attempts_total")), **cells)
+    d.panel("table", "Errors by backend and cause", "Over the time range shown; 5xx responses and errors of gRPC included.",
+            cross(pair_labels, "cause", by("cause", "weir_backend_errors_total")), **cells)
     d.panel("table", "Retries by backend and reason", "Over the time range shown; on the backend that failed.",
             cross(pair_labels, "reason", by("reason", "weir_backend_retries_total")), **cells)
     d.panel("table", "Faults by route and kind", "Over the time range shown.",

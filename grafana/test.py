@@ -84,8 +84,8 @@ def check_dashboards():
 
 
 def check_rules():
-    alerts = (PROMETHEUS / "rules/alerts.yml").read_text()
-    tests = (PROMETHEUS / "tests/alerts.yml").read_text()
+    alerts = "".join(path.read_text() for path in RULES)
+    tests = "".join(path.read_text() for path in sorted(PROMETHEUS.glob("tests/*.yml")))
     manual = (HERE.parent / "docs/operations.md").read_text()
     for block in alerts.split("- alert: ")[1:]:
         name = block.split()[0]

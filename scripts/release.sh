@@ -29,7 +29,7 @@ mkdir -p "target/packages/$name"
 cp "$binary" "target/packages/$name/"
 # The benchmarks use this copy of the released binary.
 cp "$binary" target/packages/weir
-for part in conf docs grafana CHANGELOG.md LICENSE README.md; do
+for part in conf docs grafana CHANGELOG.md LICENSE README.md SECURITY.md; do
     if [ -e "$part" ]; then cp -r "$part" "target/packages/$name/"; fi
 done
 rm -rf "target/packages/$name/grafana/"{build.py,test.py,__pycache__}

@@ -99,6 +99,12 @@ pub struct UpstreamReply {
     /// The state of discovery. Absent if the configuration lists all backends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discovery: Option<DiscoveryReply>,
+    /// Requests of the last minute that got no backend.
+    #[serde(default)]
+    pub refused_last_minute: u64,
+    /// The latest request that got no backend, however long ago, and why; null: none since the start.
+    #[serde(default)]
+    pub last_refusal: Option<LastError>,
     /// In the order of the configuration, followed by the discovered backends.
     pub backends: Vec<BackendReply>,
 }
@@ -144,12 +150,12 @@ pub struct BackendReply {
     pub last_error: Option<LastError>,
 }
 
-/// The latest error of a backend.
+/// The latest error of a backend or an upstream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LastError {
     /// When, RFC 3339.
     pub time: String,
-    /// The cause in a few words, such as `connect: connection refused`.
+    /// The cause in a few words, such as `refused`.
     pub cause: String,
 }
 

@@ -7,7 +7,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use time::OffsetDateTime;
 
 use super::api::{
-    AcmeName, BackendReply, CertificateReply, DiscoveryReply, LastReloadReply, ListenerReply, StatusReply,
+    AcmeName, BackendReply, CertificateReply, DiscoveryReply, LastError, LastReloadReply, ListenerReply, StatusReply,
     UpstreamReply, age,
 };
 use super::caller::Caller;
@@ -167,6 +167,7 @@ fn upstream(upstream: &UpstreamReply) -> Markup {
     html! {
         h2 { (upstream.name) " " small { (upstream.balance) } }
         @if let Some(found) = &upstream.discovery { (discovery(found)) }
+        @if let Some(last) = &upstream.last_refusal { (refusals(upstream.refused_last_minute, last)) }
         div.box { table {
             tr {
                 th { "backend" } th { "address" } th { "state" } th { "for" }
@@ -187,6 +188,17 @@ fn discovery(discovery: &DiscoveryReply) -> Markup {
             "Found by " code { (discovery.source) } " " (label(class, word)) " "
             span.dim { "last success " (since) }
             @if let Some(error) = &discovery.error { " " (error) }
+        }
+    }
+}
+
+fn refusals(last_minute: u64, last: &LastError) -> Markup {
+    let class = if last_minute > 0 { "bad" } else { "unknown" };
+    html! {
+        p {
+            "Requests without a backend " (label(class, &last_minute.to_string())) " "
+            span.dim { "in the last minute, last: " }
+            span title=(last.time) { (last) }
         }
     }
 }
@@ -225,7 +237,7 @@ fn backend(backend: &BackendReply, share: u64) -> Markup {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use super::super::api::{LastError, ProblemReply};
+    use super::super::api::ProblemReply;
     use super::*;
     use crate::backend::labels::BackendCondition;
 
@@ -256,6 +268,8 @@ mod tests {
                 name: "u".into(),
                 balance: "random".into(),
                 discovery: Some(discovery),
+                refused_last_minute: 12,
+                last_refusal: Some(LastError { time: "2023-11-14T22:13:20Z".into(), cause: "queue full".into() }),
                 backends: vec![backend, other],
             }],
             listeners: vec![ListenerReply { name: evil.into(), address: evil.into(), bound: true, connections: 3 }],
@@ -277,6 +291,8 @@ mod tests {
             ">7<",
             ">41<",
             "connection refused (",
+            ">12<",
+            "queue full (",
             "rejected",
         ] {
             assert!(page.contains(shown), "{shown}: {page}");
@@ -304,6 +320,8 @@ mod tests {
                     name: "u".into(),
                     balance: "random".into(),
                     discovery: None,
+                    refused_last_minute: 0,
+                    last_refusal: None,
                     backends,
                 }],
                 ..StatusReply::default()

@@ -2,6 +2,7 @@
 //!
 //! This module formats nothing: `telemetry::families` reads the values at a scrape.
 
+use super::error_cause::ErrorCause;
 use super::labels::{BackendCondition, Outcome, RetryReason};
 use crate::fault::Fault;
 use crate::instruments::{CONNECT, Counter, Histogram, LATENCY, StatusCounters};
@@ -13,6 +14,7 @@ pub const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 #[derive(Debug)]
 pub struct BackendMeters {
     pub(crate) attempts: [Counter; Outcome::ALL.len()],
+    pub(crate) errors: [Counter; ErrorCause::ALL.len()],
     pub(crate) retries_by_fault: [Counter; Fault::ALL.len()],
     pub(crate) retries_by_status: StatusCounters,
     pub(crate) responses: [Counter; CLASSES.len()],
@@ -30,6 +32,7 @@ impl BackendMeters {
     pub(crate) fn new() -> Self {
         Self {
             attempts: Default::default(),
+            errors: Default::default(),
             retries_by_fault: Default::default(),
             retries_by_status: StatusCounters::default(),
             responses: Default::default(),

@@ -3,6 +3,7 @@
 //! This module decides nothing: `upstream` evaluates health and picks backends. One state per (upstream, address)
 //! exists for the life of the process, so counters survive reloads.
 
+pub mod error_cause;
 pub mod failure_log;
 mod in_flight;
 pub mod labels;

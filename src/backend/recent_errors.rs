@@ -1,4 +1,4 @@
-//! Recent errors of a backend: how many in the last minute, and the latest one with its cause.
+//! Recent errors of a backend or an upstream: how many in the last minute, and the latest one with its cause.
 //!
 //! Only an attempt that failed writes here. An attempt that went well takes no lock.
 
@@ -12,7 +12,7 @@ const BUCKET_MS: u64 = 5_000;
 /// The buckets cover one minute.
 const BUCKETS: usize = 12;
 
-/// Errors of a backend.
+/// Errors of a backend, or requests that an upstream could not serve.
 #[derive(Debug, Default)]
 pub struct RecentErrors(Mutex<Inner>);
 
@@ -23,12 +23,12 @@ struct Inner {
     last: Option<RecentError>,
 }
 
-/// The latest error of a backend.
+/// The latest error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecentError {
     /// When, in milliseconds of the monotonic clock.
     pub at_ms: u64,
-    /// The cause in a few words, such as `connect: connection refused`.
+    /// The cause in a few words, such as `refused`.
     pub cause: Cow<'static, str>,
 }
 

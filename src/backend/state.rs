@@ -3,10 +3,12 @@
 //! It decides nothing: `upstream` evaluates health, `upstream::balance` picks. There is one state per (upstream,
 //! address) for the life of the process, so counters survive reloads.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::backend::error_cause::ErrorCause;
 use crate::backend::failure_log::FailureLog;
 use crate::backend::load_estimate::LoadEstimate;
 use crate::backend::meters::BackendMeters;
@@ -283,6 +285,12 @@ impl BackendState {
     /// Its recent errors.
     pub fn errors(&self) -> &RecentErrors {
         &self.errors
+    }
+
+    /// Counts an error of the backend by its cause, and keeps the words for it as the latest error.
+    pub fn count_error(&self, cause: ErrorCause, words: Cow<'static, str>, now_ms: u64) {
+        self.meters.errors[cause as usize].bump();
+        self.errors.record(words, now_ms);
     }
 
     /// Counts an attempt that was followed by a retry.

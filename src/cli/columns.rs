@@ -53,6 +53,7 @@ pub(super) fn status(status: &StatusReply) -> String {
     }
     text.push('\n');
     columns(&mut text, &rows);
+    refusals(&mut text, status);
     discoveries(&mut text, status);
     text
 }
@@ -71,6 +72,19 @@ fn ordered(acme: &AcmeName) -> Vec<String> {
     let next = acme.next_order.clone().unwrap_or_else(|| "now".to_owned());
     let (failures, error) = (acme.failures.to_string(), acme.error.clone().unwrap_or_default());
     vec![acme.name.clone(), acme.state.clone(), failures, next, error]
+}
+
+fn refusals(text: &mut String, status: &StatusReply) {
+    let row = |upstream: &UpstreamReply| {
+        let last = upstream.last_refusal.as_ref()?.to_string();
+        Some(vec![upstream.name.clone(), upstream.refused_last_minute.to_string(), last])
+    };
+    let mut rows = vec![["UPSTREAM", "REFUSED/MIN", "LAST REQUEST WITHOUT A BACKEND"].map(str::to_owned).to_vec()];
+    rows.extend(status.upstreams.iter().filter_map(row));
+    if rows.len() > 1 {
+        text.push('\n');
+        columns(text, &rows);
+    }
 }
 
 fn discoveries(text: &mut String, status: &StatusReply) {
@@ -152,7 +166,14 @@ mod tests {
             failures: 3,
         };
         let (name, discovery) = ("api".into(), Some(discovery));
-        let upstream = UpstreamReply { name, balance: "round_robin".into(), discovery, backends: vec![backend] };
+        let upstream = UpstreamReply {
+            name,
+            balance: "round_robin".into(),
+            discovery,
+            refused_last_minute: 12,
+            last_refusal: Some(LastError { time: rfc3339(unix_ms - 7_000).unwrap(), cause: "queue full".into() }),
+            backends: vec![backend],
+        };
         let acme = AcmeName {
             name: "www.example.com".into(),
             state: "failing".into(),
@@ -168,6 +189,8 @@ mod tests {
             www.example.com  failing  2         now         no address\n\n\
             UPSTREAM  BACKEND  ADDRESS        STATE  IN FLIGHT  WEIGHT  FOR  ERRORS/MIN  REASON   LAST ERROR\n\
             api       a        10.0.0.1:3001  down   2          0/4     -    41          refused  status 503 (7s ago)\n\n\
+            UPSTREAM  REFUSED/MIN  LAST REQUEST WITHOUT A BACKEND\n\
+            api       12           queue full (7s ago)\n\n\
             UPSTREAM  DISCOVERY            LAST SUCCESS  ERROR\n\
             api       dns api.internal:80  never         api.internal: has no address\n";
         assert_eq!(text, expected);

@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -109,24 +109,40 @@ fn configuration(options: &Demo, backends: &[SocketAddr]) -> String {
 
 fn introduce(running: &RunningServer, file: &Path) {
     let (Some(web), Some(admin)) = (running.listeners().into_iter().next(), running.admin()) else { return };
-    let (web, file, pid) = (web.address, file.display(), std::process::id());
+    let (web, file, pid) = (web.address, shell_word(file), std::process::id());
+    let weir = shell_word(&this_command());
     say(format_args!(
         "\nWeir runs, with {backends} backends behind http://{web}. Try:\n\n\
          \x20 curl -s -X POST http://{web}/api/data -H 'content-type: application/json' -d '{{\"name\":\"Ada\"}}'\n\
          \x20 curl -s http://{web}/api/data\n\n\
-         or from a browser's console or Node:\n\n\
+         The backends share one store, so each of them lists the data of all. Or from the browser's console on\n\
+         http://{web}/, or from Node:\n\n\
          \x20 await (await fetch('http://{web}/api/data', {{ method: 'POST',\n\
          \x20   headers: {{ 'content-type': 'application/json' }}, body: JSON.stringify({{ name: 'Ada' }}) }})).json()\n\n\
          Status page    http://{admin}/\n\
          Metrics        http://{admin}/metrics\n\
-         Status         weir status --admin http://{admin}\n\
+         Status         {weir} status --admin http://{admin}\n\
          Configuration  {file}\n\
-         \x20              change it, then: weir diff -c {file}; kill -HUP {pid}\n\
+         \x20              change it, then: {weir} diff -c {file} --admin http://{admin}; kill -HUP {pid}\n\
          Stop           Ctrl-C\n",
         backends = running.answered().len(),
     ));
     let status = running.clone();
     std::thread::spawn(move || show_shares(&status));
+}
+
+/// The program as a shell finds it from any folder: by name if it was found on `PATH`, else by its path.
+fn this_command() -> PathBuf {
+    let typed = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let by_name = typed.components().count() == 1 && !typed.as_os_str().is_empty();
+    if by_name { typed } else { std::env::current_exe().unwrap_or(typed) }
+}
+
+/// A path as one word of a shell.
+fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Prints the share of each backend: soon after the last response, or every `STEP_PAUSE` under load.
@@ -172,6 +188,12 @@ mod tests {
         let read = |_: &Path| Err(std::io::ErrorKind::NotFound.into());
         let parsed = config::parse(Path::new("demo.yaml"), &yaml, &|_| None, &read);
         assert!(parsed.is_ok(), "{yaml}\n{:?}", parsed.err());
+    }
+
+    #[test]
+    fn a_path_with_blanks_or_quotes_is_one_word_of_a_shell() {
+        assert_eq!(shell_word(Path::new("/opt/weir-0.1/weir")), "/opt/weir-0.1/weir");
+        assert_eq!(shell_word(Path::new("/my files/it's")), "'/my files/it'\\''s'");
     }
 
     #[test]

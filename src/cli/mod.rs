@@ -62,8 +62,8 @@ The same judgement as at the start and at a reload: what passes here loads there
 resolved. Exit status: 0 no problem, 2 problems.";
 
 const AFTER_DEMO: &str = "\
-The backends answer POST /api/data (any JSON body), GET /api/data and GET /healthz. They keep what they are sent in memory, up \
-to 16 MiB each, and listen on free ports of the loopback address.";
+The backends answer POST /api/data (any JSON body), GET /api/data, GET /healthz and the page /. They keep what they are sent in \
+one store in memory, up to 16 MiB, and listen on free ports of the loopback address.";
 
 const AFTER_SCHEMA: &str = "\
 For editors: weir schema > weir.schema.json, and in the YAML's first line

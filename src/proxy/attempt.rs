@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use pingora::{Error, ErrorType, Result};
 
+use super::attempt_error;
 use crate::backend::InFlight;
+use crate::backend::error_cause::ErrorCause;
 use crate::backend::labels::PassedOver;
 use crate::backend::labels::{Outcome, PickReason, RetryReason};
 use crate::clock;
 use crate::pool::checkout::Checkout;
 use crate::pool::idle_limit;
+use crate::telemetry::grpc_status::GrpcStatus;
 use crate::telemetry::request_record::AttemptRecord;
 use crate::upstream::backend::Backend;
 use crate::upstream::outlier::AttemptObserver;
@@ -66,7 +69,7 @@ pub(super) struct Attempt {
     /// backend.
     ours: bool,
     /// The gRPC status of its response, if that is an error of the backend.
-    pub(super) grpc_error: Option<String>,
+    pub(super) grpc_error: Option<GrpcStatus>,
     /// The cause of its failure.
     error: Option<Box<str>>,
     /// The response has come to its end.
@@ -113,16 +116,21 @@ impl Attempt {
     }
 
     /// Counts it among the backend's recent errors if it was one.
-    fn record_error(&mut self, outcome: Outcome) {
-        let cause = match (outcome, self.grpc_error.take(), self.status) {
+    fn record_error(&self, outcome: Outcome) {
+        let (cause, words) = match (outcome, self.grpc_error, self.status) {
             (Outcome::ClientAbort, ..) => return,
             _ if self.excused => return,
-            (Outcome::Ok, Some(status), _) => status,
-            (Outcome::Ok, None, Some(status)) if status >= 500 => format!("status {status}"),
+            (Outcome::Ok, Some(status), _) => {
+                (ErrorCause::of_grpc_code(status.index()), format!("gRPC {}", status.label()))
+            }
+            (Outcome::Ok, None, Some(status)) if status >= 500 => (ErrorCause::Status5xx, format!("status {status}")),
             (Outcome::Ok, ..) => return,
-            _ => self.error.clone().map_or_else(|| outcome.label().to_owned(), String::from),
+            _ => {
+                let words = self.error.clone().map_or_else(|| outcome.label().to_owned(), String::from);
+                (attempt_error::cause(outcome, &words), words)
+            }
         };
-        self.backend.state.errors().record(cause.into(), clock::now_ms());
+        self.backend.state.count_error(cause, words.into(), clock::now_ms());
     }
 
     /// Excludes the attempt from the backend's health data. The caller gets the in-flight guard, so the next attempt

@@ -7,6 +7,9 @@ use std::io;
 
 use pingora::{Error, ErrorType};
 
+use crate::backend::error_cause::ErrorCause;
+use crate::backend::labels::Outcome;
+
 /// The longest text, in bytes.
 const MAX_BYTES: usize = 160;
 
@@ -26,7 +29,34 @@ pub(super) enum AttemptStage {
 /// The text for an attempt that ended because `timeouts.request` was over.
 pub(super) const REQUEST_TIMEOUT: &str = "timed out: timeouts.request is over";
 
-/// The cause of a failed attempt.
+/// The text for an attempt at a backend without an address.
+pub(super) const UNRESOLVED: &str = "its name does not resolve";
+
+const REFUSED: &str = "refused";
+const NOT_VALID_FOR: &str = "certificate not valid for ";
+const UNKNOWN_AUTHORITY: &str = "certificate of an unknown authority";
+const EXPIRED: &str = "certificate expired";
+const CONNECT_TIMEOUT: &str = "timed out: timeouts.connect";
+const TLS_TIMEOUT: &str = "timed out in the TLS handshake: timeouts.connect";
+
+/// The bounded form of a text of `describe`, for metrics.
+pub(super) fn cause(outcome: Outcome, text: &str) -> ErrorCause {
+    match outcome {
+        _ if text == UNRESOLVED => ErrorCause::Unresolved,
+        Outcome::ConnectError if text == REFUSED => ErrorCause::Refused,
+        Outcome::ConnectError => ErrorCause::Connect,
+        Outcome::TlsError if text.starts_with(NOT_VALID_FOR) => ErrorCause::TlsName,
+        Outcome::TlsError if text == UNKNOWN_AUTHORITY => ErrorCause::TlsAuthority,
+        Outcome::TlsError if text == EXPIRED => ErrorCause::TlsExpired,
+        Outcome::TlsError => ErrorCause::Tls,
+        Outcome::Timeout if [CONNECT_TIMEOUT, TLS_TIMEOUT].contains(&text) => ErrorCause::ConnectTimeout,
+        Outcome::Timeout => ErrorCause::Timeout,
+        Outcome::ProtocolError => ErrorCause::Protocol,
+        Outcome::Reset | Outcome::ClientAbort | Outcome::Ok => ErrorCause::Reset,
+    }
+}
+
+/// The cause of a failed attempt, in words.
 pub(super) fn describe(error: &Error, stage: AttemptStage) -> Box<str> {
     bounded(&text(error, stage))
 }
@@ -35,7 +65,7 @@ fn text(error: &Error, stage: AttemptStage) -> String {
     use ErrorType as E;
     let cause = error.root_cause();
     match error.etype() {
-        E::ConnectRefused => return "refused".to_owned(),
+        E::ConnectRefused => return REFUSED.to_owned(),
         E::ConnectNoRoute => return "no route to host".to_owned(),
         E::ConnectTimedout | E::TLSHandshakeTimedout => return connect_timeout(error),
         E::TLSHandshakeFailure | E::InvalidCert | E::TLSWantX509Lookup => return tls(context(error)),
@@ -69,14 +99,14 @@ fn connect_timeout(error: &Error) -> String {
     let context = context(error);
     let in_tls = context.starts_with("connecting to server") && !context.contains("total-connection");
     if in_tls || *error.etype() == ErrorType::TLSHandshakeTimedout {
-        return "timed out in the TLS handshake: timeouts.connect".to_owned();
+        return TLS_TIMEOUT.to_owned();
     }
-    "timed out: timeouts.connect".to_owned()
+    CONNECT_TIMEOUT.to_owned()
 }
 
 fn timeout(write: bool, stage: AttemptStage) -> String {
     match (write, stage) {
-        (_, AttemptStage::Connect) => "timed out: timeouts.connect",
+        (_, AttemptStage::Connect) => CONNECT_TIMEOUT,
         (_, AttemptStage::Tunnel) => "timed out: no bytes for timeouts.tunnel",
         (true, _) => "timed out: took no bytes for timeouts.write",
         (false, AttemptStage::Header) => "timed out: no response for timeouts.read",
@@ -98,7 +128,7 @@ fn closed(stage: AttemptStage) -> String {
 fn io_error(error: &io::Error, write: bool, stage: AttemptStage) -> String {
     use io::ErrorKind as K;
     match error.kind() {
-        K::ConnectionRefused => "refused".to_owned(),
+        K::ConnectionRefused => REFUSED.to_owned(),
         K::ConnectionReset => "reset by peer".to_owned(),
         K::BrokenPipe => "closed by peer while the request was sent".to_owned(),
         K::TimedOut => timeout(write, stage),
@@ -139,11 +169,11 @@ fn tls(context: &str) -> String {
     if let Some(text) = tls_alert(text) {
         text
     } else if has("not valid for name") || has("NotValidForName") {
-        format!("certificate not valid for {name}")
+        format!("{NOT_VALID_FOR}{name}")
     } else if has("UnknownIssuer") {
-        "certificate of an unknown authority".to_owned()
+        UNKNOWN_AUTHORITY.to_owned()
     } else if has("certificate expired") || has("peer certificate: Expired") {
-        "certificate expired".to_owned()
+        EXPIRED.to_owned()
     } else if has("not valid yet") || has("NotValidYet") {
         "certificate not valid yet".to_owned()
     } else if has("Revoked") {
@@ -230,6 +260,27 @@ mod tests {
         let kernel = Error::because(ErrorType::ReadError, "", io::Error::from(io::ErrorKind::TimedOut));
         assert_eq!(&*describe(&kernel, AttemptStage::Body), "timed out: no bytes for timeouts.read");
         assert_eq!(&*describe(&kernel, AttemptStage::Tunnel), "timed out: no bytes for timeouts.tunnel");
+    }
+
+    #[test]
+    fn each_text_has_a_cause_for_metrics() {
+        let tls = |error: &str| tls(&format!("tls connect error: invalid peer certificate: {error}, SNI: a.test"));
+        for (outcome, text, label) in [
+            (Outcome::ConnectError, REFUSED, "refused"),
+            (Outcome::Reset, UNRESOLVED, "unresolved"),
+            (Outcome::ConnectError, "no route to host", "connect"),
+            (Outcome::TlsError, &tls("certificate not valid for name \"a.test\""), "tls_name"),
+            (Outcome::TlsError, &tls("UnknownIssuer"), "tls_authority"),
+            (Outcome::TlsError, &tls("Expired"), "tls_expired"),
+            (Outcome::TlsError, &tls("BadSignature"), "tls"),
+            (Outcome::Timeout, &explained(ErrorType::ConnectTimedout, ""), "connect_timeout"),
+            (Outcome::Timeout, &explained(ErrorType::TLSHandshakeTimedout, ""), "connect_timeout"),
+            (Outcome::Timeout, REQUEST_TIMEOUT, "timeout"),
+            (Outcome::Reset, "reset by peer", "reset"),
+            (Outcome::ProtocolError, "invalid response: header", "protocol"),
+        ] {
+            assert_eq!(cause(outcome, text).label(), label, "{text}");
+        }
     }
 
     #[test]

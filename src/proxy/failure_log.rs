@@ -9,6 +9,7 @@ use crate::backend::labels::PassedOver;
 use crate::clock;
 use crate::fault::Fault;
 use crate::snapshot::RouteTarget;
+use crate::telemetry::grpc_status::GrpcStatus;
 
 /// An attempt has failed; `again`: another follows.
 pub(super) fn attempt_failed(ctx: &RequestCtx, fault: Fault, error: &str, again: bool) {
@@ -53,9 +54,29 @@ pub(super) fn server_error(ctx: &RequestCtx, status: u16) {
     tracing::warn!(upstream, backend, address, status, count, request_id, route, "the backend responds with errors");
 }
 
+/// A backend has ended a call of gRPC with a status that is its error.
+pub(super) fn grpc_error(ctx: &RequestCtx, status: GrpcStatus) {
+    let Some(attempt) = &ctx.attempt else { return };
+    let state = &attempt.backend.state;
+    let Some(count) = state.failure_log().count_grpc_error(clock::now_ms()) else { return };
+    let (labels, request_id, route) = (state.labels(), ctx.request_id_text(), ctx.route_name());
+    let (upstream, backend, address) = (&*labels.upstream, &*labels.backend, &*labels.address);
+    let grpc_status = status.label();
+    tracing::warn!(
+        upstream,
+        backend,
+        address,
+        grpc_status,
+        count,
+        request_id,
+        route,
+        "the backend responds with errors"
+    );
+}
+
 /// No backend could be picked.
-pub(super) fn not_picked(ctx: &RequestCtx, target: &RouteTarget, fault: Fault, why: &str) {
-    let Some(count) = target.meters.count_not_picked(fault, clock::now_ms()) else { return };
+pub(super) fn not_picked(ctx: &RequestCtx, target: &RouteTarget, fault: Fault, why: &'static str) {
+    let Some(count) = target.meters.count_not_picked(fault, why, clock::now_ms()) else { return };
     let (upstream, request_id, route) = (&**target.upstream.name(), ctx.request_id_text(), ctx.route_name());
     let passed_over = list(&target.upstream.not_picked());
     let fault = fault.label();

@@ -13,7 +13,7 @@ use pingora_proxy::Session;
 use super::attempt::{Attempt, Moment};
 use super::ctx::RequestCtx;
 use super::reject::refuse;
-use super::{affinity_cookie, hash_key, wait_in_queue};
+use super::{affinity_cookie, attempt_error, hash_key, wait_in_queue};
 use crate::backend::labels::{AdminState, PickReason};
 use crate::config::schema::Protocol;
 use crate::fault::Fault;
@@ -67,7 +67,7 @@ pub(super) async fn pick(
     let peer = template.peer(&attempt.backend.addr);
     ctx.attempt = Some(attempt);
     let Some(mut peer) = peer else {
-        ctx.set_error("its name does not resolve".into());
+        ctx.set_error(attempt_error::UNRESOLVED.into());
         return Err(refuse(ctx, Fault::NoBackend, None, "the backend's name does not resolve"));
     };
     if tunnel {

@@ -19,7 +19,7 @@ use crate::upstream::PickHints;
 use crate::upstream::members::Pick;
 use crate::upstream::queue::{PickOutcome, WaitError};
 
-const NO_BACKEND: &str = "no backend may be tried";
+const NO_BACKEND: &str = "no backend: none may be tried";
 
 /// Picks a backend that takes the attempt now, or waits in the queue for one.
 pub(super) async fn pick(
@@ -80,7 +80,7 @@ async fn wait(
     hints: PickHints,
 ) -> Result<Pick, (Fault, &'static str)> {
     let Some(queue) = &target.upstream.settings().queue else {
-        return Err((Fault::QueueFull, "all backends have max_in_flight, and there is no queue"));
+        return Err((Fault::QueueFull, "queue full: all backends have max_in_flight requests, and there is no queue"));
     };
     let (started, timeout) = (Instant::now(), queue.timeout.get().saturating_sub(ctx.queued));
     let limit = ctx.time_left().map_or(timeout, |left| left.min(timeout));
@@ -91,9 +91,9 @@ async fn wait(
     drop(waiting);
     ctx.queued += started.elapsed();
     waited.map_err(|why| match why {
-        WaitError::Overflow => (Fault::QueueFull, "as many wait as may"),
+        WaitError::Overflow => (Fault::QueueFull, "queue full: queue.size requests wait already"),
         WaitError::Timeout if ctx.is_too_late() => (Fault::Timeout, "timeouts.request is over"),
-        WaitError::Timeout => (Fault::QueueTimeout, "waited for queue.timeout"),
+        WaitError::Timeout => (Fault::QueueTimeout, "queue timeout: waited for queue.timeout"),
         WaitError::Left => (Fault::ClientAbort, "the client left while it waited"),
         WaitError::Nobody => (Fault::NoBackend, NO_BACKEND),
     })

@@ -51,7 +51,7 @@ impl Control for AdminApi {
             listeners: self.listeners.status().into_iter().map(listener).collect(),
             certificates: self.listeners.certificates().status().into_iter().map(certificate).collect(),
             acme: self.acme.status().into_iter().map(ordered).collect(),
-            upstreams: snapshot.upstreams.values().map(upstream).collect(),
+            upstreams: snapshot.upstreams.values().map(|each| upstream(each, &self.metrics)).collect(),
         }
     }
 
@@ -209,10 +209,16 @@ fn ordered(status: acme::AcmeStatus) -> api::AcmeName {
     }
 }
 
-fn upstream(upstream: &Arc<Upstream>) -> api::UpstreamReply {
+fn upstream(upstream: &Arc<Upstream>, metrics: &Metrics) -> api::UpstreamReply {
     let status = upstream.status();
+    let meters = metrics.upstream(&status.name);
     api::UpstreamReply {
         name: status.name,
+        refused_last_minute: meters.refusals().last_minute(clock::now_ms()),
+        last_refusal: meters.refusals().last().and_then(|last| {
+            let time = api::rfc3339(clock::to_unix_ms(last.at_ms))?;
+            Some(api::LastError { time, cause: last.cause.into() })
+        }),
         balance: balance(status.balance),
         discovery: status.discovery.map(discovery),
         backends: status.backends.into_iter().map(shown).collect(),

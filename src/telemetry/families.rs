@@ -12,6 +12,7 @@ use super::meters::{CertificateMeters, ConnectionResult, ListenerMeters, RouteMe
 use super::panic_hook;
 use super::process_log;
 use super::text_format::{FamilyHeader, MetricType, SeriesWriter};
+use crate::backend::error_cause::ErrorCause;
 use crate::backend::labels::{BackendCondition, Outcome, RetryReason};
 use crate::backend::meters::CLASSES;
 use crate::backend::{BackendState, Labels};
@@ -112,6 +113,15 @@ pub(super) const ALL: &[FamilySpec] = &[
         "Time to open a connection, TLS included.",
         &[UPSTREAM, BACKEND, ADDRESS],
         FamilySource::Backends(|s, backend_state, labels| s.observe(&plain(labels), &backend_state.meters().connect)),
+    ),
+    counter(
+        "weir_backend_errors_total",
+        "Attempts that were an error of the backend, by cause; a cause appears with its first error.",
+        &[UPSTREAM, BACKEND, ADDRESS, "cause"],
+        FamilySource::Backends(|s, backend_state, labels| {
+            let errors = ErrorCause::ALL.iter().zip(&backend_state.meters().errors).filter(|(_, n)| n.get() > 0);
+            errors.for_each(|(cause, n)| s.add(&with(labels, cause.label()), n.get()));
+        }),
     ),
     gauge(
         "weir_backend_in_flight",

@@ -13,6 +13,7 @@ use crate::fault::Fault;
 
 use super::acme::AcmeOrders;
 use super::grpc_status::GrpcStatus;
+use crate::backend::recent_errors::RecentErrors;
 use crate::instruments::throttle::Throttle;
 use crate::instruments::{Counter, Histogram, LATENCY, STREAM, StatusCounters};
 
@@ -245,6 +246,7 @@ pub struct UpstreamMeters {
     looks: [Counter; 2],
     found_ms: AtomicU64,
     not_picked: [Throttle; NOT_PICKED.len()],
+    refusals: RecentErrors,
 }
 
 /// The faults of requests that get no backend.
@@ -274,6 +276,7 @@ impl UpstreamMeters {
             looks: Default::default(),
             found_ms,
             not_picked: Default::default(),
+            refusals: RecentErrors::default(),
         }
     }
 
@@ -287,11 +290,18 @@ impl UpstreamMeters {
         self.fail_open.bump();
     }
 
-    /// Counts a request that got no backend. If a log line about this fault is due, returns the number of such requests
-    /// since the last line. Other faults than those of `NOT_PICKED` are never due.
-    pub fn count_not_picked(&self, fault: Fault, now_ms: u64) -> Option<u64> {
+    /// Counts a request that got no backend, and keeps the reason as the latest one. If a log line about this fault is
+    /// due, returns the number of such requests since the last line. Other faults than those of `NOT_PICKED` are not
+    /// counted.
+    pub fn count_not_picked(&self, fault: Fault, why: &'static str, now_ms: u64) -> Option<u64> {
         let at = NOT_PICKED.iter().position(|each| *each == fault)?;
+        self.refusals.record(why.into(), now_ms);
         self.not_picked[at].count(now_ms)
+    }
+
+    /// The requests that got no backend.
+    pub fn refusals(&self) -> &RecentErrors {
+        &self.refusals
     }
 
     /// Counts a request as waiting until the guard is dropped.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::super::grpc_status::GrpcStatus;
 use super::*;
+use crate::backend::error_cause::ErrorCause;
 use crate::backend::labels::{AdminState, Health, Outcome, RetryReason};
 use crate::fault::Fault;
 use crate::telemetry::meters::ConnectionResult;
@@ -44,6 +45,7 @@ fn full() -> (Arc<Metrics>, Instruments, Arc<BackendState>) {
     backend_state.set_weights(5, 4.0);
     backend_state.set_health(Health::Up, "", 1);
     backend_state.count_attempt(Outcome::Reset);
+    backend_state.count_error(ErrorCause::Refused, "refused".into(), 1);
     backend_state.count_retry(RetryReason::Fault(Fault::Reset));
     backend_state.count_retry(RetryReason::Status(503));
     backend_state.count_response(204);
@@ -76,6 +78,7 @@ fn a_scrape_contains_the_counted_values() {
         (format!("weir_backend_requests_total{{{backend},class=\"2xx\"}}"), 1.0),
         (format!("weir_backend_attempts_total{{{backend},outcome=\"reset\"}}"), 1.0),
         (format!("weir_backend_attempts_total{{{backend},outcome=\"ok\"}}"), 0.0),
+        (format!("weir_backend_errors_total{{{backend},cause=\"refused\"}}"), 1.0),
         (format!("weir_backend_retries_total{{{backend},reason=\"reset\"}}"), 1.0),
         (format!("weir_backend_retries_total{{{backend},reason=\"503\"}}"), 1.0),
         (format!("weir_backend_weight{{{backend},kind=\"configured\"}}"), 5.0),
@@ -121,7 +124,7 @@ fn every_family_has_type_and_help_and_passes_promtool() {
         text.lines().filter_map(|l| l.strip_prefix(what)?.split(' ').next().map(str::to_owned)).collect()
     };
     assert_eq!(of("# HELP "), of("# TYPE "));
-    assert_eq!(of("# HELP weir_").len(), 32, "{text}");
+    assert_eq!(of("# HELP weir_").len(), 33, "{text}");
     let mut promtool = Command::new("promtool");
     promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let Ok(mut child) = promtool.spawn() else {

@@ -105,7 +105,7 @@ fn errors_of_the_last_minute_and_the_last_cause_are_shown_beside_a_backend() {
 }
 
 #[test]
-fn an_aborted_client_is_no_error_of_the_backend() {
+fn a_response_of_404_is_no_error_of_the_backend() {
     let origin = Origin::start(|_| Reply::new(404, "no"));
     let weir = Weir::start(Config::to_all(&[("a", &origin)]));
     let mut client = Client::connect(weir.web());

@@ -36,20 +36,21 @@ fn the_commands_that_the_demo_prints_work() {
     let web = address(&said, "POST http://");
     let mut client = Client::connect(web);
     let body = br#"{"name":"Ada"}"#;
-    for (backend, id) in [("backend-1", 1), ("backend-2", 1), ("backend-1", 2)] {
+    for (backend, id) in [("backend-1", 1), ("backend-2", 2), ("backend-1", 3)] {
         let stored = client.post("/api/data", body);
         let expected = serde_json::json!({ "message": "Data stored successfully", "id": id, "backend": backend });
         assert_eq!((stored.status, stored.json()), (201, expected));
     }
     let listed = client.get("/api/data").json();
-    assert_eq!(listed, serde_json::json!({ "backend": "backend-2", "data": [{ "id": 1, "data": { "name": "Ada" } }] }));
+    let data: Vec<_> = (1..=3).map(|id| serde_json::json!({ "id": id, "data": { "name": "Ada" } })).collect();
+    assert_eq!(listed, serde_json::json!({ "backend": "backend-2", "data": data }), "whichever backend stored it");
     assert_eq!(client.post("/api/data", b"no json").status, 400);
     assert_eq!(client.get("/healthz").status, 200);
 
     let shares = read_to(&mut stdout, "backend-2");
     assert!(shares.contains("backend-1") && shares.contains('%') && !shares.contains('█'), "{shares}");
 
-    let admin = address(&said, "weir status --admin http://");
+    let admin = address(&said, " status --admin http://");
     assert_eq!(Client::connect(admin).get_with("/", &[("Host", "localhost")]).status, 200);
     let status = command(&["status", "--admin", &format!("http://{admin}")]);
     assert!(status.code == Some(0) && status.stdout.contains("backend-2"), "{}", status.stdout);
@@ -60,6 +61,51 @@ fn the_commands_that_the_demo_prints_work() {
     demo.signal(libc::SIGINT);
     assert_eq!(demo.wait().code(), Some(0));
     assert!(!std::path::Path::new(file).exists(), "it leaves nothing behind");
+}
+
+/// Runs a line in a shell, in a folder that has nothing to do with the demo. Returns its output.
+fn shell(line: &str) -> String {
+    let mut shell = std::process::Command::new("bash");
+    let output = shell.args(["-c", line]).current_dir("/").env_remove("WEIR_ADMIN").output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_lines_that_the_demo_prints_work_when_they_are_copied_into_a_shell() {
+    let (mut demo, _stdout, said) = start();
+    let line = |begin: &str| said.lines().map(str::trim).find(|line| line.starts_with(begin)).unwrap();
+    let stored = shell(line("curl -s -X POST"));
+    assert!(stored.contains("\"id\":1") && stored.contains("backend-1"), "{stored}");
+    let listed = shell(line("curl -s http"));
+    assert!(listed.contains("{\"id\":1,\"data\":{\"name\":\"Ada\"}}") && listed.contains("backend-2"), "{listed}");
+    assert!(shell(line("Status  ").trim_start_matches("Status")).contains("backend-2"));
+    let change = line("change it, then: ").trim_start_matches("change it, then: ");
+    assert!(change.contains("; kill -HUP ") && shell(change).contains("no changes"), "{change}");
+    demo.signal(libc::SIGINT);
+    assert_eq!(demo.wait().code(), Some(0));
+}
+
+#[test]
+fn the_root_of_the_demo_is_a_page_that_names_the_backend() {
+    let (_demo, _stdout, said) = start();
+    let mut client = Client::connect(address(&said, "POST http://"));
+    for backend in ["backend-1", "backend-2"] {
+        let page = client.get("/");
+        assert!(page.header("content-type").unwrap().starts_with("text/html"));
+        assert!(page.text().contains(&format!("<b>{backend}</b>")), "{}", page.text());
+    }
+}
+
+#[test]
+fn an_interrupt_ends_the_demo_cleanly_while_a_browser_keeps_its_connections_open() {
+    let (mut demo, _stdout, said) = start();
+    let mut page = Client::connect(address(&said, "POST http://"));
+    assert_eq!(page.get("/").status, 200);
+    let mut status = Client::connect(address(&said, " status --admin http://"));
+    assert_eq!(status.get_with("/", &[("Host", "localhost")]).status, 200);
+    demo.signal(libc::SIGINT);
+    assert_eq!(demo.wait().code(), Some(0));
 }
 
 #[test]

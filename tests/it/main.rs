@@ -4,6 +4,7 @@
 mod source_tree;
 mod support;
 
+mod aborted_clients;
 mod aborts;
 mod accurate_states;
 mod acme;
@@ -51,6 +52,7 @@ mod limits;
 mod match_listeners;
 mod names;
 mod operating;
+mod outages;
 mod outlier;
 mod passing;
 mod paths;
@@ -60,6 +62,7 @@ mod pooled_connections;
 mod process_log;
 mod proxy_protocol;
 mod queue;
+mod readme;
 mod reload;
 mod response_parsing;
 mod retries;

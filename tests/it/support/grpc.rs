@@ -131,6 +131,7 @@ async fn serve(request: Request<RecvStream>, mut respond: h2::server::SendRespon
             out.send_data(message(b"half"), false).unwrap();
             status = "13";
         }
+        "/unavailable" => status = "14",
         // Unary calls and streams both ways: each message comes back as it came.
         _ => {
             while let Some(one) = next_message(&mut body, &mut inbox).await {

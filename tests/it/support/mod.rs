@@ -6,6 +6,7 @@
 //! - Clients: `Client` sends raw HTTP/1, `TlsClient` the same under TLS, `http2` uses a library, `frames` sends raw frames.
 //! - Names and certificates: `dns` and `scripted_dns` are DNS servers, `Names` replaces getaddrinfo, `Pebble` is an ACME
 //!   server, `pki` issues certificates, `ways` says who speaks TLS.
+//! - Alerts: `promtool` evaluates the rules of `grafana/`.
 //! - Waiting: `wait`, and nothing else, sleeps.
 
 pub mod acme;
@@ -22,6 +23,7 @@ pub mod http2;
 pub mod names;
 pub mod origin;
 pub mod pki;
+pub mod promtool;
 pub mod random;
 pub mod scripted;
 pub mod scripted_dns;
