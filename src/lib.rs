@@ -38,6 +38,7 @@ pub mod acme;
 pub mod admin;
 pub mod backend;
 pub mod background;
+pub mod body_gate;
 pub mod cli;
 pub mod clock;
 pub mod config;
