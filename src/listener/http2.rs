@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use super::conn::{Conn, EXCHANGE, Exchange};
 use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
+use crate::body_gate::BodyGate;
 use crate::listener::conn::downstream_stream::DownstreamStream;
 use crate::listener::http2::session::Http2Session;
 use crate::listener::service::HttpService;
@@ -189,11 +190,12 @@ impl<F: HttpService> Http2<F> {
     /// Serves a request in its own task.
     fn begin(self: &Arc<Self>, request: Request<RecvStream>, respond: SendResponse<Bytes>, digest: Arc<Digest>) {
         let this = Arc::clone(self);
-        let session = ServerSession::new_custom(Box::new(Http2Session::new(request, respond, digest)));
-        self.streams.spawn(async move { this.process(session).await });
+        let gate = Arc::new(BodyGate::default());
+        let session = Box::new(Http2Session::new(request, respond, digest, Arc::clone(&gate)));
+        self.streams.spawn(async move { this.process(ServerSession::new_custom(session), gate).await });
     }
 
-    async fn process(&self, mut session: ServerSession) {
+    async fn process(&self, mut session: ServerSession, gate: Arc<BodyGate>) {
         if !self.takes_another() {
             return;
         }
@@ -201,7 +203,7 @@ impl<F: HttpService> Http2<F> {
         let timeouts = &self.conn.settings.timeouts;
         session.set_read_timeout(timeouts.body.limit());
         session.set_write_timeout(timeouts.write.limit());
-        let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), false));
+        let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), false, Some(gate)));
         let shutdown = self.last_call.subscribe();
         let served = EXCHANGE.scope(Arc::clone(&exchange), self.service.app().process_new_http(session, &shutdown));
         tokio::select! {

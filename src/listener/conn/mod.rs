@@ -24,6 +24,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::body_gate::BodyGate;
 use crate::listener::conn::flush_timer::FlushTimer;
 use crate::listener::conn::reclaim::ReclaimSlot;
 use crate::listener::settings::ListenerSettings;
@@ -235,6 +236,8 @@ pub struct Exchange {
     /// A part of the request body arrived with the header, and the client does not wait for 100 (Continue). The body
     /// has a Content-Length.
     pub body_is_here: bool,
+    /// The flow control of the request body. `None` for HTTP/1.
+    body_gate: Option<Arc<BodyGate>>,
     /// When the listener aborts the exchange, in milliseconds after the start of the connection. 0: never.
     deadline: AtomicU64,
     cut: OnceLock<Abort>,
@@ -242,8 +245,15 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(in crate::listener) fn new(conn: Arc<Conn>, body_is_here: bool) -> Self {
-        Self { conn, body_is_here, deadline: AtomicU64::new(0), cut: OnceLock::new(), given_up: AtomicBool::new(false) }
+    pub(in crate::listener) fn new(conn: Arc<Conn>, body_is_here: bool, body_gate: Option<Arc<BodyGate>>) -> Self {
+        Self {
+            conn,
+            body_is_here,
+            body_gate,
+            deadline: AtomicU64::new(0),
+            cut: OnceLock::new(),
+            given_up: AtomicBool::new(false),
+        }
     }
 
     /// The exchange that the current task serves.
@@ -256,6 +266,11 @@ impl Exchange {
     pub fn cut_after(&self, wait: Option<Duration>) {
         let at = wait.map_or(0, |wait| (self.conn.since.elapsed() + wait).as_millis().max(1) as u64);
         self.deadline.store(at, Ordering::Release);
+    }
+
+    /// The gate that stops an HTTP/2 client while the backend takes no bytes of the request body.
+    pub fn body_gate(&self) -> Option<&Arc<BodyGate>> {
+        self.body_gate.as_ref()
     }
 
     /// Why the listener has aborted the exchange. `None` if it has not.

@@ -8,6 +8,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,6 +31,7 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::{Error, ErrorType, OrErr, Result};
 use tokio::time::timeout;
 
+use crate::body_gate::{BodyGate, Demand};
 use crate::message::hop_by_hop;
 
 /// How much of a request body is kept for a retry. Pingora's sessions use the same limit.
@@ -50,6 +52,7 @@ type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync 
 pub(super) struct Http2Session {
     request: RequestHeader,
     body: RecvStream,
+    gate: Arc<BodyGate>,
     /// Bytes of the last piece of the body. The client gets their flow-control window back with the next read.
     unreleased: usize,
     /// The client waits for 100 (Continue), and the body has not been read yet.
@@ -70,13 +73,20 @@ pub(super) struct Http2Session {
 }
 
 impl Http2Session {
-    pub(super) fn new(request: Request<RecvStream>, respond: SendResponse<Bytes>, digest: Arc<Digest>) -> Self {
+    /// `gate`: stops the reads of the body.
+    pub(super) fn new(
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        digest: Arc<Digest>,
+        gate: Arc<BodyGate>,
+    ) -> Self {
         let (parts, body) = request.into_parts();
         let request = RequestHeader::from(parts);
         let owes_continue = hop_by_hop::expects_continue(&request.headers) && !body.is_end_stream();
         Self {
             request,
             body,
+            gate,
             unreleased: 0,
             owes_continue,
             respond,
@@ -115,7 +125,27 @@ impl Http2Session {
         self.respond.send_informational(interim).or_err(ErrorType::WriteError, "while writing an interim response")
     }
 
+    /// Waits while the gate is closed. Returns whether more of the body is wanted.
+    async fn is_wanted(&mut self) -> Result<bool> {
+        let demand = {
+            let Self { gate, sender, respond, .. } = self;
+            poll_fn(|cx| match gate.poll_demand(cx) {
+                Poll::Ready(demand) => Poll::Ready(Ok(demand)),
+                // The client may leave meanwhile.
+                Poll::Pending => poll_reset(sender, respond, cx).map(Err),
+            })
+            .await
+        };
+        match demand {
+            Ok(demand) => Ok(demand == Demand::More),
+            Err(reset) => Error::e_explain(ErrorType::H2Error, format!("the client closed the stream: {}", reset?)),
+        }
+    }
+
     async fn read_piece(&mut self) -> Result<Option<Bytes>> {
+        if !self.is_wanted().await? {
+            return Ok(None);
+        }
         self.release();
         let read = poll_fn(|cx| self.body.poll_data(cx));
         let read = match self.read_timeout {
@@ -142,7 +172,7 @@ impl Http2Session {
     }
 
     fn is_done(&self) -> bool {
-        self.has_no_body() || self.body.is_end_stream()
+        self.gate.is_ended() || self.has_no_body() || self.body.is_end_stream()
     }
 
     fn has_no_body(&self) -> bool {
@@ -152,11 +182,7 @@ impl Http2Session {
 
     /// Completes when the client has reset the stream or closed the connection.
     async fn reset(&mut self) -> Result<Reason> {
-        let reset = poll_fn(|cx| match &mut self.sender {
-            Some(sender) => sender.poll_reset(cx),
-            None => self.respond.poll_reset(cx),
-        });
-        reset.await.or_err(ErrorType::H2Error, "the client's connection ended")
+        poll_fn(|cx| poll_reset(&mut self.sender, &mut self.respond, cx)).await
     }
 
     fn write_header(&mut self, mut response: Box<ResponseHeader>, end: bool) -> Result<()> {
@@ -239,6 +265,19 @@ impl Http2Session {
             }
         }
     }
+}
+
+/// Ready when the client has reset the stream or closed the connection.
+fn poll_reset(
+    sender: &mut Option<SendStream<Bytes>>,
+    respond: &mut SendResponse<Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Reason>> {
+    let reset = match sender {
+        Some(sender) => sender.poll_reset(cx),
+        None => respond.poll_reset(cx),
+    };
+    reset.map(|reset| reset.or_err(ErrorType::H2Error, "the client's connection ended"))
 }
 
 /// Waits for flow-control window. Returns how many bytes may be sent now, at least 1.
