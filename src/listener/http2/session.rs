@@ -52,7 +52,7 @@ type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync 
 pub(super) struct Http2Session {
     request: RequestHeader,
     body: RecvStream,
-    gate: Arc<BodyGate>,
+    body_gate: Arc<BodyGate>,
     /// Bytes of the last piece of the body. The client gets their flow-control window back with the next read.
     unreleased: usize,
     /// The client waits for 100 (Continue), and the body has not been read yet.
@@ -73,12 +73,12 @@ pub(super) struct Http2Session {
 }
 
 impl Http2Session {
-    /// `gate`: stops the reads of the body.
+    /// `body_gate`: stops the reads of the body.
     pub(super) fn new(
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
         digest: Arc<Digest>,
-        gate: Arc<BodyGate>,
+        body_gate: Arc<BodyGate>,
     ) -> Self {
         let (parts, body) = request.into_parts();
         let request = RequestHeader::from(parts);
@@ -86,7 +86,7 @@ impl Http2Session {
         Self {
             request,
             body,
-            gate,
+            body_gate,
             unreleased: 0,
             owes_continue,
             respond,
@@ -128,8 +128,8 @@ impl Http2Session {
     /// Waits while the gate is closed. Returns whether more of the body is wanted.
     async fn is_wanted(&mut self) -> Result<bool> {
         let demand = {
-            let Self { gate, sender, respond, .. } = self;
-            poll_fn(|cx| match gate.poll_demand(cx) {
+            let Self { body_gate, sender, respond, .. } = self;
+            poll_fn(|cx| match body_gate.poll_demand(cx) {
                 Poll::Ready(demand) => Poll::Ready(Ok(demand)),
                 // The client may leave meanwhile.
                 Poll::Pending => poll_reset(sender, respond, cx).map(Err),
@@ -172,7 +172,7 @@ impl Http2Session {
     }
 
     fn is_done(&self) -> bool {
-        self.gate.is_ended() || self.has_no_body() || self.body.is_end_stream()
+        self.body_gate.is_ended() || self.has_no_body() || self.body.is_end_stream()
     }
 
     fn has_no_body(&self) -> bool {
