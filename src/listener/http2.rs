@@ -1,23 +1,27 @@
-//! HTTP/2 on one connection: prior knowledge on a plain port, ALPN under TLS. Pingora and h2 do the framing and the
+//! HTTP/2 on one connection: prior knowledge on a plain port, ALPN under TLS. The h2 crate does the framing and the
 //! flow control. This module applies the limits.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+mod session;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::{Builder, SendResponse};
+use http::Request;
 use pingora_core::apps::HttpServerApp;
 use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
 use pingora_core::protocols::{Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, Ssl};
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use super::conn::{Conn, EXCHANGE, Exchange};
 use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
+use crate::body_gate::BodyGate;
 use crate::listener::conn::downstream_stream::DownstreamStream;
+use crate::listener::http2::session::Http2Session;
 use crate::listener::service::HttpService;
 
 /// How many bytes of request bodies a client may send before they are read, per stream and per connection.
@@ -35,8 +39,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const GIVEN_UP: usize = 100;
 /// How long the resets of requests that the end of the grace period ends may take to leave.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(150);
-/// How many malformed requests a connection may send. Pingora rejects each of them.
-const MALFORMED: usize = 31;
+/// How many bytes of a response may wait for the client in memory. h2 counts them per stream.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Serves a connection to its end. The inbox still contains the preface.
 pub(super) async fn serve<F: HttpService>(
@@ -149,7 +153,7 @@ impl<F: HttpService> Http2<F> {
 }
 
 impl<F: HttpService> Http2<F> {
-    /// Accepts requests until the connection ends. Pingora's own loop does not report the stream of a request.
+    /// Accepts requests until the connection ends.
     async fn accept(self: &Arc<Self>, io: Box<DownstreamStream>) {
         let digest = Arc::new(Digest {
             ssl_digest: io.get_ssl_digest(),
@@ -158,44 +162,21 @@ impl<F: HttpService> Http2<F> {
             socket_digest: io.get_socket_digest(),
         });
         let mut last_call = self.last_call.subscribe();
-        let Ok(mut h2) = handshake(io, Some(self.options())).await else { return };
-        let (mut leaving, mut malformed) = (false, 0);
+        let Ok(mut h2) = self.options().handshake::<_, Bytes>(io).await else { return };
+        let mut leaving = false;
         loop {
-            let event = async {
-                let mut event = pin!(HttpSession::from_h2_conn(&mut h2, Arc::clone(&digest)));
-                poll_fn(|cx| self.poll_event(event.as_mut(), cx)).await
-            };
-            let (event, stream) = tokio::select! {
+            let accepted = tokio::select! {
                 biased;
                 _ = last_call.changed(), if !leaving => {
                     h2.graceful_shutdown();
                     leaving = true;
                     continue;
                 }
-                event = event => event,
+                accepted = h2.accept() => accepted,
                 () = self.idle(), if !leaving => return,
             };
-            match event {
-                Ok(Some(H2Accept::Session(session))) => self.begin(ServerSession::new_http2(session), stream),
-                Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED => malformed += 1,
-                _ => return,
-            }
-        }
-    }
-
-    /// The next event, and its stream id if that is known.
-    fn poll_event<T>(
-        &self,
-        mut event: Pin<&mut impl Future<Output = T>>,
-        cx: &mut Context<'_>,
-    ) -> Poll<(T, Option<u32>)> {
-        self.conn.continues.register(cx.waker());
-        loop {
-            match event.as_mut().poll(cx) {
-                Poll::Ready(event) => return Poll::Ready((event, self.conn.opening.came())),
-                Poll::Pending if self.conn.opening.none_came() => {}
-                Poll::Pending => return Poll::Pending,
-            }
+            let Some(Ok((request, respond))) = accepted else { return };
+            self.begin(request, respond, Arc::clone(&digest));
         }
     }
 
@@ -207,18 +188,22 @@ impl<F: HttpService> Http2<F> {
     }
 
     /// Serves a request in its own task.
-    fn begin(self: &Arc<Self>, session: ServerSession, stream: Option<u32>) {
+    fn begin(self: &Arc<Self>, request: Request<RecvStream>, respond: SendResponse<Bytes>, digest: Arc<Digest>) {
         let this = Arc::clone(self);
-        self.streams.spawn(async move { this.process(session, stream).await });
+        let gate = Arc::new(BodyGate::default());
+        let session = Box::new(Http2Session::new(request, respond, digest, Arc::clone(&gate)));
+        self.streams.spawn(async move { this.process(ServerSession::new_custom(session), gate).await });
     }
 
-    async fn process(&self, mut session: ServerSession, stream: Option<u32>) {
+    async fn process(&self, mut session: ServerSession, gate: Arc<BodyGate>) {
         if !self.takes_another() {
             return;
         }
         self.conn.set_idle_at_end(false);
-        session.set_write_timeout(self.conn.settings.timeouts.write.limit());
-        let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), stream.unwrap_or(0), false));
+        let timeouts = &self.conn.settings.timeouts;
+        session.set_read_timeout(timeouts.body.limit());
+        session.set_write_timeout(timeouts.write.limit());
+        let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), false, Some(gate)));
         let shutdown = self.last_call.subscribe();
         let served = EXCHANGE.scope(Arc::clone(&exchange), self.service.app().process_new_http(session, &shutdown));
         tokio::select! {
@@ -232,12 +217,13 @@ impl<F: HttpService> Http2<F> {
         }
     }
 
-    fn options(&self) -> H2Options {
-        let mut options = default_h2_options();
+    fn options(&self) -> Builder {
+        let mut options = Builder::new();
         options.max_concurrent_streams(self.conn.settings.streams);
         options.max_header_list_size(u32::try_from(self.conn.settings.header_bytes).unwrap_or(u32::MAX));
         options.initial_window_size(STREAM_WINDOW_BYTES);
         options.initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        options.max_send_buffer_size(SEND_BUFFER_BYTES);
         options
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod addresses;
 pub mod backend_addr;
+mod body_queue;
 pub mod checkout;
 pub mod connection_pool;
 pub mod connector;

@@ -102,7 +102,6 @@ pub(super) struct DetachedRoute {
     pub(super) meters: Arc<RouteMeters>,
     pub(super) upstream: Option<Arc<str>>,
     body_limit: Option<u64>,
-    write: Option<Duration>,
 }
 
 impl RequestCtx {
@@ -156,8 +155,8 @@ impl RequestCtx {
     pub(super) fn detach_route(&mut self) {
         let Some(route) = self.route.take() else { return };
         let upstream = self.target.take().map(|target| Arc::clone(target.upstream.name()));
-        let (meters, write) = (Arc::clone(&route.meters), route.timeouts.write.limit());
-        self.detached = Some(Box::new(DetachedRoute { meters, upstream, body_limit: route.body_limit, write }));
+        let meters = Arc::clone(&route.meters);
+        self.detached = Some(Box::new(DetachedRoute { meters, upstream, body_limit: route.body_limit }));
         self.fresh = None;
         drop(route);
         self.snapshot = None;
@@ -200,13 +199,6 @@ impl RequestCtx {
             (Some(route), _) => route.body_limit,
             (None, detached) => detached.as_ref()?.body_limit,
         }
-    }
-
-    /// The route's write timeout, how long a backend may take to accept bytes. The outer `None` means that there is no
-    /// route.
-    pub(super) fn write_limit(&self) -> Option<Option<Duration>> {
-        let detached = || self.detached.as_ref().map(|detached| detached.write);
-        self.route.as_ref().map(|route| route.timeouts.write.limit()).or_else(detached)
     }
 
     /// When the request arrived.

@@ -2,7 +2,7 @@
 //!
 //! A new policy is a step of [`apply`]. It never picks a backend and never writes to the client.
 
-use http::{Version, header};
+use http::header;
 use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
@@ -20,9 +20,6 @@ pub(super) fn apply(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
         && announced(session.req_header()).is_some_and(|length| length > limit)
     {
         return Err(refuse(ctx, Fault::BodyTooLarge, None, "Content-Length over limits.body"));
-    }
-    if ctx.version == Version::HTTP_2 && !session.is_body_empty() {
-        super::send::expect_body(ctx);
     }
     if let Some(time) = time {
         ctx.deadline = Some(ctx.started + time);

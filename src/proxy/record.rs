@@ -69,8 +69,6 @@ pub(super) fn cut_short(ctx: &mut RequestCtx) {
 pub(super) fn of_cut(why: Abort) -> (Fault, u16) {
     match why {
         Abort::Deadline => (Fault::Timeout, Fault::Timeout.status()),
-        // RFC 9110 section 15.5.9.
-        Abort::Body => (Fault::RefusedPolicy, 408),
         Abort::Shutdown => (Fault::Shutdown, Fault::Shutdown.status()),
     }
 }

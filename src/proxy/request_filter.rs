@@ -121,10 +121,28 @@ fn check_http2(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
         encode_target(session.req_header_mut(), bad)
             .map_err(|bad| refuse(ctx, bad.fault, Some(bad.status), bad.reason))?;
     }
+    if let Some(reason) = unclear(session.req_header()) {
+        return Err(refuse(ctx, Fault::BadRequest, None, reason));
+    }
     match host::requested(session.req_header()) {
         Some(_) => Ok(()),
         None => Err(refuse(ctx, Fault::BadRequest, None, "no valid :authority or Host")),
     }
+}
+
+/// Why two readers could understand an HTTP/2 request in different ways. `None` if they cannot.
+fn unclear(request: &RequestHeader) -> Option<&'static str> {
+    let headers = &request.headers;
+    let several = |name| headers.get_all(name).iter().nth(1).is_some();
+    if several(header::CONTENT_LENGTH) {
+        return Some("more than one Content-Length");
+    }
+    let (Some(host), authority) = (headers.get(header::HOST), request.uri.authority()) else { return None };
+    if several(header::HOST) {
+        return Some("more than one Host");
+    }
+    // RFC 9113 section 8.3.1.
+    authority.filter(|authority| *host != authority.as_str()).map(|_| "Host differs from :authority")
 }
 
 /// Percent-encodes unusual bytes, as the listener does for HTTP/1. `bad` is returned if the target has no such bytes,

@@ -132,7 +132,6 @@ pub(super) fn header(
     if status.is_informational() {
         return Ok(());
     }
-    ctx.exchange.iter().for_each(|exchange| exchange.begin_response());
     stream_kind::answered(response, ctx);
     if ctx.is_upgrade {
         stay_http(ctx);

@@ -31,10 +31,6 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
     // be removed.
     let is_plain =
         ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref()).is_some_and(|checkout| checkout.is_plain());
-    if ctx.version == Version::HTTP_2 && !ctx.sent_whole && hop_by_hop::expects_continue(&client.headers) {
-        // From here on the request body is read, so the client gets its 100 (Continue).
-        ctx.exchange.iter().for_each(|exchange| exchange.send_continue());
-    }
     header_case::edit_request(request, EXTRA_FIELDS, |headers| {
         hop_by_hop::request(headers, &client.headers, protocol != Protocol::Http1);
         forward(client, headers, ctx);
@@ -131,7 +127,6 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) ->
         *body = None;
     }
     ctx.sent_whole = end;
-    expect_body(ctx);
     let piece = body.as_ref().map_or(0, Bytes::len) as u64;
     if let Some(attempt) = &mut ctx.attempt {
         attempt.sent += piece;
@@ -146,17 +141,6 @@ pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) ->
         return Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over"));
     }
     Ok(())
-}
-
-/// Sets the listener's deadline for the next body bytes of an HTTP/2 request, because Pingora has no timer for them.
-/// The wait may also be for a backend that accepts no bytes. So the longer of the two timeouts applies.
-pub(super) fn expect_body(ctx: &RequestCtx) {
-    let (Some(exchange), Some(write)) = (&ctx.exchange, ctx.write_limit()) else { return };
-    if ctx.version == Version::HTTP_2 {
-        let body = exchange.conn.settings.timeouts.body.limit();
-        let longest = body.and_then(|body| write.map(|write| write.max(body)));
-        exchange.cut_body_after(longest.filter(|_| !ctx.sent_whole));
-    }
 }
 
 /// The body bytes that this attempt has sent. A later attempt sends the body again from its start.

@@ -102,14 +102,13 @@ async fn wait(
 /// Completes when the client has left. An HTTP/2 stream reports it itself. For HTTP/1 the client's stream is watched
 /// meanwhile.
 async fn gone(session: &mut Session, ctx: &RequestCtx) {
-    if let Some(closed) = session.as_downstream_mut().watch_h2_stream_close() {
-        let _ = closed.await;
-        return;
-    }
     match (session.as_downstream_mut(), &ctx.exchange) {
         (ServerSession::H1(http1), Some(exchange)) => {
             let _watching = exchange.conn.watch();
             let _ = http1.idle().await;
+        }
+        (ServerSession::Custom(http2), _) => {
+            let _ = http2.read_body_or_idle(true).await;
         }
         _ => std::future::pending::<()>().await,
     }

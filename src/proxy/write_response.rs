@@ -9,21 +9,17 @@ use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
 use crate::lifecycle::Lifecycle;
-use crate::listener::Exchange;
 
 /// Writes Weir's own response. A response to HEAD has the same fields as one to GET, and no body (RFC 9110 section
 /// 9.3.2). Pingora drops the body for HTTP/1 only, so it is not sent here.
 pub(super) async fn write(session: &mut Session, response: ResponseHeader, body: Bytes) -> Result<()> {
-    if let Some(exchange) = Exchange::current() {
-        exchange.begin_response();
-    }
     if !body.is_empty() && session.req_header().method != Method::HEAD {
         session.write_response_header(Box::new(response), false).await?;
         return session.write_response_body(Some(body), true).await;
     }
     match &mut *session.downstream_session {
-        // Pingora's own function ends the stream with an extra DATA frame. gRPC requires END_STREAM on the header.
-        ServerSession::H2(http2) => http2.write_response_header(Box::new(response), true),
+        // gRPC requires END_STREAM on the header. Pingora would end the stream with an extra DATA frame.
+        ServerSession::Custom(http2) => http2.write_response_header(Box::new(response), true).await,
         _ => session.write_response_header(Box::new(response), true).await,
     }
 }

@@ -138,7 +138,7 @@ fn an_idle_http2_connection_does_not_delay_the_shutdown() {
 }
 
 #[test]
-fn a_stream_whose_body_stops_is_cut_and_its_backend_let_go() {
+fn a_stream_whose_body_stops_gets_408_and_its_backend_is_released() {
     let origin = Origin::named("a");
     let config =
         Config::to(&origin).set("listeners.web.timeouts.body", "300ms").set("routes.all.timeouts.write", "300ms");
@@ -147,7 +147,7 @@ fn a_stream_whose_body_stops_is_cut_and_its_backend_let_go() {
         let mut client = connect(weir.web()).await;
         let (response, mut stream) = client.send_request(request("POST", "/"), false).unwrap();
         stream.send_data(Bytes::from_static(b"half"), false).unwrap();
-        response.await.unwrap_err();
+        assert_eq!(response.await.unwrap().status(), 408);
     });
     weir.wait_for(&["weir_backend_in_flight"], 0.0);
     weir.wait_for(&["weir_requests_total", "408"], 1.0);
@@ -268,4 +268,49 @@ fn an_idle_http2_client_that_stays_does_not_delay_the_shutdown() {
     client.send(&frame(PING, ACK, 0, &ping.payload));
     assert_eq!(weir.wait().code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+#[test]
+fn interim_responses_of_a_backend_reach_a_client_of_http2() {
+    let origin = Origin::start(|_| {
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n";
+        Reply::raw(format!("{hints}{hints}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+    });
+    let weir = Weir::start(Config::to(&origin));
+    run(async {
+        let mut client = connect(weir.web()).await;
+        let (mut response, _) = client.send_request(request("GET", "/"), true).unwrap();
+        let mut hints = Vec::new();
+        while let Some(hint) = std::future::poll_fn(|cx| response.poll_informational(cx)).await {
+            let hint = hint.unwrap();
+            hints.push((hint.status().as_u16(), hint.headers()["link"].to_str().unwrap().to_owned()));
+        }
+        assert_eq!(hints, vec![(103, "</a.css>; rel=preload".to_owned()); 2]);
+        let response = response.await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(rest(&mut response.into_body()).await, b"ok");
+    });
+}
+
+#[test]
+fn a_request_that_two_readers_could_understand_differently_gets_400() {
+    let origin = Origin::named("a");
+    let weir = Weir::start(Config::to(&origin));
+    let other = "the host differs";
+    for (why, fields) in [
+        (other, &[("host", "other.example")][..]),
+        ("two hosts", &[("host", "example.org"), ("host", "example.org")]),
+        ("two lengths", &[("content-length", "0"), ("content-length", "0")]),
+    ] {
+        run(async {
+            let mut client = connect(weir.web()).await;
+            let mut request = request("POST", "/");
+            for (name, value) in fields {
+                request.headers_mut().append(*name, value.parse().unwrap());
+            }
+            let (response, _) = client.send_request(request, true).unwrap();
+            assert_eq!(response.await.unwrap().status(), 400, "{why}");
+        });
+    }
+    assert_eq!(origin.requests().len(), 0);
 }

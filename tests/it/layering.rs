@@ -59,6 +59,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "pool",
             "telemetry",
             "backend",
+            "body_gate",
             "fault",
             "lifecycle",
             "proxy_protocol",
@@ -76,7 +77,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "listener",
-        &["tls", "message", "telemetry", "fault", "proxy_protocol", "resource_exhaustion", "config"],
+        &["tls", "message", "telemetry", "body_gate", "fault", "proxy_protocol", "resource_exhaustion", "config"],
         "sockets, client connections, heads; never knows a route or a backend",
     ),
     (
@@ -97,13 +98,14 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "pool",
-        &["proxy_protocol", "resource_exhaustion", "config"],
+        &["body_gate", "proxy_protocol", "resource_exhaustion", "config"],
         "the transport to backends; never names an upstream, a route or a metric",
     ),
     ("telemetry", &["backend", "instruments", "fault", "config"], "metrics and logs; never decides"),
     ("backend", &["instruments", "fault"], "live state of backends; never judges it"),
     ("instruments", &[], "counters, histograms, keyed registry; never knows a label"),
     ("proxy_protocol", &[], "the PROXY header; never reads a socket"),
+    ("body_gate", &[], "flow control of one request body"),
     ("background", &[], "threads of low priority"),
     ("fault", &[], "faults and their statuses"),
     ("resource_exhaustion", &[], "errors of the host, such as EMFILE"),

@@ -7,7 +7,6 @@
 //! client accepts no bytes for `timeouts.write`, its connection is closed.
 
 mod disconnect_watch;
-mod h2_frames;
 
 use std::io;
 use std::pin::Pin;
@@ -29,7 +28,6 @@ use weir_task::YieldOnce;
 use crate::listener::conn::Conn;
 use crate::listener::conn::disconnect::Wait;
 use crate::listener::conn::half_closed::HalfClosed;
-use crate::listener::conn::header_blocks::Blocks;
 use crate::listener::conn::lingering_close;
 use crate::listener::conn::request_boundary::RequestBoundary;
 use crate::listener::conn::transport::Transport;
@@ -72,8 +70,6 @@ pub(in crate::listener) struct DownstreamStream {
     /// The client expects 100 (Continue), and the request body has not been read yet.
     owes_continue: bool,
     http2: bool,
-    /// The frame scanner, for HTTP/2 only.
-    blocks: Option<Box<Blocks>>,
     /// The sending side was shut down.
     shut: bool,
     socket: Arc<SocketDigest>,
@@ -109,7 +105,6 @@ impl DownstreamStream {
             interim: false,
             owes_continue: false,
             http2: false,
-            blocks: None,
             shut: false,
             socket: Arc::new(digest),
         }
@@ -139,7 +134,6 @@ impl DownstreamStream {
     /// Switches to HTTP/2. From now on all bytes pass to Pingora.
     pub(in crate::listener) fn become_http2(&mut self) {
         self.http2 = true;
-        self.blocks = Some(Box::new(Blocks::new()));
         self.boundary = RequestBoundary::Open;
     }
 
@@ -300,9 +294,6 @@ impl AsyncRead for DownstreamStream {
         {
             sent?;
         }
-        if this.http2 {
-            return this.poll_frames(cx, buf);
-        }
         if this.conn.is_watched() {
             return this.poll_held(cx);
         }
@@ -357,9 +348,6 @@ impl AsyncWrite for DownstreamStream {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.http2 {
-            this.put_interims();
-        }
         if !this.outbox.is_empty() {
             // The flush sends the bytes, so the timer is not needed.
             this.conn.flush_timer.none();

@@ -2,14 +2,11 @@
 
 mod disconnect;
 pub(super) mod downstream_stream;
-mod expect_continue;
 mod flush_timer;
 mod half_closed;
-mod header_blocks;
 pub(super) mod lingering_close;
 mod reclaim;
 pub(super) mod request_boundary;
-mod stream_id;
 pub(super) mod transport;
 mod upgrade_option;
 
@@ -27,10 +24,9 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::listener::conn::expect_continue::Continues;
+use crate::body_gate::BodyGate;
 use crate::listener::conn::flush_timer::FlushTimer;
 use crate::listener::conn::reclaim::ReclaimSlot;
-use crate::listener::conn::stream_id::StreamIdTracker;
 use crate::listener::settings::ListenerSettings;
 use crate::listener::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
 use crate::message::forwarded::text_of;
@@ -76,10 +72,6 @@ pub struct Conn {
     pub(in crate::listener) flush_timer: FlushTimer,
     /// The client's bytes are not read now. A read only detects that the client has left.
     watched: AtomicBool,
-    /// HTTP/2 only.
-    pub(in crate::listener) opening: StreamIdTracker,
-    /// HTTP/2 only.
-    pub(in crate::listener) continues: Continues,
 }
 
 impl Conn {
@@ -111,8 +103,6 @@ impl Conn {
             reclaim: ReclaimSlot::default(),
             flush_timer: FlushTimer::default(),
             watched: AtomicBool::new(false),
-            opening: StreamIdTracker::default(),
-            continues: Continues::default(),
         }
     }
 
@@ -234,8 +224,6 @@ impl Drop for WatchOnly<'_> {
 pub enum Abort {
     /// The request's deadline has passed.
     Deadline,
-    /// No more bytes of the request body arrived in time.
-    Body,
     /// The process stops, and the grace period is over.
     Shutdown,
 }
@@ -245,29 +233,24 @@ pub enum Abort {
 pub struct Exchange {
     /// The connection of the exchange.
     pub conn: Arc<Conn>,
-    /// The HTTP/2 stream id, if it is known. Otherwise 0.
-    stream: u32,
-    /// A 100 (Continue) was requested for this HTTP/2 exchange.
-    continued: AtomicBool,
     /// A part of the request body arrived with the header, and the client does not wait for 100 (Continue). The body
     /// has a Content-Length.
     pub body_is_here: bool,
+    /// The flow control of the request body. `None` for HTTP/1.
+    body_gate: Option<Arc<BodyGate>>,
     /// When the listener aborts the exchange, in milliseconds after the start of the connection. 0: never.
     deadline: AtomicU64,
-    body: AtomicU64,
     cut: OnceLock<Abort>,
     given_up: AtomicBool,
 }
 
 impl Exchange {
-    pub(in crate::listener) fn new(conn: Arc<Conn>, stream: u32, body_is_here: bool) -> Self {
+    pub(in crate::listener) fn new(conn: Arc<Conn>, body_is_here: bool, body_gate: Option<Arc<BodyGate>>) -> Self {
         Self {
             conn,
-            stream,
-            continued: AtomicBool::new(false),
             body_is_here,
+            body_gate,
             deadline: AtomicU64::new(0),
-            body: AtomicU64::new(0),
             cut: OnceLock::new(),
             given_up: AtomicBool::new(false),
         }
@@ -281,32 +264,18 @@ impl Exchange {
     /// Sets the deadline at which the listener aborts the exchange, from now. A later call replaces the deadline, and
     /// `None` removes it.
     pub fn cut_after(&self, wait: Option<Duration>) {
-        self.set(&self.deadline, wait);
+        let at = wait.map_or(0, |wait| (self.conn.since.elapsed() + wait).as_millis().max(1) as u64);
+        self.deadline.store(at, Ordering::Release);
     }
 
-    /// Sets the deadline for the next bytes of the request body, as `cut_after` does for the exchange.
-    pub fn cut_body_after(&self, wait: Option<Duration>) {
-        self.set(&self.body, wait);
+    /// The gate that stops an HTTP/2 client while the backend takes no bytes of the request body.
+    pub fn body_gate(&self) -> Option<&Arc<BodyGate>> {
+        self.body_gate.as_ref()
     }
 
     /// Why the listener has aborted the exchange. `None` if it has not.
     pub fn cut(&self) -> Option<Abort> {
         self.cut.get().copied()
-    }
-
-    /// Sends 100 (Continue) to an HTTP/2 client, once, if the final response does not begin first. An HTTP/1 client
-    /// gets it from its stream when the body is read.
-    pub fn send_continue(&self) {
-        if self.stream != 0 && !self.continued.swap(true, Ordering::AcqRel) {
-            self.conn.continues.ask(self.stream);
-        }
-    }
-
-    /// Must be called when the final response begins. It cancels a 100 (Continue) that was not sent yet.
-    pub fn begin_response(&self) {
-        if self.continued.load(Ordering::Acquire) {
-            self.conn.continues.take_back(self.stream);
-        }
     }
 
     /// The process stops, and the grace period is over: the exchange is cut.
@@ -321,11 +290,6 @@ impl Exchange {
 
     pub(in crate::listener) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
-    }
-
-    fn set(&self, timer: &AtomicU64, wait: Option<Duration>) {
-        let at = wait.map_or(0, |wait| (self.conn.since.elapsed() + wait).as_millis().max(1) as u64);
-        timer.store(at, Ordering::Release);
     }
 
     /// Completes when a deadline has passed. The task of the exchange must poll it after all code that sets a deadline.
@@ -352,14 +316,14 @@ impl Exchange {
     }
 
     fn poll_cut(&self, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> Poll<()> {
-        while let Some((at, why)) = self.soonest() {
+        while let Some(at) = self.deadline() {
             let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
             if at < timer.deadline() {
                 timer.as_mut().reset(at);
             }
             ready!(timer.as_mut().poll(cx));
             if Instant::now() >= at {
-                let _ = self.cut.set(why);
+                let _ = self.cut.set(Abort::Deadline);
                 return Poll::Ready(());
             }
             // The deadline was moved in the meantime. A check here is cheaper than a timer reset at every change.
@@ -368,10 +332,9 @@ impl Exchange {
         Poll::Pending
     }
 
-    fn soonest(&self) -> Option<(Instant, Abort)> {
-        let timers = [(&self.deadline, Abort::Deadline), (&self.body, Abort::Body)];
-        let set = timers.iter().map(|(timer, why)| (timer.load(Ordering::Acquire), *why)).filter(|(at, _)| *at > 0);
-        set.min_by_key(|(at, _)| *at).map(|(at, why)| (self.conn.since + Duration::from_millis(at), why))
+    fn deadline(&self) -> Option<Instant> {
+        let at = self.deadline.load(Ordering::Acquire);
+        (at > 0).then(|| self.conn.since + Duration::from_millis(at))
     }
 
     /// If the exchange was aborted before a byte of its response was written, stores the response to send instead.
@@ -384,9 +347,3 @@ impl Exchange {
 
 /// A wait for the end of the grace period.
 type ShutdownWait = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.begin_response();
-    }
-}

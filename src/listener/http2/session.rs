@@ -1,0 +1,482 @@
+//! The server session of one HTTP/2 request. Pingora sees it as a custom downstream session.
+//!
+//! It differs from Pingora's own HTTP/2 session in three ways. Interim responses reach the client. The client may send
+//! more of the body only when the proxy asks for the next piece, so a slow backend slows the client down. A body that
+//! does not arrive in time is an error.
+//!
+//! It never checks a request: `proxy::request_filter` does.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{self, HeaderMap, HeaderName};
+use http::response::Parts;
+use http::{Request, Response, StatusCode};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora_core::protocols::Digest;
+use pingora_core::protocols::http::HttpTask;
+use pingora_core::protocols::http::body_buffer::FixedBuffer;
+use pingora_core::protocols::http::custom::CustomMessageWrite;
+use pingora_core::protocols::http::custom::server::Session;
+use pingora_core::protocols::http::date::get_cached_date;
+use pingora_core::protocols::http::v1::client::http_req_header_to_wire;
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_core::{Error, ErrorType, OrErr, Result};
+use tokio::time::timeout;
+
+use crate::body_gate::{BodyGate, Demand};
+use crate::message::hop_by_hop;
+
+/// How much of a request body is kept for a retry. Pingora's sessions use the same limit.
+const RETRY_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Fields that HTTP/2 does not have (RFC 9113 section 8.2.2).
+const CONNECTION_FIELDS: [HeaderName; 5] = [
+    header::TRANSFER_ENCODING,
+    header::CONNECTION,
+    header::UPGRADE,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+];
+
+type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
+
+/// One request and its response.
+pub(super) struct Http2Session {
+    request: RequestHeader,
+    body: RecvStream,
+    body_gate: Arc<BodyGate>,
+    /// Bytes of the last piece of the body. The client gets their flow-control window back with the next read.
+    unreleased: usize,
+    /// The client waits for 100 (Continue), and the body has not been read yet.
+    owes_continue: bool,
+    respond: SendResponse<Bytes>,
+    sender: Option<SendStream<Bytes>>,
+    /// The status of the response, once its header was written.
+    written: Option<ResponseHeader>,
+    /// END_STREAM was sent.
+    ended: bool,
+    body_read: usize,
+    body_sent: usize,
+    retry_buffer: Option<FixedBuffer>,
+    digest: Arc<Digest>,
+    read_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+    drain_timeout: Option<Duration>,
+}
+
+impl Http2Session {
+    /// `body_gate`: stops the reads of the body.
+    pub(super) fn new(
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        digest: Arc<Digest>,
+        body_gate: Arc<BodyGate>,
+    ) -> Self {
+        let (parts, body) = request.into_parts();
+        let request = RequestHeader::from(parts);
+        let owes_continue = hop_by_hop::expects_continue(&request.headers) && !body.is_end_stream();
+        Self {
+            request,
+            body,
+            body_gate,
+            unreleased: 0,
+            owes_continue,
+            respond,
+            sender: None,
+            written: None,
+            ended: false,
+            body_read: 0,
+            body_sent: 0,
+            retry_buffer: None,
+            digest,
+            read_timeout: None,
+            write_timeout: None,
+            drain_timeout: None,
+        }
+    }
+
+    fn release(&mut self) {
+        let bytes = std::mem::take(&mut self.unreleased);
+        if bytes > 0 {
+            // An error means that the stream is closed. Then there is no window to give back.
+            let _ = self.body.flow_control().release_capacity(bytes);
+        }
+    }
+
+    fn send_continue(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.owes_continue) && self.written.is_none() {
+            self.send_interim(StatusCode::CONTINUE, HeaderMap::new())?;
+        }
+        Ok(())
+    }
+
+    fn send_interim(&mut self, status: StatusCode, fields: HeaderMap) -> Result<()> {
+        let mut interim = Response::new(());
+        *interim.status_mut() = status;
+        *interim.headers_mut() = fields;
+        self.respond.send_informational(interim).or_err(ErrorType::WriteError, "while writing an interim response")
+    }
+
+    /// Waits while the gate is closed. Returns whether more of the body is wanted.
+    async fn is_wanted(&mut self) -> Result<bool> {
+        let demand = {
+            let Self { body_gate, sender, respond, .. } = self;
+            poll_fn(|cx| match body_gate.poll_demand(cx) {
+                Poll::Ready(demand) => Poll::Ready(Ok(demand)),
+                // The client may leave meanwhile.
+                Poll::Pending => poll_reset(sender, respond, cx).map(Err),
+            })
+            .await
+        };
+        match demand {
+            Ok(demand) => Ok(demand == Demand::More),
+            Err(reset) => Error::e_explain(ErrorType::H2Error, format!("the client closed the stream: {}", reset?)),
+        }
+    }
+
+    async fn read_piece(&mut self) -> Result<Option<Bytes>> {
+        if !self.is_wanted().await? {
+            return Ok(None);
+        }
+        self.release();
+        let read = poll_fn(|cx| self.body.poll_data(cx));
+        let read = match self.read_timeout {
+            Some(limit) => match timeout(limit, read).await {
+                Ok(read) => read,
+                Err(_) => return Error::e_explain(ErrorType::ReadTimedout, "no byte of the request body arrived"),
+            },
+            None => read.await,
+        };
+        let piece = read.transpose().or_err(ErrorType::ReadError, "while reading the request body")?;
+        if let Some(piece) = &piece {
+            self.unreleased = piece.len();
+            self.body_read += piece.len();
+            if let Some(buffer) = &mut self.retry_buffer {
+                buffer.write_to_buffer(piece);
+            }
+        }
+        Ok(piece)
+    }
+
+    async fn drain(&mut self) -> Result<()> {
+        while self.read_piece().await?.is_some() {}
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.body_gate.is_ended() || self.has_no_body() || self.body.is_end_stream()
+    }
+
+    fn has_no_body(&self) -> bool {
+        let announces_none = || self.request.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
+        self.body_read == 0 && (self.body.is_end_stream() || announces_none())
+    }
+
+    /// Completes when the client has reset the stream or closed the connection.
+    async fn reset(&mut self) -> Result<Reason> {
+        poll_fn(|cx| poll_reset(&mut self.sender, &mut self.respond, cx)).await
+    }
+
+    fn write_header(&mut self, mut response: Box<ResponseHeader>, end: bool) -> Result<()> {
+        if self.ended || self.written.is_some() {
+            return Ok(());
+        }
+        for name in &CONNECTION_FIELDS {
+            response.remove_header(name);
+        }
+        let status = response.status;
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            // HTTP/2 has no upgrade (RFC 9113 section 8.6).
+            return Ok(());
+        }
+        if status.is_informational() {
+            return self.send_interim(status, Parts::from(*response).headers);
+        }
+        response.insert_header(header::DATE, get_cached_date())?;
+        let head = Response::from_parts(Parts::from(*response), ());
+        let sender = self.respond.send_response(head, end).or_err(ErrorType::WriteError, "while writing the header")?;
+        self.written = Some(ResponseHeader::build_no_case(status, Some(0))?);
+        self.sender = Some(sender);
+        self.ended = end;
+        Ok(())
+    }
+
+    fn sender(&mut self) -> Result<&mut SendStream<Bytes>> {
+        let missing = || Error::explain(ErrorType::H2Error, "a body before its header");
+        self.sender.as_mut().ok_or_else(missing)
+    }
+
+    async fn write_piece(&mut self, mut data: Bytes, end: bool) -> Result<()> {
+        if self.ended {
+            return Ok(());
+        }
+        let (limit, size) = (self.write_timeout, data.len());
+        let sender = self.sender()?;
+        while !data.is_empty() {
+            let some = data.len().min(capacity(sender, data.len(), limit).await?);
+            let piece = data.split_to(some);
+            let last = end && data.is_empty();
+            sender.send_data(piece, last).or_err(ErrorType::WriteError, "while writing the body")?;
+        }
+        if end && size == 0 {
+            sender.send_data(data, true).or_err(ErrorType::WriteError, "while writing the body")?;
+        }
+        self.body_sent += size;
+        self.ended = end;
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if !self.ended
+            && let Some(sender) = &mut self.sender
+        {
+            sender.send_data(Bytes::new(), true).or_err(ErrorType::WriteError, "while ending the body")?;
+            self.ended = true;
+        }
+        Ok(())
+    }
+
+    fn end_with(&mut self, trailers: HeaderMap) -> Result<()> {
+        if !self.ended {
+            self.sender()?.send_trailers(trailers).or_err(ErrorType::WriteError, "while writing the trailers")?;
+            self.ended = true;
+        }
+        Ok(())
+    }
+
+    /// Writes what the proxy has gathered. Returns whether the response is complete.
+    async fn write_task(&mut self, task: HttpTask) -> Result<bool> {
+        match task {
+            HttpTask::Header(header, end) => self.write_header(header, end).map(|()| end),
+            HttpTask::Body(Some(data), end) if !data.is_empty() => self.write_piece(data, end).await.map(|()| end),
+            HttpTask::Body(_, end) => Ok(end),
+            HttpTask::Trailer(Some(trailers)) => self.end_with(*trailers).map(|()| true),
+            HttpTask::Trailer(None) | HttpTask::Done => Ok(true),
+            HttpTask::Failed(_) | HttpTask::UpgradedBody(..) => {
+                Error::e_explain(ErrorType::InternalError, "a part that HTTP/2 does not have")
+            }
+        }
+    }
+}
+
+/// Ready when the client has reset the stream or closed the connection.
+fn poll_reset(
+    sender: &mut Option<SendStream<Bytes>>,
+    respond: &mut SendResponse<Bytes>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Reason>> {
+    let reset = match sender {
+        Some(sender) => sender.poll_reset(cx),
+        None => respond.poll_reset(cx),
+    };
+    reset.map(|reset| reset.or_err(ErrorType::H2Error, "the client's connection ended"))
+}
+
+/// Waits for flow-control window. Returns how many bytes may be sent now, at least 1.
+async fn capacity(sender: &mut SendStream<Bytes>, wanted: usize, limit: Option<Duration>) -> Result<usize> {
+    sender.reserve_capacity(wanted);
+    let here = sender.capacity();
+    if here > 0 {
+        return Ok(here);
+    }
+    let more = poll_fn(|cx| sender.poll_capacity(cx));
+    let more = match limit {
+        Some(limit) => match timeout(limit, more).await {
+            Ok(more) => more,
+            Err(_) => return Error::e_explain(ErrorType::WriteTimedout, "the client takes no bytes"),
+        },
+        None => more.await,
+    };
+    match more {
+        Some(more) => more.or_err(ErrorType::H2Error, "while waiting for window"),
+        None => Error::e_explain(ErrorType::H2Error, "the stream is closed"),
+    }
+}
+
+#[async_trait]
+impl Session for Http2Session {
+    fn req_header(&self) -> &RequestHeader {
+        &self.request
+    }
+
+    fn req_header_mut(&mut self) -> &mut RequestHeader {
+        &mut self.request
+    }
+
+    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
+        self.send_continue()?;
+        self.read_piece().await
+    }
+
+    async fn drain_request_body(&mut self) -> Result<()> {
+        if self.is_done() {
+            return Ok(());
+        }
+        match self.drain_timeout {
+            Some(limit) => match timeout(limit, self.drain()).await {
+                Ok(drained) => drained,
+                Err(_) => Error::e_explain(ErrorType::ReadTimedout, "while draining the request body"),
+            },
+            None => self.drain().await,
+        }
+    }
+
+    async fn write_response_header(&mut self, response: Box<ResponseHeader>, end: bool) -> Result<()> {
+        self.write_header(response, end)
+    }
+
+    async fn write_response_header_ref(&mut self, response: &ResponseHeader, end: bool) -> Result<()> {
+        self.write_header(Box::new(response.clone()), end)
+    }
+
+    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
+        self.write_piece(data, end).await
+    }
+
+    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+        self.end_with(trailers)
+    }
+
+    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let mut complete = false;
+        for task in tasks {
+            if let HttpTask::Failed(error) = task {
+                // It is the backend's error. Pingora must not count it as the client's.
+                return Err(error);
+            }
+            complete |= self.write_task(task).await.map_err(|error| error.into_down())?;
+        }
+        if complete {
+            self.end().map_err(|error| error.into_down())?;
+        }
+        Ok(complete)
+    }
+
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
+        self.read_timeout = timeout;
+    }
+
+    fn get_read_timeout(&self) -> Option<Duration> {
+        self.read_timeout
+    }
+
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
+        self.write_timeout = timeout;
+    }
+
+    fn get_write_timeout(&self) -> Option<Duration> {
+        self.write_timeout
+    }
+
+    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
+        self.drain_timeout = timeout;
+    }
+
+    fn get_total_drain_timeout(&self) -> Option<Duration> {
+        self.drain_timeout
+    }
+
+    fn request_summary(&self) -> String {
+        let target = self.request.uri.path_and_query().map_or("", |target| target.as_str());
+        format!("{} {target}, Host: {}", self.request.method, self.request.uri.host().unwrap_or_default())
+    }
+
+    fn response_written(&self) -> Option<&ResponseHeader> {
+        self.written.as_ref()
+    }
+
+    async fn shutdown(&mut self, _code: u32, _ctx: &str) {
+        if !self.ended {
+            self.respond.send_reset(Reason::INTERNAL_ERROR);
+        }
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        self.is_done()
+    }
+
+    /// Ends the response. A response without a header is left alone: the stream is reset when the session is dropped.
+    async fn finish(&mut self) -> Result<()> {
+        self.end()
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        self.has_no_body()
+    }
+
+    async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
+        if !no_body_expected && !self.is_done() {
+            return self.read_body_bytes().await;
+        }
+        let reason = self.reset().await?;
+        Error::e_explain(ErrorType::H2Error, format!("the client closed the stream: {reason}"))
+    }
+
+    fn body_bytes_sent(&self) -> usize {
+        self.body_sent
+    }
+
+    fn body_bytes_read(&self) -> usize {
+        self.body_read
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        Some(&self.digest)
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        Arc::get_mut(&mut self.digest)
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        self.digest.socket_digest.as_ref()?.peer_addr()
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        self.digest.socket_digest.as_ref()?.local_addr()
+    }
+
+    fn pseudo_raw_h1_request_header(&self) -> Bytes {
+        http_req_header_to_wire(&self.request).map(|head| head.freeze()).unwrap_or_default()
+    }
+
+    fn enable_retry_buffering(&mut self) {
+        self.retry_buffer.get_or_insert_with(|| FixedBuffer::new(RETRY_BUFFER_BYTES));
+    }
+
+    fn retry_buffer_truncated(&self) -> bool {
+        self.retry_buffer.as_ref().is_some_and(FixedBuffer::is_truncated)
+    }
+
+    fn get_retry_buffer(&self) -> Option<Bytes> {
+        self.retry_buffer.as_ref().filter(|buffer| !buffer.is_truncated())?.get_buffer()
+    }
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(&mut self) -> Option<MessageReader> {
+        Some(Box::new(stream::empty()))
+    }
+
+    fn restore_custom_message_reader(&mut self, _reader: MessageReader) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        Some(Box::new(()))
+    }
+
+    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
+        Ok(())
+    }
+}
