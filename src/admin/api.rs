@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::backend::labels::BackendCondition;
+pub use crate::backend::labels::BackendCondition;
 
 /// The response of `GET /api/v1/status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -1,19 +1,16 @@
-//! `weir drain`, `disable`, `enable` and `weight`: administrative state of one backend of the running process.
+//! `weir disable`, `enable` and `weight`: administrative state of one backend of the running process.
 //!
-//! The process applies a change at once. `drain --wait` polls the backend until its last request has ended. `rolling_drain`
-//! drains all backends of an upstream, one after the other.
+//! The process applies a change at once. `drain --wait` polls the backend until its last request has ended.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use clap::error::ErrorKind;
-use clap::{Args, CommandFactory};
+use clap::Args;
 
+use super::RemoteOptions;
 use super::remote::{CommandOutput, DONE, FAILED, Remote, TIMEOUT};
 use super::remote_commands::ask;
-use super::{RemoteOptions, exit, rolling_drain};
 use crate::admin::api::BackendReply;
-use crate::config::values::Period;
 
 /// Poll interval of the requests in flight.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -26,34 +23,6 @@ pub(super) struct One {
     place: BackendPath,
     #[command(flatten)]
     remote: RemoteOptions,
-}
-
-/// `weir drain`.
-#[derive(Debug, Args)]
-pub(super) struct Drain {
-    /// The backend, as UPSTREAM/BACKEND, or an upstream, whose backends are then drained one after the other
-    #[arg(value_name = "UPSTREAM[/BACKEND]", value_parser = drain_target)]
-    target: DrainTarget,
-    /// Return when the last request is done. An UPSTREAM is always waited for
-    #[arg(long)]
-    wait: bool,
-    /// Wait no longer than this, such as 30s or 5m, then exit 1. A BACKEND stays draining. Of an UPSTREAM, the backend whose
-    /// requests do not end takes requests again
-    #[arg(long, value_name = "DURATION")]
-    timeout: Option<Period>,
-    /// With UPSTREAM: run this command when a backend is drained, and enable the backend when the command has succeeded. It
-    /// has WEIR_UPSTREAM, WEIR_BACKEND and WEIR_ADDRESS in its environment. Without it, Enter or `weir enable` goes on
-    #[arg(long, value_name = "COMMAND")]
-    exec: Option<String>,
-    #[command(flatten)]
-    remote: RemoteOptions,
-}
-
-/// The argument of `weir drain`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum DrainTarget {
-    Upstream(String),
-    Backend(BackendPath),
 }
 
 /// `weir weight`.
@@ -78,20 +47,12 @@ pub(super) struct BackendPath {
 struct WantedWeight(Option<u16>);
 
 /// The name of a backend may contain a slash, the name of an upstream may not.
-fn place(text: &str) -> Result<BackendPath, String> {
+pub(super) fn place(text: &str) -> Result<BackendPath, String> {
     match text.split_once('/') {
         Some((upstream, backend)) if !upstream.is_empty() && !backend.is_empty() => {
             Ok(BackendPath { upstream: upstream.to_owned(), backend: backend.to_owned() })
         }
         _ => Err("write UPSTREAM/BACKEND, such as api/a".to_owned()),
-    }
-}
-
-fn drain_target(text: &str) -> Result<DrainTarget, String> {
-    match place(text) {
-        Ok(place) => Ok(DrainTarget::Backend(place)),
-        Err(_) if !text.is_empty() && !text.contains('/') => Ok(DrainTarget::Upstream(text.to_owned())),
-        Err(_) => Err("write UPSTREAM/BACKEND, such as api/a, or UPSTREAM".to_owned()),
     }
 }
 
@@ -101,30 +62,6 @@ fn wanted_weight(text: &str) -> Result<WantedWeight, String> {
         (_, Ok(weight @ 0..=256)) => Ok(WantedWeight(Some(weight))),
         _ => Err("write 0 to 256, or `configured`".to_owned()),
     }
-}
-
-pub(super) fn drain(options: &Drain) -> u8 {
-    let limit = options.timeout.map(Period::get);
-    let place = match &options.target {
-        DrainTarget::Upstream(upstream) => {
-            let exec = options.exec.as_deref();
-            return ask(&options.remote, |remote| rolling_drain::run(remote, upstream, limit, exec));
-        }
-        DrainTarget::Backend(_) if options.exec.is_some() => {
-            return usage("--exec needs an UPSTREAM without a backend");
-        }
-        DrainTarget::Backend(_) if limit.is_some() && !options.wait => return usage("--timeout needs --wait"),
-        DrainTarget::Backend(place) => place,
-    };
-    ask(&options.remote, |remote| {
-        let output = remote.set_state(place, "draining");
-        if output.code == DONE && options.wait { remote.wait(place, limit, &mut show) } else { output }
-    })
-}
-
-fn usage(what: &str) -> u8 {
-    let _ = super::Cli::command().error(ErrorKind::ArgumentConflict, what).print();
-    exit::USAGE
 }
 
 pub(super) fn disable(options: &One) -> u8 {
@@ -181,7 +118,12 @@ impl Remote {
 
     /// Waits until no request is in flight. Two consecutive polls must show this. A request may have chosen the backend
     /// just before the state changed, and only the second poll counts it.
-    fn wait(&self, place: &BackendPath, limit: Option<Duration>, show: &mut dyn FnMut(Option<u32>)) -> CommandOutput {
+    pub(super) fn wait(
+        &self,
+        place: &BackendPath,
+        limit: Option<Duration>,
+        show: &mut dyn FnMut(Option<u32>),
+    ) -> CommandOutput {
         let started = Instant::now();
         let mut idle = 0;
         loop {
@@ -232,8 +174,6 @@ mod tests {
         let backend = place("api/unix:/run/a.sock").unwrap();
         assert_eq!(backend.path(), "/api/v1/upstreams/api/backends/unix%3A%2Frun%2Fa.sock");
         assert!(["api", "/a", "api/", ""].iter().all(|text| place(text).is_err()));
-        assert_eq!(drain_target("api"), Ok(DrainTarget::Upstream("api".into())));
-        assert!(["/a", "api/", ""].iter().all(|text| drain_target(text).is_err()));
         assert_eq!(wanted_weight("0"), Ok(WantedWeight(Some(0))));
         assert_eq!(wanted_weight("configured"), Ok(WantedWeight(None)));
         assert!(["257", "-1", "", "x"].iter().all(|text| wanted_weight(text).is_err()));

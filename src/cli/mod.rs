@@ -6,6 +6,7 @@ mod check;
 mod columns;
 mod config_file;
 mod demo;
+mod drain;
 mod explain;
 mod help;
 pub mod http_client;
@@ -124,7 +125,7 @@ enum Command {
     Status(RemoteOptions),
     /// Stop new requests to a backend, or to each backend of an upstream in turn; requests in progress finish
     #[command(after_help = AFTER_DRAIN)]
-    Drain(backend_commands::Drain),
+    Drain(drain::Drain),
     /// Take a backend out of use
     Disable(backend_commands::One),
     /// Undo drain and disable
@@ -172,7 +173,7 @@ pub fn main() -> ExitCode {
         Command::Diff(options) => remote_commands::diff(&options),
         Command::Reload(options) => remote_commands::reload(&options),
         Command::Status(options) => remote_commands::status(&options),
-        Command::Drain(options) => backend_commands::drain(&options),
+        Command::Drain(options) => drain::drain(&options),
         Command::Disable(options) => backend_commands::disable(&options),
         Command::Enable(options) => backend_commands::enable(&options),
         Command::Explain(options) => explain::explain(&options),

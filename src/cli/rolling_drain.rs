@@ -18,11 +18,10 @@ use signal_hook::flag;
 use super::backend_commands::{BackendPath, POLL_INTERVAL, show};
 use super::remote::{CommandOutput, DONE, FAILED, Remote, TIMEOUT};
 use super::say;
-use crate::admin::api::{BackendReply, StatusReply};
-use crate::backend::labels::BackendCondition;
+use crate::admin::api::{BackendCondition, BackendReply, StatusReply};
 
 /// Why the command ends before the last backend.
-enum Stop {
+enum DrainStop {
     /// The text says in which state the backend is.
     Failed(String),
     /// A signal arrived.
@@ -78,17 +77,17 @@ impl RollingDrain<'_> {
         CommandOutput { text: String::new(), code: DONE }
     }
 
-    fn stopped(&self, stop: Stop, rest: &[String]) -> CommandOutput {
+    fn stopped(&self, stop: DrainStop, rest: &[String]) -> CommandOutput {
         let what = match stop {
-            Stop::Remote(output) => return CommandOutput { code: FAILED, ..output },
-            Stop::Failed(what) => what,
-            Stop::Interrupted => "interrupted".to_owned(),
+            DrainStop::Remote(output) => return CommandOutput { code: FAILED, ..output },
+            DrainStop::Failed(what) => what,
+            DrainStop::Interrupted => "interrupted".to_owned(),
         };
         let rest = if rest.is_empty() { String::new() } else { format!("; not drained: {}", rest.join(", ")) };
         self.remote.fail(&format!("{what}{rest}"))
     }
 
-    fn one(&self, name: &str) -> Result<(), Stop> {
+    fn one(&self, name: &str) -> Result<(), DrainStop> {
         let place = BackendPath::new(self.upstream, name);
         let Some(address) = self.may_drain(name)? else { return Ok(()) };
         self.set(&place, "draining")?;
@@ -103,7 +102,7 @@ impl RollingDrain<'_> {
     }
 
     /// Checks that the backend can be drained, and returns its address. `None`: it is skipped.
-    fn may_drain(&self, name: &str) -> Result<Option<String>, Stop> {
+    fn may_drain(&self, name: &str) -> Result<Option<String>, DrainStop> {
         self.check_signal()?;
         let backends = self.backends()?;
         let Some(backend) = backends.iter().find(|backend| backend.name == name) else {
@@ -118,20 +117,20 @@ impl RollingDrain<'_> {
         if let Some(other) = backends.iter().find(|one| one.state == BackendCondition::Draining) {
             let other = &other.name;
             let what = format!("{upstream}/{other} is draining already; `weir enable {upstream}/{other}` ends that");
-            return Err(Stop::Failed(what));
+            return Err(DrainStop::Failed(what));
         }
         if !backends.iter().any(|other| other.name != name && is_up(other)) {
             let what = format!(
                 "{upstream}/{name} is not drained, because no other backend is up; `weir drain {upstream}/{name}` does it anyway"
             );
-            return Err(Stop::Failed(what));
+            return Err(DrainStop::Failed(what));
         }
         Ok(Some(backend.address.clone()))
     }
 
     /// Waits until two consecutive polls show no request in flight: only the second one counts a request that chose the
     /// backend just before the change.
-    fn wait_until_idle(&self, name: &str, place: &BackendPath) -> Result<(), Stop> {
+    fn wait_until_idle(&self, name: &str, place: &BackendPath) -> Result<(), DrainStop> {
         let (started, mut idle) = (Instant::now(), 0);
         loop {
             let backend = self.backend(place)?;
@@ -146,14 +145,14 @@ impl RollingDrain<'_> {
                 let (count, upstream) = (backend.in_flight, self.upstream);
                 let what = format!("timed out: {upstream}/{name} has {count} in flight; it takes requests again");
                 self.set(place, "ready")?;
-                return Err(Stop::Failed(what));
+                return Err(DrainStop::Failed(what));
             }
             self.pause()?;
         }
     }
 
     /// Runs the command, or waits for Enter or `weir enable`.
-    fn work_on(&self, name: &str, address: &str, place: &BackendPath) -> Result<(), Stop> {
+    fn work_on(&self, name: &str, address: &str, place: &BackendPath) -> Result<(), DrainStop> {
         let Some(exec) = self.exec else { return self.wait_for_operator(name, place) };
         self.report(name, "exec", exec);
         let upstream = self.upstream;
@@ -164,7 +163,7 @@ impl RollingDrain<'_> {
         if self.remote.json {
             command.stdout(std::io::stderr());
         }
-        let failed = |error| Stop::Failed(format!("cannot run `{exec}`: {error}; {stays}"));
+        let failed = |error| DrainStop::Failed(format!("cannot run `{exec}`: {error}; {stays}"));
         let mut child = command.spawn().map_err(failed)?;
         let status = loop {
             match child.try_wait().map_err(failed)? {
@@ -173,10 +172,10 @@ impl RollingDrain<'_> {
             }
         };
         self.check_signal()?;
-        if status.success() { Ok(()) } else { Err(Stop::Failed(format!("`{exec}`: {status}; {stays}"))) }
+        if status.success() { Ok(()) } else { Err(DrainStop::Failed(format!("`{exec}`: {status}; {stays}"))) }
     }
 
-    fn wait_for_operator(&self, name: &str, place: &BackendPath) -> Result<(), Stop> {
+    fn wait_for_operator(&self, name: &str, place: &BackendPath) -> Result<(), DrainStop> {
         let upstream = self.upstream;
         self.report(name, "waiting", &format!("press Enter, or run `weir enable {upstream}/{name}`"));
         let lines = self.lines.as_ref();
@@ -190,7 +189,7 @@ impl RollingDrain<'_> {
         Ok(())
     }
 
-    fn wait_until_up(&self, name: &str, place: &BackendPath) -> Result<(), Stop> {
+    fn wait_until_up(&self, name: &str, place: &BackendPath) -> Result<(), DrainStop> {
         let started = Instant::now();
         loop {
             let backend = self.backend(place)?;
@@ -200,17 +199,17 @@ impl RollingDrain<'_> {
             }
             if self.is_over(started) {
                 let (state, reason) = (backend.state.label(), backend.reason);
-                return Err(Stop::Failed(format!("timed out: {}/{name} is {state}: {reason}", self.upstream)));
+                return Err(DrainStop::Failed(format!("timed out: {}/{name} is {state}: {reason}", self.upstream)));
             }
             self.pause()?;
         }
     }
 
     /// Enables the backend after a signal.
-    fn give_up(&self, stop: Stop, name: &str, place: &BackendPath) -> Stop {
+    fn give_up(&self, stop: DrainStop, name: &str, place: &BackendPath) -> DrainStop {
         match stop {
-            Stop::Interrupted => match self.set(place, "ready") {
-                Ok(()) => Stop::Failed(format!("interrupted; {}/{name} takes requests again", self.upstream)),
+            DrainStop::Interrupted => match self.set(place, "ready") {
+                Ok(()) => DrainStop::Failed(format!("interrupted; {}/{name} takes requests again", self.upstream)),
                 Err(stop) => stop,
             },
             other => other,
@@ -221,39 +220,39 @@ impl RollingDrain<'_> {
         self.limit.is_some_and(|limit| started.elapsed() >= limit)
     }
 
-    fn pause(&self) -> Result<(), Stop> {
+    fn pause(&self) -> Result<(), DrainStop> {
         std::thread::sleep(POLL_INTERVAL);
         self.check_signal()
     }
 
-    fn check_signal(&self) -> Result<(), Stop> {
-        if self.interrupted.load(Ordering::Relaxed) { Err(Stop::Interrupted) } else { Ok(()) }
+    fn check_signal(&self) -> Result<(), DrainStop> {
+        if self.interrupted.load(Ordering::Relaxed) { Err(DrainStop::Interrupted) } else { Ok(()) }
     }
 
-    fn set(&self, place: &BackendPath, state: &str) -> Result<(), Stop> {
+    fn set(&self, place: &BackendPath, state: &str) -> Result<(), DrainStop> {
         let output = self.remote.set_state(place, state);
-        if output.code == DONE { Ok(()) } else { Err(Stop::Remote(output)) }
+        if output.code == DONE { Ok(()) } else { Err(DrainStop::Remote(output)) }
     }
 
-    fn backend(&self, place: &BackendPath) -> Result<BackendReply, Stop> {
+    fn backend(&self, place: &BackendPath) -> Result<BackendReply, DrainStop> {
         let mut backend = None;
         let output = self.remote.ask("GET", &place.path(), None, TIMEOUT, |reply: BackendReply| {
             backend = Some(reply);
             (String::new(), DONE)
         });
-        backend.ok_or(Stop::Remote(output))
+        backend.ok_or(DrainStop::Remote(output))
     }
 
-    fn backends(&self) -> Result<Vec<BackendReply>, Stop> {
+    fn backends(&self) -> Result<Vec<BackendReply>, DrainStop> {
         let mut status = None;
         let output = self.remote.ask("GET", "/api/v1/status", None, TIMEOUT, |reply: StatusReply| {
             status = Some(reply);
             (String::new(), DONE)
         });
-        let upstreams = status.ok_or(Stop::Remote(output))?.upstreams;
+        let upstreams = status.ok_or(DrainStop::Remote(output))?.upstreams;
         let known = upstreams.iter().map(|upstream| format!("`{}`", upstream.name)).collect::<Vec<_>>().join(", ");
         let found = upstreams.into_iter().find(|upstream| upstream.name == self.upstream);
-        let none = || Stop::Failed(format!("there is no upstream `{}`; known are {known}", self.upstream));
+        let none = || DrainStop::Failed(format!("there is no upstream `{}`; known are {known}", self.upstream));
         found.map(|upstream| upstream.backends).ok_or_else(none)
     }
 

@@ -8,9 +8,10 @@ use serde::de::DeserializeOwned;
 
 use super::deserializer::{NodeSource, Rejected};
 use super::hints;
-use super::node::{DocumentPath, Node, NodeKind, Position};
+use super::node::{DocumentPath, Node, NodeKind, PathStep, Position};
 use super::problem::Problems;
 use super::schema::{Document, ListenerConfig, RouteSettings, UpstreamSettings};
+use super::value_hints;
 
 /// The document without the rejected values. `None` if the root is not a section, or if there are too many problems.
 pub(super) fn document(tree: &mut Node, problems: &mut Problems) -> Option<Document> {
@@ -123,6 +124,10 @@ fn report(tree: &mut Node, place: &DocumentPath, refusal: Rejected, problems: &m
 /// A better hint than that of the refusal. A key that is nearly right was meant, unless a section beside it has exactly this key.
 fn hint(tree: &mut Node, place: &DocumentPath, refusal: &Rejected) -> Option<String> {
     if refusal.hint.starts_with("Did you mean") {
+        let key = place.0.last().filter(|_| refusal.on_key);
+        if matches!(key, Some(PathStep::Key(key)) if key.contains(':')) {
+            return value_hints::of_key(place);
+        }
         return hints::in_a_section_beside(place, refusal.on_key, Some(&refusal.hint));
     }
     hints::better(place, refusal.on_key, tree.at(place).map(|node| &*node), &refusal.what)
@@ -135,14 +140,16 @@ fn follows(tree: &mut Node, section: &DocumentPath, key: &str, problems: &Proble
         return true;
     }
     let NodeKind::Map(entries) = &node.kind else { return false };
-    let meant = format!("Did you mean `{key}`?");
+    // A hint that names the missing key says enough.
+    let names = [format!("`{key}`"), format!(".{key}`"), format!("`{key}:`")];
+    let meant = |hint: &str| names.iter().any(|name| hint.contains(name));
     let mut refused = entries.iter().filter(|e| e.value.is_pruned()).map(|e| section.key(&e.key).to_string());
-    refused.any(|path| problems.iter().any(|problem| problem.path == path && problem.hint == meant))
+    refused.any(|path| problems.iter().any(|problem| problem.path == path && meant(&problem.hint)))
 }
 
 fn mark(tree: &mut Node, place: &DocumentPath, on_key: bool) -> Position {
     let start = tree.mark;
-    let Some(super::node::PathStep::Key(key)) = place.0.last() else {
+    let Some(PathStep::Key(key)) = place.0.last() else {
         return tree.at(place).map_or(start, |node| node.mark);
     };
     let entry = tree.at(&place.parent()).and_then(|section| section.entry(key));

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::foreign_words;
 use super::json_schema;
 use super::node::{DocumentPath, Node, NodeKind, PathStep};
+use super::value_hints;
 use super::values::{Period, Size};
 
 /// The key that a single value means, for sections that people write as one value: `retry: 3`.
@@ -38,9 +39,13 @@ const MEANT: [(&str, &str); 18] = [
 pub(super) fn better(place: &DocumentPath, on_key: bool, value: Option<&Node>, what: &str) -> Option<String> {
     if on_key && what.starts_with("unknown key") {
         let Some(PathStep::Key(key)) = place.0.last() else { return None };
-        return in_a_section_beside(place, on_key, None).or_else(|| belongs_elsewhere(place, key));
+        let here = || in_a_section_beside(place, on_key, None).or_else(|| belongs_elsewhere(place, key));
+        return value_hints::of_key(place).or_else(here);
     }
     let value = value?;
+    if let Some(hint) = value_hints::of(place, value, what) {
+        return Some(hint);
+    }
     if let Some(expected) = what.split_once(" where ").map(|(_, expected)| expected) {
         return match &value.kind {
             NodeKind::Text(_) | NodeKind::Bool(_) if expected.starts_with("a mapping or") => None,
@@ -245,9 +250,9 @@ fn size(text: &str) -> Option<String> {
     let (number, unit) = number_and_unit(text)?;
     let shift = match unit.as_str() {
         "" | "b" | "bytes" => 0,
-        "k" | "kb" | "kib" | "kbytes" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
+        "k" | "kb" | "kib" | "kbytes" | "kilobytes" => 10,
+        "m" | "mb" | "mib" | "megabytes" => 20,
+        "g" | "gb" | "gib" | "gigabytes" => 30,
         _ => return None,
     };
     let size: Size = format!("{}B", (number * f64::from(1_u32 << shift)).round()).parse().ok()?;

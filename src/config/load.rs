@@ -154,7 +154,11 @@ fn read_text_by(disk: &Disk, path: &Path) -> Result<String, Vec<Problem>> {
     };
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        whole(path, mark_after(valid), "not UTF-8".into())
+        let is_utf16 = error.as_bytes().starts_with(&[0xff, 0xfe]) || error.as_bytes().starts_with(&[0xfe, 0xff]);
+        let what = if is_utf16 { "UTF-16, not UTF-8" } else { "not UTF-8" };
+        let mut problems = Problems::new(path);
+        problems.add(mark_after(valid), "", what, "Save the file as UTF-8");
+        problems.sorted()
     })
 }
 

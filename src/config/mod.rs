@@ -39,6 +39,7 @@ mod shares;
 mod state_dir;
 mod stdin;
 mod syntax_hint;
+mod value_hints;
 mod yaml;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Hints for text that is not YAML: what the parser says of it is seldom what to do.
 
 use super::node::Position;
+use super::value_hints::OTHER_FORMAT;
 
 /// What to do about a text that cannot be read past a mark; empty if there is nothing to say.
 pub(super) fn of(info: &str, mark: Position, text: &str) -> String {
@@ -8,8 +9,11 @@ pub(super) fn of(info: &str, mark: Position, text: &str) -> String {
     if line.contains("${") && line.contains(['{', '[']) && !info.contains("anchor") {
         return "Inside `{ }` and `[ ]`, `${…}` needs quotes".to_owned();
     }
-    if line.trim_start_matches(' ').starts_with('\t') {
-        return "Indent with spaces".to_owned();
+    if let Some(number) = indented_by_tab(text, mark.line) {
+        return format!("Indent with spaces: line {number} begins with a tab");
+    }
+    if let Some(hint) = of_another_format(info, mark, text) {
+        return hint;
     }
     if let Some(word) = special(line, mark.column).filter(|_| {
         info.contains("anchor") || info.contains("alias") || info.contains("token") || info.contains("character")
@@ -32,9 +36,46 @@ pub(super) fn of(info: &str, mark: Position, text: &str) -> String {
     String::new()
 }
 
+/// The line at the mark, or the next one, if a tab is in its indentation.
+fn indented_by_tab(text: &str, line: usize) -> Option<usize> {
+    let has_tab = |line: &str| line[..line.len() - line.trim_start().len()].contains('\t');
+    text.lines().enumerate().skip(line.saturating_sub(1)).take(2).find(|(_, line)| has_tab(line)).map(|(at, _)| at + 1)
+}
+
+/// Habits of other formats: a key without a colon, a semicolon, an IPv6 address without quotes, a file that is no YAML.
+fn of_another_format(info: &str, mark: Position, text: &str) -> Option<String> {
+    let line = text.lines().nth(mark.line - 1)?;
+    if info.contains("document start") {
+        return Some(OTHER_FORMAT.to_owned());
+    }
+    if info.contains("trailing content") {
+        let rest: String = line.chars().skip(mark.column.saturating_sub(1)).collect();
+        let is_end = rest.starts_with([';', ',']);
+        return Some(if is_end {
+            format!("Leave out `{}`", rest.trim_end())
+        } else {
+            "Quote the whole value".to_owned()
+        });
+    }
+    if let Some(address) = line.split([' ', ',', '{', '}']).find(|word| word.starts_with('[') && word.contains("]:")) {
+        return Some(format!("Quote it: `\"{address}\"`"));
+    }
+    if info.contains("expect ':'") || info.contains("expected ':'") || info.contains("mapping values") {
+        let is_word = |line: &str| {
+            let word = line.trim();
+            !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        };
+        // A word in a text further above is no key.
+        let near = text.lines().enumerate().take(mark.line).skip(mark.line.saturating_sub(3));
+        let (at, word) = near.filter(|(_, line)| is_word(line)).last()?;
+        return Some(format!("A colon is missing after `{}` in line {}", word.trim(), at + 1));
+    }
+    None
+}
+
 /// The word at a column that begins with a character which YAML keeps for itself, or the first such word of the line.
 fn special(line: &str, column: usize) -> Option<&str> {
-    let is_special = |word: &&str| word.starts_with(['*', '&', '@', '`', '%']) && word.len() > 1;
+    let is_special = |word: &&str| word.starts_with(['*', '&', '@', '`', '%']) && (word.len() > 1 || *word == "*");
     let words = || line.split([' ', ',', '[', ']', '{', '}']);
     let start = line.char_indices().nth(column.saturating_sub(1)).map_or(0, |(at, _)| at);
     let here = line[start..].split([' ', ',', ']', '}']).next().filter(is_special);

@@ -245,7 +245,7 @@ fn a_file_that_cannot_be_read_is_a_problem() {
     assert!(what(folder.path()).ends_with("it is a folder, not a regular file."));
     let path = folder.path().join("latin.yaml");
     std::fs::write(&path, b"log: {}\n# caf\xe9\n").unwrap();
-    assert!(what(&path).ends_with("latin.yaml:2:6: document: not UTF-8."), "{}", what(&path));
+    assert!(what(&path).ends_with("latin.yaml:2:6: document: not UTF-8. Save the file as UTF-8"), "{}", what(&path));
 }
 
 #[test]

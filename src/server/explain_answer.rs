@@ -1,7 +1,7 @@
 //! The parts of `weir explain` about an answer: the status and Location of a redirect, the rewritten path, the part of the
 //! request that is hashed.
 
-use super::explain::ExplainedRequest;
+use super::explain_request::ExplainedRequest;
 use crate::config::schema::Hash;
 use crate::message::host;
 use crate::route::action::{Action, Redirect, Requested};
@@ -9,17 +9,19 @@ use crate::snapshot::Route;
 
 /// The answer of Weir itself. Both are `None` if a backend answers.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
+pub(super) struct ExplainedAnswer {
     pub(super) status: Option<u16>,
     pub(super) location: Option<String>,
 }
 
 /// The answer of the chosen route, or that of `redirect_https` with this port if there is no route.
-pub(super) fn of(chosen: Option<&Route>, redirects_to: Option<u16>, request: &ExplainedRequest) -> Answer {
+pub(super) fn of(chosen: Option<&Route>, redirects_to: Option<u16>, request: &ExplainedRequest) -> ExplainedAnswer {
     match (chosen.map(|route| &route.action), redirects_to) {
         (Some(Action::Redirect(redirect)), _) => by(redirect, request),
-        (Some(Action::Respond(respond)), _) => Answer { status: Some(respond.status().as_u16()), location: None },
-        (Some(Action::Upstream(_) | Action::Split(_)), _) | (None, None) => Answer::default(),
+        (Some(Action::Respond(respond)), _) => {
+            ExplainedAnswer { status: Some(respond.status().as_u16()), location: None }
+        }
+        (Some(Action::Upstream(_) | Action::Split(_)), _) | (None, None) => ExplainedAnswer::default(),
         (None, Some(port)) => by(&Redirect::to_https(port), request),
     }
 }
@@ -30,7 +32,7 @@ pub(super) fn to_https(port: u16, request: &ExplainedRequest) -> Option<String> 
 }
 
 /// A redirect that needs a host is refused with 400 without one.
-fn by(redirect: &Redirect, request: &ExplainedRequest) -> Answer {
+fn by(redirect: &Redirect, request: &ExplainedRequest) -> ExplainedAnswer {
     let header = &request.header;
     let requested = Requested {
         scheme: request.scheme,
@@ -40,7 +42,7 @@ fn by(redirect: &Redirect, request: &ExplainedRequest) -> Answer {
     };
     let location = redirect.location(&requested).and_then(|location| location.to_str().ok().map(str::to_owned));
     let status = if location.is_some() { redirect.status().as_u16() } else { 400 };
-    Answer { status: Some(status), location }
+    ExplainedAnswer { status: Some(status), location }
 }
 
 /// The path and query that a backend receives, if the route rewrites them.

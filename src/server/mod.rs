@@ -10,6 +10,7 @@ mod drain;
 mod explain;
 mod explain_answer;
 mod explain_path;
+mod explain_request;
 mod fd_limit;
 mod logs;
 mod pid_file;

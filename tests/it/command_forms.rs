@@ -192,3 +192,25 @@ fn commands_for_the_process_need_no_configuration_and_use_the_default_address() 
         assert!(output.stdout.contains("http://127.0.0.1:9180"), "{arguments:?}: {}", output.stdout);
     }
 }
+
+#[test]
+fn diff_shows_the_shares_of_a_split_and_the_keys_that_need_a_restart() {
+    let text = GOOD.replace(
+        "respond: { status: 204 }",
+        "name: c, split: [{ upstream: v1, weight: 95 }, { upstream: v2, weight: 5 }]",
+    );
+    let text = text
+        + "upstreams:\n  v1: { backends: [{ address: \"127.0.0.1:1\" }] }\n  v2: { backends: [{ address: \"127.0.0.1:2\" }] }\n";
+    let weir = Weir::start(&text);
+    let admin = format!("http://{}", weir.admin());
+    let new =
+        text.replace("weight: 95", "weight: 50").replace("weight: 5 }", "weight: 50 }") + "server: { threads: 3 }\n";
+    let output = run_in(Path::new("/"), &[], &["diff", "-c", "-", "--admin", &admin], &new);
+    assert_eq!(output.code, Some(3), "{}", output.stdout);
+    for line in [
+        "route c: changed (split v1 95% → 50%, v2 5% → 50%)\n",
+        "server.threads: fixed while the process lives; a restart applies it\n",
+    ] {
+        assert!(output.stdout.contains(line), "{line}{}", output.stdout);
+    }
+}

@@ -83,9 +83,10 @@ fn a_hash_names_the_backend_that_the_request_then_gets() {
     let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
     let upstream = |config: Config, name: &str, hash: &str| {
         config
-            .route(name, &format!("match: {{ path_prefix: /{name} }}, upstream: {name}"))
+            .route(name, "match: { path_prefix: /NAME }, upstream: NAME".replace("NAME", name))
             .upstream(name, &[("a", &a), ("b", &b), ("c", &c)])
-            .set(&format!("upstreams.{name}"), format!("balance: consistent_hash, hash: {{ {hash} }}"))
+            .set(&format!("upstreams.{name}.balance"), "consistent_hash")
+            .set(&format!("upstreams.{name}.hash"), hash)
     };
     let config = upstream(Config::new(), "user", "header: x-user");
     let config = upstream(config, "cart", "cookie: cart");

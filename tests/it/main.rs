@@ -27,6 +27,7 @@ mod conventions;
 mod demo;
 mod descriptors;
 mod discovery;
+mod doc_commands;
 mod docs;
 mod ejection_load;
 mod empty_data;

@@ -150,7 +150,7 @@ fn explain_says_which_route_takes_a_request_on_a_listener() {
         (
             &["--listener", "plain"],
             &[
-                "no route: 308 to https, by `redirect_https` of the listener",
+                "no route: 308 to https://a.test/x, by `redirect_https` of the listener",
                 "the listener `plain` is none of its listeners",
                 "the listener redirects to https, and the route does not name it",
             ],

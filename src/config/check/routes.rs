@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::super::node::{DocumentPath, Node};
 use super::super::problem::did_you_mean;
 use super::super::schema::{HostRule, RedirectSettings, RespondSettings, Retry, RouteSettings, SplitTarget};
+use super::super::value_hints;
 use super::super::values::{Name, Period};
 use super::headers::{self, Use};
 use super::{Check, text};
@@ -133,6 +134,7 @@ fn upstream(check: &mut Check<'_>, at: &DocumentPath, name: &Name) {
     } else {
         did_you_mean(name.as_str(), known.iter().map(String::as_str))
     };
+    let hint = value_hints::in_place_of_name(name.as_str()).unwrap_or(hint);
     check.say(at, what, hint);
 }
 
