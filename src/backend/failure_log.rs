@@ -13,6 +13,7 @@ const FAULTS: [Fault; 5] = [Fault::Connect, Fault::Tls, Fault::Timeout, Fault::R
 pub struct FailureLog {
     faults: [Throttle; FAULTS.len()],
     server_errors: Throttle,
+    grpc_errors: Throttle,
 }
 
 impl FailureLog {
@@ -27,6 +28,12 @@ impl FailureLog {
     /// last line.
     pub fn count_server_error(&self, now_ms: u64) -> Option<u64> {
         self.server_errors.count(now_ms)
+    }
+
+    /// Counts a call of gRPC that ended with an error. If a line is due, returns the number of such calls since the last
+    /// line.
+    pub fn count_grpc_error(&self, now_ms: u64) -> Option<u64> {
+        self.grpc_errors.count(now_ms)
     }
 }
 

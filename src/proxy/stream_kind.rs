@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::ctx::RequestCtx;
+use super::failure_log;
 use super::grpc_call::GrpcCall;
 use crate::fault::Fault;
 use crate::message::error_response::is_grpc;
@@ -57,6 +58,9 @@ pub(super) fn header_sent(ctx: &mut RequestCtx) {
 
 fn ended(status: GrpcStatus, ctx: &mut RequestCtx) {
     ctx.grpc = GrpcCall::Ended(status);
+    if status.is_error() {
+        failure_log::grpc_error(ctx, status.label());
+    }
     if let Some(attempt) = ctx.attempt.as_mut().filter(|_| status.is_error()) {
         attempt.grpc_error = Some(format!("gRPC {}", status.label()));
     }
