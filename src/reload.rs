@@ -48,6 +48,8 @@ pub enum ReloadOutcome {
         changes: Vec<String>,
         /// Changed keys that are fixed until a restart.
         fixed: Vec<String>,
+        /// The warnings about the configuration.
+        warnings: Vec<Problem>,
     },
     /// The old configuration stays active.
     Rejected {
@@ -205,7 +207,8 @@ impl<F: HttpService> Reloader<F> {
                 let snapshot = self.shared.load();
                 let diff = config::diff(&snapshot.document, checked.document());
                 let fixed = config::fixed(&self.started_with, checked.document());
-                ReloadOutcome::Applied { generation: snapshot.generation, changes: self.describe(&diff), fixed }
+                let (changes, warnings) = (self.describe(&diff), checked.warnings().to_vec());
+                ReloadOutcome::Applied { generation: snapshot.generation, changes, fixed, warnings }
             }
             Err(problems) => ReloadOutcome::Rejected { problems },
         }
@@ -224,7 +227,7 @@ impl<F: HttpService> Reloader<F> {
         }
         let new = self.bind(&checked)?;
         let logs = self.logs.prepare(&before.document, checked.document());
-        let switch_logs = logs.map_err(|what| vec![checked.access_log_problem(what, STAYS)])?;
+        let switch_logs = logs.map_err(|what| vec![checked.problem("access_log.path", what, STAYS)])?;
         let checked = &checked.make_files()?;
         let document = checked.document();
         let compiled = Snapshot::compile(checked, Some(&before), &self.registry, &self.metrics);
@@ -241,7 +244,8 @@ impl<F: HttpService> Reloader<F> {
         switch_logs();
         (self.token)(checked);
         self.watch_backend_files(checked);
-        Ok(ReloadOutcome::Applied { generation: snapshot.generation, changes, fixed })
+        let warnings = checked.warnings().to_vec();
+        Ok(ReloadOutcome::Applied { generation: snapshot.generation, changes, fixed, warnings })
     }
 
     fn bind(&self, checked: &ValidatedConfig) -> Result<Vec<Registered>, Vec<Problem>> {
@@ -286,13 +290,16 @@ impl<F: HttpService> Reloader<F> {
         let at = SystemTime::now();
         self.last.store(Arc::new(Some(LastReload { at, result: result.clone() })));
         match result {
-            ReloadOutcome::Applied { generation, changes, fixed } => {
+            ReloadOutcome::Applied { generation, changes, fixed, warnings } => {
                 tracing::info!(generation, changes = changes.len(), "configuration reloaded");
                 for change in changes {
                     tracing::info!("{change}");
                 }
                 for key in fixed {
                     tracing::warn!("{key}: fixed while the process lives; a restart applies it");
+                }
+                for warning in warnings {
+                    tracing::warn!("{warning}");
                 }
                 process_log::flush(LOG_FLUSH_TIMEOUT);
                 self.metrics.reload_applied(*generation, at);

@@ -33,8 +33,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The client first gets a GOAWAY. At twice this number the connection is closed at once. h2 itself limits the streams
 /// that are reset before they are accepted.
 const GIVEN_UP: usize = 100;
-/// How long the resets of requests that the end of the grace period ends may take to leave.
+/// How long the responses and resets of requests that the end of the grace period ends may take to leave.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(150);
+/// How often it is looked whether the responses to these requests are written.
+const RESPONSE_POLL_INTERVAL: Duration = Duration::from_millis(2);
 /// How many malformed requests a connection may send. Pingora rejects each of them.
 const MALFORMED: usize = 31;
 
@@ -54,6 +56,15 @@ pub(super) async fn serve<F: HttpService>(
         () = app.cut.notified() => {}
         () = aborted => {}
     }
+}
+
+/// The stream of a request.
+#[derive(Debug, Clone, Copy)]
+struct StreamId {
+    /// The id, if it is certain.
+    known: Option<u32>,
+    /// The id by the order of the requests; 0 if there is none. It is right only while h2 has omitted no request.
+    in_order: u32,
 }
 
 struct Http2<F> {
@@ -114,10 +125,17 @@ impl<F: HttpService> Http2<F> {
         }
     }
 
-    /// Returns once the grace period is over, and has marked the exchange as cut: its record is made when it is dropped.
-    async fn aborted(&self, exchange: &Exchange) {
-        self.aborted.notified().await;
-        exchange.abort();
+    /// Cuts the exchange, and waits until the client's response is written. Its record is made when it is dropped, and
+    /// that also resets the stream.
+    async fn abort(&self, exchange: &Exchange, stream: StreamId) {
+        let in_order = Some(stream.in_order).filter(|stream| *stream != 0 && self.conn.opening.is_in_order());
+        exchange.abort(stream.known.or(in_order));
+        let written = async {
+            while !self.conn.inserted.is_empty() {
+                tokio::time::sleep(RESPONSE_POLL_INTERVAL).await;
+            }
+        };
+        let _ = tokio::time::timeout(ABORT_TIMEOUT / 2, written).await;
     }
 
     /// Ends the requests under way once the grace period is over. Returns when the client has had time to read that.
@@ -176,8 +194,14 @@ impl<F: HttpService> Http2<F> {
                 () = self.idle(), if !leaving => return,
             };
             match event {
-                Ok(Some(H2Accept::Session(session))) => self.begin(ServerSession::new_http2(session), stream),
-                Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED => malformed += 1,
+                Ok(Some(H2Accept::Session(session))) => {
+                    let stream = StreamId { known: stream, in_order: self.conn.opening.next_in_order() };
+                    self.begin(ServerSession::new_http2(session), stream);
+                }
+                Ok(Some(H2Accept::Rejected)) if malformed < MALFORMED => {
+                    self.conn.opening.next_in_order();
+                    malformed += 1;
+                }
                 _ => return,
             }
         }
@@ -189,7 +213,7 @@ impl<F: HttpService> Http2<F> {
         mut event: Pin<&mut impl Future<Output = T>>,
         cx: &mut Context<'_>,
     ) -> Poll<(T, Option<u32>)> {
-        self.conn.continues.register(cx.waker());
+        self.conn.inserted.register(cx.waker());
         loop {
             match event.as_mut().poll(cx) {
                 Poll::Ready(event) => return Poll::Ready((event, self.conn.opening.came())),
@@ -207,25 +231,26 @@ impl<F: HttpService> Http2<F> {
     }
 
     /// Serves a request in its own task.
-    fn begin(self: &Arc<Self>, session: ServerSession, stream: Option<u32>) {
+    fn begin(self: &Arc<Self>, session: ServerSession, stream: StreamId) {
         let this = Arc::clone(self);
         self.streams.spawn(async move { this.process(session, stream).await });
     }
 
-    async fn process(&self, mut session: ServerSession, stream: Option<u32>) {
+    async fn process(&self, mut session: ServerSession, stream: StreamId) {
         if !self.takes_another() {
             return;
         }
         self.conn.set_idle_at_end(false);
         session.set_write_timeout(self.conn.settings.timeouts.write.limit());
-        let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), stream.unwrap_or(0), false));
+        let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), stream.known.unwrap_or(0), false));
         let shutdown = self.last_call.subscribe();
         let served = EXCHANGE.scope(Arc::clone(&exchange), self.service.app().process_new_http(session, &shutdown));
         tokio::select! {
             biased;
             _ = served => {}
             () = exchange.until_cut() => {}
-            () = self.aborted(&exchange) => {}
+            // From here on the request makes no progress, so it cannot begin a response of its own.
+            () = self.aborted.notified() => self.abort(&exchange, stream).await,
         }
         if exchange.is_given_up() {
             self.note_given_up();

@@ -4,6 +4,7 @@
 //! the `HttpService` serves the requests.
 
 mod accept;
+mod address_check;
 mod client_limits;
 mod conn;
 mod connection_permit;
@@ -29,6 +30,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
+pub use address_check::{CheckedAddress, check_address, is_local};
 pub use conn::{Abort, Conn, Exchange};
 pub use service::HttpService;
 pub use settings::ListenerSettings;

@@ -13,15 +13,16 @@ use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::{RequestCtx, RequestLine};
+use super::grpc_call::GrpcCall;
 use super::reject::refuse;
-use super::{max_forwards, stream_kind};
+use super::{failure_log, max_forwards, stream_kind};
 use crate::config::schema::Protocol;
 use crate::fault::Fault;
 use crate::listener::{BadHead, Conn, WELL_KNOWN};
 use crate::message::host::{HostPolicy, authority};
 use crate::message::request_framing::check_path_and_query;
 use crate::message::request_id::RequestId;
-use crate::message::{connection_options, header_case, hop_by_hop, host, rewrite};
+use crate::message::{connection_options, header_case, hop_by_hop, host, rewrite, via};
 use crate::path;
 use crate::route;
 use crate::route::table::OnListener;
@@ -74,6 +75,9 @@ pub(super) fn accept_request(session: &mut Session, ctx: &mut RequestCtx) -> Res
     }
     if ctx.version == Version::HTTP_2 {
         ctx.grpc = stream_kind::requested(session.req_header());
+        if let Some(exchange) = ctx.exchange.as_ref().filter(|_| ctx.grpc != GrpcCall::No) {
+            exchange.set_grpc();
+        }
         check_http2(session, ctx)?;
     }
     check_slashes(session.req_header(), ctx)
@@ -186,7 +190,8 @@ pub(super) async fn is_challenge(session: &Session, ctx: &mut RequestCtx) -> boo
 /// - The request is `OPTIONS *`, and no route matches.
 ///
 /// # Errors
-/// No route matches, the certificate does not cover the host, or the upstream's protocol cannot carry the request.
+/// No route matches, the certificate does not cover the host, the request loops, or the upstream's protocol cannot
+/// carry it.
 pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     let on = listener(ctx);
     if on.redirects && on.name.is_none() {
@@ -212,6 +217,10 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     };
     ctx.target = route.action.upstream().map(Arc::clone);
     ctx.route = Some(route);
+    if ctx.target.is_some() && via::is_loop(&session.req_header().headers) {
+        failure_log::is_loop(ctx);
+        return Err(refuse(ctx, Fault::Loop, None, "the request has returned to this process too often"));
+    }
     let speaks_http1 = |target: &Arc<RouteTarget>| target.upstream.settings().protocol == Protocol::Http1;
     if ctx.target.as_ref().is_none_or(speaks_http1) {
         return Ok(());

@@ -64,17 +64,19 @@ impl Control for AdminApi {
 
     fn reload(&self) -> ReloadReply {
         match self.reloader.reload() {
-            ReloadOutcome::Applied { generation, changes, fixed } => {
-                ReloadReply::Applied { generation, changes, fixed }
+            ReloadOutcome::Applied { generation, changes, fixed, warnings } => {
+                ReloadReply::Applied { generation, changes, fixed, warnings: problems(&warnings) }
             }
-            ReloadOutcome::Rejected { problems } => rejected(&problems),
+            ReloadOutcome::Rejected { problems: all } => ReloadReply::Rejected { problems: problems(&all) },
         }
     }
 
     fn diff(&self, yaml: &str) -> ReloadReply {
         match self.reloader.diff(yaml) {
-            ReloadOutcome::Applied { generation, changes, fixed } => ReloadReply::Valid { generation, changes, fixed },
-            ReloadOutcome::Rejected { problems } => rejected(&problems),
+            ReloadOutcome::Applied { generation, changes, fixed, warnings } => {
+                ReloadReply::Valid { generation, changes, fixed, warnings: problems(&warnings) }
+            }
+            ReloadOutcome::Rejected { problems: all } => ReloadReply::Rejected { problems: problems(&all) },
         }
     }
 
@@ -151,12 +153,13 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-fn rejected(problems: &[config::Problem]) -> ReloadReply {
-    ReloadReply::Rejected { problems: problems.iter().map(problem).collect() }
+fn problems(problems: &[config::Problem]) -> Vec<api::ProblemReply> {
+    problems.iter().map(problem).collect()
 }
 
 fn problem(problem: &config::Problem) -> api::ProblemReply {
     api::ProblemReply {
+        severity: problem.severity,
         file: problem.file.display().to_string(),
         line: problem.line as u64,
         column: problem.column as u64,
@@ -172,8 +175,8 @@ fn last_reload(last: LastReload) -> api::LastReloadReply {
         ReloadOutcome::Applied { changes, .. } => {
             api::LastReloadReply { result: "applied".into(), time, changes, problems: Vec::new() }
         }
-        ReloadOutcome::Rejected { problems } => {
-            let problems = problems.iter().map(problem).collect();
+        ReloadOutcome::Rejected { problems: all } => {
+            let problems = problems(&all);
             api::LastReloadReply { result: "rejected".into(), time, changes: Vec::new(), problems }
         }
     }

@@ -12,6 +12,7 @@ mod explain_path;
 mod fd_limit;
 mod logs;
 mod pid_file;
+mod preflight;
 mod privileges;
 mod runtimes;
 mod signals;
@@ -42,6 +43,7 @@ use pid_file::PidFile;
 use runtimes::Runtimes;
 use signals::SignalCommand;
 
+pub use preflight::preflight;
 pub use privileges::PrivilegeError;
 pub use signals::Signals;
 
@@ -179,7 +181,7 @@ fn start(
         acme::prove(&path).map_err(|source| StartError::File { what: what(), source })?;
     }
     let logs = BothLogs::open(document, &folder, &metrics)?;
-    log_start(checked.path());
+    log_start(&checked);
     if let Some(user) = &document.server.user {
         tell_of_closed_files(user, &checked);
     }
@@ -202,11 +204,14 @@ fn start(
     Ok(ended)
 }
 
-/// The first line of the process log: the build and the file that this process runs.
-fn log_start(file: &Path) {
+/// The first line of the process log: the build and the file that this process runs. Then the warnings about the file.
+fn log_start(checked: &ValidatedConfig) {
     let (version, commit, pid) =
         (crate::VERSION, crate::COMMIT.get().copied().unwrap_or("unknown"), std::process::id());
-    tracing::info!(version, commit, file = %file.display(), pid, "weir starts");
+    tracing::info!(version, commit, file = %checked.path().display(), pid, "weir starts");
+    for warning in checked.warnings() {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// Builds all components and starts the listeners.

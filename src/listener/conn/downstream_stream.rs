@@ -358,7 +358,7 @@ impl AsyncWrite for DownstreamStream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.http2 {
-            this.put_interims();
+            this.put_inserted();
         }
         if !this.outbox.is_empty() {
             // The flush sends the bytes, so the timer is not needed.

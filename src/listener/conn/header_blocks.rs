@@ -48,6 +48,8 @@ pub(in crate::listener) struct Blocks {
     expects: bool,
     drained: bool,
     small_table: bool,
+    /// The streams that the last bytes have opened. The reader takes them out.
+    pub(in crate::listener) opened: Vec<u32>,
 }
 
 impl Blocks {
@@ -64,6 +66,7 @@ impl Blocks {
             expects: false,
             drained: false,
             small_table: false,
+            opened: Vec::new(),
         }
     }
 
@@ -143,6 +146,9 @@ impl Blocks {
     fn end_frame(&mut self) {
         (self.filled, self.left) = (0, 0);
         if self.ends {
+            if self.opens != 0 {
+                self.opened.push(self.opens);
+            }
             (self.ends, self.drained, self.opens) = (false, false, 0);
             self.tail.clear();
         }

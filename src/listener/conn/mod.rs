@@ -27,7 +27,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::listener::conn::expect_continue::Continues;
+use crate::listener::conn::expect_continue::{InsertedResponse, InsertedResponses};
 use crate::listener::conn::flush_timer::FlushTimer;
 use crate::listener::conn::reclaim::ReclaimSlot;
 use crate::listener::conn::stream_id::StreamIdTracker;
@@ -79,7 +79,7 @@ pub struct Conn {
     /// HTTP/2 only.
     pub(in crate::listener) opening: StreamIdTracker,
     /// HTTP/2 only.
-    pub(in crate::listener) continues: Continues,
+    pub(in crate::listener) inserted: InsertedResponses,
 }
 
 impl Conn {
@@ -112,7 +112,7 @@ impl Conn {
             flush_timer: FlushTimer::default(),
             watched: AtomicBool::new(false),
             opening: StreamIdTracker::default(),
-            continues: Continues::default(),
+            inserted: InsertedResponses::default(),
         }
     }
 
@@ -249,6 +249,10 @@ pub struct Exchange {
     stream: u32,
     /// A 100 (Continue) was requested for this HTTP/2 exchange.
     continued: AtomicBool,
+    /// The final response has begun.
+    begun: AtomicBool,
+    /// The request is a call of gRPC over HTTP/2.
+    grpc: AtomicBool,
     /// A part of the request body arrived with the header, and the client does not wait for 100 (Continue). The body
     /// has a Content-Length.
     pub body_is_here: bool,
@@ -265,6 +269,8 @@ impl Exchange {
             conn,
             stream,
             continued: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
+            grpc: AtomicBool::new(false),
             body_is_here,
             deadline: AtomicU64::new(0),
             body: AtomicU64::new(0),
@@ -298,20 +304,32 @@ impl Exchange {
     /// gets it from its stream when the body is read.
     pub fn send_continue(&self) {
         if self.stream != 0 && !self.continued.swap(true, Ordering::AcqRel) {
-            self.conn.continues.ask(self.stream);
+            self.conn.inserted.ask(self.stream, InsertedResponse::Continue);
         }
     }
 
     /// Must be called when the final response begins. It cancels a 100 (Continue) that was not sent yet.
     pub fn begin_response(&self) {
+        self.begun.store(true, Ordering::Release);
         if self.continued.load(Ordering::Acquire) {
-            self.conn.continues.take_back(self.stream);
+            self.conn.inserted.take_back_continue(self.stream);
         }
     }
 
-    /// The process stops, and the grace period is over: the exchange is cut.
-    pub(in crate::listener) fn abort(&self) {
+    /// The request is a call of gRPC over HTTP/2.
+    pub fn set_grpc(&self) {
+        self.grpc.store(true, Ordering::Release);
+    }
+
+    /// The process stops, and the grace period is over: the exchange is cut. The client on this HTTP/2 stream gets a
+    /// response if none has begun.
+    pub(in crate::listener) fn abort(&self, stream: Option<u32>) {
         let _ = self.cut.set(Abort::Shutdown);
+        if let Some(stream) = stream.filter(|_| !self.begun.load(Ordering::Acquire)) {
+            let is_grpc = self.grpc.load(Ordering::Acquire);
+            let response = if is_grpc { InsertedResponse::GrpcUnavailable } else { InsertedResponse::Unavailable };
+            self.conn.inserted.ask(stream, response);
+        }
     }
 
     /// Records that the client left before its response began.
@@ -334,7 +352,7 @@ impl Exchange {
         let (mut timer, mut shutdown) = (None, None);
         poll_fn(|cx| {
             if self.conn.phase.is_ending() && self.poll_shutdown(&mut shutdown, cx).is_ready() {
-                self.abort();
+                self.abort(None);
                 return Poll::Ready(());
             }
             self.poll_cut(&mut timer, cx)

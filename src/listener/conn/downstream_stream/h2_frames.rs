@@ -40,6 +40,9 @@ impl DownstreamStream {
             }
             step
         };
+        if let Some(blocks) = self.blocks.as_mut().filter(|blocks| !blocks.opened.is_empty()) {
+            self.conn.opening.opened(&mut blocks.opened);
+        }
         match step {
             Some(ScanStep::Drain) => self.conn.opening.drain(),
             Some(ScanStep::Open(stream)) => self.conn.opening.open(stream),
@@ -50,11 +53,11 @@ impl DownstreamStream {
         if waits { Poll::Pending } else { Poll::Ready(Ok(())) }
     }
 
-    /// Adds the requested interim responses to the outbox. It is called at a flush, when the outbox ends with a
+    /// Adds the requested responses of the listener to the outbox. It is called at a flush, when the outbox ends with a
     /// complete frame.
-    pub(in crate::listener) fn put_interims(&mut self) {
+    pub(in crate::listener) fn put_inserted(&mut self) {
         if !self.blocks.as_deref().is_none_or(Blocks::has_small_table) {
-            self.conn.continues.put(&mut self.outbox);
+            self.conn.inserted.put(&mut self.outbox);
         }
     }
 }
