@@ -21,7 +21,7 @@ use crate::listener::{Listeners, Registered};
 use crate::resource_exhaustion::{self, LimitedWarning};
 use crate::snapshot::{CurrentSnapshot, Snapshot};
 use crate::telemetry::{Metrics, process_log};
-use crate::upstream::manager::Registry;
+use crate::upstream::manager::UpstreamManager;
 use arc_swap::ArcSwap;
 
 static CANNOT_READ: LimitedWarning = LimitedWarning::new();
@@ -83,10 +83,10 @@ pub type TakeToken = Box<dyn Fn(&ValidatedConfig) + Send + Sync>;
 pub struct Reloader<F> {
     path: PathBuf,
     shared: Arc<CurrentSnapshot>,
-    registry: Arc<Registry>,
+    manager: Arc<UpstreamManager>,
     listeners: Arc<Listeners>,
     metrics: Arc<Metrics>,
-    fronts: Arc<[Arc<F>]>,
+    services: Arc<[Arc<F>]>,
     /// The configuration at start. Keys that are fixed until a restart are compared with it.
     started_with: Arc<Document>,
     logs: Box<dyn Logs>,
@@ -112,13 +112,13 @@ pub struct ReloaderParts<F> {
     /// The current snapshot.
     pub shared: Arc<CurrentSnapshot>,
     /// Health checks and resolvers.
-    pub registry: Arc<Registry>,
+    pub manager: Arc<UpstreamManager>,
     /// The listeners.
     pub listeners: Arc<Listeners>,
     /// The metrics in which reloads are counted.
     pub metrics: Arc<Metrics>,
     /// The services to which new listeners pass their requests.
-    pub fronts: Arc<[Arc<F>]>,
+    pub services: Arc<[Arc<F>]>,
     /// The logs.
     pub logs: Box<dyn Logs>,
     /// Applies the admin token, which a reload may change.
@@ -132,10 +132,10 @@ impl<F: HttpService> Reloader<F> {
         let this = Self {
             path: parts.path,
             shared: parts.shared,
-            registry: parts.registry,
+            manager: parts.manager,
             listeners: parts.listeners,
             metrics: parts.metrics,
-            fronts: parts.fronts,
+            services: parts.services,
             started_with,
             logs: parts.logs,
             token: parts.token,
@@ -177,12 +177,12 @@ impl<F: HttpService> Reloader<F> {
         backends.watch = watch;
         let Some(renewed) = renewed else { return };
         let before = self.shared.load();
-        match Snapshot::compile(&renewed, Some(&before), &self.registry, &self.metrics) {
+        match Snapshot::compile(&renewed, Some(&before), &self.manager, &self.metrics) {
             Ok(snapshot) => {
                 // The configuration is unchanged, so the generation is as well.
                 let snapshot = Arc::new(Snapshot { generation: before.generation, ..snapshot });
                 self.shared.store(Arc::clone(&snapshot));
-                self.registry.activate(&snapshot.upstreams);
+                self.manager.activate(&snapshot.upstreams);
                 tracing::info!("certificates for backends renewed from their files");
                 backends.checked = Some(Arc::new(renewed));
             }
@@ -230,7 +230,7 @@ impl<F: HttpService> Reloader<F> {
         let switch_logs = logs.map_err(|what| vec![checked.problem("access_log.path", what, STAYS)])?;
         let checked = &checked.make_files()?;
         let document = checked.document();
-        let compiled = Snapshot::compile(checked, Some(&before), &self.registry, &self.metrics);
+        let compiled = Snapshot::compile(checked, Some(&before), &self.manager, &self.metrics);
         let snapshot = Arc::new(compiled.map_err(|error| vec![checked.problem(&error.path, error.what, STAYS)])?);
         let tls = self.listeners.prepare(checked);
         let tls = tls.map_err(|error| vec![checked.problem(&error.path, error.what, STAYS)])?;
@@ -239,8 +239,8 @@ impl<F: HttpService> Reloader<F> {
         // Described before the swap, so that a removed backend still shows its requests in flight.
         let changes = self.describe(&diff);
         self.shared.store(Arc::clone(&snapshot));
-        self.registry.activate(&snapshot.upstreams);
-        self.listeners.apply(document.into(), tls, new, &self.fronts);
+        self.manager.activate(&snapshot.upstreams);
+        self.listeners.apply(document.into(), tls, new, &self.services);
         switch_logs();
         (self.token)(checked);
         self.watch_backend_files(checked);

@@ -14,7 +14,7 @@ use crate::server;
 
 /// The arguments of `weir check`.
 #[derive(Debug, Args)]
-pub(super) struct Check {
+pub(super) struct CheckOptions {
     #[command(flatten)]
     file: ConfigArgument,
     /// Warnings fail the check as well
@@ -26,7 +26,7 @@ pub(super) struct Check {
 }
 
 /// Validates the file and compares it with this host. Prints the problems and one summary line.
-pub(super) fn check(options: &Check) -> u8 {
+pub(super) fn check(options: &CheckOptions) -> u8 {
     let path = match options.file.find() {
         Ok(path) => path,
         Err(none) => {

@@ -89,7 +89,7 @@ enum Command {
     Run(ConfigArgument),
     /// Validate the configuration and list every problem as FILE:LINE:COL: [warning:] path: what. hint
     #[command(after_help = AFTER_CHECK)]
-    Check(check::Check),
+    Check(check::CheckOptions),
     /// Run embedded backends, a proxy in front of them and the admin page, and show commands to try
     #[command(after_help = AFTER_DEMO)]
     Demo(demo::Demo),

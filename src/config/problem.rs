@@ -149,12 +149,12 @@ impl Problems {
 
 /// A message may quote any text. This keeps it on one line of limited length, without control characters.
 fn one_line(text: String) -> String {
-    const MAX_HINT_CHARS: usize = 400;
-    if text.len() <= MAX_HINT_CHARS && !text.contains(char::is_control) {
+    const MAX_MESSAGE_CHARS: usize = 400;
+    if text.len() <= MAX_MESSAGE_CHARS && !text.contains(char::is_control) {
         return text;
     }
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut short: String = plain.take(MAX_HINT_CHARS).collect();
+    let mut short: String = plain.take(MAX_MESSAGE_CHARS).collect();
     if short.len() < text.len() {
         short.push('…');
     }

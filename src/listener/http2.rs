@@ -125,11 +125,13 @@ impl<F: HttpService> Http2<F> {
         }
     }
 
-    /// Cuts the exchange, and waits until the client's response is written. Its record is made when it is dropped, and
-    /// that also resets the stream.
-    async fn abort(&self, exchange: &Exchange, stream: StreamId) {
+    /// Answers a request that the end of the grace period has cut, and waits until the response is written. The request
+    /// makes no progress meanwhile. Then it is dropped, which makes its record and resets the stream.
+    async fn answer_aborted(&self, exchange: &Exchange, stream: StreamId) {
         let in_order = Some(stream.in_order).filter(|stream| *stream != 0 && self.conn.opening.is_in_order());
-        exchange.abort(stream.known.or(in_order));
+        if let Some(stream) = stream.known.or(in_order) {
+            exchange.send_unavailable(stream);
+        }
         let written = async {
             while !self.conn.inserted.is_empty() {
                 tokio::time::sleep(RESPONSE_POLL_INTERVAL).await;
@@ -244,13 +246,19 @@ impl<F: HttpService> Http2<F> {
         session.set_write_timeout(self.conn.settings.timeouts.write.limit());
         let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), stream.known.unwrap_or(0), false));
         let shutdown = self.last_call.subscribe();
-        let served = EXCHANGE.scope(Arc::clone(&exchange), self.service.app().process_new_http(session, &shutdown));
-        tokio::select! {
-            biased;
-            _ = served => {}
-            () = exchange.until_cut() => {}
-            // From here on the request makes no progress, so it cannot begin a response of its own.
-            () = self.aborted.notified() => self.abort(&exchange, stream).await,
+        {
+            // Pinned outside of `select!`, which would drop it before a handler runs: the drop resets the stream.
+            let served = EXCHANGE.scope(Arc::clone(&exchange), self.service.app().process_new_http(session, &shutdown));
+            let mut served = pin!(served);
+            tokio::select! {
+                biased;
+                _ = &mut served => {}
+                () = exchange.until_cut() => self.answer_aborted(&exchange, stream).await,
+                () = self.aborted.notified() => {
+                    exchange.abort();
+                    self.answer_aborted(&exchange, stream).await;
+                }
+            }
         }
         if exchange.is_given_up() {
             self.note_given_up();

@@ -121,7 +121,7 @@ mod tests {
     use crate::route::table::OnListener;
     use crate::snapshot::Snapshot;
     use crate::telemetry::{AccessLog, Metrics, Recorder, Sink};
-    use crate::upstream::manager::Registry;
+    use crate::upstream::manager::UpstreamManager;
 
     /// A request on its way to the upstream `up`.
     fn request(runtime: &tokio::runtime::Runtime) -> RequestCtx {
@@ -130,12 +130,12 @@ mod tests {
         let checked = config::parse(Path::new("w"), text, &|_| None, &|_| Err(ErrorKind::NotFound.into())).unwrap();
         let metrics = Metrics::new("0", "test");
         let (states, meters) = (Arc::clone(&metrics), Arc::clone(&metrics));
-        let registry = Registry::new(
+        let manager = UpstreamManager::new(
             runtime.handle().clone(),
             move |labels| states.backend_state(labels),
             move |name| meters.upstream(name),
         );
-        let snapshot = Arc::new(Snapshot::compile(&checked, None, &registry, &metrics).unwrap());
+        let snapshot = Arc::new(Snapshot::compile(&checked, None, &manager, &metrics).unwrap());
         let find = snapshot.routes.find(OnListener::default(), None, "/", &Method::GET, &HeaderMap::new());
         let route = Arc::clone(find.unwrap());
         let log = Arc::new(AccessLog::start(Sink::off(), metrics.log_dropped()).unwrap());

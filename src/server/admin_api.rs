@@ -22,7 +22,7 @@ use crate::tls::CertificateStatus;
 use crate::upstream::Upstream;
 use crate::upstream::admin_override::BackendOverride;
 use crate::upstream::backend::Backend;
-use crate::upstream::manager::Registry;
+use crate::upstream::manager::UpstreamManager;
 use crate::upstream::status::{DiscoveryStatus, status_of};
 
 /// All components of the running process, for the admin API and the signal handlers.
@@ -32,7 +32,7 @@ pub(super) struct AdminApi {
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) shared: Arc<CurrentSnapshot>,
     pub(super) listeners: Arc<Listeners>,
-    pub(super) registry: Arc<Registry>,
+    pub(super) manager: Arc<UpstreamManager>,
     pub(super) reloader: Reloader<Proxy>,
     pub(super) logs: BothLogs,
     pub(super) token: AdminToken,
@@ -92,7 +92,7 @@ impl Control for AdminApi {
     ) -> Result<api::BackendReply, ControlError> {
         let (upstream, backend) = self.find(upstream, backend)?;
         upstream.apply_override(&backend, wanted, clock::now_ms()).map_err(ControlError::Impossible)?;
-        self.registry.rebuild(upstream.name());
+        self.manager.rebuild(upstream.name());
         let status = status_of(&backend);
         let (name, state, weight) = (upstream.name(), status.state.label(), status.effective_weight);
         tracing::info!(upstream = &**name, backend = status.name, state, weight, "changed by operator");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Type};
 
 use super::StartError;
-use super::preflight::can_create;
+use super::writable::can_create;
 use crate::admin::BoundSocket;
 use crate::config::values::AdminAddress;
 

@@ -16,6 +16,7 @@ mod preflight;
 mod privileges;
 mod runtimes;
 mod signals;
+mod writable;
 
 use std::io;
 use std::os::fd::RawFd;
@@ -35,7 +36,7 @@ use crate::reload::{Reloader, ReloaderParts};
 use crate::snapshot::{CompileError, CurrentSnapshot, Snapshot};
 use crate::telemetry::{Metrics, Recorder, panic_hook, process_log};
 use crate::tls::{self, StoreError};
-use crate::upstream::manager::Registry;
+use crate::upstream::manager::UpstreamManager;
 use admin_api::AdminApi;
 use admin_socket::{AdminSocket, SocketFile};
 use logs::BothLogs;
@@ -188,7 +189,7 @@ fn start(
     let reserved = fd_limit::raise_open_files(Runtimes::wanted(&document.server))?;
     let runtimes = Runtimes::start(&document.server)?;
     let _control = runtimes.control().enter();
-    let api = furnish(&checked, bound, (&runtimes, reserved), &metrics, logs)?;
+    let api = build_components(&checked, bound, (&runtimes, reserved), &metrics, logs)?;
     let (admin, _socket_file) = admin.map(|admin| serve_admin(admin, &api, &runtimes)).unzip();
     if !signals.end_start() {
         return Ok(RunOutcome::Clean);
@@ -215,7 +216,7 @@ fn log_start(checked: &ValidatedConfig) {
 }
 
 /// Builds all components and starts the listeners.
-fn furnish(
+fn build_components(
     checked: &ValidatedConfig,
     bound: Vec<crate::listener::Bound>,
     (runtimes, reserved): (&Runtimes, RawFd),
@@ -225,13 +226,13 @@ fn furnish(
     let document = checked.document();
     let lifecycle = Arc::<Lifecycle>::default();
     let (backend_state, meters) = (Arc::clone(metrics), Arc::clone(metrics));
-    let registry = Registry::new(
+    let manager = UpstreamManager::new(
         runtimes.control().clone(),
         move |labels| backend_state.backend_state(labels),
         move |upstream| meters.upstream(upstream),
     );
-    let snapshot = Snapshot::compile(checked, None, &registry, metrics)?;
-    registry.activate(&snapshot.upstreams);
+    let snapshot = Snapshot::compile(checked, None, &manager, metrics)?;
+    manager.activate(&snapshot.upstreams);
     let shared = Arc::new(CurrentSnapshot::new(snapshot));
     let recorder = Arc::new(Recorder::new(Arc::clone(metrics), Arc::clone(&logs.access)));
     // Called once per traffic thread, so that each thread has its own connection pool.
@@ -244,20 +245,20 @@ fn furnish(
             Arc::new(ConnectionPool::new(idle)),
         )
     };
-    let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway(), idle))).collect();
+    let services = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway(), idle))).collect();
     let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics), reserved));
     let tls = listeners.prepare(checked)?;
-    listeners.apply(document.into(), tls, listeners.register(bound)?, &fronts);
+    listeners.apply(document.into(), tls, listeners.register(bound)?, &services);
     lifecycle.set_bound();
     metrics.started(1, SystemTime::now());
     let token = AdminToken::new(checked.admin_token().map(str::to_owned));
     let parts = ReloaderParts {
         path: checked.path().to_owned(),
         shared: Arc::clone(&shared),
-        registry: Arc::clone(&registry),
+        manager: Arc::clone(&manager),
         listeners: Arc::clone(&listeners),
         metrics: Arc::clone(metrics),
-        fronts,
+        services,
         logs: Box::new(logs.clone()),
         token: Box::new({
             let token = token.clone();
@@ -268,7 +269,7 @@ fn furnish(
     let reloader = Reloader::new(parts, checked);
     let metrics = Arc::clone(metrics);
     let acme = acme::AcmeManager::new(Arc::clone(listeners.certificates()), Arc::clone(&metrics));
-    Ok(Arc::new(AdminApi { acme, metrics, lifecycle, shared, listeners, registry, reloader, logs, token }))
+    Ok(Arc::new(AdminApi { acme, metrics, lifecycle, shared, listeners, manager, reloader, logs, token }))
 }
 
 /// Warns about named files that the new user cannot read. They were read before the user changed.

@@ -6,8 +6,6 @@
 mod files;
 mod user;
 
-pub(super) use files::can_create;
-
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -20,7 +18,7 @@ use crate::listener::{self, CheckedAddress};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 use crate::tls;
-use crate::upstream::manager::Registry;
+use crate::upstream::manager::UpstreamManager;
 
 /// The findings, in no order. All of them are warnings, except for an error in the document that only its compilation
 /// finds.
@@ -136,12 +134,12 @@ impl Preflight<'_> {
         let checked = self.checked.clone().with_placeholder_keys();
         let metrics = Metrics::new(crate::VERSION, "");
         let (backend_state, meters) = (Arc::clone(&metrics), Arc::clone(&metrics));
-        let registry = Registry::new(
+        let manager = UpstreamManager::new(
             runtimes.control().clone(),
             move |labels| backend_state.backend_state(labels),
             move |upstream| meters.upstream(upstream),
         );
-        let compiled = Snapshot::compile(&checked, None, &registry, &metrics).map(drop);
+        let compiled = Snapshot::compile(&checked, None, &manager, &metrics).map(drop);
         if let Err(error) = compiled {
             self.problems.push(self.checked.problem(&error.path, error.what, ""));
         }

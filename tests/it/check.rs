@@ -90,18 +90,29 @@ impl Host {
     }
 }
 
+/// As text: the places in it are told.
 fn yaml(more: &str) -> String {
+    const TEXT: &str = "\
+listeners: [{ name: web, address: \"127.0.0.1:0\" }]
+routes: [{ respond: { status: 204 } }]
+";
     let admin = if more.contains("admin:") { "" } else { "admin: off\n" };
-    format!(
-        "{admin}listeners: [{{ name: web, address: \"127.0.0.1:0\" }}]\nroutes: [{{ respond: {{ status: 204 }} }}]\n{more}\n"
-    )
+    format!("{admin}{TEXT}{more}\n")
 }
 
-fn sticky(more: &str) -> String {
-    format!(
-        "admin: off\nlisteners: [{{ address: \"127.0.0.1:0\" }}]\nroutes: [{{ upstream: up }}]\n\
-         upstreams: {{ up: {{ sticky: {{ cookie: c, key_file: {more} }}, backends: [{{ address: \"127.0.0.1:1\" }}] }} }}\n"
-    )
+fn sticky(key_file: &str) -> String {
+    const TEXT: &str = "\
+admin: off
+listeners: [{ address: \"127.0.0.1:0\" }]
+routes: [{ upstream: up }]
+upstreams: { up: { sticky: { cookie: c, key_file: KEY }, backends: [{ address: \"127.0.0.1:1\" }] } }
+";
+    TEXT.replace("KEY", key_file)
+}
+
+/// The admin API on a Unix socket.
+fn admin_at(socket: &Path) -> String {
+    "admin: { address: \"unix:PATH\" }".replace("PATH", socket.to_str().unwrap())
 }
 
 #[test]
@@ -152,8 +163,7 @@ fn what_passes_strict_starts() {
     let stale = tempfile::tempdir().unwrap();
     let socket = stale.path().join("admin.sock");
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-    let admin = format!("admin: {{ address: \"unix:{}\" }}", socket.display());
-    Host::in_folder(stale, &yaml(&admin)).passes("the socket of a process that has ended");
+    Host::in_folder(stale, &yaml(&admin_at(&socket))).passes("the socket of a process that has ended");
     let log = Host::new(&yaml("access_log: { path: fifo }"));
     fifo(&log.path().join("fifo"));
     let _reader = fs::File::options().read(true).write(true).open(log.path().join("fifo")).unwrap();
@@ -213,7 +223,7 @@ fn a_user_without_the_privilege_is_warned_of_ports_users_and_folders() {
     as_nobody(&yaml("access_log: { path: log }")).is_warned("access_log.path: this host: ");
     as_nobody(&sticky("key")).is_warned("upstreams.up.sticky.key_file: this host: ");
     let socket = tempfile::tempdir().unwrap();
-    let admin = format!("admin: {{ address: \"unix:{}/a.sock\" }}", socket.path().display());
+    let admin = admin_at(&socket.path().join("a.sock"));
     Host { user: Some(UNPRIVILEGED), ..Host::in_folder(socket, &yaml(&admin)) }.is_warned("admin.address: this host: ");
 }
 
@@ -224,7 +234,7 @@ fn files_are_checked_as_the_user_that_weir_becomes() {
     }
     let nobody = "server: { user: nobody }";
     Host::new(&yaml(nobody)).passes("no file");
-    Host::new(&yaml(&format!("{nobody}\naccess_log: {{ path: log }}"))).is_warned("access_log.path: this host: ");
+    Host::new(&yaml(&[nobody, "access_log: { path: log }"].join("\n"))).is_warned("access_log.path: this host: ");
     let state = Host::new(&yaml("server: { user: nobody, state_dir: state }"));
     state.passes("the folder is made for that user");
     set_mode(&state.path().join("state"), 0o700);
@@ -273,10 +283,9 @@ fn a_listener_on_all_addresses_is_recognized_as_a_backend_by_an_address_of_this_
     });
     let Some(ip) = own.ok().map(|own| own.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified()) else { return };
     let port = spare().port();
-    let text = format!(
-        "admin: off\nlisteners: [{{ address: \"0.0.0.0:{port}\" }}]\nroutes: [{{ upstream: up }}]\n\
-         upstreams: {{ up: {{ backends: [{{ address: \"{ip}:{port}\" }}] }} }}\n"
-    );
+    let config =
+        Config::to(std::net::SocketAddr::new(ip, port)).set("listeners.web.address", format!("0.0.0.0:{port}"));
+    let text = config.set("admin", "off").to_string();
     let (code, told) = Host::new(&text).check(&[]);
     assert!(
         code == Some(0) && told.contains("is an address of this host, and a listener of Weir has its port"),

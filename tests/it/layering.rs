@@ -108,8 +108,9 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ("fault", &[], "faults and their statuses"),
     ("resource_exhaustion", &[], "errors of the host, such as EMFILE"),
     ("lifecycle", &[], "two flags: bound, draining"),
-    ("config", &["path"], "the document: parse, check, compare; never knows a request"),
+    ("config", &["path", "severity"], "the document: parse, check, compare; never knows a request"),
     ("secure_file", &[], "files with mode 0600"),
+    ("severity", &[], "whether a problem rejects the configuration"),
     ("clock", &[], "the two clocks"),
     ("path", &[], "the normal form of a path"),
 ];

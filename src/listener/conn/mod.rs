@@ -210,12 +210,12 @@ impl Conn {
         self.idle_at_end.load(Ordering::Acquire)
     }
 
-    pub(in crate::listener) fn take_last_words(&self) -> Option<Bytes> {
+    pub(in crate::listener) fn take_abort_response(&self) -> Option<Bytes> {
         self.abort_response.lock().take()
     }
 
-    fn set_last_words(&self, words: Bytes) {
-        *self.abort_response.lock() = Some(words);
+    fn set_abort_response(&self, response: Bytes) {
+        *self.abort_response.lock() = Some(response);
     }
 }
 
@@ -321,11 +321,15 @@ impl Exchange {
         self.grpc.store(true, Ordering::Release);
     }
 
-    /// The process stops, and the grace period is over: the exchange is cut. The client on this HTTP/2 stream gets a
-    /// response if none has begun.
-    pub(in crate::listener) fn abort(&self, stream: Option<u32>) {
+    /// The process stops, and the grace period is over: the exchange is cut.
+    pub(in crate::listener) fn abort(&self) {
         let _ = self.cut.set(Abort::Shutdown);
-        if let Some(stream) = stream.filter(|_| !self.begun.load(Ordering::Acquire)) {
+    }
+
+    /// Sends 503 on the HTTP/2 stream of an exchange that `abort` has cut, if its response has not begun. The exchange
+    /// must make no progress any more.
+    pub(in crate::listener) fn send_unavailable(&self, stream: u32) {
+        if self.cut() == Some(Abort::Shutdown) && !self.begun.load(Ordering::Acquire) {
             let is_grpc = self.grpc.load(Ordering::Acquire);
             let response = if is_grpc { InsertedResponse::GrpcUnavailable } else { InsertedResponse::Unavailable };
             self.conn.inserted.ask(stream, response);
@@ -352,7 +356,7 @@ impl Exchange {
         let (mut timer, mut shutdown) = (None, None);
         poll_fn(|cx| {
             if self.conn.phase.is_ending() && self.poll_shutdown(&mut shutdown, cx).is_ready() {
-                self.abort(None);
+                self.abort();
                 return Poll::Ready(());
             }
             self.poll_cut(&mut timer, cx)
@@ -393,9 +397,9 @@ impl Exchange {
     }
 
     /// If the exchange was aborted before a byte of its response was written, stores the response to send instead.
-    pub(in crate::listener) fn leave_last_words(&self, words: impl FnOnce(Abort) -> Bytes) {
+    pub(in crate::listener) fn leave_abort_response(&self, response: impl FnOnce(Abort) -> Bytes) {
         if let Some(why) = self.cut().filter(|_| !self.conn.is_answering()) {
-            self.conn.set_last_words(words(why));
+            self.conn.set_abort_response(response(why));
         }
     }
 }

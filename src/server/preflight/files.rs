@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::super::writable::can_create;
 use super::Preflight;
 use super::user::{self, Target};
 use crate::acme;
@@ -96,12 +97,6 @@ fn unreadable_files(preflight: &mut Preflight<'_>, target: &Target) {
 fn on_disk(path: &Path, check: impl FnOnce(&Path) -> io::Result<()> + Send + 'static) -> io::Result<()> {
     let whole = path.to_owned();
     Disk::default().run(path, move || check(&whole))?
-}
-
-/// Whether a file can be created in the folder of this path.
-pub(in super::super) fn can_create(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    tempfile::tempfile_in(folder).map(drop)
 }
 
 fn can_write_regular(path: &Path) -> io::Result<()> {
