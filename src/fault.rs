@@ -37,6 +37,8 @@ pub enum Fault {
     Protocol,
     /// The client closed the connection first.
     ClientAbort,
+    /// The request has passed this process several times already.
+    Loop,
     /// The process stops, and `server.shutdown_grace` is over.
     Shutdown,
     /// An internal error of Weir.
@@ -58,7 +60,7 @@ pub enum Blame {
 
 impl Fault {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RefusedPolicy,
@@ -73,6 +75,7 @@ impl Fault {
         Self::Reset,
         Self::Protocol,
         Self::ClientAbort,
+        Self::Loop,
         Self::Shutdown,
         Self::Internal,
     ];
@@ -94,6 +97,7 @@ impl Fault {
             Self::Reset => ("reset", 502, Blame::Backend, 14),
             Self::Protocol => ("protocol", 502, Blame::Backend, 13),
             Self::ClientAbort => ("client_abort", 499, Blame::Client, 1),
+            Self::Loop => ("loop", 508, Blame::Operator, 13),
             Self::Shutdown => ("shutdown", 503, Blame::Operator, 14),
             Self::Internal => ("internal", 500, Blame::Weir, 13),
         }

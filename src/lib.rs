@@ -58,6 +58,7 @@ pub mod resource_exhaustion;
 pub mod route;
 pub mod secure_file;
 pub mod server;
+pub mod severity;
 pub mod snapshot;
 pub mod telemetry;
 pub mod tls;

@@ -21,7 +21,7 @@ use crate::listener::{Listeners, Registered};
 use crate::resource_exhaustion::{self, LimitedWarning};
 use crate::snapshot::{CurrentSnapshot, Snapshot};
 use crate::telemetry::{Metrics, process_log};
-use crate::upstream::manager::Registry;
+use crate::upstream::manager::UpstreamManager;
 use arc_swap::ArcSwap;
 
 static CANNOT_READ: LimitedWarning = LimitedWarning::new();
@@ -48,6 +48,8 @@ pub enum ReloadOutcome {
         changes: Vec<String>,
         /// Changed keys that are fixed until a restart.
         fixed: Vec<String>,
+        /// The warnings about the configuration.
+        warnings: Vec<Problem>,
     },
     /// The old configuration stays active.
     Rejected {
@@ -81,10 +83,10 @@ pub type TakeToken = Box<dyn Fn(&ValidatedConfig) + Send + Sync>;
 pub struct Reloader<F> {
     path: PathBuf,
     shared: Arc<CurrentSnapshot>,
-    registry: Arc<Registry>,
+    manager: Arc<UpstreamManager>,
     listeners: Arc<Listeners>,
     metrics: Arc<Metrics>,
-    fronts: Arc<[Arc<F>]>,
+    services: Arc<[Arc<F>]>,
     /// The configuration at start. Keys that are fixed until a restart are compared with it.
     started_with: Arc<Document>,
     logs: Box<dyn Logs>,
@@ -110,13 +112,13 @@ pub struct ReloaderParts<F> {
     /// The current snapshot.
     pub shared: Arc<CurrentSnapshot>,
     /// Health checks and resolvers.
-    pub registry: Arc<Registry>,
+    pub manager: Arc<UpstreamManager>,
     /// The listeners.
     pub listeners: Arc<Listeners>,
     /// The metrics in which reloads are counted.
     pub metrics: Arc<Metrics>,
     /// The services to which new listeners pass their requests.
-    pub fronts: Arc<[Arc<F>]>,
+    pub services: Arc<[Arc<F>]>,
     /// The logs.
     pub logs: Box<dyn Logs>,
     /// Applies the admin token, which a reload may change.
@@ -130,10 +132,10 @@ impl<F: HttpService> Reloader<F> {
         let this = Self {
             path: parts.path,
             shared: parts.shared,
-            registry: parts.registry,
+            manager: parts.manager,
             listeners: parts.listeners,
             metrics: parts.metrics,
-            fronts: parts.fronts,
+            services: parts.services,
             started_with,
             logs: parts.logs,
             token: parts.token,
@@ -175,12 +177,12 @@ impl<F: HttpService> Reloader<F> {
         backends.watch = watch;
         let Some(renewed) = renewed else { return };
         let before = self.shared.load();
-        match Snapshot::compile(&renewed, Some(&before), &self.registry, &self.metrics) {
+        match Snapshot::compile(&renewed, Some(&before), &self.manager, &self.metrics) {
             Ok(snapshot) => {
                 // The configuration is unchanged, so the generation is as well.
                 let snapshot = Arc::new(Snapshot { generation: before.generation, ..snapshot });
                 self.shared.store(Arc::clone(&snapshot));
-                self.registry.activate(&snapshot.upstreams);
+                self.manager.activate(&snapshot.upstreams);
                 tracing::info!("certificates for backends renewed from their files");
                 backends.checked = Some(Arc::new(renewed));
             }
@@ -205,7 +207,8 @@ impl<F: HttpService> Reloader<F> {
                 let snapshot = self.shared.load();
                 let diff = config::diff(&snapshot.document, checked.document());
                 let fixed = config::fixed(&self.started_with, checked.document());
-                ReloadOutcome::Applied { generation: snapshot.generation, changes: self.describe(&diff), fixed }
+                let (changes, warnings) = (self.describe(&diff), checked.warnings().to_vec());
+                ReloadOutcome::Applied { generation: snapshot.generation, changes, fixed, warnings }
             }
             Err(problems) => ReloadOutcome::Rejected { problems },
         }
@@ -224,10 +227,10 @@ impl<F: HttpService> Reloader<F> {
         }
         let new = self.bind(&checked)?;
         let logs = self.logs.prepare(&before.document, checked.document());
-        let switch_logs = logs.map_err(|what| vec![checked.access_log_problem(what, STAYS)])?;
+        let switch_logs = logs.map_err(|what| vec![checked.problem("access_log.path", what, STAYS)])?;
         let checked = &checked.make_files()?;
         let document = checked.document();
-        let compiled = Snapshot::compile(checked, Some(&before), &self.registry, &self.metrics);
+        let compiled = Snapshot::compile(checked, Some(&before), &self.manager, &self.metrics);
         let snapshot = Arc::new(compiled.map_err(|error| vec![checked.problem(&error.path, error.what, STAYS)])?);
         let tls = self.listeners.prepare(checked);
         let tls = tls.map_err(|error| vec![checked.problem(&error.path, error.what, STAYS)])?;
@@ -236,12 +239,13 @@ impl<F: HttpService> Reloader<F> {
         // Described before the swap, so that a removed backend still shows its requests in flight.
         let changes = self.describe(&diff);
         self.shared.store(Arc::clone(&snapshot));
-        self.registry.activate(&snapshot.upstreams);
-        self.listeners.apply(document.into(), tls, new, &self.fronts);
+        self.manager.activate(&snapshot.upstreams);
+        self.listeners.apply(document.into(), tls, new, &self.services);
         switch_logs();
         (self.token)(checked);
         self.watch_backend_files(checked);
-        Ok(ReloadOutcome::Applied { generation: snapshot.generation, changes, fixed })
+        let warnings = checked.warnings().to_vec();
+        Ok(ReloadOutcome::Applied { generation: snapshot.generation, changes, fixed, warnings })
     }
 
     fn bind(&self, checked: &ValidatedConfig) -> Result<Vec<Registered>, Vec<Problem>> {
@@ -286,13 +290,16 @@ impl<F: HttpService> Reloader<F> {
         let at = SystemTime::now();
         self.last.store(Arc::new(Some(LastReload { at, result: result.clone() })));
         match result {
-            ReloadOutcome::Applied { generation, changes, fixed } => {
+            ReloadOutcome::Applied { generation, changes, fixed, warnings } => {
                 tracing::info!(generation, changes = changes.len(), "configuration reloaded");
                 for change in changes {
                     tracing::info!("{change}");
                 }
                 for key in fixed {
                     tracing::warn!("{key}: fixed while the process lives; a restart applies it");
+                }
+                for warning in warnings {
+                    tracing::warn!("{warning}");
                 }
                 process_log::flush(LOG_FLUSH_TIMEOUT);
                 self.metrics.reload_applied(*generation, at);

@@ -24,7 +24,7 @@ use crate::route::table::RouteTable;
 use crate::telemetry::meters::{RouteMeters, UpstreamMeters};
 use crate::telemetry::registry::Metrics;
 use crate::upstream::Upstream;
-use crate::upstream::manager::{Registry, Upstreams};
+use crate::upstream::manager::{UpstreamManager, Upstreams};
 use crate::upstream::retry_policy::Rule;
 
 /// The compiled configuration.
@@ -103,7 +103,7 @@ impl Snapshot {
     pub fn compile(
         checked: &ValidatedConfig,
         previous: Option<&Self>,
-        registry: &Registry,
+        manager: &UpstreamManager,
         metrics: &Metrics,
     ) -> Result<Self, CompileError> {
         let document = checked.document();
@@ -111,7 +111,7 @@ impl Snapshot {
         let before = previous.map_or(&none, |snapshot| &snapshot.upstreams);
         has_its_keys(checked)?;
         let file = |path: &Path| checked.file(path).map(<[u8]>::to_vec);
-        let upstreams = registry.compile(&document.upstreams, checked.folder(), &file, before);
+        let upstreams = manager.compile(&document.upstreams, checked.folder(), &file, before);
         let mut targets = Targets { upstreams: &upstreams, metrics, made: HashMap::new() };
         let mut routes = Vec::with_capacity(document.routes.len());
         for (index, route) in document.routes.iter().enumerate() {
@@ -282,14 +282,14 @@ mod tests {
 
     #[tokio::test]
     async fn routes_with_the_same_upstream_and_timeouts_share_their_target() {
-        let registry = Registry::new(
+        let manager = UpstreamManager::new(
             tokio::runtime::Handle::current(),
             |labels| Arc::new(BackendState::new(labels)),
             |name| Arc::new(UpstreamMeters::new(name)),
         );
         let yaml = "{u: {backends: [{address: '127.0.0.1:1'}]}}";
         let written = serde_yaml::from_str(yaml).unwrap();
-        let upstreams = registry.compile(&written, Path::new(""), &|_| None, &Upstreams::new());
+        let upstreams = manager.compile(&written, Path::new(""), &|_| None, &Upstreams::new());
         let metrics = Metrics::new("1", "c");
         let mut targets = Targets { upstreams: &upstreams, metrics: &metrics, made: HashMap::new() };
         let (name, usual): (Name, _) = ("u".parse().unwrap(), RouteTimeouts::default());

@@ -24,4 +24,4 @@ mod storage;
 
 pub use manager::AcmeManager;
 pub use status::AcmeStatus;
-pub use storage::prove;
+pub use storage::{folder, prove};

@@ -34,12 +34,17 @@ pub(super) struct Account {
     pub(super) credentials: AccountCredentials,
 }
 
+/// The folder of ACME in `server.state_dir`.
+pub fn folder(state_dir: &Path) -> PathBuf {
+    state_dir.join("acme")
+}
+
 /// Checks that the process can create files in `server.state_dir`.
 ///
 /// # Errors
 /// It cannot create files there.
 pub fn prove(state_dir: &Path) -> io::Result<()> {
-    let dir = state_dir.join("acme");
+    let dir = folder(state_dir);
     secure_file::make_folder(&dir)?;
     tempfile::tempfile_in(&dir).map(drop)
 }

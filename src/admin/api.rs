@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 pub use crate::backend::labels::BackendCondition;
+use crate::severity::Severity;
 
 /// The response of `GET /api/v1/status`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -184,6 +185,9 @@ pub enum ReloadReply {
         changes: Vec<String>,
         /// Changed keys that take effect only after a restart.
         fixed: Vec<String>,
+        /// The warnings about the configuration. Absent if there is none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<ProblemReply>,
     },
     /// The document is valid. Only a diff returns this.
     Valid {
@@ -193,6 +197,9 @@ pub enum ReloadReply {
         changes: Vec<String>,
         /// Changed keys that take effect only after a restart.
         fixed: Vec<String>,
+        /// The warnings about the document. Absent if there is none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        warnings: Vec<ProblemReply>,
     },
     /// The document is invalid. Nothing has changed.
     Rejected {
@@ -204,6 +211,9 @@ pub enum ReloadReply {
 /// A problem of a configuration document.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProblemReply {
+    /// Whether it rejects the document.
+    #[serde(default)]
+    pub severity: Severity,
     /// The file. Empty if there is none.
     pub file: String,
     /// The line, from 1. 0 if unknown.
@@ -224,6 +234,9 @@ impl std::fmt::Display for ProblemReply {
             write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
         } else if !self.file.is_empty() {
             write!(f, "{}: ", self.file)?;
+        }
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
         }
         if !self.path.is_empty() {
             write!(f, "{}: ", self.path)?;
@@ -263,11 +276,14 @@ mod tests {
 
     #[test]
     fn replies_have_the_documented_json_form() {
-        let applied = ReloadReply::Applied { generation: 2, changes: vec!["c".into()], fixed: vec![] };
+        let applied =
+            ReloadReply::Applied { generation: 2, changes: vec!["c".into()], fixed: vec![], warnings: vec![] };
         let expected = json!({ "result": "applied", "generation": 2, "changes": ["c"], "fixed": [] });
         assert_eq!(serde_json::to_value(applied).unwrap(), expected);
         let rejected = ReloadReply::Rejected { problems: vec![ProblemReply::default()] };
-        let problem = json!({ "file": "", "line": 0, "column": 0, "path": "", "what": "", "hint": "" });
+        let problem = json!({
+            "severity": "error", "file": "", "line": 0, "column": 0, "path": "", "what": "", "hint": ""
+        });
         let expected = json!({ "result": "rejected", "problems": [problem] });
         assert_eq!(serde_json::to_value(rejected).unwrap(), expected);
     }
@@ -276,6 +292,7 @@ mod tests {
     fn a_problem_reads_as_on_the_command_line() {
         let [file, path, what, hint] = ["weir.yaml", "routes[0].upstream", "no such upstream", "Did you mean `api`?"];
         let mut problem = ProblemReply {
+            severity: Severity::Error,
             file: file.into(),
             line: 3,
             column: 5,
@@ -287,6 +304,9 @@ mod tests {
         assert_eq!(problem.to_string(), expected);
         problem = ProblemReply { what: "unreadable".into(), file: "weir.yaml".into(), ..ProblemReply::default() };
         assert_eq!(problem.to_string(), "weir.yaml: unreadable");
+        problem =
+            ProblemReply { severity: Severity::Warning, path: "upstreams.a".into(), line: 2, column: 1, ..problem };
+        assert_eq!(problem.to_string(), "weir.yaml:2:1: warning: upstreams.a: unreadable");
     }
 
     #[test]

@@ -79,7 +79,7 @@ fn a_reload_is_answered_by_its_result() {
     assert_eq!((status(&answer), &body(&answer)["result"]), (422, &"rejected".into()));
     assert_eq!(body(&answer)["problems"][0], serde_json::to_value(ProblemReply::default()).unwrap());
     *running.fake.reply.lock().unwrap() =
-        ReloadReply::Applied { generation: 4, changes: vec!["c".into()], fixed: vec![] };
+        ReloadReply::Applied { generation: 4, changes: vec!["c".into()], fixed: vec![], warnings: vec![] };
     let answer = ask(&running, "POST /api/v1/reload", JSON, "");
     assert_eq!(status(&answer), 200);
     assert_eq!(body(&answer), json!({ "result": "applied", "generation": 4, "changes": ["c"], "fixed": [] }));

@@ -30,8 +30,8 @@ impl FailureLog {
         self.server_errors.count(now_ms)
     }
 
-    /// Counts a call of gRPC that ended with an error of the backend. If a line is due, returns the number of such calls
-    /// since the last line.
+    /// Counts a call of gRPC that ended with an error. If a line is due, returns the number of such calls since the last
+    /// line.
     pub fn count_grpc_error(&self, now_ms: u64) -> Option<u64> {
         self.grpc_errors.count(now_ms)
     }

@@ -51,7 +51,7 @@ pub struct BackendState {
     checked: AtomicBool,
     /// It has an address to connect to.
     resolved: AtomicBool,
-    mark: AtomicU8,
+    admin_state: AtomicU8,
     member: AtomicBool,
     ejected: AtomicBool,
     ejected_why: ArcSwap<String>,
@@ -82,7 +82,7 @@ impl BackendState {
             health: AtomicU8::new(Health::Unknown as u8),
             checked: AtomicBool::new(true),
             resolved: AtomicBool::new(true),
-            mark: AtomicU8::new(AdminState::Ready as u8),
+            admin_state: AtomicU8::new(AdminState::Ready as u8),
             member: AtomicBool::new(true),
             ejected: AtomicBool::new(false),
             ejected_why: ArcSwap::default(),
@@ -153,8 +153,8 @@ impl BackendState {
     }
 
     /// The admin state.
-    pub fn mark(&self) -> AdminState {
-        match self.mark.load(Ordering::Relaxed) {
+    pub fn admin_state(&self) -> AdminState {
+        match self.admin_state.load(Ordering::Relaxed) {
             1 => AdminState::Draining,
             2 => AdminState::Disabled,
             _ => AdminState::Ready,
@@ -162,9 +162,9 @@ impl BackendState {
     }
 
     /// Sets the admin state. `now_ms` is stored if the condition changes.
-    pub fn set_mark(&self, mark: AdminState, now_ms: u64) {
+    pub fn set_admin_state(&self, mark: AdminState, now_ms: u64) {
         let before = self.state();
-        self.mark.store(mark as u8, Ordering::Relaxed);
+        self.admin_state.store(mark as u8, Ordering::Relaxed);
         self.changed(before, now_ms);
     }
 
@@ -214,7 +214,7 @@ impl BackendState {
 
     /// The single condition that is shown.
     pub fn state(&self) -> BackendCondition {
-        match (self.mark(), self.is_member(), self.health()) {
+        match (self.admin_state(), self.is_member(), self.health()) {
             (AdminState::Disabled, ..) => BackendCondition::Disabled,
             (AdminState::Draining, ..) | (_, false, _) => BackendCondition::Draining,
             _ if !self.resolved.load(Ordering::Relaxed) => BackendCondition::Unresolved,
@@ -235,7 +235,7 @@ impl BackendState {
     pub fn why(&self) -> String {
         match self.state() {
             BackendCondition::Disabled => "by operator".to_owned(),
-            BackendCondition::Draining if self.mark() == AdminState::Draining => "by operator".to_owned(),
+            BackendCondition::Draining if self.admin_state() == AdminState::Draining => "by operator".to_owned(),
             BackendCondition::Draining => "no longer configured".to_owned(),
             BackendCondition::Ejected => self.ejected_why.load().to_string(),
             BackendCondition::Unresolved => "name does not resolve".to_owned(),

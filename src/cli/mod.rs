@@ -59,8 +59,9 @@ Signals:
 Exit status: 0 nothing was cut, 1 something was cut or it could not start, 2 problems in the configuration.";
 
 const AFTER_CHECK: &str = "\
-The same judgement as at the start and at a reload: what passes here loads there. Addresses are not bound and names not \
-resolved. Exit status: 0 no problem, 2 problems.";
+The same judgement as at the start and at a reload. Facts about this host and this user are warnings that begin with \
+`this host:`: run the check on the host of Weir and as its user. What passes with --strict there also starts there, unless \
+an address is in use. Names are not resolved. Exit status: 0 no error, 2 errors, or warnings with --strict.";
 
 const AFTER_DEMO: &str = "\
 The backends answer POST /api/data (any JSON body), GET /api/data, GET /healthz and the page /. They keep what they are sent in \
@@ -105,9 +106,9 @@ enum Command {
     /// Run in the foreground
     #[command(after_help = AFTER_RUN)]
     Run(ConfigArgument),
-    /// Validate the configuration and list every problem as FILE:LINE:COL: path: what. hint
+    /// Validate the configuration and list every problem as FILE:LINE:COL: [warning:] path: what. hint
     #[command(after_help = AFTER_CHECK)]
-    Check(ConfigArgument),
+    Check(check::CheckOptions),
     /// Run embedded backends, a proxy in front of them and the admin page, and show commands to try
     #[command(after_help = AFTER_DEMO)]
     Demo(demo::Demo),
@@ -167,7 +168,7 @@ pub fn main() -> ExitCode {
     };
     ExitCode::from(match cli.command {
         Command::Run(file) => with(signals, |signals| run::run(&file, signals)),
-        Command::Check(file) => check::check(&file),
+        Command::Check(options) => check::check(&options),
         Command::Demo(options) => with(signals, |signals| demo::demo(&options, signals)),
         Command::Schema => check::schema(),
         Command::Diff(options) => remote_commands::diff(&options),

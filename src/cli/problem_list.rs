@@ -5,13 +5,21 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use super::say;
-use crate::config::{self, Problem};
+use crate::config::{self, Problem, Severity};
 
 /// Longer lines are not shown.
 const MAX_LINE_CHARS: usize = 300;
 
 /// Every problem, then how many there are.
 pub(super) fn list(problems: &[Problem]) {
+    lines(problems);
+    let warnings = problems.iter().filter(|problem| problem.severity == Severity::Warning).count();
+    let errors = count(problems.len() - warnings, "problem");
+    say(if warnings == 0 { errors } else { format!("{errors}, {}", count(warnings, "warning")) });
+}
+
+/// Every problem.
+pub(super) fn lines(problems: &[Problem]) {
     let terminal = std::io::stdout().is_terminal();
     let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut files = HashMap::new();
@@ -23,7 +31,6 @@ pub(super) fn list(problems: &[Problem]) {
         let text = files.entry(problem.file.clone()).or_insert_with(|| text_of(&problem.file));
         say(with_source(problem, text.as_deref(), colours));
     }
-    say(count(problems.len(), "problem"));
 }
 
 /// `1 problem`, `2 problems`.
@@ -40,8 +47,12 @@ fn text_of(file: &PathBuf) -> Option<String> {
 fn with_source(problem: &Problem, text: Option<&str>, colours: bool) -> String {
     let paint = |code: &str, text: &str| if colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
     let place = format!("{}:{}:{}", problem.file.display(), problem.line, problem.column);
-    let what = paint("1;31", &format!("{}.", problem.what));
-    let mut out = format!("{}: {}: {what}", paint("1", &place), problem.path);
+    let (colour, word) = match problem.severity {
+        Severity::Error => ("1;31", String::new()),
+        Severity::Warning => ("1;33", format!("{}: ", paint("1;33", "warning"))),
+    };
+    let what = paint(colour, &format!("{}.", problem.what));
+    let mut out = format!("{}: {word}{}: {what}", paint("1", &place), problem.path);
     if !problem.hint.is_empty() {
         out += &format!(" {}", paint("36", &problem.hint));
     }
@@ -53,7 +64,7 @@ fn with_source(problem: &Problem, text: Option<&str>, colours: bool) -> String {
         let padding: String = before.map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
         let shown: String = line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
         let (bar, gap) = (paint("34", "|"), " ".repeat(number.len()));
-        out += &format!("\n  {} {bar} {shown}\n  {gap} {bar} {padding}{}", paint("34", &number), paint("1;31", "^"));
+        out += &format!("\n  {} {bar} {shown}\n  {gap} {bar} {padding}{}", paint("34", &number), paint(colour, "^"));
     }
     out
 }
@@ -64,7 +75,9 @@ mod tests {
 
     fn problem(line: usize, column: usize) -> Problem {
         let (file, path) = ("w.yaml".into(), "log.level".into());
-        Problem { file, line, column, path, what: "`x` is none".into(), hint: "Write `info`".into() }
+        let (severity, this_host) = (Severity::Error, false);
+        let (what, hint) = ("`x` is none".into(), "Write `info`".into());
+        Problem { severity, this_host, file, line, column, path, what, hint }
     }
 
     #[test]
@@ -74,6 +87,12 @@ mod tests {
         assert_eq!(shown, expected);
         let tab = with_source(&problem(1, 2), Some("\tx"), false);
         assert!(tab.ends_with("\n  1 | \tx\n    | \t^"), "{tab:?}");
+    }
+
+    #[test]
+    fn a_warning_says_so_before_the_path() {
+        let shown = with_source(&problem(9, 1).into_warning(), None, false);
+        assert_eq!(shown, "w.yaml:9:1: warning: log.level: `x` is none. Write `info`");
     }
 
     #[test]

@@ -103,8 +103,10 @@ impl Remote {
 
 fn reloaded(reply: ReloadReply) -> (String, u8) {
     match reply {
-        ReloadReply::Applied { generation, changes, fixed } | ReloadReply::Valid { generation, changes, fixed } => {
+        ReloadReply::Applied { generation, changes, fixed, warnings }
+        | ReloadReply::Valid { generation, changes, fixed, warnings } => {
             let mut text = changed(&changes, &fixed);
+            text.extend(warnings.iter().map(|warning| format!("{warning}\n")));
             text += &format!("applied: generation {generation}\n");
             (text, DONE)
         }

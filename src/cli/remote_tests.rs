@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::admin::test_double::Running;
+use crate::config::Severity;
 
 fn remote(running: &Running) -> Remote {
     Remote { url: format!("http://{}", running.address), ..Remote::default() }
@@ -15,7 +16,7 @@ fn answers(running: &Running, reply: ReloadReply) {
 
 fn valid(changes: &[&str], fixed: &[&str]) -> ReloadReply {
     let owned = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
-    ReloadReply::Valid { generation: 4, changes: owned(changes), fixed: owned(fixed) }
+    ReloadReply::Valid { generation: 4, changes: owned(changes), fixed: owned(fixed), warnings: vec![] }
 }
 
 #[test]
@@ -35,9 +36,16 @@ fn the_exit_status_of_reload_depends_on_its_result() {
     answers(&running, ReloadReply::Rejected { problems: vec![ProblemReply { what, ..ProblemReply::default() }] });
     let output = remote(&running).reload();
     assert_eq!((output.code, output.text.lines().next()), (PROBLEMS, Some("no such upstream")));
-    answers(&running, ReloadReply::Applied { generation: 5, changes: vec!["upstream api: + c".into()], fixed: vec![] });
+    let (changes, fixed) = (vec!["upstream api: + c".to_owned()], vec![]);
+    answers(&running, ReloadReply::Applied { generation: 5, changes: changes.clone(), fixed, warnings: vec![] });
     let output = remote(&running).reload();
     assert_eq!(output, CommandOutput { text: "upstream api: + c\napplied: generation 5\n".into(), code: DONE });
+    let (severity, what) = (Severity::Warning, "not used".to_owned());
+    let warnings = vec![ProblemReply { severity, what, ..ProblemReply::default() }];
+    answers(&running, ReloadReply::Applied { generation: 5, changes, fixed: vec![], warnings });
+    let output = remote(&running).reload();
+    let expected = "upstream api: + c\nwarning: not used\napplied: generation 5\n".into();
+    assert_eq!(output, CommandOutput { text: expected, code: DONE });
 }
 
 #[test]

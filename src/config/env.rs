@@ -3,7 +3,7 @@
 //! An inserted value is never expanded again, and no message contains it.
 
 /// Maximum length of an expanded value, in bytes.
-const MAX_NAME_BYTES: usize = 1 << 20;
+const MAX_EXPANDED_BYTES: usize = 1 << 20;
 
 /// A value after expansion.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) fn replace(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Resul
         out.text.push_str(&value(inside, env)?);
         out.from_env = true;
         rest = after;
-        if out.text.len() > MAX_NAME_BYTES {
+        if out.text.len() > MAX_EXPANDED_BYTES {
             return Err((format!("`{}` becomes longer than 1 MiB", shortened(text)), String::new()));
         }
     }

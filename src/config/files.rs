@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::authority::PeerRole;
 use super::backend_list;
 use super::disk::Disk;
-use super::io_error::{hint, reason};
+use super::io_error::{hint, is_of_host, reason};
 use super::node::{DocumentPath, Node, Position};
 use super::pem::{self, BadPair};
 use super::pem_blocks;
@@ -59,9 +59,21 @@ impl Missing {
         let found = tree.find(place);
         Self { mark: found.mark, place: found.place.to_string(), whole, key: key.map(Path::to_owned) }
     }
+
+    /// The path, joined with the folder of the configuration.
+    pub(super) fn path(&self) -> &Path {
+        &self.whole
+    }
 }
 
 impl LoadedFiles {
+    /// Pretends that a missing file exists.
+    pub(super) fn pretend(&mut self, missing: &Missing) {
+        if let Some(path) = &missing.key {
+            self.held.insert(path.clone(), vec![0; secret_files::MIN_SECRET_BYTES]);
+        }
+    }
+
     /// Creates a missing file or folder.
     ///
     /// # Errors
@@ -73,7 +85,7 @@ impl LoadedFiles {
             match made.unwrap_or_else(|error| secret_files::from(Err(error))) {
                 Had::Key(key) => drop(self.held.insert(path.clone(), key)),
                 Had::Missing => return Err(("was made and is gone again".into(), "")),
-                Had::Unfit(what, hint) => return Err((what, hint)),
+                Had::Forbidden(what, hint) | Had::Unfit(what, hint) => return Err((what, hint)),
             }
         } else {
             let made = disk.run(&missing.whole, move || state_dir::make(&whole));
@@ -118,6 +130,7 @@ pub(super) fn read(
                     let absolute = "Check the path".to_owned();
                     let usual = || if path.is_absolute() { absolute } else { relative() };
                     let hint = hint(&error).map_or_else(usual, str::to_owned);
+                    let say = if is_of_host(&error) { say_of_host } else { say };
                     say(tree, &place, problems, format!("cannot be read: {}", reason(&error)), &hint);
                     continue;
                 }
@@ -161,6 +174,7 @@ fn key_files(
                 let path = &sticky.key_file;
                 files.missing.push(Missing::new(tree, &place, folder.join(path), Some(path)));
             }
+            Had::Forbidden(what, hint) => say_of_host(tree, &place, problems, what, hint),
             Had::Unfit(what, hint) => say(tree, &place, problems, what, hint),
         }
     }
@@ -182,7 +196,7 @@ fn state(
         StateDirResult::There => None,
         StateDirResult::Missing => Some(path),
         StateDirResult::Unfit(what, hint) => {
-            say(tree, &state_place(), problems, what, hint);
+            say_of_host(tree, &state_place(), problems, what, hint);
             None
         }
     }
@@ -330,4 +344,10 @@ fn broken_blocks(whole: &Path, bytes: &[u8], place: &DocumentPath, problems: &mu
 fn say(tree: &Node, place: &DocumentPath, problems: &mut Problems, what: String, hint: &str) {
     let found = tree.find(place);
     problems.add(found.mark, found.place, what, hint);
+}
+
+/// The same for a finding that depends on this host.
+fn say_of_host(tree: &Node, place: &DocumentPath, problems: &mut Problems, what: String, hint: &str) {
+    let found = tree.find(place);
+    problems.add_of_host(found.mark, found.place, what, hint);
 }

@@ -28,6 +28,11 @@ pub(super) fn hint(error: &io::Error) -> Option<&'static str> {
     }
 }
 
+/// Whether the error depends on this host or on the user of the process, and not on the configuration.
+pub(super) fn is_of_host(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::TimedOut)
+}
+
 /// A problem that concerns a whole file.
 pub(super) fn whole(path: &Path, mark: Position, what: String) -> Vec<Problem> {
     let mut problems = Problems::new(path);

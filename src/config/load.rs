@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::check;
 use super::deserialize;
@@ -16,13 +17,15 @@ use super::disk::{self, Disk};
 use super::file_watch::{self, FileStamp, Watch};
 use super::files::{self, FileContext, LoadedFiles};
 use super::io_error::{self, mark_after, whole};
-use super::node::{DocumentPath, Position};
+use super::node::Position;
+use super::positions::Positions;
 use super::problem::{Problem, Problems};
 use super::schema::Document;
 use super::secret_files;
 use super::state_dir::{self, StateDirResult};
 use super::stdin;
 use super::yaml;
+use crate::severity::Severity;
 
 /// A document without problems, and the files that it names.
 #[derive(Debug, Clone)]
@@ -30,10 +33,10 @@ pub struct ValidatedConfig {
     path: PathBuf,
     document: Document,
     files: LoadedFiles,
-    /// The position of each listener's address.
-    listeners: Vec<Position>,
-    /// The position of `access_log.path`.
-    access_log: Position,
+    /// The positions of keys that can have problems after the file was parsed.
+    positions: Arc<Positions>,
+    /// The warnings about the document.
+    warnings: Vec<Problem>,
     /// The stamps of the files when they were read, by path.
     seen: BTreeMap<PathBuf, FileStamp>,
 }
@@ -74,26 +77,44 @@ impl ValidatedConfig {
         files::token(self.file(files::token_file(&self.document)?)?)
     }
 
+    /// The warnings about the document. They do not depend on this host.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
     /// A problem with a listener's address that is found only when the document is applied.
     pub fn listener_problem(&self, index: usize, what: String, hint: &str) -> Problem {
-        let mark = self.listeners.get(index).copied().unwrap_or(Position::START);
-        self.problem_at(mark, &format!("listeners[{index}].address"), what, hint)
+        self.problem(&format!("listeners[{index}].address"), what, hint)
     }
 
-    /// A problem with `access_log.path` that is found only when the document is applied.
-    pub fn access_log_problem(&self, what: String, hint: &str) -> Problem {
-        self.problem_at(self.access_log, "access_log.path", what, hint)
-    }
-
-    /// A problem with another key that is found only when the document is applied. Its position is the start of the
+    /// A problem that is found only when the document is applied. Its position is that of the key, or the start of the
     /// file.
     pub fn problem(&self, path: &str, what: String, hint: &str) -> Problem {
-        self.problem_at(Position::START, path, what, hint)
+        self.problem_at(self.positions.of(path), path, what, hint)
+    }
+
+    /// The same for a fact about this host.
+    pub fn host_problem(&self, path: &str, what: String, hint: &str) -> Problem {
+        self.problem(path, what, hint).of_this_host()
+    }
+
+    /// The key files and the folder that `make_files` would create, with the path of their key.
+    pub fn files_to_make(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.files.missing.iter().map(|missing| (missing.place.as_str(), missing.path()))
+    }
+
+    /// Pretends that the missing key files exist, to compile the document without creating them.
+    pub fn with_placeholder_keys(mut self) -> Self {
+        for missing in std::mem::take(&mut self.files.missing) {
+            self.files.pretend(&missing);
+        }
+        self
     }
 
     fn problem_at(&self, mark: Position, path: &str, what: String, hint: &str) -> Problem {
         let (file, path, hint) = (self.path.clone(), path.to_owned(), hint.to_owned());
-        Problem { file, line: mark.line, column: mark.column, path, what, hint }
+        let (line, column, this_host) = (mark.line, mark.column, false);
+        Problem { severity: Severity::Error, this_host, file, line, column, path, what, hint }
     }
 
     /// A watch on its files, from the time when they were read.
@@ -133,6 +154,29 @@ impl ValidatedConfig {
 pub fn load(path: &Path) -> Result<ValidatedConfig, Vec<Problem>> {
     let disk = Disk::default();
     from_disk(path, &read_text_by(&disk, path)?, &disk)
+}
+
+/// The findings about a configuration file, and the configuration if it has no error.
+#[derive(Debug)]
+pub struct Inspection {
+    /// Sorted by position. A finding about this host is a warning here, although it rejects the configuration when Weir
+    /// applies it.
+    pub problems: Vec<Problem>,
+    /// The configuration. `None` if it cannot be applied on this host.
+    pub config: Option<ValidatedConfig>,
+}
+
+/// Reads a configuration file for `weir check`, which may run as another user than Weir.
+pub fn inspect(path: &Path) -> Inspection {
+    match load(path) {
+        Ok(config) => Inspection { problems: config.warnings.clone(), config: Some(config) },
+        Err(mut problems) => {
+            if problems.iter().all(|problem| problem.this_host) {
+                problems = problems.into_iter().map(Problem::into_warning).collect();
+            }
+            Inspection { problems, config: None }
+        }
+    }
 }
 
 /// The text of a configuration file.
@@ -218,22 +262,24 @@ fn parse_with(
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut files = LoadedFiles::default();
-    let (mut listeners, mut access_log) = (Vec::new(), Position::START);
+    let (mut positions, mut warnings) = (Positions::default(), Vec::new());
     let mut document = None;
     if let Some(mut tree) = yaml::read(text, env, &mut problems) {
         document = deserialize::document(&mut tree, &mut problems);
         if let Some(document) = &document {
             check::run(document, &tree, &mut problems);
-            let address = |index| DocumentPath::of("listeners").index(index).key("address");
-            listeners = (0..document.listeners.len()).map(|index| tree.find(&address(index)).mark).collect();
-            access_log = tree.find(&DocumentPath::of("access_log").key("path")).mark;
+            positions = Positions::of_document(document, &tree);
             let folder = name.parent().unwrap_or(Path::new(""));
             files = files::read(document, &tree, folder, source, env, &mut problems);
+            if problems.is_empty() {
+                warnings = check::warnings(document, &tree, name);
+            }
         }
     }
     match document {
         Some(document) if problems.is_empty() => {
-            Ok(ValidatedConfig { path: name.to_owned(), document, files, listeners, access_log, seen: BTreeMap::new() })
+            let (path, positions, seen) = (name.to_owned(), Arc::new(positions), BTreeMap::new());
+            Ok(ValidatedConfig { path, document, files, positions, warnings, seen })
         }
         _ => Err(problems.sorted()),
     }

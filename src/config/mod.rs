@@ -32,6 +32,7 @@ mod load;
 mod masked_view;
 mod node;
 mod pem_blocks;
+mod positions;
 mod problem;
 mod scalar;
 mod secret_files;
@@ -49,13 +50,14 @@ mod reference;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
+pub use crate::severity::Severity;
 pub use admin_address::{admin_address, admin_address_in};
 pub use backend_list::{backends_in, parse_backends};
 pub use change::{Change, Diff, Subject};
-pub use check::overlap;
+pub use check::{OWN_LISTENER, overlap};
 pub use diff::{diff, diff_of_backends, fixed};
 pub use disk::{Disk, FILE_TIMEOUT, must_be_regular, read_named};
 pub use json_schema::json_schema;
-pub use load::{ValidatedConfig, load, parse, parse_in_place, read_text};
+pub use load::{Inspection, ValidatedConfig, inspect, load, parse, parse_in_place, read_text};
 pub use masked_view::masked;
 pub use problem::Problem;

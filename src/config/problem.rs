@@ -1,4 +1,4 @@
-//! A problem: an error in a configuration, with its position and a hint.
+//! A problem: an error or a warning about a configuration, with its position and a hint.
 //!
 //! It never contains the value of an environment variable. Code that creates a problem must quote the text in the file.
 
@@ -8,13 +8,19 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::node::Position;
+use crate::severity::Severity;
 
 /// Maximum number of collected problems.
 pub(super) const MAX_PROBLEMS: usize = 250;
 
-/// One error in a configuration.
+/// One error or warning about a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
+    /// Whether it rejects the configuration.
+    pub severity: Severity,
+    /// It depends on this host or on the user that Weir runs as: on another host, the same file may have no problem.
+    #[serde(skip)]
+    pub this_host: bool,
     /// The file, as given by the caller.
     pub file: PathBuf,
     /// The line, from 1.
@@ -29,9 +35,30 @@ pub struct Problem {
     pub hint: String,
 }
 
+impl Problem {
+    /// The same finding as a warning. A finding about this host says so.
+    pub fn into_warning(mut self) -> Self {
+        if self.this_host && self.severity == Severity::Error {
+            self.what = format!("this host: {}", self.what);
+        }
+        self.severity = Severity::Warning;
+        self
+    }
+
+    /// Marks it as a finding about this host.
+    pub fn of_this_host(mut self) -> Self {
+        self.this_host = true;
+        self
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}: {}.", self.file.display(), self.line, self.column, self.path, self.what)?;
+        write!(f, "{}:{}:{}: ", self.file.display(), self.line, self.column)?;
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
+        write!(f, "{}: {}.", self.path, self.what)?;
         if self.hint.is_empty() { Ok(()) } else { write!(f, " {}", self.hint) }
     }
 }
@@ -62,6 +89,8 @@ impl Problems {
         }
         let path = Some(path.to_string()).filter(|p| !p.is_empty()).unwrap_or_else(|| "document".into());
         self.problems.push(Problem {
+            severity: Severity::Error,
+            this_host: false,
             file: self.file.clone(),
             line: mark.line,
             column: mark.column,
@@ -69,6 +98,19 @@ impl Problems {
             what: one_line(what.into()),
             hint: one_line(hint.into()),
         });
+    }
+
+    /// Adds a problem that depends on this host.
+    pub(super) fn add_of_host(
+        &mut self,
+        mark: Position,
+        path: impl fmt::Display,
+        what: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let before = self.problems.len();
+        self.add(mark, path, what, hint);
+        self.problems[before..].iter_mut().for_each(|problem| problem.this_host = true);
     }
 
     /// Adds the problems of another file, up to `MAX_PROBLEMS`.
@@ -96,7 +138,7 @@ impl Problems {
     pub(super) fn sorted(mut self) -> Vec<Problem> {
         let own = self.file;
         let order = |problem: &Problem| {
-            let Problem { file, line, column, path, what, hint } = problem.clone();
+            let Problem { file, line, column, path, what, hint, .. } = problem.clone();
             (file != own, file, line, column, path, what, hint)
         };
         self.problems.sort_by_cached_key(order);
@@ -107,12 +149,12 @@ impl Problems {
 
 /// A message may quote any text. This keeps it on one line of limited length, without control characters.
 fn one_line(text: String) -> String {
-    const MAX_HINT_CHARS: usize = 400;
-    if text.len() <= MAX_HINT_CHARS && !text.contains(char::is_control) {
+    const MAX_MESSAGE_CHARS: usize = 400;
+    if text.len() <= MAX_MESSAGE_CHARS && !text.contains(char::is_control) {
         return text;
     }
     let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut short: String = plain.take(MAX_HINT_CHARS).collect();
+    let mut short: String = plain.take(MAX_MESSAGE_CHARS).collect();
     if short.len() < text.len() {
         short.push('…');
     }

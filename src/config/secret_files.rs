@@ -11,7 +11,7 @@ use std::path::Path;
 use super::{disk, io_error};
 
 /// Minimum length of a secret, in bytes: the output length of HMAC-SHA-256 (RFC 2104 section 3).
-const MIN_SECRET_BYTES: usize = 32;
+pub(super) const MIN_SECRET_BYTES: usize = 32;
 
 /// Maximum size of a key file, in bytes.
 const MAX_SECRET_BYTES: u64 = 4096;
@@ -23,6 +23,8 @@ pub(super) enum Had {
     Key(Vec<u8>),
     /// The file does not exist.
     Missing,
+    /// This process may not use the file: the problem, and a hint.
+    Forbidden(String, &'static str),
     /// The file cannot be used: the problem, and a hint.
     Unfit(String, &'static str),
 }
@@ -30,7 +32,9 @@ pub(super) enum Had {
 /// Reads and checks a key file.
 pub(super) fn read(path: &Path) -> Had {
     match read_private(path) {
-        Ok(None) => Had::Unfit("everybody on this machine may read or write it".into(), "Take that away: `chmod 600`"),
+        Ok(None) => {
+            Had::Forbidden("everybody on this machine may read or write it".into(), "Take that away: `chmod 600`")
+        }
         Ok(Some(bytes)) => from(Ok(bytes)),
         Err(error) => from(Err(error)),
     }
@@ -43,7 +47,8 @@ pub(super) fn from(read: io::Result<Vec<u8>>) -> Had {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Had::Missing,
         Err(error) => {
             let hint = io_error::hint(&error).unwrap_or(io_error::TO_BE_READ);
-            Had::Unfit(format!("cannot be read: {}", io_error::reason(&error)), hint)
+            let what = format!("cannot be read: {}", io_error::reason(&error));
+            if io_error::is_of_host(&error) { Had::Forbidden(what, hint) } else { Had::Unfit(what, hint) }
         }
     }
 }
@@ -105,7 +110,7 @@ mod tests {
 
     fn unfit(had: Had) -> String {
         match had {
-            Had::Unfit(what, _) => what,
+            Had::Forbidden(what, _) | Had::Unfit(what, _) => what,
             other => panic!("{other:?}"),
         }
     }

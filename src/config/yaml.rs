@@ -19,7 +19,7 @@ pub(super) const MAX_DOCUMENT_BYTES: usize = 8 << 20;
 /// Maximum nesting depth; the configuration itself needs 7.
 const MAX_DEPTH: usize = 64;
 /// Maximum size of a tree, by `Node::weight`.
-const MAX_NODES: usize = 96 << 20;
+const MAX_TREE_BYTES: usize = 96 << 20;
 
 /// A function that returns environment variables by name.
 pub(super) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -169,7 +169,7 @@ impl Builder<'_> {
             return stop(mark, "nested deeper than 64 levels", "");
         }
         self.weight += node.weight();
-        if self.weight > MAX_NODES {
+        if self.weight > MAX_TREE_BYTES {
             return stop(mark, "aliases make this file too large", "");
         }
         let node = node.clone();
@@ -182,7 +182,7 @@ impl Builder<'_> {
             self.weight += node.weight();
             self.anchors.insert(anchor, node.clone());
         }
-        if self.weight > MAX_NODES {
+        if self.weight > MAX_TREE_BYTES {
             return stop(node.mark, "this file is too large", "");
         }
         match self.frames.last_mut().map(|frame| &mut frame.state) {

@@ -40,7 +40,7 @@ pub(super) struct Acceptor<F> {
     pub(super) settings: Arc<ArcSwap<ListenerSettings>>,
     pub(super) meters: Arc<ListenerMeters>,
     /// One service for each thread.
-    pub(super) fronts: Arc<[Arc<F>]>,
+    pub(super) services: Arc<[Arc<F>]>,
     pub(super) workers: Arc<Workers>,
     /// The thread that this loop runs on.
     pub(super) here: usize,
@@ -116,7 +116,7 @@ impl<F: HttpService> Acceptor<F> {
             settings,
             guard: self.meters.opened(),
             meters: Arc::clone(&self.meters),
-            service: Arc::clone(&self.fronts[slot.worker]),
+            service: Arc::clone(&self.services[slot.worker]),
             phase: self.phase.clone(),
             open: self.open.token(),
             client_connections: Arc::clone(&self.client_connections),

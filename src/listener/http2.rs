@@ -1,8 +1,10 @@
 //! HTTP/2 on one connection: prior knowledge on a plain port, ALPN under TLS. The h2 crate does the framing and the
 //! flow control. This module applies the limits.
 
+mod responder;
 mod session;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,6 +23,7 @@ use super::conn::{Conn, EXCHANGE, Exchange};
 use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
 use crate::body_gate::BodyGate;
 use crate::listener::conn::downstream_stream::DownstreamStream;
+use crate::listener::http2::responder::Responder;
 use crate::listener::http2::session::Http2Session;
 use crate::listener::service::HttpService;
 
@@ -37,7 +40,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The client first gets a GOAWAY. At twice this number the connection is closed at once. h2 itself limits the streams
 /// that are reset before they are accepted.
 const GIVEN_UP: usize = 100;
-/// How long the resets of requests that the end of the grace period ends may take to leave.
+/// How long the responses and resets of requests that the end of the grace period ends may take to leave.
 const ABORT_TIMEOUT: Duration = Duration::from_millis(150);
 /// How many bytes of a response may wait for the client in memory. h2 counts them per stream.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
@@ -118,12 +121,6 @@ impl<F: HttpService> Http2<F> {
         }
     }
 
-    /// Returns once the grace period is over, and has marked the exchange as cut: its record is made when it is dropped.
-    async fn aborted(&self, exchange: &Exchange) {
-        self.aborted.notified().await;
-        exchange.abort();
-    }
-
     /// Ends the requests under way once the grace period is over. Returns when the client has had time to read that.
     async fn abort_at_end(self: Arc<Self>, mut phase: ShutdownPhaseWatch) {
         phase.past(ShutdownPhase::Leaving).await;
@@ -191,11 +188,12 @@ impl<F: HttpService> Http2<F> {
     fn begin(self: &Arc<Self>, request: Request<RecvStream>, respond: SendResponse<Bytes>, digest: Arc<Digest>) {
         let this = Arc::clone(self);
         let gate = Arc::new(BodyGate::default());
-        let session = Box::new(Http2Session::new(request, respond, digest, Arc::clone(&gate)));
-        self.streams.spawn(async move { this.process(ServerSession::new_custom(session), gate).await });
+        let responder = Arc::new(Responder::new(respond, request.headers()));
+        let session = Box::new(Http2Session::new(request, Arc::clone(&responder), digest, Arc::clone(&gate)));
+        self.streams.spawn(async move { this.process(ServerSession::new_custom(session), responder, gate).await });
     }
 
-    async fn process(&self, mut session: ServerSession, gate: Arc<BodyGate>) {
+    async fn process(&self, mut session: ServerSession, responder: Arc<Responder>, gate: Arc<BodyGate>) {
         if !self.takes_another() {
             return;
         }
@@ -205,12 +203,20 @@ impl<F: HttpService> Http2<F> {
         session.set_write_timeout(timeouts.write.limit());
         let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), false, Some(gate)));
         let shutdown = self.last_call.subscribe();
-        let served = EXCHANGE.scope(Arc::clone(&exchange), self.service.app().process_new_http(session, &shutdown));
-        tokio::select! {
-            biased;
-            _ = served => {}
-            () = exchange.until_cut() => {}
-            () = self.aborted(&exchange) => {}
+        {
+            // Pinned outside of `select!`, which would drop it before a handler runs: the drop resets the stream.
+            let served = EXCHANGE.scope(Arc::clone(&exchange), self.service.app().process_new_http(session, &shutdown));
+            let mut served = pin!(served);
+            tokio::select! {
+                biased;
+                _ = &mut served => {}
+                () = exchange.until_cut() => {}
+                () = self.aborted.notified() => exchange.abort(),
+            }
+            // The response leaves before the session is dropped, because the drop resets the stream.
+            if let Some(why) = exchange.cut() {
+                responder.answer_aborted(why);
+            }
         }
         if exchange.is_given_up() {
             self.note_given_up();

@@ -4,6 +4,7 @@
 //! the `HttpService` serves the requests.
 
 mod accept;
+mod address_check;
 mod client_limits;
 mod conn;
 mod connection_permit;
@@ -29,6 +30,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
+pub use address_check::{CheckedAddress, check_address, is_local};
 pub use conn::{Abort, Conn, Exchange};
 pub use service::HttpService;
 pub use settings::ListenerSettings;
@@ -206,13 +208,13 @@ impl Listeners {
     }
 
     /// Applies a configuration: starts the sockets of `bind_new`, gives running listeners their settings and closes
-    /// removed listeners. `fronts` has one service for each runtime. It starts no listener after `close`.
+    /// removed listeners. `services` has one service for each runtime. It starts no listener after `close`.
     pub fn apply<F: HttpService>(
         &self,
         wanted: RequestedListener<'_>,
         prepared: tls::Prepared,
         new: Vec<Registered>,
-        fronts: &Arc<[Arc<F>]>,
+        services: &Arc<[Arc<F>]>,
     ) {
         let mut running = self.lock();
         let trusted = wanted.trusted;
@@ -226,7 +228,7 @@ impl Listeners {
                 old.settings.store(Arc::new(settings));
             } else if let Some(new) = new.next() {
                 debug_assert_eq!(new.configured, key.0);
-                running.insert(key, self.start(new, settings, fronts));
+                running.insert(key, self.start(new, settings, services));
             }
         }
         self.tls.adopt(prepared);
@@ -298,7 +300,7 @@ impl Listeners {
         &self,
         new: Registered,
         settings: ListenerSettings,
-        fronts: &Arc<[Arc<F>]>,
+        services: &Arc<[Arc<F>]>,
     ) -> RunningListener {
         let runtime = self.workers.runtime(new.worker);
         let meters = self.metrics.listener(&settings.name);
@@ -313,7 +315,7 @@ impl Listeners {
             local: new.actual,
             settings: Arc::clone(&running.settings),
             meters,
-            fronts: Arc::clone(fronts),
+            services: Arc::clone(services),
             workers: Arc::clone(&self.workers),
             here: new.worker,
             phase: running.phase.watch(),

@@ -26,7 +26,7 @@ pub(super) async fn serve<F: HttpService>(
     tcp: TcpStream,
     (mut conn, permit): (Conn, ConnectionPermit),
     endpoint: &TlsEndpoint,
-    front: &Arc<F>,
+    service: &Arc<F>,
     mut phase: ShutdownPhaseWatch,
 ) {
     let limit = conn.settings.timeouts.handshake.get();
@@ -42,12 +42,12 @@ pub(super) async fn serve<F: HttpService>(
         Ok(Ok((stream, session))) => {
             conn.tls = Some(session);
             let io = DownstreamStream::new(Transport::Tls(stream), Arc::new(conn), permit, write);
-            http1::serve(Box::new(io), front, phase).await;
+            http1::serve(Box::new(io), service, phase).await;
         }
         Ok(Err(HandshakeError::PlainHttp(tcp))) => {
             conn.meters.count(ConnectionResult::TlsError);
             let io = DownstreamStream::new(Transport::Plain(tcp), Arc::new(conn), permit, write);
-            refuse_plain(io, front).await;
+            refuse_plain(io, service).await;
         }
         Ok(Err(HandshakeError::Broken(error))) => {
             conn.meters.count(ConnectionResult::TlsError);
@@ -74,10 +74,10 @@ async fn wait_for_shutdown(phase: &mut ShutdownPhaseWatch) {
 
 /// Answers a client that sends plain HTTP to a TLS port. The response is plain HTTP too, because the client understands
 /// nothing else.
-async fn refuse_plain<F: HttpService>(mut io: DownstreamStream, front: &Arc<F>) {
+async fn refuse_plain<F: HttpService>(mut io: DownstreamStream, service: &Arc<F>) {
     // Of a client that goes on sending nothing is read; the close lingers.
     io.boundary = RequestBoundary::Open;
-    let response = front.refuse(&io.conn, b"", &BadHead::PLAIN_HTTP_ON_TLS);
+    let response = service.refuse(&io.conn, b"", &BadHead::PLAIN_HTTP_ON_TLS);
     if io.write_all(&response).await.is_ok() {
         let _ = io.flush().await;
     }

@@ -128,6 +128,7 @@ impl ErrorResponse<'_> {
             (_, Fault::Timeout) => "The server took too long to answer.",
             (_, Fault::Reset) => "The server broke off its answer.",
             (_, Fault::Protocol) => "The server's answer was not understood.",
+            (_, Fault::Loop) => "The request goes round in a loop.",
             (_, Fault::Shutdown) => "The server is shutting down.",
             (_, Fault::ClientAbort) => "The request was given up.",
             (_, Fault::Internal) => "Something went wrong.",

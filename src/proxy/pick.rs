@@ -49,7 +49,7 @@ pub(super) async fn pick(
         return Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over"));
     }
     // A fresh connection is not used if the backend was drained or disabled in the meantime.
-    let fresh = ctx.fresh.take().filter(|(backend, _)| backend.state.mark() == AdminState::Ready);
+    let fresh = ctx.fresh.take().filter(|(backend, _)| backend.state.admin_state() == AdminState::Ready);
     ctx.fresh_used = fresh.is_some();
     let attempt = match fresh {
         Some((backend, guard)) => {
@@ -122,7 +122,7 @@ async fn next(session: &mut Session, target: &RouteTarget, ctx: &mut RequestCtx)
         target.upstream.budget().count_request(now);
     }
     if !ctx.method.is_idempotent() && target.upstream.settings().outlier.is_on() {
-        ctx.tried.be_careful(now);
+        ctx.tried.exclude_recent_failures(now);
     }
     let named = affinity_cookie::named(session, target, ctx);
     let (watching, pick) = match target.upstream.pick_trial(&ctx.tried, now, named.as_ref()) {

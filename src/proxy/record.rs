@@ -9,6 +9,7 @@ use pingora_proxy::Session;
 use super::attempt_error::{REQUEST_TIMEOUT, describe};
 use super::classify;
 use super::ctx::RequestCtx;
+use super::failure_log;
 use super::upstream_error::{has_begun, is_end_of_tunnel};
 use crate::backend::labels::{Outcome, PassedOver};
 use crate::fault::Fault;
@@ -52,7 +53,10 @@ pub(super) fn cut_short(ctx: &mut RequestCtx) {
     }
     let (fault, status) = match ctx.exchange.as_ref().and_then(|exchange| exchange.cut()) {
         Some(why) => of_cut(why),
-        None if std::thread::panicking() => (Fault::Internal, Fault::Internal.status()),
+        None if std::thread::panicking() => {
+            failure_log::panicked(ctx);
+            (Fault::Internal, Fault::Internal.status())
+        }
         None if ctx.exchange.as_ref().is_some_and(|exchange| exchange.conn.is_leaving()) => of_cut(Abort::Shutdown),
         None => (Fault::ClientAbort, Fault::ClientAbort.status()),
     };

@@ -14,14 +14,14 @@ use pingora_proxy::Session;
 
 use super::ctx::{RequestCtx, RequestLine};
 use super::reject::refuse;
-use super::{max_forwards, stream_kind};
+use super::{failure_log, max_forwards, stream_kind};
 use crate::config::schema::Protocol;
 use crate::fault::Fault;
 use crate::listener::{BadHead, Conn, WELL_KNOWN};
 use crate::message::host::{HostPolicy, authority};
 use crate::message::request_framing::check_path_and_query;
 use crate::message::request_id::RequestId;
-use crate::message::{connection_options, header_case, hop_by_hop, host, rewrite};
+use crate::message::{connection_options, header_case, hop_by_hop, host, rewrite, via};
 use crate::path;
 use crate::route;
 use crate::route::table::OnListener;
@@ -204,7 +204,8 @@ pub(super) async fn is_challenge(session: &Session, ctx: &mut RequestCtx) -> boo
 /// - The request is `OPTIONS *`, and no route matches.
 ///
 /// # Errors
-/// No route matches, the certificate does not cover the host, or the upstream's protocol cannot carry the request.
+/// No route matches, the certificate does not cover the host, the request loops, or the upstream's protocol cannot
+/// carry it.
 pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     let on = listener(ctx);
     if on.redirects && on.name.is_none() {
@@ -230,6 +231,10 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     };
     ctx.target = route.action.upstream().map(Arc::clone);
     ctx.route = Some(route);
+    if ctx.target.is_some() && via::is_loop(&session.req_header().headers) {
+        failure_log::is_loop(ctx);
+        return Err(refuse(ctx, Fault::Loop, None, "the request has returned to this process too often"));
+    }
     let speaks_http1 = |target: &Arc<RouteTarget>| target.upstream.settings().protocol == Protocol::Http1;
     if ctx.target.as_ref().is_none_or(speaks_http1) {
         return Ok(());

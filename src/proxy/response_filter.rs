@@ -206,7 +206,7 @@ pub(super) async fn to_old_client(session: &mut Session, response: &ResponseHead
 
 /// Adds Weir's own fields to a final response.
 fn add_own_fields(headers: &mut HeaderMap, received: Version, ctx: &RequestCtx) {
-    via::add(headers, received);
+    via::add_to_response(headers, received);
     if ctx.version == Version::HTTP_10 {
         // An HTTP/1.0 client does not know chunked coding (RFC 9112 section 6.1). The close of the connection ends the
         // body.

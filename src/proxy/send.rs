@@ -34,7 +34,7 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
     header_case::edit_request(request, EXTRA_FIELDS, |headers| {
         hop_by_hop::request(headers, &client.headers, protocol != Protocol::Http1);
         forward(client, headers, ctx);
-        via::add(headers, ctx.version);
+        via::add_to_request(headers, ctx.version);
         max_forwards::count(&ctx.method, headers);
         if is_plain {
             headers.remove(header::CONNECTION);

@@ -61,10 +61,10 @@ fn ended(status: GrpcStatus, ctx: &mut RequestCtx) {
     if !status.is_error() {
         return;
     }
+    failure_log::grpc_error(ctx, status.label());
     if let Some(attempt) = &mut ctx.attempt {
         attempt.grpc_error = Some(status);
     }
-    failure_log::grpc_error(ctx, status);
 }
 
 fn status(headers: &HeaderMap) -> Option<GrpcStatus> {

@@ -22,7 +22,7 @@ use crate::tls::CertificateStatus;
 use crate::upstream::Upstream;
 use crate::upstream::admin_override::BackendOverride;
 use crate::upstream::backend::Backend;
-use crate::upstream::manager::Registry;
+use crate::upstream::manager::UpstreamManager;
 use crate::upstream::status::{DiscoveryStatus, status_of};
 
 /// All components of the running process, for the admin API and the signal handlers.
@@ -32,7 +32,7 @@ pub(super) struct AdminApi {
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) shared: Arc<CurrentSnapshot>,
     pub(super) listeners: Arc<Listeners>,
-    pub(super) registry: Arc<Registry>,
+    pub(super) manager: Arc<UpstreamManager>,
     pub(super) reloader: Reloader<Proxy>,
     pub(super) logs: BothLogs,
     pub(super) token: AdminToken,
@@ -64,17 +64,19 @@ impl Control for AdminApi {
 
     fn reload(&self) -> ReloadReply {
         match self.reloader.reload() {
-            ReloadOutcome::Applied { generation, changes, fixed } => {
-                ReloadReply::Applied { generation, changes, fixed }
+            ReloadOutcome::Applied { generation, changes, fixed, warnings } => {
+                ReloadReply::Applied { generation, changes, fixed, warnings: problems(&warnings) }
             }
-            ReloadOutcome::Rejected { problems } => rejected(&problems),
+            ReloadOutcome::Rejected { problems: all } => ReloadReply::Rejected { problems: problems(&all) },
         }
     }
 
     fn diff(&self, yaml: &str) -> ReloadReply {
         match self.reloader.diff(yaml) {
-            ReloadOutcome::Applied { generation, changes, fixed } => ReloadReply::Valid { generation, changes, fixed },
-            ReloadOutcome::Rejected { problems } => rejected(&problems),
+            ReloadOutcome::Applied { generation, changes, fixed, warnings } => {
+                ReloadReply::Valid { generation, changes, fixed, warnings: problems(&warnings) }
+            }
+            ReloadOutcome::Rejected { problems: all } => ReloadReply::Rejected { problems: problems(&all) },
         }
     }
 
@@ -90,7 +92,7 @@ impl Control for AdminApi {
     ) -> Result<api::BackendReply, ControlError> {
         let (upstream, backend) = self.find(upstream, backend)?;
         upstream.apply_override(&backend, wanted, clock::now_ms()).map_err(ControlError::Impossible)?;
-        self.registry.rebuild(upstream.name());
+        self.manager.rebuild(upstream.name());
         let status = status_of(&backend);
         let (name, state, weight) = (upstream.name(), status.state.label(), status.effective_weight);
         tracing::info!(upstream = &**name, backend = status.name, state, weight, "changed by operator");
@@ -151,12 +153,13 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
-fn rejected(problems: &[config::Problem]) -> ReloadReply {
-    ReloadReply::Rejected { problems: problems.iter().map(problem).collect() }
+fn problems(problems: &[config::Problem]) -> Vec<api::ProblemReply> {
+    problems.iter().map(problem).collect()
 }
 
 fn problem(problem: &config::Problem) -> api::ProblemReply {
     api::ProblemReply {
+        severity: problem.severity,
         file: problem.file.display().to_string(),
         line: problem.line as u64,
         column: problem.column as u64,
@@ -172,8 +175,8 @@ fn last_reload(last: LastReload) -> api::LastReloadReply {
         ReloadOutcome::Applied { changes, .. } => {
             api::LastReloadReply { result: "applied".into(), time, changes, problems: Vec::new() }
         }
-        ReloadOutcome::Rejected { problems } => {
-            let problems = problems.iter().map(problem).collect();
+        ReloadOutcome::Rejected { problems: all } => {
+            let problems = problems(&all);
             api::LastReloadReply { result: "rejected".into(), time, changes: Vec::new(), problems }
         }
     }

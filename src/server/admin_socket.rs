@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use socket2::{Domain, SockAddr, Type};
 
 use super::StartError;
+use super::writable::can_create;
 use crate::admin::BoundSocket;
 use crate::config::values::AdminAddress;
 
@@ -75,8 +76,19 @@ pub(super) fn advice(address: &AdminAddress, error: &io::Error) -> &'static str 
     }
 }
 
+/// Whether a Unix socket can be bound, for `weir check`. A socket that is in use passes. Nothing is removed.
+pub(super) fn check_unix(path: &Path) -> io::Result<()> {
+    match is_stale(path) {
+        Ok(_) => can_create(path),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 fn bind_unix(path: &Path) -> io::Result<AdminSocket> {
-    remove_stale(path)?;
+    if is_stale(path)? {
+        fs::remove_file(path)?;
+    }
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile { path: path.to_owned(), id: id(&fs::symlink_metadata(path)?) };
@@ -87,12 +99,13 @@ fn bind_unix(path: &Path) -> io::Result<AdminSocket> {
     Ok(AdminSocket { socket: BoundSocket::Unix(socket.into()), address, file: Some(file) })
 }
 
-/// Removes the socket file of a process that has ended. A refused connection shows that no process listens there.
-fn remove_stale(path: &Path) -> io::Result<()> {
+/// Whether there is the socket file of a process that has ended. A refused connection shows that no process listens
+/// there.
+fn is_stale(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(data) if data.file_type().is_socket() => {}
         Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file that is not a socket")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     }
     let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -101,8 +114,8 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     match probe.connect(&SockAddr::unix(path)?) {
         Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
         Err(error) => match error.kind() {
-            io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-            io::ErrorKind::NotFound => Ok(()),
+            io::ErrorKind::ConnectionRefused => Ok(true),
+            io::ErrorKind::NotFound => Ok(false),
             io::ErrorKind::WouldBlock => Err(io::ErrorKind::AddrInUse.into()),
             _ => Err(error),
         },

@@ -10,6 +10,9 @@ const MIN_DESCRIPTORS: u64 = 4_096;
 /// Bounds of the reserve for backends, health checks, files and the admin API. The reserve is an eighth of the limit.
 const RESERVED_SHARE: (u64, u64) = (16, 8_192);
 
+/// A file that can be opened many times.
+const NULL: &str = "/dev/null";
+
 /// Descriptors needed at start: per thread, and for the process.
 const STARTUP_DESCRIPTORS: (usize, usize) = (4, 8);
 
@@ -31,9 +34,15 @@ pub(super) fn raise_open_files(threads: usize) -> io::Result<RawFd> {
     }
     // Some libraries panic at start if descriptors run out. Opening them here first gives an error instead.
     let _opened = (0..STARTUP_DESCRIPTORS.0 * threads + STARTUP_DESCRIPTORS.1)
-        .map(|_| File::open("/dev/null"))
+        .map(|_| File::open(NULL).map_err(name_the_file))
         .collect::<io::Result<Vec<_>>>()?;
     Ok(limit.map_or(RawFd::MAX, reserved))
+}
+
+/// A bare chroot has no such file, and the error alone would not say which one is missing.
+fn name_the_file(error: io::Error) -> io::Error {
+    let is_missing = error.kind() == io::ErrorKind::NotFound;
+    if is_missing { io::Error::new(error.kind(), format!("{NULL}: {error}")) } else { error }
 }
 
 /// The first reserved descriptor number.

@@ -14,9 +14,11 @@ mod explain_request;
 mod fd_limit;
 mod logs;
 mod pid_file;
+mod preflight;
 mod privileges;
 mod runtimes;
 mod signals;
+mod writable;
 
 use std::io;
 use std::os::fd::RawFd;
@@ -36,7 +38,7 @@ use crate::reload::{Reloader, ReloaderParts};
 use crate::snapshot::{CompileError, CurrentSnapshot, Snapshot};
 use crate::telemetry::{Metrics, Recorder, panic_hook, process_log};
 use crate::tls::{self, StoreError};
-use crate::upstream::manager::Registry;
+use crate::upstream::manager::UpstreamManager;
 use admin_api::AdminApi;
 use admin_socket::{AdminSocket, SocketFile};
 use logs::BothLogs;
@@ -44,6 +46,7 @@ use pid_file::PidFile;
 use runtimes::Runtimes;
 use signals::SignalCommand;
 
+pub use preflight::preflight;
 pub use privileges::PrivilegeError;
 pub use signals::Signals;
 
@@ -181,14 +184,14 @@ fn start(
         acme::prove(&path).map_err(|source| StartError::File { what: what(), source })?;
     }
     let logs = BothLogs::open(document, &folder, &metrics)?;
-    log_start(checked.path());
+    log_start(&checked);
     if let Some(user) = &document.server.user {
         tell_of_closed_files(user, &checked);
     }
     let reserved = fd_limit::raise_open_files(Runtimes::wanted(&document.server))?;
     let runtimes = Runtimes::start(&document.server)?;
     let _control = runtimes.control().enter();
-    let api = furnish(&checked, bound, (&runtimes, reserved), &metrics, logs)?;
+    let api = build_components(&checked, bound, (&runtimes, reserved), &metrics, logs)?;
     let (admin, _socket_file) = admin.map(|admin| serve_admin(admin, &api, &runtimes)).unzip();
     if !signals.end_start() {
         return Ok(RunOutcome::Clean);
@@ -204,15 +207,18 @@ fn start(
     Ok(ended)
 }
 
-/// The first line of the process log: the build and the file that this process runs.
-fn log_start(file: &Path) {
+/// The first line of the process log: the build and the file that this process runs. Then the warnings about the file.
+fn log_start(checked: &ValidatedConfig) {
     let (version, commit, pid) =
         (crate::VERSION, crate::COMMIT.get().copied().unwrap_or("unknown"), std::process::id());
-    tracing::info!(version, commit, file = %file.display(), pid, "weir starts");
+    tracing::info!(version, commit, file = %checked.path().display(), pid, "weir starts");
+    for warning in checked.warnings() {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// Builds all components and starts the listeners.
-fn furnish(
+fn build_components(
     checked: &ValidatedConfig,
     bound: Vec<crate::listener::Bound>,
     (runtimes, reserved): (&Runtimes, RawFd),
@@ -222,13 +228,13 @@ fn furnish(
     let document = checked.document();
     let lifecycle = Arc::<Lifecycle>::default();
     let (backend_state, meters) = (Arc::clone(metrics), Arc::clone(metrics));
-    let registry = Registry::new(
+    let manager = UpstreamManager::new(
         runtimes.control().clone(),
         move |labels| backend_state.backend_state(labels),
         move |upstream| meters.upstream(upstream),
     );
-    let snapshot = Snapshot::compile(checked, None, &registry, metrics)?;
-    registry.activate(&snapshot.upstreams);
+    let snapshot = Snapshot::compile(checked, None, &manager, metrics)?;
+    manager.activate(&snapshot.upstreams);
     let shared = Arc::new(CurrentSnapshot::new(snapshot));
     let recorder = Arc::new(Recorder::new(Arc::clone(metrics), Arc::clone(&logs.access)));
     // Called once per traffic thread, so that each thread has its own connection pool.
@@ -241,20 +247,20 @@ fn furnish(
             Arc::new(ConnectionPool::new(idle)),
         )
     };
-    let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway(), idle))).collect();
+    let services = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway(), idle))).collect();
     let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics), reserved));
     let tls = listeners.prepare(checked)?;
-    listeners.apply(document.into(), tls, listeners.register(bound)?, &fronts);
+    listeners.apply(document.into(), tls, listeners.register(bound)?, &services);
     lifecycle.set_bound();
     metrics.started(1, SystemTime::now());
     let token = AdminToken::new(checked.admin_token().map(str::to_owned));
     let parts = ReloaderParts {
         path: checked.path().to_owned(),
         shared: Arc::clone(&shared),
-        registry: Arc::clone(&registry),
+        manager: Arc::clone(&manager),
         listeners: Arc::clone(&listeners),
         metrics: Arc::clone(metrics),
-        fronts,
+        services,
         logs: Box::new(logs.clone()),
         token: Box::new({
             let token = token.clone();
@@ -265,7 +271,7 @@ fn furnish(
     let reloader = Reloader::new(parts, checked);
     let metrics = Arc::clone(metrics);
     let acme = acme::AcmeManager::new(Arc::clone(listeners.certificates()), Arc::clone(&metrics));
-    Ok(Arc::new(AdminApi { acme, metrics, lifecycle, shared, listeners, registry, reloader, logs, token }))
+    Ok(Arc::new(AdminApi { acme, metrics, lifecycle, shared, listeners, manager, reloader, logs, token }))
 }
 
 /// Warns about named files that the new user cannot read. They were read before the user changed.

@@ -12,7 +12,7 @@ use super::*;
 use crate::config::values::LogTarget;
 use crate::telemetry::Recorder;
 use crate::telemetry::access_entry::tests::plain;
-use crate::telemetry::line_queue::GATHER_BYTES;
+use crate::telemetry::line_queue::GATHER_INTERVAL;
 use crate::telemetry::registry::Metrics;
 
 const LONG: Duration = Duration::from_secs(10);
@@ -79,7 +79,7 @@ fn lines_reach_the_file_and_follow_a_rotation_and_a_switch() {
     log.switch(open(&second));
     wait_until(|| log.lines.is_switched());
     // The pause is longer than the gather time, so the writer thread waits for the next line.
-    thread::sleep(3 * GATHER_BYTES);
+    thread::sleep(3 * GATHER_INTERVAL);
     log.push(b"4\n");
     assert!(log.close(LONG));
     assert_eq!(fs::read_to_string(&second).unwrap(), "4\n");

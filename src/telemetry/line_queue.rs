@@ -26,7 +26,7 @@ const RESERVED_BYTES: usize = 1 << 20;
 
 /// Pause of the writer thread after each write, in which lines gather. It bounds the wake-ups under load. A line that
 /// arrives when the writer is idle is written at once.
-pub(super) const GATHER_BYTES: Duration = Duration::from_millis(2);
+pub(super) const GATHER_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A buffer that grew beyond this size is shrunk after it was written.
 const USUAL_BYTES: usize = 256 << 10;
@@ -166,7 +166,7 @@ impl SharedQueue {
             work.lines.clear();
             work.lines.shrink_to(USUAL_BYTES);
             spare = work.lines;
-            thread::sleep(GATHER_BYTES);
+            thread::sleep(GATHER_INTERVAL);
         }
         self.lock().closed = true;
         self.written.notify_all();

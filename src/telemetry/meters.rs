@@ -250,7 +250,7 @@ pub struct UpstreamMeters {
 }
 
 /// The faults of requests that get no backend.
-const NOT_PICKED: [Fault; 3] = [Fault::NoBackend, Fault::QueueFull, Fault::QueueTimeout];
+const NOT_PICKED: [Fault; 4] = [Fault::NoBackend, Fault::QueueFull, Fault::QueueTimeout, Fault::Loop];
 
 /// Guard of a request in the queue. Dropping it ends the wait and records its duration.
 #[derive(Debug)]

@@ -108,7 +108,7 @@ fn a_scrape_contains_the_counted_values() {
 fn exactly_one_state_is_set() {
     let (metrics, .., backend_state) = full();
     for mark in [AdminState::Ready, AdminState::Draining, AdminState::Disabled] {
-        backend_state.set_mark(mark, 5);
+        backend_state.set_admin_state(mark, 5);
         let values = parse(&metrics.render());
         let states: Vec<_> = values.iter().filter(|(name, _)| name.starts_with("weir_backend_state{")).collect();
         assert_eq!(states.len(), 8);

@@ -42,7 +42,7 @@ impl Upstream {
             warn_of_waiting(backend, self.settings().balance);
         }
         if let Some(mark) = wanted.mark {
-            backend.state.set_mark(mark, now_ms);
+            backend.state.set_admin_state(mark, now_ms);
         }
         Ok(())
     }
@@ -148,7 +148,7 @@ mod tests {
         let b0 = &equal.backend("b0").unwrap();
         let both = BackendOverride { mark: Some(AdminState::Disabled), weight: Some(Some(2)) };
         assert!(equal.apply_override(b0, both, 0).unwrap_err().contains("weighted_round_robin"));
-        assert_eq!((b0.state.mark(), b0.state.runtime_weight()), (AdminState::Ready, None));
+        assert_eq!((b0.state.admin_state(), b0.state.runtime_weight()), (AdminState::Ready, None));
         assert!(equal.apply_override(b0, weight(1), 0).is_ok());
         let weighted = upstream(Balance::WeightedRoundRobin, &[1, 0]);
         let b0 = &weighted.backend("b0").unwrap();

@@ -70,8 +70,8 @@ fn a_request_that_cannot_be_retried_avoids_recently_failed_backends() {
     for balance in ALL {
         let upstream = upstream(balance, true, &[0, 0, 1]);
         let backends = upstream.backends();
-        let (mut careful, any) = (Tried::default(), Tried::default());
-        careful.be_careful(10_000);
+        let (mut cautious, any) = (Tried::default(), Tried::default());
+        cautious.exclude_recent_failures(10_000);
         let picks = |tried: &Tried| -> Vec<String> {
             let name = |key| match attempt_pick(&upstream, tried, key) {
                 PickOutcome::Slot(pick) => pick.backend.name.to_string(),
@@ -80,15 +80,15 @@ fn a_request_that_cannot_be_retried_avoids_recently_failed_backends() {
             (0..300).map(name).collect()
         };
         backends[0].state.set_failed(9_000);
-        assert!(picks(&careful).iter().all(|name| name == "b1"), "{balance:?}");
+        assert!(picks(&cautious).iter().all(|name| name == "b1"), "{balance:?}");
         assert!(picks(&any).iter().any(|name| name == "b0"), "{balance:?}: others find out how it is");
         // If all backends of the tier failed recently, the tier is still used; the backup tier is not.
         backends[1].state.set_failed(9_000);
-        assert!(picks(&careful).iter().all(|name| name != "b2"), "{balance:?}");
+        assert!(picks(&cautious).iter().all(|name| name != "b2"), "{balance:?}");
         backends[0].state.set_answered();
-        assert!(picks(&careful).iter().all(|name| name == "b0"), "{balance:?}");
+        assert!(picks(&cautious).iter().all(|name| name == "b0"), "{balance:?}");
         backends[1].state.set_failed(5_000);
-        assert!(picks(&careful).iter().any(|name| name == "b1"), "{balance:?}: long ago");
+        assert!(picks(&cautious).iter().any(|name| name == "b1"), "{balance:?}: long ago");
     }
 }
 

@@ -107,7 +107,7 @@ impl Upstream {
 
     /// Why a backend cannot be picked.
     fn out(&self, backend: &Backend) -> ExclusionReason {
-        match (backend.state.mark(), backend.state.health()) {
+        match (backend.state.admin_state(), backend.state.health()) {
             (AdminState::Draining, _) => ExclusionReason::Draining,
             (AdminState::Disabled, _) => ExclusionReason::Disabled,
             _ if backend.weight_now(self.settings().balance) == 0 => ExclusionReason::Weightless,

@@ -48,7 +48,7 @@ pub type FileReader<'a> = dyn Fn(&Path) -> Option<Vec<u8>> + 'a;
 type MetersOf = Box<dyn Fn(&str) -> Arc<UpstreamMeters> + Send + Sync>;
 
 /// The upstreams of the process, across all configurations.
-pub struct Registry {
+pub struct UpstreamManager {
     handle: Handle,
     backend_state_of: Box<dyn Fn(Labels) -> Arc<BackendState> + Send + Sync>,
     meters_of: MetersOf,
@@ -98,7 +98,7 @@ struct Active {
     resolving: Option<OwnedTask>,
 }
 
-impl Registry {
+impl UpstreamManager {
     /// `handle`: runtime of probes and DNS lookups, separate from traffic. `backend_state_of`: returns the state of a
     /// backend, always the same one for the same (upstream, address). `meters_of`: returns the meters of an upstream by
     /// name.
@@ -425,5 +425,5 @@ impl Live {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
-#[path = "registry_tests.rs"]
+#[path = "manager_tests.rs"]
 mod tests;

@@ -60,7 +60,7 @@ fn drained_disabled_weightless_and_unresolved_backends_are_not_eligible() {
     ];
     assert_eq!(names(&Members::build(&backends, RULES, 0)), "b");
     for mark in [AdminState::Draining, AdminState::Disabled] {
-        backends[1].state.set_mark(mark, 0);
+        backends[1].state.set_admin_state(mark, 0);
         let members = Members::build(&backends, RULES, 0);
         assert_eq!((names(&members).as_str(), members.failed_open()), ("a", true));
         assert_eq!(names(&Members::build(&backends[1..], RULES, 0)), "");
@@ -238,7 +238,7 @@ fn a_cookie_selects_its_backend_while_it_is_eligible() {
     assert_eq!(backends[1].state.in_flight(), 0);
     tried.add(&backends[1].state);
     assert_eq!(selected(&members, &backends[1], &tried), Err(PickReason::StickyTried));
-    backends[0].state.set_mark(AdminState::Draining, 0);
+    backends[0].state.set_admin_state(AdminState::Draining, 0);
     assert_eq!(selected(&Members::build(&backends, RULES, 0), &backends[0], &tried), Err(PickReason::StickyOut));
 }
 

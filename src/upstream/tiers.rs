@@ -45,7 +45,7 @@ pub struct Chosen {
 
 /// Whether it can take requests, apart from health and weight.
 pub fn is_able(backend: &Backend) -> bool {
-    backend.state.mark() == AdminState::Ready && backend.addr.is_known()
+    backend.state.admin_state() == AdminState::Ready && backend.addr.is_known()
 }
 
 /// The effective health: the verdict of the health check, or up without a check. An ejected backend counts as down,

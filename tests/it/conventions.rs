@@ -2,23 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
-/// The files of these tests, without this one.
-fn files() -> Vec<PathBuf> {
-    let (mut files, mut folders) = (Vec::new(), vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it")]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
-        }
-    }
-    files.retain(|path| path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with(file!()));
+use crate::source_tree::rust_files;
+
+/// The files of these tests and their texts, without this one.
+fn files() -> Vec<(PathBuf, String)> {
+    let mut files = rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it"));
+    files.retain(|(path, _)| !path.ends_with(file!()));
     files
 }
 
 /// `FILE:LINE: TEXT` of the lines for which this holds.
 fn lines(holds: impl Fn(&Path, &str) -> bool) -> Vec<String> {
-    let of = |path: PathBuf| {
-        let text = std::fs::read_to_string(&path).unwrap();
+    let of = |(path, text): (PathBuf, String)| {
         let found = text.lines().enumerate().filter(|(_, line)| holds(&path, line));
         found.map(|(at, line)| format!("{}:{}: {}", path.display(), at + 1, line.trim())).collect::<Vec<_>>()
     };

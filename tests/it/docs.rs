@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::source_tree::rust_files;
 use crate::support::{Client, Config, Origin, Pki, Reply, Weir, eventually, spare};
 
 const PAGES: [&str; 8] = [
@@ -112,18 +113,8 @@ fn every_source_file_that_the_map_names_exists() {
 
 #[test]
 fn the_tests_that_the_comparison_names_exist() {
-    let mut sources = String::new();
-    let mut folders = vec![root().join("src"), root().join("tests")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                sources += &std::fs::read_to_string(path).unwrap();
-            }
-        }
-    }
+    let files = ["src", "tests"].into_iter().flat_map(|folder| rust_files(&root().join(folder)));
+    let sources: String = files.map(|(_, text)| text).collect();
     let comparison = page("docs/comparison.md");
     let rows = [table(&comparison, "reason"), table(&comparison, "what")].concat();
     assert!(rows.len() >= 10, "{rows:?}");

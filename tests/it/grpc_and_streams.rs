@@ -8,7 +8,10 @@ use serde_json::Value;
 
 use crate::support::grpc::{Caller, Server, message, status};
 use crate::support::http2::{connect, rest, run};
-use crate::support::{Client, Config, KINDS, Origin, Reply, WAYS, Weir, delayed, eventually, spare, wait_until};
+use crate::support::tls::open;
+use crate::support::{
+    Client, Config, EDGE, KINDS, Origin, PLAIN, Reply, WAYS, Weir, delayed, eventually, spare, wait_until,
+};
 
 /// The line of the access log with this path.
 fn line(weir: &Weir, path: &str) -> Value {
@@ -186,22 +189,74 @@ fn a_request_that_outlives_the_grace_period_is_answered_503_with_the_fault_shutd
 }
 
 #[test]
-fn a_stream_of_http2_that_outlives_the_grace_period_is_reset_and_has_the_fault_shutdown() {
+fn a_request_over_http2_that_outlives_the_grace_period_is_answered_503_with_the_fault_shutdown() {
     let origin = Origin::start(|_| Reply::new(200, "a").after(Duration::from_secs(10)));
-    let mut weir = Weir::start(Config::to(&origin).set("server.shutdown_grace", "300ms"));
-    run(async {
-        let mut client = connect(weir.web()).await;
-        let request = |path: &str| http::Request::get(format!("http://example.org{path}")).body(()).unwrap();
-        let both = ["/1", "/2"].map(|path| client.send_request(request(path), true).unwrap().0);
-        wait_until("both in flight", || weir.sum(&["weir_backend_in_flight"]) == 2.0).await;
-        weir.signal(libc::SIGTERM);
-        for response in both {
-            assert!(response.await.is_err());
+    for way in [PLAIN, EDGE] {
+        let (folder, _) = way.files();
+        let mut weir = Weir::start_in(folder, way.config(&origin).set("server.shutdown_grace", "300ms"));
+        run(async {
+            let mut caller = Caller::connect(weir.web(), way.client).await;
+            let (call, mut out) = caller.call("/1").await;
+            out.send_data(message(b"half"), false).unwrap();
+            let mut client = h2::client::handshake(open(weir.web(), way.client.then_some("h2")).await).await.unwrap();
+            tokio::spawn(client.1);
+            let request =
+                |method: &str| http::Request::builder().method(method).uri("https://example.org/2").body(()).unwrap();
+            let (whole, _) = client.0.send_request(request("GET"), true).unwrap();
+            let (half, _out) = client.0.send_request(request("POST"), false).unwrap();
+            wait_until("all in flight", || weir.sum(&["weir_backend_in_flight"]) == 3.0).await;
+            weir.signal(libc::SIGTERM);
+            for response in [whole, half] {
+                let response = response.await.unwrap();
+                assert_eq!(response.status(), 503, "{way:?}");
+                assert_eq!(rest(&mut response.into_body()).await, b"", "{way:?}");
+            }
+            assert_eq!(status(call.await.unwrap()).await, "14", "{way:?}");
+        });
+        assert_eq!(weir.wait().code(), Some(1));
+        for line in weir.access_log_of(3) {
+            assert_eq!((&line["fault"], &line["status"]), (&"shutdown".into(), &503.into()), "{line}");
         }
+    }
+}
+
+#[test]
+fn a_response_over_http2_that_has_begun_is_reset_at_the_end_of_the_grace_period() {
+    let server = Server::start();
+    let mut weir = Weir::start(grpc(server.address).set("server.shutdown_grace", "300ms"));
+    run(async {
+        let mut client = Caller::connect(weir.web(), false).await;
+        let (response, mut out) = client.call("/chat").await;
+        out.send_data(message(b"one"), false).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        assert!(body.data().await.unwrap().is_ok());
+        weir.signal(libc::SIGTERM);
+        assert!(body.data().await.unwrap().is_err());
     });
     assert_eq!(weir.wait().code(), Some(1));
-    for line in weir.access_log_of(2) {
-        assert_eq!((&line["fault"], &line["status"]), (&"shutdown".into(), &503.into()), "{line}");
+    let line = weir.access_log_of(1).remove(0);
+    assert_eq!((&line["fault"], &line["status"]), (&"shutdown".into(), &200.into()), "{line}");
+}
+
+#[test]
+fn errors_of_grpc_raise_one_warning_a_minute_for_each_backend() {
+    let server = Server::start();
+    let weir = Weir::start(grpc(server.address));
+    run(async {
+        let mut client = Caller::connect(weir.web(), false).await;
+        for path in ["/breaks", "/breaks", "/fails"] {
+            let (response, mut out) = client.call(path).await;
+            out.send_data(message(b"x"), true).unwrap();
+            status(response.await.unwrap()).await;
+        }
+    });
+    weir.access_log_of(3);
+    let stderr = weir.stderr();
+    let warnings: Vec<&str> =
+        stderr.lines().filter(|line| line.contains("the backend ends calls with errors")).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    for part in [" WARN ", "upstream=\"up\"", "backend=\"a\"", "grpc_status=\"INTERNAL\"", "count=1", "route=\"all\""] {
+        assert!(warnings[0].contains(part), "{part}: {}", warnings[0]);
     }
 }
 

@@ -38,7 +38,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "admin",
-        &["upstream", "telemetry", "backend", "background"],
+        &["upstream", "telemetry", "backend", "background", "severity"],
         "the operator's listener: page, API, metrics; never reaches below its `Control` trait",
     ),
     ("acme", &["tls", "telemetry", "secure_file", "config"], "certificates by ACME; never runs on a traffic thread"),
@@ -110,8 +110,9 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ("fault", &[], "faults and their statuses"),
     ("resource_exhaustion", &[], "errors of the host, such as EMFILE"),
     ("lifecycle", &[], "two flags: bound, draining"),
-    ("config", &["path"], "the document: parse, check, compare; never knows a request"),
+    ("config", &["path", "severity"], "the document: parse, check, compare; never knows a request"),
     ("secure_file", &[], "files with mode 0600"),
+    ("severity", &[], "whether a problem rejects the configuration"),
     ("clock", &[], "the two clocks"),
     ("path", &[], "the normal form of a path"),
 ];

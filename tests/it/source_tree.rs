@@ -80,6 +80,16 @@ pub fn shipped() -> Vec<Source> {
 }
 
 fn files(root: &Path) -> Vec<Source> {
+    let parse = |(path, text): (PathBuf, String)| {
+        let file = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let path = path.strip_prefix(root).unwrap().to_owned();
+        Source { module: module_of(&path), path, text, file }
+    };
+    rust_files(root).into_iter().map(parse).collect()
+}
+
+/// The Rust files below a folder and their texts, by path.
+pub fn rust_files(root: &Path) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -89,13 +99,11 @@ fn files(root: &Path) -> Vec<Source> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
-                let file = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-                let path = path.strip_prefix(root).unwrap().to_owned();
-                found.push(Source { module: module_of(&path), path, text, file });
+                found.push((path, text));
             }
         }
     }
-    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found.sort();
     found
 }
 

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::source_tree::rust_files;
+
 /// The files of the package that allow unsafe code, and why.
 const EXCEPTIONS: [(&str, &str); 2] = [
     (
@@ -14,20 +16,8 @@ const EXCEPTIONS: [(&str, &str); 2] = [
 /// The Rust files under the folders of the package.
 fn sources() -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut found = Vec::new();
-    let mut folders = ["src", "tests", "benches"].map(|folder| root.join(folder)).to_vec();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = std::fs::read_to_string(&path).unwrap();
-                found.push((path.strip_prefix(root).unwrap().to_owned(), text));
-            }
-        }
-    }
-    found
+    let all = ["src", "tests", "benches"].into_iter().flat_map(|folder| rust_files(&root.join(folder)));
+    all.map(|(path, text)| (path.strip_prefix(root).unwrap().to_owned(), text)).collect()
 }
 
 #[test]

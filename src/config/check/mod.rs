@@ -17,8 +17,11 @@ mod sticky;
 mod text;
 mod tls;
 mod upstreams;
+mod warnings;
 
 pub use listeners::overlap;
+pub use warnings::OWN_LISTENER;
+pub(super) use warnings::warnings;
 
 use super::node::{DocumentPath, Node, NodeKind, PathStep};
 use super::problem::Problems;

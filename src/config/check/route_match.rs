@@ -71,7 +71,7 @@ fn listeners(check: &mut Check<'_>, at: &DocumentPath, names: &[String]) {
 /// The conditions of a match on one listener and one host. If two are equal, the second route is never reached. A match
 /// that names the listener takes precedence over one that names none, so these two are not equal.
 #[derive(PartialEq, Eq, Hash)]
-struct Condition<'a> {
+pub(super) struct Condition<'a> {
     listener: Option<&'a str>,
     host: Option<&'a HostPattern>,
     /// The path in the form in which routes compare it.
@@ -80,7 +80,12 @@ struct Condition<'a> {
     headers: Vec<(String, &'a str)>,
 }
 
-fn condition<'a>(matches: &'a Match, listener: Option<&'a str>, host: Option<&'a HostPattern>) -> Condition<'a> {
+/// The condition of a match on one listener and one host.
+pub(super) fn condition<'a>(
+    matches: &'a Match,
+    listener: Option<&'a str>,
+    host: Option<&'a HostPattern>,
+) -> Condition<'a> {
     let path = match (&matches.path, &matches.path_prefix, &matches.path_regex) {
         (Some(path), _, _) => (1, path::configured(path).into()),
         (_, Some(prefix), _) => (2, path::configured_prefix(prefix).into()),
@@ -117,10 +122,12 @@ type On<'a> = (Option<&'a str>, Option<&'a HostPattern>);
 fn listener_hosts(matches: &Match) -> impl Iterator<Item = On<'_>> {
     let any_listener = matches.listeners.is_empty().then_some(None);
     let listeners = matches.listeners.iter().map(|name| Some(name.as_str())).chain(any_listener);
-    listeners.flat_map(|listener| {
-        let any_host = matches.hosts.is_empty().then_some(None);
-        matches.hosts.iter().map(Some).chain(any_host).map(move |host| (listener, host))
-    })
+    listeners.flat_map(|listener| hosts(matches).map(move |host| (listener, host)))
+}
+
+/// Each host of a match; `None`: all.
+pub(super) fn hosts(matches: &Match) -> impl Iterator<Item = Option<&HostPattern>> {
+    matches.hosts.iter().map(Some).chain(matches.hosts.is_empty().then_some(None))
 }
 
 fn same(check: &mut Check<'_>, first: (usize, &RouteSettings), second: (usize, &RouteSettings), on: On<'_>) {

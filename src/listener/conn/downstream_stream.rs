@@ -385,7 +385,7 @@ impl Drop for DownstreamStream {
         {
             return self.conn.reclaim.leave((stream, permit, std::mem::take(&mut self.inbox)));
         }
-        let last_words = self.conn.take_last_words();
+        let abort_response = self.conn.take_abort_response();
         // An HTTP/2 client sends frames in reply to every response, such as WINDOW_UPDATE. So unread bytes are assumed.
         let unread = match self.http2 {
             true => self.shut && !self.conn.is_idle_at_end(),
@@ -395,8 +395,8 @@ impl Drop for DownstreamStream {
         // that closed just when its request arrived, and many clients send such a request again.
         let unsent = !self.http2 && !self.outbox.is_empty();
         match self.permit.take() {
-            Some(permit) if last_words.is_some() || ((unread || unsent) && !self.broken) => {
-                lingering_close::close(stream, std::mem::take(&mut self.outbox), last_words, permit);
+            Some(permit) if abort_response.is_some() || ((unread || unsent) && !self.broken) => {
+                lingering_close::close(stream, std::mem::take(&mut self.outbox), abort_response, permit);
             }
             // The permit lives until the socket is closed.
             _permit => stream.part(),

@@ -22,21 +22,21 @@ const MAX_DRAINED_BYTES: usize = 1024 * 1024;
 pub(in crate::listener) fn close(
     stream: Transport,
     outbox: BytesMut,
-    last_words: Option<Bytes>,
+    abort_response: Option<Bytes>,
     permit: ConnectionPermit,
 ) {
     // At the end of the process there is no runtime, so no task can wait. The drop then closes the socket.
     if let Ok(runtime) = tokio::runtime::Handle::try_current() {
         runtime.spawn(async move {
             let _permit = permit;
-            let _ = tokio::time::timeout(DRAIN_TIMEOUT, send_and_drain(stream, outbox, last_words)).await;
+            let _ = tokio::time::timeout(DRAIN_TIMEOUT, send_and_drain(stream, outbox, abort_response)).await;
         });
     }
 }
 
-async fn send_and_drain(mut stream: Transport, outbox: BytesMut, last_words: Option<Bytes>) -> std::io::Result<()> {
+async fn send_and_drain(mut stream: Transport, outbox: BytesMut, abort_response: Option<Bytes>) -> std::io::Result<()> {
     stream.write_all(&outbox).await?;
-    if let Some(response) = last_words {
+    if let Some(response) = abort_response {
         stream.write_all(&response).await?;
     }
     stream.shutdown().await?;

@@ -200,12 +200,12 @@ impl Conn {
         self.idle_at_end.load(Ordering::Acquire)
     }
 
-    pub(in crate::listener) fn take_last_words(&self) -> Option<Bytes> {
+    pub(in crate::listener) fn take_abort_response(&self) -> Option<Bytes> {
         self.abort_response.lock().take()
     }
 
-    fn set_last_words(&self, words: Bytes) {
-        *self.abort_response.lock() = Some(words);
+    fn set_abort_response(&self, response: Bytes) {
+        *self.abort_response.lock() = Some(response);
     }
 }
 
@@ -338,9 +338,9 @@ impl Exchange {
     }
 
     /// If the exchange was aborted before a byte of its response was written, stores the response to send instead.
-    pub(in crate::listener) fn leave_last_words(&self, words: impl FnOnce(Abort) -> Bytes) {
+    pub(in crate::listener) fn leave_abort_response(&self, response: impl FnOnce(Abort) -> Bytes) {
         if let Some(why) = self.cut().filter(|_| !self.conn.is_answering()) {
-            self.conn.set_last_words(words(why));
+            self.conn.set_abort_response(response(why));
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::telemetry::meters::ConnectionResult;
 /// Serves a connection to its end.
 pub(in crate::listener) async fn serve<F: HttpService>(
     mut io: Box<DownstreamStream>,
-    front: &Arc<F>,
+    service: &Arc<F>,
     phase: ShutdownPhaseWatch,
 ) {
     let mut first = true;
@@ -40,13 +40,13 @@ pub(in crate::listener) async fn serve<F: HttpService>(
                 if most > 0 && requests >= most {
                     io.conn.set_spent();
                 }
-                match exchange(io, facts, front, &phase).await {
+                match exchange(io, facts, service, &phase).await {
                     Some(same) => io = same,
                     None => return,
                 }
             }
-            NextHead::Http2 => return http2::serve(io, front, phase).await,
-            NextHead::Refuse(bad) => return refuse(io, &bad, front).await,
+            NextHead::Http2 => return http2::serve(io, service, phase).await,
+            NextHead::Refuse(bad) => return refuse(io, &bad, service).await,
             NextHead::Silence => {
                 io.conn.meters.count(ConnectionResult::Timeout);
                 return;
@@ -61,7 +61,7 @@ pub(in crate::listener) async fn serve<F: HttpService>(
 async fn exchange<F: HttpService>(
     mut io: Box<DownstreamStream>,
     facts: HeadFacts,
-    front: &Arc<F>,
+    service: &Arc<F>,
     phase: &ShutdownPhaseWatch,
 ) -> Option<Box<DownstreamStream>> {
     let conn = Arc::clone(&io.conn);
@@ -78,14 +78,14 @@ async fn exchange<F: HttpService>(
     session.set_keepalive(Some(0));
     session.set_read_timeout(conn.settings.timeouts.body.limit());
     let exchange = Arc::new(Exchange::new(conn, body_is_here, None));
-    let served = EXCHANGE.scope(Arc::clone(&exchange), front.app().process_new_http(session, &phase.pingora));
+    let served = EXCHANGE.scope(Arc::clone(&exchange), service.app().process_new_http(session, &phase.pingora));
     let reused = {
         tokio::pin!(served);
         tokio::select! {
             biased;
             reused = &mut served => reused,
             () = exchange.until_cut() => {
-                exchange.leave_last_words(|why| front.abort_response(why, facts.method_is_head));
+                exchange.leave_abort_response(|why| service.abort_response(why, facts.method_is_head));
                 None
             }
             never = exchange.conn.flush_timer.watch() => match never {},
@@ -104,10 +104,10 @@ fn take_back(reused: ReusedHttpStream) -> Option<Box<DownstreamStream>> {
     (io.boundary.allows() == 0).then_some(io)
 }
 
-async fn refuse<F: HttpService>(mut io: Box<DownstreamStream>, bad: &BadHead, front: &Arc<F>) {
+async fn refuse<F: HttpService>(mut io: Box<DownstreamStream>, bad: &BadHead, service: &Arc<F>) {
     // No more bytes are parsed as requests. With `Open`, the drop of the stream does a lingering close.
     io.boundary = RequestBoundary::Open;
-    let response = front.refuse(&io.conn, &io.inbox, bad);
+    let response = service.refuse(&io.conn, &io.inbox, bad);
     if io.write_all(&response).await.is_ok() {
         let _ = io.flush().await;
     }

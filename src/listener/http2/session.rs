@@ -14,7 +14,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, stream};
-use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{self, HeaderMap, HeaderName};
 use http::response::Parts;
@@ -32,6 +31,7 @@ use pingora_core::{Error, ErrorType, OrErr, Result};
 use tokio::time::timeout;
 
 use crate::body_gate::{BodyGate, Demand};
+use crate::listener::http2::responder::Responder;
 use crate::message::hop_by_hop;
 
 /// How much of a request body is kept for a retry. Pingora's sessions use the same limit.
@@ -57,7 +57,7 @@ pub(super) struct Http2Session {
     unreleased: usize,
     /// The client waits for 100 (Continue), and the body has not been read yet.
     owes_continue: bool,
-    respond: SendResponse<Bytes>,
+    responder: Arc<Responder>,
     sender: Option<SendStream<Bytes>>,
     /// The status of the response, once its header was written.
     written: Option<ResponseHeader>,
@@ -76,7 +76,7 @@ impl Http2Session {
     /// `body_gate`: stops the reads of the body.
     pub(super) fn new(
         request: Request<RecvStream>,
-        respond: SendResponse<Bytes>,
+        responder: Arc<Responder>,
         digest: Arc<Digest>,
         body_gate: Arc<BodyGate>,
     ) -> Self {
@@ -89,7 +89,7 @@ impl Http2Session {
             body_gate,
             unreleased: 0,
             owes_continue,
-            respond,
+            responder,
             sender: None,
             written: None,
             ended: false,
@@ -113,26 +113,19 @@ impl Http2Session {
 
     fn send_continue(&mut self) -> Result<()> {
         if std::mem::take(&mut self.owes_continue) && self.written.is_none() {
-            self.send_interim(StatusCode::CONTINUE, HeaderMap::new())?;
+            self.responder.send_interim(StatusCode::CONTINUE, HeaderMap::new())?;
         }
         Ok(())
-    }
-
-    fn send_interim(&mut self, status: StatusCode, fields: HeaderMap) -> Result<()> {
-        let mut interim = Response::new(());
-        *interim.status_mut() = status;
-        *interim.headers_mut() = fields;
-        self.respond.send_informational(interim).or_err(ErrorType::WriteError, "while writing an interim response")
     }
 
     /// Waits while the gate is closed. Returns whether more of the body is wanted.
     async fn is_wanted(&mut self) -> Result<bool> {
         let demand = {
-            let Self { body_gate, sender, respond, .. } = self;
+            let Self { body_gate, sender, responder, .. } = self;
             poll_fn(|cx| match body_gate.poll_demand(cx) {
                 Poll::Ready(demand) => Poll::Ready(Ok(demand)),
                 // The client may leave meanwhile.
-                Poll::Pending => poll_reset(sender, respond, cx).map(Err),
+                Poll::Pending => poll_reset(sender, responder, cx).map(Err),
             })
             .await
         };
@@ -182,7 +175,7 @@ impl Http2Session {
 
     /// Completes when the client has reset the stream or closed the connection.
     async fn reset(&mut self) -> Result<Reason> {
-        poll_fn(|cx| poll_reset(&mut self.sender, &mut self.respond, cx)).await
+        poll_fn(|cx| poll_reset(&mut self.sender, &self.responder, cx)).await
     }
 
     fn write_header(&mut self, mut response: Box<ResponseHeader>, end: bool) -> Result<()> {
@@ -198,11 +191,11 @@ impl Http2Session {
             return Ok(());
         }
         if status.is_informational() {
-            return self.send_interim(status, Parts::from(*response).headers);
+            return self.responder.send_interim(status, Parts::from(*response).headers);
         }
         response.insert_header(header::DATE, get_cached_date())?;
         let head = Response::from_parts(Parts::from(*response), ());
-        let sender = self.respond.send_response(head, end).or_err(ErrorType::WriteError, "while writing the header")?;
+        let sender = self.responder.send(head, end)?;
         self.written = Some(ResponseHeader::build_no_case(status, Some(0))?);
         self.sender = Some(sender);
         self.ended = end;
@@ -270,14 +263,11 @@ impl Http2Session {
 /// Ready when the client has reset the stream or closed the connection.
 fn poll_reset(
     sender: &mut Option<SendStream<Bytes>>,
-    respond: &mut SendResponse<Bytes>,
+    responder: &Responder,
     cx: &mut Context<'_>,
 ) -> Poll<Result<Reason>> {
-    let reset = match sender {
-        Some(sender) => sender.poll_reset(cx),
-        None => respond.poll_reset(cx),
-    };
-    reset.map(|reset| reset.or_err(ErrorType::H2Error, "the client's connection ended"))
+    let Some(sender) = sender else { return responder.poll_reset(cx) };
+    sender.poll_reset(cx).map(|reset| reset.or_err(ErrorType::H2Error, "the client's connection ended"))
 }
 
 /// Waits for flow-control window. Returns how many bytes may be sent now, at least 1.
@@ -395,7 +385,7 @@ impl Session for Http2Session {
 
     async fn shutdown(&mut self, _code: u32, _ctx: &str) {
         if !self.ended {
-            self.respond.send_reset(Reason::INTERNAL_ERROR);
+            self.responder.reset(Reason::INTERNAL_ERROR);
         }
     }
 

@@ -37,7 +37,7 @@ pub struct Tried {
     len: usize,
     /// If not 0: the current time, and backends that failed shortly before it are excluded. It is set for a request
     /// that cannot be retried.
-    careful_ms: AtomicU64,
+    failures_before_ms: AtomicU64,
 }
 
 impl Tried {
@@ -56,15 +56,15 @@ impl Tried {
 
     /// Excludes backends whose last attempt failed shortly before `now_ms`, for a request that cannot be retried. The
     /// exclusion ends if no other backend of the tier can take the request.
-    pub fn be_careful(&mut self, now_ms: u64) {
-        *self.careful_ms.get_mut() = now_ms;
+    pub fn exclude_recent_failures(&mut self, now_ms: u64) {
+        *self.failures_before_ms.get_mut() = now_ms;
     }
 
     /// Whether the slot is excluded: it cannot take the request, or it failed recently and the request cannot be
     /// retried.
     pub fn excludes(&self, slot: &Slot) -> bool {
-        let careful_ms = self.careful_ms.load(Ordering::Relaxed);
-        self.rules_out(slot) || careful_ms > 0 && slot.state.has_failed(careful_ms)
+        let failures_before_ms = self.failures_before_ms.load(Ordering::Relaxed);
+        self.rules_out(slot) || failures_before_ms > 0 && slot.state.has_failed(failures_before_ms)
     }
 
     /// Whether the slot cannot take the request: ejected since the snapshot was built, tried, or at its limit.
@@ -73,10 +73,10 @@ impl Tried {
     }
 
     /// Repeats a pick without the exclusion of recent failures, if that exclusion was on.
-    fn without_care<T>(&self, pick: impl FnOnce() -> Option<T>) -> Option<T> {
-        let careful_ms = self.careful_ms.swap(0, Ordering::Relaxed);
-        let picked = if careful_ms > 0 { pick() } else { None };
-        self.careful_ms.store(careful_ms, Ordering::Relaxed);
+    fn with_recent_failures<T>(&self, pick: impl FnOnce() -> Option<T>) -> Option<T> {
+        let failures_before_ms = self.failures_before_ms.swap(0, Ordering::Relaxed);
+        let picked = if failures_before_ms > 0 { pick() } else { None };
+        self.failures_before_ms.store(failures_before_ms, Ordering::Relaxed);
         picked
     }
 
@@ -227,7 +227,7 @@ impl Balancer {
     /// As `pick`, but never returns a backend that was tried.
     pub fn pick_other(&self, tried: &Tried, now_ms: u64, key: Option<u64>) -> Option<Picked> {
         let choose = || self.choose(tried, now_ms, key);
-        let (index, guard) = choose().or_else(|| tried.without_care(choose))?;
+        let (index, guard) = choose().or_else(|| tried.with_recent_failures(choose))?;
         Some(Picked { index, guard, again: false })
     }
 

@@ -14,7 +14,7 @@ use super::super::Upstream;
 use super::super::backend::Backend;
 use super::super::discovery::{self, DiscoverySource, state::DiscoveryState};
 use super::super::sticky::Sticky;
-use super::{FileReader, Registry, Upstreams};
+use super::{FileReader, UpstreamManager, Upstreams};
 use crate::config::schema::{self, Discover};
 use crate::config::{self, Change};
 
@@ -41,7 +41,7 @@ impl DiscoverySettings {
     }
 }
 
-impl Registry {
+impl UpstreamManager {
     /// The discovery state of an upstream. It comes from the previous generation if that has the same source. Else it
     /// is new. It starts with the list of the file that was read with the configuration, if there is one. Otherwise it
     /// starts with the previous list, until the first success.

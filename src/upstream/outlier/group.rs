@@ -79,7 +79,7 @@ impl Judged {
 /// Whether the backend takes requests when it is not ejected.
 pub(super) fn takes_requests(backend: &Backend) -> bool {
     let backend_state: &BackendState = &backend.state;
-    backend_state.mark() == AdminState::Ready
+    backend_state.admin_state() == AdminState::Ready
         && backend_state.runtime_weight().unwrap_or(backend.weight) > 0
         && backend_state.health() != Health::Down
         && backend.addr.is_known()

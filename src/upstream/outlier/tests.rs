@@ -226,7 +226,7 @@ fn shipped_defaults_eject_after_five_failed_attempts_or_eight_5xx_for_ten_second
 fn the_last_backend_that_takes_requests_is_never_ejected() {
     let all = backends(3);
     let detector = Arc::new(Detector::new(&rules(), &all, None));
-    all[1].state.set_mark(crate::backend::labels::AdminState::Draining, 0);
+    all[1].state.set_admin_state(crate::backend::labels::AdminState::Draining, 0);
     all[2].state.set_health(Health::Down, "refused", 0);
     fail(&detector, &all[0], 9, 10);
     assert!(!all[0].state.is_ejected());

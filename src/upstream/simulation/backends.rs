@@ -233,7 +233,7 @@ impl Fleet {
         let now = self.clock.now_ms();
         for site in &mut self.sites {
             (site.mood, site.prober) = (WELL, Hysteresis::new(Health::Up, 2, 2));
-            site.backend_state.set_mark(AdminState::Ready, now);
+            site.backend_state.set_admin_state(AdminState::Ready, now);
             site.backend_state.set_runtime_weight(None);
             site.backend_state.set_health(Health::Up, "", now);
         }

@@ -242,7 +242,7 @@ fn may_be_picked(upstream: &Upstream, backend: &Backend, fail_open: bool) {
 }
 
 fn is_able(upstream: &Upstream, backend: &Backend) -> bool {
-    backend.state.mark() == AdminState::Ready && backend.weight_now(upstream.settings().balance) > 0
+    backend.state.admin_state() == AdminState::Ready && backend.weight_now(upstream.settings().balance) > 0
 }
 
 fn health(backend: &Backend) -> Health {

@@ -13,18 +13,18 @@ use crate::upstream::discovery::DiscoveryResult;
 use crate::upstream::sticky::BackendToken;
 use crate::upstream::{PickHints, queue};
 
-fn registry() -> Arc<Registry> {
+fn manager() -> Arc<UpstreamManager> {
     type States = HashMap<(Arc<str>, Arc<str>), Arc<BackendState>>;
     let states: Mutex<States> = Mutex::default();
     let backend_state_of = move |labels: Labels| {
         let key = (Arc::clone(&labels.upstream), Arc::clone(&labels.address));
         Arc::clone(states.lock().entry(key).or_insert_with(|| Arc::new(BackendState::new(labels))))
     };
-    Registry::new(Handle::current(), backend_state_of, |name| Arc::new(UpstreamMeters::new(name)))
+    UpstreamManager::new(Handle::current(), backend_state_of, |name| Arc::new(UpstreamMeters::new(name)))
 }
 
-fn compile(registry: &Registry, yaml: &str, previous: &Upstreams) -> Upstreams {
-    registry.compile(&serde_yaml::from_str(yaml).unwrap(), Path::new(""), &|_| None, previous)
+fn compile(manager: &UpstreamManager, yaml: &str, previous: &Upstreams) -> Upstreams {
+    manager.compile(&serde_yaml::from_str(yaml).unwrap(), Path::new(""), &|_| None, previous)
 }
 
 fn of<'a>(upstreams: &'a Upstreams, name: &str) -> &'a Arc<Upstream> {
@@ -66,26 +66,26 @@ const THREE: &str = "u: {backends: [{name: a, address: '10.0.0.1:1'}, {name: b, 
 
 #[tokio::test]
 async fn equal_members_keep_their_cursor_over_a_reload() {
-    let registry = registry();
-    let first = compile(&registry, TWO, &Upstreams::new());
-    registry.activate(&first);
+    let manager = manager();
+    let first = compile(&manager, TWO, &Upstreams::new());
+    manager.activate(&first);
     assert_eq!(picks(of(&first, "u"), 3), "aba");
-    let same = compile(&registry, TWO, &first);
+    let same = compile(&manager, TWO, &first);
     assert!(Arc::ptr_eq(of(&first, "u"), of(&same, "u")));
-    let other = compile(&registry, &TWO.replace("u: {", "u: {keep_alive: 1s, "), &first);
+    let other = compile(&manager, &TWO.replace("u: {", "u: {keep_alive: 1s, "), &first);
     assert!(!Arc::ptr_eq(of(&first, "u"), of(&other, "u")));
     assert!(std::ptr::eq(of(&first, "u").budget(), of(&other, "u").budget()));
-    registry.activate(&other);
+    manager.activate(&other);
     assert_eq!(picks(of(&other, "u"), 3), "bab");
 }
 
 #[tokio::test]
 async fn a_refused_reload_has_no_effect() {
-    let registry = registry();
-    let first = compile(&registry, TWO, &Upstreams::new());
-    registry.activate(&first);
+    let manager = manager();
+    let first = compile(&manager, TWO, &Upstreams::new());
+    manager.activate(&first);
     let in_use = of(&first, "u").pick(&Tried::default(), 0, None).unwrap();
-    let refused = compile(&registry, &THREE.replace("name: a", "weight: 9, name: z"), &first);
+    let refused = compile(&manager, &THREE.replace("name: a", "weight: 9, name: z"), &first);
     let shown: Vec<_> = of(&refused, "u").backends().iter().map(|backend| backend.state.is_member()).collect();
     assert_eq!(shown, [true, true, false]);
     let a = Arc::clone(&of(&first, "u").backends()[0].state);
@@ -97,17 +97,17 @@ async fn a_refused_reload_has_no_effect() {
 
 #[tokio::test]
 async fn a_removed_backend_drains_and_can_return() {
-    let registry = registry();
-    let three = compile(&registry, THREE, &Upstreams::new());
-    registry.activate(&three);
+    let manager = manager();
+    let three = compile(&manager, THREE, &Upstreams::new());
+    manager.activate(&three);
     let c = Arc::clone(&of(&three, "u").backends()[2].state);
     let in_use = c.raise();
-    let two = compile(&registry, TWO, &three);
-    registry.activate(&two);
+    let two = compile(&manager, TWO, &three);
+    manager.activate(&two);
     assert_eq!((c.is_member(), c.state(), c.in_flight()), (false, BackendCondition::Draining, 1));
     assert!(!picks(of(&two, "u"), 6).contains('c'));
-    let back = compile(&registry, THREE, &two);
-    registry.activate(&back);
+    let back = compile(&manager, THREE, &two);
+    manager.activate(&back);
     assert!(Arc::ptr_eq(&c, &of(&back, "u").backends()[2].state));
     assert_eq!((c.state(), c.in_flight()), (BackendCondition::Unchecked, 1));
     drop(in_use);
@@ -115,14 +115,14 @@ async fn a_removed_backend_drains_and_can_return() {
 
 #[tokio::test]
 async fn verdicts_come_immediately_and_reach_every_generation() {
-    let registry = registry();
+    let manager = manager();
     let (up, down) = (server(200).await, server(500).await);
     let yaml =
         "u: {health_check: {http: {}, interval: 1h}, backends: [{name: a, address: UP}, {name: b, address: DOWN}]}";
     let yaml = yaml.replace("UP", &up.to_string()).replace("DOWN", &down.to_string());
-    let first = compile(&registry, &yaml, &Upstreams::new());
+    let first = compile(&manager, &yaml, &Upstreams::new());
     assert!(of(&first, "u").verdict_pending());
-    registry.activate(&first);
+    manager.activate(&first);
     until(|| !of(&first, "u").verdict_pending()).await;
     assert_eq!(picks(of(&first, "u"), 3), "aaa");
     let status = serde_json::to_value(of(&first, "u").status()).unwrap();
@@ -130,47 +130,47 @@ async fn verdicts_come_immediately_and_reach_every_generation() {
     assert_eq!(status["backends"][1]["reason"], "status 500, expected 200-299");
     assert!(status["backends"][1]["since"].as_str().unwrap().ends_with('Z'));
     // Another weight, the same check: verdicts stay and no backend is probed again (the interval is an hour).
-    let second = compile(&registry, &yaml.replace("name: a", "weight: 2, name: a"), &first);
-    registry.activate(&second);
+    let second = compile(&manager, &yaml.replace("name: a", "weight: 2, name: a"), &first);
+    manager.activate(&second);
     assert!(!of(&second, "u").verdict_pending());
     assert_eq!(of(&second, "u").status().backends[0].effective_weight, 2.0);
     // Another check: the verdicts start from unknown. The first generation also gets the new verdicts.
-    let third = compile(&registry, &yaml.replace("http: {}", "http: {status: [500]}"), &second);
-    registry.activate(&third);
+    let third = compile(&manager, &yaml.replace("http: {}", "http: {status: [500]}"), &second);
+    manager.activate(&third);
     until(|| !of(&third, "u").verdict_pending()).await;
     assert_eq!((picks(of(&third, "u"), 2), picks(of(&first, "u"), 2)), ("bb".into(), "bb".into()));
     // Without a check, backends are up.
-    let fourth = compile(&registry, &yaml.replace("health_check: {http: {}, interval: 1h}, ", ""), &third);
-    registry.activate(&fourth);
+    let fourth = compile(&manager, &yaml.replace("health_check: {http: {}, interval: 1h}, ", ""), &third);
+    manager.activate(&fourth);
     assert_eq!(picks(of(&fourth, "u"), 2).len(), 2);
     assert!(of(&fourth, "u").backends().iter().all(|backend| backend.state.state() == BackendCondition::Unchecked));
 }
 
 #[tokio::test]
 async fn with_no_backend_up_it_fails_open_if_configured() {
-    let registry = registry();
+    let manager = manager();
     let down = server(500).await;
     let yaml = "u: {health_check: {http: {}}, backends: [{name: a, address: DOWN}]}".replace("DOWN", &down.to_string());
-    let open = compile(&registry, &yaml, &Upstreams::new());
-    registry.activate(&open);
+    let open = compile(&manager, &yaml, &Upstreams::new());
+    manager.activate(&open);
     until(|| !of(&open, "u").verdict_pending()).await;
     until(|| of(&open, "u").pick(&Tried::default(), 0, None).is_some_and(|pick| pick.fail_open)).await;
-    let closed = compile(&registry, &yaml.replace("u: {", "u: {fail_open: false, "), &open);
-    registry.activate(&closed);
+    let closed = compile(&manager, &yaml.replace("u: {", "u: {fail_open: false, "), &open);
+    manager.activate(&closed);
     assert!(of(&closed, "u").pick(&Tried::default(), 0, None).is_none());
 }
 
 #[tokio::test]
 async fn a_name_serves_only_after_it_resolves() {
-    let registry = registry();
+    let manager = manager();
     let address = server(200).await;
     let port = address.port();
     let yaml = "u: {health_check: {tcp: {}, port: PORT}, backends: [{name: a, address: 'localhost:PORT'},
         {name: b, address: 'name.invalid:1'}]}";
     let yaml = yaml.replace("PORT", &port.to_string());
-    let upstreams = compile(&registry, &yaml, &Upstreams::new());
+    let upstreams = compile(&manager, &yaml, &Upstreams::new());
     assert!(of(&upstreams, "u").pick(&Tried::default(), 0, None).is_none());
-    registry.activate(&upstreams);
+    manager.activate(&upstreams);
     until(|| of(&upstreams, "u").pick(&Tried::default(), 0, None).is_some()).await;
     assert_eq!(picks(of(&upstreams, "u"), 3), "aaa");
     let reason = || of(&upstreams, "u").status().backends[1].reason.clone().unwrap_or_default();
@@ -179,27 +179,27 @@ async fn a_name_serves_only_after_it_resolves() {
 
 #[tokio::test]
 async fn a_health_checker_ends_with_its_backend() {
-    let registry = registry();
+    let manager = manager();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let yaml = "u: {health_check: {tcp: {}, interval: 10ms}, backends: [{address: ADDRESS}]}";
     let yaml = yaml.replace("ADDRESS", &address.to_string());
-    let upstreams = compile(&registry, &yaml, &Upstreams::new());
-    registry.activate(&upstreams);
+    let upstreams = compile(&manager, &yaml, &Upstreams::new());
+    manager.activate(&upstreams);
     for _ in 0..3 {
         listener.accept().await.unwrap();
     }
-    registry.activate(&Upstreams::new());
+    manager.activate(&Upstreams::new());
     assert!(!of(&upstreams, "u").backends()[0].state.is_member());
     while tokio::time::timeout(Duration::from_millis(300), listener.accept()).await.is_ok() {}
 }
 
 #[tokio::test]
 async fn slow_start_applies_to_later_backends_only() {
-    let registry = registry();
+    let manager = manager();
     let slow = |yaml: &str| yaml.replace("u: {", "u: {slow_start: 2s, ");
-    let first = compile(&registry, &slow(TWO), &Upstreams::new());
-    registry.activate(&first);
+    let first = compile(&manager, &slow(TWO), &Upstreams::new());
+    manager.activate(&first);
     let weights = |upstreams: &Upstreams| -> Vec<f64> {
         of(upstreams, "u").status().backends.iter().map(|backend| backend.effective_weight).collect()
     };
@@ -209,8 +209,8 @@ async fn slow_start_applies_to_later_backends_only() {
         backend.state.load().set_serving(false, 0);
         backend.state.load().set_serving(true, 1);
     }
-    let second = compile(&registry, &slow(THREE), &first);
-    registry.activate(&second);
+    let second = compile(&manager, &slow(THREE), &first);
+    manager.activate(&second);
     assert_eq!(weights(&second), [1.0, 1.0, 0.1]);
     assert_eq!(picks(of(&second, "u"), 21).matches('c').count(), 1, "weighted turns during slow start");
     until(|| (0.4..1.0).contains(&weights(&second)[2])).await;
@@ -218,9 +218,9 @@ async fn slow_start_applies_to_later_backends_only() {
     assert_eq!(picks(of(&second, "u"), 9).matches('c').count(), 3);
     // A backend that an operator drains and enables again gets a slow start.
     let backend = Arc::clone(&of(&second, "u").backends()[0]);
-    backend.state.set_mark(AdminState::Draining, 0);
+    backend.state.set_admin_state(AdminState::Draining, 0);
     of(&second, "u").rebuild();
-    backend.state.set_mark(AdminState::Ready, 0);
+    backend.state.set_admin_state(AdminState::Ready, 0);
     of(&second, "u").rebuild();
     let starts = |weight: f64| (0.1..0.5).contains(&weight);
     assert!(starts(weights(&second)[0]) && weights(&second)[1..] == [1.0; 2]);
@@ -235,10 +235,10 @@ async fn slow_start_applies_to_later_backends_only() {
 
 #[tokio::test]
 async fn slow_start_applies_to_the_runtime_weight() {
-    let registry = registry();
+    let manager = manager();
     let yaml = TWO.replace("u: {", "u: {slow_start: 1h, balance: least_connections, ");
-    let upstreams = compile(&registry, &yaml, &Upstreams::new());
-    registry.activate(&upstreams);
+    let upstreams = compile(&manager, &yaml, &Upstreams::new());
+    manager.activate(&upstreams);
     let (upstream, backends) = (of(&upstreams, "u"), of(&upstreams, "u").backends());
     let [a, b] = &backends[..] else { panic!("two backends") };
     a.state.load().set_serving(false, 0);
@@ -263,7 +263,7 @@ fn names(upstream: &Upstream) -> Vec<String> {
 
 #[tokio::test]
 async fn discovered_backends_reach_every_generation_and_removed_ones_drain() {
-    let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
+    let (manager, folder) = (manager(), tempfile::tempdir().unwrap());
     let path = folder.path().join("list");
     let (up, other) = (server(200).await.to_string(), server(200).await.to_string());
     put(&path, &["10.0.0.1:1", &up]);
@@ -271,7 +271,7 @@ async fn discovered_backends_reach_every_generation_and_removed_ones_drain() {
                     health_check: {tcp: {}, interval: 1h, timeout: 1s}}";
     let compile = |yaml: &str, previous: &Upstreams| {
         let file = |named: &Path| std::fs::read(folder.path().join(named)).ok();
-        registry.compile(&serde_yaml::from_str(yaml).unwrap(), folder.path(), &file, previous)
+        manager.compile(&serde_yaml::from_str(yaml).unwrap(), folder.path(), &file, previous)
     };
     let first = compile(yaml, &Upstreams::new());
     assert_eq!(
@@ -280,10 +280,10 @@ async fn discovered_backends_reach_every_generation_and_removed_ones_drain() {
         "the configured backend precedes a discovered one with its address"
     );
     assert!(of(&first, "u").verdict_pending());
-    registry.activate(&first);
+    manager.activate(&first);
     until(|| !of(&first, "u").verdict_pending()).await;
     let second = compile(&yaml.replace("u: {", "u: {keep_alive: 1s, "), &first);
-    registry.activate(&second);
+    manager.activate(&second);
     assert!(Arc::ptr_eq(of(&first, "u").discovered().unwrap(), of(&second, "u").discovered().unwrap()));
     let gone = Arc::clone(&of(&second, "u").backends()[1].state);
     let in_use = gone.raise();
@@ -307,26 +307,26 @@ async fn discovered_backends_reach_every_generation_and_removed_ones_drain() {
     assert_eq!(gone.in_flight(), 1, "the same cells");
     drop(in_use);
     let third = compile(&yaml.replace("discover: {file: list},", ""), &second);
-    registry.activate(&third);
+    manager.activate(&third);
     assert_eq!(names(of(&third, "u")), ["own"]);
     assert!(!gone.is_member());
 }
 
 #[tokio::test]
 async fn a_new_discovery_source_starts_with_the_previous_list() {
-    let registry = registry();
+    let manager = manager();
     let yaml = "u: {backends: [], discover: {dns: name.invalid, port: 80, resolver: '127.0.0.1:9', max_ttl: 1s}}";
-    let first = compile(&registry, yaml, &Upstreams::new());
+    let first = compile(&manager, yaml, &Upstreams::new());
     let result = DiscoveryResult {
         list: Some(serde_yaml::from_str("[{address: '10.0.0.1:80'}]").unwrap()),
         ..DiscoveryResult::default()
     };
     assert!(of(&first, "u").verdict_pending(), "before the first result");
     assert!(of(&first, "u").discovered().unwrap().take(result, 1));
-    registry.activate(&first);
+    manager.activate(&first);
     assert_eq!(picks(of(&first, "u"), 1), "10.0.0.1:80", "discovered before activation");
-    let second = compile(&registry, &yaml.replace("port: 80", "port: 81"), &first);
-    registry.activate(&second);
+    let second = compile(&manager, &yaml.replace("port: 80", "port: 81"), &first);
+    manager.activate(&second);
     assert!(!Arc::ptr_eq(of(&first, "u").discovered().unwrap(), of(&second, "u").discovered().unwrap()));
     assert_eq!(picks(of(&second, "u"), 1), "10.0.0.1:80");
     until(|| of(&second, "u").status().discovery.unwrap().error.is_some()).await;
@@ -340,7 +340,7 @@ fn tokens(upstream: &Upstream) -> Vec<Option<BackendToken>> {
 
 #[tokio::test]
 async fn discovered_backends_get_tokens_by_the_secret_of_each_generation() {
-    let (registry, folder) = (registry(), tempfile::tempdir().unwrap());
+    let (manager, folder) = (manager(), tempfile::tempdir().unwrap());
     let path = folder.path().join("list");
     let (a, b, c) = ("10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1");
     put(&path, &[a, b]);
@@ -350,18 +350,18 @@ async fn discovered_backends_get_tokens_by_the_secret_of_each_generation() {
             Some("k") => Some(secret.as_bytes().to_vec()),
             _ => std::fs::read(folder.path().join(named)).ok(),
         };
-        registry.compile(&serde_yaml::from_str(yaml).unwrap(), folder.path(), &file, previous)
+        manager.compile(&serde_yaml::from_str(yaml).unwrap(), folder.path(), &file, previous)
     };
     let of_all = |upstream: &Upstream, addresses: &[&str]| {
         let token = |address: &&str| upstream.sticky().map(|sticky| sticky.token(&address.parse().unwrap()));
         addresses.iter().map(token).collect::<Vec<_>>()
     };
     let first = compile(yaml, "one secret", &Upstreams::new());
-    registry.activate(&first);
+    manager.activate(&first);
     let second = compile(yaml, "another secret", &first);
-    registry.activate(&second);
+    manager.activate(&second);
     let third = compile("u: {discover: {file: list}}", "", &second);
-    registry.activate(&third);
+    manager.activate(&third);
     assert!(Arc::ptr_eq(of(&first, "u").discovered().unwrap(), of(&third, "u").discovered().unwrap()));
     assert_ne!(tokens(of(&first, "u")), tokens(of(&second, "u")));
 
@@ -384,12 +384,12 @@ async fn discovered_backends_get_tokens_by_the_secret_of_each_generation() {
 
 #[tokio::test]
 async fn picks_by_cookie_and_by_balancer_do_not_allocate() {
-    let registry = registry();
+    let manager = manager();
     let yaml = "u: {backends: [{address: '10.0.0.1:1'}, {address: '10.0.0.2:1'}, {address: '10.0.0.3:1', tier: 1}],
                     outlier: {}, max_in_flight: 1, sticky: {}}";
     let secret = |_: &Path| Some(b"secret".to_vec());
-    let upstreams = registry.compile(&serde_yaml::from_str(yaml).unwrap(), Path::new(""), &secret, &Upstreams::new());
-    registry.activate(&upstreams);
+    let upstreams = manager.compile(&serde_yaml::from_str(yaml).unwrap(), Path::new(""), &secret, &Upstreams::new());
+    manager.activate(&upstreams);
     let (upstream, tokens, none) = (of(&upstreams, "u"), tokens(of(&upstreams, "u")), Tried::default());
     let gone = upstream.sticky().unwrap().token(&"10.0.0.9:1".parse().unwrap());
     let backends = upstream.backends();
@@ -430,9 +430,9 @@ fn fail(upstream: &Upstream, at: usize, times: usize) {
 
 #[tokio::test]
 async fn an_ejection_affects_picks_immediately_and_members_later() {
-    let registry = registry();
-    let first = compile(&registry, HASHED, &Upstreams::new());
-    registry.activate(&first);
+    let manager = manager();
+    let first = compile(&manager, HASHED, &Upstreams::new());
+    manager.activate(&first);
     let upstream = of(&first, "u");
     let before = upstream.members.load_full();
     fail(upstream, 0, 2);
@@ -446,22 +446,22 @@ async fn an_ejection_affects_picks_immediately_and_members_later() {
 
 #[tokio::test]
 async fn a_verdict_rebuilds_only_the_current_generation() {
-    let registry = registry();
-    let mut current = compile(&registry, HASHED, &Upstreams::new());
-    registry.activate(&current);
+    let manager = manager();
+    let mut current = compile(&manager, HASHED, &Upstreams::new());
+    manager.activate(&current);
     let mut in_use = Vec::new();
     for generation in 1..=60 {
         in_use.push(Arc::clone(of(&current, "u")));
         let yaml = HASHED.replace("u: {", &["u: {keep_alive: ", &generation.to_string(), "s, "].concat());
-        current = compile(&registry, &yaml, &current);
-        registry.activate(&current);
+        current = compile(&manager, &yaml, &current);
+        manager.activate(&current);
     }
     let members = |upstream: &Arc<Upstream>| upstream.members.load_full();
     let (newest, before) = (of(&current, "u"), in_use.iter().map(members).collect::<Vec<_>>());
     let newest_before = members(newest);
     newest.backends()[2].state.set_health(Health::Down, "refused", 0);
-    newest.backends()[2].state.set_mark(AdminState::Draining, 0);
-    registry.rebuild("u");
+    newest.backends()[2].state.set_admin_state(AdminState::Draining, 0);
+    manager.rebuild("u");
     assert!(!Arc::ptr_eq(&newest_before, &members(newest)));
     let untouched = in_use.iter().zip(&before).all(|(upstream, before)| Arc::ptr_eq(before, &members(upstream)));
     assert!(untouched, "older generations must not be rebuilt");
@@ -470,6 +470,6 @@ async fn a_verdict_rebuilds_only_the_current_generation() {
     }
     assert!(in_use.iter().zip(&before).all(|(upstream, before)| !Arc::ptr_eq(before, &members(upstream))));
     drop((in_use, before));
-    registry.activate(&current);
-    assert_eq!(registry.live.generations("u").len(), 1, "unused generations are dropped");
+    manager.activate(&current);
+    assert_eq!(manager.live.generations("u").len(), 1, "unused generations are dropped");
 }
