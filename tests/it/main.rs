@@ -35,6 +35,7 @@ mod empty_data;
 mod error_causes;
 mod expect;
 mod explain;
+mod fault_injection;
 mod faults;
 mod framing;
 mod generations;

@@ -15,6 +15,7 @@ pub mod client;
 pub mod config;
 pub mod dns;
 pub mod echo;
+pub mod fault_proxy;
 pub mod files;
 pub mod frames;
 pub mod gate;

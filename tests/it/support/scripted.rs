@@ -1,6 +1,7 @@
 //! A backend whose answer the path decides, over HTTP/1 or HTTP/2, plain or under TLS: one script for every way that Weir
 //! has to a backend.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,21 +56,32 @@ impl Kind {
 
     /// The same with settings of the listeners.
     pub fn weir_with(self, listener: &str, upstream: &str) -> Weir {
-        self.start("", listener, upstream)
+        self.start("", listener, upstream, |backend| backend)
+    }
+
+    /// Weir before such a backend that it reaches at another address, with these settings of the upstream.
+    pub fn weir_through(self, address: impl FnOnce(SocketAddr) -> SocketAddr, upstream: &str) -> Weir {
+        self.start("", "", upstream, address)
     }
 
     /// Weir before such a backend, with these settings of `server`.
     pub fn weir_of(self, server: &str) -> Weir {
-        self.start(server, "", "")
+        self.start(server, "", "", |backend| backend)
     }
 
-    fn start(self, server: &str, listener: &str, upstream: &str) -> Weir {
+    fn start(
+        self,
+        server: &str,
+        listener: &str,
+        upstream: &str,
+        address: impl FnOnce(SocketAddr) -> SocketAddr,
+    ) -> Weir {
         let (folder, certificate) = self.way().files();
         let http2 = matches!(self, Self::H2c | Self::H2);
         let serve =
             move |stream| async move { if http2 { http2_connection(stream).await } else { http1(stream).await } };
         let backend = listen(certificate.as_ref(), if http2 { "h2" } else { "http/1.1" }, serve);
-        let config = Config::to(backend)
+        let config = Config::to(address(backend))
             .set("listeners.web", listener)
             .listener("secure", LISTENER_TLS)
             .set("listeners.secure", listener)
