@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 use tokio_util::either::Either;
 
 use crate::pool::backend_addr::is_in_use;
+use crate::pool::http2::Http2Pool;
 
 /// Interval between two sweeps of the idle connections.
 const IDLE_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -46,6 +47,8 @@ pub struct ConnectionPool {
     /// Maximum number of idle connections.
     limit: usize,
     waiting: Mutex<Inner>,
+    /// The connections of HTTP/2.
+    pub(super) http2: Arc<Http2Pool>,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +63,7 @@ struct Inner {
 impl ConnectionPool {
     /// An empty pool for at most `limit` connections.
     pub fn new(limit: usize) -> Self {
-        Self { limit, waiting: Mutex::default() }
+        Self { limit, waiting: Mutex::default(), http2: Http2Pool::new(limit) }
     }
 
     /// Removes a usable connection. The most recently used one is tried first.

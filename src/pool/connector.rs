@@ -15,9 +15,11 @@ use pingora_core::protocols::tls::CustomALPN;
 use pingora_core::upstreams::peer::{ALPN, HttpPeer, Peer};
 use pingora_core::{Error, ErrorType, Result};
 
+use crate::pool::backend_session::BackendSession;
 use crate::pool::checkout::{Checkout, PendingCheckout};
 use crate::pool::connection_pool::IdleConn;
 use crate::pool::http1::session::Http1Session;
+use crate::pool::http2::{self, Http2Offer, Opened};
 
 /// The high bit of the number of a checkout, which is the group key of its peer. An attempt that does not use the pool
 /// has a small number as its group key. So Pingora, which also searches its own pool, never uses such a connection for
@@ -32,23 +34,50 @@ thread_local! {
 
 struct PendingConnect {
     number: u64,
-    stream: Option<(Arc<Checkout>, Option<IdleConn>)>,
+    stream: Option<Offer>,
+}
+
+/// The connection of an attempt.
+enum Offer {
+    Http1(Arc<Checkout>, Option<IdleConn>),
+    Http2(Http2Offer),
 }
 
 /// Provides the connection for the attempt at this peer. The attempt must be the next that connects on this thread.
 pub fn offer(peer: &mut HttpPeer, pending: PendingCheckout) -> Arc<Checkout> {
     let checkout = Arc::new(pending.checkout);
-    PENDING.with_borrow_mut(|next| {
-        next.number = next.number.wrapping_add(1) | CHECKOUT_MARK;
-        peer.group_key = next.number;
-        next.stream = Some((Arc::clone(&checkout), pending.idle));
-    });
+    put(peer, Offer::Http1(Arc::clone(&checkout), pending.idle));
     checkout
 }
 
-fn take(peer: &dyn Any) -> Option<(Arc<Checkout>, Option<IdleConn>)> {
-    let number = peer.downcast_ref::<HttpPeer>()?.group_key;
-    PENDING.with_borrow_mut(|next| if next.number == number { next.stream.take() } else { None })
+/// Provides the stream for the attempt at this peer. The attempt must be the next that connects on this thread.
+pub fn offer_http2(peer: &mut HttpPeer, stream: Http2Offer) {
+    put(peer, Offer::Http2(stream));
+}
+
+fn put(peer: &mut HttpPeer, offer: Offer) {
+    PENDING.with_borrow_mut(|next| {
+        next.number = next.number.wrapping_add(1) | CHECKOUT_MARK;
+        peer.group_key = next.number;
+        next.stream = Some(offer);
+    });
+}
+
+fn take(peer: &HttpPeer) -> Option<Offer> {
+    PENDING.with_borrow_mut(|next| if next.number == peer.group_key { next.stream.take() } else { None })
+}
+
+/// Takes the offer for a peer of Pingora's generic interface. All peers are of this type.
+fn take_for(peer: &dyn Any) -> Option<(&HttpPeer, Offer)> {
+    let peer = peer.downcast_ref::<HttpPeer>()?;
+    Some((peer, take(peer)?))
+}
+
+async fn connect_http2(offer: Http2Offer, peer: &HttpPeer) -> Result<(Connection<BackendSession>, bool)> {
+    Ok(match http2::open(offer, peer).await? {
+        (Opened::Http2(session), reused) => (Connection::Session(BackendSession::Http2(session)), reused),
+        (Opened::Http1(stream), reused) => (Connection::Stream(stream), reused),
+    })
 }
 
 /// The protocol that makes Pingora call this connector. The name never leaves the process.
@@ -61,31 +90,35 @@ pub struct PoolConnector;
 
 #[async_trait]
 impl Connector for PoolConnector {
-    type Session = Http1Session;
+    type Session = BackendSession;
 
     async fn get_http_session<P: Peer + Send + Sync + 'static>(
         &self,
         peer: &P,
-    ) -> Result<(Connection<Http1Session>, bool)> {
-        let Some((checkout, idle)) = take(peer) else {
+    ) -> Result<(Connection<BackendSession>, bool)> {
+        let Some((peer, offer)) = take_for(peer) else {
             return Error::e_explain(ErrorType::InternalError, "no connection was leased for this attempt");
+        };
+        let (checkout, idle) = match offer {
+            Offer::Http1(checkout, idle) => (checkout, idle),
+            Offer::Http2(offer) => return connect_http2(offer, peer).await,
         };
         let (plain, alive) = (checkout.is_plain(), peer.tcp_keepalive());
         let stream = checkout.socket(idle, peer.address(), peer.total_connection_timeout(), alive).await?;
         // Pingora sees every connection as new. It makes no decision from whether a connection is reused.
         match plain {
-            true => Ok((Connection::Session(Http1Session::new(stream)), false)),
+            true => Ok((Connection::Session(BackendSession::Http1(Http1Session::new(stream))), false)),
             false => Ok((Connection::Stream(Box::new(stream)), false)),
         }
     }
 
-    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<Http1Session> {
+    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<BackendSession> {
         None
     }
 
     async fn release_http_session<P: Peer + Send + Sync + 'static>(
         &self,
-        session: Http1Session,
+        session: BackendSession,
         _peer: &P,
         _idle_timeout: Option<Duration>,
     ) {
@@ -112,7 +145,7 @@ mod tests {
         offer(&mut first, pending_checkout());
         let ours = offer(&mut second, pending_checkout());
         assert!(take(&first).is_none());
-        assert!(take(&second).is_some_and(|(taken, _)| Arc::ptr_eq(&taken, &ours)));
+        assert!(take(&second).is_some_and(|offer| matches!(offer, Offer::Http1(taken, _) if Arc::ptr_eq(&taken, &ours))));
         assert!(take(&second).is_none());
         // Attempts outside the pool use small numbers.
         assert!(first.group_key >= CHECKOUT_MARK && second.group_key >= CHECKOUT_MARK);

@@ -13,6 +13,7 @@ use super::checkout::{IoTimeouts, PendingCheckout};
 use super::connection_pool::{ConnectionPool, PoolKey};
 use super::connector;
 use super::dial::Dialer;
+use super::http2::{Http2Offer, Http2Settings};
 use super::transport_settings::{TransportSettings, any_address};
 use crate::config::schema::{Protocol, RouteTimeouts};
 
@@ -25,6 +26,8 @@ pub struct PeerTemplate {
     peer: HttpPeer,
     /// Set for plain HTTP/1. Pingora's pool keeps all other connections.
     settings: Option<PoolSettings>,
+    /// Set for HTTP/2.
+    http2: Option<Http2Settings>,
     /// The request asks for a protocol upgrade over HTTP/1.
     tunnel: bool,
     /// Each request has its own connection.
@@ -57,7 +60,18 @@ impl PeerTemplate {
                 IoTimeouts { read: peer.options.read_timeout.take(), write: peer.options.write_timeout.take() };
             PoolSettings { settings: transport.group_key(), keep: transport.keep_alive, limits }
         });
-        Self { peer, settings, tunnel: false, exclusive: transport.send_proxy }
+        let http2 = (transport.protocol != Protocol::Http1).then(|| {
+            peer.options.alpn = connector::alpn();
+            // For a backend that chooses HTTP/1 in the handshake. Pingora's pool would never find its connection.
+            peer.options.idle_timeout = Some(NOT_POOLED_IDLE);
+            Http2Settings {
+                settings: transport.group_key(),
+                keep: transport.keep_alive,
+                limits: IoTimeouts { read: peer.options.read_timeout, write: peer.options.write_timeout },
+                exclusive: transport.send_proxy,
+            }
+        });
+        Self { peer, settings, http2, tunnel: false, exclusive: transport.send_proxy }
     }
 
     /// The template for upgrade requests. A tunnel has no other timeout than `timeouts.tunnel`. Over HTTP/1 each
@@ -69,6 +83,9 @@ impl PeerTemplate {
             options.alpn = ALPN::H1;
         }
         (options.read_timeout, options.write_timeout) = (timeouts.tunnel.limit(), timeouts.tunnel.limit());
+        if let Some(http2) = &mut template.http2 {
+            http2.limits = IoTimeouts { read: options.read_timeout, write: options.write_timeout };
+        }
         if transport.protocol == Protocol::Http1 {
             options.custom_l4 = Some(Arc::new(Dialer::to(None, true)));
             (template.tunnel, template.exclusive) = (true, true);
@@ -96,6 +113,20 @@ impl PeerTemplate {
         Some(PendingCheckout::new(pool, key, settings.keep, limits, fresh, now).to(address.addresses()))
     }
 
+    /// Offers a stream for an attempt at this backend. `None` if the backend uses HTTP/1. The parameters are those of
+    /// `checkout`.
+    pub fn http2_offer(
+        &self,
+        address: &BackendAddr,
+        pool: &Arc<ConnectionPool>,
+        left: Option<Duration>,
+        fresh: bool,
+    ) -> Option<Http2Offer> {
+        let settings = self.http2.as_ref()?;
+        let target = (address.generation(), address.addresses());
+        Some(Http2Offer::new(Arc::clone(&pool.http2), settings, target, left, fresh))
+    }
+
     /// The peer for an attempt at this backend. `None` while its name is unresolved.
     pub fn peer(&self, address: &BackendAddr) -> Option<Box<HttpPeer>> {
         let generation = address.generation();
@@ -104,7 +135,7 @@ impl PeerTemplate {
         match destination {
             Destination::One(address) => peer._address = address,
             // The checkout has the addresses.
-            Destination::Any(_) if self.settings.is_some() => {}
+            Destination::Any(_) if self.settings.is_some() || self.http2.is_some() => {}
             Destination::Any(addresses) => self.aim(&mut peer, addresses, generation),
         }
         Some(peer)
@@ -157,7 +188,7 @@ mod tests {
         let template = PeerTemplate::new(&TransportSettings::new(&settings("{}"), &|_| None), &none);
         assert_eq!((template.peer.options.read_timeout, template.peer.options.connection_timeout), (None, None));
         let h2c = peer("protocol: h2c", None, "unix:/tmp/a.sock");
-        assert!(!h2c.is_tls() && h2c.options.alpn == ALPN::H2 && h2c.options.max_h2_streams >= 100);
+        assert!(!h2c.is_tls() && matches!(h2c.options.alpn, ALPN::Custom(_)));
         assert_eq!(h2c.address().to_string(), "/tmp/a.sock");
         let h2 = peer("{protocol: h2, tls: {server_name: api.internal}}", None, "127.0.0.1:80");
         assert!(h2.is_tls() && h2.options.verify_cert && h2.options.verify_hostname && h2.sni == "api.internal");

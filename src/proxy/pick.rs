@@ -15,7 +15,6 @@ use super::ctx::RequestCtx;
 use super::reject::refuse;
 use super::{affinity_cookie, hash_key, wait_in_queue};
 use crate::backend::labels::{AdminState, PickReason};
-use crate::config::schema::Protocol;
 use crate::fault::Fault;
 use crate::pool::checkout::PendingCheckout;
 use crate::pool::connection_pool::ConnectionPool;
@@ -64,6 +63,7 @@ pub(super) async fn pick(
     let tunnel = ctx.is_upgrade;
     let template = if tunnel { &target.tunnel } else { &target.peer };
     let pending = template.checkout(&attempt.backend.addr, pool, ctx.time_left(), ctx.fresh_used, attempt.started());
+    let http2 = template.http2_offer(&attempt.backend.addr, pool, ctx.time_left(), ctx.fresh_used);
     let peer = template.peer(&attempt.backend.addr);
     ctx.attempt = Some(attempt);
     let Some(mut peer) = peer else {
@@ -79,17 +79,12 @@ pub(super) async fn pick(
         let addresses = ctx.attempt.as_ref().and_then(|attempt| attempt.backend.addr.addresses());
         Dialer::announce(&mut peer, ends(ctx), tunnel, addresses);
     }
-    if target.upstream.transport().protocol() != Protocol::Http1 {
-        // During the yield h2 reads a GOAWAY that has already arrived. Then Pingora does not choose that connection. If
-        // the backend has closed it, a write would fail, and h2 would drop the connection before it reads the GOAWAY.
-        // Then it is unknown which requests the backend did not process.
-        tokio::task::yield_now().await;
-    }
     ctx.sent_whole = session.is_body_empty();
-    match pending {
-        Some(pending) => checkout(session, ctx, &mut peer, pending),
-        None if ctx.fresh_used || template.is_exclusive() => leave_pool(&mut peer),
-        None => {}
+    match (pending, http2) {
+        (Some(pending), _) => checkout(session, ctx, &mut peer, pending),
+        (None, Some(offer)) => connector::offer_http2(&mut peer, offer),
+        (None, None) if ctx.fresh_used || template.is_exclusive() => leave_pool(&mut peer),
+        (None, None) => {}
     }
     Ok(peer)
 }

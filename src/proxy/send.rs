@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Version, header};
-use pingora::Result;
+use pingora::{Error, ErrorType, Result};
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
@@ -35,7 +35,11 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
         // From here on the request body is read, so the client gets its 100 (Continue).
         ctx.exchange.iter().for_each(|exchange| exchange.send_continue());
     }
+    let mut refused = None;
     header_case::edit_request(request, EXTRA_FIELDS, |headers| {
+        if protocol != Protocol::Http1 && ctx.version != Version::HTTP_2 {
+            refused = http1_fields(headers, client).err();
+        }
         hop_by_hop::request(headers, &client.headers, protocol != Protocol::Http1);
         forward(client, headers, ctx);
         via::add(headers, ctx.version);
@@ -44,6 +48,9 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
             headers.remove(header::CONNECTION);
         }
     });
+    if let Some(reason) = refused {
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, reason).into_down());
+    }
     if let Some(rewrite) = &route.rewrite {
         rewrite.apply(request, ctx.path_rules())?;
     }
@@ -58,6 +65,17 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
         // The connection is outside the pool and serves no other request. HTTP/2 has no such field (RFC 9113 section
         // 8.2.2).
         request.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
+    }
+    Ok(())
+}
+
+/// Removes the hop-by-hop fields of an HTTP/1 request, and takes Host from the target if that has an authority.
+fn http1_fields(headers: &mut HeaderMap, client: &RequestHeader) -> std::result::Result<(), &'static str> {
+    hop_by_hop::to_http1(headers, false)?;
+    if let Some(authority) = client.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        headers.insert(header::HOST, host);
     }
     Ok(())
 }
