@@ -1,8 +1,8 @@
 //! The Pingora connector for pooled connections, which bypasses Pingora's own connector and pool.
 //!
-//! Pingora asks the connector of a custom protocol first, and takes an HTTP/1 stream from it. So an attempt on a pooled
-//! connection avoids the search in Pingora's pool and the stream wrappers of Pingora. It also avoids the future of
-//! Pingora's connect path (8 KiB, copied once). The connector never gets a peer without a checkout.
+//! Pingora asks the connector of a custom protocol first, and takes Weir's own session from it. So an attempt on a
+//! pooled connection avoids the search in Pingora's pool and the stream wrappers of Pingora. It also avoids the future
+//! of Pingora's connect path (8 KiB, copied once). The connector never gets a peer without a checkout.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -17,6 +17,7 @@ use pingora_core::{Error, ErrorType, Result};
 
 use crate::pool::checkout::{Checkout, PendingCheckout};
 use crate::pool::connection_pool::IdleConn;
+use crate::pool::dial;
 use crate::pool::http1::session::Http1Session;
 
 /// The high bit of the number of a checkout, which is the group key of its peer. An attempt that does not use the pool
@@ -46,8 +47,8 @@ pub fn offer(peer: &mut HttpPeer, pending: PendingCheckout) -> Arc<Checkout> {
     checkout
 }
 
-fn take(peer: &dyn Any) -> Option<(Arc<Checkout>, Option<IdleConn>)> {
-    let number = peer.downcast_ref::<HttpPeer>()?.group_key;
+fn take(peer: &HttpPeer) -> Option<(Arc<Checkout>, Option<IdleConn>)> {
+    let number = peer.group_key;
     PENDING.with_borrow_mut(|next| if next.number == number { next.stream.take() } else { None })
 }
 
@@ -57,7 +58,15 @@ pub(super) fn alpn() -> ALPN {
 }
 
 /// The connector that Pingora calls.
-pub struct PoolConnector;
+pub struct PoolConnector(());
+
+impl PoolConnector {
+    /// Creates the connector of one thread.
+    pub fn new() -> Self {
+        dial::load_certificates();
+        Self(())
+    }
+}
 
 #[async_trait]
 impl Connector for PoolConnector {
@@ -67,16 +76,13 @@ impl Connector for PoolConnector {
         &self,
         peer: &P,
     ) -> Result<(Connection<Http1Session>, bool)> {
-        let Some((checkout, idle)) = take(peer) else {
+        let peer = (peer as &dyn Any).downcast_ref::<HttpPeer>();
+        let Some((peer, (checkout, idle))) = peer.and_then(|peer| Some((peer, take(peer)?))) else {
             return Error::e_explain(ErrorType::InternalError, "no connection was leased for this attempt");
         };
-        let (plain, alive) = (checkout.is_plain(), peer.tcp_keepalive());
-        let stream = checkout.socket(idle, peer.address(), peer.total_connection_timeout(), alive).await?;
+        let stream = checkout.socket(idle, peer).await?;
         // Pingora sees every connection as new. It makes no decision from whether a connection is reused.
-        match plain {
-            true => Ok((Connection::Session(Http1Session::new(stream)), false)),
-            false => Ok((Connection::Stream(Box::new(stream)), false)),
-        }
+        Ok((Connection::Session(Http1Session::new(stream)), false))
     }
 
     async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<Http1Session> {

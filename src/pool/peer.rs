@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pingora_core::upstreams::peer::{ALPN, HttpPeer};
+use pingora_core::upstreams::peer::HttpPeer;
 
 use super::addresses::{Addresses, Destination};
 use super::backend_addr::BackendAddr;
@@ -23,10 +23,8 @@ pub const NOT_POOLED_IDLE: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone)]
 pub struct PeerTemplate {
     peer: HttpPeer,
-    /// Set for plain HTTP/1. Pingora's pool keeps all other connections.
+    /// Set for HTTP/1. Pingora's pool keeps all other connections.
     settings: Option<PoolSettings>,
-    /// The request asks for a protocol upgrade over HTTP/1.
-    tunnel: bool,
     /// Each request has its own connection.
     exclusive: bool,
 }
@@ -50,30 +48,27 @@ impl PeerTemplate {
         if transport.send_proxy {
             peer.options.idle_timeout = Some(NOT_POOLED_IDLE);
         }
-        let settings = transport.is_plain().then(|| {
+        let settings = (transport.protocol == Protocol::Http1).then(|| {
             peer.options.alpn = connector::alpn();
             // `PooledStream` applies these timeouts, so that Pingora starts no timers.
             let limits =
                 IoTimeouts { read: peer.options.read_timeout.take(), write: peer.options.write_timeout.take() };
-            PoolSettings { settings: transport.group_key(), keep: transport.keep_alive, limits }
+            let keep = if transport.send_proxy { Duration::ZERO } else { transport.keep_alive };
+            PoolSettings { settings: transport.group_key(), keep, limits }
         });
-        Self { peer, settings, tunnel: false, exclusive: transport.send_proxy }
+        Self { peer, settings, exclusive: transport.send_proxy }
     }
 
-    /// The template for upgrade requests. A tunnel has no other timeout than `timeouts.tunnel`. Over HTTP/1 each
-    /// request has its own connection (see `pool::upgrade`).
+    /// The template for upgrade requests. A tunnel has no other timeout than `timeouts.tunnel`.
     pub fn tunnel(transport: &TransportSettings, timeouts: &RouteTimeouts) -> Self {
         let mut template = Self::new(transport, timeouts);
-        let options = &mut template.peer.options;
-        if template.settings.take().is_some() {
-            options.alpn = ALPN::H1;
-        }
-        (options.read_timeout, options.write_timeout) = (timeouts.tunnel.limit(), timeouts.tunnel.limit());
-        if transport.protocol == Protocol::Http1 {
-            options.custom_l4 = Some(Arc::new(Dialer::to(None, true)));
-            (template.tunnel, template.exclusive) = (true, true);
-            // If the backend declines the upgrade, the connection is not reused.
-            options.idle_timeout = Some(NOT_POOLED_IDLE);
+        let limit = timeouts.tunnel.limit();
+        match &mut template.settings {
+            Some(settings) => settings.limits = IoTimeouts { read: limit, write: limit },
+            None => {
+                let options = &mut template.peer.options;
+                (options.read_timeout, options.write_timeout) = (limit, limit);
+            }
         }
         template
     }
@@ -92,6 +87,7 @@ impl PeerTemplate {
     ) -> Option<PendingCheckout> {
         let settings = self.settings.as_ref()?;
         let key = PoolKey { backend: address.generation(), settings: settings.settings };
+        let fresh = fresh || settings.keep.is_zero();
         let limits = settings.limits.within(left);
         Some(PendingCheckout::new(pool, key, settings.keep, limits, fresh, now).to(address.addresses()))
     }
@@ -113,7 +109,7 @@ impl PeerTemplate {
     fn aim(&self, peer: &mut HttpPeer, addresses: Arc<Addresses>, generation: u64) {
         // Multiplied, because generations are small numbers that could cancel each other in the XOR.
         peer.group_key ^= generation.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        peer.options.custom_l4 = Some(Arc::new(Dialer::to(Some(addresses), self.tunnel)));
+        peer.options.custom_l4 = Some(Arc::new(Dialer::to(Some(addresses))));
     }
 
     /// Whether each request has its own connection.
@@ -125,7 +121,7 @@ impl PeerTemplate {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use pingora_core::upstreams::peer::Peer;
+    use pingora_core::upstreams::peer::{ALPN, Peer};
 
     use super::*;
     use crate::config::schema;
@@ -152,7 +148,7 @@ mod tests {
         assert_eq!(plain.options.total_connection_timeout, Some(Duration::from_secs(3)));
         assert_eq!(plain.options.read_timeout, None, "the lease's");
         let tls = peer("tls: {server_name: a}", None, "127.0.0.1:80");
-        assert_eq!(tls.options.read_timeout, Some(Duration::from_secs(60)));
+        assert!(tls.is_tls() && matches!(tls.options.alpn, ALPN::Custom(_)), "leased as well");
         let none = RouteTimeouts { connect: Period::ZERO, read: Period::ZERO, ..RouteTimeouts::default() };
         let template = PeerTemplate::new(&TransportSettings::new(&settings("{}"), &|_| None), &none);
         assert_eq!((template.peer.options.read_timeout, template.peer.options.connection_timeout), (None, None));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::Version;
 use pingora::Result;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::Session;
@@ -21,7 +22,6 @@ use crate::pool::checkout::PendingCheckout;
 use crate::pool::connection_pool::ConnectionPool;
 use crate::pool::connector;
 use crate::pool::dial::Dialer;
-use crate::pool::http1::fast_path;
 use crate::pool::peer::NOT_POOLED_IDLE;
 use crate::proxy_protocol::AddressPair;
 use crate::snapshot::RouteTarget;
@@ -77,7 +77,7 @@ pub(super) async fn pick(
     }
     if target.upstream.transport().announces() {
         let addresses = ctx.attempt.as_ref().and_then(|attempt| attempt.backend.addr.addresses());
-        Dialer::announce(&mut peer, ends(ctx), tunnel, addresses);
+        Dialer::announce(&mut peer, ends(ctx), addresses);
     }
     if target.upstream.transport().protocol() != Protocol::Http1 {
         // During the yield h2 reads a GOAWAY that has already arrived. Then Pingora does not choose that connection. If
@@ -87,19 +87,21 @@ pub(super) async fn pick(
     }
     ctx.sent_whole = session.is_body_empty();
     match pending {
-        Some(pending) => checkout(session, ctx, &mut peer, pending),
+        Some(pending) => checkout(ctx, &mut peer, pending),
         None if ctx.fresh_used || template.is_exclusive() => leave_pool(&mut peer),
         None => {}
     }
     Ok(peer)
 }
 
-fn checkout(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut pending: PendingCheckout) {
+fn checkout(ctx: &mut RequestCtx, peer: &mut HttpPeer, mut pending: PendingCheckout) {
     if ctx.exchange.as_ref().is_some_and(|exchange| exchange.body_is_here) {
         pending.set_together();
     }
-    if !ctx.is_upgrade && fast_path::is_request(session.req_header(), ctx.sent_whole) {
-        pending.set_plain();
+    if let Some(exchange) = ctx.exchange.as_ref().filter(|_| ctx.version != Version::HTTP_2) {
+        if ctx.is_upgrade || !ctx.sent_whole {
+            pending.set_gate(exchange.conn.body_gate());
+        }
     }
     if let Some(attempt) = &mut ctx.attempt {
         attempt.checkout = Some(connector::offer(peer, pending));

@@ -33,6 +33,7 @@ mod expect;
 mod explain;
 mod faults;
 mod framing;
+mod full_duplex;
 mod generations;
 mod grpc;
 mod grpc_and_streams;
