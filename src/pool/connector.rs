@@ -1,8 +1,8 @@
 //! The Pingora connector for pooled connections, which bypasses Pingora's own connector and pool.
 //!
-//! Pingora asks the connector of a custom protocol first, and takes an HTTP/1 stream from it. So an attempt on a pooled
-//! connection avoids the search in Pingora's pool and the stream wrappers of Pingora. It also avoids the future of
-//! Pingora's connect path (8 KiB, copied once). The connector never gets a peer without a checkout.
+//! Pingora asks the connector of a custom protocol first, and takes Weir's own session from it. So an attempt on a
+//! pooled connection avoids the search in Pingora's pool and the stream wrappers of Pingora. It also avoids the future
+//! of Pingora's connect path (8 KiB, copied once). The connector never gets a peer without a checkout.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -18,8 +18,9 @@ use pingora_core::{Error, ErrorType, Result};
 use crate::pool::backend_session::BackendSession;
 use crate::pool::checkout::{Checkout, PendingCheckout};
 use crate::pool::connection_pool::IdleConn;
+use crate::pool::dial;
 use crate::pool::http1::session::Http1Session;
-use crate::pool::http2::{self, Http2Offer, Opened};
+use crate::pool::http2::{self, Opened};
 
 /// The high bit of the number of a checkout, which is the group key of its peer. An attempt that does not use the pool
 /// has a small number as its group key. So Pingora, which also searches its own pool, never uses such a connection for
@@ -34,50 +35,23 @@ thread_local! {
 
 struct PendingConnect {
     number: u64,
-    stream: Option<Offer>,
-}
-
-/// The connection of an attempt.
-enum Offer {
-    Http1(Arc<Checkout>, Option<IdleConn>),
-    Http2(Http2Offer),
+    stream: Option<(Arc<Checkout>, Option<IdleConn>)>,
 }
 
 /// Provides the connection for the attempt at this peer. The attempt must be the next that connects on this thread.
 pub fn offer(peer: &mut HttpPeer, pending: PendingCheckout) -> Arc<Checkout> {
     let checkout = Arc::new(pending.checkout);
-    put(peer, Offer::Http1(Arc::clone(&checkout), pending.idle));
-    checkout
-}
-
-/// Provides the stream for the attempt at this peer. The attempt must be the next that connects on this thread.
-pub fn offer_http2(peer: &mut HttpPeer, stream: Http2Offer) {
-    put(peer, Offer::Http2(stream));
-}
-
-fn put(peer: &mut HttpPeer, offer: Offer) {
     PENDING.with_borrow_mut(|next| {
         next.number = next.number.wrapping_add(1) | CHECKOUT_MARK;
         peer.group_key = next.number;
-        next.stream = Some(offer);
+        next.stream = Some((Arc::clone(&checkout), pending.idle));
     });
+    checkout
 }
 
-fn take(peer: &HttpPeer) -> Option<Offer> {
-    PENDING.with_borrow_mut(|next| if next.number == peer.group_key { next.stream.take() } else { None })
-}
-
-/// Takes the offer for a peer of Pingora's generic interface. All peers are of this type.
-fn take_for(peer: &dyn Any) -> Option<(&HttpPeer, Offer)> {
-    let peer = peer.downcast_ref::<HttpPeer>()?;
-    Some((peer, take(peer)?))
-}
-
-async fn connect_http2(offer: Http2Offer, peer: &HttpPeer) -> Result<(Connection<BackendSession>, bool)> {
-    Ok(match http2::open(offer, peer).await? {
-        (Opened::Http2(session), reused) => (Connection::Session(BackendSession::Http2(session)), reused),
-        (Opened::Http1(stream), reused) => (Connection::Stream(stream), reused),
-    })
+fn take(peer: &HttpPeer) -> Option<(Arc<Checkout>, Option<IdleConn>)> {
+    let number = peer.group_key;
+    PENDING.with_borrow_mut(|next| if next.number == number { next.stream.take() } else { None })
 }
 
 /// The protocol that makes Pingora call this connector. The name never leaves the process.
@@ -86,7 +60,15 @@ pub(super) fn alpn() -> ALPN {
 }
 
 /// The connector that Pingora calls.
-pub struct PoolConnector;
+pub struct PoolConnector(());
+
+impl PoolConnector {
+    /// Creates the connector of one thread.
+    pub fn new() -> Self {
+        dial::load_certificates();
+        Self(())
+    }
+}
 
 #[async_trait]
 impl Connector for PoolConnector {
@@ -96,20 +78,19 @@ impl Connector for PoolConnector {
         &self,
         peer: &P,
     ) -> Result<(Connection<BackendSession>, bool)> {
-        let Some((peer, offer)) = take_for(peer) else {
+        let peer = (peer as &dyn Any).downcast_ref::<HttpPeer>();
+        let Some((peer, (checkout, idle))) = peer.and_then(|peer| Some((peer, take(peer)?))) else {
             return Error::e_explain(ErrorType::InternalError, "no connection was leased for this attempt");
         };
-        let (checkout, idle) = match offer {
-            Offer::Http1(checkout, idle) => (checkout, idle),
-            Offer::Http2(offer) => return connect_http2(offer, peer).await,
-        };
-        let (plain, alive) = (checkout.is_plain(), peer.tcp_keepalive());
-        let stream = checkout.socket(idle, peer.address(), peer.total_connection_timeout(), alive).await?;
-        // Pingora sees every connection as new. It makes no decision from whether a connection is reused.
-        match plain {
-            true => Ok((Connection::Session(BackendSession::Http1(Http1Session::new(stream))), false)),
-            false => Ok((Connection::Stream(Box::new(stream)), false)),
+        if checkout.is_http2() {
+            return Ok(match http2::open(checkout, peer).await? {
+                (Opened::Http2(session), reused) => (Connection::Session(BackendSession::Http2(session)), reused),
+                (Opened::Http1(stream), reused) => (Connection::Stream(stream), reused),
+            });
         }
+        let stream = checkout.socket(idle, peer).await?;
+        // Pingora sees every connection as new. It makes no decision from whether a connection is reused.
+        Ok((Connection::Session(BackendSession::Http1(Http1Session::new(stream))), false))
     }
 
     async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<BackendSession> {
@@ -145,7 +126,7 @@ mod tests {
         offer(&mut first, pending_checkout());
         let ours = offer(&mut second, pending_checkout());
         assert!(take(&first).is_none());
-        assert!(take(&second).is_some_and(|offer| matches!(offer, Offer::Http1(taken, _) if Arc::ptr_eq(&taken, &ours))));
+        assert!(take(&second).is_some_and(|(taken, _)| Arc::ptr_eq(&taken, &ours)));
         assert!(take(&second).is_none());
         // Attempts outside the pool use small numbers.
         assert!(first.group_key >= CHECKOUT_MARK && second.group_key >= CHECKOUT_MARK);

@@ -19,4 +19,3 @@ pub mod peer;
 pub mod resolver;
 mod socket_options;
 pub mod transport_settings;
-mod upgrade;

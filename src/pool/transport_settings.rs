@@ -108,7 +108,7 @@ impl TransportSettings {
             Destination::One(address) => self.peer(address),
             Destination::Any(addresses) => {
                 let mut peer = self.peer(any_address());
-                peer.options.custom_l4 = Some(Arc::new(Dialer::to(Some(addresses), false)));
+                peer.options.custom_l4 = Some(Arc::new(Dialer::to(Some(addresses))));
                 peer
             }
         }

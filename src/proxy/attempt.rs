@@ -212,9 +212,6 @@ impl Attempt {
     /// next request at once.
     pub(super) fn release(&mut self) {
         self.guard = None;
-        if let Some(checkout) = &self.checkout {
-            checkout.set_over();
-        }
     }
 
     /// Whether a response header arrived.

@@ -118,6 +118,7 @@ pub(super) fn client(error: &Error) -> (Fault, u16) {
     match error.etype() {
         // The body did not arrive in time (RFC 9110 section 15.5.9).
         E::ReadTimedout => (Fault::RefusedPolicy, 408),
+        E::ReadError if io_kind(error) == Some(std::io::ErrorKind::TimedOut) => (Fault::RefusedPolicy, 408),
         E::InvalidHTTPHeader | E::H1Error | E::InvalidH2 | E::Custom(_) => (Fault::BadRequest, 400),
         _ if is_malformed(error) => (Fault::BadRequest, 400),
         _ => (Fault::ClientAbort, 499),

@@ -198,9 +198,8 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        let received = response.version;
         response_filter::header(session, response, ctx, &self.lifecycle)?;
-        if ctx.version == Version::HTTP_10 && received == Version::HTTP_2 {
+        if ctx.version == Version::HTTP_10 {
             response_filter::to_old_client(session, response, ctx).await?;
         }
         Ok(())

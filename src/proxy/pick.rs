@@ -3,9 +3,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::Version;
 use pingora::Result;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::Session;
@@ -20,8 +20,6 @@ use crate::pool::checkout::PendingCheckout;
 use crate::pool::connection_pool::ConnectionPool;
 use crate::pool::connector;
 use crate::pool::dial::Dialer;
-use crate::pool::http1::fast_path;
-use crate::pool::peer::NOT_POOLED_IDLE;
 use crate::proxy_protocol::AddressPair;
 use crate::snapshot::RouteTarget;
 use crate::upstream::PickHints;
@@ -63,7 +61,6 @@ pub(super) async fn pick(
     let tunnel = ctx.is_upgrade;
     let template = if tunnel { &target.tunnel } else { &target.peer };
     let pending = template.checkout(&attempt.backend.addr, pool, ctx.time_left(), ctx.fresh_used, attempt.started());
-    let http2 = template.http2_offer(&attempt.backend.addr, pool, ctx.time_left(), ctx.fresh_used);
     let peer = template.peer(&attempt.backend.addr);
     ctx.attempt = Some(attempt);
     let Some(mut peer) = peer else {
@@ -77,35 +74,25 @@ pub(super) async fn pick(
     }
     if target.upstream.transport().announces() {
         let addresses = ctx.attempt.as_ref().and_then(|attempt| attempt.backend.addr.addresses());
-        Dialer::announce(&mut peer, ends(ctx), tunnel, addresses);
+        Dialer::announce(&mut peer, ends(ctx), addresses);
     }
     ctx.sent_whole = session.is_body_empty();
-    match (pending, http2) {
-        (Some(pending), _) => checkout(session, ctx, &mut peer, pending),
-        (None, Some(offer)) => connector::offer_http2(&mut peer, offer),
-        (None, None) if ctx.fresh_used || template.is_exclusive() => leave_pool(&mut peer),
-        (None, None) => {}
-    }
+    checkout(ctx, &mut peer, pending);
     Ok(peer)
 }
 
-fn checkout(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut pending: PendingCheckout) {
+fn checkout(ctx: &mut RequestCtx, peer: &mut HttpPeer, mut pending: PendingCheckout) {
     if ctx.exchange.as_ref().is_some_and(|exchange| exchange.body_is_here) {
         pending.set_together();
     }
-    if !ctx.is_upgrade && fast_path::is_request(session.req_header(), ctx.sent_whole) {
-        pending.set_plain();
+    if let Some(exchange) = ctx.exchange.as_ref().filter(|_| ctx.version != Version::HTTP_2) {
+        if ctx.is_upgrade || !ctx.sent_whole {
+            pending.set_gate(exchange.conn.body_gate());
+        }
     }
     if let Some(attempt) = &mut ctx.attempt {
         attempt.checkout = Some(connector::offer(peer, pending));
     }
-}
-
-/// Gives the attempt a fresh connection, which no other request uses afterwards.
-fn leave_pool(peer: &mut HttpPeer) {
-    peer.group_key = outside_the_pool();
-    // Otherwise an HTTP/2 connection would stay open and wait for other requests.
-    peer.options.idle_timeout = Some(NOT_POOLED_IDLE);
 }
 
 async fn next(session: &mut Session, target: &RouteTarget, ctx: &mut RequestCtx) -> Result<Attempt> {
@@ -178,10 +165,4 @@ fn sooner(limit: Option<Duration>, left: Option<Duration>) -> Option<Duration> {
         (Some(limit), Some(left)) => Some(limit.min(left).max(MIN_TIMEOUT)),
         (limit, left) => limit.or(left).map(|wait| wait.max(MIN_TIMEOUT)),
     }
-}
-
-/// A pool key under which no connection is stored, so that the attempt gets a fresh one.
-fn outside_the_pool() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }

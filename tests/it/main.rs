@@ -33,6 +33,7 @@ mod expect;
 mod explain;
 mod faults;
 mod framing;
+mod full_duplex;
 mod full_duplex_http2;
 mod generations;
 mod grpc;

@@ -27,6 +27,7 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::body_gate::BodyGate;
 use crate::listener::conn::expect_continue::Continues;
 use crate::listener::conn::flush_timer::FlushTimer;
 use crate::listener::conn::reclaim::ReclaimSlot;
@@ -71,6 +72,8 @@ pub struct Conn {
     /// The next response head needs `Upgrade` among its connection options. HTTP/1 only.
     upgrade_option: AtomicBool,
     abort_response: Mutex<Option<Bytes>>,
+    /// HTTP/1 only.
+    body_gate: Arc<BodyGate>,
     pub(in crate::listener) reclaim: ReclaimSlot,
     /// HTTP/1 only.
     pub(in crate::listener) flush_timer: FlushTimer,
@@ -108,6 +111,7 @@ impl Conn {
             idle_at_end: AtomicBool::new(false),
             upgrade_option: AtomicBool::new(false),
             abort_response: Mutex::new(None),
+            body_gate: Arc::default(),
             reclaim: ReclaimSlot::default(),
             flush_timer: FlushTimer::default(),
             watched: AtomicBool::new(false),
@@ -159,6 +163,11 @@ impl Conn {
 
     pub(in crate::listener) fn takes_upgrade_option(&self) -> bool {
         self.upgrade_option.load(Ordering::Acquire) && self.upgrade_option.swap(false, Ordering::AcqRel)
+    }
+
+    /// The gate of the current request body. HTTP/1 only.
+    pub fn body_gate(&self) -> &Arc<BodyGate> {
+        &self.body_gate
     }
 
     /// Makes the connection a tunnel after an upgrade. All bytes pass in both directions.

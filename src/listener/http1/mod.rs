@@ -76,7 +76,6 @@ async fn exchange<F: HttpService>(
     }
     // `head_reader` waits for the next head. Pingora need not wait, because it gets the head with the session.
     session.set_keepalive(Some(0));
-    session.set_read_timeout(conn.settings.timeouts.body.limit());
     let exchange = Arc::new(Exchange::new(conn, 0, body_is_here));
     let served = EXCHANGE.scope(Arc::clone(&exchange), front.app().process_new_http(session, &phase.pingora));
     let reused = {

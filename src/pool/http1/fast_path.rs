@@ -1,16 +1,12 @@
-//! The conditions of the HTTP/1 fast path: which requests and responses `session` handles itself.
+//! The conditions of the HTTP/1 fast path: which responses `session` reads itself.
 //!
-//! It never rejects a message. Pingora's session handles every message that does not qualify.
+//! It never rejects a response. Pingora's session reads every response that does not qualify.
 
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
-use pingora::http::{RequestHeader, ResponseHeader};
-
-/// Maximum body size of a request, in bytes. A backend may answer a larger request early, and only Pingora's session
-/// handles that.
-const MAX_BODY_BYTES: usize = 64 * 1024;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use pingora::http::ResponseHeader;
 
 /// Maximum number of header fields in a response. A head with more is left to Pingora.
 const MAX_FIELDS: usize = 64;
@@ -37,35 +33,6 @@ pub(in crate::pool) struct FixedLengthResponse {
     pub(in crate::pool) keeps: bool,
 }
 
-/// Whether a client request qualifies. It must be HTTP/1.1 in origin form, and its body, if any, must be small and have
-/// a Content-Length. Connection is the only hop-by-hop field that it may have (RFC 9110 section 7.6.1). The listener
-/// has already checked the request head.
-pub fn is_request(request: &RequestHeader, bodiless: bool) -> bool {
-    let origin_form = request.raw_path().first() == Some(&b'/');
-    let small = || length(&request.headers).is_some_and(|length| length <= MAX_BODY_BYTES);
-    request.version == Version::HTTP_11
-        && origin_form
-        && !request.headers.keys().any(ends_here)
-        && keeps(&request.headers).is_some()
-        && (bodiless || small())
-}
-
-fn ends_here(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "expect"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
-}
-
 /// The value of Content-Length. `None` unless there is exactly one field, of 1 to 15 digits.
 pub(in crate::pool) fn length(headers: &HeaderMap) -> Option<usize> {
     let mut all = headers.get_all(header::CONTENT_LENGTH).iter();
@@ -77,18 +44,6 @@ fn number(digits: &[u8]) -> Option<usize> {
     let plain = (1..=15).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
     let sum = digits.iter().fold(0, |sum, digit| sum * 10 + usize::from(digit.wrapping_sub(b'0')));
     plain.then_some(sum)
-}
-
-/// Whether the Connection field lets the connection persist. Without the field it persists (RFC 9112 section 9.3).
-/// `None` if there is more than one field or any other option.
-fn keeps(headers: &HeaderMap) -> Option<bool> {
-    let mut all = headers.get_all(header::CONNECTION).iter();
-    match (all.next(), all.next()) {
-        (None, _) => Some(true),
-        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"keep-alive") => Some(true),
-        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"close") => Some(false),
-        _ => None,
-    }
 }
 
 /// The byte range of a field in the head.
@@ -189,6 +144,8 @@ fn parsed_value(value: Bytes) -> HeaderValue {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use http::Version;
+    use pingora::http::RequestHeader;
     use proptest::prelude::*;
 
     use super::*;
@@ -200,41 +157,6 @@ mod tests {
             request.append_header(*name, *value).unwrap();
         }
         request
-    }
-
-    #[test]
-    fn the_fast_path_takes_no_hop_by_hop_fields_and_no_large_request_body() {
-        for fields in [
-            &[("host", "a")][..],
-            &[("connection", "keep-alive"), ("x-a", "1")],
-            &[("Connection", "Close")],
-            &[("content-length", "65536")],
-        ] {
-            assert!(is_request(&request(fields), fields[0].0 != "content-length"), "{fields:?}");
-        }
-        for fields in [
-            &[("connection", "x-a"), ("x-a", "1")][..],
-            &[("connection", "close"), ("connection", "x-a")],
-            &[("connection", "close, x-a")],
-            &[("te", "trailers")],
-            &[("trailer", "x-a")],
-            &[("upgrade", "websocket")],
-            &[("expect", "100-continue")],
-            &[("transfer-encoding", "chunked")],
-            &[("keep-alive", "1")],
-            &[("proxy-connection", "close")],
-            &[("proxy-authorization", "x")],
-            &[("http2-settings", "x")],
-        ] {
-            assert!(!is_request(&request(fields), true), "{fields:?}");
-        }
-        for lengths in [&[][..], &[("content-length", "65537")], &[("content-length", "1"), ("content-length", "1")]] {
-            assert!(!is_request(&request(lengths), false), "{lengths:?}");
-        }
-        let mut old = request(&[]);
-        old.set_version(Version::HTTP_10);
-        let absolute = RequestHeader::build("GET", b"http://a/b", None).unwrap();
-        assert!(!is_request(&old, true) && !is_request(&absolute, true));
     }
 
     #[test]

@@ -8,7 +8,6 @@ mod body_piece;
 mod connect;
 mod connection;
 mod errors;
-mod offer;
 mod pool;
 mod read_before_fail;
 mod request_head;
@@ -17,7 +16,6 @@ mod timer;
 mod upload;
 
 pub use errors::BEFORE_SENT;
-pub use offer::{Http2Offer, Http2Settings};
 pub(super) use connect::{Opened, open};
 pub(super) use pool::Http2Pool;
 pub use session::Http2Session;

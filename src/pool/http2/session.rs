@@ -23,22 +23,21 @@ use pingora_core::{Error, ErrorType, OkOrErr, Result};
 use super::body_piece;
 use super::connection::Http2Stream;
 use super::errors;
-use super::offer::Http2Offer;
 use super::request_head;
 use super::timer::IdleTimer;
-use super::upload::{Upload, UploadWriter};
-use crate::body_gate::BodyGate;
-use crate::pool::checkout::IoTimeouts;
+use super::upload::{Rest, Upload, UploadWriter};
+use crate::pool::checkout::Checkout;
 
 /// The bytes of a response that are passed on without a bound of their own. Most responses are shorter.
 const SMALL_BODY_BYTES: usize = 16 * 1024;
+/// After the response, the rest of the request body is given up if the backend takes no byte for this long.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 
 /// One exchange.
 pub struct Http2Session {
     stream: Http2Stream,
-    limits: IoTimeouts,
+    checkout: Arc<Checkout>,
     tls: bool,
-    gate: Option<Arc<BodyGate>>,
     /// The request method was HEAD.
     head_only: bool,
     upload: Option<Arc<Upload>>,
@@ -47,22 +46,24 @@ pub struct Http2Session {
     response: Option<Box<ResponseHeader>>,
     body: Option<RecvStream>,
     received: usize,
+    /// Pingora knows that the response is complete.
+    ended: bool,
     timer: IdleTimer,
 }
 
 impl Http2Session {
-    pub(super) fn new(stream: Http2Stream, offer: &Http2Offer, tls: bool) -> Self {
+    pub(super) fn new(stream: Http2Stream, checkout: Arc<Checkout>, tls: bool) -> Self {
         Self {
             stream,
-            limits: offer.limits,
+            checkout,
             tls,
-            gate: offer.gate.clone(),
             head_only: false,
             upload: None,
             head: None,
             response: None,
             body: None,
             received: 0,
+            ended: false,
             timer: IdleTimer::default(),
         }
     }
@@ -74,9 +75,13 @@ impl Http2Session {
         if progress.moved {
             self.timer.restart();
         }
-        let (limit, kind) = match (progress.blocked, self.limits.write) {
+        if self.checkout.poll_aborted(cx).is_ready() {
+            return Poll::Ready(Error::explain(ErrorType::ReadError, "the proxy has refused the request body"));
+        }
+        let limits = self.checkout.limits();
+        let (limit, kind) = match (progress.blocked, limits.write) {
             (true, Some(write)) => (Some(write), ErrorType::WriteTimedout),
-            _ => (self.limits.read, ErrorType::ReadTimedout),
+            _ => (limits.read, ErrorType::ReadTimedout),
         };
         let Some(limit) = limit else { return Poll::Pending };
         self.timer.poll(cx, limit).map(|()| {
@@ -110,7 +115,7 @@ impl Http2Session {
                 Poll::Pending => return idle.map(Err),
             };
             self.response = Some(Box::new(ResponseHeader::from(parts)));
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(self.check_length());
         }
     }
 
@@ -161,13 +166,49 @@ impl Http2Session {
         self.upload.as_ref().is_some_and(|upload| upload.is_answered())
     }
 
-    /// A part of the response was read.
-    fn arrived(&self) {
+    /// A part of the response is handed to Pingora's loop. Then a writer that waits returns, so that the loop sees it.
+    fn hand_on(&self) {
         if let Some(upload) = &self.upload {
-            upload.set_unseen();
-            if self.response_finished() {
-                upload.discard();
+            self.checkout.hand_on();
+            upload.wake_writer();
+        }
+    }
+
+    /// Puts the response into the checkout and keeps only its status, because Pingora copies what it gets.
+    fn hand_over_fields(&mut self) -> Result<()> {
+        if let Some(response) = self.response.take() {
+            let mut bare = ResponseHeader::build_no_case(response.status, Some(0))?;
+            bare.set_version(response.version);
+            self.checkout.put_response(response);
+            self.response = Some(Box::new(bare));
+        }
+        Ok(())
+    }
+
+    /// Waits until the rest of the request body was sent, or is given up because the backend takes no more of it.
+    async fn finish_request(&mut self) {
+        let Some(upload) = self.upload.clone() else { return };
+        self.timer.restart();
+        let gives_up = std::future::poll_fn(|cx| {
+            let progress = upload.poll_send(cx);
+            if progress.moved {
+                self.timer.restart();
             }
+            match upload.rest() {
+                _ if self.is_answered() || self.checkout.poll_aborted(cx).is_ready() => Poll::Ready(false),
+                Rest::Complete => Poll::Ready(false),
+                Rest::Broken => Poll::Ready(true),
+                Rest::Expected if !progress.blocked => {
+                    self.timer.restart();
+                    Poll::Pending
+                }
+                Rest::Expected => self.timer.poll(cx, GIVE_UP_AFTER).map(|()| true),
+            }
+        });
+        if gives_up.await {
+            upload.discard();
+            std::future::poll_fn(|cx| self.checkout.poll_answered(cx)).await;
+            self.checkout.give_up();
         }
     }
 }
@@ -187,8 +228,9 @@ impl Session for Http2Session {
         let request = request_head::convert(*request, self.tls)?;
         let mut sender = self.stream.sender.take().or_err(ErrorType::InternalError, "the request was sent already")?;
         let (head, stream) = sender.send_request(request, end).map_err(errors::of_request)?;
+        self.checkout.set_begun();
         self.head = Some(head);
-        self.upload = Some(Upload::new(stream, end, self.gate.take()));
+        self.upload = Some(Upload::new(stream, end, Arc::clone(&self.checkout)));
         Ok(())
     }
 
@@ -209,15 +251,21 @@ impl Session for Http2Session {
     async fn read_response_header(&mut self) -> Result<()> {
         self.timer.restart();
         std::future::poll_fn(|cx| self.poll_header(cx)).await?;
-        self.check_length()?;
-        self.arrived();
+        self.hand_over_fields()?;
+        self.hand_on();
         Ok(())
     }
 
     async fn read_response_body(&mut self) -> Result<Option<Bytes>> {
+        if self.ended {
+            self.finish_request().await;
+            return Ok(None);
+        }
         self.timer.restart();
         let piece = std::future::poll_fn(|cx| self.poll_body(cx)).await?;
-        self.arrived();
+        if piece.as_ref().is_some_and(|piece| !piece.is_empty() || self.response_finished()) {
+            self.hand_on();
+        }
         Ok(piece)
     }
 
@@ -258,7 +306,10 @@ impl Session for Http2Session {
     async fn read_trailers(&mut self) -> Result<Option<HeaderMap>> {
         self.timer.restart();
         let trailers = std::future::poll_fn(|cx| self.poll_trailers(cx)).await?;
-        self.arrived();
+        if let Some(upload) = &self.upload {
+            // The backend has answered. Nothing sends the rest of the request after this.
+            upload.discard();
+        }
         Ok(trailers)
     }
 
@@ -271,7 +322,10 @@ impl Session for Http2Session {
         let Some(body) = self.body.as_mut().filter(|body| body.is_end_stream()) else { return Ok(false) };
         match body.poll_data(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(Err(error))) => Err(errors::of_body(error)),
-            _ => Ok(true),
+            _ => {
+                self.ended = true;
+                Ok(true)
+            }
         }
     }
 

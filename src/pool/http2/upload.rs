@@ -9,15 +9,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use parking_lot::Mutex;
-use pingora_core::Result;
+use pingora_core::{Error, ErrorType, Result};
 use pingora_core::protocols::http::custom::BodyWrite;
 
-use crate::body_gate::BodyGate;
 use crate::pool::body_queue::BodyQueue;
+use crate::pool::checkout::Checkout;
 
 /// The request half. The body writer and the session share it.
 #[derive(Debug)]
-pub(super) struct Upload(Mutex<Inner>);
+pub(super) struct Upload {
+    checkout: Arc<Checkout>,
+    inner: Mutex<Inner>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -25,12 +28,21 @@ struct Inner {
     queue: BodyQueue,
     /// END_STREAM was sent, or the stream was reset.
     over: bool,
-    /// A part of the response was read that the exchange has not passed on yet.
-    unseen: bool,
     /// The client has its whole response.
     answered: bool,
     /// The response half, which also sends the queue.
     session: Option<Waker>,
+}
+
+/// The state of the request body after the response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// It was sent completely.
+    Complete,
+    /// The stream takes no more of it.
+    Broken,
+    /// A part is still to be sent.
+    Expected,
 }
 
 /// The result of `Upload::poll_send`.
@@ -44,15 +56,16 @@ pub(super) struct Progress {
 
 impl Upload {
     /// `whole`: the request has no body, so END_STREAM was sent.
-    pub(super) fn new(stream: SendStream<Bytes>, whole: bool, gate: Option<Arc<BodyGate>>) -> Arc<Self> {
-        let queue = BodyQueue::new(gate.filter(|_| !whole));
-        let inner = Inner { stream, queue, over: whole, unseen: false, answered: false, session: None };
-        Arc::new(Self(Mutex::new(inner)))
+    pub(super) fn new(stream: SendStream<Bytes>, whole: bool, checkout: Arc<Checkout>) -> Arc<Self> {
+        let gate = checkout.gate().filter(|_| !whole);
+        let queue = BodyQueue::new(gate.cloned());
+        let inner = Mutex::new(Inner { stream, queue, over: whole, answered: false, session: None });
+        Arc::new(Self { checkout, inner })
     }
 
     /// Sends as many bytes as the window allows.
     pub(super) fn poll_send(&self, cx: &mut Context<'_>) -> Progress {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         let progress = if inner.over { Progress::default() } else { inner.send(cx) };
         match &mut inner.session {
             Some(session) => session.clone_from(cx.waker()),
@@ -61,28 +74,34 @@ impl Upload {
         progress
     }
 
-    /// Records that a part of the response was read, so that a writer that waits returns and the part is passed on.
-    pub(super) fn set_unseen(&self) {
-        let mut inner = self.0.lock();
-        if !inner.over {
-            inner.unseen = true;
-            inner.queue.wake_writer();
+    /// Wakes a writer that waits for room.
+    pub(super) fn wake_writer(&self) {
+        self.inner.lock().queue.wake_writer();
+    }
+
+    /// The state of the request body.
+    pub(super) fn rest(&self) -> Rest {
+        let inner = self.inner.lock();
+        match (inner.over, inner.queue.is_discarding()) {
+            (_, true) => Rest::Broken,
+            (true, false) => Rest::Complete,
+            (false, false) => Rest::Expected,
         }
     }
 
     /// Whether the client has its whole response.
     pub(super) fn is_answered(&self) -> bool {
-        self.0.lock().answered
+        self.inner.lock().answered
     }
 
     /// Drops the rest of the body. The backend has answered, so it does not need it.
     pub(super) fn discard(&self) {
-        self.0.lock().queue.discard();
+        self.inner.lock().queue.discard();
     }
 
     /// Ends the exchange. If request or response are incomplete, the backend gets RST_STREAM with CANCEL.
     pub(super) fn close(&self, response_complete: bool) {
-        let mut inner = self.0.lock();
+        let mut inner = self.inner.lock();
         if !(inner.over && response_complete) {
             inner.over = true;
             inner.stream.send_reset(Reason::CANCEL);
@@ -94,9 +113,9 @@ impl Upload {
 impl Inner {
     fn send(&mut self, cx: &mut Context<'_>) -> Progress {
         let mut progress = Progress::default();
-        while let Some(front) = self.queue.front() {
+        while !self.queue.is_empty() {
             if self.stream.capacity() == 0 {
-                self.stream.reserve_capacity(front.len());
+                self.stream.reserve_capacity(self.queue.bytes());
                 if self.stream.capacity() == 0 {
                     match self.stream.poll_capacity(cx) {
                         Poll::Ready(Some(Ok(_))) => continue,
@@ -143,21 +162,23 @@ pub(super) struct UploadWriter(pub(super) Arc<Upload>);
 impl BodyWrite for UploadWriter {
     async fn write_all_buf(&mut self, data: &mut Bytes) -> Result<()> {
         {
-            let mut inner = self.0.0.lock();
+            if self.0.checkout.has_given_up() {
+                return Error::e_explain(ErrorType::WriteError, "the backend takes no more of the request's body");
+            }
+            let mut inner = self.0.inner.lock();
             inner.queue.push(std::mem::take(data));
             inner.wake_session();
         }
         std::future::poll_fn(|cx| {
-            let mut inner = self.0.0.lock();
-            let unseen = std::mem::take(&mut inner.unseen);
-            inner.queue.poll_room(cx, unseen)
+            let unseen = self.0.checkout.has_unseen();
+            self.0.inner.lock().queue.poll_room(cx, unseen)
         })
         .await;
         Ok(())
     }
 
     async fn finish(&mut self) -> Result<()> {
-        let mut inner = self.0.0.lock();
+        let mut inner = self.0.inner.lock();
         inner.queue.end();
         inner.wake_session();
         Ok(())
@@ -165,7 +186,7 @@ impl BodyWrite for UploadWriter {
 
     /// The exchange with the client is over. The session must not wait for the end of the stream.
     async fn cleanup(&mut self) -> Result<()> {
-        let mut inner = self.0.0.lock();
+        let mut inner = self.0.inner.lock();
         inner.answered = true;
         inner.wake_session();
         Ok(())
