@@ -33,7 +33,9 @@ const EXTRA_FIELDS: usize = 4;
 pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
     let checkout = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.clone());
     checkout.iter().for_each(|checkout| checkout.pass_on());
-    let taken = checkout.as_ref().and_then(|checkout| checkout.take_response());
+    // The final response may be there already while an interim one is processed.
+    let is_final = !response.status.is_informational();
+    let taken = checkout.as_ref().filter(|_| is_final).and_then(|checkout| checkout.take_response());
     let whole = taken.is_some();
     if let Some(taken) = taken {
         *response = *taken;

@@ -174,9 +174,9 @@ impl Http2Session {
         }
     }
 
-    /// Puts the response into the checkout and keeps only its status, because Pingora copies what it gets.
+    /// Puts the final response into the checkout and keeps only its status, because Pingora copies what it gets.
     fn hand_over_fields(&mut self) -> Result<()> {
-        if let Some(response) = self.response.take() {
+        if let Some(response) = self.response.take_if(|response| !response.status.is_informational()) {
             let mut bare = ResponseHeader::build_no_case(response.status, Some(0))?;
             bare.set_version(response.version);
             self.checkout.put_response(response);
