@@ -13,7 +13,6 @@ pub mod connector;
 pub mod dial;
 pub mod http1;
 pub mod http2;
-pub mod idle_limit;
 mod lookup;
 pub mod peer;
 pub mod resolver;

@@ -120,7 +120,6 @@ mod tests {
         let plain = peer("{}", None, "127.0.0.1:80");
         assert_eq!(plain.address().to_string(), "127.0.0.1:80");
         assert!(!plain.is_tls() && matches!(plain.options.alpn, ALPN::Custom(_)), "leased");
-        assert_eq!(plain.options.idle_timeout, Some(Duration::from_secs(50)));
         assert_eq!(plain.options.total_connection_timeout, Some(Duration::from_secs(3)));
         assert_eq!(plain.options.read_timeout, None, "the lease's");
         let tls = peer("tls: {server_name: a}", None, "127.0.0.1:80");

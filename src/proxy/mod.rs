@@ -104,14 +104,14 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
-        fd: std::os::unix::io::RawFd,
+        _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        match &mut ctx.attempt {
-            Some(attempt) => attempt.connected(reused, fd),
-            None => Ok(()),
+        if let Some(attempt) = &mut ctx.attempt {
+            attempt.connected(reused);
         }
+        Ok(())
     }
 
     /// Send: edits the request header for the backend.

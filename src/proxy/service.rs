@@ -38,12 +38,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Creates the proxy of one thread. Pingora's own pool keeps up to `idle` connections to backends.
-    pub fn new(gateway: Gateway, idle: usize) -> Self {
+    /// Creates the proxy of one thread.
+    pub fn new(gateway: Gateway) -> Self {
         let recorder = Arc::clone(&gateway.recorder);
         let conf = ServerConf {
             threads: 1,
-            upstream_keepalive_pool_size: idle,
             max_retries: MAX_TRIES,
             ..ServerConf::default()
         };

@@ -149,10 +149,7 @@ fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool
     }
     use ErrorType::{ConnectionClosed, ReadError, WriteError};
     let broke = matches!(error.etype(), ConnectionClosed | ReadError | WriteError);
-    let nothing_written = match &attempt.checkout {
-        Some(checkout) => !checkout.is_begun(),
-        None => *error.etype() == WriteError && attempt.sent == 0,
-    };
+    let nothing_written = attempt.checkout.as_ref().is_none_or(|checkout| !checkout.is_begun());
     let request = describe(session, ctx);
     (broke || matches!(error.retry, RetryType::ReusedOnly))
         && (nothing_written || request.idempotent)

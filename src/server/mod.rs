@@ -239,7 +239,7 @@ fn furnish(
             Arc::new(ConnectionPool::new(idle)),
         )
     };
-    let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway(), idle))).collect();
+    let fronts = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway()))).collect();
     let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics), reserved));
     let tls = listeners.prepare(checked)?;
     listeners.apply(document.into(), tls, listeners.register(bound)?, &fronts);

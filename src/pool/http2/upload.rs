@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,6 +15,9 @@ use pingora_core::protocols::http::custom::BodyWrite;
 
 use crate::pool::body_queue::BodyQueue;
 use crate::pool::checkout::Checkout;
+
+/// The longest wait for room in a full queue, if the client's stream has no gate.
+const MAX_ROOM_WAIT: Duration = Duration::from_secs(1);
 
 /// The request half. The body writer and the session share it.
 #[derive(Debug)]
@@ -99,6 +103,24 @@ impl Upload {
         self.inner.lock().queue.discard();
     }
 
+    /// Waits while the queue is full. Without a gate the wait is short: the loop that called the writer also has to
+    /// notice a client that leaves.
+    async fn room(&self) {
+        let mut most = None;
+        std::future::poll_fn(|cx| {
+            let unseen = self.checkout.has_unseen();
+            if self.inner.lock().queue.poll_room(cx, unseen).is_ready() {
+                return Poll::Ready(());
+            }
+            if self.checkout.gate().is_some() {
+                return Poll::Pending;
+            }
+            let most = most.get_or_insert_with(|| Box::pin(tokio::time::sleep(MAX_ROOM_WAIT)));
+            most.as_mut().poll(cx)
+        })
+        .await;
+    }
+
     /// Ends the exchange. If request or response are incomplete, the backend gets RST_STREAM with CANCEL.
     pub(super) fn close(&self, response_complete: bool) {
         let mut inner = self.inner.lock();
@@ -169,11 +191,7 @@ impl BodyWrite for UploadWriter {
             inner.queue.push(std::mem::take(data));
             inner.wake_session();
         }
-        std::future::poll_fn(|cx| {
-            let unseen = self.0.checkout.has_unseen();
-            self.0.inner.lock().queue.poll_room(cx, unseen)
-        })
-        .await;
+        self.0.room().await;
         Ok(())
     }
 
