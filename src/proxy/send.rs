@@ -2,8 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Version, header};
-use pingora::{Error, ErrorType, Result};
 use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;

@@ -133,11 +133,7 @@ fn is_served(session: &Session, ctx: &RequestCtx, error: &Error) -> bool {
     let left = || classify::is_the_clients(error) && classify::client(error).0 == Fault::ClientAbort;
     let checkout = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref());
     let gave_up = checkout.is_some_and(|checkout| checkout.has_given_up());
-    whole
-        && begun
-        && ctx.fault.is_none()
-        && (gave_up || (!wrote && left()))
-        && !session.has_pending_downstream_tasks()
+    whole && begun && ctx.fault.is_none() && (gave_up || (!wrote && left())) && !session.has_pending_downstream_tasks()
 }
 
 /// Whether the backend had closed this pooled connection before the request. That is not a failure of the backend.

@@ -1,6 +1,7 @@
 //! Requests and responses that pass at the same time: a response that comes before the end of its request, echoes, and
 //! backends that take no more bytes.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 
 use crate::support::http2::run;
 use crate::support::tls::{Accepted, Socket, listen, open, read_head};
-use crate::support::{Config, WAYS, Way, Weir};
+use crate::support::{PLAIN, WAYS, Way, Weir};
 
 /// How soon a response must arrive that the backend has sent. Much less than `timeouts.write` of 60 s.
 const SOON: Duration = Duration::from_secs(5);
@@ -45,6 +46,14 @@ fn refuses(mut stream: Accepted) -> BackendTask {
         let answer = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\n\r\ntoo large";
         let _ = stream.write_all(answer.as_bytes()).await;
         let _ = stream.flush().await;
+        tokio::time::sleep(Duration::from_secs(120)).await;
+    })
+}
+
+/// Reads the head of the request, and neither answers nor takes a byte of the body.
+fn is_silent(mut stream: Accepted) -> BackendTask {
+    Box::pin(async move {
+        read_head(&mut stream).await;
         tokio::time::sleep(Duration::from_secs(120)).await;
     })
 }
@@ -184,9 +193,10 @@ async fn read_h1(mut reader: ReadHalf<Socket>, expected: usize) -> (u16, Vec<u8>
     }
     let head = String::from_utf8(head).unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let length = head.to_lowercase().split_once("content-length: ").map(|(_, rest)| {
-        rest.split("\r\n").next().unwrap().parse::<usize>().unwrap()
-    });
+    let length = head
+        .to_lowercase()
+        .split_once("content-length: ")
+        .map(|(_, rest)| rest.split("\r\n").next().unwrap().parse::<usize>().unwrap());
     let mut body = Vec::with_capacity(expected);
     match length {
         Some(length) => {
@@ -279,41 +289,28 @@ fn a_client_that_reads_slowly_gets_all_of_a_large_echo() {
 }
 
 #[test]
-fn a_client_that_leaves_while_the_backend_takes_nothing_is_noticed() {
-    let silent = |mut stream: Accepted| -> BackendTask {
-        Box::pin(async move {
-            read_head(&mut stream).await;
-            tokio::time::sleep(Duration::from_secs(120)).await;
-        })
-    };
-    for way in WAYS {
-        let weir = weir(way, silent);
-        run(async {
-            let stream = open(weir.web(), way.client.then_some("http/1.1")).await;
-            let (reader, writer) = split(stream);
-            let sending = tokio::spawn(send_h1(writer, Form::Length, content(30_000_000)));
-            weir.wait_for(&["weir_backend_in_flight"], 1.0);
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            sending.abort();
-            let writer = sending.await;
-            assert!(writer.is_err(), "the body did not fit");
-            drop(reader);
-        });
+fn a_reset_by_the_client_while_the_backend_takes_nothing_is_noticed() {
+    for way in [PLAIN, Way { client: false, backend: true }] {
+        let weir = weir(way, is_silent);
+        let client = std::net::TcpStream::connect(weir.web()).unwrap();
+        let mut writer = client.try_clone().unwrap();
+        writer.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+        writer.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 90000000\r\n\r\n").unwrap();
+        let piece = vec![0; 1 << 20];
+        while writer.write_all(&piece).is_ok() {}
+        weir.wait_for(&["weir_backend_in_flight"], 1.0);
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop((client, writer));
         weir.wait_for(&["weir_backend_in_flight"], 0.0);
+        weir.wait_for(&["weir_faults_total", "client_abort"], 1.0);
     }
 }
 
 #[test]
 fn a_backend_that_takes_no_bytes_and_does_not_answer_fails_after_the_write_timeout() {
-    let silent = |mut stream: Accepted| -> BackendTask {
-        Box::pin(async move {
-            read_head(&mut stream).await;
-            tokio::time::sleep(Duration::from_secs(120)).await;
-        })
-    };
     for way in WAYS {
         let (folder, certificate) = way.files();
-        let address = listen(certificate.as_ref(), "http/1.1", silent);
+        let address = listen(certificate.as_ref(), "http/1.1", is_silent);
         // The client's own timeout is shorter, and the client is not at fault.
         let config = way.config(address).set("routes.all.timeouts", "write: 1s, read: 30s");
         let weir = Weir::start_in(folder, config.set("listeners.web.timeouts.body", "300ms"));
@@ -331,9 +328,10 @@ fn a_request_that_follows_an_early_complete_response_reuses_the_connection_if_it
     let early = |mut stream: Accepted| -> BackendTask {
         Box::pin(async move {
             while let Some(head) = read_head(&mut stream).await {
-                let length: usize = head.to_lowercase().split_once("content-length: ").map_or(0, |(_, rest)| {
-                    rest.split("\r\n").next().unwrap().parse().unwrap()
-                });
+                let length: usize = head
+                    .to_lowercase()
+                    .split_once("content-length: ")
+                    .map_or(0, |(_, rest)| rest.split("\r\n").next().unwrap().parse().unwrap());
                 stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly").await.unwrap();
                 stream.flush().await.unwrap();
                 let mut body = vec![0; length];

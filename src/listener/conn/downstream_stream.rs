@@ -69,6 +69,8 @@ pub(in crate::listener) struct DownstreamStream {
     half_closed: Option<Box<HalfClosed>>,
     /// Waits for the client's FIN while received bytes are left unread in the kernel.
     end: Option<Wait>,
+    /// Pingora has seen the end of the client's bytes in a tunnel.
+    tunnel_end_passed: bool,
     /// Waits for a disconnect while the gate of the request body is closed.
     gate_watch: Option<GateWatch>,
     /// The end of `timeouts.body`, while a part of the request body is awaited.
@@ -112,6 +114,7 @@ impl DownstreamStream {
             moved: false,
             half_closed: None,
             end: None,
+            tunnel_end_passed: false,
             gate_watch: None,
             body_stall: None,
             interim: false,

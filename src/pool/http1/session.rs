@@ -266,7 +266,9 @@ async fn tunnel_bytes(session: &mut HttpSession, line: &SharedSocket) -> Result<
 
 /// Whether the body is sent in chunks.
 fn is_chunked(headers: &HeaderMap) -> bool {
-    headers.get(http::header::TRANSFER_ENCODING).is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    headers
+        .get(http::header::TRANSFER_ENCODING)
+        .is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
 #[async_trait]

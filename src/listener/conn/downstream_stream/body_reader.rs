@@ -37,7 +37,12 @@ impl DownstreamStream {
                 return self.poll_left_at_gate(cx);
             }
         }
+        if self.tunnel_end_passed {
+            // The tunnel ends when the backend has got the last bytes. Pingora would take a second end for an abort.
+            return Poll::Pending;
+        }
         let read = self.poll_passing(cx, buf, most);
+        self.tunnel_end_passed = self.ended && self.conn.is_tunnel() && self.inbox.is_empty();
         match self.conn.settings.timeouts.body.limit().filter(|_| read.is_pending() && !self.conn.is_tunnel()) {
             Some(limit) => {
                 let stall = self.body_stall.get_or_insert_with(|| Box::pin(sleep(limit)));
