@@ -88,11 +88,7 @@ pub(super) fn load_certificates() {
 
 /// Opens a connection to this peer, or to the first of the addresses that answers. `alpn`: the protocol that a TLS
 /// handshake offers.
-pub(super) async fn connect(
-    peer: &HttpPeer,
-    addresses: Option<&Arc<Addresses>>,
-    alpn: ALPN,
-) -> Result<BackendSocket> {
+pub(super) async fn connect(peer: &HttpPeer, addresses: Option<&Arc<Addresses>>, alpn: ALPN) -> Result<BackendSocket> {
     if !peer.is_tls() && peer.options.custom_l4.is_none() {
         let to = match addresses {
             Some(all) => Destination::Any(Arc::clone(all)),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-
 use crate::backend::InFlight;
 use crate::backend::labels::PassedOver;
 use crate::backend::labels::{Outcome, PickReason, RetryReason};

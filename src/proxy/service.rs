@@ -41,11 +41,7 @@ impl Proxy {
     /// Creates the proxy of one thread.
     pub fn new(gateway: Gateway) -> Self {
         let recorder = Arc::clone(&gateway.recorder);
-        let conf = ServerConf {
-            threads: 1,
-            max_retries: MAX_TRIES,
-            ..ServerConf::default()
-        };
+        let conf = ServerConf { threads: 1, max_retries: MAX_TRIES, ..ServerConf::default() };
         let mut options = pingora::apps::HttpServerOptions::default();
         // Pingora must accept CONNECT, so that Weir can answer and record it like any other request.
         options.allow_connect_method_proxying = true;

@@ -15,7 +15,7 @@ mod session;
 mod timer;
 mod upload;
 
-pub use errors::BEFORE_SENT;
 pub(super) use connect::{Opened, open};
+pub use errors::BEFORE_SENT;
 pub(super) use pool::Http2Pool;
 pub use session::Http2Session;

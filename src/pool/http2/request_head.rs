@@ -3,8 +3,8 @@
 
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Request, Version, header, request};
-use pingora_core::{ErrorType, OkOrErr, OrErr, Result};
 use pingora::http::RequestHeader;
+use pingora_core::{ErrorType, OkOrErr, OrErr, Result};
 
 /// Converts the head. `tls`: the connection to the backend uses TLS.
 ///

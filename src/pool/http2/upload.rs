@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use parking_lot::Mutex;
-use pingora_core::{Error, ErrorType, Result};
 use pingora_core::protocols::http::custom::BodyWrite;
+use pingora_core::{Error, ErrorType, Result};
 
 use crate::pool::body_queue::BodyQueue;
 use crate::pool::checkout::Checkout;
