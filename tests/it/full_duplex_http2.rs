@@ -307,3 +307,38 @@ fn early_hints_of_an_http2_backend_reach_http1_clients_and_trailers_http2_client
         });
     }
 }
+
+/// Takes nothing and says nothing.
+fn silent(request: Request<RecvStream>, respond: SendResponse<Bytes>, _state: Arc<State>) -> Handled {
+    Box::pin(async move {
+        std::future::pending::<()>().await;
+        drop((request, respond));
+    })
+}
+
+#[test]
+fn a_client_that_leaves_while_the_backend_takes_nothing_is_noticed() {
+    for way in [PLAIN, THROUGHOUT] {
+        let (weir, _) = before(way, silent);
+        run(async {
+            let mut sender = http2(way, &weir).await;
+            let (response, mut out) = sender.send_request(post("/"), false).unwrap();
+            // More than the window of the backend and the queue before it.
+            let body = pattern(1 << 20);
+            tokio::select! {
+                () = send_all(&mut out, body, false) => {}
+                () = delayed(Duration::from_millis(500)) => {}
+            }
+            weir.wait_for(&["weir_backend_in_flight"], 1.0);
+            drop((response, out));
+            // The connection of the client stays open.
+            delayed(Duration::from_millis(1)).await;
+            let until = Instant::now() + Duration::from_secs(20);
+            while weir.sum(&["weir_backend_in_flight"]) > 0.0 {
+                assert!(Instant::now() < until, "{way:?}: still in flight");
+                delayed(Duration::from_millis(50)).await;
+            }
+            drop(sender);
+        });
+    }
+}

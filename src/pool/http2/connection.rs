@@ -15,6 +15,7 @@ use pingora_core::{ErrorType, OrErr, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::read_before_fail::ReadBeforeFail;
+use super::timer::IdleTimer;
 
 /// Maximum number of concurrent streams on one connection. The backend's SETTINGS may allow fewer.
 pub(super) const MAX_STREAMS: usize = 128;
@@ -26,6 +27,9 @@ const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS as u32;
 const MAX_SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// The largest header list of a response.
 const MAX_HEADER_LIST_BYTES: u32 = 256 * 1024;
+
+/// Timers that a connection keeps for its next exchanges.
+const MAX_KEPT_TIMERS: usize = 16;
 
 /// A connection in the pool.
 #[derive(Debug, Clone)]
@@ -43,6 +47,8 @@ pub(super) struct ConnectionState {
     /// No new stream is opened: the connection has ended, or its backend was silent.
     retired: AtomicBool,
     idle_since: Mutex<Instant>,
+    /// The timers of ended exchanges. Resetting one is cheaper than making a new one.
+    timers: Mutex<Vec<IdleTimer>>,
 }
 
 impl Http2Connection {
@@ -66,6 +72,7 @@ impl Http2Connection {
             streams: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
             idle_since: Mutex::new(Instant::now()),
+            timers: Mutex::default(),
         });
         let task_state = Arc::clone(&state);
         tokio::spawn(async move {
@@ -141,6 +148,20 @@ impl StreamSlot {
     /// Lets no exchange open another stream on this connection.
     pub(super) fn retire(&self) {
         self.0.retire();
+    }
+
+    /// A timer for an exchange.
+    pub(super) fn timer(&self) -> IdleTimer {
+        self.0.timers.lock().pop().unwrap_or_default()
+    }
+
+    /// Keeps the timer of an ended exchange for another one.
+    pub(super) fn keep_timer(&self, mut timer: IdleTimer) {
+        let mut timers = self.0.timers.lock();
+        if timers.len() < MAX_KEPT_TIMERS {
+            timer.restart();
+            timers.push(timer);
+        }
     }
 }
 

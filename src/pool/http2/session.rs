@@ -53,6 +53,7 @@ pub struct Http2Session {
 
 impl Http2Session {
     pub(super) fn new(stream: Http2Stream, checkout: Arc<Checkout>, tls: bool) -> Self {
+        let timer = stream.slot.timer();
         Self {
             stream,
             checkout,
@@ -64,7 +65,7 @@ impl Http2Session {
             body: None,
             received: 0,
             ended: false,
-            timer: IdleTimer::default(),
+            timer,
         }
     }
 
@@ -85,8 +86,10 @@ impl Http2Session {
         };
         let Some(limit) = limit else { return Poll::Pending };
         self.timer.poll(cx, limit).map(|()| {
-            // The connection may hang, so it gets no other request.
-            self.stream.slot.retire();
+            if kind == ErrorType::ReadTimedout {
+                // The connection may hang, so it gets no other request.
+                self.stream.slot.retire();
+            }
             Error::explain(kind, "no progress of the HTTP/2 stream")
         })
     }
@@ -218,6 +221,7 @@ impl Drop for Http2Session {
         if let Some(upload) = &self.upload {
             upload.close(self.response_finished());
         }
+        self.stream.slot.keep_timer(std::mem::take(&mut self.timer));
     }
 }
 
