@@ -132,7 +132,7 @@ pub(super) fn header(
     let (status, received) = (response.status, response.version);
     header_case::edit_response(response, EXTRA_FIELDS, |headers| {
         let upgrade = upgrade_required(headers, status, ctx);
-        let trailers_pass = ctx.version == Version::HTTP_2 && received == Version::HTTP_2;
+        let trailers_pass = ctx.version == Version::HTTP_2;
         hop_by_hop::response(headers, status, trailers_pass);
         for protocols in upgrade {
             headers.append(header::UPGRADE, protocols);
