@@ -212,7 +212,9 @@ mod tests {
 
     #[test]
     fn invalid_chunked_coding_is_refused() {
-        for body in ["x\r\n", "-1\r\n", "3\r\nabcd\r\n", "3\r\nabc\n\n", "0\r\nno colon\r\n\r\n", "11111111111111111\r\n"] {
+        for body in
+            ["x\r\n", "-1\r\n", "3\r\nabcd\r\n", "3\r\nabc\n\n", "0\r\nno colon\r\n\r\n", "11111111111111111\r\n"]
+        {
             assert!(decode(&[body.as_bytes()]).is_err(), "{body:?}");
         }
         assert!(decode(&[&b"1;".repeat(4096)]).is_err());
