@@ -159,7 +159,7 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 
 /// Removes the hop-by-hop fields from a backend's response. It must be called before header edits.
 ///
-/// `trailers`: both sides use HTTP/2, so the announced trailers arrive. Pingora passes no trailers from or to HTTP/1. A
+/// `trailers`: the client uses HTTP/2, so the announced trailers arrive. Pingora passes no trailers to HTTP/1 clients. A
 /// 101 keeps Upgrade, with the Connection that it needs.
 ///
 /// Proxy-Authenticate and Proxy-Authentication-Info are for the next outbound client of a proxy that requires

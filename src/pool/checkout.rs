@@ -236,14 +236,14 @@ impl Checkout {
         if self.aborted.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Gives up the rest of the request body. The response was passed on.
+    /// Ends the request body for Pingora's loop, which then returns an error.
     pub(super) fn give_up(&self) {
         self.gave_up.store(true, Ordering::Release);
         self.gate.iter().for_each(|gate| gate.end());
     }
 
-    /// Whether the rest of the request body was given up because the backend takes no more of it. The client has its
-    /// whole response.
+    /// Whether the request body was ended, although Pingora's loop expects more of it. The backend takes no more of it,
+    /// or it ends with trailers.
     pub fn has_given_up(&self) -> bool {
         self.gave_up.load(Ordering::Acquire)
     }

@@ -187,7 +187,7 @@ impl ProxyHttp for Gateway {
         trailers: &mut HeaderMap,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        stream_kind::trailers(trailers, ctx);
+        response_filter::trailers(trailers, ctx);
         Ok(())
     }
 

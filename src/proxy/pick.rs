@@ -16,6 +16,7 @@ use super::reject::refuse;
 use super::{affinity_cookie, hash_key, wait_in_queue};
 use crate::backend::labels::{AdminState, PickReason};
 use crate::fault::Fault;
+use crate::message::hop_by_hop;
 use crate::pool::checkout::PendingCheckout;
 use crate::pool::connection_pool::ConnectionPool;
 use crate::pool::connector;
@@ -44,6 +45,9 @@ pub(super) async fn pick(
     };
     if ctx.is_too_late() {
         return Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over"));
+    }
+    if let Err(reason) = hop_by_hop::check_options(&session.req_header().headers) {
+        return Err(refuse(ctx, Fault::BadRequest, None, reason));
     }
     // A fresh connection is not used if the backend was drained or disabled in the meantime.
     let fresh = ctx.fresh.take().filter(|(backend, _)| backend.state.mark() == AdminState::Ready);

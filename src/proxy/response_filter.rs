@@ -115,6 +115,15 @@ pub(super) fn body(body: &Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Res
     if ctx.is_too_late() { Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over")) } else { Ok(()) }
 }
 
+/// Processes the trailers.
+pub(super) fn trailers(trailers: &HeaderMap, ctx: &mut RequestCtx) {
+    stream_kind::trailers(trailers, ctx);
+    if let Some(checkout) = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref()) {
+        checkout.pass_on();
+        checkout.set_answered();
+    }
+}
+
 /// Whether no body follows the header (RFC 9112 section 6.3).
 fn is_bodiless(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
     let empty = response.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
@@ -138,7 +147,7 @@ pub(super) fn header(
     let (status, received) = (response.status, response.version);
     header_case::edit_response(response, EXTRA_FIELDS, |headers| {
         let upgrade = upgrade_required(headers, status, ctx);
-        let trailers_pass = ctx.version == Version::HTTP_2 && received == Version::HTTP_2;
+        let trailers_pass = ctx.version == Version::HTTP_2;
         hop_by_hop::response(headers, status, trailers_pass);
         for protocols in upgrade {
             headers.append(header::UPGRADE, protocols);

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
 
 use crate::support::http2::run;
 use crate::support::tls::{Accepted, Socket, listen, open, read_head};
-use crate::support::{PLAIN, WAYS, Way, Weir};
+use crate::support::{PLAIN, WAYS, Way, Weir, delayed};
 
 /// How soon a response must arrive that the backend has sent. Much less than `timeouts.write` of 60 s.
 const SOON: Duration = Duration::from_secs(5);
@@ -46,7 +46,7 @@ fn refuses(mut stream: Accepted) -> BackendTask {
         let answer = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 9\r\n\r\ntoo large";
         let _ = stream.write_all(answer.as_bytes()).await;
         let _ = stream.flush().await;
-        tokio::time::sleep(Duration::from_secs(120)).await;
+        std::future::pending::<()>().await;
     })
 }
 
@@ -54,7 +54,7 @@ fn refuses(mut stream: Accepted) -> BackendTask {
 fn is_silent(mut stream: Accepted) -> BackendTask {
     Box::pin(async move {
         read_head(&mut stream).await;
-        tokio::time::sleep(Duration::from_secs(120)).await;
+        std::future::pending::<()>().await;
     })
 }
 
@@ -279,7 +279,7 @@ fn a_client_that_reads_slowly_gets_all_of_a_large_echo() {
                 let read = reader.read(&mut piece).await.unwrap();
                 assert!(read > 0, "{way:?}: {} bytes", received.len());
                 received.extend_from_slice(&piece[..read]);
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                delayed(Duration::from_millis(2)).await;
             }
             assert!(received == body, "{way:?}");
             sending.await.unwrap().unwrap();
@@ -363,4 +363,25 @@ fn small_and_large_bodies_arrive_unchanged_in_each_form() {
             assert!(received == content(length), "{way:?} {form:?} {length}");
         }
     });
+}
+
+#[test]
+#[ignore = "long: twenty echoes of 64 MiB and twenty early responses on each path"]
+fn early_responses_and_echoes_twenty_times_on_each_path() {
+    let body = content(64 << 20);
+    for way in WAYS {
+        let (refusing, echoing) = (weir(way, refuses), weir(way, echoes));
+        for (round, form) in (0..20).flat_map(|round| FORMS.map(|form| (round, form))) {
+            let (status, _, took) = run(post(refusing.web(), way, form, content(30_000_000)));
+            assert_eq!(status, 413, "{way:?} {form:?} {round}");
+            assert!(took < Duration::from_secs(1), "{way:?} {form:?} {round}: {took:?}");
+            let (status, received, took) = run(post(echoing.web(), way, form, body.clone()));
+            assert!(status == 200 && received == body, "{way:?} {form:?} {round}: {} bytes", received.len());
+            assert!(took < Duration::from_secs(5), "{way:?} {form:?} {round}: {took:?}");
+        }
+        for weir in [refusing, echoing] {
+            weir.wait_for(&["weir_backend_in_flight"], 0.0);
+            assert_eq!(weir.sum(&["weir_faults_total"]), 0.0);
+        }
+    }
 }

@@ -54,11 +54,12 @@ pub(in crate::pool) enum RequestFraming {
 pub(in crate::pool) struct BodyWriter {
     line: Arc<SharedSocket>,
     framing: RequestFraming,
+    finished: bool,
 }
 
 impl BodyWriter {
     pub(in crate::pool) fn new(line: Arc<SharedSocket>, framing: RequestFraming) -> Self {
-        Self { line, framing }
+        Self { line, framing, finished: false }
     }
 }
 
@@ -93,8 +94,16 @@ impl BodyWrite for BodyWriter {
         Ok(())
     }
 
+    /// Pingora's loop asks again and again if trailers end the body. The error makes it stop.
+    ///
+    /// # Errors
+    /// The body is finished already.
     async fn finish(&mut self) -> Result<()> {
         let (line, framing) = (&self.line, self.framing);
+        if std::mem::replace(&mut self.finished, true) {
+            line.checkout().give_up();
+            return Error::e_explain(ErrorType::WriteError, "the request's body is finished");
+        }
         poll_fn(|cx| {
             if framing == RequestFraming::Chunked {
                 line.send_all(cx, [LAST_CHUNK]);
@@ -111,7 +120,9 @@ impl BodyWrite for BodyWriter {
     }
 
     fn upgrade_body_writer(&mut self) {
-        self.framing = RequestFraming::Raw;
+        if self.framing != RequestFraming::Raw {
+            (self.framing, self.finished) = (RequestFraming::Raw, false);
+        }
     }
 }
 

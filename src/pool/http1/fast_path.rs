@@ -18,17 +18,24 @@ const EXTRA_FIELDS: usize = 6;
 #[derive(Debug)]
 pub(in crate::pool) enum ParsedHead {
     Partial,
-    Plain(FixedLengthResponse),
+    Plain(FramedResponse),
     /// A response that does not qualify. No bytes were consumed.
     Other,
 }
 
+/// The framing of a response body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::pool) enum ResponseFraming {
+    /// Length of the body in bytes.
+    Length(usize),
+    Chunked,
+}
+
 /// A response that qualifies for the fast path.
 #[derive(Debug)]
-pub(in crate::pool) struct FixedLengthResponse {
+pub(in crate::pool) struct FramedResponse {
     pub(in crate::pool) response: Box<ResponseHeader>,
-    /// Length of the body in bytes.
-    pub(in crate::pool) length: usize,
+    pub(in crate::pool) framing: ResponseFraming,
     /// Whether the backend keeps the connection open.
     pub(in crate::pool) keeps: bool,
 }
@@ -56,7 +63,7 @@ struct Span {
 /// The fields that decide framing and persistence.
 #[derive(Default)]
 struct FramingHeaders {
-    length: Option<usize>,
+    framing: Option<ResponseFraming>,
     closes: bool,
 }
 
@@ -69,11 +76,14 @@ impl FramingHeaders {
                 (self.closes || value.eq_ignore_ascii_case(b"keep-alive")).then_some(())
             }
             14 if name.eq_ignore_ascii_case("content-length") => {
-                let first = self.length.is_none();
-                self.length = number(value);
-                (first && self.length.is_some()).then_some(())
+                let first = self.framing.is_none();
+                self.framing = number(value).map(ResponseFraming::Length);
+                (first && self.framing.is_some()).then_some(())
             }
-            17 if name.eq_ignore_ascii_case("transfer-encoding") => None,
+            17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                let first = self.framing.replace(ResponseFraming::Chunked).is_none();
+                (first && value.eq_ignore_ascii_case(b"chunked")).then_some(())
+            }
             _ => Some(()),
         }
     }
@@ -105,7 +115,8 @@ pub(in crate::pool) fn head(bytes: &mut BytesMut, bodiless: bool) -> ParsedHead 
         *at = Span { name: span(field.name.as_bytes()), value: span(field.value) };
     }
     let bodiless = bodiless || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let Some(length) = (if bodiless { Some(0) } else { seen.length }) else { return ParsedHead::Other };
+    let framing = if bodiless { Some(ResponseFraming::Length(0)) } else { seen.framing };
+    let Some(framing) = framing else { return ParsedHead::Other };
     let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason()).map(str::to_owned);
     let spans = &spans[..parsed.headers.len()];
     let Some(headers) = map(&bytes[..end], spans) else { return ParsedHead::Other };
@@ -118,7 +129,7 @@ pub(in crate::pool) fn head(bytes: &mut BytesMut, bodiless: bool) -> ParsedHead 
         return ParsedHead::Other;
     }
     bytes.advance(end);
-    ParsedHead::Plain(FixedLengthResponse { response, length, keeps: !seen.closes })
+    ParsedHead::Plain(FramedResponse { response, framing, keeps: !seen.closes })
 }
 
 /// Builds the header map. `None` if a field name is invalid.
@@ -177,7 +188,7 @@ mod tests {
     fn the_head_is_removed_from_the_buffer_and_the_body_stays() {
         let text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-A: 1\r\nx-a: \t2 \r\nConnection: keep-alive\r\n\r\nabc";
         let (ParsedHead::Plain(plain), rest) = read(text, false) else { panic!("not plain") };
-        assert_eq!((plain.length, plain.keeps, &rest[..]), (3, true, &b"abc"[..]));
+        assert_eq!((plain.framing, plain.keeps, &rest[..]), (ResponseFraming::Length(3), true, &b"abc"[..]));
         let all: Vec<_> = plain.response.headers.get_all("x-a").iter().collect();
         assert_eq!(all, ["1", "2"]);
         assert_eq!((plain.response.status.as_u16(), plain.response.version), (200, Version::HTTP_11));
@@ -198,7 +209,7 @@ mod tests {
             ("HTTP/1.1 200 OK\r\n\r\n", true),
         ] {
             let (ParsedHead::Plain(plain), _) = read(text, bodiless) else { panic!("{text}") };
-            assert_eq!(plain.length, 0, "{text}");
+            assert_eq!(plain.framing, ResponseFraming::Length(0), "{text}");
         }
     }
 
@@ -213,6 +224,9 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close, x-a\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-A: 1\r\n 2\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-A : 1\r\n\r\n",
@@ -256,7 +270,7 @@ mod tests {
             let mut whole = BytesMut::from(text.as_bytes());
             whole.extend_from_slice(&rest);
             let ParsedHead::Plain(plain) = head(&mut whole, false) else { panic!("not plain: {text}") };
-            prop_assert_eq!((plain.length, &whole[..]), (rest.len(), &rest[..]));
+            prop_assert_eq!((plain.framing, &whole[..]), (ResponseFraming::Length(rest.len()), &rest[..]));
             for (at, value) in values.iter().enumerate() {
                 prop_assert_eq!(plain.response.headers[format!("x-{at}")].as_bytes(), value.as_bytes());
             }

@@ -25,7 +25,8 @@ use tokio::io::AsyncWrite;
 
 use crate::pool::checkout::{Checkout, PooledStream};
 use crate::pool::http1::body_writer::{BodyWriter, EmptyBodyWriter, RequestFraming};
-use crate::pool::http1::fast_path::{self, ParsedHead};
+use crate::pool::http1::chunk_decoder::{ChunkDecoder, Decoded};
+use crate::pool::http1::fast_path::{self, ParsedHead, ResponseFraming};
 use crate::pool::http1::rewind_io::RewindIo;
 use crate::pool::http1::shared_io::{Rest, SharedIo, SharedSocket};
 
@@ -39,6 +40,8 @@ const MAX_PIECE_BYTES: usize = 128 * 1024;
 const LARGE_BODY_BYTES: usize = 16 * 1024;
 /// A chunk is passed on without a copy if it fills at least 1/4 of its buffer.
 const MIN_FILL_RATIO: usize = 4;
+/// Capacity for the next chunks of a response.
+const CHUNK_BUFFER_BYTES: usize = 16 * 1024;
 /// After the response, the rest of the request body is given up if the backend takes no byte for this long.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 
@@ -47,6 +50,7 @@ enum State {
     Head,
     /// Bytes of the body that are not passed on yet.
     Body(usize),
+    Chunks(Box<ChunkDecoder>),
     /// Pingora's session reads the response.
     Other(Box<HttpSession>),
 }
@@ -86,6 +90,9 @@ pub struct Http1Session {
     ended: bool,
     /// One side has ended the tunnel.
     tunnel_ended: bool,
+    trailers: Option<Box<HeaderMap>>,
+    /// The request has no body.
+    bodiless: bool,
 }
 
 impl Http1Session {
@@ -100,24 +107,24 @@ impl Http1Session {
             large: false,
             ended: false,
             tunnel_ended: false,
+            trailers: None,
+            bodiless: false,
         }
     }
 
-    /// Returns the connection to the pool if request and response are complete.
+    /// Returns the connection to the pool if request and response are complete. Otherwise it is closed.
     pub(in crate::pool) async fn release(mut self) {
-        let good = match self.state {
-            _ if self.was_upgraded() => false,
-            State::Head => false,
-            State::Body(left) => left == 0 && self.keeps && self.buf.is_empty(),
-            State::Other(mut session) => {
-                session.respect_keepalive();
-                // Pingora's session does not know of bytes that it has not read. They make the connection unusable.
-                let stream = session.reuse().await.and_then(|stream| stream.into_any().downcast::<RewindIo>().ok());
-                stream.is_some_and(|replay| replay.is_spent())
+        if !matches!(self.state, State::Other(_)) || self.was_upgraded() {
+            // `Drop` does it.
+            return;
+        }
+        if let State::Other(mut session) = std::mem::replace(&mut self.state, State::Head) {
+            session.respect_keepalive();
+            // Pingora's session does not know of bytes that it has not read. They make the connection unusable.
+            let stream = session.reuse().await.and_then(|stream| stream.into_any().downcast::<RewindIo>().ok());
+            if stream.is_some_and(|replay| replay.is_spent()) && self.line.is_sent() {
+                self.line.with(PooledStream::hand_back);
             }
-        };
-        if good && self.line.is_sent() {
-            self.line.with(PooledStream::hand_back);
         }
     }
 
@@ -173,6 +180,8 @@ impl Http1Session {
                 self.state = State::Body(left - piece.len());
                 Ok(Some(piece))
             }
+            State::Chunks(decoder) if decoder.is_done() => Ok(None),
+            State::Chunks(_) => std::future::poll_fn(|cx| self.poll_chunk(cx)).await,
             State::Other(session) => {
                 let line = self.line.share();
                 let read = if tunnel { tunnel_bytes(session, &line).await } else { session.read_body_bytes().await };
@@ -235,13 +244,54 @@ impl Http1Session {
     }
 }
 
+impl Drop for Http1Session {
+    /// A complete exchange leaves a usable connection, also if it ended with an error of the client.
+    fn drop(&mut self) {
+        let complete = match &self.state {
+            State::Body(left) => *left == 0,
+            State::Chunks(decoder) => decoder.is_done(),
+            State::Head | State::Other(_) => false,
+        };
+        if complete && self.keeps && self.buf.is_empty() && self.line.is_sent() {
+            self.line.with(PooledStream::hand_back);
+        }
+    }
+}
+
 impl Http1Session {
+    /// Returns the available data of a chunk, or `None` at the end.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        let State::Chunks(decoder) = &mut self.state else { return Poll::Ready(Ok(None)) };
+        loop {
+            match decoder.decode(&mut self.buf) {
+                Ok(Decoded::Need) => {}
+                Ok(Decoded::Data(data)) => return Poll::Ready(Ok(Some(data))),
+                Ok(Decoded::End(trailers)) => {
+                    self.trailers = trailers;
+                    return Poll::Ready(Ok(None));
+                }
+                Err(invalid) => {
+                    let error = Error::explain(ErrorType::InvalidHTTPHeader, invalid);
+                    return Poll::Ready(Err(self.line.failed(error)));
+                }
+            }
+            self.buf.reserve(CHUNK_BUFFER_BYTES);
+            let read = ready!(self.line.poll_read(cx, &mut self.buf));
+            let read = read.or_err(ErrorType::ReadError, "while reading the response's body");
+            let closed = || Error::explain(ErrorType::ConnectionClosed, "before the response's body was whole");
+            if let Err(error) = read.and_then(|read| if read == 0 { Err(closed()) } else { Ok(()) }) {
+                return Poll::Ready(Err(self.line.failed(error)));
+            }
+        }
+    }
+
     /// Whether all bytes of the response were handed on.
     fn is_complete(&mut self) -> bool {
         match &mut self.state {
             _ if self.tunnel_ended => true,
             State::Head => false,
             State::Body(left) => *left == 0,
+            State::Chunks(decoder) => decoder.is_done(),
             State::Other(session) => {
                 let informational = session.resp_header().is_some_and(|head| {
                     head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS
@@ -274,7 +324,10 @@ fn is_chunked(headers: &HeaderMap) -> bool {
 #[async_trait]
 impl Session for Http1Session {
     async fn write_request_header(&mut self, request: Box<RequestHeader>, end: bool) -> Result<()> {
-        let framed = end || fast_path::length(&request.headers).is_some() || is_chunked(&request.headers);
+        self.bodiless = end;
+        let length = fast_path::length(&request.headers);
+        let framed = end || length.is_some() || is_chunked(&request.headers);
+        let end = end || length == Some(0);
         let wire = http_req_header_to_wire(&request).filter(|_| framed);
         let mut wire = wire.or_err(ErrorType::InvalidHTTPHeader, "a request that cannot be sent")?;
         self.line.write(&mut wire, end).await.or_err(ErrorType::WriteError, "while writing the request's header")?;
@@ -300,8 +353,12 @@ impl Session for Http1Session {
         if let State::Head = self.state {
             match self.head().await? {
                 ParsedHead::Plain(plain) => {
-                    (self.state, self.keeps) = (State::Body(plain.length), plain.keeps);
-                    self.large = plain.length > LARGE_BODY_BYTES;
+                    self.keeps = plain.keeps;
+                    self.state = match plain.framing {
+                        ResponseFraming::Length(length) => State::Body(length),
+                        ResponseFraming::Chunked => State::Chunks(Box::default()),
+                    };
+                    self.large = matches!(plain.framing, ResponseFraming::Length(length) if length > LARGE_BODY_BYTES);
                     self.response = Some(self.line.with(|stream| without_fields(stream.checkout(), plain.response))?);
                     self.hand_on();
                     return Ok(());
@@ -331,6 +388,10 @@ impl Session for Http1Session {
         }
         // The end comes with a piece, even if that is empty. So the filters see it.
         let piece = self.body_piece().await?.unwrap_or_default();
+        if piece.is_empty() && self.trailers.is_some() && self.line.is_sent() {
+            // The trailers end the response.
+            return Ok(None);
+        }
         if !piece.is_empty() || self.is_complete() {
             self.hand_on();
         }
@@ -369,9 +430,9 @@ impl Session for Http1Session {
         None
     }
 
-    /// Always `None`: Pingora passes no trailers from HTTP/1.
+    /// Trailers of a chunked response. Pingora passes them to HTTP/2 clients only.
     async fn read_trailers(&mut self) -> Result<Option<HeaderMap>> {
-        Ok(None)
+        Ok(self.trailers.take().filter(|_| !self.ended).map(|trailers| *trailers))
     }
 
     fn fd(&self) -> UniqueIDType {
@@ -390,7 +451,7 @@ impl Session for Http1Session {
         } else {
             fast_path::length(&request.headers).map_or(RequestFraming::Chunked, RequestFraming::Length)
         };
-        if framing == RequestFraming::Length(0) && !is_upgrade_req(request) {
+        if self.bodiless && !is_upgrade_req(request) {
             return Some(Box::new(EmptyBodyWriter));
         }
         Some(Box::new(BodyWriter::new(self.line.share(), framing)))

@@ -310,6 +310,9 @@ impl Session for Http2Session {
     async fn read_trailers(&mut self) -> Result<Option<HeaderMap>> {
         self.timer.restart();
         let trailers = std::future::poll_fn(|cx| self.poll_trailers(cx)).await?;
+        if trailers.is_some() {
+            self.hand_on();
+        }
         if let Some(upload) = &self.upload {
             // The backend has answered. Nothing sends the rest of the request after this.
             upload.discard();

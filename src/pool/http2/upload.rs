@@ -78,6 +78,15 @@ impl Upload {
         progress
     }
 
+    /// Marks that the request body is complete. Whether that is new.
+    fn end(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let is_new = !inner.queue.is_ended();
+        inner.queue.end();
+        inner.wake_session();
+        is_new
+    }
+
     /// Wakes a writer that waits for room.
     pub(super) fn wake_writer(&self) {
         self.inner.lock().queue.wake_writer();
@@ -195,11 +204,16 @@ impl BodyWrite for UploadWriter {
         Ok(())
     }
 
+    /// Pingora's loop asks again and again if trailers end the body. The error makes it stop.
+    ///
+    /// # Errors
+    /// The body is finished already.
     async fn finish(&mut self) -> Result<()> {
-        let mut inner = self.0.inner.lock();
-        inner.queue.end();
-        inner.wake_session();
-        Ok(())
+        if self.0.end() {
+            return Ok(());
+        }
+        self.0.checkout.give_up();
+        Error::e_explain(ErrorType::WriteError, "the request's body is finished")
     }
 
     /// The exchange with the client is over. The session must not wait for the end of the stream.
