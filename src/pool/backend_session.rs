@@ -47,10 +47,14 @@ macro_rules! delegate {
 }
 
 /// The future of a method, as `async_trait` declares it.
-type Call<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+type SessionFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 impl Session for BackendSession {
-    fn write_request_header<'a, 'b>(&'a mut self, request: Box<RequestHeader>, end: bool) -> Call<'b, Result<()>>
+    fn write_request_header<'a, 'b>(
+        &'a mut self,
+        request: Box<RequestHeader>,
+        end: bool,
+    ) -> SessionFuture<'b, Result<()>>
     where
         'a: 'b,
         Self: 'b,
@@ -58,7 +62,7 @@ impl Session for BackendSession {
         delegate!(self.write_request_header(request, end))
     }
 
-    fn write_request_body<'a, 'b>(&'a mut self, data: Bytes, end: bool) -> Call<'b, Result<()>>
+    fn write_request_body<'a, 'b>(&'a mut self, data: Bytes, end: bool) -> SessionFuture<'b, Result<()>>
     where
         'a: 'b,
         Self: 'b,
@@ -66,7 +70,7 @@ impl Session for BackendSession {
         delegate!(self.write_request_body(data, end))
     }
 
-    fn finish_request_body<'a, 'b>(&'a mut self) -> Call<'b, Result<()>>
+    fn finish_request_body<'a, 'b>(&'a mut self) -> SessionFuture<'b, Result<()>>
     where
         'a: 'b,
         Self: 'b,
@@ -74,7 +78,7 @@ impl Session for BackendSession {
         delegate!(self.finish_request_body())
     }
 
-    fn read_response_header<'a, 'b>(&'a mut self) -> Call<'b, Result<()>>
+    fn read_response_header<'a, 'b>(&'a mut self) -> SessionFuture<'b, Result<()>>
     where
         'a: 'b,
         Self: 'b,
@@ -82,7 +86,7 @@ impl Session for BackendSession {
         delegate!(self.read_response_header())
     }
 
-    fn read_response_body<'a, 'b>(&'a mut self) -> Call<'b, Result<Option<Bytes>>>
+    fn read_response_body<'a, 'b>(&'a mut self) -> SessionFuture<'b, Result<Option<Bytes>>>
     where
         'a: 'b,
         Self: 'b,
@@ -90,7 +94,7 @@ impl Session for BackendSession {
         delegate!(self.read_response_body())
     }
 
-    fn read_trailers<'a, 'b>(&'a mut self) -> Call<'b, Result<Option<HeaderMap>>>
+    fn read_trailers<'a, 'b>(&'a mut self) -> SessionFuture<'b, Result<Option<HeaderMap>>>
     where
         'a: 'b,
         Self: 'b,
@@ -98,7 +102,7 @@ impl Session for BackendSession {
         delegate!(self.read_trailers())
     }
 
-    fn check_response_end_or_error<'a, 'b>(&'a mut self, headers: bool) -> Call<'b, Result<bool>>
+    fn check_response_end_or_error<'a, 'b>(&'a mut self, headers: bool) -> SessionFuture<'b, Result<bool>>
     where
         'a: 'b,
         Self: 'b,
@@ -106,7 +110,7 @@ impl Session for BackendSession {
         delegate!(self.check_response_end_or_error(headers))
     }
 
-    fn finish_custom<'a, 'b>(&'a mut self) -> Call<'b, Result<()>>
+    fn finish_custom<'a, 'b>(&'a mut self) -> SessionFuture<'b, Result<()>>
     where
         'a: 'b,
         Self: 'b,
@@ -114,7 +118,7 @@ impl Session for BackendSession {
         delegate!(self.finish_custom())
     }
 
-    fn drain_custom_messages<'a, 'b>(&'a mut self) -> Call<'b, Result<()>>
+    fn drain_custom_messages<'a, 'b>(&'a mut self) -> SessionFuture<'b, Result<()>>
     where
         'a: 'b,
         Self: 'b,
@@ -122,7 +126,7 @@ impl Session for BackendSession {
         delegate!(self.drain_custom_messages())
     }
 
-    fn shutdown<'a, 'b, 'c>(&'a mut self, code: u32, ctx: &'b str) -> Call<'c, ()>
+    fn shutdown<'a, 'b, 'c>(&'a mut self, code: u32, ctx: &'b str) -> SessionFuture<'c, ()>
     where
         'a: 'c,
         'b: 'c,

@@ -15,7 +15,7 @@ use pingora_core::{ErrorType, OrErr, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::read_before_fail::ReadBeforeFail;
-use super::timer::IdleTimer;
+use super::timer::ProgressTimer;
 
 /// Maximum number of concurrent streams on one connection. The backend's SETTINGS may allow fewer.
 pub(super) const MAX_STREAMS: usize = 128;
@@ -48,7 +48,7 @@ pub(super) struct ConnectionState {
     retired: AtomicBool,
     idle_since: Mutex<Instant>,
     /// The timers of ended exchanges. Resetting one is cheaper than making a new one.
-    timers: Mutex<Vec<IdleTimer>>,
+    timers: Mutex<Vec<ProgressTimer>>,
 }
 
 impl Http2Connection {
@@ -151,12 +151,12 @@ impl StreamSlot {
     }
 
     /// A timer for an exchange.
-    pub(super) fn timer(&self) -> IdleTimer {
+    pub(super) fn timer(&self) -> ProgressTimer {
         self.0.timers.lock().pop().unwrap_or_default()
     }
 
     /// Keeps the timer of an ended exchange for another one.
-    pub(super) fn keep_timer(&self, mut timer: IdleTimer) {
+    pub(super) fn keep_timer(&self, mut timer: ProgressTimer) {
         let mut timers = self.0.timers.lock();
         if timers.len() < MAX_KEPT_TIMERS {
             timer.restart();

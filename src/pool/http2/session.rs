@@ -24,8 +24,8 @@ use super::body_piece;
 use super::connection::Http2Stream;
 use super::errors;
 use super::request_head;
-use super::timer::IdleTimer;
-use super::upload::{Rest, Upload, UploadWriter};
+use super::timer::ProgressTimer;
+use super::upload::{Upload, UploadState, UploadWriter};
 use crate::pool::checkout::Checkout;
 
 /// The bytes of a response that are passed on without a bound of their own. Most responses are shorter.
@@ -48,7 +48,7 @@ pub struct Http2Session {
     received: usize,
     /// Pingora knows that the response is complete.
     ended: bool,
-    timer: IdleTimer,
+    timer: ProgressTimer,
 }
 
 impl Http2Session {
@@ -197,15 +197,15 @@ impl Http2Session {
             if progress.moved {
                 self.timer.restart();
             }
-            match upload.rest() {
+            match upload.state() {
                 _ if self.is_answered() || self.checkout.poll_aborted(cx).is_ready() => Poll::Ready(false),
-                Rest::Complete => Poll::Ready(false),
-                Rest::Broken => Poll::Ready(true),
-                Rest::Expected if !progress.blocked => {
+                UploadState::Complete => Poll::Ready(false),
+                UploadState::Broken => Poll::Ready(true),
+                UploadState::Expected if !progress.blocked => {
                     self.timer.restart();
                     Poll::Pending
                 }
-                Rest::Expected => self.timer.poll(cx, GIVE_UP_AFTER).map(|()| true),
+                UploadState::Expected => self.timer.poll(cx, GIVE_UP_AFTER).map(|()| true),
             }
         });
         if gives_up.await {

@@ -8,12 +8,12 @@ use tokio::time::{Instant, Sleep};
 
 /// One timer for all waits of an exchange. It is reset only when it fires too early, so a restart costs nothing.
 #[derive(Debug, Default)]
-pub(super) struct IdleTimer {
+pub(super) struct ProgressTimer {
     since: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl IdleTimer {
+impl ProgressTimer {
     /// Begins the wait again.
     pub(super) fn restart(&mut self) {
         self.since = None;

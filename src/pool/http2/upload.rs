@@ -40,7 +40,7 @@ struct Inner {
 
 /// The state of the request body after the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(super) enum UploadState {
     /// It was sent completely.
     Complete,
     /// The stream takes no more of it.
@@ -51,7 +51,7 @@ pub(super) enum Rest {
 
 /// The result of `Upload::poll_send`.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Progress {
+pub(super) struct SendProgress {
     /// The stream accepted bytes.
     pub(super) moved: bool,
     /// The window of the stream allows no more bytes now.
@@ -68,9 +68,9 @@ impl Upload {
     }
 
     /// Sends as many bytes as the window allows.
-    pub(super) fn poll_send(&self, cx: &mut Context<'_>) -> Progress {
+    pub(super) fn poll_send(&self, cx: &mut Context<'_>) -> SendProgress {
         let mut inner = self.inner.lock();
-        let progress = if inner.over { Progress::default() } else { inner.send(cx) };
+        let progress = if inner.over { SendProgress::default() } else { inner.send(cx) };
         match &mut inner.session {
             Some(session) => session.clone_from(cx.waker()),
             None => inner.session = Some(cx.waker().clone()),
@@ -93,12 +93,12 @@ impl Upload {
     }
 
     /// The state of the request body.
-    pub(super) fn rest(&self) -> Rest {
+    pub(super) fn state(&self) -> UploadState {
         let inner = self.inner.lock();
         match (inner.over, inner.queue.is_discarding()) {
-            (_, true) => Rest::Broken,
-            (true, false) => Rest::Complete,
-            (false, false) => Rest::Expected,
+            (_, true) => UploadState::Broken,
+            (true, false) => UploadState::Complete,
+            (false, false) => UploadState::Expected,
         }
     }
 
@@ -114,7 +114,7 @@ impl Upload {
 
     /// Waits while the queue is full. Without a gate the wait is short: the loop that called the writer also has to
     /// notice a client that leaves.
-    async fn room(&self) {
+    async fn wait_for_space(&self) {
         let mut most = None;
         std::future::poll_fn(|cx| {
             let unseen = self.checkout.has_unseen();
@@ -142,8 +142,8 @@ impl Upload {
 }
 
 impl Inner {
-    fn send(&mut self, cx: &mut Context<'_>) -> Progress {
-        let mut progress = Progress::default();
+    fn send(&mut self, cx: &mut Context<'_>) -> SendProgress {
+        let mut progress = SendProgress::default();
         while !self.queue.is_empty() {
             if self.stream.capacity() == 0 {
                 self.stream.reserve_capacity(self.queue.bytes());
@@ -200,7 +200,7 @@ impl BodyWrite for UploadWriter {
             inner.queue.push(std::mem::take(data));
             inner.wake_session();
         }
-        self.0.room().await;
+        self.0.wait_for_space().await;
         Ok(())
     }
 
