@@ -201,7 +201,7 @@ impl<F: HttpService> Http2<F> {
         let timeouts = &self.conn.settings.timeouts;
         session.set_read_timeout(timeouts.body.limit());
         session.set_write_timeout(timeouts.write.limit());
-        let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), false, Some(gate)));
+        let exchange = Arc::new(Exchange::new(Arc::clone(&self.conn), false, gate));
         let shutdown = self.last_call.subscribe();
         {
             // Pinned outside of `select!`, which would drop it before a handler runs: the drop resets the stream.

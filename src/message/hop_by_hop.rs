@@ -2,19 +2,11 @@
 //!
 //! It never frames a message: Transfer-Encoding and Content-Length are Pingora's.
 //!
-//! Requests to HTTP/1: Pingora does most of it before our filter runs. `sanitize_h1_upstream_request` (pingora-proxy,
-//! `proxy_common.rs`, under the default `HttpUpstreamRequestPolicy`) removes:
-//! - Connection and the fields it nominates. It returns 400 for more than nine of them, for invalid tokens, and for
-//!   Host and the X-Forwarded fields.
-//! - Keep-Alive, Proxy-Connection, Proxy-Authenticate, Proxy-Authorization, TE, Trailer, Transfer-Encoding and
-//!   HTTP2-Settings.
-//! - Upgrade with its Connection, unless it is for WebSocket.
+//! Requests to HTTP/1: Weir's own session sends them, and `to_http1` removes all these fields.
 //!
-//! Requests to HTTP/2: `sanitize_h2_upstream_request` does the same from HTTP/1 to HTTP/2. It also removes `te:
+//! Requests to HTTP/2: `sanitize_h2_upstream_request` (pingora-proxy, `proxy_common.rs`, under the default
+//! `HttpUpstreamRequestPolicy`) does the same from HTTP/1 to HTTP/2 before our filter runs. It also removes `te:
 //! trailers`, which gRPC needs. From HTTP/2 to HTTP/2 Pingora removes nothing. This module does the rest.
-//!
-//! A fast-path request (`pool::http1::fast_path`) bypasses these functions. Its only hop-by-hop field is Connection, and
-//! `proxy::send` removes it.
 //!
 //! Responses: Pingora removes nothing towards HTTP/1.
 
@@ -45,6 +37,73 @@ static END_TO_END: [HeaderName; 17] = [
 
 /// Nominations after this number are ignored.
 const NOMINATIONS: usize = 32;
+
+/// The most options that a Connection field may have.
+const MAX_OPTIONS: usize = 9;
+
+/// Removes all hop-by-hop fields of a request to an HTTP/1 backend. An upgrade to WebSocket is kept, if the client may
+/// ask for one (`may_upgrade`: it uses HTTP/1.1).
+///
+/// # Errors
+/// Connection has too many options, an invalid one, or one that names a field which every recipient needs.
+pub fn to_http1(headers: &mut HeaderMap, may_upgrade: bool) -> Result<(), &'static str> {
+    if !headers.keys().any(is_hop_by_hop) {
+        return Ok(());
+    }
+    let websocket = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"websocket");
+    let upgrades = may_upgrade && headers.get(header::UPGRADE).is_some_and(websocket);
+    for name in named_fields(headers)? {
+        headers.remove(&name);
+    }
+    while let Some(name) = headers.keys().find(|name| is_hop_by_hop(name)).cloned() {
+        headers.remove(&name);
+    }
+    if upgrades {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    Ok(())
+}
+
+/// Checks what `to_http1` will find.
+///
+/// # Errors
+/// Those of `to_http1`.
+pub fn check_options(headers: &HeaderMap) -> Result<(), &'static str> {
+    if headers.contains_key(header::CONNECTION) { named_fields(headers).map(drop) } else { Ok(()) }
+}
+
+/// The fields that Connection names. A field that every recipient needs cannot be removed (RFC 9110 section 7.6.1).
+fn named_fields(headers: &HeaderMap) -> Result<Vec<HeaderName>, &'static str> {
+    let mut names = Vec::new();
+    for option in options(headers, &header::CONNECTION).filter(|option| !option.is_empty()) {
+        if names.len() >= MAX_OPTIONS {
+            return Err("too many options in Connection");
+        }
+        let name = HeaderName::from_bytes(option).map_err(|_| "an invalid option in Connection")?;
+        if matches!(name.as_str(), "host" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto") {
+            return Err("Connection names a field that every recipient needs");
+        }
+        names.push(name);
+    }
+    Ok(names)
+}
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "http2-settings"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Removes the hop-by-hop fields that Pingora leaves in a request to a backend. It must be called in
 /// `upstream_request_filter`.
@@ -100,7 +159,7 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
 
 /// Removes the hop-by-hop fields from a backend's response. It must be called before header edits.
 ///
-/// `trailers`: both sides use HTTP/2, so the announced trailers arrive. Pingora passes no trailers from or to HTTP/1. A
+/// `trailers`: the client uses HTTP/2, so the announced trailers arrive. Pingora passes no trailers to HTTP/1 clients. A
 /// 101 keeps Upgrade, with the Connection that it needs.
 ///
 /// Proxy-Authenticate and Proxy-Authentication-Info are for the next outbound client of a proxy that requires

@@ -9,6 +9,7 @@
 //! first `push`.
 
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -65,9 +66,15 @@ impl BodyQueue {
         self.wake_sender();
     }
 
-    /// The next bytes to send.
-    pub(in crate::pool) fn front(&self) -> Option<&Bytes> {
-        self.pieces.front()
+    /// Fills `slices` with the next pieces and returns how many there are.
+    pub(in crate::pool) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let pairs = self.pieces.iter().zip(slices.iter_mut());
+        pairs.map(|(piece, slice)| *slice = IoSlice::new(piece)).count()
+    }
+
+    /// Marks that more pieces follow after all, because the connection became a tunnel.
+    pub(in crate::pool) fn reopen(&mut self) {
+        self.ended = false;
     }
 
     /// Removes `count` bytes, which were sent.
@@ -97,10 +104,6 @@ impl BodyQueue {
 
     fn removed(&mut self, count: usize) {
         self.bytes -= count;
-        if self.pieces.is_empty() {
-            // The memory of a queue that has served its purpose.
-            self.pieces = VecDeque::new();
-        }
         if self.bytes < OPEN_BELOW {
             self.gate.iter().for_each(|gate| gate.open());
         }
@@ -124,6 +127,11 @@ impl BodyQueue {
     /// Whether no bytes wait.
     pub(in crate::pool) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
+    }
+
+    /// How many bytes wait.
+    pub(in crate::pool) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Whether the end of the body is known.
@@ -250,10 +258,13 @@ mod tests {
                     queue.push(pieces.next().unwrap_or_default().into());
                 } else if count % 2 == 0 {
                     sent.extend_from_slice(&queue.take(count).unwrap_or_default());
-                } else if let Some(front) = queue.front() {
-                    let count = count.min(front.len());
-                    sent.extend_from_slice(&front[..count]);
-                    queue.advance(count);
+                } else {
+                    let mut slices = [IoSlice::new(&[]); 3];
+                    let filled = queue.slices(&mut slices);
+                    let bytes = slices[..filled].iter().flat_map(|slice| slice.iter().copied());
+                    let bytes: Vec<u8> = bytes.take(count).collect();
+                    queue.advance(bytes.len());
+                    sent.extend(bytes);
                 }
             }
             pieces.for_each(|piece| queue.push(piece.into()));

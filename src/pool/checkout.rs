@@ -1,35 +1,29 @@
-//! A checkout of a plain HTTP/1 connection for one attempt, pooled or new, returned to the pool when the response is
-//! complete.
+//! A checkout of a connection for one attempt: an HTTP/1 connection, which returns to its pool when the exchange is
+//! complete, or a stream of an HTTP/2 connection.
 //!
 //! Pingora's own pool spawns a task for each connection that it takes back. It also asks the kernel for the peer
 //! address at each checkout, and makes a new timer for each read. This module does none of these (figures:
-//! docs/performance.md). It never decides that a connection is reusable. Pingora decides, and calls `release_stream`
-//! (pingora-core, `connectors/mod.rs`). That call reads one byte to test the connection. Pingora makes no other read
-//! after the response is complete. So `PooledStream` takes it as the signal to return the socket.
+//! docs/performance.md). It never decides that a connection is reusable: the session does.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant as StdInstant};
 
-use async_trait::async_trait;
+use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use pingora::http::ResponseHeader;
 use pingora_core::Result;
-use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
-use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_core::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TcpKeepalive, TimingDigest,
-    UniqueID, UniqueIDType,
-};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use pingora_core::upstreams::peer::{ALPN, HttpPeer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use tokio_util::either::Either;
 
-use crate::pool::addresses::{Addresses, Destination};
+use crate::body_gate::BodyGate;
+use crate::pool::addresses::Addresses;
 use crate::pool::connection_pool::{BackendSocket, ConnectionPool, IdleConn, PoolKey};
 use crate::pool::dial;
 use crate::pool::http1::coalesce::CoalescedWriter;
@@ -44,16 +38,26 @@ pub struct Checkout {
     /// Maximum idle time that the backend announces, in seconds. `u64::MAX` if it announces none.
     announced: AtomicU64,
     limits: IoTimeouts,
+    /// The backend uses HTTP/2.
+    http2: bool,
     reused: bool,
     /// The addresses of a host name. `None`: Pingora's peer has the only address.
     addresses: Option<Arc<Addresses>>,
     /// The first bytes of the request body are already available, so they are sent together with the request head.
     writer: bool,
-    /// The request qualifies for the fast path (`fast_path::is_request`).
-    plain: bool,
+    /// Stops the client while the backend takes no bytes. `None` if the client's stream has no gate.
+    gate: Option<Arc<BodyGate>>,
     /// The backend has received at least a complete request head.
     begun: AtomicBool,
-    over: AtomicBool,
+    /// How many parts of the response the session has read and the proxy has not passed on yet.
+    unseen: AtomicI32,
+    /// The proxy has passed on the whole response.
+    answered: AtomicBool,
+    session: AtomicWaker,
+    /// The rest of the request body was given up after the response.
+    gave_up: AtomicBool,
+    /// The proxy has refused the request body.
+    aborted: AtomicBool,
     /// The response head, from the time the session has read it until the filter passes it on.
     response: Mutex<Option<Box<ResponseHeader>>>,
 }
@@ -103,15 +107,26 @@ impl PendingCheckout {
             keep: if fresh { Duration::ZERO } else { keep },
             announced: AtomicU64::new(u64::MAX),
             limits,
+            http2: false,
             reused: idle.is_some(),
             addresses: None,
             writer: false,
-            plain: false,
+            gate: None,
             begun: AtomicBool::new(false),
-            over: AtomicBool::new(false),
+            unseen: AtomicI32::new(0),
+            answered: AtomicBool::new(false),
+            session: AtomicWaker::new(),
+            gave_up: AtomicBool::new(false),
+            aborted: AtomicBool::new(false),
             response: Mutex::default(),
         };
         Self { checkout, idle }
+    }
+
+    /// Makes it a checkout of an HTTP/2 stream.
+    pub(super) fn over_http2(mut self, http2: bool) -> Self {
+        self.checkout.http2 = http2;
+        self
     }
 
     /// Sets the addresses if the backend is a host name.
@@ -125,9 +140,9 @@ impl PendingCheckout {
         self.checkout.writer = true;
     }
 
-    /// Marks that the request qualifies for the fast path (`fast_path::is_request`).
-    pub fn set_plain(&mut self) {
-        self.checkout.plain = true;
+    /// Sets the gate of the client's stream.
+    pub fn set_gate(&mut self, gate: &Arc<BodyGate>) {
+        self.checkout.gate = Some(Arc::clone(gate));
     }
 }
 
@@ -135,11 +150,6 @@ impl Checkout {
     /// Whether the connection is a reused one.
     pub fn is_reused(&self) -> bool {
         self.reused
-    }
-
-    /// Whether the request qualifies for the fast path.
-    pub fn is_plain(&self) -> bool {
-        self.plain
     }
 
     /// Whether the backend may have begun to serve the request.
@@ -152,13 +162,90 @@ impl Checkout {
         self.announced.store(limit.as_secs(), Ordering::Release);
     }
 
-    fn keep(&self) -> Duration {
+    /// Marks that the request was sent.
+    pub(super) fn set_begun(&self) {
+        self.begun.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_http2(&self) -> bool {
+        self.http2
+    }
+
+    pub(super) fn limits(&self) -> IoTimeouts {
+        self.limits
+    }
+
+    pub(super) fn key(&self) -> PoolKey {
+        self.key
+    }
+
+    pub(super) fn pool(&self) -> &ConnectionPool {
+        &self.pool
+    }
+
+    /// Maximum idle time of the connection. Zero: it serves no other request.
+    pub(super) fn keep(&self) -> Duration {
         self.keep.min(Duration::from_secs(self.announced.load(Ordering::Acquire)))
     }
 
-    /// Marks that the response is complete and the request was sent completely.
-    pub fn set_over(&self) {
-        self.over.store(true, Ordering::Release);
+    pub(super) fn addresses(&self) -> Option<&Arc<Addresses>> {
+        self.addresses.as_ref()
+    }
+
+    pub(super) fn gate(&self) -> Option<&Arc<BodyGate>> {
+        self.gate.as_ref()
+    }
+
+    /// The session has read a part of the response.
+    pub(super) fn hand_on(&self) {
+        self.unseen.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The proxy passes on a part of the response.
+    pub fn pass_on(&self) {
+        self.unseen.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether a part of the response waits to be passed on.
+    pub(super) fn has_unseen(&self) -> bool {
+        self.unseen.load(Ordering::Acquire) > 0
+    }
+
+    /// Marks that the proxy passes on the end of the response now.
+    pub fn set_answered(&self) {
+        if !self.answered.swap(true, Ordering::AcqRel) {
+            self.session.wake();
+        }
+    }
+
+    /// Ready when the proxy has passed on the end of the response.
+    pub(super) fn poll_answered(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.session.register(cx.waker());
+        if self.answered.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Ends the exchange, because the proxy has refused the request body. Pingora's loop would wait for the response.
+    pub fn abort(&self) {
+        self.aborted.store(true, Ordering::Release);
+        self.session.wake();
+    }
+
+    /// Ready when the proxy has refused the request body.
+    pub(super) fn poll_aborted(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.session.register(cx.waker());
+        if self.aborted.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Ends the request body for Pingora's loop, which then returns an error.
+    pub(super) fn give_up(&self) {
+        self.gave_up.store(true, Ordering::Release);
+        self.gate.iter().for_each(|gate| gate.end());
+    }
+
+    /// Whether the request body was ended, although Pingora's loop expects more of it. The backend takes no more of it,
+    /// or it ends with trailers.
+    pub fn has_given_up(&self) -> bool {
+        self.gave_up.load(Ordering::Acquire)
     }
 
     /// The response head that the session has read. Pingora gets only its status, because Pingora copies what it gets.
@@ -170,24 +257,11 @@ impl Checkout {
         *self.response.lock() = Some(response);
     }
 
-    /// The stream for the attempt: the pooled connection if there is one, else a new one. `within`: connect timeout.
-    /// `alive`: TCP keepalive of a new connection.
-    pub(super) async fn socket(
-        self: Arc<Self>,
-        idle: Option<IdleConn>,
-        address: &PeerAddress,
-        within: Option<Duration>,
-        alive: Option<&TcpKeepalive>,
-    ) -> Result<PooledStream> {
+    /// The stream for the attempt: the pooled connection if there is one, else a new one to `peer`.
+    pub(super) async fn socket(self: Arc<Self>, idle: Option<IdleConn>, peer: &HttpPeer) -> Result<PooledStream> {
         let (socket, timer) = match idle {
             Some(idle) => (idle.socket, idle.timer),
-            None => {
-                let to = match &self.addresses {
-                    Some(all) => Destination::Any(Arc::clone(all)),
-                    None => Destination::One(address.clone()),
-                };
-                (dial::open(&to, within, alive).await?, None)
-            }
+            None => (dial::connect(peer, self.addresses(), ALPN::H1).await?, None),
         };
         let writer = CoalescedWriter::new(self.writer);
         Ok(PooledStream {
@@ -227,16 +301,24 @@ impl PooledStream {
         }
     }
 
-    pub(super) fn checkout(&self) -> &Checkout {
+    pub(super) fn checkout(&self) -> &Arc<Checkout> {
         &self.checkout
+    }
+
+    pub(super) fn id(&self) -> RawFd {
+        match &self.socket {
+            Some(Either::Left(Either::Left(tcp))) => tcp.as_raw_fd(),
+            Some(Either::Left(Either::Right(unix))) => unix.as_raw_fd(),
+            Some(Either::Right(stream)) => stream.id(),
+            None => -1,
+        }
     }
 
     fn socket(&mut self) -> io::Result<Pin<&mut BackendSocket>> {
         self.socket.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
-    /// Returns the socket to the pool. Pingora tests each connection before it pools it. This test sees an end of
-    /// stream, so Pingora drops its own handle.
+    /// Returns the socket to the pool.
     pub(super) fn hand_back(&mut self) {
         if let Some(socket) = self.socket.take()
             && !self.checkout.keep().is_zero()
@@ -278,10 +360,6 @@ impl PooledStream {
 impl AsyncRead for PooledStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if buf.remaining() == 1 && this.checkout.over.load(Ordering::Acquire) {
-            this.hand_back();
-            return Poll::Ready(Ok(()));
-        }
         match (this.socket()?.poll_read(cx, buf), this.checkout.limits.read) {
             (Poll::Pending, Some(limit)) => {
                 let until = *this.read_until.get_or_insert_with(|| Instant::now() + limit);
@@ -325,49 +403,12 @@ impl AsyncWrite for PooledStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().socket()?.poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = this.socket()?.poll_flush(cx);
+        this.poll_written(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut().socket()?.poll_shutdown(cx)
     }
 }
-
-#[async_trait]
-impl Shutdown for PooledStream {
-    async fn shutdown(&mut self) {
-        let _ = AsyncWriteExt::shutdown(self).await;
-    }
-}
-
-impl UniqueID for PooledStream {
-    fn id(&self) -> UniqueIDType {
-        match &self.socket {
-            Some(Either::Left(tcp)) => tcp.as_raw_fd(),
-            Some(Either::Right(unix)) => unix.as_raw_fd(),
-            None => -1,
-        }
-    }
-}
-
-impl Ssl for PooledStream {}
-
-impl GetTimingDigest for PooledStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for PooledStream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for PooledStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        None
-    }
-}
-
-impl Peek for PooledStream {}

@@ -1,4 +1,4 @@
-//! Idle plain HTTP/1 connections of one traffic thread, by backend and settings. LIFO.
+//! Idle HTTP/1 connections of one traffic thread, by backend and settings. LIFO.
 //!
 //! It never opens a connection. It never returns a connection that the backend has closed or on which unexpected bytes
 //! have arrived. Because of the LIFO order, surplus connections grow old and are closed.
@@ -7,14 +7,18 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
+use pingora_core::protocols::Stream;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Sleep;
 use tokio_util::either::Either;
 
 use crate::pool::backend_addr::is_in_use;
+use crate::pool::http2::Http2Pool;
 
 /// Interval between two sweeps of the idle connections.
 const IDLE_SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,7 +33,10 @@ pub(super) struct PoolKey {
 }
 
 /// A TCP or Unix socket.
-pub(super) type BackendSocket = Either<TcpStream, UnixStream>;
+pub(super) type PlainSocket = Either<TcpStream, UnixStream>;
+
+/// The byte stream to a backend. The second kind has TLS, or begins with a PROXY header.
+pub(super) type BackendSocket = Either<PlainSocket, Stream>;
 
 /// A connection between two requests.
 #[derive(Debug)]
@@ -46,6 +53,8 @@ pub struct ConnectionPool {
     /// Maximum number of idle connections.
     limit: usize,
     waiting: Mutex<Inner>,
+    /// The connections of HTTP/2.
+    pub(super) http2: Arc<Http2Pool>,
 }
 
 #[derive(Debug, Default)]
@@ -60,15 +69,15 @@ struct Inner {
 impl ConnectionPool {
     /// An empty pool for at most `limit` connections.
     pub fn new(limit: usize) -> Self {
-        Self { limit, waiting: Mutex::default() }
+        Self { limit, waiting: Mutex::default(), http2: Http2Pool::new(limit) }
     }
 
     /// Removes a usable connection. The most recently used one is tried first.
     pub(super) fn take(&self, key: PoolKey, now: Instant) -> Option<IdleConn> {
         let mut waiting = self.lock();
         loop {
-            let idle = waiting.pop(key)?;
-            if idle.until > now && is_quiet(&idle.socket) {
+            let mut idle = waiting.pop(key)?;
+            if idle.until > now && is_quiet(&mut idle.socket) {
                 return Some(idle);
             }
         }
@@ -144,7 +153,7 @@ impl Inner {
     fn drop_idle(&mut self, now: Instant, is_in_use: impl Fn(u64) -> bool) {
         self.by_key.retain(|key, _| is_in_use(key.backend));
         for idle in self.by_key.values_mut() {
-            idle.retain(|idle| idle.until > now && is_quiet(&idle.socket));
+            idle.retain_mut(|idle| idle.until > now && is_quiet(&mut idle.socket));
         }
         self.by_key.retain(|_, idle| !idle.is_empty());
         self.count = self.by_key.values().map(VecDeque::len).sum();
@@ -153,11 +162,17 @@ impl Inner {
 
 /// Whether nothing has arrived, neither bytes nor the end of stream. It costs a system call only if tokio has seen
 /// readiness.
-fn is_quiet(socket: &BackendSocket) -> bool {
+///
+/// TLS records without data, such as session tickets, are processed and do not count.
+fn is_quiet(socket: &mut BackendSocket) -> bool {
     let mut byte = [0];
     let read = match socket {
-        Either::Left(tcp) => tcp.try_read(&mut byte),
-        Either::Right(unix) => unix.try_read(&mut byte),
+        Either::Left(Either::Left(tcp)) => tcp.try_read(&mut byte),
+        Either::Left(Either::Right(unix)) => unix.try_read(&mut byte),
+        Either::Right(stream) => {
+            let mut cx = Context::from_waker(Waker::noop());
+            return Pin::new(stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending();
+        }
     };
     matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
@@ -175,13 +190,13 @@ mod tests {
     async fn pair() -> (BackendSocket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (Either::Left(ours), listener.accept().await.unwrap().0)
+        (Either::Left(Either::Left(ours)), listener.accept().await.unwrap().0)
     }
 
     fn port(idle: &IdleConn) -> u16 {
         match &idle.socket {
-            Either::Left(tcp) => tcp.local_addr().unwrap().port(),
-            Either::Right(_) => 0,
+            Either::Left(Either::Left(tcp)) => tcp.local_addr().unwrap().port(),
+            _ => 0,
         }
     }
 
@@ -211,7 +226,7 @@ mod tests {
         for write in [false, true] {
             let pool = Arc::new(ConnectionPool::new(8));
             let (ours, mut theirs) = pair().await;
-            if let Either::Left(tcp) = &ours {
+            if let Either::Left(Either::Left(tcp)) = &ours {
                 let mut byte = [0];
                 assert!(tcp.try_read(&mut byte).is_err());
             }

@@ -1,8 +1,8 @@
 //! The Pingora connector for pooled connections, which bypasses Pingora's own connector and pool.
 //!
-//! Pingora asks the connector of a custom protocol first, and takes an HTTP/1 stream from it. So an attempt on a pooled
-//! connection avoids the search in Pingora's pool and the stream wrappers of Pingora. It also avoids the future of
-//! Pingora's connect path (8 KiB, copied once). The connector never gets a peer without a checkout.
+//! Pingora asks the connector of a custom protocol first, and takes Weir's own session from it. So an attempt on a
+//! pooled connection avoids the search in Pingora's pool and the stream wrappers of Pingora. It also avoids the future
+//! of Pingora's connect path (8 KiB, copied once). The connector never gets a peer without a checkout.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -15,9 +15,12 @@ use pingora_core::protocols::tls::CustomALPN;
 use pingora_core::upstreams::peer::{ALPN, HttpPeer, Peer};
 use pingora_core::{Error, ErrorType, Result};
 
+use crate::pool::backend_session::BackendSession;
 use crate::pool::checkout::{Checkout, PendingCheckout};
 use crate::pool::connection_pool::IdleConn;
+use crate::pool::dial;
 use crate::pool::http1::session::Http1Session;
+use crate::pool::http2::{self, Opened};
 
 /// The high bit of the number of a checkout, which is the group key of its peer. An attempt that does not use the pool
 /// has a small number as its group key. So Pingora, which also searches its own pool, never uses such a connection for
@@ -46,8 +49,8 @@ pub fn offer(peer: &mut HttpPeer, pending: PendingCheckout) -> Arc<Checkout> {
     checkout
 }
 
-fn take(peer: &dyn Any) -> Option<(Arc<Checkout>, Option<IdleConn>)> {
-    let number = peer.downcast_ref::<HttpPeer>()?.group_key;
+fn take(peer: &HttpPeer) -> Option<(Arc<Checkout>, Option<IdleConn>)> {
+    let number = peer.group_key;
     PENDING.with_borrow_mut(|next| if next.number == number { next.stream.take() } else { None })
 }
 
@@ -57,35 +60,46 @@ pub(super) fn alpn() -> ALPN {
 }
 
 /// The connector that Pingora calls.
-pub struct PoolConnector;
+pub struct PoolConnector(());
+
+impl PoolConnector {
+    /// Creates the connector of one thread.
+    pub fn new() -> Self {
+        dial::load_certificates();
+        Self(())
+    }
+}
 
 #[async_trait]
 impl Connector for PoolConnector {
-    type Session = Http1Session;
+    type Session = BackendSession;
 
     async fn get_http_session<P: Peer + Send + Sync + 'static>(
         &self,
         peer: &P,
-    ) -> Result<(Connection<Http1Session>, bool)> {
-        let Some((checkout, idle)) = take(peer) else {
+    ) -> Result<(Connection<BackendSession>, bool)> {
+        let peer = (peer as &dyn Any).downcast_ref::<HttpPeer>();
+        let Some((peer, (checkout, idle))) = peer.and_then(|peer| Some((peer, take(peer)?))) else {
             return Error::e_explain(ErrorType::InternalError, "no connection was leased for this attempt");
         };
-        let (plain, alive) = (checkout.is_plain(), peer.tcp_keepalive());
-        let stream = checkout.socket(idle, peer.address(), peer.total_connection_timeout(), alive).await?;
-        // Pingora sees every connection as new. It makes no decision from whether a connection is reused.
-        match plain {
-            true => Ok((Connection::Session(Http1Session::new(stream)), false)),
-            false => Ok((Connection::Stream(Box::new(stream)), false)),
+        if checkout.is_http2() {
+            return Ok(match http2::open(checkout, peer).await? {
+                (Opened::Http2(session), reused) => (Connection::Session(BackendSession::Http2(session)), reused),
+                (Opened::Http1(stream), reused) => (Connection::Stream(stream), reused),
+            });
         }
+        let stream = checkout.socket(idle, peer).await?;
+        // Pingora sees every connection as new. It makes no decision from whether a connection is reused.
+        Ok((Connection::Session(BackendSession::Http1(Http1Session::new(stream))), false))
     }
 
-    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<Http1Session> {
+    async fn reused_http_session<P: Peer + Send + Sync + 'static>(&self, _peer: &P) -> Option<BackendSession> {
         None
     }
 
     async fn release_http_session<P: Peer + Send + Sync + 'static>(
         &self,
-        session: Http1Session,
+        session: BackendSession,
         _peer: &P,
         _idle_timeout: Option<Duration>,
     ) {

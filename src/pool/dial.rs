@@ -1,32 +1,30 @@
 //! Opens connections to backends, to one address or to the first address of a host name that answers.
 //!
-//! Pingora's own connector supports one address only, sends no PROXY header, and has a race in upgrade requests (see
-//! `upgrade`). Connections that need one of these are opened here. A PROXY header is sent before anything else, also
-//! before a TLS handshake. It names one client, so a connection with a PROXY header is never reused for another
-//! request.
+//! Pingora's own connector supports one address only and sends no PROXY header. It does the TLS handshakes. A PROXY
+//! header is sent before anything else, also before a TLS handshake. It names one client, so a connection with a PROXY
+//! header is never reused for another request.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use pingora_core::connectors::L4Connect;
+use pingora_core::connectors::{L4Connect, TransportConnector};
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora_core::protocols::l4::stream::Stream;
-use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::upstreams::peer::{ALPN, HttpPeer};
 use pingora_core::{Error, ErrorType, Result};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
 
 use crate::pool::addresses::{Addresses, Destination};
-use crate::pool::connection_pool::BackendSocket;
+use crate::pool::connection_pool::{BackendSocket, PlainSocket};
 use crate::pool::socket_options::keep_alive;
-use crate::pool::upgrade;
 use crate::proxy_protocol::{AddressPair, encode_v2};
 use crate::resource_exhaustion;
 
@@ -37,22 +35,20 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 #[derive(Debug, Default)]
 pub struct Dialer {
     header: Vec<u8>,
-    tunnel: bool,
     /// The addresses of a host name. `None`: the address of the peer is used.
     addresses: Option<Arc<Addresses>>,
 }
 
 impl Dialer {
-    /// Connects to the addresses of a host name. `tunnel`: the request asks for a protocol upgrade.
-    pub(super) fn to(addresses: Option<Arc<Addresses>>, tunnel: bool) -> Self {
-        Self { header: Vec::new(), tunnel, addresses }
+    /// Connects to the addresses of a host name.
+    pub(super) fn to(addresses: Option<Arc<Addresses>>) -> Self {
+        Self { header: Vec::new(), addresses }
     }
 
     /// Makes connections to this peer begin with a PROXY header, version 2. `ends`: the addresses in it; `None` sends
-    /// the LOCAL command. `tunnel`: the request asks for a protocol upgrade. `addresses`: those of a host name, if the
-    /// backend has one.
-    pub fn announce(peer: &mut HttpPeer, ends: Option<AddressPair>, tunnel: bool, addresses: Option<Arc<Addresses>>) {
-        peer.options.custom_l4 = Some(Arc::new(Self { header: encode_v2(ends), tunnel, addresses }));
+    /// the LOCAL command. `addresses`: those of a host name, if the backend has one.
+    pub fn announce(peer: &mut HttpPeer, ends: Option<AddressPair>, addresses: Option<Arc<Addresses>>) {
+        peer.options.custom_l4 = Some(Arc::new(Self { header: encode_v2(ends), addresses }));
     }
 }
 
@@ -72,22 +68,49 @@ impl Dialer {
         match dial(to).await? {
             Either::Left(mut tcp) => {
                 tcp.write_all(&self.header).await?;
-                Ok(if self.tunnel { upgrade::tcp(tcp) } else { tcp.into() })
+                Ok(tcp.into())
             }
             Either::Right(mut unix) => {
                 unix.write_all(&self.header).await?;
-                Ok(if self.tunnel { upgrade::unix(unix) } else { unix.into() })
+                Ok(unix.into())
             }
         }
     }
 }
 
-/// Opens a plain HTTP/1 connection. `within`: connect timeout. `alive`: TCP keepalive.
+/// Does the TLS handshakes of all threads. It keeps no connections.
+static TLS: LazyLock<TransportConnector> = LazyLock::new(|| TransportConnector::new(None));
+
+/// Loads the system's certificates. Otherwise the first TLS connection would have to wait for it.
+pub(super) fn load_certificates() {
+    LazyLock::force(&TLS);
+}
+
+/// Opens a connection to this peer, or to the first of the addresses that answers. `alpn`: the protocol that a TLS
+/// handshake offers.
+pub(super) async fn connect(peer: &HttpPeer, addresses: Option<&Arc<Addresses>>, alpn: ALPN) -> Result<BackendSocket> {
+    if !peer.is_tls() && peer.options.custom_l4.is_none() {
+        let to = match addresses {
+            Some(all) => Destination::Any(Arc::clone(all)),
+            None => Destination::One(peer._address.clone()),
+        };
+        let (within, alive) = (peer.options.total_connection_timeout, peer.options.tcp_keepalive.as_ref());
+        return open(&to, within, alive).await.map(Either::Left);
+    }
+    let mut peer = peer.clone();
+    peer.options.alpn = alpn;
+    if let (Some(all), None) = (addresses, &peer.options.custom_l4) {
+        peer.options.custom_l4 = Some(Arc::new(Dialer::to(Some(Arc::clone(all)))));
+    }
+    TLS.new_stream(&peer).await.map(Either::Right)
+}
+
+/// Opens a connection without TLS. `within`: connect timeout. `alive`: TCP keepalive.
 pub(crate) async fn open(
     to: &Destination,
     within: Option<Duration>,
     alive: Option<&TcpKeepalive>,
-) -> Result<BackendSocket> {
+) -> Result<PlainSocket> {
     let opening = async {
         let socket = dial(to).await?;
         if let (Either::Left(tcp), Some(times)) = (&socket, alive) {
@@ -106,7 +129,7 @@ fn failed(to: &Destination, error: io::Error) -> Box<Error> {
     Error::because(kind(&error), format!("connecting to {to}"), error)
 }
 
-pub(crate) async fn dial(to: &Destination) -> io::Result<BackendSocket> {
+pub(crate) async fn dial(to: &Destination) -> io::Result<PlainSocket> {
     match to {
         Destination::One(PeerAddress::Inet(address)) => tcp(*address).await.map(Either::Left),
         Destination::One(PeerAddress::Unix(address)) => {

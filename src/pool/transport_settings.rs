@@ -24,11 +24,7 @@ use super::dial::Dialer;
 use crate::config::pem;
 use crate::config::schema::{self, Protocol};
 
-/// Maximum number of concurrent streams on one HTTP/2 connection. The backend's SETTINGS may allow fewer.
-const MAX_H2_STREAMS: usize = 128;
-/// The placeholder address of a host name, whose real address the connector chooses. Pingora's check of a pooled
-/// connection accepts any peer address for it (`check_fd_match`, pingora-core, protocols/mod.rs). The group key of the
-/// peer separates the names.
+/// The placeholder address of a host name, whose real address the connector chooses.
 const NO_ADDRESS: std::net::SocketAddr =
     std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 1);
 
@@ -108,7 +104,7 @@ impl TransportSettings {
             Destination::One(address) => self.peer(address),
             Destination::Any(addresses) => {
                 let mut peer = self.peer(any_address());
-                peer.options.custom_l4 = Some(Arc::new(Dialer::to(Some(addresses), false)));
+                peer.options.custom_l4 = Some(Arc::new(Dialer::to(Some(addresses))));
                 peer
             }
         }
@@ -129,7 +125,6 @@ impl TransportSettings {
         };
         options.ca.clone_from(&self.ca);
         options.idle_timeout = Some(self.keep_alive);
-        options.max_h2_streams = MAX_H2_STREAMS;
         options.tcp_keepalive = Some(TcpKeepalive {
             idle: Duration::from_secs(60),
             interval: Duration::from_secs(10),

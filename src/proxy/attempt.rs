@@ -1,10 +1,7 @@
 //! One attempt at one backend: its in-flight guard, its timing and its outcome. It ends exactly once.
 
-use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use pingora::{Error, ErrorType, Result};
 
 use super::attempt_error;
 use crate::backend::InFlight;
@@ -13,7 +10,6 @@ use crate::backend::labels::PassedOver;
 use crate::backend::labels::{Outcome, PickReason, RetryReason};
 use crate::clock;
 use crate::pool::checkout::Checkout;
-use crate::pool::idle_limit;
 use crate::telemetry::grpc_status::GrpcStatus;
 use crate::telemetry::request_record::AttemptRecord;
 use crate::upstream::backend::Backend;
@@ -50,12 +46,10 @@ pub(super) struct Attempt {
     guard: Option<InFlight>,
     why: PickReason,
     passed_over: Option<Arc<Vec<PassedOver>>>,
-    /// The connection checkout. `None` if the connection belongs to Pingora's own pool.
+    /// The connection checkout. `None` until the attempt has one.
     pub(super) checkout: Option<Arc<Checkout>>,
     started: Moment,
     pub(super) reused: bool,
-    /// The socket, if the connection belongs to Pingora. Otherwise -1.
-    fd: RawFd,
     connect: Option<Duration>,
     first_byte: Option<Duration>,
     status: Option<u16>,
@@ -89,7 +83,6 @@ impl Attempt {
             checkout: None,
             started,
             reused: false,
-            fd: -1,
             connect: None,
             first_byte: None,
             status: None,
@@ -160,32 +153,19 @@ impl Attempt {
     }
 
     /// Records that the attempt has a connection.
-    ///
-    /// # Errors
-    /// The reused connection was idle for longer than the backend's announced idle limit. Nothing was sent.
-    pub(super) fn connected(&mut self, reused: bool, fd: RawFd) -> Result<()> {
+    pub(super) fn connected(&mut self, reused: bool) {
         self.reused = reused || self.checkout.as_ref().is_some_and(|checkout| checkout.is_reused());
-        if self.checkout.is_none() {
-            self.fd = fd;
-            if idle_limit::take_is_over(fd, Instant::now()) && reused {
-                return Err(
-                    Error::explain(ErrorType::WriteError, "the backend keeps this connection no longer").into_up()
-                );
-            }
-        }
         if !self.reused {
             let (took, _) = self.started.elapsed();
             self.connect = Some(took);
             self.backend.state.observe_connect(took);
         }
-        Ok(())
     }
 
     /// Stores the idle limit that the backend announced for this connection.
     pub(super) fn limit_idle(&self, limit: Duration) {
-        match &self.checkout {
-            Some(checkout) => checkout.limit_idle(limit),
-            None => idle_limit::set(self.fd, limit, Instant::now()),
+        if let Some(checkout) = &self.checkout {
+            checkout.limit_idle(limit);
         }
     }
 
@@ -220,9 +200,6 @@ impl Attempt {
     /// next request at once.
     pub(super) fn release(&mut self) {
         self.guard = None;
-        if let Some(checkout) = &self.checkout {
-            checkout.set_over();
-        }
     }
 
     /// Whether a response header arrived.

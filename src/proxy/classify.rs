@@ -7,6 +7,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::backend::labels::Outcome;
 use crate::fault::Fault;
+use crate::pool::http2::BEFORE_SENT;
 use crate::resource_exhaustion;
 
 /// How an attempt failed, if the client did not cause it.
@@ -70,11 +71,8 @@ pub(super) fn is_unprocessed(error: &Error) -> bool {
     }
     let context = error.context.as_ref().map(|context| context.as_str());
     match context {
-        // Pingora's error contexts for the two steps before a request leaves (connectors/http/v2.rs,
-        // protocols/http/v2/client.rs).
-        Some("while creating new stream") => true,
         // An error in the request itself does not count, because the next connection would refuse it too.
-        Some("while sending request") => cause.is_io() || cause.is_go_away() || cause.is_reset(),
+        Some(BEFORE_SENT) => cause.is_io() || cause.is_go_away() || cause.is_reset(),
         _ if !cause.is_remote() => false,
         _ => cause.is_go_away() || cause.reason() == Some(h2::Reason::REFUSED_STREAM),
     }
@@ -120,6 +118,7 @@ pub(super) fn client(error: &Error) -> (Fault, u16) {
     match error.etype() {
         // The body did not arrive in time (RFC 9110 section 15.5.9).
         E::ReadTimedout => (Fault::RefusedPolicy, 408),
+        E::ReadError if io_kind(error) == Some(std::io::ErrorKind::TimedOut) => (Fault::RefusedPolicy, 408),
         E::InvalidHTTPHeader | E::H1Error | E::InvalidH2 | E::Custom(_) => (Fault::BadRequest, 400),
         _ if is_malformed(error) => (Fault::BadRequest, 400),
         _ => (Fault::ClientAbort, 499),

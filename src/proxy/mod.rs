@@ -104,14 +104,14 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
-        fd: std::os::unix::io::RawFd,
+        _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        match &mut ctx.attempt {
-            Some(attempt) => attempt.connected(reused, fd),
-            None => Ok(()),
+        if let Some(attempt) = &mut ctx.attempt {
+            attempt.connected(reused);
         }
+        Ok(())
     }
 
     /// Send: edits the request header for the backend.
@@ -187,7 +187,7 @@ impl ProxyHttp for Gateway {
         trailers: &mut HeaderMap,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        stream_kind::trailers(trailers, ctx);
+        response_filter::trailers(trailers, ctx);
         Ok(())
     }
 
@@ -198,9 +198,8 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Self::CTX,
     ) -> Result<()> {
-        let received = response.version;
         response_filter::header(session, response, ctx, &self.lifecycle)?;
-        if ctx.version == Version::HTTP_10 && received == Version::HTTP_2 {
+        if ctx.version == Version::HTTP_10 {
             response_filter::to_old_client(session, response, ctx).await?;
         }
         Ok(())

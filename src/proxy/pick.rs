@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pingora::Result;
@@ -15,14 +14,12 @@ use super::ctx::RequestCtx;
 use super::reject::refuse;
 use super::{affinity_cookie, attempt_error, hash_key, wait_in_queue};
 use crate::backend::labels::{AdminState, PickReason};
-use crate::config::schema::Protocol;
 use crate::fault::Fault;
+use crate::message::hop_by_hop;
 use crate::pool::checkout::PendingCheckout;
 use crate::pool::connection_pool::ConnectionPool;
 use crate::pool::connector;
 use crate::pool::dial::Dialer;
-use crate::pool::http1::fast_path;
-use crate::pool::peer::NOT_POOLED_IDLE;
 use crate::proxy_protocol::AddressPair;
 use crate::snapshot::RouteTarget;
 use crate::upstream::PickHints;
@@ -47,6 +44,9 @@ pub(super) async fn pick(
     };
     if ctx.is_too_late() {
         return Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over"));
+    }
+    if let Err(reason) = hop_by_hop::check_options(&session.req_header().headers) {
+        return Err(refuse(ctx, Fault::BadRequest, None, reason));
     }
     // A fresh connection is not used if the backend was drained or disabled in the meantime.
     let fresh = ctx.fresh.take().filter(|(backend, _)| backend.state.admin_state() == AdminState::Ready);
@@ -77,40 +77,23 @@ pub(super) async fn pick(
     }
     if target.upstream.transport().announces() {
         let addresses = ctx.attempt.as_ref().and_then(|attempt| attempt.backend.addr.addresses());
-        Dialer::announce(&mut peer, ends(ctx), tunnel, addresses);
-    }
-    if target.upstream.transport().protocol() != Protocol::Http1 {
-        // During the yield h2 reads a GOAWAY that has already arrived. Then Pingora does not choose that connection. If
-        // the backend has closed it, a write would fail, and h2 would drop the connection before it reads the GOAWAY.
-        // Then it is unknown which requests the backend did not process.
-        tokio::task::yield_now().await;
+        Dialer::announce(&mut peer, ends(ctx), addresses);
     }
     ctx.sent_whole = session.is_body_empty();
-    match pending {
-        Some(pending) => checkout(session, ctx, &mut peer, pending),
-        None if ctx.fresh_used || template.is_exclusive() => leave_pool(&mut peer),
-        None => {}
-    }
+    checkout(ctx, &mut peer, pending);
     Ok(peer)
 }
 
-fn checkout(session: &Session, ctx: &mut RequestCtx, peer: &mut HttpPeer, mut pending: PendingCheckout) {
+fn checkout(ctx: &mut RequestCtx, peer: &mut HttpPeer, mut pending: PendingCheckout) {
     if ctx.exchange.as_ref().is_some_and(|exchange| exchange.body_is_here) {
         pending.set_together();
     }
-    if !ctx.is_upgrade && fast_path::is_request(session.req_header(), ctx.sent_whole) {
-        pending.set_plain();
+    if let Some(exchange) = ctx.exchange.as_ref().filter(|_| ctx.is_upgrade || !ctx.sent_whole) {
+        pending.set_gate(exchange.body_gate());
     }
     if let Some(attempt) = &mut ctx.attempt {
         attempt.checkout = Some(connector::offer(peer, pending));
     }
-}
-
-/// Gives the attempt a fresh connection, which no other request uses afterwards.
-fn leave_pool(peer: &mut HttpPeer) {
-    peer.group_key = outside_the_pool();
-    // Otherwise an HTTP/2 connection would stay open and wait for other requests.
-    peer.options.idle_timeout = Some(NOT_POOLED_IDLE);
 }
 
 async fn next(session: &mut Session, target: &RouteTarget, ctx: &mut RequestCtx) -> Result<Attempt> {
@@ -183,10 +166,4 @@ fn sooner(limit: Option<Duration>, left: Option<Duration>) -> Option<Duration> {
         (Some(limit), Some(left)) => Some(limit.min(left).max(MIN_TIMEOUT)),
         (limit, left) => limit.or(left).map(|wait| wait.max(MIN_TIMEOUT)),
     }
-}
-
-/// A pool key under which no connection is stored, so that the attempt gets a fresh one.
-fn outside_the_pool() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }

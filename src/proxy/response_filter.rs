@@ -31,11 +31,18 @@ const EXTRA_FIELDS: usize = 4;
 /// # Errors
 /// The response framing is not valid, or the status causes another attempt.
 pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
-    let checkout = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref());
-    if let Some(whole) = checkout.and_then(|checkout| checkout.take_response()) {
-        // `fast_path` has checked its framing.
-        *response = *whole;
-    } else if let Err(why) = response_framing::check(response, ctx.is_upgrade) {
+    let checkout = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.clone());
+    checkout.iter().for_each(|checkout| checkout.pass_on());
+    // The final response may be there already while an interim one is processed.
+    let is_final = !response.status.is_informational();
+    let taken = checkout.as_ref().filter(|_| is_final).and_then(|checkout| checkout.take_response());
+    let whole = taken.is_some();
+    if let Some(taken) = taken {
+        *response = *taken;
+    }
+    // The HTTP/1 session has checked the framing of a response that it reads itself.
+    let checked = whole && response.version != Version::HTTP_2;
+    if let Err(why) = if checked { Ok(()) } else { response_framing::check(response, ctx.is_upgrade) } {
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
     }
     let status = response.status.as_u16();
@@ -53,11 +60,13 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
     if status >= 500 {
         failure_log::server_error(ctx, status);
     }
-    let is_done = ctx.sent_whole && is_bodiless(response, ctx);
+    let bodiless = is_bodiless(response, ctx);
+    let is_done = ctx.sent_whole && bodiless;
     if status < 400 || asks_to_wait(response, ctx) || !may_try_again(session, ctx, Failed::Status(status)) {
         if let Some(attempt) = ctx.attempt.as_mut().filter(|_| is_done) {
             attempt.release();
         }
+        checkout.iter().filter(|_| bodiless).for_each(|checkout| checkout.set_answered());
         return Ok(());
     }
     if let Some(attempt) = &ctx.attempt {
@@ -89,11 +98,30 @@ pub(super) fn body(body: &Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Res
     if let Some(attempt) = &mut ctx.attempt {
         attempt.received += piece;
         attempt.ended |= end;
+        if let Some(checkout) = &attempt.checkout {
+            checkout.pass_on();
+            if end {
+                checkout.set_answered();
+            }
+        }
         if end && ctx.sent_whole {
             attempt.release();
         }
     }
+    if let Some(exchange) = ctx.exchange.as_ref().filter(|_| end && ctx.begun == Some(101)) {
+        // The backend has closed the tunnel. Its last bytes are written before the client is read again.
+        exchange.body_gate().end();
+    }
     if ctx.is_too_late() { Err(refuse(ctx, Fault::Timeout, None, "timeouts.request is over")) } else { Ok(()) }
+}
+
+/// Processes the trailers.
+pub(super) fn trailers(trailers: &HeaderMap, ctx: &mut RequestCtx) {
+    stream_kind::trailers(trailers, ctx);
+    if let Some(checkout) = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref()) {
+        checkout.pass_on();
+        checkout.set_answered();
+    }
 }
 
 /// Whether no body follows the header (RFC 9112 section 6.3).
@@ -119,7 +147,7 @@ pub(super) fn header(
     let (status, received) = (response.status, response.version);
     header_case::edit_response(response, EXTRA_FIELDS, |headers| {
         let upgrade = upgrade_required(headers, status, ctx);
-        let trailers_pass = ctx.version == Version::HTTP_2 && received == Version::HTTP_2;
+        let trailers_pass = ctx.version == Version::HTTP_2;
         hop_by_hop::response(headers, status, trailers_pass);
         for protocols in upgrade {
             headers.append(header::UPGRADE, protocols);
@@ -189,7 +217,7 @@ fn length_of(response: &ResponseHeader, ctx: &RequestCtx) -> Option<u64> {
     }
 }
 
-/// Writes the header of an HTTP/2 backend's response to an HTTP/1.0 client if the response has no length. The close of
+/// Writes the header of a response to an HTTP/1.0 client if the response has no length. The close of
 /// the connection ends the body.
 ///
 /// Pingora would add Transfer-Encoding: chunked after all filters, and an HTTP/1.0 client does not know it (RFC 9112

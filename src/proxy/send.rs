@@ -2,8 +2,8 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Version, header};
-use pingora::Result;
 use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
@@ -27,33 +27,61 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
     let (Some(route), Some(target)) = (&ctx.route, &ctx.target) else { return Ok(()) };
     let protocol = target.upstream.settings().protocol;
     let client = session.req_header();
-    // Pingora has removed nothing from the header of a fast-path request. Connection is the only field that may have to
-    // be removed.
-    let is_plain =
-        ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref()).is_some_and(|checkout| checkout.is_plain());
+    let to_http1 = protocol == Protocol::Http1;
+    if to_http1 {
+        request.set_version(Version::HTTP_11);
+    }
+    let mut refused = None;
     header_case::edit_request(request, EXTRA_FIELDS, |headers| {
+        if to_http1 || ctx.version != Version::HTTP_2 {
+            refused = http1_fields(headers, client, to_http1).err();
+        }
         hop_by_hop::request(headers, &client.headers, protocol != Protocol::Http1);
         forward(client, headers, ctx);
         via::add_to_request(headers, ctx.version);
         max_forwards::count(&ctx.method, headers);
-        if is_plain {
-            headers.remove(header::CONNECTION);
+        if to_http1 && !ctx.sent_whole && !headers.contains_key(header::CONTENT_LENGTH) {
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
     });
+    if let Some(reason) = refused {
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, reason).into_down());
+    }
     if let Some(rewrite) = &route.rewrite {
         rewrite.apply(request, ctx.path_rules())?;
     }
     apply_host(&route.host, request, ctx)?;
     affinity_cookie::conceal(request, target)?;
-    if ctx.version == Version::HTTP_2 && protocol == Protocol::Http1 {
+    if ctx.version == Version::HTTP_2 && to_http1 {
         join_cookies(request)?;
     }
     route.request_headers.request(request)?;
+    if to_http1 && !request.headers.contains_key(header::HOST) {
+        // HTTP/1.1 requires it (RFC 9112 section 3.2).
+        let host = authority(client).and_then(|host| HeaderValue::from_bytes(host).ok());
+        request.insert_header(header::HOST, host.unwrap_or(HeaderValue::from_static("")))?;
+    }
     let alone = ctx.fresh_used || (target.upstream.transport().announces() && !ctx.is_upgrade);
     if alone && protocol == Protocol::Http1 {
         // The connection is outside the pool and serves no other request. HTTP/2 has no such field (RFC 9113 section
         // 8.2.2).
         request.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
+    }
+    Ok(())
+}
+
+/// Removes the hop-by-hop fields of HTTP/1, and takes Host from the target if that has an authority. Pingora does this
+/// only for its own sessions.
+fn http1_fields(
+    headers: &mut HeaderMap,
+    client: &RequestHeader,
+    to_http1: bool,
+) -> std::result::Result<(), &'static str> {
+    hop_by_hop::to_http1(headers, to_http1 && client.version == Version::HTTP_11)?;
+    if let Some(authority) = client.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        headers.insert(header::HOST, host);
     }
     Ok(())
 }
@@ -121,6 +149,16 @@ fn join_cookies(request: &mut RequestHeader) -> Result<()> {
 /// # Errors
 /// The body is over the route's limit, or the request's deadline has passed.
 pub(super) fn body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
+    let passed = pass_body(body, end, ctx);
+    if passed.is_err() {
+        // Pingora ignores the error until the response has come.
+        let checkout = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref());
+        checkout.iter().for_each(|checkout| checkout.abort());
+    }
+    passed
+}
+
+fn pass_body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
     if end && body.as_ref().is_some_and(Bytes::is_empty) {
         // An empty last part would end a chunked body twice. The backend would read the second end as the start of the
         // next request on the pooled connection (cloudflare/pingora issue 935).

@@ -38,20 +38,15 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Creates the proxy of one thread. Pingora's own pool keeps up to `idle` connections to backends.
-    pub fn new(gateway: Gateway, idle: usize) -> Self {
+    /// Creates the proxy of one thread.
+    pub fn new(gateway: Gateway) -> Self {
         let recorder = Arc::clone(&gateway.recorder);
-        let conf = ServerConf {
-            threads: 1,
-            upstream_keepalive_pool_size: idle,
-            max_retries: MAX_TRIES,
-            ..ServerConf::default()
-        };
+        let conf = ServerConf { threads: 1, max_retries: MAX_TRIES, ..ServerConf::default() };
         let mut options = pingora::apps::HttpServerOptions::default();
         // Pingora must accept CONNECT, so that Weir can answer and record it like any other request.
         options.allow_connect_method_proxying = true;
         let builder = ProxyServiceBuilder::new(&Arc::new(conf), gateway).server_options(options);
-        let service = builder.custom(PoolConnector, Arc::new(|_, _, _| Box::pin(async { None }))).build();
+        let service = builder.custom(PoolConnector::new(), Arc::new(|_, _, _| Box::pin(async { None }))).build();
         Self { app: Arc::new(taken_out(service)), recorder }
     }
 }

@@ -117,20 +117,23 @@ pub(super) fn has_begun(session: &Session) -> bool {
     session.response_written().is_some_and(|response| !response.status.is_informational() || response.status == 101)
 }
 
-/// Whether the error is only the end of a tunnel. Many peers close without a TLS `close_notify`. The upgraded protocol
+/// Whether the error is only the end of a tunnel: the backend has closed it, or a peer left without ceremony. Many peers close without a TLS `close_notify`. The upgraded protocol
 /// has its own end, so the peers detect missing data themselves.
 pub(super) fn is_end_of_tunnel(ctx: &RequestCtx, error: &Error) -> bool {
-    ctx.begun == Some(101) && classify::is_bare_end(error)
+    ctx.begun == Some(101) && (ctx.whole || classify::is_bare_end(error))
 }
 
-/// Whether the client has left after the last byte of its response. It has what it asked for, whatever of its request is
-/// still to come. A failed write is no such end: it has bytes of the response.
+/// Whether the exchange ended after the last byte of its response, although a part of the request is still to come. The
+/// client has left, or the backend took no more of the request. A failed write is no such end: it has bytes of the
+/// response.
 fn is_served(session: &Session, ctx: &RequestCtx, error: &Error) -> bool {
     let whole = ctx.whole || ctx.length.is_some_and(|length| ctx.bytes_out >= length);
     let begun = ctx.begun.is_some_and(|status| status != 101);
     let wrote = matches!(error.etype(), ErrorType::WriteError | ErrorType::WriteTimedout);
     let left = || classify::is_the_clients(error) && classify::client(error).0 == Fault::ClientAbort;
-    whole && begun && !wrote && ctx.fault.is_none() && left() && !session.has_pending_downstream_tasks()
+    let checkout = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref());
+    let gave_up = checkout.is_some_and(|checkout| checkout.has_given_up());
+    whole && begun && ctx.fault.is_none() && (gave_up || (!wrote && left())) && !session.has_pending_downstream_tasks()
 }
 
 /// Whether the backend had closed this pooled connection before the request. That is not a failure of the backend.
@@ -142,10 +145,7 @@ fn is_stale(session: &mut Session, ctx: &RequestCtx, error: &Error, reused: bool
     }
     use ErrorType::{ConnectionClosed, ReadError, WriteError};
     let broke = matches!(error.etype(), ConnectionClosed | ReadError | WriteError);
-    let nothing_written = match &attempt.checkout {
-        Some(checkout) => !checkout.is_begun(),
-        None => *error.etype() == WriteError && attempt.sent == 0,
-    };
+    let nothing_written = attempt.checkout.as_ref().is_none_or(|checkout| !checkout.is_begun());
     let request = describe(session, ctx);
     (broke || matches!(error.retry, RetryType::ReusedOnly))
         && (nothing_written || request.idempotent)

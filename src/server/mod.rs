@@ -247,7 +247,7 @@ fn build_components(
             Arc::new(ConnectionPool::new(idle)),
         )
     };
-    let services = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway(), idle))).collect();
+    let services = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway()))).collect();
     let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics), reserved));
     let tls = listeners.prepare(checked)?;
     listeners.apply(document.into(), tls, listeners.register(bound)?, &services);

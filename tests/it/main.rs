@@ -38,6 +38,8 @@ mod explain;
 mod fault_injection;
 mod faults;
 mod framing;
+mod full_duplex;
+mod full_duplex_http2;
 mod generations;
 mod grpc;
 mod grpc_and_streams;

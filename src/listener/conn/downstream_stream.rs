@@ -6,6 +6,7 @@
 //! Writes are collected, so a header and a small body leave in one packet, but not for long (`flush_timer`). If a
 //! client accepts no bytes for `timeouts.write`, its connection is closed.
 
+mod body_reader;
 mod disconnect_watch;
 
 use std::io;
@@ -27,6 +28,7 @@ use weir_task::YieldOnce;
 
 use crate::listener::conn::Conn;
 use crate::listener::conn::disconnect::Wait;
+use crate::listener::conn::downstream_stream::body_reader::GateWatch;
 use crate::listener::conn::half_closed::HalfClosed;
 use crate::listener::conn::lingering_close;
 use crate::listener::conn::request_boundary::RequestBoundary;
@@ -65,6 +67,12 @@ pub(in crate::listener) struct DownstreamStream {
     half_closed: Option<Box<HalfClosed>>,
     /// Waits for the client's FIN while received bytes are left unread in the kernel.
     end: Option<Wait>,
+    /// Pingora has seen the end of the client's bytes in a tunnel.
+    tunnel_end_passed: bool,
+    /// Waits for a disconnect while the gate of the request body is closed.
+    gate_watch: Option<GateWatch>,
+    /// The end of `timeouts.body`, while a part of the request body is awaited.
+    body_stall: Option<Pin<Box<Sleep>>>,
     /// The client understands interim responses (HTTP/1.1).
     interim: bool,
     /// The client expects 100 (Continue), and the request body has not been read yet.
@@ -102,6 +110,9 @@ impl DownstreamStream {
             moved: false,
             half_closed: None,
             end: None,
+            tunnel_end_passed: false,
+            gate_watch: None,
+            body_stall: None,
             interim: false,
             owes_continue: false,
             http2: false,
@@ -129,6 +140,7 @@ impl DownstreamStream {
         self.boundary = RequestBoundary::body(facts.body);
         self.interim = facts.version == Version::HTTP_11;
         self.owes_continue = facts.expect_continue && facts.body != BodyFraming::None;
+        self.conn.body_gate().reset();
     }
 
     /// Switches to HTTP/2. From now on all bytes pass to Pingora.
@@ -303,7 +315,7 @@ impl AsyncRead for DownstreamStream {
                 this.send_continue(cx)?;
                 Pin::new(this).poll_read(cx, buf)
             }
-            most => this.poll_passing(cx, buf, usize::try_from(most).unwrap_or(usize::MAX)),
+            most => this.poll_body(cx, buf, usize::try_from(most).unwrap_or(usize::MAX)),
         }
     }
 }

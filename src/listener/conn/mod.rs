@@ -67,6 +67,8 @@ pub struct Conn {
     /// The next response head needs `Upgrade` among its connection options. HTTP/1 only.
     upgrade_option: AtomicBool,
     abort_response: Mutex<Option<Bytes>>,
+    /// HTTP/1 only.
+    body_gate: Arc<BodyGate>,
     pub(in crate::listener) reclaim: ReclaimSlot,
     /// HTTP/1 only.
     pub(in crate::listener) flush_timer: FlushTimer,
@@ -100,6 +102,7 @@ impl Conn {
             idle_at_end: AtomicBool::new(false),
             upgrade_option: AtomicBool::new(false),
             abort_response: Mutex::new(None),
+            body_gate: Arc::default(),
             reclaim: ReclaimSlot::default(),
             flush_timer: FlushTimer::default(),
             watched: AtomicBool::new(false),
@@ -149,6 +152,11 @@ impl Conn {
 
     pub(in crate::listener) fn takes_upgrade_option(&self) -> bool {
         self.upgrade_option.load(Ordering::Acquire) && self.upgrade_option.swap(false, Ordering::AcqRel)
+    }
+
+    /// The gate of the current request body. HTTP/1 only.
+    pub(in crate::listener) fn body_gate(&self) -> &Arc<BodyGate> {
+        &self.body_gate
     }
 
     /// Makes the connection a tunnel after an upgrade. All bytes pass in both directions.
@@ -236,8 +244,8 @@ pub struct Exchange {
     /// A part of the request body arrived with the header, and the client does not wait for 100 (Continue). The body
     /// has a Content-Length.
     pub body_is_here: bool,
-    /// The flow control of the request body. `None` for HTTP/1.
-    body_gate: Option<Arc<BodyGate>>,
+    /// The flow control of the request body.
+    body_gate: Arc<BodyGate>,
     /// When the listener aborts the exchange, in milliseconds after the start of the connection. 0: never.
     deadline: AtomicU64,
     cut: OnceLock<Abort>,
@@ -245,7 +253,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(in crate::listener) fn new(conn: Arc<Conn>, body_is_here: bool, body_gate: Option<Arc<BodyGate>>) -> Self {
+    pub(in crate::listener) fn new(conn: Arc<Conn>, body_is_here: bool, body_gate: Arc<BodyGate>) -> Self {
         Self {
             conn,
             body_is_here,
@@ -268,9 +276,9 @@ impl Exchange {
         self.deadline.store(at, Ordering::Release);
     }
 
-    /// The gate that stops an HTTP/2 client while the backend takes no bytes of the request body.
-    pub fn body_gate(&self) -> Option<&Arc<BodyGate>> {
-        self.body_gate.as_ref()
+    /// The gate that stops the client while the backend takes no bytes of the request body.
+    pub fn body_gate(&self) -> &Arc<BodyGate> {
+        &self.body_gate
     }
 
     /// Why the listener has aborted the exchange. `None` if it has not.

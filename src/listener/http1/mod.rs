@@ -76,8 +76,8 @@ async fn exchange<F: HttpService>(
     }
     // `head_reader` waits for the next head. Pingora need not wait, because it gets the head with the session.
     session.set_keepalive(Some(0));
-    session.set_read_timeout(conn.settings.timeouts.body.limit());
-    let exchange = Arc::new(Exchange::new(conn, body_is_here, None));
+    let body_gate = Arc::clone(conn.body_gate());
+    let exchange = Arc::new(Exchange::new(conn, body_is_here, body_gate));
     let served = EXCHANGE.scope(Arc::clone(&exchange), service.app().process_new_http(session, &phase.pingora));
     let reused = {
         tokio::pin!(served);

@@ -1,16 +1,12 @@
-//! The conditions of the HTTP/1 fast path: which requests and responses `session` handles itself.
+//! The conditions of the HTTP/1 fast path: which responses `session` reads itself.
 //!
-//! It never rejects a message. Pingora's session handles every message that does not qualify.
+//! It never rejects a response. Pingora's session reads every response that does not qualify.
 
 use std::mem::MaybeUninit;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
-use pingora::http::{RequestHeader, ResponseHeader};
-
-/// Maximum body size of a request, in bytes. A backend may answer a larger request early, and only Pingora's session
-/// handles that.
-const MAX_BODY_BYTES: usize = 64 * 1024;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use pingora::http::ResponseHeader;
 
 /// Maximum number of header fields in a response. A head with more is left to Pingora.
 const MAX_FIELDS: usize = 64;
@@ -22,48 +18,26 @@ const EXTRA_FIELDS: usize = 6;
 #[derive(Debug)]
 pub(in crate::pool) enum ParsedHead {
     Partial,
-    Plain(FixedLengthResponse),
+    Plain(FramedResponse),
     /// A response that does not qualify. No bytes were consumed.
     Other,
 }
 
+/// The framing of a response body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::pool) enum ResponseFraming {
+    /// Length of the body in bytes.
+    Length(usize),
+    Chunked,
+}
+
 /// A response that qualifies for the fast path.
 #[derive(Debug)]
-pub(in crate::pool) struct FixedLengthResponse {
+pub(in crate::pool) struct FramedResponse {
     pub(in crate::pool) response: Box<ResponseHeader>,
-    /// Length of the body in bytes.
-    pub(in crate::pool) length: usize,
+    pub(in crate::pool) framing: ResponseFraming,
     /// Whether the backend keeps the connection open.
     pub(in crate::pool) keeps: bool,
-}
-
-/// Whether a client request qualifies. It must be HTTP/1.1 in origin form, and its body, if any, must be small and have
-/// a Content-Length. Connection is the only hop-by-hop field that it may have (RFC 9110 section 7.6.1). The listener
-/// has already checked the request head.
-pub fn is_request(request: &RequestHeader, bodiless: bool) -> bool {
-    let origin_form = request.raw_path().first() == Some(&b'/');
-    let small = || length(&request.headers).is_some_and(|length| length <= MAX_BODY_BYTES);
-    request.version == Version::HTTP_11
-        && origin_form
-        && !request.headers.keys().any(ends_here)
-        && keeps(&request.headers).is_some()
-        && (bodiless || small())
-}
-
-fn ends_here(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "expect"
-            | "http2-settings"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
 }
 
 /// The value of Content-Length. `None` unless there is exactly one field, of 1 to 15 digits.
@@ -79,18 +53,6 @@ fn number(digits: &[u8]) -> Option<usize> {
     plain.then_some(sum)
 }
 
-/// Whether the Connection field lets the connection persist. Without the field it persists (RFC 9112 section 9.3).
-/// `None` if there is more than one field or any other option.
-fn keeps(headers: &HeaderMap) -> Option<bool> {
-    let mut all = headers.get_all(header::CONNECTION).iter();
-    match (all.next(), all.next()) {
-        (None, _) => Some(true),
-        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"keep-alive") => Some(true),
-        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"close") => Some(false),
-        _ => None,
-    }
-}
-
 /// The byte range of a field in the head.
 #[derive(Clone, Copy, Default)]
 struct Span {
@@ -101,7 +63,7 @@ struct Span {
 /// The fields that decide framing and persistence.
 #[derive(Default)]
 struct FramingHeaders {
-    length: Option<usize>,
+    framing: Option<ResponseFraming>,
     closes: bool,
 }
 
@@ -114,11 +76,14 @@ impl FramingHeaders {
                 (self.closes || value.eq_ignore_ascii_case(b"keep-alive")).then_some(())
             }
             14 if name.eq_ignore_ascii_case("content-length") => {
-                let first = self.length.is_none();
-                self.length = number(value);
-                (first && self.length.is_some()).then_some(())
+                let first = self.framing.is_none();
+                self.framing = number(value).map(ResponseFraming::Length);
+                (first && self.framing.is_some()).then_some(())
             }
-            17 if name.eq_ignore_ascii_case("transfer-encoding") => None,
+            17 if name.eq_ignore_ascii_case("transfer-encoding") => {
+                let first = self.framing.replace(ResponseFraming::Chunked).is_none();
+                (first && value.eq_ignore_ascii_case(b"chunked")).then_some(())
+            }
             _ => Some(()),
         }
     }
@@ -150,7 +115,8 @@ pub(in crate::pool) fn head(bytes: &mut BytesMut, bodiless: bool) -> ParsedHead 
         *at = Span { name: span(field.name.as_bytes()), value: span(field.value) };
     }
     let bodiless = bodiless || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let Some(length) = (if bodiless { Some(0) } else { seen.length }) else { return ParsedHead::Other };
+    let framing = if bodiless { Some(ResponseFraming::Length(0)) } else { seen.framing };
+    let Some(framing) = framing else { return ParsedHead::Other };
     let reason = parsed.reason.filter(|reason| Some(*reason) != status.canonical_reason()).map(str::to_owned);
     let spans = &spans[..parsed.headers.len()];
     let Some(headers) = map(&bytes[..end], spans) else { return ParsedHead::Other };
@@ -163,7 +129,7 @@ pub(in crate::pool) fn head(bytes: &mut BytesMut, bodiless: bool) -> ParsedHead 
         return ParsedHead::Other;
     }
     bytes.advance(end);
-    ParsedHead::Plain(FixedLengthResponse { response, length, keeps: !seen.closes })
+    ParsedHead::Plain(FramedResponse { response, framing, keeps: !seen.closes })
 }
 
 /// Builds the header map. `None` if a field name is invalid.
@@ -189,6 +155,8 @@ fn parsed_value(value: Bytes) -> HeaderValue {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use http::Version;
+    use pingora::http::RequestHeader;
     use proptest::prelude::*;
 
     use super::*;
@@ -200,41 +168,6 @@ mod tests {
             request.append_header(*name, *value).unwrap();
         }
         request
-    }
-
-    #[test]
-    fn the_fast_path_takes_no_hop_by_hop_fields_and_no_large_request_body() {
-        for fields in [
-            &[("host", "a")][..],
-            &[("connection", "keep-alive"), ("x-a", "1")],
-            &[("Connection", "Close")],
-            &[("content-length", "65536")],
-        ] {
-            assert!(is_request(&request(fields), fields[0].0 != "content-length"), "{fields:?}");
-        }
-        for fields in [
-            &[("connection", "x-a"), ("x-a", "1")][..],
-            &[("connection", "close"), ("connection", "x-a")],
-            &[("connection", "close, x-a")],
-            &[("te", "trailers")],
-            &[("trailer", "x-a")],
-            &[("upgrade", "websocket")],
-            &[("expect", "100-continue")],
-            &[("transfer-encoding", "chunked")],
-            &[("keep-alive", "1")],
-            &[("proxy-connection", "close")],
-            &[("proxy-authorization", "x")],
-            &[("http2-settings", "x")],
-        ] {
-            assert!(!is_request(&request(fields), true), "{fields:?}");
-        }
-        for lengths in [&[][..], &[("content-length", "65537")], &[("content-length", "1"), ("content-length", "1")]] {
-            assert!(!is_request(&request(lengths), false), "{lengths:?}");
-        }
-        let mut old = request(&[]);
-        old.set_version(Version::HTTP_10);
-        let absolute = RequestHeader::build("GET", b"http://a/b", None).unwrap();
-        assert!(!is_request(&old, true) && !is_request(&absolute, true));
     }
 
     #[test]
@@ -255,7 +188,7 @@ mod tests {
     fn the_head_is_removed_from_the_buffer_and_the_body_stays() {
         let text = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nX-A: 1\r\nx-a: \t2 \r\nConnection: keep-alive\r\n\r\nabc";
         let (ParsedHead::Plain(plain), rest) = read(text, false) else { panic!("not plain") };
-        assert_eq!((plain.length, plain.keeps, &rest[..]), (3, true, &b"abc"[..]));
+        assert_eq!((plain.framing, plain.keeps, &rest[..]), (ResponseFraming::Length(3), true, &b"abc"[..]));
         let all: Vec<_> = plain.response.headers.get_all("x-a").iter().collect();
         assert_eq!(all, ["1", "2"]);
         assert_eq!((plain.response.status.as_u16(), plain.response.version), (200, Version::HTTP_11));
@@ -276,7 +209,7 @@ mod tests {
             ("HTTP/1.1 200 OK\r\n\r\n", true),
         ] {
             let (ParsedHead::Plain(plain), _) = read(text, bodiless) else { panic!("{text}") };
-            assert_eq!(plain.length, 0, "{text}");
+            assert_eq!(plain.framing, ResponseFraming::Length(0), "{text}");
         }
     }
 
@@ -291,6 +224,9 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 1, 1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close, x-a\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-A: 1\r\n 2\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-A : 1\r\n\r\n",
@@ -334,7 +270,7 @@ mod tests {
             let mut whole = BytesMut::from(text.as_bytes());
             whole.extend_from_slice(&rest);
             let ParsedHead::Plain(plain) = head(&mut whole, false) else { panic!("not plain: {text}") };
-            prop_assert_eq!((plain.length, &whole[..]), (rest.len(), &rest[..]));
+            prop_assert_eq!((plain.framing, &whole[..]), (ResponseFraming::Length(rest.len()), &rest[..]));
             for (at, value) in values.iter().enumerate() {
                 prop_assert_eq!(plain.response.headers[format!("x-{at}")].as_bytes(), value.as_bytes());
             }

@@ -1,5 +1,7 @@
-//! Weir's HTTP/1.1 client session for exchanges with a fixed length. Pingora's session serves all others.
+//! Weir's HTTP/1.1 client session. Pingora's session parses the responses without a fixed length.
 
+mod body_writer;
+mod chunk_decoder;
 pub(super) mod coalesce;
 pub mod fast_path;
 mod rewind_io;

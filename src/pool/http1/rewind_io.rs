@@ -39,7 +39,7 @@ impl AsyncRead for RewindIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.read.is_empty() {
-            return Pin::new(&mut *this.line.lock()).poll_read(cx, buf);
+            return this.line.poll_read(cx, buf);
         }
         let some = this.read.len().min(buf.remaining());
         buf.put_slice(&this.read[..some]);
@@ -58,7 +58,7 @@ impl AsyncWrite for RewindIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.line.lock()).poll_shutdown(cx)
+        self.line.poll_shutdown(cx)
     }
 }
 
@@ -71,7 +71,7 @@ impl Shutdown for RewindIo {
 
 impl UniqueID for RewindIo {
     fn id(&self) -> UniqueIDType {
-        self.line.lock().id()
+        self.line.id()
     }
 }
 

@@ -1,9 +1,9 @@
-//! The HTTP/1 client session of the fast path: one exchange in which request and response have a fixed length.
+//! The HTTP/1 client session: one exchange with a backend.
 //!
-//! It never handles an upgrade request, or a request with hop-by-hop fields other than Connection
-//! (`fast_path::is_request`). Pingora's own client session stores every response field twice and copies the body once
-//! more (figures: docs/performance.md). This session reads a response itself if the response qualifies. Otherwise it
-//! passes all received bytes to Pingora's session and uses none of them.
+//! The session sends the request itself. The request body is sent while the response is read (`shared_io`). It also
+//! reads a response of fixed length itself: Pingora's own client session stores every response field twice and copies
+//! the body once more (figures: docs/performance.md). For any other response, Pingora's session gets all received bytes
+//! of the response and parses it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,20 +12,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::{Stream, stream};
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_core::protocols::http::custom::client::Session;
 use pingora_core::protocols::http::custom::{BodyWrite, CustomMessageWrite};
 use pingora_core::protocols::http::v1::client::{HttpSession, http_req_header_to_wire};
+use pingora_core::protocols::http::v1::common::is_upgrade_req;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::{Digest, UniqueIDType};
 use pingora_core::{Error, ErrorType, OkOrErr, OrErr, Result};
 use tokio::io::AsyncWrite;
 
 use crate::pool::checkout::{Checkout, PooledStream};
-use crate::pool::http1::fast_path::{self, ParsedHead};
+use crate::pool::http1::body_writer::{BodyWriter, EmptyBodyWriter, RequestFraming};
+use crate::pool::http1::chunk_decoder::{ChunkDecoder, Decoded};
+use crate::pool::http1::fast_path::{self, ParsedHead, ResponseFraming};
 use crate::pool::http1::rewind_io::RewindIo;
-use crate::pool::http1::shared_io::{BodyWriter, EmptyBodyWriter, SharedIo};
+use crate::pool::http1::shared_io::{Rest, SharedIo, SharedSocket};
 
 /// Capacity for a response head and a small body after it.
 const HEAD_BUFFER_BYTES: usize = 4096;
@@ -37,12 +40,17 @@ const MAX_PIECE_BYTES: usize = 128 * 1024;
 const LARGE_BODY_BYTES: usize = 16 * 1024;
 /// A chunk is passed on without a copy if it fills at least 1/4 of its buffer.
 const MIN_FILL_RATIO: usize = 4;
+/// Capacity for the next chunks of a response.
+const CHUNK_BUFFER_BYTES: usize = 16 * 1024;
+/// After the response, the rest of the request body is given up if the backend takes no byte for this long.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 
 /// The state of the response.
 enum State {
     Head,
     /// Bytes of the body that are not passed on yet.
     Body(usize),
+    Chunks(Box<ChunkDecoder>),
     /// Pingora's session reads the response.
     Other(Box<HttpSession>),
 }
@@ -78,6 +86,13 @@ pub struct Http1Session {
     /// Whether the backend keeps the connection open.
     keeps: bool,
     large: bool,
+    /// Pingora knows that the response is complete.
+    ended: bool,
+    /// One side has ended the tunnel.
+    tunnel_ended: bool,
+    trailers: Option<Box<HeaderMap>>,
+    /// The request has no body.
+    bodiless: bool,
 }
 
 impl Http1Session {
@@ -90,23 +105,26 @@ impl Http1Session {
             response: None,
             keeps: false,
             large: false,
+            ended: false,
+            tunnel_ended: false,
+            trailers: None,
+            bodiless: false,
         }
     }
 
-    /// Returns the connection to the pool if request and response are complete.
+    /// Returns the connection to the pool if request and response are complete. Otherwise it is closed.
     pub(in crate::pool) async fn release(mut self) {
-        let good = match self.state {
-            State::Head => false,
-            State::Body(left) => left == 0 && self.keeps && self.buf.is_empty(),
-            State::Other(mut session) => {
-                session.respect_keepalive();
-                // Pingora's session does not know of bytes that it has not read. They make the connection unusable.
-                let stream = session.reuse().await.and_then(|stream| stream.into_any().downcast::<RewindIo>().ok());
-                stream.is_some_and(|replay| replay.is_spent())
+        if !matches!(self.state, State::Other(_)) || self.was_upgraded() {
+            // `Drop` does it.
+            return;
+        }
+        if let State::Other(mut session) = std::mem::replace(&mut self.state, State::Head) {
+            session.respect_keepalive();
+            // Pingora's session does not know of bytes that it has not read. They make the connection unusable.
+            let stream = session.reuse().await.and_then(|stream| stream.into_any().downcast::<RewindIo>().ok());
+            if stream.is_some_and(|replay| replay.is_spent()) && self.line.is_sent() {
+                self.line.with(PooledStream::hand_back);
             }
-        };
-        if good && self.line.is_sent() {
-            self.line.with(PooledStream::hand_back);
         }
     }
 
@@ -144,6 +162,63 @@ impl Http1Session {
         Ok(session)
     }
 
+    /// Records that a part of the response is handed to Pingora's loop.
+    fn hand_on(&self) {
+        if let Some(line) = self.line.shared() {
+            line.checkout().hand_on();
+        }
+    }
+
+    /// The next body bytes. `None` at the end, without waiting for the rest of the request.
+    async fn body_piece(&mut self) -> Result<Option<Bytes>> {
+        let tunnel = self.was_upgraded();
+        match &mut self.state {
+            State::Head | State::Body(0) => Ok(None),
+            State::Body(left) => {
+                let left = *left;
+                let piece = std::future::poll_fn(|cx| self.poll_body(cx, left)).await?;
+                self.state = State::Body(left - piece.len());
+                Ok(Some(piece))
+            }
+            State::Chunks(decoder) if decoder.is_done() => Ok(None),
+            State::Chunks(_) => std::future::poll_fn(|cx| self.poll_chunk(cx)).await,
+            State::Other(session) => {
+                let line = self.line.share();
+                let read = if tunnel { tunnel_bytes(session, &line).await } else { session.read_body_bytes().await };
+                let piece = read.map_err(|error| self.line.failed(error))?;
+                self.tunnel_ended |= tunnel && piece.is_none();
+                // Pingora may return `None` between two chunks. Only the end of the body is `None` here.
+                Ok(piece.or_else(|| (!session.is_body_done()).then(Bytes::new)))
+            }
+        }
+    }
+
+    /// Waits until the rest of the request body was sent, or is given up.
+    async fn finish_request(&mut self) {
+        let Some(line) = self.line.shared() else { return };
+        let (mut stall, mut before) = (None, usize::MAX);
+        let gives_up = std::future::poll_fn(|cx| match line.poll_rest(cx) {
+            Rest::Complete => Poll::Ready(false),
+            Rest::Broken => Poll::Ready(true),
+            Rest::Expected => {
+                stall = None;
+                Poll::Pending
+            }
+            Rest::Blocked(bytes) => {
+                if std::mem::replace(&mut before, bytes) != bytes {
+                    stall = None;
+                }
+                let stall = stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(GIVE_UP_AFTER)));
+                stall.as_mut().poll(cx).map(|()| true)
+            }
+        });
+        if gives_up.await {
+            line.discard();
+            std::future::poll_fn(|cx| line.checkout().poll_answered(cx)).await;
+            line.checkout().give_up();
+        }
+    }
+
     /// Returns the available body bytes, at most `MAX_PIECE_BYTES`. Pending only if none is available.
     fn poll_body(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<Result<Bytes>> {
         let want = left.min(MAX_PIECE_BYTES);
@@ -169,10 +244,91 @@ impl Http1Session {
     }
 }
 
+impl Drop for Http1Session {
+    /// A complete exchange leaves a usable connection, also if it ended with an error of the client.
+    fn drop(&mut self) {
+        let complete = match &self.state {
+            State::Body(left) => *left == 0,
+            State::Chunks(decoder) => decoder.is_done(),
+            State::Head | State::Other(_) => false,
+        };
+        if complete && self.keeps && self.buf.is_empty() && self.line.is_sent() {
+            self.line.with(PooledStream::hand_back);
+        }
+    }
+}
+
+impl Http1Session {
+    /// Returns the available data of a chunk, or `None` at the end.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        let State::Chunks(decoder) = &mut self.state else { return Poll::Ready(Ok(None)) };
+        loop {
+            match decoder.decode(&mut self.buf) {
+                Ok(Decoded::Need) => {}
+                Ok(Decoded::Data(data)) => return Poll::Ready(Ok(Some(data))),
+                Ok(Decoded::End(trailers)) => {
+                    self.trailers = trailers;
+                    return Poll::Ready(Ok(None));
+                }
+                Err(invalid) => {
+                    let error = Error::explain(ErrorType::InvalidHTTPHeader, invalid);
+                    return Poll::Ready(Err(self.line.failed(error)));
+                }
+            }
+            self.buf.reserve(CHUNK_BUFFER_BYTES);
+            let read = ready!(self.line.poll_read(cx, &mut self.buf));
+            let read = read.or_err(ErrorType::ReadError, "while reading the response's body");
+            let closed = || Error::explain(ErrorType::ConnectionClosed, "before the response's body was whole");
+            if let Err(error) = read.and_then(|read| if read == 0 { Err(closed()) } else { Ok(()) }) {
+                return Poll::Ready(Err(self.line.failed(error)));
+            }
+        }
+    }
+
+    /// Whether all bytes of the response were handed on.
+    fn is_complete(&mut self) -> bool {
+        match &mut self.state {
+            _ if self.tunnel_ended => true,
+            State::Head => false,
+            State::Body(left) => *left == 0,
+            State::Chunks(decoder) => decoder.is_done(),
+            State::Other(session) => {
+                let informational = session.resp_header().is_some_and(|head| {
+                    head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS
+                });
+                !informational && session.is_body_done()
+            }
+        }
+    }
+}
+
+/// The next bytes of a tunnel. The end of the client's bytes ends it too.
+async fn tunnel_bytes(session: &mut HttpSession, line: &SharedSocket) -> Result<Option<Bytes>> {
+    let mut read = std::pin::pin!(session.read_body_bytes());
+    let read = std::future::poll_fn(|cx| {
+        if let Poll::Ready(read) = read.as_mut().poll(cx) {
+            return Poll::Ready(Some(read));
+        }
+        line.poll_ended(cx).map(|()| None)
+    });
+    read.await.unwrap_or(Ok(None))
+}
+
+/// Whether the body is sent in chunks.
+fn is_chunked(headers: &HeaderMap) -> bool {
+    headers
+        .get(http::header::TRANSFER_ENCODING)
+        .is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+}
+
 #[async_trait]
 impl Session for Http1Session {
     async fn write_request_header(&mut self, request: Box<RequestHeader>, end: bool) -> Result<()> {
-        let wire = http_req_header_to_wire(&request).filter(|_| end || fast_path::length(&request.headers).is_some());
+        self.bodiless = end;
+        let length = fast_path::length(&request.headers);
+        let framed = end || length.is_some() || is_chunked(&request.headers);
+        let end = end || length == Some(0);
+        let wire = http_req_header_to_wire(&request).filter(|_| framed);
         let mut wire = wire.or_err(ErrorType::InvalidHTTPHeader, "a request that cannot be sent")?;
         self.line.write(&mut wire, end).await.or_err(ErrorType::WriteError, "while writing the request's header")?;
         self.request = Some(request);
@@ -197,9 +353,14 @@ impl Session for Http1Session {
         if let State::Head = self.state {
             match self.head().await? {
                 ParsedHead::Plain(plain) => {
-                    (self.state, self.keeps) = (State::Body(plain.length), plain.keeps);
-                    self.large = plain.length > LARGE_BODY_BYTES;
+                    self.keeps = plain.keeps;
+                    self.state = match plain.framing {
+                        ResponseFraming::Length(length) => State::Body(length),
+                        ResponseFraming::Chunked => State::Chunks(Box::default()),
+                    };
+                    self.large = matches!(plain.framing, ResponseFraming::Length(length) if length > LARGE_BODY_BYTES);
                     self.response = Some(self.line.with(|stream| without_fields(stream.checkout(), plain.response))?);
+                    self.hand_on();
                     return Ok(());
                 }
                 _ => self.state = State::Other(self.hand_over().await?),
@@ -208,32 +369,37 @@ impl Session for Http1Session {
         if let State::Other(session) = &mut self.state {
             session.read_response().await.map_err(|error| self.line.failed(error))?;
             self.response = session.resp_header().cloned().map(Box::new);
+            // It learns the framing of the body, and whether this is a tunnel.
+            if !session.is_body_done() && session.was_upgraded() {
+                self.line.share().reopen();
+            }
+            self.hand_on();
         }
         Ok(())
     }
 
     async fn read_response_body(&mut self) -> Result<Option<Bytes>> {
+        if self.ended {
+            self.finish_request().await;
+            return Ok(None);
+        }
         if self.large {
             pause().await;
         }
-        match &mut self.state {
-            State::Head | State::Body(0) => Ok(None),
-            State::Body(left) => {
-                let left = *left;
-                let piece = std::future::poll_fn(|cx| self.poll_body(cx, left)).await?;
-                self.state = State::Body(left - piece.len());
-                Ok(Some(piece))
-            }
-            State::Other(session) => {
-                let piece = session.read_body_bytes().await.map_err(|error| self.line.failed(error))?;
-                // Pingora may return `None` between two chunks. Only the end of the body is `None` here.
-                Ok(piece.or_else(|| (!session.is_body_done()).then(Bytes::new)))
-            }
+        // The end comes with a piece, even if that is empty. So the filters see it.
+        let piece = self.body_piece().await?.unwrap_or_default();
+        if piece.is_empty() && self.trailers.is_some() && self.line.is_sent() {
+            // The trailers end the response.
+            return Ok(None);
         }
+        if !piece.is_empty() || self.is_complete() {
+            self.hand_on();
+        }
+        Ok(Some(piece))
     }
 
     fn response_finished(&self) -> bool {
-        matches!(self.state, State::Body(0))
+        self.ended
     }
 
     async fn shutdown(&mut self, _code: u32, _ctx: &str) {
@@ -245,7 +411,7 @@ impl Session for Http1Session {
     }
 
     fn was_upgraded(&self) -> bool {
-        false
+        matches!(&self.state, State::Other(session) if session.was_upgraded())
     }
 
     fn digest(&self) -> Option<&Digest> {
@@ -264,9 +430,9 @@ impl Session for Http1Session {
         None
     }
 
-    /// Always `None`: Pingora passes no trailers from HTTP/1.
+    /// Trailers of a chunked response. Pingora passes them to HTTP/2 clients only.
     async fn read_trailers(&mut self) -> Result<Option<HeaderMap>> {
-        Ok(None)
+        Ok(self.trailers.take().filter(|_| !self.ended).map(|trailers| *trailers))
     }
 
     fn fd(&self) -> UniqueIDType {
@@ -274,22 +440,21 @@ impl Session for Http1Session {
     }
 
     async fn check_response_end_or_error(&mut self, _headers: bool) -> Result<bool> {
-        Ok(match &mut self.state {
-            State::Head => false,
-            State::Body(left) => *left == 0,
-            State::Other(session) => {
-                let informational = session.resp_header().is_some_and(|head| head.status.is_informational());
-                !informational && session.is_body_done()
-            }
-        })
+        self.ended = self.is_complete();
+        Ok(self.ended)
     }
 
     fn take_request_body_writer(&mut self) -> Option<Box<dyn BodyWrite>> {
-        let unsent = self.request.as_ref().filter(|_| !self.line.is_sent());
-        match unsent.and_then(|request| fast_path::length(&request.headers)) {
-            Some(length) => Some(Box::new(BodyWriter::new(self.line.share(), length))),
-            None => Some(Box::new(EmptyBodyWriter)),
+        let request = self.request.as_ref()?;
+        let framing = if self.line.is_sent() {
+            RequestFraming::Length(0)
+        } else {
+            fast_path::length(&request.headers).map_or(RequestFraming::Chunked, RequestFraming::Length)
+        };
+        if self.bodiless && !is_upgrade_req(request) {
+            return Some(Box::new(EmptyBodyWriter));
         }
+        Some(Box::new(BodyWriter::new(self.line.share(), framing)))
     }
 
     async fn finish_custom(&mut self) -> Result<()> {

@@ -1,23 +1,26 @@
-//! The socket of one exchange, shared by the body writer of the request and the reader of the response.
+//! The connection of one exchange, shared by the body writer of the request and the reader of the response.
+//!
+//! The reader also sends the request bytes that the writer has queued. So neither waits for the other.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use async_trait::async_trait;
 use bytes::{Buf, Bytes, BytesMut};
-use parking_lot::{Mutex, MutexGuard};
-use pingora_core::protocols::http::custom::BodyWrite;
-use pingora_core::protocols::{UniqueID, UniqueIDType};
-use pingora_core::{Error, ErrorType, Result};
-use tokio::io::AsyncWrite;
+use parking_lot::Mutex;
+use pingora_core::protocols::UniqueIDType;
+use pingora_core::{Error, ErrorType};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use crate::pool::checkout::PooledStream;
+use crate::pool::body_queue::BodyQueue;
+use crate::pool::checkout::{Checkout, PooledStream};
 
-/// The socket. It is shared only if the request has a body to write or Pingora's session takes over.
+/// How many pieces one write sends.
+const SLICES: usize = 8;
+
+/// The connection. It is shared only if the request has a body to write or Pingora's session reads the response.
 #[derive(Debug)]
 pub(in crate::pool) enum SharedIo {
     Own {
@@ -28,13 +31,23 @@ pub(in crate::pool) enum SharedIo {
     Shared(Arc<SharedSocket>),
 }
 
-/// The socket that the body writer and the response reader share.
+/// The connection that the body writer and the response reader share.
 #[derive(Debug)]
 pub(in crate::pool) struct SharedSocket {
-    stream: Mutex<PooledStream>,
-    sent: AtomicBool,
+    checkout: Arc<Checkout>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    stream: PooledStream,
+    queue: BodyQueue,
+    /// The TLS layer may hold bytes that were written.
+    unflushed: bool,
+    /// The backend has taken no bytes for the write timeout.
+    timed_out: bool,
     /// The write error. The backend may have answered before it.
-    broken: Mutex<Option<Box<Error>>>,
+    broken: Option<Box<Error>>,
 }
 
 impl SharedIo {
@@ -42,12 +55,18 @@ impl SharedIo {
         Self::Own { stream: Box::new(stream), sent: false }
     }
 
-    /// Makes the socket shared and returns a handle.
+    /// Makes the connection shared and returns a handle.
     pub(in crate::pool) fn share(&mut self) -> Arc<SharedSocket> {
         match self {
             Self::Own { stream, sent } => {
-                let (stream, sent) = (Mutex::new(stream.take()), AtomicBool::new(*sent));
-                let shared = Arc::new(SharedSocket { stream, sent, broken: Mutex::default() });
+                let stream = stream.take();
+                let checkout = Arc::clone(stream.checkout());
+                let mut queue = BodyQueue::new(checkout.gate().cloned());
+                if *sent {
+                    queue.end();
+                }
+                let inner = Inner { stream, queue, unflushed: false, timed_out: false, broken: None };
+                let shared = Arc::new(SharedSocket { checkout, inner: Mutex::new(inner) });
                 *self = Self::Shared(Arc::clone(&shared));
                 shared
             }
@@ -55,17 +74,25 @@ impl SharedIo {
         }
     }
 
+    /// The handle, if the connection is shared.
+    pub(in crate::pool) fn shared(&self) -> Option<&Arc<SharedSocket>> {
+        match self {
+            Self::Own { .. } => None,
+            Self::Shared(shared) => Some(shared),
+        }
+    }
+
     pub(in crate::pool) fn with<T>(&mut self, act: impl FnOnce(&mut PooledStream) -> T) -> T {
         match self {
             Self::Own { stream, .. } => act(stream),
-            Self::Shared(shared) => act(&mut shared.lock()),
+            Self::Shared(shared) => act(&mut shared.inner.lock().stream),
         }
     }
 
     pub(in crate::pool) fn id(&self) -> UniqueIDType {
         match self {
             Self::Own { stream, .. } => stream.id(),
-            Self::Shared(shared) => shared.lock().id(),
+            Self::Shared(shared) => shared.id(),
         }
     }
 
@@ -73,120 +100,210 @@ impl SharedIo {
     pub(in crate::pool) fn is_sent(&self) -> bool {
         match self {
             Self::Own { sent, .. } => *sent,
-            Self::Shared(shared) => shared.sent.load(Ordering::Acquire),
+            Self::Shared(shared) => shared.inner.lock().is_sent(),
         }
     }
 
     /// Writes the request head. `whole`: the request has no body.
     pub(in crate::pool) async fn write(&mut self, header: &mut impl Buf, whole: bool) -> io::Result<()> {
-        write(header, |cx, data| self.with(|stream| Pin::new(stream).poll_write(cx, data))).await?;
-        match self {
-            Self::Own { sent, .. } => *sent = whole,
-            Self::Shared(shared) => shared.sent.store(whole, Ordering::Release),
+        let Self::Own { stream, sent } = self else { return Err(io::ErrorKind::AlreadyExists.into()) };
+        while header.has_remaining() {
+            let gone = std::future::poll_fn(|cx| Pin::new(&mut **stream).poll_write(cx, header.chunk())).await?;
+            if gone == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            header.advance(gone);
         }
+        std::future::poll_fn(|cx| Pin::new(&mut **stream).poll_flush(cx)).await?;
+        *sent = whole;
         Ok(())
     }
 
     pub(in crate::pool) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut BytesMut) -> Poll<io::Result<usize>> {
-        self.with(|stream| poll_read_buf(Pin::new(stream), cx, buf))
+        match self {
+            Self::Own { stream, .. } => poll_read_buf(Pin::new(&mut **stream), cx, buf),
+            Self::Shared(shared) => shared.poll_with(cx, |cx, stream| poll_read_buf(Pin::new(stream), cx, buf)),
+        }
     }
 
     /// Returns the write error if there was one, else `error`. The first error is the cause of the failure.
     pub(in crate::pool) fn failed(&self, error: Box<Error>) -> Box<Error> {
         match self {
             Self::Own { .. } => error,
-            Self::Shared(shared) => shared.broken.lock().take().unwrap_or(error),
+            Self::Shared(shared) => shared.inner.lock().broken.take().unwrap_or(error),
         }
     }
 }
 
 impl SharedSocket {
-    pub(in crate::pool) fn lock(&self) -> MutexGuard<'_, PooledStream> {
-        self.stream.lock()
+    pub(in crate::pool) fn checkout(&self) -> &Checkout {
+        &self.checkout
     }
 
-    async fn write(&self, data: &mut impl Buf) -> io::Result<()> {
-        write(data, |cx, data| Pin::new(&mut *self.lock()).poll_write(cx, data)).await
+    pub(in crate::pool) fn id(&self) -> UniqueIDType {
+        self.inner.lock().stream.id()
     }
 
-    fn broke(&self, error: Box<Error>) {
-        self.broken.lock().get_or_insert(error);
+    pub(in crate::pool) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner.lock().stream).poll_shutdown(cx)
     }
-}
 
-async fn write(
-    data: &mut impl Buf,
-    mut poll: impl FnMut(&mut Context<'_>, &[u8]) -> Poll<io::Result<usize>>,
-) -> io::Result<()> {
-    while data.has_remaining() {
-        let gone = std::future::poll_fn(|cx| poll(cx, data.chunk())).await?;
-        if gone == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+    pub(in crate::pool) fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.poll_with(cx, |cx, stream| Pin::new(stream).poll_read(cx, buf))
+    }
+
+    /// Sends queued bytes, then reads.
+    fn poll_with<T>(
+        &self,
+        cx: &mut Context<'_>,
+        read: impl FnOnce(&mut Context<'_>, &mut PooledStream) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let mut inner = self.inner.lock();
+        if inner.poll_send(cx).is_ready() && inner.timed_out {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        data.advance(gone);
-    }
-    Ok(())
-}
-
-/// The body writer of a request without a body.
-pub(in crate::pool) struct EmptyBodyWriter;
-
-#[async_trait]
-impl BodyWrite for EmptyBodyWriter {
-    async fn write_all_buf(&mut self, data: &mut Bytes) -> Result<()> {
-        data.clear();
-        Ok(())
+        if self.checkout.poll_aborted(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        let read = read(cx, &mut inner.stream);
+        if read.is_ready() {
+            // The writer must not wait now, because the loop that called it also passes on the response.
+            inner.queue.wake_writer();
+        }
+        read
     }
 
-    async fn finish(&mut self) -> Result<()> {
-        Ok(())
+    /// Pending while too many bytes are queued.
+    pub(in crate::pool) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.inner.lock().queue.poll_room(cx, self.checkout.has_unseen())
     }
 
-    async fn cleanup(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn upgrade_body_writer(&mut self) {}
-}
-
-/// Writes the request body.
-pub(in crate::pool) struct BodyWriter {
-    line: Arc<SharedSocket>,
-    left: usize,
-}
-
-impl BodyWriter {
-    /// `left`: length of the body in bytes.
-    pub(in crate::pool) fn new(line: Arc<SharedSocket>, left: usize) -> Self {
-        Self { line, left }
-    }
-}
-
-#[async_trait]
-impl BodyWrite for BodyWriter {
-    /// A write error is recorded and not returned, because the backend may have answered before it. If no response
-    /// arrives, the read path returns the recorded error.
-    async fn write_all_buf(&mut self, data: &mut Bytes) -> Result<()> {
-        let mut piece = data.split_to(data.len().min(self.left));
-        data.clear();
-        let size = piece.len();
-        match self.line.write(&mut piece).await {
-            Ok(()) => self.left -= size,
-            Err(error) => {
-                self.line.broke(Error::because(ErrorType::WriteError, "while writing the request's body", error));
+    /// Sends as much of the body bytes as the connection takes now, and queues the rest.
+    pub(in crate::pool) fn send(&self, cx: &mut Context<'_>, mut piece: Bytes) {
+        let mut inner = self.inner.lock();
+        if inner.queue.is_discarding() {
+            return;
+        }
+        while inner.queue.is_empty() && !piece.is_empty() {
+            match Pin::new(&mut inner.stream).poll_write(cx, &piece) {
+                Poll::Ready(Ok(gone)) if gone > 0 => {
+                    piece.advance(gone);
+                    inner.unflushed = true;
+                }
+                Poll::Ready(Ok(_)) => return inner.breaks(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Err(error)) => return inner.breaks(error),
+                Poll::Pending => break,
             }
         }
-        Ok(())
+        inner.queue.push(piece);
+        // The reader continues what is not ready now.
+        let _ = inner.poll_flush(cx);
     }
 
-    async fn finish(&mut self) -> Result<()> {
-        self.line.sent.store(self.left == 0, Ordering::Release);
-        Ok(())
+    /// Sends the pieces in the same way, in as few writes as possible.
+    pub(in crate::pool) fn send_all(&self, cx: &mut Context<'_>, pieces: impl IntoIterator<Item = Bytes>) {
+        let mut inner = self.inner.lock();
+        pieces.into_iter().for_each(|piece| inner.queue.push(piece));
+        let _ = inner.poll_send(cx);
     }
 
-    async fn cleanup(&mut self) -> Result<()> {
-        Ok(())
+    /// Marks the end of the request body. `whole`: all announced bytes have arrived.
+    pub(in crate::pool) fn end(&self, whole: bool) {
+        let mut inner = self.inner.lock();
+        if !whole {
+            inner.queue.discard();
+        }
+        inner.queue.end();
     }
 
-    fn upgrade_body_writer(&mut self) {}
+    /// More bytes follow, because the connection became a tunnel.
+    pub(in crate::pool) fn reopen(&self) {
+        self.inner.lock().queue.reopen();
+    }
+
+    /// Drops the rest of the request body.
+    pub(in crate::pool) fn discard(&self) {
+        self.inner.lock().queue.discard();
+    }
+
+    /// Ready when the client has ended the tunnel and all its bytes were sent.
+    pub(in crate::pool) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.inner.lock();
+        inner.queue.set_sender(cx);
+        if inner.queue.is_ended() && inner.poll_send(cx).is_ready() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Sends queued bytes after the response.
+    pub(in crate::pool) fn poll_rest(&self, cx: &mut Context<'_>) -> Rest {
+        let mut inner = self.inner.lock();
+        inner.queue.set_sender(cx);
+        let sent = inner.poll_send(cx);
+        if self.checkout.poll_aborted(cx).is_ready() {
+            inner.queue.discard();
+            return Rest::Complete;
+        }
+        match (inner.queue.is_discarding(), sent) {
+            (true, _) if inner.queue.is_ended() => Rest::Complete,
+            (true, _) => Rest::Broken,
+            (false, Poll::Pending) => Rest::Blocked(inner.queue.bytes()),
+            (false, Poll::Ready(_)) if inner.queue.is_ended() => Rest::Complete,
+            (false, Poll::Ready(_)) => Rest::Expected,
+        }
+    }
+}
+
+/// The rest of a request body, after the response.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::pool) enum Rest {
+    /// Nothing follows.
+    Complete,
+    /// The client has more to send.
+    Expected,
+    /// So many bytes wait for the backend.
+    Blocked(usize),
+    /// The connection broke, and the client has more to send.
+    Broken,
+}
+
+impl Inner {
+    fn is_sent(&self) -> bool {
+        self.queue.is_sent() && !self.unflushed && self.broken.is_none()
+    }
+
+    /// Sends queued bytes. Ready when none are left, or when the connection broke.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = self.queue.slices(&mut slices);
+            match ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &slices[..count])) {
+                Ok(0) => self.breaks(io::ErrorKind::WriteZero.into()),
+                Ok(gone) => {
+                    self.queue.advance(gone);
+                    self.unflushed = true;
+                }
+                Err(error) => self.breaks(error),
+            }
+        }
+        self.poll_flush(cx)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.unflushed && self.queue.is_empty() {
+            let flushed = ready!(Pin::new(&mut self.stream).poll_flush(cx));
+            self.unflushed = false;
+            if let Err(error) = flushed {
+                self.breaks(error);
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Records a write error. It is returned if no response arrives.
+    fn breaks(&mut self, error: io::Error) {
+        self.timed_out |= error.kind() == io::ErrorKind::TimedOut;
+        let error = Error::because(ErrorType::WriteError, "while writing the request's body", error);
+        self.broken.get_or_insert(error);
+        self.unflushed = false;
+        self.queue.discard();
+    }
 }

@@ -114,7 +114,7 @@ impl Probe {
         peer.options.max_h2_streams = 1;
         if self.transport.announces() {
             // The PROXY command is LOCAL, because the connection belongs to no client request.
-            Dialer::announce(&mut peer, None, false, addresses);
+            Dialer::announce(&mut peer, None, addresses);
         }
         peer
     }

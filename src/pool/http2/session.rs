@@ -1,0 +1,361 @@
+//! The HTTP/2 client session: one exchange on a stream.
+//!
+//! Each poll of the response half first sends what the backend accepts of the request body, and then reads.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{Stream, stream};
+use h2::RecvStream;
+use h2::client::ResponseFuture;
+use http::{HeaderMap, Method, StatusCode, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora_core::protocols::http::custom::client::Session;
+use pingora_core::protocols::http::custom::{BodyWrite, CustomMessageWrite};
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_core::protocols::{Digest, UniqueIDType};
+use pingora_core::{Error, ErrorType, OkOrErr, Result};
+
+use super::body_piece;
+use super::connection::Http2Stream;
+use super::errors;
+use super::request_head;
+use super::timer::ProgressTimer;
+use super::upload::{Upload, UploadState, UploadWriter};
+use crate::pool::checkout::Checkout;
+
+/// The bytes of a response that are passed on without a bound of their own. Most responses are shorter.
+const SMALL_BODY_BYTES: usize = 16 * 1024;
+/// After the response, the rest of the request body is given up if the backend takes no byte for this long.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
+
+/// One exchange.
+pub struct Http2Session {
+    stream: Http2Stream,
+    checkout: Arc<Checkout>,
+    tls: bool,
+    /// The request method was HEAD.
+    head_only: bool,
+    upload: Option<Arc<Upload>>,
+    /// The response header, until it has arrived.
+    head: Option<ResponseFuture>,
+    response: Option<Box<ResponseHeader>>,
+    body: Option<RecvStream>,
+    received: usize,
+    /// Pingora knows that the response is complete.
+    ended: bool,
+    timer: ProgressTimer,
+}
+
+impl Http2Session {
+    pub(super) fn new(stream: Http2Stream, checkout: Arc<Checkout>, tls: bool) -> Self {
+        let timer = stream.slot.timer();
+        Self {
+            stream,
+            checkout,
+            tls,
+            head_only: false,
+            upload: None,
+            head: None,
+            response: None,
+            body: None,
+            received: 0,
+            ended: false,
+            timer,
+        }
+    }
+
+    /// Sends the request body, and fails if neither direction has made progress for too long. Always pending otherwise.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Box<Error>> {
+        let Some(upload) = &self.upload else { return Poll::Pending };
+        let progress = upload.poll_send(cx);
+        if progress.moved {
+            self.timer.restart();
+        }
+        if self.checkout.poll_aborted(cx).is_ready() {
+            return Poll::Ready(Error::explain(ErrorType::ReadError, "the proxy has refused the request body"));
+        }
+        let limits = self.checkout.limits();
+        let (limit, kind) = match (progress.blocked, limits.write) {
+            (true, Some(write)) => (Some(write), ErrorType::WriteTimedout),
+            _ => (limits.read, ErrorType::ReadTimedout),
+        };
+        let Some(limit) = limit else { return Poll::Pending };
+        self.timer.poll(cx, limit).map(|()| {
+            if kind == ErrorType::ReadTimedout {
+                // The connection may hang, so it gets no other request.
+                self.stream.slot.retire();
+            }
+            Error::explain(kind, "no progress of the HTTP/2 stream")
+        })
+    }
+
+    /// Reads an interim response or the final one.
+    fn poll_header(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let idle = self.poll_idle(cx);
+        let Some(head) = &mut self.head else {
+            return Poll::Ready(Error::e_explain(ErrorType::InternalError, "there is no other response header"));
+        };
+        loop {
+            let parts = match head.poll_informational(cx) {
+                // 100 is for this hop: the client gets its own from Weir. 101 has no meaning in HTTP/2.
+                Poll::Ready(Some(Ok(interim))) if interim.status().as_u16() < 102 => continue,
+                Poll::Ready(Some(Ok(interim))) => interim.into_parts().0,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(errors::of_header(error))),
+                Poll::Ready(None) => match Pin::new(&mut *head).poll(cx) {
+                    Poll::Ready(Ok(response)) => {
+                        let (parts, body) = response.into_parts();
+                        self.body = Some(body);
+                        parts
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(errors::of_header(error))),
+                    Poll::Pending => return idle.map(Err),
+                },
+                Poll::Pending => return idle.map(Err),
+            };
+            self.response = Some(Box::new(ResponseHeader::from(parts)));
+            return Poll::Ready(self.check_length());
+        }
+    }
+
+    /// h2 does not compare the length with a response that ends at its header.
+    fn check_length(&self) -> Result<()> {
+        let (Some(response), Some(body)) = (&self.response, &self.body) else { return Ok(()) };
+        let bodiless = self.head_only || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let some = |length: &http::HeaderValue| length.as_bytes().iter().any(|digit| *digit != b'0');
+        if body.is_end_stream() && !bodiless && response.headers.get(header::CONTENT_LENGTH).is_some_and(some) {
+            return Error::e_explain(ErrorType::H2Error, "a content length, but no body");
+        }
+        Ok(())
+    }
+
+    /// Reads the next part of the body. `None` at its end, and when the client has its whole response.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        let idle = self.poll_idle(cx);
+        let Some(body) = &mut self.body else { return Poll::Ready(Ok(None)) };
+        match body.poll_data(cx) {
+            Poll::Ready(Some(Ok(bytes))) => {
+                self.received += bytes.len();
+                let flow = body.flow_control();
+                if self.received > SMALL_BODY_BYTES {
+                    return Poll::Ready(Ok(Some(body_piece::holding(bytes, flow))));
+                }
+                let _ = flow.release_capacity(bytes.len());
+                Poll::Ready(Ok(Some(bytes)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(errors::of_body(error))),
+            Poll::Ready(None) => Poll::Ready(Ok(None)),
+            Poll::Pending if self.is_answered() => Poll::Ready(Ok(None)),
+            Poll::Pending => idle.map(Err),
+        }
+    }
+
+    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>>> {
+        let idle = self.poll_idle(cx);
+        let Some(body) = &mut self.body else { return Poll::Ready(Ok(None)) };
+        match body.poll_trailers(cx) {
+            Poll::Ready(Err(error)) if errors::is_no_error(&error) => Poll::Ready(Ok(None)),
+            Poll::Ready(trailers) => Poll::Ready(trailers.map_err(errors::of_body)),
+            Poll::Pending if self.is_answered() => Poll::Ready(Ok(None)),
+            Poll::Pending => idle.map(Err),
+        }
+    }
+
+    fn is_answered(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.is_answered())
+    }
+
+    /// A part of the response is handed to Pingora's loop. Then a writer that waits returns, so that the loop sees it.
+    fn hand_on(&self) {
+        if let Some(upload) = &self.upload {
+            self.checkout.hand_on();
+            upload.wake_writer();
+        }
+    }
+
+    /// Puts the final response into the checkout and keeps only its status, because Pingora copies what it gets.
+    fn hand_over_fields(&mut self) -> Result<()> {
+        if let Some(response) = self.response.take_if(|response| !response.status.is_informational()) {
+            let mut bare = ResponseHeader::build_no_case(response.status, Some(0))?;
+            bare.set_version(response.version);
+            self.checkout.put_response(response);
+            self.response = Some(Box::new(bare));
+        }
+        Ok(())
+    }
+
+    /// Waits until the rest of the request body was sent, or is given up because the backend takes no more of it.
+    async fn finish_request(&mut self) {
+        let Some(upload) = self.upload.clone() else { return };
+        self.timer.restart();
+        let gives_up = std::future::poll_fn(|cx| {
+            let progress = upload.poll_send(cx);
+            if progress.moved {
+                self.timer.restart();
+            }
+            match upload.state() {
+                _ if self.is_answered() || self.checkout.poll_aborted(cx).is_ready() => Poll::Ready(false),
+                UploadState::Complete => Poll::Ready(false),
+                UploadState::Broken => Poll::Ready(true),
+                UploadState::Expected if !progress.blocked => {
+                    self.timer.restart();
+                    Poll::Pending
+                }
+                UploadState::Expected => self.timer.poll(cx, GIVE_UP_AFTER).map(|()| true),
+            }
+        });
+        if gives_up.await {
+            upload.discard();
+            std::future::poll_fn(|cx| self.checkout.poll_answered(cx)).await;
+            self.checkout.give_up();
+        }
+    }
+}
+
+impl Drop for Http2Session {
+    fn drop(&mut self) {
+        if let Some(upload) = &self.upload {
+            upload.close(self.response_finished());
+        }
+        self.stream.slot.keep_timer(std::mem::take(&mut self.timer));
+    }
+}
+
+#[async_trait]
+impl Session for Http2Session {
+    async fn write_request_header(&mut self, request: Box<RequestHeader>, end: bool) -> Result<()> {
+        self.head_only = request.method == Method::HEAD;
+        let request = request_head::convert(*request, self.tls)?;
+        let mut sender = self.stream.sender.take().or_err(ErrorType::InternalError, "the request was sent already")?;
+        let (head, stream) = sender.send_request(request, end).map_err(errors::of_request)?;
+        self.checkout.set_begun();
+        self.head = Some(head);
+        self.upload = Some(Upload::new(stream, end, Arc::clone(&self.checkout)));
+        Ok(())
+    }
+
+    async fn write_request_body(&mut self, _data: Bytes, _end: bool) -> Result<()> {
+        Error::e_explain(ErrorType::InternalError, "the body has a writer of its own")
+    }
+
+    async fn finish_request_body(&mut self) -> Result<()> {
+        Error::e_explain(ErrorType::InternalError, "the body has a writer of its own")
+    }
+
+    /// No-op: the offer has the timeouts.
+    fn set_read_timeout(&mut self, _timeout: Option<Duration>) {}
+
+    /// No-op: the offer has the timeouts.
+    fn set_write_timeout(&mut self, _timeout: Option<Duration>) {}
+
+    async fn read_response_header(&mut self) -> Result<()> {
+        self.timer.restart();
+        std::future::poll_fn(|cx| self.poll_header(cx)).await?;
+        self.hand_over_fields()?;
+        self.hand_on();
+        Ok(())
+    }
+
+    async fn read_response_body(&mut self) -> Result<Option<Bytes>> {
+        if self.ended {
+            self.finish_request().await;
+            return Ok(None);
+        }
+        self.timer.restart();
+        let piece = std::future::poll_fn(|cx| self.poll_body(cx)).await?;
+        if piece.as_ref().is_some_and(|piece| !piece.is_empty() || self.response_finished()) {
+            self.hand_on();
+        }
+        Ok(piece)
+    }
+
+    fn response_finished(&self) -> bool {
+        self.body.as_ref().is_some_and(RecvStream::is_end_stream)
+    }
+
+    async fn shutdown(&mut self, _code: u32, _ctx: &str) {
+        if let Some(upload) = &self.upload {
+            upload.close(false);
+        }
+    }
+
+    fn response_header(&self) -> Option<&ResponseHeader> {
+        self.response.as_deref()
+    }
+
+    fn was_upgraded(&self) -> bool {
+        false
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        None
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        None
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        None
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        None
+    }
+
+    async fn read_trailers(&mut self) -> Result<Option<HeaderMap>> {
+        self.timer.restart();
+        let trailers = std::future::poll_fn(|cx| self.poll_trailers(cx)).await?;
+        if trailers.is_some() {
+            self.hand_on();
+        }
+        if let Some(upload) = &self.upload {
+            // The backend has answered. Nothing sends the rest of the request after this.
+            upload.discard();
+        }
+        Ok(trailers)
+    }
+
+    fn fd(&self) -> UniqueIDType {
+        self.stream.slot.fd()
+    }
+
+    /// Whether the response has ended. h2 also reports an end for a stream that failed, so the next read is tried.
+    async fn check_response_end_or_error(&mut self, _headers: bool) -> Result<bool> {
+        let Some(body) = self.body.as_mut().filter(|body| body.is_end_stream()) else { return Ok(false) };
+        match body.poll_data(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(Err(error))) => Err(errors::of_body(error)),
+            _ => {
+                self.ended = true;
+                Ok(true)
+            }
+        }
+    }
+
+    fn take_request_body_writer(&mut self) -> Option<Box<dyn BodyWrite>> {
+        let upload = self.upload.as_ref()?;
+        Some(Box::new(UploadWriter(Arc::clone(upload))))
+    }
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_reader(
+        &mut self,
+    ) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
+        Some(Box::new(stream::empty()))
+    }
+
+    async fn drain_custom_messages(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
+        Some(Box::new(()))
+    }
+}
