@@ -182,7 +182,7 @@ impl RollingDrain<'_> {
         // A line that was typed before the backend was drained does not count.
         lines.into_iter().flat_map(Receiver::try_iter).for_each(drop);
         while self.backend(place)?.state == BackendCondition::Draining
-            && !lines.is_some_and(|lines| lines.try_recv().is_ok())
+            && lines.is_none_or(|lines| lines.try_recv().is_err())
         {
             self.pause()?;
         }

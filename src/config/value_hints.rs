@@ -90,7 +90,10 @@ pub(super) fn of_key(place: &DocumentPath) -> Option<String> {
         ("listeners[].tls", "key_file" | "private_key" | "key_path") => {
             format!("`{key}` is `key` in `certificates` here: write `certificates: [{{ cert: FILE, key: FILE }}]`")
         }
-        ("routes[].request_headers" | "routes[].response_headers", _) => {
+        // The name of a field has a hyphen or a capital letter, and a misspelt key has none.
+        ("routes[].request_headers" | "routes[].response_headers", name)
+            if name.contains(|c: char| c == '-' || c.is_ascii_uppercase()) =>
+        {
             format!("Write `set: {{ {key}: … }}`, or `add` instead of `set`")
         }
         _ => return None,

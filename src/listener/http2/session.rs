@@ -55,6 +55,8 @@ pub(super) struct Http2Session {
     body_gate: Arc<BodyGate>,
     /// Bytes of the last piece of the body. The client gets their flow-control window back with the next read.
     unreleased: usize,
+    /// The body has been read to its end.
+    body_ended: bool,
     /// The client waits for 100 (Continue), and the body has not been read yet.
     owes_continue: bool,
     responder: Arc<Responder>,
@@ -88,6 +90,7 @@ impl Http2Session {
             body,
             body_gate,
             unreleased: 0,
+            body_ended: false,
             owes_continue,
             responder,
             sender: None,
@@ -149,6 +152,8 @@ impl Http2Session {
             None => read.await,
         };
         let piece = read.transpose().or_err(ErrorType::ReadError, "while reading the request body")?;
+        // h2 reports some ends only here. Pingora's loop would read such a body again and again.
+        self.body_ended |= piece.is_none();
         if let Some(piece) = &piece {
             self.unreleased = piece.len();
             self.body_read += piece.len();
@@ -165,7 +170,7 @@ impl Http2Session {
     }
 
     fn is_done(&self) -> bool {
-        self.body_gate.is_ended() || self.has_no_body() || self.body.is_end_stream()
+        self.body_ended || self.body_gate.is_ended() || self.has_no_body() || self.body.is_end_stream()
     }
 
     fn has_no_body(&self) -> bool {
