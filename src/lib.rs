@@ -12,16 +12,17 @@
 //! reload               snapshot, listener, upstream, telemetry, resource_exhaustion, config
 //! proxy                snapshot, listener, route, message, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
 //! snapshot             route, message, upstream, pool, telemetry, config
-//! listener             tls, message, telemetry, fault, proxy_protocol, resource_exhaustion, config
+//! listener             tls, message, telemetry, body_gate, fault, proxy_protocol, resource_exhaustion, config
 //! tls                  telemetry, resource_exhaustion, config, secure_file
 //! route                message, config, path
 //! message              fault, config, path
 //! upstream             pool, telemetry, backend, resource_exhaustion, clock, config
-//! pool                 proxy_protocol, resource_exhaustion, config
+//! pool                 body_gate, proxy_protocol, resource_exhaustion, config
 //! telemetry            backend, instruments, fault, config
 //! backend              instruments, fault
 //! instruments
 //! proxy_protocol
+//! body_gate
 //! background
 //! fault
 //! resource_exhaustion

@@ -89,10 +89,9 @@ fn checkout(ctx: &mut RequestCtx, peer: &mut HttpPeer, mut pending: PendingCheck
     if ctx.exchange.as_ref().is_some_and(|exchange| exchange.body_is_here) {
         pending.set_together();
     }
-    if let Some(exchange) = ctx.exchange.as_ref().filter(|_| ctx.version != Version::HTTP_2) {
-        if ctx.is_upgrade || !ctx.sent_whole {
-            pending.set_gate(exchange.conn.body_gate());
-        }
+    let sends_more = ctx.is_upgrade || !ctx.sent_whole;
+    if let Some(exchange) = ctx.exchange.as_ref().filter(|_| sends_more && ctx.version != Version::HTTP_2) {
+        pending.set_gate(exchange.conn.body_gate());
     }
     if let Some(attempt) = &mut ctx.attempt {
         attempt.checkout = Some(connector::offer(peer, pending));

@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
 use super::reject::refuse;
+use super::request_filter::DEADLINE_GRACE;
 use super::{affinity_cookie, max_forwards};
 use crate::config::schema::Protocol;
 use crate::config::values::BackendAddress;
@@ -192,7 +193,8 @@ pub(super) fn expect_body(ctx: &RequestCtx) {
     let (Some(exchange), Some(write)) = (&ctx.exchange, ctx.write_limit()) else { return };
     if ctx.version == Version::HTTP_2 {
         let body = exchange.conn.settings.timeouts.body.limit();
-        let longest = body.and_then(|body| write.map(|write| write.max(body)));
+        // The write timeout of the backend comes first, so that the client gets a response.
+        let longest = body.and_then(|body| write.map(|write| (write + DEADLINE_GRACE).max(body)));
         exchange.cut_body_after(longest.filter(|_| !ctx.sent_whole));
     }
 }
