@@ -33,7 +33,7 @@ pub(in crate::pool) struct BodyQueue {
     ended: bool,
     /// The connection broke, or the rest is not wanted. Pieces are dropped.
     discards: bool,
-    gate: Option<Arc<BodyGate>>,
+    body_gate: Option<Arc<BodyGate>>,
     /// The task that sends the queue, and the task that fills it.
     sender: Option<Waker>,
     writer: Option<Waker>,
@@ -43,7 +43,7 @@ impl BodyQueue {
     /// `gate`: stops the client. `None` if the client's stream has no gate.
     pub(in crate::pool) fn new(gate: Option<Arc<BodyGate>>) -> Self {
         let mut queue = Self::default();
-        queue.gate = gate;
+        queue.body_gate = gate;
         queue
     }
 
@@ -54,7 +54,7 @@ impl BodyQueue {
         }
         self.bytes += piece.len();
         self.pieces.push_back(piece);
-        if let Some(gate) = self.gate.as_ref().filter(|_| self.bytes > CLOSE_ABOVE) {
+        if let Some(gate) = self.body_gate.as_ref().filter(|_| self.bytes > CLOSE_ABOVE) {
             gate.close();
         }
         self.wake_sender();
@@ -92,6 +92,7 @@ impl BodyQueue {
     }
 
     /// Removes and returns up to `max` bytes of the front piece.
+    #[allow(dead_code, reason = "sessions of HTTP/2 send as much as the window allows")]
     pub(in crate::pool) fn take(&mut self, max: usize) -> Option<Bytes> {
         let front = self.pieces.front_mut()?;
         let piece = front.split_to(front.len().min(max));
@@ -105,7 +106,7 @@ impl BodyQueue {
     fn removed(&mut self, count: usize) {
         self.bytes -= count;
         if self.bytes < OPEN_BELOW {
-            self.gate.iter().for_each(|gate| gate.open());
+            self.body_gate.iter().for_each(|gate| gate.open());
         }
         if self.bytes < MAX_BYTES {
             self.wake_writer();
@@ -176,7 +177,7 @@ impl BodyQueue {
 impl Drop for BodyQueue {
     /// The next attempt has a queue of its own.
     fn drop(&mut self) {
-        self.gate.iter().for_each(|gate| gate.open());
+        self.body_gate.iter().for_each(|gate| gate.open());
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Checkout {
     /// The first bytes of the request body are already available, so they are sent together with the request head.
     writer: bool,
     /// Stops the client while the backend takes no bytes. `None` if the client's stream has no gate.
-    gate: Option<Arc<BodyGate>>,
+    body_gate: Option<Arc<BodyGate>>,
     /// The backend has received at least a complete request head.
     begun: AtomicBool,
     /// How many parts of the response the session has read and the proxy has not passed on yet.
@@ -111,7 +111,7 @@ impl PendingCheckout {
             reused: idle.is_some(),
             addresses: None,
             writer: false,
-            gate: None,
+            body_gate: None,
             begun: AtomicBool::new(false),
             unseen: AtomicI32::new(0),
             answered: AtomicBool::new(false),
@@ -142,7 +142,7 @@ impl PendingCheckout {
 
     /// Sets the gate of the client's stream.
     pub fn set_gate(&mut self, gate: &Arc<BodyGate>) {
-        self.checkout.gate = Some(Arc::clone(gate));
+        self.checkout.body_gate = Some(Arc::clone(gate));
     }
 }
 
@@ -192,8 +192,8 @@ impl Checkout {
         self.addresses.as_ref()
     }
 
-    pub(super) fn gate(&self) -> Option<&Arc<BodyGate>> {
-        self.gate.as_ref()
+    pub(super) fn body_gate(&self) -> Option<&Arc<BodyGate>> {
+        self.body_gate.as_ref()
     }
 
     /// The session has read a part of the response.
@@ -239,7 +239,7 @@ impl Checkout {
     /// Ends the request body for Pingora's loop, which then returns an error.
     pub(super) fn give_up(&self) {
         self.gave_up.store(true, Ordering::Release);
-        self.gate.iter().for_each(|gate| gate.end());
+        self.body_gate.iter().for_each(|gate| gate.end());
     }
 
     /// Whether the request body was ended, although Pingora's loop expects more of it. The backend takes no more of it,

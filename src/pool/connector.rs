@@ -62,9 +62,9 @@ pub(super) fn alpn() -> ALPN {
 /// The connector that Pingora calls.
 pub struct PoolConnector(());
 
-impl PoolConnector {
+impl Default for PoolConnector {
     /// Creates the connector of one thread.
-    pub fn new() -> Self {
+    fn default() -> Self {
         dial::load_certificates();
         Self(())
     }

@@ -46,7 +46,7 @@ impl Proxy {
         // Pingora must accept CONNECT, so that Weir can answer and record it like any other request.
         options.allow_connect_method_proxying = true;
         let builder = ProxyServiceBuilder::new(&Arc::new(conf), gateway).server_options(options);
-        let service = builder.custom(PoolConnector::new(), Arc::new(|_, _, _| Box::pin(async { None }))).build();
+        let service = builder.custom(PoolConnector::default(), Arc::new(|_, _, _| Box::pin(async { None }))).build();
         Self { app: Arc::new(taken_out(service)), recorder }
     }
 }

@@ -59,7 +59,6 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "pool",
             "telemetry",
             "backend",
-            "body_gate",
             "fault",
             "lifecycle",
             "proxy_protocol",

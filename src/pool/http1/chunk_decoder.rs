@@ -112,6 +112,7 @@ fn trailers(buf: &[u8]) -> Result<Option<(usize, Option<Box<HeaderMap>>)>, &'sta
     }
     let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILERS];
     match httparse::parse_headers(buf, &mut fields) {
+        Ok(httparse::Status::Complete((length, _))) if has_bare_lf(&buf[..length]) => Err("an invalid trailer"),
         Ok(httparse::Status::Complete((length, fields))) => {
             let mut all = HeaderMap::with_capacity(fields.len());
             for field in fields {
@@ -126,6 +127,11 @@ fn trailers(buf: &[u8]) -> Result<Option<(usize, Option<Box<HeaderMap>>)>, &'sta
         Ok(httparse::Status::Partial) => Err("trailers that are too long"),
         Err(_) => Err("an invalid trailer"),
     }
+}
+
+/// Whether a line ends without a carriage return, which some parsers accept.
+fn has_bare_lf(lines: &[u8]) -> bool {
+    lines.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || lines[at - 1] != b'\r'))
 }
 
 /// Whether a field may be passed on as a trailer. Fields of framing, routing and the connection may not (RFC 9110 section

@@ -5,14 +5,16 @@
 //! the body once more (figures: docs/performance.md). For any other response, Pingora's session gets all received bytes
 //! of the response and parses it.
 
+mod response_body;
+
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, stream};
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_core::protocols::http::custom::client::Session;
 use pingora_core::protocols::http::custom::{BodyWrite, CustomMessageWrite};
@@ -25,25 +27,17 @@ use tokio::io::AsyncWrite;
 
 use crate::pool::checkout::{Checkout, PooledStream};
 use crate::pool::http1::body_writer::{BodyWriter, EmptyBodyWriter, RequestFraming};
-use crate::pool::http1::chunk_decoder::{ChunkDecoder, Decoded};
+use crate::pool::http1::chunk_decoder::ChunkDecoder;
 use crate::pool::http1::fast_path::{self, ParsedHead, ResponseFraming};
 use crate::pool::http1::rewind_io::RewindIo;
-use crate::pool::http1::shared_io::{Rest, SharedIo, SharedSocket};
+use crate::pool::http1::shared_io::SharedIo;
 
 /// Capacity for a response head and a small body after it.
 const HEAD_BUFFER_BYTES: usize = 4096;
 /// A longer head is left to Pingora's session.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Maximum size of one body chunk that is passed on. Most bodies are smaller and need one chunk.
-const MAX_PIECE_BYTES: usize = 128 * 1024;
 /// Larger bodies are passed on chunk by chunk. Pingora copies chunks that are ready at the same time into one buffer.
 const LARGE_BODY_BYTES: usize = 16 * 1024;
-/// A chunk is passed on without a copy if it fills at least 1/4 of its buffer.
-const MIN_FILL_RATIO: usize = 4;
-/// Capacity for the next chunks of a response.
-const CHUNK_BUFFER_BYTES: usize = 16 * 1024;
-/// After the response, the rest of the request body is given up if the backend takes no byte for this long.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 
 /// The state of the response.
 enum State {
@@ -168,80 +162,6 @@ impl Http1Session {
             line.checkout().hand_on();
         }
     }
-
-    /// The next body bytes. `None` at the end, without waiting for the rest of the request.
-    async fn body_piece(&mut self) -> Result<Option<Bytes>> {
-        let tunnel = self.was_upgraded();
-        match &mut self.state {
-            State::Head | State::Body(0) => Ok(None),
-            State::Body(left) => {
-                let left = *left;
-                let piece = std::future::poll_fn(|cx| self.poll_body(cx, left)).await?;
-                self.state = State::Body(left - piece.len());
-                Ok(Some(piece))
-            }
-            State::Chunks(decoder) if decoder.is_done() => Ok(None),
-            State::Chunks(_) => std::future::poll_fn(|cx| self.poll_chunk(cx)).await,
-            State::Other(session) => {
-                let line = self.line.share();
-                let read = if tunnel { tunnel_bytes(session, &line).await } else { session.read_body_bytes().await };
-                let piece = read.map_err(|error| self.line.failed(error))?;
-                self.tunnel_ended |= tunnel && piece.is_none();
-                // Pingora may return `None` between two chunks. Only the end of the body is `None` here.
-                Ok(piece.or_else(|| (!session.is_body_done()).then(Bytes::new)))
-            }
-        }
-    }
-
-    /// Waits until the rest of the request body was sent, or is given up.
-    async fn finish_request(&mut self) {
-        let Some(line) = self.line.shared() else { return };
-        let (mut stall, mut before) = (None, usize::MAX);
-        let gives_up = std::future::poll_fn(|cx| match line.poll_rest(cx) {
-            Rest::Complete => Poll::Ready(false),
-            Rest::Broken => Poll::Ready(true),
-            Rest::Expected => {
-                stall = None;
-                Poll::Pending
-            }
-            Rest::Blocked(bytes) => {
-                if std::mem::replace(&mut before, bytes) != bytes {
-                    stall = None;
-                }
-                let stall = stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(GIVE_UP_AFTER)));
-                stall.as_mut().poll(cx).map(|()| true)
-            }
-        });
-        if gives_up.await {
-            line.discard();
-            std::future::poll_fn(|cx| line.checkout().poll_answered(cx)).await;
-            line.checkout().give_up();
-        }
-    }
-
-    /// Returns the available body bytes, at most `MAX_PIECE_BYTES`. Pending only if none is available.
-    fn poll_body(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<Result<Bytes>> {
-        let want = left.min(MAX_PIECE_BYTES);
-        if self.buf.len() < want {
-            // One byte more than needed. A read that does not fill the buffer shows that the socket has no more for
-            // now.
-            self.buf.reserve(want + 1 - self.buf.len());
-            let read = self.line.poll_read(cx, &mut self.buf);
-            if self.buf.is_empty() {
-                let read = ready!(read).or_err(ErrorType::ReadError, "while reading the response's body");
-                let ended = |_| Error::explain(ErrorType::ConnectionClosed, "before the response's body was whole");
-                return Poll::Ready(Err(self.line.failed(read.map_or_else(|error| error, ended))));
-            }
-        }
-        let here = self.buf.len().min(left);
-        if here * MIN_FILL_RATIO < self.buf.capacity() {
-            // A few bytes are copied, so that they do not hold a large buffer while the client reads slowly.
-            let few = Bytes::copy_from_slice(&self.buf[..here]);
-            self.buf.advance(here);
-            return Poll::Ready(Ok(few));
-        }
-        Poll::Ready(Ok(self.buf.split_to(here).freeze()))
-    }
 }
 
 impl Drop for Http1Session {
@@ -256,62 +176,6 @@ impl Drop for Http1Session {
             self.line.with(PooledStream::hand_back);
         }
     }
-}
-
-impl Http1Session {
-    /// Returns the available data of a chunk, or `None` at the end.
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
-        let State::Chunks(decoder) = &mut self.state else { return Poll::Ready(Ok(None)) };
-        loop {
-            match decoder.decode(&mut self.buf) {
-                Ok(Decoded::Need) => {}
-                Ok(Decoded::Data(data)) => return Poll::Ready(Ok(Some(data))),
-                Ok(Decoded::End(trailers)) => {
-                    self.trailers = trailers;
-                    return Poll::Ready(Ok(None));
-                }
-                Err(invalid) => {
-                    let error = Error::explain(ErrorType::InvalidHTTPHeader, invalid);
-                    return Poll::Ready(Err(self.line.failed(error)));
-                }
-            }
-            self.buf.reserve(CHUNK_BUFFER_BYTES);
-            let read = ready!(self.line.poll_read(cx, &mut self.buf));
-            let read = read.or_err(ErrorType::ReadError, "while reading the response's body");
-            let closed = || Error::explain(ErrorType::ConnectionClosed, "before the response's body was whole");
-            if let Err(error) = read.and_then(|read| if read == 0 { Err(closed()) } else { Ok(()) }) {
-                return Poll::Ready(Err(self.line.failed(error)));
-            }
-        }
-    }
-
-    /// Whether all bytes of the response were handed on.
-    fn is_complete(&mut self) -> bool {
-        match &mut self.state {
-            _ if self.tunnel_ended => true,
-            State::Head => false,
-            State::Body(left) => *left == 0,
-            State::Chunks(decoder) => decoder.is_done(),
-            State::Other(session) => {
-                let informational = session.resp_header().is_some_and(|head| {
-                    head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS
-                });
-                !informational && session.is_body_done()
-            }
-        }
-    }
-}
-
-/// The next bytes of a tunnel. The end of the client's bytes ends it too.
-async fn tunnel_bytes(session: &mut HttpSession, line: &SharedSocket) -> Result<Option<Bytes>> {
-    let mut read = std::pin::pin!(session.read_body_bytes());
-    let read = std::future::poll_fn(|cx| {
-        if let Poll::Ready(read) = read.as_mut().poll(cx) {
-            return Poll::Ready(Some(read));
-        }
-        line.poll_ended(cx).map(|()| None)
-    });
-    read.await.unwrap_or(Ok(None))
 }
 
 /// Whether the body is sent in chunks.

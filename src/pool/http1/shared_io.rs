@@ -61,7 +61,7 @@ impl SharedIo {
             Self::Own { stream, sent } => {
                 let stream = stream.take();
                 let checkout = Arc::clone(stream.checkout());
-                let mut queue = BodyQueue::new(checkout.gate().cloned());
+                let mut queue = BodyQueue::new(checkout.body_gate().cloned());
                 if *sent {
                     queue.end();
                 }

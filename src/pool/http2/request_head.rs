@@ -58,7 +58,8 @@ mod tests {
         assert_eq!(uri("/", Some("x.test"), true), "https://x.test/");
         assert_eq!(uri("http://old.test/a", Some("x.test"), false), "http://x.test/a");
         assert_eq!(uri("http://x.test?only=query", Some("x.test"), false), "http://x.test/?only=query");
-        assert_eq!(uri("http://x.test", None, false), "http://x.test/");
+        let from_http2 = Request::get("http://x.test/a").body(()).unwrap().into_parts().0;
+        assert_eq!(convert(from_http2.into(), false).unwrap().uri(), "http://x.test/a");
     }
 
     #[test]

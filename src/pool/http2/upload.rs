@@ -61,7 +61,7 @@ pub(super) struct SendProgress {
 impl Upload {
     /// `whole`: the request has no body, so END_STREAM was sent.
     pub(super) fn new(stream: SendStream<Bytes>, whole: bool, checkout: Arc<Checkout>) -> Arc<Self> {
-        let gate = checkout.gate().filter(|_| !whole);
+        let gate = checkout.body_gate().filter(|_| !whole);
         let queue = BodyQueue::new(gate.cloned());
         let inner = Mutex::new(Inner { stream, queue, over: whole, answered: false, session: None });
         Arc::new(Self { checkout, inner })
@@ -121,7 +121,7 @@ impl Upload {
             if self.inner.lock().queue.poll_room(cx, unseen).is_ready() {
                 return Poll::Ready(());
             }
-            if self.checkout.gate().is_some() {
+            if self.checkout.body_gate().is_some() {
                 return Poll::Pending;
             }
             let most = most.get_or_insert_with(|| Box::pin(tokio::time::sleep(MAX_ROOM_WAIT)));
