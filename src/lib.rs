@@ -6,11 +6,11 @@
 //! main
 //! cli                  server, admin, demo, config
 //! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, upstream, pool, telemetry, background, lifecycle, config, path, clock
-//! admin                upstream, telemetry, backend, background
+//! admin                upstream, telemetry, backend, background, severity
 //! acme                 tls, telemetry, secure_file, config
 //! demo
 //! reload               snapshot, listener, upstream, telemetry, resource_exhaustion, config
-//! proxy                snapshot, listener, route, message, upstream, pool, telemetry, backend, body_gate, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
+//! proxy                snapshot, listener, route, message, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
 //! snapshot             route, message, upstream, pool, telemetry, config
 //! listener             tls, message, telemetry, body_gate, fault, proxy_protocol, resource_exhaustion, config
 //! tls                  telemetry, resource_exhaustion, config, secure_file
@@ -27,8 +27,9 @@
 //! fault
 //! resource_exhaustion
 //! lifecycle
-//! config               path
+//! config               path, severity
 //! secure_file
+//! severity
 //! clock
 //! path
 //! ```

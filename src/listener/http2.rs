@@ -24,7 +24,7 @@ use super::shutdown::{ShutdownPhase, ShutdownPhaseWatch};
 use crate::body_gate::BodyGate;
 use crate::listener::conn::downstream_stream::DownstreamStream;
 use crate::listener::http2::responder::Responder;
-use crate::listener::http2::session::Http2Session;
+use crate::listener::http2::session::Http2ServerSession;
 use crate::listener::service::HttpService;
 
 /// How many bytes of request bodies a client may send before they are read, per stream and per connection.
@@ -55,8 +55,9 @@ pub(super) async fn serve<F: HttpService>(
     let app = Arc::new(Http2::new(Arc::clone(service), Arc::clone(&io.conn)));
     // Boxed: the task of each connection has room for it, whatever protocol the client speaks.
     let aborted = Box::pin(Arc::clone(&app).abort_at_end(phase.clone()));
+    let accepted = Box::pin(app.accept(io));
     tokio::select! {
-        () = app.accept(io) => {}
+        () = accepted => {}
         () = app.left_alone(&mut phase) => {}
         () = app.cut.notified() => {}
         () = aborted => {}
@@ -189,7 +190,7 @@ impl<F: HttpService> Http2<F> {
         let this = Arc::clone(self);
         let gate = Arc::new(BodyGate::default());
         let responder = Arc::new(Responder::new(respond, request.headers()));
-        let session = Box::new(Http2Session::new(request, Arc::clone(&responder), digest, Arc::clone(&gate)));
+        let session = Box::new(Http2ServerSession::new(request, Arc::clone(&responder), digest, Arc::clone(&gate)));
         self.streams.spawn(async move { this.process(ServerSession::new_custom(session), responder, gate).await });
     }
 

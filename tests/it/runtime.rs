@@ -76,7 +76,7 @@ fn commands_for_unknown_backends_and_useless_weights_are_refused_with_advice() {
     assert!(code == 1 && said.contains("404") && said.contains("`a`"), "{said}");
     let (code, said) = weir.status_and_output(&["drain", "down/a"]);
     assert!(code == 1 && said.contains("`up`"), "{said}");
-    assert_eq!(weir.status_and_output(&["drain", "up"]).0, 64);
+    assert_eq!(weir.status_and_output(&["disable", "up"]).0, 64);
     assert_eq!(weir.status_and_output(&["weight", "up/a", "many"]).0, 64);
 }
 

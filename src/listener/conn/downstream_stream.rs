@@ -306,6 +306,9 @@ impl AsyncRead for DownstreamStream {
         {
             sent?;
         }
+        if this.http2 {
+            return this.poll_passing(cx, buf, usize::MAX);
+        }
         if this.conn.is_watched() {
             return this.poll_held(cx);
         }

@@ -49,7 +49,7 @@ const CONNECTION_FIELDS: [HeaderName; 5] = [
 type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
 /// One request and its response.
-pub(super) struct Http2Session {
+pub(super) struct Http2ServerSession {
     request: RequestHeader,
     body: RecvStream,
     body_gate: Arc<BodyGate>,
@@ -74,7 +74,7 @@ pub(super) struct Http2Session {
     drain_timeout: Option<Duration>,
 }
 
-impl Http2Session {
+impl Http2ServerSession {
     /// `body_gate`: stops the reads of the body.
     pub(super) fn new(
         request: Request<RecvStream>,
@@ -297,7 +297,7 @@ async fn capacity(sender: &mut SendStream<Bytes>, wanted: usize, limit: Option<D
 }
 
 #[async_trait]
-impl Session for Http2Session {
+impl Session for Http2ServerSession {
     fn req_header(&self) -> &RequestHeader {
         &self.request
     }

@@ -10,6 +10,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+use super::delayed;
+
 /// What happens at the byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
@@ -145,7 +147,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, direction: Direct
                 let _ = to.write_all(together).await;
             }
             Some(FaultKind::Delay) => {
-                tokio::time::sleep(PAUSE).await;
+                delayed(PAUSE).await;
                 let _ = to.write_all(rest).await;
             }
             None => {}
