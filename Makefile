@@ -106,9 +106,10 @@ need-build:
 	@$(NEED) cargo=rust cc=gcc+libc6-dev cmake=cmake
 
 need-servers:
-	@$(NEED) dnsmasq=dnsmasq-base pebble=pebble
+	@$(NEED) dnsmasq=dnsmasq-base pebble=pebble redis-server=redis-server python3=python3
+	@scripts/valkey.sh
 need-load:
 	@$(NEED) python3=python3 nginx=nginx wrk=wrk h2load=nghttp2-client openssl=openssl taskset=util-linux
 
 need-grafana:
-	@$(NEED) python3=python3 openssl=openssl prometheus=prometheus promtool=prometheus
+	@$(NEED) python3=python3 openssl=openssl prometheus=prometheus promtool=prometheus redis-server=redis-server

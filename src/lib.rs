@@ -5,17 +5,18 @@
 //! ```text
 //! main
 //! cli                  server, admin, demo, config
-//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, upstream, pool, telemetry, background, lifecycle, config, path, clock
+//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, rate_limit, upstream, pool, telemetry, background, lifecycle, config, path, clock
 //! admin                upstream, telemetry, backend, background
 //! acme                 tls, telemetry, secure_file, config
 //! demo
 //! reload               snapshot, listener, upstream, telemetry, resource_exhaustion, config
-//! proxy                snapshot, listener, route, message, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
-//! snapshot             route, message, upstream, pool, telemetry, config
+//! proxy                snapshot, listener, route, message, rate_limit, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
+//! snapshot             route, message, rate_limit, upstream, pool, telemetry, config
 //! listener             tls, message, telemetry, fault, proxy_protocol, resource_exhaustion, config
 //! tls                  telemetry, resource_exhaustion, config, secure_file
 //! route                message, config, path
 //! message              fault, config, path
+//! rate_limit           pool, telemetry, config
 //! upstream             pool, telemetry, backend, resource_exhaustion, clock, config
 //! pool                 proxy_protocol, resource_exhaustion, config
 //! telemetry            backend, instruments, fault, config
@@ -51,6 +52,7 @@ pub mod path;
 pub mod pool;
 pub mod proxy;
 pub mod proxy_protocol;
+pub mod rate_limit;
 pub mod reload;
 pub mod resource_exhaustion;
 pub mod route;

@@ -21,6 +21,7 @@ pub(super) async fn explain(
             "url" => question.url = value,
             "header" => question.headers.push(value),
             "listener" => question.listener = Some(value),
+            "client" => question.client = Some(value),
             _ => return refuse(StatusCode::UNPROCESSABLE_ENTITY, &format!("unknown parameter `{key}`")),
         }
     }

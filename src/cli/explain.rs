@@ -6,7 +6,7 @@ use super::RemoteOptions;
 use super::columns::columns;
 use super::remote::{CommandOutput, DONE, Remote, TIMEOUT};
 use super::remote_commands::ask;
-use crate::admin::api_explain::{ExplainedBackend, ExplainedUpstream, Explanation};
+use crate::admin::api_explain::{ExplainedBackend, ExplainedLimit, ExplainedUpstream, Explanation};
 
 /// `weir explain`.
 #[derive(Debug, Args)]
@@ -23,6 +23,9 @@ pub(super) struct Explain {
     /// The name of the listener on which the request arrives; needed if there are several and routes name them
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
+    /// The address of the client, for rate limits
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<String>,
     #[command(flatten)]
     remote: RemoteOptions,
 }
@@ -37,7 +40,9 @@ impl Remote {
             (super::backend_commands::encode(&options.method), super::backend_commands::encode(&options.url));
         let mut path = format!("/api/v1/explain?method={method}&url={url}");
         let headers = options.headers.iter().map(|header| ("header", header));
-        for (key, value) in headers.chain(options.listener.iter().map(|name| ("listener", name))) {
+        let listener = options.listener.iter().map(|name| ("listener", name));
+        let client = options.client.iter().map(|address| ("client", address));
+        for (key, value) in headers.chain(listener).chain(client) {
             path += &format!("&{key}={}", super::backend_commands::encode(value));
         }
         self.ask("GET", &path, None, TIMEOUT, |explained| (text(&explained), DONE))
@@ -57,8 +62,23 @@ fn text(explained: &Explanation) -> String {
         (None, Some(_)) => "\nno route: 308 to https, by `redirect_https` of the listener\n".to_owned(),
         _ => "\nno route: 404\n".to_owned(),
     };
+    add_limits(&mut text, &explained.limits);
     explained.upstreams.iter().for_each(|upstream| add_upstream(&mut text, upstream));
     text
+}
+
+fn add_limits(text: &mut String, limits: &[ExplainedLimit]) {
+    if limits.is_empty() {
+        return;
+    }
+    let mut rows = vec![["RATE LIMIT", "KEY", "REMAINING", "IN FLIGHT", "DECISION"].map(str::to_owned).to_vec()];
+    rows.extend(limits.iter().map(|limit| {
+        let remaining = limit.remaining.map_or_else(|| "-".to_owned(), |remaining| remaining.to_string());
+        let key = limit.key.clone().unwrap_or_else(|| "-".to_owned());
+        vec![limit.name.clone(), key, remaining, limit.in_flight.to_string(), limit.verdict.clone()]
+    }));
+    text.push('\n');
+    columns(text, &rows);
 }
 
 fn add_upstream(text: &mut String, upstream: &ExplainedUpstream) {

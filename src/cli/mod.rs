@@ -9,6 +9,7 @@ mod demo;
 mod explain;
 mod help;
 pub mod http_client;
+mod limits;
 mod problem_list;
 pub mod remote;
 mod remote_commands;
@@ -103,7 +104,7 @@ enum Command {
     Reload(RemoteOptions),
     /// Show listeners, upstreams and backends of the running process
     #[command(after_help = AFTER_STATUS)]
-    Status(RemoteOptions),
+    Status(remote_commands::Status),
     /// Stop new requests to a backend; requests in progress finish
     Drain(backend_commands::Drain),
     /// Take a backend out of use

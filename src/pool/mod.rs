@@ -11,7 +11,7 @@ pub mod connector;
 pub mod dial;
 pub mod http1;
 pub mod idle_limit;
-mod lookup;
+pub(crate) mod lookup;
 pub mod peer;
 pub mod resolver;
 mod socket_options;

@@ -101,7 +101,7 @@ async fn wait(
 
 /// Completes when the client has left. An HTTP/2 stream reports it itself. For HTTP/1 the client's stream is watched
 /// meanwhile.
-async fn gone(session: &mut Session, ctx: &RequestCtx) {
+pub(super) async fn gone(session: &mut Session, ctx: &RequestCtx) {
     if let Some(closed) = session.as_downstream_mut().watch_h2_stream_close() {
         let _ = closed.await;
         return;

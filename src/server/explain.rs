@@ -1,13 +1,14 @@
 //! Answers `weir explain`: the route of a request, the mismatch of every other route, and the state of each backend. It
 //! never changes the state of a component.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::uri::Uri;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use super::api_values::{balance, shown};
-use super::explain_path;
+use super::{explain_limits, explain_path};
 use crate::admin::api_explain::{ExplainedBackend, ExplainedRoute, ExplainedUpstream, Explanation, Question};
 use crate::clock;
 use crate::config::schema::{self, ListenerConfig};
@@ -24,6 +25,7 @@ struct ExplainedRequest {
     host: Option<String>,
     path: String,
     headers: HeaderMap,
+    client: Option<IpAddr>,
 }
 
 /// The listener on which the request arrives.
@@ -44,11 +46,14 @@ pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explan
         all.map(|((route, mismatch), written)| one_route(route, mismatch, chosen, &request, written)).collect();
     let by_listener = on.redirects.then_some("redirect_https");
     let upstreams = chosen.map(|route| upstreams(route, headers)).unwrap_or_default();
+    let limits =
+        chosen.map(|route| explain_limits::limits(route, (method, host.as_deref(), path), headers, request.client));
     Ok(Explanation {
         method: method.to_string(),
         route: chosen.map(|route| route.meters.name().to_string()),
         action: chosen.map(|route| action(route)).or(by_listener).map(str::to_owned),
         routes,
+        limits: limits.unwrap_or_default(),
         upstreams,
         host: request.host.clone(),
         path: request.path.clone(),
@@ -109,7 +114,9 @@ fn parse(question: &Question, listeners: &[ListenerConfig]) -> Result<ExplainedR
     };
     let read_by = listeners.iter().filter(|one| listener.as_ref().is_none_or(|named| one.label() == named.name));
     let path = explain_path::matched(path, read_by)?;
-    Ok(ExplainedRequest { listener, method, host, path, headers })
+    let client =
+        question.client.as_ref().map(|client| client.parse().map_err(|_| format!("`{client}` is not an IP address")));
+    Ok(ExplainedRequest { listener, method, host, path, headers, client: client.transpose()? })
 }
 
 fn one_route(
