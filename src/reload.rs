@@ -241,6 +241,7 @@ impl<F: HttpService> Reloader<F> {
         switch_logs();
         (self.token)(checked);
         self.watch_backend_files(checked);
+        config::without_effect(document).iter().for_each(|what| tracing::warn!("{what}"));
         Ok(ReloadOutcome::Applied { generation: snapshot.generation, changes, fixed })
     }
 

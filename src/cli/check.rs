@@ -27,6 +27,7 @@ pub(super) fn check(file: &ConfigArgument) -> u8 {
                 count(document.upstreams.len(), "upstream"),
                 count(backends, "backend"),
             ));
+            config::without_effect(document).iter().for_each(|what| say(format_args!("warning: {what}")));
             exit::DONE
         }
         Err(problems) => {

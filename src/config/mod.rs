@@ -38,6 +38,7 @@ mod secret_files;
 mod state_dir;
 mod stdin;
 mod syntax_hint;
+mod without_effect;
 mod yaml;
 
 #[cfg(test)]
@@ -57,3 +58,4 @@ pub use json_schema::json_schema;
 pub use load::{ValidatedConfig, load, parse, parse_in_place, read_text};
 pub use masked_view::masked;
 pub use problem::Problem;
+pub use without_effect::without_effect;

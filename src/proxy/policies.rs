@@ -13,12 +13,19 @@ use super::reject::refuse;
 use super::request_filter::DEADLINE_GRACE;
 use crate::fault::Fault;
 
-/// Applies the policies of the matched route, in this order: rate limits, body limit, request deadline.
+/// Applies the policies of the matched route, in this order: request deadline, rate limits, body limit.
 pub(super) async fn apply(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
-    rate_limits::apply(session, ctx).await?;
-    body_limit(session, ctx)?;
     deadline(ctx);
-    Ok(())
+    rate_limits::apply(session, ctx).await?;
+    body_limit(session, ctx)
+}
+
+fn deadline(ctx: &mut RequestCtx) {
+    let Some(time) = ctx.route.as_ref().and_then(|route| route.timeouts.request.limit()) else { return };
+    ctx.deadline = Some(ctx.started + time);
+    if let Some(exchange) = &ctx.exchange {
+        exchange.cut_after(Some(time + DEADLINE_GRACE));
+    }
 }
 
 fn body_limit(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
@@ -32,14 +39,6 @@ fn body_limit(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
         super::send::expect_body(ctx);
     }
     Ok(())
-}
-
-fn deadline(ctx: &mut RequestCtx) {
-    let Some(time) = ctx.route.as_ref().and_then(|route| route.timeouts.request.limit()) else { return };
-    ctx.deadline = Some(ctx.started + time);
-    if let Some(exchange) = &ctx.exchange {
-        exchange.cut_after(Some(time + DEADLINE_GRACE));
-    }
 }
 
 fn announced(request: &RequestHeader) -> Option<u64> {

@@ -51,8 +51,8 @@ enum Decision {
     Limited(LimitRefusal),
     /// The request has no value for the key, and needs one.
     NoKey,
-    /// The store does not answer, and the request is not limited.
-    Open,
+    /// The store does not answer, and the rate is not limited.
+    Open(Admission),
     /// The store does not answer, and the request is refused.
     Closed,
     /// The client has left while the store was asked.
@@ -96,7 +96,7 @@ async fn by_store(session: &mut Session, ctx: &RequestCtx, limit: &Limit, route:
     };
     match (answer, limit.on_failure()) {
         (Ok(answer), _) => Decision::of(answer.map(|taken| Admission { guard, taken: Some(taken) })),
-        (Err(NoAnswer), StoreFailure::Open) => Decision::Open,
+        (Err(NoAnswer), StoreFailure::Open) => Decision::Open(Admission { guard, taken: None }),
         (Err(NoAnswer), StoreFailure::Closed) => Decision::Closed,
         (Err(NoAnswer), StoreFailure::Local) => {
             limit.meters().count(LimitResult::Local);
@@ -115,7 +115,10 @@ fn conclude(ctx: &mut RequestCtx, limit: &Arc<Limit>, decided: Decision) -> Resu
             limit.meters().count(LimitResult::Allowed);
             hold(ctx, limit, admission);
         }
-        Decision::Open => limit.meters().count(LimitResult::Open),
+        Decision::Open(admission) => {
+            limit.meters().count(LimitResult::Open);
+            hold(ctx, limit, admission);
+        }
         Decision::ClientLeft => {
             return Err(refuse(ctx, Fault::ClientAbort, None, "the client left before a limit was decided"));
         }

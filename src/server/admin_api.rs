@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::api_values::{balance, shown};
-use super::limits;
 use super::logs::BothLogs;
+use super::rate_limit_status;
 use crate::acme;
 use crate::admin::api::{self, ReloadReply, StatusReply};
 use crate::admin::api_explain::{Explanation, Question};
@@ -58,7 +58,7 @@ impl Control for AdminApi {
     }
 
     fn limits(&self) -> LimitsReply {
-        limits::limits(&self.shared.load())
+        rate_limit_status::limits(&self.shared.load())
     }
 
     fn config(&self) -> serde_json::Value {

@@ -11,10 +11,10 @@ mod explain;
 mod explain_limits;
 mod explain_path;
 mod fd_limit;
-mod limits;
 mod logs;
 mod pid_file;
 mod privileges;
+mod rate_limit_status;
 mod runtimes;
 mod signals;
 
@@ -27,7 +27,7 @@ use std::time::{Duration, SystemTime};
 use crate::acme;
 use crate::admin::{self, AdminToken};
 use crate::background;
-use crate::config::{Problem, ValidatedConfig, values::AdminAddress};
+use crate::config::{Problem, ValidatedConfig, values::AdminAddress, without_effect};
 use crate::lifecycle::Lifecycle;
 use crate::listener::{BindError, ListenerStatus, Listeners};
 use crate::pool::connection_pool::ConnectionPool;
@@ -247,6 +247,7 @@ fn furnish(
     listeners.apply(document.into(), tls, listeners.register(bound)?, &fronts);
     lifecycle.set_bound();
     metrics.started(1, SystemTime::now());
+    without_effect(document).iter().for_each(|what| tracing::warn!("{what}"));
     let token = AdminToken::new(checked.admin_token().map(str::to_owned));
     let parts = ReloaderParts {
         path: checked.path().to_owned(),

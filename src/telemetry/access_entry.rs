@@ -186,7 +186,7 @@ pub(super) mod tests {
             "time": "2023-11-14T22:13:20.007Z", "request_id": "id-1", "listener": "web", "client": "192.0.2.1",
             "method": "GET", "host": null, "path": "/", "scheme": "http", "version": "HTTP/1.1", "route": null,
             "upstream": null, "backend": null, "status": 200, "grpc_status": null, "bytes_in": 0, "bytes_out": 9, "duration_ms": 12.345, "attempts": [],
-            "passed_over": null,
+            "passed_over": null, "limits": null,
             "fault": null, "user_agent": null, "referer": null, "trace_id": null,
         });
         assert_eq!(written(&plain()), expected);

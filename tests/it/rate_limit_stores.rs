@@ -231,7 +231,9 @@ fn secrets_are_not_in_the_store_and_keys_expire() {
 fn a_store_is_reached_over_tls_by_a_user_in_another_database_and_over_a_unix_socket() {
     let pki = Pki::new();
     let issued = pki.issue(&["cache.test"]);
-    let acl = "user weir on >hunter2 ~weir:* +@all".split(' ').map(str::to_owned);
+    let acl = "user weir on >hunter2 ~weir:* +ping +select +script|load +evalsha +eval +get +set +time"
+        .split(' ')
+        .map(str::to_owned);
     let store = Store::start_with(StoreKind::Redis, |folder| {
         put(folder, "cert.pem", &issued.cert);
         put(folder, "key.pem", &issued.key);
@@ -266,4 +268,17 @@ fn a_store_is_reached_over_tls_by_a_user_in_another_database_and_over_a_unix_soc
     assert!(!wrong.stderr().contains("hunter"));
     let untrusted = config(&tls, "rate: 2/1h", "closed", "2s").set("stores.fleet.password_file", "password");
     assert_eq!(get(&Weir::start_in(folder(), untrusted)), 503, "its certificate is verified");
+}
+
+#[test]
+fn the_connection_to_a_store_that_is_not_configured_any_more_is_closed() {
+    let store = Store::start(StoreKind::Redis);
+    let clients = || store.command("CLIENT LIST").lines().filter(|line| line.starts_with("id=")).count();
+    let weir = Weir::start(config(&store.url(), "rate: 9/1h", "closed", "2s").set("server.threads", "1"));
+    assert_eq!(get(&weir), 200);
+    assert_eq!(clients(), 2, "its own, and that of this test");
+    assert!(weir.reload(config(&store.url(), "rate: 9/1h", "closed", "2s").set("server.threads", "1")));
+    assert_eq!((get(&weir), clients()), (200, 2), "the same store keeps its connection");
+    assert!(weir.reload(Config::new().route("all", "respond: { status: 200 }").set("server.threads", "1")));
+    eventually("only this test has a connection", || clients() == 1);
 }

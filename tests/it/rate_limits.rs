@@ -1,18 +1,17 @@
 //! Rate limits and concurrency limits, on each way that a request can take.
 
 use std::io::{Read, Write};
-use std::time::Duration;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::support::echo::Faults;
 use crate::support::grpc::{Caller, Server, message, status};
 use crate::support::http2::{connect, run};
 use crate::support::targets::for_each_backend;
 use crate::support::{
-    BACKENDS, CLIENTS, Client, Config, Echo, Gate, Origin, PLAIN, Reply, Response, Targets, Weir, busy, delayed,
-    eventually, size, wait_until,
+    BACKENDS, CLIENTS, Client, Config, Echo, Gate, Origin, PLAIN, Random, Reply, Response, Targets, Weir, busy,
+    delayed, eventually, size, wait_until,
 };
 
 /// A limit `api` on the route `all`. One token in an hour comes back, so the test knows how many are there.
@@ -119,6 +118,7 @@ fn a_request_without_the_key_is_skipped_counted_by_client_or_rejected() {
         for key in ["{ header: x-api-key }", "identity", "{ claim: sub }"] {
             let weir = Weir::start(config(&origin, &format!("rate: 1/1h, key: {key}, missing: {missing}")));
             assert_eq!(statuses(&weir, 2, &[]), want, "{missing} {key}");
+            assert_eq!(weir.stderr().contains("rate_limits.api.key: no request has a value"), !key.contains("header"));
         }
     }
 }
@@ -376,4 +376,90 @@ fn reloads_under_load_fail_no_request_and_forget_no_debt() {
     assert!(served > 50, "{served}");
     let refused = weir.sum(&["weir_rate_limit_decisions_total", "result=\"limited\""]);
     assert_eq!(refused, 1.0 + reloads as f64, "only those of the debtor");
+}
+
+#[test]
+fn the_operator_sees_the_largest_debts_and_no_secret() {
+    let origin = Origin::named("a");
+    let limit = "rate: 30/1h, key: { header: x-api-key }, missing: client";
+    let weir = Weir::start(config(&origin, limit).set("rate_limits.idle", "concurrent: 3, enforce: false"));
+    for number in 0..25 {
+        let key = format!("key{number}-hunter2");
+        (0..=number / 5).for_each(|_| drop(statuses(&weir, 1, &[("X-Api-Key", &key)])));
+    }
+    statuses(&weir, 6, &[]);
+    let reply = weir.admin_get("/api/v1/limits").json();
+    let limit = &reply["limits"][0];
+    assert_eq!((&limit["name"], &limit["rate"], &limit["buckets"]), (&"api".into(), &"30/1h".into(), &26.into()));
+    let keys = limit["keys"].as_array().unwrap();
+    assert_eq!((keys.len(), &keys[0]["key"], &keys[0]["debt"]), (20, &"127.0.0.1".into(), &6.into()));
+    assert!(keys[1]["key"].as_str().unwrap().starts_with("key2… #"), "{keys:?}");
+    assert!(!reply.to_string().contains("hunter2"));
+    let (code, text) = weir.status_and_output(&["status", "--limits"]);
+    assert_eq!(code, 0);
+    for part in ["api", "30/1h, burst 30", "3 in flight, not enforced", "127.0.0.1", "key2… #"] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    let page = weir.admin_get("/").text();
+    assert!(page.contains("Rate limit api") && page.contains("127.0.0.1") && !page.contains("hunter2"), "{page}");
+}
+
+#[test]
+fn explain_says_which_limits_apply_and_what_would_be_limited() {
+    let origin = Origin::named("a");
+    let weir = Weir::start(
+        config(&origin, "rate: 1/1h")
+            .set("rate_limits.keyed", "rate: 5/1h, key: { header: x-api-key }, missing: reject")
+            .set("routes.all.rate_limits", "[api, keyed]"),
+    );
+    let ask = |arguments: &[&str]| {
+        let (code, text) = weir.status_and_output(&[&["explain", "GET", "http://a.test/"], arguments].concat());
+        assert_eq!(code, 0, "{text}");
+        text
+    };
+    let before = ask(&["--client", "127.0.0.1", "-H", "X-Api-Key: secret-key"]);
+    assert!(before.contains("allowed") && before.contains("secr… #") && !before.contains("secret-key"), "{before}");
+    assert_eq!(statuses(&weir, 1, &[("X-Api-Key", "secret-key")]), [200]);
+    let after = ask(&["--client", "127.0.0.1", "--json"]);
+    let limits = serde_json::from_str::<serde_json::Value>(&after).unwrap()["limits"].clone();
+    assert_eq!(
+        (&limits[0]["limits"], &limits[0]["remaining"], &limits[0]["key"]),
+        (&true.into(), &0.into(), &"127.0.0.1".into())
+    );
+    assert!(limits[0]["verdict"].as_str().unwrap().starts_with("429, retry after "), "{limits}");
+    assert_eq!((&limits[1]["limits"], &limits[1]["key"]), (&true.into(), &serde_json::Value::Null));
+    assert!(ask(&["--client", "192.0.2.9"]).contains("allowed"), "nothing was taken");
+    assert_eq!(weir.status_and_output(&["explain", "GET", "/", "--client", "nowhere"]).0, 1);
+}
+
+#[test]
+fn requests_in_flight_return_to_zero_under_random_aborts() {
+    let origin = Origin::start(|_| Reply::new(200, "x".repeat(100_000)).after(Duration::from_millis(3)));
+    let limited = config(&origin, "rate: 1000000/1s, concurrent: 1000, key: { header: x-key }").without_access_log();
+    let weir = Weir::start(limited);
+    let address = weir.web();
+    let client = move |seed: u64| {
+        let mut random = Random::new(seed);
+        for round in 0..40 {
+            let mut client = Client::connect(address);
+            let request = format!("GET / HTTP/1.1\r\nHost: test\r\nX-Key: {}\r\n\r\n", round % 5);
+            match random.below(4) {
+                0 => client.send(&request[..request.len() - 2]),
+                1 => client.send(&request),
+                2 => {
+                    client.send(&request);
+                    let _ = client.exactly(1_000);
+                }
+                _ => {
+                    client.send(&request);
+                    assert_eq!(client.response("GET").status, 200);
+                }
+            }
+        }
+    };
+    let clients: Vec<_> = (0..8).map(|seed| std::thread::spawn(move || client(seed + 1))).collect();
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    let in_flight = || weir.admin_get("/api/v1/limits").json()["limits"][0]["keys_in_flight"].as_u64().unwrap();
+    eventually("no request in flight", || in_flight() == 0);
+    assert!(allowed(&weir) > 100.0);
 }

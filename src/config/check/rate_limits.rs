@@ -104,7 +104,7 @@ fn cost(check: &mut Check<'_>, at: &DocumentPath, limit: &RateLimitSettings) {
     if let Some(tokens) = limit.reserve {
         check.range(&reserve, tokens, 1..=MAX_TOKENS);
     }
-    if limit.rate.is_some() && limit.reserve() > limit.burst() {
+    if limit.rate.is_some() && limit.burst() > 0 && limit.reserve() > limit.burst() {
         let (place, name) = match limit.cost {
             LimitCost::Fixed(_) => (here, "cost"),
             _ => (reserve, "reserve"),

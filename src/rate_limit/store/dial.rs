@@ -18,7 +18,8 @@ use crate::config::values::RedisTarget;
 use crate::pool::lookup::Lookup;
 
 /// The files that a store names, by the key that names them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// It has no `Debug`, because one of them is a secret.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct StoreFiles {
     pub(super) password: Option<String>,
     pub(super) ca: Option<Vec<u8>>,

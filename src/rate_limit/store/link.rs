@@ -26,6 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// it answers.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
+/// Time between two checks whether the store is still configured.
+const ABANDONED_CHECK: Duration = Duration::from_secs(5);
+
 /// The connection of one thread to one store.
 pub(super) struct Link {
     store: Arc<Store>,
@@ -60,12 +63,24 @@ impl Link {
         Arc::new(Self { store, state: Mutex::new(LinkState::Unused), tried: watch::Sender::new(false) })
     }
 
+    /// Calls `forget` once the store belongs to no configuration any more. It must drop the last reference, which closes
+    /// the connection.
+    pub(super) fn when_abandoned(self: &Arc<Self>, forget: impl FnOnce(&Arc<Self>) + Send + 'static) {
+        let link = Arc::clone(self);
+        tokio::spawn(async move {
+            while !link.is_abandoned() {
+                tokio::time::sleep(ABANDONED_CHECK).await;
+            }
+            forget(&link);
+        });
+    }
+
     pub(super) fn is_of(&self, store: &Arc<Store>) -> bool {
         Arc::ptr_eq(&self.store, store)
     }
 
     /// Whether the store belongs to no configuration any more.
-    pub(super) fn is_abandoned(&self) -> bool {
+    fn is_abandoned(&self) -> bool {
         Arc::strong_count(&self.store) == 1
     }
 

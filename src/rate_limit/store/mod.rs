@@ -105,10 +105,12 @@ impl Store {
             if let Some(link) = links.iter().find(|link| link.is_of(self)) {
                 return Arc::clone(link);
             }
-            // Stores of earlier configurations have no other user than their connection.
-            links.retain(|link| !link.is_abandoned());
             let link = Link::new(Arc::clone(self));
             links.push(Arc::clone(&link));
+            link.when_abandoned(|abandoned| {
+                // The list is gone if the task ends with its thread.
+                let _ = LINKS.try_with(|links| links.borrow_mut().retain(|link| !Arc::ptr_eq(link, abandoned)));
+            });
             link
         };
         // The list is gone if a request ends with its thread.
