@@ -58,12 +58,26 @@ impl BucketHeap {
         self.slots.get(&key).map(|slot| self.bucket(*slot).label.clone())
     }
 
-    /// Sets the debt of a bucket that exists.
-    pub(super) fn set(&mut self, key: KeyHash, tat: Tat) {
-        let Some(slot) = self.slots.get(&key).copied() else { return };
+    /// Changes the debt of a bucket. `None`: the key has no bucket. An error of `change` leaves the bucket as it is.
+    pub(super) fn update<E>(
+        &mut self,
+        key: KeyHash,
+        change: impl FnOnce(Tat) -> Result<Tat, E>,
+    ) -> Option<Result<Tat, E>> {
+        let slot = *self.slots.get(&key)?;
         let bucket = &mut self.buckets[slot as usize];
-        let (before, at) = (std::mem::replace(&mut bucket.tat, tat), bucket.at as usize);
-        if tat > before { self.sift_down(at) } else { self.sift_up(at) }
+        let (before, at) = (bucket.tat, bucket.at as usize);
+        let after = match change(before) {
+            Ok(after) => after,
+            error => return Some(error),
+        };
+        bucket.tat = after;
+        if after > before {
+            self.sift_down(at)
+        } else {
+            self.sift_up(at)
+        }
+        Some(Ok(after))
     }
 
     /// Adds a bucket for a key that has none.
@@ -172,7 +186,7 @@ mod tests {
                         model.retain(|key, _| heap.get(KeyHash::new(*key)).is_some());
                     }
                     (_, true) => {
-                        heap.set(hash, tat);
+                        prop_assert_eq!(heap.update(hash, |_| Ok::<_, ()>(tat)), Some(Ok(tat)));
                         model.insert(key, tat);
                     }
                     (_, false) => {

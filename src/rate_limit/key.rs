@@ -85,6 +85,9 @@ impl KeyHash {
 }
 
 impl KeyLabel {
+    /// The label of a key of which only the hash is known.
+    pub(super) const UNKNOWN: Self = Self::Secret(*b"?   ");
+
     /// The text for the operator. `prefix`: the length of IPv6 networks.
     pub fn text(&self, key: KeyHash, prefix: u8) -> String {
         match self {

@@ -40,8 +40,6 @@ pub struct Taken {
     tat: Tat,
     /// The tokens that were taken.
     pub tokens: u64,
-    /// The tokens that are left.
-    pub remaining: u64,
 }
 
 /// A bucket for the operator.
@@ -84,16 +82,9 @@ impl BucketTable {
         cost: u64,
         now_ns: u64,
     ) -> Result<Taken, Exceeded> {
-        let known = {
-            let mut part = self.part(key).lock();
-            part.get(key).map(|tat| {
-                let after = self.gcra.admit(tat, now_ns, cost)?;
-                part.set(key, after);
-                Ok(after)
-            })
-        };
+        let known = self.part(key).lock().update(key, |tat| self.gcra.admit(tat, now_ns, cost));
         match known {
-            Some(known) => Ok(self.taken(Some(key), known?, cost, now_ns)),
+            Some(tat) => Ok(Taken { key: Some(key), tat: tat?, tokens: cost }),
             None => self.take_first(key, label, cost, now_ns),
         }
     }
@@ -110,24 +101,27 @@ impl BucketTable {
         let first = self.gcra.admit(Tat::default(), now_ns, cost)?;
         if cost > 0 && (self.reserve_place() || self.evict_below(first, now_ns)) {
             let mut part = self.part(key).lock();
-            let Some(tat) = part.get(key) else {
-                part.insert(key, first, label());
-                drop(part);
-                self.gauge.fetch_add(1, Relaxed);
-                return Ok(self.taken(Some(key), first, cost, now_ns));
+            let tat = match part.update(key, |tat| self.gcra.admit(tat, now_ns, cost)) {
+                // Another thread was faster, so the place is not needed.
+                Some(known) => {
+                    self.len.fetch_sub(1, Relaxed);
+                    known?
+                }
+                None => {
+                    part.insert(key, first, label());
+                    self.gauge.fetch_add(1, Relaxed);
+                    first
+                }
             };
-            // Another thread was faster, so the place is not needed.
-            self.len.fetch_sub(1, Relaxed);
-            let after = self.gcra.admit(tat, now_ns, cost)?;
-            part.set(key, after);
-            return Ok(self.taken(Some(key), after, cost, now_ns));
+            return Ok(Taken { key: Some(key), tat, tokens: cost });
         }
         let mut shared = self.shared.lock();
         *shared = self.gcra.admit(*shared, now_ns, cost)?;
-        Ok(self.taken(None, *shared, cost, now_ns))
+        Ok(Taken { key: None, tat: *shared, tokens: cost })
     }
 
-    /// Replaces the tokens that were taken by those that were used.
+    /// Replaces the tokens that were taken by those that were used. A bucket that was given up meanwhile comes back with the
+    /// rest of its debt.
     pub fn settle(&self, taken: Taken, used: u64, now_ns: u64) {
         let change = |tat: Tat| {
             if used > taken.tokens {
@@ -138,15 +132,34 @@ impl BucketTable {
         };
         match taken.key {
             Some(key) => {
-                let mut part = self.part(key).lock();
-                if let Some(tat) = part.get(key) {
-                    part.set(key, change(tat));
+                let known = self.part(key).lock().update(key, |tat| Ok::<_, Exceeded>(change(tat)));
+                if known.is_none() && used > taken.tokens {
+                    self.owe(key, used - taken.tokens, now_ns);
                 }
             }
             None => {
                 let mut shared = self.shared.lock();
                 *shared = change(*shared);
             }
+        }
+    }
+
+    /// Adds a debt to a key without a bucket.
+    #[cold]
+    fn owe(&self, key: KeyHash, tokens: u64, now_ns: u64) {
+        let first = self.gcra.first(now_ns, tokens);
+        if !self.reserve_place() && !self.evict_below(first, now_ns) {
+            let mut shared = self.shared.lock();
+            *shared = self.gcra.debit(*shared, now_ns, tokens);
+            return;
+        }
+        let mut part = self.part(key).lock();
+        if part.update(key, |tat| Ok::<_, Exceeded>(self.gcra.debit(tat, now_ns, tokens))).is_some() {
+            // Another request of the key was faster, so the place is not needed.
+            self.len.fetch_sub(1, Relaxed);
+        } else {
+            part.insert(key, first, KeyLabel::UNKNOWN);
+            self.gauge.fetch_add(1, Relaxed);
         }
     }
 
@@ -187,10 +200,6 @@ impl BucketTable {
             Some(Debtor { key, label, debt })
         };
         all.into_iter().take(count).filter_map(debtor).collect()
-    }
-
-    fn taken(&self, key: Option<KeyHash>, tat: Tat, tokens: u64, now_ns: u64) -> Taken {
-        Taken { key, tat, tokens, remaining: self.gcra.remaining(tat, now_ns) }
     }
 
     fn part(&self, key: KeyHash) -> &Mutex<BucketHeap> {

@@ -128,6 +128,19 @@ fn a_cost_above_the_reservation_becomes_debt() {
     assert!(take(&table, 1, 10, 17 * SECOND).is_ok());
 }
 
+#[test]
+fn a_cost_is_charged_though_the_bucket_was_given_up_meanwhile() {
+    let table = table(10, 100, 2);
+    let taken = take(&table, 1, 1, SECOND).unwrap();
+    take(&table, 2, 50, SECOND).unwrap();
+    take(&table, 3, 50, SECOND).unwrap();
+    assert_eq!(table.state(key(1)), Tat::default(), "key 1 has no bucket");
+    table.settle(taken, 90, SECOND);
+    assert_eq!(table.gcra().debt(table.state(key(1)), SECOND), 89);
+    assert_eq!((table.len(), table.gauge.load(Relaxed)), (2, 2));
+    assert!(take(&table, 1, 20, SECOND).is_err());
+}
+
 proptest! {
     #[test]
     fn each_key_has_its_own_limit_and_the_table_its_bound(

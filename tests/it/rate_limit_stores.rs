@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::files::put;
-use crate::support::{Client, Config, Pki, Store, StoreKind, Weir, delay, eventually, size, spare, stays};
+use crate::support::{
+    Client, Config, Origin, Pki, Reply, Store, StoreKind, Weir, delay, eventually, size, spare, stays,
+};
 
 /// A limit `api` in the store `fleet`, on a route that answers by itself.
 fn config(url: &str, limit: &str, on_failure: &str, timeout: &str) -> Config {
@@ -281,4 +283,40 @@ fn the_connection_to_a_store_that_is_not_configured_any_more_is_closed() {
     assert_eq!((get(&weir), clients()), (200, 2), "the same store keeps its connection");
     assert!(weir.reload(Config::new().route("all", "respond: { status: 200 }").set("server.threads", "1")));
     eventually("only this test has a connection", || clients() == 1);
+}
+
+#[test]
+fn a_cost_from_the_response_is_settled_in_the_store() {
+    each_store(|kind| {
+        let store = Store::start(kind);
+        let origin = Origin::start(|request| Reply::with(200, &[("X-Tokens", request.header("x-cost").unwrap())], ""));
+        let limit = "rate: 1000/1h, reserve: 100, cost: { response_header: x-tokens }";
+        let config = config(&store.url(), limit, "closed", "2s")
+            .upstream("up", &[("a", &origin)])
+            .without("routes.all")
+            .route("all", "upstream: up, rate_limits: [api]");
+        let weir = Weir::start(config);
+        let ask = |cost: &str| Client::connect(weir.web()).get_with("/", &[("X-Cost", cost)]).status;
+        let debt = || {
+            let reply = store.command("GET weir:api:1000/1h:1000:a:127.0.0.1");
+            reply.lines().nth(1).and_then(|value| value.split(' ').next()?.parse::<f64>().ok()).unwrap_or(0.0)
+        };
+        for (cost, total) in [("30", 30.0), ("960", 990.0)] {
+            assert_eq!(ask(cost), 200, "{kind:?}");
+            // A token comes back every 3.6 s.
+            eventually("the settled cost", || (total - 9.0..=total).contains(&debt()));
+        }
+        assert_eq!(ask("1"), 429, "{kind:?}");
+    });
+}
+
+#[test]
+fn three_processes_without_their_store_admit_at_most_three_times_the_limit() {
+    let mut store = Store::start(StoreKind::Redis);
+    let config = || config(&store.url(), "rate: 4/1h", "local", "200ms");
+    let fleet = [Weir::start(config()), Weir::start(config()), Weir::start(config())];
+    assert!(fleet.iter().all(|weir| get(weir) == 200), "three of four tokens in the store");
+    store.kill();
+    let admitted = fleet.iter().flat_map(|weir| (0..10).map(|_| get(weir))).filter(|status| *status == 200).count();
+    assert_eq!(admitted, 12);
 }
