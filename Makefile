@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-grafana miri loom lint bench bench-pick bench-route bench-balance bench-scale bench-instructions \
-	bench-failing-backend audit testssl release \
+	bench-failing-backend bench-rate-limits audit testssl release \
 	soak soak-run soak-tests need-build need-servers need-grafana need-load
 
 CARGO ?= cargo
@@ -19,7 +19,7 @@ SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),300)
 DIST := $(CARGO) build --profile dist --locked --bin weir
 
 # The commit that weir_build_info reports. Only src/main.rs reads it, so another commit compiles no other crate.
-run bench bench-balance bench-scale bench-instructions bench-failing-backend soak soak-run release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+run bench bench-balance bench-scale bench-instructions bench-failing-backend bench-rate-limits soak soak-run release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +82,11 @@ bench-instructions: need-build need-load ## count instructions per request with 
 	$(DIST)
 	python3 bench/instructions.py $(BENCH)
 
+bench-rate-limits: need-build need-load ## measure the cost of a rate limit: CPU and instructions of a request; compare with nginx and HAProxy
+	@$(NEED) valgrind=valgrind haproxy=haproxy
+	$(DIST)
+	python3 bench/rate_limits.py $(BENCH)
+
 bench-failing-backend: need-build ## count lost requests while one of three backends fails; compare with nginx, HAProxy and Caddy
 	@$(NEED) python3=python3 nginx=nginx haproxy=haproxy taskset=util-linux
 	@bench/caddy.sh
@@ -98,6 +103,8 @@ soak-tests: need-build need-servers
 	@# The simulation runs with overflow checks. The other tests run on the release build.
 	$(CARGO) test --locked --lib -- --ignored --nocapture --test-threads=1
 	$(CARGO) test --locked --release --test it -- --ignored --nocapture --test-threads=1
+	@# The same tests of rate limits as in `make test`, for longer: a minute of a fleet, a hundred reloads.
+	WEIR_FLEET_SECONDS=60 WEIR_LIMIT_RELOADS=100 $(CARGO) test --locked --release --test it rate_limit -- --nocapture --test-threads=1
 
 release: need-build ## build the shipped binary with the profile of a training run and pack it as target/packages/weir-VERSION-TARGET.tar.gz
 	scripts/release.sh
@@ -106,9 +113,11 @@ need-build:
 	@$(NEED) cargo=rust cc=gcc+libc6-dev cmake=cmake
 
 need-servers:
-	@$(NEED) dnsmasq=dnsmasq-base pebble=pebble promtool=prometheus
+	@$(NEED) dnsmasq=dnsmasq-base pebble=pebble promtool=prometheus redis-server=redis-server python3=python3
+	@scripts/valkey.sh
+
 need-load:
 	@$(NEED) python3=python3 nginx=nginx wrk=wrk h2load=nghttp2-client openssl=openssl taskset=util-linux
 
 need-grafana:
-	@$(NEED) python3=python3 openssl=openssl prometheus=prometheus promtool=prometheus
+	@$(NEED) python3=python3 openssl=openssl prometheus=prometheus promtool=prometheus redis-server=redis-server

@@ -29,8 +29,12 @@ def count(stage, name, path, options, requests):
     if f"{requests} succeeded" not in said:
         sys.exit(f"bench: {name}: requests failed:\n{said[-1500:]}")
     stage.end(running, patience=60)
-    total = re.search(r"^(?:summary|totals): (\d+)", out.read_text(), re.M)
-    return int(total[1])
+    return total(out)
+
+
+def total(out):
+    """Returns the count in callgrind's output."""
+    return int(re.search(r"^(?:summary|totals): (\d+)", out.read_text(), re.M)[1])
 
 
 def main():

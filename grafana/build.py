@@ -194,6 +194,19 @@ def fleet():
     d.lines("Fail-open", "Requests tried on backends that are down because too few were up: their health checks may be wrong.",
             (total("upstream", rate("weir_upstream_fail_open_total")), "{{upstream}}"), unit="reqps", line=0.001)
 
+    d.row("Rate limits")
+    d.lines("Decisions", "`limited` was answered with 429. `would_limit` is not enforced. `local`, `open` and `closed`: the store did not answer.",
+            (total("limit, result", rate("weir_rate_limit_decisions_total")), "{{limit}} {{result}}"), unit="reqps")
+    d.lines("Keys", "Buckets in memory of each instance. A limit with `keys` buckets shares one among the keys with the least debt.",
+            (f"weir_rate_limit_keys{{{FLEET}}}", "{{instance}} {{limit}}"))
+    d.lines("Costs", "Responses that state their cost. All but `stated` were charged their reservation, or more.",
+            (total("limit, result", rate("weir_rate_limit_costs_total")), "{{limit}} {{result}}"), unit="reqps")
+    d.lines("Requests to stores", "`skipped`: not asked, because the store has failed before.",
+            (total("store, result", rate("weir_store_requests_total")), "{{store}} {{result}}"), unit="reqps")
+    d.lines("Response time of stores", "A request waits for it, but no longer than `timeout`.",
+            (quantile(0.5, "weir_store_response_seconds", "store"), "{{store}} p50"),
+            (quantile(0.99, "weir_store_response_seconds", "store"), "{{store}} p99"), unit="s")
+
     d.row("Upstreams and listeners")
     d.lines("Backends up", "Share of each upstream's backends that take traffic: those that are up, and those without a health check.",
             (f"sum by (upstream) (weir_backend_state{{{FLEET},{SERVING}}}) / count by (upstream) (weir_backend_up{{{FLEET}}})",

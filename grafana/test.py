@@ -118,6 +118,7 @@ class Origin(http.server.BaseHTTPRequestHandler):
         body = b"{}" * random.randrange(1, 200)
         self.send_response(503 if self.path.endswith("/flaky") and random.random() < 0.5 else 200)
         self.send_header("content-length", str(len(body)))
+        self.send_header("x-tokens", "3")
         if kind:
             self.send_header("content-type", kind)
         if grpc:
@@ -184,6 +185,10 @@ class Scene:
         self.ports.setdefault(name, free_port())
         return self.start(f"origin-{name}", sys.executable, __file__, "--origin", self.ports[name])
 
+    def start_store(self):
+        self.ports["store"] = free_port()
+        self.start("store", "redis-server", "--port", self.ports["store"], "--bind", "127.0.0.1", "--save", "")
+
     def write_config(self, weight=1, broken=False):
         backends = "\n".join(f"      - {{ name: {n}, address: 127.0.0.1:{self.ports[n]}, weight: {weight if n == 'c' else w} }}"
                              for n, w in BACKENDS.items())
@@ -204,14 +209,19 @@ listeners:
       certificates: [{{ cert: edge.pem, key: edge.key }}]
       # No server listens there, so its orders fail.
       acme: {{ names: [never.test.example], directory: "https://127.0.0.1:1/dir", directory_ca: edge.pem }}
+stores: {{ fleet: {{ redis: "redis://127.0.0.1:{self.ports["store"]}", timeout: 1s }} }}
+rate_limits:
+  hello: {{ rate: 5/1s, key: client, shared: {{ store: fleet }} }}
+  tokens: {{ rate: 1000/1s, cost: {{ response_header: x-tokens }} }}
 routes:
   - name: api
     match: {{ path_prefix: /api }}
+    rate_limits: [tokens]
     upstream: {"nowhere" if broken else "api"}
     retry: {{ attempts: 3, when: [connect, reset, 503] }}
   - {{ name: lone, match: {{ path_prefix: /lone }}, upstream: lone }}
   - {{ name: narrow, match: {{ path_prefix: /narrow }}, upstream: narrow }}
-  - {{ name: hello, match: {{ path: /hello }}, respond: {{ status: 200, body: hello }} }}
+  - {{ name: hello, match: {{ path: /hello }}, respond: {{ status: 200, body: hello }}, rate_limits: [hello] }}
 upstreams:
   api:
     balance: weighted_round_robin
@@ -383,6 +393,7 @@ def check_live(weir):
         origins = {name: scene.start_origin(name) for name in [*BACKENDS, "lone"]}
         for name in origins:
             wait(f"origin {name}", lambda: fetch(f"http://127.0.0.1:{scene.ports[name]}/healthz") is not None, 10)
+        scene.start_store()
         scene.start_weir()
         scene.start_prometheus()
         for _ in range(6):

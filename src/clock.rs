@@ -1,4 +1,4 @@
-//! The monotonic clock and the wall clock, in milliseconds. Pure modules never use them: they take `now` as an
+//! The monotonic clock and the wall clock. Pure modules never use them: they take `now` as an
 //! argument.
 //!
 //! Intervals use the monotonic clock, which cannot be set: ejections, budgets, penalties, slow start. Cookies and
@@ -17,11 +17,19 @@ pub fn now_ms() -> u64 {
 
 /// A time of the monotonic clock, in milliseconds.
 pub fn ms_of(moment: Instant) -> u64 {
+    whole_ms(since_origin(moment) + START)
+}
+
+fn since_origin(moment: Instant) -> Duration {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
     // A time before the first call maps to the start value. The first call happens before the first request or backend
     // exists.
-    let since = moment.saturating_duration_since(*ORIGIN.get_or_init(Instant::now));
-    whole_ms(since + START)
+    moment.saturating_duration_since(*ORIGIN.get_or_init(Instant::now))
+}
+
+/// Current time of the monotonic clock, in nanoseconds.
+pub fn now_ns() -> u64 {
+    u64::try_from((since_origin(Instant::now()) + START).as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Milliseconds since 1970, from the wall clock.

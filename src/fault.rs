@@ -15,6 +15,10 @@ pub enum Fault {
     NoRoute,
     /// A policy of the route, or of Weir itself, refused the request.
     RefusedPolicy,
+    /// A rate limit refused the request.
+    RateLimited,
+    /// A rate limit needs its store, and the store does not answer.
+    StoreUnavailable,
     /// The body is larger than `routes[].limits.body`.
     BodyTooLarge,
     /// The header is larger than `listeners[].limits` allow.
@@ -60,10 +64,12 @@ pub enum Blame {
 
 impl Fault {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RefusedPolicy,
+        Self::RateLimited,
+        Self::StoreUnavailable,
         Self::BodyTooLarge,
         Self::HeaderTooLarge,
         Self::NoBackend,
@@ -86,6 +92,9 @@ impl Fault {
             Self::BadRequest => ("bad_request", 400, Blame::Client, 13),
             Self::NoRoute => ("no_route", 404, Blame::Client, 12),
             Self::RefusedPolicy => ("refused_policy", 403, Blame::Client, 7),
+            // RESOURCE_EXHAUSTED.
+            Self::RateLimited => ("rate_limited", 429, Blame::Client, 8),
+            Self::StoreUnavailable => ("store_unavailable", 503, Blame::Operator, 14),
             Self::BodyTooLarge => ("body_too_large", 413, Blame::Client, 8),
             Self::HeaderTooLarge => ("header_too_large", 431, Blame::Client, 8),
             Self::NoBackend => ("no_backend", 503, Blame::Operator, 14),

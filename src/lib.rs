@@ -16,6 +16,7 @@
 //! tls                  telemetry, resource_exhaustion, config, secure_file
 //! route                message, config, path
 //! message              fault, config, path
+//! rate_limit           pool, telemetry, config
 //! upstream             pool, telemetry, backend, resource_exhaustion, clock, config
 //! pool                 body_gate, proxy_protocol, resource_exhaustion, config
 //! telemetry            backend, instruments, fault, config
@@ -54,6 +55,7 @@ pub mod path;
 pub mod pool;
 pub mod proxy;
 pub mod proxy_protocol;
+pub mod rate_limit;
 pub mod reload;
 pub mod resource_exhaustion;
 pub mod route;

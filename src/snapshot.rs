@@ -18,6 +18,7 @@ use crate::message::header_edits::CompiledHeaderEdits;
 use crate::message::host::HostPolicy;
 use crate::message::rewrite::Rewrite;
 use crate::pool::peer::PeerTemplate;
+use crate::rate_limit::{Limit, RateLimits};
 use crate::route::action::{Action, Redirect, Respond, Split};
 use crate::route::listener_names::ListenerNames;
 use crate::route::table::RouteTable;
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub listeners: ListenerNames,
     /// All upstreams, used or not.
     pub upstreams: Upstreams,
+    /// All rate limits, used or not.
+    pub rate_limits: RateLimits,
     /// Which forwarding fields are trusted, and which are sent.
     pub forwarding: ForwardedHeaders,
 }
@@ -59,6 +62,8 @@ pub struct Route {
     pub request_headers: CompiledHeaderEdits,
     /// Edits of the response header fields.
     pub response_headers: CompiledHeaderEdits,
+    /// The rate limits of its requests, in the order in which they are asked.
+    pub rate_limits: Box<[Arc<Limit>]>,
     /// Maximum bytes of a request body; `None`: no limit.
     pub body_limit: Option<u64>,
     /// Timeouts towards backends.
@@ -112,12 +117,18 @@ impl Snapshot {
         has_its_keys(checked)?;
         let file = |path: &Path| checked.file(path).map(<[u8]>::to_vec);
         let upstreams = manager.compile(&document.upstreams, checked.folder(), &file, before);
+        let limits_before = previous.map(|snapshot| &snapshot.rate_limits);
+        let rate_limits = RateLimits::compile(document, &file, limits_before, metrics)
+            .map_err(|(path, what)| CompileError { path, what })?;
         let mut targets = Targets { upstreams: &upstreams, metrics, made: HashMap::new() };
         let mut routes = Vec::with_capacity(document.routes.len());
         for (index, route) in document.routes.iter().enumerate() {
             let at = |what: String| CompileError { path: format!("routes[{index}]"), what };
             let meters = metrics.route(&route.label(index));
-            routes.push((&route.matches, Arc::new(Route::compile(route, meters, &mut targets).map_err(at)?)));
+            routes.push((
+                &route.matches,
+                Arc::new(Route::compile(route, meters, &mut targets, &rate_limits).map_err(at)?),
+            ));
         }
         Ok(Self {
             generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
@@ -126,6 +137,7 @@ impl Snapshot {
                 .map_err(|what| CompileError { path: "routes".into(), what })?,
             listeners: ListenerNames::new(&document.listeners),
             upstreams,
+            rate_limits,
             forwarding: ForwardedHeaders::new(document.forwarded, &document.trusted_proxies),
         })
     }
@@ -147,7 +159,9 @@ impl Route {
         route: &schema::RouteSettings,
         meters: Arc<RouteMeters>,
         targets: &mut Targets<'_>,
+        rate_limits: &RateLimits,
     ) -> Result<Self, String> {
+        let limit = |name: &Name| rate_limits.get(name).cloned().ok_or_else(|| format!("no rate limit `{name}`"));
         let rewrite = route.rewrite.as_ref().map(Rewrite::compile).transpose()?;
         Ok(Self {
             meters,
@@ -156,6 +170,7 @@ impl Route {
             host: HostPolicy::compile(&route.host)?,
             request_headers: CompiledHeaderEdits::compile(&route.request_headers)?,
             response_headers: CompiledHeaderEdits::compile(&route.response_headers)?,
+            rate_limits: route.rate_limits.iter().map(limit).collect::<Result<_, _>>()?,
             body_limit: Some(route.limits.body.get()).filter(|limit| *limit > 0),
             timeouts: route.timeouts.clone(),
             retry: Rule::new(&route.retry),

@@ -149,7 +149,7 @@ fn an_old_new_certificate_causes_no_endless_orders() {
 fn a_certificate_with_early_renewal_advice_is_replaced_at_once_and_not_in_a_loop() {
     let mut schedule = schedule(&["a"]);
     schedule.ended("a", OrderOutcome::Issued(ninety_days(0)), 0, 0.5);
-    assert_eq!(schedule.to_ask(DAY), ["a".into()]);
+    assert_eq!(schedule.to_ask(DAY), [Arc::<str>::from("a")]);
     schedule.advise("a", 2 * DAY, Some((ninety_days(0), (DAY - HOUR, DAY - HOUR))), 0.5);
     assert_eq!((schedule.to_ask(DAY).len(), due(&schedule, DAY)), (0, vec!["a".to_owned()]));
     schedule.ended("a", OrderOutcome::Failed(FailureKind::Refused, "no".into()), DAY, 1.0);

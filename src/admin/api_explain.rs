@@ -34,6 +34,9 @@ pub struct Explanation {
     pub redirecting_listeners: Vec<RedirectingListener>,
     /// All routes in the order of the configuration.
     pub routes: Vec<ExplainedRoute>,
+    /// The rate limits that apply to the request, in the order in which they are asked.
+    #[serde(default)]
+    pub limits: Vec<ExplainedLimit>,
     /// The upstreams that may get the request.
     pub upstreams: Vec<ExplainedUpstream>,
 }
@@ -45,6 +48,23 @@ pub struct RedirectingListener {
     pub name: String,
     /// The Location of its answer.
     pub location: String,
+}
+
+/// A rate limit, and its decision about the request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedLimit {
+    /// Its name.
+    pub name: String,
+    /// The key of the request. Null if the request has none.
+    pub key: Option<String>,
+    /// The tokens that are left in memory. Null without a rate.
+    pub remaining: Option<u64>,
+    /// The requests of this key in flight.
+    pub in_flight: u32,
+    /// Whether it would refuse the request now.
+    pub limits: bool,
+    /// The decision in words.
+    pub verdict: String,
 }
 
 /// A route, and why it matches or does not match.

@@ -8,6 +8,7 @@ use crate::telemetry::Metrics;
 
 use super::api::{BackendReply, ReloadReply, StatusReply};
 use super::api_explain::{Explanation, Question};
+use super::api_limits::LimitsReply;
 use crate::upstream::admin_override::BackendOverride;
 
 /// The interface as an axum state extractor.
@@ -17,6 +18,9 @@ pub(super) type SharedControl = State<Arc<dyn Control>>;
 pub trait Control: Send + Sync + 'static {
     /// The status of the process.
     fn status(&self) -> StatusReply;
+
+    /// The rate limits, with the keys that have the largest debt.
+    fn limits(&self) -> LimitsReply;
 
     /// The effective configuration, with secrets masked.
     fn config(&self) -> serde_json::Value;

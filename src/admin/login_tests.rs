@@ -210,7 +210,7 @@ fn large_responses_are_made_off_the_control_thread() {
     }
     let made_on = running.fake.made_on.lock().unwrap().clone();
     let what: Vec<_> = made_on.iter().map(|(what, _)| *what).collect();
-    assert_eq!(what, ["status", "status", "config", "explain"]);
+    assert_eq!(what, ["status", "limits", "status", "config", "explain"]);
     assert!(made_on.iter().all(|(_, thread)| thread == "weir-background"), "{made_on:?}");
 }
 

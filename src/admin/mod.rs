@@ -3,7 +3,7 @@
 //! It makes no decisions and keeps no state except browser sessions. It reads the state of the other modules and passes
 //! changes to them by `Control`.
 //!
-//! - `api`, `api_explain`: JSON types.
+//! - `api`, `api_explain`, `api_limits`: JSON types. `limits_table` is a part of the status page.
 //! - `control`: the interface to the running process.
 //! - `router`: routes and handlers. `backends`, `explain_endpoint`, `metrics_endpoint` and `status_page` are single
 //!   endpoints.
@@ -15,6 +15,7 @@ mod attempts;
 mod auth;
 mod backends;
 mod caller;
+mod limits_table;
 mod login;
 mod metrics_endpoint;
 mod origin;
@@ -29,6 +30,7 @@ mod token;
 
 pub mod api;
 pub mod api_explain;
+pub mod api_limits;
 pub mod control;
 mod explain_endpoint;
 

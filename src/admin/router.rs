@@ -47,6 +47,7 @@ pub(super) fn router(control: Arc<dyn Control>, guard: AuthLayer) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/limits", get(limits))
         .route("/api/v1/config", get(config))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/diff", post(diff))
@@ -68,12 +69,16 @@ async fn harden(mut response: Response) -> Response {
 }
 
 async fn status_page(State(control): SharedControl, Extension(caller): Extension<Caller>) -> Response {
-    let page = move || Html(status_page::render(&control.status(), caller));
+    let page = move || Html(status_page::render(&control.status(), &control.limits(), caller));
     off_thread(move || ([(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)], page()).into_response()).await
 }
 
 async fn status(State(control): SharedControl) -> Response {
     off_thread(move || Json(control.status()).into_response()).await
+}
+
+async fn limits(State(control): SharedControl) -> Response {
+    off_thread(move || Json(control.limits()).into_response()).await
 }
 
 async fn config(State(control): SharedControl) -> Response {

@@ -10,7 +10,9 @@ use super::api::{
     AcmeName, BackendReply, CertificateReply, DiscoveryReply, LastError, LastReloadReply, ListenerReply, StatusReply,
     UpstreamReply, age,
 };
+use super::api_limits::LimitsReply;
 use super::caller::Caller;
+use super::limits_table;
 use super::login::LOGOUT;
 
 /// Days before the expiry at which a certificate is highlighted. A certificate of 90 days is normally renewed 30 days
@@ -34,11 +36,11 @@ pre{white-space:pre-wrap;margin:.4rem 0;padding:.5rem .9rem;background:var(--car
 ";
 
 /// Renders the whole page.
-pub(super) fn render(status: &StatusReply, caller: Caller) -> String {
-    page(status, caller).into_string()
+pub(super) fn render(status: &StatusReply, limits: &LimitsReply, caller: Caller) -> String {
+    page(status, limits, caller).into_string()
 }
 
-fn page(status: &StatusReply, caller: Caller) -> Markup {
+fn page(status: &StatusReply, limits: &LimitsReply, caller: Caller) -> Markup {
     let (class, word) = match (status.draining, status.ready) {
         (true, _) => ("draining", "draining"),
         (_, true) => ("ok", "ready"),
@@ -62,6 +64,7 @@ fn page(status: &StatusReply, caller: Caller) -> Markup {
                 @if !status.certificates.is_empty() { (certificates(&status.certificates)) }
                 @if !status.acme.is_empty() { (acme(&status.acme)) }
                 @for each in &status.upstreams { (upstream(each)) }
+                (limits_table::limits(limits))
                 p.dim {
                     a href="/metrics" { "metrics" } " · " a href="/api/v1/status" { "status" } " · "
                     a href="/api/v1/config" { "configuration" }
@@ -275,8 +278,8 @@ mod tests {
             listeners: vec![ListenerReply { name: evil.into(), address: evil.into(), bound: true, connections: 3 }],
             ..StatusReply::default()
         };
-        let page = render(&status, Caller::Anyone);
-        assert!(!page.contains(LOGOUT) && render(&status, Caller::Browser).contains(LOGOUT));
+        let page = render(&status, &LimitsReply::default(), Caller::Anyone);
+        assert!(!page.contains(LOGOUT) && render(&status, &LimitsReply::default(), Caller::Browser).contains(LOGOUT));
         assert!(!page.contains("<script"), "{page}");
         assert_eq!(page.matches("&lt;script&gt;&quot;&amp;'").count(), 6, "{page}");
         for shown in [
@@ -326,7 +329,7 @@ mod tests {
                 }],
                 ..StatusReply::default()
             };
-            let page = render(&status, Caller::Anyone);
+            let page = render(&status, &LimitsReply::default(), Caller::Anyone);
             states
                 .iter()
                 .for_each(|state| assert!(page.contains(&format!("state {0}\">{0}<", state.label())), "{page}"));

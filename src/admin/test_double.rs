@@ -12,6 +12,7 @@ use crate::upstream::admin_override::BackendOverride;
 
 use super::api::{BackendReply, ProblemReply, ReloadReply, StatusReply};
 use super::api_explain::{Explanation, Question};
+use super::api_limits::LimitsReply;
 use super::control::{Control, ControlError, Readiness};
 use super::{AdminToken, BoundSocket, serve};
 
@@ -40,6 +41,11 @@ impl Control for TestDouble {
         self.note("status");
         drop(self.hold_status.lock());
         StatusReply { pid: 7, version: "9.9.9".into(), generation: 3, ready: true, ..StatusReply::default() }
+    }
+
+    fn limits(&self) -> LimitsReply {
+        self.note("limits");
+        LimitsReply::default()
     }
 
     fn config(&self) -> serde_json::Value {

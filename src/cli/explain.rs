@@ -8,7 +8,7 @@ use super::RemoteOptions;
 use super::columns::columns;
 use super::remote::{CommandOutput, DONE, FAILED, Remote, TIMEOUT};
 use super::remote_commands::ask;
-use crate::admin::api_explain::{ExplainedBackend, ExplainedUpstream, Explanation};
+use crate::admin::api_explain::{ExplainedBackend, ExplainedLimit, ExplainedUpstream, Explanation};
 
 /// `weir explain`.
 #[derive(Debug, Args)]
@@ -25,7 +25,7 @@ pub(super) struct Explain {
     /// The name of the listener on which the request arrives; needed if there are several and routes name them
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
-    /// The address of the client, for an upstream with `hash: { client: {} }`
+    /// The address of the client, for rate limits, and for an upstream with `hash: { client: {} }`
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
     #[command(flatten)]
@@ -42,7 +42,8 @@ impl Remote {
             (super::backend_commands::encode(&options.method), super::backend_commands::encode(&options.url));
         let mut path = format!("/api/v1/explain?method={method}&url={url}");
         let headers = options.headers.iter().map(|header| ("header", header));
-        for (key, value) in headers.chain(options.listener.iter().map(|name| ("listener", name))) {
+        let listener = options.listener.iter().map(|name| ("listener", name));
+        for (key, value) in headers.chain(listener) {
             path += &format!("&{key}={}", super::backend_commands::encode(value));
         }
         if let Some(client) = options.client {
@@ -67,6 +68,7 @@ fn text(explained: &Explanation) -> String {
     for listener in &explained.redirecting_listeners {
         text += &format!("on listener {}: 308 to {}, by its `redirect_https`\n", listener.name, listener.location);
     }
+    add_limits(&mut text, &explained.limits);
     explained.upstreams.iter().for_each(|upstream| add_upstream(&mut text, upstream));
     text
 }
@@ -81,6 +83,20 @@ fn decision(explained: &Explanation) -> String {
         (None, Some(_)) => format!("no route:{status}{to}, by `redirect_https` of the listener"),
         _ => "no route: 404".to_owned(),
     }
+}
+
+fn add_limits(text: &mut String, limits: &[ExplainedLimit]) {
+    if limits.is_empty() {
+        return;
+    }
+    let mut rows = vec![["RATE LIMIT", "KEY", "REMAINING", "IN FLIGHT", "DECISION"].map(str::to_owned).to_vec()];
+    rows.extend(limits.iter().map(|limit| {
+        let remaining = limit.remaining.map_or_else(|| "-".to_owned(), |remaining| remaining.to_string());
+        let key = limit.key.clone().unwrap_or_else(|| "-".to_owned());
+        vec![limit.name.clone(), key, remaining, limit.in_flight.to_string(), limit.verdict.clone()]
+    }));
+    text.push('\n');
+    columns(text, &rows);
 }
 
 fn add_upstream(text: &mut String, upstream: &ExplainedUpstream) {

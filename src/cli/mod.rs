@@ -10,6 +10,7 @@ mod drain;
 mod explain;
 mod help;
 pub mod http_client;
+mod limits;
 mod problem_list;
 pub mod remote;
 mod remote_commands;
@@ -123,7 +124,7 @@ enum Command {
     Reload(RemoteOptions),
     /// Show listeners, upstreams and backends of the running process
     #[command(after_help = AFTER_STATUS)]
-    Status(RemoteOptions),
+    Status(remote_commands::Status),
     /// Stop new requests to a backend, or to each backend of an upstream in turn; requests in progress finish
     #[command(after_help = AFTER_DRAIN)]
     Drain(drain::Drain),

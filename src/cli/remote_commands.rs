@@ -4,14 +4,26 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+
 use super::remote::{CommandOutput, Remote};
 use super::{RemoteOptions, exit, problem_list, say};
 use crate::config::values::AdminAddress;
 use crate::config::{self, Problem};
 
+/// `weir status`.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Show the rate limits, with the 20 keys that have the largest debt of each
+    #[arg(long)]
+    limits: bool,
+    #[command(flatten)]
+    remote: RemoteOptions,
+}
+
 /// Shows the state of the running process.
-pub(super) fn status(options: &RemoteOptions) -> u8 {
-    ask(options, |remote| remote.status())
+pub(super) fn status(options: &Status) -> u8 {
+    ask(&options.remote, |remote| if options.limits { remote.limits() } else { remote.status() })
 }
 
 /// Makes the running process reload its configuration.

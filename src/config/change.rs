@@ -17,14 +17,14 @@ pub struct Diff {
 /// One change. `Display` is the part of the line after the subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// A listener, route or upstream was added.
+    /// A listener, route, upstream, rate limit or store was added.
     Added {
         /// The added item.
         subject: Subject,
         /// The address of a listener; empty for others.
         detail: String,
     },
-    /// A listener, route or upstream was removed.
+    /// A listener, route, upstream, rate limit or store was removed.
     Removed {
         /// The removed item.
         subject: Subject,
@@ -76,6 +76,10 @@ pub enum Subject {
     Route(String),
     /// An upstream, by its name.
     Upstream(String),
+    /// A rate limit, by its name.
+    RateLimit(String),
+    /// A store, by its name.
+    Store(String),
     /// Another top-level key.
     Section(&'static str),
 }
@@ -86,6 +90,8 @@ impl fmt::Display for Subject {
             Self::Listener(name) => write!(f, "listener {name}"),
             Self::Route(name) => write!(f, "route {name}"),
             Self::Upstream(name) => write!(f, "upstream {name}"),
+            Self::RateLimit(name) => write!(f, "rate limit {name}"),
+            Self::Store(name) => write!(f, "store {name}"),
             Self::Section(name) => f.write_str(name),
         }
     }

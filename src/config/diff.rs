@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::change::{Change, Diff, Subject};
 use super::schema::{BackendSettings, Document, ListenerConfig, RouteSettings, UpstreamSettings};
 use super::shares;
-use super::values::BackendAddress;
+use super::values::{BackendAddress, Name};
 
 /// Compares two documents.
 pub fn diff(old: &Document, new: &Document) -> Diff {
@@ -21,6 +21,8 @@ pub fn diff(old: &Document, new: &Document) -> Diff {
     named(routes(old), routes(new), Subject::Route, &mut diff.changes);
     order(old, new, &mut diff.changes);
     upstreams(old, new, &mut diff.changes);
+    named(by_name(&old.rate_limits), by_name(&new.rate_limits), Subject::RateLimit, &mut diff.changes);
+    named(by_name(&old.stores), by_name(&new.stores), Subject::Store, &mut diff.changes);
     diff
 }
 
@@ -46,6 +48,10 @@ fn listeners(document: &Document) -> BTreeMap<String, &ListenerConfig> {
 
 fn routes(document: &Document) -> BTreeMap<String, &RouteSettings> {
     document.routes.iter().enumerate().map(|(index, route)| (route.label(index), route)).collect()
+}
+
+fn by_name<T>(section: &BTreeMap<Name, T>) -> BTreeMap<String, &T> {
+    section.iter().map(|(name, settings)| (name.to_string(), settings)).collect()
 }
 
 /// Keys that are fixed until a restart.

@@ -238,6 +238,13 @@ fn named(document: &Document) -> Vec<(DocumentPath, &Path, Judge<'_>)> {
         let halves = [(at.key("cert"), &*pair.cert), (at.key("key"), &*pair.key)];
         named.extend(halves.map(|(at, path)| (at, path, Judge::Together)));
     }
+    for (name, store) in &document.stores {
+        let at = DocumentPath::of("stores").key(name.as_str());
+        let password = store.password_file.as_deref();
+        named.extend(password.map(|path| (at.key("password_file"), path, Judge::Here(bad_password))));
+        let ca = store.tls.as_ref().and_then(|tls| tls.ca.as_deref());
+        named.extend(ca.map(|ca| (at.key("tls").key("ca"), ca, Judge::Pem(bad_authorities_of_servers))));
+    }
     for (index, listener) in document.listeners.iter().enumerate() {
         let at = DocumentPath::of("listeners").index(index).key("tls").key("acme").key("directory_ca");
         let ca = listener.tls.as_ref().and_then(|tls| tls.acme.as_ref()?.directory_ca.as_deref());
@@ -271,6 +278,10 @@ fn pairs(document: &Document) -> Vec<(DocumentPath, &CertificatePair)> {
     for (name, upstream) in &document.upstreams {
         let at = DocumentPath::of("upstreams").key(name.as_str()).key("tls").key("certificate");
         pairs.extend(upstream.tls.as_ref().and_then(|tls| tls.certificate.as_ref()).map(|pair| (at, pair)));
+    }
+    for (name, store) in &document.stores {
+        let at = DocumentPath::of("stores").key(name.as_str()).key("tls").key("certificate");
+        pairs.extend(store.tls.as_ref().and_then(|tls| tls.certificate.as_ref()).map(|pair| (at, pair)));
     }
     pairs
 }
@@ -320,6 +331,13 @@ fn bad_token(bytes: &[u8]) -> Option<pem::FileFault> {
         Some(token) if !visible(token) => Some(("the token has characters that no header can carry".into(), hint)),
         Some(_) => None,
     }
+}
+
+/// The first line is the password, as for `admin.token_file`.
+fn bad_password(bytes: &[u8]) -> Option<pem::FileFault> {
+    token(bytes)
+        .is_none()
+        .then(|| ("has no password in its first line".to_owned(), "Write the password into its first line"))
 }
 
 fn bad_authorities_of_servers(bytes: &[u8]) -> Option<pem::FileFault> {

@@ -18,6 +18,7 @@ mod acme;
 mod admin;
 mod outlier;
 mod paths;
+mod rate_limit;
 mod sticky;
 mod tls;
 mod upstream;
@@ -26,6 +27,9 @@ pub use acme::{AcmeChallenge, AcmeSettings};
 pub use admin::{Admin, AdminSettings};
 pub use outlier::{Outlier, OutlierDetection};
 pub use paths::{EncodedSlash, ListenerPaths};
+pub use rate_limit::{
+    LimitCost, LimitKey, MissingKey, RateLimitSettings, SharedBuckets, StoreFailure, StoreSettings, StoreTls,
+};
 pub use sticky::{CookieAttributes, SameSite, StickySettings};
 pub use tls::{CertificatePair, ClientAuth, ClientAuthMode, Hsts, ListenerTls, RedirectHttps, Suite};
 pub use upstream::{
@@ -56,6 +60,10 @@ pub struct Document {
     pub routes: Vec<RouteSettings>,
     /// Named groups of interchangeable backends.
     pub upstreams: BTreeMap<Name, UpstreamSettings>,
+    /// Limits by name. Routes refer to them.
+    pub rate_limits: BTreeMap<Name, RateLimitSettings>,
+    /// Servers that several processes share, by name. Limits refer to them.
+    pub stores: BTreeMap<Name, StoreSettings>,
 }
 
 /// `server`: settings of the process.
@@ -252,6 +260,8 @@ pub struct RouteSettings {
     pub response_headers: HeaderEdits,
     /// Limits for the request.
     pub limits: RouteLimits,
+    /// Names of `rate_limits` that apply to the request, in this order. One refusal is enough.
+    pub rate_limits: Vec<Name>,
     /// Timeouts towards backends.
     pub timeouts: RouteTimeouts,
     /// When a request is retried on another backend.

@@ -49,11 +49,15 @@ macro_rules! text_value {
 
 mod admin_address;
 mod dns;
+mod limit_rate;
+mod redis_url;
 mod retry_when;
 mod unicast;
 
 pub use admin_address::AdminAddress;
 pub use dns::{DnsName, NameServer};
+pub use limit_rate::{LimitRate, MAX_TOKENS};
+pub use redis_url::{RedisTarget, RedisUrl};
 pub use retry_when::RetryWhen;
 pub use unicast::is_unicast;
 
@@ -68,6 +72,11 @@ impl Period {
     /// A number of seconds.
     pub const fn from_secs(secs: u64) -> Self {
         Self(Duration::from_secs(secs))
+    }
+
+    /// A number of milliseconds.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
     }
 
     /// The duration.

@@ -33,7 +33,7 @@ pub struct ErrorResponse<'a> {
     /// The request's Accept field, if it has one.
     pub accept: Option<&'a [u8]>,
     /// The value of Retry-After, in seconds.
-    pub retry_after: Option<u32>,
+    pub retry_after: Option<u64>,
     /// Whether the request is a gRPC call. gRPC clients read only `grpc-status`.
     pub grpc: bool,
 }
@@ -120,6 +120,8 @@ impl ErrorResponse<'_> {
             (_, Fault::BadRequest) => "The request is malformed.",
             (_, Fault::NoRoute) => "Nothing is served here.",
             (_, Fault::RefusedPolicy) => "The request was refused.",
+            (_, Fault::RateLimited) => "Too many requests. Please try again later.",
+            (_, Fault::StoreUnavailable) => "The request cannot be counted now. Please try again later.",
             (_, Fault::BodyTooLarge) => "The request's body is too large.",
             (_, Fault::HeaderTooLarge) => "The request's header is too large.",
             (_, Fault::NoBackend) => "No server is available.",

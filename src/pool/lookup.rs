@@ -22,14 +22,14 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Look-ups of one name, at most one at a time.
 #[derive(Debug)]
-pub(super) struct Lookup {
+pub(crate) struct Lookup {
     name: String,
     port: u16,
     under_way: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
 }
 
 impl Lookup {
-    pub(super) fn new(name: &str, port: u16) -> Self {
+    pub(crate) fn new(name: &str, port: u16) -> Self {
         Self { name: name.to_owned(), port, under_way: None }
     }
 
@@ -39,7 +39,7 @@ impl Lookup {
 
     /// Returns the addresses in the system's order. A call that times out continues, and the next call of `lookup`
     /// takes its result.
-    pub(super) async fn lookup(&mut self) -> io::Result<Vec<SocketAddr>> {
+    pub(crate) async fn lookup(&mut self) -> io::Result<Vec<SocketAddr>> {
         self.lookup_within(LOOKUP_TIMEOUT, |name, port| Ok((name, port).to_socket_addrs()?.collect())).await
     }
 

@@ -13,7 +13,7 @@ pub mod connector;
 pub mod dial;
 pub mod http1;
 pub mod http2;
-mod lookup;
+pub(crate) mod lookup;
 pub mod peer;
 pub mod resolver;
 mod socket_options;

@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, Version};
 use super::attempt::{Attempt, Moment};
 use super::attempt_error::AttemptStage;
 use super::grpc_call::GrpcCall;
+use super::met_limits::MetLimits;
 use crate::backend::InFlight;
 use crate::backend::labels::{Outcome, PickReason, RetryReason};
 use crate::fault::Fault;
@@ -50,6 +51,8 @@ pub struct RequestCtx {
     pub(super) detached: Option<Box<DetachedRoute>>,
     /// The response body for an ACME HTTP-01 validation request.
     pub(super) challenge: Option<Box<str>>,
+    /// Present once a limit has to be remembered. Its guards are released with the context.
+    pub(super) limits: Option<Box<MetLimits>>,
     pub(super) tried: Tried,
     pub(super) tries: u8,
     /// How long the request has waited in the queue, over all attempts.
@@ -123,6 +126,7 @@ impl RequestCtx {
             target: None,
             detached: None,
             challenge: None,
+            limits: None,
             tried: Tried::default(),
             tries: 0,
             queued: Duration::ZERO,

@@ -10,11 +10,14 @@ mod failure_log;
 mod grpc_call;
 pub(crate) mod hash_key;
 mod max_forwards;
+mod met_limits;
 mod pick;
 mod policies;
+mod rate_limits;
 mod record;
 mod reject;
 mod request_filter;
+mod response_cost;
 mod response_filter;
 mod send;
 mod service;
@@ -37,6 +40,7 @@ use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 pub use ctx::RequestCtx;
+pub use rate_limits::{KeyOfRequest, with_key};
 pub use service::Proxy;
 
 use crate::lifecycle::Lifecycle;
@@ -89,7 +93,7 @@ impl ProxyHttp for Gateway {
 
     /// Policies: each of them lets the request continue or answers it.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
-        policies::apply(session, ctx)?;
+        policies::apply(session, ctx).await?;
         direct_response::own_action(session, ctx, &self.lifecycle).await
     }
 

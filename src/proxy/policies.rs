@@ -8,24 +8,32 @@ use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
+use super::rate_limits;
 use super::reject::refuse;
 use super::request_filter::DEADLINE_GRACE;
 use crate::fault::Fault;
 
-/// Applies the policies of the matched route, in this order: body limit, request deadline.
-pub(super) fn apply(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+/// Applies the policies of the matched route, in this order: request deadline, rate limits, body limit.
+pub(super) async fn apply(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    deadline(ctx);
+    rate_limits::apply(session, ctx).await?;
+    body_limit(session, ctx)
+}
+
+fn deadline(ctx: &mut RequestCtx) {
+    let Some(time) = ctx.route.as_ref().and_then(|route| route.timeouts.request.limit()) else { return };
+    ctx.deadline = Some(ctx.started + time);
+    if let Some(exchange) = &ctx.exchange {
+        exchange.cut_after(Some(time + DEADLINE_GRACE));
+    }
+}
+
+fn body_limit(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     let Some(route) = &ctx.route else { return Ok(()) };
-    let (body, time) = (route.body_limit, route.timeouts.request.limit());
-    if let Some(limit) = body
+    if let Some(limit) = route.body_limit
         && announced(session.req_header()).is_some_and(|length| length > limit)
     {
         return Err(refuse(ctx, Fault::BodyTooLarge, None, "Content-Length over limits.body"));
-    }
-    if let Some(time) = time {
-        ctx.deadline = Some(ctx.started + time);
-        if let Some(exchange) = &ctx.exchange {
-            exchange.cut_after(Some(time + DEADLINE_GRACE));
-        }
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::attempt_error::{REQUEST_TIMEOUT, describe};
 use super::classify;
 use super::ctx::RequestCtx;
 use super::failure_log;
+use super::response_cost;
 use super::upstream_error::{has_begun, is_end_of_tunnel};
 use crate::backend::labels::{Outcome, PassedOver};
 use crate::fault::Fault;
@@ -82,9 +83,11 @@ fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {
     if let Some(exchange) = ctx.exchange.as_ref().filter(|_| fault == Some(Fault::ClientAbort) && ctx.begun.is_none()) {
         exchange.set_given_up();
     }
+    response_cost::settle(ctx, fault);
     let line = ctx.line.take().map(|line| *line).unwrap_or_default();
     let bytes = HeaderValue::as_bytes;
     let passed_over = not_picked(ctx, fault);
+    let noted: Vec<_> = ctx.limits.iter().flat_map(|limits| limits.names_of_refusals()).collect();
     let record = Record {
         started: ctx.started_at,
         duration: ctx.started.elapsed(),
@@ -103,6 +106,7 @@ fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {
         backend: ctx.attempts.last().map(|attempt| &*attempt.labels.backend),
         attempts: &ctx.attempts,
         passed_over: passed_over.as_deref(),
+        limits: &noted,
         status,
         bytes_in: ctx.bytes_in,
         bytes_out: ctx.bytes_out,

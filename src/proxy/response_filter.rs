@@ -13,6 +13,7 @@ use super::ctx::RequestCtx;
 use super::failure_log;
 use super::reject::refuse;
 use super::request_filter::DEADLINE_GRACE;
+use super::response_cost;
 use super::stream_kind;
 use super::upstream_error::{has_begun, is_end_of_tunnel, may_try_again};
 use super::write_response::{close_if_leaving, hsts, write};
@@ -94,6 +95,7 @@ fn asks_to_wait(response: &ResponseHeader, ctx: &RequestCtx) -> bool {
 pub(super) fn body(body: &Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Result<()> {
     let piece = body.as_ref().map_or(0, Bytes::len) as u64;
     ctx.bytes_out += piece;
+    response_cost::body(body, ctx);
     ctx.whole |= end;
     if let Some(attempt) = &mut ctx.attempt {
         attempt.received += piece;
@@ -145,6 +147,9 @@ pub(super) fn header(
         return Ok(());
     }
     let (status, received) = (response.status, response.version);
+    if !status.is_informational() {
+        response_cost::header(response, ctx);
+    }
     header_case::edit_response(response, EXTRA_FIELDS, |headers| {
         let upgrade = upgrade_required(headers, status, ctx);
         let trailers_pass = ctx.version == Version::HTTP_2;
@@ -299,12 +304,20 @@ pub(super) async fn fault(
     }
     let accept = session.req_header().headers.get(header::ACCEPT).map(|accept| accept.as_bytes());
     let request_id = ctx.request_id.as_ref().map_or("-", |id| id.as_str());
-    let retry_after = matches!(fault, Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout).then_some(1);
+    let refusal =
+        ctx.limits.as_ref().and_then(|limits| limits.refusal.as_ref()).filter(|_| fault == Fault::RateLimited);
+    let passes_soon =
+        matches!(fault, Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout | Fault::StoreUnavailable);
+    let retry_after = refusal.map(|refusal| refusal.retry_after).or(passes_soon.then_some(1));
     let grpc = asks_grpc(session);
     let reply = ErrorResponse { fault, status, message: None, request_id, accept, retry_after, grpc };
     let built = reply.build().and_then(|(mut response, body)| {
         if let Some(hsts) = hsts(ctx) {
             response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+        }
+        if let Some(refusal) = refusal {
+            response.insert_header("RateLimit-Policy", &refusal.policy)?;
+            response.insert_header("RateLimit", &refusal.state)?;
         }
         Ok((response, body))
     });

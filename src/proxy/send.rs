@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
 use super::reject::refuse;
-use super::{affinity_cookie, max_forwards};
+use super::{affinity_cookie, max_forwards, response_cost};
 use crate::config::schema::Protocol;
 use crate::config::values::BackendAddress;
 use crate::fault::Fault;
@@ -61,6 +61,7 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
         let host = authority(client).and_then(|host| HeaderValue::from_bytes(host).ok());
         request.insert_header(header::HOST, host.unwrap_or(HeaderValue::from_static("")))?;
     }
+    response_cost::ask_for_identity(request, ctx)?;
     let alone = ctx.fresh_used || (target.upstream.transport().announces() && !ctx.is_upgrade);
     if alone && protocol == Protocol::Http1 {
         // The connection is outside the pool and serves no other request. HTTP/2 has no such field (RFC 9113 section

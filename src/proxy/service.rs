@@ -92,6 +92,7 @@ impl HttpService for Proxy {
             backend: None,
             attempts: &[],
             passed_over: None,
+            limits: &[],
             status: bad.status,
             bytes_in: 0,
             bytes_out: 0,

@@ -101,7 +101,7 @@ async fn wait(
 
 /// Completes when the client has left. An HTTP/2 stream reports it itself. For HTTP/1 the client's stream is watched
 /// meanwhile.
-async fn gone(session: &mut Session, ctx: &RequestCtx) {
+pub(super) async fn gone(session: &mut Session, ctx: &RequestCtx) {
     match (session.as_downstream_mut(), &ctx.exchange) {
         (ServerSession::H1(http1), Some(exchange)) => {
             let _watching = exchange.conn.watch();

@@ -5,9 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::api_values::{balance, shown};
 use super::logs::BothLogs;
+use super::rate_limit_status;
 use crate::acme;
 use crate::admin::api::{self, ReloadReply, StatusReply};
 use crate::admin::api_explain::{Explanation, Question};
+use crate::admin::api_limits::LimitsReply;
 use crate::admin::control::{ControlError, Readiness};
 use crate::admin::{AdminToken, Control};
 use crate::clock;
@@ -53,6 +55,10 @@ impl Control for AdminApi {
             acme: self.acme.status().into_iter().map(ordered).collect(),
             upstreams: snapshot.upstreams.values().map(|each| upstream(each, &self.metrics)).collect(),
         }
+    }
+
+    fn limits(&self) -> LimitsReply {
+        rate_limit_status::limits(&self.shared.load())
     }
 
     fn config(&self) -> serde_json::Value {

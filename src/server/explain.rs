@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::api_values::{balance, shown};
 use super::explain_answer;
+use super::explain_limits;
 use super::explain_request::{ExplainedRequest, parse};
 use crate::admin::api_explain::{
     ExplainedBackend, ExplainedRoute, ExplainedUpstream, Explanation, Question, RedirectingListener,
@@ -34,6 +35,7 @@ pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explan
     let redirects_to = request.listener.as_ref().and_then(|listener| listener.redirects_to);
     let answer = explain_answer::of(chosen.map(|route| &**route), redirects_to, &request);
     let redirecting = if request.listener.is_none() { redirecting_listeners(snapshot, &request) } else { Vec::new() };
+    let limits = chosen.map(|route| explain_limits::limits(route, &request));
     Ok(Explanation {
         status: answer.status,
         location: answer.location,
@@ -43,6 +45,7 @@ pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explan
         route: chosen.map(|route| route.meters.name().to_string()),
         action: chosen.map(|route| action(route)).or(by_listener).map(str::to_owned),
         routes,
+        limits: limits.unwrap_or_default(),
         upstreams,
         host: request.host.clone(),
         path: request.path.clone(),

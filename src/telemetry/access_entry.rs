@@ -11,6 +11,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::json::Object;
+use super::limit_meters::LimitResult;
 use super::request_record::{AttemptRecord, Record};
 use crate::backend::labels::PassedOver;
 
@@ -40,6 +41,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
     line.millis("duration_ms", Some(record.duration));
     attempts(line.key("attempts"), record.attempts);
     passed_over(line.key("passed_over"), record.passed_over);
+    limits(line.key("limits"), record.limits);
     line.text("fault", record.fault.map(|fault| fault.label()));
     line.text("user_agent", record.user_agent);
     line.text("referer", record.referer);
@@ -85,6 +87,23 @@ fn passed_over(out: &mut Vec<u8>, backends: Option<&[PassedOver]>) {
         let mut object = Object::open(out);
         object.text("backend", Some(passed.backend.as_bytes()));
         object.text("why", Some(passed.why.label()));
+        object.close();
+    }
+    out.push(b']');
+}
+
+fn limits(out: &mut Vec<u8>, limits: &[(&str, LimitResult)]) {
+    if limits.is_empty() {
+        return out.extend_from_slice(b"null");
+    }
+    out.push(b'[');
+    for (at, (name, result)) in limits.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        let mut object = Object::open(out);
+        object.text("limit", Some(*name));
+        object.text("result", Some(result.label()));
         object.close();
     }
     out.push(b']');
@@ -146,6 +165,7 @@ pub(super) mod tests {
             bytes_out: 9,
             attempts: &[],
             passed_over: None,
+            limits: &[],
             fault: None,
             user_agent: None,
             referer: None,
@@ -166,7 +186,7 @@ pub(super) mod tests {
             "time": "2023-11-14T22:13:20.007Z", "request_id": "id-1", "listener": "web", "client": "192.0.2.1",
             "method": "GET", "host": null, "path": "/", "scheme": "http", "version": "HTTP/1.1", "route": null,
             "upstream": null, "backend": null, "status": 200, "grpc_status": null, "bytes_in": 0, "bytes_out": 9, "duration_ms": 12.345, "attempts": [],
-            "passed_over": null,
+            "passed_over": null, "limits": null,
             "fault": null, "user_agent": null, "referer": null, "trace_id": null,
         });
         assert_eq!(written(&plain()), expected);

@@ -8,6 +8,7 @@ use crate::fault::Fault;
 
 use super::acme::OrderResult;
 use super::instrument_set::InstrumentSet;
+use super::limit_meters::{CostResult, LimitMeters, LimitResult, StoreMeters, StoreResult};
 use super::meters::{CertificateMeters, ConnectionResult, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::panic_hook;
 use super::process_log;
@@ -38,6 +39,10 @@ pub(super) enum FamilySource {
     Certificates(Write<CertificateMeters>),
     /// One per upstream.
     Upstreams(Write<UpstreamMeters>),
+    /// One per rate limit.
+    Limits(Write<LimitMeters>),
+    /// One per store.
+    Stores(Write<StoreMeters>),
     /// One per backend.
     Backends(fn(&mut SeriesWriter<'_>, &BackendState, &Labels)),
 }
@@ -257,6 +262,31 @@ pub(super) const ALL: &[FamilySpec] = &[
         &[],
         FamilySource::Process(|s, _| s.add(&[], process_log::dropped())),
     ),
+    counter(
+        "weir_rate_limit_costs_total",
+        "Responses with a cost by how it was found; all but stated: the reservation was charged.",
+        &["limit", "result"],
+        FamilySource::Limits(|s, limit| {
+            // Most limits have a fixed cost.
+            if CostResult::ALL.iter().any(|result| limit.costs(*result) > 0) {
+                CostResult::ALL.iter().for_each(|result| s.add(&[limit.name(), result.label()], limit.costs(*result)));
+            }
+        }),
+    ),
+    counter(
+        "weir_rate_limit_decisions_total",
+        "Decisions of rate limits; local: made in memory because the store did not answer, counted twice.",
+        &["limit", "result"],
+        FamilySource::Limits(|s, limit| {
+            LimitResult::ALL.iter().for_each(|result| s.add(&[limit.name(), result.label()], limit.total(*result)));
+        }),
+    ),
+    gauge(
+        "weir_rate_limit_keys",
+        "Buckets of rate limits in memory.",
+        &["limit"],
+        FamilySource::Limits(|s, limit| s.add(&[limit.name()], limit.keys())),
+    ),
     histogram(
         "weir_request_duration_seconds",
         "From the arrival of a request to the end of its response; of streams and tunnels to the header.",
@@ -279,6 +309,20 @@ pub(super) const ALL: &[FamilySpec] = &[
                 .requests()
                 .for_each(|(method, status, n)| s.add(&[name, method, itoa::Buffer::new().format(status)], n));
         }),
+    ),
+    counter(
+        "weir_store_requests_total",
+        "Requests to stores by result; skipped: not asked, as the store has failed before.",
+        &["store", "result"],
+        FamilySource::Stores(|s, store| {
+            StoreResult::ALL.iter().for_each(|result| s.add(&[store.name(), result.label()], store.total(*result)));
+        }),
+    ),
+    histogram(
+        "weir_store_response_seconds",
+        "How long stores took to answer.",
+        &["store"],
+        FamilySource::Stores(|s, store| s.observe(&[store.name()], store.took())),
     ),
     histogram(
         "weir_stream_duration_seconds",

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+use super::limit_meters::{LimitMeters, StoreMeters};
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use crate::backend::BackendState;
 use crate::instruments::Counter;
@@ -19,6 +20,8 @@ pub(super) struct InstrumentSet {
     pub(super) listeners: KeyedRegistry<Arc<str>, ListenerMeters>,
     pub(super) certificates: KeyedRegistry<Arc<str>, CertificateMeters>,
     pub(super) upstreams: KeyedRegistry<Arc<str>, UpstreamMeters>,
+    pub(super) limits: KeyedRegistry<Arc<str>, LimitMeters>,
+    pub(super) stores: KeyedRegistry<Arc<str>, StoreMeters>,
     pub(super) backends: KeyedRegistry<(Arc<str>, Arc<str>), BackendState>,
     pub(super) in_flight: CachePadded<AtomicI64>,
     pub(super) reloads_applied: Counter,

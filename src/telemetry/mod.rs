@@ -19,6 +19,7 @@ mod text_format;
 pub mod access_log;
 pub mod acme;
 pub mod grpc_status;
+pub mod limit_meters;
 pub mod meters;
 pub mod panic_hook;
 pub mod process_log;

@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crossbeam_utils::CachePadded;
 
 use super::instrument_set::InstrumentSet;
+use super::limit_meters::{LimitMeters, StoreMeters};
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::process::Process;
 use super::scrape::Scrape;
@@ -38,6 +39,8 @@ impl Metrics {
             listeners: KeyedRegistry::new(),
             certificates: KeyedRegistry::new(),
             upstreams: KeyedRegistry::new(),
+            limits: KeyedRegistry::new(),
+            stores: KeyedRegistry::new(),
             backends: KeyedRegistry::new(),
             in_flight: CachePadded::default(),
             reloads_applied: Counter::new(),
@@ -74,6 +77,16 @@ impl Metrics {
     /// The instruments of an upstream. They are rendered while a caller holds them.
     pub fn upstream(&self, name: &str) -> Arc<UpstreamMeters> {
         self.instruments.upstreams.get(name.into(), |name| UpstreamMeters::new(name))
+    }
+
+    /// The instruments of a rate limit. They are rendered while a caller holds them.
+    pub fn limit(&self, name: &str) -> Arc<LimitMeters> {
+        self.instruments.limits.get(name.into(), |name| LimitMeters::new(name))
+    }
+
+    /// The instruments of a store. They are rendered while a caller holds them.
+    pub fn store(&self, name: &str) -> Arc<StoreMeters> {
+        self.instruments.stores.get(name.into(), |name| StoreMeters::new(name))
     }
 
     /// The live state of the backend at (upstream, address), with its present name. It is rendered while a caller holds

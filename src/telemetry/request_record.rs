@@ -11,6 +11,7 @@ use crate::backend::labels::PassedOver;
 use crate::fault::Fault;
 
 use super::grpc_status::GrpcStatus;
+use super::limit_meters::LimitResult;
 use super::meters::RouteMeters;
 use crate::backend::Labels;
 use crate::backend::labels::{Outcome, PickReason, RetryReason};
@@ -58,6 +59,8 @@ pub struct Record<'a> {
     pub attempts: &'a [AttemptRecord],
     /// The backends that could not be picked; `None` where one was tried or none was needed.
     pub passed_over: Option<&'a [PassedOver]>,
+    /// The limits that refused the request, or would have: name and result.
+    pub limits: &'a [(&'a str, LimitResult)],
     /// Why the request was not served as requested.
     pub fault: Option<Fault>,
     /// `User-Agent`.

@@ -10,6 +10,7 @@ use prometheus::core::Collector;
 
 use super::families::{ALL, FamilySource, FamilySpec};
 use super::instrument_set::InstrumentSet;
+use super::limit_meters::{LimitMeters, StoreMeters};
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use super::process::Process;
 use super::text_format::SeriesWriter;
@@ -31,6 +32,8 @@ pub struct Scrape {
     listeners: Vec<Weak<ListenerMeters>>,
     certificates: Vec<Weak<CertificateMeters>>,
     upstreams: Vec<Weak<UpstreamMeters>>,
+    limits: Vec<Weak<LimitMeters>>,
+    stores: Vec<Weak<StoreMeters>>,
     backends: Vec<Weak<BackendState>>,
     /// The position: the family, whether its header is written, and the index of the next instrument.
     family: usize,
@@ -51,6 +54,8 @@ impl Scrape {
             listeners: ordered(&instruments.listeners, |listener| Arc::clone(listener.name())),
             certificates: ordered(&instruments.certificates, |certificate| Arc::clone(certificate.name())),
             upstreams: ordered(&instruments.upstreams, |upstream| Arc::clone(upstream.name())),
+            limits: ordered(&instruments.limits, |limit| Arc::clone(limit.name())),
+            stores: ordered(&instruments.stores, |store| Arc::clone(store.name())),
             backends: backends(&instruments.backends),
             family: 0,
             begun: false,
@@ -71,6 +76,8 @@ impl Scrape {
             FamilySource::Listeners(write) => each(&self.listeners, next, &mut series, write),
             FamilySource::Certificates(write) => each(&self.certificates, next, &mut series, write),
             FamilySource::Upstreams(write) => each(&self.upstreams, next, &mut series, write),
+            FamilySource::Limits(write) => each(&self.limits, next, &mut series, write),
+            FamilySource::Stores(write) => each(&self.stores, next, &mut series, write),
             FamilySource::Backends(write) => each(&self.backends, next, &mut series, |series, backend_state| {
                 write(series, backend_state, &backend_state.labels())
             }),

@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::source_tree::rust_files;
-use crate::support::{Client, Config, Origin, Pki, Reply, Weir, eventually, spare};
+use crate::support::{Client, Config, Origin, Pki, Reply, Store, StoreKind, Weir, eventually, spare};
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 10] = [
     "README.md",
     "docs/architecture.md",
     "docs/commands.md",
     "docs/comparison.md",
     "docs/configuration.md",
     "docs/examples.md",
+    "docs/limit-a-login.md",
+    "docs/llm-budget.md",
     "docs/operations.md",
     "grafana/README.md",
 ];
@@ -129,8 +131,9 @@ fn the_tests_that_the_comparison_names_exist() {
     }
 }
 
-/// Traffic that gives every family of metrics a series.
-fn busy() -> Weir {
+/// Traffic that gives every family of metrics a series. The store lives as long as the process that uses it.
+fn busy() -> (Weir, Store) {
+    let store = Store::start(StoreKind::Redis);
     let origin = Origin::named("a");
     let slow = Origin::start(|_| Reply::new(200, "slow").after(Duration::from_millis(300)));
     let call = Origin::start(|_| Reply::with(200, &[("Content-Type", "application/grpc"), ("Grpc-Status", "0")], ""));
@@ -144,7 +147,9 @@ fn busy() -> Weir {
         .listener("tls", "tls: { certificates: [{ cert: a.pem, key: a.key }] }")
         .set("listeners.tls.tls.acme", "names: [never.test.example], directory_ca: ca.pem")
         .set("listeners.tls.tls.acme.directory", format!("https://{nobody}/dir"))
-        .route("all", "match: { path_prefix: /a }, upstream: checked")
+        .set("stores.fleet", format!("redis: \"{}\", timeout: 2s", store.url()))
+        .set("rate_limits.shared", "rate: 100/1s, shared: { store: fleet }, cost: { response_header: x-tokens }")
+        .route("all", "match: { path_prefix: /a }, upstream: checked, rate_limits: [shared]")
         .route("retried", "match: { path_prefix: /r }, upstream: retried")
         .route("full", "match: { path_prefix: /f }, upstream: full")
         .route("call", "match: { path_prefix: /c }, upstream: call")
@@ -168,12 +173,12 @@ fn busy() -> Weir {
     eventually("the only place is taken", || slow.requests().len() == 1);
     assert_eq!(client.get("/f").status, 200, "after a wait in the queue");
     weir.access_log_of(7);
-    weir
+    (weir, store)
 }
 
 #[test]
 fn the_table_of_metrics_is_what_a_scrape_shows() {
-    let weir = busy();
+    let (weir, _store) = busy();
     let scrape = String::from_utf8(weir.admin_get("/metrics").body).unwrap();
     let mut shown: BTreeMap<String, (String, BTreeSet<String>)> = BTreeMap::new();
     for line in scrape.lines().filter(|line| line.starts_with("# TYPE weir_")) {
@@ -198,7 +203,7 @@ fn the_table_of_metrics_is_what_a_scrape_shows() {
 
 #[test]
 fn the_table_of_log_fields_is_what_a_line_has() {
-    let weir = busy();
+    let (weir, _store) = busy();
     let rows = table(&page("docs/operations.md"), "field");
     let told: BTreeSet<_> = rows.iter().map(|row| code(&row[0])[0].clone()).collect();
     let line = &weir.access_log()[1];

@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "tls",
             "route",
             "message",
+            "rate_limit",
             "upstream",
             "pool",
             "telemetry",
@@ -55,6 +56,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "listener",
             "route",
             "message",
+            "rate_limit",
             "upstream",
             "pool",
             "telemetry",
@@ -71,7 +73,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "snapshot",
-        &["route", "message", "upstream", "pool", "telemetry", "config"],
+        &["route", "message", "rate_limit", "upstream", "pool", "telemetry", "config"],
         "the configuration, compiled; never does I/O",
     ),
     (
@@ -89,6 +91,11 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
         "message",
         &["fault", "config", "path"],
         "HTTP semantics: framing, fields, error responses; never picks a backend",
+    ),
+    (
+        "rate_limit",
+        &["pool", "telemetry", "config"],
+        "rate and concurrency limits, in memory or in a store; never sees a request",
     ),
     (
         "upstream",

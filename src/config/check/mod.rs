@@ -10,6 +10,7 @@ mod headers;
 mod health;
 mod listeners;
 mod outlier;
+mod rate_limits;
 mod route_match;
 mod routes;
 mod server;
@@ -36,6 +37,7 @@ pub(super) fn run(document: &Document, tree: &Node, problems: &mut Problems) {
     routes::check(&mut check);
     route_match::check(&mut check);
     upstreams::check(&mut check);
+    rate_limits::check(&mut check);
 }
 
 /// Checks a backend list file. `upstream` has the list as its backends, and `tree` is the list file.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::super::node::{DocumentPath, Node};
 use super::super::problem::{Problem, Problems};
-use super::super::schema::{Document, ListenerConfig, RouteSettings};
+use super::super::schema::{Document, LimitKey, ListenerConfig, RouteSettings};
 use super::super::values::{BackendAddress, Name};
 use super::Check;
 use super::route_match::{Condition, condition, hosts};
@@ -20,6 +20,7 @@ pub(in super::super) fn warnings(document: &Document, tree: &Node, name: &Path) 
     unused_upstreams(&mut check);
     unreached_routes(&mut check);
     own_listeners(&mut check);
+    keys_without_value(&mut check);
     problems.sorted().into_iter().map(Problem::into_warning).collect()
 }
 
@@ -53,6 +54,20 @@ fn star_hint(is_strip: bool, path: &str) -> String {
     let prefix = if prefix.is_empty() { "/" } else { prefix };
     let key = if is_strip { "strip_prefix" } else { "path_prefix" };
     format!("Write `{key}: {prefix}` for this path and all paths below it")
+}
+
+/// Keys of rate limits that need access control, which Weir does not have yet.
+fn keys_without_value(check: &mut Check<'_>) {
+    for (name, limit) in &check.document.rate_limits {
+        let key = match limit.key {
+            LimitKey::Identity => "identity",
+            LimitKey::Claim(_) => "claim",
+            _ => continue,
+        };
+        let at = DocumentPath::of("rate_limits").key(name.as_str()).key("key");
+        let what = format!("no request has a value for `{key}` yet, so `missing` applies to all requests");
+        check.say(&at, what, "Use `client`, a header field or a cookie");
+    }
 }
 
 fn unused_upstreams(check: &mut Check<'_>) {

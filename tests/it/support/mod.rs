@@ -5,7 +5,7 @@
 //!   `scripted` is one script over every protocol, `Targets` returns request targets, `grpc` is a gRPC server and client.
 //! - Clients: `Client` sends raw HTTP/1, `TlsClient` the same under TLS, `http2` uses a library, `frames` sends raw frames.
 //! - Names and certificates: `dns` and `scripted_dns` are DNS servers, `Names` replaces getaddrinfo, `Pebble` is an ACME
-//!   server, `pki` issues certificates, `ways` says who speaks TLS.
+//!   server, `store` is a real Redis or Valkey, `pki` issues certificates, `ways` says who speaks TLS.
 //! - Alerts: `promtool` evaluates the rules of `grafana/`.
 //! - Waiting: `wait`, and nothing else, sleeps.
 
@@ -29,6 +29,7 @@ pub mod random;
 pub mod scripted;
 pub mod scripted_dns;
 pub mod spare;
+pub mod store;
 pub mod targets;
 pub mod tls;
 pub mod wait;
@@ -47,6 +48,7 @@ pub use pki::Pki;
 pub use random::Random;
 pub use scripted::{KINDS, Kind};
 pub use spare::spare;
+pub use store::{Store, StoreKind};
 pub use targets::{BACKENDS, CLIENTS, ClientKind, Targets};
 pub use tls::{TlsClient, tls_config};
 pub use wait::{DEADLINE, Pace, delay, delayed, eventually, stays, wait_until};

@@ -61,6 +61,11 @@ pub fn for_each_backend(routes: Routes<'_>) -> Vec<(String, String)> {
 impl Targets {
     /// With these routes: their names and settings. The listeners `web` and `tls` have these settings of `paths`.
     pub fn start<R: AsRef<str>>(paths: &str, routes: &[(R, R)]) -> Self {
+        Self::start_with(paths, routes, |config| config)
+    }
+
+    /// The same with changes of the configuration.
+    pub fn start_with<R: AsRef<str>>(paths: &str, routes: &[(R, R)], change: impl FnOnce(Config) -> Config) -> Self {
         let (folder, certificate) = THROUGHOUT.files();
         let backends = [
             listen(None, "http/1.1", http1),
@@ -68,7 +73,7 @@ impl Targets {
             listen(None, "h2", http2),
             listen(certificate.as_ref(), "h2", http2),
         ];
-        let weir = Weir::start_in(folder, config(paths, routes, backends));
+        let weir = Weir::start_in(folder, change(config(paths, routes, backends)));
         Self { weir, backends }
     }
 
