@@ -64,12 +64,11 @@ impl BodyGate {
         self.state.load(Ordering::Acquire) == ENDED
     }
 
-    /// Pending while the gate is closed.
+    /// Pending while the gate is closed. The reader is woken when the gate opens, and also when the body ends early,
+    /// because it may wait for bytes of the client then.
     pub fn poll_demand(&self, cx: &mut Context<'_>) -> Poll<Demand> {
-        if self.is_closed() {
-            self.reader.register(cx.waker());
-        }
-        // Read again after the registration, so that no change is missed.
+        self.reader.register(cx.waker());
+        // The state is read after the registration, so that no change is missed.
         match self.state.load(Ordering::Acquire) {
             OPEN => Poll::Ready(Demand::More),
             ENDED => Poll::Ready(Demand::NoMore),
@@ -98,6 +97,20 @@ mod tests {
         assert_eq!(gate.poll_demand(&mut cx), Poll::Ready(Demand::NoMore), "an end is final");
         gate.reset();
         assert_eq!(gate.poll_demand(&mut cx), Poll::Ready(Demand::More));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_waits_for_bytes_wakes_when_the_body_ends_early() {
+        let gate = std::sync::Arc::new(BodyGate::default());
+        let other = std::sync::Arc::clone(&gate);
+        let no_bytes = move |cx: &mut Context<'_>| match other.poll_demand(cx) {
+            Poll::Ready(Demand::NoMore) => Poll::Ready(()),
+            _ => Poll::Pending,
+        };
+        let waits = tokio::spawn(std::future::poll_fn(no_bytes));
+        tokio::task::yield_now().await;
+        gate.end();
+        assert!(waits.await.is_ok());
     }
 
     #[tokio::test]

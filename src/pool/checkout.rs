@@ -53,6 +53,8 @@ pub struct Checkout {
     unseen: AtomicI32,
     /// The proxy has passed on the whole response.
     answered: AtomicBool,
+    /// The response ends with its header.
+    header_only: AtomicBool,
     session: AtomicWaker,
     /// The rest of the request body was given up after the response.
     gave_up: AtomicBool,
@@ -115,6 +117,7 @@ impl PendingCheckout {
             begun: AtomicBool::new(false),
             unseen: AtomicI32::new(0),
             answered: AtomicBool::new(false),
+            header_only: AtomicBool::new(false),
             session: AtomicWaker::new(),
             gave_up: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
@@ -216,6 +219,16 @@ impl Checkout {
         if !self.answered.swap(true, Ordering::AcqRel) {
             self.session.wake();
         }
+    }
+
+    /// Marks that the response ends with its header. The session must call it before the proxy gets that header.
+    pub(super) fn set_header_only(&self) {
+        self.header_only.store(true, Ordering::Release);
+    }
+
+    /// Whether the response ends with its header.
+    pub fn is_header_only(&self) -> bool {
+        self.header_only.load(Ordering::Acquire)
     }
 
     /// Ready when the proxy has passed on the end of the response.

@@ -61,7 +61,7 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
     if status >= 500 {
         failure_log::server_error(ctx, status);
     }
-    let bodiless = is_bodiless(response, ctx);
+    let bodiless = is_bodiless(response, ctx) || checkout.as_ref().is_some_and(|checkout| checkout.is_header_only());
     let is_done = ctx.sent_whole && bodiless;
     if status < 400 || asks_to_wait(response, ctx) || !may_try_again(session, ctx, Failed::Status(status)) {
         if let Some(attempt) = ctx.attempt.as_mut().filter(|_| is_done) {
@@ -123,6 +123,10 @@ pub(super) fn trailers(trailers: &HeaderMap, ctx: &mut RequestCtx) {
     if let Some(checkout) = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref()) {
         checkout.pass_on();
         checkout.set_answered();
+    }
+    if let Some(exchange) = ctx.exchange.as_ref().filter(|_| !ctx.sent_whole) {
+        // The session has dropped the rest of the request, because the response is complete.
+        exchange.body_gate().end();
     }
 }
 

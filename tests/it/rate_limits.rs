@@ -429,7 +429,7 @@ fn explain_says_which_limits_apply_and_what_would_be_limited() {
     assert!(limits[0]["verdict"].as_str().unwrap().starts_with("429, retry after "), "{limits}");
     assert_eq!((&limits[1]["limits"], &limits[1]["key"]), (&true.into(), &serde_json::Value::Null));
     assert!(ask(&["--client", "192.0.2.9"]).contains("allowed"), "nothing was taken");
-    assert_eq!(weir.status_and_output(&["explain", "GET", "/", "--client", "nowhere"]).0, 1);
+    assert_eq!(weir.status_and_output(&["explain", "GET", "/", "--client", "nowhere"]).0, 64);
 }
 
 #[test]

@@ -143,7 +143,11 @@ impl Http2ServerSession {
             return Ok(None);
         }
         self.release();
-        let read = poll_fn(|cx| self.body.poll_data(cx));
+        let Self { body, body_gate, .. } = self;
+        let read = poll_fn(|cx| match (body.poll_data(cx), body_gate.poll_demand(cx)) {
+            (Poll::Pending, Poll::Ready(Demand::NoMore)) => Poll::Ready(None),
+            (read, _) => read,
+        });
         let read = match self.read_timeout {
             Some(limit) => match timeout(limit, read).await {
                 Ok(read) => read,

@@ -303,8 +303,11 @@ impl Session for Http1Session {
         self.line.id()
     }
 
-    async fn check_response_end_or_error(&mut self, _headers: bool) -> Result<bool> {
+    async fn check_response_end_or_error(&mut self, headers: bool) -> Result<bool> {
         self.ended = self.is_complete();
+        if headers && self.ended {
+            self.line.with(|stream| stream.checkout().set_header_only());
+        }
         Ok(self.ended)
     }
 

@@ -325,12 +325,15 @@ impl Session for Http2Session {
     }
 
     /// Whether the response has ended. h2 also reports an end for a stream that failed, so the next read is tried.
-    async fn check_response_end_or_error(&mut self, _headers: bool) -> Result<bool> {
+    async fn check_response_end_or_error(&mut self, headers: bool) -> Result<bool> {
         let Some(body) = self.body.as_mut().filter(|body| body.is_end_stream()) else { return Ok(false) };
         match body.poll_data(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(Err(error))) => Err(errors::of_body(error)),
             _ => {
                 self.ended = true;
+                if headers {
+                    self.checkout.set_header_only();
+                }
                 Ok(true)
             }
         }

@@ -167,6 +167,11 @@ impl Inner {
         if self.queue.is_sent() && !self.over {
             self.send_data(Bytes::new());
         }
+        if !self.over && self.stream.poll_reset(cx).is_ready() {
+            // The backend takes no more of the body, such as after an early response (RFC 9113 section 8.1).
+            self.queue.discard();
+            self.over = true;
+        }
         progress
     }
 
