@@ -342,3 +342,41 @@ fn a_client_that_leaves_while_the_backend_takes_nothing_is_noticed() {
         });
     }
 }
+
+/// Answers with a header that is the whole response, and takes nothing of the request.
+fn header_only(_request: Request<RecvStream>, mut respond: SendResponse<Bytes>, _state: Arc<State>) -> Handled {
+    Box::pin(async move {
+        let response = Response::builder().header("content-type", "application/grpc").header("grpc-status", "13");
+        let _ = respond.send_response(response.body(()).unwrap(), true);
+    })
+}
+
+/// Answers with trailers, and takes nothing of the request.
+fn trailers_only(_request: Request<RecvStream>, mut respond: SendResponse<Bytes>, _state: Arc<State>) -> Handled {
+    Box::pin(async move {
+        let mut out = respond.send_response(Response::new(()), false).unwrap();
+        let _ = out.send_trailers(HeaderMap::from_iter([("grpc-status".parse().unwrap(), "13".parse().unwrap())]));
+    })
+}
+
+#[test]
+fn a_complete_response_ends_an_exchange_whose_request_never_ends() {
+    for (way, handler) in [(PLAIN, header_only as Handler), (THROUGHOUT, header_only), (PLAIN, trailers_only)] {
+        let (weir, _) = before(way, handler);
+        run(async {
+            let mut sender = http2(way, &weir).await;
+            for _ in 0..20 {
+                let (response, mut out) = sender.send_request(post("/"), false).unwrap();
+                out.send_data(Bytes::from_static(b"begun"), false).unwrap();
+                let mut response = response.await.unwrap().into_body();
+                assert!(rest(&mut response).await.is_empty());
+                // The client neither ends its request nor resets it, so the server does (RFC 9113 section 8.1).
+                let reset = std::future::poll_fn(|cx| out.poll_reset(cx)).await.unwrap();
+                assert_eq!(reset, h2::Reason::NO_ERROR);
+            }
+        });
+        weir.wait_for(&["weir_backend_in_flight"], 0.0);
+        weir.wait_for(&["weir_requests_in_flight"], 0.0);
+        assert!(weir.access_log_of(20).iter().all(|record| record["fault"].is_null()));
+    }
+}
