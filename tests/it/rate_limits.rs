@@ -429,7 +429,19 @@ fn explain_says_which_limits_apply_and_what_would_be_limited() {
     assert!(limits[0]["verdict"].as_str().unwrap().starts_with("429, retry after "), "{limits}");
     assert_eq!((&limits[1]["limits"], &limits[1]["key"]), (&true.into(), &serde_json::Value::Null));
     assert!(ask(&["--client", "192.0.2.9"]).contains("allowed"), "nothing was taken");
-    assert_eq!(weir.status_and_output(&["explain", "GET", "/", "--client", "nowhere"]).0, 1);
+    assert_eq!(weir.status_and_output(&["explain", "GET", "/", "--client", "nowhere"]).0, 64);
+}
+
+#[test]
+fn explain_does_not_announce_a_403_of_a_limit_that_is_not_enforced() {
+    let origin = Origin::named("a");
+    let limit = "rate: 5/1h, key: { header: x-api-key }, missing: reject, enforce: false";
+    let weir = Weir::start(config(&origin, limit));
+    let (code, text) = weir.status_and_output(&["explain", "GET", "http://a.test/", "--json"]);
+    let limits = serde_json::from_str::<serde_json::Value>(&text).unwrap()["limits"].clone();
+    assert_eq!((code, &limits[0]["limits"]), (0, &false.into()), "{text}");
+    assert!(limits[0]["verdict"].as_str().unwrap().contains("`enforce` is false"), "{limits}");
+    assert_eq!(statuses(&weir, 1, &[]), [200]);
 }
 
 #[test]
