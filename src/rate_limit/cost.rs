@@ -13,6 +13,9 @@ use crate::telemetry::limit_meters::CostResult;
 /// The last bytes of a body that are kept.
 const TAIL_BYTES: usize = 64 << 10;
 
+/// Places of a key that are tried, from the end of a cut document. Each needs a look at the rest of the text.
+const MAX_PLACES: usize = 100;
+
 /// The end of a body that may state a cost.
 #[derive(Debug)]
 pub struct CostBody {
@@ -114,7 +117,8 @@ fn at_the_end(tail: &[u8], pointer: &str) -> Option<Value> {
     let (first, rest) = path.split_once('/').map_or((path, ""), |(first, rest)| (first, rest));
     let key = serde_json::to_string(&first.replace("~1", "/").replace("~0", "~")).ok()?;
     let mut end = tail.len();
-    while let Some(found) = find_last(&tail[..end], key.as_bytes()) {
+    for _ in 0..MAX_PLACES {
+        let found = find_last(&tail[..end], key.as_bytes())?;
         end = found;
         // A quotation mark behind a backslash is inside of a string.
         if found.checked_sub(1).is_some_and(|before| tail[before] == b'\\') {
@@ -202,6 +206,14 @@ mod tests {
             body.push(b"abc");
             assert!(body.tail.len() <= TAIL_BYTES);
         }
+    }
+
+    #[test]
+    fn a_document_full_of_the_key_takes_little_time() {
+        let document = format!("[{{{}\"usage\":1}}]", "\"usage\":1,".repeat(20_000));
+        let started = std::time::Instant::now();
+        assert_eq!(value("application/json", &[&document]), None);
+        assert!(started.elapsed() < std::time::Duration::from_secs(1), "{:?}", started.elapsed());
     }
 
     #[test]

@@ -34,7 +34,11 @@ fn one(limit: &Limit, request: &RequestHeader, client: Option<IpAddr>, route: &s
         KeyOfRequest::Skip => without_key(name, false, "not limited: the request has no value for the key"),
         KeyOfRequest::Reject => {
             let enforce = limit.settings().enforce;
-            without_key(name, enforce, "403: the request has no value for the key")
+            let verdict = match enforce {
+                true => "403: the request has no value for the key",
+                false => "would be answered 403 without a value for the key, but `enforce` is false",
+            };
+            without_key(name, enforce, verdict)
         }
     })
 }

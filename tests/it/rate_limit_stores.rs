@@ -38,6 +38,12 @@ fn wait_for_store(weir: &Weir) {
     });
 }
 
+/// The connections of Weir to the store.
+fn connections(store: &Store) -> usize {
+    // One is that of this command.
+    store.command("CLIENT LIST").lines().filter(|line| line.contains("id=") && line.contains("addr=")).count() - 1
+}
+
 fn each_store(test: impl Fn(StoreKind)) {
     StoreKind::installed().into_iter().for_each(test);
 }
@@ -286,6 +292,57 @@ fn the_connection_to_a_store_that_is_not_configured_any_more_is_closed() {
 }
 
 #[test]
+fn the_connections_of_all_threads_are_closed_when_the_store_is_not_configured_any_more() {
+    let store = Store::start(StoreKind::Redis);
+    let weir = Weir::start(config(&store.url(), "rate: 999999/1h", "closed", "2s").set("server.threads", "2"));
+    eventually("both threads have a connection", || {
+        std::thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(|| get(&weir)))));
+        connections(&store) == 2
+    });
+    assert!(weir.reload(Config::new().route("all", "respond: { status: 200 }").set("server.threads", "2")));
+    eventually("no thread has a connection", || connections(&store) == 0);
+}
+
+#[test]
+fn a_connection_that_the_store_closes_is_replaced_before_a_request_needs_it() {
+    each_store(|kind| {
+        let store = Store::start(kind);
+        let weir = Weir::start(config(&store.url(), "rate: 999/1h", "closed", "2s").set("server.threads", "1"));
+        assert_eq!(get(&weir), 200);
+        assert!(store.command("CLIENT KILL TYPE normal").contains(":1"), "one connection is closed");
+        // Nothing has asked the store over a connection whose last command is the PING of its opening.
+        eventually("a new connection", || store.command("CLIENT LIST").contains("cmd=ping"));
+        eventually("it is in use", || get(&weir) == 200);
+        assert_eq!(store_requests(&weir, "error"), 0.0, "{kind:?}");
+    });
+}
+
+#[test]
+fn a_store_that_answers_with_errors_is_asked_rarely_and_logged_once() {
+    each_store(|kind| {
+        let store = Store::start(kind);
+        let weir = Weir::start(config(&store.url(), "rate: 99999/1s", "local", "2s").set("server.threads", "1"));
+        wait_for_store(&weir);
+        store.command("CONFIG SET maxmemory 1");
+        let (mut client, started) = (Client::connect(weir.web()), Instant::now());
+        for _ in 0..200 {
+            assert_eq!(client.get("/").status, 200);
+        }
+        eventually("the store is asked again", || {
+            client.get("/");
+            store_requests(&weir, "error") > 3.0
+        });
+        let rounds = started.elapsed().as_millis() / 500 + 1;
+        assert!(store_requests(&weir, "error") <= 3.0 * rounds as f64, "three requests in half a second");
+        assert_eq!(weir.stderr().matches("the store does not answer").count(), 1);
+        assert!(!weir.stderr().contains("the store answers again"), "an error is no answer");
+        store.command("CONFIG SET maxmemory 0");
+        wait_for_store(&weir);
+        weir.wait_for_log("the store answers again");
+    });
+}
+
+#[test]
 fn a_cost_from_the_response_is_settled_in_the_store() {
     each_store(|kind| {
         let store = Store::start(kind);
@@ -307,6 +364,23 @@ fn a_cost_from_the_response_is_settled_in_the_store() {
             eventually("the settled cost", || (total - 9.0..=total).contains(&debt()));
         }
         assert_eq!(ask("1"), 429, "{kind:?}");
+    });
+}
+
+#[test]
+fn the_store_charges_a_cost_whose_debt_lasts_for_millions_of_years() {
+    each_store(|kind| {
+        let store = Store::start(kind);
+        let origin = Origin::start(|_| Reply::with(200, &[("X-Tokens", "1000000000")], ""));
+        let config = config(&store.url(), "rate: 1/8760h, cost: { response_header: x-tokens }", "closed", "2s")
+            .upstream("up", &[("a", &origin)])
+            .without("routes.all")
+            .route("all", "upstream: up, rate_limits: [api]");
+        let weir = Weir::start(config);
+        assert_eq!(get(&weir), 200, "{kind:?}");
+        eventually("the settled cost", || store_requests(&weir, "ok") + store_requests(&weir, "error") >= 2.0);
+        assert_eq!(get(&weir), 429, "{kind:?}");
+        assert_eq!(store_requests(&weir, "error"), 0.0, "{kind:?}");
     });
 }
 

@@ -433,6 +433,18 @@ fn explain_says_which_limits_apply_and_what_would_be_limited() {
 }
 
 #[test]
+fn explain_does_not_announce_a_403_of_a_limit_that_is_not_enforced() {
+    let origin = Origin::named("a");
+    let limit = "rate: 5/1h, key: { header: x-api-key }, missing: reject, enforce: false";
+    let weir = Weir::start(config(&origin, limit));
+    let (code, text) = weir.status_and_output(&["explain", "GET", "http://a.test/", "--json"]);
+    let limits = serde_json::from_str::<serde_json::Value>(&text).unwrap()["limits"].clone();
+    assert_eq!((code, &limits[0]["limits"]), (0, &false.into()), "{text}");
+    assert!(limits[0]["verdict"].as_str().unwrap().contains("`enforce` is false"), "{limits}");
+    assert_eq!(statuses(&weir, 1, &[]), [200]);
+}
+
+#[test]
 fn requests_in_flight_return_to_zero_under_random_aborts() {
     let origin = Origin::start(|_| Reply::new(200, "x".repeat(100_000)).after(Duration::from_millis(3)));
     let limited = config(&origin, "rate: 1000000/1s, concurrent: 1000, key: { header: x-key }").without_access_log();

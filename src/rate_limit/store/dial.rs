@@ -10,6 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use super::bucket_script;
@@ -31,6 +32,30 @@ pub(super) struct StoreDialer {
     target: RedisTarget,
     info: RedisConnectionInfo,
     tls: Option<(TlsConnector, ServerName<'static>)>,
+}
+
+/// A new connection.
+pub(super) struct Dialed {
+    pub(super) connection: MultiplexedConnection,
+    /// The digest of the script.
+    pub(super) digest: String,
+    pub(super) driver: Driver,
+}
+
+/// The task that reads and writes a connection. It ends with this value.
+pub(super) struct Driver(JoinHandle<()>);
+
+impl Driver {
+    /// Waits until the connection is closed.
+    pub(super) async fn closed(&mut self) {
+        let _ = (&mut self.0).await;
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Why a store cannot be reached.
@@ -68,17 +93,16 @@ impl StoreDialer {
         Ok(Self { target: url.target.clone(), info, tls })
     }
 
-    /// Connects, and makes the script known to the server. Returns the connection and the digest of the script.
-    pub(super) async fn connect(&self) -> Result<(MultiplexedConnection, String), DialError> {
+    /// Connects, and makes the script known to the server.
+    pub(super) async fn connect(&self) -> Result<Dialed, DialError> {
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
         let stream = self.open().await?;
         let (mut connection, driver) = MultiplexedConnection::new_with_config(&self.info, stream, config).await?;
-        // It ends when the last handle of the connection is dropped.
-        tokio::spawn(driver);
+        let driver = Driver(tokio::spawn(driver));
         let mut load = redis::cmd("SCRIPT");
         load.arg("LOAD").arg(bucket_script::TEXT);
         let digest = load.query_async(&mut connection).await?;
-        Ok((connection, digest))
+        Ok(Dialed { connection, digest, driver })
     }
 
     async fn open(&self) -> io::Result<Box<dyn AsyncStream + Send + Unpin>> {

@@ -1,7 +1,7 @@
 //! The connection of one traffic thread to a store: pipelined, and opened again in the background.
 //!
 //! It is a circuit breaker too. After failures in a row it is given up, and no request waits for the store until a new
-//! connection has answered.
+//! connection has answered. A connection that the server closes is replaced at once, before a request needs it.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, RedisResult, Value};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::Store;
 use super::bucket_script::{BucketCall, BucketReply};
-use super::dial::DialError;
+use super::dial::{DialError, Dialed, Driver};
 use crate::telemetry::limit_meters::StoreResult;
 
 /// Failures in a row after which the connection is given up.
@@ -31,7 +31,8 @@ const ABANDONED_CHECK: Duration = Duration::from_secs(5);
 
 /// The connection of one thread to one store.
 pub(super) struct Link {
-    store: Arc<Store>,
+    /// Each thread has a link, and none of them keeps the store.
+    store: Weak<Store>,
     state: Mutex<LinkState>,
     /// Changes when the first attempt to connect ends.
     tried: watch::Sender<bool>,
@@ -50,6 +51,8 @@ struct OpenLink {
     connection: MultiplexedConnection,
     digest: Arc<str>,
     failures: u32,
+    /// Ends the connection when the last one of its users drops it.
+    _end: Arc<oneshot::Sender<()>>,
     /// Distinguishes this connection from the next one.
     number: u64,
 }
@@ -59,7 +62,8 @@ struct OpenLink {
 pub struct NoAnswer;
 
 impl Link {
-    pub(super) fn new(store: Arc<Store>) -> Arc<Self> {
+    pub(super) fn new(store: &Arc<Store>) -> Arc<Self> {
+        let store = Arc::downgrade(store);
         Arc::new(Self { store, state: Mutex::new(LinkState::Unused), tried: watch::Sender::new(false) })
     }
 
@@ -76,49 +80,51 @@ impl Link {
     }
 
     pub(super) fn is_of(&self, store: &Arc<Store>) -> bool {
-        Arc::ptr_eq(&self.store, store)
+        std::ptr::eq(self.store.as_ptr(), Arc::as_ptr(store))
     }
 
     /// Whether the store belongs to no configuration any more.
     fn is_abandoned(&self) -> bool {
-        Arc::strong_count(&self.store) == 1
+        self.store.strong_count() == 0
     }
 
     /// Calls the script. It waits no longer than the timeout of the store, and may be dropped at any time.
     pub(super) async fn call(self: &Arc<Self>, call: &BucketCall) -> Result<BucketReply, NoAnswer> {
-        let Some(open) = self.open().await else {
-            self.store.meters.count(StoreResult::Skipped, None);
+        let Some(store) = self.store.upgrade() else { return Err(NoAnswer) };
+        let Some(open) = self.open(store.timeout()).await else {
+            store.meters.count(StoreResult::Skipped, None);
             return Err(NoAnswer);
         };
         let started = Instant::now();
-        match tokio::time::timeout(self.store.timeout(), ask(open.clone(), call)).await {
+        match tokio::time::timeout(store.timeout(), ask(open.clone(), call)).await {
             Ok(Ok(reply)) => {
-                self.store.meters.count(StoreResult::Ok, Some(started.elapsed()));
+                store.meters.count(StoreResult::Ok, Some(started.elapsed()));
+                store.found();
                 self.worked(open.number);
                 Ok(reply)
             }
             Ok(Err(error)) => {
-                self.store.meters.count(StoreResult::Error, None);
-                self.failed(open.number, &error.to_string());
+                store.meters.count(StoreResult::Error, None);
+                self.failed(&store, open.number, &error.to_string());
                 Err(NoAnswer)
             }
             Err(_) => {
-                self.store.meters.count(StoreResult::Timeout, None);
-                self.failed(open.number, "no answer in time");
+                store.meters.count(StoreResult::Timeout, None);
+                self.failed(&store, open.number, "no answer in time");
                 Err(NoAnswer)
             }
         }
     }
 
     /// The connection. The first request waits for it, but no longer than for an answer.
-    async fn open(self: &Arc<Self>) -> Option<OpenLink> {
+    async fn open(self: &Arc<Self>, timeout: Duration) -> Option<OpenLink> {
         if let LinkState::Up(open) = &*self.state.lock() {
             return Some(open.clone());
         }
         self.start();
         let mut tried = self.tried.subscribe();
         if !*tried.borrow() {
-            let _ = tokio::time::timeout(self.store.timeout(), tried.changed()).await;
+            let _ = tokio::time::timeout(timeout, tried.changed()).await;
         }
         match &*self.state.lock() {
             LinkState::Up(open) => Some(open.clone()),
@@ -130,7 +136,7 @@ impl Link {
         let mut state = self.state.lock();
         if matches!(*state, LinkState::Unused) {
             *state = LinkState::Down;
-            tokio::spawn(keep_connecting(Arc::downgrade(self)));
+            tokio::spawn(keep_connected(Arc::downgrade(self), Duration::ZERO));
         }
     }
 
@@ -142,7 +148,7 @@ impl Link {
         }
     }
 
-    fn failed(self: &Arc<Self>, number: u64, why: &str) {
+    fn failed(self: &Arc<Self>, store: &Store, number: u64, why: &str) {
         let mut state = self.state.lock();
         let LinkState::Up(open) = &mut *state else { return };
         if open.number != number {
@@ -152,16 +158,30 @@ impl Link {
         if open.failures >= MAX_FAILURES {
             *state = LinkState::Down;
             drop(state);
-            self.store.lost(why);
-            tokio::spawn(keep_connecting(Arc::downgrade(self)));
+            store.lost(why);
+            // A server that connects and fails again must not be asked without a pause.
+            tokio::spawn(keep_connected(Arc::downgrade(self), RETRY_PAUSE));
         }
     }
 
-    fn opened(&self, connection: MultiplexedConnection, digest: String) {
-        let open = OpenLink { connection, digest: digest.into(), failures: 0, number: fastrand::u64(..) };
+    /// Takes a new connection. The receiver ends when it has no user any more.
+    fn opened(&self, connection: MultiplexedConnection, digest: String) -> (u64, oneshot::Receiver<()>) {
+        let (end, ended) = oneshot::channel();
+        let number = fastrand::u64(..);
+        let open = OpenLink { connection, digest: digest.into(), failures: 0, _end: Arc::new(end), number };
         *self.state.lock() = LinkState::Up(open);
         self.tried.send_replace(true);
-        self.store.found();
+        (number, ended)
+    }
+
+    /// The server has closed a connection. Returns whether it was the one in use.
+    fn closed(&self, number: u64) -> bool {
+        let mut state = self.state.lock();
+        let was_used = matches!(&*state, LinkState::Up(open) if open.number == number);
+        if was_used {
+            *state = LinkState::Down;
+        }
+        was_used
     }
 }
 
@@ -179,25 +199,46 @@ async fn ask(mut open: OpenLink, call: &BucketCall) -> RedisResult<BucketReply> 
     BucketReply::of(value).ok_or_else(|| (redis::ErrorKind::UnexpectedReturnType, "not a reply of the script").into())
 }
 
-/// Opens the connection. Tries again until it succeeds or the store is gone.
-async fn keep_connecting(link: Weak<Link>) {
-    while let Some(link) = link.upgrade() {
-        match connect(&link.store).await {
-            Ok((connection, digest)) => return link.opened(connection, digest),
-            Err(error) => link.store.lost(&error.to_string()),
+/// Opens the connection after `pause`, and again when the server has closed it. Ends when the link gives the connection
+/// up, or when the store is gone.
+async fn keep_connected(weak: Weak<Link>, mut pause: Duration) {
+    loop {
+        tokio::time::sleep(pause).await;
+        let Some(link) = weak.upgrade() else { return };
+        let Some(store) = link.store.upgrade() else { return };
+        pause = RETRY_PAUSE;
+        match connect(&store).await {
+            Ok(Dialed { connection, digest, driver }) => {
+                let (number, ended) = link.opened(connection, digest);
+                drop((link, store));
+                let opened = Instant::now();
+                if !server_closes(driver, ended).await || !weak.upgrade().is_some_and(|link| link.closed(number)) {
+                    return;
+                }
+                pause = RETRY_PAUSE.saturating_sub(opened.elapsed());
+            }
+            Err(error) => {
+                store.lost(&error.to_string());
+                link.tried.send_replace(true);
+            }
         }
-        link.tried.send_replace(true);
-        drop(link);
-        tokio::time::sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Waits for the end of a connection. Returns whether the server has closed it.
+async fn server_closes(mut driver: Driver, ended: oneshot::Receiver<()>) -> bool {
+    tokio::select! {
+        () = driver.closed() => true,
+        _ = ended => false,
     }
 }
 
 /// A connection that answers within the timeout of the store.
-async fn connect(store: &Store) -> Result<(MultiplexedConnection, String), DialError> {
+async fn connect(store: &Store) -> Result<Dialed, DialError> {
     let opening = tokio::time::timeout(CONNECT_TIMEOUT, store.dialer.connect());
-    let (mut connection, digest) = opening.await.map_err(|_| DialError::Timeout)??;
+    let mut dialed = opening.await.map_err(|_| DialError::Timeout)??;
     let ping = redis::cmd("PING");
-    let answer = tokio::time::timeout(store.timeout(), connection.send_packed_command(&ping)).await;
+    let answer = tokio::time::timeout(store.timeout(), dialed.connection.send_packed_command(&ping)).await;
     answer.map_err(|_| DialError::Timeout)??;
-    Ok((connection, digest))
+    Ok(dialed)
 }

@@ -105,7 +105,7 @@ impl Store {
             if let Some(link) = links.iter().find(|link| link.is_of(self)) {
                 return Arc::clone(link);
             }
-            let link = Link::new(Arc::clone(self));
+            let link = Link::new(self);
             links.push(Arc::clone(&link));
             link.when_abandoned(|abandoned| {
                 // The list is gone if the task ends with its thread.
@@ -114,7 +114,7 @@ impl Store {
             link
         };
         // The list is gone if a request ends with its thread.
-        LINKS.try_with(find).unwrap_or_else(|_| Link::new(Arc::clone(self)))
+        LINKS.try_with(find).unwrap_or_else(|_| Link::new(self))
     }
 
     /// Logs once that the store does not answer.
@@ -125,7 +125,8 @@ impl Store {
     }
 
     fn found(&self) {
-        if self.is_lost.swap(false, Ordering::Relaxed) {
+        // Each answer comes here, so the usual case only reads.
+        if self.is_lost.load(Ordering::Relaxed) && self.is_lost.swap(false, Ordering::Relaxed) {
             tracing::info!(store = %self.name, "the store answers again");
         }
     }
