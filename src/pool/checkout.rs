@@ -361,6 +361,9 @@ impl PooledStream {
             let until = *self.write_until.get_or_insert_with(|| Instant::now() + limit);
             return self.poll_until(cx, until).map(Err);
         }
+        if written.is_pending() {
+            return written;
+        }
         self.write_until = None;
         if let (Some(until), Some(limit)) = (&mut self.read_until, self.checkout.limits.read) {
             // The backend accepts request bytes, so it is not idle. The read deadline starts again.

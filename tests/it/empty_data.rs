@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::http2::run;
 use crate::support::tls::{Accepted, listen, open};
-use crate::support::{WAYS, Way, Weir, delayed, wait_until};
+use crate::support::{PLAIN, WAYS, Way, Weir, delayed, wait_until};
 
 /// What each connection to the backend brought.
 type Seen = Arc<Mutex<Vec<Vec<u8>>>>;
@@ -140,6 +140,42 @@ fn a_body_ends_once_whatever_frame_ends_it() {
             // Frames may have been put together on their way; what counts is the end.
             assert_eq!(unchunked(body), unchunked(case.4.as_bytes()), "{way:?} {case:?}");
         }
+    }
+}
+
+/// The first connection ends when a request has come whole. The others answer.
+async fn break_once(mut stream: Accepted, seen: Seen) {
+    let is_first = seen.lock().unwrap().is_empty();
+    if !is_first {
+        return record(stream, seen).await;
+    }
+    seen.lock().unwrap().push(Vec::new());
+    let mut bytes = Vec::new();
+    while requests(&bytes).0.is_empty() {
+        if !matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_body_that_ends_without_data_also_ends_when_it_is_sent_again() {
+    for (pieces, trailers) in [(&[][..], true), (&[""][..], false)] {
+        let seen = Seen::default();
+        let backend = {
+            let seen = Arc::clone(&seen);
+            listen(None, "http/1.1", move |stream| break_once(stream, Arc::clone(&seen)))
+        };
+        let (folder, _) = PLAIN.files();
+        let weir = Weir::start_in(folder, PLAIN.config(backend).set("upstreams.up.outlier", "off"));
+        run(async {
+            let stream = open(weir.web(), None).await;
+            let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            ask(&mut sender, &("PUT", &[], pieces, trailers, "")).await;
+        });
+        assert_eq!(seen.lock().unwrap().len(), 2, "the request was sent again");
+        weir.wait_for(&["weir_requests_in_flight"], 0.0);
     }
 }
 

@@ -238,6 +238,20 @@ fn each_way(backend: fn(Accepted) -> BackendTask, test: impl Fn(&Weir, Way, Form
 }
 
 #[test]
+fn the_read_timeout_of_a_blocked_upload_fires_although_writes_have_no_timeout() {
+    let (folder, _) = PLAIN.files();
+    let config = PLAIN.config(listen(None, "http/1.1", is_silent)).set("routes.all.retry", "attempts: 1");
+    let weir = Weir::start_in(folder, config.set("routes.all.timeouts", "read: 1s, write: 0s"));
+    run(async {
+        for form in FORMS {
+            let answered = post(weir.web(), PLAIN, form, vec![7; 30_000_000].into());
+            let (status, ..) = tokio::time::timeout(2 * SOON, answered).await.expect("a response");
+            assert_eq!(status, 504, "{form:?}");
+        }
+    });
+}
+
+#[test]
 fn a_413_before_the_body_arrives_at_once_and_is_no_fault() {
     each_way(refuses, |weir, way, form| {
         let before = weir.access_log().len();

@@ -122,6 +122,63 @@ async fn large_post_over_http2(way: Way, weir: &Weir, path: &str) {
     upload.abort();
 }
 
+/// Answers one request with 413 as soon as its header has come, and breaks the connection.
+async fn answer_and_break(stream: Accepted) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    let Some(Ok((request, mut respond))) = connection.accept().await else { return };
+    let response = Response::builder().status(413).header("content-length", "9").body(()).unwrap();
+    let mut out = respond.send_response(response, false).unwrap();
+    out.send_data(Bytes::from_static(b"too large"), true).unwrap();
+    // The connection sends the frames while it waits for another request.
+    let _ = tokio::time::timeout(Duration::from_millis(20), connection.accept()).await;
+    drop((connection, request, out));
+}
+
+#[test]
+fn an_early_response_of_known_length_is_whole_although_the_connection_breaks_after_it() {
+    for way in WAYS {
+        for http2 in [false, true] {
+            let (folder, certificate) = way.files();
+            let address = listen(certificate.as_ref(), "h2", answer_and_break);
+            let protocol = if way.backend { "h2" } else { "h2c" };
+            let config = way.config(address).set("upstreams.up", format!("protocol: {protocol}, outlier: off"));
+            // Each Weir has one request, so no request meets a pooled connection that breaks.
+            let weir = Weir::start_in(folder, config);
+            run(async {
+                let request = post("/");
+                let (body, status) = match http2 {
+                    false => early_over_http1(way, &weir).await,
+                    true => early_over_http2(way, &weir, request).await,
+                };
+                assert_eq!((status.as_str(), body.as_slice()), ("413", &b"too large"[..]), "{way:?} h2 {http2}");
+            });
+            weir.wait_for(&["weir_backend_in_flight"], 0.0);
+            let line = weir.access_log_of(1).remove(0);
+            assert_eq!((&line["status"], &line["fault"]), (&413.into(), &serde_json::Value::Null), "{line}");
+        }
+    }
+}
+
+async fn early_over_http1(way: Way, weir: &Weir) -> (Vec<u8>, String) {
+    let (mut reader, mut writer) = tokio::io::split(http1(way, weir).await);
+    writer.write_all(b"POST / HTTP/1.1\r\nHost: example.org\r\nContent-Length: 30000000\r\n\r\n").await.unwrap();
+    let upload = tokio::spawn(async move { while writer.write_all(&[7; 65_536]).await.is_ok() {} });
+    let head = read_header(&mut reader).await;
+    let mut body = vec![0; 9];
+    reader.read_exact(&mut body).await.unwrap();
+    upload.abort();
+    (body, head[9..12].to_owned())
+}
+
+async fn early_over_http2(way: Way, weir: &Weir, request: Request<()>) -> (Vec<u8>, String) {
+    let mut sender = http2(way, weir).await;
+    let (response, mut out) = sender.send_request(request, false).unwrap();
+    out.send_data(vec![7; 16_384].into(), false).unwrap();
+    let mut response = response.await.unwrap();
+    let body = rest(response.body_mut()).await;
+    (body.to_vec(), response.status().as_str().to_owned())
+}
+
 #[test]
 fn an_early_413_arrives_at_once_while_the_request_body_is_blocked() {
     for way in WAYS {

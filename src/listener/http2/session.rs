@@ -179,7 +179,8 @@ impl Http2ServerSession {
 
     fn has_no_body(&self) -> bool {
         let announces_none = || self.request.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
-        self.body_read == 0 && (self.body.is_end_stream() || announces_none())
+        // A retry asks again. h2 does not report the end here if trailers ended the body.
+        self.body_read == 0 && (self.body_ended || self.body.is_end_stream() || announces_none())
     }
 
     /// Completes when the client has reset the stream or closed the connection.

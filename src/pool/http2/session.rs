@@ -46,6 +46,8 @@ pub struct Http2Session {
     response: Option<Box<ResponseHeader>>,
     body: Option<RecvStream>,
     received: usize,
+    /// The length of the response body, if the header gives it.
+    length: Option<usize>,
     /// Pingora knows that the response is complete.
     ended: bool,
     timer: ProgressTimer,
@@ -64,6 +66,7 @@ impl Http2Session {
             response: None,
             body: None,
             received: 0,
+            length: None,
             ended: false,
             timer,
         }
@@ -117,9 +120,18 @@ impl Http2Session {
                 },
                 Poll::Pending => return idle.map(Err),
             };
+            self.length = self.length_of(&parts);
             self.response = Some(Box::new(ResponseHeader::from(parts)));
             return Poll::Ready(self.check_length());
         }
+    }
+
+    /// The length of the body that follows this header.
+    fn length_of(&self, head: &http::response::Parts) -> Option<usize> {
+        if self.head_only || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            return Some(0);
+        }
+        head.headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
     /// h2 does not compare the length with a response that ends at its header.
@@ -146,6 +158,11 @@ impl Http2Session {
                 }
                 let _ = flow.release_capacity(bytes.len());
                 Poll::Ready(Ok(Some(bytes)))
+            }
+            // h2 forgets the end of the response if the connection breaks before the request body was sent.
+            Poll::Ready(Some(Err(error))) if error.is_io() && self.length == Some(self.received) => {
+                self.ended = true;
+                Poll::Ready(Ok(Some(Bytes::new())))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(errors::of_body(error))),
             Poll::Ready(None) => Poll::Ready(Ok(None)),
@@ -267,7 +284,7 @@ impl Session for Http2Session {
         }
         self.timer.restart();
         let piece = std::future::poll_fn(|cx| self.poll_body(cx)).await?;
-        if piece.as_ref().is_some_and(|piece| !piece.is_empty() || self.response_finished()) {
+        if piece.as_ref().is_some_and(|piece| !piece.is_empty() || self.ended || self.response_finished()) {
             self.hand_on();
         }
         Ok(piece)
@@ -326,6 +343,9 @@ impl Session for Http2Session {
 
     /// Whether the response has ended. h2 also reports an end for a stream that failed, so the next read is tried.
     async fn check_response_end_or_error(&mut self, headers: bool) -> Result<bool> {
+        if self.ended {
+            return Ok(true);
+        }
         let Some(body) = self.body.as_mut().filter(|body| body.is_end_stream()) else { return Ok(false) };
         match body.poll_data(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(Err(error))) => Err(errors::of_body(error)),
