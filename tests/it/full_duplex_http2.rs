@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::http2::{next, rest, run, send_all};
 use crate::support::tls::{Accepted, Socket, listen, open};
-use crate::support::{PLAIN, THROUGHOUT, WAYS, Way, Weir, delayed, eventually, size};
+use crate::support::{DEADLINE, PLAIN, THROUGHOUT, WAYS, Way, Weir, delayed, eventually, size};
 
 /// One exchange of a test's backend.
 type Handled = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -408,18 +408,10 @@ fn header_only(_request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
     })
 }
 
-/// Answers with trailers, and takes nothing of the request.
-fn trailers_only(_request: Request<RecvStream>, mut respond: SendResponse<Bytes>, _state: Arc<State>) -> Handled {
-    Box::pin(async move {
-        let mut out = respond.send_response(Response::new(()), false).unwrap();
-        let _ = out.send_trailers(HeaderMap::from_iter([("grpc-status".parse().unwrap(), "13".parse().unwrap())]));
-    })
-}
-
 #[test]
-fn a_complete_response_ends_an_exchange_whose_request_never_ends() {
-    for (way, handler) in [(PLAIN, header_only as Handler), (THROUGHOUT, header_only), (PLAIN, trailers_only)] {
-        let (weir, _) = before(way, handler);
+fn a_response_that_is_only_a_header_ends_an_exchange_whose_request_never_ends() {
+    for way in [PLAIN, THROUGHOUT] {
+        let (weir, _) = before(way, header_only);
         run(async {
             let mut sender = http2(way, &weir).await;
             for _ in 0..20 {
@@ -428,8 +420,9 @@ fn a_complete_response_ends_an_exchange_whose_request_never_ends() {
                 let mut response = response.await.unwrap().into_body();
                 assert!(rest(&mut response).await.is_empty());
                 // The client neither ends its request nor resets it, so the server does (RFC 9113 section 8.1).
-                let reset = std::future::poll_fn(|cx| out.poll_reset(cx)).await.unwrap();
-                assert_eq!(reset, h2::Reason::NO_ERROR);
+                let reset = std::future::poll_fn(|cx| out.poll_reset(cx));
+                let reset = tokio::time::timeout(DEADLINE, reset).await.expect("the stream is reset");
+                assert_eq!(reset.unwrap(), h2::Reason::NO_ERROR);
             }
         });
         weir.wait_for(&["weir_backend_in_flight"], 0.0);
