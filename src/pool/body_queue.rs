@@ -4,14 +4,13 @@
 //! the rest. The response half of the session sends the queue, in each poll, before it reads. So the response is read
 //! and passed on while the request body is blocked.
 //!
-//! The queue closes the gate of the client's stream above `CLOSE_ABOVE` bytes. A client whose stream knows no gate is
-//! stopped at `MAX_BYTES` (`poll_room`). The queue does no I/O and reads no clock. Nothing is allocated before the
-//! first `push`.
+//! The queue closes the gate of the client's stream above `CLOSE_ABOVE` bytes. The piece that was being read then is the
+//! last one, so the queue is bounded. It does no I/O and reads no clock. Nothing is allocated before the first `push`.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 
 use bytes::{Buf, Bytes};
 
@@ -21,8 +20,6 @@ use crate::body_gate::BodyGate;
 const CLOSE_ABOVE: usize = 64 * 1024;
 /// The gate opens when fewer bytes are queued.
 const OPEN_BELOW: usize = CLOSE_ABOVE / 2;
-/// The writer waits while at least this many bytes are queued and no part of the response is to be passed on.
-const MAX_BYTES: usize = 256 * 1024;
 
 /// A queue of body pieces, in order.
 #[derive(Debug, Default)]
@@ -34,9 +31,8 @@ pub(in crate::pool) struct BodyQueue {
     /// The connection broke, or the rest is not wanted. Pieces are dropped.
     discards: bool,
     body_gate: Option<Arc<BodyGate>>,
-    /// The task that sends the queue, and the task that fills it.
+    /// The task that sends the queue.
     sender: Option<Waker>,
-    writer: Option<Waker>,
 }
 
 impl BodyQueue {
@@ -108,9 +104,6 @@ impl BodyQueue {
         if self.bytes < OPEN_BELOW {
             self.body_gate.iter().for_each(|gate| gate.open());
         }
-        if self.bytes < MAX_BYTES {
-            self.wake_writer();
-        }
     }
 
     /// Drops all bytes, now and later. The client is not stopped any more.
@@ -145,16 +138,6 @@ impl BodyQueue {
         self.ended && self.pieces.is_empty() && !self.discards
     }
 
-    /// Pending while the queue is full, so that memory is bounded. `unseen`: a part of the response was read and not
-    /// yet passed on. Then the writer must return, because the loop that called it also passes on the response.
-    pub(in crate::pool) fn poll_room(&mut self, cx: &mut Context<'_>, unseen: bool) -> Poll<()> {
-        if unseen || self.bytes < MAX_BYTES {
-            return Poll::Ready(());
-        }
-        store(&mut self.writer, cx);
-        Poll::Pending
-    }
-
     /// Registers the task that sends the queue.
     pub(in crate::pool) fn set_sender(&mut self, cx: &mut Context<'_>) {
         store(&mut self.sender, cx);
@@ -163,13 +146,6 @@ impl BodyQueue {
     fn wake_sender(&mut self) {
         if let Some(sender) = self.sender.take() {
             sender.wake();
-        }
-    }
-
-    /// Wakes the writer if it waits for room. Call it when a part of the response was read.
-    pub(in crate::pool) fn wake_writer(&mut self) {
-        if let Some(writer) = self.writer.take() {
-            writer.wake();
         }
     }
 }
@@ -214,26 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn the_writer_waits_at_the_maximum_unless_a_part_of_the_response_is_unseen() {
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut queue = BodyQueue::new(None);
-        queue.push(piece(MAX_BYTES));
-        assert!(queue.poll_room(&mut cx, false).is_pending());
-        assert!(queue.poll_room(&mut cx, true).is_ready());
-        queue.advance(1);
-        assert!(queue.poll_room(&mut cx, false).is_ready());
-    }
-
-    #[test]
     fn a_discarding_queue_stops_no_client_and_is_never_sent() {
         let gate = Arc::new(BodyGate::default());
         let mut queue = BodyQueue::new(Some(Arc::clone(&gate)));
-        queue.push(piece(2 * MAX_BYTES));
+        queue.push(piece(2 * CLOSE_ABOVE));
         queue.discard();
-        queue.push(piece(2 * MAX_BYTES));
+        queue.push(piece(2 * CLOSE_ABOVE));
         queue.end();
         assert!(!gate.is_closed() && queue.is_empty() && !queue.is_sent());
-        assert!(queue.poll_room(&mut Context::from_waker(Waker::noop()), false).is_ready());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant as StdInstant};
 
@@ -49,8 +49,6 @@ pub struct Checkout {
     body_gate: Option<Arc<BodyGate>>,
     /// The backend has received at least a complete request head.
     begun: AtomicBool,
-    /// How many parts of the response the session has read and the proxy has not passed on yet.
-    unseen: AtomicI32,
     /// The proxy has passed on the whole response.
     answered: AtomicBool,
     /// The response ends with its header.
@@ -115,7 +113,6 @@ impl PendingCheckout {
             writer: false,
             body_gate: None,
             begun: AtomicBool::new(false),
-            unseen: AtomicI32::new(0),
             answered: AtomicBool::new(false),
             header_only: AtomicBool::new(false),
             session: AtomicWaker::new(),
@@ -197,21 +194,6 @@ impl Checkout {
 
     pub(super) fn body_gate(&self) -> Option<&Arc<BodyGate>> {
         self.body_gate.as_ref()
-    }
-
-    /// The session has read a part of the response.
-    pub(super) fn hand_on(&self) {
-        self.unseen.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// The proxy passes on a part of the response.
-    pub fn pass_on(&self) {
-        self.unseen.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// Whether a part of the response waits to be passed on.
-    pub(super) fn has_unseen(&self) -> bool {
-        self.unseen.load(Ordering::Acquire) > 0
     }
 
     /// Marks that the proxy passes on the end of the response now.

@@ -33,7 +33,6 @@ const EXTRA_FIELDS: usize = 4;
 /// The response framing is not valid, or the status causes another attempt.
 pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx: &mut RequestCtx) -> Result<()> {
     let checkout = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.clone());
-    checkout.iter().for_each(|checkout| checkout.pass_on());
     // The final response may be there already while an interim one is processed.
     let is_final = !response.status.is_informational();
     let taken = checkout.as_ref().filter(|_| is_final).and_then(|checkout| checkout.take_response());
@@ -101,7 +100,6 @@ pub(super) fn body(body: &Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Res
         attempt.received += piece;
         attempt.ended |= end;
         if let Some(checkout) = &attempt.checkout {
-            checkout.pass_on();
             if end {
                 checkout.set_answered();
             }
@@ -121,7 +119,6 @@ pub(super) fn body(body: &Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Res
 pub(super) fn trailers(trailers: &HeaderMap, ctx: &mut RequestCtx) {
     stream_kind::trailers(trailers, ctx);
     if let Some(checkout) = ctx.attempt.as_ref().and_then(|attempt| attempt.checkout.as_ref()) {
-        checkout.pass_on();
         checkout.set_answered();
     }
     if let Some(exchange) = ctx.exchange.as_ref().filter(|_| !ctx.sent_whole) {

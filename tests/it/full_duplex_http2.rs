@@ -408,20 +408,44 @@ fn header_only(_request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
     })
 }
 
+/// Answers with trailers, and takes nothing of the request.
+fn trailers_only(_request: Request<RecvStream>, mut respond: SendResponse<Bytes>, _state: Arc<State>) -> Handled {
+    Box::pin(async move {
+        let mut out = respond.send_response(Response::new(()), false).unwrap();
+        let _ = out.send_trailers(HeaderMap::from_iter([("grpc-status".parse().unwrap(), "13".parse().unwrap())]));
+    })
+}
+
+/// Answers with a body whose end is a frame of its own, and takes nothing of the request.
+fn late_end(_request: Request<RecvStream>, mut respond: SendResponse<Bytes>, _state: Arc<State>) -> Handled {
+    Box::pin(async move {
+        let mut out = respond.send_response(Response::new(()), false).unwrap();
+        let _ = out.send_data(Bytes::from_static(b"all"), false);
+        delayed(Duration::from_millis(5)).await;
+        let _ = out.send_data(Bytes::new(), true);
+    })
+}
+
 #[test]
-fn a_response_that_is_only_a_header_ends_an_exchange_whose_request_never_ends() {
-    for way in [PLAIN, THROUGHOUT] {
-        let (weir, _) = before(way, header_only);
+fn a_complete_response_ends_an_exchange_whose_request_never_ends() {
+    let cases = [(header_only as Handler, &b""[..], None), (trailers_only, b"", Some("13")), (late_end, b"all", None)];
+    for (way, (handler, body, trailer)) in [PLAIN, THROUGHOUT].into_iter().flat_map(|way| cases.map(|case| (way, case)))
+    {
+        let (weir, _) = before(way, handler);
         run(async {
             let mut sender = http2(way, &weir).await;
             for _ in 0..20 {
                 let (response, mut out) = sender.send_request(post("/"), false).unwrap();
                 out.send_data(Bytes::from_static(b"begun"), false).unwrap();
                 let mut response = response.await.unwrap().into_body();
-                assert!(rest(&mut response).await.is_empty());
+                assert_eq!(rest(&mut response).await, body);
+                let trailers = response.trailers().await.unwrap_or_default();
+                assert_eq!(trailers.as_ref().map(|trailers| trailers["grpc-status"].to_str().unwrap()), trailer);
                 // The client neither ends its request nor resets it, so the server does (RFC 9113 section 8.1).
                 let reset = std::future::poll_fn(|cx| out.poll_reset(cx));
-                let reset = tokio::time::timeout(DEADLINE, reset).await.expect("the stream is reset");
+                let reset = tokio::time::timeout(DEADLINE, reset)
+                    .await
+                    .unwrap_or_else(|_| panic!("{way:?}, {trailer:?}, {body:?}: the stream is not reset"));
                 assert_eq!(reset.unwrap(), h2::Reason::NO_ERROR);
             }
         });

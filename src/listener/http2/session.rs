@@ -140,6 +140,7 @@ impl Http2ServerSession {
 
     async fn read_piece(&mut self) -> Result<Option<Bytes>> {
         if !self.is_wanted().await? {
+            self.body_ended = true;
             return Ok(None);
         }
         self.release();
@@ -413,7 +414,9 @@ impl Session for Http2ServerSession {
     }
 
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
-        if !no_body_expected && !self.is_done() {
+        // Pingora must see the end of a body once, also if the exchange ends it early.
+        let ends_early = self.body_gate.is_ended() && !self.body_ended;
+        if !no_body_expected && (ends_early || !self.is_done()) {
             return self.read_body_bytes().await;
         }
         let reason = self.reset().await?;

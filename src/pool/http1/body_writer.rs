@@ -80,7 +80,6 @@ impl BodyWrite for BodyWriter {
             return Error::e_explain(ErrorType::WriteError, "the backend takes no more of the request's body");
         }
         let line = &self.line;
-        poll_fn(|cx| line.poll_room(cx)).await;
         let is_chunk = self.framing == RequestFraming::Chunked && !piece.is_empty();
         poll_fn(|cx| {
             let piece = std::mem::take(&mut piece);

@@ -8,7 +8,6 @@
 mod response_body;
 
 use std::pin::Pin;
-use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,6 +28,7 @@ use crate::pool::checkout::{Checkout, PooledStream};
 use crate::pool::http1::body_writer::{BodyWriter, EmptyBodyWriter, RequestFraming};
 use crate::pool::http1::chunk_decoder::ChunkDecoder;
 use crate::pool::http1::fast_path::{self, ParsedHead, ResponseFraming};
+use crate::pool::http1::response_window::ResponseWindow;
 use crate::pool::http1::rewind_io::RewindIo;
 use crate::pool::http1::shared_io::SharedIo;
 
@@ -36,7 +36,7 @@ use crate::pool::http1::shared_io::SharedIo;
 const HEAD_BUFFER_BYTES: usize = 4096;
 /// A longer head is left to Pingora's session.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Larger bodies are passed on chunk by chunk. Pingora copies chunks that are ready at the same time into one buffer.
+/// Of longer bodies, the bytes that the client has not taken are limited.
 const LARGE_BODY_BYTES: usize = 16 * 1024;
 
 /// The state of the response.
@@ -56,19 +56,6 @@ fn without_fields(checkout: &Checkout, response: Box<ResponseHeader>) -> Result<
     Ok(Box::new(bare))
 }
 
-/// Yields once, so that Pingora first writes the previous chunk to the client.
-async fn pause() {
-    let mut passed = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut passed, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 /// One exchange.
 pub struct Http1Session {
     line: SharedIo,
@@ -79,7 +66,10 @@ pub struct Http1Session {
     response: Option<Box<ResponseHeader>>,
     /// Whether the backend keeps the connection open.
     keeps: bool,
-    large: bool,
+    /// How many bytes of the body were handed to Pingora.
+    received: usize,
+    /// The limit of the bytes that the client has not taken. Only for large bodies.
+    window: Option<ResponseWindow>,
     /// Pingora knows that the response is complete.
     ended: bool,
     /// One side has ended the tunnel.
@@ -98,7 +88,8 @@ impl Http1Session {
             state: State::Head,
             response: None,
             keeps: false,
-            large: false,
+            received: 0,
+            window: None,
             ended: false,
             tunnel_ended: false,
             trailers: None,
@@ -154,13 +145,6 @@ impl Http1Session {
             session.write_request_header(request).await?;
         }
         Ok(session)
-    }
-
-    /// Records that a part of the response is handed to Pingora's loop.
-    fn hand_on(&self) {
-        if let Some(line) = self.line.shared() {
-            line.checkout().hand_on();
-        }
     }
 }
 
@@ -222,9 +206,7 @@ impl Session for Http1Session {
                         ResponseFraming::Length(length) => State::Body(length),
                         ResponseFraming::Chunked => State::Chunks(Box::default()),
                     };
-                    self.large = matches!(plain.framing, ResponseFraming::Length(length) if length > LARGE_BODY_BYTES);
                     self.response = Some(self.line.with(|stream| without_fields(stream.checkout(), plain.response))?);
-                    self.hand_on();
                     return Ok(());
                 }
                 _ => self.state = State::Other(self.hand_over().await?),
@@ -237,7 +219,6 @@ impl Session for Http1Session {
             if !session.is_body_done() && session.was_upgraded() {
                 self.line.share().reopen();
             }
-            self.hand_on();
         }
         Ok(())
     }
@@ -247,19 +228,18 @@ impl Session for Http1Session {
             self.finish_request().await;
             return Ok(None);
         }
-        if self.large {
-            pause().await;
-        }
+        self.wait_for_room().await;
         // The end comes with a piece, even if that is empty. So the filters see it.
         let piece = self.body_piece().await?.unwrap_or_default();
         if piece.is_empty() && self.trailers.is_some() && self.line.is_sent() {
             // The trailers end the response.
             return Ok(None);
         }
-        if !piece.is_empty() || self.is_complete() {
-            self.hand_on();
+        self.received += piece.len();
+        if self.received <= LARGE_BODY_BYTES {
+            return Ok(Some(piece));
         }
-        Ok(Some(piece))
+        Ok(Some(self.window.get_or_insert_default().count(piece)))
     }
 
     fn response_finished(&self) -> bool {

@@ -165,17 +165,7 @@ impl SharedSocket {
         if self.checkout.poll_aborted(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        let read = read(cx, &mut inner.stream);
-        if read.is_ready() {
-            // The writer must not wait now, because the loop that called it also passes on the response.
-            inner.queue.wake_writer();
-        }
-        read
-    }
-
-    /// Pending while too many bytes are queued.
-    pub(in crate::pool) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.inner.lock().queue.poll_room(cx, self.checkout.has_unseen())
+        read(cx, &mut inner.stream)
     }
 
     /// Sends as much of the body bytes as the connection takes now, and queues the rest.

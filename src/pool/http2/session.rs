@@ -4,7 +4,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -48,6 +48,7 @@ pub struct Http2Session {
     received: usize,
     /// The length of the response body, if the header gives it.
     length: Option<usize>,
+    trailers: Option<HeaderMap>,
     /// Pingora knows that the response is complete.
     ended: bool,
     timer: ProgressTimer,
@@ -67,6 +68,7 @@ impl Http2Session {
             body: None,
             received: 0,
             length: None,
+            trailers: None,
             ended: false,
             timer,
         }
@@ -165,33 +167,29 @@ impl Http2Session {
                 Poll::Ready(Ok(Some(Bytes::new())))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(errors::of_body(error))),
-            Poll::Ready(None) => Poll::Ready(Ok(None)),
+            Poll::Ready(None) => self.poll_end(cx),
             Poll::Pending if self.is_answered() => Poll::Ready(Ok(None)),
             Poll::Pending => idle.map(Err),
         }
     }
 
-    fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>>> {
-        let idle = self.poll_idle(cx);
+    /// The end of the body: `None` before trailers, else an empty piece, which tells Pingora that the response is
+    /// complete. So the rest of the request is sent or given up in each case.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(Ok(None)) };
-        match body.poll_trailers(cx) {
-            Poll::Ready(Err(error)) if errors::is_no_error(&error) => Poll::Ready(Ok(None)),
-            Poll::Ready(trailers) => Poll::Ready(trailers.map_err(errors::of_body)),
-            Poll::Pending if self.is_answered() => Poll::Ready(Ok(None)),
-            Poll::Pending => idle.map(Err),
+        match ready!(body.poll_trailers(cx)) {
+            Ok(Some(trailers)) => {
+                self.trailers = Some(trailers);
+                return Poll::Ready(Ok(None));
+            }
+            Err(error) if !errors::is_no_error(&error) => return Poll::Ready(Err(errors::of_body(error))),
+            _ => self.ended = true,
         }
+        Poll::Ready(Ok(Some(Bytes::new())))
     }
 
     fn is_answered(&self) -> bool {
         self.upload.as_ref().is_some_and(|upload| upload.is_answered())
-    }
-
-    /// A part of the response is handed to Pingora's loop. Then a writer that waits returns, so that the loop sees it.
-    fn hand_on(&self) {
-        if let Some(upload) = &self.upload {
-            self.checkout.hand_on();
-            upload.wake_writer();
-        }
     }
 
     /// Puts the final response into the checkout and keeps only its status, because Pingora copies what it gets.
@@ -272,9 +270,7 @@ impl Session for Http2Session {
     async fn read_response_header(&mut self) -> Result<()> {
         self.timer.restart();
         std::future::poll_fn(|cx| self.poll_header(cx)).await?;
-        self.hand_over_fields()?;
-        self.hand_on();
-        Ok(())
+        self.hand_over_fields()
     }
 
     async fn read_response_body(&mut self) -> Result<Option<Bytes>> {
@@ -283,11 +279,7 @@ impl Session for Http2Session {
             return Ok(None);
         }
         self.timer.restart();
-        let piece = std::future::poll_fn(|cx| self.poll_body(cx)).await?;
-        if piece.as_ref().is_some_and(|piece| !piece.is_empty() || self.ended || self.response_finished()) {
-            self.hand_on();
-        }
-        Ok(piece)
+        std::future::poll_fn(|cx| self.poll_body(cx)).await
     }
 
     fn response_finished(&self) -> bool {
@@ -325,16 +317,11 @@ impl Session for Http2Session {
     }
 
     async fn read_trailers(&mut self) -> Result<Option<HeaderMap>> {
-        self.timer.restart();
-        let trailers = std::future::poll_fn(|cx| self.poll_trailers(cx)).await?;
-        if trailers.is_some() {
-            self.hand_on();
-        }
         if let Some(upload) = &self.upload {
             // The backend has answered. Nothing sends the rest of the request after this.
             upload.discard();
         }
-        Ok(trailers)
+        Ok(self.trailers.take())
     }
 
     fn fd(&self) -> UniqueIDType {

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,9 +14,6 @@ use pingora_core::{Error, ErrorType, Result};
 
 use crate::pool::body_queue::BodyQueue;
 use crate::pool::checkout::Checkout;
-
-/// The longest wait for room in a full queue, if the client's stream has no gate.
-const MAX_ROOM_WAIT: Duration = Duration::from_secs(1);
 
 /// The request half. The body writer and the session share it.
 #[derive(Debug)]
@@ -87,11 +83,6 @@ impl Upload {
         is_new
     }
 
-    /// Wakes a writer that waits for room.
-    pub(super) fn wake_writer(&self) {
-        self.inner.lock().queue.wake_writer();
-    }
-
     /// The state of the request body.
     pub(super) fn state(&self) -> UploadState {
         let inner = self.inner.lock();
@@ -110,24 +101,6 @@ impl Upload {
     /// Drops the rest of the body. The backend has answered, so it does not need it.
     pub(super) fn discard(&self) {
         self.inner.lock().queue.discard();
-    }
-
-    /// Waits while the queue is full. Without a gate the wait is short: the loop that called the writer also has to
-    /// notice a client that leaves.
-    async fn wait_for_space(&self) {
-        let mut most = None;
-        std::future::poll_fn(|cx| {
-            let unseen = self.checkout.has_unseen();
-            if self.inner.lock().queue.poll_room(cx, unseen).is_ready() {
-                return Poll::Ready(());
-            }
-            if self.checkout.body_gate().is_some() {
-                return Poll::Pending;
-            }
-            let most = most.get_or_insert_with(|| Box::pin(tokio::time::sleep(MAX_ROOM_WAIT)));
-            most.as_mut().poll(cx)
-        })
-        .await;
     }
 
     /// Ends the exchange. If request or response are incomplete, the backend gets RST_STREAM with CANCEL.
@@ -191,21 +164,18 @@ impl Inner {
     }
 }
 
-/// The writer of a request body. It never waits for the backend, except when the queue is full.
+/// The writer of a request body. It never waits for the backend: the gate stops the client.
 pub(super) struct UploadWriter(pub(super) Arc<Upload>);
 
 #[async_trait]
 impl BodyWrite for UploadWriter {
     async fn write_all_buf(&mut self, data: &mut Bytes) -> Result<()> {
-        {
-            if self.0.checkout.has_given_up() {
-                return Error::e_explain(ErrorType::WriteError, "the backend takes no more of the request's body");
-            }
-            let mut inner = self.0.inner.lock();
-            inner.queue.push(std::mem::take(data));
-            inner.wake_session();
+        if self.0.checkout.has_given_up() {
+            return Error::e_explain(ErrorType::WriteError, "the backend takes no more of the request's body");
         }
-        self.0.wait_for_space().await;
+        let mut inner = self.0.inner.lock();
+        inner.queue.push(std::mem::take(data));
+        inner.wake_session();
         Ok(())
     }
 

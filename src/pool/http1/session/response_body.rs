@@ -10,11 +10,10 @@ use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::{Error, ErrorType, OrErr, Result};
 
 use crate::pool::http1::chunk_decoder::Decoded;
+use crate::pool::http1::response_window::{MAX_BYTES, ResponseWindow};
 use crate::pool::http1::session::{Http1Session, State};
 use crate::pool::http1::shared_io::{Rest, SharedSocket};
 
-/// Maximum size of one body chunk that is passed on. Most bodies are smaller and need one chunk.
-const MAX_PIECE_BYTES: usize = 128 * 1024;
 /// A chunk is passed on without a copy if it fills at least 1/4 of its buffer.
 const MIN_FILL_RATIO: usize = 4;
 /// Capacity for the next chunks of a response.
@@ -63,9 +62,23 @@ impl Http1Session {
         }
     }
 
-    /// Returns the available body bytes, at most `MAX_PIECE_BYTES`. Pending only if none is available.
+    /// Waits until the client has taken enough of the response. Meanwhile the request body is sent.
+    pub(super) async fn wait_for_room(&mut self) {
+        let Some(window) = &self.window else { return };
+        let line = self.line.shared();
+        std::future::poll_fn(|cx| {
+            let room = window.poll_room(cx);
+            if let (Poll::Pending, Some(line)) = (room, line) {
+                let _ = line.poll_rest(cx);
+            }
+            room
+        })
+        .await;
+    }
+
+    /// Returns the available body bytes, as many as the window has room for. Pending only if none is available.
     fn poll_body(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<Result<Bytes>> {
-        let want = left.min(MAX_PIECE_BYTES);
+        let want = left.min(self.window.as_ref().map_or(MAX_BYTES, ResponseWindow::room));
         if self.buf.len() < want {
             // One byte more than needed. A read that does not fill the buffer shows that the socket has no more for
             // now.
