@@ -1,19 +1,20 @@
-//! The session of one exchange with a backend, over HTTP/1 or HTTP/2.
+//! The session of one exchange with a backend, over HTTP/1 or HTTP/2: the custom session that Pingora calls.
 //!
-//! Its methods return the future of the inner session. An `async fn` would allocate a second future for each call.
+//! It reads and writes nothing itself. Timeouts and messages of custom protocols, for which Pingora asks too, have no
+//! use here: the checkout has the timeouts.
 
-use std::pin::Pin;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, stream};
 use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora_core::Result;
 use pingora_core::protocols::http::custom::client::Session;
 use pingora_core::protocols::http::custom::{BodyWrite, CustomMessageWrite};
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::{Digest, UniqueIDType};
+use pingora_core::{Error, ErrorType, Result};
 
 use super::http1::session::Http1Session;
 use super::http2::Http2Session;
@@ -36,156 +37,125 @@ impl BackendSession {
     }
 }
 
-/// Calls the inner session.
-macro_rules! delegate {
-    ($self:ident . $method:ident ( $($argument:expr),* )) => {
-        match $self {
-            BackendSession::Http1(session) => session.$method($($argument),*),
-            BackendSession::Http2(session) => session.$method($($argument),*),
-        }
-    };
-}
-
-/// The future of a method, as `async_trait` declares it.
-type SessionFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
+#[async_trait]
 impl Session for BackendSession {
-    fn write_request_header<'a, 'b>(
-        &'a mut self,
-        request: Box<RequestHeader>,
-        end: bool,
-    ) -> SessionFuture<'b, Result<()>>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        delegate!(self.write_request_header(request, end))
+    async fn write_request_header(&mut self, request: Box<RequestHeader>, end: bool) -> Result<()> {
+        match self {
+            Self::Http1(session) => session.write_request_header(request, end).await,
+            Self::Http2(session) => session.write_request_header(request, end),
+        }
     }
 
-    fn write_request_body<'a, 'b>(&'a mut self, data: Bytes, end: bool) -> SessionFuture<'b, Result<()>>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        delegate!(self.write_request_body(data, end))
+    async fn write_request_body(&mut self, _data: Bytes, _end: bool) -> Result<()> {
+        Error::e_explain(ErrorType::InternalError, "the body has a writer of its own")
     }
 
-    fn finish_request_body<'a, 'b>(&'a mut self) -> SessionFuture<'b, Result<()>>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        delegate!(self.finish_request_body())
+    async fn finish_request_body(&mut self) -> Result<()> {
+        Error::e_explain(ErrorType::InternalError, "the body has a writer of its own")
     }
 
-    fn read_response_header<'a, 'b>(&'a mut self) -> SessionFuture<'b, Result<()>>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        delegate!(self.read_response_header())
+    fn set_read_timeout(&mut self, _timeout: Option<Duration>) {}
+
+    fn set_write_timeout(&mut self, _timeout: Option<Duration>) {}
+
+    async fn read_response_header(&mut self) -> Result<()> {
+        match self {
+            Self::Http1(session) => session.read_response_header().await,
+            Self::Http2(session) => session.read_response_header().await,
+        }
     }
 
-    fn read_response_body<'a, 'b>(&'a mut self) -> SessionFuture<'b, Result<Option<Bytes>>>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        delegate!(self.read_response_body())
+    async fn read_response_body(&mut self) -> Result<Option<Bytes>> {
+        match self {
+            Self::Http1(session) => session.read_response_body().await,
+            Self::Http2(session) => session.read_response_body().await,
+        }
     }
 
-    fn read_trailers<'a, 'b>(&'a mut self) -> SessionFuture<'b, Result<Option<HeaderMap>>>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        delegate!(self.read_trailers())
+    async fn read_trailers(&mut self) -> Result<Option<HeaderMap>> {
+        Ok(match self {
+            Self::Http1(session) => session.read_trailers(),
+            Self::Http2(session) => session.read_trailers(),
+        })
     }
 
-    fn check_response_end_or_error<'a, 'b>(&'a mut self, headers: bool) -> SessionFuture<'b, Result<bool>>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        delegate!(self.check_response_end_or_error(headers))
-    }
-
-    fn finish_custom<'a, 'b>(&'a mut self) -> SessionFuture<'b, Result<()>>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        delegate!(self.finish_custom())
-    }
-
-    fn drain_custom_messages<'a, 'b>(&'a mut self) -> SessionFuture<'b, Result<()>>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        delegate!(self.drain_custom_messages())
-    }
-
-    fn shutdown<'a, 'b, 'c>(&'a mut self, code: u32, ctx: &'b str) -> SessionFuture<'c, ()>
-    where
-        'a: 'c,
-        'b: 'c,
-        Self: 'c,
-    {
-        delegate!(self.shutdown(code, ctx))
-    }
-
-    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
-        delegate!(self.set_read_timeout(timeout));
-    }
-
-    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
-        delegate!(self.set_write_timeout(timeout));
+    async fn check_response_end_or_error(&mut self, headers: bool) -> Result<bool> {
+        match self {
+            Self::Http1(session) => Ok(session.check_response_end(headers)),
+            Self::Http2(session) => session.check_response_end(headers),
+        }
     }
 
     fn response_finished(&self) -> bool {
-        delegate!(self.response_finished())
+        match self {
+            Self::Http1(session) => session.response_finished(),
+            Self::Http2(session) => session.response_finished(),
+        }
+    }
+
+    async fn shutdown(&mut self, _code: u32, _ctx: &str) {
+        match self {
+            Self::Http1(session) => session.shutdown().await,
+            Self::Http2(session) => session.shutdown(),
+        }
     }
 
     fn response_header(&self) -> Option<&ResponseHeader> {
-        delegate!(self.response_header())
+        match self {
+            Self::Http1(session) => session.response_header(),
+            Self::Http2(session) => session.response_header(),
+        }
     }
 
     fn was_upgraded(&self) -> bool {
-        delegate!(self.was_upgraded())
-    }
-
-    fn digest(&self) -> Option<&Digest> {
-        delegate!(self.digest())
-    }
-
-    fn digest_mut(&mut self) -> Option<&mut Digest> {
-        delegate!(self.digest_mut())
-    }
-
-    fn server_addr(&self) -> Option<&SocketAddr> {
-        delegate!(self.server_addr())
-    }
-
-    fn client_addr(&self) -> Option<&SocketAddr> {
-        delegate!(self.client_addr())
-    }
-
-    fn fd(&self) -> UniqueIDType {
-        delegate!(self.fd())
+        matches!(self, Self::Http1(session) if session.was_upgraded())
     }
 
     fn take_request_body_writer(&mut self) -> Option<Box<dyn BodyWrite>> {
-        delegate!(self.take_request_body_writer())
+        match self {
+            Self::Http1(session) => session.take_request_body_writer(),
+            Self::Http2(session) => session.take_request_body_writer(),
+        }
+    }
+
+    fn fd(&self) -> UniqueIDType {
+        match self {
+            Self::Http1(session) => session.fd(),
+            Self::Http2(session) => session.fd(),
+        }
+    }
+
+    fn digest(&self) -> Option<&Digest> {
+        None
+    }
+
+    fn digest_mut(&mut self) -> Option<&mut Digest> {
+        None
+    }
+
+    fn server_addr(&self) -> Option<&SocketAddr> {
+        None
+    }
+
+    fn client_addr(&self) -> Option<&SocketAddr> {
+        None
+    }
+
+    async fn finish_custom(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn drain_custom_messages(&mut self) -> Result<()> {
+        Ok(())
     }
 
     fn take_custom_message_reader(
         &mut self,
     ) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
-        delegate!(self.take_custom_message_reader())
+        Some(Box::new(stream::empty()))
     }
 
     fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
-        delegate!(self.take_custom_message_writer())
+        Some(Box::new(()))
     }
 }

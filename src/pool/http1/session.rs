@@ -8,19 +8,14 @@
 mod response_body;
 
 use std::pin::Pin;
-use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, stream};
 use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora_core::protocols::http::custom::client::Session;
-use pingora_core::protocols::http::custom::{BodyWrite, CustomMessageWrite};
+use pingora_core::protocols::UniqueIDType;
+use pingora_core::protocols::http::custom::BodyWrite;
 use pingora_core::protocols::http::v1::client::{HttpSession, http_req_header_to_wire};
 use pingora_core::protocols::http::v1::common::is_upgrade_req;
-use pingora_core::protocols::l4::socket::SocketAddr;
-use pingora_core::protocols::{Digest, UniqueIDType};
 use pingora_core::{Error, ErrorType, OkOrErr, OrErr, Result};
 use tokio::io::AsyncWrite;
 
@@ -169,9 +164,9 @@ fn is_chunked(headers: &HeaderMap) -> bool {
         .is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
-#[async_trait]
-impl Session for Http1Session {
-    async fn write_request_header(&mut self, request: Box<RequestHeader>, end: bool) -> Result<()> {
+/// The methods of Pingora's session that `BackendSession` calls.
+impl Http1Session {
+    pub(in crate::pool) async fn write_request_header(&mut self, request: Box<RequestHeader>, end: bool) -> Result<()> {
         self.bodiless = end;
         let length = fast_path::length(&request.headers);
         let framed = end || length.is_some() || is_chunked(&request.headers);
@@ -183,21 +178,7 @@ impl Session for Http1Session {
         Ok(())
     }
 
-    async fn write_request_body(&mut self, _data: Bytes, _end: bool) -> Result<()> {
-        Error::e_explain(ErrorType::InternalError, "the body has a writer of its own")
-    }
-
-    async fn finish_request_body(&mut self) -> Result<()> {
-        Error::e_explain(ErrorType::InternalError, "the body has a writer of its own")
-    }
-
-    /// No-op: the checkout has the timeouts.
-    fn set_read_timeout(&mut self, _timeout: Option<Duration>) {}
-
-    /// No-op: the checkout has the timeouts.
-    fn set_write_timeout(&mut self, _timeout: Option<Duration>) {}
-
-    async fn read_response_header(&mut self) -> Result<()> {
+    pub(in crate::pool) async fn read_response_header(&mut self) -> Result<()> {
         if let State::Head = self.state {
             match self.head().await? {
                 ParsedHead::Plain(plain) => {
@@ -223,7 +204,7 @@ impl Session for Http1Session {
         Ok(())
     }
 
-    async fn read_response_body(&mut self) -> Result<Option<Bytes>> {
+    pub(in crate::pool) async fn read_response_body(&mut self) -> Result<Option<Bytes>> {
         if self.ended {
             self.finish_request().await;
             return Ok(None);
@@ -242,56 +223,40 @@ impl Session for Http1Session {
         Ok(Some(self.window.get_or_insert_default().count(piece)))
     }
 
-    fn response_finished(&self) -> bool {
+    pub(in crate::pool) fn response_finished(&self) -> bool {
         self.ended
     }
 
-    async fn shutdown(&mut self, _code: u32, _ctx: &str) {
+    pub(in crate::pool) async fn shutdown(&mut self) {
         let _ = std::future::poll_fn(|cx| self.line.with(|stream| Pin::new(stream).poll_shutdown(cx))).await;
     }
 
-    fn response_header(&self) -> Option<&ResponseHeader> {
+    pub(in crate::pool) fn response_header(&self) -> Option<&ResponseHeader> {
         self.response.as_deref()
     }
 
-    fn was_upgraded(&self) -> bool {
+    pub(in crate::pool) fn was_upgraded(&self) -> bool {
         matches!(&self.state, State::Other(session) if session.was_upgraded())
     }
 
-    fn digest(&self) -> Option<&Digest> {
-        None
-    }
-
-    fn digest_mut(&mut self) -> Option<&mut Digest> {
-        None
-    }
-
-    fn server_addr(&self) -> Option<&SocketAddr> {
-        None
-    }
-
-    fn client_addr(&self) -> Option<&SocketAddr> {
-        None
-    }
-
     /// Trailers of a chunked response. Pingora passes them to HTTP/2 clients only.
-    async fn read_trailers(&mut self) -> Result<Option<HeaderMap>> {
-        Ok(self.trailers.take().filter(|_| !self.ended).map(|trailers| *trailers))
+    pub(in crate::pool) fn read_trailers(&mut self) -> Option<HeaderMap> {
+        self.trailers.take().filter(|_| !self.ended).map(|trailers| *trailers)
     }
 
-    fn fd(&self) -> UniqueIDType {
+    pub(in crate::pool) fn fd(&self) -> UniqueIDType {
         self.line.id()
     }
 
-    async fn check_response_end_or_error(&mut self, headers: bool) -> Result<bool> {
+    pub(in crate::pool) fn check_response_end(&mut self, headers: bool) -> bool {
         self.ended = self.is_complete();
         if headers && self.ended {
             self.line.with(|stream| stream.checkout().set_header_only());
         }
-        Ok(self.ended)
+        self.ended
     }
 
-    fn take_request_body_writer(&mut self) -> Option<Box<dyn BodyWrite>> {
+    pub(in crate::pool) fn take_request_body_writer(&mut self) -> Option<Box<dyn BodyWrite>> {
         let request = self.request.as_ref()?;
         let framing = if self.line.is_sent() {
             RequestFraming::Length(0)
@@ -302,23 +267,5 @@ impl Session for Http1Session {
             return Some(Box::new(EmptyBodyWriter));
         }
         Some(Box::new(BodyWriter::new(self.line.share(), framing)))
-    }
-
-    async fn finish_custom(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn take_custom_message_reader(
-        &mut self,
-    ) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
-        Some(Box::new(stream::empty()))
-    }
-
-    async fn drain_custom_messages(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
-        Some(Box::new(()))
     }
 }

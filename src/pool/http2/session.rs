@@ -7,17 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::{Stream, stream};
 use h2::RecvStream;
 use h2::client::ResponseFuture;
 use http::{HeaderMap, Method, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora_core::protocols::http::custom::client::Session;
-use pingora_core::protocols::http::custom::{BodyWrite, CustomMessageWrite};
-use pingora_core::protocols::l4::socket::SocketAddr;
-use pingora_core::protocols::{Digest, UniqueIDType};
+use pingora_core::protocols::UniqueIDType;
+use pingora_core::protocols::http::custom::BodyWrite;
 use pingora_core::{Error, ErrorType, OkOrErr, Result};
 
 use super::body_piece;
@@ -240,9 +236,9 @@ impl Drop for Http2Session {
     }
 }
 
-#[async_trait]
-impl Session for Http2Session {
-    async fn write_request_header(&mut self, request: Box<RequestHeader>, end: bool) -> Result<()> {
+/// The methods of Pingora's session that `BackendSession` calls.
+impl Http2Session {
+    pub(in crate::pool) fn write_request_header(&mut self, request: Box<RequestHeader>, end: bool) -> Result<()> {
         self.head_only = request.method == Method::HEAD;
         let request = request_head::convert(*request, self.tls)?;
         let mut sender = self.stream.sender.take().or_err(ErrorType::InternalError, "the request was sent already")?;
@@ -253,27 +249,13 @@ impl Session for Http2Session {
         Ok(())
     }
 
-    async fn write_request_body(&mut self, _data: Bytes, _end: bool) -> Result<()> {
-        Error::e_explain(ErrorType::InternalError, "the body has a writer of its own")
-    }
-
-    async fn finish_request_body(&mut self) -> Result<()> {
-        Error::e_explain(ErrorType::InternalError, "the body has a writer of its own")
-    }
-
-    /// No-op: the offer has the timeouts.
-    fn set_read_timeout(&mut self, _timeout: Option<Duration>) {}
-
-    /// No-op: the offer has the timeouts.
-    fn set_write_timeout(&mut self, _timeout: Option<Duration>) {}
-
-    async fn read_response_header(&mut self) -> Result<()> {
+    pub(in crate::pool) async fn read_response_header(&mut self) -> Result<()> {
         self.timer.restart();
         std::future::poll_fn(|cx| self.poll_header(cx)).await?;
         self.hand_over_fields()
     }
 
-    async fn read_response_body(&mut self) -> Result<Option<Bytes>> {
+    pub(in crate::pool) async fn read_response_body(&mut self) -> Result<Option<Bytes>> {
         if self.ended {
             self.finish_request().await;
             return Ok(None);
@@ -282,54 +264,34 @@ impl Session for Http2Session {
         std::future::poll_fn(|cx| self.poll_body(cx)).await
     }
 
-    fn response_finished(&self) -> bool {
+    pub(in crate::pool) fn response_finished(&self) -> bool {
         self.body.as_ref().is_some_and(RecvStream::is_end_stream)
     }
 
-    async fn shutdown(&mut self, _code: u32, _ctx: &str) {
+    pub(in crate::pool) fn shutdown(&mut self) {
         if let Some(upload) = &self.upload {
             upload.close(false);
         }
     }
 
-    fn response_header(&self) -> Option<&ResponseHeader> {
+    pub(in crate::pool) fn response_header(&self) -> Option<&ResponseHeader> {
         self.response.as_deref()
     }
 
-    fn was_upgraded(&self) -> bool {
-        false
-    }
-
-    fn digest(&self) -> Option<&Digest> {
-        None
-    }
-
-    fn digest_mut(&mut self) -> Option<&mut Digest> {
-        None
-    }
-
-    fn server_addr(&self) -> Option<&SocketAddr> {
-        None
-    }
-
-    fn client_addr(&self) -> Option<&SocketAddr> {
-        None
-    }
-
-    async fn read_trailers(&mut self) -> Result<Option<HeaderMap>> {
+    pub(in crate::pool) fn read_trailers(&mut self) -> Option<HeaderMap> {
         if let Some(upload) = &self.upload {
             // The backend has answered. Nothing sends the rest of the request after this.
             upload.discard();
         }
-        Ok(self.trailers.take())
+        self.trailers.take()
     }
 
-    fn fd(&self) -> UniqueIDType {
+    pub(in crate::pool) fn fd(&self) -> UniqueIDType {
         self.stream.slot.fd()
     }
 
     /// Whether the response has ended. h2 also reports an end for a stream that failed, so the next read is tried.
-    async fn check_response_end_or_error(&mut self, headers: bool) -> Result<bool> {
+    pub(in crate::pool) fn check_response_end(&mut self, headers: bool) -> Result<bool> {
         if self.ended {
             return Ok(true);
         }
@@ -346,26 +308,8 @@ impl Session for Http2Session {
         }
     }
 
-    fn take_request_body_writer(&mut self) -> Option<Box<dyn BodyWrite>> {
+    pub(in crate::pool) fn take_request_body_writer(&mut self) -> Option<Box<dyn BodyWrite>> {
         let upload = self.upload.as_ref()?;
         Some(Box::new(UploadWriter(Arc::clone(upload))))
-    }
-
-    async fn finish_custom(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn take_custom_message_reader(
-        &mut self,
-    ) -> Option<Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
-        Some(Box::new(stream::empty()))
-    }
-
-    async fn drain_custom_messages(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
-        Some(Box::new(()))
     }
 }

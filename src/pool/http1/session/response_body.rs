@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::StatusCode;
-use pingora_core::protocols::http::custom::client::Session;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::{Error, ErrorType, OrErr, Result};
 
