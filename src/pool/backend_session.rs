@@ -24,7 +24,7 @@ pub enum BackendSession {
     /// A connection of its own.
     Http1(Http1Session),
     /// A stream of a shared connection.
-    Http2(Http2Session),
+    Http2(Box<Http2Session>),
 }
 
 impl BackendSession {

@@ -99,10 +99,8 @@ pub(super) fn body(body: &Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Res
     if let Some(attempt) = &mut ctx.attempt {
         attempt.received += piece;
         attempt.ended |= end;
-        if let Some(checkout) = &attempt.checkout {
-            if end {
-                checkout.set_answered();
-            }
+        if let Some(checkout) = attempt.checkout.as_ref().filter(|_| end) {
+            checkout.set_answered();
         }
         if end && ctx.sent_whole {
             attempt.release();

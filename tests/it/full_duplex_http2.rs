@@ -345,7 +345,7 @@ fn hints(_request: Request<RecvStream>, mut respond: SendResponse<Bytes>, _state
 }
 
 #[test]
-fn early_hints_of_an_http2_backend_reach_http1_clients_and_trailers_http2_clients() {
+fn early_hints_of_an_http2_backend_reach_all_clients_and_trailers_http2_clients() {
     for way in [PLAIN, THROUGHOUT] {
         let (weir, _) = before(way, hints);
         run(async {
@@ -356,7 +356,9 @@ fn early_hints_of_an_http2_backend_reach_http1_clients_and_trailers_http2_client
             let head = read_header(&mut stream).await;
             assert!(head.starts_with("HTTP/1.1 200"), "{head}");
             let mut sender = http2(way, &weir).await;
-            let (response, _) = sender.send_request(post("/"), true).unwrap();
+            let (mut response, _) = sender.send_request(post("/"), true).unwrap();
+            let hint = std::future::poll_fn(|cx| response.poll_informational(cx)).await.unwrap().unwrap();
+            assert_eq!((hint.status().as_u16(), hint.headers()["link"].is_empty()), (103, false));
             let mut response = response.await.unwrap();
             assert_eq!(rest(response.body_mut()).await, b"text");
             let trailers = response.body_mut().trailers().await.unwrap().unwrap();

@@ -16,7 +16,7 @@ fn config(origin: &Origin, cost: &str) -> Config {
 
 const USAGE: &str = "response_json: /usage/total_tokens";
 
-/// What is left of the budget, as the admin API knows it.
+/// The remaining budget, from the admin API.
 fn debt(weir: &Weir) -> u64 {
     let reply = weir.admin_get("/api/v1/limits").json();
     reply["limits"][0]["keys"].as_array().unwrap().iter().map(|key| key["debt"].as_u64().unwrap()).sum()

@@ -17,7 +17,7 @@ use crate::pool::dial;
 
 /// A connection to the backend.
 pub(in crate::pool) enum Opened {
-    Http2(Http2Session),
+    Http2(Box<Http2Session>),
     /// The backend has chosen HTTP/1 in the TLS handshake.
     Http1(Stream),
 }
@@ -27,7 +27,7 @@ pub(in crate::pool) async fn open(checkout: Arc<Checkout>, peer: &HttpPeer) -> R
     let (pool, key, keep) = (&checkout.pool().http2, checkout.key(), checkout.keep());
     let alone = keep.is_zero();
     if !alone && let Some(stream) = pool.open_stream(key, Instant::now()) {
-        return Ok((Opened::Http2(Http2Session::new(stream, checkout, peer.is_tls())), true));
+        return Ok((Opened::Http2(Box::new(Http2Session::new(stream, checkout, peer.is_tls()))), true));
     }
     let socket = dial::connect(peer, checkout.addresses(), ALPN::H2).await?;
     let socket = match socket {
@@ -42,7 +42,7 @@ pub(in crate::pool) async fn open(checkout: Arc<Checkout>, peer: &HttpPeer) -> R
     if !alone {
         pool.put(key, connection, keep);
     }
-    Ok((Opened::Http2(Http2Session::new(stream, checkout, peer.is_tls())), false))
+    Ok((Opened::Http2(Box::new(Http2Session::new(stream, checkout, peer.is_tls()))), false))
 }
 
 fn descriptor(socket: &BackendSocket) -> RawFd {

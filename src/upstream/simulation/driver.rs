@@ -378,7 +378,7 @@ impl World {
     /// Handles the end of a wait, with or without a slot.
     fn waited(&mut self, id: u64, result: Result<Pick, WaitError>) {
         if let Ok(pick) = &result {
-            self.overtakes_nobody(id, pick);
+            self.overtakes_no_waiting_request(id, pick);
         }
         let mut request = self.requests.remove(&id).unwrap();
         let Stage::Waiting(waiting) = std::mem::replace(&mut request.stage, Stage::Idle) else { unreachable!() };
@@ -413,7 +413,7 @@ impl World {
     }
 
     /// Asserts that no earlier request that still waits could have used the slot.
-    fn overtakes_nobody(&self, id: u64, pick: &Pick) {
+    fn overtakes_no_waiting_request(&self, id: u64, pick: &Pick) {
         let kind = |request: &Request, waiting: &Waiting| request.upstream.wait_class(&waiting.tried);
         let (request, waiting) = self.waiting(id);
         let own = kind(request, waiting);

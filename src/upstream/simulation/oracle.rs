@@ -107,16 +107,16 @@ impl Ledger {
         }
     }
 
-    /// Asserts a failed pick. With `nobody` no backend is eligible, otherwise all eligible ones are full.
-    pub fn found_none(&mut self, upstream: &Upstream, nobody: bool) {
+    /// Asserts a failed pick. With `none_eligible` no backend is eligible, otherwise all eligible ones are full.
+    pub fn found_none(&mut self, upstream: &Upstream, none_eligible: bool) {
         let members = upstream.members();
         self.turns.lose_count(&members);
-        self.checks.full += u64::from(!nobody);
-        assert_eq!(members.eligible().next().is_none(), nobody);
+        self.checks.full += u64::from(!none_eligible);
+        assert_eq!(members.eligible().next().is_none(), none_eligible);
         assert!(members.eligible().all(|backend| backend.state.is_full()), "a slot is free");
         let open = upstream.settings().fail_open;
         let could = |backend: &Arc<Backend>| is_able(upstream, backend) && (open || health(backend) != Health::Down);
-        assert!(!nobody || !upstream.backends().iter().any(could), "a backend is eligible");
+        assert!(!none_eligible || !upstream.backends().iter().any(could), "a backend is eligible");
     }
 
     /// Asserts that all untried backends are full and a tried one is not.
