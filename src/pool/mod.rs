@@ -14,6 +14,7 @@ pub mod dial;
 pub mod http1;
 pub mod http2;
 pub(crate) mod lookup;
+mod outstanding_pieces;
 pub mod peer;
 pub mod resolver;
 mod socket_options;

@@ -18,6 +18,9 @@ use super::tls_alpn_01;
 /// A connection after its handshake.
 pub type TlsSocket = TlsStream<CountingIo>;
 
+/// The limit of encrypted bytes that wait for the socket: one TLS record, as in nginx. A slow reader holds as many.
+const MAX_UNSENT_BYTES: usize = 16 * 1024;
+
 /// A fatal `unrecognized_name` alert as the first record, in plain text (RFC 8446 section 5.1, RFC 6066 section 3).
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
@@ -75,7 +78,8 @@ pub async fn handshake(
     }
     let accept = start.into_stream(Arc::clone(&served.config));
     let chosen = cert_resolver::take_chosen();
-    let stream = Box::new(accept.await?);
+    let mut stream = Box::new(accept.await?);
+    stream.get_mut().1.set_buffer_limit(Some(MAX_UNSENT_BYTES));
     let connection = stream.get_ref().1;
     let client = match &served.clients {
         Some(clients) => Some(Arc::new(clients.identify(connection).map_err(io::Error::other)?)),

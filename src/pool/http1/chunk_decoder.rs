@@ -5,14 +5,14 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::pool::outstanding_pieces::split;
+
 /// Maximum length of the line with a chunk size, extensions included.
 const MAX_SIZE_LINE_BYTES: usize = 4096;
 /// Maximum length of the trailer section.
 const MAX_TRAILER_BYTES: usize = 16 * 1024;
 /// Maximum number of trailer fields.
 const MAX_TRAILERS: usize = 64;
-/// Data is passed on without a copy if it fills at least 1/4 of its buffer.
-const MIN_FILL_RATIO: usize = 4;
 
 /// The progress of a body.
 #[derive(Debug, Default)]
@@ -82,16 +82,6 @@ impl ChunkDecoder {
     pub(in crate::pool) fn is_done(&self) -> bool {
         self.0 == State::Done
     }
-}
-
-/// Takes the first bytes. A few are copied, so that they do not hold a large buffer while the client reads slowly.
-fn split(buf: &mut BytesMut, count: usize) -> Bytes {
-    if count.saturating_mul(MIN_FILL_RATIO) < buf.capacity() {
-        let few = Bytes::copy_from_slice(&buf[..count]);
-        buf.advance(count);
-        return few;
-    }
-    buf.split_to(count).freeze()
 }
 
 /// The length of the line with the chunk size, and the size.

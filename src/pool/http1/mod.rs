@@ -4,7 +4,6 @@ mod body_writer;
 mod chunk_decoder;
 pub(super) mod coalesce;
 pub mod fast_path;
-mod response_window;
 mod rewind_io;
 pub(super) mod session;
 mod shared_io;

@@ -23,16 +23,18 @@ use crate::pool::checkout::{Checkout, PooledStream};
 use crate::pool::http1::body_writer::{BodyWriter, EmptyBodyWriter, RequestFraming};
 use crate::pool::http1::chunk_decoder::ChunkDecoder;
 use crate::pool::http1::fast_path::{self, ParsedHead, ResponseFraming};
-use crate::pool::http1::response_window::ResponseWindow;
 use crate::pool::http1::rewind_io::RewindIo;
 use crate::pool::http1::shared_io::SharedIo;
+use crate::pool::outstanding_pieces::OutstandingPieces;
 
 /// Capacity for a response head and a small body after it.
 const HEAD_BUFFER_BYTES: usize = 4096;
 /// A longer head is left to Pingora's session.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Of longer bodies, the bytes that the client has not taken are limited.
+/// The pieces of a body of unknown length are passed on one at a time after this many bytes. Most streams are shorter.
 const LARGE_BODY_BYTES: usize = 16 * 1024;
+/// Smaller pieces do not wait for the client then.
+const SMALL_PIECE_BYTES: usize = 4096;
 
 /// The state of the response.
 enum State {
@@ -63,8 +65,10 @@ pub struct Http1Session {
     keeps: bool,
     /// How many bytes of the body were handed to Pingora.
     received: usize,
-    /// The limit of the bytes that the client has not taken. Only for large bodies.
-    window: Option<ResponseWindow>,
+    /// The pieces that the client has not taken. Only for large bodies, whose pieces are passed on one at a time.
+    outstanding: Option<OutstandingPieces>,
+    /// The size of the read buffer for the body.
+    buffer_bytes: usize,
     /// Pingora knows that the response is complete.
     ended: bool,
     /// One side has ended the tunnel.
@@ -84,7 +88,8 @@ impl Http1Session {
             response: None,
             keeps: false,
             received: 0,
-            window: None,
+            outstanding: None,
+            buffer_bytes: HEAD_BUFFER_BYTES,
             ended: false,
             tunnel_ended: false,
             trailers: None,
@@ -183,6 +188,7 @@ impl Http1Session {
             match self.head().await? {
                 ParsedHead::Plain(plain) => {
                     self.keeps = plain.keeps;
+                    self.set_buffer(&plain.framing);
                     self.state = match plain.framing {
                         ResponseFraming::Length(length) => State::Body(length),
                         ResponseFraming::Chunked => State::Chunks(Box::default()),
@@ -209,7 +215,7 @@ impl Http1Session {
             self.finish_request().await;
             return Ok(None);
         }
-        self.wait_for_room().await;
+        self.wait_for_client().await;
         // The end comes with a piece, even if that is empty. So the filters see it.
         let piece = self.body_piece().await?.unwrap_or_default();
         if piece.is_empty() && self.trailers.is_some() && self.line.is_sent() {
@@ -217,10 +223,13 @@ impl Http1Session {
             return Ok(None);
         }
         self.received += piece.len();
-        if self.received <= LARGE_BODY_BYTES {
-            return Ok(Some(piece));
+        if self.received > LARGE_BODY_BYTES && piece.len() >= SMALL_PIECE_BYTES && !self.is_short() {
+            self.outstanding.get_or_insert_default();
         }
-        Ok(Some(self.window.get_or_insert_default().count(piece)))
+        Ok(Some(match &self.outstanding {
+            Some(outstanding) => outstanding.count(piece),
+            None => piece,
+        }))
     }
 
     pub(in crate::pool) fn response_finished(&self) -> bool {

@@ -4,7 +4,6 @@
 //! A session never waits for the backend to accept the request body. So the response is passed on while the request
 //! body is blocked.
 
-mod body_piece;
 mod connect;
 mod connection;
 mod errors;

@@ -16,15 +16,15 @@ use pingora_core::protocols::UniqueIDType;
 use pingora_core::protocols::http::custom::BodyWrite;
 use pingora_core::{Error, ErrorType, OkOrErr, Result};
 
-use super::body_piece;
 use super::connection::Http2Stream;
 use super::errors;
 use super::request_head;
 use super::timer::ProgressTimer;
 use super::upload::{Upload, UploadState, UploadWriter};
 use crate::pool::checkout::Checkout;
+use crate::pool::outstanding_pieces::OutstandingPieces;
 
-/// The bytes of a response that are passed on without a bound of their own. Most responses are shorter.
+/// After this many bytes of a response, pieces are passed on one at a time. Most responses are shorter.
 const SMALL_BODY_BYTES: usize = 16 * 1024;
 /// After the response, the rest of the request body is given up if the backend takes no byte for this long.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
@@ -42,6 +42,10 @@ pub struct Http2Session {
     response: Option<Box<ResponseHeader>>,
     body: Option<RecvStream>,
     received: usize,
+    /// The pieces of a long body that the client has not taken. They are passed on one at a time.
+    outstanding: OutstandingPieces,
+    /// The length of the outstanding piece. The stream's window opens again when the client has taken it.
+    unreleased: usize,
     /// The length of the response body, if the header gives it.
     length: Option<usize>,
     trailers: Option<HeaderMap>,
@@ -63,6 +67,8 @@ impl Http2Session {
             response: None,
             body: None,
             received: 0,
+            outstanding: OutstandingPieces::default(),
+            unreleased: 0,
             length: None,
             trailers: None,
             ended: false,
@@ -145,16 +151,26 @@ impl Http2Session {
 
     /// Reads the next part of the body. `None` at its end, and when the client has its whole response.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        let taken = self.outstanding.poll_empty(cx).is_ready();
+        if !taken {
+            // The client is slow, not the backend.
+            self.timer.restart();
+        }
         let idle = self.poll_idle(cx);
         let Some(body) = &mut self.body else { return Poll::Ready(Ok(None)) };
+        if !taken {
+            return idle.map(Err);
+        }
+        // An error means that the stream has ended.
+        let _ = body.flow_control().release_capacity(std::mem::take(&mut self.unreleased));
         match body.poll_data(cx) {
             Poll::Ready(Some(Ok(bytes))) => {
                 self.received += bytes.len();
-                let flow = body.flow_control();
                 if self.received > SMALL_BODY_BYTES {
-                    return Poll::Ready(Ok(Some(body_piece::holding(bytes, flow))));
+                    self.unreleased = bytes.len();
+                    return Poll::Ready(Ok(Some(self.outstanding.count(bytes))));
                 }
-                let _ = flow.release_capacity(bytes.len());
+                let _ = body.flow_control().release_capacity(bytes.len());
                 Poll::Ready(Ok(Some(bytes)))
             }
             // h2 forgets the end of the response if the connection breaks before the request body was sent.

@@ -3,20 +3,25 @@
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use pingora_core::protocols::http::v1::client::HttpSession;
 use pingora_core::{Error, ErrorType, OrErr, Result};
 
 use crate::pool::http1::chunk_decoder::Decoded;
-use crate::pool::http1::response_window::{MAX_BYTES, ResponseWindow};
+use crate::pool::http1::fast_path::ResponseFraming;
 use crate::pool::http1::session::{Http1Session, State};
 use crate::pool::http1::shared_io::{Rest, SharedSocket};
+use crate::pool::outstanding_pieces::{OutstandingPieces, split};
 
-/// A chunk is passed on without a copy if it fills at least 1/4 of its buffer.
-const MIN_FILL_RATIO: usize = 4;
-/// Capacity for the next chunks of a response.
+/// The read buffer of a long body, in bytes. A slow reader holds one.
+const BUFFER_BYTES: usize = 32 * 1024;
+/// A body of up to this many bytes is read into a buffer of its length, so that one write can send it.
+const MAX_WHOLE_BYTES: usize = 128 * 1024;
+/// The read buffer of a body of unknown length, in bytes.
 const CHUNK_BUFFER_BYTES: usize = 16 * 1024;
+/// The least space for a read, in bytes.
+const MIN_READ_BYTES: usize = 4096;
 /// After the response, the rest of the request body is given up if the backend takes no byte for this long.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 
@@ -61,48 +66,74 @@ impl Http1Session {
         }
     }
 
-    /// Waits until the client has taken enough of the response. Meanwhile the request body is sent.
-    pub(super) async fn wait_for_room(&mut self) {
-        let Some(window) = &self.window else { return };
+    /// Waits until the client has taken the piece of a large body. Meanwhile the request body is sent.
+    pub(super) async fn wait_for_client(&mut self) {
+        let Some(outstanding) = &self.outstanding else { return };
         let line = self.line.shared();
         std::future::poll_fn(|cx| {
-            let room = window.poll_room(cx);
-            if let (Poll::Pending, Some(line)) = (room, line) {
+            let taken = outstanding.poll_empty(cx);
+            if let (Poll::Pending, Some(line)) = (taken, line) {
                 let _ = line.poll_rest(cx);
             }
-            room
+            taken
         })
         .await;
     }
 
-    /// Returns the available body bytes, as many as the window has room for. Pending only if none is available.
+    /// Chooses the read buffer for the body.
+    pub(super) fn set_buffer(&mut self, framing: &ResponseFraming) {
+        self.buffer_bytes = match framing {
+            // A read that does not fill the buffer shows that the socket has no more for now.
+            ResponseFraming::Length(length) if *length <= MAX_WHOLE_BYTES => length + 1,
+            ResponseFraming::Length(_) => BUFFER_BYTES,
+            ResponseFraming::Chunked => CHUNK_BUFFER_BYTES,
+        };
+        if self.buffer_bytes == BUFFER_BYTES {
+            self.outstanding = Some(OutstandingPieces::default());
+        }
+    }
+
+    /// Whether the body is read into a buffer of its length.
+    pub(super) fn is_short(&self) -> bool {
+        matches!(self.state, State::Body(_)) && self.buffer_bytes != BUFFER_BYTES
+    }
+
+    /// Returns the available body bytes. Pending only if none is available.
     fn poll_body(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<Result<Bytes>> {
-        let want = left.min(self.window.as_ref().map_or(MAX_BYTES, ResponseWindow::room));
-        if self.buf.len() < want {
-            // One byte more than needed. A read that does not fill the buffer shows that the socket has no more for
-            // now.
-            self.buf.reserve(want + 1 - self.buf.len());
+        // The first piece of a large body is passed on with the header. It is short, because Pingora copies it.
+        let wants_more = self.buf.is_empty() || self.is_short();
+        if wants_more && self.buf.len() < left {
+            self.reserve();
             let read = self.line.poll_read(cx, &mut self.buf);
             if self.buf.is_empty() {
+                let read = self.none_read(read);
                 let read = ready!(read).or_err(ErrorType::ReadError, "while reading the response's body");
                 let ended = |_| Error::explain(ErrorType::ConnectionClosed, "before the response's body was whole");
                 return Poll::Ready(Err(self.line.failed(read.map_or_else(|error| error, ended))));
             }
         }
         let here = self.buf.len().min(left);
-        if here * MIN_FILL_RATIO < self.buf.capacity() {
-            // A few bytes are copied, so that they do not hold a large buffer while the client reads slowly.
-            let few = Bytes::copy_from_slice(&self.buf[..here]);
-            self.buf.advance(here);
-            return Poll::Ready(Ok(few));
+        Poll::Ready(Ok(split(&mut self.buf, here)))
+    }
+
+    /// Makes space in the read buffer. It reuses the memory of a piece that the client has taken.
+    fn reserve(&mut self) {
+        let free = self.buffer_bytes.saturating_sub(self.buf.len());
+        self.buf.reserve(free.max(MIN_READ_BYTES));
+    }
+
+    /// Frees the empty buffer while nothing arrives: a stream may be silent for hours.
+    fn none_read<T>(&mut self, read: Poll<T>) -> Poll<T> {
+        if read.is_pending() && self.buf.is_empty() {
+            self.buf = BytesMut::new();
         }
-        Poll::Ready(Ok(self.buf.split_to(here).freeze()))
+        read
     }
 
     /// Returns the available data of a chunk, or `None` at the end.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
-        let State::Chunks(decoder) = &mut self.state else { return Poll::Ready(Ok(None)) };
         loop {
+            let State::Chunks(decoder) = &mut self.state else { return Poll::Ready(Ok(None)) };
             match decoder.decode(&mut self.buf) {
                 Ok(Decoded::Need) => {}
                 Ok(Decoded::Data(data)) => return Poll::Ready(Ok(Some(data))),
@@ -115,15 +146,9 @@ impl Http1Session {
                     return Poll::Ready(Err(self.line.failed(error)));
                 }
             }
-            self.buf.reserve(CHUNK_BUFFER_BYTES);
-            let Poll::Ready(read) = self.line.poll_read(cx, &mut self.buf) else {
-                if self.buf.is_empty() {
-                    // A stream may be silent for hours.
-                    self.buf = BytesMut::new();
-                }
-                return Poll::Pending;
-            };
-            let read = read.or_err(ErrorType::ReadError, "while reading the response's body");
+            self.reserve();
+            let read = self.line.poll_read(cx, &mut self.buf);
+            let read = ready!(self.none_read(read)).or_err(ErrorType::ReadError, "while reading the response's body");
             let closed = || Error::explain(ErrorType::ConnectionClosed, "before the response's body was whole");
             if let Err(error) = read.and_then(|read| if read == 0 { Err(closed()) } else { Ok(()) }) {
                 return Poll::Ready(Err(self.line.failed(error)));
