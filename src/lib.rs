@@ -45,6 +45,7 @@ pub mod body_gate;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod content_coding;
 pub mod demo;
 pub mod fault;
 pub mod instruments;

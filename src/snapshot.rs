@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::ValidatedConfig;
-use crate::config::schema::{self, Document, RouteTimeouts};
+use crate::config::schema::{self, CompressSettings, Document, RouteTimeouts};
 use crate::config::values::Name;
 use crate::message::forwarded::ForwardedHeaders;
 use crate::message::header_edits::CompiledHeaderEdits;
@@ -74,6 +74,10 @@ pub struct Route {
     pub retry_share: f64,
     /// Retries per second that are allowed regardless of the budget.
     pub retry_floor: u32,
+    /// Compression of responses.
+    pub compress: Option<CompressSettings>,
+    /// Whether the coding of a response is removed for clients that do not accept it.
+    pub decompress: bool,
 }
 
 /// An upstream as the target of a route, with the timeouts of the route.
@@ -176,6 +180,8 @@ impl Route {
             retry: Rule::new(&route.retry),
             retry_share: route.retry.budget.fraction(),
             retry_floor: route.retry.floor,
+            compress: route.compress.clone(),
+            decompress: route.decompress,
         })
     }
 }

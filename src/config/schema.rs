@@ -16,6 +16,7 @@ use super::values::{
 
 mod acme;
 mod admin;
+mod compress;
 mod outlier;
 mod paths;
 mod rate_limit;
@@ -25,6 +26,7 @@ mod upstream;
 
 pub use acme::{AcmeChallenge, AcmeSettings};
 pub use admin::{Admin, AdminSettings};
+pub use compress::{CompressLevels, CompressSettings, ContentCoding};
 pub use outlier::{Outlier, OutlierDetection};
 pub use paths::{EncodedSlash, ListenerPaths};
 pub use rate_limit::{
@@ -266,6 +268,10 @@ pub struct RouteSettings {
     pub timeouts: RouteTimeouts,
     /// When a request is retried on another backend.
     pub retry: Retry,
+    /// Compress responses. Default: they are not compressed.
+    pub compress: Option<CompressSettings>,
+    /// Decode gzip, br and zstd of backends for clients that do not accept the coding.
+    pub decompress: bool,
 }
 
 /// `routes[].match`: every condition that is set must hold.

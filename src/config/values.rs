@@ -50,6 +50,7 @@ macro_rules! text_value {
 mod admin_address;
 mod dns;
 mod limit_rate;
+mod media_pattern;
 mod redis_url;
 mod retry_when;
 mod unicast;
@@ -57,6 +58,7 @@ mod unicast;
 pub use admin_address::AdminAddress;
 pub use dns::{DnsName, NameServer};
 pub use limit_rate::{LimitRate, MAX_TOKENS};
+pub use media_pattern::MediaPattern;
 pub use redis_url::{RedisTarget, RedisUrl};
 pub use retry_when::RetryWhen;
 pub use unicast::is_unicast;
@@ -608,6 +610,12 @@ macro_rules! text_or_number {
     };
 }
 
+text_value!(
+    MediaPattern,
+    "MediaPattern",
+    r"^(\*\+[^/*;\s]+|[^/*;\s]+/(\*|[^/*;\s]+))$",
+    "a media type such as `text/html`"
+);
 text_or_number!(Size, "Size", r"^\d+(B|KiB|MiB|GiB)?$", "a size such as `64KiB`");
 text_or_number!(StatusRange, "StatusRange", r"^\d{3}(-\d{3})?$", "a status or a range such as `200-299`");
 text_or_number!(

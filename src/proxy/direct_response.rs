@@ -6,6 +6,7 @@ use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::content_coding;
 use super::ctx::RequestCtx;
 use super::max_forwards;
 use super::reject::refuse;
@@ -60,6 +61,7 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
         response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
     }
     route.response_headers.response(&mut response)?;
+    content_coding::header(session, &mut response, Some(body.len() as u64), ctx)?;
     close_if_leaving(session, ctx, lifecycle);
     write(session, response, body).await?;
     Ok(true)

@@ -4,6 +4,7 @@ mod affinity_cookie;
 mod attempt;
 mod attempt_error;
 mod classify;
+mod content_coding;
 mod ctx;
 mod direct_response;
 mod failure_log;
@@ -79,8 +80,10 @@ impl ProxyHttp for Gateway {
         Box::new(RequestCtx::new(Arc::clone(&self.recorder), self.shared.load()))
     }
 
-    /// Pingora's default adds a compression module to every request. Weir does not use it.
-    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+    /// Weir's own compression replaces Pingora's, which never flushes a stream and never ends one of brotli.
+    fn init_downstream_modules(&self, modules: &mut HttpModules) {
+        modules.add_module(Box::new(content_coding::ContentCodingBuilder));
+    }
 
     /// Accept and route: identifies the client, checks the request and finds its route.
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<()> {

@@ -9,6 +9,7 @@ use pingora_proxy::{FailToProxy, Session};
 
 use super::affinity_cookie;
 use super::classify;
+use super::content_coding;
 use super::ctx::RequestCtx;
 use super::failure_log;
 use super::reject::refuse;
@@ -187,6 +188,7 @@ pub(super) fn header(
     ctx.begun = Some(response.status.as_u16());
     close_if_leaving(session, ctx, lifecycle);
     ctx.length = length_of(response, ctx);
+    content_coding::header(session, response, ctx.length, ctx)?;
     if ctx.length.is_none_or(|length| length > LONG_RESPONSE_BYTES) {
         // It may take hours, as a stream of events or of messages.
         ctx.detach_route();

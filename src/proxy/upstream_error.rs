@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use super::attempt_error::{self, AttemptStage, REQUEST_TIMEOUT};
 use super::classify::{self, AttemptFailure};
+use super::content_coding;
 use super::ctx::RequestCtx;
 use super::failure_log;
 use crate::backend::labels::{Outcome, RetryReason};
@@ -56,6 +57,9 @@ pub(super) fn while_proxying(
         ctx.end_attempt(Outcome::Ok, None);
         error.set_retry(false);
         return error;
+    }
+    if *error.etype() == content_coding::ENCODER_FAILED {
+        ctx.fault = Some(Fault::Internal);
     }
     let again = if ctx.fault.is_some() {
         // A phase of Weir has refused the request during the attempt.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::fault::Fault;
 
 use super::acme::OrderResult;
+use super::coding_meters::CodingMeters;
 use super::instrument_set::InstrumentSet;
 use super::limit_meters::{CostResult, LimitMeters, LimitResult, StoreMeters, StoreResult};
 use super::meters::{CertificateMeters, ConnectionResult, ListenerMeters, RouteMeters, UpstreamMeters};
@@ -227,6 +228,37 @@ pub(super) const ALL: &[FamilySpec] = &[
         "Requests not served as asked.",
         &["route", "fault"],
         FamilySource::Routes(|s, route| route.faults().for_each(|(fault, n)| s.add(&[route.name(), fault.label()], n))),
+    ),
+    counter(
+        "weir_content_coding_bytes_total",
+        "Bytes of bodies that were compressed or decompressed, before and after it.",
+        &["route", "action", "coding", "side"],
+        FamilySource::Routes(|s, route| {
+            for ([action, coding], counters) in route.used_codings().into_iter().flat_map(CodingMeters::used) {
+                s.add(&[route.name(), action, coding, "before"], counters.before.get());
+                s.add(&[route.name(), action, coding, "after"], counters.after.get());
+            }
+        }),
+    ),
+    counter(
+        "weir_content_coding_failures_total",
+        "Responses that ended as incomplete because their body could not be compressed or decompressed.",
+        &["route", "action", "coding"],
+        FamilySource::Routes(|s, route| {
+            for ([action, coding], counters) in route.used_codings().into_iter().flat_map(CodingMeters::used) {
+                s.add(&[route.name(), action, coding], counters.failures.get());
+            }
+        }),
+    ),
+    counter(
+        "weir_content_coding_responses_total",
+        "Responses whose body was compressed or decompressed.",
+        &["route", "action", "coding"],
+        FamilySource::Routes(|s, route| {
+            for ([action, coding], counters) in route.used_codings().into_iter().flat_map(CodingMeters::used) {
+                s.add(&[route.name(), action, coding], counters.responses.get());
+            }
+        }),
     ),
     counter(
         "weir_grpc_requests_total",

@@ -12,6 +12,7 @@ use crossbeam_utils::CachePadded;
 use crate::fault::Fault;
 
 use super::acme::AcmeOrders;
+use super::coding_meters::CodingMeters;
 use super::grpc_status::GrpcStatus;
 use crate::backend::recent_errors::RecentErrors;
 use crate::instruments::throttle::Throttle;
@@ -30,6 +31,7 @@ pub struct RouteMeters {
     /// Most routes have none.
     streams: OnceLock<Box<Histogram>>,
     grpc: OnceLock<Box<[Counter; GrpcStatus::COUNT]>>,
+    codings: OnceLock<Box<CodingMeters>>,
     faults: [Counter; Fault::ALL.len()],
 }
 
@@ -42,6 +44,7 @@ impl RouteMeters {
             duration: CachePadded::new(Histogram::new(LATENCY)),
             streams: OnceLock::new(),
             grpc: OnceLock::new(),
+            codings: OnceLock::new(),
             faults: Default::default(),
         }
     }
@@ -75,6 +78,16 @@ impl RouteMeters {
     pub fn grpc(&self) -> impl Iterator<Item = (GrpcStatus, u64)> + '_ {
         let counts = self.grpc.get().into_iter().flat_map(|counts| GrpcStatus::all().zip(counts.iter()));
         counts.map(|(status, n)| (status, n.get())).filter(|(_, n)| *n > 0)
+    }
+
+    /// The instruments of compression and decompression.
+    pub fn codings(&self) -> &CodingMeters {
+        self.codings.get_or_init(Box::default)
+    }
+
+    /// The same, if a response was compressed or decompressed.
+    pub(super) fn used_codings(&self) -> Option<&CodingMeters> {
+        self.codings.get().map(|codings| &**codings)
     }
 
     /// How long streams lasted, if there was one.

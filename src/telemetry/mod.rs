@@ -18,6 +18,7 @@ mod text_format;
 
 pub mod access_log;
 pub mod acme;
+pub mod coding_meters;
 pub mod grpc_status;
 pub mod limit_meters;
 pub mod meters;

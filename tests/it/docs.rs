@@ -17,6 +17,7 @@ const PAGES: [&str; 10] = [
     "docs/examples.md",
     "docs/limit-a-login.md",
     "docs/llm-budget.md",
+    "docs/compress.md",
     "docs/operations.md",
     "grafana/README.md",
 ];

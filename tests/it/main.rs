@@ -24,6 +24,7 @@ mod check;
 mod clock;
 mod command_forms;
 mod conformance;
+mod content_coding;
 mod conventions;
 mod demo;
 mod descriptors;

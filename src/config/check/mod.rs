@@ -5,6 +5,7 @@
 
 mod acme;
 mod balance;
+mod compress;
 mod discover;
 mod headers;
 mod health;

@@ -8,7 +8,7 @@ use super::super::schema::{HostRule, RedirectSettings, RespondSettings, Retry, R
 use super::super::value_hints;
 use super::super::values::{Name, Period};
 use super::headers::{self, Use};
-use super::{Check, text};
+use super::{Check, compress, text};
 
 const ACTIONS: [&str; 4] = ["upstream", "split", "redirect", "respond"];
 /// Keys that only apply to requests that are forwarded to a backend.
@@ -35,6 +35,9 @@ pub(super) fn check(check: &mut Check<'_>) {
         headers::edits(check, &at.key("request_headers"), &route.request_headers, Use::Requested);
         headers::edits(check, &at.key("response_headers"), &route.response_headers, Use::Answered);
         retries(check, &at.key("retry"), &route.retry);
+        if let Some(settings) = &route.compress {
+            compress::check(check, &at.key("compress"), settings);
+        }
     }
 }
 
