@@ -63,7 +63,7 @@ class Backend:
     async def serve1(self, reader, writer):
         try:
             while True:
-                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readuntil(b"\r\n\r\n")
                 sized = self.kind in ("download", "poll")
                 framing = f"Content-Length: {self.length()}" if sized else "Transfer-Encoding: chunked"
                 response = f"HTTP/1.1 200 OK\r\nContent-Type: {TYPES[self.kind]}\r\n{framing}\r\n\r\n".encode()
@@ -77,7 +77,7 @@ class Backend:
                     writer.write(response + (data if sized else b"%x\r\n%b\r\n" % (len(data), data)))
                 if not sized:
                     writer.write(b"0\r\n\r\n")
-        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError, ssl.SSLError):
             pass
         finally:
             writer.close()
@@ -101,7 +101,7 @@ class Backend:
                     task = asyncio.ensure_future(self.stream(send, stream))
                     self.tasks.add(task)
                     task.add_done_callback(self.tasks.discard)
-        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError, ssl.SSLError):
             pass
         finally:
             writer.close()
