@@ -8,7 +8,8 @@ should add at most 1 ms in the median and 25 ms at worst. On a busy machine the 
 events    server-sent events    lines     JSON lines         grpc   a server stream of gRPC: HTTP/2 on both sides
 download  with a length         poll      a response that waits before its header
 
-nginx runs with `proxy_buffering off`, and HAProxy with `option http-no-delay`. nginx speaks HTTP/1 to backends, and its gRPC module is not measured. Run `make bench-streams`.
+nginx runs with `proxy_buffering off`, and HAProxy with `option http-no-delay`. nginx speaks HTTP/1 to backends, and its gRPC module is not
+measured. Run `make bench-streams`.
 """
 import argparse
 import asyncio
