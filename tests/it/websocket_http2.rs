@@ -229,7 +229,8 @@ enum Frame {
 
 #[test]
 fn a_listener_with_http2_offers_extended_connect() {
-    let weir = Weir::start(Config::to(&Origin::named("a")));
+    let origin = Origin::named("a");
+    let weir = Weir::start(Config::to(&origin));
     let settings = Frames::connect(weir.web()).next_of(SETTINGS).unwrap();
     let enabled = settings.payload.chunks(6).any(|setting| setting == [0, 8, 0, 0, 0, 1]);
     assert!(enabled, "{settings:?}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 use h2::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::either::Either;
 
 use crate::support::http2::run;
 use crate::support::http2_socket::{self, Http2Socket};
@@ -45,7 +46,7 @@ fn start<F: Future<Output = ()> + Send + 'static>(
 
 /// A client's end of a tunnel.
 enum Tunnel {
-    Http1(tls::Socket),
+    Http1(Box<tls::Socket>),
     Http2(Http2Socket),
 }
 
@@ -66,7 +67,7 @@ impl Tunnel {
             head.push(socket.read_u8().await.unwrap());
         }
         assert!(head.starts_with(b"HTTP/1.1 101"));
-        Self::Http1(socket)
+        Self::Http1(Box::new(socket))
     }
 
     async fn send(&mut self, bytes: &[u8]) {
@@ -80,6 +81,17 @@ impl Tunnel {
         match self {
             Self::Http1(socket) => socket.shutdown().await.unwrap(),
             Self::Http2(socket) => socket.shutdown().await.unwrap(),
+        }
+    }
+
+    /// Breaks off. Not under TLS.
+    fn reset(self) {
+        match self {
+            Self::Http1(socket) => match *socket {
+                Either::Left(tcp) => tcp.set_zero_linger().unwrap(),
+                Either::Right(_) => panic!("a reset under TLS"),
+            },
+            Self::Http2(mut socket) => socket.send.send_reset(Reason::CANCEL),
         }
     }
 
@@ -182,7 +194,7 @@ fn the_end_of_the_backend_ends_the_tunnel_after_its_last_bytes() {
 #[test]
 fn a_reset_of_the_backend_resets_the_stream_of_the_client() {
     let weir = start(PLAIN, "", async |stream| {
-        let tokio_util::either::Either::Left(tcp) = stream else { return };
+        let Either::Left(tcp) = stream else { return };
         tcp.set_zero_linger().unwrap();
     });
     run(async {
@@ -212,8 +224,7 @@ fn a_reset_of_the_client_closes_the_connection_of_the_backend() {
             if ended {
                 client.end().await;
             }
-            let Tunnel::Http2(mut socket) = client else { return };
-            socket.send.send_reset(Reason::CANCEL);
+            client.reset();
             wait_until("the backend's connection ends", || tells.try_recv().is_ok()).await;
             // Over HTTP/1.
             let mut client = Tunnel::open(weir.web(), false, false).await;
@@ -221,9 +232,7 @@ fn a_reset_of_the_client_closes_the_connection_of_the_backend() {
             if ended {
                 client.end().await;
             }
-            let Tunnel::Http1(tokio_util::either::Either::Left(tcp)) = client else { return };
-            tcp.set_zero_linger().unwrap();
-            drop(tcp);
+            client.reset();
             wait_until("the backend's connection ends", || tells.try_recv().is_ok()).await;
         }
     });
@@ -242,13 +251,7 @@ fn a_client_that_breaks_off_after_its_end_frees_the_backend_at_once() {
             let mut client = Tunnel::open(weir.web(), false, http2).await;
             client.end().await;
             wait_until("in flight", || weir.sum(&["weir_backend_in_flight"]) == 1.0).await;
-            match client {
-                Tunnel::Http1(tokio_util::either::Either::Left(tcp)) => {
-                    tcp.set_zero_linger().unwrap();
-                    drop(tcp);
-                }
-                other => drop(other),
-            }
+            client.reset();
             wait_until("freed", || weir.sum(&["weir_backend_in_flight"]) == 0.0).await;
         }
     });
