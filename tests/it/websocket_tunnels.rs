@@ -192,6 +192,21 @@ fn the_end_of_the_backend_ends_the_tunnel_after_its_last_bytes() {
 }
 
 #[test]
+fn a_backend_that_closes_without_a_close_notify_ends_the_tunnel_too() {
+    each_way(async |way, http2| {
+        let weir = start(way, "", async |mut stream| {
+            stream.write_all(b"last words").await.unwrap();
+            stream.flush().await.unwrap();
+            // Dropped as it is: under TLS, without close_notify.
+        });
+        let mut client = Tunnel::open(weir.web(), way.client, http2).await;
+        assert_eq!(client.rest().await.unwrap(), b"last words", "{way:?} {http2}");
+        weir.wait_for(&["weir_backend_in_flight"], 0.0);
+        assert_eq!(weir.sum(&["weir_faults_total"]), 0.0, "{way:?} {http2}");
+    });
+}
+
+#[test]
 fn a_reset_of_the_backend_resets_the_stream_of_the_client() {
     let weir = start(PLAIN, "", async |stream| {
         let Either::Left(tcp) = stream else { return };
