@@ -314,6 +314,10 @@ fn outlive_reloads(way: Way, sockets: usize, connections: usize, reloads: usize,
             }
         });
     });
+    // They open one after the other, so the deadline is one of progress.
+    for open in (50..=sockets).step_by(50) {
+        weir.wait_for_at_least(&["weir_backend_in_flight"], open as f64);
+    }
     weir.wait_for(&["weir_backend_in_flight"], sockets as f64);
     let mut pace = Pace::every(every);
     for round in 0..reloads {
