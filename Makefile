@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-grafana miri loom lint bench bench-pick bench-route bench-balance bench-scale bench-instructions \
-	bench-failing-backend bench-rate-limits audit testssl release \
+	bench-failing-backend bench-rate-limits bench-streams audit testssl release \
 	soak soak-run soak-tests need-build need-servers need-grafana need-load
 
 CARGO ?= cargo
@@ -19,7 +19,7 @@ SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),300)
 DIST := $(CARGO) build --profile dist --locked --bin weir
 
 # The commit that weir_build_info reports. Only src/main.rs reads it, so another commit compiles no other crate.
-run bench bench-balance bench-scale bench-instructions bench-failing-backend bench-rate-limits soak soak-run release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+run bench bench-balance bench-scale bench-instructions bench-failing-backend bench-rate-limits bench-streams soak soak-run release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,12 @@ bench-failing-backend: need-build ## count lost requests while one of three back
 	@bench/caddy.sh
 	$(DIST)
 	python3 bench/failing_backend.py $(BENCH)
+
+bench-streams: need-build ## measure how late the pieces of streams arrive; compare with nginx, HAProxy and Caddy (BENCH="--help" for options)
+	@$(NEED) python3=python3 curl=curl nginx=nginx haproxy=haproxy openssl=openssl taskset=util-linux
+	@bench/caddy.sh
+	$(DIST)
+	python3 bench/streams.py $(BENCH)
 
 soak: soak-tests soak-run ## run the long tests, then mixed traffic with reloads, kills and aborts for SECONDS=300
 

@@ -380,7 +380,7 @@ impl From<HostRule> for String {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteLimits {
-    /// Maximum size of a request body. Larger: 413. 0: no limit.
+    /// Maximum size of a request body. Larger: 413. 0: no limit. The bytes of a WebSocket do not count.
     pub body: Size,
 }
 
@@ -396,7 +396,7 @@ pub struct RouteTimeouts {
     pub write: Period,
     /// Time for the whole request, including retries and bodies.
     pub request: Period,
-    /// Replaces `read` and `write` after an upgrade (WebSocket), in both directions.
+    /// Replaces `read`, `write` and `request` after an upgrade (WebSocket), in both directions.
     pub tunnel: Period,
 }
 

@@ -1,7 +1,9 @@
 //! HTTP/2 on one connection: prior knowledge on a plain port, ALPN under TLS. The h2 crate does the framing and the
 //! flow control. This module applies the limits.
 
+mod extended_connect;
 mod responder;
+mod send_half;
 mod session;
 
 use std::pin::pin;
@@ -231,6 +233,7 @@ impl<F: HttpService> Http2<F> {
         options.initial_window_size(STREAM_WINDOW_BYTES);
         options.initial_connection_window_size(CONNECTION_WINDOW_BYTES);
         options.max_send_buffer_size(SEND_BUFFER_BYTES);
+        options.enable_connect_protocol();
         options
     }
 }

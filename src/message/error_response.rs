@@ -112,7 +112,9 @@ impl ErrorResponse<'_> {
         match (self.status, self.fault) {
             (414, _) => "The request target is too long.",
             (501, Fault::BadRequest) => "The transfer coding is not implemented.",
-            (501, Fault::RefusedPolicy) => "WebSocket is not supported here: the upstream speaks HTTP/2.",
+            (501, Fault::RefusedPolicy) => {
+                "The requested protocol is not supported here: a WebSocket needs an upstream that speaks HTTP/1."
+            }
             (505, Fault::BadRequest) => "The HTTP version is not supported.",
             (405, _) => "The method is not allowed.",
             (421, _) => "This connection does not serve that host.",

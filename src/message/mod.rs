@@ -20,3 +20,4 @@ pub mod request_id;
 pub mod response_framing;
 pub mod rewrite;
 pub mod via;
+pub mod websocket;

@@ -205,6 +205,12 @@ impl RequestCtx {
         }
     }
 
+    /// Whether the client asks for a WebSocket by an extended CONNECT (RFC 8441). The listener has made an upgrade
+    /// request of it.
+    pub(super) fn is_extended_connect(&self) -> bool {
+        self.is_upgrade && self.version == Version::HTTP_2
+    }
+
     /// When the request arrived.
     pub(super) fn arrived(&self) -> Moment {
         self.started.into()

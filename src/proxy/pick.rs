@@ -63,7 +63,9 @@ pub(super) async fn pick(
     };
     let tunnel = ctx.is_upgrade;
     let template = if tunnel { &target.tunnel } else { &target.peer };
-    let pending = template.checkout(&attempt.backend.addr, pool, ctx.time_left(), ctx.fresh_used, attempt.started());
+    // The listener limits the handshake of a tunnel (`time_handshake`). The request's deadline ends with it.
+    let left = ctx.time_left().filter(|_| !tunnel);
+    let pending = template.checkout(&attempt.backend.addr, pool, left, ctx.fresh_used, attempt.started());
     let peer = template.peer(&attempt.backend.addr);
     ctx.attempt = Some(attempt);
     let Some(mut peer) = peer else {

@@ -6,16 +6,17 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use h2::ext::Protocol;
 use http::uri::Authority;
 use http::{HeaderValue, Method, Version, header};
-use pingora::Result;
 use pingora::http::RequestHeader;
+use pingora::{Error, Result};
 use pingora_proxy::Session;
 
 use super::ctx::{RequestCtx, RequestLine};
 use super::reject::refuse;
 use super::{failure_log, max_forwards, stream_kind};
-use crate::config::schema::Protocol;
+use crate::config::schema;
 use crate::fault::Fault;
 use crate::listener::{BadHead, Conn, WELL_KNOWN};
 use crate::message::host::{HostPolicy, authority};
@@ -70,7 +71,7 @@ pub(super) fn accept_request(session: &mut Session, ctx: &mut RequestCtx) -> Res
     if ctx.method == Method::CONNECT {
         // The next bytes on the connection belong to the tunnel that the client requested. They are not requests.
         session.set_keepalive(None);
-        return Err(refuse(ctx, Fault::RefusedPolicy, Some(405), "CONNECT is not served"));
+        return Err(refuse_connect(session.req_header(), ctx));
     }
     if ctx.version == Version::HTTP_2 {
         ctx.grpc = stream_kind::requested(session.req_header());
@@ -80,12 +81,21 @@ pub(super) fn accept_request(session: &mut Session, ctx: &mut RequestCtx) -> Res
 }
 
 /// Whether this is a WebSocket upgrade. Upgrade counts only if Connection names it, and never in HTTP/1.0 (RFC 9110
-/// section 7.8).
+/// section 7.8). In HTTP/2 the listener has added it to an extended CONNECT: clients cannot send it (RFC 9113 section
+/// 8.2.2).
 fn asks_for_websocket(request: &RequestHeader) -> bool {
     let upgrade = request.headers.get(header::UPGRADE);
-    request.version == Version::HTTP_11
+    matches!(request.version, Version::HTTP_11 | Version::HTTP_2)
         && upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
         && hop_by_hop::connection_names(&request.headers, b"upgrade")
+}
+
+/// The listener has already changed an extended CONNECT for a WebSocket.
+fn refuse_connect(request: &RequestHeader, ctx: &mut RequestCtx) -> Box<Error> {
+    match request.extensions.get::<Protocol>() {
+        Some(_) => refuse(ctx, Fault::RefusedPolicy, Some(501), "an extended CONNECT for an unknown protocol"),
+        None => refuse(ctx, Fault::RefusedPolicy, Some(405), "CONNECT is not served"),
+    }
 }
 
 fn identify(request: &RequestHeader, ctx: &mut RequestCtx) {
@@ -120,6 +130,10 @@ fn check_http2(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     if let Err(bad) = check_path_and_query(request.raw_path()) {
         encode_target(session.req_header_mut(), bad)
             .map_err(|bad| refuse(ctx, bad.fault, Some(bad.status), bad.reason))?;
+    }
+    if ctx.is_upgrade && session.req_header().headers.contains_key(header::CONTENT_LENGTH) {
+        // The backend would take the first bytes of the tunnel for a body.
+        return Err(refuse(ctx, Fault::BadRequest, None, "an extended CONNECT with Content-Length"));
     }
     if let Some(reason) = unclear(session.req_header()) {
         return Err(refuse(ctx, Fault::BadRequest, None, reason));
@@ -190,7 +204,7 @@ pub(super) async fn is_challenge(session: &Session, ctx: &mut RequestCtx) -> boo
     let request = session.req_header();
     let path = request.uri.path();
     let Some(exchange) = ctx.exchange.as_ref().filter(|_| path.starts_with(WELL_KNOWN)) else { return false };
-    if request.method == Method::GET && exchange.conn.tls.is_none() {
+    if request.method == Method::GET && exchange.conn.tls.is_none() && !ctx.is_extended_connect() {
         // Boxed. Otherwise the state of this future would be a part of every request's future.
         ctx.challenge = Box::pin(exchange.conn.settings.challenges.at_path(path)).await.map(Into::into);
     }
@@ -235,12 +249,12 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
         failure_log::is_loop(ctx);
         return Err(refuse(ctx, Fault::Loop, None, "the request has returned to this process too often"));
     }
-    let speaks_http1 = |target: &Arc<RouteTarget>| target.upstream.settings().protocol == Protocol::Http1;
+    let speaks_http1 = |target: &Arc<RouteTarget>| target.upstream.settings().protocol == schema::Protocol::Http1;
     if ctx.target.as_ref().is_none_or(speaks_http1) {
         return Ok(());
     }
     if ctx.is_upgrade {
-        // A WebSocket over HTTP/2 needs Extended CONNECT (RFC 8441), which Weir does not support. Without it the
+        // A WebSocket to an HTTP/2 backend needs Extended CONNECT (RFC 8441), which Weir does not send. Without it the
         // backend would get a different request.
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(501), "a WebSocket, and the upstream speaks HTTP/2"));
     }

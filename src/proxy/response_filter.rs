@@ -22,7 +22,7 @@ use crate::backend::labels::{Outcome, RetryReason};
 use crate::fault::Fault;
 use crate::lifecycle::Lifecycle;
 use crate::message::error_response::{self, ErrorResponse};
-use crate::message::{header_case, hop_by_hop, keep_alive, response_framing, via};
+use crate::message::{header_case, hop_by_hop, keep_alive, response_framing, via, websocket};
 use crate::upstream::retry_policy::Failed;
 
 /// The number of header fields to reserve for a response: Weir's own, and a few of the route's.
@@ -47,6 +47,12 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
         return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
     }
     let status = response.status.as_u16();
+    if status == 101
+        && ctx.is_extended_connect()
+        && let Err(why) = accepts_websocket(session, response)
+    {
+        return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
+    }
     if response.status.is_informational() && status != 101 {
         return Ok(());
     }
@@ -57,6 +63,10 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
         {
             attempt.limit_idle(limit);
         }
+    }
+    if ctx.is_extended_connect() && response.status.is_success() {
+        // The client would take it for an open tunnel (RFC 8441 section 5). It is no failure of the backend.
+        return Err(refuse(ctx, Fault::RefusedPolicy, Some(501), "a WebSocket, and the backend speaks plain HTTP"));
     }
     if status >= 500 {
         failure_log::server_error(ctx, status);
@@ -78,6 +88,12 @@ pub(super) fn arrived(session: &mut Session, response: &mut ResponseHeader, ctx:
     error.as_up();
     error.set_retry(true);
     Err(error)
+}
+
+/// Whether the 101 of the backend opens the WebSocket that the listener has asked for.
+fn accepts_websocket(session: &Session, response: &ResponseHeader) -> std::result::Result<(), &'static str> {
+    let key = session.req_header().headers.get(header::SEC_WEBSOCKET_KEY);
+    websocket::check_accepted(&response.headers, key)
 }
 
 /// Whether the backend sends Retry-After and there is no other backend for the request. Then the client gets this
@@ -268,7 +284,9 @@ fn open_tunnel(session: &mut Session, ctx: &mut RequestCtx) {
     ctx.begun = Some(101);
     stream_kind::header_sent(ctx);
     if let Some(exchange) = &ctx.exchange {
-        exchange.conn.set_tunnel();
+        if ctx.version != Version::HTTP_2 {
+            exchange.conn.set_tunnel();
+        }
         exchange.cut_after(None);
     }
     if let Some(route) = &ctx.route {

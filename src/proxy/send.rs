@@ -34,7 +34,7 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
     let mut refused = None;
     header_case::edit_request(request, EXTRA_FIELDS, |headers| {
         if to_http1 || ctx.version != Version::HTTP_2 {
-            refused = http1_fields(headers, client, to_http1).err();
+            refused = http1_fields(headers, client, to_http1 && ctx.is_upgrade).err();
         }
         hop_by_hop::request(headers, &client.headers, protocol != Protocol::Http1);
         forward(client, headers, ctx);
@@ -62,8 +62,9 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
         request.insert_header(header::HOST, host.unwrap_or(HeaderValue::from_static("")))?;
     }
     response_cost::ask_for_identity(request, ctx)?;
-    let alone = ctx.fresh_used || (target.upstream.transport().announces() && !ctx.is_upgrade);
-    if alone && protocol == Protocol::Http1 {
+    let alone = ctx.fresh_used || target.upstream.transport().announces();
+    // An upgrade takes the connection out of the pool, and Connection names it.
+    if alone && !ctx.is_upgrade && protocol == Protocol::Http1 {
         // The connection is outside the pool and serves no other request. HTTP/2 has no such field (RFC 9113 section
         // 8.2.2).
         request.insert_header(header::CONNECTION, HeaderValue::from_static("close"))?;
@@ -76,9 +77,9 @@ pub(super) fn header(session: &Session, request: &mut RequestHeader, ctx: &Reque
 fn http1_fields(
     headers: &mut HeaderMap,
     client: &RequestHeader,
-    to_http1: bool,
+    may_upgrade: bool,
 ) -> std::result::Result<(), &'static str> {
-    hop_by_hop::to_http1(headers, to_http1 && client.version == Version::HTTP_11)?;
+    hop_by_hop::to_http1(headers, may_upgrade)?;
     if let Some(authority) = client.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
@@ -173,7 +174,9 @@ fn pass_body(body: &mut Option<Bytes>, end: bool, ctx: &mut RequestCtx) -> Resul
             attempt.release();
         }
     }
-    if ctx.body_limit().is_some_and(|limit| sent(ctx) > limit) {
+    // The bytes of a tunnel are no body.
+    let is_tunnel = ctx.begun == Some(101);
+    if !is_tunnel && ctx.body_limit().is_some_and(|limit| sent(ctx) > limit) {
         return Err(refuse(ctx, Fault::BodyTooLarge, None, "the body is over limits.body"));
     }
     if ctx.is_too_late() {

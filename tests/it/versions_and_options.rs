@@ -59,7 +59,10 @@ fn a_websocket_request_to_an_upstream_of_http2_is_refused_with_a_reason() {
     let response = client.get_with("/chat", &upgrade);
     assert_eq!(response.status, 501);
     let reply = response.json();
-    assert_eq!(reply["message"], "WebSocket is not supported here: the upstream speaks HTTP/2.");
+    assert_eq!(
+        reply["message"],
+        "The requested protocol is not supported here: a WebSocket needs an upstream that speaks HTTP/1."
+    );
     assert_eq!(reply["error"], "refused_policy");
     assert_eq!(origin.connections(), 0, "nothing was sent");
     assert_eq!(weir.access_log_of(1)[0]["fault"], "refused_policy");

@@ -326,12 +326,14 @@ impl AsyncRead for DownstreamStream {
 impl AsyncWrite for DownstreamStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.conn.set_answering();
-        this.moved = true;
         match this.http2 {
             true => this.conn.set_unsent(true),
-            false => this.conn.flush_timer.some(),
+            // The first write is the header.
+            false if this.conn.is_answering() => this.conn.flush_timer.body(),
+            false => this.conn.flush_timer.header(),
         }
+        this.conn.set_answering();
+        this.moved = true;
         // The first write takes the option, because it contains the response head.
         let takes_upgrade_option = this.conn.takes_upgrade_option();
         if this.outbox.len() + data.len() <= COALESCE_BYTES {

@@ -2,13 +2,13 @@
 //!
 //! It differs from Pingora's own HTTP/2 session in three ways. Interim responses reach the client. The client may send
 //! more of the body only when the proxy asks for the next piece, so a slow backend slows the client down. A body that
-//! does not arrive in time is an error.
+//! does not arrive in time is an error. It also carries the tunnel of an extended CONNECT.
 //!
 //! It never checks a request: `proxy::request_filter` does.
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,7 +31,9 @@ use pingora_core::{Error, ErrorType, OrErr, Result};
 use tokio::time::timeout;
 
 use crate::body_gate::{BodyGate, Demand};
+use crate::listener::http2::extended_connect::{self, Tunnel};
 use crate::listener::http2::responder::Responder;
+use crate::listener::http2::send_half::{capacity, poll_reset};
 use crate::message::hop_by_hop;
 
 /// How much of a request body is kept for a retry. Pingora's sessions use the same limit.
@@ -51,6 +53,7 @@ type MessageReader = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync 
 /// One request and its response.
 pub(super) struct Http2ServerSession {
     request: RequestHeader,
+    tunnel: Tunnel,
     body: RecvStream,
     body_gate: Arc<BodyGate>,
     /// Bytes of the last piece of the body. The client gets their flow-control window back with the next read.
@@ -82,11 +85,14 @@ impl Http2ServerSession {
         digest: Arc<Digest>,
         body_gate: Arc<BodyGate>,
     ) -> Self {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        let tunnel = extended_connect::to_upgrade(&mut parts);
         let request = RequestHeader::from(parts);
-        let owes_continue = hop_by_hop::expects_continue(&request.headers) && !body.is_end_stream();
+        let expects_continue = tunnel == Tunnel::No && hop_by_hop::expects_continue(&request.headers);
+        let owes_continue = expects_continue && !body.is_end_stream();
         Self {
             request,
+            tunnel,
             body,
             body_gate,
             unreleased: 0,
@@ -149,7 +155,9 @@ impl Http2ServerSession {
             (Poll::Pending, Poll::Ready(Demand::NoMore)) => Poll::Ready(None),
             (read, _) => read,
         });
-        let read = match self.read_timeout {
+        // The backend's side limits the silence of a tunnel in both directions.
+        let limit = self.read_timeout.filter(|_| self.tunnel == Tunnel::No);
+        let read = match limit {
             Some(limit) => match timeout(limit, read).await {
                 Ok(read) => read,
                 Err(_) => return Error::e_explain(ErrorType::ReadTimedout, "no byte of the request body arrived"),
@@ -159,14 +167,27 @@ impl Http2ServerSession {
         let piece = read.transpose().or_err(ErrorType::ReadError, "while reading the request body")?;
         // h2 reports some ends only here. Pingora's loop would read such a body again and again.
         self.body_ended |= piece.is_none();
+        if piece.is_none() && self.tunnel == Tunnel::Open {
+            self.refuse_trailers().await?;
+        }
         if let Some(piece) = &piece {
             self.unreleased = piece.len();
             self.body_read += piece.len();
-            if let Some(buffer) = &mut self.retry_buffer {
+            if let Some(buffer) = self.retry_buffer.as_mut().filter(|_| self.tunnel == Tunnel::No) {
                 buffer.write_to_buffer(piece);
             }
         }
         Ok(piece)
+    }
+
+    /// A tunnel has no trailers: only DATA frames may follow the header (RFC 9113 section 8.5).
+    async fn refuse_trailers(&mut self) -> Result<()> {
+        let trailers = self.body.trailers().await.or_err(ErrorType::ReadError, "while reading the end of a tunnel")?;
+        if trailers.is_none() {
+            return Ok(());
+        }
+        self.responder.reset(Reason::PROTOCOL_ERROR);
+        Error::e_explain(ErrorType::InvalidH2, "trailers in a tunnel")
     }
 
     async fn drain(&mut self) -> Result<()> {
@@ -175,13 +196,21 @@ impl Http2ServerSession {
     }
 
     fn is_done(&self) -> bool {
+        match self.tunnel {
+            Tunnel::No => {}
+            // Bytes that the client sends before the response wait.
+            Tunnel::Requested => return true,
+            // The end has to be read, because the backend has to see it.
+            Tunnel::Open => return self.body_ended,
+        }
         self.body_ended || self.body_gate.is_ended() || self.has_no_body() || self.body.is_end_stream()
     }
 
     fn has_no_body(&self) -> bool {
         let announces_none = || self.request.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0");
         // A retry asks again. h2 does not report the end here if trailers ended the body.
-        self.body_read == 0 && (self.body_ended || self.body.is_end_stream() || announces_none())
+        let is_tunnel = self.tunnel != Tunnel::No;
+        is_tunnel || self.body_read == 0 && (self.body_ended || self.body.is_end_stream() || announces_none())
     }
 
     /// Completes when the client has reset the stream or closed the connection.
@@ -196,12 +225,12 @@ impl Http2ServerSession {
         for name in &CONNECTION_FIELDS {
             response.remove_header(name);
         }
+        // The status that the proxy sees and records.
         let status = response.status;
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            // HTTP/2 has no upgrade (RFC 9113 section 8.6).
+        if !self.tunnel.passes(&mut response)? {
             return Ok(());
         }
-        if status.is_informational() {
+        if response.status.is_informational() {
             return self.responder.send_interim(status, Parts::from(*response).headers);
         }
         response.insert_header(header::DATE, get_cached_date())?;
@@ -260,45 +289,14 @@ impl Http2ServerSession {
     async fn write_task(&mut self, task: HttpTask) -> Result<bool> {
         match task {
             HttpTask::Header(header, end) => self.write_header(header, end).map(|()| end),
-            HttpTask::Body(Some(data), end) if !data.is_empty() => self.write_piece(data, end).await.map(|()| end),
-            HttpTask::Body(_, end) => Ok(end),
+            HttpTask::Body(Some(data), end) | HttpTask::UpgradedBody(Some(data), end) if !data.is_empty() => {
+                self.write_piece(data, end).await.map(|()| end)
+            }
+            HttpTask::Body(_, end) | HttpTask::UpgradedBody(_, end) => Ok(end),
             HttpTask::Trailer(Some(trailers)) => self.end_with(*trailers).map(|()| true),
             HttpTask::Trailer(None) | HttpTask::Done => Ok(true),
-            HttpTask::Failed(_) | HttpTask::UpgradedBody(..) => {
-                Error::e_explain(ErrorType::InternalError, "a part that HTTP/2 does not have")
-            }
+            HttpTask::Failed(error) => Err(error),
         }
-    }
-}
-
-/// Ready when the client has reset the stream or closed the connection.
-fn poll_reset(
-    sender: &mut Option<SendStream<Bytes>>,
-    responder: &Responder,
-    cx: &mut Context<'_>,
-) -> Poll<Result<Reason>> {
-    let Some(sender) = sender else { return responder.poll_reset(cx) };
-    sender.poll_reset(cx).map(|reset| reset.or_err(ErrorType::H2Error, "the client's connection ended"))
-}
-
-/// Waits for flow-control window. Returns how many bytes may be sent now, at least 1.
-async fn capacity(sender: &mut SendStream<Bytes>, wanted: usize, limit: Option<Duration>) -> Result<usize> {
-    sender.reserve_capacity(wanted);
-    let here = sender.capacity();
-    if here > 0 {
-        return Ok(here);
-    }
-    let more = poll_fn(|cx| sender.poll_capacity(cx));
-    let more = match limit {
-        Some(limit) => match timeout(limit, more).await {
-            Ok(more) => more,
-            Err(_) => return Error::e_explain(ErrorType::WriteTimedout, "the client takes no bytes"),
-        },
-        None => more.await,
-    };
-    match more {
-        Some(more) => more.or_err(ErrorType::H2Error, "while waiting for window"),
-        None => Error::e_explain(ErrorType::H2Error, "the stream is closed"),
     }
 }
 
@@ -396,7 +394,9 @@ impl Session for Http2ServerSession {
 
     async fn shutdown(&mut self, _code: u32, _ctx: &str) {
         if !self.ended {
-            self.responder.reset(Reason::INTERNAL_ERROR);
+            // CANCEL stands for a TCP reset (RFC 8441 section 5).
+            let of_tunnel = self.tunnel == Tunnel::Open;
+            self.responder.reset(if of_tunnel { Reason::CANCEL } else { Reason::INTERNAL_ERROR });
         }
     }
 
@@ -407,6 +407,14 @@ impl Session for Http2ServerSession {
     /// Ends the response. A response without a header is left alone: the stream is reset when the session is dropped.
     async fn finish(&mut self) -> Result<()> {
         self.end()
+    }
+
+    fn is_upgrade_req(&self) -> bool {
+        self.tunnel != Tunnel::No
+    }
+
+    fn was_upgraded(&self) -> bool {
+        self.tunnel == Tunnel::Open
     }
 
     fn is_body_empty(&mut self) -> bool {

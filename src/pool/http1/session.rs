@@ -71,7 +71,7 @@ pub struct Http1Session {
     buffer_bytes: usize,
     /// Pingora knows that the response is complete.
     ended: bool,
-    /// One side has ended the tunnel.
+    /// The backend has ended the tunnel.
     tunnel_ended: bool,
     trailers: Option<Box<HeaderMap>>,
     /// The request has no body.

@@ -44,6 +44,8 @@ struct Inner {
     queue: BodyQueue,
     /// The TLS layer may hold bytes that were written.
     unflushed: bool,
+    /// The end of the client's bytes in a tunnel was sent.
+    shut: bool,
     /// The backend has taken no bytes for the write timeout.
     timed_out: bool,
     /// The write error. The backend may have answered before it.
@@ -65,7 +67,7 @@ impl SharedIo {
                 if *sent {
                     queue.end();
                 }
-                let inner = Inner { stream, queue, unflushed: false, timed_out: false, broken: None };
+                let inner = Inner { stream, queue, unflushed: false, shut: false, timed_out: false, broken: None };
                 let shared = Arc::new(SharedSocket { checkout, inner: Mutex::new(inner) });
                 *self = Self::Shared(Arc::clone(&shared));
                 shared
@@ -216,11 +218,15 @@ impl SharedSocket {
         self.inner.lock().queue.discard();
     }
 
-    /// Ready when the client has ended the tunnel and all its bytes were sent.
-    pub(in crate::pool) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Passes on the end of the client's bytes once the client has ended the tunnel and all its bytes were sent. The
+    /// backend may still send.
+    pub(in crate::pool) fn poll_half_close(&self, cx: &mut Context<'_>) {
         let mut inner = self.inner.lock();
         inner.queue.set_sender(cx);
-        if inner.queue.is_ended() && inner.poll_send(cx).is_ready() { Poll::Ready(()) } else { Poll::Pending }
+        if !inner.shut && inner.queue.is_ended() && inner.poll_send(cx).is_ready() {
+            // The read path reports an error of the connection.
+            inner.shut = Pin::new(&mut inner.stream).poll_shutdown(cx).is_ready();
+        }
     }
 
     /// Sends queued bytes after the response.

@@ -3,7 +3,8 @@
 //! - Weir itself: `Config` builds a configuration, `weir` runs the binary with it, `child` runs it with pipes of the test.
 //! - Backends: `Origin` answers HTTP/1 by a closure, `Gate` lets a test decide when, `Echo` returns bodies under load,
 //!   `scripted` is one script over every protocol, `Targets` returns request targets, `grpc` is a gRPC server and client.
-//! - Clients: `Client` sends raw HTTP/1, `TlsClient` the same under TLS, `http2` uses a library, `frames` sends raw frames.
+//! - Clients: `Client` sends raw HTTP/1, `TlsClient` the same under TLS, `http2` uses a library,
+//!   `http2_socket` is a WebSocket over HTTP/2, `frames` sends raw frames.
 //! - Names and certificates: `dns` and `scripted_dns` are DNS servers, `Names` replaces getaddrinfo, `Pebble` is an ACME
 //!   server, `store` is a real Redis or Valkey, `pki` issues certificates, `ways` says who speaks TLS.
 //! - Alerts: `promtool` evaluates the rules of `grafana/`.
@@ -21,6 +22,7 @@ pub mod frames;
 pub mod gate;
 pub mod grpc;
 pub mod http2;
+pub mod http2_socket;
 pub mod names;
 pub mod origin;
 pub mod pki;

@@ -38,8 +38,8 @@ impl DownstreamStream {
             }
         }
         if self.tunnel_end_passed {
-            // The tunnel ends when the backend has got the last bytes. Pingora would take a second end for an abort.
-            return Poll::Pending;
+            // The backend may still send. Pingora takes a second end for an abort, so only a reset is reported.
+            return self.poll_reset(cx);
         }
         let read = self.poll_passing(cx, buf, most);
         self.tunnel_end_passed = self.ended && self.conn.is_tunnel() && self.inbox.is_empty();
@@ -54,6 +54,20 @@ impl DownstreamStream {
                 read
             }
         }
+    }
+
+    /// Ready when the client's connection broke after the client had ended its bytes.
+    fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(stream) = &self.stream else { return Poll::Ready(Ok(())) };
+        if !matches!(self.gate_watch, Some(GateWatch::Reset(_))) {
+            self.gate_watch = Some(GateWatch::Reset(disconnect::broken(stream.as_fd())));
+        }
+        if let Some(GateWatch::Reset(reset)) = &mut self.gate_watch {
+            ready!(reset.poll(cx));
+        }
+        self.gate_watch = None;
+        self.broken = true;
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
     }
 
     /// Ready when the client has left. Its unread bytes stay in the kernel.

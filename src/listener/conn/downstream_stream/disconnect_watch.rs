@@ -69,7 +69,7 @@ impl DownstreamStream {
         match self.poll_outbox(cx) {
             Poll::Ready(sent) => sent,
             Poll::Pending => {
-                self.conn.flush_timer.some();
+                self.conn.flush_timer.header();
                 Ok(())
             }
         }

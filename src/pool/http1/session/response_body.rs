@@ -1,5 +1,6 @@
 //! The body of the response, and the rest of the request body after it.
 
+use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -183,14 +184,24 @@ impl Http1Session {
     }
 }
 
-/// The next bytes of a tunnel. The end of the client's bytes ends it too.
+/// The next bytes of a tunnel. The end of the client's bytes is passed on, and the backend may send more after it.
 async fn tunnel_bytes(session: &mut HttpSession, line: &SharedSocket) -> Result<Option<Bytes>> {
     let mut read = std::pin::pin!(session.read_body_bytes());
     let read = std::future::poll_fn(|cx| {
-        if let Poll::Ready(read) = read.as_mut().poll(cx) {
-            return Poll::Ready(Some(read));
+        let read = read.as_mut().poll(cx);
+        if read.is_pending() {
+            line.poll_half_close(cx);
         }
-        line.poll_ended(cx).map(|()| None)
+        read
     });
-    read.await.unwrap_or(Ok(None))
+    match read.await {
+        // The upgraded protocol has its own end, so many backends close without a TLS close_notify.
+        Err(error) if is_bare_end(&error) => Ok(None),
+        read => read,
+    }
+}
+
+fn is_bare_end(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof)
 }
