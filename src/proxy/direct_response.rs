@@ -40,7 +40,7 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     };
     let (mut response, body) = match &route.action {
         Action::Upstream(_) | Action::Split(_) => return Ok(false),
-        Action::Respond(respond) => (respond.header(), respond.body()),
+        Action::Respond(respond) => respond.answer(session.req_header()),
         Action::Redirect(_) if about_the_server => return max_forwards::answer(session, ctx, lifecycle).await,
         Action::Redirect(redirect) => {
             let request = session.req_header();

@@ -30,6 +30,7 @@ pub struct RouteMeters {
     /// Most routes have none.
     streams: OnceLock<Box<Histogram>>,
     grpc: OnceLock<Box<[Counter; GrpcStatus::COUNT]>>,
+    bad_grpc_timeouts: Counter,
     faults: [Counter; Fault::ALL.len()],
 }
 
@@ -42,6 +43,7 @@ impl RouteMeters {
             duration: CachePadded::new(Histogram::new(LATENCY)),
             streams: OnceLock::new(),
             grpc: OnceLock::new(),
+            bad_grpc_timeouts: Counter::default(),
             faults: Default::default(),
         }
     }
@@ -69,6 +71,16 @@ impl RouteMeters {
     /// Counts a call of gRPC that ended.
     pub fn record_grpc(&self, status: GrpcStatus) {
         self.grpc.get_or_init(Box::default)[status.index()].bump();
+    }
+
+    /// Counts a call of gRPC with a malformed `grpc-timeout`.
+    pub fn count_bad_grpc_timeout(&self) {
+        self.bad_grpc_timeouts.bump();
+    }
+
+    /// How many calls of gRPC had a malformed `grpc-timeout`.
+    pub(super) fn bad_grpc_timeouts(&self) -> u64 {
+        self.bad_grpc_timeouts.get()
     }
 
     /// (status, count) of all that were seen.

@@ -42,6 +42,8 @@ pub struct Http2Session {
     response: Option<Box<ResponseHeader>>,
     body: Option<RecvStream>,
     received: usize,
+    /// No byte of the response body has arrived.
+    awaits_first_byte: bool,
     /// The length of the response body, if the header gives it.
     length: Option<usize>,
     trailers: Option<HeaderMap>,
@@ -63,6 +65,7 @@ impl Http2Session {
             response: None,
             body: None,
             received: 0,
+            awaits_first_byte: true,
             length: None,
             trailers: None,
             ended: false,
@@ -83,6 +86,7 @@ impl Http2Session {
         let limits = self.checkout.limits();
         let (limit, kind) = match (progress.blocked, limits.write) {
             (true, Some(write)) => (Some(write), ErrorType::WriteTimedout),
+            _ if self.awaits_first_byte => (limits.first_byte, ErrorType::ReadTimedout),
             _ => (limits.read, ErrorType::ReadTimedout),
         };
         let Some(limit) = limit else { return Poll::Pending };
@@ -150,6 +154,7 @@ impl Http2Session {
         match body.poll_data(cx) {
             Poll::Ready(Some(Ok(bytes))) => {
                 self.received += bytes.len();
+                self.awaits_first_byte &= bytes.is_empty();
                 let flow = body.flow_control();
                 if self.received > SMALL_BODY_BYTES {
                     return Poll::Ready(Ok(Some(body_piece::holding(bytes, flow))));
@@ -244,13 +249,14 @@ impl Http2Session {
         let mut sender = self.stream.sender.take().or_err(ErrorType::InternalError, "the request was sent already")?;
         let (head, stream) = sender.send_request(request, end).map_err(errors::of_request)?;
         self.checkout.set_begun();
+        // It may be the timer of an earlier exchange.
+        self.timer.restart();
         self.head = Some(head);
         self.upload = Some(Upload::new(stream, end, Arc::clone(&self.checkout)));
         Ok(())
     }
 
     pub(in crate::pool) async fn read_response_header(&mut self) -> Result<()> {
-        self.timer.restart();
         std::future::poll_fn(|cx| self.poll_header(cx)).await?;
         self.hand_over_fields()
     }
@@ -260,7 +266,9 @@ impl Http2Session {
             self.finish_request().await;
             return Ok(None);
         }
-        self.timer.restart();
+        if !self.awaits_first_byte {
+            self.timer.restart();
+        }
         std::future::poll_fn(|cx| self.poll_body(cx)).await
     }
 
