@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::source_tree::rust_files;
 use crate::support::{Client, Config, Origin, Pki, Reply, Store, StoreKind, Weir, eventually, spare};
 
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 11] = [
     "README.md",
     "docs/architecture.md",
     "docs/commands.md",
@@ -18,6 +18,7 @@ const PAGES: [&str; 10] = [
     "docs/limit-a-login.md",
     "docs/llm-budget.md",
     "docs/operations.md",
+    "docs/streams.md",
     "grafana/README.md",
 ];
 

@@ -52,6 +52,7 @@ mod http2;
 mod http2_abuse;
 mod http2_body_timeout;
 mod integrity;
+mod interim;
 mod keep_alive;
 mod layering;
 mod lifecycle;

@@ -107,8 +107,8 @@ impl Http2Session {
         };
         loop {
             let parts = match head.poll_informational(cx) {
-                // 100 is for this hop: the client gets its own from Weir. 101 has no meaning in HTTP/2.
-                Poll::Ready(Some(Ok(interim))) if interim.status().as_u16() < 102 => continue,
+                // 101 has no meaning in HTTP/2.
+                Poll::Ready(Some(Ok(interim))) if interim.status() == StatusCode::SWITCHING_PROTOCOLS => continue,
                 Poll::Ready(Some(Ok(interim))) => interim.into_parts().0,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(errors::of_header(error))),
                 Poll::Ready(None) => match Pin::new(&mut *head).poll(cx) {
