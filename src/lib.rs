@@ -10,12 +10,13 @@
 //! acme                 tls, telemetry, secure_file, config
 //! demo
 //! reload               snapshot, listener, upstream, telemetry, resource_exhaustion, config
-//! proxy                snapshot, listener, route, message, rate_limit, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
+//! proxy                snapshot, listener, route, message, content_coding, rate_limit, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
 //! snapshot             route, message, rate_limit, upstream, pool, telemetry, config
 //! listener             tls, message, telemetry, body_gate, fault, proxy_protocol, resource_exhaustion, config
 //! tls                  telemetry, resource_exhaustion, config, secure_file
 //! route                message, config, path
 //! message              fault, config, path
+//! content_coding       config
 //! rate_limit           pool, telemetry, config
 //! upstream             pool, telemetry, backend, resource_exhaustion, clock, config
 //! pool                 body_gate, proxy_protocol, resource_exhaustion, config

@@ -3,11 +3,11 @@
 //! SIGHUP and the admin API use the same steps. A rejected configuration never changes the running one; its problems
 //! are reported.
 
-use std::cell::Cell;
-use std::collections::BTreeSet;
+mod renewed_files;
+
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -15,17 +15,13 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::config::file_watch::Watch;
 use crate::config::schema::Document;
-use crate::config::{self, Change, Diff, Disk, Problem, ValidatedConfig};
+use crate::config::{self, Change, Diff, Problem, ValidatedConfig};
 use crate::listener::HttpService;
 use crate::listener::{Listeners, Registered};
-use crate::resource_exhaustion::{self, LimitedWarning};
 use crate::snapshot::{CurrentSnapshot, Snapshot};
 use crate::telemetry::{Metrics, process_log};
 use crate::upstream::manager::UpstreamManager;
 use arc_swap::ArcSwap;
-
-static CANNOT_READ: LimitedWarning = LimitedWarning::new();
-const CANNOT_LOOK: &str = "certificates for backends cannot be looked into; that is tried again";
 
 /// The hint of a problem that is found only while a configuration is applied.
 const STAYS: &str = "The old configuration goes on";
@@ -96,7 +92,7 @@ pub struct Reloader<F> {
     backends: Mutex<BackendFiles>,
 }
 
-/// The watch on the files of `upstreams.*.tls`.
+/// The watch on the files of `upstreams.*.tls` and of `routes[].respond`.
 #[derive(Default)]
 struct BackendFiles {
     /// The active configuration; `None` if it names no such files.
@@ -158,7 +154,8 @@ impl<F: HttpService> Reloader<F> {
         result
     }
 
-    /// Polls the files of `upstreams.*.tls` and applies changes to new connections. Blocks on the file system, but
+    /// Polls the files of `upstreams.*.tls` and of `routes[].respond`, and applies changes to new connections and
+    /// responses. Blocks on the file system, but
     /// holds no lock meanwhile, so that a reload never waits for it. Call it periodically and never concurrently: a
     /// change is applied when the second poll sees it.
     pub fn reload_backend_files(&self) {
@@ -167,7 +164,7 @@ impl<F: HttpService> Reloader<F> {
             let Some(checked) = backends.checked.clone() else { return };
             (checked, std::mem::take(&mut backends.watch))
         };
-        let renewed = read_again(&checked, &mut watch);
+        let renewed = renewed_files::read_again(&checked, &mut watch, &self.metrics);
         let _guard = self.one_at_a_time.lock();
         let mut backends = self.backends();
         // A configuration that became active meanwhile has read its files itself.
@@ -177,23 +174,24 @@ impl<F: HttpService> Reloader<F> {
         backends.watch = watch;
         let Some(renewed) = renewed else { return };
         let before = self.shared.load();
-        match Snapshot::compile(&renewed, Some(&before), &self.manager, &self.metrics) {
+        match Snapshot::compile(&renewed.config, Some(&before), &self.manager, &self.metrics) {
             Ok(snapshot) => {
                 // The configuration is unchanged, so the generation is as well.
                 let snapshot = Arc::new(Snapshot { generation: before.generation, ..snapshot });
                 self.shared.store(Arc::clone(&snapshot));
                 self.manager.activate(&snapshot.upstreams);
-                tracing::info!("certificates for backends renewed from their files");
-                backends.checked = Some(Arc::new(renewed));
+                renewed.say(&self.metrics);
+                backends.checked = Some(Arc::new(renewed.config));
             }
-            Err(error) => tracing::error!(%error, "certificates for backends could not be put in; the old ones go on"),
+            Err(error) => tracing::error!(%error, "changed files could not be put in; the old ones go on"),
         }
     }
 
     fn watch_backend_files(&self, checked: &ValidatedConfig) {
         let mut backends = self.backends();
         backends.watch = checked.watch();
-        backends.checked = (!checked.backend_files().is_empty()).then(|| Arc::new(checked.clone()));
+        let has_files = !(checked.backend_files().is_empty() && checked.body_files().is_empty());
+        backends.checked = has_files.then(|| Arc::new(checked.clone()));
     }
 
     fn backends(&self) -> MutexGuard<'_, BackendFiles> {
@@ -314,29 +312,4 @@ impl<F: HttpService> Reloader<F> {
             }
         }
     }
-}
-
-/// Reads the changed files of `upstreams.*.tls`. Returns `None` if no usable content has changed.
-fn read_again(checked: &ValidatedConfig, watch: &mut Watch) -> Option<ValidatedConfig> {
-    let changed = watch.look_on_disk(&checked.backend_files()).unwrap_or_else(|error| {
-        CANNOT_READ.say(CANNOT_LOOK, error);
-        BTreeSet::new()
-    });
-    let (exhausted, disk) = (Cell::new(false), Disk::default());
-    let read = |path: &Path| {
-        let exhaustion = |error: &io::Error| exhausted.set(exhausted.get() || resource_exhaustion::is_passing(error));
-        disk.read_named(path).inspect_err(exhaustion)
-    };
-    let (renewed, unfit) = checked.with_backend_files(&changed, &read);
-    for what in unfit {
-        if exhausted.get() {
-            CANNOT_READ.say(CANNOT_LOOK, what);
-        } else {
-            tracing::error!("for backends, changed on disk, but cannot be used; the old one goes on: {what}");
-        }
-    }
-    if exhausted.get() {
-        watch.again(&changed);
-    }
-    renewed
 }

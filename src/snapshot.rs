@@ -89,8 +89,6 @@ pub struct RouteTarget {
     pub meters: Arc<UpstreamMeters>,
     /// The settings that an attempt copies.
     pub peer: PeerTemplate,
-    /// The settings that an attempt copies if the request asks for an upgrade.
-    pub tunnel: PeerTemplate,
 }
 
 /// A valid document that cannot be compiled: a gap in the checks.
@@ -131,7 +129,7 @@ impl Snapshot {
             let meters = metrics.route(&route.label(index));
             routes.push((
                 &route.matches,
-                Arc::new(Route::compile(route, meters, &mut targets, &rate_limits).map_err(at)?),
+                Arc::new(Route::compile(route, meters, &mut targets, &rate_limits, &file).map_err(at)?),
             ));
         }
         Ok(Self {
@@ -164,12 +162,13 @@ impl Route {
         meters: Arc<RouteMeters>,
         targets: &mut Targets<'_>,
         rate_limits: &RateLimits,
+        file: &dyn Fn(&Path) -> Option<Vec<u8>>,
     ) -> Result<Self, String> {
         let limit = |name: &Name| rate_limits.get(name).cloned().ok_or_else(|| format!("no rate limit `{name}`"));
         let rewrite = route.rewrite.as_ref().map(Rewrite::compile).transpose()?;
         Ok(Self {
             meters,
-            action: action(route, targets)?,
+            action: action(route, targets, file)?,
             rewrite,
             host: HostPolicy::compile(&route.host)?,
             request_headers: CompiledHeaderEdits::compile(&route.request_headers)?,
@@ -180,13 +179,17 @@ impl Route {
             retry: Rule::new(&route.retry),
             retry_share: route.retry.budget.fraction(),
             retry_floor: route.retry.floor,
-            compress: route.compress.clone(),
+            compress: route.compress.settings().cloned(),
             decompress: route.decompress,
         })
     }
 }
 
-fn action(route: &schema::RouteSettings, targets: &mut Targets<'_>) -> Result<Action<Arc<RouteTarget>>, String> {
+fn action(
+    route: &schema::RouteSettings,
+    targets: &mut Targets<'_>,
+    file: &dyn Fn(&Path) -> Option<Vec<u8>>,
+) -> Result<Action<Arc<RouteTarget>>, String> {
     let mut find = |name: &Name| targets.find(name, &route.timeouts);
     if let Some(name) = &route.upstream {
         return Ok(Action::Upstream(find(name)?));
@@ -199,7 +202,7 @@ fn action(route: &schema::RouteSettings, targets: &mut Targets<'_>) -> Result<Ac
         return Ok(Action::Redirect(Redirect::compile(redirect)?));
     }
     match &route.respond {
-        Some(respond) => Ok(Action::Respond(Box::new(Respond::compile(respond)?))),
+        Some(respond) => Ok(Action::Respond(Box::new(Respond::compile(respond, file)?))),
         None => Err("no action".into()),
     }
 }
@@ -225,7 +228,6 @@ impl RouteTarget {
             upstream: Arc::clone(upstream),
             meters: metrics.upstream(upstream.name()),
             peer: PeerTemplate::new(upstream.transport(), timeouts),
-            tunnel: PeerTemplate::tunnel(upstream.transport(), timeouts),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! The JSON types of `GET /api/v1/explain`, shared by the server and by `weir explain`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
+
+use serde_json::Value;
 
 use super::api::BackendReply;
 
@@ -32,6 +36,10 @@ pub struct Explanation {
     /// The listeners that redirect the request to https. Empty if the listener is known.
     #[serde(default)]
     pub redirecting_listeners: Vec<RedirectingListener>,
+    /// The effective values of the keys that `defaults` can set, for the matching route. Without those that Weir itself
+    /// would choose.
+    #[serde(default)]
+    pub settings: BTreeMap<String, Value>,
     /// All routes in the order of the configuration.
     pub routes: Vec<ExplainedRoute>,
     /// The rate limits that apply to the request, in the order in which they are asked.

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::config_file::ConfigArgument;
 use super::problem_list::{self, count};
@@ -20,6 +20,9 @@ pub(super) struct CheckOptions {
     /// Warnings fail the check as well
     #[arg(long)]
     strict: bool,
+    /// Print the effective configuration as well: with all defaults, and without secrets
+    #[arg(long)]
+    effective: bool,
     /// Print JSON, for machines
     #[arg(long)]
     json: bool,
@@ -41,20 +44,29 @@ pub(super) fn check(options: &CheckOptions) -> u8 {
     }
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
     let failed = errors > 0 || (options.strict && !problems.is_empty());
+    let document = config.as_ref().filter(|_| options.effective).map(ValidatedConfig::document);
+    let effective = document.and_then(|document| config::masked(document).ok());
     if options.json {
-        print_json(&path, &problems, errors);
+        print_json(&path, &problems, errors, effective.as_ref());
     } else if errors > 0 {
         problem_list::list(&problems);
     } else {
         problem_list::lines(&problems);
         say(summary(&path, config.as_ref(), problems.len(), failed));
+        if let Some(document) = effective {
+            say(format_args!("{document:#}"));
+        }
     }
     if failed { exit::PROBLEMS } else { exit::DONE }
 }
 
-fn print_json(path: &Path, problems: &[Problem], errors: usize) {
+fn print_json(path: &Path, problems: &[Problem], errors: usize, effective: Option<&Value>) {
     let warnings = problems.len() - errors;
-    say(json!({ "file": path, "errors": errors, "warnings": warnings, "problems": problems }));
+    let mut result = json!({ "file": path, "errors": errors, "warnings": warnings, "problems": problems });
+    if let Some(document) = effective {
+        result["effective"] = document.clone();
+    }
+    say(result);
 }
 
 fn summary(path: &Path, config: Option<&ValidatedConfig>, warnings: usize, failed: bool) -> String {

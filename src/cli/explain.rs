@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use clap::Args;
+use serde_json::Value;
 
 use super::RemoteOptions;
 use super::columns::columns;
@@ -68,9 +69,25 @@ fn text(explained: &Explanation) -> String {
     for listener in &explained.redirecting_listeners {
         text += &format!("on listener {}: 308 to {}, by its `redirect_https`\n", listener.name, listener.location);
     }
+    let settings = explained.settings.iter();
+    settings.for_each(|(key, value)| text += &format!("{key}: {}\n", flow(value)));
     add_limits(&mut text, &explained.limits);
     explained.upstreams.iter().for_each(|upstream| add_upstream(&mut text, upstream));
     text
+}
+
+/// A value as it would be written in the configuration, in one line.
+fn flow(value: &Value) -> String {
+    match value {
+        Value::Object(entries) => {
+            let set = entries.iter().filter(|(_, value)| !value.is_null());
+            let set: Vec<String> = set.map(|(key, value)| format!("{key}: {}", flow(value))).collect();
+            format!("{{ {} }}", set.join(", "))
+        }
+        Value::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// One line: the route, its action, and the answer if Weir itself gives it.

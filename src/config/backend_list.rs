@@ -81,7 +81,7 @@ fn as_section(tree: Node) -> Node {
     }
     Node::new(
         Position::START,
-        NodeKind::Map(vec![Entry { key: "backends".into(), mark: Position::START, value: tree }]),
+        NodeKind::Map(vec![Entry { key: "backends".into(), mark: Position::START, value: tree, inherited: false }]),
     )
 }
 

@@ -10,7 +10,7 @@ use super::deserializer::{NodeSource, Rejected};
 use super::hints;
 use super::node::{DocumentPath, Node, NodeKind, PathStep, Position};
 use super::problem::Problems;
-use super::schema::{Document, ListenerConfig, RouteSettings, UpstreamSettings};
+use super::schema::{Document, ListenerConfig, RouteDefaults, RouteSettings, UpstreamSettings};
 use super::value_hints;
 
 /// The document without the rejected values. `None` if the root is not a section, or if there are too many problems.
@@ -34,6 +34,11 @@ pub(super) fn document(tree: &mut Node, problems: &mut Problems) -> Option<Docum
         }
     }
     settle(tree, &DocumentPath::default(), problems)
+}
+
+/// Reports and prunes what is invalid in `defaults`.
+pub(super) fn defaults(tree: &mut Node, problems: &mut Problems) {
+    let _settled = settle::<RouteDefaults>(tree, &DocumentPath::of("defaults"), problems).map(drop);
 }
 
 /// A file that contains a single section instead of a document. `None` if there are too many problems.

@@ -254,6 +254,11 @@ fn named(document: &Document) -> Vec<(DocumentPath, &Path, Judge<'_>)> {
         named.push((at.key("ca"), &auth.ca, Judge::Pem(bad_authorities_of_clients)));
         named.extend(auth.crl.as_deref().map(|crl| (at.key("crl"), crl, Judge::Together)));
     }
+    for (index, route) in document.routes.iter().enumerate() {
+        let at = DocumentPath::of("routes").index(index).key("respond").key("body_file");
+        let file = route.respond.as_ref().and_then(|respond| respond.body_file.as_deref());
+        named.extend(file.map(|path| (at, path, Judge::Here(bad_body))));
+    }
     for (name, upstream) in &document.upstreams {
         if let Some(path) = upstream.tls.as_ref().and_then(|tls| tls.ca.as_deref()) {
             let place = DocumentPath::of("upstreams").key(name.as_str()).key("tls").key("ca");
@@ -331,6 +336,11 @@ fn bad_token(bytes: &[u8]) -> Option<pem::FileFault> {
         Some(token) if !visible(token) => Some(("the token has characters that no header can carry".into(), hint)),
         Some(_) => None,
     }
+}
+
+/// An empty file is rather a failed write than a body.
+pub(super) fn bad_body(bytes: &[u8]) -> Option<pem::FileFault> {
+    bytes.is_empty().then(|| ("is empty".to_owned(), "Leave `body_file` out for a response without a body"))
 }
 
 /// The first line is the password, as for `admin.token_file`.

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::check;
+use super::defaults;
 use super::deserialize;
 use super::disk::{self, Disk};
 use super::file_watch::{self, FileStamp, Watch};
@@ -265,6 +266,7 @@ fn parse_with(
     let (mut positions, mut warnings) = (Positions::default(), Vec::new());
     let mut document = None;
     if let Some(mut tree) = yaml::read(text, env, &mut problems) {
+        defaults::apply(&mut tree, &mut problems);
         document = deserialize::document(&mut tree, &mut problems);
         if let Some(document) = &document {
             check::run(document, &tree, &mut problems);

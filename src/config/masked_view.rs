@@ -1,8 +1,10 @@
 //! The configuration for the admin API: defaults filled in, secrets masked.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
-use super::schema::Document;
+use super::schema::{Document, RouteDefaults, RouteSettings};
 
 /// Replaces a secret.
 const MASK: &str = "***";
@@ -15,9 +17,36 @@ const SECRET: [&str; 8] = ["authorization", "cookie", "token", "secret", "passwo
 /// # Errors
 /// None in practice: every type of the document has a JSON form.
 pub fn masked(document: &Document) -> Result<Value, serde_json::Error> {
-    let mut value = serde_json::to_value(document)?;
+    let mut value = serde_json::to_value(effective(document))?;
     mask(&mut value, false);
     Ok(value)
+}
+
+/// The keys of a route that can have a default, with their effective values; without those that Weir itself would choose.
+///
+/// # Errors
+/// None in practice, as for `masked`.
+pub fn effective_settings(route: &RouteSettings) -> Result<BTreeMap<String, Value>, serde_json::Error> {
+    let document = Document { routes: vec![route.clone(), RouteSettings::default()], ..Document::default() };
+    let mut routes = masked(&document)?;
+    let keys = serde_json::to_value(RouteDefaults::default())?;
+    let mut settings = BTreeMap::new();
+    for key in keys.as_object().into_iter().flat_map(|keys| keys.keys()) {
+        let (usual, value) = (routes["routes"][1][key].take(), routes["routes"][0][key].take());
+        if value != usual {
+            settings.insert(key.clone(), value);
+        }
+    }
+    Ok(settings)
+}
+
+/// The document with the values that depend on other keys.
+fn effective(document: &Document) -> Document {
+    let mut document = document.clone();
+    for timeouts in document.routes.iter_mut().map(|route| &mut route.timeouts) {
+        timeouts.first_byte.get_or_insert(timeouts.read);
+    }
+    document
 }
 
 /// Masks the values below a value. `fields` tells whether its keys are names of header fields.

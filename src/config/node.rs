@@ -62,6 +62,8 @@ pub(super) struct Entry {
     pub(super) mark: Position,
     /// The value.
     pub(super) value: Node,
+    /// The value comes from `defaults`.
+    pub(super) inherited: bool,
 }
 
 /// One step of a path.
@@ -233,7 +235,10 @@ impl Located<'_> {
     fn into_key(self, key: &str) -> Self {
         let place = self.place.key(key);
         match self.node.and_then(|node| node.entry(key)) {
-            Some(entry) => Self { mark: entry.points_at(), key: entry.mark, place, node: Some(&entry.value) },
+            Some(entry) => {
+                let place = if entry.inherited { DocumentPath::of("defaults").key(key) } else { place };
+                Self { mark: entry.points_at(), key: entry.mark, place, node: Some(&entry.value) }
+            }
             None => Self { place, node: None, ..self },
         }
     }

@@ -88,7 +88,7 @@ impl Problems {
             return;
         }
         let path = Some(path.to_string()).filter(|p| !p.is_empty()).unwrap_or_else(|| "document".into());
-        self.problems.push(Problem {
+        let problem = Problem {
             severity: Severity::Error,
             this_host: false,
             file: self.file.clone(),
@@ -97,7 +97,11 @@ impl Problems {
             path: one_line(path),
             what: one_line(what.into()),
             hint: one_line(hint.into()),
-        });
+        };
+        // Several routes may have inherited it.
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
     }
 
     /// Adds a problem that depends on this host.

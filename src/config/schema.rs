@@ -20,18 +20,22 @@ mod compress;
 mod outlier;
 mod paths;
 mod rate_limit;
+mod route_defaults;
+mod route_timeouts;
 mod sticky;
 mod tls;
 mod upstream;
 
 pub use acme::{AcmeChallenge, AcmeSettings};
 pub use admin::{Admin, AdminSettings};
-pub use compress::{CompressLevels, CompressSettings, ContentCoding};
+pub use compress::{CompressLevels, CompressSettings, Compression, ContentCoding};
 pub use outlier::{Outlier, OutlierDetection};
 pub use paths::{EncodedSlash, ListenerPaths};
 pub use rate_limit::{
     LimitCost, LimitKey, MissingKey, RateLimitSettings, SharedBuckets, StoreFailure, StoreSettings, StoreTls,
 };
+pub use route_defaults::RouteDefaults;
+pub use route_timeouts::RouteTimeouts;
 pub use sticky::{CookieAttributes, SameSite, StickySettings};
 pub use tls::{CertificatePair, ClientAuth, ClientAuthMode, Hsts, ListenerTls, RedirectHttps, Suite};
 pub use upstream::{
@@ -57,6 +61,8 @@ pub struct Document {
     pub forwarded: Forwarded,
     /// Addresses on which Weir accepts connections.
     pub listeners: Vec<ListenerConfig>,
+    /// Values for each route that does not set the key itself. The key of a route replaces the whole key.
+    pub defaults: RouteDefaults,
     /// Rules that match requests and define how they are handled. The most specific match wins; the order only breaks
     /// ties.
     pub routes: Vec<RouteSettings>,
@@ -268,8 +274,8 @@ pub struct RouteSettings {
     pub timeouts: RouteTimeouts,
     /// When a request is retried on another backend.
     pub retry: Retry,
-    /// Compress responses. Default: they are not compressed.
-    pub compress: Option<CompressSettings>,
+    /// Compression of responses, or `off`. `{}` takes the default of each key.
+    pub compress: Compression,
     /// Decode gzip, br and zstd of backends for clients that do not accept the coding.
     pub decompress: bool,
 }
@@ -327,7 +333,10 @@ pub struct RespondSettings {
     /// The body.
     #[serde(default)]
     pub body: String,
-    /// Header fields. Content-Type is text/plain unless it is set here.
+    /// A file with the body, of at most 4MiB. Changes of the file are served within a few seconds.
+    #[serde(default)]
+    pub body_file: Option<PathBuf>,
+    /// Header fields. If Content-Type is not set here, it is text/plain for `body`, and the name of `body_file` decides.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
 }
@@ -384,22 +393,6 @@ pub struct RouteLimits {
     pub body: Size,
 }
 
-/// `routes[].timeouts`: timeouts towards backends. 0s: no timeout.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct RouteTimeouts {
-    /// Time to open a connection, including TLS.
-    pub connect: Period,
-    /// Maximum wait for the next bytes from a backend, including the response head.
-    pub read: Period,
-    /// Maximum wait until a backend accepts the next bytes.
-    pub write: Period,
-    /// Time for the whole request, including retries and bodies.
-    pub request: Period,
-    /// Replaces `read`, `write` and `request` after an upgrade (WebSocket), in both directions.
-    pub tunnel: Period,
-}
-
 /// `routes[].retry`: when a request is retried on another backend.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -454,18 +447,6 @@ impl Default for ListenerLimits {
             headers: 100,
             uri_bytes: Size::kib(8),
             streams: 100,
-        }
-    }
-}
-
-impl Default for RouteTimeouts {
-    fn default() -> Self {
-        Self {
-            connect: Period::from_secs(3),
-            read: Period::from_secs(60),
-            write: Period::from_secs(60),
-            request: Period::ZERO,
-            tunnel: Period::from_secs(3600),
         }
     }
 }

@@ -191,7 +191,7 @@ impl Builder<'_> {
             Some(State::Map { entries, seen, key }) => {
                 let Some((key, mark)) = key.take() else { return Ok(()) };
                 if seen.insert(key.clone()) {
-                    entries.push(Entry { key, mark, value: node });
+                    entries.push(Entry { key, mark, value: node, inherited: false });
                 }
             }
         }

@@ -10,6 +10,7 @@ pub mod connection_options;
 pub mod cookie;
 pub mod error_response;
 pub mod forwarded;
+pub mod grpc_timeout;
 pub mod header_case;
 pub mod header_edits;
 pub mod hop_by_hop;

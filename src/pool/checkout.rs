@@ -65,20 +65,38 @@ pub struct Checkout {
 /// Read and write timeouts. `None`: unlimited.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct IoTimeouts {
-    /// Maximum wait for the next bytes of the backend.
+    /// Maximum time from the end of the request to the first byte of the response body.
+    pub(super) first_byte: Option<Duration>,
+    /// Maximum wait for the next bytes of the backend after that.
     pub(super) read: Option<Duration>,
     /// Maximum wait until the backend accepts bytes.
     pub(super) write: Option<Duration>,
+    /// Replaces all of them in a tunnel.
+    pub(super) tunnel: Option<Duration>,
+}
+
+/// How far the response has come. The read timeout depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ReadPhase {
+    /// No byte of the response body has arrived.
+    FirstByte,
+    Body,
+    Tunnel,
 }
 
 impl IoTimeouts {
-    /// Limits both timeouts to `left`, if there is a limit.
+    /// Limits the timeouts to `left`, if there is a limit. A tunnel has no deadline.
     pub(super) fn within(self, left: Option<Duration>) -> Self {
         let shorter = |limit: Option<Duration>| match (limit, left) {
             (Some(limit), Some(left)) => Some(limit.min(left)),
             (limit, left) => limit.or(left),
         };
-        Self { read: shorter(self.read), write: shorter(self.write) }
+        Self {
+            first_byte: shorter(self.first_byte),
+            read: shorter(self.read),
+            write: shorter(self.write),
+            tunnel: self.tunnel,
+        }
     }
 }
 
@@ -264,6 +282,7 @@ impl Checkout {
             checkout: self,
             body_is_here: writer,
             timer,
+            phase: ReadPhase::FirstByte,
             read_until: None,
             write_until: None,
         })
@@ -278,8 +297,11 @@ pub(super) struct PooledStream {
     checkout: Arc<Checkout>,
     body_is_here: CoalescedWriter,
     timer: Option<Pin<Box<Sleep>>>,
-    /// Read and write deadlines, set while the operation is pending.
+    phase: ReadPhase,
+    /// The read deadline. It is set by the first read that waits, and it ends with that read. The deadline of the first
+    /// byte of the body ends with that byte.
     read_until: Option<Instant>,
+    /// The write deadline, set while a write is pending.
     write_until: Option<Instant>,
 }
 
@@ -291,6 +313,7 @@ impl PooledStream {
             checkout: Arc::clone(&self.checkout),
             body_is_here: std::mem::take(&mut self.body_is_here),
             timer: self.timer.take(),
+            phase: self.phase,
             read_until: self.read_until,
             write_until: self.write_until,
         }
@@ -298,6 +321,32 @@ impl PooledStream {
 
     pub(super) fn checkout(&self) -> &Arc<Checkout> {
         &self.checkout
+    }
+
+    /// The first byte of the response body has arrived.
+    pub(super) fn begin_body(&mut self) {
+        if self.phase == ReadPhase::FirstByte {
+            (self.phase, self.read_until) = (ReadPhase::Body, None);
+        }
+    }
+
+    /// The connection has switched protocols.
+    pub(super) fn become_tunnel(&mut self) {
+        (self.phase, self.read_until, self.write_until) = (ReadPhase::Tunnel, None, None);
+    }
+
+    fn read_limit(&self) -> Option<Duration> {
+        let limits = &self.checkout.limits;
+        match self.phase {
+            ReadPhase::FirstByte => limits.first_byte,
+            ReadPhase::Body => limits.read,
+            ReadPhase::Tunnel => limits.tunnel,
+        }
+    }
+
+    fn write_limit(&self) -> Option<Duration> {
+        let limits = &self.checkout.limits;
+        if self.phase == ReadPhase::Tunnel { limits.tunnel } else { limits.write }
     }
 
     pub(super) fn id(&self) -> RawFd {
@@ -339,7 +388,7 @@ impl PooledStream {
     }
 
     fn poll_written<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let (Poll::Pending, Some(limit)) = (&written, self.checkout.limits.write) {
+        if let (Poll::Pending, Some(limit)) = (&written, self.write_limit()) {
             let until = *self.write_until.get_or_insert_with(|| Instant::now() + limit);
             return self.poll_until(cx, until).map(Err);
         }
@@ -347,9 +396,9 @@ impl PooledStream {
             return written;
         }
         self.write_until = None;
-        if let (Some(until), Some(limit)) = (&mut self.read_until, self.checkout.limits.read) {
+        if let (Some(_), Some(limit)) = (self.read_until, self.read_limit()) {
             // The backend accepts request bytes, so it is not idle. The read deadline starts again.
-            *until = Instant::now() + limit;
+            self.read_until = Some(Instant::now() + limit);
         }
         written
     }
@@ -358,13 +407,15 @@ impl PooledStream {
 impl AsyncRead for PooledStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match (this.socket()?.poll_read(cx, buf), this.checkout.limits.read) {
+        match (this.socket()?.poll_read(cx, buf), this.read_limit()) {
             (Poll::Pending, Some(limit)) => {
                 let until = *this.read_until.get_or_insert_with(|| Instant::now() + limit);
                 this.poll_until(cx, until).map(Err)
             }
             (read, _) => {
-                this.read_until = None;
+                if this.phase != ReadPhase::FirstByte {
+                    this.read_until = None;
+                }
                 read
             }
         }

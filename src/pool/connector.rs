@@ -116,7 +116,7 @@ mod tests {
 
     fn pending_checkout() -> PendingCheckout {
         let (pool, key) = (Arc::new(ConnectionPool::new(1)), PoolKey { backend: 1, settings: 1 });
-        let limits = IoTimeouts { read: None, write: None };
+        let limits = IoTimeouts { first_byte: None, read: None, write: None, tunnel: None };
         PendingCheckout::new(&pool, key, Duration::ZERO, limits, true, std::time::Instant::now())
     }
 

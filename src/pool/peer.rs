@@ -49,17 +49,14 @@ impl PeerTemplate {
             http2: transport.protocol != Protocol::Http1,
             keep: if transport.send_proxy { Duration::ZERO } else { transport.keep_alive },
             // Weir's sessions apply these timeouts, so that Pingora starts no timers.
-            limits: IoTimeouts { read: timeouts.read.limit(), write: timeouts.write.limit() },
+            limits: IoTimeouts {
+                first_byte: timeouts.first_byte(),
+                read: timeouts.read.limit(),
+                write: timeouts.write.limit(),
+                tunnel: timeouts.tunnel.limit(),
+            },
         };
         Self { peer, settings }
-    }
-
-    /// The template for upgrade requests. A tunnel has no other timeout than `timeouts.tunnel`.
-    pub fn tunnel(transport: &TransportSettings, timeouts: &RouteTimeouts) -> Self {
-        let mut template = Self::new(transport, timeouts);
-        let limit = timeouts.tunnel.limit();
-        template.settings.limits = IoTimeouts { read: limit, write: limit };
-        template
     }
 
     /// Checks out a connection for an attempt at this backend.

@@ -20,7 +20,9 @@ pub(super) enum AttemptStage {
     Connect,
     /// The connection is there, the response header is not complete.
     Header,
-    /// The response header is there.
+    /// The response header is there, but no byte of the body.
+    FirstByte,
+    /// The first byte of the response body is there.
     Body,
     /// The connection has switched protocols.
     Tunnel,
@@ -109,7 +111,8 @@ fn timeout(write: bool, stage: AttemptStage) -> String {
         (_, AttemptStage::Connect) => CONNECT_TIMEOUT,
         (_, AttemptStage::Tunnel) => "timed out: no bytes for timeouts.tunnel",
         (true, _) => "timed out: took no bytes for timeouts.write",
-        (false, AttemptStage::Header) => "timed out: no response for timeouts.read",
+        (false, AttemptStage::Header) => "timed out: no response for timeouts.first_byte",
+        (false, AttemptStage::FirstByte) => "timed out: no byte of the body for timeouts.first_byte",
         (false, AttemptStage::Body) => "timed out: no bytes for timeouts.read",
     }
     .to_owned()
@@ -119,7 +122,7 @@ fn closed(stage: AttemptStage) -> String {
     match stage {
         AttemptStage::Connect => "closed while connecting",
         AttemptStage::Header => "closed before the response header was complete",
-        AttemptStage::Body => "closed before the response body was complete",
+        AttemptStage::FirstByte | AttemptStage::Body => "closed before the response body was complete",
         AttemptStage::Tunnel => "closed",
     }
     .to_owned()
@@ -255,7 +258,7 @@ mod tests {
         assert_eq!(connect("timeout 3s connecting to server a"), "timed out: timeouts.connect");
         assert_eq!(connect("connecting to server a, total-connection timeout 3s"), "timed out: timeouts.connect");
         assert_eq!(connect("connecting to server a, timeout 3s"), "timed out in the TLS handshake: timeouts.connect");
-        assert_eq!(explained(ErrorType::ReadTimedout, ""), "timed out: no response for timeouts.read");
+        assert_eq!(explained(ErrorType::ReadTimedout, ""), "timed out: no response for timeouts.first_byte");
         assert_eq!(explained(ErrorType::WriteTimedout, ""), "timed out: took no bytes for timeouts.write");
         let kernel = Error::because(ErrorType::ReadError, "", io::Error::from(io::ErrorKind::TimedOut));
         assert_eq!(&*describe(&kernel, AttemptStage::Body), "timed out: no bytes for timeouts.read");

@@ -192,6 +192,7 @@ impl RequestCtx {
     pub(super) fn stage(&self) -> AttemptStage {
         match &self.attempt {
             Some(attempt) if self.begun == Some(101) && attempt.is_answered() => AttemptStage::Tunnel,
+            Some(attempt) if attempt.is_answered() && attempt.received == 0 => AttemptStage::FirstByte,
             Some(attempt) if attempt.is_answered() => AttemptStage::Body,
             _ => AttemptStage::Header,
         }

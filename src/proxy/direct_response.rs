@@ -41,11 +41,11 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     };
     let (mut response, body) = match &route.action {
         Action::Upstream(_) | Action::Split(_) => return Ok(false),
-        Action::Respond(respond) if ctx.is_extended_connect() && respond.header().status.is_success() => {
+        Action::Respond(respond) if ctx.is_extended_connect() && respond.status().is_success() => {
             // A success would open the tunnel (RFC 8441 section 5).
             return Err(refuse(ctx, Fault::RefusedPolicy, Some(501), "a WebSocket, and the route has no upstream"));
         }
-        Action::Respond(respond) => (respond.header(), respond.body()),
+        Action::Respond(respond) => respond.answer(session.req_header()),
         Action::Redirect(_) if about_the_server => return max_forwards::answer(session, ctx, lifecycle).await,
         Action::Redirect(redirect) => {
             let request = session.req_header();

@@ -61,22 +61,15 @@ pub(super) async fn pick(
             next(session, &target, ctx).await?
         }
     };
-    let tunnel = ctx.is_upgrade;
-    let template = if tunnel { &target.tunnel } else { &target.peer };
-    // The listener limits the handshake of a tunnel (`time_handshake`). The request's deadline ends with it.
-    let left = ctx.time_left().filter(|_| !tunnel);
-    let pending = template.checkout(&attempt.backend.addr, pool, left, ctx.fresh_used, attempt.started());
+    let template = &target.peer;
+    let pending = template.checkout(&attempt.backend.addr, pool, ctx.time_left(), ctx.fresh_used, attempt.started());
     let peer = template.peer(&attempt.backend.addr);
     ctx.attempt = Some(attempt);
     let Some(mut peer) = peer else {
         ctx.set_error(attempt_error::UNRESOLVED.into());
         return Err(refuse(ctx, Fault::NoBackend, None, "the backend's name does not resolve"));
     };
-    if tunnel {
-        time_handshake(ctx);
-    } else {
-        shorten(&mut peer, ctx.time_left());
-    }
+    shorten(&mut peer, ctx.time_left());
     if target.upstream.transport().announces() {
         let addresses = ctx.attempt.as_ref().and_then(|attempt| attempt.backend.addr.addresses());
         Dialer::announce(&mut peer, ends(ctx), addresses);
@@ -137,15 +130,6 @@ fn ends(ctx: &RequestCtx) -> Option<AddressPair> {
     let (conn, client) = (&ctx.exchange.as_ref()?.conn, ctx.client?);
     let port = if client == conn.peer_ip() { conn.peer.port() } else { 0 };
     Some(AddressPair { source: SocketAddr::new(client, port), destination: conn.local })
-}
-
-/// Sets the listener's deadline for the handshake of an upgrade. Pingora has only one read timeout for the peer, and
-/// that one is the tunnel's from the start.
-fn time_handshake(ctx: &RequestCtx) {
-    let read = ctx.route.as_ref().and_then(|route| route.timeouts.read.limit());
-    if let Some(exchange) = &ctx.exchange {
-        exchange.cut_after(sooner(read, ctx.time_left()));
-    }
 }
 
 /// Limits the timers of an attempt to the request's deadline.

@@ -2,30 +2,48 @@
 //!
 //! A new policy is a step of [`apply`]. It never picks a backend and never writes to the client.
 
+use std::time::Duration;
+
 use http::header;
 use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
+use super::grpc_call::GrpcCall;
 use super::rate_limits;
 use super::reject::refuse;
 use super::request_filter::DEADLINE_GRACE;
 use crate::fault::Fault;
+use crate::message::grpc_timeout;
+use crate::snapshot::Route;
 
 /// Applies the policies of the matched route, in this order: request deadline, rate limits, body limit.
 pub(super) async fn apply(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
-    deadline(ctx);
+    deadline(session, ctx);
     rate_limits::apply(session, ctx).await?;
     body_limit(session, ctx)
 }
 
-fn deadline(ctx: &mut RequestCtx) {
-    let Some(time) = ctx.route.as_ref().and_then(|route| route.timeouts.request.limit()) else { return };
-    ctx.deadline = Some(ctx.started + time);
+fn deadline(session: &Session, ctx: &mut RequestCtx) {
+    let Some(route) = &ctx.route else { return };
+    let own = route.timeouts.request.limit();
+    let of_client = if ctx.grpc == GrpcCall::No { None } else { grpc_timeout(session.req_header(), route) };
+    let Some(time) = own.into_iter().chain(of_client).min() else { return };
+    // A client can ask for more time than an instant can hold.
+    let Some(deadline) = ctx.started.checked_add(time) else { return };
+    ctx.deadline = Some(deadline);
     if let Some(exchange) = &ctx.exchange {
         exchange.cut_after(Some(time + DEADLINE_GRACE));
     }
+}
+
+/// The time that a client of gRPC allows for its call. It can only shorten `timeouts.request`.
+fn grpc_timeout(request: &RequestHeader, route: &Route) -> Option<Duration> {
+    grpc_timeout::of(&request.headers).unwrap_or_else(|_malformed| {
+        route.meters.count_bad_grpc_timeout();
+        None
+    })
 }
 
 fn body_limit(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {

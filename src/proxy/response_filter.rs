@@ -13,7 +13,6 @@ use super::content_coding;
 use super::ctx::RequestCtx;
 use super::failure_log;
 use super::reject::refuse;
-use super::request_filter::DEADLINE_GRACE;
 use super::response_cost;
 use super::stream_kind;
 use super::upstream_error::{has_begun, is_end_of_tunnel, may_try_again};
@@ -182,9 +181,6 @@ pub(super) fn header(
         return Ok(());
     }
     stream_kind::answered(response, ctx);
-    if ctx.is_upgrade {
-        stay_http(ctx);
-    }
     if matches!(response.version, Version::HTTP_09 | Version::HTTP_10) {
         // Weir sends its own version, whatever version the backend uses (RFC 9110 section 6.2).
         response.set_version(Version::HTTP_11);
@@ -267,14 +263,6 @@ fn add_own_fields(headers: &mut HeaderMap, received: Version, ctx: &RequestCtx) 
     }
     if let Some(hsts) = hsts(ctx) {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
-    }
-}
-
-/// Continues without a tunnel, because the backend declined the upgrade. The request's deadline replaces that of the
-/// handshake.
-fn stay_http(ctx: &RequestCtx) {
-    if let Some(exchange) = &ctx.exchange {
-        exchange.cut_after(ctx.time_left().map(|left| left + DEADLINE_GRACE));
     }
 }
 

@@ -1,7 +1,10 @@
 //! Answers `weir explain`: the route of a request, the mismatch of every other route, and the state of each backend. It
 //! never changes the state of a component.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use serde_json::Value;
 
 use super::api_values::{balance, shown};
 use super::explain_answer;
@@ -11,6 +14,7 @@ use crate::admin::api_explain::{
     ExplainedBackend, ExplainedRoute, ExplainedUpstream, Explanation, Question, RedirectingListener,
 };
 use crate::clock;
+use crate::config;
 use crate::config::schema::{self, ListenerConfig};
 use crate::message::cookie;
 use crate::proxy::hash_key;
@@ -44,6 +48,7 @@ pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explan
         method: method.to_string(),
         route: chosen.map(|route| route.meters.name().to_string()),
         action: chosen.map(|route| action(route)).or(by_listener).map(str::to_owned),
+        settings: chosen.map(|route| settings(route, &snapshot.document)).unwrap_or_default(),
         routes,
         limits: limits.unwrap_or_default(),
         upstreams,
@@ -51,6 +56,13 @@ pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explan
         path: request.path.clone(),
         listener: request.listener.as_ref().map(|listener| listener.name.clone()),
     })
+}
+
+/// The effective settings of a route.
+fn settings(route: &Route, document: &schema::Document) -> BTreeMap<String, Value> {
+    let mut routes = document.routes.iter().enumerate();
+    let written = routes.find(|(index, written)| *written.label(*index) == **route.meters.name());
+    written.and_then(|(_, written)| config::effective_settings(written).ok()).unwrap_or_default()
 }
 
 /// The listeners that redirect the request to https because no route takes it there.

@@ -190,6 +190,15 @@ pub(super) const ALL: &[FamilySpec] = &[
             s.push(&with(labels, "effective"), effective);
         }),
     ),
+    counter(
+        "weir_body_file_reloads_total",
+        "Changed files of respond.body_file by result; of a rejected one the old content goes on.",
+        &["result"],
+        FamilySource::Process(|s, c| {
+            s.add(&["applied"], c.body_files_applied.get());
+            s.add(&["rejected"], c.body_files_rejected.get());
+        }),
+    ),
     gauge(
         "weir_build_info",
         "Always 1; the labels say what runs.",
@@ -265,6 +274,15 @@ pub(super) const ALL: &[FamilySpec] = &[
         "Calls of gRPC by their status, without those that ended with a 5xx status of HTTP.",
         &["route", "grpc_status"],
         FamilySource::Routes(|s, route| route.grpc().for_each(|(status, n)| s.add(&[route.name(), status.label()], n))),
+    ),
+    counter(
+        "weir_grpc_timeouts_ignored_total",
+        "Calls of gRPC whose grpc-timeout was malformed.",
+        &["route"],
+        FamilySource::Routes(|s, route| {
+            let ignored = Some(route.bad_grpc_timeouts()).filter(|ignored| *ignored > 0);
+            ignored.into_iter().for_each(|ignored| s.add(&[route.name()], ignored));
+        }),
     ),
     gauge(
         "weir_listener_connections",

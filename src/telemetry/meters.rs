@@ -32,6 +32,7 @@ pub struct RouteMeters {
     streams: OnceLock<Box<Histogram>>,
     grpc: OnceLock<Box<[Counter; GrpcStatus::COUNT]>>,
     codings: OnceLock<Box<CodingMeters>>,
+    bad_grpc_timeouts: Counter,
     faults: [Counter; Fault::ALL.len()],
 }
 
@@ -45,6 +46,7 @@ impl RouteMeters {
             streams: OnceLock::new(),
             grpc: OnceLock::new(),
             codings: OnceLock::new(),
+            bad_grpc_timeouts: Counter::default(),
             faults: Default::default(),
         }
     }
@@ -72,6 +74,16 @@ impl RouteMeters {
     /// Counts a call of gRPC that ended.
     pub fn record_grpc(&self, status: GrpcStatus) {
         self.grpc.get_or_init(Box::default)[status.index()].bump();
+    }
+
+    /// Counts a call of gRPC with a malformed `grpc-timeout`.
+    pub fn count_bad_grpc_timeout(&self) {
+        self.bad_grpc_timeouts.bump();
+    }
+
+    /// How many calls of gRPC had a malformed `grpc-timeout`.
+    pub(super) fn bad_grpc_timeouts(&self) -> u64 {
+        self.bad_grpc_timeouts.get()
     }
 
     /// (status, count) of all that were seen.

@@ -44,6 +44,8 @@ impl Metrics {
             backends: KeyedRegistry::new(),
             in_flight: CachePadded::default(),
             reloads_applied: Counter::new(),
+            body_files_applied: Counter::new(),
+            body_files_rejected: Counter::new(),
             reloads_rejected: Counter::new(),
             last_reload_failed: AtomicBool::new(false),
             last_reload_secs: AtomicU64::new(0),
@@ -125,6 +127,16 @@ impl Metrics {
     pub fn reload_rejected(&self, at: SystemTime) {
         self.loaded(false, at);
         self.instruments.reloads_rejected.bump();
+    }
+
+    /// Counts a changed file of a response body whose new content is served.
+    pub fn body_file_applied(&self) {
+        self.instruments.body_files_applied.bump();
+    }
+
+    /// Counts a changed file of a response body that cannot be used.
+    pub fn body_file_rejected(&self) {
+        self.instruments.body_files_rejected.bump();
     }
 
     /// The counter of lines that the access log lost.

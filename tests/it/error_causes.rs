@@ -54,7 +54,7 @@ fn a_missing_unix_socket_is_named_in_both_logs() {
 fn a_timeout_names_the_setting_in_both_logs() {
     let origin = Origin::start(|_| Reply::new(200, "").after(Duration::from_secs(3)));
     let read = Config::to(&origin).set("routes.all", "timeouts: { read: 150ms }");
-    names_the_cause(&Weir::start(read), 504, "timeout", "timed out: no response for timeouts.read");
+    names_the_cause(&Weir::start(read), 504, "timeout", "timed out: no response for timeouts.first_byte");
     let whole = Config::to(&origin).set("routes.all", "timeouts: { request: 150ms }");
     names_the_cause(&Weir::start(whole), 504, "timeout", "timed out: timeouts.request is over");
 }

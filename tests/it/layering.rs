@@ -56,6 +56,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "listener",
             "route",
             "message",
+            "content_coding",
             "rate_limit",
             "upstream",
             "pool",
@@ -92,6 +93,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
         &["fault", "config", "path"],
         "HTTP semantics: framing, fields, error responses; never picks a backend",
     ),
+    ("content_coding", &["config"], "compression and decompression of bodies; never sees a connection"),
     (
         "rate_limit",
         &["pool", "telemetry", "config"],

@@ -81,7 +81,7 @@ fn a_backend_that_refuses_connections_is_named_in_all_six_places() {
 fn a_backend_that_does_not_answer_in_time_is_named_in_all_six_places() {
     let origin = Origin::start(|_| Reply::new(200, "").after(Duration::from_secs(3)));
     let weir = Weir::start(Config::to(&origin).set("routes.all", "timeouts: { read: 100ms }"));
-    is_named_as(&weir, "timed out: no response for timeouts.read", "timeout", "timeout");
+    is_named_as(&weir, "timed out: no response for timeouts.first_byte", "timeout", "timeout");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::super::defaults::PROXYING;
 use super::super::node::{DocumentPath, Node};
 use super::super::problem::did_you_mean;
 use super::super::schema::{HostRule, RedirectSettings, RespondSettings, Retry, RouteSettings, SplitTarget};
@@ -11,8 +12,6 @@ use super::headers::{self, Use};
 use super::{Check, compress, text};
 
 const ACTIONS: [&str; 4] = ["upstream", "split", "redirect", "respond"];
-/// Keys that only apply to requests that are forwarded to a backend.
-const PROXYING: [&str; 5] = ["rewrite", "host", "request_headers", "timeouts", "retry"];
 
 pub(super) fn check(check: &mut Check<'_>) {
     names(check);
@@ -35,7 +34,7 @@ pub(super) fn check(check: &mut Check<'_>) {
         headers::edits(check, &at.key("request_headers"), &route.request_headers, Use::Requested);
         headers::edits(check, &at.key("response_headers"), &route.response_headers, Use::Answered);
         retries(check, &at.key("retry"), &route.retry);
-        if let Some(settings) = &route.compress {
+        if let Some(settings) = route.compress.settings() {
             compress::check(check, &at.key("compress"), settings);
         }
     }
@@ -198,9 +197,17 @@ fn placeholders(check: &mut Check<'_>, at: &DocumentPath, text: &str) {
 
 fn responds(check: &mut Check<'_>, at: &DocumentPath, respond: &RespondSettings) {
     check.range(&at.key("status"), respond.status.into(), 200..=599);
-    if matches!(respond.status, 204 | 304) && !respond.body.is_empty() {
+    let file = at.key("body_file");
+    if matches!(respond.status, 204 | 205 | 304) {
         let what = format!("a response {} has no body", check.quote(&at.key("status"), &respond.status.to_string()));
-        check.say(&at.key("body"), what, "Leave `body` out, or write another status");
+        if !respond.body.is_empty() {
+            check.say(&at.key("body"), what, "Leave `body` out, or write another status");
+        } else if respond.body_file.is_some() {
+            check.say(&file, what, "Leave `body_file` out, or write another status");
+        }
+    }
+    if respond.body_file.is_some() && !respond.body.is_empty() {
+        check.say(&file, "`body` and `body_file` in one response", "Keep one of them");
     }
     headers::fields(check, &at.key("headers"), &respond.headers, Use::Answered);
 }

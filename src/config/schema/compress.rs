@@ -1,9 +1,38 @@
-//! `routes[].compress`: compression of responses.
+//! `routes[].compress`: compression of responses. `off` is the default.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::generate::SchemaGenerator;
+use schemars::{JsonSchema, Schema, json_schema};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::values::{MediaPattern, Size};
+
+/// The value that disables compression.
+const OFF: &str = "off";
+
+/// `routes[].compress`: the settings, or `off`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Compression {
+    /// Responses are compressed according to these settings.
+    On(CompressSettings),
+    /// No response is compressed.
+    #[default]
+    Off,
+}
+
+impl Compression {
+    /// The settings; `None` if compression is off.
+    pub fn settings(&self) -> Option<&CompressSettings> {
+        match self {
+            Self::On(settings) => Some(settings),
+            Self::Off => None,
+        }
+    }
+}
 
 /// `routes[].compress`: which responses are compressed, and how.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -93,6 +122,55 @@ impl Default for CompressSettings {
             types: TYPES.iter().filter_map(|text| text.parse().ok()).collect(),
             streams: false,
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Compression {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SectionOrOff;
+        impl<'de> Visitor<'de> for SectionOrOff {
+            type Value = Compression;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mapping or `off`")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Compression, A::Error> {
+                CompressSettings::deserialize(MapAccessDeserializer::new(map)).map(Compression::On)
+            }
+            /// A key without a value is treated as an absent key.
+            fn visit_unit<E: Error>(self) -> Result<Compression, E> {
+                Ok(Compression::default())
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Compression, E> {
+                if text == OFF {
+                    return Ok(Compression::Off);
+                }
+                Err(E::custom(format!(
+                    "`{text}` where a mapping or `off` belongs; write `{{}}` for the defaults, or `off`"
+                )))
+            }
+        }
+        deserializer.deserialize_any(SectionOrOff)
+    }
+}
+
+impl Serialize for Compression {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::On(settings) => settings.serialize(serializer),
+            Self::Off => serializer.serialize_str(OFF),
+        }
+    }
+}
+
+impl JsonSchema for Compression {
+    fn schema_name() -> Cow<'static, str> {
+        "Compression".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [generator.subschema_for::<CompressSettings>(), { "const": OFF }] })
     }
 }
 

@@ -74,6 +74,11 @@ impl Responder {
         let _ = self.send(response, true);
     }
 
+    /// Whether the request is a call of gRPC.
+    pub(super) fn is_grpc(&self) -> bool {
+        self.grpc
+    }
+
     pub(super) fn reset(&self, reason: Reason) {
         self.stream.lock().send_reset(reason);
     }

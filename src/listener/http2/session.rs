@@ -28,7 +28,7 @@ use pingora_core::protocols::http::date::get_cached_date;
 use pingora_core::protocols::http::v1::client::http_req_header_to_wire;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::{Error, ErrorType, OrErr, Result};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::body_gate::{BodyGate, Demand};
 use crate::listener::http2::extended_connect::{self, Tunnel};
@@ -73,6 +73,8 @@ pub(super) struct Http2ServerSession {
     retry_buffer: Option<FixedBuffer>,
     digest: Arc<Digest>,
     read_timeout: Option<Duration>,
+    /// When the next bytes of the body are too late. A part of the response cancels a read, but not this deadline.
+    read_until: Option<Instant>,
     write_timeout: Option<Duration>,
     drain_timeout: Option<Duration>,
 }
@@ -107,6 +109,7 @@ impl Http2ServerSession {
             retry_buffer: None,
             digest,
             read_timeout: None,
+            read_until: None,
             write_timeout: None,
             drain_timeout: None,
         }
@@ -130,11 +133,14 @@ impl Http2ServerSession {
     /// Waits while the gate is closed. Returns whether more of the body is wanted.
     async fn is_wanted(&mut self) -> Result<bool> {
         let demand = {
-            let Self { body_gate, sender, responder, .. } = self;
+            let Self { body_gate, sender, responder, read_until, .. } = self;
             poll_fn(|cx| match body_gate.poll_demand(cx) {
                 Poll::Ready(demand) => Poll::Ready(Ok(demand)),
-                // The client may leave meanwhile.
-                Poll::Pending => poll_reset(sender, responder, cx).map(Err),
+                Poll::Pending => {
+                    // The client may not send now, so it is not late. It may leave meanwhile.
+                    *read_until = None;
+                    poll_reset(sender, responder, cx).map(Err)
+                }
             })
             .await
         };
@@ -150,20 +156,21 @@ impl Http2ServerSession {
             return Ok(None);
         }
         self.release();
+        let limit = self.body_timeout();
         let Self { body, body_gate, .. } = self;
         let read = poll_fn(|cx| match (body.poll_data(cx), body_gate.poll_demand(cx)) {
             (Poll::Pending, Poll::Ready(Demand::NoMore)) => Poll::Ready(None),
             (read, _) => read,
         });
-        // The backend's side limits the silence of a tunnel in both directions.
-        let limit = self.read_timeout.filter(|_| self.tunnel == Tunnel::No);
         let read = match limit {
-            Some(limit) => match timeout(limit, read).await {
+            Some(limit) => match timeout_at(*self.read_until.get_or_insert_with(|| Instant::now() + limit), read).await
+            {
                 Ok(read) => read,
                 Err(_) => return Error::e_explain(ErrorType::ReadTimedout, "no byte of the request body arrived"),
             },
             None => read.await,
         };
+        self.read_until = None;
         let piece = read.transpose().or_err(ErrorType::ReadError, "while reading the request body")?;
         // h2 reports some ends only here. Pingora's loop would read such a body again and again.
         self.body_ended |= piece.is_none();
@@ -188,6 +195,13 @@ impl Http2ServerSession {
         }
         self.responder.reset(Reason::PROTOCOL_ERROR);
         Error::e_explain(ErrorType::InvalidH2, "trailers in a tunnel")
+    }
+
+    /// The timeout of the next bytes of the body. A client of gRPC may be silent while it receives messages. The backend's
+    /// side limits the silence of a tunnel in both directions.
+    fn body_timeout(&self) -> Option<Duration> {
+        let runs = self.tunnel == Tunnel::No && (self.written.is_none() || !self.responder.is_grpc());
+        self.read_timeout.filter(|_| runs)
     }
 
     async fn drain(&mut self) -> Result<()> {

@@ -205,6 +205,7 @@ impl Http1Session {
             // It learns the framing of the body, and whether this is a tunnel.
             if !session.is_body_done() && session.was_upgraded() {
                 self.line.share().reopen();
+                self.line.with(PooledStream::become_tunnel);
             }
         }
         Ok(())
@@ -221,6 +222,9 @@ impl Http1Session {
         if piece.is_empty() && self.trailers.is_some() && self.line.is_sent() {
             // The trailers end the response.
             return Ok(None);
+        }
+        if self.received == 0 && !piece.is_empty() {
+            self.line.with(PooledStream::begin_body);
         }
         self.received += piece.len();
         if self.received > LARGE_BODY_BYTES && piece.len() >= SMALL_PIECE_BYTES && !self.is_short() {

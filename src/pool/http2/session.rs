@@ -46,6 +46,8 @@ pub struct Http2Session {
     outstanding: OutstandingPieces,
     /// The length of the outstanding piece. The stream's window opens again when the client has taken it.
     unreleased: usize,
+    /// No byte of the response body has arrived.
+    awaits_first_byte: bool,
     /// The length of the response body, if the header gives it.
     length: Option<usize>,
     trailers: Option<HeaderMap>,
@@ -69,6 +71,7 @@ impl Http2Session {
             received: 0,
             outstanding: OutstandingPieces::default(),
             unreleased: 0,
+            awaits_first_byte: true,
             length: None,
             trailers: None,
             ended: false,
@@ -89,6 +92,7 @@ impl Http2Session {
         let limits = self.checkout.limits();
         let (limit, kind) = match (progress.blocked, limits.write) {
             (true, Some(write)) => (Some(write), ErrorType::WriteTimedout),
+            _ if self.awaits_first_byte => (limits.first_byte, ErrorType::ReadTimedout),
             _ => (limits.read, ErrorType::ReadTimedout),
         };
         let Some(limit) = limit else { return Poll::Pending };
@@ -109,8 +113,8 @@ impl Http2Session {
         };
         loop {
             let parts = match head.poll_informational(cx) {
-                // 100 is for this hop: the client gets its own from Weir. 101 has no meaning in HTTP/2.
-                Poll::Ready(Some(Ok(interim))) if interim.status().as_u16() < 102 => continue,
+                // 101 has no meaning in HTTP/2.
+                Poll::Ready(Some(Ok(interim))) if interim.status() == StatusCode::SWITCHING_PROTOCOLS => continue,
                 Poll::Ready(Some(Ok(interim))) => interim.into_parts().0,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(errors::of_header(error))),
                 Poll::Ready(None) => match Pin::new(&mut *head).poll(cx) {
@@ -166,6 +170,7 @@ impl Http2Session {
         match body.poll_data(cx) {
             Poll::Ready(Some(Ok(bytes))) => {
                 self.received += bytes.len();
+                self.awaits_first_byte &= bytes.is_empty();
                 if self.received > SMALL_BODY_BYTES {
                     self.unreleased = bytes.len();
                     return Poll::Ready(Ok(Some(self.outstanding.count(bytes))));
@@ -260,13 +265,14 @@ impl Http2Session {
         let mut sender = self.stream.sender.take().or_err(ErrorType::InternalError, "the request was sent already")?;
         let (head, stream) = sender.send_request(request, end).map_err(errors::of_request)?;
         self.checkout.set_begun();
+        // It may be the timer of an earlier exchange.
+        self.timer.restart();
         self.head = Some(head);
         self.upload = Some(Upload::new(stream, end, Arc::clone(&self.checkout)));
         Ok(())
     }
 
     pub(in crate::pool) async fn read_response_header(&mut self) -> Result<()> {
-        self.timer.restart();
         std::future::poll_fn(|cx| self.poll_header(cx)).await?;
         self.hand_over_fields()
     }
@@ -276,7 +282,9 @@ impl Http2Session {
             self.finish_request().await;
             return Ok(None);
         }
-        self.timer.restart();
+        if !self.awaits_first_byte {
+            self.timer.restart();
+        }
         std::future::poll_fn(|cx| self.poll_body(cx)).await
     }
 

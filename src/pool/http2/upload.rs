@@ -138,6 +138,7 @@ impl Inner {
             self.send_data(piece);
         }
         if self.queue.is_sent() && !self.over {
+            progress.moved = true;
             self.send_data(Bytes::new());
         }
         if !self.over && self.stream.poll_reset(cx).is_ready() {

@@ -13,9 +13,9 @@ pub fn folder(pairs: &[(&str, &Issued)]) -> tempfile::TempDir {
 }
 
 /// Writes a file in one go: others see the old one or the new one.
-pub fn put(folder: &Path, name: &str, text: &str) {
+pub fn put(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
     let new = folder.join(format!(".{name}.new"));
-    std::fs::write(&new, text).unwrap();
+    std::fs::write(&new, content).unwrap();
     std::fs::rename(new, folder.join(name)).unwrap();
 }
 
