@@ -49,12 +49,12 @@ pub struct CodedBytes {
 /// The coder of one response body.
 pub struct BodyCoder {
     coding: ContentCoding,
-    work: Work,
+    work: Direction,
     bytes: CodedBytes,
     ended: bool,
 }
 
-enum Work {
+enum Direction {
     Encode { levels: CompressLevels, length: Option<u64>, encoder: Option<Encoder> },
     Decode(Option<Decoder>),
 }
@@ -62,15 +62,15 @@ enum Work {
 impl BodyCoder {
     /// Compresses the body. `length`: its length, if it is known. Otherwise each piece is flushed.
     pub fn encode(coding: ContentCoding, levels: CompressLevels, length: Option<u64>) -> Self {
-        Self::new(coding, Work::Encode { levels, length, encoder: None })
+        Self::new(coding, Direction::Encode { levels, length, encoder: None })
     }
 
     /// Decompresses the body.
     pub fn decode(coding: ContentCoding) -> Self {
-        Self::new(coding, Work::Decode(None))
+        Self::new(coding, Direction::Decode(None))
     }
 
-    fn new(coding: ContentCoding, work: Work) -> Self {
+    fn new(coding: ContentCoding, work: Direction) -> Self {
         Self { coding, work, bytes: CodedBytes::default(), ended: false }
     }
 
@@ -81,7 +81,7 @@ impl BodyCoder {
 
     /// Whether the body is compressed, not decompressed.
     pub fn is_encoder(&self) -> bool {
-        matches!(self.work, Work::Encode { .. })
+        matches!(self.work, Direction::Encode { .. })
     }
 
     /// The bytes so far.
@@ -100,8 +100,8 @@ impl BodyCoder {
         self.bytes.before += piece.len() as u64;
         self.ended = end;
         let output = match &mut self.work {
-            Work::Encode { .. } => self.encoded(piece, end),
-            Work::Decode(_) => self.decoded(piece, end),
+            Direction::Encode { .. } => self.encoded(piece, end),
+            Direction::Decode(_) => self.decoded(piece, end),
         };
         self.ended |= output.is_err();
         let output = output?;
@@ -118,7 +118,7 @@ impl BodyCoder {
     }
 
     fn encoded(&mut self, piece: &[u8], end: bool) -> Result<Bytes, CodingError> {
-        let Work::Encode { levels, length, encoder } = &mut self.work else { return Ok(Bytes::new()) };
+        let Direction::Encode { levels, length, encoder } = &mut self.work else { return Ok(Bytes::new()) };
         if piece.is_empty() && !end {
             return Ok(Bytes::new());
         }
@@ -141,7 +141,7 @@ impl BodyCoder {
     }
 
     fn decoded(&mut self, piece: &[u8], end: bool) -> Result<Bytes, CodingError> {
-        let Work::Decode(decoder) = &mut self.work else { return Ok(Bytes::new()) };
+        let Direction::Decode(decoder) = &mut self.work else { return Ok(Bytes::new()) };
         let coding = self.coding;
         if decoder.is_none() && piece.is_empty() {
             // An empty body is the response to a request that wants none.

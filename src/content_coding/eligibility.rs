@@ -8,7 +8,7 @@ use crate::config::schema::{CompressSettings, ContentCoding};
 
 /// What happens to a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
+pub enum CodingDecision {
     /// It passes unchanged, for each client.
     Unchanged,
     /// It passes unchanged, but another client would get another form.
@@ -41,42 +41,46 @@ impl Accepted {
         compress: Option<&CompressSettings>,
         decompress: bool,
         response: &ResponseHeader,
-    ) -> Decision {
+    ) -> CodingDecision {
         let headers = &response.headers;
         if self.no_transform || !may_change(response) {
-            return Decision::Unchanged;
+            return CodingDecision::Unchanged;
         }
         let decision = match coding_of(headers) {
-            Coded::Not => compress.map_or(Decision::Unchanged, |settings| self.compression(settings, response)),
-            Coded::By(coding) if decompress => match self.encodings.weight(coding) {
-                0 => Decision::Decompress(coding),
-                _ => Decision::Varies,
+            ResponseCoding::Not => {
+                compress.map_or(CodingDecision::Unchanged, |settings| self.compression(settings, response))
+            }
+            ResponseCoding::By(coding) if decompress => match self.encodings.weight(coding) {
+                0 => CodingDecision::Decompress(coding),
+                _ => CodingDecision::Varies,
             },
-            Coded::By(_) | Coded::Otherwise => Decision::Unchanged,
+            ResponseCoding::By(_) | ResponseCoding::Otherwise => CodingDecision::Unchanged,
         };
         match decision {
-            Decision::Compress(_) | Decision::Decompress(_) if *method == Method::HEAD => Decision::Varies,
+            CodingDecision::Compress(_) | CodingDecision::Decompress(_) if *method == Method::HEAD => {
+                CodingDecision::Varies
+            }
             decision => decision,
         }
     }
 
-    fn compression(&self, settings: &CompressSettings, response: &ResponseHeader) -> Decision {
+    fn compression(&self, settings: &CompressSettings, response: &ResponseHeader) -> CodingDecision {
         let picked = self.encodings.pick(&settings.encodings);
         if response.status == StatusCode::NOT_MODIFIED {
-            return if picked == Negotiated::Identity { Decision::Varies } else { Decision::NotModified };
+            return if picked == Negotiated::Identity { CodingDecision::Varies } else { CodingDecision::NotModified };
         }
         let media_type = media_type(&response.headers);
         if is_grpc(media_type) || (is_event_stream(media_type) && !settings.streams) {
-            return Decision::Unchanged;
+            return CodingDecision::Unchanged;
         }
         // A client that refuses identity gets a coding for each type and length.
         let wanted = self.encodings.refuses_identity() && picked != Negotiated::Identity;
         if !wanted && !is_listed(settings, media_type, length(&response.headers)) {
-            return Decision::Unchanged;
+            return CodingDecision::Unchanged;
         }
         match picked {
-            Negotiated::Coding(coding) => Decision::Compress(coding),
-            Negotiated::Identity => Decision::Varies,
+            Negotiated::Coding(coding) => CodingDecision::Compress(coding),
+            Negotiated::Identity => CodingDecision::Varies,
         }
     }
 }
@@ -97,26 +101,26 @@ fn may_change(response: &ResponseHeader) -> bool {
 }
 
 /// The coding of a response.
-enum Coded {
+enum ResponseCoding {
     Not,
     By(ContentCoding),
     /// By another coding, or by several.
     Otherwise,
 }
 
-fn coding_of(headers: &HeaderMap) -> Coded {
+fn coding_of(headers: &HeaderMap) -> ResponseCoding {
     let mut names = headers
         .get_all(header::CONTENT_ENCODING)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case(b"identity"));
-    let Some(first) = names.next() else { return Coded::Not };
+    let Some(first) = names.next() else { return ResponseCoding::Not };
     let first = if first.eq_ignore_ascii_case(b"x-gzip") { b"gzip" } else { first };
     let known = ContentCoding::ALL.into_iter().find(|coding| first.eq_ignore_ascii_case(coding.name().as_bytes()));
     match (known, names.next()) {
-        (Some(coding), None) => Coded::By(coding),
-        _ => Coded::Otherwise,
+        (Some(coding), None) => ResponseCoding::By(coding),
+        _ => ResponseCoding::Otherwise,
     }
 }
 

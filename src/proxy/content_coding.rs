@@ -16,7 +16,7 @@ use pingora_proxy::Session;
 
 use super::ctx::RequestCtx;
 use crate::content_coding::body_coder::{BodyCoder, CodingError};
-use crate::content_coding::eligibility::{Accepted, Decision};
+use crate::content_coding::eligibility::{Accepted, CodingDecision};
 use crate::content_coding::header_fields;
 use crate::telemetry::coding_meters::CodingAction;
 use crate::telemetry::meters::RouteMeters;
@@ -43,18 +43,18 @@ pub(super) fn header(
     }
     let accepted = Accepted::of(&session.req_header().headers);
     let coder = match accepted.decide(&ctx.method, route.compress.as_ref(), route.decompress, response) {
-        Decision::Unchanged => return Ok(()),
-        Decision::Varies => return header_fields::varies(response),
-        Decision::NotModified => {
+        CodingDecision::Unchanged => return Ok(()),
+        CodingDecision::Varies => return header_fields::varies(response),
+        CodingDecision::NotModified => {
             header_fields::weaken_etag(response)?;
             return header_fields::varies(response);
         }
-        Decision::Compress(coding) => {
+        CodingDecision::Compress(coding) => {
             header_fields::compressed(response, coding)?;
             let levels = route.compress.as_ref().map(|compress| compress.levels.clone()).unwrap_or_default();
             BodyCoder::encode(coding, levels, length)
         }
-        Decision::Decompress(coding) => {
+        CodingDecision::Decompress(coding) => {
             header_fields::decompressed(response)?;
             BodyCoder::decode(coding)
         }
@@ -63,19 +63,19 @@ pub(super) fn header(
         response.insert_header(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
     }
     if let Some(module) = session.downstream_modules_ctx.get_mut::<ContentCodingModule>() {
-        module.next = Some(Box::new(Coded { coder, meters: Arc::clone(&route.meters), failed: false }));
+        module.next = Some(Box::new(CodedBody { coder, meters: Arc::clone(&route.meters), failed: false }));
     }
     Ok(())
 }
 
 /// The body of one response, and the instruments of its route.
-struct Coded {
+struct CodedBody {
     coder: BodyCoder,
     meters: Arc<RouteMeters>,
     failed: bool,
 }
 
-impl Coded {
+impl CodedBody {
     fn failed(&mut self, error: &CodingError) -> Box<Error> {
         self.failed = true;
         let pingora = match error {
@@ -89,7 +89,7 @@ impl Coded {
     }
 }
 
-impl Drop for Coded {
+impl Drop for CodedBody {
     fn drop(&mut self) {
         let action = if self.coder.is_encoder() { CodingAction::Compress } else { CodingAction::Decompress };
         let counters = self.meters.codings().of(action, self.coder.coding());
@@ -107,9 +107,9 @@ impl Drop for Coded {
 #[derive(Default)]
 pub(super) struct ContentCodingModule {
     /// For the response whose header was decided about and is not sent yet.
-    next: Option<Box<Coded>>,
+    next: Option<Box<CodedBody>>,
     /// For the response that is being sent.
-    current: Option<Box<Coded>>,
+    current: Option<Box<CodedBody>>,
 }
 
 /// Makes the module of each request.
@@ -123,7 +123,7 @@ impl HttpModuleBuilder for ContentCodingBuilder {
 
 impl ContentCodingModule {
     /// The rest of the output, at an end without a last piece.
-    fn rest(&mut self) -> Result<Option<Bytes>> {
+    fn finish(&mut self) -> Result<Option<Bytes>> {
         let Some(coded) = &mut self.current else { return Ok(None) };
         coded.coder.end().map_err(|error| coded.failed(&error))
     }
@@ -150,11 +150,11 @@ impl HttpModule for ContentCodingModule {
     /// The trailers of a coded response are dropped, because Pingora sends either them or the rest of the body
     /// (RFC 9110 section 6.5.1 allows it).
     fn response_trailer_filter(&mut self, _trailers: &mut Option<Box<HeaderMap>>) -> Result<Option<Bytes>> {
-        self.rest()
+        self.finish()
     }
 
     fn response_done_filter(&mut self) -> Result<Option<Bytes>> {
-        self.rest()
+        self.finish()
     }
 
     fn as_any(&self) -> &dyn Any {

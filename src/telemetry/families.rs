@@ -4,49 +4,17 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::fault::Fault;
-
 use super::acme::OrderResult;
-use super::coding_meters::CodingMeters;
-use super::instrument_set::InstrumentSet;
-use super::limit_meters::{CostResult, LimitMeters, LimitResult, StoreMeters, StoreResult};
-use super::meters::{CertificateMeters, ConnectionResult, ListenerMeters, RouteMeters, UpstreamMeters};
+use super::family_spec::{
+    ADDRESS, BACKEND, FamilySource, FamilySpec, UPSTREAM, counter, gauge, histogram, plain, retries, with,
+};
+use super::limit_meters::{CostResult, LimitResult, StoreResult};
+use super::meters::ConnectionResult;
 use super::panic_hook;
 use super::process_log;
-use super::text_format::{FamilyHeader, MetricType, SeriesWriter};
 use crate::backend::error_cause::ErrorCause;
-use crate::backend::labels::{BackendCondition, Outcome, RetryReason};
+use crate::backend::labels::{BackendCondition, Outcome};
 use crate::backend::meters::CLASSES;
-use crate::backend::{BackendState, Labels};
-
-/// A family and the source of its series.
-pub(super) struct FamilySpec {
-    pub(super) family: FamilyHeader,
-    pub(super) of: FamilySource,
-}
-
-/// Writes the series of one instrument set in a family.
-pub(super) type Write<T> = fn(&mut SeriesWriter<'_>, &T);
-
-/// The instruments that have series in a family.
-pub(super) enum FamilySource {
-    /// One for the process.
-    Process(Write<InstrumentSet>),
-    /// One per route.
-    Routes(Write<RouteMeters>),
-    /// One per listener.
-    Listeners(Write<ListenerMeters>),
-    /// One per certificate.
-    Certificates(Write<CertificateMeters>),
-    /// One per upstream.
-    Upstreams(Write<UpstreamMeters>),
-    /// One per rate limit.
-    Limits(Write<LimitMeters>),
-    /// One per store.
-    Stores(Write<StoreMeters>),
-    /// One per backend.
-    Backends(fn(&mut SeriesWriter<'_>, &BackendState, &Labels)),
-}
 
 /// All families, sorted by name.
 pub(super) const ALL: &[FamilySpec] = &[
@@ -243,7 +211,7 @@ pub(super) const ALL: &[FamilySpec] = &[
         "Bytes of bodies that were compressed or decompressed, before and after it.",
         &["route", "action", "coding", "side"],
         FamilySource::Routes(|s, route| {
-            for ([action, coding], counters) in route.used_codings().into_iter().flat_map(CodingMeters::used) {
+            for ([action, coding], counters) in route.used_codings() {
                 s.add(&[route.name(), action, coding, "before"], counters.before.get());
                 s.add(&[route.name(), action, coding, "after"], counters.after.get());
             }
@@ -254,9 +222,9 @@ pub(super) const ALL: &[FamilySpec] = &[
         "Responses that ended as incomplete because their body could not be compressed or decompressed.",
         &["route", "action", "coding"],
         FamilySource::Routes(|s, route| {
-            for ([action, coding], counters) in route.used_codings().into_iter().flat_map(CodingMeters::used) {
-                s.add(&[route.name(), action, coding], counters.failures.get());
-            }
+            route
+                .used_codings()
+                .for_each(|([action, coding], n)| s.add(&[route.name(), action, coding], n.failures.get()));
         }),
     ),
     counter(
@@ -264,9 +232,9 @@ pub(super) const ALL: &[FamilySpec] = &[
         "Responses whose body was compressed or decompressed.",
         &["route", "action", "coding"],
         FamilySource::Routes(|s, route| {
-            for ([action, coding], counters) in route.used_codings().into_iter().flat_map(CodingMeters::used) {
-                s.add(&[route.name(), action, coding], counters.responses.get());
-            }
+            route
+                .used_codings()
+                .for_each(|([action, coding], n)| s.add(&[route.name(), action, coding], n.responses.get()));
         }),
     ),
     counter(
@@ -441,55 +409,6 @@ pub(super) const ALL: &[FamilySpec] = &[
         FamilySource::Upstreams(|s, upstream| s.observe(&[upstream.name()], upstream.waited())),
     ),
 ];
-
-const UPSTREAM: &str = "upstream";
-const BACKEND: &str = "backend";
-const ADDRESS: &str = "address";
-
-const fn counter(
-    name: &'static str,
-    help: &'static str,
-    labels: &'static [&'static str],
-    of: FamilySource,
-) -> FamilySpec {
-    FamilySpec { family: FamilyHeader { name, kind: MetricType::Counter, help, labels }, of }
-}
-
-const fn gauge(
-    name: &'static str,
-    help: &'static str,
-    labels: &'static [&'static str],
-    of: FamilySource,
-) -> FamilySpec {
-    FamilySpec { family: FamilyHeader { name, kind: MetricType::Gauge, help, labels }, of }
-}
-
-const fn histogram(
-    name: &'static str,
-    help: &'static str,
-    labels: &'static [&'static str],
-    of: FamilySource,
-) -> FamilySpec {
-    FamilySpec { family: FamilyHeader { name, kind: MetricType::Histogram, help, labels }, of }
-}
-
-fn retries(series: &mut SeriesWriter<'_>, backend_state: &BackendState, labels: &Labels) {
-    let meters = backend_state.meters();
-    for (fault, n) in Fault::ALL.into_iter().zip(&meters.retries_by_fault).filter(|(_, n)| n.get() > 0) {
-        series.add(&with(labels, &RetryReason::Fault(fault).to_string()), n.get());
-    }
-    for (status, n) in meters.retries_by_status.seen() {
-        series.add(&with(labels, &RetryReason::Status(status).to_string()), n);
-    }
-}
-
-fn plain(labels: &Labels) -> [&str; 3] {
-    [&labels.upstream, &labels.backend, &labels.address]
-}
-
-fn with<'a>(labels: &'a Labels, more: &'a str) -> [&'a str; 4] {
-    [&labels.upstream, &labels.backend, &labels.address, more]
-}
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use crossbeam_utils::CachePadded;
 use crate::fault::Fault;
 
 use super::acme::AcmeOrders;
-use super::coding_meters::CodingMeters;
+use super::coding_meters::{CodingCounters, CodingMeters};
 use super::grpc_status::GrpcStatus;
 use crate::backend::recent_errors::RecentErrors;
 use crate::instruments::throttle::Throttle;
@@ -97,9 +97,9 @@ impl RouteMeters {
         self.codings.get_or_init(Box::default)
     }
 
-    /// The same, if a response was compressed or decompressed.
-    pub(super) fn used_codings(&self) -> Option<&CodingMeters> {
-        self.codings.get().map(|codings| &**codings)
+    /// The labels and counters of each action and coding that was used.
+    pub(super) fn used_codings(&self) -> impl Iterator<Item = ([&'static str; 2], &CodingCounters)> {
+        self.codings.get().into_iter().flat_map(|codings| codings.used())
     }
 
     /// How long streams lasted, if there was one.

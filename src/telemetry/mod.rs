@@ -9,6 +9,7 @@
 
 mod access_entry;
 mod families;
+mod family_spec;
 mod instrument_set;
 mod json;
 mod line_queue;

@@ -8,7 +8,8 @@ use std::sync::{Arc, Weak};
 use prometheus::TextEncoder;
 use prometheus::core::Collector;
 
-use super::families::{ALL, FamilySource, FamilySpec};
+use super::families::ALL;
+use super::family_spec::{FamilySource, FamilySpec};
 use super::instrument_set::InstrumentSet;
 use super::limit_meters::{LimitMeters, StoreMeters};
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};

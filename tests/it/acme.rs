@@ -415,7 +415,7 @@ fn an_acme_server_with_an_unknown_authority_is_reported_with_the_key_to_set() {
     let (pki, origin) = (Pki::new(), Origin::named("a"));
     let server = Weir::start_in(folder(&[("a", &pki.issue(&["127.0.0.1"]))]), Config::to(&origin).certificates(&["a"]));
     let folder = tempfile::tempdir().unwrap();
-    put(folder.path(), "other.pem", &Pki::new().ca());
+    put(folder.path(), "other.pem", Pki::new().ca());
     let directory = format!("https://{}/dir", server.web());
     let config = Config::new()
         .set("server.state_dir", "state")

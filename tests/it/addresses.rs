@@ -37,7 +37,7 @@ struct Backends {
 impl Backends {
     fn start() -> Self {
         let (pki, folder) = (Pki::new(), tempfile::tempdir().unwrap());
-        put(folder.path(), "ca.pem", &pki.ca());
+        put(folder.path(), "ca.pem", pki.ca());
         let issued: Issued = pki.issue(&["server.test"]);
         let tls_connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&tls_connections);

@@ -58,7 +58,7 @@ fn the_admin_api_answers_while_an_issued_certificate_hangs() {
         .set("listeners.tls.tls.acme.directory", directory)
         .route("all", "respond: { status: 204 }");
     let folder = tempfile::tempdir().unwrap();
-    put(folder.path(), "ca.pem", &Pki::new().ca());
+    put(folder.path(), "ca.pem", Pki::new().ca());
     let weir = Weir::start_in(folder, config);
     weir.wait_for_at_least(&["weir_acme_orders_total"], 1.0);
     let state = weir.config_file().with_file_name("state").join("acme");
@@ -77,7 +77,7 @@ fn the_admin_api_answers_while_an_issued_certificate_hangs() {
 fn a_reload_does_not_wait_for_a_file_of_the_configuration_before() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let folder = folder(&[("a", &pki.issue(&["a.test"]))]);
-    put(folder.path(), "ca.pem", &pki.ca());
+    put(folder.path(), "ca.pem", pki.ca());
     let plain = Config::to(&origin);
     let weir = Weir::start_in(folder, plain.clone().set("upstreams.up.tls", "server_name: a.test, ca: ca.pem"));
     let file = weir.config_file().with_file_name("ca.pem");

@@ -262,8 +262,8 @@ fn an_http_1_0_client_and_an_upgrade_get_no_coding() {
 #[test]
 fn a_fixed_response_is_compressed_too() {
     let body = "a line of text. ".repeat(200);
-    let config = Config::new().listener("web", "").route("all", format!("respond: {{ status: 200, body: {body:?} }}"));
-    let weir = Weir::start(config.set("routes.all", ALL));
+    let config = Config::new().listener("web", "").route("all", ALL).set("routes.all.respond", "status: 200");
+    let weir = Weir::start(config.set("routes.all.respond.body", format!("{body:?}")));
     for (http, coding) in [Http::One, Http::Two].into_iter().flat_map(|http| CODINGS.map(|coding| (http, coding))) {
         let accept = format!("Accept-Encoding: {coding}");
         let got = output(curl(&weir, PLAIN, http, "/", &["--compressed", "-H", &accept]));

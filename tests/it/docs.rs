@@ -155,6 +155,7 @@ fn busy() -> (Weir, Store) {
         .route("retried", "match: { path_prefix: /r }, upstream: retried")
         .route("full", "match: { path_prefix: /f }, upstream: full")
         .route("call", "match: { path_prefix: /c }, upstream: call")
+        .route("text", "match: { path_prefix: /t }, respond: { status: 200, body: text }, compress: { min: 0 }")
         .upstream("call", &[("c", &call)])
         .upstream("checked", &[("a", &origin)])
         .set("upstreams.checked.health_check", "tcp: {}")
@@ -169,12 +170,14 @@ fn busy() -> (Weir, Store) {
     let mut client = Client::connect(weir.web());
     assert_eq!(client.get("/a").status, 200);
     assert_eq!((client.get("/r").status, client.get("/r").status), (200, 200));
-    assert_eq!((client.get("/c").status, client.get("/nowhere").status), (200, 404));
+    let call = [("Host", "x"), ("Content-Type", "application/grpc"), ("grpc-timeout", "soon")];
+    assert_eq!((client.get_with("/c", &call).status, client.get("/nowhere").status), (200, 404));
+    assert_eq!(client.get_with("/t", &[("Host", "x"), ("Accept-Encoding", "gzip")]).status, 200);
     let mut first = Client::connect(weir.web());
     first.send("GET /f HTTP/1.1\r\nHost: x\r\n\r\n");
     eventually("the only place is taken", || slow.requests().len() == 1);
     assert_eq!(client.get("/f").status, 200, "after a wait in the queue");
-    weir.access_log_of(7);
+    weir.access_log_of(8);
     (weir, store)
 }
 

@@ -27,7 +27,7 @@ async fn status_over_h2c(address: SocketAddr, path: &str) -> u16 {
 fn a_route_of_the_listener_with_client_auth_does_not_answer_on_the_public_one() {
     let pki = Pki::new();
     let folder = folder(&[("edge", &pki.issue(&["a.test"]))]);
-    put(folder.path(), "clients.pem", &pki.ca());
+    put(folder.path(), "clients.pem", pki.ca());
     let config = Config::new()
         .set("listeners.web", LISTENER_TLS)
         .listener("partners", LISTENER_TLS)

@@ -126,8 +126,8 @@ fn an_access_log_that_cannot_be_opened_refuses_a_reload_at_its_key() {
 fn a_broken_revocation_list_is_reported_once_and_by_its_name() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let folder = folder(&[("edge", &pki.issue(&["a.test"]))]);
-    put(folder.path(), "ca.pem", &pki.ca());
-    put(folder.path(), "cur.crl", &pki.revoke(&[]));
+    put(folder.path(), "ca.pem", pki.ca());
+    put(folder.path(), "cur.crl", pki.revoke(&[]));
     let client_auth = "mode: required, ca: ca.pem, crl: cur.crl";
     let config = Config::to(&origin)
         .set("listeners.web", LISTENER_TLS)
@@ -139,7 +139,7 @@ fn a_broken_revocation_list_is_reported_once_and_by_its_name() {
     put(&here, "cur.crl", "x\n");
     let rejected = ["weir_tls_certificate_reloads_total", "ca.pem", "rejected"];
     weir.wait_for_at_least(&rejected, 1.0);
-    put(&here, "cur.crl", &pki.revoke(&[7]));
+    put(&here, "cur.crl", pki.revoke(&[7]));
     let applied = ["weir_tls_certificate_reloads_total", "ca.pem", "applied"];
     weir.wait_for_at_least(&applied, 1.0);
     let log = weir.stderr();

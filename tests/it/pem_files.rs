@@ -16,11 +16,11 @@ fn check_reports_each_broken_marker_at_its_line_of_the_pem_file() {
     let a = pki.issue(&["a.example"]);
     let chain = format!("{}{}", a.cert.trim_end(), pki.ca());
     put(folder.path(), "a.pem", &chain);
-    put(folder.path(), "a.key", &a.key.replacen("-----BEGIN", "---BEGIN", 1));
+    put(folder.path(), "a.key", a.key.replacen("-----BEGIN", "---BEGIN", 1));
     put(
         folder.path(),
         "ca.pem",
-        &format!("{0}{1}{1}", pki.ca(), pki.ca().replacen("CERTIFICATE-----", "CERTIFICATE----", 1)),
+        format!("{0}{1}{1}", pki.ca(), pki.ca().replacen("CERTIFICATE-----", "CERTIFICATE----", 1)),
     );
     let file = folder.path().join("weir.yaml");
     let config = config(&origin).set("listeners.web.tls.client_auth", "mode: required, ca: ca.pem");
@@ -49,7 +49,7 @@ fn a_renewal_with_a_broken_marker_is_refused_and_the_old_certificate_stays() {
     old.put(&path, "a");
     let weir = Weir::start_in(folder, config(&origin));
     put(&path, "a.key", &new.key);
-    put(&path, "a.pem", &format!("{}{}", new.cert.trim_end(), pki.ca()));
+    put(&path, "a.pem", format!("{}{}", new.cert.trim_end(), pki.ca()));
     let told = format!("line {}: two markers on one line", new.cert.lines().count());
     weir.wait_for_log(&told);
     let client = TlsClient::secure(weir.web(), "a.example", &Arc::new(tls_config(None)));

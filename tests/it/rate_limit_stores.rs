@@ -245,14 +245,14 @@ fn a_store_is_reached_over_tls_by_a_user_in_another_database_and_over_a_unix_soc
     let store = Store::start_with(StoreKind::Redis, |folder| {
         put(folder, "cert.pem", &issued.cert);
         put(folder, "key.pem", &issued.key);
-        put(folder, "ca.pem", &pki.ca());
+        put(folder, "ca.pem", pki.ca());
         let text = "--port 0 --tls-port PORT --tls-cert-file cert.pem --tls-key-file key.pem --tls-ca-cert-file ca.pem \
                     --tls-auth-clients optional --unixsocket store.sock";
         text.split_whitespace().map(str::to_owned).chain(["--user".to_owned()]).chain(acl.clone().skip(1)).collect()
     });
     let folder = || {
         let folder = tempfile::tempdir().unwrap();
-        put(folder.path(), "ca.pem", &pki.ca());
+        put(folder.path(), "ca.pem", pki.ca());
         put(folder.path(), "password", "hunter2\n");
         put(folder.path(), "wrong", "hunter3\n");
         folder

@@ -12,13 +12,13 @@ const APPLIED: &str = "weir_body_file_reloads_total{result=\"applied\"}";
 const REJECTED: &str = "weir_body_file_reloads_total{result=\"rejected\"}";
 
 fn config(respond: &str) -> Config {
-    Config::new().listener("web", "").route("file", format!("respond: {respond}"))
+    Config::new().listener("web", "").route("file", "").set("routes.file.respond", respond)
 }
 
 fn start(name: &str, content: &[u8]) -> Weir {
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), name, content);
-    Weir::start_in(folder, config(&format!("{{ status: 200, body_file: {name} }}")))
+    Weir::start_in(folder, config("status: 200").set("routes.file.respond.body_file", name))
 }
 
 fn folder(weir: &Weir) -> std::path::PathBuf {
@@ -120,7 +120,7 @@ fn a_missing_empty_or_too_large_file_is_a_problem_at_the_start_and_at_a_reload()
     put(folder.path(), "empty.txt", b"");
     put(folder.path(), "large.txt", vec![b'a'; (4 << 20) + 1]);
     std::fs::create_dir(folder.path().join("folder")).unwrap();
-    let with = |name: &str| config(&format!("{{ status: 200, body_file: {name} }}"));
+    let with = |name: &str| config("status: 200").set("routes.file.respond.body_file", name);
     let bad = ["missing.txt", "empty.txt", "large.txt", "folder"];
     for name in bad {
         let file = folder.path().join("weir.yaml");

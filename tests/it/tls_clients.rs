@@ -23,13 +23,13 @@ struct Edge {
 fn edge(mode: &str, crl: Option<&[u64]>) -> Edge {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let folder = folder(&[("a", &pki.issue(&["a.test"]))]);
-    put(folder.path(), "clients.pem", &pki.ca());
+    put(folder.path(), "clients.pem", pki.ca());
     let mut config = Config::to(&origin)
         .certificates(&["a"])
         .set("listeners.web.tls.client_auth", format!("mode: {mode}, ca: clients.pem"))
         .listener("plain", "");
     if let Some(revoked) = crl {
-        put(folder.path(), "clients.crl", &pki.revoke(revoked));
+        put(folder.path(), "clients.crl", pki.revoke(revoked));
         config = config.set("listeners.web.tls.client_auth.crl", "clients.crl");
     }
     Edge { weir: Weir::start_in(folder, &config), origin, pki, config }
@@ -132,7 +132,7 @@ fn a_revoked_client_stays_out_even_with_an_old_session() {
     }
     // The list alone has changed on disk: no reload is asked for.
     let folder = edge.weir.config_file().parent().unwrap().to_owned();
-    put(&folder, "clients.crl", &edge.pki.revoke(&[ada.serial]));
+    put(&folder, "clients.crl", edge.pki.revoke(&[ada.serial]));
     eventually("the list is taken up", || {
         let applied = "weir_tls_certificate_reloads_total{certificate=\"clients.pem\",result=\"applied\"}";
         edge.weir.metric(applied) == 1.0
@@ -163,13 +163,13 @@ fn backends_are_shown_our_certificate() {
     // A backend that lets in nobody without a certificate: a weir of its own before an origin.
     let origin = Origin::named("a");
     let behind = folder(&[("a", &server)]);
-    put(behind.path(), "clients.pem", &pki.ca());
+    put(behind.path(), "clients.pem", pki.ca());
     let asking = Config::to(&origin)
         .certificates(&["a"])
         .set("listeners.web.tls.client_auth", "mode: required, ca: clients.pem");
     let inner = Weir::start_in(behind, asking);
     let front = folder(&[("ours", &ours)]);
-    put(front.path(), "ca.pem", &pki.ca());
+    put(front.path(), "ca.pem", pki.ca());
     let anonymous = Config::to_all(&[("inner", inner.web())])
         .set("routes.all", "host: api.internal, retry: { attempts: 1 }")
         .set("upstreams.up.tls", "server_name: api.internal, ca: ca.pem")

@@ -60,7 +60,7 @@ fn no_spelling_of_a_field_that_weir_vouches_for_passes() {
 fn only_a_handshake_says_that_a_client_is_verified() {
     let (origin, pki) = (Origin::named("a"), Pki::new());
     let folder = folder(&[("edge", &pki.issue(&["a.test"]))]);
-    put(folder.path(), "clients.pem", &pki.ca());
+    put(folder.path(), "clients.pem", pki.ca());
     let config = EDGE.config(&origin).set("listeners.web.tls.client_auth", "mode: optional, ca: clients.pem");
     let weir = Weir::start_in(folder, config);
     for (shown, verify) in [(None, "NONE"), (Some(pki.client("p")), "SUCCESS")] {

@@ -127,8 +127,8 @@ impl Default for CompressSettings {
 
 impl<'de> Deserialize<'de> for Compression {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SectionOrOff;
-        impl<'de> Visitor<'de> for SectionOrOff {
+        struct SettingsOrOff;
+        impl<'de> Visitor<'de> for SettingsOrOff {
             type Value = Compression;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a mapping or `off`")
@@ -149,7 +149,7 @@ impl<'de> Deserialize<'de> for Compression {
                 )))
             }
         }
-        deserializer.deserialize_any(SectionOrOff)
+        deserializer.deserialize_any(SettingsOrOff)
     }
 }
 

@@ -62,7 +62,7 @@ impl Pebble {
 
     /// The settings of `tls.acme` for these names; `ca.pem` is put into the folder.
     pub fn settings(&self, folder: &Path, names: &[&str]) -> String {
-        put(folder, "ca.pem", &self.pki.ca());
+        put(folder, "ca.pem", self.pki.ca());
         let names = names.iter().map(|name| format!("{name}.{ZONE}")).collect::<Vec<_>>().join(", ");
         format!("names: [{names}], directory: \"https://127.0.0.1:{}/dir\", directory_ca: ca.pem", self.port)
     }

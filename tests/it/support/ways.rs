@@ -33,7 +33,7 @@ impl Way {
     pub fn files(self) -> (tempfile::TempDir, Option<Issued>) {
         let (pki, folder) = (Pki::new(), tempfile::tempdir().unwrap());
         pki.issue(&["example.org", "example.com"]).put(folder.path(), "edge");
-        put(folder.path(), "ca.pem", &pki.ca());
+        put(folder.path(), "ca.pem", pki.ca());
         (folder, self.backend.then(|| pki.issue(&["server.test"])))
     }
 }
