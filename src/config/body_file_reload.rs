@@ -14,7 +14,7 @@ pub struct RenewedBodies {
     /// The same document with the new content. `None` if no content differs.
     pub config: Option<ValidatedConfig>,
     /// The files that have new content.
-    pub renewed: Vec<PathBuf>,
+    pub changed: Vec<PathBuf>,
     /// The problems of files that cannot be used. These files keep their old content.
     pub unfit: Vec<String>,
 }
@@ -44,13 +44,13 @@ impl ValidatedConfig {
                 Ok((None, bytes)) => drop(new.insert(path.to_owned(), bytes)),
             }
         }
-        let renewed: Vec<PathBuf> = new.keys().cloned().collect();
+        let changed: Vec<PathBuf> = new.keys().cloned().collect();
         let config = (!new.is_empty()).then(|| {
             let mut held = self.files().held.clone();
             held.extend(new);
             self.with_files(LoadedFiles { held, ..self.files().clone() })
         });
-        RenewedBodies { config, renewed, unfit }
+        RenewedBodies { config, changed, unfit }
     }
 
     fn named_bodies(&self) -> BTreeSet<&Path> {
@@ -74,7 +74,7 @@ mod tests {
         let changed: BTreeSet<_> = checked.body_files().into_iter().flatten().collect();
         let again = checked.with_body_files(&changed, &|_| Ok(b"new".to_vec()));
         assert_eq!(again.config.unwrap().file(Path::new("a.txt")), Some(&b"new"[..]));
-        assert_eq!((again.renewed, again.unfit.len()), (vec![PathBuf::from("a.txt")], 0));
+        assert_eq!((again.changed, again.unfit.len()), (vec![PathBuf::from("a.txt")], 0));
         let same = checked.with_body_files(&changed, &old);
         assert!(same.config.is_none() && same.unfit.is_empty());
         let empty = checked.with_body_files(&changed, &|_| Ok(Vec::new()));

@@ -69,5 +69,5 @@ pub(super) fn read_again(checked: &ValidatedConfig, watch: &mut Watch, metrics: 
     }
     let certificates = renewed.is_some();
     let config = bodies.config.or(renewed)?;
-    Some(RenewedFiles { config, certificates, bodies: bodies.renewed })
+    Some(RenewedFiles { config, certificates, bodies: bodies.changed })
 }

@@ -248,8 +248,10 @@ pub(super) const ALL: &[FamilySpec] = &[
         "Calls of gRPC whose grpc-timeout was malformed.",
         &["route"],
         FamilySource::Routes(|s, route| {
-            let ignored = Some(route.bad_grpc_timeouts()).filter(|ignored| *ignored > 0);
-            ignored.into_iter().for_each(|ignored| s.add(&[route.name()], ignored));
+            let ignored = route.bad_grpc_timeouts();
+            if ignored > 0 || route.grpc().next().is_some() {
+                s.add(&[route.name()], ignored);
+            }
         }),
     ),
     gauge(
