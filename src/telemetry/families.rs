@@ -201,12 +201,6 @@ pub(super) const ALL: &[FamilySpec] = &[
         }),
     ),
     counter(
-        "weir_faults_total",
-        "Requests not served as asked.",
-        &["route", "fault"],
-        FamilySource::Routes(|s, route| route.faults().for_each(|(fault, n)| s.add(&[route.name(), fault.label()], n))),
-    ),
-    counter(
         "weir_content_coding_bytes_total",
         "Bytes of bodies that were compressed or decompressed, before and after it.",
         &["route", "action", "coding", "side"],
@@ -238,6 +232,12 @@ pub(super) const ALL: &[FamilySpec] = &[
         }),
     ),
     counter(
+        "weir_faults_total",
+        "Requests not served as asked.",
+        &["route", "fault"],
+        FamilySource::Routes(|s, route| route.faults().for_each(|(fault, n)| s.add(&[route.name(), fault.label()], n))),
+    ),
+    counter(
         "weir_grpc_requests_total",
         "Calls of gRPC by their status, without those that ended with a 5xx status of HTTP.",
         &["route", "grpc_status"],
@@ -248,8 +248,10 @@ pub(super) const ALL: &[FamilySpec] = &[
         "Calls of gRPC whose grpc-timeout was malformed.",
         &["route"],
         FamilySource::Routes(|s, route| {
-            let ignored = Some(route.bad_grpc_timeouts()).filter(|ignored| *ignored > 0);
-            ignored.into_iter().for_each(|ignored| s.add(&[route.name()], ignored));
+            let ignored = route.bad_grpc_timeouts();
+            if ignored > 0 || route.grpc().next().is_some() {
+                s.add(&[route.name()], ignored);
+            }
         }),
     ),
     gauge(

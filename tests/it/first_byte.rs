@@ -305,7 +305,7 @@ fn grpc_timeout_shortens_request_and_never_lengthens_it() {
             Config::to(server.address)
                 .set("upstreams.up.protocol", protocol)
                 .set("upstreams.up", if tls { UPSTREAM_TLS } else { "" })
-                .set("routes.all.timeouts", "read: 20s")
+                .set("routes.all.timeouts.read", "20s")
                 .set("routes.all.timeouts.request", request)
         };
         let weir = Weir::start_in(folder, config("20s"));

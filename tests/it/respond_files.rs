@@ -3,7 +3,7 @@
 use h2::client::SendRequest;
 use http::Request;
 
-use crate::support::files::put;
+use crate::support::files::{put, put_bytes};
 use crate::support::http2::{connect, rest, run};
 use crate::support::weir::command;
 use crate::support::{Client, Config, Weir, eventually};
@@ -12,13 +12,13 @@ const APPLIED: &str = "weir_body_file_reloads_total{result=\"applied\"}";
 const REJECTED: &str = "weir_body_file_reloads_total{result=\"rejected\"}";
 
 fn config(respond: &str) -> Config {
-    Config::new().listener("web", "").route("file", "").set("routes.file.respond", respond)
+    Config::new().listener("web", "").route("file", format!("respond: {respond}"))
 }
 
 fn start(name: &str, content: &[u8]) -> Weir {
     let folder = tempfile::tempdir().unwrap();
-    put(folder.path(), name, content);
-    Weir::start_in(folder, config("status: 200").set("routes.file.respond.body_file", name))
+    put_bytes(folder.path(), name, content);
+    Weir::start_in(folder, config("{ status: 200 }").set("routes.file.respond.body_file", name))
 }
 
 fn folder(weir: &Weir) -> std::path::PathBuf {
@@ -82,7 +82,7 @@ fn a_client_that_has_the_file_gets_304() {
 #[test]
 fn a_maintenance_page_has_no_304() {
     let folder = tempfile::tempdir().unwrap();
-    put(folder.path(), "page.html", b"<p>back soon");
+    put(folder.path(), "page.html", "<p>back soon");
     let weir = Weir::start_in(folder, config("{ status: 503, body_file: page.html, headers: { retry-after: '60' } }"));
     let response = Client::connect(weir.web()).get_with("/", &[("If-None-Match", "*")]);
     assert_eq!((response.status, response.text()), (503, "<p>back soon".to_owned()));
@@ -94,7 +94,7 @@ fn a_changed_file_is_served_without_a_reload_and_an_unfit_one_is_not() {
     let weir = start("page.html", b"one");
     let mut client = Client::connect(weir.web());
     let first = client.get("/").header("etag").unwrap().to_owned();
-    let page = |content: &[u8]| put(&folder(&weir), "page.html", content);
+    let page = |content: &[u8]| put_bytes(&folder(&weir), "page.html", content);
     page(b"two");
     eventually("the new content", || client.get("/").text() == "two");
     let second = client.get("/").header("etag").unwrap().to_owned();
@@ -116,15 +116,15 @@ fn a_changed_file_is_served_without_a_reload_and_an_unfit_one_is_not() {
 #[test]
 fn a_missing_empty_or_too_large_file_is_a_problem_at_the_start_and_at_a_reload() {
     let folder = tempfile::tempdir().unwrap();
-    put(folder.path(), "good.txt", b"good");
-    put(folder.path(), "empty.txt", b"");
-    put(folder.path(), "large.txt", vec![b'a'; (4 << 20) + 1]);
+    put(folder.path(), "good.txt", "good");
+    put(folder.path(), "empty.txt", "");
+    put(folder.path(), "large.txt", &"a".repeat((4 << 20) + 1));
     std::fs::create_dir(folder.path().join("folder")).unwrap();
-    let with = |name: &str| config("status: 200").set("routes.file.respond.body_file", name);
+    let with = |name: &str| config("{ status: 200 }").set("routes.file.respond.body_file", name);
     let bad = ["missing.txt", "empty.txt", "large.txt", "folder"];
     for name in bad {
         let file = folder.path().join("weir.yaml");
-        put(folder.path(), "weir.yaml", with(name).to_string());
+        put(folder.path(), "weir.yaml", &with(name).to_string());
         let output = command(&["check", "-c", file.to_str().unwrap()]);
         assert_eq!(output.code, Some(2), "{name}: {}", output.stdout);
         assert!(output.stdout.contains("routes[0].respond.body_file: "), "{name}: {}", output.stdout);
@@ -142,9 +142,9 @@ fn body_and_body_file_are_not_in_one_response_and_204_has_neither() {
         ["{ status: 200, body: a, body_file: a.txt }", "{ status: 204, body_file: a.txt }", "{ status: 205, body: a }"]
     {
         let folder = tempfile::tempdir().unwrap();
-        put(folder.path(), "a.txt", b"a");
+        put(folder.path(), "a.txt", "a");
         let file = folder.path().join("weir.yaml");
-        put(folder.path(), "weir.yaml", config(respond).to_string());
+        put(folder.path(), "weir.yaml", &config(respond).to_string());
         let output = command(&["check", "-c", file.to_str().unwrap()]);
         assert_eq!(output.code, Some(2), "{respond}: {}", output.stdout);
     }
