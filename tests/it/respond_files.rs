@@ -3,7 +3,7 @@
 use h2::client::SendRequest;
 use http::Request;
 
-use crate::support::files::{put, put_bytes};
+use crate::support::files::put;
 use crate::support::http2::{connect, rest, run};
 use crate::support::weir::command;
 use crate::support::{Client, Config, Weir, eventually};
@@ -17,7 +17,7 @@ fn config(respond: &str) -> Config {
 
 fn start(name: &str, content: &[u8]) -> Weir {
     let folder = tempfile::tempdir().unwrap();
-    put_bytes(folder.path(), name, content);
+    put(folder.path(), name, content);
     Weir::start_in(folder, config("{ status: 200 }").set("routes.file.respond.body_file", name))
 }
 
@@ -94,7 +94,7 @@ fn a_changed_file_is_served_without_a_reload_and_an_unfit_one_is_not() {
     let weir = start("page.html", b"one");
     let mut client = Client::connect(weir.web());
     let first = client.get("/").header("etag").unwrap().to_owned();
-    let page = |content: &[u8]| put_bytes(&folder(&weir), "page.html", content);
+    let page = |content: &[u8]| put(&folder(&weir), "page.html", content);
     page(b"two");
     eventually("the new content", || client.get("/").text() == "two");
     let second = client.get("/").header("etag").unwrap().to_owned();

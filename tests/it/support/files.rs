@@ -13,12 +13,7 @@ pub fn folder(pairs: &[(&str, &Issued)]) -> tempfile::TempDir {
 }
 
 /// Writes a file in one go: others see the old one or the new one.
-pub fn put(folder: &Path, name: &str, text: &str) {
-    put_bytes(folder, name, text.as_bytes());
-}
-
-/// The same for a file that is no text.
-pub fn put_bytes(folder: &Path, name: &str, content: &[u8]) {
+pub fn put(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
     let new = folder.join(format!(".{name}.new"));
     std::fs::write(&new, content).unwrap();
     std::fs::rename(new, folder.join(name)).unwrap();
