@@ -118,13 +118,13 @@ fn a_missing_empty_or_too_large_file_is_a_problem_at_the_start_and_at_a_reload()
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "good.txt", "good");
     put(folder.path(), "empty.txt", "");
-    put(folder.path(), "large.txt", &"a".repeat((4 << 20) + 1));
+    put(folder.path(), "large.txt", "a".repeat((4 << 20) + 1));
     std::fs::create_dir(folder.path().join("folder")).unwrap();
     let with = |name: &str| config("{ status: 200 }").set("routes.file.respond.body_file", name);
     let bad = ["missing.txt", "empty.txt", "large.txt", "folder"];
     for name in bad {
         let file = folder.path().join("weir.yaml");
-        put(folder.path(), "weir.yaml", &with(name).to_string());
+        put(folder.path(), "weir.yaml", with(name).to_string());
         let output = command(&["check", "-c", file.to_str().unwrap()]);
         assert_eq!(output.code, Some(2), "{name}: {}", output.stdout);
         assert!(output.stdout.contains("routes[0].respond.body_file: "), "{name}: {}", output.stdout);
@@ -144,7 +144,7 @@ fn body_and_body_file_are_not_in_one_response_and_204_has_neither() {
         let folder = tempfile::tempdir().unwrap();
         put(folder.path(), "a.txt", "a");
         let file = folder.path().join("weir.yaml");
-        put(folder.path(), "weir.yaml", &config(respond).to_string());
+        put(folder.path(), "weir.yaml", config(respond).to_string());
         let output = command(&["check", "-c", file.to_str().unwrap()]);
         assert_eq!(output.code, Some(2), "{respond}: {}", output.stdout);
     }

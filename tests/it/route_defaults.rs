@@ -61,7 +61,7 @@ fn check_explain_and_the_admin_api_show_effective_values() {
     assert!(status == 0 && text.contains("timeouts: { connect: 3s, first_byte: 300ms, read: 300ms"), "{text}");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("weir.yaml");
-    put(folder.path(), "weir.yaml", &config(&origin).to_string());
+    put(folder.path(), "weir.yaml", config(&origin).to_string());
     let output = command(&["check", "--effective", "--json", "-c", file.to_str().unwrap()]);
     let json: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
     let routes = json["effective"]["routes"].as_array().unwrap();
