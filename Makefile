@@ -119,7 +119,7 @@ need-build:
 	@$(NEED) cargo=rust cc=gcc+libc6-dev cmake=cmake
 
 need-servers:
-	@$(NEED) dnsmasq=dnsmasq-base pebble=pebble promtool=prometheus redis-server=redis-server python3=python3
+	@$(NEED) curl=curl dnsmasq=dnsmasq-base pebble=pebble promtool=prometheus redis-server=redis-server python3=python3 zstd=zstd
 	@scripts/valkey.sh
 
 need-load:
