@@ -58,7 +58,7 @@ fn all_four_kinds_of_calls_end_in_their_trailers() {
             }
             let response = response.await.unwrap();
             assert_eq!(response.headers()["x-te"], "trailers", "{path}");
-            assert_eq!(response.headers()["x-timeout"], "7S", "{path}");
+            assert_eq!(response.headers()["x-timeout"], "60S", "{path}");
             let mut body = response.into_body();
             let mut inbox = BytesMut::new();
             for one in want {

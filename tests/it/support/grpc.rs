@@ -169,7 +169,7 @@ impl Caller {
         self.sender = self.sender.clone().ready().await.unwrap();
         let request = Request::builder().method("POST").uri(format!("{}://{host}{path}", self.scheme));
         let request = request.header("te", "trailers").header("content-type", "application/grpc+proto");
-        self.sender.send_request(request.header("grpc-timeout", "7S").body(()).unwrap(), false).unwrap()
+        self.sender.send_request(request.header("grpc-timeout", "60S").body(()).unwrap(), false).unwrap()
     }
 }
 
