@@ -96,7 +96,7 @@ pub struct Reloader<F> {
     backends: Mutex<BackendFiles>,
 }
 
-/// The watch on the files of `upstreams.*.tls`.
+/// The watch on the files of `upstreams.*.tls`, `allow` and `deny`.
 #[derive(Default)]
 struct BackendFiles {
     /// The active configuration; `None` if it names no such files.
@@ -158,7 +158,7 @@ impl<F: HttpService> Reloader<F> {
         result
     }
 
-    /// Polls the files of `upstreams.*.tls` and applies changes to new connections. Blocks on the file system, but
+    /// Polls the files of `upstreams.*.tls`, `allow` and `deny`, and applies their changes. Blocks on the file system, but
     /// holds no lock meanwhile, so that a reload never waits for it. Call it periodically and never concurrently: a
     /// change is applied when the second poll sees it.
     pub fn reload_backend_files(&self) {
@@ -167,7 +167,7 @@ impl<F: HttpService> Reloader<F> {
             let Some(checked) = backends.checked.clone() else { return };
             (checked, std::mem::take(&mut backends.watch))
         };
-        let renewed = read_again(&checked, &mut watch);
+        let renewed = read_again(&checked, &mut watch, &self.metrics);
         let _guard = self.one_at_a_time.lock();
         let mut backends = self.backends();
         // A configuration that became active meanwhile has read its files itself.
@@ -183,7 +183,8 @@ impl<F: HttpService> Reloader<F> {
                 let snapshot = Arc::new(Snapshot { generation: before.generation, ..snapshot });
                 self.shared.store(Arc::clone(&snapshot));
                 self.manager.activate(&snapshot.upstreams);
-                tracing::info!("certificates for backends renewed from their files");
+                self.listeners.renew_filters(&snapshot.listener_filters);
+                tracing::info!("certificates for backends and networks of clients renewed from their files");
                 backends.checked = Some(Arc::new(renewed));
             }
             Err(error) => tracing::error!(%error, "certificates for backends could not be put in; the old ones go on"),
@@ -193,7 +194,7 @@ impl<F: HttpService> Reloader<F> {
     fn watch_backend_files(&self, checked: &ValidatedConfig) {
         let mut backends = self.backends();
         backends.watch = checked.watch();
-        backends.checked = (!checked.backend_files().is_empty()).then(|| Arc::new(checked.clone()));
+        backends.checked = (!checked.watched_files().is_empty()).then(|| Arc::new(checked.clone()));
     }
 
     fn backends(&self) -> MutexGuard<'_, BackendFiles> {
@@ -240,7 +241,7 @@ impl<F: HttpService> Reloader<F> {
         let changes = self.describe(&diff);
         self.shared.store(Arc::clone(&snapshot));
         self.manager.activate(&snapshot.upstreams);
-        self.listeners.apply(document.into(), tls, new, &self.services);
+        self.listeners.apply((document, &snapshot.listener_filters).into(), tls, new, &self.services);
         switch_logs();
         (self.token)(checked);
         self.watch_backend_files(checked);
@@ -316,9 +317,9 @@ impl<F: HttpService> Reloader<F> {
     }
 }
 
-/// Reads the changed files of `upstreams.*.tls`. Returns `None` if no usable content has changed.
-fn read_again(checked: &ValidatedConfig, watch: &mut Watch) -> Option<ValidatedConfig> {
-    let changed = watch.look_on_disk(&checked.backend_files()).unwrap_or_else(|error| {
+/// Reads the changed files of `upstreams.*.tls`, `allow` and `deny`. Returns `None` if no usable content has changed.
+fn read_again(checked: &ValidatedConfig, watch: &mut Watch, metrics: &Metrics) -> Option<ValidatedConfig> {
+    let changed = watch.look_on_disk(&checked.watched_files()).unwrap_or_else(|error| {
         CANNOT_READ.say(CANNOT_LOOK, error);
         BTreeSet::new()
     });
@@ -328,6 +329,11 @@ fn read_again(checked: &ValidatedConfig, watch: &mut Watch) -> Option<ValidatedC
         disk.read_named(path).inspect_err(exhaustion)
     };
     let (renewed, unfit) = checked.with_backend_files(&changed, &read);
+    let (with_networks, unfit_networks) = renewed.as_ref().unwrap_or(checked).with_network_files(&changed, &read);
+    for what in unfit_networks {
+        metrics.network_file_rejected();
+        tracing::error!("a file of networks changed on disk, but cannot be used; its old content goes on: {what}");
+    }
     for what in unfit {
         if exhausted.get() {
             CANNOT_READ.say(CANNOT_LOOK, what);
@@ -338,5 +344,5 @@ fn read_again(checked: &ValidatedConfig, watch: &mut Watch) -> Option<ValidatedC
     if exhausted.get() {
         watch.again(&changed);
     }
-    renewed
+    with_networks.or(renewed)
 }

@@ -16,6 +16,7 @@ use super::values::{
 
 mod acme;
 mod admin;
+mod networks;
 mod outlier;
 mod paths;
 mod rate_limit;
@@ -25,6 +26,7 @@ mod upstream;
 
 pub use acme::{AcmeChallenge, AcmeSettings};
 pub use admin::{Admin, AdminSettings};
+pub use networks::Networks;
 pub use outlier::{Outlier, OutlierDetection};
 pub use paths::{EncodedSlash, ListenerPaths};
 pub use rate_limit::{
@@ -183,6 +185,13 @@ pub struct ListenerConfig {
     /// `trusted_proxies`.
     #[serde(default)]
     pub proxy_protocol: bool,
+    /// Networks whose clients may connect; empty: all. A list, or `{ file: … }` with one network per line. The address
+    /// of the connection is checked before TLS, and the client's address of each request. `trusted_proxies` may connect.
+    #[serde(default)]
+    pub allow: Networks,
+    /// Networks whose clients are refused. It takes precedence over `allow`.
+    #[serde(default)]
+    pub deny: Networks,
     /// How paths are normalized before routes are matched.
     #[serde(default)]
     pub paths: ListenerPaths,
@@ -260,6 +269,11 @@ pub struct RouteSettings {
     pub response_headers: HeaderEdits,
     /// Limits for the request.
     pub limits: RouteLimits,
+    /// Networks whose clients may use the route; empty: all. A list, or `{ file: … }` with one network per line. Others
+    /// get 403.
+    pub allow: Networks,
+    /// Networks whose clients are refused. It takes precedence over `allow`.
+    pub deny: Networks,
     /// Names of `rate_limits` that apply to the request, in this order. One refusal is enough.
     pub rate_limits: Vec<Name>,
     /// Timeouts towards backends.

@@ -348,6 +348,11 @@ impl Cidr {
     pub fn contains(&self, ip: std::net::IpAddr) -> bool {
         self.0.contains(&ip.to_canonical())
     }
+
+    /// The first and the last address of the network.
+    pub fn range(&self) -> (std::net::IpAddr, std::net::IpAddr) {
+        (self.0.network(), self.0.broadcast())
+    }
 }
 
 impl FromStr for Cidr {

@@ -45,6 +45,7 @@ impl Metrics {
             in_flight: CachePadded::default(),
             reloads_applied: Counter::new(),
             reloads_rejected: Counter::new(),
+            network_files_rejected: Counter::new(),
             last_reload_failed: AtomicBool::new(false),
             last_reload_secs: AtomicU64::new(0),
             generation: AtomicU64::new(0),
@@ -125,6 +126,11 @@ impl Metrics {
     pub fn reload_rejected(&self, at: SystemTime) {
         self.loaded(false, at);
         self.instruments.reloads_rejected.bump();
+    }
+
+    /// Records that a changed file of networks cannot be used. Its old content stays.
+    pub fn network_file_rejected(&self) {
+        self.instruments.network_files_rejected.bump();
     }
 
     /// The counter of lines that the access log lost.
