@@ -10,9 +10,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::config::{ClientFilter, ListenerFilters, ValidatedConfig};
 use crate::config::schema::{self, Document, RouteTimeouts};
 use crate::config::values::Name;
+use crate::config::{ClientFilter, ListenerFilters, ValidatedConfig};
 use crate::message::forwarded::ForwardedHeaders;
 use crate::message::header_edits::CompiledHeaderEdits;
 use crate::message::host::HostPolicy;

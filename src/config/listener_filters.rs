@@ -19,10 +19,7 @@ impl ListenerFilters {
     ///
     /// # Errors
     /// As for `ClientFilter::compile`.
-    pub fn compile(
-        listeners: &[ListenerConfig],
-        file: &dyn Fn(&Path) -> Option<Vec<u8>>,
-    ) -> Result<Self, String> {
+    pub fn compile(listeners: &[ListenerConfig], file: &dyn Fn(&Path) -> Option<Vec<u8>>) -> Result<Self, String> {
         let mut filters = Vec::new();
         for (key, listener) in keyed(listeners) {
             let filter = ClientFilter::compile(&listener.allow, &listener.deny, file)?;

@@ -23,6 +23,7 @@ mod rate_limit;
 mod sticky;
 mod tls;
 mod upstream;
+mod value_match;
 
 pub use acme::{AcmeChallenge, AcmeSettings};
 pub use admin::{Admin, AdminSettings};
@@ -38,6 +39,7 @@ pub use upstream::{
     BackendSettings, Balance, BodyCheck, Discover, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Protocol,
     QueueSettings, SendProxy, TcpCheck, UpstreamSettings, UpstreamTls, Whole,
 };
+pub use value_match::ValueMatch;
 
 /// The configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -298,8 +300,15 @@ pub struct Match {
     pub path_regex: Option<Pattern>,
     /// Any of these methods.
     pub methods: Vec<Method>,
-    /// All of these header fields, each with exactly this value.
-    pub headers: BTreeMap<String, String>,
+    /// Conditions on header fields: a value, `{ regex: … }`, `{ present: true }` or `{ not: … }`. If a field occurs
+    /// several times, one of its values must fulfil the condition.
+    pub headers: BTreeMap<String, ValueMatch>,
+    /// The same for query parameters, by their decoded names and values.
+    pub query: BTreeMap<String, ValueMatch>,
+    /// The same for cookies.
+    pub cookies: BTreeMap<String, ValueMatch>,
+    /// Any of these networks contains the client's address.
+    pub client: Vec<Cidr>,
 }
 
 /// One of `routes[].split`.

@@ -478,6 +478,8 @@ impl PartialEq for Pattern {
     }
 }
 
+impl Eq for Pattern {}
+
 impl FromStr for Pattern {
     type Err = String;
 

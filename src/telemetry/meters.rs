@@ -118,14 +118,8 @@ pub enum ConnectionResult {
 
 impl ConnectionResult {
     /// In the order of the metrics output.
-    pub const ALL: [Self; 6] = [
-        Self::Accepted,
-        Self::RefusedLimit,
-        Self::RefusedPolicy,
-        Self::TlsError,
-        Self::ProxyError,
-        Self::Timeout,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Accepted, Self::RefusedLimit, Self::RefusedPolicy, Self::TlsError, Self::ProxyError, Self::Timeout];
 
     /// The value of the `result` label.
     pub const fn label(self) -> &'static str {
