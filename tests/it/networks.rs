@@ -232,3 +232,30 @@ fn a_tls_client_of_an_allowed_network_is_served() {
     client.send("GET /http1 HTTP/1.1\r\nHost: example.org\r\n\r\n");
     assert_eq!(client.response("GET").status, 200);
 }
+
+#[test]
+fn check_warns_where_another_spelling_of_a_path_reaches_a_route_without_the_networks() {
+    let origin = Origin::named("a");
+    let config = |paths: &str| {
+        let config = Config::to(&origin)
+            .route("admin", "match: { path_prefix: /admin }, upstream: up, allow: [10.0.0.0/8]")
+            .set("listeners.web.paths", paths);
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("weir.yaml");
+        std::fs::write(&file, config.to_string()).unwrap();
+        crate::support::weir::command(&["check", "-c", file.to_str().unwrap()])
+    };
+    for (paths, warning) in [
+        ("{}", Some("`//admin` reaches the route `all`")),
+        ("{ merge_slashes: true }", Some("`/admin%2Fx` reaches the route `all`")),
+        ("{ merge_slashes: true, encoded_slash: reject }", None),
+        ("{ merge_slashes: true, encoded_slash: decode }", None),
+    ] {
+        let output = config(paths);
+        let text = output.stdout + &output.stderr;
+        match warning {
+            Some(warning) => assert!(text.contains(warning), "{paths}: {text}"),
+            None => assert!(!text.contains("reaches the route"), "{paths}: {text}"),
+        }
+    }
+}
