@@ -33,6 +33,7 @@ mod listener_filters;
 mod load;
 mod masked_view;
 mod network_files;
+mod network_reload;
 mod network_set;
 mod node;
 mod pem_blocks;

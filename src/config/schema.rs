@@ -10,9 +10,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::values::{
-    Cidr, HeaderEdits, HostPattern, LogTarget, Method, Name, Pattern, Percent, Period, RetryWhen, Size,
-};
+use super::values::{Cidr, HeaderEdits, LogTarget, Name, Percent, Period, RetryWhen, Size};
 
 mod acme;
 mod admin;
@@ -20,6 +18,7 @@ mod networks;
 mod outlier;
 mod paths;
 mod rate_limit;
+mod request_match;
 mod sticky;
 mod tls;
 mod upstream;
@@ -33,6 +32,7 @@ pub use paths::{EncodedSlash, ListenerPaths};
 pub use rate_limit::{
     LimitCost, LimitKey, MissingKey, RateLimitSettings, SharedBuckets, StoreFailure, StoreSettings, StoreTls,
 };
+pub use request_match::Match;
 pub use sticky::{CookieAttributes, SameSite, StickySettings};
 pub use tls::{CertificatePair, ClientAuth, ClientAuthMode, Hsts, ListenerTls, RedirectHttps, Suite};
 pub use upstream::{
@@ -282,33 +282,6 @@ pub struct RouteSettings {
     pub timeouts: RouteTimeouts,
     /// When a request is retried on another backend.
     pub retry: Retry,
-}
-
-/// `routes[].match`: every condition that is set must hold.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Match {
-    /// Names of listeners. The route exists only on these; empty: on all listeners.
-    pub listeners: Vec<String>,
-    /// Host names without a port; `*.example.org` matches subdomains of any depth.
-    pub hosts: Vec<HostPattern>,
-    /// Exactly this path. `*` matches `OPTIONS *`.
-    pub path: Option<String>,
-    /// This path and all paths below it, by whole segments.
-    pub path_prefix: Option<String>,
-    /// A regular expression that is searched for in the path (not anchored).
-    pub path_regex: Option<Pattern>,
-    /// Any of these methods.
-    pub methods: Vec<Method>,
-    /// Conditions on header fields: a value, `{ regex: … }`, `{ present: true }` or `{ not: … }`. If a field occurs
-    /// several times, one of its values must fulfil the condition.
-    pub headers: BTreeMap<String, ValueMatch>,
-    /// The same for query parameters, by their decoded names and values.
-    pub query: BTreeMap<String, ValueMatch>,
-    /// The same for cookies.
-    pub cookies: BTreeMap<String, ValueMatch>,
-    /// Any of these networks contains the client's address.
-    pub client: Vec<Cidr>,
 }
 
 /// One of `routes[].split`.

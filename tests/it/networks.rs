@@ -66,7 +66,7 @@ fn a_refused_request_is_recorded_as_refused_by_a_policy_and_reaches_no_backend()
 #[test]
 fn no_way_to_a_backend_and_no_spelling_of_a_path_bypasses_the_networks_of_a_route_also_after_a_reload() {
     let routes = |settings: &str| {
-        for_each_backend(&[("NAME", &format!("match: {{ path_prefix: /NAME }}, upstream: NAME, {settings}"))])
+        for_each_backend(&[("NAME", &("match: { path_prefix: /NAME }, upstream: NAME, ".to_owned() + settings))])
     };
     let open = routes("allow: []");
     for closed in [format!("deny: {LOOPBACK}"), format!("allow: {ELSEWHERE}")] {
