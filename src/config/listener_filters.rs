@@ -25,7 +25,7 @@ impl ListenerFilters {
             let filter = ClientFilter::compile(&listener.allow, &listener.deny, file)?;
             filters.extend(filter.map(|filter| (key, Arc::new(filter))));
         }
-        filters.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        filters.sort_unstable_by_key(|(key, _)| *key);
         Ok(Self(filters.into()))
     }
 
