@@ -92,7 +92,7 @@ pub struct Reloader<F> {
     backends: Mutex<BackendFiles>,
 }
 
-/// The watch on the files of `upstreams.*.tls` and of `routes[].respond`.
+/// The watch on the files of `upstreams.*.tls`, `routes[].respond`, `allow` and `deny`.
 #[derive(Default)]
 struct BackendFiles {
     /// The active configuration; `None` if it names no such files.
@@ -154,8 +154,8 @@ impl<F: HttpService> Reloader<F> {
         result
     }
 
-    /// Polls the files of `upstreams.*.tls` and of `routes[].respond`, and applies changes to new connections and
-    /// responses. Blocks on the file system, but
+    /// Polls the files of `upstreams.*.tls`, `routes[].respond`, `allow` and `deny`, and applies their changes to new
+    /// connections, requests and responses. Blocks on the file system, but
     /// holds no lock meanwhile, so that a reload never waits for it. Call it periodically and never concurrently: a
     /// change is applied when the second poll sees it.
     pub fn reload_backend_files(&self) {
@@ -180,6 +180,7 @@ impl<F: HttpService> Reloader<F> {
                 let snapshot = Arc::new(Snapshot { generation: before.generation, ..snapshot });
                 self.shared.store(Arc::clone(&snapshot));
                 self.manager.activate(&snapshot.upstreams);
+                self.listeners.renew_filters(&snapshot.listener_filters);
                 renewed.say(&self.metrics);
                 backends.checked = Some(Arc::new(renewed.config));
             }
@@ -190,8 +191,7 @@ impl<F: HttpService> Reloader<F> {
     fn watch_backend_files(&self, checked: &ValidatedConfig) {
         let mut backends = self.backends();
         backends.watch = checked.watch();
-        let has_files = !(checked.backend_files().is_empty() && checked.body_files().is_empty());
-        backends.checked = has_files.then(|| Arc::new(checked.clone()));
+        backends.checked = (!checked.watched_files().is_empty()).then(|| Arc::new(checked.clone()));
     }
 
     fn backends(&self) -> MutexGuard<'_, BackendFiles> {
@@ -238,7 +238,7 @@ impl<F: HttpService> Reloader<F> {
         let changes = self.describe(&diff);
         self.shared.store(Arc::clone(&snapshot));
         self.manager.activate(&snapshot.upstreams);
-        self.listeners.apply(document.into(), tls, new, &self.services);
+        self.listeners.apply((document, &snapshot.listener_filters).into(), tls, new, &self.services);
         switch_logs();
         (self.token)(checked);
         self.watch_backend_files(checked);

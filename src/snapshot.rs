@@ -10,9 +10,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::config::ValidatedConfig;
 use crate::config::schema::{self, CompressSettings, Document, RouteTimeouts};
 use crate::config::values::Name;
+use crate::config::{ClientFilter, ListenerFilters, ValidatedConfig};
 use crate::message::forwarded::ForwardedHeaders;
 use crate::message::header_edits::CompiledHeaderEdits;
 use crate::message::host::HostPolicy;
@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub routes: RouteTable<Arc<Route>>,
     /// Names of the listeners, for routes that refer to them.
     pub listeners: ListenerNames,
+    /// The client filters of the listeners.
+    pub listener_filters: ListenerFilters,
     /// All upstreams, used or not.
     pub upstreams: Upstreams,
     /// All rate limits, used or not.
@@ -64,6 +66,8 @@ pub struct Route {
     pub response_headers: CompiledHeaderEdits,
     /// The rate limits of its requests, in the order in which they are asked.
     pub rate_limits: Box<[Arc<Limit>]>,
+    /// `allow` and `deny`; `None`: all clients pass.
+    pub clients: Option<ClientFilter>,
     /// Maximum bytes of a request body; `None`: no limit.
     pub body_limit: Option<u64>,
     /// Timeouts towards backends.
@@ -138,6 +142,8 @@ impl Snapshot {
             routes: RouteTable::build(routes.into_iter())
                 .map_err(|what| CompileError { path: "routes".into(), what })?,
             listeners: ListenerNames::new(&document.listeners),
+            listener_filters: ListenerFilters::compile(&document.listeners, &file)
+                .map_err(|what| CompileError { path: "listeners".into(), what })?,
             upstreams,
             rate_limits,
             forwarding: ForwardedHeaders::new(document.forwarded, &document.trusted_proxies),
@@ -174,6 +180,7 @@ impl Route {
             request_headers: CompiledHeaderEdits::compile(&route.request_headers)?,
             response_headers: CompiledHeaderEdits::compile(&route.response_headers)?,
             rate_limits: route.rate_limits.iter().map(limit).collect::<Result<_, _>>()?,
+            clients: ClientFilter::compile(&route.allow, &route.deny, file)?,
             body_limit: Some(route.limits.body.get()).filter(|limit| *limit > 0),
             timeouts: route.timeouts.clone(),
             retry: Rule::new(&route.retry),

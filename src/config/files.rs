@@ -11,6 +11,7 @@ use super::authority::PeerRole;
 use super::backend_list;
 use super::disk::Disk;
 use super::io_error::{hint, is_of_host, reason};
+use super::network_files::{bad_lines, network_files};
 use super::node::{DocumentPath, Node, Position};
 use super::pem::{self, BadPair};
 use super::pem_blocks;
@@ -147,6 +148,13 @@ pub(super) fn read(
                 let read = backend_list::read(&folder.join(path), bytes, upstream, env);
                 problems.extend(read.err().unwrap_or_default());
             }
+            (Some(bytes), Judge::Networks { is_allow }) => {
+                let mut of_file = Problems::new(&folder.join(path));
+                for (line, what) in bad_lines(bytes, is_allow) {
+                    of_file.add(Position { line, column: 1 }, &place, what, "Write one network per line");
+                }
+                problems.extend(of_file.sorted());
+            }
             (Some(_), Judge::Together) | (None, _) => {}
         }
     }
@@ -212,6 +220,8 @@ enum Judge<'a> {
     Here(fn(&[u8]) -> Option<pem::FileFault>),
     /// As `Here`, for a PEM file. Broken markers are reported at their line of the file.
     Pem(fn(&[u8]) -> Option<pem::FileFault>),
+    /// A file with one network per line.
+    Networks { is_allow: bool },
     /// A PEM file that is checked together with a second file.
     Together,
     /// A list of backends for this upstream.
@@ -269,6 +279,8 @@ fn named(document: &Document) -> Vec<(DocumentPath, &Path, Judge<'_>)> {
             named.push((place, path, Judge::List(upstream)));
         }
     }
+    let networks = network_files(document).into_iter();
+    named.extend(networks.map(|file| (file.place, file.path, Judge::Networks { is_allow: file.is_allow })));
     named
 }
 

@@ -116,6 +116,7 @@ fn named(name: &str, defs: &Map<String, Value>) -> Kind {
         "AdminAddress" => "`ip:port` or `unix:/path`",
         "BackendAddress" => "address",
         "Cidr" => "network",
+        "ValueMatch" => "text or condition",
         "DnsName" => "name in DNS",
         "NameServer" => "`ip` or `ip:port`",
         "HostPattern" => "host",

@@ -10,30 +10,33 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::values::{
-    Cidr, HeaderEdits, HostPattern, LogTarget, Method, Name, Pattern, Percent, Period, RetryWhen, Size,
-};
+use super::values::{Cidr, HeaderEdits, LogTarget, Name, Percent, Period, RetryWhen, Size};
 
 mod acme;
 mod admin;
 mod compress;
+mod networks;
 mod outlier;
 mod paths;
 mod rate_limit;
+mod request_match;
 mod route_defaults;
 mod route_timeouts;
 mod sticky;
 mod tls;
 mod upstream;
+mod value_match;
 
 pub use acme::{AcmeChallenge, AcmeSettings};
 pub use admin::{Admin, AdminSettings};
 pub use compress::{CompressLevels, CompressSettings, Compression, ContentCoding};
+pub use networks::Networks;
 pub use outlier::{Outlier, OutlierDetection};
 pub use paths::{EncodedSlash, ListenerPaths};
 pub use rate_limit::{
     LimitCost, LimitKey, MissingKey, RateLimitSettings, SharedBuckets, StoreFailure, StoreSettings, StoreTls,
 };
+pub use request_match::Match;
 pub use route_defaults::RouteDefaults;
 pub use route_timeouts::RouteTimeouts;
 pub use sticky::{CookieAttributes, SameSite, StickySettings};
@@ -42,6 +45,7 @@ pub use upstream::{
     BackendSettings, Balance, BodyCheck, Discover, Ewma, GrpcCheck, Hash, HealthCheck, HttpCheck, Protocol,
     QueueSettings, SendProxy, TcpCheck, UpstreamSettings, UpstreamTls, Whole,
 };
+pub use value_match::ValueMatch;
 
 /// The configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -191,6 +195,13 @@ pub struct ListenerConfig {
     /// `trusted_proxies`.
     #[serde(default)]
     pub proxy_protocol: bool,
+    /// Networks whose clients may connect; empty: all. A list, or `{ file: … }` with one network per line. The address
+    /// of the connection is checked before TLS, and the client's address of each request. `trusted_proxies` may connect.
+    #[serde(default)]
+    pub allow: Networks,
+    /// Networks whose clients are refused. It takes precedence over `allow`.
+    #[serde(default)]
+    pub deny: Networks,
     /// How paths are normalized before routes are matched.
     #[serde(default)]
     pub paths: ListenerPaths,
@@ -268,6 +279,11 @@ pub struct RouteSettings {
     pub response_headers: HeaderEdits,
     /// Limits for the request.
     pub limits: RouteLimits,
+    /// Networks whose clients may use the route; empty: all. A list, or `{ file: … }` with one network per line. Others
+    /// get 403.
+    pub allow: Networks,
+    /// Networks whose clients are refused. It takes precedence over `allow`.
+    pub deny: Networks,
     /// Names of `rate_limits` that apply to the request, in this order. One refusal is enough.
     pub rate_limits: Vec<Name>,
     /// Timeouts towards backends.
@@ -278,26 +294,6 @@ pub struct RouteSettings {
     pub compress: Compression,
     /// Decode gzip, br and zstd of backends for clients that do not accept the coding.
     pub decompress: bool,
-}
-
-/// `routes[].match`: every condition that is set must hold.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Match {
-    /// Names of listeners. The route exists only on these; empty: on all listeners.
-    pub listeners: Vec<String>,
-    /// Host names without a port; `*.example.org` matches subdomains of any depth.
-    pub hosts: Vec<HostPattern>,
-    /// Exactly this path. `*` matches `OPTIONS *`.
-    pub path: Option<String>,
-    /// This path and all paths below it, by whole segments.
-    pub path_prefix: Option<String>,
-    /// A regular expression that is searched for in the path (not anchored).
-    pub path_regex: Option<Pattern>,
-    /// Any of these methods.
-    pub methods: Vec<Method>,
-    /// All of these header fields, each with exactly this value.
-    pub headers: BTreeMap<String, String>,
 }
 
 /// One of `routes[].split`.

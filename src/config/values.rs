@@ -350,6 +350,11 @@ impl Cidr {
     pub fn contains(&self, ip: std::net::IpAddr) -> bool {
         self.0.contains(&ip.to_canonical())
     }
+
+    /// The first and the last address of the network.
+    pub fn range(&self) -> (std::net::IpAddr, std::net::IpAddr) {
+        (self.0.network(), self.0.broadcast())
+    }
 }
 
 impl FromStr for Cidr {
@@ -474,6 +479,8 @@ impl PartialEq for Pattern {
         self.0.as_str() == other.0.as_str()
     }
 }
+
+impl Eq for Pattern {}
 
 impl FromStr for Pattern {
     type Err = String;

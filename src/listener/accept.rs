@@ -109,6 +109,10 @@ impl<F: HttpService> Acceptor<F> {
             tracing::debug!(listener = %settings.name, %peer, "a PROXY header is not believed from here");
             return;
         }
+        // With a PROXY header, the client's address is not known yet.
+        if settings.proxied_by.is_none() && is_refused(peer, &settings, &self.meters) {
+            return;
+        }
         self.meters.count(ConnectionResult::Accepted);
         let slot = self.workers.place(self.here);
         let accepted = NewConnection {
@@ -163,6 +167,9 @@ impl<F: HttpService> NewConnection<F> {
         let _ = stream.set_nodelay(true);
         let ends = ends(&mut stream, self.ends, &self.settings, &self.meters, &self.phase).await;
         let Some(ends) = ends else { return };
+        if self.settings.proxied_by.is_some() && is_refused(ends.0, &self.settings, &self.meters) {
+            return;
+        }
         let Ok(client) = admit(&stream, ends.0, &self.settings, &self.client_connections, &self.meters) else { return };
         let permit = ConnectionPermit::new(self.open, self.guard, client);
         let (write, tls) = (self.settings.timeouts.write.limit(), self.settings.tls.clone());
@@ -213,6 +220,16 @@ async fn ends(
         Err(_) => meters.count(ConnectionResult::Timeout),
     }
     None
+}
+
+/// Whether `allow` or `deny` refuses the client's address. Then the refusal is counted.
+fn is_refused(client: SocketAddr, settings: &ListenerSettings, meters: &ListenerMeters) -> bool {
+    let refused = settings.refuses(client.ip());
+    if refused {
+        meters.count(ConnectionResult::RefusedPolicy);
+        tracing::debug!(listener = %settings.name, peer = %client, "refused by `allow` or `deny`");
+    }
+    refused
 }
 
 /// Counts the connection for its client's address, if the listener has a limit per client.

@@ -35,10 +35,10 @@ pub use conn::{Abort, Conn, Exchange};
 pub use service::HttpService;
 pub use settings::ListenerSettings;
 
-use crate::config::ValidatedConfig;
 use crate::config::listener_key::{ListenerKey, keyed};
 use crate::config::schema;
 use crate::config::values::Cidr;
+use crate::config::{ListenerFilters, ValidatedConfig};
 pub use crate::message::request_framing::BadHead;
 use crate::telemetry::meters::ListenerMeters;
 use crate::telemetry::registry::Metrics;
@@ -136,11 +136,13 @@ pub struct RequestedListener<'a> {
     pub listeners: &'a [schema::ListenerConfig],
     /// The networks whose PROXY headers are trusted.
     pub trusted: &'a [Cidr],
+    /// The client filters of the listeners.
+    pub filters: &'a ListenerFilters,
 }
 
-impl<'a> From<&'a schema::Document> for RequestedListener<'a> {
-    fn from(document: &'a schema::Document) -> Self {
-        Self { listeners: &document.listeners, trusted: &document.trusted_proxies }
+impl<'a> From<(&'a schema::Document, &'a ListenerFilters)> for RequestedListener<'a> {
+    fn from((document, filters): (&'a schema::Document, &'a ListenerFilters)) -> Self {
+        Self { listeners: &document.listeners, trusted: &document.trusted_proxies, filters }
     }
 }
 
@@ -217,13 +219,14 @@ impl Listeners {
         services: &Arc<[Arc<F>]>,
     ) {
         let mut running = self.lock();
-        let trusted = wanted.trusted;
+        let (trusted, filters) = (wanted.trusted, wanted.filters);
         let wanted = keyed(wanted.listeners);
         let gone = running.extract_if(.., |key, _| !wanted.iter().any(|(wanted, _)| wanted == key));
         self.close_removed(gone.map(|(_, running)| running.phase).collect());
         let mut new = if self.are_closed() { Vec::new() } else { new }.into_iter();
         for ((key, listener), tls) in wanted.into_iter().zip(prepared.endpoints()) {
-            let settings = ListenerSettings::new(key, listener, tls.clone(), self.tls.challenges(), trusted);
+            let settings = ListenerSettings::new(key, listener, tls.clone(), self.tls.challenges(), trusted)
+                .with_clients(filters.get(&key));
             if let Some(old) = running.get(&key) {
                 old.settings.store(Arc::new(settings));
             } else if let Some(new) = new.next() {
@@ -232,6 +235,14 @@ impl Listeners {
             }
         }
         self.tls.adopt(prepared);
+    }
+
+    /// Replaces the client filters of running listeners, whose other settings stay.
+    pub fn renew_filters(&self, filters: &ListenerFilters) {
+        for (key, running) in self.lock().iter() {
+            let settings = (**running.settings.load()).clone();
+            running.settings.store(Arc::new(settings.with_clients(filters.get(key))));
+        }
     }
 
     /// The status of all running listeners.

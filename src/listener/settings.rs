@@ -1,7 +1,9 @@
 //! The settings of one listener. They stay the same for the life of a connection.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::config::ClientFilter;
 use crate::config::listener_key::ListenerKey;
 use crate::config::schema::{self, ListenerPaths, ListenerTimeouts};
 use crate::config::values::Cidr;
@@ -24,6 +26,10 @@ pub struct ListenerSettings {
     pub redirect_https: Option<u16>,
     /// The networks whose connections must begin with a PROXY header. `None`: the listener expects no header.
     pub proxied_by: Option<Arc<[Cidr]>>,
+    /// `allow` and `deny`. `None`: all clients may connect.
+    pub clients: Option<Arc<ClientFilter>>,
+    /// The proxies that may connect although `allow` does not list them.
+    pub trusted: Arc<[Cidr]>,
     /// How paths are normalised before routes are matched.
     pub paths: ListenerPaths,
     /// Timeouts.
@@ -63,6 +69,8 @@ impl ListenerSettings {
             challenges: Arc::clone(challenges),
             redirect_https: listener.redirect_https.0,
             proxied_by: listener.proxy_protocol.then(|| trusted.into()),
+            clients: None,
+            trusted: trusted.into(),
             paths: listener.paths,
             timeouts: listener.timeouts.clone(),
             connections: listener.limits.connections,
@@ -73,5 +81,15 @@ impl ListenerSettings {
             headers: listener.limits.headers,
             uri_bytes: bytes(listener.limits.uri_bytes),
         }
+    }
+
+    /// The same settings with this client filter.
+    pub fn with_clients(self, clients: Option<&Arc<ClientFilter>>) -> Self {
+        Self { clients: clients.cloned(), ..self }
+    }
+
+    /// Whether `allow` or `deny` refuses a connection from this address.
+    pub fn refuses(&self, peer: IpAddr) -> bool {
+        self.clients.as_ref().is_some_and(|clients| clients.refuses_peer(peer, &self.trusted))
     }
 }

@@ -18,11 +18,27 @@ use crate::fault::Fault;
 use crate::message::grpc_timeout;
 use crate::snapshot::Route;
 
-/// Applies the policies of the matched route, in this order: request deadline, rate limits, body limit.
+/// Applies the policies of the matched route, in this order: networks, request deadline, rate limits, body
+/// limit.
 pub(super) async fn apply(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+    networks(ctx)?;
     deadline(session, ctx);
     rate_limits::apply(session, ctx).await?;
     body_limit(session, ctx)
+}
+
+/// Checks the client's address by `allow` and `deny`: first those of the listener, then those of the route.
+fn networks(ctx: &mut RequestCtx) -> Result<()> {
+    let (Some(client), Some(snapshot)) = (ctx.client, &ctx.snapshot) else { return Ok(()) };
+    let key = ctx.exchange.as_ref().map(|exchange| &exchange.conn.settings.key);
+    if key.and_then(|key| snapshot.listener_filters.get(key)).is_some_and(|filter| filter.refuses(client).is_some()) {
+        return Err(refuse(ctx, Fault::RefusedPolicy, None, "the client's network, by the listener"));
+    }
+    let of_route = ctx.route.as_ref().and_then(|route| route.clients.as_ref());
+    if of_route.is_some_and(|filter| filter.refuses(client).is_some()) {
+        return Err(refuse(ctx, Fault::RefusedPolicy, None, "the client's network, by the route"));
+    }
+    Ok(())
 }
 
 fn deadline(session: &Session, ctx: &mut RequestCtx) {

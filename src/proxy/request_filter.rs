@@ -25,7 +25,7 @@ use crate::message::request_id::RequestId;
 use crate::message::{connection_options, header_case, hop_by_hop, host, rewrite, via};
 use crate::path;
 use crate::route;
-use crate::route::table::OnListener;
+use crate::route::table::{MatchedParts, OnListener};
 use crate::snapshot::{RouteTarget, Snapshot};
 use crate::telemetry::request_record::trace_id;
 
@@ -234,8 +234,8 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
         return Err(refuse(ctx, Fault::RefusedPolicy, Some(421), "the certificate does not cover this host"));
     }
     let path = path::normalise(request.uri.path(), ctx.path_rules());
-    let find =
-        |s: &Arc<Snapshot>| s.routes.find(on, host.as_deref(), &path, &request.method, &request.headers).cloned();
+    let parts = MatchedParts { headers: &request.headers, query: request.uri.query(), client: ctx.client };
+    let find = |s: &Arc<Snapshot>| s.routes.find(on, host.as_deref(), &path, &request.method, parts).cloned();
     let Some(route) = ctx.snapshot.as_ref().and_then(find) else {
         if on.redirects || max_forwards::is_about_the_server(session, ctx) {
             // `direct_response::own_action` answers it.

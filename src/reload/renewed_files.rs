@@ -1,5 +1,5 @@
-//! Reads files again that the active configuration names and that have changed: those of `upstreams.*.tls` and of
-//! `routes[].respond`. A file that cannot be used never replaces the old content.
+//! Reads files again that the active configuration names and that have changed: those of `upstreams.*.tls`,
+//! `routes[].respond`, `allow` and `deny`. A file that cannot be used never replaces the old content.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -19,6 +19,7 @@ const CANNOT_LOOK_AT_BODIES: &str = "files of response bodies cannot be read; th
 pub(super) struct RenewedFiles {
     pub(super) config: ValidatedConfig,
     certificates: bool,
+    networks: bool,
     bodies: Vec<PathBuf>,
 }
 
@@ -27,6 +28,9 @@ impl RenewedFiles {
     pub(super) fn say(&self, metrics: &Metrics) {
         if self.certificates {
             tracing::info!("certificates for backends renewed from their files");
+        }
+        if self.networks {
+            tracing::info!("networks of clients renewed from their files");
         }
         for file in &self.bodies {
             tracing::info!(file = %file.display(), "response body renewed from its file");
@@ -37,8 +41,7 @@ impl RenewedFiles {
 
 /// Reads the changed files. Returns `None` if no usable content has changed.
 pub(super) fn read_again(checked: &ValidatedConfig, watch: &mut Watch, metrics: &Metrics) -> Option<RenewedFiles> {
-    let groups = [checked.backend_files(), checked.body_files()].concat();
-    let changed = watch.look_on_disk(&groups).unwrap_or_else(|error| {
+    let changed = watch.look_on_disk(&checked.watched_files()).unwrap_or_else(|error| {
         CANNOT_READ.say(CANNOT_LOOK, error);
         BTreeSet::new()
     });
@@ -55,6 +58,14 @@ pub(super) fn read_again(checked: &ValidatedConfig, watch: &mut Watch, metrics: 
             tracing::error!("for backends, changed on disk, but cannot be used; the old one goes on: {what}");
         }
     }
+    let certificates = renewed.is_some();
+    let (with_networks, unfit) = renewed.as_ref().unwrap_or(checked).with_network_files(&changed, &read);
+    for what in unfit {
+        metrics.network_file_rejected();
+        tracing::error!("a file of networks, changed on disk, but cannot be used; the old content goes on: {what}");
+    }
+    let networks = with_networks.is_some();
+    let renewed = with_networks.or(renewed);
     let bodies = renewed.as_ref().unwrap_or(checked).with_body_files(&changed, &read);
     for what in bodies.unfit {
         if exhausted.get() {
@@ -67,7 +78,6 @@ pub(super) fn read_again(checked: &ValidatedConfig, watch: &mut Watch, metrics: 
     if exhausted.get() {
         watch.again(&changed);
     }
-    let certificates = renewed.is_some();
     let config = bodies.config.or(renewed)?;
-    Some(RenewedFiles { config, certificates, bodies: bodies.changed })
+    Some(RenewedFiles { config, certificates, networks, bodies: bodies.changed })
 }

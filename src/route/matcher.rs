@@ -2,13 +2,17 @@
 //!
 //! It knows no other routes: the route table decides which of several matches is used.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, Method};
 use regex::Regex;
 
-use crate::config::schema::Match;
+use super::matched_parts::{MatchedParts, query_values};
+use crate::config::NetworkSet;
+use crate::config::schema::{Match, ValueMatch};
 use crate::config::values::HostPattern;
+use crate::message::cookie;
 use crate::path;
 
 /// The listener that accepted the request. It decides which routes can match the request.
@@ -33,8 +37,14 @@ pub enum Mismatch<'a> {
     Path,
     /// The method is not in `methods`.
     Method,
-    /// This header is missing or has another value.
-    Header(&'a HeaderName),
+    /// The condition on this header does not hold.
+    Header(&'a HeaderName, &'a ValueMatch),
+    /// The condition on this query parameter does not hold.
+    Query(&'a str, &'a ValueMatch),
+    /// The condition on this cookie does not hold.
+    Cookie(&'a str, &'a ValueMatch),
+    /// No network of `client` contains the client's address.
+    Client,
 }
 
 /// The conditions of one route, and its target.
@@ -46,7 +56,11 @@ pub(super) struct Matcher<T> {
     pub(super) hosts: Vec<HostPattern>,
     pub(super) path: PathRule,
     methods: Vec<Method>,
-    headers: Vec<(HeaderName, HeaderValue)>,
+    headers: Vec<(HeaderName, ValueMatch)>,
+    query: Vec<(String, ValueMatch)>,
+    cookies: Vec<(String, ValueMatch)>,
+    /// `None`: any client.
+    client: Option<NetworkSet>,
     pub(super) target: T,
 }
 
@@ -67,13 +81,12 @@ pub(super) fn covers(path: &str, len: usize) -> bool {
 
 impl<T> Matcher<T> {
     pub(super) fn compile(matches: &Match, target: T) -> Result<Self, String> {
-        let header = |(name, value): (&String, &String)| {
+        let header = |(name, value): (&String, &ValueMatch)| {
             let parsed =
                 HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not a header name"))?;
-            let value =
-                HeaderValue::from_str(value).map_err(|_| format!("`{value}` cannot be the value of {parsed}"))?;
-            Ok::<_, String>((parsed, value))
+            Ok::<_, String>((parsed, value.clone()))
         };
+        let named = |(name, value): (&String, &ValueMatch)| (name.clone(), value.clone());
         let mut listeners: Vec<Box<str>> = matches.listeners.iter().map(|name| name.as_str().into()).collect();
         listeners.sort_unstable();
         Ok(Self {
@@ -82,13 +95,17 @@ impl<T> Matcher<T> {
             path: PathRule::compile(matches)?,
             methods: matches.methods.iter().map(|method| method.as_http().clone()).collect(),
             headers: matches.headers.iter().map(header).collect::<Result<_, _>>()?,
+            query: matches.query.iter().map(named).collect(),
+            cookies: matches.cookies.iter().map(named).collect(),
+            client: (!matches.client.is_empty()).then(|| NetworkSet::new(matches.client.iter().copied())),
             target,
         })
     }
 
     /// The number of conditions besides host and path.
     pub(super) fn conditions(&self) -> usize {
-        usize::from(!self.methods.is_empty()) + self.headers.len()
+        let fields = self.headers.len() + self.query.len() + self.cookies.len();
+        usize::from(!self.methods.is_empty()) + usize::from(self.client.is_some()) + fields
     }
 
     /// Whether the route names listeners.
@@ -117,7 +134,7 @@ impl<T> Matcher<T> {
         host: Option<&str>,
         path: &str,
         method: &Method,
-        headers: &HeaderMap,
+        parts: MatchedParts<'_>,
     ) -> Option<Mismatch<'_>> {
         if let Some(absent) = self.absent_on(listener) {
             return Some(absent);
@@ -128,7 +145,7 @@ impl<T> Matcher<T> {
         if !self.path.matches(path) {
             return Some(Mismatch::Path);
         }
-        self.condition_failed(method, headers)
+        self.condition_failed(method, parts)
     }
 
     fn matches_host(&self, host: Option<&str>) -> bool {
@@ -142,14 +159,29 @@ impl<T> Matcher<T> {
         self.hosts.is_empty() || self.hosts.iter().any(matches)
     }
 
-    /// Tests methods and headers, the conditions besides host and path. If a header occurs several times, one of its
-    /// values must be equal.
-    pub(super) fn condition_failed(&self, method: &Method, headers: &HeaderMap) -> Option<Mismatch<'_>> {
+    /// Tests the conditions besides host and path. If a header, a parameter or a cookie occurs several times, one of its
+    /// values must fulfil the condition.
+    pub(super) fn condition_failed(&self, method: &Method, parts: MatchedParts<'_>) -> Option<Mismatch<'_>> {
         if !self.methods.is_empty() && !self.methods.contains(method) {
             return Some(Mismatch::Method);
         }
-        let fails = |(name, value): &&(HeaderName, HeaderValue)| !headers.get_all(name).iter().any(|has| has == value);
-        self.headers.iter().find(fails).map(|(name, _)| Mismatch::Header(name))
+        for (name, condition) in &self.headers {
+            if !condition.holds(parts.headers.get_all(name).iter().map(|value| Cow::Borrowed(value.as_bytes()))) {
+                return Some(Mismatch::Header(name, condition));
+            }
+        }
+        for (name, condition) in &self.query {
+            if !condition.holds(query_values(parts.query, name)) {
+                return Some(Mismatch::Query(name, condition));
+            }
+        }
+        for (name, condition) in &self.cookies {
+            if !condition.holds(cookie::values(parts.headers, name.as_bytes()).map(Cow::Borrowed)) {
+                return Some(Mismatch::Cookie(name, condition));
+            }
+        }
+        let elsewhere = |set: &NetworkSet| !parts.client.is_some_and(|client| set.contains(client));
+        self.client.as_ref().is_some_and(elsewhere).then_some(Mismatch::Client)
     }
 }
 

@@ -6,5 +6,6 @@ pub mod action;
 pub mod host;
 pub mod listener_names;
 mod longest_match;
+mod matched_parts;
 mod matcher;
 pub mod table;

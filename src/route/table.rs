@@ -4,7 +4,8 @@
 //! Specificity decides, not order:
 //! - Host: an exact host first, then the longest wildcard, then any host.
 //! - Path: an exact path first, then the longest prefix, then regular expressions, then any path.
-//! - More conditions first. Methods count as one condition, each header as one.
+//! - More conditions first. Methods count as one condition, each header, query parameter and cookie as one,
+//!   `client` as one.
 //! - A route that names the listener comes before one that names none.
 //! - Last, the order in the file.
 //!
@@ -22,10 +23,11 @@ use std::cmp::Reverse;
 use std::iter;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::Method;
 use regex::Regex;
 
 use super::longest_match::{ByText, LongestMatch};
+pub use super::matched_parts::MatchedParts;
 use super::matcher::{Matcher, PathRule, covers};
 pub use super::matcher::{Mismatch, OnListener};
 use crate::config::schema::Match;
@@ -96,16 +98,17 @@ impl<T> RouteTable<T> {
     }
 
     /// The route for a request. `host` must be normalised by `route::host::normalise`, and `path` is without the query.
-    pub fn find(
+    pub fn find<'r>(
         &self,
         listener: OnListener<'_>,
         host: Option<&str>,
         path: &str,
         method: &Method,
-        headers: &HeaderMap,
+        parts: impl Into<MatchedParts<'r>>,
     ) -> Option<&T> {
+        let parts = parts.into();
         let mut candidates = self.scopes(host).flat_map(|paths| paths.candidates(path)).map(|index| &self.rules[index]);
-        let matches = |rule: &&Matcher<T>| rule.exists_on(listener) && rule.condition_failed(method, headers).is_none();
+        let matches = |rule: &&Matcher<T>| rule.exists_on(listener) && rule.condition_failed(method, parts).is_none();
         candidates.find(matches).map(|rule| &rule.target)
     }
 
@@ -123,9 +126,10 @@ impl<T> RouteTable<T> {
         host: Option<&'a str>,
         path: &'a str,
         method: &'a Method,
-        headers: &'a HeaderMap,
+        parts: impl Into<MatchedParts<'a>>,
     ) -> impl Iterator<Item = (&'a T, Option<Mismatch<'a>>)> {
-        self.rules.iter().map(move |rule| (&rule.target, rule.mismatch(listener, host, path, method, headers)))
+        let parts = parts.into();
+        self.rules.iter().map(move |rule| (&rule.target, rule.mismatch(listener, host, path, method, parts)))
     }
 
     /// The number of routes.

@@ -1,10 +1,11 @@
 //! Tests of specificity: by example, and against a simple reference.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::schema::ValueMatch;
 
 fn matching(yaml: &str) -> Match {
     serde_yaml::from_str(yaml).unwrap()
@@ -130,9 +131,14 @@ fn the_first_failed_condition_is_reported() {
     let table = table(&["{hosts: [a]}", "{path: /x}", "{methods: [PUT]}", "{headers: {x-a: '1'}}", "{}"]);
     let headers = HeaderMap::new();
     let why: Vec<_> = table.mismatches(ANY, Some("h"), "/", &Method::GET, &headers).map(|(_, why)| why).collect();
-    let name = HeaderName::from_static("x-a");
-    let want =
-        [Some(Mismatch::Host), Some(Mismatch::Path), Some(Mismatch::Method), Some(Mismatch::Header(&name)), None];
+    let (name, value) = (HeaderName::from_static("x-a"), ValueMatch::Equals("1".into()));
+    let want = [
+        Some(Mismatch::Host),
+        Some(Mismatch::Path),
+        Some(Mismatch::Method),
+        Some(Mismatch::Header(&name, &value)),
+        None,
+    ];
     assert_eq!(why, want);
     assert_eq!((table.len(), table.is_empty()), (5, false));
 }
@@ -194,8 +200,9 @@ fn reference(
             return None;
         }
         let method_fits = m.methods.is_empty() || m.methods.iter().any(|has| has.as_http() == method);
-        let header_fits =
-            |(name, value): (&String, &String)| headers.get_all(name).iter().any(|has| has == value.as_str());
+        let header_fits = |(name, value): (&String, &ValueMatch)| {
+            headers.get_all(name).iter().any(|has| has == value.text().unwrap())
+        };
         if !method_fits || !m.headers.iter().all(header_fits) {
             return None;
         }
@@ -210,7 +217,7 @@ fn matches() -> impl Strategy<Value = Match> {
     let path = prop::option::of((0..3, "(/[ab]{1,2}){1,3}/?"));
     let regex = prop::sample::select(vec!["a", "^/b", "b$", "a/b"]);
     let method = prop::sample::subsequence(vec!["GET", "POST"], 0..2);
-    let headers = prop::collection::btree_map("x-[ab]", "[12]", 0..3);
+    let headers = prop::collection::btree_map("x-[ab]", "[12]".prop_map(ValueMatch::Equals), 0..3);
     let listeners = prop_oneof![Just(Vec::new()), prop::collection::vec("[pqr]", 1..3)];
     (listeners, prop::collection::vec(host, 0..3), path, regex, method, headers).prop_map(
         |(listeners, hosts, path, regex, methods, headers)| {

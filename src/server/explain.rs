@@ -14,8 +14,8 @@ use crate::admin::api_explain::{
     ExplainedBackend, ExplainedRoute, ExplainedUpstream, Explanation, Question, RedirectingListener,
 };
 use crate::clock;
-use crate::config;
-use crate::config::schema::{self, ListenerConfig};
+use crate::config::schema::{self, ListenerConfig, ValueMatch};
+use crate::config::{self, RefusedBy};
 use crate::message::cookie;
 use crate::proxy::hash_key;
 use crate::route::action::Action;
@@ -27,13 +27,14 @@ use crate::upstream::PickHints;
 pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explanation, String> {
     let request = parse(question, &snapshot.document.listeners)?;
     let ExplainedRequest { method, host, path, .. } = &request;
-    let headers = &request.header.headers;
+    let parts = request.parts();
     let on = request.on();
-    let chosen = snapshot.routes.find(on, host.as_deref(), path, method, headers);
-    let all = snapshot.routes.mismatches(on, host.as_deref(), path, method, headers);
+    let chosen = snapshot.routes.find(on, host.as_deref(), path, method, parts);
+    let all = snapshot.routes.mismatches(on, host.as_deref(), path, method, parts);
     let all = all.zip(&snapshot.document.routes);
-    let routes =
-        all.map(|((route, mismatch), written)| one_route(route, mismatch, chosen, &request, written)).collect();
+    let routes = all
+        .map(|((route, mismatch), written)| one_route(snapshot, route, mismatch, chosen, &request, written))
+        .collect();
     let by_listener = on.redirects.then_some("redirect_https");
     let upstreams = chosen.map(|route| upstreams(route, &request)).unwrap_or_default();
     let redirects_to = request.listener.as_ref().and_then(|listener| listener.redirects_to);
@@ -70,8 +71,8 @@ fn redirecting_listeners(snapshot: &Snapshot, request: &ExplainedRequest) -> Vec
     let redirects = |listener: &ListenerConfig| {
         let (port, name) = (listener.redirect_https.0?, listener.label());
         let on = OnListener { name: Some(&name), redirects: true };
-        let ExplainedRequest { method, host, path, header, .. } = request;
-        let taken = snapshot.routes.find(on, host.as_deref(), path, method, &header.headers).is_some();
+        let ExplainedRequest { method, host, path, .. } = request;
+        let taken = snapshot.routes.find(on, host.as_deref(), path, method, request.parts()).is_some();
         let location = explain_answer::to_https(port, request).filter(|_| !taken)?;
         Some(RedirectingListener { location, name })
     };
@@ -79,6 +80,7 @@ fn redirecting_listeners(snapshot: &Snapshot, request: &ExplainedRequest) -> Vec
 }
 
 fn one_route(
+    snapshot: &Snapshot,
     route: &Arc<Route>,
     mismatch: Option<Mismatch<'_>>,
     chosen: Option<&Arc<Route>>,
@@ -87,11 +89,28 @@ fn one_route(
 ) -> ExplainedRoute {
     let why = match (mismatch, chosen) {
         (Some(mismatch), _) => describe(mismatch, request, &written.matches.listeners),
-        (None, Some(chosen)) if Arc::ptr_eq(chosen, route) => "takes it".to_owned(),
+        (None, Some(chosen)) if Arc::ptr_eq(chosen, route) => match refused(snapshot, route, request) {
+            Some(refused) => format!("takes it, but {refused}"),
+            None => "takes it".to_owned(),
+        },
         (None, Some(chosen)) => format!("matches, but `{}` is more specific or comes first", chosen.meters.name()),
         (None, None) => "matches".to_owned(),
     };
     ExplainedRoute { name: route.meters.name().to_string(), matches: mismatch.is_none(), why }
+}
+
+/// The networks that refuse the client, in the order in which a request meets them.
+fn refused(snapshot: &Snapshot, route: &Route, request: &ExplainedRequest) -> Option<String> {
+    let client = request.client?;
+    let key = request.listener.as_ref().map(|listener| &listener.key);
+    let by_listener = key.and_then(|key| snapshot.listener_filters.get(key)?.refuses(client));
+    let by_route = || route.clients.as_ref().and_then(|filter| filter.refuses(client)).map(|by| (by, "route"));
+    let (by, place) = by_listener.map(|by| (by, "listener")).or_else(by_route)?;
+    let key = match by {
+        RefusedBy::Allow => "allow",
+        RefusedBy::Deny => "deny",
+    };
+    Some(format!("`{key}` of the {place} refuses the client {client}: 403"))
 }
 
 fn describe(mismatch: Mismatch<'_>, request: &ExplainedRequest, listeners: &[String]) -> String {
@@ -105,7 +124,18 @@ fn describe(mismatch: Mismatch<'_>, request: &ExplainedRequest, listeners: &[Str
         (Mismatch::Host, None) => "it wants a host, and there is none".to_owned(),
         (Mismatch::Path, _) => format!("the path `{}` does not match", request.path),
         (Mismatch::Method, _) => format!("the method {} is none of its methods", request.method),
-        (Mismatch::Header(name), _) => format!("the header `{name}` is missing or has another value"),
+        (Mismatch::Header(name, ValueMatch::Equals(_)), _) => {
+            format!("the header `{name}` is missing or has another value")
+        }
+        (Mismatch::Header(name, condition), _) => format!("the header `{name}` does not fulfil: {condition}"),
+        (Mismatch::Query(name, condition), _) => {
+            format!("the query parameter `{name}` does not fulfil: {condition}")
+        }
+        (Mismatch::Cookie(name, condition), _) => format!("the cookie `{name}` does not fulfil: {condition}"),
+        (Mismatch::Client, _) => match request.client {
+            Some(client) => format!("the client {client} is in none of its networks"),
+            None => "it wants a client in one of its networks: ask with --client".to_owned(),
+        },
     }
 }
 

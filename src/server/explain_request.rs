@@ -8,10 +8,11 @@ use pingora::http::RequestHeader;
 
 use super::explain_path;
 use crate::admin::api_explain::Question;
+use crate::config::listener_key::{ListenerKey, keyed};
 use crate::config::schema::ListenerConfig;
 use crate::message::host as message_host;
 use crate::route::host;
-use crate::route::table::OnListener;
+use crate::route::table::{MatchedParts, OnListener};
 
 /// The parsed request of the question.
 pub(super) struct ExplainedRequest {
@@ -32,10 +33,17 @@ pub(super) struct OfListener {
     pub(super) name: String,
     /// The port of `redirect_https`.
     pub(super) redirects_to: Option<u16>,
+    /// Its socket.
+    pub(super) key: ListenerKey,
     has_tls: bool,
 }
 
 impl ExplainedRequest {
+    /// The parts that conditions of routes look at.
+    pub(super) fn parts(&self) -> MatchedParts<'_> {
+        MatchedParts { headers: &self.header.headers, query: self.header.uri.query(), client: self.client }
+    }
+
     /// The listener, for the route table.
     pub(super) fn on(&self) -> OnListener<'_> {
         match &self.listener {
@@ -56,7 +64,12 @@ fn listener(question: &Question, listeners: &[ListenerConfig]) -> Result<Option<
         (None, [only]) => Some(only),
         (None, _) => None,
     };
-    Ok(found.map(|listener| OfListener {
+    let key_of = |listener: &ListenerConfig| {
+        keyed(listeners).into_iter().find(|(_, one)| std::ptr::eq(*one, listener)).map(|(key, _)| key)
+    };
+    let found = found.and_then(|listener| Some((listener, key_of(listener)?)));
+    Ok(found.map(|(listener, key)| OfListener {
+        key,
         name: listener.label(),
         redirects_to: listener.redirect_https.0,
         has_tls: listener.tls.is_some(),

@@ -252,7 +252,8 @@ fn build_components(
     let services = (0..runtimes.threads()).map(|_| Arc::new(Proxy::new(gateway()))).collect();
     let listeners = Arc::new(Listeners::new(runtimes.traffic(), Arc::clone(metrics), reserved));
     let tls = listeners.prepare(checked)?;
-    listeners.apply(document.into(), tls, listeners.register(bound)?, &services);
+    let filters = &shared.load().listener_filters;
+    listeners.apply((document, filters).into(), tls, listeners.register(bound)?, &services);
     lifecycle.set_bound();
     metrics.started(1, SystemTime::now());
     let token = AdminToken::new(checked.admin_token().map(str::to_owned));

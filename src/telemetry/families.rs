@@ -271,6 +271,12 @@ pub(super) const ALL: &[FamilySpec] = &[
         }),
     ),
     counter(
+        "weir_network_files_rejected_total",
+        "Changed files of `allow` and `deny` that cannot be used; their old content goes on.",
+        &[],
+        FamilySource::Process(|s, c| s.add(&[], c.network_files_rejected.get())),
+    ),
+    counter(
         "weir_panics_total",
         "Panics that were caught; each one is a bug.",
         &[],

@@ -28,6 +28,8 @@ pub(super) struct InstrumentSet {
     pub(super) reloads_rejected: Counter,
     pub(super) body_files_applied: Counter,
     pub(super) body_files_rejected: Counter,
+    /// Changed files of `allow` and `deny` that cannot be used.
+    pub(super) network_files_rejected: Counter,
     pub(super) last_reload_failed: AtomicBool,
     pub(super) last_reload_secs: AtomicU64,
     pub(super) generation: AtomicU64,

@@ -131,6 +131,8 @@ pub enum ConnectionResult {
     Accepted,
     /// A connection limit refused it.
     RefusedLimit,
+    /// `allow` or `deny` of the listener refused it.
+    RefusedPolicy,
     /// The TLS handshake failed.
     TlsError,
     /// The PROXY header was missing or invalid, or its sender is not trusted.
@@ -141,13 +143,15 @@ pub enum ConnectionResult {
 
 impl ConnectionResult {
     /// In the order of the metrics output.
-    pub const ALL: [Self; 5] = [Self::Accepted, Self::RefusedLimit, Self::TlsError, Self::ProxyError, Self::Timeout];
+    pub const ALL: [Self; 6] =
+        [Self::Accepted, Self::RefusedLimit, Self::RefusedPolicy, Self::TlsError, Self::ProxyError, Self::Timeout];
 
     /// The value of the `result` label.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::RefusedLimit => "refused_limit",
+            Self::RefusedPolicy => "refused_policy",
             Self::TlsError => "tls_error",
             Self::ProxyError => "proxy_error",
             Self::Timeout => "timeout",

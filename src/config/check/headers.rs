@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use http::{HeaderName, HeaderValue};
 
 use super::super::node::DocumentPath;
+use super::super::schema::ValueMatch;
 use super::super::values::HeaderEdits;
 use super::Check;
 
@@ -37,6 +38,20 @@ pub(super) enum Use {
 
 /// Checks a section of header fields and their values.
 pub(super) fn fields(check: &mut Check<'_>, at: &DocumentPath, fields: &BTreeMap<String, String>, used: Use) {
+    values(check, at, fields.iter().map(|(field, value)| (field, Some(value.as_str()))), used);
+}
+
+/// Checks conditions on header fields.
+pub(super) fn matched(check: &mut Check<'_>, at: &DocumentPath, fields: &BTreeMap<String, ValueMatch>) {
+    values(check, at, fields.iter().map(|(field, condition)| (field, condition.text())), Use::Matched);
+}
+
+fn values<'f>(
+    check: &mut Check<'_>,
+    at: &DocumentPath,
+    fields: impl Iterator<Item = (&'f String, Option<&'f str>)>,
+    used: Use,
+) {
     let mut seen: HashMap<String, &str> = HashMap::new();
     for (field, value) in fields {
         let here = at.key(field);
@@ -44,7 +59,7 @@ pub(super) fn fields(check: &mut Check<'_>, at: &DocumentPath, fields: &BTreeMap
         if let Some(other) = seen.insert(field.to_ascii_lowercase(), field) {
             check.say_of_key(&here, format!("`{field}` and `{other}` are one header"), "Case does not count: keep one");
         }
-        if HeaderValue::from_str(value).is_err() {
+        if value.is_some_and(|value| HeaderValue::from_str(value).is_err()) {
             let what = format!("the value of `{field}` has a control character");
             check.say(&here, what, "A value is one line of text");
         }

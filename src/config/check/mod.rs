@@ -11,6 +11,7 @@ mod headers;
 mod health;
 mod listeners;
 mod outlier;
+mod policy_bypass;
 mod rate_limits;
 mod route_match;
 mod routes;

@@ -7,7 +7,7 @@ use super::super::node::DocumentPath;
 use super::super::problem::did_you_mean;
 use super::super::schema::{ListenerConfig, Match, RouteSettings};
 use super::super::values::HostPattern;
-use super::headers::{self, Use};
+use super::headers;
 use super::{Check, text};
 use crate::path;
 
@@ -37,7 +37,12 @@ fn one(check: &mut Check<'_>, at: &DocumentPath, matches: &Match) {
             check.say(&here, format!("{} {wrong}", check.quote(&here, path)), "Write a path such as `/api`");
         }
     }
-    headers::fields(check, &at.key("headers"), &matches.headers, Use::Matched);
+    headers::matched(check, &at.key("headers"), &matches.headers);
+    for (key, conditions) in [("query", &matches.query), ("cookies", &matches.cookies)] {
+        if conditions.contains_key("") {
+            check.say_of_key(&at.key(key).key(""), "the name is empty", "Write a name");
+        }
+    }
     listeners(check, &at.key("listeners"), &matches.listeners);
     let mut seen = BTreeSet::new();
     for (index, host) in matches.hosts.iter().enumerate() {
@@ -77,7 +82,9 @@ pub(super) struct Condition<'a> {
     /// The path in the form in which routes compare it.
     path: (u8, Cow<'a, str>),
     methods: BTreeSet<&'a str>,
-    headers: Vec<(String, &'a str)>,
+    /// Kind, name and condition.
+    values: Vec<(u8, Cow<'a, str>, String)>,
+    client: BTreeSet<String>,
 }
 
 /// The condition of a match on one listener and one host.
@@ -92,10 +99,14 @@ pub(super) fn condition<'a>(
         (_, _, Some(regex)) => (3, regex.regex().as_str().into()),
         _ => (0, "".into()),
     };
-    let mut headers: Vec<_> = matches.headers.iter().map(|(k, v)| (k.to_ascii_lowercase(), v.as_str())).collect();
-    headers.sort();
+    let headers = matches.headers.iter().map(|(name, is)| (0, name.to_ascii_lowercase().into(), is.to_string()));
+    let query = matches.query.iter().map(|(name, is)| (1, name.into(), is.to_string()));
+    let cookies = matches.cookies.iter().map(|(name, is)| (2, name.into(), is.to_string()));
+    let mut values: Vec<_> = headers.chain(query).chain(cookies).collect();
+    values.sort();
+    let client = matches.client.iter().map(ToString::to_string).collect();
     let methods = matches.methods.iter().map(|m| m.as_http().as_str()).collect();
-    Condition { listener, host, path, methods, headers }
+    Condition { listener, host, path, methods, values, client }
 }
 
 fn alike(check: &mut Check<'_>) {

@@ -9,8 +9,8 @@ use super::super::node::{DocumentPath, Node};
 use super::super::problem::{Problem, Problems};
 use super::super::schema::{Document, LimitKey, ListenerConfig, RouteSettings};
 use super::super::values::{BackendAddress, Name};
-use super::Check;
 use super::route_match::{Condition, condition, hosts};
+use super::{Check, policy_bypass};
 
 /// The warnings about a valid document. `tree` is its file, `name` the path of the file.
 pub(in super::super) fn warnings(document: &Document, tree: &Node, name: &Path) -> Vec<Problem> {
@@ -21,6 +21,7 @@ pub(in super::super) fn warnings(document: &Document, tree: &Node, name: &Path) 
     unreached_routes(&mut check);
     own_listeners(&mut check);
     keys_without_value(&mut check);
+    policy_bypass::check(&mut check);
     problems.sorted().into_iter().map(Problem::into_warning).collect()
 }
 

@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Compression, HostRule, Retry, RouteLimits, RouteTimeouts};
+use super::{Compression, HostRule, Networks, Retry, RouteLimits, RouteTimeouts};
 use crate::config::values::{HeaderEdits, Name};
 
 /// `defaults`: values for each route that does not set the key itself. Routes with `redirect` or `respond` take only
-/// `response_headers`, `limits`, `rate_limits`, `compress` and `decompress`.
+/// `response_headers`, `limits`, `allow`, `deny`, `rate_limits`, `compress` and `decompress`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteDefaults {
@@ -19,6 +19,10 @@ pub struct RouteDefaults {
     pub response_headers: Option<HeaderEdits>,
     /// Limits for the request.
     pub limits: Option<RouteLimits>,
+    /// Networks whose clients may use the route; empty: all.
+    pub allow: Option<Networks>,
+    /// Networks whose clients are refused. It takes precedence over `allow`.
+    pub deny: Option<Networks>,
     /// Names of `rate_limits` that apply to the request, in this order.
     pub rate_limits: Option<Vec<Name>>,
     /// Timeouts towards backends.
