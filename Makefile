@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-grafana miri loom lint bench bench-pick bench-route bench-balance bench-scale bench-instructions \
-	bench-failing-backend bench-rate-limits bench-streams audit testssl release \
+	bench-failing-backend bench-rate-limits bench-compress bench-streams audit testssl release \
 	soak soak-run soak-tests need-build need-servers need-grafana need-load
 
 CARGO ?= cargo
@@ -19,7 +19,7 @@ SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),300)
 DIST := $(CARGO) build --profile dist --locked --bin weir
 
 # The commit that weir_build_info reports. Only src/main.rs reads it, so another commit compiles no other crate.
-run bench bench-balance bench-scale bench-instructions bench-failing-backend bench-rate-limits bench-streams soak soak-run release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+run bench bench-balance bench-scale bench-instructions bench-failing-backend bench-rate-limits bench-compress bench-streams soak soak-run release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,11 @@ bench-rate-limits: need-build need-load ## measure the cost of a rate limit: CPU
 	@$(NEED) valgrind=valgrind haproxy=haproxy
 	$(DIST)
 	python3 bench/rate_limits.py $(BENCH)
+
+bench-compress: need-build need-load ## measure the CPU time of compression at each encoding and level; compare with nginx
+	@$(NEED) curl=curl
+	$(DIST)
+	python3 bench/compress.py $(BENCH)
 
 bench-failing-backend: need-build ## count lost requests while one of three backends fails; compare with nginx, HAProxy and Caddy
 	@$(NEED) python3=python3 nginx=nginx haproxy=haproxy taskset=util-linux
