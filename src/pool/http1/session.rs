@@ -8,6 +8,7 @@
 mod response_body;
 
 use std::pin::Pin;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -51,6 +52,19 @@ fn without_fields(checkout: &Checkout, response: Box<ResponseHeader>) -> Result<
     let bare = ResponseHeader::build_no_case(response.status, Some(0))?;
     checkout.put_response(response);
     Ok(Box::new(bare))
+}
+
+/// Yields once, so that Pingora first takes the header. It copies a body that it gets together with the header.
+async fn yield_once() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// One exchange.
@@ -215,6 +229,9 @@ impl Http1Session {
         if self.ended {
             self.finish_request().await;
             return Ok(None);
+        }
+        if self.received == 0 && matches!(self.state, State::Body(LARGE_BODY_BYTES..)) {
+            yield_once().await;
         }
         self.wait_for_client().await;
         // The end comes with a piece, even if that is empty. So the filters see it.

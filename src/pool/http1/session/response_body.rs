@@ -101,9 +101,7 @@ impl Http1Session {
 
     /// Returns the available body bytes. Pending only if none is available.
     fn poll_body(&mut self, cx: &mut Context<'_>, left: usize) -> Poll<Result<Bytes>> {
-        // The first piece of a large body is passed on with the header. It is short, because Pingora copies it.
-        let wants_more = self.buf.is_empty() || self.is_short();
-        if wants_more && self.buf.len() < left {
+        if self.buf.len() < left.min(self.buffer_bytes) {
             self.reserve();
             let read = self.line.poll_read(cx, &mut self.buf);
             if self.buf.is_empty() {
