@@ -54,7 +54,8 @@ fn without_fields(checkout: &Checkout, response: Box<ResponseHeader>) -> Result<
     Ok(Box::new(bare))
 }
 
-/// Yields once, so that Pingora first takes the header. It copies a body that it gets together with the header.
+/// Yields once, so that Pingora first takes what it has got. It copies a body that it gets together with the header or
+/// the end of the response.
 async fn yield_once() {
     let mut yielded = false;
     std::future::poll_fn(|cx| {
@@ -226,12 +227,13 @@ impl Http1Session {
     }
 
     pub(in crate::pool) async fn read_response_body(&mut self) -> Result<Option<Bytes>> {
+        let is_next_to_header = self.received == 0 && matches!(self.state, State::Body(LARGE_BODY_BYTES..));
+        if is_next_to_header || (self.ended && self.received > LARGE_BODY_BYTES) {
+            yield_once().await;
+        }
         if self.ended {
             self.finish_request().await;
             return Ok(None);
-        }
-        if self.received == 0 && matches!(self.state, State::Body(LARGE_BODY_BYTES..)) {
-            yield_once().await;
         }
         self.wait_for_client().await;
         // The end comes with a piece, even if that is empty. So the filters see it.
