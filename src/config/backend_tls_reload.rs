@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::ValidatedConfig;
 use super::authority::PeerRole;
-use super::files::LoadedFiles;
+use super::file_reload::RenewedContent;
 use super::io_error::reason;
 use super::pem;
 use super::schema::Document;
@@ -31,13 +31,12 @@ impl ValidatedConfig {
         groups(self.document()).into_iter().map(whole).collect()
     }
 
-    /// Reads the changed files again. Returns the same document with the new content, or `None` if no content differs.
-    /// A file that cannot be used keeps its old content; the second value lists these problems.
+    /// Reads the changed files again.
     pub fn with_backend_files(
         &self,
         changed: &BTreeSet<PathBuf>,
         read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
-    ) -> (Option<Self>, Vec<String>) {
+    ) -> RenewedContent {
         let (mut new, mut unfit) = (BTreeMap::new(), Vec::new());
         for group in groups(self.document()) {
             if !group.iter().any(|path| changed.contains(&self.folder().join(path))) {
@@ -48,13 +47,7 @@ impl ValidatedConfig {
                 Err(what) => unfit.push(what),
             }
         }
-        new.retain(|path, bytes| self.file(path) != Some(bytes.as_slice()));
-        let renewed = (!new.is_empty()).then(|| {
-            let mut held = self.files().held.clone();
-            held.extend(new);
-            self.with_files(LoadedFiles { held, ..self.files().clone() })
-        });
-        (renewed, unfit)
+        self.with_content(new, unfit)
     }
 
     fn read_group(
@@ -98,12 +91,12 @@ mod tests {
         let files = checked.backend_files();
         assert_eq!(files, [[PathBuf::from("/etc/ca.pem")]]);
         let changed: BTreeSet<_> = files.into_iter().flatten().collect();
-        assert!(checked.with_backend_files(&BTreeSet::new(), &|_| panic!("not asked for")).0.is_none());
-        assert!(checked.with_backend_files(&changed, &read).0.is_none());
-        let (renewed, unfit) = checked.with_backend_files(&changed, &|_| Ok(other.clone()));
-        assert_eq!(renewed.unwrap().file(Path::new("ca.pem")), Some(&*other));
-        assert!(unfit.is_empty());
-        let (renewed, unfit) = checked.with_backend_files(&changed, &|_| Ok(b"nothing".to_vec()));
-        assert!(renewed.is_none() && unfit[0].starts_with("ca.pem: "), "{unfit:?}");
+        assert!(checked.with_backend_files(&BTreeSet::new(), &|_| panic!("not asked for")).config.is_none());
+        assert!(checked.with_backend_files(&changed, &read).config.is_none());
+        let again = checked.with_backend_files(&changed, &|_| Ok(other.clone()));
+        assert_eq!(again.config.unwrap().file(Path::new("ca.pem")), Some(&*other));
+        assert!(again.unfit.is_empty());
+        let again = checked.with_backend_files(&changed, &|_| Ok(b"nothing".to_vec()));
+        assert!(again.config.is_none() && again.unfit[0].starts_with("ca.pem: "), "{again:?}");
     }
 }

@@ -1,23 +1,12 @@
 //! Reloads the files of `routes[].respond.body_file` for an unchanged document.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::ValidatedConfig;
-use super::files::{self, LoadedFiles};
-use super::io_error::reason;
-
-/// The result of reading the changed files again.
-#[derive(Debug)]
-pub struct RenewedBodies {
-    /// The same document with the new content. `None` if no content differs.
-    pub config: Option<ValidatedConfig>,
-    /// The files that have new content.
-    pub changed: Vec<PathBuf>,
-    /// The problems of files that cannot be used. These files keep their old content.
-    pub unfit: Vec<String>,
-}
+use super::file_reload::RenewedContent;
+use super::files;
 
 impl ValidatedConfig {
     /// The files of response bodies, as paths joined with the folder of the configuration. Each is a group of its own.
@@ -30,27 +19,10 @@ impl ValidatedConfig {
         &self,
         changed: &BTreeSet<PathBuf>,
         read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
-    ) -> RenewedBodies {
-        let (mut new, mut unfit) = (BTreeMap::new(), Vec::new());
-        for path in self.named_bodies() {
-            let whole = self.folder().join(path);
-            if !changed.contains(&whole) {
-                continue;
-            }
-            match read(&whole).map(|bytes| (files::bad_body(&bytes), bytes)) {
-                Err(error) => unfit.push(format!("{} cannot be read: {}", path.display(), reason(&error))),
-                Ok((Some((what, _)), _)) => unfit.push(format!("{} {what}", path.display())),
-                Ok((None, bytes)) if self.file(path) == Some(bytes.as_slice()) => {}
-                Ok((None, bytes)) => drop(new.insert(path.to_owned(), bytes)),
-            }
-        }
-        let changed: Vec<PathBuf> = new.keys().cloned().collect();
-        let config = (!new.is_empty()).then(|| {
-            let mut held = self.files().held.clone();
-            held.extend(new);
-            self.with_files(LoadedFiles { held, ..self.files().clone() })
-        });
-        RenewedBodies { config, changed, unfit }
+    ) -> RenewedContent {
+        self.with_files_read_again(self.named_bodies(), changed, read, |path, bytes| {
+            files::bad_body(bytes).map(|(what, _)| format!("{} {what}", path.display()))
+        })
     }
 
     fn named_bodies(&self) -> BTreeSet<&Path> {

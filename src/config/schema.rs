@@ -22,6 +22,7 @@ mod rate_limit;
 mod request_match;
 mod route_defaults;
 mod route_timeouts;
+mod section_or_off;
 mod sticky;
 mod tls;
 mod upstream;

@@ -12,8 +12,7 @@ use crate::resource_exhaustion::{self, LimitedWarning};
 use crate::telemetry::Metrics;
 
 static CANNOT_READ: LimitedWarning = LimitedWarning::new();
-const CANNOT_LOOK: &str = "certificates for backends cannot be looked into; that is tried again";
-const CANNOT_LOOK_AT_BODIES: &str = "files of response bodies cannot be read; that is tried again";
+const CANNOT_LOOK: &str = "files of the configuration cannot be looked into; that is tried again";
 
 /// The configuration with the new content of its files.
 pub(super) struct RenewedFiles {
@@ -50,34 +49,27 @@ pub(super) fn read_again(checked: &ValidatedConfig, watch: &mut Watch, metrics: 
         let exhaustion = |error: &io::Error| exhausted.set(exhausted.get() || resource_exhaustion::is_passing(error));
         disk.read_named(path).inspect_err(exhaustion)
     };
-    let (renewed, unfit) = checked.with_backend_files(&changed, &read);
-    for what in unfit {
-        if exhausted.get() {
-            CANNOT_READ.say(CANNOT_LOOK, what);
-        } else {
-            tracing::error!("for backends, changed on disk, but cannot be used; the old one goes on: {what}");
+    let backends = checked.with_backend_files(&changed, &read);
+    let networks = backends.config.as_ref().unwrap_or(checked).with_network_files(&changed, &read);
+    let newest = networks.config.as_ref().or(backends.config.as_ref()).unwrap_or(checked);
+    let bodies = newest.with_body_files(&changed, &read);
+    let report = |purpose: &str, unfit: Vec<String>, count: &dyn Fn()| {
+        for what in unfit {
+            if exhausted.get() {
+                CANNOT_READ.say(CANNOT_LOOK, what);
+            } else {
+                tracing::error!("{purpose}, changed on disk, but cannot be used; the old one goes on: {what}");
+                count();
+            }
         }
-    }
-    let certificates = renewed.is_some();
-    let (with_networks, unfit) = renewed.as_ref().unwrap_or(checked).with_network_files(&changed, &read);
-    for what in unfit {
-        metrics.network_file_rejected();
-        tracing::error!("a file of networks, changed on disk, but cannot be used; the old content goes on: {what}");
-    }
-    let networks = with_networks.is_some();
-    let renewed = with_networks.or(renewed);
-    let bodies = renewed.as_ref().unwrap_or(checked).with_body_files(&changed, &read);
-    for what in bodies.unfit {
-        if exhausted.get() {
-            CANNOT_READ.say(CANNOT_LOOK_AT_BODIES, what);
-        } else {
-            tracing::error!("a response body, changed on disk, but cannot be used; the old one goes on: {what}");
-            metrics.body_file_rejected();
-        }
-    }
+    };
+    report("for backends", backends.unfit, &|| {});
+    report("a file of networks", networks.unfit, &|| metrics.network_file_rejected());
+    report("a response body", bodies.unfit, &|| metrics.body_file_rejected());
     if exhausted.get() {
         watch.again(&changed);
     }
-    let config = bodies.config.or(renewed)?;
-    Some(RenewedFiles { config, certificates, networks, bodies: bodies.changed })
+    let (certificates, of_clients) = (backends.config.is_some(), networks.config.is_some());
+    let config = bodies.config.or(networks.config).or(backends.config)?;
+    Some(RenewedFiles { config, certificates, networks: of_clients, bodies: bodies.changed })
 }

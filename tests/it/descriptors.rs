@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-use crate::support::files::folder;
+use crate::support::files::{folder, put};
 use crate::support::{Client, Config, Gate, Origin, Pki, Reply, Weir, eventually};
 
 /// Of these clients may not have the last sixteen.
@@ -29,7 +29,9 @@ fn start(origins: &[Origin; 2], more: impl Fn(Config) -> Config) -> Weir {
         .set("listeners.web.timeouts", "header: 60s, idle: 60s")
         .set("upstreams.up", "fail_open: false, outlier: { consecutive: 1 }")
         .set("upstreams.up.health_check", "http: { path: /healthz }, interval: 1s, timeout: 1s, fall: 1");
-    Weir::start_with_files(folder(&[("a", &Pki::new().issue(&["a.test"]))]), more(config), LIMIT)
+    let folder = folder(&[("a", &Pki::new().issue(&["a.test"]))]);
+    put(folder.path(), "blocked.txt", "10.0.0.0/8\n");
+    Weir::start_with_files(folder, more(config), LIMIT)
 }
 
 /// More clients than there are descriptors for.
@@ -72,7 +74,10 @@ fn idle_clients_leave_descriptors_for_backends() {
 #[test]
 fn missing_descriptors_are_not_blamed_on_backends() {
     let (origins, gate) = origins();
-    let weir = start(&origins, |config| config.listener("tls", "tls: { certificates: [{ cert: a.pem, key: a.key }] }"));
+    let weir = start(&origins, |config| {
+        let config = config.set("routes.all.deny", "file: blocked.txt");
+        config.listener("tls", "tls: { certificates: [{ cert: a.pem, key: a.key }] }")
+    });
     weir.wait_for(&["weir_backend_up"], 2.0);
     let mut crowd = crowd(&weir);
     // More than may wait for a backend, among those who got in.
@@ -87,10 +92,14 @@ fn missing_descriptors_are_not_blamed_on_backends() {
         more.push(slow(&weir));
         weir.stderr().contains("backends cannot be probed; the last verdicts stay")
     });
-    Pki::new().issue(&["a.test"]).put(weir.config_file().parent().unwrap(), "a");
-    eventually("the watcher finds none", || {
+    let files = weir.config_file().parent().unwrap().to_owned();
+    Pki::new().issue(&["a.test"]).put(&files, "a");
+    put(&files, "blocked.txt", "10.0.0.0/8\n192.0.2.0/24\n");
+    eventually("the watchers find none", || {
         more.push(slow(&weir));
-        weir.stderr().contains("certificates cannot be looked into; that is tried again")
+        let log = weir.stderr();
+        log.contains("certificates cannot be looked into; that is tried again")
+            && log.contains("files of the configuration cannot be looked into; that is tried again")
     });
     gate.open();
     let statuses: Vec<_> = clients.iter_mut().map(|client| client.response("GET").status).collect();
@@ -98,8 +107,10 @@ fn missing_descriptors_are_not_blamed_on_backends() {
     assert!(ours > 0 && statuses.iter().all(|status| [200, 500].contains(status)), "{statuses:?}");
     drop((crowd, more));
     weir.wait_for_log("renewed from its files");
+    weir.wait_for_log("networks of clients renewed from their files");
     assert!(!weir.stderr().contains("changed on disk"), "{}", weir.stderr());
     assert_eq!(weir.sum(&["weir_tls_certificate_reloads_total", "rejected"]), 0.0);
+    assert_eq!(weir.sum(&["weir_network_files_rejected_total"]), 0.0);
     assert!(weir.sum(&["weir_faults_total", "\"internal\""]) >= ours as f64);
     assert_eq!(weir.sum(&["weir_faults_total", "\"connect\""]), 0.0);
     no_backend_was_blamed(&weir);

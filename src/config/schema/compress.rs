@@ -1,18 +1,13 @@
 //! `routes[].compress`: compression of responses. `off` is the default.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use schemars::generate::SchemaGenerator;
-use schemars::{JsonSchema, Schema, json_schema};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, MapAccess, Visitor};
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::values::{MediaPattern, Size};
-
-/// The value that disables compression.
-const OFF: &str = "off";
+use super::section_or_off::{self, SectionOrOff};
 
 /// `routes[].compress`: the settings, or `off`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -77,7 +72,7 @@ impl ContentCoding {
 }
 
 /// `routes[].compress.levels`: a higher level costs more CPU time for a smaller response.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CompressLevels {
     /// 1 to 9.
@@ -127,38 +122,17 @@ impl Default for CompressSettings {
 
 impl<'de> Deserialize<'de> for Compression {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SettingsOrOff;
-        impl<'de> Visitor<'de> for SettingsOrOff {
-            type Value = Compression;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a mapping or `off`")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Compression, A::Error> {
-                CompressSettings::deserialize(MapAccessDeserializer::new(map)).map(Compression::On)
-            }
-            /// A key without a value is treated as an absent key.
-            fn visit_unit<E: Error>(self) -> Result<Compression, E> {
-                Ok(Compression::default())
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Compression, E> {
-                if text == OFF {
-                    return Ok(Compression::Off);
-                }
-                Err(E::custom(format!(
-                    "`{text}` where a mapping or `off` belongs; write `{{}}` for the defaults, or `off`"
-                )))
-            }
-        }
-        deserializer.deserialize_any(SettingsOrOff)
+        Ok(match SectionOrOff::deserialize(deserializer)? {
+            SectionOrOff::On(settings) => Self::On(settings),
+            SectionOrOff::Off => Self::Off,
+            SectionOrOff::Empty => Self::default(),
+        })
     }
 }
 
 impl Serialize for Compression {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::On(settings) => settings.serialize(serializer),
-            Self::Off => serializer.serialize_str(OFF),
-        }
+        section_or_off::serialize(self.settings(), serializer)
     }
 }
 
@@ -170,7 +144,7 @@ impl JsonSchema for Compression {
         true
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [generator.subschema_for::<CompressSettings>(), { "const": OFF }] })
+        section_or_off::json_schema::<CompressSettings>(generator)
     }
 }
 

@@ -1,18 +1,13 @@
 //! `upstreams.*.outlier`: passive outlier detection, enabled by default. `off` disables it.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use schemars::generate::SchemaGenerator;
-use schemars::{JsonSchema, Schema, json_schema};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, MapAccess, Visitor};
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::values::{Percent, Period};
-
-/// The value that disables outlier detection.
-const OFF: &str = "off";
+use super::section_or_off::{self, SectionOrOff};
 
 /// `upstreams.*.outlier`: the settings, or `off`.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,36 +83,17 @@ impl Default for Outlier {
 
 impl<'de> Deserialize<'de> for OutlierDetection {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SectionOrOff;
-        impl<'de> Visitor<'de> for SectionOrOff {
-            type Value = OutlierDetection;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a mapping or `off`")
-            }
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OutlierDetection, A::Error> {
-                Outlier::deserialize(MapAccessDeserializer::new(map)).map(OutlierDetection::On)
-            }
-            /// A key without a value is treated as an absent key.
-            fn visit_unit<E: Error>(self) -> Result<OutlierDetection, E> {
-                Ok(OutlierDetection::default())
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<OutlierDetection, E> {
-                if text == OFF {
-                    return Ok(OutlierDetection::Off);
-                }
-                Err(E::custom(format!("`{text}` where a mapping or `off` belongs; write `off`, or leave the key out")))
-            }
-        }
-        deserializer.deserialize_any(SectionOrOff)
+        Ok(match SectionOrOff::deserialize(deserializer)? {
+            SectionOrOff::On(settings) => Self::On(settings),
+            SectionOrOff::Off => Self::Off,
+            SectionOrOff::Empty => Self::default(),
+        })
     }
 }
 
 impl Serialize for OutlierDetection {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::On(rules) => rules.serialize(serializer),
-            Self::Off => serializer.serialize_str(OFF),
-        }
+        section_or_off::serialize(self.rules(), serializer)
     }
 }
 
@@ -129,6 +105,6 @@ impl JsonSchema for OutlierDetection {
         true
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [generator.subschema_for::<Outlier>(), { "const": OFF }] })
+        section_or_off::json_schema::<Outlier>(generator)
     }
 }
