@@ -1,7 +1,7 @@
-//! Counts the pieces of a response that the client has not taken yet. It reads nothing.
+//! Counts the long pieces of a response that the client has not taken yet. It reads nothing.
 //!
 //! Pingora queues several pieces of a body between the session and the client, and copies them if it has more than one.
-//! A session that waits for the end of each piece holds one, and none is copied. A piece counts until it is dropped.
+//! A session that waits for the end of each long piece holds one, and none is copied. A piece counts until it is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,15 +10,14 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 
-/// A small piece is copied unless it fills at least 1/4 of the buffer.
+/// Shorter pieces are not counted. They are copied unless they fill at least 1/4 of the buffer.
+const LONG_PIECE_BYTES: usize = 4096;
 const MIN_FILL_RATIO: usize = 4;
-/// Longer pieces are not copied.
-const MAX_COPIED_BYTES: usize = 4096;
 
 /// Takes the first bytes of the read buffer. A few are copied, so that they do not hold a large buffer while the client
 /// reads slowly.
 pub(super) fn split(buf: &mut BytesMut, count: usize) -> Bytes {
-    if count < MAX_COPIED_BYTES && count * MIN_FILL_RATIO < buf.capacity() {
+    if count < LONG_PIECE_BYTES && count * MIN_FILL_RATIO < buf.capacity() {
         let few = Bytes::copy_from_slice(&buf[..count]);
         buf.advance(count);
         return few;
@@ -26,9 +25,9 @@ pub(super) fn split(buf: &mut BytesMut, count: usize) -> Bytes {
     buf.split_to(count).freeze()
 }
 
-/// The outstanding pieces of one response.
+/// The outstanding pieces of one response. It allocates nothing before the first long piece.
 #[derive(Debug, Default)]
-pub(super) struct OutstandingPieces(Arc<Outstanding>);
+pub(super) struct OutstandingPieces(Option<Arc<Outstanding>>);
 
 #[derive(Debug, Default)]
 struct Outstanding {
@@ -36,25 +35,31 @@ struct Outstanding {
     session: AtomicWaker,
 }
 
-impl OutstandingPieces {
+impl Outstanding {
     fn is_empty(&self) -> bool {
-        self.0.pieces.load(Ordering::Acquire) == 0
+        self.pieces.load(Ordering::Acquire) == 0
     }
+}
 
-    /// Pending until the client has taken all pieces.
+impl OutstandingPieces {
+    /// Pending until the client has taken all long pieces.
     pub(super) fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_empty() {
+        let Some(outstanding) = self.0.as_ref().filter(|outstanding| !outstanding.is_empty()) else {
             return Poll::Ready(());
-        }
-        self.0.session.register(cx.waker());
+        };
+        outstanding.session.register(cx.waker());
         // The count is read after the registration, so that no drop is missed.
-        if self.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        if outstanding.is_empty() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Counts the piece until it is dropped.
-    pub(super) fn count(&self, bytes: Bytes) -> Bytes {
-        self.0.pieces.fetch_add(1, Ordering::AcqRel);
-        Bytes::from_owner(CountedPiece { bytes, outstanding: Arc::clone(&self.0) })
+    /// Counts a long piece until it is dropped.
+    pub(super) fn count(&mut self, bytes: Bytes) -> Bytes {
+        if bytes.len() < LONG_PIECE_BYTES {
+            return bytes;
+        }
+        let outstanding = Arc::clone(self.0.get_or_insert_default());
+        outstanding.pieces.fetch_add(1, Ordering::AcqRel);
+        Bytes::from_owner(CountedPiece { bytes, outstanding })
     }
 }
 
@@ -89,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_session_waits_until_the_client_has_taken_all_pieces() {
-        let outstanding = OutstandingPieces::default();
+        let mut outstanding = OutstandingPieces::default();
         let (first, second) = (outstanding.count(piece(5000)), outstanding.count(piece(9000)));
         let mut waits = std::pin::pin!(std::future::poll_fn(|cx| outstanding.poll_empty(cx)));
         assert!(futures_util::poll!(waits.as_mut()).is_pending());
@@ -98,5 +103,12 @@ mod tests {
         assert!(futures_util::poll!(waits.as_mut()).is_pending(), "a part of a piece is still held");
         drop(part);
         waits.await;
+    }
+
+    #[test]
+    fn short_pieces_are_not_counted() {
+        let mut outstanding = OutstandingPieces::default();
+        let short = outstanding.count(piece(LONG_PIECE_BYTES - 1));
+        assert!(outstanding.0.is_none() && short.len() == LONG_PIECE_BYTES - 1);
     }
 }

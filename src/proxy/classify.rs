@@ -7,6 +7,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::backend::labels::Outcome;
 use crate::fault::Fault;
+pub(super) use crate::pool::http1::is_bare_end;
 use crate::pool::http2::BEFORE_SENT;
 use crate::resource_exhaustion;
 
@@ -86,11 +87,6 @@ pub(super) fn is_timeout(error: &Error) -> bool {
         E::ReadError | E::WriteError => io_kind(error) == Some(std::io::ErrorKind::TimedOut),
         _ => false,
     }
-}
-
-/// Whether the peer closed the connection without a TLS `close_notify` (RFC 8446 section 6.1).
-pub(super) fn is_bare_end(error: &Error) -> bool {
-    io_kind(error) == Some(std::io::ErrorKind::UnexpectedEof)
 }
 
 /// Whether a resource of this process was exhausted, such as file descriptors. That is not a failure of the backend.

@@ -7,3 +7,13 @@ pub mod fast_path;
 mod rewind_io;
 pub(super) mod session;
 mod shared_io;
+
+use std::io;
+
+use pingora_core::Error;
+
+/// Whether the peer closed the connection without a TLS `close_notify` (RFC 8446 section 6.1).
+pub(crate) fn is_bare_end(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof)
+}

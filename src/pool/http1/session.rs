@@ -32,10 +32,8 @@ use crate::pool::outstanding_pieces::OutstandingPieces;
 const HEAD_BUFFER_BYTES: usize = 4096;
 /// A longer head is left to Pingora's session.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// The pieces of a body of unknown length are passed on one at a time after this many bytes. Most streams are shorter.
+/// The long pieces of a body are passed on one at a time after this many bytes. Most responses are shorter.
 const LARGE_BODY_BYTES: usize = 16 * 1024;
-/// Smaller pieces do not wait for the client then.
-const SMALL_PIECE_BYTES: usize = 4096;
 
 /// The state of the response.
 enum State {
@@ -80,8 +78,8 @@ pub struct Http1Session {
     keeps: bool,
     /// How many bytes of the body were handed to Pingora.
     received: usize,
-    /// The pieces that the client has not taken. Only for large bodies, whose pieces are passed on one at a time.
-    outstanding: Option<OutstandingPieces>,
+    /// The pieces of a large body that the client has not taken.
+    outstanding: OutstandingPieces,
     /// The size of the read buffer for the body.
     buffer_bytes: usize,
     /// Pingora knows that the response is complete.
@@ -103,7 +101,7 @@ impl Http1Session {
             response: None,
             keeps: false,
             received: 0,
-            outstanding: None,
+            outstanding: OutstandingPieces::default(),
             buffer_bytes: HEAD_BUFFER_BYTES,
             ended: false,
             tunnel_ended: false,
@@ -246,13 +244,8 @@ impl Http1Session {
             self.line.with(PooledStream::begin_body);
         }
         self.received += piece.len();
-        if self.received > LARGE_BODY_BYTES && piece.len() >= SMALL_PIECE_BYTES && !self.is_short() {
-            self.outstanding.get_or_insert_default();
-        }
-        Ok(Some(match &self.outstanding {
-            Some(outstanding) => outstanding.count(piece),
-            None => piece,
-        }))
+        let is_large = self.received > LARGE_BODY_BYTES && !self.is_read_whole();
+        Ok(Some(if is_large { self.outstanding.count(piece) } else { piece }))
     }
 
     pub(in crate::pool) fn response_finished(&self) -> bool {

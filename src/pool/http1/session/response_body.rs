@@ -1,6 +1,5 @@
 //! The body of the response, and the rest of the request body after it.
 
-use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -11,9 +10,10 @@ use pingora_core::{Error, ErrorType, OrErr, Result};
 
 use crate::pool::http1::chunk_decoder::Decoded;
 use crate::pool::http1::fast_path::ResponseFraming;
+use crate::pool::http1::is_bare_end;
 use crate::pool::http1::session::{Http1Session, State};
 use crate::pool::http1::shared_io::{Rest, SharedSocket};
-use crate::pool::outstanding_pieces::{OutstandingPieces, split};
+use crate::pool::outstanding_pieces::split;
 
 /// The read buffer of a long body, in bytes. A slow reader holds one.
 const BUFFER_BYTES: usize = 32 * 1024;
@@ -69,10 +69,9 @@ impl Http1Session {
 
     /// Waits until the client has taken the piece of a large body. Meanwhile the request body is sent.
     pub(super) async fn wait_for_client(&mut self) {
-        let Some(outstanding) = &self.outstanding else { return };
         let line = self.line.shared();
         std::future::poll_fn(|cx| {
-            let taken = outstanding.poll_empty(cx);
+            let taken = self.outstanding.poll_empty(cx);
             if let (Poll::Pending, Some(line)) = (taken, line) {
                 let _ = line.poll_rest(cx);
             }
@@ -89,13 +88,10 @@ impl Http1Session {
             ResponseFraming::Length(_) => BUFFER_BYTES,
             ResponseFraming::Chunked => CHUNK_BUFFER_BYTES,
         };
-        if self.buffer_bytes == BUFFER_BYTES {
-            self.outstanding = Some(OutstandingPieces::default());
-        }
     }
 
     /// Whether the body is read into a buffer of its length.
-    pub(super) fn is_short(&self) -> bool {
+    pub(super) fn is_read_whole(&self) -> bool {
         matches!(self.state, State::Body(_)) && self.buffer_bytes != BUFFER_BYTES
     }
 
@@ -197,9 +193,4 @@ async fn tunnel_bytes(session: &mut HttpSession, line: &SharedSocket) -> Result<
         Err(error) if is_bare_end(&error) => Ok(None),
         read => read,
     }
-}
-
-fn is_bare_end(error: &Error) -> bool {
-    let cause = error.root_cause().downcast_ref::<io::Error>();
-    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::UnexpectedEof)
 }
