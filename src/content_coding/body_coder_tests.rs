@@ -115,7 +115,9 @@ fn memory_of_an_encoder() {
     };
     let piece: Vec<u8> = (0..32_768_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 27) as u8 + b'a').collect();
     for (coding, levels, length) in [
+        (ContentCoding::Gzip, CompressLevels { gzip: 1, ..Default::default() }, None),
         (ContentCoding::Gzip, CompressLevels::default(), None),
+        (ContentCoding::Gzip, CompressLevels { gzip: 9, ..Default::default() }, None),
         (ContentCoding::Br, CompressLevels::default(), None),
         (ContentCoding::Br, CompressLevels { br: 9, ..Default::default() }, None),
         (ContentCoding::Br, CompressLevels { br: 11, ..Default::default() }, None),
@@ -127,7 +129,7 @@ fn memory_of_an_encoder() {
         let before = resident();
         let encoders: Vec<BodyCoder> = (0..50)
             .map(|_| {
-                let mut coder = BodyCoder::encode(coding, levels.clone(), length);
+                let mut coder = BodyCoder::encode(coding, levels, length);
                 let pieces = if length.is_some() { 2 } else { 32 };
                 (0..pieces).for_each(|_| drop(coder.piece(&piece, false).unwrap()));
                 coder

@@ -91,7 +91,8 @@ fn is_listed(settings: &CompressSettings, media_type: &str, length: Option<u64>)
     long && (is_event_stream(media_type) || settings.types.iter().any(|pattern| pattern.matches(media_type)))
 }
 
-/// Whether the body may be changed at all: there is one, it is whole, and nobody forbids it (RFC 9111 section 5.2.2.6).
+/// Whether the body may be changed at all: there is one, it is whole, and `no-transform` is absent (RFC 9111 section
+/// 5.2.2.6).
 fn may_change(response: &ResponseHeader) -> bool {
     let (status, headers) = (response.status, &response.headers);
     let bodiless = status.is_informational() || status == StatusCode::NO_CONTENT || length(headers) == Some(0);

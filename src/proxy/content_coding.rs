@@ -51,7 +51,7 @@ pub(super) fn header(
         }
         CodingDecision::Compress(coding) => {
             header_fields::compressed(response, coding)?;
-            let levels = route.compress.as_ref().map(|compress| compress.levels.clone()).unwrap_or_default();
+            let levels = route.compress.as_ref().map(|compress| compress.levels).unwrap_or_default();
             BodyCoder::encode(coding, levels, length)
         }
         CodingDecision::Decompress(coding) => {

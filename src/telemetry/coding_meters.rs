@@ -3,7 +3,7 @@
 use crate::config::schema::ContentCoding;
 use crate::instruments::Counter;
 
-/// What was done with a body.
+/// The action on a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodingAction {
     /// Weir compressed it.

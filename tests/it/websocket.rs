@@ -16,6 +16,7 @@ use tokio_tungstenite::{WebSocketStream, accept_async, client_async};
 
 use crate::support::http2::run;
 use crate::support::tls::{Accepted, Socket as Stream, listen};
+use crate::support::websocket::{chat, next};
 use crate::support::{
     Client, Config, EDGE, Origin, PLAIN, Pace, THROUGHOUT, TlsClient, WAYS, Way, Weir, delayed, eventually, size, tls,
     tls_config,
@@ -80,10 +81,6 @@ async fn open(address: SocketAddr, way: Way) -> Socket {
     let stream = tls::open(address, way.client.then_some("http/1.1")).await;
     let url = if way.client { "wss://example.org/chat" } else { "ws://example.org/chat" };
     client_async(url, stream).await.unwrap().0
-}
-
-async fn next(socket: &mut Socket) -> Message {
-    tokio::time::timeout(crate::support::DEADLINE, socket.next()).await.unwrap().unwrap().unwrap()
 }
 
 #[test]
@@ -206,22 +203,6 @@ fn silence(way: Way) {
     setup.weir.wait_for(&["weir_backend_in_flight"], 0.0);
 }
 
-/// Each says its turn and waits for it to come back, until told to stop; then closes. How many turns in all.
-async fn chat(address: SocketAddr, way: Way, stop: Arc<AtomicBool>, turns: Arc<AtomicUsize>, pace: Duration) {
-    let mut socket = open(address, way).await;
-    let mut turn = 0_u64;
-    while !stop.load(Ordering::Acquire) {
-        turn += 1;
-        let message = Message::binary(turn.to_be_bytes().to_vec());
-        socket.send(message.clone()).await.unwrap();
-        assert_eq!(next(&mut socket).await, message);
-        turns.fetch_add(1, Ordering::Relaxed);
-        delayed(pace).await;
-    }
-    socket.close(None).await.unwrap();
-    assert!(next(&mut socket).await.is_close());
-}
-
 /// So many sockets, talking while the configuration is reloaded: none breaks, none is lost count of.
 fn outlive_reloads(way: Way, sockets: usize, reloads: usize, every: Duration) {
     let Setup { backend, weir, .. } = Setup::start(way, "");
@@ -230,7 +211,10 @@ fn outlive_reloads(way: Way, sockets: usize, reloads: usize, every: Duration) {
     let clients = std::thread::spawn(move || {
         run(async move {
             let pace = Duration::from_millis(sockets as u64);
-            let chats = (0..sockets).map(|_| chat(address, way, Arc::clone(&flag), Arc::clone(&count), pace));
+            let chats = (0..sockets).map(|_| {
+                let (stop, turns) = (Arc::clone(&flag), Arc::clone(&count));
+                async move { chat(&mut open(address, way).await, stop, turns, pace).await }
+            });
             let chats: Vec<_> = chats.map(tokio::spawn).collect();
             for chat in chats {
                 chat.await.unwrap();

@@ -13,7 +13,6 @@ use http::{HeaderValue, Request};
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::{WebSocketStream, accept_async};
 
@@ -21,9 +20,8 @@ use crate::support::frames::{END_HEADERS, Frames, HEADERS, RST_STREAM, SETTINGS,
 use crate::support::http2::{rest, run};
 use crate::support::http2_socket::{Http2Socket, connect, open, request};
 use crate::support::tls::{Accepted, listen, read_head};
-use crate::support::{
-    Config, DEADLINE, Origin, PLAIN, Pace, Reply, THROUGHOUT, WAYS, Way, Weir, delayed, eventually, size,
-};
+use crate::support::websocket::{accept_of, chat, next};
+use crate::support::{Config, Origin, PLAIN, Pace, Reply, THROUGHOUT, WAYS, Way, Weir, eventually, size};
 
 /// A backend that sends this in response to a handshake, with the right Sec-WebSocket-Accept in place of `ACCEPT`, and
 /// then closes. The heads that it gets.
@@ -41,10 +39,6 @@ fn replies(response: &'static str) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
         }
     });
     (address, heads)
-}
-
-fn accept_of(head: &str) -> String {
-    derive_accept_key(field(head, "sec-websocket-key").unwrap_or_default().as_bytes())
 }
 
 fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
@@ -67,10 +61,6 @@ async fn websocket(sender: &mut SendRequest<Bytes>) -> Socket {
     let (response, socket) = open(sender, request("/chat")).await.unwrap();
     assert_eq!(response.status(), 200);
     WebSocketStream::from_raw_socket(socket, Role::Client, None).await
-}
-
-async fn next(socket: &mut Socket) -> Message {
-    tokio::time::timeout(DEADLINE, socket.next()).await.unwrap().unwrap().unwrap()
 }
 
 #[test]
@@ -274,22 +264,6 @@ fn a_malformed_extended_connect_is_reset_or_refused() {
     assert_eq!(origin.connections(), 0);
 }
 
-/// Says its turn and waits for it to come back, until told to stop; then closes.
-async fn chat(mut socket: Socket, stop: Arc<AtomicBool>, turns: Arc<AtomicUsize>, pace: Duration) {
-    let mut turn = 0_u64;
-    while !stop.load(Ordering::Acquire) {
-        turn += 1;
-        let message = Message::binary(turn.to_be_bytes().to_vec());
-        socket.send(message.clone()).await.unwrap();
-        assert_eq!(next(&mut socket).await, message);
-        turns.fetch_add(1, Ordering::Relaxed);
-        delayed(pace).await;
-    }
-    socket.close(None).await.unwrap();
-    assert!(next(&mut socket).await.is_close());
-    assert!(socket.next().await.is_none());
-}
-
 /// So many sockets over so many connections, while the configuration is reloaded: none breaks.
 fn outlive_reloads(way: Way, sockets: usize, connections: usize, reloads: usize, every: Duration) {
     let (folder, certificate) = way.files();
@@ -306,7 +280,12 @@ fn outlive_reloads(way: Way, sockets: usize, connections: usize, reloads: usize,
                 for _ in 0..sockets / connections {
                     let socket = websocket(&mut sender).await;
                     let pace = Duration::from_millis(sockets as u64);
-                    chats.push(tokio::spawn(chat(socket, Arc::clone(&flag), Arc::clone(&count), pace)));
+                    let (stop, turns) = (Arc::clone(&flag), Arc::clone(&count));
+                    chats.push(tokio::spawn(async move {
+                        let mut socket = socket;
+                        chat(&mut socket, stop, turns, pace).await;
+                        assert!(socket.next().await.is_none());
+                    }));
                 }
             }
             for chat in chats {

@@ -7,22 +7,18 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::support::http2::{rest, run};
 use crate::support::http2_socket::{Http2Socket, connect, open, request};
 use crate::support::tls::{Accepted, listen, read_head};
+use crate::support::websocket::{accept, switching};
 use crate::support::{Config, DEADLINE, Origin, Reply, WAYS, Weir, delayed, spare, wait_until};
 
 /// Accepts a WebSocket and returns the bytes that it gets.
 async fn echo(mut stream: Accepted) {
-    let Some(head) = read_head(&mut stream).await else { return };
-    let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
-    let accept = derive_accept_key(key.as_bytes());
-    let response = format!(
-        "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-    );
-    stream.write_all(response.as_bytes()).await.unwrap();
+    if !accept(&mut stream).await {
+        return;
+    }
     let mut bytes = [0; 4096];
     while let Ok(read) = stream.read(&mut bytes).await {
         if read == 0 || stream.write_all(&bytes[..read]).await.is_err() {
@@ -207,12 +203,7 @@ fn a_handshake_on_a_connection_that_the_backend_has_closed_is_sent_again_as_an_u
         let Some(head) = read_head(&mut stream).await else { return };
         if head.contains("upgrade") || head.contains("Upgrade") {
             assert!(head.to_ascii_lowercase().contains("connection: upgrade"), "{head}");
-            let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
-            let accept = derive_accept_key(key.as_bytes());
-            let response = format!(
-                "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\nhi"
-            );
-            stream.write_all(response.as_bytes()).await.unwrap();
+            stream.write_all(format!("{}hi", switching(&head)).as_bytes()).await.unwrap();
             return;
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
@@ -285,13 +276,7 @@ fn a_connection_with_tunnels_is_one_connection_and_is_not_idle() {
 #[test]
 fn a_slow_reader_of_a_tunnel_gets_every_byte() {
     let flood = listen(None, "http/1.1", async |mut stream: Accepted| {
-        let Some(head) = read_head(&mut stream).await else { return };
-        let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).unwrap();
-        let accept = derive_accept_key(key.as_bytes());
-        let response = format!(
-            "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-        );
-        stream.write_all(response.as_bytes()).await.unwrap();
+        assert!(accept(&mut stream).await);
         stream.write_all(&vec![5; 20_000_000]).await.unwrap();
         stream.shutdown().await.unwrap();
     });

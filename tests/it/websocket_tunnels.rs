@@ -5,26 +5,13 @@ use std::time::Duration;
 
 use h2::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_util::either::Either;
 
 use crate::support::http2::run;
 use crate::support::http2_socket::{self, Http2Socket};
-use crate::support::tls::{Accepted, listen, read_head};
+use crate::support::tls::{Accepted, listen};
+use crate::support::websocket::accept;
 use crate::support::{Config, DEADLINE, PLAIN, WAYS, Way, Weir, delayed, tls, wait_until};
-
-/// Accepts the handshake of a WebSocket.
-async fn accept(stream: &mut Accepted) -> bool {
-    let Some(head) = read_head(stream).await else { return false };
-    let lower = head.to_ascii_lowercase();
-    let at = lower.find("sec-websocket-key: ").unwrap() + "sec-websocket-key: ".len();
-    let key = head[at..].lines().next().unwrap();
-    let accept = derive_accept_key(key.as_bytes());
-    let response = format!(
-        "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
-    );
-    stream.write_all(response.as_bytes()).await.is_ok()
-}
 
 /// A Weir before a backend that does this in its tunnels.
 fn start<F: Future<Output = ()> + Send + 'static>(

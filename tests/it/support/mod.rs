@@ -36,6 +36,7 @@ pub mod targets;
 pub mod tls;
 pub mod wait;
 pub mod ways;
+pub mod websocket;
 pub mod weir;
 
 pub use acme::Pebble;
