@@ -17,4 +17,5 @@ pub(crate) mod lookup;
 pub mod peer;
 pub mod resolver;
 mod socket_options;
+pub mod subrequest;
 pub mod transport_settings;

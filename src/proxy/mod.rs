@@ -22,6 +22,7 @@ mod response_filter;
 mod send;
 mod service;
 mod stream_kind;
+mod subrequest;
 mod upstream_error;
 mod wait_in_queue;
 mod write_response;
@@ -42,6 +43,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 pub use ctx::RequestCtx;
 pub use rate_limits::{KeyOfRequest, with_key};
 pub use service::Proxy;
+pub use subrequest::{Subrequest, SubrequestError};
 
 use crate::lifecycle::Lifecycle;
 use crate::pool::connection_pool::ConnectionPool;
