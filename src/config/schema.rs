@@ -16,6 +16,7 @@ use super::values::{
 
 mod acme;
 mod admin;
+mod forward_auth;
 mod outlier;
 mod paths;
 mod rate_limit;
@@ -25,6 +26,7 @@ mod upstream;
 
 pub use acme::{AcmeChallenge, AcmeSettings};
 pub use admin::{Admin, AdminSettings};
+pub use forward_auth::{AuthFailure, ForwardAuthSettings};
 pub use outlier::{Outlier, OutlierDetection};
 pub use paths::{EncodedSlash, ListenerPaths};
 pub use rate_limit::{

@@ -3,6 +3,7 @@
 //! It uses the pool, the protocol and the timeouts of the checkout, as an attempt of a client's request does. Pingora's
 //! proxy loop takes no part. The caller bounds the total time.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,12 +31,18 @@ pub struct Exchange {
 }
 
 /// The response of one exchange.
-#[derive(Debug)]
 pub struct Response {
     /// The header as it arrived.
     pub head: Box<ResponseHeader>,
     /// The first bytes of the body, up to the caller's limit.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Response {
+    /// Fields and body may have secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").field("status", &self.head.status).field("body", &self.body.len()).finish()
+    }
 }
 
 impl Exchange {

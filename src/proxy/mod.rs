@@ -7,6 +7,7 @@ mod classify;
 mod ctx;
 mod direct_response;
 mod failure_log;
+mod forward_auth;
 mod grpc_call;
 pub(crate) mod hash_key;
 mod max_forwards;
@@ -41,6 +42,7 @@ use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 pub use ctx::RequestCtx;
+pub use forward_auth::{Verdict, authorize, write_refusal};
 pub use rate_limits::{KeyOfRequest, with_key};
 pub use service::Proxy;
 pub use subrequest::{Subrequest, SubrequestError};
