@@ -18,7 +18,7 @@ const BODY_FIELDS: [HeaderName; 2] = [header::CONTENT_LENGTH, header::TRANSFER_E
 
 /// The properties of the client's request that the authorization server decides about.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
+pub struct AuthSubject<'a> {
     /// The client's request.
     pub request: &'a RequestHeader,
     /// The client's address as text.
@@ -51,7 +51,7 @@ impl ForwardAuthFields {
     ///
     /// # Errors
     /// The path is not a valid request target.
-    pub fn request(&self, subject: &Subject<'_>) -> pingora::Result<RequestHeader> {
+    pub fn request(&self, subject: &AuthSubject<'_>) -> pingora::Result<RequestHeader> {
         let mut auth = RequestHeader::build(Method::GET, self.path.as_bytes(), None)?;
         let client = &subject.request.headers;
         for name in CREDENTIALS.iter().chain(&self.request).filter(|name| !is_of_message(name)) {
@@ -168,7 +168,7 @@ mod tests {
     fn authorization(of: &ForwardAuthFields, request: &RequestHeader) -> RequestHeader {
         let value = HeaderValue::from_static;
         let (address, host, uri) = (value("192.0.2.1"), value("app.test"), value("/x?y=1"));
-        let subject = Subject { request, client: &address, scheme: "https", host: &host, uri: &uri };
+        let subject = AuthSubject { request, client: &address, scheme: "https", host: &host, uri: &uri };
         of.request(&subject).unwrap()
     }
 

@@ -24,28 +24,28 @@ use crate::pool::http2::{self, Opened};
 const MAX_INTERIM: usize = 8;
 
 /// A connection, or a stream of one, for one exchange.
-pub struct Exchange {
+pub struct SubrequestExchange {
     session: BackendSession,
     checkout: Arc<Checkout>,
     reused: bool,
 }
 
 /// The response of one exchange.
-pub struct Response {
+pub struct SubrequestResponse {
     /// The header as it arrived.
     pub head: Box<ResponseHeader>,
     /// The first bytes of the body, up to the caller's limit.
     pub body: Bytes,
 }
 
-impl fmt::Debug for Response {
+impl fmt::Debug for SubrequestResponse {
     /// Fields and body may have secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Response").field("status", &self.head.status).field("body", &self.body.len()).finish()
+        f.debug_struct("SubrequestResponse").field("status", &self.head.status).field("body", &self.body.len()).finish()
     }
 }
 
-impl Exchange {
+impl SubrequestExchange {
     /// Takes a pooled connection, or opens one.
     ///
     /// # Errors

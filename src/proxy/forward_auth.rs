@@ -14,20 +14,20 @@ use super::ctx::RequestCtx;
 use super::subrequest::{Subrequest, SubrequestError};
 use super::wait_in_queue::gone;
 use super::write_response::{hsts, write};
-use crate::message::forward_auth::{self, MAX_REFUSAL_BODY, Subject};
+use crate::message::forward_auth::{self, AuthSubject, MAX_REFUSAL_BODY};
 use crate::message::host::authority;
 use crate::message::request_id;
 use crate::path;
 use crate::pool::connection_pool::ConnectionPool;
-use crate::pool::subrequest::Response;
+use crate::pool::subrequest::SubrequestResponse;
 use crate::snapshot::forward_auth::ForwardAuth;
 
 /// The decision about a request. It has no `Debug`, because its cookies are secrets.
-pub enum Verdict {
+pub enum AuthVerdict {
     /// It passes. The final response sets these cookies.
     Admitted(Vec<HeaderValue>),
     /// The client gets this response.
-    Refused(Response),
+    Refused(SubrequestResponse),
     /// There was no answer, and requests pass meanwhile.
     Open(SubrequestError),
     /// There was no answer, and requests are refused meanwhile.
@@ -45,27 +45,27 @@ pub async fn authorize(
     ctx: &RequestCtx,
     pool: &Arc<ConnectionPool>,
     forward: &ForwardAuth,
-) -> Result<Verdict> {
+) -> Result<AuthVerdict> {
     let request = forward.fields.request(&subject(session, ctx)?.borrow(session))?;
     let timeout = ctx.time_left().map_or(forward.timeout, |left| left.min(forward.timeout));
     let subrequest = Subrequest::new(&forward.target, pool, timeout, MAX_REFUSAL_BODY);
     let answer = tokio::select! {
         biased;
         answer = subrequest.send(&request) => answer,
-        () = gone(session, ctx) => return Ok(Verdict::ClientLeft),
+        () = gone(session, ctx) => return Ok(AuthVerdict::ClientLeft),
     };
     let client = session.req_header_mut();
     Ok(match answer {
         Ok(response) if forward_auth::is_positive(response.head.status) => {
             forward.fields.admit(client, &response.head)?;
-            Verdict::Admitted(forward_auth::cookies(&response.head))
+            AuthVerdict::Admitted(forward_auth::cookies(&response.head))
         }
-        Ok(response) => Verdict::Refused(response),
+        Ok(response) => AuthVerdict::Refused(response),
         Err(error) if forward.passes_on_failure => {
             forward.fields.remove_copies(client);
-            Verdict::Open(error)
+            AuthVerdict::Open(error)
         }
-        Err(error) => Verdict::Closed(error),
+        Err(error) => AuthVerdict::Closed(error),
     })
 }
 
@@ -73,8 +73,8 @@ pub async fn authorize(
 ///
 /// # Errors
 /// The client has left.
-pub async fn write_refusal(session: &mut Session, ctx: &RequestCtx, refusal: Response) -> Result<()> {
-    let Response { mut head, body } = refusal;
+pub async fn write_refusal(session: &mut Session, ctx: &RequestCtx, refusal: SubrequestResponse) -> Result<()> {
+    let SubrequestResponse { mut head, body } = refusal;
     forward_auth::refusal(&mut head);
     if !is_bodiless(head.status.as_u16()) {
         head.insert_header(header::CONTENT_LENGTH, body.len())?;
@@ -94,22 +94,22 @@ fn is_bodiless(status: u16) -> bool {
     matches!(status, 204 | 205 | 304)
 }
 
-/// The values of a `Subject` that are not in the request itself.
-struct SubjectValues {
+/// The values of a `AuthSubject` that are not in the request itself.
+struct AuthSubjectValues {
     client: HeaderValue,
     scheme: &'static str,
     host: HeaderValue,
     uri: HeaderValue,
 }
 
-impl SubjectValues {
-    fn borrow<'a>(&'a self, session: &'a Session) -> Subject<'a> {
+impl AuthSubjectValues {
+    fn borrow<'a>(&'a self, session: &'a Session) -> AuthSubject<'a> {
         let Self { client, scheme, host, uri } = self;
-        Subject { request: session.req_header(), client, scheme, host, uri }
+        AuthSubject { request: session.req_header(), client, scheme, host, uri }
     }
 }
 
-fn subject(session: &Session, ctx: &RequestCtx) -> Result<SubjectValues> {
+fn subject(session: &Session, ctx: &RequestCtx) -> Result<AuthSubjectValues> {
     use pingora::{ErrorType, OrErr};
     let request = session.req_header();
     let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).or_err(ErrorType::InvalidHTTPHeader, "not a field value");
@@ -120,7 +120,7 @@ fn subject(session: &Session, ctx: &RequestCtx) -> Result<SubjectValues> {
         uri.push('?');
         uri.push_str(query);
     }
-    Ok(SubjectValues {
+    Ok(AuthSubjectValues {
         client: value(client.as_bytes())?,
         scheme: ctx.exchange.as_ref().map_or("http", |exchange| exchange.conn.scheme()),
         host: value(authority(request).unwrap_or_default())?,

@@ -42,7 +42,7 @@ use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 pub use ctx::RequestCtx;
-pub use forward_auth::{Verdict, authorize, write_refusal};
+pub use forward_auth::{AuthVerdict, authorize, write_refusal};
 pub use rate_limits::{KeyOfRequest, with_key};
 pub use service::Proxy;
 pub use subrequest::{Subrequest, SubrequestError};

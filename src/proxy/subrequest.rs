@@ -19,7 +19,7 @@ use crate::fault::Fault;
 use crate::message::{keep_alive, response_framing};
 use crate::pool::connection_pool::ConnectionPool;
 use crate::pool::dial::Dialer;
-use crate::pool::subrequest::{Exchange, Response};
+use crate::pool::subrequest::{SubrequestExchange, SubrequestResponse};
 use crate::snapshot::RouteTarget;
 use crate::upstream::balance::Tried;
 use crate::upstream::members::Pick;
@@ -67,7 +67,7 @@ impl<'a> Subrequest<'a> {
     ///
     /// # Errors
     /// There is no response. A response with any status is a success.
-    pub async fn send(&self, request: &RequestHeader) -> Result<Response, SubrequestError> {
+    pub async fn send(&self, request: &RequestHeader) -> Result<SubrequestResponse, SubrequestError> {
         let retry = schema::Retry::default();
         let rule = Rule::new(&retry);
         let (mut tried, mut tries) = (Tried::default(), 0);
@@ -143,7 +143,7 @@ impl<'a> Subrequest<'a> {
 
     /// One attempt. A pooled connection that the backend had closed is replaced by a new one, which counts as the same
     /// attempt.
-    async fn attempt(&self, request: &RequestHeader, pick: Pick) -> Result<Response, AttemptError> {
+    async fn attempt(&self, request: &RequestHeader, pick: Pick) -> Result<SubrequestResponse, AttemptError> {
         let mut running = Running::new(self.target, pick);
         let mut result = self.bounded(request, &mut running, false).await;
         if matches!(&result, Err(error) if error.stale) {
@@ -162,7 +162,7 @@ impl<'a> Subrequest<'a> {
         request: &RequestHeader,
         running: &mut Running,
         fresh: bool,
-    ) -> Result<Response, AttemptError> {
+    ) -> Result<SubrequestResponse, AttemptError> {
         let exchange = self.exchange(request, running, fresh);
         tokio::time::timeout_at(self.until.into(), exchange).await.unwrap_or_else(|_| {
             let failure = AttemptFailure { outcome: Outcome::Timeout, fault: Fault::Timeout };
@@ -175,7 +175,7 @@ impl<'a> Subrequest<'a> {
         request: &RequestHeader,
         running: &mut Running,
         fresh: bool,
-    ) -> Result<Response, AttemptError> {
+    ) -> Result<SubrequestResponse, AttemptError> {
         let unresolved = || AttemptError {
             failure: AttemptFailure { outcome: Outcome::ConnectError, fault: Fault::Connect },
             text: UNRESOLVED.into(),
@@ -188,7 +188,7 @@ impl<'a> Subrequest<'a> {
             // The connection carries no client: the PROXY header has the LOCAL command.
             Dialer::announce(&mut peer, None, address.addresses());
         }
-        let opened = Exchange::open(&peer, pending).await;
+        let opened = SubrequestExchange::open(&peer, pending).await;
         let mut exchange = opened
             .map_err(|error| AttemptError::new(classify::connecting(&error), &error, AttemptStage::Connect, false))?;
         let reused = exchange.is_reused();
@@ -212,7 +212,7 @@ impl<'a> Subrequest<'a> {
         let body =
             body.map_err(|error| AttemptError::new(classify::proxying(&error), &error, AttemptStage::Body, false))?;
         running.with(|attempt| attempt.received = body.len() as u64);
-        Ok(Response { head, body })
+        Ok(SubrequestResponse { head, body })
     }
 }
 
