@@ -15,6 +15,10 @@ pub enum Fault {
     NoRoute,
     /// A policy of the route, or of Weir itself, refused the request.
     RefusedPolicy,
+    /// An access policy refused the request.
+    Unauthorized,
+    /// An access policy cannot decide now: its keys or its authorization server are missing.
+    AuthUnavailable,
     /// A rate limit refused the request.
     RateLimited,
     /// A rate limit needs its store, and the store does not answer.
@@ -64,10 +68,12 @@ pub enum Blame {
 
 impl Fault {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::NoRoute,
         Self::RefusedPolicy,
+        Self::Unauthorized,
+        Self::AuthUnavailable,
         Self::RateLimited,
         Self::StoreUnavailable,
         Self::BodyTooLarge,
@@ -92,6 +98,9 @@ impl Fault {
             Self::BadRequest => ("bad_request", 400, Blame::Client, 13),
             Self::NoRoute => ("no_route", 404, Blame::Client, 12),
             Self::RefusedPolicy => ("refused_policy", 403, Blame::Client, 7),
+            // UNAUTHENTICATED; with 403 PERMISSION_DENIED.
+            Self::Unauthorized => ("unauthorized", 401, Blame::Client, 16),
+            Self::AuthUnavailable => ("auth_unavailable", 503, Blame::Operator, 14),
             // RESOURCE_EXHAUSTED.
             Self::RateLimited => ("rate_limited", 429, Blame::Client, 8),
             Self::StoreUnavailable => ("store_unavailable", 503, Blame::Operator, 14),
@@ -127,6 +136,14 @@ impl Fault {
     /// means that a retry is possible, DEADLINE_EXCEEDED (4) a timeout, UNIMPLEMENTED (12) that no route matches.
     pub const fn grpc_status(self) -> u8 {
         self.row().3
+    }
+
+    /// The `grpc-status` for a fault with this HTTP status.
+    pub const fn grpc_status_with(self, status: u16) -> u8 {
+        match (self, status) {
+            (Self::Unauthorized, 403) => Self::RefusedPolicy.grpc_status(),
+            _ => self.grpc_status(),
+        }
     }
 
     /// Which side causes it.

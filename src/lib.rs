@@ -10,10 +10,10 @@
 //! acme                 tls, telemetry, secure_file, config
 //! demo
 //! reload               snapshot, listener, upstream, telemetry, resource_exhaustion, config
-//! proxy                snapshot, listener, route, message, content_coding, rate_limit, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
-//! snapshot             route, message, rate_limit, upstream, pool, telemetry, config
+//! proxy                snapshot, listener, route, message, content_coding, rate_limit, auth, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
+//! snapshot             route, message, rate_limit, auth, upstream, pool, telemetry, config
 //! listener             tls, message, telemetry, body_gate, fault, proxy_protocol, resource_exhaustion, config
-//! tls                  telemetry, resource_exhaustion, config, secure_file
+//! tls                  telemetry, resource_exhaustion, config, secure_file, auth
 //! route                message, config, path
 //! message              fault, config, path
 //! content_coding       config
@@ -29,7 +29,8 @@
 //! fault
 //! resource_exhaustion
 //! lifecycle
-//! config               path, severity
+//! config               auth, path, severity
+//! auth
 //! secure_file
 //! severity
 //! clock
@@ -40,6 +41,7 @@ use std::sync::OnceLock;
 
 pub mod acme;
 pub mod admin;
+pub mod auth;
 pub mod backend;
 pub mod background;
 pub mod body_gate;

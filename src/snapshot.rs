@@ -3,12 +3,17 @@
 //!
 //! Compiling never does I/O, reads no clock and spawns no task, so a rejected reload has no effect.
 
+pub mod access;
+pub mod forward_auth;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
+
+use self::access::{AccessPolicies, RouteAccess};
 
 use crate::config::schema::{self, CompressSettings, Document, RouteTimeouts};
 use crate::config::values::Name;
@@ -66,6 +71,8 @@ pub struct Route {
     pub response_headers: CompiledHeaderEdits,
     /// The rate limits of its requests, in the order in which they are asked.
     pub rate_limits: Box<[Arc<Limit>]>,
+    /// The access policies; `None`: all requests pass.
+    pub access: Option<RouteAccess>,
     /// `allow` and `deny`; `None`: all clients pass.
     pub clients: Option<ClientFilter>,
     /// Maximum bytes of a request body; `None`: no limit.
@@ -127,13 +134,14 @@ impl Snapshot {
         let rate_limits = RateLimits::compile(document, &file, limits_before, metrics)
             .map_err(|(path, what)| CompileError { path, what })?;
         let mut targets = Targets { upstreams: &upstreams, metrics, made: HashMap::new() };
+        let policies = access::compile(document, &mut targets).map_err(|(path, what)| CompileError { path, what })?;
         let mut routes = Vec::with_capacity(document.routes.len());
         for (index, route) in document.routes.iter().enumerate() {
             let at = |what: String| CompileError { path: format!("routes[{index}]"), what };
             let meters = metrics.route(&route.label(index));
             routes.push((
                 &route.matches,
-                Arc::new(Route::compile(route, meters, &mut targets, &rate_limits, &file).map_err(at)?),
+                Arc::new(Route::compile(route, meters, &mut targets, (&rate_limits, &policies), &file).map_err(at)?),
             ));
         }
         Ok(Self {
@@ -167,7 +175,7 @@ impl Route {
         route: &schema::RouteSettings,
         meters: Arc<RouteMeters>,
         targets: &mut Targets<'_>,
-        rate_limits: &RateLimits,
+        (rate_limits, policies): (&RateLimits, &AccessPolicies),
         file: &dyn Fn(&Path) -> Option<Vec<u8>>,
     ) -> Result<Self, String> {
         let limit = |name: &Name| rate_limits.get(name).cloned().ok_or_else(|| format!("no rate limit `{name}`"));
@@ -180,6 +188,7 @@ impl Route {
             request_headers: CompiledHeaderEdits::compile(&route.request_headers)?,
             response_headers: CompiledHeaderEdits::compile(&route.response_headers)?,
             rate_limits: route.rate_limits.iter().map(limit).collect::<Result<_, _>>()?,
+            access: RouteAccess::compile(&route.auth, policies)?,
             clients: ClientFilter::compile(&route.allow, &route.deny, file)?,
             body_limit: Some(route.limits.body.get()).filter(|limit| *limit > 0),
             timeouts: route.timeouts.clone(),

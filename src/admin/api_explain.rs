@@ -45,6 +45,9 @@ pub struct Explanation {
     /// The rate limits that apply to the request, in the order in which they are asked.
     #[serde(default)]
     pub limits: Vec<ExplainedLimit>,
+    /// The access policies that apply to the request, in the order in which they are asked.
+    #[serde(default)]
+    pub access: Vec<ExplainedPolicy>,
     /// The upstreams that may get the request.
     pub upstreams: Vec<ExplainedUpstream>,
 }
@@ -72,6 +75,17 @@ pub struct ExplainedLimit {
     /// Whether it would refuse the request now.
     pub limits: bool,
     /// The decision in words.
+    pub verdict: String,
+}
+
+/// An access policy of the route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainedPolicy {
+    /// Its name.
+    pub name: String,
+    /// Whether it must pass, or one of several.
+    pub need: String,
+    /// What it decides, in words.
     pub verdict: String,
 }
 

@@ -9,7 +9,7 @@ use super::RemoteOptions;
 use super::columns::columns;
 use super::remote::{CommandOutput, DONE, FAILED, Remote, TIMEOUT};
 use super::remote_commands::ask;
-use crate::admin::api_explain::{ExplainedBackend, ExplainedLimit, ExplainedUpstream, Explanation};
+use crate::admin::api_explain::{ExplainedBackend, ExplainedLimit, ExplainedPolicy, ExplainedUpstream, Explanation};
 
 /// `weir explain`.
 #[derive(Debug, Args)]
@@ -72,6 +72,7 @@ fn text(explained: &Explanation) -> String {
     let settings = explained.settings.iter();
     settings.for_each(|(key, value)| text += &format!("{key}: {}\n", flow(value)));
     add_limits(&mut text, &explained.limits);
+    add_access(&mut text, &explained.access);
     explained.upstreams.iter().for_each(|upstream| add_upstream(&mut text, upstream));
     text
 }
@@ -112,6 +113,16 @@ fn add_limits(text: &mut String, limits: &[ExplainedLimit]) {
         let key = limit.key.clone().unwrap_or_else(|| "-".to_owned());
         vec![limit.name.clone(), key, remaining, limit.in_flight.to_string(), limit.verdict.clone()]
     }));
+    text.push('\n');
+    columns(text, &rows);
+}
+
+fn add_access(text: &mut String, policies: &[ExplainedPolicy]) {
+    if policies.is_empty() {
+        return;
+    }
+    let mut rows = vec![["ACCESS POLICY", "NEED", "DECISION"].map(str::to_owned).to_vec()];
+    rows.extend(policies.iter().map(|policy| vec![policy.name.clone(), policy.need.clone(), policy.verdict.clone()]));
     text.push('\n');
     columns(text, &rows);
 }

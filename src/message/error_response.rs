@@ -67,7 +67,7 @@ impl ErrorResponse<'_> {
     fn trailers_only(&self) -> pingora::Result<(ResponseHeader, Bytes)> {
         let mut header = ResponseHeader::build(200, Some(5))?;
         header.insert_header("Content-Type", "application/grpc")?;
-        header.insert_header("grpc-status", u16::from(self.fault.grpc_status()))?;
+        header.insert_header("grpc-status", u16::from(self.fault.grpc_status_with(self.status)))?;
         // The message is ASCII without a percent sign, so it needs no encoding.
         header.insert_header("grpc-message", self.message())?;
         header.insert_header(&request_id::NAME, self.request_id)?;
@@ -122,6 +122,9 @@ impl ErrorResponse<'_> {
             (_, Fault::BadRequest) => "The request is malformed.",
             (_, Fault::NoRoute) => "Nothing is served here.",
             (_, Fault::RefusedPolicy) => "The request was refused.",
+            (403, Fault::Unauthorized) => "You may not use this.",
+            (_, Fault::Unauthorized) => "This needs valid credentials.",
+            (_, Fault::AuthUnavailable) => "Your credentials cannot be checked now. Please try again later.",
             (_, Fault::RateLimited) => "Too many requests. Please try again later.",
             (_, Fault::StoreUnavailable) => "The request cannot be counted now. Please try again later.",
             (_, Fault::BodyTooLarge) => "The request's body is too large.",

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderValue, Method, Version};
 
+use super::access_state::AccessState;
 use super::attempt::{Attempt, Moment};
 use super::attempt_error::AttemptStage;
 use super::grpc_call::GrpcCall;
@@ -51,6 +52,8 @@ pub struct RequestCtx {
     pub(super) detached: Option<Box<DetachedRoute>>,
     /// The response body for an ACME HTTP-01 validation request.
     pub(super) challenge: Option<Box<str>>,
+    /// Present once an access policy has been applied.
+    pub(super) access: Option<Box<AccessState>>,
     /// Present once a limit has to be remembered. Its guards are released with the context.
     pub(super) limits: Option<Box<MetLimits>>,
     pub(super) tried: Tried,
@@ -126,6 +129,7 @@ impl RequestCtx {
             target: None,
             detached: None,
             challenge: None,
+            access: None,
             limits: None,
             tried: Tried::default(),
             tries: 0,

@@ -64,6 +64,9 @@ pub(super) async fn own_action(session: &mut Session, ctx: &mut RequestCtx, life
     if let Some(hsts) = hsts(ctx) {
         response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
     }
+    if let Some(access) = &ctx.access {
+        access.add_cookies(&mut response)?;
+    }
     route.response_headers.response(&mut response)?;
     content_coding::header(session, &mut response, Some(body.len() as u64), ctx)?;
     close_if_leaving(session, ctx, lifecycle);

@@ -1,5 +1,7 @@
 //! The gateway: Pingora's `ProxyHttp`, with its phases in the order in which they run. Each phase calls one module.
 
+mod access;
+mod access_state;
 mod affinity_cookie;
 mod attempt;
 mod attempt_error;
@@ -8,6 +10,7 @@ mod content_coding;
 mod ctx;
 mod direct_response;
 mod failure_log;
+mod forward_auth;
 mod grpc_call;
 pub(crate) mod hash_key;
 mod max_forwards;
@@ -23,6 +26,7 @@ mod response_filter;
 mod send;
 mod service;
 mod stream_kind;
+mod subrequest;
 mod upstream_error;
 mod wait_in_queue;
 mod write_response;
@@ -41,7 +45,7 @@ use pingora::{Error, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 pub use ctx::RequestCtx;
-pub use rate_limits::{KeyOfRequest, with_key};
+pub use rate_limits::{KeyOfRequest, LimitedRequest, with_key};
 pub use service::Proxy;
 
 use crate::lifecycle::Lifecycle;
@@ -96,7 +100,9 @@ impl ProxyHttp for Gateway {
 
     /// Policies: each of them lets the request continue or answers it.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Self::CTX) -> Result<bool> {
-        policies::apply(session, ctx).await?;
+        if policies::apply(session, ctx, &self.pool).await? {
+            return Ok(true);
+        }
         direct_response::own_action(session, ctx, &self.lifecycle).await
     }
 

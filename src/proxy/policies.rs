@@ -2,6 +2,7 @@
 //!
 //! A new policy is a step of [`apply`]. It never picks a backend and never writes to the client.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header;
@@ -9,22 +10,32 @@ use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
+use super::access;
 use super::ctx::RequestCtx;
 use super::grpc_call::GrpcCall;
-use super::rate_limits;
+use super::rate_limits::{self, LimitStage};
 use super::reject::refuse;
 use super::request_filter::DEADLINE_GRACE;
 use crate::fault::Fault;
 use crate::message::grpc_timeout;
+use crate::pool::connection_pool::ConnectionPool;
 use crate::snapshot::Route;
 
-/// Applies the policies of the matched route, in this order: networks, request deadline, rate limits, body
-/// limit.
-pub(super) async fn apply(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+/// Applies the policies of the matched route, each once, in this order: networks, request deadline, rate limits
+/// without identity, body limit, access, rate limits by identity. Returns whether a policy has answered the request.
+///
+/// # Errors
+/// A policy refuses the request.
+pub(super) async fn apply(session: &mut Session, ctx: &mut RequestCtx, pool: &Arc<ConnectionPool>) -> Result<bool> {
     networks(ctx)?;
     deadline(session, ctx);
-    rate_limits::apply(session, ctx).await?;
-    body_limit(session, ctx)
+    rate_limits::apply(session, ctx, LimitStage::BeforeAccess).await?;
+    body_limit(session, ctx)?;
+    if access::apply(session, ctx, pool).await? {
+        return Ok(true);
+    }
+    rate_limits::apply(session, ctx, LimitStage::AfterAccess).await?;
+    Ok(false)
 }
 
 /// Checks the client's address by `allow` and `deny`: first those of the listener, then those of the route.

@@ -14,6 +14,7 @@ use super::ctx::RequestCtx;
 use super::met_limits::HeldLimit;
 use super::reject::refuse;
 use super::wait_in_queue::gone;
+use crate::auth::Identity;
 use crate::clock;
 use crate::config::schema::{LimitKey, MissingKey, StoreFailure};
 use crate::fault::Fault;
@@ -24,14 +25,23 @@ use crate::rate_limit::{Admission, KeyValue, Limit, LimitRefusal, NoAnswer};
 use crate::route::host;
 use crate::telemetry::limit_meters::LimitResult;
 
-/// Asks the limits of the matched route.
+/// When a limit is asked: before or after the access policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LimitStage {
+    /// The key does not depend on the identity. So guesses of credentials are limited.
+    BeforeAccess,
+    /// The key is the identity, or a claim of it.
+    AfterAccess,
+}
+
+/// Asks the limits of the matched route that belong to this stage.
 ///
 /// # Errors
 /// A limit refuses the request. Then the others have given back what they took.
-pub(super) async fn apply(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
+pub(super) async fn apply(session: &mut Session, ctx: &mut RequestCtx, stage: LimitStage) -> Result<()> {
     let Some(route) = ctx.route.as_ref().filter(|route| !route.rate_limits.is_empty()) else { return Ok(()) };
     let route = Arc::clone(route);
-    for limit in &route.rate_limits {
+    for limit in route.rate_limits.iter().filter(|limit| stage_of(limit) == stage) {
         let name = route.meters.name();
         let decided = match limit.is_shared() {
             false => in_memory(session, ctx, limit, name),
@@ -41,6 +51,13 @@ pub(super) async fn apply(session: &mut Session, ctx: &mut RequestCtx) -> Result
         conclude(ctx, limit, decided).inspect_err(|_| give_back(ctx))?;
     }
     Ok(())
+}
+
+fn stage_of(limit: &Limit) -> LimitStage {
+    match limit.settings().key {
+        LimitKey::Identity | LimitKey::Claim(_) => LimitStage::AfterAccess,
+        _ => LimitStage::BeforeAccess,
+    }
 }
 
 /// The decision of a limit about a request.
@@ -68,8 +85,13 @@ impl Decision {
     }
 }
 
+fn limited<'a>(session: &'a Session, ctx: &'a RequestCtx, route: &'a str) -> LimitedRequest<'a> {
+    let identity = ctx.access.as_ref().and_then(|access| access.identity.as_ref());
+    LimitedRequest { request: session.req_header(), client: ctx.client, route, identity }
+}
+
 fn in_memory(session: &Session, ctx: &RequestCtx, limit: &Limit, route: &str) -> Decision {
-    with_key(limit, session.req_header(), ctx.client, route, |key| match key {
+    with_key(limit, limited(session, ctx, route), |key| match key {
         KeyOfRequest::Value(key) => Decision::of(limit.admit(key, clock::now_ns())),
         KeyOfRequest::Skip => Decision::Skipped,
         KeyOfRequest::Reject => Decision::NoKey,
@@ -78,7 +100,7 @@ fn in_memory(session: &Session, ctx: &RequestCtx, limit: &Limit, route: &str) ->
 
 /// Asks the store. The wait ends with the timeout of the store, or when the client leaves.
 async fn by_store(session: &mut Session, ctx: &RequestCtx, limit: &Limit, route: &str) -> Decision {
-    let prepared = with_key(limit, session.req_header(), ctx.client, route, |key| match key {
+    let prepared = with_key(limit, limited(session, ctx, route), |key| match key {
         KeyOfRequest::Value(key) => Ok(limit.prepare(key)),
         KeyOfRequest::Skip => Err(Decision::Skipped),
         KeyOfRequest::Reject => Err(Decision::NoKey),
@@ -133,12 +155,12 @@ fn conclude(ctx: &mut RequestCtx, limit: &Arc<Limit>, decided: Decision) -> Resu
             note(ctx, limit, LimitResult::Closed);
             return Err(refuse(ctx, Fault::StoreUnavailable, None, "the store of a rate limit does not answer"));
         }
-        Decision::Limited(refusal) => return Err(limited(ctx, limit, refusal)),
+        Decision::Limited(refusal) => return Err(refuse_limited(ctx, limit, refusal)),
     }
     Ok(())
 }
 
-fn limited(ctx: &mut RequestCtx, limit: &Arc<Limit>, refusal: LimitRefusal) -> Box<Error> {
+fn refuse_limited(ctx: &mut RequestCtx, limit: &Arc<Limit>, refusal: LimitRefusal) -> Box<Error> {
     note(ctx, limit, LimitResult::Limited);
     ctx.limits.get_or_insert_default().refusal = Some(refusal);
     refuse(ctx, Fault::RateLimited, None, "a rate limit")
@@ -180,17 +202,25 @@ pub enum KeyOfRequest<'a> {
     Reject,
 }
 
+/// The parts of a request that a limit can count by.
+#[derive(Debug, Clone, Copy)]
+pub struct LimitedRequest<'a> {
+    /// The request.
+    pub request: &'a RequestHeader,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+    /// The name of the route.
+    pub route: &'a str,
+    /// The verified sender.
+    pub identity: Option<&'a Identity>,
+}
+
 /// Calls `then` with the value of the limit's key.
-pub fn with_key<T>(
-    limit: &Limit,
-    request: &RequestHeader,
-    client: Option<IpAddr>,
-    route: &str,
-    then: impl FnOnce(KeyOfRequest<'_>) -> T,
-) -> T {
+pub fn with_key<T>(limit: &Limit, from: LimitedRequest<'_>, then: impl FnOnce(KeyOfRequest<'_>) -> T) -> T {
+    let LimitedRequest { request, client, route, identity } = from;
     let settings = limit.settings();
     let address = client.map(|client| KeyValue::Address(network(client, settings.ipv6_prefix)));
-    let host;
+    let (host, claim);
     let value = match &settings.key {
         LimitKey::Client => address,
         LimitKey::Header(name) => {
@@ -206,8 +236,11 @@ pub fn with_key<T>(
             host.as_deref().map(KeyValue::Host)
         }
         LimitKey::Route => Some(KeyValue::Route(route)),
-        // Weir has no access control yet, so no request has an identity.
-        LimitKey::Identity | LimitKey::Claim(_) => None,
+        LimitKey::Identity => identity.map(|identity| KeyValue::Identity(&identity.name)),
+        LimitKey::Claim(name) => {
+            claim = identity.and_then(|identity| identity.claim(name));
+            claim.as_deref().map(KeyValue::Identity)
+        }
     };
     match (value, settings.missing) {
         (Some(value), _) => then(KeyOfRequest::Value(value)),

@@ -20,7 +20,9 @@ use crate::telemetry::request_record::Record;
 /// Records a request that reached Pingora's logging phase, successful or not.
 pub(super) fn done(session: &Session, error: Option<&Error>, ctx: &mut RequestCtx) {
     let error = error.filter(|error| !is_end_of_tunnel(ctx, error) && !ctx.left_served);
-    let fault = error.and(ctx.fault).or_else(|| error.map(of));
+    // The response of an authorization server is no error for Pingora.
+    let refused = ctx.fault.filter(|fault| *fault == Fault::Unauthorized);
+    let fault = error.and(ctx.fault).or_else(|| error.map(of)).or(refused);
     let outcome = match error {
         None => Outcome::Ok,
         Some(error) if classify::is_the_clients(error) => Outcome::ClientAbort,
@@ -107,6 +109,7 @@ fn record(ctx: &mut RequestCtx, fault: Option<Fault>, status: u16) {
         attempts: &ctx.attempts,
         passed_over: passed_over.as_deref(),
         limits: &noted,
+        user: ctx.access.as_ref().and_then(|access| access.identity.as_ref()).map(|identity| &*identity.name),
         status,
         bytes_in: ctx.bytes_in,
         bytes_out: ctx.bytes_out,

@@ -198,6 +198,9 @@ pub(super) fn header(
     }
     affinity_cookie::reveal(session, response, ctx)?;
     ctx.begun = Some(response.status.as_u16());
+    if let Some(access) = &ctx.access {
+        access.add_cookies(response)?;
+    }
     close_if_leaving(session, ctx, lifecycle);
     ctx.length = length_of(response, ctx);
     content_coding::header(session, response, ctx.length, ctx)?;
@@ -313,14 +316,19 @@ pub(super) async fn fault(
     let request_id = ctx.request_id.as_ref().map_or("-", |id| id.as_str());
     let refusal =
         ctx.limits.as_ref().and_then(|limits| limits.refusal.as_ref()).filter(|_| fault == Fault::RateLimited);
-    let passes_soon =
-        matches!(fault, Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout | Fault::StoreUnavailable);
+    let passes_soon = matches!(
+        fault,
+        Fault::NoBackend | Fault::QueueFull | Fault::QueueTimeout | Fault::StoreUnavailable | Fault::AuthUnavailable
+    );
     let retry_after = refusal.map(|refusal| refusal.retry_after).or(passes_soon.then_some(1));
     let grpc = asks_grpc(session);
     let reply = ErrorResponse { fault, status, message: None, request_id, accept, retry_after, grpc };
     let built = reply.build().and_then(|(mut response, body)| {
         if let Some(hsts) = hsts(ctx) {
             response.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
+        }
+        if let Some(access) = &ctx.access {
+            access.add_fields(fault, &mut response)?;
         }
         if let Some(refusal) = refusal {
             response.insert_header("RateLimit-Policy", &refusal.policy)?;
@@ -329,7 +337,7 @@ pub(super) async fn fault(
         Ok((response, body))
     });
     if grpc {
-        stream_kind::refused(fault, ctx);
+        stream_kind::refused(fault, status, ctx);
     }
     let written = match built {
         Ok((response, body)) => write(session, response, body).await,

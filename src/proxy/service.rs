@@ -93,6 +93,7 @@ impl HttpService for Proxy {
             attempts: &[],
             passed_over: None,
             limits: &[],
+            user: None,
             status: bad.status,
             bytes_in: 0,
             bytes_out: 0,

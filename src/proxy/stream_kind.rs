@@ -46,8 +46,8 @@ pub(super) fn trailers(trailers: &HeaderMap, ctx: &mut RequestCtx) {
 }
 
 /// Weir answers a call of gRPC with this fault.
-pub(super) fn refused(fault: Fault, ctx: &mut RequestCtx) {
-    ctx.grpc = GrpcCall::Ended(GrpcStatus::of_code(fault.grpc_status()));
+pub(super) fn refused(fault: Fault, status: u16, ctx: &mut RequestCtx) {
+    ctx.grpc = GrpcCall::Ended(GrpcStatus::of_code(fault.grpc_status_with(status)));
     header_sent(ctx);
 }
 

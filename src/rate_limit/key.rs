@@ -22,6 +22,8 @@ pub enum KeyValue<'a> {
     Host(&'a str),
     /// The same bucket for all requests of a route.
     Route(&'a str),
+    /// The verified sender, or a claim of its token.
+    Identity(&'a str),
 }
 
 /// A key, hashed with a secret of this process. A client cannot choose it.
@@ -49,6 +51,7 @@ impl KeyValue<'_> {
             Self::Secret(value) => SECRET.hash_one((0u8, value)),
             Self::Host(name) => SECRET.hash_one((1u8, name)),
             Self::Route(name) => SECRET.hash_one((2u8, name)),
+            Self::Identity(name) => SECRET.hash_one((3u8, name)),
         })
     }
 
@@ -63,7 +66,7 @@ impl KeyValue<'_> {
                 }
                 KeyLabel::Secret(shown)
             }
-            Self::Host(name) | Self::Route(name) => {
+            Self::Host(name) | Self::Route(name) | Self::Identity(name) => {
                 let end = name.floor_char_boundary(MAX_NAME_BYTES);
                 KeyLabel::Name(name[..end].into())
             }
@@ -152,7 +155,7 @@ mod tests {
 
     #[test]
     fn values_of_different_kinds_have_different_hashes() {
-        let values = [KeyValue::Secret(b"a"), KeyValue::Host("a"), KeyValue::Route("a")];
+        let values = [KeyValue::Secret(b"a"), KeyValue::Host("a"), KeyValue::Route("a"), KeyValue::Identity("a")];
         assert!(values.iter().enumerate().all(|(at, one)| values[..at].iter().all(|two| one.hash() != two.hash())));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::api_values::{balance, shown};
+use super::explain_access;
 use super::explain_answer;
 use super::explain_limits;
 use super::explain_request::{ExplainedRequest, parse};
@@ -52,6 +53,7 @@ pub(super) fn explain(snapshot: &Snapshot, question: &Question) -> Result<Explan
         settings: chosen.map(|route| settings(route, &snapshot.document)).unwrap_or_default(),
         routes,
         limits: limits.unwrap_or_default(),
+        access: chosen.map(|route| explain_access::policies(route, &request)).unwrap_or_default(),
         upstreams,
         host: request.host.clone(),
         path: request.path.clone(),

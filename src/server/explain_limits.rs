@@ -7,7 +7,7 @@ use pingora::http::RequestHeader;
 use super::explain_request::ExplainedRequest;
 use crate::admin::api_explain::ExplainedLimit;
 use crate::clock;
-use crate::proxy::{KeyOfRequest, with_key};
+use crate::proxy::{KeyOfRequest, LimitedRequest, with_key};
 use crate::rate_limit::Limit;
 use crate::snapshot::Route;
 
@@ -19,7 +19,7 @@ pub(super) fn limits(route: &Route, request: &ExplainedRequest) -> Vec<Explained
 
 fn one(limit: &Limit, request: &RequestHeader, client: Option<IpAddr>, route: &str) -> ExplainedLimit {
     let name = limit.name().to_string();
-    with_key(limit, request, client, route, |key| match key {
+    with_key(limit, LimitedRequest { request, client, route, identity: None }, |key| match key {
         KeyOfRequest::Value(key) => {
             let preview = limit.preview(key, clock::now_ns());
             let (limits, verdict) = match (&preview.refusal, limit.settings().enforce) {

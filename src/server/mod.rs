@@ -8,6 +8,7 @@ mod admin_socket;
 mod api_values;
 mod drain;
 mod explain;
+mod explain_access;
 mod explain_answer;
 mod explain_limits;
 mod explain_path;

@@ -42,6 +42,7 @@ pub(super) fn write(out: &mut Vec<u8>, record: &Record<'_>) {
     attempts(line.key("attempts"), record.attempts);
     passed_over(line.key("passed_over"), record.passed_over);
     limits(line.key("limits"), record.limits);
+    line.text("user", record.user);
     line.text("fault", record.fault.map(|fault| fault.label()));
     line.text("user_agent", record.user_agent);
     line.text("referer", record.referer);
@@ -166,6 +167,7 @@ pub(super) mod tests {
             attempts: &[],
             passed_over: None,
             limits: &[],
+            user: None,
             fault: None,
             user_agent: None,
             referer: None,
@@ -186,7 +188,7 @@ pub(super) mod tests {
             "time": "2023-11-14T22:13:20.007Z", "request_id": "id-1", "listener": "web", "client": "192.0.2.1",
             "method": "GET", "host": null, "path": "/", "scheme": "http", "version": "HTTP/1.1", "route": null,
             "upstream": null, "backend": null, "status": 200, "grpc_status": null, "bytes_in": 0, "bytes_out": 9, "duration_ms": 12.345, "attempts": [],
-            "passed_over": null, "limits": null,
+            "passed_over": null, "limits": null, "user": null,
             "fault": null, "user_agent": null, "referer": null, "trace_id": null,
         });
         assert_eq!(written(&plain()), expected);

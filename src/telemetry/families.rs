@@ -4,6 +4,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::access_meters::AccessResult;
 use super::acme::OrderResult;
 use super::family_spec::{
     ADDRESS, BACKEND, FamilySource, FamilySpec, UPSTREAM, counter, gauge, histogram, plain, retries, with,
@@ -18,6 +19,14 @@ use crate::backend::meters::CLASSES;
 
 /// All families, sorted by name.
 pub(super) const ALL: &[FamilySpec] = &[
+    counter(
+        "weir_access_decisions_total",
+        "Decisions of access policies; unavailable and open: the policy could not decide.",
+        &["policy", "result"],
+        FamilySource::AccessPolicies(|s, policy| {
+            AccessResult::ALL.iter().for_each(|result| s.add(&[policy.name(), result.label()], policy.total(*result)));
+        }),
+    ),
     counter(
         "weir_access_log_dropped_total",
         "Access log lines lost.",

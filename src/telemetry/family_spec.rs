@@ -2,6 +2,7 @@
 //!
 //! It never names a family: `families` does.
 
+use super::access_meters::AccessMeters;
 use super::instrument_set::InstrumentSet;
 use super::limit_meters::{LimitMeters, StoreMeters};
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
@@ -33,6 +34,8 @@ pub(super) enum FamilySource {
     Upstreams(Write<UpstreamMeters>),
     /// One per rate limit.
     Limits(Write<LimitMeters>),
+    /// One per access policy.
+    AccessPolicies(Write<AccessMeters>),
     /// One per store.
     Stores(Write<StoreMeters>),
     /// One per backend.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+use super::access_meters::AccessMeters;
 use super::limit_meters::{LimitMeters, StoreMeters};
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
 use crate::backend::BackendState;
@@ -21,6 +22,7 @@ pub(super) struct InstrumentSet {
     pub(super) certificates: KeyedRegistry<Arc<str>, CertificateMeters>,
     pub(super) upstreams: KeyedRegistry<Arc<str>, UpstreamMeters>,
     pub(super) limits: KeyedRegistry<Arc<str>, LimitMeters>,
+    pub(super) access_policies: KeyedRegistry<Arc<str>, AccessMeters>,
     pub(super) stores: KeyedRegistry<Arc<str>, StoreMeters>,
     pub(super) backends: KeyedRegistry<(Arc<str>, Arc<str>), BackendState>,
     pub(super) in_flight: CachePadded<AtomicI64>,

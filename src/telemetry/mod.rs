@@ -18,6 +18,7 @@ mod scrape;
 mod text_format;
 
 pub mod access_log;
+pub mod access_meters;
 pub mod acme;
 pub mod coding_meters;
 pub mod grpc_status;

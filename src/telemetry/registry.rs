@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam_utils::CachePadded;
 
+use super::access_meters::AccessMeters;
 use super::instrument_set::InstrumentSet;
 use super::limit_meters::{LimitMeters, StoreMeters};
 use super::meters::{CertificateMeters, ListenerMeters, RouteMeters, UpstreamMeters};
@@ -40,6 +41,7 @@ impl Metrics {
             certificates: KeyedRegistry::new(),
             upstreams: KeyedRegistry::new(),
             limits: KeyedRegistry::new(),
+            access_policies: KeyedRegistry::new(),
             stores: KeyedRegistry::new(),
             backends: KeyedRegistry::new(),
             in_flight: CachePadded::default(),
@@ -80,6 +82,11 @@ impl Metrics {
     /// The instruments of an upstream. They are rendered while a caller holds them.
     pub fn upstream(&self, name: &str) -> Arc<UpstreamMeters> {
         self.instruments.upstreams.get(name.into(), |name| UpstreamMeters::new(name))
+    }
+
+    /// The instruments of an access policy. They are rendered while a caller holds them.
+    pub fn access_policy(&self, name: &str) -> Arc<AccessMeters> {
+        self.instruments.access_policies.get(name.into(), |name| AccessMeters::new(name))
     }
 
     /// The instruments of a rate limit. They are rendered while a caller holds them.

@@ -61,6 +61,8 @@ pub struct Record<'a> {
     pub passed_over: Option<&'a [PassedOver]>,
     /// The limits that refused the request, or would have: name and result.
     pub limits: &'a [(&'a str, LimitResult)],
+    /// The identity that an access policy verified.
+    pub user: Option<&'a str>,
     /// Why the request was not served as requested.
     pub fault: Option<Fault>,
     /// `User-Agent`.

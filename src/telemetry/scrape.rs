@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use prometheus::TextEncoder;
 use prometheus::core::Collector;
 
+use super::access_meters::AccessMeters;
 use super::families::ALL;
 use super::family_spec::{FamilySource, FamilySpec};
 use super::instrument_set::InstrumentSet;
@@ -33,6 +34,7 @@ pub struct Scrape {
     listeners: Vec<Weak<ListenerMeters>>,
     certificates: Vec<Weak<CertificateMeters>>,
     upstreams: Vec<Weak<UpstreamMeters>>,
+    access_policies: Vec<Weak<AccessMeters>>,
     limits: Vec<Weak<LimitMeters>>,
     stores: Vec<Weak<StoreMeters>>,
     backends: Vec<Weak<BackendState>>,
@@ -55,6 +57,7 @@ impl Scrape {
             listeners: ordered(&instruments.listeners, |listener| Arc::clone(listener.name())),
             certificates: ordered(&instruments.certificates, |certificate| Arc::clone(certificate.name())),
             upstreams: ordered(&instruments.upstreams, |upstream| Arc::clone(upstream.name())),
+            access_policies: ordered(&instruments.access_policies, |policy| Arc::clone(policy.name())),
             limits: ordered(&instruments.limits, |limit| Arc::clone(limit.name())),
             stores: ordered(&instruments.stores, |store| Arc::clone(store.name())),
             backends: backends(&instruments.backends),
@@ -77,6 +80,7 @@ impl Scrape {
             FamilySource::Listeners(write) => each(&self.listeners, next, &mut series, write),
             FamilySource::Certificates(write) => each(&self.certificates, next, &mut series, write),
             FamilySource::Upstreams(write) => each(&self.upstreams, next, &mut series, write),
+            FamilySource::AccessPolicies(write) => each(&self.access_policies, next, &mut series, write),
             FamilySource::Limits(write) => each(&self.limits, next, &mut series, write),
             FamilySource::Stores(write) => each(&self.stores, next, &mut series, write),
             FamilySource::Backends(write) => each(&self.backends, next, &mut series, |series, backend_state| {

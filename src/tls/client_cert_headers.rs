@@ -15,6 +15,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use super::san::address;
+use crate::auth::client_certificate::{AlternativeName, VerifiedCertificate};
 
 /// Maximum length of the subject and of the list of names, in bytes.
 const MAX_FIELD_BYTES: usize = 4096;
@@ -24,32 +25,45 @@ const FINGERPRINT: HeaderName = HeaderName::from_static("x-client-cert-fingerpri
 const SUBJECT: HeaderName = HeaderName::from_static("x-client-cert-subject");
 const SAN: HeaderName = HeaderName::from_static("x-client-cert-san");
 
-/// A client, as the header fields that backends get.
+/// A client: the header fields that backends get, and the certificate that access policies look at.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct ClientIdentity(Vec<(HeaderName, HeaderValue)>);
+pub(super) struct ClientIdentity {
+    fields: Vec<(HeaderName, HeaderValue)>,
+    certificate: Option<VerifiedCertificate>,
+}
 
 impl ClientIdentity {
     /// The fields for a client without a certificate.
     pub(super) fn none() -> Self {
-        Self(vec![(VERIFY, HeaderValue::from_static("NONE"))])
+        Self { fields: vec![(VERIFY, HeaderValue::from_static("NONE"))], certificate: None }
     }
 
     /// The fields for a verified certificate. `None` if it cannot be parsed.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        let facts = VerifiedCertificate {
+            fingerprint: fingerprint(certificate),
+            issuer: distinguished_name(parsed.issuer()),
+            subject: distinguished_name(parsed.subject()),
+            names: alternative_names(&parsed),
+        };
         let mut fields =
-            vec![(VERIFY, HeaderValue::from_static("SUCCESS")), (FINGERPRINT, value(fingerprint(certificate))?)];
-        let texts = [(SUBJECT, subject(parsed.subject())), (SAN, san(&parsed))];
+            vec![(VERIFY, HeaderValue::from_static("SUCCESS")), (FINGERPRINT, value(facts.fingerprint.clone())?)];
+        let texts = [(SUBJECT, facts.subject.clone()), (SAN, san(&parsed))];
         for (name, text) in texts {
             if !text.is_empty() {
                 fields.push((name, value(text)?));
             }
         }
-        Some(Self(fields))
+        Some(Self { fields, certificate: Some(facts) })
     }
 
     pub(super) fn fields(&self) -> &[(HeaderName, HeaderValue)] {
-        &self.0
+        &self.fields
+    }
+
+    pub(super) fn certificate(&self) -> Option<&VerifiedCertificate> {
+        self.certificate.as_ref()
     }
 }
 
@@ -69,9 +83,9 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The subject in RFC 4514 form: the last RDN first, bytes that are not printable ASCII as `\XX`. Empty if it is too
+/// A name in RFC 4514 form: the last RDN first, bytes that are not printable ASCII as `\XX`. Empty if it is too
 /// long.
-fn subject(name: &X509Name<'_>) -> String {
+fn distinguished_name(name: &X509Name<'_>) -> String {
     let parts: Vec<_> = name.iter_rdn().collect();
     let part = |attributes: Vec<String>| attributes.join("+");
     let text = parts.iter().rev().map(|rdn| part(rdn.iter().map(attribute).collect())).collect::<Vec<_>>().join(",");
@@ -130,6 +144,19 @@ fn san(certificate: &X509Certificate<'_>) -> String {
         list.extend([comma, &entry]);
     }
     list
+}
+
+/// The names that access policies look at.
+fn alternative_names(certificate: &X509Certificate<'_>) -> Vec<AlternativeName> {
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let known = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some(AlternativeName::Dns(name.to_ascii_lowercase())),
+        GeneralName::URI(uri) => Some(AlternativeName::Uri((*uri).to_owned())),
+        GeneralName::RFC822Name(mail) => Some(AlternativeName::Email((*mail).to_owned())),
+        GeneralName::IPAddress(bytes) => address(bytes).map(AlternativeName::Ip),
+        _ => None,
+    };
+    names.iter().flat_map(|san| &san.value.general_names).filter_map(known).collect()
 }
 
 fn encoded(text: &str) -> String {

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::certificate::Certificate;
 use super::client_cert_headers::ClientIdentity;
 use super::san::host_address;
+use crate::auth::client_certificate::VerifiedCertificate;
 
 /// The facts about a TLS connection after its handshake.
 #[derive(Debug)]
@@ -37,6 +38,11 @@ impl ConnectionInfo {
     /// The header fields that backends get about the client. Empty without client authentication.
     pub fn client(&self) -> &[(HeaderName, HeaderValue)] {
         self.client.as_deref().map_or(&[], ClientIdentity::fields)
+    }
+
+    /// The client's verified certificate.
+    pub fn client_certificate(&self) -> Option<&VerifiedCertificate> {
+        self.client.as_deref()?.certificate()
     }
 
     /// Whether a request for this host is allowed on this connection (RFC 9110 section 15.5.20). The host must be

@@ -58,6 +58,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
             "message",
             "content_coding",
             "rate_limit",
+            "auth",
             "upstream",
             "pool",
             "telemetry",
@@ -74,7 +75,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "snapshot",
-        &["route", "message", "rate_limit", "upstream", "pool", "telemetry", "config"],
+        &["route", "message", "rate_limit", "auth", "upstream", "pool", "telemetry", "config"],
         "the configuration, compiled; never does I/O",
     ),
     (
@@ -84,7 +85,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "tls",
-        &["telemetry", "resource_exhaustion", "config", "secure_file"],
+        &["telemetry", "resource_exhaustion", "config", "secure_file", "auth"],
         "certificates and handshakes; never sees a request",
     ),
     ("route", &["message", "config", "path"], "the route table and its actions; never changes a request"),
@@ -118,7 +119,8 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ("fault", &[], "faults and their statuses"),
     ("resource_exhaustion", &[], "errors of the host, such as EMFILE"),
     ("lifecycle", &[], "two flags: bound, draining"),
-    ("config", &["path", "severity"], "the document: parse, check, compare; never knows a request"),
+    ("config", &["auth", "path", "severity"], "the document: parse, check, compare; never knows a request"),
+    ("auth", &[], "access policies: users, keys, tokens, certificates; never sees a connection"),
     ("secure_file", &[], "files with mode 0600"),
     ("severity", &[], "whether a problem rejects the configuration"),
     ("clock", &[], "the two clocks"),

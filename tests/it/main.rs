@@ -6,6 +6,7 @@ mod support;
 
 mod aborted_clients;
 mod aborts;
+mod access_policies;
 mod accurate_states;
 mod acme;
 mod addresses;
@@ -39,6 +40,7 @@ mod explain;
 mod fault_injection;
 mod faults;
 mod first_byte;
+mod forward_auth;
 mod framing;
 mod full_duplex;
 mod full_duplex_http2;

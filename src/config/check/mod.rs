@@ -4,6 +4,7 @@
 //! suppressed. This module never reads a file.
 
 mod acme;
+mod auth;
 mod balance;
 mod compress;
 mod discover;
@@ -40,6 +41,7 @@ pub(super) fn run(document: &Document, tree: &Node, problems: &mut Problems) {
     route_match::check(&mut check);
     upstreams::check(&mut check);
     rate_limits::check(&mut check);
+    auth::check(&mut check);
 }
 
 /// Checks a backend list file. `upstream` has the list as its backends, and `tree` is the list file.

@@ -27,7 +27,7 @@ pub(super) fn check(check: &mut Check<'_>) {
     }
     for (index, route) in check.document.routes.iter().enumerate() {
         let at = DocumentPath::of("routes").index(index).key("rate_limits");
-        references(check, &at, &route.rate_limits);
+        references(check, &at, &route.rate_limits, "rate_limits", "rate limit");
     }
 }
 
@@ -70,7 +70,8 @@ fn key(check: &mut Check<'_>, at: &DocumentPath, key: &LimitKey) {
     }
 }
 
-fn header_name(check: &mut Check<'_>, at: &DocumentPath, name: &str) {
+/// Reports a name that is not the name of a header field.
+pub(super) fn header_name(check: &mut Check<'_>, at: &DocumentPath, name: &str) {
     if !is_token(name) {
         let what = format!("{} is not the name of a header field", check.quote(at, name));
         check.say(at, what, "Write a name such as `x-api-key`");
@@ -133,12 +134,13 @@ fn stores(check: &mut Check<'_>, at: &DocumentPath, store: &StoreSettings) {
     }
 }
 
-fn references(check: &mut Check<'_>, at: &DocumentPath, names: &[Name]) {
+/// Reports names of a list that a section does not define, and names that are listed twice.
+pub(super) fn references(check: &mut Check<'_>, at: &DocumentPath, names: &[Name], section: &'static str, kind: &str) {
     let mut seen = BTreeSet::new();
     for (index, name) in names.iter().enumerate() {
         let here = at.index(index);
         if seen.insert(name) {
-            refers_to(check, &here, name, "rate_limits", "rate limit");
+            refers_to(check, &here, name, section, kind);
         } else {
             check.say(&here, format!("{} is listed twice", check.quote(&here, name.as_str())), "Keep one");
         }
@@ -146,7 +148,7 @@ fn references(check: &mut Check<'_>, at: &DocumentPath, names: &[Name]) {
 }
 
 /// Reports a name that a section does not define.
-fn refers_to(check: &mut Check<'_>, at: &DocumentPath, name: &Name, section: &'static str, kind: &str) {
+pub(super) fn refers_to(check: &mut Check<'_>, at: &DocumentPath, name: &Name, section: &'static str, kind: &str) {
     let all = DocumentPath::of(section);
     // A section that was rejected as a whole is reported already.
     if check.tree.find(&all).node.is_some_and(Node::is_pruned) {

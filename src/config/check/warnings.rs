@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::super::node::{DocumentPath, Node};
 use super::super::problem::{Problem, Problems};
-use super::super::schema::{Document, LimitKey, ListenerConfig, RouteSettings};
+use super::super::schema::{AuthSettings, Document, LimitKey, ListenerConfig, RouteSettings};
 use super::super::values::{BackendAddress, Name};
 use super::route_match::{Condition, condition, hosts};
 use super::{Check, policy_bypass};
@@ -21,6 +21,7 @@ pub(in super::super) fn warnings(document: &Document, tree: &Node, name: &Path) 
     unreached_routes(&mut check);
     own_listeners(&mut check);
     keys_without_value(&mut check);
+    unused_policies(&mut check);
     policy_bypass::check(&mut check);
     problems.sorted().into_iter().map(Problem::into_warning).collect()
 }
@@ -57,17 +58,28 @@ fn star_hint(is_strip: bool, path: &str) -> String {
     format!("Write `{key}: {prefix}` for this path and all paths below it")
 }
 
-/// Keys of rate limits that need access control, which Weir does not have yet.
+/// Limits by identity on routes without an access policy.
 fn keys_without_value(check: &mut Check<'_>) {
-    for (name, limit) in &check.document.rate_limits {
-        let key = match limit.key {
-            LimitKey::Identity => "identity",
-            LimitKey::Claim(_) => "claim",
-            _ => continue,
+    let document = check.document;
+    for (index, route) in document.routes.iter().enumerate().filter(|(_, route)| route.auth.is_empty()) {
+        let by_identity = |name: &&Name| {
+            let key = document.rate_limits.get(*name).map(|limit| &limit.key);
+            matches!(key, Some(LimitKey::Identity | LimitKey::Claim(_)))
         };
-        let at = DocumentPath::of("rate_limits").key(name.as_str()).key("key");
-        let what = format!("no request has a value for `{key}` yet, so `missing` applies to all requests");
-        check.say(&at, what, "Use `client`, a header field or a cookie");
+        let Some(name) = route.rate_limits.iter().find(by_identity) else { continue };
+        let at = DocumentPath::of("routes").index(index).key("rate_limits");
+        let what = format!("the route has no access policy, so no request has a value for the key of `{name}`");
+        check.say(&at, what, "Write `auth` on the route, or give the limit another key");
+    }
+}
+
+fn unused_policies(check: &mut Check<'_>) {
+    let document = check.document;
+    let used: BTreeSet<&Name> = document.routes.iter().flat_map(|route| &route.auth.policies).collect();
+    for name in document.auth.keys().filter(|name| !used.contains(name)) {
+        let at = DocumentPath::of("auth").key(name.as_str());
+        let what = format!("no route uses the access policy `{name}`");
+        check.say_of_key(&at, what, "Name it in `routes[].auth`, or leave it out");
     }
 }
 
@@ -77,7 +89,11 @@ fn unused_upstreams(check: &mut Check<'_>) {
         let split = route.split.iter().flatten().map(|share| share.upstream.clone());
         route.upstream.iter().cloned().chain(split).collect()
     };
-    let used: BTreeSet<Name> = routes.flat_map(used).collect();
+    let asked = check.document.auth.values().filter_map(|policy| match policy {
+        AuthSettings::Forward(forward) => Some(forward.upstream.clone()),
+        AuthSettings::ClientCertificate(_) => None,
+    });
+    let used: BTreeSet<Name> = routes.flat_map(used).chain(asked).collect();
     for name in check.document.upstreams.keys().filter(|name| !used.contains(*name)) {
         let at = DocumentPath::of("upstreams").key(name.as_str());
         let what = format!("no route uses the upstream `{name}`");

@@ -155,10 +155,11 @@ struct LimitKeySection {
     /// The route: `{}`. All its requests count together.
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<Whole>,
-    /// The authenticated identity: `{}`. Until Weir has access control, no request has one: see `missing`.
+    /// The identity that an access policy of the route has verified: `{}`. Such limits are asked after the access
+    /// policies.
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<Whole>,
-    /// This claim of the token. Until Weir has access control, no request has one: see `missing`.
+    /// This claim of the token that a `jwt` policy has verified.
     #[serde(skip_serializing_if = "Option::is_none")]
     claim: Option<String>,
 }

@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Compression, HostRule, Networks, Retry, RouteLimits, RouteTimeouts};
+use super::{Compression, HostRule, Networks, Retry, RouteAuth, RouteLimits, RouteTimeouts};
 use crate::config::values::{HeaderEdits, Name};
 
 /// `defaults`: values for each route that does not set the key itself. Routes with `redirect` or `respond` take only
-/// `response_headers`, `limits`, `allow`, `deny`, `rate_limits`, `compress` and `decompress`.
+/// `response_headers`, `limits`, `allow`, `deny`, `rate_limits`, `auth`, `compress` and `decompress`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteDefaults {
@@ -25,6 +25,8 @@ pub struct RouteDefaults {
     pub deny: Option<Networks>,
     /// Names of `rate_limits` that apply to the request, in this order.
     pub rate_limits: Option<Vec<Name>>,
+    /// Access policies that a request must satisfy.
+    pub auth: Option<RouteAuth>,
     /// Timeouts towards backends.
     pub timeouts: Option<RouteTimeouts>,
     /// When a request is retried on another backend.

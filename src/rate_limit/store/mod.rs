@@ -199,6 +199,7 @@ fn key_text(limit: &Name, key: KeyValue<'_>) -> String {
         KeyValue::Address(address) => format!("a:{address}"),
         KeyValue::Host(host) => format!("h:{host}"),
         KeyValue::Route(route) => format!("r:{route}"),
+        KeyValue::Identity(name) => format!("i:{name}"),
         KeyValue::Secret(value) => {
             let mut mac =
                 Hmac::<Sha256>::new_from_slice(limit.as_str().as_bytes()).expect("HMAC takes a key of any length");

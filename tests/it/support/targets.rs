@@ -79,7 +79,12 @@ impl Targets {
 
     /// Replaces routes and `paths`.
     pub fn reload<R: AsRef<str>>(&self, paths: &str, routes: &[(R, R)]) {
-        assert!(self.weir.reload(config(paths, routes, self.backends)));
+        self.reload_with(paths, routes, |config| config);
+    }
+
+    /// The same with changes of the configuration.
+    pub fn reload_with<R: AsRef<str>>(&self, paths: &str, routes: &[(R, R)], change: impl FnOnce(Config) -> Config) {
+        assert!(self.weir.reload(change(config(paths, routes, self.backends))));
     }
 
     /// The target that the backend got of a GET for this host, or the status if that is not 200.

@@ -1,0 +1,112 @@
+//! The access policies of a route, compiled.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::{HeaderName, Method, header};
+use pingora::http::RequestHeader;
+
+use super::Targets;
+use super::forward_auth::ForwardAuth;
+use crate::auth::client_certificate::CertificateRule;
+use crate::config::schema::{
+    AuthException, AuthSettings, ClientCertificateSettings, Document, RouteAuth, RouteTimeouts,
+};
+use crate::config::values::Name;
+use crate::telemetry::access_meters::AccessMeters;
+
+/// One of `auth`, compiled.
+#[derive(Debug)]
+pub struct AccessPolicy {
+    /// Its name.
+    pub name: Name,
+    /// How it decides.
+    pub kind: AccessPolicyKind,
+    /// Its meters.
+    pub meters: Arc<AccessMeters>,
+}
+
+impl AccessPolicy {
+    /// The fields of the request that only this policy may set.
+    pub fn own_fields(&self) -> &[HeaderName] {
+        match &self.kind {
+            AccessPolicyKind::ClientCertificate(_) => &[],
+            AccessPolicyKind::Forward(forward) => forward.fields.own_fields(),
+        }
+    }
+}
+
+/// How a policy decides.
+#[derive(Debug)]
+pub enum AccessPolicyKind {
+    /// By the client's certificate.
+    ClientCertificate(CertificateRule),
+    /// By a request to an authorization server.
+    Forward(ForwardAuth),
+}
+
+/// `routes[].auth`, compiled.
+#[derive(Debug)]
+pub struct RouteAccess {
+    /// The policies, in the order in which they are applied.
+    pub policies: Box<[Arc<AccessPolicy>]>,
+    /// Whether one policy is enough.
+    pub any: bool,
+    /// Whether CORS preflight requests pass.
+    passes_preflight: bool,
+}
+
+/// All policies of a document.
+pub(super) type AccessPolicies = BTreeMap<Name, Arc<AccessPolicy>>;
+
+/// Compiles `auth`.
+///
+/// # Errors
+/// A gap in the checks: the path of the policy, and the problem.
+pub(super) fn compile(document: &Document, targets: &mut Targets<'_>) -> Result<AccessPolicies, (String, String)> {
+    let mut policies = AccessPolicies::new();
+    for (name, settings) in &document.auth {
+        let kind = policy(settings, targets).map_err(|what| (format!("auth.{name}"), what))?;
+        let meters = targets.metrics.access_policy(name.as_str());
+        policies.insert(name.clone(), Arc::new(AccessPolicy { name: name.clone(), kind, meters }));
+    }
+    Ok(policies)
+}
+
+fn policy(settings: &AuthSettings, targets: &mut Targets<'_>) -> Result<AccessPolicyKind, String> {
+    Ok(match settings {
+        AuthSettings::ClientCertificate(ClientCertificateSettings { san, issuer, fingerprint }) => {
+            let rule = CertificateRule::compile(san, issuer, fingerprint).map_err(|bad| bad.what)?;
+            AccessPolicyKind::ClientCertificate(rule)
+        }
+        AuthSettings::Forward(settings) => {
+            let target = targets.find(&settings.upstream, &RouteTimeouts::default())?;
+            AccessPolicyKind::Forward(ForwardAuth::compile(settings, target)?)
+        }
+    })
+}
+
+impl RouteAccess {
+    /// Whether the request needs no policy: a CORS preflight request (Fetch Standard, "CORS-preflight request").
+    pub fn passes(&self, request: &RequestHeader) -> bool {
+        self.passes_preflight
+            && request.method == Method::OPTIONS
+            && request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    }
+
+    /// Compiles `routes[].auth`. `None` if no policy applies.
+    ///
+    /// # Errors
+    /// There is no such policy: a gap in the checks.
+    pub(super) fn compile(auth: &RouteAuth, policies: &AccessPolicies) -> Result<Option<Self>, String> {
+        if auth.is_empty() {
+            return Ok(None);
+        }
+        let find = |name: &Name| policies.get(name).cloned().ok_or_else(|| format!("no access policy `{name}`"));
+        Ok(Some(Self {
+            policies: auth.policies.iter().map(find).collect::<Result<_, _>>()?,
+            any: auth.any,
+            passes_preflight: auth.except.contains(&AuthException::Preflight),
+        }))
+    }
+}
