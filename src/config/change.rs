@@ -78,6 +78,8 @@ pub enum Subject {
     Upstream(String),
     /// A rate limit, by its name.
     RateLimit(String),
+    /// An access policy, by its name.
+    AccessPolicy(String),
     /// A store, by its name.
     Store(String),
     /// Another top-level key.
@@ -91,6 +93,7 @@ impl fmt::Display for Subject {
             Self::Route(name) => write!(f, "route {name}"),
             Self::Upstream(name) => write!(f, "upstream {name}"),
             Self::RateLimit(name) => write!(f, "rate limit {name}"),
+            Self::AccessPolicy(name) => write!(f, "access policy {name}"),
             Self::Store(name) => write!(f, "store {name}"),
             Self::Section(name) => f.write_str(name),
         }

@@ -22,6 +22,7 @@ pub fn diff(old: &Document, new: &Document) -> Diff {
     order(old, new, &mut diff.changes);
     upstreams(old, new, &mut diff.changes);
     named(by_name(&old.rate_limits), by_name(&new.rate_limits), Subject::RateLimit, &mut diff.changes);
+    named(by_name(&old.auth), by_name(&new.auth), Subject::AccessPolicy, &mut diff.changes);
     named(by_name(&old.stores), by_name(&new.stores), Subject::Store, &mut diff.changes);
     diff
 }

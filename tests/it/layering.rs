@@ -12,7 +12,7 @@ use crate::source_tree::{Source, every_file, shipped};
 /// imports, so there is no cycle. A new import between layers is a new line here, and so a decision.
 const LAYERS: &[(&str, &[&str], &str)] = &[
     ("main", &[], "arguments, run, exit code"),
-    ("cli", &["server", "admin", "demo", "config"], "the command line; never holds state"),
+    ("cli", &["server", "admin", "demo", "config", "auth"], "the command line; never holds state"),
     (
         "server",
         &[
@@ -118,7 +118,8 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ("fault", &[], "faults and their statuses"),
     ("resource_exhaustion", &[], "errors of the host, such as EMFILE"),
     ("lifecycle", &[], "two flags: bound, draining"),
-    ("config", &["path", "severity"], "the document: parse, check, compare; never knows a request"),
+    ("config", &["auth", "path", "severity"], "the document: parse, check, compare; never knows a request"),
+    ("auth", &[], "access policies: users, keys, tokens, certificates; never sees a connection"),
     ("secure_file", &[], "files with mode 0600"),
     ("severity", &[], "whether a problem rejects the configuration"),
     ("clock", &[], "the two clocks"),

@@ -13,6 +13,7 @@ mod admin_access;
 mod admin_responsive;
 mod alerts;
 mod answers_of_dns;
+mod auth_files;
 mod balancers;
 mod balancing;
 mod beginners;

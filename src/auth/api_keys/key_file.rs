@@ -1,7 +1,6 @@
 //! The file of API keys: one `NAME sha256:HEX` per line. A comment begins with `#`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::key_digest::{BadDigest, KeyDigest};
 use crate::auth::Identity;
@@ -42,7 +41,7 @@ impl ApiKeys {
                     }
                     None => {
                         first_lines.insert(digest, line);
-                        by_digest.insert(digest, Identity { name: Arc::from(name), claims: Arc::default() });
+                        by_digest.insert(digest, Identity::named(name));
                     }
                 },
                 Err(what) => bad.push(BadAuthLine { line, what, hint: MAKE_A_LINE }),

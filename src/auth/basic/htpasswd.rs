@@ -20,7 +20,7 @@ const WRITE_A_LINE: &str = "Write `USER:HASH`; `htpasswd -nB USER` makes such a 
 /// The users, at least one. `Debug` shows only their number.
 pub struct Users {
     list: Vec<User>,
-    by_name: HashMap<Arc<str>, usize>,
+    by_name: HashMap<Box<str>, usize>,
 }
 
 pub(super) struct User {
@@ -58,7 +58,7 @@ impl Users {
                         bad.push(BadAuthLine { line, what, hint: "Remove one of the two lines" });
                     }
                     Entry::Vacant(entry) => {
-                        let identity = Identity { name: Arc::clone(entry.key()), claims: Arc::default() };
+                        let identity = Identity::named(entry.key());
                         entry.insert(users.list.len());
                         users.list.push(User { identity, hash: Arc::new(hash) });
                         first_lines.push(line);
