@@ -4,6 +4,13 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderValue, header};
+use weir::auth::Refusal;
+use weir::auth::basic::htpasswd::Users;
+use weir::auth::basic::{BasicPolicy, PasswordVerifier};
+
 use crate::support::weir::{Output, command};
 use crate::support::{Config, Origin, Weir};
 
@@ -87,6 +94,35 @@ fn a_changed_file_is_applied_without_a_reload_and_a_bad_one_keeps_the_old_conten
     let shown = weir.stderr() + &String::from_utf8(weir.admin_get("/api/v1/config").body).unwrap();
     for secret in ["hunter2", "$2y$", "ba7816bf"] {
         assert!(!shown.contains(secret), "{secret}: {shown}");
+    }
+}
+
+/// The line that `htpasswd` prints for `alice` with these options.
+fn htpasswd(options: &[&str], password: &str) -> String {
+    let mut command = Command::new("htpasswd");
+    command.arg("-nb").args(options).args(["alice", password]);
+    let output = command.output().expect("htpasswd is installed by `make test`");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn the_strong_formats_of_htpasswd_let_their_user_pass_and_the_weak_ones_are_problems() {
+    let password = "correct horse: Z\u{fc}rich";
+    let with = |password: &str| {
+        let value = format!("Basic {}", STANDARD.encode(format!("alice:{password}")));
+        HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::try_from(value).unwrap())])
+    };
+    for options in [&["-B"][..], &["-B", "-C", "6"], &["-2"], &["-5"], &["-5", "-r", "2000"]] {
+        let users = Users::parse(htpasswd(options, password).as_bytes()).unwrap();
+        let verifier = PasswordVerifier::shared().unwrap();
+        let policy = BasicPolicy::new("staff", "staff".parse().unwrap(), users, verifier);
+        let now = std::time::Instant::now();
+        assert_eq!(&*policy.verify(&with(password), now).await.unwrap().name, "alice", "{options:?}");
+        assert_eq!(policy.verify(&with("wrong"), now).await.unwrap_err(), Refusal::Wrong, "{options:?}");
+    }
+    for (options, what) in [("-m", "MD5"), ("-s", "SHA-1"), ("-d", "DES crypt"), ("-p", "a password in clear")] {
+        let bad = Users::parse(htpasswd(&[options], "hunter2").as_bytes()).unwrap_err();
+        assert!(bad[0].what.contains(what) && !bad[0].what.contains("hunter2"), "{options}: {bad:?}");
     }
 }
 

@@ -15,8 +15,8 @@ const RANDOM_BYTES: usize = 32;
 const DIGEST_BYTES: usize = 32;
 const PREFIX: &str = "sha256:";
 
-/// The digest of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The digest of a key. `Debug` does not show it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyDigest([u8; DIGEST_BYTES]);
 
 /// The text is not `sha256:` and 64 hexadecimal digits.
@@ -35,6 +35,12 @@ impl fmt::Display for KeyDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(PREFIX)?;
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyDigest(..)")
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) struct User {
 }
 
 /// The hash that the password of a request is verified against.
-pub(super) enum Found<'a> {
+pub(super) enum FoundUser<'a> {
     /// The hash of the user.
     Known(&'a User),
     /// The user does not exist. The hash of another user costs the same time, and its result must be ignored.
@@ -76,14 +76,14 @@ impl Users {
 
     /// The user with this name. For another name always the same user, whom the client cannot choose. So unknown names
     /// take as long as known ones, also if the users have hashes of different costs.
-    pub(super) fn find(&self, name: &str) -> Option<Found<'_>> {
+    pub(super) fn find(&self, name: &str) -> Option<FoundUser<'_>> {
         static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         // Computed for each name, so that a known name takes no other way.
         let count = u64::try_from(self.list.len()).unwrap_or(u64::MAX).max(1);
         let other = usize::try_from(SECRET.hash_one(name) % count).unwrap_or_default();
         match self.by_name.get(name) {
-            Some(known) => self.list.get(*known).map(Found::Known),
-            None => self.list.get(other).map(Found::Unknown),
+            Some(known) => self.list.get(*known).map(FoundUser::Known),
+            None => self.list.get(other).map(FoundUser::Unknown),
         }
     }
 }
@@ -136,7 +136,7 @@ mod tests {
         let file = format!("\u{feff}# staff\r\n\r\n  # more\nalice:{BCRYPT}\r\nb\u{f6}b:{BCRYPT}:since May\n\n");
         let users = Users::parse(file.as_bytes()).unwrap();
         for name in ["alice", "b\u{f6}b"] {
-            assert!(matches!(users.find(name), Some(Found::Known(user)) if &*user.identity.name == name));
+            assert!(matches!(users.find(name), Some(FoundUser::Known(user)) if &*user.identity.name == name));
         }
         assert_eq!(format!("{users:?}"), "Users { count: 2, .. }");
     }
@@ -193,8 +193,8 @@ mod tests {
         let file: String = (0..4).map(|n| format!("user{n}:{BCRYPT}\n")).collect();
         let users = Users::parse(file.as_bytes()).unwrap();
         let of = |name: &str| match users.find(name).unwrap() {
-            Found::Unknown(user) => user.identity.name.to_string(),
-            Found::Known(_) => panic!("{name} does not exist"),
+            FoundUser::Unknown(user) => user.identity.name.to_string(),
+            FoundUser::Known(_) => panic!("{name} does not exist"),
         };
         let mut counts = HashMap::<String, usize>::new();
         for n in 0..4_000 {

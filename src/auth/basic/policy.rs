@@ -7,7 +7,7 @@ use std::time::Instant;
 use http::{HeaderMap, HeaderValue};
 
 use super::credentials::Credentials;
-use super::htpasswd::{Found, Users};
+use super::htpasswd::{FoundUser, Users};
 use super::password_hashing::HashResult;
 use super::realm::Realm;
 use super::verified::CredentialDigest;
@@ -26,7 +26,7 @@ pub struct BasicPolicy {
 /// A request before its password is hashed.
 struct Claim<'a> {
     credentials: Credentials,
-    found: Found<'a>,
+    found: FoundUser<'a>,
     digest: CredentialDigest,
 }
 
@@ -77,8 +77,8 @@ impl BasicPolicy {
             return Ok(Begun::Verified(identity));
         }
         let (user, user_exists) = match claim.found {
-            Found::Known(user) => (user, true),
-            Found::Unknown(other) => (other, false),
+            FoundUser::Known(user) => (user, true),
+            FoundUser::Unknown(other) => (other, false),
         };
         let result = self.verifier.hash(claim.digest, claim.credentials.password, &user.hash, user_exists, now);
         Ok(Begun::Hashing(user.identity.clone(), result.map_err(|_full| Refusal::Busy)?))
@@ -87,14 +87,14 @@ impl BasicPolicy {
     fn claim(&self, headers: &HeaderMap) -> Result<Claim<'_>, Refusal> {
         let credentials = Credentials::of(headers)?;
         let found = self.users.find(&credentials.user).ok_or(Refusal::Wrong)?;
-        let (Found::Known(user) | Found::Unknown(user)) = &found;
+        let (FoundUser::Known(user) | FoundUser::Unknown(user)) = &found;
         let digest = self.verifier.digest(&self.name, &credentials.user, &credentials.password, &user.hash);
         Ok(Claim { credentials, found, digest })
     }
 
     fn verified(&self, claim: &Claim<'_>, now: Instant) -> Option<Identity> {
         match claim.found {
-            Found::Known(user) if self.verifier.is_verified(&claim.digest, now) => Some(user.identity.clone()),
+            FoundUser::Known(user) if self.verifier.is_verified(&claim.digest, now) => Some(user.identity.clone()),
             _ => None,
         }
     }

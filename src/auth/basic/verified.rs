@@ -49,10 +49,10 @@ impl DigestKey {
 
 /// The cache. Requests take its lock for one look-up.
 #[derive(Default)]
-pub(super) struct VerifiedCredentials(Mutex<Entries>);
+pub(super) struct VerifiedCredentials(Mutex<VerifiedEntries>);
 
 #[derive(Default)]
-struct Entries {
+struct VerifiedEntries {
     until: HashMap<CredentialDigest, Instant>,
     /// The oldest first. All entries live equally long, so it is also the order in which they expire.
     order: VecDeque<(Instant, CredentialDigest)>,
@@ -80,7 +80,7 @@ impl VerifiedCredentials {
     }
 }
 
-impl Entries {
+impl VerifiedEntries {
     /// Removes expired entries, and the oldest one if there is no place for another.
     fn evict(&mut self, now: Instant) {
         while let Some((until, digest)) = self.order.front().copied() {
