@@ -124,7 +124,7 @@ need-build:
 	@$(NEED) cargo=rust cc=gcc+libc6-dev cmake=cmake
 
 need-servers:
-	@$(NEED) curl=curl dnsmasq=dnsmasq-base pebble=pebble promtool=prometheus redis-server=redis-server python3=python3 zstd=zstd
+	@$(NEED) curl=curl dnsmasq=dnsmasq-base htpasswd=apache2-utils pebble=pebble promtool=prometheus redis-server=redis-server python3=python3 zstd=zstd
 	@scripts/valkey.sh
 
 need-load:

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main
-//! cli                  server, admin, demo, config
+//! cli                  server, admin, demo, config, auth
 //! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, rate_limit, upstream, pool, telemetry, background, lifecycle, config, path, clock
 //! admin                upstream, telemetry, backend, background, severity
 //! acme                 tls, telemetry, secure_file, config

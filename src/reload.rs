@@ -154,7 +154,7 @@ impl<F: HttpService> Reloader<F> {
         result
     }
 
-    /// Polls the files of `upstreams.*.tls`, `routes[].respond`, `allow` and `deny`, and applies their changes to new
+    /// Polls the files of `upstreams.*.tls`, `routes[].respond`, `auth`, `allow` and `deny`, and applies their changes to new
     /// connections, requests and responses. Blocks on the file system, but
     /// holds no lock meanwhile, so that a reload never waits for it. Call it periodically and never concurrently: a
     /// change is applied when the second poll sees it.

@@ -134,7 +134,8 @@ impl Snapshot {
         let rate_limits = RateLimits::compile(document, &file, limits_before, metrics)
             .map_err(|(path, what)| CompileError { path, what })?;
         let mut targets = Targets { upstreams: &upstreams, metrics, made: HashMap::new() };
-        let policies = access::compile(document, &mut targets).map_err(|(path, what)| CompileError { path, what })?;
+        let policies =
+            access::compile(document, &mut targets, &file).map_err(|(path, what)| CompileError { path, what })?;
         let mut routes = Vec::with_capacity(document.routes.len());
         for (index, route) in document.routes.iter().enumerate() {
             let at = |what: String| CompileError { path: format!("routes[{index}]"), what };

@@ -8,6 +8,7 @@ mod config_file;
 mod demo;
 mod drain;
 mod explain;
+mod hash_key;
 mod help;
 pub mod http_client;
 mod limits;
@@ -102,6 +103,15 @@ const AFTER_EXPLAIN: &str = "\
 Asking changes nothing. Exit status: 0 a route or `redirect_https` answers, 1 no route matches, or the process cannot be \
 reached.";
 
+const AFTER_HASH_KEY: &str = "\
+Without --generate, the key is the first line of standard input, at least 16 characters. The line goes to stdout, the new key to
+stderr:
+
+  weir hash-key acme --generate >> keys.txt
+
+The hash is a plain SHA-256: that suffices for random keys of 128 bits or more, and for nothing that people choose. Exit status: \
+0 done, 1 the key cannot be used.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run in the foreground
@@ -137,6 +147,9 @@ enum Command {
     /// Show which route and which backend a request would get, and why not the others
     #[command(after_help = AFTER_EXPLAIN)]
     Explain(explain::Explain),
+    /// Print the line of an API key for the file of `auth.*.api_keys`
+    #[command(after_help = AFTER_HASH_KEY)]
+    HashKey(hash_key::HashKey),
     /// Print the version, and what the binary was built from
     Version,
 }
@@ -179,6 +192,7 @@ pub fn main() -> ExitCode {
         Command::Disable(options) => backend_commands::disable(&options),
         Command::Enable(options) => backend_commands::enable(&options),
         Command::Explain(options) => explain::explain(&options),
+        Command::HashKey(options) => hash_key::hash_key(&options),
         Command::Weight(options) => backend_commands::weight(&options),
         Command::Version => version::version(),
     })

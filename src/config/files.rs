@@ -4,9 +4,11 @@
 //! The content of a file is never printed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::auth_files::{AuthFileFormat, auth_files};
 use super::authority::PeerRole;
 use super::backend_list;
 use super::disk::Disk;
@@ -33,7 +35,7 @@ pub(super) struct FileContext<'a> {
 }
 
 /// The content of the files that a document names.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(super) struct LoadedFiles {
     /// The content by path as written in the document.
     pub(super) held: BTreeMap<PathBuf, Vec<u8>>,
@@ -41,6 +43,14 @@ pub(super) struct LoadedFiles {
     pub(super) made: Vec<PathBuf>,
     /// Files and folders to create before the document becomes active.
     pub(super) missing: Vec<Missing>,
+}
+
+impl fmt::Debug for LoadedFiles {
+    /// Without the content, which may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let paths = self.held.keys();
+        f.debug_struct("LoadedFiles").field("paths", &paths).field("missing", &self.missing).finish_non_exhaustive()
+    }
 }
 
 /// A file or folder that Weir creates itself, and that does not exist yet.
@@ -155,6 +165,13 @@ pub(super) fn read(
                 }
                 problems.extend(of_file.sorted());
             }
+            (Some(bytes), Judge::Credentials(format)) => {
+                let mut of_file = Problems::new(&folder.join(path));
+                for bad in format.bad_lines(bytes) {
+                    of_file.add(Position { line: bad.line, column: 1 }, &place, bad.what, bad.hint);
+                }
+                problems.extend(of_file.sorted());
+            }
             (Some(_), Judge::Together) | (None, _) => {}
         }
     }
@@ -222,6 +239,8 @@ enum Judge<'a> {
     Pem(fn(&[u8]) -> Option<pem::FileFault>),
     /// A file with one network per line.
     Networks { is_allow: bool },
+    /// A file of users or of API keys.
+    Credentials(AuthFileFormat),
     /// A PEM file that is checked together with a second file.
     Together,
     /// A list of backends for this upstream.
@@ -281,6 +300,8 @@ fn named(document: &Document) -> Vec<(DocumentPath, &Path, Judge<'_>)> {
     }
     let networks = network_files(document).into_iter();
     named.extend(networks.map(|file| (file.place, file.path, Judge::Networks { is_allow: file.is_allow })));
+    let credentials = auth_files(document).into_iter();
+    named.extend(credentials.map(|file| (file.place, file.path, Judge::Credentials(file.format))));
     named
 }
 

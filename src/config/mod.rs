@@ -12,6 +12,8 @@ pub mod schema;
 pub mod values;
 
 mod admin_address;
+mod auth_files;
+mod auth_reload;
 mod authority;
 mod backend_list;
 mod backend_tls_reload;

@@ -31,7 +31,10 @@ mod value_match;
 
 pub use acme::{AcmeChallenge, AcmeSettings};
 pub use admin::{Admin, AdminSettings};
-pub use auth::{AuthException, AuthFailure, AuthSettings, ClientCertificateSettings, ForwardAuthSettings, RouteAuth};
+pub use auth::{
+    ApiKeySettings, AuthException, AuthFailure, AuthSettings, BasicAuthSettings, ClientCertificateSettings,
+    ForwardAuthSettings, RouteAuth,
+};
 pub use compress::{CompressLevels, CompressSettings, Compression, ContentCoding};
 pub use networks::Networks;
 pub use outlier::{Outlier, OutlierDetection};

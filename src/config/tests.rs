@@ -15,6 +15,9 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// A hash of bcrypt.
+const BCRYPT: &str = "$2y$04$9gaZ0gdgvIbMab3QSVlMMO88m/BDD/0vcHv/Y.KCfThKSR13T6FmO";
+
 fn variable(name: &str) -> Option<String> {
     match name {
         "SECRET" => Some("hunter2".into()),
@@ -33,6 +36,14 @@ fn named_file(path: &Path) -> io::Result<Vec<u8>> {
         Some("foreign.key" | "foreign") => Err(io::ErrorKind::PermissionDenied.into()),
         Some("some.list") => {
             Ok(b"- { address: '10.0.0.1:80', weight: 3 }\n- adress: 10.0.0.2:80\n- address: nowhere\n".to_vec())
+        }
+        Some("users.htpasswd") => Ok(format!("alice:{BCRYPT}\n").into_bytes()),
+        Some("bad.htpasswd") => {
+            Ok(format!("# users\nalice:{BCRYPT}\nbob:hunter2\nalice:{BCRYPT}\ncarol:{{SHA}}hunter2=\n").into_bytes())
+        }
+        Some("keys.txt") => Ok(format!("acme sha256:{}\n", "ab".repeat(32)).into_bytes()),
+        Some("bad-keys.txt") => {
+            Ok(format!("acme hunter2\n{0}\nb {0}\n", "sha256:".to_owned() + &"ab".repeat(32)).into_bytes())
         }
         Some("no.list") => Ok(b"# nobody\n".to_vec()),
         Some("a.pem" | "b.pem" | "ca.pem" | "clients.pem") => Ok(pair().0.into_bytes()),
@@ -142,7 +153,15 @@ fn cases(name: &str) -> usize {
 
 #[test]
 fn invalid_configurations_give_the_recorded_problems() {
-    let files = ["document.txt", "process.txt", "listeners.txt", "routes.txt", "rate_limits.txt", "upstreams.txt"];
+    let files = [
+        "document.txt",
+        "process.txt",
+        "listeners.txt",
+        "routes.txt",
+        "rate_limits.txt",
+        "upstreams.txt",
+        "credentials.txt",
+    ];
     let count: usize = files.into_iter().map(cases).sum();
     assert!(count >= 150, "{count} cases");
 }

@@ -3,6 +3,7 @@
 //! It never checks a credential itself: each kind of policy does that. It never counts a request against a limit.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
@@ -10,13 +11,15 @@ use pingora::{Error, Result};
 use pingora_proxy::Session;
 
 use super::access_state::AccessState;
+use super::credentials;
 use super::ctx::RequestCtx;
 use super::forward_auth::{self, AuthVerdict};
 use super::grpc_call::GrpcCall;
 use super::reject::refuse;
 use super::subrequest::SubrequestError;
-use crate::auth::Identity;
+use super::wait_in_queue::gone;
 use crate::auth::client_certificate::CertificateRule;
+use crate::auth::{self, Identity};
 use crate::clock;
 use crate::fault::Fault;
 use crate::message::identity_fields::remove_fields;
@@ -92,6 +95,7 @@ async fn decide(
         }
     }
     remove_forged(session.req_header_mut(), access, &passed);
+    credentials::remove(session.req_header_mut(), access)?;
     ctx.access = Some(state);
     failures.conclude(session, ctx).await
 }
@@ -115,6 +119,18 @@ async fn ask(
     state: &mut AccessState,
 ) -> Result<AccessVerdict> {
     Ok(match &policy.kind {
+        AccessPolicyKind::ApiKeys(keys) => {
+            let request = session.req_header();
+            by_credentials(keys.check(&request.headers, request.uri.query()), || keys.challenge())
+        }
+        AccessPolicyKind::Basic(basic) => {
+            let verification = basic.verify(&session.req_header().headers, Instant::now());
+            tokio::select! {
+                biased;
+                result = verification => by_credentials(result, || basic.challenge()),
+                () = gone(session, ctx) => AccessVerdict::ClientLeft,
+            }
+        }
         AccessPolicyKind::ClientCertificate(rule) => certificate(ctx, rule),
         AccessPolicyKind::Forward(forward) => match forward_auth::authorize(session, ctx, pool, forward).await? {
             AuthVerdict::Admitted(cookies) => {
@@ -133,6 +149,21 @@ async fn ask(
             AuthVerdict::ClientLeft => AccessVerdict::ClientLeft,
         },
     })
+}
+
+/// The decision by credentials of the request.
+fn by_credentials(
+    result: std::result::Result<Identity, auth::Refusal>,
+    challenge: impl FnOnce() -> HeaderValue,
+) -> AccessVerdict {
+    let why = match result {
+        Ok(identity) => return AccessVerdict::Passed(Some(identity)),
+        Err(auth::Refusal::Busy) => return AccessVerdict::Unavailable("too many passwords wait to be verified"),
+        Err(auth::Refusal::NoCredentials) => "no credentials",
+        Err(auth::Refusal::Malformed) => "malformed credentials",
+        Err(auth::Refusal::Wrong) => "wrong credentials",
+    };
+    AccessVerdict::Refused(Refusal { challenge: Some(challenge()), why })
 }
 
 fn certificate(ctx: &RequestCtx, rule: &CertificateRule) -> AccessVerdict {

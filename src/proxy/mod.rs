@@ -7,6 +7,7 @@ mod attempt;
 mod attempt_error;
 mod classify;
 mod content_coding;
+mod credentials;
 mod ctx;
 mod direct_response;
 mod failure_log;

@@ -15,7 +15,7 @@ use pingora_proxy::Session;
 
 use super::ctx::{RequestCtx, RequestLine};
 use super::reject::refuse;
-use super::{failure_log, max_forwards, stream_kind};
+use super::{credentials, failure_log, max_forwards, stream_kind};
 use crate::config::schema;
 use crate::fault::Fault;
 use crate::listener::{BadHead, Conn, WELL_KNOWN};
@@ -245,6 +245,7 @@ pub(super) fn route(session: &mut Session, ctx: &mut RequestCtx) -> Result<()> {
     };
     ctx.target = route.action.upstream().map(Arc::clone);
     ctx.route = Some(route);
+    credentials::hide_from_log(ctx);
     if ctx.target.is_some() && via::is_loop(&session.req_header().headers) {
         failure_log::is_loop(ctx);
         return Err(refuse(ctx, Fault::Loop, None, "the request has returned to this process too often"));

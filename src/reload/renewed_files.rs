@@ -1,5 +1,5 @@
 //! Reads files again that the active configuration names and that have changed: those of `upstreams.*.tls`,
-//! `routes[].respond`, `allow` and `deny`. A file that cannot be used never replaces the old content.
+//! `routes[].respond`, `auth`, `allow` and `deny`. A file that cannot be used never replaces the old content.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -19,6 +19,7 @@ pub(super) struct RenewedFiles {
     pub(super) config: ValidatedConfig,
     certificates: bool,
     networks: bool,
+    auth: Vec<PathBuf>,
     bodies: Vec<PathBuf>,
 }
 
@@ -30,6 +31,9 @@ impl RenewedFiles {
         }
         if self.networks {
             tracing::info!("networks of clients renewed from their files");
+        }
+        for file in &self.auth {
+            tracing::info!(file = %file.display(), "users or keys of an access policy renewed from their file");
         }
         for file in &self.bodies {
             tracing::info!(file = %file.display(), "response body renewed from its file");
@@ -52,6 +56,8 @@ pub(super) fn read_again(checked: &ValidatedConfig, watch: &mut Watch, metrics: 
     let backends = checked.with_backend_files(&changed, &read);
     let networks = backends.config.as_ref().unwrap_or(checked).with_network_files(&changed, &read);
     let newest = networks.config.as_ref().or(backends.config.as_ref()).unwrap_or(checked);
+    let auth = newest.with_auth_files(&changed, &read);
+    let newest = auth.config.as_ref().unwrap_or(newest);
     let bodies = newest.with_body_files(&changed, &read);
     let report = |purpose: &str, unfit: Vec<String>, count: &dyn Fn()| {
         for what in unfit {
@@ -65,11 +71,13 @@ pub(super) fn read_again(checked: &ValidatedConfig, watch: &mut Watch, metrics: 
     };
     report("for backends", backends.unfit, &|| {});
     report("a file of networks", networks.unfit, &|| metrics.network_file_rejected());
+    report("a file of an access policy", auth.unfit, &|| metrics.auth_file_rejected());
     report("a response body", bodies.unfit, &|| metrics.body_file_rejected());
     if exhausted.get() {
         watch.again(&changed);
     }
     let (certificates, of_clients) = (backends.config.is_some(), networks.config.is_some());
-    let config = bodies.config.or(networks.config).or(backends.config)?;
-    Some(RenewedFiles { config, certificates, networks: of_clients, bodies: bodies.changed })
+    let config = bodies.config.or(auth.config).or(networks.config).or(backends.config)?;
+    let (auth, bodies) = (auth.changed, bodies.changed);
+    Some(RenewedFiles { config, certificates, networks: of_clients, auth, bodies })
 }

@@ -1,5 +1,7 @@
 //! The access policies in `weir explain`. No policy is asked: that would need credentials, and send requests.
 
+use http::header;
+
 use super::explain_request::ExplainedRequest;
 use crate::admin::api_explain::ExplainedPolicy;
 use crate::snapshot::Route;
@@ -14,6 +16,14 @@ pub(super) fn policies(route: &Route, request: &ExplainedRequest) -> Vec<Explain
 fn one(access: &RouteAccess, policy: &AccessPolicy, request: &ExplainedRequest) -> ExplainedPolicy {
     let verdict = match &policy.kind {
         _ if access.passes(&request.header) => "passes: a preflight request needs no policy".to_owned(),
+        AccessPolicyKind::ApiKeys(keys) => match keys.check(&request.header.headers, request.header.uri.query()) {
+            Ok(identity) => format!("passes: the key of `{}`", identity.name),
+            Err(refusal) => format!("{refusal}: 401"),
+        },
+        AccessPolicyKind::Basic(_) if request.header.headers.contains_key(header::AUTHORIZATION) => {
+            "verifies the password".to_owned()
+        }
+        AccessPolicyKind::Basic(_) => "no credentials: 401".to_owned(),
         AccessPolicyKind::ClientCertificate(_) => "needs a client certificate, otherwise 403".to_owned(),
         AccessPolicyKind::Forward(forward) => {
             format!("asks the upstream `{}`, and sends its refusal to the client", forward.target.upstream.name())

@@ -1,6 +1,7 @@
 //! The access policies of a route, compiled.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use http::{HeaderName, Method, header};
@@ -8,6 +9,9 @@ use pingora::http::RequestHeader;
 
 use super::Targets;
 use super::forward_auth::ForwardAuth;
+use crate::auth::BadAuthLine;
+use crate::auth::api_keys::{ApiKeyPolicy, ApiKeys};
+use crate::auth::basic::{BadRealm, BasicPolicy, PasswordVerifier, htpasswd::Users};
 use crate::auth::client_certificate::CertificateRule;
 use crate::config::schema::{
     AuthException, AuthSettings, ClientCertificateSettings, Document, RouteAuth, RouteTimeouts,
@@ -22,6 +26,8 @@ pub struct AccessPolicy {
     pub name: Name,
     /// How it decides.
     pub kind: AccessPolicyKind,
+    /// Whether the backend gets the credentials.
+    pub forwards_credentials: bool,
     /// Its meters.
     pub meters: Arc<AccessMeters>,
 }
@@ -30,7 +36,7 @@ impl AccessPolicy {
     /// The fields of the request that only this policy may set.
     pub fn own_fields(&self) -> &[HeaderName] {
         match &self.kind {
-            AccessPolicyKind::ClientCertificate(_) => &[],
+            AccessPolicyKind::ApiKeys(_) | AccessPolicyKind::Basic(_) | AccessPolicyKind::ClientCertificate(_) => &[],
             AccessPolicyKind::Forward(forward) => forward.fields.own_fields(),
         }
     }
@@ -39,6 +45,10 @@ impl AccessPolicy {
 /// How a policy decides.
 #[derive(Debug)]
 pub enum AccessPolicyKind {
+    /// By a key.
+    ApiKeys(ApiKeyPolicy),
+    /// By a user and a password.
+    Basic(BasicPolicy),
     /// By the client's certificate.
     ClientCertificate(CertificateRule),
     /// By a request to an authorization server.
@@ -63,18 +73,56 @@ pub(super) type AccessPolicies = BTreeMap<Name, Arc<AccessPolicy>>;
 ///
 /// # Errors
 /// A gap in the checks: the path of the policy, and the problem.
-pub(super) fn compile(document: &Document, targets: &mut Targets<'_>) -> Result<AccessPolicies, (String, String)> {
+pub(super) fn compile(
+    document: &Document,
+    targets: &mut Targets<'_>,
+    file: &dyn Fn(&Path) -> Option<Vec<u8>>,
+) -> Result<AccessPolicies, (String, String)> {
     let mut policies = AccessPolicies::new();
     for (name, settings) in &document.auth {
-        let kind = policy(settings, targets).map_err(|what| (format!("auth.{name}"), what))?;
+        let kind = policy(name, settings, targets, file).map_err(|what| (format!("auth.{name}"), what))?;
         let meters = targets.metrics.access_policy(name.as_str());
-        policies.insert(name.clone(), Arc::new(AccessPolicy { name: name.clone(), kind, meters }));
+        policies.insert(
+            name.clone(),
+            Arc::new(AccessPolicy {
+                name: name.clone(),
+                kind,
+                forwards_credentials: forwards_credentials(settings),
+                meters,
+            }),
+        );
     }
     Ok(policies)
 }
 
-fn policy(settings: &AuthSettings, targets: &mut Targets<'_>) -> Result<AccessPolicyKind, String> {
+fn forwards_credentials(settings: &AuthSettings) -> bool {
+    match settings {
+        AuthSettings::ApiKeys(settings) => settings.forward,
+        AuthSettings::Basic(settings) => settings.forward,
+        AuthSettings::ClientCertificate(_) | AuthSettings::Forward(_) => true,
+    }
+}
+
+fn policy(
+    name: &Name,
+    settings: &AuthSettings,
+    targets: &mut Targets<'_>,
+    file: &dyn Fn(&Path) -> Option<Vec<u8>>,
+) -> Result<AccessPolicyKind, String> {
+    let content = |path: &Path| file(path).ok_or_else(|| format!("no content of {}", path.display()));
+    let bad = |lines: Vec<BadAuthLine>| lines.first().map(BadAuthLine::to_string).unwrap_or_default();
     Ok(match settings {
+        AuthSettings::ApiKeys(settings) => {
+            let keys = ApiKeys::parse(&content(&settings.file)?).map_err(bad)?;
+            let location = settings.location().ok_or("no place of the key")?;
+            AccessPolicyKind::ApiKeys(ApiKeyPolicy::new(keys, location))
+        }
+        AuthSettings::Basic(settings) => {
+            let users = Users::parse(&content(&settings.file)?).map_err(bad)?;
+            let realm = settings.realm(name).parse().map_err(|bad: BadRealm| bad.to_string())?;
+            let verifier = PasswordVerifier::shared().map_err(|error| error.to_string())?;
+            AccessPolicyKind::Basic(BasicPolicy::new(name.as_str(), realm, users, verifier))
+        }
         AuthSettings::ClientCertificate(ClientCertificateSettings { san, issuer, fingerprint }) => {
             let rule = CertificateRule::compile(san, issuer, fingerprint).map_err(|bad| bad.what)?;
             AccessPolicyKind::ClientCertificate(rule)

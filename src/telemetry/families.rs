@@ -55,6 +55,12 @@ pub(super) const ALL: &[FamilySpec] = &[
         }),
     ),
     counter(
+        "weir_auth_files_rejected_total",
+        "Changed files of `auth` that cannot be used; their old content goes on.",
+        &[],
+        FamilySource::Process(|s, c| s.add(&[], c.auth_files_rejected.get())),
+    ),
+    counter(
         "weir_backend_attempts_total",
         "Attempts by outcome.",
         &[UPSTREAM, BACKEND, ADDRESS, "outcome"],

@@ -49,6 +49,7 @@ impl Metrics {
             body_files_applied: Counter::new(),
             body_files_rejected: Counter::new(),
             reloads_rejected: Counter::new(),
+            auth_files_rejected: Counter::new(),
             network_files_rejected: Counter::new(),
             last_reload_failed: AtomicBool::new(false),
             last_reload_secs: AtomicU64::new(0),
@@ -145,6 +146,11 @@ impl Metrics {
     /// Counts a changed file of a response body that cannot be used.
     pub fn body_file_rejected(&self) {
         self.instruments.body_files_rejected.bump();
+    }
+
+    /// Records that a changed file of an access policy cannot be used. Its old content stays.
+    pub fn auth_file_rejected(&self) {
+        self.instruments.auth_files_rejected.bump();
     }
 
     /// Records that a changed file of networks cannot be used. Its old content stays.

@@ -77,6 +77,10 @@ fn every_example_of_a_configuration_loads() {
                     list.to_vec()
                 } else if path.ends_with("blocked.txt") {
                     b"192.0.2.0/24\n".to_vec()
+                } else if path.ends_with("users.htpasswd") {
+                    b"alice:$2y$04$9gaZ0gdgvIbMab3QSVlMMO88m/BDD/0vcHv/Y.KCfThKSR13T6FmO\n".to_vec()
+                } else if path.ends_with("keys.txt") {
+                    b"acme sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n".to_vec()
                 } else {
                     Pki::example(path).unwrap_or_else(|| b"0123456789abcdef0123456789abcdef\n".to_vec())
                 })

@@ -5,14 +5,16 @@ use super::super::schema::{
     AuthSettings, ClientCertificateSettings, ForwardAuthSettings, ListenerConfig, RouteAuth, RouteSettings,
 };
 use super::super::values::{Name, Period};
-use super::Check;
 use super::rate_limits::{header_name, references, refers_to};
+use super::{Check, credential_policies};
 use crate::auth::client_certificate::CertificateRule;
 
 pub(super) fn check(check: &mut Check<'_>) {
     for (name, policy) in &check.document.auth {
         let at = DocumentPath::of("auth").key(name.as_str()).key(policy.kind());
         match policy {
+            AuthSettings::ApiKeys(settings) => credential_policies::api_keys(check, &at, settings),
+            AuthSettings::Basic(settings) => credential_policies::basic(check, &at, settings),
             AuthSettings::ClientCertificate(settings) => certificate(check, &at, settings),
             AuthSettings::Forward(settings) => forward(check, &at, settings),
         }

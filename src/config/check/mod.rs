@@ -7,6 +7,7 @@ mod acme;
 mod auth;
 mod balance;
 mod compress;
+mod credential_policies;
 mod discover;
 mod headers;
 mod health;

@@ -91,7 +91,7 @@ fn unused_upstreams(check: &mut Check<'_>) {
     };
     let asked = check.document.auth.values().filter_map(|policy| match policy {
         AuthSettings::Forward(forward) => Some(forward.upstream.clone()),
-        AuthSettings::ClientCertificate(_) => None,
+        _ => None,
     });
     let used: BTreeSet<Name> = routes.flat_map(used).chain(asked).collect();
     for name in check.document.upstreams.keys().filter(|name| !used.contains(*name)) {

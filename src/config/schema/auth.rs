@@ -11,15 +11,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::config::values::Name;
 
+mod api_keys;
+mod basic;
 mod client_certificate;
 mod forward;
 
+pub use api_keys::ApiKeySettings;
+pub use basic::BasicAuthSettings;
 pub use client_certificate::ClientCertificateSettings;
 pub use forward::{AuthFailure, ForwardAuthSettings};
 
 /// One of `auth`: exactly one of these keys.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AuthSettings {
+    /// Keys of programs.
+    ApiKeys(ApiKeySettings),
+    /// Users and passwords.
+    Basic(BasicAuthSettings),
     /// Certificates of clients.
     ClientCertificate(ClientCertificateSettings),
     /// An authorization server.
@@ -30,6 +38,12 @@ pub enum AuthSettings {
 #[derive(Debug, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct AuthSection {
+    /// Keys of programs: a file with their hashes, and the place of the key in a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_keys: Option<ApiKeySettings>,
+    /// Users and passwords by HTTP Basic authentication (RFC 7617).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    basic: Option<BasicAuthSettings>,
     /// The client certificates that may pass.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_certificate: Option<ClientCertificateSettings>,
@@ -38,12 +52,14 @@ struct AuthSection {
     forward: Option<ForwardAuthSettings>,
 }
 
-const KINDS: &str = "write exactly one of `client_certificate` and `forward`";
+const KINDS: &str = "write exactly one of `api_keys`, `basic`, `client_certificate` and `forward`";
 
 impl AuthSettings {
     /// The key of the policy.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::ApiKeys(_) => "api_keys",
+            Self::Basic(_) => "basic",
             Self::ClientCertificate(_) => "client_certificate",
             Self::Forward(_) => "forward",
         }
@@ -54,7 +70,12 @@ impl TryFrom<AuthSection> for AuthSettings {
     type Error = String;
 
     fn try_from(section: AuthSection) -> Result<Self, String> {
-        let written = [section.client_certificate.map(Self::ClientCertificate), section.forward.map(Self::Forward)];
+        let written = [
+            section.api_keys.map(Self::ApiKeys),
+            section.basic.map(Self::Basic),
+            section.client_certificate.map(Self::ClientCertificate),
+            section.forward.map(Self::Forward),
+        ];
         let mut written = written.into_iter().flatten();
         match (written.next(), written.next()) {
             (Some(policy), None) => Ok(policy),
@@ -74,6 +95,8 @@ impl Serialize for AuthSettings {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut section = AuthSection::default();
         match self.clone() {
+            Self::ApiKeys(settings) => section.api_keys = Some(settings),
+            Self::Basic(settings) => section.basic = Some(settings),
             Self::ClientCertificate(settings) => section.client_certificate = Some(settings),
             Self::Forward(settings) => section.forward = Some(settings),
         }
