@@ -35,7 +35,7 @@ enum AccessVerdict {
     /// The policy cannot decide now, and requests pass meanwhile.
     Open,
     /// It may not.
-    Refused(Refusal),
+    Refused(AccessRefusal),
     /// It may not, and the authorization server has the response.
     Answered(SubrequestResponse),
     /// The policy cannot decide now.
@@ -45,7 +45,7 @@ enum AccessVerdict {
 }
 
 /// A refusal by Weir itself.
-struct Refusal {
+struct AccessRefusal {
     /// The value of WWW-Authenticate. With it the status is 401, without it 403.
     challenge: Option<HeaderValue>,
     why: &'static str,
@@ -163,7 +163,7 @@ fn by_credentials(
         Err(auth::Refusal::Malformed) => "malformed credentials",
         Err(auth::Refusal::Wrong) => "wrong credentials",
     };
-    AccessVerdict::Refused(Refusal { challenge: Some(challenge()), why })
+    AccessVerdict::Refused(AccessRefusal { challenge: Some(challenge()), why })
 }
 
 fn certificate(ctx: &RequestCtx, rule: &CertificateRule) -> AccessVerdict {
@@ -172,11 +172,11 @@ fn certificate(ctx: &RequestCtx, rule: &CertificateRule) -> AccessVerdict {
         Some(certificate) if rule.admits(certificate) => {
             AccessVerdict::Passed(Some(Identity::named(&certificate.holder())))
         }
-        Some(_) => AccessVerdict::Refused(Refusal {
+        Some(_) => AccessVerdict::Refused(AccessRefusal {
             challenge: None,
             why: "the client's certificate is not one of the policy",
         }),
-        None => AccessVerdict::Refused(Refusal { challenge: None, why: "the client has no certificate" }),
+        None => AccessVerdict::Refused(AccessRefusal { challenge: None, why: "the client has no certificate" }),
     }
 }
 
@@ -213,7 +213,7 @@ impl Failures {
         match verdict {
             AccessVerdict::Unavailable(why) => self.unavailable = Some(why),
             AccessVerdict::Answered(response) => drop(self.answer.get_or_insert(response)),
-            AccessVerdict::Refused(Refusal { challenge, why }) => {
+            AccessVerdict::Refused(AccessRefusal { challenge, why }) => {
                 self.challenges.extend(challenge);
                 self.why = Some(why);
             }

@@ -31,7 +31,7 @@ impl Verifying {
         let config = Config::to(&origin)
             .set("listeners.web", LISTENER_TLS)
             .set("listeners.web.tls.client_auth", format!("mode: {mode}, ca: clients.pem"))
-            .set("auth", format!("{{ devices: {{ client_certificate: {policy} }} }}"))
+            .set("auth.devices.client_certificate", policy)
             .set("routes.all.auth", "[devices]");
         let weir = Weir::start_in(folder, config);
         Self { pki, weir, origin }
@@ -106,10 +106,9 @@ fn problems_of_policies_name_their_place() {
         ("{}", "{ any: [a], all: [b] }", "routes[0].auth: write only one of `all` and `any`"),
         ("{ a: { forward: { upstream: u, path: / } } }", "[]", "warning: auth.a: no route uses the access policy `a`"),
     ] {
-        let told = weir_check(&format!(
-            "listeners: [{{ address: '127.0.0.1:0' }}]\nauth: {auth}\nroutes: [{{ upstream: u, auth: {route} }}]\n\
-             upstreams: {{ u: {{ backends: [{{ address: '127.0.0.1:1' }}] }} }}\n"
-        ));
+        let document = "listeners: [{ address: '127.0.0.1:0' }]\nauth: AUTH\nroutes: [{ upstream: u, auth: ROUTE }]\n\
+                        upstreams: { u: { backends: [{ address: '127.0.0.1:1' }] } }\n";
+        let told = weir_check(&document.replace("AUTH", auth).replace("ROUTE", route));
         assert!(told.contains(problem), "{problem}\n{told}");
     }
 }
@@ -130,9 +129,7 @@ fn with_servers(origin: &Origin, servers: &[(&'static str, Origin)], auth: &str)
     let mut config = Config::to(origin).set("routes.all.auth", auth);
     for (name, server) in servers {
         let policy = format!("upstream: {name}, path: /, request_headers: [x-{name}], response_headers: [x-user]");
-        config = config
-            .set(&format!("auth.{name}"), format!("{{ forward: {{ {policy} }} }}"))
-            .upstream(name, &[("s", server.address())]);
+        config = config.set(&format!("auth.{name}.forward"), policy).upstream(name, &[("s", server.address())]);
     }
     config
 }

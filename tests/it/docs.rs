@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::source_tree::rust_files;
 use crate::support::{Client, Config, Origin, Pki, Reply, Store, StoreKind, Weir, eventually, spare};
 
-const PAGES: [&str; 12] = [
+const PAGES: [&str; 13] = [
     "README.md",
+    "docs/access.md",
     "docs/architecture.md",
     "docs/commands.md",
     "docs/comparison.md",
@@ -157,6 +158,8 @@ fn busy() -> (Weir, Store) {
         .set("listeners.tls.tls.acme.directory", format!("https://{nobody}/dir"))
         .set("stores.fleet", format!("redis: \"{}\", timeout: 2s", store.url()))
         .set("rate_limits.shared", "rate: 100/1s, shared: { store: fleet }, cost: { response_header: x-tokens }")
+        .set("auth.sso.forward", "upstream: checked, path: /verify")
+        .route("sso", "match: { path_prefix: /sso }, upstream: checked, auth: [sso]")
         .route("all", "match: { path_prefix: /a }, upstream: checked, rate_limits: [shared]")
         .route("retried", "match: { path_prefix: /r }, upstream: retried")
         .route("full", "match: { path_prefix: /f }, upstream: full")

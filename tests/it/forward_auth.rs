@@ -158,7 +158,7 @@ fn a_preflight_request_passes_where_it_is_excepted_and_brings_no_forged_field() 
 fn no_way_to_a_backend_and_no_spelling_of_a_path_bypasses_the_policy_also_after_a_reload() {
     let auth = server();
     let routes = |policy: &str| {
-        for_each_backend(&[("NAME", &format!("match: {{ path_prefix: /NAME }}, upstream: NAME, auth: {policy}"))])
+        for_each_backend(&[("NAME", &("match: { path_prefix: /NAME }, upstream: NAME, auth: ".to_owned() + policy))])
     };
     let with_policy = |config: Config| config.set("auth", POLICY).upstream("auth", &[("a", auth.address())]);
     let targets = Targets::start_with("", &routes("[sso]"), with_policy);
