@@ -75,6 +75,6 @@ fn certificates_are_verified(check: &mut Check<'_>, at: &DocumentPath, route: &R
     let listener = check.quote(&place.key("name"), &document.listeners[index].label());
     let what = format!("the policy `{policy}` needs client certificates, and the listener {listener} asks for none");
     let hint =
-        "Write `tls: { client_auth: { ca: ca.pem } }` on the listener, or `match: { listeners: […] }` on the route";
+        "Write `tls: { client_auth: { mode: optional, ca: ca.pem } }` on the listener, or `match: { listeners: […] }` on the route";
     check.say_given(at, &[place], what, hint);
 }
