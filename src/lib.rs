@@ -40,6 +40,7 @@ use std::sync::OnceLock;
 
 pub mod acme;
 pub mod admin;
+pub mod auth;
 pub mod backend;
 pub mod background;
 pub mod body_gate;
