@@ -28,6 +28,8 @@ use crate::upstream::Upstream;
 use crate::upstream::manager::{UpstreamManager, Upstreams};
 use crate::upstream::retry_policy::Rule;
 
+pub mod jwt_policy;
+
 /// The compiled configuration.
 #[derive(Debug)]
 pub struct Snapshot {

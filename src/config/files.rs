@@ -11,6 +11,7 @@ use super::authority::PeerRole;
 use super::backend_list;
 use super::disk::Disk;
 use super::io_error::{hint, is_of_host, reason};
+use super::key_set_files::{bad_key_set, key_set_files};
 use super::network_files::{bad_lines, network_files};
 use super::node::{DocumentPath, Node, Position};
 use super::pem::{self, BadPair};
@@ -278,6 +279,14 @@ fn named(document: &Document) -> Vec<(DocumentPath, &Path, Judge<'_>)> {
             let place = DocumentPath::of("upstreams").key(name.as_str()).key("discover").key("file");
             named.push((place, path, Judge::List(upstream)));
         }
+    }
+    for (place, path) in key_set_files(document) {
+        named.push((place, path, Judge::Here(bad_key_set)));
+    }
+    for (name, policy) in &document.auth {
+        let at = DocumentPath::of("auth").key(name.as_str()).key("jwt").key("ca");
+        let ca = policy.jwt.as_ref().and_then(|jwt| jwt.ca.as_deref());
+        named.extend(ca.map(|ca| (at, ca, Judge::Pem(bad_authorities_of_servers))));
     }
     let networks = network_files(document).into_iter();
     named.extend(networks.map(|file| (file.place, file.path, Judge::Networks { is_allow: file.is_allow })));

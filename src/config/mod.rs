@@ -31,6 +31,7 @@ mod foreign_words;
 mod hints;
 mod io_error;
 mod json_schema;
+mod key_set_files;
 mod labels;
 mod listener_filters;
 mod load;

@@ -14,6 +14,7 @@ use super::values::{Cidr, HeaderEdits, LogTarget, Name, Percent, Period, RetryWh
 
 mod acme;
 mod admin;
+mod auth;
 mod compress;
 mod networks;
 mod outlier;
@@ -30,6 +31,7 @@ mod value_match;
 
 pub use acme::{AcmeChallenge, AcmeSettings};
 pub use admin::{Admin, AdminSettings};
+pub use auth::{AuthPolicy, JwtAuth, JwtRequirements, KeySetSource, TokenPlace};
 pub use compress::{CompressLevels, CompressSettings, Compression, ContentCoding};
 pub use networks::Networks;
 pub use outlier::{Outlier, OutlierDetection};
@@ -75,6 +77,8 @@ pub struct Document {
     pub upstreams: BTreeMap<Name, UpstreamSettings>,
     /// Limits by name. Routes refer to them.
     pub rate_limits: BTreeMap<Name, RateLimitSettings>,
+    /// Access policies by name. Routes refer to them.
+    pub auth: BTreeMap<Name, AuthPolicy>,
     /// Servers that several processes share, by name. Limits refer to them.
     pub stores: BTreeMap<Name, StoreSettings>,
 }

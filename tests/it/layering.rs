@@ -74,7 +74,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "snapshot",
-        &["route", "message", "rate_limit", "upstream", "pool", "telemetry", "config"],
+        &["route", "message", "rate_limit", "upstream", "pool", "telemetry", "config", "auth"],
         "the configuration, compiled; never does I/O",
     ),
     (
@@ -118,7 +118,8 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ("fault", &[], "faults and their statuses"),
     ("resource_exhaustion", &[], "errors of the host, such as EMFILE"),
     ("lifecycle", &[], "two flags: bound, draining"),
-    ("config", &["path", "severity"], "the document: parse, check, compare; never knows a request"),
+    ("config", &["auth", "path", "severity"], "the document: parse, check, compare; never knows a request"),
+    ("auth", &["clock"], "access policies: credentials, tokens and their keys; never knows a route"),
     ("secure_file", &[], "files with mode 0600"),
     ("severity", &[], "whether a problem rejects the configuration"),
     ("clock", &[], "the two clocks"),

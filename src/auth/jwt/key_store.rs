@@ -71,7 +71,7 @@ impl KeyStore {
         if let Some(keys) = by_location.get(location).and_then(Weak::upgrade) {
             return keys;
         }
-        let keys = Arc::new(FetchedKeys::new(location.clone(), clock::now_ms()));
+        let keys = Arc::new(FetchedKeys::new(location.clone()));
         by_location.insert(location.clone(), Arc::downgrade(&keys));
         keys
     }
@@ -95,8 +95,9 @@ impl KeyStore {
 }
 
 impl FetchedKeys {
-    fn new(location: KeyLocation, now: u64) -> Self {
-        let schedule = FetchSchedule::new(now);
+    fn new(location: KeyLocation) -> Self {
+        // The first fetch is due, whatever the time is.
+        let schedule = FetchSchedule::new(0);
         Self {
             location,
             current: ArcSwapOption::empty(),

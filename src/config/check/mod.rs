@@ -4,11 +4,13 @@
 //! suppressed. This module never reads a file.
 
 mod acme;
+mod auth;
 mod balance;
 mod compress;
 mod discover;
 mod headers;
 mod health;
+mod jwt;
 mod listeners;
 mod outlier;
 mod policy_bypass;
@@ -40,6 +42,7 @@ pub(super) fn run(document: &Document, tree: &Node, problems: &mut Problems) {
     route_match::check(&mut check);
     upstreams::check(&mut check);
     rate_limits::check(&mut check);
+    auth::check(&mut check);
 }
 
 /// Checks a backend list file. `upstream` has the list as its backends, and `tree` is the list file.
