@@ -54,6 +54,7 @@ mod http2_abuse;
 mod http2_body_timeout;
 mod integrity;
 mod interim;
+mod jwt_keys;
 mod keep_alive;
 mod layering;
 mod lifecycle;

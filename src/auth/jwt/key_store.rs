@@ -131,7 +131,7 @@ impl FetchedKeys {
 
     /// When a client without keys may try again.
     pub fn retry_after(&self) -> Duration {
-        self.progress.lock().schedule.wait(clock::now_ms()).clamp(Duration::from_secs(1), Duration::from_secs(60))
+        self.progress.lock().schedule.retry_after(clock::now_ms())
     }
 
     /// The state of the keys.

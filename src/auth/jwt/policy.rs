@@ -66,15 +66,18 @@ impl JwtPolicy {
             TokenKeys::File(keys) => return self.verifier.verify(token, keys, now).map_err(JwtFailure::Refused),
             TokenKeys::Fetched(keys) => keys,
         };
-        let current = keys.current().ok_or_else(|| JwtFailure::NoKeys(keys.retry_after()))?;
-        let refusal = match self.verifier.verify(token, &current, now) {
-            Err(refusal @ Refusal::UnknownKey { .. }) => refusal,
-            other => return other.map_err(JwtFailure::Refused),
-        };
-        match keys.newer_than(&current).await {
-            Some(newer) => self.verifier.verify(token, &newer, now).map_err(JwtFailure::Refused),
-            None => Err(JwtFailure::Refused(refusal)),
+        let mut seen = keys.current().ok_or_else(|| JwtFailure::NoKeys(keys.retry_after()))?;
+        let mut result = self.verifier.verify(token, &seen, now);
+        // A fetch that was in flight may have begun before the key was published. The second one has not.
+        for _ in 0..2 {
+            if !matches!(result, Err(Refusal::UnknownKey { .. })) {
+                break;
+            }
+            let Some(newer) = keys.newer_than(&seen).await else { break };
+            result = self.verifier.verify(token, &newer, now);
+            seen = newer;
         }
+        result.map_err(JwtFailure::Refused)
     }
 
     /// The value of WWW-Authenticate for a failure with 401 or 403. `None`: the failure is 503.

@@ -44,6 +44,14 @@ impl FetchSchedule {
         }
     }
 
+    /// When a client that needs keys may try again: 1 s to 1 min.
+    pub fn retry_after(&self, now: u64) -> Duration {
+        match self.in_flight {
+            true => BACKOFF.0,
+            false => self.wait(now).clamp(BACKOFF.0, BACKOFF.1),
+        }
+    }
+
     /// A fetch begins.
     pub fn begin(&mut self) {
         self.in_flight = true;
@@ -122,7 +130,11 @@ mod tests {
 
     #[test]
     fn the_first_fetch_is_due_at_once() {
-        assert!(FetchSchedule::new(7).wait(7).is_zero());
+        let mut schedule = FetchSchedule::new(7);
+        assert!(schedule.wait(7).is_zero());
+        schedule.begin();
+        assert!(!schedule.wait(7).is_zero(), "one at a time");
+        assert_eq!(schedule.retry_after(7).as_secs(), 1);
     }
 
     #[test]
