@@ -37,6 +37,11 @@ pub fn unix_ms() -> u64 {
     whole_ms(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
+/// Seconds since 1970, from the wall clock.
+pub fn unix_secs() -> u64 {
+    unix_ms() / 1000
+}
+
 /// Converts a time of the monotonic clock to milliseconds since 1970, by the present setting of the wall clock. 0 stays
 /// 0.
 pub fn to_unix_ms(at_ms: u64) -> u64 {

@@ -179,7 +179,7 @@ impl<F: HttpService> Reloader<F> {
                 // The configuration is unchanged, so the generation is as well.
                 let snapshot = Arc::new(Snapshot { generation: before.generation, ..snapshot });
                 self.shared.store(Arc::clone(&snapshot));
-                self.manager.activate(&snapshot.upstreams);
+                snapshot.activate(&self.manager);
                 self.listeners.renew_filters(&snapshot.listener_filters);
                 renewed.say(&self.metrics);
                 backends.checked = Some(Arc::new(renewed.config));
@@ -237,7 +237,7 @@ impl<F: HttpService> Reloader<F> {
         // Described before the swap, so that a removed backend still shows its requests in flight.
         let changes = self.describe(&diff);
         self.shared.store(Arc::clone(&snapshot));
-        self.manager.activate(&snapshot.upstreams);
+        snapshot.activate(&self.manager);
         self.listeners.apply((document, &snapshot.listener_filters).into(), tls, new, &self.services);
         switch_logs();
         (self.token)(checked);

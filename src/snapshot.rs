@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod forward_auth;
+pub mod jwt_policy;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -15,6 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use self::access::{AccessPolicies, RouteAccess};
 
+use crate::auth::jwt::KeyStore;
 use crate::config::schema::{self, CompressSettings, Document, RouteTimeouts};
 use crate::config::values::Name;
 use crate::config::{ClientFilter, ListenerFilters, ValidatedConfig};
@@ -50,6 +52,8 @@ pub struct Snapshot {
     pub upstreams: Upstreams,
     /// All rate limits, used or not.
     pub rate_limits: RateLimits,
+    /// The keys of tokens that are fetched from issuers. All snapshots share them.
+    pub key_store: Arc<KeyStore>,
     /// Which forwarding fields are trusted, and which are sent.
     pub forwarding: ForwardedHeaders,
 }
@@ -133,9 +137,10 @@ impl Snapshot {
         let limits_before = previous.map(|snapshot| &snapshot.rate_limits);
         let rate_limits = RateLimits::compile(document, &file, limits_before, metrics)
             .map_err(|(path, what)| CompileError { path, what })?;
+        let key_store = previous.map_or_else(Arc::default, |snapshot| Arc::clone(&snapshot.key_store));
         let mut targets = Targets { upstreams: &upstreams, metrics, made: HashMap::new() };
         let policies =
-            access::compile(document, &mut targets, &file).map_err(|(path, what)| CompileError { path, what })?;
+            access::compile(checked, &mut targets, &key_store).map_err(|(path, what)| CompileError { path, what })?;
         let mut routes = Vec::with_capacity(document.routes.len());
         for (index, route) in document.routes.iter().enumerate() {
             let at = |what: String| CompileError { path: format!("routes[{index}]"), what };
@@ -155,8 +160,15 @@ impl Snapshot {
                 .map_err(|what| CompileError { path: "listeners".into(), what })?,
             upstreams,
             rate_limits,
+            key_store,
             forwarding: ForwardedHeaders::new(document.forwarded, &document.trusted_proxies),
         })
+    }
+
+    /// Starts the work behind the requests: health checks, discovery, and the fetches of keys.
+    pub fn activate(&self, manager: &UpstreamManager) {
+        manager.activate(&self.upstreams);
+        self.key_store.start(manager.runtime());
     }
 }
 

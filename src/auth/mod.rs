@@ -6,6 +6,7 @@
 pub mod api_keys;
 pub mod basic;
 pub mod client_certificate;
+pub mod jwt;
 
 mod bad_line;
 mod identity;

@@ -298,6 +298,11 @@ fn named(document: &Document) -> Vec<(DocumentPath, &Path, Judge<'_>)> {
             named.push((place, path, Judge::List(upstream)));
         }
     }
+    for (name, policy) in &document.auth {
+        let at = DocumentPath::of("auth").key(name.as_str()).key("jwt").key("ca");
+        let ca = policy.jwt().and_then(|jwt| jwt.ca.as_deref());
+        named.extend(ca.map(|ca| (at, ca, Judge::Pem(bad_authorities_of_servers))));
+    }
     let networks = network_files(document).into_iter();
     named.extend(networks.map(|file| (file.place, file.path, Judge::Networks { is_allow: file.is_allow })));
     let credentials = auth_files(document).into_iter();

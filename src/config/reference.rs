@@ -110,6 +110,8 @@ fn kind(defs: &Map<String, Value>, schema: &Value) -> Kind {
 fn named(name: &str, defs: &Map<String, Value>) -> Kind {
     let words = match name {
         "Period" => "duration",
+        "HttpUrl" => "URL",
+        "ClaimValue" => "text, number, `true` or `false`",
         "Size" => "size",
         "Percent" => "share",
         "Name" => "name",

@@ -33,7 +33,7 @@ pub use acme::{AcmeChallenge, AcmeSettings};
 pub use admin::{Admin, AdminSettings};
 pub use auth::{
     ApiKeySettings, AuthException, AuthFailure, AuthSettings, BasicAuthSettings, ClientCertificateSettings,
-    ForwardAuthSettings, RouteAuth,
+    ForwardAuthSettings, JwtAuth, JwtRequirements, KeySetSource, RouteAuth, TokenPlace,
 };
 pub use compress::{CompressLevels, CompressSettings, Compression, ContentCoding};
 pub use networks::Networks;
@@ -82,6 +82,7 @@ pub struct Document {
     pub auth: BTreeMap<Name, AuthSettings>,
     /// Limits by name. Routes refer to them.
     pub rate_limits: BTreeMap<Name, RateLimitSettings>,
+    /// Access policies by name. Routes refer to them.
     /// Servers that several processes share, by name. Limits refer to them.
     pub stores: BTreeMap<Name, StoreSettings>,
 }

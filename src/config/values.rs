@@ -48,7 +48,9 @@ macro_rules! text_value {
 }
 
 mod admin_address;
+mod claim_value;
 mod dns;
+mod http_url;
 mod limit_rate;
 mod media_pattern;
 mod redis_url;
@@ -56,7 +58,9 @@ mod retry_when;
 mod unicast;
 
 pub use admin_address::AdminAddress;
+pub use claim_value::ClaimValue;
 pub use dns::{DnsName, NameServer};
+pub use http_url::HttpUrl;
 pub use limit_rate::{LimitRate, MAX_TOKENS};
 pub use media_pattern::MediaPattern;
 pub use redis_url::{RedisTarget, RedisUrl};

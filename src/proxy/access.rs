@@ -19,6 +19,7 @@ use super::reject::refuse;
 use super::subrequest::SubrequestError;
 use super::wait_in_queue::gone;
 use crate::auth::client_certificate::CertificateRule;
+use crate::auth::jwt::{JwtFailure, JwtPolicy};
 use crate::auth::{self, Identity};
 use crate::clock;
 use crate::fault::Fault;
@@ -46,8 +47,10 @@ enum AccessVerdict {
 
 /// A refusal by Weir itself.
 struct AccessRefusal {
-    /// The value of WWW-Authenticate. With it the status is 401, without it 403.
+    /// The value of WWW-Authenticate.
     challenge: Option<HeaderValue>,
+    /// The client is known, and other credentials of the same kind would not help: 403 instead of 401.
+    is_forbidden: bool,
     why: &'static str,
 }
 
@@ -148,6 +151,7 @@ async fn ask(
             }
             AuthVerdict::ClientLeft => AccessVerdict::ClientLeft,
         },
+        AccessPolicyKind::Jwt(jwt) => by_token(session, ctx, policy, jwt).await?,
     })
 }
 
@@ -163,7 +167,44 @@ fn by_credentials(
         Err(auth::Refusal::Malformed) => "malformed credentials",
         Err(auth::Refusal::Wrong) => "wrong credentials",
     };
-    AccessVerdict::Refused(AccessRefusal { challenge: Some(challenge()), why })
+    AccessVerdict::Refused(AccessRefusal { challenge: Some(challenge()), is_forbidden: false, why })
+}
+
+/// The decision by a token. Its claims become fields of the request.
+async fn by_token(
+    session: &mut Session,
+    ctx: &RequestCtx,
+    policy: &AccessPolicy,
+    jwt: &JwtPolicy,
+) -> Result<AccessVerdict> {
+    let request = session.req_header();
+    let result = match jwt.token(&request.headers, request.uri.query()).map(<[u8]>::to_vec) {
+        Ok(token) => tokio::select! {
+            biased;
+            result = jwt.authenticate(&token, clock::unix_secs()) => result,
+            () = gone(session, ctx) => return Ok(AccessVerdict::ClientLeft),
+        },
+        Err(failure) => Err(failure),
+    };
+    let failure = match result {
+        Ok(identity) => {
+            let request = session.req_header_mut();
+            remove_fields(request, jwt.fields.names(), &[]);
+            for (name, value) in jwt.fields.of(&identity) {
+                request.insert_header(name.clone(), value)?;
+            }
+            return Ok(AccessVerdict::Passed(Some(identity)));
+        }
+        Err(failure) => failure,
+    };
+    let (is_forbidden, why) = match &failure {
+        JwtFailure::NoKeys(_) => return Ok(AccessVerdict::Unavailable("the keys of the issuer are not loaded")),
+        JwtFailure::NoToken => (false, "no token"),
+        JwtFailure::SeveralTokens => (false, "several tokens"),
+        JwtFailure::Refused(refusal) => (refusal.is_forbidden(), "the token is refused"),
+    };
+    let challenge = jwt.challenge(&failure, policy.name.as_str()).and_then(|text| HeaderValue::try_from(text).ok());
+    Ok(AccessVerdict::Refused(AccessRefusal { challenge, is_forbidden, why }))
 }
 
 fn certificate(ctx: &RequestCtx, rule: &CertificateRule) -> AccessVerdict {
@@ -174,9 +215,14 @@ fn certificate(ctx: &RequestCtx, rule: &CertificateRule) -> AccessVerdict {
         }
         Some(_) => AccessVerdict::Refused(AccessRefusal {
             challenge: None,
+            is_forbidden: true,
             why: "the client's certificate is not one of the policy",
         }),
-        None => AccessVerdict::Refused(AccessRefusal { challenge: None, why: "the client has no certificate" }),
+        None => AccessVerdict::Refused(AccessRefusal {
+            challenge: None,
+            is_forbidden: true,
+            why: "the client has no certificate",
+        }),
     }
 }
 
@@ -205,6 +251,8 @@ struct Failures {
     unavailable: Option<&'static str>,
     answer: Option<SubrequestResponse>,
     challenges: Vec<HeaderValue>,
+    /// A policy would accept other credentials.
+    needs_credentials: bool,
     why: Option<&'static str>,
 }
 
@@ -213,8 +261,9 @@ impl Failures {
         match verdict {
             AccessVerdict::Unavailable(why) => self.unavailable = Some(why),
             AccessVerdict::Answered(response) => drop(self.answer.get_or_insert(response)),
-            AccessVerdict::Refused(AccessRefusal { challenge, why }) => {
+            AccessVerdict::Refused(AccessRefusal { challenge, is_forbidden, why }) => {
                 self.challenges.extend(challenge);
+                self.needs_credentials |= !is_forbidden;
                 self.why = Some(why);
             }
             AccessVerdict::Passed(_) | AccessVerdict::Open | AccessVerdict::ClientLeft => {}
@@ -245,7 +294,7 @@ impl Failures {
     }
 
     fn refused(self, ctx: &mut RequestCtx, why: &'static str) -> Box<Error> {
-        let status = if self.challenges.is_empty() { Some(403) } else { None };
+        let status = if self.needs_credentials { None } else { Some(403) };
         if let Some(access) = &mut ctx.access {
             access.challenges = self.challenges;
         }

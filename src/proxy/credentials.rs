@@ -8,7 +8,8 @@ use pingora::{ErrorType, OrErr, Result};
 
 use super::ctx::RequestCtx;
 use crate::auth::api_keys::{KeyLocation, without_parameter};
-use crate::message::rewrite;
+use crate::auth::jwt::TokenSource;
+use crate::message::{cookie, rewrite};
 use crate::snapshot::access::{AccessPolicy, AccessPolicyKind, RouteAccess};
 
 /// Removes keys from the path in the access log. It is done for every request of the route, refused ones included.
@@ -34,6 +35,12 @@ pub(super) fn remove(request: &mut RequestHeader, access: &RouteAccess) -> Resul
                 KeyLocation::Header(name) => drop(request.remove_header(name)),
                 KeyLocation::Query(name) => remove_parameter(request, name)?,
             },
+            AccessPolicyKind::Jwt(jwt) => match &jwt.source {
+                TokenSource::Authorization => drop(request.remove_header(&header::AUTHORIZATION)),
+                TokenSource::Header(name) => drop(request.remove_header(name)),
+                TokenSource::Cookie(name) => cookie::remove(request, name.as_bytes())?,
+                TokenSource::Query(name) => remove_parameter(request, name)?,
+            },
             AccessPolicyKind::ClientCertificate(_) | AccessPolicyKind::Forward(_) => {}
         }
     }
@@ -52,6 +59,10 @@ fn parameter(policy: &AccessPolicy) -> Option<&str> {
         AccessPolicyKind::ApiKeys(keys) => match keys.location() {
             KeyLocation::Query(name) => Some(name),
             KeyLocation::Header(_) => None,
+        },
+        AccessPolicyKind::Jwt(jwt) => match &jwt.source {
+            TokenSource::Query(name) => Some(name),
+            _ => None,
         },
         _ => None,
     }

@@ -24,6 +24,10 @@ fn one(access: &RouteAccess, policy: &AccessPolicy, request: &ExplainedRequest) 
             "verifies the password".to_owned()
         }
         AccessPolicyKind::Basic(_) => "no credentials: 401".to_owned(),
+        AccessPolicyKind::Jwt(jwt) => match jwt.source.token(&request.header.headers, request.header.uri.query()) {
+            Ok(_) => "verifies the token".to_owned(),
+            Err(error) => format!("{error}: 401"),
+        },
         AccessPolicyKind::ClientCertificate(_) => "needs a client certificate, otherwise 403".to_owned(),
         AccessPolicyKind::Forward(forward) => {
             format!("asks the upstream `{}`, and sends its refusal to the client", forward.target.upstream.name())

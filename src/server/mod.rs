@@ -237,7 +237,7 @@ fn build_components(
         move |upstream| meters.upstream(upstream),
     );
     let snapshot = Snapshot::compile(checked, None, &manager, metrics)?;
-    manager.activate(&snapshot.upstreams);
+    snapshot.activate(&manager);
     let shared = Arc::new(CurrentSnapshot::new(snapshot));
     let recorder = Arc::new(Recorder::new(Arc::clone(metrics), Arc::clone(&logs.access)));
     // Called once per traffic thread, so that each thread has its own connection pool.

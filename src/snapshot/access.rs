@@ -9,13 +9,14 @@ use pingora::http::RequestHeader;
 
 use super::Targets;
 use super::forward_auth::ForwardAuth;
+use super::jwt_policy;
 use crate::auth::BadAuthLine;
 use crate::auth::api_keys::{ApiKeyPolicy, ApiKeys};
 use crate::auth::basic::{BadRealm, BasicPolicy, PasswordVerifier, htpasswd::Users};
 use crate::auth::client_certificate::CertificateRule;
-use crate::config::schema::{
-    AuthException, AuthSettings, ClientCertificateSettings, Document, RouteAuth, RouteTimeouts,
-};
+use crate::auth::jwt::{JwtPolicy, KeyStore};
+use crate::config::ValidatedConfig;
+use crate::config::schema::{AuthException, AuthSettings, ClientCertificateSettings, RouteAuth, RouteTimeouts};
 use crate::config::values::Name;
 use crate::telemetry::access_meters::AccessMeters;
 
@@ -38,6 +39,7 @@ impl AccessPolicy {
         match &self.kind {
             AccessPolicyKind::ApiKeys(_) | AccessPolicyKind::Basic(_) | AccessPolicyKind::ClientCertificate(_) => &[],
             AccessPolicyKind::Forward(forward) => forward.fields.own_fields(),
+            AccessPolicyKind::Jwt(jwt) => jwt.fields.names(),
         }
     }
 }
@@ -53,6 +55,8 @@ pub enum AccessPolicyKind {
     ClientCertificate(CertificateRule),
     /// By a request to an authorization server.
     Forward(ForwardAuth),
+    /// By a token.
+    Jwt(Box<JwtPolicy>),
 }
 
 /// `routes[].auth`, compiled.
@@ -74,13 +78,14 @@ pub(super) type AccessPolicies = BTreeMap<Name, Arc<AccessPolicy>>;
 /// # Errors
 /// A gap in the checks: the path of the policy, and the problem.
 pub(super) fn compile(
-    document: &Document,
+    checked: &ValidatedConfig,
     targets: &mut Targets<'_>,
-    file: &dyn Fn(&Path) -> Option<Vec<u8>>,
+    key_store: &KeyStore,
 ) -> Result<AccessPolicies, (String, String)> {
     let mut policies = AccessPolicies::new();
-    for (name, settings) in &document.auth {
-        let kind = policy(name, settings, targets, file).map_err(|what| (format!("auth.{name}"), what))?;
+    for (name, settings) in &checked.document().auth {
+        let kind =
+            policy(name, settings, targets, (checked, key_store)).map_err(|what| (format!("auth.{name}"), what))?;
         let meters = targets.metrics.access_policy(name.as_str());
         policies.insert(
             name.clone(),
@@ -100,6 +105,7 @@ fn forwards_credentials(settings: &AuthSettings) -> bool {
         AuthSettings::ApiKeys(settings) => settings.forward,
         AuthSettings::Basic(settings) => settings.forward,
         AuthSettings::ClientCertificate(_) | AuthSettings::Forward(_) => true,
+        AuthSettings::Jwt(settings) => settings.forward_token,
     }
 }
 
@@ -107,18 +113,18 @@ fn policy(
     name: &Name,
     settings: &AuthSettings,
     targets: &mut Targets<'_>,
-    file: &dyn Fn(&Path) -> Option<Vec<u8>>,
+    (checked, key_store): (&ValidatedConfig, &KeyStore),
 ) -> Result<AccessPolicyKind, String> {
-    let content = |path: &Path| file(path).ok_or_else(|| format!("no content of {}", path.display()));
+    let content = |path: &Path| checked.file(path).ok_or_else(|| format!("no content of {}", path.display()));
     let bad = |lines: Vec<BadAuthLine>| lines.first().map(BadAuthLine::to_string).unwrap_or_default();
     Ok(match settings {
         AuthSettings::ApiKeys(settings) => {
-            let keys = ApiKeys::parse(&content(&settings.file)?).map_err(bad)?;
+            let keys = ApiKeys::parse(content(&settings.file)?).map_err(bad)?;
             let location = settings.location().ok_or("no place of the key")?;
             AccessPolicyKind::ApiKeys(ApiKeyPolicy::new(keys, location))
         }
         AuthSettings::Basic(settings) => {
-            let users = Users::parse(&content(&settings.file)?).map_err(bad)?;
+            let users = Users::parse(content(&settings.file)?).map_err(bad)?;
             let realm = settings.realm(name).parse().map_err(|bad: BadRealm| bad.to_string())?;
             let verifier = PasswordVerifier::shared().map_err(|error| error.to_string())?;
             AccessPolicyKind::Basic(BasicPolicy::new(name.as_str(), realm, users, verifier))
@@ -130,6 +136,9 @@ fn policy(
         AuthSettings::Forward(settings) => {
             let target = targets.find(&settings.upstream, &RouteTimeouts::default())?;
             AccessPolicyKind::Forward(ForwardAuth::compile(settings, target)?)
+        }
+        AuthSettings::Jwt(settings) => {
+            AccessPolicyKind::Jwt(Box::new(jwt_policy::compile(settings, checked, key_store)?))
         }
     })
 }

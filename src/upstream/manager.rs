@@ -120,6 +120,11 @@ impl UpstreamManager {
         })
     }
 
+    /// The runtime of probes and look-ups.
+    pub fn runtime(&self) -> &Handle {
+        &self.handle
+    }
+
     /// Compiles the upstreams of a configuration. `previous`: the upstreams of the current snapshot. One with equal
     /// settings and files is reused unchanged. Another one passes on its states, addresses, retry budget and unchanged
     /// members. `folder`: the base of relative file paths.

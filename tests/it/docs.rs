@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::source_tree::rust_files;
 use crate::support::{Client, Config, Origin, Pki, Reply, Store, StoreKind, Weir, eventually, spare};
 
-const PAGES: [&str; 13] = [
+const PAGES: [&str; 14] = [
     "README.md",
     "docs/access.md",
+    "docs/access-jwt.md",
     "docs/architecture.md",
     "docs/commands.md",
     "docs/comparison.md",

@@ -120,7 +120,7 @@ const LAYERS: &[(&str, &[&str], &str)] = &[
     ("resource_exhaustion", &[], "errors of the host, such as EMFILE"),
     ("lifecycle", &[], "two flags: bound, draining"),
     ("config", &["auth", "path", "severity"], "the document: parse, check, compare; never knows a request"),
-    ("auth", &[], "access policies: users, keys, tokens, certificates; never sees a connection"),
+    ("auth", &["clock"], "access policies: users, keys, tokens, certificates; never sees a connection"),
     ("secure_file", &[], "files with mode 0600"),
     ("severity", &[], "whether a problem rejects the configuration"),
     ("clock", &[], "the two clocks"),

@@ -58,6 +58,8 @@ mod http2_abuse;
 mod http2_body_timeout;
 mod integrity;
 mod interim;
+mod jwt;
+mod jwt_keys;
 mod keep_alive;
 mod layering;
 mod lifecycle;

@@ -6,7 +6,7 @@ use super::super::schema::{
 };
 use super::super::values::{Name, Period};
 use super::rate_limits::{header_name, references, refers_to};
-use super::{Check, credential_policies};
+use super::{Check, credential_policies, jwt};
 use crate::auth::client_certificate::CertificateRule;
 
 pub(super) fn check(check: &mut Check<'_>) {
@@ -17,12 +17,22 @@ pub(super) fn check(check: &mut Check<'_>) {
             AuthSettings::Basic(settings) => credential_policies::basic(check, &at, settings),
             AuthSettings::ClientCertificate(settings) => certificate(check, &at, settings),
             AuthSettings::Forward(settings) => forward(check, &at, settings),
+            AuthSettings::Jwt(settings) => jwt::check(check, &at, settings),
         }
     }
     for (index, route) in check.document.routes.iter().enumerate() {
         let at = DocumentPath::of("routes").index(index).key("auth");
         references(check, &policies_of(check, &at, &route.auth), &route.auth.policies, "auth", "access policy");
         certificates_are_verified(check, &at, route);
+    }
+}
+
+/// The warnings about policies of a valid document.
+pub(super) fn warn(check: &mut Check<'_>) {
+    for (name, policy) in &check.document.auth {
+        if let AuthSettings::Jwt(settings) = policy {
+            jwt::warn(check, &DocumentPath::of("auth").key(name.as_str()).key("jwt"), settings);
+        }
     }
 }
 
@@ -74,7 +84,6 @@ fn certificates_are_verified(check: &mut Check<'_>, at: &DocumentPath, route: &R
     let place = DocumentPath::of("listeners").index(index);
     let listener = check.quote(&place.key("name"), &document.listeners[index].label());
     let what = format!("the policy `{policy}` needs client certificates, and the listener {listener} asks for none");
-    let hint =
-        "Write `tls: { client_auth: { mode: optional, ca: ca.pem } }` on the listener, or `match: { listeners: […] }` on the route";
+    let hint = "Write `tls: { client_auth: { mode: optional, ca: ca.pem } }` on the listener, or `match: { listeners: […] }` on the route";
     check.say_given(at, &[place], what, hint);
 }

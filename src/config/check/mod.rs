@@ -11,6 +11,7 @@ mod credential_policies;
 mod discover;
 mod headers;
 mod health;
+mod jwt;
 mod listeners;
 mod outlier;
 mod policy_bypass;

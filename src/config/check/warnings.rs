@@ -10,7 +10,7 @@ use super::super::problem::{Problem, Problems};
 use super::super::schema::{AuthSettings, Document, LimitKey, ListenerConfig, RouteSettings};
 use super::super::values::{BackendAddress, Name};
 use super::route_match::{Condition, condition, hosts};
-use super::{Check, policy_bypass};
+use super::{Check, auth, policy_bypass};
 
 /// The warnings about a valid document. `tree` is its file, `name` the path of the file.
 pub(in super::super) fn warnings(document: &Document, tree: &Node, name: &Path) -> Vec<Problem> {
@@ -23,6 +23,7 @@ pub(in super::super) fn warnings(document: &Document, tree: &Node, name: &Path) 
     keys_without_value(&mut check);
     unused_policies(&mut check);
     policy_bypass::check(&mut check);
+    auth::warn(&mut check);
     problems.sorted().into_iter().map(Problem::into_warning).collect()
 }
 

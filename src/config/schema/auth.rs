@@ -15,11 +15,13 @@ mod api_keys;
 mod basic;
 mod client_certificate;
 mod forward;
+mod jwt;
 
 pub use api_keys::ApiKeySettings;
 pub use basic::BasicAuthSettings;
 pub use client_certificate::ClientCertificateSettings;
 pub use forward::{AuthFailure, ForwardAuthSettings};
+pub use jwt::{JwtAuth, JwtRequirements, KeySetSource, TokenPlace};
 
 /// One of `auth`: exactly one of these keys.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +34,8 @@ pub enum AuthSettings {
     ClientCertificate(ClientCertificateSettings),
     /// An authorization server.
     Forward(ForwardAuthSettings),
+    /// Tokens.
+    Jwt(JwtAuth),
 }
 
 /// The mapping of a policy.
@@ -50,11 +54,22 @@ struct AuthSection {
     /// The upstream of an authorization server, which decides about each request.
     #[serde(skip_serializing_if = "Option::is_none")]
     forward: Option<ForwardAuthSettings>,
+    /// Signed tokens (JWT, RFC 7519).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwt: Option<JwtAuth>,
 }
 
-const KINDS: &str = "write exactly one of `api_keys`, `basic`, `client_certificate` and `forward`";
+const KINDS: &str = "write exactly one of `api_keys`, `basic`, `client_certificate`, `forward` and `jwt`";
 
 impl AuthSettings {
+    /// The settings of a `jwt` policy.
+    pub fn jwt(&self) -> Option<&JwtAuth> {
+        match self {
+            Self::Jwt(settings) => Some(settings),
+            _ => None,
+        }
+    }
+
     /// The key of the policy.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -62,6 +77,7 @@ impl AuthSettings {
             Self::Basic(_) => "basic",
             Self::ClientCertificate(_) => "client_certificate",
             Self::Forward(_) => "forward",
+            Self::Jwt(_) => "jwt",
         }
     }
 }
@@ -75,6 +91,7 @@ impl TryFrom<AuthSection> for AuthSettings {
             section.basic.map(Self::Basic),
             section.client_certificate.map(Self::ClientCertificate),
             section.forward.map(Self::Forward),
+            section.jwt.map(Self::Jwt),
         ];
         let mut written = written.into_iter().flatten();
         match (written.next(), written.next()) {
@@ -99,6 +116,7 @@ impl Serialize for AuthSettings {
             Self::Basic(settings) => section.basic = Some(settings),
             Self::ClientCertificate(settings) => section.client_certificate = Some(settings),
             Self::Forward(settings) => section.forward = Some(settings),
+            Self::Jwt(settings) => section.jwt = Some(settings),
         }
         section.serialize(serializer)
     }

@@ -7,6 +7,7 @@
 //!   `http2_socket` is a WebSocket over HTTP/2, `frames` sends raw frames.
 //! - Names and certificates: `dns` and `scripted_dns` are DNS servers, `Names` replaces getaddrinfo, `Pebble` is an ACME
 //!   server, `store` is a real Redis or Valkey, `pki` issues certificates, `ways` says who speaks TLS.
+//! - Tokens: `issuer` signs tokens and publishes its keys.
 //! - Alerts: `promtool` evaluates the rules of `grafana/`.
 //! - Waiting: `wait`, and nothing else, sleeps.
 
@@ -23,6 +24,7 @@ pub mod gate;
 pub mod grpc;
 pub mod http2;
 pub mod http2_socket;
+pub mod issuer;
 pub mod names;
 pub mod origin;
 pub mod pki;
