@@ -11,7 +11,7 @@
 //! demo
 //! reload               snapshot, listener, upstream, telemetry, resource_exhaustion, config
 //! proxy                snapshot, listener, route, message, content_coding, rate_limit, upstream, pool, telemetry, backend, fault, lifecycle, proxy_protocol, resource_exhaustion, config, path, clock
-//! snapshot             route, message, rate_limit, upstream, pool, telemetry, config
+//! snapshot             route, message, rate_limit, upstream, pool, telemetry, config, auth
 //! listener             tls, message, telemetry, body_gate, fault, proxy_protocol, resource_exhaustion, config
 //! tls                  telemetry, resource_exhaustion, config, secure_file
 //! route                message, config, path
@@ -29,7 +29,8 @@
 //! fault
 //! resource_exhaustion
 //! lifecycle
-//! config               path, severity
+//! config               auth, path, severity
+//! auth                 clock
 //! secure_file
 //! severity
 //! clock

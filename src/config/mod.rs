@@ -32,6 +32,7 @@ mod hints;
 mod io_error;
 mod json_schema;
 mod key_set_files;
+mod key_set_reload;
 mod labels;
 mod listener_filters;
 mod load;

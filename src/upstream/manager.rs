@@ -56,7 +56,7 @@ pub struct UpstreamManager {
     weak_self: Weak<Self>,
     /// Created for the first probe, because it loads the root certificates of the system.
     connector: OnceLock<Arc<Connector>>,
-    active: Mutex<HashMap<Identity, Active>>,
+    active: Mutex<HashMap<BackendIdentity, Active>>,
     /// One task per upstream with slow start, which raises weights step by step.
     growing: Mutex<HashMap<Arc<str>, (Period, OwnedTask)>>,
     /// One discovery task per upstream with `discover`.
@@ -65,7 +65,7 @@ pub struct UpstreamManager {
 }
 
 /// Identity of a backend; independent of its name and weight.
-type Identity = (Arc<str>, BackendAddress);
+type BackendIdentity = (Arc<str>, BackendAddress);
 
 /// All upstreams by name, with the generations that are in use.
 #[derive(Default)]

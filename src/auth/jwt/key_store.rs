@@ -32,7 +32,7 @@ pub struct KeyStore {
 pub struct FetchedKeys {
     location: KeyLocation,
     current: ArcSwapOption<KeySet>,
-    progress: Mutex<Progress>,
+    progress: Mutex<FetchProgress>,
     /// The number of fetches that have ended.
     ended: watch::Sender<u64>,
     /// Wakes the task that fetches.
@@ -41,7 +41,7 @@ pub struct FetchedKeys {
 }
 
 #[derive(Debug)]
-struct Progress {
+struct FetchProgress {
     schedule: FetchSchedule,
     loaded_at: Option<u64>,
     last_error: Option<String>,
@@ -101,7 +101,7 @@ impl FetchedKeys {
         Self {
             location,
             current: ArcSwapOption::empty(),
-            progress: Mutex::new(Progress { schedule, loaded_at: None, last_error: None, skipped: Vec::new() }),
+            progress: Mutex::new(FetchProgress { schedule, loaded_at: None, last_error: None, skipped: Vec::new() }),
             ended: watch::Sender::new(0),
             wake: Arc::new(Notify::new()),
             has_task: AtomicBool::new(false),
