@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
-use super::fetch::{FETCH_TIMEOUT, FetchError, FetchedSet, fetch};
-use super::{FetchSchedule, KeyLocation, KeySet, SkippedKey};
+use super::fetch::{FETCH_TIMEOUT, FetchedSet, fetch};
+use super::{FetchError, FetchSchedule, KeyLocation, KeySet, SkippedKey};
 use crate::clock;
 
 /// How long a request waits for the fetch that an unknown key id causes: a discovery document and a key set.
@@ -95,7 +95,7 @@ impl KeyStore {
 }
 
 impl FetchedKeys {
-    fn new(location: KeyLocation) -> Self {
+    pub(super) fn new(location: KeyLocation) -> Self {
         // The first fetch is due, whatever the time is.
         let schedule = FetchSchedule::new(0);
         Self {
@@ -146,7 +146,18 @@ impl FetchedKeys {
         }
     }
 
-    fn finish(&self, result: Result<FetchedSet, FetchError>, now: u64) {
+    /// Begins a fetch if it is due. Otherwise returns the time until then.
+    pub(super) fn begin_or_wait(&self, now: u64) -> Option<Duration> {
+        let mut progress = self.progress.lock();
+        let wait = progress.schedule.wait(now);
+        if wait.is_zero() {
+            progress.schedule.begin();
+        }
+        Some(wait).filter(|wait| !wait.is_zero())
+    }
+
+    /// A fetch ended. Keys that were loaded stay if it failed.
+    pub(super) fn finish(&self, result: Result<FetchedSet, FetchError>, now: u64) {
         match result {
             Ok(set) => self.publish(set, now),
             Err(error) => self.record_failure(&error, now),
@@ -198,14 +209,12 @@ impl Drop for FetchedKeys {
 /// Fetches keys when they are due, until no configuration holds them.
 async fn keep_fresh(keys: Weak<FetchedKeys>, wake: Arc<Notify>) {
     while let Some(held) = keys.upgrade() {
-        let wait = held.progress.lock().schedule.wait(clock::now_ms());
-        if wait.is_zero() {
-            held.progress.lock().schedule.begin();
+        if let Some(wait) = held.begin_or_wait(clock::now_ms()) {
+            drop(held);
+            let _ = tokio::time::timeout(wait, wake.notified()).await;
+        } else {
             let result = fetch(&held.location).await;
             held.finish(result, clock::now_ms());
-            continue;
         }
-        drop(held);
-        let _ = tokio::time::timeout(wait, wake.notified()).await;
     }
 }
