@@ -28,7 +28,7 @@ pub(super) fn hide_from_log(ctx: &mut RequestCtx) {
 /// # Errors
 /// The rest of the request target cannot be stored.
 pub(super) fn remove(request: &mut RequestHeader, access: &RouteAccess) -> Result<()> {
-    for policy in access.policies.iter().filter(|policy| !policy.forwards_credentials) {
+    for policy in access.policies.iter().filter(|policy| !policy.forwards_credentials || is_token_in_query(policy)) {
         match &policy.kind {
             AccessPolicyKind::Basic(_) => drop(request.remove_header(&header::AUTHORIZATION)),
             AccessPolicyKind::ApiKeys(keys) => match keys.location() {
@@ -45,6 +45,11 @@ pub(super) fn remove(request: &mut RequestHeader, access: &RouteAccess) -> Resul
         }
     }
     Ok(())
+}
+
+/// A token in the query is always removed.
+fn is_token_in_query(policy: &AccessPolicy) -> bool {
+    matches!(&policy.kind, AccessPolicyKind::Jwt(jwt) if matches!(jwt.source, TokenSource::Query(_)))
 }
 
 fn remove_parameter(request: &mut RequestHeader, name: &str) -> Result<()> {

@@ -31,7 +31,7 @@ fn with_token(weir: &Weir, token: &str) -> Response {
 #[test]
 fn a_token_passes_and_its_claims_reach_the_backend_instead_of_forged_fields() {
     let (origin, issuer) = (Origin::named("a"), Issuer::start());
-    let weir = weir(&origin, &issuer, "headers: { x-user: sub, x-roles: realm.roles, x-mail: email }");
+    let weir = weir(&origin, &issuer, "forward_token: false, headers: { x-user: sub, x-roles: realm.roles, x-mail: email }");
     let token = issuer.token(&json!({"realm": {"roles": ["admin", "dev"]}}));
     let forged = [("X-User", "root"), ("X_User", "root"), ("X-Mail", "root@example.org")];
     let fields = [forged.as_slice(), &[("Authorization", &format!("bearer {token}"))]].concat();
@@ -78,7 +78,7 @@ fn a_token_is_found_and_removed_where_the_policy_says() {
         ("{ cookie: session }", "/", ("Cookie", format!("a=b; session={token}; c=d")), "cookie"),
         ("{ query: token }", &*format!("/x?a=1&token={token}"), ("X-Other", "1".into()), "-"),
     ] {
-        let weir = weir(&origin, &issuer, &format!("from: {place}"));
+        let weir = weir(&origin, &issuer, &format!("forward_token: false, from: {place}"));
         assert_eq!(get(&weir, target, &[(field.0, &field.1)]).status, 200, "{place}");
         let sent = origin.last_request();
         let expected = (left == "cookie").then_some("a=b; c=d");

@@ -16,7 +16,7 @@ use crate::support::{Config, delayed, wait_until};
 
 /// A policy of these settings, and the store of its keys.
 fn policy(jwt: &str, key_set: &str) -> (KeyStore, JwtPolicy) {
-    let yaml = Config::to("127.0.0.1:1").set("auth.api.jwt", &format!("audience: {AUDIENCE}, {jwt}")).to_string();
+    let yaml = Config::to("127.0.0.1:1").set("auth.api.jwt", format!("audience: {AUDIENCE}, {jwt}")).to_string();
     let read = |_: &std::path::Path| Ok(key_set.as_bytes().to_vec());
     let config = weir::config::parse(std::path::Path::new("weir.yaml"), &yaml, &|_| None, &read).unwrap();
     let settings = config.document().auth.values().next().unwrap().jwt().unwrap().clone();

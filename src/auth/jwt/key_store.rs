@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 
-use super::fetch::{FETCH_TIMEOUT, FetchError, FetchedSet, fetch};
-use super::{FetchSchedule, KeyLocation, KeySet, SkippedKey};
+use super::fetch::{FETCH_TIMEOUT, FetchedSet, fetch};
+use super::{FetchError, FetchSchedule, KeyLocation, KeySet, SkippedKey};
 use crate::clock;
 
 /// How long a request waits for the fetch that an unknown key id causes: a discovery document and a key set.
@@ -32,7 +32,7 @@ pub struct KeyStore {
 pub struct FetchedKeys {
     location: KeyLocation,
     current: ArcSwapOption<KeySet>,
-    progress: Mutex<Progress>,
+    progress: Mutex<FetchProgress>,
     /// The number of fetches that have ended.
     ended: watch::Sender<u64>,
     /// Wakes the task that fetches.
@@ -41,7 +41,7 @@ pub struct FetchedKeys {
 }
 
 #[derive(Debug)]
-struct Progress {
+struct FetchProgress {
     schedule: FetchSchedule,
     loaded_at: Option<u64>,
     last_error: Option<String>,
@@ -95,13 +95,13 @@ impl KeyStore {
 }
 
 impl FetchedKeys {
-    fn new(location: KeyLocation) -> Self {
+    pub(super) fn new(location: KeyLocation) -> Self {
         // The first fetch is due, whatever the time is.
         let schedule = FetchSchedule::new(0);
         Self {
             location,
             current: ArcSwapOption::empty(),
-            progress: Mutex::new(Progress { schedule, loaded_at: None, last_error: None, skipped: Vec::new() }),
+            progress: Mutex::new(FetchProgress { schedule, loaded_at: None, last_error: None, skipped: Vec::new() }),
             ended: watch::Sender::new(0),
             wake: Arc::new(Notify::new()),
             has_task: AtomicBool::new(false),
@@ -146,7 +146,18 @@ impl FetchedKeys {
         }
     }
 
-    fn finish(&self, result: Result<FetchedSet, FetchError>, now: u64) {
+    /// Begins a fetch if it is due. Otherwise returns the time until then.
+    pub(super) fn begin_or_wait(&self, now: u64) -> Option<Duration> {
+        let mut progress = self.progress.lock();
+        let wait = progress.schedule.wait(now);
+        if wait.is_zero() {
+            progress.schedule.begin();
+        }
+        Some(wait).filter(|wait| !wait.is_zero())
+    }
+
+    /// A fetch ended. Keys that were loaded stay if it failed.
+    pub(super) fn finish(&self, result: Result<FetchedSet, FetchError>, now: u64) {
         match result {
             Ok(set) => self.publish(set, now),
             Err(error) => self.record_failure(&error, now),
@@ -198,14 +209,12 @@ impl Drop for FetchedKeys {
 /// Fetches keys when they are due, until no configuration holds them.
 async fn keep_fresh(keys: Weak<FetchedKeys>, wake: Arc<Notify>) {
     while let Some(held) = keys.upgrade() {
-        let wait = held.progress.lock().schedule.wait(clock::now_ms());
-        if wait.is_zero() {
-            held.progress.lock().schedule.begin();
+        if let Some(wait) = held.begin_or_wait(clock::now_ms()) {
+            drop(held);
+            let _ = tokio::time::timeout(wait, wake.notified()).await;
+        } else {
             let result = fetch(&held.location).await;
             held.finish(result, clock::now_ms());
-            continue;
         }
-        drop(held);
-        let _ = tokio::time::timeout(wait, wake.notified()).await;
     }
 }

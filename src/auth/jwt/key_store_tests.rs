@@ -11,11 +11,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 
+use super::fetch::FetchedSet;
 use super::key_location::KeySource;
 use super::test_issuer::{NOW, SigningKey, claims, document, verifier, with};
 use super::{
-    ClaimFields, FetchedKeys, JwtAlgorithm, JwtFailure, JwtPolicy, KeyLocation, KeyStore, TokenKeys, TokenRefusal,
-    TokenSource,
+    ClaimFields, FetchError, FetchedKeys, JwtAlgorithm, JwtFailure, JwtPolicy, KeyLocation, KeySet, KeyStore, TokenRefusal,
+    TokenKeys, TokenSource,
 };
 
 /// An HTTP server with a response for each path.
@@ -238,6 +239,32 @@ async fn keys_outlive_a_reload_and_end_with_the_last_configuration() {
     drop(of_next);
     until(|| task.strong_count() == 0).await;
     assert!(store.status().is_empty());
+}
+
+#[test]
+fn keys_stay_while_the_issuer_is_unreachable_for_an_hour() {
+    let key = SigningKey::p256();
+    let url = KeySource::Url("https://id.example/keys".into());
+    let keys = FetchedKeys::new(KeyLocation { source: url, ca: None });
+    let text = document(&[with(key.jwk(), json!({"kid": "a"}))]);
+    let parsed = KeySet::parse(text.as_bytes()).unwrap();
+    assert_eq!(keys.begin_or_wait(0), None);
+    keys.finish(Ok(FetchedSet { parsed, max_age: Some(Duration::from_secs(60)) }), 0);
+    let (verifier, token) = (verifier(&[JwtAlgorithm::ES256]), key.token("ES256", "a", &claims()));
+    let mut fetches = 0;
+    for second in 0..3_600 {
+        let now = second * 1_000;
+        if keys.begin_or_wait(now).is_none() {
+            keys.finish(Err(FetchError::Timeout("https://id.example/keys".into())), now);
+            fetches += 1;
+        }
+        if second % 60 == 0 {
+            assert!(verifier.verify(token.as_bytes(), &keys.current().unwrap(), NOW).is_ok());
+        }
+    }
+    assert!((50..=140).contains(&fetches), "{fetches}");
+    let status = keys.status();
+    assert_eq!((status.keys, status.loaded_at, status.failures), (1, Some(0), fetches));
 }
 
 #[tokio::test]

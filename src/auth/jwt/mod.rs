@@ -20,7 +20,9 @@ pub mod schedule;
 pub mod token;
 pub mod verifier;
 
+mod fetch_error;
 mod json;
+mod public_key;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
@@ -37,6 +39,7 @@ mod verifier_tests;
 
 pub use algorithm::JwtAlgorithm;
 pub use claims::{ClaimPath, RequiredClaim};
+pub use fetch_error::FetchError;
 pub use forwarded::ClaimFields;
 pub use key_location::{KeyLocation, KeySource};
 pub use key_store::{FetchStatus, FetchedKeys, KeyStore};

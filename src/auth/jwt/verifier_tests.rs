@@ -1,7 +1,6 @@
 //! Tests of the verifier with tokens of an honest issuer: times, parties, permissions and key selection.
 
-use std::time::Instant;
-
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey, UnparsedPublicKey};
 use serde_json::{Value, json};
 
 use super::test_issuer::{NOW, SigningKey, claims, claims_with, claims_without, document, key_set, verifier, with};
@@ -206,7 +205,7 @@ fn weak_rsa_keys_are_left_out() {
 fn a_key_set_is_bounded() {
     let jwk = SigningKey::ed25519().jwk();
     let parsed = KeySet::parse(document(&vec![jwk.clone(); 300]).as_bytes()).unwrap();
-    assert_eq!((parsed.keys.len(), parsed.skipped.len(), parsed.skipped[0].index), (256, 44, 256));
+    assert_eq!((parsed.keys.len(), parsed.skipped.len(), parsed.skipped[0].index), (256, 1, 256));
     let large = format!("{}{}", " ".repeat(1 << 20), document(&[jwk]));
     assert_eq!(KeySet::parse(large.as_bytes()).unwrap_err(), KeySetError::TooLarge);
     assert_eq!(KeySet::parse(b"{}").unwrap_err(), KeySetError::NoList);
@@ -217,22 +216,39 @@ fn a_key_set_is_bounded() {
     );
 }
 
+/// Time on the CPU of this thread, in nanoseconds.
+fn cpu_time() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// The CPU time of one call, in microseconds: the best of ten rounds.
+fn microseconds(mut call: impl FnMut()) -> f64 {
+    const CALLS: u32 = 2_000;
+    let round = |_| {
+        let start = cpu_time();
+        (0..CALLS).for_each(|_| call());
+        (cpu_time() - start) as f64 / 1e3 / f64::from(CALLS)
+    };
+    (0..10).map(round).fold(f64::MAX, f64::min)
+}
+
 #[test]
 #[ignore = "a measurement"]
-fn the_time_of_a_verification() {
+fn the_cpu_time_of_a_verification() {
     for (name, key) in [("ES256", SigningKey::p256()), ("RS256", SigningKey::rsa()), ("EdDSA", SigningKey::ed25519())] {
         let keys = key_set(&[with(key.jwk(), json!({"kid": "k"}))]);
         let token = key.token(name, "k", &claims_with(json!({"scope": "read write", "jti": "0123456789abcdef"})));
         let verifier = verifier(&[JwtAlgorithm::from_name(name).unwrap()]);
-        let rounds = 5_000;
-        let mut best = f64::MAX;
-        for _ in 0..5 {
-            let start = Instant::now();
-            for _ in 0..rounds {
-                assert!(verifier.verify(std::hint::black_box(token.as_bytes()), &keys, NOW).is_ok());
-            }
-            best = best.min(start.elapsed().as_secs_f64() * 1e6 / f64::from(rounds));
-        }
-        println!("{name}: {best:.1} µs, token of {} bytes", token.len());
+        let verify = || assert!(verifier.verify(std::hint::black_box(token.as_bytes()), &keys, NOW).is_ok());
+        println!("{name}: {:.1} µs, token of {} bytes", microseconds(verify), token.len());
     }
+    let key = SigningKey::p256();
+    let token = key.token("ES256", "k", &claims());
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let signature = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, signature).unwrap();
+    let parsed = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.public_der()).unwrap();
+    let unparsed = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.public_der());
+    println!("parsed: {:.1} µs", microseconds(|| parsed.verify_sig(signed.as_bytes(), &signature).unwrap()));
+    println!("unparsed: {:.1} µs", microseconds(|| unparsed.verify(signed.as_bytes(), &signature).unwrap()));
 }

@@ -195,8 +195,8 @@ impl TokenPlace {
 
 impl<'de> Deserialize<'de> for TokenPlace {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SectionOrWord;
-        impl<'de> Visitor<'de> for SectionOrWord {
+        struct PlaceOrWord;
+        impl<'de> Visitor<'de> for PlaceOrWord {
             type Value = TokenPlace;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("`authorization`, or a section such as `{ cookie: session }`")
@@ -212,7 +212,7 @@ impl<'de> Deserialize<'de> for TokenPlace {
                 }
             }
         }
-        deserializer.deserialize_any(SectionOrWord)
+        deserializer.deserialize_any(PlaceOrWord)
     }
 }
 
