@@ -71,6 +71,7 @@ mod pem_files;
 mod pid_file;
 mod pooled_connections;
 mod process_log;
+mod proxy_command;
 mod proxy_protocol;
 mod queue;
 mod rate_limit_costs;
