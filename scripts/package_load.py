@@ -36,7 +36,7 @@ class Load:
 
     def client(self):
         while not self.stopped.is_set():
-            connection = http.client.HTTPConnection("127.0.0.1", 8080, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=10)
             try:
                 for _ in range(5):
                     connection.request("GET", "/")
@@ -62,7 +62,9 @@ class Load:
 
 def main():
     if os.environ.get("WEIR_PACKAGE_NETNS") != "1":
-        inside = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", sys.executable, *sys.argv]
+        # The unit gives the privilege for port 80. Here each user has it, in this namespace alone.
+        prepare = 'ip link set lo up && echo 0 >/proc/sys/net/ipv4/ip_unprivileged_port_start && exec "$@"'
+        inside = ["unshare", "--net", "sh", "-c", prepare, "sh", sys.executable, *sys.argv]
         os.execvpe("unshare", inside, {**os.environ, "WEIR_PACKAGE_NETNS": "1"})
     log = open(FOLDER / "service.log", "w+")
     service = in_root("/usr/bin/weir", "run", "-c", "/etc/weir/weir.yaml", user="weir:weir", stdout=log, stderr=log)

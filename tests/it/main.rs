@@ -65,6 +65,7 @@ mod networks;
 mod operating;
 mod outages;
 mod outlier;
+mod packaging;
 mod passing;
 mod paths;
 mod pem_files;

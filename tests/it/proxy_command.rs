@@ -195,3 +195,30 @@ fn names_for_tls_get_certificates_by_acme_and_http_redirects_to_https() {
         eventually("a certificate", || crate::support::TlsClient::handshake(https, "a.zone.test", &config).ok());
     assert_eq!(client.get_with("/", &[("Host", "a.zone.test")]).text(), "a");
 }
+
+#[test]
+fn the_commands_of_the_readme_lead_from_a_package_to_a_response() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let section = readme.split("\n## Install\n").nth(1).unwrap();
+    let block = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let commands: Vec<&str> = block.lines().collect();
+    let [install, proxy, request] = commands[..] else { panic!("three commands: {block}") };
+    assert!(install.starts_with("sudo apt install ./weir_"), "{install}");
+    // The other two run as they are, with other ports.
+    let origin = Origin::named("application");
+    let arguments: Vec<&str> =
+        proxy.strip_prefix("weir proxy ").unwrap().strip_suffix(" &").unwrap().split(' ').collect();
+    let to = origin.to_string();
+    let arguments: Vec<&str> = arguments
+        .into_iter()
+        .map(|argument| match argument {
+            ":8080" => "127.0.0.1:0",
+            "127.0.0.1:3000" => &to,
+            other => other,
+        })
+        .collect();
+    let weir = start(&[&arguments[..], &["--admin", "127.0.0.1:0"]].concat());
+    let request = request.replace("127.0.0.1:8080", &weir.web().to_string());
+    let output = Command::new("sh").args(["-c", &request]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "application", "{}", String::from_utf8_lossy(&output.stderr));
+}
