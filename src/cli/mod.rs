@@ -120,7 +120,7 @@ enum Command {
     Demo(demo::Demo),
     /// Run a proxy without a configuration file, from one address to backends
     #[command(after_help = proxy::AFTER)]
-    Proxy(proxy::Proxy),
+    Proxy(proxy::ProxyOptions),
     /// Print the JSON Schema of the configuration
     #[command(after_help = AFTER_SCHEMA)]
     Schema,

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory};
 
-use super::proxy_addresses::{Scheme, Target, any, listen_address, target};
+use super::proxy_addresses::{ProxyBackend, Scheme, any, backend, listen_address};
 use super::proxy_yaml::{Settings, Tls, yaml};
 use super::run::finish;
 use super::{exit, problem_list, say};
@@ -39,15 +39,15 @@ Exit status: 0 nothing was cut, 1 something was cut or it could not start, 2 pro
 
 /// The options of `weir proxy`.
 #[derive(Debug, Args)]
-pub(super) struct Proxy {
+pub(super) struct ProxyOptions {
     /// The address to listen on: `:8080` for every address of the host, or `IP:PORT`. Default: `:8080`, or `:443` with
     /// --tls-names
     #[arg(long, value_name = "ADDRESS", env = "WEIR_FROM", value_parser = listen_address)]
     from: Option<SocketAddr>,
     /// A backend: `IP:PORT`, `NAME:PORT`, `:PORT`, `unix:/path`, or a URL with http, https or h2c and no path; may be
     /// repeated
-    #[arg(long, value_name = "BACKEND", env = "WEIR_TO", required = true, value_delimiter = ',', value_parser = target)]
-    to: Vec<Target>,
+    #[arg(long, value_name = "BACKEND", env = "WEIR_TO", required = true, value_delimiter = ',', value_parser = backend)]
+    to: Vec<ProxyBackend>,
     /// The load balancing algorithm; consistent_hash goes by the client's address
     #[arg(long, env = "WEIR_BALANCE", default_value = "round_robin", value_parser = balance_parser())]
     balance: String,
@@ -110,7 +110,7 @@ fn balance_parser() -> PossibleValuesParser {
 }
 
 /// Runs the proxy until a signal ends it.
-pub(super) fn proxy(options: &Proxy, signals: &Signals) -> u8 {
+pub(super) fn proxy(options: &ProxyOptions, signals: &Signals) -> u8 {
     let text = match configuration(options) {
         Ok(text) => text,
         Err(wrong) => {
@@ -160,7 +160,7 @@ fn advice(error: &StartError) -> Option<&'static str> {
 ///
 /// # Errors
 /// Two options contradict each other.
-fn configuration(options: &Proxy) -> Result<String, String> {
+fn configuration(options: &ProxyOptions) -> Result<String, String> {
     let has_tls = !options.tls_names.is_empty();
     let from = options.from.unwrap_or_else(|| any(if has_tls { 443 } else { 8080 }));
     let state_dir = state_dir(options).display().to_string();
@@ -187,7 +187,7 @@ fn configuration(options: &Proxy) -> Result<String, String> {
 }
 
 /// The name of the certificates of all backends; `None` for backends without TLS.
-fn server_name(targets: &[Target]) -> Result<Option<String>, String> {
+fn server_name(targets: &[ProxyBackend]) -> Result<Option<String>, String> {
     let Some(first) = targets.first() else { return Ok(None) };
     if targets.iter().any(|target| target.scheme != first.scheme) {
         return Err("the backends have different schemes; one upstream has one, so use a configuration file".into());
@@ -214,7 +214,7 @@ fn admin(option: Option<AdminPage>) -> Option<SocketAddr> {
     }
 }
 
-fn state_dir(options: &Proxy) -> PathBuf {
+fn state_dir(options: &ProxyOptions) -> PathBuf {
     options.state_dir.clone().unwrap_or_else(|| {
         let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let of_user = || variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
@@ -224,7 +224,7 @@ fn state_dir(options: &Proxy) -> PathBuf {
 }
 
 /// Creates the folder above the default state folder. Weir itself creates only the last one.
-fn make_parent_of_state(options: &Proxy) -> std::io::Result<()> {
+fn make_parent_of_state(options: &ProxyOptions) -> std::io::Result<()> {
     let path = state_dir(options);
     match path.parent().filter(|_| !options.tls_names.is_empty() && options.state_dir.is_none()) {
         Some(parent) => std::fs::create_dir_all(parent),
@@ -244,7 +244,7 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        options: Proxy,
+        options: ProxyOptions,
     }
 
     fn text(arguments: &str) -> Result<String, String> {

@@ -6,7 +6,7 @@ use crate::config::values::BackendAddress;
 
 /// A value of `--to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Target {
+pub(super) struct ProxyBackend {
     pub(super) scheme: Scheme,
     pub(super) address: BackendAddress,
 }
@@ -28,7 +28,7 @@ impl Scheme {
     }
 }
 
-impl Target {
+impl ProxyBackend {
     /// The name that the certificate of a backend must have; `None` for an address without one.
     pub(super) fn server_name(&self) -> Option<String> {
         match &self.address {
@@ -57,7 +57,7 @@ pub(super) fn any(port: u16) -> SocketAddr {
 }
 
 /// Parses a backend: an address of the configuration, `:3000`, `3000`, or a URL without a path.
-pub(super) fn target(text: &str) -> Result<Target, String> {
+pub(super) fn backend(text: &str) -> Result<ProxyBackend, String> {
     let schemes = [("http://", Scheme::Http), ("https://", Scheme::Https), ("h2c://", Scheme::H2c)];
     let url = schemes.iter().find_map(|(prefix, scheme)| Some((text.strip_prefix(prefix)?, *scheme)));
     let (rest, scheme) = url.unwrap_or((text, Scheme::Http));
@@ -73,7 +73,7 @@ pub(super) fn target(text: &str) -> Result<Target, String> {
     } else {
         rest.to_owned()
     };
-    address.parse().map(|address| Target { scheme, address })
+    address.parse().map(|address| ProxyBackend { scheme, address })
 }
 
 fn has_port(authority: &str) -> bool {
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_backend_is_an_address_a_port_or_a_url_without_a_path() {
-        let of = |text: &str| target(text).map(|target| (target.scheme, target.address.to_string()));
+        let of = |text: &str| backend(text).map(|backend| (backend.scheme, backend.address.to_string()));
         let is = |scheme, address: &str| Ok((scheme, address.to_owned()));
         for text in ["3000", ":3000", "127.0.0.1:3000", "http://127.0.0.1:3000", "http://127.0.0.1:3000/"] {
             assert_eq!(of(text), is(Scheme::Http, "127.0.0.1:3000"), "{text}");

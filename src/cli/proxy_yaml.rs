@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 use std::net::SocketAddr;
 
-use super::proxy_addresses::{Scheme, Target};
+use super::proxy_addresses::{ProxyBackend, Scheme};
 
 /// The settings of a proxy without a file.
 pub(super) struct Settings<'a> {
@@ -12,7 +12,7 @@ pub(super) struct Settings<'a> {
     pub(super) access_log: &'a str,
     pub(super) from: SocketAddr,
     pub(super) tls: Option<Tls<'a>>,
-    pub(super) to: &'a [Target],
+    pub(super) to: &'a [ProxyBackend],
     /// The name that the certificates of backends must have. Only for backends with TLS.
     pub(super) server_name: Option<String>,
     pub(super) host: Option<&'a str>,

@@ -217,6 +217,14 @@ pub fn parse_in_place(name: &Path, text: &str) -> Result<ValidatedConfig, Vec<Pr
     from_disk(name, text, &Disk::default())
 }
 
+/// Parses a generated text, which no file has. It names files relative to the working directory.
+///
+/// # Errors
+/// The problems of the text.
+pub fn load_in_memory(text: &str) -> Result<ValidatedConfig, Vec<Problem>> {
+    parse_in_place(Path::new(in_memory::IN_MEMORY), text)
+}
+
 fn from_disk(name: &Path, text: &str, disk: &Disk) -> Result<ValidatedConfig, Vec<Problem>> {
     let seen = RefCell::new(BTreeMap::new());
     let read = |path: &Path| {
