@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run test test-rust test-grafana miri loom lint bench bench-pick bench-route bench-balance bench-scale bench-instructions \
 	bench-failing-backend bench-rate-limits bench-compress bench-streams audit testssl release \
+	package package-check fuzz fuzz-all \
 	soak soak-run soak-tests need-build need-servers need-grafana need-load
 
 CARGO ?= cargo
@@ -18,8 +19,11 @@ SECONDS := $(if $(filter command line,$(origin SECONDS)),$(SECONDS),300)
 # measured (release, bench*, soak-run). test and lint use `dev`.
 DIST := $(CARGO) build --profile dist --locked --bin weir
 
+# A target of `make fuzz`.
+TARGET ?=
+
 # The commit that weir_build_info reports. Only src/main.rs reads it, so another commit compiles no other crate.
-run bench bench-balance bench-scale bench-instructions bench-failing-backend bench-rate-limits bench-compress bench-streams soak soak-run release: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+run bench bench-balance bench-scale bench-instructions bench-failing-backend bench-rate-limits bench-compress bench-streams soak soak-run release package: export WEIR_COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -119,6 +123,20 @@ soak-tests: need-build need-servers
 
 release: need-build ## build the shipped binary with the profile of a training run and pack it as target/packages/weir-VERSION-TARGET.tar.gz
 	scripts/release.sh
+
+package: release ## pack the released binary as a Debian package, and write SHA256SUMS
+	@$(NEED) objcopy=binutils python3=python3
+	scripts/package.sh
+
+package-check: need-build ## install, upgrade under load and purge the package in a chroot; lintian; the image; two builds (as root, after `make package`)
+	@$(NEED) debootstrap=debootstrap lintian=lintian buildah=buildah python3=python3 ip=iproute2 unshare=util-linux
+	scripts/package_check.sh
+
+fuzz: need-build ## fuzz one target: TARGET=request_head SECONDS=300 (without TARGET, it lists the targets)
+	scripts/fuzz.sh "$(TARGET)" $(SECONDS)
+
+fuzz-all: need-build ## fuzz each target for SECONDS=300, one after the other
+	scripts/fuzz.sh all $(SECONDS)
 
 need-build:
 	@$(NEED) cargo=rust cc=gcc+libc6-dev cmake=cmake

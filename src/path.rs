@@ -69,13 +69,28 @@ fn decode(path: &str, decode_slash: bool) -> String {
         };
         match u8::from_str_radix(digits, 16) {
             Ok(b'/') if decode_slash => decoded.push('/'),
-            Ok(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => decoded.push(char::from(byte)),
+            Ok(byte) if is_unreserved(byte) && !completes_encoding(&decoded, byte) => decoded.push(char::from(byte)),
             _ => decoded.extend(["%", &digits.to_ascii_uppercase()]),
         }
         rest = &rest[at + 3..];
     }
     decoded.push_str(rest);
     decoded
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+/// Whether this byte would form a new percent-encoding with a `%` that begins none: `%%32e` must not become `%2e`. A backend that gets
+/// the normalized path would decode it once more.
+fn completes_encoding(decoded: &str, byte: u8) -> bool {
+    let is_open = match decoded.as_bytes() {
+        [.., b'%'] => true,
+        [.., b'%', digit] => digit.is_ascii_hexdigit(),
+        _ => false,
+    };
+    is_open && byte.is_ascii_hexdigit()
 }
 
 fn merge(path: &str) -> String {

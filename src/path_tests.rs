@@ -45,6 +45,17 @@ fn equivalent_paths_have_one_normal_form() {
 }
 
 #[test]
+fn decoding_never_forms_a_new_percent_encoding() {
+    for path in ["/%%32e%%32e/admin", "/%2%65%2%65/admin", "/%%36%31", "/%4%31"] {
+        let once = normalise(path, BOTH).into_owned();
+        assert_eq!(normalise(&once, BOTH), once, "{path}: a second decoding changes nothing");
+        assert!(!once.contains("%2e") && !once.contains("%61") && !once.contains("%41"), "{path}: {once}");
+    }
+    assert_eq!(normalise("/%%7a", KEEP), "/%z", "z is no digit");
+    assert_eq!(normalise("/%C3%61", KEEP), "/%C3a");
+}
+
+#[test]
 fn the_rules_decide_on_slashes_before_dot_segments_are_removed() {
     for (rules, path, want) in [
         (DECODE, "/admin%2Fx", "/admin/x"),

@@ -4,6 +4,7 @@
 mod backend_commands;
 mod check;
 mod columns;
+mod completions;
 mod config_file;
 mod demo;
 mod drain;
@@ -12,7 +13,11 @@ mod hash_key;
 mod help;
 pub mod http_client;
 mod limits;
+mod man;
 mod problem_list;
+mod proxy;
+mod proxy_addresses;
+mod proxy_yaml;
 pub mod remote;
 mod remote_commands;
 mod rolling_drain;
@@ -123,6 +128,9 @@ enum Command {
     /// Run embedded backends, a proxy in front of them and the admin page, and show commands to try
     #[command(after_help = AFTER_DEMO)]
     Demo(demo::Demo),
+    /// Run a proxy without a configuration file, from one address to backends
+    #[command(after_help = proxy::AFTER)]
+    Proxy(proxy::ProxyOptions),
     /// Print the JSON Schema of the configuration
     #[command(after_help = AFTER_SCHEMA)]
     Schema,
@@ -152,6 +160,11 @@ enum Command {
     HashKey(hash_key::HashKey),
     /// Print the version, and what the binary was built from
     Version,
+    /// Print the completions of a shell, to be saved where the shell looks for them
+    #[command(after_help = completions::AFTER)]
+    Completions(completions::Completions),
+    /// Print the manual page weir(1) in roff; `weir man | man -l -` shows it
+    Man,
 }
 
 /// Options for reaching the running process.
@@ -171,7 +184,8 @@ struct RemoteOptions {
 /// Parses the arguments and runs the command.
 pub fn main() -> ExitCode {
     // Signals are caught first: most signals kill the process until then. Only the commands that serve catch signals.
-    let serves = std::env::args_os().nth(1).is_some_and(|command| command == "run" || command == "demo");
+    let first = std::env::args_os().nth(1);
+    let serves = first.is_some_and(|first| ["run", "demo", "proxy"].iter().any(|command| first == *command));
     let signals = serves.then(Signals::catch);
     let cli = match parse() {
         Ok(cli) => cli,
@@ -184,6 +198,7 @@ pub fn main() -> ExitCode {
         Command::Run(file) => with(signals, |signals| run::run(&file, signals)),
         Command::Check(options) => check::check(&options),
         Command::Demo(options) => with(signals, |signals| demo::demo(&options, signals)),
+        Command::Proxy(options) => with(signals, |signals| proxy::proxy(&options, signals)),
         Command::Schema => check::schema(),
         Command::Diff(options) => remote_commands::diff(&options),
         Command::Reload(options) => remote_commands::reload(&options),
@@ -195,15 +210,27 @@ pub fn main() -> ExitCode {
         Command::HashKey(options) => hash_key::hash_key(&options),
         Command::Weight(options) => backend_commands::weight(&options),
         Command::Version => version::version(),
+        Command::Completions(options) => completions::completions(&options, command()),
+        Command::Man => man::man(command()),
     })
 }
 
-/// Parses the arguments. `--version` says as much as `weir version`; the commit is known only now.
+/// Parses the arguments.
 fn parse() -> Result<Cli, clap::Error> {
-    let matches = Cli::command()
-        .long_version(version::LONG.as_str())
-        .try_get_matches_from(help::normalize(std::env::args_os()))?;
+    let matches = command().try_get_matches_from(help::normalize(std::env::args_os()))?;
     Cli::from_arg_matches(&matches)
+}
+
+/// The command line as clap knows it. `--version` says as much as `weir version`; the commit is known only now.
+fn command() -> clap::Command {
+    let command = Cli::command().long_version(version::LONG.as_str());
+    command.mut_subcommands(|subcommand| subcommand.mut_args(ignore_empty_variable))
+}
+
+/// An empty environment variable counts as absent. A container often sets each variable, some of them to nothing.
+fn ignore_empty_variable(argument: clap::Arg) -> clap::Arg {
+    let value = argument.get_env().and_then(std::env::var_os);
+    if value.is_some_and(|value| value.is_empty()) { argument.env(None::<&str>) } else { argument }
 }
 
 /// Runs a command that needs signals, after they are caught.
@@ -221,4 +248,10 @@ fn with(caught: Option<io::Result<Signals>>, serve: impl FnOnce(&Signals) -> u8)
 fn say(text: impl std::fmt::Display) {
     use std::io::Write;
     let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// Prints a generated text as it is. A closed pipe is not an error.
+fn print_bytes(text: &[u8]) {
+    use std::io::Write;
+    let _ = io::stdout().lock().write_all(text);
 }

@@ -17,6 +17,7 @@ use super::deserialize;
 use super::disk::{self, Disk};
 use super::file_watch::{self, FileStamp, Watch};
 use super::files::{self, FileContext, LoadedFiles};
+use super::in_memory;
 use super::io_error::{self, mark_after, whole};
 use super::node::Position;
 use super::positions::Positions;
@@ -189,6 +190,9 @@ pub fn read_text(path: &Path) -> Result<String, Vec<Problem>> {
 }
 
 fn read_text_by(disk: &Disk, path: &Path) -> Result<String, Vec<Problem>> {
+    if let Some(problems) = in_memory::nothing_to_read(path) {
+        return Err(problems);
+    }
     let max_bytes = yaml::MAX_DOCUMENT_BYTES as u64;
     let read = if path == Path::new("-") { stdin::read(max_bytes) } else { disk.read_main(path, max_bytes) };
     let bytes = match read {
@@ -211,6 +215,14 @@ fn read_text_by(disk: &Disk, path: &Path) -> Result<String, Vec<Problem>> {
 /// files on disk.
 pub fn parse_in_place(name: &Path, text: &str) -> Result<ValidatedConfig, Vec<Problem>> {
     from_disk(name, text, &Disk::default())
+}
+
+/// Parses a generated text, which no file has. It names files relative to the working directory.
+///
+/// # Errors
+/// The problems of the text.
+pub fn load_in_memory(text: &str) -> Result<ValidatedConfig, Vec<Problem>> {
+    parse_in_place(Path::new(in_memory::IN_MEMORY), text)
 }
 
 fn from_disk(name: &Path, text: &str, disk: &Disk) -> Result<ValidatedConfig, Vec<Problem>> {

@@ -159,6 +159,7 @@ mod tests {
             (KEEP, "", "/tenant-a", "/../tenant-b/secret", "/tenant-a/tenant-b/secret"),
             (KEEP, "", "/tenant-a", "/%2e%2e/secret?a=/../%2e", "/tenant-a/secret?a=/../%2e"),
             (KEEP, "", "/tenant-a", "/x/../../secret", "/tenant-a/secret"),
+            (KEEP, "", "/tenant-a", "/%%32e%%32e/secret", "/tenant-a/%%32e%%32e/secret"),
             (KEEP, "/pub", "/v2", "/p%75b/x", "/v2/x"),
             (KEEP, "/pub", "/v2", "/./pub/x", "/v2/x"),
             (KEEP, "/pub", "/v2", "/y/../pub/x", "/v2/x"),

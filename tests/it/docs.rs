@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::source_tree::rust_files;
 use crate::support::{Client, Config, Origin, Pki, Reply, Store, StoreKind, Weir, eventually, spare};
 
-const PAGES: [&str; 14] = [
+const PAGES: &[&str] = &[
     "README.md",
     "docs/access.md",
     "docs/access-jwt.md",
@@ -21,6 +21,7 @@ const PAGES: [&str; 14] = [
     "docs/llm-budget.md",
     "docs/compress.md",
     "docs/operations.md",
+    "docs/packages.md",
     "docs/streams.md",
     "grafana/README.md",
 ];

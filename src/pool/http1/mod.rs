@@ -8,6 +8,9 @@ mod rewind_io;
 pub(super) mod session;
 mod shared_io;
 
+#[cfg(test)]
+mod fuzz_tests;
+
 use std::io;
 
 use pingora_core::Error;

@@ -110,6 +110,12 @@ impl Weir {
         run_to_its_end(with_files(limit), folder, config)
     }
 
+    /// Starts this command, which runs a proxy without a configuration file. Waits until it is ready.
+    pub fn start_command(mut command: Command) -> Self {
+        command.env_remove("WEIR_CONFIG").env_remove("WEIR_ADMIN");
+        Self::spawn_command(command, tempfile::tempdir().unwrap()).ready()
+    }
+
     fn ready(mut self) -> Self {
         eventually("ready", || {
             let is_ready = self.stderr().lines().any(|line| line == "ready");
@@ -129,15 +135,13 @@ impl Weir {
     }
 
     fn spawn(mut command: Command, folder: TempDir, config: impl Display) -> Self {
-        let mut child = command
-            .arg("run")
-            .arg("-c")
-            .arg(write_config(&folder, config))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        command.arg("run").arg("-c").arg(write_config(&folder, config));
+        Self::spawn_command(command, folder)
+    }
+
+    fn spawn_command(mut command: Command, folder: TempDir) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let stderr = collect(child.stderr.take().unwrap());
         let stdout = collect(child.stdout.take().unwrap());
         Self { child, folder, listening: BTreeMap::new(), stderr, stdout }
