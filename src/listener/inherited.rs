@@ -27,19 +27,23 @@ pub struct InheritedSocket {
 
 /// The sockets that no listener has taken yet.
 #[derive(Debug, Default)]
-pub struct InheritedSockets(Vec<InheritedSocket>);
+pub struct InheritedSockets {
+    free: Vec<InheritedSocket>,
+    /// The names of descriptors that are not usable, and why. The log does not exist yet when they are found.
+    unusable: Vec<(String, io::Error)>,
+}
 
 impl InheritedSockets {
-    /// Keeps the sockets that listen. The others are logged and closed.
+    /// Keeps the sockets that listen. The others are closed.
     pub fn new(sockets: Vec<InheritedSocket>) -> Self {
-        let usable = |socket: &InheritedSocket| match check(&socket.fd) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(name = socket.name, %error, "an inherited descriptor is closed");
-                false
+        let mut this = Self::default();
+        for socket in sockets {
+            match check(&socket.fd) {
+                Ok(()) => this.free.push(socket),
+                Err(error) => this.unusable.push((socket.name, error)),
             }
-        };
-        Self(sockets.into_iter().filter(usable).collect())
+        }
+        this
     }
 
     /// Takes the socket of a listener.
@@ -66,13 +70,16 @@ impl InheritedSockets {
             address.is_some_and(|address| address.as_pathname() == Some(path))
         };
         // The name alone is not enough: clients find the socket by its path.
-        let at = self.0.iter().position(|socket| is_at(&socket.fd))?;
-        Some(UnixListener::from(self.0.remove(at).fd))
+        let at = self.free.iter().position(|socket| is_at(&socket.fd))?;
+        Some(UnixListener::from(self.free.remove(at).fd))
     }
 
     /// Closes the sockets that are left, and logs them.
     pub fn close_rest(self) {
-        for socket in self.0 {
+        for (name, error) in self.unusable {
+            tracing::warn!(name, %error, "an inherited descriptor is closed");
+        }
+        for socket in self.free {
             let address = local(&socket.fd).map(|address| address.to_string());
             let address = address.unwrap_or_else(|| "a Unix socket".to_owned());
             tracing::warn!(name = socket.name, address, "no listener has this inherited socket: it is closed");
@@ -86,11 +93,11 @@ impl InheritedSockets {
             None => is_at(&socket.fd),
         };
         let tcp = |socket: &InheritedSocket| local(&socket.fd).is_some();
-        let find = |wanted: &dyn Fn(&InheritedSocket) -> bool| self.0.iter().position(|each| tcp(each) && wanted(each));
+        let find = |wanted: &dyn Fn(&InheritedSocket) -> bool| self.free.iter().position(|each| tcp(each) && wanted(each));
         let at = find(&|socket| named(socket) && at_address(socket))
             .or_else(|| find(&|socket| named(socket) && socket.configured.is_none()))
             .or_else(|| find(&at_address))?;
-        Some(self.0.remove(at).fd)
+        Some(self.free.remove(at).fd)
     }
 }
 
@@ -163,6 +170,6 @@ mod tests {
         let (udp, file) = (std::net::UdpSocket::bind("127.0.0.1:0").unwrap(), tempfile::tempfile().unwrap());
         let fds: [OwnedFd; 3] = [connected.into(), udp.into(), file.into()];
         let of = |fd| InheritedSocket { name: "web".into(), configured: None, fd };
-        assert!(InheritedSockets::new(fds.into_iter().map(of).collect()).0.is_empty());
+        assert!(InheritedSockets::new(fds.into_iter().map(of).collect()).free.is_empty());
     }
 }
