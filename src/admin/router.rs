@@ -110,9 +110,7 @@ async fn upgrade(State(control): SharedControl, order: Option<Json<UpgradeOrder>
     let Json(order) = order.unwrap_or_default();
     match control.upgrade(order.timeout_ms.map(Duration::from_millis)).await {
         Ok(Ok(reply @ UpgradeReply::Ready { .. })) => Json(reply).into_response(),
-        Ok(Ok(reply @ UpgradeReply::Failed { .. })) => {
-            (StatusCode::UNPROCESSABLE_ENTITY, Json(reply)).into_response()
-        }
+        Ok(Ok(reply @ UpgradeReply::Failed { .. })) => (StatusCode::UNPROCESSABLE_ENTITY, Json(reply)).into_response(),
         Ok(Err(ControlError::Impossible(why) | ControlError::NotThere(why))) => refuse(StatusCode::CONFLICT, &why),
         Err(_) => refuse(StatusCode::CONFLICT, "the process is stopping"),
     }

@@ -93,7 +93,8 @@ impl InheritedSockets {
             None => is_at(&socket.fd),
         };
         let tcp = |socket: &InheritedSocket| local(&socket.fd).is_some();
-        let find = |wanted: &dyn Fn(&InheritedSocket) -> bool| self.free.iter().position(|each| tcp(each) && wanted(each));
+        let find =
+            |wanted: &dyn Fn(&InheritedSocket) -> bool| self.free.iter().position(|each| tcp(each) && wanted(each));
         let at = find(&|socket| named(socket) && at_address(socket))
             .or_else(|| find(&|socket| named(socket) && socket.configured.is_none()))
             .or_else(|| find(&at_address))?;

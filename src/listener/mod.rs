@@ -378,10 +378,7 @@ impl Listeners {
 ///
 /// # Errors
 /// The first address that cannot be bound.
-pub fn bind_all(
-    wanted: &[schema::ListenerConfig],
-    inherited: &mut InheritedSockets,
-) -> Result<Vec<Bound>, BindError> {
+pub fn bind_all(wanted: &[schema::ListenerConfig], inherited: &mut InheritedSockets) -> Result<Vec<Bound>, BindError> {
     let bound = |listener: &schema::ListenerConfig| match inherited.take(listener) {
         Some(bound) => Ok(bound),
         None => bind(listener.address),

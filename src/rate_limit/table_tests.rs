@@ -172,7 +172,11 @@ fn debts_pass_to_the_table_of_another_process_and_nothing_is_forgiven() {
     let now = 1_000 * SECOND;
     take(&new, 1, 1, now).unwrap();
     old.debts(2, 7 * SECOND).into_iter().for_each(|debt| new.adopt_debt(debt, now));
-    assert_eq!(new.largest(9, now).iter().map(|debtor| debtor.debt).collect::<Vec<_>>(), [10, 4], "only the largest two");
+    assert_eq!(
+        new.largest(9, now).iter().map(|debtor| debtor.debt).collect::<Vec<_>>(),
+        [10, 4],
+        "only the largest two"
+    );
     assert_eq!((new.len(), new.gauge.load(Relaxed)), (2, 2));
     assert!(take(&new, 1, 1, now).is_err() && take(&new, 1, 1, now + SECOND / 10).is_ok());
     assert!(take(&new, 2, 7, now).is_err() && take(&new, 2, 6, now).is_ok());

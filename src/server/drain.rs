@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use super::RunOutcome;
 use super::admin_api::AdminApi;
 use super::signals::{SignalCommand, Signals};
@@ -35,18 +33,13 @@ pub(super) async fn drain(api: &AdminApi, server: &Server, signals: &Signals) ->
     }
 }
 
-/// Drains after an upgrade: the process behind `successor` serves new connections. `reload`: a reload has waited for
-/// the end of the upgrade.
+/// Drains after an upgrade: `successor` serves new connections.
 pub(super) async fn after_upgrade(
     api: &AdminApi,
     server: &Server,
     signals: &Signals,
-    (successor, reload): (NewProcess, bool),
+    successor: NewProcess,
 ) -> RunOutcome {
-    if reload && let Some(pid) = i32::try_from(successor.pid).ok().and_then(Pid::from_raw) {
-        // The new process may have read the file before it was changed. Its id stays in use: this is its parent.
-        let _ = kill_process(pid, Signal::HUP);
-    }
     start_draining(api);
     api.listeners.hand_over();
     api.upgrades.leave_to_successor().await;

@@ -19,6 +19,7 @@ mod preflight;
 mod privileges;
 mod rate_limit_status;
 mod runtimes;
+mod serve;
 mod signals;
 mod upgrade;
 mod writable;
@@ -47,9 +48,9 @@ use admin_socket::{AdminSocket, SocketFile};
 use logs::BothLogs;
 use pid_file::PidFile;
 use runtimes::Runtimes;
-use signals::SignalCommand;
+use serve::serve;
 use tokio::sync::oneshot;
-use upgrade::{NewProcess, RunningAdmin, Takeover, UpgradeRequest, Upgrades};
+use upgrade::{RunningAdmin, Takeover, Upgrades};
 
 pub use preflight::preflight;
 pub use privileges::PrivilegeError;
@@ -221,7 +222,8 @@ fn start(
     let runtimes = Runtimes::start(&document.server)?;
     let _control = runtimes.control().enter();
     let upgrades = Upgrades::new(program, Arc::clone(&metrics));
-    let api = build_components(&checked, bound, (&runtimes, reserved), (&metrics, logs), (upgrades, takeover.as_mut()))?;
+    let api =
+        build_components(&checked, bound, (&runtimes, reserved), (&metrics, logs), (upgrades, takeover.as_mut()))?;
     let (admin, socket_file) = admin.map(|admin| serve_admin(admin, &api, &runtimes)).transpose()?.unzip();
     if !signals.end_start() {
         return Ok(RunOutcome::Clean);
@@ -390,65 +392,6 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// Handles signals until a stop or an upgrade. A reload waits for a running reload and for a running upgrade.
-async fn serve(api: &Arc<AdminApi>, signals: &Signals) -> RunOutcome {
-    let mut requests = api.upgrades.requests();
-    let (mut reloading, mut upgrading) = (tokio::task::JoinSet::new(), tokio::task::JoinSet::new());
-    let mut reload_again = false;
-    loop {
-        let command = tokio::select! {
-            command = signals.next() => command,
-            Some(_) = reloading.join_next() => {
-                if !std::mem::take(&mut reload_again) {
-                    continue;
-                }
-                SignalCommand::Reload
-            }
-            Some(request) = requests.recv() => {
-                upgrade(api, request, &mut upgrading);
-                continue;
-            }
-            Some(ended) = upgrading.join_next() => {
-                let server = api.shared.load().document.server.clone();
-                if let Ok(Some(successor)) = ended {
-                    return drain::after_upgrade(api, &server, signals, (successor, reload_again)).await;
-                }
-                if !std::mem::take(&mut reload_again) {
-                    continue;
-                }
-                SignalCommand::Reload
-            }
-        };
-        match command {
-            SignalCommand::Reload if reloading.is_empty() && upgrading.is_empty() => drop(reloading.spawn(reload(Arc::clone(api)))),
-            SignalCommand::Reload => reload_again = true,
-            SignalCommand::ReopenLogs => api.logs.access.reopen(),
-            SignalCommand::Upgrade => upgrade(api, UpgradeRequest::of_signal(), &mut upgrading),
-            SignalCommand::Stop => {
-                notify(&[sd_notify::NotifyState::Stopping]);
-                reloading.detach_all();
-                // Kills a new process that does not serve yet.
-                upgrading.shutdown().await;
-                // A reload may have changed the two times of the drain.
-                let server = api.shared.load().document.server.clone();
-                return drain::drain(api, &server, signals).await;
-            }
-        }
-    }
-}
-
-/// The upgrade that runs, if any: the new process, once it serves.
-type Upgrading = tokio::task::JoinSet<Option<NewProcess>>;
-
-/// Starts an upgrade, unless one runs.
-fn upgrade(api: &Arc<AdminApi>, request: UpgradeRequest, upgrading: &mut Upgrading) {
-    if upgrading.is_empty() {
-        upgrading.spawn(upgrade::run(Arc::clone(api), request));
-    } else {
-        request.refuse("an upgrade is under way");
-    }
-}
-
 /// Reloads certificates whose files have changed, until the process ends.
 async fn look_after_certificates(api: Arc<AdminApi>) {
     loop {
@@ -477,21 +420,5 @@ async fn reap_snapshots(shared: Arc<CurrentSnapshot>) {
         if background::run(move || same.reap()).await.is_err() {
             tracing::error!("a replaced configuration could not be taken apart");
         }
-    }
-}
-
-async fn reload(api: Arc<AdminApi>) {
-    let now = sd_notify::NotifyState::monotonic_usec_now();
-    match now {
-        Ok(now) => notify(&[sd_notify::NotifyState::Reloading, now]),
-        Err(error) => tracing::debug!(%error, "no monotonic clock"),
-    }
-    let same = Arc::clone(&api);
-    if let Err(error) = background::run(move || same.reloader.reload()).await {
-        tracing::error!(%error, "the reload broke off; the old configuration goes on");
-    }
-    // systemd takes READY=1 as the end of STOPPING=1.
-    if !api.lifecycle.is_draining() {
-        notify(&[sd_notify::NotifyState::Ready]);
     }
 }

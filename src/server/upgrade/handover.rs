@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::task::spawn_blocking;
@@ -51,6 +52,18 @@ impl Drop for Running<'_> {
 pub(in crate::server) struct NewProcess {
     pub(in crate::server) pid: u32,
     pub(in crate::server) channel: UnixStream,
+}
+
+impl NewProcess {
+    /// Sends it SIGHUP: it may have read the configuration before that changed.
+    pub(in crate::server) fn reload(&self) {
+        // This process is its parent, so the id stays in use until this process ends.
+        if let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw)
+            && let Err(error) = kill_process(pid, Signal::HUP)
+        {
+            tracing::warn!(%error, "the new process could not be told to reload");
+        }
+    }
 }
 
 /// Upgrades, and answers the request. Returns the process that has taken over; `None` if nothing has changed. Dropping

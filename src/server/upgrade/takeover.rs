@@ -75,9 +75,7 @@ impl FailureReport {
 /// Adds the configured addresses, which only the process before an upgrade knows.
 fn with_addresses(sockets: Vec<NamedFd>, handed: Option<&[HandedSocket]>) -> Vec<InheritedSocket> {
     let add = |(at, NamedFd { name, fd }): (usize, NamedFd)| match handed.and_then(|handed| handed.get(at)) {
-        Some(handed) => {
-            InheritedSocket { name: handed.name.clone(), configured: Some(handed.configured.clone()), fd }
-        }
+        Some(handed) => InheritedSocket { name: handed.name.clone(), configured: Some(handed.configured.clone()), fd },
         None => InheritedSocket { name, configured: None, fd },
     };
     sockets.into_iter().enumerate().map(add).collect()
