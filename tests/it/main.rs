@@ -95,6 +95,7 @@ mod tls_clients;
 mod tls_renewal;
 mod unprocessed;
 mod unsafe_code;
+mod upgrade;
 mod versions_and_options;
 mod vouched_fields;
 mod websocket;
