@@ -19,10 +19,19 @@ use crate::config::schema;
 pub struct InheritedSocket {
     /// Its name: that of the listener, or `FileDescriptorName=` of the socket unit.
     pub name: String,
-    /// The address in the configuration of the process before the upgrade. `None`: it comes from systemd.
-    pub configured: Option<String>,
+    /// Its use in the process before the upgrade. `None`: it comes from systemd.
+    pub handed: Option<Handed>,
     /// The descriptor.
     pub fd: OwnedFd,
+}
+
+/// The use of a socket in the process before the upgrade.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Handed {
+    /// The address in the configuration.
+    pub configured: String,
+    /// Whether it is the socket of the admin listener.
+    pub admin: bool,
 }
 
 /// The sockets that no listener has taken yet.
@@ -46,21 +55,26 @@ impl InheritedSockets {
         this
     }
 
-    /// Takes the socket of a listener.
-    pub(super) fn take(&mut self, listener: &schema::ListenerConfig) -> Option<Bound> {
-        let fd = self.take_fd(listener.label().as_ref(), &listener.address.to_string(), &|fd| {
-            local(fd).is_some_and(|local| local == listener.address)
-        })?;
-        let socket = TcpListener::from(fd);
-        let actual = socket.local_addr().ok()?;
-        Some(Bound { configured: listener.address, actual, socket })
+    /// Takes the sockets of these listeners; `None` for a listener without one. The better matches come first: no
+    /// listener takes the socket that has the name and the address of another one.
+    pub(super) fn take(&mut self, listeners: &[schema::ListenerConfig]) -> Vec<Option<Bound>> {
+        let mut taken: Vec<_> = listeners.iter().map(|_| None).collect();
+        for rule in MatchRule::ALL {
+            for (listener, taken) in listeners.iter().zip(&mut taken).filter(|(_, taken)| taken.is_none()) {
+                let wanted = Wanted { name: listener.label().into(), address: listener.address, admin: false };
+                *taken = self.take_tcp(&wanted, rule).and_then(|socket| {
+                    let actual = socket.local_addr().ok()?;
+                    Some(Bound { configured: listener.address, actual, socket })
+                });
+            }
+        }
+        taken
     }
 
     /// Takes the TCP socket of the admin listener.
     pub fn take_admin(&mut self, address: SocketAddr) -> Option<TcpListener> {
-        let is_at = |fd: &OwnedFd| local(fd).is_some_and(|local| local == address);
-        let fd = self.take_fd("admin", &address.to_string(), &is_at);
-        fd.filter(|fd| local(fd).is_some()).map(TcpListener::from)
+        let wanted = Wanted { name: "admin".to_owned(), address, admin: true };
+        MatchRule::ALL.into_iter().find_map(|rule| self.take_tcp(&wanted, rule))
     }
 
     /// Takes the Unix socket of the admin listener.
@@ -86,19 +100,44 @@ impl InheritedSockets {
         }
     }
 
-    fn take_fd(&mut self, name: &str, configured: &str, is_at: &dyn Fn(&OwnedFd) -> bool) -> Option<OwnedFd> {
-        let named = |socket: &InheritedSocket| socket.name == name;
-        let at_address = |socket: &InheritedSocket| match &socket.configured {
-            Some(before) => before == configured,
-            None => is_at(&socket.fd),
-        };
-        let tcp = |socket: &InheritedSocket| local(&socket.fd).is_some();
-        let find =
-            |wanted: &dyn Fn(&InheritedSocket) -> bool| self.free.iter().position(|each| tcp(each) && wanted(each));
-        let at = find(&|socket| named(socket) && at_address(socket))
-            .or_else(|| find(&|socket| named(socket) && socket.configured.is_none()))
-            .or_else(|| find(&at_address))?;
-        Some(self.free.remove(at).fd)
+    fn take_tcp(&mut self, wanted: &Wanted, rule: MatchRule) -> Option<TcpListener> {
+        let at = self.free.iter().position(|socket| rule.matches(socket, wanted))?;
+        Some(TcpListener::from(self.free.remove(at).fd))
+    }
+}
+
+/// A listener that needs a socket.
+struct Wanted {
+    name: String,
+    address: SocketAddr,
+    admin: bool,
+}
+
+/// What a socket and a listener have in common.
+#[derive(Debug, Clone, Copy)]
+enum MatchRule {
+    NameAndAddress,
+    Name,
+    Address,
+}
+
+impl MatchRule {
+    /// The best one first.
+    const ALL: [Self; 3] = [Self::NameAndAddress, Self::Name, Self::Address];
+
+    fn matches(self, socket: &InheritedSocket, wanted: &Wanted) -> bool {
+        let Some(local) = local(&socket.fd) else { return false };
+        let is_named = socket.name == wanted.name;
+        match (&socket.handed, self) {
+            (Some(handed), _) if handed.admin != wanted.admin => false,
+            (Some(handed), Self::NameAndAddress) => is_named && handed.configured == wanted.address.to_string(),
+            // A listener that has got another address in the file is bound anew.
+            (Some(_), Self::Name) => false,
+            (Some(handed), Self::Address) => handed.configured == wanted.address.to_string(),
+            (None, Self::NameAndAddress) => is_named && local == wanted.address,
+            (None, Self::Name) => is_named,
+            (None, Self::Address) => local == wanted.address,
+        }
     }
 }
 
@@ -126,8 +165,12 @@ mod tests {
     fn socket(name: &str, configured: Option<&str>) -> (InheritedSocket, SocketAddr) {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let (name, configured) = (name.to_owned(), configured.map(str::to_owned));
-        (InheritedSocket { name, configured, fd: socket.into() }, address)
+        let handed = configured.map(|configured| Handed { configured: configured.to_owned(), admin: name == "admin" });
+        (InheritedSocket { name: name.to_owned(), handed, fd: socket.into() }, address)
+    }
+
+    fn take(sockets: &mut InheritedSockets, listener: schema::ListenerConfig) -> Option<SocketAddr> {
+        sockets.take(&[listener]).remove(0).map(|bound| bound.actual)
     }
 
     fn listener(name: &str, address: SocketAddr) -> schema::ListenerConfig {
@@ -141,9 +184,9 @@ mod tests {
         let (spare, spare_at) = socket("spare", None);
         let mut sockets = InheritedSockets::new(vec![other, named, spare]);
         let far = SocketAddr::from(([127, 0, 0, 1], 1));
-        assert_eq!(sockets.take(&listener("web", far)).unwrap().actual, named_at, "the unit decides about the address");
-        assert_eq!(sockets.take(&listener("tls", other_at)).unwrap().actual, other_at);
-        assert!(sockets.take(&listener("web", far)).is_none());
+        assert_eq!(take(&mut sockets, listener("web", far)).unwrap(), named_at, "the unit decides about the address");
+        assert_eq!(take(&mut sockets, listener("tls", other_at)).unwrap(), other_at);
+        assert_eq!(take(&mut sockets, listener("web", far)), None);
         assert_eq!(sockets.take_admin(spare_at).unwrap().local_addr().unwrap(), spare_at);
     }
 
@@ -152,17 +195,31 @@ mod tests {
         let (first, first_at) = socket("weir.socket", None);
         let (second, second_at) = socket("weir.socket", None);
         let mut sockets = InheritedSockets::new(vec![first, second]);
-        assert_eq!(sockets.take(&listener("weir.socket", second_at)).unwrap().actual, second_at);
-        assert_eq!(sockets.take(&listener("weir.socket", first_at)).unwrap().actual, first_at);
+        assert_eq!(take(&mut sockets, listener("weir.socket", second_at)).unwrap(), second_at);
+        assert_eq!(take(&mut sockets, listener("weir.socket", first_at)).unwrap(), first_at);
     }
 
     #[test]
     fn after_an_upgrade_a_listener_with_another_address_is_bound_anew() {
         let (old, old_at) = socket("web", Some("127.0.0.1:0"));
         let mut sockets = InheritedSockets::new(vec![old]);
-        assert!(sockets.take(&listener("web", "127.0.0.1:9".parse().unwrap())).is_none());
-        let renamed = sockets.take(&listener("public", "127.0.0.1:0".parse().unwrap()));
-        assert_eq!(renamed.unwrap().actual, old_at, "another name, but the same address as configured");
+        assert_eq!(take(&mut sockets, listener("web", "127.0.0.1:9".parse().unwrap())), None);
+        let renamed = take(&mut sockets, listener("public", "127.0.0.1:0".parse().unwrap()));
+        assert_eq!(renamed, Some(old_at), "another name, but the same address as configured");
+    }
+
+    #[test]
+    fn a_listener_never_takes_the_socket_that_fits_another_one_better() {
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let (admin, admin_at) = socket("admin", Some("127.0.0.1:0"));
+        let (web, web_at) = socket("web", Some("127.0.0.1:0"));
+        let mut sockets = InheritedSockets::new(vec![admin, web]);
+        let bound = sockets.take(&[listener("more", any), listener("web", any)]);
+        assert_eq!(
+            bound.iter().map(|bound| bound.as_ref().map(|bound| bound.actual)).collect::<Vec<_>>(),
+            [None, Some(web_at)]
+        );
+        assert_eq!(sockets.take_admin(any).unwrap().local_addr().unwrap(), admin_at);
     }
 
     #[test]
@@ -170,7 +227,7 @@ mod tests {
         let connected = std::os::unix::net::UnixStream::pair().unwrap().0;
         let (udp, file) = (std::net::UdpSocket::bind("127.0.0.1:0").unwrap(), tempfile::tempfile().unwrap());
         let fds: [OwnedFd; 3] = [connected.into(), udp.into(), file.into()];
-        let of = |fd| InheritedSocket { name: "web".into(), configured: None, fd };
+        let of = |fd| InheritedSocket { name: "web".into(), handed: None, fd };
         assert!(InheritedSockets::new(fds.into_iter().map(of).collect()).free.is_empty());
     }
 }

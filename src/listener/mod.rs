@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 
 pub use address_check::{CheckedAddress, check_address, is_local};
 pub use conn::{Abort, Conn, Exchange};
-pub use inherited::{InheritedSocket, InheritedSockets};
+pub use inherited::{Handed, InheritedSocket, InheritedSockets};
 pub use service::HttpService;
 pub use settings::ListenerSettings;
 
@@ -269,8 +269,9 @@ impl Listeners {
         let running = self.lock();
         let open = running.iter().filter_map(|(key, running)| Some((key, running, running.socket.upgrade()?)));
         let copy = |(key, running, socket): (&ListenerKey, &RunningListener, Arc<tokio::net::TcpListener>)| {
-            let (name, configured) = (running.settings.load().name.to_string(), Some(key.0.to_string()));
-            Ok(InheritedSocket { name, configured, fd: socket.as_fd().try_clone_to_owned()? })
+            let handed = Some(Handed { configured: key.0.to_string(), admin: false });
+            let (name, fd) = (running.settings.load().name.to_string(), socket.as_fd().try_clone_to_owned()?);
+            Ok(InheritedSocket { name, handed, fd })
         };
         open.map(copy).collect()
     }
@@ -379,11 +380,8 @@ impl Listeners {
 /// # Errors
 /// The first address that cannot be bound.
 pub fn bind_all(wanted: &[schema::ListenerConfig], inherited: &mut InheritedSockets) -> Result<Vec<Bound>, BindError> {
-    let bound = |listener: &schema::ListenerConfig| match inherited.take(listener) {
-        Some(bound) => Ok(bound),
-        None => bind(listener.address),
-    };
-    wanted.iter().map(bound).collect()
+    let taken = wanted.iter().zip(inherited.take(wanted));
+    taken.map(|(listener, taken)| taken.map_or_else(|| bind(listener.address), Ok)).collect()
 }
 
 /// Binds one address. It retries an address in use, because a listener that a reload has removed closes its socket a

@@ -8,6 +8,7 @@ mod aborted_clients;
 mod aborts;
 mod accurate_states;
 mod acme;
+mod activation;
 mod addresses;
 mod admin_access;
 mod admin_responsive;

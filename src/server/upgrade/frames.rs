@@ -86,6 +86,8 @@ pub(super) struct HandedSocket {
     pub(super) name: String,
     /// Its address in the configuration.
     pub(super) configured: String,
+    /// Whether it is the socket of the admin listener.
+    pub(super) admin: bool,
 }
 
 /// An older process that still drains.
@@ -98,6 +100,8 @@ pub(in crate::server) struct OlderProcess {
     pub(in crate::server) version: String,
     /// Since when it drains, in milliseconds since 1970.
     pub(in crate::server) since_unix_ms: u64,
+    /// Its open connections when it last reported them.
+    pub(in crate::server) connections: u64,
 }
 
 /// The message as a line.

@@ -14,12 +14,13 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::task::spawn_blocking;
 
-use super::frames::{FromNew, FromOld, HandedSocket, Hello, line};
+use super::frames::{FromNew, FromOld, HandedSocket, Hello, OlderProcess, line};
+use super::old_processes::OldProcess;
 use super::successor::Successor;
 use super::{UpgradeError, UpgradeRequest, Upgrades, state};
 use crate::admin::Control;
 use crate::admin::api::UpgradeReply;
-use crate::listener::InheritedSocket;
+use crate::listener::{Handed, InheritedSocket};
 use crate::server::admin_api::AdminApi;
 use crate::server::notify;
 
@@ -131,10 +132,12 @@ async fn start(api: &Arc<AdminApi>, timeout: Duration) -> Result<(Successor, Hel
         Err(source) => return Err(failed(source)),
     };
     let older = upgrades.old.all();
-    let handed = |socket: &InheritedSocket| HandedSocket {
-        name: socket.name.clone(),
-        configured: socket.configured.clone().unwrap_or_default(),
+    let handed = |socket: &InheritedSocket| {
+        let Handed { configured, admin } = socket.handed.clone().unwrap_or_default();
+        HandedSocket { name: socket.name.clone(), configured, admin }
     };
+    let about =
+        |process: &Arc<OldProcess>| OlderProcess { connections: process.connections(), ..process.about.clone() };
     let hello = Hello {
         pid: std::process::id(),
         version: crate::VERSION.to_owned(),
@@ -142,7 +145,7 @@ async fn start(api: &Arc<AdminApi>, timeout: Duration) -> Result<(Successor, Hel
         timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         sockets: sockets.iter().map(handed).collect(),
         removes_admin_file: upgrades.admin.lock().as_ref().is_some_and(|admin| admin.removes_file),
-        older: older.iter().map(|process| process.about.clone()).collect(),
+        older: older.iter().map(about).collect(),
     };
     // Not on the background threads: the new process would inherit their low priority.
     let spawned = spawn_blocking(move || {

@@ -29,7 +29,7 @@ use tokio::task::{AbortHandle, JoinHandle};
 use super::admin_api::AdminApi;
 use crate::admin::api::UpgradeReply;
 use crate::admin::control::ControlError;
-use crate::listener::InheritedSocket;
+use crate::listener::{Handed, InheritedSocket};
 use crate::telemetry::Metrics;
 
 pub(super) use handover::{NewProcess, report_until_stopped, run};
@@ -214,8 +214,8 @@ impl Upgrades {
     fn sockets(&self, api: &AdminApi) -> io::Result<Vec<InheritedSocket>> {
         let mut sockets = api.listeners.sockets()?;
         if let Some(admin) = &*self.admin.lock() {
-            let (name, configured) = ("admin".to_owned(), Some(admin.configured.clone()));
-            sockets.push(InheritedSocket { name, configured, fd: admin.socket.try_clone()? });
+            let handed = Some(Handed { configured: admin.configured.clone(), admin: true });
+            sockets.push(InheritedSocket { name: "admin".to_owned(), handed, fd: admin.socket.try_clone()? });
         }
         Ok(sockets)
     }

@@ -79,7 +79,8 @@ impl OldProcesses {
         let channel = StdStream::from(channel);
         channel.set_nonblocking(true)?;
         let channel = UnixStream::from_std(channel)?;
-        let process = Arc::new(OldProcess { about, connections: AtomicU64::new(0), channel });
+        let connections = AtomicU64::new(about.connections);
+        let process = Arc::new(OldProcess { about, connections, channel });
         self.change(|all| all.push(Arc::clone(&process)));
         let same = Arc::clone(self);
         let follower = tokio::spawn(async move {

@@ -13,7 +13,7 @@ use super::frames::{FromNew, FromOld, HandedSocket, Hello, MAX_BYTES, OlderProce
 use super::old_processes::OldProcesses;
 use super::state;
 use crate::clock;
-use crate::listener::{InheritedSocket, InheritedSockets};
+use crate::listener::{Handed, InheritedSocket, InheritedSockets};
 use crate::snapshot::Snapshot;
 use crate::upstream::manager::UpstreamManager;
 
@@ -75,8 +75,11 @@ impl FailureReport {
 /// Adds the configured addresses, which only the process before an upgrade knows.
 fn with_addresses(sockets: Vec<NamedFd>, handed: Option<&[HandedSocket]>) -> Vec<InheritedSocket> {
     let add = |(at, NamedFd { name, fd }): (usize, NamedFd)| match handed.and_then(|handed| handed.get(at)) {
-        Some(handed) => InheritedSocket { name: handed.name.clone(), configured: Some(handed.configured.clone()), fd },
-        None => InheritedSocket { name, configured: None, fd },
+        Some(HandedSocket { name, configured, admin }) => {
+            let handed = Handed { configured: configured.clone(), admin: *admin };
+            InheritedSocket { name: name.clone(), handed: Some(handed), fd }
+        }
+        None => InheritedSocket { name, handed: None, fd },
     };
     sockets.into_iter().enumerate().map(add).collect()
 }
@@ -139,7 +142,7 @@ impl Takeover {
             tracing::warn!(%error, "the standard error of the old process is not usable");
         }
         let Hello { pid, version, .. } = self.hello;
-        let parent = OlderProcess { pid, version, since_unix_ms: clock::unix_ms() };
+        let parent = OlderProcess { pid, version, since_unix_ms: clock::unix_ms(), connections: 0 };
         let channel = OwnedFd::from(self.channel.into_inner());
         for (about, channel) in self.older.into_iter().chain([(parent, channel)]) {
             let pid = about.pid;
