@@ -20,6 +20,7 @@ const PAGES: [&str; 12] = [
     "docs/compress.md",
     "docs/operations.md",
     "docs/streams.md",
+    "docs/upgrading.md",
     "grafana/README.md",
 ];
 
