@@ -5,7 +5,7 @@
 //! ```text
 //! main
 //! cli                  server, admin, demo, config
-//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, rate_limit, upstream, pool, telemetry, background, lifecycle, config, path, clock
+//! server               acme, admin, reload, proxy, snapshot, listener, tls, route, message, rate_limit, upstream, pool, telemetry, backend, background, lifecycle, config, path, clock
 //! admin                upstream, telemetry, backend, background, severity
 //! acme                 tls, telemetry, secure_file, config
 //! demo

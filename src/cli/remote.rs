@@ -146,7 +146,11 @@ fn differs(reply: ReloadReply) -> (String, u8) {
 
 fn changed(changes: &[String], fixed: &[String]) -> String {
     let mut text: String = changes.iter().map(|change| format!("{change}\n")).collect();
-    text.extend(fixed.iter().map(|key| format!("{key}: fixed while the process lives; `weir upgrade` or a restart applies it\n")));
+    text.extend(
+        fixed
+            .iter()
+            .map(|key| format!("{key}: fixed while the process lives; `weir upgrade` or a restart applies it\n")),
+    );
     text
 }
 

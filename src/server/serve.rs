@@ -13,7 +13,7 @@ use crate::background;
 /// Handles signals until a stop or an upgrade.
 pub(super) async fn serve(api: &Arc<AdminApi>, signals: &Signals) -> RunOutcome {
     let mut requests = api.upgrades.requests();
-    let mut work = Work::new(api);
+    let mut work = PendingWork::new(api);
     loop {
         tokio::select! {
             command = signals.next() => match command {
@@ -33,7 +33,7 @@ pub(super) async fn serve(api: &Arc<AdminApi>, signals: &Signals) -> RunOutcome 
 }
 
 /// Reloads and upgrades: one at a time, and at most one of each waits.
-struct Work<'a> {
+struct PendingWork<'a> {
     api: &'a Arc<AdminApi>,
     reloading: JoinSet<()>,
     /// The new process, once it serves.
@@ -42,7 +42,7 @@ struct Work<'a> {
     upgrade_next: Option<UpgradeRequest>,
 }
 
-impl<'a> Work<'a> {
+impl<'a> PendingWork<'a> {
     fn new(api: &'a Arc<AdminApi>) -> Self {
         let (reloading, upgrading) = (JoinSet::new(), JoinSet::new());
         Self { api, reloading, upgrading, reload_again: false, upgrade_next: None }

@@ -310,10 +310,8 @@ fn a_configuration_that_does_not_load_changes_nothing_and_its_problems_are_shown
     assert!(output.stdout.contains("weir.yaml:1:9: routes"), "{}", output.stdout);
     nothing_has_changed(&chain, pid);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let more = format!("{valid}\n").replace(
-        "listeners:",
-        &format!("listeners:\n- {{ name: more, address: \"{}\" }}", taken.local_addr().unwrap()),
-    );
+    let address = format!("address: \"{}\"", taken.local_addr().unwrap());
+    let more = Config::to(&origin).set("admin.address", "127.0.0.1:0").listener("more", address).to_string();
     std::fs::write(&chain.config, more).unwrap();
     let output = chain.upgrade();
     assert!(output.code == Some(1) && output.stdout.contains("cannot listen on"), "{}", output.stdout);
@@ -551,8 +549,8 @@ fn an_upgrade_applies_what_a_reload_cannot() {
     let origin = Origin::named("a");
     let chain = Chain::start(Config::to(&origin).set("server.threads", "1"));
     let more = Config::to(&origin).set("server.threads", "2").listener("more", "").without("listeners.web");
-    let more = more.set("listeners.web", "address: \"127.0.0.1:0\"");
-    put(chain.config.parent().unwrap(), "weir.yaml", format!("{more}\nadmin: {{ address: \"127.0.0.1:0\" }}\n"));
+    let more = more.listener("web", "").set("admin.address", "127.0.0.1:0");
+    put(chain.config.parent().unwrap(), "weir.yaml", more.to_string());
     let pid = chain.upgraded();
     let names = std::fs::read_dir(format!("/proc/{pid}/task"))
         .unwrap()
