@@ -15,7 +15,7 @@ use crate::support::files::{folder, put, set_mode};
 use crate::support::http2::{self, rest, run};
 use crate::support::weir::Output;
 use crate::support::{
-    Client, Config, DEADLINE, Echo, Gate, Origin, Pki, TlsClient, Weir, eventually, stays, tls_config,
+    Client, Config, DEADLINE, Echo, Gate, Origin, Pki, TlsClient, Weir, eventually, size, stays, tls_config,
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_weir");
@@ -219,7 +219,7 @@ fn upgrades_under_load_fail_no_request_and_streams_go_on_in_the_old_process() {
     upload.send(vec![b'x'; 100_000]);
     eventually("the upload is at the backend", || weir.metric("weir_requests_in_flight") >= 2.0);
     let first = chain.pid();
-    for _ in 0..2 {
+    for _ in 0..size("WEIR_UPGRADES", 2) {
         chain.upgraded();
         echoes(&mut tunnel, "still there");
         eventually("requests in the new process", || weir.sum(&["weir_requests_total"]) >= 50.0);
@@ -485,7 +485,7 @@ fn at_most_eight_old_processes_drain_and_status_lists_them() {
 fn descriptors_and_memory_do_not_grow_over_upgrades() {
     let origin = Origin::named("a");
     let chain = Chain::start(Config::to(&origin).without_access_log());
-    let size = |pid: i32| {
+    let usage = |pid: i32| {
         let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -495,7 +495,7 @@ fn descriptors_and_memory_do_not_grow_over_upgrades() {
         let pid = chain.pid();
         (0..20).for_each(|_| assert_eq!(Client::connect(chain.weir.web()).get("/").status, 200));
         eventually("no old process", || chain.states() == ["serving"]);
-        size(pid)
+        usage(pid)
     };
     chain.upgraded();
     let (fds, memory) = settled();
